@@ -1,0 +1,207 @@
+/**
+ * A task is the fold of its events: `start` takes the first, `step` each further one.
+ *
+ * F1 `step` returns null when the chart does not accept the event: nothing may be recorded then.
+ * F2 A settled task accepts nothing (the pure transition would; queues.md "terminal states are not absorbing").
+ * F3 An event of another attempt is not accepted (the fence). A claim is the one event that opens the next attempt.
+ */
+import { getNextTransitions, initialTransition, transition, type SnapshotFrom } from "xstate";
+import type { TaskEvent } from "../src/event.ts";
+import type { FailureCode } from "../src/failure.ts";
+import {
+  DEFAULT_POLICY,
+  isSettledState,
+  type Checkpoint,
+  type Policy,
+  type Snapshot,
+  type StepName,
+  type TaskContext,
+  type TaskState,
+  type Usage,
+} from "../src/task.ts";
+import { taskMachine, type Cause, type Drive, type StateMeta, type TaskInput } from "./task.ts";
+
+type Hydrated = SnapshotFrom<typeof taskMachine>;
+
+/** The snapshot of a new task from its first event (`task.submitted`). */
+export function start(event: TaskEvent): Snapshot {
+  const [next] = initialTransition(taskMachine, inputOf(event));
+  return { value: next.value as Snapshot["value"], context: next.context };
+}
+
+/** The next snapshot, or null when the chart does not accept the event (F1). Pure: the same arguments give the same bytes. */
+export function step(snapshot: Snapshot, event: TaskEvent): Snapshot | null {
+  if (isSettled(snapshot)) return null;
+  if (event.attempt !== snapshot.context.attempt + (isClaim(event) ? 1 : 0)) return null;
+  const current = hydrate(snapshot);
+  const [next] = transition(taskMachine, current, causeOf(event));
+  return next === current ? null : { value: next.value as Snapshot["value"], context: next.context };
+}
+
+/** The whole log folded; null when some event would not have been accepted. */
+export function fold(events: readonly TaskEvent[]): Snapshot | null {
+  const [first, ...rest] = events;
+  if (first === undefined) return null;
+  let snapshot: Snapshot | null = start(first);
+  for (const event of rest) {
+    snapshot = step(snapshot, event);
+    if (snapshot === null) return null;
+  }
+  return snapshot;
+}
+
+export function stateOf(snapshot: Snapshot): TaskState {
+  return (typeof snapshot.value === "string" ? snapshot.value : Object.keys(snapshot.value)[0]) as TaskState;
+}
+
+/** The sub-state of running or pushing, or the open step of provisioning; null elsewhere. */
+export function phaseOf(snapshot: Snapshot): string | null {
+  if (typeof snapshot.value !== "string") return Object.values(snapshot.value)[0] ?? null;
+  if (snapshot.value !== "provisioning") return null;
+  return snapshot.context.steps.findLast((s) => s.endedAt === null)?.name ?? null;
+}
+
+export function isSettled(snapshot: Snapshot): boolean {
+  return isSettledState(stateOf(snapshot));
+}
+
+/** The effect that drives the task now. */
+export function driveOf(snapshot: Snapshot): Drive {
+  return metaOf(snapshot).drive;
+}
+
+/** True when the task occupies a slot. */
+export function holdsSlot(snapshot: Snapshot): boolean {
+  return metaOf(snapshot).slot;
+}
+
+/** The causes that the chart could accept now (guards not evaluated): what an operator's page may offer. */
+export function accepts(snapshot: Snapshot): string[] {
+  if (isSettled(snapshot)) return [];
+  return [
+    ...new Set(
+      getNextTransitions(hydrate(snapshot))
+        .map((t) => String(t.eventType))
+        .filter((type) => type !== ""),
+    ),
+  ];
+}
+
+const META = new Map<string, StateMeta>();
+
+function metaOf(snapshot: Snapshot): StateMeta {
+  const path = typeof snapshot.value === "string" ? snapshot.value : (Object.entries(snapshot.value)[0]?.join(".") ?? "");
+  const known = META.get(path);
+  if (known) return known;
+  const meta = Object.values(hydrate(snapshot).getMeta()).at(-1);
+  if (meta === undefined) throw new Error(`state ${path} has no meta`);
+  META.set(path, meta);
+  return meta;
+}
+
+function hydrate(snapshot: Snapshot): Hydrated {
+  return taskMachine.resolveState({ value: snapshot.value, context: snapshot.context });
+}
+
+function isClaim(event: TaskEvent): boolean {
+  return event.type === "task.state" && event.data["reason"] === "claimed";
+}
+
+function inputOf(event: TaskEvent): TaskInput {
+  const d = event.data;
+  return {
+    at: event.at,
+    maxAttempts: (d["maxAttempts"] as number | undefined) ?? 3,
+    policy: (d["policy"] as Policy | undefined) ?? DEFAULT_POLICY,
+    wantsPullRequest: d["pullRequest"] !== undefined && d["pullRequest"] !== "none",
+    from: (d["from"] as TaskInput["from"] | undefined) ?? "start",
+    checkpoint: (d["checkpoint"] as Checkpoint | null | undefined) ?? null,
+    baseSha: (d["baseSha"] as string | null | undefined) ?? null,
+    headSha: (d["headSha"] as string | null | undefined) ?? null,
+    report: (d["report"] as TaskContext["report"] | undefined) ?? null,
+  };
+}
+
+/** The stored event in the chart's words. The coordinator wrote `data` after checking it, so the casts here are true. */
+export function causeOf(event: TaskEvent): Cause {
+  const stamp = { seq: event.seq, at: event.at, workerSeq: event.workerSeq };
+  const d = event.data;
+  switch (event.type) {
+    case "task.submitted":
+      return { ...stamp, type: "note" };
+    case "task.state":
+      return stateCause(stamp, d);
+    case "task.step":
+      return {
+        ...stamp,
+        type: "step",
+        name: d["name"] as StepName,
+        status: d["status"] as "started" | "ended",
+        detail: (d["detail"] as string | null) ?? null,
+      };
+    case "message":
+      return { ...stamp, type: d["role"] === "user" ? "note" : "progress" };
+    case "message.status":
+      return { ...stamp, type: event.workerSeq === null ? "note" : "progress" };
+    case "notice":
+      return { ...stamp, type: event.workerSeq !== null || d["code"] === "adopted" ? "progress" : "note" };
+    case "tool.started":
+    case "tool.finished":
+    case "todo":
+    case "verify":
+      return { ...stamp, type: "progress" };
+    case "usage":
+      return { ...stamp, type: "usage", usage: d as unknown as Usage };
+    case "checkpoint":
+      return { ...stamp, type: "checkpoint", checkpoint: { sha: d["sha"] as string, cursor: (d["cursor"] as string | null) ?? null } };
+    case "question":
+      return {
+        ...stamp,
+        type: "question",
+        id: d["id"] as string,
+        question: d["question"] as string,
+        options: (d["options"] as string[] | null) ?? null,
+      };
+    case "answer":
+      return { ...stamp, type: "answer", questionId: d["questionId"] as string };
+    case "push":
+      return { ...stamp, type: "push", sha: d["sha"] as string };
+    case "pull_request":
+      return { ...stamp, type: "pull_request", url: d["url"] as string, number: d["number"] as number, state: d["state"] as string };
+  }
+}
+
+function stateCause(stamp: { seq: number; at: number; workerSeq: number | null }, d: TaskEvent["data"]): Cause {
+  switch (d["reason"]) {
+    case "claimed":
+    case "stopped":
+      return { ...stamp, type: d["reason"] };
+    case "ready":
+      return { ...stamp, type: "ready", baseSha: (d["baseSha"] as string | null) ?? null };
+    case "finished":
+      return {
+        ...stamp,
+        type: "finished",
+        sha: d["sha"] as string,
+        changed: d["changed"] === true,
+        title: (d["title"] as string) ?? "",
+        summary: (d["summary"] as string) ?? "",
+      };
+    case "failed":
+      return {
+        ...stamp,
+        type: "failed",
+        code: d["code"] as FailureCode,
+        detail: (d["detail"] as string | null) ?? null,
+        evidence: (d["evidence"] as string | null) ?? null,
+        jitter: d["jitter"] as number,
+        retryAfterMs: (d["retryAfterMs"] as number | null) ?? null,
+      };
+    case "cancel":
+      return { ...stamp, type: "cancel", force: d["force"] === true };
+    case "timed_out":
+      return { ...stamp, type: "timed_out", jitter: (d["jitter"] as number | undefined) ?? 0.5 };
+    default:
+      throw new Error(`unknown reason ${String(d["reason"])}`);
+  }
+}

@@ -1,0 +1,47 @@
+/** Builds dist/: the server and CLI by tsc, the worker as one file by esbuild. Skips what is newer than its sources. */
+import { execFileSync } from "node:child_process";
+import { createRequire } from "node:module";
+import { readdirSync, statSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const stamp = join(root, "dist", ".built");
+
+function newest(path) {
+  const stat = statSync(path);
+  if (!stat.isDirectory()) return stat.mtimeMs;
+  return Math.max(stat.mtimeMs, ...readdirSync(path).map((name) => newest(join(path, name))));
+}
+
+/** @returns true when something was built. */
+export async function build() {
+  const sources = ["src", "machines", "worker", "bench", "tsconfig.json", "tsconfig.build.json", "package.json", "scripts/build.mjs"];
+  const wanted = Math.max(...sources.map((name) => newest(join(root, name))));
+  if (existsSync(stamp) && statSync(stamp).mtimeMs >= wanted) return false;
+  const require = createRequire(import.meta.url);
+  const tsc = join(require.resolve("typescript/package.json"), "..", "bin", "tsc");
+  execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], { stdio: "inherit" });
+  const { build: bundle } = await import("esbuild");
+  if (existsSync(join(root, "worker", "main.ts"))) {
+    await bundle({
+      entryPoints: [join(root, "worker", "main.ts")],
+      outfile: join(root, "dist", "worker.mjs"),
+      bundle: true,
+      platform: "node",
+      format: "esm",
+      target: "node20",
+      sourcemap: false,
+      legalComments: "none",
+      logLevel: "warning",
+      banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
+    });
+  }
+  mkdirSync(join(root, "dist"), { recursive: true });
+  writeFileSync(stamp, "");
+  return true;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  console.log((await build()) ? "built dist/" : "dist/ is up to date");
+}

@@ -1,0 +1,159 @@
+/** Every way in which a task's attempt can fail: code -> class, stage, message, advice. The class decides the retry policy (machines/task.ts). */
+import { z } from "zod";
+
+export const FAILURE_CLASSES = ["infra", "transient", "resource", "agent", "terminal"] as const;
+export type FailureClass = (typeof FAILURE_CLASSES)[number];
+
+interface Row {
+  readonly class: FailureClass;
+  readonly message: string;
+  readonly advice: string;
+}
+
+const row = (cls: FailureClass, message: string, advice: string): Row => ({ class: cls, message, advice });
+
+export const FAILURE_TABLE = {
+  sandbox_unavailable: row(
+    "infra",
+    "The sandbox engine does not answer.",
+    "Slipway tries again by itself. An operator can run `slipway doctor`.",
+  ),
+  interrupted: row("infra", "The attempt was interrupted from outside.", "Slipway starts it again by itself; no attempt was used up."),
+  internal: row("infra", "Slipway itself made a mistake.", "Slipway tries again by itself. The server's log holds the cause."),
+  boot_timeout: row(
+    "transient",
+    "The sandbox did not become ready in time.",
+    "Slipway tries again. If it persists, look at the steps to see which one hangs.",
+  ),
+  repo_unreachable: row("transient", "The repository's host did not answer.", "Check that the address is reachable from the server."),
+  worker_lost: row("transient", "The worker stopped without a report.", "Slipway starts again from the last checkpoint."),
+  stalled: row("transient", "The worker showed no activity for too long.", "Slipway starts again from the last checkpoint."),
+  model_overloaded: row("transient", "The model provider is overloaded.", "Slipway tries again later by itself."),
+  remote_unreachable: row(
+    "transient",
+    "The push did not reach the repository's host.",
+    "The work is safe. Slipway pushes again; you can also retry from `push`.",
+  ),
+  image_pull_failed: row("transient", "The sandbox image could not be pulled.", "Check the registry's address and the engine's network."),
+  out_of_memory: row(
+    "resource",
+    "The sandbox ran out of memory.",
+    "Slipway tries once more with double memory if the limit allows. Raise `limits.memoryMb`.",
+  ),
+  disk_full: row("resource", "The sandbox ran out of disk space.", "Free space on the host or choose a smaller job."),
+  agent_error: row("agent", "The agent ended with an error.", "Slipway tries once more from the last checkpoint. See the evidence."),
+  repo_not_found: row(
+    "terminal",
+    "The repository does not exist or is not visible with this credential.",
+    "Check the address, and add a git credential for the host if the repository is private.",
+  ),
+  repo_auth: row(
+    "terminal",
+    "The repository refused the credential.",
+    "Add or replace the git credential for this host (POST /v1/credentials), then retry.",
+  ),
+  branch_not_found: row(
+    "terminal",
+    "The base branch does not exist.",
+    "Name a branch that exists upstream, or leave `base` out for the default branch.",
+  ),
+  image_missing: row(
+    "terminal",
+    "The sandbox image does not exist.",
+    "Build it with `slipway doctor`'s hint, or name an image that exists.",
+  ),
+  model_auth: row("terminal", "The model provider refused the key.", "Set a valid model key on the server."),
+  model_quota: row("terminal", "The model account has no quota left.", "Raise the account's limit, then retry."),
+  refused: row("terminal", "The model refused the task.", "Rephrase the prompt."),
+  agent_stuck: row("terminal", "The agent went in circles and was stopped.", "Retry from the checkpoint with a narrower prompt."),
+  deadline_exceeded: row("terminal", "The task used up its time.", "Retry from the checkpoint with more `budget.minutes`."),
+  budget_exceeded: row("terminal", "The task used up its budget.", "Retry from the checkpoint with a larger budget."),
+  push_rejected: row(
+    "terminal",
+    "The repository refused the branch.",
+    "The work is safe: see the diff. The branch may be protected or may have moved; retry from `push`, or with another branch.",
+  ),
+  push_auth: row(
+    "terminal",
+    "The repository refused the credential on push.",
+    "Give the credential write access (contents: write), then retry from `push`.",
+  ),
+  push_workflow_scope: row(
+    "terminal",
+    "The credential may not change workflow files.",
+    "Grant the `workflow` scope or undo the change under .github/workflows, then retry from `push`.",
+  ),
+  queue_expired: row(
+    "terminal",
+    "The task waited in the queue for too long.",
+    "Retry when there is more capacity, or raise SLIPWAY_MAX_CONCURRENT.",
+  ),
+  attempts_exhausted: row("terminal", "Every attempt failed.", "The evidence shows the last failure. Retry from `checkpoint` or `start`."),
+} as const satisfies Record<string, Row>;
+
+export type FailureCode = keyof typeof FAILURE_TABLE;
+export const FAILURE_CODES = Object.keys(FAILURE_TABLE) as [FailureCode, ...FailureCode[]];
+
+export const FAILURE_STAGES = ["queued", "provisioning", "running", "pushing"] as const;
+export type FailureStage = (typeof FAILURE_STAGES)[number];
+
+/** What a person sees. `evidence` is the tail of the log that shows it, at most 4,000 characters. */
+export const failureSchema = z.strictObject({
+  code: z.enum(FAILURE_CODES),
+  stage: z.enum(FAILURE_STAGES),
+  message: z.string(),
+  advice: z.string(),
+  evidence: z.string().nullable(),
+  retryable: z.boolean(),
+});
+export type Failure = z.infer<typeof failureSchema>;
+
+export const EVIDENCE_LIMIT = 4_000;
+
+/** Codes that a worker may name in its own report; anything else it says becomes `agent_error`. */
+export const WORKER_FAILURES: ReadonlySet<string> = new Set<FailureCode>([
+  "agent_error",
+  "refused",
+  "agent_stuck",
+  "deadline_exceeded",
+  "budget_exceeded",
+  "disk_full",
+  "model_auth",
+  "model_quota",
+  "model_overloaded",
+  "repo_unreachable",
+  "internal",
+]);
+
+export function failureClass(code: FailureCode): FailureClass {
+  return FAILURE_TABLE[code].class;
+}
+
+/** The failure that a person sees. `detail` (specific words) comes before the table's general message. */
+export function makeFailure(code: FailureCode, stage: FailureStage, detail?: string | null, evidence?: string | null): Failure {
+  const { message, advice } = FAILURE_TABLE[code];
+  return {
+    code,
+    stage,
+    message: detail ? `${message} ${detail}`.slice(0, 1_000) : message,
+    advice,
+    evidence: evidence ? evidence.slice(-EVIDENCE_LIMIT) : null,
+    retryable: failureClass(code) !== "terminal",
+  };
+}
+
+/** Thrown by adapters that can tell which failure it is (git, sandbox); an effect turns it into a `failed` event. */
+export class TaskFailure extends Error {
+  readonly code: FailureCode;
+  readonly evidence: string | null;
+  /** Wait asked for by the other side, in ms; null when it did not say. */
+  readonly retryAfterMs: number | null;
+
+  constructor(code: FailureCode, options?: { detail?: string; evidence?: string; retryAfterMs?: number; cause?: unknown }) {
+    super(options?.detail ?? "", options?.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "TaskFailure";
+    this.code = code;
+    this.evidence = options?.evidence ?? null;
+    this.retryAfterMs = options?.retryAfterMs ?? null;
+  }
+}

@@ -1,0 +1,432 @@
+/**
+ * The outside world as interfaces. Every port is asynchronous, every long wait takes an AbortSignal, every resource has `close()`.
+ * Adapters live in store/, bus/, sandbox/, git/, forge/ and are named only by main.ts.
+ */
+import type { EventData, TaskEvent } from "./event.ts";
+import type { Limits, Snapshot, Task, TaskSpec, TaskState } from "./task.ts";
+
+// ---------------------------------------------------------------- time, ids, chance
+
+export interface Clock {
+  /** Epoch ms. */
+  now(): number;
+  /** Resolves after `ms`; rejects with an AbortError when aborted. Never resolves early. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+}
+
+export interface Ids {
+  /** `<prefix>_<26 characters>`: unique, sortable by time of creation within one process. */
+  next(prefix: string): string;
+  /** 0 <= x < 1. */
+  random(): number;
+}
+
+/** What verbs and doors write their diary with; pino satisfies it. Fields first, words second. */
+export interface Log {
+  debug(fields: object, text: string): void;
+  info(fields: object, text: string): void;
+  warn(fields: object, text: string): void;
+  error(fields: object, text: string): void;
+}
+
+// ---------------------------------------------------------------- store
+
+/** A task that is about to exist, with its first event. */
+export interface NewTask {
+  readonly id: string;
+  readonly userId: string;
+  readonly threadId: string;
+  readonly parentId: string | null;
+  readonly spec: TaskSpec;
+  readonly machineVersion: number;
+  readonly snapshot: Snapshot;
+  readonly state: TaskState;
+  readonly slot: boolean;
+  readonly event: TaskEvent;
+  /** Same user + same key = same task (rule R5). `fingerprint` is a digest of the body. */
+  readonly idempotency: { readonly key: string; readonly fingerprint: string } | null;
+}
+
+export type CreateResult =
+  | { readonly kind: "created"; readonly task: Task }
+  /** The key is known with the same fingerprint: the task as it is now; nothing was written. */
+  | { readonly kind: "replayed"; readonly task: Task }
+  /** The key is known with another fingerprint; nothing was written. */
+  | { readonly kind: "mismatch" };
+
+/** One step of one task: its new events and what the chart made of them. */
+export interface Commit {
+  readonly taskId: string;
+  /** Compare-and-swap: written only while the stored seq is this. */
+  readonly expectedSeq: number;
+  /** At least one; seq = expectedSeq + 1, + 2, ... */
+  readonly events: readonly TaskEvent[];
+  readonly snapshot: Snapshot;
+  readonly state: TaskState;
+  readonly slot: boolean;
+}
+
+export interface TaskQuery {
+  /** Null = every owner's (operators). */
+  readonly userId: string | null;
+  readonly states?: readonly TaskState[];
+  readonly threadId?: string;
+  /** Case-insensitive substring of title, prompt or repository. */
+  readonly text?: string;
+  /** 1..200. */
+  readonly limit: number;
+  /** Newest first: only tasks whose id sorts before this one. */
+  readonly before?: string;
+}
+
+export interface MessageRow {
+  readonly id: string;
+  readonly taskId: string;
+  readonly seq: number;
+  readonly at: number;
+  readonly role: "user" | "assistant";
+  readonly content: readonly EventData[];
+  readonly mode: "steer" | "follow_up" | null;
+  /** Of user messages; null for the assistant's. */
+  readonly status: "queued" | "delivered" | "withdrawn" | null;
+}
+
+export interface ToolCallRow {
+  readonly id: string;
+  readonly taskId: string;
+  readonly attempt: number;
+  readonly seq: number;
+  readonly name: string;
+  readonly input: EventData;
+  readonly startedAt: number;
+  readonly endedAt: number | null;
+  readonly output: string | null;
+  readonly exitCode: number | null;
+  readonly truncated: boolean;
+}
+
+export interface AttemptRow {
+  readonly taskId: string;
+  readonly number: number;
+  /** The sandbox's name. */
+  readonly container: string;
+  readonly startedAt: number;
+  readonly endedAt: number | null;
+  readonly exitCode: number | null;
+  readonly failure: string | null;
+}
+
+/**
+ * Where tasks live. Contract (test/contract/store.ts, one suite for every adapter):
+ * - `create` and `commit` are atomic and resolve after the data is durable; what they wrote is seen by every later read.
+ *   Calls made in one turn of the event loop may share one transaction (group commit).
+ * - `commit` returns the task as stored, or null when `expectedSeq` does not match or the task is settled: nothing was written.
+ * - messages, tool calls and attempts are projections of events, written in the same transaction (src/projection.ts).
+ * - Reads of an unknown id return null or an empty list; they never throw for that.
+ * - One writer: a second process that opens the same data folder gets the error `locked`.
+ */
+export interface Store {
+  create(task: NewTask): Promise<CreateResult>;
+  commit(commit: Commit): Promise<Task | null>;
+
+  task(id: string): Promise<Task | null>;
+  tasks(query: TaskQuery): Promise<Task[]>;
+  /** Tasks of one owner (null = all) with rev > `afterRev`, oldest change first. */
+  changes(userId: string | null, afterRev: number, limit: number): Promise<Task[]>;
+  /** The log with seq > `afterSeq`, in order. */
+  events(taskId: string, afterSeq: number, limit: number): Promise<TaskEvent[]>;
+  messages(taskId: string): Promise<MessageRow[]>;
+  message(taskId: string, messageId: string): Promise<MessageRow | null>;
+  toolCalls(taskId: string): Promise<ToolCallRow[]>;
+  attempts(taskId: string): Promise<AttemptRow[]>;
+  /** What the coordinator itself observed of an attempt's end. Idempotent; an unknown attempt is ignored. */
+  observeExit(taskId: string, attempt: number, exitCode: number | null): Promise<void>;
+
+  /** Ids of every task that is not settled, oldest first. */
+  openIds(): Promise<string[]>;
+  /** Ids of open tasks with dueAt <= now, most overdue first. */
+  due(now: number, limit: number): Promise<string[]>;
+  /** When the next deadline is, or null. */
+  nextDue(): Promise<number | null>;
+  /** Queued tasks in fair order (rule D8) without the users that hold `userLimit` slots already. Null = no limit. */
+  claimable(limit: number, userLimit: number | null): Promise<string[]>;
+  /** Queued tasks before this one in fair order; 0 = next. */
+  position(taskId: string): Promise<number>;
+  /** Tasks that hold a slot: of one user, or of all. */
+  slotsHeld(userId?: string): Promise<number>;
+  counts(): Promise<{ readonly byState: Readonly<Record<TaskState, number>>; readonly oldestOpenAt: number | null }>;
+
+  /** Small durable settings (the queue is paused, ...). */
+  setting(key: string): Promise<string | null>;
+  setSetting(key: string, value: string | null): Promise<void>;
+  /** The cheapest proof that reads and writes work; rejects when they do not. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+// ---------------------------------------------------------------- accounts
+
+export type Role = "user" | "operator" | "admin";
+
+export interface User {
+  readonly id: string;
+  readonly email: string;
+  readonly role: Role;
+  readonly createdAt: number;
+}
+
+/** A chain of refresh tokens that began with one login. Only digests are stored. */
+export interface Session {
+  readonly id: string;
+  readonly userId: string;
+  readonly tokenHash: string;
+  /** The token before this one, and when it was rotated: replay within the grace gives the same successor. */
+  readonly previousHash: string | null;
+  readonly rotatedAt: number;
+  readonly expiresAt: number;
+  readonly revokedAt: number | null;
+}
+
+export interface AccessToken {
+  readonly id: string;
+  readonly userId: string;
+  readonly name: string;
+  readonly hash: string;
+  readonly createdAt: number;
+  readonly expiresAt: number | null;
+  readonly lastUsedAt: number | null;
+}
+
+/** A git credential at rest: `sealed` is AES-256-GCM (src/vault.ts), never the token itself. */
+export interface Credential {
+  readonly id: string;
+  readonly userId: string;
+  readonly host: string;
+  readonly username: string | null;
+  readonly sealed: string;
+  readonly createdAt: number;
+}
+
+/** Who may do what. Same durability as Store. Inserts with a taken e-mail or (user, host) throw `conflict`. Deletes are idempotent and say whether something was there. */
+export interface Accounts {
+  createUser(user: User & { readonly passwordHash: string }): Promise<void>;
+  user(id: string): Promise<User | null>;
+  /** E-mails are compared in lower case. */
+  login(email: string): Promise<(User & { readonly passwordHash: string }) | null>;
+  users(): Promise<User[]>;
+
+  createSession(session: Session): Promise<void>;
+  session(id: string): Promise<Session | null>;
+  sessionByHash(hash: string): Promise<Session | null>;
+  /** Compare-and-swap on the current hash; false when another rotation won. */
+  rotateSession(id: string, fromHash: string, toHash: string, at: number): Promise<boolean>;
+  revokeSession(id: string, at: number): Promise<void>;
+
+  createToken(token: AccessToken): Promise<void>;
+  tokenByHash(hash: string): Promise<AccessToken | null>;
+  tokens(userId: string): Promise<AccessToken[]>;
+  touchToken(id: string, at: number): Promise<void>;
+  deleteToken(userId: string, id: string): Promise<boolean>;
+
+  /** Replaces the user's credential for the same host. */
+  putCredential(credential: Credential): Promise<void>;
+  credentials(userId: string): Promise<Credential[]>;
+  credentialFor(userId: string, host: string): Promise<Credential | null>;
+  deleteCredential(userId: string, id: string): Promise<boolean>;
+}
+
+// ---------------------------------------------------------------- bus
+
+/** An address, not data (rule R4): "this task has grown to this seq". */
+export interface Hint {
+  readonly taskId: string;
+  readonly userId: string;
+  readonly seq: number;
+}
+
+/** A piece of text on its way to the screen; never stored, may be dropped (rule F4). */
+export interface Delta {
+  readonly taskId: string;
+  readonly userId: string;
+  readonly messageId: string;
+  readonly text: string;
+}
+
+/** Carries hints to whoever listens. A lost hint costs latency, never data; listeners must not throw. */
+export interface Bus {
+  announce(hint: Hint): void;
+  whisper(delta: Delta): void;
+  onHint(listener: (hint: Hint) => void): () => void;
+  onDelta(listener: (delta: Delta) => void): () => void;
+  close(): Promise<void>;
+}
+
+// ---------------------------------------------------------------- sandbox
+
+export interface SandboxSpec {
+  /** `slipway-<task>-a<attempt>`: the fence against a second create. */
+  readonly name: string;
+  readonly taskId: string;
+  readonly attempt: number;
+  /** The broker's socket directory; it holds `b.sock`. Mounted (Docker) or used as it is. */
+  readonly socketDir: string;
+  /** Good for this attempt only. */
+  readonly token: string;
+  readonly limits: Limits;
+}
+
+export interface SandboxExit {
+  /** Null when it is not known: the sandbox is gone, or was killed from outside without a trace. */
+  readonly exitCode: number | null;
+  readonly outOfMemory: boolean;
+  /** Tail of the log, at most 4,000 characters. */
+  readonly tail: string;
+}
+
+export interface SandboxInfo {
+  readonly name: string;
+  readonly taskId: string;
+  readonly attempt: number;
+  readonly state: "created" | "running" | "exited";
+}
+
+/**
+ * Runs one worker per attempt. Lifecycle: ensure -> (wait) -> stop -> remove. Contract in test/contract/sandbox.ts.
+ * - Every call is idempotent and safe after a crash between any two of them.
+ * - All reject with TaskFailure `sandbox_unavailable` when the engine does not answer.
+ */
+export interface Sandbox {
+  readonly kind: string;
+  /** False when the worker can reach the host: the user is told so. */
+  readonly isolates: boolean;
+  /** One line for people; rejects with TaskFailure `sandbox_unavailable` when the engine does not answer. */
+  check(signal?: AbortSignal): Promise<string>;
+  /** Makes what every sandbox needs (an image). Reports progress in words. Rejects with `image_missing` or `image_pull_failed`. */
+  prepare(progress: (text: string) => void, signal: AbortSignal): Promise<void>;
+  /**
+   * After it resolves a sandbox of that name runs, or has run and exited. One that exists already is adopted, never doubled:
+   * the name is unique per engine. An exited one is not started again.
+   */
+  ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void>;
+  /** Resolves when the sandbox is not running: stopped, or gone (exitCode null). Judges only what stopped. */
+  wait(name: string, signal: AbortSignal): Promise<SandboxExit>;
+  /** SIGTERM, then SIGKILL after `graceMs`. Resolves when it is not running. Unknown name: resolves. */
+  stop(name: string, graceMs: number, signal?: AbortSignal): Promise<void>;
+  /** Kills it if need be and forgets it. Unknown name: resolves. */
+  remove(name: string): Promise<void>;
+  /** Everything of this installation that exists, running or not. */
+  list(): Promise<SandboxInfo[]>;
+  /** Lets go of watchers; running sandboxes stay. */
+  close(): Promise<void>;
+}
+
+// ---------------------------------------------------------------- git
+
+/** A person's git credential in clear, for the length of one call. Never logged, never in argv, URL, environment of a worker, or on disk. */
+export interface GitAuth {
+  readonly username: string;
+  readonly token: string;
+}
+
+export interface RepoTask {
+  readonly taskId: string;
+  /** Whose mirror: one per credential owner and repository. */
+  readonly userId: string;
+  readonly repo: string;
+  readonly auth: GitAuth | null;
+}
+
+export interface DiffFile {
+  readonly path: string;
+  readonly oldPath: string | null;
+  readonly status: "added" | "modified" | "deleted" | "renamed" | "copied" | "type_changed";
+  readonly additions: number;
+  readonly deletions: number;
+  readonly binary: boolean;
+  readonly patch: string | null;
+}
+
+export interface Diff {
+  readonly base: string;
+  readonly head: string;
+  readonly files: readonly DiffFile[];
+  readonly truncated: boolean;
+}
+
+/** Refs of a task repository that the worker may write and the coordinator reads. */
+export const WORK_REF = "refs/heads/slipway/work";
+export const checkpointRef = (attempt: number): string => `refs/slipway/checkpoints/${attempt}`;
+
+/**
+ * The upstream's mirror and the per-task repositories. Contract in test/contract/repos.ts.
+ * Failures are TaskFailures: repo_auth, repo_not_found, repo_unreachable, branch_not_found; push_auth, push_rejected, push_workflow_scope, remote_unreachable.
+ */
+export interface Repos {
+  /**
+   * Fetches the mirror (serialised per mirror) and makes the task repository from it if absent; idempotent.
+   * `parentTaskId`: the parent's saved work (WORK_REF, checkpoints) is fetched into it too.
+   * @returns the commit that `base` (null: the default branch) points at, and that branch's name. A repository made before keeps its base.
+   */
+  prepare(
+    task: RepoTask & { readonly base: string | null; readonly parentTaskId: string | null },
+    signal: AbortSignal,
+  ): Promise<{ baseSha: string; base: string }>;
+  /** Absolute path of the bare task repository, for the broker to serve. */
+  path(taskId: string): string;
+  /** The commit that a ref of the task repository points at, or null. */
+  resolve(taskId: string, ref: string): Promise<string | null>;
+  /** True when the task repository holds that commit. */
+  has(taskId: string, sha: string): Promise<boolean>;
+  /**
+   * Pushes one commit to one upstream branch by SHA with lease. `expect`: what the branch must point at now, null = must not exist.
+   * A branch that points at `sha` already counts as pushed (idempotent).
+   */
+  push(
+    task: RepoTask & { readonly sha: string; readonly branch: string; readonly expect: string | null },
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** Files between two commits of the task repository; patches cut at 256 KiB in all (`truncated`). */
+  diff(taskId: string, base: string, head: string): Promise<Diff>;
+  /** The same as one patch that `git apply` takes, at most 10 MiB. */
+  patch(taskId: string, base: string, head: string): Promise<string>;
+  /** Task ids that have a repository here. */
+  list(): Promise<string[]>;
+  /** Removes the task repository. Idempotent. */
+  remove(taskId: string): Promise<void>;
+}
+
+// ---------------------------------------------------------------- broker
+
+export interface BrokerEndpoint {
+  readonly socketDir: string;
+  readonly token: string;
+}
+
+/** One listener per attempt: the only door that a worker sees. */
+export interface Broker {
+  /** Idempotent; after a restart the same attempt gets the same address and token, so that a running worker reconnects. */
+  open(taskId: string, attempt: number): Promise<BrokerEndpoint>;
+  /** Refuses everything from then on. Idempotent. */
+  shut(taskId: string, attempt: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+// ---------------------------------------------------------------- forge
+
+/** Opens pull requests. Find-or-create by head branch, so that doing it twice gives the same one. */
+export interface Forge {
+  /** True when this forge serves the repository. */
+  serves(repo: string): boolean;
+  openPullRequest(
+    request: {
+      readonly repo: string;
+      readonly auth: GitAuth | null;
+      readonly head: string;
+      readonly base: string;
+      readonly title: string;
+      readonly body: string;
+      readonly draft: boolean;
+    },
+    signal: AbortSignal,
+  ): Promise<{ url: string; number: number; state: string }>;
+}

@@ -1,0 +1,106 @@
+/**
+ * The worker protocol (served by the broker of one attempt; not for people).
+ * Every request carries `Authorization: Bearer <attempt token>`; git may send it as the password of basic authentication.
+ *
+ * GET  /worker/v1/spec                     -> WorkerSpec
+ * POST /worker/v1/events  WorkerBatch      -> WorkerAck   (409 with `{ack}` on a hole, 410 when the attempt is over)
+ * GET  /worker/v1/commands?after=&wait=    -> { commands } (long poll, at most 25 s)
+ *      /git/repo.git/...                   -> git smart HTTP on the task repository
+ */
+import { z } from "zod";
+import { WORKER_EVENT_TYPES } from "./event.ts";
+import { budgetSchema, scriptStepSchema } from "./task.ts";
+
+/** A batch holds at most this many events and bytes. */
+export const BATCH_EVENTS = 200;
+export const BATCH_BYTES = 1_000_000;
+/** The longest long poll in seconds, and the longest time between two signs of life of a worker in ms. */
+export const POLL_SECONDS = 25;
+export const LIVENESS_MS = 90_000;
+
+export const workerEventSchema = z.strictObject({
+  /** 1, 2, 3, ... per attempt, without holes. */
+  seq: z.int().positive(),
+  /** When the worker's clock says that it happened, ISO 8601. */
+  at: z.iso.datetime(),
+  type: z.enum(WORKER_EVENT_TYPES),
+  /** Checked against WORKER_DATA[type]. */
+  data: z.record(z.string(), z.unknown()),
+});
+export type WorkerEvent = z.infer<typeof workerEventSchema>;
+
+export const workerBatchSchema = z.strictObject({
+  attempt: z.int().positive(),
+  /** May be empty: a heartbeat. */
+  events: z.array(workerEventSchema).max(BATCH_EVENTS),
+  /** Ephemeral text; never stored. */
+  deltas: z
+    .array(z.strictObject({ messageId: z.string().max(64), text: z.string().max(16_384) }))
+    .max(100)
+    .optional(),
+});
+export type WorkerBatch = z.infer<typeof workerBatchSchema>;
+
+/** What a person said, in the order of the log; `id` is the seq of the event behind it: the cursor of the poll. */
+export const workerCommandSchema = z.discriminatedUnion("type", [
+  z.strictObject({
+    id: z.int(),
+    type: z.literal("message"),
+    messageId: z.string(),
+    text: z.string(),
+    mode: z.enum(["steer", "follow_up"]),
+  }),
+  z.strictObject({ id: z.int(), type: z.literal("withdraw"), messageId: z.string() }),
+  z.strictObject({ id: z.int(), type: z.literal("answer"), questionId: z.string(), text: z.string() }),
+  z.strictObject({ id: z.int(), type: z.literal("cancel"), graceMs: z.number() }),
+]);
+export type WorkerCommand = z.infer<typeof workerCommandSchema>;
+
+export const workerAckSchema = z.strictObject({
+  /** Every event up to this seq is durable. */
+  ack: z.int().min(0),
+  /** True when the worker should ask for commands. */
+  commands: z.boolean(),
+});
+export type WorkerAck = z.infer<typeof workerAckSchema>;
+
+export const workerSpecSchema = z.strictObject({
+  taskId: z.string(),
+  attempt: z.int().positive(),
+  prompt: z.string(),
+  agent: z.string(),
+  model: z.string().nullable(),
+  script: z.array(scriptStepSchema).nullable(),
+  /** Commands that the harness runs after the agent. */
+  verify: z.array(z.string()),
+  budget: budgetSchema,
+  /** The branch that the upstream calls the base, and the commit to start from. */
+  base: z.string(),
+  baseSha: z.string(),
+  /** Push the work to `workRef` and checkpoints to `checkpointRef`, nothing else. */
+  workRef: z.string(),
+  checkpointRef: z.string(),
+  /** Go on from here instead of from baseSha: the commit is in the task repository, the cursor is the agent's own. */
+  resume: z.strictObject({ sha: z.string(), cursor: z.string().nullable() }).nullable(),
+  /** Answers that were given to questions of earlier attempts: question id -> text. */
+  answers: z.record(z.string(), z.string()),
+  /** Ask for commands after this id. Messages that no earlier attempt was shown come as commands. */
+  commandsAfter: z.int().min(0),
+  /** Events of this attempt up to this seq are durable already (a worker that restarts goes on from here). */
+  ack: z.int().min(0),
+  /** Stop by yourself (checkpoint, then fail with deadline_exceeded) this many ms after the agent began. */
+  wallMs: z.number().positive(),
+});
+export type WorkerSpec = z.infer<typeof workerSpecSchema>;
+
+/** Environment of a worker process: the broker's unix socket, the attempt's token, the folder for the checkout, and a folder for the journal. */
+export const WORKER_ENV = {
+  socket: "SLIPWAY_SOCKET",
+  token: "SLIPWAY_TOKEN",
+  attempt: "SLIPWAY_ATTEMPT",
+  workspace: "SLIPWAY_WORKSPACE",
+  state: "SLIPWAY_STATE",
+} as const;
+
+/** Exit codes of the worker process: 0 = its report was acknowledged, 1 = it could not report, 3 = told that its attempt is over. */
+export const WORKER_EXIT = { reported: 0, lost: 1, stale: 3 } as const;
