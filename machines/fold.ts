@@ -19,7 +19,8 @@ import {
   type TaskState,
   type Usage,
 } from "../src/task.ts";
-import { taskMachine, type Cause, type Drive, type StateMeta, type TaskInput } from "./task.ts";
+import type { Cause, Drive, StateMeta, TaskInput } from "./cause.ts";
+import { taskMachine } from "./task.ts";
 
 type Hydrated = SnapshotFrom<typeof taskMachine>;
 

@@ -8,15 +8,7 @@
  */
 import { failureClass, makeFailure, type Failure, type FailureCode, type FailureStage } from "../src/failure.ts";
 import type { TaskContext } from "../src/task.ts";
-
-export interface Fault {
-  readonly code: FailureCode;
-  readonly detail: string | null;
-  readonly evidence: string | null;
-  /** 0..1, drawn by the coordinator. */
-  readonly jitter: number;
-  readonly retryAfterMs: number | null;
-}
+import type { Fault } from "./cause.ts";
 
 /** Attempts that count against `maxAttempts`. */
 export function countedAttempts(context: TaskContext): number {

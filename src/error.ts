@@ -64,6 +64,16 @@ export class SlipwayError extends Error {
   }
 }
 
+/** A worker's batch that begins after a hole: it must go on from `ack` + 1. */
+export class SequenceGap extends SlipwayError {
+  readonly ack: number;
+
+  constructor(ack: number) {
+    super("sequence_gap", `Send events from ${ack + 1} on.`);
+    this.ack = ack;
+  }
+}
+
 /** Any thrown value as a SlipwayError; what is not one of ours shows as `internal` and keeps its cause. */
 export function coerceError(thrown: unknown): SlipwayError {
   return thrown instanceof SlipwayError ? thrown : new SlipwayError("internal", undefined, { cause: thrown });

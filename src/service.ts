@@ -1,0 +1,60 @@
+/** The verbs as the doors (http, cli) see them. Implemented by coordinator.ts and supervisor.ts, wired by main.ts. */
+import type { Role } from "./accounts.ts";
+import type { Diff, MessageRow } from "./ports.ts";
+import type { Task, TaskState, Wait } from "./task.ts";
+import type { AnswerRequest, MessageRequest, RetryRequest, SubmitRequest } from "./wire.ts";
+
+/** Who asks. Every verb shows a task only to its owner, operators and admins; to others it is `not_found` (rule S2). */
+export interface Person {
+  readonly userId: string;
+  readonly role: Role;
+}
+
+export interface Service {
+  /**
+   * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the same task (`replayed`), another body throws `idempotency_mismatch`.
+   * Throws invalid_repository, invalid_branch, agent_unavailable, egress_unavailable, forge_unavailable; nothing was written then.
+   */
+  submit(person: Person, request: SubmitRequest, idempotencyKey: string | null): Promise<{ task: Task; replayed: boolean }>;
+  task(person: Person, taskId: string): Promise<Task>;
+  /** Idempotent while the task is open; `task_settled` after. `force` = without grace (operators). */
+  cancel(person: Person, taskId: string, force: boolean): Promise<Task>;
+  /** A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for `push` without finished work. */
+  retry(person: Person, taskId: string, request: RetryRequest): Promise<Task>;
+  /** Queued for the agent; on a settled task a follow-up task of the thread instead. */
+  message(person: Person, taskId: string, request: MessageRequest, idempotencyKey: string | null): Promise<{ message: MessageRow } | { task: Task }>;
+  /** Takes back a message that was not delivered; `message_delivered` once it was; `not_found` for an unknown one. Idempotent. */
+  withdraw(person: Person, taskId: string, messageId: string): Promise<void>;
+  /** First answer wins: `already_answered` for a second, `not_found` for a question that was never asked. */
+  answer(person: Person, taskId: string, request: AnswerRequest): Promise<Task>;
+  /** Base to head (or to the last checkpoint). Works when the sandbox is gone; `not_found` when there is no work yet. */
+  diff(person: Person, taskId: string): Promise<Diff>;
+  patch(person: Person, taskId: string): Promise<string>;
+}
+
+/** Why a task is stuck, for operators. */
+export interface Stuck {
+  readonly reason: string;
+  readonly since: number;
+}
+
+export interface QueueState {
+  readonly paused: boolean;
+  readonly breaker: "closed" | "open";
+  /** Words for people when claiming does not go on; null when it does. */
+  readonly reason: string | null;
+}
+
+/** What operators see and do. */
+export interface Operations {
+  /** Why this queued task waits; null when it is not queued. */
+  wait(task: Task): Promise<Wait | null>;
+  stuck(task: Task): Stuck | null;
+  /** Every open task that is stuck. */
+  stuckTasks(): Promise<{ id: string; state: TaskState; reason: string; since: number }[]>;
+  queue(): QueueState;
+  /** Durable: holds over restarts. Idempotent. */
+  pauseQueue(paused: boolean): Promise<void>;
+  slots(): Promise<{ used: number; max: number }>;
+  sandbox(): Promise<{ kind: string; isolates: boolean; containers: number; expected: number; error: string | null }>;
+}
