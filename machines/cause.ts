@@ -28,12 +28,18 @@ interface Stamp {
   readonly workerSeq: number | null;
 }
 
+/** What the mirror step found out. */
+export interface Found {
+  readonly base: string;
+  readonly baseSha: string;
+}
+
 /** What an event means to the chart (fold.ts derives it from the stored event). */
 export type Cause = Stamp &
   (
     | { readonly type: "claimed" }
-    | { readonly type: "step"; readonly name: StepName; readonly status: "started" | "ended"; readonly detail: string | null }
-    | { readonly type: "ready"; readonly baseSha: string | null }
+    | { readonly type: "step"; readonly name: StepName; readonly status: "started" | "ended"; readonly detail: string | null; readonly found: Found | null }
+    | { readonly type: "ready" }
     | { readonly type: "note" }
     | { readonly type: "progress" }
     | { readonly type: "usage"; readonly usage: Usage }
@@ -58,6 +64,7 @@ export interface TaskInput {
   readonly from: RetryFrom;
   /** Work that an earlier task of the thread saved; null for a fresh start. */
   readonly checkpoint: Checkpoint | null;
+  readonly base: string | null;
   readonly baseSha: string | null;
   readonly headSha: string | null;
   readonly report: { readonly title: string; readonly summary: string } | null;

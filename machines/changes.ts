@@ -33,6 +33,7 @@ export function initialContext(input: TaskInput): TaskContext {
     failure: null,
     question: null,
     checkpoint: input.checkpoint,
+    base: input.base,
     baseSha: input.baseSha,
     headSha: push ? input.headSha : null,
     report: input.report,
@@ -146,14 +147,16 @@ export const changes = {
   })),
   step: put<"step">((context, event) => ({
     steps: nextSteps(context.steps, event),
+    base: event.found?.base ?? context.base,
+    baseSha: event.found?.baseSha ?? context.baseSha,
     activeAt: event.at,
     dueAt: bootDue(context, event.at),
   })),
+  lateStep: put<"step">((context, event) => ({ steps: nextSteps(context.steps, event) })),
   bootProgress: put((context, event) => ({ activeAt: event.at, dueAt: bootDue(context, event.at) })),
   ready: put<"ready">((context, event) => {
     const wallAt = event.at + context.policy.wallMs;
     return {
-      baseSha: event.baseSha ?? context.baseSha,
       enteredAt: event.at,
       activeAt: event.at,
       wallAt,

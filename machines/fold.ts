@@ -19,7 +19,7 @@ import {
   type TaskState,
   type Usage,
 } from "../src/task.ts";
-import type { Cause, Drive, StateMeta, TaskInput } from "./cause.ts";
+import type { Cause, Drive, Found, StateMeta, TaskInput } from "./cause.ts";
 import { taskMachine } from "./task.ts";
 
 type Hydrated = SnapshotFrom<typeof taskMachine>;
@@ -108,7 +108,8 @@ function isClaim(event: TaskEvent): boolean {
   return event.type === "task.state" && event.data["reason"] === "claimed";
 }
 
-function inputOf(event: TaskEvent): TaskInput {
+/** What `task.submitted` says, in the words of the chart. */
+export function inputOf(event: TaskEvent): TaskInput {
   const d = event.data;
   return {
     at: event.at,
@@ -117,6 +118,7 @@ function inputOf(event: TaskEvent): TaskInput {
     wantsPullRequest: d["pullRequest"] !== undefined && d["pullRequest"] !== "none",
     from: (d["from"] as TaskInput["from"] | undefined) ?? "start",
     checkpoint: (d["checkpoint"] as Checkpoint | null | undefined) ?? null,
+    base: (d["base"] as string | null | undefined) ?? null,
     baseSha: (d["baseSha"] as string | null | undefined) ?? null,
     headSha: (d["headSha"] as string | null | undefined) ?? null,
     report: (d["report"] as TaskContext["report"] | undefined) ?? null,
@@ -139,6 +141,7 @@ export function causeOf(event: TaskEvent): Cause {
         name: d["name"] as StepName,
         status: d["status"] as "started" | "ended",
         detail: (d["detail"] as string | null) ?? null,
+        found: (d["found"] as Found | undefined) ?? null,
       };
     case "message":
       return { ...stamp, type: d["role"] === "user" ? "note" : "progress" };
@@ -178,7 +181,7 @@ function stateCause(stamp: { seq: number; at: number; workerSeq: number | null }
     case "stopped":
       return { ...stamp, type: d["reason"] };
     case "ready":
-      return { ...stamp, type: "ready", baseSha: (d["baseSha"] as string | null) ?? null };
+      return { ...stamp, type: "ready" };
     case "finished":
       return {
         ...stamp,
@@ -195,7 +198,7 @@ function stateCause(stamp: { seq: number; at: number; workerSeq: number | null }
         code: d["code"] as FailureCode,
         detail: (d["detail"] as string | null) ?? null,
         evidence: (d["evidence"] as string | null) ?? null,
-        jitter: d["jitter"] as number,
+        jitter: (d["jitter"] as number | undefined) ?? 0.5,
         retryAfterMs: (d["retryAfterMs"] as number | null) ?? null,
       };
     case "cancel":

@@ -43,6 +43,11 @@ const chart = setup({
 
 const cancelNow = { target: "#task.cancelled", actions: "settle" } as const;
 const cancelGracefully = { target: "#task.cancelling", actions: "startCancel" } as const;
+/** Not of `parked`: there the sandbox was stopped on purpose, and its last words must not cost the open question. */
+const runFails = [
+  { guard: "retriesRunning", target: "#task.retrying", actions: "retryRunning" },
+  { target: "#task.failed", actions: "giveUpRunning" },
+] as const;
 
 /** `getNextTransitions`, paths and the drawing in README.md all come from this one chart. */
 export const taskMachine = chart.createMachine({
@@ -82,13 +87,10 @@ export const taskMachine = chart.createMachine({
     running: {
       initial: "working",
       on: {
+        step: { actions: "lateStep" },
         note: { actions: "note" },
         cancel: cancelGracefully,
         usage: { actions: "use" },
-        failed: [
-          { guard: "retriesRunning", target: "retrying", actions: "retryRunning" },
-          { target: "failed", actions: "giveUpRunning" },
-        ],
         timed_out: [
           { guard: "dueRetriesRunning", target: "retrying", actions: "retryRunning" },
           { guard: "due", target: "failed", actions: "giveUpRunning" },
@@ -101,6 +103,7 @@ export const taskMachine = chart.createMachine({
             progress: { actions: "progress" },
             checkpoint: { actions: "save" },
             question: { target: "awaiting_input", actions: "ask" },
+            failed: runFails,
             finished: [
               { guard: "changed", target: "#task.pushing", actions: "finishChanged" },
               { target: "#task.done", actions: "finishUnchanged" },
@@ -113,6 +116,7 @@ export const taskMachine = chart.createMachine({
             progress: { actions: "note" },
             usage: { actions: "useQuietly" },
             checkpoint: { actions: "saveQuietly" },
+            failed: runFails,
             answer: { guard: "answersOpen", target: "working", actions: "hearAnswer" },
             timed_out: { guard: "due", target: "parked", actions: "park" },
           },
@@ -120,6 +124,9 @@ export const taskMachine = chart.createMachine({
         parked: {
           meta: { drive: "park", slot: false },
           on: {
+            progress: { actions: "note" },
+            usage: { actions: "useQuietly" },
+            checkpoint: { actions: "saveQuietly" },
             answer: { guard: "answersOpen", target: "#task.queued", actions: "unpark" },
             cancel: cancelNow,
           },

@@ -220,6 +220,8 @@ export interface TaskContext {
   readonly failure: Failure | null;
   readonly question: Question | null;
   readonly checkpoint: Checkpoint | null;
+  /** The upstream branch that the work starts from, once it is known. */
+  readonly base: string | null;
   readonly baseSha: string | null;
   readonly headSha: string | null;
   readonly report: { readonly title: string; readonly summary: string } | null;

@@ -29,7 +29,7 @@ export function wireTask(task: Task, phase: string | null, wait: Wait | null): W
     attempt: c.attempt,
     maxAttempts: c.maxAttempts,
     repo: spec.repo,
-    base: spec.base,
+    base: c.base ?? spec.base,
     baseSha: c.baseSha,
     branch: spec.branch,
     headSha: c.headSha ?? c.checkpoint?.sha ?? null,

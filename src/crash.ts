@@ -1,0 +1,18 @@
+/**
+ * Named crash points: no-ops in production. The crash suite sets SLIPWAY_CRASH="name:k" and the process kills itself at the k-th hit of that name.
+ * The names: store.before, store.inside, store.after (around a transaction), record.committed (before the announcement), effect.before,
+ * effect.after, sandbox.before, sandbox.after (around ensure), push.before, push.after (around the push, before its event), timer, boot, migration.
+ */
+export type Crashpoint = (name: string) => void;
+
+export const noCrash: Crashpoint = () => undefined;
+
+/** @param plan `name:k` or undefined (then it never crashes). */
+export function crashpointFrom(plan: string | undefined, die: () => void): Crashpoint {
+  if (plan === undefined || plan === "") return noCrash;
+  const [name, k] = plan.split(":");
+  let left = Number(k ?? "1");
+  return (hit) => {
+    if (hit === name && --left === 0) die();
+  };
+}

@@ -1,0 +1,238 @@
+/**
+ * The verbs behind the worker protocol. What a worker says is untrusted: it is parsed, its commits are looked up in the task repository,
+ * and its attempt is the fence (rules W1, W3, T6).
+ *
+ * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision 005).
+ */
+import { holdsSlot } from "../machines/fold.ts";
+import type { Coordinator } from "./coordinator.ts";
+import { failed } from "./effects.ts";
+import { SequenceGap, SlipwayError } from "./error.ts";
+import { WORKER_DATA, type Proposal, type TaskEvent, type WorkerEventType } from "./event.ts";
+import { WORKER_FAILURES, type FailureCode } from "./failure.ts";
+import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type Store, type WorkerDesk } from "./ports.ts";
+import type { Task } from "./task.ts";
+import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerEvent, WorkerSpec } from "./worker-wire.ts";
+
+export interface DeskDeps {
+  readonly coordinator: Coordinator;
+  readonly store: Store;
+  readonly bus: Bus;
+  readonly repos: Repos;
+  readonly clock: Clock;
+  readonly ids: Ids;
+}
+
+export interface Desk extends WorkerDesk {
+  /** When the worker of this attempt last spoke, epoch ms; null = not since this process began. */
+  lastSeen(taskId: string, attempt: number): number | null;
+}
+
+const PAGE = 1_000;
+
+export function createDesk(deps: DeskDeps): Desk {
+  const { coordinator, store, bus, repos, clock } = deps;
+  const seen = new Map<string, { attempt: number; at: number }>();
+  coordinator.onCommit((task) => {
+    if (!holdsSlot(task.snapshot)) seen.delete(task.id);
+  });
+
+  function current(task: Task | null, attempt: number): Task {
+    if (task === null || task.snapshot.context.attempt !== attempt || !holdsSlot(task.snapshot)) {
+      throw new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
+    }
+    seen.set(task.id, { attempt, at: clock.now() });
+    return task;
+  }
+
+  /** The log after `afterSeq`, page by page. */
+  async function* log(taskId: string, afterSeq: number): AsyncIterable<TaskEvent> {
+    for (let after = afterSeq; ;) {
+      const page = await store.events(taskId, after, PAGE);
+      yield* page;
+      if (page.length < PAGE) return;
+      after = page.at(-1)?.seq ?? after;
+    }
+  }
+
+  async function spec(taskId: string, attempt: number): Promise<WorkerSpec> {
+    const task = current(await store.task(taskId), attempt);
+    const c = task.snapshot.context;
+    const answers: Record<string, string> = {};
+    let commandsAfter = task.seq;
+    if (task.seq > 1) {
+      const waiting = new Set((await store.messages(taskId)).filter((m) => m.status === "queued").map((m) => m.seq));
+      commandsAfter = Math.min(commandsAfter, ...[...waiting].map((seq) => seq - 1));
+      for await (const event of log(taskId, 0)) {
+        if (event.type === "answer") answers[String(event.data["questionId"])] = String(event.data["text"]);
+      }
+    }
+    const saved = c.checkpoint;
+    return {
+      taskId,
+      attempt,
+      prompt: task.spec.prompt,
+      agent: task.spec.agent,
+      model: task.spec.model,
+      script: task.spec.script === null ? null : [...task.spec.script],
+      verify: [...task.spec.verify],
+      budget: task.spec.budget,
+      base: c.base ?? task.spec.base ?? "main",
+      baseSha: c.baseSha ?? "",
+      workRef: WORK_REF,
+      checkpointRef: checkpointRef(attempt),
+      resume: saved !== null && (await repos.has(taskId, saved.sha)) ? saved : null,
+      answers,
+      commandsAfter,
+      ack: c.workerSeq,
+      wallMs: c.policy.wallMs,
+    };
+  }
+
+  async function accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck> {
+    const { attempt, events } = batch;
+    const task = current(await store.task(taskId), attempt);
+    for (const delta of batch.deltas ?? []) bus.whisper({ taskId, userId: task.userId, ...delta });
+    if (events.length === 0) return { ack: task.snapshot.context.workerSeq, commands: task.state === "cancelling" };
+    const proposals = new Map<number, Proposal>();
+    for (const event of events) {
+      if (event.seq > task.snapshot.context.workerSeq) proposals.set(event.seq, await propose(task, attempt, event));
+    }
+    const { task: now } = await coordinator.record(taskId, (fresh) => {
+      const last = current(fresh, attempt).snapshot.context.workerSeq;
+      const news = events.filter((event) => event.seq > last);
+      const first = news[0];
+      if (first !== undefined && first.seq !== last + 1) throw new SequenceGap(last);
+      return news.flatMap((event) => proposals.get(event.seq) ?? []);
+    });
+    // A batch that ended the attempt is acknowledged whole: nothing of it will be asked for again.
+    const over = !holdsSlot(now.snapshot) || now.snapshot.context.attempt !== attempt;
+    const ack = over ? (events.at(-1)?.seq ?? 0) : now.snapshot.context.workerSeq;
+    return { ack, commands: now.state === "cancelling" };
+  }
+
+  /** The worker's event in our words, after our own look at the facts. */
+  async function propose(task: Task, attempt: number, event: WorkerEvent): Promise<Proposal> {
+    const data = parse(event.type, event.data);
+    const stamp = { attempt, workerSeq: event.seq };
+    const notice = (code: string, text: string): Proposal => ({ type: "notice", data: { level: "warning", code, text }, ...stamp });
+    switch (event.type) {
+      case "ready":
+        return { type: "task.state", data: { reason: "ready" }, ...stamp };
+      case "failed": {
+        const code = String(data["code"]);
+        const known = WORKER_FAILURES.has(code);
+        const detail = known ? String(data["message"]) : `${code}: ${String(data["message"])}`;
+        const evidence = data["evidence"] === null ? null : String(data["evidence"]);
+        return { ...failed(known ? (code as FailureCode) : "agent_error", deps.ids.random(), { detail, evidence }), ...stamp };
+      }
+      case "finished":
+        return { ...(await finished(task, data)), ...stamp };
+      case "checkpoint":
+        if (await repos.has(task.id, String(data["sha"]))) return { type: "checkpoint", data, ...stamp };
+        return notice("checkpoint_missing", "The worker named a checkpoint that is not in the task repository.");
+      case "message.status": {
+        const message = await store.message(task.id, String(data["id"]));
+        if (message?.status === "withdrawn") return notice("message_withdrawn", "The message was taken back before it was delivered.");
+        return { type: "message.status", data, ...stamp };
+      }
+      case "task.step":
+      case "message":
+      case "tool.started":
+      case "tool.finished":
+      case "todo":
+      case "usage":
+      case "question":
+      case "notice":
+      case "verify":
+        return { type: event.type, data, ...stamp };
+    }
+  }
+
+  async function finished(task: Task, data: Record<string, unknown>): Promise<Proposal> {
+    const sha = String(data["sha"]);
+    const { baseSha } = task.snapshot.context;
+    if (sha !== baseSha && (await repos.resolve(task.id, WORK_REF)) !== sha) {
+      return failed("agent_error", deps.ids.random(), { detail: "The reported commit is not in the task repository." });
+    }
+    return {
+      type: "task.state",
+      data: { reason: "finished", sha, changed: sha !== baseSha, title: String(data["title"]), summary: String(data["summary"]) },
+    };
+  }
+
+  async function commandsNow(taskId: string, after: number): Promise<WorkerCommand[]> {
+    const found: WorkerCommand[] = [];
+    for await (const event of log(taskId, after)) {
+      const command = await commandOf(event);
+      if (command !== null) found.push(command);
+    }
+    return found;
+  }
+
+  async function commandOf(event: TaskEvent): Promise<WorkerCommand | null> {
+    const { seq: id, type, data } = event;
+    if (type === "message" && data["role"] === "user") {
+      const message = await store.message(event.taskId, String(data["id"]));
+      if (message?.status !== "queued") return null;
+      const text = message.content.map((block) => String(block["text"] ?? "")).join("\n");
+      return { id, type: "message", messageId: message.id, text, mode: message.mode ?? "steer" };
+    }
+    if (type === "message.status" && data["status"] === "withdrawn") return { id, type: "withdraw", messageId: String(data["id"]) };
+    if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: String(data["text"]) };
+    if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling") return { id, type: "cancel", graceMs: 0 };
+    return null;
+  }
+
+  /** Resolves at the next hint about the task, after `ms`, or when aborted. */
+  function nextHint(taskId: string, ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(done, ms);
+      const off = bus.onHint((hint) => hint.taskId === taskId && done());
+      signal.addEventListener("abort", done, { once: true });
+      function done(): void {
+        clearTimeout(timer);
+        off();
+        signal.removeEventListener("abort", done);
+        resolve();
+      }
+    });
+  }
+
+  async function commands(taskId: string, attempt: number, after: number, waitMs: number, signal: AbortSignal): Promise<WorkerCommand[]> {
+    const until = clock.now() + waitMs;
+    let from = after;
+    for (;;) {
+      const task = current(await store.task(taskId), attempt);
+      const hint = new AbortController();
+      const left = until - clock.now();
+      // Listen first, then read: a hint between the two is not missed.
+      const woken = nextHint(taskId, Math.max(0, left), AbortSignal.any([signal, hint.signal]));
+      const found = await commandsNow(taskId, from);
+      if (found.length > 0 || left <= 0 || signal.aborted) {
+        hint.abort();
+        const { graceMs } = task.snapshot.context.policy;
+        return found.map((command) => (command.type === "cancel" ? { ...command, graceMs } : command));
+      }
+      from = Math.max(from, task.seq);
+      await woken;
+    }
+  }
+
+  return {
+    spec,
+    accept,
+    commands,
+    lastSeen(taskId, attempt) {
+      const last = seen.get(taskId);
+      return last !== undefined && last.attempt === attempt ? last.at : null;
+    },
+  };
+}
+
+function parse(type: WorkerEventType, data: unknown): Record<string, unknown> {
+  const result = WORKER_DATA[type].safeParse(data);
+  if (result.success) return result.data;
+  const errors = result.error.issues.map((issue) => ({ path: issue.path.join("."), message: issue.message }));
+  throw new SlipwayError("invalid_request", `The data of a "${type}" event is not valid.`, { errors });
+}

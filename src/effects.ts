@@ -1,0 +1,314 @@
+/**
+ * What each state's drive does. Effects are at-least-once and idempotent: each may run again from its start after a crash.
+ *
+ * E1 An effect changes a task only through `record`, with the attempt that it was started for (the fence).
+ * E2 Names are derived from (task, attempt): what exists already is adopted, never doubled.
+ * E3 A state without a slot begins by clearing the attempt's sandbox; only then is the slot given back (rule D5).
+ */
+import { isAbort, messageOf } from "./error.ts";
+import { driveOf, phaseOf } from "../machines/fold.ts";
+import type { Drive } from "../machines/cause.ts";
+import type { Coordinator } from "./coordinator.ts";
+import type { Crashpoint } from "./crash.ts";
+import type { Proposal } from "./event.ts";
+import { TaskFailure, type FailureCode } from "./failure.ts";
+import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxExit } from "./ports.ts";
+import { sandboxName, type Limits, type StepName, type Task } from "./task.ts";
+
+export interface EffectDeps {
+  readonly coordinator: Coordinator;
+  readonly sandbox: Sandbox;
+  readonly repos: Repos;
+  readonly broker: Broker;
+  readonly forges: readonly Forge[];
+  /** The owner's git credential for a repository, in clear; null when there is none. */
+  readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
+  /** When the worker of this attempt last spoke, epoch ms; null = never since this process began. */
+  readonly lastSeen: (taskId: string, attempt: number) => number | null;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly log: Log;
+  readonly crashpoint: Crashpoint;
+  /** No sign of life for this long means `worker_lost`, ms. */
+  readonly livenessMs: number;
+  /** Longest wait for a sandbox to be removed before its slot is given back anyway, ms. */
+  readonly clearMs: number;
+  /** Largest memory that a second try after out_of_memory may get, MiB. */
+  readonly maxMemoryMb: number;
+}
+
+/** Runs until its state is left (the signal aborts it) or its work is recorded. Never throws. `release` gives the slot back. */
+export type Effect = (task: Task, signal: AbortSignal, release: () => void) => Promise<void>;
+
+/** A step that ends within this is recorded once, not twice. */
+const QUICK_MS = 50;
+
+export function createEffects(deps: EffectDeps): Effect {
+  const { coordinator, sandbox, repos, broker, clock, log, crashpoint } = deps;
+
+  const say = (task: Task, ...proposals: Proposal[]): Promise<unknown> =>
+    coordinator.record(task.id, () => proposals.map((proposal) => ({ attempt: task.snapshot.context.attempt, ...proposal })));
+
+  async function fail(
+    task: Task,
+    code: FailureCode,
+    options: { detail?: string | undefined; evidence?: string | null; retryAfterMs?: number | null } = {},
+  ): Promise<void> {
+    await say(task, failed(code, deps.ids.random(), options));
+  }
+
+  /** Ends the broker and the sandbox of the current attempt; bounded, because an engine may hang. */
+  async function clear(task: Task, release: () => void): Promise<void> {
+    const attempt = task.snapshot.context.attempt;
+    try {
+      if (attempt > 0) {
+        await broker.shut(task.id, attempt);
+        await within(deps.clearMs, sandbox.remove(sandboxName(task.id, attempt)), clock);
+      }
+    } catch (error) {
+      log.warn({ task: task.id, attempt, error: messageOf(error) }, "the sandbox could not be removed; the janitor will");
+    } finally {
+      release();
+    }
+  }
+
+  async function repoTask(task: Task) {
+    const { repo } = task.spec;
+    return { taskId: task.id, userId: task.userId, repo, auth: await deps.authFor(task.userId, repo) };
+  }
+
+  async function provision(task: Task, signal: AbortSignal): Promise<void> {
+    const steps = createSteps(task, say, clock);
+    await steps.run("mirror", async () => {
+      const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, signal);
+      return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
+    });
+    await steps.run("image", async (progress) => {
+      await sandbox.prepare(progress, signal);
+      return {};
+    });
+    await steps.run("container", async () => {
+      await ensure(task, signal);
+      return { detail: sandbox.kind };
+    });
+    await steps.flush();
+    await watch(task, signal);
+  }
+
+  async function ensure(task: Task, signal: AbortSignal): Promise<void> {
+    const attempt = task.snapshot.context.attempt;
+    const { socketDir, token } = await broker.open(task.id, attempt);
+    crashpoint("sandbox.before");
+    const limits = memoryFor(task, deps.maxMemoryMb);
+    await sandbox.ensure({ name: sandboxName(task.id, attempt), taskId: task.id, attempt, socketDir, token, limits }, signal);
+    crashpoint("sandbox.after");
+  }
+
+  /** Waits for the end of the sandbox, or for its silence. A report that arrived before has moved the task on and aborted this. */
+  async function watch(task: Task, signal: AbortSignal): Promise<void> {
+    const attempt = task.snapshot.context.attempt;
+    const name = sandboxName(task.id, attempt);
+    const lost = new AbortController();
+    const stop = AbortSignal.any([signal, lost.signal]);
+    void listenForSilence(task, attempt, stop).then((silent) => silent && lost.abort());
+    try {
+      const exit = await sandbox.wait(name, stop);
+      if (!signal.aborted) await judge(task, exit);
+    } catch (error) {
+      if (!lost.signal.aborted || signal.aborted) throw error;
+      await fail(task, "worker_lost", { detail: `No sign of life for ${Math.round(deps.livenessMs / 1_000)} s.` });
+    } finally {
+      lost.abort();
+    }
+  }
+
+  /** @returns true when the worker was silent for too long, false when aborted. */
+  async function listenForSilence(task: Task, attempt: number, signal: AbortSignal): Promise<boolean> {
+    const begun = clock.now();
+    try {
+      for (;;) {
+        await clock.sleep(Math.max(10, Math.min(5_000, deps.livenessMs / 4)), signal);
+        const running = driveOf(task.snapshot) === "supervise";
+        if (running && clock.now() - (deps.lastSeen(task.id, attempt) ?? begun) > deps.livenessMs) return true;
+      }
+    } catch {
+      return false;
+    }
+  }
+
+  async function judge(task: Task, exit: SandboxExit): Promise<void> {
+    const evidence = exit.tail === "" ? null : exit.tail;
+    if (exit.outOfMemory) return fail(task, "out_of_memory", { evidence });
+    if (exit.exitCode === null) return fail(task, "interrupted", { detail: "Its sandbox is gone.", evidence });
+    return fail(task, "worker_lost", { detail: `Its exit code was ${exit.exitCode}.`, evidence });
+  }
+
+  async function supervise(task: Task, signal: AbortSignal): Promise<void> {
+    await broker.open(task.id, task.snapshot.context.attempt);
+    await watch(task, signal);
+  }
+
+  async function kill(task: Task, signal: AbortSignal): Promise<void> {
+    const { attempt, forced, policy } = task.snapshot.context;
+    const name = sandboxName(task.id, attempt);
+    if (!forced) await broker.open(task.id, attempt);
+    await sandbox.stop(name, forced ? 0 : policy.graceMs, signal);
+    await say(task, { type: "task.state", data: { reason: "stopped" } });
+  }
+
+  async function push(task: Task, signal: AbortSignal): Promise<void> {
+    const { headSha, report, base } = task.snapshot.context;
+    if (headSha === null) return fail(task, "internal", { detail: "There is nothing to push." });
+    const { branch, expectSha, repo, pullRequest } = task.spec;
+    const upstream = await repoTask(task);
+    if (phaseOf(task.snapshot) === "branch") {
+      await fetchSaved(task, headSha, signal);
+      crashpoint("push.before");
+      await repos.push({ ...upstream, sha: headSha, branch, expect: expectSha }, signal);
+      crashpoint("push.after");
+      await say(task, { type: "push", data: { branch, sha: headSha } });
+      return;
+    }
+    const forge = deps.forges.find((one) => one.serves(repo));
+    if (forge === undefined) return fail(task, "push_rejected", { detail: "No forge is set up for pull requests on this repository." });
+    const opened = await forge.openPullRequest(
+      {
+        repo,
+        auth: upstream.auth,
+        head: branch,
+        base: base ?? "main",
+        title: report?.title || task.spec.title,
+        body: report?.summary ?? "",
+        draft: pullRequest === "draft",
+      },
+      signal,
+    );
+    await say(task, { type: "pull_request", data: { ...opened } });
+  }
+
+  /** A retry of the push alone has no task repository yet: it is made from the parent's. */
+  async function fetchSaved(task: Task, sha: string, signal: AbortSignal): Promise<void> {
+    if (await repos.has(task.id, sha)) return;
+    await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, signal);
+    if (await repos.has(task.id, sha)) return;
+    throw new TaskFailure("push_rejected", { detail: "The saved work is no longer on this server." });
+  }
+
+  const act: Record<Exclude<Drive, "claim">, Effect> = {
+    provision,
+    supervise,
+    kill,
+    push: async (task, signal, release) => {
+      await clear(task, release);
+      if (!signal.aborted) await push(task, signal);
+    },
+    park: (task, _signal, release) => clear(task, release),
+    wait: (task, _signal, release) => clear(task, release),
+    retire: (task, _signal, release) => clear(task, release),
+  };
+
+  return async (task, signal, release) => {
+    const drive = driveOf(task.snapshot);
+    if (drive === "claim") return;
+    crashpoint("effect.before");
+    try {
+      await act[drive](task, signal, release);
+      crashpoint("effect.after");
+    } catch (error) {
+      if (signal.aborted || isAbort(error)) return;
+      await report(task, error).catch((again: unknown) =>
+        log.error({ task: task.id, error: messageOf(again) }, "a failure could not be recorded"),
+      );
+    }
+  };
+
+  async function report(task: Task, error: unknown): Promise<void> {
+    if (error instanceof TaskFailure) {
+      return fail(task, error.code, { detail: error.message, evidence: error.evidence, retryAfterMs: error.retryAfterMs });
+    }
+    log.error({ task: task.id, error }, "an effect failed unexpectedly");
+    return fail(task, "internal", { evidence: messageOf(error) });
+  }
+}
+
+/** The proposal that ends an attempt with a failure. */
+export function failed(
+  code: FailureCode,
+  jitter: number,
+  options: { detail?: string | undefined; evidence?: string | null; retryAfterMs?: number | null } = {},
+): Proposal {
+  const { detail, evidence, retryAfterMs } = options;
+  return {
+    type: "task.state",
+    data: {
+      reason: "failed",
+      code,
+      detail: detail || null,
+      evidence: evidence?.slice(-4_000) ?? null,
+      jitter,
+      retryAfterMs: retryAfterMs ?? null,
+    },
+  };
+}
+
+interface StepEnd {
+  readonly detail?: string;
+  readonly found?: { base: string; baseSha: string };
+}
+
+/** Names and times the steps of provisioning; what is quick is recorded once, together with its neighbours. */
+function createSteps(task: Task, say: (task: Task, ...proposals: Proposal[]) => Promise<unknown>, clock: Clock) {
+  let pending: Proposal[] = [];
+  const propose = (name: StepName, status: "started" | "ended", rest: object): Proposal => ({
+    type: "task.step",
+    data: { name, status, detail: null, ...rest },
+  });
+
+  async function flush(): Promise<void> {
+    const batch = pending;
+    pending = [];
+    if (batch.length > 0) await say(task, ...batch);
+  }
+
+  async function run(name: StepName, body: (progress: (text: string) => void) => Promise<StepEnd>): Promise<void> {
+    pending.push(propose(name, "started", {}));
+    const slow = new AbortController();
+    void clock
+      .sleep(QUICK_MS, slow.signal)
+      .then(flush)
+      .catch(() => undefined);
+    const progress = (text: string): void =>
+      void say(task, { type: "notice", data: { level: "info", code: `step.${name}`, text: text.slice(0, 500) } }).catch(() => undefined);
+    try {
+      const end = await body(progress);
+      pending.push(propose(name, "ended", end));
+    } catch (error) {
+      await flush();
+      throw error;
+    } finally {
+      slow.abort();
+    }
+  }
+
+  return { run, flush };
+}
+
+function memoryFor(task: Task, maxMemoryMb: number): Limits {
+  const { limits } = task.spec;
+  const { memoryFactor } = task.snapshot.context;
+  if (memoryFactor === 1) return limits;
+  return { ...limits, memoryMb: Math.min(maxMemoryMb, (limits.memoryMb ?? Math.floor(maxMemoryMb / 2)) * memoryFactor) };
+}
+
+async function within(ms: number, work: Promise<void>, clock: Clock): Promise<void> {
+  const timer = new AbortController();
+  const late = clock.sleep(ms, timer.signal).then(() => {
+    throw new Error(`it took longer than ${ms} ms`);
+  });
+  late.catch(() => undefined);
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    timer.abort();
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * The verbs put together over any set of ports, and their boot order (lifecycle.md):
+ * list sandboxes -> remove the unknown -> adopt the rest -> overdue deadlines -> only then claim. Listening does not wait for it.
+ */
+import { createCoordinator, type Coordinator } from "./coordinator.ts";
+import type { Crashpoint } from "./crash.ts";
+import { createDesk, type Desk } from "./desk.ts";
+import { createEffects } from "./effects.ts";
+import { isAbort, messageOf } from "./error.ts";
+import { createGate, type Gate } from "./gate.ts";
+import { createJanitor, type Janitor } from "./janitor.ts";
+import { createOperations } from "./operations.ts";
+import type { Broker, Bus, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, Store, WorkerDesk } from "./ports.ts";
+import { createRequests } from "./requests.ts";
+import type { Operations, Service } from "./service.ts";
+import { createSupervisor, type Supervisor } from "./supervisor.ts";
+import type { Egress, Policy } from "./task.ts";
+
+export interface KernelDeps {
+  readonly store: Store;
+  readonly bus: Bus;
+  readonly sandbox: Sandbox;
+  readonly repos: Repos;
+  readonly broker: (desk: WorkerDesk) => Broker;
+  readonly forges: readonly Forge[];
+  readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly log: Log;
+  readonly crashpoint: Crashpoint;
+  readonly settings: KernelSettings;
+}
+
+export interface KernelSettings {
+  readonly policy: Policy;
+  readonly maxConcurrent: number;
+  readonly userLimit: number | null;
+  readonly agents: readonly string[];
+  readonly model: string | null;
+  readonly egress: readonly Egress[];
+  readonly trustedHosts: readonly string[];
+  readonly maxMemoryMb: number;
+  readonly retentionMs: number;
+  readonly livenessMs: number;
+  readonly clearMs: number;
+  readonly breakerLimit: number;
+  readonly breakerWindowMs: number;
+  readonly breakerRestMs: number;
+}
+
+export const DEFAULT_SETTINGS = {
+  maxConcurrent: 4,
+  userLimit: null,
+  agents: ["scripted"],
+  model: null,
+  egress: ["none"],
+  trustedHosts: [],
+  maxMemoryMb: 8_192,
+  retentionMs: 30 * 24 * 3_600_000,
+  livenessMs: 90_000,
+  clearMs: 30_000,
+  breakerLimit: 5,
+  breakerWindowMs: 60_000,
+  breakerRestMs: 15_000,
+} as const satisfies Omit<KernelSettings, "policy">;
+
+export interface Kernel {
+  readonly coordinator: Coordinator;
+  readonly supervisor: Supervisor;
+  readonly gate: Gate;
+  readonly janitor: Janitor;
+  readonly desk: Desk;
+  readonly service: Service;
+  readonly operations: Operations;
+  /** Adopts what is there, then claims and ticks until `close`. */
+  boot(): Promise<void>;
+  /** Stops claiming, ends effects, finishes commits. Sandboxes stay. Ports are the caller's to close. */
+  close(): Promise<void>;
+}
+
+const DEADLINE_TICK_MS = 200;
+const DRIVE_TICK_MS = 1_000;
+const ORPHAN_TICK_MS = 10_000;
+const RETENTION_TICK_MS = 3_600_000;
+
+export async function createKernel(deps: KernelDeps): Promise<Kernel> {
+  const { store, sandbox, clock, log, crashpoint, settings } = deps;
+  const coordinator = createCoordinator(deps);
+  const desk = createDesk({ ...deps, coordinator });
+  const broker = deps.broker(desk);
+  const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings });
+  const effect = createEffects({ ...deps, ...settings, coordinator, broker, lastSeen: desk.lastSeen });
+  const supervisor = createSupervisor({ coordinator, store, sandbox, gate, effect, log, crashpoint });
+  const janitor = createJanitor({ ...deps, coordinator, broker, retentionMs: settings.retentionMs });
+  const stopped = new AbortController();
+  const ticks: Promise<void>[] = [];
+
+  /** Repeats `work` with a pause between; a failure is logged and the next round tries again. */
+  async function every(ms: number, name: string, work: () => unknown): Promise<void> {
+    while (!stopped.signal.aborted) {
+      try {
+        await clock.sleep(ms, stopped.signal);
+        await work();
+      } catch (error) {
+        if (isAbort(error)) return;
+        log.error({ error: messageOf(error) }, `${name} failed`);
+      }
+    }
+  }
+
+  async function boot(): Promise<void> {
+    await janitor.orphans().catch((error: unknown) => log.warn({ error: messageOf(error) }, "sandboxes could not be listed at boot"));
+    await supervisor.boot();
+    await janitor.deadlines();
+    gate.open();
+    ticks.push(
+      every(DEADLINE_TICK_MS, "the deadline tick", () => janitor.deadlines()),
+      every(DRIVE_TICK_MS, "the drive tick", async () => {
+        await gate.probe();
+        supervisor.driveAll();
+      }),
+      every(ORPHAN_TICK_MS, "the orphan tick", () => janitor.orphans()),
+      every(RETENTION_TICK_MS, "the retention tick", () => janitor.retention()),
+    );
+  }
+
+  return {
+    coordinator,
+    supervisor,
+    gate,
+    janitor,
+    desk,
+    service: createRequests({ ...deps, ...settings, coordinator }),
+    operations: createOperations({ gate, store, sandbox, clock, lastSeen: desk.lastSeen, ...settings }),
+    boot,
+    async close() {
+      stopped.abort();
+      await gate.shut();
+      await Promise.all(ticks);
+      await supervisor.close();
+      await coordinator.idle();
+      await broker.close();
+    },
+  };
+}

@@ -1,0 +1,75 @@
+/** What operators see: why a task waits, which tasks are stuck and why, containers against rows. */
+import { driveOf } from "../machines/fold.ts";
+import { messageOf } from "./error.ts";
+import type { Gate } from "./gate.ts";
+import type { Clock, Sandbox, Store } from "./ports.ts";
+import type { Operations, Stuck } from "./service.ts";
+import { OPEN_STATES, type Task } from "./task.ts";
+
+export interface OperationDeps {
+  readonly gate: Gate;
+  readonly store: Store;
+  readonly sandbox: Sandbox;
+  readonly clock: Clock;
+  readonly maxConcurrent: number;
+  readonly lastSeen: (taskId: string, attempt: number) => number | null;
+  readonly livenessMs: number;
+}
+
+/** A deadline that is overdue by more than this was not fired by the tick. */
+const OVERDUE_MS = 10_000;
+const QUIET_MS = 120_000;
+const ACTIVE = OPEN_STATES.filter((state) => state !== "queued");
+
+export function createOperations(deps: OperationDeps): Operations {
+  const { gate, store, sandbox, clock } = deps;
+
+  function stuck(task: Task): Stuck | null {
+    const c = task.snapshot.context;
+    const now = clock.now();
+    if (c.dueAt !== null && now - c.dueAt > OVERDUE_MS) return { reason: "its deadline passed and nothing happened", since: c.dueAt };
+    if (driveOf(task.snapshot) === "supervise") {
+      const seen = deps.lastSeen(task.id, c.attempt);
+      if (seen !== null && now - seen > deps.livenessMs / 2) return { reason: "the worker gives no sign of life", since: seen };
+      if (c.question !== null) return { reason: "it waits for an answer", since: c.question.askedAt };
+      if (now - c.activeAt > QUIET_MS) return { reason: "the worker has reported nothing for a while", since: c.activeAt };
+    }
+    if (task.state === "provisioning" && now - c.activeAt > QUIET_MS / 2) {
+      const open = c.steps.findLast((step) => step.endedAt === null)?.name;
+      return { reason: open ? `the step "${open}" takes long` : "provisioning takes long", since: c.activeAt };
+    }
+    return null;
+  }
+
+  async function stuckTasks() {
+    const found: { id: string; state: Task["state"]; reason: string; since: number }[] = [];
+    for (let before: string | undefined; ;) {
+      const page = await store.tasks({ userId: null, states: ACTIVE, limit: 200, ...(before === undefined ? {} : { before }) });
+      for (const task of page) {
+        const why = stuck(task);
+        if (why !== null) found.push({ id: task.id, state: task.state, ...why });
+      }
+      before = page.at(-1)?.id;
+      if (page.length < 200) return found;
+    }
+  }
+
+  return {
+    wait: (task) => (task.state === "queued" ? gate.wait(task) : Promise.resolve(null)),
+    stuck,
+    stuckTasks,
+    queue: () => gate.state(),
+    pauseQueue: (paused) => gate.pause(paused),
+    slots: async () => ({ used: await store.slotsHeld(), max: deps.maxConcurrent }),
+    async sandbox() {
+      const { kind, isolates } = sandbox;
+      const expected = await store.slotsHeld();
+      try {
+        const containers = (await sandbox.list()).filter((one) => one.state === "running").length;
+        return { kind, isolates, containers, expected, error: null };
+      } catch (error) {
+        return { kind, isolates, containers: 0, expected, error: messageOf(error) };
+      }
+    },
+  };
+}

@@ -1,0 +1,128 @@
+/**
+ * Sandboxes that are promises: the worker's loop runs in this process, and failures can be scripted. For tests, benches and looking around.
+ * They end with the process, as containers do when a machine loses power. Whoever holds the object is the "engine": several coordinators,
+ * one after another, may be given the same one.
+ */
+import { TaskFailure } from "../failure.ts";
+import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
+
+/**
+ * `boot_hangs`: ensure never ends. `silent`: it runs and says nothing. `exits`: it ends at once with code 7 and without a report.
+ * `out_of_memory`: the kernel kills it at once. `resists_kill`: stop and remove never end. `engine_down`: the engine does not answer.
+ */
+export type SimulatedFault = "boot_hangs" | "silent" | "exits" | "out_of_memory" | "resists_kill" | "engine_down";
+
+export interface SimulatedOptions {
+  /** The worker's loop: resolves with its exit code; must end soon after the signal. */
+  readonly run: (spec: SandboxSpec, signal: AbortSignal) => Promise<number>;
+  /** What goes wrong with this sandbox; null = nothing. Asked at each call that concerns it. */
+  readonly fault?: (spec: SandboxSpec) => SimulatedFault | null;
+}
+
+interface Simulated {
+  readonly spec: SandboxSpec;
+  readonly abort: AbortController;
+  readonly exited: Promise<SandboxExit>;
+  readonly exit: (exit: SandboxExit) => void;
+  state: SandboxInfo["state"];
+}
+
+const GONE: SandboxExit = { exitCode: null, outOfMemory: false, tail: "" };
+
+export interface SimulatedSandbox extends Sandbox {
+  /** Ends one from outside, as an operator or the kernel would. */
+  crash(name: string, exit: SandboxExit): void;
+  /** Every name that was ever created, in order: the contract is that none comes twice. */
+  readonly created: readonly string[];
+}
+
+export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbox {
+  const boxes = new Map<string, Simulated>();
+  const created: string[] = [];
+  const faultOf = (spec: SandboxSpec): SimulatedFault | null => options.fault?.(spec) ?? null;
+
+  function create(spec: SandboxSpec): Simulated {
+    const { promise: exited, resolve } = withResolvers<SandboxExit>();
+    const box: Simulated = { spec, abort: new AbortController(), exited, state: "running", exit };
+    function exit(how: SandboxExit): void {
+      if (box.state === "exited") return;
+      box.state = "exited";
+      box.abort.abort();
+      resolve(how);
+    }
+    boxes.set(spec.name, box);
+    created.push(spec.name);
+    const fault = faultOf(spec);
+    if (fault === "exits") exit({ exitCode: 7, outOfMemory: false, tail: "simulated: exit without a report" });
+    else if (fault === "out_of_memory") exit({ exitCode: 137, outOfMemory: true, tail: "simulated: out of memory" });
+    else if (fault !== "silent") void runWorker(box);
+    return box;
+  }
+
+  async function runWorker({ spec, abort, exit }: Simulated): Promise<void> {
+    try {
+      exit({ exitCode: await options.run(spec, abort.signal), outOfMemory: false, tail: "" });
+    } catch (error) {
+      exit({ exitCode: 1, outOfMemory: false, tail: String(error).slice(0, 4_000) });
+    }
+  }
+
+  function known(name: string): Simulated | null {
+    return boxes.get(name) ?? null;
+  }
+
+  return {
+    kind: "simulated",
+    isolates: false,
+    created,
+    check: () => Promise.resolve("simulated sandbox: workers run inside the server; nothing is isolated"),
+    prepare: () => Promise.resolve(),
+    async ensure(spec, signal) {
+      const fault = faultOf(spec);
+      if (fault === "engine_down") throw new TaskFailure("sandbox_unavailable", { detail: "The simulated engine is down." });
+      if (fault === "boot_hangs") await aborted(signal);
+      if (known(spec.name) === null) create(spec);
+    },
+    async wait(name, signal) {
+      const box = known(name);
+      if (box === null) return GONE;
+      return Promise.race([box.exited, aborted(signal)]);
+    },
+    async stop(name, _graceMs, signal) {
+      const box = known(name);
+      if (box === null) return;
+      if (faultOf(box.spec) === "resists_kill") await aborted(signal ?? new AbortController().signal);
+      box.exit({ exitCode: 143, outOfMemory: false, tail: "" });
+    },
+    async remove(name) {
+      const box = known(name);
+      if (box === null) return;
+      if (faultOf(box.spec) === "resists_kill") await aborted(new AbortController().signal);
+      box.exit(GONE);
+      boxes.delete(name);
+    },
+    list: () =>
+      Promise.resolve(
+        [...boxes.values()].map(({ spec, state }) => ({ name: spec.name, taskId: spec.taskId, attempt: spec.attempt, state })),
+      ),
+    crash: (name, exit) => known(name)?.exit(exit),
+    close: () => Promise.resolve(),
+  };
+}
+
+/** Rejects when the signal aborts; never resolves. */
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const fail = (): void => reject(signal.reason instanceof Error ? signal.reason : new Error("aborted"));
+    if (signal.aborted) fail();
+    else signal.addEventListener("abort", fail, { once: true });
+  });
+}
+
+function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => undefined;
+  const promise = new Promise<T>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}

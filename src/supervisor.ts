@@ -1,0 +1,152 @@
+/**
+ * One actor per open task: its running effect, and the level-triggered call that keeps state and effect together.
+ *
+ * V1 After a commit, at boot and on each tick the same question is asked: is this state's effect running? If not, it is started or adopts what exists.
+ * V2 The effects of one task never overlap: the next begins when the one before has ended.
+ * V3 An effect gets the newest task, never one that was handed in earlier.
+ * V4 Shutdown aborts effects and leaves sandboxes running; the next boot adopts them.
+ */
+import { driveOf, holdsSlot, isSettled } from "../machines/fold.ts";
+import type { Coordinator } from "./coordinator.ts";
+import type { Crashpoint } from "./crash.ts";
+import type { Effect } from "./effects.ts";
+import { messageOf } from "./error.ts";
+import type { TaskEvent } from "./event.ts";
+import { failureClass, type FailureCode } from "./failure.ts";
+import type { Gate } from "./gate.ts";
+import type { Log, Sandbox, Store } from "./ports.ts";
+import { OPEN_STATES, sandboxName, type Task } from "./task.ts";
+
+/** Queued tasks have no actor. */
+const DRIVEN_STATES = OPEN_STATES.filter((state) => state !== "queued");
+
+export interface SupervisorDeps {
+  readonly coordinator: Coordinator;
+  readonly store: Store;
+  readonly sandbox: Sandbox;
+  readonly gate: Gate;
+  readonly effect: Effect;
+  readonly log: Log;
+  readonly crashpoint: Crashpoint;
+}
+
+export interface Supervisor {
+  /** Adopts every open task. Sandboxes that nobody needs are the janitor's, which runs before claiming begins. */
+  boot(): Promise<void>;
+  /** Starts what should run and does not. Idempotent. */
+  driveAll(): void;
+  /** Number of open tasks that have an actor. */
+  size(): number;
+  /** Ends every effect; sandboxes stay. */
+  close(): Promise<void>;
+}
+
+interface Actor {
+  task: Task;
+  running: { readonly key: string; readonly abort: AbortController; readonly done: Promise<void> } | null;
+}
+
+export function createSupervisor(deps: SupervisorDeps): Supervisor {
+  const { coordinator, store, sandbox, gate, log, crashpoint } = deps;
+  const actors = new Map<string, Actor>();
+  const unlisten = coordinator.onCommit(committed);
+  let closed = false;
+
+  function committed(task: Task, events: readonly TaskEvent[]): void {
+    if (events.some(isInfraFailure)) gate.noteInfraFailure();
+    const actor = actors.get(task.id) ?? { task, running: null };
+    if (actor.task.seq <= task.seq) actor.task = task;
+    actors.set(task.id, actor);
+    drive(actor);
+  }
+
+  /** Which effect, for which attempt, in which way: another key means another effect. */
+  function keyOf(task: Task): string {
+    const { attempt, forced } = task.snapshot.context;
+    const value = typeof task.snapshot.value === "string" ? "" : (task.snapshot.value["pushing"] ?? "");
+    return `${driveOf(task.snapshot)}:${attempt}:${value}${forced ? ":forced" : ""}`;
+  }
+
+  function drive(actor: Actor): void {
+    if (closed) return;
+    const key = keyOf(actor.task);
+    const running = actor.running;
+    if (running !== null) {
+      if (running.key !== key) running.abort.abort();
+      return;
+    }
+    if (driveOf(actor.task.snapshot) === "claim") {
+      // A queued task needs no actor: the row is the queue, and retrying and parked have cleared what an earlier attempt left.
+      actors.delete(actor.task.id);
+      gate.release(actor.task.id);
+      gate.poke();
+      return;
+    }
+    run(actor, key);
+  }
+
+  function run(actor: Actor, key: string): void {
+    const { task } = actor;
+    const abort = new AbortController();
+    const done = deps
+      .effect(task, abort.signal, () => gate.release(task.id))
+      .catch((error: unknown) => log.error({ task: task.id, error: messageOf(error) }, "an effect threw"))
+      .then(() => ended(actor, key));
+    actor.running = { key, abort, done };
+  }
+
+  function ended(actor: Actor, key: string): void {
+    actor.running = null;
+    const now = keyOf(actor.task);
+    if (now !== key) return drive(actor);
+    // The effect of a settled or waiting state has nothing left to do; that of another state is started again by the tick.
+    if (isSettled(actor.task.snapshot)) actors.delete(actor.task.id);
+  }
+
+  async function boot(): Promise<void> {
+    crashpoint("boot");
+    const alive = new Set((await sandbox.list().catch(() => [])).filter((one) => one.state === "running").map((one) => one.name));
+    for (let before: string | undefined, page: Task[] = []; ; before = page.at(-1)?.id) {
+      page = await store.tasks({ userId: null, states: DRIVEN_STATES, limit: 200, ...(before === undefined ? {} : { before }) });
+      for (const task of page) await adopt(task, alive);
+      if (page.length < 200) return;
+    }
+  }
+
+  async function adopt(task: Task, alive: ReadonlySet<string>): Promise<void> {
+    if (holdsSlot(task.snapshot)) gate.adopt(task.id);
+    if (driveOf(task.snapshot) === "supervise" && alive.has(sandboxName(task.id, task.snapshot.context.attempt))) {
+      // The silence clock must not count the time in which nobody listened.
+      const text = "The coordinator restarted and found the worker running.";
+      await coordinator.record(task.id, () => [{ type: "notice", data: { level: "info", code: "adopted", text } }]);
+      return;
+    }
+    committed(task, []);
+  }
+
+  return {
+    boot,
+    driveAll() {
+      for (const actor of [...actors.values()]) if (!idles(actor)) drive(actor);
+      gate.poke();
+    },
+    size: () => actors.size,
+    async close() {
+      closed = true;
+      unlisten();
+      const running = [...actors.values()].flatMap((actor) => (actor.running === null ? [] : [actor.running]));
+      for (const { abort } of running) abort.abort();
+      await Promise.all(running.map(({ done }) => done));
+    },
+  };
+}
+
+/** Waiting states whose clearing is done are moved by a deadline or a person, not by an effect. */
+function idles(actor: Actor): boolean {
+  const now = driveOf(actor.task.snapshot);
+  return actor.running === null && (now === "wait" || now === "park");
+}
+
+function isInfraFailure(event: TaskEvent): boolean {
+  return event.type === "task.state" && event.data["reason"] === "failed" && failureClass(event.data["code"] as FailureCode) === "infra";
+}
