@@ -1,0 +1,122 @@
+/** Whole lifecycles, submit to done, every transition durable (synchronous=FULL), with a worker that does nothing; and how long a submit waits for its start. */
+import { memoryBus } from "../src/bus/memory.ts";
+import { noCrash } from "../src/crash.ts";
+import { openSimulatedRepos } from "../src/git/simulated.ts";
+import { createKernel, DEFAULT_SETTINGS, type Kernel } from "../src/kernel.ts";
+import { WORK_REF, type Broker, type SandboxSpec, type Store, type WorkerDesk } from "../src/ports.ts";
+import { openSimulatedSandbox } from "../src/sandbox/simulated.ts";
+import { systemClock, systemIds } from "../src/system.ts";
+import { DEFAULT_POLICY } from "../src/task.ts";
+import { openBenchStore, percentile, quiet } from "./support.ts";
+
+const PERSON = { userId: "user_bench", role: "user" } as const;
+const REQUEST = { repo: "https://git.example.com/team/app", prompt: "Do nothing, and do it well." };
+
+export interface Bench {
+  readonly kernel: Kernel;
+  readonly store: Store;
+  close(): Promise<void>;
+}
+
+/** A kernel on a real SQLite store whose workers commit one simulated change and report at once. */
+export async function openBenchKernel(maxConcurrent: number, from?: { store: Store; close: () => Promise<void> }): Promise<Bench> {
+  const { store, close } = from ?? (await openBenchStore());
+  const repos = openSimulatedRepos();
+  let desk: WorkerDesk;
+  const broker = (given: WorkerDesk): Broker => {
+    desk = given;
+    return { open: () => Promise.resolve({ socketDir: "", token: "" }), shut: () => Promise.resolve(), close: () => Promise.resolve() };
+  };
+  async function run({ taskId, attempt }: SandboxSpec): Promise<number> {
+    const at = new Date().toISOString();
+    const sha = await repos.commit(taskId, WORK_REF, taskId);
+    await desk.accept(taskId, {
+      attempt,
+      events: [
+        { seq: 1, at, type: "ready", data: {} },
+        { seq: 2, at, type: "finished", data: { sha, title: "Nothing", summary: "Done." } },
+      ],
+    });
+    return 0;
+  }
+  const kernel = await createKernel({
+    store,
+    bus: memoryBus(),
+    sandbox: openSimulatedSandbox({ run }),
+    repos,
+    broker,
+    forges: [],
+    authFor: () => Promise.resolve(null),
+    clock: systemClock,
+    ids: systemIds(),
+    log: quiet,
+    crashpoint: noCrash,
+    settings: { ...DEFAULT_SETTINGS, policy: DEFAULT_POLICY, maxConcurrent },
+  });
+  return {
+    kernel,
+    store,
+    async close() {
+      await kernel.close();
+      await close();
+    },
+  };
+}
+
+export interface Lifecycles {
+  readonly perSecond: number;
+  readonly eventsPerTask: number;
+}
+
+/** @param inFlight tasks that are open at once. */
+export async function lifecycles(count = 10_000, inFlight = 256): Promise<Lifecycles> {
+  const bench = await openBenchKernel(inFlight);
+  await bench.kernel.boot();
+  let submitted = 0;
+  let done = 0;
+  let events = 0;
+  const begun = performance.now();
+  await new Promise<void>((resolve) => {
+    const next = (): void => {
+      submitted += 1;
+      void bench.kernel.service.submit(PERSON, REQUEST, null);
+    };
+    bench.kernel.coordinator.onCommit((task) => {
+      if (task.state !== "done") return;
+      events += task.seq;
+      done += 1;
+      if (done === count) resolve();
+      else if (submitted < count) next();
+    });
+    while (submitted < Math.min(inFlight, count)) next();
+  });
+  const perSecond = count / ((performance.now() - begun) / 1_000);
+  await bench.close();
+  return { perSecond, eventsPerTask: events / count };
+}
+
+export interface Latencies {
+  readonly p50: number;
+  readonly p99: number;
+}
+
+/** From the call of submit to the worker's start, one task at a time, ms. */
+export async function submitToStart(count = 300): Promise<Latencies> {
+  const bench = await openBenchKernel(4);
+  await bench.kernel.boot();
+  const waits: number[] = [];
+  for (let i = 0; i < count; i += 1) {
+    const begun = performance.now();
+    await new Promise<void>((resolve) => {
+      const off = bench.kernel.coordinator.onCommit((task) => {
+        if (task.state === "running") waits.push(performance.now() - begun);
+        if (task.state !== "done") return;
+        off();
+        resolve();
+      });
+      void bench.kernel.service.submit(PERSON, REQUEST, null);
+    });
+  }
+  await bench.close();
+  return { p50: percentile(waits, 50), p99: percentile(waits, 99) };
+}

@@ -1,0 +1,97 @@
+/** `npm run bench`: one table; each row is a figure beside a floor that was measured in the same run. Ratios travel between machines, figures do not. */
+import { boot } from "./boot.ts";
+import { fanout } from "./fanout.ts";
+import { lifecycles, submitToStart } from "./lifecycle.ts";
+import { record } from "./record.ts";
+import { recovery } from "./recovery.ts";
+
+interface Row {
+  readonly what: string;
+  readonly ours: string;
+  readonly floor: string;
+  readonly ratio: string;
+  readonly aim: string;
+}
+
+const n = (value: number): string => Math.round(value).toLocaleString("en");
+const ms = (value: number): string => `${value.toFixed(value < 10 ? 2 : 0)} ms`;
+
+async function rows(): Promise<Row[]> {
+  const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`);
+  say("boot with 10,000 open tasks");
+  const started = await boot();
+  say("record against bare better-sqlite3");
+  const recorded = await record();
+  say("no-op lifecycles");
+  const lived = await lifecycles();
+  say("submit to start");
+  const waited = await submitToStart();
+  say("fan-out to 2,000 sockets");
+  const fanned = await fanout({ sockets: 2_000 });
+  say("SIGKILL of the coordinator to the next event");
+  const recovered = await recovery();
+  return [
+    {
+      what: "record/s (FULL, 100 tasks at once)",
+      ours: n(recorded.ours),
+      floor: `${n(recorded.floor)} bare rows`,
+      ratio: pct(recorded.ours / recorded.floor),
+      aim: ">= 60 %",
+    },
+    {
+      what: `lifecycles/s (${lived.eventsPerTask.toFixed(1)} events each)`,
+      ours: n(lived.perSecond),
+      floor: `${n(recorded.ours / lived.eventsPerTask)} = record/s / events`,
+      ratio: pct((lived.perSecond * lived.eventsPerTask) / recorded.ours),
+      aim: ">= 2,500/s",
+    },
+    {
+      what: "submit to running p50 / p99",
+      ours: `${ms(waited.p50)} / ${ms(waited.p99)}`,
+      floor: `${ms(1_000 / (recorded.floor / 100))} = one bare transaction`,
+      ratio: "-",
+      aim: "-",
+    },
+    {
+      what: "fan-out of one event to 2,000 sockets p50",
+      ours: ms(fanned.ours.p50),
+      floor: `${ms(fanned.floor.p50)} bare ws loop`,
+      ratio: `${(fanned.ours.p50 / fanned.floor.p50).toFixed(2)}x`,
+      aim: "-",
+    },
+    {
+      what: "fan-out of one event to 2,000 sockets p99",
+      ours: ms(fanned.ours.p99),
+      floor: `${ms(fanned.floor.p99)} bare ws loop`,
+      ratio: `${(fanned.ours.p99 / fanned.floor.p99).toFixed(2)}x`,
+      aim: "<= 1.5x",
+    },
+    { what: "start with 10,000 open tasks to first claim", ours: ms(started.firstClaimMs), floor: "-", ratio: "-", aim: "< 2 s" },
+    {
+      what: "SIGKILL to next event of a running task",
+      ours: ms(recovered.ms),
+      floor: `${ms(recovered.startMs)} = start to listening`,
+      ratio: `${(recovered.ms / recovered.startMs).toFixed(2)}x`,
+      aim: "< 1.5 s",
+    },
+    {
+      what: "resident memory idle / per 1,000 open tasks",
+      ours: `${started.idleMb.toFixed(0)} MB / ${started.perThousandMb.toFixed(1)} MB`,
+      floor: "-",
+      ratio: "-",
+      aim: "-",
+    },
+  ];
+}
+
+const pct = (ratio: number): string => `${Math.round(ratio * 100)} %`;
+
+function table(all: readonly Row[]): string {
+  const head: Row = { what: "what", ours: "Slipway", floor: "floor", ratio: "ratio", aim: "aim" };
+  const keys = ["what", "ours", "floor", "ratio", "aim"] as const;
+  const widths = keys.map((key) => Math.max(...[head, ...all].map((row) => row[key].length)));
+  const line = (row: Row): string => `| ${keys.map((key, i) => row[key].padEnd(widths[i] ?? 0)).join(" | ")} |`;
+  return [line(head), `|${widths.map((w) => "-".repeat(w + 2)).join("|")}|`, ...all.map(line)].join("\n");
+}
+
+process.stdout.write(`${table(await rows())}\n`);

@@ -1,0 +1,56 @@
+/** What every bench needs: a store in a folder of its own, a quiet log, a plain spec, percentiles. */
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import type { Accounts } from "../src/accounts.ts";
+import type { Log, Store } from "../src/ports.ts";
+import { openSqliteStore } from "../src/store/sqlite.ts";
+import type { TaskSpec } from "../src/task.ts";
+
+export const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+export const SPEC: TaskSpec = {
+  repo: "https://git.example.com/team/app",
+  base: null,
+  branch: "slipway/bench",
+  prompt: "Rename the function and run the tests.",
+  title: "Rename the function",
+  agent: "scripted",
+  model: null,
+  script: null,
+  budget: {},
+  limits: {},
+  egress: "none",
+  pullRequest: "none",
+  verify: [],
+  priority: 0,
+  maxAttempts: 3,
+  from: "start",
+  expectSha: null,
+};
+
+/** The folder that holds package.json, from src as from dist. */
+export function packageRoot(): string {
+  for (let dir = import.meta.dirname; ; dir = dirname(dir)) {
+    if (existsSync(join(dir, "package.json"))) return dir;
+  }
+}
+
+export async function openBenchStore(): Promise<{ store: Store; accounts: Accounts; dir: string; close: () => Promise<void> }> {
+  const dir = mkdtempSync(join(tmpdir(), "slipway-bench-"));
+  const { store, accounts } = await openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite") });
+  return {
+    store,
+    accounts,
+    dir,
+    async close() {
+      await store.close();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+export function percentile(values: readonly number[], p: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * p) / 100))] ?? NaN;
+}

@@ -1,0 +1,196 @@
+/** A whole kernel in this process: a real store, the simulated sandbox and repositories, puppet workers, and a clock in the hand. */
+import { memoryBus } from "../../src/bus/memory.ts";
+import { noCrash } from "../../src/crash.ts";
+import { openSimulatedRepos } from "../../src/git/simulated.ts";
+import { createKernel, DEFAULT_SETTINGS, type Kernel, type KernelSettings } from "../../src/kernel.ts";
+import type { Broker, Bus, Forge, Log, Repos, Store } from "../../src/ports.ts";
+import { openSimulatedSandbox, type SimulatedFault, type SimulatedSandbox } from "../../src/sandbox/simulated.ts";
+import type { Person } from "../../src/service.ts";
+import { openMemoryStore } from "../../src/store/memory.ts";
+import { DEFAULT_POLICY, type Policy, type Task } from "../../src/task.ts";
+import type { SubmitRequest } from "../../src/wire.ts";
+import { handClock, seededIds, settle, type HandClock } from "./clock.ts";
+import { puppets, type Puppets } from "./puppet.ts";
+
+export const ALICE: Person = { userId: "user_alice", role: "user" };
+export const BOB: Person = { userId: "user_bob", role: "user" };
+export const REPO = "https://git.example.com/team/app";
+
+export const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+/** Holds calls back until the test lets one through, or makes it fail. Open unless closed. */
+export interface Latch {
+  closed: boolean;
+  pass(signal?: AbortSignal): Promise<void>;
+  /** Lets one waiting (or the next) call through. */
+  let(): void;
+  fail(error: Error): void;
+}
+
+export function latch(): Latch {
+  let waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
+  let passes = 0;
+  let failures: Error[] = [];
+  return {
+    closed: false,
+    async pass(signal) {
+      const failure = failures.shift();
+      if (failure !== undefined) throw failure;
+      if (!this.closed) return;
+      if (passes > 0) {
+        passes -= 1;
+        return;
+      }
+      await new Promise<void>((resolve, reject) => {
+        const mine = { resolve, reject };
+        waiting.push(mine);
+        signal?.addEventListener("abort", () => {
+          waiting = waiting.filter((one) => one !== mine);
+          reject(new DOMException("aborted", "AbortError"));
+        });
+      });
+    },
+    let() {
+      const next = waiting.shift();
+      if (next === undefined) passes += 1;
+      else next.resolve();
+    },
+    fail(error) {
+      const next = waiting.shift();
+      if (next === undefined) failures.push(error);
+      else next.reject(error);
+    },
+  };
+}
+
+export interface World {
+  readonly store: Store;
+  readonly bus: Bus;
+  readonly sandbox: SimulatedSandbox;
+  readonly repos: ReturnType<typeof openSimulatedRepos>;
+  readonly clock: HandClock;
+  readonly puppets: Puppets;
+  readonly latches: { readonly push: Latch; readonly forge: Latch; readonly stop: Latch; readonly prepare: Latch };
+  readonly faults: Map<string, SimulatedFault>;
+  kernel: Kernel;
+  submit(request?: Partial<SubmitRequest>, person?: Person): Promise<Task>;
+  task(id: string): Promise<Task>;
+  /** Lets everything settle until the task is in that state (or chart value `running.parked`); fails loudly after many rounds. */
+  until(id: string, value: string): Promise<Task>;
+  /** The coordinator goes away and another begins on the same store and engine. */
+  restart(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface WorldOptions {
+  readonly store?: Store;
+  readonly settings?: Partial<KernelSettings>;
+  readonly policy?: Partial<Policy>;
+  readonly run?: Puppets["run"];
+}
+
+/** Addresses without listeners: the puppets reach the desk directly. */
+function noBroker(): Broker {
+  return {
+    open: (taskId, attempt) => Promise.resolve({ socketDir: `/nowhere/${taskId}/${attempt}`, token: "att_test" }),
+    shut: () => Promise.resolve(),
+    close: () => Promise.resolve(),
+  };
+}
+
+export function valueOf(task: Task): string {
+  const { value } = task.snapshot;
+  return typeof value === "string" ? value : (Object.entries(value)[0] ?? []).join(".");
+}
+
+export async function openWorld(options: WorldOptions = {}): Promise<World> {
+  const store = options.store ?? openMemoryStore().store;
+  const bus = memoryBus();
+  const clock = handClock();
+  const ids = seededIds();
+  const strings = puppets();
+  const faults = new Map<string, SimulatedFault>();
+  const latches = { push: latch(), forge: latch(), stop: latch(), prepare: latch() };
+  const engine = openSimulatedSandbox({ run: options.run ?? strings.run, fault: (spec) => faults.get(spec.taskId) ?? null });
+  const sandbox: SimulatedSandbox = {
+    ...engine,
+    async stop(name, graceMs, signal) {
+      await latches.stop.pass(signal);
+      await engine.stop(name, graceMs, signal);
+    },
+  };
+  const simulated = openSimulatedRepos();
+  const repos: Repos = {
+    ...simulated,
+    async prepare(task, signal) {
+      await latches.prepare.pass(signal);
+      return simulated.prepare(task, signal);
+    },
+    async push(task, signal) {
+      await latches.push.pass(signal);
+      await simulated.push(task, signal);
+    },
+  };
+  const forge: Forge = {
+    serves: () => true,
+    async openPullRequest(request, signal) {
+      await latches.forge.pass(signal);
+      return { url: `${request.repo}/pull/1`, number: 1, state: "open" };
+    },
+  };
+
+  async function begin(): Promise<Kernel> {
+    const kernel = await createKernel({
+      store,
+      bus,
+      sandbox,
+      repos,
+      broker: noBroker,
+      forges: [forge],
+      authFor: () => Promise.resolve(null),
+      clock,
+      ids,
+      log: quiet,
+      crashpoint: noCrash,
+      settings: { ...DEFAULT_SETTINGS, livenessMs: 1e15, policy: { ...DEFAULT_POLICY, ...options.policy }, ...options.settings },
+    });
+    await kernel.boot();
+    return kernel;
+  }
+
+  const world: World = {
+    store,
+    bus,
+    sandbox,
+    repos: simulated,
+    clock,
+    puppets: strings,
+    latches,
+    faults,
+    kernel: await begin(),
+    async submit(request = {}, person = ALICE) {
+      const { task } = await world.kernel.service.submit(person, { repo: REPO, prompt: "Do it.", ...request }, null);
+      return task;
+    },
+    async task(id) {
+      const task = await store.task(id);
+      if (task === null) throw new Error(`no task ${id}`);
+      return task;
+    },
+    async until(id, value) {
+      for (let round = 0; round < 200; round += 1) {
+        await settle(5);
+        const task = await world.task(id);
+        if (task.state === value || valueOf(task) === value) return task;
+      }
+      const task = await world.task(id);
+      throw new Error(`task ${id} is ${valueOf(task)}, not ${value}; last failure: ${JSON.stringify(task.snapshot.context.failure)}`);
+    },
+    async restart() {
+      await world.kernel.close();
+      world.kernel = await begin();
+    },
+    close: () => world.kernel.close(),
+  };
+  return world;
+}
