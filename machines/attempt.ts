@@ -81,7 +81,7 @@ export const attemptMachine = chart.createMachine({
     verify: { on: { verified: { target: "commit", actions: "keepNote" }, ...stops } },
     commit: { on: { committed: { target: "report", actions: "keepCommit" }, ...stops } },
     winding_down: { on: { ok: "report", failed: "report" } },
-    report: { on: { ok: "ended", failed: "ended", cancel: "ended" } },
+    report: { on: { ok: "ended", failed: "ended" } },
     ended: { type: "final" },
   },
 });

@@ -6,7 +6,7 @@
  * P3 the delay doubles from `backoffMs` to `backoffCapMs` with full jitter (the jitter arrives in the event: no randomness here);
  *    a wait that the other side asked for is honoured up to the same cap.
  */
-import { failureClass, makeFailure, type Failure, type FailureCode, type FailureStage } from "../src/failure.ts";
+import { failureClass, makeFailure, type Failure, type FailureStage } from "../src/failure.ts";
 import type { TaskContext } from "../src/task.ts";
 import type { Fault } from "./cause.ts";
 

@@ -87,10 +87,8 @@ export const taskMachine = chart.createMachine({
     running: {
       initial: "working",
       on: {
-        step: { actions: "lateStep" },
         note: { actions: "note" },
         cancel: cancelGracefully,
-        usage: { actions: "use" },
         timed_out: [
           { guard: "dueRetriesRunning", target: "retrying", actions: "retryRunning" },
           { guard: "due", target: "failed", actions: "giveUpRunning" },
@@ -100,7 +98,9 @@ export const taskMachine = chart.createMachine({
         working: {
           meta: { drive: "supervise", slot: true },
           on: {
+            step: { actions: "lateStep" },
             progress: { actions: "progress" },
+            usage: { actions: "use" },
             checkpoint: { actions: "save" },
             question: { target: "awaiting_input", actions: "ask" },
             failed: runFails,
@@ -113,6 +113,7 @@ export const taskMachine = chart.createMachine({
         awaiting_input: {
           meta: { drive: "supervise", slot: true },
           on: {
+            step: { actions: "lateStep" },
             progress: { actions: "note" },
             usage: { actions: "useQuietly" },
             checkpoint: { actions: "saveQuietly" },
@@ -124,11 +125,9 @@ export const taskMachine = chart.createMachine({
         parked: {
           meta: { drive: "park", slot: false },
           on: {
-            progress: { actions: "note" },
-            usage: { actions: "useQuietly" },
-            checkpoint: { actions: "saveQuietly" },
             answer: { guard: "answersOpen", target: "#task.queued", actions: "unpark" },
             cancel: cancelNow,
+            timed_out: { guard: "due", target: "#task.failed", actions: "giveUpRunning" },
           },
         },
       },

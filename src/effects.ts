@@ -13,6 +13,7 @@ import type { Crashpoint } from "./crash.ts";
 import type { Proposal } from "./event.ts";
 import { TaskFailure, type FailureCode } from "./failure.ts";
 import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxExit } from "./ports.ts";
+import { within } from "./within.ts";
 import { sandboxName, type Limits, type StepName, type Task } from "./task.ts";
 
 export interface EffectDeps {
@@ -298,17 +299,4 @@ function memoryFor(task: Task, maxMemoryMb: number): Limits {
   const { memoryFactor } = task.snapshot.context;
   if (memoryFactor === 1) return limits;
   return { ...limits, memoryMb: Math.min(maxMemoryMb, (limits.memoryMb ?? Math.floor(maxMemoryMb / 2)) * memoryFactor) };
-}
-
-async function within(ms: number, work: Promise<void>, clock: Clock): Promise<void> {
-  const timer = new AbortController();
-  const late = clock.sleep(ms, timer.signal).then(() => {
-    throw new Error(`it took longer than ${ms} ms`);
-  });
-  late.catch(() => undefined);
-  try {
-    await Promise.race([work, late]);
-  } finally {
-    timer.abort();
-  }
 }

@@ -11,6 +11,7 @@ import type { Crashpoint } from "./crash.ts";
 import { messageOf } from "./error.ts";
 import type { Broker, Clock, Ids, Log, Repos, Sandbox, Store } from "./ports.ts";
 import { isSettledState } from "./task.ts";
+import { within } from "./within.ts";
 
 export interface JanitorDeps {
   readonly coordinator: Coordinator;
@@ -22,6 +23,8 @@ export interface JanitorDeps {
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
+  /** Longest wait for one sandbox to be removed, ms. */
+  readonly clearMs: number;
   /** Task repositories of settled tasks are kept this long, ms. */
   readonly retentionMs: number;
 }
@@ -71,7 +74,8 @@ export function createJanitor(deps: JanitorDeps): Janitor {
       log.info({ task: one.taskId, attempt: one.attempt }, "removing a sandbox that no task needs");
       try {
         await deps.broker.shut(one.taskId, one.attempt);
-        await sandbox.remove(one.name);
+        // One that resists must not keep the others waiting.
+        await within(deps.clearMs, sandbox.remove(one.name), clock);
         removed += 1;
       } catch (error) {
         log.warn({ name: one.name, error: messageOf(error) }, "an orphan could not be removed; the next tick tries again");

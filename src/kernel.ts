@@ -15,6 +15,7 @@ import { createRequests } from "./requests.ts";
 import type { Operations, Service } from "./service.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { Egress, Policy } from "./task.ts";
+import { unlessAborted, within } from "./within.ts";
 
 export interface KernelDeps {
   readonly store: Store;
@@ -43,6 +44,8 @@ export interface KernelSettings {
   readonly retentionMs: number;
   readonly livenessMs: number;
   readonly clearMs: number;
+  /** Longest wait for effects to end at shutdown, ms. */
+  readonly shutdownMs: number;
   readonly breakerLimit: number;
   readonly breakerWindowMs: number;
   readonly breakerRestMs: number;
@@ -59,6 +62,7 @@ export const DEFAULT_SETTINGS = {
   retentionMs: 30 * 24 * 3_600_000,
   livenessMs: 90_000,
   clearMs: 30_000,
+  shutdownMs: 2_000,
   breakerLimit: 5,
   breakerWindowMs: 60_000,
   breakerRestMs: 15_000,
@@ -91,16 +95,16 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings });
   const effect = createEffects({ ...deps, ...settings, coordinator, broker, lastSeen: desk.lastSeen });
   const supervisor = createSupervisor({ coordinator, store, sandbox, gate, effect, log, crashpoint });
-  const janitor = createJanitor({ ...deps, coordinator, broker, retentionMs: settings.retentionMs });
+  const janitor = createJanitor({ ...deps, ...settings, coordinator, broker });
   const stopped = new AbortController();
   const ticks: Promise<void>[] = [];
 
   /** Repeats `work` with a pause between; a failure is logged and the next round tries again. */
-  async function every(ms: number, name: string, work: () => unknown): Promise<void> {
+  async function every(ms: number, name: string, work: () => Promise<unknown>): Promise<void> {
     while (!stopped.signal.aborted) {
       try {
         await clock.sleep(ms, stopped.signal);
-        await work();
+        await unlessAborted(work(), stopped.signal);
       } catch (error) {
         if (isAbort(error)) return;
         log.error({ error: messageOf(error) }, `${name} failed`);
@@ -137,7 +141,10 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
       stopped.abort();
       await gate.shut();
       await Promise.all(ticks);
-      await supervisor.close();
+      // An engine that hangs must not keep the process: what an effect did not finish, the next boot does.
+      await within(settings.shutdownMs, supervisor.close(), clock).catch((error: unknown) =>
+        log.warn({ error: messageOf(error) }, "an effect did not end"),
+      );
       await coordinator.idle();
       await broker.close();
     },

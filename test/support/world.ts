@@ -36,6 +36,7 @@ export function latch(): Latch {
     async pass(signal) {
       const failure = failures.shift();
       if (failure !== undefined) throw failure;
+      signal?.throwIfAborted();
       if (!this.closed) return;
       if (passes > 0) {
         passes -= 1;

@@ -1,0 +1,298 @@
+/** The wiring: the one file that names adapters. `serve` starts a coordinator and says where it listens. */
+import { createHash, createHmac, randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import type { AddressInfo } from "node:net";
+import { totalmem } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import pino from "pino";
+import type { Accounts } from "./accounts.ts";
+import { openBroker } from "./broker/listener.ts";
+import { serveGit } from "./broker/git.ts";
+import { memoryBus } from "./bus/memory.ts";
+import { assertMayListen, type Config } from "./config.ts";
+import { crashpointFrom } from "./crash.ts";
+import { messageOf, SlipwayError } from "./error.ts";
+import { openRepos } from "./git/repos.ts";
+import { createApp } from "./http/app.ts";
+import { credentialContext } from "./http/auth.ts";
+import { attachLive } from "./http/live.ts";
+import { watchLoop } from "./http/metrics.ts";
+import { createServer } from "./http/server.ts";
+import { showTask } from "./http/tasks.ts";
+import { openHub } from "./hub.ts";
+import { createKernel, DEFAULT_SETTINGS, type Kernel } from "./kernel.ts";
+import type { GitAuth, Log, Sandbox, Store } from "./ports.ts";
+import { parseRepository } from "./repo-address.ts";
+import { dockerOptions, openDockerSandbox } from "./sandbox/docker.ts";
+import { openProcessSandbox } from "./sandbox/process.ts";
+import { openSimulatedSandbox } from "./sandbox/simulated.ts";
+import { openSessions, type Sessions } from "./sessions.ts";
+import { openSqliteStore } from "./store/sqlite.ts";
+import { systemClock, systemIds } from "./system.ts";
+import { DEFAULT_POLICY } from "./task.ts";
+import { loadKey, openVault, type Vault } from "./vault.ts";
+import { runWorker } from "../worker/assemble.ts";
+
+/** Workers in containers run as this user; it must be able to open the broker's socket. */
+const WORKER_UID = 10_001;
+const AGENTS = ["scripted"];
+
+export interface Running {
+  readonly url: string;
+  /** One-time link for the first admin; null when there is an admin. */
+  readonly setupUrl: string | null;
+  readonly sandbox: { readonly kind: string; readonly isolates: boolean; readonly line: string };
+  readonly agent: string;
+  /** Stops claiming, finishes commits, leaves sandboxes running. Idempotent. */
+  close(): Promise<void>;
+}
+
+export function packageRoot(): string {
+  for (let dir = import.meta.dirname; ; dir = dirname(dir)) {
+    if (existsSync(join(dir, "package.json"))) return dir;
+  }
+}
+
+/**
+ * Starts a coordinator on its data folder. Listening does not wait for the clean-up that follows a crash.
+ * @throws SlipwayError config_invalid, locked, newer_schema: nothing runs then.
+ */
+export async function serve(config: Config, hooks: { readonly log?: Log } = {}): Promise<Running> {
+  const dir = resolve(config.dataDir);
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const log: Log = hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
+  const crashpoint = crashpointFrom(process.env["SLIPWAY_CRASH"], () => process.kill(process.pid, "SIGKILL"));
+  const { store, accounts } = openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite"), crashpoint });
+  const key = loadKey({ file: join(dir, "secret.key"), env: config.secretKey });
+  const vault = openVault(derive(key, "vault"));
+  const sessions = await openSessions({
+    accounts,
+    clock: systemClock,
+    ids: systemIds(),
+    secret: derive(key, "sessions"),
+    localToken: operatorToken(dir),
+    setupToken: derive(key, "setup").toString("base64url"),
+  });
+  try {
+    await firstAdmin(config, sessions);
+    assertMayListen(config, !(await sessions.needsSetup()));
+    const sandbox = await openSandbox(config, dir, log);
+    const line = await checkSandbox(sandbox, config);
+    return await start({ config, dir, log, crashpoint, store, accounts, key, vault, sessions, sandbox, line });
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+interface Parts {
+  readonly config: Config;
+  readonly dir: string;
+  readonly log: Log;
+  readonly crashpoint: (name: string) => void;
+  readonly store: Store;
+  readonly accounts: Accounts;
+  readonly key: Buffer;
+  readonly vault: Vault;
+  readonly sessions: Sessions;
+  readonly sandbox: Sandbox;
+  readonly line: string;
+}
+
+async function start(parts: Parts): Promise<Running> {
+  const { config, dir, log, store, accounts, sessions, sandbox } = parts;
+  const bus = memoryBus();
+  const kernel = await assemble(parts, bus);
+  const loop = watchLoop();
+  let events = 0;
+  kernel.coordinator.onCommit((_task, committed) => (events += committed.length));
+  const doors = {
+    service: kernel.service,
+    operations: kernel.operations,
+    sessions,
+    store,
+    accounts,
+    vault: parts.vault,
+    clock: systemClock,
+    ids: systemIds(),
+    log,
+    checkSandbox: (signal: AbortSignal) => sandbox.check(signal),
+    dataDir: dir,
+    version: version(),
+    origins: config.allowedOrigins,
+    trustProxy: config.trustProxy,
+    gauges: { sockets: () => live.sockets(), events: () => events, loopLagSeconds: () => loop.seconds() },
+  };
+  const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => showTask(doors, task) });
+  const server = createServer(createApp(doors));
+  const live = attachLive(server, {
+    hub,
+    clock: systemClock,
+    log,
+    authenticate: (bearer) => sessions.authenticate(bearer),
+    redeemTicket: (ticket) => sessions.redeemTicket(ticket),
+    stillValid: (sessionId) => sessions.stillValid(sessionId),
+    allowedOrigins: () => [origin(config, url), ...config.allowedOrigins],
+  });
+  await new Promise<void>((done, failed) => {
+    server.once("error", failed);
+    server.listen(config.port, config.host, () => done());
+  }).catch((error: unknown) => {
+    throw new SlipwayError(
+      "config_invalid",
+      `Cannot listen on ${config.host}:${config.port}: ${messageOf(error)}. Choose another SLIPWAY_PORT.`,
+    );
+  });
+  const url = addressOf(server.address() as AddressInfo, config.host);
+  writeFileSync(join(dir, "server.json"), `${JSON.stringify({ url, pid: process.pid })}\n`, { mode: 0o600 });
+  // Listening does not wait for the clean-up after a crash.
+  const booting = kernel.boot().catch((error: unknown) => log.error({ error: messageOf(error) }, "the boot failed"));
+  const setupUrl = (await sessions.needsSetup())
+    ? `${config.publicUrl ?? url}/setup#${derive(parts.key, "setup").toString("base64url")}`
+    : null;
+
+  let closing: Promise<void> | null = null;
+  async function close(): Promise<void> {
+    const closed = new Promise<void>((done) => server.close(() => done()));
+    await live.close();
+    hub.close();
+    server.closeIdleConnections();
+    await booting;
+    await kernel.close();
+    server.closeAllConnections();
+    await closed;
+    loop.close();
+    await sandbox.close();
+    await bus.close();
+    await store.close();
+  }
+  return {
+    url,
+    setupUrl,
+    agent: defaultAgent(config),
+    sandbox: { kind: sandbox.kind, isolates: sandbox.isolates, line: parts.line },
+    close: () => (closing ??= close()),
+  };
+}
+
+function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kernel> {
+  const { config, dir, log, store, accounts, key, vault, sandbox, crashpoint } = parts;
+  const trustedHosts = config.trustedRepoHosts;
+  const repos = openRepos({ dir: join(dir, "git"), trustedHosts });
+  return createKernel({
+    store,
+    bus,
+    sandbox,
+    repos,
+    log,
+    crashpoint,
+    forges: [],
+    clock: systemClock,
+    ids: systemIds(),
+    authFor: (userId, repo) => authFor(accounts, vault, userId, parseRepository(repo, { trustedHosts }).host),
+    broker: (desk) =>
+      openBroker({
+        dir: join(dir, "run"),
+        desk,
+        log,
+        serveGit,
+        repoPath: (taskId) => repos.path(taskId),
+        secret: derive(key, "attempts"),
+        instance: instanceOf(dir),
+        ...(sandbox.kind === "docker" ? { uid: WORKER_UID } : {}),
+      }),
+    settings: {
+      ...DEFAULT_SETTINGS,
+      trustedHosts,
+      agents: AGENTS,
+      model: config.model,
+      policy: { ...DEFAULT_POLICY, ...config.policy },
+      maxConcurrent: config.maxConcurrent,
+      userLimit: config.userLimit,
+      maxMemoryMb: Math.floor(totalmem() / 2 ** 20 / 2),
+    },
+  });
+}
+
+async function authFor(accounts: Accounts, vault: Vault, userId: string, host: string): Promise<GitAuth | null> {
+  const found = await accounts.credentialFor(userId, host);
+  if (found === null) return null;
+  return { username: found.username ?? "x-access-token", token: vault.open(found.sealed, credentialContext(userId, host)) };
+}
+
+async function openSandbox(config: Config, dir: string, log: Log): Promise<Sandbox> {
+  const instance = instanceOf(dir);
+  const workerFile = join(packageRoot(), "dist", "worker.mjs");
+  switch (config.sandbox) {
+    case "docker":
+      return openDockerSandbox({ ...dockerOptions(), instance, context: packageRoot(), workerFile, log });
+    case "process":
+      return openProcessSandbox({ dir: join(dir, "sandboxes"), workerFile, instance });
+    case "simulated":
+      return openSimulatedSandbox({
+        run: ({ name, socketDir, token, attempt }, signal) => {
+          const root = join(dir, "sandboxes", name);
+          return runWorker({
+            socketPath: join(socketDir, "b.sock"),
+            token,
+            attempt,
+            root: join(root, "workspace"),
+            stateDir: join(root, "state"),
+            signal,
+          });
+        },
+      });
+  }
+}
+
+/** Never silently less isolated: without an engine the start ends here, unless docker was asked for by name (then tasks wait for the engine). */
+async function checkSandbox(sandbox: Sandbox, config: Config): Promise<string> {
+  try {
+    return await sandbox.check(AbortSignal.timeout(10_000));
+  } catch (error) {
+    if (config.sandboxChosen) return `${messageOf(error)} Tasks wait until it does.`;
+    throw new SlipwayError(
+      "config_invalid",
+      `No Docker engine answers (${messageOf(error)}). Start one, or set SLIPWAY_SANDBOX=process to run agents as plain processes, which does not isolate them from this machine.`,
+    );
+  }
+}
+
+async function firstAdmin(config: Config, sessions: Sessions): Promise<void> {
+  if (config.admin !== null && (await sessions.needsSetup())) await sessions.createUser({ ...config.admin, role: "admin" });
+}
+
+function defaultAgent(config: Config): string {
+  return AGENTS.includes(config.agent) ? config.agent : (AGENTS[0] ?? "scripted");
+}
+
+/** One secret at rest; what is made of it for each use tells nothing about the others. */
+function derive(key: Buffer, use: string): Buffer {
+  return createHmac("sha256", key).update(`slipway ${use}`).digest();
+}
+
+/** The token with which this machine's owner needs no login: whoever can read the data folder owns the installation anyway. */
+function operatorToken(dir: string): string {
+  const file = join(dir, "operator.token");
+  if (!existsSync(file)) writeFileSync(file, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600 });
+  return readFileSync(file, "utf8").trim();
+}
+
+/** Tells installations on one machine apart; the same over restarts. */
+function instanceOf(dir: string): string {
+  return createHash("sha256").update(dir).digest("hex").slice(0, 12);
+}
+
+function version(): string {
+  const { version: text } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string };
+  return text;
+}
+
+function addressOf({ address, port, family }: AddressInfo, host: string): string {
+  const shown = host === "0.0.0.0" || host === "::" ? "localhost" : family === "IPv6" ? `[${address}]` : address;
+  return `http://${shown}:${port}`;
+}
+
+function origin(config: Config, url: string): string {
+  return new URL(config.publicUrl ?? url).origin;
+}
