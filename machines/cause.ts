@@ -38,7 +38,15 @@ export interface Found {
 export type Cause = Stamp &
   (
     | { readonly type: "claimed" }
-    | { readonly type: "step"; readonly name: StepName; readonly status: "started" | "ended"; readonly detail: string | null; readonly found: Found | null }
+    | {
+        readonly type: "step";
+        readonly name: StepName;
+        readonly status: "started" | "ended";
+        readonly detail: string | null;
+        readonly found: Found | null;
+        /** Of a step that was quick and is told only at its end. */
+        readonly startedAt: number | null;
+      }
     | { readonly type: "ready" }
     | { readonly type: "note" }
     | { readonly type: "progress" }

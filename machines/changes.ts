@@ -64,7 +64,7 @@ function nextSteps(steps: readonly Step[], event: Of<"step">): readonly Step[] {
   if (event.status === "started") {
     return open >= 0 ? steps : [...steps, { name: event.name, startedAt: event.at, endedAt: null, detail: event.detail }];
   }
-  if (open < 0) return [...steps, { name: event.name, startedAt: event.at, endedAt: event.at, detail: event.detail }];
+  if (open < 0) return [...steps, { name: event.name, startedAt: event.startedAt ?? event.at, endedAt: event.at, detail: event.detail }];
   return steps.map((step, i) => (i === open ? { ...step, endedAt: event.at, detail: event.detail ?? step.detail } : step));
 }
 

@@ -5,7 +5,7 @@
  * F2 A settled task accepts nothing (the pure transition would; queues.md "terminal states are not absorbing").
  * F3 An event of another attempt is not accepted (the fence). A claim is the one event that opens the next attempt.
  */
-import { getNextTransitions, initialTransition, transition, type SnapshotFrom } from "xstate";
+import { getNextTransitions, initialTransition, type SnapshotFrom } from "xstate";
 import type { TaskEvent } from "../src/event.ts";
 import type { FailureCode } from "../src/failure.ts";
 import {
@@ -20,9 +20,12 @@ import {
   type Usage,
 } from "../src/task.ts";
 import type { Cause, Drive, Found, StateMeta, TaskInput } from "./cause.ts";
+import { stepper } from "./inert.ts";
 import { taskMachine } from "./task.ts";
 
 type Hydrated = SnapshotFrom<typeof taskMachine>;
+
+const advance = stepper(inputOf({ at: 0, data: {} }));
 
 /** The snapshot of a new task from its first event (`task.submitted`). */
 export function start(event: TaskEvent): Snapshot {
@@ -35,7 +38,7 @@ export function step(snapshot: Snapshot, event: TaskEvent): Snapshot | null {
   if (isSettled(snapshot)) return null;
   if (event.attempt !== snapshot.context.attempt + (isClaim(event) ? 1 : 0)) return null;
   const current = hydrate(snapshot);
-  const [next] = transition(taskMachine, current, causeOf(event));
+  const next = advance(current, causeOf(event));
   return next === current ? null : { value: next.value as Snapshot["value"], context: next.context };
 }
 
@@ -109,7 +112,7 @@ function isClaim(event: TaskEvent): boolean {
 }
 
 /** What `task.submitted` says, in the words of the chart. */
-export function inputOf(event: TaskEvent): TaskInput {
+export function inputOf(event: Pick<TaskEvent, "at" | "data">): TaskInput {
   const d = event.data;
   return {
     at: event.at,
@@ -142,6 +145,7 @@ export function causeOf(event: TaskEvent): Cause {
         status: d["status"] as "started" | "ended",
         detail: (d["detail"] as string | null) ?? null,
         found: (d["found"] as Found | undefined) ?? null,
+        startedAt: (d["startedAt"] as number | undefined) ?? null,
       };
     case "message":
       return { ...stamp, type: d["role"] === "user" ? "note" : "progress" };

@@ -95,7 +95,10 @@ function checkTask(task: Task, log: readonly TaskEvent[]): Finding[] {
 function workerNumbers(log: readonly TaskEvent[]): Map<number, number[]> {
   const found = new Map<number, number[]>();
   for (const { attempt, workerSeq } of log) {
-    if (workerSeq !== null) found.set(attempt, [...(found.get(attempt) ?? []), workerSeq]);
+    if (workerSeq === null) continue;
+    const numbers = found.get(attempt);
+    if (numbers === undefined) found.set(attempt, [workerSeq]);
+    else numbers.push(workerSeq);
   }
   return found;
 }
@@ -119,7 +122,7 @@ function slotSpans(log: readonly TaskEvent[]): Span[] {
   let held = false;
   for (const event of log) {
     const occupied = event.to === "provisioning" || event.to === "cancelling" || event.to === "running";
-    const holds = occupied && !(event.to === "running" && (parks(event) || (event.from === "running" && !held)));
+    const holds: boolean = occupied && !(event.to === "running" && (parks(event) || (event.from === "running" && !held)));
     if (holds !== held) spans.push({ at: event.at, change: holds ? 1 : -1 });
     held = holds;
   }

@@ -24,14 +24,10 @@ export interface EffectDeps {
   readonly forges: readonly Forge[];
   /** The owner's git credential for a repository, in clear; null when there is none. */
   readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
-  /** When the worker of this attempt last spoke, epoch ms; null = never since this process began. */
-  readonly lastSeen: (taskId: string, attempt: number) => number | null;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
-  /** No sign of life for this long means `worker_lost`, ms. */
-  readonly livenessMs: number;
   /** Longest wait for a sandbox to be removed before its slot is given back anyway, ms. */
   readonly clearMs: number;
   /** Largest memory that a second try after out_of_memory may get, MiB. */
@@ -79,7 +75,7 @@ export function createEffects(deps: EffectDeps): Effect {
   }
 
   async function provision(task: Task, signal: AbortSignal): Promise<void> {
-    const steps = createSteps(task, say, clock);
+    const steps = createSteps(task, say, clock, log);
     await steps.run("mirror", async () => {
       const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, signal);
       return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
@@ -105,36 +101,10 @@ export function createEffects(deps: EffectDeps): Effect {
     crashpoint("sandbox.after");
   }
 
-  /** Waits for the end of the sandbox, or for its silence. A report that arrived before has moved the task on and aborted this. */
+  /** Waits for the end of the sandbox. A report that arrived before has moved the task on and aborted this. */
   async function watch(task: Task, signal: AbortSignal): Promise<void> {
-    const attempt = task.snapshot.context.attempt;
-    const name = sandboxName(task.id, attempt);
-    const lost = new AbortController();
-    const stop = AbortSignal.any([signal, lost.signal]);
-    void listenForSilence(task, attempt, stop).then((silent) => silent && lost.abort());
-    try {
-      const exit = await sandbox.wait(name, stop);
-      if (!signal.aborted) await judge(task, exit);
-    } catch (error) {
-      if (!lost.signal.aborted || signal.aborted) throw error;
-      await fail(task, "worker_lost", { detail: `No sign of life for ${Math.round(deps.livenessMs / 1_000)} s.` });
-    } finally {
-      lost.abort();
-    }
-  }
-
-  /** @returns true when the worker was silent for too long, false when aborted. */
-  async function listenForSilence(task: Task, attempt: number, signal: AbortSignal): Promise<boolean> {
-    const begun = clock.now();
-    try {
-      for (;;) {
-        await clock.sleep(Math.max(10, Math.min(5_000, deps.livenessMs / 4)), signal);
-        const running = driveOf(task.snapshot) === "supervise";
-        if (running && clock.now() - (deps.lastSeen(task.id, attempt) ?? begun) > deps.livenessMs) return true;
-      }
-    } catch {
-      return false;
-    }
+    const exit = await sandbox.wait(sandboxName(task.id, task.snapshot.context.attempt), signal);
+    if (!signal.aborted) await judge(task, exit);
   }
 
   async function judge(task: Task, exit: SandboxExit): Promise<void> {
@@ -257,13 +227,10 @@ interface StepEnd {
   readonly found?: { base: string; baseSha: string };
 }
 
-/** Names and times the steps of provisioning; what is quick is recorded once, together with its neighbours. */
-function createSteps(task: Task, say: (task: Task, ...proposals: Proposal[]) => Promise<unknown>, clock: Clock) {
+/** Names and times the steps of provisioning; what is quick is one event, written together with its neighbours. */
+function createSteps(task: Task, say: (task: Task, ...proposals: Proposal[]) => Promise<unknown>, clock: Clock, log: Log) {
   let pending: Proposal[] = [];
-  const propose = (name: StepName, status: "started" | "ended", rest: object): Proposal => ({
-    type: "task.step",
-    data: { name, status, detail: null, ...rest },
-  });
+  const lost = (error: unknown): void => log.warn({ task: task.id, error: messageOf(error) }, "a step could not be recorded");
 
   async function flush(): Promise<void> {
     const batch = pending;
@@ -272,22 +239,23 @@ function createSteps(task: Task, say: (task: Task, ...proposals: Proposal[]) => 
   }
 
   async function run(name: StepName, body: (progress: (text: string) => void) => Promise<StepEnd>): Promise<void> {
-    pending.push(propose(name, "started", {}));
-    const slow = new AbortController();
-    void clock
-      .sleep(QUICK_MS, slow.signal)
-      .then(flush)
-      .catch(() => undefined);
+    const startedAt = clock.now();
+    const propose = (status: "started" | "ended", rest: object): void =>
+      void pending.push({ type: "task.step", data: { name, status, detail: null, startedAt, ...rest } });
+    const callOff = clock.timer(QUICK_MS, () => {
+      propose("started", {});
+      flush().catch(lost);
+    });
     const progress = (text: string): void =>
-      void say(task, { type: "notice", data: { level: "info", code: `step.${name}`, text: text.slice(0, 500) } }).catch(() => undefined);
+      void say(task, { type: "notice", data: { level: "info", code: `step.${name}`, text: text.slice(0, 500) } }).catch(lost);
     try {
-      const end = await body(progress);
-      pending.push(propose(name, "ended", end));
+      propose("ended", await body(progress));
     } catch (error) {
+      propose("started", {});
       await flush();
       throw error;
     } finally {
-      slow.abort();
+      callOff();
     }
   }
 

@@ -93,8 +93,8 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const desk = createDesk({ ...deps, coordinator });
   const broker = deps.broker(desk);
   const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings });
-  const effect = createEffects({ ...deps, ...settings, coordinator, broker, lastSeen: desk.lastSeen });
-  const supervisor = createSupervisor({ coordinator, store, sandbox, gate, effect, log, crashpoint });
+  const effect = createEffects({ ...deps, ...settings, coordinator, broker });
+  const supervisor = createSupervisor({ ...deps, ...settings, coordinator, gate, effect, lastSeen: desk.lastSeen });
   const janitor = createJanitor({ ...deps, ...settings, coordinator, broker });
   const stopped = new AbortController();
   const ticks: Promise<void>[] = [];
@@ -121,6 +121,7 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
       every(DEADLINE_TICK_MS, "the deadline tick", () => janitor.deadlines()),
       every(DRIVE_TICK_MS, "the drive tick", async () => {
         await gate.probe();
+        await supervisor.endSilent();
         supervisor.driveAll();
       }),
       every(ORPHAN_TICK_MS, "the orphan tick", () => janitor.orphans()),

@@ -13,6 +13,8 @@ export interface Clock {
   now(): number;
   /** Resolves after `ms`; rejects with an AbortError when aborted. Never resolves early. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Calls back once after `ms`, never early; the returned function calls it off. Cheaper than a sleep that is aborted. */
+  timer(ms: number, wake: () => void): () => void;
 }
 
 export interface Ids {

@@ -22,7 +22,12 @@ export interface Service {
   /** A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for `push` without finished work. */
   retry(person: Person, taskId: string, request: RetryRequest): Promise<Task>;
   /** Queued for the agent; on a settled task a follow-up task of the thread instead. */
-  message(person: Person, taskId: string, request: MessageRequest, idempotencyKey: string | null): Promise<{ message: MessageRow } | { task: Task }>;
+  message(
+    person: Person,
+    taskId: string,
+    request: MessageRequest,
+    idempotencyKey: string | null,
+  ): Promise<{ message: MessageRow } | { task: Task }>;
   /** Takes back a message that was not delivered; `message_delivered` once it was; `not_found` for an unknown one. Idempotent. */
   withdraw(person: Person, taskId: string, messageId: string): Promise<void>;
   /** First answer wins: `already_answered` for a second, `not_found` for a question that was never asked. */

@@ -9,13 +9,14 @@
 import { driveOf, holdsSlot, isSettled } from "../machines/fold.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { Crashpoint } from "./crash.ts";
-import type { Effect } from "./effects.ts";
+import { failed, type Effect } from "./effects.ts";
 import { messageOf } from "./error.ts";
 import type { TaskEvent } from "./event.ts";
 import { failureClass, type FailureCode } from "./failure.ts";
 import type { Gate } from "./gate.ts";
-import type { Log, Sandbox, Store } from "./ports.ts";
+import type { Clock, Ids, Log, Sandbox, Store } from "./ports.ts";
 import { OPEN_STATES, sandboxName, type Task } from "./task.ts";
+import { STATE_LEFT } from "./within.ts";
 
 /** Queued tasks have no actor. */
 const DRIVEN_STATES = OPEN_STATES.filter((state) => state !== "queued");
@@ -26,6 +27,12 @@ export interface SupervisorDeps {
   readonly sandbox: Sandbox;
   readonly gate: Gate;
   readonly effect: Effect;
+  /** When the worker of this attempt last spoke, epoch ms; null = never since this process began. */
+  readonly lastSeen: (taskId: string, attempt: number) => number | null;
+  /** No sign of life for this long means `worker_lost`, ms. */
+  readonly livenessMs: number;
+  readonly clock: Clock;
+  readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
 }
@@ -35,6 +42,8 @@ export interface Supervisor {
   boot(): Promise<void>;
   /** Starts what should run and does not. Idempotent. */
   driveAll(): void;
+  /** Ends the attempts of workers that gave no sign of life for `livenessMs`. */
+  endSilent(): Promise<void>;
   /** Number of open tasks that have an actor. */
   size(): number;
   /** Ends every effect; sandboxes stay. */
@@ -43,11 +52,11 @@ export interface Supervisor {
 
 interface Actor {
   task: Task;
-  running: { readonly key: string; readonly abort: AbortController; readonly done: Promise<void> } | null;
+  running: { readonly key: string; readonly since: number; readonly abort: AbortController; readonly done: Promise<void> } | null;
 }
 
 export function createSupervisor(deps: SupervisorDeps): Supervisor {
-  const { coordinator, store, sandbox, gate, log, crashpoint } = deps;
+  const { coordinator, store, sandbox, gate, clock, log, crashpoint } = deps;
   const actors = new Map<string, Actor>();
   const unlisten = coordinator.onCommit(committed);
   let closed = false;
@@ -72,7 +81,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     const key = keyOf(actor.task);
     const running = actor.running;
     if (running !== null) {
-      if (running.key !== key) running.abort.abort();
+      if (running.key !== key) running.abort.abort(STATE_LEFT);
       return;
     }
     if (driveOf(actor.task.snapshot) === "claim") {
@@ -92,7 +101,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       .effect(task, abort.signal, () => gate.release(task.id))
       .catch((error: unknown) => log.error({ task: task.id, error: messageOf(error) }, "an effect threw"))
       .then(() => ended(actor, key));
-    actor.running = { key, abort, done };
+    actor.running = { key, since: clock.now(), abort, done };
   }
 
   function ended(actor: Actor, key: string): void {
@@ -130,12 +139,22 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       for (const actor of [...actors.values()]) if (!idles(actor)) drive(actor);
       gate.poke();
     },
+    async endSilent() {
+      for (const { task, running } of [...actors.values()]) {
+        if (running === null || driveOf(task.snapshot) !== "supervise") continue;
+        const { attempt } = task.snapshot.context;
+        const heard = Math.max(running.since, deps.lastSeen(task.id, attempt) ?? 0);
+        if (clock.now() - heard <= deps.livenessMs) continue;
+        const detail = `No sign of life for ${Math.round(deps.livenessMs / 1_000)} s.`;
+        await coordinator.record(task.id, () => [{ attempt, ...failed("worker_lost", deps.ids.random(), { detail }) }]);
+      }
+    },
     size: () => actors.size,
     async close() {
       closed = true;
       unlisten();
       const running = [...actors.values()].flatMap((actor) => (actor.running === null ? [] : [actor.running]));
-      for (const { abort } of running) abort.abort();
+      for (const { abort } of running) abort.abort(STATE_LEFT);
       await Promise.all(running.map(({ done }) => done));
     },
   };

@@ -5,6 +5,10 @@ import type { Clock, Ids } from "./ports.ts";
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  timer(ms, wake) {
+    const handle = setTimeout(wake, ms);
+    return () => clearTimeout(handle);
+  },
   sleep: (ms, signal) => delay(ms, undefined, signal === undefined ? {} : { signal }),
 };
 

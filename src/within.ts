@@ -1,18 +1,15 @@
 /** Bounds on waits. */
 import type { Clock } from "./ports.ts";
 
+/** Why waits of an effect end when its state is left: one error for all, because it carries nothing. */
+export const STATE_LEFT: Error = Object.assign(new Error("the state was left"), { name: "AbortError" });
+
 /** The work's result, or an error after `ms`; the work itself goes on. */
-export async function within<T>(ms: number, work: Promise<T>, clock: Clock): Promise<T> {
-  const timer = new AbortController();
-  const late = clock.sleep(ms, timer.signal).then(() => {
-    throw new Error(`it took longer than ${ms} ms`);
+export function within<T>(ms: number, work: Promise<T>, clock: Clock): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const callOff = clock.timer(ms, () => reject(new Error(`it took longer than ${ms} ms`)));
+    work.then(resolve, reject).finally(callOff);
   });
-  late.catch(() => undefined);
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    timer.abort();
-  }
 }
 
 /** Resolves when the work is done or the signal is aborted, whichever comes first; rejects when the work does before. */

@@ -23,6 +23,11 @@ export function handClock(startAt = Date.UTC(2026, 0, 1)): HandClock {
   const sleepers = new Set<Sleeper>();
   return {
     now: () => now,
+    timer(ms, wake) {
+      const sleeper: Sleeper = { at: now + ms, wake };
+      sleepers.add(sleeper);
+      return () => sleepers.delete(sleeper);
+    },
     sleep(ms, signal) {
       return new Promise((resolve, reject) => {
         const abort = (): void => {

@@ -24,7 +24,12 @@ export interface RealServer {
   /** Resolves with the exit code, or the signal's name. */
   readonly exited: Promise<number | string>;
   stderr(): string;
-  call(method: string, path: string, body?: unknown, headers?: Readonly<Record<string, string>>): Promise<{ status: number; body: unknown }>;
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<{ status: number; body: unknown }>;
   task(id: string): Promise<WireTask>;
   events(id: string): Promise<WireEvent[]>;
   kill(signal?: NodeJS.Signals): Promise<number | string>;

@@ -1,0 +1,81 @@
+#!/usr/bin/env node
+/** The command line: argv -> one command -> an exit code (cli/exit.ts). Also what `npm start` runs. */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { answerCommand, cancelCommand, messageCommand, retryCommand } from "./cli/act.ts";
+import { demoCommand } from "./cli/demo.ts";
+import { doctorCommand } from "./cli/doctor.ts";
+import { EXIT, verdict } from "./cli/exit.ts";
+import type { Io } from "./cli/io.ts";
+import { diffCommand, inspectCommand, tasksCommand } from "./cli/look.ts";
+import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./cli/people.ts";
+import { serveCommand } from "./cli/serve.ts";
+import { submitCommand, watchCommand } from "./cli/submit.ts";
+
+function version(): string {
+  for (let dir = new URL(".", import.meta.url); ; dir = new URL("..", dir)) {
+    try {
+      const { version: text } = JSON.parse(readFileSync(new URL("package.json", dir), "utf8")) as { version: string };
+      return text;
+    } catch {
+      if (dir.pathname === "/") return "unknown";
+    }
+  }
+}
+
+function programFor(io: Io): Command {
+  const program = new Command("slipway")
+    .description("Background coding agents on your own machine: submit a repository and a prompt, get a branch back.")
+    .version(version())
+    .exitOverride()
+    .configureHelp({ sortSubcommands: false })
+    .showHelpAfterError("(--help shows how it is used)");
+  const commands = [
+    serveCommand,
+    demoCommand,
+    submitCommand,
+    watchCommand,
+    tasksCommand,
+    inspectCommand,
+    diffCommand,
+    cancelCommand,
+    retryCommand,
+    answerCommand,
+    messageCommand,
+    loginCommands,
+    credentialCommands,
+    tokenCommands,
+    userCommands,
+    doctorCommand,
+  ];
+  for (const add of commands) add(program, io);
+  return program;
+}
+
+async function run(): Promise<number> {
+  let code: number = EXIT.ok;
+  const io: Io = {
+    out: process.stdout,
+    err: process.stderr,
+    in: process.stdin,
+    env: process.env,
+    command: process.env["SLIPWAY_COMMAND"] || "slipway",
+    end: (exit) => {
+      code = exit;
+    },
+  };
+  try {
+    await programFor(io).parseAsync(process.argv);
+    return code;
+  } catch (thrown) {
+    // Commander has said what was wrong, or shown the help that was asked for.
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    const { words, exit } = verdict(thrown, Boolean(process.env["SLIPWAY_DEBUG"]));
+    if (words !== "") process.stderr.write(`slipway: ${words}\n`);
+    return exit;
+  }
+}
+
+// A reader that went away (`slipway tasks | head`) is no failure.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.failed));
+process.exitCode = await run();

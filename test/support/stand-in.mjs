@@ -1,0 +1,67 @@
+/**
+ * Stands in for the worker where only its process matters. It does what its token says:
+ * exit:<code>, sleep, deaf (ignores SIGTERM), family (a child that left the session, then sleep), memory, print, env, run:<shell command>.
+ */
+import { execFileSync, spawn } from "node:child_process";
+import { connect } from "node:net";
+
+const [what, value] = (process.env.SLIPWAY_TOKEN ?? "").split(/:(.*)/s);
+console.log(`started attempt ${process.env.SLIPWAY_ATTEMPT}`);
+/** Tells whoever listens that the handlers stand, and stays. */
+function forever() {
+  connect(process.env.SLIPWAY_SOCKET)
+    .on("error", () => undefined)
+    .end("up");
+  setInterval(() => undefined, 1_000);
+}
+
+switch (what) {
+  case "exit":
+    process.exitCode = Number(value);
+    break;
+  case "sleep":
+    process.on("SIGTERM", () => {
+      console.log("told to stop");
+      process.exit(0);
+    });
+    forever();
+    break;
+  case "deaf":
+    process.on("SIGTERM", () => console.log("will not stop"));
+    forever();
+    break;
+  case "family": {
+    const child = spawn(process.execPath, ["-e", "process.on('SIGTERM', () => {}); setInterval(() => {}, 1000)"], {
+      detached: true,
+      stdio: "ignore",
+    });
+    console.log(`child ${child.pid}`);
+    process.on("SIGTERM", () => process.exit(0));
+    forever();
+    break;
+  }
+  case "memory": {
+    const held = [];
+    setInterval(() => held.push(Buffer.alloc(16 * 1_024 * 1_024, 1)), 5);
+    break;
+  }
+  case "print":
+    for (let line = 0; line < 20_000; line++) console.log(`line ${line} ${"x".repeat(80)}`);
+    console.error("the last words");
+    break;
+  case "env":
+    console.log(Object.keys(process.env).sort().join(" "));
+    console.log(Object.values(process.env).join(" "));
+    break;
+  case "run":
+    try {
+      console.log(execFileSync("/bin/bash", ["-c", value], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }));
+    } catch (error) {
+      console.log(error.stdout, error.stderr);
+      process.exitCode = error.status ?? 1;
+    }
+    break;
+  default:
+    console.error(`unknown: ${what}`);
+    process.exitCode = 64;
+}
