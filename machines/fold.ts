@@ -20,6 +20,7 @@ import {
   type Usage,
 } from "../src/task.ts";
 import type { Cause, Drive, Found, StateMeta, TaskInput } from "./cause.ts";
+import { faultOf } from "./changes.ts";
 import { stepper } from "./inert.ts";
 import { taskMachine } from "./task.ts";
 
@@ -77,6 +78,14 @@ export function driveOf(snapshot: Snapshot): Drive {
 /** True when the task occupies a slot. */
 export function holdsSlot(snapshot: Snapshot): boolean {
   return metaOf(snapshot).slot;
+}
+
+/** The failure that a deadline at this moment would mean; null where it means something else (a question parks, a retry goes on). */
+export function deadlineFailure(snapshot: Snapshot, at: number): FailureCode | null {
+  const stage = stateOf(snapshot);
+  if (phaseOf(snapshot) === "awaiting_input") return null;
+  if (stage !== "queued" && stage !== "provisioning" && stage !== "running" && stage !== "pushing") return null;
+  return faultOf(snapshot.context, stage, { type: "timed_out", seq: 0, at, workerSeq: null, jitter: 0 }).code;
 }
 
 /** The causes that the chart could accept now (guards not evaluated): what an operator's page may offer. */

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command line: argv -> one command -> an exit code (cli/exit.ts). Also what `npm start` runs. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { answerCommand, cancelCommand, messageCommand, retryCommand } from "./cli/act.ts";
 import { demoCommand } from "./cli/demo.ts";
@@ -12,14 +13,12 @@ import { credentialCommands, loginCommands, tokenCommands, userCommands } from "
 import { serveCommand } from "./cli/serve.ts";
 import { submitCommand, watchCommand } from "./cli/submit.ts";
 
+/** The nearest package.json above this file is ours, in the sources as in dist/. */
 function version(): string {
-  for (let dir = new URL(".", import.meta.url); ; dir = new URL("..", dir)) {
-    try {
-      const { version: text } = JSON.parse(readFileSync(new URL("package.json", dir), "utf8")) as { version: string };
-      return text;
-    } catch {
-      if (dir.pathname === "/") return "unknown";
-    }
+  for (let dir = import.meta.dirname; ; dir = dirname(dir)) {
+    const file = join(dir, "package.json");
+    if (existsSync(file)) return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+    if (dir === dirname(dir)) return "unknown";
   }
 }
 

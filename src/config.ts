@@ -55,7 +55,7 @@ export interface Setting {
 const DEFAULTS = { host: "127.0.0.1", port: "7080", dataDir: ".slipway", sandbox: "docker", maxConcurrent: "4" } as const;
 const ANTHROPIC = "https://api.anthropic.com";
 
-/** Every setting by the name of its field in Config's making; the CLI makes its flags from it. `policy` has no flag: it is for tests. */
+/** Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not among them: it is for tests. */
 export const SETTINGS = {
   host: { env: "SLIPWAY_HOST", flag: "host", argument: "address", help: `address to listen on (${DEFAULTS.host})` },
   port: { env: "SLIPWAY_PORT", flag: "port", argument: "number", help: `port to listen on, 0 = any (${DEFAULTS.port})` },
@@ -139,7 +139,7 @@ const webUrl = z.string().refine((text) => {
   return ["http:", "https:"].includes(url.protocol) && url.username === "" && url.password === "" && url.search === "" && url.hash === "";
 });
 const trimSlash = (text: string): string => text.replace(/\/+$/, "");
-const origin = webUrl.refine((text) => new URL(text).pathname === "/").transform((text) => new URL(text).origin);
+const origin = webUrl.refine((text) => URL.canParse(text) && new URL(text).pathname === "/").transform((text) => new URL(text).origin);
 const list = <T extends z.ZodType<string, string>>(item: T) =>
   z
     .string()

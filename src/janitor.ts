@@ -5,7 +5,7 @@
  * J2 A sandbox is legitimate while its task is in a state that holds a slot, at that very attempt. Every other one is removed (rule D3).
  *    The list is taken first and each task is read after it, so a sandbox that was made meanwhile is never judged by an older row.
  */
-import { holdsSlot } from "../machines/fold.ts";
+import { deadlineFailure, holdsSlot } from "../machines/fold.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { Crashpoint } from "./crash.ts";
 import { messageOf } from "./error.ts";
@@ -55,9 +55,10 @@ export function createJanitor(deps: JanitorDeps): Janitor {
 
   async function fire(taskId: string): Promise<boolean> {
     try {
-      const { events } = await coordinator.record(taskId, () => [
-        { type: "task.state", data: { reason: "timed_out", jitter: deps.ids.random() } },
-      ]);
+      const { events } = await coordinator.record(taskId, ({ snapshot }) => {
+        const code = deadlineFailure(snapshot, clock.now());
+        return [{ type: "task.state", data: { reason: "timed_out", ...(code === null ? {} : { code }), jitter: deps.ids.random() } }];
+      });
       return events.length > 0;
     } catch (error) {
       log.error({ task: taskId, error: messageOf(error) }, "a deadline could not be recorded");

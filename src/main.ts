@@ -10,7 +10,7 @@ import { openBroker } from "./broker/listener.ts";
 import { serveGit } from "./broker/git.ts";
 import { memoryBus } from "./bus/memory.ts";
 import { assertMayListen, type Config } from "./config.ts";
-import { crashpointFrom } from "./crash.ts";
+import { crashpointFrom, noCrash, type Crashpoint } from "./crash.ts";
 import { messageOf, SlipwayError } from "./error.ts";
 import { openRepos } from "./git/repos.ts";
 import { createApp } from "./http/app.ts";
@@ -23,7 +23,7 @@ import { openHub } from "./hub.ts";
 import { createKernel, DEFAULT_SETTINGS, type Kernel } from "./kernel.ts";
 import type { GitAuth, Log, Sandbox, Store } from "./ports.ts";
 import { parseRepository } from "./repo-address.ts";
-import { dockerOptions, openDockerSandbox } from "./sandbox/docker.ts";
+import { openDockerSandbox } from "./sandbox/docker.ts";
 import { openProcessSandbox } from "./sandbox/process.ts";
 import { openSimulatedSandbox } from "./sandbox/simulated.ts";
 import { openSessions, type Sessions } from "./sessions.ts";
@@ -75,8 +75,9 @@ export async function serve(config: Config, hooks: { readonly log?: Log } = {}):
   });
   try {
     await firstAdmin(config, sessions);
+    await rememberSlots(store, config.maxConcurrent);
     assertMayListen(config, !(await sessions.needsSetup()));
-    const sandbox = await openSandbox(config, dir, log);
+    const sandbox = openSandbox(config, dir, crashpoint);
     const line = await checkSandbox(sandbox, config);
     return await start({ config, dir, log, crashpoint, store, accounts, key, vault, sessions, sandbox, line });
   } catch (error) {
@@ -220,14 +221,14 @@ async function authFor(accounts: Accounts, vault: Vault, userId: string, host: s
   return { username: found.username ?? "x-access-token", token: vault.open(found.sealed, credentialContext(userId, host)) };
 }
 
-async function openSandbox(config: Config, dir: string, log: Log): Promise<Sandbox> {
+export function openSandbox(config: Config, dir: string, crashpoint: Crashpoint = noCrash): Sandbox {
   const instance = instanceOf(dir);
   const workerFile = join(packageRoot(), "dist", "worker.mjs");
   switch (config.sandbox) {
     case "docker":
-      return openDockerSandbox({ ...dockerOptions(), instance, context: packageRoot(), workerFile, log });
+      return openDockerSandbox({ instance, workerFile, dockerfile: join(packageRoot(), "Dockerfile"), crashpoint });
     case "process":
-      return openProcessSandbox({ dir: join(dir, "sandboxes"), workerFile, instance });
+      return openProcessSandbox({ dir, workerFile, instance, crashpoint });
     case "simulated":
       return openSimulatedSandbox({
         run: ({ name, socketDir, token, attempt }, signal) => {
@@ -260,6 +261,12 @@ async function checkSandbox(sandbox: Sandbox, config: Config): Promise<string> {
 
 async function firstAdmin(config: Config, sessions: Sessions): Promise<void> {
   if (config.admin !== null && (await sessions.needsSetup())) await sessions.createUser({ ...config.admin, role: "admin" });
+}
+
+/** The largest number of slots that this installation ever had: what `doctor` judges the log by. */
+async function rememberSlots(store: Store, max: number): Promise<void> {
+  const before = Number((await store.setting("slots.max")) ?? 0);
+  if (max > before) await store.setSetting("slots.max", String(max));
 }
 
 function defaultAgent(config: Config): string {

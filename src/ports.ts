@@ -286,7 +286,7 @@ export interface Diff {
 }
 
 /** Refs of a task repository that the worker may write and the coordinator reads. */
-export const WORK_REF = "refs/heads/slipway/work";
+export const WORK_REF = "refs/slipway/work";
 export const checkpointRef = (attempt: number): string => `refs/slipway/checkpoints/${attempt}`;
 
 /**

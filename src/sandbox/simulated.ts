@@ -78,6 +78,7 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     check: () => Promise.resolve("simulated sandbox: workers run inside the server; nothing is isolated"),
     prepare: () => Promise.resolve(),
     async ensure(spec, signal) {
+      signal.throwIfAborted();
       const fault = faultOf(spec);
       if (fault === "engine_down") throw new TaskFailure("sandbox_unavailable", { detail: "The simulated engine is down." });
       if (fault === "boot_hangs") await aborted(signal);

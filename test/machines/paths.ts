@@ -68,6 +68,8 @@ function options(input: EventData, names: readonly MoveName[], serialize: (play:
     events: (at: Walk) => accepted(at.play, names),
     serializeState: (at: Walk) => serialize(at.play),
     serializeEvent: (move: Move) => move.type,
+    // A chart that counts without end would be walked without end.
+    limit: 20_000,
   };
 }
 

@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { checkUp } from "../../src/checkup.ts";
 import { failed } from "../../src/effects.ts";
+import { WORK_REF } from "../../src/ports.ts";
 import { TaskFailure } from "../../src/failure.ts";
 import { sandboxName } from "../../src/task.ts";
 import { taskPaths, type PathEvent } from "../machines/paths.ts";
@@ -59,7 +60,7 @@ async function make(id: string, event: PathEvent): Promise<void> {
     case "answer":
       return void (await kernel.service.answer(ALICE, id, { questionId: `q${attempt}`, text: "a" }));
     case "finished": {
-      const sha = await repos.commit(id, "refs/heads/slipway/work", `work ${attempt}`);
+      const sha = await repos.commit(id, WORK_REF, `work ${attempt}`);
       return void (await say(["finished", { sha, title: "A title", summary: "Done." }]));
     }
     case "finished_unchanged":
@@ -101,7 +102,7 @@ async function failedPush(request: Partial<SubmitRequest>): Promise<string> {
   const parent = await world.submit(request);
   await world.until(parent.id, "provisioning");
   for (let i = 0; i < 50 && !world.puppets.has(parent.id); i += 1) await settle();
-  const sha = await world.repos.commit(parent.id, "refs/heads/slipway/work", "work");
+  const sha = await world.repos.commit(parent.id, WORK_REF, "work");
   world.latches.push.fail(new TaskFailure("push_rejected"));
   await world.puppets.say(world.kernel.desk, parent.id, ["ready", {}], ["finished", { sha, title: "t", summary: "s" }]);
   await world.until(parent.id, "failed");

@@ -47,7 +47,7 @@ switch (what) {
   }
   case "print":
     for (let line = 0; line < 20_000; line++) console.log(`line ${line} ${"x".repeat(80)}`);
-    console.error("the last words");
+    console.log("the last words");
     break;
   case "env":
     console.log(Object.keys(process.env).sort().join(" "));

@@ -1,0 +1,221 @@
+/**
+ * The broker: one listener per attempt, on a unix socket of its own, behind the attempt's token.
+ *
+ * B1 The token is a function of the secret and the attempt: nothing is stored, and a restarted coordinator knows the tokens of running workers.
+ * B2 A listener serves one attempt. A token of another attempt does not open it (rule S3).
+ * B3 `shut` ends every request that is under way, also long polls.
+ */
+import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
+import { coerceError, ERROR_TABLE, isAbort, messageOf, SlipwayError, type ErrorCode } from "../error.ts";
+import type { Broker, BrokerEndpoint, Log, WorkerDesk } from "../ports.ts";
+import { serveGit as serveGitOn, type GitRequest } from "./git.ts";
+import { replyError, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
+import { SocketFolders } from "./sockets.ts";
+
+const HEADERS_MS = 10_000;
+const KEEP_ALIVE_MS = 65_000;
+const HEADER_BYTES = 16 * 1024;
+const HEADERS = 100;
+const CONNECTIONS = 64;
+const CHECK_MS = 2_000;
+const REST_MS = 2_000;
+
+/** Serves git smart HTTP on one bare repository; resolves when the answer is sent. */
+export type ServeGit = (call: GitRequest) => Promise<void>;
+
+export interface BrokerOptions {
+  /** Holds one folder per attempt. */
+  readonly dir: string;
+  readonly desk: WorkerDesk;
+  repoPath(taskId: string): string;
+  /** At least 32 random bytes that stay the same over restarts. */
+  readonly secret: Buffer;
+  /** Tells installations on one machine apart. */
+  readonly instance: string;
+  readonly log: Log;
+  /** The user that workers run as, when this process is root. */
+  readonly uid?: number;
+  readonly serveGit?: ServeGit;
+}
+
+export function openBroker(options: BrokerOptions): Broker {
+  const folders = new SocketFolders(options.dir, options.instance, options.uid ?? null);
+  const listeners = new Map<string, Promise<Listener>>();
+  const key = (taskId: string, attempt: number): string => `${taskId}.${attempt}`;
+
+  async function end(name: string): Promise<void> {
+    const opening = listeners.get(name);
+    listeners.delete(name);
+    await opening?.then(
+      async (listener) => await listener.close(),
+      () => {},
+    );
+  }
+
+  return {
+    async open(taskId, attempt): Promise<BrokerEndpoint> {
+      const name = key(taskId, attempt);
+      const place = folders.place(taskId, attempt);
+      const token = `att_${createHmac("sha256", options.secret).update(name).digest("base64url")}`;
+      let opening = listeners.get(name);
+      if (opening === undefined) {
+        opening = listen(options, folders, taskId, attempt, token);
+        listeners.set(name, opening);
+        opening.catch(() => listeners.get(name) === opening && listeners.delete(name));
+      }
+      await opening;
+      return { socketDir: place.dir, token };
+    },
+    async shut(taskId, attempt) {
+      await end(key(taskId, attempt));
+      folders.remove(folders.place(taskId, attempt));
+    },
+    async close() {
+      await Promise.all([...listeners.keys()].map(end));
+    },
+  };
+}
+
+interface Listener {
+  close(): Promise<void>;
+}
+
+async function listen(options: BrokerOptions, folders: SocketFolders, taskId: string, attempt: number, token: string): Promise<Listener> {
+  const place = folders.place(taskId, attempt);
+  const shut = new AbortController();
+  const server = createServer(
+    {
+      connectionsCheckingInterval: CHECK_MS,
+      headersTimeout: HEADERS_MS,
+      // Bodies have bounds of their own: a push may take its time.
+      requestTimeout: 0,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      maxHeaderSize: HEADER_BYTES,
+    },
+    (request, response) => void answer({ options, taskId, attempt, token, request, response, shut: shut.signal }),
+  );
+  server.maxHeadersCount = HEADERS;
+  server.maxConnections = CONNECTIONS;
+  server.on("clientError", refuseBadRequest);
+  folders.make(place);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(place.path, resolve);
+  });
+  server.on("error", (error) => options.log.error({ taskId, attempt, error: messageOf(error) }, "broker"));
+  folders.open(place);
+  return { close: async () => await closeServer(server, shut) };
+}
+
+async function closeServer(server: Server, shut: AbortController): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  shut.abort();
+  server.closeAllConnections();
+  await closed;
+}
+
+interface Call {
+  readonly options: BrokerOptions;
+  readonly taskId: string;
+  readonly attempt: number;
+  readonly token: string;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly shut: AbortSignal;
+}
+
+async function answer(call: Call): Promise<void> {
+  const { options, taskId, attempt, request, response } = call;
+  const gone = new AbortController();
+  response.on("close", () => gone.abort());
+  const signal = AbortSignal.any([call.shut, gone.signal]);
+  try {
+    if (!opens(request, call.token)) throw new SlipwayError("unauthenticated", "The attempt's token is missing or wrong.");
+    const url = parseUrl(request);
+    if (url.pathname.startsWith("/git/repo.git/")) {
+      const { desk, repoPath, serveGit = serveGitOn } = options;
+      await allowGit(desk, taskId, attempt, signal);
+      return await serveGit({ repoPath: repoPath(taskId), attempt, request, response, signal });
+    }
+    await route(request, url)({ desk: options.desk, taskId, attempt, request, response, url, signal });
+  } catch (thrown) {
+    if (signal.aborted || isAbort(thrown)) {
+      response.destroy();
+      return;
+    }
+    const error = coerceError(thrown);
+    if (error.code === "internal")
+      options.log.error({ taskId, attempt, error: messageOf(error.cause ?? error) }, "a worker's request failed");
+    const headers: Record<string, string> = {};
+    if (error.code === "unauthenticated") headers["www-authenticate"] = 'Basic realm="slipway"';
+    if (response.headersSent) response.destroy();
+    else replyError(response, error, headers);
+    dropRest(request);
+  }
+}
+
+/** Reads what a refused caller still sends, so that the answer reaches it, but not for long. */
+function dropRest(request: IncomingMessage): void {
+  if (request.complete) return;
+  const timer = setTimeout(() => request.destroy(), REST_MS);
+  request.once("close", () => clearTimeout(timer));
+  request.resume();
+}
+
+/** An attempt that is over may not reach its repository either. The desk knows; a poll that does not wait is its cheapest question. */
+async function allowGit(desk: WorkerDesk, taskId: string, attempt: number, signal: AbortSignal): Promise<void> {
+  await desk.commands(taskId, attempt, Number.MAX_SAFE_INTEGER, 0, signal);
+}
+
+const ROUTES: Readonly<Record<string, { method: string; serve: (call: LinkCall) => Promise<void> }>> = {
+  "/worker/v1/spec": { method: "GET", serve: serveSpec },
+  "/worker/v1/events": { method: "POST", serve: serveEvents },
+  "/worker/v1/commands": { method: "GET", serve: serveCommands },
+};
+
+function route(request: IncomingMessage, url: URL): (call: LinkCall) => Promise<void> {
+  const found = Object.hasOwn(ROUTES, url.pathname) ? ROUTES[url.pathname] : undefined;
+  if (found === undefined) throw new SlipwayError("not_found", "There is nothing at this path.");
+  if (request.method !== found.method) throw new SlipwayError("method_not_allowed", `Use ${found.method}.`);
+  return found.serve;
+}
+
+function parseUrl(request: IncomingMessage): URL {
+  const url = URL.canParse(request.url ?? "", "http://broker") ? new URL(request.url ?? "", "http://broker") : null;
+  if (url === null) throw new SlipwayError("invalid_request", "The address is not valid.");
+  return url;
+}
+
+const hash = (text: string): Buffer => createHash("sha256").update(text).digest();
+
+/** Bearer token, API key or basic password: whatever the program in the sandbox can be told to send. */
+function opens(request: IncomingMessage, token: string): boolean {
+  const [scheme = "", value = ""] = (request.headers.authorization ?? "").split(" ", 2);
+  const given = [String(request.headers["x-api-key"] ?? "")];
+  if (scheme.toLowerCase() === "bearer") given.push(value);
+  if (scheme.toLowerCase() === "basic")
+    given.push(
+      Buffer.from(value, "base64")
+        .toString("utf8")
+        .replace(/^[^:]*:/, ""),
+    );
+  const wanted = hash(token);
+  return given.filter((text) => timingSafeEqual(hash(text), wanted)).length > 0;
+}
+
+const PARSER_ERRORS: Readonly<Record<string, ErrorCode>> = {
+  HPE_HEADER_OVERFLOW: "headers_too_large",
+  ERR_HTTP_REQUEST_TIMEOUT: "request_timeout",
+};
+
+function refuseBadRequest(error: NodeJS.ErrnoException, socket: Duplex): void {
+  if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy();
+  const code = PARSER_ERRORS[error.code ?? ""] ?? "invalid_request";
+  const [status, title] = ERROR_TABLE[code];
+  const body = JSON.stringify({ code, title });
+  socket.end(
+    `HTTP/1.1 ${status} ${title}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
+}

@@ -1,0 +1,73 @@
+/**
+ * Which server, and as whom. Server: --url, SLIPWAY_URL, the data folder's server.json, the default address.
+ * Who: SLIPWAY_TOKEN, then (for the data folder's own server) its operator token, then the session of `slipway login`.
+ */
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { SlipwayClient } from "../client/client.ts";
+import { socketMaker } from "./socket.ts";
+import { CliExit, EXIT } from "./exit.ts";
+import { sessionsFor } from "./sessions.ts";
+
+export interface ServerOptions {
+  readonly url?: string;
+  readonly dataDir?: string;
+}
+
+const DEFAULT_URL = "http://127.0.0.1:7080";
+
+export interface Place {
+  readonly url: string;
+  /** Set when the server of this data folder is meant, and the folder can be read. */
+  readonly operatorToken: string | null;
+}
+
+export function dataDirOf(options: ServerOptions, env: NodeJS.ProcessEnv): string {
+  return resolve(options.dataDir ?? (env["SLIPWAY_DATA_DIR"] || ".slipway"));
+}
+
+export function findServer(options: ServerOptions, env: NodeJS.ProcessEnv): Place {
+  const dataDir = dataDirOf(options, env);
+  const own = ownServer(dataDir);
+  const given = options.url ?? (env["SLIPWAY_URL"] || undefined);
+  const url = checked(given ?? own ?? DEFAULT_URL);
+  return { url, operatorToken: own !== null && sameOrigin(url, own) ? readText(join(dataDir, "operator.token")) : null };
+}
+
+export function connect(options: ServerOptions, env: NodeJS.ProcessEnv = process.env): SlipwayClient {
+  const { url, operatorToken } = findServer(options, env);
+  const token = env["SLIPWAY_TOKEN"] || operatorToken;
+  const WebSocket = socketMaker();
+  if (token) return new SlipwayClient({ baseUrl: url, token, WebSocket, retries: 2 });
+  return new SlipwayClient({ baseUrl: url, sessions: sessionsFor(url, env), WebSocket, retries: 2 });
+}
+
+function checked(url: string): string {
+  if (URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)) return url.replace(/\/+$/, "");
+  throw new CliExit(EXIT.usage, `The server's address must begin with http:// or https://, not ${JSON.stringify(url)}.`);
+}
+
+/** The address that the data folder's server wrote down when it began to listen. */
+function ownServer(dataDir: string): string | null {
+  const text = readText(join(dataDir, "server.json"));
+  if (text === null) return null;
+  try {
+    const body: unknown = JSON.parse(text);
+    return typeof body === "object" && body !== null && "url" in body && typeof body.url === "string" ? body.url : null;
+  } catch {
+    return null;
+  }
+}
+
+function sameOrigin(one: string, other: string): boolean {
+  return URL.canParse(one) && URL.canParse(other) && new URL(one).origin === new URL(other).origin;
+}
+
+/** Null when it is not there or not ours to read. */
+function readText(path: string): string | null {
+  try {
+    return readFileSync(path, "utf8").trim() || null;
+  } catch {
+    return null;
+  }
+}

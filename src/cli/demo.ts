@@ -1,0 +1,153 @@
+/** `slipway demo`: a whole task from end to end on a sample repository, with everything in a temporary folder. Fails when anything is not as it should be. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Option, type Command } from "commander";
+import { SlipwayClient } from "../client/client.ts";
+import { readConfig, SANDBOX_KINDS, type Config } from "../config.ts";
+import { SlipwayError } from "../error.ts";
+import type { Running } from "../main.ts";
+import type { WireTask } from "../wire.ts";
+import { CliExit, EXIT } from "./exit.ts";
+import { interruptible, print, type Io } from "./io.ts";
+import {
+  openUpstream,
+  SAMPLE,
+  SAMPLE_CHANGES,
+  SAMPLE_FILES,
+  SAMPLE_PROMPT,
+  SAMPLE_SCRIPT,
+  SAMPLE_TEST,
+  SAMPLE_USER,
+  type Upstream,
+} from "./sample.ts";
+import { socketMaker } from "./socket.ts";
+import { cleanLines, paint } from "./text.ts";
+import { showLive } from "./watch.ts";
+
+export function demoCommand(program: Command, io: Io): void {
+  program
+    .command("demo")
+    .description("run a whole task on a sample repository; needs no key and leaves nothing behind")
+    .addOption(new Option("--sandbox <kind>", "docker, or a plain process when no engine answers").choices([...SANDBOX_KINDS]))
+    .action((options: { readonly sandbox?: string }) => interruptible((signal) => demo(io, options.sandbox, signal)));
+}
+
+/** What to undo, last first. */
+type Undo = (() => unknown)[];
+
+async function demo(io: Io, sandbox: string | undefined, signal: AbortSignal): Promise<void> {
+  const undo: Undo = [];
+  try {
+    const folder = mkdtempSync(join(tmpdir(), "slipway-demo-"));
+    undo.push(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+    await play(io, folder, sandbox, undo, signal);
+  } finally {
+    for (const step of undo.toReversed()) await step();
+  }
+}
+
+async function play(io: Io, folder: string, sandbox: string | undefined, undo: Undo, signal: AbortSignal): Promise<void> {
+  const { bold, dim, green } = paint(io.out, io.env);
+  const { packageRoot } = await import("../main.ts");
+  const { upstream, token } = await openUpstream(packageRoot(), join(folder, "upstream"));
+  undo.push(() => upstream.close());
+  const repo = upstream.createRepo(SAMPLE, { ...SAMPLE_FILES });
+  print(io, `${bold("upstream")} ${repo.url} ${dim("a sample repository whose test fails, behind a password")}`);
+
+  const dataDir = join(folder, "data");
+  const given = sandbox ?? (io.env["SLIPWAY_SANDBOX"] || undefined);
+  const flags = { port: "0", agent: "scripted", logLevel: "error", dataDir, trustedRepoHosts: upstream.host };
+  const running = await begin(io, readConfig({}, given === undefined ? flags : { ...flags, sandbox: given }));
+  undo.push(() => running.close());
+  print(io, `${bold("server")}   ${running.url} ${dim(`sandbox: ${running.sandbox.kind}; ${running.sandbox.line}`)}`);
+
+  const client = new SlipwayClient({
+    baseUrl: running.url,
+    token: readFileSync(join(dataDir, "operator.token"), "utf8").trim(),
+    WebSocket: socketMaker(),
+  });
+  await client.putCredential({ host: upstream.host, kind: "token", username: SAMPLE_USER, token });
+  const submitted = await client.submit({
+    repo: repo.url,
+    prompt: SAMPLE_PROMPT,
+    agent: "scripted",
+    script: [...SAMPLE_SCRIPT],
+    verify: [SAMPLE_TEST],
+  });
+  undo.push(() => leave(client, submitted.id));
+  print(io, `${bold("task")}     ${submitted.id} ${dim(`"${SAMPLE_PROMPT}"`)}\n`);
+  const task = await live(io, client, submitted.id, signal);
+  const wrong = await examine(client, upstream, task, repo.sha);
+  if (wrong.length > 0) throw new CliExit(EXIT.failed, `the demo went wrong:\n${wrong.map((line) => `  ${line}`).join("\n")}`);
+  await showResult(io, client, upstream, task);
+  print(io, `\n${green("It works.")} To use it: npm start`);
+}
+
+/** Docker when an engine answers; otherwise a plain process, and it says so. */
+async function begin(io: Io, config: Config): Promise<Running> {
+  const { serve } = await import("../main.ts");
+  try {
+    return await serve(config);
+  } catch (error) {
+    if (!(error instanceof SlipwayError) || config.sandboxChosen || config.sandbox !== "docker") throw error;
+    const { yellow, bold } = paint(io.out, io.env);
+    print(io, `${yellow(bold("NOT ISOLATED"))} ${error.message}`);
+    print(io, yellow("             The demo's own script is harmless, so the demo goes on with a plain process."));
+    return serve({ ...config, sandbox: "process", sandboxChosen: true });
+  }
+}
+
+async function live(io: Io, client: SlipwayClient, taskId: string, signal: AbortSignal): Promise<WireTask> {
+  try {
+    return await showLive(client, taskId, { out: io.out, env: io.env, signal, command: io.command });
+  } catch (thrown) {
+    if (signal.aborted) throw new CliExit(EXIT.interrupted, "Interrupted; cleaning up.");
+    throw thrown;
+  }
+}
+
+/** What is not as it should be, in words. */
+async function examine(client: SlipwayClient, upstream: Upstream, task: WireTask, base: string): Promise<string[]> {
+  const wrong: string[] = [];
+  if (task.state !== "done" || task.outcome !== "pushed") return [`the task ended as ${task.state} (${task.outcome ?? "nothing pushed"})`];
+  const branches = branchesOf(upstream);
+  if (branches.get(task.branch) !== task.headSha) wrong.push(`${task.branch} is not at ${task.headSha} upstream`);
+  if (branches.get("main") !== base) wrong.push("main was changed upstream");
+  if (branches.size !== 2) wrong.push(`the upstream has other branches: ${[...branches.keys()].join(", ")}`);
+  const { files } = await client.diff(task.id);
+  const found = Object.fromEntries(files.map(({ path, status }) => [path, status]));
+  for (const [path, status] of Object.entries(SAMPLE_CHANGES)) if (found[path] !== status) wrong.push(`${path} should be ${status}`);
+  if (files.length !== Object.keys(SAMPLE_CHANGES).length) wrong.push(`other files changed: ${Object.keys(found).join(", ")}`);
+  return wrong;
+}
+
+function branchesOf(upstream: Upstream): Map<string, string> {
+  const lines = upstream.git(SAMPLE, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads/").split("\n");
+  return new Map(lines.map((line) => [line.split(" ")[0] ?? "", line.split(" ")[1] ?? ""]));
+}
+
+async function showResult(io: Io, client: SlipwayClient, upstream: Upstream, task: WireTask): Promise<void> {
+  const { bold, dim, green, red } = paint(io.out, io.env);
+  print(io, `\n${bold("the upstream now")}`);
+  for (const [branch, sha] of branchesOf(upstream))
+    print(io, `  ${dim(sha.slice(0, 10))} ${branch === task.branch ? green(branch) : branch}`);
+  print(io, `\n${bold("the change")}`);
+  for (const line of cleanLines((await client.patch(task.id)).trimEnd())) {
+    print(io, `  ${line.startsWith("+") ? green(line) : line.startsWith("-") ? red(line) : line}`);
+  }
+}
+
+const LEAVE_MS = 20_000;
+
+/** A server that stops leaves its sandboxes running, for the next one to adopt; here there is no next one. */
+async function leave(client: SlipwayClient, taskId: string): Promise<void> {
+  const deadline = Date.now() + LEAVE_MS;
+  const { settledAt } = await client.task(taskId);
+  if (settledAt === null) await client.cancel(taskId).catch(() => undefined);
+  while (Date.now() < deadline) {
+    const [task, { sandbox }] = await Promise.all([client.task(taskId), client.overview()]);
+    if (task.settledAt !== null && sandbox.containers === 0) return;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+}

@@ -1,0 +1,44 @@
+/** How the CLI ends. */
+import { SlipwayProblem } from "../client/problem.ts";
+import { coerceError, SlipwayError } from "../error.ts";
+import { clean } from "./text.ts";
+
+/** 0 done · 1 failed or cancelled · 2 wrong usage or configuration · 3 the server cannot be reached · 130 interrupted. */
+export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130 } as const;
+export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
+
+/** Ends a command with words for people and a code for scripts. Without words it ends silently. */
+export class CliExit extends Error {
+  readonly exit: ExitCode;
+
+  constructor(exit: ExitCode, words = "") {
+    super(words);
+    this.name = "CliExit";
+    this.exit = exit;
+  }
+}
+
+/** What to print on stderr for an error, and the code to end with. */
+export function verdict(thrown: unknown, debug: boolean): { words: string; exit: ExitCode } {
+  if (thrown instanceof CliExit) return { words: thrown.message, exit: thrown.exit };
+  if (thrown instanceof SlipwayProblem) return { words: problemWords(thrown), exit: exitOf(thrown) };
+  const error = thrown instanceof SlipwayError ? thrown : coerceError(thrown);
+  if (CONFIGURATION.has(error.code)) return { words: error.message, exit: EXIT.usage };
+  const cause = error.cause instanceof Error ? ((debug ? error.cause.stack : undefined) ?? error.cause.message) : "";
+  return { words: [error.message, cause].filter((text) => text !== "").join("\n"), exit: EXIT.failed };
+}
+const CONFIGURATION: ReadonlySet<string> = new Set(["config_invalid", "locked", "newer_schema"]);
+
+function exitOf(problem: SlipwayProblem): ExitCode {
+  if (problem.code === "unreachable") return EXIT.unreachable;
+  return problem.status === 400 || problem.status === 422 || problem.status === 401 || problem.status === 403 ? EXIT.usage : EXIT.failed;
+}
+
+function problemWords(problem: SlipwayProblem): string {
+  const fields = problem.errors.map(({ path, message }) => `  ${clean(path)}: ${clean(message)}`);
+  const hint =
+    problem.status === 401 && problem.code !== "invalid_credentials"
+      ? ["  Run `slipway login`, or set SLIPWAY_TOKEN to a personal access token."]
+      : [];
+  return [`${clean(problem.detail)} (${clean(problem.code)})`, ...fields, ...hint].join("\n");
+}

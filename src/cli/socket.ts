@@ -1,0 +1,7 @@
+/** The `ws` package as the client's WebSocket: Node.js 20 has none of its own. */
+import { WebSocket } from "ws";
+import type { SocketMaker } from "../client/socket.ts";
+
+export function socketMaker(): SocketMaker {
+  return WebSocket;
+}

@@ -1,0 +1,269 @@
+/** Slipway from a program: one method per call of the API, and watching. Runs in browsers and in Node.js. */
+import type { AnswerRequest, MessageRequest, Overview, RetryRequest, SubmitRequest, WireEvent, WireTask } from "../wire.ts";
+import type { SocketMaker } from "./socket.ts";
+import { createTransport, type Call, type Fetch, type Transport } from "./transport.ts";
+import type {
+  Account,
+  Attempt,
+  CallOptions,
+  GitCredential,
+  KeyedCallOptions,
+  ListQuery,
+  LoginAnswer,
+  Machine,
+  Me,
+  Message,
+  MessageAnswer,
+  NewCredential,
+  NewUser,
+  Page,
+  PersonalToken,
+  Session,
+  SessionKeeper,
+  TaskDiff,
+  TaskListQuery,
+  Ticket,
+  ToolCall,
+} from "./types.ts";
+import {
+  WATCH_TIMING,
+  watchTask,
+  watchTasks,
+  type WatchDeps,
+  type WatchOptions,
+  type WatchTasksOptions,
+  type WatchTiming,
+} from "./watch.ts";
+
+export interface ClientOptions {
+  /** For example `http://127.0.0.1:7080`. */
+  readonly baseUrl: string;
+  /** A personal access token. Without one, `login` or `sessions` give a session that renews itself. */
+  readonly token?: string;
+  /** Keeps the session between runs; without it the session lives as long as this object. */
+  readonly sessions?: SessionKeeper;
+  readonly fetch?: Fetch;
+  /** The global one when left out. Node.js 20 has none: pass the one of the `ws` package, or watching falls back to polling. */
+  readonly WebSocket?: SocketMaker;
+  /** Longest wait for one answer, in ms (30,000). */
+  readonly timeoutMs?: number;
+  /** How often a call that may be repeated is repeated (5). */
+  readonly retries?: number;
+  readonly timing?: Partial<WatchTiming>;
+}
+
+type Query = NonNullable<Call["query"]>;
+const task = (id: string): string => `/v1/tasks/${encodeURIComponent(id)}`;
+
+/** Every method throws SlipwayProblem, or the reason of its signal. */
+export class SlipwayClient {
+  readonly #transport: Transport;
+  readonly #watching: WatchDeps;
+
+  constructor(options: ClientOptions) {
+    this.#transport = createTransport(options);
+    const found: unknown = Reflect.get(globalThis, "WebSocket");
+    const Socket = options.WebSocket ?? (typeof found === "function" ? (found as SocketMaker) : null);
+    this.#watching = { transport: this.#transport, Socket, timing: { ...WATCH_TIMING, ...options.timing } };
+  }
+
+  get baseUrl(): string {
+    return this.#transport.baseUrl;
+  }
+
+  // -------------------------------------------------------------- who
+
+  async login(email: string, password: string, options: CallOptions = {}): Promise<LoginAnswer> {
+    const body = { email, password };
+    return this.#enter({ method: "POST", path: "/v1/auth/login", body, repeatable: true, authenticated: false, signal: options.signal });
+  }
+
+  /** Makes the first admin with the one-time token of the printed link, and logs in as it. */
+  async setUp(token: string, email: string, password: string, options: CallOptions = {}): Promise<LoginAnswer> {
+    const body = { token, email, password };
+    return this.#enter({ method: "POST", path: "/v1/setup", body, repeatable: false, authenticated: false, signal: options.signal });
+  }
+
+  /** Ends the session here and at the server. */
+  async logout(options: CallOptions = {}): Promise<void> {
+    if ((await this.#transport.session()) === null) return;
+    await this.#transport.send({ method: "POST", path: "/v1/auth/logout", repeatable: true, signal: options.signal });
+    await this.#transport.adopt(null);
+  }
+
+  /** The session as it is now; null without one. */
+  session(): Promise<Session | null> {
+    return this.#transport.session();
+  }
+
+  me(options: CallOptions = {}): Promise<Me> {
+    return this.#get("/v1/me", {}, options);
+  }
+
+  /** One-time ticket for a WebSocket of your own. */
+  ticket(options: CallOptions = {}): Promise<Ticket> {
+    return this.#json({ method: "POST", path: "/v1/tickets", repeatable: true, signal: options.signal });
+  }
+
+  /** The token itself is in this answer and in no other. */
+  createToken(body: { name: string; expiresInDays?: number }, options: CallOptions = {}): Promise<PersonalToken & { token: string }> {
+    return this.#json({ method: "POST", path: "/v1/tokens", body, repeatable: false, signal: options.signal });
+  }
+
+  tokens(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<PersonalToken>> {
+    return this.#get("/v1/tokens", { ...query }, options);
+  }
+
+  deleteToken(id: string, options: CallOptions = {}): Promise<void> {
+    return this.#delete(`/v1/tokens/${encodeURIComponent(id)}`, options);
+  }
+
+  /** Replaces the credential for the same host. */
+  putCredential(body: NewCredential, options: CallOptions = {}): Promise<GitCredential> {
+    return this.#json({ method: "POST", path: "/v1/credentials", body, repeatable: true, signal: options.signal });
+  }
+
+  credentials(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<GitCredential>> {
+    return this.#get("/v1/credentials", { ...query }, options);
+  }
+
+  deleteCredential(id: string, options: CallOptions = {}): Promise<void> {
+    return this.#delete(`/v1/credentials/${encodeURIComponent(id)}`, options);
+  }
+
+  createUser(body: NewUser, options: CallOptions = {}): Promise<Account> {
+    return this.#json({ method: "POST", path: "/v1/users", body, repeatable: false, signal: options.signal });
+  }
+
+  users(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<Account>> {
+    return this.#get("/v1/users", { ...query }, options);
+  }
+
+  // -------------------------------------------------------------- tasks
+
+  /** Safe to lose the answer of: it is sent again under the same key, and one task comes of it. */
+  submit(body: SubmitRequest, options: KeyedCallOptions = {}): Promise<WireTask> {
+    return this.#json({ method: "POST", path: "/v1/tasks", body, ...keyed(options) });
+  }
+
+  task(id: string, options: CallOptions = {}): Promise<WireTask> {
+    return this.#get(task(id), {}, options);
+  }
+
+  tasks(query: TaskListQuery = {}, options: CallOptions = {}): Promise<Page<WireTask>> {
+    const { state, ...rest } = query;
+    return this.#get("/v1/tasks", { ...rest, state: state?.join(",") }, options);
+  }
+
+  cancel(id: string, options: CallOptions = {}): Promise<WireTask> {
+    return this.#json({ method: "POST", path: `${task(id)}/cancel`, repeatable: true, signal: options.signal });
+  }
+
+  /** A new task of the same thread. */
+  retry(id: string, body: RetryRequest = {}, options: CallOptions = {}): Promise<WireTask> {
+    return this.#json({ method: "POST", path: `${task(id)}/retry`, body, repeatable: false, signal: options.signal });
+  }
+
+  async message(id: string, body: MessageRequest, options: KeyedCallOptions = {}): Promise<MessageAnswer> {
+    const answer = await this.#transport.send({ method: "POST", path: `${task(id)}/messages`, body, ...keyed(options) });
+    if (answer.status === 202) return { kind: "queued", message: JSON.parse(answer.text) as Message };
+    return { kind: "follow_up", task: JSON.parse(answer.text) as WireTask };
+  }
+
+  withdraw(id: string, messageId: string, options: CallOptions = {}): Promise<void> {
+    return this.#delete(`${task(id)}/messages/${encodeURIComponent(messageId)}`, options);
+  }
+
+  answer(id: string, body: AnswerRequest, options: CallOptions = {}): Promise<WireTask> {
+    return this.#json({ method: "POST", path: `${task(id)}/answer`, body, repeatable: false, signal: options.signal });
+  }
+
+  events(id: string, query: { after?: number; limit?: number } = {}, options: CallOptions = {}): Promise<Page<WireEvent>> {
+    return this.#get(`${task(id)}/events`, { ...query }, options);
+  }
+
+  messages(id: string, query: ListQuery = {}, options: CallOptions = {}): Promise<Page<Message>> {
+    return this.#get(`${task(id)}/messages`, { ...query }, options);
+  }
+
+  toolCalls(id: string, query: ListQuery = {}, options: CallOptions = {}): Promise<Page<ToolCall>> {
+    return this.#get(`${task(id)}/tool-calls`, { ...query }, options);
+  }
+
+  attempts(id: string, query: ListQuery = {}, options: CallOptions = {}): Promise<Page<Attempt>> {
+    return this.#get(`${task(id)}/attempts`, { ...query }, options);
+  }
+
+  diff(id: string, options: CallOptions = {}): Promise<TaskDiff> {
+    return this.#get(`${task(id)}/diff`, { format: "json" }, options);
+  }
+
+  /** The whole change as text that `git apply` takes. */
+  async patch(id: string, options: CallOptions = {}): Promise<string> {
+    const query = { format: "patch" };
+    return (await this.#transport.send({ method: "GET", path: `${task(id)}/diff`, query, repeatable: true, signal: options.signal })).text;
+  }
+
+  // -------------------------------------------------------------- live
+
+  /**
+   * Every event of a task from `after` on, once each and in order; ends after the event that settled it.
+   * Reconnects for as long as it takes; throws when the server says that it would be of no use.
+   */
+  watch(id: string, options: WatchOptions = {}): AsyncIterable<WireEvent> {
+    return watchTask(this.#watching, id, options);
+  }
+
+  /** Your tasks in their newest form, each time one changes. Never ends by itself. */
+  watchTasks(options: WatchTasksOptions = {}): AsyncIterable<WireTask> {
+    return watchTasks(this.#watching, options);
+  }
+
+  // -------------------------------------------------------------- operators
+
+  machine(id: string, options: CallOptions = {}): Promise<Machine> {
+    return this.#get(`${task(id)}/machine`, {}, options);
+  }
+
+  overview(options: CallOptions = {}): Promise<Overview> {
+    return this.#get("/v1/ops/overview", {}, options);
+  }
+
+  async pauseQueue(paused: boolean, options: CallOptions = {}): Promise<void> {
+    const path = `/v1/ops/queue/${paused ? "pause" : "resume"}`;
+    await this.#transport.send({ method: "POST", path, repeatable: true, signal: options.signal });
+  }
+
+  /** Cancel without grace. */
+  kill(id: string, options: CallOptions = {}): Promise<WireTask> {
+    return this.#json({ method: "POST", path: `/v1/ops/tasks/${encodeURIComponent(id)}/kill`, repeatable: true, signal: options.signal });
+  }
+
+  async #enter(call: Call): Promise<LoginAnswer> {
+    const answer = await this.#json<LoginAnswer>(call);
+    await this.#transport.adopt(answer);
+    return answer;
+  }
+
+  async #json<T>(call: Call): Promise<T> {
+    return JSON.parse((await this.#transport.send(call)).text) as T;
+  }
+
+  #get<T>(path: string, query: Query, options: CallOptions): Promise<T> {
+    return this.#json({ method: "GET", path, query, repeatable: true, signal: options.signal });
+  }
+
+  async #delete(path: string, options: CallOptions): Promise<void> {
+    await this.#transport.send({ method: "DELETE", path, repeatable: true, signal: options.signal });
+  }
+}
+
+function keyed(options: KeyedCallOptions): Pick<Call, "idempotencyKey" | "repeatable" | "signal"> {
+  return { idempotencyKey: options.idempotencyKey ?? newKey(), repeatable: true, signal: options.signal };
+}
+
+/** `crypto.randomUUID` is missing on pages without https, where the server may well be used in a home network. */
+function newKey(): string {
+  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,31 @@
+/** The SDK: what `import ... from "slipway"` gives. */
+export { SlipwayClient, type ClientOptions } from "./client.ts";
+export { SlipwayProblem } from "./problem.ts";
+export type { SocketLike, SocketMaker } from "./socket.ts";
+export type { Fetch } from "./transport.ts";
+export type {
+  Account,
+  Attempt,
+  CallOptions,
+  GitCredential,
+  KeyedCallOptions,
+  ListQuery,
+  LoginAnswer,
+  Machine,
+  Me,
+  Message,
+  MessageAnswer,
+  NewCredential,
+  NewUser,
+  Page,
+  PersonalToken,
+  Session,
+  SessionKeeper,
+  TaskDiff,
+  TaskListQuery,
+  Ticket,
+  ToolCall,
+} from "./types.ts";
+export type { ConnectionState, WatchOptions, WatchTasksOptions, WatchTiming } from "./watch.ts";
+export type { AnswerRequest, MessageRequest, Overview, RetryRequest, SubmitRequest, WireEvent, WireTask } from "../wire.ts";
+export type { TaskState } from "../task.ts";

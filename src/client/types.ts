@@ -1,0 +1,75 @@
+/** The answers of the server as types. The client trusts their shape and ignores fields that it does not know: a newer server may add some. */
+import type { z } from "zod";
+import type {
+  attemptSchema,
+  credentialSchema,
+  diffSchema,
+  machineSchema,
+  meSchema,
+  messageRowSchema,
+  newCredentialSchema,
+  newUserSchema,
+  sessionSchema,
+  ticketSchema,
+  tokenSchema,
+  toolCallSchema,
+  userSchema,
+  WireTask,
+} from "../wire.ts";
+import type { TaskState } from "../task.ts";
+
+export type Attempt = z.infer<typeof attemptSchema>;
+export type GitCredential = z.infer<typeof credentialSchema>;
+export type TaskDiff = z.infer<typeof diffSchema>;
+export type Machine = z.infer<typeof machineSchema>;
+export type Me = z.infer<typeof meSchema>;
+export type Message = z.infer<typeof messageRowSchema>;
+export type NewCredential = z.infer<typeof newCredentialSchema>;
+export type NewUser = z.infer<typeof newUserSchema>;
+export type LoginAnswer = z.infer<typeof sessionSchema>;
+export type Ticket = z.infer<typeof ticketSchema>;
+export type PersonalToken = z.infer<typeof tokenSchema>;
+export type ToolCall = z.infer<typeof toolCallSchema>;
+export type Account = z.infer<typeof userSchema>;
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  /** Cursor of the next page; null at the end. */
+  readonly next: string | null;
+}
+
+export interface ListQuery {
+  readonly limit?: number;
+  readonly cursor?: string;
+}
+
+export interface TaskListQuery extends ListQuery {
+  readonly state?: readonly TaskState[];
+  readonly thread?: string;
+  readonly q?: string;
+}
+
+/** A message to an open task is queued for its agent; one to a settled task begins a follow-up task. */
+export type MessageAnswer =
+  | { readonly kind: "queued"; readonly message: Pick<Message, "id" | "status"> }
+  | { readonly kind: "follow_up"; readonly task: WireTask };
+
+/** The pair that a login gives. */
+export interface Session {
+  readonly accessToken: string;
+  readonly refreshToken: string;
+}
+
+/** Where a session is kept between runs. Refresh tokens work once, so a holder that shares them reads the newest before it refreshes. */
+export interface SessionKeeper {
+  load(): Session | null | Promise<Session | null>;
+  save(session: Session | null): void | Promise<void>;
+}
+
+export interface CallOptions {
+  readonly signal?: AbortSignal;
+}
+export interface KeyedCallOptions extends CallOptions {
+  /** Made up when left out. Give your own to make a call safe over restarts of your program. */
+  readonly idempotencyKey?: string;
+}

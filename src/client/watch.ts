@@ -1,0 +1,256 @@
+/**
+ * Watching as a loop that never gives up: stream while there is one, fetch what is missing, poll while there is no stream.
+ *
+ * L1 Events come out once each and in order, whatever the connection does (cursor.ts).
+ * L2 A watch of one task ends by itself after the event that settled it.
+ * L3 Only an answer ends it early: no longer authenticated, not allowed, no such task. A server that is away is waited for.
+ */
+import type { WireEvent, WireTask } from "../wire.ts";
+import { CLOSE, PROTOCOL } from "../wire.ts";
+import { isSettledState } from "../task.ts";
+import { createCursor, type Cursor } from "./cursor.ts";
+import { SlipwayProblem } from "./problem.ts";
+import { openStream, StreamEnd, TopicRefused, type SocketMaker, type TopicFrame } from "./socket.ts";
+import type { Transport } from "./transport.ts";
+import type { Page } from "./types.ts";
+import { backoff, pause } from "./wait.ts";
+
+export interface WatchOptions {
+  /** Begin after this seq; 0 = from the first event. */
+  readonly after?: number;
+  readonly signal?: AbortSignal;
+  /** Told about text that is being written. It may miss some and nothing depends on it. */
+  readonly onDelta?: (delta: { readonly messageId: string; readonly text: string }) => void;
+  /** Told when the connection is lost (with the ms until the next try) and when it is back. */
+  readonly onConnection?: (state: ConnectionState) => void;
+}
+export type ConnectionState =
+  | { readonly kind: "live" }
+  | { readonly kind: "polling" }
+  | { readonly kind: "lost"; readonly retryInMs: number };
+
+export interface WatchTasksOptions extends Pick<WatchOptions, "signal" | "onConnection"> {
+  /** The cursor that a watch before gave; null or left out = every task, then its changes. */
+  readonly after?: number | null;
+}
+
+export interface WatchTiming {
+  readonly quietMs: number;
+  readonly pollMs: number;
+  readonly backoffMs: number;
+  readonly backoffCapMs: number;
+  /** Streams that never opened before polling takes their place. */
+  readonly patience: number;
+  /** How long to poll before the stream is tried again. */
+  readonly pollForMs: number;
+}
+export const WATCH_TIMING: WatchTiming = {
+  quietMs: 25_000,
+  pollMs: 1_500,
+  backoffMs: 300,
+  backoffCapMs: 15_000,
+  patience: 2,
+  pollForMs: 30_000,
+};
+
+export interface WatchDeps {
+  readonly transport: Transport;
+  /** Null = polling only. */
+  readonly Socket: SocketMaker | null;
+  readonly timing: WatchTiming;
+}
+
+/** One topic as seen by the loop: how to read it by stream and by polling. Both give batches; `done` ends the watch. */
+interface Topic<T> {
+  readonly name: string;
+  after(): number | null;
+  onFrame(frame: TopicFrame): AsyncIterable<T>;
+  /** Everything that is new; called again and again. */
+  poll(): AsyncIterable<T>;
+  done(): boolean;
+}
+
+const PAGE = 500;
+
+export async function* watchTask(deps: WatchDeps, taskId: string, options: WatchOptions = {}): AsyncGenerator<WireEvent, void, undefined> {
+  const cursor = createCursor(options.after ?? 0);
+  const { signal } = options;
+  const path = `/v1/tasks/${encodeURIComponent(taskId)}`;
+  // A cursor at or behind the end would wait for an event that never comes.
+  if (cursor.seq > 0 && (await settledBy(deps, path, cursor.seq, options))) return;
+  const missing = (): AsyncGenerator<WireEvent> => fetchEvents(deps.transport, path, cursor, signal);
+  yield* follow(deps, options, {
+    name: `task:${taskId}`,
+    after: () => cursor.seq,
+    async *onFrame(frame) {
+      if (frame.type === "delta") options.onDelta?.({ messageId: frame.messageId, text: frame.text });
+      if (frame.type !== "events") return;
+      const { events, hole } = cursor.take(frame.items as readonly WireEvent[]);
+      yield* events;
+      if (hole) yield* missing();
+    },
+    poll: missing,
+    done: () => cursor.ended,
+  });
+}
+
+async function settledBy(deps: WatchDeps, path: string, seq: number, options: WatchOptions): Promise<boolean> {
+  for (let failures = 0; ; failures++) {
+    try {
+      const answer = await deps.transport.send({ method: "GET", path, repeatable: true, retries: 0, signal: options.signal });
+      const task = JSON.parse(answer.text) as WireTask;
+      return isSettledState(task.state) && task.seq <= seq;
+    } catch (thrown) {
+      const wait = waitAfter(thrown, failures, deps.timing);
+      options.onConnection?.({ kind: "lost", retryInMs: wait });
+      await pause(wait, options.signal);
+    }
+  }
+}
+
+/** From the cursor to the end of the log as it is now. */
+async function* fetchEvents(
+  transport: Transport,
+  path: string,
+  cursor: Cursor,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<WireEvent> {
+  for (;;) {
+    const query = { after: cursor.seq, limit: PAGE };
+    const answer = await transport.send({ method: "GET", path: `${path}/events`, query, repeatable: true, retries: 0, signal });
+    const page = JSON.parse(answer.text) as Page<WireEvent>;
+    const { events, hole } = cursor.take(page.items);
+    yield* events;
+    if (hole) throw new SlipwayProblem("sequence_gap", 409, "The server's log has a hole.");
+    if (page.items.length < PAGE || cursor.ended) return;
+  }
+}
+
+/** Tasks in their newest form, each time one changes. Never ends by itself. */
+export async function* watchTasks(deps: WatchDeps, options: WatchTasksOptions = {}): AsyncGenerator<WireTask, void, undefined> {
+  const { signal } = options;
+  let after = options.after ?? null;
+  const seen = new Map<string, string>();
+  /** The same form of a task is given once, however it came. */
+  const fresh = (task: WireTask): boolean => {
+    const form = `${task.seq} ${JSON.stringify(task.wait)}`;
+    const known = seen.get(task.id);
+    if (known === form || (known !== undefined && Number.parseInt(known) > task.seq)) return false;
+    seen.set(task.id, form);
+    return true;
+  };
+  yield* follow(deps, options, {
+    name: "tasks",
+    after: () => after,
+    async *onFrame(frame) {
+      if (frame.type === "subscribed") after = frame.after ?? after;
+      if (frame.type !== "events") return;
+      after = frame.cursor;
+      yield* (frame.items as readonly WireTask[]).filter(fresh);
+    },
+    async *poll() {
+      const answer = await deps.transport.send({
+        method: "GET",
+        path: "/v1/tasks",
+        query: { limit: 200 },
+        repeatable: true,
+        retries: 0,
+        signal,
+      });
+      yield* (JSON.parse(answer.text) as Page<WireTask>).items.filter(fresh).toReversed();
+    },
+    done: () => false,
+  });
+}
+
+async function* follow<T>(deps: WatchDeps, options: WatchTasksOptions | WatchOptions, topic: Topic<T>): AsyncGenerator<T> {
+  const { timing, Socket } = deps;
+  const { signal } = options;
+  /** Tries in a row that brought no frame. */
+  let failures = 0;
+  let pollForMs = timing.pollForMs / 8;
+  let refused: string | null = null;
+  while (!topic.done()) {
+    signal?.throwIfAborted();
+    if (Socket === null || failures >= timing.patience) {
+      yield* pollFor(deps, options, topic, Socket === null ? Number.POSITIVE_INFINITY : pollForMs);
+      pollForMs = Math.min(timing.pollForMs, pollForMs * 2);
+      failures = timing.patience - 1;
+      continue;
+    }
+    let token: string | null = null;
+    try {
+      token = await tokenFor(deps.transport, refused);
+      for await (const frame of openStream(streamRequest(deps, topic, token, signal, Socket))) {
+        if (frame.type === "subscribed") options.onConnection?.({ kind: "live" });
+        failures = 0;
+        pollForMs = timing.pollForMs / 8;
+        refused = null;
+        yield* topic.onFrame(frame);
+        if (topic.done()) return;
+      }
+    } catch (thrown) {
+      if (thrown instanceof StreamEnd && thrown.code === CLOSE.unauthenticated && refused === null) {
+        refused = token;
+        continue;
+      }
+      const wait = waitAfter(thrown, failures, timing);
+      failures += 1;
+      if (wait > 0) options.onConnection?.({ kind: "lost", retryInMs: wait });
+      await pause(wait, signal);
+    }
+  }
+}
+
+/** The token to connect with; one that the server refused is renewed once. */
+async function tokenFor(transport: Transport, refused: string | null): Promise<string> {
+  const token = refused === null ? await transport.bearer() : await transport.renew(refused);
+  if (token !== null) return token;
+  throw new SlipwayProblem("unauthenticated", 401, refused === null ? "Log in first." : EXPIRED);
+}
+const EXPIRED = "Your login is no longer good; log in again.";
+
+function streamRequest<T>(deps: WatchDeps, topic: Topic<T>, token: string, signal: AbortSignal | undefined, Socket: SocketMaker) {
+  const url = `${deps.transport.baseUrl.replace(/^http/, "ws")}/v1/stream`;
+  return { Socket, url, protocol: PROTOCOL, token, topic: topic.name, after: topic.after(), signal, quietMs: deps.timing.quietMs };
+}
+
+/** How long to wait before the next connection; throws what no further try can mend (L3). */
+function waitAfter(thrown: unknown, failures: number, timing: WatchTiming): number {
+  if (thrown instanceof StreamEnd) {
+    if (thrown.code === CLOSE.unauthenticated) throw new SlipwayProblem("unauthenticated", 401, EXPIRED);
+    if (thrown.code === CLOSE.forbidden) throw new SlipwayProblem("forbidden", 403, "You may not watch this.");
+    if (thrown.opened && (thrown.code === CLOSE.tooSlow || thrown.code === CLOSE.restarting)) return 0;
+    return backoff(failures, timing.backoffMs, timing.backoffCapMs);
+  }
+  if (thrown instanceof TopicRefused) {
+    const status = thrown.code === "not_found" ? 404 : 409;
+    throw new SlipwayProblem(thrown.code, status, thrown.code === "not_found" ? "There is no such task." : thrown.message);
+  }
+  if (thrown instanceof SlipwayProblem && passes(thrown)) return backoff(failures, timing.backoffMs, timing.backoffCapMs);
+  throw thrown;
+}
+
+/** True for problems that end by themselves. */
+function passes(problem: SlipwayProblem): boolean {
+  return problem.code === "unreachable" || problem.status >= 500 || problem.status === 429;
+}
+
+async function* pollFor<T>(deps: WatchDeps, options: WatchTasksOptions | WatchOptions, topic: Topic<T>, forMs: number): AsyncGenerator<T> {
+  const until = Date.now() + forMs;
+  let failures = 0;
+  options.onConnection?.({ kind: "polling" });
+  do {
+    let wait = deps.timing.pollMs;
+    try {
+      yield* topic.poll();
+      failures = 0;
+    } catch (thrown) {
+      if (!(thrown instanceof SlipwayProblem) || !passes(thrown)) throw thrown;
+      wait = backoff(failures++, deps.timing.backoffMs, deps.timing.backoffCapMs);
+      options.onConnection?.({ kind: "lost", retryInMs: wait });
+    }
+    if (topic.done()) return;
+    await pause(wait, options.signal);
+  } while (Date.now() < until);
+}

@@ -1,0 +1,107 @@
+/**
+ * `slipway doctor`: is this installation sound? Reads the database beside a running server (read-only) and asks the sandbox engine.
+ * The rules are those of src/checkup.ts, which the crash suite uses too.
+ */
+import { existsSync, statSync } from "node:fs";
+import { statfs } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { checkUp as checkTasks, type Finding } from "./checkup.ts";
+import type { Config } from "./config.ts";
+import { messageOf } from "./error.ts";
+import { openSandbox, packageRoot } from "./main.ts";
+import { openSqliteReader } from "./store/sqlite.ts";
+
+export interface CheckResult {
+  /** The rule of docs/spec.md, or the thing that was looked at. */
+  readonly rule: string;
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
+const RULES = {
+  T1: "each snapshot is the fold of its log",
+  T2: "nothing follows the end of a task",
+  T4: "each log is whole and in order",
+  T5: "attempts grow by one and stay within their number",
+  W1: "each worker's events are whole",
+  D1: "one sandbox per attempt, one running per task",
+  D3: "no sandbox outlives its task",
+  D4: "the slots never exceeded their number",
+} as const;
+
+const MIN_FREE_MB = 1_024;
+const SHOWN = 3;
+
+/** Never throws for what it finds; a check that could not be made is a result that is not ok. */
+export async function checkUp({ config }: { readonly config: Config }): Promise<CheckResult[]> {
+  const dir = resolve(config.dataDir);
+  const results: CheckResult[] = [node(), ...(await folder(dir))];
+  const sandbox = openSandbox(config, dir);
+  try {
+    const line = await sandbox.check(AbortSignal.timeout(15_000)).then(
+      (text) => ({ ok: true, detail: text }),
+      (error: unknown) => ({ ok: false, detail: messageOf(error) }),
+    );
+    results.push({ rule: "sandbox", ...line });
+    if (!existsSync(join(dir, "slipway.db")))
+      return [...results, { rule: "database", ok: true, detail: "there is none yet: `slipway serve` makes it" }];
+    results.push(...(await rules(dir, config, line.ok ? sandbox : null)));
+  } finally {
+    await sandbox.close();
+  }
+  return results;
+}
+
+async function rules(dir: string, config: Config, sandbox: Parameters<typeof checkTasks>[0]["sandbox"]): Promise<CheckResult[]> {
+  try {
+    const store = openSqliteReader({ dir, migrations: join(packageRoot(), "migrations", "sqlite") });
+    try {
+      // A restart may have lowered the number since: what ran under the larger one was right then.
+      const maxConcurrent = Math.max(config.maxConcurrent, Number((await store.setting("slots.max")) ?? 0));
+      const { tasks, events, findings } = await checkTasks({ store, sandbox, maxConcurrent });
+      const looked = `${tasks} tasks, ${events} events`;
+      return Object.entries(RULES).map(([rule, words]) =>
+        judged(
+          rule,
+          words,
+          looked,
+          findings.filter((one) => one.rule === rule),
+        ),
+      );
+    } finally {
+      await store.close();
+    }
+  } catch (error) {
+    return [{ rule: "database", ok: false, detail: messageOf(error) }];
+  }
+}
+
+function judged(rule: string, words: string, looked: string, findings: readonly Finding[]): CheckResult {
+  if (findings.length === 0) return { rule, ok: true, detail: `${words} (${looked})` };
+  const some = findings.slice(0, SHOWN).map((one) => `${one.taskId}: ${one.detail}`);
+  return { rule, ok: false, detail: `${words}: broken ${findings.length} times. ${some.join("; ")}` };
+}
+
+function node(): CheckResult {
+  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+  const ok = major > 20 || (major === 20 && minor >= 19);
+  return { rule: "node", ok, detail: ok ? process.version : `${process.version}: Slipway needs Node 20.19 or newer` };
+}
+
+async function folder(dir: string): Promise<CheckResult[]> {
+  if (!existsSync(dir)) return [{ rule: "data folder", ok: true, detail: `${dir} is not there yet: \`slipway serve\` makes it` }];
+  const open = ["secret.key", "operator.token", "slipway.db"].filter((name) => {
+    const file = join(dir, name);
+    return process.platform !== "win32" && existsSync(file) && (statSync(file).mode & 0o077) !== 0;
+  });
+  const { bavail, bsize } = await statfs(dir);
+  const freeMb = Math.floor((bavail * bsize) / 2 ** 20);
+  return [
+    {
+      rule: "data folder",
+      ok: open.length === 0,
+      detail: open.length === 0 ? dir : `others can read ${open.join(", ")} in ${dir}: chmod 600`,
+    },
+    { rule: "disk", ok: freeMb >= MIN_FREE_MB, detail: `${freeMb} MB free` },
+  ];
+}

@@ -1,0 +1,42 @@
+/** One commit to one upstream branch: by SHA, with lease, and fine when it is there already (rule W5). */
+import type { GitAuth } from "../ports.ts";
+import { TaskFailure } from "../failure.ts";
+import { pinOf } from "./address.ts";
+import type { Git } from "./run.ts";
+import { pushVerdict } from "./verdict.ts";
+
+export interface Push {
+  /** The task repository. */
+  readonly cwd: string;
+  readonly repo: string;
+  readonly auth: GitAuth | null;
+  readonly sha: string;
+  readonly branch: string;
+  /** What the branch must point at now; null = it must not exist. */
+  readonly expect: string | null;
+}
+
+export async function push(git: Git, trustedHosts: readonly string[], call: Push, signal: AbortSignal): Promise<void> {
+  const { cwd, repo, auth, sha, branch, expect } = call;
+  const ref = `refs/heads/${branch}`;
+  try {
+    const pin = await pinOf(repo, trustedHosts);
+    const upstream = { cwd, auth, pin, signal };
+    const { text } = await git({ ...upstream, args: ["ls-remote", "--", repo, ref] });
+    const tip = text.split("\t")[0]?.trim() || null;
+    if (tip === sha) return;
+    if (tip !== null && tip !== expect) {
+      throw new TaskFailure("push_rejected", { detail: `The branch ${branch} exists upstream with other work (${tip.slice(0, 8)}).` });
+    }
+    await git({
+      ...upstream,
+      args: ["push", "--quiet", "--no-verify", `--force-with-lease=${ref}:${tip ?? ""}`, "--", repo, `${sha}:${ref}`],
+    });
+  } catch (error) {
+    const meant = pushVerdict(error);
+    // A host that cannot be reached for a push is the push's failure, not the repository's.
+    throw meant instanceof TaskFailure && meant.code === "repo_unreachable"
+      ? new TaskFailure("remote_unreachable", { detail: meant.message, cause: meant })
+      : meant;
+  }
+}

@@ -1,0 +1,144 @@
+/** One row per call: what registers it in express and what the OpenAPI document prints are the same thing. */
+import type { IncomingMessage } from "node:http";
+import { z } from "zod";
+import type { Accounts } from "../accounts.ts";
+import type { ErrorCode } from "../error.ts";
+import type { Clock, Ids, Log, Store } from "../ports.ts";
+import type { Operations, Person, Service } from "../service.ts";
+import type { Caller, Sessions } from "../sessions.ts";
+import type { Throttle } from "./limits.ts";
+
+/** Seals small secrets for the disk. `context` binds a sealed text to its row: it opens only with the same one. */
+export interface Sealer {
+  seal(plain: string, context: string): string;
+}
+
+/** Numbers that only their owners know. */
+export interface Gauges {
+  /** Open WebSockets. */
+  sockets(): number;
+  /** Events committed since the start. */
+  events(): number;
+  /** Lag of the event loop in seconds: its 99th percentile since the last call. */
+  loopLagSeconds(): number;
+}
+
+/** Everything that the doors need; main.ts hands it over. */
+export interface Doors {
+  readonly service: Service;
+  readonly operations: Operations;
+  readonly sessions: Sessions;
+  readonly store: Store;
+  readonly accounts: Accounts;
+  readonly vault: Sealer;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly log: Log;
+  /** Resolves when tasks can be sandboxed; rejects with the reason. */
+  readonly checkSandbox: (signal: AbortSignal) => Promise<unknown>;
+  /** The folder whose disk must not fill up. */
+  readonly dataDir: string;
+  readonly gauges: Gauges;
+  readonly version: string;
+  /** Browser origins other than our own that may call the API; none by default. */
+  readonly origins?: readonly string[];
+  /** Whose `X-Forwarded-For` to believe: a number of hops, or addresses and CIDR ranges. Nobody's by default. */
+  readonly trustProxy?: number | readonly string[];
+}
+
+export type Method = "get" | "post" | "delete";
+/** `metrics` = operators, or whoever asks from this machine. */
+export type Access = "none" | "user" | "operator" | "admin" | "metrics";
+
+/** What a status answers with: JSON of that schema, a text of that media type, or nothing. */
+export type Answer = { readonly schema: z.ZodType } | { readonly media: string } | { readonly empty: true };
+
+export interface Reply {
+  readonly status: number;
+  readonly body?: unknown;
+  /** Media type; JSON unless said. `body` is a string then. */
+  readonly media?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface Call<B, Q> {
+  readonly doors: Doors;
+  readonly throttle: Throttle;
+  /** Throws `unauthenticated` on routes that anybody may call. */
+  readonly caller: Caller;
+  readonly person: Person;
+  readonly params: Readonly<Record<string, string>>;
+  readonly body: B;
+  readonly query: Q;
+  readonly idempotencyKey: string | null;
+  readonly ip: string;
+}
+
+export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.ZodType> {
+  readonly method: Method;
+  /** Express style: `/v1/tasks/:id`. */
+  readonly path: string;
+  readonly access: Access;
+  readonly summary: string;
+  readonly body: B;
+  readonly query: Q;
+  /** True when the call takes an Idempotency-Key. */
+  readonly idempotent: boolean;
+  readonly answers: Readonly<Record<number, readonly Answer[]>>;
+  /** Codes of its problem documents beyond those that every call of its kind has. */
+  readonly problems: readonly ErrorCode[];
+  readonly handle: (call: Call<z.infer<B>, z.infer<Q>>) => Promise<Reply>;
+}
+
+export const nothing = z.strictObject({});
+type Nothing = typeof nothing;
+
+type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<Route<B, Q>, "method" | "path" | "access" | "summary" | "answers" | "handle"> &
+  Partial<Pick<Route<B, Q>, "body" | "query" | "idempotent" | "problems">>;
+
+/** Checks the row's own types, then forgets them: the table holds rows of every kind. */
+export function route<B extends z.ZodType = Nothing, Q extends z.ZodType = Nothing>(row: Row<B, Q>): Route {
+  return { body: nothing, query: nothing, idempotent: false, problems: [], ...row } as unknown as Route;
+}
+
+export const json = (...schemas: z.ZodType[]): Answer[] => schemas.map((schema) => ({ schema }));
+export const EMPTY: readonly Answer[] = [{ empty: true }];
+
+/** The query of lists that are read whole and handed out in pages. */
+export const listQuerySchema = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(1_000).default(200),
+  cursor: z.string().max(64).optional(),
+});
+
+/** One page of a list after the item whose key is `cursor`; an unknown cursor gives an empty page. */
+export function pageOfList<T>(
+  items: readonly T[],
+  keyOf: (item: T) => string,
+  query: z.infer<typeof listQuerySchema>,
+): { items: T[]; next: string | null } {
+  const found = query.cursor === undefined ? -1 : items.findIndex((item) => keyOf(item) === query.cursor);
+  const from = query.cursor !== undefined && found === -1 ? items.length : found + 1;
+  const page = items.slice(from, from + query.limit);
+  const last = page.at(-1);
+  return { items: page, next: last !== undefined && from + page.length < items.length ? keyOf(last) : null };
+}
+
+/** The shapes of path parameters. What does not fit is 404 before anything is asked (rule S2). */
+const ID = /^[a-z]{1,10}_[0-9A-Za-z]{26}$/;
+const FREE_ID = /^[\w-]{1,64}$/;
+
+export function paramsFit(params: Readonly<Record<string, string>>): boolean {
+  return Object.entries(params).every(([name, value]) => (name === "mid" ? FREE_ID : ID).test(value));
+}
+
+export function isId(text: string): boolean {
+  return ID.test(text);
+}
+
+/** True when the peer and the name that it called us by are both this machine: a page of the web that points its name at us is not. */
+export function isLocalCall(ip: string, request: IncomingMessage): boolean {
+  const loopback = ip === "::1" || /^(::ffff:)?127\./.test(ip);
+  const host = (request.headers.host ?? "").replace(/:\d+$/, "");
+  const forwarded = request.headers["x-forwarded-for"] !== undefined || request.headers["forwarded"] !== undefined;
+  return loopback && !forwarded && (host === "localhost" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host));
+}

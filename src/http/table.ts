@@ -1,0 +1,22 @@
+/** Every call that this server answers. */
+import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./auth.ts";
+import { openapiRoute } from "./openapi.ts";
+import { opsRoutes, probeRoutes } from "./ops.ts";
+import type { Route } from "./route.ts";
+import { setupRoutes } from "./setup.ts";
+import { historyRoutes, talkRoutes, taskRoutes } from "./tasks.ts";
+
+const own: readonly Route[] = [
+  ...authRoutes,
+  ...tokenRoutes,
+  ...credentialRoutes,
+  ...userRoutes,
+  ...taskRoutes,
+  ...talkRoutes,
+  ...historyRoutes,
+  ...opsRoutes,
+  ...probeRoutes,
+  ...setupRoutes,
+];
+
+export const ROUTES: readonly Route[] = [...own, openapiRoute(own)];

@@ -1,0 +1,82 @@
+/** What a worker's container is made of. Every field is the server's; a task chooses only memory and cores, within the server's limits. */
+import type { ContainerCreateOptions } from "dockerode";
+import type { SandboxSpec } from "../ports.ts";
+import { WORKER_ENV } from "../worker-wire.ts";
+
+/** The user `agent` of the worker image. The broker's socket and its folder must be open to this number. */
+export const WORKER_UID = 10_001;
+export const LABELS = { instance: "slipway.instance", task: "slipway.task", attempt: "slipway.attempt" } as const;
+
+const MIB = 1_024 * 1_024;
+
+export interface ContainerDefaults {
+  readonly image: string;
+  readonly instance: string;
+  readonly memoryMb: number;
+  readonly cpus: number;
+  readonly pids: number;
+  /** The socket folder as the engine's machine calls it. */
+  readonly socketDir: string;
+}
+
+export function labelsOf(instance: string, spec: SandboxSpec): Record<string, string> {
+  return { [LABELS.instance]: instance, [LABELS.task]: spec.taskId, [LABELS.attempt]: String(spec.attempt) };
+}
+
+/**
+ * No network, no capabilities, no writable image, no swap, no new privileges. The only door is the broker's socket; its folder is mounted,
+ * not the file, because a restarted broker makes a new file. A read-only mount still lets a process connect.
+ * AutoRemove stays off: the exit code is read from the stopped container.
+ */
+export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): ContainerCreateOptions {
+  const memory = (spec.limits.memoryMb ?? defaults.memoryMb) * MIB;
+  const owned = `uid=${WORKER_UID},gid=${WORKER_UID}`;
+  return {
+    name: spec.name,
+    Image: defaults.image,
+    Labels: labelsOf(defaults.instance, spec),
+    User: `${WORKER_UID}:${WORKER_UID}`,
+    WorkingDir: "/workspace",
+    Env: [
+      "HOME=/home/agent",
+      "LANG=C.UTF-8",
+      `${WORKER_ENV.socket}=/run/slipway/b.sock`,
+      `${WORKER_ENV.token}=${spec.token}`,
+      `${WORKER_ENV.attempt}=${spec.attempt}`,
+      `${WORKER_ENV.workspace}=/workspace`,
+      `${WORKER_ENV.state}=/home/agent/state`,
+    ],
+    Tty: false,
+    OpenStdin: false,
+    HostConfig: {
+      NetworkMode: "none",
+      CapDrop: ["ALL"],
+      Privileged: false,
+      SecurityOpt: ["no-new-privileges:true"],
+      ReadonlyRootfs: true,
+      Init: true,
+      AutoRemove: false,
+      RestartPolicy: { Name: "no" },
+      IpcMode: "private",
+      PidsLimit: defaults.pids,
+      Memory: memory,
+      MemorySwap: memory,
+      NanoCpus: Math.round((spec.limits.cpus ?? defaults.cpus) * 1e9),
+      OomScoreAdj: 500,
+      Ulimits: [
+        { Name: "nofile", Soft: 8_192, Hard: 16_384 },
+        { Name: "core", Soft: 0, Hard: 0 },
+      ],
+      Tmpfs: {
+        "/tmp": "rw,exec,nosuid,nodev,size=1g,mode=1777",
+        "/home/agent": `rw,exec,nosuid,nodev,size=512m,mode=0700,${owned}`,
+      },
+      LogConfig: { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } },
+      Mounts: [
+        { Type: "bind", Source: defaults.socketDir, Target: "/run/slipway", ReadOnly: true },
+        // Without a name it belongs to the container and goes with it; it takes over the owner of the image's folder.
+        { Type: "volume", Source: "", Target: "/workspace" },
+      ],
+    },
+  };
+}

@@ -1,0 +1,315 @@
+/**
+ * Workers as Docker containers. The container's name is the fence: the engine refuses a second one, and whoever is refused adopts the first.
+ * Judged are stopped containers only: while one runs, its out-of-memory flag may mean a child that nobody misses.
+ */
+import type Docker from "dockerode";
+import { join, relative, resolve } from "node:path";
+import { TaskFailure } from "../failure.ts";
+import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
+import { containerOf, LABELS, labelsOf } from "./container.ts";
+import { EngineError, isLocalEngine, openEngine, refusedWith } from "./engine.ts";
+import { openImage } from "./image.ts";
+import { tailOfLog } from "./log.ts";
+import { openNews } from "./news.ts";
+
+export { dockerOptions } from "./engine.ts";
+
+export interface DockerSandboxOptions {
+  /** How dockerode reaches the engine; null or absent = as DOCKER_HOST says. */
+  readonly docker?: Docker.DockerOptions | null;
+  /** Containers of other installations on the same engine are neither listed nor touched. */
+  readonly instance: string;
+  /** The worker's program, and the Dockerfile whose `worker` target carries it. */
+  readonly workerFile: string;
+  readonly dockerfile: string;
+  /** An image that is there already or comes from a registry, in place of our own. */
+  readonly image?: string | null;
+  /** Where the coordinator runs in a container itself: `from`, a folder as it sees it, is `to` for the engine's machine. */
+  readonly hostDir?: { readonly from: string; readonly to: string } | null;
+  readonly memoryMb?: number;
+  readonly cpus?: number;
+  readonly pids?: number;
+  /** Longest wait for one answer of the engine, ms. */
+  readonly timeoutMs?: number;
+  /** How long `wait` bears an engine that does not answer (it may be restarting), ms. */
+  readonly outageMs?: number;
+  /** How often `wait` looks for itself although no event came, ms. */
+  readonly pollMs?: number;
+  /** For the crash suite: called between the steps of ensure. */
+  readonly crashpoint?: (name: string) => void;
+}
+
+const GONE: SandboxExit = { exitCode: null, outOfMemory: false, tail: "" };
+const TAIL_LINES = 200;
+/** Longest time for a name that is taken to become a container that can be seen, ms. */
+const CREATE_MS = 30_000;
+/** Longest time from SIGKILL to the end of a container, ms. */
+const KILL_MS = 20_000;
+
+type Inspected = Docker.ContainerInspectInfo;
+
+/** "created" has not run, "stopped" is what may be judged. */
+function stateOf(info: Inspected): "created" | "running" | "stopped" {
+  const { Status, Running } = info.State;
+  if (Status === "created") return "created";
+  return Running || Status === "restarting" || Status === "removing" ? "running" : "stopped";
+}
+
+function onHost(path: string, map: DockerSandboxOptions["hostDir"]): string {
+  if (map === undefined || map === null) return path;
+  const inside = relative(map.from, path);
+  return inside.startsWith("..") ? path : join(map.to, inside);
+}
+
+export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
+  const engine = openEngine(options);
+  const image = openImage(engine, options.image ?? null, options);
+  const label = `${LABELS.instance}=${options.instance}`;
+  const news = openNews(engine, label);
+  const closing = new AbortController();
+  const crashpoint = options.crashpoint ?? (() => undefined);
+  const starting = new Map<string, Promise<void>>();
+
+  /** @returns null when there is no container of that name. */
+  async function inspect(name: string, signal?: AbortSignal): Promise<Inspected | null> {
+    try {
+      return await engine.call((docker, stop) => docker.getContainer(name).inspect({ abortSignal: stop }), signal);
+    } catch (error) {
+      if (refusedWith(error, 404)) return null;
+      throw failed(error);
+    }
+  }
+
+  async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+    const body = containerOf(spec, {
+      image: await image.name(),
+      instance: options.instance,
+      memoryMb: options.memoryMb ?? 4_096,
+      cpus: options.cpus ?? 2,
+      pids: options.pids ?? 512,
+      socketDir: onHost(resolve(spec.socketDir), options.hostDir),
+    });
+    const attempt = () => engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+    try {
+      await attempt().catch(async (error: unknown) => {
+        // Somebody cleaned up the images since `prepare`.
+        if (!refusedWith(error, 404)) throw error;
+        await image.prepare(() => undefined, signal);
+        await attempt();
+      });
+    } catch (error) {
+      if (!refusedWith(error, 409)) throw cannotRun(error) ?? failed(error);
+    }
+  }
+
+  /** The name is taken a moment before the container can be seen; and whoever took it may yet fail. */
+  async function findOrCreate(spec: SandboxSpec, signal: AbortSignal): Promise<Inspected> {
+    for (const end = Date.now() + CREATE_MS; Date.now() < end; await news.next(spec.name, 50, signal)) {
+      const found = await inspect(spec.name, signal);
+      if (found !== null) return found;
+      await create(spec, signal);
+      crashpoint("sandbox.created");
+    }
+    throw new TaskFailure("sandbox_unavailable", { detail: `The container ${spec.name} can neither be made nor found.` });
+  }
+
+  async function start(name: string, signal: AbortSignal): Promise<void> {
+    try {
+      await engine.call((docker, stop) => docker.getContainer(name).start({ abortSignal: stop }), signal);
+    } catch (error) {
+      if (refusedWith(error, 304)) return;
+      throw cannotRun(error) ?? failed(error);
+    }
+  }
+
+  async function ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+    const info = await findOrCreate(spec, signal);
+    const labels = info.Config.Labels;
+    if (Object.entries(labelsOf(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
+      throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
+    }
+    if (stateOf(info) === "created") await start(spec.name, signal);
+  }
+
+  /** One at a time per name, so that a container that ended meanwhile is not started again. */
+  async function ensureOnce(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+    for (let other = starting.get(spec.name); other !== undefined; other = starting.get(spec.name)) await other;
+    signal.throwIfAborted();
+    const mine = ensure(spec, signal);
+    const settled = mine.then(
+      () => undefined,
+      () => undefined,
+    );
+    starting.set(spec.name, settled);
+    try {
+      await mine;
+    } finally {
+      starting.delete(spec.name);
+    }
+  }
+
+  async function tail(name: string): Promise<string> {
+    try {
+      const wanted = { follow: false, stdout: true, stderr: true, tail: TAIL_LINES } as const;
+      return tailOfLog(await engine.call((docker, stop) => docker.getContainer(name).logs({ ...wanted, abortSignal: stop })));
+    } catch (error) {
+      if (error instanceof EngineError) return "";
+      throw error;
+    }
+  }
+
+  async function judge(info: Inspected, name: string): Promise<SandboxExit> {
+    const { ExitCode: exitCode, OOMKilled } = info.State;
+    return { exitCode, outOfMemory: OOMKilled && exitCode !== 0, tail: await tail(name) };
+  }
+
+  /** Asks `look` until it finds something; between two looks it waits for news, which it subscribes to before it looks. */
+  async function until<T>(name: string, pollMs: () => number, signal: AbortSignal, look: () => Promise<T | null>): Promise<T> {
+    for (;;) {
+      const over = new AbortController();
+      const hint = news.next(name, pollMs(), AbortSignal.any([signal, over.signal]));
+      hint.catch(() => undefined);
+      try {
+        const found = await look();
+        if (found !== null) return found;
+        await hint;
+      } finally {
+        over.abort();
+      }
+    }
+  }
+
+  function wait(name: string, signal: AbortSignal): Promise<SandboxExit> {
+    const stop = AbortSignal.any([signal, closing.signal]);
+    let failingSince: number | null = null;
+    return until(
+      name,
+      () => options.pollMs ?? 10_000,
+      stop,
+      async () => {
+        try {
+          const info = await inspect(name, stop);
+          failingSince = null;
+          if (info === null) return GONE;
+          return stateOf(info) === "stopped" ? await judge(info, name) : null;
+        } catch (error) {
+          if (stop.aborted) throw error;
+          failingSince ??= Date.now();
+          if (Date.now() - failingSince >= (options.outageMs ?? 60_000)) throw error;
+          return null;
+        }
+      },
+    );
+  }
+
+  async function signalTo(name: string, which: "SIGTERM" | "SIGKILL", signal?: AbortSignal): Promise<void> {
+    try {
+      await engine.call((docker, stop) => docker.getContainer(name).kill({ signal: which, abortSignal: stop }), signal);
+    } catch (error) {
+      // 404: gone; 409: not running; some engines say so with 500.
+      if (!refusedWith(error, 404, 409) && !(error instanceof EngineError && /not running/i.test(error.message))) throw failed(error);
+    }
+  }
+
+  /** @returns true when it is not running within `ms`. */
+  function ended(name: string, ms: number, signal: AbortSignal): Promise<boolean> {
+    const end = Date.now() + ms;
+    const pollMs = (): number => Math.max(1, Math.min(1_000, end - Date.now()));
+    return until(name, pollMs, signal, async () => {
+      const late = Date.now() >= end;
+      const info = await inspect(name, signal);
+      if (info === null || stateOf(info) !== "running") return true;
+      return late ? false : null;
+    });
+  }
+
+  async function stop(name: string, graceMs: number, signal: AbortSignal = closing.signal): Promise<void> {
+    const info = await inspect(name, signal);
+    if (info === null || stateOf(info) !== "running") return;
+    await signalTo(name, "SIGTERM", signal);
+    if (await ended(name, graceMs, signal)) return;
+    await signalTo(name, "SIGKILL", signal);
+    if (await ended(name, KILL_MS, signal)) return;
+    throw new TaskFailure("sandbox_unavailable", { detail: `The container ${name} does not end.` });
+  }
+
+  async function remove(name: string): Promise<void> {
+    try {
+      await engine.call((docker, stop) => docker.getContainer(name).remove({ force: true, v: true, abortSignal: stop }));
+    } catch (error) {
+      if (refusedWith(error, 404)) return;
+      if (!refusedWith(error, 409)) throw failed(error);
+    }
+    // 409: somebody else is removing it.
+    const end = Date.now() + KILL_MS;
+    await until(
+      name,
+      () => 200,
+      closing.signal,
+      async () => {
+        if ((await inspect(name)) === null) return true;
+        if (Date.now() > end) throw new TaskFailure("sandbox_unavailable", { detail: `The container ${name} does not go away.` });
+        return null;
+      },
+    );
+  }
+
+  async function list(): Promise<SandboxInfo[]> {
+    const filters = { label: [label] };
+    const found = await engine
+      .call((docker, stop) => docker.listContainers({ all: true, filters, abortSignal: stop }))
+      .catch((error: unknown) => {
+        throw failed(error);
+      });
+    return found.map((one) => ({
+      name: one.Names[0]?.replace(/^\//, "") ?? one.Id,
+      taskId: one.Labels[LABELS.task] ?? "",
+      attempt: Number(one.Labels[LABELS.attempt]),
+      state: one.State === "created" ? "created" : one.State === "exited" || one.State === "dead" ? "exited" : "running",
+    }));
+  }
+
+  async function check(signal?: AbortSignal): Promise<string> {
+    const version = await engine
+      .call((docker) => docker.version(), signal)
+      .catch((error: unknown) => {
+        throw failed(error);
+      });
+    const where =
+      isLocalEngine() || options.docker
+        ? ""
+        : "; this engine is remote: workers cannot reach the broker's socket unless it shares this machine's files";
+    return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${where}`;
+  }
+
+  return {
+    kind: "docker",
+    isolates: true,
+    check,
+    prepare: (progress, signal) => image.prepare(progress, signal),
+    ensure: ensureOnce,
+    wait,
+    stop,
+    remove,
+    list,
+    close() {
+      closing.abort();
+      news.close();
+      return Promise.resolve();
+    },
+  };
+}
+
+/** An image that holds no worker: trying again does not help. */
+function cannotRun(error: unknown): TaskFailure | null {
+  if (!(error instanceof EngineError) || !/executable file not found|no command specified|exec: .*no such file/i.test(error.message))
+    return null;
+  return new TaskFailure("image_missing", { detail: "The image cannot run the worker.", evidence: error.message, cause: error });
+}
+
+/** What the engine refuses although the request is right is the engine's failure; the words are kept. */
+function failed(error: unknown): unknown {
+  if (!(error instanceof EngineError)) return error;
+  const detail = `The Docker engine refused (${error.status}).`;
+  return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
+}

@@ -1,0 +1,105 @@
+/** The server, the demo and the fresh clone, as a stranger meets them. */
+import { mkdirSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { killAll, makeHome, ROOT, run, start } from "./command.ts";
+
+const RUN = join(ROOT, "scripts", "run.mjs");
+let home = "";
+let remove = (): void => undefined;
+beforeAll(() => {
+  ({ home, remove } = makeHome());
+});
+afterAll(() => {
+  killAll();
+  remove();
+});
+
+describe("serve", () => {
+  it("says where it listens, serves a task to whoever reads its folder, and stops when it is told to", async () => {
+    const env = { SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "data", SLIPWAY_LOG_LEVEL: "silent" };
+    const server = start(home, ["serve"], { env });
+    const line = await server.saw(/slipway: listening on (http:\/\/127\.0\.0\.1:\d+)\n/);
+    await server.saw("/setup#");
+    await server.saw("NOT ISOLATED");
+    const tasks = await run(home, ["tasks", "--json", "--data-dir", "data"]);
+    expect({ code: tasks.code, err: tasks.err, body: JSON.parse(tasks.out) as unknown }).toEqual({
+      code: 0,
+      err: "",
+      body: { items: [], next: null },
+    });
+    expect(statSync(join(home, "data", "operator.token")).mode & 0o777).toBe(0o600);
+
+    const second = await run(home, ["serve"], { env });
+    expect({ code: second.code, out: second.out }).toEqual({ code: 2, out: "" });
+
+    const asked = performance.now();
+    server.process.kill("SIGTERM");
+    const { code, out } = await server.ended;
+    expect({ code, out }).toEqual({ code: 0, out: line });
+    expect(performance.now() - asked).toBeLessThan(5_000);
+    expect((await run(home, ["tasks", "--data-dir", "data"])).code).toBe(3);
+  });
+
+  it("[S8] does not listen beyond this machine before somebody can log in", async () => {
+    const env = { SLIPWAY_HOST: "0.0.0.0", SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "open" };
+    const { code, out, err } = await run(home, ["serve"], { env });
+    expect({ code, out }).toEqual({ code: 2, out: "" });
+    expect(err).toContain("SLIPWAY_ADMIN_EMAIL");
+  });
+
+  it("does without isolation only when it is told to", async () => {
+    const env = { SLIPWAY_PORT: "0", SLIPWAY_DATA_DIR: "none", DOCKER_HOST: "unix:///nonexistent/docker.sock" };
+    const { code, out, err } = await run(home, ["serve"], { env });
+    expect({ code, out }).toEqual({ code: 2, out: "" });
+    expect(err).toContain("SLIPWAY_SANDBOX=process");
+  });
+});
+
+describe("demo", () => {
+  it("runs a whole task without Docker, says so, and leaves nothing behind", async () => {
+    const temp = join(home, "tmp");
+    mkdirSync(temp);
+    const env = { TMPDIR: temp, DOCKER_HOST: "unix:///nonexistent/docker.sock" };
+    const { code, out, err } = await run(home, ["demo"], { env });
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    for (const part of [
+      "NOT ISOLATED",
+      "✓ clone",
+      "⏺ bash node test.mjs ✓",
+      "✓ verify node test.mjs",
+      "done: pushed",
+      "+++ b/farewell.mjs",
+      "It works.",
+    ]) {
+      expect(out).toContain(part);
+    }
+    expect(readdirSync(temp)).toEqual([]);
+  }, 120_000);
+
+  it("cleans up when it is interrupted", async () => {
+    const temp = join(home, "tmp2");
+    mkdirSync(temp);
+    const demo = start(home, ["demo", "--sandbox", "process"], { env: { TMPDIR: temp } });
+    await demo.saw("→ running");
+    demo.process.kill("SIGINT");
+    expect((await demo.ended).code).toBe(130);
+    expect(readdirSync(temp)).toEqual([]);
+  }, 120_000);
+});
+
+describe("run.mjs", () => {
+  it("runs the command line with standard input closed, as on a build machine", async () => {
+    const { code, out } = await run(home, ["--version"], { file: RUN, env: { CI: "true" }, cwd: ROOT });
+    expect({ code, out }).toEqual({ code: 0, out: "0.1.0\n" });
+    expect((await run(home, ["tasks", "--url", "http://127.0.0.1:9"], { file: RUN, env: { CI: "true" } })).code).toBe(3);
+  });
+
+  it("passes a stop on to the server", async () => {
+    const env = { SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "data3", SLIPWAY_LOG_LEVEL: "silent", CI: "true" };
+    const server = start(home, ["serve"], { file: RUN, env });
+    await server.saw("slipway: listening on");
+    server.process.kill("SIGTERM");
+    expect((await server.ended).code).toBe(0);
+  });
+});

@@ -1,0 +1,154 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { SlipwayClient, type Session, type SessionKeeper } from "../../src/client/index.ts";
+import { retryAfter } from "../../src/client/problem.ts";
+import { openStage, type Handler, type Stage } from "./stage.ts";
+
+let stage: Stage | undefined;
+afterEach(async () => {
+  await stage?.close();
+  stage = undefined;
+});
+
+async function open(handler: Handler, options: { token?: string; sessions?: SessionKeeper; retries?: number } = { token: "slp_x" }) {
+  stage = await openStage(handler);
+  return new SlipwayClient({ baseUrl: `${stage.url}/`, ...options });
+}
+
+const made = { status: 201, body: { id: "task_1" } };
+
+describe("retries", () => {
+  it("[R5] sends a lost submit again under the same key", async () => {
+    const client = await open((_seen, index) => {
+      if (index === 0) return "drop";
+      if (index === 1) return { status: 503, body: { code: "unavailable", detail: "Not now." } };
+      return made;
+    });
+    expect((await client.submit({ repo: "https://x/y.git", prompt: "p" })).id).toBe("task_1");
+    const keys = stage?.seen.map(({ key }) => key);
+    expect(keys).toHaveLength(3);
+    expect(new Set(keys).size).toBe(1);
+    expect(keys?.[0]).toMatch(/^[0-9a-f]{32}$/);
+    await client.submit({ repo: "https://x/y.git", prompt: "p" });
+    expect(stage?.seen.at(-1)?.key).not.toBe(keys?.[0]);
+    await client.submit({ repo: "https://x/y.git", prompt: "p" }, { idempotencyKey: "mine" });
+    expect(stage?.seen.at(-1)?.key).toBe("mine");
+  });
+
+  it("waits as long as it was asked to", async () => {
+    const client = await open((_seen, index) =>
+      index === 0 ? { status: 429, body: { code: "rate_limited", detail: "Slow down." }, headers: { "retry-after": "1" } } : made,
+    );
+    const began = performance.now();
+    await client.submit({ repo: "https://x/y.git", prompt: "p" });
+    expect(performance.now() - began).toBeGreaterThan(950);
+  });
+
+  it("never repeats what is not safe to repeat, and never what the server refused", async () => {
+    const client = await open(({ path }) =>
+      path.endsWith("/retry") ? "drop" : { status: 409, body: { code: "task_settled", detail: "It is settled." } },
+    );
+    await expect(client.retry("task_1")).rejects.toMatchObject({ code: "unreachable", status: 0 });
+    await expect(client.cancel("task_1")).rejects.toMatchObject({ code: "task_settled", status: 409, detail: "It is settled." });
+    expect(stage?.seen).toHaveLength(2);
+  });
+
+  it("gives up after its retries, and says what the server said last", async () => {
+    const client = await open(() => ({ status: 503, body: { code: "unavailable", detail: "Not now." } }), { token: "slp_x", retries: 2 });
+    await expect(client.task("task_1")).rejects.toMatchObject({ code: "unavailable", detail: "Not now." });
+    expect(stage?.seen).toHaveLength(3);
+  });
+
+  it("makes a problem of any answer", async () => {
+    const client = await open(() => ({ status: 418 }));
+    await expect(client.task("task_1")).rejects.toMatchObject({ code: "http_418", status: 418 });
+  });
+
+  it("reads Retry-After as seconds and as a date", () => {
+    expect(retryAfter("3", 0)).toBe(3_000);
+    expect(retryAfter("Thu, 01 Jan 1970 00:00:05 GMT", 1_000)).toBe(4_000);
+    expect(retryAfter("soon", 0)).toBeNull();
+    expect(retryAfter(null, 0)).toBeNull();
+  });
+});
+
+function keeper(first: Session | null): SessionKeeper & { session: Session | null } {
+  return {
+    session: first,
+    load() {
+      return this.session;
+    },
+    save(session) {
+      this.session = session;
+    },
+  };
+}
+
+describe("sessions", () => {
+  const guarded =
+    (good: { token: string }): Handler =>
+    ({ path, token, body }) => {
+      if (path === "/v1/auth/refresh") {
+        const { refreshToken } = body as { refreshToken: string };
+        if (refreshToken !== "r1") return { status: 401, body: { code: "unauthenticated", detail: "Reused." } };
+        good.token = "a2";
+        return { status: 200, body: { accessToken: "a2", refreshToken: "r2", expiresIn: 900, user: {} } };
+      }
+      if (token !== good.token) return { status: 401, body: { code: "unauthenticated", detail: "Log in." } };
+      return { status: 200, body: { id: "user_1" } };
+    };
+
+  it("renews once for calls that run at the same time, and keeps the new pair", async () => {
+    const sessions = keeper({ accessToken: "a1", refreshToken: "r1" });
+    const client = await open(guarded({ token: "none" }), { sessions });
+    const answers = await Promise.all([client.me(), client.me(), client.me()]);
+    expect(answers.map(({ id }) => id)).toEqual(["user_1", "user_1", "user_1"]);
+    expect(stage?.seen.filter(({ path }) => path === "/v1/auth/refresh")).toHaveLength(1);
+    expect(sessions.session).toEqual({ accessToken: "a2", refreshToken: "r2" });
+  });
+
+  it("uses what another program renewed instead of spending a spent token", async () => {
+    const sessions = keeper({ accessToken: "a0", refreshToken: "r0" });
+    const client = await open(guarded({ token: "a9" }), { sessions });
+    await expect(client.me()).rejects.toMatchObject({ code: "unauthenticated" });
+    sessions.session = { accessToken: "a9", refreshToken: "r9" };
+    expect((await client.me()).id).toBe("user_1");
+    expect(stage?.seen.filter(({ path }) => path === "/v1/auth/refresh")).toHaveLength(1);
+  });
+
+  it("forgets the session on logout, and keeps it on login", async () => {
+    const sessions = keeper(null);
+    const client = await open(
+      ({ path }) =>
+        path === "/v1/auth/login"
+          ? {
+              status: 200,
+              body: { accessToken: "a1", refreshToken: "r1", expiresIn: 900, user: { id: "user_1", email: "a@b.c", role: "user" } },
+            }
+          : { status: 204 },
+      { sessions },
+    );
+    await client.login("a@b.c", "secret");
+    expect(sessions.session).toEqual({ accessToken: "a1", refreshToken: "r1" });
+    await client.logout();
+    expect(sessions.session).toBeNull();
+    expect(stage?.seen.at(-1)).toMatchObject({ path: "/v1/auth/logout", token: "a1" });
+  });
+});
+
+describe("shapes", () => {
+  it("encodes ids and leaves out what was not asked", async () => {
+    const client = await open(() => ({ status: 200, body: { items: [], next: null } }));
+    await client.tasks({ state: ["queued", "running"], q: "a&b" });
+    expect(stage?.seen.at(-1)?.query.toString()).toBe("q=a%26b&state=queued%2Crunning");
+    await client.events("../users", { after: 3 });
+    expect(stage?.seen.at(-1)?.path).toBe("/v1/tasks/..%2Fusers/events");
+  });
+
+  it("tells a queued message from a follow-up task", async () => {
+    const client = await open((_seen, index) =>
+      index === 0 ? { status: 202, body: { id: "m1", status: "queued" } } : { status: 201, body: { id: "task_2" } },
+    );
+    expect(await client.message("task_1", { text: "hi" })).toEqual({ kind: "queued", message: { id: "m1", status: "queued" } });
+    expect(await client.message("task_1", { text: "hi" })).toEqual({ kind: "follow_up", task: { id: "task_2" } });
+  });
+});

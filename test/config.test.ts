@@ -1,0 +1,150 @@
+import { describe, expect, it } from "vitest";
+import { assertMayListen, isLoopback, readConfig, SETTINGS, type Setting } from "../src/config.ts";
+import { SlipwayError } from "../src/error.ts";
+
+function complaint(env: Record<string, string>, flags: Parameters<typeof readConfig>[1] = {}): string {
+  try {
+    readConfig(env, flags);
+  } catch (error) {
+    expect(error).toBeInstanceOf(SlipwayError);
+    expect((error as SlipwayError).code).toBe("config_invalid");
+    return (error as SlipwayError).message;
+  }
+  throw new Error("it was accepted");
+}
+
+describe("readConfig", () => {
+  it("needs nothing", () => {
+    expect(readConfig({})).toEqual({
+      host: "127.0.0.1",
+      port: 7080,
+      dataDir: ".slipway",
+      sandbox: "docker",
+      sandboxChosen: false,
+      maxConcurrent: 4,
+      userLimit: null,
+      agent: "scripted",
+      anthropicApiKey: null,
+      anthropicBaseUrl: "https://api.anthropic.com",
+      model: null,
+      trustedRepoHosts: [],
+      admin: null,
+      publicUrl: null,
+      secretKey: null,
+      logLevel: "info",
+      policy: {},
+      allowedOrigins: [],
+      trustProxy: 0,
+    });
+  });
+
+  it("reads every variable", () => {
+    const env = {
+      SLIPWAY_HOST: "0.0.0.0",
+      SLIPWAY_PORT: "0",
+      SLIPWAY_DATA_DIR: "/srv/slipway",
+      SLIPWAY_SANDBOX: "process",
+      SLIPWAY_MAX_CONCURRENT: "12",
+      SLIPWAY_USER_LIMIT: "2",
+      SLIPWAY_AGENT: "anthropic",
+      ANTHROPIC_API_KEY: "sk-1",
+      ANTHROPIC_BASE_URL: "http://127.0.0.1:9/v0/",
+      SLIPWAY_MODEL: "some-model",
+      SLIPWAY_TRUSTED_REPO_HOSTS: "Git.example.org, 10.0.0.2:3000,[::1]:80,",
+      SLIPWAY_ADMIN_EMAIL: "a@example.org",
+      SLIPWAY_ADMIN_PASSWORD: "0123456789",
+      SLIPWAY_PUBLIC_URL: "https://slipway.example.org/",
+      SLIPWAY_SECRET_KEY: "k".repeat(32),
+      SLIPWAY_LOG_LEVEL: "debug",
+      SLIPWAY_POLICY: '{"graceMs":500}',
+      SLIPWAY_ALLOWED_ORIGINS: "https://one.example.org,http://localhost:5173",
+      SLIPWAY_TRUST_PROXY: "1",
+    };
+    expect(readConfig(env)).toEqual({
+      host: "0.0.0.0",
+      port: 0,
+      dataDir: "/srv/slipway",
+      sandbox: "process",
+      sandboxChosen: true,
+      maxConcurrent: 12,
+      userLimit: 2,
+      agent: "anthropic",
+      anthropicApiKey: "sk-1",
+      anthropicBaseUrl: "http://127.0.0.1:9/v0",
+      model: "some-model",
+      trustedRepoHosts: ["git.example.org", "10.0.0.2:3000", "[::1]:80"],
+      admin: { email: "a@example.org", password: "0123456789" },
+      publicUrl: "https://slipway.example.org",
+      secretKey: "k".repeat(32),
+      logLevel: "debug",
+      policy: { graceMs: 500 },
+      allowedOrigins: ["https://one.example.org", "http://localhost:5173"],
+      trustProxy: 1,
+    });
+    const read = Object.values<Setting>(SETTINGS).map((setting) => setting.env);
+    expect([...read, "SLIPWAY_POLICY"].toSorted()).toEqual(Object.keys(env).toSorted());
+  });
+
+  it("puts a flag before its variable, and takes an empty value for none", () => {
+    expect(readConfig({ SLIPWAY_PORT: "1", SLIPWAY_HOST: "" }, { port: "2" })).toMatchObject({ port: 2, host: "127.0.0.1" });
+    expect(complaint({ SLIPWAY_PORT: "1" }, { port: "x" })).toBe('--port must be a whole number from 0 to 65535, not "x".');
+  });
+
+  it("uses the model when there is a key, and refuses to without one", () => {
+    expect(readConfig({ ANTHROPIC_API_KEY: "sk-1" }).agent).toBe("anthropic");
+    expect(readConfig({ ANTHROPIC_API_KEY: "sk-1", SLIPWAY_AGENT: "scripted" }).agent).toBe("scripted");
+    expect(complaint({ SLIPWAY_AGENT: "anthropic" })).toContain("ANTHROPIC_API_KEY");
+  });
+
+  it.each([
+    ["SLIPWAY_PORT", "65536"],
+    ["SLIPWAY_PORT", "-1"],
+    ["SLIPWAY_PORT", "1e3"],
+    ["SLIPWAY_HOST", "http://x"],
+    ["SLIPWAY_HOST", "127.0.0.1:80"],
+    ["SLIPWAY_SANDBOX", "Docker"],
+    ["SLIPWAY_MAX_CONCURRENT", "0"],
+    ["SLIPWAY_USER_LIMIT", "none"],
+    ["SLIPWAY_AGENT", "../x"],
+    ["ANTHROPIC_BASE_URL", "api.anthropic.com"],
+    ["ANTHROPIC_BASE_URL", "https://u:p@host"],
+    ["SLIPWAY_MODEL", "a b"],
+    ["SLIPWAY_TRUSTED_REPO_HOSTS", "https://git.example.org"],
+    ["SLIPWAY_TRUSTED_REPO_HOSTS", "host:99999"],
+    ["SLIPWAY_PUBLIC_URL", "https://x/path"],
+    ["SLIPWAY_LOG_LEVEL", "loud"],
+    ["SLIPWAY_POLICY", "[1]"],
+    ["SLIPWAY_POLICY", '{"graceMs":-1}'],
+    ["SLIPWAY_POLICY", '{"grace":1}'],
+    ["SLIPWAY_ALLOWED_ORIGINS", "*"],
+    ["SLIPWAY_TRUST_PROXY", "true"],
+  ])("says in one line what is wrong with %s=%s", (name, value) => {
+    const words = complaint({ [name]: value });
+    expect(words).toMatch(new RegExp(`^${name} must be [^\\n]+\\.$`));
+  });
+
+  it("never repeats a secret", () => {
+    expect(complaint({ ANTHROPIC_API_KEY: "sk bad" })).not.toContain("sk bad");
+    expect(complaint({ SLIPWAY_SECRET_KEY: "short-one" })).not.toContain("short-one");
+    expect(complaint({ SLIPWAY_ADMIN_EMAIL: "a@example.org", SLIPWAY_ADMIN_PASSWORD: "hunter2" })).not.toContain("hunter2");
+  });
+
+  it("wants the admin's e-mail and password together", () => {
+    expect(complaint({ SLIPWAY_ADMIN_EMAIL: "a@example.org" })).toContain("SLIPWAY_ADMIN_PASSWORD");
+    expect(complaint({ SLIPWAY_ADMIN_PASSWORD: "0123456789" })).toContain("SLIPWAY_ADMIN_EMAIL");
+  });
+});
+
+describe("[S8] where it may listen", () => {
+  it.each(["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]", "::ffff:127.0.0.1"])("%s is loopback", (host) => {
+    expect(isLoopback(host)).toBe(true);
+    expect(() => assertMayListen({ host, admin: null }, false)).not.toThrow();
+  });
+
+  it.each(["0.0.0.0", "::", "192.168.1.2", "1270.0.0.1", "127.0.0.1.example.org", "slipway.example.org"])("%s is not", (host) => {
+    expect(isLoopback(host)).toBe(false);
+    expect(() => assertMayListen({ host, admin: null }, false)).toThrow(/SLIPWAY_ADMIN_EMAIL/);
+    expect(() => assertMayListen({ host, admin: null }, true)).not.toThrow();
+    expect(() => assertMayListen({ host, admin: { email: "a@example.org", password: "0123456789" } }, false)).not.toThrow();
+  });
+});

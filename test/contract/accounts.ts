@@ -1,0 +1,129 @@
+/** The suite that every keeper of accounts passes (rule M1). */
+import { describe, expect, it } from "vitest";
+import type { AccessToken, Accounts, Credential, Session } from "../../src/accounts.ts";
+
+const person = (id: string, email = `${id}@example.org`) => ({
+  id,
+  email,
+  role: "user" as const,
+  createdAt: 1,
+  passwordHash: `hash of ${id}`,
+});
+
+const session = (id: string, tokenHash: string): Session => ({
+  id,
+  userId: "u1",
+  tokenHash,
+  previousHash: null,
+  rotatedAt: 10,
+  expiresAt: 1_000,
+  revokedAt: null,
+});
+
+const token = (id: string, userId: string): AccessToken => ({
+  id,
+  userId,
+  name: "laptop",
+  hash: `hash of ${id}`,
+  createdAt: 5,
+  expiresAt: null,
+  lastUsedAt: null,
+});
+
+const credential = (id: string, userId: string, host: string): Credential => ({
+  id,
+  userId,
+  host,
+  username: null,
+  sealed: `sealed ${id}`,
+  createdAt: 5,
+});
+
+export function accountsContract(get: () => Accounts): void {
+  describe("people", () => peopleSuite(get));
+  describe("sessions", () => sessionSuite(get));
+  describe("tokens and credentials", () => secretSuite(get));
+}
+
+function peopleSuite(get: () => Accounts): void {
+  it("[M1] e-mails are compared in lower case, and a taken one is a conflict", async () => {
+    await get().createUser(person("u1", "Ada@Example.org"));
+    expect(await get().login("aDA@example.ORG")).toEqual(person("u1", "ada@example.org"));
+    const { passwordHash: _, ...bare } = person("u1", "ada@example.org");
+    expect(await get().user("u1")).toEqual(bare);
+    await expect(get().createUser(person("u2", "ADA@EXAMPLE.ORG"))).rejects.toMatchObject({ code: "conflict" });
+    await get().createUser({ ...person("u2"), createdAt: 0 });
+    expect((await get().users()).map(({ id }) => id)).toEqual(["u2", "u1"]);
+    expect(await get().user("none")).toBeNull();
+    expect(await get().login("none@example.org")).toBeNull();
+  });
+
+  it("of sign-ups with one e-mail at the same time one wins", async () => {
+    const results = await Promise.allSettled([1, 2, 3, 4].map((n) => get().createUser(person(`u${n}`, "one@example.org"))));
+    expect(results.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected", "rejected", "rejected"]);
+    expect(await get().users()).toHaveLength(1);
+  });
+}
+
+function sessionSuite(get: () => Accounts): void {
+  it("a rotation is a compare-and-swap; the token before is still found", async () => {
+    await get().createUser(person("u1"));
+    await get().createSession(session("s1", "h1"));
+    const won = await Promise.all(["h2", "h3", "h4"].map((to) => get().rotateSession("s1", "h1", to, 20)));
+    expect(won.filter(Boolean)).toHaveLength(1);
+    const stored = await get().session("s1");
+    expect(stored).toMatchObject({ previousHash: "h1", rotatedAt: 20, tokenHash: `h${won.indexOf(true) + 2}` });
+    expect(await get().sessionByHash(stored!.tokenHash)).toEqual(stored);
+    expect(await get().sessionByHash("h1")).toEqual(stored);
+    expect(await get().rotateSession("s1", stored!.tokenHash, "h9", 30)).toBe(true);
+    expect(await get().sessionByHash("h1")).toBeNull();
+    expect(await get().rotateSession("none", "h9", "h10", 30)).toBe(false);
+    expect(await get().session("none")).toBeNull();
+  });
+
+  it("a revoked session stays revoked, keeps its first time and does not rotate", async () => {
+    await get().createUser(person("u1"));
+    await get().createSession(session("s1", "h1"));
+    await get().revokeSession("s1", 50);
+    await get().revokeSession("s1", 60);
+    await get().revokeSession("none", 60);
+    expect(await get().sessionByHash("h1")).toMatchObject({ id: "s1", revokedAt: 50 });
+    expect(await get().rotateSession("s1", "h1", "h2", 70)).toBe(false);
+  });
+}
+
+function secretSuite(get: () => Accounts): void {
+  it("tokens: found by hash, touched forwards only, deleted by their owner only", async () => {
+    await get().createUser(person("u1"));
+    await get().createUser(person("u2"));
+    await get().createToken(token("t1", "u1"));
+    await get().createToken({ ...token("t2", "u2"), expiresAt: 99 });
+    await get().touchToken("t1", 40);
+    await get().touchToken("t1", 30);
+    await get().touchToken("none", 30);
+    expect(await get().tokenByHash("hash of t1")).toEqual({ ...token("t1", "u1"), lastUsedAt: 40 });
+    expect(await get().tokens("u2")).toEqual([{ ...token("t2", "u2"), expiresAt: 99 }]);
+    expect(await get().deleteToken("u2", "t1")).toBe(false);
+    expect(await get().deleteToken("u1", "t1")).toBe(true);
+    expect(await get().deleteToken("u1", "t1")).toBe(false);
+    expect(await get().tokenByHash("hash of t1")).toBeNull();
+  });
+
+  it("credentials: one per owner and host, the last one counts", async () => {
+    await get().createUser(person("u1"));
+    await get().createUser(person("u2"));
+    await get().putCredential(credential("c1", "u1", "git.example"));
+    await get().putCredential(credential("c2", "u2", "git.example"));
+    const newer = { ...credential("c3", "u1", "git.example"), username: "ada" };
+    await get().putCredential(newer);
+    await get().putCredential(credential("c4", "u1", "a.example"));
+    expect(await get().credentials("u1")).toEqual([credential("c4", "u1", "a.example"), newer]);
+    expect(await get().credentialFor("u1", "git.example")).toEqual(newer);
+    expect(await get().credentialFor("u2", "git.example")).toMatchObject({ id: "c2" });
+    expect(await get().credentialFor("u2", "a.example")).toBeNull();
+    expect(await get().deleteCredential("u2", "c3")).toBe(false);
+    expect(await get().deleteCredential("u1", "c1")).toBe(false);
+    expect(await get().deleteCredential("u1", "c3")).toBe(true);
+    expect(await get().credentialFor("u1", "git.example")).toBeNull();
+  });
+}

@@ -1,0 +1,172 @@
+/** Fair order and slots: the part of the store's suite that the gate stands on. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { Store } from "../../src/ports.ts";
+import type { Task } from "../../src/task.ts";
+import { cancel, claim, create, move, ready, retried, type Wish } from "./tasks.ts";
+
+const load = async (store: Store, id: string): Promise<Task> => (await store.task(id)) as Task;
+
+/** Claims the next task, and frees its slot at once. @returns its owner. */
+async function serve(store: Store, userLimit: number | null = null): Promise<string | null> {
+  const [id] = await store.claimable(1, userLimit);
+  if (id === undefined) return null;
+  const task = await move(store, await load(store, id), claim);
+  await move(store, await move(store, task, cancel), { type: "task.state", data: { reason: "stopped" } });
+  return task.userId;
+}
+
+async function serveAll(store: Store): Promise<string[]> {
+  const order: string[] = [];
+  for (let user = await serve(store); user !== null; user = await serve(store)) order.push(user);
+  return order;
+}
+
+export function queueContract(get: () => Store): void {
+  describe("fair order", () => fairSuite(get));
+  describe("slots and limits", () => slotSuite(get));
+}
+
+function fairSuite(get: () => Store): void {
+  const submit = (userId: string, n = 1, more: Wish = {}): Promise<Task[]> =>
+    Promise.all(Array.from({ length: n }, () => create(get(), { userId, ...more })));
+
+  it("[D8] owners take turns, however many tasks each has", async () => {
+    await submit("a", 4);
+    await submit("b", 2);
+    await submit("c", 1);
+    expect(await serveAll(get())).toEqual(["a", "b", "c", "a", "b", "a", "a"]);
+  });
+
+  it("[D8] whoever comes late starts with the others, not after them", async () => {
+    await submit("a", 6);
+    await submit("b", 6);
+    for (let i = 0; i < 6; i++) await serve(get());
+    await submit("c", 2);
+    const rest = await serveAll(get());
+    expect(rest.indexOf("c")).toBeLessThan(3);
+    expect(rest.lastIndexOf("c")).toBeLessThan(6);
+    expect(rest).toHaveLength(8);
+  });
+
+  it("[D8] whoever comes late does not go before those who waited for all of their turns", async () => {
+    await submit("a", 3);
+    for (let i = 0; i < 3; i++) await serve(get());
+    await submit("a", 2);
+    await submit("b", 4);
+    expect(await serveAll(get())).toEqual(["b", "a", "b", "a", "b", "b"]);
+  });
+
+  it("[D8] a larger priority goes first", async () => {
+    await submit("a", 2);
+    await submit("b", 2, { spec: { priority: 5 } });
+    await submit("c", 1, { spec: { priority: -5 } });
+    expect(await serveAll(get())).toEqual(["b", "b", "a", "a", "c"]);
+  });
+
+  it("[D8] a stream of larger priority does not starve an old task", async () => {
+    await submit("old", 1);
+    let served = 0;
+    for (let user: string | null = ""; user !== "old"; served++) {
+      await submit("eager", 1, { spec: { priority: 1 } });
+      user = await serve(get());
+      expect(served).toBeLessThan(250);
+    }
+    expect(served).toBeGreaterThan(50);
+  });
+
+  it("[D8] other priorities' traffic does not put a newcomer behind a long queue of one owner", async () => {
+    await submit("a", 30);
+    await serve(get());
+    for (let i = 0; i < 20; i++) {
+      await submit("vip", 1, { spec: { priority: 3 } });
+      expect(await serve(get())).toBe("vip");
+    }
+    await submit("b", 1);
+    expect((await serveAll(get())).indexOf("b")).toBeLessThan(3);
+  });
+
+  it("[D8] a task that is queued again keeps its place", async () => {
+    const [first] = await submit("a", 1);
+    await submit("b", 3);
+    const again = await move(get(), await move(get(), first!, claim), ...retried.slice(0, 1));
+    expect(await get().position(first!.id)).toBe(0);
+    expect(await get().claimable(1, null)).not.toContain(first!.id);
+    await move(get(), again, ...retried.slice(1));
+    expect(await get().claimable(10, null)).toHaveLength(4);
+    expect((await get().claimable(1, null))[0]).toBe(first!.id);
+  });
+
+  it("position counts the tasks before it", async () => {
+    const a = await submit("a", 3);
+    const [b] = await submit("b", 1);
+    const order = await get().claimable(10, null);
+    expect(order).toEqual([a[0]!.id, b!.id, a[1]!.id, a[2]!.id]);
+    for (const [i, id] of order.entries()) expect(await get().position(id)).toBe(i);
+  });
+
+  it("[D8] property: while two owners both wait, neither is served twice more than the other", async () => {
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.constantFrom("a", "b", "c", "d"), { minLength: 2, maxLength: 14 }), async (letters) => {
+        // New owners each time, and an empty queue also after a run that failed.
+        while ((await serve(get())) !== null);
+        const owners = letters.map((letter) => `${letter}${run}`);
+        run++;
+        const left = new Map<string, number>();
+        for (const owner of owners) {
+          left.set(owner, (left.get(owner) ?? 0) + 1);
+          await submit(owner);
+        }
+        const served = new Map<string, number>([...left.keys()].map((owner) => [owner, 0]));
+        for (let owner = await serve(get()); owner !== null; owner = await serve(get())) {
+          served.set(owner, served.get(owner)! + 1);
+          left.set(owner, left.get(owner)! - 1);
+          const waiting = [...left].filter(([, n]) => n > 0).map(([name]) => served.get(name)!);
+          if (waiting.length > 1) expect(Math.max(...waiting) - Math.min(...waiting)).toBeLessThanOrEqual(1);
+        }
+        expect([...left.values()].every((n) => n === 0)).toBe(true);
+      }),
+      { numRuns: 15 },
+    );
+  });
+}
+
+function slotSuite(get: () => Store): void {
+  it("[D5] a slot is held from the claim to the end of the attempt", async () => {
+    const task = await create(get(), { userId: "a" });
+    await create(get(), { userId: "b" });
+    expect(await get().slotsHeld()).toBe(0);
+    const claimed = await move(get(), task, claim);
+    expect([await get().slotsHeld(), await get().slotsHeld("a"), await get().slotsHeld("b")]).toEqual([1, 1, 0]);
+    const stopping = await move(get(), claimed, ready, cancel);
+    expect(await get().slotsHeld()).toBe(1);
+    await move(get(), stopping, { type: "task.state", data: { reason: "stopped" } });
+    expect(await get().slotsHeld()).toBe(0);
+  });
+
+  it("[D4] the user limit counts slots held and slots about to be given", async () => {
+    const a = [await create(get(), { userId: "a" }), await create(get(), { userId: "a" }), await create(get(), { userId: "a" })];
+    const b = await create(get(), { userId: "b" });
+    expect(await get().claimable(10, 2)).toEqual([a[0]!.id, b.id, a[1]!.id]);
+    const held = await move(get(), a[0]!, claim);
+    expect(await get().claimable(10, 2)).toEqual([b.id, a[1]!.id]);
+    await move(get(), a[1]!, claim);
+    expect(await get().claimable(10, 2)).toEqual([b.id]);
+    expect(await get().claimable(10, 3)).toEqual([b.id, a[2]!.id]);
+    await move(get(), held, ...retried.slice(0, 1));
+    expect(await get().claimable(10, 2)).toEqual([b.id, a[2]!.id]);
+  });
+
+  it("[D4] one owner's long queue does not hide the others, and a limit of none or a batch of none gives none", async () => {
+    await Promise.all(Array.from({ length: 600 }, () => create(get(), { userId: "a" })));
+    const b = await create(get(), { userId: "b", spec: { priority: -1 } });
+    const c = await create(get(), { userId: "c", spec: { priority: -2 } });
+    expect(await get().claimable(3, 1)).toEqual([expect.any(String), b.id, c.id]);
+    expect(await get().claimable(2, 1)).toEqual([expect.any(String), b.id]);
+    expect(await get().claimable(10, 0)).toEqual([]);
+    expect(await get().claimable(0, null)).toEqual([]);
+    expect(await get().claimable(200, null)).toHaveLength(200);
+    expect(await get().claimable(1_000, null)).toHaveLength(602);
+  });
+}

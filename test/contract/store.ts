@@ -1,0 +1,373 @@
+/** The suite that every store passes (rule M1). */
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { fold } from "../../machines/fold.ts";
+import type { Accounts } from "../../src/accounts.ts";
+import type { Store } from "../../src/ports.ts";
+import { sandboxName, TASK_STATES, type Task } from "../../src/task.ts";
+import { accountsContract } from "./accounts.ts";
+import { queueContract } from "./queue.ts";
+import { cancel, claim, commitOf, create, fail, move, newTask, notice, ready, stopped, T0, type Move } from "./tasks.ts";
+
+export interface Opened {
+  readonly store: Store;
+  readonly accounts: Accounts;
+  /** Clears up what `open` made; the store is closed by then. */
+  clear?(): void;
+}
+
+/** @param open a new, empty store. */
+export function storeContract(name: string, open: () => Opened): void {
+  describe(`${name}: the store contract`, () => {
+    let opened: Opened;
+    const get = (): Store => opened.store;
+    beforeEach(() => {
+      opened = open();
+    });
+    afterEach(async () => {
+      await opened.store.close();
+      opened.clear?.();
+    });
+
+    describe("create", () => createSuite(get));
+    describe("commit", () => commitSuite(get));
+    describe("lists made from the log", () => projectionSuite(get));
+    describe("reads", () => readSuite(get));
+    queueContract(get);
+    accountsContract(() => opened.accounts);
+  });
+}
+
+const ids = (tasks: readonly Task[]): string[] => tasks.map(({ id }) => id);
+
+function createSuite(get: () => Store): void {
+  it("[M1] a new task is stored with its first event and read back as it was", async () => {
+    const wanted = newTask({ userId: "user_z", spec: { prompt: "naïve ☃ 'quoted'", script: [{ say: "hi" }] } });
+    const result = await get().create(wanted);
+    expect(result).toMatchObject({
+      kind: "created",
+      task: { id: wanted.id, userId: "user_z", seq: 1, state: "queued", createdAt: T0, updatedAt: T0 },
+    });
+    const task = await get().task(wanted.id);
+    expect(task).toEqual(result.kind === "created" ? result.task : null);
+    expect(task?.spec).toEqual(wanted.spec);
+    expect(task?.snapshot).toEqual(wanted.snapshot);
+    expect(await get().events(wanted.id, 0, 10)).toEqual([wanted.event]);
+  });
+
+  it("a second task with the same id is refused and changes nothing", async () => {
+    const task = await create(get());
+    await expect(get().create(newTask({ id: task.id, userId: "user_b" }))).rejects.toThrow();
+    expect(await get().task(task.id)).toEqual(task);
+    expect(await get().events(task.id, 0, 10)).toHaveLength(1);
+  });
+
+  it("[R5] same user and key at the same time make one task", async () => {
+    const results = await Promise.all(Array.from({ length: 20 }, () => get().create(newTask({ key: "k" }))));
+    expect(results.filter(({ kind }) => kind === "created")).toHaveLength(1);
+    expect(results.filter(({ kind }) => kind === "replayed")).toHaveLength(19);
+    expect(new Set(results.map((result) => (result.kind === "mismatch" ? "" : result.task.id))).size).toBe(1);
+    expect(await get().tasks({ userId: null, limit: 200 })).toHaveLength(1);
+  });
+
+  it("[R5] a replay shows the task as it is now", async () => {
+    const task = await move(get(), await create(get(), { key: "k" }), claim);
+    expect(await get().create(newTask({ key: "k" }))).toEqual({ kind: "replayed", task });
+  });
+
+  it("[R5] same key, other body is a mismatch", async () => {
+    await create(get(), { key: "k", fingerprint: "one" });
+    expect(await get().create(newTask({ key: "k", fingerprint: "two" }))).toEqual({ kind: "mismatch" });
+    expect(await get().tasks({ userId: null, limit: 200 })).toHaveLength(1);
+  });
+
+  it("[R5] another user's same key is another task", async () => {
+    const mine = await create(get(), { key: "k", userId: "user_a" });
+    const other = await create(get(), { key: "k", userId: "user_b" });
+    expect(other.id).not.toBe(mine.id);
+  });
+}
+
+function commitSuite(get: () => Store): void {
+  it("[R2] a commit writes events, snapshot and state together", async () => {
+    const first = await create(get());
+    const commit = commitOf(first, claim, notice("hello"), ready);
+    const task = await get().commit(commit);
+    expect(task).toMatchObject({ seq: 4, state: "running", updatedAt: commit.events[2]?.at, createdAt: T0 });
+    expect(await get().task(first.id)).toEqual(task);
+    const log = await get().events(first.id, 0, 100);
+    expect(log.slice(1)).toEqual(commit.events);
+    expect(fold(log)).toEqual(task?.snapshot);
+  });
+
+  it("[T4] of commits with the same expected seq one wins, and nothing of the others is written", async () => {
+    const first = await create(get());
+    const commits = Array.from({ length: 16 }, (_, i) => commitOf(first, claim, notice(`mine ${i}`)));
+    const results = await Promise.all(commits.map((commit) => get().commit(commit)));
+    expect(results.filter((task) => task !== null)).toHaveLength(1);
+    const winner = results.findIndex((task) => task !== null);
+    const log = await get().events(first.id, 0, 100);
+    expect(log.map(({ seq }) => seq)).toEqual([1, 2, 3]);
+    expect(log[2]?.data).toMatchObject({ text: `mine ${winner}` });
+    expect(await get().attempts(first.id)).toHaveLength(1);
+    expect((await get().task(first.id))?.rev).toBe(first.rev + 1);
+  });
+
+  it("[T4] racing writers that load again on null leave one gapless log", async () => {
+    const { id } = await move(get(), await create(get()), claim, ready);
+    await Promise.all(
+      Array.from({ length: 8 }, async (_, writer) => {
+        for (let i = 0; i < 10;) {
+          const task = (await get().task(id)) as Task;
+          if ((await get().commit(commitOf(task, notice(`${writer}:${i}`)))) !== null) i++;
+        }
+      }),
+    );
+    const log = await get().events(id, 0, 1_000);
+    expect(log.map(({ seq }) => seq)).toEqual(Array.from({ length: 83 }, (_, i) => i + 1));
+    const texts = log.slice(3).map(({ data }) => String(data["text"]));
+    expect(new Set(texts).size).toBe(80);
+    for (let writer = 0; writer < 8; writer++) {
+      expect(texts.filter((text) => text.startsWith(`${writer}:`))).toEqual(Array.from({ length: 10 }, (_, i) => `${writer}:${i}`));
+    }
+  });
+
+  it("[T2] a settled task refuses every commit", async () => {
+    const open = await create(get());
+    const settled = await move(get(), open, cancel);
+    const late = { ...commitOf(open, notice("late")), expectedSeq: settled.seq };
+    const events = late.events.map((event) => ({ ...event, seq: settled.seq + 1 }));
+    expect(await get().commit({ ...late, events })).toBeNull();
+    expect(await get().task(open.id)).toEqual(settled);
+    expect(await get().events(open.id, settled.seq, 10)).toEqual([]);
+  });
+
+  it("[T4] a commit that expects a seq that is not there yet is null", async () => {
+    const first = await create(get());
+    const second = { ...first, seq: 2, snapshot: commitOf(first, claim).snapshot, state: "provisioning" as const };
+    expect(await get().commit(commitOf(second, ready))).toBeNull();
+    expect(await get().task(first.id)).toEqual(first);
+    expect(await get().events(first.id, 0, 10)).toHaveLength(1);
+  });
+
+  it("a commit of an unknown task is null", async () => {
+    expect(await get().commit(commitOf({ ...(await create(get())), id: "task_none" }, claim))).toBeNull();
+  });
+
+  it("[R2] one poisoned commit rejects alone; the others of the same turn are written whole", async () => {
+    const tasks = await Promise.all(Array.from({ length: 6 }, () => create(get())));
+    const commits = tasks.map((task) => commitOf(task, claim, notice("x")));
+    const [a, ...rest] = commits[3]!.events;
+    commits[3] = { ...commits[3]!, events: [a!, ...rest.map((event) => ({ ...event, seq: event.seq + 7 }))] };
+    const results = await Promise.allSettled(commits.map((commit) => get().commit(commit)));
+    expect(results.map(({ status }) => status)).toEqual(tasks.map((_, i) => (i === 3 ? "rejected" : "fulfilled")));
+    for (const [i, task] of tasks.entries()) {
+      expect(await get().task(task.id)).toMatchObject({ seq: i === 3 ? 1 : 3, state: i === 3 ? "queued" : "provisioning" });
+      expect(await get().events(task.id, 0, 10)).toHaveLength(i === 3 ? 1 : 3);
+      expect(await get().attempts(task.id)).toHaveLength(i === 3 ? 0 : 1);
+    }
+    const revs = results.flatMap((result) => (result.status === "fulfilled" ? [result.value!.rev] : []));
+    expect(revs).toEqual([7, 8, 9, 10, 11]);
+    await move(get(), tasks[3]!, claim);
+  });
+
+  it("rev grows by one with each write of any task", async () => {
+    const a = await create(get());
+    const b = await create(get());
+    const c = await move(get(), a, claim);
+    expect([b.rev, c.rev]).toEqual([a.rev + 1, a.rev + 2]);
+    expect(await get().commit(commitOf(a, cancel))).toBeNull();
+    expect((await create(get())).rev).toBe(a.rev + 3);
+  });
+}
+
+const say = (id: string, role: "user" | "assistant", text: string, more: object = {}): Move => ({
+  type: "message",
+  data: { id, role, content: [{ type: "text", text }], ...more },
+});
+
+function projectionSuite(get: () => Store): void {
+  it("messages and their status", async () => {
+    const task = await move(get(), await create(get()), claim, ready, say("m1", "user", "stop", { mode: "steer", status: "queued" }));
+    expect(await get().message(task.id, "m1")).toEqual({
+      id: "m1",
+      taskId: task.id,
+      seq: 4,
+      at: task.updatedAt,
+      role: "user",
+      content: [{ type: "text", text: "stop" }],
+      mode: "steer",
+      status: "queued",
+    });
+    const shown = await move(get(), task, say("a1", "assistant", "ok"), {
+      type: "message.status",
+      data: { id: "m1", status: "delivered" },
+    });
+    const messages = await get().messages(shown.id);
+    expect(messages.map(({ id, role, mode, status }) => [id, role, mode, status])).toEqual([
+      ["m1", "user", "steer", "delivered"],
+      ["a1", "assistant", null, null],
+    ]);
+    expect(await get().message(shown.id, "none")).toBeNull();
+  });
+
+  it("a worker that reuses a message's id can neither break the log nor hide or change that message", async () => {
+    const task = await move(get(), await create(get()), claim, ready, say("m1", "user", "mine", { mode: "follow_up", status: "queued" }));
+    const after = await move(get(), task, say("m1", "assistant", "not yours"), say("m1", "assistant", "again"));
+    expect(await get().messages(after.id)).toHaveLength(3);
+    expect(await get().message(after.id, "m1")).toMatchObject({ role: "user", status: "queued" });
+    await move(get(), after, { type: "message.status", data: { id: "m1", status: "delivered" } });
+    expect((await get().messages(after.id)).map(({ status }) => status)).toEqual(["delivered", null, null]);
+  });
+
+  it("tool calls: begun, ended, and the same id again", async () => {
+    const begin: Move = { type: "tool.started", data: { id: "t1", name: "bash", input: { command: "ls" } } };
+    const end: Move = { type: "tool.finished", data: { id: "t1", name: "bash", output: "out", exitCode: 2, ms: 5, truncated: true } };
+    const task = await move(get(), await create(get()), claim, ready, begin);
+    const call = { id: "t1", taskId: task.id, attempt: 1, seq: 4, name: "bash", input: { command: "ls" }, startedAt: task.updatedAt };
+    expect(await get().toolCalls(task.id)).toEqual([{ ...call, endedAt: null, output: null, exitCode: null, truncated: false }]);
+    const after = await move(get(), task, end);
+    const ended = { ...call, endedAt: after.updatedAt, output: "out", exitCode: 2, truncated: true };
+    expect(await get().toolCalls(task.id)).toEqual([ended]);
+    await move(get(), after, begin);
+    expect(await get().toolCalls(task.id)).toMatchObject([ended, { id: "t1", seq: 6, endedAt: null }]);
+  });
+
+  it("attempts: begun by the claim, ended by whatever ends them", async () => {
+    const first = await move(get(), await create(get()), { ...claim, at: T0 + 5 });
+    const row = { taskId: first.id, number: 1, container: sandboxName(first.id, 1), startedAt: T0 + 5 };
+    expect(await get().attempts(first.id)).toEqual([{ ...row, endedAt: null, exitCode: null, failure: null }]);
+    const failed = await move(get(), first, ready, { ...fail("worker_lost"), at: T0 + 9_000 });
+    expect(await get().attempts(first.id)).toMatchObject([{ ...row, endedAt: T0 + 9_000, failure: "worker_lost" }]);
+    const again: Move = { type: "task.state", data: { reason: "timed_out", jitter: 0 } };
+    const second = await move(get(), failed, again, claim, ready, cancel);
+    expect((await get().attempts(first.id))[1]).toMatchObject({ number: 2, endedAt: null });
+    const end = await move(get(), second, { ...stopped, at: T0 + 20_000 });
+    expect(end.state).toBe("cancelled");
+    expect((await get().attempts(first.id))[1]).toMatchObject({ endedAt: T0 + 20_000, failure: null });
+  });
+
+  it("an observed exit is kept once, also for a settled task, and an unknown attempt is ignored", async () => {
+    const task = await move(get(), await create(get()), claim, ready, cancel, stopped);
+    await get().observeExit(task.id, 1, null);
+    expect((await get().attempts(task.id))[0]?.exitCode).toBeNull();
+    await get().observeExit(task.id, 1, 137);
+    await get().observeExit(task.id, 1, null);
+    await get().observeExit(task.id, 1, 0);
+    await get().observeExit(task.id, 9, 0);
+    await get().observeExit("task_none", 1, 0);
+    expect(await get().attempts(task.id)).toMatchObject([{ number: 1, exitCode: 137 }]);
+  });
+}
+
+function readSuite(get: () => Store): void {
+  it("an unknown task is null or empty everywhere", async () => {
+    const store = get();
+    expect(await store.task("x")).toBeNull();
+    expect(await store.message("x", "y")).toBeNull();
+    for (const read of [
+      store.events("x", 0, 9),
+      store.messages("x"),
+      store.toolCalls("x"),
+      store.attempts("x"),
+      store.changes("x", 0, 9),
+    ]) {
+      expect(await read).toEqual([]);
+    }
+    expect(await store.position("x")).toBe(0);
+    expect(await store.nextDue()).toBeNull();
+    expect(await store.slotsHeld()).toBe(0);
+    expect((await store.counts()).oldestOpenAt).toBeNull();
+  });
+
+  it("tasks by owner, state, thread and text, newest first, page by page", async () => {
+    const a = await create(get(), { userId: "user_a", spec: { title: "Überholen", prompt: "Paint 100% of the _hull_" } });
+    const b = await create(get(), { userId: "user_b", spec: { repo: "https://git.example/Dock/Yard.git" } });
+    const c = await create(get(), { userId: "user_a", threadId: a.threadId, parentId: a.id });
+    const done = await move(get(), await create(get(), { userId: "user_a" }), cancel);
+    const query = async (more: object): Promise<string[]> => ids(await get().tasks({ userId: null, limit: 50, ...more }));
+    expect(await query({})).toEqual([done.id, c.id, b.id, a.id]);
+    expect(await query({ userId: "user_a" })).toEqual([done.id, c.id, a.id]);
+    expect(await query({ userId: "user_a", states: ["queued", "running"] })).toEqual([c.id, a.id]);
+    expect(await query({ userId: "user_a", states: ["queued", "cancelled"] })).toEqual([done.id, c.id, a.id]);
+    expect(await query({ states: ["cancelled"] })).toEqual([done.id]);
+    expect(await query({ states: [] })).toEqual([]);
+    expect(await query({ threadId: a.threadId })).toEqual([c.id, a.id]);
+    expect(await query({ userId: "user_b", threadId: a.threadId })).toEqual([]);
+    expect(await query({ text: "üBERHOLEN" })).toEqual([a.id]);
+    expect(await query({ text: "0% of the _H" })).toEqual([a.id]);
+    expect(await query({ text: "dock/yard" })).toEqual([b.id]);
+    expect(await query({ text: "dock/yard", userId: "user_a" })).toEqual([]);
+    expect(await query({ limit: 2 })).toEqual([done.id, c.id]);
+    expect(await query({ limit: 2, before: c.id })).toEqual([b.id, a.id]);
+    expect(await query({ userId: "user_a", states: ["queued"], text: "hull", before: c.id })).toEqual([a.id]);
+  });
+
+  it("[F1] changes after a cursor: each changed task once, oldest change first", async () => {
+    const a = await create(get(), { userId: "user_a" });
+    const b = await create(get(), { userId: "user_b" });
+    const moved = await move(get(), a, claim);
+    expect(await get().changes(null, 0, 10)).toEqual([b, moved]);
+    expect(await get().changes("user_a", 0, 10)).toEqual([moved]);
+    expect(await get().changes(null, b.rev, 10)).toEqual([moved]);
+    expect(await get().changes(null, 0, 1)).toEqual([b]);
+    expect(await get().changes(null, moved.rev, 10)).toEqual([]);
+  });
+
+  it("[F1] events after a cursor, at most as many as asked for", async () => {
+    const task = await move(get(), await create(get()), claim, ready, notice("1"), notice("2"));
+    const seqs = async (after: number, limit: number): Promise<number[]> =>
+      (await get().events(task.id, after, limit)).map(({ seq }) => seq);
+    expect(await seqs(0, 2)).toEqual([1, 2]);
+    expect(await seqs(2, 100)).toEqual([3, 4, 5]);
+    expect(await seqs(5, 100)).toEqual([]);
+  });
+
+  it("open tasks, oldest first, and counts by state", async () => {
+    const late = await create(get(), { at: T0 + 10 });
+    const early = await create(get(), { at: T0 - 10 });
+    await move(get(), await create(get(), { at: T0 - 50 }), cancel);
+    expect(await get().openIds()).toEqual([early.id, late.id]);
+    await move(get(), early, claim);
+    const { byState, oldestOpenAt } = await get().counts();
+    expect(Object.keys(byState).toSorted()).toEqual([...TASK_STATES].toSorted());
+    expect(byState).toMatchObject({ queued: 1, provisioning: 1, cancelled: 1, running: 0, done: 0 });
+    expect(oldestOpenAt).toBe(T0 - 10);
+  });
+
+  it("[D6] due tasks, most overdue first, settled ones never", async () => {
+    const day = 24 * 3_600_000;
+    const b = await create(get(), { at: T0 + 2 });
+    const a = await create(get(), { at: T0 + 1 });
+    const gone = await create(get(), { at: T0 });
+    expect(await get().nextDue()).toBe(T0 + day);
+    await move(get(), gone, cancel);
+    expect(await get().nextDue()).toBe(T0 + 1 + day);
+    expect(await get().due(T0 + day, 10)).toEqual([]);
+    expect(await get().due(T0 + 1 + day, 10)).toEqual([a.id]);
+    expect(await get().due(T0 + 9 + day, 10)).toEqual([a.id, b.id]);
+    expect(await get().due(T0 + 9 + day, 1)).toEqual([a.id]);
+    await move(get(), a, { ...claim, at: T0 + 5 });
+    expect(await get().nextDue()).toBe(T0 + 5 + 120_000);
+  });
+
+  it("settings", async () => {
+    expect(await get().setting("queue.paused")).toBeNull();
+    await get().setSetting("queue.paused", "yes");
+    await get().setSetting("queue.paused", "1");
+    expect(await get().setting("queue.paused")).toBe("1");
+    await get().setSetting("queue.paused", null);
+    await get().setSetting("queue.paused", null);
+    expect(await get().setting("queue.paused")).toBeNull();
+  });
+
+  it("a closed store refuses writes, and closes twice", async () => {
+    const task = await create(get());
+    await get().ping();
+    const last = get().commit(commitOf(task, claim));
+    await get().close();
+    expect(await last).toMatchObject({ state: "provisioning" });
+    await get().close();
+    await expect(get().create(newTask())).rejects.toMatchObject({ code: "unavailable" });
+    await expect(get().ping()).rejects.toMatchObject({ code: "unavailable" });
+  });
+}

@@ -1,0 +1,132 @@
+/** Tasks for the store's suites, moved by the real chart. */
+import { holdsSlot, start, stateOf, step } from "../../machines/fold.ts";
+import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
+import type { EventData, EventType, TaskEvent } from "../../src/event.ts";
+import type { Commit, NewTask, Store } from "../../src/ports.ts";
+import type { Task, TaskSpec } from "../../src/task.ts";
+
+export const T0 = 1_750_000_000_000;
+
+let made = 0;
+/** Ids of one process sort by time of creation. */
+export const nextId = (prefix = "task"): string => `${prefix}_${String(++made).padStart(26, "0")}`;
+
+export interface Wish {
+  readonly id?: string;
+  readonly userId?: string;
+  readonly threadId?: string;
+  readonly parentId?: string;
+  readonly at?: number;
+  readonly key?: string;
+  readonly fingerprint?: string;
+  readonly spec?: Partial<TaskSpec>;
+  /** Further data of `task.submitted`. */
+  readonly data?: EventData;
+}
+
+export function newTask(wish: Wish = {}): NewTask {
+  const id = wish.id ?? nextId();
+  const spec: TaskSpec = {
+    repo: "https://git.example/octo/cat.git",
+    base: null,
+    branch: `slipway/${id}`,
+    prompt: "Fix the thing",
+    title: "Fix",
+    agent: "scripted",
+    model: null,
+    script: null,
+    budget: {},
+    limits: {},
+    egress: "none",
+    pullRequest: "none",
+    verify: [],
+    priority: 0,
+    maxAttempts: 3,
+    from: "start",
+    expectSha: null,
+    ...wish.spec,
+  };
+  const event: TaskEvent = {
+    taskId: id,
+    seq: 1,
+    at: wish.at ?? T0,
+    attempt: 0,
+    type: "task.submitted",
+    from: null,
+    to: "queued",
+    data: { maxAttempts: spec.maxAttempts, ...wish.data },
+    workerSeq: null,
+  };
+  const snapshot = start(event);
+  return {
+    id,
+    userId: wish.userId ?? "user_a",
+    threadId: wish.threadId ?? id,
+    parentId: wish.parentId ?? null,
+    spec,
+    machineVersion: TASK_MACHINE_VERSION,
+    snapshot,
+    state: stateOf(snapshot),
+    slot: holdsSlot(snapshot),
+    event: { ...event, to: stateOf(snapshot) },
+    idempotency: wish.key === undefined ? null : { key: wish.key, fingerprint: wish.fingerprint ?? "f" },
+  };
+}
+
+export interface Move {
+  readonly type: EventType;
+  readonly data?: EventData;
+  readonly workerSeq?: number;
+  readonly at?: number;
+}
+
+/** What `record` would write for these moves; throws when the chart refuses one. */
+export function commitOf(task: Task, ...moves: readonly Move[]): Commit {
+  const events: TaskEvent[] = [];
+  let snapshot = task.snapshot;
+  let from = task.state;
+  for (const { type, data = {}, workerSeq, at } of moves) {
+    const claim = data["reason"] === "claimed";
+    const event: TaskEvent = {
+      taskId: task.id,
+      seq: snapshot.context.seq + 1,
+      at: at ?? task.updatedAt + 1_000,
+      attempt: snapshot.context.attempt + (claim ? 1 : 0),
+      type,
+      from,
+      to: from,
+      data,
+      workerSeq: workerSeq ?? null,
+    };
+    const next = step(snapshot, event);
+    if (next === null) throw new Error(`the chart refuses ${type} ${JSON.stringify(data)} in ${from}`);
+    snapshot = next;
+    events.push({ ...event, to: stateOf(next) });
+    from = stateOf(next);
+  }
+  return { taskId: task.id, expectedSeq: task.seq, events, snapshot, state: from, slot: holdsSlot(snapshot) };
+}
+
+export const claim: Move = { type: "task.state", data: { reason: "claimed" } };
+export const ready: Move = { type: "task.state", data: { reason: "ready" } };
+export const cancel: Move = { type: "task.state", data: { reason: "cancel" } };
+export const stopped: Move = { type: "task.state", data: { reason: "stopped" } };
+export const notice = (text: string): Move => ({ type: "notice", data: { level: "info", code: "test", text } });
+export const fail = (code: string): Move => ({
+  type: "task.state",
+  data: { reason: "failed", code, detail: null, evidence: null, jitter: 0, retryAfterMs: null },
+});
+/** From provisioning through retrying back to queued. */
+export const retried: readonly Move[] = [fail("worker_lost"), { type: "task.state", data: { reason: "timed_out", jitter: 0 } }];
+
+export async function create(store: Store, wish: Wish = {}): Promise<Task> {
+  const result = await store.create(newTask(wish));
+  if (result.kind !== "created") throw new Error(`expected a new task, got ${result.kind}`);
+  return result.task;
+}
+
+export async function move(store: Store, task: Task, ...moves: readonly Move[]): Promise<Task> {
+  const moved = await store.commit(commitOf(task, ...moves));
+  if (moved === null) throw new Error(`the store refused a commit of ${task.id}`);
+  return moved;
+}

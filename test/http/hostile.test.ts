@@ -1,0 +1,355 @@
+import { connect, type Socket } from "node:net";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { SlipwayError } from "../../src/error.ts";
+import { BODY_LIMIT } from "../../src/wire.ts";
+import { openHouse, REPO, type Asked, type House } from "./house.ts";
+
+let house: House;
+let token: string;
+beforeAll(async () => {
+  house = await openHouse({ limits: { headersMs: 400, requestMs: 800, checkMs: 100 } });
+  token = (await house.person("ada@example.com")).accessToken;
+});
+afterAll(() => house.close());
+
+const submit = (asked: Asked) => house.call("POST", "/v1/tasks", { token, ...asked });
+const alive = async () => expect((await house.call("GET", "/healthz")).status).toBe(200);
+const bearer = () => `Authorization: Bearer ${token}\r\n`;
+const statusOf = (text: string) => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1]);
+const codeOf = (text: string) => /"code":"(\w+)"/.exec(text)?.[1];
+
+describe("[S6] what is not HTTP", () => {
+  const body = '{"name":"x"}';
+  const smuggles: Record<string, string> = {
+    "length and chunks": `POST /v1/tokens HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
+    "two lengths": `POST /v1/tokens HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\nContent-Length: 5\r\n\r\n${body}`,
+    "a folded header": `GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: b\r\n c\r\n\r\n`,
+    "a bare line feed": `GET /healthz HTTP/1.1\nHost: a\n\n`,
+    "a space before the colon": `GET /healthz HTTP/1.1\r\nHost : a\r\n\r\n`,
+    "no host": `GET /healthz HTTP/1.1\r\n\r\n`,
+    "a nul in a header": `GET /healthz HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n`,
+    "another encoding of transfer": `POST /v1/tokens HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n`,
+    "a bad chunk": `POST /v1/tokens HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n`,
+    "another protocol": `\x16\x03\x01\x02\x00\x01\x00`,
+  };
+  for (const [name, text] of Object.entries(smuggles)) {
+    test(`${name} is 400`, async () => {
+      const answered = await house.raw(text);
+      expect(statusOf(answered), answered).toBe(400);
+      expect(answered.split("HTTP/1.1 ")).toHaveLength(2);
+      await alive();
+    });
+  }
+
+  test("a refusal of the parser is a problem document too", async () => {
+    const answered = await house.raw("nonsense\r\n\r\n");
+    expect(answered).toContain("application/problem+json");
+    expect(codeOf(answered)).toBe("invalid_request");
+  });
+});
+
+describe("[S6] slow and many", () => {
+  test("headers that never end are 408", async () => {
+    const answered = await house.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow:");
+    expect([statusOf(answered), codeOf(answered)]).toEqual([408, "request_timeout"]);
+  });
+
+  test("a body that never comes is 408", async () => {
+    const answered = await house.raw(
+      `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"name":`,
+    );
+    expect([statusOf(answered), codeOf(answered)]).toEqual([408, "request_timeout"]);
+    expect(answered.split("HTTP/1.1 ")).toHaveLength(2);
+    await alive();
+  });
+
+  test("a body that breaks off changes nothing and leaves no error in the diary", async () => {
+    const before = house.lines.filter((line) => line.level === "error").length;
+    const socket = connect(house.port, "127.0.0.1");
+    socket.write(`POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"name":`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    socket.destroy();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    await alive();
+    expect(house.lines.filter((line) => line.level === "error")).toHaveLength(before);
+  });
+
+  test("10,000 headers, one of 64 KiB, and 101 small ones are 431; 100 pass", async () => {
+    const many = (count: number) => Array.from({ length: count }, (_, i) => `X-${i}: 1\r\n`).join("");
+    const get = (headers: string) => house.raw(`GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${headers}\r\n`);
+    for (const headers of [many(10_000), `X: ${"a".repeat(65_536)}\r\n`, many(99)]) {
+      const answered = await get(headers);
+      expect([statusOf(answered), codeOf(answered)]).toEqual([431, "headers_too_large"]);
+    }
+    expect(statusOf(await get(many(98)))).toBe(200);
+  });
+
+  test("a token of a megabyte is 431, one of 9 KB is 401", async () => {
+    const answered = await house.raw(`GET /v1/me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${"x".repeat(1_000_000)}\r\n\r\n`);
+    expect(statusOf(answered)).toBe(431);
+    expect((await house.call("GET", "/v1/me", { token: "x".repeat(9_000) })).status).toBe(401);
+  });
+
+  test("more connections than allowed are dropped, and the rest are served", async () => {
+    const small = await openHouse({ limits: { connections: 3 } });
+    try {
+      const held = await Promise.all(
+        Array.from(
+          { length: 3 },
+          () =>
+            new Promise<Socket>((resolve) => {
+              const socket = connect(small.port, "127.0.0.1", () => resolve(socket));
+            }),
+        ),
+      );
+      expect(await small.raw("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")).toBe("");
+      held[0]!.destroy();
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      expect(statusOf(await small.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))).toBe(200);
+      for (const socket of held) socket.destroy();
+    } finally {
+      await small.close();
+    }
+  });
+});
+
+describe("[S6] bodies", () => {
+  const bad: Record<string, [Asked, number, string]> = {
+    "another media type": [{ raw: "{}", headers: { "content-type": "text/plain" } }, 415, "unsupported_media_type"],
+    "no media type": [{ raw: "{}", headers: { "content-type": "" } }, 415, "unsupported_media_type"],
+    "another charset": [{ raw: "{}", headers: { "content-type": "application/json; charset=utf-16" } }, 415, "unsupported_media_type"],
+    "a compressed body": [{ raw: "{}", headers: { "content-encoding": "gzip" } }, 415, "unsupported_media_type"],
+    "five megabytes": [{ raw: `{"prompt":"${"a".repeat(5_000_000)}"}` }, 413, "payload_too_large"],
+    "one byte too many": [{ raw: `"${"a".repeat(BODY_LIMIT - 1)}"` }, 413, "payload_too_large"],
+    "not JSON": [{ raw: "{" }, 400, "invalid_request"],
+    NaN: [{ raw: '{"repo":NaN}' }, 400, "invalid_request"],
+    "an array": [{ raw: "[]" }, 400, "invalid_request"],
+    null: [{ raw: "null" }, 400, "invalid_request"],
+    "nothing at all": [{}, 400, "invalid_request"],
+    "an array for a string": [{ body: { repo: [REPO], prompt: "x" } }, 400, "invalid_request"],
+    "bytes that are not UTF-8": [{ raw: Buffer.from(`{"repo":"${REPO}","prompt":"\xc3("}`, "latin1") }, 400, "invalid_request"],
+    "half a surrogate pair": [{ raw: `{"repo":"${REPO}","prompt":"\\ud800"}` }, 400, "invalid_request"],
+    "a depth of 10,000": [{ raw: "[".repeat(10_000) + "]".repeat(10_000) }, 400, "invalid_request"],
+    "a depth of 100,000 that never closes": [{ raw: '{"a":'.repeat(40_000) }, 400, "invalid_request"],
+    "a prompt of blanks": [{ body: { repo: REPO, prompt: " \n\t" } }, 400, "invalid_request"],
+    "a prompt with a nul": [{ body: { repo: REPO, prompt: "a\0b" } }, 400, "invalid_request"],
+    "a prompt of 64 KiB and one": [{ body: { repo: REPO, prompt: "a".repeat(65_537) } }, 400, "invalid_request"],
+    "a title with control characters": [{ body: { repo: REPO, prompt: "x", title: "a\r\nb\u001b[31m" } }, 400, "invalid_request"],
+  };
+  for (const [name, [asked, status, code]] of Object.entries(bad)) {
+    test(`${name} is ${status}`, async () => {
+      const answered = await submit(asked);
+      expect([answered.status, answered.body.code]).toEqual([status, code]);
+      await alive();
+    });
+  }
+
+  test("exactly the limit is read", async () => {
+    const frame = JSON.stringify({ repo: REPO, prompt: "" }).length;
+    const answered = await submit({ raw: JSON.stringify({ repo: REPO, prompt: "" }) + " ".repeat(BODY_LIMIT - frame) });
+    expect(answered.body.errors).toMatchObject([{ path: "prompt" }]);
+  });
+
+  test("a body without end in chunks is 413, and the connection ends by itself", async () => {
+    const chunk = `10000\r\n${"a".repeat(0x10000)}\r\n`;
+    const answered = await house.raw(
+      `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n${chunk.repeat(8)}`,
+    );
+    expect([statusOf(answered), codeOf(answered)]).toEqual([413, "payload_too_large"]);
+    await alive();
+  });
+
+  test("a byte order mark is no harm", async () => {
+    const answered = await house.call("POST", "/v1/tokens", { token, raw: `\ufeff${JSON.stringify({ name: "bom" })}` });
+    expect(answered.status).toBe(201);
+  });
+
+  test("keys that mean something to JavaScript are unknown fields, once or twice, at any depth", async () => {
+    const raws = [
+      `{"repo":"${REPO}","prompt":"x","__proto__":{"role":"admin"}}`,
+      `{"repo":"${REPO}","prompt":"x","__proto__":1,"__proto__":{"isAdmin":true}}`,
+      `{"repo":"${REPO}","prompt":"x","constructor":{"prototype":{"role":"admin"}}}`,
+      `{"repo":"${REPO}","prompt":"x","budget":{"__proto__":{"usd":1}}}`,
+      `{"repo":"${REPO}","prompt":"x","script":[{"say":"x","prototype":1}]}`,
+    ];
+    for (const raw of raws) {
+      const answered = await submit({ raw });
+      expect([answered.status, answered.body.errors[0].message]).toEqual([400, "is not a known field"]);
+    }
+    expect(({} as Record<string, unknown>)["role"]).toBeUndefined();
+    expect(({} as Record<string, unknown>)["isAdmin"]).toBeUndefined();
+  });
+
+  test("unknown fields are refused by name, wherever they stand", async () => {
+    const body = { repo: REPO, prompt: "x", owner_id: "1", role: "admin", hostConfig: {}, image: "x", budget: { euro: 1 } };
+    const answered = await submit({ body });
+    const paths = answered.body.errors.map((one: { path: string }) => one.path).sort();
+    expect(paths).toEqual(["budget.euro", "hostConfig", "image", "owner_id", "role"]);
+    const { task } = await house.world.kernel.service.submit(
+      { userId: (await house.call("GET", "/v1/me", { token })).body.id, role: "user" },
+      { repo: REPO, prompt: "x" },
+      null,
+    );
+    const cancel = await house.call("POST", `/v1/tasks/${task.id}/cancel`, { token, body: { force: true } });
+    expect(cancel.body.errors).toEqual([{ path: "force", message: "is not a known field" }]);
+    expect((await house.call("GET", "/v1/tasks?owner=1", { token })).body.errors[0].path).toBe("owner");
+    expect((await house.call("GET", "/v1/tasks?limit=1&limit=2", { token })).status).toBe(400);
+  });
+});
+
+describe("[S6] addresses", () => {
+  test("what is not there is 404, another method is 405 and says which", async () => {
+    for (const path of ["/", "/v1", "/v1/", "/v2/tasks", "/v1/Tasks", "/v1/tasks/", "/wp-login.php", "/v1/stream"]) {
+      expect((await house.call("GET", path, { token })).body.code, path).toBe("not_found");
+    }
+    const wrong = await house.call("PUT", "/v1/tasks", { token, body: {} });
+    expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "POST, GET, HEAD"]);
+    expect((await house.call("PATCH", "/v1/auth/login")).headers.get("allow")).toBe("POST");
+    expect((await house.call("OPTIONS", "/v1/me")).status).toBe(405);
+    expect(statusOf(await house.raw(`TRACE /v1/me HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`))).toBe(405);
+  });
+
+  test("[S2] ids that are none are 404 before the store is asked", async () => {
+    let asked = 0;
+    const store = new Proxy(house.store, {
+      get(target, key, receiver) {
+        const value: unknown = Reflect.get(target, key, receiver);
+        return typeof value === "function" ? (...args: unknown[]) => ((asked += 1), value.apply(target, args)) : value;
+      },
+    });
+    const service = new Proxy(house.world.kernel.service, {
+      get(target, key, receiver) {
+        asked += 1;
+        return Reflect.get(target, key, receiver) as unknown;
+      },
+    });
+    const mine = await openHouse({ doors: { store, service } });
+    try {
+      const person = await mine.person("x@example.com");
+      const ids = [
+        "1%20OR%201=1",
+        "..%2f..%2fetc",
+        "%00",
+        "task_x",
+        "user_00000000000000000000000001%00",
+        "__proto__",
+        "a".repeat(5_000),
+        "%F0%9F%92%A9",
+      ];
+      for (const id of ids) {
+        for (const suffix of ["", "/events", "/diff", "/machine", "/messages", "/attempts", "/tool-calls"]) {
+          const answered = await mine.call("GET", `/v1/tasks/${id}${suffix}`, { token: person.accessToken });
+          expect([answered.status, answered.body.code], id).toEqual([404, "not_found"]);
+        }
+        expect((await mine.call("POST", `/v1/tasks/${id}/cancel`, { token: person.accessToken })).status).toBe(404);
+        expect((await mine.call("DELETE", `/v1/tokens/${id}`, { token: person.accessToken })).status).toBe(404);
+      }
+      expect(asked).toBe(0);
+    } finally {
+      await mine.close();
+    }
+  });
+
+  test("an address that does not decode is 400", async () => {
+    const answered = await house.raw(`GET /v1/tasks/%zz HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
+    expect([statusOf(answered), codeOf(answered)]).toEqual([400, "invalid_request"]);
+  });
+
+  test("a path that climbs is 404", async () => {
+    for (const path of ["/v1/tasks/../../etc/passwd", "//v1/me", "/v1/./me", "http://evil/v1/nothing", "*"]) {
+      const answered = await house.raw(`GET ${path} HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
+      expect([400, 404], answered).toContain(statusOf(answered));
+    }
+  });
+});
+
+describe("headers", () => {
+  test("every answer carries the security headers, an id, and nothing about the software", async () => {
+    const answers = [
+      await house.call("GET", "/healthz"),
+      await house.call("GET", "/v1/me"),
+      await house.call("GET", "/nothing"),
+      await house.call("GET", "/v1/me", { token }),
+    ];
+    for (const { headers } of answers) {
+      expect(headers.get("x-content-type-options")).toBe("nosniff");
+      expect(headers.get("x-frame-options")).toBe("DENY");
+      expect(headers.get("referrer-policy")).toBe("no-referrer");
+      expect(headers.get("content-security-policy")).toContain("default-src 'none'");
+      expect(headers.get("x-request-id")).toMatch(/^req_/);
+      expect(headers.get("x-powered-by")).toBeNull();
+      expect(headers.get("server")).toBeNull();
+      expect(headers.get("access-control-allow-origin")).toBeNull();
+    }
+    for (const { headers } of answers.slice(1)) expect(headers.get("cache-control")).toBe("no-store");
+  });
+
+  test("Host is never believed", async () => {
+    const answered = await house.raw("GET /v1/me HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    expect(answered).not.toContain("evil.example");
+  });
+
+  test("other origins only when they are on the list, and only they", async () => {
+    const mine = await openHouse({ doors: { origins: ["https://app.example.com"] } });
+    try {
+      const preflight = (origin: string) =>
+        mine
+          .call("OPTIONS", "/v1/none-of-the-rows", { headers: { origin, "access-control-request-method": "POST" } })
+          .catch((error: unknown) => error);
+      await preflight("https://evil.example");
+      const good = await fetch(`http://127.0.0.1:${mine.port}/v1/tasks`, {
+        method: "OPTIONS",
+        headers: { origin: "https://app.example.com", "access-control-request-method": "POST" },
+      });
+      expect([good.status, good.headers.get("access-control-allow-origin")]).toEqual([204, "https://app.example.com"]);
+      for (const origin of ["https://evil.example", "https://app.example.com.evil.example", "null", "http://app.example.com"]) {
+        const answered = await mine.call("GET", "/healthz", { headers: { origin } });
+        expect(answered.headers.get("access-control-allow-origin")).toBeNull();
+      }
+    } finally {
+      await mine.close();
+    }
+  });
+});
+
+describe("when it is our own fault", () => {
+  test("the cause is in the diary with the request's id, and not in the answer", async () => {
+    const secret = "SELECT the inside of the database";
+    const service = { ...house.world.kernel.service, submit: () => Promise.reject(new Error(secret)) };
+    const mine = await openHouse({ doors: { service } });
+    try {
+      const person = await mine.person("x@example.com");
+      const answered = await mine.call("POST", "/v1/tasks", { token: person.accessToken, body: { repo: REPO, prompt: "x" } });
+      expect([answered.status, answered.body.code]).toEqual([500, "internal"]);
+      expect(answered.text).not.toContain("SELECT");
+      const line = mine.lines.find((one) => one.level === "error");
+      expect(line?.fields["requestId"]).toBe(answered.headers.get("x-request-id"));
+      expect(line?.fields["err"]).toMatchObject({ message: secret });
+    } finally {
+      await mine.close();
+    }
+  });
+
+  test("our own coded errors with a 500 keep their words to themselves too", async () => {
+    const service = { ...house.world.kernel.service, submit: () => Promise.reject(new SlipwayError("newer_schema", "/secret/path")) };
+    const mine = await openHouse({ doors: { service } });
+    try {
+      const person = await mine.person("x@example.com");
+      const answered = await mine.call("POST", "/v1/tasks", { token: person.accessToken, body: { repo: REPO, prompt: "x" } });
+      expect([answered.status, answered.body.code]).toEqual([500, "internal"]);
+      expect(answered.text).not.toContain("secret");
+    } finally {
+      await mine.close();
+    }
+  });
+
+  test("each request is in the diary once, without its query and without its token", async () => {
+    const before = house.lines.length;
+    const answered = await house.call("GET", "/v1/tasks?q=what-people-typed", { token });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const mine = house.lines.slice(before).filter((line) => line.fields["requestId"] === answered.headers.get("x-request-id"));
+    expect(mine).toMatchObject([{ level: "debug", fields: { method: "GET", path: "/v1/tasks", status: 200 } }]);
+    expect(JSON.stringify(house.lines)).not.toContain("what-people-typed");
+    expect(JSON.stringify(house.lines)).not.toContain(token);
+  });
+});

@@ -1,0 +1,335 @@
+import { execFileSync } from "node:child_process";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Sandbox, SandboxSpec } from "../../src/ports.ts";
+import { LABELS } from "../../src/sandbox/container.ts";
+import { dockerOptions, openDockerSandbox, type DockerSandboxOptions } from "../../src/sandbox/docker.ts";
+import { sandboxContract, type SandboxRig } from "../contract/sandbox.ts";
+import { BASE_IMAGE, describeWithDocker, dockerClient } from "../support/engine.ts";
+import { openPeers, type Peers } from "../support/peer.ts";
+
+const root = join(import.meta.dirname, "../..");
+const workerFile = join(root, "test/support/stand-in.mjs");
+const dockerfile = join(root, "Dockerfile");
+const never = new AbortController().signal;
+let serial = 0;
+
+interface DockerRig extends SandboxRig {
+  readonly options: DockerSandboxOptions;
+}
+
+function openRigWith(peers: () => Peers): () => Promise<DockerRig> {
+  return () => {
+    // Polling is far apart, so that what is seen soon was seen by the engine's events.
+    const options: DockerSandboxOptions = {
+      instance: `test-${process.pid}-${++serial}`,
+      workerFile,
+      dockerfile,
+      memoryMb: 256,
+      pollMs: 60_000,
+    };
+    const opened: Sandbox[] = [];
+    const docker = dockerClient();
+    return Promise.resolve({
+      options,
+      open() {
+        const sandbox = openDockerSandbox(options);
+        opened.push(sandbox);
+        return sandbox;
+      },
+      peer: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
+      vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
+      murder: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
+      async close() {
+        const mine = await docker.listContainers({ all: true, filters: { label: [`${LABELS.instance}=${options.instance}`] } });
+        for (const { Id } of mine) await docker.getContainer(Id).remove({ force: true, v: true });
+        await Promise.all(opened.map((one) => one.close()));
+      },
+    });
+  };
+}
+
+describeWithDocker("Docker", () => {
+  let peers: Peers;
+  const openRig = openRigWith(() => peers);
+
+  beforeAll(async () => {
+    peers = await openPeers();
+  });
+  afterAll(() => peers.close());
+
+  sandboxContract("docker", openRig, { processes: true, outOfMemory: true, crashpoints: ["sandbox.created"] });
+
+  describe("containers", () => {
+    let rig: DockerRig;
+    let sandbox: Sandbox;
+    let socketDir: string;
+
+    beforeEach(async () => {
+      rig = await openRig();
+      sandbox = rig.open();
+      socketDir = mkdtempSync(join(tmpdir(), "slipway-sock-"));
+      chmodSync(socketDir, 0o755);
+      await sandbox.prepare(() => undefined, never);
+    });
+    afterEach(async () => {
+      await rig.close();
+      rmSync(socketDir, { recursive: true, force: true });
+    });
+
+    function specOf(token: string): SandboxSpec {
+      const taskId = `tsk_d${process.pid}x${++serial}`;
+      return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir, token, limits: {} };
+    }
+
+    /** The output of a command in a worker's container. */
+    async function inside(command: string): Promise<string> {
+      const spec = specOf(`run:${command}`);
+      await sandbox.ensure(spec, never);
+      return (await sandbox.wait(spec.name, never)).tail;
+    }
+
+    it("[S5] a worker has no network, no capabilities, no root and no writable image", async () => {
+      const said = await inside(`id -u; grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status | tr -s "[:space:]" " "; echo;
+        ls /sys/class/net | tr "\\n" " "; touch /worker/x 2>&1; touch /etc/x 2>&1; touch /run/slipway/x 2>&1;
+        node -e 'fetch("http://127.0.0.1:1").catch(e => console.log("loopback", e.cause.code)); require("net").connect(53, "192.0.2.1").on("error", e => console.log("outside", e.code))'`);
+      expect(said).toContain("10001");
+      expect(said).toMatch(/CapEff: 0+ CapBnd: 0+ NoNewPrivs: 1 Seccomp: 2/);
+      expect(said).toContain("\nlo ");
+      expect(said).not.toContain("eth0");
+      expect(said.match(/Read-only file system/g)).toHaveLength(3);
+      expect(said).toContain("outside ENETUNREACH");
+    });
+
+    it("a program in /tmp, the home and the workspace can be run, and all three are the worker's own", async () => {
+      const said = await inside(
+        `for d in /tmp "$HOME" "$SLIPWAY_WORKSPACE"; do printf '#!/bin/sh\\necho ran $0\\n' > $d/p; chmod +x $d/p; $d/p; done; stat -c "%u %n" /workspace /home/agent`,
+      );
+      expect(said).toContain("ran /tmp/p");
+      expect(said).toContain("ran /home/agent/p");
+      expect(said).toContain("ran /workspace/p");
+      expect(said).toContain("10001 /workspace");
+      expect(said).toContain("10001 /home/agent");
+    });
+
+    it("the limits of the task and of the server reach the engine, without swap", async () => {
+      const spec = { ...specOf("sleep"), limits: { memoryMb: 192, cpus: 0.5 } };
+      await sandbox.ensure(spec, never);
+      const { HostConfig } = await dockerClient().getContainer(spec.name).inspect();
+      expect(HostConfig).toMatchObject({
+        Memory: 192 * 1_048_576,
+        MemorySwap: 192 * 1_048_576,
+        NanoCpus: 5e8,
+        PidsLimit: 512,
+        NetworkMode: "none",
+        ReadonlyRootfs: true,
+        AutoRemove: false,
+        Privileged: false,
+      });
+    });
+
+    it("[D3] remove takes the workspace's volume along", async () => {
+      const spec = specOf("exit:0");
+      await sandbox.ensure(spec, never);
+      const docker = dockerClient();
+      const { Mounts } = await docker.getContainer(spec.name).inspect();
+      const volume = Mounts.find((mount) => mount.Destination === "/workspace")?.Name ?? "";
+      await docker.getVolume(volume).inspect();
+      await sandbox.remove(spec.name);
+      await expect(docker.getVolume(volume).inspect()).rejects.toMatchObject({ statusCode: 404 });
+    });
+
+    it("[D1] a foreign container of that name is not adopted and not started", async () => {
+      const spec = specOf("sleep");
+      await rig.open().ensure({ ...spec, taskId: "tsk_other" }, never);
+      await expect(sandbox.ensure(spec, never)).rejects.toMatchObject({ code: "sandbox_unavailable" });
+      const other = openDockerSandbox({ ...rig.options, instance: `${rig.options.instance}-other` });
+      await expect(other.ensure({ ...spec, taskId: "tsk_other" }, never)).rejects.toMatchObject({ code: "sandbox_unavailable" });
+      expect(await other.list()).toEqual([]);
+      await other.close();
+    });
+
+    it("an out-of-memory child of a worker that ends well is no failure", async () => {
+      const spec = specOf(`run:node -e 'const a = []; for (;;) a.push(Buffer.alloc(16777216, 1))' >/dev/null 2>&1; echo went on`);
+      await sandbox.ensure(spec, never);
+      const exit = await sandbox.wait(spec.name, never);
+      expect(exit).toMatchObject({ exitCode: 0, outOfMemory: false });
+      expect(exit.tail).toContain("went on");
+    });
+
+    it("a socket folder that does not exist is said in the engine's words", async () => {
+      const spec = { ...specOf("sleep"), socketDir: join(socketDir, "nothing") };
+      await expect(sandbox.ensure(spec, never)).rejects.toMatchObject({ code: "sandbox_unavailable", evidence: /nothing/ });
+    });
+  });
+
+  describe("images", () => {
+    const made: string[] = [];
+    let dir: string;
+    beforeEach(() => {
+      dir = mkdtempSync(join(tmpdir(), "slipway-image-"));
+    });
+    afterEach(async () => {
+      rmSync(dir, { recursive: true, force: true });
+      for (const name of made.splice(0))
+        await dockerClient()
+          .getImage(name)
+          .remove({ force: true })
+          .catch(() => undefined);
+    });
+
+    function builder(options: Partial<DockerSandboxOptions>): Sandbox {
+      return openDockerSandbox({ instance: "images", workerFile, dockerfile, ...options });
+    }
+
+    it("builds the worker's image once, with progress, and another one for another worker", async () => {
+      const file = join(dir, "worker.mjs");
+      writeFileSync(file, `console.log("worker of ${dir}");`);
+      const sandbox = builder({ workerFile: file });
+      const said: string[] = [];
+      const hear = (text: string) => void said.push(text);
+      await Promise.all([sandbox.prepare(hear, never), sandbox.prepare(() => undefined, never)]);
+      const image = /building (slipway-worker:[0-9a-f]{12})/.exec(said.join("\n"))?.[1] ?? "";
+      made.push(image);
+      expect(said.filter((line) => line.startsWith("building"))).toHaveLength(1);
+      expect((await dockerClient().getImage(image).inspect()).Config.User).toBe("10001:10001");
+      said.length = 0;
+      await sandbox.prepare(hear, never);
+      expect(said).toEqual([]);
+      writeFileSync(file, `console.log("a newer worker of ${dir}");`);
+      await sandbox.prepare(hear, never);
+      const newer = /building (slipway-worker:[0-9a-f]{12})/.exec(said.join("\n"))?.[1] ?? "";
+      made.push(newer);
+      expect(newer).not.toBe(image);
+      await sandbox.close();
+    });
+
+    it("an aborted prepare ends at once", async () => {
+      const sandbox = builder({});
+      await expect(sandbox.prepare(() => undefined, AbortSignal.abort())).rejects.toMatchObject({ name: "AbortError" });
+      await sandbox.close();
+    });
+
+    it("what cannot be built is image_missing or image_pull_failed, with the builder's words", async () => {
+      const broken = join(dir, "Dockerfile");
+      writeFileSync(broken, `FROM ${BASE_IMAGE} AS worker\nRUN echo the reason is this && exit 3\n`);
+      const sandbox = builder({ dockerfile: broken });
+      await expect(sandbox.prepare(() => undefined, never)).rejects.toMatchObject({
+        code: "image_pull_failed",
+        evidence: /the reason is this/,
+      });
+      await sandbox.close();
+      const without = builder({ workerFile: join(dir, "nothing.mjs") });
+      await expect(without.prepare(() => undefined, never)).rejects.toMatchObject({ code: "image_missing" });
+      await without.close();
+    });
+
+    it("a named image that no registry has is a failure that names it", async () => {
+      const sandbox = builder({ image: "127.0.0.1:1/nobody/nothing:1" });
+      await expect(sandbox.prepare(() => undefined, never)).rejects.toMatchObject({
+        code: "image_pull_failed",
+        message: /nobody\/nothing/,
+      });
+      await sandbox.close();
+    });
+
+    /** A sandbox on an image without files. */
+    function onEmptyImage(change: string): { sandbox: Sandbox; spec: SandboxSpec } {
+      const tag = `${process.pid}-${++serial}`;
+      const image = `slipway-test-empty:${tag}`;
+      made.push(image);
+      execFileSync("docker", ["import", "--change", change, "-", image], { input: Buffer.alloc(1_024), stdio: ["pipe", "ignore", "pipe"] });
+      const spec = { name: `slipway-empty-${tag}-a1`, taskId: "tsk_e", attempt: 1, socketDir: dir, token: "sleep", limits: {} };
+      return { sandbox: builder({ image, instance: `empty-${tag}` }), spec };
+    }
+
+    it("an image without a command is image_missing", async () => {
+      const { sandbox, spec } = onEmptyImage("ENV A=1");
+      try {
+        await expect(sandbox.ensure(spec, never)).rejects.toMatchObject({ code: "image_missing", evidence: /command/i });
+      } finally {
+        await sandbox.remove(spec.name);
+        await sandbox.close();
+      }
+    });
+
+    it("an image without the worker's program ends at once and says why", async () => {
+      const { sandbox, spec } = onEmptyImage('ENTRYPOINT ["/no-such-program"]');
+      try {
+        await sandbox.ensure(spec, never);
+        expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: 127, tail: /no-such-program/ });
+      } finally {
+        await sandbox.remove(spec.name);
+        await sandbox.close();
+      }
+    });
+  });
+});
+
+describe("an engine that is not there", () => {
+  let dir: string;
+  let server: Server | null = null;
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), "slipway-engine-"));
+  });
+  afterEach(async () => {
+    await new Promise<void>((resolve) => (server === null ? resolve() : server.close(() => resolve())));
+    server = null;
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  function open(options: Partial<DockerSandboxOptions> = {}): Sandbox {
+    return openDockerSandbox({
+      docker: { socketPath: join(dir, "e.sock") },
+      instance: "x",
+      workerFile,
+      dockerfile,
+      timeoutMs: 300,
+      outageMs: 400,
+      pollMs: 100,
+      ...options,
+    });
+  }
+
+  const spec: SandboxSpec = { name: "slipway-x-a1", taskId: "x", attempt: 1, socketDir: "/nowhere", token: "t", limits: {} };
+
+  async function refusesAll(sandbox: Sandbox): Promise<void> {
+    const unavailable = { code: "sandbox_unavailable" };
+    await expect(sandbox.check()).rejects.toMatchObject(unavailable);
+    await expect(sandbox.prepare(() => undefined, never)).rejects.toMatchObject(unavailable);
+    await expect(sandbox.ensure(spec, never)).rejects.toMatchObject(unavailable);
+    await expect(sandbox.wait(spec.name, never)).rejects.toMatchObject(unavailable);
+    await expect(sandbox.stop(spec.name, 100)).rejects.toMatchObject(unavailable);
+    await expect(sandbox.remove(spec.name)).rejects.toMatchObject(unavailable);
+    await expect(sandbox.list()).rejects.toMatchObject(unavailable);
+    await sandbox.close();
+  }
+
+  it("[D7] every call says sandbox_unavailable when nothing listens", () => refusesAll(open()));
+
+  it("[D7] every call says sandbox_unavailable when the engine hangs", async () => {
+    const sockets = new Set<{ destroy(): void }>();
+    server = createServer((socket) => sockets.add(socket.on("error", () => undefined)));
+    await new Promise<void>((resolve) => server?.listen(join(dir, "e.sock"), resolve));
+    await refusesAll(open());
+    for (const socket of sockets) socket.destroy();
+  });
+
+  it("[D7] a caller's abort ends a call to a hung engine before its time-out", async () => {
+    const sockets = new Set<{ destroy(): void }>();
+    server = createServer((socket) => sockets.add(socket.on("error", () => undefined)));
+    await new Promise<void>((resolve) => server?.listen(join(dir, "e.sock"), resolve));
+    const sandbox = open({ timeoutMs: 60_000 });
+    await expect(sandbox.ensure(spec, AbortSignal.timeout(50))).rejects.toMatchObject({ name: "TimeoutError" });
+    await sandbox.close();
+    for (const socket of sockets) socket.destroy();
+  });
+
+  it("DOCKER_HOST says where the engine is", () => {
+    expect(dockerOptions({})).toEqual({});
+    expect(dockerOptions({ DOCKER_HOST: "unix:///run/user/1/docker.sock" })).toEqual({ socketPath: "/run/user/1/docker.sock" });
+  });
+});

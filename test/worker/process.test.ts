@@ -1,0 +1,108 @@
+/** The worker's process as a whole: killed, restarted, fenced off, resumed, with a coordinator that goes away. */
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { Rig } from "./rig.ts";
+
+let rig: Rig;
+beforeEach(() => {
+  rig = new Rig();
+});
+afterEach(async () => await rig.close());
+
+const sleep = async (ms: number): Promise<void> => await new Promise((resolve) => setTimeout(resolve, ms));
+
+test("[W3] 410 stops the worker at once, with its tools", async () => {
+  const running = await rig.start([{ bash: "sleep 61.5" }]);
+  await rig.desk.until(() => rig.desk.of("tool.started").length === 1);
+  rig.desk.end();
+  expect(await running.exit).toBe(3);
+  expect(rig.desk.of("checkpoint")).toEqual([]);
+  expect(spawnSync("pgrep", ["-f", "sleep 61\\.5"]).status).toBe(1);
+});
+
+test("a wrong token ends it with 1", async () => {
+  expect(await rig.start([], { SLIPWAY_TOKEN: "att_wrong" }).then(async ({ exit }) => await exit)).toBe(1);
+});
+
+test("[W4] the next attempt goes on from the checkpoint: the steps before it are not repeated, and history has no trace of it", async () => {
+  const script = [
+    { bash: "echo once >> log.txt" },
+    { commit: "Add the log" },
+    { write: { path: "second.txt", content: "2" } },
+    { bash: `[ "$SLIPWAY_ATTEMPT" != 1 ] || { sleep 2.1; touch later; }` },
+    { wait: 500 },
+    { bash: `[ "$SLIPWAY_ATTEMPT" != 1 ] || kill -9 $PPID` },
+    { finish: { title: "The rest", summary: "" } },
+  ];
+  const first = await rig.start(script);
+  expect([await first.exit, rig.desk.of("failed")]).toEqual([null, []]);
+  expect(rig.desk.of("checkpoint").at(-1)?.data).toMatchObject({ cursor: "4" });
+  rig.desk.next();
+  expect(await rig.run(script)).toBe(0);
+  const sha = rig.finalSha();
+  expect(rig.show(sha, "log.txt")).toBe("once\n");
+  expect(rig.files(sha)).toEqual([".gitignore", "a.txt", "later", "log.txt", "second.txt"]);
+  expect(rig.subjects(sha)).toEqual(["The rest", "Add the log"]);
+});
+
+test("killed and started again in the same folders it finishes the same attempt", async () => {
+  const script = [
+    { write: { path: "b.txt", content: "b" } },
+    { wait: 1_500 },
+    { bash: "cat b.txt" },
+    { finish: { title: "b", summary: "" } },
+  ];
+  const first = await rig.start(script);
+  await rig.desk.until(() => rig.desk.of("tool.finished").length === 1);
+  await sleep(300);
+  first.child.kill("SIGKILL");
+  await first.exit;
+  expect(await rig.run(script)).toBe(0);
+  expect(rig.desk.of("ready")).toHaveLength(1);
+  expect(rig.desk.of("tool.finished").filter((event) => event.data["name"] === "write")).toHaveLength(1);
+  expect(rig.desk.events.map((event) => event.seq)).toEqual(rig.desk.events.map((_, index) => index + 1));
+  expect(rig.files(rig.finalSha())).toContain("b.txt");
+});
+
+test("a whole attempt through a coordinator that is away while the work is done and pushed", async () => {
+  const running = await rig.start([{ bash: "sleep 1; echo x > x" }, { bash: "echo y > y" }, { finish: { title: "xy", summary: "" } }]);
+  await rig.desk.until(() => rig.desk.of("tool.started").length === 1);
+  await rig.broker.close();
+  await sleep(4_000);
+  expect(running.child.exitCode).toBe(null);
+  rig.newBroker();
+  await rig.broker.open(rig.desk.taskId, 1);
+  expect(await running.exit).toBe(0);
+  expect(rig.files(rig.finalSha())).toEqual([".gitignore", "a.txt", "x", "y"]);
+});
+
+test("SIGTERM while the coordinator is away ends within 10 s, and says that nothing was delivered", async () => {
+  const running = await rig.start([{ bash: "echo x > x" }, { wait: 60_000 }]);
+  await rig.desk.until(() => rig.desk.of("tool.finished").length === 1);
+  await rig.broker.close();
+  const begun = Date.now();
+  running.child.kill("SIGTERM");
+  expect(await running.exit).toBe(1);
+  expect(Date.now() - begun).toBeLessThan(10_000);
+});
+
+test("an agent that destroys its repository fails with evidence", async () => {
+  expect(await rig.run([{ bash: "rm -rf .git; echo x > x" }, { finish: { title: "t", summary: "" } }])).toBe(0);
+  expect(rig.desk.of("failed")[0]?.data).toMatchObject({ code: "agent_error" });
+  expect(String(rig.desk.of("failed")[0]?.data["evidence"])).toContain("not a git repository");
+});
+
+test("a task repository that cannot be cloned is reported", async () => {
+  rig.desk.overrides = { baseSha: "0123456789012345678901234567890123456789" };
+  expect(await rig.run([])).toBe(0);
+  expect(rig.desk.of("failed")[0]?.data).toMatchObject({ code: "repo_unreachable" });
+  expect(existsSync(join(rig.workspace, "a.txt"))).toBe(false);
+});
+
+test("without its environment it says so and ends", async () => {
+  const running = await rig.start([], { SLIPWAY_SOCKET: "" });
+  expect(await running.exit).toBe(1);
+  expect(running.stderr()).toContain("SLIPWAY_SOCKET");
+});

@@ -1,0 +1,127 @@
+/** Real parts around a worker: a bare repository, a desk in memory behind the real broker, the worker's process from the bundle. */
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { openBroker } from "../../src/broker/listener.ts";
+import type { Broker, Log } from "../../src/ports.ts";
+import type { ScriptStep } from "../../src/task.ts";
+import { WORKER_ENV } from "../../src/worker-wire.ts";
+import { MemoryDesk } from "./desk.ts";
+
+export const SECRET = Buffer.alloc(32, 7);
+export const BUNDLE = join(import.meta.dirname, "../../dist/worker.mjs");
+export const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} };
+
+export function git(cwd: string, ...args: string[]): string {
+  const env = { ...process.env, GIT_AUTHOR_NAME: "T", GIT_AUTHOR_EMAIL: "t@t", GIT_COMMITTER_NAME: "T", GIT_COMMITTER_EMAIL: "t@t" };
+  return execFileSync("git", args, { cwd, env, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim();
+}
+
+export interface Running {
+  readonly child: ChildProcess;
+  readonly exit: Promise<number | null>;
+  stderr(): string;
+}
+
+export class Rig {
+  readonly dir = mkdtempSync(join(tmpdir(), "sw-"));
+  readonly repo = join(this.dir, "repo.git");
+  readonly desk = new MemoryDesk();
+  readonly #children: Running[] = [];
+  broker: Broker = this.newBroker();
+
+  constructor(files: Readonly<Record<string, string>> = { "a.txt": "one\ntwo\nthree\n", ".gitignore": "ignored/\n" }) {
+    const seed = join(this.dir, "seed");
+    mkdirSync(seed);
+    git(seed, "init", "-q", "-b", "main");
+    for (const [path, content] of Object.entries(files)) {
+      mkdirSync(dirname(join(seed, path)), { recursive: true });
+      writeFileSync(join(seed, path), content);
+    }
+    git(seed, "add", "-A");
+    git(seed, "commit", "-q", "-m", "base");
+    this.desk.baseSha = git(seed, "rev-parse", "HEAD");
+    git(this.dir, "clone", "-q", "--bare", seed, this.repo);
+  }
+
+  newBroker(): Broker {
+    const broker = openBroker({
+      dir: join(this.dir, "sock"),
+      desk: this.desk,
+      repoPath: () => this.repo,
+      secret: SECRET,
+      instance: "test",
+      log: quiet,
+    });
+    this.broker = broker;
+    return broker;
+  }
+
+  get workspace(): string {
+    return join(this.dir, `work-${this.desk.attempt}`);
+  }
+
+  get state(): string {
+    return join(this.dir, `state-${this.desk.attempt}`);
+  }
+
+  async start(script: ScriptStep[] | null, env: NodeJS.ProcessEnv = {}): Promise<Running> {
+    this.desk.script = script;
+    const { socketDir, token } = await this.broker.open(this.desk.taskId, this.desk.attempt);
+    const child = spawn(process.execPath, [BUNDLE], {
+      env: {
+        ...process.env,
+        [WORKER_ENV.socket]: join(socketDir, "b.sock"),
+        [WORKER_ENV.token]: token,
+        [WORKER_ENV.attempt]: String(this.desk.attempt),
+        [WORKER_ENV.workspace]: this.workspace,
+        [WORKER_ENV.state]: this.state,
+        ...env,
+      },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let stderr = "";
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+    const exit = new Promise<number | null>((resolve) => child.on("exit", (code) => resolve(code)));
+    const running = { child, exit, stderr: () => stderr };
+    this.#children.push(running);
+    return running;
+  }
+
+  /** Runs a whole attempt. */
+  async run(script: ScriptStep[] | null, env: NodeJS.ProcessEnv = {}): Promise<number | null> {
+    const running = await this.start(script, env);
+    const code = await running.exit;
+    if (running.stderr() !== "") throw new Error(`the worker said: ${running.stderr()}`);
+    return code;
+  }
+
+  /** The commit that the attempt reported. */
+  finalSha(): string {
+    const finished = this.desk.of("finished").at(-1);
+    if (finished === undefined) throw new Error(`not finished: ${JSON.stringify(this.desk.events.slice(-5))}`);
+    return String(finished.data["sha"]);
+  }
+
+  show(sha: string, path: string): string {
+    return execFileSync("git", ["show", `${sha}:${path}`], { cwd: this.repo, encoding: "utf8" });
+  }
+
+  files(sha: string): string[] {
+    return git(this.repo, "ls-tree", "-r", "--name-only", sha).split("\n");
+  }
+
+  subjects(sha: string): string[] {
+    return git(this.repo, "log", "--format=%s", `${this.desk.baseSha}..${sha}`).split("\n").filter(Boolean);
+  }
+
+  async close(): Promise<void> {
+    for (const { child, exit } of this.#children) {
+      if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
+      await exit;
+    }
+    await this.broker.close();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,51 @@
+/** The worker put together: the real link, checkout and tools around one attempt. Used by the process (main.ts) and by simulated sandboxes. */
+import { randomUUID } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { scriptedAgent } from "./agents/scripted.ts";
+import { Checkout } from "./checkout.ts";
+import { systemClock } from "./clock.ts";
+import { forward } from "./forward.ts";
+import { HttpLink } from "./http-link.ts";
+import { Journal } from "./journal.ts";
+import { runAttempt } from "./run.ts";
+import { createTools } from "./tools/toolbox.ts";
+
+export interface WorkerSettings {
+  readonly socketPath: string;
+  readonly token: string;
+  readonly attempt: number;
+  /** The checkout; made if it is not there. */
+  readonly root: string;
+  /** Journal and logs; outlives a restart of the worker. */
+  readonly stateDir: string;
+  /** Aborted = cancel: the work is saved first. */
+  readonly signal: AbortSignal;
+}
+
+/** @returns the exit code (WORKER_EXIT, or what a scripted agent asked for). */
+export async function runWorker({ socketPath, token, attempt, root, stateDir, signal }: WorkerSettings): Promise<number> {
+  mkdirSync(root, { recursive: true });
+  const journal = new Journal(stateDir, attempt);
+  const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock });
+  const forwarder = await forward(socketPath);
+  try {
+    return await runAttempt({
+      link,
+      workspace: new Checkout({
+        root,
+        stateDir,
+        url: `http://127.0.0.1:${forwarder.port}/git/repo.git`,
+        authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
+      }),
+      tools: createTools(root, join(stateDir, "jobs")),
+      agents: { scripted: scriptedAgent },
+      clock: systemClock,
+      newId: (prefix) => `${prefix}_${randomUUID().replaceAll("-", "")}`,
+      signal,
+    });
+  } finally {
+    await link.close();
+    await forwarder.close();
+  }
+}

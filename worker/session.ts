@@ -1,0 +1,186 @@
+/** What the harness gives to an agent: the context of one run, on top of link, workspace and tools. */
+import { isAbort, messageOf } from "../src/error.ts";
+import type { Clock } from "../src/ports.ts";
+import type { WorkerCommand, WorkerSpec } from "../src/worker-wire.ts";
+import type { AgentContext, CheckpointMode, HeardMessage } from "./agents/agent.ts";
+import type { Deadline } from "./deadline.ts";
+import { StaleAttempt, type Link } from "./link.ts";
+import type { ToolInput, ToolResult, ToolRunner } from "./tools/tool.ts";
+import { Unreachable, type Workspace } from "./workspace.ts";
+
+/** A checkpoint is due after this, and never takes more than a tenth of the time. */
+const CHECKPOINT_EVERY_MS = 2_000;
+const CHECKPOINT_SHARE = 10;
+const DELTA_PIECES = 8;
+const DELTA_GAP_MS = 8;
+/** Times that a reachable coordinator may refuse the same push. */
+const PUSH_TRIES = 4;
+
+export interface Parts {
+  readonly link: Link;
+  readonly workspace: Workspace;
+  readonly tools: ToolRunner;
+  readonly clock: Clock;
+  newId(prefix: string): string;
+}
+
+/** Repeats what needs the task repository until the coordinator, once it is there, has refused it too often. */
+export async function patiently<T>(parts: Parts, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await work();
+    } catch (thrown) {
+      if (!(thrown instanceof Unreachable) || tries >= PUSH_TRIES) throw thrown;
+      await parts.link.reach(signal);
+      await parts.clock.sleep(100 * 2 ** tries, signal);
+    }
+  }
+}
+
+export class Session implements AgentContext {
+  readonly spec: WorkerSpec;
+  readonly cursor: string | null;
+  readonly signal: AbortSignal;
+  readonly emit: Link["emit"];
+  readonly delta: Link["delta"];
+  readonly #parts: Parts;
+  readonly #deadline: Deadline;
+  #dueAt = -Infinity;
+  #savedSha: string;
+  #savedCursor: string | null;
+  #marked: string | null;
+
+  constructor(parts: Parts, spec: WorkerSpec, deadline: Deadline, signal: AbortSignal) {
+    this.#parts = parts;
+    this.spec = spec;
+    this.#deadline = deadline;
+    this.signal = signal;
+    this.cursor = parts.link.recovered.cursor ?? spec.resume?.cursor ?? null;
+    this.#savedSha = spec.baseSha;
+    this.#savedCursor = this.cursor;
+    this.#marked = this.cursor;
+    this.emit = parts.link.emit.bind(parts.link);
+    this.delta = parts.link.delta.bind(parts.link);
+  }
+
+  newId(prefix: string): string {
+    return this.#parts.newId(prefix);
+  }
+
+  async say(text: string): Promise<void> {
+    const id = this.newId("msg");
+    const size = Math.max(24, Math.ceil(text.length / DELTA_PIECES));
+    for (let at = 0; at < text.length; at += size) {
+      this.delta(id, text.slice(at, at + size));
+      if (at + size < text.length) await this.sleep(DELTA_GAP_MS);
+    }
+    this.emit("message", { id, role: "assistant", content: [{ type: "text", text }] });
+  }
+
+  async tool(name: string, input: ToolInput): Promise<ToolResult> {
+    const id = this.newId("tool");
+    const begun = this.#parts.clock.now();
+    this.emit("tool.started", { id, name, input: { ...input } });
+    const finish = (result: ToolResult): void => {
+      this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, this.#parts.clock.now() - begun) });
+    };
+    try {
+      const result = await this.#parts.tools.run(name, input, this.signal);
+      finish(result);
+      return result;
+    } catch (thrown) {
+      if (!this.#parts.link.over.aborted) finish({ output: "[stopped before its end]", exitCode: null, truncated: false });
+      throw thrown;
+    }
+  }
+
+  async ask(id: string, question: string, options: readonly string[] | null): Promise<string> {
+    const known = this.spec.answers[id];
+    if (known !== undefined) return known;
+    const { link } = this.#parts;
+    this.#deadline.stop();
+    try {
+      if (!link.recovered.asked.has(id)) this.emit("question", { id, question, options: options === null ? null : [...options] });
+      await link.flush(this.signal);
+      const isAnswer = (command: WorkerCommand): boolean => command.type === "answer" && command.questionId === id;
+      const answer = await link.inbox.waitFor(isAnswer, this.signal);
+      return answer.type === "answer" ? answer.text : "";
+    } finally {
+      this.#deadline.start();
+    }
+  }
+
+  async heard(at: "step" | "end"): Promise<readonly HeardMessage[]> {
+    const { link } = this.#parts;
+    const messages = link.inbox.take((command) => command.type === "message" && (at === "end" || command.mode === "steer"));
+    if (messages.length === 0) return [];
+    const withdrawn = new Set(this.#withdrawals());
+    const shown = messages.flatMap((m) => (m.type === "message" && !withdrawn.has(m.messageId) ? [{ id: m.messageId, text: m.text }] : []));
+    if (shown.length === 0) return [];
+    for (const { id } of shown) this.emit("message.status", { id, status: "delivered" });
+    await link.flush(this.signal);
+    await link.catchUp(this.signal);
+    for (const id of this.#withdrawals()) withdrawn.add(id);
+    return shown.filter(({ id }) => !withdrawn.has(id));
+  }
+
+  #withdrawals(): string[] {
+    const taken = this.#parts.link.inbox.take((command) => command.type === "withdraw");
+    return taken.flatMap((command) => (command.type === "withdraw" ? [command.messageId] : []));
+  }
+
+  mark(cursor: string): void {
+    this.#marked = cursor;
+    this.#parts.link.mark(cursor);
+  }
+
+  async checkpoint(cursor: string, mode: CheckpointMode, signal: AbortSignal = this.signal): Promise<void> {
+    const { clock, workspace, link } = this.#parts;
+    const begun = clock.now();
+    if (mode === "due" && begun < this.#dueAt) return;
+    const save = async (): Promise<void> => {
+      const saved = await workspace.checkpoint(signal);
+      const worth = saved.sha !== this.#savedSha || (saved.sha !== this.spec.baseSha && cursor !== this.#savedCursor);
+      if (!worth && (mode !== "always" || cursor === this.#savedCursor)) return;
+      [this.#savedSha, this.#savedCursor] = [saved.sha, cursor];
+      this.emit("checkpoint", { ...saved, cursor });
+    };
+    try {
+      await (mode === "due" ? save() : patiently(this.#parts, signal, save));
+      if (mode !== "due") await link.flush(signal);
+    } catch (thrown) {
+      if (signal.aborted || isAbort(thrown) || thrown instanceof StaleAttempt) throw thrown;
+      if (!(thrown instanceof Unreachable) || mode !== "due") this.#warn(thrown);
+    } finally {
+      const now = clock.now();
+      this.#dueAt = now + Math.max(CHECKPOINT_EVERY_MS, (now - begun) * CHECKPOINT_SHARE);
+    }
+  }
+
+  /** Saves what there is, with the cursor that was marked last: for an agent that was stopped. */
+  async saveLast(signal: AbortSignal): Promise<void> {
+    await this.checkpoint(this.#marked ?? "0", "now", signal);
+  }
+
+  /** A checkpoint that cannot be made (the agent broke its repository) is no reason to stop: the final commit will say what is wrong. */
+  #warn(thrown: unknown): void {
+    this.emit("notice", { level: "warning", code: "checkpoint_failed", text: `The work could not be saved: ${messageOf(thrown)}` });
+  }
+
+  async commit(message: string): Promise<string | null> {
+    return await this.#parts.workspace.commit(message, this.signal);
+  }
+
+  async sleep(ms: number): Promise<void> {
+    await this.#parts.clock.sleep(ms, this.signal);
+  }
+
+  async hang(): Promise<never> {
+    this.#parts.link.silence();
+    return await new Promise((_, reject) => {
+      const stop = (): void => reject(this.signal.reason as Error);
+      if (this.signal.aborted) return stop();
+      this.signal.addEventListener("abort", stop, { once: true });
+    });
+  }
+}

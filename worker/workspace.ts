@@ -1,0 +1,43 @@
+/** The checkout that the agent works in, as the harness sees it. */
+import type { WorkerSpec } from "../src/worker-wire.ts";
+
+/** A saved state of the work. Counted against the commit that the attempt started from. */
+export interface Saved {
+  readonly sha: string;
+  readonly files: number;
+  readonly additions: number;
+  readonly deletions: number;
+}
+
+/**
+ * Lifecycle: open -> (checkpoint, commit)* -> finalCommit. One call at a time.
+ * Methods that talk to the task repository reject with `Unreachable` when it did not take or give what was asked; they may be called again.
+ */
+export interface Workspace {
+  /** Absolute path of the checkout. */
+  readonly root: string;
+  /** The command that the repository wants to be run before the work begins, or null. Known once it is open. */
+  readonly setup: string | null;
+  /** Makes the checkout, or finds the one that an earlier life of this attempt made. */
+  open(spec: WorkerSpec, signal: AbortSignal): Promise<void>;
+  /** Saves everything that is not ignored to the checkpoint ref. The agent's index, commits and files stay as they are. */
+  checkpoint(signal: AbortSignal): Promise<Saved>;
+  /** The agent's own commit of everything. Null when there is nothing to commit. */
+  commit(message: string, signal: AbortSignal): Promise<string | null>;
+  /**
+   * The work as history on the work ref: the agent's own commits, then one commit of what is left over.
+   * @returns baseSha, without a push, when nothing changed.
+   */
+  finalCommit(title: string, signal: AbortSignal): Promise<string>;
+}
+
+/** The task repository did not answer, or refused. */
+export class Unreachable extends Error {
+  readonly output: string;
+
+  constructor(what: string, cause: unknown, output: string) {
+    super(what, { cause });
+    this.name = "Unreachable";
+    this.output = output;
+  }
+}
