@@ -121,8 +121,21 @@ async function docs() {
   return child(pages, []);
 }
 
+/** npm passes a signal on to its shell, and not every shell passes it on to us: the shell's end then stands for the signal. */
+function followShell() {
+  if (!process.env["npm_lifecycle_event"] || process.ppid === 1) return;
+  const shell = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === shell) return;
+    clearInterval(watch);
+    process.kill(process.pid, "SIGTERM");
+  }, 200);
+  watch.unref();
+}
+
 const [first, ...rest] = process.argv.slice(2);
 checkNode();
+followShell();
 install();
 if (first === "--check") process.exit(await check());
 if (first === "--test") process.exit(await child(tool("vitest"), ["run", ...rest]));

@@ -29,6 +29,7 @@ export interface Desk extends WorkerDesk {
 }
 
 const PAGE = 1_000;
+const LAST_WORDS_MS = 15_000;
 
 export function createDesk(deps: DeskDeps): Desk {
   const { coordinator, store, bus, repos, clock } = deps;
@@ -85,7 +86,8 @@ export function createDesk(deps: DeskDeps): Desk {
       answers,
       commandsAfter,
       ack: c.workerSeq,
-      wallMs: c.policy.wallMs,
+      // A little less than our own deadline, so that the worker still saves its work before we end it.
+      wallMs: c.policy.wallMs - Math.min(LAST_WORDS_MS, c.policy.wallMs / 10),
     };
   }
 

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { WORKER_ENV } from "../src/worker-wire.ts";
 import { scriptedAgent } from "./agents/scripted.ts";
 import { Checkout } from "./checkout.ts";
 import { systemClock } from "./clock.ts";
@@ -38,7 +39,7 @@ export async function runWorker({ socketPath, token, attempt, root, stateDir, si
         url: `http://127.0.0.1:${forwarder.port}/git/repo.git`,
         authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
       }),
-      tools: createTools(root, join(stateDir, "jobs")),
+      tools: createTools(root, join(stateDir, "jobs"), { [WORKER_ENV.attempt]: String(attempt) }),
       agents: { scripted: scriptedAgent },
       clock: systemClock,
       newId: (prefix) => `${prefix}_${randomUUID().replaceAll("-", "")}`,

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Option, type Command } from "commander";
 import { SlipwayClient } from "../client/client.ts";
 import { readConfig, SANDBOX_KINDS, type Config } from "../config.ts";
-import { SlipwayError } from "../error.ts";
+import { messageOf, SlipwayError } from "../error.ts";
 import type { Running } from "../main.ts";
 import type { WireTask } from "../wire.ts";
 import { CliExit, EXIT } from "./exit.ts";
@@ -43,8 +43,21 @@ async function demo(io: Io, sandbox: string | undefined, signal: AbortSignal): P
     undo.push(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
     await play(io, folder, sandbox, undo, signal);
   } finally {
-    for (const step of undo.toReversed()) await step();
+    await undoAll(undo);
   }
+}
+
+/** Every step runs, whatever the ones before it did; the first that failed is told. */
+async function undoAll(undo: Undo): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of undo.toReversed()) {
+    try {
+      await step();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw new CliExit(EXIT.failed, `the demo could not clean up: ${messageOf(failures[0])}`);
 }
 
 async function play(io: Io, folder: string, sandbox: string | undefined, undo: Undo, signal: AbortSignal): Promise<void> {

@@ -1,8 +1,9 @@
 /** The server, the demo and the fresh clone, as a stranger meets them. */
-import { mkdirSync, readdirSync, statSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { killAll, makeHome, ROOT, run, start } from "./command.ts";
+import { cleanEnv, killAll, makeHome, ROOT, run, start } from "./command.ts";
 
 const RUN = join(ROOT, "scripts", "run.mjs");
 let home = "";
@@ -14,6 +15,15 @@ afterAll(() => {
   killAll();
   remove();
 });
+
+function runs(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 describe("serve", () => {
   it("says where it listens, serves a task to whoever reads its folder, and stops when it is told to", async () => {
@@ -94,6 +104,28 @@ describe("run.mjs", () => {
     expect({ code, out }).toEqual({ code: 0, out: "0.1.0\n" });
     expect((await run(home, ["tasks", "--url", "http://127.0.0.1:9"], { file: RUN, env: { CI: "true" } })).code).toBe(3);
   });
+
+  it("stops the server when the shell that npm started it in is stopped", async () => {
+    const env = {
+      ...cleanEnv(home),
+      SLIPWAY_PORT: "0",
+      SLIPWAY_SANDBOX: "process",
+      SLIPWAY_DATA_DIR: "data4",
+      npm_lifecycle_event: "start",
+    };
+    // The second command keeps the shell from becoming the server: what it is told is told to it alone.
+    const shell = spawn("sh", ["-c", `"${process.execPath}" "${RUN}" serve; exit 9`], {
+      cwd: home,
+      env,
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    let out = "";
+    shell.stdout.setEncoding("utf8").on("data", (text: string) => (out += text));
+    await expect.poll(() => out, { timeout: 20_000 }).toContain("slipway: listening on");
+    const { pid } = JSON.parse(readFileSync(join(home, "data4", "server.json"), "utf8")) as { pid: number };
+    shell.kill("SIGTERM");
+    await expect.poll(() => runs(pid), { timeout: 10_000 }).toBe(false);
+  }, 60_000);
 
   it("passes a stop on to the server", async () => {
     const env = { SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "data3", SLIPWAY_LOG_LEVEL: "silent", CI: "true" };
