@@ -1,6 +1,7 @@
 /** A start with many open tasks: time from opening the database to the first claim, and the memory that open tasks take. */
-import { openSqliteStore } from "../src/store/sqlite.ts";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
+import { openSqliteStore } from "../src/store/sqlite.ts";
 import { openBenchKernel } from "./lifecycle.ts";
 import { openBenchStore, packageRoot } from "./support.ts";
 
@@ -34,7 +35,7 @@ export async function boot(open = 10_000): Promise<Boot> {
   await made.store.close();
 
   const begun = performance.now();
-  const { store } = await openSqliteStore({ dir: made.dir, migrations: join(packageRoot(), "migrations", "sqlite") });
+  const { store } = openSqliteStore({ dir: made.dir, migrations: join(packageRoot(), "migrations", "sqlite") });
   const bench = await openBenchKernel(1, { store, close: () => store.close() });
   const claimed = new Promise<number>((resolve) => {
     bench.kernel.coordinator.onCommit((task) => task.state === "provisioning" && resolve(performance.now() - begun));
@@ -42,5 +43,6 @@ export async function boot(open = 10_000): Promise<Boot> {
   await bench.kernel.boot();
   const firstClaimMs = await claimed;
   await bench.close();
+  rmSync(made.dir, { recursive: true, force: true });
   return { firstClaimMs, idleMb, perThousandMb: ((fullMb - idleMb) / open) * 1_000 };
 }

@@ -16,8 +16,11 @@ interface Row {
 const n = (value: number): string => Math.round(value).toLocaleString("en");
 const ms = (value: number): string => `${value.toFixed(value < 10 ? 2 : 0)} ms`;
 
-async function rows(): Promise<Row[]> {
-  const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`);
+const pct = (ratio: number): string => `${Math.round(ratio * 100)} %`;
+const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`);
+
+/** One after the other: two at once would measure each other. */
+async function measure() {
   say("boot with 10,000 open tasks");
   const started = await boot();
   say("record against bare better-sqlite3");
@@ -30,6 +33,10 @@ async function rows(): Promise<Row[]> {
   const fanned = await fanout({ sockets: 2_000 });
   say("SIGKILL of the coordinator to the next event");
   const recovered = await recovery();
+  return { started, recorded, lived, waited, fanned, recovered };
+}
+
+function rows({ started, recorded, lived, waited, fanned, recovered }: Awaited<ReturnType<typeof measure>>): Row[] {
   return [
     {
       what: "record/s (FULL, 100 tasks at once)",
@@ -84,8 +91,6 @@ async function rows(): Promise<Row[]> {
   ];
 }
 
-const pct = (ratio: number): string => `${Math.round(ratio * 100)} %`;
-
 function table(all: readonly Row[]): string {
   const head: Row = { what: "what", ours: "Slipway", floor: "floor", ratio: "ratio", aim: "aim" };
   const keys = ["what", "ours", "floor", "ratio", "aim"] as const;
@@ -94,4 +99,4 @@ function table(all: readonly Row[]): string {
   return [line(head), `|${widths.map((w) => "-".repeat(w + 2)).join("|")}|`, ...all.map(line)].join("\n");
 }
 
-process.stdout.write(`${table(await rows())}\n`);
+process.stdout.write(`${table(rows(await measure()))}\n`);

@@ -38,7 +38,7 @@ export function packageRoot(): string {
 
 export async function openBenchStore(): Promise<{ store: Store; accounts: Accounts; dir: string; close: () => Promise<void> }> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-bench-"));
-  const { store, accounts } = await openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite") });
+  const { store, accounts } = openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite") });
   return {
     store,
     accounts,

@@ -1,18 +1,17 @@
 /**
  * The verbs behind the worker protocol. What a worker says is untrusted: it is parsed, its commits are looked up in the task repository,
  * and its attempt is the fence (rules W1, W3, T6).
- *
- * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision 005).
  */
 import { holdsSlot } from "../machines/fold.ts";
+import { commandsAfter, logAfter } from "./commands.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { failed } from "./effects.ts";
 import { SequenceGap, SlipwayError } from "./error.ts";
-import { WORKER_DATA, type Proposal, type TaskEvent, type WorkerEventType } from "./event.ts";
+import { WORKER_DATA, type Proposal, type WorkerEventType } from "./event.ts";
 import { WORKER_FAILURES, type FailureCode } from "./failure.ts";
 import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type Store, type WorkerDesk } from "./ports.ts";
 import type { Task } from "./task.ts";
-import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerEvent, WorkerSpec } from "./worker-wire.ts";
+import type { WorkerAck, WorkerBatch, WorkerEvent, WorkerSpec } from "./worker-wire.ts";
 
 export interface DeskDeps {
   readonly coordinator: Coordinator;
@@ -28,7 +27,6 @@ export interface Desk extends WorkerDesk {
   lastSeen(taskId: string, attempt: number): number | null;
 }
 
-const PAGE = 1_000;
 const LAST_WORDS_MS = 15_000;
 
 export function createDesk(deps: DeskDeps): Desk {
@@ -46,25 +44,15 @@ export function createDesk(deps: DeskDeps): Desk {
     return task;
   }
 
-  /** The log after `afterSeq`, page by page. */
-  async function* log(taskId: string, afterSeq: number): AsyncIterable<TaskEvent> {
-    for (let after = afterSeq; ;) {
-      const page = await store.events(taskId, after, PAGE);
-      yield* page;
-      if (page.length < PAGE) return;
-      after = page.at(-1)?.seq ?? after;
-    }
-  }
-
   async function spec(taskId: string, attempt: number): Promise<WorkerSpec> {
     const task = current(await store.task(taskId), attempt);
     const c = task.snapshot.context;
     const answers: Record<string, string> = {};
-    let commandsAfter = task.seq;
+    let before = task.seq;
     if (task.seq > 1) {
       const waiting = new Set((await store.messages(taskId)).filter((m) => m.status === "queued").map((m) => m.seq));
-      commandsAfter = Math.min(commandsAfter, ...[...waiting].map((seq) => seq - 1));
-      for await (const event of log(taskId, 0)) {
+      before = Math.min(before, ...[...waiting].map((seq) => seq - 1));
+      for await (const event of logAfter(store, taskId, 0)) {
         if (event.type === "answer") answers[String(event.data["questionId"])] = String(event.data["text"]);
       }
     }
@@ -84,7 +72,7 @@ export function createDesk(deps: DeskDeps): Desk {
       checkpointRef: checkpointRef(attempt),
       resume: saved !== null && (await repos.has(taskId, saved.sha)) ? saved : null,
       answers,
-      commandsAfter,
+      commandsAfter: before,
       ack: c.workerSeq,
       // A little less than our own deadline, so that the worker still saves its work before we end it.
       wallMs: c.policy.wallMs - Math.min(LAST_WORDS_MS, c.policy.wallMs / 10),
@@ -163,68 +151,11 @@ export function createDesk(deps: DeskDeps): Desk {
     };
   }
 
-  async function commandsNow(taskId: string, after: number): Promise<WorkerCommand[]> {
-    const found: WorkerCommand[] = [];
-    for await (const event of log(taskId, after)) {
-      const command = await commandOf(event);
-      if (command !== null) found.push(command);
-    }
-    return found;
-  }
-
-  async function commandOf(event: TaskEvent): Promise<WorkerCommand | null> {
-    const { seq: id, type, data } = event;
-    if (type === "message" && data["role"] === "user") {
-      const message = await store.message(event.taskId, String(data["id"]));
-      if (message?.status !== "queued") return null;
-      const text = message.content.map((block) => String(block["text"] ?? "")).join("\n");
-      return { id, type: "message", messageId: message.id, text, mode: message.mode ?? "steer" };
-    }
-    if (type === "message.status" && data["status"] === "withdrawn") return { id, type: "withdraw", messageId: String(data["id"]) };
-    if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: String(data["text"]) };
-    if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling") return { id, type: "cancel", graceMs: 0 };
-    return null;
-  }
-
-  /** Resolves at the next hint about the task, after `ms`, or when aborted. */
-  function nextHint(taskId: string, ms: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(done, ms);
-      const off = bus.onHint((hint) => hint.taskId === taskId && done());
-      signal.addEventListener("abort", done, { once: true });
-      function done(): void {
-        clearTimeout(timer);
-        off();
-        signal.removeEventListener("abort", done);
-        resolve();
-      }
-    });
-  }
-
-  async function commands(taskId: string, attempt: number, after: number, waitMs: number, signal: AbortSignal): Promise<WorkerCommand[]> {
-    const until = clock.now() + waitMs;
-    let from = after;
-    for (;;) {
-      const task = current(await store.task(taskId), attempt);
-      const hint = new AbortController();
-      const left = until - clock.now();
-      // Listen first, then read: a hint between the two is not missed.
-      const woken = nextHint(taskId, Math.max(0, left), AbortSignal.any([signal, hint.signal]));
-      const found = await commandsNow(taskId, from);
-      if (found.length > 0 || left <= 0 || signal.aborted) {
-        hint.abort();
-        const { graceMs } = task.snapshot.context.policy;
-        return found.map((command) => (command.type === "cancel" ? { ...command, graceMs } : command));
-      }
-      from = Math.max(from, task.seq);
-      await woken;
-    }
-  }
-
   return {
     spec,
     accept,
-    commands,
+    commands: (taskId, attempt, after, waitMs, signal) =>
+      commandsAfter(deps, { taskId, after, waitMs, signal, task: async () => current(await store.task(taskId), attempt) }),
     lastSeen(taskId, attempt) {
       const last = seen.get(taskId);
       return last !== undefined && last.attempt === attempt ? last.at : null;

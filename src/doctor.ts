@@ -36,7 +36,7 @@ const SHOWN = 3;
 export async function checkUp({ config }: { readonly config: Config }): Promise<CheckResult[]> {
   const dir = resolve(config.dataDir);
   const results: CheckResult[] = [node(), ...(await folder(dir))];
-  const sandbox = openSandbox(config, dir);
+  const sandbox = await openSandbox(config, dir);
   try {
     const line = await sandbox.check(AbortSignal.timeout(15_000)).then(
       (text) => ({ ok: true, detail: text }),

@@ -13,8 +13,9 @@ import type { Crashpoint } from "./crash.ts";
 import type { Proposal } from "./event.ts";
 import { TaskFailure, type FailureCode } from "./failure.ts";
 import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxExit } from "./ports.ts";
+import { createSteps } from "./steps.ts";
+import { sandboxName, type Limits, type Task } from "./task.ts";
 import { within } from "./within.ts";
-import { sandboxName, type Limits, type StepName, type Task } from "./task.ts";
 
 export interface EffectDeps {
   readonly coordinator: Coordinator;
@@ -36,9 +37,6 @@ export interface EffectDeps {
 
 /** Runs until its state is left (the signal aborts it) or its work is recorded. Never throws. `release` gives the slot back. */
 export type Effect = (task: Task, signal: AbortSignal, release: () => void) => Promise<void>;
-
-/** A step that ends within this is recorded once, not twice. */
-const QUICK_MS = 50;
 
 export function createEffects(deps: EffectDeps): Effect {
   const { coordinator, sandbox, repos, broker, clock, log, crashpoint } = deps;
@@ -76,10 +74,13 @@ export function createEffects(deps: EffectDeps): Effect {
 
   async function provision(task: Task, signal: AbortSignal): Promise<void> {
     const steps = createSteps(task, say, clock, log);
-    await steps.run("mirror", async () => {
-      const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, signal);
-      return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
-    });
+    // What an earlier life of the coordinator did for this attempt is not done again.
+    const mirrored = task.snapshot.context.steps.some((step) => step.name === "mirror" && step.endedAt !== null);
+    if (!mirrored)
+      await steps.run("mirror", async () => {
+        const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, signal);
+        return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
+      });
     await steps.run("image", async (progress) => {
       await sandbox.prepare(progress, signal);
       return {};
@@ -220,46 +221,6 @@ export function failed(
       retryAfterMs: retryAfterMs ?? null,
     },
   };
-}
-
-interface StepEnd {
-  readonly detail?: string;
-  readonly found?: { base: string; baseSha: string };
-}
-
-/** Names and times the steps of provisioning; what is quick is one event, written together with its neighbours. */
-function createSteps(task: Task, say: (task: Task, ...proposals: Proposal[]) => Promise<unknown>, clock: Clock, log: Log) {
-  let pending: Proposal[] = [];
-  const lost = (error: unknown): void => log.warn({ task: task.id, error: messageOf(error) }, "a step could not be recorded");
-
-  async function flush(): Promise<void> {
-    const batch = pending;
-    pending = [];
-    if (batch.length > 0) await say(task, ...batch);
-  }
-
-  async function run(name: StepName, body: (progress: (text: string) => void) => Promise<StepEnd>): Promise<void> {
-    const startedAt = clock.now();
-    const propose = (status: "started" | "ended", rest: object): void =>
-      void pending.push({ type: "task.step", data: { name, status, detail: null, startedAt, ...rest } });
-    const callOff = clock.timer(QUICK_MS, () => {
-      propose("started", {});
-      flush().catch(lost);
-    });
-    const progress = (text: string): void =>
-      void say(task, { type: "notice", data: { level: "info", code: `step.${name}`, text: text.slice(0, 500) } }).catch(lost);
-    try {
-      propose("ended", await body(progress));
-    } catch (error) {
-      propose("started", {});
-      await flush();
-      throw error;
-    } finally {
-      callOff();
-    }
-  }
-
-  return { run, flush };
 }
 
 function memoryFor(task: Task, maxMemoryMb: number): Limits {

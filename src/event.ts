@@ -22,10 +22,6 @@ export const EVENT_TYPES = [
 ] as const;
 export type EventType = (typeof EVENT_TYPES)[number];
 
-/** Why a `task.state` event happened: `data.reason`. */
-export const STATE_REASONS = ["claimed", "ready", "finished", "failed", "cancel", "stopped", "timed_out"] as const;
-export type StateReason = (typeof STATE_REASONS)[number];
-
 export type EventData = Readonly<Record<string, unknown>>;
 
 /** One row of the log. `seq` is 1..n per task without holes; `at` is epoch ms, given by the coordinator's clock. */
@@ -38,6 +34,7 @@ export interface TaskEvent {
   readonly type: EventType;
   readonly from: TaskState | null;
   readonly to: TaskState;
+  /** What a `task.state` means stands in `reason`, in the words of machines/cause.ts. */
   readonly data: EventData;
   /** The worker's own number for it: a resent one is dropped. Null when no worker said it. */
   readonly workerSeq: number | null;

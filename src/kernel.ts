@@ -16,6 +16,7 @@ import type { Operations, Service } from "./service.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { Egress, Policy } from "./task.ts";
 import { unlessAborted, within } from "./within.ts";
+import { LIVENESS_MS } from "./worker-wire.ts";
 
 export interface KernelDeps {
   readonly store: Store;
@@ -60,7 +61,7 @@ export const DEFAULT_SETTINGS = {
   trustedHosts: [],
   maxMemoryMb: 8_192,
   retentionMs: 30 * 24 * 3_600_000,
-  livenessMs: 90_000,
+  livenessMs: LIVENESS_MS,
   clearMs: 30_000,
   shutdownMs: 2_000,
   breakerLimit: 5,
@@ -88,7 +89,7 @@ const ORPHAN_TICK_MS = 10_000;
 const RETENTION_TICK_MS = 3_600_000;
 
 export async function createKernel(deps: KernelDeps): Promise<Kernel> {
-  const { store, sandbox, clock, log, crashpoint, settings } = deps;
+  const { store, sandbox, clock, log, settings } = deps;
   const coordinator = createCoordinator(deps);
   const desk = createDesk({ ...deps, coordinator });
   const broker = deps.broker(desk);

@@ -23,7 +23,6 @@ import { openHub } from "./hub.ts";
 import { createKernel, DEFAULT_SETTINGS, type Kernel } from "./kernel.ts";
 import type { GitAuth, Log, Sandbox, Store } from "./ports.ts";
 import { parseRepository } from "./repo-address.ts";
-import { openDockerSandbox } from "./sandbox/docker.ts";
 import { openProcessSandbox } from "./sandbox/process.ts";
 import { openSimulatedSandbox } from "./sandbox/simulated.ts";
 import { openSessions, type Sessions } from "./sessions.ts";
@@ -77,7 +76,7 @@ export async function serve(config: Config, hooks: { readonly log?: Log } = {}):
     await firstAdmin(config, sessions);
     await rememberSlots(store, config.maxConcurrent);
     assertMayListen(config, !(await sessions.needsSetup()));
-    const sandbox = openSandbox(config, dir, crashpoint);
+    const sandbox = await openSandbox(config, dir, crashpoint);
     const line = await checkSandbox(sandbox, config);
     return await start({ config, dir, log, crashpoint, store, accounts, key, vault, sessions, sandbox, line });
   } catch (error) {
@@ -102,7 +101,7 @@ interface Parts {
 
 async function start(parts: Parts): Promise<Running> {
   const { config, dir, log, store, accounts, sessions, sandbox } = parts;
-  const bus = memoryBus();
+  const bus = memoryBus(log);
   const kernel = await assemble(parts, bus);
   const loop = watchLoop();
   let events = 0;
@@ -221,12 +220,18 @@ async function authFor(accounts: Accounts, vault: Vault, userId: string, host: s
   return { username: found.username ?? "x-access-token", token: vault.open(found.sealed, credentialContext(userId, host)) };
 }
 
-export function openSandbox(config: Config, dir: string, crashpoint: Crashpoint = noCrash): Sandbox {
+export async function openSandbox(config: Config, dir: string, crashpoint: Crashpoint = noCrash): Promise<Sandbox> {
   const instance = instanceOf(dir);
   const workerFile = join(packageRoot(), "dist", "worker.mjs");
   switch (config.sandbox) {
     case "docker":
-      return openDockerSandbox({ instance, workerFile, dockerfile: join(packageRoot(), "Dockerfile"), crashpoint });
+      // The engine's client is two fifths of all that a start loads: only who uses it waits for it.
+      return (await import("./sandbox/docker.ts")).openDockerSandbox({
+        instance,
+        workerFile,
+        dockerfile: join(packageRoot(), "Dockerfile"),
+        crashpoint,
+      });
     case "process":
       return openProcessSandbox({ dir, workerFile, instance, crashpoint });
     case "simulated":

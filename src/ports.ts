@@ -310,7 +310,8 @@ export interface Repos {
   /** True when the task repository holds that commit. */
   has(taskId: string, sha: string): Promise<boolean>;
   /**
-   * Pushes one commit to one upstream branch by SHA with lease. `expect`: what the branch must point at now, null = must not exist.
+   * Pushes one commit to one upstream branch by SHA with lease. `expect`: what the branch must point at now if it exists, null = it must not.
+   * A branch that is gone is made again (a merged pull request often takes its branch along): there is nothing to overwrite.
    * A branch that points at `sha` already counts as pushed (idempotent).
    */
   push(
@@ -319,7 +320,7 @@ export interface Repos {
   ): Promise<void>;
   /** Files between two commits of the task repository; patches cut at 256 KiB in all (`truncated`). */
   diff(taskId: string, base: string, head: string): Promise<Diff>;
-  /** The same as one patch that `git apply` takes, at most 10 MiB. */
+  /** The same as one patch that `git apply` takes; SlipwayError `payload_too_large` when it is larger than 10 MiB. */
   patch(taskId: string, base: string, head: string): Promise<string>;
   /** Task ids that have a repository here. */
   list(): Promise<string[]>;

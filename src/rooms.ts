@@ -208,11 +208,12 @@ export class Room {
     while (member.live && !signal.aborted) {
       try {
         if (!(await this.#drained(member))) return;
-        const items = await this.#feed(member.cursor, limit);
+        const from = member.cursor;
+        const items = await this.#feed(from, limit);
         if (!member.live || this.#advance(member, items, items.length < limit)) return;
         limit = nextLimit(items);
         // Also the turn of everyone else: a long log is read in pages.
-        await clock.sleep(items.length === 0 ? gapMs : 0, signal);
+        await clock.sleep(member.cursor === from ? gapMs : 0, signal);
       } catch (error) {
         if (isAbort(error)) return;
         log.warn({ topic: this.#topic, error: messageOf(error) }, "a feed could not be read");
@@ -233,7 +234,7 @@ export class Room {
     }
     if (head === null) {
       if (!atEnd) return false;
-    } else if (mine.length < items.length) {
+    } else if (mine.length < items.length && member.cursor < head) {
       // The read saw beyond the head, so it saw all that is before it.
       member.cursor = head;
     } else if (member.cursor !== head) {

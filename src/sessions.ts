@@ -68,7 +68,8 @@ export async function openSessions(options: SessionOptions): Promise<Sessions> {
     const passwordHash = await hash(randomBytes(32), ARGON2);
     await accounts.createUser({ id: LOCAL_USER_ID, email: "local@localhost", role: "admin", createdAt: clock.now(), passwordHash });
   }
-  return new Sessions(options, await hash(randomBytes(32), ARGON2));
+  // Not waited for: a start should not take longer for a hash that only a wrong login needs.
+  return new Sessions(options, hash(randomBytes(32), ARGON2));
 }
 
 export class Sessions {
@@ -78,13 +79,13 @@ export class Sessions {
   readonly #mint: Mint;
   readonly #options: Required<SessionOptions>;
   /** Verified against when there is no such account (A1). */
-  readonly #nobody: string;
+  readonly #nobody: Promise<string>;
   readonly #tickets = new Map<string, { readonly caller: Caller; readonly until: number }>();
   /** Argon2 is heavy on purpose: a flood of logins must not take all threads. */
   readonly #hashing = new PQueue({ concurrency: 2 });
   readonly #setup = new PQueue({ concurrency: 1 });
 
-  constructor(options: SessionOptions, nobody: string) {
+  constructor(options: SessionOptions, nobody: Promise<string>) {
     this.#options = {
       accessTtlMs: 10 * 60 * SECOND,
       refreshGraceMs: 30 * SECOND,
@@ -135,7 +136,7 @@ export class Sessions {
   /** `invalid_credentials` when either is wrong (A1). */
   async login(email: string, password: string): Promise<Grant> {
     const user = await this.#accounts.login(email.toLowerCase());
-    const stored = user?.passwordHash ?? this.#nobody;
+    const stored = user?.passwordHash ?? (await this.#nobody);
     const right = await this.#hashing.add(() => verify(stored, password.normalize("NFKC")));
     if (!right || user === null || user.id === LOCAL_USER_ID) throw new SlipwayError("invalid_credentials");
     return this.#begin(user);

@@ -136,11 +136,11 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   return {
     boot,
     driveAll() {
-      for (const actor of [...actors.values()]) if (!idles(actor)) drive(actor);
+      for (const actor of actors.values()) if (!idles(actor)) drive(actor);
       gate.poke();
     },
     async endSilent() {
-      for (const { task, running } of [...actors.values()]) {
+      for (const { task, running } of actors.values()) {
         if (running === null || driveOf(task.snapshot) !== "supervise") continue;
         const { attempt } = task.snapshot.context;
         const heard = Math.max(running.since, deps.lastSeen(task.id, attempt) ?? 0);

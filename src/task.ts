@@ -15,7 +15,6 @@ export const TASK_STATES = [
 ] as const;
 export type TaskState = (typeof TASK_STATES)[number];
 
-export const SETTLED_STATES = ["done", "failed", "cancelled"] as const satisfies readonly TaskState[];
 export const OPEN_STATES = [
   "queued",
   "provisioning",

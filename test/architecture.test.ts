@@ -14,6 +14,8 @@ interface Layer {
   readonly layers: readonly string[];
   /** Layers of which only types may be imported. */
   readonly types: readonly string[];
+  /** Layers of which only these names may be imported. */
+  readonly names: ReadonlyMap<string, readonly string[]>;
   readonly packages: readonly string[];
 }
 
@@ -33,8 +35,14 @@ function readTable(): Layer[] {
     return {
       name,
       globs: quoted(files),
-      layers: imports.filter((item) => !item.startsWith("types of ")),
+      layers: imports.filter((item) => !item.includes(" of ")),
       types: imports.flatMap((item) => (item.startsWith("types of ") ? item.slice("types of ".length) : [])),
+      names: new Map(
+        imports.flatMap((item) => {
+          const [, names = "", layer = ""] = /^\{(.*)\} of (.*)$/.exec(item) ?? [];
+          return layer === "" ? [] : [[layer, quoted(names)] as const];
+        }),
+      ),
       packages: quoted(packages),
     };
   });
@@ -60,16 +68,25 @@ function filesUnder(folder: string): string[] {
 interface Import {
   readonly from: string;
   readonly typeOnly: boolean;
+  /** Null: everything there is. */
+  readonly names: readonly string[] | null;
+}
+
+/** The names between the braces of an import; null when there are none (a default, a namespace, a side effect, `export *`). */
+function namesOf(clause: string): string[] | null {
+  const inside = /^\{([^}]*)\}$/.exec(clause.trim())?.[1];
+  const name = (item: string): string[] => /^\s*(?:type\s+)?([\w$]+)/.exec(item)?.slice(1) ?? [];
+  return inside === undefined ? null : inside.split(",").flatMap(name);
 }
 
 /** Static imports, re-exports, dynamic imports and `import("...")` types. Works on text without comments. */
 function importsOf(code: string): Import[] {
-  const statics = [...code.matchAll(/^\s*(?:import|export)\s+(type\s+)?(?:[^"';]*?\sfrom\s+)?["']([^"']+)["']/gm)];
+  const statics = [...code.matchAll(/^\s*(?:import|export)\s+(type\s+)?(?:([^"';]*?)\sfrom\s+)?["']([^"']+)["']/gm)];
   const dynamics = [...code.matchAll(/\bimport\(\s*["'`]([^"'`]+)["'`]/g)];
   const requires = [...code.matchAll(/\brequire\(\s*["'`]([^"'`]+)["'`]/g)];
   return [
-    ...statics.map((match) => ({ from: match[2] ?? "", typeOnly: match[1] !== undefined })),
-    ...[...dynamics, ...requires].map((match) => ({ from: match[1] ?? "", typeOnly: false })),
+    ...statics.map((match) => ({ from: match[3] ?? "", typeOnly: match[1] !== undefined, names: namesOf(match[2] ?? "") })),
+    ...[...dynamics, ...requires].map((match) => ({ from: match[1] ?? "", typeOnly: false, names: null })),
   ];
 }
 
@@ -130,7 +147,7 @@ const layersOf = (file: string): Layer[] => layers.filter((layer) => layer.globs
 const source = (file: string): string => readFileSync(join(root, file), "utf8");
 
 /** Why the import is not allowed, or null. */
-function objection(file: string, layer: Layer, { from, typeOnly }: Import): string | null {
+function objection(file: string, layer: Layer, { from, typeOnly, names }: Import): string | null {
   if (from.startsWith(".")) {
     if (!from.endsWith(".ts")) return `${file} imports ${from}: relative imports end in .ts`;
     const target = join(dirname(file), from);
@@ -138,6 +155,8 @@ function objection(file: string, layer: Layer, { from, typeOnly }: Import): stri
     if (of === undefined) return `${file} imports ${target}, which is in no row`;
     if (of.name === layer.name || layer.layers.includes("everything") || layer.layers.includes(of.name)) return null;
     if (typeOnly && layer.types.includes(of.name)) return null;
+    const listedNames = layer.names.get(of.name);
+    if (listedNames !== undefined && names !== null && names.every((name) => listedNames.includes(name))) return null;
     return `${file} (${layer.name}) imports ${target} (${of.name})`;
   }
   const name = from.startsWith("node:") ? from : from.split("/", from.startsWith("@") ? 2 : 1).join("/");
@@ -152,7 +171,8 @@ describe("the import table of docs/architecture.md", () => {
     expect(new Set(names).size).toBe(names.length);
     for (const layer of layers) {
       expect(layer.globs.length, layer.name).toBeGreaterThan(0);
-      expect([...layer.layers, ...layer.types].filter((name) => name !== "everything" && !names.includes(name))).toEqual([]);
+      const of = [...layer.layers, ...layer.types, ...layer.names.keys()];
+      expect(of.filter((name) => name !== "everything" && !names.includes(name))).toEqual([]);
     }
   });
 
@@ -166,8 +186,27 @@ describe("the import table of docs/architecture.md", () => {
               .join(", ")}`,
       ),
     ).toEqual([]);
-    const named = layers.flatMap((layer) => layer.globs.flatMap(alternatives)).filter((glob) => !glob.includes("*"));
-    expect(named.filter((name) => !files.includes(name))).toEqual([]);
+    const globs = layers.flatMap((layer) => layer.globs.flatMap(alternatives));
+    expect(globs.filter((glob) => !files.some((file) => globbed(glob).test(file)))).toEqual([]);
+  });
+
+  it("allows nothing that nobody needs", () => {
+    const spare = layers.flatMap((layer) => {
+      const mine = files.filter((file) => layersOf(file)[0]?.name === layer.name);
+      const used = mine.flatMap((file) => importsOf(stripped(source(file), false)).map((one) => ({ file, ...one })));
+      const inside = used.filter(({ from }) => from.startsWith("."));
+      const target = ({ file, from }: { file: string; from: string }): string | undefined => layersOf(join(dirname(file), from))[0]?.name;
+      const uses = (name: string): boolean => used.some(({ from }) => globbed(name).test(from) || from.startsWith(`${name}/`));
+      return [
+        ...layer.layers.filter((name) => name !== "everything" && !inside.some((one) => target(one) === name)),
+        ...layer.types.filter((name) => !inside.some((one) => target(one) === name)).map((name) => `types of ${name}`),
+        ...[...layer.names].flatMap(([of, names]) =>
+          names.filter((name) => !inside.some((one) => target(one) === of && one.names?.includes(name))),
+        ),
+        ...layer.packages.filter((name) => !uses(name)),
+      ].map((name) => `${layer.name}: ${name}`);
+    });
+    expect(spare).toEqual([]);
   });
 
   it("allows every import of src, machines, worker and bench", () => {
@@ -210,11 +249,15 @@ describe("the checks themselves", () => {
       false,
     );
     expect(importsOf(code)).toEqual([
-      { from: "a", typeOnly: false },
-      { from: "b", typeOnly: false },
-      { from: "c", typeOnly: true },
-      { from: "d", typeOnly: false },
-      { from: "f", typeOnly: false },
+      { from: "a", typeOnly: false, names: null },
+      { from: "b", typeOnly: false, names: null },
+      { from: "c", typeOnly: true, names: ["C"] },
+      { from: "d", typeOnly: false, names: null },
+      { from: "f", typeOnly: false, names: null },
+    ]);
+    expect(importsOf('import { a as b, type C } from "d";\nimport e, { f } from "g";').map(({ names }) => names)).toEqual([
+      ["a", "C"],
+      null,
     ]);
   });
 
@@ -226,9 +269,14 @@ describe("the checks themselves", () => {
 
   it("refuse what the table does not list", () => {
     const [machines] = layersOf("machines/task.ts");
-    const ask = (from: string, typeOnly = false) => objection("machines/task.ts", machines as Layer, { from, typeOnly });
+    const ask = (from: string, typeOnly = false) => objection("machines/task.ts", machines as Layer, { from, typeOnly, names: null });
     expect([ask("../src/task.ts"), ask("xstate"), ask("xstate/graph")]).toEqual([null, null, null]);
     expect([ask("node:fs"), ask("../src/coordinator.ts", true), ask("./cause")].every((text) => text !== null)).toBe(true);
+    const [http] = layersOf("src/http/tasks.ts");
+    const fold = { from: "../../machines/fold.ts", typeOnly: false };
+    const look = (names: string[] | null) => objection("src/http/tasks.ts", http as Layer, { ...fold, names });
+    expect(look(["accepts", "phaseOf"])).toBeNull();
+    expect([look(["accepts", "step"]), look(null)].every((text) => text !== null)).toBe(true);
   });
 });
 

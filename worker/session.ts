@@ -24,15 +24,19 @@ export interface Parts {
   newId(prefix: string): string;
 }
 
-/** Repeats what needs the task repository until the coordinator, once it is there, has refused it too often. */
+/**
+ * Repeats what needs the task repository. A connection that broke says nothing about the work, only that the coordinator went away in the
+ * middle: that is repeated for as long as it takes. What the coordinator itself refused is tried a few times only.
+ */
 export async function patiently<T>(parts: Parts, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  for (let tries = 1; ; tries += 1) {
+  for (let refusals = 0; ;) {
     try {
       return await work();
     } catch (thrown) {
-      if (!(thrown instanceof Unreachable) || tries >= PUSH_TRIES) throw thrown;
+      if (!(thrown instanceof Unreachable)) throw thrown;
+      if (!thrown.lost && ++refusals >= PUSH_TRIES) throw thrown;
       await parts.link.reach(signal);
-      await parts.clock.sleep(100 * 2 ** tries, signal);
+      await parts.clock.sleep(100 * 2 ** refusals, signal);
     }
   }
 }

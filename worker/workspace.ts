@@ -31,13 +31,21 @@ export interface Workspace {
   finalCommit(title: string, signal: AbortSignal): Promise<string>;
 }
 
+/** What git says when the other side went away before or in the middle of an answer (curl's and git's own words, git 2.30 to 2.50). */
+const LOST =
+  /unable to access|empty reply|(recv|send) failure|connection (refused|reset|closed|timed out)|transfer closed|unexpected disconnect|early eof|hung up|rpc failed|index-pack|bad pack|expected flush/i;
+const REFUSED = /returned error: 4\d\d|remote rejected|\[rejected\]|not our ref|^remote: slipway:/im;
+
 /** The task repository did not answer, or refused. */
 export class Unreachable extends Error {
   readonly output: string;
+  /** The connection broke: nothing was refused. */
+  readonly lost: boolean;
 
   constructor(what: string, cause: unknown, output: string) {
     super(what, { cause });
     this.name = "Unreachable";
     this.output = output;
+    this.lost = LOST.test(output) && !REFUSED.test(output);
   }
 }

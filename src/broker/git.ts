@@ -23,6 +23,10 @@ export interface GitRequest {
 
 const PREFIX = "/git/repo.git/";
 const PACK_LIMIT = 512 * 2 ** 20;
+/** What may come beside the pack itself. */
+const SLACK = 16 * 2 ** 20;
+/** What a fetch may say of its wants and haves, unpacked. */
+const UPLOAD_LIMIT = 64 * 2 ** 20;
 const SERVICES = ["git-upload-pack", "git-receive-pack"] as const;
 type Service = (typeof SERVICES)[number];
 
@@ -54,42 +58,59 @@ function refuseLfs(response: ServerResponse): void {
   response.end(JSON.stringify({ message: "Slipway does not serve Git LFS: files kept in LFS stay pointers in this workspace." }));
 }
 
-function start({ repoPath, request, signal }: GitRequest, service: Service, ...flags: string[]) {
+/** A process group of its own: git's helpers (index-pack, pack-objects) go when it goes. */
+function start({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, service: Service, ...flags: string[]) {
   const protocol = request.headers["git-protocol"];
-  return spawn(
-    "git",
-    ["-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", service.slice("git-".length), "--stateless-rpc", ...flags, repoPath],
-    {
-      signal,
-      stdio: ["pipe", "pipe", "ignore"],
-      env: {
-        PATH: process.env["PATH"] ?? "/usr/bin:/bin",
-        HOME: "/nonexistent",
-        LC_ALL: "C",
-        GIT_CONFIG_NOSYSTEM: "1",
-        GIT_CONFIG_GLOBAL: "/dev/null",
-        ...(typeof protocol === "string" && /^version=[012]$/.test(protocol) ? { GIT_PROTOCOL: protocol } : {}),
-      },
+  const settings = ["core.hooksPath=/dev/null", "gc.auto=0", `receive.maxInputSize=${packLimit}`].flatMap((one) => ["-c", one]);
+  return spawn("git", [...settings, service.slice("git-".length), "--stateless-rpc", ...flags, repoPath], {
+    detached: true,
+    stdio: ["pipe", "pipe", "ignore"],
+    env: {
+      PATH: process.env["PATH"] ?? "/usr/bin:/bin",
+      HOME: "/nonexistent",
+      LC_ALL: "C",
+      GIT_CONFIG_NOSYSTEM: "1",
+      GIT_CONFIG_GLOBAL: "/dev/null",
+      GIT_NO_REPLACE_OBJECTS: "1",
+      ...(typeof protocol === "string" && /^version=[012]$/.test(protocol) ? { GIT_PROTOCOL: protocol } : {}),
     },
-  );
+  });
 }
 
 type Child = ReturnType<typeof start>;
 
-/** Streams git's answer; resolves when the connection is done with. */
-function answer(child: Child, call: GitRequest, type: string, preface?: Buffer): Promise<void> {
-  const { response } = call;
+function end(child: Child): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    process.kill(-child.pid, "SIGTERM");
+  } catch {
+    // The group is gone: nothing is left to end.
+  }
+}
+
+/** Streams git's answer; resolves when git and the connection are done with. */
+async function answer(child: Child, call: GitRequest, type: string, preface?: Buffer): Promise<void> {
+  const { response, signal } = call;
   response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
   if (preface !== undefined) response.write(preface);
   child.stdin.on("error", () => undefined);
   child.stdout.pipe(response);
-  return new Promise((resolve) => {
-    child.once("error", () => response.destroy());
-    response.once("close", () => {
-      if (child.exitCode === null) child.kill();
+  const closed = new Promise<void>((resolve) => {
+    child.once("close", () => resolve());
+    child.on("error", () => {
+      response.destroy();
       resolve();
     });
   });
+  const onAbort = (): void => void response.destroy();
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  await new Promise<void>((resolve) => (response.closed ? resolve() : response.once("close", resolve)));
+  signal.removeEventListener("abort", onAbort);
+  end(child);
+  child.stdout.destroy();
+  child.stdin.destroy();
+  await closed;
 }
 
 function advertise(call: GitRequest, service: Service): Promise<void> {
@@ -106,29 +127,33 @@ function upload(call: GitRequest): Promise<void> {
   const { request } = call;
   const body: Readable = request.headers["content-encoding"] === "gzip" ? request.pipe(createGunzip()) : request;
   const child = start(call, "git-upload-pack");
-  body.on("error", () => child.kill());
-  body.pipe(child.stdin);
-  return answer(child, call, "application/x-git-upload-pack-result");
+  const done = answer(child, call, "application/x-git-upload-pack-result");
+  feed(child, body, UPLOAD_LIMIT);
+  return done;
 }
 
 async function receive(call: GitRequest): Promise<void> {
-  const { request, response, attempt } = call;
+  const { request, response, attempt, packLimit = PACK_LIMIT } = call;
   const type = "application/x-git-receive-pack-result";
   if (request.headers["content-encoding"] !== undefined) return refuse(response, 415, "A push is sent as it is, without an encoding.");
-  const head = await readHead(request, new Set([WORK_REF, checkpointRef(attempt)]));
-  switch (head.judgement.kind) {
+  const { bytes, judgement } = await readHead(request, new Set([WORK_REF, checkpointRef(attempt)]));
+  switch (judgement.kind) {
     case "more":
     case "malformed":
-      return refuse(response, 400, head.judgement.kind === "more" ? "The push ended too early." : `${head.judgement.why}.`);
-    case "refused": {
+      return refuse(response, 400, judgement.kind === "more" ? "The push ended too early." : `${judgement.why}.`);
+    case "refused":
       // The pack must be read before the answer, or git sees a broken pipe instead of the reason.
-      request.resume();
-      await new Promise((resolve) => (request.readableEnded ? resolve(null) : request.once("close", resolve).once("end", resolve)));
+      await drain(request, packLimit + SLACK);
       response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
-      return void response.end(refusal(head.judgement.commands, head.judgement.why));
+      return void response.end(refusal(judgement.commands, judgement.why));
+    case "allowed": {
+      const child = start(call, "git-receive-pack");
+      const done = answer(child, call, type);
+      child.stdin.write(bytes);
+      // Git itself refuses what is too large, in words; past that the connection is cut.
+      feed(child, request, packLimit + SLACK);
+      return done;
     }
-    case "allowed":
-      return pass(call, head.bytes, type);
   }
 }
 
@@ -158,21 +183,41 @@ function nextChunk(request: IncomingMessage): Promise<Buffer | null> {
   });
 }
 
-function pass(call: GitRequest, head: Buffer, type: string): Promise<void> {
-  const { request, packLimit = PACK_LIMIT } = call;
-  const child = start(call, "git-receive-pack");
-  const done = answer(child, call, type);
-  let bytes = head.length;
-  child.stdin.write(head);
+/** Resolves when the body has been read to its end, or its sender is gone. */
+async function drain(request: IncomingMessage, limit: number): Promise<void> {
+  let bytes = 0;
   request.on("data", (chunk: Buffer) => {
     bytes += chunk.length;
-    if (bytes > packLimit) return void child.kill();
-    if (!child.stdin.write(chunk)) {
-      request.pause();
-      child.stdin.once("drain", () => request.resume());
-    }
+    if (bytes > limit) request.destroy();
   });
-  if (request.readableEnded) child.stdin.end();
-  else request.once("end", () => child.stdin.end()).once("close", () => !request.complete && child.kill());
-  return done;
+  if (!request.readableEnded && !request.destroyed) {
+    await new Promise((resolve) => request.once("close", resolve).once("end", resolve));
+  }
+}
+
+/**
+ * The body into git, at git's pace. When git has stopped reading (it has refused the pack, say), the rest is read and dropped, so that the
+ * sender gets to see the answer.
+ */
+function feed(child: Child, body: Readable, limit: number): void {
+  let bytes = 0;
+  let listening = true;
+  const deaf = (): void => {
+    listening = false;
+    body.resume();
+  };
+  child.stdin
+    .on("error", deaf)
+    .on("close", deaf)
+    .on("drain", () => body.resume());
+  body.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > limit) {
+      end(child);
+      body.destroy();
+    } else if (listening && !child.stdin.write(chunk)) body.pause();
+  });
+  if (body.readableEnded) child.stdin.end();
+  body.once("end", () => child.stdin.end());
+  body.once("error", () => end(child));
 }

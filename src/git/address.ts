@@ -17,8 +17,12 @@ for (const [net, bits] of [
   ["169.254.0.0", 16],
   ["172.16.0.0", 12],
   ["192.0.0.0", 24],
+  ["192.0.2.0", 24],
+  ["192.88.99.0", 24],
   ["192.168.0.0", 16],
   ["198.18.0.0", 15],
+  ["198.51.100.0", 24],
+  ["203.0.113.0", 24],
   ["224.0.0.0", 4],
   ["240.0.0.0", 4],
 ] as const)
@@ -27,10 +31,14 @@ for (const [net, bits] of [
   ["::", 96],
   ["::ffff:0:0", 96],
   ["64:ff9b::", 96],
-  ["fc00::", 7],
-  ["fe80::", 10],
-  ["ff00::", 8],
+  ["64:ff9b:1::", 48],
+  ["100::", 64],
+  ["2001::", 32],
+  ["2001:db8::", 32],
   ["2002::", 16],
+  ["fc00::", 7],
+  ["fe80::", 9],
+  ["ff00::", 8],
 ] as const) {
   PRIVATE_6.addSubnet(net, bits, "ipv6");
 }
@@ -41,12 +49,18 @@ export function isPrivate(address: string): boolean {
 
 /**
  * @returns what git is to be pinned to, or null for trusted hosts, which are used as they are.
- * @throws TaskFailure `repo_unreachable` when the name does not resolve or any of its addresses is private.
+ * @throws TaskFailure `repo_unreachable` when the name does not resolve or any of its addresses is private; the signal's reason when aborted.
  */
-export async function pinOf(url: string, trustedHosts: readonly string[], resolve: typeof lookup = lookup): Promise<string | null> {
+export async function pinOf(
+  url: string,
+  trustedHosts: readonly string[],
+  signal: AbortSignal,
+  resolve: typeof lookup = lookup,
+): Promise<string | null> {
   const { host, hostname, port, protocol } = new URL(url);
   if (trustedHosts.includes(host)) return null;
-  const found = await resolve(hostname, { all: true }).catch((cause: unknown) => {
+  const found = await unlessAborted(resolve(hostname, { all: true }), signal).catch((cause: unknown) => {
+    signal.throwIfAborted();
     throw new TaskFailure("repo_unreachable", { detail: `The name ${hostname} does not resolve.`, cause });
   });
   const addresses = found.map((one) => one.address);
@@ -56,4 +70,19 @@ export async function pinOf(url: string, trustedHosts: readonly string[], resolv
     });
   }
   return `${hostname}:${port || (protocol === "https:" ? 443 : 80)}:${addresses.join(",")}`;
+}
+
+/** A resolver cannot be called off, only left alone. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  let leave: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    leave = () => reject(signal.reason as Error);
+    signal.addEventListener("abort", leave, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", leave);
+  }
 }

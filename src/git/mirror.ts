@@ -12,6 +12,7 @@ import PQueue from "p-queue";
 import { TaskFailure } from "../failure.ts";
 import type { GitAuth } from "../ports.ts";
 import { pinOf } from "./address.ts";
+import { sweep } from "./leftovers.ts";
 import { GitError, type Git } from "./run.ts";
 import { fetchVerdict } from "./verdict.ts";
 
@@ -34,9 +35,20 @@ export interface Mirrors {
   fetch(source: Source, signal: AbortSignal): Promise<Fetched>;
 }
 
+/** How often a branch may move between the look and the fetch. */
+const LOOKS = 3;
+const LOOKS_AT_ONCE = 4;
+
 export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const lines = new Map<string, PQueue>();
+  const crowds = new Map<string, PQueue>();
+
+  function queueOf(queues: Map<string, PQueue>, path: string, concurrency: number): PQueue {
+    const queue = queues.get(path) ?? new PQueue({ concurrency });
+    queues.set(path, queue);
+    return queue;
+  }
 
   function pathOf({ userId, repo }: Source): string {
     const name = createHash("sha256")
@@ -51,7 +63,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     if (existsSync(path)) return;
     const draft = `${path}.new`;
     rmSync(draft, { recursive: true, force: true });
-    await git({ cwd: dir, args: ["init", "--quiet", "--bare", draft] });
+    await git({ cwd: dir, args: ["init", "--quiet", "--bare", "--template=", draft] });
     renameSync(draft, path);
   }
 
@@ -65,39 +77,65 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     }
   }
 
-  async function fetchNow(source: Source, signal: AbortSignal): Promise<Fetched> {
-    const path = pathOf(source);
-    const { repo, auth } = source;
+  /** Where the base stands upstream. Only reads; a crowd before one repository is let in a few at a time, so that the first are through early. */
+  async function look(source: Source, signal: AbortSignal) {
+    const { repo, auth, base } = source;
+    const pin = await pinOf(repo, trustedHosts, signal);
+    const wanted = base === null ? "HEAD" : `refs/heads/${base}`;
+    const ask = (): ReturnType<Git> => git({ cwd: dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
+    const { text } = await inLine(queueOf(crowds, pathOf(source), LOOKS_AT_ONCE), ask, signal);
+    return readTip(text, base);
+  }
+
+  /** @returns whether the mirror holds that commit now: the branch may have moved since the look. */
+  async function bring({ repo, auth }: Source, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
     await make(path);
-    const pin = await pinOf(repo, trustedHosts);
-    const ask = { cwd: path, auth, pin, signal };
-    const wanted = source.base === null ? "HEAD" : `refs/heads/${source.base}`;
-    const { text } = await git({ ...ask, args: ["ls-remote", "--symref", "--", repo, wanted] });
-    const { base, baseSha } = readTip(text, source.base);
-    if (!(await holds(path, baseSha))) {
-      // Another's branch can vanish at any time; only its name is forgotten, its objects stay for those who borrow them.
-      await git({ ...ask, args: ["fetch", "--quiet", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"] });
+    if (await holds(path, sha)) return true;
+    sweep(path);
+    const pin = await pinOf(repo, trustedHosts, signal);
+    // Another's branch can vanish at any time; only its name is forgotten, its objects stay for those who borrow them.
+    const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
+    await git({ cwd: path, auth, pin, signal, args });
+    return await holds(path, sha);
+  }
+
+  async function fetch(source: Source, signal: AbortSignal): Promise<Fetched> {
+    const path = pathOf(source);
+    const line = queueOf(lines, path, 1);
+    for (let round = 0; round < LOOKS; round += 1) {
+      const tip = await look(source, signal);
+      if (await inLine(line, () => bring(source, path, tip.baseSha, signal), signal)) return { path, ...tip };
     }
-    return { path, base, baseSha };
+    throw new TaskFailure("repo_unreachable", { detail: "The base branch moved each time that it was about to be fetched." });
   }
 
   return {
-    fetch(source, signal) {
-      const path = pathOf(source);
-      const line = lines.get(path) ?? new PQueue({ concurrency: 1 });
-      lines.set(path, line);
-      return line.add(() => fetchNow(source, signal).catch((error: unknown) => Promise.reject(fetchVerdict(error) as Error)));
-    },
+    fetch: (source, signal) => fetch(source, signal).catch((error: unknown) => Promise.reject(fetchVerdict(error) as Error)),
   };
 }
 
-/** The tip in the answer of `ls-remote --symref`. */
+/** Who is cancelled does not wait for those before it; but once begun, the work's own end is waited for, or its git would outlive its turn. */
+async function inLine<T>(line: PQueue, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const queued = new AbortController();
+  const leave = (): void => queued.abort(signal.reason);
+  signal.addEventListener("abort", leave, { once: true });
+  const begin = (): Promise<T> => {
+    signal.removeEventListener("abort", leave);
+    return work();
+  };
+  return await line.add(begin, { signal: queued.signal });
+}
+
+/** The tip in the answer of `ls-remote --symref`, whose pattern also matches longer names that end alike. */
 function readTip(text: string, asked: string | null): { base: string; baseSha: string } {
-  const base = asked ?? /^ref: refs\/heads\/(\S+)\tHEAD$/m.exec(text)?.[1] ?? null;
-  const line = asked === null ? /^([0-9a-f]{40,64})\tHEAD$/m : /^([0-9a-f]{40,64})\trefs\/heads\/\S+$/m;
-  const baseSha = line.exec(text)?.[1];
+  const lines = text.split("\n").map((line) => line.split("\t"));
+  const ref = asked === null ? "HEAD" : `refs/heads/${asked}`;
+  const baseSha = lines.find(([value = "", name]) => name === ref && /^[0-9a-f]{40,64}$/.test(value))?.[0];
+  const target = lines.find(([value = "", name]) => name === "HEAD" && value.startsWith("ref: refs/heads/"))?.[0];
+  const base = asked ?? target?.slice("ref: refs/heads/".length) ?? null;
   if (base !== null && baseSha !== undefined) return { base, baseSha };
   throw new TaskFailure("branch_not_found", {
-    detail: asked === null ? "The repository is empty: it has no default branch yet." : `It was looked for as "${asked}".`,
+    detail: asked === null ? "The repository is empty, or has no default branch." : `It was looked for as "${asked}".`,
   });
 }

@@ -12,25 +12,28 @@ export interface Push {
   readonly auth: GitAuth | null;
   readonly sha: string;
   readonly branch: string;
-  /** What the branch must point at now; null = it must not exist. */
+  /** What the branch must point at now, if it exists; null = it must not exist. */
   readonly expect: string | null;
 }
 
+/** A branch that is gone is made again, whatever was expected: there is nothing to overwrite. */
 export async function push(git: Git, trustedHosts: readonly string[], call: Push, signal: AbortSignal): Promise<void> {
   const { cwd, repo, auth, sha, branch, expect } = call;
   const ref = `refs/heads/${branch}`;
+  const ask = { cwd, auth, signal };
   try {
-    const pin = await pinOf(repo, trustedHosts);
-    const upstream = { cwd, auth, pin, signal };
-    const { text } = await git({ ...upstream, args: ["ls-remote", "--", repo, ref] });
-    const tip = text.split("\t")[0]?.trim() || null;
+    const { text } = await git({ ...ask, pin: await pinOf(repo, trustedHosts, signal), args: ["ls-remote", "--", repo, ref] });
+    const lines = text.split("\n").map((line) => line.split("\t"));
+    const tip = lines.find(([, name]) => name === ref)?.[0] ?? null;
     if (tip === sha) return;
     if (tip !== null && tip !== expect) {
       throw new TaskFailure("push_rejected", { detail: `The branch ${branch} exists upstream with other work (${tip.slice(0, 8)}).` });
     }
+    const lease = `--force-with-lease=${ref}:${tip ?? ""}`;
     await git({
-      ...upstream,
-      args: ["push", "--quiet", "--no-verify", `--force-with-lease=${ref}:${tip ?? ""}`, "--", repo, `${sha}:${ref}`],
+      ...ask,
+      pin: await pinOf(repo, trustedHosts, signal),
+      args: ["push", "--progress", "--no-verify", lease, "--", repo, `${sha}:${ref}`],
     });
   } catch (error) {
     const meant = pushVerdict(error);

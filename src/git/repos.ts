@@ -1,5 +1,7 @@
 /** The Repos port on real git. */
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { SlipwayError } from "../error.ts";
 import type { Repos } from "../ports.ts";
 import { diff, patch } from "./diff.ts";
 import { openMirrors } from "./mirror.ts";
@@ -13,23 +15,35 @@ export interface ReposOptions {
   readonly trustedHosts: readonly string[];
 }
 
+const COMMIT = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
+
 export function openRepos({ dir, trustedHosts }: ReposOptions): Repos {
   const git = openGit(dir);
+  const allBinary = join(dir, "binary.attributes");
+  writeFileSync(allBinary, "* -diff\n");
   const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts);
   const tasks = openTaskRepos(git, join(dir, "tasks"));
+
+  /** Where the two commits are to be compared. */
+  function between(taskId: string, base: string, head: string): string {
+    if (!COMMIT.test(base) || !COMMIT.test(head)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
+    if (!tasks.exists(taskId))
+      throw new SlipwayError("not_found", "The task's repository is no longer kept. The pushed branch has the work.");
+    return tasks.path(taskId);
+  }
 
   return {
     async prepare({ taskId, userId, repo, auth, base, parentTaskId }, signal) {
       const fetched = await mirrors.fetch({ userId, repo, auth, base }, signal);
-      return tasks.make(taskId, fetched, parentTaskId);
+      return await tasks.make(taskId, fetched, parentTaskId, signal);
     },
     path: tasks.path,
     resolve: tasks.resolve,
-    has: async (taskId, sha) => (await tasks.resolve(taskId, sha)) !== null,
+    has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),
-    diff: (taskId, base, head) => diff(git, tasks.path(taskId), base, head),
-    patch: (taskId, base, head) => patch(git, tasks.path(taskId), base, head),
+    diff: async (taskId, base, head) => await diff(git, between(taskId, base, head), base, head),
+    patch: async (taskId, base, head) => await patch(git, between(taskId, base, head), base, head, allBinary),
     list: () => Promise.resolve(tasks.list()),
     remove: tasks.remove,
   };

@@ -1,14 +1,15 @@
 /**
- * The one way in which the coordinator runs git: simple-git with a closed environment.
+ * The one way in which the coordinator runs git: a closed environment, a process group of its own, a bounded output.
  *
- * N1 No configuration but ours: no system or global file, no hooks, no credential helper, no redirects, http and https only.
+ * N1 No configuration but ours: no system or global file, no hooks, no credential helper, no redirects, no proxy, http and https only.
  * N2 A credential lives in the environment of the git child for the length of one call; `askpass` hands it over. Never in argv, URL or on disk.
  * N3 What git says is scrubbed of the credential before anyone sees it.
+ * N4 A call that has ended, however it ended, leaves no process behind: git's transport helpers hold the credential too, and outlive a git
+ *    that is killed alone.
  */
+import { spawn } from "node:child_process";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { simpleGit } from "simple-git";
-import { isAbort, messageOf } from "../error.ts";
 import type { GitAuth } from "../ports.ts";
 
 export interface GitCall {
@@ -16,36 +17,43 @@ export interface GitCall {
   readonly args: readonly string[];
   readonly signal?: AbortSignal;
   readonly auth?: GitAuth | null;
-  /** `host:port:address` for each host that may be connected to, decided before the call (src/git/address.ts). */
+  /** `host:port:address` for the host that may be connected to, decided before the call (src/git/address.ts). */
   readonly pin?: string | null;
   /** Local repositories of ours may be read by path. */
   readonly local?: boolean;
-  /** Stop reading after this many bytes; the output is cut there. */
+  /** The output is cut after this many bytes, and git is stopped. Without it, more than 16 MiB is an error. */
   readonly maxBytes?: number;
 }
 
 export interface GitOutput {
+  readonly bytes: Buffer;
+  /** `bytes` as UTF-8; what is not UTF-8 shows as U+FFFD. */
   readonly text: string;
   readonly truncated: boolean;
 }
 
-/** Git ended with an error; `output` is what it said. */
+/** Git ended with an error; `output` is what it said, without the progress. */
 export class GitError extends Error {
   readonly output: string;
 
   constructor(output: string) {
     super(output.trim().split("\n").at(-1) ?? "git failed");
     this.name = "GitError";
-    this.output = output.slice(-16_384);
+    this.output = output;
   }
 }
 
 export interface Git {
+  /** @throws GitError when git fails or falls silent; the signal's reason when aborted. */
   (call: GitCall): Promise<GitOutput>;
 }
 
-/** Longest silence of a git process, ms. */
-const SILENCE_MS = 120_000;
+/** Longest silence of a git process, ms. Long transfers show progress; a hook of the upstream may think for a while. */
+const SILENCE_MS = 300_000;
+/** From SIGTERM, on which git removes its lock files, to SIGKILL, ms. */
+const KILL_MS = 3_000;
+const OUTPUT_BYTES = 16 * 2 ** 20;
+const SAID_BYTES = 16_384;
 
 const CONFIG = [
   "core.hooksPath=/dev/null",
@@ -55,16 +63,7 @@ const CONFIG = [
   "http.lowSpeedTime=60",
   "gc.auto=0",
   "maintenance.auto=false",
-  "advice.detachedHead=false",
   "core.quotePath=false",
-];
-const ALLOWED = [
-  "GIT_ASKPASS",
-  "GIT_TERMINAL_PROMPT",
-  "GIT_CONFIG_NOSYSTEM",
-  "GIT_CONFIG_GLOBAL",
-  "GIT_ALLOW_PROTOCOL",
-  "GIT_NO_REPLACE_OBJECTS",
 ];
 
 /** @param dir a private folder for the askpass helper, which holds no secret itself. */
@@ -78,41 +77,80 @@ export function openGit(dir: string): Git {
   chmodSync(askpass, 0o700);
 
   return async (call) => {
-    const { signal, auth, maxBytes } = call;
+    const { signal, auth, pin, args, cwd, maxBytes } = call;
     signal?.throwIfAborted();
-    const full = new AbortController();
-    const abort = signal === undefined ? full.signal : AbortSignal.any([signal, full.signal]);
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    const runner = simpleGit({
-      baseDir: call.cwd,
-      abort,
-      timeout: { block: SILENCE_MS },
-      config: [...CONFIG, ...(call.pin ? [`http.curloptResolve=${call.pin}`] : [])],
-      allowEnvironment: ALLOWED,
-      unsafe: { allowUnsafeAskPass: true, allowUnsafeHooksPath: true, allowUnsafeCredentialHelper: true, allowUnsafeConfigPaths: true },
-    })
-      .env(environment(askpass, call))
-      .outputHandler((_command, stdout) => {
-        stdout.on("data", (chunk: Buffer) => {
-          chunks.push(chunk);
-          bytes += chunk.length;
-          if (maxBytes !== undefined && bytes > maxBytes) full.abort();
-        });
-      });
-    try {
-      const text = await runner.raw([...call.args]);
-      return { text, truncated: false };
-    } catch (error) {
-      signal?.throwIfAborted();
-      if (full.signal.aborted) return { text: Buffer.concat(chunks).subarray(0, maxBytes).toString("utf8"), truncated: true };
-      if (isAbort(error)) throw error;
-      throw new GitError(scrub(messageOf(error), auth ?? null));
-    }
+    const settings = [...CONFIG, ...(pin ? [`http.curloptResolve=${pin}`] : [])].flatMap((one) => ["-c", one]);
+    const ended = await run([...settings, ...args], cwd, environment(askpass, call), maxBytes ?? OUTPUT_BYTES, signal);
+    signal?.throwIfAborted();
+    const { bytes, why } = ended;
+    if (why === "full" && maxBytes !== undefined) return { bytes, text: bytes.toString("utf8"), truncated: true };
+    if (why === "done") return { bytes, text: bytes.toString("utf8"), truncated: false };
+    const said = scrub(withoutProgress(ended.said), auth ?? null);
+    throw new GitError(why === "failed" ? said : `${said}\n${why === "full" ? "git said too much" : "git fell silent"}`);
   };
 }
 
+interface Ended {
+  readonly why: "done" | "failed" | "full" | "silent" | "aborted";
+  readonly bytes: Buffer;
+  readonly said: string;
+}
+
+/** Resolves when every process of the group has let go of its output; rejects when git cannot be started. */
+function run(args: string[], cwd: string, env: Record<string, string>, limit: number, signal: AbortSignal | undefined): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const child = spawn("git", args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+    const chunks: Buffer[] = [];
+    let size = 0;
+    let said = "";
+    let cut: Ended["why"] | null = null;
+    let killer: NodeJS.Timeout | undefined;
+    const stop = (why: Ended["why"]): void => {
+      if (cut !== null) return;
+      cut = why;
+      killGroup(child.pid, "SIGTERM");
+      killer = setTimeout(() => killGroup(child.pid, "SIGKILL"), KILL_MS);
+    };
+    const silence = setTimeout(() => stop("silent"), SILENCE_MS);
+    const onAbort = (): void => stop("aborted");
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const release = (): void => {
+      clearTimeout(silence);
+      clearTimeout(killer);
+      signal?.removeEventListener("abort", onAbort);
+    };
+    child.stdout.on("data", (chunk: Buffer) => {
+      silence.refresh();
+      if (size < limit) chunks.push(chunk.subarray(0, limit - size));
+      size += chunk.length;
+      if (size > limit) stop("full");
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      silence.refresh();
+      said = (said + text).slice(-4 * SAID_BYTES);
+    });
+    child.once("error", (cause) => {
+      release();
+      reject(new Error("git could not be started", { cause }));
+    });
+    child.once("close", (code) => {
+      release();
+      resolve({ why: cut ?? (code === 0 ? "done" : "failed"), bytes: Buffer.concat(chunks), said });
+    });
+  });
+}
+
+function killGroup(pid: number | undefined, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // The group is gone: nothing is left to stop.
+  }
+}
+
 function environment(askpass: string, { auth, local }: GitCall): Record<string, string> {
+  const authorities = process.env["GIT_SSL_CAINFO"] ?? process.env["SSL_CERT_FILE"];
   return {
     PATH: process.env["PATH"] ?? "/usr/bin:/bin",
     HOME: "/nonexistent",
@@ -123,19 +161,22 @@ function environment(askpass: string, { auth, local }: GitCall): Record<string, 
     GIT_CONFIG_GLOBAL: "/dev/null",
     GIT_NO_REPLACE_OBJECTS: "1",
     GIT_ALLOW_PROTOCOL: local ? "file" : "http:https",
-    ...certificates(),
+    ...(authorities ? { GIT_SSL_CAINFO: authorities } : {}),
     ...(auth ? { SLIPWAY_GIT_USERNAME: auth.username, SLIPWAY_GIT_TOKEN: auth.token } : {}),
   };
 }
 
-/** Where the machine keeps its certificate authorities, when it says so. */
-function certificates(): Record<string, string> {
-  const found = ["SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE"].map((name) => [name, process.env[name]] as const);
-  return Object.fromEntries(found.filter((pair): pair is [string, string] => pair[1] !== undefined));
+/** Progress lines overwrite one another with a carriage return; only the last state of each line is worth showing. */
+function withoutProgress(said: string): string {
+  const lines = said.split("\n").map((line) => line.split("\r").findLast((part) => part.trim() !== "") ?? "");
+  return lines
+    .filter((line) => !/^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing) (objects|deltas):/.test(line))
+    .join("\n")
+    .slice(-SAID_BYTES);
 }
 
 /** The secret in each form that it could take in a message. */
-export function scrub(text: string, auth: GitAuth | null): string {
+function scrub(text: string, auth: GitAuth | null): string {
   if (auth === null || auth.token === "") return text;
   const basic = Buffer.from(`${auth.username}:${auth.token}`).toString("base64");
   const forms = [auth.token, encodeURIComponent(auth.token), basic, Buffer.from(auth.token).toString("base64")];

@@ -1,49 +1,80 @@
 /** Repositories without git: commits are digests in memory. For simulated lifecycles in tests and benches. */
 import { createHash } from "node:crypto";
-import { TaskFailure } from "../failure.ts";
-import { checkpointRef, WORK_REF, type Diff, type Repos } from "../ports.ts";
+import { TaskFailure, type FailureCode } from "../failure.ts";
+import type { Diff, Repos } from "../ports.ts";
+
+/** What goes wrong with a task's next calls. */
+export interface RepoFault {
+  readonly prepare?: FailureCode;
+  readonly push?: FailureCode;
+  /** How many calls of each kind fail before one passes. */
+  readonly times: number;
+}
 
 export interface SimulatedRepos extends Repos {
   /** What a worker's commit and push would do: a new commit on that ref of the task repository. */
   commit(taskId: string, ref: string, content: string): Promise<string>;
-  /** Branch tips of the simulated upstream, by `<repo>#<branch>`, with how often each was pushed. */
-  readonly upstream: ReadonlyMap<string, { readonly sha: string; readonly pushes: number }>;
+  /** From now on that task's calls fail like this; a later fault replaces an earlier one. */
+  fail(taskId: string, fault: RepoFault): void;
+  /** Branch tips of the simulated upstream, by `<repo>#<branch>`, with how often each was pushed. Delete one to take the branch away. */
+  readonly upstream: Map<string, { readonly sha: string; readonly pushes: number }>;
 }
 
 const digest = (...parts: readonly string[]): string => createHash("sha1").update(parts.join("\0")).digest("hex");
 
+interface Repository {
+  readonly base: string;
+  readonly refs: Map<string, string>;
+}
+
 export function openSimulatedRepos(): SimulatedRepos {
-  const tasks = new Map<string, Map<string, string>>();
-  const upstream = new Map<string, { sha: string; pushes: number }>();
-  const refsOf = (taskId: string): Map<string, string> => tasks.get(taskId) ?? new Map<string, string>();
-  const holds = (taskId: string, sha: string): boolean => [...refsOf(taskId).values()].includes(sha);
+  const tasks = new Map<string, Repository>();
+  const upstream: SimulatedRepos["upstream"] = new Map();
+  const faults = new Map<string, { fault: RepoFault; left: { prepare: number; push: number } }>();
+  const refsOf = (taskId: string): ReadonlyMap<string, string> => tasks.get(taskId)?.refs ?? new Map();
+
+  function make(taskId: string, repo: string, base: string): Repository {
+    const made = tasks.get(taskId) ?? { base, refs: new Map([[`refs/heads/${base}`, digest(repo, base)]]) };
+    tasks.set(taskId, made);
+    return made;
+  }
+
+  /** Throws what the task's fault says about this kind of call, as often as it says. */
+  function stumble(taskId: string, kind: "prepare" | "push", signal: AbortSignal): void {
+    signal.throwIfAborted();
+    const known = faults.get(taskId);
+    const code = known?.fault[kind];
+    if (known === undefined || code === undefined || known.left[kind] === 0) return;
+    known.left[kind] -= 1;
+    throw new TaskFailure(code, { detail: "Simulated." });
+  }
 
   return {
     upstream,
+    fail(taskId, fault) {
+      faults.set(taskId, { fault, left: { prepare: fault.times, push: fault.times } });
+    },
     commit(taskId, ref, content) {
       const sha = digest(taskId, ref, content);
-      const refs = refsOf(taskId);
-      refs.set(ref, sha).set(`commit ${sha}`, sha);
-      tasks.set(taskId, refs);
+      make(taskId, "", "main").refs.set(ref, sha).set(`commit ${sha}`, sha);
       return Promise.resolve(sha);
     },
-    prepare({ taskId, repo, base, parentTaskId }) {
-      const name = base ?? "main";
-      const sha = digest(repo, name);
-      const refs = new Map([...(parentTaskId === null ? [] : refsOf(parentTaskId)), ...refsOf(taskId)]);
-      tasks.set(taskId, refs.set(`refs/heads/${name}`, sha));
-      return Promise.resolve({ baseSha: sha, base: name });
+    async prepare({ taskId, repo, base, parentTaskId }, signal) {
+      stumble(taskId, "prepare", signal);
+      const made = make(taskId, repo, base ?? "main");
+      if (parentTaskId !== null) for (const [name, sha] of refsOf(parentTaskId)) made.refs.set(`parent ${name}`, sha);
+      return { base: made.base, baseSha: made.refs.get(`refs/heads/${made.base}`) ?? "" };
     },
     path: (taskId) => `/simulated/${taskId}.git`,
     resolve: (taskId, ref) => Promise.resolve(refsOf(taskId).get(ref) ?? null),
-    has: (taskId, sha) => Promise.resolve(holds(taskId, sha)),
-    push({ repo, branch, sha, expect }) {
+    has: (taskId, sha) => Promise.resolve([...refsOf(taskId).values()].includes(sha)),
+    async push({ taskId, repo, branch, sha, expect }, signal) {
+      stumble(taskId, "push", signal);
       const name = `${repo}#${branch}`;
       const tip = upstream.get(name);
-      if (tip?.sha === sha) return Promise.resolve();
-      if ((tip?.sha ?? null) !== expect) return Promise.reject(new TaskFailure("push_rejected", { detail: "The branch has moved." }));
+      if (tip?.sha === sha) return;
+      if (tip !== undefined && tip.sha !== expect) throw new TaskFailure("push_rejected", { detail: "The branch has moved." });
       upstream.set(name, { sha, pushes: (tip?.pushes ?? 0) + 1 });
-      return Promise.resolve();
     },
     diff: (_taskId, base, head): Promise<Diff> => Promise.resolve({ base, head, files: [], truncated: false }),
     patch: () => Promise.resolve(""),
@@ -54,5 +85,3 @@ export function openSimulatedRepos(): SimulatedRepos {
     },
   };
 }
-void checkpointRef;
-void WORK_REF;

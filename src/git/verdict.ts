@@ -2,30 +2,45 @@
 import { TaskFailure, type FailureCode } from "../failure.ts";
 import { GitError } from "./run.ts";
 
-type Rule = readonly [RegExp, FailureCode];
+interface Rule {
+  readonly words: RegExp;
+  readonly code: FailureCode;
+  readonly detail?: string;
+}
+
+const MOVED = {
+  words: /returned error: 30[12378]|redirect/i,
+  detail: "The host redirects elsewhere, which is not followed; use the repository's present address.",
+} as const;
+const AUTH = /authentication failed|error: 401|could not read (username|password)|error: 403|access denied/i;
 
 const FETCH: readonly Rule[] = [
-  [/authentication failed|error: 401|could not read (username|password)|error: 403|access denied|HTTP Basic: Access denied/i, "repo_auth"],
-  [/repository .*not found|error: 404|not found: did you run/i, "repo_not_found"],
-  [/couldn't find remote ref/i, "branch_not_found"],
-  [/redirect/i, "repo_not_found"],
+  { words: AUTH, code: "repo_auth" },
+  { words: /repository .*not found|error: 404|error: 410|not found: did you run/i, code: "repo_not_found" },
+  { words: /couldn't find remote ref/i, code: "branch_not_found" },
+  { ...MOVED, code: "repo_not_found" },
 ];
 
 const PUSH: readonly Rule[] = [
-  [/refusing to allow .*workflow|workflow.* scope/i, "push_workflow_scope"],
-  [/\[remote rejected\]|\[rejected\]|stale info|non-fast-forward|hook declined|protected branch/i, "push_rejected"],
-  [/authentication failed|error: 401|could not read (username|password)|error: 403|access denied|permission (to .* )?denied/i, "push_auth"],
-  [/repository .*not found|error: 404/i, "push_auth"],
+  { words: /refusing to allow .*workflow|workflow.* scope/i, code: "push_workflow_scope" },
+  // The host took the commits and then failed on its own account: the same push may pass the next time.
+  {
+    words: /\[remote rejected\].*\((internal server error|fatal error in commit_refs|unpacker error|.*time.?out)/i,
+    code: "remote_unreachable",
+  },
+  { words: /\[remote rejected\]|\[rejected\]|stale info|non-fast-forward|hook declined|protected branch/i, code: "push_rejected" },
+  { words: AUTH, code: "push_auth" },
+  { words: /permission (to .* )?denied|repository .*not found|error: 404|error: 410/i, code: "push_auth" },
+  { ...MOVED, code: "push_rejected" },
 ];
 
 function verdict(rules: readonly Rule[], otherwise: FailureCode, error: unknown): unknown {
   if (!(error instanceof GitError)) return error;
-  const code = rules.find(([words]) => words.test(error.output))?.[1] ?? otherwise;
-  const redirected = /redirect/i.test(error.output) ? "The host redirects elsewhere; use the repository's present address." : undefined;
-  return new TaskFailure(code, {
+  const rule = rules.find(({ words }) => words.test(error.output));
+  return new TaskFailure(rule?.code ?? otherwise, {
     evidence: error.output.trim(),
     cause: error,
-    ...(redirected === undefined ? {} : { detail: redirected }),
+    ...(rule?.detail === undefined ? {} : { detail: rule.detail }),
   });
 }
 

@@ -57,7 +57,6 @@ export interface Live {
 export const SOCKETS_PER_USER = 20;
 /** Sockets of people who are not known yet. */
 const STRANGERS = 1_000;
-const PAYLOAD_LIMIT = 64 * 1024;
 const BAD_FRAMES = 10;
 /** Frames that a client may send at once, and per minute after that. More at once than there are subscriptions, so that a reconnect passes. */
 const BURST = 300;
@@ -108,7 +107,7 @@ class Door implements Live {
       noServer: true,
       clientTracking: false,
       perMessageDeflate: false,
-      maxPayload: PAYLOAD_LIMIT,
+      maxPayload: 64 * 1024,
       maxFragments: 64,
       maxBufferedChunks: 1_024,
       handleProtocols: (offered) => (offered.has(PROTOCOL) ? PROTOCOL : false),

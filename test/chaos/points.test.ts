@@ -153,7 +153,7 @@ describe("killed before it serves", () => {
     await lawful(task);
   });
 
-  it("[D4] SIGTERM leaves the worker running and exits in time; the next start adopts it", { timeout: 90_000 }, async () => {
+  it("[D2] SIGTERM leaves the worker running and exits in time; the next start adopts it", { timeout: 90_000 }, async () => {
     server = await startServer(options());
     const id = (await submit(server, [{ bash: "echo one > one.txt" }, { wait: 4_000 }, { finish: { title: "One", summary: "" } }])) ?? "";
     await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");

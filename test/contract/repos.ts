@@ -11,6 +11,8 @@ export interface RepoBench {
   commit(taskId: string, ref: string, content: string): Promise<string>;
   /** Where the upstream branch points, or null. */
   tip(branch: string): Promise<string | null>;
+  /** Takes the upstream branch away, as somebody else would. */
+  drop(branch: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -70,6 +72,10 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       expect(await bench.tip("slipway/x")).toBe(sha);
       await push(ID, other, sha);
       expect(await bench.tip("slipway/x")).toBe(other);
+      // A branch that went with its pull request is made again.
+      await bench.drop("slipway/x");
+      await push(ID, sha, other);
+      expect(await bench.tip("slipway/x")).toBe(sha);
     });
 
     it("[W4] a child inherits the saved work of its parent", async () => {
@@ -79,8 +85,24 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       await prepare("task_b2", ID);
       expect(await bench.repos.has("task_b2", work)).toBe(true);
       expect(await bench.repos.has("task_b2", half)).toBe(true);
+      // What the child itself has done is another matter.
+      expect(await bench.repos.resolve("task_b2", WORK_REF)).toBeNull();
+      await prepare("task_c3", "task_b2");
+      expect(await bench.repos.has("task_c3", work)).toBe(true);
       await push("task_b2", work, null);
       expect(await bench.tip("slipway/x")).toBe(work);
+    });
+
+    it("a repository that was made before keeps its base", async () => {
+      const first = await prepare();
+      const again = { taskId: ID, userId: "user_a", repo: bench.repo, auth: bench.auth, base: "main", parentTaskId: null };
+      expect(await bench.repos.prepare(again, signal)).toEqual(first);
+    });
+
+    it("who is cancelled before it begins gets nothing", async () => {
+      const task = { taskId: ID, userId: "user_a", repo: bench.repo, auth: bench.auth };
+      await expect(bench.repos.prepare({ ...task, base: null, parentTaskId: null }, AbortSignal.abort())).rejects.toThrow("aborted");
+      expect(await bench.repos.list()).toEqual([]);
     });
 
     it("remove is idempotent and touches one task only", async () => {

@@ -1,6 +1,6 @@
 /** The real adapter against a real git server over HTTP. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -67,6 +67,7 @@ reposContract("git", async () => {
     auth: null,
     commit: (taskId, ref, content) => Promise.resolve(commitInto(repos.path(taskId), ref, { "work.txt": content })),
     tip: (branch) => Promise.resolve(server.git("app", "for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`) || null),
+    drop: (branch) => Promise.resolve(void server.git("app", "update-ref", "-d", `refs/heads/${branch}`)),
     async close() {
       await server.close();
       rmSync(dir, { recursive: true, force: true });
@@ -83,6 +84,7 @@ reposContract("simulated", () => {
     auth: null,
     commit: (taskId: string, ref: string, content: string) => repos.commit(taskId, ref, content),
     tip: (branch: string) => Promise.resolve(repos.upstream.get(`${repo}#${branch}`)?.sha ?? null),
+    drop: (branch: string) => Promise.resolve(void repos.upstream.delete(`${repo}#${branch}`)),
     close: () => Promise.resolve(),
   });
 });
@@ -111,6 +113,19 @@ const forms = (token: string): string[] => [
   Buffer.from(`robot:${token}`).toString("base64"),
 ];
 
+describe("the simulated adapter", () => {
+  it("fails as it was told, as often as it was told", async () => {
+    const repos = openSimulatedRepos();
+    const task = { taskId: "task_a1", userId: "u", repo: "https://git.example.com/team/app", auth: null };
+    const make = () => codeOf(repos.prepare({ ...task, base: null, parentTaskId: null }, signal));
+    const send = () => codeOf(repos.push({ ...task, sha: "a".repeat(40), branch: "b", expect: null }, signal));
+    repos.fail("task_a1", { prepare: "repo_unreachable", push: "push_rejected", times: 2 });
+    expect([await make(), await make(), await make()]).toEqual(["repo_unreachable", "repo_unreachable", "no failure"]);
+    expect([await send(), await send(), await send()]).toEqual(["push_rejected", "push_rejected", "no failure"]);
+    expect(await codeOf(repos.prepare({ ...task, taskId: "task_b2", base: null, parentTaskId: null }, signal))).toBe("no failure");
+  });
+});
+
 describe("fetching", () => {
   it("tells a refused credential, a missing repository, a missing branch and a dead host apart", async () => {
     const { url, server } = await open({ auth: { username: "robot", password: TOKEN } });
@@ -122,7 +137,10 @@ describe("fetching", () => {
     server.refuse("app", { status: 503 });
     expect(await codeOf(prepare(AUTH))).toBe("repo_unreachable");
     server.refuse("app", { status: 301, text: "moved" });
-    expect(await codeOf(prepare(AUTH))).not.toBe("no failure");
+    expect(await codeOf(prepare(AUTH))).toBe("repo_not_found");
+    server.refuse("app", null);
+    await server.close();
+    expect(await codeOf(prepare(AUTH))).toBe("repo_unreachable");
   });
 
   it("an empty repository has no branch to start from", async () => {
@@ -151,6 +169,26 @@ describe("fetching", () => {
     await prepare(null, { taskId: "task_b2" });
     execFileSync("git", ["fsck", "--full"], { cwd: repos.path("task_a1"), env: ENV, stdio: "ignore" });
     expect(await repos.has("task_a1", sha)).toBe(true);
+  });
+
+  it("[D2] a prepare that was killed in its middle is taken up again", async () => {
+    const { repos, dir } = await open();
+    const first = await prepare();
+    const sha = commitInto(repos.path("task_a1"), WORK_REF, { "work.txt": "kept" });
+    const [mirror = ""] = readdirSync(join(dir, "mirrors"));
+    for (const bare of [join(dir, "mirrors", mirror), repos.path("task_a1")]) {
+      for (const lock of ["HEAD.lock", "packed-refs.lock", "refs/heads/main.lock"]) writeFileSync(join(bare, lock), "");
+      mkdirSync(join(bare, "refs/slipway"), { recursive: true });
+      writeFileSync(join(bare, "refs/slipway/work.lock"), "");
+    }
+    mkdirSync(`${repos.path("task_b2")}.new`);
+    rig?.server.commit("app", "main", { "later.txt": "later" });
+    expect(await prepare()).toEqual(first);
+    expect(await repos.resolve("task_a1", WORK_REF)).toBe(sha);
+    const next = commitInto(repos.path("task_a1"), WORK_REF, { "work.txt": "more" });
+    expect(await repos.resolve("task_a1", WORK_REF)).toBe(next);
+    expect((await prepare(null, { taskId: "task_b2" })).baseSha).not.toBe(first.baseSha);
+    expect((await repos.list()).toSorted()).toEqual(["task_a1", "task_b2"]);
   });
 
   it("a hanging host is let go of when the task is cancelled", async () => {
@@ -187,8 +225,10 @@ describe("pushing", () => {
       'echo "refusing to allow an OAuth App to create or update workflow .github/workflows/x.yml without workflow scope" >&2; exit 1',
     );
     expect(await codeOf(push(null, sha))).toBe("push_workflow_scope");
-    server.hook("app", "pre-receive", "exit 0");
+    server.hook("app", "pre-receive", "sleep 1; exit 0");
     await push(null, sha);
+    await server.close();
+    expect(await codeOf(push(null, sha, "later"))).toBe("remote_unreachable");
   });
 
   it("a read-only credential is push_auth, a wrong one too", async () => {
@@ -224,6 +264,18 @@ describe("pushing", () => {
 });
 
 describe("diffs", () => {
+  it("of a task whose repository is gone, or between names that are no commits, are refused in words", async () => {
+    const { repos } = await open();
+    const { baseSha } = await prepare();
+    await expect(repos.diff("task_gone", baseSha, baseSha)).rejects.toMatchObject({ code: "not_found" });
+    await expect(repos.patch("task_gone", baseSha, baseSha)).rejects.toMatchObject({ code: "not_found" });
+    for (const odd of ["HEAD", "--output=x", ""]) {
+      await expect(repos.diff("task_a1", odd, baseSha)).rejects.toMatchObject({ code: "invalid_request" });
+      expect(await repos.has("task_a1", odd)).toBe(false);
+    }
+    expect(() => repos.path("../etc")).toThrow();
+  });
+
   it("lists every kind of change, with odd names, and gives a patch that applies", async () => {
     const { server, repos } = await open();
     server.commit("app", "main", { "old name.txt": "a\nb\nc\nd\ne\n", "gone.txt": "x\n", "bin.dat": "\0\x01\x02" });
@@ -286,14 +338,14 @@ describe("diffs", () => {
 
 describe("[S6] where a name points", () => {
   const answer = (...addresses: string[]) =>
-    (() => Promise.resolve(addresses.map((address) => ({ address, family: 4 })))) as unknown as Parameters<typeof pinOf>[2];
+    (() => Promise.resolve(addresses.map((address) => ({ address, family: 4 })))) as unknown as Parameters<typeof pinOf>[3];
 
   it("pins git to what was judged, and refuses a name with any private address", async () => {
-    expect(await pinOf("https://git.example.com/a/b", [], answer("93.184.215.14"))).toBe("git.example.com:443:93.184.215.14");
-    expect(await codeOf(pinOf("https://git.example.com/a/b", [], answer("93.184.215.14", "10.0.0.1")))).toBe("repo_unreachable");
-    expect(await codeOf(pinOf("https://git.example.com/a/b", [], answer("169.254.169.254")))).toBe("repo_unreachable");
-    expect(await codeOf(pinOf("https://git.example.com/a/b", [], answer()))).toBe("repo_unreachable");
-    expect(await pinOf("http://127.0.0.1:99/a", ["127.0.0.1:99"])).toBeNull();
+    expect(await pinOf("https://git.example.com/a/b", [], signal, answer("93.184.215.14"))).toBe("git.example.com:443:93.184.215.14");
+    expect(await codeOf(pinOf("https://git.example.com/a/b", [], signal, answer("93.184.215.14", "10.0.0.1")))).toBe("repo_unreachable");
+    expect(await codeOf(pinOf("https://git.example.com/a/b", [], signal, answer("169.254.169.254")))).toBe("repo_unreachable");
+    expect(await codeOf(pinOf("https://git.example.com/a/b", [], signal, answer()))).toBe("repo_unreachable");
+    expect(await pinOf("http://127.0.0.1:99/a", ["127.0.0.1:99"], signal)).toBeNull();
   });
 
   it("knows the private ranges", () => {

@@ -61,7 +61,7 @@ describe("submit", () => {
     const headers = { "idempotency-key": "k-1" };
     const many = await Promise.all(Array.from({ length: 10 }, () => submit({ headers })));
     expect(new Set(many.map((one) => one.body.id)).size).toBe(1);
-    expect(many.map((one) => one.status).sort()).toEqual([...Array.from({ length: 9 }, () => 200), 201]);
+    expect(many.map((one) => one.status).toSorted((a, b) => a - b)).toEqual([...Array.from({ length: 9 }, () => 200), 201]);
     expect((await submit({ headers })).status).toBe(200);
     const other = await submit({ headers, body: { repo: REPO, prompt: "Something else." } });
     expect([other.status, other.body.code]).toEqual([422, "idempotency_mismatch"]);

@@ -31,8 +31,9 @@ function heldLog(length: number) {
         .slice(0, limit)
         .map((cursor) => ({ cursor, json: String(cursor) }));
     },
-    /** Lets the oldest read through, if there is one. */
-    pass: (sees: "then" | "now"): void => waiting.shift()?.(sees),
+    /** Lets a read through, if there is one. */
+    pass: (sees: "then" | "now", which: "oldest" | "newest" = "oldest"): void =>
+      (which === "oldest" ? waiting.shift() : waiting.pop())?.(sees),
     /** The same for one that is yet to come. */
     async let(sees: "then" | "now"): Promise<void> {
       await until("a read", () => waiting.length > 0);
@@ -117,6 +118,48 @@ test("[F1] a hint that comes during the last read before the head is not lost", 
   expect(one.seen).toEqual([1, 2, 3, 4]);
 });
 
+test("[F1] a flush whose head left while it read does not speak to those who came after", async () => {
+  const log = heldLog(3);
+  const room = roomOf(log);
+  const [first, second] = [guest(3), guest(3)];
+  room.join(first);
+  await log.let("now");
+  await log.let("now");
+  await pause(5);
+  log.length = 5;
+  room.nudge(5);
+  room.leave(first);
+  room.join(second);
+  await settle();
+  log.pass("now", "newest");
+  await settle();
+  expect(second.seen).toEqual([4, 5]);
+  await log.let("now");
+  await log.let("now");
+  expect(second.seen).toEqual([4, 5]);
+  expect(first.seen).toEqual([]);
+});
+
+test("[F1] who begins beyond the head, because its hint was lost, sees nothing twice", async () => {
+  const log = heldLog(2);
+  const room = roomOf(log);
+  const [first, second] = [guest(), guest(3)];
+  room.join(first);
+  await log.let("now");
+  await log.let("now");
+  log.length = 4;
+  log.held = false;
+  room.join(second);
+  await until("both", () => first.seen.length === 4 && second.seen.length > 0);
+  await pause(10);
+  expect(first.seen).toEqual([1, 2, 3, 4]);
+  expect(second.seen).toEqual([4]);
+  log.length = 5;
+  room.nudge(5);
+  await until("live", () => [first, second].every((one) => one.seen.at(-1) === 5));
+  expect(second.seen).toEqual([4, 5]);
+});
+
 test("[F4] a socket that is not empty gets events but no deltas", async () => {
   const log = heldLog(1);
   log.held = false;
@@ -164,7 +207,7 @@ test("[F1] whatever the order of reads, hints, joins and full sockets, everyone 
     fc.record({ do: fc.constant("leave" as const), who: fc.nat(9) }),
     fc.record({ do: fc.constant("fill" as const), who: fc.nat(9), bytes: fc.constantFrom(0, 2 * 1024 * 1024) }),
     fc.record({ do: fc.constant("hold" as const), held: fc.boolean() }),
-    fc.record({ do: fc.constant("read" as const), sees: fc.constantFrom("then" as const, "now" as const) }),
+    fc.record({ do: fc.constant("read" as const), sees: fc.constantFrom("then", "now"), which: fc.constantFrom("oldest", "newest") }),
     fc.record({ do: fc.constant("rest" as const), ms: fc.constantFrom(0, 0, 3) }),
   );
   await fc.assert(
@@ -189,7 +232,7 @@ test("[F1] whatever the order of reads, hints, joins and full sockets, everyone 
           here.splice(here.indexOf(entry), 1);
         } else if (now.do === "fill" && entry !== undefined) entry.one.bytes = now.bytes;
         else if (now.do === "hold") log.held = now.held;
-        else if (now.do === "read") log.pass(now.sees);
+        else if (now.do === "read") log.pass(now.sees, now.which);
         else if (now.do === "rest") await pause(now.ms);
       }
       log.held = false;
@@ -209,6 +252,6 @@ test("[F1] whatever the order of reads, hints, joins and full sockets, everyone 
       for (const { one, from } of here) expect(one.seen).toEqual(upTo(log.length, from + 1));
       stopped.pop()?.abort();
     }),
-    { numRuns: 150 },
+    { numRuns: 300 },
   );
 }, 60_000);

@@ -56,6 +56,17 @@ describe("submit to done", () => {
     expect(states).toEqual(["queued", "provisioning", "running", "pushing", "done"]);
   });
 
+  it("[D3] a sandbox that no task needs is gone after one tick, one that is needed stays", async () => {
+    await open();
+    const id = await running();
+    const stray = { taskId: "task_unknown", attempt: 1, socketDir: "/nowhere", token: "att_test", limits: {} };
+    await world.sandbox.ensure({ ...stray, name: sandboxName(stray.taskId, 1) }, new AbortController().signal);
+    expect(await world.sandbox.list()).toHaveLength(2);
+    await world.clock.advance(10_000);
+    await settle();
+    expect((await world.sandbox.list()).map((one) => one.taskId)).toEqual([id]);
+  });
+
   it("no change ends in done without a push", async () => {
     await open();
     const id = await running();

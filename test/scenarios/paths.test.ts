@@ -48,7 +48,7 @@ async function make(id: string, event: PathEvent): Promise<void> {
     case "tool":
       return void (await say(["tool.started", { id: "t1", name: "bash", input: {} }]));
     case "adopted":
-      return void (await world.restart());
+      return await world.restart();
     case "usage":
       return void (await say(["usage", { inputTokens: 1, outputTokens: 1, cacheReadTokens: 0, cacheWriteTokens: 0, usd: 0, turns: 1 }]));
     case "checkpoint": {

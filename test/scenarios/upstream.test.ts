@@ -111,4 +111,19 @@ describe("a private repository", () => {
     const patch = await server.call("GET", `/v1/tasks/${task?.id}/diff?format=patch`);
     expect(patch.body).toContain("+changed");
   });
+
+  it("[S4] the upstream gets exactly one branch, whatever the worker has made", async () => {
+    const refs = (): string[] => upstream.git("private", "for-each-ref", "--format=%(refname)").split("\n");
+    const before = refs();
+    const id = await submit([
+      { bash: "echo more > more.txt && git add -A && git commit -qm more && git tag v9 && git branch extra && git branch main HEAD" },
+      { bash: "git remote add upstream " + repo.url + "; git push upstream --all; git push upstream --tags; true" },
+      { finish: { title: "More", summary: "More." } },
+    ]);
+    const task = await settled(id);
+    expect(task).toMatchObject({ state: "done", outcome: "pushed" });
+    expect(refs().toSorted()).toEqual([...before, `refs/heads/${task.branch}`].toSorted());
+    expect(upstream.git("private", "rev-parse", "refs/heads/main")).toBe(repo.sha);
+    expect(upstream.git("private", "rev-parse", `refs/heads/${task.branch}`)).toBe(task.headSha);
+  });
 });

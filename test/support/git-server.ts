@@ -15,7 +15,10 @@ export interface GitServer {
   commit(name: string, branch: string, files: Readonly<Record<string, string>>, message?: string): string;
   git(name: string, ...args: string[]): string;
   hook(name: string, hook: string, script: string): void;
-  refuse(name: string, refusal: { status?: number; text?: string; hang?: boolean; on?: "fetch" | "push" } | null): void;
+  refuse(
+    name: string,
+    refusal: { status?: number; text?: string; headers?: Readonly<Record<string, string>>; hang?: boolean; on?: "fetch" | "push" } | null,
+  ): void;
   close(): Promise<void>;
 }
 

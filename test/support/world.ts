@@ -30,7 +30,7 @@ export interface Latch {
 export function latch(): Latch {
   let waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
   let passes = 0;
-  let failures: Error[] = [];
+  const failures: Error[] = [];
   return {
     closed: false,
     async pass(signal) {

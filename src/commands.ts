@@ -1,0 +1,96 @@
+/**
+ * What people say to a running worker, read off the task's log: there is no queue beside it.
+ * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision 005).
+ */
+import type { TaskEvent } from "./event.ts";
+import type { Bus, Clock, Store } from "./ports.ts";
+import type { Task } from "./task.ts";
+import type { WorkerCommand } from "./worker-wire.ts";
+
+export interface CommandDeps {
+  readonly store: Store;
+  readonly bus: Bus;
+  readonly clock: Clock;
+}
+
+export interface Poll {
+  readonly taskId: string;
+  readonly after: number;
+  /** The longest wait for the first command, ms. */
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+  /** The newest task. @throws SlipwayError stale_attempt, which ends the poll. */
+  task(): Promise<Task>;
+}
+
+const PAGE = 1_000;
+
+/** The log after `afterSeq`, page by page. */
+export async function* logAfter(store: Store, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> {
+  for (let after = afterSeq; ;) {
+    const page = await store.events(taskId, after, PAGE);
+    yield* page;
+    if (page.length < PAGE) return;
+    after = page.at(-1)?.seq ?? after;
+  }
+}
+
+/** Resolves as soon as there is a command after `after`, or with none when the time is up or the signal is aborted. */
+export async function commandsAfter({ store, bus, clock }: CommandDeps, poll: Poll): Promise<WorkerCommand[]> {
+  const { taskId, waitMs, signal } = poll;
+  const until = clock.now() + waitMs;
+  let from = poll.after;
+  for (;;) {
+    const task = await poll.task();
+    const hint = new AbortController();
+    const left = until - clock.now();
+    // Listen first, then read: a hint between the two is not missed.
+    const woken = nextHint(bus, taskId, Math.max(0, left), AbortSignal.any([signal, hint.signal]));
+    const found = await commandsNow(store, taskId, from);
+    if (found.length > 0 || left <= 0 || signal.aborted) {
+      hint.abort();
+      const { graceMs } = task.snapshot.context.policy;
+      return found.map((command) => (command.type === "cancel" ? { ...command, graceMs } : command));
+    }
+    from = Math.max(from, task.seq);
+    await woken;
+  }
+}
+
+async function commandsNow(store: Store, taskId: string, after: number): Promise<WorkerCommand[]> {
+  const found: WorkerCommand[] = [];
+  for await (const event of logAfter(store, taskId, after)) {
+    const command = await commandOf(store, event);
+    if (command !== null) found.push(command);
+  }
+  return found;
+}
+
+async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand | null> {
+  const { seq: id, type, data } = event;
+  if (type === "message" && data["role"] === "user") {
+    const message = await store.message(event.taskId, String(data["id"]));
+    if (message?.status !== "queued") return null;
+    const text = message.content.map((block) => String(block["text"] ?? "")).join("\n");
+    return { id, type: "message", messageId: message.id, text, mode: message.mode ?? "steer" };
+  }
+  if (type === "message.status" && data["status"] === "withdrawn") return { id, type: "withdraw", messageId: String(data["id"]) };
+  if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: String(data["text"]) };
+  if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling") return { id, type: "cancel", graceMs: 0 };
+  return null;
+}
+
+/** Resolves at the next hint about the task, after `ms`, or when aborted. */
+function nextHint(bus: Bus, taskId: string, ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    const off = bus.onHint((hint) => hint.taskId === taskId && done());
+    signal.addEventListener("abort", done, { once: true });
+    function done(): void {
+      clearTimeout(timer);
+      off();
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+  });
+}

@@ -1,0 +1,99 @@
+/** 20,000 events of one worker through seven SIGKILLs of the real coordinator. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { expect, it } from "vitest";
+import { openSqliteReader } from "../../src/store/sqlite.ts";
+import { WORKER_ENV } from "../../src/worker-wire.ts";
+import type { WireTask } from "../../src/wire.ts";
+import { systemClock } from "../../worker/clock.ts";
+import { HttpLink } from "../../worker/http-link.ts";
+import { Journal } from "../../worker/journal.ts";
+import { startGitServer } from "../support/git-server.ts";
+import { eventually, ROOT, startServer } from "../support/server.ts";
+
+const EVENTS = 20_000;
+const KILLS = 7;
+
+/** The environment of the worker process that Slipway started: where its broker listens, and its token. */
+function workerEnvironment(data: string): Record<string, string> | null {
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      const env = Object.fromEntries(
+        readFileSync(`/proc/${pid}/environ`, "utf8")
+          .split("\0")
+          .map((pair) => [pair.slice(0, pair.indexOf("=")), pair.slice(pair.indexOf("=") + 1)]),
+      ) as Record<string, string>;
+      if (env[WORKER_ENV.workspace]?.startsWith(data) && env[WORKER_ENV.token]) return env;
+    } catch {
+      // It is gone, or not ours.
+    }
+  }
+  return null;
+}
+
+it.runIf(process.platform === "linux")(
+  `[W2] [F1] ${EVENTS} events through ${KILLS} kills arrive once each, in order`,
+  { timeout: 180_000 },
+  async () => {
+    const dir = mkdtempSync(join(tmpdir(), "slipway-w2-"));
+    const data = join(dir, "data");
+    const upstream = await startGitServer();
+    const repo = upstream.createRepo("app");
+    const options = { dataDir: data, env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_LOG_LEVEL: "error" } };
+    let server = await startServer(options);
+    try {
+      const { body } = await server.call("POST", "/v1/tasks", { repo: repo.url, prompt: "Hold the line.", script: [{ hang: true }] });
+      const { id } = body as WireTask;
+      await eventually(async () => ((await server.task(id)).state === "running" ? true : null), "it runs");
+      // The real worker hangs and says nothing; the real link goes on in its name, from where it stood.
+      const env = await eventually(() => Promise.resolve(workerEnvironment(data)), "the worker is found");
+      const attempt = Number(env[WORKER_ENV.attempt]);
+      const link = new HttpLink({
+        socketPath: env[WORKER_ENV.socket] ?? "",
+        token: env[WORKER_ENV.token] ?? "",
+        attempt,
+        journal: new Journal(join(dir, "state"), attempt),
+        clock: systemClock,
+      });
+      const forever = new AbortController().signal;
+      await link.spec(forever);
+      let kills = 0;
+      for (let n = 1; n <= EVENTS; n += 1) {
+        link.emit("message", { id: `m${n}`, role: "assistant", content: [{ type: "text", text: `number ${n}` }] });
+        if (n % 50 === 0) await delay(1);
+        if (kills < KILLS && n % Math.floor(EVENTS / (KILLS + 1)) === 0) {
+          kills += 1;
+          await server.kill("SIGKILL");
+          server = await startServer(options);
+        }
+      }
+      await link.flush(forever);
+      await link.close();
+      expect(kills).toBe(KILLS);
+      const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
+      const texts: string[] = [];
+      const numbers: number[] = [];
+      for (let after = 0; ;) {
+        const page = await store.events(id, after, 1_000);
+        for (const event of page) {
+          if (event.workerSeq !== null) numbers.push(event.workerSeq);
+          if (event.type === "message") texts.push((event.data["content"] as { text: string }[])[0]?.text ?? "");
+        }
+        if (page.length < 1_000) break;
+        after = page.at(-1)?.seq ?? after;
+      }
+      await store.close();
+      expect(texts).toEqual(Array.from({ length: EVENTS }, (_, i) => `number ${i + 1}`));
+      expect(numbers).toEqual(numbers.map((_, i) => i + 1));
+      expect((await server.task(id)).attempt).toBe(1);
+      await server.call("POST", `/v1/ops/tasks/${id}/kill`);
+      await eventually(async () => ((await server.task(id)).state === "cancelled" ? true : null), "it is cancelled");
+    } finally {
+      await server.kill("SIGTERM");
+      await upstream.close();
+      rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+    }
+  },
+);
