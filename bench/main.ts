@@ -53,7 +53,7 @@ function rows({ started, recorded, lived, waited, fanned, recovered }: Awaited<R
       aim: ">= 2,500/s",
     },
     {
-      what: "submit to running p50 / p99",
+      what: "submit to first words of the worker p50 / p99",
       ours: `${ms(waited.p50)} / ${ms(waited.p99)}`,
       floor: `${ms(1_000 / (recorded.floor / 100))} = one bare transaction`,
       ratio: "-",

@@ -4,9 +4,22 @@
  */
 import { assign } from "xstate";
 import { failureClass, makeFailure, type FailureCode, type FailureStage } from "../src/failure.ts";
-import { NO_USAGE, type Step, type TaskContext, type Usage } from "../src/task.ts";
+import { DEFAULT_POLICY, NO_USAGE, type Step, type TaskContext, type Usage } from "../src/task.ts";
 import type { Cause, Fault, Of, TaskInput } from "./cause.ts";
 import { finalFailure, retryDelay } from "./policy.ts";
+
+export const NO_INPUT: TaskInput = {
+  at: 0,
+  maxAttempts: 1,
+  policy: DEFAULT_POLICY,
+  wantsPullRequest: false,
+  from: "start",
+  checkpoint: null,
+  base: null,
+  baseSha: null,
+  headSha: null,
+  report: null,
+};
 
 export function initialContext(input: TaskInput): TaskContext {
   const push = input.from === "push";

@@ -20,13 +20,13 @@ import {
   type Usage,
 } from "../src/task.ts";
 import type { Cause, Drive, Found, StateMeta, TaskInput } from "./cause.ts";
-import { faultOf } from "./changes.ts";
+import { faultOf, NO_INPUT } from "./changes.ts";
 import { stepper } from "./inert.ts";
 import { taskMachine } from "./task.ts";
 
 type Hydrated = SnapshotFrom<typeof taskMachine>;
 
-const advance = stepper(inputOf({ at: 0, data: {} }));
+const advance = stepper(NO_INPUT);
 
 /** The snapshot of a new task from its first event (`task.submitted`). */
 export function start(event: TaskEvent): Snapshot {

@@ -108,17 +108,15 @@ async function check() {
     const began = performance.now();
     const code = await child(file, args);
     if (code !== 0) return code;
-    say(`${name}: good (${((performance.now() - began) / 1_000).toFixed(1)} s)`);
+    say(`${String(name)}: good (${((performance.now() - began) / 1_000).toFixed(1)} s)`);
   }
   return 0;
 }
 
+/** machines/README.md is drawn from the charts; the test that compares it can also write it. */
 async function docs() {
-  const { build: make } = await import("./build.mjs");
-  await make();
-  const pages = join(root, "scripts", "docs.mjs");
-  if (!existsSync(pages)) stop("there is no scripts/docs.mjs", 1);
-  return child(pages, []);
+  process.env["UPDATE_DOCS"] = "1";
+  return child(tool("vitest"), ["run", "test/machines/readme.test.ts"]);
 }
 
 /** npm passes a signal on to its shell, and not every shell passes it on to us: the shell's end then stands for the signal. */

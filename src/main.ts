@@ -57,6 +57,7 @@ export function packageRoot(): string {
  * @throws SlipwayError config_invalid, locked, newer_schema: nothing runs then.
  */
 export async function serve(config: Config, hooks: { readonly log?: Log } = {}): Promise<Running> {
+  checkAgent(config);
   const dir = resolve(config.dataDir);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const log: Log = hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
@@ -266,6 +267,13 @@ async function checkSandbox(sandbox: Sandbox, config: Config): Promise<string> {
 
 async function firstAdmin(config: Config, sessions: Sessions): Promise<void> {
   if (config.admin !== null && (await sessions.needsSetup())) await sessions.createUser({ ...config.admin, role: "admin" });
+}
+
+/** An agent that was asked for by name must be here; the default falls back, and the banner says which one it is. */
+function checkAgent({ agent, anthropicApiKey }: Config): void {
+  const byDefault = agent === "anthropic" && anthropicApiKey !== null;
+  if (AGENTS.includes(agent) || byDefault) return;
+  throw new SlipwayError("config_invalid", `SLIPWAY_AGENT names "${agent}", but this server offers: ${AGENTS.join(", ")}.`);
 }
 
 /** The largest number of slots that this installation ever had: what `doctor` judges the log by. */
