@@ -21,7 +21,9 @@ export const NO_INPUT: TaskInput = {
   report: null,
 };
 
-export function initialContext(input: TaskInput): TaskContext {
+/** xstate also asks for a context without any input when it makes a scope; an exception there costs more than the step itself. */
+export function initialContext(asked: TaskInput | undefined): TaskContext {
+  const input = asked ?? NO_INPUT;
   const push = input.from === "push";
   return {
     seq: 1,

@@ -10,7 +10,7 @@ import { setup } from "xstate";
 import type { FailureStage } from "../src/failure.ts";
 import type { TaskContext } from "../src/task.ts";
 import type { Cause, StateMeta, TaskInput } from "./cause.ts";
-import { changes, faultOf, initialContext, NO_INPUT } from "./changes.ts";
+import { changes, faultOf, initialContext } from "./changes.ts";
 import { willRetry } from "./policy.ts";
 
 export const TASK_MACHINE_VERSION = 1;
@@ -52,8 +52,7 @@ const runFails = [
 /** `getNextTransitions`, paths and the drawing in README.md all come from this one chart. */
 export const taskMachine = chart.createMachine({
   id: "task",
-  // xstate also asks for a context without any input when it makes a scope; an exception there costs more than the step itself.
-  context: ({ input = NO_INPUT }) => initialContext(input),
+  context: ({ input }) => initialContext(input),
   initial: "queued",
   states: {
     queued: {
