@@ -124,13 +124,12 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 
   async function adopt(task: Task, alive: ReadonlySet<string>): Promise<void> {
     if (holdsSlot(task.snapshot)) gate.adopt(task.id);
-    if (driveOf(task.snapshot) === "supervise" && alive.has(sandboxName(task.id, task.snapshot.context.attempt))) {
-      // The silence clock must not count the time in which nobody listened.
-      const text = "The coordinator restarted and found the worker running.";
-      await coordinator.record(task.id, () => [{ type: "notice", data: { level: "info", code: "adopted", text } }]);
-      return;
-    }
-    committed(task, []);
+    const found = alive.has(sandboxName(task.id, task.snapshot.context.attempt));
+    const goesOn = task.state === "provisioning" || (driveOf(task.snapshot) === "supervise" && found);
+    if (!goesOn) return committed(task, []);
+    // The clocks of progress and silence must not count the time in which nobody listened.
+    const text = found ? "The coordinator restarted and found the worker running." : "The coordinator restarted and goes on.";
+    await coordinator.record(task.id, () => [{ type: "notice", data: { level: "info", code: "adopted", text } }]);
   }
 
   return {

@@ -205,6 +205,19 @@ describe("deadlines", () => {
     expect((await world.until(id, "retrying")).snapshot.context.failure?.code).toBe("stalled");
   });
 
+  it("[T5] [D6] a boot that was under way goes on after downtime and uses up no attempt", async () => {
+    await open();
+    const { id } = await world.submit();
+    await world.until(id, "provisioning");
+    await world.kernel.close();
+    await world.clock.jump(DEFAULT_POLICY.progressMs + 60_000);
+    await world.restart();
+    await settle();
+    expect(await world.task(id)).toMatchObject({ state: "provisioning", snapshot: { context: { attempt: 1 } } });
+    await world.clock.jump(DEFAULT_POLICY.progressMs + 1_000);
+    expect((await world.until(id, "retrying")).snapshot.context.failure?.code).toBe("boot_timeout");
+  });
+
   it("a worker without a sign of life is lost", async () => {
     await open({ settings: { livenessMs: 90_000 } });
     const id = await running();
