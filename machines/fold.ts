@@ -161,7 +161,7 @@ export function causeOf(event: TaskEvent): Cause {
     case "message.status":
       return { ...stamp, type: event.workerSeq === null ? "note" : "progress" };
     case "notice":
-      return { ...stamp, type: event.workerSeq !== null || d["code"] === "adopted" ? "progress" : "note" };
+      return { ...stamp, type: event.workerSeq !== null || isProgress(d["code"]) ? "progress" : "note" };
     case "tool.started":
     case "tool.finished":
     case "todo":
@@ -186,6 +186,11 @@ export function causeOf(event: TaskEvent): Cause {
     case "pull_request":
       return { ...stamp, type: "pull_request", url: d["url"] as string, number: d["number"] as number, state: d["state"] as string };
   }
+}
+
+/** Of the coordinator's own notices: a worker that was found again, and a step that goes on (an image being pulled). */
+function isProgress(code: unknown): boolean {
+  return code === "adopted" || (typeof code === "string" && code.startsWith("step."));
 }
 
 function stateCause(stamp: { seq: number; at: number; workerSeq: number | null }, d: TaskEvent["data"]): Cause {

@@ -75,6 +75,13 @@ async function run(): Promise<number> {
   }
 }
 
-// A reader that went away (`slipway tasks | head`) is no failure.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.failed));
-process.exitCode = await run();
+let unread = false;
+// A reader that went away (`slipway tasks | head`) is no failure. Whoever must clean up (demo, serve) hears of it as of a signal.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") process.exit(EXIT.failed);
+  if (unread) return;
+  unread = true;
+  if (!process.emit("SIGTERM")) process.exit(EXIT.ok);
+});
+const ended = await run();
+process.exitCode = unread ? EXIT.ok : ended;

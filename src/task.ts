@@ -31,7 +31,7 @@ export type StepName = (typeof STEP_NAMES)[number];
 export interface Policy {
   /** Longest wait in the queue. */
   readonly queueMs: number;
-  /** Longest time in provisioning without a step. */
+  /** Longest time in provisioning without a step or a sign that one goes on. */
   readonly progressMs: number;
   /** Longest time in provisioning in all. */
   readonly bootMs: number;

@@ -8,6 +8,7 @@ import { Readable } from "node:stream";
 import { messageOf } from "../error.ts";
 import { TaskFailure, type FailureCode } from "../failure.ts";
 import { refusedWith, translate, type Engine } from "./engine.ts";
+import { parseLine, teller } from "./report.ts";
 import { tar } from "./tar.ts";
 
 export interface WorkerSource {
@@ -27,25 +28,6 @@ export interface Image {
   prepare(progress: (text: string) => void, signal: AbortSignal): Promise<void>;
 }
 
-interface Line {
-  readonly text: string | null;
-  readonly error: string | null;
-}
-
-function parseLine(line: string): Line {
-  try {
-    const said: unknown = JSON.parse(line);
-    if (typeof said !== "object" || said === null) return { text: null, error: null };
-    const word = (key: string): string | null => {
-      const value: unknown = Reflect.get(said, key);
-      return typeof value === "string" && value.trim() !== "" ? value.trim() : null;
-    };
-    return { text: word("stream") ?? word("status"), error: word("error") };
-  } catch {
-    return { text: line, error: null };
-  }
-}
-
 function failureOf(code: FailureCode, detail: string, evidence: readonly string[]): TaskFailure {
   return new TaskFailure(code, { detail, evidence: evidence.join("\n") });
 }
@@ -61,13 +43,15 @@ async function follow(stream: NodeJS.ReadableStream, what: string, progress: (te
   }
   const stop = (): void => void source.destroy(new Error("aborted"));
   signal.addEventListener("abort", stop, { once: true });
-  function hear(line: string): void {
-    const { text, error } = parseLine(line);
-    if (text !== null) said.push(text);
+  const tell = teller(progress, Date.now);
+  function hear(raw: string): void {
+    const line = parseLine(raw);
+    const { text, error, layer } = line;
+    if (text !== null && layer === null) said.push(text);
     if (said.length > 60) said.shift();
     if (error !== null)
       throw failureOf(NO_SUCH_IMAGE.test(error) ? "image_missing" : "image_pull_failed", `${what}: ${error}`, [...said, error]);
-    if (text !== null) progress(text);
+    tell(line);
   }
   try {
     for await (const piece of source) {
