@@ -1,5 +1,5 @@
 # Two images from one file.
-#   worker       what runs a task's agent. It takes dist/worker.mjs as it was built (`npm run build`); Slipway builds it by itself when it is absent.
+#   worker       what runs a task's agent. It takes dist/worker.mjs as it was built (`npm run build`); Slipway builds this image by itself.
 #   coordinator  the server. It compiles itself; nothing but the sources is needed.
 # Works with the classic builder as well as with BuildKit.
 ARG BASE=node:24-bookworm-slim
@@ -15,7 +15,8 @@ RUN groupadd --gid 10001 agent \
  && useradd --uid 10001 --gid 10001 --create-home --shell /bin/bash agent \
  && install -d -o 10001 -g 10001 -m 0755 /workspace \
  && install -d /worker /run/slipway
-COPY dist/worker.mjs /worker/worker.mjs
+# The pattern may match nothing: the classic builder comes through here on its way to the coordinator, when nothing has been built yet.
+COPY Dockerfile dist/worker.mj[s] /worker/
 ENV NODE_ENV=production \
     HOME=/home/agent \
     SLIPWAY_SOCKET=/run/slipway/b.sock \
@@ -44,10 +45,12 @@ RUN if ! { command -v git && command -v tini && [ -e /etc/ssl/certs/ca-certifica
     fi
 WORKDIR /app
 COPY --from=build /app/package.json /app/Dockerfile ./
+COPY --from=build /app/scripts/git-server.mjs ./scripts/
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/migrations ./migrations
 COPY --from=build /app/dist ./dist
-# The data folder must have the same path inside and on the host (-v /data:/data), because the engine mounts parts of it into workers.
+# The data folder must have the same path inside and on the host (-v /data:/data), because the engine mounts parts of it into workers;
+# docs/operate.md says how to run it.
 ENV NODE_ENV=production \
     HOME=/data \
     SLIPWAY_DATA_DIR=/data \

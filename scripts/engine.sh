@@ -34,13 +34,27 @@ install_engine() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
+# An engine that was killed leaves its pid file, and the number may by now be a zombie's or somebody else's; dockerd would refuse to start.
+forget_dead_engine() {
+  local file=/var/run/docker.pid pid
+  pid="$(cat "$file" 2>/dev/null)" || return 0
+  if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] && ! grep -q '^State:[[:space:]]*[ZX]' "/proc/$pid/status" 2>/dev/null; then
+    say "a dockerd (process $pid) runs but does not answer" >&2
+    exit 1
+  fi
+  rm -f "$file"
+}
+
 start_engine() {
   mountpoint -q /sys/fs/cgroup || cgroupfs-mount
+  forget_dead_engine
   say "starting dockerd, log in $engine_log"
   nohup setsid dockerd >"$engine_log" 2>&1 </dev/null &
-  for _ in $(seq 1 60); do
+  local child=$!
+  for _ in $(seq 1 120); do
     answers && return
-    sleep 1
+    kill -0 "$child" 2>/dev/null || break
+    sleep 0.5
   done
   say "dockerd does not answer:" >&2
   tail -n 30 "$engine_log" >&2

@@ -12,13 +12,14 @@ import type { Coordinator } from "./coordinator.ts";
 import type { Crashpoint } from "./crash.ts";
 import type { Proposal } from "./event.ts";
 import { TaskFailure, type FailureCode } from "./failure.ts";
-import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxExit } from "./ports.ts";
+import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxExit, Store } from "./ports.ts";
 import { createSteps } from "./steps.ts";
 import { sandboxName, type Limits, type Task } from "./task.ts";
 import { within } from "./within.ts";
 
 export interface EffectDeps {
   readonly coordinator: Coordinator;
+  readonly store: Pick<Store, "observeExit">;
   readonly sandbox: Sandbox;
   readonly repos: Repos;
   readonly broker: Broker;
@@ -104,8 +105,11 @@ export function createEffects(deps: EffectDeps): Effect {
 
   /** Waits for the end of the sandbox. A report that arrived before has moved the task on and aborted this. */
   async function watch(task: Task, signal: AbortSignal): Promise<void> {
-    const exit = await sandbox.wait(sandboxName(task.id, task.snapshot.context.attempt), signal);
-    if (!signal.aborted) await judge(task, exit);
+    const { attempt } = task.snapshot.context;
+    const exit = await sandbox.wait(sandboxName(task.id, attempt), signal);
+    if (signal.aborted) return;
+    await deps.store.observeExit(task.id, attempt, exit.exitCode);
+    await judge(task, exit);
   }
 
   async function judge(task: Task, exit: SandboxExit): Promise<void> {

@@ -299,7 +299,7 @@ function operatorToken(dir: string): string {
 }
 
 /** Tells installations on one machine apart; the same over restarts. */
-function instanceOf(dir: string): string {
+export function instanceOf(dir: string): string {
   return createHash("sha256").update(dir).digest("hex").slice(0, 12);
 }
 

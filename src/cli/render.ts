@@ -50,7 +50,8 @@ export function createRenderer(paint: Paint, width: number): Renderer {
       const detail = clean(text(event.data, "detail"));
       lines.push(paint.red(`✗ ${clean(text(event.data, "code"))}`) + (detail === "" ? "" : ` ${cut(detail, room * 2)}`));
     }
-    if (reason === "timed_out") lines.push(paint.yellow("! out of time"));
+    // The end of the pause between two tries is a deadline too, and nothing went wrong.
+    if (reason === "timed_out" && event.from !== "retrying") lines.push(paint.yellow("! out of time"));
     if (reason === "cancel" && event.from !== event.to) lines.push(paint.yellow("! cancelled by a person"));
     if (event.from === event.to) return lines;
     for (const { what } of tools.values()) lines.push(`${paint.dim("·")} ${what} ${paint.dim("(did not finish)")}`);

@@ -310,6 +310,6 @@ function cannotRun(error: unknown): TaskFailure | null {
 /** What the engine refuses although the request is right is the engine's failure; the words are kept. */
 function failed(error: unknown): unknown {
   if (!(error instanceof EngineError)) return error;
-  const detail = `The Docker engine refused (${error.status}).`;
+  const detail = `The Docker engine refused (${error.status}): ${error.message.slice(0, 300)}`;
   return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
 }

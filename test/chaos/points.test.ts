@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { checkUp } from "../../src/checkup.ts";
+import { instanceOf } from "../../src/main.ts";
 import { openProcessSandbox } from "../../src/sandbox/process.ts";
 import { openSqliteReader } from "../../src/store/sqlite.ts";
 import type { WireTask } from "../../src/wire.ts";
@@ -59,7 +60,7 @@ async function settledOn(on: RealServer, id: string): Promise<WireTask> {
 /** From the store, the engine and the upstream: nothing lost, nothing doubled, nothing left. */
 async function lawful(task: WireTask): Promise<void> {
   const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
-  const sandbox = openProcessSandbox({ dir: data, workerFile: join(ROOT, "dist/worker.mjs"), instance: "checker" });
+  const sandbox = openProcessSandbox({ dir: data, workerFile: join(ROOT, "dist/worker.mjs"), instance: instanceOf(data) });
   try {
     await eventually(async () => ((await sandbox.list()).length === 0 ? true : null), "[D3] no sandbox is left", 30_000);
     const { tasks, findings } = await checkUp({ store, sandbox, maxConcurrent: 4 });

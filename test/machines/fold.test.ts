@@ -226,6 +226,16 @@ describe("deadlines by state", () => {
     expect(c(play).dueAt).toBe(claimed + P.bootMs);
   });
 
+  it("provisioning: a step that tells how far it is goes on; another note of the coordinator does not keep it alive", () => {
+    const play = played(begin(), "claim", "step_started");
+    const told = (code: string): number | null => {
+      const notice = { type: "notice", data: { level: "info", code, text: "half" }, attempt: 1, after: 60_000 } as const;
+      return c(offer(play, notice) as Play).dueAt;
+    };
+    expect(told("step.image")).toBe(play.at + 60_000 + P.progressMs);
+    expect(told("remark")).toBe(c(play).dueAt);
+  });
+
   it("running: silence stalls, the wall clock ends it for good", () => {
     const play = played(begin(), "claim", "ready");
     expect(after(play)).toBe(P.silenceMs);

@@ -1,0 +1,24 @@
+import { expect, it } from "vitest";
+import { execSync } from "node:child_process";
+import { mkdtempSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import { startGitServer } from "/work/main/test/support/git-server.ts";
+import { eventually, startServer } from "/work/main/test/support/server.ts";
+for (const how of ["TERM", "KILL"]) it(how, { timeout: 120000 }, async () => {
+  const up = await startGitServer(); const repo = up.createRepo("a");
+  const s = await startServer({ dataDir: mkdtempSync("/tmp/outage-"), sandbox: "docker", policy: {backoffMs: 200, backoffCapMs: 500}, env: { SLIPWAY_TRUSTED_REPO_HOSTS: up.host } });
+  const { body } = await s.call("POST", "/v1/tasks", { repo: repo.url, prompt: "x", maxAttempts: 1, script: [{ bash: "echo one > one.txt" }, { wait: 5000 }, { finish: { title: "x", summary: "y" } }] });
+  const id = (body as any).id;
+  await eventually(async () => ((await s.task(id)).state === "running" ? true : null), "runs");
+  await delay(500);
+  execSync(`kill -${how} $(pgrep -x dockerd)`); await delay(3000);
+  console.log(how, "while away", (await s.task(id)).state);
+  execSync("/work/main/scripts/engine.sh");
+  const t = await eventually(async () => { const t = await s.task(id); return t.settledAt ? t : null; }, "settles", 60000).catch(async () => await s.task(id));
+  console.log(how, t.state, t.attempt, t.failure);
+  console.log((await s.events(id)).map((e) => `${e.at.slice(14, 23)} ${e.type} ${e.to} ${JSON.stringify(e.data).slice(0, 200)}`).join("\n"));
+  console.log((await s.call("GET", `/v1/tasks/${id}/attempts`)).body);
+  console.log(s.stderr().slice(-1500));
+  await s.kill("SIGTERM"); await up.close();
+  expect(1).toBe(1);
+});
