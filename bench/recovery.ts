@@ -15,6 +15,8 @@ export interface Recovery {
 }
 
 const ROUNDS = 5;
+/** Longest wait for a word of the worker, ms. */
+const LIMIT_MS = 20_000;
 
 export async function recovery(): Promise<Recovery> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-recovery-"));
@@ -27,21 +29,23 @@ export async function recovery(): Promise<Recovery> {
     const upstream = await said(git, /listening on (http:\S+)/);
     const start = (): Promise<Server> => startServer(data, new URL(upstream).host);
     server = await start();
-    const script = Array.from({ length: 2_000 }, (_, i) => (i % 2 ? { say: `step ${i}` } : { wait: 20 }));
+    const script = Array.from({ length: 500 }, (_, i) => (i % 2 ? { say: `step ${i}` } : { wait: 100 }));
     const token = readFileSync(join(data, "operator.token"), "utf8").trim();
     const answer = await fetch(`${server.url}/v1/tasks`, {
       method: "POST",
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
       body: JSON.stringify({ repo: `${upstream}/app.git`, prompt: "Talk.", script }),
     });
+    if (!answer.ok) throw new Error(`the task was refused: ${await answer.text()}`);
     const { id } = (await answer.json()) as { id: string };
     const reader = openSqliteReader({ dir: data, migrations: join(packageRoot(), "migrations", "sqlite") });
     const spoken = async (after: number): Promise<number> => {
-      for (;;) {
+      for (const until = Date.now() + LIMIT_MS; Date.now() < until;) {
         const last = (await reader.events(id, after, 1_000)).findLast((event) => event.workerSeq !== null && event.type === "message");
         if (last !== undefined) return last.seq;
         await delay(2);
       }
+      throw new Error("the worker says nothing");
     };
     const rounds: Recovery[] = [];
     let seq = await spoken(0);

@@ -34,20 +34,35 @@ install_engine() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"
 }
 
-# An engine that was killed leaves its pid file, and the number may by now be a zombie's or somebody else's; dockerd would refuse to start.
+# True when a process of this name runs under the number in the file. The number of one that was killed may be a zombie's or somebody else's.
+lives() {
+  local pid
+  pid="$(cat "$2" 2>/dev/null)" && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] &&
+    ! grep -q '^State:[[:space:]]*[ZX]' "/proc/$pid/status" 2>/dev/null
+}
+
+# An engine that was killed leaves pid files, on which dockerd would refuse to start or wait for a containerd that is not there.
 forget_dead_engine() {
-  local file=/var/run/docker.pid pid
-  pid="$(cat "$file" 2>/dev/null)" || return 0
-  if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] && ! grep -q '^State:[[:space:]]*[ZX]' "/proc/$pid/status" 2>/dev/null; then
-    say "a dockerd (process $pid) runs but does not answer" >&2
+  # One that starts or ends just now gets its time.
+  for _ in $(seq 1 60); do
+    lives dockerd /var/run/docker.pid || break
+    if answers; then return; fi
+    sleep 0.5
+  done
+  if lives dockerd /var/run/docker.pid; then
+    say "a dockerd (process $(cat /var/run/docker.pid)) runs but does not answer" >&2
     exit 1
   fi
-  rm -f "$file"
+  # Its containerd ends with it, but a moment later.
+  [ ! -e /var/run/docker.pid ] || sleep 1
+  rm -f /var/run/docker.pid
+  lives containerd /var/run/docker/containerd/containerd.pid || rm -f /var/run/docker/containerd/containerd.pid
 }
 
 start_engine() {
   mountpoint -q /sys/fs/cgroup || cgroupfs-mount
   forget_dead_engine
+  if answers; then return; fi
   say "starting dockerd, log in $engine_log"
   nohup setsid dockerd >"$engine_log" 2>&1 </dev/null &
   local child=$!

@@ -16,6 +16,7 @@ import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxEx
 import { createSteps } from "./steps.ts";
 import { sandboxName, type Limits, type Task } from "./task.ts";
 import { within } from "./within.ts";
+import { WORKER_EXIT } from "./worker-wire.ts";
 
 export interface EffectDeps {
   readonly coordinator: Coordinator;
@@ -38,6 +39,11 @@ export interface EffectDeps {
 
 /** Runs until its state is left (the signal aborts it) or its work is recorded. Never throws. `release` gives the slot back. */
 export type Effect = (task: Task, signal: AbortSignal, release: () => void) => Promise<void>;
+
+/** 0: without a report a worker ends well only when it was asked to end. 255: what Docker notes of one that ended while the engine was away. */
+const STOPPED_FROM_OUTSIDE: readonly number[] = [WORKER_EXIT.reported, 255];
+/** A worker chooses its exit code, so that such an end is not excused for ever. */
+const EXCUSES = 3;
 
 export function createEffects(deps: EffectDeps): Effect {
   const { coordinator, sandbox, repos, broker, clock, log, crashpoint } = deps;
@@ -116,6 +122,8 @@ export function createEffects(deps: EffectDeps): Effect {
     const evidence = exit.tail === "" ? null : exit.tail;
     if (exit.outOfMemory) return fail(task, "out_of_memory", { evidence });
     if (exit.exitCode === null) return fail(task, "interrupted", { detail: "Its sandbox is gone.", evidence });
+    if (STOPPED_FROM_OUTSIDE.includes(exit.exitCode) && task.snapshot.context.excused < EXCUSES)
+      return fail(task, "interrupted", { detail: "It was stopped from outside, as when the engine or the machine restarts.", evidence });
     return fail(task, "worker_lost", { detail: `Its exit code was ${exit.exitCode}.`, evidence });
   }
 

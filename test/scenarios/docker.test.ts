@@ -155,10 +155,10 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
       NanoCpus: 1e9,
     });
     expect(Object.keys(info.NetworkSettings.Networks)).toEqual(["none"]);
-    expect(info.Mounts.map(({ Destination, RW }) => [Destination, RW]).toSorted()).toEqual([
-      ["/run/slipway", false],
-      ["/workspace", true],
-    ]);
+    expect(Object.fromEntries(info.Mounts.map(({ Destination, RW }) => [Destination, RW]))).toEqual({
+      "/run/slipway": false,
+      "/workspace": true,
+    });
     expect(holders(name, "slipway/socket-that-is-nowhere")).toEqual([]);
     const token = info.Config.Env.find((one) => one.startsWith("SLIPWAY_TOKEN="))?.slice("SLIPWAY_TOKEN=".length) ?? "";
     expect(holders(name, token)).toContain("/proc/1/environ");
@@ -274,6 +274,25 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
         { number: 2, failure: null },
       ],
     });
+    await gone();
+  });
+
+  it("[T5] [W4] a container stopped from outside, as by an engine that restarts, saves its work and uses up no attempt", async () => {
+    await start();
+    const id = await submit([FILE, { wait: 3_000 }, FINISH], { maxAttempts: 1 });
+    await toolSays(id, "10001");
+    await docker.getContainer(sandboxName(id, 1)).stop({ t: 10 });
+    const task = await settled(id);
+    expectUpstream(task);
+    expect(task.attempt).toBe(2);
+    const { body } = await server().call("GET", `/v1/tasks/${id}/attempts`);
+    expect(body).toMatchObject({
+      items: [
+        { number: 1, failure: "interrupted" },
+        { number: 2, failure: null },
+      ],
+    });
+    expect(JSON.stringify(await server().events(id))).toContain("going on from saved work");
     await gone();
   });
 

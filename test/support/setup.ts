@@ -3,9 +3,5 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 
 export default function setup(): void {
-  try {
-    execFileSync(process.execPath, [join(import.meta.dirname, "../../scripts/build.mjs")], { stdio: "ignore" });
-  } catch {
-    console.error("the build failed: tests that start real processes see the build before it");
-  }
+  execFileSync(process.execPath, [join(import.meta.dirname, "../../scripts/build.mjs")], { stdio: "inherit" });
 }
