@@ -143,6 +143,21 @@ describe("slots", () => {
     await world.until(next, "done");
   });
 
+  it("[D5] the slot is free as soon as the sandbox is gone: a push under way holds none", async () => {
+    await open({ settings: { maxConcurrent: 1 } });
+    world.latches.push.closed = true;
+    const pushing = await running();
+    await finish(pushing);
+    await world.until(pushing, "pushing");
+    const next = await running();
+    expect((await world.task(pushing)).state).toBe("pushing");
+    world.latches.push.let();
+    await world.until(pushing, "done");
+    world.latches.push.closed = false;
+    await finish(next);
+    await world.until(next, "done");
+  });
+
   it("[D8] users take turns, whoever submitted more", async () => {
     await open({ settings: { maxConcurrent: 1 } });
     await world.kernel.gate.pause(true);
