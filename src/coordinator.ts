@@ -102,9 +102,11 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
   }
 
   async function recordNow(taskId: string, decide: Decide): Promise<Recorded> {
-    for (;;) {
+    for (let refusedAt = 0; ;) {
       const task = cache.get(taskId) ?? (await store.task(taskId));
       if (task === null) throw new SlipwayError("not_found", "There is no such task.");
+      // A store that refuses what it has just shown would be asked for ever.
+      if (task.seq === refusedAt) throw new SlipwayError("internal", "The store refuses an event that the chart accepts.");
       const draft = apply(task, decide(task), clock.now());
       if (draft.events.length === 0) return { task, events: [], refused: draft.refused };
       const written = await store.commit({
@@ -120,7 +122,7 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
         return { task: written, events: draft.events, refused: draft.refused };
       }
       log.warn({ taskId, seq: task.seq }, "the task changed meanwhile; deciding again");
-      cache.delete(taskId);
+      refusedAt = cache.delete(taskId) ? 0 : task.seq;
     }
   }
 
