@@ -69,7 +69,8 @@ it.runIf(process.platform === "linux")(
           server = await startServer(options);
         }
       }
-      await link.flush(forever);
+      // Bounded, so that a broken dedupe shows as a failure of its own and the server is ended.
+      await link.flush(AbortSignal.timeout(60_000));
       await link.close();
       expect(kills).toBe(KILLS);
       const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });

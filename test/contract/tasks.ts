@@ -4,6 +4,7 @@ import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
 import type { EventData, EventType, TaskEvent } from "../../src/event.ts";
 import type { Commit, NewTask, Store } from "../../src/ports.ts";
 import type { Task, TaskSpec } from "../../src/task.ts";
+import { PLAIN_SPEC } from "../support/spec.ts";
 
 export const T0 = 1_750_000_000_000;
 
@@ -27,23 +28,11 @@ export interface Wish {
 export function newTask(wish: Wish = {}): NewTask {
   const id = wish.id ?? nextId();
   const spec: TaskSpec = {
+    ...PLAIN_SPEC,
     repo: "https://git.example/octo/cat.git",
-    base: null,
     branch: `slipway/${id}`,
     prompt: "Fix the thing",
     title: "Fix",
-    agent: "scripted",
-    model: null,
-    script: null,
-    budget: {},
-    limits: {},
-    egress: "none",
-    pullRequest: "none",
-    verify: [],
-    priority: 0,
-    maxAttempts: 3,
-    from: "start",
-    expectSha: null,
     ...wish.spec,
   };
   const event: TaskEvent = {

@@ -12,31 +12,12 @@ import { openHub, type Hub, type HubTiming } from "../../src/hub.ts";
 import type { Bus, Log, Store } from "../../src/ports.ts";
 import { openSqliteStore } from "../../src/store/sqlite.ts";
 import { systemClock, systemIds } from "../../src/system.ts";
-import { DEFAULT_POLICY, type Task, type TaskSpec } from "../../src/task.ts";
+import { DEFAULT_POLICY, type Task } from "../../src/task.ts";
 import { wireTask } from "../../src/view.ts";
+import { PLAIN_SPEC } from "../support/spec.ts";
 
 export const ORIGIN = "https://slipway.example";
 const MIGRATIONS = join(import.meta.dirname, "../../migrations/sqlite");
-
-const SPEC: TaskSpec = {
-  repo: "https://git.example/o/r",
-  base: null,
-  branch: "slipway/x",
-  prompt: "do it",
-  title: "A title",
-  agent: "scripted",
-  model: null,
-  script: null,
-  budget: {},
-  limits: {},
-  egress: "none",
-  pullRequest: "none",
-  verify: [],
-  priority: 0,
-  maxAttempts: 3,
-  from: "start",
-  expectSha: null,
-};
 
 export const ids = systemIds(systemClock);
 
@@ -83,7 +64,7 @@ export function writerOf(store: Store, bus: Pick<Bus, "announce">): Writer {
         userId,
         threadId: id,
         parentId: null,
-        spec: SPEC,
+        spec: PLAIN_SPEC,
         machineVersion: 1,
         snapshot,
         state: "queued",
