@@ -1,5 +1,5 @@
 /** Many tasks under random SIGKILLs of the coordinator until everything is quiet; then every rule is checked from the store, the engine and the upstream. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -30,6 +30,29 @@ function chance(seed: number): () => number {
   };
 }
 
+const WORKER = join(ROOT, "dist/worker.mjs");
+
+/**
+ * Worker processes of this machine by the folder of their sandbox: a sandbox that is counted once may still hold two. Linux only.
+ * A child between fork and exec looks like its parent and is none.
+ */
+function workersByBox(): Map<string, number> {
+  const found = new Map<string, { box: string; parent: string }>();
+  if (process.platform !== "linux") return new Map();
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")[1] !== WORKER) continue;
+      const box = /(?:^|\0)SLIPWAY_BOX=([^\0]*)/.exec(readFileSync(`/proc/${pid}/environ`, "utf8"))?.[1];
+      const parent = /^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+      if (box !== undefined && parent !== undefined) found.set(pid, { box, parent });
+    } catch {
+      // It ended while it was looked at.
+    }
+  }
+  const boxes = [...found.values()].filter(({ parent }) => !found.has(parent)).map(({ box }) => box);
+  return new Map(boxes.map((box) => [box, boxes.filter((one) => one === box).length]));
+}
+
 /** Every tenth task fails on purpose: its end must be the same under kills. */
 const fails = (i: number): boolean => i % 10 === 9;
 const scriptOf = (i: number): object[] =>
@@ -50,10 +73,10 @@ it(
     const env = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_MAX_CONCURRENT: String(SLOTS), SLIPWAY_LOG_LEVEL: "error" };
     const begin = (): Promise<RealServer> => startServer({ dataDir: data, policy, env });
     let server = await begin();
-    const sandbox = openProcessSandbox({ dir: data, workerFile: join(ROOT, "dist/worker.mjs"), instance: instanceOf(data) });
+    const sandbox = openProcessSandbox({ dir: data, workerFile: WORKER, instance: instanceOf(data) });
     const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
     const promised = new Map<number, string>();
-    const mostRunning = { tasks: 0, perTask: 0 };
+    const mostRunning = { tasks: 0, perTask: 0, workers: 0, perBox: 0 };
     let kills = 0;
     let quiet = false;
 
@@ -89,6 +112,12 @@ it(
         for (const box of running) perTask.set(box.taskId, (perTask.get(box.taskId) ?? 0) + 1);
         mostRunning.perTask = Math.max(mostRunning.perTask, ...perTask.values());
         mostRunning.tasks = Math.max(mostRunning.tasks, running.length);
+        const perBox = [...workersByBox()].filter(([box]) => box.startsWith(data)).map(([, count]) => count);
+        mostRunning.perBox = Math.max(mostRunning.perBox, ...perBox);
+        mostRunning.workers = Math.max(
+          mostRunning.workers,
+          perBox.reduce((sum, count) => sum + count, 0),
+        );
         await delay(100);
       }
     }
@@ -112,7 +141,7 @@ it(
       await eventually(async () => ((await sandbox.list()).length === 0 ? true : null), "[D3] no sandbox is left", 30_000);
       const { tasks, events, findings } = await checkUp({ store, sandbox, maxConcurrent: SLOTS });
       process.stdout.write(
-        `${tasks} tasks, ${events} events, ${kills} kills, at most ${mostRunning.tasks} sandboxes at once (seed ${SEED})\n`,
+        `${tasks} tasks, ${events} events, ${kills} kills, at most ${mostRunning.tasks} sandboxes and ${mostRunning.workers} workers at once (seed ${SEED})\n`,
       );
       expect(findings).toEqual([]);
       expect(tasks).toBe(TASKS);
@@ -121,6 +150,11 @@ it(
       expect(mostRunning.tasks).toBeGreaterThan(0);
       expect(mostRunning.tasks).toBeLessThanOrEqual(SLOTS);
       expect(mostRunning.perTask).toBe(1);
+      if (process.platform === "linux") {
+        expect(mostRunning.workers).toBeGreaterThan(0);
+        expect(mostRunning.workers).toBeLessThanOrEqual(SLOTS);
+        expect(mostRunning.perBox).toBe(1);
+      }
       for (const [i, id] of promised) judge(i, await store.task(id));
     } finally {
       await server.kill("SIGTERM");

@@ -139,6 +139,12 @@ async function lawful(world: World): Promise<void> {
   expect(new Set(world.sandbox.created).size).toBe(world.sandbox.created.length);
 }
 
+/** [D5] With everything at rest, the gate counts exactly the tasks whose row holds a slot: none is given back late, none too early. */
+async function slotsAgree(world: World): Promise<void> {
+  await settle();
+  expect(world.kernel.gate.used()).toBe(await world.store.slotsHeld());
+}
+
 /** Nothing may hang: with everyone cancelled, all slots and sandboxes come back. */
 async function comesToAnEnd(world: World, ids: readonly string[]): Promise<Task[]> {
   await world.kernel.gate.pause(false);
@@ -163,8 +169,9 @@ it("[T1] [T4] [T5] [D4] [D5] random sequences of everything that can happen keep
         for (const step of sequence) {
           await take(world, ids, step);
           await settle(3);
+          if (step.pick % 4 === 0) await slotsAgree(world);
         }
-        await settle();
+        await slotsAgree(world);
         await lawful(world);
         await comesToAnEnd(world, ids);
         await lawful(world);
