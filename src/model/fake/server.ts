@@ -1,0 +1,291 @@
+/**
+ * A model that follows scenarios: the Messages API over real HTTP, for tests, evaluations and demonstrations without a key.
+ *
+ * M1 It keeps no transcript: which turn comes next is counted from the assistant messages in the request, so a request that is sent again gets
+ *    the same turn. Kept are, per conversation, how often each turn was tried (faults), what is cached, and how many turns a compaction took away.
+ * M2 It is strict (strict.ts), and every request that it answered is in its books: what a client says it spent can be compared.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createHash, timingSafeEqual } from "node:crypto";
+import type { AddressInfo } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+import { priceOf } from "../prices.ts";
+import { answerOf, eventsOf, messageOf, promptTokens, type FakeAnswer, type StreamEvent } from "./answer.ts";
+import { faultAt, SCENARIO_MARK, turnAt, type Fault, type Scenario, type Turn } from "./scenario.ts";
+import { blocksOf, complaint, requestSchema, type FakeRequest } from "./strict.ts";
+
+export interface FakeModelOptions {
+  /** By name; `default` is for prompts that name none. */
+  readonly scenarios: Readonly<Record<string, Scenario>>;
+  /** The key that is accepted, as `x-api-key` or bearer token. */
+  readonly apiKey: string;
+  /** 0 or absent = any free port of 127.0.0.1. */
+  readonly port?: number;
+}
+
+/** One request in the books. */
+export interface Served {
+  readonly conversation: string;
+  readonly turn: number;
+  readonly status: number;
+  readonly fault: Fault["kind"] | null;
+  readonly model: string;
+  /** What was billed: nothing for a request that was refused before it began. */
+  readonly usd: number;
+  readonly request: FakeRequest;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+}
+
+export interface FakeModel {
+  /** `http://127.0.0.1:PORT` */
+  readonly url: string;
+  /** Every request to `/v1/messages` so far, in the order of arrival. */
+  served(): readonly Served[];
+  /** US dollars billed so far. */
+  spent(): number;
+  close(): Promise<void>;
+}
+
+const MODELS = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"];
+const WINDOW = 1_000_000;
+const MAX_OUTPUT = 128_000;
+const BODY_LIMIT = 32 * 1024 * 1024;
+
+const ERROR_TYPES: Readonly<Record<number, string>> = {
+  400: "invalid_request_error",
+  401: "authentication_error",
+  402: "billing_error",
+  403: "permission_error",
+  404: "not_found_error",
+  413: "request_too_large",
+  429: "rate_limit_error",
+  529: "overloaded_error",
+};
+
+interface Conversation {
+  readonly tries: Map<number, number>;
+  /** Assistant messages in the last request, and how that began: another beginning means that older turns were summed up. */
+  answers: number;
+  beginning: string | null;
+  /** Turns that are no longer in the messages since they were summed up. */
+  offset: number;
+  cached: number;
+}
+
+class Books {
+  readonly entries: Served[] = [];
+  readonly #conversations = new Map<string, Conversation>();
+  #number = 0;
+
+  conversation(key: string): Conversation {
+    const known = this.#conversations.get(key) ?? { tries: new Map<number, number>(), answers: 0, beginning: null, offset: 0, cached: 0 };
+    this.#conversations.set(key, known);
+    return known;
+  }
+
+  nextId(): string {
+    this.#number += 1;
+    return `fake${this.#number}`;
+  }
+}
+
+class Refusal extends Error {
+  readonly status: number;
+  readonly type: string;
+  readonly retryAfter: number | null;
+
+  constructor(status: number, message: string, type?: string, retryAfter?: number) {
+    super(message);
+    this.status = status;
+    this.type = type ?? ERROR_TYPES[status] ?? "api_error";
+    this.retryAfter = retryAfter ?? null;
+  }
+}
+
+const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
+const firstText = (request: FakeRequest): string =>
+  blocksOf(request.messages[0] ?? { role: "user", content: "" })
+    .map((one) => String(one["text"] ?? ""))
+    .join("\n");
+
+/** Who speaks: `metadata.user_id`, else the beginning of the conversation. */
+function keyOf(request: FakeRequest): string {
+  return request.metadata?.user_id ?? digest(firstText(request)).toString("hex").slice(0, 16);
+}
+
+function scenarioOf(scenarios: FakeModelOptions["scenarios"], request: FakeRequest): Scenario {
+  const name = SCENARIO_MARK.exec(firstText(request))?.[1] ?? "default";
+  const found = Object.hasOwn(scenarios, name) ? scenarios[name] : undefined;
+  if (found === undefined) throw new Refusal(400, `There is no scenario "${name}".`);
+  return found;
+}
+
+async function bodyOf(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    size += (chunk as Buffer).length;
+    if (size > BODY_LIMIT) throw new Refusal(413, "Request exceeds the maximum size");
+    chunks.push(chunk as Buffer);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString("utf8")) as unknown;
+  } catch {
+    throw new Refusal(400, "The request body is not valid JSON");
+  }
+}
+
+function reply(response: ServerResponse, status: number, body: object, headers: Readonly<Record<string, string>> = {}): void {
+  if (response.headersSent || response.destroyed) return;
+  response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
+}
+
+function authorised(request: IncomingMessage, apiKey: string): boolean {
+  const bearer = /^Bearer (.+)$/i.exec(request.headers.authorization ?? "")?.[1];
+  const given = [bearer, request.headers["x-api-key"]].filter((one) => typeof one === "string");
+  return given.some((one) => timingSafeEqual(digest(one), digest(apiKey)));
+}
+
+/** Which turn is asked for, and what goes wrong this time. */
+function next(scenario: Scenario, books: Books, request: FakeRequest): { turn: Turn; index: number; fault: Fault | null; cached: number } {
+  const conversation = books.conversation(keyOf(request));
+  const answers = request.messages.filter(({ role }) => role === "assistant").length;
+  const beginning = JSON.stringify(request.messages[0]?.content);
+  if (conversation.beginning !== null && conversation.beginning !== beginning)
+    conversation.offset += Math.max(0, conversation.answers - answers);
+  conversation.answers = answers;
+  conversation.beginning = beginning;
+  const index = answers + conversation.offset;
+  const turn = turnAt(scenario, index);
+  const tried = conversation.tries.get(index) ?? 0;
+  conversation.tries.set(index, tried + 1);
+  const cached = conversation.cached;
+  return { turn, index, fault: faultAt(turn, tried), cached };
+}
+
+function refuseFor(fault: Fault | null): void {
+  if (fault?.kind === "status")
+    throw new Refusal(fault.status, fault.message ?? "The fake model was told to fail.", fault.type, fault.retryAfter);
+  if (fault?.kind === "context_limit" && fault.form === "error")
+    throw new Refusal(400, `prompt is too long: ${WINDOW + 1} tokens > ${WINDOW} maximum`);
+}
+
+const frame = (event: StreamEvent): string => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+
+/** @returns false when the stream was broken off before its end. */
+async function stream(response: ServerResponse, answer: FakeAnswer, fault: Fault | null, delayMs: number): Promise<boolean> {
+  response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
+  let sent = 0;
+  for (const event of eventsOf(answer)) {
+    if (fault !== null && "after" in fault && sent >= fault.after) return breakOff(response, fault);
+    if (fault?.kind === "no_message_stop" && event.type === "message_stop") break;
+    if (response.destroyed) return false;
+    if (!response.write(frame(event))) await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
+    if (delayMs > 0) await delay(delayMs);
+    sent += 1;
+  }
+  response.end();
+  return true;
+}
+
+function breakOff(response: ServerResponse, fault: Fault): false {
+  // What was sent before the break has to leave first.
+  if (fault.kind === "drop") response.write("\n", () => response.destroy());
+  if (fault.kind === "error_event") {
+    const type = fault.type ?? "overloaded_error";
+    response.end(frame({ type: "error", error: { type, message: "The fake model was told to fail." } }));
+  }
+  return false;
+}
+
+async function messages(options: FakeModelOptions, books: Books, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  if (request.headers["anthropic-version"] === undefined) throw new Refusal(400, "anthropic-version: header is required");
+  const parsed = requestSchema.safeParse(await bodyOf(request));
+  if (!parsed.success) throw new Refusal(400, parsed.error.issues.map((one) => `${one.path.join(".")}: ${one.message}`).join("; "));
+  const asked = parsed.data;
+  const wrong = complaint(asked);
+  if (wrong !== null) throw new Refusal(400, wrong);
+  const { turn, index, fault, cached } = next(scenarioOf(options.scenarios, asked), books, asked);
+  const entry = {
+    conversation: keyOf(asked),
+    turn: index,
+    fault: fault?.kind ?? null,
+    model: asked.model,
+    request: asked,
+    headers: request.headers,
+  };
+  try {
+    refuseFor(fault);
+  } catch (error) {
+    books.entries.push({ ...entry, status: error instanceof Refusal ? error.status : 500, usd: 0 });
+    throw error;
+  }
+  const caches = JSON.stringify(asked).includes('"cache_control"');
+  const answer = answerOf({ request: asked, turn, fault, id: books.nextId(), cached, caches });
+  if (caches) books.conversation(entry.conversation).cached = promptTokens(asked);
+  books.entries.push({ ...entry, status: 200, usd: bill(asked.model, answer) });
+  if (asked.stream === true) await stream(response, answer, fault, turn.delayMs ?? 0);
+  else reply(response, 200, messageOf(answer));
+}
+
+function bill(model: string, { usage }: FakeAnswer): number {
+  const { input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens } = usage;
+  const tokens = { inputTokens: input_tokens, outputTokens: output_tokens, cacheReadTokens: cache_read_input_tokens };
+  return priceOf(model, { ...tokens, cacheWrite5mTokens: cache_creation_input_tokens, cacheWrite1hTokens: 0 }).usd;
+}
+
+const modelInfo = (id: string): object => ({
+  type: "model",
+  id,
+  display_name: id,
+  created_at: "2026-10-21T00:00:00Z",
+  max_input_tokens: WINDOW,
+  max_tokens: MAX_OUTPUT,
+});
+
+async function route(options: FakeModelOptions, books: Books, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  if (!authorised(request, options.apiKey)) throw new Refusal(401, "invalid x-api-key");
+  const path = new URL(request.url ?? "/", "http://fake").pathname;
+  const call = `${request.method} ${path}`;
+  if (call === "POST /v1/messages") return await messages(options, books, request, response);
+  if (call === "POST /v1/messages/count_tokens") {
+    const parsed = requestSchema.omit({ max_tokens: true }).safeParse(await bodyOf(request));
+    if (!parsed.success) throw new Refusal(400, "The request is not valid.");
+    return reply(response, 200, { input_tokens: promptTokens({ ...parsed.data, max_tokens: 1 }) });
+  }
+  if (call === "GET /v1/models")
+    return reply(response, 200, { data: MODELS.map(modelInfo), has_more: false, first_id: MODELS[0], last_id: MODELS.at(-1) });
+  const model = /^GET \/v1\/models\/([\w.-]+)$/.exec(call)?.[1];
+  if (model !== undefined) return reply(response, 200, modelInfo(model));
+  throw new Refusal(404, "There is nothing at this path.");
+}
+
+function fail(response: ServerResponse, error: unknown): void {
+  const { status, type, message, retryAfter } = error instanceof Refusal ? error : new Refusal(500, String(error));
+  const headers: Record<string, string> = retryAfter === null ? {} : { "retry-after": String(retryAfter) };
+  reply(response, status, { type: "error", error: { type, message }, request_id: "req_fake" }, headers);
+}
+
+/** Starts the server. Close it: streams that stall are ended with it. */
+export async function startFakeModel(options: FakeModelOptions): Promise<FakeModel> {
+  const books = new Books();
+  const server: Server = createServer((request, response) => {
+    response.on("error", () => undefined);
+    route(options, books, request, response).catch((error: unknown) => fail(response, error));
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(options.port ?? 0, "127.0.0.1", resolve);
+  });
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}`,
+    served: () => books.entries,
+    spent: () => books.entries.reduce((sum, one) => sum + one.usd, 0),
+    async close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}

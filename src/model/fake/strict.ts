@@ -1,0 +1,125 @@
+/**
+ * What the real API refuses, refused here as well, so that an agent which passes here is not surprised there.
+ *
+ * F1 A thinking block is bound to everything before it: its signature is a digest of system, tools, the messages before and the block's own
+ *    message. A changed prefix is refused as the provider refuses it ("bound to a different conversation"): the transcript is append-only.
+ * F2 Each tool_use is answered by one tool_result at the start of the very next message.
+ */
+import { createHash } from "node:crypto";
+import { z } from "zod";
+
+const block = z.looseObject({ type: z.string() });
+export type Block = z.infer<typeof block>;
+
+export const requestSchema = z.looseObject({
+  model: z.string().min(1),
+  max_tokens: z.int().positive(),
+  stream: z.boolean().optional(),
+  system: z.union([z.string(), z.array(block)]).optional(),
+  tools: z.array(z.looseObject({ name: z.string().min(1) })).optional(),
+  tool_choice: z.looseObject({ type: z.string() }).optional(),
+  thinking: z.looseObject({ type: z.string() }).optional(),
+  metadata: z.looseObject({ user_id: z.string().nullish() }).nullish(),
+  messages: z
+    .array(z.looseObject({ role: z.enum(["user", "assistant", "system"]), content: z.union([z.string(), z.array(block)]) }))
+    .min(1),
+});
+export type FakeRequest = z.infer<typeof requestSchema>;
+export type FakeMessage = FakeRequest["messages"][number];
+
+const BREAKPOINTS = 4;
+
+export const blocksOf = (message: FakeMessage): readonly Block[] =>
+  typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
+
+/** The same text for the same value, whatever the order of keys; without cache marks and signatures, which may differ. */
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
+  const entries = Object.entries(value).filter(([key, item]) => key !== "cache_control" && key !== "signature" && item !== undefined);
+  return `{${entries
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, item]) => `${JSON.stringify(key)}:${canonical(item)}`)
+    .join(",")}}`;
+}
+
+/** The signature of a message's thinking: see F1. @param before the messages before it. */
+export function signatureOf(request: FakeRequest, before: readonly FakeMessage[], content: readonly Block[]): string {
+  const digest = createHash("sha256").update(canonical([request.system ?? null, request.tools ?? null]));
+  for (const message of before) digest.update(canonical([message.role, blocksOf(message)]));
+  return digest.update(canonical(content)).digest("base64");
+}
+
+function breakpoints(value: unknown): number {
+  if (Array.isArray(value)) return value.reduce((sum: number, item) => sum + breakpoints(item), 0);
+  if (typeof value !== "object" || value === null) return 0;
+  const own = "cache_control" in value && value.cache_control !== null && value.cache_control !== undefined ? 1 : 0;
+  return own + Object.entries(value).reduce((sum, [key, item]) => sum + (key === "cache_control" ? 0 : breakpoints(item)), 0);
+}
+
+function parameters(request: FakeRequest): string | null {
+  for (const name of ["temperature", "top_p", "top_k"]) if (name in request) return `${name}: Extra inputs are not permitted`;
+  if (request.tool_choice !== undefined && ["any", "tool"].includes(request.tool_choice.type))
+    return "tool_choice: forced tool use is not supported by this model";
+  if (request.thinking !== undefined && !["adaptive", "between_tools"].includes(request.thinking.type))
+    return `thinking.type: ${request.thinking.type} is not supported by this model`;
+  if (breakpoints(request) > BREAKPOINTS) return `A maximum of ${BREAKPOINTS} blocks with cache_control may be provided.`;
+  const names = (request.tools ?? []).map(({ name }) => name);
+  if (new Set(names).size < names.length) return "tools: Tool names must be unique.";
+  return null;
+}
+
+function order(messages: readonly FakeMessage[]): string | null {
+  if (messages[0]?.role !== "user") return "messages.0: the first message must use the user role";
+  for (const [i, { role, content }] of messages.entries()) {
+    if (role === "system" && messages[i - 1]?.role === "assistant")
+      return `messages.${i}: a system message cannot follow an assistant message`;
+    if (role !== "system" && messages[i - 1]?.role === role && role === "assistant") return `messages.${i}: roles must alternate`;
+    if (content.length === 0) return `messages.${i}: content must not be empty`;
+    const empty = Array.isArray(content) && content.some((one) => one.type === "text" && String(one["text"] ?? "").trim() === "");
+    if (empty) return `messages.${i}: text content blocks must be non-empty`;
+  }
+  return messages.at(-1)?.role === "assistant" ? "This model does not support assistant message prefill." : null;
+}
+
+const idsOf = (message: FakeMessage | undefined, type: string, key: string): string[] =>
+  message === undefined ? [] : blocksOf(message).flatMap((one) => (one.type === type ? [String(one[key])] : []));
+
+function toolPairs(messages: readonly FakeMessage[]): string | null {
+  const seen = new Set<string>();
+  for (const [i, message] of messages.entries()) {
+    const called = message.role === "assistant" ? idsOf(message, "tool_use", "id") : [];
+    const answered = new Set(idsOf(messages[i + 1], "tool_result", "tool_use_id"));
+    const missing = called.filter((id) => !answered.has(id));
+    if (missing.length > 0)
+      return `messages.${i}: tool_use ids were found without tool_result blocks immediately after: ${missing.join(", ")}`;
+    const before = new Set(idsOf(messages[i - 1], "tool_use", "id"));
+    for (const id of idsOf(message, "tool_result", "tool_use_id")) {
+      if (!before.has(id)) return `messages.${i}: unexpected tool_use_id found in tool_result blocks: ${id}`;
+      if (seen.has(id)) return `messages.${i}: each tool_use must have a single result: ${id}`;
+      seen.add(id);
+    }
+    const blocks = blocksOf(message);
+    const last = blocks.findLastIndex((one) => one.type === "tool_result");
+    if (blocks.slice(0, last + 1).some((one) => one.type !== "tool_result")) return `messages.${i}: tool_result blocks must come first`;
+  }
+  return null;
+}
+
+function bindings(request: FakeRequest): string | null {
+  const { messages } = request;
+  for (const [i, message] of messages.entries()) {
+    if (message.role !== "assistant") continue;
+    const blocks = blocksOf(message);
+    const signed = blocks.filter((one) => one.type === "thinking");
+    const wanted = signed.length === 0 ? "" : signatureOf(request, messages.slice(0, i), blocks);
+    if (signed.some((one) => one["signature"] !== wanted))
+      return `messages.${i}.content: the thinking block is bound to a different conversation`;
+  }
+  return null;
+}
+
+/** What the API would say against this request; null = nothing. */
+export function complaint(request: FakeRequest): string | null {
+  return parameters(request) ?? order(request.messages) ?? toolPairs(request.messages) ?? bindings(request);
+}
