@@ -12,6 +12,7 @@ export const ERROR_TABLE = {
   forge_unavailable: [400, "Pull requests are not available for that repository"],
   unauthenticated: [401, "Authentication is required"],
   invalid_credentials: [401, "E-mail or password is wrong"],
+  budget_exceeded: [402, "The budget is used up"],
   forbidden: [403, "Not allowed"],
   not_found: [404, "Not found"],
   method_not_allowed: [405, "Method not allowed"],

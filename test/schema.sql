@@ -2,6 +2,12 @@ CREATE INDEX idempotency_keys_task ON idempotency_keys (task_id);
 
 CREATE INDEX messages_id ON messages (task_id, id);
 
+CREATE INDEX model_requests_at ON model_requests (at, usd);
+
+CREATE INDEX model_requests_task ON model_requests (task_id, usd);
+
+CREATE INDEX model_requests_user ON model_requests (user_id, at, usd);
+
 CREATE INDEX sessions_previous ON sessions (previous_hash) WHERE previous_hash IS NOT NULL;
 
 CREATE INDEX sessions_user ON sessions (user_id);
@@ -78,6 +84,21 @@ CREATE TABLE messages (
 ) STRICT;
 
 CREATE TABLE migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
+
+CREATE TABLE model_requests (
+  id                 TEXT PRIMARY KEY,
+  task_id            TEXT NOT NULL,
+  user_id            TEXT NOT NULL,
+  attempt            INTEGER NOT NULL,
+  at                 INTEGER NOT NULL,
+  model              TEXT NOT NULL,
+  input_tokens       INTEGER NOT NULL,
+  output_tokens      INTEGER NOT NULL,
+  cache_read_tokens  INTEGER NOT NULL,
+  cache_write_tokens INTEGER NOT NULL,
+  usd                REAL NOT NULL,
+  estimated          INTEGER NOT NULL CHECK (estimated IN (0, 1))
+) STRICT;
 
 CREATE TABLE sessions (
   id            TEXT PRIMARY KEY,

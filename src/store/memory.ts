@@ -1,9 +1,11 @@
 /** The store in plain maps, for tests and simulations: the same contract, nothing durable. */
 import type { TaskEvent } from "../event.ts";
 import type { Accounts } from "../accounts.ts";
+import type { Ledger } from "../ledger.ts";
 import { SlipwayError } from "../error.ts";
 import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../ports.ts";
 import { isSettledState, TASK_STATES, type Task, type TaskState } from "../task.ts";
+import { memoryLedger } from "./ledger.ts";
 import { memoryAccounts } from "./memory-accounts.ts";
 import { MemoryLists } from "./memory-lists.ts";
 import { MemoryQueue } from "./memory-queue.ts";
@@ -199,6 +201,6 @@ class MemoryStore implements Store {
   }
 }
 
-export function openMemoryStore(): { readonly store: Store; readonly accounts: Accounts } {
-  return { store: new MemoryStore(), accounts: memoryAccounts() };
+export function openMemoryStore(): { readonly store: Store; readonly accounts: Accounts; readonly ledger: Ledger } {
+  return { store: new MemoryStore(), accounts: memoryAccounts(), ledger: memoryLedger() };
 }

@@ -9,9 +9,11 @@ import { join } from "node:path";
 import Database, { type Database as Connection } from "better-sqlite3";
 import type { Accounts } from "../accounts.ts";
 import { SlipwayError } from "../error.ts";
+import type { Ledger } from "../ledger.ts";
 import type { Store } from "../ports.ts";
 import { sqliteAccounts } from "./accounts.ts";
 import { Batch } from "./batch.ts";
+import { sqliteLedger } from "./ledger.ts";
 import { lockFolder, makePrivateFile } from "./lock.ts";
 import { migrate, pendingMigrations } from "./migrate.ts";
 import { sqliteReads, type Reads } from "./reads.ts";
@@ -32,6 +34,7 @@ export interface SqliteOptions {
 export interface SqliteStore {
   readonly store: Store;
   readonly accounts: Accounts;
+  readonly ledger: Ledger;
 }
 
 /** The store without its writes, for those who look while a coordinator runs. */
@@ -92,7 +95,7 @@ function assemble(db: Connection, release: () => void, crashpoint: SqliteOptions
       release();
     },
   };
-  return { store, accounts: sqliteAccounts(db, batch) };
+  return { store, accounts: sqliteAccounts(db, batch), ledger: sqliteLedger(db, batch) };
 }
 
 /** Opens the database beside a running coordinator, or while none runs. It never writes and takes no lock. @throws SlipwayError unavailable, newer_schema. */

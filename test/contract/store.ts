@@ -2,15 +2,18 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fold } from "../../machines/fold.ts";
 import type { Accounts } from "../../src/accounts.ts";
+import type { Ledger } from "../../src/ledger.ts";
 import type { Store } from "../../src/ports.ts";
 import { sandboxName, TASK_STATES, type Task } from "../../src/task.ts";
 import { accountsContract } from "./accounts.ts";
+import { ledgerContract } from "./ledger.ts";
 import { queueContract } from "./queue.ts";
 import { cancel, claim, commitOf, create, fail, move, newTask, notice, ready, stopped, T0, type Move } from "./tasks.ts";
 
 export interface Opened {
   readonly store: Store;
   readonly accounts: Accounts;
+  readonly ledger: Ledger;
   /** Clears up what `open` made; the store is closed by then. */
   clear?(): void;
 }
@@ -34,6 +37,7 @@ export function storeContract(name: string, open: () => Opened): void {
     describe("reads", () => readSuite(get));
     queueContract(get);
     accountsContract(() => opened.accounts);
+    describe("the books", () => ledgerContract(() => opened.ledger));
   });
 }
 

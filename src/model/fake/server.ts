@@ -9,6 +9,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
+import { drained } from "../drained.ts";
 import { priceOf } from "../prices.ts";
 import { answerOf, eventsOf, messageOf, promptTokens, type FakeAnswer, type StreamEvent } from "./answer.ts";
 import { faultAt, SCENARIO_MARK, turnAt, type Fault, type Scenario, type Turn } from "./scenario.ts";
@@ -180,7 +181,7 @@ async function stream(response: ServerResponse, answer: FakeAnswer, fault: Fault
     if (fault !== null && "after" in fault && sent >= fault.after) return breakOff(response, fault);
     if (fault?.kind === "no_message_stop" && event.type === "message_stop") break;
     if (response.destroyed) return false;
-    if (!response.write(frame(event))) await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
+    if (!response.write(frame(event))) await drained(response);
     if (delayMs > 0) await delay(delayMs);
     sent += 1;
   }
