@@ -5,6 +5,7 @@ import { openSimulatedRepos } from "../src/git/simulated.ts";
 import { createKernel, DEFAULT_SETTINGS, type Kernel } from "../src/kernel.ts";
 import { WORK_REF, type Broker, type SandboxSpec, type Store, type WorkerDesk } from "../src/ports.ts";
 import { openSimulatedSandbox } from "../src/sandbox/simulated.ts";
+import { memoryLedger } from "../src/store/ledger.ts";
 import { systemClock, systemIds } from "../src/system.ts";
 import { DEFAULT_POLICY } from "../src/task.ts";
 import { openBenchStore, percentile, quiet } from "./support.ts";
@@ -41,6 +42,7 @@ export async function openBenchKernel(maxConcurrent: number, from?: { store: Sto
   }
   const kernel = await createKernel({
     store,
+    ledger: memoryLedger(),
     bus: memoryBus(),
     sandbox: openSimulatedSandbox({ run }),
     repos,

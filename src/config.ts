@@ -28,6 +28,13 @@ export interface Config {
   /** Without a slash at the end. */
   readonly anthropicBaseUrl: string;
   readonly model: string | null;
+  /** Names of models, or beginnings that end in `*`. */
+  readonly models: readonly string[];
+  /** US dollars per UTC day; null = no limit. */
+  readonly userDayUsd: number | null;
+  readonly dayUsd: number | null;
+  /** A file with a price table (src/model/prices.ts); null = the built-in one. */
+  readonly pricesFile: string | null;
   /** `host` or `host:port`, lower case. */
   readonly trustedRepoHosts: readonly string[];
   readonly admin: { readonly email: string; readonly password: string } | null;
@@ -83,6 +90,15 @@ export const SETTINGS = {
   },
   anthropicBaseUrl: { env: "ANTHROPIC_BASE_URL", flag: "anthropic-base-url", argument: "url", help: `model endpoint (${ANTHROPIC})` },
   model: { env: "SLIPWAY_MODEL", flag: "model", argument: "name", help: "model of tasks that name none" },
+  models: { env: "SLIPWAY_MODELS", flag: "models", argument: "list", help: "models that tasks may use; name or beginning* (claude-*)" },
+  userDayUsd: {
+    env: "SLIPWAY_USER_DAY_USD",
+    flag: "user-day-usd",
+    argument: "amount",
+    help: "model budget of one user per day (no limit)",
+  },
+  dayUsd: { env: "SLIPWAY_DAY_USD", flag: "day-usd", argument: "amount", help: "model budget of all users per day (no limit)" },
+  pricesFile: { env: "SLIPWAY_PRICES", flag: "prices", argument: "file", help: "JSON table of model prices (built in)" },
   trustedRepoHosts: {
     env: "SLIPWAY_TRUSTED_REPO_HOSTS",
     flag: "trusted-repo-hosts",
@@ -125,6 +141,10 @@ const whole = (min: number, max: number) =>
     .regex(/^\d{1,9}$/)
     .transform(Number)
     .pipe(z.int().min(min).max(max));
+const dollars = z
+  .string()
+  .regex(/^\d{1,7}(?:\.\d{1,4})?$/)
+  .transform(Number);
 const hostName = /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])$/i;
 const hostAndPort = z
   .string()
@@ -233,6 +253,10 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     anthropicApiKey,
     anthropicBaseUrl: trimSlash(read("anthropicBaseUrl", webUrl, "an http or https address without a query") ?? ANTHROPIC),
     model: read("model", z.string().regex(/^[\x21-\x7e]{1,100}$/), "the name of a model"),
+    models: read("models", list(z.string().regex(/^[\x21-\x7e]{1,100}$/)), "a comma-separated list of models") ?? ["claude-*"],
+    userDayUsd: read("userDayUsd", dollars, "an amount of US dollars such as 20"),
+    dayUsd: read("dayUsd", dollars, "an amount of US dollars such as 100"),
+    pricesFile: read("pricesFile", z.string(), "a file"),
     trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),

@@ -10,9 +10,11 @@ import { isAbort, messageOf } from "./error.ts";
 import { createGate, type Gate } from "./gate.ts";
 import { createJanitor, type Janitor } from "./janitor.ts";
 import { createOperations } from "./operations.ts";
+import type { Ledger, ModelDesk } from "./ledger.ts";
 import type { Broker, Bus, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, Store, WorkerDesk } from "./ports.ts";
 import { createRequests } from "./requests.ts";
 import type { Operations, Service } from "./service.ts";
+import { createSpend, type Spend } from "./spend.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { Egress, Policy } from "./task.ts";
 import { unlessAborted, within } from "./within.ts";
@@ -23,7 +25,8 @@ export interface KernelDeps {
   readonly bus: Bus;
   readonly sandbox: Sandbox;
   readonly repos: Repos;
-  readonly broker: (desk: WorkerDesk) => Broker;
+  readonly ledger: Ledger;
+  readonly broker: (desk: WorkerDesk, model: ModelDesk) => Broker;
   readonly forges: readonly Forge[];
   readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
   readonly clock: Clock;
@@ -42,6 +45,9 @@ export interface KernelSettings {
   readonly egress: readonly Egress[];
   readonly trustedHosts: readonly string[];
   readonly maxMemoryMb: number;
+  /** US dollars that one user, and that all together, may spend on the model per UTC day; null = no limit. */
+  readonly userDayUsd: number | null;
+  readonly dayUsd: number | null;
   readonly retentionMs: number;
   readonly livenessMs: number;
   readonly clearMs: number;
@@ -60,6 +66,8 @@ export const DEFAULT_SETTINGS = {
   egress: ["none"],
   trustedHosts: [],
   maxMemoryMb: 8_192,
+  userDayUsd: null,
+  dayUsd: null,
   retentionMs: 30 * 24 * 3_600_000,
   livenessMs: LIVENESS_MS,
   clearMs: 30_000,
@@ -75,6 +83,7 @@ export interface Kernel {
   readonly gate: Gate;
   readonly janitor: Janitor;
   readonly desk: Desk;
+  readonly spend: Spend;
   readonly service: Service;
   readonly operations: Operations;
   /** Adopts what is there, then claims and ticks until `close`. */
@@ -92,7 +101,8 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const { store, sandbox, clock, log, settings } = deps;
   const coordinator = createCoordinator(deps);
   const desk = createDesk({ ...deps, coordinator });
-  const broker = deps.broker(desk);
+  const spend = createSpend({ ...deps, ...settings, coordinator });
+  const broker = deps.broker(desk, spend);
   const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings });
   const effect = createEffects({ ...deps, ...settings, coordinator, broker });
   const supervisor = createSupervisor({ ...deps, ...settings, coordinator, gate, effect, lastSeen: desk.lastSeen });
@@ -136,6 +146,7 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
     gate,
     janitor,
     desk,
+    spend,
     service: createRequests({ ...deps, ...settings, coordinator }),
     operations: createOperations({ gate, store, sandbox, clock, lastSeen: desk.lastSeen, ...settings }),
     boot,

@@ -1,12 +1,16 @@
 /** The wiring: the one file that names adapters. `serve` starts a coordinator and says where it listens. */
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
 import type { AddressInfo } from "node:net";
 import { totalmem } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import pino from "pino";
 import type { Accounts } from "./accounts.ts";
 import { openBroker } from "./broker/listener.ts";
+import { DEFAULT_RULES } from "./broker/model-request.ts";
+import { createModelGateway, type ServeModel } from "./broker/model.ts";
 import { serveGit } from "./broker/git.ts";
 import { memoryBus } from "./bus/memory.ts";
 import { assertMayListen, type Config } from "./config.ts";
@@ -22,6 +26,9 @@ import { showTask } from "./http/tasks.ts";
 import { openHub } from "./hub.ts";
 import { createKernel, DEFAULT_SETTINGS, type Kernel } from "./kernel.ts";
 import type { GitAuth, Log, Sandbox, Store } from "./ports.ts";
+import type { Ledger, ModelDesk } from "./ledger.ts";
+import { PRICES, priceTableSchema, type PriceTable } from "./model/prices.ts";
+import { createRate } from "./model/rate.ts";
 import { parseRepository } from "./repo-address.ts";
 import { openProcessSandbox } from "./sandbox/process.ts";
 import { openSimulatedSandbox } from "./sandbox/simulated.ts";
@@ -35,6 +42,8 @@ import { runWorker } from "../worker/assemble.ts";
 /** Workers in containers run as this user; it must be able to open the broker's socket. */
 const WORKER_UID = 10_001;
 const AGENTS = ["scripted"];
+/** A provider may name hours; after this it is asked again, ms. */
+const LONGEST_RATE_LIMIT_MS = 5 * 60_000;
 
 export interface Running {
   readonly url: string;
@@ -62,7 +71,7 @@ export async function serve(config: Config, hooks: { readonly log?: Log } = {}):
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const log: Log = hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
   const crashpoint = crashpointFrom(process.env["SLIPWAY_CRASH"], () => process.kill(process.pid, "SIGKILL"));
-  const { store, accounts } = openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite"), crashpoint });
+  const { store, accounts, ledger } = openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite"), crashpoint });
   const key = loadKey({ file: join(dir, "secret.key"), env: config.secretKey });
   const vault = openVault(derive(key, "vault"));
   const sessions = await openSessions({
@@ -79,7 +88,7 @@ export async function serve(config: Config, hooks: { readonly log?: Log } = {}):
     assertMayListen(config, !(await sessions.needsSetup()));
     const sandbox = await openSandbox(config, dir, crashpoint);
     const line = await checkSandbox(sandbox, config);
-    return await start({ config, dir, log, crashpoint, store, accounts, key, vault, sessions, sandbox, line });
+    return await start({ config, dir, log, crashpoint, store, accounts, ledger, key, vault, sessions, sandbox, line });
   } catch (error) {
     await store.close();
     throw error;
@@ -93,6 +102,7 @@ interface Parts {
   readonly crashpoint: (name: string) => void;
   readonly store: Store;
   readonly accounts: Accounts;
+  readonly ledger: Ledger;
   readonly key: Buffer;
   readonly vault: Vault;
   readonly sessions: Sessions;
@@ -177,11 +187,13 @@ async function start(parts: Parts): Promise<Running> {
 }
 
 function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kernel> {
-  const { config, dir, log, store, accounts, key, vault, sandbox, crashpoint } = parts;
+  const { config, dir, log, store, accounts, ledger, key, vault, sandbox, crashpoint } = parts;
   const trustedHosts = config.trustedRepoHosts;
   const repos = openRepos({ dir: join(dir, "git"), trustedHosts });
+  const prices = pricesOf(config);
   return createKernel({
     store,
+    ledger,
     bus,
     sandbox,
     repos,
@@ -191,12 +203,13 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
     clock: systemClock,
     ids: systemIds(),
     authFor: (userId, repo) => authFor(accounts, vault, userId, parseRepository(repo, { trustedHosts }).host),
-    broker: (desk) =>
+    broker: (desk, model) =>
       openBroker({
         dir: join(dir, "run"),
         desk,
         log,
         serveGit,
+        serveModel: gatewayOf(config, model, prices, log),
         repoPath: (taskId) => repos.path(taskId),
         secret: derive(key, "attempts"),
         instance: instanceOf(dir),
@@ -210,9 +223,34 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
       policy: { ...DEFAULT_POLICY, ...config.policy },
       maxConcurrent: config.maxConcurrent,
       userLimit: config.userLimit,
+      userDayUsd: config.userDayUsd,
+      dayUsd: config.dayUsd,
       maxMemoryMb: Math.floor(totalmem() / 2 ** 20 / 2),
     },
   });
+}
+
+/** Null without a key: then workers have no model. */
+function gatewayOf(config: Config, desk: ModelDesk, prices: PriceTable, log: Log): ServeModel | null {
+  const { anthropicApiKey: apiKey, anthropicBaseUrl: baseUrl, models } = config;
+  if (apiKey === null) return null;
+  const rate = createRate({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
+  const Agent = baseUrl.startsWith("https:") ? HttpsAgent : HttpAgent;
+  const agent = new Agent({ keepAlive: true });
+  return createModelGateway({ baseUrl, apiKey, desk, rules: { ...DEFAULT_RULES, models }, prices, rate, log, agent });
+}
+
+/** @throws SlipwayError config_invalid when the operator's table cannot be used. */
+function pricesOf({ pricesFile }: Config): PriceTable {
+  if (pricesFile === null) return PRICES;
+  try {
+    return priceTableSchema.parse(JSON.parse(readFileSync(pricesFile, "utf8")));
+  } catch (error) {
+    throw new SlipwayError(
+      "config_invalid",
+      `SLIPWAY_PRICES names ${pricesFile}, which is no price table: ${messageOf(error).slice(0, 300)}`,
+    );
+  }
 }
 
 async function authFor(accounts: Accounts, vault: Vault, userId: string, host: string): Promise<GitAuth | null> {

@@ -12,6 +12,7 @@ import { coerceError, ERROR_TABLE, isAbort, messageOf, SlipwayError, type ErrorC
 import type { Broker, BrokerEndpoint, Log, WorkerDesk } from "../ports.ts";
 import { serveGit as serveGitOn, type GitRequest } from "./git.ts";
 import { replyError, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
+import type { ServeModel } from "./model.ts";
 import { SocketFolders } from "./sockets.ts";
 
 const HEADERS_MS = 10_000;
@@ -21,6 +22,9 @@ const HEADERS = 100;
 const CONNECTIONS = 64;
 const CHECK_MS = 2_000;
 const REST_MS = 2_000;
+
+/** Where a worker finds the model: `ANTHROPIC_BASE_URL` of its broker. */
+const MODEL_PREFIX = "/anthropic/";
 
 /** Serves git smart HTTP on one bare repository; resolves when the answer is sent. */
 export type ServeGit = (call: GitRequest) => Promise<void>;
@@ -38,6 +42,8 @@ export interface BrokerOptions {
   /** The user that workers run as, when this process is root. */
   readonly uid?: number;
   readonly serveGit?: ServeGit;
+  /** The model gateway; null or absent = no model here. */
+  readonly serveModel?: ServeModel | null;
 }
 
 export function openBroker(options: BrokerOptions): Broker {
@@ -134,6 +140,10 @@ async function answer(call: Call): Promise<void> {
   try {
     if (!opens(request, call.token)) throw new SlipwayError("unauthenticated", "The attempt's token is missing or wrong.");
     const url = parseUrl(request);
+    if (url.pathname.startsWith(MODEL_PREFIX) && options.serveModel) {
+      const path = (request.url ?? "").slice(MODEL_PREFIX.length - 1);
+      return await options.serveModel({ taskId, attempt, request, response, path, signal });
+    }
     if (url.pathname.startsWith("/git/repo.git/")) {
       const { desk, repoPath, serveGit = serveGitOn } = options;
       await allowGit(desk, taskId, attempt, signal);

@@ -3,9 +3,11 @@ import { memoryBus } from "../../src/bus/memory.ts";
 import { noCrash } from "../../src/crash.ts";
 import { openSimulatedRepos } from "../../src/git/simulated.ts";
 import { createKernel, DEFAULT_SETTINGS, type Kernel, type KernelSettings } from "../../src/kernel.ts";
+import type { Ledger } from "../../src/ledger.ts";
 import type { Broker, Bus, Forge, Log, Repos, Store } from "../../src/ports.ts";
 import { openSimulatedSandbox, type SimulatedFault, type SimulatedSandbox } from "../../src/sandbox/simulated.ts";
 import type { Person } from "../../src/service.ts";
+import { memoryLedger } from "../../src/store/ledger.ts";
 import { openMemoryStore } from "../../src/store/memory.ts";
 import { DEFAULT_POLICY, type Policy, type Task } from "../../src/task.ts";
 import type { SubmitRequest } from "../../src/wire.ts";
@@ -85,6 +87,7 @@ export interface World {
 
 export interface WorldOptions {
   readonly store?: Store;
+  readonly ledger?: Ledger;
   readonly settings?: Partial<KernelSettings>;
   readonly policy?: Partial<Policy>;
   readonly run?: Puppets["run"];
@@ -106,6 +109,7 @@ export function valueOf(task: Task): string {
 
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const store = options.store ?? openMemoryStore().store;
+  const ledger = options.ledger ?? memoryLedger();
   const bus = memoryBus();
   const clock = handClock();
   const ids = seededIds();
@@ -143,6 +147,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   async function begin(): Promise<Kernel> {
     const kernel = await createKernel({
       store,
+      ledger,
       bus,
       sandbox,
       repos,
