@@ -24,8 +24,8 @@ export async function openBenchKernel(maxConcurrent: number, from?: { store: Sto
   const { store, close } = from ?? (await openBenchStore());
   const repos = openSimulatedRepos();
   let desk: WorkerDesk;
-  const broker = (given: WorkerDesk): Broker => {
-    desk = given;
+  const broker = (given: { worker: WorkerDesk }): Broker => {
+    desk = given.worker;
     return { open: () => Promise.resolve({ socketDir: "", token: "" }), shut: () => Promise.resolve(), close: () => Promise.resolve() };
   };
   async function run({ taskId, attempt }: SandboxSpec): Promise<number> {

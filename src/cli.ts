@@ -6,6 +6,7 @@ import { Command, CommanderError } from "commander";
 import { answerCommand, cancelCommand, messageCommand, retryCommand } from "./cli/act.ts";
 import { demoCommand } from "./cli/demo.ts";
 import { doctorCommand } from "./cli/doctor.ts";
+import { egressCommands } from "./cli/egress.ts";
 import { EXIT, verdict } from "./cli/exit.ts";
 import type { Io } from "./cli/io.ts";
 import { diffCommand, inspectCommand, tasksCommand } from "./cli/look.ts";
@@ -45,6 +46,7 @@ function programFor(io: Io): Command {
     credentialCommands,
     tokenCommands,
     userCommands,
+    egressCommands,
     doctorCommand,
   ];
   for (const add of commands) add(program, io);

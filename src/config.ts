@@ -3,8 +3,9 @@
  * A flag goes before its variable; an empty value counts as not given.
  */
 import { z } from "zod";
+import { parsePlace } from "./egress.ts";
 import { SlipwayError } from "./error.ts";
-import type { Policy } from "./task.ts";
+import { EGRESS_POLICIES, type Egress, type Policy } from "./task.ts";
 
 export const SANDBOX_KINDS = ["docker", "process", "simulated"] as const;
 export type SandboxKind = (typeof SANDBOX_KINDS)[number];
@@ -35,6 +36,10 @@ export interface Config {
   readonly dayUsd: number | null;
   /** A file with a price table (src/model/prices.ts); null = the built-in one. */
   readonly pricesFile: string | null;
+  /** Policies that a task may have, the default first. */
+  readonly egress: readonly [Egress, ...Egress[]];
+  /** `host:port` that tasks may reach at private addresses. */
+  readonly trustedEgressHosts: readonly string[];
   /** `host` or `host:port`, lower case. */
   readonly trustedRepoHosts: readonly string[];
   readonly admin: { readonly email: string; readonly password: string } | null;
@@ -99,6 +104,19 @@ export const SETTINGS = {
   },
   dayUsd: { env: "SLIPWAY_DAY_USD", flag: "day-usd", argument: "amount", help: "model budget of all users per day (no limit)" },
   pricesFile: { env: "SLIPWAY_PRICES", flag: "prices", argument: "file", help: "JSON table of model prices (built in)" },
+  egress: {
+    env: "SLIPWAY_EGRESS",
+    flag: "egress",
+    argument: "policy",
+    help: "what tasks that name no policy may reach: none, allowlist, open (none)",
+  },
+  egressOpen: { env: "SLIPWAY_EGRESS_OPEN", flag: "egress-open", argument: "0|1", help: "1 = tasks may ask for egress open (0)" },
+  trustedEgressHosts: {
+    env: "SLIPWAY_TRUSTED_EGRESS_HOSTS",
+    flag: "trusted-egress-hosts",
+    argument: "list",
+    help: "host:port,... that a list may name although they are at private addresses",
+  },
   trustedRepoHosts: {
     env: "SLIPWAY_TRUSTED_REPO_HOSTS",
     flag: "trusted-repo-hosts",
@@ -236,6 +254,13 @@ function readAgent(read: ReturnType<typeof reader>, hasKey: boolean): string {
   return chosen ?? (hasKey ? "anthropic" : "scripted");
 }
 
+function readEgress(read: ReturnType<typeof reader>): Config["egress"] {
+  const chosen = read("egress", z.enum(EGRESS_POLICIES), `one of ${EGRESS_POLICIES.join(", ")}`) ?? "none";
+  const open = read("egressOpen", z.enum(["0", "1"]), "0 or 1") === "1";
+  if (chosen === "open" && !open) throw new SlipwayError("config_invalid", "SLIPWAY_EGRESS=open needs SLIPWAY_EGRESS_OPEN=1.");
+  return [chosen, ...EGRESS_POLICIES.filter((policy) => policy !== chosen && (open || policy !== "open"))];
+}
+
 /** @throws SlipwayError `config_invalid` with one sentence that names the setting and what it must be. */
 export function readConfig(env: Env, flags: Flags = {}): Config {
   const read = reader(env, flags);
@@ -257,6 +282,9 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     userDayUsd: read("userDayUsd", dollars, "an amount of US dollars such as 20"),
     dayUsd: read("dayUsd", dollars, "an amount of US dollars such as 100"),
     pricesFile: read("pricesFile", z.string(), "a file"),
+    egress: readEgress(read),
+    trustedEgressHosts:
+      read("trustedEgressHosts", list(z.string().refine((text) => parsePlace(text) !== null)), "a comma-separated list of host:port") ?? [],
     trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),

@@ -10,7 +10,9 @@ import { isAbort, messageOf } from "./error.ts";
 import { createGate, type Gate } from "./gate.ts";
 import { createJanitor, type Janitor } from "./janitor.ts";
 import { createOperations } from "./operations.ts";
+import type { EgressDesk } from "./egress.ts";
 import type { Ledger, ModelDesk } from "./ledger.ts";
+import { createOutbound, type Outbound } from "./outbound.ts";
 import type { Broker, Bus, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, Store, WorkerDesk } from "./ports.ts";
 import { createRequests } from "./requests.ts";
 import type { Operations, Service } from "./service.ts";
@@ -26,7 +28,7 @@ export interface KernelDeps {
   readonly sandbox: Sandbox;
   readonly repos: Repos;
   readonly ledger: Ledger;
-  readonly broker: (desk: WorkerDesk, model: ModelDesk) => Broker;
+  readonly broker: (desks: Desks) => Broker;
   readonly forges: readonly Forge[];
   readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
   readonly clock: Clock;
@@ -36,13 +38,21 @@ export interface KernelDeps {
   readonly settings: KernelSettings;
 }
 
+/** What the broker of an attempt asks and tells. */
+export interface Desks {
+  readonly worker: WorkerDesk;
+  readonly model: ModelDesk;
+  readonly egress: EgressDesk;
+}
+
 export interface KernelSettings {
   readonly policy: Policy;
   readonly maxConcurrent: number;
   readonly userLimit: number | null;
   readonly agents: readonly string[];
   readonly model: string | null;
-  readonly egress: readonly Egress[];
+  /** Policies that a task may have; the first is what one gets that names none. */
+  readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];
   readonly maxMemoryMb: number;
   /** US dollars that one user, and that all together, may spend on the model per UTC day; null = no limit. */
@@ -84,6 +94,7 @@ export interface Kernel {
   readonly janitor: Janitor;
   readonly desk: Desk;
   readonly spend: Spend;
+  readonly outbound: Outbound;
   readonly service: Service;
   readonly operations: Operations;
   /** Adopts what is there, then claims and ticks until `close`. */
@@ -102,7 +113,8 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const coordinator = createCoordinator(deps);
   const desk = createDesk({ ...deps, coordinator });
   const spend = createSpend({ ...deps, ...settings, coordinator });
-  const broker = deps.broker(desk, spend);
+  const outbound = createOutbound({ ...deps, ...settings, coordinator });
+  const broker = deps.broker({ worker: desk, model: spend, egress: outbound });
   const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings });
   const effect = createEffects({ ...deps, ...settings, coordinator, broker });
   const supervisor = createSupervisor({ ...deps, ...settings, coordinator, gate, effect, lastSeen: desk.lastSeen });
@@ -147,6 +159,7 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
     janitor,
     desk,
     spend,
+    outbound,
     service: createRequests({ ...deps, ...settings, coordinator }),
     operations: createOperations({ gate, store, sandbox, clock, lastSeen: desk.lastSeen, ...settings }),
     boot,

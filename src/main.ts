@@ -8,6 +8,7 @@ import { totalmem } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import pino from "pino";
 import type { Accounts } from "./accounts.ts";
+import { createEgress } from "./broker/egress.ts";
 import { openBroker } from "./broker/listener.ts";
 import { DEFAULT_RULES } from "./broker/model-request.ts";
 import { createModelGateway, type ServeModel } from "./broker/model.ts";
@@ -120,6 +121,7 @@ async function start(parts: Parts): Promise<Running> {
   const doors = {
     service: kernel.service,
     operations: kernel.operations,
+    outbound: kernel.outbound,
     sessions,
     store,
     accounts,
@@ -203,12 +205,13 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
     clock: systemClock,
     ids: systemIds(),
     authFor: (userId, repo) => authFor(accounts, vault, userId, parseRepository(repo, { trustedHosts }).host),
-    broker: (desk, model) =>
+    broker: ({ worker, model, egress }) =>
       openBroker({
         dir: join(dir, "run"),
-        desk,
+        desk: worker,
         log,
         serveGit,
+        serveTunnel: createEgress({ desk: egress, trustedHosts: config.trustedEgressHosts, log }),
         serveModel: gatewayOf(config, model, prices, log),
         repoPath: (taskId) => repos.path(taskId),
         secret: derive(key, "attempts"),
@@ -219,6 +222,7 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
       ...DEFAULT_SETTINGS,
       trustedHosts,
       agents: AGENTS,
+      egress: config.egress,
       model: config.model,
       policy: { ...DEFAULT_POLICY, ...config.policy },
       maxConcurrent: config.maxConcurrent,

@@ -21,7 +21,7 @@ export interface RequestDeps {
   readonly agents: readonly string[];
   readonly model: string | null;
   /** Egress policies that the sandbox can enforce; the first is the default. */
-  readonly egress: readonly Egress[];
+  readonly egress: readonly [Egress, ...Egress[]];
   /** `host[:port]` that may be reached by plain http or at a private address. */
   readonly trustedHosts: readonly string[];
 }
@@ -54,9 +54,12 @@ export function createRequests(deps: RequestDeps): Service {
         errors: [{ path: "script", message: 'needs agent "scripted"' }],
       });
     }
-    const egress = request.egress ?? deps.egress[0] ?? "none";
+    const egress = request.egress ?? deps.egress[0];
     if (!deps.egress.includes(egress)) {
-      throw new SlipwayError("egress_unavailable", `This server's sandbox enforces: ${deps.egress.join(", ")}.`);
+      throw new SlipwayError(
+        "egress_unavailable",
+        `This server offers: ${deps.egress.join(", ")}. An operator enables "open" with SLIPWAY_EGRESS_OPEN=1.`,
+      );
     }
     return { agent, egress };
   }

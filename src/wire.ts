@@ -308,3 +308,17 @@ export type ServerFrame =
   | { readonly type: "delta"; readonly topic: string; readonly messageId: string; readonly text: string }
   | { readonly type: "error"; readonly code: string; readonly topic?: string }
   | { readonly type: "pong" };
+
+/** What tasks with egress `allowlist` may reach: the installation's list, or what one repository's tasks may reach besides. */
+export const egressListSchema = z.strictObject({ repo: z.string().nullable(), hosts: z.array(z.string()), shipped: z.boolean() });
+export type EgressListAnswer = z.infer<typeof egressListSchema>;
+
+const places = z.array(z.string().max(300)).max(500);
+export const egressChangeSchema = z.strictObject({
+  repo: z.string().max(2_000).optional(),
+  allow: places.optional(),
+  remove: places.optional(),
+  /** First back to the shipped list; of a repository: to none. */
+  reset: z.boolean().optional(),
+});
+export type EgressChangeRequest = z.infer<typeof egressChangeSchema>;

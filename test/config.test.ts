@@ -14,6 +14,11 @@ function complaint(env: Record<string, string>, flags: Parameters<typeof readCon
 }
 
 describe("readConfig", () => {
+  it("egress open is asked for twice", () => {
+    expect(complaint({ SLIPWAY_EGRESS: "open" })).toBe("SLIPWAY_EGRESS=open needs SLIPWAY_EGRESS_OPEN=1.");
+    expect(readConfig({ SLIPWAY_EGRESS: "open", SLIPWAY_EGRESS_OPEN: "1" }).egress).toEqual(["open", "none", "allowlist"]);
+  });
+
   it("needs nothing", () => {
     expect(readConfig({})).toEqual({
       host: "127.0.0.1",
@@ -31,6 +36,8 @@ describe("readConfig", () => {
       userDayUsd: null,
       dayUsd: null,
       pricesFile: null,
+      egress: ["none", "allowlist"],
+      trustedEgressHosts: [],
       trustedRepoHosts: [],
       admin: null,
       publicUrl: null,
@@ -66,6 +73,9 @@ describe("readConfig", () => {
       SLIPWAY_MODELS: "claude-opus-5-5, claude-haiku-*",
       SLIPWAY_USER_DAY_USD: "5",
       SLIPWAY_DAY_USD: "20.5",
+      SLIPWAY_EGRESS: "allowlist",
+      SLIPWAY_EGRESS_OPEN: "1",
+      SLIPWAY_TRUSTED_EGRESS_HOSTS: "registry.example:4873, 10.0.0.5:443",
       SLIPWAY_PRICES: "/etc/slipway/prices.json",
     };
     expect(readConfig(env)).toEqual({
@@ -84,6 +94,8 @@ describe("readConfig", () => {
       userDayUsd: 5,
       dayUsd: 20.5,
       pricesFile: "/etc/slipway/prices.json",
+      egress: ["allowlist", "none", "open"],
+      trustedEgressHosts: ["registry.example:4873", "10.0.0.5:443"],
       trustedRepoHosts: ["git.example.org", "10.0.0.2:3000", "[::1]:80"],
       admin: { email: "a@example.org", password: "0123456789" },
       publicUrl: "https://slipway.example.org",
@@ -130,6 +142,11 @@ describe("readConfig", () => {
     ["SLIPWAY_POLICY", '{"grace":1}'],
     ["SLIPWAY_ALLOWED_ORIGINS", "*"],
     ["SLIPWAY_TRUST_PROXY", "true"],
+    ["SLIPWAY_EGRESS", "all"],
+    ["SLIPWAY_EGRESS_OPEN", "yes"],
+    ["SLIPWAY_TRUSTED_EGRESS_HOSTS", "*.example.com:443"],
+    ["SLIPWAY_MODELS", "two words"],
+    ["SLIPWAY_DAY_USD", "-1"],
   ])("says in one line what is wrong with %s=%s", (name, value) => {
     const words = complaint({ [name]: value });
     expect(words).toMatch(new RegExp(`^${name} must be [^\\n]+\\.$`));

@@ -9,6 +9,7 @@ import { systemClock } from "./clock.ts";
 import { forward } from "./forward.ts";
 import { HttpLink } from "./http-link.ts";
 import { Journal } from "./journal.ts";
+import { openProxy, proxyEnv } from "./proxy.ts";
 import { runAttempt } from "./run.ts";
 import { createTools } from "./tools/toolbox.ts";
 
@@ -30,6 +31,7 @@ export async function runWorker({ socketPath, token, attempt, root, stateDir, si
   const journal = new Journal(stateDir, attempt);
   const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock });
   const forwarder = await forward(socketPath);
+  const proxy = await openProxy(socketPath, token);
   try {
     return await runAttempt({
       link,
@@ -39,7 +41,7 @@ export async function runWorker({ socketPath, token, attempt, root, stateDir, si
         url: `http://127.0.0.1:${forwarder.port}/git/repo.git`,
         authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
       }),
-      tools: createTools(root, join(stateDir, "jobs"), { [WORKER_ENV.attempt]: String(attempt) }),
+      tools: createTools(root, join(stateDir, "jobs"), { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) }),
       agents: { scripted: scriptedAgent },
       clock: systemClock,
       newId: (prefix) => `${prefix}_${randomUUID().replaceAll("-", "")}`,
@@ -48,5 +50,6 @@ export async function runWorker({ socketPath, token, attempt, root, stateDir, si
   } finally {
     await link.close();
     await forwarder.close();
+    await proxy.close();
   }
 }

@@ -6,10 +6,12 @@
  * B3 `shut` ends every request that is under way, also long polls.
  */
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { coerceError, ERROR_TABLE, isAbort, messageOf, SlipwayError, type ErrorCode } from "../error.ts";
 import type { Broker, BrokerEndpoint, Log, WorkerDesk } from "../ports.ts";
+import type { ServeTunnel } from "./egress.ts";
 import { serveGit as serveGitOn, type GitRequest } from "./git.ts";
 import { replyError, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
 import type { ServeModel } from "./model.ts";
@@ -19,7 +21,8 @@ const HEADERS_MS = 10_000;
 const KEEP_ALIVE_MS = 65_000;
 const HEADER_BYTES = 16 * 1024;
 const HEADERS = 100;
-const CONNECTIONS = 64;
+/** More than tunnels may be open, so that they never keep the worker from talking. */
+const CONNECTIONS = 256;
 const CHECK_MS = 2_000;
 const REST_MS = 2_000;
 
@@ -44,6 +47,8 @@ export interface BrokerOptions {
   readonly serveGit?: ServeGit;
   /** The model gateway; null or absent = no model here. */
   readonly serveModel?: ServeModel | null;
+  /** The way out; absent = there is none. */
+  readonly serveTunnel?: ServeTunnel;
 }
 
 export function openBroker(options: BrokerOptions): Broker {
@@ -91,6 +96,8 @@ interface Listener {
 async function listen(options: BrokerOptions, folders: SocketFolders, taskId: string, attempt: number, token: string): Promise<Listener> {
   const place = folders.place(taskId, attempt);
   const shut = new AbortController();
+  // Each connection under way listens to it.
+  setMaxListeners(0, shut.signal);
   const server = createServer(
     {
       connectionsCheckingInterval: CHECK_MS,
@@ -105,6 +112,11 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
   server.maxHeadersCount = HEADERS;
   server.maxConnections = CONNECTIONS;
   server.on("clientError", refuseBadRequest);
+  server.on("connect", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    if (options.serveTunnel === undefined || !opens(request, token))
+      return void socket.end("HTTP/1.1 407 Proxy Authentication Required\r\nconnection: close\r\n\r\n");
+    void options.serveTunnel({ taskId, attempt, request, socket, head, signal: shut.signal });
+  });
   folders.make(place);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -202,7 +214,7 @@ const hash = (text: string): Buffer => createHash("sha256").update(text).digest(
 
 /** Bearer token, API key or basic password: whatever the program in the sandbox can be told to send. */
 function opens(request: IncomingMessage, token: string): boolean {
-  const [scheme = "", value = ""] = (request.headers.authorization ?? "").split(" ", 2);
+  const [scheme = "", value = ""] = (request.headers["proxy-authorization"] ?? request.headers.authorization ?? "").split(" ", 2);
   const given = [String(request.headers["x-api-key"] ?? "")];
   if (scheme.toLowerCase() === "bearer") given.push(value);
   if (scheme.toLowerCase() === "basic")

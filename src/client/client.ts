@@ -1,5 +1,15 @@
 /** Slipway from a program: one method per call of the API, and watching. Runs in browsers and in Node.js. */
-import type { AnswerRequest, MessageRequest, Overview, RetryRequest, SubmitRequest, WireEvent, WireTask } from "../wire.ts";
+import type {
+  AnswerRequest,
+  EgressChangeRequest,
+  EgressListAnswer,
+  MessageRequest,
+  Overview,
+  RetryRequest,
+  SubmitRequest,
+  WireEvent,
+  WireTask,
+} from "../wire.ts";
 import type { SocketMaker } from "./socket.ts";
 import { createTransport, type Call, type Fetch, type Transport } from "./transport.ts";
 import type {
@@ -232,6 +242,15 @@ export class SlipwayClient {
   async pauseQueue(paused: boolean, options: CallOptions = {}): Promise<void> {
     const path = `/v1/ops/queue/${paused ? "pause" : "resume"}`;
     await this.#transport.send({ method: "POST", path, repeatable: true, signal: options.signal });
+  }
+
+  /** What tasks with egress `allowlist` may reach; with a repository: what its tasks may reach besides. */
+  egress(query: { repo?: string } = {}, options: CallOptions = {}): Promise<EgressListAnswer> {
+    return this.#get("/v1/ops/egress", { ...query }, options);
+  }
+
+  changeEgress(body: EgressChangeRequest, options: CallOptions = {}): Promise<EgressListAnswer> {
+    return this.#json({ method: "POST", path: "/v1/ops/egress", body, repeatable: true, signal: options.signal });
   }
 
   /** Cancel without grace. */

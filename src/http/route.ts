@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import { z } from "zod";
 import type { Accounts } from "../accounts.ts";
 import type { ErrorCode } from "../error.ts";
+import type { Outbound } from "../outbound.ts";
 import type { Clock, Ids, Log, Store } from "../ports.ts";
 import type { Operations, Person, Service } from "../service.ts";
 import type { Caller, Sessions } from "../sessions.ts";
@@ -27,6 +28,7 @@ export interface Gauges {
 export interface Doors {
   readonly service: Service;
   readonly operations: Operations;
+  readonly outbound: Pick<Outbound, "list" | "change">;
   readonly sessions: Sessions;
   readonly store: Store;
   readonly accounts: Accounts;

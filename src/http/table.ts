@@ -1,5 +1,6 @@
 /** Every call that this server answers. */
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./auth.ts";
+import { egressRoutes } from "./egress.ts";
 import { openapiRoute } from "./openapi.ts";
 import { opsRoutes, probeRoutes } from "./ops.ts";
 import type { Route } from "./route.ts";
@@ -15,6 +16,7 @@ const own: readonly Route[] = [
   ...talkRoutes,
   ...historyRoutes,
   ...opsRoutes,
+  ...egressRoutes,
   ...probeRoutes,
   ...setupRoutes,
 ];

@@ -97,6 +97,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
   const doors: Doors = {
     service: world.kernel.service,
     operations: world.kernel.operations,
+    outbound: world.kernel.outbound,
     sessions,
     store,
     accounts,
