@@ -7,6 +7,8 @@ import { WORKER_ENV } from "../worker-wire.ts";
 export const WORKER_UID = 10_001;
 export const LABELS = { instance: "slipway.instance", task: "slipway.task", attempt: "slipway.attempt" } as const;
 
+/** Its own view of the control groups; the types of the client do not know the field. */
+const OWN_CGROUPS: object = { CgroupnsMode: "private" };
 const MIB = 1_024 * 1_024;
 
 export interface ContainerDefaults {
@@ -15,6 +17,8 @@ export interface ContainerDefaults {
   readonly memoryMb: number;
   readonly cpus: number;
   readonly pids: number;
+  /** Our own list of system calls; null = the engine's. */
+  readonly seccomp: string | null;
   /** The socket folder as the engine's machine calls it. */
   readonly socketDir: string;
 }
@@ -48,28 +52,33 @@ export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): Con
     ],
     Tty: false,
     OpenStdin: false,
+    // An image may bring a check that would run beside the worker.
+    Healthcheck: { Test: ["NONE"] },
     HostConfig: {
       NetworkMode: "none",
       CapDrop: ["ALL"],
       Privileged: false,
-      SecurityOpt: ["no-new-privileges:true"],
+      SecurityOpt: ["no-new-privileges:true", ...(defaults.seccomp === null ? [] : [`seccomp=${defaults.seccomp}`])],
       ReadonlyRootfs: true,
       Init: true,
       AutoRemove: false,
       RestartPolicy: { Name: "no" },
       IpcMode: "private",
+      ...OWN_CGROUPS,
+      ShmSize: 64 * MIB,
       PidsLimit: defaults.pids,
       Memory: memory,
       MemorySwap: memory,
       NanoCpus: Math.round((spec.limits.cpus ?? defaults.cpus) * 1e9),
+      CpuShares: 512,
       OomScoreAdj: 500,
       Ulimits: [
         { Name: "nofile", Soft: 8_192, Hard: 16_384 },
         { Name: "core", Soft: 0, Hard: 0 },
       ],
       Tmpfs: {
-        "/tmp": "rw,exec,nosuid,nodev,size=1g,mode=1777",
-        "/home/agent": `rw,exec,nosuid,nodev,size=512m,mode=0700,${owned}`,
+        "/tmp": "rw,exec,nosuid,nodev,size=1g,nr_inodes=200000,mode=1777",
+        "/home/agent": `rw,exec,nosuid,nodev,size=512m,nr_inodes=100000,mode=0700,${owned}`,
       },
       LogConfig: { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } },
       Mounts: [

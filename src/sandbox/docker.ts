@@ -11,6 +11,7 @@ import { EngineError, isLocalEngine, openEngine, refusedWith } from "./engine.ts
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
+import { needsOurProfile, seccompProfile } from "./seccomp.ts";
 
 export { dockerOptions } from "./engine.ts";
 
@@ -70,6 +71,14 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const crashpoint = options.crashpoint ?? (() => undefined);
   const starting = new Map<string, Promise<void>>();
 
+  let profile: Promise<string | null> | null = null;
+  /** Asked once: an engine that is upgraded ends its containers and, where it is ours to restart, us. */
+  function seccomp(): Promise<string | null> {
+    profile ??= engine.call((docker) => docker.version()).then(({ Version }) => (needsOurProfile(Version) ? seccompProfile() : null));
+    profile.catch(() => (profile = null));
+    return profile;
+  }
+
   /** @returns null when there is no container of that name. */
   async function inspect(name: string, signal?: AbortSignal): Promise<Inspected | null> {
     try {
@@ -87,6 +96,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       memoryMb: options.memoryMb ?? 4_096,
       cpus: options.cpus ?? 2,
       pids: options.pids ?? 512,
+      seccomp: await seccomp(),
       socketDir: onHost(resolve(spec.socketDir), options.hostDir),
     });
     const attempt = () => engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);

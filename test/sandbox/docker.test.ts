@@ -104,6 +104,113 @@ describeWithDocker("Docker", () => {
       expect(said).toContain("outside ENETUNREACH");
     });
 
+    /** Numbers of x86-64; the profile itself names calls. */
+    it.runIf(process.arch === "x64")("[Y1] system calls that lead out of a container fail, and those that work needs do not", async () => {
+      const calls = {
+        io_uring_setup: "425,1,0",
+        unshare_user: "272,0x10000000",
+        setns: "308,0,0",
+        mount: "165,0,0,0,0,0",
+        ptrace: "101,0,0,0,0",
+        process_vm_readv: "310,1,0,0,0,0,0",
+        keyctl: "250,0,0,0",
+        bpf: "321,0,0,0",
+        perf_event_open: "298,0,0,0,0,0",
+        userfaultfd: "323,0",
+        open_by_handle_at: "304,0,0,0",
+        finit_module: "313,0,0,0",
+        kexec_load: "246,0,0,0,0",
+        clone_newuser: "56,0x10000011,0,0,0,0",
+        vsock: "41,40,1,0",
+        packet: "41,17,3,0",
+        alg: "41,38,5,0",
+        netlink_audit: "41,16,3,9",
+        settimeofday: "164,0,0",
+        chroot: "161,0",
+      };
+      const tries = Object.entries(calls).map(([name, call]) => `$r=syscall(${call}); print "${name} $r ", $!+0, "\\n";`);
+      const said = await inside(`perl -e '${tries.join(" ")} print "clone3 ", syscall(435,0,0), " ", $!+0, "\\n"'
+        git --version; node -e 'console.log("node", require("child_process").execSync("echo ok").toString().trim(), new (require("worker_threads").Worker)("", { eval: true }).threadId > 0)'
+        bash -c 'echo a | cat | wc -l'; rg --version | head -1; perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0) and print "unix "; socket(S, AF_INET6, SOCK_DGRAM, 0) and print "inet6\\n"'`);
+      const refused = Object.keys(calls).filter((name) => said.includes(`${name} -1 1\n`));
+      expect(refused, said).toEqual(Object.keys(calls));
+      expect(said).toContain("clone3 -1 38\n");
+      expect(said).toMatch(/git version .*\nnode ok true\n1\nripgrep .*\nunix inet6/);
+    });
+
+    it("[D4] [S1] what the engine is told is all there is: a worker's container, field by field", async () => {
+      const spec = specOf("run:sleep 30");
+      await sandbox.ensure({ ...spec, limits: { memoryMb: 128, cpus: 0.5 } }, never);
+      const { Config, HostConfig, Mounts } = await dockerClient().getContainer(spec.name).inspect();
+      const {
+        NetworkMode,
+        CapDrop,
+        CapAdd,
+        Privileged,
+        ReadonlyRootfs,
+        Init,
+        PidsLimit,
+        Memory,
+        MemorySwap,
+        NanoCpus,
+        IpcMode,
+        PidMode,
+        UTSMode,
+        UsernsMode,
+      } = HostConfig;
+      expect({
+        NetworkMode,
+        CapDrop,
+        CapAdd,
+        Privileged,
+        ReadonlyRootfs,
+        Init,
+        PidsLimit,
+        Memory,
+        MemorySwap,
+        NanoCpus,
+        IpcMode,
+        PidMode,
+        UTSMode,
+        UsernsMode,
+      }).toEqual({
+        NetworkMode: "none",
+        CapDrop: ["ALL"],
+        CapAdd: null,
+        Privileged: false,
+        ReadonlyRootfs: true,
+        Init: true,
+        PidsLimit: 512,
+        Memory: 128 * 2 ** 20,
+        MemorySwap: 128 * 2 ** 20,
+        NanoCpus: 5e8,
+        IpcMode: "private",
+        PidMode: "",
+        UTSMode: "",
+        UsernsMode: "",
+      });
+      expect(HostConfig.SecurityOpt?.[0]).toBe("no-new-privileges:true");
+      // An empty list of masked paths would take the engine's masks of /proc away.
+      expect(HostConfig.MaskedPaths?.length).toBeGreaterThan(5);
+      expect(HostConfig.ReadonlyPaths?.length).toBeGreaterThan(3);
+      expect([HostConfig.Devices ?? [], HostConfig.Binds ?? [], HostConfig.ExtraHosts ?? [], HostConfig.PortBindings ?? {}]).toEqual([
+        [],
+        [],
+        [],
+        {},
+      ]);
+      expect(
+        Object.values(HostConfig.Tmpfs ?? {}).every(
+          (options) => /size=.*nr_inodes=/.test(String(options)) && /nosuid,nodev/.test(String(options)),
+        ),
+      ).toBe(true);
+      expect(Mounts.map(({ Destination, Type, RW }) => [Destination, Type, RW]).toSorted()).toEqual([
+        ["/run/slipway", "bind", false],
+        ["/workspace", "volume", true],
+      ]);
+      expect(Config.User).toBe("10001:10001");
+    });
+
     it("a program in /tmp, the home and the workspace can be run, and all three are the worker's own", async () => {
       const said = await inside(
         `for d in /tmp "$HOME" "$SLIPWAY_WORKSPACE"; do printf '#!/bin/sh\\necho ran $0\\n' > $d/p; chmod +x $d/p; $d/p; done; stat -c "%u %n" /workspace /home/agent`,
