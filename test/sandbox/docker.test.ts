@@ -204,9 +204,9 @@ describeWithDocker("Docker", () => {
           (options) => /size=.*nr_inodes=/.test(String(options)) && /nosuid,nodev/.test(String(options)),
         ),
       ).toBe(true);
-      expect(Mounts.map(({ Destination, Type, RW }) => [Destination, Type, RW]).toSorted()).toEqual([
-        ["/run/slipway", "bind", false],
-        ["/workspace", "volume", true],
+      expect(Mounts.map(({ Destination, Type, RW }) => `${Destination} ${Type} ${RW}`).toSorted((a, b) => (a < b ? -1 : 1))).toEqual([
+        "/run/slipway bind false",
+        "/workspace volume true",
       ]);
       expect(Config.User).toBe("10001:10001");
     });
