@@ -222,6 +222,14 @@ export interface SandboxInfo {
   readonly state: "created" | "running" | "exited";
 }
 
+/** Workers that were started ahead of their task. */
+export interface Warmth {
+  readonly wanted: number;
+  readonly ready: number;
+  /** Why there are fewer than wanted, in words for operators; null when there are not, or when it is only a matter of time. */
+  readonly reason: string | null;
+}
+
 /**
  * Runs one worker per attempt. Lifecycle: ensure -> (wait) -> stop -> remove. Contract in test/contract/sandbox.ts.
  * - Every call is idempotent and safe after a crash between any two of them.
@@ -240,6 +248,13 @@ export interface Sandbox {
    * the name is unique per engine. An exited one is not started again.
    */
   ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void>;
+  /**
+   * Keeps ready what can be started ahead of a task, so that `ensure` is quick; removes what is ready and does not fit any more.
+   * `hold` = starts nothing. Called over and over; never rejects, because no task depends on it: `warmth` tells what is wrong.
+   */
+  tend(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
+  /** Null = nothing can be started ahead. Rejects like the other calls. */
+  warmth(signal?: AbortSignal): Promise<Warmth | null>;
   /** Resolves when the sandbox is not running: stopped, or gone (exitCode null). Judges only what stopped. */
   wait(name: string, signal: AbortSignal): Promise<SandboxExit>;
   /** SIGTERM, then SIGKILL after `graceMs`. Resolves when it is not running. Unknown name: resolves. */
