@@ -318,6 +318,8 @@ export interface Repos {
     task: RepoTask & { readonly base: string | null; readonly parentTaskId: string | null },
     signal: AbortSignal,
   ): Promise<{ baseSha: string; base: string }>;
+  /** True when this person's tasks have reached the repository before. */
+  known(userId: string, repo: string): Promise<boolean>;
   /** Absolute path of the bare task repository, for the broker to serve. */
   path(taskId: string): string;
   /** The commit that a ref of the task repository points at, or null. */
@@ -386,7 +388,8 @@ export interface Forge {
  * All throw `stale_attempt` once the attempt is over, and all but that count as a sign of life.
  */
 export interface WorkerDesk {
-  spec(taskId: string, attempt: number): Promise<WorkerSpec>;
+  /** Waits until the attempt's repository is ready; rejects with the signal's reason. */
+  spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec>;
   /** Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a SequenceGap with `ack`) on a hole; nothing was written then. */
   accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck>;
   /** Commands with id > after; waits up to `waitMs` for the first. */
