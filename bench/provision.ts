@@ -64,7 +64,13 @@ export async function provision(rounds = 15): Promise<Provision> {
     // The first task of each fetches the mirror, and builds the image if need be.
     const firsts = [await cold.task(), await warm.task()].length;
     const floor = await openFloor(join(dir, "upstream"), dir);
-    const times: Record<"run" | "runAndClone" | "cold" | "warm" | "alone", number[]> = { run: [], runAndClone: [], cold: [], warm: [], alone: [] };
+    const times: Record<"run" | "runAndClone" | "cold" | "warm" | "alone", number[]> = {
+      run: [],
+      runAndClone: [],
+      cold: [],
+      warm: [],
+      alone: [],
+    };
     for (let round = 0; round < rounds + firsts; round += 1) {
       times.run.push(await floor.run(["/bin/true"]));
       times.runAndClone.push(await floor.run(["git", "clone", "--quiet", "file:///run/slipway/app.git", "."]));
@@ -97,7 +103,12 @@ async function refilled(server: Server): Promise<void> {
 }
 
 async function openSide(data: string, repo: string, host: string, warm: number): Promise<Side> {
-  const env = { SLIPWAY_SANDBOX: "docker", SLIPWAY_WARM: String(warm), SLIPWAY_MAX_CONCURRENT: String(SLOTS), SLIPWAY_TRUSTED_REPO_HOSTS: host };
+  const env = {
+    SLIPWAY_SANDBOX: "docker",
+    SLIPWAY_WARM: String(warm),
+    SLIPWAY_MAX_CONCURRENT: String(SLOTS),
+    SLIPWAY_TRUSTED_REPO_HOSTS: host,
+  };
   const server = await startServer(data, env);
   const reader = openSqliteReader({ dir: data, migrations: join(packageRoot(), "migrations", "sqlite") });
   const submit = async (): Promise<string> =>
