@@ -97,7 +97,7 @@ export async function provision(rounds = 15): Promise<Provision> {
 async function refilled(server: Server): Promise<void> {
   for (const until = Date.now() + LIMIT_MS; Date.now() < until; await delay(100)) {
     const { sandbox } = (await server.call("GET", "/v1/ops/overview")) as Overview;
-    if ((sandbox.warm?.ready ?? 0) > 0) return void (await delay(400));
+    if ((sandbox.warm?.ready ?? 0) > 0) return await delay(400);
   }
   throw new Error("no worker waits");
 }
