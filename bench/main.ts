@@ -1,9 +1,10 @@
 /** `npm run bench`: one table; each row is a figure beside a floor that was measured in the same run. Ratios travel between machines, figures do not. */
-import { boot } from "./boot.ts";
-import { fanout } from "./fanout.ts";
-import { lifecycles, submitToStart } from "./lifecycle.ts";
-import { record } from "./record.ts";
-import { recovery } from "./recovery.ts";
+import { boot, type Boot } from "./boot.ts";
+import { fanout, type FanoutResult } from "./fanout.ts";
+import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./lifecycle.ts";
+import { provision, whyNoDocker, type Provision } from "./provision.ts";
+import { record, type Rates } from "./record.ts";
+import { recovery, type Recovery } from "./recovery.ts";
 
 interface Row {
   readonly what: string;
@@ -13,6 +14,9 @@ interface Row {
   readonly aim: string;
 }
 
+/** `npm run bench -- docker` measures containers alone. */
+const only = process.argv[2];
+
 const n = (value: number): string => Math.round(value).toLocaleString("en");
 const ms = (value: number): string => `${value.toFixed(value < 10 ? 2 : 0)} ms`;
 
@@ -21,6 +25,9 @@ const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`
 
 /** One after the other: two at once would measure each other. */
 async function measure() {
+  const missing = await whyNoDocker();
+  const provisioned = missing ?? (say("tasks in containers"), await provision());
+  if (only === "docker") return rowsOf(provisioned);
   say("boot with 10,000 open tasks");
   const started = await boot();
   say("record against bare better-sqlite3");
@@ -33,10 +40,49 @@ async function measure() {
   const fanned = await fanout({ sockets: 2_000 });
   say("SIGKILL of the coordinator to the next event");
   const recovered = await recovery();
-  return { started, recorded, lived, waited, fanned, recovered };
+  return [...rows({ started, recorded, lived, waited, fanned, recovered }), ...rowsOf(provisioned)];
 }
 
-function rows({ started, recorded, lived, waited, fanned, recovered }: Awaited<ReturnType<typeof measure>>): Row[] {
+/** @param found the figures, or why there are none. */
+function rowsOf(found: Provision | string): Row[] {
+  if (typeof found === "string") return [{ what: "tasks in containers", ours: `skipped: ${found}`, floor: "-", ratio: "-", aim: "-" }];
+  const times = (a: number, b: number): string => `${(a / b).toFixed(2)}x`;
+  return [
+    {
+      what: `cold: submit to first step, p50 of ${found.rounds}`,
+      ours: ms(found.cold),
+      floor: `${ms(found.runAndClone)} = bare container that clones (${ms(found.run)} = one that does nothing)`,
+      ratio: times(found.cold, found.runAndClone),
+      aim: "<= 1.5x",
+    },
+    {
+      what: `warm: submit to first step, p50 of ${found.rounds}`,
+      ours: ms(found.warm),
+      floor: `${ms(found.cold)} = cold`,
+      ratio: times(found.warm, found.cold),
+      aim: "<= 0.35x",
+    },
+    {
+      what: "20 tasks through 4 slots",
+      ours: ms(found.crowd),
+      floor: `${ms(found.alone * 5)} = 5 times one task alone`,
+      ratio: times(found.crowd, found.alone * 5),
+      aim: "-",
+    },
+    { what: "slot turnaround: end to the next one's first step", ours: ms(found.turnaround), floor: "-", ratio: "-", aim: "-" },
+  ];
+}
+
+type Figures = Readonly<{
+  started: Boot;
+  recorded: Rates;
+  lived: Lifecycles;
+  waited: Latencies;
+  fanned: FanoutResult;
+  recovered: Recovery;
+}>;
+
+function rows({ started, recorded, lived, waited, fanned, recovered }: Figures): Row[] {
   return [
     {
       what: "record/s (FULL, 100 tasks at once)",
@@ -99,4 +145,4 @@ function table(all: readonly Row[]): string {
   return [line(head), `|${widths.map((w) => "-".repeat(w + 2)).join("|")}|`, ...all.map(line)].join("\n");
 }
 
-process.stdout.write(`${table(rows(await measure()))}\n`);
+process.stdout.write(`${table(await measure())}\n`);

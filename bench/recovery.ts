@@ -1,10 +1,10 @@
 /** SIGKILL of a real coordinator while a real worker goes on, a new one at once: until the worker's next event is in the database. */
-import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { openSqliteReader } from "../src/store/sqlite.ts";
+import { startServer, startUpstream, type Server } from "./server.ts";
 import { packageRoot, percentile } from "./support.ts";
 
 export interface Recovery {
@@ -21,23 +21,14 @@ const LIMIT_MS = 20_000;
 export async function recovery(): Promise<Recovery> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-recovery-"));
   const data = join(dir, "data");
-  const git = spawn(process.execPath, [join(packageRoot(), "scripts", "git-server.mjs"), join(dir, "upstream"), "--repo", "app"], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const upstream = await startUpstream(join(dir, "upstream"));
   let server: Server | null = null;
   try {
-    const upstream = await said(git, /listening on (http:\S+)/);
-    const start = (): Promise<Server> => startServer(data, new URL(upstream).host);
+    const env = { SLIPWAY_SANDBOX: "process", SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host };
+    const start = (): Promise<Server> => startServer(data, env);
     server = await start();
     const script = Array.from({ length: 500 }, (_, i) => (i % 2 ? { say: `step ${i}` } : { wait: 100 }));
-    const token = readFileSync(join(data, "operator.token"), "utf8").trim();
-    const answer = await fetch(`${server.url}/v1/tasks`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-      body: JSON.stringify({ repo: `${upstream}/app.git`, prompt: "Talk.", script }),
-    });
-    if (!answer.ok) throw new Error(`the task was refused: ${await answer.text()}`);
-    const { id } = (await answer.json()) as { id: string };
+    const { id } = (await server.call("POST", "/v1/tasks", { repo: `${upstream.url}/app.git`, prompt: "Talk.", script })) as { id: string };
     const reader = openSqliteReader({ dir: data, migrations: join(packageRoot(), "migrations", "sqlite") });
     const spoken = async (after: number): Promise<number> => {
       for (const until = Date.now() + LIMIT_MS; Date.now() < until;) {
@@ -53,7 +44,7 @@ export async function recovery(): Promise<Recovery> {
       await delay(300);
       seq = (await reader.task(id))?.seq ?? seq;
       const begun = performance.now();
-      await server.kill();
+      await server.end("SIGKILL");
       const starting = performance.now();
       const before = (await reader.task(id))?.seq ?? seq;
       const next = start().then((started) => ({ started, startMs: performance.now() - starting }));
@@ -64,7 +55,7 @@ export async function recovery(): Promise<Recovery> {
       rounds.push({ ms, startMs });
     }
     await reader.close();
-    await fetch(`${server.url}/v1/ops/tasks/${id}/kill`, { method: "POST", headers: { authorization: `Bearer ${token}` } });
+    await server.call("POST", `/v1/ops/tasks/${id}/kill`);
     await delay(500);
     return {
       ms: percentile(
@@ -77,49 +68,8 @@ export async function recovery(): Promise<Recovery> {
       ),
     };
   } finally {
-    await server?.kill();
-    git.kill();
+    await server?.end("SIGKILL");
+    upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   }
-}
-
-interface Server {
-  readonly url: string;
-  kill(): Promise<void>;
-}
-
-async function startServer(dataDir: string, host: string): Promise<Server> {
-  const child = spawn(process.execPath, [join(packageRoot(), "dist", "src", "cli.js"), "serve"], {
-    stdio: ["ignore", "pipe", "ignore"],
-    env: {
-      ...process.env,
-      SLIPWAY_PORT: "0",
-      SLIPWAY_DATA_DIR: dataDir,
-      SLIPWAY_SANDBOX: "process",
-      SLIPWAY_AGENT: "scripted",
-      SLIPWAY_TRUSTED_REPO_HOSTS: host,
-    },
-  });
-  const url = await said(child, /listening on (http:\S+)/);
-  return {
-    url,
-    kill: () =>
-      new Promise((resolve) => {
-        if (child.exitCode !== null || child.signalCode !== null) return resolve();
-        child.once("exit", () => resolve());
-        child.kill("SIGKILL");
-      }),
-  };
-}
-
-function said(child: ChildProcess, words: RegExp): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let text = "";
-    child.stdout?.on("data", (chunk: Buffer) => {
-      text += chunk.toString();
-      const found = words.exec(text)?.[1];
-      if (found !== undefined) resolve(found);
-    });
-    child.once("exit", (code) => reject(new Error(`it ended with ${code} before it said ${String(words)}`)));
-  });
 }

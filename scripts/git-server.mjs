@@ -56,7 +56,8 @@ export async function startGitServer({ root, port = 0, auth = null }) {
     const url = new URL(request.url ?? "/", "http://localhost");
     const found = /^\/([\w.-]+)\.git\/(info\/refs|git-upload-pack|git-receive-pack)$/.exec(url.pathname);
     const push = url.searchParams.get("service") === "git-receive-pack" || url.pathname.endsWith("git-receive-pack");
-    requests.push({ method: request.method, path: request.url, authorization: request.headers.authorization ?? null });
+    const seen = { method: request.method, path: request.url, authorization: request.headers.authorization ?? null, sent: 0 };
+    requests.push(seen);
     if (!authorised(request)) return answer(response, 401, "Authentication required", { "www-authenticate": 'Basic realm="git"' });
     if (found === null || !existsSync(join(root, `${found[1]}.git`))) return answer(response, 404, "Repository not found");
     if (push && auth?.readOnly) return answer(response, 403, "Permission denied: read only");
@@ -65,10 +66,10 @@ export async function startGitServer({ root, port = 0, auth = null }) {
       if (refusal.hang) return;
       return answer(response, refusal.status, refusal.text ?? "refused", refusal.headers);
     }
-    backend(request, response, url);
+    backend(request, response, url, seen);
   }
 
-  function backend(request, response, url) {
+  function backend(request, response, url, seen) {
     const child = spawn("git", ["http-backend"], {
       env: {
         ...ENV,
@@ -93,6 +94,7 @@ export async function startGitServer({ root, port = 0, auth = null }) {
     let head = Buffer.alloc(0);
     let begun = false;
     child.stdout.on("data", (chunk) => {
+      seen.sent += chunk.length;
       if (begun) return void response.write(chunk);
       head = Buffer.concat([head, chunk]);
       const end = head.indexOf("\r\n\r\n");

@@ -22,6 +22,8 @@ export interface Config {
   /** False when `sandbox` is the default: then a missing engine stops the start instead of making tasks wait. */
   readonly sandboxChosen: boolean;
   readonly maxConcurrent: number;
+  /** Workers that are started ahead of their task (docker only). */
+  readonly warm: number;
   /** Slots that one user may hold at once; null = no limit. */
   readonly userLimit: number | null;
   readonly agent: string;
@@ -64,7 +66,7 @@ export interface Setting {
   readonly secret?: true;
 }
 
-const DEFAULTS = { host: "127.0.0.1", port: "7080", dataDir: ".slipway", sandbox: "docker", maxConcurrent: "4" } as const;
+const DEFAULTS = { host: "127.0.0.1", port: "7080", dataDir: ".slipway", sandbox: "docker", maxConcurrent: "4", warm: "1" } as const;
 const ANTHROPIC = "https://api.anthropic.com";
 
 /** Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not among them: it is for tests. */
@@ -79,6 +81,7 @@ export const SETTINGS = {
     help: "docker, process (not isolated) or simulated (docker)",
   },
   maxConcurrent: { env: "SLIPWAY_MAX_CONCURRENT", flag: "max-concurrent", argument: "number", help: "tasks that run at once (4)" },
+  warm: { env: "SLIPWAY_WARM", flag: "warm", argument: "number", help: "workers that are started ahead, docker only, 0 = none (1)" },
   userLimit: { env: "SLIPWAY_USER_LIMIT", flag: "user-limit", argument: "number", help: "slots that one user may hold (no limit)" },
   agent: {
     env: "SLIPWAY_AGENT",
@@ -273,6 +276,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     sandbox: sandbox ?? DEFAULTS.sandbox,
     sandboxChosen: sandbox !== null,
     maxConcurrent: read("maxConcurrent", whole(1, 1_000), "a whole number from 1 to 1000") ?? Number(DEFAULTS.maxConcurrent),
+    warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
     userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,

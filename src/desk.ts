@@ -44,8 +44,30 @@ export function createDesk(deps: DeskDeps): Desk {
     return task;
   }
 
-  async function spec(taskId: string, attempt: number): Promise<WorkerSpec> {
-    const task = current(await store.task(taskId), attempt);
+  /** A worker may be there before its repository: both are prepared at the same time. */
+  async function begun(taskId: string, attempt: number, signal: AbortSignal): Promise<Task> {
+    for (;;) {
+      let wake = (): void => undefined;
+      const news = new Promise<void>((resolve) => (wake = resolve));
+      const off = coordinator.onCommit((task) => {
+        if (task.id === taskId) wake();
+      });
+      signal.addEventListener("abort", wake, { once: true });
+      try {
+        const task = current(await store.task(taskId), attempt);
+        const { steps } = task.snapshot.context;
+        if (task.state !== "provisioning" || steps.some(({ name, endedAt }) => name === "mirror" && endedAt !== null)) return task;
+        await news;
+        signal.throwIfAborted();
+      } finally {
+        off();
+        signal.removeEventListener("abort", wake);
+      }
+    }
+  }
+
+  async function spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec> {
+    const task = await begun(taskId, attempt, signal);
     const c = task.snapshot.context;
     const answers: Record<string, string> = {};
     let before = task.seq;

@@ -9,6 +9,7 @@ import { checkUp as checkTasks, type Finding } from "./checkup.ts";
 import type { Config } from "./config.ts";
 import { messageOf } from "./error.ts";
 import { openSandbox, packageRoot } from "./main.ts";
+import type { Sandbox } from "./ports.ts";
 import { openSqliteReader } from "./store/sqlite.ts";
 
 export interface CheckResult {
@@ -43,6 +44,7 @@ export async function checkUp({ config }: { readonly config: Config }): Promise<
       (error: unknown) => ({ ok: false, detail: messageOf(error) }),
     );
     results.push({ rule: "sandbox", ...line });
+    if (line.ok) results.push(...(await warm(sandbox)));
     if (!existsSync(join(dir, "slipway.db")))
       return [...results, { rule: "database", ok: true, detail: "there is none yet: `slipway serve` makes it" }];
     results.push(...(await rules(dir, config, line.ok ? sandbox : null)));
@@ -50,6 +52,18 @@ export async function checkUp({ config }: { readonly config: Config }): Promise<
     await sandbox.close();
   }
   return results;
+}
+
+/** Fewer than wanted is no fault: tasks start without, only later. */
+async function warm(sandbox: Pick<Sandbox, "warmth">): Promise<CheckResult[]> {
+  try {
+    const found = await sandbox.warmth(AbortSignal.timeout(15_000));
+    if (found === null) return [];
+    const words = `${found.ready} of ${found.wanted} workers wait for a task`;
+    return [{ rule: "warm", ok: true, detail: found.reason === null ? words : `${words}: ${found.reason}` }];
+  } catch (error) {
+    return [{ rule: "warm", ok: false, detail: messageOf(error) }];
+  }
 }
 
 async function rules(dir: string, config: Config, sandbox: Parameters<typeof checkTasks>[0]["sandbox"]): Promise<CheckResult[]> {

@@ -15,7 +15,7 @@ import { TaskFailure, type FailureCode } from "./failure.ts";
 import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxExit, Store } from "./ports.ts";
 import { createSteps } from "./steps.ts";
 import { sandboxName, type Limits, type Task } from "./task.ts";
-import { within } from "./within.ts";
+import { together, within } from "./within.ts";
 import { WORKER_EXIT } from "./worker-wire.ts";
 
 export interface EffectDeps {
@@ -83,19 +83,33 @@ export function createEffects(deps: EffectDeps): Effect {
     const steps = createSteps(task, say, clock, log);
     // What an earlier life of the coordinator did for this attempt is not done again.
     const mirrored = task.snapshot.context.steps.some((step) => step.name === "mirror" && step.endedAt !== null);
-    if (!mirrored)
+    async function mirror(stop: AbortSignal): Promise<void> {
+      if (mirrored) return;
       await steps.run("mirror", async () => {
-        const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, signal);
+        const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, stop);
         return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
       });
-    await steps.run("image", async (progress) => {
-      await sandbox.prepare(progress, signal);
-      return {};
-    });
-    await steps.run("container", async () => {
-      await ensure(task, signal);
-      return { detail: sandbox.kind };
-    });
+      // The worker may be waiting for this (WorkerDesk.spec).
+      await steps.flush();
+    }
+    async function box(stop: AbortSignal): Promise<void> {
+      await steps.run("image", async (progress) => {
+        await sandbox.prepare(progress, stop);
+        return {};
+      });
+      stop.throwIfAborted();
+      await steps.run("container", async () => {
+        // Not `stop`: a create that is broken off may still happen, after everybody has looked.
+        await ensure(task, signal);
+        return { detail: sandbox.kind };
+      });
+    }
+    // A repository that nobody has reached yet may well be a wrong address or a wrong credential: no sandbox is started on that.
+    if (await repos.known(task.userId, task.spec.repo)) await together(signal, [mirror, box]);
+    else {
+      await mirror(signal);
+      await box(signal);
+    }
     await steps.flush();
     await watch(task, signal);
   }

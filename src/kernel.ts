@@ -105,6 +105,7 @@ export interface Kernel {
 
 const DEADLINE_TICK_MS = 200;
 const DRIVE_TICK_MS = 1_000;
+const WARM_TICK_MS = 1_000;
 const ORPHAN_TICK_MS = 10_000;
 const RETENTION_TICK_MS = 3_600_000;
 
@@ -147,6 +148,8 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
         await supervisor.endSilent();
         supervisor.driveAll();
       }),
+      // Whoever may not claim has no use for a worker in stock.
+      every(WARM_TICK_MS, "the warm tick", () => sandbox.tend(gate.state().reason === null ? "grow" : "hold", stopped.signal)),
       every(ORPHAN_TICK_MS, "the orphan tick", () => janitor.orphans()),
       every(RETENTION_TICK_MS, "the retention tick", () => janitor.retention()),
     );

@@ -12,6 +12,7 @@ import { createEgress } from "./broker/egress.ts";
 import { openBroker } from "./broker/listener.ts";
 import { DEFAULT_RULES } from "./broker/model-request.ts";
 import { createModelGateway, type ServeModel } from "./broker/model.ts";
+import { SocketFolders } from "./broker/sockets.ts";
 import { serveGit } from "./broker/git.ts";
 import { memoryBus } from "./bus/memory.ts";
 import { assertMayListen, type Config } from "./config.ts";
@@ -273,6 +274,7 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
         instance,
         workerFile,
         dockerfile: join(packageRoot(), "Dockerfile"),
+        pool: { size: config.warm, dir: new SocketFolders(join(dir, "run"), instance, null).base() },
         crashpoint,
       });
     case "process":

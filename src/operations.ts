@@ -65,10 +65,11 @@ export function createOperations(deps: OperationDeps): Operations {
       const { kind, isolates } = sandbox;
       const expected = await store.slotsHeld();
       try {
-        const containers = (await sandbox.list()).filter((one) => one.state === "running").length;
-        return { kind, isolates, containers, expected, error: null };
+        const [found, warm] = await Promise.all([sandbox.list(), sandbox.warmth()]);
+        const containers = found.filter((one) => one.state === "running").length;
+        return { kind, isolates, containers, expected, warm, error: null };
       } catch (error) {
-        return { kind, isolates, containers: 0, expected, error: messageOf(error) };
+        return { kind, isolates, containers: 0, expected, warm: null, error: messageOf(error) };
       }
     },
   };

@@ -222,6 +222,14 @@ export interface SandboxInfo {
   readonly state: "created" | "running" | "exited";
 }
 
+/** Workers that were started ahead of their task. */
+export interface Warmth {
+  readonly wanted: number;
+  readonly ready: number;
+  /** Why there are fewer than wanted, in words for operators; null when there are not, or when it is only a matter of time. */
+  readonly reason: string | null;
+}
+
 /**
  * Runs one worker per attempt. Lifecycle: ensure -> (wait) -> stop -> remove. Contract in test/contract/sandbox.ts.
  * - Every call is idempotent and safe after a crash between any two of them.
@@ -240,6 +248,13 @@ export interface Sandbox {
    * the name is unique per engine. An exited one is not started again.
    */
   ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void>;
+  /**
+   * Keeps ready what can be started ahead of a task, so that `ensure` is quick; removes what is ready and does not fit any more.
+   * `hold` = starts nothing. Called over and over; never rejects, because no task depends on it: `warmth` tells what is wrong.
+   */
+  tend(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
+  /** Null = nothing can be started ahead. Rejects like the other calls. */
+  warmth(signal?: AbortSignal): Promise<Warmth | null>;
   /** Resolves when the sandbox is not running: stopped, or gone (exitCode null). Judges only what stopped. */
   wait(name: string, signal: AbortSignal): Promise<SandboxExit>;
   /** SIGTERM, then SIGKILL after `graceMs`. Resolves when it is not running. Unknown name: resolves. */
@@ -303,6 +318,8 @@ export interface Repos {
     task: RepoTask & { readonly base: string | null; readonly parentTaskId: string | null },
     signal: AbortSignal,
   ): Promise<{ baseSha: string; base: string }>;
+  /** True when this person's tasks have reached the repository before. */
+  known(userId: string, repo: string): Promise<boolean>;
   /** Absolute path of the bare task repository, for the broker to serve. */
   path(taskId: string): string;
   /** The commit that a ref of the task repository points at, or null. */
@@ -371,7 +388,8 @@ export interface Forge {
  * All throw `stale_attempt` once the attempt is over, and all but that count as a sign of life.
  */
 export interface WorkerDesk {
-  spec(taskId: string, attempt: number): Promise<WorkerSpec>;
+  /** Waits until the attempt's repository is ready; rejects with the signal's reason. */
+  spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec>;
   /** Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a SequenceGap with `ack`) on a hole; nothing was written then. */
   accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck>;
   /** Commands with id > after; waits up to `waitMs` for the first. */

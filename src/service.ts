@@ -1,6 +1,6 @@
 /** The verbs as the doors (http, cli) see them. Implemented by coordinator.ts and supervisor.ts, wired by main.ts. */
 import type { Role } from "./accounts.ts";
-import type { Diff, MessageRow } from "./ports.ts";
+import type { Diff, MessageRow, Warmth } from "./ports.ts";
 import type { Task, TaskState, Wait } from "./task.ts";
 import type { AnswerRequest, MessageRequest, RetryRequest, SubmitRequest } from "./wire.ts";
 
@@ -61,5 +61,13 @@ export interface Operations {
   /** Durable: holds over restarts. Idempotent. */
   pauseQueue(paused: boolean): Promise<void>;
   slots(): Promise<{ used: number; max: number }>;
-  sandbox(): Promise<{ kind: string; isolates: boolean; containers: number; expected: number; error: string | null }>;
+  /** `warm`: workers that wait for a task; null when this kind of sandbox has none. */
+  sandbox(): Promise<{
+    kind: string;
+    isolates: boolean;
+    containers: number;
+    expected: number;
+    warm: Warmth | null;
+    error: string | null;
+  }>;
 }

@@ -270,3 +270,9 @@ export function isSettledState(state: TaskState): boolean {
 export function sandboxName(taskId: string, attempt: number): string {
   return `slipway-${taskId}-a${attempt}`;
 }
+
+/** What `sandboxName` was made of; null for any other name. */
+export function parseSandboxName(name: string): { readonly taskId: string; readonly attempt: number } | null {
+  const [, taskId, attempt] = /^slipway-(.+)-a([1-9]\d{0,8})$/.exec(name) ?? [];
+  return taskId === undefined ? null : { taskId, attempt: Number(attempt) };
+}

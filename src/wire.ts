@@ -278,6 +278,8 @@ export const overviewSchema = z.strictObject({
     isolates: z.boolean(),
     containers: z.int(),
     expected: z.int(),
+    /** Workers that wait for a task. */
+    warm: z.strictObject({ wanted: z.int(), ready: z.int(), reason: z.string().nullable() }).nullable(),
     error: z.string().nullable(),
   }),
 });

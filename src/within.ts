@@ -27,3 +27,22 @@ export async function unlessAborted(work: Promise<unknown>, signal: AbortSignal)
     signal.removeEventListener("abort", stop);
   }
 }
+
+/**
+ * Runs both at once. When one fails the other is aborted; resolves or rejects (with the first failure) only when both have ended.
+ */
+export async function together(signal: AbortSignal, works: readonly ((signal: AbortSignal) => Promise<void>)[]): Promise<void> {
+  const failed = new AbortController();
+  const stop = AbortSignal.any([signal, failed.signal]);
+  const failures: unknown[] = [];
+  const each = works.map(async (work) => {
+    try {
+      await work(stop);
+    } catch (error) {
+      failures.push(error);
+      failed.abort(STATE_LEFT);
+    }
+  });
+  await Promise.all(each);
+  if (failures.length > 0) throw failures[0];
+}

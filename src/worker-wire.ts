@@ -93,14 +93,22 @@ export const workerSpecSchema = z.strictObject({
 });
 export type WorkerSpec = z.infer<typeof workerSpecSchema>;
 
-/** Environment of a worker process: the broker's unix socket, the attempt's token, the folder for the checkout, and a folder for the journal. */
+/**
+ * Environment of a worker process: the broker's unix socket, the attempt's token, the folder for the checkout, and a folder for the journal.
+ * `assignment` stands in place of token and attempt: the file in which a worker that was started ahead will find them (Assignment).
+ */
 export const WORKER_ENV = {
   socket: "SLIPWAY_SOCKET",
+  assignment: "SLIPWAY_ASSIGNMENT",
   token: "SLIPWAY_TOKEN",
   attempt: "SLIPWAY_ATTEMPT",
   workspace: "SLIPWAY_WORKSPACE",
   state: "SLIPWAY_STATE",
 } as const;
+
+/** Whom a worker that was started ahead works for. The file appears whole, after the socket beside it. */
+export const assignmentSchema = z.strictObject({ token: z.string().min(1), attempt: z.int().positive() });
+export type Assignment = z.infer<typeof assignmentSchema>;
 
 /** Exit codes of the worker process: 0 = its report was acknowledged, 1 = it could not report, 3 = told that its attempt is over. */
 export const WORKER_EXIT = { reported: 0, lost: 1, stale: 3 } as const;

@@ -4,7 +4,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { WORKER_ENV } from "../src/worker-wire.ts";
 import { scriptedAgent } from "./agents/scripted.ts";
-import { Checkout } from "./checkout.ts";
+import { Checkout, prepareRepository, type PreparedRepository } from "./checkout.ts";
 import { systemClock } from "./clock.ts";
 import { forward } from "./forward.ts";
 import { HttpLink } from "./http-link.ts";
@@ -21,13 +21,17 @@ export interface WorkerSettings {
   readonly root: string;
   /** Journal and logs; outlives a restart of the worker. */
   readonly stateDir: string;
+  /** An empty repository at `root` that is being made already. */
+  readonly repository?: Promise<PreparedRepository>;
   /** Aborted = cancel: the work is saved first. */
   readonly signal: AbortSignal;
 }
 
 /** @returns the exit code (WORKER_EXIT, or what a scripted agent asked for). */
-export async function runWorker({ socketPath, token, attempt, root, stateDir, signal }: WorkerSettings): Promise<number> {
+export async function runWorker(settings: WorkerSettings): Promise<number> {
+  const { socketPath, token, attempt, root, stateDir, signal } = settings;
   mkdirSync(root, { recursive: true });
+  const repository = settings.repository ?? prepareRepository(root, stateDir);
   const journal = new Journal(stateDir, attempt);
   const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock });
   const forwarder = await forward(socketPath);
@@ -38,6 +42,7 @@ export async function runWorker({ socketPath, token, attempt, root, stateDir, si
       workspace: new Checkout({
         root,
         stateDir,
+        repository,
         url: `http://127.0.0.1:${forwarder.port}/git/repo.git`,
         authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
       }),

@@ -5,7 +5,7 @@
  * K2 Checkpoint commits never become part of the work's history: who goes on from one gets its files back as uncommitted changes on its parent.
  * K3 Pushes go to `workRef` and `checkpointRef` only, to the broker's address, whatever remotes the agent has set up.
  */
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import type { WorkerSpec } from "../src/worker-wire.ts";
 import { git, GitError, type GitOptions } from "./git.ts";
@@ -17,10 +17,37 @@ const SETUP_FILE = ".slipway/setup.sh";
 /** Marks checkpoint commits (K2). */
 const CHECKPOINT_MESSAGE = "slipway: checkpoint, not part of the work";
 
+const NOTE = "checkout";
+
+/** `fresh`: an empty repository was made there just now. `found`: another life of a worker was here; what it left is as it was. */
+export type PreparedRepository = "fresh" | "found";
+
+/**
+ * What can be done for a checkout before it is known what of. Never rejects: whoever needs a repository that could not be made
+ * makes one himself, and learns why not.
+ */
+export async function prepareRepository(root: string, stateDir: string): Promise<PreparedRepository> {
+  try {
+    if (existsSync(join(stateDir, NOTE)) || existsSync(join(root, ".git"))) return "found";
+    mkdirSync(root, { recursive: true });
+    await initRepository(root);
+    return "fresh";
+  } catch {
+    return "found";
+  }
+}
+
+async function initRepository(root: string, signal?: AbortSignal): Promise<void> {
+  await git(["init", "--quiet", "--initial-branch", BRANCH], { cwd: root, ...(signal === undefined ? {} : { signal }) });
+  appendFileSync(join(root, ".git", "config"), `[user]\n\tname = ${AUTHOR.name}\n\temail = ${AUTHOR.email}\n`);
+}
+
 export interface CheckoutOptions {
   readonly root: string;
   /** A folder of ours for indexes and notes. */
   readonly stateDir: string;
+  /** The repository at `root`, which may still be in the making. Absent: `open` makes it. */
+  readonly repository?: Promise<PreparedRepository>;
   /** Where the task repository is served, and the header that opens it. */
   readonly url: string;
   readonly authorization: string;
@@ -45,11 +72,15 @@ export class Checkout implements Workspace {
 
   async open(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
     this.#spec = spec;
-    const note = join(this.#options.stateDir, "checkout");
+    const note = join(this.#options.stateDir, NOTE);
     const mine = `${spec.taskId} ${spec.attempt}`;
+    const prepared = (await this.#options.repository) ?? "found";
     if (existsSync(note) && readFileSync(note, "utf8") === mine && existsSync(join(this.root, ".git"))) return;
-    mkdirSync(this.root, { recursive: true });
-    rmSync(join(this.root, ".git"), { recursive: true, force: true });
+    if (prepared === "found") {
+      mkdirSync(this.root, { recursive: true });
+      rmSync(join(this.root, ".git"), { recursive: true, force: true });
+      await initRepository(this.root, signal);
+    }
     await this.#fetch(spec, signal);
     await this.#restore(spec, signal);
     writeFileSync(note, mine);
@@ -99,17 +130,12 @@ export class Checkout implements Workspace {
 
   async #fetch(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
     const authorization = this.#options.authorization;
-    await this.#git(["init", "--quiet", "--initial-branch", BRANCH], { signal });
-    await this.#git(["config", "user.name", AUTHOR.name], { signal });
-    await this.#git(["config", "user.email", AUTHOR.email], { signal });
     this.#hideOwnFiles();
-    const fetch = async (...refs: string[]): Promise<string> =>
-      await this.#git(["fetch", "--quiet", this.#options.url, ...refs], { signal, authorization });
+    // All by name of the commit: git need not ask first what there is.
+    const refs = [`+${spec.baseSha}:refs/remotes/origin/${spec.base}`, ...(spec.resume === null ? [] : [spec.resume.sha])];
+    const args = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", this.#options.url, ...refs];
     try {
-      await fetch("+refs/heads/*:refs/remotes/origin/*");
-      for (const sha of [spec.baseSha, spec.resume?.sha ?? spec.baseSha]) {
-        await this.#git(["cat-file", "-e", `${sha}^{commit}`], { signal }).catch(async () => await fetch(sha));
-      }
+      await this.#git(args, { signal, authorization });
     } catch (thrown) {
       throw unreachable("the task repository could not be fetched", thrown, signal);
     }
@@ -117,10 +143,13 @@ export class Checkout implements Workspace {
 
   async #restore(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
     const sha = spec.resume?.sha ?? spec.baseSha;
+    const spared = [".git", this.#inside()?.split("/")[0]];
+    const empty = readdirSync(this.root).every((name) => spared.includes(name));
     await this.#git(["checkout", "--quiet", "--force", "-B", BRANCH, sha], { signal });
-    await this.#git(["clean", "--quiet", "-ffdx", "-e", `/${this.#inside() ?? ".git"}`], { signal });
+    if (!empty) await this.#git(["clean", "--quiet", "-ffdx", "-e", `/${this.#inside() ?? ".git"}`], { signal });
+    if (sha === spec.baseSha) return;
     const message = await this.#git(["log", "-1", "--format=%s", sha], { signal });
-    if (sha === spec.baseSha || message !== CHECKPOINT_MESSAGE) return;
+    if (message !== CHECKPOINT_MESSAGE) return;
     await this.#git(["reset", "--quiet", "--mixed", `${sha}^`], { signal });
     this.#lastPushed = "";
   }

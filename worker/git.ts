@@ -37,6 +37,7 @@ const SETTINGS: readonly (readonly [string, string])[] = [
   ["core.fsmonitor", "false"],
   ["commit.gpgSign", "false"],
   ["gc.auto", "0"],
+  ["maintenance.auto", "false"],
   ["protocol.version", "2"],
   ["credential.helper", ""],
   ["core.quotePath", "false"],

@@ -1,6 +1,8 @@
 /** The worker process: one attempt, from the environment to an exit code. SIGTERM is a wish to cancel: the work is saved first. */
-import { WORKER_ENV, WORKER_EXIT } from "../src/worker-wire.ts";
+import { WORKER_ENV, WORKER_EXIT, type Assignment } from "../src/worker-wire.ts";
 import { runWorker } from "./assemble.ts";
+import { assigned } from "./assignment.ts";
+import { prepareRepository } from "./checkout.ts";
 
 function setting(name: string): string {
   const value = process.env[name];
@@ -15,12 +17,16 @@ const cancel = new AbortController();
 process.on("SIGTERM", () => cancel.abort());
 process.on("SIGINT", () => cancel.abort());
 
-const code = await runWorker({
-  socketPath: setting(WORKER_ENV.socket),
-  token: setting(WORKER_ENV.token),
-  attempt: Number(setting(WORKER_ENV.attempt)),
-  root: setting(WORKER_ENV.workspace),
-  stateDir: setting(WORKER_ENV.state),
-  signal: cancel.signal,
-});
-process.exit(code);
+async function assignment(): Promise<Assignment | null> {
+  const file = process.env[WORKER_ENV.assignment];
+  if (file === undefined) return { token: setting(WORKER_ENV.token), attempt: Number(setting(WORKER_ENV.attempt)) };
+  return await assigned(file, cancel.signal);
+}
+
+const socketPath = setting(WORKER_ENV.socket);
+const root = setting(WORKER_ENV.workspace);
+const stateDir = setting(WORKER_ENV.state);
+const repository = prepareRepository(root, stateDir);
+const mine = await assignment();
+if (mine === null) process.exit(WORKER_EXIT.reported);
+process.exit(await runWorker({ ...mine, socketPath, root, stateDir, repository, signal: cancel.signal }));

@@ -1,5 +1,6 @@
 /** JSON requests over the broker's unix socket. */
-import { Agent, request as httpRequest } from "node:http";
+const { Agent, request: httpRequest } = process.getBuiltinModule("node:http");
+// Imported the usual way, this module brings along all of fetch: a fifth of the worker's start.
 
 export interface Answer {
   readonly status: number;

@@ -22,8 +22,8 @@ export interface LinkCall {
   readonly signal: AbortSignal;
 }
 
-export async function serveSpec({ desk, taskId, attempt, response }: LinkCall): Promise<void> {
-  reply(response, 200, await desk.spec(taskId, attempt));
+export async function serveSpec({ desk, taskId, attempt, response, signal }: LinkCall): Promise<void> {
+  reply(response, 200, await desk.spec(taskId, attempt, signal));
 }
 
 export async function serveEvents({ desk, taskId, attempt, request, response }: LinkCall): Promise<void> {

@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { chmodSync, chownSync, lstatSync, mkdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 /** The kernel takes 107 bytes; some systems less. */
 const PATH_LIMIT = 100;
@@ -29,6 +29,11 @@ export class SocketFolders {
     this.#long = dir;
     this.#base = join(tmpdir(), `slipway-${digest(`${instance}\0${dir}`)}`);
     this.#uid = uid !== null && isRoot() ? uid : null;
+  }
+
+  /** The folder that the places of this installation's attempts lie in. */
+  base(): string {
+    return dirname(this.place(`task_${"0".repeat(26)}`, 1).dir);
   }
 
   /** The attempt's place, whether it exists or not. */

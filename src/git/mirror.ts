@@ -33,6 +33,7 @@ export interface Fetched {
 
 export interface Mirrors {
   fetch(source: Source, signal: AbortSignal): Promise<Fetched>;
+  has(userId: string, repo: string): boolean;
 }
 
 /** How often a branch may move between the look and the fetch. */
@@ -50,7 +51,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     return queue;
   }
 
-  function pathOf({ userId, repo }: Source): string {
+  function pathOf({ userId, repo }: Pick<Source, "userId" | "repo">): string {
     const name = createHash("sha256")
       .update(`${userId}\n${repo.replace(/\.git$/, "")}`)
       .digest("hex")
@@ -110,6 +111,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
   }
 
   return {
+    has: (userId, repo) => existsSync(pathOf({ userId, repo })),
     fetch: (source, signal) => fetch(source, signal).catch((error: unknown) => Promise.reject(fetchVerdict(error) as Error)),
   };
 }

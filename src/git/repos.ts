@@ -37,6 +37,7 @@ export function openRepos({ dir, trustedHosts }: ReposOptions): Repos {
       const fetched = await mirrors.fetch({ userId, repo, auth, base }, signal);
       return await tasks.make(taskId, fetched, parentTaskId, signal);
     },
+    known: (userId, repo) => Promise.resolve(mirrors.has(userId, repo)),
     path: tasks.path,
     resolve: tasks.resolve,
     has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,

@@ -21,6 +21,8 @@ export interface GitCall {
   readonly pin?: string | null;
   /** Local repositories of ours may be read by path. */
   readonly local?: boolean;
+  /** What git reads; nothing unless told. */
+  readonly input?: string;
   /** The output is cut after this many bytes, and git is stopped. Without it, more than 16 MiB is an error. */
   readonly maxBytes?: number;
 }
@@ -80,7 +82,14 @@ export function openGit(dir: string): Git {
     const { signal, auth, pin, args, cwd, maxBytes } = call;
     signal?.throwIfAborted();
     const settings = [...CONFIG, ...(pin ? [`http.curloptResolve=${pin}`] : [])].flatMap((one) => ["-c", one]);
-    const ended = await run([...settings, ...args], cwd, environment(askpass, call), maxBytes ?? OUTPUT_BYTES, signal);
+    const ended = await run({
+      args: [...settings, ...args],
+      cwd,
+      env: environment(askpass, call),
+      input: call.input,
+      limit: maxBytes ?? OUTPUT_BYTES,
+      signal,
+    });
     signal?.throwIfAborted();
     const { bytes, why } = ended;
     if (why === "full" && maxBytes !== undefined) return { bytes, text: bytes.toString("utf8"), truncated: true };
@@ -96,10 +105,21 @@ interface Ended {
   readonly said: string;
 }
 
+interface Run {
+  readonly args: string[];
+  readonly cwd: string;
+  readonly env: Record<string, string>;
+  readonly input: string | undefined;
+  readonly limit: number;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** Resolves when every process of the group has let go of its output; rejects when git cannot be started. */
-function run(args: string[], cwd: string, env: Record<string, string>, limit: number, signal: AbortSignal | undefined): Promise<Ended> {
+function run({ args, cwd, env, input, limit, signal }: Run): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const child = spawn("git", args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn("git", args, { cwd, env, detached: true, stdio: ["pipe", "pipe", "pipe"] });
+    child.stdin.on("error", () => undefined);
+    child.stdin.end(input);
     const chunks: Buffer[] = [];
     let size = 0;
     let said = "";

@@ -30,6 +30,7 @@ interface Repository {
 export function openSimulatedRepos(): SimulatedRepos {
   const tasks = new Map<string, Repository>();
   const upstream: SimulatedRepos["upstream"] = new Map();
+  const reached = new Set<string>();
   const faults = new Map<string, { fault: RepoFault; left: { prepare: number; push: number } }>();
   const refsOf = (taskId: string): ReadonlyMap<string, string> => tasks.get(taskId)?.refs ?? new Map();
 
@@ -59,12 +60,14 @@ export function openSimulatedRepos(): SimulatedRepos {
       make(taskId, "", "main").refs.set(ref, sha).set(`commit ${sha}`, sha);
       return Promise.resolve(sha);
     },
-    async prepare({ taskId, repo, base, parentTaskId }, signal) {
+    async prepare({ taskId, userId, repo, base, parentTaskId }, signal) {
       stumble(taskId, "prepare", signal);
+      reached.add(`${userId}\n${repo}`);
       const made = make(taskId, repo, base ?? "main");
       if (parentTaskId !== null) for (const [name, sha] of refsOf(parentTaskId)) made.refs.set(`parent ${name}`, sha);
       return { base: made.base, baseSha: made.refs.get(`refs/heads/${made.base}`) ?? "" };
     },
+    known: (userId, repo) => Promise.resolve(reached.has(`${userId}\n${repo}`)),
     path: (taskId) => `/simulated/${taskId}.git`,
     resolve: (taskId, ref) => Promise.resolve(refsOf(taskId).get(ref) ?? null),
     has: (taskId, sha) => Promise.resolve([...refsOf(taskId).values()].includes(sha)),

@@ -71,9 +71,8 @@ export function openTaskRepos(git: Git, dir: string): TaskRepos {
     // Relative, so that the data folder can be moved.
     writeFileSync(join(objects, "info", "alternates"), `${relative(objects, join(fetched.path, "objects"))}\n`);
     appendFileSync(join(draft, "config"), CONFIG);
-    for (const ref of [`refs/heads/${fetched.base}`, BASE_REF]) {
-      await git({ cwd: draft, signal, args: ["update-ref", "--", ref, fetched.baseSha] });
-    }
+    const refs = [`refs/heads/${fetched.base}`, BASE_REF].map((ref) => `create ${ref} ${fetched.baseSha}\n`);
+    await git({ cwd: draft, signal, args: ["update-ref", "--stdin"], input: refs.join("") });
     renameSync(draft, path(taskId));
   }
 
@@ -89,9 +88,11 @@ export function openTaskRepos(git: Git, dir: string): TaskRepos {
     exists,
     resolve,
     async make(taskId, fetched, parentTaskId, signal) {
-      if (exists(taskId)) sweep(path(taskId));
-      else await create(taskId, fetched, signal);
+      const isNew = !exists(taskId);
+      if (isNew) await create(taskId, fetched, signal);
+      else sweep(path(taskId));
       if (parentTaskId !== null) await inherit(taskId, parentTaskId, signal);
+      if (isNew) return { base: fetched.base, baseSha: fetched.baseSha };
       const { text } = await git({ cwd: path(taskId), signal, args: ["symbolic-ref", "--short", "HEAD"] });
       return { base: text.trim(), baseSha: (await resolve(taskId, BASE_REF)) ?? fetched.baseSha };
     },

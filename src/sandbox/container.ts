@@ -5,7 +5,10 @@ import { WORKER_ENV } from "../worker-wire.ts";
 
 /** The user `agent` of the worker image. The broker's socket and its folder must be open to this number. */
 export const WORKER_UID = 10_001;
-export const LABELS = { instance: "slipway.instance", task: "slipway.task", attempt: "slipway.attempt" } as const;
+/** A container has either task and attempt, or `pool`: then its name says whose it is, because labels stay as they were made. */
+export const LABELS = { instance: "slipway.instance", task: "slipway.task", attempt: "slipway.attempt", pool: "slipway.pool" } as const;
+/** Where the container sees its socket folder. */
+export const SOCKET_TARGET = "/run/slipway";
 
 /** Its own view of the control groups; the types of the client do not know the field. */
 const OWN_CGROUPS: object = { CgroupnsMode: "private" };
@@ -44,7 +47,7 @@ export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): Con
     Env: [
       "HOME=/home/agent",
       "LANG=C.UTF-8",
-      `${WORKER_ENV.socket}=/run/slipway/b.sock`,
+      `${WORKER_ENV.socket}=${SOCKET_TARGET}/b.sock`,
       `${WORKER_ENV.token}=${spec.token}`,
       `${WORKER_ENV.attempt}=${spec.attempt}`,
       `${WORKER_ENV.workspace}=/workspace`,
@@ -82,7 +85,7 @@ export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): Con
       },
       LogConfig: { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } },
       Mounts: [
-        { Type: "bind", Source: defaults.socketDir, Target: "/run/slipway", ReadOnly: true },
+        { Type: "bind", Source: defaults.socketDir, Target: SOCKET_TARGET, ReadOnly: true },
         // Without a name it belongs to the container and goes with it; it takes over the owner of the image's folder.
         { Type: "volume", Source: "", Target: "/workspace" },
       ],

@@ -6,11 +6,13 @@ import type Docker from "dockerode";
 import { join, relative, resolve } from "node:path";
 import { TaskFailure } from "../failure.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
+import { parseSandboxName } from "../task.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
 import { EngineError, isLocalEngine, openEngine, refusedWith } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
+import { isWaiting, openPool, type PoolOptions } from "./pool.ts";
 import { needsOurProfile, seccompProfile } from "./seccomp.ts";
 
 export { dockerOptions } from "./engine.ts";
@@ -36,6 +38,8 @@ export interface DockerSandboxOptions {
   readonly outageMs?: number;
   /** How often `wait` looks for itself although no event came, ms. */
   readonly pollMs?: number;
+  /** Workers that are started ahead; null or absent = none, and none is looked for. */
+  readonly pool?: PoolOptions | null;
   /** For the crash suite: called between the steps of ensure. */
   readonly crashpoint?: (name: string) => void;
 }
@@ -89,8 +93,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     }
   }
 
-  async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    const body = containerOf(spec, {
+  async function bodyOf(spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> {
+    return containerOf(spec, {
       image: await image.name(),
       instance: options.instance,
       memoryMb: options.memoryMb ?? 4_096,
@@ -99,6 +103,14 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       seccomp: await seccomp(),
       socketDir: onHost(resolve(spec.socketDir), options.hostDir),
     });
+  }
+
+  const pool = options.pool
+    ? openPool({ ...options.pool, instance: options.instance, engine, image: () => image.name(), body: bodyOf, remove, crashpoint })
+    : null;
+
+  async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+    const body = await bodyOf(spec);
     const attempt = () => engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
     try {
       await attempt().catch(async (error: unknown) => {
@@ -114,12 +126,16 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
 
   /** The name is taken a moment before the container can be seen; and whoever took it may yet fail. */
   async function findOrCreate(spec: SandboxSpec, signal: AbortSignal): Promise<Inspected> {
-    for (const end = Date.now() + CREATE_MS; Date.now() < end; await news.next(spec.name, 50, signal)) {
-      const found = await inspect(spec.name, signal);
-      if (found !== null) return found;
+    let made = false;
+    let found = await inspect(spec.name, signal);
+    for (const end = Date.now() + CREATE_MS; found === null && Date.now() < end; found = await inspect(spec.name, signal)) {
+      if (made) await news.next(spec.name, 50, signal);
+      made = true;
+      if ((await pool?.claim(spec, signal)) === true) continue;
       await create(spec, signal);
       crashpoint("sandbox.created");
     }
+    if (found !== null) return found;
     throw new TaskFailure("sandbox_unavailable", { detail: `The container ${spec.name} can neither be made nor found.` });
   }
 
@@ -133,12 +149,17 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   }
 
   async function ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    const info = await findOrCreate(spec, signal);
-    const labels = info.Config.Labels;
-    if (Object.entries(labelsOf(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
-      throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
+    for (;;) {
+      const info = await findOrCreate(spec, signal);
+      const labels = info.Config.Labels;
+      const waited = labels[LABELS.pool] !== undefined && labels[LABELS.instance] === options.instance;
+      if (!waited && Object.entries(labelsOf(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
+        throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
+      }
+      if (!waited) return stateOf(info) === "created" ? start(spec.name, signal) : undefined;
+      if (pool === null || pool.bind(spec, info)) return;
+      await remove(info.Id);
     }
-    if (stateOf(info) === "created") await start(spec.name, signal);
   }
 
   /** One at a time per name, so that a container that ended meanwhile is not started again. */
@@ -271,12 +292,13 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       .catch((error: unknown) => {
         throw failed(error);
       });
-    return found.map((one) => ({
-      name: one.Names[0]?.replace(/^\//, "") ?? one.Id,
-      taskId: one.Labels[LABELS.task] ?? "",
-      attempt: Number(one.Labels[LABELS.attempt]),
-      state: one.State === "created" ? "created" : one.State === "exited" || one.State === "dead" ? "exited" : "running",
-    }));
+    return found.flatMap((one) => {
+      const name = one.Names[0]?.replace(/^\//, "") ?? one.Id;
+      if (isWaiting(name, one.Labels)) return [];
+      const { taskId, attempt } = parseSandboxName(name) ?? { taskId: "", attempt: 0 };
+      const state = one.State === "created" ? "created" : one.State === "exited" || one.State === "dead" ? "exited" : "running";
+      return [{ name, taskId, attempt, state }];
+    });
   }
 
   async function check(signal?: AbortSignal): Promise<string> {
@@ -298,6 +320,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     check,
     prepare: (progress, signal) => image.prepare(progress, signal),
     ensure: ensureOnce,
+    tend: async (growth, signal) => await pool?.tend(growth, signal),
+    warmth: async (signal) => (await pool?.warmth(signal)) ?? null,
     wait,
     stop,
     remove,

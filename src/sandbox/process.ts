@@ -217,6 +217,8 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
       });
       return "worker processes: NOT ISOLATED - agents run as this user with this machine's files and network; memory and CPU limits are not enforced";
     },
+    tend: () => Promise.resolve(),
+    warmth: () => Promise.resolve(null),
     async prepare(_progress, signal) {
       signal.throwIfAborted();
       const found = await stat(workerFile).catch(() => null);

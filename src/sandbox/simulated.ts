@@ -77,6 +77,8 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     created,
     check: () => Promise.resolve("simulated sandbox: workers run inside the server; nothing is isolated"),
     prepare: () => Promise.resolve(),
+    tend: () => Promise.resolve(),
+    warmth: () => Promise.resolve(null),
     async ensure(spec, signal) {
       signal.throwIfAborted();
       const fault = faultOf(spec);

@@ -44,6 +44,14 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       expect(await bench.repos.list()).toEqual([ID]);
     });
 
+    it("a repository is known to whoever reached it", async () => {
+      expect(await bench.repos.known("user_a", bench.repo)).toBe(false);
+      await prepare();
+      expect(await bench.repos.known("user_a", bench.repo)).toBe(true);
+      expect(await bench.repos.known("user_b", bench.repo)).toBe(false);
+      expect(await bench.repos.known("user_a", `${bench.repo}2`)).toBe(false);
+    });
+
     it("six at once on one repository are fine", async () => {
       const made = await Promise.all(["task_1", "task_2", "task_3", "task_4", "task_5", "task_6"].map((id) => prepare(id)));
       expect(new Set(made.map((one) => one.baseSha)).size).toBe(1);

@@ -9,6 +9,8 @@ import type { Limits } from "../../src/task.ts";
 import type { Peer } from "../support/peer.ts";
 
 export interface SandboxRig {
+  /** Where the brokers' folders lie; a folder for temporary files unless told. */
+  readonly socketBase?: string;
   /** Opens the adapter on the same engine and installation each time. The rig closes it. */
   open(): Sandbox;
   /** Another coordinator process with the same adapter; absent where sandboxes do not outlive their process. */
@@ -48,6 +50,9 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
     let rig: SandboxRig;
     let sandbox: Sandbox;
     let socketDir: string;
+    /** An attempt has its folder for itself; the broker listens in the first one's. */
+    let folders: string[];
+    let specs: number;
     let broker: Server;
     /** Stand-ins that said that they are up. */
     let ups: number;
@@ -56,17 +61,26 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
       ups = 0;
       rig = await openRig();
       sandbox = rig.open();
-      socketDir = mkdtempSync(join(tmpdir(), "slipway-sock-"));
-      chmodSync(socketDir, 0o755);
+      folders = [];
+      specs = 0;
+      socketDir = folder();
       broker = await serve((socket) => socket.on("data", (word) => (ups += String(word) === "up" ? 1 : 0)));
       await sandbox.prepare(() => undefined, never);
+      await sandbox.tend("grow", never);
     });
 
     afterEach(async () => {
       await rig.close();
       await shut(broker);
-      rmSync(socketDir, { recursive: true, force: true });
+      for (const one of folders) rmSync(one, { recursive: true, force: true });
     });
+
+    function folder(): string {
+      const made = mkdtempSync(join(rig.socketBase ?? tmpdir(), "slipway-sock-"));
+      chmodSync(made, 0o755);
+      folders.push(made);
+      return made;
+    }
 
     async function serve(answer: (socket: Socket) => void): Promise<Server> {
       const path = join(socketDir, "b.sock");
@@ -87,7 +101,8 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
 
     function specOf(token: string, limits: Limits = {}): SandboxSpec {
       const taskId = `tsk_${process.pid}x${Date.now().toString(36)}x${++serial}`;
-      return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir, token, limits };
+      const place = specs++ === 0 ? socketDir : folder();
+      return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir: place, token, limits };
     }
 
     async function stateOf(spec: SandboxSpec): Promise<string | null> {

@@ -1,5 +1,6 @@
 /** The real adapter against a real git server over HTTP. */
 import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -151,13 +152,21 @@ describe("fetching", () => {
   });
 
   it("the second task on a repository transfers nothing that is there", async () => {
-    const { server } = await open();
+    const { server, repos } = await open();
+    server.commit("app", "main", { "large.bin": randomBytes(500_000).toString("hex") });
+    const posts = (): number => server.requests.filter((one) => one.method === "POST" && one.path.endsWith("git-upload-pack")).length;
+    const sent = (): number => server.requests.reduce((sum, one) => sum + one.sent, 0);
     await prepare();
-    const before = server.requests.filter((one) => one.method === "POST" && one.path.endsWith("git-upload-pack")).length;
+    expect(sent()).toBeGreaterThan(500_000);
+    const before = { posts: posts(), sent: sent() };
     await prepare(null, { taskId: "task_b2" });
-    const posts = server.requests.filter((one) => one.method === "POST" && one.path.endsWith("git-upload-pack")).length - before;
     // One ls-refs, no fetch.
-    expect(posts).toBe(1);
+    expect(posts() - before.posts).toBe(1);
+    expect(sent() - before.sent).toBeLessThan(2_000);
+    // Nor is anything copied on this side: all objects are the mirror's.
+    const objects = join(repos.path("task_b2"), "objects");
+    expect(everyFile(objects).map((file) => file.slice(objects.length + 1))).toEqual(["info/alternates"]);
+    expect(readFileSync(join(objects, "info/alternates"), "utf8")).toMatch(/mirrors/);
   });
 
   it("a branch that vanishes upstream does not break a task that stands on it", async () => {

@@ -5,56 +5,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Sandbox, SandboxSpec } from "../../src/ports.ts";
-import { LABELS } from "../../src/sandbox/container.ts";
 import { dockerOptions, openDockerSandbox, type DockerSandboxOptions } from "../../src/sandbox/docker.ts";
-import { sandboxContract, type SandboxRig } from "../contract/sandbox.ts";
+import { sandboxContract } from "../contract/sandbox.ts";
+import { dockerfile, openDockerRig, workerFile, type DockerRig } from "../support/docker-rig.ts";
 import { BASE_IMAGE, describeWithDocker, dockerClient } from "../support/engine.ts";
 import { openPeers, type Peers } from "../support/peer.ts";
 
-const root = join(import.meta.dirname, "../..");
-const workerFile = join(root, "test/support/stand-in.mjs");
-const dockerfile = join(root, "Dockerfile");
 const never = new AbortController().signal;
 let serial = 0;
 
-interface DockerRig extends SandboxRig {
-  readonly options: DockerSandboxOptions;
-}
-
-function openRigWith(peers: () => Peers): () => Promise<DockerRig> {
-  return () => {
-    // Polling is far apart, so that what is seen soon was seen by the engine's events.
-    const options: DockerSandboxOptions = {
-      instance: `test-${process.pid}-${++serial}`,
-      workerFile,
-      dockerfile,
-      memoryMb: 256,
-      pollMs: 60_000,
-    };
-    const opened: Sandbox[] = [];
-    const docker = dockerClient();
-    return Promise.resolve({
-      options,
-      open() {
-        const sandbox = openDockerSandbox(options);
-        opened.push(sandbox);
-        return sandbox;
-      },
-      peer: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
-      vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
-      murder: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
-      async close() {
-        const mine = await docker.listContainers({ all: true, filters: { label: [`${LABELS.instance}=${options.instance}`] } });
-        for (const { Id } of mine) await docker.getContainer(Id).remove({ force: true, v: true });
-        await Promise.all(opened.map((one) => one.close()));
-      },
-    });
-  };
-}
-
 describeWithDocker("Docker", () => {
   let peers: Peers;
-  const openRig = openRigWith(() => peers);
+  const openRig = openDockerRig(() => peers);
 
   beforeAll(async () => {
     peers = await openPeers();

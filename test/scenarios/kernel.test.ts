@@ -390,7 +390,7 @@ describe("people in the loop", () => {
     expect(await code(world.kernel.service.answer(ALICE, id, { questionId: "q9", text: "b" }))).toBe("not_found");
     const task = await world.until(id, "provisioning");
     expect(task.snapshot.context).toMatchObject({ attempt: 2, excused: 1 });
-    expect((await world.kernel.desk.spec(id, 2)).answers).toEqual({ q1: "a" });
+    expect((await world.kernel.desk.spec(id, 2, AbortSignal.timeout(5_000))).answers).toEqual({ q1: "a" });
   });
 
   it("a message is delivered once, can be taken back before and not after", async () => {
@@ -473,7 +473,7 @@ describe("threads", () => {
     const child = await world.kernel.service.retry(ALICE, id, { from: "checkpoint" });
     await world.until(child.id, "provisioning");
     await boxed(child.id);
-    expect((await world.kernel.desk.spec(child.id, 1)).resume).toEqual({ sha, cursor: "5" });
+    expect((await world.kernel.desk.spec(child.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({ sha, cursor: "5" });
   });
 
   it("a follow-up on a settled task continues its branch with a lease on what was pushed", async () => {
@@ -486,7 +486,7 @@ describe("threads", () => {
     expect(made.task).toMatchObject({ parentId: id, spec: { prompt: "And the docs, please.", expectSha: sha } });
     await world.until(made.task.id, "provisioning");
     await boxed(made.task.id);
-    expect((await world.kernel.desk.spec(made.task.id, 1)).resume).toEqual({ sha, cursor: null });
+    expect((await world.kernel.desk.spec(made.task.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({ sha, cursor: null });
     await world.puppets.say(world.kernel.desk, made.task.id, ["ready", {}]);
     await finish(made.task.id, "more work");
     await world.until(made.task.id, "done");

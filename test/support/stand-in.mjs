@@ -3,7 +3,15 @@
  * exit:<code>, sleep, deaf (ignores SIGTERM), family (a child that left the session, then sleep), memory, print, env, run:<shell command>.
  */
 import { execFileSync, spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
+
+const { SLIPWAY_ASSIGNMENT: file } = process.env;
+if (file !== undefined) {
+  while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 20));
+  const { token, attempt } = JSON.parse(readFileSync(file, "utf8"));
+  Object.assign(process.env, { SLIPWAY_TOKEN: token, SLIPWAY_ATTEMPT: String(attempt) });
+}
 
 const [what, value] = (process.env.SLIPWAY_TOKEN ?? "").split(/:(.*)/s);
 console.log(`started attempt ${process.env.SLIPWAY_ATTEMPT}`);

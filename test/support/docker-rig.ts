@@ -1,0 +1,58 @@
+/** The Docker adapter with stand-in workers, as the contract suite and its neighbours use it. */
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Sandbox } from "../../src/ports.ts";
+import { LABELS } from "../../src/sandbox/container.ts";
+import { openDockerSandbox, type DockerSandboxOptions } from "../../src/sandbox/docker.ts";
+import type { SandboxRig } from "../contract/sandbox.ts";
+import { dockerClient } from "./engine.ts";
+import type { Peers } from "./peer.ts";
+
+const root = join(import.meta.dirname, "../..");
+export const workerFile = join(root, "test/support/stand-in.mjs");
+export const dockerfile = join(root, "Dockerfile");
+let serial = 0;
+
+export interface DockerRig extends SandboxRig {
+  readonly options: DockerSandboxOptions;
+  readonly socketBase: string;
+  open(changes?: Partial<DockerSandboxOptions>): Sandbox;
+}
+
+/** @param warm workers that wait; absent = an adapter without a pool. */
+export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<DockerRig> {
+  return () => {
+    const socketBase = mkdtempSync(join(tmpdir(), "slipway-run-"));
+    chmodSync(socketBase, 0o755);
+    // Polling is far apart, so that what is seen soon was seen by the engine's events.
+    const options: DockerSandboxOptions = {
+      instance: `test-${process.pid}-${++serial}`,
+      workerFile,
+      dockerfile,
+      memoryMb: 256,
+      pollMs: 60_000,
+      ...(warm === undefined ? {} : { pool: { size: warm, dir: socketBase } }),
+    };
+    const opened: Sandbox[] = [];
+    const docker = dockerClient();
+    return Promise.resolve({
+      options,
+      socketBase,
+      open(changes = {}) {
+        const sandbox = openDockerSandbox({ ...options, ...changes });
+        opened.push(sandbox);
+        return sandbox;
+      },
+      peer: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
+      vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
+      murder: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
+      async close() {
+        const mine = await docker.listContainers({ all: true, filters: { label: [`${LABELS.instance}=${options.instance}`] } });
+        for (const { Id } of mine) await docker.getContainer(Id).remove({ force: true, v: true });
+        await Promise.all(opened.map((one) => one.close()));
+        rmSync(socketBase, { recursive: true, force: true });
+      },
+    });
+  };
+}
