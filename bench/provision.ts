@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Docker from "dockerode";
 import { containerOf, WORKER_UID } from "../src/sandbox/container.ts";
+import { seccompProfile } from "../src/sandbox/seccomp.ts";
 import { dockerOptions } from "../src/sandbox/engine.ts";
 import { openSqliteReader } from "../src/store/sqlite.ts";
 import type { Overview, WireTask } from "../src/wire.ts";
@@ -165,7 +166,7 @@ async function openFloor(root: string, dir: string): Promise<{ run(command: read
   chmodSync(socketDir, 0o755);
   execFileSync("chown", ["-R", String(WORKER_UID), socketDir]);
   const { image } = await newestWorker(docker);
-  const defaults = { image, instance: STAMP, memoryMb: 4_096, cpus: 2, pids: 512, socketDir };
+  const defaults = { image, instance: STAMP, memoryMb: 4_096, cpus: 2, pids: 512, seccomp: seccompProfile(), socketDir };
   let serial = 0;
   return {
     async run(command) {
