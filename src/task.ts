@@ -270,3 +270,9 @@ export function isSettledState(state: TaskState): boolean {
 export function sandboxName(taskId: string, attempt: number): string {
   return `slipway-${taskId}-a${attempt}`;
 }
+
+/** Whose sandbox that name is; null when it is none of an attempt. */
+export function attemptOf(sandbox: string): { readonly taskId: string; readonly attempt: number } | null {
+  const [, taskId, attempt] = /^slipway-(.+)-a(\d+)$/.exec(sandbox) ?? [];
+  return taskId === undefined ? null : { taskId, attempt: Number(attempt) };
+}
