@@ -8,6 +8,7 @@ import { demoCommand } from "./cli/demo.ts";
 import { doctorCommand } from "./cli/doctor.ts";
 import { egressCommands } from "./cli/egress.ts";
 import { EXIT, verdict } from "./cli/exit.ts";
+import { artifactsCommand, gcCommand } from "./cli/keep.ts";
 import type { Io } from "./cli/io.ts";
 import { diffCommand, inspectCommand, tasksCommand } from "./cli/look.ts";
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./cli/people.ts";
@@ -38,6 +39,7 @@ function programFor(io: Io): Command {
     tasksCommand,
     inspectCommand,
     diffCommand,
+    artifactsCommand,
     cancelCommand,
     retryCommand,
     answerCommand,
@@ -48,6 +50,7 @@ function programFor(io: Io): Command {
     userCommands,
     egressCommands,
     doctorCommand,
+    gcCommand,
   ];
   for (const add of commands) add(program, io);
   return program;

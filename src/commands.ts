@@ -45,7 +45,7 @@ export async function commandsAfter({ store, bus, clock }: CommandDeps, poll: Po
     const hint = new AbortController();
     const left = until - clock.now();
     // Listen first, then read: a hint between the two is not missed.
-    const woken = nextHint(bus, taskId, Math.max(0, left), AbortSignal.any([signal, hint.signal]));
+    const woken = nextHint({ bus, clock }, taskId, Math.max(0, left), AbortSignal.any([signal, hint.signal]));
     const found = await commandsNow(store, taskId, from);
     if (found.length > 0 || left <= 0 || signal.aborted) {
       hint.abort();
@@ -81,13 +81,13 @@ async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand 
 }
 
 /** Resolves at the next hint about the task, after `ms`, or when aborted. */
-function nextHint(bus: Bus, taskId: string, ms: number, signal: AbortSignal): Promise<void> {
+function nextHint({ bus, clock }: Pick<CommandDeps, "bus" | "clock">, taskId: string, ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
+    const callOff = clock.timer(ms, done);
     const off = bus.onHint((hint) => hint.taskId === taskId && done());
     signal.addEventListener("abort", done, { once: true });
     function done(): void {
-      clearTimeout(timer);
+      callOff();
       off();
       signal.removeEventListener("abort", done);
       resolve();

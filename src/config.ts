@@ -47,11 +47,15 @@ export interface Config {
   readonly admin: { readonly email: string; readonly password: string } | null;
   /** Origin under which people reach the server, without a slash at the end. */
   readonly publicUrl: string | null;
-  /** Seals git credentials and signs sessions; null = the server keeps one in its data folder. */
+  /** Seals git credentials and signs sessions; null = the server keeps one in its data folder. The vault judges its form. */
   readonly secretKey: string | null;
   readonly logLevel: LogLevel;
   readonly policy: Partial<Policy>;
   readonly allowedOrigins: readonly string[];
+  readonly retentionDays: number;
+  readonly mirrorDays: number;
+  /** Largest workspace that is salvaged, MiB before compression. */
+  readonly salvageMb: number;
   /** Reverse proxies in front whose X-Forwarded-For is believed. */
   readonly trustProxy: number;
 }
@@ -148,6 +152,24 @@ export const SETTINGS = {
     flag: "allowed-origins",
     argument: "list",
     help: "further web origins that may open the live stream",
+  },
+  retentionDays: {
+    env: "SLIPWAY_RETENTION_DAYS",
+    flag: "retention-days",
+    argument: "days",
+    help: "repositories and artifacts of settled tasks are kept this long (30)",
+  },
+  mirrorDays: {
+    env: "SLIPWAY_MIRROR_DAYS",
+    flag: "mirror-days",
+    argument: "days",
+    help: "caches of upstreams are kept this long after their last use (30)",
+  },
+  salvageMb: {
+    env: "SLIPWAY_SALVAGE_MB",
+    flag: "salvage-mb",
+    argument: "megabytes",
+    help: "largest workspace that is kept of a sandbox that ended without saving, before compression (512)",
   },
   trustProxy: { env: "SLIPWAY_TRUST_PROXY", flag: "trust-proxy", argument: "hops", help: "reverse proxies in front of the server (0)" },
 } as const satisfies Record<string, Setting>;
@@ -292,10 +314,13 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),
-    secretKey: read("secretKey", z.string().min(32).max(1_024), "at least 32 characters long"),
+    secretKey: read("secretKey", z.string(), "a key"),
     logLevel: read("logLevel", z.enum(LOG_LEVELS), `one of ${LOG_LEVELS.join(", ")}`) ?? "info",
     policy: readPolicy(env),
     allowedOrigins: read("allowedOrigins", list(origin), "a comma-separated list of origins such as https://slipway.example.org") ?? [],
+    retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
+    mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
+    salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,
     trustProxy: read("trustProxy", whole(0, 10), "the number of reverse proxies in front, 0 to 10") ?? 0,
   };
 }

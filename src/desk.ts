@@ -20,6 +20,7 @@ export interface DeskDeps {
   readonly repos: Repos;
   readonly clock: Clock;
   readonly ids: Ids;
+  readonly abandonMs: number;
 }
 
 export interface Desk extends WorkerDesk {
@@ -97,6 +98,7 @@ export function createDesk(deps: DeskDeps): Desk {
       commandsAfter: before,
       ack: c.workerSeq,
       // A little less than our own deadline, so that the worker still saves its work before we end it.
+      abandonMs: deps.abandonMs,
       wallMs: c.policy.wallMs - Math.min(LAST_WORDS_MS, c.policy.wallMs / 10),
     };
   }

@@ -24,6 +24,7 @@ export const ERROR_TABLE = {
   nothing_to_push: [409, "There is no finished work to push"],
   conflict: [409, "The resource exists already or changed meanwhile"],
   sequence_gap: [409, "Events are missing before this batch"],
+  expired: [410, "It is no longer kept"],
   stale_attempt: [410, "This attempt is over"],
   payload_too_large: [413, "The request body is too large"],
   unsupported_media_type: [415, "The request body must be JSON"],

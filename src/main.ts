@@ -9,13 +9,14 @@ import { dirname, join, resolve } from "node:path";
 import pino from "pino";
 import type { Accounts } from "./accounts.ts";
 import { createEgress } from "./broker/egress.ts";
+import { openArtifacts } from "./artifacts.ts";
 import { openBroker } from "./broker/listener.ts";
 import { DEFAULT_RULES } from "./broker/model-request.ts";
 import { createModelGateway, type ServeModel } from "./broker/model.ts";
 import { SocketFolders } from "./broker/sockets.ts";
 import { serveGit } from "./broker/git.ts";
 import { memoryBus } from "./bus/memory.ts";
-import { assertMayListen, type Config } from "./config.ts";
+import { assertMayListen, isLoopback, type Config } from "./config.ts";
 import { crashpointFrom, noCrash, type Crashpoint } from "./crash.ts";
 import { messageOf, SlipwayError } from "./error.ts";
 import { openRepos } from "./git/repos.ts";
@@ -46,6 +47,7 @@ const WORKER_UID = 10_001;
 const AGENTS = ["scripted"];
 /** A provider may name hours; after this it is asked again, ms. */
 const LONGEST_RATE_LIMIT_MS = 5 * 60_000;
+const DAY_MS = 24 * 3_600_000;
 
 export interface Running {
   readonly url: string;
@@ -135,6 +137,7 @@ async function start(parts: Parts): Promise<Running> {
     version: version(),
     origins: config.allowedOrigins,
     trustProxy: config.trustProxy,
+    isFronted: config.publicUrl !== null && !isLoopback(new URL(config.publicUrl).hostname),
     gauges: { sockets: () => live.sockets(), events: () => events, loopLagSeconds: () => loop.seconds() },
   };
   const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => showTask(doors, task) });
@@ -200,6 +203,7 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
     bus,
     sandbox,
     repos,
+    artifacts: openArtifacts({ dir: join(dir, "artifacts"), maxBytes: config.salvageMb * 2 ** 20, now: () => systemClock.now() }),
     log,
     crashpoint,
     forges: [],
@@ -230,6 +234,8 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
       userLimit: config.userLimit,
       userDayUsd: config.userDayUsd,
       dayUsd: config.dayUsd,
+      retentionMs: config.retentionDays * DAY_MS,
+      mirrorMs: config.mirrorDays * DAY_MS,
       maxMemoryMb: Math.floor(totalmem() / 2 ** 20 / 2),
     },
   });
@@ -281,6 +287,7 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
       return openProcessSandbox({ dir, workerFile, instance, crashpoint });
     case "simulated":
       return openSimulatedSandbox({
+        dir: join(dir, "sandboxes"),
         run: ({ name, socketDir, token, attempt }, signal) => {
           const root = join(dir, "sandboxes", name);
           return runWorker({

@@ -3,6 +3,7 @@
  * Adapters live in store/, bus/, sandbox/, git/, forge/ and are named only by main.ts.
  */
 import type { EventData, TaskEvent } from "./event.ts";
+import type { GcMode, Leftover, Wanted } from "./leftover.ts";
 import type { Limits, Snapshot, Task, TaskSpec, TaskState } from "./task.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec } from "./worker-wire.ts";
 
@@ -231,7 +232,7 @@ export interface Warmth {
 }
 
 /**
- * Runs one worker per attempt. Lifecycle: ensure -> (wait) -> stop -> remove. Contract in test/contract/sandbox.ts.
+ * Runs one worker per attempt. Lifecycle: ensure -> (wait) -> stop -> (salvage) -> remove. Contract in test/contract/sandbox.ts.
  * - Every call is idempotent and safe after a crash between any two of them.
  * - All reject with TaskFailure `sandbox_unavailable` when the engine does not answer.
  */
@@ -261,8 +262,15 @@ export interface Sandbox {
   stop(name: string, graceMs: number, signal?: AbortSignal): Promise<void>;
   /** Kills it if need be and forgets it. Unknown name: resolves. */
   remove(name: string): Promise<void>;
+  /**
+   * The workspace of a sandbox that is not running, as a tar whose names begin with `workspace/`; read without running anything in it. Null when
+   * the sandbox is gone or keeps no files. Content and order are the worker's: hostile, and larger than anybody wants. Abort it, or read to the end.
+   */
+  salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null>;
   /** Everything of this installation that exists, running or not. */
   list(): Promise<SandboxInfo[]>;
+  /** What belongs to sandboxes of this installation that `list` does not show and nobody wants: volumes, networks, folders. Idempotent. */
+  reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
   /** Lets go of watchers; running sandboxes stay. */
   close(): Promise<void>;
 }
@@ -341,8 +349,12 @@ export interface Repos {
   patch(taskId: string, base: string, head: string): Promise<string>;
   /** Task ids that have a repository here. */
   list(): Promise<string[]>;
+  /** Bytes on disk of a task's repository, without what it borrows. */
+  size(taskId: string): Promise<number>;
   /** Removes the task repository. Idempotent. */
   remove(taskId: string): Promise<void>;
+  /** Mirrors that were last used before `before` (epoch ms) and that no task repository borrows from. Waits for a fetch under way. */
+  reclaim(before: number, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
 }
 
 // ---------------------------------------------------------------- broker
@@ -358,6 +370,8 @@ export interface Broker {
   open(taskId: string, attempt: number): Promise<BrokerEndpoint>;
   /** Refuses everything from then on. Idempotent. */
   shut(taskId: string, attempt: number): Promise<void>;
+  /** What a crash left of attempts that are over. Never touches one that is open. */
+  reclaim(wanted: Wanted, mode: GcMode): Promise<Leftover[]>;
   close(): Promise<void>;
 }
 

@@ -1,5 +1,6 @@
 /** What people ask for: submit, cancel, retry, talk, answer, look at the work. Every verb is owner-scoped (rule S2). */
 import { createHash } from "node:crypto";
+import type { Artifacts } from "./artifact.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { SlipwayError } from "./error.ts";
 import type { EventData, Proposal, TaskEvent } from "./event.ts";
@@ -13,6 +14,7 @@ export interface RequestDeps {
   readonly coordinator: Coordinator;
   readonly store: Store;
   readonly repos: Repos;
+  readonly artifacts: Artifacts;
   readonly forges: readonly Forge[];
   readonly clock: Clock;
   readonly ids: Ids;
@@ -276,6 +278,12 @@ export function createRequests(deps: RequestDeps): Service {
     async patch(person, taskId) {
       const { base, head } = await range(person, taskId);
       return repos.patch(taskId, base, head);
+    },
+    artifacts: async (person, taskId) => deps.artifacts.list((await owned(person, taskId)).id),
+    async artifact(person, taskId, name) {
+      const found = await deps.artifacts.open((await owned(person, taskId)).id, name);
+      if (found === null) throw new SlipwayError("not_found", "The task has no artifact of that name.");
+      return found;
     },
   };
 }

@@ -1,7 +1,9 @@
 /** What phones, scripts and the CLI may rely on: the zod schemas of the REST and socket interface. Times on the wire are ISO 8601 UTC. */
 import { z } from "zod";
+import { artifactSchema } from "./artifact.ts";
 import { EVENT_TYPES, TEXT_LIMIT } from "./event.ts";
 import { failureSchema } from "./failure.ts";
+import { leftoverSchema } from "./leftover.ts";
 import {
   budgetSchema,
   EGRESS_POLICIES,
@@ -324,3 +326,12 @@ export const egressChangeSchema = z.strictObject({
   reset: z.boolean().optional(),
 });
 export type EgressChangeRequest = z.infer<typeof egressChangeSchema>;
+/** An artifact as the wire shows it. */
+export const artifactRowSchema = artifactSchema.extend({ at: time });
+
+export const gcSchema = z.strictObject({ /** Only look. */ dryRun: z.boolean().optional() });
+export const leftoversSchema = z.strictObject({
+  dryRun: z.boolean(),
+  /** Of what is known. */ bytes: z.number(),
+  items: z.array(leftoverSchema),
+});

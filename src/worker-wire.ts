@@ -17,6 +17,8 @@ export const BATCH_BYTES = 1_000_000;
 /** The longest long poll in seconds, and the longest time between two signs of life of a worker in ms. */
 export const POLL_SECONDS = 25;
 export const LIVENESS_MS = 90_000;
+/** A worker that could not reach its coordinator for this long gives up, ms. */
+export const ABANDON_MS = 24 * 3_600_000;
 
 export const workerEventSchema = z.strictObject({
   /** 1, 2, 3, ... per attempt, without holes. */
@@ -90,6 +92,8 @@ export const workerSpecSchema = z.strictObject({
   ack: z.int().min(0),
   /** Stop by yourself (checkpoint, then fail with deadline_exceeded) this many ms after the agent began. */
   wallMs: z.number().positive(),
+  /** Give up when nothing was answered for this many ms. */
+  abandonMs: z.number().positive(),
 });
 export type WorkerSpec = z.infer<typeof workerSpecSchema>;
 

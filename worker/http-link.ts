@@ -3,13 +3,14 @@
  *
  * L1 An event is in the journal before it is sent, and in memory until it is acknowledged.
  * L2 At most one batch is under way: events arrive in order. After an error the same events are sent again; the coordinator drops doubles (rule W1).
- * L3 A coordinator that is away is waited for without limit; while nobody listens it is knocked at every 200 ms, so that a restart costs little.
+ * L3 A coordinator that is away is waited for, up to `abandonMs` (a day); while nobody listens it is knocked at every 200 ms, so that a restart costs little.
  * L4 An event that the coordinator refuses for good is replaced by a notice under the same number: one bad event never blocks the rest.
  */
 import { isAbort } from "../src/error.ts";
 import type { WorkerEventType } from "../src/event.ts";
 import type { Clock } from "../src/ports.ts";
 import {
+  ABANDON_MS,
   BATCH_BYTES,
   BATCH_EVENTS,
   POLL_SECONDS,
@@ -55,6 +56,8 @@ export interface HttpLinkOptions {
   readonly attempt: number;
   readonly journal: Journal;
   readonly clock: Clock;
+  /** Until the spec says otherwise. */
+  readonly abandonMs?: number;
 }
 
 export class HttpLink implements Link {
@@ -70,6 +73,8 @@ export class HttpLink implements Link {
   #unacked: Unacked[] = [];
   #acked = 0;
   #batchLimit = BATCH_EVENTS;
+  #abandonMs: number;
+  #answeredAt: number;
   #waiters: Waiter[] = [];
   #wake: () => void = () => {};
   #loops: Promise<void>[] = [];
@@ -79,6 +84,8 @@ export class HttpLink implements Link {
     this.#attempt = options.attempt;
     this.#journal = options.journal;
     this.#clock = options.clock;
+    this.#abandonMs = options.abandonMs ?? ABANDON_MS;
+    this.#answeredAt = options.clock.now();
     this.#over.signal.addEventListener("abort", () => this.#wake());
   }
 
@@ -92,6 +99,7 @@ export class HttpLink implements Link {
 
   async spec(signal: AbortSignal): Promise<WorkerSpec> {
     const spec = await this.#ask({ method: "GET", path: "/worker/v1/spec", timeoutMs: ANSWER_MS, signal }, workerSpecSchema);
+    this.#abandonMs = spec.abandonMs;
     this.#journal.startAfter(spec.ack);
     this.#acked = spec.ack;
     this.#unacked = this.#journal.after(spec.ack).map(packed);
@@ -182,7 +190,12 @@ export class HttpLink implements Link {
   }
 
   async #call(call: Call): Promise<Answer> {
-    const answer = await this.#socket.call(call);
+    const answer = await this.#socket.call(call).catch((thrown: unknown) => {
+      if (!call.signal.aborted && this.#clock.now() - this.#answeredAt > this.#abandonMs)
+        this.#over.abort(new Error("no coordinator came back"));
+      throw thrown;
+    });
+    this.#answeredAt = this.#clock.now();
     if (answer.status === 410) this.#over.abort(new StaleAttempt());
     if (answer.status === 401) this.#over.abort(new Error("the coordinator refused the attempt's token"));
     this.#over.signal.throwIfAborted();

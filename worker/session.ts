@@ -11,6 +11,8 @@ import { Unreachable, type Workspace } from "./workspace.ts";
 /** A checkpoint is due after this, and never takes more than a tenth of the time. */
 const CHECKPOINT_EVERY_MS = 2_000;
 const CHECKPOINT_SHARE = 10;
+/** What a tool has done so far is saved about this often while it runs. */
+const CHECKPOINT_TOOL_MS = 15_000;
 const DELTA_PIECES = 8;
 const DELTA_GAP_MS = 8;
 /** Times that a reachable coordinator may refuse the same push. */
@@ -53,6 +55,9 @@ export class Session implements AgentContext {
   #savedSha: string;
   #savedCursor: string | null;
   #marked: string | null;
+  /** A tool has been at work since the last checkpoint that the coordinator was told of. */
+  #worked = false;
+  #saving: Promise<void> = Promise.resolve();
 
   constructor(parts: Parts, spec: WorkerSpec, deadline: Deadline, signal: AbortSignal) {
     this.#parts = parts;
@@ -85,7 +90,10 @@ export class Session implements AgentContext {
     const id = this.newId("tool");
     const begun = this.#parts.clock.now();
     this.emit("tool.started", { id, name, input: { ...input } });
+    const ended = new AbortController();
+    const saving = this.#saveMeanwhile(AbortSignal.any([ended.signal, this.signal]));
     const finish = (result: ToolResult): void => {
+      this.#worked = true;
       this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, this.#parts.clock.now() - begun) });
     };
     try {
@@ -95,6 +103,25 @@ export class Session implements AgentContext {
     } catch (thrown) {
       if (!this.#parts.link.over.aborted) finish({ output: "[stopped before its end]", exitCode: null, truncated: false });
       throw thrown;
+    } finally {
+      ended.abort();
+      await saving;
+    }
+  }
+
+  /** First what was not due before the tool began, then what it does. The checkpoint after the step stays due: only that one moves the cursor. */
+  async #saveMeanwhile(ended: AbortSignal): Promise<void> {
+    const { clock } = this.#parts;
+    try {
+      for (let pause = CHECKPOINT_EVERY_MS; ;) {
+        await clock.sleep(Math.max(pause, this.#dueAt - clock.now()), ended);
+        const [begun, dueAt] = [clock.now(), this.#dueAt];
+        await this.checkpoint(this.#marked ?? "0", "due", ended);
+        this.#dueAt = dueAt;
+        pause = Math.max(CHECKPOINT_TOOL_MS, (clock.now() - begun) * CHECKPOINT_SHARE);
+      }
+    } catch (thrown) {
+      if (!ended.aborted) throw thrown;
     }
   }
 
@@ -138,15 +165,25 @@ export class Session implements AgentContext {
     this.#parts.link.mark(cursor);
   }
 
-  async checkpoint(cursor: string, mode: CheckpointMode, signal: AbortSignal = this.signal): Promise<void> {
+  /** One at a time: the workspace has one index for it. */
+  checkpoint(cursor: string, mode: CheckpointMode, signal: AbortSignal = this.signal): Promise<void> {
+    const mine = this.#saving.then(() => this.#checkpoint(cursor, mode, signal));
+    this.#saving = mine.catch(() => undefined);
+    return mine;
+  }
+
+  async #checkpoint(cursor: string, mode: CheckpointMode, signal: AbortSignal): Promise<void> {
     const { clock, workspace, link } = this.#parts;
     const begun = clock.now();
     if (mode === "due" && begun < this.#dueAt) return;
     const save = async (): Promise<void> => {
       const saved = await workspace.checkpoint(signal);
-      const worth = saved.sha !== this.#savedSha || (saved.sha !== this.spec.baseSha && cursor !== this.#savedCursor);
+      // The last word says that all is saved, also when nothing changed: without it the workspace would be salvaged.
+      const said = mode === "now" && this.#worked;
+      const worth = said || saved.sha !== this.#savedSha || (saved.sha !== this.spec.baseSha && cursor !== this.#savedCursor);
       if (!worth && (mode !== "always" || cursor === this.#savedCursor)) return;
       [this.#savedSha, this.#savedCursor] = [saved.sha, cursor];
+      this.#worked = false;
       this.emit("checkpoint", { ...saved, cursor });
     };
     try {
@@ -155,10 +192,9 @@ export class Session implements AgentContext {
     } catch (thrown) {
       if (signal.aborted || isAbort(thrown) || thrown instanceof StaleAttempt) throw thrown;
       if (!(thrown instanceof Unreachable) || mode !== "due") this.#warn(thrown);
-    } finally {
-      const now = clock.now();
-      this.#dueAt = now + Math.max(CHECKPOINT_EVERY_MS, (now - begun) * CHECKPOINT_SHARE);
     }
+    const now = clock.now();
+    this.#dueAt = now + Math.max(CHECKPOINT_EVERY_MS, (now - begun) * CHECKPOINT_SHARE);
   }
 
   /** Saves what there is, with the cursor that was marked last: for an agent that was stopped. */

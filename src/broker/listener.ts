@@ -10,11 +10,13 @@ import { setMaxListeners } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { coerceError, ERROR_TABLE, isAbort, messageOf, SlipwayError, type ErrorCode } from "../error.ts";
+import { leftover, type Leftover } from "../leftover.ts";
 import type { Broker, BrokerEndpoint, Log, WorkerDesk } from "../ports.ts";
 import type { ServeTunnel } from "./egress.ts";
 import { serveGit as serveGitOn, type GitRequest } from "./git.ts";
 import { replyError, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
 import type { ServeModel } from "./model.ts";
+import { sandboxName } from "../task.ts";
 import { SocketFolders } from "./sockets.ts";
 
 const HEADERS_MS = 10_000;
@@ -82,6 +84,16 @@ export function openBroker(options: BrokerOptions): Broker {
     async shut(taskId, attempt) {
       await end(key(taskId, attempt));
       folders.remove(folders.place(taskId, attempt));
+    },
+    async reclaim(wanted, mode) {
+      const left: Leftover[] = [];
+      for (const { taskId, attempt } of folders.found()) {
+        const name = sandboxName(taskId, attempt);
+        if (listeners.has(key(taskId, attempt)) || (await wanted(name)) || listeners.has(key(taskId, attempt))) continue;
+        const remove = (): Promise<void> => Promise.resolve(folders.remove(folders.place(taskId, attempt)));
+        left.push(await leftover(mode, { kind: "sockets", name, bytes: null }, remove));
+      }
+      return left;
     },
     async close() {
       await Promise.all([...listeners.keys()].map(end));

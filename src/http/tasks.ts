@@ -5,9 +5,11 @@ import { SlipwayError } from "../error.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../ports.ts";
 import type { Person } from "../service.ts";
 import type { Task } from "../task.ts";
+import type { Artifact } from "../artifact.ts";
 import { isoTime, wireEvent, wireTask } from "../view.ts";
 import {
   answerSchema,
+  artifactRowSchema,
   attemptSchema,
   diffQuerySchema,
   diffSchema,
@@ -48,6 +50,8 @@ function showAttempt(row: AttemptRow): z.infer<typeof attemptSchema> {
   const { number, container, startedAt, endedAt, exitCode, failure } = row;
   return { number, container, startedAt: isoTime(startedAt), endedAt: when(endedAt), exitCode, failure };
 }
+
+const showArtifact = ({ at, ...rest }: Artifact): z.infer<typeof artifactRowSchema> => ({ ...rest, at: isoTime(at) });
 
 async function listTasks(doors: Doors, person: Person, query: z.infer<typeof taskQuerySchema>) {
   const { state, thread, q, limit, cursor } = query;
@@ -243,11 +247,39 @@ export const historyRoutes = [
     summary: "The work: files and patches, or one patch that git applies",
     query: diffQuerySchema,
     answers: { 200: [{ schema: diffSchema }, { media: "text/x-diff" }] },
-    problems: ["not_found"],
+    problems: ["not_found", "expired"],
     async handle({ doors, person, params, query }) {
       const id = params["id"] ?? "";
       if (query.format === "json") return { status: 200, body: await doors.service.diff(person, id) };
       return { status: 200, media: "text/x-diff", body: await doors.service.patch(person, id) };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/tasks/:id/artifacts",
+    access: "user",
+    summary: "What was salvaged of sandboxes whose worker could not save its work",
+    query: listQuerySchema,
+    answers: { 200: json(pageOf(artifactRowSchema)) },
+    problems: ["not_found"],
+    async handle({ doors, person, params, query }) {
+      const found = await doors.service.artifacts(person, params["id"] ?? "");
+      const { items, next } = pageOfList(found, (one) => one.name, query);
+      return { status: 200, body: { items: items.map(showArtifact), next } };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/tasks/:id/artifacts/:name",
+    access: "user",
+    summary: "One artifact, as it is: an archive whose content nobody has looked at",
+    answers: { 200: [{ binary: "application/gzip" }] },
+    problems: ["not_found"],
+    async handle({ doors, person, params }) {
+      const id = params["id"] ?? "";
+      const { artifact, content } = await doors.service.artifact(person, id, params["name"] ?? "");
+      const headers = { "Content-Length": String(artifact.bytes), "Content-Disposition": `attachment; filename="${id}-${artifact.name}"` };
+      return { status: 200, media: "application/gzip", content, headers };
     },
   }),
   route({

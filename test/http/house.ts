@@ -178,6 +178,7 @@ export function conforms(method: string, path: string, answered: Answered): void
   const fits = answers.some((answer) => {
     if ("empty" in answer) return answered.text === "";
     if ("media" in answer) return type === `${answer.media}; charset=utf-8`;
+    if ("binary" in answer) return type === answer.binary;
     return type === "application/json; charset=utf-8" && answer.schema.safeParse(answered.body).success;
   });
   if (!fits) throw new Error(`${method} ${path} ${answered.status} does not conform: ${answered.text.slice(0, 2_000)}`);

@@ -57,6 +57,7 @@ export class MemoryDesk implements WorkerDesk {
       commandsAfter: 0,
       ack: this.ack,
       wallMs: 3_600_000,
+      abandonMs: 3_600_000,
       ...this.overrides,
     };
   }
