@@ -80,7 +80,9 @@ const STEPS_LIMIT = 64;
 function nextSteps(steps: readonly Step[], event: Of<"step">): readonly Step[] {
   const open = steps.findIndex((step) => step.name === event.name && step.endedAt === null);
   if (event.status === "started") {
-    return open >= 0 || steps.length >= STEPS_LIMIT ? steps : [...steps, { name: event.name, startedAt: event.at, endedAt: null, detail: event.detail }];
+    return open >= 0 || steps.length >= STEPS_LIMIT
+      ? steps
+      : [...steps, { name: event.name, startedAt: event.at, endedAt: null, detail: event.detail }];
   }
   if (open < 0 && steps.length >= STEPS_LIMIT) return steps;
   if (open < 0) return [...steps, { name: event.name, startedAt: event.startedAt ?? event.at, endedAt: event.at, detail: event.detail }];

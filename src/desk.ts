@@ -64,10 +64,10 @@ export function createDesk(deps: DeskDeps): Desk {
     const answers: Record<string, string> = {};
     let before = task.seq;
     if (task.seq > 1) {
-      const waiting = new Set((await store.messages(taskId)).filter((m) => m.status === "queued").map((m) => m.seq));
-      before = Math.min(before, ...[...waiting].map((seq) => seq - 1));
-      for await (const event of logAfter(store, taskId, 0)) {
-        if (event.type === "answer") answers[String(event.data["questionId"])] = String(event.data["text"]);
+      for await (const { type, seq, data } of logAfter(store, taskId, 0)) {
+        if (type === "answer") answers[String(data["questionId"])] = String(data["text"]);
+        const waits = type === "message" && (await store.message(taskId, String(data["id"])))?.status === "queued";
+        if (waits) before = Math.min(before, seq - 1);
       }
     }
     const saved = c.checkpoint;

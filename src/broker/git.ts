@@ -67,7 +67,7 @@ function refuseLfs(response: ServerResponse): void {
  * What git may use of this machine for one request of a worker: one thread, and 2 GiB of address space, because a few hundred bytes of
  * deltas can stand for a file of any size. Larger files are streamed.
  */
-const BOUNDED = "ulimit -v 2097152 2>/dev/null; exec git \"$@\"";
+const BOUNDED = 'ulimit -v 2097152 2>/dev/null; exec git "$@"';
 const MODEST = ["pack.threads=1", "core.bigFileThreshold=32m", "core.packedGitWindowSize=32m", "core.packedGitLimit=256m"];
 
 /** A process group of its own: git's helpers (index-pack, pack-objects) go when it goes. */

@@ -41,12 +41,13 @@ export interface Stage {
   readonly docker: Docker;
   readonly dir: string;
   readonly data: string;
+  readonly instance: string;
   submit(script: readonly ScriptStep[], more?: object): Promise<string>;
   settled(id: string): Promise<Attack>;
   /** Submits and waits for the end. */
   attack(script: readonly ScriptStep[], more?: object): Promise<Attack>;
-  /** Resolves when a command of the task has printed this. */
-  says(id: string, words: string): Promise<void>;
+  /** Resolves when a command of the task has printed this, with all that it printed. */
+  says(id: string, words: string): Promise<string>;
   /** Runs a program in the container of a running task, as its user; what it printed. */
   execIn(id: string, args: readonly string[], attempt?: number): Promise<string>;
   inspect(id: string, attempt?: number): Promise<Docker.ContainerInspectInfo>;
@@ -96,7 +97,11 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
 
   async function settled(id: string): Promise<Attack> {
     const words = (): string => `task ${id} settles; ${server.stderr().slice(-2_000)}`;
-    const task = await eventually(async () => ((await server.task(id)).settledAt === null ? null : await server.task(id)), words(), 120_000);
+    const task = await eventually(
+      async () => ((await server.task(id)).settledAt === null ? null : await server.task(id)),
+      words(),
+      120_000,
+    );
     const events = await server.events(id);
     const said = events
       .filter((event) => event.type === "tool.finished")
@@ -116,15 +121,15 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
     docker,
     dir,
     data,
+    instance,
     submit,
     settled,
     attack: async (script, more) => settled(await submit(script, more)),
-    async says(id, words) {
-      await eventually(
-        async () => ((await server.events(id)).some((event) => JSON.stringify(event.data["output"] ?? "").includes(words)) ? true : null),
-        `"${words}" is said`,
-      );
-    },
+    says: (id, words) =>
+      eventually(async () => {
+        const outputs = (await server.events(id)).map(({ data }) => String(data["output"] ?? ""));
+        return outputs.find((output) => output.includes(words)) ?? null;
+      }, `"${words}" is said`),
     execIn: (id, args, attempt = 1) =>
       new Promise((resolve) => {
         const options = { timeout: 90_000, maxBuffer: 16 * 2 ** 20 };

@@ -45,7 +45,10 @@ function codeOf(text) {
 export const say = (name, answer) => console.log(JSON.stringify({ name, status: answer.status, code: answer.code }));
 export const at = "2026-01-01T00:00:00.000Z";
 export const post = (events, more = {}) =>
-  call("POST", "/worker/v1/events", { body: JSON.stringify({ attempt, events, ...more }), headers: { "content-type": "application/json" } });
+  call("POST", "/worker/v1/events", {
+    body: JSON.stringify({ attempt, events, ...more }),
+    headers: { "content-type": "application/json" },
+  });
 export const raw = (body) => call("POST", "/worker/v1/events", { body, headers: { "content-type": "application/json" } });
 /** The number of the worker's last event that the coordinator has. */
 export const acked = async () => JSON.parse((await post([])).text).ack;

@@ -26,7 +26,10 @@ async function raw(other, sha) {
   const pkt = (text) => (text.length + 4).toString(16).padStart(4, "0") + text;
   const zero = "0".repeat(40);
   const receive = (body, headers = {}) =>
-    call("POST", "/git/repo.git/git-receive-pack", { body, headers: { "content-type": "application/x-git-receive-pack-request", ...headers } });
+    call("POST", "/git/repo.git/git-receive-pack", {
+      body,
+      headers: { "content-type": "application/x-git-receive-pack-request", ...headers },
+    });
   const upload = (body) =>
     call("POST", "/git/repo.git/git-upload-pack", { body, headers: { "content-type": "application/x-git-upload-pack-request" } });
   const refs = "info/refs?service=git-upload-pack";
@@ -56,9 +59,12 @@ async function raw(other, sha) {
     CONNECT: () => call("CONNECT", "example.com:443"),
     "CONNECT to an address": () => call("CONNECT", "169.254.169.254:80"),
     "CONNECT to the coordinator": () => call("CONNECT", "127.0.0.1:7080"),
-    "a proxy's request": () => bytes(`GET http://example.com/ HTTP/1.1\r\nhost: example.com\r\nauthorization: Bearer ${token()}\r\nconnection: close\r\n\r\n`),
+    "a proxy's request": () =>
+      bytes(`GET http://example.com/ HTTP/1.1\r\nhost: example.com\r\nauthorization: Bearer ${token()}\r\nconnection: close\r\n\r\n`),
     "a proxy's request with proxy authorization": () =>
-      bytes(`GET http://169.254.169.254/latest/meta-data/ HTTP/1.1\r\nhost: x\r\nproxy-authorization: Bearer ${token()}\r\nauthorization: Bearer ${token()}\r\nconnection: close\r\n\r\n`),
+      bytes(
+        `GET http://169.254.169.254/latest/meta-data/ HTTP/1.1\r\nhost: x\r\nproxy-authorization: Bearer ${token()}\r\nauthorization: Bearer ${token()}\r\nconnection: close\r\n\r\n`,
+      ),
   };
   for (const [name, attack] of Object.entries(tries)) {
     const answer = await attack();
