@@ -280,7 +280,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect(bomb.bytes).toBeLessThan(100_000);
     expect(bomb.text).not.toContain("unpack ok");
     expect(
-      await run(id, "head -c 100000000 /dev/zero | tr '\\0' '\\n' > lines && git add lines && git commit -qm lines && echo committed"),
+      await run(id, "head -c 20000000 /dev/zero | tr '\\0' '\\n' > lines && git add lines && git commit -qm lines && echo committed"),
     ).toContain("committed");
     await go(id);
     const pulse = feelPulse(stage.server);
