@@ -4,7 +4,7 @@
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -13,7 +13,7 @@ import { sandboxName, type Policy, type ScriptStep } from "../../src/task.ts";
 import type { WireEvent, WireTask } from "../../src/wire.ts";
 import { dockerClient } from "./engine.ts";
 import { startGitServer, type GitServer } from "./git-server.ts";
-import { eventually, startServer, type RealServer } from "./server.ts";
+import { eventually, ROOT, startServer, type RealServer } from "./server.ts";
 
 export const SECRETS = {
   gitToken: "gh0_Pl4nted/Git+Token~0123456789",
@@ -62,6 +62,8 @@ export interface StageOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly files?: Readonly<Record<string, string>>;
   readonly maxConcurrent?: number;
+  /** The image that the worker's is built on, in place of the one that the Dockerfile names. */
+  readonly baseImage?: string;
 }
 
 export async function openStage(options: StageOptions = {}): Promise<Stage> {
@@ -74,6 +76,7 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
   const docker = dockerClient();
   const server = await startServer({
     dataDir: data,
+    ...(options.baseImage === undefined ? {} : { home: copyOn(options.baseImage, join(dir, "home")) }),
     sandbox: "docker",
     policy: { backoffMs: 100, backoffCapMs: 200, graceMs: 4_000, ...options.policy },
     env: {
@@ -148,6 +151,19 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },
   };
+}
+
+/** A copy of the program whose worker image starts from another image, as an operator makes it who changes the Dockerfile. */
+function copyOn(baseImage: string, home: string): string {
+  mkdirSync(home);
+  cpSync(join(ROOT, "dist"), join(home, "dist"), { recursive: true });
+  cpSync(join(ROOT, "package.json"), join(home, "package.json"));
+  for (const name of ["node_modules", "migrations"]) symlinkSync(join(ROOT, name), join(home, name));
+  writeFileSync(
+    join(home, "Dockerfile"),
+    readFileSync(join(ROOT, "Dockerfile"), "utf8").replace(/^ARG BASE=.*$/m, `ARG BASE=${baseImage}`),
+  );
+  return home;
 }
 
 /** Watches a server from outside while it is attacked. */
