@@ -2,9 +2,8 @@
 import { execFile, spawnSync } from "node:child_process";
 import { createSocket, type Socket } from "node:dgram";
 import { getServers } from "node:dns";
-import { createServer, type Server } from "node:net";
+import { createServer, type AddressInfo, type Server } from "node:net";
 import { networkInterfaces } from "node:os";
-import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { openStage, type Stage } from "../support/attacker.ts";
 import { battery, type Facts, type Try } from "../support/battery.ts";
@@ -103,7 +102,9 @@ describeWithDocker("a way out of the container", () => {
       ...capabilities.map((name) => `--cap-add=${name}`),
       ...["seccomp=unconfined", "systempaths=unconfined", "apparmor=unconfined"].map((option) => `--security-opt=${option}`),
       ...["network", "pid", "ipc"].map((name) => `--${name}=host`),
-      ...["--device=/dev/kmsg", "--volume=/:/host", `--volume=${stage.data}:${stage.data}`],
+      "--device=/dev/kmsg",
+      "--volume=/:/host",
+      `--volume=${stage.data}:${stage.data}`,
     ];
     const { stdout, stderr } = await spawned(["run", "--rm", "-i", ...free, BASE_IMAGE, "bash"], script);
     const outputs = stdout.split(/^@@\d+\n/m).slice(1);

@@ -104,7 +104,15 @@ function commitSuite(get: () => Store): void {
   });
 
   it("what workers said can be left out of the log", async () => {
-    const { id } = await move(get(), await create(get()), claim, ready, { ...notice("a worker's"), workerSeq: 1 }, notice("ours"), notice("too"));
+    const { id } = await move(
+      get(),
+      await create(get()),
+      claim,
+      ready,
+      { ...notice("a worker's"), workerSeq: 1 },
+      notice("ours"),
+      notice("too"),
+    );
     const seqs = async (after: number, limit: number) => (await get().eventsOfOthers(id, after, limit)).map(({ seq }) => seq);
     expect(await seqs(0, 10)).toEqual([1, 2, 3, 5, 6]);
     expect(await seqs(3, 1)).toEqual([5]);

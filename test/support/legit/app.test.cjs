@@ -1,4 +1,4 @@
 const { test } = require("node:test");
 const assert = require("node:assert");
 
-test("the native module answers", () => assert.equal(require("answer").answer(), 42));
+void test("the native module answers", () => assert.equal(require("answer").answer(), 42));
