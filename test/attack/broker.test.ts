@@ -162,7 +162,9 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
   it("[S3] [S4] (67, 85) git and proxy requests that go elsewhere are refused", async () => {
     const id = await hold();
     const said = answers(await stage.execIn(id, ["node", "attack/ports.mjs", "raw", neighbour.id, neighbour.sha]));
-    expect(said).toMatchObject(RAW_GIT);
+    // A sender that goes on after the answer may see the end of the connection before it sees the answer.
+    const answered = Object.entries(said).map(([name, answer]) => [name, answer === "0 EPIPE" ? RAW_GIT["10 MB of shallow lines"] : answer]);
+    expect(Object.fromEntries(answered)).toMatchObject(RAW_GIT);
     for (const name of PROXY) expect([name, said[name]]).toEqual([name, expect.stringMatching(/^(0 ECONNRESET|40[034]\b.*)$/)]);
     await go(id);
     expect((await stage.settled(id)).task.state).toBe("done");

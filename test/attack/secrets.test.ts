@@ -120,7 +120,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
 
   it("are not in the server's log, whatever its level", () => {
     const log = stage.server.stderr();
-    expect(log.length).toBeLessThan(20_000);
+    expect(log.length).toBeLessThan(1_000_000);
     expect(scanner.bytes(log)).toEqual([]);
   });
 

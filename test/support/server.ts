@@ -66,7 +66,7 @@ export function launch({ dataDir, home = ROOT, sandbox, policy, env }: ServerOpt
       const found = /listening on (http:\S+)/.exec(out)?.[1];
       if (found !== undefined) resolve(found);
     });
-    child.stderr.on("data", (chunk: Buffer) => (err = (err + chunk.toString()).slice(-20_000)));
+    child.stderr.on("data", (chunk: Buffer) => (err = (err + chunk.toString()).slice(-1_000_000)));
     void exited.then((how) => reject(new Error(`the server ended (${how}) before it listened:\n${err}`)));
   });
   listening.catch(() => undefined);
