@@ -18,7 +18,13 @@ export function call(method, path, { body, headers = {}, as = token(), chunks = 
       response.on("error", () => {});
       response.on("close", () => done({ status: response.statusCode, code: codeOf(text), text }));
     });
-    outgoing.on("connect", (response, socket) => (socket.destroy(), done({ status: response.statusCode, code: "connected", text: "" })));
+    outgoing.on(
+      "connect",
+      (response, socket) => (
+        socket.destroy(),
+        done({ status: response.statusCode, code: response.statusCode === 200 ? "connected" : null, text: "" })
+      ),
+    );
     outgoing.on("upgrade", (response, socket) => (socket.destroy(), done({ status: 101, code: "upgraded", text: "" })));
     outgoing.on("timeout", () => outgoing.destroy(new Error("timeout")));
     outgoing.on("error", (error) => done({ status: 0, code: error.code ?? error.message, text: "" }));

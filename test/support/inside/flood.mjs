@@ -18,7 +18,7 @@ async function connections() {
     });
   for (let round = 0; round < 40; round += 1) await Promise.all(Array.from({ length: 250 }, dial));
   // The kernel accepts more than the broker keeps; what the broker has seen and does not keep is closed.
-  for (let waited = 0; open.size > 64 && waited < 100; waited += 1) await new Promise((done) => setTimeout(done, 100));
+  for (let waited = 0; open.size > 256 && waited < 100; waited += 1) await new Promise((done) => setTimeout(done, 100));
   const held = open.size;
   for (const socket of open) socket.destroy();
   return { made, refused, held };
