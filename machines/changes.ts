@@ -74,11 +74,17 @@ const bootDue = (context: TaskContext, at: number): number =>
   Math.min(at + context.policy.progressMs, context.enteredAt + context.policy.bootMs);
 const settle = (at: number): Partial<TaskContext> => ({ dueAt: null, settledAt: at, enteredAt: at, question: null });
 
+/** A worker may say that a step began and ended as often as it likes; the context stays small. */
+const STEPS_LIMIT = 64;
+
 function nextSteps(steps: readonly Step[], event: Of<"step">): readonly Step[] {
   const open = steps.findIndex((step) => step.name === event.name && step.endedAt === null);
   if (event.status === "started") {
-    return open >= 0 ? steps : [...steps, { name: event.name, startedAt: event.at, endedAt: null, detail: event.detail }];
+    return open >= 0 || steps.length >= STEPS_LIMIT
+      ? steps
+      : [...steps, { name: event.name, startedAt: event.at, endedAt: null, detail: event.detail }];
   }
+  if (open < 0 && steps.length >= STEPS_LIMIT) return steps;
   if (open < 0) return [...steps, { name: event.name, startedAt: event.startedAt ?? event.at, endedAt: event.at, detail: event.detail }];
   return steps.map((step, i) => (i === open ? { ...step, endedAt: event.at, detail: event.detail ?? step.detail } : step));
 }

@@ -25,10 +25,10 @@ export interface Poll {
 
 const PAGE = 1_000;
 
-/** The log after `afterSeq`, page by page. */
+/** What people and the coordinator added to the log after `afterSeq`, page by page. */
 export async function* logAfter(store: Store, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> {
   for (let after = afterSeq; ;) {
-    const page = await store.events(taskId, after, PAGE);
+    const page = await store.eventsOfOthers(taskId, after, PAGE);
     yield* page;
     if (page.length < PAGE) return;
     after = page.at(-1)?.seq ?? after;

@@ -29,10 +29,12 @@ export interface Desk extends WorkerDesk {
 }
 
 const LAST_WORDS_MS = 15_000;
+/** What one attempt may add to the log, in characters of JSON; counted anew by a restarted coordinator. */
+const LOG_LIMIT = 128 * 2 ** 20;
 
 export function createDesk(deps: DeskDeps): Desk {
   const { coordinator, store, bus, repos, clock } = deps;
-  const seen = new Map<string, { attempt: number; at: number }>();
+  const seen = new Map<string, { attempt: number; at: number; said: number }>();
   coordinator.onCommit((task) => {
     if (!holdsSlot(task.snapshot)) seen.delete(task.id);
   });
@@ -41,8 +43,20 @@ export function createDesk(deps: DeskDeps): Desk {
     if (task === null || task.snapshot.context.attempt !== attempt || !holdsSlot(task.snapshot)) {
       throw new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
     }
-    seen.set(task.id, { attempt, at: clock.now() });
+    const last = seen.get(task.id);
+    seen.set(task.id, { attempt, at: clock.now(), said: last?.attempt === attempt ? last.said : 0 });
     return task;
+  }
+
+  /** Ends an attempt that says too much: the log is kept for ever, and on the disk that all tasks share. */
+  async function bound(task: Task, attempt: number, news: readonly WorkerEvent[]): Promise<void> {
+    const entry = seen.get(task.id);
+    if (entry === undefined) return;
+    entry.said += news.reduce((total, { data }) => total + JSON.stringify(data).length, 0);
+    if (entry.said <= LOG_LIMIT) return;
+    const detail = `It sent more than ${LOG_LIMIT / 2 ** 20} MiB of events.`;
+    await coordinator.record(task.id, () => [{ ...failed("agent_stuck", deps.ids.random(), { detail }), attempt }]);
+    throw new SlipwayError("stale_attempt", detail);
   }
 
   /** A worker may be there before its repository: both are prepared at the same time. */
@@ -73,10 +87,10 @@ export function createDesk(deps: DeskDeps): Desk {
     const answers: Record<string, string> = {};
     let before = task.seq;
     if (task.seq > 1) {
-      const waiting = new Set((await store.messages(taskId)).filter((m) => m.status === "queued").map((m) => m.seq));
-      before = Math.min(before, ...[...waiting].map((seq) => seq - 1));
-      for await (const event of logAfter(store, taskId, 0)) {
-        if (event.type === "answer") answers[String(event.data["questionId"])] = String(event.data["text"]);
+      for await (const { type, seq, data } of logAfter(store, taskId, 0)) {
+        if (type === "answer") answers[String(data["questionId"])] = String(data["text"]);
+        const waits = type === "message" && (await store.message(taskId, String(data["id"])))?.status === "queued";
+        if (waits) before = Math.min(before, seq - 1);
       }
     }
     const saved = c.checkpoint;
@@ -108,10 +122,10 @@ export function createDesk(deps: DeskDeps): Desk {
     const task = current(await store.task(taskId), attempt);
     for (const delta of batch.deltas ?? []) bus.whisper({ taskId, userId: task.userId, ...delta });
     if (events.length === 0) return { ack: task.snapshot.context.workerSeq, commands: task.state === "cancelling" };
+    const unheard = events.filter(({ seq }) => seq > task.snapshot.context.workerSeq);
+    await bound(task, attempt, unheard);
     const proposals = new Map<number, Proposal>();
-    for (const event of events) {
-      if (event.seq > task.snapshot.context.workerSeq) proposals.set(event.seq, await propose(task, attempt, event));
-    }
+    for (const event of unheard) proposals.set(event.seq, await propose(task, attempt, event));
     const { task: now } = await coordinator.record(taskId, (fresh) => {
       const last = current(fresh, attempt).snapshot.context.workerSeq;
       const news = events.filter((event) => event.seq > last);

@@ -53,6 +53,9 @@ const sha = z.string().regex(/^[0-9a-f]{40}([0-9a-f]{24})?$/);
 const text = (max: number) => z.string().max(max);
 const id = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
 
+/** Bounded, so that no sum of them is anything but a number. */
+const amount = z.int().min(0).max(1_000_000_000);
+
 export const TEXT_LIMIT = 64 * 1024;
 
 export const contentBlockSchema = z.discriminatedUnion("type", [
@@ -78,12 +81,12 @@ export const WORKER_DATA = {
     items: z.array(z.strictObject({ text: text(500), status: z.enum(["pending", "in_progress", "completed"]) })).max(200),
   }),
   usage: z.strictObject({
-    inputTokens: z.int().min(0),
-    outputTokens: z.int().min(0),
-    cacheReadTokens: z.int().min(0),
-    cacheWriteTokens: z.int().min(0),
-    usd: z.number().min(0),
-    turns: z.int().min(0),
+    inputTokens: amount,
+    outputTokens: amount,
+    cacheReadTokens: amount,
+    cacheWriteTokens: amount,
+    usd: z.number().min(0).max(1_000_000),
+    turns: amount,
   }),
   checkpoint: z.strictObject({
     sha,

@@ -139,6 +139,8 @@ export interface Store {
   changes(userId: string | null, afterRev: number, limit: number): Promise<Task[]>;
   /** The log with seq > `afterSeq`, in order. */
   events(taskId: string, afterSeq: number, limit: number): Promise<TaskEvent[]>;
+  /** The same without what workers said, however much that is. */
+  eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<TaskEvent[]>;
   messages(taskId: string): Promise<MessageRow[]>;
   message(taskId: string, messageId: string): Promise<MessageRow | null>;
   toolCalls(taskId: string): Promise<ToolCallRow[]>;

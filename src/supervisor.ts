@@ -165,6 +165,8 @@ function idles(actor: Actor): boolean {
   return actor.running === null && (now === "wait" || now === "park");
 }
 
-function isInfraFailure(event: TaskEvent): boolean {
-  return event.type === "task.state" && event.data["reason"] === "failed" && failureClass(event.data["code"] as FailureCode) === "infra";
+/** An interruption does not count: a worker can end in a way that looks like one, and must not pause the tasks of others. */
+function isInfraFailure({ type, data }: TaskEvent): boolean {
+  if (type !== "task.state" || data["reason"] !== "failed" || data["code"] === "interrupted") return false;
+  return failureClass(data["code"] as FailureCode) === "infra";
 }

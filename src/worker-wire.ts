@@ -33,8 +33,11 @@ export type WorkerEvent = z.infer<typeof workerEventSchema>;
 
 export const workerBatchSchema = z.strictObject({
   attempt: z.int().positive(),
-  /** May be empty: a heartbeat. */
-  events: z.array(workerEventSchema).max(BATCH_EVENTS),
+  /** May be empty: a heartbeat. Each event's `seq` is the one before it plus one. */
+  events: z
+    .array(workerEventSchema)
+    .max(BATCH_EVENTS)
+    .refine((events) => events.every(({ seq }, i) => seq === (events[0]?.seq ?? 0) + i), "the numbers must follow one another"),
   /** Ephemeral text; never stored. */
   deltas: z
     .array(z.strictObject({ messageId: z.string().max(64), text: z.string().max(16_384) }))

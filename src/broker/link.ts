@@ -15,6 +15,7 @@ export interface LinkCall {
   readonly desk: WorkerDesk;
   readonly taskId: string;
   readonly attempt: number;
+  readonly token: string;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly url: URL;
@@ -26,8 +27,9 @@ export async function serveSpec({ desk, taskId, attempt, response, signal }: Lin
   reply(response, 200, await desk.spec(taskId, attempt, signal));
 }
 
-export async function serveEvents({ desk, taskId, attempt, request, response }: LinkCall): Promise<void> {
-  const parsed = workerBatchSchema.safeParse(await readJson(request));
+/** The attempt's token is worth nothing elsewhere; still it is not what people should see when an agent prints its environment. */
+export async function serveEvents({ desk, taskId, attempt, token, request, response }: LinkCall): Promise<void> {
+  const parsed = workerBatchSchema.safeParse(await readJson(request, (text) => text.replaceAll(token, "[attempt token]")));
   if (!parsed.success) {
     const errors = parsed.error.issues.slice(0, 10).map((issue) => ({ path: issue.path.join("."), message: issue.message }));
     throw new SlipwayError("invalid_request", "The batch is not valid.", { errors });
@@ -50,11 +52,11 @@ function wholeNumber(url: URL, name: string, max: number): number {
   return value;
 }
 
-async function readJson(request: IncomingMessage): Promise<unknown> {
+async function readJson(request: IncomingMessage, redact: (text: string) => string): Promise<unknown> {
   const bytes = await readBody(request);
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)) as unknown;
+    value = JSON.parse(redact(new TextDecoder("utf-8", { fatal: true }).decode(bytes))) as unknown;
   } catch {
     throw new SlipwayError("invalid_request", "The body is not JSON.");
   }

@@ -9,6 +9,7 @@ import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
+import PQueue from "p-queue";
 import { coerceError, ERROR_TABLE, isAbort, messageOf, SlipwayError, type ErrorCode } from "../error.ts";
 import { leftover, type Leftover } from "../leftover.ts";
 import type { Broker, BrokerEndpoint, Log, WorkerDesk } from "../ports.ts";
@@ -27,6 +28,8 @@ const HEADERS = 100;
 const CONNECTIONS = 256;
 const CHECK_MS = 2_000;
 const REST_MS = 2_000;
+/** Git processes of one attempt that run at once; further requests wait. */
+const GITS = 2;
 
 /** Where a worker finds the model: `ANTHROPIC_BASE_URL` of its broker. */
 const MODEL_PREFIX = "/anthropic/";
@@ -110,6 +113,7 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
   const shut = new AbortController();
   // Each connection under way listens to it.
   setMaxListeners(0, shut.signal);
+  const gits = new PQueue({ concurrency: GITS });
   const server = createServer(
     {
       connectionsCheckingInterval: CHECK_MS,
@@ -119,7 +123,7 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
       keepAliveTimeout: KEEP_ALIVE_MS,
       maxHeaderSize: HEADER_BYTES,
     },
-    (request, response) => void answer({ options, taskId, attempt, token, request, response, shut: shut.signal }),
+    (request, response) => void answer({ options, taskId, attempt, token, gits, request, response, shut: shut.signal }),
   );
   server.maxHeadersCount = HEADERS;
   server.maxConnections = CONNECTIONS;
@@ -151,6 +155,7 @@ interface Call {
   readonly taskId: string;
   readonly attempt: number;
   readonly token: string;
+  readonly gits: PQueue;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly shut: AbortSignal;
@@ -171,9 +176,10 @@ async function answer(call: Call): Promise<void> {
     if (url.pathname.startsWith("/git/repo.git/")) {
       const { desk, repoPath, serveGit = serveGitOn } = options;
       await allowGit(desk, taskId, attempt, signal);
-      return await serveGit({ repoPath: repoPath(taskId), attempt, request, response, signal });
+      const serve = (): Promise<void> => serveGit({ repoPath: repoPath(taskId), attempt, request, response, signal });
+      return await call.gits.add(serve, { signal });
     }
-    await route(request, url)({ desk: options.desk, taskId, attempt, request, response, url, signal });
+    await route(request, url)({ desk: options.desk, taskId, attempt, token: call.token, request, response, url, signal });
   } catch (thrown) {
     if (signal.aborted || isAbort(thrown)) {
       response.destroy();

@@ -111,6 +111,11 @@ class MemoryStore implements Store {
     return this.#entries.get(taskId)?.log.slice(Math.max(0, afterSeq), Math.max(0, afterSeq) + limit) ?? [];
   }
 
+  async eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<TaskEvent[]> {
+    const log = this.#entries.get(taskId)?.log ?? [];
+    return log.filter(({ seq, workerSeq }) => seq > afterSeq && workerSeq === null).slice(0, limit);
+  }
+
   async messages(taskId: string) {
     return [...(this.#entries.get(taskId)?.lists.messages ?? [])];
   }

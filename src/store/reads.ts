@@ -58,6 +58,9 @@ function logReads(db: Connection) {
   const events = db.prepare<[string, number, number], rows.EventRow>(
     "SELECT * FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
   );
+  const eventsOfOthers = db.prepare<[string, number, number], rows.EventRow>(
+    "SELECT * FROM task_events WHERE task_id = ? AND seq > ? AND worker_seq IS NULL ORDER BY seq LIMIT ?",
+  );
   const messages = db.prepare<[string], rows.MessageRecord>("SELECT * FROM messages WHERE task_id = ? ORDER BY seq");
   const message = db.prepare<[string, string], rows.MessageRecord>(
     "SELECT * FROM messages WHERE task_id = ? AND id = ? ORDER BY role = 'user' DESC, seq LIMIT 1",
@@ -66,6 +69,8 @@ function logReads(db: Connection) {
   const attempts = db.prepare<[string], rows.AttemptRecord>("SELECT * FROM attempts WHERE task_id = ? ORDER BY number");
   return {
     events: (taskId: string, afterSeq: number, limit: number): TaskEvent[] => events.all(taskId, afterSeq, limit).map(rows.eventOf),
+    eventsOfOthers: (taskId: string, afterSeq: number, limit: number): TaskEvent[] =>
+      eventsOfOthers.all(taskId, afterSeq, limit).map(rows.eventOf),
     messages: (taskId: string): MessageRow[] => messages.all(taskId).map(rows.messageOf),
     message(taskId: string, messageId: string): MessageRow | null {
       const row = message.get(taskId, messageId);

@@ -103,6 +103,22 @@ function commitSuite(get: () => Store): void {
     expect(fold(log)).toEqual(task?.snapshot);
   });
 
+  it("what workers said can be left out of the log", async () => {
+    const { id } = await move(
+      get(),
+      await create(get()),
+      claim,
+      ready,
+      { ...notice("a worker's"), workerSeq: 1 },
+      notice("ours"),
+      notice("too"),
+    );
+    const seqs = async (after: number, limit: number) => (await get().eventsOfOthers(id, after, limit)).map(({ seq }) => seq);
+    expect(await seqs(0, 10)).toEqual([1, 2, 3, 5, 6]);
+    expect(await seqs(3, 1)).toEqual([5]);
+    expect(await seqs(6, 10)).toEqual([]);
+  });
+
   it("[T4] of commits with the same expected seq one wins, and nothing of the others is written", async () => {
     const first = await create(get());
     const commits = Array.from({ length: 16 }, (_, i) => commitOf(first, claim, notice(`mine ${i}`)));
