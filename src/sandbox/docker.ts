@@ -331,7 +331,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       const info = await inspect(name, signal);
       if (info === null) return null;
       if (stateOf(info) === "running") throw new TaskFailure("internal", { detail: `The container ${name} still runs.` });
-      return await readWorkspace(engine, name, signal);
+      const read = (): Promise<AsyncIterable<Uint8Array> | null> => readWorkspace(engine, name, signal);
+      return await (pool === null ? read() : pool.whole(info, read));
     },
     list,
     async reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {

@@ -146,7 +146,9 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
   it("[S3] [S6] (81, 84, 86) forged events and requests are refused with a code, and change no other task", async () => {
     const id = await hold();
     const { id: other, sha, token } = neighbour;
-    const before = await stage.server.events(other);
+    // Its own worker may save its work meanwhile.
+    const told = async () => (await stage.server.events(other)).filter(({ type }) => type !== "checkpoint");
+    const before = await told();
     expect(answers(await stage.execIn(id, ["node", "attack/forge.mjs", sha, other, token]))).toEqual(FORGED);
     const events = await stage.server.events(id);
     expect(JSON.stringify(events)).not.toContain("history rewritten");
@@ -155,7 +157,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     );
     const { steps } = await stage.server.task(id);
     expect(steps.length).toBeLessThanOrEqual(64);
-    expect(await stage.server.events(other)).toEqual(before);
+    expect(await told()).toEqual(before);
     expect(Object.hasOwn(Object.prototype, "polluted")).toBe(false);
   }, 60_000);
 
@@ -228,7 +230,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
   }, 90_000);
 
   it("[S3] (87) the token of an attempt that is over opens nothing: not its own door, not the next attempt's", async () => {
-    const keep = "tr '\\0' '\\n' </proc/1/environ | sed -n 's/^SLIPWAY_TOKEN=//p' | rev > token.txt";
+    const keep = "cat /proc/1/environ /run/slipway/attempt.json 2>/dev/null | grep -aom 1 'att_[A-Za-z0-9_-]*' | rev > token.txt";
     const die = 'if [ "$SLIPWAY_ATTEMPT" = 1 ]; then until [ -e /tmp/go ]; do sleep 0.2; done; kill -9 $PPID; sleep 60; fi';
     const knock = "node attack/knock.mjs $(rev token.txt)";
     const id = await stage.submit([
@@ -311,7 +313,8 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     const { body } = await stage.server.call("GET", "/v1/tasks?limit=100&state=running,provisioning,pushing,queued,retrying,cancelling");
     for (const { id } of (body as { items: { id: string }[] }).items) await stage.server.call("POST", `/v1/tasks/${id}/cancel`);
     await eventually(async () => ((await stage.containers()).length === 0 ? true : null), "no container is left");
-    await eventually(async () => (readdirSync(join(stage.data, "run")).length === 0 ? true : null), "no door is left");
+    const doors = (): string[] => readdirSync(join(stage.data, "run")).filter((name) => !name.startsWith("pool-"));
+    await eventually(async () => (doors().length === 0 ? true : null), "no door is left");
     expect(existsSync(join(stage.data, "run", `${neighbour.id}-a1`))).toBe(false);
     expect(residentMb(stage.server.pid)).toBeLessThan(PEAK_MB);
     const { instance } = stage;

@@ -11,7 +11,10 @@ import { formsOf, openScanner, type Scanner } from "../support/scanner.ts";
 
 /** Everything that an agent can read about itself and its surroundings. */
 const DIG = `{ env; set; cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'; cat /proc/self/mountinfo ~/.gitconfig ~/.netrc .git/config /etc/hosts;
-git config --list --show-origin; cat /home/agent/state/*; } 2>/dev/null | tee dug.txt | tail -c 4000; grep -am 2 SLIPWAY_TOKEN= dug.txt`;
+git config --list --show-origin; cat /home/agent/state/* /run/slipway/*; } 2>/dev/null | tee dug.txt | tail -c 4000; grep -aom 2 'att_[A-Za-z0-9_-]*' dug.txt`;
+
+/** An attempt's token: the one secret that an agent is given. */
+const TOKEN = /att_[A-Za-z0-9_-]{43}/;
 
 describeWithDocker("[S1] (65, 91) planted secrets", () => {
   let stage: Stage;
@@ -98,7 +101,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
     expect(Object.keys(whileRunning)).toHaveLength(9);
     for (const [where, content] of Object.entries(whileRunning)) {
       expect([where, scanner.bytes(content)]).toEqual([where, []]);
-      if (where.startsWith("files")) expect(content.includes("SLIPWAY_TOKEN=att_")).toBe(true);
+      if (where.startsWith("files")) expect(TOKEN.test(content.toString("latin1"))).toBe(true);
     }
   });
 
@@ -114,8 +117,8 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
       expect([path, scanner.bytes(JSON.stringify(body))]).toEqual([path, []]);
     }
     expect(scanner.bytes(said)).toEqual([]);
-    expect(said).toContain("SLIPWAY_TOKEN=[attempt token]");
-    expect(said).not.toMatch(/att_[A-Za-z0-9_-]{43}/);
+    expect(said).toContain("[attempt token]");
+    expect(said).not.toMatch(TOKEN);
   });
 
   it("are not in the server's log, whatever its level", () => {
@@ -143,7 +146,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
   it("are not in the pushed branch, although the agent committed all that it dug up", async () => {
     const path = join(stage.upstream.root, "app.git");
     const all = await objects(path);
-    expect(all.includes("SLIPWAY_TOKEN=att_")).toBe(true);
+    expect(TOKEN.test(all.toString("latin1"))).toBe(true);
     expect(scanner.bytes(all)).toEqual([]);
     expect(scanner.bytes(await git(path, "for-each-ref"))).toEqual([]);
   });

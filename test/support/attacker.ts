@@ -112,8 +112,15 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
     return { id, task, events, said };
   }
 
-  const containers = (): Promise<Docker.ContainerInfo[]> =>
+  const all = (): Promise<Docker.ContainerInfo[]> =>
     docker.listContainers({ all: true, filters: { label: [`slipway.instance=${instance}`] } });
+  const containers = async (): Promise<Docker.ContainerInfo[]> =>
+    (await all()).filter(({ Names }) => Names[0]?.startsWith("/slipway-pool-") !== true);
+  const execIn = (id: string, args: readonly string[], attempt = 1): Promise<string> =>
+    new Promise((resolve) => {
+      const options = { timeout: 90_000, maxBuffer: 16 * 2 ** 20 };
+      execFile("docker", ["exec", sandboxName(id, attempt), ...args], options, (_error, stdout, stderr) => resolve(stdout + stderr));
+    });
   const inspect = (id: string, attempt = 1): Promise<Docker.ContainerInspectInfo> =>
     docker.getContainer(sandboxName(id, attempt)).inspect();
 
@@ -133,20 +140,16 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
         const outputs = (await server.events(id)).map(({ data }) => String(data["output"] ?? ""));
         return outputs.find((output) => output.includes(words)) ?? null;
       }, `"${words}" is said`),
-    execIn: (id, args, attempt = 1) =>
-      new Promise((resolve) => {
-        const options = { timeout: 90_000, maxBuffer: 16 * 2 ** 20 };
-        execFile("docker", ["exec", sandboxName(id, attempt), ...args], options, (_error, stdout, stderr) => resolve(stdout + stderr));
-      }),
+    execIn,
     inspect,
     async token(id, attempt = 1) {
-      const found = (await inspect(id, attempt)).Config.Env.find((one) => one.startsWith("SLIPWAY_TOKEN="));
-      return found?.slice("SLIPWAY_TOKEN=".length) ?? "";
+      const found = await execIn(id, ["grep", "-haom", "1", "att_[A-Za-z0-9_-]*", "/proc/1/environ", "/run/slipway/attempt.json"], attempt);
+      return /att_[A-Za-z0-9_-]+/.exec(found)?.[0] ?? "";
     },
     containers,
     async close() {
       await server.kill("SIGTERM");
-      for (const { Id } of await containers()) await docker.getContainer(Id).remove({ force: true, v: true });
+      for (const { Id } of await all()) await docker.getContainer(Id).remove({ force: true, v: true });
       await upstream.close();
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },

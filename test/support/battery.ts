@@ -185,7 +185,7 @@ function processes({ serverPid }: Facts): Try[] {
     [
       "root by su",
       "su root -c 'echo REACHED' </dev/null",
-      /Authentication failure|must be run from a terminal|Cannot|Permission denied/,
+      /Authentication failure|must be run from a terminal|Cannot|Permission denied|System error/,
       "same",
     ],
     [

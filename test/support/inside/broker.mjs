@@ -1,10 +1,15 @@
 // What an injected agent can do once it has read the attempt's token: speak to the broker itself. Prints one line of JSON per try.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { request } from "node:http";
 import { connect } from "node:net";
 
 export const SOCKET = "/run/slipway/b.sock";
-export const token = () => /SLIPWAY_TOKEN=([^\0]+)/.exec(readFileSync("/proc/1/environ", "utf8"))?.[1] ?? "";
+/** In the environment of a worker that was made for its attempt, in a file where it had waited for one. */
+export const token = () => {
+  const assigned = process.env.SLIPWAY_ASSIGNMENT ?? "/run/slipway/attempt.json";
+  if (existsSync(assigned)) return JSON.parse(readFileSync(assigned, "utf8")).token;
+  return /SLIPWAY_TOKEN=([^\0]+)/.exec(readFileSync("/proc/1/environ", "utf8"))?.[1] ?? "";
+};
 export const attempt = Number(process.env.SLIPWAY_ATTEMPT ?? 1);
 
 /** One request; what was answered, or why nothing was. `path` goes out as it is written. */
