@@ -11,6 +11,7 @@ import { WORKER_DATA, type Proposal, type WorkerEventType } from "./event.ts";
 import { WORKER_FAILURES, type FailureCode } from "./failure.ts";
 import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type Store, type WorkerDesk } from "./ports.ts";
 import type { Task } from "./task.ts";
+import { PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "./transcript.ts";
 import type { WorkerAck, WorkerBatch, WorkerEvent, WorkerSpec } from "./worker-wire.ts";
 
 export interface DeskDeps {
@@ -41,7 +42,7 @@ export function createDesk(deps: DeskDeps): Desk {
 
   function current(task: Task | null, attempt: number): Task {
     if (task === null || task.snapshot.context.attempt !== attempt || !holdsSlot(task.snapshot)) {
-      throw new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
+      throw stale();
     }
     const last = seen.get(task.id);
     seen.set(task.id, { attempt, at: clock.now(), said: last?.attempt === attempt ? last.said : 0 });
@@ -107,6 +108,7 @@ export function createDesk(deps: DeskDeps): Desk {
       baseSha: c.baseSha ?? "",
       workRef: WORK_REF,
       checkpointRef: checkpointRef(attempt),
+      transcript: await store.lastRecord(taskId),
       resume: saved !== null && (await repos.has(taskId, saved.sha)) ? saved : null,
       answers,
       commandsAfter: before,
@@ -189,9 +191,35 @@ export function createDesk(deps: DeskDeps): Desk {
     };
   }
 
+  async function append(taskId: string, record: StoredRecord): Promise<void> {
+    current(await store.task(taskId), record.attempt);
+    if (Buffer.byteLength(record.json) > RECORD_BYTES)
+      throw new SlipwayError("payload_too_large", `A record holds at most ${RECORD_BYTES} bytes. Cut what is in it before it is written.`);
+    const result = await store.appendRecord({ taskId, ...record });
+    switch (result.kind) {
+      case "appended":
+      case "known":
+        return;
+      case "elsewhere":
+        throw new TranscriptMoved(result.last);
+      case "stale":
+        throw stale();
+      case "full":
+        throw new SlipwayError(
+          "transcript_full",
+          `It holds ${TRANSCRIPT_BYTES} bytes. Go on in a new task that starts from the saved work.`,
+        );
+    }
+  }
+
   return {
     spec,
     accept,
+    append,
+    async transcript(taskId, attempt, after) {
+      current(await store.task(taskId), attempt);
+      return await store.records(taskId, after, PAGE_BYTES);
+    },
     commands: (taskId, attempt, after, waitMs, signal) =>
       commandsAfter(deps, { taskId, after, waitMs, signal, task: async () => current(await store.task(taskId), attempt) }),
     lastSeen(taskId, attempt) {
@@ -200,6 +228,8 @@ export function createDesk(deps: DeskDeps): Desk {
     },
   };
 }
+
+const stale = (): SlipwayError => new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
 
 function parse(type: WorkerEventType, data: unknown): Record<string, unknown> {
   const result = WORKER_DATA[type].safeParse(data);

@@ -5,6 +5,7 @@
 import type { EventData, TaskEvent } from "./event.ts";
 import type { GcMode, Leftover, Wanted } from "./leftover.ts";
 import type { Limits, Snapshot, Task, TaskSpec, TaskState } from "./task.ts";
+import type { TranscriptDesk, Transcripts } from "./transcript.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec } from "./worker-wire.ts";
 
 // ---------------------------------------------------------------- time, ids, chance
@@ -47,6 +48,8 @@ export interface NewTask {
   readonly state: TaskState;
   readonly slot: boolean;
   readonly event: TaskEvent;
+  /** The task whose transcript this one begins with, if any. */
+  readonly inherits: string | null;
   /** Same user + same key = same task (rule R5). `fingerprint` is a digest of the body. */
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | null;
 }
@@ -129,7 +132,7 @@ export interface AttemptRow {
  * - Reads of an unknown id return null or an empty list; they never throw for that.
  * - One writer: a second process that opens the same data folder gets the error `locked`.
  */
-export interface Store {
+export interface Store extends Transcripts {
   create(task: NewTask): Promise<CreateResult>;
   commit(commit: Commit): Promise<Task | null>;
 
@@ -403,7 +406,7 @@ export interface Forge {
  * The verbs behind the worker protocol (implemented by src/desk.ts, called by the broker and by the in-process link of simulated workers).
  * All throw `stale_attempt` once the attempt is over, and all but that count as a sign of life.
  */
-export interface WorkerDesk {
+export interface WorkerDesk extends TranscriptDesk {
   /** Waits until the attempt's repository is ready; rejects with the signal's reason. */
   spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec>;
   /** Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a SequenceGap with `ack`) on a hole; nothing was written then. */

@@ -124,6 +124,7 @@ export function createRequests(deps: RequestDeps): Service {
       parentId: null,
       spec,
       data: submitted(spec, person),
+      inherits: null,
       idempotency: key === null ? null : { key, fingerprint: digest(["submit", request]) },
     });
   }
@@ -142,6 +143,8 @@ export function createRequests(deps: RequestDeps): Service {
       parentId: parent.id,
       spec,
       data: { ...submitted(spec, person), ...data },
+      // The conversation goes along wherever the work does, also past a retry of the push alone.
+      inherits: spec.from === "start" ? null : parent.id,
       idempotency,
     });
     return task;

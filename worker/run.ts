@@ -11,6 +11,7 @@ import { WorkerExit, type Agent } from "./agents/agent.ts";
 import { Deadline } from "./deadline.ts";
 import { failureOf } from "./fault.ts";
 import { patiently, Session, type Parts } from "./session.ts";
+import { openTranscript } from "./transcript.ts";
 import { verify } from "./verify.ts";
 
 const SETUP_MS = 14 * 60_000;
@@ -181,7 +182,8 @@ class AttemptRun {
     this.#step("clone", "started", spec.resume === null ? null : "going on from saved work");
     await patiently(this.#options, signal, async () => await workspace.open(spec, signal));
     this.#step("clone", "ended", `${spec.base} at ${(spec.resume?.sha ?? spec.baseSha).slice(0, 12)}`);
-    this.#session = new Session(this.#options, spec, deadline, signal);
+    const transcript = await openTranscript(link, spec.transcript, signal);
+    this.#session = new Session(this.#options, { spec, transcript, deadline, signal });
     for (const { id, name } of link.recovered.openTools) {
       const output = "[interrupted: the worker was started again; look before you repeat it]";
       link.emit("tool.finished", { id, name, output, exitCode: null, ms: 0, truncated: false });

@@ -2,7 +2,7 @@
 import { isAbort, messageOf } from "../src/error.ts";
 import type { Clock } from "../src/ports.ts";
 import type { WorkerCommand, WorkerSpec } from "../src/worker-wire.ts";
-import { AgentFailure, type AgentContext, type CheckpointMode, type HeardMessage, type Transcript } from "./agents/agent.ts";
+import type { AgentContext, CheckpointMode, HeardMessage, Transcript } from "./agents/agent.ts";
 import type { Deadline } from "./deadline.ts";
 import { StaleAttempt, type Link } from "./link.ts";
 import type { ToolInput, ToolResult, ToolRunner } from "./tools/tool.ts";
@@ -46,6 +46,13 @@ export async function patiently<T>(parts: Parts, signal: AbortSignal, work: () =
   }
 }
 
+export interface Given {
+  readonly spec: WorkerSpec;
+  readonly transcript: Transcript;
+  readonly deadline: Deadline;
+  readonly signal: AbortSignal;
+}
+
 export class Session implements AgentContext {
   readonly spec: WorkerSpec;
   readonly cursor: string | null;
@@ -66,7 +73,7 @@ export class Session implements AgentContext {
   #worked = false;
   #saving: Promise<void> = Promise.resolve();
 
-  constructor(parts: Parts, spec: WorkerSpec, deadline: Deadline, signal: AbortSignal) {
+  constructor(parts: Parts, { spec, transcript, deadline, signal }: Given) {
     this.#parts = parts;
     this.spec = spec;
     this.#deadline = deadline;
@@ -76,10 +83,7 @@ export class Session implements AgentContext {
     this.#savedCursor = this.cursor;
     this.#marked = this.cursor;
     this.model = parts.model;
-    this.transcript = {
-      records: [],
-      append: () => Promise.reject(new AgentFailure("internal", "this worker keeps no transcript")),
-    };
+    this.transcript = transcript;
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);
   }
