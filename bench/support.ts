@@ -17,6 +17,7 @@ export const SPEC: TaskSpec = {
   title: "Rename the function",
   agent: "scripted",
   model: null,
+  effort: null,
   script: null,
   budget: {},
   limits: {},

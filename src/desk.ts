@@ -22,6 +22,8 @@ export interface DeskDeps {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly abandonMs: number;
+  /** Models that tasks may use; none = there is no gateway. */
+  readonly models: readonly string[];
 }
 
 export interface Desk extends WorkerDesk {
@@ -101,6 +103,8 @@ export function createDesk(deps: DeskDeps): Desk {
       prompt: task.spec.prompt,
       agent: task.spec.agent,
       model: task.spec.model,
+      effort: task.spec.effort,
+      gateway: deps.models.length > 0 ? "open" : "none",
       script: task.spec.script === null ? null : [...task.spec.script],
       verify: [...task.spec.verify],
       budget: task.spec.budget,

@@ -8,6 +8,7 @@ export const ERROR_TABLE = {
   invalid_repository: [400, "The repository address is not usable"],
   invalid_branch: [400, "The branch name is not usable"],
   agent_unavailable: [400, "That agent is not available here"],
+  model_unavailable: [400, "That model is not available here"],
   egress_unavailable: [400, "That egress policy is not available here"],
   forge_unavailable: [400, "Pull requests are not available for that repository"],
   unauthenticated: [401, "Authentication is required"],

@@ -14,7 +14,8 @@ import { createOperations } from "./operations.ts";
 import type { EgressDesk } from "./egress.ts";
 import type { Ledger, ModelDesk } from "./ledger.ts";
 import { createOutbound, type Outbound } from "./outbound.ts";
-import type { Broker, Bus, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, Store, WorkerDesk } from "./ports.ts";
+import type { Broker, Bus, Clock, GitAuth, Ids, Log, Repos, Sandbox, Store, WorkerDesk } from "./ports.ts";
+import type { Forge } from "./forge.ts";
 import { createRequests } from "./requests.ts";
 import { createSalvage } from "./salvage.ts";
 import type { Operations, Service } from "./service.ts";
@@ -54,6 +55,8 @@ export interface KernelSettings {
   readonly userLimit: number | null;
   readonly agents: readonly string[];
   readonly model: string | null;
+  /** Models that tasks may use: names, or beginnings that end in `*`; none = there is no gateway. */
+  readonly models: readonly string[];
   /** Policies that a task may have; the first is what one gets that names none. */
   readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];
@@ -79,6 +82,7 @@ export const DEFAULT_SETTINGS = {
   userLimit: null,
   agents: ["scripted"],
   model: null,
+  models: [],
   egress: ["none"],
   trustedHosts: [],
   maxMemoryMb: 8_192,
@@ -120,7 +124,7 @@ const RETENTION_TICK_MS = 3_600_000;
 export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const { store, sandbox, clock, log, settings } = deps;
   const coordinator = createCoordinator(deps);
-  const desk = createDesk({ ...deps, ...settings, coordinator });
+  const desk = createDesk({ ...deps, ...settings, ...settings, coordinator });
   const spend = createSpend({ ...deps, ...settings, coordinator });
   const outbound = createOutbound({ ...deps, ...settings, coordinator });
   const broker = deps.broker({ worker: desk, model: spend, egress: outbound });

@@ -7,11 +7,12 @@
  * GET  /worker/v1/commands?after=&wait=    -> { commands } (long poll, at most 25 s)
  * GET  /worker/v1/transcript?after=        -> WorkerTranscript, a page of it
  * POST /worker/v1/transcript               -> { last }    (409 with `{last}` when `n` is not the next number, 413 when there is no room, 410)
+ *      /anthropic/v1/messages               -> the Messages API, by way of the coordinator
  *      /git/repo.git/...                   -> git smart HTTP on the task repository
  */
 import { z } from "zod";
 import { WORKER_EVENT_TYPES } from "./event.ts";
-import { budgetSchema, scriptStepSchema } from "./task.ts";
+import { budgetSchema, EFFORTS, scriptStepSchema } from "./task.ts";
 
 /** A batch holds at most this many events and bytes. */
 export const BATCH_EVENTS = 200;
@@ -90,6 +91,10 @@ export const workerSpecSchema = z.strictObject({
   prompt: z.string(),
   agent: z.string(),
   model: z.string().nullable(),
+  /** Null = the agent's own default. */
+  effort: z.enum(EFFORTS).nullable(),
+  /** Whether `/anthropic` leads to a model. */
+  gateway: z.enum(["open", "none"]),
   script: z.array(scriptStepSchema).nullable(),
   /** Commands that the harness runs after the agent. */
   verify: z.array(z.string()),

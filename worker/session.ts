@@ -25,8 +25,8 @@ export interface Parts {
   readonly tools: ToolRunner;
   readonly clock: Clock;
   newId(prefix: string): string;
-  /** Where the model is; null = this worker knows none. */
-  readonly model: AgentContext["model"];
+  /** The gateway, if the installation has one. */
+  readonly model: NonNullable<AgentContext["model"]>;
 }
 
 /**
@@ -82,7 +82,7 @@ export class Session implements AgentContext {
     this.#savedSha = spec.baseSha;
     this.#savedCursor = this.cursor;
     this.#marked = this.cursor;
-    this.model = parts.model;
+    this.model = spec.gateway === "open" ? parts.model : null;
     this.transcript = transcript;
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);

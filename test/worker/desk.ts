@@ -48,6 +48,8 @@ export class MemoryDesk implements WorkerDesk {
       prompt: "Do the work",
       agent: "scripted",
       model: null,
+      effort: null,
+      gateway: "none",
       script: this.script,
       verify: [],
       budget: {},
