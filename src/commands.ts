@@ -2,7 +2,7 @@
  * What people say to a running worker, read off the task's log: there is no queue beside it.
  * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision 005).
  */
-import type { TaskEvent } from "./event.ts";
+import type { EventData, TaskEvent } from "./event.ts";
 import type { Bus, Clock, Store } from "./ports.ts";
 import type { Task } from "./task.ts";
 import type { WorkerCommand } from "./worker-wire.ts";
@@ -26,7 +26,7 @@ export interface Poll {
 const PAGE = 1_000;
 
 /** What people and the coordinator added to the log after `afterSeq`, page by page. */
-export async function* logAfter(store: Store, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> {
+export async function* logAfter(store: Pick<Store, "eventsOfOthers">, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> {
   for (let after = afterSeq; ;) {
     const page = await store.eventsOfOthers(taskId, after, PAGE);
     yield* page;
@@ -75,9 +75,14 @@ async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand 
     return { id, type: "message", messageId: message.id, text, mode: message.mode ?? "steer" };
   }
   if (type === "message.status" && data["status"] === "withdrawn") return { id, type: "withdraw", messageId: String(data["id"]) };
-  if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: String(data["text"]) };
+  if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: answerOf(data) };
   if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling") return { id, type: "cancel", graceMs: 0 };
   return null;
+}
+
+/** What the worker hears: of a question that the coordinator asked, the decision. */
+export function answerOf(data: EventData): string {
+  return String(data["decision"] ?? data["text"]);
 }
 
 /** Resolves at the next hint about the task, after `ms`, or when aborted. */

@@ -3,7 +3,8 @@
  * and its attempt is the fence (rules W1, W3, T6).
  */
 import { holdsSlot } from "../machines/fold.ts";
-import { commandsAfter, logAfter } from "./commands.ts";
+import { budgetOf, type BudgetStanding } from "./budget.ts";
+import { answerOf, commandsAfter, logAfter } from "./commands.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { failed } from "./effects.ts";
 import { SequenceGap, SlipwayError } from "./error.ts";
@@ -22,6 +23,8 @@ export interface DeskDeps {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly abandonMs: number;
+  /** Where the task stands after the gateway refused it a request. */
+  standing(task: Task): Promise<BudgetStanding>;
   /** Models that tasks may use; none = there is no gateway. */
   readonly models: readonly string[];
 }
@@ -91,7 +94,7 @@ export function createDesk(deps: DeskDeps): Desk {
     let before = task.seq;
     if (task.seq > 1) {
       for await (const { type, seq, data } of logAfter(store, taskId, 0)) {
-        if (type === "answer") answers[String(data["questionId"])] = String(data["text"]);
+        if (type === "answer") answers[String(data["questionId"])] = answerOf(data);
         const waits = type === "message" && (await store.message(taskId, String(data["id"])))?.status === "queued";
         if (waits) before = Math.min(before, seq - 1);
       }
@@ -107,7 +110,7 @@ export function createDesk(deps: DeskDeps): Desk {
       gateway: deps.models.length > 0 ? "open" : "none",
       script: task.spec.script === null ? null : [...task.spec.script],
       verify: [...task.spec.verify],
-      budget: task.spec.budget,
+      budget: budgetOf(task),
       base: c.base ?? task.spec.base ?? "main",
       baseSha: c.baseSha ?? "",
       workRef: WORK_REF,
@@ -220,6 +223,7 @@ export function createDesk(deps: DeskDeps): Desk {
     spec,
     accept,
     append,
+    budget: async (taskId, attempt) => deps.standing(current(await store.task(taskId), attempt)),
     async transcript(taskId, attempt, after) {
       current(await store.task(taskId), attempt);
       return await store.records(taskId, after, PAGE_BYTES);

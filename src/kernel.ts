@@ -124,8 +124,8 @@ const RETENTION_TICK_MS = 3_600_000;
 export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const { store, sandbox, clock, log, settings } = deps;
   const coordinator = createCoordinator(deps);
-  const desk = createDesk({ ...deps, ...settings, ...settings, coordinator });
   const spend = createSpend({ ...deps, ...settings, coordinator });
+  const desk = createDesk({ ...deps, ...settings, coordinator, standing: spend.standing });
   const outbound = createOutbound({ ...deps, ...settings, coordinator });
   const broker = deps.broker({ worker: desk, model: spend, egress: outbound });
   const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings });

@@ -2,6 +2,7 @@
  * The outside world as interfaces. Every port is asynchronous, every long wait takes an AbortSignal, every resource has `close()`.
  * Adapters live in store/, bus/, sandbox/, git/, forge/ and are named only by main.ts.
  */
+import type { BudgetStanding } from "./budget.ts";
 import type { EventData, TaskEvent } from "./event.ts";
 import type { GcMode, Leftover, Wanted } from "./leftover.ts";
 import type { Limits, Snapshot, Task, TaskSpec, TaskState } from "./task.ts";
@@ -391,6 +392,8 @@ export interface WorkerDesk extends TranscriptDesk {
   spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec>;
   /** Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a SequenceGap with `ack`) on a hole; nothing was written then. */
   accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck>;
+  /** After the gateway refused a request for the budget. A question that is due is open when it resolves. */
+  budget(taskId: string, attempt: number): Promise<BudgetStanding>;
   /** Commands with id > after; waits up to `waitMs` for the first. */
   commands(taskId: string, attempt: number, after: number, waitMs: number, signal: AbortSignal): Promise<WorkerCommand[]>;
 }

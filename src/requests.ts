@@ -1,6 +1,7 @@
 /** What people ask for: submit, cancel, retry, talk, answer, look at the work. Every verb is owner-scoped (rule S2). */
 import { createHash } from "node:crypto";
 import type { Artifacts } from "./artifact.ts";
+import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "./budget.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { SlipwayError } from "./error.ts";
 import type { EventData, Proposal, TaskEvent } from "./event.ts";
@@ -177,8 +178,10 @@ export function createRequests(deps: RequestDeps): Service {
 
   async function answer(person: Person, taskId: string, request: { questionId: string; text: string }): Promise<Task> {
     await owned(person, taskId);
-    const proposal: Proposal = { type: "answer", data: { questionId: request.questionId, text: request.text, by: person.userId } };
-    const { events, task } = await coordinator.record(taskId, () => [proposal]);
+    const data = { questionId: request.questionId, text: request.text, by: person.userId };
+    const { events, task } = await coordinator.record(taskId, (now): Proposal[] => [
+      { type: "answer", data: isBudgetQuestion(data.questionId) ? { ...data, ...decisionOf(now, data) } : data },
+    ]);
     if (events.length > 0) return task;
     if (await wasAsked(taskId, request.questionId)) throw new SlipwayError("already_answered", "The first answer counts.");
     throw new SlipwayError("not_found", "There is no such question.");
@@ -233,6 +236,14 @@ export function createRequests(deps: RequestDeps): Service {
       return found;
     },
   };
+}
+
+function decisionOf(task: Task, { questionId, text }: { questionId: string; text: string }): BudgetDecision {
+  const decision = readBudgetAnswer(task, questionId, text);
+  if (decision !== null) return decision;
+  throw new SlipwayError("invalid_request", "Answer continue, stop, or how much more to grant.", {
+    errors: [{ path: "text", message: "must be continue, stop or an amount" }],
+  });
 }
 
 function digest(value: unknown): string {

@@ -234,6 +234,8 @@ export interface TaskContext {
   readonly outcome: "pushed" | "no_changes" | null;
   readonly pullRequest: PullRequest | null;
   readonly usage: Usage;
+  /** The budget that people granted in place of the one asked for; absent until they did. */
+  readonly granted?: Budget;
   readonly startedAt: number | null;
   readonly settledAt: number | null;
 }

@@ -7,6 +7,7 @@
  * GET  /worker/v1/commands?after=&wait=    -> { commands } (long poll, at most 25 s)
  * GET  /worker/v1/transcript?after=        -> WorkerTranscript, a page of it
  * POST /worker/v1/transcript               -> { last }    (409 with `{last}` when `n` is not the next number, 413 when there is no room, 410)
+ * GET  /worker/v1/budget                   -> WorkerBudget, after the gateway answered 402
  *      /anthropic/v1/messages               -> the Messages API, by way of the coordinator
  *      /git/repo.git/...                   -> git smart HTTP on the task repository
  */
@@ -61,6 +62,13 @@ export const workerTranscriptSchema = z.strictObject({
   records: z.array(z.strictObject({ n: z.int().positive(), attempt: z.int().min(0), record })),
 });
 export type WorkerTranscript = z.infer<typeof workerTranscriptSchema>;
+
+/** Where the task's money stands: a question to wait for, or how it was decided. */
+export const workerBudgetSchema = z.discriminatedUnion("state", [
+  z.strictObject({ state: z.literal("asked"), questionId: z.string() }),
+  z.strictObject({ state: z.literal("continue") }),
+  z.strictObject({ state: z.literal("stop"), reason: z.string() }),
+]);
 
 /** What a person said, in the order of the log; `id` is the seq of the event behind it: the cursor of the poll. */
 export const workerCommandSchema = z.discriminatedUnion("type", [

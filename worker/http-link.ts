@@ -6,6 +6,7 @@
  * L3 A coordinator that is away is waited for, up to `abandonMs` (a day); while nobody listens it is knocked at every 200 ms, so that a restart costs little.
  * L4 An event that the coordinator refuses for good is replaced by a notice under the same number: one bad event never blocks the rest.
  */
+import type { BudgetStanding } from "../src/budget.ts";
 import { isAbort } from "../src/error.ts";
 import type { WorkerEventType } from "../src/event.ts";
 import type { Clock } from "../src/ports.ts";
@@ -15,6 +16,7 @@ import {
   BATCH_EVENTS,
   POLL_SECONDS,
   workerAckSchema,
+  workerBudgetSchema,
   workerCommandSchema,
   workerSpecSchema,
   workerTranscriptSchema,
@@ -174,6 +176,10 @@ export class HttpLink implements Link {
         if (status === 400 || status === 409 || status === 413) throw new RecordRefused(refusalSchema.parse(why).detail);
       },
     );
+  }
+
+  async budget(signal: AbortSignal): Promise<BudgetStanding> {
+    return await this.#ask({ method: "GET", path: "/worker/v1/budget", timeoutMs: ANSWER_MS, signal }, workerBudgetSchema);
   }
 
   silence(): void {

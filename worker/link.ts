@@ -1,4 +1,5 @@
 /** The worker's line to its coordinator, whatever carries it: events and text out, commands in. */
+import type { BudgetStanding } from "../src/budget.ts";
 import type { WorkerEventType } from "../src/event.ts";
 import type { WorkerCommand, WorkerSpec, WorkerTranscript } from "../src/worker-wire.ts";
 import type { WorkerData } from "./text.ts";
@@ -56,6 +57,8 @@ export interface Link {
   transcript(after: number, signal: AbortSignal): Promise<WorkerTranscript["records"]>;
   /** Resolves when record `n` is durable. @param json an object. @throws RecordRefused when it never will be. */
   append(n: number, json: string, signal: AbortSignal): Promise<void>;
+  /** Where the task stands after the gateway refused a request for the budget. */
+  budget(signal: AbortSignal): Promise<BudgetStanding>;
   /** No sign of life from now on but what is emitted: no heartbeat, no poll. */
   silence(): void;
   /** Aborted with a StaleAttempt as reason when the attempt is over. */

@@ -14,6 +14,8 @@ import { patiently, Session, type Parts } from "./session.ts";
 import { openTranscript } from "./transcript.ts";
 import { verify } from "./verify.ts";
 
+/** A person hears once that so much of the time is used. */
+const NEAR_SHARE = 0.8;
 const SETUP_MS = 14 * 60_000;
 /** The coordinator wants to see progress while the repository's own setup runs. */
 const SETUP_NOTICE_MS = 60_000;
@@ -231,8 +233,15 @@ class AttemptRun {
   async #agent(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
     const agent = Object.hasOwn(this.#options.agents, spec.agent) ? this.#options.agents[spec.agent] : undefined;
     if (agent === undefined || this.#session === null) throw new Error(`this worker has no agent "${spec.agent}"`);
+    deadline.mark(spec.wallMs * (1 - NEAR_SHARE), () => this.#tellThatTimeEnds(spec));
     deadline.start();
     return { type: "worked", ...(await agent.run(this.#session)) };
+  }
+
+  #tellThatTimeEnds({ wallMs }: WorkerSpec): void {
+    const minutes = (ms: number): string => (ms / 60_000).toFixed(ms < 600_000 ? 1 : 0);
+    const text = `${minutes(wallMs * NEAR_SHARE)} of ${minutes(wallMs)} minutes are used.`;
+    this.#options.link.emit("notice", { level: "warning", code: "budget_near", text });
   }
 
   async #verify(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {

@@ -113,7 +113,7 @@ export class Session implements AgentContext {
       this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, this.#parts.clock.now() - begun) });
     };
     try {
-      const result = await this.#parts.tools.run(name, input, this.signal);
+      const result = this.#withoutToken(await this.#parts.tools.run(name, input, this.signal));
       finish(result);
       return result;
     } catch (thrown) {
@@ -139,6 +139,12 @@ export class Session implements AgentContext {
     } catch (thrown) {
       if (!ended.aborted) throw thrown;
     }
+  }
+
+  /** Taken out before anybody sees it: what the agent remembers and what the coordinator keeps must be the same. */
+  #withoutToken(result: ToolResult): ToolResult {
+    const { token } = this.#parts.model;
+    return result.output.includes(token) ? { ...result, output: result.output.replaceAll(token, "[attempt token]") } : result;
   }
 
   async ask(id: string, question: string, options: readonly string[] | null): Promise<string> {
@@ -232,7 +238,21 @@ export class Session implements AgentContext {
   }
 
   async budgetQuestion(): Promise<"continue" | "stop"> {
-    return "stop";
+    const { link } = this.#parts;
+    this.#deadline.stop();
+    try {
+      // What is under way to the coordinator comes first: it asks nobody before it knows that the agent is at work.
+      await link.flush(this.signal);
+      const standing = await link.budget(this.signal);
+      if (standing.state !== "asked") return standing.state;
+      await this.checkpoint(this.#marked ?? "0", "always");
+      const { questionId } = standing;
+      const isAnswer = (command: WorkerCommand): boolean => command.type === "answer" && command.questionId === questionId;
+      const answer = await link.inbox.waitFor(isAnswer, this.signal);
+      return answer.type === "answer" && answer.text === "stop" ? "stop" : "continue";
+    } finally {
+      this.#deadline.start();
+    }
   }
 
   async sleep(ms: number): Promise<void> {

@@ -53,6 +53,10 @@ export async function serveCommands({ desk, taskId, attempt, response, url, sign
   reply(response, 200, { commands: await desk.commands(taskId, attempt, after, wait * 1_000, signal) });
 }
 
+export async function serveBudget({ desk, taskId, attempt, response }: LinkCall): Promise<void> {
+  reply(response, 200, await desk.budget(taskId, attempt));
+}
+
 /** 0..max; 0 when it is left out. */
 export function wholeNumber(url: URL, name: string, max: number): number {
   const text = url.searchParams.get(name) ?? "0";

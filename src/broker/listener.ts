@@ -15,7 +15,7 @@ import { leftover, type Leftover } from "../leftover.ts";
 import type { Broker, BrokerEndpoint, Log, WorkerDesk } from "../ports.ts";
 import type { ServeTunnel } from "./egress.ts";
 import { serveGit as serveGitOn, type GitRequest } from "./git.ts";
-import { replyError, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
+import { replyError, serveBudget, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
 import type { ServeModel } from "./model.ts";
 import { sandboxName } from "../task.ts";
 import { SocketFolders } from "./sockets.ts";
@@ -216,6 +216,7 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, Serve>>>> = {
   "/worker/v1/spec": { GET: serveSpec },
   "/worker/v1/events": { POST: serveEvents },
   "/worker/v1/commands": { GET: serveCommands },
+  "/worker/v1/budget": { GET: serveBudget },
   "/worker/v1/transcript": { GET: serveTranscript, POST: serveAppend },
 };
 

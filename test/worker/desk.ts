@@ -1,4 +1,5 @@
 /** A desk in memory: the rules of acceptance of the real one (order, doubles, holes, the fence) over plain arrays, for one task. */
+import type { BudgetStanding } from "../../src/budget.ts";
 import { SequenceGap, SlipwayError } from "../../src/error.ts";
 import { WORKER_DATA, type WorkerEventType } from "../../src/event.ts";
 import { checkpointRef, WORK_REF, type WorkerDesk } from "../../src/ports.ts";
@@ -19,6 +20,7 @@ export class MemoryDesk implements WorkerDesk {
   readonly deltas: { messageId: string; text: string }[] = [];
   readonly answers: Record<string, string> = {};
   readonly transcripts = new MemoryTranscripts();
+  standing: BudgetStanding = { state: "continue" };
   attempt = 1;
   ack = 0;
   over = false;
@@ -80,6 +82,11 @@ export class MemoryDesk implements WorkerDesk {
     if (result.kind === "elsewhere") throw new TranscriptMoved(result.last);
     if (result.kind === "full") throw new SlipwayError("transcript_full");
     this.#changed();
+  }
+
+  async budget(taskId: string, attempt: number): Promise<BudgetStanding> {
+    this.#check(taskId, attempt);
+    return this.standing;
   }
 
   async accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck> {
