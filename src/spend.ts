@@ -12,7 +12,8 @@ import type { Coordinator } from "./coordinator.ts";
 import { messageOf, SlipwayError } from "./error.ts";
 import type { Proposal } from "./event.ts";
 import type { Admission, Ledger, ModelDesk, Spending, Spent } from "./ledger.ts";
-import type { Clock, Ids, Log, Store } from "./ports.ts";
+import type { Clock, Ids, Log } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
 
 export interface SpendDeps {
