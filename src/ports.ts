@@ -3,7 +3,7 @@
  * The store's is beside this (store-port.ts). Adapters live in store/, bus/, sandbox/, git/, forge/ and are named only by main.ts.
  */
 import type { GcMode, Leftover, Wanted } from "./leftover.ts";
-import type { Limits, Task } from "./task.ts";
+import type { Limits } from "./task.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec } from "./worker-wire.ts";
 
 // ---------------------------------------------------------------- time, ids, chance
