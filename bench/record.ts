@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createCoordinator } from "../src/coordinator.ts";
 import { noCrash } from "../src/crash.ts";
 import { memoryBus } from "../src/bus/memory.ts";
-import type { Store } from "../src/ports.ts";
+import type { Store } from "../src/store-port.ts";
 import { systemClock } from "../src/system.ts";
 import { DEFAULT_POLICY } from "../src/task.ts";
 import { openBenchStore, quiet, SPEC } from "./support.ts";

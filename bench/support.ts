@@ -3,7 +3,8 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { Accounts } from "../src/accounts.ts";
-import type { Log, Store } from "../src/ports.ts";
+import type { Log } from "../src/ports.ts";
+import type { Store } from "../src/store-port.ts";
 import { openSqliteStore } from "../src/store/sqlite.ts";
 import type { TaskSpec } from "../src/task.ts";
 

@@ -3,7 +3,8 @@
  * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision 005).
  */
 import type { EventData, TaskEvent } from "./event.ts";
-import type { Bus, Clock, Store } from "./ports.ts";
+import type { Bus, Clock } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
 import type { WorkerCommand } from "./worker-wire.ts";
 
@@ -25,10 +26,19 @@ export interface Poll {
 
 const PAGE = 1_000;
 
+type Page = (after: number, limit: number) => Promise<readonly TaskEvent[]>;
+
+/** The whole log of a task, oldest first, page by page. */
+export const logOf = (store: Store, taskId: string): AsyncIterable<TaskEvent> =>
+  paged((after, limit) => store.events(taskId, after, limit), 0);
+
 /** What people and the coordinator added to the log after `afterSeq`, page by page. */
-export async function* logAfter(store: Pick<Store, "eventsOfOthers">, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> {
+export const logOfOthers = (store: Pick<Store, "eventsOfOthers">, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> =>
+  paged((after, limit) => store.eventsOfOthers(taskId, after, limit), afterSeq);
+
+async function* paged(read: Page, afterSeq: number): AsyncIterable<TaskEvent> {
   for (let after = afterSeq; ;) {
-    const page = await store.eventsOfOthers(taskId, after, PAGE);
+    const page = await read(after, PAGE);
     yield* page;
     if (page.length < PAGE) return;
     after = page.at(-1)?.seq ?? after;
@@ -59,7 +69,7 @@ export async function commandsAfter({ store, bus, clock }: CommandDeps, poll: Po
 
 async function commandsNow(store: Store, taskId: string, after: number): Promise<WorkerCommand[]> {
   const found: WorkerCommand[] = [];
-  for await (const event of logAfter(store, taskId, after)) {
+  for await (const event of logOfOthers(store, taskId, after)) {
     const command = await commandOf(store, event);
     if (command !== null) found.push(command);
   }

@@ -11,7 +11,8 @@ import { TASK_MACHINE_VERSION } from "../machines/task.ts";
 import type { Crashpoint } from "./crash.ts";
 import { SlipwayError } from "./error.ts";
 import type { EventData, Proposal, TaskEvent } from "./event.ts";
-import type { Bus, Clock, Log, Store } from "./ports.ts";
+import type { Bus, Clock, Log } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { Snapshot, Task, TaskSpec } from "./task.ts";
 
 export interface CoordinatorDeps {

@@ -4,13 +4,14 @@
  */
 import { holdsSlot } from "../machines/fold.ts";
 import { budgetOf, type BudgetStanding } from "./budget.ts";
-import { answerOf, commandsAfter, logAfter } from "./commands.ts";
+import { answerOf, commandsAfter, logOfOthers } from "./commands.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { failed } from "./effects.ts";
 import { SequenceGap, SlipwayError } from "./error.ts";
 import { WORKER_DATA, type Proposal, type WorkerEventType } from "./event.ts";
 import { WORKER_FAILURES, type FailureCode } from "./failure.ts";
-import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type Store, type WorkerDesk } from "./ports.ts";
+import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type WorkerDesk } from "./ports.ts";
+import { type Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
 import { PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "./transcript.ts";
 import type { WorkerAck, WorkerBatch, WorkerEvent, WorkerSpec } from "./worker-wire.ts";
@@ -93,7 +94,7 @@ export function createDesk(deps: DeskDeps): Desk {
     const answers: Record<string, string> = {};
     let before = task.seq;
     if (task.seq > 1) {
-      for await (const { type, seq, data } of logAfter(store, taskId, 0)) {
+      for await (const { type, seq, data } of logOfOthers(store, taskId, 0)) {
         if (type === "answer") answers[String(data["questionId"])] = answerOf(data);
         const waits = type === "message" && (await store.message(taskId, String(data["id"])))?.status === "queued";
         if (waits) before = Math.min(before, seq - 1);

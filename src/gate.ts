@@ -10,7 +10,8 @@
 import PQueue from "p-queue";
 import type { Coordinator } from "./coordinator.ts";
 import { messageOf } from "./error.ts";
-import type { Clock, Log, Sandbox, Store } from "./ports.ts";
+import type { Clock, Log, Sandbox } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { QueueState } from "./service.ts";
 import type { Task, Wait } from "./task.ts";
 

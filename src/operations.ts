@@ -3,7 +3,8 @@ import { driveOf } from "../machines/fold.ts";
 import { messageOf } from "./error.ts";
 import type { Gate } from "./gate.ts";
 import type { Janitor } from "./janitor.ts";
-import type { Clock, Sandbox, Store } from "./ports.ts";
+import type { Clock, Sandbox } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { Operations, Stuck } from "./service.ts";
 import { OPEN_STATES, type Task } from "./task.ts";
 

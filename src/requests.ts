@@ -5,7 +5,8 @@ import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "./budge
 import type { Coordinator } from "./coordinator.ts";
 import { SlipwayError } from "./error.ts";
 import type { EventData, Proposal, TaskEvent } from "./event.ts";
-import type { Clock, Ids, MessageRow, Repos, Store } from "./ports.ts";
+import type { Clock, Ids, Repos } from "./ports.ts";
+import type { MessageRow, Store } from "./store-port.ts";
 import type { Person, Service } from "./service.ts";
 import { offerOf, specOf, titleOf, type Supply } from "./submission.ts";
 import { isSettledState, type Policy, type Task, type TaskSpec } from "./task.ts";

@@ -7,11 +7,12 @@
  * V3 Only a sandbox that was stopped is read, and only as a stream of bytes: nothing of it runs, and nothing is unpacked.
  */
 import type { Artifact, Artifacts } from "./artifact.ts";
-import { logAfter } from "./commands.ts";
+import { logOf } from "./commands.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { isAbort, messageOf } from "./error.ts";
 import { TaskFailure } from "./failure.ts";
-import type { Clock, Log, Sandbox, Store } from "./ports.ts";
+import type { Clock, Log, Sandbox } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import { sandboxName } from "./task.ts";
 import { within } from "./within.ts";
 import { WORKER_EXIT } from "./worker-wire.ts";
@@ -45,7 +46,7 @@ export function createSalvage(deps: SalvageDeps): Salvage {
   async function look(taskId: string, attempt: number): Promise<"saved" | "unsaved" | "disorder"> {
     const open = new Set<unknown>();
     let [ready, unsaved, order] = [false, false, false];
-    for await (const event of logAfter(store, taskId, 0)) {
+    for await (const event of logOf(store, taskId)) {
       if (event.attempt !== attempt) continue;
       if (event.type === "notice" && (event.data["code"] === CODE.kept || event.data["code"] === CODE.failed)) return "saved";
       if (event.workerSeq !== null) order = event.type === "question" || event.data["reason"] === "failed";

@@ -2,7 +2,8 @@
 import type { Role } from "./accounts.ts";
 import type { Artifact } from "./artifact.ts";
 import type { GcMode, Leftover } from "./leftover.ts";
-import type { Diff, MessageRow, Warmth } from "./ports.ts";
+import type { Diff, Warmth } from "./ports.ts";
+import type { MessageRow } from "./store-port.ts";
 import type { Task, TaskState, Wait } from "./task.ts";
 import type { AnswerRequest, MessageRequest, Offer, RetryRequest, SubmitRequest } from "./wire.ts";
 

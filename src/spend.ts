@@ -10,12 +10,13 @@
  */
 import { holdsSlot } from "../machines/fold.ts";
 import { budgetOf, budgetQuestion, inWords, isBudgetQuestion, type BudgetKind, type BudgetStanding } from "./budget.ts";
-import { logAfter } from "./commands.ts";
+import { logOfOthers } from "./commands.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { messageOf, SlipwayError } from "./error.ts";
 import type { Proposal } from "./event.ts";
 import type { Admission, Ledger, ModelDesk, Spending, Spent } from "./ledger.ts";
-import type { Clock, Ids, Log, Store } from "./ports.ts";
+import type { Clock, Ids, Log } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
 
 export interface SpendDeps {
@@ -143,7 +144,7 @@ export function createSpend(deps: SpendDeps): Spend {
     if (known !== undefined) return known;
     const read = (async () => {
       const found = new Set<string>();
-      for await (const { type, data } of logAfter(store, taskId, 0))
+      for await (const { type, data } of logOfOthers(store, taskId, 0))
         if (type === "notice" && data["code"] === NEAR) found.add(`${String(data["kind"])} ${String(data["limit"])}`);
       return found;
     })();
@@ -172,7 +173,7 @@ export function createSpend(deps: SpendDeps): Spend {
   /** Asks for more, unless a person said no already. @returns the task as it is then. */
   async function askForMore(task: Task, { kind, limit }: Refusal): Promise<Task> {
     const question = budgetQuestion(kind, limit, task.spec.budget[kind] ?? limit);
-    for await (const { type, data } of logAfter(store, task.id, 0))
+    for await (const { type, data } of logOfOthers(store, task.id, 0))
       if (type === "answer" && data["questionId"] === question.id && data["decision"] === "stop") return task;
     const { attempt } = task.snapshot.context;
     const recorded = await coordinator.record(task.id, (now) => {

@@ -1,8 +1,7 @@
 /** What was asked for -> what a task is: defaults filled in, and checked against what this installation offers. */
 import { listed } from "./config.ts";
 import { SlipwayError } from "./error.ts";
-
-import type { Forge } from "./forge.ts";
+import type { Forge } from "./ports.ts";
 import { parseBranch, parseRepository } from "./repo-address.ts";
 import { EFFORTS, MODEL_AGENTS, type Egress, type TaskSpec } from "./task.ts";
 import type { Offer, SubmitRequest } from "./wire.ts";

@@ -14,7 +14,8 @@ import { messageOf } from "./error.ts";
 import type { TaskEvent } from "./event.ts";
 import { failureClass, type FailureCode } from "./failure.ts";
 import type { Gate } from "./gate.ts";
-import type { Clock, Ids, Log, Sandbox, Store } from "./ports.ts";
+import type { Clock, Ids, Log, Sandbox } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import { OPEN_STATES, sandboxName, type Task } from "./task.ts";
 import { STATE_LEFT } from "./within.ts";
 

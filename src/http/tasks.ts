@@ -2,7 +2,7 @@
 import type { z } from "zod";
 import { accepts, phaseOf } from "../../machines/fold.ts";
 import { SlipwayError } from "../error.ts";
-import type { AttemptRow, MessageRow, ToolCallRow } from "../ports.ts";
+import type { AttemptRow, MessageRow, ToolCallRow } from "../store-port.ts";
 import type { Person } from "../service.ts";
 import type { Task } from "../task.ts";
 import type { Artifact } from "../artifact.ts";

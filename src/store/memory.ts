@@ -3,7 +3,7 @@ import type { TaskEvent } from "../event.ts";
 import type { Accounts } from "../accounts.ts";
 import type { Ledger } from "../ledger.ts";
 import { SlipwayError } from "../error.ts";
-import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../ports.ts";
+import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../store-port.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../transcript.ts";
 import { isSettledState, TASK_STATES, type Task, type TaskState } from "../task.ts";
 import { memoryLedger } from "./ledger.ts";

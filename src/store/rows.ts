@@ -1,6 +1,6 @@
 /** Rows as SQLite gives them -> nouns. What was written was checked, so the casts of parsed JSON here are true. */
 import type { EventData, EventType, TaskEvent } from "../event.ts";
-import type { AttemptRow, MessageRow, ToolCallRow } from "../ports.ts";
+import type { AttemptRow, MessageRow, ToolCallRow } from "../store-port.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../task.ts";
 
 /** What a text search of a task looks at; queries are lowered too. */

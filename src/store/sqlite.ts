@@ -10,7 +10,7 @@ import Database, { type Database as Connection } from "better-sqlite3";
 import type { Accounts } from "../accounts.ts";
 import { SlipwayError } from "../error.ts";
 import type { Ledger } from "../ledger.ts";
-import type { Store } from "../ports.ts";
+import type { Store } from "../store-port.ts";
 import { sqliteAccounts } from "./accounts.ts";
 import { Batch } from "./batch.ts";
 import { sqliteLedger } from "./ledger.ts";

@@ -6,7 +6,7 @@
  */
 import type { Database as Connection } from "better-sqlite3";
 import type { TaskEvent } from "../event.ts";
-import type { Commit, CreateResult, NewTask } from "../ports.ts";
+import type { Commit, CreateResult, NewTask } from "../store-port.ts";
 import { project, type Change } from "../projection.ts";
 import type { AppendResult, NewRecord } from "../transcript.ts";
 import { isSettledState, type Task } from "../task.ts";

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fold } from "../../machines/fold.ts";
 import type { Accounts } from "../../src/accounts.ts";
 import type { Ledger } from "../../src/ledger.ts";
-import type { Store } from "../../src/ports.ts";
+import type { Store } from "../../src/store-port.ts";
 import { sandboxName, TASK_STATES, type Task } from "../../src/task.ts";
 import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./ledger.ts";

@@ -2,7 +2,7 @@
 import { holdsSlot, start, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
 import type { EventData, EventType, TaskEvent } from "../../src/event.ts";
-import type { Commit, NewTask, Store } from "../../src/ports.ts";
+import type { Commit, NewTask, Store } from "../../src/store-port.ts";
 import type { Task, TaskSpec } from "../../src/task.ts";
 import { PLAIN_SPEC } from "../support/spec.ts";
 

@@ -1,6 +1,6 @@
 /** The suite that the transcripts of every store pass (rules M1, X1 to X3). */
 import { expect, it } from "vitest";
-import type { Store } from "../../src/ports.ts";
+import type { Store } from "../../src/store-port.ts";
 import type { Task } from "../../src/task.ts";
 import { TRANSCRIPT_BYTES } from "../../src/transcript.ts";
 import { claim, create, fail, move, ready, retried } from "./tasks.ts";

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Store } from "../../src/ports.ts";
+import type { Store } from "../../src/store-port.ts";
 import { openSqliteReader, openSqliteStore, type SqliteStore } from "../../src/store/sqlite.ts";
 import { cancel, claim, commitOf, create, move, newTask, notice, ready, retried } from "../contract/tasks.ts";
 import { runChild, type Child } from "./child.ts";
