@@ -49,6 +49,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
       tools: createTools(root, join(stateDir, "jobs"), { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) }),
       agents: { scripted: scriptedAgent },
       clock: systemClock,
+      model: { baseURL: `http://127.0.0.1:${forwarder.port}/anthropic`, token },
       newId: (prefix) => `${prefix}_${randomUUID().replaceAll("-", "")}`,
       signal,
     });

@@ -11,9 +11,9 @@ import { WorkerExit, type Agent } from "./agents/agent.ts";
 import { Deadline } from "./deadline.ts";
 import { failureOf } from "./fault.ts";
 import { patiently, Session, type Parts } from "./session.ts";
+import { verify } from "./verify.ts";
 
 const SETUP_MS = 14 * 60_000;
-const VERIFY_MS = 15 * 60_000;
 /** The coordinator wants to see progress while the repository's own setup runs. */
 const SETUP_NOTICE_MS = 60_000;
 /** From the wish to cancel to giving up on saving and reporting. */
@@ -234,14 +234,11 @@ class AttemptRun {
   }
 
   async #verify(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
-    const { link, tools, clock } = this.#options;
     const lines: string[] = [];
-    for (const command of spec.verify) {
-      const begun = clock.now();
-      const { exitCode, output } = await tools.run("bash", { command, timeoutMs: VERIFY_MS, fromRoot: true }, this.#stop.signal);
-      link.emit("verify", { command, exitCode, ms: Math.max(0, clock.now() - begun), tail: output });
+    for (const { command, exitCode } of await verify(this.#options, spec.verify, this.#stop.signal)) {
       lines.push(`- \`${command}\`: ${exitCode === 0 ? "passed" : `failed (${exitCode === null ? "stopped" : `exit code ${exitCode}`})`}`);
-      if (exitCode !== 0) link.emit("notice", { level: "warning", code: "verify_failed", text: `${command} did not pass.` });
+      const text = `${command} did not pass.`;
+      if (exitCode !== 0) this.#options.link.emit("notice", { level: "warning", code: "verify_failed", text });
     }
     deadline.stop();
     return { type: "verified", note: lines.length === 0 ? null : `Verification:\n${lines.join("\n")}` };

@@ -2,10 +2,11 @@
 import { isAbort, messageOf } from "../src/error.ts";
 import type { Clock } from "../src/ports.ts";
 import type { WorkerCommand, WorkerSpec } from "../src/worker-wire.ts";
-import type { AgentContext, CheckpointMode, HeardMessage } from "./agents/agent.ts";
+import { AgentFailure, type AgentContext, type CheckpointMode, type HeardMessage, type Transcript } from "./agents/agent.ts";
 import type { Deadline } from "./deadline.ts";
 import { StaleAttempt, type Link } from "./link.ts";
 import type { ToolInput, ToolResult, ToolRunner } from "./tools/tool.ts";
+import { verify, type Verified } from "./verify.ts";
 import { Unreachable, type Workspace } from "./workspace.ts";
 
 /** A checkpoint is due after this, and never takes more than a tenth of the time. */
@@ -22,6 +23,8 @@ export interface Parts {
   readonly tools: ToolRunner;
   readonly clock: Clock;
   newId(prefix: string): string;
+  /** Where the model is; null = this worker knows none. */
+  readonly model: AgentContext["model"];
 }
 
 /**
@@ -47,6 +50,10 @@ export class Session implements AgentContext {
   readonly signal: AbortSignal;
   readonly emit: Link["emit"];
   readonly delta: Link["delta"];
+  readonly transcript: Transcript;
+  readonly model: AgentContext["model"];
+  readonly toolSchemas: AgentContext["toolSchemas"] = [];
+  readonly instructions = "";
   readonly #parts: Parts;
   readonly #deadline: Deadline;
   #dueAt = -Infinity;
@@ -63,6 +70,11 @@ export class Session implements AgentContext {
     this.#savedSha = spec.baseSha;
     this.#savedCursor = this.cursor;
     this.#marked = this.cursor;
+    this.model = parts.model;
+    this.transcript = {
+      records: [],
+      append: () => Promise.reject(new AgentFailure("internal", "this worker keeps no transcript")),
+    };
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);
   }
@@ -173,6 +185,14 @@ export class Session implements AgentContext {
 
   async commit(message: string): Promise<string | null> {
     return await this.#parts.workspace.commit(message, this.signal);
+  }
+
+  async verify(): Promise<readonly Verified[]> {
+    return await verify(this.#parts, this.spec.verify, this.signal);
+  }
+
+  async budgetQuestion(): Promise<"continue" | "stop"> {
+    return "stop";
   }
 
   async sleep(ms: number): Promise<void> {
