@@ -30,12 +30,7 @@ export function createModelAgent(changes: Partial<LoopSettings> = {}): Agent {
 
 const own = ({ transcript }: AgentContext): boolean => transcript.records.some(({ attempt }) => attempt > 0);
 
-async function start(
-  context: AgentContext,
-  memory: Memory,
-  settings: LoopSettings,
-  facts: () => Promise<ModelFacts>,
-): Promise<void> {
+async function start(context: AgentContext, memory: Memory, settings: LoopSettings, facts: () => Promise<ModelFacts>): Promise<void> {
   const { begin } = memory.view;
   if (begin !== null && own(context)) return await resume(context, memory);
   if (begin !== null && goesOn(begin, context, settings)) {

@@ -66,7 +66,10 @@ export class Caller {
         throw new AgentFailure("agent_error", `${outcome.why} It was asked ${garbled} times.`);
       const pause = this.#pause(outcome, tries);
       if (now() + pause - firstFailure > patienceMs)
-        throw new AgentFailure("model_overloaded", `${outcome.why} Tried ${tries} times in ${Math.round((now() - firstFailure) / 1_000)} s.`);
+        throw new AgentFailure(
+          "model_overloaded",
+          `${outcome.why} Tried ${tries} times in ${Math.round((now() - firstFailure) / 1_000)} s.`,
+        );
       this.#tell(outcome.why, pause);
       await this.#context.sleep(pause);
     }

@@ -24,7 +24,11 @@ export async function runCalls(context: AgentContext, memory: Memory, watch: Sto
   const refusal = view.stop === "tool_use" ? null : view.stop === "max_tokens" ? CUT_OFF : NOT_ASKED;
   const all = view.calls;
   if (refusal === null && all.length > CALLS)
-    context.emit("notice", { level: "warning", code: "too_many_calls", text: `The model sent ${all.length} calls at once; ${CALLS} are run.` });
+    context.emit("notice", {
+      level: "warning",
+      code: "too_many_calls",
+      text: `The model sent ${all.length} calls at once; ${CALLS} are run.`,
+    });
   let room = RESULTS_LIMIT;
   for (const [i, call] of all.entries()) {
     const known = view.results.get(call.id);

@@ -48,7 +48,11 @@ export async function compact(parts: CompactParts, begin: Begin): Promise<"done"
 
 function tell(context: AgentContext, tokens: number): "done" {
   const size = tokens === 0 ? "" : ` of ${tokens.toLocaleString("en")} tokens`;
-  context.emit("notice", { level: "info", code: "compacted", text: `The conversation${size} was replaced by a summary; the work goes on.` });
+  context.emit("notice", {
+    level: "info",
+    code: "compacted",
+    text: `The conversation${size} was replaced by a summary; the work goes on.`,
+  });
   return "done";
 }
 
@@ -74,7 +78,8 @@ async function ours({ context, memory, client, caller }: CompactParts, begin: Be
     answer = await ask([{ role: "user", content: [{ type: "text", text: LOG_OF_WORK(begin.text, logOf(messages)) }] }]);
   if (answer === "budget") return "budget";
   const text = answer === "too_long" ? "" : textOf(answer.content);
-  if (text === "") throw new AgentFailure("agent_error", "The conversation does not fit into the model's window and could not be summed up.");
+  if (text === "")
+    throw new AgentFailure("agent_error", "The conversation does not fit into the model's window and could not be summed up.");
   return { text };
 }
 
@@ -97,7 +102,13 @@ function logOf(messages: readonly Message[]): string {
     content.flatMap((block) => {
       const { text, input, name, content: output, type } = block as Record<string, unknown>;
       const words =
-        type === "tool_use" ? `${String(name)} ${JSON.stringify(input)}` : type === "tool_result" ? String(output) : typeof text === "string" ? text : "";
+        type === "tool_use"
+          ? `${String(name)} ${JSON.stringify(input)}`
+          : type === "tool_result"
+            ? String(output)
+            : typeof text === "string"
+              ? text
+              : "";
       return words === "" ? [] : [`${role} (${String(type)}): ${cut(words, ITEM_LIMIT)}`];
     }),
   );

@@ -47,7 +47,8 @@ function retryAfter({ header }: Thrown, now: number): number | null {
 }
 
 const isTooLong = ({ status, message }: Thrown): boolean =>
-  status === 413 || ((status === 400 || status === null) && /prompt is too long|exceeds? the (?:context|maximum)|context window/i.test(message));
+  status === 413 ||
+  ((status === 400 || status === null) && /prompt is too long|exceeds? the (?:context|maximum)|context window/i.test(message));
 
 function words({ status, type }: Thrown): string {
   if (status === 429 || type === "rate_limit_error") return "The model provider's rate limit is reached.";
@@ -68,5 +69,9 @@ export function faultOf(thrown: unknown, now: number): Fault {
   const passes = status === null ? type === null || PASSING_TYPES.has(type) : [408, 409, 429].includes(status) || status >= 500;
   if (passes) return { kind: "again", why: words(error), afterMs: retryAfter(error, now) };
   if (status === 401 || status === 403 || type === "authentication_error") return { kind: "fatal", code: "model_auth", why: message };
-  return { kind: "fatal", code: "agent_error", why: `The model provider refused a request (${status ?? type}): ${message}`.slice(0, 1_000) };
+  return {
+    kind: "fatal",
+    code: "agent_error",
+    why: `The model provider refused a request (${status ?? type}): ${message}`.slice(0, 1_000),
+  };
 }

@@ -156,7 +156,8 @@ export class Loop {
   async #squeeze(): Promise<void> {
     if (this.#squeezed) return await this.#stop("agent_error", "The conversation does not fit into the model's window, even as a summary.");
     this.#squeezed = true;
-    if ((await compact(this.#parts, this.#begin)) === "budget") await this.#outOfMoney("There is nothing left to sum the conversation up with.");
+    if ((await compact(this.#parts, this.#begin)) === "budget")
+      await this.#outOfMoney("There is nothing left to sum the conversation up with.");
   }
 
   async #refused({ stop_details: details }: Answer): Promise<void> {
@@ -189,7 +190,8 @@ export class Loop {
     const failing = (await context.verify()).filter(({ exitCode }) => exitCode !== 0);
     if (failing.length > 0 && view.repairs < REPAIRS) {
       const failures = failing.map(
-        ({ command, exitCode, tail }) => `\`${command}\` (${exitCode === null ? "stopped" : `exit code ${exitCode}`}):\n${tail.slice(-TAIL)}`,
+        ({ command, exitCode, tail }) =>
+          `\`${command}\` (${exitCode === null ? "stopped" : `exit code ${exitCode}`}):\n${tail.slice(-TAIL)}`,
       );
       await memory.tell("verify", words.FAILED_CHECKS(failures.join("\n\n"), REPAIRS - 1 - view.repairs));
       return null;
@@ -205,7 +207,11 @@ export class Loop {
   #resultOf(view: Conversation): AgentResult {
     const finished = view.finish === null ? null : finishOf(view.finish);
     if (finished !== null) return { title: titleOf(finished.title), summary: finished.summary };
-    this.#notice("warning", "no_finish", "The agent ended with words and did not say that the work is finished. Look at the result with care.");
+    this.#notice(
+      "warning",
+      "no_finish",
+      "The agent ended with words and did not say that the work is finished. Look at the result with care.",
+    );
     const last = view.messages().findLast(({ role }) => role === "assistant");
     const said = (last?.content ?? []).flatMap((block: Block) => (block.type === "text" ? [String(block["text"])] : [])).join("\n\n");
     const title = titleOf(this.#parts.context.spec.prompt);

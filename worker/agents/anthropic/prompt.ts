@@ -88,8 +88,7 @@ function withMarks(messages: readonly Message[]): Message[] {
 /** Beta of the provider's own summaries: to ask for one, and to send one back. */
 export const COMPACT_BETA = "compact-2026-09-04";
 
-export const needsBeta = (messages: readonly Message[]): boolean =>
-  messages[0]?.content.some(({ type }) => type === "compaction") ?? false;
+export const needsBeta = (messages: readonly Message[]): boolean => messages[0]?.content.some(({ type }) => type === "compaction") ?? false;
 
 /** @param taskId tells the provider's abuse watch, and a test's fake model, whose conversation it is. */
 export function requestOf(begin: Begin, messages: readonly Message[], taskId: string): Params {

@@ -27,7 +27,9 @@ function canonical(value: unknown): string {
 }
 
 const signature = ({ name, input }: Call, { output, status }: Result): string =>
-  createHash("sha256").update(canonical([name, input, output, status])).digest("base64");
+  createHash("sha256")
+    .update(canonical([name, input, output, status]))
+    .digest("base64");
 
 /** A call in one line, as people are told about it. */
 export function brief({ name, input }: Call): string {

@@ -54,7 +54,8 @@ export const TALK: readonly ToolWords[] = [
   },
   {
     name: "report_progress",
-    description: "Tells the people who follow this task one or two sentences: what you found, what you do next. Nobody sees what you only think.",
+    description:
+      "Tells the people who follow this task one or two sentences: what you found, what you do next. Nobody sees what you only think.",
     inputSchema: schema({ text: text("What to tell.") }, ["text"]),
   },
   {
@@ -64,7 +65,9 @@ export const TALK: readonly ToolWords[] = [
     inputSchema: schema(
       {
         title: text("What was changed, as a commit's first line: at most 72 characters, imperative."),
-        summary: text("For the reviewer: what was changed and why, which checks you ran with what result, what is open or risky. Only what is true."),
+        summary: text(
+          "For the reviewer: what was changed and why, which checks you ran with what result, what is open or risky. Only what is true.",
+        ),
       },
       ["title", "summary"],
     ),

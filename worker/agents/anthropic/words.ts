@@ -14,8 +14,10 @@ export const PAUSED = "Go on.";
 export const FINISH_FIRST =
   "You ended your turn without calling a tool. If the work is done, check it and call `finish` with a title and a summary. " +
   "If something is missing, go on with it. If you cannot go on without a person, call `ask_user`.";
-export const TURNS_LOW = "Four fifths of the turns that this task may take are used up. Bring the work to a good state now, then call `finish`.";
-export const TIME_LOW = "Four fifths of the time that this task may take are used up. Bring the work to a good state now, then call `finish`.";
+export const TURNS_LOW =
+  "Four fifths of the turns that this task may take are used up. Bring the work to a good state now, then call `finish`.";
+export const TIME_LOW =
+  "Four fifths of the time that this task may take are used up. Bring the work to a good state now, then call `finish`.";
 
 export const CIRCLES = (what: string): string =>
   `You are going in circles: ${what}. Doing it once more will not help. Think about why it does not bring you further and try another way, ` +
@@ -27,7 +29,9 @@ export const NEXT_TASK = (prompt: string): string =>
 
 export const FAILED_CHECKS = (failures: string, left: number): string =>
   `The checks of this task were run after \`finish\` and do not pass:\n\n${failures}\n\nRepair the cause, not the check, and call \`finish\` again. ` +
-  (left > 0 ? `There will be ${left} more such round after this one.` : "This is the last such round: if it cannot be repaired, say so in the summary.");
+  (left > 0
+    ? `There will be ${left} more such round after this one.`
+    : "This is the last such round: if it cannot be repaired, say so in the summary.");
 
 export const RESUMED = (lost: readonly string[]): string =>
   "The worker was interrupted and has been started again. " +
