@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { WORKER_ENV } from "../src/worker-wire.ts";
+import { createModelAgent } from "./agents/anthropic/agent.ts";
 import { scriptedAgent } from "./agents/scripted.ts";
 import { Checkout, prepareRepository, type PreparedRepository } from "./checkout.ts";
 import { systemClock } from "./clock.ts";
@@ -47,7 +48,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
         authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
       }),
       tools: createTools(root, join(stateDir, "jobs"), { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) }),
-      agents: { scripted: scriptedAgent },
+      agents: { scripted: scriptedAgent, anthropic: createModelAgent() },
       clock: systemClock,
       model: { baseURL: `http://127.0.0.1:${forwarder.port}/anthropic`, token },
       newId: (prefix) => `${prefix}_${randomUUID().replaceAll("-", "")}`,
