@@ -5,6 +5,7 @@ import type { WorkerCommand, WorkerSpec } from "../src/worker-wire.ts";
 import type { AgentContext, CheckpointMode, HeardMessage, Transcript } from "./agents/agent.ts";
 import type { Deadline } from "./deadline.ts";
 import { StaleAttempt, type Link } from "./link.ts";
+import { toolSchemas } from "./tools/schemas.ts";
 import type { ToolInput, ToolResult, ToolRunner } from "./tools/tool.ts";
 import { verify, type Verified } from "./verify.ts";
 import { Unreachable, type Workspace } from "./workspace.ts";
@@ -61,7 +62,7 @@ export class Session implements AgentContext {
   readonly delta: Link["delta"];
   readonly transcript: Transcript;
   readonly model: AgentContext["model"];
-  readonly toolSchemas: AgentContext["toolSchemas"] = [];
+  readonly toolSchemas: AgentContext["toolSchemas"] = toolSchemas();
   readonly instructions = "";
   readonly #parts: Parts;
   readonly #deadline: Deadline;
@@ -189,6 +190,7 @@ export class Session implements AgentContext {
 
   /** One at a time: the workspace has one index for it. */
   checkpoint(cursor: string, mode: CheckpointMode, signal: AbortSignal = this.signal): Promise<void> {
+    this.#marked = cursor;
     const mine = this.#saving.then(() => this.#checkpoint(cursor, mode, signal));
     this.#saving = mine.catch(() => undefined);
     return mine;

@@ -87,7 +87,7 @@ describe.each(PLACES.map((name, place) => ({ name, place })))("[A8] faults: $nam
     benches.push(bench);
     const fake = await startFakeModel({ scenarios: { default: { turns: turnsWith(fault, place) } }, apiKey: KEY });
     open.push(fake);
-    const life = new Life({ bench, model: { baseURL: fake.url, token: KEY }, settings: settings ?? {}, budget: budget ?? [] });
+    const life = new Life({ bench, model: { baseURL: fake.url, token: KEY }, settings: settings ?? {}, budget: [...(budget ?? [])] });
     const code = await life.run().then(
       () => "well",
       (thrown: { code?: string }) => thrown.code ?? String(thrown),

@@ -68,7 +68,6 @@ export interface Kill {
 }
 
 export function linesOf(file: string): TranscriptRecord[] {
-  if (!existsSync(file)) return [];
   const lines = readFileSync(file, "utf8").split("\n").filter(Boolean);
   return lines.map((line) => JSON.parse(line) as TranscriptRecord);
 }
@@ -91,6 +90,7 @@ export class Bench {
 
   constructor(files: Readonly<Record<string, string>> = { "a.txt": "one\n" }) {
     mkdirSync(this.outside);
+    writeFileSync(this.file, "");
     mkdirSync(this.origin);
     git(this.origin, ["init", "-q", "-b", "main"]);
     for (const [path, content] of Object.entries(files)) writeFileSync(join(this.origin, path), content);

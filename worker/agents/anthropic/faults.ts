@@ -50,6 +50,12 @@ const isTooLong = ({ status, message }: Thrown): boolean =>
   status === 413 ||
   ((status === 400 || status === null) && /prompt is too long|exceeds? the (?:context|maximum)|context window/i.test(message));
 
+/** The library reads a call's input when it is complete, and passes on what its parser throws. */
+function isGarbled(thrown: unknown, message: string): boolean {
+  const cause = thrown instanceof Error ? thrown.cause : null;
+  return cause instanceof SyntaxError || /tool parameter JSON|is not valid JSON|in JSON at position/.test(message);
+}
+
 function words({ status, type }: Thrown): string {
   if (status === 429 || type === "rate_limit_error") return "The model provider's rate limit is reached.";
   if (status === 529 || type === "overloaded_error") return "The model provider is overloaded.";
@@ -62,7 +68,7 @@ export function faultOf(thrown: unknown, now: number): Fault {
   const error = read(thrown);
   const { status, type, message } = error;
   if (type === "budget_exceeded") return { kind: "budget", why: message };
-  if (/tool parameter JSON/.test(message)) return { kind: "garbled", why: "The model's call of a tool could not be read." };
+  if (isGarbled(thrown, message)) return { kind: "garbled", why: "The model's call of a tool could not be read." };
   if (isTooLong(error)) return { kind: "too_long" };
   if (status === 402 || type === "billing_error" || /spend_limit/.test(String((thrown as { errorCode?: unknown } | null)?.errorCode)))
     return { kind: "fatal", code: "model_quota", why: message };

@@ -15,8 +15,8 @@ import { NOT_RUN, RESUMED, UNKNOWN } from "./words.ts";
 
 const NAMED = 20;
 
-/** Calls of this task whose effects are younger than the checkpoint that the files stand at. */
-function lostCalls({ transcript, cursor }: AgentContext): string[] {
+/** Calls of earlier attempts whose effects are younger than the checkpoint that the files stand at; within one attempt the files stay. */
+function lostCalls({ transcript, cursor, spec }: AgentContext): string[] {
   const saved = Number(cursor ?? 0);
   const calls = new Map<string, Call>();
   const lost: string[] = [];
@@ -26,7 +26,7 @@ function lostCalls({ transcript, cursor }: AgentContext): string[] {
       for (const { type, id, name, input } of line.content)
         if (type === "tool_use") calls.set(String(id), { id: String(id), name: String(name), input: input as Call["input"] });
     }
-    if (line.kind !== "result" || record.attempt === 0 || i < saved) continue;
+    if (line.kind !== "result" || record.attempt === 0 || record.attempt === spec.attempt || i < saved) continue;
     const call = calls.get(line.id);
     if (call !== undefined && changesFiles(call.name) && line.status !== "not_run") lost.push(brief(call));
   }
