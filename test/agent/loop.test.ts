@@ -197,7 +197,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
   it("time that runs out is told", async () => {
     let now = 0;
     const turns = [{ tools: [step("a")] }, { tools: [FINISH] }];
-    const { life, fake } = await prepare({ turns }, { spec: { wallMs: 1_000 }, settings: { now: () => (now += 300) } });
+    const { life, fake } = await prepare({ turns }, { spec: { wallMs: 1_000 }, settings: { now: () => (now += 500) } });
     await life.run();
     expect(texts(fake)).toContain("Four fifths of the time");
   });
