@@ -21,7 +21,7 @@ import { createSalvage } from "./salvage.ts";
 import type { Operations, Service } from "./service.ts";
 import { createSpend, type Spend } from "./spend.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
-import type { Egress, Policy } from "./task.ts";
+import { MODEL_AGENTS, type Egress, type Policy, type Task } from "./task.ts";
 import { unlessAborted, within } from "./within.ts";
 import { ABANDON_MS, LIVENESS_MS } from "./worker-wire.ts";
 
@@ -128,7 +128,10 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const desk = createDesk({ ...deps, ...settings, coordinator, standing: spend.standing });
   const outbound = createOutbound({ ...deps, ...settings, coordinator });
   const broker = deps.broker({ worker: desk, model: spend, egress: outbound });
-  const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings });
+  const hasModel = (agent: string): boolean => (MODEL_AGENTS as readonly string[]).includes(agent);
+  const limited = settings.userDayUsd !== null || settings.dayUsd !== null;
+  const exhausted = limited ? async (task: Task) => hasModel(task.spec.agent) && (await spend.exhausted(task.userId)) : null;
+  const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings, exhausted });
   const salvage = createSalvage({ ...deps, coordinator, salvageMs: (settings.clearMs * 2) / 3 });
   const effect = createEffects({ ...deps, ...settings, coordinator, broker, salvage });
   const supervisor = createSupervisor({ ...deps, ...settings, coordinator, gate, effect, lastSeen: desk.lastSeen });

@@ -14,8 +14,10 @@ import type { KernelSettings } from "../../src/kernel.ts";
 import { systemClock } from "../../src/system.ts";
 import { DEFAULT_POLICY, type Budget, type Task } from "../../src/task.ts";
 import { wireTask } from "../../src/view.ts";
-import { ALICE, openWorld, quiet, type World } from "../support/world.ts";
+import { ALICE, BOB, openWorld, quiet, type World } from "../support/world.ts";
 
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 const KEY = "sk-real-key-of-the-server";
 const closers: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -195,6 +197,21 @@ describe("[G5] a budget that is used up is a question", () => {
     expect(await ask(task)).toMatchObject({ ...REFUSED, message: expect.stringContaining("Your budget for today") as string });
     expect(await standing(world, task.id)).toMatchObject({ state: "stop", reason: expect.stringContaining("today") as string });
     expect(await eventsOf(world, task.id, "question")).toEqual([]);
+  });
+
+  it("whose day's money is gone waits in the queue and lets others by; the next day it is claimed", async () => {
+    const models = { agents: ["anthropic", "scripted"], model: "claude-opus-5-5", models: ["claude-*"] };
+    const { world, ask } = await open({ userDayUsd: 0.0001, ...models });
+    await world.clock.jump(HOUR_MS);
+    const first = await working(world, {});
+    await ask(first);
+    const { id } = await world.submit({ agent: "anthropic" });
+    const others = [await world.submit({ agent: "anthropic" }, BOB), await world.submit({ agent: "scripted" })];
+    for (const other of others) await world.until(other.id, "provisioning");
+    const waiting = await world.task(id);
+    expect([waiting.state, (await world.kernel.operations.wait(waiting))?.reason]).toEqual(["queued", "budget"]);
+    await world.clock.jump(DAY_MS - (world.clock.now() % DAY_MS) + 2_000);
+    await world.until(id, "provisioning");
   });
 
   it("without a refusal there is nothing to wait for", async () => {
