@@ -51,7 +51,10 @@ describe("[A1] the work of a task", () => {
     expect(kinds(bench)).toEqual([
       "begin",
       "turn",
-      ...["call", "result", "call", "result"],
+      "call",
+      "result",
+      "call",
+      "result",
       ...Array(4).fill(["turn", "call", "result"]).flat(),
     ]);
     expect(life.of("todo")).toEqual([{ items: [{ text: "Edit", status: "completed" }] }]);
@@ -186,7 +189,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
 
   it("different work for ever ends with the turns, after a warning", async () => {
     const turns = Array.from({ length: 40 }, (_, i) => ({ tools: [step(`s${i}`)] }));
-    const { bench, fake, life } = await prepare({ turns }, { spec: { budget: { turns: 10 } } });
+    const { bench, fake, life } = await prepare({ turns }, { settings: { turns: 10 } });
     expect(await failure(life.run())).toMatchObject({ code: "budget_exceeded", message: expect.stringContaining("10 turns") as string });
     expect(life.notices()).toEqual(["budget_low"]);
     expect(texts(fake)).toContain("Four fifths of the turns");
@@ -197,7 +200,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
   it("time that runs out is told", async () => {
     let now = 0;
     const turns = [{ tools: [step("a")] }, { tools: [FINISH] }];
-    const { life, fake } = await prepare({ turns }, { spec: { wallMs: 1_000 }, settings: { now: () => (now += 300) } });
+    const { life, fake } = await prepare({ turns }, { spec: { wallMs: 1_000 }, settings: { now: () => (now += 500) } });
     await life.run();
     expect(texts(fake)).toContain("Four fifths of the time");
   });
@@ -296,6 +299,20 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     expect(next.ran()).toEqual(["b"]);
     expect(texts(fake)).toContain("Now b.");
     expect(texts(fake)).toContain("Do the work.");
+  });
+
+  it("a task that was stopped and is taken up again is told so, with what its files lack", async () => {
+    const { bench, fake, life } = await prepare(
+      { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
+      { saveEach: 0, settings: { turns: 1 } },
+    );
+    expect(await failure(life.run())).toMatchObject({ code: "budget_exceeded" });
+    const next = handOver(bench);
+    next.checkpoint = { sha: "HEAD", cursor: "3" };
+    await new Life({ bench: next, model: { baseURL: fake.url, token: KEY } }).run();
+    expect(next.ran()).toEqual(["b"]);
+    expect(texts(fake)).toContain("is taken up again");
+    expect(texts(fake)).toContain("bash echo a");
   });
 
   it("with another model it begins anew and knows what was delivered", async () => {

@@ -8,7 +8,6 @@ import { delivered, firstMessage, systemPrompt, toolsOf } from "./prompt.ts";
 import type { Begin } from "./records.ts";
 import { resume } from "./resume.ts";
 import { chosenModel, DEFAULT_SETTINGS, type LoopSettings } from "./settings.ts";
-import { NEXT_TASK } from "./words.ts";
 
 /** The share of a model's window that a conversation fills before it is summed up, and the largest window that is made use of, in tokens. */
 const FULL = 0.6;
@@ -32,11 +31,7 @@ const own = ({ transcript }: AgentContext): boolean => transcript.records.some((
 
 async function start(context: AgentContext, memory: Memory, settings: LoopSettings, facts: () => Promise<ModelFacts>): Promise<void> {
   const { begin } = memory.view;
-  if (begin !== null && own(context)) return await resume(context, memory);
-  if (begin !== null && goesOn(begin, context, settings)) {
-    await resume(context, memory);
-    return await memory.tell("task", NEXT_TASK(context.spec.prompt));
-  }
+  if (begin !== null && (own(context) || goesOn(begin, context, settings))) return await resume(context, memory);
   await memory.write(await beginning(context, settings, await facts(), delivered(memory.view)));
 }
 

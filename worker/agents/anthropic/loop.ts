@@ -135,9 +135,12 @@ export class Loop {
   async #limits(): Promise<void> {
     const { context, memory, settings } = this.#parts;
     const { turns, cutOff, warned } = memory.view;
-    const allowed = context.spec.budget.turns ?? settings.turns;
+    const budget = context.spec.budget.turns;
+    const allowed = budget ?? settings.turns;
     if (cutOff >= CUT_OFFS) return await this.#stop("agent_stuck", `${cutOff} answers in a row were cut off before their end.`);
-    if (turns >= allowed) return await this.#stop("budget_exceeded", `It took ${turns} turns, and ${allowed} were allowed.`);
+    // A budget that was set is the coordinator's to enforce: it can ask a person for more.
+    if (budget === undefined && turns >= allowed)
+      return await this.#stop("budget_exceeded", `It took ${turns} turns, which is as many as a task without \`budget.turns\` may take.`);
     const warn = async (text: string): Promise<void> => {
       if (warned.has(text)) return;
       this.#notice("warning", "budget_low", text);

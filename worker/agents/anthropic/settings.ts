@@ -19,7 +19,7 @@ export interface LoopSettings {
   readonly retryAfterCapMs: number;
   /** From the first failure of one call to giving up, ms. */
   readonly patienceMs: number;
-  /** Model turns of a task that sets no `budget.turns`. */
+  /** Model turns of a task that sets no `budget.turns`; one that does is stopped by the coordinator. */
   readonly turns: number;
   /** Tokens of the conversation from which on it is summed up; null = by the model's window. */
   readonly compactAt: number | null;
