@@ -1,10 +1,10 @@
 /**
- * What Slipway adds to a model's turn, against the bare client that asks the fake model itself: the loop, its transcript (here a file that is synced
- * line by line), the worker's forwarder, the broker and the gateway with its durable books. Each pair is measured in turns, so that a noisy
- * neighbour hits both.
+ * What Slipway adds to a model's turn, against the bare client that asks the fake model itself: the loop with its transcript, events and results at
+ * the coordinator (durable before the next step), the worker's forwarder, the broker, and the gateway with its books. Everything runs in one
+ * process, so what is measured is work, not the wait for another core. The two are measured in turns, so that a noisy neighbour hits both.
  */
 import Anthropic from "@anthropic-ai/sdk";
-import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { openBroker } from "../src/broker/listener.ts";
 import { DEFAULT_RULES } from "../src/broker/model-request.ts";
@@ -12,16 +12,22 @@ import { createModelGateway } from "../src/broker/model.ts";
 import { memoryBus } from "../src/bus/memory.ts";
 import { createCoordinator } from "../src/coordinator.ts";
 import { noCrash } from "../src/crash.ts";
+import { createDesk } from "../src/desk.ts";
+import { openRepos } from "../src/git/repos.ts";
 import type { Scenario } from "../src/model/fake/scenario.ts";
 import { startFakeModel } from "../src/model/fake/server.ts";
 import { PRICES } from "../src/model/prices.ts";
 import { createRate } from "../src/model/rate.ts";
 import { createSpend } from "../src/spend.ts";
 import { systemClock, systemIds } from "../src/system.ts";
-import type { WorkerSpec } from "../src/worker-wire.ts";
 import { createModelAgent } from "../worker/agents/anthropic/agent.ts";
-import type { AgentContext } from "../worker/agents/agent.ts";
+import { Deadline } from "../worker/deadline.ts";
 import { forward } from "../worker/forward.ts";
+import { HttpLink } from "../worker/http-link.ts";
+import { Journal } from "../worker/journal.ts";
+import { Session } from "../worker/session.ts";
+import { openTranscript } from "../worker/transcript.ts";
+import type { Workspace } from "../worker/workspace.ts";
 import { runningTasks } from "./record.ts";
 import { openBenchStore, percentile, quiet } from "./support.ts";
 
@@ -52,43 +58,54 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   slow: { turns: [{ say: "Some words. ".repeat(40), delayMs: 10 }], afterwards: "again" },
 };
 
+/** A task as its worker reaches it. */
+interface Door {
+  readonly socketPath: string;
+  readonly token: string;
+  readonly baseURL: string;
+}
+
 interface House {
   readonly direct: string;
-  /** The model as the worker of a task sees it. */
-  readonly through: string;
-  readonly token: string;
+  readonly doors: readonly Door[];
   readonly dir: string;
   close(): Promise<void>;
 }
 
-async function open(): Promise<House> {
+/** @param tasks that are running. */
+async function open(tasks: number): Promise<House> {
   const fake = await startFakeModel({ scenarios: SCENARIOS, apiKey: KEY });
   const { store, ledger, dir, close } = await openBenchStore();
-  const [taskId = ""] = await runningTasks(store, 1);
-  const coordinator = createCoordinator({ store, bus: memoryBus(), clock: systemClock, log: quiet, crashpoint: noCrash });
-  const limits = { userDayUsd: null, dayUsd: null };
-  const desk = createSpend({ coordinator, store, ledger, clock: systemClock, ids: systemIds(), log: quiet, ...limits });
+  const ids = await runningTasks(store, tasks);
+  const bus = memoryBus();
+  const coordinator = createCoordinator({ store, bus, clock: systemClock, log: quiet, crashpoint: noCrash });
+  const books = { ledger, userDayUsd: null, dayUsd: null };
+  const spend = createSpend({ ...books, coordinator, store, clock: systemClock, ids: systemIds(), log: quiet });
   const rate = createRate({ clock: systemClock, longestMs: 60_000 });
-  const serveModel = createModelGateway({ baseUrl: fake.url, apiKey: KEY, desk, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet });
-  const never = (): Promise<never> => Promise.reject(new Error("not asked here"));
-  const broker = openBroker({
-    dir: join(dir, "sock"),
-    desk: { spec: never, accept: never, commands: never },
-    repoPath: () => dir,
-    secret: Buffer.alloc(32, 7),
-    instance: "bench",
-    log: quiet,
-    serveModel,
-  });
-  const { socketDir, token } = await broker.open(taskId, 1);
-  const forwarder = await forward(join(socketDir, "b.sock"));
+  const rules = DEFAULT_RULES;
+  const serveModel = createModelGateway({ baseUrl: fake.url, apiKey: KEY, desk: spend, rules, prices: PRICES, rate, log: quiet });
+  mkdirSync(join(dir, "repos"));
+  const repos = openRepos({ dir: join(dir, "repos"), trustedHosts: [] });
+  const standing = async () => ({ state: "continue" }) as const;
+  const work = { coordinator, store, bus, repos, clock: systemClock, ids: systemIds() };
+  const desk = createDesk({ ...work, abandonMs: 600_000, standing, models: ["claude-opus-5-5"] });
+  const secret = Buffer.alloc(32, 7);
+  const broker = openBroker({ dir: join(dir, "sock"), desk, repoPath: () => dir, secret, instance: "bench", log: quiet, serveModel });
+  const forwarders: Awaited<ReturnType<typeof forward>>[] = [];
+  const doors: Door[] = [];
+  for (const id of ids) {
+    const { socketDir, token } = await broker.open(id, 1);
+    const socketPath = join(socketDir, "b.sock");
+    const forwarder = await forward(socketPath);
+    forwarders.push(forwarder);
+    doors.push({ socketPath, token, baseURL: `http://127.0.0.1:${forwarder.port}/anthropic` });
+  }
   return {
     direct: fake.url,
-    through: `http://127.0.0.1:${forwarder.port}/anthropic`,
-    token,
+    doors,
     dir,
     async close() {
-      await forwarder.close();
+      await Promise.all(forwarders.map((one) => one.close()));
       await broker.close();
       await close();
       await fake.close();
@@ -98,71 +115,42 @@ async function open(): Promise<House> {
 
 const gaps = (times: readonly number[]): number[] => times.slice(1).map((time, i) => time - (times[i] ?? time));
 
+const NOTHING = { sha: "0".repeat(40), files: 0, additions: 0, deletions: 0 };
+/** Git is not what is measured here. */
+const WORKSPACE: Workspace = {
+  root: "/",
+  setup: null,
+  open: async () => {},
+  checkpoint: async () => NOTHING,
+  commit: async () => null,
+  finalCommit: async () => NOTHING.sha,
+};
+
 /** The agent's own way: each call of the tool is one turn after the last. */
-async function ourTurns({ through, token, dir }: House, round: number): Promise<number[]> {
+async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string): Promise<number[]> {
   const times: number[] = [];
-  const file = openSync(join(dir, `transcript-${round}.jsonl`), "a");
-  const done = async (): Promise<void> => {};
-  const spec = { ...SPEC, taskId: `bench_${round}` };
-  const context: AgentContext = {
-    spec,
-    cursor: null,
-    signal: new AbortController().signal,
-    emit: () => undefined,
-    delta: () => undefined,
-    newId: (prefix) => `${prefix}_${times.length}`,
-    say: done,
-    tool: async () => {
-      times.push(performance.now());
-      return { output: "Nothing here.", exitCode: 0, truncated: false };
-    },
-    ask: async () => "",
-    heard: async () => [],
-    mark: () => undefined,
-    checkpoint: done,
-    commit: async () => null,
-    transcript: {
-      records: [],
-      async append(data) {
-        writeSync(file, `${JSON.stringify(data)}\n`);
-        fsyncSync(file);
-      },
-    },
-    model: { baseURL: through, token },
-    toolSchemas: [TOOL],
-    instructions: "",
-    verify: async () => [],
-    budgetQuestion: async () => "stop",
-    sleep: (ms) => systemClock.sleep(ms),
-    hang: () => Promise.reject(new Error("this agent does not hang")),
+  mkdirSync(stateDir);
+  const { signal } = new AbortController();
+  const link = new HttpLink({ socketPath, token, attempt: 1, journal: new Journal(stateDir, 1), clock: systemClock });
+  const look = async () => {
+    times.push(performance.now());
+    return { output: "Nothing here.", exitCode: 0, truncated: false };
   };
-  await createModelAgent().run(context);
-  closeSync(file);
+  const spec = await link.spec(signal);
+  const deadline = new Deadline(systemClock, spec.wallMs, () => undefined);
+  const parts = { link, workspace: WORKSPACE, tools: { run: look }, clock: systemClock, model: { baseURL, token } };
+  const ids = systemIds();
+  const session = new Session(
+    { ...parts, newId: (prefix) => ids.next(prefix) },
+    { spec, transcript: await openTranscript(link, spec.transcript, signal), deadline, signal },
+  );
+  await createModelAgent().run(session);
+  await link.close();
   return gaps(times);
 }
 
-const SPEC: WorkerSpec = {
-  taskId: "",
-  attempt: 1,
-  prompt: "Look everywhere.",
-  agent: "anthropic",
-  model: null,
-  script: null,
-  verify: [],
-  budget: {},
-  base: "main",
-  baseSha: "0".repeat(40),
-  workRef: "",
-  checkpointRef: "",
-  resume: null,
-  answers: {},
-  commandsAfter: 0,
-  ack: 0,
-  wallMs: 3_600_000,
-};
-
 /** The shortest loop that does the same. */
-async function bareTurns({ direct }: House, round: number): Promise<number[]> {
+async function bareTurns(direct: string, round: number): Promise<number[]> {
   const client = new Anthropic({ apiKey: KEY, baseURL: direct, maxRetries: 0 });
   const times: number[] = [];
   const messages: Anthropic.MessageParam[] = [{ role: "user", content: "Look everywhere." }];
@@ -199,10 +187,13 @@ async function answer(client: Anthropic, scenario: string): Promise<{ first: num
 }
 
 export async function agentFigures(): Promise<AgentFigures> {
-  const house = await open();
+  const house = await open(ROUNDS + 1);
+  const { direct: address, doors, dir } = house;
+  const [door] = doors;
+  if (door === undefined) throw new Error("no task is running");
   const options = { maxRetries: 0 };
-  const direct = new Anthropic({ ...options, apiKey: KEY, baseURL: house.direct });
-  const through = new Anthropic({ ...options, apiKey: house.token, baseURL: house.through });
+  const direct = new Anthropic({ ...options, apiKey: KEY, baseURL: address });
+  const through = new Anthropic({ ...options, apiKey: door.token, baseURL: door.baseURL });
   const turn = { ours: [] as number[], floor: [] as number[] };
   const first = { ours: [] as number[], floor: [] as number[] };
   const streams = { ours: [] as number[], floor: [] as number[] };
@@ -210,7 +201,8 @@ export async function agentFigures(): Promise<AgentFigures> {
     Math.max(...(await Promise.all(Array.from({ length: STREAMS }, async () => (await answer(client, "slow")).end))));
   try {
     for (let round = 0; round <= ROUNDS; round += 1) {
-      const [bare, ours] = [await bareTurns(house, round), await ourTurns(house, round)];
+      const bare = await bareTurns(address, round);
+      const ours = await ourTurns(doors[round] ?? door, join(dir, `state-${round}`));
       // The first round warms up.
       if (round === 0) continue;
       turn.floor.push(...bare);

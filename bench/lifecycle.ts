@@ -1,9 +1,13 @@
 /** Whole lifecycles, submit to done, every transition durable (synchronous=FULL), with a worker that does nothing; and how long a submit waits for its start. */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openArtifacts } from "../src/artifacts.ts";
 import { memoryBus } from "../src/bus/memory.ts";
 import { noCrash } from "../src/crash.ts";
 import { openSimulatedRepos } from "../src/git/simulated.ts";
 import { createKernel, DEFAULT_SETTINGS, type Kernel } from "../src/kernel.ts";
-import { WORK_REF, type Broker, type SandboxSpec, type Store, type WorkerDesk } from "../src/ports.ts";
+import { WORK_REF, type Broker, type SandboxSpec, type WorkerDesk } from "../src/ports.ts";
+import { type Store } from "../src/store-port.ts";
 import { openSimulatedSandbox } from "../src/sandbox/simulated.ts";
 import { memoryLedger } from "../src/store/ledger.ts";
 import { systemClock, systemIds } from "../src/system.ts";
@@ -26,7 +30,12 @@ export async function openBenchKernel(maxConcurrent: number, from?: { store: Sto
   let desk: WorkerDesk;
   const broker = (given: { worker: WorkerDesk }): Broker => {
     desk = given.worker;
-    return { open: () => Promise.resolve({ socketDir: "", token: "" }), shut: () => Promise.resolve(), close: () => Promise.resolve() };
+    return {
+      open: () => Promise.resolve({ socketDir: "", token: "" }),
+      shut: () => Promise.resolve(),
+      reclaim: () => Promise.resolve([]),
+      close: () => Promise.resolve(),
+    };
   };
   async function run({ taskId, attempt }: SandboxSpec): Promise<number> {
     const at = new Date().toISOString();
@@ -46,6 +55,7 @@ export async function openBenchKernel(maxConcurrent: number, from?: { store: Sto
     bus: memoryBus(),
     sandbox: openSimulatedSandbox({ run }),
     repos,
+    artifacts: openArtifacts({ dir: join(tmpdir(), "slipway-bench-artifacts"), maxBytes: 2 ** 20, now: () => Date.now() }),
     broker,
     forges: [],
     authFor: () => Promise.resolve(null),

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createCoordinator } from "../src/coordinator.ts";
 import { noCrash } from "../src/crash.ts";
 import { memoryBus } from "../src/bus/memory.ts";
-import type { Store } from "../src/ports.ts";
+import type { Store } from "../src/store-port.ts";
 import { systemClock } from "../src/system.ts";
 import { DEFAULT_POLICY } from "../src/task.ts";
 import { openBenchStore, quiet, SPEC } from "./support.ts";
@@ -33,7 +33,7 @@ export async function runningTasks(store: Store, tasks: number): Promise<string[
   const coordinator = createCoordinator({ store, bus: memoryBus(), clock: systemClock, log: quiet, crashpoint: noCrash });
   const ids = Array.from({ length: tasks }, (_, i) => `task_${String(i).padStart(26, "0")}`);
   const data = { policy: DEFAULT_POLICY, maxAttempts: 3 };
-  const submission = { userId: "user_bench", parentId: null, spec: SPEC, data, idempotency: null };
+  const submission = { userId: "user_bench", parentId: null, spec: SPEC, data, inherits: null, idempotency: null };
   const claim = { type: "task.state", data: { reason: "claimed" }, attempt: 1 } as const;
   for (const id of ids) await coordinator.create({ ...submission, id, threadId: id });
   for (const id of ids) await coordinator.record(id, () => [claim]);

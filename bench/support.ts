@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { Accounts } from "../src/accounts.ts";
 import type { Ledger } from "../src/ledger.ts";
-import type { Log, Store } from "../src/ports.ts";
+import type { Log } from "../src/ports.ts";
+import type { Store } from "../src/store-port.ts";
 import { openSqliteStore } from "../src/store/sqlite.ts";
 import type { TaskSpec } from "../src/task.ts";
 
@@ -18,6 +19,7 @@ export const SPEC: TaskSpec = {
   title: "Rename the function",
   agent: "scripted",
   model: null,
+  effort: null,
   script: null,
   budget: {},
   limits: {},

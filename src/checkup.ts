@@ -5,7 +5,8 @@
 import { fold, holdsSlot, stateOf } from "../machines/fold.ts";
 import { countedAttempts } from "../machines/policy.ts";
 import type { TaskEvent } from "./event.ts";
-import type { Sandbox, Store } from "./ports.ts";
+import type { Sandbox } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import { isSettledState, sandboxName, type Task } from "./task.ts";
 
 export interface Finding {

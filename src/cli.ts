@@ -4,10 +4,12 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { answerCommand, cancelCommand, messageCommand, retryCommand } from "./cli/act.ts";
+import { agentsCommand } from "./cli/agents.ts";
 import { demoCommand } from "./cli/demo.ts";
 import { doctorCommand } from "./cli/doctor.ts";
 import { egressCommands } from "./cli/egress.ts";
 import { EXIT, verdict } from "./cli/exit.ts";
+import { artifactsCommand, gcCommand } from "./cli/keep.ts";
 import type { Io } from "./cli/io.ts";
 import { diffCommand, inspectCommand, tasksCommand } from "./cli/look.ts";
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./cli/people.ts";
@@ -34,10 +36,12 @@ function programFor(io: Io): Command {
     serveCommand,
     demoCommand,
     submitCommand,
+    agentsCommand,
     watchCommand,
     tasksCommand,
     inspectCommand,
     diffCommand,
+    artifactsCommand,
     cancelCommand,
     retryCommand,
     answerCommand,
@@ -48,6 +52,7 @@ function programFor(io: Io): Command {
     userCommands,
     egressCommands,
     doctorCommand,
+    gcCommand,
   ];
   for (const add of commands) add(program, io);
   return program;

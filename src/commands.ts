@@ -2,8 +2,9 @@
  * What people say to a running worker, read off the task's log: there is no queue beside it.
  * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision 005).
  */
-import type { TaskEvent } from "./event.ts";
-import type { Bus, Clock, Store } from "./ports.ts";
+import type { EventData, TaskEvent } from "./event.ts";
+import type { Bus, Clock } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
 import type { WorkerCommand } from "./worker-wire.ts";
 
@@ -25,10 +26,19 @@ export interface Poll {
 
 const PAGE = 1_000;
 
-/** The log after `afterSeq`, page by page. */
-export async function* logAfter(store: Store, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> {
+type Page = (after: number, limit: number) => Promise<readonly TaskEvent[]>;
+
+/** The whole log of a task, oldest first, page by page. */
+export const logOf = (store: Store, taskId: string): AsyncIterable<TaskEvent> =>
+  paged((after, limit) => store.events(taskId, after, limit), 0);
+
+/** What people and the coordinator added to the log after `afterSeq`, page by page. */
+export const logOfOthers = (store: Pick<Store, "eventsOfOthers">, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> =>
+  paged((after, limit) => store.eventsOfOthers(taskId, after, limit), afterSeq);
+
+async function* paged(read: Page, afterSeq: number): AsyncIterable<TaskEvent> {
   for (let after = afterSeq; ;) {
-    const page = await store.events(taskId, after, PAGE);
+    const page = await read(after, PAGE);
     yield* page;
     if (page.length < PAGE) return;
     after = page.at(-1)?.seq ?? after;
@@ -45,7 +55,7 @@ export async function commandsAfter({ store, bus, clock }: CommandDeps, poll: Po
     const hint = new AbortController();
     const left = until - clock.now();
     // Listen first, then read: a hint between the two is not missed.
-    const woken = nextHint(bus, taskId, Math.max(0, left), AbortSignal.any([signal, hint.signal]));
+    const woken = nextHint({ bus, clock }, taskId, Math.max(0, left), AbortSignal.any([signal, hint.signal]));
     const found = await commandsNow(store, taskId, from);
     if (found.length > 0 || left <= 0 || signal.aborted) {
       hint.abort();
@@ -59,7 +69,7 @@ export async function commandsAfter({ store, bus, clock }: CommandDeps, poll: Po
 
 async function commandsNow(store: Store, taskId: string, after: number): Promise<WorkerCommand[]> {
   const found: WorkerCommand[] = [];
-  for await (const event of logAfter(store, taskId, after)) {
+  for await (const event of logOfOthers(store, taskId, after)) {
     const command = await commandOf(store, event);
     if (command !== null) found.push(command);
   }
@@ -75,19 +85,24 @@ async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand 
     return { id, type: "message", messageId: message.id, text, mode: message.mode ?? "steer" };
   }
   if (type === "message.status" && data["status"] === "withdrawn") return { id, type: "withdraw", messageId: String(data["id"]) };
-  if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: String(data["text"]) };
+  if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: answerOf(data) };
   if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling") return { id, type: "cancel", graceMs: 0 };
   return null;
 }
 
+/** What the worker hears: of a question that the coordinator asked, the decision. */
+export function answerOf(data: EventData): string {
+  return String(data["decision"] ?? data["text"]);
+}
+
 /** Resolves at the next hint about the task, after `ms`, or when aborted. */
-function nextHint(bus: Bus, taskId: string, ms: number, signal: AbortSignal): Promise<void> {
+function nextHint({ bus, clock }: Pick<CommandDeps, "bus" | "clock">, taskId: string, ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
+    const callOff = clock.timer(ms, done);
     const off = bus.onHint((hint) => hint.taskId === taskId && done());
     signal.addEventListener("abort", done, { once: true });
     function done(): void {
-      clearTimeout(timer);
+      callOff();
       off();
       signal.removeEventListener("abort", done);
       resolve();

@@ -30,6 +30,7 @@ export interface Config {
   readonly anthropicApiKey: string | null;
   /** Without a slash at the end. */
   readonly anthropicBaseUrl: string;
+  /** Of tasks that name none; null only without a key. */
   readonly model: string | null;
   /** Names of models, or beginnings that end in `*`. */
   readonly models: readonly string[];
@@ -47,11 +48,15 @@ export interface Config {
   readonly admin: { readonly email: string; readonly password: string } | null;
   /** Origin under which people reach the server, without a slash at the end. */
   readonly publicUrl: string | null;
-  /** Seals git credentials and signs sessions; null = the server keeps one in its data folder. */
+  /** Seals git credentials and signs sessions; null = the server keeps one in its data folder. The vault judges its form. */
   readonly secretKey: string | null;
   readonly logLevel: LogLevel;
   readonly policy: Partial<Policy>;
   readonly allowedOrigins: readonly string[];
+  readonly retentionDays: number;
+  readonly mirrorDays: number;
+  /** Largest workspace that is salvaged, MiB before compression. */
+  readonly salvageMb: number;
   /** Reverse proxies in front whose X-Forwarded-For is believed. */
   readonly trustProxy: number;
 }
@@ -66,7 +71,15 @@ export interface Setting {
   readonly secret?: true;
 }
 
-const DEFAULTS = { host: "127.0.0.1", port: "7080", dataDir: ".slipway", sandbox: "docker", maxConcurrent: "4", warm: "1" } as const;
+const DEFAULTS = {
+  host: "127.0.0.1",
+  port: "7080",
+  dataDir: ".slipway",
+  sandbox: "docker",
+  maxConcurrent: "4",
+  warm: "1",
+  model: "claude-sonnet-5-5",
+} as const;
 const ANTHROPIC = "https://api.anthropic.com";
 
 /** Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not among them: it is for tests. */
@@ -97,7 +110,12 @@ export const SETTINGS = {
     secret: true,
   },
   anthropicBaseUrl: { env: "ANTHROPIC_BASE_URL", flag: "anthropic-base-url", argument: "url", help: `model endpoint (${ANTHROPIC})` },
-  model: { env: "SLIPWAY_MODEL", flag: "model", argument: "name", help: "model of tasks that name none" },
+  model: {
+    env: "SLIPWAY_MODEL",
+    flag: "model",
+    argument: "name",
+    help: `model of tasks that name none (${DEFAULTS.model}, or the first in the list)`,
+  },
   models: { env: "SLIPWAY_MODELS", flag: "models", argument: "list", help: "models that tasks may use; name or beginning* (claude-*)" },
   userDayUsd: {
     env: "SLIPWAY_USER_DAY_USD",
@@ -148,6 +166,24 @@ export const SETTINGS = {
     flag: "allowed-origins",
     argument: "list",
     help: "further web origins that may open the live stream",
+  },
+  retentionDays: {
+    env: "SLIPWAY_RETENTION_DAYS",
+    flag: "retention-days",
+    argument: "days",
+    help: "repositories and artifacts of settled tasks are kept this long (30)",
+  },
+  mirrorDays: {
+    env: "SLIPWAY_MIRROR_DAYS",
+    flag: "mirror-days",
+    argument: "days",
+    help: "caches of upstreams are kept this long after their last use (30)",
+  },
+  salvageMb: {
+    env: "SLIPWAY_SALVAGE_MB",
+    flag: "salvage-mb",
+    argument: "megabytes",
+    help: "largest workspace that is kept of a sandbox that ended without saving, before compression (512)",
   },
   trustProxy: { env: "SLIPWAY_TRUST_PROXY", flag: "trust-proxy", argument: "hops", help: "reverse proxies in front of the server (0)" },
 } as const satisfies Record<string, Setting>;
@@ -257,6 +293,23 @@ function readAgent(read: ReturnType<typeof reader>, hasKey: boolean): string {
   return chosen ?? (hasKey ? "anthropic" : "scripted");
 }
 
+/** `*` at the end of an entry stands for anything. */
+export function listed(list: readonly string[], value: string): boolean {
+  return list.some((entry) => (entry.endsWith("*") ? value.startsWith(entry.slice(0, -1)) : value === entry));
+}
+
+function readModels(read: ReturnType<typeof reader>, hasKey: boolean): Pick<Config, "model" | "models"> {
+  const name = z.string().regex(/^[\x21-\x7e]{1,100}$/);
+  const models = read("models", list(name), "a comma-separated list of models") ?? ["claude-*"];
+  const chosen = read("model", name, "the name of a model");
+  if (chosen !== null && !listed(models, chosen))
+    throw new SlipwayError("config_invalid", `SLIPWAY_MODEL names "${chosen}", which SLIPWAY_MODELS does not list: ${models.join(", ")}.`);
+  if (chosen !== null || !hasKey) return { model: chosen, models };
+  const model = [DEFAULTS.model, ...models.filter((one) => !one.endsWith("*"))].find((one) => listed(models, one));
+  if (model === undefined) throw new SlipwayError("config_invalid", "SLIPWAY_MODEL must name one of the models that SLIPWAY_MODELS lists.");
+  return { model, models };
+}
+
 function readEgress(read: ReturnType<typeof reader>): Config["egress"] {
   const chosen = read("egress", z.enum(EGRESS_POLICIES), `one of ${EGRESS_POLICIES.join(", ")}`) ?? "none";
   const open = read("egressOpen", z.enum(["0", "1"]), "0 or 1") === "1";
@@ -281,8 +334,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,
     anthropicBaseUrl: trimSlash(read("anthropicBaseUrl", webUrl, "an http or https address without a query") ?? ANTHROPIC),
-    model: read("model", z.string().regex(/^[\x21-\x7e]{1,100}$/), "the name of a model"),
-    models: read("models", list(z.string().regex(/^[\x21-\x7e]{1,100}$/)), "a comma-separated list of models") ?? ["claude-*"],
+    ...readModels(read, anthropicApiKey !== null),
     userDayUsd: read("userDayUsd", dollars, "an amount of US dollars such as 20"),
     dayUsd: read("dayUsd", dollars, "an amount of US dollars such as 100"),
     pricesFile: read("pricesFile", z.string(), "a file"),
@@ -292,10 +344,13 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),
-    secretKey: read("secretKey", z.string().min(32).max(1_024), "at least 32 characters long"),
+    secretKey: read("secretKey", z.string(), "a key"),
     logLevel: read("logLevel", z.enum(LOG_LEVELS), `one of ${LOG_LEVELS.join(", ")}`) ?? "info",
     policy: readPolicy(env),
     allowedOrigins: read("allowedOrigins", list(origin), "a comma-separated list of origins such as https://slipway.example.org") ?? [],
+    retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
+    mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
+    salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,
     trustProxy: read("trustProxy", whole(0, 10), "the number of reverse proxies in front, 0 to 10") ?? 0,
   };
 }

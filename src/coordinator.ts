@@ -11,7 +11,8 @@ import { TASK_MACHINE_VERSION } from "../machines/task.ts";
 import type { Crashpoint } from "./crash.ts";
 import { SlipwayError } from "./error.ts";
 import type { EventData, Proposal, TaskEvent } from "./event.ts";
-import type { Bus, Clock, Log, Store } from "./ports.ts";
+import type { Bus, Clock, Log } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { Snapshot, Task, TaskSpec } from "./task.ts";
 
 export interface CoordinatorDeps {
@@ -39,6 +40,8 @@ export interface Submission {
   readonly parentId: string | null;
   readonly spec: TaskSpec;
   readonly data: EventData;
+  /** The task whose transcript this one begins with, if any. */
+  readonly inherits: string | null;
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | null;
 }
 
@@ -71,7 +74,7 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
   }
 
   async function create(submission: Submission): Promise<{ task: Task; replayed: boolean }> {
-    const { id, userId, threadId, parentId, spec, data, idempotency } = submission;
+    const { id, userId, threadId, parentId, spec, data, inherits, idempotency } = submission;
     const base = { taskId: id, seq: 1, at: clock.now(), attempt: 0, type: "task.submitted", from: null, workerSeq: null, data } as const;
     const snapshot = start({ ...base, to: "queued" });
     const state = stateOf(snapshot);
@@ -88,6 +91,7 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
       state,
       slot,
       event,
+      inherits,
       idempotency,
     });
     switch (result.kind) {

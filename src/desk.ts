@@ -3,14 +3,17 @@
  * and its attempt is the fence (rules W1, W3, T6).
  */
 import { holdsSlot } from "../machines/fold.ts";
-import { commandsAfter, logAfter } from "./commands.ts";
+import { budgetOf, type BudgetStanding } from "./budget.ts";
+import { answerOf, commandsAfter, logOfOthers } from "./commands.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { failed } from "./effects.ts";
 import { SequenceGap, SlipwayError } from "./error.ts";
 import { WORKER_DATA, type Proposal, type WorkerEventType } from "./event.ts";
 import { WORKER_FAILURES, type FailureCode } from "./failure.ts";
-import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type Store, type WorkerDesk } from "./ports.ts";
+import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type WorkerDesk } from "./ports.ts";
+import { type Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
+import { PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "./transcript.ts";
 import type { WorkerAck, WorkerBatch, WorkerEvent, WorkerSpec } from "./worker-wire.ts";
 
 export interface DeskDeps {
@@ -20,6 +23,11 @@ export interface DeskDeps {
   readonly repos: Repos;
   readonly clock: Clock;
   readonly ids: Ids;
+  readonly abandonMs: number;
+  /** Where the task stands after the gateway refused it a request. */
+  standing(task: Task): Promise<BudgetStanding>;
+  /** Models that tasks may use; none = there is no gateway. */
+  readonly models: readonly string[];
 }
 
 export interface Desk extends WorkerDesk {
@@ -28,20 +36,34 @@ export interface Desk extends WorkerDesk {
 }
 
 const LAST_WORDS_MS = 15_000;
+/** What one attempt may add to the log, in characters of JSON; counted anew by a restarted coordinator. */
+const LOG_LIMIT = 128 * 2 ** 20;
 
 export function createDesk(deps: DeskDeps): Desk {
   const { coordinator, store, bus, repos, clock } = deps;
-  const seen = new Map<string, { attempt: number; at: number }>();
+  const seen = new Map<string, { attempt: number; at: number; said: number }>();
   coordinator.onCommit((task) => {
     if (!holdsSlot(task.snapshot)) seen.delete(task.id);
   });
 
   function current(task: Task | null, attempt: number): Task {
     if (task === null || task.snapshot.context.attempt !== attempt || !holdsSlot(task.snapshot)) {
-      throw new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
+      throw stale();
     }
-    seen.set(task.id, { attempt, at: clock.now() });
+    const last = seen.get(task.id);
+    seen.set(task.id, { attempt, at: clock.now(), said: last?.attempt === attempt ? last.said : 0 });
     return task;
+  }
+
+  /** Ends an attempt that says too much: the log is kept for ever, and on the disk that all tasks share. */
+  async function bound(task: Task, attempt: number, news: readonly WorkerEvent[]): Promise<void> {
+    const entry = seen.get(task.id);
+    if (entry === undefined) return;
+    entry.said += news.reduce((total, { data }) => total + JSON.stringify(data).length, 0);
+    if (entry.said <= LOG_LIMIT) return;
+    const detail = `It sent more than ${LOG_LIMIT / 2 ** 20} MiB of events.`;
+    await coordinator.record(task.id, () => [{ ...failed("agent_stuck", deps.ids.random(), { detail }), attempt }]);
+    throw new SlipwayError("stale_attempt", detail);
   }
 
   /** A worker may be there before its repository: both are prepared at the same time. */
@@ -72,10 +94,10 @@ export function createDesk(deps: DeskDeps): Desk {
     const answers: Record<string, string> = {};
     let before = task.seq;
     if (task.seq > 1) {
-      const waiting = new Set((await store.messages(taskId)).filter((m) => m.status === "queued").map((m) => m.seq));
-      before = Math.min(before, ...[...waiting].map((seq) => seq - 1));
-      for await (const event of logAfter(store, taskId, 0)) {
-        if (event.type === "answer") answers[String(event.data["questionId"])] = String(event.data["text"]);
+      for await (const { type, seq, data } of logOfOthers(store, taskId, 0)) {
+        if (type === "answer") answers[String(data["questionId"])] = answerOf(data);
+        const waits = type === "message" && (await store.message(taskId, String(data["id"])))?.status === "queued";
+        if (waits) before = Math.min(before, seq - 1);
       }
     }
     const saved = c.checkpoint;
@@ -85,18 +107,22 @@ export function createDesk(deps: DeskDeps): Desk {
       prompt: task.spec.prompt,
       agent: task.spec.agent,
       model: task.spec.model,
+      effort: task.spec.effort,
+      gateway: deps.models.length > 0 ? "open" : "none",
       script: task.spec.script === null ? null : [...task.spec.script],
       verify: [...task.spec.verify],
-      budget: task.spec.budget,
+      budget: budgetOf(task),
       base: c.base ?? task.spec.base ?? "main",
       baseSha: c.baseSha ?? "",
       workRef: WORK_REF,
       checkpointRef: checkpointRef(attempt),
+      transcript: await store.lastRecord(taskId),
       resume: saved !== null && (await repos.has(taskId, saved.sha)) ? saved : null,
       answers,
       commandsAfter: before,
       ack: c.workerSeq,
       // A little less than our own deadline, so that the worker still saves its work before we end it.
+      abandonMs: deps.abandonMs,
       wallMs: c.policy.wallMs - Math.min(LAST_WORDS_MS, c.policy.wallMs / 10),
     };
   }
@@ -106,10 +132,10 @@ export function createDesk(deps: DeskDeps): Desk {
     const task = current(await store.task(taskId), attempt);
     for (const delta of batch.deltas ?? []) bus.whisper({ taskId, userId: task.userId, ...delta });
     if (events.length === 0) return { ack: task.snapshot.context.workerSeq, commands: task.state === "cancelling" };
+    const unheard = events.filter(({ seq }) => seq > task.snapshot.context.workerSeq);
+    await bound(task, attempt, unheard);
     const proposals = new Map<number, Proposal>();
-    for (const event of events) {
-      if (event.seq > task.snapshot.context.workerSeq) proposals.set(event.seq, await propose(task, attempt, event));
-    }
+    for (const event of unheard) proposals.set(event.seq, await propose(task, attempt, event));
     const { task: now } = await coordinator.record(taskId, (fresh) => {
       const last = current(fresh, attempt).snapshot.context.workerSeq;
       const news = events.filter((event) => event.seq > last);
@@ -173,9 +199,36 @@ export function createDesk(deps: DeskDeps): Desk {
     };
   }
 
+  async function append(taskId: string, record: StoredRecord): Promise<void> {
+    current(await store.task(taskId), record.attempt);
+    if (Buffer.byteLength(record.json) > RECORD_BYTES)
+      throw new SlipwayError("payload_too_large", `A record holds at most ${RECORD_BYTES} bytes. Cut what is in it before it is written.`);
+    const result = await store.appendRecord({ taskId, ...record });
+    switch (result.kind) {
+      case "appended":
+      case "known":
+        return;
+      case "elsewhere":
+        throw new TranscriptMoved(result.last);
+      case "stale":
+        throw stale();
+      case "full":
+        throw new SlipwayError(
+          "transcript_full",
+          `It holds ${TRANSCRIPT_BYTES} bytes. Go on in a new task that starts from the saved work.`,
+        );
+    }
+  }
+
   return {
     spec,
     accept,
+    append,
+    budget: async (taskId, attempt) => deps.standing(current(await store.task(taskId), attempt)),
+    async transcript(taskId, attempt, after) {
+      current(await store.task(taskId), attempt);
+      return await store.records(taskId, after, PAGE_BYTES);
+    },
     commands: (taskId, attempt, after, waitMs, signal) =>
       commandsAfter(deps, { taskId, after, waitMs, signal, task: async () => current(await store.task(taskId), attempt) }),
     lastSeen(taskId, attempt) {
@@ -184,6 +237,8 @@ export function createDesk(deps: DeskDeps): Desk {
     },
   };
 }
+
+const stale = (): SlipwayError => new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
 
 function parse(type: WorkerEventType, data: unknown): Record<string, unknown> {
   const result = WORKER_DATA[type].safeParse(data);

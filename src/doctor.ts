@@ -2,9 +2,11 @@
  * `slipway doctor`: is this installation sound? Reads the database beside a running server (read-only) and asks the sandbox engine.
  * The rules are those of src/checkup.ts, which the crash suite uses too.
  */
+import { execFile } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { promisify } from "node:util";
 import { checkUp as checkTasks, type Finding } from "./checkup.ts";
 import type { Config } from "./config.ts";
 import { messageOf } from "./error.ts";
@@ -32,11 +34,12 @@ const RULES = {
 
 const MIN_FREE_MB = 1_024;
 const SHOWN = 3;
+const SKEW_MS = 60_000;
 
 /** Never throws for what it finds; a check that could not be made is a result that is not ok. */
 export async function checkUp({ config }: { readonly config: Config }): Promise<CheckResult[]> {
   const dir = resolve(config.dataDir);
-  const results: CheckResult[] = [node(), ...(await folder(dir))];
+  const results: CheckResult[] = [node(), await git(), ...(await folder(dir))];
   const sandbox = await openSandbox(config, dir);
   try {
     const line = await sandbox.check(AbortSignal.timeout(15_000)).then(
@@ -72,9 +75,10 @@ async function rules(dir: string, config: Config, sandbox: Parameters<typeof che
     try {
       // A restart may have lowered the number since: what ran under the larger one was right then.
       const maxConcurrent = Math.max(config.maxConcurrent, Number((await store.setting("slots.max")) ?? 0));
+      const [newest] = await store.tasks({ userId: null, limit: 1 });
       const { tasks, events, findings } = await checkTasks({ store, sandbox, maxConcurrent });
       const looked = `${tasks} tasks, ${events} events`;
-      return Object.entries(RULES).map(([rule, words]) =>
+      const rows = Object.entries(RULES).map(([rule, words]) =>
         judged(
           rule,
           words,
@@ -82,6 +86,7 @@ async function rules(dir: string, config: Config, sandbox: Parameters<typeof che
           findings.filter((one) => one.rule === rule),
         ),
       );
+      return [clock(newest?.createdAt ?? 0), ...rows];
     } finally {
       await store.close();
     }
@@ -102,6 +107,30 @@ function node(): CheckResult {
   return { rule: "node", ok, detail: ok ? process.version : `${process.version}: Slipway needs Node 20.19 or newer` };
 }
 
+/** Before 2.37 git cannot be told which address a name stands for, and every clone and push is refused. */
+const GIT = [2, 37] as const;
+
+async function git(): Promise<CheckResult> {
+  try {
+    const { stdout } = await promisify(execFile)("git", ["--version"], { timeout: 10_000 });
+    const [, major = "0", minor = "0"] = /(\d+)\.(\d+)/.exec(stdout) ?? [];
+    const ok = Number(major) > GIT[0] || (Number(major) === GIT[0] && Number(minor) >= GIT[1]);
+    return { rule: "git", ok, detail: ok ? stdout.trim() : `${stdout.trim()}: Slipway needs git ${GIT.join(".")} or newer` };
+  } catch {
+    return { rule: "git", ok: false, detail: `there is no git on the PATH: install ${GIT.join(".")} or newer` };
+  }
+}
+
+/** Deadlines, leases and tokens go by this machine's clock: one that was set back makes all of them late. */
+function clock(newest: number): CheckResult {
+  const ahead = newest - Date.now();
+  const ok = ahead <= SKEW_MS;
+  const detail = ok
+    ? new Date().toISOString()
+    : `the newest task is ${Math.round(ahead / 1_000)} s in the future: set this machine's clock`;
+  return { rule: "clock", ok, detail };
+}
+
 async function folder(dir: string): Promise<CheckResult[]> {
   if (!existsSync(dir)) return [{ rule: "data folder", ok: true, detail: `${dir} is not there yet: \`slipway serve\` makes it` }];
   const open = ["secret.key", "operator.token", "slipway.db"].filter((name) => {
@@ -116,6 +145,10 @@ async function folder(dir: string): Promise<CheckResult[]> {
       ok: open.length === 0,
       detail: open.length === 0 ? dir : `others can read ${open.join(", ")} in ${dir}: chmod 600`,
     },
-    { rule: "disk", ok: freeMb >= MIN_FREE_MB, detail: `${freeMb} MB free` },
+    {
+      rule: "disk",
+      ok: freeMb >= MIN_FREE_MB,
+      detail: `${freeMb} MB free${freeMb >= MIN_FREE_MB ? "" : `, ${MIN_FREE_MB} are needed: run \`slipway gc\`, or make room`}`,
+    },
   ];
 }

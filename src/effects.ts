@@ -4,6 +4,7 @@
  * E1 An effect changes a task only through `record`, with the attempt that it was started for (the fence).
  * E2 Names are derived from (task, attempt): what exists already is adopted, never doubled.
  * E3 A state without a slot begins by clearing the attempt's sandbox; only then is the slot given back (rule D5).
+ * E4 Before a sandbox is removed, and before its end is recorded where that is possible, what no checkpoint holds is salvaged (rule W6).
  */
 import { isAbort, messageOf } from "./error.ts";
 import { driveOf, phaseOf } from "../machines/fold.ts";
@@ -12,7 +13,9 @@ import type { Coordinator } from "./coordinator.ts";
 import type { Crashpoint } from "./crash.ts";
 import type { Proposal } from "./event.ts";
 import { TaskFailure, type FailureCode } from "./failure.ts";
-import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxExit, Store } from "./ports.ts";
+import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxExit } from "./ports.ts";
+import type { Store } from "./store-port.ts";
+import type { Salvage } from "./salvage.ts";
 import { createSteps } from "./steps.ts";
 import { sandboxName, type Limits, type Task } from "./task.ts";
 import { together, within } from "./within.ts";
@@ -24,6 +27,7 @@ export interface EffectDeps {
   readonly sandbox: Sandbox;
   readonly repos: Repos;
   readonly broker: Broker;
+  readonly salvage: Salvage;
   readonly forges: readonly Forge[];
   /** The owner's git credential for a repository, in clear; null when there is none. */
   readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
@@ -62,10 +66,15 @@ export function createEffects(deps: EffectDeps): Effect {
   /** Ends the broker and the sandbox of the current attempt; bounded, because an engine may hang. */
   async function clear(task: Task, release: () => void): Promise<void> {
     const attempt = task.snapshot.context.attempt;
+    const begun = clock.now();
     try {
       if (attempt > 0) {
         await broker.shut(task.id, attempt);
-        await within(deps.clearMs, sandbox.remove(sandboxName(task.id, attempt)), clock);
+        // What finished has pushed all of it.
+        if (task.state !== "done" && task.state !== "pushing")
+          await deps.salvage(task.id, attempt, "perhaps_running", new AbortController().signal);
+        const left = deps.clearMs - (clock.now() - begun);
+        await within(Math.max(left, deps.clearMs / 10), sandbox.remove(sandboxName(task.id, attempt)), clock);
       }
     } catch (error) {
       log.warn({ task: task.id, attempt, error: messageOf(error) }, "the sandbox could not be removed; the janitor will");
@@ -129,6 +138,7 @@ export function createEffects(deps: EffectDeps): Effect {
     const exit = await sandbox.wait(sandboxName(task.id, attempt), signal);
     if (signal.aborted) return;
     await deps.store.observeExit(task.id, attempt, exit.exitCode);
+    await deps.salvage(task.id, attempt, "stopped", signal);
     await judge(task, exit);
   }
 
@@ -151,6 +161,7 @@ export function createEffects(deps: EffectDeps): Effect {
     const name = sandboxName(task.id, attempt);
     if (!forced) await broker.open(task.id, attempt);
     await sandbox.stop(name, forced ? 0 : policy.graceMs, signal);
+    await deps.salvage(task.id, attempt, "stopped", signal);
     await say(task, { type: "task.state", data: { reason: "stopped" } });
   }
 

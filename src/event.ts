@@ -1,5 +1,6 @@
 /** The event: one row of a task's log. At once the chart's input, the database row and the frame on the wire. */
 import { z } from "zod";
+import { isBudgetQuestion } from "./budget.ts";
 import { STEP_NAMES, type TaskState } from "./task.ts";
 
 export const EVENT_TYPES = [
@@ -53,6 +54,9 @@ const sha = z.string().regex(/^[0-9a-f]{40}([0-9a-f]{24})?$/);
 const text = (max: number) => z.string().max(max);
 const id = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
 
+/** Bounded, so that no sum of them is anything but a number. */
+const amount = z.int().min(0).max(1_000_000_000);
+
 export const TEXT_LIMIT = 64 * 1024;
 
 export const contentBlockSchema = z.discriminatedUnion("type", [
@@ -78,12 +82,12 @@ export const WORKER_DATA = {
     items: z.array(z.strictObject({ text: text(500), status: z.enum(["pending", "in_progress", "completed"]) })).max(200),
   }),
   usage: z.strictObject({
-    inputTokens: z.int().min(0),
-    outputTokens: z.int().min(0),
-    cacheReadTokens: z.int().min(0),
-    cacheWriteTokens: z.int().min(0),
-    usd: z.number().min(0),
-    turns: z.int().min(0),
+    inputTokens: amount,
+    outputTokens: amount,
+    cacheReadTokens: amount,
+    cacheWriteTokens: amount,
+    usd: z.number().min(0).max(1_000_000),
+    turns: amount,
   }),
   checkpoint: z.strictObject({
     sha,
@@ -92,7 +96,11 @@ export const WORKER_DATA = {
     additions: z.int().min(0),
     deletions: z.int().min(0),
   }),
-  question: z.strictObject({ id, question: text(4_000), options: z.array(text(500)).max(20).nullable() }),
+  question: z.strictObject({
+    id: id.refine((text) => !isBudgetQuestion(text), "is kept for the coordinator"),
+    question: text(4_000),
+    options: z.array(text(500)).max(20).nullable(),
+  }),
   notice: z.strictObject({ level: z.enum(["info", "warning", "error"]), code: text(100), text: text(4_000) }),
   verify: z.strictObject({ command: text(4_000), exitCode: z.int().nullable(), ms: z.number().min(0), tail: text(16_384) }),
   ready: z.strictObject({}),

@@ -110,7 +110,10 @@ export type Failure = z.infer<typeof failureSchema>;
 
 export const EVIDENCE_LIMIT = 4_000;
 
-/** Codes that a worker may name in its own report; anything else it says becomes `agent_error`. */
+/**
+ * Codes that a worker may name in its own report; anything else it says becomes `agent_error`. None of the class `infra`: those are tried
+ * again without counting, and enough of them pause claiming for everybody.
+ */
 export const WORKER_FAILURES: ReadonlySet<string> = new Set<FailureCode>([
   "agent_error",
   "refused",
@@ -122,7 +125,6 @@ export const WORKER_FAILURES: ReadonlySet<string> = new Set<FailureCode>([
   "model_quota",
   "model_overloaded",
   "repo_unreachable",
-  "internal",
 ]);
 
 export function failureClass(code: FailureCode): FailureClass {

@@ -4,12 +4,14 @@
  * G1 The rows are the queue; p-queue only throttles. Free slots are counted from the store before each claim (rule D4).
  * G2 A slot is held from the claim until the attempt's sandbox is cleared, whatever ends the attempt (rule D5).
  * G3 Claims run one batch at a time, so two claims never see the same free slot.
- * G4 More than `breakerLimit` infrastructure failures in `breakerWindowMs` pause claiming (rule D9) until the sandbox engine answers again.
+ * G4 After an infrastructure failure the engine is asked before the next claim; while it does not answer, claiming is paused and it is asked at
+ *    each probe. More than `breakerLimit` such failures in `breakerWindowMs` of an engine that does answer pause claiming for `breakerRestMs` (rule D9).
  */
 import PQueue from "p-queue";
 import type { Coordinator } from "./coordinator.ts";
 import { messageOf } from "./error.ts";
-import type { Clock, Log, Sandbox, Store } from "./ports.ts";
+import type { Clock, Log, Sandbox } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { QueueState } from "./service.ts";
 import type { Task, Wait } from "./task.ts";
 
@@ -24,7 +26,7 @@ export interface GateDeps {
   readonly userLimit: number | null;
   readonly breakerLimit: number;
   readonly breakerWindowMs: number;
-  /** How long an open breaker waits before it asks the engine again, ms. */
+  /** How long claiming rests when the engine answers and attempts fail all the same, ms. */
   readonly breakerRestMs: number;
 }
 
@@ -39,7 +41,7 @@ export interface Gate {
   release(taskId: string): void;
   pause(paused: boolean): Promise<void>;
   noteInfraFailure(): void;
-  /** Closes an open breaker when its rest is over and the engine answers. */
+  /** Closes an open breaker when the engine answers and the rest, if there is one, is over. */
   probe(): Promise<void>;
   state(): QueueState;
   wait(task: Task): Promise<Wait>;
@@ -48,6 +50,8 @@ export interface Gate {
 
 const BATCH = 64;
 const PAUSED = "queue.paused";
+/** Longest wait for the engine's answer. */
+const CHECK_MS = 5_000;
 
 export async function createGate(deps: GateDeps): Promise<Gate> {
   const { coordinator, store, sandbox, clock, log, maxConcurrent, userLimit } = deps;
@@ -58,8 +62,10 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   let again = false;
   let isOpen = false;
   let failures: number[] = [];
-  let brokenSince: number | null = null;
-  let brokenReason = "";
+  let broken: { readonly until: number; readonly reason: string } | null = null;
+  /** An attempt failed in a way that may be the engine's, and the engine has not been asked since. */
+  let suspect = false;
+  let probing: Promise<boolean> | null = null;
 
   /** Occupies one place of the p-queue until `release`. */
   function hold(taskId: string): void {
@@ -87,13 +93,33 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   }
 
   function blocked(): boolean {
-    return !isOpen || paused || brokenSince !== null;
+    return !isOpen || paused || broken !== null;
+  }
+
+  /** Asks the engine, one question at a time. */
+  function answers(): Promise<boolean> {
+    probing ??= sandbox
+      .check(AbortSignal.timeout(CHECK_MS))
+      .then(
+        () => true,
+        (error: unknown) => {
+          if (broken === null) log.error({ error: messageOf(error) }, "claiming is paused: the sandbox engine does not answer");
+          broken = { until: 0, reason: messageOf(error) || "The sandbox engine does not answer." };
+          return false;
+        },
+      )
+      .finally(() => (probing = null));
+    return probing;
   }
 
   async function claimAll(): Promise<void> {
     do {
       again = false;
       if (blocked()) return;
+      if (suspect) {
+        suspect = false;
+        if (!(await answers()) || blocked()) return;
+      }
       // The places of the p-queue and the rows may differ for a moment (a sandbox is being cleared): the smaller number counts.
       const free = Math.min(BATCH, maxConcurrent - held.size, maxConcurrent - (await store.slotsHeld()));
       if (free <= 0) return;
@@ -136,34 +162,30 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
     },
     noteInfraFailure() {
       const now = clock.now();
+      suspect = true;
       failures = [...failures.filter((at) => now - at < deps.breakerWindowMs), now];
-      if (failures.length > deps.breakerLimit && brokenSince === null) {
-        brokenSince = now;
-        brokenReason = `${failures.length} infrastructure failures in ${Math.round(deps.breakerWindowMs / 1_000)} s`;
+      if (failures.length > deps.breakerLimit && broken === null) {
+        const reason = `${failures.length} infrastructure failures in ${Math.round(deps.breakerWindowMs / 1_000)} s`;
+        broken = { until: now + deps.breakerRestMs, reason };
         log.error({ failures: failures.length }, "claiming is paused: the sandbox engine keeps failing");
       }
     },
     async probe() {
-      if (brokenSince === null || clock.now() - brokenSince < deps.breakerRestMs) return;
-      try {
-        await sandbox.check();
-        brokenSince = null;
-        failures = [];
-        log.info({}, "the sandbox engine answers again; claiming goes on");
-        poke();
-      } catch (error) {
-        brokenSince = clock.now();
-        brokenReason = messageOf(error) || "the sandbox engine does not answer";
-      }
+      if (broken === null || clock.now() < broken.until || !(await answers())) return;
+      broken = null;
+      suspect = false;
+      failures = [];
+      log.info({}, "the sandbox engine answers; claiming goes on");
+      poke();
     },
     state() {
-      const reason = paused ? "An operator paused the queue." : brokenSince !== null ? brokenReason : null;
-      return { paused, breaker: brokenSince === null ? "closed" : "open", reason };
+      const reason = paused ? "An operator paused the queue." : (broken?.reason ?? null);
+      return { paused, breaker: broken === null ? "closed" : "open", reason };
     },
     async wait(task) {
       const position = await store.position(task.id);
       if (paused) return { reason: "paused", position };
-      if (brokenSince !== null) return { reason: "sandbox_unavailable", position };
+      if (broken !== null) return { reason: "sandbox_unavailable", position };
       const full = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
       return { reason: full ? "user_limit" : "concurrency", position };
     },

@@ -4,7 +4,8 @@
  */
 import { setMaxListeners } from "node:events";
 import { coerceError, isAbort, messageOf } from "./error.ts";
-import type { Bus, Clock, Log, Store } from "./ports.ts";
+import type { Bus, Clock, Log } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import { Room, type Feed, type Member, type Sink } from "./rooms.ts";
 import type { Person } from "./service.ts";
 import type { Task } from "./task.ts";

@@ -2,15 +2,20 @@
  * The clock-driven part: deadlines, orphans, retention.
  *
  * J1 A deadline is data (`dueAt`); the tick turns an overdue one into `timed_out`. The chart refuses one that is early, so it fires once and never early (rule D6).
- * J2 A sandbox is legitimate while its task is in a state that holds a slot, at that very attempt. Every other one is removed (rule D3).
- *    The list is taken first and each task is read after it, so a sandbox that was made meanwhile is never judged by an older row.
+ * J2 A sandbox is legitimate while its task is in a state that holds a slot, at that very attempt. Every other one is removed (rule D3), and so is
+ *    what belonged to it. What exists is listed first and each task is read after it, so what was made meanwhile is never judged by an older row.
+ * J3 Repositories and artifacts are kept for `retentionMs` after their task settled, mirrors for `mirrorMs` after their last use.
  */
+import type { Artifacts } from "./artifact.ts";
 import { deadlineFailure, holdsSlot } from "../machines/fold.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { Crashpoint } from "./crash.ts";
 import { messageOf } from "./error.ts";
-import type { Broker, Clock, Ids, Log, Repos, Sandbox, Store } from "./ports.ts";
-import { isSettledState } from "./task.ts";
+import { leftover, totalBytes, type GcMode, type Leftover } from "./leftover.ts";
+import type { Broker, Clock, Ids, Log, Repos, Sandbox, SandboxInfo } from "./ports.ts";
+import type { Store } from "./store-port.ts";
+import type { Salvage } from "./salvage.ts";
+import { parseSandboxName, isSettledState } from "./task.ts";
 import { within } from "./within.ts";
 
 export interface JanitorDeps {
@@ -19,14 +24,18 @@ export interface JanitorDeps {
   readonly sandbox: Sandbox;
   readonly repos: Repos;
   readonly broker: Broker;
+  readonly artifacts: Artifacts;
+  readonly salvage: Salvage;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
   /** Longest wait for one sandbox to be removed, ms. */
   readonly clearMs: number;
-  /** Task repositories of settled tasks are kept this long, ms. */
+  /** Task repositories and artifacts of settled tasks are kept this long, ms. */
   readonly retentionMs: number;
+  /** Mirrors are kept this long after their last use, ms. */
+  readonly mirrorMs: number;
 }
 
 export interface Janitor {
@@ -34,14 +43,15 @@ export interface Janitor {
   deadlines(): Promise<void>;
   /** Removes sandboxes that no task needs. @returns how many. */
   orphans(): Promise<number>;
-  /** Removes task repositories that are older than the retention. @returns how many. */
-  retention(): Promise<number>;
+  /** Everything that nobody needs, or only a look at it. One run at a time; a second one waits. Never rejects for one thing that resists. */
+  collect(mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
 }
 
 const DUE_BATCH = 500;
 
 export function createJanitor(deps: JanitorDeps): Janitor {
-  const { coordinator, store, sandbox, clock, log } = deps;
+  const { coordinator, store, sandbox, repos, artifacts, clock, log } = deps;
+  let collecting: Promise<unknown> = Promise.resolve();
 
   async function deadlines(): Promise<void> {
     for (;;) {
@@ -66,17 +76,38 @@ export function createJanitor(deps: JanitorDeps): Janitor {
     }
   }
 
+  async function needed(taskId: string, attempt: number): Promise<boolean> {
+    const task = await store.task(taskId);
+    return task !== null && holdsSlot(task.snapshot) && task.snapshot.context.attempt <= attempt;
+  }
+
+  /** J2, for what is named after a sandbox. A name that says nothing is nobody's. */
+  async function wanted(name: string): Promise<boolean> {
+    const whose = parseSandboxName(name);
+    return whose !== null && (await needed(whose.taskId, whose.attempt));
+  }
+
+  async function unwanted(): Promise<SandboxInfo[]> {
+    const found: SandboxInfo[] = [];
+    for (const one of await sandbox.list()) if (!(await needed(one.taskId, one.attempt))) found.push(one);
+    return found;
+  }
+
+  async function dismiss(one: SandboxInfo): Promise<void> {
+    log.info({ task: one.taskId, attempt: one.attempt }, "removing a sandbox that no task needs");
+    await deps.broker.shut(one.taskId, one.attempt);
+    const task = await store.task(one.taskId);
+    if (task !== null && task.state !== "done" && task.state !== "pushing")
+      await deps.salvage(one.taskId, one.attempt, "perhaps_running", new AbortController().signal);
+    // One that resists must not keep the others waiting.
+    await within(deps.clearMs, sandbox.remove(one.name), clock);
+  }
+
   async function orphans(): Promise<number> {
     let removed = 0;
-    for (const one of await sandbox.list()) {
-      const task = await store.task(one.taskId);
-      const wanted = task !== null && holdsSlot(task.snapshot) && task.snapshot.context.attempt <= one.attempt;
-      if (wanted) continue;
-      log.info({ task: one.taskId, attempt: one.attempt }, "removing a sandbox that no task needs");
+    for (const one of await unwanted()) {
       try {
-        await deps.broker.shut(one.taskId, one.attempt);
-        // One that resists must not keep the others waiting.
-        await within(deps.clearMs, sandbox.remove(one.name), clock);
+        await dismiss(one);
         removed += 1;
       } catch (error) {
         log.warn({ name: one.name, error: messageOf(error) }, "an orphan could not be removed; the next tick tries again");
@@ -85,17 +116,67 @@ export function createJanitor(deps: JanitorDeps): Janitor {
     return removed;
   }
 
-  async function retention(): Promise<number> {
-    let removed = 0;
-    for (const taskId of await deps.repos.list()) {
-      const task = await store.task(taskId);
-      const expired = task !== null && isSettledState(task.state) && clock.now() - task.updatedAt > deps.retentionMs;
-      if (!expired) continue;
-      await deps.repos.remove(taskId);
-      removed += 1;
-    }
-    return removed;
+  /** J3. What belongs to no known task is left alone: the database may be an older copy. */
+  async function expired(taskId: string): Promise<boolean> {
+    const task = await store.task(taskId);
+    return task !== null && isSettledState(task.state) && clock.now() - task.updatedAt > deps.retentionMs;
   }
 
-  return { deadlines, orphans, retention };
+  async function repositories(mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
+    const found: Leftover[] = [];
+    for (const taskId of await repos.list()) {
+      signal.throwIfAborted();
+      if (!(await expired(taskId))) continue;
+      found.push(await leftover(mode, { kind: "repository", name: taskId, bytes: await repos.size(taskId) }, () => repos.remove(taskId)));
+    }
+    return found;
+  }
+
+  async function oldArtifacts(mode: GcMode): Promise<Leftover[]> {
+    const found: Leftover[] = [];
+    for (const { taskId, bytes } of await artifacts.stock()) {
+      if (!(await expired(taskId))) continue;
+      found.push(await leftover(mode, { kind: "artifacts", name: taskId, bytes }, () => artifacts.remove(taskId)));
+    }
+    return found;
+  }
+
+  async function everything(mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
+    const parts: [string, () => Promise<Leftover[]>][] = [
+      [
+        "sandboxes",
+        async () =>
+          Promise.all(
+            (await unwanted()).map((one) => leftover(mode, { kind: "sandbox", name: one.name, bytes: null }, () => dismiss(one))),
+          ),
+      ],
+      ["what sandboxes left", () => sandbox.reclaim(wanted, mode, signal)],
+      ["sockets", () => deps.broker.reclaim(wanted, mode)],
+      ["repositories", () => repositories(mode, signal)],
+      ["artifacts", () => oldArtifacts(mode)],
+      ["mirrors", () => repos.reclaim(clock.now() - deps.mirrorMs, mode, signal)],
+    ];
+    const found: Leftover[] = [];
+    for (const [name, look] of parts) {
+      try {
+        found.push(...(await look()));
+      } catch (error) {
+        signal.throwIfAborted();
+        log.warn({ error: messageOf(error) }, `${name} could not be looked through`);
+        found.push({ kind: "folder", name, bytes: null, error: messageOf(error).slice(0, 300) });
+      }
+    }
+    if (mode === "remove" && found.length > 0) log.info({ removed: found.length, bytes: totalBytes(found) }, "removed what nobody needs");
+    return found;
+  }
+
+  return {
+    deadlines,
+    orphans,
+    collect(mode, signal) {
+      const mine = collecting.then(() => everything(mode, signal));
+      collecting = mine.catch(() => undefined);
+      return mine;
+    },
+  };
 }

@@ -2,6 +2,7 @@
  * The verbs put together over any set of ports, and their boot order (lifecycle.md):
  * list sandboxes -> remove the unknown -> adopt the rest -> overdue deadlines -> only then claim. Listening does not wait for it.
  */
+import type { Artifacts } from "./artifact.ts";
 import { createCoordinator, type Coordinator } from "./coordinator.ts";
 import type { Crashpoint } from "./crash.ts";
 import { createDesk, type Desk } from "./desk.ts";
@@ -13,14 +14,16 @@ import { createOperations } from "./operations.ts";
 import type { EgressDesk } from "./egress.ts";
 import type { Ledger, ModelDesk } from "./ledger.ts";
 import { createOutbound, type Outbound } from "./outbound.ts";
-import type { Broker, Bus, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, Store, WorkerDesk } from "./ports.ts";
+import type { Broker, Bus, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, WorkerDesk } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import { createRequests } from "./requests.ts";
+import { createSalvage } from "./salvage.ts";
 import type { Operations, Service } from "./service.ts";
 import { createSpend, type Spend } from "./spend.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { Egress, Policy } from "./task.ts";
 import { unlessAborted, within } from "./within.ts";
-import { LIVENESS_MS } from "./worker-wire.ts";
+import { ABANDON_MS, LIVENESS_MS } from "./worker-wire.ts";
 
 export interface KernelDeps {
   readonly store: Store;
@@ -28,6 +31,7 @@ export interface KernelDeps {
   readonly sandbox: Sandbox;
   readonly repos: Repos;
   readonly ledger: Ledger;
+  readonly artifacts: Artifacts;
   readonly broker: (desks: Desks) => Broker;
   readonly forges: readonly Forge[];
   readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
@@ -51,6 +55,8 @@ export interface KernelSettings {
   readonly userLimit: number | null;
   readonly agents: readonly string[];
   readonly model: string | null;
+  /** Models that tasks may use: names, or beginnings that end in `*`; none = there is no gateway. */
+  readonly models: readonly string[];
   /** Policies that a task may have; the first is what one gets that names none. */
   readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];
@@ -59,8 +65,11 @@ export interface KernelSettings {
   readonly userDayUsd: number | null;
   readonly dayUsd: number | null;
   readonly retentionMs: number;
+  readonly mirrorMs: number;
   readonly livenessMs: number;
   readonly clearMs: number;
+  /** A worker that reached no coordinator for this long gives up, ms. */
+  readonly abandonMs: number;
   /** Longest wait for effects to end at shutdown, ms. */
   readonly shutdownMs: number;
   readonly breakerLimit: number;
@@ -73,14 +82,17 @@ export const DEFAULT_SETTINGS = {
   userLimit: null,
   agents: ["scripted"],
   model: null,
+  models: [],
   egress: ["none"],
   trustedHosts: [],
   maxMemoryMb: 8_192,
   userDayUsd: null,
   dayUsd: null,
   retentionMs: 30 * 24 * 3_600_000,
+  mirrorMs: 30 * 24 * 3_600_000,
   livenessMs: LIVENESS_MS,
   clearMs: 30_000,
+  abandonMs: ABANDON_MS,
   shutdownMs: 2_000,
   breakerLimit: 5,
   breakerWindowMs: 60_000,
@@ -112,14 +124,15 @@ const RETENTION_TICK_MS = 3_600_000;
 export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const { store, sandbox, clock, log, settings } = deps;
   const coordinator = createCoordinator(deps);
-  const desk = createDesk({ ...deps, coordinator });
   const spend = createSpend({ ...deps, ...settings, coordinator });
+  const desk = createDesk({ ...deps, ...settings, coordinator, standing: spend.standing });
   const outbound = createOutbound({ ...deps, ...settings, coordinator });
   const broker = deps.broker({ worker: desk, model: spend, egress: outbound });
   const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings });
-  const effect = createEffects({ ...deps, ...settings, coordinator, broker });
+  const salvage = createSalvage({ ...deps, coordinator, salvageMs: (settings.clearMs * 2) / 3 });
+  const effect = createEffects({ ...deps, ...settings, coordinator, broker, salvage });
   const supervisor = createSupervisor({ ...deps, ...settings, coordinator, gate, effect, lastSeen: desk.lastSeen });
-  const janitor = createJanitor({ ...deps, ...settings, coordinator, broker });
+  const janitor = createJanitor({ ...deps, ...settings, coordinator, broker, salvage });
   const stopped = new AbortController();
   const ticks: Promise<void>[] = [];
 
@@ -151,7 +164,7 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
       // Whoever may not claim has no use for a worker in stock.
       every(WARM_TICK_MS, "the warm tick", () => sandbox.tend(gate.state().reason === null ? "grow" : "hold", stopped.signal)),
       every(ORPHAN_TICK_MS, "the orphan tick", () => janitor.orphans()),
-      every(RETENTION_TICK_MS, "the retention tick", () => janitor.retention()),
+      every(RETENTION_TICK_MS, "the retention tick", () => janitor.collect("remove", stopped.signal)),
     );
   }
 
@@ -164,7 +177,7 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
     spend,
     outbound,
     service: createRequests({ ...deps, ...settings, coordinator }),
-    operations: createOperations({ gate, store, sandbox, clock, lastSeen: desk.lastSeen, ...settings }),
+    operations: createOperations({ gate, janitor, store, sandbox, clock, lastSeen: desk.lastSeen, ...settings }),
     boot,
     async close() {
       stopped.abort();

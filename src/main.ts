@@ -9,13 +9,14 @@ import { dirname, join, resolve } from "node:path";
 import pino from "pino";
 import type { Accounts } from "./accounts.ts";
 import { createEgress } from "./broker/egress.ts";
+import { openArtifacts } from "./artifacts.ts";
 import { openBroker } from "./broker/listener.ts";
 import { DEFAULT_RULES } from "./broker/model-request.ts";
 import { createModelGateway, type ServeModel } from "./broker/model.ts";
 import { SocketFolders } from "./broker/sockets.ts";
 import { serveGit } from "./broker/git.ts";
 import { memoryBus } from "./bus/memory.ts";
-import { assertMayListen, type Config } from "./config.ts";
+import { assertMayListen, isLoopback, type Config } from "./config.ts";
 import { crashpointFrom, noCrash, type Crashpoint } from "./crash.ts";
 import { messageOf, SlipwayError } from "./error.ts";
 import { openRepos } from "./git/repos.ts";
@@ -27,7 +28,8 @@ import { createServer } from "./http/server.ts";
 import { showTask } from "./http/tasks.ts";
 import { openHub } from "./hub.ts";
 import { createKernel, DEFAULT_SETTINGS, type Kernel } from "./kernel.ts";
-import type { GitAuth, Log, Sandbox, Store } from "./ports.ts";
+import type { GitAuth, Log, Sandbox } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { Ledger, ModelDesk } from "./ledger.ts";
 import { PRICES, priceTableSchema, type PriceTable } from "./model/prices.ts";
 import { createRate } from "./model/rate.ts";
@@ -37,15 +39,15 @@ import { openSimulatedSandbox } from "./sandbox/simulated.ts";
 import { openSessions, type Sessions } from "./sessions.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { systemClock, systemIds } from "./system.ts";
-import { DEFAULT_POLICY } from "./task.ts";
+import { DEFAULT_POLICY, MODEL_AGENTS } from "./task.ts";
 import { loadKey, openVault, type Vault } from "./vault.ts";
 import { runWorker } from "../worker/assemble.ts";
 
 /** Workers in containers run as this user; it must be able to open the broker's socket. */
 const WORKER_UID = 10_001;
-const AGENTS = ["scripted"];
 /** A provider may name hours; after this it is asked again, ms. */
 const LONGEST_RATE_LIMIT_MS = 5 * 60_000;
+const DAY_MS = 24 * 3_600_000;
 
 export interface Running {
   readonly url: string;
@@ -135,6 +137,7 @@ async function start(parts: Parts): Promise<Running> {
     version: version(),
     origins: config.allowedOrigins,
     trustProxy: config.trustProxy,
+    isFronted: config.publicUrl !== null && !isLoopback(new URL(config.publicUrl).hostname),
     gauges: { sockets: () => live.sockets(), events: () => events, loopLagSeconds: () => loop.seconds() },
   };
   const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => showTask(doors, task) });
@@ -183,7 +186,7 @@ async function start(parts: Parts): Promise<Running> {
   return {
     url,
     setupUrl,
-    agent: defaultAgent(config),
+    agent: config.agent,
     sandbox: { kind: sandbox.kind, isolates: sandbox.isolates, line: parts.line },
     close: () => (closing ??= close()),
   };
@@ -200,6 +203,7 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
     bus,
     sandbox,
     repos,
+    artifacts: openArtifacts({ dir: join(dir, "artifacts"), maxBytes: config.salvageMb * 2 ** 20, now: () => systemClock.now() }),
     log,
     crashpoint,
     forges: [],
@@ -222,14 +226,17 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
     settings: {
       ...DEFAULT_SETTINGS,
       trustedHosts,
-      agents: AGENTS,
+      agents: agentsOf(config),
       egress: config.egress,
       model: config.model,
+      models: config.anthropicApiKey === null ? [] : config.models,
       policy: { ...DEFAULT_POLICY, ...config.policy },
       maxConcurrent: config.maxConcurrent,
       userLimit: config.userLimit,
       userDayUsd: config.userDayUsd,
       dayUsd: config.dayUsd,
+      retentionMs: config.retentionDays * DAY_MS,
+      mirrorMs: config.mirrorDays * DAY_MS,
       maxMemoryMb: Math.floor(totalmem() / 2 ** 20 / 2),
     },
   });
@@ -281,6 +288,7 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
       return openProcessSandbox({ dir, workerFile, instance, crashpoint });
     case "simulated":
       return openSimulatedSandbox({
+        dir: join(dir, "sandboxes"),
         run: ({ name, socketDir, token, attempt }, signal) => {
           const root = join(dir, "sandboxes", name);
           return runWorker({
@@ -313,21 +321,22 @@ async function firstAdmin(config: Config, sessions: Sessions): Promise<void> {
   if (config.admin !== null && (await sessions.needsSetup())) await sessions.createUser({ ...config.admin, role: "admin" });
 }
 
-/** An agent that was asked for by name must be here; the default falls back, and the banner says which one it is. */
+/** Agents that this server can run, the default first. */
+function agentsOf({ agent, anthropicApiKey }: Pick<Config, "agent" | "anthropicApiKey">): string[] {
+  const all = [...(anthropicApiKey === null ? [] : MODEL_AGENTS), "scripted"];
+  return [agent, ...all.filter((one) => one !== agent)];
+}
+
 function checkAgent({ agent, anthropicApiKey }: Config): void {
-  const byDefault = agent === "anthropic" && anthropicApiKey !== null;
-  if (AGENTS.includes(agent) || byDefault) return;
-  throw new SlipwayError("config_invalid", `SLIPWAY_AGENT names "${agent}", but this server offers: ${AGENTS.join(", ")}.`);
+  const all = agentsOf({ agent: "scripted", anthropicApiKey });
+  if (!all.includes(agent))
+    throw new SlipwayError("config_invalid", `SLIPWAY_AGENT names "${agent}", but this server offers: ${all.join(", ")}.`);
 }
 
 /** The largest number of slots that this installation ever had: what `doctor` judges the log by. */
 async function rememberSlots(store: Store, max: number): Promise<void> {
   const before = Number((await store.setting("slots.max")) ?? 0);
   if (max > before) await store.setSetting("slots.max", String(max));
-}
-
-function defaultAgent(config: Config): string {
-  return AGENTS.includes(config.agent) ? config.agent : (AGENTS[0] ?? "scripted");
 }
 
 /** One secret at rest; what is made of it for each use tells nothing about the others. */

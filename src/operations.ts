@@ -2,12 +2,15 @@
 import { driveOf } from "../machines/fold.ts";
 import { messageOf } from "./error.ts";
 import type { Gate } from "./gate.ts";
-import type { Clock, Sandbox, Store } from "./ports.ts";
+import type { Janitor } from "./janitor.ts";
+import type { Clock, Sandbox } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import type { Operations, Stuck } from "./service.ts";
 import { OPEN_STATES, type Task } from "./task.ts";
 
 export interface OperationDeps {
   readonly gate: Gate;
+  readonly janitor: Pick<Janitor, "collect">;
   readonly store: Store;
   readonly sandbox: Sandbox;
   readonly clock: Clock;
@@ -60,6 +63,7 @@ export function createOperations(deps: OperationDeps): Operations {
     stuckTasks,
     queue: () => gate.state(),
     pauseQueue: (paused) => gate.pause(paused),
+    collect: (mode, signal) => deps.janitor.collect(mode, signal),
     slots: async () => ({ used: await store.slotsHeld(), max: deps.maxConcurrent }),
     async sandbox() {
       const { kind, isolates } = sandbox;

@@ -8,7 +8,8 @@ import { holdsSlot } from "../machines/fold.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { DEFAULT_HOSTS, parsePlaces, type EgressDesk } from "./egress.ts";
 import { messageOf, SlipwayError } from "./error.ts";
-import type { Log, Store } from "./ports.ts";
+import type { Log } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import { parseRepository } from "./repo-address.ts";
 
 export interface OutboundDeps {

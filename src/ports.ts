@@ -1,9 +1,11 @@
 /**
  * The outside world as interfaces. Every port is asynchronous, every long wait takes an AbortSignal, every resource has `close()`.
- * Adapters live in store/, bus/, sandbox/, git/, forge/ and are named only by main.ts.
+ * The store's is beside this (store-port.ts). Adapters live in store/, bus/, sandbox/, git/, forge/ and are named only by main.ts.
  */
-import type { EventData, TaskEvent } from "./event.ts";
-import type { Limits, Snapshot, Task, TaskSpec, TaskState } from "./task.ts";
+import type { BudgetStanding } from "./budget.ts";
+import type { GcMode, Leftover, Wanted } from "./leftover.ts";
+import type { Limits } from "./task.ts";
+import type { TranscriptDesk } from "./transcript.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec } from "./worker-wire.ts";
 
 // ---------------------------------------------------------------- time, ids, chance
@@ -31,143 +33,6 @@ export interface Log {
   warn(fields: object, text: string): void;
   error(fields: object, text: string): void;
 }
-
-// ---------------------------------------------------------------- store
-
-/** A task that is about to exist, with its first event. */
-export interface NewTask {
-  readonly id: string;
-  readonly userId: string;
-  readonly threadId: string;
-  readonly parentId: string | null;
-  readonly spec: TaskSpec;
-  readonly machineVersion: number;
-  readonly snapshot: Snapshot;
-  readonly state: TaskState;
-  readonly slot: boolean;
-  readonly event: TaskEvent;
-  /** Same user + same key = same task (rule R5). `fingerprint` is a digest of the body. */
-  readonly idempotency: { readonly key: string; readonly fingerprint: string } | null;
-}
-
-export type CreateResult =
-  | { readonly kind: "created"; readonly task: Task }
-  /** The key is known with the same fingerprint: the task as it is now; nothing was written. */
-  | { readonly kind: "replayed"; readonly task: Task }
-  /** The key is known with another fingerprint; nothing was written. */
-  | { readonly kind: "mismatch" };
-
-/** One step of one task: its new events and what the chart made of them. */
-export interface Commit {
-  readonly taskId: string;
-  /** Compare-and-swap: written only while the stored seq is this. */
-  readonly expectedSeq: number;
-  /** At least one; seq = expectedSeq + 1, + 2, ... */
-  readonly events: readonly TaskEvent[];
-  readonly snapshot: Snapshot;
-  readonly state: TaskState;
-  readonly slot: boolean;
-}
-
-export interface TaskQuery {
-  /** Null = every owner's (operators). */
-  readonly userId: string | null;
-  readonly states?: readonly TaskState[];
-  readonly threadId?: string;
-  /** Case-insensitive substring of title, prompt or repository. */
-  readonly text?: string;
-  /** 1..200. */
-  readonly limit: number;
-  /** Newest first: only tasks whose id sorts before this one. */
-  readonly before?: string;
-}
-
-export interface MessageRow {
-  readonly id: string;
-  readonly taskId: string;
-  readonly seq: number;
-  readonly at: number;
-  readonly role: "user" | "assistant";
-  readonly content: readonly EventData[];
-  readonly mode: "steer" | "follow_up" | null;
-  /** Of user messages; null for the assistant's. */
-  readonly status: "queued" | "delivered" | "withdrawn" | null;
-}
-
-export interface ToolCallRow {
-  readonly id: string;
-  readonly taskId: string;
-  readonly attempt: number;
-  readonly seq: number;
-  readonly name: string;
-  readonly input: EventData;
-  readonly startedAt: number;
-  readonly endedAt: number | null;
-  readonly output: string | null;
-  readonly exitCode: number | null;
-  readonly truncated: boolean;
-}
-
-export interface AttemptRow {
-  readonly taskId: string;
-  readonly number: number;
-  /** The sandbox's name. */
-  readonly container: string;
-  readonly startedAt: number;
-  readonly endedAt: number | null;
-  readonly exitCode: number | null;
-  readonly failure: string | null;
-}
-
-/**
- * Where tasks live. Contract (test/contract/store.ts, one suite for every adapter):
- * - `create` and `commit` are atomic and resolve after the data is durable; what they wrote is seen by every later read.
- *   Calls made in one turn of the event loop may share one transaction (group commit).
- * - `commit` returns the task as stored, or null when `expectedSeq` does not match or the task is settled: nothing was written.
- * - messages, tool calls and attempts are projections of events, written in the same transaction (src/projection.ts).
- * - Reads of an unknown id return null or an empty list; they never throw for that.
- * - One writer: a second process that opens the same data folder gets the error `locked`.
- */
-export interface Store {
-  create(task: NewTask): Promise<CreateResult>;
-  commit(commit: Commit): Promise<Task | null>;
-
-  task(id: string): Promise<Task | null>;
-  tasks(query: TaskQuery): Promise<Task[]>;
-  /** Tasks of one owner (null = all) with rev > `afterRev`, oldest change first. */
-  changes(userId: string | null, afterRev: number, limit: number): Promise<Task[]>;
-  /** The log with seq > `afterSeq`, in order. */
-  events(taskId: string, afterSeq: number, limit: number): Promise<TaskEvent[]>;
-  messages(taskId: string): Promise<MessageRow[]>;
-  message(taskId: string, messageId: string): Promise<MessageRow | null>;
-  toolCalls(taskId: string): Promise<ToolCallRow[]>;
-  attempts(taskId: string): Promise<AttemptRow[]>;
-  /** What the coordinator itself observed of an attempt's end. Idempotent; an unknown attempt is ignored. */
-  observeExit(taskId: string, attempt: number, exitCode: number | null): Promise<void>;
-
-  /** Ids of every task that is not settled, oldest first. */
-  openIds(): Promise<string[]>;
-  /** Ids of open tasks with dueAt <= now, most overdue first. */
-  due(now: number, limit: number): Promise<string[]>;
-  /** When the next deadline is, or null. */
-  nextDue(): Promise<number | null>;
-  /** Queued tasks in fair order (rule D8) without the users that hold `userLimit` slots already. Null = no limit. */
-  claimable(limit: number, userLimit: number | null): Promise<string[]>;
-  /** Queued tasks before this one in fair order; 0 = next. */
-  position(taskId: string): Promise<number>;
-  /** Tasks that hold a slot: of one user, or of all. */
-  slotsHeld(userId?: string): Promise<number>;
-  counts(): Promise<{ readonly byState: Readonly<Record<TaskState, number>>; readonly oldestOpenAt: number | null }>;
-
-  /** Small durable settings (the queue is paused, ...). */
-  setting(key: string): Promise<string | null>;
-  setSetting(key: string, value: string | null): Promise<void>;
-  /** The cheapest proof that reads and writes work; rejects when they do not. */
-  ping(): Promise<void>;
-  close(): Promise<void>;
-}
-
-// ---------------------------------------------------------------- bus
 
 /** An address, not data (rule R4): "this task has grown to this seq". */
 export interface Hint {
@@ -231,7 +96,7 @@ export interface Warmth {
 }
 
 /**
- * Runs one worker per attempt. Lifecycle: ensure -> (wait) -> stop -> remove. Contract in test/contract/sandbox.ts.
+ * Runs one worker per attempt. Lifecycle: ensure -> (wait) -> stop -> (salvage) -> remove. Contract in test/contract/sandbox.ts.
  * - Every call is idempotent and safe after a crash between any two of them.
  * - All reject with TaskFailure `sandbox_unavailable` when the engine does not answer.
  */
@@ -261,8 +126,15 @@ export interface Sandbox {
   stop(name: string, graceMs: number, signal?: AbortSignal): Promise<void>;
   /** Kills it if need be and forgets it. Unknown name: resolves. */
   remove(name: string): Promise<void>;
+  /**
+   * The workspace of a sandbox that is not running, as a tar whose names begin with `workspace/`; read without running anything in it. Null when
+   * the sandbox is gone or keeps no files. Content and order are the worker's: hostile, and larger than anybody wants. Abort it, or read to the end.
+   */
+  salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null>;
   /** Everything of this installation that exists, running or not. */
   list(): Promise<SandboxInfo[]>;
+  /** What belongs to sandboxes of this installation that `list` does not show and nobody wants: volumes, networks, folders. Idempotent. */
+  reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
   /** Lets go of watchers; running sandboxes stay. */
   close(): Promise<void>;
 }
@@ -341,8 +213,12 @@ export interface Repos {
   patch(taskId: string, base: string, head: string): Promise<string>;
   /** Task ids that have a repository here. */
   list(): Promise<string[]>;
+  /** Bytes on disk of a task's repository, without what it borrows. */
+  size(taskId: string): Promise<number>;
   /** Removes the task repository. Idempotent. */
   remove(taskId: string): Promise<void>;
+  /** Mirrors that were last used before `before` (epoch ms) and that no task repository borrows from. Waits for a fetch under way. */
+  reclaim(before: number, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
 }
 
 // ---------------------------------------------------------------- broker
@@ -358,6 +234,8 @@ export interface Broker {
   open(taskId: string, attempt: number): Promise<BrokerEndpoint>;
   /** Refuses everything from then on. Idempotent. */
   shut(taskId: string, attempt: number): Promise<void>;
+  /** What a crash left of attempts that are over. Never touches one that is open. */
+  reclaim(wanted: Wanted, mode: GcMode): Promise<Leftover[]>;
   close(): Promise<void>;
 }
 
@@ -387,11 +265,13 @@ export interface Forge {
  * The verbs behind the worker protocol (implemented by src/desk.ts, called by the broker and by the in-process link of simulated workers).
  * All throw `stale_attempt` once the attempt is over, and all but that count as a sign of life.
  */
-export interface WorkerDesk {
+export interface WorkerDesk extends TranscriptDesk {
   /** Waits until the attempt's repository is ready; rejects with the signal's reason. */
   spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec>;
   /** Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a SequenceGap with `ack`) on a hole; nothing was written then. */
   accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck>;
+  /** After the gateway refused a request for the budget. A question that is due is open when it resolves. */
+  budget(taskId: string, attempt: number): Promise<BudgetStanding>;
   /** Commands with id > after; waits up to `waitMs` for the first. */
   commands(taskId: string, attempt: number, after: number, waitMs: number, signal: AbortSignal): Promise<WorkerCommand[]>;
 }

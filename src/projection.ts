@@ -5,7 +5,7 @@
  * P2 Only a person's messages have a status; a worker cannot change another message by sending its id.
  */
 import type { EventData, TaskEvent } from "./event.ts";
-import type { AttemptRow, MessageRow, ToolCallRow } from "./ports.ts";
+import type { AttemptRow, MessageRow, ToolCallRow } from "./store-port.ts";
 import { sandboxName, type TaskState } from "./task.ts";
 
 export type Change =

@@ -1,8 +1,11 @@
 /** The verbs as the doors (http, cli) see them. Implemented by coordinator.ts and supervisor.ts, wired by main.ts. */
 import type { Role } from "./accounts.ts";
-import type { Diff, MessageRow, Warmth } from "./ports.ts";
+import type { Artifact } from "./artifact.ts";
+import type { GcMode, Leftover } from "./leftover.ts";
+import type { Diff, Warmth } from "./ports.ts";
+import type { MessageRow } from "./store-port.ts";
 import type { Task, TaskState, Wait } from "./task.ts";
-import type { AnswerRequest, MessageRequest, RetryRequest, SubmitRequest } from "./wire.ts";
+import type { AnswerRequest, MessageRequest, Offer, RetryRequest, SubmitRequest } from "./wire.ts";
 
 /** Who asks. Every verb shows a task only to its owner, operators and admins; to others it is `not_found` (rule S2). */
 export interface Person {
@@ -11,9 +14,11 @@ export interface Person {
 }
 
 export interface Service {
+  /** What a submission may ask for; the same for everybody. */
+  offer(): Offer;
   /**
    * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the same task (`replayed`), another body throws `idempotency_mismatch`.
-   * Throws invalid_repository, invalid_branch, agent_unavailable, egress_unavailable, forge_unavailable; nothing was written then.
+   * Throws invalid_repository, invalid_branch, agent_unavailable, model_unavailable, egress_unavailable, forge_unavailable; nothing was written then.
    */
   submit(person: Person, request: SubmitRequest, idempotencyKey: string | null): Promise<{ task: Task; replayed: boolean }>;
   task(person: Person, taskId: string): Promise<Task>;
@@ -35,6 +40,10 @@ export interface Service {
   /** Base to head (or to the last checkpoint). Works when the sandbox is gone; `not_found` when there is no work yet. */
   diff(person: Person, taskId: string): Promise<Diff>;
   patch(person: Person, taskId: string): Promise<string>;
+  /** What was salvaged of its sandboxes. */
+  artifacts(person: Person, taskId: string): Promise<Artifact[]>;
+  /** `not_found` for a name that the list does not have. Whoever stops reading early must end the iteration. */
+  artifact(person: Person, taskId: string, name: string): Promise<{ artifact: Artifact; content: AsyncIterable<Uint8Array> }>;
 }
 
 /** Why a task is stuck, for operators. */
@@ -60,6 +69,8 @@ export interface Operations {
   queue(): QueueState;
   /** Durable: holds over restarts. Idempotent. */
   pauseQueue(paused: boolean): Promise<void>;
+  /** What nobody needs any more; `remove` takes it away. Minutes long where much is left. */
+  collect(mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
   slots(): Promise<{ used: number; max: number }>;
   /** `warm`: workers that wait for a task; null when this kind of sandbox has none. */
   sandbox(): Promise<{

@@ -14,7 +14,8 @@ import { messageOf } from "./error.ts";
 import type { TaskEvent } from "./event.ts";
 import { failureClass, type FailureCode } from "./failure.ts";
 import type { Gate } from "./gate.ts";
-import type { Clock, Ids, Log, Sandbox, Store } from "./ports.ts";
+import type { Clock, Ids, Log, Sandbox } from "./ports.ts";
+import type { Store } from "./store-port.ts";
 import { OPEN_STATES, sandboxName, type Task } from "./task.ts";
 import { STATE_LEFT } from "./within.ts";
 
@@ -165,6 +166,8 @@ function idles(actor: Actor): boolean {
   return actor.running === null && (now === "wait" || now === "park");
 }
 
-function isInfraFailure(event: TaskEvent): boolean {
-  return event.type === "task.state" && event.data["reason"] === "failed" && failureClass(event.data["code"] as FailureCode) === "infra";
+/** An interruption does not count: a worker can end in a way that looks like one, and must not pause the tasks of others. */
+function isInfraFailure({ type, data }: TaskEvent): boolean {
+  if (type !== "task.state" || data["reason"] !== "failed" || data["code"] === "interrupted") return false;
+  return failureClass(data["code"] as FailureCode) === "infra";
 }

@@ -5,7 +5,8 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { memoryBus } from "../src/bus/memory.ts";
 import { createCoordinator, type Coordinator } from "../src/coordinator.ts";
 import { noCrash } from "../src/crash.ts";
-import type { Bus, Store } from "../src/ports.ts";
+import type { Bus } from "../src/ports.ts";
+import type { Store } from "../src/store-port.ts";
 import { openSqliteStore } from "../src/store/sqlite.ts";
 import { systemClock } from "../src/system.ts";
 import { DEFAULT_POLICY } from "../src/task.ts";
@@ -42,6 +43,7 @@ const create = () =>
     parentId: null,
     spec: newTask().spec,
     data: { policy: DEFAULT_POLICY, maxAttempts: 3 },
+    inherits: null,
     idempotency: null,
   });
 const note = (text: string) => coordinator.record(ID, () => [{ type: "notice", data: { level: "info", code: "test", text } }]);

@@ -102,6 +102,12 @@ describe("the key", () => {
     }
   });
 
+  it("[S1] is not repeated when it is refused", () => {
+    expect(() => loadKey({ file: join(dir, "secret.key"), env: "short-one" })).toThrow(
+      /^SLIPWAY_SECRET_KEY must hold 32 bytes(?!.*short-one)/,
+    );
+  });
+
   it("from the environment comes before the file, in either form", () => {
     const key = randomBytes(32);
     const file = join(dir, "secret.key");

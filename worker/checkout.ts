@@ -8,12 +8,16 @@
 import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import type { WorkerSpec } from "../src/worker-wire.ts";
+import { clean, cut } from "./text.ts";
 import { git, GitError, type GitOptions } from "./git.ts";
 import { Unreachable, type Saved, type Workspace } from "./workspace.ts";
 
 const BRANCH = "slipway/work";
 const AUTHOR = { name: "Slipway", email: "agent@slipway.invalid" };
 const SETUP_FILE = ".slipway/setup.sh";
+/** Of commit messages, characters: hosts and pages choke on more. */
+const TITLE_LIMIT = 500;
+const MESSAGE_LIMIT = 16_384;
 /** Marks checkpoint commits (K2). */
 const CHECKPOINT_MESSAGE = "slipway: checkpoint, not part of the work";
 
@@ -105,14 +109,14 @@ export class Checkout implements Workspace {
     await this.#addAll({ signal });
     const [tree, current] = [await this.#git(["write-tree"], { signal }), await this.#git(["rev-parse", "HEAD^{tree}"], { signal })];
     if (tree === current) return null;
-    const text = message.trim() === "" ? "Changes by the agent" : message;
+    const text = cut(clean(message), MESSAGE_LIMIT).trim() || "Changes by the agent";
     await this.#git(["commit", "--quiet", "--no-verify", "--cleanup=whitespace", "-F", "-"], { signal, input: text });
     return await this.#git(["rev-parse", "HEAD"], { signal });
   }
 
   async finalCommit(title: string, signal: AbortSignal): Promise<string> {
     const spec = this.#opened();
-    await this.commit(title, signal);
+    await this.commit(cut(clean(title), TITLE_LIMIT), signal);
     const head = await this.#git(["rev-parse", "HEAD"], { signal });
     if (head === spec.baseSha) return head;
     await this.#push(head, spec.workRef, signal);

@@ -3,25 +3,30 @@
  *
  * L1 An event is in the journal before it is sent, and in memory until it is acknowledged.
  * L2 At most one batch is under way: events arrive in order. After an error the same events are sent again; the coordinator drops doubles (rule W1).
- * L3 A coordinator that is away is waited for without limit; while nobody listens it is knocked at every 200 ms, so that a restart costs little.
+ * L3 A coordinator that is away is waited for, up to `abandonMs` (a day); while nobody listens it is knocked at every 200 ms, so that a restart costs little.
  * L4 An event that the coordinator refuses for good is replaced by a notice under the same number: one bad event never blocks the rest.
  */
+import type { BudgetStanding } from "../src/budget.ts";
 import { isAbort } from "../src/error.ts";
 import type { WorkerEventType } from "../src/event.ts";
 import type { Clock } from "../src/ports.ts";
 import {
+  ABANDON_MS,
   BATCH_BYTES,
   BATCH_EVENTS,
   POLL_SECONDS,
   workerAckSchema,
+  workerBudgetSchema,
   workerCommandSchema,
   workerSpecSchema,
+  workerTranscriptSchema,
   type WorkerEvent,
   type WorkerSpec,
+  type WorkerTranscript,
 } from "../src/worker-wire.ts";
 import { z } from "zod";
 import type { Journal } from "./journal.ts";
-import { Inbox, StaleAttempt, type Link, type Recovered } from "./link.ts";
+import { Inbox, RecordRefused, StaleAttempt, type Link, type Recovered } from "./link.ts";
 import { BrokerSocket, isAway, type Answer, type Call } from "./socket.ts";
 import { cut, fit, type WorkerData } from "./text.ts";
 
@@ -47,6 +52,7 @@ interface Waiter {
 }
 
 const commandsSchema = z.object({ commands: z.array(workerCommandSchema) });
+const refusalSchema = z.object({ detail: z.string() });
 const gapSchema = z.object({ ack: z.int().min(0) });
 
 export interface HttpLinkOptions {
@@ -55,6 +61,8 @@ export interface HttpLinkOptions {
   readonly attempt: number;
   readonly journal: Journal;
   readonly clock: Clock;
+  /** Until the spec says otherwise. */
+  readonly abandonMs?: number;
 }
 
 export class HttpLink implements Link {
@@ -70,6 +78,8 @@ export class HttpLink implements Link {
   #unacked: Unacked[] = [];
   #acked = 0;
   #batchLimit = BATCH_EVENTS;
+  #abandonMs: number;
+  #answeredAt: number;
   #waiters: Waiter[] = [];
   #wake: () => void = () => {};
   #loops: Promise<void>[] = [];
@@ -79,6 +89,8 @@ export class HttpLink implements Link {
     this.#attempt = options.attempt;
     this.#journal = options.journal;
     this.#clock = options.clock;
+    this.#abandonMs = options.abandonMs ?? ABANDON_MS;
+    this.#answeredAt = options.clock.now();
     this.#over.signal.addEventListener("abort", () => this.#wake());
   }
 
@@ -92,6 +104,7 @@ export class HttpLink implements Link {
 
   async spec(signal: AbortSignal): Promise<WorkerSpec> {
     const spec = await this.#ask({ method: "GET", path: "/worker/v1/spec", timeoutMs: ANSWER_MS, signal }, workerSpecSchema);
+    this.#abandonMs = spec.abandonMs;
     this.#journal.startAfter(spec.ack);
     this.#acked = spec.ack;
     this.#unacked = this.#journal.after(spec.ack).map(packed);
@@ -149,6 +162,26 @@ export class HttpLink implements Link {
     await this.#fetchCommands(0, signal);
   }
 
+  async transcript(after: number, signal: AbortSignal): Promise<WorkerTranscript["records"]> {
+    const path = `/worker/v1/transcript?after=${after}`;
+    return (await this.#ask({ method: "GET", path, timeoutMs: ANSWER_MS, signal }, workerTranscriptSchema)).records;
+  }
+
+  async append(n: number, json: string, signal: AbortSignal): Promise<void> {
+    const body = `{"attempt":${this.#attempt},"n":${n},"record":${json}}`;
+    await this.#ask(
+      { method: "POST", path: "/worker/v1/transcript", body, timeoutMs: ANSWER_MS, signal },
+      z.unknown(),
+      ({ status, body: why }) => {
+        if (status === 400 || status === 409 || status === 413) throw new RecordRefused(refusalSchema.parse(why).detail);
+      },
+    );
+  }
+
+  async budget(signal: AbortSignal): Promise<BudgetStanding> {
+    return await this.#ask({ method: "GET", path: "/worker/v1/budget", timeoutMs: ANSWER_MS, signal }, workerBudgetSchema);
+  }
+
   silence(): void {
     this.#quiet.abort();
     this.#wake();
@@ -162,8 +195,8 @@ export class HttpLink implements Link {
     this.#journal.close();
   }
 
-  /** Repeats a call until it is answered with 200 and a body of that shape. */
-  async #ask<T>(call: Call, schema: z.ZodType<T>): Promise<T> {
+  /** Repeats a call until it is answered with 200 and a body of that shape. `refused` throws RecordRefused for answers that end it. */
+  async #ask<T>(call: Call, schema: z.ZodType<T>, refused: (answer: Answer) => void = () => {}): Promise<T> {
     const signal = AbortSignal.any([call.signal, this.#over.signal, this.#closed.signal]);
     for (let delay = FIRST_DELAY_MS; ; delay *= 2) {
       let limit = LAST_DELAY_MS;
@@ -171,8 +204,10 @@ export class HttpLink implements Link {
         const answer = await this.#call({ ...call, signal });
         const parsed = answer.status === 200 ? schema.safeParse(answer.body) : null;
         if (parsed?.success) return parsed.data;
+        refused(answer);
       } catch (thrown) {
         if (signal.aborted) throw signal.reason;
+        if (thrown instanceof RecordRefused) throw thrown;
         if (isAway(thrown)) limit = AWAY_DELAY_MS;
       }
       await this.#clock.sleep(Math.min(delay, limit), signal).catch(() => {
@@ -182,7 +217,12 @@ export class HttpLink implements Link {
   }
 
   async #call(call: Call): Promise<Answer> {
-    const answer = await this.#socket.call(call);
+    const answer = await this.#socket.call(call).catch((thrown: unknown) => {
+      if (!call.signal.aborted && this.#clock.now() - this.#answeredAt > this.#abandonMs)
+        this.#over.abort(new Error("no coordinator came back"));
+      throw thrown;
+    });
+    this.#answeredAt = this.#clock.now();
     if (answer.status === 410) this.#over.abort(new StaleAttempt());
     if (answer.status === 401) this.#over.abort(new Error("the coordinator refused the attempt's token"));
     this.#over.signal.throwIfAborted();

@@ -11,8 +11,11 @@ import { WorkerExit, type Agent } from "./agents/agent.ts";
 import { Deadline } from "./deadline.ts";
 import { failureOf } from "./fault.ts";
 import { patiently, Session, type Parts } from "./session.ts";
+import { openTranscript } from "./transcript.ts";
 import { verify } from "./verify.ts";
 
+/** A person hears once that so much of the time is used. */
+const NEAR_SHARE = 0.8;
 const SETUP_MS = 14 * 60_000;
 /** The coordinator wants to see progress while the repository's own setup runs. */
 const SETUP_NOTICE_MS = 60_000;
@@ -181,7 +184,8 @@ class AttemptRun {
     this.#step("clone", "started", spec.resume === null ? null : "going on from saved work");
     await patiently(this.#options, signal, async () => await workspace.open(spec, signal));
     this.#step("clone", "ended", `${spec.base} at ${(spec.resume?.sha ?? spec.baseSha).slice(0, 12)}`);
-    this.#session = new Session(this.#options, spec, deadline, signal);
+    const transcript = await openTranscript(link, spec.transcript, signal);
+    this.#session = new Session(this.#options, { spec, transcript, deadline, signal });
     for (const { id, name } of link.recovered.openTools) {
       const output = "[interrupted: the worker was started again; look before you repeat it]";
       link.emit("tool.finished", { id, name, output, exitCode: null, ms: 0, truncated: false });
@@ -229,8 +233,15 @@ class AttemptRun {
   async #agent(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
     const agent = Object.hasOwn(this.#options.agents, spec.agent) ? this.#options.agents[spec.agent] : undefined;
     if (agent === undefined || this.#session === null) throw new Error(`this worker has no agent "${spec.agent}"`);
+    deadline.mark(spec.wallMs * (1 - NEAR_SHARE), () => this.#tellThatTimeEnds(spec));
     deadline.start();
     return { type: "worked", ...(await agent.run(this.#session)) };
+  }
+
+  #tellThatTimeEnds({ wallMs }: WorkerSpec): void {
+    const minutes = (ms: number): string => (ms / 60_000).toFixed(ms < 600_000 ? 1 : 0);
+    const text = `${minutes(wallMs * NEAR_SHARE)} of ${minutes(wallMs)} minutes are used.`;
+    this.#options.link.emit("notice", { level: "warning", code: "budget_near", text });
   }
 
   async #verify(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {

@@ -2,9 +2,10 @@
 import { isAbort, messageOf } from "../src/error.ts";
 import type { Clock } from "../src/ports.ts";
 import type { WorkerCommand, WorkerSpec } from "../src/worker-wire.ts";
-import { AgentFailure, type AgentContext, type CheckpointMode, type HeardMessage, type Transcript } from "./agents/agent.ts";
+import type { AgentContext, CheckpointMode, HeardMessage, Transcript } from "./agents/agent.ts";
 import type { Deadline } from "./deadline.ts";
 import { StaleAttempt, type Link } from "./link.ts";
+import { toolSchemas } from "./tools/schemas.ts";
 import type { ToolInput, ToolResult, ToolRunner } from "./tools/tool.ts";
 import { verify, type Verified } from "./verify.ts";
 import { Unreachable, type Workspace } from "./workspace.ts";
@@ -12,6 +13,8 @@ import { Unreachable, type Workspace } from "./workspace.ts";
 /** A checkpoint is due after this, and never takes more than a tenth of the time. */
 const CHECKPOINT_EVERY_MS = 2_000;
 const CHECKPOINT_SHARE = 10;
+/** What a tool has done so far is saved about this often while it runs. */
+const CHECKPOINT_TOOL_MS = 15_000;
 const DELTA_PIECES = 8;
 const DELTA_GAP_MS = 8;
 /** Times that a reachable coordinator may refuse the same push. */
@@ -23,8 +26,8 @@ export interface Parts {
   readonly tools: ToolRunner;
   readonly clock: Clock;
   newId(prefix: string): string;
-  /** Where the model is; null = this worker knows none. */
-  readonly model: AgentContext["model"];
+  /** The gateway, if the installation has one. */
+  readonly model: NonNullable<AgentContext["model"]>;
 }
 
 /**
@@ -44,6 +47,13 @@ export async function patiently<T>(parts: Parts, signal: AbortSignal, work: () =
   }
 }
 
+export interface Given {
+  readonly spec: WorkerSpec;
+  readonly transcript: Transcript;
+  readonly deadline: Deadline;
+  readonly signal: AbortSignal;
+}
+
 export class Session implements AgentContext {
   readonly spec: WorkerSpec;
   readonly cursor: string | null;
@@ -52,7 +62,7 @@ export class Session implements AgentContext {
   readonly delta: Link["delta"];
   readonly transcript: Transcript;
   readonly model: AgentContext["model"];
-  readonly toolSchemas: AgentContext["toolSchemas"] = [];
+  readonly toolSchemas: AgentContext["toolSchemas"] = toolSchemas();
   readonly instructions = "";
   readonly #parts: Parts;
   readonly #deadline: Deadline;
@@ -60,8 +70,11 @@ export class Session implements AgentContext {
   #savedSha: string;
   #savedCursor: string | null;
   #marked: string | null;
+  /** A tool has been at work since the last checkpoint that the coordinator was told of. */
+  #worked = false;
+  #saving: Promise<void> = Promise.resolve();
 
-  constructor(parts: Parts, spec: WorkerSpec, deadline: Deadline, signal: AbortSignal) {
+  constructor(parts: Parts, { spec, transcript, deadline, signal }: Given) {
     this.#parts = parts;
     this.spec = spec;
     this.#deadline = deadline;
@@ -70,11 +83,8 @@ export class Session implements AgentContext {
     this.#savedSha = spec.baseSha;
     this.#savedCursor = this.cursor;
     this.#marked = this.cursor;
-    this.model = parts.model;
-    this.transcript = {
-      records: [],
-      append: () => Promise.reject(new AgentFailure("internal", "this worker keeps no transcript")),
-    };
+    this.model = spec.gateway === "open" ? parts.model : null;
+    this.transcript = transcript;
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);
   }
@@ -97,17 +107,45 @@ export class Session implements AgentContext {
     const id = this.newId("tool");
     const begun = this.#parts.clock.now();
     this.emit("tool.started", { id, name, input: { ...input } });
+    const ended = new AbortController();
+    const saving = this.#saveMeanwhile(AbortSignal.any([ended.signal, this.signal]));
     const finish = (result: ToolResult): void => {
+      this.#worked = true;
       this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, this.#parts.clock.now() - begun) });
     };
     try {
-      const result = await this.#parts.tools.run(name, input, this.signal);
+      const result = this.#withoutToken(await this.#parts.tools.run(name, input, this.signal));
       finish(result);
       return result;
     } catch (thrown) {
       if (!this.#parts.link.over.aborted) finish({ output: "[stopped before its end]", exitCode: null, truncated: false });
       throw thrown;
+    } finally {
+      ended.abort();
+      await saving;
     }
+  }
+
+  /** First what was not due before the tool began, then what it does. The checkpoint after the step stays due: only that one moves the cursor. */
+  async #saveMeanwhile(ended: AbortSignal): Promise<void> {
+    const { clock } = this.#parts;
+    try {
+      for (let pause = CHECKPOINT_EVERY_MS; ;) {
+        await clock.sleep(Math.max(pause, this.#dueAt - clock.now()), ended);
+        const [begun, dueAt] = [clock.now(), this.#dueAt];
+        await this.checkpoint(this.#marked ?? "0", "due", ended);
+        this.#dueAt = dueAt;
+        pause = Math.max(CHECKPOINT_TOOL_MS, (clock.now() - begun) * CHECKPOINT_SHARE);
+      }
+    } catch (thrown) {
+      if (!ended.aborted) throw thrown;
+    }
+  }
+
+  /** Taken out before anybody sees it: what the agent remembers and what the coordinator keeps must be the same. */
+  #withoutToken(result: ToolResult): ToolResult {
+    const { token } = this.#parts.model;
+    return result.output.includes(token) ? { ...result, output: result.output.replaceAll(token, "[attempt token]") } : result;
   }
 
   async ask(id: string, question: string, options: readonly string[] | null): Promise<string> {
@@ -150,15 +188,26 @@ export class Session implements AgentContext {
     this.#parts.link.mark(cursor);
   }
 
-  async checkpoint(cursor: string, mode: CheckpointMode, signal: AbortSignal = this.signal): Promise<void> {
+  /** One at a time: the workspace has one index for it. */
+  checkpoint(cursor: string, mode: CheckpointMode, signal: AbortSignal = this.signal): Promise<void> {
+    this.#marked = cursor;
+    const mine = this.#saving.then(() => this.#checkpoint(cursor, mode, signal));
+    this.#saving = mine.catch(() => undefined);
+    return mine;
+  }
+
+  async #checkpoint(cursor: string, mode: CheckpointMode, signal: AbortSignal): Promise<void> {
     const { clock, workspace, link } = this.#parts;
     const begun = clock.now();
     if (mode === "due" && begun < this.#dueAt) return;
     const save = async (): Promise<void> => {
       const saved = await workspace.checkpoint(signal);
-      const worth = saved.sha !== this.#savedSha || (saved.sha !== this.spec.baseSha && cursor !== this.#savedCursor);
+      // The last word says that all is saved, also when nothing changed: without it the workspace would be salvaged.
+      const said = mode === "now" && this.#worked;
+      const worth = said || saved.sha !== this.#savedSha || (saved.sha !== this.spec.baseSha && cursor !== this.#savedCursor);
       if (!worth && (mode !== "always" || cursor === this.#savedCursor)) return;
       [this.#savedSha, this.#savedCursor] = [saved.sha, cursor];
+      this.#worked = false;
       this.emit("checkpoint", { ...saved, cursor });
     };
     try {
@@ -167,10 +216,9 @@ export class Session implements AgentContext {
     } catch (thrown) {
       if (signal.aborted || isAbort(thrown) || thrown instanceof StaleAttempt) throw thrown;
       if (!(thrown instanceof Unreachable) || mode !== "due") this.#warn(thrown);
-    } finally {
-      const now = clock.now();
-      this.#dueAt = now + Math.max(CHECKPOINT_EVERY_MS, (now - begun) * CHECKPOINT_SHARE);
     }
+    const now = clock.now();
+    this.#dueAt = now + Math.max(CHECKPOINT_EVERY_MS, (now - begun) * CHECKPOINT_SHARE);
   }
 
   /** Saves what there is, with the cursor that was marked last: for an agent that was stopped. */
@@ -192,7 +240,21 @@ export class Session implements AgentContext {
   }
 
   async budgetQuestion(): Promise<"continue" | "stop"> {
-    return "stop";
+    const { link } = this.#parts;
+    this.#deadline.stop();
+    try {
+      // What is under way to the coordinator comes first: it asks nobody before it knows that the agent is at work.
+      await link.flush(this.signal);
+      const standing = await link.budget(this.signal);
+      if (standing.state !== "asked") return standing.state;
+      await this.checkpoint(this.#marked ?? "0", "always");
+      const { questionId } = standing;
+      const isAnswer = (command: WorkerCommand): boolean => command.type === "answer" && command.questionId === questionId;
+      const answer = await link.inbox.waitFor(isAnswer, this.signal);
+      return answer.type === "answer" && answer.text === "stop" ? "stop" : "continue";
+    } finally {
+      this.#deadline.start();
+    }
   }
 
   async sleep(ms: number): Promise<void> {

@@ -69,7 +69,8 @@ function fitBlocks(blocks: WorkerData<"message">["content"]): WorkerData<"messag
   });
 }
 
-const count = (value: number): number => (Number.isFinite(value) && value > 0 ? Math.round(value) : 0);
+const bounded = (value: number, max: number): number => (Number.isFinite(value) && value > 0 ? Math.min(value, max) : 0);
+const count = (value: number): number => Math.round(bounded(value, 1_000_000_000));
 
 type Fitter = { readonly [T in WorkerEventType]: (data: WorkerData<T>) => WorkerData<T> };
 
@@ -88,7 +89,7 @@ const FIT: Fitter = {
     outputTokens: count(d.outputTokens),
     cacheReadTokens: count(d.cacheReadTokens),
     cacheWriteTokens: count(d.cacheWriteTokens),
-    usd: Number.isFinite(d.usd) && d.usd > 0 ? d.usd : 0,
+    usd: bounded(d.usd, 1_000_000),
     turns: count(d.turns),
   }),
   checkpoint: (d) => ({ ...d, cursor: d.cursor === null ? null : cut(d.cursor, 1_000) }),

@@ -3,7 +3,9 @@
  * The listener has authenticated the caller; what may be pushed is decided here, before git reads a byte.
  */
 import { spawn } from "node:child_process";
+import { readdir, stat } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { checkpointRef, WORK_REF } from "../ports.ts";
@@ -19,10 +21,13 @@ export interface GitRequest {
   readonly signal: AbortSignal;
   /** Largest pack that a push may hold, bytes. */
   readonly packLimit?: number;
+  /** Most that all pushes of a task may add, bytes. Nothing is collected before the task's end. */
+  readonly repoLimit?: number;
 }
 
 const PREFIX = "/git/repo.git/";
 const PACK_LIMIT = 512 * 2 ** 20;
+const REPO_LIMIT = 2 * 2 ** 30;
 /** What may come beside the pack itself. */
 const SLACK = 16 * 2 ** 20;
 /** What a fetch may say of its wants and haves, unpacked. */
@@ -58,11 +63,19 @@ function refuseLfs(response: ServerResponse): void {
   response.end(JSON.stringify({ message: "Slipway does not serve Git LFS: files kept in LFS stay pointers in this workspace." }));
 }
 
+/**
+ * What git may use of this machine for one request of a worker: one thread, and 2 GiB of address space, because a few hundred bytes of
+ * deltas can stand for a file of any size. Larger files are streamed.
+ */
+const BOUNDED = 'ulimit -v 2097152 2>/dev/null; exec git "$@"';
+const MODEST = ["pack.threads=1", "core.bigFileThreshold=32m", "core.packedGitWindowSize=32m", "core.packedGitLimit=256m"];
+
 /** A process group of its own: git's helpers (index-pack, pack-objects) go when it goes. */
 function start({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, service: Service, ...flags: string[]) {
   const protocol = request.headers["git-protocol"];
-  const settings = ["core.hooksPath=/dev/null", "gc.auto=0", `receive.maxInputSize=${packLimit}`].flatMap((one) => ["-c", one]);
-  return spawn("git", [...settings, service.slice("git-".length), "--stateless-rpc", ...flags, repoPath], {
+  const fixed = ["core.hooksPath=/dev/null", "gc.auto=0", `receive.maxInputSize=${packLimit}`, ...MODEST];
+  const settings = fixed.flatMap((one) => ["-c", one]);
+  return spawn("/bin/sh", ["-c", BOUNDED, "git", ...settings, service.slice("git-".length), "--stateless-rpc", ...flags, repoPath], {
     detached: true,
     stdio: ["pipe", "pipe", "ignore"],
     env: {
@@ -133,7 +146,7 @@ function upload(call: GitRequest): Promise<void> {
 }
 
 async function receive(call: GitRequest): Promise<void> {
-  const { request, response, attempt, packLimit = PACK_LIMIT } = call;
+  const { request, response, attempt, packLimit = PACK_LIMIT, repoLimit = REPO_LIMIT } = call;
   const type = "application/x-git-receive-pack-result";
   if (request.headers["content-encoding"] !== undefined) return refuse(response, 415, "A push is sent as it is, without an encoding.");
   const { bytes, judgement } = await readHead(request, new Set([WORK_REF, checkpointRef(attempt)]));
@@ -147,7 +160,13 @@ async function receive(call: GitRequest): Promise<void> {
       response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
       return void response.end(refusal(judgement.commands, judgement.why));
     case "allowed": {
-      const child = start(call, "git-receive-pack");
+      const room = repoLimit - (await packBytes(call.repoPath));
+      if (room <= 0) {
+        await drain(request, packLimit + SLACK);
+        response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
+        return void response.end(refusal(judgement.commands, `this task has pushed ${repoLimit} bytes, which is the limit`));
+      }
+      const child = start({ ...call, packLimit: Math.min(packLimit, room) }, "git-receive-pack");
       const done = answer(child, call, type);
       child.stdin.write(bytes);
       // Git itself refuses what is too large, in words; past that the connection is cut.
@@ -155,6 +174,13 @@ async function receive(call: GitRequest): Promise<void> {
       return done;
     }
   }
+}
+
+/** What the repository holds by itself: everything that was pushed, because the rest is borrowed. */
+async function packBytes(repoPath: string): Promise<number> {
+  const dir = join(repoPath, "objects", "pack");
+  const sizes = (await readdir(dir)).map(async (name) => (await stat(join(dir, name))).size);
+  return (await Promise.all(sizes)).reduce((total, size) => total + size, 0);
 }
 
 /** Reads until the commands are known. */

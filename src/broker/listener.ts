@@ -9,13 +9,17 @@ import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
+import PQueue from "p-queue";
 import { coerceError, ERROR_TABLE, isAbort, messageOf, SlipwayError, type ErrorCode } from "../error.ts";
+import { leftover, type Leftover } from "../leftover.ts";
 import type { Broker, BrokerEndpoint, Log, WorkerDesk } from "../ports.ts";
 import type { ServeTunnel } from "./egress.ts";
 import { serveGit as serveGitOn, type GitRequest } from "./git.ts";
-import { replyError, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
+import { replyError, serveBudget, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
 import type { ServeModel } from "./model.ts";
+import { sandboxName } from "../task.ts";
 import { SocketFolders } from "./sockets.ts";
+import { serveAppend, serveTranscript } from "./transcript.ts";
 
 const HEADERS_MS = 10_000;
 const KEEP_ALIVE_MS = 65_000;
@@ -25,6 +29,8 @@ const HEADERS = 100;
 const CONNECTIONS = 256;
 const CHECK_MS = 2_000;
 const REST_MS = 2_000;
+/** Git processes of one attempt that run at once; further requests wait. */
+const GITS = 2;
 
 /** Where a worker finds the model: `ANTHROPIC_BASE_URL` of its broker. */
 const MODEL_PREFIX = "/anthropic/";
@@ -83,6 +89,16 @@ export function openBroker(options: BrokerOptions): Broker {
       await end(key(taskId, attempt));
       folders.remove(folders.place(taskId, attempt));
     },
+    async reclaim(wanted, mode) {
+      const left: Leftover[] = [];
+      for (const { taskId, attempt } of folders.found()) {
+        const name = sandboxName(taskId, attempt);
+        if (listeners.has(key(taskId, attempt)) || (await wanted(name)) || listeners.has(key(taskId, attempt))) continue;
+        const remove = (): Promise<void> => Promise.resolve(folders.remove(folders.place(taskId, attempt)));
+        left.push(await leftover(mode, { kind: "sockets", name, bytes: null }, remove));
+      }
+      return left;
+    },
     async close() {
       await Promise.all([...listeners.keys()].map(end));
     },
@@ -98,6 +114,7 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
   const shut = new AbortController();
   // Each connection under way listens to it.
   setMaxListeners(0, shut.signal);
+  const gits = new PQueue({ concurrency: GITS });
   const server = createServer(
     {
       connectionsCheckingInterval: CHECK_MS,
@@ -107,7 +124,7 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
       keepAliveTimeout: KEEP_ALIVE_MS,
       maxHeaderSize: HEADER_BYTES,
     },
-    (request, response) => void answer({ options, taskId, attempt, token, request, response, shut: shut.signal }),
+    (request, response) => void answer({ options, taskId, attempt, token, gits, request, response, shut: shut.signal }),
   );
   server.maxHeadersCount = HEADERS;
   server.maxConnections = CONNECTIONS;
@@ -139,6 +156,7 @@ interface Call {
   readonly taskId: string;
   readonly attempt: number;
   readonly token: string;
+  readonly gits: PQueue;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly shut: AbortSignal;
@@ -159,9 +177,10 @@ async function answer(call: Call): Promise<void> {
     if (url.pathname.startsWith("/git/repo.git/")) {
       const { desk, repoPath, serveGit = serveGitOn } = options;
       await allowGit(desk, taskId, attempt, signal);
-      return await serveGit({ repoPath: repoPath(taskId), attempt, request, response, signal });
+      const serve = (): Promise<void> => serveGit({ repoPath: repoPath(taskId), attempt, request, response, signal });
+      return await call.gits.add(serve, { signal });
     }
-    await route(request, url)({ desk: options.desk, taskId, attempt, request, response, url, signal });
+    await route(request, url)({ desk: options.desk, taskId, attempt, token: call.token, request, response, url, signal });
   } catch (thrown) {
     if (signal.aborted || isAbort(thrown)) {
       response.destroy();
@@ -191,17 +210,22 @@ async function allowGit(desk: WorkerDesk, taskId: string, attempt: number, signa
   await desk.commands(taskId, attempt, Number.MAX_SAFE_INTEGER, 0, signal);
 }
 
-const ROUTES: Readonly<Record<string, { method: string; serve: (call: LinkCall) => Promise<void> }>> = {
-  "/worker/v1/spec": { method: "GET", serve: serveSpec },
-  "/worker/v1/events": { method: "POST", serve: serveEvents },
-  "/worker/v1/commands": { method: "GET", serve: serveCommands },
+type Serve = (call: LinkCall) => Promise<void>;
+
+const ROUTES: Readonly<Record<string, Readonly<Record<string, Serve>>>> = {
+  "/worker/v1/spec": { GET: serveSpec },
+  "/worker/v1/events": { POST: serveEvents },
+  "/worker/v1/commands": { GET: serveCommands },
+  "/worker/v1/budget": { GET: serveBudget },
+  "/worker/v1/transcript": { GET: serveTranscript, POST: serveAppend },
 };
 
-function route(request: IncomingMessage, url: URL): (call: LinkCall) => Promise<void> {
+function route({ method = "" }: IncomingMessage, url: URL): Serve {
   const found = Object.hasOwn(ROUTES, url.pathname) ? ROUTES[url.pathname] : undefined;
   if (found === undefined) throw new SlipwayError("not_found", "There is nothing at this path.");
-  if (request.method !== found.method) throw new SlipwayError("method_not_allowed", `Use ${found.method}.`);
-  return found.serve;
+  const serve = Object.hasOwn(found, method) ? found[method] : undefined;
+  if (serve === undefined) throw new SlipwayError("method_not_allowed", `Use ${Object.keys(found).join(" or ")}.`);
+  return serve;
 }
 
 function parseUrl(request: IncomingMessage): URL {

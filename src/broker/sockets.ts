@@ -3,7 +3,7 @@
  * (folder, task, attempt) alone, so that a restarted coordinator listens where running workers knock.
  */
 import { createHash } from "node:crypto";
-import { chmodSync, chownSync, lstatSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
@@ -64,6 +64,15 @@ export class SocketFolders {
     chmodSync(path, 0o600);
     if (this.#uid !== null) chownSync(path, this.#uid, -1);
     chmodSync(dir, 0o711);
+  }
+
+  /** Attempts that have a folder under a name that can be read back. */
+  found(): { readonly taskId: string; readonly attempt: number; readonly dir: string }[] {
+    const names = existsSync(this.#long) ? readdirSync(this.#long) : [];
+    return names.flatMap((name) => {
+      const [, taskId, attempt] = /^(task_[0-9a-z]+)-a(\d+)$/i.exec(name) ?? [];
+      return taskId === undefined ? [] : [{ taskId, attempt: Number(attempt), dir: join(this.#long, name) }];
+    });
   }
 
   remove({ dir }: SocketPlace): void {

@@ -1,7 +1,10 @@
 /** Words for a terminal. What a worker or a person wrote goes through `clean` first: it could move the cursor, recolour or forge lines. */
 
-/** Everything that a terminal could take as a command: C0, DEL, C1, line separators, and marks that reverse the reading direction. */
-const ACTIVE = /[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+/**
+ * Everything that a terminal could take as a command or that cannot be seen: C0, DEL, C1, line separators, and format characters (reading
+ * direction, zero width, tags), but for the two joiners that emoji and several scripts are written with.
+ */
+const ACTIVE = /[\p{Cc}\u2028\u2029]|(?![\u200c\u200d])\p{Cf}/gu;
 
 /** Safe on a terminal, on one line: active characters become visible escapes, line breaks and tabs become spaces. */
 export function clean(text: string): string {
@@ -14,7 +17,8 @@ export function cleanLines(text: string): string[] {
 }
 
 function escaped(char: string): string {
-  return `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  const code = (char.codePointAt(0) ?? 0).toString(16);
+  return code.length > 4 ? `\\u{${code}}` : `\\u${code.padStart(4, "0")}`;
 }
 
 /** At most `max` characters, the last one an ellipsis when something was cut. Never cuts a character in two. */

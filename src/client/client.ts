@@ -8,16 +8,19 @@ import type {
   RetryRequest,
   SubmitRequest,
   WireEvent,
+  Offer,
   WireTask,
 } from "../wire.ts";
 import type { SocketMaker } from "./socket.ts";
 import { createTransport, type Call, type Fetch, type Transport } from "./transport.ts";
 import type {
   Account,
+  Artifact,
   Attempt,
   CallOptions,
   GitCredential,
   KeyedCallOptions,
+  Leftovers,
   ListQuery,
   LoginAnswer,
   Machine,
@@ -62,6 +65,8 @@ export interface ClientOptions {
   readonly timing?: Partial<WatchTiming>;
 }
 
+/** A little more than the server takes for it. */
+const GC_MS = 16 * 60_000;
 type Query = NonNullable<Call["query"]>;
 const task = (id: string): string => `/v1/tasks/${encodeURIComponent(id)}`;
 
@@ -104,6 +109,11 @@ export class SlipwayClient {
   /** The session as it is now; null without one. */
   session(): Promise<Session | null> {
     return this.#transport.session();
+  }
+
+  /** What a submission may ask for at this server. */
+  offer(options: CallOptions = {}): Promise<Offer> {
+    return this.#get("/v1/config", {}, options);
   }
 
   me(options: CallOptions = {}): Promise<Me> {
@@ -214,6 +224,17 @@ export class SlipwayClient {
     return (await this.#transport.send({ method: "GET", path: `${task(id)}/diff`, query, repeatable: true, signal: options.signal })).text;
   }
 
+  /** What was salvaged of the task's sandboxes. */
+  artifacts(id: string, query: ListQuery = {}, options: CallOptions = {}): Promise<Page<Artifact>> {
+    return this.#get(`${task(id)}/artifacts`, { ...query }, options);
+  }
+
+  /** The bytes of one artifact as they come; nothing is unpacked. Compare them with the `sha256` of the list. */
+  artifact(id: string, name: string, options: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    const path = `${task(id)}/artifacts/${encodeURIComponent(name)}`;
+    return this.#transport.stream({ method: "GET", path, repeatable: true, signal: options.signal });
+  }
+
   // -------------------------------------------------------------- live
 
   /**
@@ -251,6 +272,11 @@ export class SlipwayClient {
 
   changeEgress(body: EgressChangeRequest, options: CallOptions = {}): Promise<EgressListAnswer> {
     return this.#json({ method: "POST", path: "/v1/ops/egress", body, repeatable: true, signal: options.signal });
+  }
+
+  /** Removes what no task needs any more; with `dryRun` it only lists it. May take minutes. */
+  gc(body: { dryRun?: boolean } = {}, options: CallOptions = {}): Promise<Leftovers> {
+    return this.#json({ method: "POST", path: "/v1/ops/gc", body, repeatable: false, timeoutMs: GC_MS, signal: options.signal });
   }
 
   /** Cancel without grace. */

@@ -5,10 +5,12 @@ export type { SocketLike, SocketMaker } from "./socket.ts";
 export type { Fetch } from "./transport.ts";
 export type {
   Account,
+  Artifact,
   Attempt,
   CallOptions,
   GitCredential,
   KeyedCallOptions,
+  Leftovers,
   ListQuery,
   LoginAnswer,
   Machine,

@@ -31,6 +31,8 @@ export interface Call {
   readonly repeatable: boolean;
   /** How often it is repeated at most; the transport's own number when left out. */
   readonly retries?: number;
+  /** In place of the transport's own. */
+  readonly timeoutMs?: number;
   /** False for the calls that make authentication. */
   readonly authenticated?: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -42,10 +44,14 @@ export interface Answer {
   readonly text: string;
 }
 
+type Received<T> = { readonly status: number; readonly headers: Headers } & ({ readonly body: T } | { readonly text: string });
+
 export interface Transport {
   readonly baseUrl: string;
   /** @throws SlipwayProblem; the signal's reason when the caller's signal fired. */
   send(call: Call): Promise<Answer>;
+  /** The same for a body that is too large to hold: only its beginning is waited for and repeated. */
+  stream(call: Call): Promise<ReadableStream<Uint8Array>>;
   /** The bearer token as it is now; null without authentication. */
   bearer(): Promise<string | null>;
   /** A token other than `refused`, or null when there is none to be had. */
@@ -85,43 +91,60 @@ export function createTransport(options: TransportOptions): Transport {
     return options.token ?? (await session())?.accessToken ?? null;
   }
 
-  async function once(call: Call, token: string | null): Promise<Answer & { readonly headers: Headers }> {
+  async function once<T>(call: Call, token: string | null, read: (response: Response) => Promise<T>): Promise<Received<T>> {
     const headers: Record<string, string> = { accept: "application/json" };
     if (token !== null) headers["authorization"] = `Bearer ${token}`;
     if (call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
     if (call.body !== undefined) headers["content-type"] = "application/json";
-    const timeout = AbortSignal.timeout(timeoutMs);
+    const limit = call.timeoutMs ?? timeoutMs;
+    const timeout = new AbortController();
+    const timer = setTimeout(() => timeout.abort(), limit);
     try {
       const response = await fetchNow(addressOf(baseUrl, call), {
         method: call.method,
         headers,
         ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
-        signal: call.signal === undefined ? timeout : AbortSignal.any([call.signal, timeout]),
+        signal: call.signal === undefined ? timeout.signal : AbortSignal.any([call.signal, timeout.signal]),
       });
-      return { status: response.status, headers: response.headers, text: await response.text() };
+      const { status, headers: received } = response;
+      const isGood = status >= 200 && status <= 299;
+      return isGood
+        ? { status, headers: received, body: await read(response) }
+        : { status, headers: received, text: await response.text() };
     } catch (cause) {
       call.signal?.throwIfAborted();
-      const words = timeout.aborted ? `did not answer within ${timeoutMs / 1_000} s` : "cannot be reached";
+      const words = timeout.signal.aborted ? `did not answer within ${limit / 1_000} s` : "cannot be reached";
       throw new SlipwayProblem("unreachable", 0, `The server at ${baseUrl} ${words}.`, { cause });
+    } finally {
+      clearTimeout(timer);
     }
   }
 
-  async function attempt(call: Call): Promise<Answer> {
+  async function attempt<T>(call: Call, read: (response: Response) => Promise<T>): Promise<{ status: number; body: T }> {
     const wantsToken = call.authenticated !== false;
     const token = wantsToken ? await bearer() : null;
-    let answer = await once(call, token);
+    let answer = await once(call, token, read);
     if (answer.status === 401 && wantsToken) {
       const renewed = await renew(token);
-      if (renewed !== null) answer = await once(call, renewed);
+      if (renewed !== null) answer = await once(call, renewed, read);
     }
-    if (answer.status < 200 || answer.status > 299) throw problemOf(answer.status, answer.text, answer.headers.get("retry-after"));
+    if ("text" in answer) throw problemOf(answer.status, answer.text, answer.headers.get("retry-after"));
     return answer;
   }
 
   async function send(call: Call): Promise<Answer> {
+    const { status, body } = await repeated(call, (response) => response.text());
+    return { status, text: body };
+  }
+
+  async function stream(call: Call): Promise<ReadableStream<Uint8Array>> {
+    return (await repeated(call, (response) => Promise.resolve(response.body ?? new ReadableStream<Uint8Array>()))).body;
+  }
+
+  async function repeated<T>(call: Call, read: (response: Response) => Promise<T>): Promise<{ status: number; body: T }> {
     for (let tries = 0; ; tries++) {
       try {
-        return await attempt(call);
+        return await attempt(call, read);
       } catch (thrown) {
         if (!(thrown instanceof SlipwayProblem) || tries >= (call.retries ?? retries) || !worthRepeating(call, thrown)) throw thrown;
         const asked = Math.min(thrown.retryAfterMs ?? 0, RETRY_CAP_MS);
@@ -160,7 +183,7 @@ export function createTransport(options: TransportOptions): Transport {
     return renewal;
   }
 
-  return { baseUrl, send, bearer, renew, adopt, session };
+  return { baseUrl, send, stream, bearer, renew, adopt, session };
 }
 
 function worthRepeating(call: Call, problem: SlipwayProblem): boolean {

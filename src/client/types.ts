@@ -1,9 +1,11 @@
 /** The answers of the server as types. The client trusts their shape and ignores fields that it does not know: a newer server may add some. */
 import type { z } from "zod";
 import type {
+  artifactRowSchema,
   attemptSchema,
   credentialSchema,
   diffSchema,
+  leftoversSchema,
   machineSchema,
   meSchema,
   messageRowSchema,
@@ -19,6 +21,8 @@ import type {
 import type { TaskState } from "../task.ts";
 
 export type Attempt = z.infer<typeof attemptSchema>;
+export type Artifact = z.infer<typeof artifactRowSchema>;
+export type Leftovers = z.infer<typeof leftoversSchema>;
 export type GitCredential = z.infer<typeof credentialSchema>;
 export type TaskDiff = z.infer<typeof diffSchema>;
 export type Machine = z.infer<typeof machineSchema>;

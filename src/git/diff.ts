@@ -8,6 +8,8 @@ const FILES_LIMIT = 3_000;
 const LIST_BYTES = 4 * 2 ** 20;
 const PATCH_BYTES = 256 * 1024;
 const WHOLE_PATCH_BYTES = 10 * 2 ** 20;
+/** A text of nothing but line ends takes fifty times its size in memory to compare: larger files count as binary. */
+const SMALL = ["-c", "core.bigFileThreshold=8m"] as const;
 const PLAIN = ["--no-color", "--no-ext-diff", "--no-textconv", "-M"] as const;
 
 const STATUS: Readonly<Record<string, DiffFile["status"]>> = {
@@ -21,10 +23,10 @@ const STATUS: Readonly<Record<string, DiffFile["status"]>> = {
 
 export async function diff(git: Git, cwd: string, base: string, head: string): Promise<Diff> {
   const range = ["--end-of-options", base, head, "--"];
-  const raw = await git({ cwd, args: ["diff", ...PLAIN, "--raw", "-z", ...range], maxBytes: LIST_BYTES });
-  const counts = await git({ cwd, args: ["diff", ...PLAIN, "--numstat", "-z", ...range], maxBytes: LIST_BYTES });
+  const raw = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, "--raw", "-z", ...range], maxBytes: LIST_BYTES });
+  const counts = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, "--numstat", "-z", ...range], maxBytes: LIST_BYTES });
   const all = withCounts(readRaw(raw.text), counts.text);
-  const { text, truncated } = await git({ cwd, args: ["diff", ...PLAIN, ...range], maxBytes: PATCH_BYTES });
+  const { text, truncated } = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, ...range], maxBytes: PATCH_BYTES });
   // Only a line feed begins a line: file content may hold every other character that a pattern's ^ stands for.
   const pieces = text.split(/(?<![^\n])(?=diff --git )/);
   // The last patch of a cut text is not whole.
@@ -44,13 +46,13 @@ export async function diff(git: Git, cwd: string, base: string, head: string): P
  */
 export async function patch(git: Git, cwd: string, base: string, head: string, allBinary: string): Promise<string> {
   const range = ["--binary", "--full-index", "--end-of-options", base, head, "--"];
-  const found = await git({ cwd, args: ["diff", ...PLAIN, ...range], maxBytes: WHOLE_PATCH_BYTES });
+  const found = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, ...range], maxBytes: WHOLE_PATCH_BYTES });
   // Text in another encoding would not survive the way to the reader; as if binary, and with names quoted, it does.
   const ascii = ["-c", `core.attributesFile=${allBinary}`, "-c", "core.quotePath=true"];
   const sure =
     found.truncated || isUtf8(found.bytes)
       ? found
-      : await git({ cwd, args: [...ascii, "diff", ...PLAIN, ...range], maxBytes: WHOLE_PATCH_BYTES });
+      : await git({ cwd, args: [...SMALL, ...ascii, "diff", ...PLAIN, ...range], maxBytes: WHOLE_PATCH_BYTES });
   if (!sure.truncated) return sure.text;
   throw new SlipwayError("payload_too_large", "The patch is larger than 10 MiB. Fetch the pushed branch instead.");
 }

@@ -4,12 +4,17 @@
  *
  * M1 Fetches of one mirror run one after another; other mirrors do not wait.
  * M2 What is there is not fetched again: the base's commit is asked for first.
+ * M3 A use leaves its time behind (`slipway-used`). A mirror is removed in its own line, and only when nobody borrows from it and its last use
+ *    is long ago: whoever has just fetched it makes a task repository of it next.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
 import PQueue from "p-queue";
+import { sizeOf } from "../disk.ts";
 import { TaskFailure } from "../failure.ts";
+import { leftover, type GcMode, type Leftover } from "../leftover.ts";
 import type { GitAuth } from "../ports.ts";
 import { pinOf } from "./address.ts";
 import { sweep } from "./leftovers.ts";
@@ -34,7 +39,11 @@ export interface Fetched {
 export interface Mirrors {
   fetch(source: Source, signal: AbortSignal): Promise<Fetched>;
   has(userId: string, repo: string): boolean;
+  /** Mirrors that were last used before `before` (epoch ms). `borrowed` is asked in the mirror's own line. */
+  reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
 }
+
+const USED = "slipway-used";
 
 /** How often a branch may move between the look and the fetch. */
 const LOOKS = 3;
@@ -91,6 +100,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
   /** @returns whether the mirror holds that commit now: the branch may have moved since the look. */
   async function bring({ repo, auth }: Source, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
     await make(path);
+    writeFileSync(join(path, USED), "");
     if (await holds(path, sha)) return true;
     sweep(path);
     const pin = await pinOf(repo, trustedHosts, signal);
@@ -110,8 +120,36 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     throw new TaskFailure("repo_unreachable", { detail: "The base branch moved each time that it was about to be fetched." });
   }
 
+  function lastUse(path: string): number {
+    const mark = join(path, USED);
+    return statSync(existsSync(mark) ? mark : path).mtimeMs;
+  }
+
+  /** Renamed first, so that a crash leaves no half mirror under its name. */
+  async function drop(path: string): Promise<void> {
+    const gone = `${path}.gone`;
+    rmSync(gone, { recursive: true, force: true });
+    renameSync(path, gone);
+    await rm(gone, { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  async function reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
+    const found: Leftover[] = [];
+    for (const name of readdirSync(dir)) {
+      const path = join(dir, name);
+      const judge = async (): Promise<Leftover[]> => {
+        if (!existsSync(path) || lastUse(path) >= before || borrowed().has(resolve(path))) return [];
+        const remove = (): Promise<void> => (name.endsWith(".git") ? drop(path) : rm(path, { recursive: true, force: true }));
+        return [await leftover(mode, { kind: "mirror", name: basename(name, ".git"), bytes: await sizeOf(path) }, remove)];
+      };
+      found.push(...(await inLine(queueOf(lines, path, 1), judge, signal)));
+    }
+    return found;
+  }
+
   return {
     has: (userId, repo) => existsSync(pathOf({ userId, repo })),
+    reclaim,
     fetch: (source, signal) => fetch(source, signal).catch((error: unknown) => Promise.reject(fetchVerdict(error) as Error)),
   };
 }

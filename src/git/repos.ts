@@ -1,6 +1,7 @@
 /** The Repos port on real git. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { sizeOf } from "../disk.ts";
 import { SlipwayError } from "../error.ts";
 import type { Repos } from "../ports.ts";
 import { diff, patch } from "./diff.ts";
@@ -28,7 +29,7 @@ export function openRepos({ dir, trustedHosts }: ReposOptions): Repos {
   function between(taskId: string, base: string, head: string): string {
     if (!COMMIT.test(base) || !COMMIT.test(head)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
     if (!tasks.exists(taskId))
-      throw new SlipwayError("not_found", "The task's repository is no longer kept. The pushed branch has the work.");
+      throw new SlipwayError("expired", "The task's repository is no longer kept. The pushed branch has the work.");
     return tasks.path(taskId);
   }
 
@@ -46,6 +47,8 @@ export function openRepos({ dir, trustedHosts }: ReposOptions): Repos {
     diff: async (taskId, base, head) => await diff(git, between(taskId, base, head), base, head),
     patch: async (taskId, base, head) => await patch(git, between(taskId, base, head), base, head, allBinary),
     list: () => Promise.resolve(tasks.list()),
+    size: (taskId) => sizeOf(tasks.path(taskId)),
     remove: tasks.remove,
+    reclaim: (before, mode, signal) => mirrors.reclaim(before, tasks.borrowed, mode, signal),
   };
 }

@@ -82,9 +82,11 @@ export function openSimulatedRepos(): SimulatedRepos {
     diff: (_taskId, base, head): Promise<Diff> => Promise.resolve({ base, head, files: [], truncated: false }),
     patch: () => Promise.resolve(""),
     list: () => Promise.resolve([...tasks.keys()]),
+    size: () => Promise.resolve(0),
     remove(taskId) {
       tasks.delete(taskId);
       return Promise.resolve();
     },
+    reclaim: () => Promise.resolve([]),
   };
 }

@@ -2,9 +2,9 @@
  * The repository that one task's workers see: bare, ours, with the mirror's objects borrowed through `alternates` instead of copied.
  * It is made under another name and renamed, so that a crash leaves a whole one or none.
  */
-import { appendFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { dirname, join, relative, resolve as resolvePath } from "node:path";
 import type { Fetched } from "./mirror.ts";
 import { sweep } from "./leftovers.ts";
 import { GitError, type Git } from "./run.ts";
@@ -16,6 +16,8 @@ export interface TaskRepos {
   make(taskId: string, fetched: Fetched, parentTaskId: string | null, signal: AbortSignal): Promise<{ base: string; baseSha: string }>;
   resolve(taskId: string, ref: string): Promise<string | null>;
   list(): string[];
+  /** Paths of the mirrors that task repositories borrow from. */
+  borrowed(): ReadonlySet<string>;
   remove(taskId: string): Promise<void>;
 }
 
@@ -97,6 +99,16 @@ export function openTaskRepos(git: Git, dir: string): TaskRepos {
       return { base: text.trim(), baseSha: (await resolve(taskId, BASE_REF)) ?? fetched.baseSha };
     },
     list: () => readdirSync(dir).flatMap((name) => (name.endsWith(".git") ? [name.slice(0, -4)] : [])),
+    borrowed() {
+      const paths = new Set<string>();
+      for (const name of readdirSync(dir)) {
+        const objects = join(dir, name, "objects");
+        const file = join(objects, "info", "alternates");
+        if (!existsSync(file)) continue;
+        for (const line of readFileSync(file, "utf8").split("\n")) if (line !== "") paths.add(dirname(resolvePath(objects, line)));
+      }
+      return paths;
+    },
     async remove(taskId) {
       for (const folder of [path(taskId), `${path(taskId)}.new`]) await rm(folder, { recursive: true, force: true, maxRetries: 3 });
     },

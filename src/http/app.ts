@@ -4,6 +4,8 @@
  * H1 Who asks is known before anything that they sent is read; what they sent is parsed before anything is done.
  * H2 Every refusal is a problem document with a code; nothing of an internal failure is shown.
  */
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import express, { type Express, type NextFunction, type Request, type Response } from "express";
 import type { z } from "zod";
 import { SlipwayError } from "../error.ts";
@@ -88,7 +90,19 @@ interface Exchange {
 }
 
 async function answer(exchange: Exchange): Promise<void> {
-  send(exchange.response, await exchange.row.handle(await callOf(exchange)));
+  const reply = await exchange.row.handle(await callOf(exchange));
+  if (reply.content === undefined) return send(exchange.response, reply);
+  const { status, media = "application/octet-stream", headers } = reply;
+  exchange.response
+    .status(status)
+    .set(headers ?? {})
+    .setHeader("Content-Type", media);
+  if (exchange.request.method === "HEAD") {
+    await reply.content[Symbol.asyncIterator]().return?.();
+    return void exchange.response.end();
+  }
+  // A reader who goes away is no failure of ours; one whose bytes cannot be read is cut, because the status is sent.
+  await pipeline(Readable.from(reply.content), exchange.response).catch(() => exchange.response.destroy());
 }
 
 /** Everything about the request that the handler may rely on (H1). */
@@ -119,9 +133,10 @@ async function callOf({ doors, throttle, row, request }: Exchange): Promise<Call
   };
 }
 
-async function admit({ sessions }: Doors, row: Route, request: Request, ip: string): Promise<Caller | null> {
+async function admit({ sessions, trustProxy, isFronted }: Doors, row: Route, request: Request, ip: string): Promise<Caller | null> {
   if (row.access === "none") return null;
-  if (row.access === "metrics" && isLocalCall(ip, request)) return null;
+  const proxied = isFronted === true || (typeof trustProxy === "number" ? trustProxy > 0 : trustProxy !== undefined);
+  if (row.access === "metrics" && !proxied && isLocalCall(ip, request)) return null;
   const bearer = /^Bearer +([\x21-\x7e]+)$/i.exec(request.headers.authorization ?? "")?.[1];
   if (bearer === undefined) throw new SlipwayError("unauthenticated", "Send Authorization: Bearer <token>.");
   const caller = await sessions.authenticate(bearer);

@@ -3,10 +3,12 @@ import { z } from "zod";
 import { ERROR_TABLE, type ErrorCode } from "../error.ts";
 import { failureSchema } from "../failure.ts";
 import {
+  artifactRowSchema,
   attemptSchema,
   credentialSchema,
   diffSchema,
   eventSchema,
+  leftoversSchema,
   machineSchema,
   meSchema,
   messageRowSchema,
@@ -30,6 +32,8 @@ const NAMED = {
   Message: messageRowSchema,
   ToolCall: toolCallSchema,
   Attempt: attemptSchema,
+  Artifact: artifactRowSchema,
+  Leftovers: leftoversSchema,
   Diff: diffSchema,
   Machine: machineSchema,
   Overview: overviewSchema,
@@ -81,6 +85,7 @@ export function problemsOf(row: Route): ErrorCode[] {
 function contentOf(answers: readonly Answer[]): Json {
   const content = answers.flatMap((answer): [string, Json][] => {
     if ("schema" in answer) return [["application/json", { schema: schemaOf(answer.schema, "output") }]];
+    if ("binary" in answer) return [[answer.binary, { schema: { type: "string", format: "binary" } }]];
     return "media" in answer ? [[answer.media, { schema: { type: "string" } }]] : [];
   });
   return content.length === 0 ? {} : { content: Object.fromEntries(content) };

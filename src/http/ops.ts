@@ -3,9 +3,10 @@ import { statfs } from "node:fs/promises";
 import { availableParallelism, freemem, loadavg, totalmem } from "node:os";
 import { z } from "zod";
 import { SlipwayError, type FieldError } from "../error.ts";
+import { totalBytes } from "../leftover.ts";
 import type { Task } from "../task.ts";
 import { isoTime } from "../view.ts";
-import { overviewSchema, taskSchema, type Overview } from "../wire.ts";
+import { gcSchema, leftoversSchema, overviewSchema, taskSchema, type Overview } from "../wire.ts";
 import { metricsText } from "./metrics.ts";
 import { json, nothing, route, type Doors, type Route } from "./route.ts";
 import { showTask } from "./tasks.ts";
@@ -16,6 +17,8 @@ const DISK_MIN_MB = 200;
 const READY_TIMEOUT_MS = 3_000;
 /** One look at the parts serves everybody who asks within this time. */
 const READY_CACHE_MS = 1_000;
+/** Longest collection; what is left then, the next one finds. */
+const GC_MS = 15 * 60_000;
 
 const healthSchema = z.strictObject({ status: z.literal("alive"), version: z.string() });
 const readySchema = z.strictObject({ status: z.literal("ready") });
@@ -118,6 +121,19 @@ export const opsRoutes = [
   }),
   queueRoute("pause"),
   queueRoute("resume"),
+  route({
+    method: "post",
+    path: "/v1/ops/gc",
+    access: "operator",
+    summary: "Remove what no task needs any more, or only list it",
+    body: gcSchema,
+    answers: { 200: json(leftoversSchema) },
+    async handle({ doors, person, body }) {
+      doors.log.info({ by: person.userId, dryRun: body.dryRun ?? false }, "an operator collects what nobody needs");
+      const items = await doors.operations.collect(body.dryRun === true ? "look" : "remove", AbortSignal.timeout(GC_MS));
+      return { status: 200, body: { dryRun: body.dryRun ?? false, bytes: totalBytes(items), items: items.map((one) => ({ ...one })) } };
+    },
+  }),
   route({
     method: "post",
     path: "/v1/ops/tasks/:id/kill",

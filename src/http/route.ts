@@ -2,9 +2,11 @@
 import type { IncomingMessage } from "node:http";
 import { z } from "zod";
 import type { Accounts } from "../accounts.ts";
+import { ARTIFACT_NAME } from "../artifact.ts";
 import type { ErrorCode } from "../error.ts";
 import type { Outbound } from "../outbound.ts";
-import type { Clock, Ids, Log, Store } from "../ports.ts";
+import type { Clock, Ids, Log } from "../ports.ts";
+import type { Store } from "../store-port.ts";
 import type { Operations, Person, Service } from "../service.ts";
 import type { Caller, Sessions } from "../sessions.ts";
 import type { Throttle } from "./limits.ts";
@@ -44,6 +46,8 @@ export interface Doors {
   readonly version: string;
   /** Browser origins other than our own that may call the API; none by default. */
   readonly origins?: readonly string[];
+  /** People reach the server under another address than its own: something stands in front of it. */
+  readonly isFronted?: boolean;
   /** Whose `X-Forwarded-For` to believe: a number of hops, or addresses and CIDR ranges. Nobody's by default. */
   readonly trustProxy?: number | readonly string[];
 }
@@ -52,8 +56,8 @@ export type Method = "get" | "post" | "delete";
 /** `metrics` = operators, or whoever asks from this machine. */
 export type Access = "none" | "user" | "operator" | "admin" | "metrics";
 
-/** What a status answers with: JSON of that schema, a text of that media type, or nothing. */
-export type Answer = { readonly schema: z.ZodType } | { readonly media: string } | { readonly empty: true };
+/** What a status answers with: JSON of that schema, a text or bytes of that media type, or nothing. */
+export type Answer = { readonly schema: z.ZodType } | { readonly media: string } | { readonly binary: string } | { readonly empty: true };
 
 export interface Reply {
   readonly status: number;
@@ -61,6 +65,8 @@ export interface Reply {
   /** Media type; JSON unless said. `body` is a string then. */
   readonly media?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Bytes instead of a body, of the type that `media` says. */
+  readonly content?: AsyncIterable<Uint8Array>;
 }
 
 export interface Call<B, Q> {
@@ -128,19 +134,27 @@ export function pageOfList<T>(
 /** The shapes of path parameters. What does not fit is 404 before anything is asked (rule S2). */
 const ID = /^[a-z]{1,10}_[0-9A-Za-z]{26}$/;
 const FREE_ID = /^[\w-]{1,64}$/;
+const SHAPES: Readonly<Record<string, RegExp>> = { mid: FREE_ID, name: ARTIFACT_NAME };
 
 export function paramsFit(params: Readonly<Record<string, string>>): boolean {
-  return Object.entries(params).every(([name, value]) => (name === "mid" ? FREE_ID : ID).test(value));
+  return Object.entries(params).every(([name, value]) => (SHAPES[name] ?? ID).test(value));
 }
 
 export function isId(text: string): boolean {
   return ID.test(text);
 }
 
-/** True when the peer and the name that it called us by are both this machine: a page of the web that points its name at us is not. */
+/** What proxies add. One of them means that the caller may be anywhere. */
+const FORWARDED =
+  /^(?:x-forwarded(?:-\w+)?|forwarded|via|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-connecting-ip|cf-ray|x-original-(?:for|host|url))$/;
+
+/**
+ * True when the peer and the name that it called us by are both this machine: a page of the web that points its name at us is not, and neither
+ * is whoever comes through a proxy on this machine. To be asked only where no such proxy is known of: one may be silent.
+ */
 export function isLocalCall(ip: string, request: IncomingMessage): boolean {
   const loopback = ip === "::1" || /^(::ffff:)?127\./.test(ip);
   const host = (request.headers.host ?? "").replace(/:\d+$/, "");
-  const forwarded = request.headers["x-forwarded-for"] !== undefined || request.headers["forwarded"] !== undefined;
+  const forwarded = Object.keys(request.headers).some((name) => FORWARDED.test(name));
   return loopback && !forwarded && (host === "localhost" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host));
 }

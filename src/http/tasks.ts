@@ -2,12 +2,14 @@
 import type { z } from "zod";
 import { accepts, phaseOf } from "../../machines/fold.ts";
 import { SlipwayError } from "../error.ts";
-import type { AttemptRow, MessageRow, ToolCallRow } from "../ports.ts";
+import type { AttemptRow, MessageRow, ToolCallRow } from "../store-port.ts";
 import type { Person } from "../service.ts";
 import type { Task } from "../task.ts";
+import type { Artifact } from "../artifact.ts";
 import { isoTime, wireEvent, wireTask } from "../view.ts";
 import {
   answerSchema,
+  artifactRowSchema,
   attemptSchema,
   diffQuerySchema,
   diffSchema,
@@ -49,6 +51,8 @@ function showAttempt(row: AttemptRow): z.infer<typeof attemptSchema> {
   return { number, container, startedAt: isoTime(startedAt), endedAt: when(endedAt), exitCode, failure };
 }
 
+const showArtifact = ({ at, ...rest }: Artifact): z.infer<typeof artifactRowSchema> => ({ ...rest, at: isoTime(at) });
+
 async function listTasks(doors: Doors, person: Person, query: z.infer<typeof taskQuerySchema>) {
   const { state, thread, q, limit, cursor } = query;
   if (cursor !== undefined && !isId(cursor)) {
@@ -79,6 +83,7 @@ export const taskRoutes = [
       "invalid_repository",
       "invalid_branch",
       "agent_unavailable",
+      "model_unavailable",
       "egress_unavailable",
       "forge_unavailable",
       "idempotency_mismatch",
@@ -243,11 +248,39 @@ export const historyRoutes = [
     summary: "The work: files and patches, or one patch that git applies",
     query: diffQuerySchema,
     answers: { 200: [{ schema: diffSchema }, { media: "text/x-diff" }] },
-    problems: ["not_found"],
+    problems: ["not_found", "expired"],
     async handle({ doors, person, params, query }) {
       const id = params["id"] ?? "";
       if (query.format === "json") return { status: 200, body: await doors.service.diff(person, id) };
       return { status: 200, media: "text/x-diff", body: await doors.service.patch(person, id) };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/tasks/:id/artifacts",
+    access: "user",
+    summary: "What was salvaged of sandboxes whose worker could not save its work",
+    query: listQuerySchema,
+    answers: { 200: json(pageOf(artifactRowSchema)) },
+    problems: ["not_found"],
+    async handle({ doors, person, params, query }) {
+      const found = await doors.service.artifacts(person, params["id"] ?? "");
+      const { items, next } = pageOfList(found, (one) => one.name, query);
+      return { status: 200, body: { items: items.map(showArtifact), next } };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/tasks/:id/artifacts/:name",
+    access: "user",
+    summary: "One artifact, as it is: an archive whose content nobody has looked at",
+    answers: { 200: [{ binary: "application/gzip" }] },
+    problems: ["not_found"],
+    async handle({ doors, person, params }) {
+      const id = params["id"] ?? "";
+      const { artifact, content } = await doors.service.artifact(person, id, params["name"] ?? "");
+      const headers = { "Content-Length": String(artifact.bytes), "Content-Disposition": `attachment; filename="${id}-${artifact.name}"` };
+      return { status: 200, media: "application/gzip", content, headers };
     },
   }),
   route({

@@ -5,6 +5,7 @@
 import type Docker from "dockerode";
 import { join, relative, resolve } from "node:path";
 import { TaskFailure } from "../failure.ts";
+import type { GcMode, Leftover, Wanted } from "../leftover.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
 import { parseSandboxName } from "../task.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
@@ -14,6 +15,7 @@ import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
 import { isWaiting, openPool, type PoolOptions } from "./pool.ts";
 import { needsOurProfile, seccompProfile } from "./seccomp.ts";
+import { leftVolumes, readWorkspace } from "./leavings.ts";
 
 export { dockerOptions } from "./engine.ts";
 
@@ -325,7 +327,24 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     wait,
     stop,
     remove,
+    async salvage(name, signal) {
+      const info = await inspect(name, signal);
+      if (info === null) return null;
+      if (stateOf(info) === "running") throw new TaskFailure("internal", { detail: `The container ${name} still runs.` });
+      const read = (): Promise<AsyncIterable<Uint8Array> | null> => readWorkspace(engine, name, signal);
+      return await (pool === null ? read() : pool.whole(info, read));
+    },
     list,
+    async reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
+      const mine = await list();
+      return await leftVolumes(
+        engine,
+        options.instance,
+        async (name) => mine.some((one) => one.name === name) || (await wanted(name)),
+        mode,
+        signal,
+      );
+    },
     close() {
       closing.abort();
       news.close();

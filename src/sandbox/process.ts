@@ -7,9 +7,13 @@ import { mkdir, open, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { messageOf } from "../error.ts";
 import { TaskFailure } from "../failure.ts";
+import { WORKSPACE } from "../artifact.ts";
+import { sizeOf } from "../disk.ts";
+import { leftover, type GcMode, type Leftover, type Wanted } from "../leftover.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
 import { WORKER_ENV } from "../worker-wire.ts";
 import { boundLog, boxNames, claimForNobody, claimOf, exitOf, KEEPER, makeBox, ownerOf, recordExit, removeBox, tailOf } from "./box.ts";
+import { tarFolder } from "./folder.ts";
 import { isAlive, killFollowers, signalTo, type ProcessId } from "./procs.ts";
 
 export interface ProcessSandboxOptions {
@@ -208,6 +212,25 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
     return found;
   }
 
+  async function salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> {
+    const dir = folder(name);
+    const { state } = await look(dir);
+    if (state === "absent") return null;
+    if (state === "running") throw new TaskFailure("internal", { detail: `The worker of ${name} still runs.` });
+    return tarFolder(join(dir, "workspace"), WORKSPACE, signal);
+  }
+
+  /** A folder that tells nothing about its owner is no sandbox: a maker or remover was killed over it. */
+  async function reclaim(wanted: Wanted, mode: GcMode): Promise<Leftover[]> {
+    const found: Leftover[] = [];
+    for (const name of await boxNames(root)) {
+      const dir = join(root, name);
+      if ((await ownerOf(dir).catch(() => null)) !== null || (await wanted(name))) continue;
+      found.push(await leftover(mode, { kind: "folder", name, bytes: await sizeOf(dir) }, () => removeBox(root, name)));
+    }
+    return found;
+  }
+
   return {
     kind: "process",
     isolates: false,
@@ -230,7 +253,9 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
     wait: (name, signal) => guarded(() => wait(name, signal), signal),
     stop: (name, graceMs, signal) => guarded(() => stop(name, graceMs, signal), signal),
     remove: (name) => guarded(() => remove(name)),
+    salvage: (name, signal) => guarded(() => salvage(name, signal), signal),
     list: () => guarded(list),
+    reclaim: (wanted, mode) => guarded(() => reclaim(wanted, mode)),
     close() {
       closing.abort();
       return Promise.resolve();

@@ -3,8 +3,14 @@
  * They end with the process, as containers do when a machine loses power. Whoever holds the object is the "engine": several coordinators,
  * one after another, may be given the same one.
  */
+import { rm, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { WORKSPACE } from "../artifact.ts";
+import { sizeOf } from "../disk.ts";
 import { TaskFailure } from "../failure.ts";
+import { leftover, type Leftover } from "../leftover.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
+import { tarFolder } from "./folder.ts";
 
 /**
  * `boot_hangs`: ensure never ends. `silent`: it runs and says nothing. `exits`: it ends at once with code 7 and without a report.
@@ -15,6 +21,8 @@ export type SimulatedFault = "boot_hangs" | "silent" | "exits" | "out_of_memory"
 export interface SimulatedOptions {
   /** The worker's loop: resolves with its exit code; must end soon after the signal. */
   readonly run: (spec: SandboxSpec, signal: AbortSignal) => Promise<number>;
+  /** Where workers have a folder of their own, `<dir>/<name>` with `workspace` in it; absent = they write no files. */
+  readonly dir?: string;
   /** What goes wrong with this sandbox; null = nothing. Asked at each call that concerns it. */
   readonly fault?: (spec: SandboxSpec) => SimulatedFault | null;
 }
@@ -103,6 +111,23 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
       if (faultOf(box.spec) === "resists_kill") await aborted(new AbortController().signal);
       box.exit(GONE);
       boxes.delete(name);
+      if (options.dir !== undefined) await rm(join(options.dir, name), { recursive: true, force: true });
+    },
+    salvage(name, signal) {
+      const box = known(name);
+      if (box === null || options.dir === undefined) return Promise.resolve(null);
+      if (box.state !== "exited") return Promise.reject(new TaskFailure("internal", { detail: `The worker of ${name} still runs.` }));
+      return Promise.resolve(tarFolder(join(options.dir, name, WORKSPACE), WORKSPACE, signal));
+    },
+    async reclaim(wanted, mode) {
+      const found: Leftover[] = [];
+      const { dir } = options;
+      for (const name of dir === undefined ? [] : await readdir(dir).catch(() => [])) {
+        if (dir === undefined || boxes.has(name) || (await wanted(name))) continue;
+        const remove = (): Promise<void> => rm(join(dir, name), { recursive: true, force: true });
+        found.push(await leftover(mode, { kind: "folder", name, bytes: await sizeOf(join(dir, name)) }, remove));
+      }
+      return found;
     },
     list: () =>
       Promise.resolve(

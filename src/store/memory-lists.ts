@@ -1,6 +1,6 @@
 /** The lists of one task that are made from its log, in memory. */
 import type { TaskEvent } from "../event.ts";
-import type { AttemptRow, MessageRow, ToolCallRow } from "../ports.ts";
+import type { AttemptRow, MessageRow, ToolCallRow } from "../store-port.ts";
 import { project, type Change } from "../projection.ts";
 
 export class MemoryLists {

@@ -1,11 +1,12 @@
 /** What the store reads. Works on a connection of the writer and on a read-only one. */
 import type { Database as Connection } from "better-sqlite3";
 import type { TaskEvent } from "../event.ts";
-import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../ports.ts";
+import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../store-port.ts";
 import { TASK_STATES, type Task, type TaskState } from "../task.ts";
 import { queueReads } from "./queue.ts";
 import * as rows from "./rows.ts";
 import { taskSearch } from "./search.ts";
+import { transcriptReads } from "./transcript.ts";
 
 export type Reads = ReturnType<typeof sqliteReads>;
 
@@ -49,6 +50,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
     },
     setting: (key: string): string | null => setting.get(key) ?? null,
     ...logReads(db),
+    ...transcriptReads(db),
     ...openReads(db),
     ...queueReads(db),
   };
@@ -58,6 +60,9 @@ function logReads(db: Connection) {
   const events = db.prepare<[string, number, number], rows.EventRow>(
     "SELECT * FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
   );
+  const eventsOfOthers = db.prepare<[string, number, number], rows.EventRow>(
+    "SELECT * FROM task_events WHERE task_id = ? AND seq > ? AND worker_seq IS NULL ORDER BY seq LIMIT ?",
+  );
   const messages = db.prepare<[string], rows.MessageRecord>("SELECT * FROM messages WHERE task_id = ? ORDER BY seq");
   const message = db.prepare<[string, string], rows.MessageRecord>(
     "SELECT * FROM messages WHERE task_id = ? AND id = ? ORDER BY role = 'user' DESC, seq LIMIT 1",
@@ -66,6 +71,8 @@ function logReads(db: Connection) {
   const attempts = db.prepare<[string], rows.AttemptRecord>("SELECT * FROM attempts WHERE task_id = ? ORDER BY number");
   return {
     events: (taskId: string, afterSeq: number, limit: number): TaskEvent[] => events.all(taskId, afterSeq, limit).map(rows.eventOf),
+    eventsOfOthers: (taskId: string, afterSeq: number, limit: number): TaskEvent[] =>
+      eventsOfOthers.all(taskId, afterSeq, limit).map(rows.eventOf),
     messages: (taskId: string): MessageRow[] => messages.all(taskId).map(rows.messageOf),
     message(taskId: string, messageId: string): MessageRow | null {
       const row = message.get(taskId, messageId);

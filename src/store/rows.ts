@@ -1,6 +1,6 @@
 /** Rows as SQLite gives them -> nouns. What was written was checked, so the casts of parsed JSON here are true. */
 import type { EventData, EventType, TaskEvent } from "../event.ts";
-import type { AttemptRow, MessageRow, ToolCallRow } from "../ports.ts";
+import type { AttemptRow, MessageRow, ToolCallRow } from "../store-port.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../task.ts";
 
 /** What a text search of a task looks at; queries are lowered too. */
@@ -57,7 +57,8 @@ export function coreOf(row: CoreRow): TaskCore {
     userId: row.user_id,
     threadId: row.thread_id,
     parentId: row.parent_id,
-    spec: JSON.parse(row.spec) as TaskSpec,
+    // Tasks from before there was a choice of effort have none.
+    spec: { effort: null, ...(JSON.parse(row.spec) as Omit<TaskSpec, "effort">) },
     machineVersion: row.machine_version,
     createdAt: row.created_at,
   };

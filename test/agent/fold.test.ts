@@ -1,10 +1,9 @@
-/** The pure parts: the fold, what comes next, circles, the choice of a model. */
+/** The pure parts: the fold, what comes next, circles. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Conversation, type Call, type Trace } from "../../worker/agents/anthropic/fold.ts";
 import { nextStep } from "../../worker/agents/anthropic/loop.ts";
 import type { Begin, Line } from "../../worker/agents/anthropic/records.ts";
-import { chosenModel, DEFAULT_SETTINGS } from "../../worker/agents/anthropic/settings.ts";
 import { verdictOn } from "../../worker/agents/anthropic/stuck.ts";
 
 const BEGIN: Begin = {
@@ -146,10 +145,4 @@ describe("[A5] circles", () => {
   it("another way after the nudge is fine", () => {
     expect(verdict([...times(4, () => trace("x", "y")), "nudge", trace("a", "1"), trace("b", "2"), trace("x", "y")])).toBe("fine");
   });
-});
-
-it("[A1] a task names its model, and with a colon its effort", () => {
-  expect(chosenModel(null, DEFAULT_SETTINGS)).toEqual({ model: "claude-opus-5-5", effort: null });
-  expect(chosenModel("claude-sonnet-5-5:max", DEFAULT_SETTINGS)).toEqual({ model: "claude-sonnet-5-5", effort: "max" });
-  expect(chosenModel("vendor:model", DEFAULT_SETTINGS)).toEqual({ model: "vendor:model", effort: null });
 });

@@ -110,5 +110,4 @@ it("[A5] [G4] turns that are used up are a question too", async () => {
   const one = life({ spec: { budget: { turns: 5 } } });
   await expect(one.run()).rejects.toMatchObject({ code: "budget_exceeded" });
   expect(bench.ran()).toHaveLength(5);
-  expect(one.notices()).toContain("budget_low");
 });

@@ -306,6 +306,8 @@ const SPEC: WorkerSpec = {
   prompt: "Do the work.",
   agent: "anthropic",
   model: null,
+  effort: null,
+  gateway: "open",
   script: null,
   verify: [],
   budget: {},
@@ -317,6 +319,8 @@ const SPEC: WorkerSpec = {
   answers: {},
   commandsAfter: 0,
   ack: 0,
+  transcript: 0,
+  abandonMs: 3_600_000,
   wallMs: 3_600_000,
 };
 

@@ -69,7 +69,7 @@ describe("[A1] the work of a task", () => {
     const many = Array.from({ length: 30 }, (_, i) => ({ name: "bash", input: { command: `echo ${i}` } }));
     const { fake, life } = await prepare(
       { turns: [{ tools: many }, { tools: many }, { tools: [FINISH] }] },
-      { spec: { model: "claude-sonnet-5-5:high", prompt: "Rename it." }, instructions: "Notes of the project: use tabs." },
+      { spec: { model: "claude-sonnet-5-5", effort: "high", prompt: "Rename it." }, instructions: "Notes of the project: use tabs." },
     );
     await life.run();
     const request = fake.served().at(-1)?.request;
@@ -191,7 +191,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
     const turns = Array.from({ length: 40 }, (_, i) => ({ tools: [step(`s${i}`)] }));
     const { bench, fake, life } = await prepare({ turns }, { settings: { turns: 10 } });
     expect(await failure(life.run())).toMatchObject({ code: "budget_exceeded", message: expect.stringContaining("10 turns") as string });
-    expect(life.notices()).toEqual(["budget_low"]);
+    expect(life.notices()).toEqual(["budget_near"]);
     expect(texts(fake)).toContain("Four fifths of the turns");
     expect(bench.ran()).toHaveLength(10);
     expect(bench.checkpoint?.cursor).toBe(String(linesOf(bench.file).length));

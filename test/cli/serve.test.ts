@@ -26,6 +26,33 @@ function runs(pid: number): boolean {
 }
 
 describe("serve", () => {
+  it("gc, artifacts and doctor work beside the running server; without one gc says so", async () => {
+    const env = { SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "keep", SLIPWAY_LOG_LEVEL: "silent" };
+    const none = await run(home, ["gc", "--dry-run", "--data-dir", "keep", "--url", "http://127.0.0.1:9"]);
+    expect([none.code, none.out]).toEqual([3, ""]);
+    expect(none.err).toContain("cannot be reached");
+    const server = start(home, ["serve"], { env });
+    await server.saw(/listening on/);
+    mkdirSync(join(home, "keep", "sandboxes", "slipway-task_lost-a1"), { recursive: true });
+    const look = await run(home, ["gc", "--dry-run", "--data-dir", "keep"]);
+    expect([look.code, look.out]).toEqual([0, expect.stringMatching(/folder +slipway-task_lost-a1[^]*1 thing could be removed/)]);
+    const gone = await run(home, ["gc", "--json", "--data-dir", "keep"]);
+    expect(JSON.parse(gone.out)).toMatchObject({ dryRun: false, items: [{ kind: "folder", name: "slipway-task_lost-a1", error: null }] });
+    expect((await run(home, ["gc", "--data-dir", "keep"])).out).toBe("Nothing to remove.\n");
+    const task = JSON.parse((await run(home, ["tasks", "--json", "--data-dir", "keep"])).out) as { items: unknown[] };
+    expect(task.items).toEqual([]);
+    const missing = await run(home, ["artifacts", `task_${"0".repeat(26)}`, "--data-dir", "keep"]);
+    expect([missing.code, missing.err]).toEqual([1, expect.stringContaining("not_found")]);
+    const doctor = await run(home, ["doctor", "--json", "--data-dir", "keep"], { env });
+    const rules = (JSON.parse(doctor.out) as { rule: string; ok: boolean }[]).map((one) => one.rule);
+    expect(rules).toEqual(expect.arrayContaining(["node", "git", "disk", "clock", "sandbox", "D3"]));
+    expect(doctor.code).toBe(0);
+    const bare = await run(home, ["doctor", "--json", "--data-dir", "keep"], { env: { ...env, PATH: "/nonexistent" } });
+    expect([bare.code, bare.out]).toEqual([1, expect.stringContaining("there is no git on the PATH")]);
+    server.process.kill("SIGTERM");
+    expect((await server.ended).code).toBe(0);
+  });
+
   it("says where it listens, serves a task to whoever reads its folder, and stops when it is told to", async () => {
     const env = { SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "data", SLIPWAY_LOG_LEVEL: "silent" };
     const server = start(home, ["serve"], { env });

@@ -3,6 +3,8 @@ import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
+import { extract } from "tar-stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Sandbox, SandboxExit, SandboxSpec } from "../../src/ports.ts";
 import type { Limits } from "../../src/task.ts";
@@ -33,6 +35,19 @@ export interface SandboxCapabilities {
 
 const never = new AbortController().signal;
 let serial = 0;
+
+/** Contents of files and targets of links, by name. */
+async function entriesOf(tar: AsyncIterable<Uint8Array> | null): Promise<Map<string, string>> {
+  const reader = extract();
+  const found = new Map<string, string>();
+  Readable.from(tar ?? []).pipe(reader as unknown as NodeJS.WritableStream);
+  for await (const entry of reader) {
+    const parts: Buffer[] = [];
+    for await (const part of entry) parts.push(part as Buffer);
+    found.set(entry.header.name, entry.header.type === "symlink" ? `-> ${entry.header.linkname}` : Buffer.concat(parts).toString());
+  }
+  return found;
+}
 
 function starts(exit: SandboxExit): number {
   return exit.tail.split("\n").filter((line) => line.startsWith("started attempt")).length;
@@ -201,6 +216,14 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
       expect(await stateOf(spec)).toBe("running");
     });
 
+    it("salvage of an unknown name is nothing, and nothing of what is listed is reclaimed", async () => {
+      expect(await sandbox.salvage("slipway-nobody-a1", never)).toBe(null);
+      const spec = await runs("exit:0");
+      await sandbox.wait(spec.name, never);
+      for (const mode of ["look", "remove"] as const) expect(await sandbox.reclaim(() => Promise.resolve(false), mode, never)).toEqual([]);
+      expect(await stateOf(spec)).toBe("exited");
+    });
+
     describe.runIf(capabilities.processes)("its workers", () => workers());
     describe.runIf(capabilities.crashpoints.length > 0)("when coordinators die", () => crashes());
 
@@ -260,6 +283,34 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
         const { tail, exitCode } = await sandbox.wait((await runs(`run:${script}`)).name, never);
         expect(tail).toContain("all fine");
         expect(exitCode).toBe(0);
+      });
+
+      it("[W6] salvage gives the workspace of a worker that was killed, without following a link", async () => {
+        const mess = `mkdir -p deep/er; echo one > deep/er/a.txt; ln -s /etc/passwd link; ln -s / root; mkfifo pipe; touch ready`;
+        const spec = await runs(
+          `run:cd "$SLIPWAY_WORKSPACE"; ${mess}; node -e 'require("net").connect(process.env.SLIPWAY_SOCKET).end("up")'; sleep 60`,
+        );
+        await started();
+        await expect(sandbox.salvage(spec.name, never)).rejects.toMatchObject({ code: "internal" });
+        await sandbox.stop(spec.name, 0);
+        const found = await entriesOf(await sandbox.salvage(spec.name, never));
+        expect(found.get("workspace/deep/er/a.txt")).toBe("one\n");
+        expect([found.get("workspace/link"), found.get("workspace/root")]).toEqual(["-> /etc/passwd", "-> /"]);
+        expect([...found.keys()].filter((path) => !path.startsWith("workspace/"))).toEqual([]);
+        expect(await entriesOf(await sandbox.salvage(spec.name, never))).toEqual(found);
+        await sandbox.remove(spec.name);
+        expect(await sandbox.salvage(spec.name, never)).toBe(null);
+      });
+
+      it("[W6] salvage ends when it is aborted", async () => {
+        const spec = await runs(`run:cd "$SLIPWAY_WORKSPACE"; head -c 30000000 /dev/zero > big`);
+        await sandbox.wait(spec.name, never);
+        const abort = new AbortController();
+        const tar = await sandbox.salvage(spec.name, abort.signal);
+        const read = (async () => {
+          for await (const _ of tar ?? []) abort.abort();
+        })();
+        await expect(read).rejects.toThrow();
       });
 
       it("the worker reaches the broker's socket, and a new one after the broker restarted", async () => {

@@ -3,12 +3,13 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fold } from "../../machines/fold.ts";
 import type { Accounts } from "../../src/accounts.ts";
 import type { Ledger } from "../../src/ledger.ts";
-import type { Store } from "../../src/ports.ts";
+import type { Store } from "../../src/store-port.ts";
 import { sandboxName, TASK_STATES, type Task } from "../../src/task.ts";
 import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./ledger.ts";
 import { queueContract } from "./queue.ts";
 import { cancel, claim, commitOf, create, fail, move, newTask, notice, ready, stopped, T0, type Move } from "./tasks.ts";
+import { transcriptContract } from "./transcript.ts";
 
 export interface Opened {
   readonly store: Store;
@@ -37,6 +38,7 @@ export function storeContract(name: string, open: () => Opened): void {
     describe("reads", () => readSuite(get));
     queueContract(get);
     accountsContract(() => opened.accounts);
+    describe("transcripts", () => transcriptContract(get));
     describe("the books", () => ledgerContract(() => opened.ledger));
   });
 }
@@ -101,6 +103,22 @@ function commitSuite(get: () => Store): void {
     const log = await get().events(first.id, 0, 100);
     expect(log.slice(1)).toEqual(commit.events);
     expect(fold(log)).toEqual(task?.snapshot);
+  });
+
+  it("what workers said can be left out of the log", async () => {
+    const { id } = await move(
+      get(),
+      await create(get()),
+      claim,
+      ready,
+      { ...notice("a worker's"), workerSeq: 1 },
+      notice("ours"),
+      notice("too"),
+    );
+    const seqs = async (after: number, limit: number) => (await get().eventsOfOthers(id, after, limit)).map(({ seq }) => seq);
+    expect(await seqs(0, 10)).toEqual([1, 2, 3, 5, 6]);
+    expect(await seqs(3, 1)).toEqual([5]);
+    expect(await seqs(6, 10)).toEqual([]);
   });
 
   it("[T4] of commits with the same expected seq one wins, and nothing of the others is written", async () => {

@@ -181,6 +181,30 @@ describe("fetching", () => {
     expect(await repos.has("task_a1", sha)).toBe(true);
   });
 
+  it("a mirror goes when nobody has used it for long and nobody borrows from it, and the next task makes it again", async () => {
+    const { repos, dir, url } = await open();
+    const signal = new AbortController().signal;
+    const first = await prepare();
+    const [mirror = ""] = readdirSync(join(dir, "mirrors"));
+    const later = Date.now() + 60_000;
+    expect(await repos.reclaim(later, "remove", signal)).toEqual([]);
+    const sha = commitInto(repos.path("task_a1"), WORK_REF, { "work.txt": "kept" });
+    expect((await repos.diff("task_a1", first.baseSha, sha)).files).toHaveLength(1);
+    await repos.remove("task_a1");
+    expect(await repos.reclaim(Date.now() - 60_000, "remove", signal)).toEqual([]);
+    const [found] = await repos.reclaim(later, "look", signal);
+    expect(found).toMatchObject({ kind: "mirror", name: mirror.replace(/\.git$/, ""), error: null });
+    expect(found?.bytes).toBeGreaterThan(10_000);
+    expect(readdirSync(join(dir, "mirrors"))).toEqual([mirror]);
+    // A fetch that comes at the same time waits its turn, and makes it anew.
+    const task = { taskId: "task_b2", userId: "user_a", repo: url, auth: null, base: null, parentTaskId: null };
+    const [, again] = await Promise.all([repos.reclaim(later, "remove", signal), repos.prepare(task, signal)]);
+    expect(again).toEqual(first);
+    expect(await repos.resolve("task_b2", first.baseSha)).toBe(first.baseSha);
+    expect(await repos.size("task_b2")).toBeGreaterThan(0);
+    expect(await repos.size("task_gone")).toBe(0);
+  });
+
   it("[D2] a prepare that was killed in its middle is taken up again", async () => {
     const { repos, dir } = await open();
     const first = await prepare();
@@ -277,8 +301,8 @@ describe("diffs", () => {
   it("of a task whose repository is gone, or between names that are no commits, are refused in words", async () => {
     const { repos } = await open();
     const { baseSha } = await prepare();
-    await expect(repos.diff("task_gone", baseSha, baseSha)).rejects.toMatchObject({ code: "not_found" });
-    await expect(repos.patch("task_gone", baseSha, baseSha)).rejects.toMatchObject({ code: "not_found" });
+    await expect(repos.diff("task_gone", baseSha, baseSha)).rejects.toMatchObject({ code: "expired" });
+    await expect(repos.patch("task_gone", baseSha, baseSha)).rejects.toMatchObject({ code: "expired" });
     for (const odd of ["HEAD", "--output=x", ""]) {
       await expect(repos.diff("task_a1", odd, baseSha)).rejects.toMatchObject({ code: "invalid_request" });
       expect(await repos.has("task_a1", odd)).toBe(false);

@@ -14,7 +14,8 @@ import { problemsOf } from "../../src/http/openapi.ts";
 import type { Doors, Route } from "../../src/http/route.ts";
 import { createServer, type ServerLimits } from "../../src/http/server.ts";
 import { ROUTES } from "../../src/http/table.ts";
-import type { Log, Store } from "../../src/ports.ts";
+import type { Log } from "../../src/ports.ts";
+import type { Store } from "../../src/store-port.ts";
 import { openSessions, type Sessions } from "../../src/sessions.ts";
 import { openSqliteStore } from "../../src/store/sqlite.ts";
 import { openVault, type Vault } from "../../src/vault.ts";
@@ -86,7 +87,10 @@ function diary(lines: Line[]): Log {
 export async function openHouse(options: HouseOptions = {}): Promise<House> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-http-"));
   const { store, accounts } = openSqliteStore({ dir, migrations: join(import.meta.dirname, "../../migrations/sqlite") });
-  const world = await openWorld({ store, settings: { maxConcurrent: 1_000 } });
+  const world = await openWorld({
+    store,
+    settings: { maxConcurrent: 1_000, agents: ["scripted", "anthropic"], model: "claude-sonnet-5-5", models: ["claude-sonnet-*"] },
+  });
   const { clock } = world;
   const ids = seededIds(7);
   const lines: Line[] = [];
@@ -178,6 +182,7 @@ export function conforms(method: string, path: string, answered: Answered): void
   const fits = answers.some((answer) => {
     if ("empty" in answer) return answered.text === "";
     if ("media" in answer) return type === `${answer.media}; charset=utf-8`;
+    if ("binary" in answer) return type === answer.binary;
     return type === "application/json; charset=utf-8" && answer.schema.safeParse(answered.body).success;
   });
   if (!fits) throw new Error(`${method} ${path} ${answered.status} does not conform: ${answered.text.slice(0, 2_000)}`);

@@ -90,6 +90,38 @@ describe("metrics", () => {
   });
 });
 
+describe("metrics behind a proxy on the same machine", () => {
+  const headers = ["x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via", "forwarded", "cf-connecting-ip"];
+  test.each(headers)("%s says that the caller may be anywhere", async (name) => {
+    expect((await house.call("GET", "/metrics", { headers: { [name]: "localhost" } })).status).toBe(401);
+  });
+
+  test.each([{ trustProxy: 1 }, { isFronted: true }])("with %o nobody is local, also without a header", async (doors) => {
+    const mine = await openHouse({ doors });
+    try {
+      expect((await mine.call("GET", "/metrics")).status).toBe(401);
+      expect((await mine.call("GET", "/metrics", { token: LOCAL_TOKEN })).status).toBe(200);
+    } finally {
+      await mine.close();
+    }
+  });
+});
+
+describe("gc", () => {
+  test("lists or removes what nobody needs, for operators", async () => {
+    const user = await house.person("gc@example.com");
+    expect((await house.call("POST", "/v1/ops/gc", { token: user.accessToken, body: {} })).status).toBe(403);
+    expect((await house.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dry: true } })).status).toBe(400);
+    const stray = { name: "slipway-task_stray-a1", taskId: "task_stray", attempt: 1, socketDir: "/nowhere", token: "att_x", limits: {} };
+    await house.world.sandbox.ensure(stray, new AbortController().signal);
+    const gc = async (dryRun: boolean) => (await house.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dryRun } })).body;
+    const items = [{ kind: "sandbox", name: stray.name, bytes: null, error: null }];
+    expect(await gc(true)).toEqual({ dryRun: true, bytes: 0, items });
+    expect(await gc(false)).toEqual({ dryRun: false, bytes: 0, items });
+    expect(await gc(false)).toEqual({ dryRun: false, bytes: 0, items: [] });
+  });
+});
+
 describe("overview", () => {
   test("counts what the store counts", async () => {
     const { body } = await house.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });

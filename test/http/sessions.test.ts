@@ -6,7 +6,7 @@ import jwt from "jsonwebtoken";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Accounts } from "../../src/accounts.ts";
 import { looksPersonal, newPersonalToken } from "../../src/bearer.ts";
-import type { Store } from "../../src/ports.ts";
+import type { Store } from "../../src/store-port.ts";
 import { LOCAL_USER_ID, openSessions, type Grant, type Sessions } from "../../src/sessions.ts";
 import { openSqliteStore } from "../../src/store/sqlite.ts";
 import { handClock, seededIds, type HandClock } from "../support/clock.ts";

@@ -9,7 +9,8 @@ import { memoryBus } from "../../src/bus/memory.ts";
 import type { EventData, TaskEvent } from "../../src/event.ts";
 import { attachLive, type Live, type LiveTiming, type Visitor } from "../../src/http/live.ts";
 import { openHub, type Hub, type HubTiming } from "../../src/hub.ts";
-import type { Bus, Log, Store } from "../../src/ports.ts";
+import type { Bus, Log } from "../../src/ports.ts";
+import type { Store } from "../../src/store-port.ts";
 import { openSqliteStore } from "../../src/store/sqlite.ts";
 import { systemClock, systemIds } from "../../src/system.ts";
 import { DEFAULT_POLICY, type Task } from "../../src/task.ts";
@@ -70,6 +71,7 @@ export function writerOf(store: Store, bus: Pick<Bus, "announce">): Writer {
         state: "queued",
         slot: false,
         event: { ...base, to: "queued" },
+        inherits: null,
         idempotency: null,
       });
       if (result.kind !== "created") throw new Error(result.kind);

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Sandbox, SandboxSpec } from "../../src/ports.ts";
+import { LABELS } from "../../src/sandbox/container.ts";
 import { dockerOptions, openDockerSandbox, type DockerSandboxOptions } from "../../src/sandbox/docker.ts";
 import { sandboxContract } from "../contract/sandbox.ts";
 import { dockerfile, openDockerRig, workerFile, type DockerRig } from "../support/docker-rig.ts";
@@ -53,6 +54,37 @@ describeWithDocker("Docker", () => {
       await sandbox.ensure(spec, never);
       return (await sandbox.wait(spec.name, never)).tail;
     }
+
+    it("reclaims volumes and networks of attempts that are over, and no others", async () => {
+      const docker = dockerClient();
+      const label = { [LABELS.instance]: rig.options.instance };
+      const n = `${process.pid}x${++serial}`;
+      const volume = (name: string, labels: Record<string, string>) => docker.createVolume({ Name: name, Labels: labels });
+      await volume(`slipway-task_v${n}-a1`, label);
+      await volume(`slipway-task_w${n}-a2`, label);
+      await volume(`slipway-pool-${n}-1`, label);
+      await volume(`slipway-task_o${n}-a1`, { [LABELS.instance]: "another" });
+      await docker.createNetwork({ Name: `slipway-task_v${n}-a1`, Labels: label });
+      const wanted = (name: string) => Promise.resolve(name === `slipway-task_w${n}-a2`);
+      const gone = [
+        { kind: "volume", name: `slipway-task_v${n}-a1`, error: null },
+        { kind: "network", name: `slipway-task_v${n}-a1`, error: null },
+      ];
+      try {
+        expect(await sandbox.reclaim(wanted, "look", never)).toMatchObject(gone);
+        expect(await sandbox.reclaim(wanted, "remove", never)).toMatchObject(gone);
+        expect(await sandbox.reclaim(wanted, "remove", never)).toEqual([]);
+        const { Volumes } = await docker.listVolumes();
+        const left = Volumes.map(({ Name }) => Name).filter((name) => name.includes(n));
+        expect(left.toSorted()).toEqual([`slipway-pool-${n}-1`, `slipway-task_o${n}-a1`, `slipway-task_w${n}-a2`]);
+      } finally {
+        for (const name of [`slipway-task_v${n}-a1`, `slipway-task_w${n}-a2`, `slipway-pool-${n}-1`, `slipway-task_o${n}-a1`])
+          await docker
+            .getVolume(name)
+            .remove()
+            .catch(() => undefined);
+      }
+    });
 
     it("[S5] a worker has no network, no capabilities, no root and no writable image", async () => {
       const said = await inside(`id -u; grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status | tr -s "[:space:]" " "; echo;

@@ -324,6 +324,49 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     await gone();
   });
 
+  it("[W6] SIGKILL of the worker in the middle of a tool: what no checkpoint holds is in the artifact, without what can be made again", async () => {
+    await start();
+    const mess = "mkdir -p node_modules/x .cache; echo y | tee node_modules/x/i.js > .cache/z; ln -s /etc/passwd link; ln -s one.txt fine";
+    const id = await submit([FILE, { bash: `echo late > late.txt; ${mess}; kill -9 $PPID; sleep 60` }], { maxAttempts: 1 });
+    const task = await settled(id);
+    expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
+    await gone();
+    const { body } = await server().call("GET", `/v1/tasks/${id}/artifacts`);
+    expect(body).toMatchObject({ items: [{ name: "a1-workspace.tar.gz", attempt: 1 }] });
+    expect(JSON.stringify(await server().events(id))).toContain("slipway artifacts");
+    const file = join(dir, "salvaged.tar.gz");
+    const got = spawnSync(process.execPath, [join(ROOT, "dist/src/cli.js"), "artifacts", id, "--out", file, "--data-dir", data], {
+      encoding: "utf8",
+    });
+    expect([got.status, got.stderr]).toEqual([0, expect.stringContaining("fresh checkout")]);
+    const names = execFileSync("tar", ["tzf", file], { encoding: "utf8" }).trim().split("\n");
+    expect(names).toEqual(expect.arrayContaining(["workspace/late.txt", "workspace/one.txt", "workspace/fine"]));
+    expect(names.filter((name) => /node_modules|\.cache|\.git\/|link$/.test(name))).toEqual([]);
+    expect(execFileSync("tar", ["xzOf", file, "workspace/late.txt"], { encoding: "utf8" })).toBe("late\n");
+    // The checkpoint from before is there beside it.
+    const diff = await server().call("GET", `/v1/tasks/${id}/diff?format=patch`);
+    expect(diff.body).toContain("+one");
+  });
+
+  it("[W6] [W4] a cancel with grace leaves a checkpoint and therefore no artifact; a frozen worker leaves an artifact", async () => {
+    await start();
+    const saved = await submit([FILE, { bash: "echo more > more.txt; sleep 300" }]);
+    await toolSays(saved, "sleep 300");
+    await eventually(async () => (execIn(saved, "cat more.txt").includes("more") ? true : null), "the command runs");
+    await server().call("POST", `/v1/tasks/${saved}/cancel`);
+    expect((await settled(saved)).state).toBe("cancelled");
+    const frozen = await submit([FILE, { bash: "echo ice > ice.txt; kill -STOP $PPID; sleep 300" }]);
+    await eventually(async () => (/^T/m.test(execIn(frozen, "cat /proc/*/stat | cut -d' ' -f3")) ? true : null), "the worker is frozen");
+    await server().call("POST", `/v1/tasks/${frozen}/cancel`);
+    expect((await settled(frozen)).state).toBe("cancelled");
+    await gone();
+    const artifacts = async (id: string) => (await server().call("GET", `/v1/tasks/${id}/artifacts`)).body as { items: { name: string }[] };
+    expect((await artifacts(saved)).items).toEqual([]);
+    expect((await server().call("GET", `/v1/tasks/${saved}/diff?format=patch`)).body).toContain("+more");
+    expect((await artifacts(frozen)).items).toMatchObject([{ name: "a1-workspace.tar.gz" }]);
+    expect(JSON.stringify(await server().events(frozen))).toContain("salvaged");
+  });
+
   it("[T1] [T2] [T4] [W1] the checker finds nothing in all that happened", async () => {
     await start();
     await gone();

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { WireTask } from "../../src/wire.ts";
+import { HOSTILE_ADDRESSES, HOSTILE_BRANCHES } from "../support/hostile.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../support/server.ts";
 
@@ -24,64 +25,6 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
 });
 
-const ADDRESSES = [
-  "ext::sh -c touch% /tmp/slipway-owned",
-  "--upload-pack=touch /tmp/slipway-owned",
-  "-uhttps://github.com/o/r",
-  "file:///etc",
-  "/srv/repos/x",
-  "git@github.com:o/r",
-  "ssh://-oProxyCommand=touch/o/r",
-  "fd::0/x",
-  "git://h/r",
-  "http://github.com/o/r",
-  "https://169.254.169.254/o/r",
-  "https://[::1]/o/r",
-  "https://[::ffff:127.0.0.1]/o/r",
-  "https://2130706433/o/r",
-  "https://0x7f.1/o/r",
-  "https://github.com@evil.com/o/r",
-  "https://user:s3cr3t-tok@github.com/o/r",
-  "https://github.com./o/r",
-  "https://GITHUB.com:444/o/r",
-  "https://github.com/o/r/../../x",
-  "https://github.com/%2e%2e/r",
-  "https://github.com/o%2fr",
-  "https://github.com//o/r",
-  "https://gіthub.com/o/r",
-  "https://github.com/o\t/r",
-  "https://github.com/o\r\n/r",
-  "https://github.com/o\0/r",
-  `https://github.com/${"a".repeat(100_000)}`,
-];
-const BRANCHES = [
-  "-d",
-  "--force",
-  "a..b",
-  "x.lock",
-  "a b",
-  "a~1",
-  "a^",
-  "a:b",
-  "a*",
-  "a?",
-  "a[",
-  "a\\",
-  "@{",
-  ".x",
-  "a//b",
-  "a/",
-  "HEAD",
-  "$(id)",
-  "`id`",
-  "a;id",
-  "@",
-  "a\nb",
-  "x".repeat(300),
-  "e\u0301",
-  "refs/heads/main",
-];
-
 /** Children of the server, and their children. */
 function descendants(): number {
   const parents = new Map<number, number>();
@@ -101,13 +44,13 @@ it.runIf(process.platform === "linux")(
   "[S6] addresses and branches of every hostile kind get 400 with their code; nothing is started or stored",
   async () => {
     const before = upstream.requests.length;
-    for (const address of ADDRESSES) {
+    for (const [, address] of HOSTILE_ADDRESSES) {
       const { status, body } = await server.call("POST", "/v1/tasks", { repo: address, prompt: "x" });
       expect([address.slice(0, 50), status, (body as { code: string }).code]).toEqual([address.slice(0, 50), 400, "invalid_repository"]);
       expect(JSON.stringify(body)).not.toContain("s3cr3t-tok");
     }
     for (const field of ["branch", "base"]) {
-      for (const name of BRANCHES) {
+      for (const name of HOSTILE_BRANCHES) {
         const { status, body } = await server.call("POST", "/v1/tasks", { repo, prompt: "x", [field]: name });
         expect([name.slice(0, 50), status, (body as { code: string }).code]).toEqual([name.slice(0, 50), 400, "invalid_branch"]);
       }

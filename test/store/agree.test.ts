@@ -1,7 +1,7 @@
 /** Two stores, one order: whatever is submitted, claimed, queued again and cancelled, both give the same queue. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import type { Store } from "../../src/ports.ts";
+import type { Store } from "../../src/store-port.ts";
 import type { Task } from "../../src/task.ts";
 import { openMemoryStore } from "../../src/store/memory.ts";
 import { openSqliteStore } from "../../src/store/sqlite.ts";

@@ -7,10 +7,11 @@ import type { Policy } from "../../src/task.ts";
 import type { WireEvent, WireTask } from "../../src/wire.ts";
 
 export const ROOT = join(import.meta.dirname, "../..");
-const CLI = join(ROOT, "dist", "src", "cli.js");
 
 export interface ServerOptions {
   readonly dataDir: string;
+  /** Another installed copy of the program than this repository's dist/. */
+  readonly home?: string;
   readonly sandbox?: "process" | "simulated" | "docker";
   readonly policy?: Partial<Policy>;
   readonly env?: Readonly<Record<string, string>>;
@@ -43,8 +44,8 @@ export async function startServer(options: ServerOptions): Promise<RealServer> {
 }
 
 /** The process alone, for those that are meant to die before they listen. */
-export function launch({ dataDir, sandbox, policy, env }: ServerOptions) {
-  const child = spawn(process.execPath, [CLI, "serve"], {
+export function launch({ dataDir, home = ROOT, sandbox, policy, env }: ServerOptions) {
+  const child = spawn(process.execPath, [join(home, "dist", "src", "cli.js"), "serve"], {
     stdio: ["ignore", "pipe", "pipe"],
     env: {
       PATH: process.env["PATH"] ?? "",
@@ -65,7 +66,7 @@ export function launch({ dataDir, sandbox, policy, env }: ServerOptions) {
       const found = /listening on (http:\S+)/.exec(out)?.[1];
       if (found !== undefined) resolve(found);
     });
-    child.stderr.on("data", (chunk: Buffer) => (err = (err + chunk.toString()).slice(-20_000)));
+    child.stderr.on("data", (chunk: Buffer) => (err = (err + chunk.toString()).slice(-1_000_000)));
     void exited.then((how) => reject(new Error(`the server ended (${how}) before it listened:\n${err}`)));
   });
   listening.catch(() => undefined);

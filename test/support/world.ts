@@ -1,15 +1,22 @@
 /** A whole kernel in this process: a real store, the simulated sandbox and repositories, puppet workers, and a clock in the hand. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Artifacts } from "../../src/artifact.ts";
+import { openArtifacts } from "../../src/artifacts.ts";
 import { memoryBus } from "../../src/bus/memory.ts";
 import { noCrash } from "../../src/crash.ts";
+import { TaskFailure } from "../../src/failure.ts";
 import { openSimulatedRepos } from "../../src/git/simulated.ts";
 import { createKernel, DEFAULT_SETTINGS, type Kernel, type KernelSettings } from "../../src/kernel.ts";
 import type { Ledger } from "../../src/ledger.ts";
-import type { Broker, Bus, Forge, Log, Repos, Store } from "../../src/ports.ts";
+import type { Broker, Bus, Forge, Log, Repos } from "../../src/ports.ts";
+import type { Store } from "../../src/store-port.ts";
 import { openSimulatedSandbox, type SimulatedFault, type SimulatedSandbox } from "../../src/sandbox/simulated.ts";
 import type { Person } from "../../src/service.ts";
 import { memoryLedger } from "../../src/store/ledger.ts";
 import { openMemoryStore } from "../../src/store/memory.ts";
-import { DEFAULT_POLICY, type Policy, type Task } from "../../src/task.ts";
+import { parseSandboxName, DEFAULT_POLICY, type Policy, type Task } from "../../src/task.ts";
 import type { SubmitRequest } from "../../src/wire.ts";
 import { handClock, seededIds, settle, type HandClock } from "./clock.ts";
 import { puppets, type Puppets } from "./puppet.ts";
@@ -75,6 +82,11 @@ export interface World {
   readonly puppets: Puppets;
   readonly latches: { readonly push: Latch; readonly forge: Latch; readonly stop: Latch; readonly prepare: Latch };
   readonly faults: Map<string, SimulatedFault>;
+  /** Artifacts, and the folders of simulated workers. */
+  readonly dir: string;
+  readonly artifacts: Artifacts;
+  /** Set `check` and the engine does not answer when it is asked. */
+  readonly engine: { check: boolean };
   kernel: Kernel;
   submit(request?: Partial<SubmitRequest>, person?: Person): Promise<Task>;
   task(id: string): Promise<Task>;
@@ -91,6 +103,8 @@ export interface WorldOptions {
   readonly settings?: Partial<KernelSettings>;
   readonly policy?: Partial<Policy>;
   readonly run?: Puppets["run"];
+  /** Simulated workers have folders, `<dir>/sandboxes/<name>/workspace`. */
+  readonly files?: boolean;
 }
 
 /** Addresses without listeners: the puppets reach the desk directly. */
@@ -98,6 +112,7 @@ function noBroker(): Broker {
   return {
     open: (taskId, attempt) => Promise.resolve({ socketDir: `/nowhere/${taskId}/${attempt}`, token: "att_test" }),
     shut: () => Promise.resolve(),
+    reclaim: () => Promise.resolve([]),
     close: () => Promise.resolve(),
   };
 }
@@ -115,12 +130,22 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const ids = seededIds();
   const strings = puppets();
   const faults = new Map<string, SimulatedFault>();
+  const down = { check: false };
   const latches = { push: latch(), forge: latch(), stop: latch(), prepare: latch() };
-  const engine = openSimulatedSandbox({ run: options.run ?? strings.run, fault: (spec) => faults.get(spec.taskId) ?? null });
+  const dir = mkdtempSync(join(tmpdir(), "slipway-world-"));
+  const artifacts = openArtifacts({ dir: join(dir, "artifacts"), maxBytes: 2 ** 20, now: () => clock.now() });
+  const engine = openSimulatedSandbox({
+    ...(options.files === true ? { dir: join(dir, "sandboxes") } : {}),
+    run: options.run ?? strings.run,
+    fault: (spec) => faults.get(spec.taskId) ?? null,
+  });
   const sandbox: SimulatedSandbox = {
     ...engine,
+    check: (signal) => (down.check ? Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." })) : engine.check(signal)),
     async stop(name, graceMs, signal) {
-      await latches.stop.pass(signal);
+      // What holds back is the stop of a cancel; one that clears up after an attempt goes through.
+      const task = await store.task(parseSandboxName(name)?.taskId ?? "");
+      if (task?.state === "cancelling") await latches.stop.pass(signal);
       await engine.stop(name, graceMs, signal);
     },
   };
@@ -151,6 +176,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       bus,
       sandbox,
       repos,
+      artifacts,
       broker: noBroker,
       forges: [forge],
       authFor: () => Promise.resolve(null),
@@ -165,6 +191,9 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   }
 
   const world: World = {
+    dir,
+    artifacts,
+    engine: down,
     store,
     bus,
     sandbox,
@@ -196,7 +225,10 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       await world.kernel.close();
       world.kernel = await begin();
     },
-    close: () => world.kernel.close(),
+    async close() {
+      await world.kernel.close();
+      rmSync(dir, { recursive: true, force: true });
+    },
   };
   return world;
 }

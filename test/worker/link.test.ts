@@ -239,3 +239,22 @@ test("with nothing to say it gives a sign of life every 20 s, until it is told t
   await link.close();
   links = [];
 });
+
+test("a coordinator that never comes back is given up after abandonMs without an answer, and not before", async () => {
+  rig.desk.overrides = { abandonMs: 1_500 };
+  const link = await dial();
+  await link.spec(never);
+  await rig.broker.close();
+  await systemClock.sleep(700);
+  expect(link.over.aborted).toBe(false);
+  rig.newBroker();
+  await rig.broker.open(rig.desk.taskId, 1);
+  say(link, 1);
+  await link.flush(never);
+  await rig.broker.close();
+  const begun = Date.now();
+  say(link, 2);
+  await expect(link.flush(AbortSignal.timeout(20_000))).rejects.toThrow("no coordinator came back");
+  expect(Date.now() - begun).toBeGreaterThanOrEqual(1_000);
+  expect(link.over.aborted).toBe(true);
+});

@@ -47,6 +47,28 @@ test("[W4] the next attempt goes on from the checkpoint: the steps before it are
   expect(rig.subjects(sha)).toEqual(["The rest", "Add the log"]);
 });
 
+test("[W4] what a tool does is saved while it runs, also what the step before left unsaved", async () => {
+  const script = [
+    { write: { path: "first.txt", content: "1" } },
+    { write: { path: "second.txt", content: "2" } },
+    { bash: "echo third > third.txt; sleep 60" },
+  ];
+  const running = await rig.start(script);
+  await rig.desk.until(() => rig.desk.of("checkpoint").some((event) => event.data["files"] === 3), 15_000);
+  running.child.kill("SIGKILL");
+  await running.exit;
+  const saved = String(rig.desk.of("checkpoint").at(-1)?.data["sha"]);
+  expect(rig.files(saved)).toEqual([".gitignore", "a.txt", "first.txt", "second.txt", "third.txt"]);
+});
+
+test("[W3] without a coordinator it gives up in the end, and its tools with it", async () => {
+  rig.desk.overrides = { abandonMs: 1_000 };
+  const running = await rig.start([{ bash: "echo $$ > pid; sleep 300" }]);
+  await rig.desk.until(() => rig.desk.of("tool.started").length > 0);
+  await rig.broker.close();
+  expect(await running.exit).toBe(1);
+});
+
 test("killed and started again in the same folders it finishes the same attempt", async () => {
   const script = [
     { write: { path: "b.txt", content: "b" } },

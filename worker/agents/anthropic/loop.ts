@@ -135,19 +135,18 @@ export class Loop {
   async #limits(): Promise<void> {
     const { context, memory, settings } = this.#parts;
     const { turns, cutOff, warned } = memory.view;
-    const budget = context.spec.budget.turns;
-    const allowed = budget ?? settings.turns;
+    // Turns that the task was given are counted by the gateway, and a person may grant more: the gateway's refusal is what ends them.
+    const { turns: given } = context.spec.budget;
+    const allowed = given ?? settings.turns;
     if (cutOff >= CUT_OFFS) return await this.#stop("agent_stuck", `${cutOff} answers in a row were cut off before their end.`);
-    // A budget that was set is the coordinator's to enforce: it can ask a person for more.
-    if (budget === undefined && turns >= allowed)
-      return await this.#stop("budget_exceeded", `It took ${turns} turns, which is as many as a task without \`budget.turns\` may take.`);
-    const warn = async (text: string): Promise<void> => {
-      if (warned.has(text)) return;
-      this.#notice("warning", "budget_low", text);
-      await memory.tell("limit", text);
-    };
-    if (turns >= allowed * LOW) await warn(words.TURNS_LOW);
-    if (this.#watch.elapsed() >= context.spec.wallMs * LOW) await warn(words.TIME_LOW);
+    if (given === undefined && turns >= allowed)
+      return await this.#stop("budget_exceeded", `It took ${turns} turns, and ${allowed} were allowed.`);
+    if (turns >= allowed * LOW && !warned.has(words.TURNS_LOW)) {
+      if (given === undefined) this.#notice("warning", "budget_near", `${turns} of ${allowed} turns are used.`);
+      await memory.tell("limit", words.TURNS_LOW);
+    }
+    // People hear of it from the harness.
+    if (this.#watch.elapsed() >= context.spec.wallMs * LOW && !warned.has(words.TIME_LOW)) await memory.tell("limit", words.TIME_LOW);
   }
 
   async #goOn(): Promise<void> {

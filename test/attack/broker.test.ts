@@ -1,0 +1,330 @@
+/** Items 67, 79, 81, 84-87: an agent that has read the attempt's token and speaks to the broker itself, from inside its container. */
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { checkUp } from "../../src/checkup.ts";
+import { openDockerSandbox } from "../../src/sandbox/docker.ts";
+import { openSqliteReader } from "../../src/store/sqlite.ts";
+import type { ScriptStep } from "../../src/task.ts";
+import { feelPulse, openStage, residentMb, type Stage } from "../support/attacker.ts";
+import { describeWithDocker } from "../support/engine.ts";
+import { eventually, ROOT } from "../support/server.ts";
+
+/** Bounds for a coordinator under attack. Far above what is measured: they tell trouble from none, not fast from slow. */
+const SLOWEST_MS = 5_000;
+const PEAK_MB = 1_024;
+
+const FINISH = { finish: { title: "Done", summary: "Done." } };
+/** Holds a command up until the test says go. */
+const HOLD: ScriptStep[] = [{ bash: "echo holding" }, { bash: "until [ -e /tmp/go ]; do sleep 0.2; done", timeoutMs: 300_000 }, FINISH];
+
+interface Try {
+  readonly name: string;
+  readonly status: number;
+  readonly code: string | null;
+}
+
+/** What was answered to each try, by its name: `status code`. */
+function answers(text: string): Record<string, string> {
+  const tries = text
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Try);
+  return Object.fromEntries(
+    tries.map(({ name, status, code }) => [name, `${status} ${(code ?? "").replace(/^slipway: |\.?\n$/g, "")}`.trim()]),
+  );
+}
+
+const SMART = "403 Only the smart HTTP protocol is served here";
+
+const FORGED = {
+  "no token": "401 unauthenticated",
+  "another task's token": "401 unauthenticated",
+  "another task's token for git": "401 unauthenticated",
+  "an invented token": "401 unauthenticated",
+  "the token with more behind it": "401 unauthenticated",
+  "another attempt's batch": "410 stale_attempt",
+  "attempt 0": "400 invalid_request",
+  "a batch for another task": "400 invalid_request",
+  "the path of another task": "404 not_found",
+  "an event for people": "400 invalid_request",
+  "an event that the coordinator makes": "400 invalid_request",
+  "a type named __proto__": "400 invalid_request",
+  "a type named constructor": "400 invalid_request",
+  "a message in a person's name": "400 invalid_request",
+  "a field too many": "400 invalid_request",
+  "data of another type": "400 invalid_request",
+  "a hole before the batch": "409 sequence_gap",
+  "a hole in the batch": "400 invalid_request",
+  "one number twice": "400 invalid_request",
+  "numbers backwards": "400 invalid_request",
+  "number 2^53": "400 invalid_request",
+  "201 events": "400 invalid_request",
+  "usage without end": "400 invalid_request",
+  "usage of 1e308 dollars": "400 invalid_request",
+  "usage of 2^53 tokens": "400 invalid_request",
+  "JSON 100,000 levels deep": "400 invalid_request",
+  "JSON 33 levels deep": "400 invalid_request",
+  "bytes that are not UTF-8": "400 invalid_request",
+  "no JSON": "400 invalid_request",
+  "one gigabyte, announced": "413 payload_too_large",
+  "one gigabyte, in pieces": "413 payload_too_large",
+  "a header of 20 KB": "431 headers_too_large",
+  "10,000 headers": "431 headers_too_large",
+  "two lengths": "400 invalid_request",
+  "length and pieces": "400 invalid_request",
+  "another protocol": "400 invalid_request",
+  "the people's door": "404 not_found",
+  "the diary of operators": "404 not_found",
+  "path tricks": "404 not_found",
+  "a cursor below zero": "400 invalid_request",
+  "an endless poll": "400 invalid_request",
+  // Taken as what they are: words of this task about itself.
+  "an upgrade": "200",
+  "half a surrogate pair": "200",
+  "keys of every object": "200",
+  "a checkpoint that another task has": "200",
+  "200 steps that never ended": "200",
+  "the first event again": "200",
+  "accepted events": "203",
+};
+
+const RAW_GIT = {
+  "another task's repository": "404 not_found",
+  "another task's repository, by dots": "404 not_found",
+  "another task's repository, by encoded dots": "404 not_found",
+  "another task's repository, by encoded slashes": SMART,
+  "two slashes": "404 not_found",
+  "plain files": SMART,
+  "plain objects": SMART,
+  "the configuration": SMART,
+  "refs without a service": SMART,
+  "two services": SMART,
+  "another service": SMART,
+  "large files": "501",
+  "a push that is no push": "415 This is not a git request",
+  "a packed push": "415 A push is sent as it is, without an encoding",
+  "push options": "400 push options are not supported",
+  "a signed push": "400 this is not a ref update",
+  "a length that is no number": "400 a length is not hexadecimal",
+  "a length out of range": "400 a length is out of range",
+  "10 MB of shallow lines": "400 too many refs in one push",
+  "a ref with a line end": "400 this is not a ref update",
+  "a commit of another task": "200 not our ref",
+};
+const PROXY = [
+  "CONNECT",
+  "CONNECT to an address",
+  "CONNECT to the coordinator",
+  "a proxy's request",
+  "a proxy's request with proxy authorization",
+];
+
+describeWithDocker("an agent that speaks to the broker itself", () => {
+  let stage: Stage;
+  /** A task beside the attackers, which must not notice. */
+  let neighbour: { readonly id: string; readonly token: string; readonly sha: string };
+
+  beforeAll(async () => {
+    stage = await openStage({ maxConcurrent: 8 });
+    const work = "echo mine > mine.txt && git add mine.txt && git commit -qm mine && echo committed $(git rev-parse HEAD)";
+    const id = await stage.submit([{ bash: work }, ...HOLD]);
+    const [, sha = ""] = /committed (\w{40})/.exec(await stage.says(id, "committed")) ?? [];
+    neighbour = { id, sha, token: await stage.token(id) };
+  }, 300_000);
+  afterAll(async () => await stage.close());
+
+  /** A task whose container stays until `go`. */
+  async function hold(before: readonly ScriptStep[] = []): Promise<string> {
+    const id = await stage.submit([...before, ...HOLD]);
+    await stage.says(id, "holding");
+    return id;
+  }
+  const go = (id: string): Promise<string> => stage.execIn(id, ["touch", "/tmp/go"]);
+  const run = (id: string, command: string): Promise<string> => stage.execIn(id, ["node", "attack/ports.mjs", "run", command]);
+
+  it("[S3] [S6] (81, 84, 86) forged events and requests are refused with a code, and change no other task", async () => {
+    const id = await hold();
+    const { id: other, sha, token } = neighbour;
+    // Its own worker may save its work meanwhile.
+    const told = async () => (await stage.server.events(other)).filter(({ type }) => type !== "checkpoint");
+    const before = await told();
+    expect(answers(await stage.execIn(id, ["node", "attack/forge.mjs", sha, other, token]))).toEqual(FORGED);
+    const events = await stage.server.events(id);
+    expect(JSON.stringify(events)).not.toContain("history rewritten");
+    expect(events).toContainEqual(
+      expect.objectContaining({ type: "notice", data: expect.objectContaining({ code: "checkpoint_missing" }) as unknown }),
+    );
+    const { steps } = await stage.server.task(id);
+    expect(steps.length).toBeLessThanOrEqual(64);
+    expect(await told()).toEqual(before);
+    expect(Object.hasOwn(Object.prototype, "polluted")).toBe(false);
+  }, 60_000);
+
+  it("[S3] [S4] (67, 85) git and proxy requests that go elsewhere are refused", async () => {
+    const id = await hold();
+    const said = answers(await stage.execIn(id, ["node", "attack/ports.mjs", "raw", neighbour.id, neighbour.sha]));
+    // A sender that goes on after the answer may see the end of the connection before it sees the answer.
+    const answered = Object.entries(said).map(([name, answer]) => [
+      name,
+      answer === "0 EPIPE" ? RAW_GIT["10 MB of shallow lines"] : answer,
+    ]);
+    expect(Object.fromEntries(answered)).toMatchObject(RAW_GIT);
+    for (const name of PROXY) expect([name, said[name]]).toEqual([name, expect.stringMatching(/^40[0347]\b/)]);
+    await go(id);
+    expect((await stage.settled(id)).task.state).toBe("done");
+  }, 60_000);
+
+  it("[S4] (67) pushes to other refs, deletions and tags are refused in words; the upstream gets one branch", async () => {
+    const id = await hold();
+    const refs = [
+      "HEAD:refs/heads/main",
+      "HEAD:refs/heads/slipway/other",
+      "HEAD:refs/tags/v1",
+      "HEAD:refs/slipway/base",
+      "HEAD:refs/slipway/checkpoints/99",
+      "HEAD:refs/slipway/work2",
+      "HEAD:refs/replace/" + stage.repo.sha,
+      ":refs/slipway/work",
+      ":refs/heads/main",
+    ];
+    const push = refs.map((ref) => `echo "== ${ref}"; git push -q --force "$REPO" "${ref}" 2>&1; echo "code $?"`).join("\n");
+    const said = await run(
+      id,
+      `git commit -q --allow-empty -m forged && git push -q "$REPO" HEAD:refs/slipway/work && ${push}\ngit push -q --mirror "$REPO" 2>&1; echo "code $?"`,
+    );
+    expect(said.match(/code 1/g)).toHaveLength(refs.length + 1);
+    expect(said).not.toContain("code 0");
+    expect(said).toMatch(/only refs\/slipway\/\S+ and \S+ can be pushed/);
+    expect(said).toContain("refs are not deleted here");
+    await go(id);
+    const { task } = await stage.settled(id);
+    expect(task).toMatchObject({ state: "done", outcome: "pushed" });
+    const upstream = stage.upstream.git("app", "for-each-ref", "--format=%(refname) %(objectname)").split("\n");
+    expect(upstream).toContain(`refs/heads/main ${stage.repo.sha}`);
+    expect(upstream.filter((line) => !line.startsWith("refs/heads/main ") && !line.startsWith("refs/heads/slipway/"))).toEqual([]);
+    expect(upstream).toContain(`refs/heads/${task.branch} ${task.headSha}`);
+  }, 60_000);
+
+  it("[S4] (81) a report of a commit that is not there fails its own task", async () => {
+    const report = (type: string, data: object): string =>
+      `node --input-type=module -e 'import { acked, at, post } from "./attack/broker.mjs"; const seq = (await acked()) + 1;
+       console.log((await post([{ seq, at, type: ${JSON.stringify(type)}, data: ${JSON.stringify(data)} }])).status)'`;
+    const finished = await stage.attack(
+      [{ bash: report("finished", { sha: neighbour.sha, title: "x", summary: "x" }) }, { wait: 60_000 }],
+      { maxAttempts: 1 },
+    );
+    expect(finished.task).toMatchObject({ state: "failed", failure: { stage: "running" } });
+    expect(finished.task.failure?.message).toContain("not in the task repository");
+  }, 60_000);
+
+  it("[D9] no end that a worker chooses counts as trouble of the engine: claiming goes on, and attempts are used up", async () => {
+    const failing = { fail: { code: "internal", message: "the coordinator's fault" } };
+    const ends = await Promise.all([
+      ...[1, 2, 3].map(() => stage.attack([failing], { maxAttempts: 2 })),
+      ...[1, 2].map(() => stage.attack([{ exit: 0 }], { maxAttempts: 1 })),
+    ]);
+    for (const { task } of ends) expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
+    expect(ends.slice(0, 3).map(({ task }) => task.attempt)).toEqual([2, 2, 2]);
+    expect((await stage.server.call("GET", "/v1/ops/overview")).body).toMatchObject({ queue: { breaker: "closed" } });
+  }, 90_000);
+
+  it("[S3] (87) the token of an attempt that is over opens nothing: not its own door, not the next attempt's", async () => {
+    const keep = "cat /proc/1/environ /run/slipway/attempt.json 2>/dev/null | grep -aom 1 'att_[A-Za-z0-9_-]*' | rev > token.txt";
+    const die = 'if [ "$SLIPWAY_ATTEMPT" = 1 ]; then until [ -e /tmp/go ]; do sleep 0.2; done; kill -9 $PPID; sleep 60; fi';
+    const knock = "node attack/knock.mjs $(rev token.txt)";
+    const id = await stage.submit([
+      { bash: `if [ "$SLIPWAY_ATTEMPT" = 1 ]; then ${keep}; fi` },
+      { bash: die },
+      { bash: knock },
+      { bash: "rm token.txt" },
+    ]);
+    const saved = async () => (await stage.server.events(id)).some(({ type }) => type === "checkpoint") || null;
+    await eventually(saved, "the token is saved with the work");
+    await go(id);
+    const { said, task, events } = await stage.settled(id);
+    expect(task.attempt).toBe(2);
+    const doors = answers(said.at(-2)?.output ?? "");
+    expect(doors).toEqual({
+      spec: "401 unauthenticated",
+      events: "401 unauthenticated",
+      commands: "401 unauthenticated",
+      git: "401 unauthenticated",
+    });
+    expect(events.some((event) => event.data["code"] === "worker_lost")).toBe(true);
+    expect(readdirSync(join(stage.data, "run")).filter((name) => name.startsWith(task.id))).toEqual([]);
+  }, 60_000);
+
+  it("[S6] (84) floods of connections, slow requests and large bodies: the coordinator answers others meanwhile, in bounded memory", async () => {
+    const ids = await Promise.all([hold(), hold(), hold()]);
+    const pulse = feelPulse(stage.server);
+    const [slow = "", connections = "", batches = ""] = await Promise.all(
+      ["slow", "connections", "batches"].map((kind, i) => stage.execIn(ids[i] ?? "", ["node", "attack/flood.mjs", kind])),
+    );
+    const felt = await pulse.stop();
+    expect(JSON.parse(slow)).toMatchObject({ ended: 50 });
+    expect((JSON.parse(slow) as { within: number }).within).toBeLessThan(60);
+    // Whoever dials is accepted by the kernel; the broker keeps 256.
+    expect((JSON.parse(connections) as { held: number }).held).toBeLessThanOrEqual(256);
+    expect(Object.keys((JSON.parse(batches) as { statuses: object }).statuses)).toEqual(["400"]);
+    expect(felt.slowestMs).toBeLessThan(SLOWEST_MS);
+    expect(felt.peakMb).toBeLessThan(PEAK_MB);
+    for (const id of ids) await go(id);
+    for (const id of ids) expect((await stage.settled(id)).task.state).toBe("done");
+  }, 120_000);
+
+  it("[S6] (79) a flood of valid events ends its own attempt at a bound", async () => {
+    const id = await hold();
+    const pulse = feelPulse(stage.server);
+    const end = JSON.parse(await stage.execIn(id, ["node", "attack/flood.mjs", "events"])) as { status: number; megabytes: number };
+    expect(end).toMatchObject({ status: 410, code: "stale_attempt" });
+    expect(end.megabytes).toBeLessThan(150);
+    const { task } = await stage.settled(id);
+    expect(task).toMatchObject({ state: "failed", failure: { code: "agent_stuck" } });
+    const felt = await pulse.stop();
+    expect(felt.slowestMs).toBeLessThan(SLOWEST_MS);
+    expect(felt.peakMb).toBeLessThan(PEAK_MB);
+  }, 120_000);
+
+  it("[S6] (83) packs that stand for far more than they are: git refuses or streams, and the diff stays small", async () => {
+    const id = await hold();
+    const bomb = JSON.parse(await stage.execIn(id, ["node", "attack/bomb.mjs"])) as { bytes: number; status: number; text: string };
+    expect(bomb.bytes).toBeLessThan(100_000);
+    expect(bomb.text).not.toContain("unpack ok");
+    expect(
+      await run(id, "head -c 20000000 /dev/zero | tr '\\0' '\\n' > lines && git add lines && git commit -qm lines && echo committed"),
+    ).toContain("committed");
+    await go(id);
+    const pulse = feelPulse(stage.server);
+    const { task } = await stage.settled(id);
+    expect(task).toMatchObject({ state: "done", outcome: "pushed" });
+    const { body } = await stage.server.call("GET", `/v1/tasks/${id}/diff`);
+    expect(body).toMatchObject({ files: [{ path: "lines", binary: true, patch: null }] });
+    expect((await pulse.stop()).slowestMs).toBeLessThan(SLOWEST_MS);
+  }, 120_000);
+
+  it("[D3] [D5] [T1] [T4] after all that the neighbour ends well, nothing is left, and the checker finds nothing", async () => {
+    await go(neighbour.id);
+    const { task, events } = await stage.settled(neighbour.id);
+    expect(task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1, headSha: neighbour.sha });
+    expect(events.filter(({ type, data }) => type === "usage" || (type === "notice" && !String(data["code"]).startsWith("step.")))).toEqual(
+      [],
+    );
+    const { body } = await stage.server.call("GET", "/v1/tasks?limit=100&state=running,provisioning,pushing,queued,retrying,cancelling");
+    for (const { id } of (body as { items: { id: string }[] }).items) await stage.server.call("POST", `/v1/tasks/${id}/cancel`);
+    await eventually(async () => ((await stage.containers()).length === 0 ? true : null), "no container is left");
+    const doors = (): string[] => readdirSync(join(stage.data, "run")).filter((name) => !name.startsWith("pool-"));
+    await eventually(async () => (doors().length === 0 ? true : null), "no door is left");
+    expect(existsSync(join(stage.data, "run", `${neighbour.id}-a1`))).toBe(false);
+    expect(residentMb(stage.server.pid)).toBeLessThan(PEAK_MB);
+    const { instance } = stage;
+    const store = openSqliteReader({ dir: stage.data, migrations: join(ROOT, "migrations/sqlite") });
+    const sandbox = openDockerSandbox({ instance, workerFile: join(ROOT, "dist/worker.mjs"), dockerfile: join(ROOT, "Dockerfile") });
+    try {
+      expect((await checkUp({ store, sandbox, maxConcurrent: 8 })).findings).toEqual([]);
+    } finally {
+      await sandbox.close();
+      await store.close();
+    }
+  }, 90_000);
+});

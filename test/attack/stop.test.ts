@@ -1,0 +1,38 @@
+/** Item 89: whoever only burns the processor is stopped, by silence or by the clock on the wall. */
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { openStage, type Stage } from "../support/attacker.ts";
+import { describeWithDocker } from "../support/engine.ts";
+import { eventually } from "../support/server.ts";
+
+describeWithDocker("[D6] (89) an agent that burns the processor", () => {
+  let stage: Stage;
+  beforeAll(async () => {
+    stage = await openStage({ policy: { silenceMs: 6_000 } });
+  }, 300_000);
+  afterAll(async () => await stage.close());
+
+  it("is stopped when it says nothing, however busy it is, or when its time is up, however much it says; others go on", async () => {
+    const burn = "for i in 1 2 3 4; do (while :; do :; done) & done; wait";
+    const limits = { cpus: 0.5 };
+    const [silent, talking, deaf, honest] = await Promise.all([
+      stage.attack([{ bash: burn, timeoutMs: 3_600_000 }], { maxAttempts: 1, limits }),
+      stage.attack(
+        Array.from({ length: 200 }, () => ({ bash: "timeout 1 bash -c 'while :; do :; done'; echo hash" })),
+        { budget: { minutes: 0.1 }, limits },
+      ),
+      stage.attack([{ wait: 500 }, { bash: `trap '' TERM INT; kill -STOP $PPID; ${burn}`, timeoutMs: 3_600_000 }], {
+        maxAttempts: 1,
+        limits,
+      }),
+      stage.attack([{ bash: "echo work > work.txt" }, { wait: 3_000 }, { finish: { title: "Work", summary: "Done." } }]),
+    ]);
+    for (const { task } of [silent, deaf]) {
+      expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
+      expect(task.failure?.message).toContain("stalled");
+    }
+    expect(talking.task).toMatchObject({ state: "failed", failure: { code: "deadline_exceeded" } });
+    expect(talking.said.length).toBeGreaterThan(1);
+    expect(honest.task).toMatchObject({ state: "done", outcome: "pushed" });
+    await eventually(async () => ((await stage.containers()).length === 0 ? true : null), "[D3] no container is left");
+  }, 120_000);
+});
