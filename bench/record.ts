@@ -29,7 +29,7 @@ export async function record(tasks = 100, rounds = 60): Promise<Rates> {
 /** The seq of a task that was submitted, claimed and is running. */
 const READY_SEQ = 3;
 
-async function runningTasks(store: Store, tasks: number): Promise<string[]> {
+export async function runningTasks(store: Store, tasks: number): Promise<string[]> {
   const coordinator = createCoordinator({ store, bus: memoryBus(), clock: systemClock, log: quiet, crashpoint: noCrash });
   const ids = Array.from({ length: tasks }, (_, i) => `task_${String(i).padStart(26, "0")}`);
   const data = { policy: DEFAULT_POLICY, maxAttempts: 3 };

@@ -12,6 +12,7 @@ import { createRate } from "../../src/model/rate.ts";
 import { createSpend } from "../../src/spend.ts";
 import { memoryLedger } from "../../src/store/ledger.ts";
 import { systemClock } from "../../src/system.ts";
+import type { Budget } from "../../src/task.ts";
 import { seededIds } from "../support/clock.ts";
 import { openWorld, quiet } from "../support/world.ts";
 import { Bench, FINISH, Life, step, type LifeOptions } from "./harness.ts";
@@ -30,7 +31,7 @@ interface House {
   life(options?: Partial<LifeOptions>): Life;
 }
 
-async function open(scenario: Scenario, usd: number): Promise<House> {
+async function open(scenario: Scenario, budget: Budget): Promise<House> {
   const world = await openWorld({ settings: { maxConcurrent: 5 } });
   const fake = await startFakeModel({ scenarios: { default: scenario }, apiKey: KEY });
   const bench = new Bench();
@@ -39,7 +40,7 @@ async function open(scenario: Scenario, usd: number): Promise<House> {
     () => fake.close(),
     () => bench.close(),
   );
-  const { id } = await world.submit({ budget: { usd } });
+  const { id } = await world.submit({ budget });
   await world.until(id, "provisioning");
   await expect.poll(() => world.puppets.has(id)).toBe(true);
   await world.puppets.say(world.kernel.desk, id, ["ready", {}]);
@@ -77,7 +78,7 @@ it("[A8] through the gateway everything passes: summaries, retries, faults in mi
         { tools: [FINISH] },
       ],
     },
-    5,
+    { usd: 5 },
   );
   const one = life();
   expect(await one.run()).toMatchObject({ title: "Do the work" });
@@ -89,7 +90,7 @@ it("[A8] through the gateway everything passes: summaries, retries, faults in mi
 
 it("[A8] [G4] a budget that is used up is a question; a stop ends the task with its reason and its work saved", async () => {
   const turns = Array.from({ length: 60 }, (_, i) => ({ tools: [step(`s${i}`)], usage: { output_tokens: 1_000 } }));
-  const { fake, ledger, taskId, bench, life } = await open({ turns }, 0.1);
+  const { fake, ledger, taskId, bench, life } = await open({ turns }, { usd: 0.1 });
   const decisions: ("continue" | "stop")[] = ["continue", "stop"];
   const failure: unknown = await life({ budget: decisions })
     .run()
@@ -101,4 +102,12 @@ it("[A8] [G4] a budget that is used up is a question; a stop ends the task with 
   expect(usd).toBeGreaterThan(0.09);
   expect(usd).toBeLessThan(0.1 + 0.05);
   expect(fake.spent()).toBeGreaterThanOrEqual(usd * 0.99);
+});
+
+it("[A5] [G4] turns that are used up are a question too", async () => {
+  const turns = Array.from({ length: 20 }, (_, i) => ({ tools: [step(`s${i}`)] }));
+  const { bench, life } = await open({ turns }, { turns: 5 });
+  const one = life({ spec: { budget: { turns: 5 } } });
+  await expect(one.run()).rejects.toMatchObject({ code: "budget_exceeded" });
+  expect(bench.ran()).toHaveLength(5);
 });

@@ -51,7 +51,10 @@ describe("[A1] the work of a task", () => {
     expect(kinds(bench)).toEqual([
       "begin",
       "turn",
-      ...["call", "result", "call", "result"],
+      "call",
+      "result",
+      "call",
+      "result",
       ...Array(4).fill(["turn", "call", "result"]).flat(),
     ]);
     expect(life.of("todo")).toEqual([{ items: [{ text: "Edit", status: "completed" }] }]);
@@ -66,7 +69,7 @@ describe("[A1] the work of a task", () => {
     const many = Array.from({ length: 30 }, (_, i) => ({ name: "bash", input: { command: `echo ${i}` } }));
     const { fake, life } = await prepare(
       { turns: [{ tools: many }, { tools: many }, { tools: [FINISH] }] },
-      { spec: { model: "claude-sonnet-5-5:high", prompt: "Rename it." }, instructions: "Notes of the project: use tabs." },
+      { spec: { model: "claude-sonnet-5-5", effort: "high", prompt: "Rename it." }, instructions: "Notes of the project: use tabs." },
     );
     await life.run();
     const request = fake.served().at(-1)?.request;
@@ -296,6 +299,20 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     expect(next.ran()).toEqual(["b"]);
     expect(texts(fake)).toContain("Now b.");
     expect(texts(fake)).toContain("Do the work.");
+  });
+
+  it("a task that was stopped and is taken up again is told so, with what its files lack", async () => {
+    const { bench, fake, life } = await prepare(
+      { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
+      { saveEach: 0, settings: { turns: 1 } },
+    );
+    expect(await failure(life.run())).toMatchObject({ code: "budget_exceeded" });
+    const next = handOver(bench);
+    next.checkpoint = { sha: "HEAD", cursor: "3" };
+    await new Life({ bench: next, model: { baseURL: fake.url, token: KEY } }).run();
+    expect(next.ran()).toEqual(["b"]);
+    expect(texts(fake)).toContain("is taken up again");
+    expect(texts(fake)).toContain("bash echo a");
   });
 
   it("with another model it begins anew and knows what was delivered", async () => {

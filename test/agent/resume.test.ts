@@ -39,7 +39,7 @@ const foldOf = (bench: Bench): Conversation => {
 
 interface Death extends Kill {
   /** Goes on in the same container, or in the next one, from the checkpoint. */
-  readonly then: "same" | "next";
+  readonly goesOn: "same" | "next";
 }
 
 /** Lives until one ends by itself. */
@@ -61,14 +61,14 @@ async function live(bench: Bench, taskId: string, deaths: readonly Death[], save
     const calls = linesOf(bench.file).slice(before.split("\n").length - 1);
     expect(calls.filter(({ data }) => data["kind"] === "call" && known.has(data["id"]))).toEqual([]);
     if (end === "ended") return;
-    if (death?.then === "next") bench.nextAttempt();
+    if (death?.goesOn === "next") bench.nextAttempt();
   }
 }
 
 const death = fc.record({
   at: fc.integer({ min: 0, max: LINES }),
   when: fc.constantFrom("before" as const, "after" as const),
-  then: fc.constantFrom("same" as const, "next" as const),
+  goesOn: fc.constantFrom("same" as const, "next" as const),
 });
 
 describe("[A10] killed at any line, the next life goes on", () => {
@@ -91,10 +91,10 @@ describe("[A10] killed at any line, the next life goes on", () => {
     );
   });
 
-  const after = async (kill: Kill, then: Death["then"], saveEach: number): Promise<{ bench: Bench; text: string }> => {
+  const after = async (kill: Kill, goesOn: Death["goesOn"], saveEach: number): Promise<{ bench: Bench; text: string }> => {
     const bench = new Bench();
-    const taskId = `task_${kill.at}_${kill.when}_${then}_${saveEach}`;
-    await live(bench, taskId, [{ ...kill, then }], saveEach);
+    const taskId = `task_${kill.at}_${kill.when}_${goesOn}_${saveEach}`;
+    await live(bench, taskId, [{ ...kill, goesOn }], saveEach);
     return { bench, text: JSON.stringify(foldOf(bench).messages()) };
   };
 

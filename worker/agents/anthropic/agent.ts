@@ -7,8 +7,7 @@ import { Memory } from "./memory.ts";
 import { delivered, firstMessage, systemPrompt, toolsOf } from "./prompt.ts";
 import type { Begin } from "./records.ts";
 import { resume } from "./resume.ts";
-import { chosenModel, DEFAULT_SETTINGS, type LoopSettings } from "./settings.ts";
-import { NEXT_TASK } from "./words.ts";
+import { DEFAULT_SETTINGS, type LoopSettings } from "./settings.ts";
 
 /** The share of a model's window that a conversation fills before it is summed up, and the largest window that is made use of, in tokens. */
 const FULL = 0.6;
@@ -21,7 +20,7 @@ export function createModelAgent(changes: Partial<LoopSettings> = {}): Agent {
       if (context.model === null) throw new AgentFailure("model_auth", "This installation has no model. An operator sets a model key.");
       const client = await openClient(context.model, settings.idleMs);
       const memory = new Memory(context);
-      const { model } = chosenModel(context.spec.model, settings);
+      const model = context.spec.model ?? settings.model;
       await start(context, memory, settings, async () => await client.facts(model, context.signal));
       return await new Loop({ context, memory, client, caller: new Caller(context, settings), settings }).run();
     },
@@ -32,26 +31,21 @@ const own = ({ transcript }: AgentContext): boolean => transcript.records.some((
 
 async function start(context: AgentContext, memory: Memory, settings: LoopSettings, facts: () => Promise<ModelFacts>): Promise<void> {
   const { begin } = memory.view;
-  if (begin !== null && own(context)) return await resume(context, memory);
-  if (begin !== null && goesOn(begin, context, settings)) {
-    await resume(context, memory);
-    return await memory.tell("task", NEXT_TASK(context.spec.prompt));
-  }
+  if (begin !== null && (own(context) || goesOn(begin, context, settings))) return await resume(context, memory);
   await memory.write(await beginning(context, settings, await facts(), delivered(memory.view)));
 }
 
 /** A conversation is gone on with when its model and its tools are what they would be now: they cannot be changed within one. */
 function goesOn(begin: Begin, context: AgentContext, settings: LoopSettings): boolean {
   const names = (tools: Begin["tools"]): string => JSON.stringify(tools.map(({ name }) => name));
-  return begin.model === chosenModel(context.spec.model, settings).model && names(begin.tools) === names(toolsOf(context));
+  return begin.model === (context.spec.model ?? settings.model) && names(begin.tools) === names(toolsOf(context));
 }
 
 async function beginning(context: AgentContext, settings: LoopSettings, facts: ModelFacts, before: string | null): Promise<Begin> {
-  const { model, effort } = chosenModel(context.spec.model, settings);
   return {
     kind: "begin",
-    model,
-    effort: facts.effort ? (context.spec.effort ?? effort) : null,
+    model: context.spec.model ?? settings.model,
+    effort: facts.effort ? context.spec.effort : null,
     maxTokens: Math.min(settings.maxTokens, facts.maxOutput),
     compactAt: settings.compactAt ?? Math.floor(Math.min(facts.window, LARGEST_WINDOW) * FULL),
     thinking: facts.adaptive ? "summarized" : "default",

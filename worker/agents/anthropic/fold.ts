@@ -58,6 +58,8 @@ export class Conversation {
   trace: Trace[] = [];
   /** Warnings about limits that were given already. */
   readonly warned = new Set<string>();
+  /** The words that the present task was given in. */
+  task = "";
   /** The items of the last `todo` call. */
   todo: unknown = null;
 
@@ -86,6 +88,7 @@ export class Conversation {
     switch (line.kind) {
       case "begin":
         this.begin = line;
+        this.task = line.text;
         this.#restart([], line.text);
         this.#listen();
         this.warned.clear();
@@ -118,6 +121,7 @@ export class Conversation {
   #listen(): void {
     this.nudges = 0;
     this.repairs = 0;
+    this.cutOff = 0;
     this.trace = [];
   }
 
@@ -162,7 +166,10 @@ export class Conversation {
     this.#texts.push(text);
     this.empty = false;
     if (source === "person" || source === "task") this.#listen();
-    if (source === "task") this.warned.clear();
+    if (source === "task") {
+      this.task = text;
+      this.warned.clear();
+    }
     if (source === "nudge") this.nudges += 1;
     if (source === "verify") this.repairs += 1;
     if (source === "stuck") this.trace.push("nudge");

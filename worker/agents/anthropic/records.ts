@@ -4,8 +4,8 @@
  * Whatever the model sees is in here, as it saw it: nothing is changed afterwards. A call is written before its tool runs, its result after.
  */
 import { z } from "zod";
+import { EFFORTS } from "../../../src/task.ts";
 import { AgentFailure, type TranscriptRecord } from "../agent.ts";
-import { EFFORTS } from "./settings.ts";
 
 const block = z.looseObject({ type: z.string() });
 export type Block = z.infer<typeof block>;

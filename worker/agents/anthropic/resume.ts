@@ -11,11 +11,14 @@ import type { Memory } from "./memory.ts";
 import { readLine } from "./records.ts";
 import { brief } from "./stuck.ts";
 import { isTalk } from "./talk.ts";
-import { NOT_RUN, RESUMED, UNKNOWN } from "./words.ts";
+import { FILES, NEXT_TASK, NOT_RUN, RESUMED, TAKEN_UP, UNKNOWN } from "./words.ts";
 
 const NAMED = 20;
 
-/** Calls of earlier attempts whose effects are younger than the checkpoint that the files stand at; within one attempt the files stay. */
+/**
+ * Calls whose effects are younger than the checkpoint that the files stand at. Within one attempt the files stay; a task that follows another
+ * without a checkpoint begins with what was delivered.
+ */
 function lostCalls({ transcript, cursor, spec }: AgentContext): string[] {
   const saved = Number(cursor ?? 0);
   const calls = new Map<string, Call>();
@@ -26,15 +29,17 @@ function lostCalls({ transcript, cursor, spec }: AgentContext): string[] {
       for (const { type, id, name, input } of line.content)
         if (type === "tool_use") calls.set(String(id), { id: String(id), name: String(name), input: input as Call["input"] });
     }
-    if (line.kind !== "result" || record.attempt === 0 || record.attempt === spec.attempt || i < saved) continue;
+    const present = record.attempt === spec.attempt || (record.attempt === 0 && cursor === null);
+    if (line.kind !== "result" || present || i < saved) continue;
     const call = calls.get(line.id);
     if (call !== undefined && changesFiles(call.name) && line.status !== "not_run") lost.push(brief(call));
   }
   return lost.length <= NAMED ? lost : [...lost.slice(0, NAMED), `and ${lost.length - NAMED} more`];
 }
 
-/** Of a conversation that is not new. */
+/** Takes up a conversation that is not new. `own`: by an earlier life of this task; else by the task that this one goes on from. */
 export async function resume(context: AgentContext, memory: Memory): Promise<void> {
+  const { prompt } = context.spec;
   const lost = lostCalls(context);
   const own = context.transcript.records.some(({ attempt }) => attempt > 0);
   let unknown = 0;
@@ -45,4 +50,8 @@ export async function resume(context: AgentContext, memory: Memory): Promise<voi
     await memory.write({ kind: "result", id, output: begun ? UNKNOWN : NOT_RUN, status: begun ? "unknown" : "not_run" });
   }
   if (own && (lost.length > 0 || unknown > 0)) await memory.tell("resumed", RESUMED(lost));
+  if (own) return;
+  const again = memory.view.task.includes(`<task>\n${prompt}\n</task>`) && memory.view.finish === null;
+  const words = again ? TAKEN_UP(prompt) : NEXT_TASK(prompt);
+  await memory.tell("task", lost.length === 0 ? words : `${words}\n\n${FILES(lost)}`);
 }

@@ -1,14 +1,7 @@
 /** The bounds of the loop. The defaults are for real work; tests give smaller ones. */
-import { z } from "zod";
-
-export const EFFORTS = ["low", "medium", "high", "xhigh", "max"] as const;
-export type Effort = (typeof EFFORTS)[number];
-
 export interface LoopSettings {
   /** For a task that names none. */
   readonly model: string;
-  /** Null: the model's own default. */
-  readonly effort: Effort | null;
   /** Tokens of one answer, thinking included. */
   readonly maxTokens: number;
   /** Longest silence within one model call, ms. A provider's pings are not seen here, so it is generous. */
@@ -19,7 +12,7 @@ export interface LoopSettings {
   readonly retryAfterCapMs: number;
   /** From the first failure of one call to giving up, ms. */
   readonly patienceMs: number;
-  /** Model turns of a task that sets no `budget.turns`. */
+  /** Model turns of a task that sets no `budget.turns`; one that does is stopped by the coordinator. */
   readonly turns: number;
   /** Tokens of the conversation from which on it is summed up; null = by the model's window. */
   readonly compactAt: number | null;
@@ -32,7 +25,6 @@ export interface LoopSettings {
 
 export const DEFAULT_SETTINGS: LoopSettings = {
   model: "claude-opus-5-5",
-  effort: null,
   maxTokens: 32_000,
   idleMs: 180_000,
   backoffMs: 1_000,
@@ -45,13 +37,3 @@ export const DEFAULT_SETTINGS: LoopSettings = {
   now: () => Date.now(),
   random: () => Math.random(),
 };
-
-const effort = z.enum(EFFORTS);
-
-/** `name` or `name:effort`, as a task names its model. A word after the colon that is no effort is part of the name. */
-export function chosenModel(wanted: string | null, settings: LoopSettings): { readonly model: string; readonly effort: Effort | null } {
-  if (wanted === null || wanted === "") return { model: settings.model, effort: settings.effort };
-  const at = wanted.lastIndexOf(":");
-  const named = effort.safeParse(wanted.slice(at + 1));
-  return at > 0 && named.success ? { model: wanted.slice(0, at), effort: named.data } : { model: wanted, effort: settings.effort };
-}

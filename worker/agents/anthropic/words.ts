@@ -27,18 +27,23 @@ export const PERSON = (text: string): string => `A person who follows this task 
 export const NEXT_TASK = (prompt: string): string =>
   `The work so far has been delivered. The next task in the same repository, whose files you should look at anew before you change them:\n\n<task>\n${prompt}\n</task>`;
 
+export const TAKEN_UP = (prompt: string): string =>
+  `The task was stopped before its end and is taken up again, with new limits:\n\n<task>\n${prompt}\n</task>`;
+
 export const FAILED_CHECKS = (failures: string, left: number): string =>
   `The checks of this task were run after \`finish\` and do not pass:\n\n${failures}\n\nRepair the cause, not the check, and call \`finish\` again. ` +
   (left > 0
     ? `There will be ${left} more such round after this one.`
     : "This is the last such round: if it cannot be repaired, say so in the summary.");
 
-export const RESUMED = (lost: readonly string[]): string =>
-  "The worker was interrupted and has been started again. " +
-  (lost.length === 0
+export const RESUMED = (lost: readonly string[]): string => `The worker was interrupted and has been started again. ${FILES(lost)}`;
+
+/** Where the files stand when a conversation is gone on with. */
+export const FILES = (lost: readonly string[]): string =>
+  lost.length === 0
     ? "The files are as you left them; processes that you had started are gone."
     : "The files stand at the last checkpoint, which is older than what you did last: the effects of these calls may be missing:\n" +
-      `${lost.map((one) => `- ${one}`).join("\n")}\nLook at the files before you go on, and do again what is missing.`);
+      `${lost.map((one) => `- ${one}`).join("\n")}\nLook at the files before you go on, and do again what is missing.`;
 
 export const SUM_UP =
   "The conversation has become long and is replaced by a summary, which you write now. Do not call tools. You will have nothing but the task " +
