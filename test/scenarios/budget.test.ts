@@ -151,7 +151,7 @@ describe("[G5] a budget that is used up is a question", () => {
     expect((await world.until(task.id, "failed")).snapshot.context.failure?.code).toBe("budget_exceeded");
   });
 
-  it("it parks; `continue` brings the task back with the larger budget, a restart in between forgets nothing", async () => {
+  it("parked: `continue` brings the task back with the larger budget, a restart in between forgets nothing", async () => {
     const { world, ask } = await open();
     const task = await working(world, { turns: 1 });
     await ask(task);
@@ -167,7 +167,7 @@ describe("[G5] a budget that is used up is a question", () => {
     expect(await ask(again)).toMatchObject(REFUSED);
   });
 
-  it("it parks; `stop` ends the task at once, with no further attempt", async () => {
+  it("parked: `stop` ends the task at once, with no further attempt", async () => {
     const { world, ask } = await open();
     const task = await working(world, { turns: 1 });
     await ask(task);
