@@ -36,6 +36,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
   const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock });
   const forwarder = await forward(socketPath);
   const proxy = await openProxy(socketPath, token);
+  const tools = createTools(root, join(stateDir, "jobs"), { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) });
   try {
     return await runAttempt({
       link,
@@ -46,13 +47,14 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
         url: `http://127.0.0.1:${forwarder.port}/git/repo.git`,
         authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
       }),
-      tools: createTools(root, join(stateDir, "jobs"), { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) }),
+      tools,
       agents: { scripted: scriptedAgent },
       clock: systemClock,
       newId: (prefix) => `${prefix}_${randomUUID().replaceAll("-", "")}`,
       signal,
     });
   } finally {
+    await tools.close();
     await link.close();
     await forwarder.close();
     await proxy.close();
