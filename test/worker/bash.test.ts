@@ -36,14 +36,14 @@ test("standard input is empty, and no start-up file is read", async () => {
   expect(await run("cat; read x; echo $?")).toMatchObject({ output: "1\n", exitCode: 0 });
 });
 
-test("[A1] a child that keeps the output open does not hold the end up", async () => {
+test("[O1] a child that keeps the output open does not hold the end up", async () => {
   const result = await run("sleep 71.5 & echo done");
   expect(result).toMatchObject({ output: "done\n", exitCode: 0 });
   expect(result.ms).toBeLessThan(10_000);
   expect(alive("sleep 71\\.5")).toBe(false);
 });
 
-test("[A1] nothing outlives the command: other sessions and processes that ignore SIGTERM are ended too", async () => {
+test("[O1] nothing outlives the command: other sessions and processes that ignore SIGTERM are ended too", async () => {
   const deaf = `trap "" TERM; sleep 72.5`;
   const result = await run(`setsid sleep 72.5 & setsid bash -c '${deaf}' & bash -c '${deaf}' & sleep 0.2; echo started`);
   expect(result.output).toBe("started\n");
@@ -58,7 +58,7 @@ test("a time limit ends it", async () => {
   expect(alive("sleep 73\\.5")).toBe(false);
 });
 
-test("[A1] a flood is stopped, and its log is no longer than the limit", async () => {
+test("[O1] a flood is stopped, and its log is no longer than the limit", async () => {
   const result = await run("trap '' TERM; head -c 400000000 /dev/zero | tr '\\0' y; yes");
   expect(result).toMatchObject({ exitCode: null, truncated: true });
   expect(result.output).toContain("more than 20 MB");

@@ -47,7 +47,7 @@ test("waiting has a limit, and ends when the agent is stopped", async () => {
   await expect(waiting).rejects.toThrow();
 });
 
-test("[A1] killing a job ends what it started in other sessions and what ignores SIGTERM", async () => {
+test("[O1] killing a job ends what it started in other sessions and what ignores SIGTERM", async () => {
   const deaf = `trap "" TERM; sleep 75.2`;
   const id = await start(`setsid sleep 75.2 & setsid bash -c '${deaf}' & ${deaf}`);
   await expect.poll(() => alive("sleep 75\\.2")).toBe(true);
@@ -57,7 +57,7 @@ test("[A1] killing a job ends what it started in other sessions and what ignores
   expect(alive("sleep 75\\.2")).toBe(false);
 });
 
-test("[A1] the end of the tools is the end of every job, and no more are started", async () => {
+test("[O1] the end of the tools is the end of every job, and no more are started", async () => {
   await start("setsid sleep 75.3 & sleep 75.3");
   await start("nohup sleep 75.3 >/dev/null 2>&1 & disown; sleep 75.3");
   await expect.poll(() => alive("sleep 75\\.3")).toBe(true);
@@ -66,13 +66,13 @@ test("[A1] the end of the tools is the end of every job, and no more are started
   expect(await run("bash", { command: "sleep 75.3", background: true })).toMatchObject({ exitCode: 1 });
 });
 
-test("[A1] a job whose shell has ended takes its children with it", async () => {
+test("[O1] a job whose shell has ended takes its children with it", async () => {
   const id = await start("sleep 75.4 & echo started");
   expect((await run("job", { action: "wait", id })).output).toContain("exit code 0");
   expect(alive("sleep 75\\.4")).toBe(false);
 });
 
-test("[A3] a job's long output is shown by head and tail, and its log can be read page by page", async () => {
+test("[O3] a job's long output is shown by head and tail, and its log can be read page by page", async () => {
   const id = await start("seq 1 200000");
   const { output, truncated } = await run("job", { action: "wait", id });
   expect(truncated).toBe(true);
@@ -84,7 +84,7 @@ test("[A3] a job's long output is shown by head and tail, and its log can be rea
   expect((await run("read", { path: log, start: 50_000, end: 50_000 })).output).toBe(" 50000\t50000");
 });
 
-test("[A2] of our folder only the logs can be read, and not written", async () => {
+test("[O2] of our folder only the logs can be read, and not written", async () => {
   for (const path of [join(dir, "jobs"), join(dir, "jobs", "..", "secret"), join(dir, "jobs", "missing.log")])
     expect(await run("read", { path })).toMatchObject({ exitCode: 1 });
   expect(await run("write", { path: join(dir, "jobs", "x.log"), content: "" })).toMatchObject({ exitCode: 1 });

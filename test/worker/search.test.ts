@@ -53,7 +53,7 @@ describe.each(programs)("grep with $program", ({ program }) => {
     process.env["PATH"] = join(dir, "bin");
   });
 
-  test("[A2] it finds lines below the workspace, new files and hidden folders too, and keeps to .gitignore", async () => {
+  test("[O2] it finds lines below the workspace, new files and hidden folders too, and keeps to .gitignore", async () => {
     expect(await grep({ pattern: "needle" })).toEqual([
       ".github/c.yml:1:needle: three",
       "docs/ä b.md:1:a needle (x)",
@@ -77,7 +77,7 @@ describe.each(programs)("grep with $program", ({ program }) => {
     expect(await grep({ pattern: "needle", path: "src", context: 1 })).toEqual(["src/a.ts-1-one", "src/a.ts:2:needle one"]);
   });
 
-  test("[A3] the answer is bounded and says how to narrow it", async () => {
+  test("[O3] the answer is bounded and says how to narrow it", async () => {
     put("many.txt", "needle\n".repeat(100_000));
     put("wide.txt", `needle ${"w".repeat(1_000_000)}\n`);
     const many = await run("grep", { pattern: "needle", path: "many.txt", limit: 5 });
@@ -112,7 +112,7 @@ test("glob finds by name, changed last first, and keeps to .gitignore", async ()
   expect(await glob({ pattern: "*.ts" })).toContain("No file");
 });
 
-test("[A3] hidden characters are taken out of what any tool says, and counted", async () => {
+test("[O3] hidden characters are taken out of what any tool says, and counted", async () => {
   put("trick.txt", "if admin\u202e {\u2066 // ok\u{e0041}\u{e0042}\u200b\n");
   const shown = await run("read", { path: "trick.txt" });
   expect(shown.output).toBe("     1\tif admin { // ok\n[5 hidden characters were left out: zero-width, direction or tag]");

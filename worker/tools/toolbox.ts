@@ -3,6 +3,7 @@
  * What a tool says comes from files, programs and servers of third parties, so hidden characters are taken out of all of it.
  */
 import { isAbort, messageOf } from "../../src/error.ts";
+import { relative } from "node:path";
 import { Bash, DEFAULT_TIMEOUT_MS } from "./bash.ts";
 import { edit } from "./edit.ts";
 import { glob } from "./glob.ts";
@@ -10,6 +11,7 @@ import { grep } from "./grep.ts";
 import { withoutHidden } from "./hidden.ts";
 import { Jobs } from "./jobs.ts";
 import { Logs } from "./logs.ts";
+import { inWorkspace } from "./paths.ts";
 import { read } from "./read.ts";
 import { inputNames } from "./schemas.ts";
 import { countOf, flagOf, oneOf, textOf, ToolError, type ToolInput, type ToolResult, type ToolRunner } from "./tool.ts";
@@ -26,6 +28,8 @@ type Tool = (input: ToolInput, signal: AbortSignal) => Promise<ToolResult>;
 export interface Toolbox extends ToolRunner {
   /** Adds a tool (of an MCP server). Names are unique. */
   add(name: string, tool: Tool): void;
+  /** Asked once per file that a file tool has touched; what it says is added to the result. @param path below the workspace. */
+  noteWith(notesFor: (path: string) => string | null): void;
 }
 
 /** `logs`: a folder of ours, for the logs of commands. `env`: added to what commands see. */
@@ -33,6 +37,13 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
   const kept = new Logs(logs);
   const bash = new Bash(root, kept, env);
   const jobs = new Jobs(kept, env);
+  let notesFor: (path: string) => string | null = () => null;
+  const noted = async (path: unknown, result: ToolResult): Promise<ToolResult> => {
+    if (result.exitCode !== 0 || typeof path !== "string") return result;
+    const below = relative(await inWorkspace(root, "."), await inWorkspace(root, path).catch(() => ""));
+    const notes = below === "" || below.startsWith("..") ? null : notesFor(below);
+    return notes === null ? result : { ...result, output: `${result.output}\n\n${notes}` };
+  };
   const tools = new Map<string, Tool>([
     [
       "bash",
@@ -44,13 +55,16 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
       },
     ],
     ["job", async (input, signal) => await look(jobs, input, signal)],
-    ["read", async (input) => await read(root, logs, input)],
-    ["edit", async (input) => await edit(root, input)],
-    ["write", async (input) => await write(root, input)],
+    ["read", async (input) => await noted(input["path"], await read(root, logs, input))],
+    ["edit", async (input) => await noted(input["path"], await edit(root, input))],
+    ["write", async (input) => await noted(input["path"], await write(root, input))],
     ["grep", async (input, signal) => await grep(root, input, signal)],
     ["glob", async (input, signal) => await glob(root, input, signal)],
   ]);
   return {
+    noteWith(given) {
+      notesFor = given;
+    },
     add(name, tool) {
       if (tools.has(name)) throw new Error(`there are two tools "${name}"`);
       tools.set(name, tool);
