@@ -26,6 +26,7 @@ import { forward } from "../worker/forward.ts";
 import { HttpLink } from "../worker/http-link.ts";
 import { Journal } from "../worker/journal.ts";
 import { Session } from "../worker/session.ts";
+import { NO_INSTRUCTIONS } from "../worker/instructions.ts";
 import { openTranscript } from "../worker/transcript.ts";
 import type { Workspace } from "../worker/workspace.ts";
 import { runningTasks } from "./record.ts";
@@ -138,11 +139,11 @@ async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string):
   };
   const spec = await link.spec(signal);
   const deadline = new Deadline(systemClock, spec.wallMs, () => undefined);
-  const parts = { link, workspace: WORKSPACE, tools: { run: look }, clock: systemClock, model: { baseURL, token } };
+  const parts = { link, workspace: WORKSPACE, tools: { run: look, close: async () => {} }, clock: systemClock, model: { baseURL, token } };
   const ids = systemIds();
   const session = new Session(
     { ...parts, newId: (prefix) => ids.next(prefix) },
-    { spec, transcript: await openTranscript(link, spec.transcript, signal), deadline, signal },
+    { spec, transcript: await openTranscript(link, spec.transcript, signal), instructions: NO_INSTRUCTIONS, deadline, signal },
   );
   await createModelAgent().run(session);
   await link.close();

@@ -42,6 +42,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
   const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock });
   const forwarder = await forward(socketPath);
   const proxy = await openProxy(socketPath, token);
+  const tools = createTools(root, join(stateDir, "jobs"), { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) });
   try {
     return await runAttempt({
       link,
@@ -52,7 +53,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
         url: `http://127.0.0.1:${forwarder.port}/git/repo.git`,
         authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
       }),
-      tools: createTools(root, join(stateDir, "jobs"), { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) }),
+      tools,
       agents: { scripted: scriptedAgent, anthropic: modelAgent },
       clock: systemClock,
       model: { baseURL: `http://127.0.0.1:${forwarder.port}/anthropic`, token },
@@ -60,6 +61,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
       signal,
     });
   } finally {
+    await tools.close();
     await link.close();
     await forwarder.close();
     await proxy.close();

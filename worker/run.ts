@@ -10,6 +10,7 @@ import { WORKER_EXIT, type WorkerSpec } from "../src/worker-wire.ts";
 import { WorkerExit, type Agent } from "./agents/agent.ts";
 import { Deadline } from "./deadline.ts";
 import { failureOf } from "./fault.ts";
+import { NO_INSTRUCTIONS, readInstructions } from "./instructions.ts";
 import { patiently, Session, type Parts } from "./session.ts";
 import { openTranscript } from "./transcript.ts";
 import { verify } from "./verify.ts";
@@ -185,7 +186,10 @@ class AttemptRun {
     await patiently(this.#options, signal, async () => await workspace.open(spec, signal));
     this.#step("clone", "ended", `${spec.base} at ${(spec.resume?.sha ?? spec.baseSha).slice(0, 12)}`);
     const transcript = await openTranscript(link, spec.transcript, signal);
-    this.#session = new Session(this.#options, { spec, transcript, deadline, signal });
+    const place = { root: workspace.root, baseSha: spec.baseSha };
+    // A script asks for no advice.
+    const instructions = spec.agent === "scripted" ? NO_INSTRUCTIONS : await readInstructions(place, signal);
+    this.#session = new Session(this.#options, { spec, transcript, instructions, deadline, signal });
     for (const { id, name } of link.recovered.openTools) {
       const output = "[interrupted: the worker was started again; look before you repeat it]";
       link.emit("tool.finished", { id, name, output, exitCode: null, ms: 0, truncated: false });

@@ -1,9 +1,11 @@
 /** What the harness gives to an agent: the context of one run, on top of link, workspace and tools. */
+import { relative, resolve } from "node:path";
 import { isAbort, messageOf } from "../src/error.ts";
 import type { Clock } from "../src/ports.ts";
 import type { WorkerCommand, WorkerSpec } from "../src/worker-wire.ts";
 import type { AgentContext, CheckpointMode, HeardMessage, Transcript } from "./agents/agent.ts";
 import type { Deadline } from "./deadline.ts";
+import type { Instructions } from "./instructions.ts";
 import { StaleAttempt, type Link } from "./link.ts";
 import { toolSchemas } from "./tools/schemas.ts";
 import type { ToolInput, ToolResult, ToolRunner } from "./tools/tool.ts";
@@ -15,6 +17,7 @@ const CHECKPOINT_EVERY_MS = 2_000;
 const CHECKPOINT_SHARE = 10;
 /** What a tool has done so far is saved about this often while it runs. */
 const CHECKPOINT_TOOL_MS = 15_000;
+const FILE_TOOLS: ReadonlySet<string> = new Set(["read", "edit", "write"]);
 const DELTA_PIECES = 8;
 const DELTA_GAP_MS = 8;
 /** Times that a reachable coordinator may refuse the same push. */
@@ -50,6 +53,7 @@ export async function patiently<T>(parts: Parts, signal: AbortSignal, work: () =
 export interface Given {
   readonly spec: WorkerSpec;
   readonly transcript: Transcript;
+  readonly instructions: Instructions;
   readonly deadline: Deadline;
   readonly signal: AbortSignal;
 }
@@ -62,8 +66,9 @@ export class Session implements AgentContext {
   readonly delta: Link["delta"];
   readonly transcript: Transcript;
   readonly model: AgentContext["model"];
-  readonly toolSchemas: AgentContext["toolSchemas"] = toolSchemas();
-  readonly instructions = "";
+  readonly toolSchemas: AgentContext["toolSchemas"] = toolSchemas([]);
+  readonly instructions: string;
+  readonly #notes: Instructions;
   readonly #parts: Parts;
   readonly #deadline: Deadline;
   #dueAt = -Infinity;
@@ -74,7 +79,7 @@ export class Session implements AgentContext {
   #worked = false;
   #saving: Promise<void> = Promise.resolve();
 
-  constructor(parts: Parts, { spec, transcript, deadline, signal }: Given) {
+  constructor(parts: Parts, { spec, transcript, instructions, deadline, signal }: Given) {
     this.#parts = parts;
     this.spec = spec;
     this.#deadline = deadline;
@@ -85,6 +90,8 @@ export class Session implements AgentContext {
     this.#marked = this.cursor;
     this.model = spec.gateway === "open" ? parts.model : null;
     this.transcript = transcript;
+    this.instructions = instructions.text;
+    this.#notes = instructions;
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);
   }
@@ -114,7 +121,7 @@ export class Session implements AgentContext {
       this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, this.#parts.clock.now() - begun) });
     };
     try {
-      const result = this.#withoutToken(await this.#parts.tools.run(name, input, this.signal));
+      const result = this.#withNotes(name, input, this.#withoutToken(await this.#parts.tools.run(name, input, this.signal)));
       finish(result);
       return result;
     } catch (thrown) {
@@ -146,6 +153,14 @@ export class Session implements AgentContext {
   #withoutToken(result: ToolResult): ToolResult {
     const { token } = this.#parts.model;
     return result.output.includes(token) ? { ...result, output: result.output.replaceAll(token, "[attempt token]") } : result;
+  }
+
+  /** What the repository says about a folder is told when a file below it is first touched. */
+  #withNotes(name: string, input: ToolInput, result: ToolResult): ToolResult {
+    const { root } = this.#parts.workspace;
+    const path = FILE_TOOLS.has(name) && typeof input["path"] === "string" ? relative(root, resolve(root, input["path"])) : "..";
+    const notes = path.startsWith("..") ? null : this.#notes.notesFor(path);
+    return notes === null ? result : { ...result, output: `${result.output}\n\n${notes}` };
   }
 
   async ask(id: string, question: string, options: readonly string[] | null): Promise<string> {

@@ -130,6 +130,23 @@ describe("[G5] the budget", () => {
   });
 });
 
+test("what the repository wants an agent to know is there: at the beginning, and where a folder is touched", async () => {
+  await rig.close();
+  rig = new Rig({ "AGENTS.md": "Use tabs.\n", "lib/AGENTS.md": "Keep it small.\n", "lib/a.js": "1\n" });
+  let seen: string[] = [];
+  await attempt(async (context) => {
+    const outputs = [];
+    for (const path of ["AGENTS.md", "lib/a.js", "lib/a.js"]) outputs.push((await context.tool("read", { path })).output);
+    seen = [context.instructions, ...outputs];
+  });
+  expect(seen.map((text) => [text.includes("Use tabs."), text.includes("Keep it small.")])).toEqual([
+    [true, false],
+    [true, false],
+    [false, true],
+    [false, false],
+  ]);
+});
+
 describe("memory and model", () => {
   test("[X2] the next attempt finds what the last one wrote down, though that one died", async () => {
     await attempt(async (context) => {

@@ -44,7 +44,7 @@ test.each([
   ["a sibling whose name begins alike", "../work-2/x"],
   ["a NUL", "a\0b"],
   ["nothing", ""],
-])("confinement: %s is refused by read, write and edit", async (_, path) => {
+])("[O2] %s is refused by read, write, edit, grep and glob", async (_, path) => {
   symlinkSync(join(dir, "outside.txt"), join(root, "link"));
   symlinkSync(dir, join(root, "up"));
   symlinkSync(join(dir, "made.txt"), join(root, "dangling"));
@@ -54,6 +54,8 @@ test.each([
     ["read", {}],
     ["write", { content: "owned" }],
     ["edit", { old: "secret", new: "owned" }],
+    ["grep", { pattern: "secr.t" }],
+    ["glob", { pattern: "*" }],
   ] as const) {
     const result = await run(name, { path, ...more });
     expect(result.exitCode).toBe(1);
@@ -113,9 +115,9 @@ test("edit keeps line ends, byte order mark and mode, and takes the text literal
 
 test("edit refuses what is not there, there twice, the same, or not text, and says what is near", async () => {
   put("a.txt", "const alpha = compute(1);\nx\nx\ntail  \n");
-  expect((await run("edit", { path: "a.txt", old: "x", new: "y" })).output).toContain("lines 2, 3");
+  expect((await run("edit", { path: "a.txt", old: "x", new: "y" })).output).toContain('2 times in "a.txt" (lines 2, 3)');
   expect((await run("edit", { path: "a.txt", old: "const alpha = compute(2);", new: "y" })).output).toContain(
-    "line 1:\nconst alpha = compute(1);",
+    "line 1:\n     1\tconst alpha = compute(1);",
   );
   expect((await run("edit", { path: "a.txt", old: "tail\n\n", new: "y" })).output).toContain("is not in");
   expect((await run("edit", { path: "a.txt", old: "x\ntail\n", new: "y" })).output).toContain("white space at line ends, at line 3");

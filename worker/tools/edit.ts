@@ -1,16 +1,18 @@
 /**
  * Replaces one exact piece of a file.
  *
- * The piece must occur exactly once; nothing is guessed. Line ends, byte order mark and mode of the file stay as they are.
+ * The piece must occur exactly once, or all of them are meant; nothing is guessed. Line ends, byte order mark and mode of the file stay as they are.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { fileSize, inWorkspace } from "./paths.ts";
-import { textOf, ToolError, type ToolInput, type ToolResult } from "./tool.ts";
+import { stripHidden } from "./hidden.ts";
+import { flagOf, textOf, ToolError, type ToolInput, type ToolResult } from "./tool.ts";
 
 const FILE_LIMIT = 20 * 1024 * 1024;
 const AROUND = 3;
+const PLACES = 10;
 
-/** Input: `path`, `old`, `new`. */
+/** Input: `path`, `old`, `new`, optional `replaceAll`. */
 export async function edit(root: string, input: ToolInput): Promise<ToolResult> {
   const [shown, old, replacement] = [textOf(input, "path"), textOf(input, "old"), textOf(input, "new")];
   if (old === "") throw new ToolError('"old" is empty. Use write to make a file.');
@@ -22,6 +24,15 @@ export async function edit(root: string, input: ToolInput): Promise<ToolResult> 
   const [from, to] = crlf && !text.includes(old) ? [toCrlf(old), toCrlf(replacement)] : [old, crlf ? toCrlf(replacement) : replacement];
   const first = text.indexOf(from);
   if (first === -1) throw new ToolError(miss(text, from, shown));
+  if (flagOf(input, "replaceAll")) {
+    const pieces = text.split(from);
+    await writeFile(path, pieces.join(to));
+    return {
+      output: `Edited ${shown} at ${pieces.length - 1} places, from line ${lineAt(text, first)} on.`,
+      exitCode: 0,
+      truncated: false,
+    };
+  }
   if (text.includes(from, first + 1)) throw new ToolError(several(text, from, shown));
   await writeFile(path, text.slice(0, first) + to + text.slice(first + from.length));
   return { output: `Edited ${shown} at line ${lineAt(text, first)}.`, exitCode: 0, truncated: false };
@@ -39,13 +50,23 @@ const toCrlf = (text: string): string => text.replace(/\r?\n/g, "\r\n");
 const lineAt = (text: string, index: number): number => text.slice(0, index).split("\n").length;
 
 function several(text: string, from: string, shown: string): string {
+  let count = 0;
   const lines: number[] = [];
-  for (let at = text.indexOf(from); at !== -1 && lines.length < 10; at = text.indexOf(from, at + 1)) lines.push(lineAt(text, at));
-  return `"old" occurs more than once in "${shown}" (lines ${lines.join(", ")}). Give more of the text around it.`;
+  for (let at = text.indexOf(from); at !== -1; at = text.indexOf(from, at + from.length), count += 1) {
+    if (lines.length < PLACES) lines.push(lineAt(text, at));
+  }
+  const where = `lines ${lines.join(", ")}${count > PLACES ? " and more" : ""}`;
+  const places = count < 2 ? "more than once, overlapping" : `${count} times`;
+  return `"old" occurs ${places} in "${shown}" (${where}). Give more of the text around it, or "replaceAll": true for all of them.`;
 }
 
 /** Says how close the file comes to the text that was not found. */
 function miss(text: string, from: string, shown: string): string {
+  const plain = stripHidden(text).text;
+  if (plain !== text && plain.includes(stripHidden(from).text)) {
+    const line = lineAt(plain, plain.indexOf(stripHidden(from).text));
+    return `"old" is in "${shown}" at line ${line}, but with hidden characters in between, which read leaves out. Remove them first: bash with perl -CSD -pi -e 's/\\p{Cf}//g'.`;
+  }
   const lines = text.split("\n").map((line) => line.trimEnd());
   const wanted = from.split("\n").map((line) => line.trimEnd());
   const loose = lines.findIndex((_, index) => wanted.every((line, offset) => lines[index + offset] === line));
@@ -54,7 +75,10 @@ function miss(text: string, from: string, shown: string): string {
   const scored = lines.map((line, index) => ({ index, score: likeness(line.trim(), key) }));
   const best = scored.reduce((a, b) => (b.score > a.score ? b : a), { index: -1, score: 0 });
   if (best.score < 0.5) return `"old" is not in "${shown}", and no line looks like it. Read the file first.`;
-  const near = lines.slice(Math.max(0, best.index - AROUND), best.index + AROUND + 1).map((line) => line.slice(0, 300));
+  const begin = Math.max(0, best.index - AROUND);
+  const near = lines
+    .slice(begin, best.index + AROUND + 1)
+    .map((line, index) => `${String(begin + index + 1).padStart(6)}\t${line.slice(0, 300)}`);
   return `"old" is not in "${shown}". The nearest place is line ${best.index + 1}:\n${near.join("\n")}`;
 }
 

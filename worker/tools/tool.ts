@@ -20,6 +20,16 @@ export class ToolError extends Error {
 /** Runs one tool. Rejects only with the signal's reason; what the tool itself could not do is in the result. */
 export interface ToolRunner {
   run(name: string, input: ToolInput, signal: AbortSignal): Promise<ToolResult>;
+  /** Ends everything that the tools have left running. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** A tool as a model is told about it. */
+export interface ToolSchema {
+  readonly name: string;
+  readonly description: string;
+  /** JSON schema of an object. */
+  readonly inputSchema: Readonly<Record<string, unknown>>;
 }
 
 export function textOf(input: ToolInput, key: string): string {
@@ -35,4 +45,24 @@ export function countOf(input: ToolInput, key: string): number | null {
   if (typeof value !== "number" || !Number.isInteger(value) || value < 1)
     throw new ToolError(`"${key}" must be a whole number of at least 1.`);
   return value;
+}
+
+export function optionalText(input: ToolInput, key: string): string | null {
+  const value = input[key];
+  return value === undefined || value === null ? null : textOf(input, key);
+}
+
+/** An optional yes or no; absent = no. */
+export function flagOf(input: ToolInput, key: string): boolean {
+  const value = input[key] ?? false;
+  if (typeof value !== "boolean") throw new ToolError(`"${key}" must be true or false.`);
+  return value;
+}
+
+export function oneOf<T extends string>(input: ToolInput, key: string, values: readonly T[]): T | null {
+  const value = optionalText(input, key);
+  if (value === null) return null;
+  const known = values.find((one) => one === value);
+  if (known === undefined) throw new ToolError(`"${key}" must be one of ${values.join(", ")}.`);
+  return known;
 }

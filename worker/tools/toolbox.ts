@@ -1,39 +1,110 @@
-/** The tools that agents drive, by name. Mutating tools run one at a time: whoever drives them waits for each. */
+/**
+ * The tools that agents drive, by name. Mutating tools run one at a time: whoever drives them waits for each.
+ * What a tool says comes from files, programs and servers of third parties, so hidden characters are taken out of all of it.
+ */
 import { isAbort, messageOf } from "../../src/error.ts";
+import { relative } from "node:path";
 import { Bash, DEFAULT_TIMEOUT_MS } from "./bash.ts";
 import { edit } from "./edit.ts";
+import { glob } from "./glob.ts";
+import { grep } from "./grep.ts";
+import { withoutHidden } from "./hidden.ts";
+import { Jobs } from "./jobs.ts";
+import { Logs } from "./logs.ts";
+import { inWorkspace } from "./paths.ts";
 import { read } from "./read.ts";
-import { countOf, textOf, ToolError, type ToolInput, type ToolResult, type ToolRunner } from "./tool.ts";
+import { inputNames } from "./schemas.ts";
+import { countOf, flagOf, oneOf, textOf, ToolError, type ToolInput, type ToolResult, type ToolRunner } from "./tool.ts";
 import { write } from "./write.ts";
 
 const LONGEST_MS = 3_600_000;
+const WAIT_MS = 30_000;
+const LONGEST_WAIT_MS = 600_000;
+/** Of the harness, not of models: start in the workspace again. */
+const FROM_ROOT = "fromRoot";
 
-/** `jobs`: a folder of ours. `env`: added to what commands see. */
-export function createTools(root: string, jobs: string, env: Readonly<Record<string, string>> = {}): ToolRunner {
-  const bash = new Bash(root, jobs, env);
-  const tools: Readonly<Record<string, (input: ToolInput, signal: AbortSignal) => Promise<ToolResult>>> = {
-    /** Input: `command`, optional `timeoutMs`, optional `fromRoot`: true = not in the folder that the last command left. */
-    bash: async (input, signal) => {
-      if (input["fromRoot"] === true) bash.backToRoot();
-      const timeoutMs = Math.min(countOf(input, "timeoutMs") ?? DEFAULT_TIMEOUT_MS, LONGEST_MS);
-      return await bash.run(textOf(input, "command"), timeoutMs, signal);
-    },
-    read: async (input) => await read(root, input),
-    edit: async (input) => await edit(root, input),
-    write: async (input) => await write(root, input),
+type Tool = (input: ToolInput, signal: AbortSignal) => Promise<ToolResult>;
+
+export interface Toolbox extends ToolRunner {
+  /** Adds a tool (of an MCP server). Names are unique. */
+  add(name: string, tool: Tool): void;
+  /** Asked once per file that a file tool has touched; what it says is added to the result. @param path below the workspace. */
+  noteWith(notesFor: (path: string) => string | null): void;
+}
+
+/** `logs`: a folder of ours, for the logs of commands. `env`: added to what commands see. */
+export function createTools(root: string, logs: string, env: Readonly<Record<string, string>> = {}): Toolbox {
+  const kept = new Logs(logs);
+  const bash = new Bash(root, kept, env);
+  const jobs = new Jobs(kept, env);
+  let notesFor: (path: string) => string | null = () => null;
+  const noted = async (path: unknown, result: ToolResult): Promise<ToolResult> => {
+    if (result.exitCode !== 0 || typeof path !== "string") return result;
+    const below = relative(await inWorkspace(root, "."), await inWorkspace(root, path).catch(() => ""));
+    const notes = below === "" || below.startsWith("..") ? null : notesFor(below);
+    return notes === null ? result : { ...result, output: `${result.output}\n\n${notes}` };
   };
+  const tools = new Map<string, Tool>([
+    [
+      "bash",
+      async (input, signal) => {
+        if (flagOf(input, FROM_ROOT)) bash.backToRoot();
+        const command = textOf(input, "command");
+        if (flagOf(input, "background")) return jobs.start(command, bash.cwd);
+        return await bash.run(command, Math.min(countOf(input, "timeoutMs") ?? DEFAULT_TIMEOUT_MS, LONGEST_MS), signal);
+      },
+    ],
+    ["job", async (input, signal) => await look(jobs, input, signal)],
+    ["read", async (input) => await noted(input["path"], await read(root, logs, input))],
+    ["edit", async (input) => await noted(input["path"], await edit(root, input))],
+    ["write", async (input) => await noted(input["path"], await write(root, input))],
+    ["grep", async (input, signal) => await grep(root, input, signal)],
+    ["glob", async (input, signal) => await glob(root, input, signal)],
+  ]);
   return {
+    noteWith(given) {
+      notesFor = given;
+    },
+    add(name, tool) {
+      if (tools.has(name)) throw new Error(`there are two tools "${name}"`);
+      tools.set(name, tool);
+    },
     async run(name, input, signal) {
       signal.throwIfAborted();
       try {
-        const tool = Object.hasOwn(tools, name) ? tools[name] : undefined;
-        if (tool === undefined) throw new ToolError(`There is no tool "${name}".`);
-        return await tool(input, signal);
+        const tool = tools.get(name);
+        if (tool === undefined) throw new ToolError(`There is no tool "${name}". There are: ${[...tools.keys()].join(", ")}.`);
+        checkNames(name, input);
+        const result = await tool(input, signal);
+        return { ...result, output: withoutHidden(result.output) };
       } catch (thrown) {
         if (signal.aborted || isAbort(thrown)) throw thrown;
         const output = thrown instanceof ToolError ? thrown.message : `The tool failed: ${messageOf(thrown)}`;
-        return { output, exitCode: 1, truncated: false };
+        return { output: withoutHidden(output), exitCode: 1, truncated: false };
       }
     },
+    close: async () => await jobs.close(),
   };
+}
+
+function checkNames(name: string, input: ToolInput): void {
+  const known = inputNames(name);
+  const strange = known === null ? [] : Object.keys(input).filter((key) => !known.includes(key) && key !== FROM_ROOT);
+  if (strange.length > 0) throw new ToolError(`${name} has no "${strange.join('", "')}". It takes: ${known?.join(", ") ?? ""}.`);
+}
+
+async function look(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
+  const action = oneOf(input, "action", ["status", "wait", "kill", "list"]);
+  switch (action) {
+    case "list":
+      return jobs.list();
+    case "status":
+      return jobs.status(textOf(input, "id"));
+    case "wait":
+      return await jobs.wait(textOf(input, "id"), Math.min(countOf(input, "timeoutMs") ?? WAIT_MS, LONGEST_WAIT_MS), signal);
+    case "kill":
+      return await jobs.kill(textOf(input, "id"));
+    case null:
+      throw new ToolError('"action" must be one of status, wait, kill, list.');
+  }
 }
