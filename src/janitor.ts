@@ -4,7 +4,7 @@
  * J1 A deadline is data (`dueAt`); the tick turns an overdue one into `timed_out`. The chart refuses one that is early, so it fires once and never early (rule D6).
  * J2 A sandbox is legitimate while its task is in a state that holds a slot, at that very attempt. Every other one is removed (rule D3), and so is
  *    what belonged to it. What exists is listed first and each task is read after it, so what was made meanwhile is never judged by an older row.
- * J3 Repositories and artifacts are kept for `retentionMs` after their task settled, mirrors for `mirrorMs` after their last use.
+ * J3 Repositories, artifacts and transcripts are kept for `retentionMs` after their task settled, mirrors for `mirrorMs` after their last use.
  */
 import type { Artifacts } from "./artifact.ts";
 import { deadlineFailure, holdsSlot } from "../machines/fold.ts";
@@ -141,6 +141,13 @@ export function createJanitor(deps: JanitorDeps): Janitor {
     return found;
   }
 
+  async function oldTranscripts(mode: GcMode): Promise<Leftover[]> {
+    const old = await store.oldTranscripts(clock.now() - deps.retentionMs);
+    return await Promise.all(
+      old.map(({ taskId, bytes }) => leftover(mode, { kind: "transcript", name: taskId, bytes }, () => store.dropTranscript(taskId))),
+    );
+  }
+
   async function everything(mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
     const parts: [string, () => Promise<Leftover[]>][] = [
       [
@@ -154,6 +161,7 @@ export function createJanitor(deps: JanitorDeps): Janitor {
       ["sockets", () => deps.broker.reclaim(wanted, mode)],
       ["repositories", () => repositories(mode, signal)],
       ["artifacts", () => oldArtifacts(mode)],
+      ["transcripts", () => oldTranscripts(mode)],
       ["mirrors", () => repos.reclaim(clock.now() - deps.mirrorMs, mode, signal)],
     ];
     const found: Leftover[] = [];

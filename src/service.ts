@@ -35,7 +35,10 @@ export interface Service {
   ): Promise<{ message: MessageRow } | { task: Task }>;
   /** Takes back a message that was not delivered; `message_delivered` once it was; `not_found` for an unknown one. Idempotent. */
   withdraw(person: Person, taskId: string, messageId: string): Promise<void>;
-  /** First answer wins: `already_answered` for a second, `not_found` for a question that was never asked. */
+  /**
+   * First answer wins: `already_answered` for a second, `not_found` for a question that was never asked, `invalid_request` for an answer to a
+   * question about the budget that is neither yes, no nor an amount.
+   */
   answer(person: Person, taskId: string, request: AnswerRequest): Promise<Task>;
   /** Base to head (or to the last checkpoint). Works when the sandbox is gone; `not_found` when there is no work yet. */
   diff(person: Person, taskId: string): Promise<Diff>;

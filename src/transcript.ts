@@ -42,6 +42,10 @@ export interface Transcripts {
   records(taskId: string, after: number, bytes: number): Promise<StoredRecord[]>;
   /** The number of the last record; 0 = there is none. */
   lastRecord(taskId: string): Promise<number>;
+  /** Transcripts of tasks that settled before that moment (epoch ms); at most 1,000. */
+  oldTranscripts(settledBefore: number): Promise<{ readonly taskId: string; readonly bytes: number }[]>;
+  /** Forgets the whole transcript of a settled task; idempotent. That of an open one is kept: rejects. */
+  dropTranscript(taskId: string): Promise<void>;
 }
 
 /** The verbs behind the worker's transcript. Like those of WorkerDesk they throw `stale_attempt` once the attempt is over. */

@@ -16,5 +16,6 @@ WHEN NEW.n <> coalesce((SELECT max(n) FROM transcripts WHERE task_id = NEW.task_
 BEGIN SELECT RAISE(ABORT, 'a transcript grows by one record of the current attempt at a time'); END;
 CREATE TRIGGER transcripts_frozen BEFORE UPDATE ON transcripts
 BEGIN SELECT RAISE(ABORT, 'a transcript is append-only'); END;
-CREATE TRIGGER transcripts_kept BEFORE DELETE ON transcripts WHEN EXISTS (SELECT 1 FROM tasks WHERE id = OLD.task_id)
+CREATE TRIGGER transcripts_kept BEFORE DELETE ON transcripts
+WHEN EXISTS (SELECT 1 FROM tasks WHERE id = OLD.task_id AND state NOT IN ('done', 'failed', 'cancelled'))
 BEGIN SELECT RAISE(ABORT, 'a transcript is append-only'); END;

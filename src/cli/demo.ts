@@ -110,7 +110,7 @@ async function play(stage: Stage): Promise<void> {
 
 function configOf({ io, options }: Stage, flags: Flags): Config {
   const sandbox = options.sandbox ?? (io.env["SLIPWAY_SANDBOX"] || undefined);
-  return readConfig({}, { port: "0", logLevel: "error", ...flags, ...(sandbox === undefined ? {} : { sandbox }) });
+  return readConfig({}, { port: "0", warm: "0", logLevel: "error", ...flags, ...(sandbox === undefined ? {} : { sandbox }) });
 }
 
 interface DemoModel {

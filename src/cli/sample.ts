@@ -74,22 +74,30 @@ export const SAMPLE_SCENARIO: Scenario = {
       say: "I am a fake model: what I say is written down beforehand, but the agent, its tools and the gateway are the real ones.",
       tools: [todo(0), call("bash", { command: "ls && git log --oneline" }), call("read", { path: "greet.mjs" })],
     },
-    { ...PACE, say: "Now I see the test fail.", tools: [call("bash", { command: "node test.mjs 2>&1 | grep -m 1 -A 4 AssertionError" })] },
     {
       ...PACE,
+      think: "Before I change it I want to see it fail.",
+      say: "Now I see the test fail.",
+      tools: [call("bash", { command: "node test.mjs 2>&1 | grep -m 1 -A 4 AssertionError" })],
+    },
+    {
+      ...PACE,
+      think: "The test names the words that it expects.",
       say: "The greeting lacks its comma and its exclamation mark.",
       tools: [todo(1), call("edit", { path: "greet.mjs", old: '"Hello " + name', new: "`Hello, ${name}!`" })],
     },
     {
       ...PACE,
+      think: "The farewell gets a file of its own, as the test looks for it.",
       tools: [todo(2), call("write", { path: "farewell.mjs", content: SAMPLE_FAREWELL })],
       // What a real provider does now and then: the agent waits and asks again.
       faults: [{ kind: "status", status: 529, retryAfter: 1 }],
     },
-    { ...PACE, tools: [todo(3), call("bash", { command: SAMPLE_TEST })] },
-    { ...PACE, say: "The test passes.", tools: [todo(4)] },
+    { ...PACE, think: "Both are there. What does the test say?", tools: [todo(3), call("bash", { command: SAMPLE_TEST })] },
+    { ...PACE, think: "Nothing else was asked for.", say: "The test passes.", tools: [todo(4)] },
     {
       ...PACE,
+      think: "I report what I did.",
       tools: [
         call("finish", {
           title: "Correct the greeting, add a farewell",

@@ -151,6 +151,18 @@ class MemoryStore implements Store {
     return this.#transcripts.records(taskId, after, bytes);
   }
 
+  async oldTranscripts(settledBefore: number) {
+    const isOld = ({ taskId }: { taskId: string }): boolean =>
+      (this.#entries.get(taskId)?.task.snapshot.context.settledAt ?? Infinity) < settledBefore;
+    return this.#transcripts.stock().filter(isOld);
+  }
+
+  async dropTranscript(taskId: string): Promise<void> {
+    this.#writable();
+    if (this.#open.has(taskId)) throw new Error(`the transcript of the open task ${taskId} is kept`);
+    this.#transcripts.drop(taskId);
+  }
+
   async lastRecord(taskId: string): Promise<number> {
     return this.#transcripts.last(taskId);
   }

@@ -2,6 +2,9 @@
 import type { Database as Connection } from "better-sqlite3";
 import { TRANSCRIPT_BYTES, type AppendResult, type NewRecord, type StoredRecord } from "../transcript.ts";
 
+/** The longest list of old ones. */
+const OLD = 1_000;
+
 interface Tail {
   readonly n: number;
   readonly total: number;
@@ -24,7 +27,12 @@ export function transcriptReads(db: Connection) {
     "SELECT n, attempt, record AS json FROM transcripts WHERE task_id = ? AND n > ? ORDER BY n",
   );
   const last = db.prepare<[string], number | null>("SELECT max(n) FROM transcripts WHERE task_id = ?").pluck();
+  const old = db.prepare<[number], { taskId: string; bytes: number }>(
+    `SELECT r.task_id AS taskId, max(r.total) AS bytes FROM transcripts AS r JOIN tasks AS t ON t.id = r.task_id
+     WHERE t.settled_at < ? GROUP BY r.task_id LIMIT ${OLD}`,
+  );
   return {
+    oldTranscripts: (settledBefore: number) => old.all(settledBefore),
     records(taskId: string, after: number, bytes: number): StoredRecord[] {
       const found: StoredRecord[] = [];
       let size = 0;
@@ -48,7 +56,9 @@ export function transcriptWrites(db: Connection) {
     `INSERT INTO transcripts (task_id, n, attempt, total, record)
      SELECT ?, n, 0, total, record FROM transcripts WHERE task_id = ? ORDER BY n`,
   );
+  const drop = db.prepare("DELETE FROM transcripts WHERE task_id = ?");
   return {
+    dropTranscript: (taskId: string): void => void drop.run(taskId),
     appendRecord(record: NewRecord): AppendResult {
       const { taskId, n, attempt, json } = record;
       if (holder.get(taskId, attempt) === undefined) return { kind: "stale" };
@@ -91,6 +101,16 @@ export class MemoryTranscripts {
     return this.#of(taskId)
       .slice(Math.max(0, after))
       .filter(({ json }, i) => (size += Buffer.byteLength(json)) <= bytes || i === 0);
+  }
+
+  /** Tasks that have one. */
+  stock(): { taskId: string; bytes: number }[] {
+    const sizeOf = (records: readonly StoredRecord[]): number => records.reduce((sum, { json }) => sum + Buffer.byteLength(json), 0);
+    return [...this.#records].map(([taskId, records]) => ({ taskId, bytes: sizeOf(records) }));
+  }
+
+  drop(taskId: string): void {
+    this.#records.delete(taskId);
   }
 
   last(taskId: string): number {

@@ -20,6 +20,7 @@ export interface Writes {
   observeExit(taskId: string, attempt: number, exitCode: number | null): void;
   setSetting(key: string, value: string | null): void;
   appendRecord(record: NewRecord): AppendResult;
+  dropTranscript(taskId: string): void;
   /** What was counted in memory is read again: a transaction was rolled back. */
   forget(): void;
 }
@@ -85,6 +86,7 @@ export function sqliteWrites(db: Connection, cache: CoreCache, lookup: Lookup): 
     },
     observeExit: (taskId, attempt, exitCode) => void exit.run(exitCode, taskId, attempt),
     appendRecord: transcripts.appendRecord,
+    dropTranscript: transcripts.dropTranscript,
     setSetting: (key, value) => void (value === null ? unset.run(key) : set.run(key, value)),
     forget() {
       newest = null;

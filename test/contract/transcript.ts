@@ -73,6 +73,22 @@ export function transcriptContract(get: () => Store): void {
     expect(await get().lastRecord(parent.id)).toBe(2);
   });
 
+  it("the transcript of a task that settled long ago may be dropped, that of an open one never", async () => {
+    const settled = await claimed();
+    await append(settled, 1, text("one"));
+    const end = await move(get(), settled, fail("refused"));
+    const open = await claimed();
+    await append(open, 1, text("two"));
+    const at = end.snapshot.context.settledAt ?? 0;
+    expect(await get().oldTranscripts(at)).toEqual([]);
+    expect(await get().oldTranscripts(at + 1)).toEqual([{ taskId: settled.id, bytes: text("one").length }]);
+    await expect(get().dropTranscript(open.id)).rejects.toThrow();
+    await get().dropTranscript(settled.id);
+    await get().dropTranscript(settled.id);
+    expect([await get().lastRecord(settled.id), await get().lastRecord(open.id)]).toEqual([0, 1]);
+    expect(await get().oldTranscripts(at + 1)).toEqual([]);
+  });
+
   it("[X1] a transcript that is full takes nothing more, also as an inheritance", async () => {
     const parent = await claimed();
     const big = text("x".repeat(TRANSCRIPT_BYTES / 2 - 12));
