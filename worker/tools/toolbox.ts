@@ -3,8 +3,10 @@
  * What a tool says comes from files, programs and servers of third parties, so hidden characters are taken out of all of it.
  */
 import { isAbort, messageOf } from "../../src/error.ts";
+import { writeFileSync } from "node:fs";
 import { relative } from "node:path";
 import { Bash, DEFAULT_TIMEOUT_MS } from "./bash.ts";
+import { OUTPUT_LIMIT } from "./command.ts";
 import { edit } from "./edit.ts";
 import { glob } from "./glob.ts";
 import { grep } from "./grep.ts";
@@ -12,6 +14,7 @@ import { withoutHidden } from "./hidden.ts";
 import { Jobs } from "./jobs.ts";
 import { Logs } from "./logs.ts";
 import { inWorkspace } from "./paths.ts";
+import { shownLog } from "./output.ts";
 import { read } from "./read.ts";
 import { inputNames } from "./schemas.ts";
 import { countOf, flagOf, oneOf, textOf, ToolError, type ToolInput, type ToolResult, type ToolRunner } from "./tool.ts";
@@ -26,7 +29,7 @@ const FROM_ROOT = "fromRoot";
 type Tool = (input: ToolInput, signal: AbortSignal) => Promise<ToolResult>;
 
 export interface Toolbox extends ToolRunner {
-  /** Adds a tool (of an MCP server). Names are unique. */
+  /** Adds a tool (of an MCP server); its answer is bounded as a command's is. Names are unique. */
   add(name: string, tool: Tool): void;
   /** Asked once per file that a file tool has touched; what it says is added to the result. @param path below the workspace. */
   noteWith(notesFor: (path: string) => string | null): void;
@@ -67,7 +70,7 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
     },
     add(name, tool) {
       if (tools.has(name)) throw new Error(`there are two tools "${name}"`);
-      tools.set(name, tool);
+      tools.set(name, async (input, signal) => bounded(kept, await tool(input, signal)));
     },
     async run(name, input, signal) {
       signal.throwIfAborted();
@@ -107,4 +110,14 @@ async function look(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<
     case null:
       throw new ToolError('"action" must be one of status, wait, kill, list.');
   }
+}
+
+/** Head and tail, the whole in a log. */
+function bounded(logs: Logs, result: ToolResult): ToolResult {
+  const log = logs.make("answer");
+  writeFileSync(log, result.output.slice(0, OUTPUT_LIMIT), { mode: 0o600 });
+  const { output, truncated } = shownLog(log);
+  if (truncated) logs.done(log);
+  else logs.drop(log);
+  return { ...result, output, truncated: result.truncated || truncated };
 }
