@@ -128,7 +128,7 @@ async function growingTask(store: Store): Promise<(bus: Bus) => Promise<bigint>>
   const event: TaskEvent = { ...first, workerSeq: null };
   let snapshot = start(event);
   const identity = { id: TASK_ID, userId: "user_1", threadId: TASK_ID, parentId: null, machineVersion: 1 };
-  await store.create({ ...identity, spec: SPEC, snapshot, state: "queued", slot: false, event, idempotency: null });
+  await store.create({ ...identity, spec: SPEC, snapshot, state: "queued", slot: false, event, inherits: null, idempotency: null });
   return async (bus) => {
     const { seq } = snapshot.context;
     const next: TaskEvent = { ...event, seq: seq + 1, type: "notice", from: "queued", data: { level: "info", code: "note", text: TEXT } };

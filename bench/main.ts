@@ -1,4 +1,5 @@
 /** `npm run bench`: one table; each row is a figure beside a floor that was measured in the same run. Ratios travel between machines, figures do not. */
+import { agentFigures, type AgentFigures } from "./agent.ts";
 import { boot, type Boot } from "./boot.ts";
 import { fanout, type FanoutResult } from "./fanout.ts";
 import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./lifecycle.ts";
@@ -14,7 +15,7 @@ interface Row {
   readonly aim: string;
 }
 
-/** `npm run bench -- docker` measures containers alone. */
+/** `npm run bench -- docker` measures containers alone, `-- agent` the model's turns. */
 const only = process.argv[2];
 
 const n = (value: number): string => Math.round(value).toLocaleString("en");
@@ -25,6 +26,7 @@ const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`
 
 /** One after the other: two at once would measure each other. */
 async function measure() {
+  if (only === "agent") return agentRows(await agentFigures());
   const missing = await whyNoDocker();
   const provisioned = missing ?? (say("tasks in containers"), await provision());
   if (only === "docker") return rowsOf(provisioned);
@@ -40,7 +42,24 @@ async function measure() {
   const fanned = await fanout({ sockets: 2_000 });
   say("SIGKILL of the coordinator to the next event");
   const recovered = await recovery();
-  return [...rows({ started, recorded, lived, waited, fanned, recovered }), ...rowsOf(provisioned)];
+  say("turns of a model");
+  const turned = await agentFigures();
+  return [...rows({ started, recorded, lived, waited, fanned, recovered }), ...agentRows(turned), ...rowsOf(provisioned)];
+}
+
+function agentRows({ turn, firstPiece, streams }: AgentFigures): Row[] {
+  const row = (what: string, { ours, floor }: AgentFigures["turn"], aim: string): Row => ({
+    what,
+    ours: ms(ours),
+    floor: `${ms(floor)} = the client library alone`,
+    ratio: `${(ours / floor).toFixed(2)}x, ${ours >= floor ? "+" : ""}${(ours - floor).toFixed(1)} ms`,
+    aim,
+  });
+  return [
+    row("a turn of the agent p50", turn, "<= +15 ms"),
+    row("request to first piece of the answer p50", firstPiece, "<= +3 ms"),
+    row("50 answers streamed at once, until the last ended", streams, "-"),
+  ];
 }
 
 /** @param found the figures, or why there are none. */

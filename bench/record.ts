@@ -29,11 +29,11 @@ export async function record(tasks = 100, rounds = 60): Promise<Rates> {
 /** The seq of a task that was submitted, claimed and is running. */
 const READY_SEQ = 3;
 
-async function runningTasks(store: Store, tasks: number): Promise<string[]> {
+export async function runningTasks(store: Store, tasks: number): Promise<string[]> {
   const coordinator = createCoordinator({ store, bus: memoryBus(), clock: systemClock, log: quiet, crashpoint: noCrash });
   const ids = Array.from({ length: tasks }, (_, i) => `task_${String(i).padStart(26, "0")}`);
   const data = { policy: DEFAULT_POLICY, maxAttempts: 3 };
-  const submission = { userId: "user_bench", parentId: null, spec: SPEC, data, idempotency: null };
+  const submission = { userId: "user_bench", parentId: null, spec: SPEC, data, inherits: null, idempotency: null };
   const claim = { type: "task.state", data: { reason: "claimed" }, attempt: 1 } as const;
   for (const id of ids) await coordinator.create({ ...submission, id, threadId: id });
   for (const id of ids) await coordinator.record(id, () => [claim]);

@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { Accounts } from "../src/accounts.ts";
+import type { Ledger } from "../src/ledger.ts";
 import type { Log } from "../src/ports.ts";
 import type { Store } from "../src/store-port.ts";
 import { openSqliteStore } from "../src/store/sqlite.ts";
@@ -18,6 +19,7 @@ export const SPEC: TaskSpec = {
   title: "Rename the function",
   agent: "scripted",
   model: null,
+  effort: null,
   script: null,
   budget: {},
   limits: {},
@@ -37,12 +39,19 @@ export function packageRoot(): string {
   }
 }
 
-export async function openBenchStore(): Promise<{ store: Store; accounts: Accounts; dir: string; close: () => Promise<void> }> {
+export async function openBenchStore(): Promise<{
+  store: Store;
+  accounts: Accounts;
+  ledger: Ledger;
+  dir: string;
+  close: () => Promise<void>;
+}> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-bench-"));
-  const { store, accounts } = openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite") });
+  const { store, accounts, ledger } = openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite") });
   return {
     store,
     accounts,
+    ledger,
     dir,
     async close() {
       await store.close();

@@ -1,6 +1,6 @@
 /** The chart's words: its events, its input, and what each state says about itself. */
 import type { FailureCode } from "../src/failure.ts";
-import type { Checkpoint, Policy, PullRequest, RetryFrom, StepName, Usage } from "../src/task.ts";
+import type { Budget, Checkpoint, Policy, PullRequest, RetryFrom, StepName, Usage } from "../src/task.ts";
 
 /** What the retry policy looks at. */
 export interface Fault {
@@ -53,7 +53,14 @@ export type Cause = Stamp &
     | { readonly type: "usage"; readonly usage: Usage }
     | { readonly type: "checkpoint"; readonly checkpoint: Checkpoint }
     | { readonly type: "question"; readonly id: string; readonly question: string; readonly options: readonly string[] | null }
-    | { readonly type: "answer"; readonly questionId: string }
+    | {
+        readonly type: "answer";
+        readonly questionId: string;
+        /** `stop` = the person wants the task to end. */
+        readonly decision: "continue" | "stop";
+        /** The budget that holds from now on; null = as before. */
+        readonly granted: Budget | null;
+      }
     | { readonly type: "finished"; readonly sha: string; readonly changed: boolean; readonly title: string; readonly summary: string }
     | ({ readonly type: "failed" } & Fault)
     | { readonly type: "push"; readonly sha: string }

@@ -77,6 +77,9 @@ const settle = (at: number): Partial<TaskContext> => ({ dueAt: null, settledAt: 
 /** A worker may say that a step began and ended as often as it likes; the context stays small. */
 const STEPS_LIMIT = 64;
 
+/** Nothing where nothing was granted: what was folded before there were grants stays the same, byte for byte. */
+const grant = ({ granted }: Of<"answer">): Partial<TaskContext> => (granted === null ? {} : { granted });
+
 function nextSteps(steps: readonly Step[], event: Of<"step">): readonly Step[] {
   const open = steps.findIndex((step) => step.name === event.name && step.endedAt === null);
   if (event.status === "started") {
@@ -203,17 +206,22 @@ export const changes = {
     activeAt: event.at,
     dueAt: event.at + context.policy.parkMs,
   })),
-  hearAnswer: put((context, event) => {
+  hearAnswer: put<"answer">((context, event) => {
     const wallAt = context.wallAt === null ? null : context.wallAt + (event.at - (context.question?.askedAt ?? event.at));
-    return { question: null, activeAt: event.at, wallAt, dueAt: runningDue({ ...context, wallAt }, event.at) };
+    return { ...grant(event), question: null, activeAt: event.at, wallAt, dueAt: runningDue({ ...context, wallAt }, event.at) };
   }),
   park: put((context, event) => ({ enteredAt: event.at, dueAt: event.at + context.policy.answerMs })),
-  unpark: put((context, event) => ({
+  unpark: put<"answer">((context, event) => ({
+    ...grant(event),
     question: null,
     enteredAt: event.at,
     dueAt: event.at + context.policy.queueMs,
     wallAt: null,
     excused: context.excused + 1,
+  })),
+  refuseMore: put((_context, event) => ({
+    ...settle(event.at),
+    failure: makeFailure("budget_exceeded", "running", "More was not granted."),
   })),
   finishChanged: put<"finished">((context, event) => ({
     headSha: event.sha,

@@ -11,6 +11,7 @@ import type { FailureCode } from "../src/failure.ts";
 import {
   DEFAULT_POLICY,
   isSettledState,
+  type Budget,
   type Checkpoint,
   type Policy,
   type Snapshot,
@@ -180,7 +181,13 @@ export function causeOf(event: TaskEvent): Cause {
         options: (d["options"] as string[] | null) ?? null,
       };
     case "answer":
-      return { ...stamp, type: "answer", questionId: d["questionId"] as string };
+      return {
+        ...stamp,
+        type: "answer",
+        questionId: d["questionId"] as string,
+        decision: d["decision"] === "stop" ? "stop" : "continue",
+        granted: (d["budget"] as Budget | undefined) ?? null,
+      };
     case "push":
       return { ...stamp, type: "push", sha: d["sha"] as string };
     case "pull_request":

@@ -36,6 +36,7 @@ const chart = setup({
     changed: ({ event }) => event.type === "finished" && event.changed,
     wantsPullRequest: ({ context }) => context.wantsPullRequest,
     answersOpen: ({ context, event }) => event.type === "answer" && event.questionId === context.question?.id,
+    stopsOpen: ({ context, event }) => event.type === "answer" && event.questionId === context.question?.id && event.decision === "stop",
     firstForce: ({ context, event }) => event.type === "cancel" && event.force && !context.forced,
   },
   actions: changes,
@@ -125,7 +126,10 @@ export const taskMachine = chart.createMachine({
         parked: {
           meta: { drive: "park", slot: false },
           on: {
-            answer: { guard: "answersOpen", target: "#task.queued", actions: "unpark" },
+            answer: [
+              { guard: "stopsOpen", target: "#task.failed", actions: "refuseMore" },
+              { guard: "answersOpen", target: "#task.queued", actions: "unpark" },
+            ],
             cancel: cancelNow,
             timed_out: { guard: "due", target: "#task.failed", actions: "giveUpRunning" },
           },

@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { answerCommand, cancelCommand, messageCommand, retryCommand } from "./cli/act.ts";
+import { agentsCommand } from "./cli/agents.ts";
 import { demoCommand } from "./cli/demo.ts";
 import { doctorCommand } from "./cli/doctor.ts";
 import { egressCommands } from "./cli/egress.ts";
@@ -35,6 +36,7 @@ function programFor(io: Io): Command {
     serveCommand,
     demoCommand,
     submitCommand,
+    agentsCommand,
     watchCommand,
     tasksCommand,
     inspectCommand,

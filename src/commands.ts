@@ -2,7 +2,7 @@
  * What people say to a running worker, read off the task's log: there is no queue beside it.
  * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision 005).
  */
-import type { TaskEvent } from "./event.ts";
+import type { EventData, TaskEvent } from "./event.ts";
 import type { Bus, Clock } from "./ports.ts";
 import type { Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
@@ -33,7 +33,7 @@ export const logOf = (store: Store, taskId: string): AsyncIterable<TaskEvent> =>
   paged((after, limit) => store.events(taskId, after, limit), 0);
 
 /** What people and the coordinator added to the log after `afterSeq`, page by page. */
-export const logOfOthers = (store: Store, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> =>
+export const logOfOthers = (store: Pick<Store, "eventsOfOthers">, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> =>
   paged((after, limit) => store.eventsOfOthers(taskId, after, limit), afterSeq);
 
 async function* paged(read: Page, afterSeq: number): AsyncIterable<TaskEvent> {
@@ -85,9 +85,14 @@ async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand 
     return { id, type: "message", messageId: message.id, text, mode: message.mode ?? "steer" };
   }
   if (type === "message.status" && data["status"] === "withdrawn") return { id, type: "withdraw", messageId: String(data["id"]) };
-  if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: String(data["text"]) };
+  if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: answerOf(data) };
   if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling") return { id, type: "cancel", graceMs: 0 };
   return null;
+}
+
+/** What the worker hears: of a question that the coordinator asked, the decision. */
+export function answerOf(data: EventData): string {
+  return String(data["decision"] ?? data["text"]);
 }
 
 /** Resolves at the next hint about the task, after `ms`, or when aborted. */

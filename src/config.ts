@@ -30,6 +30,7 @@ export interface Config {
   readonly anthropicApiKey: string | null;
   /** Without a slash at the end. */
   readonly anthropicBaseUrl: string;
+  /** Of tasks that name none; null only without a key. */
   readonly model: string | null;
   /** Names of models, or beginnings that end in `*`. */
   readonly models: readonly string[];
@@ -70,7 +71,15 @@ export interface Setting {
   readonly secret?: true;
 }
 
-const DEFAULTS = { host: "127.0.0.1", port: "7080", dataDir: ".slipway", sandbox: "docker", maxConcurrent: "4", warm: "1" } as const;
+const DEFAULTS = {
+  host: "127.0.0.1",
+  port: "7080",
+  dataDir: ".slipway",
+  sandbox: "docker",
+  maxConcurrent: "4",
+  warm: "1",
+  model: "claude-sonnet-5-5",
+} as const;
 const ANTHROPIC = "https://api.anthropic.com";
 
 /** Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not among them: it is for tests. */
@@ -101,7 +110,12 @@ export const SETTINGS = {
     secret: true,
   },
   anthropicBaseUrl: { env: "ANTHROPIC_BASE_URL", flag: "anthropic-base-url", argument: "url", help: `model endpoint (${ANTHROPIC})` },
-  model: { env: "SLIPWAY_MODEL", flag: "model", argument: "name", help: "model of tasks that name none" },
+  model: {
+    env: "SLIPWAY_MODEL",
+    flag: "model",
+    argument: "name",
+    help: `model of tasks that name none (${DEFAULTS.model}, or the first in the list)`,
+  },
   models: { env: "SLIPWAY_MODELS", flag: "models", argument: "list", help: "models that tasks may use; name or beginning* (claude-*)" },
   userDayUsd: {
     env: "SLIPWAY_USER_DAY_USD",
@@ -279,6 +293,23 @@ function readAgent(read: ReturnType<typeof reader>, hasKey: boolean): string {
   return chosen ?? (hasKey ? "anthropic" : "scripted");
 }
 
+/** `*` at the end of an entry stands for anything. */
+export function listed(list: readonly string[], value: string): boolean {
+  return list.some((entry) => (entry.endsWith("*") ? value.startsWith(entry.slice(0, -1)) : value === entry));
+}
+
+function readModels(read: ReturnType<typeof reader>, hasKey: boolean): Pick<Config, "model" | "models"> {
+  const name = z.string().regex(/^[\x21-\x7e]{1,100}$/);
+  const models = read("models", list(name), "a comma-separated list of models") ?? ["claude-*"];
+  const chosen = read("model", name, "the name of a model");
+  if (chosen !== null && !listed(models, chosen))
+    throw new SlipwayError("config_invalid", `SLIPWAY_MODEL names "${chosen}", which SLIPWAY_MODELS does not list: ${models.join(", ")}.`);
+  if (chosen !== null || !hasKey) return { model: chosen, models };
+  const model = [DEFAULTS.model, ...models.filter((one) => !one.endsWith("*"))].find((one) => listed(models, one));
+  if (model === undefined) throw new SlipwayError("config_invalid", "SLIPWAY_MODEL must name one of the models that SLIPWAY_MODELS lists.");
+  return { model, models };
+}
+
 function readEgress(read: ReturnType<typeof reader>): Config["egress"] {
   const chosen = read("egress", z.enum(EGRESS_POLICIES), `one of ${EGRESS_POLICIES.join(", ")}`) ?? "none";
   const open = read("egressOpen", z.enum(["0", "1"]), "0 or 1") === "1";
@@ -303,8 +334,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,
     anthropicBaseUrl: trimSlash(read("anthropicBaseUrl", webUrl, "an http or https address without a query") ?? ANTHROPIC),
-    model: read("model", z.string().regex(/^[\x21-\x7e]{1,100}$/), "the name of a model"),
-    models: read("models", list(z.string().regex(/^[\x21-\x7e]{1,100}$/)), "a comma-separated list of models") ?? ["claude-*"],
+    ...readModels(read, anthropicApiKey !== null),
     userDayUsd: read("userDayUsd", dollars, "an amount of US dollars such as 20"),
     dayUsd: read("dayUsd", dollars, "an amount of US dollars such as 100"),
     pricesFile: read("pricesFile", z.string(), "a file"),

@@ -40,6 +40,8 @@ export interface Submission {
   readonly parentId: string | null;
   readonly spec: TaskSpec;
   readonly data: EventData;
+  /** The task whose transcript this one begins with, if any. */
+  readonly inherits: string | null;
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | null;
 }
 
@@ -72,7 +74,7 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
   }
 
   async function create(submission: Submission): Promise<{ task: Task; replayed: boolean }> {
-    const { id, userId, threadId, parentId, spec, data, idempotency } = submission;
+    const { id, userId, threadId, parentId, spec, data, inherits, idempotency } = submission;
     const base = { taskId: id, seq: 1, at: clock.now(), attempt: 0, type: "task.submitted", from: null, workerSeq: null, data } as const;
     const snapshot = start({ ...base, to: "queued" });
     const state = stateOf(snapshot);
@@ -89,6 +91,7 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
       state,
       slot,
       event,
+      inherits,
       idempotency,
     });
     switch (result.kind) {

@@ -3,7 +3,8 @@
  * and its attempt is the fence (rules W1, W3, T6).
  */
 import { holdsSlot } from "../machines/fold.ts";
-import { commandsAfter, logOfOthers } from "./commands.ts";
+import { budgetOf, type BudgetStanding } from "./budget.ts";
+import { answerOf, commandsAfter, logOfOthers } from "./commands.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { failed } from "./effects.ts";
 import { SequenceGap, SlipwayError } from "./error.ts";
@@ -12,6 +13,7 @@ import { WORKER_FAILURES, type FailureCode } from "./failure.ts";
 import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type WorkerDesk } from "./ports.ts";
 import { type Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
+import { PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "./transcript.ts";
 import type { WorkerAck, WorkerBatch, WorkerEvent, WorkerSpec } from "./worker-wire.ts";
 
 export interface DeskDeps {
@@ -22,6 +24,10 @@ export interface DeskDeps {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly abandonMs: number;
+  /** Where the task stands after the gateway refused it a request. */
+  standing(task: Task): Promise<BudgetStanding>;
+  /** Models that tasks may use; none = there is no gateway. */
+  readonly models: readonly string[];
 }
 
 export interface Desk extends WorkerDesk {
@@ -42,7 +48,7 @@ export function createDesk(deps: DeskDeps): Desk {
 
   function current(task: Task | null, attempt: number): Task {
     if (task === null || task.snapshot.context.attempt !== attempt || !holdsSlot(task.snapshot)) {
-      throw new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
+      throw stale();
     }
     const last = seen.get(task.id);
     seen.set(task.id, { attempt, at: clock.now(), said: last?.attempt === attempt ? last.said : 0 });
@@ -89,7 +95,7 @@ export function createDesk(deps: DeskDeps): Desk {
     let before = task.seq;
     if (task.seq > 1) {
       for await (const { type, seq, data } of logOfOthers(store, taskId, 0)) {
-        if (type === "answer") answers[String(data["questionId"])] = String(data["text"]);
+        if (type === "answer") answers[String(data["questionId"])] = answerOf(data);
         const waits = type === "message" && (await store.message(taskId, String(data["id"])))?.status === "queued";
         if (waits) before = Math.min(before, seq - 1);
       }
@@ -101,13 +107,16 @@ export function createDesk(deps: DeskDeps): Desk {
       prompt: task.spec.prompt,
       agent: task.spec.agent,
       model: task.spec.model,
+      effort: task.spec.effort,
+      gateway: deps.models.length > 0 ? "open" : "none",
       script: task.spec.script === null ? null : [...task.spec.script],
       verify: [...task.spec.verify],
-      budget: task.spec.budget,
+      budget: budgetOf(task),
       base: c.base ?? task.spec.base ?? "main",
       baseSha: c.baseSha ?? "",
       workRef: WORK_REF,
       checkpointRef: checkpointRef(attempt),
+      transcript: await store.lastRecord(taskId),
       resume: saved !== null && (await repos.has(taskId, saved.sha)) ? saved : null,
       answers,
       commandsAfter: before,
@@ -190,9 +199,36 @@ export function createDesk(deps: DeskDeps): Desk {
     };
   }
 
+  async function append(taskId: string, record: StoredRecord): Promise<void> {
+    current(await store.task(taskId), record.attempt);
+    if (Buffer.byteLength(record.json) > RECORD_BYTES)
+      throw new SlipwayError("payload_too_large", `A record holds at most ${RECORD_BYTES} bytes. Cut what is in it before it is written.`);
+    const result = await store.appendRecord({ taskId, ...record });
+    switch (result.kind) {
+      case "appended":
+      case "known":
+        return;
+      case "elsewhere":
+        throw new TranscriptMoved(result.last);
+      case "stale":
+        throw stale();
+      case "full":
+        throw new SlipwayError(
+          "transcript_full",
+          `It holds ${TRANSCRIPT_BYTES} bytes. Go on in a new task that starts from the saved work.`,
+        );
+    }
+  }
+
   return {
     spec,
     accept,
+    append,
+    budget: async (taskId, attempt) => deps.standing(current(await store.task(taskId), attempt)),
+    async transcript(taskId, attempt, after) {
+      current(await store.task(taskId), attempt);
+      return await store.records(taskId, after, PAGE_BYTES);
+    },
     commands: (taskId, attempt, after, waitMs, signal) =>
       commandsAfter(deps, { taskId, after, waitMs, signal, task: async () => current(await store.task(taskId), attempt) }),
     lastSeen(taskId, attempt) {
@@ -201,6 +237,8 @@ export function createDesk(deps: DeskDeps): Desk {
     },
   };
 }
+
+const stale = (): SlipwayError => new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
 
 function parse(type: WorkerEventType, data: unknown): Record<string, unknown> {
   const result = WORKER_DATA[type].safeParse(data);

@@ -1,5 +1,6 @@
 /** The event: one row of a task's log. At once the chart's input, the database row and the frame on the wire. */
 import { z } from "zod";
+import { isBudgetQuestion } from "./budget.ts";
 import { STEP_NAMES, type TaskState } from "./task.ts";
 
 export const EVENT_TYPES = [
@@ -95,7 +96,11 @@ export const WORKER_DATA = {
     additions: z.int().min(0),
     deletions: z.int().min(0),
   }),
-  question: z.strictObject({ id, question: text(4_000), options: z.array(text(500)).max(20).nullable() }),
+  question: z.strictObject({
+    id: id.refine((text) => !isBudgetQuestion(text), "is kept for the coordinator"),
+    question: text(4_000),
+    options: z.array(text(500)).max(20).nullable(),
+  }),
   notice: z.strictObject({ level: z.enum(["info", "warning", "error"]), code: text(100), text: text(4_000) }),
   verify: z.strictObject({ command: text(4_000), exitCode: z.int().nullable(), ms: z.number().min(0), tail: text(16_384) }),
   ready: z.strictObject({}),

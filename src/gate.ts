@@ -24,6 +24,8 @@ export interface GateDeps {
   readonly maxConcurrent: number;
   /** Slots that one user may hold; null = no limit. */
   readonly userLimit: number | null;
+  /** True while the day's money of a task's owner, or of everybody, is gone and the task would need some; null = days have no budget. */
+  readonly exhausted: ((task: Task) => Promise<boolean>) | null;
   readonly breakerLimit: number;
   readonly breakerWindowMs: number;
   /** How long claiming rests when the engine answers and attempts fail all the same, ms. */
@@ -49,6 +51,8 @@ export interface Gate {
 }
 
 const BATCH = 64;
+/** How many tasks are looked at when the first ones have no money. */
+const LOOK_AHEAD = 1_000;
 const PAUSED = "queue.paused";
 /** Longest wait for the engine's answer. */
 const CHECK_MS = 5_000;
@@ -66,6 +70,8 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   /** An attempt failed in a way that may be the engine's, and the engine has not been asked since. */
   let suspect = false;
   let probing: Promise<boolean> | null = null;
+  /** A task was passed over for its day's money. */
+  let waits = false;
 
   /** Occupies one place of the p-queue until `release`. */
   function hold(taskId: string): void {
@@ -112,6 +118,23 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
     return probing;
   }
 
+  async function affordable(limit: number): Promise<{ ids: string[]; short: boolean }> {
+    const all = (await store.claimable(limit, userLimit)).filter((id) => !held.has(id));
+    const ids: string[] = [];
+    for (const id of all) {
+      const task = deps.exhausted === null ? null : await store.task(id);
+      if (task === null || !(await deps.exhausted?.(task))) ids.push(id);
+    }
+    return { ids, short: ids.length < all.length };
+  }
+
+  /** Whom to claim, in fair order. Tasks whose day's money is gone wait for another day and let others by. */
+  async function next(free: number): Promise<string[]> {
+    const first = await affordable(free);
+    waits = first.short;
+    return first.short ? (await affordable(LOOK_AHEAD)).ids.slice(0, free) : first.ids;
+  }
+
   async function claimAll(): Promise<void> {
     do {
       again = false;
@@ -123,7 +146,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       // The places of the p-queue and the rows may differ for a moment (a sandbox is being cleared): the smaller number counts.
       const free = Math.min(BATCH, maxConcurrent - held.size, maxConcurrent - (await store.slotsHeld()));
       if (free <= 0) return;
-      const ids = (await store.claimable(free, userLimit)).filter((id) => !held.has(id));
+      const ids = await next(free);
       await Promise.all(ids.map(claim));
       again ||= ids.length === free;
     } while (again);
@@ -171,6 +194,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       }
     },
     async probe() {
+      if (waits) poke();
       if (broken === null || clock.now() < broken.until || !(await answers())) return;
       broken = null;
       suspect = false;
@@ -186,6 +210,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       const position = await store.position(task.id);
       if (paused) return { reason: "paused", position };
       if (broken !== null) return { reason: "sandbox_unavailable", position };
+      if (deps.exhausted !== null && (await deps.exhausted(task))) return { reason: "budget", position };
       const full = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
       return { reason: full ? "user_limit" : "concurrency", position };
     },

@@ -21,7 +21,7 @@ import { createSalvage } from "./salvage.ts";
 import type { Operations, Service } from "./service.ts";
 import { createSpend, type Spend } from "./spend.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
-import type { Egress, Policy } from "./task.ts";
+import { MODEL_AGENTS, type Egress, type Policy, type Task } from "./task.ts";
 import { unlessAborted, within } from "./within.ts";
 import { ABANDON_MS, LIVENESS_MS } from "./worker-wire.ts";
 
@@ -55,6 +55,8 @@ export interface KernelSettings {
   readonly userLimit: number | null;
   readonly agents: readonly string[];
   readonly model: string | null;
+  /** Models that tasks may use: names, or beginnings that end in `*`; none = there is no gateway. */
+  readonly models: readonly string[];
   /** Policies that a task may have; the first is what one gets that names none. */
   readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];
@@ -80,6 +82,7 @@ export const DEFAULT_SETTINGS = {
   userLimit: null,
   agents: ["scripted"],
   model: null,
+  models: [],
   egress: ["none"],
   trustedHosts: [],
   maxMemoryMb: 8_192,
@@ -121,11 +124,14 @@ const RETENTION_TICK_MS = 3_600_000;
 export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const { store, sandbox, clock, log, settings } = deps;
   const coordinator = createCoordinator(deps);
-  const desk = createDesk({ ...deps, ...settings, coordinator });
   const spend = createSpend({ ...deps, ...settings, coordinator });
+  const desk = createDesk({ ...deps, ...settings, coordinator, standing: spend.standing });
   const outbound = createOutbound({ ...deps, ...settings, coordinator });
   const broker = deps.broker({ worker: desk, model: spend, egress: outbound });
-  const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings });
+  const hasModel = (agent: string): boolean => (MODEL_AGENTS as readonly string[]).includes(agent);
+  const limited = settings.userDayUsd !== null || settings.dayUsd !== null;
+  const exhausted = limited ? async (task: Task) => hasModel(task.spec.agent) && (await spend.exhausted(task.userId)) : null;
+  const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings, exhausted });
   const salvage = createSalvage({ ...deps, coordinator, salvageMs: (settings.clearMs * 2) / 3 });
   const effect = createEffects({ ...deps, ...settings, coordinator, broker, salvage });
   const supervisor = createSupervisor({ ...deps, ...settings, coordinator, gate, effect, lastSeen: desk.lastSeen });

@@ -39,13 +39,12 @@ import { openSimulatedSandbox } from "./sandbox/simulated.ts";
 import { openSessions, type Sessions } from "./sessions.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { systemClock, systemIds } from "./system.ts";
-import { DEFAULT_POLICY } from "./task.ts";
+import { DEFAULT_POLICY, MODEL_AGENTS } from "./task.ts";
 import { loadKey, openVault, type Vault } from "./vault.ts";
 import { runWorker } from "../worker/assemble.ts";
 
 /** Workers in containers run as this user; it must be able to open the broker's socket. */
 const WORKER_UID = 10_001;
-const AGENTS = ["scripted"];
 /** A provider may name hours; after this it is asked again, ms. */
 const LONGEST_RATE_LIMIT_MS = 5 * 60_000;
 const DAY_MS = 24 * 3_600_000;
@@ -187,7 +186,7 @@ async function start(parts: Parts): Promise<Running> {
   return {
     url,
     setupUrl,
-    agent: defaultAgent(config),
+    agent: config.agent,
     sandbox: { kind: sandbox.kind, isolates: sandbox.isolates, line: parts.line },
     close: () => (closing ??= close()),
   };
@@ -227,9 +226,10 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
     settings: {
       ...DEFAULT_SETTINGS,
       trustedHosts,
-      agents: AGENTS,
+      agents: agentsOf(config),
       egress: config.egress,
       model: config.model,
+      models: config.anthropicApiKey === null ? [] : config.models,
       policy: { ...DEFAULT_POLICY, ...config.policy },
       maxConcurrent: config.maxConcurrent,
       userLimit: config.userLimit,
@@ -321,21 +321,22 @@ async function firstAdmin(config: Config, sessions: Sessions): Promise<void> {
   if (config.admin !== null && (await sessions.needsSetup())) await sessions.createUser({ ...config.admin, role: "admin" });
 }
 
-/** An agent that was asked for by name must be here; the default falls back, and the banner says which one it is. */
+/** Agents that this server can run, the default first. */
+function agentsOf({ agent, anthropicApiKey }: Pick<Config, "agent" | "anthropicApiKey">): string[] {
+  const all = [...(anthropicApiKey === null ? [] : MODEL_AGENTS), "scripted"];
+  return [agent, ...all.filter((one) => one !== agent)];
+}
+
 function checkAgent({ agent, anthropicApiKey }: Config): void {
-  const byDefault = agent === "anthropic" && anthropicApiKey !== null;
-  if (AGENTS.includes(agent) || byDefault) return;
-  throw new SlipwayError("config_invalid", `SLIPWAY_AGENT names "${agent}", but this server offers: ${AGENTS.join(", ")}.`);
+  const all = agentsOf({ agent: "scripted", anthropicApiKey });
+  if (!all.includes(agent))
+    throw new SlipwayError("config_invalid", `SLIPWAY_AGENT names "${agent}", but this server offers: ${all.join(", ")}.`);
 }
 
 /** The largest number of slots that this installation ever had: what `doctor` judges the log by. */
 async function rememberSlots(store: Store, max: number): Promise<void> {
   const before = Number((await store.setting("slots.max")) ?? 0);
   if (max > before) await store.setSetting("slots.max", String(max));
-}
-
-function defaultAgent(config: Config): string {
-  return AGENTS.includes(config.agent) ? config.agent : (AGENTS[0] ?? "scripted");
 }
 
 /** One secret at rest; what is made of it for each use tells nothing about the others. */

@@ -2,8 +2,10 @@
  * The outside world as interfaces. Every port is asynchronous, every long wait takes an AbortSignal, every resource has `close()`.
  * The store's is beside this (store-port.ts). Adapters live in store/, bus/, sandbox/, git/, forge/ and are named only by main.ts.
  */
+import type { BudgetStanding } from "./budget.ts";
 import type { GcMode, Leftover, Wanted } from "./leftover.ts";
 import type { Limits } from "./task.ts";
+import type { TranscriptDesk } from "./transcript.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec } from "./worker-wire.ts";
 
 // ---------------------------------------------------------------- time, ids, chance
@@ -263,11 +265,13 @@ export interface Forge {
  * The verbs behind the worker protocol (implemented by src/desk.ts, called by the broker and by the in-process link of simulated workers).
  * All throw `stale_attempt` once the attempt is over, and all but that count as a sign of life.
  */
-export interface WorkerDesk {
+export interface WorkerDesk extends TranscriptDesk {
   /** Waits until the attempt's repository is ready; rejects with the signal's reason. */
   spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec>;
   /** Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a SequenceGap with `ack`) on a hole; nothing was written then. */
   accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck>;
+  /** After the gateway refused a request for the budget. A question that is due is open when it resolves. */
+  budget(taskId: string, attempt: number): Promise<BudgetStanding>;
   /** Commands with id > after; waits up to `waitMs` for the first. */
   commands(taskId: string, attempt: number, after: number, waitMs: number, signal: AbortSignal): Promise<WorkerCommand[]>;
 }

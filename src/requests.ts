@@ -1,35 +1,26 @@
 /** What people ask for: submit, cancel, retry, talk, answer, look at the work. Every verb is owner-scoped (rule S2). */
 import { createHash } from "node:crypto";
 import type { Artifacts } from "./artifact.ts";
+import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "./budget.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { SlipwayError } from "./error.ts";
 import type { EventData, Proposal, TaskEvent } from "./event.ts";
-import type { Clock, Forge, Ids, Repos } from "./ports.ts";
+import type { Clock, Ids, Repos } from "./ports.ts";
 import type { MessageRow, Store } from "./store-port.ts";
-import { parseBranch, parseRepository } from "./repo-address.ts";
 import type { Person, Service } from "./service.ts";
-import { isSettledState, type Egress, type Policy, type Task, type TaskSpec } from "./task.ts";
+import { offerOf, specOf, titleOf, type Supply } from "./submission.ts";
+import { isSettledState, type Policy, type Task, type TaskSpec } from "./task.ts";
 import type { MessageRequest, RetryRequest, SubmitRequest } from "./wire.ts";
 
-export interface RequestDeps {
+export interface RequestDeps extends Supply {
   readonly coordinator: Coordinator;
   readonly store: Store;
   readonly repos: Repos;
   readonly artifacts: Artifacts;
-  readonly forges: readonly Forge[];
   readonly clock: Clock;
   readonly ids: Ids;
   readonly policy: Policy;
-  /** The first is the default. */
-  readonly agents: readonly string[];
-  readonly model: string | null;
-  /** Egress policies that the sandbox can enforce; the first is the default. */
-  readonly egress: readonly [Egress, ...Egress[]];
-  /** `host[:port]` that may be reached by plain http or at a private address. */
-  readonly trustedHosts: readonly string[];
 }
-
-const MAX_ATTEMPTS = 3;
 
 /** What a child task carries on from its parent. */
 interface Inheritance {
@@ -47,57 +38,9 @@ export function createRequests(deps: RequestDeps): Service {
     return task;
   }
 
-  function checkPlace(request: SubmitRequest): { agent: string; egress: Egress } {
-    const agent = request.agent ?? deps.agents[0] ?? "scripted";
-    if (!deps.agents.includes(agent)) {
-      throw new SlipwayError("agent_unavailable", `This server offers: ${deps.agents.join(", ")}.`);
-    }
-    if (request.script !== undefined && agent !== "scripted") {
-      throw new SlipwayError("invalid_request", 'A script needs agent "scripted".', {
-        errors: [{ path: "script", message: 'needs agent "scripted"' }],
-      });
-    }
-    const egress = request.egress ?? deps.egress[0];
-    if (!deps.egress.includes(egress)) {
-      throw new SlipwayError(
-        "egress_unavailable",
-        `This server offers: ${deps.egress.join(", ")}. An operator enables "open" with SLIPWAY_EGRESS_OPEN=1.`,
-      );
-    }
-    return { agent, egress };
-  }
-
-  function specOf(request: SubmitRequest, taskId: string): TaskSpec {
-    const { url } = parseRepository(request.repo, { trustedHosts: deps.trustedHosts });
-    const { agent, egress } = checkPlace(request);
-    const pullRequest = request.pullRequest ?? "none";
-    if (pullRequest !== "none" && !deps.forges.some((forge) => forge.serves(url))) {
-      throw new SlipwayError("forge_unavailable", 'No forge is set up for this repository. Submit with pullRequest "none".');
-    }
-    return {
-      repo: url,
-      base: request.base === undefined ? null : parseBranch(request.base),
-      branch: request.branch === undefined ? `slipway/${taskId.slice(-12).toLowerCase()}` : parseBranch(request.branch),
-      prompt: request.prompt,
-      title: request.title ?? titleOf(request.prompt),
-      agent,
-      model: request.model ?? deps.model,
-      script: request.script ?? null,
-      budget: request.budget ?? {},
-      limits: request.limits ?? {},
-      egress,
-      pullRequest,
-      verify: request.verify ?? [],
-      priority: request.priority ?? 0,
-      maxAttempts: request.maxAttempts ?? MAX_ATTEMPTS,
-      from: "start",
-      expectSha: null,
-    };
-  }
-
   /** The first event holds all that the chart needs, so that folding the log asks nothing else. */
   function submitted(spec: TaskSpec, person: Person): EventData {
-    const { repo, base, branch, title, agent, model, priority, maxAttempts, pullRequest, from } = spec;
+    const { repo, base, branch, title, agent, model, effort, priority, maxAttempts, pullRequest, from } = spec;
     const wallMs = spec.budget.minutes === undefined ? deps.policy.wallMs : Math.round(spec.budget.minutes * 60_000);
     return {
       repo,
@@ -106,6 +49,7 @@ export function createRequests(deps: RequestDeps): Service {
       title,
       agent,
       model,
+      effort,
       priority,
       maxAttempts,
       pullRequest,
@@ -117,7 +61,7 @@ export function createRequests(deps: RequestDeps): Service {
 
   async function submit(person: Person, request: SubmitRequest, key: string | null) {
     const id = ids.next("task");
-    const spec = specOf(request, id);
+    const spec = specOf(deps, request, id);
     return coordinator.create({
       id,
       userId: person.userId,
@@ -125,6 +69,7 @@ export function createRequests(deps: RequestDeps): Service {
       parentId: null,
       spec,
       data: submitted(spec, person),
+      inherits: null,
       idempotency: key === null ? null : { key, fingerprint: digest(["submit", request]) },
     });
   }
@@ -143,6 +88,8 @@ export function createRequests(deps: RequestDeps): Service {
       parentId: parent.id,
       spec,
       data: { ...submitted(spec, person), ...data },
+      // The conversation goes along wherever the work does, also past a retry of the push alone.
+      inherits: spec.from === "start" ? null : parent.id,
       idempotency,
     });
     return task;
@@ -232,8 +179,10 @@ export function createRequests(deps: RequestDeps): Service {
 
   async function answer(person: Person, taskId: string, request: { questionId: string; text: string }): Promise<Task> {
     await owned(person, taskId);
-    const proposal: Proposal = { type: "answer", data: { questionId: request.questionId, text: request.text, by: person.userId } };
-    const { events, task } = await coordinator.record(taskId, () => [proposal]);
+    const data = { questionId: request.questionId, text: request.text, by: person.userId };
+    const { events, task } = await coordinator.record(taskId, (now): Proposal[] => [
+      { type: "answer", data: isBudgetQuestion(data.questionId) ? { ...data, ...decisionOf(now, data) } : data },
+    ]);
     if (events.length > 0) return task;
     if (await wasAsked(taskId, request.questionId)) throw new SlipwayError("already_answered", "The first answer counts.");
     throw new SlipwayError("not_found", "There is no such question.");
@@ -265,6 +214,7 @@ export function createRequests(deps: RequestDeps): Service {
   }
 
   return {
+    offer: () => offerOf(deps),
     submit,
     task: owned,
     cancel,
@@ -289,11 +239,12 @@ export function createRequests(deps: RequestDeps): Service {
   };
 }
 
-function titleOf(prompt: string): string {
-  const first = prompt.trim().split("\n", 1)[0] ?? "";
-  // oxfmt-ignore
-  const clean = [...first].filter((char) => char >= " " && char !== "\u007f").join("").trim();
-  return clean.length > 80 ? `${clean.slice(0, 79)}…` : clean || "Untitled";
+function decisionOf(task: Task, { questionId, text }: { questionId: string; text: string }): BudgetDecision {
+  const decision = readBudgetAnswer(task, questionId, text);
+  if (decision !== null) return decision;
+  throw new SlipwayError("invalid_request", "Answer continue, stop, or how much more to grant.", {
+    errors: [{ path: "text", message: "must be continue, stop or an amount" }],
+  });
 }
 
 function digest(value: unknown): string {

@@ -5,7 +5,7 @@ import type { GcMode, Leftover } from "./leftover.ts";
 import type { Diff, Warmth } from "./ports.ts";
 import type { MessageRow } from "./store-port.ts";
 import type { Task, TaskState, Wait } from "./task.ts";
-import type { AnswerRequest, MessageRequest, RetryRequest, SubmitRequest } from "./wire.ts";
+import type { AnswerRequest, MessageRequest, Offer, RetryRequest, SubmitRequest } from "./wire.ts";
 
 /** Who asks. Every verb shows a task only to its owner, operators and admins; to others it is `not_found` (rule S2). */
 export interface Person {
@@ -14,9 +14,11 @@ export interface Person {
 }
 
 export interface Service {
+  /** What a submission may ask for; the same for everybody. */
+  offer(): Offer;
   /**
    * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the same task (`replayed`), another body throws `idempotency_mismatch`.
-   * Throws invalid_repository, invalid_branch, agent_unavailable, egress_unavailable, forge_unavailable; nothing was written then.
+   * Throws invalid_repository, invalid_branch, agent_unavailable, model_unavailable, egress_unavailable, forge_unavailable; nothing was written then.
    */
   submit(person: Person, request: SubmitRequest, idempotencyKey: string | null): Promise<{ task: Task; replayed: boolean }>;
   task(person: Person, taskId: string): Promise<Task>;

@@ -5,9 +5,12 @@
  *    passes. So a budget is exceeded by less than one request, however many run at once.
  * P2 A request is booked when it begins, with the least that it can cost, and booked again at its end: a coordinator that dies in between has
  *    not forgotten it.
- * P3 What the worker itself says about usage never counts here.
+ * P3 A request that the task's own budget does not allow opens a question, before the refusal is told; a day's budget opens none.
+ * P4 What the worker itself says about usage never counts here.
  */
 import { holdsSlot } from "../machines/fold.ts";
+import { budgetOf, budgetQuestion, inWords, isBudgetQuestion, type BudgetKind, type BudgetStanding } from "./budget.ts";
+import { logOfOthers } from "./commands.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { messageOf, SlipwayError } from "./error.ts";
 import type { Proposal } from "./event.ts";
@@ -18,7 +21,7 @@ import type { Task } from "./task.ts";
 
 export interface SpendDeps {
   readonly coordinator: Coordinator;
-  readonly store: Pick<Store, "task">;
+  readonly store: Pick<Store, "task" | "eventsOfOthers">;
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly ids: Ids;
@@ -31,6 +34,8 @@ export interface SpendDeps {
 export interface Spend extends ModelDesk {
   /** True while the budget of all, or of this user, is used up for today. */
   exhausted(userId: string): Promise<boolean>;
+  /** Where the task stands after a refusal. A question that is due is open when it resolves. */
+  standing(task: Task): Promise<BudgetStanding>;
 }
 
 const DAY_MS = 24 * 3_600_000;
@@ -43,24 +48,37 @@ interface Account {
   readonly open: Map<string, number>;
 }
 
+/** Why a request is refused. */
+interface Refusal {
+  /** Only the task's own budget may be raised by an answer. */
+  readonly of: "task" | "day";
+  readonly kind: BudgetKind;
+  readonly limit: number;
+  readonly why: string;
+}
+
 interface Limit {
+  readonly of: Refusal["of"];
   readonly what: string;
   readonly account: Account;
   readonly usd: number | null;
   readonly requests: number | null;
 }
 
+const NEAR = "budget_near";
 const sum = (values: Iterable<number>): number => [...values].reduce((a, b) => a + b, 0);
-const dollars = (usd: number): string => `$${usd.toFixed(2)}`;
 
 export function createSpend(deps: SpendDeps): Spend {
   const { coordinator, store, ledger, clock } = deps;
   const accounts = new Map<string, Promise<Account>>();
-  const warned = new Set<string>();
+  /** By task: the limits that it was warned of. */
+  const warned = new Map<string, Promise<Set<string>>>();
+  const refusals = new Map<string, Refusal>();
   coordinator.onCommit((task) => {
     if (holdsSlot(task.snapshot)) return;
     accounts.delete(`task ${task.id}`);
     warned.delete(task.id);
+    refusals.delete(task.id);
   });
 
   /** This process alone writes the books, so that each sum is read once and then counted on. */
@@ -80,22 +98,27 @@ export function createSpend(deps: SpendDeps): Spend {
   }
 
   async function limitsOf(task: Task): Promise<Limit[]> {
-    const { usd = null, turns = null } = task.spec.budget;
+    const { usd = null, turns = null } = budgetOf(task);
     const mine = await account(`task ${task.id}`, () => ledger.spentBy(task.id));
     return [
-      { what: "The task's budget", account: mine, usd, requests: turns },
-      { what: "Your budget for today", account: await today(task.userId), usd: deps.userDayUsd, requests: null },
-      { what: "This server's budget for today", account: await today(null), usd: deps.dayUsd, requests: null },
+      { of: "task", what: "The task's budget", account: mine, usd, requests: turns },
+      { of: "day", what: "Your budget for today", account: await today(task.userId), usd: deps.userDayUsd, requests: null },
+      { of: "day", what: "This server's budget for today", account: await today(null), usd: deps.dayUsd, requests: null },
     ];
   }
 
   /** The first limit that is reached. `more`: what a request that has not begun would add. */
-  function reached(limits: readonly Limit[], more: number): string | null {
-    for (const { what, account: one, usd, requests } of limits) {
+  function reached(limits: readonly Limit[], more: number): Refusal | null {
+    for (const { of, what, account: one, usd, requests } of limits) {
       const used = one.spent.usd + sum(one.open.values()) + more;
-      if (usd !== null && (used > usd || one.spent.usd >= usd)) return `${what} of ${dollars(usd)} is used up.`;
-      if (more > 0 && requests !== null && one.spent.requests + one.open.size >= requests)
-        return `${what} of ${requests} turns is used up.`;
+      const hit = (kind: BudgetKind, limit: number): Refusal => ({
+        of,
+        kind,
+        limit,
+        why: `${what} of ${inWords(kind, limit)} is used up.`,
+      });
+      if (usd !== null && (used > usd || one.spent.usd >= usd)) return hit("usd", usd);
+      if (more > 0 && requests !== null && one.spent.requests + one.open.size >= requests) return hit("turns", requests);
     }
     return null;
   }
@@ -115,15 +138,68 @@ export function createSpend(deps: SpendDeps): Spend {
       );
   }
 
-  function warning(task: Task, { account: one, usd }: Limit): Proposal[] {
-    if (usd === null || one.spent.usd < usd * WARN_SHARE || warned.has(task.id)) return [];
-    warned.add(task.id);
-    const text = `${dollars(one.spent.usd)} of the budget of ${dollars(usd)} are used.`;
-    return [{ type: "notice", data: { level: "warning", code: "budget_near", text } }];
+  /** What the log says that the task was warned of: once is enough, also over a restart. */
+  function warnedOf(taskId: string): Promise<Set<string>> {
+    const known = warned.get(taskId);
+    if (known !== undefined) return known;
+    const read = (async () => {
+      const found = new Set<string>();
+      for await (const { type, data } of logOfOthers(store, taskId, 0))
+        if (type === "notice" && data["code"] === NEAR) found.add(`${String(data["kind"])} ${String(data["limit"])}`);
+      return found;
+    })();
+    warned.set(taskId, read);
+    return read;
+  }
+
+  async function warnings(task: Task, { account: one, usd, requests }: Limit): Promise<Proposal[]> {
+    const near = (
+      [
+        { kind: "usd", used: one.spent.usd, limit: usd },
+        { kind: "turns", used: one.spent.requests, limit: requests },
+      ] as const
+    ).flatMap(({ kind, used, limit }) => (limit !== null && used >= limit * WARN_SHARE ? [{ kind, used, limit }] : []));
+    if (near.length === 0) return [];
+    const told = await warnedOf(task.id);
+    return near.flatMap(({ kind, used, limit }) => {
+      const key = `${kind} ${limit}`;
+      if (told.has(key)) return [];
+      told.add(key);
+      const text = `${inWords(kind, used)} of the budget of ${inWords(kind, limit)} are used.`;
+      return [{ type: "notice", data: { level: "warning", code: NEAR, text, kind, limit } }] as const;
+    });
+  }
+
+  /** Asks for more, unless a person said no already. @returns the task as it is then. */
+  async function askForMore(task: Task, { kind, limit }: Refusal): Promise<Task> {
+    const question = budgetQuestion(kind, limit, task.spec.budget[kind] ?? limit);
+    for await (const { type, data } of logOfOthers(store, task.id, 0))
+      if (type === "answer" && data["questionId"] === question.id && data["decision"] === "stop") return task;
+    const { attempt } = task.snapshot.context;
+    const recorded = await coordinator.record(task.id, (now) => {
+      const asked = now.snapshot.context.question?.id === question.id;
+      return asked || (budgetOf(now)[kind] ?? Infinity) > limit ? [] : [{ type: "question", data: { ...question }, attempt }];
+    });
+    return recorded.task;
+  }
+
+  async function refuse(task: Task, refusal: Refusal): Promise<void> {
+    refusals.set(task.id, refusal);
+    if (refusal.of === "task") await askForMore(task, refusal);
+  }
+
+  async function standing(given: Task): Promise<BudgetStanding> {
+    const refusal = refusals.get(given.id);
+    const due = (task: Task): boolean => refusal?.of === "task" && (budgetOf(task)[refusal.kind] ?? Infinity) <= refusal.limit;
+    const task = refusal !== undefined && due(given) ? await askForMore(given, refusal) : given;
+    const { question } = task.snapshot.context;
+    if (question !== null && isBudgetQuestion(question.id)) return { state: "asked", questionId: question.id };
+    return refusal === undefined || (refusal.of === "task" && !due(task)) ? { state: "continue" } : { state: "stop", reason: refusal.why };
   }
 
   function admission(task: Task, limits: readonly Limit[], row: Spending): Admission {
     let over = false;
+    let cut: Refusal | null = null;
     const estimate = ledger.book(row);
     estimate.catch((error: unknown) => deps.log.error({ task: task.id, error: messageOf(error) }, "a request could not be booked"));
     const close = (usd: number, requests: number): boolean => {
@@ -139,14 +215,17 @@ export function createSpend(deps: SpendDeps): Spend {
       passes(usd) {
         if (over) return null;
         for (const { account: one } of limits) one.open.set(row.id, Math.max(usd, row.usd));
-        return reached(limits, 0);
+        cut ??= reached(limits, 0);
+        if (cut !== null) refusals.set(task.id, cut);
+        return cut?.why ?? null;
       },
       async settle(end) {
         if (!close(end.usd, 1)) return;
         const { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, model } = end;
         const data = { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, turns: 1, model };
-        const warnings = limits[0] === undefined ? [] : warning(task, limits[0]);
-        await Promise.all([ledger.book({ ...row, ...end }), tell(task.id, { type: "usage", data }, ...warnings)]);
+        const near = limits[0] === undefined ? [] : await warnings(task, limits[0]);
+        await Promise.all([ledger.book({ ...row, ...end }), tell(task.id, { type: "usage", data }, ...near)]);
+        if (cut !== null) await refuse(task, cut);
       },
       async cancel() {
         if (!close(0, 0)) return;
@@ -156,11 +235,15 @@ export function createSpend(deps: SpendDeps): Spend {
   }
 
   return {
+    standing,
     async admit(taskId, attempt, model, usd) {
       const task = await current(taskId, attempt);
       const limits = await limitsOf(task);
-      const why = reached(limits, Math.max(usd, Number.MIN_VALUE));
-      if (why !== null) throw new SlipwayError("budget_exceeded", why);
+      const refusal = reached(limits, Math.max(usd, Number.MIN_VALUE));
+      if (refusal !== null) {
+        await refuse(task, refusal);
+        throw new SlipwayError("budget_exceeded", refusal.why);
+      }
       const row: Spending = {
         id: deps.ids.next("req"),
         taskId,
@@ -180,8 +263,8 @@ export function createSpend(deps: SpendDeps): Spend {
     },
     async exhausted(userId) {
       const days: Limit[] = [
-        { what: "", account: await today(userId), usd: deps.userDayUsd, requests: null },
-        { what: "", account: await today(null), usd: deps.dayUsd, requests: null },
+        { of: "day", what: "", account: await today(userId), usd: deps.userDayUsd, requests: null },
+        { of: "day", what: "", account: await today(null), usd: deps.dayUsd, requests: null },
       ];
       return reached(days, 0) !== null;
     },

@@ -1,6 +1,7 @@
 /** The log of tasks, and what is read off it: what a database has to do for the coordinator. */
 import type { EventData, TaskEvent } from "./event.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "./task.ts";
+import type { Transcripts } from "./transcript.ts";
 
 /** A task that is about to exist, with its first event. */
 export interface NewTask {
@@ -14,6 +15,8 @@ export interface NewTask {
   readonly state: TaskState;
   readonly slot: boolean;
   readonly event: TaskEvent;
+  /** The task whose transcript this one begins with, if any. */
+  readonly inherits: string | null;
   /** Same user + same key = same task (rule R5). `fingerprint` is a digest of the body. */
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | null;
 }
@@ -96,7 +99,7 @@ export interface AttemptRow {
  * - Reads of an unknown id return null or an empty list; they never throw for that.
  * - One writer: a second process that opens the same data folder gets the error `locked`.
  */
-export interface Store {
+export interface Store extends Transcripts {
   create(task: NewTask): Promise<CreateResult>;
   commit(commit: Commit): Promise<Task | null>;
 

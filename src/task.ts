@@ -122,6 +122,11 @@ export type ScriptStep = z.infer<typeof scriptStepSchema>;
 
 export const EGRESS_POLICIES = ["none", "allowlist", "open"] as const;
 export type Egress = (typeof EGRESS_POLICIES)[number];
+/** How hard the model thinks, from quick and cheap to thorough. */
+export const EFFORTS = ["low", "medium", "high", "max"] as const;
+export type Effort = (typeof EFFORTS)[number];
+/** The agents that need a model, and so a model key of the installation. */
+export const MODEL_AGENTS = ["anthropic"] as const;
 export const PULL_REQUEST_MODES = ["none", "draft", "ready"] as const;
 export type PullRequestMode = (typeof PULL_REQUEST_MODES)[number];
 export const RETRY_FROM = ["start", "checkpoint", "push"] as const;
@@ -138,6 +143,8 @@ export interface TaskSpec {
   readonly title: string;
   readonly agent: string;
   readonly model: string | null;
+  /** Null = the agent's own default. */
+  readonly effort: Effort | null;
   readonly script: readonly ScriptStep[] | null;
   readonly budget: Budget;
   readonly limits: Limits;
@@ -227,6 +234,8 @@ export interface TaskContext {
   readonly outcome: "pushed" | "no_changes" | null;
   readonly pullRequest: PullRequest | null;
   readonly usage: Usage;
+  /** The budget that people granted in place of the one asked for; absent until they did. */
+  readonly granted?: Budget;
   readonly startedAt: number | null;
   readonly settledAt: number | null;
 }

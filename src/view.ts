@@ -1,4 +1,5 @@
 /** Stored task and event -> what the wire shows. */
+import { budgetOf } from "./budget.ts";
 import type { TaskEvent } from "./event.ts";
 import type { Task, Wait } from "./task.ts";
 import type { WireEvent, WireTask } from "./wire.ts";
@@ -20,6 +21,7 @@ export function wireEvent(event: TaskEvent): WireEvent {
 export function wireTask(task: Task, phase: string | null, wait: Wait | null): WireTask {
   const { spec, snapshot } = task;
   const c = snapshot.context;
+  const budget = budgetOf(task);
   return {
     id: task.id,
     threadId: task.threadId,
@@ -37,6 +39,7 @@ export function wireTask(task: Task, phase: string | null, wait: Wait | null): W
     title: spec.title,
     agent: spec.agent,
     model: spec.model,
+    effort: spec.effort,
     wait,
     steps: c.steps.map((s) => ({ name: s.name, startedAt: isoTime(s.startedAt), endedAt: isoOrNull(s.endedAt), detail: s.detail })),
     failure: c.failure,
@@ -46,7 +49,7 @@ export function wireTask(task: Task, phase: string | null, wait: Wait | null): W
       options: c.question.options && [...c.question.options],
       askedAt: isoTime(c.question.askedAt),
     },
-    budget: Object.keys(spec.budget).length === 0 ? null : spec.budget,
+    budget: Object.keys(budget).length === 0 ? null : budget,
     usage: c.usage,
     outcome: c.outcome,
     summary: c.report?.summary ?? null,

@@ -6,6 +6,7 @@ import { failureSchema } from "./failure.ts";
 import { leftoverSchema } from "./leftover.ts";
 import {
   budgetSchema,
+  EFFORTS,
   EGRESS_POLICIES,
   limitsSchema,
   PULL_REQUEST_MODES,
@@ -75,6 +76,7 @@ export const submitSchema = z.strictObject({
   title: line(200).optional(),
   agent: z.string().min(1).max(50).optional(),
   model: z.string().min(1).max(100).optional(),
+  effort: z.enum(EFFORTS).optional(),
   script: z.array(scriptStepSchema).max(500).optional(),
   budget: budgetSchema.optional(),
   limits: limitsSchema.optional(),
@@ -153,6 +155,7 @@ export const taskSchema = z.strictObject({
   title: z.string(),
   agent: z.string(),
   model: z.string().nullable(),
+  effort: z.enum(EFFORTS).nullable(),
   wait: z
     .strictObject({
       reason: z.enum(["concurrency", "user_limit", "sandbox_unavailable", "paused", "model_rate_limited", "budget"]),
@@ -243,6 +246,19 @@ export const machineSchema = z.strictObject({
   container: z.string().nullable(),
   stuck: z.strictObject({ reason: z.string(), since: time }).nullable(),
 });
+/** What a submission may ask for here. */
+export const offerSchema = z.strictObject({
+  /** Agents, the default first. */
+  agents: z.array(z.string()).min(1),
+  /** Of tasks that name none; null where no agent has a model. */
+  model: z.string().nullable(),
+  /** Names, or beginnings that end in `*`; empty where no agent has a model. */
+  models: z.array(z.string()),
+  efforts: z.array(z.enum(EFFORTS)),
+  /** Egress policies, the default first. */
+  egress: z.array(z.enum(EGRESS_POLICIES)).min(1),
+});
+export type Offer = z.infer<typeof offerSchema>;
 export const userSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema, createdAt: time });
 export const meSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema });
 export const sessionSchema = z.strictObject({ accessToken: z.string(), refreshToken: z.string(), expiresIn: z.int(), user: meSchema });

@@ -5,11 +5,15 @@
  * GET  /worker/v1/spec                     -> WorkerSpec
  * POST /worker/v1/events  WorkerBatch      -> WorkerAck   (409 with `{ack}` on a hole, 410 when the attempt is over)
  * GET  /worker/v1/commands?after=&wait=    -> { commands } (long poll, at most 25 s)
+ * GET  /worker/v1/transcript?after=        -> WorkerTranscript, a page of it
+ * POST /worker/v1/transcript               -> { last }    (409 with `{last}` when `n` is not the next number, 413 when there is no room, 410)
+ * GET  /worker/v1/budget                   -> WorkerBudget, after the gateway answered 402
+ *      /anthropic/v1/messages               -> the Messages API, by way of the coordinator
  *      /git/repo.git/...                   -> git smart HTTP on the task repository
  */
 import { z } from "zod";
 import { WORKER_EVENT_TYPES } from "./event.ts";
-import { budgetSchema, scriptStepSchema } from "./task.ts";
+import { budgetSchema, EFFORTS, scriptStepSchema } from "./task.ts";
 
 /** A batch holds at most this many events and bytes. */
 export const BATCH_EVENTS = 200;
@@ -46,6 +50,26 @@ export const workerBatchSchema = z.strictObject({
 });
 export type WorkerBatch = z.infer<typeof workerBatchSchema>;
 
+const record = z.custom<Readonly<Record<string, unknown>>>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+  "must be an object",
+);
+
+/** One more record of the agent's transcript; `n` = 1, 2, 3, ... per task. The same again is answered alike. */
+export const transcriptAppendSchema = z.strictObject({ attempt: z.int().positive(), n: z.int().positive(), record });
+/** Records after the number that was asked for, in order; none at the end. `attempt` 0 = inherited from the task that this one goes on from. */
+export const workerTranscriptSchema = z.strictObject({
+  records: z.array(z.strictObject({ n: z.int().positive(), attempt: z.int().min(0), record })),
+});
+export type WorkerTranscript = z.infer<typeof workerTranscriptSchema>;
+
+/** Where the task's money stands: a question to wait for, or how it was decided. */
+export const workerBudgetSchema = z.discriminatedUnion("state", [
+  z.strictObject({ state: z.literal("asked"), questionId: z.string() }),
+  z.strictObject({ state: z.literal("continue") }),
+  z.strictObject({ state: z.literal("stop"), reason: z.string() }),
+]);
+
 /** What a person said, in the order of the log; `id` is the seq of the event behind it: the cursor of the poll. */
 export const workerCommandSchema = z.discriminatedUnion("type", [
   z.strictObject({
@@ -75,6 +99,10 @@ export const workerSpecSchema = z.strictObject({
   prompt: z.string(),
   agent: z.string(),
   model: z.string().nullable(),
+  /** Null = the agent's own default. */
+  effort: z.enum(EFFORTS).nullable(),
+  /** Whether `/anthropic` leads to a model. */
+  gateway: z.enum(["open", "none"]),
   script: z.array(scriptStepSchema).nullable(),
   /** Commands that the harness runs after the agent. */
   verify: z.array(z.string()),
@@ -87,6 +115,8 @@ export const workerSpecSchema = z.strictObject({
   checkpointRef: z.string(),
   /** Go on from here instead of from baseSha: the commit is in the task repository, the cursor is the agent's own. */
   resume: z.strictObject({ sha: z.string(), cursor: z.string().nullable() }).nullable(),
+  /** The number of the transcript's last record; 0 = there is none. */
+  transcript: z.int().min(0),
   /** Answers that were given to questions of earlier attempts: question id -> text. */
   answers: z.record(z.string(), z.string()),
   /** Ask for commands after this id. Messages that no earlier attempt was shown come as commands. */

@@ -65,7 +65,7 @@ describe("readConfig", () => {
       SLIPWAY_AGENT: "anthropic",
       ANTHROPIC_API_KEY: "sk-1",
       ANTHROPIC_BASE_URL: "http://127.0.0.1:9/v0/",
-      SLIPWAY_MODEL: "some-model",
+      SLIPWAY_MODEL: "claude-haiku-5-5",
       SLIPWAY_TRUSTED_REPO_HOSTS: "Git.example.org, 10.0.0.2:3000,[::1]:80,",
       SLIPWAY_ADMIN_EMAIL: "a@example.org",
       SLIPWAY_ADMIN_PASSWORD: "0123456789",
@@ -98,7 +98,7 @@ describe("readConfig", () => {
       agent: "anthropic",
       anthropicApiKey: "sk-1",
       anthropicBaseUrl: "http://127.0.0.1:9/v0",
-      model: "some-model",
+      model: "claude-haiku-5-5",
       models: ["claude-opus-5-5", "claude-haiku-*"],
       userDayUsd: 5,
       dayUsd: 20.5,
@@ -130,6 +130,14 @@ describe("readConfig", () => {
     expect(readConfig({ ANTHROPIC_API_KEY: "sk-1" }).agent).toBe("anthropic");
     expect(readConfig({ ANTHROPIC_API_KEY: "sk-1", SLIPWAY_AGENT: "scripted" }).agent).toBe("scripted");
     expect(complaint({ SLIPWAY_AGENT: "anthropic" })).toContain("ANTHROPIC_API_KEY");
+  });
+
+  it("with a key there is always a model that may be used", () => {
+    const key = { ANTHROPIC_API_KEY: "sk-1" };
+    expect(readConfig(key).model).toBe("claude-sonnet-5-5");
+    expect(readConfig({ ...key, SLIPWAY_MODELS: "claude-opus-*, claude-haiku-5-5" }).model).toBe("claude-haiku-5-5");
+    expect(complaint({ ...key, SLIPWAY_MODELS: "claude-opus-*" })).toContain("SLIPWAY_MODEL must");
+    expect(complaint({ SLIPWAY_MODEL: "gpt-5" })).toContain("SLIPWAY_MODELS does not list");
   });
 
   it.each([

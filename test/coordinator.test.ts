@@ -43,6 +43,7 @@ const create = () =>
     parentId: null,
     spec: newTask().spec,
     data: { policy: DEFAULT_POLICY, maxAttempts: 3 },
+    inherits: null,
     idempotency: null,
   });
 const note = (text: string) => coordinator.record(ID, () => [{ type: "notice", data: { level: "info", code: "test", text } }]);

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { WORKER_ENV } from "../src/worker-wire.ts";
+import type { Agent } from "./agents/agent.ts";
 import { scriptedAgent } from "./agents/scripted.ts";
 import { Checkout, prepareRepository, type PreparedRepository } from "./checkout.ts";
 import { systemClock } from "./clock.ts";
@@ -12,6 +13,11 @@ import { Journal } from "./journal.ts";
 import { openProxy, proxyEnv } from "./proxy.ts";
 import { runAttempt } from "./run.ts";
 import { createTools } from "./tools/toolbox.ts";
+
+/** Its client is most of what a worker would load at its start: only who drives a model waits for it. */
+const modelAgent: Agent = {
+  run: async (context) => await (await import("./agents/anthropic/agent.ts")).createModelAgent().run(context),
+};
 
 export interface WorkerSettings {
   readonly socketPath: string;
@@ -48,8 +54,9 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
         authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
       }),
       tools,
-      agents: { scripted: scriptedAgent },
+      agents: { scripted: scriptedAgent, anthropic: modelAgent },
       clock: systemClock,
+      model: { baseURL: `http://127.0.0.1:${forwarder.port}/anthropic`, token },
       newId: (prefix) => `${prefix}_${randomUUID().replaceAll("-", "")}`,
       signal,
     });

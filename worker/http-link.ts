@@ -6,6 +6,7 @@
  * L3 A coordinator that is away is waited for, up to `abandonMs` (a day); while nobody listens it is knocked at every 200 ms, so that a restart costs little.
  * L4 An event that the coordinator refuses for good is replaced by a notice under the same number: one bad event never blocks the rest.
  */
+import type { BudgetStanding } from "../src/budget.ts";
 import { isAbort } from "../src/error.ts";
 import type { WorkerEventType } from "../src/event.ts";
 import type { Clock } from "../src/ports.ts";
@@ -15,14 +16,17 @@ import {
   BATCH_EVENTS,
   POLL_SECONDS,
   workerAckSchema,
+  workerBudgetSchema,
   workerCommandSchema,
   workerSpecSchema,
+  workerTranscriptSchema,
   type WorkerEvent,
   type WorkerSpec,
+  type WorkerTranscript,
 } from "../src/worker-wire.ts";
 import { z } from "zod";
 import type { Journal } from "./journal.ts";
-import { Inbox, StaleAttempt, type Link, type Recovered } from "./link.ts";
+import { Inbox, RecordRefused, StaleAttempt, type Link, type Recovered } from "./link.ts";
 import { BrokerSocket, isAway, type Answer, type Call } from "./socket.ts";
 import { cut, fit, type WorkerData } from "./text.ts";
 
@@ -48,6 +52,7 @@ interface Waiter {
 }
 
 const commandsSchema = z.object({ commands: z.array(workerCommandSchema) });
+const refusalSchema = z.object({ detail: z.string() });
 const gapSchema = z.object({ ack: z.int().min(0) });
 
 export interface HttpLinkOptions {
@@ -157,6 +162,26 @@ export class HttpLink implements Link {
     await this.#fetchCommands(0, signal);
   }
 
+  async transcript(after: number, signal: AbortSignal): Promise<WorkerTranscript["records"]> {
+    const path = `/worker/v1/transcript?after=${after}`;
+    return (await this.#ask({ method: "GET", path, timeoutMs: ANSWER_MS, signal }, workerTranscriptSchema)).records;
+  }
+
+  async append(n: number, json: string, signal: AbortSignal): Promise<void> {
+    const body = `{"attempt":${this.#attempt},"n":${n},"record":${json}}`;
+    await this.#ask(
+      { method: "POST", path: "/worker/v1/transcript", body, timeoutMs: ANSWER_MS, signal },
+      z.unknown(),
+      ({ status, body: why }) => {
+        if (status === 400 || status === 409 || status === 413) throw new RecordRefused(refusalSchema.parse(why).detail);
+      },
+    );
+  }
+
+  async budget(signal: AbortSignal): Promise<BudgetStanding> {
+    return await this.#ask({ method: "GET", path: "/worker/v1/budget", timeoutMs: ANSWER_MS, signal }, workerBudgetSchema);
+  }
+
   silence(): void {
     this.#quiet.abort();
     this.#wake();
@@ -170,8 +195,8 @@ export class HttpLink implements Link {
     this.#journal.close();
   }
 
-  /** Repeats a call until it is answered with 200 and a body of that shape. */
-  async #ask<T>(call: Call, schema: z.ZodType<T>): Promise<T> {
+  /** Repeats a call until it is answered with 200 and a body of that shape. `refused` throws RecordRefused for answers that end it. */
+  async #ask<T>(call: Call, schema: z.ZodType<T>, refused: (answer: Answer) => void = () => {}): Promise<T> {
     const signal = AbortSignal.any([call.signal, this.#over.signal, this.#closed.signal]);
     for (let delay = FIRST_DELAY_MS; ; delay *= 2) {
       let limit = LAST_DELAY_MS;
@@ -179,8 +204,10 @@ export class HttpLink implements Link {
         const answer = await this.#call({ ...call, signal });
         const parsed = answer.status === 200 ? schema.safeParse(answer.body) : null;
         if (parsed?.success) return parsed.data;
+        refused(answer);
       } catch (thrown) {
         if (signal.aborted) throw signal.reason;
+        if (thrown instanceof RecordRefused) throw thrown;
         if (isAway(thrown)) limit = AWAY_DELAY_MS;
       }
       await this.#clock.sleep(Math.min(delay, limit), signal).catch(() => {

@@ -24,6 +24,8 @@ export interface Instructions {
   notesFor(path: string): string | null;
 }
 
+export const NO_INSTRUCTIONS: Instructions = { text: "", notesFor: () => null };
+
 export interface Place {
   readonly root: string;
   readonly baseSha: string;

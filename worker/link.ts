@@ -1,6 +1,7 @@
 /** The worker's line to its coordinator, whatever carries it: events and text out, commands in. */
+import type { BudgetStanding } from "../src/budget.ts";
 import type { WorkerEventType } from "../src/event.ts";
-import type { WorkerCommand, WorkerSpec } from "../src/worker-wire.ts";
+import type { WorkerCommand, WorkerSpec, WorkerTranscript } from "../src/worker-wire.ts";
 import type { WorkerData } from "./text.ts";
 
 /** The coordinator says that this attempt is over (rule W3): nothing more may be sent or pushed. */
@@ -8,6 +9,14 @@ export class StaleAttempt extends Error {
   constructor() {
     super("this attempt is over");
     this.name = "StaleAttempt";
+  }
+}
+
+/** The coordinator does not take this record, now or later: it is too large, the transcript is full, or another life of the worker wrote that number. */
+export class RecordRefused extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "RecordRefused";
   }
 }
 
@@ -44,6 +53,12 @@ export interface Link {
   /** Resolves when every command that existed at the time of the call is in the inbox. */
   catchUp(signal: AbortSignal): Promise<void>;
   readonly inbox: Inbox;
+  /** A page of the task's transcript after record `after`; empty at its end. */
+  transcript(after: number, signal: AbortSignal): Promise<WorkerTranscript["records"]>;
+  /** Resolves when record `n` is durable. @param json an object. @throws RecordRefused when it never will be. */
+  append(n: number, json: string, signal: AbortSignal): Promise<void>;
+  /** Where the task stands after the gateway refused a request for the budget. */
+  budget(signal: AbortSignal): Promise<BudgetStanding>;
   /** No sign of life from now on but what is emitted: no heartbeat, no poll. */
   silence(): void;
   /** Aborted with a StaleAttempt as reason when the attempt is over. */

@@ -10,10 +10,14 @@ import { WORKER_EXIT, type WorkerSpec } from "../src/worker-wire.ts";
 import { WorkerExit, type Agent } from "./agents/agent.ts";
 import { Deadline } from "./deadline.ts";
 import { failureOf } from "./fault.ts";
+import { NO_INSTRUCTIONS, readInstructions } from "./instructions.ts";
 import { patiently, Session, type Parts } from "./session.ts";
+import { openTranscript } from "./transcript.ts";
+import { verify } from "./verify.ts";
 
+/** A person hears once that so much of the time is used. */
+const NEAR_SHARE = 0.8;
 const SETUP_MS = 14 * 60_000;
-const VERIFY_MS = 15 * 60_000;
 /** The coordinator wants to see progress while the repository's own setup runs. */
 const SETUP_NOTICE_MS = 60_000;
 /** From the wish to cancel to giving up on saving and reporting. */
@@ -181,7 +185,11 @@ class AttemptRun {
     this.#step("clone", "started", spec.resume === null ? null : "going on from saved work");
     await patiently(this.#options, signal, async () => await workspace.open(spec, signal));
     this.#step("clone", "ended", `${spec.base} at ${(spec.resume?.sha ?? spec.baseSha).slice(0, 12)}`);
-    this.#session = new Session(this.#options, spec, deadline, signal);
+    const transcript = await openTranscript(link, spec.transcript, signal);
+    const place = { root: workspace.root, baseSha: spec.baseSha };
+    // A script asks for no advice.
+    const instructions = spec.agent === "scripted" ? NO_INSTRUCTIONS : await readInstructions(place, signal);
+    this.#session = new Session(this.#options, { spec, transcript, instructions, deadline, signal });
     for (const { id, name } of link.recovered.openTools) {
       const output = "[interrupted: the worker was started again; look before you repeat it]";
       link.emit("tool.finished", { id, name, output, exitCode: null, ms: 0, truncated: false });
@@ -229,19 +237,23 @@ class AttemptRun {
   async #agent(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
     const agent = Object.hasOwn(this.#options.agents, spec.agent) ? this.#options.agents[spec.agent] : undefined;
     if (agent === undefined || this.#session === null) throw new Error(`this worker has no agent "${spec.agent}"`);
+    deadline.mark(spec.wallMs * (1 - NEAR_SHARE), () => this.#tellThatTimeEnds(spec));
     deadline.start();
     return { type: "worked", ...(await agent.run(this.#session)) };
   }
 
+  #tellThatTimeEnds({ wallMs }: WorkerSpec): void {
+    const minutes = (ms: number): string => (ms / 60_000).toFixed(ms < 600_000 ? 1 : 0);
+    const text = `${minutes(wallMs * NEAR_SHARE)} of ${minutes(wallMs)} minutes are used.`;
+    this.#options.link.emit("notice", { level: "warning", code: "budget_near", text });
+  }
+
   async #verify(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
-    const { link, tools, clock } = this.#options;
     const lines: string[] = [];
-    for (const command of spec.verify) {
-      const begun = clock.now();
-      const { exitCode, output } = await tools.run("bash", { command, timeoutMs: VERIFY_MS, fromRoot: true }, this.#stop.signal);
-      link.emit("verify", { command, exitCode, ms: Math.max(0, clock.now() - begun), tail: output });
+    for (const { command, exitCode } of await verify(this.#options, spec.verify, this.#stop.signal)) {
       lines.push(`- \`${command}\`: ${exitCode === 0 ? "passed" : `failed (${exitCode === null ? "stopped" : `exit code ${exitCode}`})`}`);
-      if (exitCode !== 0) link.emit("notice", { level: "warning", code: "verify_failed", text: `${command} did not pass.` });
+      const text = `${command} did not pass.`;
+      if (exitCode !== 0) this.#options.link.emit("notice", { level: "warning", code: "verify_failed", text });
     }
     deadline.stop();
     return { type: "verified", note: lines.length === 0 ? null : `Verification:\n${lines.join("\n")}` };

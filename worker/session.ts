@@ -1,11 +1,15 @@
 /** What the harness gives to an agent: the context of one run, on top of link, workspace and tools. */
+import { relative, resolve } from "node:path";
 import { isAbort, messageOf } from "../src/error.ts";
 import type { Clock } from "../src/ports.ts";
 import type { WorkerCommand, WorkerSpec } from "../src/worker-wire.ts";
-import type { AgentContext, CheckpointMode, HeardMessage } from "./agents/agent.ts";
+import type { AgentContext, CheckpointMode, HeardMessage, Transcript } from "./agents/agent.ts";
 import type { Deadline } from "./deadline.ts";
+import type { Instructions } from "./instructions.ts";
 import { StaleAttempt, type Link } from "./link.ts";
+import { toolSchemas } from "./tools/schemas.ts";
 import type { ToolInput, ToolResult, ToolRunner } from "./tools/tool.ts";
+import { verify, type Verified } from "./verify.ts";
 import { Unreachable, type Workspace } from "./workspace.ts";
 
 /** A checkpoint is due after this, and never takes more than a tenth of the time. */
@@ -13,6 +17,7 @@ const CHECKPOINT_EVERY_MS = 2_000;
 const CHECKPOINT_SHARE = 10;
 /** What a tool has done so far is saved about this often while it runs. */
 const CHECKPOINT_TOOL_MS = 15_000;
+const FILE_TOOLS: ReadonlySet<string> = new Set(["read", "edit", "write"]);
 const DELTA_PIECES = 8;
 const DELTA_GAP_MS = 8;
 /** Times that a reachable coordinator may refuse the same push. */
@@ -24,6 +29,8 @@ export interface Parts {
   readonly tools: ToolRunner;
   readonly clock: Clock;
   newId(prefix: string): string;
+  /** The gateway, if the installation has one. */
+  readonly model: NonNullable<AgentContext["model"]>;
 }
 
 /**
@@ -43,12 +50,25 @@ export async function patiently<T>(parts: Parts, signal: AbortSignal, work: () =
   }
 }
 
+export interface Given {
+  readonly spec: WorkerSpec;
+  readonly transcript: Transcript;
+  readonly instructions: Instructions;
+  readonly deadline: Deadline;
+  readonly signal: AbortSignal;
+}
+
 export class Session implements AgentContext {
   readonly spec: WorkerSpec;
   readonly cursor: string | null;
   readonly signal: AbortSignal;
   readonly emit: Link["emit"];
   readonly delta: Link["delta"];
+  readonly transcript: Transcript;
+  readonly model: AgentContext["model"];
+  readonly toolSchemas: AgentContext["toolSchemas"] = toolSchemas([]);
+  readonly instructions: string;
+  readonly #notes: Instructions;
   readonly #parts: Parts;
   readonly #deadline: Deadline;
   #dueAt = -Infinity;
@@ -59,7 +79,7 @@ export class Session implements AgentContext {
   #worked = false;
   #saving: Promise<void> = Promise.resolve();
 
-  constructor(parts: Parts, spec: WorkerSpec, deadline: Deadline, signal: AbortSignal) {
+  constructor(parts: Parts, { spec, transcript, instructions, deadline, signal }: Given) {
     this.#parts = parts;
     this.spec = spec;
     this.#deadline = deadline;
@@ -68,6 +88,10 @@ export class Session implements AgentContext {
     this.#savedSha = spec.baseSha;
     this.#savedCursor = this.cursor;
     this.#marked = this.cursor;
+    this.model = spec.gateway === "open" ? parts.model : null;
+    this.transcript = transcript;
+    this.instructions = instructions.text;
+    this.#notes = instructions;
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);
   }
@@ -97,7 +121,7 @@ export class Session implements AgentContext {
       this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, this.#parts.clock.now() - begun) });
     };
     try {
-      const result = await this.#parts.tools.run(name, input, this.signal);
+      const result = this.#withNotes(name, input, this.#withoutToken(await this.#parts.tools.run(name, input, this.signal)));
       finish(result);
       return result;
     } catch (thrown) {
@@ -123,6 +147,20 @@ export class Session implements AgentContext {
     } catch (thrown) {
       if (!ended.aborted) throw thrown;
     }
+  }
+
+  /** Taken out before anybody sees it: what the agent remembers and what the coordinator keeps must be the same. */
+  #withoutToken(result: ToolResult): ToolResult {
+    const { token } = this.#parts.model;
+    return result.output.includes(token) ? { ...result, output: result.output.replaceAll(token, "[attempt token]") } : result;
+  }
+
+  /** What the repository says about a folder is told when a file below it is first touched. */
+  #withNotes(name: string, input: ToolInput, result: ToolResult): ToolResult {
+    const { root } = this.#parts.workspace;
+    const path = FILE_TOOLS.has(name) && typeof input["path"] === "string" ? relative(root, resolve(root, input["path"])) : "..";
+    const notes = path.startsWith("..") ? null : this.#notes.notesFor(path);
+    return notes === null ? result : { ...result, output: `${result.output}\n\n${notes}` };
   }
 
   async ask(id: string, question: string, options: readonly string[] | null): Promise<string> {
@@ -167,6 +205,7 @@ export class Session implements AgentContext {
 
   /** One at a time: the workspace has one index for it. */
   checkpoint(cursor: string, mode: CheckpointMode, signal: AbortSignal = this.signal): Promise<void> {
+    this.#marked = cursor;
     const mine = this.#saving.then(() => this.#checkpoint(cursor, mode, signal));
     this.#saving = mine.catch(() => undefined);
     return mine;
@@ -209,6 +248,28 @@ export class Session implements AgentContext {
 
   async commit(message: string): Promise<string | null> {
     return await this.#parts.workspace.commit(message, this.signal);
+  }
+
+  async verify(): Promise<readonly Verified[]> {
+    return await verify(this.#parts, this.spec.verify, this.signal);
+  }
+
+  async budgetQuestion(): Promise<"continue" | "stop"> {
+    const { link } = this.#parts;
+    this.#deadline.stop();
+    try {
+      // What is under way to the coordinator comes first: it asks nobody before it knows that the agent is at work.
+      await link.flush(this.signal);
+      const standing = await link.budget(this.signal);
+      if (standing.state !== "asked") return standing.state;
+      await this.checkpoint(this.#marked ?? "0", "always");
+      const { questionId } = standing;
+      const isAnswer = (command: WorkerCommand): boolean => command.type === "answer" && command.questionId === questionId;
+      const answer = await link.inbox.waitFor(isAnswer, this.signal);
+      return answer.type === "answer" && answer.text === "stop" ? "stop" : "continue";
+    } finally {
+      this.#deadline.start();
+    }
   }
 
   async sleep(ms: number): Promise<void> {

@@ -15,10 +15,11 @@ import { leftover, type Leftover } from "../leftover.ts";
 import type { Broker, BrokerEndpoint, Log, WorkerDesk } from "../ports.ts";
 import type { ServeTunnel } from "./egress.ts";
 import { serveGit as serveGitOn, type GitRequest } from "./git.ts";
-import { replyError, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
+import { replyError, serveBudget, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
 import type { ServeModel } from "./model.ts";
 import { sandboxName } from "../task.ts";
 import { SocketFolders } from "./sockets.ts";
+import { serveAppend, serveTranscript } from "./transcript.ts";
 
 const HEADERS_MS = 10_000;
 const KEEP_ALIVE_MS = 65_000;
@@ -209,17 +210,22 @@ async function allowGit(desk: WorkerDesk, taskId: string, attempt: number, signa
   await desk.commands(taskId, attempt, Number.MAX_SAFE_INTEGER, 0, signal);
 }
 
-const ROUTES: Readonly<Record<string, { method: string; serve: (call: LinkCall) => Promise<void> }>> = {
-  "/worker/v1/spec": { method: "GET", serve: serveSpec },
-  "/worker/v1/events": { method: "POST", serve: serveEvents },
-  "/worker/v1/commands": { method: "GET", serve: serveCommands },
+type Serve = (call: LinkCall) => Promise<void>;
+
+const ROUTES: Readonly<Record<string, Readonly<Record<string, Serve>>>> = {
+  "/worker/v1/spec": { GET: serveSpec },
+  "/worker/v1/events": { POST: serveEvents },
+  "/worker/v1/commands": { GET: serveCommands },
+  "/worker/v1/budget": { GET: serveBudget },
+  "/worker/v1/transcript": { GET: serveTranscript, POST: serveAppend },
 };
 
-function route(request: IncomingMessage, url: URL): (call: LinkCall) => Promise<void> {
+function route({ method = "" }: IncomingMessage, url: URL): Serve {
   const found = Object.hasOwn(ROUTES, url.pathname) ? ROUTES[url.pathname] : undefined;
   if (found === undefined) throw new SlipwayError("not_found", "There is nothing at this path.");
-  if (request.method !== found.method) throw new SlipwayError("method_not_allowed", `Use ${found.method}.`);
-  return found.serve;
+  const serve = Object.hasOwn(found, method) ? found[method] : undefined;
+  if (serve === undefined) throw new SlipwayError("method_not_allowed", `Use ${Object.keys(found).join(" or ")}.`);
+  return serve;
 }
 
 function parseUrl(request: IncomingMessage): URL {

@@ -5,6 +5,7 @@
  * Q2 Nothing that makes the provider fetch, run or keep something: no server tools, no addresses of images or documents, no files, no containers.
  */
 import { z } from "zod";
+import { listed } from "../config.ts";
 
 export interface RequestRules {
   /** Models that may be used; an entry that ends in `*` allows every name that begins with it. */
@@ -63,11 +64,6 @@ const shape = z.looseObject({
   messages: z.array(z.unknown()).min(1),
   tools: z.array(z.looseObject({ type: z.string().nullish() })).optional(),
 });
-
-/** `*` at the end of an entry stands for anything. */
-export function listed(list: readonly string[], value: string): boolean {
-  return list.some((entry) => (entry.endsWith("*") ? value.startsWith(entry.slice(0, -1)) : value === entry));
-}
 
 /** The first thing in messages, system or tools that the provider would fetch or run. Depth is bounded by the parser of bodies. */
 function remote(value: unknown): string | null {

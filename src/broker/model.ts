@@ -13,6 +13,7 @@ import {
   type ServerResponse,
 } from "node:http";
 import { request as httpsRequest } from "node:https";
+import { listed } from "../config.ts";
 import { isAbort, messageOf, SlipwayError } from "../error.ts";
 import type { Admission, ModelDesk } from "../ledger.ts";
 import { drained } from "../model/drained.ts";
@@ -20,7 +21,7 @@ import { priceOf, type PriceTable } from "../model/prices.ts";
 import type { Rate } from "../model/rate.ts";
 import { NO_TOKENS, UsageReader } from "../model/usage.ts";
 import type { Log } from "../ports.ts";
-import { checkRequest, listed, RefusedRequest, type ModelRequest, type RequestRules } from "./model-request.ts";
+import { checkRequest, RefusedRequest, type ModelRequest, type RequestRules } from "./model-request.ts";
 
 export interface ModelGatewayOptions {
   /** The provider's address, without a slash at the end. */

@@ -1,10 +1,11 @@
 /** `slipway demo`: a whole task from end to end on a sample repository, with everything in a temporary folder. Fails when anything is not as it should be. */
+import { randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Option, type Command } from "commander";
 import { SlipwayClient } from "../client/client.ts";
-import { readConfig, SANDBOX_KINDS, type Config } from "../config.ts";
+import { readConfig, SANDBOX_KINDS, type Config, type Flags } from "../config.ts";
 import { messageOf, SlipwayError } from "../error.ts";
 import type { Running } from "../main.ts";
 import type { WireTask } from "../wire.ts";
@@ -16,6 +17,7 @@ import {
   SAMPLE_CHANGES,
   SAMPLE_FILES,
   SAMPLE_PROMPT,
+  SAMPLE_SCENARIO,
   SAMPLE_SCRIPT,
   SAMPLE_TEST,
   SAMPLE_USER,
@@ -30,18 +32,24 @@ export function demoCommand(program: Command, io: Io): void {
     .command("demo")
     .description("run a whole task on a sample repository; needs no key and leaves nothing behind")
     .addOption(new Option("--sandbox <kind>", "docker, or a plain process when no engine answers").choices([...SANDBOX_KINDS]))
-    .action((options: { readonly sandbox?: string }) => interruptible((signal) => demo(io, options.sandbox, signal)));
+    .addOption(new Option("--model <kind>", "let the agent that has a model do it; the fake model needs no key").choices(["fake"]))
+    .action((options: DemoOptions) => interruptible((signal) => demo(io, options, signal)));
+}
+
+interface DemoOptions {
+  readonly sandbox?: string;
+  readonly model?: "fake";
 }
 
 /** What to undo, last first. */
 type Undo = (() => unknown)[];
 
-async function demo(io: Io, sandbox: string | undefined, signal: AbortSignal): Promise<void> {
+async function demo(io: Io, options: DemoOptions, signal: AbortSignal): Promise<void> {
   const undo: Undo = [];
   try {
     const folder = mkdtempSync(join(tmpdir(), "slipway-demo-"));
     undo.push(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
-    await play(io, folder, sandbox, undo, signal);
+    await play({ io, folder, options, undo, signal });
   } finally {
     await undoAll(undo);
   }
@@ -60,18 +68,26 @@ async function undoAll(undo: Undo): Promise<void> {
   if (failures.length > 0) throw new CliExit(EXIT.failed, `the demo could not clean up: ${messageOf(failures[0])}`);
 }
 
-async function play(io: Io, folder: string, sandbox: string | undefined, undo: Undo, signal: AbortSignal): Promise<void> {
+interface Stage {
+  readonly io: Io;
+  readonly folder: string;
+  readonly options: DemoOptions;
+  readonly undo: Undo;
+  readonly signal: AbortSignal;
+}
+
+async function play(stage: Stage): Promise<void> {
+  const { io, folder, undo, signal } = stage;
   const { bold, dim, green } = paint(io.out, io.env);
   const { packageRoot } = await import("../main.ts");
   const { upstream, token } = await openUpstream(packageRoot(), join(folder, "upstream"));
   undo.push(() => upstream.close());
   const repo = upstream.createRepo(SAMPLE, { ...SAMPLE_FILES });
   print(io, `${bold("upstream")} ${repo.url} ${dim("a sample repository whose test fails, behind a password")}`);
+  const model = await openModel(stage);
 
   const dataDir = join(folder, "data");
-  const given = sandbox ?? (io.env["SLIPWAY_SANDBOX"] || undefined);
-  const flags = { port: "0", agent: "scripted", logLevel: "error", dataDir, trustedRepoHosts: upstream.host };
-  const running = await begin(io, readConfig({}, given === undefined ? flags : { ...flags, sandbox: given }));
+  const running = await begin(io, configOf(stage, { dataDir, trustedRepoHosts: upstream.host, ...model?.flags }));
   undo.push(() => running.close());
   print(io, `${bold("server")}   ${running.url} ${dim(`sandbox: ${running.sandbox.kind}; ${running.sandbox.line}`)}`);
 
@@ -81,20 +97,49 @@ async function play(io: Io, folder: string, sandbox: string | undefined, undo: U
     WebSocket: socketMaker(),
   });
   await client.putCredential({ host: upstream.host, kind: "token", username: SAMPLE_USER, token });
-  const submitted = await client.submit({
-    repo: repo.url,
-    prompt: SAMPLE_PROMPT,
-    agent: "scripted",
-    script: [...SAMPLE_SCRIPT],
-    verify: [SAMPLE_TEST],
-  });
+  const script = model === null ? { script: [...SAMPLE_SCRIPT] } : {};
+  const submitted = await client.submit({ repo: repo.url, prompt: SAMPLE_PROMPT, verify: [SAMPLE_TEST], ...script });
   undo.push(() => leave(client, submitted.id));
   print(io, `${bold("task")}     ${submitted.id} ${dim(`"${SAMPLE_PROMPT}"`)}\n`);
   const task = await live(io, client, submitted.id, signal);
-  const wrong = await examine(client, upstream, task, repo.sha);
+  const wrong = [...(await examine(client, upstream, task, repo.sha)), ...(model?.examine(task) ?? [])];
   if (wrong.length > 0) throw new CliExit(EXIT.failed, `the demo went wrong:\n${wrong.map((line) => `  ${line}`).join("\n")}`);
   await showResult(io, client, upstream, task);
   print(io, `\n${green("It works.")} To use it: npm start`);
+}
+
+function configOf({ io, options }: Stage, flags: Flags): Config {
+  const sandbox = options.sandbox ?? (io.env["SLIPWAY_SANDBOX"] || undefined);
+  return readConfig({}, { port: "0", logLevel: "error", ...flags, ...(sandbox === undefined ? {} : { sandbox }) });
+}
+
+interface DemoModel {
+  readonly flags: Flags;
+  /** What is wrong with the books of that task, in words. */
+  examine(task: WireTask): string[];
+}
+
+/** The largest difference between what the provider billed and what the task shows, as a part of it. */
+const TOLERANCE = 0.01;
+
+/** The provider of the demo, if it has one: what it bills must be what the task says it cost. */
+async function openModel({ io, options, undo }: Stage): Promise<DemoModel | null> {
+  if (options.model === undefined) return null;
+  const { startFakeModel } = await import("../model/fake/server.ts");
+  const { bold, dim } = paint(io.out, io.env);
+  const apiKey = `sk-demo-${randomBytes(16).toString("hex")}`;
+  const fake = await startFakeModel({ scenarios: { default: SAMPLE_SCENARIO }, apiKey });
+  undo.push(() => fake.close());
+  print(io, `${bold("model")}    ${fake.url} ${dim("a fake one: real HTTP, words from a scenario")}`);
+  return {
+    flags: { anthropicApiKey: apiKey, anthropicBaseUrl: fake.url },
+    examine({ agent, usage }) {
+      const billed = fake.spent();
+      const wrong = agent === "anthropic" ? [] : [`the agent was ${agent}`];
+      if (billed > 0 && Math.abs(usage.usd - billed) <= billed * TOLERANCE) return wrong;
+      return [...wrong, `the task says that it cost $${usage.usd}, and the provider billed $${billed}`];
+    },
+  };
 }
 
 /** Docker when an engine answers; otherwise a plain process, and it says so. */

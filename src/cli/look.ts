@@ -108,7 +108,10 @@ function overview(task: WireTask, machine: Machine | null): string[] {
     ["repository", clean(task.repo)],
     ["base", task.base === null ? null : `${clean(task.base)} ${task.baseSha?.slice(0, 10) ?? ""}`.trimEnd()],
     ["branch", `${clean(task.branch)} ${task.headSha?.slice(0, 10) ?? ""}`.trimEnd()],
-    ["agent", `${clean(task.agent)}${task.model === null ? "" : `, ${clean(task.model)}`}`],
+    [
+      "agent",
+      `${clean(task.agent)}${task.model === null ? "" : `, ${clean(task.model)}`}${task.effort === null ? "" : `, effort ${task.effort}`}`,
+    ],
     ["question", task.question === null ? null : `${clean(task.question.question)} (${task.question.id})`],
     ["usage", usageWords({ tokens: task.usage.inputTokens + task.usage.outputTokens, usd: task.usage.usd, turns: task.usage.turns })],
     ["created", task.createdAt],

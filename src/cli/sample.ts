@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import type { Scenario } from "../model/fake/scenario.ts";
 import type { ScriptStep } from "../task.ts";
 
 /** What the demo needs of scripts/git-server.mjs, a git smart-HTTP server in plain Node.js. */
@@ -51,11 +52,53 @@ export const SAMPLE_TEST = "node test.mjs";
 /** What must have come of it. */
 export const SAMPLE_CHANGES: Readonly<Record<string, "added" | "modified">> = { "farewell.mjs": "added", "greet.mjs": "modified" };
 
+const SAMPLE_FAREWELL = "export function farewell(name) {\n  return `Goodbye, ${name}.`;\n}\n";
+
 type Todo = Extract<ScriptStep, { todo: unknown }>;
 const PLAN = ["Look around", "Correct the greeting", "Add a farewell", "Run the test"];
 const plan = (at: number): Todo => ({
   todo: PLAN.map((text, i) => ({ text, status: i < at ? "completed" : i === at ? "in_progress" : "pending" })),
 });
+
+const call = (name: string, input: Readonly<Record<string, unknown>>) => ({ name, input });
+const todo = (at: number) => call("todo", { items: plan(at).todo });
+/** Between two pieces of an answer, ms: as a model speaks. */
+const PACE = { delayMs: 12 };
+
+/** The same work as a model would do it, for the fake one. */
+export const SAMPLE_SCENARIO: Scenario = {
+  turns: [
+    {
+      ...PACE,
+      think: "A failing test and a missing function. I look at what there is before I change anything.",
+      say: "I am a fake model: what I say is written down beforehand, but the agent, its tools and the gateway are the real ones.",
+      tools: [todo(0), call("bash", { command: "ls && git log --oneline" }), call("read", { path: "greet.mjs" })],
+    },
+    { ...PACE, say: "Now I see the test fail.", tools: [call("bash", { command: "node test.mjs 2>&1 | grep -m 1 -A 4 AssertionError" })] },
+    {
+      ...PACE,
+      say: "The greeting lacks its comma and its exclamation mark.",
+      tools: [todo(1), call("edit", { path: "greet.mjs", old: '"Hello " + name', new: "`Hello, ${name}!`" })],
+    },
+    {
+      ...PACE,
+      tools: [todo(2), call("write", { path: "farewell.mjs", content: SAMPLE_FAREWELL })],
+      // What a real provider does now and then: the agent waits and asks again.
+      faults: [{ kind: "status", status: 529, retryAfter: 1 }],
+    },
+    { ...PACE, tools: [todo(3), call("bash", { command: SAMPLE_TEST })] },
+    { ...PACE, say: "The test passes.", tools: [todo(4)] },
+    {
+      ...PACE,
+      tools: [
+        call("finish", {
+          title: "Correct the greeting, add a farewell",
+          summary: "The greeting is what the test expects, and there is a farewell.",
+        }),
+      ],
+    },
+  ],
+};
 
 /** A little slower than it could be, so that there is something to watch. */
 export const SAMPLE_SCRIPT: readonly ScriptStep[] = [
@@ -70,7 +113,7 @@ export const SAMPLE_SCRIPT: readonly ScriptStep[] = [
   { edit: { path: "greet.mjs", old: '"Hello " + name', new: "`Hello, ${name}!`" } },
   { wait: 400 },
   plan(2),
-  { write: { path: "farewell.mjs", content: "export function farewell(name) {\n  return `Goodbye, ${name}.`;\n}\n" } },
+  { write: { path: "farewell.mjs", content: SAMPLE_FAREWELL } },
   { wait: 400 },
   plan(3),
   { bash: SAMPLE_TEST },

@@ -49,6 +49,12 @@ async function untilStopped(running: Running): Promise<void> {
   await running.close();
 }
 
+/** Which agent tasks get, and whether a model key was found. */
+function agentLine({ agent }: Running, { anthropicApiKey, anthropicBaseUrl, model }: Config): string {
+  if (anthropicApiKey === null) return `${agent} (no model key: set ANTHROPIC_API_KEY for the agent that has a model)`;
+  return `${agent} (model key found; ${model ?? "no default model"} at ${new URL(anthropicBaseUrl).host})`;
+}
+
 function banner(io: Io, running: Running, config: Config): string {
   const { bold, dim, yellow, cyan } = paint(io.err, io.env);
   const { sandbox } = running;
@@ -57,7 +63,7 @@ function banner(io: Io, running: Running, config: Config): string {
   lines.push(`  ${dim("sandbox")} ${sandbox.line}${sandbox.line.startsWith(sandbox.kind) ? "" : dim(` (${sandbox.kind})`)}`);
   if (!sandbox.isolates && !sandbox.line.includes("NOT ISOLATED"))
     lines.push(`          ${yellow("NOT ISOLATED: agents can read and change whatever this user can.")}`);
-  lines.push(`  ${dim("agent  ")} ${running.agent}`);
+  lines.push(`  ${dim("agent  ")} ${agentLine(running, config)}`);
   lines.push(`  ${dim("data   ")} ${resolve(config.dataDir)}`, "");
   lines.push(`  ${dim("a first task, from another terminal:")}`);
   lines.push(`    ${io.command} submit https://github.com/you/repo.git "Fix the failing test" --watch`, "");

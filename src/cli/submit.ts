@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { Option, type Command } from "commander";
 import { messageOf } from "../error.ts";
-import { EGRESS_POLICIES, PULL_REQUEST_MODES, type Egress, type PullRequestMode, type ScriptStep } from "../task.ts";
+import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES, type Effort, type Egress, type PullRequestMode, type ScriptStep } from "../task.ts";
 import type { SubmitRequest } from "../wire.ts";
 import type { SlipwayClient } from "../client/client.ts";
 import { CliExit, EXIT } from "./exit.ts";
@@ -15,6 +15,7 @@ interface SubmitOptions extends ReadOptions {
   readonly title?: string;
   readonly agent?: string;
   readonly model?: string;
+  readonly effort?: Effort;
   readonly script?: string;
   readonly usd?: number;
   readonly minutes?: number;
@@ -42,6 +43,7 @@ export function submitCommand(program: Command, io: Io): void {
     .option("--title <text>", "a short name")
     .option("--agent <name>", "which agent works on it")
     .option("--model <name>", "which model it uses")
+    .addOption(new Option("--effort <level>", "how hard the model thinks").choices([...EFFORTS]))
     .option("--script <file>", "JSON steps for the scripted agent")
     .option("--usd <amount>", "stop after this much money", decimal)
     .option("--minutes <number>", "stop after this much time", decimal)
@@ -72,8 +74,8 @@ export function submitCommand(program: Command, io: Io): void {
 
 /** Only what was given; the server knows the defaults. */
 function requestOf(repo: string, prompt: string, options: SubmitOptions): SubmitRequest {
-  const { base, branch, title, agent, model, egress, pullRequest, priority, maxAttempts } = options;
-  const given = { base, branch, title, agent, model, egress, pullRequest, priority, maxAttempts };
+  const { base, branch, title, agent, model, effort, egress, pullRequest, priority, maxAttempts } = options;
+  const given = { base, branch, title, agent, model, effort, egress, pullRequest, priority, maxAttempts };
   const budget = present({ usd: options.usd, minutes: options.minutes, turns: options.turns });
   const limits = present({ memoryMb: options.memory, cpus: options.cpus });
   return {

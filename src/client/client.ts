@@ -8,6 +8,7 @@ import type {
   RetryRequest,
   SubmitRequest,
   WireEvent,
+  Offer,
   WireTask,
 } from "../wire.ts";
 import type { SocketMaker } from "./socket.ts";
@@ -108,6 +109,11 @@ export class SlipwayClient {
   /** The session as it is now; null without one. */
   session(): Promise<Session | null> {
     return this.#transport.session();
+  }
+
+  /** What a submission may ask for at this server. */
+  offer(options: CallOptions = {}): Promise<Offer> {
+    return this.#get("/v1/config", {}, options);
   }
 
   me(options: CallOptions = {}): Promise<Me> {

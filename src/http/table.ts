@@ -1,6 +1,7 @@
 /** Every call that this server answers. */
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./auth.ts";
 import { egressRoutes } from "./egress.ts";
+import { offerRoutes } from "./offer.ts";
 import { openapiRoute } from "./openapi.ts";
 import { opsRoutes, probeRoutes } from "./ops.ts";
 import type { Route } from "./route.ts";
@@ -12,6 +13,7 @@ const own: readonly Route[] = [
   ...tokenRoutes,
   ...credentialRoutes,
   ...userRoutes,
+  ...offerRoutes,
   ...taskRoutes,
   ...talkRoutes,
   ...historyRoutes,

@@ -83,6 +83,7 @@ export const taskRoutes = [
       "invalid_repository",
       "invalid_branch",
       "agent_unavailable",
+      "model_unavailable",
       "egress_unavailable",
       "forge_unavailable",
       "idempotency_mismatch",

@@ -4,12 +4,14 @@ import type { Accounts } from "../accounts.ts";
 import type { Ledger } from "../ledger.ts";
 import { SlipwayError } from "../error.ts";
 import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../store-port.ts";
+import type { AppendResult, NewRecord, StoredRecord } from "../transcript.ts";
 import { isSettledState, TASK_STATES, type Task, type TaskState } from "../task.ts";
 import { memoryLedger } from "./ledger.ts";
 import { memoryAccounts } from "./memory-accounts.ts";
 import { MemoryLists } from "./memory-lists.ts";
 import { MemoryQueue } from "./memory-queue.ts";
 import { makeTask, searchText } from "./rows.ts";
+import { MemoryTranscripts } from "./transcript.ts";
 
 interface Entry {
   task: Task;
@@ -28,6 +30,7 @@ class MemoryStore implements Store {
   readonly #open = new Map<string, Entry>();
   readonly #keys = new Map<string, { readonly taskId: string; readonly fingerprint: string }>();
   readonly #settings = new Map<string, string>();
+  readonly #transcripts = new MemoryTranscripts();
   readonly #queue = new MemoryQueue();
   #rev = 0;
   #closed = false;
@@ -47,6 +50,7 @@ class MemoryStore implements Store {
     this.#entries.set(id, entry);
     if (!isSettledState(state)) this.#open.set(id, entry);
     if (key !== null && idempotency !== null) this.#keys.set(key, { taskId: id, fingerprint: idempotency.fingerprint });
+    if (task.inherits !== null) this.#transcripts.inherit(id, task.inherits);
     this.#queue.add(id, userId, spec.priority, state === "queued");
     return { kind: "created", task: stored };
   }
@@ -135,6 +139,20 @@ class MemoryStore implements Store {
   async observeExit(taskId: string, attempt: number, exitCode: number | null): Promise<void> {
     this.#writable();
     this.#entries.get(taskId)?.lists.observeExit(attempt, exitCode);
+  }
+
+  async appendRecord(record: NewRecord): Promise<AppendResult> {
+    this.#writable();
+    const entry = this.#open.get(record.taskId);
+    return this.#transcripts.append(record, entry?.slot === true && entry.task.snapshot.context.attempt === record.attempt);
+  }
+
+  async records(taskId: string, after: number, bytes: number): Promise<StoredRecord[]> {
+    return this.#transcripts.records(taskId, after, bytes);
+  }
+
+  async lastRecord(taskId: string): Promise<number> {
+    return this.#transcripts.last(taskId);
   }
 
   async openIds(): Promise<string[]> {

@@ -6,6 +6,7 @@ import { TASK_STATES, type Task, type TaskState } from "../task.ts";
 import { queueReads } from "./queue.ts";
 import * as rows from "./rows.ts";
 import { taskSearch } from "./search.ts";
+import { transcriptReads } from "./transcript.ts";
 
 export type Reads = ReturnType<typeof sqliteReads>;
 
@@ -49,6 +50,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
     },
     setting: (key: string): string | null => setting.get(key) ?? null,
     ...logReads(db),
+    ...transcriptReads(db),
     ...openReads(db),
     ...queueReads(db),
   };

@@ -57,7 +57,8 @@ export function coreOf(row: CoreRow): TaskCore {
     userId: row.user_id,
     threadId: row.thread_id,
     parentId: row.parent_id,
-    spec: JSON.parse(row.spec) as TaskSpec,
+    // Tasks from before there was a choice of effort have none.
+    spec: { effort: null, ...(JSON.parse(row.spec) as Omit<TaskSpec, "effort">) },
     machineVersion: row.machine_version,
     createdAt: row.created_at,
   };

@@ -38,7 +38,7 @@ export interface SqliteStore {
 }
 
 /** The store without its writes, for those who look while a coordinator runs. */
-export type StoreReader = Omit<Store, "create" | "commit" | "observeExit" | "setSetting">;
+export type StoreReader = Omit<Store, "create" | "commit" | "appendRecord" | "observeExit" | "setSetting">;
 
 const DATABASE = "slipway.db";
 const BUSY_MS = 5_000;
@@ -86,6 +86,7 @@ function assemble(db: Connection, release: () => void, crashpoint: SqliteOptions
     create: (task) => batch.run(() => writes.create(task)),
     commit: (commit) => batch.run(() => writes.commit(commit)),
     observeExit: (taskId, attempt, exitCode) => batch.run(() => writes.observeExit(taskId, attempt, exitCode)),
+    appendRecord: (record) => batch.run(() => writes.appendRecord(record)),
     setSetting: (key, value) => batch.run(() => writes.setSetting(key, value)),
     ping: () => batch.run(() => writes.setSetting(PING, reads.setting(PING) === "0" ? "1" : "0")),
     async close() {
@@ -140,6 +141,8 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     position: async (taskId) => reads.position(taskId),
     slotsHeld: async (userId) => reads.slotsHeld(userId),
     counts: async () => reads.counts(),
+    records: async (taskId, after, bytes) => reads.records(taskId, after, bytes),
+    lastRecord: async (taskId) => reads.lastRecord(taskId),
     setting: async (key) => reads.setting(key),
   };
 }

@@ -8,15 +8,18 @@ import type { Database as Connection } from "better-sqlite3";
 import type { TaskEvent } from "../event.ts";
 import type { Commit, CreateResult, NewTask } from "../store-port.ts";
 import { project, type Change } from "../projection.ts";
+import type { AppendResult, NewRecord } from "../transcript.ts";
 import { isSettledState, type Task } from "../task.ts";
 import { queueWrites } from "./queue.ts";
 import { makeTask, searchText, type CoreCache, type TaskCore } from "./rows.ts";
+import { transcriptWrites } from "./transcript.ts";
 
 export interface Writes {
   create(task: NewTask): CreateResult;
   commit(commit: Commit): Task | null;
   observeExit(taskId: string, attempt: number, exitCode: number | null): void;
   setSetting(key: string, value: string | null): void;
+  appendRecord(record: NewRecord): AppendResult;
   /** What was counted in memory is read again: a transaction was rolled back. */
   forget(): void;
 }
@@ -31,6 +34,7 @@ export function sqliteWrites(db: Connection, cache: CoreCache, lookup: Lookup): 
   const queue = queueWrites(db);
   const log = logWrites(db);
   const move = moveTask(db);
+  const transcripts = transcriptWrites(db);
   const insertTask = taskInsert(db);
   const insertSpec = db.prepare("INSERT INTO task_specs (task_id, spec, search) VALUES (?, ?, ?)");
   const findKey = db.prepare<[string, string], { task_id: string; fingerprint: string }>(
@@ -52,6 +56,7 @@ export function sqliteWrites(db: Connection, cache: CoreCache, lookup: Lookup): 
     insertTask(task, queue.place(userId, spec.priority), rev);
     insertSpec.run(id, JSON.stringify(spec), searchText(spec));
     log(event);
+    if (task.inherits !== null) transcripts.inherit(id, task.inherits);
     if (task.idempotency !== null) insertKey.run(userId, task.idempotency.key, id, task.idempotency.fingerprint);
     newest = rev;
     cache.set(id, core);
@@ -79,6 +84,7 @@ export function sqliteWrites(db: Connection, cache: CoreCache, lookup: Lookup): 
       return makeTask(taskId, lookup.core(taskId), snapshot, state, last.seq, rev, last.at);
     },
     observeExit: (taskId, attempt, exitCode) => void exit.run(exitCode, taskId, attempt),
+    appendRecord: transcripts.appendRecord,
     setSetting: (key, value) => void (value === null ? unset.run(key) : set.run(key, value)),
     forget() {
       newest = null;

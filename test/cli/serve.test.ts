@@ -114,6 +114,16 @@ describe("demo", () => {
     expect(readdirSync(temp)).toEqual([]);
   }, 120_000);
 
+  it("--model fake: the agent that has a model does it, and the provider's bill is what the task shows", async () => {
+    const temp = join(home, "tmp3");
+    mkdirSync(temp);
+    const { code, out, err } = await run(home, ["demo", "--model", "fake", "--sandbox", "process"], { env: { TMPDIR: temp } });
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    for (const part of ["a fake one", "is overloaded", "✓ verify node test.mjs", "7 turns", "+++ b/farewell.mjs", "It works."])
+      expect(out).toContain(part);
+    expect(readdirSync(temp)).toEqual([]);
+  }, 120_000);
+
   it("cleans up when it is interrupted", async () => {
     const temp = join(home, "tmp2");
     mkdirSync(temp);

@@ -9,6 +9,7 @@ import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./ledger.ts";
 import { queueContract } from "./queue.ts";
 import { cancel, claim, commitOf, create, fail, move, newTask, notice, ready, stopped, T0, type Move } from "./tasks.ts";
+import { transcriptContract } from "./transcript.ts";
 
 export interface Opened {
   readonly store: Store;
@@ -37,6 +38,7 @@ export function storeContract(name: string, open: () => Opened): void {
     describe("reads", () => readSuite(get));
     queueContract(get);
     accountsContract(() => opened.accounts);
+    describe("transcripts", () => transcriptContract(get));
     describe("the books", () => ledgerContract(() => opened.ledger));
   });
 }

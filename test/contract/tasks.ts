@@ -18,6 +18,7 @@ export interface Wish {
   readonly threadId?: string;
   readonly parentId?: string;
   readonly at?: number;
+  readonly inherits?: string;
   readonly key?: string;
   readonly fingerprint?: string;
   readonly spec?: Partial<TaskSpec>;
@@ -58,6 +59,7 @@ export function newTask(wish: Wish = {}): NewTask {
     state: stateOf(snapshot),
     slot: holdsSlot(snapshot),
     event: { ...event, to: stateOf(snapshot) },
+    inherits: wish.inherits ?? null,
     idempotency: wish.key === undefined ? null : { key: wish.key, fingerprint: wish.fingerprint ?? "f" },
   };
 }

@@ -87,7 +87,10 @@ function diary(lines: Line[]): Log {
 export async function openHouse(options: HouseOptions = {}): Promise<House> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-http-"));
   const { store, accounts } = openSqliteStore({ dir, migrations: join(import.meta.dirname, "../../migrations/sqlite") });
-  const world = await openWorld({ store, settings: { maxConcurrent: 1_000 } });
+  const world = await openWorld({
+    store,
+    settings: { maxConcurrent: 1_000, agents: ["scripted", "anthropic"], model: "claude-sonnet-5-5", models: ["claude-sonnet-*"] },
+  });
   const { clock } = world;
   const ids = seededIds(7);
   const lines: Line[] = [];

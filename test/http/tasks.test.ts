@@ -83,6 +83,7 @@ describe("submit", () => {
       [{ repo: "ext::sh -c touch% /tmp/x" }, "invalid_repository"],
       [{ branch: "a..b" }, "invalid_branch"],
       [{ agent: "nobody" }, "agent_unavailable"],
+      [{ agent: "anthropic", model: "claude-opus-5-5" }, "model_unavailable"],
       [{ egress: "open" }, "egress_unavailable"],
     ];
     for (const [change, code] of refusals) {
@@ -90,6 +91,19 @@ describe("submit", () => {
       expect([answered.status, answered.body.code]).toEqual([400, code]);
     }
     expect((await get("/v1/tasks?limit=200")).body.items).toHaveLength(before);
+  });
+});
+
+describe("the agent and its model", () => {
+  test("what may be asked for is told, and what is asked for shows", async () => {
+    const offer = (await get("/v1/config")).body;
+    expect(offer).toMatchObject({ agents: ["scripted", "anthropic"], model: "claude-sonnet-5-5", models: ["claude-sonnet-*"] });
+    const plain = await submit({ body: { repo: REPO, prompt: "x", agent: "anthropic" } });
+    expect(plain.body).toMatchObject({ agent: "anthropic", model: "claude-sonnet-5-5", effort: null });
+    const chosen = { agent: "anthropic", model: "claude-sonnet-4-6", effort: offer.efforts.at(-1) };
+    expect((await submit({ body: { repo: REPO, prompt: "x", ...chosen } })).body).toMatchObject(chosen);
+    expect((await submit({ body: { repo: REPO, prompt: "x" } })).body).toMatchObject({ agent: "scripted", model: null });
+    expect((await submit({ body: { repo: REPO, prompt: "x", effort: "extreme" } })).status).toBe(400);
   });
 });
 

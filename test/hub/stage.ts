@@ -71,6 +71,7 @@ export function writerOf(store: Store, bus: Pick<Bus, "announce">): Writer {
         state: "queued",
         slot: false,
         event: { ...base, to: "queued" },
+        inherits: null,
         idempotency: null,
       });
       if (result.kind !== "created") throw new Error(result.kind);

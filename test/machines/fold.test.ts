@@ -299,6 +299,19 @@ describe("questions", () => {
     expect(c(again)).toMatchObject({ question: null, dueAt: again.at + P.queueMs, wallAt: null });
   });
 
+  it("[G5] a grant stays for good; where nothing was granted there is no word of it", () => {
+    expect("granted" in c(played(asked, "answer"))).toBe(false);
+    for (const play of [asked, played(asked, "timed_out")]) expect(c(played(play, "answer_more")).granted).toEqual({ usd: 10 });
+    expect(c(played(asked, "answer_more", "question", "answer")).granted).toEqual({ usd: 10 });
+  });
+
+  it("[G5] a parked task whose owner wants no more ends there, with its work", () => {
+    const end = played(begin(), "claim", "ready", "checkpoint", "question", "timed_out", "answer_stop");
+    expect(stateName(end)).toBe("failed");
+    expect(c(end)).toMatchObject({ failure: { code: "budget_exceeded" }, question: null, dueAt: null, attempt: 1 });
+    expect(c(end).checkpoint).not.toBeNull();
+  });
+
   it("a parked question that nobody answers ends the task", () => {
     const end = played(asked, "timed_out", "timed_out");
     expect(stateName(end)).toBe("failed");

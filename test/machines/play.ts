@@ -121,6 +121,12 @@ const moves = {
   checkpoint: worker("checkpoint", { sha: sha(2), cursor: "c1", files: 1, additions: 2, deletions: 0 }),
   question: worker("question", (play) => ({ id: questionOf(play), question: "Which?", options: ["a", "b"] })),
   answer: (play) => ({ type: "answer", data: { questionId: questionOf(play), text: "a" }, after: SECOND }),
+  answer_more: (play) => ({
+    type: "answer",
+    data: { questionId: questionOf(play), text: "yes", decision: "continue", budget: { usd: 10 } },
+    after: SECOND,
+  }),
+  answer_stop: (play) => ({ type: "answer", data: { questionId: questionOf(play), text: "no", decision: "stop" }, after: SECOND }),
   answer_other: () => ({ type: "answer", data: { questionId: "never_asked", text: "a" }, after: SECOND }),
   finished: worker("task.state", { reason: "finished", sha: sha(3), changed: true, ...report }),
   finished_unchanged: worker("task.state", { reason: "finished", sha: sha(1), changed: false, ...report }),

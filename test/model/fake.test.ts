@@ -123,6 +123,27 @@ describe("[K2] the fake model refuses what the provider refuses", () => {
     );
   });
 
+  it("a summary of the provider without its beta, changed, or in another place", async () => {
+    const { client } = await start();
+    const compaction = { type: "compaction", content: "Summary", signature: "none" };
+    const says = async (messages: unknown[], words: RegExp, beta = "compact-2026-09-04"): Promise<void> =>
+      await expect(
+        client.messages.stream({ ...BASE, messages } as Params, { headers: { "anthropic-beta": beta } }).finalMessage(),
+      ).rejects.toThrow(words);
+    await says([{ role: "assistant", content: [compaction] }, BASE.messages[0]], /signature does not verify/);
+    await says([BASE.messages[0], { role: "assistant", content: [compaction] }, BASE.messages[0]], /must be the first block/);
+    const made = await client.beta.messages
+      .stream({ ...BASE, betas: ["compact-2026-09-04"], compaction: { type: "summarize" } } as Anthropic.Beta.MessageCreateParams)
+      .finalMessage();
+    expect(made).toMatchObject({ stop_reason: "compaction", content: [{ type: "compaction" }] });
+    const gone = [{ role: "assistant", content: made.content }, BASE.messages[0]];
+    await says(gone, /Extra inputs/, "none");
+    const after = await client.messages
+      .stream({ ...BASE, messages: gone } as Params, { headers: { "anthropic-beta": "compact-2026-09-04" } })
+      .finalMessage();
+    expect(after.stop_reason).toBe("tool_use");
+  });
+
   it("forced tools, sampling parameters, old thinking modes, five breakpoints, a foreign key", async () => {
     const { fake, client } = await start();
     const says = async (part: object, words: RegExp): Promise<void> =>

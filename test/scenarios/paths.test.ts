@@ -59,6 +59,11 @@ async function make(id: string, event: PathEvent): Promise<void> {
       return void (await say(["question", { id: `q${attempt}`, question: "Which?", options: null }]));
     case "answer":
       return void (await kernel.service.answer(ALICE, id, { questionId: `q${attempt}`, text: "a" }));
+    case "answer_more":
+    case "answer_stop": {
+      const data = { ...event.data, questionId: `q${attempt}` };
+      return void (await kernel.coordinator.record(id, () => [{ type: "answer", data }]));
+    }
     case "finished": {
       const sha = await repos.commit(id, WORK_REF, `work ${attempt}`);
       return void (await say(["finished", { sha, title: "A title", summary: "Done." }]));

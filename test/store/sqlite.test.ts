@@ -270,3 +270,47 @@ describe("one writer", () => {
     await alone.close();
   });
 });
+
+describe("transcripts in the file", () => {
+  it("[X1] [R1] every record that was acknowledged before a SIGKILL is there, without hole", async () => {
+    const { store } = open();
+    const task = await move(store, await create(store), claim, ready);
+    await store.close();
+    const child = runChild(
+      `const { store } = sqlite.openSqliteStore(args.options);
+       for (let n = 1; ; n += 1) {
+         await store.appendRecord({ taskId: args.id, attempt: 1, n, json: JSON.stringify({ n, text: "x".repeat(n * 50) }) });
+         print(String(n));
+       }`,
+      { id: task.id, options: { dir, migrations: MIGRATIONS } },
+    );
+    children.push(child);
+    let acknowledged = 0;
+    while (acknowledged < 60) acknowledged = Number(await child.line());
+    await child.kill();
+    const again = open().store;
+    const records = await again.records(task.id, 0, 1e9);
+    expect(records.length).toBeGreaterThanOrEqual(acknowledged);
+    expect(records.map(({ n, json }) => [n, (JSON.parse(json) as { n: number }).n])).toEqual(records.map((_, i) => [i + 1, i + 1]));
+  });
+
+  it("[X1] [X2] triggers refuse what the code would never do: a change, a hole, a removal, another attempt, a settled task", async () => {
+    const { store } = open();
+    const task = await move(store, await create(store), claim, ready);
+    await store.appendRecord({ taskId: task.id, attempt: 1, n: 1, json: "{}" });
+    const settled = await move(store, await create(store), cancel);
+    const db = new Database(join(dir, "slipway.db"));
+    try {
+      const insert = "INSERT INTO transcripts (task_id, n, attempt, total, record) VALUES";
+      expect(() => db.exec(`UPDATE transcripts SET record = '{"a":1}'`)).toThrow(/append-only/);
+      expect(() => db.exec("DELETE FROM transcripts")).toThrow(/append-only/);
+      expect(() => db.exec(`${insert} ('${task.id}', 3, 1, 4, '{}')`)).toThrow(/one record/);
+      expect(() => db.exec(`${insert} ('${task.id}', 2, 2, 4, '{}')`)).toThrow(/one record/);
+      expect(() => db.exec(`${insert} ('${settled.id}', 1, 0, 2, '{}')`)).toThrow(/one record/);
+      db.exec(`PRAGMA foreign_keys = ON; DELETE FROM tasks WHERE id = '${task.id}'`);
+      expect(db.prepare("SELECT count(*) FROM transcripts").pluck().get()).toBe(0);
+    } finally {
+      db.close();
+    }
+  });
+});

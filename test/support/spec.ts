@@ -9,6 +9,7 @@ export const PLAIN_SPEC: TaskSpec = {
   title: "A title",
   agent: "scripted",
   model: null,
+  effort: null,
   script: null,
   budget: {},
   limits: {},

@@ -1,8 +1,11 @@
 /** A desk in memory: the rules of acceptance of the real one (order, doubles, holes, the fence) over plain arrays, for one task. */
+import type { BudgetStanding } from "../../src/budget.ts";
 import { SequenceGap, SlipwayError } from "../../src/error.ts";
 import { WORKER_DATA, type WorkerEventType } from "../../src/event.ts";
 import { checkpointRef, WORK_REF, type WorkerDesk } from "../../src/ports.ts";
+import { MemoryTranscripts } from "../../src/store/transcript.ts";
 import type { ScriptStep } from "../../src/task.ts";
+import { PAGE_BYTES, RECORD_BYTES, TranscriptMoved, type StoredRecord } from "../../src/transcript.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerEvent, WorkerSpec } from "../../src/worker-wire.ts";
 
 export interface Accepted extends WorkerEvent {
@@ -16,6 +19,8 @@ export class MemoryDesk implements WorkerDesk {
   readonly events: Accepted[] = [];
   readonly deltas: { messageId: string; text: string }[] = [];
   readonly answers: Record<string, string> = {};
+  readonly transcripts = new MemoryTranscripts();
+  standing: BudgetStanding = { state: "continue" };
   attempt = 1;
   ack = 0;
   over = false;
@@ -45,6 +50,8 @@ export class MemoryDesk implements WorkerDesk {
       prompt: "Do the work",
       agent: "scripted",
       model: null,
+      effort: null,
+      gateway: "none",
       script: this.script,
       verify: [],
       budget: {},
@@ -52,6 +59,7 @@ export class MemoryDesk implements WorkerDesk {
       baseSha: this.baseSha,
       workRef: WORK_REF,
       checkpointRef: checkpointRef(attempt),
+      transcript: this.transcripts.last(taskId),
       resume: saved === undefined ? null : { sha: String(saved["sha"]), cursor: saved["cursor"] as string | null },
       answers: this.answers,
       commandsAfter: 0,
@@ -60,6 +68,25 @@ export class MemoryDesk implements WorkerDesk {
       abandonMs: 3_600_000,
       ...this.overrides,
     };
+  }
+
+  async transcript(taskId: string, attempt: number, after: number): Promise<StoredRecord[]> {
+    this.#check(taskId, attempt);
+    return this.transcripts.records(taskId, after, PAGE_BYTES);
+  }
+
+  async append(taskId: string, record: StoredRecord): Promise<void> {
+    this.#check(taskId, record.attempt);
+    if (Buffer.byteLength(record.json) > RECORD_BYTES) throw new SlipwayError("payload_too_large");
+    const result = this.transcripts.append({ taskId, ...record }, true);
+    if (result.kind === "elsewhere") throw new TranscriptMoved(result.last);
+    if (result.kind === "full") throw new SlipwayError("transcript_full");
+    this.#changed();
+  }
+
+  async budget(taskId: string, attempt: number): Promise<BudgetStanding> {
+    this.#check(taskId, attempt);
+    return this.standing;
   }
 
   async accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck> {

@@ -21,6 +21,21 @@ export interface HeardMessage {
  */
 export type CheckpointMode = "due" | "now" | "always";
 
+/** One line of the transcript, as the agent wrote it. */
+export interface TranscriptRecord {
+  /** The attempt that wrote it; 0 = inherited from the task that this one goes on from. */
+  readonly attempt: number;
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+/** The agent's append-only memory, held by the coordinator: what a later attempt (or a follow-up task) goes on from. */
+export interface Transcript {
+  /** Everything written before this life of the worker, oldest first. */
+  readonly records: readonly TranscriptRecord[];
+  /** Durable at the coordinator when it resolves; waits for one that is away. One call at a time, at most 1 MB of JSON each. Rejects only when the agent must stop. */
+  append(data: Readonly<Record<string, unknown>>): Promise<void>;
+}
+
 export interface AgentContext {
   readonly spec: WorkerSpec;
   /** Where this agent stood when the work was last saved; null = from the beginning. Only the agent knows what is in it. */
@@ -43,6 +58,21 @@ export interface AgentContext {
   checkpoint(cursor: string, mode: CheckpointMode): Promise<void>;
   /** Commits everything. @returns the commit, or null when there was nothing to commit. */
   commit(message: string): Promise<string | null>;
+  readonly transcript: Transcript;
+  /** The Messages API as the coordinator's gateway serves it; `token` goes out as the Bearer. Null where the installation has no model. */
+  readonly model: { readonly baseURL: string; readonly token: string } | null;
+  /** Names and JSON schemas of the tools that `tool()` knows (built-in and MCP), for the model. */
+  readonly toolSchemas: readonly {
+    readonly name: string;
+    readonly description: string;
+    readonly inputSchema: Readonly<Record<string, unknown>>;
+  }[];
+  /** Text that the repository and the operator want the agent to know (AGENTS.md and the like), already trusted or fenced as its source deserves. */
+  readonly instructions: string;
+  /** Runs the task's verify commands now; each is an event with its exit code. Empty = the task has none. */
+  verify(): Promise<readonly { readonly command: string; readonly exitCode: number | null; readonly tail: string }[]>;
+  /** Hooks of the budget: resolves to how the person decided when the coordinator paused this task for money ("continue" after more was granted, "stop"). Called by the loop after the gateway answered 402 `budget_exceeded`. */
+  budgetQuestion(): Promise<"continue" | "stop">;
   sleep(ms: number): Promise<void>;
   /** No sign of life any more; rejects when the agent must stop. */
   hang(): Promise<never>;

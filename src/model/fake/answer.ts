@@ -1,7 +1,7 @@
 /** A turn as the Messages API words it: the message, and the same as a stream of events. */
 import type { AnswerUsage } from "../usage.ts";
 import type { Fault, Turn } from "./scenario.ts";
-import { blocksOf, signatureOf, type Block, type FakeRequest } from "./strict.ts";
+import { blocksOf, signatureOf, summarySignature, type Block, type FakeRequest } from "./strict.ts";
 
 export interface FakeUsage {
   readonly input_tokens: number;
@@ -86,6 +86,18 @@ export function answerOf(given: Given): FakeAnswer {
   return { ...base, content, usage, stopReason, brokenJson: fault?.kind === "invalid_tool_json" ? '{"command": oops}' : null };
 }
 
+/** The provider's own summary: one signed block, and nothing else. */
+export function summaryOf(request: FakeRequest, id: string, text: string): FakeAnswer {
+  const content: Block[] = [{ type: "compaction", content: text, signature: summarySignature(text) }];
+  const base = { id: `msg_${id}`, model: request.model, brokenJson: null, refusal: null };
+  return {
+    ...base,
+    content,
+    stopReason: "compaction",
+    usage: countOf({ request, turn: {}, fault: null, id, cached: 0, caches: false }, content),
+  };
+}
+
 /** The answer to a request without `stream`. */
 export function messageOf(answer: FakeAnswer): object {
   const { id, model, content, stopReason, usage, refusal } = answer;
@@ -114,6 +126,9 @@ function* blockEvents(one: Block, index: number, json: string | null): Generator
     yield start({ type: "thinking", thinking: "", signature: "" });
     for (const thinking of pieces(String(one["thinking"]))) yield delta({ type: "thinking_delta", thinking });
     yield delta({ type: "signature_delta", signature: one["signature"] });
+  } else if (one.type === "compaction") {
+    yield start({ ...one, content: null });
+    yield delta({ type: "compaction_delta", content: one["content"] });
   } else if (one.type === "text") {
     yield start({ type: "text", text: "" });
     for (const text of pieces(String(one["text"]))) yield delta({ type: "text_delta", text });

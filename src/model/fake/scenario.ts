@@ -65,6 +65,8 @@ export const scenarioSchema = z.strictObject({
   turns: z.array(turnSchema).min(1).max(1_000),
   /** What follows the last turn: that one again for ever, or (the default) a closing word. */
   afterwards: z.enum(["again", "end"]).optional(),
+  /** Requests for the provider's own summary: answered (the default), or refused as by a model that has none. */
+  compaction: z.enum(["offered", "refused"]).optional(),
 });
 export type Scenario = z.infer<typeof scenarioSchema>;
 

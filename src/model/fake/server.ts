@@ -11,9 +11,9 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { drained } from "../drained.ts";
 import { priceOf } from "../prices.ts";
-import { answerOf, eventsOf, messageOf, promptTokens, type FakeAnswer, type StreamEvent } from "./answer.ts";
+import { answerOf, eventsOf, messageOf, promptTokens, summaryOf, type FakeAnswer, type StreamEvent } from "./answer.ts";
 import { faultAt, SCENARIO_MARK, turnAt, type Fault, type Scenario, type Turn } from "./scenario.ts";
-import { blocksOf, complaint, requestSchema, type FakeRequest } from "./strict.ts";
+import { blocksOf, complaint, isSummary, requestSchema, type FakeRequest } from "./strict.ts";
 
 export interface FakeModelOptions {
   /** By name; `default` is for prompts that name none. */
@@ -105,7 +105,7 @@ class Refusal extends Error {
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 const firstText = (request: FakeRequest): string =>
-  blocksOf(request.messages[0] ?? { role: "user", content: "" })
+  blocksOf(request.messages.find(({ role }) => role === "user") ?? { role: "user", content: "" })
     .map((one) => String(one["text"] ?? ""))
     .join("\n");
 
@@ -147,16 +147,30 @@ function authorised(request: IncomingMessage, apiKey: string): boolean {
   return given.some((one) => timingSafeEqual(digest(one), digest(apiKey)));
 }
 
+interface Next {
+  readonly turn: Turn;
+  readonly index: number;
+  readonly fault: Fault | null;
+  readonly cached: number;
+}
+
+const SUMMARY_BETA = "compact-2026-09-04";
+
+/** A summary is asked for: by its own parameter, or as an answer that may call no tool. It is no turn of the scenario. */
+const asksForSummary = ({ compaction, tool_choice: choice }: FakeRequest): boolean => compaction !== undefined || choice?.type === "none";
+
 /** Which turn is asked for, and what goes wrong this time. */
-function next(scenario: Scenario, books: Books, request: FakeRequest): { turn: Turn; index: number; fault: Fault | null; cached: number } {
+function next(scenario: Scenario, books: Books, request: FakeRequest): Next {
   const conversation = books.conversation(keyOf(request));
-  const answers = request.messages.filter(({ role }) => role === "assistant").length;
+  const answers = request.messages.filter((message) => message.role === "assistant" && !isSummary(message)).length;
   const beginning = JSON.stringify(request.messages[0]?.content);
   if (conversation.beginning !== null && conversation.beginning !== beginning)
     conversation.offset += Math.max(0, conversation.answers - answers);
   conversation.answers = answers;
   conversation.beginning = beginning;
   const index = answers + conversation.offset;
+  if (asksForSummary(request))
+    return { turn: { say: `Summary of the turns up to ${index}.` }, index, fault: null, cached: conversation.cached };
   const turn = turnAt(scenario, index);
   const tried = conversation.tries.get(index) ?? 0;
   conversation.tries.set(index, tried + 1);
@@ -206,7 +220,11 @@ async function messages(options: FakeModelOptions, books: Books, request: Incomi
   const asked = parsed.data;
   const wrong = complaint(asked);
   if (wrong !== null) throw new Refusal(400, wrong);
-  const { turn, index, fault, cached } = next(scenarioOf(options.scenarios, asked), books, asked);
+  const scenario = scenarioOf(options.scenarios, asked);
+  const offered = String(request.headers["anthropic-beta"]).includes(SUMMARY_BETA) && scenario.compaction !== "refused";
+  if (!offered && (asked.compaction !== undefined || asked.messages.some(isSummary)))
+    throw new Refusal(400, "compaction: Extra inputs are not permitted");
+  const { turn, index, fault, cached } = next(scenario, books, asked);
   const entry = {
     conversation: keyOf(asked),
     turn: index,
@@ -222,7 +240,9 @@ async function messages(options: FakeModelOptions, books: Books, request: Incomi
     throw error;
   }
   const caches = JSON.stringify(asked).includes('"cache_control"');
-  const answer = answerOf({ request: asked, turn, fault, id: books.nextId(), cached, caches });
+  const id = books.nextId();
+  const answer =
+    asked.compaction === undefined ? answerOf({ request: asked, turn, fault, id, cached, caches }) : summaryOf(asked, id, turn.say ?? "");
   if (caches) books.conversation(entry.conversation).cached = promptTokens(asked);
   books.entries.push({ ...entry, status: 200, usd: bill(asked.model, answer) });
   if (asked.stream === true) await stream(response, answer, fault, turn.delayMs ?? 0);

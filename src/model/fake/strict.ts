@@ -4,6 +4,7 @@
  * F1 A thinking block is bound to everything before it: its signature is a digest of system, tools, the messages before and the block's own
  *    message. A changed prefix is refused as the provider refuses it ("bound to a different conversation"): the transcript is append-only.
  * F2 Each tool_use is answered by one tool_result at the start of the very next message.
+ * F3 A summary of the provider's own (`compaction`) is signed, and stands alone in the first message.
  */
 import { createHash } from "node:crypto";
 import { z } from "zod";
@@ -19,6 +20,7 @@ export const requestSchema = z.looseObject({
   tools: z.array(z.looseObject({ name: z.string().min(1) })).optional(),
   tool_choice: z.looseObject({ type: z.string() }).optional(),
   thinking: z.looseObject({ type: z.string() }).optional(),
+  compaction: z.strictObject({ type: z.literal("summarize"), instructions: z.string().nullish() }).optional(),
   metadata: z.looseObject({ user_id: z.string().nullish() }).nullish(),
   messages: z
     .array(z.looseObject({ role: z.enum(["user", "assistant", "system"]), content: z.union([z.string(), z.array(block)]) }))
@@ -69,8 +71,25 @@ function parameters(request: FakeRequest): string | null {
   return null;
 }
 
+export const isSummary = (message: FakeMessage): boolean => blocksOf(message).some((one) => one.type === "compaction");
+
+export const summarySignature = (text: string): string => createHash("sha256").update(`summary ${text}`).digest("base64");
+
+/** F3 */
+function summaries(messages: readonly FakeMessage[]): string | null {
+  for (const [i, message] of messages.entries()) {
+    if (!isSummary(message)) continue;
+    const [one, ...others] = blocksOf(message);
+    if (i > 0 || message.role !== "assistant" || others.length > 0) return `messages.${i}: the compaction block must be the first block`;
+    if (one?.["signature"] !== summarySignature(String(one?.["content"])))
+      return `messages.${i}: the compaction block's signature does not verify`;
+  }
+  return null;
+}
+
 function order(messages: readonly FakeMessage[]): string | null {
-  if (messages[0]?.role !== "user") return "messages.0: the first message must use the user role";
+  const [first] = messages;
+  if (first?.role !== "user" && (first === undefined || !isSummary(first))) return "messages.0: the first message must use the user role";
   for (const [i, { role, content }] of messages.entries()) {
     if (role === "system" && messages[i - 1]?.role === "assistant")
       return `messages.${i}: a system message cannot follow an assistant message`;
@@ -121,5 +140,5 @@ function bindings(request: FakeRequest): string | null {
 
 /** What the API would say against this request; null = nothing. */
 export function complaint(request: FakeRequest): string | null {
-  return parameters(request) ?? order(request.messages) ?? toolPairs(request.messages) ?? bindings(request);
+  return parameters(request) ?? summaries(request.messages) ?? order(request.messages) ?? toolPairs(request.messages) ?? bindings(request);
 }

@@ -1,0 +1,25 @@
+/** The agent's transcript over the worker protocol. What is stored is the object as it was parsed, written anew. */
+import { SlipwayError } from "../error.ts";
+import { PAGE_BYTES, RECORD_BYTES } from "../transcript.ts";
+import { transcriptAppendSchema } from "../worker-wire.ts";
+import { parseBody, readJson, replyText, reply, wholeNumber, type LinkCall } from "./link.ts";
+
+/** The deepest object that a model may send as the input of a tool is deeper than any event. */
+const DEPTH = 200;
+/** Escapes that come apart on the way (`\u00e9`) take more room than what is stored. */
+const BODY_BYTES = 2 * RECORD_BYTES + PAGE_BYTES;
+
+/** One page: pieces of JSON that were checked when they came are put together as they are. */
+export async function serveTranscript({ desk, taskId, attempt, response, url }: LinkCall): Promise<void> {
+  const after = wholeNumber(url, "after", Number.MAX_SAFE_INTEGER);
+  const records = await desk.transcript(taskId, attempt, after);
+  const items = records.map((record) => `{"n":${record.n},"attempt":${record.attempt},"record":${record.json}}`);
+  replyText(response, 200, `{"records":[${items.join(",")}]}`);
+}
+
+export async function serveAppend({ desk, taskId, attempt, token, request, response }: LinkCall): Promise<void> {
+  const { record, ...head } = parseBody(transcriptAppendSchema, await readJson(request, token, { bytes: BODY_BYTES, depth: DEPTH }));
+  if (head.attempt !== attempt) throw new SlipwayError("stale_attempt", "The record belongs to another attempt.");
+  await desk.append(taskId, { ...head, json: JSON.stringify(record) });
+  reply(response, 200, { last: head.n });
+}

@@ -1,0 +1,91 @@
+/** What was asked for -> what a task is: defaults filled in, and checked against what this installation offers. */
+import { listed } from "./config.ts";
+import { SlipwayError } from "./error.ts";
+import type { Forge } from "./ports.ts";
+import { parseBranch, parseRepository } from "./repo-address.ts";
+import { EFFORTS, MODEL_AGENTS, type Egress, type TaskSpec } from "./task.ts";
+import type { Offer, SubmitRequest } from "./wire.ts";
+
+/** What this installation has. */
+export interface Supply {
+  readonly forges: readonly Forge[];
+  /** The first is the default. */
+  readonly agents: readonly string[];
+  /** Of tasks whose agent has a model and that name none. */
+  readonly model: string | null;
+  /** Models that tasks may use: names, or beginnings that end in `*`; none = no agent has a model. */
+  readonly models: readonly string[];
+  /** Egress policies that the sandbox can enforce; the first is the default. */
+  readonly egress: readonly [Egress, ...Egress[]];
+  /** `host[:port]` that may be reached by plain http or at a private address. */
+  readonly trustedHosts: readonly string[];
+}
+
+const MAX_ATTEMPTS = 3;
+
+export function offerOf({ agents, model, models, egress }: Supply): Offer {
+  return { agents: [...agents], model, models: [...models], efforts: [...EFFORTS], egress: [...egress] };
+}
+
+function agentOf(supply: Supply, request: SubmitRequest): Pick<TaskSpec, "agent" | "model" | "effort"> {
+  const { agents, models } = supply;
+  const agent = request.agent ?? agents[0] ?? "scripted";
+  const hasModel = (MODEL_AGENTS as readonly string[]).includes(agent);
+  if (!agents.includes(agent)) {
+    const key = hasModel ? ` The agent "${agent}" needs a model key: an operator sets ANTHROPIC_API_KEY.` : "";
+    throw new SlipwayError("agent_unavailable", `This server offers: ${agents.join(", ")}.${key}`);
+  }
+  const model = request.model ?? (hasModel ? supply.model : null);
+  if (model !== null && hasModel && !listed(models, model)) {
+    throw new SlipwayError("model_unavailable", `This server offers: ${models.join(", ")}. An operator allows more with SLIPWAY_MODELS.`);
+  }
+  if (request.script !== undefined && agent !== "scripted") {
+    throw new SlipwayError("invalid_request", 'A script needs agent "scripted".', {
+      errors: [{ path: "script", message: 'needs agent "scripted"' }],
+    });
+  }
+  return { agent, model, effort: request.effort ?? null };
+}
+
+function egressOf({ egress: offered }: Supply, request: SubmitRequest): Egress {
+  const egress = request.egress ?? offered[0];
+  if (offered.includes(egress)) return egress;
+  throw new SlipwayError(
+    "egress_unavailable",
+    `This server offers: ${offered.join(", ")}. An operator enables "open" with SLIPWAY_EGRESS_OPEN=1.`,
+  );
+}
+
+/** @throws SlipwayError as Service.submit says. */
+export function specOf(supply: Supply, request: SubmitRequest, taskId: string): TaskSpec {
+  const { url } = parseRepository(request.repo, { trustedHosts: supply.trustedHosts });
+  const pullRequest = request.pullRequest ?? "none";
+  const chosen = { ...agentOf(supply, request), egress: egressOf(supply, request) };
+  if (pullRequest !== "none" && !supply.forges.some((forge) => forge.serves(url))) {
+    throw new SlipwayError("forge_unavailable", 'No forge is set up for this repository. Submit with pullRequest "none".');
+  }
+  return {
+    repo: url,
+    base: request.base === undefined ? null : parseBranch(request.base),
+    branch: request.branch === undefined ? `slipway/${taskId.slice(-12).toLowerCase()}` : parseBranch(request.branch),
+    prompt: request.prompt,
+    title: request.title ?? titleOf(request.prompt),
+    ...chosen,
+    script: request.script ?? null,
+    budget: request.budget ?? {},
+    limits: request.limits ?? {},
+    pullRequest,
+    verify: request.verify ?? [],
+    priority: request.priority ?? 0,
+    maxAttempts: request.maxAttempts ?? MAX_ATTEMPTS,
+    from: "start",
+    expectSha: null,
+  };
+}
+
+export function titleOf(prompt: string): string {
+  const first = prompt.trim().split("\n", 1)[0] ?? "";
+  // oxfmt-ignore
+  const clean = [...first].filter((char) => char >= " " && char !== "\u007f").join("").trim();
+  return clean.length > 80 ? `${clean.slice(0, 79)}…` : clean || "Untitled";
+}
