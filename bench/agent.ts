@@ -139,7 +139,7 @@ async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string):
   };
   const spec = await link.spec(signal);
   const deadline = new Deadline(systemClock, spec.wallMs, () => undefined);
-  const parts = { link, workspace: WORKSPACE, tools: { run: look, close: async () => {} }, clock: systemClock, model: { baseURL, token } };
+  const parts = { link, workspace: WORKSPACE, tools: { run: look, add: () => {}, close: async () => {} }, clock: systemClock, model: { baseURL, token } };
   const ids = systemIds();
   const session = new Session(
     { ...parts, newId: (prefix) => ids.next(prefix) },

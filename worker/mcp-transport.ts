@@ -1,7 +1,7 @@
 /** The two ways to an MCP server: a program under the rules for processes, and HTTP through the egress proxy. */
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js";
-import type { McpServer } from "./mcp-config.ts";
+import type { McpServer } from "../src/mcp-servers.ts";
 import { Program, type ProgramOptions } from "./tools/program.ts";
 
 /** Some servers greet on standard output; more than this is another language. */

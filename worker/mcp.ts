@@ -9,7 +9,7 @@ import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import type { CallToolResult, Tool } from "@modelcontextprotocol/sdk/types.js";
 import { messageOf } from "../src/error.ts";
-import type { McpServer, McpServers } from "./mcp-config.ts";
+import type { McpServer, McpServers } from "../src/mcp-servers.ts";
 import { httpTransport, StdioTransport } from "./mcp-transport.ts";
 import { cut } from "./text.ts";
 import { stripHidden } from "./tools/hidden.ts";

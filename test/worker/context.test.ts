@@ -8,6 +8,7 @@ import { systemClock } from "../../worker/clock.ts";
 import { forward } from "../../worker/forward.ts";
 import { HttpLink } from "../../worker/http-link.ts";
 import { Journal } from "../../worker/journal.ts";
+import { openMcp } from "../../worker/mcp.ts";
 import { runAttempt } from "../../worker/run.ts";
 import { createTools } from "../../worker/tools/toolbox.ts";
 import { Rig } from "./rig.ts";
@@ -41,6 +42,7 @@ async function attempt(run: (context: AgentContext) => Promise<void>, spec: Part
       workspace: new Checkout({ root, stateDir, repository: prepareRepository(root, stateDir), url: `${url}/git/repo.git`, authorization }),
       tools: createTools(root, join(stateDir, "jobs"), { PROBE_TOKEN: token }),
       agents: { probe: agent },
+      openMcp: async (servers, stop) => await openMcp(servers, { root, env: {}, proxy: null }, stop),
       clock: systemClock,
       model: { baseURL: `${url}/anthropic`, token },
       newId: (prefix) => `${prefix}_${(ids += 1)}`,

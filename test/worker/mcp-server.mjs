@@ -1,5 +1,6 @@
 /** A real MCP server on standard input and output, with tools that behave well and badly. */
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
 import { z } from "zod";
@@ -25,12 +26,9 @@ server.registerTool("die", {}, () => {
   console.error("out of luck");
   process.exit(3);
 });
-server.registerTool("flood", {}, () => {
+server.registerTool("flood", {}, async () => {
   const line = `${JSON.stringify({ jsonrpc: "2.0", method: "notifications/message", params: { level: "info", data: "x".repeat(60_000) } })}\n`;
-  setInterval(() => {
-    for (let i = 0; i < 100; i += 1) process.stdout.write(line);
-  }, 1);
-  return new Promise(() => {});
+  for (;;) if (!process.stdout.write(line)) await once(process.stdout, "drain");
 });
 server.registerTool("picture", {}, () => ({ content: [{ type: "image", data: "aGk=", mimeType: "image/png" }] }));
 await server.connect(new StdioServerTransport());
