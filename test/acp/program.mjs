@@ -99,6 +99,15 @@ function acts(client, sessionId) {
           .map((name) => process.env[name] ?? "-")
           .join(" "),
       ),
+    model: async () => {
+      const headers = { "content-type": "application/json", "anthropic-version": "2023-06-01", "x-api-key": process.env.ANTHROPIC_API_KEY };
+      const messages = [{ role: "user", content: "hello" }];
+      const body = JSON.stringify({ model: process.env.ANTHROPIC_MODEL, max_tokens: 100, stream: false, messages });
+      const response = await fetch(`${process.env.ANTHROPIC_BASE_URL}/v1/messages`, { method: "POST", headers, body });
+      const answer = await response.json();
+      if (!response.ok) throw new Error(`${response.status} ${JSON.stringify(answer)}`);
+      await say(answer.content.map((block) => block.text).join(""));
+    },
     daemon: async (mark) => spawn("setsid", ["sleep", mark], { stdio: "ignore", detached: true }).unref(),
     stubborn: async () => {
       stubborn = true;
