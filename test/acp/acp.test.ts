@@ -59,6 +59,14 @@ test("[O6] what it says, thinks, plans and does is told, its work is delivered i
   expect(rig.desk.of("finished")[0]?.data).toMatchObject({ title: "think Hm.", summary: "I wrote b.txt." });
 });
 
+test("[O6] a call that is announced before its input is known is told once, with its input", async () => {
+  await run(["announce"]);
+  expect(rig.desk.of("tool.started").map(({ data }) => [data["name"], data["input"]])).toEqual([
+    ["Bash", { title: "ls -l", command: "ls -l" }],
+  ]);
+  expect(rig.desk.of("tool.finished").map(({ data }) => data["output"])).toEqual(["a.txt"]);
+});
+
 test("[O6] permissions are given within the container, and seen", async () => {
   await run(["permit"]);
   expect(said()).toEqual(["text: permission: yes"]);

@@ -44,6 +44,19 @@ function acts(client, sessionId) {
         content: [{ type: "content", content: text("writ\u200bten") }],
       });
     },
+    announce: async () => {
+      await tell({
+        sessionUpdate: "tool_call",
+        toolCallId: "c5",
+        title: "Terminal",
+        kind: "execute",
+        name: "Bash",
+        status: "pending",
+        rawInput: {},
+      });
+      await tell({ sessionUpdate: "tool_call_update", toolCallId: "c5", title: "ls -l", rawInput: { command: "ls -l" } });
+      await tell({ sessionUpdate: "tool_call_update", toolCallId: "c5", status: "completed", rawOutput: "a.txt" });
+    },
     fail: async () =>
       await tell({
         sessionUpdate: "tool_call",

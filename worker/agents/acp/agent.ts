@@ -129,7 +129,7 @@ class Work {
     }
     await this.#context.checkpoint(CURSOR, "now");
     const summary = this.#screen.said;
-    return { title: titleOf(this.#screen.title ?? this.#context.spec.prompt), summary };
+    return { title: titleOf(this.#context.spec.prompt), summary };
   }
 
   /** Asks the program to stop, if a session is open; does not wait for it. */

@@ -14,8 +14,13 @@ type Shown = "text" | "thinking";
 
 interface Call {
   readonly id: string;
-  readonly name: string;
   readonly begun: number;
+  /** `tool.started` was told. */
+  shown: boolean;
+  name: string | null;
+  title: string | null;
+  input: unknown;
+  paths: readonly string[];
   output: string;
 }
 
@@ -24,7 +29,6 @@ export class Screen {
   readonly #calls = new Map<string, Call>();
   #open: { readonly id: string; readonly kind: Shown; readonly source: string | null; text: string } | null = null;
   #said = "";
-  #title: string | null = null;
   #usd = 0;
   /** Tools have ended since it was asked. */
   #worked = false;
@@ -36,11 +40,6 @@ export class Screen {
   /** The last whole message: what the agent says about its work. */
   get said(): string {
     return this.#said;
-  }
-
-  /** The program's own title of the session. */
-  get title(): string | null {
-    return this.#title;
   }
 
   /** Whether a tool has ended since the last call of this. */
@@ -68,13 +67,11 @@ export class Screen {
         return;
       case "usage_update":
         return this.#cost(update.cost ?? null);
-      case "session_info_update":
-        if (typeof update.title === "string") this.#title = update.title;
-        return;
       case "compaction_update":
         return this.notice("info", "acp_compaction", "The agent sums up its conversation to make room.");
       case "notice":
         return this.notice("info", "acp_notice", cut(JSON.stringify(update), 2_000));
+      case "session_info_update":
       case "user_message_chunk":
       case "available_commands_update":
       case "current_mode_update":
@@ -117,36 +114,46 @@ export class Screen {
 
   #call(update: ToolCallUpdate): void {
     this.#flush();
-    const known = this.#calls.get(update.toolCallId);
-    const call = known ?? this.#start(update);
+    const call = this.#calls.get(update.toolCallId) ?? this.#openCall(update.toolCallId);
     if (call === null) return;
+    if (update.title) call.title = update.title;
+    call.name = update.name ?? call.name ?? update.kind ?? null;
+    if (!isEmpty(update.rawInput)) call.input = update.rawInput;
+    if (update.locations?.length) call.paths = update.locations.map(({ path }) => path);
     call.output = outputOf(update) || call.output;
-    if (update.status !== "completed" && update.status !== "failed") return;
+    const over = update.status === "completed" || update.status === "failed";
+    // Some programs announce a call first and say afterwards what it is.
+    if (call.input !== null || over || update.status === "in_progress") this.#start(call);
+    if (!over) return;
     this.#calls.delete(update.toolCallId);
     this.#finish(call, call.output, update.status === "completed" ? 0 : 1);
   }
 
-  #start(update: ToolCallUpdate): Call | null {
+  #openCall(key: string): Call | null {
     if (this.#calls.size >= OPEN_CALLS) return null;
-    const name = stripHidden(update.name ?? update.kind ?? "tool").text;
-    const call: Call = { id: this.#context.newId("tool"), name, begun: performance.now(), output: "" };
-    this.#calls.set(update.toolCallId, call);
-    const { rawInput, title, locations } = update;
-    const input = typeof rawInput === "object" && rawInput !== null ? { ...rawInput } : { input: rawInput ?? null };
-    this.#context.emit("tool.started", {
-      id: call.id,
-      name,
-      input: { title: title ?? name, ...input, ...(locations?.length ? { paths: locations.map(({ path }) => path) } : {}) },
-    });
+    const id = this.#context.newId("tool");
+    const call: Call = { id, begun: performance.now(), shown: false, name: null, title: null, input: null, paths: [], output: "" };
+    this.#calls.set(key, call);
     return call;
   }
 
-  #finish({ id, name, begun }: Call, output: string, exitCode: number | null): void {
+  #start(call: Call): void {
+    if (call.shown) return;
+    call.shown = true;
+    const { id, title, input, paths } = call;
+    const given = typeof input === "object" && input !== null && !Array.isArray(input) ? { ...input } : input === null ? {} : { input };
+    const more = { ...(title === null ? {} : { title }), ...(paths.length === 0 ? {} : { paths }) };
+    this.#context.emit("tool.started", { id, name: nameOf(call), input: { ...more, ...given } });
+  }
+
+  #finish(call: Call, output: string, exitCode: number | null): void {
+    this.#start(call);
     this.#worked = true;
+    const { id, begun } = call;
     const kept = cut(stripHidden(output).text, OUTPUT_LIMIT);
     this.#context.emit("tool.finished", {
       id,
-      name,
+      name: nameOf(call),
       output: kept,
       exitCode,
       ms: Math.round(performance.now() - begun),
@@ -161,6 +168,12 @@ export class Screen {
     this.#usd = cost.amount;
     this.#context.emit("usage", { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0, usd, turns: 0 });
   }
+}
+
+const nameOf = ({ name }: Call): string => stripHidden(name ?? "tool").text;
+
+function isEmpty(input: unknown): boolean {
+  return input === undefined || input === null || (typeof input === "object" && Object.keys(input).length === 0);
 }
 
 function outputOf({ content, rawOutput }: ToolCallUpdate): string {
