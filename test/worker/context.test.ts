@@ -1,4 +1,5 @@
 /** What the harness gives to an agent, tried by agents of a few lines on real parts: broker, checkout, tools. */
+import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { WorkerSpec } from "../../src/worker-wire.ts";
@@ -53,6 +54,24 @@ async function attempt(run: (context: AgentContext) => Promise<void>, spec: Part
     await forwarder.close();
   }
 }
+
+test("[O5] servers of tools of the task are there for the agent, those that are not are notices, and none outlives it", async () => {
+  const mcpServers = {
+    calc: { command: process.execPath, args: [join(import.meta.dirname, "mcp-server.mjs"), "", "sleep 76.9"] },
+    gone: { command: "no-such" },
+  };
+  let sum = "";
+  const code = await attempt(
+    async (context) => {
+      expect(context.toolSchemas.map(({ name }) => name)).toContain("mcp__calc__add");
+      sum = (await context.tool("mcp__calc__add", { a: 2, b: 3 })).output;
+    },
+    { mcpServers },
+  );
+  expect([code, sum]).toEqual([0, "5"]);
+  expect(rig.desk.of("notice").map(({ data }) => data["code"])).toEqual(["mcp_problem"]);
+  expect(spawnSync("pgrep", ["-f", "sleep 76\\.9"]).status).toBe(1);
+});
 
 describe("verification", () => {
   test("an agent sees exit codes, repairs, sees them again; the harness proves it once more, and all of it is told", async () => {
