@@ -89,7 +89,7 @@ async function open(tasks: number): Promise<House> {
   const repos = openRepos({ dir: join(dir, "repos"), trustedHosts: [] });
   const standing = async () => ({ state: "continue" }) as const;
   const work = { coordinator, store, bus, repos, clock: systemClock, ids: systemIds() };
-  const desk = createDesk({ ...work, abandonMs: 600_000, standing, models: ["claude-opus-5-5"] });
+  const desk = createDesk({ ...work, abandonMs: 600_000, standing, acpCommands: {}, models: ["claude-opus-5-5"] });
   const secret = Buffer.alloc(32, 7);
   const broker = openBroker({ dir: join(dir, "sock"), desk, repoPath: () => dir, secret, instance: "bench", log: quiet, serveModel });
   const forwarders: Awaited<ReturnType<typeof forward>>[] = [];
@@ -139,7 +139,13 @@ async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string):
   };
   const spec = await link.spec(signal);
   const deadline = new Deadline(systemClock, spec.wallMs, () => undefined);
-  const parts = { link, workspace: WORKSPACE, tools: { run: look, close: async () => {} }, clock: systemClock, model: { baseURL, token } };
+  const parts = {
+    link,
+    workspace: WORKSPACE,
+    tools: { run: look, add: () => {}, close: async () => {} },
+    clock: systemClock,
+    model: { baseURL, token },
+  };
   const ids = systemIds();
   const session = new Session(
     { ...parts, newId: (prefix) => ids.next(prefix) },

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { parsePlace } from "./egress.ts";
+import { parseAcpCommands } from "./acp-commands.ts";
 import { SlipwayError } from "./error.ts";
 import { EGRESS_POLICIES, type Egress, type Policy } from "./task.ts";
 
@@ -28,6 +29,8 @@ export interface Config {
   readonly userLimit: number | null;
   readonly agent: string;
   readonly anthropicApiKey: string | null;
+  /** Agents that are programs in the worker's image and speak the Agent Client Protocol: name -> shell command. */
+  readonly acpCommands: Readonly<Record<string, string>>;
   /** Without a slash at the end. */
   readonly anthropicBaseUrl: string;
   /** Of tasks that name none; null only without a key. */
@@ -101,6 +104,12 @@ export const SETTINGS = {
     flag: "agent",
     argument: "name",
     help: "agent of tasks that name none (anthropic with a key, else scripted)",
+  },
+  acpCommands: {
+    env: "SLIPWAY_ACP_COMMANDS",
+    flag: "acp-commands",
+    argument: "list",
+    help: "agent programs in the worker's image that speak the Agent Client Protocol: name=command, separated by ;",
   },
   anthropicApiKey: {
     env: "ANTHROPIC_API_KEY",
@@ -333,6 +342,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,
+    acpCommands: parseAcpCommands(read("acpCommands", z.string().max(40_000), "a list of name=command") ?? ""),
     anthropicBaseUrl: trimSlash(read("anthropicBaseUrl", webUrl, "an http or https address without a query") ?? ANTHROPIC),
     ...readModels(read, anthropicApiKey !== null),
     userDayUsd: read("userDayUsd", dollars, "an amount of US dollars such as 20"),

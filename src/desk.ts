@@ -28,6 +28,8 @@ export interface DeskDeps {
   standing(task: Task): Promise<BudgetStanding>;
   /** Models that tasks may use; none = there is no gateway. */
   readonly models: readonly string[];
+  /** Agents that are programs: name -> shell command. */
+  readonly acpCommands: Readonly<Record<string, string>>;
 }
 
 export interface Desk extends WorkerDesk {
@@ -101,6 +103,7 @@ export function createDesk(deps: DeskDeps): Desk {
       }
     }
     const saved = c.checkpoint;
+    const acpCommand = Object.hasOwn(deps.acpCommands, task.spec.agent) ? deps.acpCommands[task.spec.agent] : undefined;
     return {
       taskId,
       attempt,
@@ -109,6 +112,7 @@ export function createDesk(deps: DeskDeps): Desk {
       model: task.spec.model,
       effort: task.spec.effort,
       gateway: deps.models.length > 0 ? "open" : "none",
+      ...(acpCommand === undefined ? {} : { acpCommand }),
       script: task.spec.script === null ? null : [...task.spec.script],
       verify: [...task.spec.verify],
       budget: budgetOf(task),

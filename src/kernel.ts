@@ -21,7 +21,7 @@ import { createSalvage } from "./salvage.ts";
 import type { Operations, Service } from "./service.ts";
 import { createSpend, type Spend } from "./spend.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
-import { MODEL_AGENTS, type Egress, type Policy, type Task } from "./task.ts";
+import type { Egress, Policy, Task } from "./task.ts";
 import { unlessAborted, within } from "./within.ts";
 import { ABANDON_MS, LIVENESS_MS } from "./worker-wire.ts";
 
@@ -54,6 +54,8 @@ export interface KernelSettings {
   readonly maxConcurrent: number;
   readonly userLimit: number | null;
   readonly agents: readonly string[];
+  /** Of the agents those that are programs in the worker's image: name -> shell command. */
+  readonly acpCommands: Readonly<Record<string, string>>;
   readonly model: string | null;
   /** Models that tasks may use: names, or beginnings that end in `*`; none = there is no gateway. */
   readonly models: readonly string[];
@@ -81,6 +83,7 @@ export const DEFAULT_SETTINGS = {
   maxConcurrent: 4,
   userLimit: null,
   agents: ["scripted"],
+  acpCommands: {},
   model: null,
   models: [],
   egress: ["none"],
@@ -128,7 +131,7 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const desk = createDesk({ ...deps, ...settings, coordinator, standing: spend.standing });
   const outbound = createOutbound({ ...deps, ...settings, coordinator });
   const broker = deps.broker({ worker: desk, model: spend, egress: outbound });
-  const hasModel = (agent: string): boolean => (MODEL_AGENTS as readonly string[]).includes(agent);
+  const hasModel = (agent: string): boolean => settings.models.length > 0 && agent !== "scripted";
   const limited = settings.userDayUsd !== null || settings.dayUsd !== null;
   const exhausted = limited ? async (task: Task) => hasModel(task.spec.agent) && (await spend.exhausted(task.userId)) : null;
   const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings, exhausted });

@@ -227,6 +227,7 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
       ...DEFAULT_SETTINGS,
       trustedHosts,
       agents: agentsOf(config),
+      acpCommands: config.acpCommands,
       egress: config.egress,
       model: config.model,
       models: config.anthropicApiKey === null ? [] : config.models,
@@ -322,13 +323,13 @@ async function firstAdmin(config: Config, sessions: Sessions): Promise<void> {
 }
 
 /** Agents that this server can run, the default first. */
-function agentsOf({ agent, anthropicApiKey }: Pick<Config, "agent" | "anthropicApiKey">): string[] {
-  const all = [...(anthropicApiKey === null ? [] : MODEL_AGENTS), "scripted"];
+function agentsOf({ agent, anthropicApiKey, acpCommands }: Pick<Config, "agent" | "anthropicApiKey" | "acpCommands">): string[] {
+  const all = [...(anthropicApiKey === null ? [] : MODEL_AGENTS), ...Object.keys(acpCommands), "scripted"];
   return [agent, ...all.filter((one) => one !== agent)];
 }
 
-function checkAgent({ agent, anthropicApiKey }: Config): void {
-  const all = agentsOf({ agent: "scripted", anthropicApiKey });
+function checkAgent({ agent, ...config }: Config): void {
+  const all = agentsOf({ ...config, agent: "scripted" });
   if (!all.includes(agent))
     throw new SlipwayError("config_invalid", `SLIPWAY_AGENT names "${agent}", but this server offers: ${all.join(", ")}.`);
 }

@@ -30,9 +30,11 @@ export function offerOf({ agents, model, models, egress }: Supply): Offer {
 function agentOf(supply: Supply, request: SubmitRequest): Pick<TaskSpec, "agent" | "model" | "effort"> {
   const { agents, models } = supply;
   const agent = request.agent ?? agents[0] ?? "scripted";
-  const hasModel = (MODEL_AGENTS as readonly string[]).includes(agent);
+  const needsKey = (MODEL_AGENTS as readonly string[]).includes(agent);
+  // A program behind the Agent Client Protocol is pointed at the gateway where there is one.
+  const hasModel = needsKey || (agent !== "scripted" && models.length > 0);
   if (!agents.includes(agent)) {
-    const key = hasModel ? ` The agent "${agent}" needs a model key: an operator sets ANTHROPIC_API_KEY.` : "";
+    const key = needsKey ? ` The agent "${agent}" needs a model key: an operator sets ANTHROPIC_API_KEY.` : "";
     throw new SlipwayError("agent_unavailable", `This server offers: ${agents.join(", ")}.${key}`);
   }
   const model = request.model ?? (hasModel ? supply.model : null);

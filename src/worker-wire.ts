@@ -13,6 +13,7 @@
  */
 import { z } from "zod";
 import { WORKER_EVENT_TYPES } from "./event.ts";
+import { mcpServersSchema } from "./mcp-servers.ts";
 import { budgetSchema, EFFORTS, scriptStepSchema } from "./task.ts";
 
 /** A batch holds at most this many events and bytes. */
@@ -104,6 +105,10 @@ export const workerSpecSchema = z.strictObject({
   /** Whether `/anthropic` leads to a model. */
   gateway: z.enum(["open", "none"]),
   script: z.array(scriptStepSchema).nullable(),
+  /** The command of an agent program that speaks the Agent Client Protocol; absent for agents that the worker has itself. */
+  acpCommand: z.string().min(1).max(4_000).optional(),
+  /** Servers of tools; started by the worker once the setup is done. */
+  mcpServers: mcpServersSchema.optional(),
   /** Commands that the harness runs after the agent. */
   verify: z.array(z.string()),
   budget: budgetSchema,

@@ -19,6 +19,13 @@ describe("readConfig", () => {
     expect(readConfig({ SLIPWAY_EGRESS: "open", SLIPWAY_EGRESS_OPEN: "1" }).egress).toEqual(["open", "none", "allowlist"]);
   });
 
+  it("agent programs have names of their own", () => {
+    const acp = (text: string) => readConfig({ SLIPWAY_ACP_COMMANDS: text }).acpCommands;
+    expect(acp("claude=claude-agent-acp; codex=codex-acp -c a=b\n")).toEqual({ claude: "claude-agent-acp", codex: "codex-acp -c a=b" });
+    for (const bad of ["claude", "=x", "Claude=x", "anthropic=x", "acp=x", "a=x;a=y"])
+      expect(complaint({ SLIPWAY_ACP_COMMANDS: bad })).toContain("is not name=command");
+  });
+
   it("needs nothing", () => {
     expect(readConfig({})).toEqual({
       host: "127.0.0.1",
@@ -31,6 +38,7 @@ describe("readConfig", () => {
       userLimit: null,
       agent: "scripted",
       anthropicApiKey: null,
+      acpCommands: {},
       anthropicBaseUrl: "https://api.anthropic.com",
       model: null,
       models: ["claude-*"],
@@ -64,6 +72,7 @@ describe("readConfig", () => {
       SLIPWAY_USER_LIMIT: "2",
       SLIPWAY_AGENT: "anthropic",
       ANTHROPIC_API_KEY: "sk-1",
+      SLIPWAY_ACP_COMMANDS: "claude=claude-agent-acp",
       ANTHROPIC_BASE_URL: "http://127.0.0.1:9/v0/",
       SLIPWAY_MODEL: "claude-haiku-5-5",
       SLIPWAY_TRUSTED_REPO_HOSTS: "Git.example.org, 10.0.0.2:3000,[::1]:80,",
@@ -97,6 +106,7 @@ describe("readConfig", () => {
       userLimit: 2,
       agent: "anthropic",
       anthropicApiKey: "sk-1",
+      acpCommands: { claude: "claude-agent-acp" },
       anthropicBaseUrl: "http://127.0.0.1:9/v0",
       model: "claude-haiku-5-5",
       models: ["claude-opus-5-5", "claude-haiku-*"],

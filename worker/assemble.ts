@@ -10,6 +10,7 @@ import { systemClock } from "./clock.ts";
 import { forward } from "./forward.ts";
 import { HttpLink } from "./http-link.ts";
 import { Journal } from "./journal.ts";
+import { openMcp } from "./mcp.ts";
 import { openProxy, proxyEnv } from "./proxy.ts";
 import { runAttempt } from "./run.ts";
 import { createTools } from "./tools/toolbox.ts";
@@ -18,6 +19,11 @@ import { createTools } from "./tools/toolbox.ts";
 const modelAgent: Agent = {
   run: async (context) => await (await import("./agents/anthropic/agent.ts")).createModelAgent().run(context),
 };
+
+/** The same for the protocol of other agents' programs. */
+function programAgent(root: string, env: Readonly<Record<string, string>>): Agent {
+  return { run: async (context) => await (await import("./agents/acp/agent.ts")).createAcpAgent({ root, env }).run(context) };
+}
 
 export interface WorkerSettings {
   readonly socketPath: string;
@@ -42,7 +48,8 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
   const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock });
   const forwarder = await forward(socketPath);
   const proxy = await openProxy(socketPath, token);
-  const tools = createTools(root, join(stateDir, "jobs"), { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) });
+  const env = { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) };
+  const tools = createTools(root, join(stateDir, "jobs"), env);
   try {
     return await runAttempt({
       link,
@@ -54,7 +61,8 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
         authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
       }),
       tools,
-      agents: { scripted: scriptedAgent, anthropic: modelAgent },
+      openMcp: async (servers, stop) => await openMcp(servers, { root, env, proxy: `http://127.0.0.1:${proxy.port}` }, stop),
+      agents: { scripted: scriptedAgent, anthropic: modelAgent, acp: programAgent(root, env) },
       clock: systemClock,
       model: { baseURL: `http://127.0.0.1:${forwarder.port}/anthropic`, token },
       newId: (prefix) => `${prefix}_${randomUUID().replaceAll("-", "")}`,

@@ -12,6 +12,8 @@ import { Deadline } from "./deadline.ts";
 import { failureOf } from "./fault.ts";
 import { NO_INSTRUCTIONS, readInstructions } from "./instructions.ts";
 import { patiently, Session, type Parts } from "./session.ts";
+import type { McpServers } from "../src/mcp-servers.ts";
+import type { Mcp } from "./mcp.ts";
 import { openTranscript } from "./transcript.ts";
 import { verify } from "./verify.ts";
 
@@ -25,6 +27,8 @@ const LAST_WORDS_MS = 8_000;
 
 export interface RunOptions extends Parts {
   readonly agents: Readonly<Record<string, Agent>>;
+  /** Starts servers of tools. */
+  openMcp(servers: McpServers, signal: AbortSignal): Promise<Mcp>;
   /** Aborted = cancel: stop the tools, save the work, end. */
   readonly signal: AbortSignal;
 }
@@ -235,11 +239,21 @@ class AttemptRun {
   }
 
   async #agent(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
-    const agent = Object.hasOwn(this.#options.agents, spec.agent) ? this.#options.agents[spec.agent] : undefined;
+    const { agents, link } = this.#options;
+    const name = spec.acpCommand === undefined ? spec.agent : "acp";
+    const agent = Object.hasOwn(agents, name) ? agents[name] : undefined;
     if (agent === undefined || this.#session === null) throw new Error(`this worker has no agent "${spec.agent}"`);
+    // An agent program starts its servers itself.
+    const mcp = await this.#options.openMcp(name === "acp" ? {} : (spec.mcpServers ?? {}), this.#stop.signal);
+    for (const text of mcp.problems) link.emit("notice", { level: "warning", code: "mcp_problem", text });
+    this.#session.equip(mcp.tools);
     deadline.mark(spec.wallMs * (1 - NEAR_SHARE), () => this.#tellThatTimeEnds(spec));
     deadline.start();
-    return { type: "worked", ...(await agent.run(this.#session)) };
+    try {
+      return { type: "worked", ...(await agent.run(this.#session)) };
+    } finally {
+      await mcp.close();
+    }
   }
 
   #tellThatTimeEnds({ wallMs }: WorkerSpec): void {

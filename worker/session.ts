@@ -7,8 +7,10 @@ import type { AgentContext, CheckpointMode, HeardMessage, Transcript } from "./a
 import type { Deadline } from "./deadline.ts";
 import type { Instructions } from "./instructions.ts";
 import { StaleAttempt, type Link } from "./link.ts";
+import type { McpTool } from "./mcp.ts";
+import type { Toolbox } from "./tools/toolbox.ts";
 import { toolSchemas } from "./tools/schemas.ts";
-import type { ToolInput, ToolResult, ToolRunner } from "./tools/tool.ts";
+import type { ToolInput, ToolResult } from "./tools/tool.ts";
 import { verify, type Verified } from "./verify.ts";
 import { Unreachable, type Workspace } from "./workspace.ts";
 
@@ -26,7 +28,7 @@ const PUSH_TRIES = 4;
 export interface Parts {
   readonly link: Link;
   readonly workspace: Workspace;
-  readonly tools: ToolRunner;
+  readonly tools: Toolbox;
   readonly clock: Clock;
   newId(prefix: string): string;
   /** The gateway, if the installation has one. */
@@ -66,7 +68,7 @@ export class Session implements AgentContext {
   readonly delta: Link["delta"];
   readonly transcript: Transcript;
   readonly model: AgentContext["model"];
-  readonly toolSchemas: AgentContext["toolSchemas"] = toolSchemas([]);
+  #toolSchemas: AgentContext["toolSchemas"] = toolSchemas([]);
   readonly instructions: string;
   readonly #notes: Instructions;
   readonly #parts: Parts;
@@ -94,6 +96,16 @@ export class Session implements AgentContext {
     this.#notes = instructions;
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);
+  }
+
+  get toolSchemas(): AgentContext["toolSchemas"] {
+    return this.#toolSchemas;
+  }
+
+  /** More tools, before the agent begins. */
+  equip(more: readonly McpTool[]): void {
+    for (const { schema, call } of more) this.#parts.tools.add(schema.name, call);
+    this.#toolSchemas = toolSchemas(more.map(({ schema }) => schema));
   }
 
   newId(prefix: string): string {

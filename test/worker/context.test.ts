@@ -1,4 +1,5 @@
 /** What the harness gives to an agent, tried by agents of a few lines on real parts: broker, checkout, tools. */
+import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { WorkerSpec } from "../../src/worker-wire.ts";
@@ -8,6 +9,7 @@ import { systemClock } from "../../worker/clock.ts";
 import { forward } from "../../worker/forward.ts";
 import { HttpLink } from "../../worker/http-link.ts";
 import { Journal } from "../../worker/journal.ts";
+import { openMcp } from "../../worker/mcp.ts";
 import { runAttempt } from "../../worker/run.ts";
 import { createTools } from "../../worker/tools/toolbox.ts";
 import { Rig } from "./rig.ts";
@@ -41,6 +43,7 @@ async function attempt(run: (context: AgentContext) => Promise<void>, spec: Part
       workspace: new Checkout({ root, stateDir, repository: prepareRepository(root, stateDir), url: `${url}/git/repo.git`, authorization }),
       tools: createTools(root, join(stateDir, "jobs"), { PROBE_TOKEN: token }),
       agents: { probe: agent },
+      openMcp: async (servers, stop) => await openMcp(servers, { root, env: {}, proxy: null }, stop),
       clock: systemClock,
       model: { baseURL: `${url}/anthropic`, token },
       newId: (prefix) => `${prefix}_${(ids += 1)}`,
@@ -51,6 +54,24 @@ async function attempt(run: (context: AgentContext) => Promise<void>, spec: Part
     await forwarder.close();
   }
 }
+
+test("[O5] servers of tools of the task are there for the agent, those that are not are notices, and none outlives it", async () => {
+  const mcpServers = {
+    calc: { command: process.execPath, args: [join(import.meta.dirname, "mcp-server.mjs"), "", "sleep 76.9"] },
+    gone: { command: "no-such" },
+  };
+  let sum = "";
+  const code = await attempt(
+    async (context) => {
+      expect(context.toolSchemas.map(({ name }) => name)).toContain("mcp__calc__add");
+      sum = (await context.tool("mcp__calc__add", { a: 2, b: 3 })).output;
+    },
+    { mcpServers },
+  );
+  expect([code, sum]).toEqual([0, "5"]);
+  expect(rig.desk.of("notice").map(({ data }) => data["code"])).toEqual(["mcp_problem"]);
+  expect(spawnSync("pgrep", ["-f", "sleep 76\\.9"]).status).toBe(1);
+});
 
 describe("verification", () => {
   test("an agent sees exit codes, repairs, sees them again; the harness proves it once more, and all of it is told", async () => {

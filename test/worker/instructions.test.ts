@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { readInstructions, type Instructions } from "../../worker/instructions.ts";
-import { createTools } from "../../worker/tools/toolbox.ts";
 import { git } from "./rig.ts";
 
 let root: string;
@@ -65,14 +64,4 @@ test("[O4] notes of a folder are named at the beginning and given once, when a f
   expect(notes.notesFor("web/api/deep/x.ts")?.match(/Of .*/g)).toEqual(["Of web.", "Of the API."]);
   expect(notes.notesFor("web/api/y.ts")).toBe(null);
   expect(notes.notesFor("webs/../webs/z.ts")).toContain("Of webs.");
-});
-
-test("[O4] a file tool's result brings the notes of the file's folder along", async () => {
-  const notes = await commit({ "web/AGENTS.md": "Of web.", "web/a.txt": "a" });
-  const tools = createTools(root, join(root, ".git", "logs-of-tools"));
-  tools.noteWith(notes.notesFor);
-  const read = async (path: string) => (await tools.run("read", { path }, new AbortController().signal)).output;
-  expect(await read("web")).not.toContain("Of web.\n");
-  expect(await read(join(root, "web", "a.txt"))).toBe('     1\ta\n\n<repository-file path="web/AGENTS.md">\nOf web.\n</repository-file>');
-  expect(await read("web/a.txt")).toBe("     1\ta");
 });

@@ -16,7 +16,7 @@ export class Logs {
   }
 
   /** @returns the path of a new log. It is not removed before `done` or `drop`. */
-  make(kind: "command" | "job"): string {
+  make(kind: "command" | "job" | "answer"): string {
     mkdirSync(this.dir, { recursive: true, mode: 0o700 });
     const path = join(this.dir, `${kind}-${randomBytes(4).toString("hex")}.log`);
     this.#used.add(path);

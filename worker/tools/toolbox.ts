@@ -3,15 +3,16 @@
  * What a tool says comes from files, programs and servers of third parties, so hidden characters are taken out of all of it.
  */
 import { isAbort, messageOf } from "../../src/error.ts";
-import { relative } from "node:path";
+import { writeFileSync } from "node:fs";
 import { Bash, DEFAULT_TIMEOUT_MS } from "./bash.ts";
+import { OUTPUT_LIMIT } from "./command.ts";
 import { edit } from "./edit.ts";
 import { glob } from "./glob.ts";
 import { grep } from "./grep.ts";
 import { withoutHidden } from "./hidden.ts";
 import { Jobs } from "./jobs.ts";
 import { Logs } from "./logs.ts";
-import { inWorkspace } from "./paths.ts";
+import { shownLog } from "./output.ts";
 import { read } from "./read.ts";
 import { inputNames } from "./schemas.ts";
 import { countOf, flagOf, oneOf, textOf, ToolError, type ToolInput, type ToolResult, type ToolRunner } from "./tool.ts";
@@ -26,10 +27,8 @@ const FROM_ROOT = "fromRoot";
 type Tool = (input: ToolInput, signal: AbortSignal) => Promise<ToolResult>;
 
 export interface Toolbox extends ToolRunner {
-  /** Adds a tool (of an MCP server). Names are unique. */
+  /** Adds a tool (of an MCP server); its answer is bounded as a command's is. Names are unique. */
   add(name: string, tool: Tool): void;
-  /** Asked once per file that a file tool has touched; what it says is added to the result. @param path below the workspace. */
-  noteWith(notesFor: (path: string) => string | null): void;
 }
 
 /** `logs`: a folder of ours, for the logs of commands. `env`: added to what commands see. */
@@ -37,13 +36,6 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
   const kept = new Logs(logs);
   const bash = new Bash(root, kept, env);
   const jobs = new Jobs(kept, env);
-  let notesFor: (path: string) => string | null = () => null;
-  const noted = async (path: unknown, result: ToolResult): Promise<ToolResult> => {
-    if (result.exitCode !== 0 || typeof path !== "string") return result;
-    const below = relative(await inWorkspace(root, "."), await inWorkspace(root, path).catch(() => ""));
-    const notes = below === "" || below.startsWith("..") ? null : notesFor(below);
-    return notes === null ? result : { ...result, output: `${result.output}\n\n${notes}` };
-  };
   const tools = new Map<string, Tool>([
     [
       "bash",
@@ -55,19 +47,16 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
       },
     ],
     ["job", async (input, signal) => await look(jobs, input, signal)],
-    ["read", async (input) => await noted(input["path"], await read(root, logs, input))],
-    ["edit", async (input) => await noted(input["path"], await edit(root, input))],
-    ["write", async (input) => await noted(input["path"], await write(root, input))],
+    ["read", async (input) => await read(root, logs, input)],
+    ["edit", async (input) => await edit(root, input)],
+    ["write", async (input) => await write(root, input)],
     ["grep", async (input, signal) => await grep(root, input, signal)],
     ["glob", async (input, signal) => await glob(root, input, signal)],
   ]);
   return {
-    noteWith(given) {
-      notesFor = given;
-    },
     add(name, tool) {
       if (tools.has(name)) throw new Error(`there are two tools "${name}"`);
-      tools.set(name, tool);
+      tools.set(name, async (input, signal) => bounded(kept, await tool(input, signal)));
     },
     async run(name, input, signal) {
       signal.throwIfAborted();
@@ -107,4 +96,14 @@ async function look(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<
     case null:
       throw new ToolError('"action" must be one of status, wait, kill, list.');
   }
+}
+
+/** Head and tail, the whole in a log. */
+function bounded(logs: Logs, result: ToolResult): ToolResult {
+  const log = logs.make("answer");
+  writeFileSync(log, result.output.slice(0, OUTPUT_LIMIT), { mode: 0o600 });
+  const { output, truncated } = shownLog(log);
+  if (truncated) logs.done(log);
+  else logs.drop(log);
+  return { ...result, output, truncated: result.truncated || truncated };
 }
