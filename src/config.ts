@@ -24,6 +24,8 @@ export interface Config {
   readonly maxConcurrent: number;
   /** Workers that are started ahead of their task (docker only). */
   readonly warm: number;
+  /** How workers in containers reach their broker. */
+  readonly door: "auto" | "socket" | "tunnel";
   /** Slots that one user may hold at once; null = no limit. */
   readonly userLimit: number | null;
   readonly agent: string;
@@ -86,6 +88,12 @@ export const SETTINGS = {
   },
   maxConcurrent: { env: "SLIPWAY_MAX_CONCURRENT", flag: "max-concurrent", argument: "number", help: "tasks that run at once (4)" },
   warm: { env: "SLIPWAY_WARM", flag: "warm", argument: "number", help: "workers that are started ahead, docker only, 0 = none (1)" },
+  door: {
+    env: "SLIPWAY_DOOR",
+    flag: "door",
+    argument: "kind",
+    help: "socket, tunnel or auto: how containers reach the server (auto)",
+  },
   userLimit: { env: "SLIPWAY_USER_LIMIT", flag: "user-limit", argument: "number", help: "slots that one user may hold (no limit)" },
   agent: {
     env: "SLIPWAY_AGENT",
@@ -299,6 +307,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     sandboxChosen: sandbox !== null,
     maxConcurrent: read("maxConcurrent", whole(1, 1_000), "a whole number from 1 to 1000") ?? Number(DEFAULTS.maxConcurrent),
     warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
+    door: read("door", z.enum(["auto", "socket", "tunnel"]), "one of auto, socket, tunnel") ?? "auto",
     userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,

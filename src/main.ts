@@ -281,6 +281,7 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
         instance,
         workerFile,
         dockerfile: join(packageRoot(), "Dockerfile"),
+        door: config.door,
         pool: { size: config.warm, dir: new SocketFolders(join(dir, "run"), instance, null).base() },
         crashpoint,
       });

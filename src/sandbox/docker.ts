@@ -8,12 +8,14 @@ import { TaskFailure } from "../failure.ts";
 import type { GcMode, Leftover, Wanted } from "../leftover.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
 import { parseSandboxName } from "../task.ts";
+import { capabilitiesOf, type EngineFacts } from "./capabilities.ts";
+import { openDoor, type DoorOptions } from "./door.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
-import { EngineError, isLocalEngine, openEngine, refusedWith } from "./engine.ts";
+import { EngineError, openEngine, refusedWith } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
-import { isWaiting, openPool, type PoolOptions } from "./pool.ts";
+import { isWaiting, openPool, type Pool, type PoolOptions } from "./pool.ts";
 import { needsOurProfile, seccompProfile } from "./seccomp.ts";
 import { leftVolumes, readWorkspace } from "./leavings.ts";
 
@@ -42,6 +44,8 @@ export interface DockerSandboxOptions {
   readonly pollMs?: number;
   /** Workers that are started ahead; null or absent = none, and none is looked for. */
   readonly pool?: PoolOptions | null;
+  /** How a worker reaches its broker; absent = as the engine allows. */
+  readonly door?: DoorOptions["door"];
   /** For the crash suite: called between the steps of ensure. */
   readonly crashpoint?: (name: string) => void;
 }
@@ -85,6 +89,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     return profile;
   }
 
+  const door = openDoor(options, engine, async (name, signal) => (await inspect(name, signal))?.State.Running === true);
+
   /** @returns null when there is no container of that name. */
   async function inspect(name: string, signal?: AbortSignal): Promise<Inspected | null> {
     try {
@@ -103,13 +109,16 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       cpus: options.cpus ?? 2,
       pids: options.pids ?? 512,
       seccomp: await seccomp(),
-      socketDir: onHost(resolve(spec.socketDir), options.hostDir),
+      socketDir: (await door.kind()) === "tunnel" ? null : onHost(resolve(spec.socketDir), options.hostDir),
     });
   }
 
   const pool = options.pool
     ? openPool({ ...options.pool, instance: options.instance, engine, image: () => image.name(), body: bodyOf, remove, crashpoint })
     : null;
+
+  /** Whoever waits is bound through a shared folder. */
+  const waiting = async (): Promise<Pool | null> => (pool !== null && (await door.kind()) === "socket" ? pool : null);
 
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
     const body = await bodyOf(spec);
@@ -133,7 +142,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     for (const end = Date.now() + CREATE_MS; found === null && Date.now() < end; found = await inspect(spec.name, signal)) {
       if (made) await news.next(spec.name, 50, signal);
       made = true;
-      if ((await pool?.claim(spec, signal)) === true) continue;
+      if ((await (await waiting())?.claim(spec, signal)) === true) continue;
       await create(spec, signal);
       crashpoint("sandbox.created");
     }
@@ -154,11 +163,15 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     for (;;) {
       const info = await findOrCreate(spec, signal);
       const labels = info.Config.Labels;
-      const waited = labels[LABELS.pool] !== undefined && labels[LABELS.instance] === options.instance;
+      const waited = Boolean(labels[LABELS.pool]) && labels[LABELS.instance] === options.instance;
       if (!waited && Object.entries(labelsOf(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
         throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
       }
-      if (!waited) return stateOf(info) === "created" ? start(spec.name, signal) : undefined;
+      if (!waited) {
+        if (stateOf(info) === "created") await start(spec.name, signal);
+        if (labels[LABELS.door]) door.attend(spec.name, await inspect(spec.name, signal));
+        return;
+      }
       if (pool === null || pool.bind(spec, info)) return;
       await remove(info.Id);
     }
@@ -222,6 +235,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       async () => {
         try {
           const info = await inspect(name, stop);
+          door.attend(name, info);
           failingSince = null;
           if (info === null) return GONE;
           return stateOf(info) === "stopped" ? await judge(info, name) : null;
@@ -259,6 +273,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   async function stop(name: string, graceMs: number, signal: AbortSignal = closing.signal): Promise<void> {
     const info = await inspect(name, signal);
     if (info === null || stateOf(info) !== "running") return;
+    // Its last words need a way out.
+    door.attend(name, info);
     await signalTo(name, "SIGTERM", signal);
     if (await ended(name, graceMs, signal)) return;
     await signalTo(name, "SIGKILL", signal);
@@ -309,21 +325,27 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       .catch((error: unknown) => {
         throw failed(error);
       });
-    const where =
-      isLocalEngine() || options.docker
-        ? ""
-        : "; this engine is remote: workers cannot reach the broker's socket unless it shares this machine's files";
-    return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${where}`;
+    const way =
+      (await door.kind()) === "tunnel" ? ", which reach their broker through the engine (their sockets cannot be mounted there)" : "";
+    return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${way}`;
   }
 
   return {
     kind: "docker",
     isolates: true,
     check,
+    async capabilities(signal) {
+      const facts = await engine
+        .call((docker) => docker.info() as Promise<EngineFacts>, signal)
+        .catch((error: unknown) => {
+          throw failed(error);
+        });
+      return capabilitiesOf(facts, await door.kind());
+    },
     prepare: (progress, signal) => image.prepare(progress, signal),
     ensure: ensureOnce,
-    tend: async (growth, signal) => await pool?.tend(growth, signal),
-    warmth: async (signal) => (await pool?.warmth(signal)) ?? null,
+    tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
+    warmth: async (signal) => (await (await waiting())?.warmth(signal)) ?? null,
     wait,
     stop,
     remove,
@@ -347,6 +369,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     },
     close() {
       closing.abort();
+      door.close();
       news.close();
       return Promise.resolve();
     },
