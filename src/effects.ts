@@ -16,6 +16,7 @@ import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxEx
 import { createSteps } from "./steps.ts";
 import { sandboxName, type Limits, type Task } from "./task.ts";
 import { within } from "./within.ts";
+import { imageFor, noticesOf, wishesOf } from "./wishes.ts";
 import { WORKER_EXIT } from "./worker-wire.ts";
 
 export interface EffectDeps {
@@ -33,6 +34,8 @@ export interface EffectDeps {
   readonly crashpoint: Crashpoint;
   /** Longest wait for a sandbox to be removed before its slot is given back anyway, ms. */
   readonly clearMs: number;
+  /** Images that may be chosen; null = the sandbox has no images. */
+  readonly images: readonly string[] | null;
   /** Largest memory that a second try after out_of_memory may get, MiB. */
   readonly maxMemoryMb: number;
 }
@@ -83,29 +86,35 @@ export function createEffects(deps: EffectDeps): Effect {
     const steps = createSteps(task, say, clock, log);
     // What an earlier life of the coordinator did for this attempt is not done again.
     const mirrored = task.snapshot.context.steps.some((step) => step.name === "mirror" && step.endedAt !== null);
+    let { baseSha } = task.snapshot.context;
     if (!mirrored)
       await steps.run("mirror", async () => {
         const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, signal);
+        baseSha = found.baseSha;
         return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
       });
+    const wishes = await wishesOf(repos, task.id, baseSha);
+    if (!mirrored) steps.add(...noticesOf(wishes, deps.images));
+    let image: string | null = null;
     await steps.run("image", async (progress) => {
-      await sandbox.prepare(progress, signal);
-      return {};
+      image = imageFor(task.spec, wishes.config, deps.images);
+      await sandbox.prepare(progress, signal, image);
+      return image === null ? {} : { detail: image };
     });
     await steps.run("container", async () => {
-      await ensure(task, signal);
+      await ensure(task, image, signal);
       return { detail: sandbox.kind };
     });
     await steps.flush();
     await watch(task, signal);
   }
 
-  async function ensure(task: Task, signal: AbortSignal): Promise<void> {
+  async function ensure(task: Task, image: string | null, signal: AbortSignal): Promise<void> {
     const attempt = task.snapshot.context.attempt;
     const { socketDir, token } = await broker.open(task.id, attempt);
     crashpoint("sandbox.before");
     const limits = memoryFor(task, deps.maxMemoryMb);
-    await sandbox.ensure({ name: sandboxName(task.id, attempt), taskId: task.id, attempt, socketDir, token, limits }, signal);
+    await sandbox.ensure({ name: sandboxName(task.id, attempt), taskId: task.id, attempt, socketDir, token, limits, image }, signal);
     crashpoint("sandbox.after");
   }
 

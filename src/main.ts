@@ -218,6 +218,7 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
     settings: {
       ...DEFAULT_SETTINGS,
       trustedHosts,
+      images: sandbox.kind === "docker" ? config.images : null,
       agents: AGENTS,
       model: config.model,
       policy: { ...DEFAULT_POLICY, ...config.policy },

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import type { Coordinator } from "./coordinator.ts";
 import { SlipwayError } from "./error.ts";
 import type { EventData, Proposal, TaskEvent } from "./event.ts";
+import { isImageAllowed, OWN_IMAGE, parseImage } from "./image-name.ts";
 import type { Clock, Forge, Ids, MessageRow, Repos, Store } from "./ports.ts";
 import { parseBranch, parseRepository } from "./repo-address.ts";
 import type { Person, Service } from "./service.ts";
@@ -24,6 +25,8 @@ export interface RequestDeps {
   readonly egress: readonly Egress[];
   /** `host[:port]` that may be reached by plain http or at a private address. */
   readonly trustedHosts: readonly string[];
+  /** Images that may be chosen; null = the sandbox has no images. */
+  readonly images: readonly string[] | null;
 }
 
 const MAX_ATTEMPTS = 3;
@@ -61,6 +64,15 @@ export function createRequests(deps: RequestDeps): Service {
     return { agent, egress };
   }
 
+  function imageOf({ image }: SubmitRequest): string | null {
+    if (image === undefined || image === OWN_IMAGE) return image ?? null;
+    const name = parseImage(image);
+    if (deps.images === null) throw new SlipwayError("image_not_allowed", `This server's sandbox has no images. Leave \`image\` out.`);
+    if (isImageAllowed(name, deps.images)) return name;
+    const offer = deps.images.length === 0 ? "none but its own" : deps.images.join(", ");
+    throw new SlipwayError("image_not_allowed", `${name} is not listed in SLIPWAY_IMAGES. This server allows: ${offer}.`);
+  }
+
   function specOf(request: SubmitRequest, taskId: string): TaskSpec {
     const { url } = parseRepository(request.repo, { trustedHosts: deps.trustedHosts });
     const { agent, egress } = checkPlace(request);
@@ -81,6 +93,7 @@ export function createRequests(deps: RequestDeps): Service {
       limits: request.limits ?? {},
       egress,
       pullRequest,
+      image: imageOf(request),
       verify: request.verify ?? [],
       priority: request.priority ?? 0,
       maxAttempts: request.maxAttempts ?? MAX_ATTEMPTS,

@@ -13,7 +13,6 @@ import { Unreachable, type Saved, type Workspace } from "./workspace.ts";
 
 const BRANCH = "slipway/work";
 const AUTHOR = { name: "Slipway", email: "agent@slipway.invalid" };
-const SETUP_FILE = ".slipway/setup.sh";
 /** Marks checkpoint commits (K2). */
 const CHECKPOINT_MESSAGE = "slipway: checkpoint, not part of the work";
 
@@ -37,10 +36,6 @@ export class Checkout implements Workspace {
   constructor(options: CheckoutOptions) {
     this.root = options.root;
     this.#options = options;
-  }
-
-  get setup(): string | null {
-    return existsSync(join(this.root, SETUP_FILE)) ? `bash ${SETUP_FILE}` : null;
   }
 
   async open(spec: WorkerSpec, signal: AbortSignal): Promise<void> {

@@ -7,10 +7,13 @@ import { join, relative, resolve } from "node:path";
 import { TaskFailure } from "../failure.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
+import { openDerived } from "./derived.ts";
+import { dress } from "./dress.ts";
 import { EngineError, isLocalEngine, openEngine, refusedWith } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
+import { openStale } from "./stale.ts";
 
 export { dockerOptions } from "./engine.ts";
 
@@ -22,8 +25,6 @@ export interface DockerSandboxOptions {
   /** The worker's program, and the Dockerfile whose `worker` target carries it. */
   readonly workerFile: string;
   readonly dockerfile: string;
-  /** An image that is there already or comes from a registry, in place of our own. */
-  readonly image?: string | null;
   /** Where the coordinator runs in a container itself: `from`, a folder as it sees it, is `to` for the engine's machine. */
   readonly hostDir?: { readonly from: string; readonly to: string } | null;
   readonly memoryMb?: number;
@@ -61,9 +62,21 @@ function onHost(path: string, map: DockerSandboxOptions["hostDir"]): string {
   return inside.startsWith("..") ? path : join(map.to, inside);
 }
 
-export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
+export interface DockerSandbox extends Sandbox {
+  /**
+   * Images of ours that no task will use again: workers of earlier versions, and derived images whose worker or base is no longer the current
+   * one. Neither what a container still uses nor what is younger than `olderThanMs`. Names, or ids of those that lost theirs.
+   */
+  staleImages(olderThanMs: number): Promise<string[]>;
+  /** Removes these, and containers that a crash left in the middle of a preparation. @returns what was removed. Idempotent. */
+  removeStale(olderThanMs: number): Promise<string[]>;
+}
+
+export function openDockerSandbox(options: DockerSandboxOptions): DockerSandbox {
   const engine = openEngine(options);
-  const image = openImage(engine, options.image ?? null, options);
+  const image = openImage(engine, options);
+  const derived = openDerived(engine, image, options.instance);
+  const stale = openStale(engine, image, options.instance);
   const label = `${LABELS.instance}=${options.instance}`;
   const news = openNews(engine, label);
   const closing = new AbortController();
@@ -80,7 +93,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     }
   }
 
-  async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+  async function bodyOf(spec: SandboxSpec, signal: AbortSignal): Promise<Docker.ContainerCreateOptions> {
     const body = containerOf(spec, {
       image: await image.name(),
       instance: options.instance,
@@ -89,16 +102,32 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       pids: options.pids ?? 512,
       socketDir: onHost(resolve(spec.socketDir), options.hostDir),
     });
-    const attempt = () => engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+    const chosen = spec.image ?? null;
+    if (chosen === null) return body;
+    // Somebody may have cleaned up the images since `prepare`.
+    if ((await derived.find(chosen, signal)) === null) await derived.prepare(chosen, () => undefined, signal);
+    const found = await derived.find(chosen, signal);
+    if (found === null) throw new TaskFailure("sandbox_unavailable", { detail: `The image ${chosen} does not stay prepared.` });
+    return dress(body, found);
+  }
+
+  async function prepare(progress: (text: string) => void, signal: AbortSignal, chosen: string | null = null): Promise<void> {
+    await (chosen === null ? image.prepare(progress, signal) : derived.prepare(chosen, progress, signal));
+  }
+
+  async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+    const attempt = async (): Promise<void> => {
+      const body = await bodyOf(spec, signal);
+      await engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+    };
     try {
       await attempt().catch(async (error: unknown) => {
-        // Somebody cleaned up the images since `prepare`.
         if (!refusedWith(error, 404)) throw error;
-        await image.prepare(() => undefined, signal);
+        await prepare(() => undefined, signal, spec.image);
         await attempt();
       });
     } catch (error) {
-      if (!refusedWith(error, 409)) throw cannotRun(error) ?? failed(error);
+      if (!refusedWith(error, 409)) throw failed(error);
     }
   }
 
@@ -118,7 +147,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       await engine.call((docker, stop) => docker.getContainer(name).start({ abortSignal: stop }), signal);
     } catch (error) {
       if (refusedWith(error, 304)) return;
-      throw cannotRun(error) ?? failed(error);
+      throw failed(error);
     }
   }
 
@@ -286,7 +315,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     kind: "docker",
     isolates: true,
     check,
-    prepare: (progress, signal) => image.prepare(progress, signal),
+    prepare,
+    staleImages: (olderThanMs) => stale.images(olderThanMs),
+    removeStale: (olderThanMs) => stale.remove(olderThanMs),
     ensure: ensureOnce,
     wait,
     stop,
@@ -298,13 +329,6 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       return Promise.resolve();
     },
   };
-}
-
-/** An image that holds no worker: trying again does not help. */
-function cannotRun(error: unknown): TaskFailure | null {
-  if (!(error instanceof EngineError) || !/executable file not found|no command specified|exec: .*no such file/i.test(error.message))
-    return null;
-  return new TaskFailure("image_missing", { detail: "The image cannot run the worker.", evidence: error.message, cause: error });
 }
 
 /** What the engine refuses although the request is right is the engine's failure; the words are kept. */
