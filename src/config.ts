@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { parsePlace } from "./egress.ts";
 import { SlipwayError } from "./error.ts";
+import { parseImageRule } from "./image-name.ts";
 import { EGRESS_POLICIES, type Egress, type Policy } from "./task.ts";
 
 export const SANDBOX_KINDS = ["docker", "process", "simulated"] as const;
@@ -46,6 +47,8 @@ export interface Config {
   readonly trustedEgressHosts: readonly string[];
   /** `host` or `host:port`, lower case. */
   readonly trustedRepoHosts: readonly string[];
+  /** Images that tasks and repositories may choose, as parseImageRule gives them. */
+  readonly images: readonly string[];
   readonly admin: { readonly email: string; readonly password: string } | null;
   /** Origin under which people reach the server, without a slash at the end. */
   readonly publicUrl: string | null;
@@ -138,6 +141,12 @@ export const SETTINGS = {
     argument: "list",
     help: "host[:port],... that may be reached by plain http or at private addresses",
   },
+  images: {
+    env: "SLIPWAY_IMAGES",
+    flag: "images",
+    argument: "list",
+    help: "images that tasks may choose: names, or beginnings that end in * (none)",
+  },
   adminEmail: { env: "SLIPWAY_ADMIN_EMAIL", flag: "admin-email", argument: "email", help: "first admin, made at boot" },
   adminPassword: {
     env: "SLIPWAY_ADMIN_PASSWORD",
@@ -204,6 +213,13 @@ const hostAndPort = z
     const port = /:(\d{1,5})$/.exec(text);
     return hostName.test(port ? text.slice(0, port.index) : text) && (port === null || Number(port[1]) <= 65_535);
   });
+const IMAGES = "a comma-separated list of images, or of beginnings that name a registry and end in *, such as node:24,ghcr.io/acme/*";
+const imageRule = z.string().transform((text, context) => {
+  const rule = parseImageRule(text);
+  if (rule !== null) return rule;
+  context.addIssue({ code: "custom", message: "not an image" });
+  return z.NEVER;
+});
 const webUrl = z.string().refine((text) => {
   if (!URL.canParse(text)) return false;
   const url = new URL(text);
@@ -321,6 +337,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     trustedEgressHosts:
       read("trustedEgressHosts", list(z.string().refine((text) => parsePlace(text) !== null)), "a comma-separated list of host:port") ?? [],
     trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
+    images: read("images", list(imageRule), IMAGES) ?? [],
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),
     secretKey: read("secretKey", z.string(), "a key"),

@@ -58,6 +58,8 @@ export interface KernelSettings {
   /** Policies that a task may have; the first is what one gets that names none. */
   readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];
+  /** Images that may be chosen (src/image-name.ts); null = the sandbox has no images. */
+  readonly images: readonly string[] | null;
   readonly maxMemoryMb: number;
   /** US dollars that one user, and that all together, may spend on the model per UTC day; null = no limit. */
   readonly userDayUsd: number | null;
@@ -82,6 +84,7 @@ export const DEFAULT_SETTINGS = {
   model: null,
   egress: ["none"],
   trustedHosts: [],
+  images: null,
   maxMemoryMb: 8_192,
   userDayUsd: null,
   dayUsd: null,

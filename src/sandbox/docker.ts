@@ -11,12 +11,15 @@ import { parseSandboxName } from "../task.ts";
 import { capabilitiesOf, type EngineFacts } from "./capabilities.ts";
 import { openDoor, type DoorOptions } from "./door.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
+import { openDerived } from "./derived.ts";
+import { dress } from "./dress.ts";
 import { EngineError, openEngine, refusedWith } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
 import { isWaiting, openPool, type Pool, type PoolOptions } from "./pool.ts";
 import { needsOurProfile, seccompProfile } from "./seccomp.ts";
+import { openStale } from "./stale.ts";
 import { leftVolumes, readWorkspace } from "./leavings.ts";
 
 export { dockerOptions } from "./engine.ts";
@@ -29,8 +32,6 @@ export interface DockerSandboxOptions {
   /** The worker's program, and the Dockerfile whose `worker` target carries it. */
   readonly workerFile: string;
   readonly dockerfile: string;
-  /** An image that is there already or comes from a registry, in place of our own. */
-  readonly image?: string | null;
   /** Where the coordinator runs in a container itself: `from`, a folder as it sees it, is `to` for the engine's machine. */
   readonly hostDir?: { readonly from: string; readonly to: string } | null;
   readonly memoryMb?: number;
@@ -57,6 +58,9 @@ const CREATE_MS = 30_000;
 /** Longest time from SIGKILL to the end of a container, ms. */
 const KILL_MS = 20_000;
 
+/** A version of the worker or of somebody's image that is no longer the current one is kept this long, for those who go back. */
+const STALE_IMAGE_MS = 7 * 86_400_000;
+
 type Inspected = Docker.ContainerInspectInfo;
 
 /** "created" has not run, "stopped" is what may be judged. */
@@ -74,7 +78,9 @@ function onHost(path: string, map: DockerSandboxOptions["hostDir"]): string {
 
 export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const engine = openEngine(options);
-  const image = openImage(engine, options.image ?? null, options);
+  const image = openImage(engine, options);
+  const derived = openDerived(engine, image, options.instance, seccomp);
+  const stale = openStale(engine, image, options.instance);
   const label = `${LABELS.instance}=${options.instance}`;
   const news = openNews(engine, label);
   const closing = new AbortController();
@@ -101,8 +107,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     }
   }
 
-  async function bodyOf(spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> {
-    return containerOf(spec, {
+  async function bodyOf(spec: SandboxSpec, signal: AbortSignal): Promise<Docker.ContainerCreateOptions> {
+    const body = containerOf(spec, {
       image: await image.name(),
       instance: options.instance,
       memoryMb: options.memoryMb ?? 4_096,
@@ -111,27 +117,40 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       seccomp: await seccomp(),
       socketDir: (await door.kind()) === "tunnel" ? null : onHost(resolve(spec.socketDir), options.hostDir),
     });
+    const chosen = spec.image ?? null;
+    if (chosen === null) return body;
+    // Somebody may have cleaned up the images since `prepare`.
+    if ((await derived.find(chosen, signal)) === null) await derived.prepare(chosen, () => undefined, signal);
+    const found = await derived.find(chosen, signal);
+    if (found === null) throw new TaskFailure("sandbox_unavailable", { detail: `The image ${chosen} does not stay prepared.` });
+    return dress(body, found);
   }
 
+  async function prepare(progress: (text: string) => void, signal: AbortSignal, chosen: string | null = null): Promise<void> {
+    await (chosen === null ? image.prepare(progress, signal) : derived.prepare(chosen, progress, signal));
+  }
+
+  const plainBody = (spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> => bodyOf({ ...spec, image: null }, closing.signal);
   const pool = options.pool
-    ? openPool({ ...options.pool, instance: options.instance, engine, image: () => image.name(), body: bodyOf, remove, crashpoint })
+    ? openPool({ ...options.pool, instance: options.instance, engine, image: () => image.name(), body: plainBody, remove, crashpoint })
     : null;
 
   /** Whoever waits is bound through a shared folder. */
   const waiting = async (): Promise<Pool | null> => (pool !== null && (await door.kind()) === "socket" ? pool : null);
 
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    const body = await bodyOf(spec);
-    const attempt = () => engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+    const attempt = async (): Promise<void> => {
+      const body = await bodyOf(spec, signal);
+      await engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+    };
     try {
       await attempt().catch(async (error: unknown) => {
-        // Somebody cleaned up the images since `prepare`.
         if (!refusedWith(error, 404)) throw error;
-        await image.prepare(() => undefined, signal);
+        await prepare(() => undefined, signal, spec.image);
         await attempt();
       });
     } catch (error) {
-      if (!refusedWith(error, 409)) throw cannotRun(error) ?? failed(error);
+      if (!refusedWith(error, 409)) throw failed(error);
     }
   }
 
@@ -142,7 +161,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     for (const end = Date.now() + CREATE_MS; found === null && Date.now() < end; found = await inspect(spec.name, signal)) {
       if (made) await news.next(spec.name, 50, signal);
       made = true;
-      if ((await (await waiting())?.claim(spec, signal)) === true) continue;
+      if ((spec.image ?? null) === null && (await (await waiting())?.claim(spec, signal)) === true) continue;
       await create(spec, signal);
       crashpoint("sandbox.created");
     }
@@ -155,7 +174,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       await engine.call((docker, stop) => docker.getContainer(name).start({ abortSignal: stop }), signal);
     } catch (error) {
       if (refusedWith(error, 304)) return;
-      throw cannotRun(error) ?? failed(error);
+      throw failed(error);
     }
   }
 
@@ -342,7 +361,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
         });
       return capabilitiesOf(facts, await door.kind());
     },
-    prepare: (progress, signal) => image.prepare(progress, signal),
+    prepare,
     ensure: ensureOnce,
     tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
     warmth: async (signal) => (await (await waiting())?.warmth(signal)) ?? null,
@@ -359,13 +378,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     list,
     async reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
       const mine = await list();
-      return await leftVolumes(
-        engine,
-        options.instance,
-        async (name) => mine.some((one) => one.name === name) || (await wanted(name)),
-        mode,
-        signal,
-      );
+      const used = async (name: string): Promise<boolean> => mine.some((one) => one.name === name) || (await wanted(name));
+      return [...(await leftVolumes(engine, options.instance, used, mode, signal)), ...(await stale.reclaim(STALE_IMAGE_MS, mode, signal))];
     },
     close() {
       closing.abort();
@@ -374,13 +388,6 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       return Promise.resolve();
     },
   };
-}
-
-/** An image that holds no worker: trying again does not help. */
-function cannotRun(error: unknown): TaskFailure | null {
-  if (!(error instanceof EngineError) || !/executable file not found|no command specified|exec: .*no such file/i.test(error.message))
-    return null;
-  return new TaskFailure("image_missing", { detail: "The image cannot run the worker.", evidence: error.message, cause: error });
 }
 
 /** What the engine refuses although the request is right is the engine's failure; the words are kept. */
