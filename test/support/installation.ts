@@ -1,0 +1,193 @@
+/** A Slipway installation on Docker as a test sees it: a coordinator that can be killed and started again, its containers, its upstream. */
+import type Docker from "dockerode";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { expect } from "vitest";
+import { checkUp } from "../../src/checkup.ts";
+import { instanceOf } from "../../src/main.ts";
+import { openDockerSandbox } from "../../src/sandbox/docker.ts";
+import { openSqliteReader } from "../../src/store/sqlite.ts";
+import type { Policy } from "../../src/task.ts";
+import type { WireEvent, WireTask } from "../../src/wire.ts";
+import { startGitServer, type GitServer } from "./git-server.ts";
+import { eventually, ROOT, startServer, type RealServer } from "./server.ts";
+
+export interface InstallationOptions {
+  readonly docker: Docker;
+  /** DOCKER_HOST of the coordinator; null = the shared engine. */
+  readonly host: string | null;
+  readonly slots: number;
+  readonly policy: Partial<Policy>;
+}
+
+/** What was seen of the engine from beside the coordinator. */
+export interface Sightings {
+  /** Names of all containers that were ever seen or reported as made, each once per making. */
+  readonly created: string[];
+  mostRunning: number;
+  mostPerTask: number;
+}
+
+export interface Installation {
+  readonly upstream: GitServer;
+  readonly repo: { readonly url: string };
+  readonly seen: Sightings;
+  readonly data: string;
+  server(): RealServer;
+  start(): Promise<RealServer>;
+  kill(signal?: NodeJS.Signals): Promise<void>;
+  submit(script: readonly object[], more?: object): Promise<string>;
+  until(id: string, what: string, test: (task: WireTask) => boolean, ms?: number): Promise<WireTask>;
+  settled(id: string, ms?: number): Promise<WireTask>;
+  says(id: string, words: string, ms?: number): Promise<WireEvent>;
+  containers(): Promise<Docker.ContainerInfo[]>;
+  /** Nothing is left, no slot is held, and the checker finds nothing. */
+  lawful(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** How often the janitor looks, and some. */
+export const TICK_MS = 15_000;
+const LOOK_MS = 100;
+
+export async function openInstallation(options: InstallationOptions): Promise<Installation> {
+  const { docker, host, slots, policy } = options;
+  const dir = mkdtempSync(join(tmpdir(), "slipway-in-"));
+  const data = join(dir, "data");
+  const instance = instanceOf(data);
+  const label = `slipway.instance=${instance}`;
+  const upstream = await startGitServer();
+  const repo = upstream.createRepo("app");
+  const seen: Sightings = { created: [], mostRunning: 0, mostPerTask: 0 };
+  const closing = new AbortController();
+  let current: RealServer | null = null;
+  let serial = 0;
+  const env = {
+    SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
+    SLIPWAY_MAX_CONCURRENT: String(slots),
+    ...(host === null ? {} : { DOCKER_HOST: host }),
+  };
+
+  async function start(): Promise<RealServer> {
+    current = await startServer({ dataDir: data, sandbox: "docker", policy, env });
+    return current;
+  }
+
+  function server(): RealServer {
+    if (current === null) throw new Error("no coordinator runs");
+    return current;
+  }
+
+  const containers = (): Promise<Docker.ContainerInfo[]> => docker.listContainers({ all: true, filters: { label: [label] } });
+
+  /** Looks at the engine itself, not at what the coordinator says about it. Survives engines that are away or hang. */
+  async function watchRunning(): Promise<void> {
+    for (; !closing.signal.aborted; await delay(LOOK_MS)) {
+      const running = await containers().then((all) => all.filter((one) => one.State === "running" || one.State === "paused"), () => []);
+      const perTask = new Map<string, number>();
+      for (const { Labels } of running) perTask.set(Labels["slipway.task"] ?? "", (perTask.get(Labels["slipway.task"] ?? "") ?? 0) + 1);
+      seen.mostRunning = Math.max(seen.mostRunning, running.length);
+      seen.mostPerTask = Math.max(seen.mostPerTask, ...perTask.values());
+    }
+  }
+
+  /** An engine that comes back tells what it did since its start, so that no making is missed. */
+  async function watchCreated(): Promise<void> {
+    const told = new Set<string>();
+    for (; !closing.signal.aborted; await delay(LOOK_MS)) {
+      try {
+        const filters = { type: ["container"], event: ["create"], label: [label] };
+        const stream = await docker.getEvents({ filters, since: 1, abortSignal: closing.signal } as Docker.GetEventsOptions);
+        let rest = "";
+        for await (const piece of stream) {
+          const lines = (rest + String(piece)).split("\n");
+          rest = lines.pop() ?? "";
+          for (const line of lines.filter((one) => one !== "")) {
+            const { id, Actor } = JSON.parse(line) as { id: string; Actor: { Attributes: { name: string } } };
+            if (!told.has(id)) seen.created.push(Actor.Attributes.name);
+            told.add(id);
+          }
+        }
+      } catch {
+        // It is away; the next round asks again.
+      }
+    }
+  }
+
+  const watching = [watchRunning(), watchCreated()];
+
+  async function until(id: string, what: string, test: (task: WireTask) => boolean, ms = 60_000): Promise<WireTask> {
+    const look = async (): Promise<WireTask | null> => {
+      const task = await server().task(id);
+      return test(task) ? task : null;
+    };
+    try {
+      return await eventually(look, what, ms);
+    } catch (error) {
+      const { state, failure } = await server().task(id);
+      throw new Error(`${id} is ${state} ${JSON.stringify(failure)}; ${server().stderr().slice(-2_000)}`, { cause: error });
+    }
+  }
+
+  async function lawful(): Promise<void> {
+    await eventually(async () => ((await containers()).length === 0 ? true : null), "[D3] no container is left", TICK_MS);
+    const { body } = await server().call("GET", "/v1/ops/overview");
+    expect(body).toMatchObject({ slots: { used: 0 } });
+    expect(seen.mostPerTask).toBeLessThanOrEqual(1);
+    expect(seen.mostRunning).toBeLessThanOrEqual(slots);
+    expect(seen.created.toSorted()).toEqual([...new Set(seen.created)].toSorted());
+    const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
+    const sandbox = openDockerSandbox({
+      docker: host === null ? null : { socketPath: host.slice("unix://".length) },
+      instance,
+      workerFile: join(ROOT, "dist/worker.mjs"),
+      dockerfile: join(ROOT, "Dockerfile"),
+    });
+    try {
+      const { findings } = await checkUp({ store, sandbox, maxConcurrent: slots });
+      expect(findings).toEqual([]);
+    } finally {
+      await sandbox.close();
+      await store.close();
+    }
+  }
+
+  return {
+    upstream,
+    repo,
+    seen,
+    data,
+    server,
+    start,
+    async kill(signal = "SIGKILL") {
+      await current?.kill(signal);
+      current = null;
+    },
+    async submit(script, more = {}) {
+      const body = { repo: repo.url, prompt: "Do it.", script, ...more };
+      const answer = await server().call("POST", "/v1/tasks", body, { "idempotency-key": `in-${++serial}` });
+      expect(answer.status, JSON.stringify(answer.body)).toBeLessThan(300);
+      return (answer.body as WireTask).id;
+    },
+    until,
+    settled: (id, ms) => until(id, `task ${id} settles`, (task) => task.settledAt !== null, ms),
+    says: (id, words, ms) =>
+      eventually(
+        async () => (await server().events(id)).find((event) => JSON.stringify(event.data).includes(words)) ?? null,
+        `task ${id} says "${words}"; ${server().stderr().slice(-2_000)}`,
+        ms,
+      ),
+    containers,
+    lawful,
+    async close() {
+      closing.abort();
+      await current?.kill("SIGTERM");
+      await Promise.all(watching);
+      for (const { Id } of await containers().catch(() => [])) await docker.getContainer(Id).remove({ force: true, v: true }).catch(() => undefined);
+      await upstream.close();
+      rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+}
