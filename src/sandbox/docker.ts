@@ -11,7 +11,7 @@ import { parseSandboxName } from "../task.ts";
 import { capabilitiesOf, type EngineFacts } from "./capabilities.ts";
 import { openDoor, type DoorOptions } from "./door.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
-import { EngineError, openEngine, refusedWith } from "./engine.ts";
+import { diskFull, EngineError, openEngine, refusedWith, saysDiskFull } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
@@ -58,6 +58,11 @@ const CREATE_MS = 30_000;
 const KILL_MS = 20_000;
 
 type Inspected = Docker.ContainerInspectInfo;
+
+/** What dockerode does and its types do not say. */
+interface Versioned {
+  version(options: { readonly abortSignal: AbortSignal }): Promise<Docker.DockerVersion>;
+}
 
 /** "created" has not run, "stopped" is what may be judged. */
 function stateOf(info: Inspected): "created" | "running" | "stopped" {
@@ -321,7 +326,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
 
   async function check(signal?: AbortSignal): Promise<string> {
     const version = await engine
-      .call((docker) => docker.version(), signal)
+      .call((docker, stop) => (docker as unknown as Versioned).version({ abortSignal: stop }), signal)
       .catch((error: unknown) => {
         throw failed(error);
       });
@@ -342,7 +347,11 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
         });
       return capabilitiesOf(facts, await door.kind());
     },
-    prepare: (progress, signal) => image.prepare(progress, signal),
+    async prepare(progress, signal) {
+      await image.prepare(progress, signal).catch((error: unknown) => {
+        throw failed(error);
+      });
+    },
     ensure: ensureOnce,
     tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
     warmth: async (signal) => (await (await waiting())?.warmth(signal)) ?? null,
@@ -386,6 +395,7 @@ function cannotRun(error: unknown): TaskFailure | null {
 /** What the engine refuses although the request is right is the engine's failure; the words are kept. */
 function failed(error: unknown): unknown {
   if (!(error instanceof EngineError)) return error;
+  if (saysDiskFull(error.message)) return diskFull(error.message);
   const detail = `The Docker engine refused (${error.status}): ${error.message.slice(0, 300)}`;
   return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
 }

@@ -31,6 +31,19 @@ export function refusedWith(error: unknown, ...statuses: readonly number[]): boo
   return error instanceof EngineError && statuses.includes(error.status);
 }
 
+/** True for the engine's and the builder's words for a file system without room. */
+export function saysDiskFull(words: string): boolean {
+  return /no space left on device|disk quota exceeded/i.test(words);
+}
+
+/** An engine without room is nobody's fault but its machine's: tasks wait until there is some. */
+export function diskFull(evidence: string): TaskFailure {
+  return new TaskFailure("sandbox_unavailable", {
+    detail: "The Docker engine's disk is full: free some space there (`docker system df` shows what takes it).",
+    evidence,
+  });
+}
+
 /**
  * How to reach the engine: DOCKER_HOST (unix://, tcp://, ssh://; with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), else the usual socket.
  * dockerode reads these itself when it is told nothing; this only says so, and refuses what it would misread.

@@ -2,10 +2,12 @@
  * What befalls the engine itself: it restarts, dies, hangs, fills up. A private engine, the real coordinator, tasks in every state;
  * at the end of each test nothing is left, every slot can be taken again, and the log obeys the rules.
  */
-import { execFileSync } from "node:child_process";
-import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import type { Policy } from "../../src/task.ts";
 import type { WireTask } from "../../src/wire.ts";
@@ -14,13 +16,15 @@ import { describeWithPrivateEngine, openPrivateEngine, type PrivateEngine } from
 import { eventually } from "../support/server.ts";
 
 const SLOTS = 4;
-const POLICY: Partial<Policy> = { backoffMs: 1_500, backoffCapMs: 1_500, graceMs: 3_000, cancelMs: 6_000, parkMs: 300 };
+const POLICY: Partial<Policy> = { backoffMs: 1_500, backoffCapMs: 1_500, graceMs: 3_000, cancelMs: 5_000, parkMs: 300 };
 /** Longer than one call may take (30 s) with SLIPWAY_HANG_MS=40000. */
 const HANG_MS = Number(process.env["SLIPWAY_HANG_MS"] ?? 12_000);
 
 const FILE = { bash: "echo one > one.txt" };
 const FINISH = { finish: { title: "One", summary: "" } };
 const DEAF = { bash: "trap '' TERM INT HUP; echo deaf; while :; do sleep 1; done" };
+
+const run = promisify(execFile);
 
 interface Cast {
   readonly parked: string;
@@ -91,7 +95,8 @@ describeWithPrivateEngine("[D2] [D3] [D5] an engine of one's own", () => {
       expect(here.upstream.git(name, "show", `${one.branch}:one.txt`)).toBe("one");
     }
     expect(await here.settled(all.cancelling)).toMatchObject({ state: "cancelled" });
-    for (const id of all.retrying) expect(await here.settled(id)).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
+    for (const id of all.retrying)
+      expect(await here.settled(id)).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
     await allSlotsWork();
     await here.lawful();
   }
@@ -111,10 +116,130 @@ describeWithPrivateEngine("[D2] [D3] [D5] an engine of one's own", () => {
     for (const id of ids) expect((await here.settled(id)).state).toBe("cancelled");
   }
 
-  it("restarted while tasks are in every state: each goes on or ends by its name", { timeout: 120_000 }, async () => {
-    const all = await cast();
-    await engine.stop();
-    await engine.start();
-    await judge(all);
-  });
+  const HOWS: readonly (readonly [string, () => Promise<void>])[] = [
+    [
+      "restarted",
+      async () => {
+        await engine.stop();
+        await engine.start();
+      },
+    ],
+    [
+      "killed and started again",
+      async () => {
+        await engine.kill();
+        await delay(1_000);
+        await engine.start();
+      },
+    ],
+    [
+      "killed together with the coordinator, which is back first,",
+      async () => {
+        await Promise.all([engine.kill(), here.kill()]);
+        await here.start();
+        await delay(1_000);
+        await engine.start();
+      },
+    ],
+  ];
+  for (const [how, befall] of HOWS) {
+    it(`[T5] [D1] ${how} while tasks are in every state: each goes on or ends by its name`, { timeout: 120_000 }, async () => {
+      const all = await cast();
+      await befall();
+      await judge(all);
+    });
+  }
+
+  const TICKS = Array.from({ length: 30 }, (_, i) => [{ bash: `echo tick-${i}` }, { wait: 300 }]).flat();
+  const queue = async (): Promise<{ breaker: string; reason: string | null }> => {
+    const { body } = await here.server().call("GET", "/v1/ops/overview");
+    return (body as { queue: { breaker: string; reason: string | null } }).queue;
+  };
+  const cancelled = async (id: string): Promise<number> => {
+    const begun = Date.now();
+    expect((await here.server().call("POST", `/v1/tasks/${id}/cancel`)).status).toBeLessThan(300);
+    expect((await here.settled(id, 30_000)).state).toBe("cancelled");
+    return Date.now() - begun;
+  };
+
+  it(
+    "[D7] [D9] [T5] hung: claims pause and say why, cancel ends in its bound, workers go on, nothing is used up",
+    { timeout: 180_000 },
+    async () => {
+      const once = { maxAttempts: 1 };
+      const lively = await here.submit([FILE, ...TICKS, FINISH], once);
+      const doomed = await here.submit([FILE, DEAF], once);
+      const second = await here.submit([FILE, DEAF], once);
+      await Promise.all([here.says(lively, "tick-0"), here.says(doomed, "trap"), here.says(second, "trap")]);
+      engine.hang();
+      const hungAt = Date.now();
+      const caught = await here.submit([FILE, FINISH], once);
+      await eventually(async () => ((await queue()).breaker === "open" ? true : null), "claiming is paused", 20_000);
+      expect((await queue()).reason).toContain("does not answer");
+      const waiting = await here.submit([FILE, FINISH], once);
+      expect((await here.server().task(waiting)).wait).toMatchObject({ reason: "sandbox_unavailable" });
+      expect(await cancelled(doomed)).toBeLessThan(POLICY.cancelMs! + 6_000);
+      await here.says(lively, "tick-29");
+      // A coordinator that starts while the engine hangs keeps the bounds too.
+      await here.kill();
+      await here.start();
+      expect(await cancelled(second)).toBeLessThan(POLICY.cancelMs! + 6_000);
+      await delay(Math.max(0, HANG_MS - (Date.now() - hungAt)));
+      engine.resume();
+      for (const id of [lively, caught, waiting]) expect(await here.settled(id)).toMatchObject({ state: "done", outcome: "pushed" });
+      expect((await here.server().task(lively)).attempt).toBe(1);
+      expect((await here.server().task(waiting)).attempt).toBe(1);
+      expect(await queue()).toMatchObject({ breaker: "closed" });
+      await allSlotsWork();
+      await here.lawful();
+    },
+  );
+
+  /** Takes all space, to the last byte, and what gets free in the next moments. */
+  async function fill(): Promise<void> {
+    const { bavail, bsize } = await statfs(engine.dataRoot);
+    await run("fallocate", ["-l", String(bavail * bsize), join(engine.dataRoot, "filler")]);
+    const rest = join(engine.dataRoot, "filler-rest");
+    await run("sh", ["-c", `for i in 1 2 3 4 5; do head -c 1000000000 /dev/zero >> ${rest} 2>/dev/null; sleep 0.1; done; true`]);
+  }
+
+  async function makeRoom(): Promise<void> {
+    for (const name of ["filler", "filler-rest"]) await rm(join(engine.dataRoot, name), { force: true });
+  }
+
+  async function saysFull(id: string): Promise<void> {
+    const { failure } = await here.until(id, "it fails", (task) => task.failure !== null);
+    expect(failure).toMatchObject({ code: "sandbox_unavailable", message: /disk is full/ });
+  }
+
+  it(
+    "[T5] full: no container and no image can be made; tasks wait and say so, and go on when there is room",
+    { timeout: 120_000 },
+    async () => {
+      const once = { maxAttempts: 1 };
+      const bystander = await here.submit([FILE, { bash: "echo up" }, { wait: 4_000 }, FINISH], once);
+      await here.says(bystander, "up");
+      const tags = (await engine.docker.listImages()).flatMap(({ RepoTags }) => RepoTags ?? []);
+      const tag = (tags.find((one) => one.startsWith("slipway-worker:")) ?? "").slice("slipway-worker:".length);
+      try {
+        await fill();
+        const noContainer = await here.submit([FILE, FINISH], once);
+        await saysFull(noContainer);
+        await makeRoom();
+        await engine.docker.getImage(`slipway-worker:${tag}`).tag({ repo: "kept", tag });
+        await engine.docker.getImage(`slipway-worker:${tag}`).remove();
+        await fill();
+        const noImage = await here.submit([FILE, FINISH], once);
+        await saysFull(noImage);
+        await makeRoom();
+        await engine.docker.getImage(`kept:${tag}`).tag({ repo: "slipway-worker", tag });
+        for (const id of [bystander, noContainer, noImage])
+          expect(await here.settled(id)).toMatchObject({ state: "done", outcome: "pushed" });
+      } finally {
+        await makeRoom();
+      }
+      await allSlotsWork();
+      await here.lawful();
+    },
+  );
 });

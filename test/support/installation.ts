@@ -85,7 +85,10 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   /** Looks at the engine itself, not at what the coordinator says about it. Survives engines that are away or hang. */
   async function watchRunning(): Promise<void> {
     for (; !closing.signal.aborted; await delay(LOOK_MS)) {
-      const running = await containers().then((all) => all.filter((one) => one.State === "running" || one.State === "paused"), () => []);
+      const running = await containers().then(
+        (all) => all.filter((one) => one.State === "running" || one.State === "paused"),
+        () => [],
+      );
       const perTask = new Map<string, number>();
       for (const { Labels } of running) perTask.set(Labels["slipway.task"] ?? "", (perTask.get(Labels["slipway.task"] ?? "") ?? 0) + 1);
       seen.mostRunning = Math.max(seen.mostRunning, running.length);
@@ -185,7 +188,11 @@ export async function openInstallation(options: InstallationOptions): Promise<In
       closing.abort();
       await current?.kill("SIGTERM");
       await Promise.all(watching);
-      for (const { Id } of await containers().catch(() => [])) await docker.getContainer(Id).remove({ force: true, v: true }).catch(() => undefined);
+      for (const { Id } of await containers().catch(() => []))
+        await docker
+          .getContainer(Id)
+          .remove({ force: true, v: true })
+          .catch(() => undefined);
       await upstream.close();
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },

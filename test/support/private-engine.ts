@@ -13,7 +13,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { describe } from "vitest";
 import { openEngine } from "../../src/sandbox/engine.ts";
 import { openImage } from "../../src/sandbox/image.ts";
-import { describeWithDocker } from "./engine.ts";
+import { BASE_IMAGE, describeWithDocker } from "./engine.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const START_MS = 30_000;
@@ -78,7 +78,13 @@ export async function openPrivateEngine(sizeMb = 4_096): Promise<PrivateEngine> 
     daemon = { child, ended };
     for (const end = Date.now() + START_MS; Date.now() < end; await delay(50)) {
       if (child.exitCode !== null) break;
-      if (await docker.ping().then(() => true, () => false)) return;
+      if (
+        await docker.ping().then(
+          () => true,
+          () => false,
+        )
+      )
+        return;
     }
     throw new Error(`the private engine does not answer:\n${readFileSync(join(dir, "log"), "utf8").slice(-3_000)}`);
   }
@@ -105,7 +111,9 @@ export async function openPrivateEngine(sizeMb = 4_096): Promise<PrivateEngine> 
     for (const pid of mine) for (const child of childrenOf(pid)) quietly(() => process.kill(child, "SIGKILL"));
     for (const pid of mine) quietly(() => process.kill(pid, "SIGKILL"));
     for (const end = Date.now() + 5_000; processesWith(dir).length > 0 && Date.now() < end;) await delay(50);
-    const mounts = readFileSync("/proc/mounts", "utf8").split("\n").map((line) => line.split(" ")[1] ?? "");
+    const mounts = readFileSync("/proc/mounts", "utf8")
+      .split("\n")
+      .map((line) => line.split(" ")[1] ?? "");
     for (const mount of mounts.filter((path) => path.startsWith(`${dir}/`)).reverse()) execFileSync("umount", ["-l", mount]);
     rmSync(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   }
@@ -136,7 +144,9 @@ async function loadImages(host: string): Promise<void> {
   const image = openImage(openEngine({}), null, source);
   await image.prepare(() => undefined, new AbortController().signal);
   const name = await image.name();
-  execFileSync("bash", ["-c", 'set -o pipefail; docker save "$1" | docker -H "$2" load', "load", name, host], { stdio: "ignore" });
+  execFileSync("bash", ["-c", 'set -o pipefail; docker save "$1" "$2" | docker -H "$3" load', "load", BASE_IMAGE, name, host], {
+    stdio: "ignore",
+  });
 }
 
 /** Processes whose command line names this folder: the engine, its containerd, and the shims of its containers. */
@@ -152,7 +162,8 @@ function childrenOf(pid: number): number[] {
 }
 
 async function waitForNone(name: string, text: string): Promise<void> {
-  const lives = (): boolean => processesWith(text.slice(0, text.lastIndexOf("/"))).some((pid) => textOf(`/proc/${pid}/comm`) === `${name}\n`);
+  const lives = (): boolean =>
+    processesWith(text.slice(0, text.lastIndexOf("/"))).some((pid) => textOf(`/proc/${pid}/comm`) === `${name}\n`);
   for (const end = Date.now() + STOP_MS; lives() && Date.now() < end;) await delay(20);
 }
 

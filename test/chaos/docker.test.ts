@@ -1,0 +1,133 @@
+/**
+ * Many tasks in containers under random SIGKILLs of the coordinator until everything is quiet: the judge of kills.test.ts, on Docker.
+ * With SLIPWAY_CHAOS_ENGINE=1 the engine, a private one, is killed too.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import { expect, it } from "vitest";
+import type { WireTask } from "../../src/wire.ts";
+import { describeWithDocker, dockerClient } from "../support/engine.ts";
+import { openInstallation, type Installation } from "../support/installation.ts";
+import { describeWithPrivateEngine, openPrivateEngine, type PrivateEngine } from "../support/private-engine.ts";
+import { seededIds } from "../support/clock.ts";
+
+const TASKS = Number(process.env["SLIPWAY_CHAOS_DOCKER_TASKS"] ?? 12);
+const SLOTS = 4;
+const LIMIT_MS = 60_000 + TASKS * 10_000;
+const SEED = Number(process.env["SLIPWAY_CHAOS_SEED"] ?? Date.now() % 100_000);
+const WITH_ENGINE = process.env["SLIPWAY_CHAOS_ENGINE"] === "1";
+const POLICY = { backoffMs: 100, backoffCapMs: 1_000, graceMs: 1_000, cancelMs: 5_000 };
+const RULES = "[T1] [T2] [T4] [T5] [T6] [R1] [R5] [D1] [D2] [D3] [D4] [D5] [W1] [W5]";
+
+/** What each task is for; its end must be the same under kills. */
+const KINDS = ["pushed", "pushed", "refused", "cancelled", "pushed", "answered"] as const;
+type Kind = (typeof KINDS)[number];
+const kindOf = (i: number): Kind => KINDS[i % KINDS.length] ?? "pushed";
+
+function scriptOf(i: number): object[] {
+  const work = [{ write: { path: `task-${i}.txt`, content: `${i}\n` } }, { wait: 300 }, { finish: { title: `Task ${i}`, summary: "" } }];
+  switch (kindOf(i)) {
+    case "pushed":
+      return work;
+    case "refused":
+      return [{ fail: { code: "refused", message: "no" } }];
+    case "cancelled":
+      return [{ hang: true }];
+    case "answered":
+      return [{ ask: { question: "Go on?" } }, ...work];
+  }
+}
+
+async function underKills(here: Installation, engine: PrivateEngine | null): Promise<void> {
+  const { random } = seededIds(SEED);
+  const ids: string[] = [];
+  let kills = 0;
+  let quiet = false;
+
+  /** A coordinator that is away is asked again. */
+  async function ask(method: string, path: string, body?: unknown, headers?: Record<string, string>) {
+    for (;;) {
+      const answer = await Promise.resolve()
+        .then(() => here.server().call(method, path, body, headers))
+        .catch(() => null);
+      if (answer !== null && answer.status < 500) return answer;
+      await delay(50);
+    }
+  }
+
+  /** Does for the task what people have to, until it is settled. */
+  async function accompany(i: number): Promise<WireTask> {
+    const body = { repo: here.repo.url, prompt: `Task ${i}`, branch: `work/${i}`, script: scriptOf(i) };
+    const submitted = await ask("POST", "/v1/tasks", body, { "idempotency-key": `key-${i}` });
+    expect(submitted.status, JSON.stringify(submitted.body)).toBeLessThan(300);
+    const { id } = submitted.body as WireTask;
+    ids[i] = id;
+    for (const end = Date.now() + LIMIT_MS; ; await delay(100)) {
+      const task = (await ask("GET", `/v1/tasks/${id}`)).body as WireTask;
+      if (task.settledAt !== null) return task;
+      if (Date.now() > end) throw new Error(`task ${i} is ${task.state} ${JSON.stringify(task.failure)}`);
+      if (kindOf(i) === "cancelled" && task.state === "running") await ask("POST", `/v1/tasks/${id}/cancel`);
+      if (task.question) await ask("POST", `/v1/tasks/${id}/answer`, { questionId: task.question.id, text: "yes" });
+    }
+  }
+
+  async function killAll(): Promise<void> {
+    while (!quiet) {
+      await delay(200 + random() * 1_300);
+      await here.kill("SIGKILL");
+      kills += 1;
+      const both = engine !== null && random() < 0.25;
+      if (both) await engine.kill();
+      await here.start();
+      if (both) await engine.start();
+    }
+  }
+
+  const all = Promise.all(Array.from({ length: TASKS }, (_, i) => accompany(i))).finally(() => (quiet = true));
+  const [tasks] = await Promise.all([all, killAll()]);
+  await here.lawful();
+  const { created, mostRunning } = here.seen;
+  process.stdout.write(`${TASKS} tasks, ${kills} kills, ${created.length} containers, at most ${mostRunning} at once (seed ${SEED})\n`);
+  expect(new Set(ids).size).toBe(TASKS);
+  expect(kills).toBeGreaterThan(3);
+  // That some were seen shows that this looks at the right engine.
+  expect(mostRunning).toBeGreaterThan(0);
+  expect(created.length).toBeGreaterThanOrEqual(TASKS);
+  expect(created.length).toBeLessThanOrEqual(tasks.reduce((sum, { attempt }) => sum + attempt, 0));
+  tasks.forEach((task, i) => judge(task, i));
+
+  function judge(task: WireTask, i: number): void {
+    const end = kindOf(i) === "refused" ? "failed" : kindOf(i) === "cancelled" ? "cancelled" : "done";
+    expect([i, task.state, task.failure?.code ?? null]).toEqual([i, end, end === "failed" ? "refused" : null]);
+    if (end !== "done") return;
+    expect(here.upstream.git("app", "rev-parse", `refs/heads/work/${i}`)).toBe(task.headSha);
+    expect(here.upstream.git("app", "rev-list", "--count", `main..work/${i}`)).toBe("1");
+    expect(here.upstream.git("app", "show", `work/${i}:task-${i}.txt`)).toBe(String(i));
+  }
+}
+
+describeWithDocker("Docker under kills", () => {
+  it(`${RULES} ${TASKS} tasks under random kills of the coordinator (seed ${SEED})`, { timeout: LIMIT_MS + 60_000 }, async () => {
+    const here = await openInstallation({ docker: dockerClient(), host: null, slots: SLOTS, policy: POLICY });
+    try {
+      await here.start();
+      await underKills(here, null);
+    } finally {
+      await here.close();
+    }
+  });
+});
+
+if (WITH_ENGINE)
+  describeWithPrivateEngine("Docker under kills of the engine", () => {
+    it(`${RULES} ${TASKS} tasks under random kills of coordinator and engine (seed ${SEED})`, { timeout: 2 * LIMIT_MS }, async () => {
+      const engine = await openPrivateEngine();
+      const here = await openInstallation({ docker: engine.docker, host: engine.host, slots: SLOTS, policy: POLICY });
+      try {
+        await here.start();
+        await underKills(here, engine);
+      } finally {
+        await here.close();
+        await engine.close();
+      }
+    });
+  });
