@@ -36,7 +36,7 @@ interface Cast {
   readonly queued: readonly string[];
 }
 
-describeWithPrivateEngine("[D2] [D3] [D5] an engine of one's own", () => {
+describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
   let engine: PrivateEngine;
   let here: Installation;
   let gate: string;
@@ -198,7 +198,7 @@ describeWithPrivateEngine("[D2] [D3] [D5] an engine of one's own", () => {
   /** Takes all space, to the last byte, and what gets free in the next moments. */
   async function fill(): Promise<void> {
     const { bavail, bsize } = await statfs(engine.dataRoot);
-    await run("fallocate", ["-l", String(bavail * bsize), join(engine.dataRoot, "filler")]);
+    await run("fallocate", ["-l", String(bavail * bsize - 32 * 2 ** 20), join(engine.dataRoot, "filler")]);
     const rest = join(engine.dataRoot, "filler-rest");
     await run("sh", ["-c", `for i in 1 2 3 4 5; do head -c 1000000000 /dev/zero >> ${rest} 2>/dev/null; sleep 0.1; done; true`]);
   }
@@ -242,4 +242,15 @@ describeWithPrivateEngine("[D2] [D3] [D5] an engine of one's own", () => {
       await here.lawful();
     },
   );
+
+  it("[T5] [D1] full for a while with tasks in every state: each goes on or ends by its name", { timeout: 120_000 }, async () => {
+    const all = await cast();
+    try {
+      await fill();
+      await delay(5_000);
+    } finally {
+      await makeRoom();
+    }
+    await judge(all);
+  });
 });

@@ -67,6 +67,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   const env = {
     SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
     SLIPWAY_MAX_CONCURRENT: String(slots),
+    SLIPWAY_WARM: "0",
     ...(host === null ? {} : { DOCKER_HOST: host }),
   };
 
