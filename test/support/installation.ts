@@ -9,7 +9,8 @@ import { checkUp } from "../../src/checkup.ts";
 import { instanceOf } from "../../src/main.ts";
 import { openDockerSandbox } from "../../src/sandbox/docker.ts";
 import { openSqliteReader } from "../../src/store/sqlite.ts";
-import type { Policy } from "../../src/task.ts";
+import type { StoreReader } from "../../src/store/sqlite.ts";
+import { TASK_STATES, type Policy } from "../../src/task.ts";
 import type { WireEvent, WireTask } from "../../src/wire.ts";
 import { startGitServer, type GitServer } from "./git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "./server.ts";
@@ -24,8 +25,11 @@ export interface InstallationOptions {
 
 /** What was seen of the engine from beside the coordinator. */
 export interface Sightings {
-  /** Names of all containers that were ever seen or reported as made, each once per making. */
-  readonly created: string[];
+  /** Names of all containers that were ever seen or reported as made, by the engine's id: each once per making. */
+  readonly created: Map<string, string>;
+  /** Counted by `lawful`: all attempts, and those of them that the engine gave no container. */
+  attempts: number;
+  refused: number;
   mostRunning: number;
   mostPerTask: number;
 }
@@ -60,7 +64,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   const label = `slipway.instance=${instance}`;
   const upstream = await startGitServer();
   const repo = upstream.createRepo("app");
-  const seen: Sightings = { created: [], mostRunning: 0, mostPerTask: 0 };
+  const seen: Sightings = { created: new Map(), attempts: 0, refused: 0, mostRunning: 0, mostPerTask: 0 };
   const closing = new AbortController();
   let current: RealServer | null = null;
   let serial = 0;
@@ -86,10 +90,9 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   /** Looks at the engine itself, not at what the coordinator says about it. Survives engines that are away or hang. */
   async function watchRunning(): Promise<void> {
     for (; !closing.signal.aborted; await delay(LOOK_MS)) {
-      const running = await containers().then(
-        (all) => all.filter((one) => one.State === "running" || one.State === "paused"),
-        () => [],
-      );
+      const found = await containers().catch(() => []);
+      for (const { Id, Names } of found) seen.created.set(Id, (Names[0] ?? "").slice(1));
+      const running = found.filter((one) => one.State === "running" || one.State === "paused");
       const perTask = new Map<string, number>();
       for (const { Labels } of running) perTask.set(Labels["slipway.task"] ?? "", (perTask.get(Labels["slipway.task"] ?? "") ?? 0) + 1);
       seen.mostRunning = Math.max(seen.mostRunning, running.length);
@@ -97,9 +100,8 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     }
   }
 
-  /** An engine that comes back tells what it did since its start, so that no making is missed. */
+  /** An engine that comes back tells what it did since its start; what one that was killed did not come to tell is seen in its list. */
   async function watchCreated(): Promise<void> {
-    const told = new Set<string>();
     for (; !closing.signal.aborted; await delay(LOOK_MS)) {
       try {
         const filters = { type: ["container"], event: ["create"], label: [label] };
@@ -110,8 +112,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
           rest = lines.pop() ?? "";
           for (const line of lines.filter((one) => one !== "")) {
             const { id, Actor } = JSON.parse(line) as { id: string; Actor: { Attributes: { name: string } } };
-            if (!told.has(id)) seen.created.push(Actor.Attributes.name);
-            told.add(id);
+            seen.created.set(id, Actor.Attributes.name);
           }
         }
       } catch {
@@ -141,7 +142,6 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     expect(body).toMatchObject({ slots: { used: 0 } });
     expect(seen.mostPerTask).toBeLessThanOrEqual(1);
     expect(seen.mostRunning).toBeLessThanOrEqual(slots);
-    expect(seen.created.toSorted()).toEqual([...new Set(seen.created)].toSorted());
     const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
     const sandbox = openDockerSandbox({
       docker: host === null ? null : { socketPath: host.slice("unix://".length) },
@@ -152,10 +152,23 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     try {
       const { findings } = await checkUp({ store, sandbox, maxConcurrent: slots });
       expect(findings).toEqual([]);
+      await accountFor(store);
     } finally {
       await sandbox.close();
       await store.close();
     }
+  }
+
+  /** [D1] Containers created = attempts; only an attempt that the engine gave none has none. */
+  async function accountFor(store: StoreReader): Promise<void> {
+    const tasks = await store.tasks({ userId: null, states: TASK_STATES, limit: 1_000 });
+    const attempts = (await Promise.all(tasks.map(({ id }) => store.attempts(id)))).flat();
+    const created = [...seen.created.values()];
+    const refused = new Set(attempts.filter(({ failure }) => failure === "sandbox_unavailable").map(({ container }) => container));
+    const named = attempts.map(({ container }) => container).filter((name) => created.includes(name) || !refused.has(name));
+    expect(created.toSorted()).toEqual(named.toSorted());
+    seen.attempts = attempts.length;
+    seen.refused = attempts.length - named.length;
   }
 
   return {

@@ -37,7 +37,7 @@ export interface PrivateEngine {
 }
 
 /** Why there can be no private engine here, or null. */
-function reason(): string | null {
+export function noPrivateEngine(): string | null {
   if (process.platform !== "linux") return "not Linux";
   if (process.getuid?.() !== 0) return "not root";
   try {
@@ -50,7 +50,7 @@ function reason(): string | null {
 
 /** A suite that needs an engine of its own; skipped with the reason in its name where there can be none. */
 export function describeWithPrivateEngine(name: string, suite: () => void): void {
-  const missing = reason();
+  const missing = noPrivateEngine();
   if (missing === null) return describeWithDocker(name, suite);
   describe.runIf(false)(`${name} (skipped: ${missing})`, suite);
 }
