@@ -238,13 +238,29 @@ describe("[D9] the engine goes away", () => {
   });
 
   it("[T5] a start that finds it silent ends nobody's attempt: whoever runs goes on", async () => {
-    await open({ settings: { maxConcurrent: 2 } });
+    await open({ policy: { silenceMs: 60_000 } });
     const id = await running();
+    await world.clock.advance(40_000);
     world.engine.check = true;
     world.sandbox.list = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
     await world.restart();
-    await world.clock.advance(30_000);
+    // The clock of silence does not count the time in which nobody listened.
+    await world.clock.advance(40_000);
     expect(await world.task(id)).toMatchObject({ state: "running", snapshot: { context: { attempt: 1, failure: null } } });
+  });
+
+  it("[D1] what it did not remove is gone before the next attempt of that task begins", async () => {
+    await open({ policy: { backoffMs: 100, backoffCapMs: 100 } });
+    const id = await running({ maxAttempts: 2 });
+    const { remove } = world.sandbox;
+    world.sandbox.remove = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
+    crash(id);
+    await ends(id, "retrying");
+    world.sandbox.remove = remove;
+    await world.clock.advance(1_000);
+    await world.until(id, "provisioning");
+    await settle();
+    expect((await world.sandbox.list()).map(({ name }) => name)).toEqual([sandboxName(id, 2)]);
   });
 
   it("an engine that answers while attempts fail gives claiming a rest", async () => {

@@ -13,7 +13,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { describe } from "vitest";
 import { openEngine } from "../../src/sandbox/engine.ts";
 import { openImage } from "../../src/sandbox/image.ts";
-import { BASE_IMAGE, describeWithDocker } from "./engine.ts";
+import { BASE_IMAGE, describeWithDocker, required } from "./engine.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const START_MS = 30_000;
@@ -36,8 +36,14 @@ export interface PrivateEngine {
   close(): Promise<void>;
 }
 
-/** Why there can be no private engine here, or null. */
+/** Why there can be no private engine here, or null. Throws instead of the reason when engines are required. */
 export function noPrivateEngine(): string | null {
+  const missing = reason();
+  if (missing !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but there can be no private engine: ${missing}`);
+  return missing;
+}
+
+function reason(): string | null {
   if (process.platform !== "linux") return "not Linux";
   if (process.getuid?.() !== 0) return "not root";
   try {
