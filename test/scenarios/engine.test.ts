@@ -188,7 +188,9 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
       const hungAt = Date.now();
       const caught = await here.submit([FILE, FINISH], once);
       await eventually(async () => ((await queue()).breaker === "open" ? true : null), "claiming is paused", 20_000);
+      const asked = Date.now();
       expect((await queue()).reason).toContain("does not answer");
+      expect(Date.now() - asked).toBeLessThan(15_000);
       const waiting = await here.submit([FILE, FINISH], once);
       expect((await here.server().task(waiting)).wait).toMatchObject({ reason: "sandbox_unavailable" });
       expect(await cancelled(doomed)).toBeLessThan(POLICY.cancelMs! + 6_000);

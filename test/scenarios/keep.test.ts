@@ -259,8 +259,12 @@ describe("[D9] the engine goes away", () => {
     world.sandbox.remove = remove;
     await world.clock.advance(1_000);
     await world.until(id, "provisioning");
-    await settle();
-    expect((await world.sandbox.list()).map(({ name }) => name)).toEqual([sandboxName(id, 2)]);
+    const names = await eventually(async () => {
+      await settle();
+      const found = (await world.sandbox.list()).map(({ name }) => name);
+      return found.includes(sandboxName(id, 2)) ? found : null;
+    }, "the next one begins");
+    expect(names).toEqual([sandboxName(id, 2)]);
   });
 
   it("an engine that answers while attempts fail gives claiming a rest", async () => {
