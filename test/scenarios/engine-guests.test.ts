@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { sandboxName, type Policy } from "../../src/task.ts";
 import type { WireTask } from "../../src/wire.ts";
 import { describeWithDocker, dockerClient } from "../support/engine.ts";
-import { openInstallation, type Installation } from "../support/installation.ts";
+import { openInstallation, TICK_MS, type Installation } from "../support/installation.ts";
 import { eventually } from "../support/server.ts";
 
 const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 4_000, cancelMs: 15_000 };
@@ -66,7 +66,11 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
     const begun = Date.now();
     expect((await here.server().call("POST", `/v1/tasks/${id}/cancel`)).status).toBeLessThan(300);
     expect((await here.settled(id)).state).toBe("cancelled");
-    return Date.now() - begun;
+    const took = Date.now() - begun;
+    const gone = async (): Promise<true | null> =>
+      (await here.containers()).some(({ Labels }) => Labels["slipway.task"] === id) ? null : true;
+    await eventually(gone, "[D3] its container is gone", TICK_MS);
+    return took;
   };
   const expectPushed = (task: WireTask): void => {
     expect(task, JSON.stringify(task.failure)).toMatchObject({ state: "done", outcome: "pushed" });

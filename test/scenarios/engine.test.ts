@@ -124,7 +124,7 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
     for (const id of ids) expect((await here.settled(id)).state).toBe("cancelled");
   }
 
-  /** An engine that is killed alone: test/chaos/docker.test.ts does that too, at random. */
+  /** What test/chaos/docker.test.ts does too, at random. */
   const LONG = process.env["SLIPWAY_CHAOS_LONG"] === "1";
   const HOWS: readonly (readonly [string, boolean, () => Promise<void>])[] = [
     [
@@ -142,6 +142,14 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
         await engine.kill();
         await delay(1_000);
         await engine.start();
+      },
+    ],
+    [
+      "that loses its coordinator",
+      LONG,
+      async () => {
+        await here.kill();
+        await here.start();
       },
     ],
     [

@@ -75,7 +75,7 @@ export async function openPrivateEngine(sizeMb = 2_048): Promise<PrivateEngine> 
     // The number in a pid file of one that was killed may belong to somebody else by now.
     for (const file of ["pid", "x/containerd/containerd.pid"]) rmSync(join(dir, file), { force: true });
     const paths = ["--data-root", dataRoot, "--exec-root", join(dir, "x"), "--pidfile", join(dir, "pid"), "--host", `unix://${socketPath}`];
-    const net = ["--bridge=none", "--iptables=false", "--ip-forward=false"];
+    const net = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"];
     const log = openSync(join(dir, "log"), "a");
     const command = ["--net", "dockerd", ...paths, ...net, "--storage-driver", "overlay2"];
     const child = spawn("unshare", command, { stdio: ["ignore", log, log], detached: true });
