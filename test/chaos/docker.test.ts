@@ -73,12 +73,16 @@ async function underKills(here: Installation, engine: PrivateEngine | null): Pro
   }
 
   async function killAll(engine: PrivateEngine | null): Promise<void> {
+    let startMs = 0;
     while (!quiet) {
-      await delay(200 + random() * 1_300);
+      // On a machine that takes long to start one, each lives longer: all would die before they did anything.
+      await delay(200 + random() * 1_300 + startMs);
       await here.kill("SIGKILL");
       kills += 1;
       if (engine === null || kills % ENGINE_EVERY !== 2) {
+        const begun = Date.now();
         await here.start();
+        startMs = Date.now() - begun;
         continue;
       }
       engineEnds += 1;
