@@ -94,7 +94,10 @@ async function underKills(here: Installation, engine: PrivateEngine | null): Pro
   }
 
   const all = Promise.all(Array.from({ length: TASKS }, (_, i) => accompany(i))).finally(() => (quiet = true));
-  const [tasks] = await Promise.all([all, killAll(engine)]);
+  // Whatever fails, nobody is started any more when this ends.
+  const [, killed] = await Promise.allSettled([all, killAll(engine)]);
+  const tasks = await all;
+  if (killed.status === "rejected") throw killed.reason;
   await here.lawful();
   const { created, attempts, refused, mostRunning } = here.seen;
   process.stdout.write(
