@@ -340,18 +340,10 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     isolates: true,
     check,
     async capabilities(signal) {
-      const facts = await engine
-        .call((docker) => docker.info() as Promise<EngineFacts>, signal)
-        .catch((error: unknown) => {
-          throw failed(error);
-        });
+      const facts = await named(engine.call((docker) => docker.info() as Promise<EngineFacts>, signal));
       return capabilitiesOf(facts, await door.kind());
     },
-    async prepare(progress, signal) {
-      await image.prepare(progress, signal).catch((error: unknown) => {
-        throw failed(error);
-      });
-    },
+    prepare: (progress, signal) => named(image.prepare(progress, signal)),
     ensure: ensureOnce,
     tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
     warmth: async (signal) => (await (await waiting())?.warmth(signal)) ?? null,
@@ -390,6 +382,14 @@ function cannotRun(error: unknown): TaskFailure | null {
   if (!(error instanceof EngineError) || !/executable file not found|no command specified|exec: .*no such file/i.test(error.message))
     return null;
   return new TaskFailure("image_missing", { detail: "The image cannot run the worker.", evidence: error.message, cause: error });
+}
+
+async function named<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw failed(error);
+  }
 }
 
 /** What the engine refuses although the request is right is the engine's failure; the words are kept. */
