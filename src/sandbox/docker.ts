@@ -325,11 +325,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   }
 
   async function check(signal?: AbortSignal): Promise<string> {
-    const version = await engine
-      .call((docker, stop) => (docker as unknown as Versioned).version({ abortSignal: stop }), signal)
-      .catch((error: unknown) => {
-        throw failed(error);
-      });
+    const version = await named(engine.call((docker, stop) => (docker as unknown as Versioned).version({ abortSignal: stop }), signal));
     const way =
       (await door.kind()) === "tunnel" ? ", which reach their broker through the engine (their sockets cannot be mounted there)" : "";
     return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${way}`;
