@@ -43,8 +43,8 @@ export function parseImage(text: string): string {
   const name = withRegistry(colon < 0 ? tagged : tagged.slice(0, colon));
   const [host = "", ...path] = name.split("/");
   const fits = HOST.test(host) && path.length > 0 && path.every((part) => SEGMENT.test(part)) && name.length <= LONGEST;
-  // The engine takes 64 hexadecimal digits for the id of an image.
-  if (!fits || more.length > 0 || !TAG.test(tag) || /^[0-9a-f]{64}$/.test(path.at(-1) ?? "")) return refuse();
+  // The engine takes 64 hexadecimal digits, and `sha256:` with any number of them, for the id of an image.
+  if (!fits || more.length > 0 || !TAG.test(tag) || /^([0-9a-f]{64}|sha256)$/.test(path.at(-1) ?? "")) return refuse();
   if (digest === undefined) return `${name}:${tag}`;
   return DIGEST.test(digest) ? `${name}@${digest}` : refuse();
 }
@@ -65,7 +65,7 @@ export function parseImageRule(text: string): string | null {
   const [first = "", ...rest] = start.split("/");
   const canonical = rest.length > 0 && isRegistry(first) ? start : `${HUB}/${rest.length === 0 ? "library/" : ""}${start}`;
   const [host = ""] = canonical.split("/");
-  return start !== "" && HOST.test(host) && /^[a-z0-9./_:@\w-]*$/.test(canonical.slice(host.length)) ? `${canonical}*` : null;
+  return start !== "" && HOST.test(host) && /^[a-z0-9./_@-]*(:[\w.-]*)?$/.test(canonical.slice(host.length)) ? `${canonical}*` : null;
 }
 
 /** @param image canonical @param rules as parseImageRule gives them. */

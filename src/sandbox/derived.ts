@@ -10,7 +10,7 @@ import type Docker from "dockerode";
 import { TaskFailure } from "../failure.ts";
 import { WORKER_UID } from "./container.ts";
 import { instead, volumesOf, WORKER_DIR } from "./dress.ts";
-import { EngineError, refusedWith, type Engine } from "./engine.ts";
+import { EngineError, failed, refusedWith, saysDiskFull, type Engine } from "./engine.ts";
 import { follow, pullFailure, SILENCE_MS } from "./follow.ts";
 import { inspectImage, type Image } from "./image.ts";
 import { PREPARE_LABEL, probe } from "./probe.ts";
@@ -158,7 +158,7 @@ export function openDerived(engine: Engine, own: Image, instance: string, seccom
       if ((await find(image, signal)) !== null) return;
       await works
         .join(image, (tell) => make(image, tell), progress, signal)
-        .catch((error: unknown) => Promise.reject(failed(image, error)));
+        .catch((error: unknown) => Promise.reject(failedWith(image, error)));
     },
   };
 }
@@ -179,9 +179,11 @@ function judge(name: string, base: Inspected, worker: Inspected): void {
   if (bad !== undefined) refuse(`it declares a volume at ${bad}.`);
 }
 
-/** What a worker needs to find. A volume takes over the owner of the folder that it covers. */
+/** What a worker needs to find. A volume takes over the owner of the folder that it covers, and memory its mode. */
 function folders() {
   return [
+    { name: "tmp/", content: null, mode: 0o1777 },
+    { name: "home/agent/", content: null, mode: 0o700, owner: WORKER_UID },
     { name: "worker/", content: null },
     { name: "workspace/", content: null, owner: WORKER_UID },
   ];
@@ -205,9 +207,9 @@ function idOf(answer: unknown): string {
   throw new TaskFailure("sandbox_unavailable", { detail: "The Docker engine did not name the image that it made." });
 }
 
-function failed(image: string, error: unknown): Error {
-  if (!(error instanceof EngineError)) return error as Error;
+/** The engine's refusals, with the name of the image that they are about. */
+function failedWith(image: string, error: unknown): Error {
+  if (!(error instanceof EngineError) || saysDiskFull(error.message)) return failed(error) as Error;
   const detail = `The Docker engine refused to prepare ${image} (${error.status}): ${error.message.slice(0, 300)}`;
-  const code = /no space left/i.test(error.message) ? "disk_full" : "sandbox_unavailable";
-  return new TaskFailure(code, { detail, evidence: error.message, cause: error });
+  return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
 }

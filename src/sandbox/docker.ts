@@ -13,7 +13,7 @@ import { openDoor, type DoorOptions } from "./door.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
 import { openDerived } from "./derived.ts";
 import { dress } from "./dress.ts";
-import { EngineError, openEngine, refusedWith } from "./engine.ts";
+import { EngineError, failed, named, openEngine, refusedWith } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
@@ -63,6 +63,11 @@ const STALE_IMAGE_MS = 7 * 86_400_000;
 
 type Inspected = Docker.ContainerInspectInfo;
 
+/** What dockerode does and its types do not say. */
+interface Versioned {
+  version(options: { readonly abortSignal: AbortSignal }): Promise<Docker.DockerVersion>;
+}
+
 /** "created" has not run, "stopped" is what may be judged. */
 function stateOf(info: Inspected): "created" | "running" | "stopped" {
   const { Status, Running } = info.State;
@@ -80,7 +85,6 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const engine = openEngine(options);
   const image = openImage(engine, options);
   const derived = openDerived(engine, image, options.instance, seccomp);
-  const stale = openStale(engine, image, options.instance);
   const label = `${LABELS.instance}=${options.instance}`;
   const news = openNews(engine, label);
   const closing = new AbortController();
@@ -339,11 +343,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   }
 
   async function check(signal?: AbortSignal): Promise<string> {
-    const version = await engine
-      .call((docker) => docker.version(), signal)
-      .catch((error: unknown) => {
-        throw failed(error);
-      });
+    const version = await named(engine.call((docker, stop) => (docker as unknown as Versioned).version({ abortSignal: stop }), signal));
     const way =
       (await door.kind()) === "tunnel" ? ", which reach their broker through the engine (their sockets cannot be mounted there)" : "";
     return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${way}`;
@@ -354,14 +354,10 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     isolates: true,
     check,
     async capabilities(signal) {
-      const facts = await engine
-        .call((docker) => docker.info() as Promise<EngineFacts>, signal)
-        .catch((error: unknown) => {
-          throw failed(error);
-        });
+      const facts = await named(engine.call((docker) => docker.info() as Promise<EngineFacts>, signal));
       return capabilitiesOf(facts, await door.kind());
     },
-    prepare,
+    prepare: (progress, signal, chosen) => named(prepare(progress, signal, chosen)),
     ensure: ensureOnce,
     tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
     warmth: async (signal) => (await (await waiting())?.warmth(signal)) ?? null,
@@ -379,7 +375,10 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     async reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
       const mine = await list();
       const used = async (name: string): Promise<boolean> => mine.some((one) => one.name === name) || (await wanted(name));
-      return [...(await leftVolumes(engine, options.instance, used, mode, signal)), ...(await stale.reclaim(STALE_IMAGE_MS, mode, signal))];
+      return [
+        ...(await leftVolumes(engine, options.instance, used, mode, signal)),
+        ...(await openStale(engine, image, options.instance).reclaim(STALE_IMAGE_MS, mode, signal)),
+      ];
     },
     close() {
       closing.abort();
@@ -388,11 +387,4 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       return Promise.resolve();
     },
   };
-}
-
-/** What the engine refuses although the request is right is the engine's failure; the words are kept. */
-function failed(error: unknown): unknown {
-  if (!(error instanceof EngineError)) return error;
-  const detail = `The Docker engine refused (${error.status}): ${error.message.slice(0, 300)}`;
-  return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
 }

@@ -1,7 +1,7 @@
 /** The engine's report of a build or a pull, read to its end. */
 import { Readable } from "node:stream";
 import { TaskFailure } from "../failure.ts";
-import { translate } from "./engine.ts";
+import { diskFull, saysDiskFull, translate } from "./engine.ts";
 import { parseLine, type Line } from "./report.ts";
 
 /** Longest silence of a build or a pull, ms. */
@@ -32,6 +32,7 @@ export async function follow(stream: NodeJS.ReadableStream, what: string, tell: 
     const { text, error, layer } = line;
     if (text !== null && layer === null) said.push(text);
     if (said.length > 60) said.shift();
+    if (error !== null && saysDiskFull(`${error} ${said.slice(-5).join(" ")}`)) throw diskFull([...said, error].join("\n"));
     if (error !== null) throw pullFailure(what, error, said);
     tell(line);
   }
