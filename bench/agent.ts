@@ -120,7 +120,6 @@ const NOTHING = { sha: "0".repeat(40), files: 0, additions: 0, deletions: 0 };
 /** Git is not what is measured here. */
 const WORKSPACE: Workspace = {
   root: "/",
-  setup: null,
   open: async () => {},
   checkpoint: async () => NOTHING,
   commit: async () => null,

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { parsePlace } from "./egress.ts";
 import { parseAcpCommands } from "./acp-commands.ts";
 import { SlipwayError } from "./error.ts";
+import { parseImageRule } from "./image-name.ts";
 import { EGRESS_POLICIES, type Egress, type Policy } from "./task.ts";
 
 export const SANDBOX_KINDS = ["docker", "process", "simulated"] as const;
@@ -25,6 +26,8 @@ export interface Config {
   readonly maxConcurrent: number;
   /** Workers that are started ahead of their task (docker only). */
   readonly warm: number;
+  /** How workers in containers reach their broker. */
+  readonly door: "auto" | "socket" | "tunnel";
   /** Slots that one user may hold at once; null = no limit. */
   readonly userLimit: number | null;
   readonly agent: string;
@@ -48,6 +51,8 @@ export interface Config {
   readonly trustedEgressHosts: readonly string[];
   /** `host` or `host:port`, lower case. */
   readonly trustedRepoHosts: readonly string[];
+  /** Images that tasks and repositories may choose, as parseImageRule gives them. */
+  readonly images: readonly string[];
   readonly admin: { readonly email: string; readonly password: string } | null;
   /** Origin under which people reach the server, without a slash at the end. */
   readonly publicUrl: string | null;
@@ -98,6 +103,12 @@ export const SETTINGS = {
   },
   maxConcurrent: { env: "SLIPWAY_MAX_CONCURRENT", flag: "max-concurrent", argument: "number", help: "tasks that run at once (4)" },
   warm: { env: "SLIPWAY_WARM", flag: "warm", argument: "number", help: "workers that are started ahead, docker only, 0 = none (1)" },
+  door: {
+    env: "SLIPWAY_DOOR",
+    flag: "door",
+    argument: "kind",
+    help: "socket, tunnel or auto: how containers reach the server (auto)",
+  },
   userLimit: { env: "SLIPWAY_USER_LIMIT", flag: "user-limit", argument: "number", help: "slots that one user may hold (no limit)" },
   agent: {
     env: "SLIPWAY_AGENT",
@@ -152,6 +163,12 @@ export const SETTINGS = {
     flag: "trusted-repo-hosts",
     argument: "list",
     help: "host[:port],... that may be reached by plain http or at private addresses",
+  },
+  images: {
+    env: "SLIPWAY_IMAGES",
+    flag: "images",
+    argument: "list",
+    help: "images that tasks may choose: names, or beginnings that end in * (none)",
   },
   adminEmail: { env: "SLIPWAY_ADMIN_EMAIL", flag: "admin-email", argument: "email", help: "first admin, made at boot" },
   adminPassword: {
@@ -219,6 +236,13 @@ const hostAndPort = z
     const port = /:(\d{1,5})$/.exec(text);
     return hostName.test(port ? text.slice(0, port.index) : text) && (port === null || Number(port[1]) <= 65_535);
   });
+const IMAGES = "a comma-separated list of images, or of beginnings that name a registry and end in *, such as node:24,ghcr.io/acme/*";
+const imageRule = z.string().transform((text, context) => {
+  const rule = parseImageRule(text);
+  if (rule !== null) return rule;
+  context.addIssue({ code: "custom", message: "not an image" });
+  return z.NEVER;
+});
 const webUrl = z.string().refine((text) => {
   if (!URL.canParse(text)) return false;
   const url = new URL(text);
@@ -339,6 +363,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     sandboxChosen: sandbox !== null,
     maxConcurrent: read("maxConcurrent", whole(1, 1_000), "a whole number from 1 to 1000") ?? Number(DEFAULTS.maxConcurrent),
     warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
+    door: read("door", z.enum(["auto", "socket", "tunnel"]), "one of auto, socket, tunnel") ?? "auto",
     userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,
@@ -352,6 +377,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     trustedEgressHosts:
       read("trustedEgressHosts", list(z.string().refine((text) => parsePlace(text) !== null)), "a comma-separated list of host:port") ?? [],
     trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
+    images: read("images", list(imageRule), IMAGES) ?? [],
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),
     secretKey: read("secretKey", z.string(), "a key"),

@@ -14,6 +14,7 @@ import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, ty
 import { type Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
 import { PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "./transcript.ts";
+import { commandsFor, wishesOf } from "./wishes.ts";
 import type { WorkerAck, WorkerBatch, WorkerEvent, WorkerSpec } from "./worker-wire.ts";
 
 export interface DeskDeps {
@@ -104,6 +105,7 @@ export function createDesk(deps: DeskDeps): Desk {
     }
     const saved = c.checkpoint;
     const acpCommand = Object.hasOwn(deps.acpCommands, task.spec.agent) ? deps.acpCommands[task.spec.agent] : undefined;
+    const wishes = await wishesOf(repos, taskId, c.baseSha);
     return {
       taskId,
       attempt,
@@ -114,7 +116,7 @@ export function createDesk(deps: DeskDeps): Desk {
       gateway: deps.models.length > 0 ? "open" : "none",
       ...(acpCommand === undefined ? {} : { acpCommand }),
       script: task.spec.script === null ? null : [...task.spec.script],
-      verify: [...task.spec.verify],
+      ...commandsFor(task.spec, wishes.config),
       budget: budgetOf(task),
       base: c.base ?? task.spec.base ?? "main",
       baseSha: c.baseSha ?? "",

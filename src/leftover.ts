@@ -11,6 +11,8 @@ export const LEFTOVER_KINDS = [
   "mirror",
   "artifacts",
   "transcript",
+  "container",
+  "image",
 ] as const;
 
 export const leftoverSchema = z.strictObject({

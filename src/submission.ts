@@ -1,6 +1,7 @@
 /** What was asked for -> what a task is: defaults filled in, and checked against what this installation offers. */
 import { listed } from "./config.ts";
 import { SlipwayError } from "./error.ts";
+import { isImageAllowed, OWN_IMAGE, parseImage } from "./image-name.ts";
 import type { Forge } from "./ports.ts";
 import { parseBranch, parseRepository } from "./repo-address.ts";
 import { EFFORTS, MODEL_AGENTS, type Egress, type TaskSpec } from "./task.ts";
@@ -19,6 +20,8 @@ export interface Supply {
   readonly egress: readonly [Egress, ...Egress[]];
   /** `host[:port]` that may be reached by plain http or at a private address. */
   readonly trustedHosts: readonly string[];
+  /** Images that may be chosen; null = the sandbox has no images. */
+  readonly images: readonly string[] | null;
 }
 
 const MAX_ATTEMPTS = 3;
@@ -58,6 +61,15 @@ function egressOf({ egress: offered }: Supply, request: SubmitRequest): Egress {
   );
 }
 
+function imageOf({ images }: Supply, { image }: SubmitRequest): string | null {
+  if (image === undefined || image === OWN_IMAGE) return image ?? null;
+  const name = parseImage(image);
+  if (images === null) throw new SlipwayError("image_not_allowed", "This server's sandbox has no images. Leave `image` out.");
+  if (isImageAllowed(name, images)) return name;
+  const offer = images.length === 0 ? "none but its own" : images.join(", ");
+  throw new SlipwayError("image_not_allowed", `${name} is not listed in SLIPWAY_IMAGES. This server allows: ${offer}.`);
+}
+
 /** @throws SlipwayError as Service.submit says. */
 export function specOf(supply: Supply, request: SubmitRequest, taskId: string): TaskSpec {
   const { url } = parseRepository(request.repo, { trustedHosts: supply.trustedHosts });
@@ -77,6 +89,7 @@ export function specOf(supply: Supply, request: SubmitRequest, taskId: string): 
     budget: request.budget ?? {},
     limits: request.limits ?? {},
     pullRequest,
+    image: imageOf(supply, request),
     verify: request.verify ?? [],
     priority: request.priority ?? 0,
     maxAttempts: request.maxAttempts ?? MAX_ATTEMPTS,

@@ -40,6 +40,7 @@ export function wireTask(task: Task, phase: string | null, wait: Wait | null): W
     agent: spec.agent,
     model: spec.model,
     effort: spec.effort,
+    image: spec.image ?? null,
     wait,
     steps: c.steps.map((s) => ({ name: s.name, startedAt: isoTime(s.startedAt), endedAt: isoOrNull(s.endedAt), detail: s.detail })),
     failure: c.failure,

@@ -81,6 +81,8 @@ export const submitSchema = z.strictObject({
   budget: budgetSchema.optional(),
   limits: limitsSchema.optional(),
   egress: z.enum(EGRESS_POLICIES).optional(),
+  /** "default" = Slipway's own; absent = as the repository's .slipway.yml says. */
+  image: z.string().min(1).max(510).optional(),
   pullRequest: z.enum(PULL_REQUEST_MODES).optional(),
   verify: z.array(prose(4_000)).max(20).optional(),
   priority: z.int().min(-10).max(10).optional(),
@@ -156,6 +158,8 @@ export const taskSchema = z.strictObject({
   agent: z.string(),
   model: z.string().nullable(),
   effort: z.enum(EFFORTS).nullable(),
+  /** The image that was asked for at submit; null = as the repository says. */
+  image: z.string().nullable(),
   wait: z
     .strictObject({
       reason: z.enum(["concurrency", "user_limit", "sandbox_unavailable", "paused", "model_rate_limited", "budget"]),

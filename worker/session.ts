@@ -61,7 +61,7 @@ export interface Given {
 }
 
 export class Session implements AgentContext {
-  readonly spec: WorkerSpec;
+  spec: WorkerSpec;
   readonly cursor: string | null;
   readonly signal: AbortSignal;
   readonly emit: Link["emit"];
@@ -106,6 +106,11 @@ export class Session implements AgentContext {
   equip(more: readonly McpTool[]): void {
     for (const { schema, call } of more) this.#parts.tools.add(schema.name, call);
     this.#toolSchemas = toolSchemas(more.map(({ schema }) => schema));
+  }
+
+  /** Something that the agent must know from the start: it stands below the prompt. */
+  tell(note: string): void {
+    this.spec = { ...this.spec, prompt: `${this.spec.prompt}\n\n[Slipway] ${note}` };
   }
 
   newId(prefix: string): string {

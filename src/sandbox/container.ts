@@ -1,12 +1,22 @@
 /** What a worker's container is made of. Every field is the server's; a task chooses only memory and cores, within the server's limits. */
-import type { ContainerCreateOptions } from "dockerode";
+import type { ContainerCreateOptions, MountSettings } from "dockerode";
 import type { SandboxSpec } from "../ports.ts";
 import { WORKER_ENV } from "../worker-wire.ts";
 
 /** The user `agent` of the worker image. The broker's socket and its folder must be open to this number. */
 export const WORKER_UID = 10_001;
-/** A container has either task and attempt, or `pool`: then its name says whose it is, because labels stay as they were made. */
-export const LABELS = { instance: "slipway.instance", task: "slipway.task", attempt: "slipway.attempt", pool: "slipway.pool" } as const;
+/**
+ * A container has either task and attempt, or `pool`: then its name says whose it is, because labels stay as they were made. The others are
+ * empty: what is not set would be taken from the image.
+ */
+export const LABELS = {
+  instance: "slipway.instance",
+  task: "slipway.task",
+  attempt: "slipway.attempt",
+  pool: "slipway.pool",
+  /** Of a container with a tunnel: where on our machine it leads. */
+  door: "slipway.door",
+} as const;
 /** Where the container sees its socket folder. */
 export const SOCKET_TARGET = "/run/slipway";
 
@@ -22,13 +32,16 @@ export interface ContainerDefaults {
   readonly pids: number;
   /** Our own list of system calls; null = the engine's. */
   readonly seccomp: string | null;
-  /** The socket folder as the engine's machine calls it. */
-  readonly socketDir: string;
+  /** The socket folder as the engine's machine calls it; null = the engine does not see our files, and the door is a tunnel (tunnel.ts). */
+  readonly socketDir: string | null;
 }
 
 export function labelsOf(instance: string, spec: SandboxSpec): Record<string, string> {
   return { [LABELS.instance]: instance, [LABELS.task]: spec.taskId, [LABELS.attempt]: String(spec.attempt) };
 }
+
+const doorOf = (source: string | null): MountSettings[] =>
+  source === null ? [] : [{ Type: "bind", Source: source, Target: SOCKET_TARGET, ReadOnly: true }];
 
 /**
  * No network, no capabilities, no writable image, no swap, no new privileges. The only door is the broker's socket; its folder is mounted,
@@ -37,11 +50,12 @@ export function labelsOf(instance: string, spec: SandboxSpec): Record<string, st
  */
 export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): ContainerCreateOptions {
   const memory = (spec.limits.memoryMb ?? defaults.memoryMb) * MIB;
+  const tunnelled = defaults.socketDir === null;
   const owned = `uid=${WORKER_UID},gid=${WORKER_UID}`;
   return {
     name: spec.name,
     Image: defaults.image,
-    Labels: labelsOf(defaults.instance, spec),
+    Labels: { ...labelsOf(defaults.instance, spec), [LABELS.pool]: "", [LABELS.door]: tunnelled ? spec.socketDir : "" },
     User: `${WORKER_UID}:${WORKER_UID}`,
     WorkingDir: "/workspace",
     Env: [
@@ -81,11 +95,12 @@ export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): Con
       ],
       Tmpfs: {
         "/tmp": "rw,exec,nosuid,nodev,size=1g,nr_inodes=200000,mode=1777",
+        ...(tunnelled ? { [SOCKET_TARGET]: `rw,noexec,nosuid,nodev,size=64k,nr_inodes=16,mode=0700,${owned}` } : {}),
         "/home/agent": `rw,exec,nosuid,nodev,size=512m,nr_inodes=100000,mode=0700,${owned}`,
       },
       LogConfig: { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } },
       Mounts: [
-        { Type: "bind", Source: defaults.socketDir, Target: SOCKET_TARGET, ReadOnly: true },
+        ...doorOf(defaults.socketDir),
         // Without a name it belongs to the container and goes with it; it takes over the owner of the image's folder.
         { Type: "volume", Source: "", Target: "/workspace" },
       ],

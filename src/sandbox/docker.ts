@@ -8,13 +8,18 @@ import { TaskFailure } from "../failure.ts";
 import type { GcMode, Leftover, Wanted } from "../leftover.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
 import { parseSandboxName } from "../task.ts";
+import { capabilitiesOf, type EngineFacts } from "./capabilities.ts";
+import { openDoor, type DoorOptions } from "./door.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
-import { EngineError, isLocalEngine, openEngine, refusedWith } from "./engine.ts";
+import { openDerived } from "./derived.ts";
+import { dress } from "./dress.ts";
+import { EngineError, failed, named, openEngine, refusedWith } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
-import { isWaiting, openPool, type PoolOptions } from "./pool.ts";
+import { isWaiting, openPool, type Pool, type PoolOptions } from "./pool.ts";
 import { needsOurProfile, seccompProfile } from "./seccomp.ts";
+import { openStale } from "./stale.ts";
 import { leftVolumes, readWorkspace } from "./leavings.ts";
 
 export { dockerOptions } from "./engine.ts";
@@ -27,8 +32,6 @@ export interface DockerSandboxOptions {
   /** The worker's program, and the Dockerfile whose `worker` target carries it. */
   readonly workerFile: string;
   readonly dockerfile: string;
-  /** An image that is there already or comes from a registry, in place of our own. */
-  readonly image?: string | null;
   /** Where the coordinator runs in a container itself: `from`, a folder as it sees it, is `to` for the engine's machine. */
   readonly hostDir?: { readonly from: string; readonly to: string } | null;
   readonly memoryMb?: number;
@@ -42,6 +45,8 @@ export interface DockerSandboxOptions {
   readonly pollMs?: number;
   /** Workers that are started ahead; null or absent = none, and none is looked for. */
   readonly pool?: PoolOptions | null;
+  /** How a worker reaches its broker; absent = as the engine allows. */
+  readonly door?: DoorOptions["door"];
   /** For the crash suite: called between the steps of ensure. */
   readonly crashpoint?: (name: string) => void;
 }
@@ -53,7 +58,15 @@ const CREATE_MS = 30_000;
 /** Longest time from SIGKILL to the end of a container, ms. */
 const KILL_MS = 20_000;
 
+/** A version of the worker or of somebody's image that is no longer the current one is kept this long, for those who go back. */
+const STALE_IMAGE_MS = 7 * 86_400_000;
+
 type Inspected = Docker.ContainerInspectInfo;
+
+/** What dockerode does and its types do not say. */
+interface Versioned {
+  version(options: { readonly abortSignal: AbortSignal }): Promise<Docker.DockerVersion>;
+}
 
 /** "created" has not run, "stopped" is what may be judged. */
 function stateOf(info: Inspected): "created" | "running" | "stopped" {
@@ -70,7 +83,8 @@ function onHost(path: string, map: DockerSandboxOptions["hostDir"]): string {
 
 export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const engine = openEngine(options);
-  const image = openImage(engine, options.image ?? null, options);
+  const image = openImage(engine, options);
+  const derived = openDerived(engine, image, options.instance, seccomp);
   const label = `${LABELS.instance}=${options.instance}`;
   const news = openNews(engine, label);
   const closing = new AbortController();
@@ -85,6 +99,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     return profile;
   }
 
+  const door = openDoor(options, engine, async (name, signal) => (await inspect(name, signal))?.State.Running === true);
+
   /** @returns null when there is no container of that name. */
   async function inspect(name: string, signal?: AbortSignal): Promise<Inspected | null> {
     try {
@@ -95,34 +111,50 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     }
   }
 
-  async function bodyOf(spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> {
-    return containerOf(spec, {
+  async function bodyOf(spec: SandboxSpec, signal: AbortSignal): Promise<Docker.ContainerCreateOptions> {
+    const body = containerOf(spec, {
       image: await image.name(),
       instance: options.instance,
       memoryMb: options.memoryMb ?? 4_096,
       cpus: options.cpus ?? 2,
       pids: options.pids ?? 512,
       seccomp: await seccomp(),
-      socketDir: onHost(resolve(spec.socketDir), options.hostDir),
+      socketDir: (await door.kind()) === "tunnel" ? null : onHost(resolve(spec.socketDir), options.hostDir),
     });
+    const chosen = spec.image ?? null;
+    if (chosen === null) return body;
+    // Somebody may have cleaned up the images since `prepare`.
+    if ((await derived.find(chosen, signal)) === null) await derived.prepare(chosen, () => undefined, signal);
+    const found = await derived.find(chosen, signal);
+    if (found === null) throw new TaskFailure("sandbox_unavailable", { detail: `The image ${chosen} does not stay prepared.` });
+    return dress(body, found);
   }
 
+  async function prepare(progress: (text: string) => void, signal: AbortSignal, chosen: string | null = null): Promise<void> {
+    await (chosen === null ? image.prepare(progress, signal) : derived.prepare(chosen, progress, signal));
+  }
+
+  const plainBody = (spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> => bodyOf({ ...spec, image: null }, closing.signal);
   const pool = options.pool
-    ? openPool({ ...options.pool, instance: options.instance, engine, image: () => image.name(), body: bodyOf, remove, crashpoint })
+    ? openPool({ ...options.pool, instance: options.instance, engine, image: () => image.name(), body: plainBody, remove, crashpoint })
     : null;
 
+  /** Whoever waits is bound through a shared folder. */
+  const waiting = async (): Promise<Pool | null> => (pool !== null && (await door.kind()) === "socket" ? pool : null);
+
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    const body = await bodyOf(spec);
-    const attempt = () => engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+    const attempt = async (): Promise<void> => {
+      const body = await bodyOf(spec, signal);
+      await engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+    };
     try {
       await attempt().catch(async (error: unknown) => {
-        // Somebody cleaned up the images since `prepare`.
         if (!refusedWith(error, 404)) throw error;
-        await image.prepare(() => undefined, signal);
+        await prepare(() => undefined, signal, spec.image);
         await attempt();
       });
     } catch (error) {
-      if (!refusedWith(error, 409)) throw cannotRun(error) ?? failed(error);
+      if (!refusedWith(error, 409)) throw failed(error);
     }
   }
 
@@ -133,7 +165,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     for (const end = Date.now() + CREATE_MS; found === null && Date.now() < end; found = await inspect(spec.name, signal)) {
       if (made) await news.next(spec.name, 50, signal);
       made = true;
-      if ((await pool?.claim(spec, signal)) === true) continue;
+      if ((spec.image ?? null) === null && (await (await waiting())?.claim(spec, signal)) === true) continue;
       await create(spec, signal);
       crashpoint("sandbox.created");
     }
@@ -146,7 +178,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       await engine.call((docker, stop) => docker.getContainer(name).start({ abortSignal: stop }), signal);
     } catch (error) {
       if (refusedWith(error, 304)) return;
-      throw cannotRun(error) ?? failed(error);
+      throw failed(error);
     }
   }
 
@@ -154,11 +186,15 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     for (;;) {
       const info = await findOrCreate(spec, signal);
       const labels = info.Config.Labels;
-      const waited = labels[LABELS.pool] !== undefined && labels[LABELS.instance] === options.instance;
+      const waited = Boolean(labels[LABELS.pool]) && labels[LABELS.instance] === options.instance;
       if (!waited && Object.entries(labelsOf(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
         throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
       }
-      if (!waited) return stateOf(info) === "created" ? start(spec.name, signal) : undefined;
+      if (!waited) {
+        if (stateOf(info) === "created") await start(spec.name, signal);
+        if (labels[LABELS.door]) door.attend(spec.name, await inspect(spec.name, signal));
+        return;
+      }
       if (pool === null || pool.bind(spec, info)) return;
       await remove(info.Id);
     }
@@ -222,6 +258,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       async () => {
         try {
           const info = await inspect(name, stop);
+          door.attend(name, info);
           failingSince = null;
           if (info === null) return GONE;
           return stateOf(info) === "stopped" ? await judge(info, name) : null;
@@ -259,6 +296,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   async function stop(name: string, graceMs: number, signal: AbortSignal = closing.signal): Promise<void> {
     const info = await inspect(name, signal);
     if (info === null || stateOf(info) !== "running") return;
+    // Its last words need a way out.
+    door.attend(name, info);
     await signalTo(name, "SIGTERM", signal);
     if (await ended(name, graceMs, signal)) return;
     await signalTo(name, "SIGKILL", signal);
@@ -304,26 +343,24 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   }
 
   async function check(signal?: AbortSignal): Promise<string> {
-    const version = await engine
-      .call((docker) => docker.version(), signal)
-      .catch((error: unknown) => {
-        throw failed(error);
-      });
-    const where =
-      isLocalEngine() || options.docker
-        ? ""
-        : "; this engine is remote: workers cannot reach the broker's socket unless it shares this machine's files";
-    return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${where}`;
+    const version = await named(engine.call((docker, stop) => (docker as unknown as Versioned).version({ abortSignal: stop }), signal));
+    const way =
+      (await door.kind()) === "tunnel" ? ", which reach their broker through the engine (their sockets cannot be mounted there)" : "";
+    return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${way}`;
   }
 
   return {
     kind: "docker",
     isolates: true,
     check,
-    prepare: (progress, signal) => image.prepare(progress, signal),
+    async capabilities(signal) {
+      const facts = await named(engine.call((docker) => docker.info() as Promise<EngineFacts>, signal));
+      return capabilitiesOf(facts, await door.kind());
+    },
+    prepare: (progress, signal, chosen) => named(prepare(progress, signal, chosen)),
     ensure: ensureOnce,
-    tend: async (growth, signal) => await pool?.tend(growth, signal),
-    warmth: async (signal) => (await pool?.warmth(signal)) ?? null,
+    tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
+    warmth: async (signal) => (await (await waiting())?.warmth(signal)) ?? null,
     wait,
     stop,
     remove,
@@ -337,32 +374,17 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     list,
     async reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
       const mine = await list();
-      return await leftVolumes(
-        engine,
-        options.instance,
-        async (name) => mine.some((one) => one.name === name) || (await wanted(name)),
-        mode,
-        signal,
-      );
+      const used = async (name: string): Promise<boolean> => mine.some((one) => one.name === name) || (await wanted(name));
+      return [
+        ...(await leftVolumes(engine, options.instance, used, mode, signal)),
+        ...(await openStale(engine, image, options.instance).reclaim(STALE_IMAGE_MS, mode, signal)),
+      ];
     },
     close() {
       closing.abort();
+      door.close();
       news.close();
       return Promise.resolve();
     },
   };
-}
-
-/** An image that holds no worker: trying again does not help. */
-function cannotRun(error: unknown): TaskFailure | null {
-  if (!(error instanceof EngineError) || !/executable file not found|no command specified|exec: .*no such file/i.test(error.message))
-    return null;
-  return new TaskFailure("image_missing", { detail: "The image cannot run the worker.", evidence: error.message, cause: error });
-}
-
-/** What the engine refuses although the request is right is the engine's failure; the words are kept. */
-function failed(error: unknown): unknown {
-  if (!(error instanceof EngineError)) return error;
-  const detail = `The Docker engine refused (${error.status}): ${error.message.slice(0, 300)}`;
-  return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
 }

@@ -41,6 +41,7 @@ function taskOf(over: Partial<WireTask> = {}): WireTask {
     agent: "scripted",
     model: null,
     effort: null,
+    image: null,
     wait: null,
     steps: [],
     failure: null,

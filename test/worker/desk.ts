@@ -53,6 +53,7 @@ export class MemoryDesk implements WorkerDesk {
       effort: null,
       gateway: "none",
       script: this.script,
+      setup: [],
       verify: [],
       budget: {},
       base: "main",
