@@ -309,6 +309,7 @@ const SPEC: WorkerSpec = {
   effort: null,
   gateway: "open",
   script: null,
+  setup: [],
   verify: [],
   budget: {},
   base: "main",
