@@ -18,7 +18,8 @@ import type { Store } from "./store-port.ts";
 import type { Salvage } from "./salvage.ts";
 import { createSteps } from "./steps.ts";
 import { sandboxName, type Limits, type Task } from "./task.ts";
-import { imageFor, noticesOf, wishesOf } from "./wishes.ts";
+import { imageFor, NOTHING_WISHED, noticesOf, wishesOf } from "./wishes.ts";
+import type { Reading } from "./repo-config.ts";
 import { together, within } from "./within.ts";
 import { WORKER_EXIT } from "./worker-wire.ts";
 
@@ -95,24 +96,28 @@ export function createEffects(deps: EffectDeps): Effect {
     const steps = createSteps(task, say, clock, log);
     // What an earlier life of the coordinator did for this attempt is not done again.
     const mirrored = task.snapshot.context.steps.some((step) => step.name === "mirror" && step.endedAt !== null);
-    let { baseSha } = task.snapshot.context;
+    /** What the repository says, as soon as it is there. */
+    let wishes: Reading = NOTHING_WISHED;
     async function mirror(stop: AbortSignal): Promise<void> {
+      let { baseSha } = task.snapshot.context;
       if (!mirrored) {
         await steps.run("mirror", async () => {
           const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, stop);
           baseSha = found.baseSha;
           return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
         });
-        steps.add(...noticesOf(await wishesOf(repos, task.id, baseSha), deps.images));
+      }
+      wishes = await wishesOf(repos, task.id, baseSha);
+      if (!mirrored) {
+        steps.add(...noticesOf(wishes, deps.images));
         // The worker may be waiting for this (WorkerDesk.spec).
         await steps.flush();
       }
       // Also where the sandbox did not wait for it: a wish that is not granted ends the task rather than being passed over.
-      imageFor(task.spec, (await wishesOf(repos, task.id, baseSha)).config, deps.images);
+      imageFor(task.spec, wishes.config, deps.images);
     }
     async function box(stop: AbortSignal): Promise<void> {
-      const { config } = await wishesOf(repos, task.id, baseSha);
-      const image = imageFor(task.spec, config, deps.images);
+      const image = imageFor(task.spec, wishes.config, deps.images);
       await steps.run("image", async (progress) => {
         await sandbox.prepare(progress, stop, image);
         return image === null ? {} : { detail: image };
@@ -258,7 +263,7 @@ export function createEffects(deps: EffectDeps): Effect {
     if (error instanceof TaskFailure) {
       return fail(task, error.code, { detail: error.message, evidence: error.evidence, retryAfterMs: error.retryAfterMs });
     }
-    log.error({ task: task.id, error }, "an effect failed unexpectedly");
+    log.error({ task: task.id, err: error }, "an effect failed unexpectedly");
     return fail(task, "internal", { evidence: messageOf(error) });
   }
 }

@@ -18,13 +18,15 @@ import {
 import type { TaskSpec } from "./task.ts";
 import type { WorkerSpec } from "./worker-wire.ts";
 
-/** @param baseSha null = not known yet: then nothing is asked for. */
+export const NOTHING_WISHED: Reading = { config: NO_CONFIG, complaints: [] };
+
+/** The task repository must be there. @param baseSha null = not known yet: then nothing is asked for. */
 export async function wishesOf(repos: Pick<Repos, "file">, taskId: string, baseSha: string | null): Promise<Reading> {
-  if (baseSha === null) return { config: NO_CONFIG, complaints: [] };
+  if (baseSha === null) return NOTHING_WISHED;
   const file = await repos.file(taskId, baseSha, REPO_CONFIG_FILE, REPO_CONFIG_BYTES);
   switch (file.kind) {
     case "absent":
-      return { config: NO_CONFIG, complaints: [] };
+      return NOTHING_WISHED;
     case "unusable":
       return unreadable(file.why);
     case "text":

@@ -11,6 +11,8 @@ setup:
     timeoutMinutes: 3
 verify:
   - npm test
+mcp:
+  docs: { command: docs-server, args: [--stdio] }
 egress:
   hosts:
     - registry.npmjs.org:443
@@ -27,6 +29,7 @@ describe("[S6] .slipway.yml", () => {
           { run: "npm run build\nnpm run types\n", timeoutMinutes: 3 },
         ],
         verify: ["npm test"],
+        mcp: { docs: { command: "docs-server", args: ["--stdio"] } },
         hosts: ["registry.npmjs.org:443"],
       },
     });
