@@ -12,6 +12,9 @@ export type SandboxKind = (typeof SANDBOX_KINDS)[number];
 export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
+/** See src/sandbox/disks.ts. */
+const DISK_MODES = ["auto", "loop", "watch", "tmpfs"] as const;
+
 export interface Config {
   readonly host: string;
   /** 0 = any free port. */
@@ -24,6 +27,16 @@ export interface Config {
   readonly maxConcurrent: number;
   /** Workers that are started ahead of their task (docker only). */
   readonly warm: number;
+  /** What keeps a worker's workspace from growing (docker only). */
+  readonly disk: (typeof DISK_MODES)[number];
+  /** Size of the workspace of tasks that name none, MiB. */
+  readonly diskMb: number;
+  /** What a task may ask for at most; null = half of this machine's memory, and all of its cores. */
+  readonly maxDiskMb: number;
+  readonly maxMemoryMb: number | null;
+  readonly maxCpus: number | null;
+  /** With less free disk space than this nothing is claimed, MiB. */
+  readonly minFreeMb: number;
   /** Slots that one user may hold at once; null = no limit. */
   readonly userLimit: number | null;
   readonly agent: string;
@@ -71,6 +84,7 @@ export interface Setting {
 }
 
 const DEFAULTS = { host: "127.0.0.1", port: "7080", dataDir: ".slipway", sandbox: "docker", maxConcurrent: "4", warm: "1" } as const;
+const DISK = { mode: "auto", mb: 4_096, maxMb: 16_384, minFreeMb: 2_048 } as const;
 const ANTHROPIC = "https://api.anthropic.com";
 
 /** Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not among them: it is for tests. */
@@ -86,6 +100,32 @@ export const SETTINGS = {
   },
   maxConcurrent: { env: "SLIPWAY_MAX_CONCURRENT", flag: "max-concurrent", argument: "number", help: "tasks that run at once (4)" },
   warm: { env: "SLIPWAY_WARM", flag: "warm", argument: "number", help: "workers that are started ahead, docker only, 0 = none (1)" },
+  disk: {
+    env: "SLIPWAY_DISK",
+    flag: "disk",
+    argument: "kind",
+    help: "what bounds workspaces, docker only: auto, loop, watch, tmpfs (auto)",
+  },
+  diskMb: { env: "SLIPWAY_DISK_MB", flag: "disk-mb", argument: "megabytes", help: `workspace of tasks that name no size (${DISK.mb})` },
+  maxDiskMb: {
+    env: "SLIPWAY_MAX_DISK_MB",
+    flag: "max-disk-mb",
+    argument: "megabytes",
+    help: `largest workspace of a task (${DISK.maxMb})`,
+  },
+  maxMemoryMb: {
+    env: "SLIPWAY_MAX_MEMORY_MB",
+    flag: "max-memory-mb",
+    argument: "megabytes",
+    help: "most memory of a task (half of the machine's)",
+  },
+  maxCpus: { env: "SLIPWAY_MAX_CPUS", flag: "max-cpus", argument: "number", help: "most cores of a task (the machine's)" },
+  minFreeMb: {
+    env: "SLIPWAY_MIN_FREE_MB",
+    flag: "min-free-mb",
+    argument: "megabytes",
+    help: `with less free disk space no task is claimed (${DISK.minFreeMb})`,
+  },
   userLimit: { env: "SLIPWAY_USER_LIMIT", flag: "user-limit", argument: "number", help: "slots that one user may hold (no limit)" },
   agent: {
     env: "SLIPWAY_AGENT",
@@ -279,6 +319,22 @@ function readAgent(read: ReturnType<typeof reader>, hasKey: boolean): string {
   return chosen ?? (hasKey ? "anthropic" : "scripted");
 }
 
+function readLimits(read: ReturnType<typeof reader>): Pick<Config, "disk" | "diskMb" | "maxDiskMb" | "maxMemoryMb" | "maxCpus"> {
+  const size = whole(64, 1_048_576);
+  const expects = "a whole number of megabytes from 64 to 1048576";
+  const chosen = read("diskMb", size, expects);
+  const maxDiskMb = read("maxDiskMb", size, expects) ?? Math.max(DISK.maxMb, chosen ?? 0);
+  const diskMb = chosen ?? Math.min(DISK.mb, maxDiskMb);
+  if (diskMb > maxDiskMb) throw new SlipwayError("config_invalid", "SLIPWAY_DISK_MB must not be larger than SLIPWAY_MAX_DISK_MB.");
+  return {
+    disk: read("disk", z.enum(DISK_MODES), `one of ${DISK_MODES.join(", ")}`) ?? DISK.mode,
+    diskMb,
+    maxDiskMb,
+    maxMemoryMb: read("maxMemoryMb", whole(64, 65_536), "a whole number of megabytes from 64 to 65536"),
+    maxCpus: read("maxCpus", whole(1, 64), "a whole number of cores from 1 to 64"),
+  };
+}
+
 function readEgress(read: ReturnType<typeof reader>): Config["egress"] {
   const chosen = read("egress", z.enum(EGRESS_POLICIES), `one of ${EGRESS_POLICIES.join(", ")}`) ?? "none";
   const open = read("egressOpen", z.enum(["0", "1"]), "0 or 1") === "1";
@@ -299,6 +355,8 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     sandboxChosen: sandbox !== null,
     maxConcurrent: read("maxConcurrent", whole(1, 1_000), "a whole number from 1 to 1000") ?? Number(DEFAULTS.maxConcurrent),
     warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
+    ...readLimits(read),
+    minFreeMb: read("minFreeMb", whole(0, 100_000_000), "a whole number of megabytes") ?? DISK.minFreeMb,
     userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,
@@ -327,23 +385,4 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
 
 function isHost(text: string): boolean {
   return hostName.test(text) || /^[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*$/i.test(text);
-}
-
-/** True for addresses that only this machine can reach. */
-export function isLoopback(host: string): boolean {
-  const name = host.toLowerCase().replace(/^\[|\]$/g, "");
-  return name === "localhost" || name === "::1" || /^(?:::ffff:)?127(?:\.\d{1,3}){3}$/.test(name);
-}
-
-/**
- * Rule S8: beyond loopback the server listens only when somebody can log in and nobody else can become the first admin.
- * @param hasAdmin whether the store knows an admin already.
- * @throws SlipwayError `config_invalid` when it must not listen.
- */
-export function assertMayListen(config: Pick<Config, "host" | "admin">, hasAdmin: boolean): void {
-  if (isLoopback(config.host) || config.admin !== null || hasAdmin) return;
-  throw new SlipwayError(
-    "config_invalid",
-    `Listening on ${config.host} would let others reach a server that has no admin yet: set SLIPWAY_ADMIN_EMAIL and SLIPWAY_ADMIN_PASSWORD, or make the first admin on 127.0.0.1.`,
-  );
 }

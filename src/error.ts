@@ -9,6 +9,7 @@ export const ERROR_TABLE = {
   invalid_branch: [400, "The branch name is not usable"],
   agent_unavailable: [400, "That agent is not available here"],
   egress_unavailable: [400, "That egress policy is not available here"],
+  limits_unavailable: [400, "Those limits are not available here"],
   forge_unavailable: [400, "Pull requests are not available for that repository"],
   unauthenticated: [401, "Authentication is required"],
   invalid_credentials: [401, "E-mail or password is wrong"],

@@ -21,7 +21,7 @@ import { createSalvage } from "./salvage.ts";
 import type { Operations, Service } from "./service.ts";
 import { createSpend, type Spend } from "./spend.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
-import type { Egress, Policy } from "./task.ts";
+import type { Egress, MaxLimits, Policy } from "./task.ts";
 import { unlessAborted, within } from "./within.ts";
 import { ABANDON_MS, LIVENESS_MS } from "./worker-wire.ts";
 
@@ -58,7 +58,8 @@ export interface KernelSettings {
   /** Policies that a task may have; the first is what one gets that names none. */
   readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];
-  readonly maxMemoryMb: number;
+  /** What a task may have at most. */
+  readonly maxLimits: MaxLimits;
   /** US dollars that one user, and that all together, may spend on the model per UTC day; null = no limit. */
   readonly userDayUsd: number | null;
   readonly dayUsd: number | null;
@@ -82,7 +83,7 @@ export const DEFAULT_SETTINGS = {
   model: null,
   egress: ["none"],
   trustedHosts: [],
-  maxMemoryMb: 8_192,
+  maxLimits: { memoryMb: 8_192, cpus: 64, diskMb: 16_384 },
   userDayUsd: null,
   dayUsd: null,
   retentionMs: 30 * 24 * 3_600_000,

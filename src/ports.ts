@@ -74,6 +74,8 @@ export interface SandboxExit {
   /** Null when it is not known: the sandbox is gone, or was killed from outside without a trace. */
   readonly exitCode: number | null;
   readonly outOfMemory: boolean;
+  /** It did not end well, and its workspace had no room left. */
+  readonly diskFull: boolean;
   /** Tail of the log, at most 4,000 characters. */
   readonly tail: string;
 }

@@ -8,7 +8,7 @@ import type { Clock, Forge, Ids, Repos } from "./ports.ts";
 import type { MessageRow, Store } from "./store-port.ts";
 import { parseBranch, parseRepository } from "./repo-address.ts";
 import type { Person, Service } from "./service.ts";
-import { isSettledState, type Egress, type Policy, type Task, type TaskSpec } from "./task.ts";
+import { isSettledState, type Egress, type Limits, type MaxLimits, type Policy, type Task, type TaskSpec } from "./task.ts";
 import type { MessageRequest, RetryRequest, SubmitRequest } from "./wire.ts";
 
 export interface RequestDeps {
@@ -27,6 +27,8 @@ export interface RequestDeps {
   readonly egress: readonly [Egress, ...Egress[]];
   /** `host[:port]` that may be reached by plain http or at a private address. */
   readonly trustedHosts: readonly string[];
+  /** What a task may ask for at most. */
+  readonly maxLimits: MaxLimits;
 }
 
 const MAX_ATTEMPTS = 3;
@@ -84,7 +86,7 @@ export function createRequests(deps: RequestDeps): Service {
       model: request.model ?? deps.model,
       script: request.script ?? null,
       budget: request.budget ?? {},
-      limits: request.limits ?? {},
+      limits: checkLimits(request.limits ?? {}, deps.maxLimits),
       egress,
       pullRequest,
       verify: request.verify ?? [],
@@ -287,6 +289,16 @@ export function createRequests(deps: RequestDeps): Service {
       return found;
     },
   };
+}
+
+const LIMIT_SETTINGS = { memoryMb: "SLIPWAY_MAX_MEMORY_MB", cpus: "SLIPWAY_MAX_CPUS", diskMb: "SLIPWAY_MAX_DISK_MB" } as const;
+
+function checkLimits(limits: Limits, max: MaxLimits): Limits {
+  const errors = (["memoryMb", "cpus", "diskMb"] as const).flatMap((name) =>
+    (limits[name] ?? 0) <= max[name] ? [] : [{ path: `limits.${name}`, message: `at most ${max[name]} (${LIMIT_SETTINGS[name]})` }],
+  );
+  if (errors.length === 0) return limits;
+  throw new SlipwayError("limits_unavailable", "This server allows less: see errors. An operator sets the maxima.", { errors });
 }
 
 function titleOf(prompt: string): string {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { assertMayListen, isLoopback, readConfig, SETTINGS, type Setting } from "../src/config.ts";
+import { readConfig, SETTINGS, type Setting } from "../src/config.ts";
+import { assertMayListen, isLoopback } from "../src/listening.ts";
 import { SlipwayError } from "../src/error.ts";
 
 function complaint(env: Record<string, string>, flags: Parameters<typeof readConfig>[1] = {}): string {

@@ -21,6 +21,7 @@ interface SubmitOptions extends ReadOptions {
   readonly turns?: number;
   readonly memory?: number;
   readonly cpus?: number;
+  readonly disk?: number;
   readonly egress?: Egress;
   readonly pullRequest?: PullRequestMode;
   readonly verify?: readonly string[];
@@ -48,6 +49,7 @@ export function submitCommand(program: Command, io: Io): void {
     .option("--turns <number>", "stop after this many turns of the model", wholeNumber)
     .option("--memory <MiB>", "memory of the sandbox", wholeNumber)
     .option("--cpus <number>", "CPU cores of the sandbox", decimal)
+    .option("--disk <MiB>", "size of the workspace", wholeNumber)
     .addOption(new Option("--egress <policy>", "what the sandbox may reach").choices([...EGRESS_POLICIES]))
     .addOption(new Option("--pull-request <mode>", "open a pull request").choices([...PULL_REQUEST_MODES]))
     .option("--verify <command>", "run this after the agent; may be given again", collect)
@@ -75,7 +77,7 @@ function requestOf(repo: string, prompt: string, options: SubmitOptions): Submit
   const { base, branch, title, agent, model, egress, pullRequest, priority, maxAttempts } = options;
   const given = { base, branch, title, agent, model, egress, pullRequest, priority, maxAttempts };
   const budget = present({ usd: options.usd, minutes: options.minutes, turns: options.turns });
-  const limits = present({ memoryMb: options.memory, cpus: options.cpus });
+  const limits = present({ memoryMb: options.memory, cpus: options.cpus, diskMb: options.disk });
   return {
     repo,
     prompt,

@@ -84,6 +84,7 @@ export const taskRoutes = [
       "invalid_branch",
       "agent_unavailable",
       "egress_unavailable",
+      "limits_unavailable",
       "forge_unavailable",
       "idempotency_mismatch",
     ],

@@ -1,18 +1,33 @@
 /** What a worker's container is made of. Every field is the server's; a task chooses only memory and cores, within the server's limits. */
-import type { ContainerCreateOptions } from "dockerode";
+import type { ContainerCreateOptions, MountSettings } from "dockerode";
 import type { SandboxSpec } from "../ports.ts";
 import { WORKER_ENV } from "../worker-wire.ts";
 
 /** The user `agent` of the worker image. The broker's socket and its folder must be open to this number. */
 export const WORKER_UID = 10_001;
 /** A container has either task and attempt, or `pool`: then its name says whose it is, because labels stay as they were made. */
-export const LABELS = { instance: "slipway.instance", task: "slipway.task", attempt: "slipway.attempt", pool: "slipway.pool" } as const;
+export const LABELS = {
+  instance: "slipway.instance",
+  task: "slipway.task",
+  attempt: "slipway.attempt",
+  pool: "slipway.pool",
+  disk: "slipway.disk",
+} as const;
 /** Where the container sees its socket folder. */
 export const SOCKET_TARGET = "/run/slipway";
+export const WORKSPACE = "/workspace";
+/** One file for so many bytes of the workspace: what ext4 itself takes for ordinary use. */
+export const INODE_BYTES = 16_384;
 
 /** Its own view of the control groups; the types of the client do not know the field. */
 const OWN_CGROUPS: object = { CgroupnsMode: "private" };
 const MIB = 1_024 * 1_024;
+
+/** What is mounted as the workspace, at most `sizeMb` MiB; `device` is a path on the engine's machine. */
+export type Workspace =
+  | { readonly kind: "loop"; readonly sizeMb: number; readonly device: string }
+  | { readonly kind: "watch"; readonly sizeMb: number }
+  | { readonly kind: "tmpfs"; readonly sizeMb: number };
 
 export interface ContainerDefaults {
   readonly image: string;
@@ -24,10 +39,29 @@ export interface ContainerDefaults {
   readonly seccomp: string | null;
   /** The socket folder as the engine's machine calls it. */
   readonly socketDir: string;
+  readonly workspace: Workspace;
 }
 
 export function labelsOf(instance: string, spec: SandboxSpec): Record<string, string> {
   return { [LABELS.instance]: instance, [LABELS.task]: spec.taskId, [LABELS.attempt]: String(spec.attempt) };
+}
+
+const OWNED = `uid=${WORKER_UID},gid=${WORKER_UID}`;
+
+/** A volume is made with the container, named after it, unless it is there already; a plain one takes over the owner of the image's folder. */
+function volumeOf(name: string, instance: string, workspace: Exclude<Workspace, { kind: "tmpfs" }>): MountSettings {
+  const DriverConfig = {
+    Name: "local",
+    Options: workspace.kind === "watch" ? {} : { type: "ext4", device: workspace.device, o: "nosuid,nodev,noatime,noinit_itable" },
+  };
+  const Labels = { [LABELS.instance]: instance, [LABELS.disk]: String(workspace.sizeMb) };
+  return { Type: "volume", Source: name, Target: WORKSPACE, VolumeOptions: { NoCopy: false, Labels, DriverConfig } };
+}
+
+/** Memory of the container: it may not have all of it. */
+function tmpfsOf({ sizeMb }: Workspace, memoryMb: number): string {
+  const size = Math.min(sizeMb, Math.floor(memoryMb / 2));
+  return `rw,exec,nosuid,nodev,size=${size}m,nr_inodes=${Math.floor((size * MIB) / INODE_BYTES)},mode=0755,${OWNED}`;
 }
 
 /**
@@ -36,21 +70,21 @@ export function labelsOf(instance: string, spec: SandboxSpec): Record<string, st
  * AutoRemove stays off: the exit code is read from the stopped container.
  */
 export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): ContainerCreateOptions {
-  const memory = (spec.limits.memoryMb ?? defaults.memoryMb) * MIB;
-  const owned = `uid=${WORKER_UID},gid=${WORKER_UID}`;
+  const memoryMb = spec.limits.memoryMb ?? defaults.memoryMb;
+  const { workspace } = defaults;
   return {
     name: spec.name,
     Image: defaults.image,
     Labels: labelsOf(defaults.instance, spec),
     User: `${WORKER_UID}:${WORKER_UID}`,
-    WorkingDir: "/workspace",
+    WorkingDir: WORKSPACE,
     Env: [
       "HOME=/home/agent",
       "LANG=C.UTF-8",
       `${WORKER_ENV.socket}=${SOCKET_TARGET}/b.sock`,
       `${WORKER_ENV.token}=${spec.token}`,
       `${WORKER_ENV.attempt}=${spec.attempt}`,
-      `${WORKER_ENV.workspace}=/workspace`,
+      `${WORKER_ENV.workspace}=${WORKSPACE}`,
       `${WORKER_ENV.state}=/home/agent/state`,
     ],
     Tty: false,
@@ -70,8 +104,8 @@ export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): Con
       ...OWN_CGROUPS,
       ShmSize: 64 * MIB,
       PidsLimit: defaults.pids,
-      Memory: memory,
-      MemorySwap: memory,
+      Memory: memoryMb * MIB,
+      MemorySwap: memoryMb * MIB,
       NanoCpus: Math.round((spec.limits.cpus ?? defaults.cpus) * 1e9),
       CpuShares: 512,
       OomScoreAdj: 500,
@@ -81,13 +115,13 @@ export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): Con
       ],
       Tmpfs: {
         "/tmp": "rw,exec,nosuid,nodev,size=1g,nr_inodes=200000,mode=1777",
-        "/home/agent": `rw,exec,nosuid,nodev,size=512m,nr_inodes=100000,mode=0700,${owned}`,
+        "/home/agent": `rw,exec,nosuid,nodev,size=512m,nr_inodes=100000,mode=0700,${OWNED}`,
+        ...(workspace.kind === "tmpfs" ? { [WORKSPACE]: tmpfsOf(workspace, memoryMb) } : {}),
       },
       LogConfig: { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } },
       Mounts: [
         { Type: "bind", Source: defaults.socketDir, Target: SOCKET_TARGET, ReadOnly: true },
-        // Without a name it belongs to the container and goes with it; it takes over the owner of the image's folder.
-        { Type: "volume", Source: "", Target: "/workspace" },
+        ...(workspace.kind === "tmpfs" ? [] : [volumeOf(spec.name, defaults.instance, workspace)]),
       ],
     },
   };

@@ -9,7 +9,8 @@ import type { GcMode, Leftover, Wanted } from "../leftover.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
 import { parseSandboxName } from "../task.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
-import { EngineError, isLocalEngine, openEngine, refusedWith } from "./engine.ts";
+import { openDisks, PLAIN, volumeOf, type DiskOptions } from "./disks.ts";
+import { cannotRun, EngineError, failed, isLocalEngine, openEngine, refusedWith } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
@@ -31,8 +32,11 @@ export interface DockerSandboxOptions {
   readonly image?: string | null;
   /** Where the coordinator runs in a container itself: `from`, a folder as it sees it, is `to` for the engine's machine. */
   readonly hostDir?: { readonly from: string; readonly to: string } | null;
+  /** For tasks that name none. */
   readonly memoryMb?: number;
   readonly cpus?: number;
+  /** Absent = plain volumes of 4 GiB that are watched. */
+  readonly disk?: DiskOptions;
   readonly pids?: number;
   /** Longest wait for one answer of the engine, ms. */
   readonly timeoutMs?: number;
@@ -46,8 +50,10 @@ export interface DockerSandboxOptions {
   readonly crashpoint?: (name: string) => void;
 }
 
-const GONE: SandboxExit = { exitCode: null, outOfMemory: false, tail: "" };
+const GONE: SandboxExit = { exitCode: null, outOfMemory: false, diskFull: false, tail: "" };
 const TAIL_LINES = 200;
+/** How often a workspace is measured that nothing else bounds, ms. */
+const WATCH_MS = 5_000;
 /** Longest time for a name that is taken to become a container that can be seen, ms. */
 const CREATE_MS = 30_000;
 /** Longest time from SIGKILL to the end of a container, ms. */
@@ -77,6 +83,14 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const crashpoint = options.crashpoint ?? (() => undefined);
   const starting = new Map<string, Promise<void>>();
 
+  const disks = openDisks({
+    ...(options.disk ?? PLAIN),
+    engine,
+    byEnvironment: !options.docker,
+    onHost: (path) => onHost(path, options.hostDir),
+    crashpoint,
+  });
+
   let profile: Promise<string | null> | null = null;
   /** Asked once: an engine that is upgraded ends its containers and, where it is ours to restart, us. */
   function seccomp(): Promise<string | null> {
@@ -104,15 +118,25 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       pids: options.pids ?? 512,
       seccomp: await seccomp(),
       socketDir: onHost(resolve(spec.socketDir), options.hostDir),
+      workspace: await disks.workspace(spec),
     });
   }
 
   const pool = options.pool
-    ? openPool({ ...options.pool, instance: options.instance, engine, image: () => image.name(), body: bodyOf, remove, crashpoint })
+    ? openPool({
+        ...options.pool,
+        instance: options.instance,
+        engine,
+        image: () => image.name(),
+        body: bodyOf,
+        disk: disks.make,
+        remove,
+        crashpoint,
+      })
     : null;
 
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    const body = await bodyOf(spec);
+    const [body] = await Promise.all([bodyOf(spec), disks.make(spec)]);
     const attempt = () => engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
     try {
       await attempt().catch(async (error: unknown) => {
@@ -141,7 +165,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     throw new TaskFailure("sandbox_unavailable", { detail: `The container ${spec.name} can neither be made nor found.` });
   }
 
-  async function start(name: string, signal: AbortSignal): Promise<void> {
+  async function start(info: Inspected, name: string, signal: AbortSignal): Promise<void> {
+    await disks.ready(info);
     try {
       await engine.call((docker, stop) => docker.getContainer(name).start({ abortSignal: stop }), signal);
     } catch (error) {
@@ -158,7 +183,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       if (!waited && Object.entries(labelsOf(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
         throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
       }
-      if (!waited) return stateOf(info) === "created" ? start(spec.name, signal) : undefined;
+      if (!waited) return stateOf(info) === "created" ? start(info, spec.name, signal) : undefined;
       if (pool === null || pool.bind(spec, info)) return;
       await remove(info.Id);
     }
@@ -193,7 +218,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
 
   async function judge(info: Inspected, name: string): Promise<SandboxExit> {
     const { ExitCode: exitCode, OOMKilled } = info.State;
-    return { exitCode, outOfMemory: OOMKilled && exitCode !== 0, tail: await tail(name) };
+    const outOfMemory = OOMKilled && exitCode !== 0;
+    const diskFull = !outOfMemory && exitCode !== 0 && (await disks.isFull(info).catch(() => false));
+    return { exitCode, outOfMemory, diskFull, tail: await tail(name) };
   }
 
   /** Asks `look` until it finds something; between two looks it waits for news, which it subscribes to before it looks. */
@@ -214,17 +241,28 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
 
   function wait(name: string, signal: AbortSignal): Promise<SandboxExit> {
     const stop = AbortSignal.any([signal, closing.signal]);
+    const pollMs = options.pollMs ?? 10_000;
     let failingSince: number | null = null;
+    let [watched, lookedAt] = [true, -Infinity];
+    /** Measures what no kernel bounds. What is ended for it is judged as such when it has stopped. */
+    async function watch(info: Inspected): Promise<void> {
+      watched = stateOf(info) === "running" && disks.isWatched(info);
+      if (!watched || Date.now() - lookedAt < WATCH_MS) return;
+      lookedAt = Date.now();
+      if (await disks.isFull(info)) await signalTo(name, "SIGKILL", stop);
+    }
     return until(
       name,
-      () => options.pollMs ?? 10_000,
+      () => (watched ? Math.min(pollMs, WATCH_MS) : pollMs),
       stop,
       async () => {
         try {
           const info = await inspect(name, stop);
           failingSince = null;
           if (info === null) return GONE;
-          return stateOf(info) === "stopped" ? await judge(info, name) : null;
+          if (stateOf(info) === "stopped") return await judge(info, name);
+          await watch(info);
+          return null;
         } catch (error) {
           if (stop.aborted) throw error;
           failingSince ??= Date.now();
@@ -267,6 +305,17 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   }
 
   async function remove(name: string): Promise<void> {
+    const info = await inspect(name);
+    if (info !== null) await removeContainer(name);
+    crashpoint("sandbox.removed");
+    try {
+      await disks.remove((info === null ? null : volumeOf(info)) ?? name);
+    } catch (error) {
+      throw failed(error);
+    }
+  }
+
+  async function removeContainer(name: string): Promise<void> {
     try {
       await engine.call((docker, stop) => docker.getContainer(name).remove({ force: true, v: true, abortSignal: stop }));
     } catch (error) {
@@ -313,7 +362,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       isLocalEngine() || options.docker
         ? ""
         : "; this engine is remote: workers cannot reach the broker's socket unless it shares this machine's files";
-    return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${where}`;
+    const { words } = await disks.bound();
+    return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network; ${words}${where}`;
   }
 
   return {
@@ -331,38 +381,18 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       const info = await inspect(name, signal);
       if (info === null) return null;
       if (stateOf(info) === "running") throw new TaskFailure("internal", { detail: `The container ${name} still runs.` });
+      if (volumeOf(info) === null) throw new TaskFailure("internal", { detail: "A workspace in memory ends with its worker." });
+      await disks.ready(info);
       const read = (): Promise<AsyncIterable<Uint8Array> | null> => readWorkspace(engine, name, signal);
       return await (pool === null ? read() : pool.whole(info, read));
     },
     list,
-    async reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
-      const mine = await list();
-      return await leftVolumes(
-        engine,
-        options.instance,
-        async (name) => mine.some((one) => one.name === name) || (await wanted(name)),
-        mode,
-        signal,
-      );
-    },
+    reclaim: (wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> =>
+      leftVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
     close() {
       closing.abort();
       news.close();
       return Promise.resolve();
     },
   };
-}
-
-/** An image that holds no worker: trying again does not help. */
-function cannotRun(error: unknown): TaskFailure | null {
-  if (!(error instanceof EngineError) || !/executable file not found|no command specified|exec: .*no such file/i.test(error.message))
-    return null;
-  return new TaskFailure("image_missing", { detail: "The image cannot run the worker.", evidence: error.message, cause: error });
-}
-
-/** What the engine refuses although the request is right is the engine's failure; the words are kept. */
-function failed(error: unknown): unknown {
-  if (!(error instanceof EngineError)) return error;
-  const detail = `The Docker engine refused (${error.status}): ${error.message.slice(0, 300)}`;
-  return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
 }

@@ -31,6 +31,8 @@ export interface PoolDeps extends PoolOptions {
   readonly image: () => Promise<string>;
   /** The container that would be made for this attempt. */
   readonly body: (spec: SandboxSpec) => Promise<Docker.ContainerCreateOptions>;
+  /** Makes what must be there before it. */
+  readonly disk: (spec: SandboxSpec) => Promise<void>;
   /** Kills and forgets a container. */
   readonly remove: (nameOrId: string) => Promise<void>;
   readonly crashpoint: (name: string) => void;
@@ -192,7 +194,8 @@ export function openPool(deps: PoolDeps): Pool {
     const folder = join(dir, FOLDER + id);
     const name = waitingName(instance, id);
     makeFolder(dir, folder);
-    const body = await deps.body({ ...plain(), name, socketDir: folder });
+    const spec = { ...plain(), name, socketDir: folder };
+    const [body] = await Promise.all([deps.body(spec), deps.disk(spec)]);
     const secret = [`${WORKER_ENV.token}=`, `${WORKER_ENV.attempt}=`];
     const Env = (body.Env ?? []).filter((one) => !secret.some((word) => one.startsWith(word)));
     Env.push(`${WORKER_ENV.assignment}=${SOCKET_TARGET}/${ASSIGNMENT}`);

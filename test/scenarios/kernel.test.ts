@@ -362,7 +362,7 @@ describe("failures", () => {
   });
 
   it("out of memory is tried once more with double memory", async () => {
-    await open({ settings: { maxMemoryMb: 3_000 } });
+    await open({ settings: { maxLimits: { memoryMb: 3_000, cpus: 4, diskMb: 8_192 } } });
     const id = await running({ limits: { memoryMb: 2_000 } });
     world.sandbox.crash(sandboxName(id, 1), { exitCode: 137, outOfMemory: true, tail: "" });
     await world.until(id, "retrying");

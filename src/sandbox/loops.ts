@@ -1,0 +1,167 @@
+/**
+ * File systems in files: the one bound on a volume's size that every local engine keeps. A sparse image with ext4 in it, attached to a loop
+ * device. Names are derived from the volume's, so that what a crash left half done is found and finished or taken away.
+ *
+ * L1 An image appears whole, by a hard link, and is never made anew: whoever comes second uses the first one.
+ * L2 Volumes name a link beside the image, not a device: after a restart of the machine the same number may be another image's.
+ *    The link is set right before each use.
+ */
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
+import { link, open, rename, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { messageOf } from "../error.ts";
+import { INODE_BYTES, WORKER_UID } from "./container.ts";
+
+const run = promisify(execFile);
+const TIMEOUT_MS = 20_000;
+const MIB = 1_024 * 1_024;
+const IMAGE = ".img";
+const DEVICE = ".dev";
+const DRAFT = ".new";
+/** A draft that is older was left by a crash, ms. */
+const STALE_MS = 60_000;
+/** A file system with less than this left is full, bytes and files. */
+const FULL = { bytes: MIB, files: 16 } as const;
+
+export interface Image {
+  readonly name: string;
+  /** On the host's disk. */
+  readonly bytes: number;
+  /** Epoch ms. */
+  readonly changedAt: number;
+}
+
+export interface Loops {
+  /** Why this machine has none; null when it does. Asked once. */
+  missing(): Promise<string | null>;
+  /** The path that the engine mounts for this volume. */
+  deviceOf(name: string): string;
+  /** Makes the file system unless there is one, and puts it behind `deviceOf`. Idempotent. Rejects when there is no device left. */
+  attach(name: string, sizeMb: number): Promise<void>;
+  /** Puts an image that is there behind `deviceOf` again. @returns false when there is none. */
+  reattach(name: string): Promise<boolean>;
+  /** True when nothing more can be written. Only of one that is not mounted. */
+  isFull(name: string): Promise<boolean>;
+  /** Nothing may be mounted any more. Idempotent. */
+  detach(name: string): Promise<void>;
+  /** Images that are here; drafts of makers that were killed are removed on the way. */
+  list(): Image[];
+}
+
+async function tool(name: string, ...args: string[]): Promise<string> {
+  const env = { PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`, LC_ALL: "C" };
+  return (await run(name, args, { env, timeout: TIMEOUT_MS })).stdout.trim();
+}
+
+const firstLine = (error: unknown): string => messageOf(error).trim().split("\n").at(-1) ?? "";
+
+/** @param dir a folder of the coordinator's own, on a disk with room. */
+export function openLoops(dir: string, crashpoint: (name: string) => void = () => undefined): Loops {
+  let looked: Promise<string | null> | null = null;
+  const imageOf = (name: string): string => join(dir, name + IMAGE);
+  const deviceOf = (name: string): string => join(dir, name + DEVICE);
+
+  async function look(): Promise<string | null> {
+    if (process.platform !== "linux") return "loop devices are Linux's";
+    if (process.getuid?.() !== 0) return "the server does not run as root";
+    if (!existsSync("/dev/loop-control")) return "there is no /dev/loop-control";
+    const tools = ["losetup", "flock", "mkfs.ext4", "debugfs", "dumpe2fs"];
+    for (const name of tools) {
+      const there = await tool(name, "-V").then(
+        () => true,
+        (error: unknown) => !(error instanceof Error && "code" in error && error.code === "ENOENT"),
+      );
+      if (!there) return `${name} is not installed (packages util-linux and e2fsprogs)`;
+    }
+    return await tryOut();
+  }
+
+  /** Having the tools does not mean being allowed to use them: in a container it usually is not so. */
+  async function tryOut(): Promise<string | null> {
+    const probe = `probe-${process.pid}-${randomBytes(3).toString("hex")}`;
+    const place = mkdtempSync(join(tmpdir(), "slipway-probe-"));
+    try {
+      await attach(probe, 16);
+      await tool("mount", "-t", "ext4", deviceOf(probe), place);
+      await tool("umount", place);
+      return null;
+    } catch (error) {
+      return firstLine(error) || "a loop device cannot be mounted";
+    } finally {
+      await detach(probe).catch(() => undefined);
+      rmdirSync(place);
+    }
+  }
+
+  /** L1 */
+  async function make(name: string, sizeMb: number): Promise<void> {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    const draft = join(dir, `${name}.${randomBytes(6).toString("hex")}${DRAFT}`);
+    try {
+      const file = await open(draft, "wx", 0o600);
+      await file.truncate(sizeMb * MIB).finally(() => file.close());
+      const extended = `lazy_itable_init=1,nodiscard,root_owner=${WORKER_UID}:${WORKER_UID}`;
+      // What is in it does not outlive the attempt: a journal would only cost.
+      await tool("mkfs.ext4", "-q", "-F", "-m", "0", "-i", String(INODE_BYTES), "-O", "^has_journal,^resize_inode", "-E", extended, draft);
+      // A workspace begins empty.
+      await tool("debugfs", "-w", "-R", "rmdir lost+found", draft);
+      await link(draft, imageOf(name));
+    } catch (error) {
+      if (!existsSync(imageOf(name))) throw error;
+    } finally {
+      rmSync(draft, { force: true });
+    }
+  }
+
+  async function attach(name: string, sizeMb: number): Promise<void> {
+    if (!existsSync(imageOf(name))) await make(name, sizeMb);
+    crashpoint("disk.made");
+    await reattach(name);
+    crashpoint("disk.attached");
+  }
+
+  /** The lock keeps two processes from giving one image two devices. */
+  async function reattach(name: string): Promise<boolean> {
+    const image = imageOf(name);
+    if (!existsSync(image)) return false;
+    const device = await tool("flock", image, "losetup", "--nooverlap", "--find", "--show", image);
+    const draft = join(dir, `${name}.${randomBytes(6).toString("hex")}${DRAFT}`);
+    await symlink(device, draft);
+    await rename(draft, deviceOf(name));
+    return true;
+  }
+
+  async function detach(name: string): Promise<void> {
+    const image = imageOf(name);
+    if (existsSync(image)) {
+      const found = await tool("losetup", "--associated", image, "--noheadings", "--output", "NAME");
+      for (const device of found.split("\n").filter((line) => line.startsWith("/dev/"))) await tool("losetup", "--detach", device);
+    }
+    rmSync(deviceOf(name), { force: true });
+    rmSync(image, { force: true });
+  }
+
+  async function isFull(name: string): Promise<boolean> {
+    if (!existsSync(imageOf(name))) return false;
+    const said = await tool("dumpe2fs", "-h", imageOf(name));
+    const number = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+)$`, "m").exec(said)?.[1] ?? Infinity);
+    return number("Free blocks") * number("Block size") < FULL.bytes || number("Free inodes") < FULL.files;
+  }
+
+  function list(): Image[] {
+    if (!existsSync(dir)) return [];
+    return readdirSync(dir).flatMap((file) => {
+      const found = statSync(join(dir, file), { throwIfNoEntry: false });
+      const changedAt = found?.mtimeMs ?? 0;
+      if (file.endsWith(DRAFT) && Date.now() - changedAt > STALE_MS) rmSync(join(dir, file), { force: true });
+      if (found === undefined || !file.endsWith(IMAGE)) return [];
+      return [{ name: file.slice(0, -IMAGE.length), bytes: found.blocks * 512, changedAt }];
+    });
+  }
+
+  return { missing: () => (looked ??= look()), deviceOf, attach, reattach, isFull, detach, list };
+}
