@@ -3,7 +3,8 @@
  * device. Names are derived from the volume's, so that what a crash left half done is found and finished or taken away.
  *
  * L1 An image appears whole, by a hard link, and is never made anew: whoever comes second uses the first one.
- * L2 Volumes name a link beside the image, not a device: after a restart of the machine the same number may be another image's.
+ * L2 Devices are given and taken under a lock on the image: no image gets two, and nobody takes one that is another image's by now.
+ * L3 Volumes name a link beside the image, not a device: after a restart of the machine the same number may be another image's.
  *    The link is set right before each use.
  */
 import { execFile } from "node:child_process";
@@ -26,6 +27,10 @@ const DRAFT = ".new";
 const STALE_MS = 60_000;
 /** A file system with less than this left is full, bytes and files. */
 const FULL = { bytes: MIB, files: 16 } as const;
+
+/** `flock` makes the file if it is gone meanwhile: then it is empty. */
+const ATTACH = 'test -s "$1" || { rm -f "$1"; exit 1; }; exec losetup --nooverlap --find --show "$1"';
+const DETACH = 'for one in $(losetup --associated "$1" --noheadings --output NAME); do losetup --detach "$one" || exit; done; rm -f "$1"';
 
 export interface Image {
   readonly name: string;
@@ -57,7 +62,12 @@ async function tool(name: string, ...args: string[]): Promise<string> {
   return (await run(name, args, { env, timeout: TIMEOUT_MS })).stdout.trim();
 }
 
-const firstLine = (error: unknown): string => messageOf(error).trim().split("\n").at(-1) ?? "";
+/** L2 */
+function locked(image: string, script: string): Promise<string> {
+  return tool("flock", image, "sh", "-c", script, "sh", image);
+}
+
+const lastLine = (error: unknown): string => messageOf(error).trim().split("\n").at(-1) ?? "";
 
 /** @param dir a folder of the coordinator's own, on a disk with room. */
 export function openLoops(dir: string, crashpoint: (name: string) => void = () => undefined): Loops {
@@ -90,7 +100,7 @@ export function openLoops(dir: string, crashpoint: (name: string) => void = () =
       await tool("umount", place);
       return null;
     } catch (error) {
-      return firstLine(error) || "a loop device cannot be mounted";
+      return lastLine(error) || "a loop device cannot be mounted";
     } finally {
       await detach(probe).catch(() => undefined);
       rmdirSync(place);
@@ -124,11 +134,10 @@ export function openLoops(dir: string, crashpoint: (name: string) => void = () =
     crashpoint("disk.attached");
   }
 
-  /** The lock keeps two processes from giving one image two devices. */
   async function reattach(name: string): Promise<boolean> {
     const image = imageOf(name);
     if (!existsSync(image)) return false;
-    const device = await tool("flock", image, "losetup", "--nooverlap", "--find", "--show", image);
+    const device = await locked(image, ATTACH);
     const draft = join(dir, `${name}.${randomBytes(6).toString("hex")}${DRAFT}`);
     await symlink(device, draft);
     await rename(draft, deviceOf(name));
@@ -136,13 +145,8 @@ export function openLoops(dir: string, crashpoint: (name: string) => void = () =
   }
 
   async function detach(name: string): Promise<void> {
-    const image = imageOf(name);
-    if (existsSync(image)) {
-      const found = await tool("losetup", "--associated", image, "--noheadings", "--output", "NAME");
-      for (const device of found.split("\n").filter((line) => line.startsWith("/dev/"))) await tool("losetup", "--detach", device);
-    }
     rmSync(deviceOf(name), { force: true });
-    rmSync(image, { force: true });
+    if (existsSync(imageOf(name))) await locked(imageOf(name), DETACH);
   }
 
   async function isFull(name: string): Promise<boolean> {
