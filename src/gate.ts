@@ -6,6 +6,7 @@
  * G3 Claims run one batch at a time, so two claims never see the same free slot.
  * G4 After an infrastructure failure the engine is asked before the next claim; while it does not answer, claiming is paused and it is asked at
  *    each probe. More than `breakerLimit` such failures in `breakerWindowMs` of an engine that does answer pause claiming for `breakerRestMs` (rule D9).
+ * G5 With too little free disk space nothing is claimed, and nothing fails for it; it is looked at before claims and at each probe (rule D10).
  */
 import PQueue from "p-queue";
 import type { Coordinator } from "./coordinator.ts";
@@ -28,6 +29,8 @@ export interface GateDeps {
   readonly breakerWindowMs: number;
   /** How long claiming rests when the engine answers and attempts fail all the same, ms. */
   readonly breakerRestMs: number;
+  /** Why there is too little disk space, in words; null when there is enough. */
+  readonly shortage: () => Promise<string | null>;
 }
 
 export interface Gate {
@@ -52,6 +55,8 @@ const BATCH = 64;
 const PAUSED = "queue.paused";
 /** Longest wait for the engine's answer. */
 const CHECK_MS = 5_000;
+/** One look at the disks serves for this long, ms. */
+const DISK_MS = 1_000;
 
 export async function createGate(deps: GateDeps): Promise<Gate> {
   const { coordinator, store, sandbox, clock, log, maxConcurrent, userLimit } = deps;
@@ -65,6 +70,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   let broken: { readonly until: number; readonly reason: string } | null = null;
   /** An attempt failed in a way that may be the engine's, and the engine has not been asked since. */
   let suspect = false;
+  let disks: { readonly at: number; readonly shortage: string | null } = { at: -Infinity, shortage: null };
   let probing: Promise<boolean> | null = null;
 
   /** Occupies one place of the p-queue until `release`. */
@@ -96,6 +102,18 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
     return !isOpen || paused || broken !== null;
   }
 
+  async function hasRoom(): Promise<boolean> {
+    const now = clock.now();
+    if (now - disks.at < DISK_MS) return disks.shortage === null;
+    const before = disks.shortage;
+    disks = { at: now, shortage: before };
+    const shortage = await deps.shortage();
+    disks = { at: now, shortage };
+    if (shortage !== null && before === null) log.error({ shortage }, "claiming is paused: there is too little disk space");
+    if (shortage === null && before !== null) log.info({}, "there is disk space again; claiming goes on");
+    return shortage === null;
+  }
+
   /** Asks the engine, one question at a time. */
   function answers(): Promise<boolean> {
     probing ??= sandbox
@@ -115,7 +133,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   async function claimAll(): Promise<void> {
     do {
       again = false;
-      if (blocked()) return;
+      if (blocked() || !(await hasRoom()) || blocked()) return;
       if (suspect) {
         suspect = false;
         if (!(await answers()) || blocked()) return;
@@ -171,6 +189,8 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       }
     },
     async probe() {
+      const wasLow = disks.shortage !== null;
+      if ((await hasRoom()) && wasLow) poke();
       if (broken === null || clock.now() < broken.until || !(await answers())) return;
       broken = null;
       suspect = false;
@@ -179,13 +199,14 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       poke();
     },
     state() {
-      const reason = paused ? "An operator paused the queue." : (broken?.reason ?? null);
-      return { paused, breaker: broken === null ? "closed" : "open", reason };
+      const reason = paused ? "An operator paused the queue." : (broken?.reason ?? disks.shortage);
+      return { paused, breaker: broken === null ? "closed" : "open", disk: disks.shortage === null ? "ok" : "low", reason };
     },
     async wait(task) {
       const position = await store.position(task.id);
       if (paused) return { reason: "paused", position };
       if (broken !== null) return { reason: "sandbox_unavailable", position };
+      if (disks.shortage !== null) return { reason: "disk_low", position };
       const full = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
       return { reason: full ? "user_limit" : "concurrency", position };
     },

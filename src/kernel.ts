@@ -39,6 +39,8 @@ export interface KernelDeps {
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
+  /** Why there is too little disk space to claim, in words; null when there is enough. Never rejects. */
+  readonly shortage: () => Promise<string | null>;
   readonly settings: KernelSettings;
 }
 
@@ -126,7 +128,7 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const spend = createSpend({ ...deps, ...settings, coordinator });
   const outbound = createOutbound({ ...deps, ...settings, coordinator });
   const broker = deps.broker({ worker: desk, model: spend, egress: outbound });
-  const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings });
+  const gate = await createGate({ ...deps, coordinator, ...settings });
   const salvage = createSalvage({ ...deps, coordinator, salvageMs: (settings.clearMs * 2) / 3 });
   const effect = createEffects({ ...deps, ...settings, coordinator, broker, salvage });
   const supervisor = createSupervisor({ ...deps, ...settings, coordinator, gate, effect, lastSeen: desk.lastSeen });

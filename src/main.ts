@@ -33,6 +33,7 @@ import type { GitAuth, Log, Sandbox } from "./ports.ts";
 import type { Store } from "./store-port.ts";
 import type { Ledger, ModelDesk } from "./ledger.ts";
 import { PRICES, priceTableSchema, type PriceTable } from "./model/prices.ts";
+import { shortage, type Disk } from "./room.ts";
 import { createRate } from "./model/rate.ts";
 import { parseRepository } from "./repo-address.ts";
 import { openProcessSandbox } from "./sandbox/process.ts";
@@ -214,6 +215,7 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
     forges: [],
     clock: systemClock,
     ids: systemIds(),
+    shortage: async () => shortage(await disksOf(dir, sandbox), config.minFreeMb),
     authFor: (userId, repo) => authFor(accounts, vault, userId, parseRepository(repo, { trustedHosts }).host),
     broker: ({ worker, model, egress }) =>
       openBroker({
@@ -244,6 +246,12 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
       maxLimits: maxLimits(config),
     },
   });
+}
+
+/** The disks that tasks write to. */
+export async function disksOf(dir: string, sandbox: Pick<Sandbox, "storage">): Promise<Disk[]> {
+  const path = await sandbox.storage();
+  return [{ what: "the data folder", path: dir }, ...(path === null ? [] : [{ what: "the sandbox engine", path }])];
 }
 
 /** What a task may have at most. */

@@ -106,6 +106,8 @@ export interface Sandbox {
   readonly isolates: boolean;
   /** One line for people; rejects with TaskFailure `sandbox_unavailable` when the engine does not answer. */
   check(signal?: AbortSignal): Promise<string>;
+  /** The folder of this machine on whose disk the engine keeps what sandboxes write; null = none besides the data folder, or elsewhere. Never rejects. */
+  storage(): Promise<string | null>;
   /** Makes what every sandbox needs (an image). Reports progress in words. Rejects with `image_missing` or `image_pull_failed`. */
   prepare(progress: (text: string) => void, signal: AbortSignal): Promise<void>;
   /**

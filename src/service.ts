@@ -53,6 +53,8 @@ export interface Stuck {
 export interface QueueState {
   readonly paused: boolean;
   readonly breaker: "closed" | "open";
+  /** "low" while there is too little free disk space to claim. */
+  readonly disk: "ok" | "low";
   /** Words for people when claiming does not go on; null when it does. */
   readonly reason: string | null;
 }

@@ -258,7 +258,7 @@ export interface Task {
   readonly updatedAt: number;
 }
 
-export type WaitReason = "concurrency" | "user_limit" | "sandbox_unavailable" | "paused" | "model_rate_limited" | "budget";
+export type WaitReason = "concurrency" | "user_limit" | "sandbox_unavailable" | "disk_low" | "paused" | "model_rate_limited" | "budget";
 
 /** Why a queued task waits, and how many are before it (0 = next). */
 export interface Wait {

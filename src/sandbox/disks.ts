@@ -56,11 +56,13 @@ export interface Disks {
   ready(info: Docker.ContainerInspectInfo): Promise<void>;
   /** True when the container's workspace is not bounded by the kernel. */
   isWatched(info: Docker.ContainerInspectInfo): boolean;
-  /** True when a watched workspace holds too much, or one that is bounded has nothing left; asked of the latter only when it has stopped. */
+  /** True when a watched workspace holds too much, or one that is bounded has nothing left; asked of the latter only when it has stopped. What cannot be measured is not full. */
   isFull(info: Docker.ContainerInspectInfo): Promise<boolean>;
   /** Takes away the volume and what is behind it. Idempotent. Rejects while a container uses it. */
   remove(volume: string): Promise<void>;
   images(): Image[];
+  /** See Sandbox.storage. */
+  storage(): Promise<string | null>;
 }
 
 const TIMEOUT_MS = 60_000;
@@ -90,11 +92,26 @@ function askedOf(info: Docker.ContainerInspectInfo): Asked {
 export function openDisks(deps: DiskDeps): Disks {
   const { engine } = deps;
   const loops = openLoops(deps.dir, deps.crashpoint);
+  const isHere = isLocalEngine() && deps.byEnvironment;
+  /** Ids of containers that were seen to hold too much: who is ended for it is judged by that. */
+  const overfull = new Set<string>();
   let decided: Promise<Bound> | null = null;
+  let root: Promise<string | null> | null = null;
+
+  async function rootDir(): Promise<string | null> {
+    if (!isHere) return null;
+    try {
+      const { DockerRootDir }: { DockerRootDir?: string } = await engine.call((docker) => docker.info());
+      return DockerRootDir !== undefined && existsSync(DockerRootDir) ? DockerRootDir : null;
+    } catch {
+      root = null;
+      return null;
+    }
+  }
 
   /** The engine must be on this very machine, and mount as its root. */
   async function whyNoLoops(): Promise<string | null> {
-    if (!isLocalEngine() && deps.byEnvironment) return "the engine is on another machine";
+    if (!isHere) return "the engine is on another machine";
     const info: { Name?: string; SecurityOptions?: string[] | null } = await engine.call((docker) => docker.info());
     const special = (info.SecurityOptions ?? []).find((one) => /^name=(?:rootless|userns)\b/.test(one));
     if (special !== undefined) return `the engine maps users (${special.slice("name=".length)})`;
@@ -150,7 +167,7 @@ export function openDisks(deps: DiskDeps): Disks {
   /** Bytes and files; what cannot be read here is asked of the engine, which counts no files. */
   async function measure(info: Docker.ContainerInspectInfo): Promise<{ bytes: number; files: number }> {
     const path = info.Mounts.find((mount) => mount.Destination === WORKSPACE)?.Source ?? "";
-    if (isLocalEngine() && deps.byEnvironment && process.getuid?.() === 0 && existsSync(path)) {
+    if (isHere && process.getuid?.() === 0 && existsSync(path)) {
       const [bytes, files] = await Promise.all([du(path, "--block-size=1"), du(path, "--inodes")]);
       return { bytes, files };
     }
@@ -164,6 +181,13 @@ export function openDisks(deps: DiskDeps): Disks {
   }
 
   async function isFull(info: Docker.ContainerInspectInfo): Promise<boolean> {
+    if (overfull.has(info.Id)) return true;
+    const full = await look(info).catch(() => false);
+    if (full && askedOf(info).kind === "watch") overfull.add(info.Id);
+    return full;
+  }
+
+  async function look(info: Docker.ContainerInspectInfo): Promise<boolean> {
     const { kind, sizeMb } = askedOf(info);
     switch (kind) {
       case "tmpfs":
@@ -193,6 +217,7 @@ export function openDisks(deps: DiskDeps): Disks {
     isFull,
     remove,
     images: () => loops.list(),
+    storage: () => (root ??= rootDir()),
   };
 }
 

@@ -219,7 +219,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   async function judge(info: Inspected, name: string): Promise<SandboxExit> {
     const { ExitCode: exitCode, OOMKilled } = info.State;
     const outOfMemory = OOMKilled && exitCode !== 0;
-    const diskFull = !outOfMemory && exitCode !== 0 && (await disks.isFull(info).catch(() => false));
+    const diskFull = !outOfMemory && exitCode !== 0 && (await disks.isFull(info));
     return { exitCode, outOfMemory, diskFull, tail: await tail(name) };
   }
 
@@ -370,6 +370,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     kind: "docker",
     isolates: true,
     check,
+    storage: disks.storage,
     prepare: (progress, signal) => image.prepare(progress, signal),
     ensure: ensureOnce,
     tend: async (growth, signal) => await pool?.tend(growth, signal),

@@ -10,7 +10,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
-import { link, open, rename, symlink } from "node:fs/promises";
+import { link, rename, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -112,8 +112,8 @@ export function openLoops(dir: string, crashpoint: (name: string) => void = () =
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     const draft = join(dir, `${name}.${randomBytes(6).toString("hex")}${DRAFT}`);
     try {
-      const file = await open(draft, "wx", 0o600);
-      await file.truncate(sizeMb * MIB).finally(() => file.close());
+      await writeFile(draft, "", { flag: "wx", mode: 0o600 });
+      await truncate(draft, sizeMb * MIB);
       const extended = `lazy_itable_init=1,nodiscard,root_owner=${WORKER_UID}:${WORKER_UID}`;
       // What is in it does not outlive the attempt: a journal would only cost.
       await tool("mkfs.ext4", "-q", "-F", "-m", "0", "-i", String(INODE_BYTES), "-O", "^has_journal,^resize_inode", "-E", extended, draft);

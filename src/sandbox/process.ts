@@ -240,6 +240,7 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
       });
       return "worker processes: NOT ISOLATED - agents run as this user with this machine's files and network; memory and CPU limits are not enforced";
     },
+    storage: () => Promise.resolve(null),
     tend: () => Promise.resolve(),
     warmth: () => Promise.resolve(null),
     async prepare(_progress, signal) {

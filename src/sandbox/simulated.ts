@@ -85,6 +85,7 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     created,
     check: () => Promise.resolve("simulated sandbox: workers run inside the server; nothing is isolated"),
     prepare: () => Promise.resolve(),
+    storage: () => Promise.resolve(null),
     tend: () => Promise.resolve(),
     warmth: () => Promise.resolve(null),
     async ensure(spec, signal) {

@@ -2,12 +2,12 @@
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Sandbox } from "../../src/ports.ts";
+import type { Sandbox, SandboxSpec } from "../../src/ports.ts";
 import { openDockerSandbox, type DockerSandboxOptions } from "../../src/sandbox/docker.ts";
 import type { SandboxRig } from "../contract/sandbox.ts";
 import { dockerClient } from "./engine.ts";
 import { sweepAway } from "./leavings.ts";
-import type { Peers } from "./peer.ts";
+import type { Peer, Peers } from "./peer.ts";
 
 const root = join(import.meta.dirname, "../..");
 export const workerFile = join(root, "test/support/stand-in.mjs");
@@ -19,6 +19,8 @@ export interface DockerRig extends SandboxRig {
   readonly socketBase: string;
   /** Where images of file systems lie. */
   readonly disks: string;
+  /** A coordinator that ensures and removes, and dies at that point of it. */
+  doomed(spec: SandboxSpec, crashAt: string): Peer;
   open(changes?: Partial<DockerSandboxOptions>): Sandbox;
 }
 
@@ -49,6 +51,7 @@ export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<
         opened.push(sandbox);
         return sandbox;
       },
+      doomed: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, crashAt, then: "remove" }),
       peer: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
       vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
       murder: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),

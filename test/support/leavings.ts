@@ -1,6 +1,5 @@
 /** What an installation leaves on the machine when a test is done with it, taken away without its help. */
-import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LABELS } from "../../src/sandbox/container.ts";
 import { openLoops } from "../../src/sandbox/loops.ts";
@@ -28,14 +27,13 @@ export async function leftOf(instance: string, disks: string): Promise<Left> {
   };
 }
 
-/** Without the tool there are none. */
 function devicesIn(disks: string): string[] {
-  try {
-    const said = execFileSync("losetup", ["--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE"], { encoding: "utf8" });
-    return said.split("\n").flatMap((line) => (line.includes(` ${disks}/`) ? [line.split(" ")[0] ?? ""] : []));
-  } catch {
-    return [];
-  }
+  const block = "/sys/block";
+  const loops = existsSync(block) ? readdirSync(block).filter((name) => name.startsWith("loop")) : [];
+  return loops.filter((name) => {
+    const file = join(block, name, "loop/backing_file");
+    return existsSync(file) && readFileSync(file, "utf8").startsWith(`${disks}/`);
+  });
 }
 
 /** Removes it all. `disks` is the folder of images. */
