@@ -95,7 +95,8 @@ export function openLoops(dir: string, crashpoint: (name: string) => void = () =
     const probe = `probe-${process.pid}-${randomBytes(3).toString("hex")}`;
     const place = mkdtempSync(join(tmpdir(), "slipway-probe-"));
     try {
-      await attach(probe, 16);
+      await make(probe, 16);
+      await reattach(probe);
       await tool("mount", "-t", "ext4", deviceOf(probe), place);
       await tool("umount", place);
       return null;
@@ -153,7 +154,9 @@ export function openLoops(dir: string, crashpoint: (name: string) => void = () =
     if (!existsSync(imageOf(name))) return false;
     const said = await tool("dumpe2fs", "-h", imageOf(name));
     const number = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+)$`, "m").exec(said)?.[1] ?? Infinity);
-    return number("Free blocks") * number("Block size") < FULL.bytes || number("Free inodes") < FULL.files;
+    // The kernel keeps some for itself: a fiftieth, at most 4,096 blocks.
+    const blocks = number("Free blocks") - Math.min(number("Block count") / 50, 4_096);
+    return blocks * number("Block size") < FULL.bytes || number("Free inodes") < FULL.files;
   }
 
   function list(): Image[] {
