@@ -210,6 +210,8 @@ export function openDisks(deps: DiskDeps): Disks {
     },
     async ready(info) {
       const volume = volumeOf(info);
+      if (askedOf(info).kind === "tmpfs" && info.State.Status !== "created")
+        throw new TaskFailure("internal", { detail: "A workspace in memory ends with its worker." });
       if (askedOf(info).kind !== "loop" || volume === null || (await loops.reattach(volume))) return;
       throw new TaskFailure("sandbox_unavailable", { detail: `The disk of ${volume} is gone.` });
     },

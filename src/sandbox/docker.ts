@@ -5,7 +5,6 @@
 import type Docker from "dockerode";
 import { join, relative, resolve } from "node:path";
 import { TaskFailure } from "../failure.ts";
-import type { GcMode, Leftover, Wanted } from "../leftover.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
 import { parseSandboxName } from "../task.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
@@ -68,10 +67,13 @@ function stateOf(info: Inspected): "created" | "running" | "stopped" {
   return Running || Status === "restarting" || Status === "removing" ? "running" : "stopped";
 }
 
-function onHost(path: string, map: DockerSandboxOptions["hostDir"]): string {
-  if (map === undefined || map === null) return path;
-  const inside = relative(map.from, path);
-  return inside.startsWith("..") ? path : join(map.to, inside);
+/** A path of this machine as the engine's machine calls it. */
+function hostPaths(map: DockerSandboxOptions["hostDir"]): (path: string) => string {
+  return (path) => {
+    if (map === undefined || map === null) return path;
+    const inside = relative(map.from, path);
+    return inside.startsWith("..") ? path : join(map.to, inside);
+  };
 }
 
 export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
@@ -82,15 +84,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const closing = new AbortController();
   const crashpoint = options.crashpoint ?? (() => undefined);
   const starting = new Map<string, Promise<void>>();
-
-  const disks = openDisks({
-    ...(options.disk ?? PLAIN),
-    engine,
-    byEnvironment: !options.docker,
-    onHost: (path) => onHost(path, options.hostDir),
-    crashpoint,
-  });
-
+  const onHost = hostPaths(options.hostDir);
+  const common = { engine, instance: options.instance, crashpoint };
+  const disks = openDisks({ ...common, ...(options.disk ?? PLAIN), byEnvironment: !options.docker, onHost });
   let profile: Promise<string | null> | null = null;
   /** Asked once: an engine that is upgraded ends its containers and, where it is ours to restart, us. */
   function seccomp(): Promise<string | null> {
@@ -117,22 +113,13 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       cpus: options.cpus ?? 2,
       pids: options.pids ?? 512,
       seccomp: await seccomp(),
-      socketDir: onHost(resolve(spec.socketDir), options.hostDir),
+      socketDir: onHost(resolve(spec.socketDir)),
       workspace: await disks.workspace(spec),
     });
   }
 
   const pool = options.pool
-    ? openPool({
-        ...options.pool,
-        instance: options.instance,
-        engine,
-        image: () => image.name(),
-        body: bodyOf,
-        disk: disks.make,
-        remove,
-        crashpoint,
-      })
+    ? openPool({ ...common, ...options.pool, image: () => image.name(), body: bodyOf, disk: disks.make, remove })
     : null;
 
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
@@ -366,6 +353,15 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network; ${words}${where}`;
   }
 
+  async function salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> {
+    const info = await inspect(name, signal);
+    if (info === null) return null;
+    if (stateOf(info) === "running") throw new TaskFailure("internal", { detail: `The container ${name} still runs.` });
+    await disks.ready(info);
+    const read = (): Promise<AsyncIterable<Uint8Array> | null> => readWorkspace(engine, name, signal);
+    return await (pool === null ? read() : pool.whole(info, read));
+  }
+
   return {
     kind: "docker",
     isolates: true,
@@ -378,18 +374,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     wait,
     stop,
     remove,
-    async salvage(name, signal) {
-      const info = await inspect(name, signal);
-      if (info === null) return null;
-      if (stateOf(info) === "running") throw new TaskFailure("internal", { detail: `The container ${name} still runs.` });
-      if (volumeOf(info) === null) throw new TaskFailure("internal", { detail: "A workspace in memory ends with its worker." });
-      await disks.ready(info);
-      const read = (): Promise<AsyncIterable<Uint8Array> | null> => readWorkspace(engine, name, signal);
-      return await (pool === null ? read() : pool.whole(info, read));
-    },
+    salvage,
     list,
-    reclaim: (wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> =>
-      leftVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
+    reclaim: (wanted, mode, signal) => leftVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
     close() {
       closing.abort();
       news.close();
