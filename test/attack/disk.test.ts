@@ -52,6 +52,10 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
     expect(body).toMatchObject({ items: [{ failure: "disk_full" }] });
     const { files } = (await stage.server.call("GET", `/v1/tasks/${greedy.id}/diff`)).body as { files: { path: string }[] };
     expect(files.map(({ path }) => path)).toContain("first.txt");
+    // What came after its last checkpoint is in the artifact.
+    expect(greedy.events.map(({ data }) => data["code"])).toContain("checkpoint_failed");
+    const artifacts = (await stage.server.call("GET", `/v1/tasks/${greedy.id}/artifacts`)).body;
+    expect(artifacts).toMatchObject({ items: [{ name: "a1-workspace.tar.gz" }] });
   }, 180_000);
 
   it("where nothing but a watch bounds it is ended, and what it did is kept as far as the salvage goes", async () => {
