@@ -37,6 +37,8 @@ export interface Config {
   readonly maxCpus: number | null;
   /** With less free disk space than this nothing is claimed, MiB. */
   readonly minFreeMb: number;
+  /** How workers in containers reach their broker. */
+  readonly door: "auto" | "socket" | "tunnel";
   /** Slots that one user may hold at once; null = no limit. */
   readonly userLimit: number | null;
   readonly agent: string;
@@ -125,6 +127,12 @@ export const SETTINGS = {
     flag: "min-free-mb",
     argument: "megabytes",
     help: `with less free disk space no task is claimed (${DISK.minFreeMb})`,
+  },
+  door: {
+    env: "SLIPWAY_DOOR",
+    flag: "door",
+    argument: "kind",
+    help: "socket, tunnel or auto: how containers reach the server (auto)",
   },
   userLimit: { env: "SLIPWAY_USER_LIMIT", flag: "user-limit", argument: "number", help: "slots that one user may hold (no limit)" },
   agent: {
@@ -357,6 +365,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
     ...readLimits(read),
     minFreeMb: read("minFreeMb", whole(0, 100_000_000), "a whole number of megabytes") ?? DISK.minFreeMb,
+    door: read("door", z.enum(["auto", "socket", "tunnel"]), "one of auto, socket, tunnel") ?? "auto",
     userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,

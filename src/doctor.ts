@@ -47,7 +47,7 @@ export async function checkUp({ config }: { readonly config: Config }): Promise<
     );
     results.push({ rule: "sandbox", ...line });
     results.push(...(await room(config, dir, sandbox)));
-    if (line.ok) results.push(...(await warm(sandbox)));
+    if (line.ok) results.push(...(await walls(sandbox)), ...(await warm(sandbox)));
     if (!existsSync(join(dir, "slipway.db")))
       return [...results, { rule: "database", ok: true, detail: "there is none yet: `slipway serve` makes it" }];
     results.push(...(await rules(dir, config, line.ok ? sandbox : null)));
@@ -55,6 +55,16 @@ export async function checkUp({ config }: { readonly config: Config }): Promise<
     await sandbox.close();
   }
   return results;
+}
+
+/** A lower wall is no fault of the installation: it is said, and what it means. */
+async function walls(sandbox: Pick<Sandbox, "capabilities">): Promise<CheckResult[]> {
+  try {
+    const found = await sandbox.capabilities(AbortSignal.timeout(15_000));
+    return found.map(({ name, state, detail }) => ({ rule: name, ok: true, detail: state === "full" ? detail : `weaker: ${detail}` }));
+  } catch (error) {
+    return [{ rule: "engine", ok: false, detail: messageOf(error) }];
+  }
 }
 
 /** Fewer than wanted is no fault: tasks start without, only later. */

@@ -300,6 +300,7 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
         instance,
         workerFile,
         dockerfile: join(packageRoot(), "Dockerfile"),
+        door: config.door,
         pool: { size: config.warm, dir: new SocketFolders(join(dir, "run"), instance, null).base() },
         memoryMb: Math.min(DEFAULT_MEMORY_MB, memoryMb),
         cpus: Math.min(DEFAULT_CPUS, cpus),

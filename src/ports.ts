@@ -95,6 +95,13 @@ export interface Warmth {
   readonly reason: string | null;
 }
 
+/** One wall around a worker. `weaker`: it is lower than it could be, and the detail says what that means. */
+export interface Capability {
+  readonly name: string;
+  readonly state: "full" | "weaker";
+  readonly detail: string;
+}
+
 /**
  * Runs one worker per attempt. Lifecycle: ensure -> (wait) -> stop -> (salvage) -> remove. Contract in test/contract/sandbox.ts.
  * - Every call is idempotent and safe after a crash between any two of them.
@@ -108,6 +115,8 @@ export interface Sandbox {
   check(signal?: AbortSignal): Promise<string>;
   /** The folder of this machine on whose disk the engine keeps what sandboxes write; null = none besides the data folder, or elsewhere. Never rejects. */
   storage(): Promise<string | null>;
+  /** What the engine does to keep a worker in its place, for `doctor`; empty where nothing does. Rejects as `check` does. */
+  capabilities(signal?: AbortSignal): Promise<readonly Capability[]>;
   /** Makes what every sandbox needs (an image). Reports progress in words. Rejects with `image_missing` or `image_pull_failed`. */
   prepare(progress: (text: string) => void, signal: AbortSignal): Promise<void>;
   /**

@@ -5,13 +5,18 @@ import { WORKER_ENV } from "../worker-wire.ts";
 
 /** The user `agent` of the worker image. The broker's socket and its folder must be open to this number. */
 export const WORKER_UID = 10_001;
-/** A container has either task and attempt, or `pool`: then its name says whose it is, because labels stay as they were made. */
+/**
+ * A container has either task and attempt, or `pool`: then its name says whose it is, because labels stay as they were made. The others are
+ * empty: what is not set would be taken from the image.
+ */
 export const LABELS = {
   instance: "slipway.instance",
   task: "slipway.task",
   attempt: "slipway.attempt",
   pool: "slipway.pool",
   disk: "slipway.disk",
+  /** Of a container with a tunnel: where on our machine it leads. */
+  door: "slipway.door",
 } as const;
 /** Where the container sees its socket folder. */
 export const SOCKET_TARGET = "/run/slipway";
@@ -37,8 +42,8 @@ export interface ContainerDefaults {
   readonly pids: number;
   /** Our own list of system calls; null = the engine's. */
   readonly seccomp: string | null;
-  /** The socket folder as the engine's machine calls it. */
-  readonly socketDir: string;
+  /** The socket folder as the engine's machine calls it; null = the engine does not see our files, and the door is a tunnel (tunnel.ts). */
+  readonly socketDir: string | null;
   readonly workspace: Workspace;
 }
 
@@ -63,6 +68,8 @@ function tmpfsOf({ sizeMb }: Workspace, memoryMb: number): string {
   const size = Math.min(sizeMb, Math.floor(memoryMb / 2));
   return `rw,exec,nosuid,nodev,size=${size}m,nr_inodes=${Math.floor((size * MIB) / INODE_BYTES)},mode=0755,${OWNED}`;
 }
+const doorOf = (source: string | null): MountSettings[] =>
+  source === null ? [] : [{ Type: "bind", Source: source, Target: SOCKET_TARGET, ReadOnly: true }];
 
 /**
  * No network, no capabilities, no writable image, no swap, no new privileges. The only door is the broker's socket; its folder is mounted,
@@ -71,11 +78,12 @@ function tmpfsOf({ sizeMb }: Workspace, memoryMb: number): string {
  */
 export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): ContainerCreateOptions {
   const memoryMb = spec.limits.memoryMb ?? defaults.memoryMb;
+  const tunnelled = defaults.socketDir === null;
   const { workspace } = defaults;
   return {
     name: spec.name,
     Image: defaults.image,
-    Labels: labelsOf(defaults.instance, spec),
+    Labels: { ...labelsOf(defaults.instance, spec), [LABELS.pool]: "", [LABELS.door]: tunnelled ? spec.socketDir : "" },
     User: `${WORKER_UID}:${WORKER_UID}`,
     WorkingDir: WORKSPACE,
     Env: [
@@ -115,14 +123,12 @@ export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): Con
       ],
       Tmpfs: {
         "/tmp": "rw,exec,nosuid,nodev,size=1g,nr_inodes=200000,mode=1777",
+        ...(tunnelled ? { [SOCKET_TARGET]: `rw,noexec,nosuid,nodev,size=64k,nr_inodes=16,mode=0700,${OWNED}` } : {}),
         "/home/agent": `rw,exec,nosuid,nodev,size=512m,nr_inodes=100000,mode=0700,${OWNED}`,
         ...(workspace.kind === "tmpfs" ? { [WORKSPACE]: tmpfsOf(workspace, memoryMb) } : {}),
       },
       LogConfig: { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } },
-      Mounts: [
-        { Type: "bind", Source: defaults.socketDir, Target: SOCKET_TARGET, ReadOnly: true },
-        ...(workspace.kind === "tmpfs" ? [] : [volumeOf(spec.name, defaults.instance, workspace)]),
-      ],
+      Mounts: [...doorOf(defaults.socketDir), ...(workspace.kind === "tmpfs" ? [] : [volumeOf(spec.name, defaults.instance, workspace)])],
     },
   };
 }

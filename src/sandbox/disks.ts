@@ -13,7 +13,7 @@ import { hostname } from "node:os";
 import { promisify } from "node:util";
 import type Docker from "dockerode";
 import { TaskFailure } from "../failure.ts";
-import type { SandboxSpec } from "../ports.ts";
+import type { Capability, SandboxSpec } from "../ports.ts";
 import { INODE_BYTES, LABELS, WORKSPACE, type Workspace } from "./container.ts";
 import { isLocalEngine, refusedWith, type Engine } from "./engine.ts";
 import { openLoops, type Image } from "./loops.ts";
@@ -41,7 +41,7 @@ export interface DiskDeps extends DiskOptions {
 
 export interface Bound {
   readonly kind: Workspace["kind"];
-  /** One half of a sentence for people. */
+  /** For people. */
   readonly words: string;
 }
 
@@ -69,6 +69,10 @@ const TIMEOUT_MS = 60_000;
 /** Longest time for a container that is gone to let go of its volume, ms. */
 const BUSY_MS = 5_000;
 const MIB = 1_024 * 1_024;
+
+export function diskWall({ kind, words }: Bound): Capability {
+  return { name: "disk of workers", state: kind === "loop" ? "full" : "weaker", detail: words };
+}
 
 /** The name of the volume that holds the workspace; null = none. */
 export function volumeOf(info: Docker.ContainerInspectInfo): string | null {

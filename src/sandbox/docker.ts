@@ -3,18 +3,20 @@
  * Judged are stopped containers only: while one runs, its out-of-memory flag may mean a child that nobody misses.
  */
 import type Docker from "dockerode";
-import { join, relative, resolve } from "node:path";
+import { resolve } from "node:path";
 import { TaskFailure } from "../failure.ts";
-import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
+import type { Capability, Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
 import { parseSandboxName } from "../task.ts";
+import { capabilitiesOf, type EngineFacts } from "./capabilities.ts";
+import { openDoor, type DoorOptions } from "./door.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
-import { openDisks, PLAIN, volumeOf, type DiskOptions } from "./disks.ts";
-import { cannotRun, EngineError, failed, isLocalEngine, openEngine, refusedWith } from "./engine.ts";
+import { diskWall, openDisks, PLAIN, volumeOf, type DiskOptions } from "./disks.ts";
+import { cannotRun, EngineError, failed, hostPaths, openEngine, refusedWith, type HostDir } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
-import { isWaiting, openPool, type PoolOptions } from "./pool.ts";
-import { needsOurProfile, seccompProfile } from "./seccomp.ts";
+import { isWaiting, openPool, type Pool, type PoolOptions } from "./pool.ts";
+import { openProfile } from "./seccomp.ts";
 import { leftVolumes, readWorkspace } from "./leavings.ts";
 
 export { dockerOptions } from "./engine.ts";
@@ -30,7 +32,7 @@ export interface DockerSandboxOptions {
   /** An image that is there already or comes from a registry, in place of our own. */
   readonly image?: string | null;
   /** Where the coordinator runs in a container itself: `from`, a folder as it sees it, is `to` for the engine's machine. */
-  readonly hostDir?: { readonly from: string; readonly to: string } | null;
+  readonly hostDir?: HostDir | null;
   /** For tasks that name none. */
   readonly memoryMb?: number;
   readonly cpus?: number;
@@ -45,6 +47,8 @@ export interface DockerSandboxOptions {
   readonly pollMs?: number;
   /** Workers that are started ahead; null or absent = none, and none is looked for. */
   readonly pool?: PoolOptions | null;
+  /** How a worker reaches its broker; absent = as the engine allows. */
+  readonly door?: DoorOptions["door"];
   /** For the crash suite: called between the steps of ensure. */
   readonly crashpoint?: (name: string) => void;
 }
@@ -67,15 +71,6 @@ function stateOf(info: Inspected): "created" | "running" | "stopped" {
   return Running || Status === "restarting" || Status === "removing" ? "running" : "stopped";
 }
 
-/** A path of this machine as the engine's machine calls it. */
-function hostPaths(map: DockerSandboxOptions["hostDir"]): (path: string) => string {
-  return (path) => {
-    if (map === undefined || map === null) return path;
-    const inside = relative(map.from, path);
-    return inside.startsWith("..") ? path : join(map.to, inside);
-  };
-}
-
 export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const engine = openEngine(options);
   const image = openImage(engine, options.image ?? null, options);
@@ -87,13 +82,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const onHost = hostPaths(options.hostDir);
   const common = { engine, instance: options.instance, crashpoint };
   const disks = openDisks({ ...common, ...(options.disk ?? PLAIN), byEnvironment: !options.docker, onHost });
-  let profile: Promise<string | null> | null = null;
-  /** Asked once: an engine that is upgraded ends its containers and, where it is ours to restart, us. */
-  function seccomp(): Promise<string | null> {
-    profile ??= engine.call((docker) => docker.version()).then(({ Version }) => (needsOurProfile(Version) ? seccompProfile() : null));
-    profile.catch(() => (profile = null));
-    return profile;
-  }
+  const seccomp = openProfile(engine);
+  const door = openDoor(options, engine, async (name, signal) => (await inspect(name, signal))?.State.Running === true);
 
   /** @returns null when there is no container of that name. */
   async function inspect(name: string, signal?: AbortSignal): Promise<Inspected | null> {
@@ -113,7 +103,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       cpus: options.cpus ?? 2,
       pids: options.pids ?? 512,
       seccomp: await seccomp(),
-      socketDir: onHost(resolve(spec.socketDir)),
+      socketDir: (await door.kind()) === "tunnel" ? null : onHost(resolve(spec.socketDir)),
       workspace: await disks.workspace(spec),
     });
   }
@@ -121,6 +111,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const pool = options.pool
     ? openPool({ ...common, ...options.pool, image: () => image.name(), body: bodyOf, disk: disks.make, remove })
     : null;
+
+  /** Whoever waits is bound through a shared folder. */
+  const waiting = async (): Promise<Pool | null> => (pool !== null && (await door.kind()) === "socket" ? pool : null);
 
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
     const [body] = await Promise.all([bodyOf(spec), disks.make(spec)]);
@@ -144,7 +137,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     for (const end = Date.now() + CREATE_MS; found === null && Date.now() < end; found = await inspect(spec.name, signal)) {
       if (made) await news.next(spec.name, 50, signal);
       made = true;
-      if ((await pool?.claim(spec, signal)) === true) continue;
+      if ((await (await waiting())?.claim(spec, signal)) === true) continue;
       await create(spec, signal);
       crashpoint("sandbox.created");
     }
@@ -166,11 +159,15 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     for (;;) {
       const info = await findOrCreate(spec, signal);
       const labels = info.Config.Labels;
-      const waited = labels[LABELS.pool] !== undefined && labels[LABELS.instance] === options.instance;
+      const waited = Boolean(labels[LABELS.pool]) && labels[LABELS.instance] === options.instance;
       if (!waited && Object.entries(labelsOf(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
         throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
       }
-      if (!waited) return stateOf(info) === "created" ? start(info, spec.name, signal) : undefined;
+      if (!waited) {
+        if (stateOf(info) === "created") await start(info, spec.name, signal);
+        if (labels[LABELS.door]) door.attend(spec.name, await inspect(spec.name, signal));
+        return;
+      }
       if (pool === null || pool.bind(spec, info)) return;
       await remove(info.Id);
     }
@@ -245,6 +242,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       async () => {
         try {
           const info = await inspect(name, stop);
+          door.attend(name, info);
           failingSince = null;
           if (info === null) return GONE;
           if (stateOf(info) === "stopped") return await judge(info, name);
@@ -284,6 +282,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   async function stop(name: string, graceMs: number, signal: AbortSignal = closing.signal): Promise<void> {
     const info = await inspect(name, signal);
     if (info === null || stateOf(info) !== "running") return;
+    // Its last words need a way out.
+    door.attend(name, info);
     await signalTo(name, "SIGTERM", signal);
     if (await ended(name, graceMs, signal)) return;
     await signalTo(name, "SIGKILL", signal);
@@ -345,12 +345,19 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       .catch((error: unknown) => {
         throw failed(error);
       });
-    const where =
-      isLocalEngine() || options.docker
-        ? ""
-        : "; this engine is remote: workers cannot reach the broker's socket unless it shares this machine's files";
-    const { words } = await disks.bound();
-    return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network; ${words}${where}`;
+    await disks.bound();
+    const way =
+      (await door.kind()) === "tunnel" ? ", which reach their broker through the engine (their sockets cannot be mounted there)" : "";
+    return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${way}`;
+  }
+
+  async function capabilities(signal?: AbortSignal): Promise<Capability[]> {
+    const facts = await engine
+      .call((docker) => docker.info() as Promise<EngineFacts>, signal)
+      .catch((error: unknown) => {
+        throw failed(error);
+      });
+    return [...capabilitiesOf(facts, await door.kind()), diskWall(await disks.bound())];
   }
 
   async function salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> {
@@ -366,11 +373,12 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     kind: "docker",
     isolates: true,
     check,
+    capabilities,
     storage: disks.storage,
     prepare: (progress, signal) => image.prepare(progress, signal),
     ensure: ensureOnce,
-    tend: async (growth, signal) => await pool?.tend(growth, signal),
-    warmth: async (signal) => (await pool?.warmth(signal)) ?? null,
+    tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
+    warmth: async (signal) => (await (await waiting())?.warmth(signal)) ?? null,
     wait,
     stop,
     remove,
@@ -379,6 +387,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     reclaim: (wanted, mode, signal) => leftVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
     close() {
       closing.abort();
+      door.close();
       news.close();
       return Promise.resolve();
     },

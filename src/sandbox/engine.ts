@@ -2,6 +2,7 @@
  * The Docker engine as a dependency that may be slow, hang or be away: every call ends within its time-out, and every answer that is not an
  * answer becomes TaskFailure `sandbox_unavailable`. What the engine itself says (404, 409, ...) passes through as an EngineError.
  */
+import { join, relative } from "node:path";
 import Docker from "dockerode";
 import { messageOf } from "../error.ts";
 import { TaskFailure } from "../failure.ts";
@@ -117,4 +118,18 @@ export function failed(error: unknown): unknown {
   if (!(error instanceof EngineError)) return error;
   const detail = `The Docker engine refused (${error.status}): ${error.message.slice(0, 300)}`;
   return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
+}
+
+export interface HostDir {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** A path of this machine as the engine's machine calls it. */
+export function hostPaths(map: HostDir | null | undefined): (path: string) => string {
+  return (path) => {
+    if (map === undefined || map === null) return path;
+    const inside = relative(map.from, path);
+    return inside.startsWith("..") ? path : join(map.to, inside);
+  };
 }

@@ -75,7 +75,7 @@ const waitingName = (instance: string, id: string): string => `slipway-pool-${in
 
 /** True for a container that waits for its attempt, not for one that was claimed. */
 export function isWaiting(name: string, labels: Readonly<Record<string, string>>): boolean {
-  return labels[LABELS.pool] !== undefined && name.startsWith("slipway-pool-");
+  return Boolean(labels[LABELS.pool]) && name.startsWith("slipway-pool-");
 }
 
 interface Look {
@@ -199,7 +199,7 @@ export function openPool(deps: PoolDeps): Pool {
     const secret = [`${WORKER_ENV.token}=`, `${WORKER_ENV.attempt}=`];
     const Env = (body.Env ?? []).filter((one) => !secret.some((word) => one.startsWith(word)));
     Env.push(`${WORKER_ENV.assignment}=${SOCKET_TARGET}/${ASSIGNMENT}`);
-    const Labels = { [LABELS.instance]: instance, [LABELS.pool]: recipe };
+    const Labels = { [LABELS.instance]: instance, [LABELS.pool]: recipe, [LABELS.door]: "" };
     try {
       await engine.call((docker, stop) => docker.createContainer({ ...body, Env, Labels, abortSignal: stop }), signal);
       crashpoint("pool.created");

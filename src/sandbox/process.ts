@@ -234,6 +234,7 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
   return {
     kind: "process",
     isolates: false,
+    capabilities: () => Promise.resolve([]),
     async check() {
       await mkdir(root, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
         throw unavailable(error);

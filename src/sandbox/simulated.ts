@@ -83,6 +83,7 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     kind: "simulated",
     isolates: false,
     created,
+    capabilities: () => Promise.resolve([]),
     check: () => Promise.resolve("simulated sandbox: workers run inside the server; nothing is isolated"),
     prepare: () => Promise.resolve(),
     storage: () => Promise.resolve(null),

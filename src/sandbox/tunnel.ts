@@ -1,0 +1,166 @@
+/**
+ * The door of a container on an engine that does not see our files (another machine, a virtual one): the broker's socket cannot be mounted there.
+ *
+ * U1 A helper in the container (worker/relay.ts) listens where the socket would lie, and speaks HTTP/2 with us over its own standard streams,
+ *    which the engine carries. Each connection of the worker is one CONNECT stream; for each we dial the broker's socket, which stays on this
+ *    machine. The container has no network and nobody has a port (decision 024).
+ * U2 The helper is as hostile as the worker: streams, headers and sessions are bounded, and nothing but CONNECT is answered.
+ * U3 A tunnel belongs to this process: a coordinator that starts again digs another one. A helper that ends is started again while its container runs.
+ */
+import { createServer, type ServerHttp2Stream } from "node:http2";
+import { connect } from "node:net";
+import { Duplex, finished, Transform, type TransformCallback } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+import { isAbort } from "../error.ts";
+import type { Engine } from "./engine.ts";
+
+export interface Tunnels {
+  /** From now on, while the container runs, its worker reaches the socket at `path`. Idempotent; never throws. */
+  keep(name: string, path: string): void;
+  close(): void;
+}
+
+/** What the helper is in the worker's image. */
+const RELAY = ["node", "/worker/worker.mjs", "relay"];
+/** Connections of one worker at a time: a little above what the broker keeps (decision 019). */
+const STREAMS = 300;
+const WINDOW = 1_048_576;
+const HEADERS = 2_048;
+/** A helper that ends is started again after this, doubled each time that it ends soon, ms. */
+const REST_MS = 100;
+const REST_MAX_MS = 5_000;
+/** One that lived so long had no trouble of its own, ms. */
+const HEALTHY_MS = 10_000;
+
+const FRAME = 8;
+const STDOUT = 1;
+
+/** The standard output in the engine's framing: a byte that says which stream, three of nothing, four of length, then so many bytes. */
+export class StandardOutput extends Transform {
+  #head = Buffer.alloc(0);
+  #left = 0;
+  #wanted = false;
+
+  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    let at = 0;
+    while (at < chunk.length) {
+      if (this.#left === 0) {
+        const take = Math.min(FRAME - this.#head.length, chunk.length - at);
+        this.#head = Buffer.concat([this.#head, chunk.subarray(at, at + take)]);
+        at += take;
+        if (this.#head.length < FRAME) break;
+        this.#wanted = this.#head[0] === STDOUT;
+        this.#left = this.#head.readUInt32BE(4);
+        this.#head = Buffer.alloc(0);
+      } else {
+        const piece = chunk.subarray(at, at + this.#left);
+        if (this.#wanted) this.push(piece);
+        this.#left -= piece.length;
+        at += piece.length;
+      }
+    }
+    done();
+  }
+}
+
+/** Serves one helper until its streams end. */
+function serve(line: Duplex, path: string): Promise<void> {
+  const server = createServer({
+    maxSessionMemory: 16,
+    settings: { maxConcurrentStreams: STREAMS, initialWindowSize: WINDOW, maxHeaderListSize: HEADERS, enablePush: false },
+  });
+  server.on("session", (session) => {
+    session.setLocalWindowSize(4 * WINDOW);
+    session.on("error", () => line.destroy());
+    session.on("close", () => line.destroy());
+  });
+  server.on("sessionError", () => line.destroy());
+  server.on("stream", (stream, headers) => {
+    stream.on("error", () => undefined);
+    if (headers[":method"] === "CONNECT") join(stream, path);
+    else stream.close();
+  });
+  const over = new Promise<void>((resolve) => finished(line, () => resolve()));
+  line.on("error", () => undefined);
+  server.emit("connection", line);
+  return over;
+}
+
+/** Both ends close their half by themselves; who breaks, breaks the other. */
+function join(stream: ServerHttp2Stream, path: string): void {
+  const socket = connect({ path, allowHalfOpen: true });
+  socket.on("connect", () => {
+    if (stream.destroyed) return void socket.destroy();
+    stream.respond({ ":status": 200 });
+    stream.pipe(socket);
+    socket.pipe(stream);
+  });
+  socket.on("error", () => stream.close());
+  socket.on("close", () => {
+    if (!stream.writableEnded) stream.close();
+  });
+  stream.on("aborted", () => socket.destroy());
+  stream.on("close", () => socket.destroy());
+}
+
+export interface TunnelDeps {
+  readonly engine: Engine;
+  /** False when the container has ended or is gone; rejects when the engine does not answer. */
+  readonly runs: (name: string, signal: AbortSignal) => Promise<boolean>;
+}
+
+export function openTunnels({ engine, runs }: TunnelDeps): Tunnels {
+  const dug = new Map<string, Promise<void>>();
+  const closing = new AbortController();
+
+  async function dig(name: string, path: string): Promise<void> {
+    const { signal } = closing;
+    const exec = await engine.call(
+      (docker, stop) =>
+        docker
+          .getContainer(name)
+          .exec({ Cmd: RELAY, AttachStdin: true, AttachStdout: true, AttachStderr: false, Tty: false, abortSignal: stop }),
+      signal,
+    );
+    const raw = await engine.call(() => exec.start({ hijack: true, stdin: true }), signal);
+    const output = new StandardOutput();
+    raw.on("error", () => output.destroy());
+    const line = Duplex.from({ readable: raw.pipe(output), writable: raw });
+    const stop = (): void => void line.destroy();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      await serve(line, path);
+    } finally {
+      signal.removeEventListener("abort", stop);
+      raw.destroy();
+    }
+  }
+
+  async function hold(name: string, path: string): Promise<void> {
+    const { signal } = closing;
+    let rest = REST_MS;
+    while (!signal.aborted) {
+      const begun = Date.now();
+      // Whatever went wrong: what counts is whether the container still runs.
+      await dig(name, path).catch(() => undefined);
+      if (!(await runs(name, signal).catch(() => true))) return;
+      rest = Date.now() - begun > HEALTHY_MS ? REST_MS : Math.min(REST_MAX_MS, rest * 2);
+      await delay(rest, undefined, { signal }).catch((error: unknown) => {
+        if (!isAbort(error)) throw error;
+      });
+    }
+  }
+
+  return {
+    keep(name, path) {
+      if (closing.signal.aborted || dug.has(name)) return;
+      const held = hold(name, path)
+        .catch(() => undefined)
+        .finally(() => dug.delete(name));
+      dug.set(name, held);
+    },
+    close() {
+      closing.abort();
+    },
+  };
+}

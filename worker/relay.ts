@@ -1,0 +1,43 @@
+/**
+ * The other end of src/sandbox/tunnel.ts, beside the worker in its container: listens where the broker's socket would be mounted, and carries each
+ * connection over this process's standard streams as one CONNECT stream of HTTP/2. It knows no token and reads nothing of what it carries.
+ */
+const { connect } = process.getBuiltinModule("node:http2");
+const { createServer } = process.getBuiltinModule("node:net");
+const { rmSync } = process.getBuiltinModule("node:fs");
+const { Duplex } = process.getBuiltinModule("node:stream");
+
+const WINDOW = 1_048_576;
+
+/** Resolves with an exit code when the line has ended. */
+export function relay(path: string): Promise<number> {
+  return new Promise((resolve) => {
+    const line = Duplex.from({ readable: process.stdin, writable: process.stdout });
+    const session = connect("http://broker", {
+      createConnection: () => line,
+      settings: { initialWindowSize: WINDOW, enablePush: false },
+    });
+    session.on("connect", () => session.setLocalWindowSize(4 * WINDOW));
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      const stream = session.request({ ":method": "CONNECT", ":authority": "broker" }, { endStream: false });
+      stream.on("error", () => socket.destroy());
+      stream.on("close", () => socket.destroy());
+      socket.on("error", () => stream.close());
+      socket.on("close", () => {
+        if (!stream.writableEnded) stream.close();
+      });
+      stream.pipe(socket);
+      socket.pipe(stream);
+    });
+    const end = (code: number) => (): void => {
+      server.close();
+      resolve(code);
+    };
+    session.on("close", end(0));
+    session.on("error", end(1));
+    server.on("error", end(1));
+    // One that was here before has ended: its socket is only a name.
+    rmSync(path, { force: true });
+    server.listen(path);
+  });
+}
