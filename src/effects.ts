@@ -125,11 +125,21 @@ export function createEffects(deps: EffectDeps): Effect {
 
   async function ensure(task: Task, signal: AbortSignal): Promise<void> {
     const attempt = task.snapshot.context.attempt;
+    if (attempt > 1) await removeEarlier(task.id, attempt, signal);
     const { socketDir, token } = await broker.open(task.id, attempt);
     crashpoint("sandbox.before");
     const limits = limitsFor(task, deps.maxLimits);
     await sandbox.ensure({ name: sandboxName(task.id, attempt), taskId: task.id, attempt, socketDir, token, limits }, signal);
     crashpoint("sandbox.after");
+  }
+
+  /** What `clear` could not remove (the engine hung) must be gone before the next one runs (rule D1). */
+  async function removeEarlier(taskId: string, attempt: number, signal: AbortSignal): Promise<void> {
+    const left = (await sandbox.list()).filter((one) => one.taskId === taskId && one.attempt < attempt);
+    for (const { name, attempt: earlier } of left) {
+      await deps.salvage(taskId, earlier, "perhaps_running", signal);
+      await sandbox.remove(name);
+    }
   }
 
   /** Waits for the end of the sandbox. A report that arrived before has moved the task on and aborted this. */

@@ -4,9 +4,10 @@
  * G1 The rows are the queue; p-queue only throttles. Free slots are counted from the store before each claim (rule D4).
  * G2 A slot is held from the claim until the attempt's sandbox is cleared, whatever ends the attempt (rule D5).
  * G3 Claims run one batch at a time, so two claims never see the same free slot.
- * G4 After an infrastructure failure the engine is asked before the next claim; while it does not answer, claiming is paused and it is asked at
- *    each probe. More than `breakerLimit` such failures in `breakerWindowMs` of an engine that does answer pause claiming for `breakerRestMs` (rule D9).
- * G5 With too little free disk space nothing is claimed, and nothing fails for it; it is looked at before claims and at each probe (rule D10).
+ * G4 An engine that does not answer pauses claiming at once, and until it does: a claim could only fail, and would hold its slot until then. It is
+ *    asked every few seconds, and after an infrastructure failure before the next claim (decision 020).
+ * G5 More than `breakerLimit` such failures in `breakerWindowMs` pause claiming for `breakerRestMs`, whatever the engine answers (rule D9).
+ * G6 With too little free disk space nothing is claimed, and nothing fails for it; it is looked at before claims and at each probe (rule D10).
  */
 import PQueue from "p-queue";
 import type { Coordinator } from "./coordinator.ts";
@@ -15,6 +16,7 @@ import type { Clock, Log, Sandbox } from "./ports.ts";
 import type { Store } from "./store-port.ts";
 import type { QueueState } from "./service.ts";
 import type { Task, Wait } from "./task.ts";
+import { within } from "./within.ts";
 
 export interface GateDeps {
   readonly coordinator: Coordinator;
@@ -27,10 +29,12 @@ export interface GateDeps {
   readonly userLimit: number | null;
   readonly breakerLimit: number;
   readonly breakerWindowMs: number;
-  /** How long claiming rests when the engine answers and attempts fail all the same, ms. */
+  /** How long claiming rests at least when attempts keep failing, ms. */
   readonly breakerRestMs: number;
   /** Why there is too little disk space, in words; null when there is enough. */
   readonly shortage: () => Promise<string | null>;
+  /** Longest wait for the engine's answer to a look, ms. */
+  readonly engineMs: number;
 }
 
 export interface Gate {
@@ -44,8 +48,11 @@ export interface Gate {
   release(taskId: string): void;
   pause(paused: boolean): Promise<void>;
   noteInfraFailure(): void;
-  /** Closes an open breaker when the engine answers and the rest, if there is one, is over. */
-  probe(): Promise<void>;
+  /**
+   * Asks the engine, if that is due: pauses claiming when it does not answer, ends a pause when it does and the rest is over.
+   * Ends within `engineMs`. @returns whether the engine answered when it was last asked.
+   */
+  probe(): Promise<boolean>;
   state(): QueueState;
   wait(task: Task): Promise<Wait>;
   used(): number;
@@ -53,10 +60,16 @@ export interface Gate {
 
 const BATCH = 64;
 const PAUSED = "queue.paused";
-/** Longest wait for the engine's answer. */
-const CHECK_MS = 5_000;
 /** One look at the disks serves for this long, ms. */
 const DISK_MS = 1_000;
+/** Between two questions to an engine that answers; one that does not is asked with each probe. */
+const LOOK_MS = 5_000;
+
+/** Why nothing is claimed, and until when at least. */
+interface Break {
+  readonly reason: string;
+  readonly restUntil: number;
+}
 
 export async function createGate(deps: GateDeps): Promise<Gate> {
   const { coordinator, store, sandbox, clock, log, maxConcurrent, userLimit } = deps;
@@ -67,11 +80,12 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   let again = false;
   let isOpen = false;
   let failures: number[] = [];
-  let broken: { readonly until: number; readonly reason: string } | null = null;
+  let broken: Break | null = null;
   /** An attempt failed in a way that may be the engine's, and the engine has not been asked since. */
   let suspect = false;
   let disks: { readonly at: number; readonly shortage: string | null } = { at: -Infinity, shortage: null };
-  let probing: Promise<boolean> | null = null;
+  let lookAt = 0;
+  let looking: Promise<boolean> | null = null;
 
   /** Occupies one place of the p-queue until `release`. */
   function hold(taskId: string): void {
@@ -114,30 +128,39 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
     return shortage === null;
   }
 
-  /** Asks the engine, one question at a time. */
+  /** @returns null when the engine answers, else why not. */
+  async function ask(): Promise<string | null> {
+    const stop = new AbortController();
+    try {
+      await within(deps.engineMs, sandbox.check(stop.signal), clock);
+      return null;
+    } catch (error) {
+      stop.abort();
+      return `The sandbox engine does not answer (${messageOf(error)}).`;
+    }
+  }
+
+  async function look(): Promise<boolean> {
+    suspect = false;
+    const reason = await ask();
+    lookAt = clock.now() + LOOK_MS;
+    if (reason === null) return true;
+    if (broken === null) log.error({ error: reason }, "claiming is paused: the sandbox engine does not answer");
+    broken = { reason, restUntil: broken?.restUntil ?? 0 };
+    return false;
+  }
+
+  /** Asks the engine, one question at a time; while it does not answer nothing is claimed. */
   function answers(): Promise<boolean> {
-    probing ??= sandbox
-      .check(AbortSignal.timeout(CHECK_MS))
-      .then(
-        () => true,
-        (error: unknown) => {
-          if (broken === null) log.error({ error: messageOf(error) }, "claiming is paused: the sandbox engine does not answer");
-          broken = { until: 0, reason: messageOf(error) || "The sandbox engine does not answer." };
-          return false;
-        },
-      )
-      .finally(() => (probing = null));
-    return probing;
+    looking ??= look().finally(() => (looking = null));
+    return looking;
   }
 
   async function claimAll(): Promise<void> {
     do {
       again = false;
       if (blocked() || !(await hasRoom()) || blocked()) return;
-      if (suspect) {
-        suspect = false;
-        if (!(await answers()) || blocked()) return;
-      }
+      if (suspect && (!(await answers()) || blocked())) return;
       // The places of the p-queue and the rows may differ for a moment (a sandbox is being cleared): the smaller number counts.
       const free = Math.min(BATCH, maxConcurrent - held.size, maxConcurrent - (await store.slotsHeld()));
       if (free <= 0) return;
@@ -182,21 +205,23 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       const now = clock.now();
       suspect = true;
       failures = [...failures.filter((at) => now - at < deps.breakerWindowMs), now];
-      if (failures.length > deps.breakerLimit && broken === null) {
-        const reason = `${failures.length} infrastructure failures in ${Math.round(deps.breakerWindowMs / 1_000)} s`;
-        broken = { until: now + deps.breakerRestMs, reason };
-        log.error({ failures: failures.length }, "claiming is paused: the sandbox engine keeps failing");
-      }
+      if (failures.length <= deps.breakerLimit || broken !== null) return;
+      const reason = `${failures.length} infrastructure failures in ${Math.round(deps.breakerWindowMs / 1_000)} s`;
+      broken = { reason, restUntil: now + deps.breakerRestMs };
+      log.error({ failures: failures.length }, "claiming is paused: the sandbox engine keeps failing");
     },
     async probe() {
       const wasLow = disks.shortage !== null;
       if ((await hasRoom()) && wasLow) poke();
-      if (broken === null || clock.now() < broken.until || !(await answers())) return;
-      broken = null;
-      suspect = false;
-      failures = [];
-      log.info({}, "the sandbox engine answers; claiming goes on");
-      poke();
+      if (broken === null && !suspect && clock.now() < lookAt) return true;
+      if (!(await answers())) return false;
+      if (broken !== null && clock.now() >= broken.restUntil) {
+        broken = null;
+        failures = [];
+        log.info({}, "the sandbox engine answers; claiming goes on");
+        poke();
+      }
+      return true;
     },
     state() {
       const reason = paused ? "An operator paused the queue." : (broken?.reason ?? disks.shortage);

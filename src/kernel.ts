@@ -76,6 +76,8 @@ export interface KernelSettings {
   readonly breakerLimit: number;
   readonly breakerWindowMs: number;
   readonly breakerRestMs: number;
+  /** Longest wait for the engine where its answer helps but must not hold things up, ms. */
+  readonly engineMs: number;
 }
 
 export const DEFAULT_SETTINGS = {
@@ -97,6 +99,7 @@ export const DEFAULT_SETTINGS = {
   breakerLimit: 5,
   breakerWindowMs: 60_000,
   breakerRestMs: 15_000,
+  engineMs: 3_000,
 } as const satisfies Omit<KernelSettings, "policy">;
 
 export interface Kernel {
@@ -118,6 +121,7 @@ export interface Kernel {
 const DEADLINE_TICK_MS = 200;
 const DRIVE_TICK_MS = 1_000;
 const WARM_TICK_MS = 1_000;
+const LOOK_TICK_MS = 1_000;
 const ORPHAN_TICK_MS = 10_000;
 const RETENTION_TICK_MS = 3_600_000;
 
@@ -149,18 +153,30 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
     }
   }
 
+  /** Names of the sandboxes that run; null = not known. */
+  async function running(): Promise<ReadonlySet<string> | null> {
+    try {
+      return new Set((await sandbox.list()).filter((one) => one.state === "running").map((one) => one.name));
+    } catch {
+      return null;
+    }
+  }
+
   async function boot(): Promise<void> {
-    await janitor.orphans().catch((error: unknown) => log.warn({ error: messageOf(error) }, "sandboxes could not be listed at boot"));
-    await supervisor.boot();
+    // An engine that is away or hangs must not hold up deadlines and cancels.
+    const answers = await gate.probe();
+    if (answers)
+      await janitor.orphans().catch((error: unknown) => log.warn({ error: messageOf(error) }, "sandboxes could not be listed at boot"));
+    await supervisor.boot(answers ? await running() : null);
     await janitor.deadlines();
     gate.open();
     ticks.push(
       every(DEADLINE_TICK_MS, "the deadline tick", () => janitor.deadlines()),
       every(DRIVE_TICK_MS, "the drive tick", async () => {
-        await gate.probe();
         await supervisor.endSilent();
         supervisor.driveAll();
       }),
+      every(LOOK_TICK_MS, "the look at the engine", () => gate.probe()),
       // Whoever may not claim has no use for a worker in stock.
       every(WARM_TICK_MS, "the warm tick", () => sandbox.tend(gate.state().reason === null ? "grow" : "hold", stopped.signal)),
       every(ORPHAN_TICK_MS, "the orphan tick", () => janitor.orphans()),

@@ -331,7 +331,8 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
 /** Never silently less isolated: without an engine the start ends here, unless docker was asked for by name (then tasks wait for the engine). */
 async function checkSandbox(sandbox: Sandbox, config: Config): Promise<string> {
   try {
-    return await sandbox.check(AbortSignal.timeout(10_000));
+    // Where tasks may wait for the engine, listening does not.
+    return await sandbox.check(AbortSignal.timeout(config.sandboxChosen ? 2_000 : 10_000));
   } catch (error) {
     if (config.sandboxChosen) return `${messageOf(error)} Tasks wait until it does.`;
     throw new SlipwayError(

@@ -7,6 +7,7 @@ import type { Clock, Sandbox } from "./ports.ts";
 import type { Store } from "./store-port.ts";
 import type { Operations, Stuck } from "./service.ts";
 import { OPEN_STATES, type Task } from "./task.ts";
+import { within } from "./within.ts";
 
 export interface OperationDeps {
   readonly gate: Gate;
@@ -17,6 +18,8 @@ export interface OperationDeps {
   readonly maxConcurrent: number;
   readonly lastSeen: (taskId: string, attempt: number) => number | null;
   readonly livenessMs: number;
+  /** Longest wait for the engine's list, ms. */
+  readonly engineMs: number;
 }
 
 /** A deadline that is overdue by more than this was not fired by the tick. */
@@ -69,7 +72,7 @@ export function createOperations(deps: OperationDeps): Operations {
       const { kind, isolates } = sandbox;
       const expected = await store.slotsHeld();
       try {
-        const [found, warm] = await Promise.all([sandbox.list(), sandbox.warmth()]);
+        const [found, warm] = await within(deps.engineMs, Promise.all([sandbox.list(), sandbox.warmth()]), clock);
         const containers = found.filter((one) => one.state === "running").length;
         return { kind, isolates, containers, expected, warm, error: null };
       } catch (error) {

@@ -14,7 +14,7 @@ import { messageOf } from "./error.ts";
 import type { TaskEvent } from "./event.ts";
 import { failureClass, type FailureCode } from "./failure.ts";
 import type { Gate } from "./gate.ts";
-import type { Clock, Ids, Log, Sandbox } from "./ports.ts";
+import type { Clock, Ids, Log } from "./ports.ts";
 import type { Store } from "./store-port.ts";
 import { OPEN_STATES, sandboxName, type Task } from "./task.ts";
 import { STATE_LEFT } from "./within.ts";
@@ -25,7 +25,6 @@ const DRIVEN_STATES = OPEN_STATES.filter((state) => state !== "queued");
 export interface SupervisorDeps {
   readonly coordinator: Coordinator;
   readonly store: Store;
-  readonly sandbox: Sandbox;
   readonly gate: Gate;
   readonly effect: Effect;
   /** When the worker of this attempt last spoke, epoch ms; null = never since this process began. */
@@ -39,8 +38,11 @@ export interface SupervisorDeps {
 }
 
 export interface Supervisor {
-  /** Adopts every open task. Sandboxes that nobody needs are the janitor's, which runs before claiming begins. */
-  boot(): Promise<void>;
+  /**
+   * Adopts every open task. Sandboxes that nobody needs are the janitor's, which runs before claiming begins.
+   * @param alive names of the sandboxes that run; null when the engine did not say.
+   */
+  boot(alive: ReadonlySet<string> | null): Promise<void>;
   /** Starts what should run and does not. Idempotent. */
   driveAll(): void;
   /** Ends the attempts of workers that gave no sign of life for `livenessMs`. */
@@ -57,7 +59,7 @@ interface Actor {
 }
 
 export function createSupervisor(deps: SupervisorDeps): Supervisor {
-  const { coordinator, store, sandbox, gate, clock, log, crashpoint } = deps;
+  const { coordinator, store, gate, clock, log, crashpoint } = deps;
   const actors = new Map<string, Actor>();
   const unlisten = coordinator.onCommit(committed);
   let closed = false;
@@ -113,9 +115,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     if (isSettled(actor.task.snapshot)) actors.delete(actor.task.id);
   }
 
-  async function boot(): Promise<void> {
+  async function boot(alive: ReadonlySet<string> | null): Promise<void> {
     crashpoint("boot");
-    const alive = new Set((await sandbox.list().catch(() => [])).filter((one) => one.state === "running").map((one) => one.name));
     for (let before: string | undefined, page: Task[] = []; ; before = page.at(-1)?.id) {
       page = await store.tasks({ userId: null, states: DRIVEN_STATES, limit: 200, ...(before === undefined ? {} : { before }) });
       for (const task of page) await adopt(task, alive);
@@ -123,10 +124,11 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     }
   }
 
-  async function adopt(task: Task, alive: ReadonlySet<string>): Promise<void> {
+  async function adopt(task: Task, alive: ReadonlySet<string> | null): Promise<void> {
     if (holdsSlot(task.snapshot)) gate.adopt(task.id);
-    const found = alive.has(sandboxName(task.id, task.snapshot.context.attempt));
-    const goesOn = task.state === "provisioning" || (driveOf(task.snapshot) === "supervise" && found);
+    const found = alive?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
+    // What is not known to be gone may go on: its end is seen when the engine answers.
+    const goesOn = task.state === "provisioning" || (driveOf(task.snapshot) === "supervise" && found !== false);
     if (!goesOn) return committed(task, []);
     // The clocks of progress and silence must not count the time in which nobody listened.
     const text = found ? "The coordinator restarted and found the worker running." : "The coordinator restarted and goes on.";

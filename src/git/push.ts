@@ -21,10 +21,13 @@ export async function push(git: Git, trustedHosts: readonly string[], call: Push
   const { cwd, repo, auth, sha, branch, expect } = call;
   const ref = `refs/heads/${branch}`;
   const ask = { cwd, auth, signal };
-  try {
+  async function look(): Promise<string | null> {
     const { text } = await git({ ...ask, pin: await pinOf(repo, trustedHosts, signal), args: ["ls-remote", "--", repo, ref] });
     const lines = text.split("\n").map((line) => line.split("\t"));
-    const tip = lines.find(([, name]) => name === ref)?.[0] ?? null;
+    return lines.find(([, name]) => name === ref)?.[0] ?? null;
+  }
+  try {
+    const tip = await look();
     if (tip === sha) return;
     if (tip !== null && tip !== expect) {
       throw new TaskFailure("push_rejected", { detail: `The branch ${branch} exists upstream with other work (${tip.slice(0, 8)}).` });
@@ -34,6 +37,9 @@ export async function push(git: Git, trustedHosts: readonly string[], call: Push
       ...ask,
       pin: await pinOf(repo, trustedHosts, signal),
       args: ["push", "--progress", "--no-verify", lease, "--", repo, `${sha}:${ref}`],
+    }).catch(async (error: unknown) => {
+      // A push that a killed coordinator left behind may have won the race: what counts is that the commit is there.
+      if ((await look().catch(() => null)) !== sha) throw error;
     });
   } catch (error) {
     const meant = pushVerdict(error);

@@ -25,7 +25,7 @@ const PUSH: readonly Rule[] = [
   { words: /refusing to allow .*workflow|workflow.* scope/i, code: "push_workflow_scope" },
   // The host took the commits and then failed on its own account: the same push may pass the next time.
   {
-    words: /\[remote rejected\].*\((internal server error|fatal error in commit_refs|unpacker error|.*time.?out)/i,
+    words: /\[remote rejected\].*\((internal server error|fatal error in commit_refs|failed to update ref|unpacker error|.*time.?out)/i,
     code: "remote_unreachable",
   },
   { words: /\[remote rejected\]|\[rejected\]|stale info|non-fast-forward|hook declined|protected branch/i, code: "push_rejected" },

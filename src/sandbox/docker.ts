@@ -11,7 +11,7 @@ import { capabilitiesOf, type EngineFacts } from "./capabilities.ts";
 import { openDoor, type DoorOptions } from "./door.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
 import { diskWall, openDisks, PLAIN, volumeOf, type DiskOptions } from "./disks.ts";
-import { cannotRun, EngineError, failed, hostPaths, openEngine, refusedWith, type HostDir } from "./engine.ts";
+import { cannotRun, EngineError, failed, hostPaths, named, openEngine, refusedWith, type HostDir } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOfLog } from "./log.ts";
 import { openNews } from "./news.ts";
@@ -63,6 +63,11 @@ const CREATE_MS = 30_000;
 const KILL_MS = 20_000;
 
 type Inspected = Docker.ContainerInspectInfo;
+
+/** What dockerode does and its types do not say. */
+interface Versioned {
+  version(options: { readonly abortSignal: AbortSignal }): Promise<Docker.DockerVersion>;
+}
 
 /** "created" has not run, "stopped" is what may be judged. */
 function stateOf(info: Inspected): "created" | "running" | "stopped" {
@@ -340,11 +345,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   }
 
   async function check(signal?: AbortSignal): Promise<string> {
-    const version = await engine
-      .call((docker) => docker.version(), signal)
-      .catch((error: unknown) => {
-        throw failed(error);
-      });
+    const version = await named(engine.call((docker, stop) => (docker as unknown as Versioned).version({ abortSignal: stop }), signal));
     await disks.bound();
     const way =
       (await door.kind()) === "tunnel" ? ", which reach their broker through the engine (their sockets cannot be mounted there)" : "";
@@ -352,11 +353,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   }
 
   async function capabilities(signal?: AbortSignal): Promise<Capability[]> {
-    const facts = await engine
-      .call((docker) => docker.info() as Promise<EngineFacts>, signal)
-      .catch((error: unknown) => {
-        throw failed(error);
-      });
+    const facts = await named(engine.call((docker) => docker.info() as Promise<EngineFacts>, signal));
     return [...capabilitiesOf(facts, await door.kind()), diskWall(await disks.bound())];
   }
 
@@ -369,13 +366,20 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     return await (pool === null ? read() : pool.whole(info, read));
   }
 
+  function close(): Promise<void> {
+    closing.abort();
+    door.close();
+    news.close();
+    return Promise.resolve();
+  }
+
   return {
     kind: "docker",
     isolates: true,
     check,
     capabilities,
     storage: disks.storage,
-    prepare: (progress, signal) => image.prepare(progress, signal),
+    prepare: (progress, signal) => named(image.prepare(progress, signal)),
     ensure: ensureOnce,
     tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
     warmth: async (signal) => (await (await waiting())?.warmth(signal)) ?? null,
@@ -385,11 +389,6 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     salvage,
     list,
     reclaim: (wanted, mode, signal) => leftVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
-    close() {
-      closing.abort();
-      door.close();
-      news.close();
-      return Promise.resolve();
-    },
+    close,
   };
 }

@@ -32,6 +32,19 @@ export function refusedWith(error: unknown, ...statuses: readonly number[]): boo
   return error instanceof EngineError && statuses.includes(error.status);
 }
 
+/** True for the engine's and the builder's words for a file system without room. */
+export function saysDiskFull(words: string): boolean {
+  return /no space left on device|disk quota exceeded/i.test(words);
+}
+
+/** An engine without room is nobody's fault but its machine's: tasks wait until there is some. */
+export function diskFull(evidence: string): TaskFailure {
+  return new TaskFailure("sandbox_unavailable", {
+    detail: "The Docker engine's disk is full: free some space there (`docker system df` shows what takes it).",
+    evidence,
+  });
+}
+
 /**
  * How to reach the engine: DOCKER_HOST (unix://, tcp://, ssh://; with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), else the usual socket.
  * dockerode reads these itself when it is told nothing; this only says so, and refuses what it would misread.
@@ -113,9 +126,19 @@ export function cannotRun(error: unknown): TaskFailure | null {
   return new TaskFailure("image_missing", { detail: "The image cannot run the worker.", evidence: error.message, cause: error });
 }
 
+/** What an answer of the engine means for a task. */
+export async function named<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw failed(error);
+  }
+}
+
 /** What the engine refuses although the request is right is the engine's failure; the words are kept. */
 export function failed(error: unknown): unknown {
   if (!(error instanceof EngineError)) return error;
+  if (saysDiskFull(error.message)) return diskFull(error.message);
   const detail = `The Docker engine refused (${error.status}): ${error.message.slice(0, 300)}`;
   return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
 }

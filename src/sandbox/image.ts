@@ -7,7 +7,7 @@ import { readFile } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { messageOf } from "../error.ts";
 import { TaskFailure, type FailureCode } from "../failure.ts";
-import { refusedWith, translate, type Engine } from "./engine.ts";
+import { diskFull, refusedWith, saysDiskFull, translate, type Engine } from "./engine.ts";
 import { parseLine, teller } from "./report.ts";
 import { tar } from "./tar.ts";
 
@@ -49,6 +49,7 @@ async function follow(stream: NodeJS.ReadableStream, what: string, progress: (te
     const { text, error, layer } = line;
     if (text !== null && layer === null) said.push(text);
     if (said.length > 60) said.shift();
+    if (error !== null && saysDiskFull(`${error} ${said.slice(-5).join(" ")}`)) throw diskFull([...said, error].join("\n"));
     if (error !== null)
       throw failureOf(NO_SUCH_IMAGE.test(error) ? "image_missing" : "image_pull_failed", `${what}: ${error}`, [...said, error]);
     tell(line);

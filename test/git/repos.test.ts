@@ -265,6 +265,15 @@ describe("pushing", () => {
     expect(await codeOf(push(null, sha, "later"))).toBe("remote_unreachable");
   });
 
+  it("[W5] a push that lost to its own double, which a killed coordinator left behind, counts: the commit is there", async () => {
+    const { server, sha } = await withWork();
+    server.hook("app", "update", 'git update-ref "$1" "$3"');
+    await push(null, sha);
+    expect(server.git("app", "rev-parse", "refs/heads/slipway/x")).toBe(sha);
+    server.hook("app", "update", 'git update-ref "$1" main');
+    expect(await codeOf(push(null, sha, "other"))).not.toBe("no failure");
+  });
+
   it("a read-only credential is push_auth, a wrong one too", async () => {
     const { sha } = await withWork({ auth: { username: "robot", password: TOKEN, readOnly: true } }, AUTH);
     expect(await codeOf(push(AUTH, sha))).toBe("push_auth");

@@ -62,7 +62,7 @@ describeWithDocker("Docker with workers that wait", () => {
       await sandbox.ensure(spec, never);
       const exit = await sandbox.wait(spec.name, never);
       expect(await idOf(spec)).toBe(ahead);
-      expect(exit).toMatchObject({ exitCode: 0, tail: /"attempt":1/ });
+      expect(exit).toMatchObject({ exitCode: 0, tail: expect.stringMatching(/"attempt":1/) });
       expect(folders()).toEqual([]);
       expect(statSync(join(spec.socketDir, "attempt.json")).mode & 0o077).toBe(process.getuid?.() === 0 ? 0 : 0o044);
       expect(await sandbox.list()).toEqual([{ name: spec.name, taskId: spec.taskId, attempt: 1, state: "exited" }]);
@@ -169,7 +169,7 @@ describeWithDocker("Docker with workers that wait", () => {
       const broken = rig.open({ memoryMb: 1 });
       await broken.tend("grow", never);
       const told = await broken.warmth();
-      expect(told).toMatchObject({ wanted: 1, ready: 0, reason: /memory/i });
+      expect(told).toMatchObject({ wanted: 1, ready: 0, reason: expect.stringMatching(/memory/i) });
       expect(folders().length).toBeLessThanOrEqual(1);
       await broken.tend("grow", never);
       const spec = { ...specOf("exit:0"), limits: { memoryMb: 128 } };

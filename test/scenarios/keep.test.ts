@@ -226,6 +226,51 @@ describe("[D9] the engine goes away", () => {
     expect((await world.task(id)).snapshot.context.attempt).toBe(2);
   });
 
+  it("one that is silent is noticed before any attempt fails, and costs none", async () => {
+    await open({ settings: { maxConcurrent: 1 } });
+    world.engine.check = true;
+    await world.clock.advance(6_100);
+    expect(world.kernel.gate.state()).toMatchObject({ breaker: "open", reason: "The sandbox engine does not answer (Down.)." });
+    const { id } = await world.submit();
+    await world.clock.advance(60_000);
+    const task = await world.task(id);
+    expect([task.state, task.snapshot.context.attempt]).toEqual(["queued", 0]);
+    expect(await world.kernel.operations.wait(task)).toMatchObject({ reason: "sandbox_unavailable" });
+    world.engine.check = false;
+    await world.clock.advance(1_100);
+    await world.until(id, "provisioning");
+  });
+
+  it("[T5] a start that finds it silent ends nobody's attempt: whoever runs goes on", async () => {
+    await open({ policy: { silenceMs: 60_000 } });
+    const id = await running();
+    await world.clock.advance(40_000);
+    world.engine.check = true;
+    world.sandbox.list = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
+    await world.restart();
+    // The clock of silence does not count the time in which nobody listened.
+    await world.clock.advance(40_000);
+    expect(await world.task(id)).toMatchObject({ state: "running", snapshot: { context: { attempt: 1, failure: null } } });
+  });
+
+  it("[D1] what it did not remove is gone before the next attempt of that task begins", async () => {
+    await open({ policy: { backoffMs: 100, backoffCapMs: 100 } });
+    const id = await running({ maxAttempts: 2 });
+    const { remove } = world.sandbox;
+    world.sandbox.remove = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
+    crash(id);
+    await ends(id, "retrying");
+    world.sandbox.remove = remove;
+    await world.clock.advance(1_000);
+    await world.until(id, "provisioning");
+    const names = await eventually(async () => {
+      await settle();
+      const found = (await world.sandbox.list()).map(({ name }) => name);
+      return found.includes(sandboxName(id, 2)) ? found : null;
+    }, "the next one begins");
+    expect(names).toEqual([sandboxName(id, 2)]);
+  });
+
   it("an engine that answers while attempts fail gives claiming a rest", async () => {
     await open({ settings: { maxConcurrent: 8, breakerRestMs: 15_000 } });
     const ids = await Promise.all(Array.from({ length: 8 }, () => world.submit().then((task) => task.id)));
