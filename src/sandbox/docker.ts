@@ -11,10 +11,10 @@ import { capabilitiesOf, type EngineFacts } from "./capabilities.ts";
 import { openDoor, type DoorOptions } from "./door.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
 import { diskWall, openDisks, PLAIN, volumeOf, type DiskOptions } from "./disks.ts";
-import { cannotRun, EngineError, failed, hostPaths, named, openEngine, refusedWith, type HostDir } from "./engine.ts";
+import { cannotRun, EngineError, failed, hostPaths, named, openEngine, refusedWith, type Engine, type HostDir } from "./engine.ts";
 import { openImage } from "./image.ts";
-import { tailOfLog } from "./log.ts";
-import { openNews } from "./news.ts";
+import { tailOf } from "./log.ts";
+import { openNews, until } from "./news.ts";
 import { isWaiting, openPool, type Pool, type PoolOptions } from "./pool.ts";
 import { openProfile } from "./seccomp.ts";
 import { leftVolumes, readWorkspace } from "./leavings.ts";
@@ -54,7 +54,6 @@ export interface DockerSandboxOptions {
 }
 
 const GONE: SandboxExit = { exitCode: null, outOfMemory: false, diskFull: false, tail: "" };
-const TAIL_LINES = 200;
 /** How often a workspace is measured that nothing else bounds, ms. */
 const WATCH_MS = 5_000;
 /** Longest time for a name that is taken to become a container that can be seen, ms. */
@@ -79,8 +78,7 @@ function stateOf(info: Inspected): "created" | "running" | "stopped" {
 export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const engine = openEngine(options);
   const image = openImage(engine, options.image ?? null, options);
-  const label = `${LABELS.instance}=${options.instance}`;
-  const news = openNews(engine, label);
+  const news = openNews(engine, `${LABELS.instance}=${options.instance}`);
   const closing = new AbortController();
   const crashpoint = options.crashpoint ?? (() => undefined);
   const starting = new Map<string, Promise<void>>();
@@ -195,37 +193,11 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     }
   }
 
-  async function tail(name: string): Promise<string> {
-    try {
-      const wanted = { follow: false, stdout: true, stderr: true, tail: TAIL_LINES } as const;
-      return tailOfLog(await engine.call((docker, stop) => docker.getContainer(name).logs({ ...wanted, abortSignal: stop })));
-    } catch (error) {
-      if (error instanceof EngineError) return "";
-      throw error;
-    }
-  }
-
   async function judge(info: Inspected, name: string): Promise<SandboxExit> {
     const { ExitCode: exitCode, OOMKilled } = info.State;
     const outOfMemory = OOMKilled && exitCode !== 0;
     const diskFull = !outOfMemory && exitCode !== 0 && (await disks.isFull(info));
-    return { exitCode, outOfMemory, diskFull, tail: await tail(name) };
-  }
-
-  /** Asks `look` until it finds something; between two looks it waits for news, which it subscribes to before it looks. */
-  async function until<T>(name: string, pollMs: () => number, signal: AbortSignal, look: () => Promise<T | null>): Promise<T> {
-    for (;;) {
-      const over = new AbortController();
-      const hint = news.next(name, pollMs(), AbortSignal.any([signal, over.signal]));
-      hint.catch(() => undefined);
-      try {
-        const found = await look();
-        if (found !== null) return found;
-        await hint;
-      } finally {
-        over.abort();
-      }
-    }
+    return { exitCode, outOfMemory, diskFull, tail: await tailOf(engine, name) };
   }
 
   function wait(name: string, signal: AbortSignal): Promise<SandboxExit> {
@@ -238,9 +210,10 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       watched = stateOf(info) === "running" && disks.isWatched(info);
       if (!watched || Date.now() - lookedAt < WATCH_MS) return;
       lookedAt = Date.now();
-      if (await disks.isFull(info)) await signalTo(name, "SIGKILL", stop);
+      if (await disks.isFull(info)) await signalTo(engine, name, "SIGKILL", stop);
     }
     return until(
+      news,
       name,
       () => (watched ? Math.min(pollMs, WATCH_MS) : pollMs),
       stop,
@@ -263,20 +236,11 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     );
   }
 
-  async function signalTo(name: string, which: "SIGTERM" | "SIGKILL", signal?: AbortSignal): Promise<void> {
-    try {
-      await engine.call((docker, stop) => docker.getContainer(name).kill({ signal: which, abortSignal: stop }), signal);
-    } catch (error) {
-      // 404: gone; 409: not running; some engines say so with 500.
-      if (!refusedWith(error, 404, 409) && !(error instanceof EngineError && /not running/i.test(error.message))) throw failed(error);
-    }
-  }
-
   /** @returns true when it is not running within `ms`. */
   function ended(name: string, ms: number, signal: AbortSignal): Promise<boolean> {
     const end = Date.now() + ms;
     const pollMs = (): number => Math.max(1, Math.min(1_000, end - Date.now()));
-    return until(name, pollMs, signal, async () => {
+    return until(news, name, pollMs, signal, async () => {
       const late = Date.now() >= end;
       const info = await inspect(name, signal);
       if (info === null || stateOf(info) !== "running") return true;
@@ -289,9 +253,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     if (info === null || stateOf(info) !== "running") return;
     // Its last words need a way out.
     door.attend(name, info);
-    await signalTo(name, "SIGTERM", signal);
+    await signalTo(engine, name, "SIGTERM", signal);
     if (await ended(name, graceMs, signal)) return;
-    await signalTo(name, "SIGKILL", signal);
+    await signalTo(engine, name, "SIGKILL", signal);
     if (await ended(name, KILL_MS, signal)) return;
     throw new TaskFailure("sandbox_unavailable", { detail: `The container ${name} does not end.` });
   }
@@ -317,6 +281,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     // 409: somebody else is removing it.
     const end = Date.now() + KILL_MS;
     await until(
+      news,
       name,
       () => 200,
       closing.signal,
@@ -326,22 +291,6 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
         return null;
       },
     );
-  }
-
-  async function list(): Promise<SandboxInfo[]> {
-    const filters = { label: [label] };
-    const found = await engine
-      .call((docker, stop) => docker.listContainers({ all: true, filters, abortSignal: stop }))
-      .catch((error: unknown) => {
-        throw failed(error);
-      });
-    return found.flatMap((one) => {
-      const name = one.Names[0]?.replace(/^\//, "") ?? one.Id;
-      if (isWaiting(name, one.Labels)) return [];
-      const { taskId, attempt } = parseSandboxName(name) ?? { taskId: "", attempt: 0 };
-      const state = one.State === "created" ? "created" : one.State === "exited" || one.State === "dead" ? "exited" : "running";
-      return [{ name, taskId, attempt, state }];
-    });
   }
 
   async function check(signal?: AbortSignal): Promise<string> {
@@ -387,8 +336,34 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     stop,
     remove,
     salvage,
-    list,
+    list: () => sandboxesOf(engine, options.instance),
     reclaim: (wanted, mode, signal) => leftVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
     close,
   };
+}
+
+async function signalTo(engine: Engine, name: string, which: "SIGTERM" | "SIGKILL", signal?: AbortSignal): Promise<void> {
+  try {
+    await engine.call((docker, stop) => docker.getContainer(name).kill({ signal: which, abortSignal: stop }), signal);
+  } catch (error) {
+    // 404: gone; 409: not running; some engines say so with 500.
+    if (!refusedWith(error, 404, 409) && !(error instanceof EngineError && /not running/i.test(error.message))) throw failed(error);
+  }
+}
+
+/** What bears the installation's label, without workers that wait. */
+async function sandboxesOf(engine: Engine, instance: string): Promise<SandboxInfo[]> {
+  const filters = { label: [`${LABELS.instance}=${instance}`] };
+  const found = await engine
+    .call((docker, stop) => docker.listContainers({ all: true, filters, abortSignal: stop }))
+    .catch((error: unknown) => {
+      throw failed(error);
+    });
+  return found.flatMap((one) => {
+    const name = one.Names[0]?.replace(/^\//, "") ?? one.Id;
+    if (isWaiting(name, one.Labels)) return [];
+    const { taskId, attempt } = parseSandboxName(name) ?? { taskId: "", attempt: 0 };
+    const state = one.State === "created" ? "created" : one.State === "exited" || one.State === "dead" ? "exited" : "running";
+    return [{ name, taskId, attempt, state }];
+  });
 }

@@ -15,7 +15,7 @@ export interface PeerOrder {
   readonly spec: SandboxSpec;
   readonly crashAt?: string;
   /** What it does after ensure. */
-  readonly then?: "remove";
+  readonly after?: "remove";
 }
 
 const order = JSON.parse(process.argv[2] ?? "{}") as PeerOrder;
@@ -31,7 +31,7 @@ const sandbox =
 process.stdin.once("data", () => {
   const ensured = sandbox.ensure(order.spec, new AbortController().signal);
   ensured
-    .then(() => (order.then === "remove" ? sandbox.remove(order.spec.name) : undefined))
+    .then(() => (order.after === "remove" ? sandbox.remove(order.spec.name) : undefined))
     .then(
       () => process.stdout.write("ensured\n"),
       (error: unknown) => {
