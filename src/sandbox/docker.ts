@@ -17,7 +17,7 @@ import { tailOf } from "./log.ts";
 import { openNews, until } from "./news.ts";
 import { isWaiting, openPool, type Pool, type PoolOptions } from "./pool.ts";
 import { openProfile } from "./seccomp.ts";
-import { leftVolumes, readWorkspace } from "./leavings.ts";
+import { leftVolumes, readWorkspace, whole } from "./leavings.ts";
 
 export { dockerOptions } from "./engine.ts";
 
@@ -311,8 +311,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     if (info === null) return null;
     if (stateOf(info) === "running") throw new TaskFailure("internal", { detail: `The container ${name} still runs.` });
     await disks.ready(info);
-    const read = (): Promise<AsyncIterable<Uint8Array> | null> => readWorkspace(engine, name, signal);
-    return await (pool === null ? read() : pool.whole(info, read));
+    return await whole(info, hostPaths(options.hostDir, "back"), () => readWorkspace(engine, name, signal));
   }
 
   function close(): Promise<void> {

@@ -148,11 +148,12 @@ export interface HostDir {
   readonly to: string;
 }
 
-/** A path of this machine as the engine's machine calls it. */
-export function hostPaths(map: HostDir | null | undefined): (path: string) => string {
+/** A path of this machine as the engine's machine calls it; `back` = the other way round. */
+export function hostPaths(map: HostDir | null | undefined, way: "there" | "back" = "there"): (path: string) => string {
+  if (map === undefined || map === null) return (path) => path;
+  const [from, to] = way === "there" ? [map.from, map.to] : [map.to, map.from];
   return (path) => {
-    if (map === undefined || map === null) return path;
-    const inside = relative(map.from, path);
-    return inside.startsWith("..") ? path : join(map.to, inside);
+    const inside = relative(from, path);
+    return inside.startsWith("..") ? path : join(to, inside);
   };
 }

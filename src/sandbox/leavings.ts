@@ -1,7 +1,10 @@
 /** What is left in the engine: the workspace of a container that ended, and the volumes and networks of containers that are gone. */
+import { existsSync } from "node:fs";
+import { mkdir, rmdir } from "node:fs/promises";
 import { Readable } from "node:stream";
+import type { ContainerInspectInfo } from "dockerode";
 import { leftover, type GcMode, type Leftover, type Wanted } from "../leftover.ts";
-import { LABELS } from "./container.ts";
+import { LABELS, SOCKET_TARGET } from "./container.ts";
 import type { Disks } from "./disks.ts";
 import { refusedWith, translate, type Engine } from "./engine.ts";
 
@@ -30,6 +33,23 @@ export async function readWorkspace(engine: Engine, name: string, signal: AbortS
   } catch (error) {
     if (refusedWith(error, 404)) return null;
     throw translate(error, signal);
+  }
+}
+
+/**
+ * The engine reads nothing from a container whose mount has no source any more: the broker has taken its folder away, or a claim has moved it.
+ * While `read` opens what it reads, an empty folder is in its place. @param here what of this machine a path of the engine's is.
+ */
+export async function whole<T>(info: ContainerInspectInfo, here: (path: string) => string, read: () => Promise<T>): Promise<T> {
+  const source = info.Mounts.find(({ Destination }) => Destination === SOCKET_TARGET)?.Source;
+  const place = source === undefined ? null : here(source);
+  if (place === null || existsSync(place)) return await read();
+  await mkdir(place, { recursive: true });
+  try {
+    return await read();
+  } finally {
+    // Whoever has come back to it meanwhile keeps it.
+    await rmdir(place).catch(() => undefined);
   }
 }
 

@@ -43,11 +43,6 @@ export interface Pool {
   claim(spec: SandboxSpec, signal: AbortSignal): Promise<boolean>;
   /** Makes a claimed container the attempt's. @returns false when it had ended before it knew its attempt: it serves nobody. */
   bind(spec: SandboxSpec, info: Docker.ContainerInspectInfo): boolean;
-  /**
-   * The engine reads nothing from a container whose mount has no source any more, and `bind` has moved it away: while `read` opens what it
-   * reads, an empty folder is in its place.
-   */
-  whole<T>(info: Docker.ContainerInspectInfo, read: () => Promise<T>): Promise<T>;
   /** See Sandbox.tend. */
   tend(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
   warmth(signal?: AbortSignal): Promise<Warmth>;
@@ -244,17 +239,6 @@ export function openPool(deps: PoolDeps): Pool {
   return {
     claim,
     bind,
-    async whole(info, read) {
-      const folder = folderOf(info.Mounts);
-      const home = join(dir, folder);
-      if (!FOLDER_NAME.test(folder) || existsSync(home)) return await read();
-      mkdirSync(home);
-      try {
-        return await read();
-      } finally {
-        rmSync(home, { recursive: true, force: true });
-      }
-    },
     tend(growth, signal) {
       const now = Date.now();
       const content = ready.length === size && now - lookedAt < LOOK_MS;
