@@ -85,7 +85,7 @@ export function openLoops(dir: string, crashpoint: (name: string) => void = () =
         () => true,
         (error: unknown) => !(error instanceof Error && "code" in error && error.code === "ENOENT"),
       );
-      if (!there) return `${name} is not installed (packages util-linux and e2fsprogs)`;
+      if (!there) return `${name} is not installed (packages util-linux, mount, e2fsprogs)`;
     }
     return await tryOut();
   }
