@@ -4,12 +4,13 @@
  */
 import { z } from "zod";
 import { parsePlace } from "./egress.ts";
+import { ANTHROPIC, DEFAULTS, DISK, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./settings.ts";
 import { SlipwayError } from "./error.ts";
+import { parseImageRule } from "./image-name.ts";
 import { EGRESS_POLICIES, type Egress, type Policy } from "./task.ts";
 
 export const SANDBOX_KINDS = ["docker", "process", "simulated"] as const;
 export type SandboxKind = (typeof SANDBOX_KINDS)[number];
-export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** See src/sandbox/disks.ts. */
@@ -59,6 +60,8 @@ export interface Config {
   readonly trustedEgressHosts: readonly string[];
   /** `host` or `host:port`, lower case. */
   readonly trustedRepoHosts: readonly string[];
+  /** Images that tasks and repositories may choose, as parseImageRule gives them. */
+  readonly images: readonly string[];
   readonly admin: { readonly email: string; readonly password: string } | null;
   /** Origin under which people reach the server, without a slash at the end. */
   readonly publicUrl: string | null;
@@ -75,154 +78,6 @@ export interface Config {
   readonly trustProxy: number;
 }
 
-export interface Setting {
-  readonly env: string;
-  /** Long flag without dashes. */
-  readonly flag: string;
-  readonly argument: string;
-  readonly help: string;
-  /** Its value is never repeated in a message. */
-  readonly secret?: true;
-}
-
-const DEFAULTS = { host: "127.0.0.1", port: "7080", dataDir: ".slipway", sandbox: "docker", maxConcurrent: "4", warm: "1" } as const;
-const DISK = { mode: "auto", mb: 4_096, maxMb: 16_384, minFreeMb: 2_048 } as const;
-const ANTHROPIC = "https://api.anthropic.com";
-
-/** Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not among them: it is for tests. */
-export const SETTINGS = {
-  host: { env: "SLIPWAY_HOST", flag: "host", argument: "address", help: `address to listen on (${DEFAULTS.host})` },
-  port: { env: "SLIPWAY_PORT", flag: "port", argument: "number", help: `port to listen on, 0 = any (${DEFAULTS.port})` },
-  dataDir: { env: "SLIPWAY_DATA_DIR", flag: "data-dir", argument: "folder", help: `where everything is kept (${DEFAULTS.dataDir})` },
-  sandbox: {
-    env: "SLIPWAY_SANDBOX",
-    flag: "sandbox",
-    argument: "kind",
-    help: "docker, process (not isolated) or simulated (docker)",
-  },
-  maxConcurrent: { env: "SLIPWAY_MAX_CONCURRENT", flag: "max-concurrent", argument: "number", help: "tasks that run at once (4)" },
-  warm: { env: "SLIPWAY_WARM", flag: "warm", argument: "number", help: "workers that are started ahead, docker only, 0 = none (1)" },
-  disk: {
-    env: "SLIPWAY_DISK",
-    flag: "disk",
-    argument: "kind",
-    help: "what bounds workspaces, docker only: auto, loop, watch, tmpfs (auto)",
-  },
-  diskMb: { env: "SLIPWAY_DISK_MB", flag: "disk-mb", argument: "megabytes", help: `workspace of tasks that name no size (${DISK.mb})` },
-  maxDiskMb: {
-    env: "SLIPWAY_MAX_DISK_MB",
-    flag: "max-disk-mb",
-    argument: "megabytes",
-    help: `largest workspace of a task (${DISK.maxMb})`,
-  },
-  maxMemoryMb: {
-    env: "SLIPWAY_MAX_MEMORY_MB",
-    flag: "max-memory-mb",
-    argument: "megabytes",
-    help: "most memory of a task (half of the machine's)",
-  },
-  maxCpus: { env: "SLIPWAY_MAX_CPUS", flag: "max-cpus", argument: "number", help: "most cores of a task (the machine's)" },
-  minFreeMb: {
-    env: "SLIPWAY_MIN_FREE_MB",
-    flag: "min-free-mb",
-    argument: "megabytes",
-    help: `with less free disk space no task is claimed (${DISK.minFreeMb})`,
-  },
-  door: {
-    env: "SLIPWAY_DOOR",
-    flag: "door",
-    argument: "kind",
-    help: "socket, tunnel or auto: how containers reach the server (auto)",
-  },
-  userLimit: { env: "SLIPWAY_USER_LIMIT", flag: "user-limit", argument: "number", help: "slots that one user may hold (no limit)" },
-  agent: {
-    env: "SLIPWAY_AGENT",
-    flag: "agent",
-    argument: "name",
-    help: "agent of tasks that name none (anthropic with a key, else scripted)",
-  },
-  anthropicApiKey: {
-    env: "ANTHROPIC_API_KEY",
-    flag: "anthropic-api-key",
-    argument: "key",
-    help: "model key; better in the environment",
-    secret: true,
-  },
-  anthropicBaseUrl: { env: "ANTHROPIC_BASE_URL", flag: "anthropic-base-url", argument: "url", help: `model endpoint (${ANTHROPIC})` },
-  model: { env: "SLIPWAY_MODEL", flag: "model", argument: "name", help: "model of tasks that name none" },
-  models: { env: "SLIPWAY_MODELS", flag: "models", argument: "list", help: "models that tasks may use; name or beginning* (claude-*)" },
-  userDayUsd: {
-    env: "SLIPWAY_USER_DAY_USD",
-    flag: "user-day-usd",
-    argument: "amount",
-    help: "model budget of one user per day (no limit)",
-  },
-  dayUsd: { env: "SLIPWAY_DAY_USD", flag: "day-usd", argument: "amount", help: "model budget of all users per day (no limit)" },
-  pricesFile: { env: "SLIPWAY_PRICES", flag: "prices", argument: "file", help: "JSON table of model prices (built in)" },
-  egress: {
-    env: "SLIPWAY_EGRESS",
-    flag: "egress",
-    argument: "policy",
-    help: "what tasks that name no policy may reach: none, allowlist, open (none)",
-  },
-  egressOpen: { env: "SLIPWAY_EGRESS_OPEN", flag: "egress-open", argument: "0|1", help: "1 = tasks may ask for egress open (0)" },
-  trustedEgressHosts: {
-    env: "SLIPWAY_TRUSTED_EGRESS_HOSTS",
-    flag: "trusted-egress-hosts",
-    argument: "list",
-    help: "host:port,... that a list may name although they are at private addresses",
-  },
-  trustedRepoHosts: {
-    env: "SLIPWAY_TRUSTED_REPO_HOSTS",
-    flag: "trusted-repo-hosts",
-    argument: "list",
-    help: "host[:port],... that may be reached by plain http or at private addresses",
-  },
-  adminEmail: { env: "SLIPWAY_ADMIN_EMAIL", flag: "admin-email", argument: "email", help: "first admin, made at boot" },
-  adminPassword: {
-    env: "SLIPWAY_ADMIN_PASSWORD",
-    flag: "admin-password",
-    argument: "password",
-    help: "its password; better in the environment",
-    secret: true,
-  },
-  publicUrl: { env: "SLIPWAY_PUBLIC_URL", flag: "public-url", argument: "url", help: "address under which people reach the server" },
-  secretKey: {
-    env: "SLIPWAY_SECRET_KEY",
-    flag: "secret-key",
-    argument: "key",
-    help: "seals credentials and sessions; better in the environment (kept in the data folder)",
-    secret: true,
-  },
-  logLevel: { env: "SLIPWAY_LOG_LEVEL", flag: "log-level", argument: "level", help: `${LOG_LEVELS.join(", ")} (info)` },
-  allowedOrigins: {
-    env: "SLIPWAY_ALLOWED_ORIGINS",
-    flag: "allowed-origins",
-    argument: "list",
-    help: "further web origins that may open the live stream",
-  },
-  retentionDays: {
-    env: "SLIPWAY_RETENTION_DAYS",
-    flag: "retention-days",
-    argument: "days",
-    help: "repositories and artifacts of settled tasks are kept this long (30)",
-  },
-  mirrorDays: {
-    env: "SLIPWAY_MIRROR_DAYS",
-    flag: "mirror-days",
-    argument: "days",
-    help: "caches of upstreams are kept this long after their last use (30)",
-  },
-  salvageMb: {
-    env: "SLIPWAY_SALVAGE_MB",
-    flag: "salvage-mb",
-    argument: "megabytes",
-    help: "largest workspace that is kept of a sandbox that ended without saving, before compression (512)",
-  },
-  trustProxy: { env: "SLIPWAY_TRUST_PROXY", flag: "trust-proxy", argument: "hops", help: "reverse proxies in front of the server (0)" },
-} as const satisfies Record<string, Setting>;
-
-export type SettingName = keyof typeof SETTINGS;
 export type Flags = Partial<Record<SettingName, string>>;
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -244,6 +99,13 @@ const hostAndPort = z
     const port = /:(\d{1,5})$/.exec(text);
     return hostName.test(port ? text.slice(0, port.index) : text) && (port === null || Number(port[1]) <= 65_535);
   });
+const IMAGES = "a comma-separated list of images, or of beginnings that name a registry and end in *, such as node:24,ghcr.io/acme/*";
+const imageRule = z.string().transform((text, context) => {
+  const rule = parseImageRule(text);
+  if (rule !== null) return rule;
+  context.addIssue({ code: "custom", message: "not an image" });
+  return z.NEVER;
+});
 const webUrl = z.string().refine((text) => {
   if (!URL.canParse(text)) return false;
   const url = new URL(text);
@@ -379,6 +241,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     trustedEgressHosts:
       read("trustedEgressHosts", list(z.string().refine((text) => parsePlace(text) !== null)), "a comma-separated list of host:port") ?? [],
     trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
+    images: read("images", list(imageRule), IMAGES) ?? [],
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),
     secretKey: read("secretKey", z.string(), "a key"),

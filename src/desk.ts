@@ -12,6 +12,7 @@ import { WORKER_FAILURES, type FailureCode } from "./failure.ts";
 import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type WorkerDesk } from "./ports.ts";
 import { type Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
+import { commandsFor, wishesOf } from "./wishes.ts";
 import type { WorkerAck, WorkerBatch, WorkerEvent, WorkerSpec } from "./worker-wire.ts";
 
 export interface DeskDeps {
@@ -95,6 +96,7 @@ export function createDesk(deps: DeskDeps): Desk {
       }
     }
     const saved = c.checkpoint;
+    const wishes = await wishesOf(repos, taskId, c.baseSha);
     return {
       taskId,
       attempt,
@@ -102,7 +104,7 @@ export function createDesk(deps: DeskDeps): Desk {
       agent: task.spec.agent,
       model: task.spec.model,
       script: task.spec.script === null ? null : [...task.spec.script],
-      verify: [...task.spec.verify],
+      ...commandsFor(task.spec, wishes.config),
       budget: task.spec.budget,
       base: c.base ?? task.spec.base ?? "main",
       baseSha: c.baseSha ?? "",

@@ -18,6 +18,7 @@ import type { Store } from "./store-port.ts";
 import type { Salvage } from "./salvage.ts";
 import { createSteps } from "./steps.ts";
 import { sandboxName, type Limits, type MaxLimits, type Task } from "./task.ts";
+import { imageFor, noticesOf, wishesOf } from "./wishes.ts";
 import { together, within } from "./within.ts";
 import { WORKER_EXIT } from "./worker-wire.ts";
 
@@ -37,6 +38,8 @@ export interface EffectDeps {
   readonly crashpoint: Crashpoint;
   /** Longest wait for a sandbox to be removed before its slot is given back anyway, ms. */
   readonly clearMs: number;
+  /** Images that may be chosen; null = the sandbox has no images. */
+  readonly images: readonly string[] | null;
   /** What a task may have at most; also a second try after out_of_memory. */
   readonly maxLimits: MaxLimits;
 }
@@ -92,29 +95,39 @@ export function createEffects(deps: EffectDeps): Effect {
     const steps = createSteps(task, say, clock, log);
     // What an earlier life of the coordinator did for this attempt is not done again.
     const mirrored = task.snapshot.context.steps.some((step) => step.name === "mirror" && step.endedAt !== null);
+    let { baseSha } = task.snapshot.context;
     async function mirror(stop: AbortSignal): Promise<void> {
-      if (mirrored) return;
-      await steps.run("mirror", async () => {
-        const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, stop);
-        return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
-      });
-      // The worker may be waiting for this (WorkerDesk.spec).
-      await steps.flush();
+      if (!mirrored) {
+        await steps.run("mirror", async () => {
+          const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, stop);
+          baseSha = found.baseSha;
+          return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
+        });
+        steps.add(...noticesOf(await wishesOf(repos, task.id, baseSha), deps.images));
+        // The worker may be waiting for this (WorkerDesk.spec).
+        await steps.flush();
+      }
+      // Also where the sandbox did not wait for it: a wish that is not granted ends the task rather than being passed over.
+      imageFor(task.spec, (await wishesOf(repos, task.id, baseSha)).config, deps.images);
     }
     async function box(stop: AbortSignal): Promise<void> {
+      const { config } = await wishesOf(repos, task.id, baseSha);
+      const image = imageFor(task.spec, config, deps.images);
       await steps.run("image", async (progress) => {
-        await sandbox.prepare(progress, stop);
-        return {};
+        await sandbox.prepare(progress, stop, image);
+        return image === null ? {} : { detail: image };
       });
       stop.throwIfAborted();
       await steps.run("container", async () => {
         // Not `stop`: a create that is broken off may still happen, after everybody has looked.
-        await ensure(task, signal);
+        await ensure(task, image, signal);
         return { detail: sandbox.kind };
       });
     }
     // A repository that nobody has reached yet may well be a wrong address or a wrong credential: no sandbox is started on that.
-    if (await repos.known(task.userId, task.spec.repo)) await together(signal, [mirror, box]);
+    // Nor where the repository has a say in what it is.
+    const mayChoose = deps.images !== null && deps.images.length > 0 && (task.spec.image ?? null) === null;
+    if (!mayChoose && (await repos.known(task.userId, task.spec.repo))) await together(signal, [mirror, box]);
     else {
       await mirror(signal);
       await box(signal);
@@ -123,13 +136,13 @@ export function createEffects(deps: EffectDeps): Effect {
     await watch(task, signal);
   }
 
-  async function ensure(task: Task, signal: AbortSignal): Promise<void> {
+  async function ensure(task: Task, image: string | null, signal: AbortSignal): Promise<void> {
     const attempt = task.snapshot.context.attempt;
     if (attempt > 1) await removeEarlier(task.id, attempt, signal);
     const { socketDir, token } = await broker.open(task.id, attempt);
     crashpoint("sandbox.before");
     const limits = limitsFor(task, deps.maxLimits);
-    await sandbox.ensure({ name: sandboxName(task.id, attempt), taskId: task.id, attempt, socketDir, token, limits }, signal);
+    await sandbox.ensure({ name: sandboxName(task.id, attempt), taskId: task.id, attempt, socketDir, token, limits, image }, signal);
     crashpoint("sandbox.after");
   }
 

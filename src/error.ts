@@ -7,6 +7,8 @@ export const ERROR_TABLE = {
   invalid_request: [400, "The request is not valid"],
   invalid_repository: [400, "The repository address is not usable"],
   invalid_branch: [400, "The branch name is not usable"],
+  invalid_image: [400, "The name of the image is not usable"],
+  image_not_allowed: [400, "That image may not be used here"],
   agent_unavailable: [400, "That agent is not available here"],
   egress_unavailable: [400, "That egress policy is not available here"],
   limits_unavailable: [400, "Those limits are not available here"],

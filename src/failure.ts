@@ -59,8 +59,13 @@ export const FAILURE_TABLE = {
   ),
   image_missing: row(
     "terminal",
-    "The sandbox image does not exist.",
-    "Build it with `slipway doctor`'s hint, or name an image that exists.",
+    "The sandbox image cannot be used.",
+    'Name an image that exists and has glibc 2.28 or newer, git and bash, or submit with `image: "default"` for Slipway\'s own.',
+  ),
+  image_not_allowed: row(
+    "terminal",
+    "The image may not be used on this server.",
+    'An operator can add it to SLIPWAY_IMAGES. Or submit with `image: "default"` for Slipway\'s own image.',
   ),
   model_auth: row("terminal", "The model provider refused the key.", "Set a valid model key on the server."),
   model_quota: row("terminal", "The model account has no quota left.", "Raise the account's limit, then retry."),

@@ -160,6 +160,7 @@ export function createJanitor(deps: JanitorDeps): Janitor {
           ),
       ],
       ["what sandboxes left", () => sandbox.reclaim(wanted, mode, signal)],
+      ["images", () => sandbox.reclaimImages(mode, signal)],
       ["sockets", () => deps.broker.reclaim(wanted, mode)],
       ["repositories", () => repositories(mode, signal)],
       ["artifacts", () => oldArtifacts(mode)],

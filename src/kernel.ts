@@ -60,6 +60,8 @@ export interface KernelSettings {
   /** Policies that a task may have; the first is what one gets that names none. */
   readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];
+  /** Images that may be chosen (src/image-name.ts); null = the sandbox has no images. */
+  readonly images: readonly string[] | null;
   /** What a task may have at most. */
   readonly maxLimits: MaxLimits;
   /** US dollars that one user, and that all together, may spend on the model per UTC day; null = no limit. */
@@ -87,6 +89,7 @@ export const DEFAULT_SETTINGS = {
   model: null,
   egress: ["none"],
   trustedHosts: [],
+  images: null,
   maxLimits: { memoryMb: 8_192, cpus: 64, diskMb: 16_384 },
   userDayUsd: null,
   dayUsd: null,

@@ -1,7 +1,18 @@
 /** What takes up space although no task needs it any more. */
 import { z } from "zod";
 
-export const LEFTOVER_KINDS = ["sandbox", "volume", "network", "folder", "sockets", "repository", "mirror", "artifacts"] as const;
+export const LEFTOVER_KINDS = [
+  "sandbox",
+  "volume",
+  "network",
+  "folder",
+  "sockets",
+  "repository",
+  "mirror",
+  "artifacts",
+  "container",
+  "image",
+] as const;
 
 export const leftoverSchema = z.strictObject({
   kind: z.enum(LEFTOVER_KINDS),

@@ -233,6 +233,7 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
     settings: {
       ...DEFAULT_SETTINGS,
       trustedHosts,
+      images: sandbox.kind === "docker" ? config.images : null,
       agents: AGENTS,
       egress: config.egress,
       model: config.model,

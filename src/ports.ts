@@ -68,6 +68,8 @@ export interface SandboxSpec {
   /** Good for this attempt only. */
   readonly token: string;
   readonly limits: Limits;
+  /** Canonical name (src/image-name.ts); null or absent = Slipway's own image. */
+  readonly image?: string | null;
 }
 
 export interface SandboxExit {
@@ -117,8 +119,12 @@ export interface Sandbox {
   storage(): Promise<string | null>;
   /** What the engine does to keep a worker in its place, for `doctor`; empty where nothing does. Rejects as `check` does. */
   capabilities(signal?: AbortSignal): Promise<readonly Capability[]>;
-  /** Makes what every sandbox needs (an image). Reports progress in words. Rejects with `image_missing` or `image_pull_failed`. */
-  prepare(progress: (text: string) => void, signal: AbortSignal): Promise<void>;
+  /**
+   * Makes what a sandbox on this image needs; null or absent: on Slipway's own. Reports progress in words; callers at the same time share the work.
+   * Rejects with `image_missing` (no such image, or no worker can run in it) or `image_pull_failed`. Adapters without images ignore `image`.
+   * Whether an image may be used is judged before (src/image-name.ts).
+   */
+  prepare(progress: (text: string) => void, signal: AbortSignal, image?: string | null): Promise<void>;
   /**
    * After it resolves a sandbox of that name runs, or has run and exited. One that exists already is adopted, never doubled:
    * the name is unique per engine. An exited one is not started again.
@@ -146,6 +152,8 @@ export interface Sandbox {
   list(): Promise<SandboxInfo[]>;
   /** What belongs to sandboxes of this installation that `list` does not show and nobody wants: volumes, networks, folders. Idempotent. */
   reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+  /** Images that no task will use again. Dearer than `reclaim`. */
+  reclaimImages(mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
   /** Lets go of watchers; running sandboxes stay. */
   close(): Promise<void>;
 }
@@ -183,6 +191,11 @@ export interface Diff {
   readonly truncated: boolean;
 }
 
+export type RepoFile =
+  | { readonly kind: "absent" }
+  | { readonly kind: "text"; readonly text: string }
+  | { readonly kind: "unusable"; readonly why: string };
+
 /** Refs of a task repository that the worker may write and the coordinator reads. */
 export const WORK_REF = "refs/slipway/work";
 export const checkpointRef = (attempt: number): string => `refs/slipway/checkpoints/${attempt}`;
@@ -207,6 +220,11 @@ export interface Repos {
   path(taskId: string): string;
   /** The commit that a ref of the task repository points at, or null. */
   resolve(taskId: string, ref: string): Promise<string | null>;
+  /**
+   * One file of a commit, as the coordinator reads it: nothing is checked out, no filter runs, nothing is followed. Reads at most `maxBytes`.
+   * `unusable`: it is there, but is a link, a folder, a submodule, too large or not UTF-8; `why` is a sentence.
+   */
+  file(taskId: string, sha: string, path: string, maxBytes: number): Promise<RepoFile>;
   /** True when the task repository holds that commit. */
   has(taskId: string, sha: string): Promise<boolean>;
   /**

@@ -4,6 +4,7 @@ import type { Artifacts } from "./artifact.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { SlipwayError } from "./error.ts";
 import type { EventData, Proposal, TaskEvent } from "./event.ts";
+import { isImageAllowed, OWN_IMAGE, parseImage } from "./image-name.ts";
 import type { Clock, Forge, Ids, Repos } from "./ports.ts";
 import type { MessageRow, Store } from "./store-port.ts";
 import { parseBranch, parseRepository } from "./repo-address.ts";
@@ -29,6 +30,8 @@ export interface RequestDeps {
   readonly trustedHosts: readonly string[];
   /** What a task may ask for at most. */
   readonly maxLimits: MaxLimits;
+  /** Images that may be chosen; null = the sandbox has no images. */
+  readonly images: readonly string[] | null;
 }
 
 const MAX_ATTEMPTS = 3;
@@ -69,6 +72,15 @@ export function createRequests(deps: RequestDeps): Service {
     return { agent, egress };
   }
 
+  function imageOf({ image }: SubmitRequest): string | null {
+    if (image === undefined || image === OWN_IMAGE) return image ?? null;
+    const name = parseImage(image);
+    if (deps.images === null) throw new SlipwayError("image_not_allowed", `This server's sandbox has no images. Leave \`image\` out.`);
+    if (isImageAllowed(name, deps.images)) return name;
+    const offer = deps.images.length === 0 ? "none but its own" : deps.images.join(", ");
+    throw new SlipwayError("image_not_allowed", `${name} is not listed in SLIPWAY_IMAGES. This server allows: ${offer}.`);
+  }
+
   function specOf(request: SubmitRequest, taskId: string): TaskSpec {
     const { url } = parseRepository(request.repo, { trustedHosts: deps.trustedHosts });
     const { agent, egress } = checkPlace(request);
@@ -89,6 +101,7 @@ export function createRequests(deps: RequestDeps): Service {
       limits: checkLimits(request.limits ?? {}, deps.maxLimits),
       egress,
       pullRequest,
+      image: imageOf(request),
       verify: request.verify ?? [],
       priority: request.priority ?? 0,
       maxAttempts: request.maxAttempts ?? MAX_ATTEMPTS,

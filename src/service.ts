@@ -16,7 +16,8 @@ export interface Person {
 export interface Service {
   /**
    * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the same task (`replayed`), another body throws `idempotency_mismatch`.
-   * Throws invalid_repository, invalid_branch, agent_unavailable, egress_unavailable, limits_unavailable, forge_unavailable; nothing was written then.
+   * Throws invalid_repository, invalid_branch, agent_unavailable, egress_unavailable, limits_unavailable, forge_unavailable, invalid_image,
+   * image_not_allowed; nothing was written then.
    */
   submit(person: Person, request: SubmitRequest, idempotencyKey: string | null): Promise<{ task: Task; replayed: boolean }>;
   task(person: Person, taskId: string): Promise<Task>;

@@ -13,6 +13,8 @@ export interface StepEnd {
 export interface Steps {
   /** Runs one step. When it throws, it is recorded as started first, so that the failure stands beside its name. */
   run(name: StepName, body: (progress: (text: string) => void) => Promise<StepEnd>): Promise<void>;
+  /** Something to be recorded with the next step. */
+  add(...proposals: Proposal[]): void;
   /** Records what is not yet recorded. */
   flush(): Promise<void>;
 }
@@ -55,5 +57,5 @@ export function createSteps(task: Task, say: Say, clock: Clock, log: Log): Steps
     }
   }
 
-  return { run, flush };
+  return { run, flush, add: (...proposals) => void pending.push(...proposals) };
 }

@@ -147,7 +147,9 @@ export interface TaskSpec {
   readonly limits: Limits;
   readonly egress: Egress;
   readonly pullRequest: PullRequestMode;
-  /** Commands that the harness runs after the agent, in order. */
+  /** Canonical name of the sandbox image, "default" = Slipway's own; null or absent = as the repository says. */
+  readonly image?: string | null;
+  /** Commands that the harness runs after the agent, in order; empty = as the repository says. */
   readonly verify: readonly string[];
   /** -10..10; larger goes first. */
   readonly priority: number;

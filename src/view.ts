@@ -37,6 +37,7 @@ export function wireTask(task: Task, phase: string | null, wait: Wait | null): W
     title: spec.title,
     agent: spec.agent,
     model: spec.model,
+    image: spec.image ?? null,
     wait,
     steps: c.steps.map((s) => ({ name: s.name, startedAt: isoTime(s.startedAt), endedAt: isoOrNull(s.endedAt), detail: s.detail })),
     failure: c.failure,

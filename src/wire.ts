@@ -79,6 +79,8 @@ export const submitSchema = z.strictObject({
   budget: budgetSchema.optional(),
   limits: limitsSchema.optional(),
   egress: z.enum(EGRESS_POLICIES).optional(),
+  /** "default" = Slipway's own; absent = as the repository's .slipway.yml says. */
+  image: z.string().min(1).max(510).optional(),
   pullRequest: z.enum(PULL_REQUEST_MODES).optional(),
   verify: z.array(prose(4_000)).max(20).optional(),
   priority: z.int().min(-10).max(10).optional(),
@@ -153,6 +155,8 @@ export const taskSchema = z.strictObject({
   title: z.string(),
   agent: z.string(),
   model: z.string().nullable(),
+  /** The image that was asked for at submit; null = as the repository says. */
+  image: z.string().nullable(),
   wait: z
     .strictObject({
       reason: z.enum(["concurrency", "user_limit", "sandbox_unavailable", "disk_low", "paused", "model_rate_limited", "budget"]),

@@ -20,6 +20,9 @@ export const LIVENESS_MS = 90_000;
 /** A worker that could not reach its coordinator for this long gives up, ms. */
 export const ABANDON_MS = 24 * 3_600_000;
 
+/** Longest time for all setup commands: they are a part of provisioning, and end before its 15 minutes do. */
+export const SETUP_MINUTES = 14;
+
 export const workerEventSchema = z.strictObject({
   /** 1, 2, 3, ... per attempt, without holes. */
   seq: z.int().positive(),
@@ -76,6 +79,8 @@ export const workerSpecSchema = z.strictObject({
   agent: z.string(),
   model: z.string().nullable(),
   script: z.array(scriptStepSchema).nullable(),
+  /** Commands of the repository that make the checkout ready, in order. */
+  setup: z.array(z.strictObject({ command: z.string(), timeoutMs: z.number().positive() })),
   /** Commands that the harness runs after the agent. */
   verify: z.array(z.string()),
   budget: budgetSchema,

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { readConfig, SETTINGS, type Setting } from "../src/config.ts";
+import { readConfig } from "../src/config.ts";
+import { SETTINGS, type Setting } from "../src/settings.ts";
 import { assertMayListen, isLoopback } from "../src/listening.ts";
 import { SlipwayError } from "../src/error.ts";
 
@@ -48,6 +49,7 @@ describe("readConfig", () => {
       egress: ["none", "allowlist"],
       trustedEgressHosts: [],
       trustedRepoHosts: [],
+      images: [],
       admin: null,
       publicUrl: null,
       secretKey: null,
@@ -76,6 +78,7 @@ describe("readConfig", () => {
       ANTHROPIC_BASE_URL: "http://127.0.0.1:9/v0/",
       SLIPWAY_MODEL: "some-model",
       SLIPWAY_TRUSTED_REPO_HOSTS: "Git.example.org, 10.0.0.2:3000,[::1]:80,",
+      SLIPWAY_IMAGES: "node:24, ghcr.io/acme/*",
       SLIPWAY_ADMIN_EMAIL: "a@example.org",
       SLIPWAY_ADMIN_PASSWORD: "0123456789",
       SLIPWAY_PUBLIC_URL: "https://slipway.example.org/",
@@ -128,6 +131,7 @@ describe("readConfig", () => {
       egress: ["allowlist", "none", "open"],
       trustedEgressHosts: ["registry.example:4873", "10.0.0.5:443"],
       trustedRepoHosts: ["git.example.org", "10.0.0.2:3000", "[::1]:80"],
+      images: ["docker.io/library/node:24", "ghcr.io/acme/*"],
       admin: { email: "a@example.org", password: "0123456789" },
       publicUrl: "https://slipway.example.org",
       secretKey: "k".repeat(32),

@@ -14,7 +14,6 @@ import { Unreachable, type Saved, type Workspace } from "./workspace.ts";
 
 const BRANCH = "slipway/work";
 const AUTHOR = { name: "Slipway", email: "agent@slipway.invalid" };
-const SETUP_FILE = ".slipway/setup.sh";
 /** Of commit messages, characters: hosts and pages choke on more. */
 const TITLE_LIMIT = 500;
 const MESSAGE_LIMIT = 16_384;
@@ -68,10 +67,6 @@ export class Checkout implements Workspace {
   constructor(options: CheckoutOptions) {
     this.root = options.root;
     this.#options = options;
-  }
-
-  get setup(): string | null {
-    return existsSync(join(this.root, SETUP_FILE)) ? `bash ${SETUP_FILE}` : null;
   }
 
   async open(spec: WorkerSpec, signal: AbortSignal): Promise<void> {

@@ -114,17 +114,18 @@ function recover(lines: readonly Line[]): Recovered {
   const asked = new Set<string>();
   const delivered = new Set<string>();
   let [ready, reported] = [false, false];
-  let cursor: string | null = null;
+  let [cursor, setupFailure]: [string | null, string | null] = [null, null];
   for (const line of lines) {
     if ("cursor" in line) cursor = line.cursor;
     if (!("seq" in line)) continue;
     const id = String(line.data["id"]);
     if (line.type === "ready") ready = true;
     if (line.type === "finished" || line.type === "failed") reported = true;
+    if (line.type === "notice" && line.data["code"] === "setup_failed") setupFailure = String(line.data["text"]);
     if (line.type === "tool.started") openTools.set(id, String(line.data["name"]));
     if (line.type === "tool.finished") openTools.delete(id);
     if (line.type === "question") asked.add(id);
     if (line.type === "message.status") delivered.add(id);
   }
-  return { ready, reported, cursor, asked, delivered, openTools: [...openTools].map(([id, name]) => ({ id, name })) };
+  return { ready, setupFailure, reported, cursor, asked, delivered, openTools: [...openTools].map(([id, name]) => ({ id, name })) };
 }

@@ -14,6 +14,8 @@ export class StaleAttempt extends Error {
 /** What an earlier life of the same attempt had said before it was interrupted. */
 export interface Recovered {
   readonly ready: boolean;
+  /** What was said about a setup that failed. */
+  readonly setupFailure: string | null;
   /** Its final report is in the journal: nothing is left but to deliver it. */
   readonly reported: boolean;
   readonly cursor: string | null;

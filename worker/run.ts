@@ -11,11 +11,9 @@ import { WorkerExit, type Agent } from "./agents/agent.ts";
 import { Deadline } from "./deadline.ts";
 import { failureOf } from "./fault.ts";
 import { patiently, Session, type Parts } from "./session.ts";
+import { runSetup } from "./setup.ts";
 
-const SETUP_MS = 14 * 60_000;
 const VERIFY_MS = 15 * 60_000;
-/** The coordinator wants to see progress while the repository's own setup runs. */
-const SETUP_NOTICE_MS = 60_000;
 /** From the wish to cancel to giving up on saving and reporting. */
 const LAST_WORDS_MS = 8_000;
 
@@ -156,7 +154,7 @@ class AttemptRun {
       case "clone":
         return await this.#clone(spec, deadline);
       case "setup":
-        return await this.#setup();
+        return await this.#setup(spec);
       case "agent":
         return await this.#agent(spec, deadline);
       case "verify":
@@ -193,37 +191,18 @@ class AttemptRun {
     if (!this.#options.link.recovered.ready) this.#options.link.emit("task.step", { name, status, detail });
   }
 
-  async #setup(): Promise<AttemptEvent> {
-    const { link, workspace, tools } = this.#options;
-    if (link.recovered.ready) return { type: "ok" };
-    this.#step("setup", "started", workspace.setup);
-    if (workspace.setup !== null) {
-      const ended = new AbortController();
-      void this.#tellThatItRuns(ended.signal);
-      try {
-        const input = { command: workspace.setup, timeoutMs: SETUP_MS, fromRoot: true };
-        const { exitCode, output } = await tools.run("bash", input, this.#stop.signal);
-        const text = `${workspace.setup} ended with ${exitCode ?? "a signal"}.\n${output.slice(-3_000)}`;
-        if (exitCode !== 0) link.emit("notice", { level: "warning", code: "setup_failed", text });
-      } finally {
-        ended.abort();
-      }
+  async #setup(spec: WorkerSpec): Promise<AttemptEvent> {
+    const { link } = this.#options;
+    let failure = link.recovered.setupFailure;
+    if (!link.recovered.ready) {
+      this.#step("setup", "started", null);
+      failure = await runSetup(this.#options, spec.setup, this.#stop.signal);
+      this.#step("setup", "ended", failure === null ? null : "failed");
+      link.emit("ready", {});
     }
-    this.#step("setup", "ended", null);
-    link.emit("ready", {});
+    if (failure !== null)
+      this.#session?.tell(`Before you began, this repository's own setup failed; mend it if the task needs it.\n${failure}`);
     return { type: "ok" };
-  }
-
-  async #tellThatItRuns(ended: AbortSignal): Promise<void> {
-    const { clock, link } = this.#options;
-    try {
-      for (let ms = SETUP_NOTICE_MS; ; ms += SETUP_NOTICE_MS) {
-        await clock.sleep(SETUP_NOTICE_MS, ended);
-        link.emit("notice", { level: "info", code: "setup_runs", text: `The repository's setup has been running for ${ms / 1_000} s.` });
-      }
-    } catch (thrown) {
-      if (!isAbort(thrown)) throw thrown;
-    }
   }
 
   async #agent(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {

@@ -44,7 +44,7 @@ export async function patiently<T>(parts: Parts, signal: AbortSignal, work: () =
 }
 
 export class Session implements AgentContext {
-  readonly spec: WorkerSpec;
+  spec: WorkerSpec;
   readonly cursor: string | null;
   readonly signal: AbortSignal;
   readonly emit: Link["emit"];
@@ -70,6 +70,11 @@ export class Session implements AgentContext {
     this.#marked = this.cursor;
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);
+  }
+
+  /** Something that the agent must know from the start: it stands below the prompt. */
+  tell(note: string): void {
+    this.spec = { ...this.spec, prompt: `${this.spec.prompt}\n\n[Slipway] ${note}` };
   }
 
   newId(prefix: string): string {

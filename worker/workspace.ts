@@ -16,8 +16,6 @@ export interface Saved {
 export interface Workspace {
   /** Absolute path of the checkout. */
   readonly root: string;
-  /** The command that the repository wants to be run before the work begins, or null. Known once it is open. */
-  readonly setup: string | null;
   /** Makes the checkout, or finds the one that an earlier life of this attempt made. */
   open(spec: WorkerSpec, signal: AbortSignal): Promise<void>;
   /** Saves everything that is not ignored to the checkpoint ref. The agent's index, commits and files stay as they are. */

@@ -23,6 +23,7 @@ interface SubmitOptions extends ReadOptions {
   readonly cpus?: number;
   readonly disk?: number;
   readonly egress?: Egress;
+  readonly image?: string;
   readonly pullRequest?: PullRequestMode;
   readonly verify?: readonly string[];
   readonly priority?: number;
@@ -51,6 +52,7 @@ export function submitCommand(program: Command, io: Io): void {
     .option("--cpus <number>", "CPU cores of the sandbox", decimal)
     .option("--disk <MiB>", "size of the workspace", wholeNumber)
     .addOption(new Option("--egress <policy>", "what the sandbox may reach").choices([...EGRESS_POLICIES]))
+    .option("--image <name>", 'image of the sandbox; "default" is Slipway\'s own (what .slipway.yml says, else that)')
     .addOption(new Option("--pull-request <mode>", "open a pull request").choices([...PULL_REQUEST_MODES]))
     .option("--verify <command>", "run this after the agent; may be given again", collect)
     .option("--priority <number>", "-10 to 10, larger goes first", wholeNumber)
@@ -74,8 +76,8 @@ export function submitCommand(program: Command, io: Io): void {
 
 /** Only what was given; the server knows the defaults. */
 function requestOf(repo: string, prompt: string, options: SubmitOptions): SubmitRequest {
-  const { base, branch, title, agent, model, egress, pullRequest, priority, maxAttempts } = options;
-  const given = { base, branch, title, agent, model, egress, pullRequest, priority, maxAttempts };
+  const { base, branch, title, agent, model, egress, image, pullRequest, priority, maxAttempts } = options;
+  const given = { base, branch, title, agent, model, egress, image, pullRequest, priority, maxAttempts };
   const budget = present({ usd: options.usd, minutes: options.minutes, turns: options.turns });
   const limits = present({ memoryMb: options.memory, cpus: options.cpus, diskMb: options.disk });
   return {

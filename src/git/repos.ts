@@ -5,6 +5,7 @@ import { sizeOf } from "../disk.ts";
 import { SlipwayError } from "../error.ts";
 import type { Repos } from "../ports.ts";
 import { diff, patch } from "./diff.ts";
+import { readFile } from "./file.ts";
 import { openMirrors } from "./mirror.ts";
 import { push } from "./push.ts";
 import { openGit } from "./run.ts";
@@ -41,6 +42,10 @@ export function openRepos({ dir, trustedHosts }: ReposOptions): Repos {
     known: (userId, repo) => Promise.resolve(mirrors.has(userId, repo)),
     path: tasks.path,
     resolve: tasks.resolve,
+    file: async (taskId, sha, path, maxBytes) => {
+      if (!COMMIT.test(sha)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
+      return await readFile(git, { cwd: tasks.path(taskId), sha, path, maxBytes });
+    },
     has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),

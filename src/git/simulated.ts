@@ -14,6 +14,8 @@ export interface RepoFault {
 export interface SimulatedRepos extends Repos {
   /** What a worker's commit and push would do: a new commit on that ref of the task repository. */
   commit(taskId: string, ref: string, content: string): Promise<string>;
+  /** The file of that name at the base of tasks on that repository; null takes it away. */
+  write(repo: string, path: string, text: string | null): void;
   /** From now on that task's calls fail like this; a later fault replaces an earlier one. */
   fail(taskId: string, fault: RepoFault): void;
   /** Branch tips of the simulated upstream, by `<repo>#<branch>`, with how often each was pushed. Delete one to take the branch away. */
@@ -23,6 +25,7 @@ export interface SimulatedRepos extends Repos {
 const digest = (...parts: readonly string[]): string => createHash("sha1").update(parts.join("\0")).digest("hex");
 
 interface Repository {
+  readonly repo: string;
   readonly base: string;
   readonly refs: Map<string, string>;
 }
@@ -31,11 +34,12 @@ export function openSimulatedRepos(): SimulatedRepos {
   const tasks = new Map<string, Repository>();
   const upstream: SimulatedRepos["upstream"] = new Map();
   const reached = new Set<string>();
+  const files = new Map<string, string>();
   const faults = new Map<string, { fault: RepoFault; left: { prepare: number; push: number } }>();
   const refsOf = (taskId: string): ReadonlyMap<string, string> => tasks.get(taskId)?.refs ?? new Map();
 
   function make(taskId: string, repo: string, base: string): Repository {
-    const made = tasks.get(taskId) ?? { base, refs: new Map([[`refs/heads/${base}`, digest(repo, base)]]) };
+    const made = tasks.get(taskId) ?? { repo, base, refs: new Map([[`refs/heads/${base}`, digest(repo, base)]]) };
     tasks.set(taskId, made);
     return made;
   }
@@ -55,6 +59,10 @@ export function openSimulatedRepos(): SimulatedRepos {
     fail(taskId, fault) {
       faults.set(taskId, { fault, left: { prepare: fault.times, push: fault.times } });
     },
+    write(repo, path, text) {
+      if (text === null) files.delete(`${repo} ${path}`);
+      else files.set(`${repo} ${path}`, text);
+    },
     commit(taskId, ref, content) {
       const sha = digest(taskId, ref, content);
       make(taskId, "", "main").refs.set(ref, sha).set(`commit ${sha}`, sha);
@@ -70,6 +78,10 @@ export function openSimulatedRepos(): SimulatedRepos {
     known: (userId, repo) => Promise.resolve(reached.has(`${userId}\n${repo}`)),
     path: (taskId) => `/simulated/${taskId}.git`,
     resolve: (taskId, ref) => Promise.resolve(refsOf(taskId).get(ref) ?? null),
+    file(taskId, _sha, path) {
+      const text = files.get(`${tasks.get(taskId)?.repo ?? ""} ${path}`);
+      return Promise.resolve(text === undefined ? { kind: "absent" } : { kind: "text", text });
+    },
     has: (taskId, sha) => Promise.resolve([...refsOf(taskId).values()].includes(sha)),
     async push({ taskId, repo, branch, sha, expect }, signal) {
       stumble(taskId, "push", signal);

@@ -8,15 +8,18 @@ import { TaskFailure } from "../failure.ts";
 import type { Capability, Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
 import { parseSandboxName } from "../task.ts";
 import { capabilitiesOf, type EngineFacts } from "./capabilities.ts";
-import { openDoor, type DoorOptions } from "./door.ts";
+import { openDoor, type Door, type DoorOptions } from "./door.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
-import { diskWall, openDisks, PLAIN, volumeOf, type DiskOptions } from "./disks.ts";
-import { cannotRun, EngineError, failed, hostPaths, named, openEngine, refusedWith, type Engine, type HostDir } from "./engine.ts";
+import { openDerived } from "./derived.ts";
+import { diskWall, openDisks, PLAIN, volumeOf, type DiskOptions, type Disks } from "./disks.ts";
+import { dress } from "./dress.ts";
+import { EngineError, failed, hostPaths, named, openEngine, refusedWith, type Engine, type HostDir } from "./engine.ts";
 import { openImage } from "./image.ts";
 import { tailOf } from "./log.ts";
 import { openNews, until } from "./news.ts";
 import { isWaiting, openPool, type Pool, type PoolOptions } from "./pool.ts";
 import { openProfile } from "./seccomp.ts";
+import { openStale } from "./stale.ts";
 import { leftVolumes, readWorkspace, whole } from "./leavings.ts";
 
 export { dockerOptions } from "./engine.ts";
@@ -29,8 +32,6 @@ export interface DockerSandboxOptions {
   /** The worker's program, and the Dockerfile whose `worker` target carries it. */
   readonly workerFile: string;
   readonly dockerfile: string;
-  /** An image that is there already or comes from a registry, in place of our own. */
-  readonly image?: string | null;
   /** Where the coordinator runs in a container itself: `from`, a folder as it sees it, is `to` for the engine's machine. */
   readonly hostDir?: HostDir | null;
   /** For tasks that name none. */
@@ -61,6 +62,9 @@ const CREATE_MS = 30_000;
 /** Longest time from SIGKILL to the end of a container, ms. */
 const KILL_MS = 20_000;
 
+/** A version of the worker or of somebody's image that is no longer the current one is kept this long, for those who go back. */
+const STALE_IMAGE_MS = 7 * 86_400_000;
+
 type Inspected = Docker.ContainerInspectInfo;
 
 /** What dockerode does and its types do not say. */
@@ -77,15 +81,15 @@ function stateOf(info: Inspected): "created" | "running" | "stopped" {
 
 export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const engine = openEngine(options);
-  const image = openImage(engine, options.image ?? null, options);
+  const image = openImage(engine, options);
+  const seccomp = openProfile(engine);
+  const derived = openDerived(engine, image, options.instance, seccomp);
   const news = openNews(engine, `${LABELS.instance}=${options.instance}`);
   const closing = new AbortController();
   const crashpoint = options.crashpoint ?? (() => undefined);
   const starting = new Map<string, Promise<void>>();
-  const onHost = hostPaths(options.hostDir);
   const common = { engine, instance: options.instance, crashpoint };
-  const disks = openDisks({ ...common, ...(options.disk ?? PLAIN), byEnvironment: !options.docker, onHost });
-  const seccomp = openProfile(engine);
+  const disks = openDisks({ ...common, ...(options.disk ?? PLAIN), byEnvironment: !options.docker, onHost: hostPaths(options.hostDir) });
   const door = openDoor(options, engine, async (name, signal) => (await inspect(name, signal))?.State.Running === true);
 
   /** @returns null when there is no container of that name. */
@@ -98,38 +102,51 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     }
   }
 
-  async function bodyOf(spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> {
-    return containerOf(spec, {
+  async function bodyOf(spec: SandboxSpec, signal: AbortSignal): Promise<Docker.ContainerCreateOptions> {
+    const body = containerOf(spec, {
       image: await image.name(),
       instance: options.instance,
       memoryMb: options.memoryMb ?? 4_096,
       cpus: options.cpus ?? 2,
       pids: options.pids ?? 512,
       seccomp: await seccomp(),
-      socketDir: (await door.kind()) === "tunnel" ? null : onHost(resolve(spec.socketDir)),
+      socketDir: (await door.kind()) === "tunnel" ? null : hostPaths(options.hostDir)(resolve(spec.socketDir)),
       workspace: await disks.workspace(spec),
     });
+    const chosen = spec.image ?? null;
+    if (chosen === null) return body;
+    // Somebody may have cleaned up the images since `prepare`.
+    if ((await derived.find(chosen, signal)) === null) await derived.prepare(chosen, () => undefined, signal);
+    const found = await derived.find(chosen, signal);
+    if (found === null) throw new TaskFailure("sandbox_unavailable", { detail: `The image ${chosen} does not stay prepared.` });
+    return dress(body, found);
   }
 
+  async function prepare(progress: (text: string) => void, signal: AbortSignal, chosen: string | null = null): Promise<void> {
+    await (chosen === null ? image.prepare(progress, signal) : derived.prepare(chosen, progress, signal));
+  }
+
+  const plainBody = (spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> => bodyOf({ ...spec, image: null }, closing.signal);
   const pool = options.pool
-    ? openPool({ ...common, ...options.pool, image: () => image.name(), body: bodyOf, disk: disks.make, remove })
+    ? openPool({ ...common, ...options.pool, image: () => image.name(), body: plainBody, disk: disks.make, remove })
     : null;
 
   /** Whoever waits is bound through a shared folder. */
   const waiting = async (): Promise<Pool | null> => (pool !== null && (await door.kind()) === "socket" ? pool : null);
 
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    const [body] = await Promise.all([bodyOf(spec), disks.make(spec)]);
-    const attempt = () => engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+    const attempt = async (): Promise<void> => {
+      const [body] = await Promise.all([bodyOf(spec, signal), disks.make(spec)]);
+      await engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+    };
     try {
       await attempt().catch(async (error: unknown) => {
-        // Somebody cleaned up the images since `prepare`.
         if (!refusedWith(error, 404)) throw error;
-        await image.prepare(() => undefined, signal);
+        await prepare(() => undefined, signal, spec.image);
         await attempt();
       });
     } catch (error) {
-      if (!refusedWith(error, 409)) throw cannotRun(error) ?? failed(error);
+      if (!refusedWith(error, 409)) throw failed(error);
     }
   }
 
@@ -140,22 +157,12 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     for (const end = Date.now() + CREATE_MS; found === null && Date.now() < end; found = await inspect(spec.name, signal)) {
       if (made) await news.next(spec.name, 50, signal);
       made = true;
-      if ((await (await waiting())?.claim(spec, signal)) === true) continue;
+      if ((spec.image ?? null) === null && (await (await waiting())?.claim(spec, signal)) === true) continue;
       await create(spec, signal);
       crashpoint("sandbox.created");
     }
     if (found !== null) return found;
     throw new TaskFailure("sandbox_unavailable", { detail: `The container ${spec.name} can neither be made nor found.` });
-  }
-
-  async function start(info: Inspected, name: string, signal: AbortSignal): Promise<void> {
-    await disks.ready(info);
-    try {
-      await engine.call((docker, stop) => docker.getContainer(name).start({ abortSignal: stop }), signal);
-    } catch (error) {
-      if (refusedWith(error, 304)) return;
-      throw cannotRun(error) ?? failed(error);
-    }
   }
 
   async function ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
@@ -167,7 +174,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
         throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
       }
       if (!waited) {
-        if (stateOf(info) === "created") await start(info, spec.name, signal);
+        if (stateOf(info) === "created") await disks.ready(info).then(() => start(engine, spec.name, signal));
         if (labels[LABELS.door]) door.attend(spec.name, await inspect(spec.name, signal));
         return;
       }
@@ -193,13 +200,6 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     }
   }
 
-  async function judge(info: Inspected, name: string): Promise<SandboxExit> {
-    const { ExitCode: exitCode, OOMKilled } = info.State;
-    const outOfMemory = OOMKilled && exitCode !== 0;
-    const diskFull = !outOfMemory && exitCode !== 0 && (await disks.isFull(info));
-    return { exitCode, outOfMemory, diskFull, tail: await tailOf(engine, name) };
-  }
-
   function wait(name: string, signal: AbortSignal): Promise<SandboxExit> {
     const stop = AbortSignal.any([signal, closing.signal]);
     const pollMs = options.pollMs ?? 10_000;
@@ -223,7 +223,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
           door.attend(name, info);
           failingSince = null;
           if (info === null) return GONE;
-          if (stateOf(info) === "stopped") return await judge(info, name);
+          if (stateOf(info) === "stopped") return await judge(engine, disks, info, name);
           await watch(info);
           return null;
         } catch (error) {
@@ -301,11 +301,6 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${way}`;
   }
 
-  async function capabilities(signal?: AbortSignal): Promise<Capability[]> {
-    const facts = await named(engine.call((docker) => docker.info() as Promise<EngineFacts>, signal));
-    return [...capabilitiesOf(facts, await door.kind()), diskWall(await disks.bound())];
-  }
-
   async function salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> {
     const info = await inspect(name, signal);
     if (info === null) return null;
@@ -325,9 +320,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     kind: "docker",
     isolates: true,
     check,
-    capabilities,
+    capabilities: (signal) => capabilitiesHere(engine, door, disks, signal),
     storage: disks.storage,
-    prepare: (progress, signal) => named(image.prepare(progress, signal)),
+    prepare: (progress, signal, chosen) => named(prepare(progress, signal, chosen)),
     ensure: ensureOnce,
     tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
     warmth: async (signal) => (await (await waiting())?.warmth(signal)) ?? null,
@@ -337,6 +332,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     salvage,
     list: () => sandboxesOf(engine, options.instance),
     reclaim: (wanted, mode, signal) => leftVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
+    reclaimImages: (mode, signal) => openStale(engine, image, options.instance).reclaim(STALE_IMAGE_MS, mode, signal),
     close,
   };
 }
@@ -365,4 +361,25 @@ async function sandboxesOf(engine: Engine, instance: string): Promise<SandboxInf
     const state = one.State === "created" ? "created" : one.State === "exited" || one.State === "dead" ? "exited" : "running";
     return [{ name, taskId, attempt, state }];
   });
+}
+
+async function start(engine: Engine, name: string, signal: AbortSignal): Promise<void> {
+  try {
+    await engine.call((docker, stop) => docker.getContainer(name).start({ abortSignal: stop }), signal);
+  } catch (error) {
+    if (refusedWith(error, 304)) return;
+    throw failed(error);
+  }
+}
+
+async function judge(engine: Engine, disks: Disks, info: Inspected, name: string): Promise<SandboxExit> {
+  const { ExitCode: exitCode, OOMKilled } = info.State;
+  const outOfMemory = OOMKilled && exitCode !== 0;
+  const diskFull = !outOfMemory && exitCode !== 0 && (await disks.isFull(info));
+  return { exitCode, outOfMemory, diskFull, tail: await tailOf(engine, name) };
+}
+
+async function capabilitiesHere(engine: Engine, door: Door, disks: Disks, signal?: AbortSignal): Promise<Capability[]> {
+  const facts = await named(engine.call((docker) => docker.info() as Promise<EngineFacts>, signal));
+  return [...capabilitiesOf(facts, await door.kind()), diskWall(await disks.bound())];
 }

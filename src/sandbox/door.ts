@@ -43,8 +43,10 @@ export function openDoor(options: DoorOptions, engine: Engine, runs: TunnelDeps[
   return {
     kind,
     attend(name, info) {
-      const place = info?.Config.Labels[LABELS.door];
-      if (place && info?.State.Running === true) tunnels.keep(name, join(place, "b.sock"));
+      if (info?.State.Running !== true) return;
+      const { Labels, Entrypoint } = info.Config;
+      const place = Labels[LABELS.door];
+      if (place) tunnels.keep(name, join(place, "b.sock"), [Entrypoint ?? []].flat());
     },
     close: () => tunnels.close(),
   };

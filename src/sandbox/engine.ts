@@ -119,28 +119,21 @@ export function openEngine(options: EngineOptions): Engine {
   return { docker, call };
 }
 
-/** An image that holds no worker: trying again does not help. */
-export function cannotRun(error: unknown): TaskFailure | null {
-  if (!(error instanceof EngineError) || !/executable file not found|no command specified|exec: .*no such file/i.test(error.message))
-    return null;
-  return new TaskFailure("image_missing", { detail: "The image cannot run the worker.", evidence: error.message, cause: error });
-}
-
-/** What an answer of the engine means for a task. */
-export async function named<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    throw failed(error);
-  }
-}
-
 /** What the engine refuses although the request is right is the engine's failure; the words are kept. */
 export function failed(error: unknown): unknown {
   if (!(error instanceof EngineError)) return error;
   if (saysDiskFull(error.message)) return diskFull(error.message);
   const detail = `The Docker engine refused (${error.status}): ${error.message.slice(0, 300)}`;
   return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
+}
+
+/** The same for work that asks the engine. */
+export async function named<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw failed(error);
+  }
 }
 
 export interface HostDir {

@@ -257,6 +257,7 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
     remove: (name) => guarded(() => remove(name)),
     salvage: (name, signal) => guarded(() => salvage(name, signal), signal),
     list: () => guarded(list),
+    reclaimImages: () => Promise.resolve([]),
     reclaim: (wanted, mode) => guarded(() => reclaim(wanted, mode)),
     close() {
       closing.abort();

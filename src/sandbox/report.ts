@@ -10,6 +10,8 @@ export interface Line {
   /** The layer that this is about. */
   readonly layer: string | null;
   readonly percent: number | null;
+  /** How much of the layer, in bytes. */
+  readonly bytes: { readonly current: number; readonly total: number } | null;
 }
 
 /** At most one line between two steps in this time, ms. */
@@ -19,7 +21,7 @@ const LONGEST = 120;
 const NOISE = /^(?:--->|Removing intermediate container|Successfully (?:built|tagged))/;
 
 export function parseLine(line: string): Line {
-  const nothing = { text: null, error: null, layer: null, percent: null };
+  const nothing = { text: null, error: null, layer: null, percent: null, bytes: null };
   try {
     const said: unknown = JSON.parse(line);
     if (typeof said !== "object" || said === null) return nothing;
@@ -30,17 +32,37 @@ export function parseLine(line: string): Line {
     const status = word("status");
     // The first line of a pull has an id too: the tag.
     const layer = status === null || status.startsWith("Pulling from") ? null : word("id");
-    return { text: word("stream") ?? status, error: word("error"), layer, percent: percentOf(Reflect.get(said, "progressDetail")) };
+    const bytes = bytesOf(Reflect.get(said, "progressDetail"));
+    const percent = bytes === null ? null : percentOf(bytes.current, bytes.total);
+    return { text: word("stream") ?? status, error: word("error"), layer, percent, bytes };
   } catch {
     return { ...nothing, text: line };
   }
 }
 
-function percentOf(detail: unknown): number | null {
+function bytesOf(detail: unknown): Line["bytes"] {
   if (typeof detail !== "object" || detail === null) return null;
   const [current, total]: unknown[] = [Reflect.get(detail, "current"), Reflect.get(detail, "total")];
-  if (typeof current !== "number" || typeof total !== "number" || total <= 0) return null;
-  return Math.min(100, Math.floor((current / total) * 100));
+  return typeof current === "number" && typeof total === "number" && total > 0 ? { current, total } : null;
+}
+
+const percentOf = (current: number, total: number): number => Math.min(100, Math.floor((current / total) * 100));
+
+/** Layers come in any order and at the same time; people are told how much of all that is known to come is here. */
+export function pullTeller(image: string, tell: (text: string) => void, now: () => number): (line: Line) => void {
+  const layers = new Map<string, { current: number; total: number }>();
+  let quietUntil = 0;
+  return ({ text, layer, bytes }) => {
+    const known = layer === null ? undefined : layers.get(layer);
+    if (layer !== null && text === "Downloading" && bytes !== null) layers.set(layer, bytes);
+    // What says "complete" was small, or has told its size before.
+    else if (known !== undefined) known.current = known.total;
+    if (layers.size === 0 || now() < quietUntil) return;
+    quietUntil = now() + QUIET_MS;
+    const sum = (key: "current" | "total"): number => [...layers.values()].reduce((all, one) => all + one[key], 0);
+    const percent = percentOf(sum("current"), sum("total"));
+    tell(percent === 100 ? `unpacking ${image}` : `pulling ${image}: ${percent} % of ${Math.ceil(sum("total") / 1e6)} MB`);
+  };
 }
 
 /** A function that passes on what people want to know. */

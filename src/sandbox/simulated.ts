@@ -121,6 +121,7 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
       if (box.state !== "exited") return Promise.reject(new TaskFailure("internal", { detail: `The worker of ${name} still runs.` }));
       return Promise.resolve(tarFolder(join(options.dir, name, WORKSPACE), WORKSPACE, signal));
     },
+    reclaimImages: () => Promise.resolve([]),
     async reclaim(wanted, mode) {
       const found: Leftover[] = [];
       const { dir } = options;

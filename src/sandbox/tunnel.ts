@@ -15,13 +15,11 @@ import { isAbort } from "../error.ts";
 import type { Engine } from "./engine.ts";
 
 export interface Tunnels {
-  /** From now on, while the container runs, its worker reaches the socket at `path`. Idempotent; never throws. */
-  keep(name: string, path: string): void;
+  /** From now on, while the container runs, its worker reaches the socket at `path`. `worker`: how it is started there. Idempotent; never throws. */
+  keep(name: string, path: string, worker: readonly string[]): void;
   close(): void;
 }
 
-/** What the helper is in the worker's image. */
-const RELAY = ["node", "/worker/worker.mjs", "relay"];
 /** Connections of one worker at a time: a little above what the broker keeps (decision 019). */
 const STREAMS = 300;
 const WINDOW = 1_048_576;
@@ -113,13 +111,13 @@ export function openTunnels({ engine, runs }: TunnelDeps): Tunnels {
   const dug = new Map<string, Promise<void>>();
   const closing = new AbortController();
 
-  async function dig(name: string, path: string): Promise<void> {
+  async function dig(name: string, path: string, worker: readonly string[]): Promise<void> {
     const { signal } = closing;
     const exec = await engine.call(
       (docker, stop) =>
         docker
           .getContainer(name)
-          .exec({ Cmd: RELAY, AttachStdin: true, AttachStdout: true, AttachStderr: false, Tty: false, abortSignal: stop }),
+          .exec({ Cmd: [...worker, "relay"], AttachStdin: true, AttachStdout: true, AttachStderr: false, Tty: false, abortSignal: stop }),
       signal,
     );
     const raw = await engine.call(() => exec.start({ hijack: true, stdin: true }), signal);
@@ -136,13 +134,13 @@ export function openTunnels({ engine, runs }: TunnelDeps): Tunnels {
     }
   }
 
-  async function hold(name: string, path: string): Promise<void> {
+  async function hold(name: string, path: string, worker: readonly string[]): Promise<void> {
     const { signal } = closing;
     let rest = REST_MS;
     while (!signal.aborted) {
       const begun = Date.now();
       // Whatever went wrong: what counts is whether the container still runs.
-      await dig(name, path).catch(() => undefined);
+      await dig(name, path, worker).catch(() => undefined);
       if (!(await runs(name, signal).catch(() => true))) return;
       rest = Date.now() - begun > HEALTHY_MS ? REST_MS : Math.min(REST_MAX_MS, rest * 2);
       await delay(rest, undefined, { signal }).catch((error: unknown) => {
@@ -152,9 +150,9 @@ export function openTunnels({ engine, runs }: TunnelDeps): Tunnels {
   }
 
   return {
-    keep(name, path) {
+    keep(name, path, worker) {
       if (closing.signal.aborted || dug.has(name)) return;
-      const held = hold(name, path)
+      const held = hold(name, path, worker)
         .catch(() => undefined)
         .finally(() => dug.delete(name));
       dug.set(name, held);

@@ -40,6 +40,7 @@ function taskOf(over: Partial<WireTask> = {}): WireTask {
     title: "A title\u001b[2J",
     agent: "scripted",
     model: null,
+    image: null,
     wait: null,
     steps: [],
     failure: null,

@@ -181,10 +181,10 @@ describe("[S6] bodies", () => {
   });
 
   test("unknown fields are refused by name, wherever they stand", async () => {
-    const body = { repo: REPO, prompt: "x", owner_id: "1", role: "admin", hostConfig: {}, image: "x", budget: { euro: 1 } };
+    const body = { repo: REPO, prompt: "x", owner_id: "1", role: "admin", hostConfig: {}, mounts: ["/"], budget: { euro: 1 } };
     const answered = await submit({ body });
     const paths = answered.body.errors.map((one: { path: string }) => one.path).sort();
-    expect(paths).toEqual(["budget.euro", "hostConfig", "image", "owner_id", "role"]);
+    expect(paths).toEqual(["budget.euro", "hostConfig", "mounts", "owner_id", "role"]);
     const { task } = await house.world.kernel.service.submit(
       { userId: (await house.call("GET", "/v1/me", { token })).body.id, role: "user" },
       { repo: REPO, prompt: "x" },

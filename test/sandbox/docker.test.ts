@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { createServer, type Server } from "node:net";
@@ -331,49 +330,6 @@ describeWithDocker("Docker", () => {
       const without = builder({ workerFile: join(dir, "nothing.mjs") });
       await expect(without.prepare(() => undefined, never)).rejects.toMatchObject({ code: "image_missing" });
       await without.close();
-    });
-
-    it("a named image that no registry has is a failure that names it", async () => {
-      const sandbox = builder({ image: "127.0.0.1:1/nobody/nothing:1" });
-      await expect(sandbox.prepare(() => undefined, never)).rejects.toMatchObject({
-        code: "image_pull_failed",
-        message: /nobody\/nothing/,
-      });
-      await sandbox.close();
-    });
-
-    /** A sandbox on an image without files. */
-    function onEmptyImage(change: string): { sandbox: Sandbox; spec: SandboxSpec } {
-      const tag = `${process.pid}-${++serial}`;
-      const image = `slipway-test-empty:${tag}`;
-      made.push(image);
-      execFileSync("docker", ["import", "--change", change, "-", image], { input: Buffer.alloc(1_024), stdio: ["pipe", "ignore", "pipe"] });
-      const spec = { name: `slipway-empty-${tag}-a1`, taskId: "tsk_e", attempt: 1, socketDir: dir, token: "sleep", limits: {} };
-      return { sandbox: builder({ image, instance: `empty-${tag}` }), spec };
-    }
-
-    it("an image without a command is image_missing", async () => {
-      const { sandbox, spec } = onEmptyImage("ENV A=1");
-      try {
-        await expect(sandbox.ensure(spec, never)).rejects.toMatchObject({
-          code: "image_missing",
-          evidence: expect.stringMatching(/command/i),
-        });
-      } finally {
-        await sandbox.remove(spec.name);
-        await sandbox.close();
-      }
-    });
-
-    it("an image without the worker's program ends at once and says why", async () => {
-      const { sandbox, spec } = onEmptyImage('ENTRYPOINT ["/no-such-program"]');
-      try {
-        await sandbox.ensure(spec, never);
-        expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: 127, tail: expect.stringMatching(/no-such-program/) });
-      } finally {
-        await sandbox.remove(spec.name);
-        await sandbox.close();
-      }
     });
   });
 });

@@ -14,8 +14,7 @@ export interface Left {
   readonly devices: string[];
 }
 
-export async function leftOf(instance: string, disks: string): Promise<Left> {
-  const docker = dockerClient();
+export async function leftOf(instance: string, disks: string, docker = dockerClient()): Promise<Left> {
   const filters = { label: [`${LABELS.instance}=${instance}`] };
   const containers = await docker.listContainers({ all: true, filters });
   const { Volumes } = await docker.listVolumes({ filters: JSON.stringify(filters) });
@@ -37,9 +36,8 @@ function devicesIn(disks: string): string[] {
 }
 
 /** Removes it all. `disks` is the folder of images. */
-export async function sweepAway(instance: string, disks: string): Promise<void> {
-  const docker = dockerClient();
-  const { containers, volumes } = await leftOf(instance, disks);
+export async function sweepAway(instance: string, disks: string, docker = dockerClient()): Promise<void> {
+  const { containers, volumes } = await leftOf(instance, disks, docker);
   for (const name of containers)
     await docker
       .getContainer(name)

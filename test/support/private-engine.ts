@@ -147,7 +147,7 @@ export async function openPrivateEngine(sizeMb = 2_048): Promise<PrivateEngine> 
 /** The worker's image, made on the shared engine, which may reach package sources when its base has no tools yet. */
 async function loadImages(host: string): Promise<void> {
   const source = { dockerfile: join(ROOT, "Dockerfile"), workerFile: join(ROOT, "dist/worker.mjs") };
-  const image = openImage(openEngine({}), null, source);
+  const image = openImage(openEngine({}), source);
   await image.prepare(() => undefined, new AbortController().signal);
   const name = await image.name();
   execFileSync("bash", ["-c", 'set -o pipefail; docker save "$1" "$2" | docker -H "$3" load', "load", BASE_IMAGE, name, host], {

@@ -46,6 +46,7 @@ export class MemoryDesk implements WorkerDesk {
       agent: "scripted",
       model: null,
       script: this.script,
+      setup: [],
       verify: [],
       budget: {},
       base: "main",

@@ -177,12 +177,20 @@ test("verification is run from the root of the checkout and its failures are in 
   expect(summary).toMatch(/^Done\.[\s\S]*passed[\s\S]*failed \(exit code 4\)/);
 });
 
-test("the repository's own setup runs before the worker is ready; its failure is told and not fatal", async () => {
-  await rig.close();
-  rig = new Rig({ ".slipway/setup.sh": "echo making; touch made; exit 5\n" });
-  expect(await rig.run([{ bash: "ls made" }])).toBe(0);
-  expect(rig.desk.of("notice")[0]?.data).toMatchObject({ code: "setup_failed" });
-  expect(rig.desk.tool("bash")).toMatchObject({ exitCode: 0, output: "made\n" });
+test("the repository's own setup runs before the worker is ready, each command with a log and a limit of its own", async () => {
+  rig.desk.overrides = {
+    setup: [
+      { command: "mkdir -p sub; cd sub; echo making; touch ../made", timeoutMs: 60_000 },
+      { command: "test -f made; sleep 30", timeoutMs: 500 },
+      { command: "touch never", timeoutMs: 60_000 },
+    ],
+  };
+  expect(await rig.run([{ bash: "ls made never" }])).toBe(0);
+  const tools = rig.desk.of("tool.finished").filter((event) => event.data["name"] === "setup");
+  expect(tools.map((event) => event.data)).toMatchObject([{ exitCode: 0, output: "making\n" }, { exitCode: null }]);
+  expect(rig.desk.of("notice").map((event) => event.data)).toMatchObject([{ code: "setup_failed" }]);
+  expect(rig.desk.of("notice")[0]?.data["text"]).toMatch(/sleep 30" was stopped before its end. The 1 after it did not run/);
+  expect(rig.desk.tool("bash").output).toMatch(/'never'[\s\S]*made/);
   expect(types().indexOf("notice")).toBeLessThan(types().indexOf("ready"));
 });
 
