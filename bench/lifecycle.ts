@@ -59,6 +59,7 @@ export async function openBenchKernel(maxConcurrent: number, from?: { store: Sto
     broker,
     forges: [],
     authFor: () => Promise.resolve(null),
+    shortage: () => Promise.resolve(null),
     clock: systemClock,
     ids: systemIds(),
     log: quiet,

@@ -166,7 +166,16 @@ async function openFloor(root: string, dir: string): Promise<{ run(command: read
   chmodSync(socketDir, 0o755);
   execFileSync("chown", ["-R", String(WORKER_UID), socketDir]);
   const { image } = await newestWorker(docker);
-  const defaults = { image, instance: STAMP, memoryMb: 4_096, cpus: 2, pids: 512, seccomp: seccompProfile(), socketDir };
+  const defaults = {
+    image,
+    instance: STAMP,
+    memoryMb: 4_096,
+    cpus: 2,
+    pids: 512,
+    seccomp: seccompProfile(),
+    socketDir,
+    workspace: { kind: "watch", sizeMb: 4_096 } as const,
+  };
   let serial = 0;
   return {
     async run(command) {
@@ -178,7 +187,8 @@ async function openFloor(root: string, dir: string): Promise<{ run(command: read
       await container.start();
       const { StatusCode } = (await container.wait()) as { StatusCode: number };
       const ms = performance.now() - begun;
-      await container.remove({ force: true, v: true });
+      await container.remove({ force: true });
+      await docker.getVolume(name).remove();
       if (StatusCode !== 0) throw new Error(`the bare container ended with ${StatusCode}`);
       return ms;
     },

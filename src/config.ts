@@ -5,14 +5,17 @@
 import { z } from "zod";
 import { parsePlace } from "./egress.ts";
 import { parseAcpCommands } from "./acp-commands.ts";
+import { ANTHROPIC, DEFAULTS, DISK, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./settings.ts";
 import { SlipwayError } from "./error.ts";
 import { parseImageRule } from "./image-name.ts";
 import { EGRESS_POLICIES, type Egress, type Policy } from "./task.ts";
 
 export const SANDBOX_KINDS = ["docker", "process", "simulated"] as const;
 export type SandboxKind = (typeof SANDBOX_KINDS)[number];
-export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** See src/sandbox/disks.ts. */
+const DISK_MODES = ["auto", "loop", "watch", "tmpfs"] as const;
 
 export interface Config {
   readonly host: string;
@@ -26,6 +29,16 @@ export interface Config {
   readonly maxConcurrent: number;
   /** Workers that are started ahead of their task (docker only). */
   readonly warm: number;
+  /** What keeps a worker's workspace from growing (docker only). */
+  readonly disk: (typeof DISK_MODES)[number];
+  /** Size of the workspace of tasks that name none, MiB. */
+  readonly diskMb: number;
+  /** What a task may ask for at most; null = half of this machine's memory, and all of its cores. */
+  readonly maxDiskMb: number;
+  readonly maxMemoryMb: number | null;
+  readonly maxCpus: number | null;
+  /** With less free disk space than this nothing is claimed, MiB. */
+  readonly minFreeMb: number;
   /** How workers in containers reach their broker. */
   readonly door: "auto" | "socket" | "tunnel";
   /** Slots that one user may hold at once; null = no limit. */
@@ -69,152 +82,6 @@ export interface Config {
   readonly trustProxy: number;
 }
 
-export interface Setting {
-  readonly env: string;
-  /** Long flag without dashes. */
-  readonly flag: string;
-  readonly argument: string;
-  readonly help: string;
-  /** Its value is never repeated in a message. */
-  readonly secret?: true;
-}
-
-const DEFAULTS = {
-  host: "127.0.0.1",
-  port: "7080",
-  dataDir: ".slipway",
-  sandbox: "docker",
-  maxConcurrent: "4",
-  warm: "1",
-  model: "claude-sonnet-5-5",
-} as const;
-const ANTHROPIC = "https://api.anthropic.com";
-
-/** Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not among them: it is for tests. */
-export const SETTINGS = {
-  host: { env: "SLIPWAY_HOST", flag: "host", argument: "address", help: `address to listen on (${DEFAULTS.host})` },
-  port: { env: "SLIPWAY_PORT", flag: "port", argument: "number", help: `port to listen on, 0 = any (${DEFAULTS.port})` },
-  dataDir: { env: "SLIPWAY_DATA_DIR", flag: "data-dir", argument: "folder", help: `where everything is kept (${DEFAULTS.dataDir})` },
-  sandbox: {
-    env: "SLIPWAY_SANDBOX",
-    flag: "sandbox",
-    argument: "kind",
-    help: "docker, process (not isolated) or simulated (docker)",
-  },
-  maxConcurrent: { env: "SLIPWAY_MAX_CONCURRENT", flag: "max-concurrent", argument: "number", help: "tasks that run at once (4)" },
-  warm: { env: "SLIPWAY_WARM", flag: "warm", argument: "number", help: "workers that are started ahead, docker only, 0 = none (1)" },
-  door: {
-    env: "SLIPWAY_DOOR",
-    flag: "door",
-    argument: "kind",
-    help: "socket, tunnel or auto: how containers reach the server (auto)",
-  },
-  userLimit: { env: "SLIPWAY_USER_LIMIT", flag: "user-limit", argument: "number", help: "slots that one user may hold (no limit)" },
-  agent: {
-    env: "SLIPWAY_AGENT",
-    flag: "agent",
-    argument: "name",
-    help: "agent of tasks that name none (anthropic with a key, else scripted)",
-  },
-  acpCommands: {
-    env: "SLIPWAY_ACP_COMMANDS",
-    flag: "acp-commands",
-    argument: "list",
-    help: "agent programs in the worker's image that speak the Agent Client Protocol: name=command, separated by ;",
-  },
-  anthropicApiKey: {
-    env: "ANTHROPIC_API_KEY",
-    flag: "anthropic-api-key",
-    argument: "key",
-    help: "model key; better in the environment",
-    secret: true,
-  },
-  anthropicBaseUrl: { env: "ANTHROPIC_BASE_URL", flag: "anthropic-base-url", argument: "url", help: `model endpoint (${ANTHROPIC})` },
-  model: {
-    env: "SLIPWAY_MODEL",
-    flag: "model",
-    argument: "name",
-    help: `model of tasks that name none (${DEFAULTS.model}, or the first in the list)`,
-  },
-  models: { env: "SLIPWAY_MODELS", flag: "models", argument: "list", help: "models that tasks may use; name or beginning* (claude-*)" },
-  userDayUsd: {
-    env: "SLIPWAY_USER_DAY_USD",
-    flag: "user-day-usd",
-    argument: "amount",
-    help: "model budget of one user per day (no limit)",
-  },
-  dayUsd: { env: "SLIPWAY_DAY_USD", flag: "day-usd", argument: "amount", help: "model budget of all users per day (no limit)" },
-  pricesFile: { env: "SLIPWAY_PRICES", flag: "prices", argument: "file", help: "JSON table of model prices (built in)" },
-  egress: {
-    env: "SLIPWAY_EGRESS",
-    flag: "egress",
-    argument: "policy",
-    help: "what tasks that name no policy may reach: none, allowlist, open (none)",
-  },
-  egressOpen: { env: "SLIPWAY_EGRESS_OPEN", flag: "egress-open", argument: "0|1", help: "1 = tasks may ask for egress open (0)" },
-  trustedEgressHosts: {
-    env: "SLIPWAY_TRUSTED_EGRESS_HOSTS",
-    flag: "trusted-egress-hosts",
-    argument: "list",
-    help: "host:port,... that a list may name although they are at private addresses",
-  },
-  trustedRepoHosts: {
-    env: "SLIPWAY_TRUSTED_REPO_HOSTS",
-    flag: "trusted-repo-hosts",
-    argument: "list",
-    help: "host[:port],... that may be reached by plain http or at private addresses",
-  },
-  images: {
-    env: "SLIPWAY_IMAGES",
-    flag: "images",
-    argument: "list",
-    help: "images that tasks may choose: names, or beginnings that end in * (none)",
-  },
-  adminEmail: { env: "SLIPWAY_ADMIN_EMAIL", flag: "admin-email", argument: "email", help: "first admin, made at boot" },
-  adminPassword: {
-    env: "SLIPWAY_ADMIN_PASSWORD",
-    flag: "admin-password",
-    argument: "password",
-    help: "its password; better in the environment",
-    secret: true,
-  },
-  publicUrl: { env: "SLIPWAY_PUBLIC_URL", flag: "public-url", argument: "url", help: "address under which people reach the server" },
-  secretKey: {
-    env: "SLIPWAY_SECRET_KEY",
-    flag: "secret-key",
-    argument: "key",
-    help: "seals credentials and sessions; better in the environment (kept in the data folder)",
-    secret: true,
-  },
-  logLevel: { env: "SLIPWAY_LOG_LEVEL", flag: "log-level", argument: "level", help: `${LOG_LEVELS.join(", ")} (info)` },
-  allowedOrigins: {
-    env: "SLIPWAY_ALLOWED_ORIGINS",
-    flag: "allowed-origins",
-    argument: "list",
-    help: "further web origins that may open the live stream",
-  },
-  retentionDays: {
-    env: "SLIPWAY_RETENTION_DAYS",
-    flag: "retention-days",
-    argument: "days",
-    help: "repositories and artifacts of settled tasks are kept this long (30)",
-  },
-  mirrorDays: {
-    env: "SLIPWAY_MIRROR_DAYS",
-    flag: "mirror-days",
-    argument: "days",
-    help: "caches of upstreams are kept this long after their last use (30)",
-  },
-  salvageMb: {
-    env: "SLIPWAY_SALVAGE_MB",
-    flag: "salvage-mb",
-    argument: "megabytes",
-    help: "largest workspace that is kept of a sandbox that ended without saving, before compression (512)",
-  },
-  trustProxy: { env: "SLIPWAY_TRUST_PROXY", flag: "trust-proxy", argument: "hops", help: "reverse proxies in front of the server (0)" },
-} as const satisfies Record<string, Setting>;
-
-export type SettingName = keyof typeof SETTINGS;
 export type Flags = Partial<Record<SettingName, string>>;
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -343,6 +210,22 @@ function readModels(read: ReturnType<typeof reader>, hasKey: boolean): Pick<Conf
   return { model, models };
 }
 
+function readLimits(read: ReturnType<typeof reader>): Pick<Config, "disk" | "diskMb" | "maxDiskMb" | "maxMemoryMb" | "maxCpus"> {
+  const size = whole(64, 1_048_576);
+  const expects = "a whole number of megabytes from 64 to 1048576";
+  const chosen = read("diskMb", size, expects);
+  const maxDiskMb = read("maxDiskMb", size, expects) ?? Math.max(DISK.maxMb, chosen ?? 0);
+  const diskMb = chosen ?? Math.min(DISK.mb, maxDiskMb);
+  if (diskMb > maxDiskMb) throw new SlipwayError("config_invalid", "SLIPWAY_DISK_MB must not be larger than SLIPWAY_MAX_DISK_MB.");
+  return {
+    disk: read("disk", z.enum(DISK_MODES), `one of ${DISK_MODES.join(", ")}`) ?? DISK.mode,
+    diskMb,
+    maxDiskMb,
+    maxMemoryMb: read("maxMemoryMb", whole(64, 65_536), "a whole number of megabytes from 64 to 65536"),
+    maxCpus: read("maxCpus", whole(1, 64), "a whole number of cores from 1 to 64"),
+  };
+}
+
 function readEgress(read: ReturnType<typeof reader>): Config["egress"] {
   const chosen = read("egress", z.enum(EGRESS_POLICIES), `one of ${EGRESS_POLICIES.join(", ")}`) ?? "none";
   const open = read("egressOpen", z.enum(["0", "1"]), "0 or 1") === "1";
@@ -363,6 +246,8 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     sandboxChosen: sandbox !== null,
     maxConcurrent: read("maxConcurrent", whole(1, 1_000), "a whole number from 1 to 1000") ?? Number(DEFAULTS.maxConcurrent),
     warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
+    ...readLimits(read),
+    minFreeMb: read("minFreeMb", whole(0, 100_000_000), "a whole number of megabytes") ?? DISK.minFreeMb,
     door: read("door", z.enum(["auto", "socket", "tunnel"]), "one of auto, socket, tunnel") ?? "auto",
     userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
     agent: readAgent(read, anthropicApiKey !== null),
@@ -393,23 +278,4 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
 
 function isHost(text: string): boolean {
   return hostName.test(text) || /^[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*$/i.test(text);
-}
-
-/** True for addresses that only this machine can reach. */
-export function isLoopback(host: string): boolean {
-  const name = host.toLowerCase().replace(/^\[|\]$/g, "");
-  return name === "localhost" || name === "::1" || /^(?:::ffff:)?127(?:\.\d{1,3}){3}$/.test(name);
-}
-
-/**
- * Rule S8: beyond loopback the server listens only when somebody can log in and nobody else can become the first admin.
- * @param hasAdmin whether the store knows an admin already.
- * @throws SlipwayError `config_invalid` when it must not listen.
- */
-export function assertMayListen(config: Pick<Config, "host" | "admin">, hasAdmin: boolean): void {
-  if (isLoopback(config.host) || config.admin !== null || hasAdmin) return;
-  throw new SlipwayError(
-    "config_invalid",
-    `Listening on ${config.host} would let others reach a server that has no admin yet: set SLIPWAY_ADMIN_EMAIL and SLIPWAY_ADMIN_PASSWORD, or make the first admin on 127.0.0.1.`,
-  );
 }

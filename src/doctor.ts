@@ -4,14 +4,14 @@
  */
 import { execFile } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
-import { statfs } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { checkUp as checkTasks, type Finding } from "./checkup.ts";
 import type { Config } from "./config.ts";
 import { messageOf } from "./error.ts";
-import { openSandbox, packageRoot } from "./main.ts";
+import { disksOf, openSandbox, packageRoot } from "./main.ts";
 import type { Sandbox } from "./ports.ts";
+import { freeMb, shortage } from "./room.ts";
 import { openSqliteReader } from "./store/sqlite.ts";
 
 export interface CheckResult {
@@ -32,14 +32,13 @@ const RULES = {
   D4: "the slots never exceeded their number",
 } as const;
 
-const MIN_FREE_MB = 1_024;
 const SHOWN = 3;
 const SKEW_MS = 60_000;
 
 /** Never throws for what it finds; a check that could not be made is a result that is not ok. */
 export async function checkUp({ config }: { readonly config: Config }): Promise<CheckResult[]> {
   const dir = resolve(config.dataDir);
-  const results: CheckResult[] = [node(), await git(), ...(await folder(dir))];
+  const results: CheckResult[] = [node(), await git(), ...folder(dir)];
   const sandbox = await openSandbox(config, dir);
   try {
     const line = await sandbox.check(AbortSignal.timeout(15_000)).then(
@@ -47,6 +46,7 @@ export async function checkUp({ config }: { readonly config: Config }): Promise<
       (error: unknown) => ({ ok: false, detail: messageOf(error) }),
     );
     results.push({ rule: "sandbox", ...line });
+    results.push(...(await room(config, dir, sandbox)));
     if (line.ok) results.push(...(await walls(sandbox)), ...(await warm(sandbox)));
     if (!existsSync(join(dir, "slipway.db")))
       return [...results, { rule: "database", ok: true, detail: "there is none yet: `slipway serve` makes it" }];
@@ -141,24 +141,30 @@ function clock(newest: number): CheckResult {
   return { rule: "clock", ok, detail };
 }
 
-async function folder(dir: string): Promise<CheckResult[]> {
+/** All slots at once may want more than there is: that is told, and is no fault while it is not so. */
+async function room({ minFreeMb, maxConcurrent, diskMb, sandbox: kind }: Config, dir: string, sandbox: Sandbox): Promise<CheckResult[]> {
+  if (!existsSync(dir)) return [];
+  const disks = await disksOf(dir, sandbox);
+  const short = await shortage(disks, minFreeMb);
+  if (short !== null)
+    return [{ rule: "disk", ok: false, detail: `${short} Until then no task is claimed: run \`slipway gc\`, or make room` }];
+  const free = Math.min(...(await Promise.all(disks.map(({ path }) => freeMb(path)))));
+  const most = maxConcurrent * diskMb;
+  const more = kind === "docker" && free < most ? `; ${maxConcurrent} tasks of ${diskMb} MB may fill it: lower SLIPWAY_DISK_MB` : "";
+  return [{ rule: "disk", ok: true, detail: `${free} MB free, tasks are claimed down to ${minFreeMb}${more}` }];
+}
+
+function folder(dir: string): CheckResult[] {
   if (!existsSync(dir)) return [{ rule: "data folder", ok: true, detail: `${dir} is not there yet: \`slipway serve\` makes it` }];
   const open = ["secret.key", "operator.token", "slipway.db"].filter((name) => {
     const file = join(dir, name);
     return process.platform !== "win32" && existsSync(file) && (statSync(file).mode & 0o077) !== 0;
   });
-  const { bavail, bsize } = await statfs(dir);
-  const freeMb = Math.floor((bavail * bsize) / 2 ** 20);
   return [
     {
       rule: "data folder",
       ok: open.length === 0,
       detail: open.length === 0 ? dir : `others can read ${open.join(", ")} in ${dir}: chmod 600`,
-    },
-    {
-      rule: "disk",
-      ok: freeMb >= MIN_FREE_MB,
-      detail: `${freeMb} MB free${freeMb >= MIN_FREE_MB ? "" : `, ${MIN_FREE_MB} are needed: run \`slipway gc\`, or make room`}`,
     },
   ];
 }

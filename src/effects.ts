@@ -17,7 +17,7 @@ import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxEx
 import type { Store } from "./store-port.ts";
 import type { Salvage } from "./salvage.ts";
 import { createSteps } from "./steps.ts";
-import { sandboxName, type Limits, type Task } from "./task.ts";
+import { sandboxName, type Limits, type MaxLimits, type Task } from "./task.ts";
 import { imageFor, NOTHING_WISHED, noticesOf, wishesOf } from "./wishes.ts";
 import type { Reading } from "./repo-config.ts";
 import { together, within } from "./within.ts";
@@ -41,8 +41,8 @@ export interface EffectDeps {
   readonly clearMs: number;
   /** Images that may be chosen; null = the sandbox has no images. */
   readonly images: readonly string[] | null;
-  /** Largest memory that a second try after out_of_memory may get, MiB. */
-  readonly maxMemoryMb: number;
+  /** What a task may have at most; also a second try after out_of_memory. */
+  readonly maxLimits: MaxLimits;
 }
 
 /** Runs until its state is left (the signal aborts it) or its work is recorded. Never throws. `release` gives the slot back. */
@@ -146,7 +146,7 @@ export function createEffects(deps: EffectDeps): Effect {
     if (attempt > 1) await removeEarlier(task.id, attempt, signal);
     const { socketDir, token } = await broker.open(task.id, attempt);
     crashpoint("sandbox.before");
-    const limits = memoryFor(task, deps.maxMemoryMb);
+    const limits = limitsFor(task, deps.maxLimits);
     await sandbox.ensure({ name: sandboxName(task.id, attempt), taskId: task.id, attempt, socketDir, token, limits, image }, signal);
     crashpoint("sandbox.after");
   }
@@ -173,6 +173,7 @@ export function createEffects(deps: EffectDeps): Effect {
   async function judge(task: Task, exit: SandboxExit): Promise<void> {
     const evidence = exit.tail === "" ? null : exit.tail;
     if (exit.outOfMemory) return fail(task, "out_of_memory", { evidence });
+    if (exit.diskFull) return fail(task, "disk_full", { detail: "Its workspace is full.", evidence });
     if (exit.exitCode === null) return fail(task, "interrupted", { detail: "Its sandbox is gone.", evidence });
     if (STOPPED_FROM_OUTSIDE.includes(exit.exitCode) && task.snapshot.context.excused < EXCUSES)
       return fail(task, "interrupted", { detail: "It was stopped from outside, as when the engine or the machine restarts.", evidence });
@@ -288,9 +289,14 @@ export function failed(
   };
 }
 
-function memoryFor(task: Task, maxMemoryMb: number): Limits {
-  const { limits } = task.spec;
+/** Never more than the server allows now, whatever it allowed when the task was submitted. */
+function limitsFor(task: Task, max: MaxLimits): Limits {
+  const { memoryMb, cpus, diskMb } = task.spec.limits;
   const { memoryFactor } = task.snapshot.context;
-  if (memoryFactor === 1) return limits;
-  return { ...limits, memoryMb: Math.min(maxMemoryMb, (limits.memoryMb ?? Math.floor(maxMemoryMb / 2)) * memoryFactor) };
+  const memory = memoryFactor === 1 ? memoryMb : (memoryMb ?? Math.floor(max.memoryMb / 2)) * memoryFactor;
+  return {
+    ...(memory === undefined ? {} : { memoryMb: Math.min(max.memoryMb, memory) }),
+    ...(cpus === undefined ? {} : { cpus: Math.min(max.cpus, cpus) }),
+    ...(diskMb === undefined ? {} : { diskMb: Math.min(max.diskMb, diskMb) }),
+  };
 }

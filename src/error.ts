@@ -12,6 +12,7 @@ export const ERROR_TABLE = {
   agent_unavailable: [400, "That agent is not available here"],
   model_unavailable: [400, "That model is not available here"],
   egress_unavailable: [400, "That egress policy is not available here"],
+  limits_unavailable: [400, "Those limits are not available here"],
   forge_unavailable: [400, "Pull requests are not available for that repository"],
   unauthenticated: [401, "Authentication is required"],
   invalid_credentials: [401, "E-mail or password is wrong"],

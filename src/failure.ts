@@ -40,7 +40,7 @@ export const FAILURE_TABLE = {
     "The sandbox ran out of memory.",
     "Slipway tries once more with double memory if the limit allows. Raise `limits.memoryMb`.",
   ),
-  disk_full: row("resource", "The sandbox ran out of disk space.", "Free space on the host or choose a smaller job."),
+  disk_full: row("resource", "The sandbox ran out of disk space.", "Raise `limits.diskMb`, or choose a smaller job."),
   agent_error: row("agent", "The agent ended with an error.", "Slipway tries once more from the last checkpoint. See the evidence."),
   repo_not_found: row(
     "terminal",

@@ -7,6 +7,7 @@
  * G4 An engine that does not answer pauses claiming at once, and until it does: a claim could only fail, and would hold its slot until then. It is
  *    asked every few seconds, and after an infrastructure failure before the next claim (decision 020).
  * G5 More than `breakerLimit` such failures in `breakerWindowMs` pause claiming for `breakerRestMs`, whatever the engine answers (rule D9).
+ * G6 With too little free disk space nothing is claimed, and nothing fails for it; it is looked at before claims and at each probe (rule D10).
  */
 import PQueue from "p-queue";
 import type { Coordinator } from "./coordinator.ts";
@@ -32,6 +33,8 @@ export interface GateDeps {
   readonly breakerWindowMs: number;
   /** How long claiming rests at least when attempts keep failing, ms. */
   readonly breakerRestMs: number;
+  /** Why there is too little disk space, in words; null when there is enough. */
+  readonly shortage: () => Promise<string | null>;
   /** Longest wait for the engine's answer to a look, ms. */
   readonly engineMs: number;
 }
@@ -61,6 +64,8 @@ const BATCH = 64;
 /** How many tasks are looked at when the first ones have no money. */
 const LOOK_AHEAD = 1_000;
 const PAUSED = "queue.paused";
+/** One look at the disks serves for this long, ms. */
+const DISK_MS = 1_000;
 /** Between two questions to an engine that answers; one that does not is asked with each probe. */
 const LOOK_MS = 5_000;
 
@@ -82,6 +87,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   let broken: Break | null = null;
   /** An attempt failed in a way that may be the engine's, and the engine has not been asked since. */
   let suspect = false;
+  let disks: { readonly at: number; readonly shortage: string | null } = { at: -Infinity, shortage: null };
   let lookAt = 0;
   let looking: Promise<boolean> | null = null;
   /** A task was passed over for its day's money. */
@@ -114,6 +120,18 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
 
   function blocked(): boolean {
     return !isOpen || paused || broken !== null;
+  }
+
+  async function hasRoom(): Promise<boolean> {
+    const now = clock.now();
+    if (now - disks.at < DISK_MS) return disks.shortage === null;
+    const before = disks.shortage;
+    disks = { at: now, shortage: before };
+    const shortage = await deps.shortage();
+    disks = { at: now, shortage };
+    if (shortage !== null && before === null) log.error({ shortage }, "claiming is paused: there is too little disk space");
+    if (shortage === null && before !== null) log.info({}, "there is disk space again; claiming goes on");
+    return shortage === null;
   }
 
   /** @returns null when the engine answers, else why not. */
@@ -164,7 +182,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   async function claimAll(): Promise<void> {
     do {
       again = false;
-      if (blocked()) return;
+      if (blocked() || !(await hasRoom()) || blocked()) return;
       if (suspect && (!(await answers()) || blocked())) return;
       // The places of the p-queue and the rows may differ for a moment (a sandbox is being cleared): the smaller number counts.
       const free = Math.min(BATCH, maxConcurrent - held.size, maxConcurrent - (await store.slotsHeld()));
@@ -216,7 +234,8 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       log.error({ failures: failures.length }, "claiming is paused: the sandbox engine keeps failing");
     },
     async probe() {
-      if (waits) poke();
+      const wasLow = disks.shortage !== null;
+      if (((await hasRoom()) && wasLow) || waits) poke();
       if (broken === null && !suspect && clock.now() < lookAt) return true;
       if (!(await answers())) return false;
       if (broken !== null && clock.now() >= broken.restUntil) {
@@ -228,13 +247,14 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       return true;
     },
     state() {
-      const reason = paused ? "An operator paused the queue." : (broken?.reason ?? null);
-      return { paused, breaker: broken === null ? "closed" : "open", reason };
+      const reason = paused ? "An operator paused the queue." : (broken?.reason ?? disks.shortage);
+      return { paused, breaker: broken === null ? "closed" : "open", disk: disks.shortage === null ? "ok" : "low", reason };
     },
     async wait(task) {
       const position = await store.position(task.id);
       if (paused) return { reason: "paused", position };
       if (broken !== null) return { reason: "sandbox_unavailable", position };
+      if (disks.shortage !== null) return { reason: "disk_low", position };
       if (deps.exhausted !== null && (await deps.exhausted(task))) return { reason: "budget", position };
       const full = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
       return { reason: full ? "user_limit" : "concurrency", position };

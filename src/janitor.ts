@@ -41,7 +41,7 @@ export interface JanitorDeps {
 export interface Janitor {
   /** Fires every overdue deadline. */
   deadlines(): Promise<void>;
-  /** Removes sandboxes that no task needs. @returns how many. */
+  /** Removes sandboxes that no task needs, and what belonged to one. @returns how many sandboxes. */
   orphans(): Promise<number>;
   /** Everything that nobody needs, or only a look at it. One run at a time; a second one waits. Never rejects for one thing that resists. */
   collect(mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
@@ -103,6 +103,14 @@ export function createJanitor(deps: JanitorDeps): Janitor {
     await within(deps.clearMs, sandbox.remove(one.name), clock);
   }
 
+  /** What a crash left between the steps that make or remove a sandbox. */
+  async function debris(): Promise<void> {
+    for (const { kind, name, error } of await sandbox.reclaim(wanted, "remove", new AbortController().signal)) {
+      if (error === null) log.info({ name }, `removed a ${kind} that no task needs`);
+      else log.warn({ name, error }, `a ${kind} could not be removed; the next tick tries again`);
+    }
+  }
+
   async function orphans(): Promise<number> {
     let removed = 0;
     for (const one of await unwanted()) {
@@ -113,6 +121,7 @@ export function createJanitor(deps: JanitorDeps): Janitor {
         log.warn({ name: one.name, error: messageOf(error) }, "an orphan could not be removed; the next tick tries again");
       }
     }
+    await debris();
     return removed;
   }
 
@@ -158,6 +167,7 @@ export function createJanitor(deps: JanitorDeps): Janitor {
           ),
       ],
       ["what sandboxes left", () => sandbox.reclaim(wanted, mode, signal)],
+      ["images", () => sandbox.reclaimImages(mode, signal)],
       ["sockets", () => deps.broker.reclaim(wanted, mode)],
       ["repositories", () => repositories(mode, signal)],
       ["artifacts", () => oldArtifacts(mode)],

@@ -21,7 +21,7 @@ import { createSalvage } from "./salvage.ts";
 import type { Operations, Service } from "./service.ts";
 import { createSpend, type Spend } from "./spend.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
-import type { Egress, Policy, Task } from "./task.ts";
+import type { Egress, MaxLimits, Policy, Task } from "./task.ts";
 import { unlessAborted, within } from "./within.ts";
 import { ABANDON_MS, LIVENESS_MS } from "./worker-wire.ts";
 
@@ -39,6 +39,8 @@ export interface KernelDeps {
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
+  /** Why there is too little disk space to claim, in words; null when there is enough. Never rejects. */
+  readonly shortage: () => Promise<string | null>;
   readonly settings: KernelSettings;
 }
 
@@ -64,7 +66,8 @@ export interface KernelSettings {
   readonly trustedHosts: readonly string[];
   /** Images that may be chosen (src/image-name.ts); null = the sandbox has no images. */
   readonly images: readonly string[] | null;
-  readonly maxMemoryMb: number;
+  /** What a task may have at most. */
+  readonly maxLimits: MaxLimits;
   /** US dollars that one user, and that all together, may spend on the model per UTC day; null = no limit. */
   readonly userDayUsd: number | null;
   readonly dayUsd: number | null;
@@ -93,7 +96,7 @@ export const DEFAULT_SETTINGS = {
   egress: ["none"],
   trustedHosts: [],
   images: null,
-  maxMemoryMb: 8_192,
+  maxLimits: { memoryMb: 8_192, cpus: 64, diskMb: 16_384 },
   userDayUsd: null,
   dayUsd: null,
   retentionMs: 30 * 24 * 3_600_000,
@@ -141,7 +144,7 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const hasModel = (agent: string): boolean => settings.models.length > 0 && agent !== "scripted";
   const limited = settings.userDayUsd !== null || settings.dayUsd !== null;
   const exhausted = limited ? async (task: Task) => hasModel(task.spec.agent) && (await spend.exhausted(task.userId)) : null;
-  const gate = await createGate({ coordinator, store, sandbox, clock, log, ...settings, exhausted });
+  const gate = await createGate({ ...deps, coordinator, ...settings, exhausted });
   const salvage = createSalvage({ ...deps, coordinator, salvageMs: (settings.clearMs * 2) / 3 });
   const effect = createEffects({ ...deps, ...settings, coordinator, broker, salvage });
   const supervisor = createSupervisor({ ...deps, ...settings, coordinator, gate, effect, lastSeen: desk.lastSeen });

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import type { AddressInfo } from "node:net";
-import { totalmem } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import pino from "pino";
 import type { Accounts } from "./accounts.ts";
@@ -16,7 +16,8 @@ import { createModelGateway, type ServeModel } from "./broker/model.ts";
 import { SocketFolders } from "./broker/sockets.ts";
 import { serveGit } from "./broker/git.ts";
 import { memoryBus } from "./bus/memory.ts";
-import { assertMayListen, isLoopback, type Config } from "./config.ts";
+import type { Config } from "./config.ts";
+import { assertMayListen, isLoopback } from "./listening.ts";
 import { crashpointFrom, noCrash, type Crashpoint } from "./crash.ts";
 import { messageOf, SlipwayError } from "./error.ts";
 import { openRepos } from "./git/repos.ts";
@@ -32,6 +33,7 @@ import type { GitAuth, Log, Sandbox } from "./ports.ts";
 import type { Store } from "./store-port.ts";
 import type { Ledger, ModelDesk } from "./ledger.ts";
 import { PRICES, priceTableSchema, type PriceTable } from "./model/prices.ts";
+import { shortage, type Disk } from "./room.ts";
 import { createRate } from "./model/rate.ts";
 import { parseRepository } from "./repo-address.ts";
 import { openProcessSandbox } from "./sandbox/process.ts";
@@ -39,7 +41,7 @@ import { openSimulatedSandbox } from "./sandbox/simulated.ts";
 import { openSessions, type Sessions } from "./sessions.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { systemClock, systemIds } from "./system.ts";
-import { DEFAULT_POLICY, MODEL_AGENTS } from "./task.ts";
+import { DEFAULT_POLICY, MODEL_AGENTS, type MaxLimits } from "./task.ts";
 import { loadKey, openVault, type Vault } from "./vault.ts";
 import { runWorker } from "../worker/assemble.ts";
 
@@ -48,6 +50,9 @@ const WORKER_UID = 10_001;
 /** A provider may name hours; after this it is asked again, ms. */
 const LONGEST_RATE_LIMIT_MS = 5 * 60_000;
 const DAY_MS = 24 * 3_600_000;
+/** For tasks that name none. */
+const DEFAULT_MEMORY_MB = 4_096;
+const DEFAULT_CPUS = 2;
 
 export interface Running {
   readonly url: string;
@@ -209,6 +214,7 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
     forges: [],
     clock: systemClock,
     ids: systemIds(),
+    shortage: async () => shortage(await disksOf(dir, sandbox), config.minFreeMb),
     authFor: (userId, repo) => authFor(accounts, vault, userId, parseRepository(repo, { trustedHosts }).host),
     broker: ({ worker, model, egress }) =>
       openBroker({
@@ -239,9 +245,21 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
       dayUsd: config.dayUsd,
       retentionMs: config.retentionDays * DAY_MS,
       mirrorMs: config.mirrorDays * DAY_MS,
-      maxMemoryMb: Math.floor(totalmem() / 2 ** 20 / 2),
+      maxLimits: maxLimits(config),
     },
   });
+}
+
+/** The disks that tasks write to. */
+export async function disksOf(dir: string, sandbox: Pick<Sandbox, "storage">): Promise<Disk[]> {
+  const path = await sandbox.storage();
+  return [{ what: "the data folder", path: dir }, ...(path === null ? [] : [{ what: "the sandbox engine", path }])];
+}
+
+/** What a task may have at most. */
+function maxLimits({ maxMemoryMb, maxCpus, maxDiskMb }: Config): MaxLimits {
+  const memoryMb = maxMemoryMb ?? Math.max(64, Math.min(65_536, Math.floor(totalmem() / 2 ** 20 / 2)));
+  return { memoryMb, cpus: maxCpus ?? availableParallelism(), diskMb: maxDiskMb };
 }
 
 /** Null without a key: then workers have no model. */
@@ -277,7 +295,8 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
   const instance = instanceOf(dir);
   const workerFile = join(packageRoot(), "dist", "worker.mjs");
   switch (config.sandbox) {
-    case "docker":
+    case "docker": {
+      const { memoryMb, cpus } = maxLimits(config);
       // The engine's client is two fifths of all that a start loads: only who uses it waits for it.
       return (await import("./sandbox/docker.ts")).openDockerSandbox({
         instance,
@@ -285,8 +304,12 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
         dockerfile: join(packageRoot(), "Dockerfile"),
         door: config.door,
         pool: { size: config.warm, dir: new SocketFolders(join(dir, "run"), instance, null).base() },
+        memoryMb: Math.min(DEFAULT_MEMORY_MB, memoryMb),
+        cpus: Math.min(DEFAULT_CPUS, cpus),
+        disk: { mode: config.disk, dir: join(dir, "disks"), defaultMb: config.diskMb },
         crashpoint,
       });
+    }
     case "process":
       return openProcessSandbox({ dir, workerFile, instance, crashpoint });
     case "simulated":

@@ -78,6 +78,8 @@ export interface SandboxExit {
   /** Null when it is not known: the sandbox is gone, or was killed from outside without a trace. */
   readonly exitCode: number | null;
   readonly outOfMemory: boolean;
+  /** It did not end well, and its workspace had no room left. */
+  readonly diskFull: boolean;
   /** Tail of the log, at most 4,000 characters. */
   readonly tail: string;
 }
@@ -115,6 +117,8 @@ export interface Sandbox {
   readonly isolates: boolean;
   /** One line for people; rejects with TaskFailure `sandbox_unavailable` when the engine does not answer. */
   check(signal?: AbortSignal): Promise<string>;
+  /** The folder of this machine on whose disk the engine keeps what sandboxes write; null = none besides the data folder, or elsewhere. Never rejects. */
+  storage(): Promise<string | null>;
   /** What the engine does to keep a worker in its place, for `doctor`; empty where nothing does. Rejects as `check` does. */
   capabilities(signal?: AbortSignal): Promise<readonly Capability[]>;
   /**
@@ -150,6 +154,8 @@ export interface Sandbox {
   list(): Promise<SandboxInfo[]>;
   /** What belongs to sandboxes of this installation that `list` does not show and nobody wants: volumes, networks, folders. Idempotent. */
   reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+  /** Images that no task will use again. Dearer than `reclaim`. */
+  reclaimImages(mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
   /** Lets go of watchers; running sandboxes stay. */
   close(): Promise<void>;
 }

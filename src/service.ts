@@ -18,7 +18,8 @@ export interface Service {
   offer(): Offer;
   /**
    * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the same task (`replayed`), another body throws `idempotency_mismatch`.
-   * Throws invalid_repository, invalid_branch, agent_unavailable, model_unavailable, egress_unavailable, forge_unavailable, invalid_image, image_not_allowed; nothing was written then.
+   * Throws invalid_repository, invalid_branch, agent_unavailable, model_unavailable, egress_unavailable, limits_unavailable, forge_unavailable,
+   * invalid_image, image_not_allowed; nothing was written then.
    */
   submit(person: Person, request: SubmitRequest, idempotencyKey: string | null): Promise<{ task: Task; replayed: boolean }>;
   task(person: Person, taskId: string): Promise<Task>;
@@ -58,6 +59,8 @@ export interface Stuck {
 export interface QueueState {
   readonly paused: boolean;
   readonly breaker: "closed" | "open";
+  /** "low" while there is too little free disk space to claim. */
+  readonly disk: "ok" | "low";
   /** Words for people when claiming does not go on; null when it does. */
   readonly reason: string | null;
 }

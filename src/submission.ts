@@ -4,7 +4,7 @@ import { SlipwayError } from "./error.ts";
 import { isImageAllowed, OWN_IMAGE, parseImage } from "./image-name.ts";
 import type { Forge } from "./ports.ts";
 import { parseBranch, parseRepository } from "./repo-address.ts";
-import { EFFORTS, MODEL_AGENTS, type Egress, type TaskSpec } from "./task.ts";
+import { EFFORTS, MODEL_AGENTS, type Egress, type Limits, type MaxLimits, type TaskSpec } from "./task.ts";
 import type { Offer, SubmitRequest } from "./wire.ts";
 
 /** What this installation has. */
@@ -20,6 +20,8 @@ export interface Supply {
   readonly egress: readonly [Egress, ...Egress[]];
   /** `host[:port]` that may be reached by plain http or at a private address. */
   readonly trustedHosts: readonly string[];
+  /** What a task may ask for at most. */
+  readonly maxLimits: MaxLimits;
   /** Images that may be chosen; null = the sandbox has no images. */
   readonly images: readonly string[] | null;
 }
@@ -70,6 +72,16 @@ function imageOf({ images }: Supply, { image }: SubmitRequest): string | null {
   throw new SlipwayError("image_not_allowed", `${name} is not listed in SLIPWAY_IMAGES. This server allows: ${offer}.`);
 }
 
+const LIMIT_SETTINGS = { memoryMb: "SLIPWAY_MAX_MEMORY_MB", cpus: "SLIPWAY_MAX_CPUS", diskMb: "SLIPWAY_MAX_DISK_MB" } as const;
+
+function checkLimits(limits: Limits, max: MaxLimits): Limits {
+  const errors = (["memoryMb", "cpus", "diskMb"] as const).flatMap((name) =>
+    (limits[name] ?? 0) <= max[name] ? [] : [{ path: `limits.${name}`, message: `at most ${max[name]} (${LIMIT_SETTINGS[name]})` }],
+  );
+  if (errors.length === 0) return limits;
+  throw new SlipwayError("limits_unavailable", "This server allows less: see errors. An operator sets the maxima.", { errors });
+}
+
 /** @throws SlipwayError as Service.submit says. */
 export function specOf(supply: Supply, request: SubmitRequest, taskId: string): TaskSpec {
   const { url } = parseRepository(request.repo, { trustedHosts: supply.trustedHosts });
@@ -87,7 +99,7 @@ export function specOf(supply: Supply, request: SubmitRequest, taskId: string): 
     ...chosen,
     script: request.script ?? null,
     budget: request.budget ?? {},
-    limits: request.limits ?? {},
+    limits: checkLimits(request.limits ?? {}, supply.maxLimits),
     pullRequest,
     image: imageOf(supply, request),
     verify: request.verify ?? [],

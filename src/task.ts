@@ -89,8 +89,12 @@ export const limitsSchema = z.strictObject({
   memoryMb: z.int().min(64).max(65_536).optional(),
   /** CPU cores for the sandbox. */
   cpus: z.number().min(0.1).max(64).optional(),
+  /** MiB of the workspace. */
+  diskMb: z.int().min(64).max(1_048_576).optional(),
 });
 export type Limits = z.infer<typeof limitsSchema>;
+/** What a task may have at most: an operator's word. */
+export type MaxLimits = { readonly [name in keyof Limits]-?: number };
 
 /** One step of the scripted agent (api.md, "The scripted agent"). */
 export const scriptStepSchema = z.union([
@@ -265,7 +269,7 @@ export interface Task {
   readonly updatedAt: number;
 }
 
-export type WaitReason = "concurrency" | "user_limit" | "sandbox_unavailable" | "paused" | "model_rate_limited" | "budget";
+export type WaitReason = "concurrency" | "user_limit" | "sandbox_unavailable" | "disk_low" | "paused" | "model_rate_limited" | "budget";
 
 /** Why a queued task waits, and how many are before it (0 = next). */
 export interface Wait {

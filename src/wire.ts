@@ -162,7 +162,7 @@ export const taskSchema = z.strictObject({
   image: z.string().nullable(),
   wait: z
     .strictObject({
-      reason: z.enum(["concurrency", "user_limit", "sandbox_unavailable", "paused", "model_rate_limited", "budget"]),
+      reason: z.enum(["concurrency", "user_limit", "sandbox_unavailable", "disk_low", "paused", "model_rate_limited", "budget"]),
       position: z.int(),
     })
     .nullable(),
@@ -286,7 +286,12 @@ export const overviewSchema = z.strictObject({
   oldestOpenSeconds: z.number().nullable(),
   stuck: z.array(z.strictObject({ id: z.string(), state: z.enum(TASK_STATES), reason: z.string(), since: time })),
   slots: z.strictObject({ used: z.int(), max: z.int() }),
-  queue: z.strictObject({ paused: z.boolean(), breaker: z.enum(["closed", "open"]), reason: z.string().nullable() }),
+  queue: z.strictObject({
+    paused: z.boolean(),
+    breaker: z.enum(["closed", "open"]),
+    disk: z.enum(["ok", "low"]),
+    reason: z.string().nullable(),
+  }),
   host: z.strictObject({
     cpus: z.int(),
     load1: z.number(),

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { assertMayListen, isLoopback, readConfig, SETTINGS, type Setting } from "../src/config.ts";
+import { readConfig } from "../src/config.ts";
+import { SETTINGS, type Setting } from "../src/settings.ts";
+import { assertMayListen, isLoopback } from "../src/listening.ts";
 import { SlipwayError } from "../src/error.ts";
 
 function complaint(env: Record<string, string>, flags: Parameters<typeof readConfig>[1] = {}): string {
@@ -35,6 +37,12 @@ describe("readConfig", () => {
       sandboxChosen: false,
       maxConcurrent: 4,
       warm: 1,
+      disk: "auto",
+      diskMb: 4_096,
+      maxDiskMb: 16_384,
+      maxMemoryMb: null,
+      maxCpus: null,
+      minFreeMb: 2_048,
       door: "auto",
       userLimit: null,
       agent: "scripted",
@@ -98,6 +106,12 @@ describe("readConfig", () => {
       SLIPWAY_EGRESS_OPEN: "1",
       SLIPWAY_TRUSTED_EGRESS_HOSTS: "registry.example:4873, 10.0.0.5:443",
       SLIPWAY_PRICES: "/etc/slipway/prices.json",
+      SLIPWAY_DISK: "watch",
+      SLIPWAY_DISK_MB: "512",
+      SLIPWAY_MAX_DISK_MB: "2048",
+      SLIPWAY_MAX_MEMORY_MB: "1024",
+      SLIPWAY_MAX_CPUS: "3",
+      SLIPWAY_MIN_FREE_MB: "0",
     };
     expect(readConfig(env)).toEqual({
       host: "0.0.0.0",
@@ -107,6 +121,12 @@ describe("readConfig", () => {
       sandboxChosen: true,
       maxConcurrent: 12,
       warm: 3,
+      disk: "watch",
+      diskMb: 512,
+      maxDiskMb: 2_048,
+      maxMemoryMb: 1_024,
+      maxCpus: 3,
+      minFreeMb: 0,
       door: "tunnel",
       userLimit: 2,
       agent: "anthropic",
@@ -135,6 +155,16 @@ describe("readConfig", () => {
     });
     const read = Object.values<Setting>(SETTINGS).map((setting) => setting.env);
     expect([...read, "SLIPWAY_POLICY"].toSorted()).toEqual(Object.keys(env).toSorted());
+  });
+
+  it("keeps the size of a workspace within its maximum, whichever of the two is given", () => {
+    expect(readConfig({ SLIPWAY_DISK_MB: "20000" })).toMatchObject({ diskMb: 20_000, maxDiskMb: 20_000 });
+    expect(readConfig({ SLIPWAY_MAX_DISK_MB: "1000" })).toMatchObject({ diskMb: 1_000, maxDiskMb: 1_000 });
+    expect(complaint({ SLIPWAY_DISK_MB: "1001", SLIPWAY_MAX_DISK_MB: "1000" })).toBe(
+      "SLIPWAY_DISK_MB must not be larger than SLIPWAY_MAX_DISK_MB.",
+    );
+    expect(complaint({ SLIPWAY_DISK_MB: "63" })).toContain("from 64 to 1048576");
+    expect(complaint({ SLIPWAY_DISK: "big" })).toContain("auto, loop, watch, tmpfs");
   });
 
   it("puts a flag before its variable, and takes an empty value for none", () => {

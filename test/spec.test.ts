@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { SETTINGS } from "../src/config.ts";
+import { SETTINGS } from "../src/settings.ts";
 
 const page = readFileSync(join(import.meta.dirname, "../docs/spec.md"), "utf8");
 const [inForce = "", later = ""] = page.split("## Not yet in force");

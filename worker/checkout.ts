@@ -9,7 +9,7 @@ import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, readF
 import { join, relative } from "node:path";
 import type { WorkerSpec } from "../src/worker-wire.ts";
 import { clean, cut } from "./text.ts";
-import { git, GitError, type GitOptions } from "./git.ts";
+import { git, GitError, saysDiskFull, type GitOptions } from "./git.ts";
 import { Unreachable, type Saved, type Workspace } from "./workspace.ts";
 
 const BRANCH = "slipway/work";
@@ -184,7 +184,7 @@ export class Checkout implements Workspace {
     return await this.#git(["write-tree"], { signal, indexFile });
   }
 
-  /** Files that git cannot add (unreadable, a nested repository without a commit) are left out; the rest is added. */
+  /** Files that git cannot add (unreadable, a nested repository without a commit) are left out; the rest is added. On a full disk nothing is. */
   async #addAll(options: Omit<GitOptions, "cwd">): Promise<void> {
     try {
       await this.#git(["add", "--all"], options);
@@ -193,7 +193,12 @@ export class Checkout implements Workspace {
       const spared = /'([^'\n]+)\/' does not have a commit checked out/.exec(thrown.output)?.[1];
       const paths = spared === undefined ? [] : ["--", ".", `:(exclude,literal)${spared}`];
       await this.#git(["add", "--all", "--ignore-errors", ...paths], options).catch((again: unknown) => {
-        if (!(again instanceof GitError) || !/adding files failed|unable to index|Permission denied/.test(again.output)) throw again;
+        if (
+          !(again instanceof GitError) ||
+          saysDiskFull(again.output) ||
+          !/adding files failed|unable to index|Permission denied/.test(again.output)
+        )
+          throw again;
       });
     }
   }

@@ -3,12 +3,12 @@ import type { AttemptFailure, AttemptStage } from "../machines/attempt.ts";
 import { messageOf } from "../src/error.ts";
 import { TaskFailure } from "../src/failure.ts";
 import { AgentFailure } from "./agents/agent.ts";
-import { GitError } from "./git.ts";
+import { GitError, saysDiskFull } from "./git.ts";
 import { Unreachable } from "./workspace.ts";
 
 function isDiskFull(thrown: unknown, evidence: string | null): boolean {
   const code = thrown instanceof Error && "code" in thrown ? thrown.code : null;
-  return code === "ENOSPC" || code === "EDQUOT" || /No space left on device|Disk quota exceeded/.test(evidence ?? "");
+  return code === "ENOSPC" || code === "EDQUOT" || saysDiskFull(evidence ?? "");
 }
 
 /** Before the agent began it is not the agent's fault: the coordinator may try as often as it likes to have a repository cloned. */

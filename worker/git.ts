@@ -17,6 +17,11 @@ export class GitError extends Error {
   }
 }
 
+/** True when a program's words say that nothing more can be written. */
+export function saysDiskFull(output: string): boolean {
+  return /No space left on device|Disk quota exceeded/.test(output);
+}
+
 export interface GitOptions {
   readonly cwd: string;
   /** Another index than the checkout's own. */

@@ -1,7 +1,8 @@
 /** `slipway serve`. */
 import { resolve } from "node:path";
 import type { Command } from "commander";
-import { readConfig, SETTINGS, type Config, type Flags, type Setting } from "../config.ts";
+import { readConfig, type Config, type Flags } from "../config.ts";
+import { SETTINGS, type Setting } from "../settings.ts";
 import { SlipwayError } from "../error.ts";
 import type { Running } from "../main.ts";
 import { CliExit, EXIT } from "./exit.ts";

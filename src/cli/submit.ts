@@ -22,6 +22,7 @@ interface SubmitOptions extends ReadOptions {
   readonly turns?: number;
   readonly memory?: number;
   readonly cpus?: number;
+  readonly disk?: number;
   readonly egress?: Egress;
   readonly image?: string;
   readonly pullRequest?: PullRequestMode;
@@ -51,6 +52,7 @@ export function submitCommand(program: Command, io: Io): void {
     .option("--turns <number>", "stop after this many turns of the model", wholeNumber)
     .option("--memory <MiB>", "memory of the sandbox", wholeNumber)
     .option("--cpus <number>", "CPU cores of the sandbox", decimal)
+    .option("--disk <MiB>", "size of the workspace", wholeNumber)
     .addOption(new Option("--egress <policy>", "what the sandbox may reach").choices([...EGRESS_POLICIES]))
     .option("--image <name>", 'image of the sandbox; "default" is Slipway\'s own (what .slipway.yml says, else that)')
     .addOption(new Option("--pull-request <mode>", "open a pull request").choices([...PULL_REQUEST_MODES]))
@@ -79,7 +81,7 @@ function requestOf(repo: string, prompt: string, options: SubmitOptions): Submit
   const { base, branch, title, agent, model, effort, egress, image, pullRequest, priority, maxAttempts } = options;
   const given = { base, branch, title, agent, model, effort, egress, image, pullRequest, priority, maxAttempts };
   const budget = present({ usd: options.usd, minutes: options.minutes, turns: options.turns });
-  const limits = present({ memoryMb: options.memory, cpus: options.cpus });
+  const limits = present({ memoryMb: options.memory, cpus: options.cpus, diskMb: options.disk });
   return {
     repo,
     prompt,

@@ -1,4 +1,5 @@
 /** What a Prometheus scrapes. */
+import { statfs } from "node:fs/promises";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { Doors } from "./route.ts";
 
@@ -10,7 +11,11 @@ function family(name: string, kind: "gauge" | "counter", help: string, samples: 
 
 export async function metricsText(doors: Doors): Promise<string> {
   const { store, operations, gauges, clock } = doors;
-  const [{ byState, oldestOpenAt }, slots] = await Promise.all([store.counts(), operations.slots()]);
+  const [{ byState, oldestOpenAt }, slots, { bavail, bsize }] = await Promise.all([
+    store.counts(),
+    operations.slots(),
+    statfs(doors.dataDir),
+  ]);
   const { rss, heapUsed } = process.memoryUsage();
   const queue = operations.queue();
   const one = (value: number): Sample[] => [["", value]];
@@ -36,6 +41,8 @@ export async function metricsText(doors: Doors): Promise<string> {
       "1 while claiming rests after infrastructure failures.",
       one(queue.breaker === "open" ? 1 : 0),
     ),
+    ...family("slipway_disk_low", "gauge", "1 while claiming waits for disk space.", one(queue.disk === "low" ? 1 : 0)),
+    ...family("slipway_disk_free_bytes", "gauge", "Free on the disk of the data folder.", one(bavail * bsize)),
     ...family("slipway_sockets", "gauge", "Open WebSockets.", one(gauges.sockets())),
     ...family("slipway_events_total", "counter", "Events committed since the start.", one(gauges.events())),
     ...family("process_resident_memory_bytes", "gauge", "Resident memory.", one(rss)),

@@ -64,7 +64,7 @@ async function complaints(doors: Doors): Promise<FieldError[]> {
     [
       "disk",
       async () => {
-        if ((await diskFreeMb(doors)) < DISK_MIN_MB) throw new Error("too full");
+        if ((await diskFreeMb(doors)) < DISK_MIN_MB || doors.operations.queue().disk === "low") throw new Error("too full");
       },
     ],
   ];

@@ -85,6 +85,7 @@ export const taskRoutes = [
       "agent_unavailable",
       "model_unavailable",
       "egress_unavailable",
+      "limits_unavailable",
       "forge_unavailable",
       "idempotency_mismatch",
     ],

@@ -14,15 +14,25 @@ export const LABELS = {
   task: "slipway.task",
   attempt: "slipway.attempt",
   pool: "slipway.pool",
+  disk: "slipway.disk",
   /** Of a container with a tunnel: where on our machine it leads. */
   door: "slipway.door",
 } as const;
 /** Where the container sees its socket folder. */
 export const SOCKET_TARGET = "/run/slipway";
+export const WORKSPACE = "/workspace";
+/** One file for so many bytes of the workspace: what ext4 itself takes for ordinary use. */
+export const INODE_BYTES = 16_384;
 
 /** Its own view of the control groups; the types of the client do not know the field. */
 const OWN_CGROUPS: object = { CgroupnsMode: "private" };
 const MIB = 1_024 * 1_024;
+
+/** What is mounted as the workspace, at most `sizeMb` MiB; `device` is a path on the engine's machine. */
+export type Workspace =
+  | { readonly kind: "loop"; readonly sizeMb: number; readonly device: string }
+  | { readonly kind: "watch"; readonly sizeMb: number }
+  | { readonly kind: "tmpfs"; readonly sizeMb: number };
 
 export interface ContainerDefaults {
   readonly image: string;
@@ -34,12 +44,30 @@ export interface ContainerDefaults {
   readonly seccomp: string | null;
   /** The socket folder as the engine's machine calls it; null = the engine does not see our files, and the door is a tunnel (tunnel.ts). */
   readonly socketDir: string | null;
+  readonly workspace: Workspace;
 }
 
 export function labelsOf(instance: string, spec: SandboxSpec): Record<string, string> {
   return { [LABELS.instance]: instance, [LABELS.task]: spec.taskId, [LABELS.attempt]: String(spec.attempt) };
 }
 
+const OWNED = `uid=${WORKER_UID},gid=${WORKER_UID}`;
+
+/** A volume is made with the container, named after it, unless it is there already; a plain one takes over the owner of the image's folder. */
+function volumeOf(name: string, instance: string, workspace: Exclude<Workspace, { kind: "tmpfs" }>): MountSettings {
+  const DriverConfig = {
+    Name: "local",
+    Options: workspace.kind === "watch" ? {} : { type: "ext4", device: workspace.device, o: "nosuid,nodev,noatime,noinit_itable" },
+  };
+  const Labels = { [LABELS.instance]: instance, [LABELS.disk]: String(workspace.sizeMb) };
+  return { Type: "volume", Source: name, Target: WORKSPACE, VolumeOptions: { NoCopy: false, Labels, DriverConfig } };
+}
+
+/** Memory of the container: it may not have all of it. */
+function tmpfsOf({ sizeMb }: Workspace, memoryMb: number): string {
+  const size = Math.min(sizeMb, Math.floor(memoryMb / 2));
+  return `rw,exec,nosuid,nodev,size=${size}m,nr_inodes=${Math.floor((size * MIB) / INODE_BYTES)},mode=0755,${OWNED}`;
+}
 const doorOf = (source: string | null): MountSettings[] =>
   source === null ? [] : [{ Type: "bind", Source: source, Target: SOCKET_TARGET, ReadOnly: true }];
 
@@ -49,22 +77,22 @@ const doorOf = (source: string | null): MountSettings[] =>
  * AutoRemove stays off: the exit code is read from the stopped container.
  */
 export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): ContainerCreateOptions {
-  const memory = (spec.limits.memoryMb ?? defaults.memoryMb) * MIB;
+  const memoryMb = spec.limits.memoryMb ?? defaults.memoryMb;
   const tunnelled = defaults.socketDir === null;
-  const owned = `uid=${WORKER_UID},gid=${WORKER_UID}`;
+  const { workspace } = defaults;
   return {
     name: spec.name,
     Image: defaults.image,
     Labels: { ...labelsOf(defaults.instance, spec), [LABELS.pool]: "", [LABELS.door]: tunnelled ? spec.socketDir : "" },
     User: `${WORKER_UID}:${WORKER_UID}`,
-    WorkingDir: "/workspace",
+    WorkingDir: WORKSPACE,
     Env: [
       "HOME=/home/agent",
       "LANG=C.UTF-8",
       `${WORKER_ENV.socket}=${SOCKET_TARGET}/b.sock`,
       `${WORKER_ENV.token}=${spec.token}`,
       `${WORKER_ENV.attempt}=${spec.attempt}`,
-      `${WORKER_ENV.workspace}=/workspace`,
+      `${WORKER_ENV.workspace}=${WORKSPACE}`,
       `${WORKER_ENV.state}=/home/agent/state`,
     ],
     Tty: false,
@@ -84,8 +112,8 @@ export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): Con
       ...OWN_CGROUPS,
       ShmSize: 64 * MIB,
       PidsLimit: defaults.pids,
-      Memory: memory,
-      MemorySwap: memory,
+      Memory: memoryMb * MIB,
+      MemorySwap: memoryMb * MIB,
       NanoCpus: Math.round((spec.limits.cpus ?? defaults.cpus) * 1e9),
       CpuShares: 512,
       OomScoreAdj: 500,
@@ -95,15 +123,12 @@ export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): Con
       ],
       Tmpfs: {
         "/tmp": "rw,exec,nosuid,nodev,size=1g,nr_inodes=200000,mode=1777",
-        ...(tunnelled ? { [SOCKET_TARGET]: `rw,noexec,nosuid,nodev,size=64k,nr_inodes=16,mode=0700,${owned}` } : {}),
-        "/home/agent": `rw,exec,nosuid,nodev,size=512m,nr_inodes=100000,mode=0700,${owned}`,
+        ...(tunnelled ? { [SOCKET_TARGET]: `rw,noexec,nosuid,nodev,size=64k,nr_inodes=16,mode=0700,${OWNED}` } : {}),
+        "/home/agent": `rw,exec,nosuid,nodev,size=512m,nr_inodes=100000,mode=0700,${OWNED}`,
+        ...(workspace.kind === "tmpfs" ? { [WORKSPACE]: tmpfsOf(workspace, memoryMb) } : {}),
       },
       LogConfig: { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } },
-      Mounts: [
-        ...doorOf(defaults.socketDir),
-        // Without a name it belongs to the container and goes with it; it takes over the owner of the image's folder.
-        { Type: "volume", Source: "", Target: "/workspace" },
-      ],
+      Mounts: [...doorOf(defaults.socketDir), ...(workspace.kind === "tmpfs" ? [] : [volumeOf(spec.name, defaults.instance, workspace)])],
     },
   };
 }

@@ -3,24 +3,24 @@
  * Judged are stopped containers only: while one runs, its out-of-memory flag may mean a child that nobody misses.
  */
 import type Docker from "dockerode";
-import { join, relative, resolve } from "node:path";
+import { resolve } from "node:path";
 import { TaskFailure } from "../failure.ts";
-import type { GcMode, Leftover, Wanted } from "../leftover.ts";
-import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
+import type { Capability, Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
 import { parseSandboxName } from "../task.ts";
 import { capabilitiesOf, type EngineFacts } from "./capabilities.ts";
-import { openDoor, type DoorOptions } from "./door.ts";
+import { openDoor, type Door, type DoorOptions } from "./door.ts";
 import { containerOf, LABELS, labelsOf } from "./container.ts";
 import { openDerived } from "./derived.ts";
+import { diskWall, openDisks, PLAIN, volumeOf, type DiskOptions, type Disks } from "./disks.ts";
 import { dress } from "./dress.ts";
-import { EngineError, failed, named, openEngine, refusedWith } from "./engine.ts";
+import { EngineError, failed, hostPaths, named, openEngine, refusedWith, type Engine, type HostDir } from "./engine.ts";
 import { openImage } from "./image.ts";
-import { tailOfLog } from "./log.ts";
-import { openNews } from "./news.ts";
+import { tailOf } from "./log.ts";
+import { openNews, until } from "./news.ts";
 import { isWaiting, openPool, type Pool, type PoolOptions } from "./pool.ts";
-import { needsOurProfile, seccompProfile } from "./seccomp.ts";
+import { openProfile } from "./seccomp.ts";
 import { openStale } from "./stale.ts";
-import { leftVolumes, readWorkspace } from "./leavings.ts";
+import { leftVolumes, readWorkspace, whole } from "./leavings.ts";
 
 export { dockerOptions } from "./engine.ts";
 
@@ -33,9 +33,12 @@ export interface DockerSandboxOptions {
   readonly workerFile: string;
   readonly dockerfile: string;
   /** Where the coordinator runs in a container itself: `from`, a folder as it sees it, is `to` for the engine's machine. */
-  readonly hostDir?: { readonly from: string; readonly to: string } | null;
+  readonly hostDir?: HostDir | null;
+  /** For tasks that name none. */
   readonly memoryMb?: number;
   readonly cpus?: number;
+  /** Absent = plain volumes of 4 GiB that are watched. */
+  readonly disk?: DiskOptions;
   readonly pids?: number;
   /** Longest wait for one answer of the engine, ms. */
   readonly timeoutMs?: number;
@@ -51,8 +54,9 @@ export interface DockerSandboxOptions {
   readonly crashpoint?: (name: string) => void;
 }
 
-const GONE: SandboxExit = { exitCode: null, outOfMemory: false, tail: "" };
-const TAIL_LINES = 200;
+const GONE: SandboxExit = { exitCode: null, outOfMemory: false, diskFull: false, tail: "" };
+/** How often a workspace is measured that nothing else bounds, ms. */
+const WATCH_MS = 5_000;
 /** Longest time for a name that is taken to become a container that can be seen, ms. */
 const CREATE_MS = 30_000;
 /** Longest time from SIGKILL to the end of a container, ms. */
@@ -75,30 +79,17 @@ function stateOf(info: Inspected): "created" | "running" | "stopped" {
   return Running || Status === "restarting" || Status === "removing" ? "running" : "stopped";
 }
 
-function onHost(path: string, map: DockerSandboxOptions["hostDir"]): string {
-  if (map === undefined || map === null) return path;
-  const inside = relative(map.from, path);
-  return inside.startsWith("..") ? path : join(map.to, inside);
-}
-
 export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const engine = openEngine(options);
   const image = openImage(engine, options);
+  const seccomp = openProfile(engine);
   const derived = openDerived(engine, image, options.instance, seccomp);
-  const label = `${LABELS.instance}=${options.instance}`;
-  const news = openNews(engine, label);
+  const news = openNews(engine, `${LABELS.instance}=${options.instance}`);
   const closing = new AbortController();
   const crashpoint = options.crashpoint ?? (() => undefined);
   const starting = new Map<string, Promise<void>>();
-
-  let profile: Promise<string | null> | null = null;
-  /** Asked once: an engine that is upgraded ends its containers and, where it is ours to restart, us. */
-  function seccomp(): Promise<string | null> {
-    profile ??= engine.call((docker) => docker.version()).then(({ Version }) => (needsOurProfile(Version) ? seccompProfile() : null));
-    profile.catch(() => (profile = null));
-    return profile;
-  }
-
+  const common = { engine, instance: options.instance, crashpoint };
+  const disks = openDisks({ ...common, ...(options.disk ?? PLAIN), byEnvironment: !options.docker, onHost: hostPaths(options.hostDir) });
   const door = openDoor(options, engine, async (name, signal) => (await inspect(name, signal))?.State.Running === true);
 
   /** @returns null when there is no container of that name. */
@@ -119,7 +110,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       cpus: options.cpus ?? 2,
       pids: options.pids ?? 512,
       seccomp: await seccomp(),
-      socketDir: (await door.kind()) === "tunnel" ? null : onHost(resolve(spec.socketDir), options.hostDir),
+      socketDir: (await door.kind()) === "tunnel" ? null : hostPaths(options.hostDir)(resolve(spec.socketDir)),
+      workspace: await disks.workspace(spec),
     });
     const chosen = spec.image ?? null;
     if (chosen === null) return body;
@@ -136,7 +128,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
 
   const plainBody = (spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> => bodyOf({ ...spec, image: null }, closing.signal);
   const pool = options.pool
-    ? openPool({ ...options.pool, instance: options.instance, engine, image: () => image.name(), body: plainBody, remove, crashpoint })
+    ? openPool({ ...common, ...options.pool, image: () => image.name(), body: plainBody, disk: disks.make, remove })
     : null;
 
   /** Whoever waits is bound through a shared folder. */
@@ -144,7 +136,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
 
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
     const attempt = async (): Promise<void> => {
-      const body = await bodyOf(spec, signal);
+      const [body] = await Promise.all([bodyOf(spec, signal), disks.make(spec)]);
       await engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
     };
     try {
@@ -173,15 +165,6 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     throw new TaskFailure("sandbox_unavailable", { detail: `The container ${spec.name} can neither be made nor found.` });
   }
 
-  async function start(name: string, signal: AbortSignal): Promise<void> {
-    try {
-      await engine.call((docker, stop) => docker.getContainer(name).start({ abortSignal: stop }), signal);
-    } catch (error) {
-      if (refusedWith(error, 304)) return;
-      throw failed(error);
-    }
-  }
-
   async function ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
     for (;;) {
       const info = await findOrCreate(spec, signal);
@@ -191,7 +174,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
         throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
       }
       if (!waited) {
-        if (stateOf(info) === "created") await start(spec.name, signal);
+        if (stateOf(info) === "created") await disks.ready(info).then(() => start(engine, spec.name, signal));
         if (labels[LABELS.door]) door.attend(spec.name, await inspect(spec.name, signal));
         return;
       }
@@ -217,43 +200,22 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     }
   }
 
-  async function tail(name: string): Promise<string> {
-    try {
-      const wanted = { follow: false, stdout: true, stderr: true, tail: TAIL_LINES } as const;
-      return tailOfLog(await engine.call((docker, stop) => docker.getContainer(name).logs({ ...wanted, abortSignal: stop })));
-    } catch (error) {
-      if (error instanceof EngineError) return "";
-      throw error;
-    }
-  }
-
-  async function judge(info: Inspected, name: string): Promise<SandboxExit> {
-    const { ExitCode: exitCode, OOMKilled } = info.State;
-    return { exitCode, outOfMemory: OOMKilled && exitCode !== 0, tail: await tail(name) };
-  }
-
-  /** Asks `look` until it finds something; between two looks it waits for news, which it subscribes to before it looks. */
-  async function until<T>(name: string, pollMs: () => number, signal: AbortSignal, look: () => Promise<T | null>): Promise<T> {
-    for (;;) {
-      const over = new AbortController();
-      const hint = news.next(name, pollMs(), AbortSignal.any([signal, over.signal]));
-      hint.catch(() => undefined);
-      try {
-        const found = await look();
-        if (found !== null) return found;
-        await hint;
-      } finally {
-        over.abort();
-      }
-    }
-  }
-
   function wait(name: string, signal: AbortSignal): Promise<SandboxExit> {
     const stop = AbortSignal.any([signal, closing.signal]);
+    const pollMs = options.pollMs ?? 10_000;
     let failingSince: number | null = null;
+    let [watched, lookedAt] = [true, -Infinity];
+    /** Measures what no kernel bounds. What is ended for it is judged as such when it has stopped. */
+    async function watch(info: Inspected): Promise<void> {
+      watched = stateOf(info) === "running" && disks.isWatched(info);
+      if (!watched || Date.now() - lookedAt < WATCH_MS) return;
+      lookedAt = Date.now();
+      if (await disks.isFull(info)) await signalTo(engine, name, "SIGKILL", stop);
+    }
     return until(
+      news,
       name,
-      () => options.pollMs ?? 10_000,
+      () => (watched ? Math.min(pollMs, WATCH_MS) : pollMs),
       stop,
       async () => {
         try {
@@ -261,7 +223,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
           door.attend(name, info);
           failingSince = null;
           if (info === null) return GONE;
-          return stateOf(info) === "stopped" ? await judge(info, name) : null;
+          if (stateOf(info) === "stopped") return await judge(engine, disks, info, name);
+          await watch(info);
+          return null;
         } catch (error) {
           if (stop.aborted) throw error;
           failingSince ??= Date.now();
@@ -272,20 +236,11 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     );
   }
 
-  async function signalTo(name: string, which: "SIGTERM" | "SIGKILL", signal?: AbortSignal): Promise<void> {
-    try {
-      await engine.call((docker, stop) => docker.getContainer(name).kill({ signal: which, abortSignal: stop }), signal);
-    } catch (error) {
-      // 404: gone; 409: not running; some engines say so with 500.
-      if (!refusedWith(error, 404, 409) && !(error instanceof EngineError && /not running/i.test(error.message))) throw failed(error);
-    }
-  }
-
   /** @returns true when it is not running within `ms`. */
   function ended(name: string, ms: number, signal: AbortSignal): Promise<boolean> {
     const end = Date.now() + ms;
     const pollMs = (): number => Math.max(1, Math.min(1_000, end - Date.now()));
-    return until(name, pollMs, signal, async () => {
+    return until(news, name, pollMs, signal, async () => {
       const late = Date.now() >= end;
       const info = await inspect(name, signal);
       if (info === null || stateOf(info) !== "running") return true;
@@ -298,14 +253,25 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     if (info === null || stateOf(info) !== "running") return;
     // Its last words need a way out.
     door.attend(name, info);
-    await signalTo(name, "SIGTERM", signal);
+    await signalTo(engine, name, "SIGTERM", signal);
     if (await ended(name, graceMs, signal)) return;
-    await signalTo(name, "SIGKILL", signal);
+    await signalTo(engine, name, "SIGKILL", signal);
     if (await ended(name, KILL_MS, signal)) return;
     throw new TaskFailure("sandbox_unavailable", { detail: `The container ${name} does not end.` });
   }
 
   async function remove(name: string): Promise<void> {
+    const info = await inspect(name);
+    if (info !== null) await removeContainer(name);
+    crashpoint("sandbox.removed");
+    try {
+      await disks.remove((info === null ? null : volumeOf(info)) ?? name);
+    } catch (error) {
+      throw failed(error);
+    }
+  }
+
+  async function removeContainer(name: string): Promise<void> {
     try {
       await engine.call((docker, stop) => docker.getContainer(name).remove({ force: true, v: true, abortSignal: stop }));
     } catch (error) {
@@ -315,6 +281,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     // 409: somebody else is removing it.
     const end = Date.now() + KILL_MS;
     await until(
+      news,
       name,
       () => 200,
       closing.signal,
@@ -326,37 +293,35 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     );
   }
 
-  async function list(): Promise<SandboxInfo[]> {
-    const filters = { label: [label] };
-    const found = await engine
-      .call((docker, stop) => docker.listContainers({ all: true, filters, abortSignal: stop }))
-      .catch((error: unknown) => {
-        throw failed(error);
-      });
-    return found.flatMap((one) => {
-      const name = one.Names[0]?.replace(/^\//, "") ?? one.Id;
-      if (isWaiting(name, one.Labels)) return [];
-      const { taskId, attempt } = parseSandboxName(name) ?? { taskId: "", attempt: 0 };
-      const state = one.State === "created" ? "created" : one.State === "exited" || one.State === "dead" ? "exited" : "running";
-      return [{ name, taskId, attempt, state }];
-    });
-  }
-
   async function check(signal?: AbortSignal): Promise<string> {
     const version = await named(engine.call((docker, stop) => (docker as unknown as Versioned).version({ abortSignal: stop }), signal));
+    await disks.bound();
     const way =
       (await door.kind()) === "tunnel" ? ", which reach their broker through the engine (their sockets cannot be mounted there)" : "";
     return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${way}`;
+  }
+
+  async function salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> {
+    const info = await inspect(name, signal);
+    if (info === null) return null;
+    if (stateOf(info) === "running") throw new TaskFailure("internal", { detail: `The container ${name} still runs.` });
+    await disks.ready(info);
+    return await whole(info, hostPaths(options.hostDir, "back"), () => readWorkspace(engine, name, signal));
+  }
+
+  function close(): Promise<void> {
+    closing.abort();
+    door.close();
+    news.close();
+    return Promise.resolve();
   }
 
   return {
     kind: "docker",
     isolates: true,
     check,
-    async capabilities(signal) {
-      const facts = await named(engine.call((docker) => docker.info() as Promise<EngineFacts>, signal));
-      return capabilitiesOf(facts, await door.kind());
-    },
+    capabilities: (signal) => capabilitiesHere(engine, door, disks, signal),
+    storage: disks.storage,
     prepare: (progress, signal, chosen) => named(prepare(progress, signal, chosen)),
     ensure: ensureOnce,
     tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
@@ -364,27 +329,57 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     wait,
     stop,
     remove,
-    async salvage(name, signal) {
-      const info = await inspect(name, signal);
-      if (info === null) return null;
-      if (stateOf(info) === "running") throw new TaskFailure("internal", { detail: `The container ${name} still runs.` });
-      const read = (): Promise<AsyncIterable<Uint8Array> | null> => readWorkspace(engine, name, signal);
-      return await (pool === null ? read() : pool.whole(info, read));
-    },
-    list,
-    async reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
-      const mine = await list();
-      const used = async (name: string): Promise<boolean> => mine.some((one) => one.name === name) || (await wanted(name));
-      return [
-        ...(await leftVolumes(engine, options.instance, used, mode, signal)),
-        ...(await openStale(engine, image, options.instance).reclaim(STALE_IMAGE_MS, mode, signal)),
-      ];
-    },
-    close() {
-      closing.abort();
-      door.close();
-      news.close();
-      return Promise.resolve();
-    },
+    salvage,
+    list: () => sandboxesOf(engine, options.instance),
+    reclaim: (wanted, mode, signal) => leftVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
+    reclaimImages: (mode, signal) => openStale(engine, image, options.instance).reclaim(STALE_IMAGE_MS, mode, signal),
+    close,
   };
+}
+
+async function signalTo(engine: Engine, name: string, which: "SIGTERM" | "SIGKILL", signal?: AbortSignal): Promise<void> {
+  try {
+    await engine.call((docker, stop) => docker.getContainer(name).kill({ signal: which, abortSignal: stop }), signal);
+  } catch (error) {
+    // 404: gone; 409: not running; some engines say so with 500.
+    if (!refusedWith(error, 404, 409) && !(error instanceof EngineError && /not running/i.test(error.message))) throw failed(error);
+  }
+}
+
+/** What bears the installation's label, without workers that wait. */
+async function sandboxesOf(engine: Engine, instance: string): Promise<SandboxInfo[]> {
+  const filters = { label: [`${LABELS.instance}=${instance}`] };
+  const found = await engine
+    .call((docker, stop) => docker.listContainers({ all: true, filters, abortSignal: stop }))
+    .catch((error: unknown) => {
+      throw failed(error);
+    });
+  return found.flatMap((one) => {
+    const name = one.Names[0]?.replace(/^\//, "") ?? one.Id;
+    if (isWaiting(name, one.Labels)) return [];
+    const { taskId, attempt } = parseSandboxName(name) ?? { taskId: "", attempt: 0 };
+    const state = one.State === "created" ? "created" : one.State === "exited" || one.State === "dead" ? "exited" : "running";
+    return [{ name, taskId, attempt, state }];
+  });
+}
+
+async function start(engine: Engine, name: string, signal: AbortSignal): Promise<void> {
+  try {
+    await engine.call((docker, stop) => docker.getContainer(name).start({ abortSignal: stop }), signal);
+  } catch (error) {
+    if (refusedWith(error, 304)) return;
+    throw failed(error);
+  }
+}
+
+async function judge(engine: Engine, disks: Disks, info: Inspected, name: string): Promise<SandboxExit> {
+  const { ExitCode: exitCode, OOMKilled } = info.State;
+  const outOfMemory = OOMKilled && exitCode !== 0;
+  const diskFull = !outOfMemory && exitCode !== 0 && (await disks.isFull(info));
+  return { exitCode, outOfMemory, diskFull, tail: await tailOf(engine, name) };
+}
+
+async function capabilitiesHere(engine: Engine, door: Door, disks: Disks, signal?: AbortSignal): Promise<Capability[]> {
+  const facts = await named(engine.call((docker) => docker.info() as Promise<EngineFacts>, signal));
+  return [...capabilitiesOf(facts, await door.kind()), diskWall(await disks.bound())];
 }

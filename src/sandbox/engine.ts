@@ -2,6 +2,7 @@
  * The Docker engine as a dependency that may be slow, hang or be away: every call ends within its time-out, and every answer that is not an
  * answer becomes TaskFailure `sandbox_unavailable`. What the engine itself says (404, 409, ...) passes through as an EngineError.
  */
+import { join, relative } from "node:path";
 import Docker from "dockerode";
 import { messageOf } from "../error.ts";
 import { TaskFailure } from "../failure.ts";
@@ -133,4 +134,19 @@ export async function named<T>(work: Promise<T>): Promise<T> {
   } catch (error) {
     throw failed(error);
   }
+}
+
+export interface HostDir {
+  readonly from: string;
+  readonly to: string;
+}
+
+/** A path of this machine as the engine's machine calls it; `back` = the other way round. */
+export function hostPaths(map: HostDir | null | undefined, way: "there" | "back" = "there"): (path: string) => string {
+  if (map === undefined || map === null) return (path) => path;
+  const [from, to] = way === "there" ? [map.from, map.to] : [map.to, map.from];
+  return (path) => {
+    const inside = relative(from, path);
+    return inside.startsWith("..") ? path : join(to, inside);
+  };
 }

@@ -94,3 +94,25 @@ export function openNews(engine: Engine, label: string): News {
 
   return { next, close: () => closing.abort() };
 }
+
+/** Asks `look` until it finds something; between two looks it waits for news, which it subscribes to before it looks. */
+export async function until<T>(
+  news: News,
+  name: string,
+  pollMs: () => number,
+  signal: AbortSignal,
+  look: () => Promise<T | null>,
+): Promise<T> {
+  for (;;) {
+    const over = new AbortController();
+    const hint = news.next(name, pollMs(), AbortSignal.any([signal, over.signal]));
+    hint.catch(() => undefined);
+    try {
+      const found = await look();
+      if (found !== null) return found;
+      await hint;
+    } finally {
+      over.abort();
+    }
+  }
+}

@@ -31,6 +31,8 @@ export interface PoolDeps extends PoolOptions {
   readonly image: () => Promise<string>;
   /** The container that would be made for this attempt. */
   readonly body: (spec: SandboxSpec) => Promise<Docker.ContainerCreateOptions>;
+  /** Makes what must be there before it. */
+  readonly disk: (spec: SandboxSpec) => Promise<void>;
   /** Kills and forgets a container. */
   readonly remove: (nameOrId: string) => Promise<void>;
   readonly crashpoint: (name: string) => void;
@@ -41,11 +43,6 @@ export interface Pool {
   claim(spec: SandboxSpec, signal: AbortSignal): Promise<boolean>;
   /** Makes a claimed container the attempt's. @returns false when it had ended before it knew its attempt: it serves nobody. */
   bind(spec: SandboxSpec, info: Docker.ContainerInspectInfo): boolean;
-  /**
-   * The engine reads nothing from a container whose mount has no source any more, and `bind` has moved it away: while `read` opens what it
-   * reads, an empty folder is in its place.
-   */
-  whole<T>(info: Docker.ContainerInspectInfo, read: () => Promise<T>): Promise<T>;
   /** See Sandbox.tend. */
   tend(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
   warmth(signal?: AbortSignal): Promise<Warmth>;
@@ -192,7 +189,8 @@ export function openPool(deps: PoolDeps): Pool {
     const folder = join(dir, FOLDER + id);
     const name = waitingName(instance, id);
     makeFolder(dir, folder);
-    const body = await deps.body({ ...plain(), name, socketDir: folder });
+    const spec = { ...plain(), name, socketDir: folder };
+    const [body] = await Promise.all([deps.body(spec), deps.disk(spec)]);
     const secret = [`${WORKER_ENV.token}=`, `${WORKER_ENV.attempt}=`];
     const Env = (body.Env ?? []).filter((one) => !secret.some((word) => one.startsWith(word)));
     Env.push(`${WORKER_ENV.assignment}=${SOCKET_TARGET}/${ASSIGNMENT}`);
@@ -241,17 +239,6 @@ export function openPool(deps: PoolDeps): Pool {
   return {
     claim,
     bind,
-    async whole(info, read) {
-      const folder = folderOf(info.Mounts);
-      const home = join(dir, folder);
-      if (!FOLDER_NAME.test(folder) || existsSync(home)) return await read();
-      mkdirSync(home);
-      try {
-        return await read();
-      } finally {
-        rmSync(home, { recursive: true, force: true });
-      }
-    },
     tend(growth, signal) {
       const now = Date.now();
       const content = ready.length === size && now - lookedAt < LOOK_MS;

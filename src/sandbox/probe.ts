@@ -8,7 +8,7 @@ import { TaskFailure } from "../failure.ts";
 import { containerOf } from "./container.ts";
 import { dress, instead, NODE_FILE, volumesOf } from "./dress.ts";
 import { EngineError, refusedWith, type Engine } from "./engine.ts";
-import { tailOfLog } from "./log.ts";
+import { tailOf } from "./log.ts";
 
 /** Containers that prepare an image; those of an installation that were left by a crash are known by it. */
 export const PREPARE_LABEL = "slipway.prepare";
@@ -83,7 +83,7 @@ function answerOf(tail: string): z.infer<typeof answerSchema> | null {
 
 async function create(engine: Engine, image: Docker.ImageInspectInfo, { instance, seccomp }: ProbePlace): Promise<string> {
   const nothing = { name: "", taskId: "", attempt: 0, socketDir: "/nowhere", token: "", limits: {} };
-  const limits = { memoryMb: 512, cpus: 1, pids: 64 };
+  const limits = { memoryMb: 512, cpus: 1, pids: 64, workspace: { kind: "watch", sizeMb: 64 } } as const;
   const { name: _, ...body } = dress(containerOf(nothing, { image: image.Id, instance, socketDir: "/nowhere", seccomp, ...limits }), image);
   const memory = Object.keys(body.HostConfig?.Tmpfs ?? {});
   const { id } = await engine.call((docker) =>
@@ -101,8 +101,7 @@ async function run(engine: Engine, id: string): Promise<Ended> {
   await engine.call((docker) => docker.getContainer(id).start());
   const waited: unknown = await engine.call((docker) => docker.getContainer(id).wait(), undefined, PROBE_MS);
   const { StatusCode } = z.object({ StatusCode: z.number() }).parse(waited);
-  const wanted = { follow: false, stdout: true, stderr: true, tail: 200 } as const;
-  return { exitCode: StatusCode, tail: tailOfLog(await engine.call((docker) => docker.getContainer(id).logs(wanted))) };
+  return { exitCode: StatusCode, tail: await tailOf(engine, id) };
 }
 
 /** True when one of these paths is there. Nothing is read. */

@@ -32,7 +32,7 @@ const POLL_MS = 50;
 const CLAIM_MS = 15_000;
 /** Longest time from the death of the worker to the keeper's note of it, ms. */
 const NOTE_MS = 3_000;
-const GONE: SandboxExit = { exitCode: null, outOfMemory: false, tail: "" };
+const GONE: SandboxExit = { exitCode: null, outOfMemory: false, diskFull: false, tail: "" };
 
 type Look =
   | { readonly state: "absent" }
@@ -154,7 +154,7 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
       if (seen.state === "absent" || seen.state === "exited") await killFollowers(0, marksOf(dir));
       if (seen.state === "absent") return GONE;
       if (seen.state === "exited") {
-        return { exitCode: seen.exit === "lost" ? null : seen.exit, outOfMemory: false, tail: await tailOf(dir) };
+        return { exitCode: seen.exit === "lost" ? null : seen.exit, outOfMemory: false, diskFull: false, tail: await tailOf(dir) };
       }
       if (round % 100 === 0) await boundLog(dir);
       await pause(POLL_MS, stop);
@@ -241,6 +241,7 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
       });
       return "worker processes: NOT ISOLATED - agents run as this user with this machine's files and network; memory and CPU limits are not enforced";
     },
+    storage: () => Promise.resolve(null),
     tend: () => Promise.resolve(),
     warmth: () => Promise.resolve(null),
     async prepare(_progress, signal) {
@@ -256,6 +257,7 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
     remove: (name) => guarded(() => remove(name)),
     salvage: (name, signal) => guarded(() => salvage(name, signal), signal),
     list: () => guarded(list),
+    reclaimImages: () => Promise.resolve([]),
     reclaim: (wanted, mode) => guarded(() => reclaim(wanted, mode)),
     close() {
       closing.abort();

@@ -9,6 +9,7 @@
  *    past their path (handles), or has a long record of kernel faults (io_uring, userfaultfd, keyctl, perf, nested mounts).
  * Y4 One instruction set: 32-bit and x32 calls have other numbers and are refused whole.
  */
+import type { Engine } from "./engine.ts";
 
 const CALLS: Readonly<Record<string, string>> = {
   files: `access faccessat faccessat2 chdir fchdir chmod fchmod fchmodat fchmodat2 chown fchown fchownat lchown close close_range creat dup dup2 dup3
@@ -89,4 +90,14 @@ const TRUSTED_ENGINE = 25;
 export function needsOurProfile(version: string): boolean {
   const major = Number(/^(\d+)\./.exec(version)?.[1]);
   return !(major >= TRUSTED_ENGINE);
+}
+
+/** Our own list when this engine needs it, else null. Asked once: one that is upgraded ends its containers and, where it is ours to restart, us. */
+export function openProfile(engine: Engine): () => Promise<string | null> {
+  let profile: Promise<string | null> | null = null;
+  return () => {
+    profile ??= engine.call((docker) => docker.version()).then(({ Version }) => (needsOurProfile(Version) ? seccompProfile() : null));
+    profile.catch(() => (profile = null));
+    return profile;
+  };
 }

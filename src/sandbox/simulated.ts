@@ -35,11 +35,11 @@ interface Simulated {
   state: SandboxInfo["state"];
 }
 
-const GONE: SandboxExit = { exitCode: null, outOfMemory: false, tail: "" };
+const GONE: SandboxExit = { exitCode: null, outOfMemory: false, diskFull: false, tail: "" };
 
 export interface SimulatedSandbox extends Sandbox {
   /** Ends one from outside, as an operator or the kernel would. */
-  crash(name: string, exit: SandboxExit): void;
+  crash(name: string, exit: Omit<SandboxExit, "diskFull"> & Partial<SandboxExit>): void;
   /** Every name that was ever created, in order: the contract is that none comes twice. */
   readonly created: readonly string[];
 }
@@ -61,17 +61,17 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     boxes.set(spec.name, box);
     created.push(spec.name);
     const fault = faultOf(spec);
-    if (fault === "exits") exit({ exitCode: 7, outOfMemory: false, tail: "simulated: exit without a report" });
-    else if (fault === "out_of_memory") exit({ exitCode: 137, outOfMemory: true, tail: "simulated: out of memory" });
+    if (fault === "exits") exit({ exitCode: 7, outOfMemory: false, diskFull: false, tail: "simulated: exit without a report" });
+    else if (fault === "out_of_memory") exit({ exitCode: 137, outOfMemory: true, diskFull: false, tail: "simulated: out of memory" });
     else if (fault !== "silent") void runWorker(box);
     return box;
   }
 
   async function runWorker({ spec, abort, exit }: Simulated): Promise<void> {
     try {
-      exit({ exitCode: await options.run(spec, abort.signal), outOfMemory: false, tail: "" });
+      exit({ exitCode: await options.run(spec, abort.signal), outOfMemory: false, diskFull: false, tail: "" });
     } catch (error) {
-      exit({ exitCode: 1, outOfMemory: false, tail: String(error).slice(0, 4_000) });
+      exit({ exitCode: 1, outOfMemory: false, diskFull: false, tail: String(error).slice(0, 4_000) });
     }
   }
 
@@ -86,6 +86,7 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     capabilities: () => Promise.resolve([]),
     check: () => Promise.resolve("simulated sandbox: workers run inside the server; nothing is isolated"),
     prepare: () => Promise.resolve(),
+    storage: () => Promise.resolve(null),
     tend: () => Promise.resolve(),
     warmth: () => Promise.resolve(null),
     async ensure(spec, signal) {
@@ -104,7 +105,7 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
       const box = known(name);
       if (box === null) return;
       if (faultOf(box.spec) === "resists_kill") await aborted(signal ?? new AbortController().signal);
-      box.exit({ exitCode: 143, outOfMemory: false, tail: "" });
+      box.exit({ exitCode: 143, outOfMemory: false, diskFull: false, tail: "" });
     },
     async remove(name) {
       const box = known(name);
@@ -120,6 +121,7 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
       if (box.state !== "exited") return Promise.reject(new TaskFailure("internal", { detail: `The worker of ${name} still runs.` }));
       return Promise.resolve(tarFolder(join(options.dir, name, WORKSPACE), WORKSPACE, signal));
     },
+    reclaimImages: () => Promise.resolve([]),
     async reclaim(wanted, mode) {
       const found: Leftover[] = [];
       const { dir } = options;
@@ -134,7 +136,7 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
       Promise.resolve(
         [...boxes.values()].map(({ spec, state }) => ({ name: spec.name, taskId: spec.taskId, attempt: spec.attempt, state })),
       ),
-    crash: (name, exit) => known(name)?.exit(exit),
+    crash: (name, exit) => known(name)?.exit({ diskFull: false, ...exit }),
     close: () => Promise.resolve(),
   };
 }

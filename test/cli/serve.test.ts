@@ -33,11 +33,12 @@ describe("serve", () => {
     expect(none.err).toContain("cannot be reached");
     const server = start(home, ["serve"], { env });
     await server.saw(/listening on/);
-    mkdirSync(join(home, "keep", "sandboxes", "slipway-task_lost-a1"), { recursive: true });
+    const lost = `task_${"0".repeat(26)}-a1`;
+    mkdirSync(join(home, "keep", "run", lost), { recursive: true });
     const look = await run(home, ["gc", "--dry-run", "--data-dir", "keep"]);
-    expect([look.code, look.out]).toEqual([0, expect.stringMatching(/folder +slipway-task_lost-a1[^]*1 thing could be removed/)]);
+    expect([look.code, look.out]).toEqual([0, expect.stringMatching(/sockets +slipway-task_0{26}-a1[^]*1 thing could be removed/)]);
     const gone = await run(home, ["gc", "--json", "--data-dir", "keep"]);
-    expect(JSON.parse(gone.out)).toMatchObject({ dryRun: false, items: [{ kind: "folder", name: "slipway-task_lost-a1", error: null }] });
+    expect(JSON.parse(gone.out)).toMatchObject({ dryRun: false, items: [{ kind: "sockets", name: `slipway-${lost}`, error: null }] });
     expect((await run(home, ["gc", "--data-dir", "keep"])).out).toBe("Nothing to remove.\n");
     const task = JSON.parse((await run(home, ["tasks", "--json", "--data-dir", "keep"])).out) as { items: unknown[] };
     expect(task.items).toEqual([]);

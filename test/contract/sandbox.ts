@@ -181,7 +181,7 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
     it("[D7] stop, remove and wait of an unknown name resolve", async () => {
       await sandbox.stop("slipway-nobody-a1", 1_000);
       await sandbox.remove("slipway-nobody-a1");
-      expect(await sandbox.wait("slipway-nobody-a1", never)).toEqual({ exitCode: null, outOfMemory: false, tail: "" });
+      expect(await sandbox.wait("slipway-nobody-a1", never)).toEqual({ exitCode: null, outOfMemory: false, diskFull: false, tail: "" });
     });
 
     it("remove ends a running sandbox, forgets it, and may be called again", async () => {

@@ -44,6 +44,24 @@ describe("probes", () => {
     }
   });
 
+  test("[D10] too little disk space is not ready, and everybody who looks is told", async () => {
+    const mine = await openHouse();
+    try {
+      mine.world.disks.shortage = "Too little disk space: the disk of the data folder has 5 MB free, 10 are needed.";
+      await mine.clock.advance(5_000);
+      expect((await mine.call("GET", "/readyz")).body.errors).toEqual([{ path: "disk", message: "is not usable" }]);
+      const { body } = await mine.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
+      expect(body.queue).toMatchObject({ paused: false, breaker: "closed", disk: "low", reason: /5 MB free/ });
+      expect((await mine.call("GET", "/metrics")).text).toMatch(/^slipway_disk_low 1$/m);
+      mine.world.disks.shortage = null;
+      await mine.clock.advance(5_000);
+      expect((await mine.call("GET", "/readyz")).status).toBe(200);
+      expect((await mine.call("GET", "/metrics")).text).toMatch(/^slipway_disk_low 0$/m);
+    } finally {
+      await mine.close();
+    }
+  });
+
   test("a store that does not answer is not ready, but alive", async () => {
     const mine = await openHouse();
     const broken = { ...mine.store, ping: () => Promise.reject(new Error("disk I/O error")) };

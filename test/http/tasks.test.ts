@@ -85,6 +85,10 @@ describe("submit", () => {
       [{ agent: "nobody" }, "agent_unavailable"],
       [{ agent: "anthropic", model: "claude-opus-5-5" }, "model_unavailable"],
       [{ egress: "open" }, "egress_unavailable"],
+      [{ limits: { diskMb: 16_385 } }, "limits_unavailable"],
+      [{ limits: { memoryMb: 8_193 } }, "limits_unavailable"],
+      [{ limits: { diskMb: 63 } }, "invalid_request"],
+      [{ limits: { cpus: 0 } }, "invalid_request"],
     ];
     for (const [change, code] of refusals) {
       const answered = await submit({ body: { repo: REPO, prompt: "x", ...change } });
@@ -105,6 +109,18 @@ describe("the agent and its model", () => {
     expect((await submit({ body: { repo: REPO, prompt: "x" } })).body).toMatchObject({ agent: "scripted", model: null });
     expect((await submit({ body: { repo: REPO, prompt: "x", effort: "extreme" } })).status).toBe(400);
   });
+});
+
+test("limits beyond the operator's maxima are told one by one, with the setting; at the maximum they are taken", async () => {
+  const asks = (limits: object) => submit({ body: { repo: REPO, prompt: "x", limits } });
+  const answered = await asks({ diskMb: 20_000, memoryMb: 64, cpus: 64.5 });
+  expect([answered.status, answered.body.code]).toEqual([400, "invalid_request"]);
+  const refused = await asks({ diskMb: 20_000, memoryMb: 9_000, cpus: 64 });
+  expect(refused.body.errors).toEqual([
+    { path: "limits.memoryMb", message: "at most 8192 (SLIPWAY_MAX_MEMORY_MB)" },
+    { path: "limits.diskMb", message: "at most 16384 (SLIPWAY_MAX_DISK_MB)" },
+  ]);
+  expect((await asks({ diskMb: 16_384, memoryMb: 8_192, cpus: 64 })).status).toBe(201);
 });
 
 describe("[S2] another's task", () => {

@@ -16,6 +16,7 @@ import { openSqliteReader } from "../../src/store/sqlite.ts";
 import { sandboxName, type Policy } from "../../src/task.ts";
 import type { WireEvent, WireTask } from "../../src/wire.ts";
 import { describeWithDocker, dockerClient } from "../support/engine.ts";
+import { disksOf, sweepAway } from "../support/leavings.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/server.ts";
 
@@ -52,7 +53,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   });
   afterEach(stop);
   afterAll(async () => {
-    for (const { Id } of await mine()) await docker.getContainer(Id).remove({ force: true, v: true });
+    await sweepAway(instance, disksOf(data));
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });

@@ -1,5 +1,5 @@
 /** What is kept and what is thrown away, on a whole kernel: real store, real artifacts on disk, simulated engine and repositories. */
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import type { Artifact } from "../../src/artifact.ts";
@@ -183,12 +183,16 @@ describe("what nobody needs any more", () => {
     await gone(old);
     await ends(old, "failed");
     const open_ = await running();
-    mkdirSync(join(world.dir, "sandboxes", "slipway-task_unknown-a1"));
     const collect = (mode: "look" | "remove") => world.kernel.operations.collect(mode, never);
+    const lost = join(world.dir, "sandboxes", "slipway-task_unknown-a1");
     const folder = { kind: "folder", name: "slipway-task_unknown-a1", error: null };
+    mkdirSync(lost);
     expect(await collect("look")).toMatchObject([folder]);
     // Less than what passes between two collections of the kernel's own.
     await world.clock.jump(1_800_000);
+    // A tick takes it.
+    for (let i = 0; i < 100 && existsSync(lost); i += 1) await settle();
+    mkdirSync(lost);
     const wanted = [folder, { kind: "repository", name: old, error: null }, { kind: "artifacts", name: old, error: null }];
     expect(await collect("look")).toMatchObject(wanted);
     expect(await collect("look")).toMatchObject(wanted);

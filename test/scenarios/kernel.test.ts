@@ -2,8 +2,9 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { checkUp } from "../../src/checkup.ts";
 import { TaskFailure } from "../../src/failure.ts";
-import { checkpointRef, WORK_REF } from "../../src/ports.ts";
-import { DEFAULT_POLICY, OPEN_STATES, sandboxName } from "../../src/task.ts";
+import { checkpointRef, WORK_REF, type SandboxSpec } from "../../src/ports.ts";
+import { openMemoryStore } from "../../src/store/memory.ts";
+import { DEFAULT_POLICY, OPEN_STATES, sandboxName, type Limits } from "../../src/task.ts";
 import { settle } from "../support/clock.ts";
 import { ALICE, BOB, openWorld, type World, type WorldOptions } from "../support/world.ts";
 
@@ -310,6 +311,59 @@ describe("[D7] cancel", () => {
   });
 });
 
+describe("disk space", () => {
+  it("[D10] with too little of it nothing is claimed and nothing fails; what runs goes on, and the rest when there is room", async () => {
+    await open({ settings: { maxConcurrent: 4 } });
+    const before = await running();
+    world.disks.shortage = "Too little disk space.";
+    await world.clock.advance(2_000);
+    const { id } = await world.submit();
+    await world.clock.advance(60_000);
+    expect(await world.kernel.operations.wait(await world.task(id))).toEqual({ reason: "disk_low", position: 0 });
+    expect(world.kernel.gate.state()).toMatchObject({ disk: "low", breaker: "closed", reason: "Too little disk space." });
+    expect((await world.task(id)).snapshot.context).toMatchObject({ attempt: 0, failure: null });
+    expect((await world.task(before)).state).toBe("running");
+    await world.restart();
+    await world.clock.advance(2_000);
+    expect((await world.task(id)).state).toBe("queued");
+    world.disks.shortage = null;
+    await world.clock.advance(2_000);
+    await world.until(id, "provisioning");
+    expect(world.kernel.gate.state()).toMatchObject({ disk: "ok", reason: null });
+  });
+
+  it("a workspace that is full fails the attempt by that name, and once more at most", async () => {
+    await open();
+    const id = await running();
+    for (const attempt of [1, 2]) {
+      if (attempt === 2) await world.until(id, "provisioning");
+      await boxed(id);
+      world.sandbox.crash(sandboxName(id, attempt), { exitCode: 1, outOfMemory: false, diskFull: true, tail: "ENOSPC" });
+      await world.until(id, attempt === 1 ? "retrying" : "failed");
+      await world.clock.advance(10_000);
+    }
+    const rows = await world.store.attempts(id);
+    expect(rows.map(({ failure }) => failure)).toEqual(["disk_full", "disk_full"]);
+    expect((await world.task(id)).snapshot.context.failure).toMatchObject({ evidence: "ENOSPC" });
+  });
+
+  it("a maximum that was lowered since counts for what was submitted before", async () => {
+    const { store } = openMemoryStore();
+    await open({ store });
+    await world.kernel.gate.pause(true);
+    const { id } = await world.submit({ limits: { memoryMb: 4_000, diskMb: 8_000, cpus: 1 } });
+    await world.close();
+    const asked: Limits[] = [];
+    const run = ({ limits }: SandboxSpec): Promise<number> => (asked.push(limits), new Promise(() => undefined));
+    await open({ store, run, settings: { maxLimits: { memoryMb: 512, cpus: 2, diskMb: 100 } } });
+    await expect(world.submit({ limits: { diskMb: 101 } })).rejects.toMatchObject({ code: "limits_unavailable" });
+    await world.kernel.gate.pause(false);
+    await world.until(id, "provisioning");
+    await settle(50);
+    expect(asked).toEqual([{ memoryMb: 512, cpus: 1, diskMb: 100 }]);
+  });
+});
+
 describe("failures", () => {
   it("[D9] a storm of engine failures pauses claiming until the engine answers", async () => {
     await open({ settings: { maxConcurrent: 8, breakerRestMs: 1_000 } });
@@ -362,7 +416,7 @@ describe("failures", () => {
   });
 
   it("out of memory is tried once more with double memory", async () => {
-    await open({ settings: { maxMemoryMb: 3_000 } });
+    await open({ settings: { maxLimits: { memoryMb: 3_000, cpus: 4, diskMb: 8_192 } } });
     const id = await running({ limits: { memoryMb: 2_000 } });
     world.sandbox.crash(sandboxName(id, 1), { exitCode: 137, outOfMemory: true, tail: "" });
     await world.until(id, "retrying");

@@ -14,6 +14,7 @@ import { dockerOptions } from "../../src/sandbox/engine.ts";
 import { sandboxName, type Policy } from "../../src/task.ts";
 import type { WireTask } from "../../src/wire.ts";
 import { describeWithDocker, dockerClient } from "../support/engine.ts";
+import { disksOf, sweepAway } from "../support/leavings.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/server.ts";
 
@@ -71,7 +72,7 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
   });
   afterAll(async () => {
     await server.kill("SIGTERM");
-    for (const { Id } of await containers()) await docker.getContainer(Id).remove({ force: true, v: true });
+    await sweepAway(instance, disksOf(join(dir, "data")));
     await upstream.close();
     engine.close();
     rmSync(dir, { recursive: true, force: true });

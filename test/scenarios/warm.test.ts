@@ -9,6 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { sandboxName } from "../../src/task.ts";
 import type { Overview, WireTask } from "../../src/wire.ts";
 import { describeWithDocker, dockerClient } from "../support/engine.ts";
+import { disksOf, sweepAway } from "../support/leavings.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../support/server.ts";
 
@@ -42,7 +43,7 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
     await server.kill("SIGTERM");
   });
   afterAll(async () => {
-    for (const { Id } of await mine()) await docker.getContainer(Id).remove({ force: true, v: true });
+    await sweepAway(instance, disksOf(data));
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });

@@ -12,6 +12,7 @@ import type Docker from "dockerode";
 import { sandboxName, type Policy, type ScriptStep } from "../../src/task.ts";
 import type { WireEvent, WireTask } from "../../src/wire.ts";
 import { dockerClient } from "./engine.ts";
+import { disksOf, sweepAway } from "./leavings.ts";
 import { startGitServer, type GitServer } from "./git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "./server.ts";
 
@@ -149,7 +150,7 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
     containers,
     async close() {
       await server.kill("SIGTERM");
-      for (const { Id } of await all()) await docker.getContainer(Id).remove({ force: true, v: true });
+      await sweepAway(instance, disksOf(data));
       await upstream.close();
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },

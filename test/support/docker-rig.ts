@@ -2,12 +2,12 @@
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Sandbox } from "../../src/ports.ts";
-import { LABELS } from "../../src/sandbox/container.ts";
+import type { Sandbox, SandboxSpec } from "../../src/ports.ts";
 import { openDockerSandbox, type DockerSandboxOptions } from "../../src/sandbox/docker.ts";
 import type { SandboxRig } from "../contract/sandbox.ts";
 import { dockerClient } from "./engine.ts";
-import type { Peers } from "./peer.ts";
+import { sweepAway } from "./leavings.ts";
+import type { Peer, Peers } from "./peer.ts";
 
 const root = join(import.meta.dirname, "../..");
 export const workerFile = join(root, "test/support/stand-in.mjs");
@@ -17,6 +17,10 @@ let serial = 0;
 export interface DockerRig extends SandboxRig {
   readonly options: DockerSandboxOptions;
   readonly socketBase: string;
+  /** Where images of file systems lie. */
+  readonly disks: string;
+  /** A coordinator that ensures and removes, and dies at that point of it. */
+  doomed(spec: SandboxSpec, crashAt: string): Peer;
   open(changes?: Partial<DockerSandboxOptions>): Sandbox;
 }
 
@@ -25,6 +29,7 @@ export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<
   return () => {
     const socketBase = mkdtempSync(join(tmpdir(), "slipway-run-"));
     chmodSync(socketBase, 0o755);
+    const disks = mkdtempSync(join(tmpdir(), "slipway-disks-"));
     // Polling is far apart, so that what is seen soon was seen by the engine's events.
     const options: DockerSandboxOptions = {
       instance: `test-${process.pid}-${++serial}`,
@@ -32,6 +37,7 @@ export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<
       dockerfile,
       memoryMb: 256,
       pollMs: 60_000,
+      disk: { mode: "auto", dir: disks, defaultMb: 256 },
       ...(warm === undefined ? {} : { pool: { size: warm, dir: socketBase } }),
     };
     const opened: Sandbox[] = [];
@@ -39,19 +45,21 @@ export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<
     return Promise.resolve({
       options,
       socketBase,
+      disks,
       open(changes = {}) {
         const sandbox = openDockerSandbox({ ...options, ...changes });
         opened.push(sandbox);
         return sandbox;
       },
+      doomed: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, crashAt, after: "remove" }),
       peer: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
       vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
       murder: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
       async close() {
-        const mine = await docker.listContainers({ all: true, filters: { label: [`${LABELS.instance}=${options.instance}`] } });
-        for (const { Id } of mine) await docker.getContainer(Id).remove({ force: true, v: true });
+        await sweepAway(options.instance, disks);
         await Promise.all(opened.map((one) => one.close()));
         rmSync(socketBase, { recursive: true, force: true });
+        rmSync(disks, { recursive: true, force: true });
       },
     });
   };

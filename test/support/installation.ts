@@ -12,6 +12,7 @@ import { openSqliteReader } from "../../src/store/sqlite.ts";
 import type { StoreReader } from "../../src/store/sqlite.ts";
 import { TASK_STATES, type Policy } from "../../src/task.ts";
 import type { WireEvent, WireTask } from "../../src/wire.ts";
+import { disksOf, sweepAway } from "./leavings.ts";
 import { startGitServer, type GitServer } from "./git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "./server.ts";
 
@@ -202,11 +203,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
       closing.abort();
       await current?.kill("SIGTERM");
       await Promise.all(watching);
-      for (const { Id } of await containers().catch(() => []))
-        await docker
-          .getContainer(Id)
-          .remove({ force: true, v: true })
-          .catch(() => undefined);
+      await sweepAway(instance, disksOf(data), docker).catch(() => undefined);
       await upstream.close();
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },

@@ -14,6 +14,8 @@ export interface PeerOrder {
   readonly adapter: PeerAdapter;
   readonly spec: SandboxSpec;
   readonly crashAt?: string;
+  /** What it does after ensure. */
+  readonly after?: "remove";
 }
 
 const order = JSON.parse(process.argv[2] ?? "{}") as PeerOrder;
@@ -27,13 +29,16 @@ const sandbox =
     : openProcessSandbox({ ...adapter.options, crashpoint });
 
 process.stdin.once("data", () => {
-  sandbox.ensure(order.spec, new AbortController().signal).then(
-    () => process.stdout.write("ensured\n"),
-    (error: unknown) => {
-      process.stderr.write(`${String(error)}\n`);
-      process.exit(1);
-    },
-  );
+  const ensured = sandbox.ensure(order.spec, new AbortController().signal);
+  ensured
+    .then(() => (order.after === "remove" ? sandbox.remove(order.spec.name) : undefined))
+    .then(
+      () => process.stdout.write("ensured\n"),
+      (error: unknown) => {
+        process.stderr.write(`${String(error)}\n`);
+        process.exit(1);
+      },
+    );
 });
 setInterval(() => undefined, 1_000);
 process.stdout.write("ready\n");

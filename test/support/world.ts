@@ -87,6 +87,8 @@ export interface World {
   readonly artifacts: Artifacts;
   /** Set `check` and the engine does not answer when it is asked. */
   readonly engine: { check: boolean };
+  /** Set `shortage` and nothing is claimed. */
+  readonly disks: { shortage: string | null };
   kernel: Kernel;
   submit(request?: Partial<SubmitRequest>, person?: Person): Promise<Task>;
   task(id: string): Promise<Task>;
@@ -134,6 +136,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const latches = { push: latch(), forge: latch(), stop: latch(), prepare: latch() };
   const dir = mkdtempSync(join(tmpdir(), "slipway-world-"));
   const artifacts = openArtifacts({ dir: join(dir, "artifacts"), maxBytes: 2 ** 20, now: () => clock.now() });
+  const disks: { shortage: string | null } = { shortage: null };
   const engine = openSimulatedSandbox({
     ...(options.files === true ? { dir: join(dir, "sandboxes") } : {}),
     run: options.run ?? strings.run,
@@ -180,6 +183,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       broker: noBroker,
       forges: [forge],
       authFor: () => Promise.resolve(null),
+      shortage: () => Promise.resolve(disks.shortage),
       clock,
       ids,
       log: quiet,
@@ -194,6 +198,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     dir,
     artifacts,
     engine: down,
+    disks,
     store,
     bus,
     sandbox,

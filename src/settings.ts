@@ -1,0 +1,176 @@
+/** What `serve` can be told, and how it is said. */
+export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
+
+export interface Setting {
+  readonly env: string;
+  /** Long flag without dashes. */
+  readonly flag: string;
+  readonly argument: string;
+  readonly help: string;
+  /** Its value is never repeated in a message. */
+  readonly secret?: true;
+}
+
+export const DEFAULTS = {
+  host: "127.0.0.1",
+  port: "7080",
+  dataDir: ".slipway",
+  sandbox: "docker",
+  maxConcurrent: "4",
+  warm: "1",
+  model: "claude-sonnet-5-5",
+} as const;
+export const DISK = { mode: "auto", mb: 4_096, maxMb: 16_384, minFreeMb: 2_048 } as const;
+export const ANTHROPIC = "https://api.anthropic.com";
+
+/** Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not among them: it is for tests. */
+export const SETTINGS = {
+  host: { env: "SLIPWAY_HOST", flag: "host", argument: "address", help: `address to listen on (${DEFAULTS.host})` },
+  port: { env: "SLIPWAY_PORT", flag: "port", argument: "number", help: `port to listen on, 0 = any (${DEFAULTS.port})` },
+  dataDir: { env: "SLIPWAY_DATA_DIR", flag: "data-dir", argument: "folder", help: `where everything is kept (${DEFAULTS.dataDir})` },
+  sandbox: {
+    env: "SLIPWAY_SANDBOX",
+    flag: "sandbox",
+    argument: "kind",
+    help: "docker, process (not isolated) or simulated (docker)",
+  },
+  maxConcurrent: { env: "SLIPWAY_MAX_CONCURRENT", flag: "max-concurrent", argument: "number", help: "tasks that run at once (4)" },
+  warm: { env: "SLIPWAY_WARM", flag: "warm", argument: "number", help: "workers that are started ahead, docker only, 0 = none (1)" },
+  disk: {
+    env: "SLIPWAY_DISK",
+    flag: "disk",
+    argument: "kind",
+    help: "what bounds workspaces, docker only: auto, loop, watch, tmpfs (auto)",
+  },
+  diskMb: { env: "SLIPWAY_DISK_MB", flag: "disk-mb", argument: "megabytes", help: `workspace of tasks that name no size (${DISK.mb})` },
+  maxDiskMb: {
+    env: "SLIPWAY_MAX_DISK_MB",
+    flag: "max-disk-mb",
+    argument: "megabytes",
+    help: `largest workspace of a task (${DISK.maxMb})`,
+  },
+  maxMemoryMb: {
+    env: "SLIPWAY_MAX_MEMORY_MB",
+    flag: "max-memory-mb",
+    argument: "megabytes",
+    help: "most memory of a task (half of the machine's)",
+  },
+  maxCpus: { env: "SLIPWAY_MAX_CPUS", flag: "max-cpus", argument: "number", help: "most cores of a task (the machine's)" },
+  minFreeMb: {
+    env: "SLIPWAY_MIN_FREE_MB",
+    flag: "min-free-mb",
+    argument: "megabytes",
+    help: `with less free disk space no task is claimed (${DISK.minFreeMb})`,
+  },
+  door: {
+    env: "SLIPWAY_DOOR",
+    flag: "door",
+    argument: "kind",
+    help: "socket, tunnel or auto: how containers reach the server (auto)",
+  },
+  userLimit: { env: "SLIPWAY_USER_LIMIT", flag: "user-limit", argument: "number", help: "slots that one user may hold (no limit)" },
+  agent: {
+    env: "SLIPWAY_AGENT",
+    flag: "agent",
+    argument: "name",
+    help: "agent of tasks that name none (anthropic with a key, else scripted)",
+  },
+  acpCommands: {
+    env: "SLIPWAY_ACP_COMMANDS",
+    flag: "acp-commands",
+    argument: "list",
+    help: "agent programs in the worker's image that speak the Agent Client Protocol: name=command, separated by ;",
+  },
+  anthropicApiKey: {
+    env: "ANTHROPIC_API_KEY",
+    flag: "anthropic-api-key",
+    argument: "key",
+    help: "model key; better in the environment",
+    secret: true,
+  },
+  anthropicBaseUrl: { env: "ANTHROPIC_BASE_URL", flag: "anthropic-base-url", argument: "url", help: `model endpoint (${ANTHROPIC})` },
+  model: {
+    env: "SLIPWAY_MODEL",
+    flag: "model",
+    argument: "name",
+    help: `model of tasks that name none (${DEFAULTS.model}, or the first in the list)`,
+  },
+  models: { env: "SLIPWAY_MODELS", flag: "models", argument: "list", help: "models that tasks may use; name or beginning* (claude-*)" },
+  userDayUsd: {
+    env: "SLIPWAY_USER_DAY_USD",
+    flag: "user-day-usd",
+    argument: "amount",
+    help: "model budget of one user per day (no limit)",
+  },
+  dayUsd: { env: "SLIPWAY_DAY_USD", flag: "day-usd", argument: "amount", help: "model budget of all users per day (no limit)" },
+  pricesFile: { env: "SLIPWAY_PRICES", flag: "prices", argument: "file", help: "JSON table of model prices (built in)" },
+  egress: {
+    env: "SLIPWAY_EGRESS",
+    flag: "egress",
+    argument: "policy",
+    help: "what tasks that name no policy may reach: none, allowlist, open (none)",
+  },
+  egressOpen: { env: "SLIPWAY_EGRESS_OPEN", flag: "egress-open", argument: "0|1", help: "1 = tasks may ask for egress open (0)" },
+  trustedEgressHosts: {
+    env: "SLIPWAY_TRUSTED_EGRESS_HOSTS",
+    flag: "trusted-egress-hosts",
+    argument: "list",
+    help: "host:port,... that a list may name although they are at private addresses",
+  },
+  trustedRepoHosts: {
+    env: "SLIPWAY_TRUSTED_REPO_HOSTS",
+    flag: "trusted-repo-hosts",
+    argument: "list",
+    help: "host[:port],... that may be reached by plain http or at private addresses",
+  },
+  images: {
+    env: "SLIPWAY_IMAGES",
+    flag: "images",
+    argument: "list",
+    help: "images that tasks may choose: names, or beginnings that end in * (none)",
+  },
+  adminEmail: { env: "SLIPWAY_ADMIN_EMAIL", flag: "admin-email", argument: "email", help: "first admin, made at boot" },
+  adminPassword: {
+    env: "SLIPWAY_ADMIN_PASSWORD",
+    flag: "admin-password",
+    argument: "password",
+    help: "its password; better in the environment",
+    secret: true,
+  },
+  publicUrl: { env: "SLIPWAY_PUBLIC_URL", flag: "public-url", argument: "url", help: "address under which people reach the server" },
+  secretKey: {
+    env: "SLIPWAY_SECRET_KEY",
+    flag: "secret-key",
+    argument: "key",
+    help: "seals credentials and sessions; better in the environment (kept in the data folder)",
+    secret: true,
+  },
+  logLevel: { env: "SLIPWAY_LOG_LEVEL", flag: "log-level", argument: "level", help: `${LOG_LEVELS.join(", ")} (info)` },
+  allowedOrigins: {
+    env: "SLIPWAY_ALLOWED_ORIGINS",
+    flag: "allowed-origins",
+    argument: "list",
+    help: "further web origins that may open the live stream",
+  },
+  retentionDays: {
+    env: "SLIPWAY_RETENTION_DAYS",
+    flag: "retention-days",
+    argument: "days",
+    help: "repositories and artifacts of settled tasks are kept this long (30)",
+  },
+  mirrorDays: {
+    env: "SLIPWAY_MIRROR_DAYS",
+    flag: "mirror-days",
+    argument: "days",
+    help: "caches of upstreams are kept this long after their last use (30)",
+  },
+  salvageMb: {
+    env: "SLIPWAY_SALVAGE_MB",
+    flag: "salvage-mb",
+    argument: "megabytes",
+    help: "largest workspace that is kept of a sandbox that ended without saving, before compression (512)",
+  },
+  trustProxy: { env: "SLIPWAY_TRUST_PROXY", flag: "trust-proxy", argument: "hops", help: "reverse proxies in front of the server (0)" },
+} as const satisfies Record<string, Setting>;
+
+export type SettingName = keyof typeof SETTINGS;

@@ -1,0 +1,129 @@
+/** Item 77 on whole tasks: whoever fills the disk harms nobody else, is told why, and what he has done is kept. */
+import { afterEach, expect, it } from "vitest";
+import type { Overview, WireTask } from "../../src/wire.ts";
+import { openStage, SECRETS, type Stage, type StageOptions } from "../support/attacker.ts";
+import { describeWithDocker } from "../support/engine.ts";
+import { disksOf, leftOf } from "../support/leavings.ts";
+import { eventually, startServer } from "../support/server.ts";
+
+const HONEST = [
+  {
+    bash: "for i in $(seq 20); do dd if=/dev/zero of=x$i bs=1M count=1 2>/dev/null || exit 1; sleep 0.2; done; rm x*; echo work > work.txt",
+  },
+  { finish: { title: "Work", summary: "Done." } },
+];
+
+describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
+  let stage: Stage;
+  const open = async (options: StageOptions): Promise<void> => void (stage = await openStage(options));
+  afterEach(async () => await stage.close());
+
+  /** Nothing of a task is left: containers, volumes, images, devices; and its slot is free. */
+  const gone = (): Promise<unknown> =>
+    eventually(async () => {
+      const { containers, volumes, files, devices } = await leftOf(stage.instance, disksOf(stage.data));
+      const { slots } = (await stage.server.call("GET", "/v1/ops/overview")).body as Overview;
+      const all = [...containers, ...volumes, ...files, ...devices];
+      return all.length === 0 && slots.used === 0 ? true : null;
+    }, "nothing is left");
+
+  it("on a loop device sees ENOSPC and ends well when it makes room; when it does not, it fails as disk_full and its work is kept", async () => {
+    await open({ env: { SLIPWAY_DISK_MB: "96", SLIPWAY_WARM: "0" } });
+    const fill =
+      "dd if=/dev/zero of=big bs=1M; fallocate -l 1G more; for d in /tmp $HOME /dev/shm; do df -m --output=size $d | tail -1; done";
+    const flood = "mkdir f; cd f; i=0; while : > $i; do i=$((i+1)); done";
+    const [tidy, greedy, swarm, honest] = await Promise.all([
+      stage.attack([{ bash: fill }, { bash: "rm -f big more; echo tidy > tidy.txt" }, { finish: { title: "Tidy", summary: "Done." } }]),
+      stage.attack([{ bash: `echo first > first.txt` }, { wait: 3_000 }, { bash: `echo late > late.txt; ${fill}` }, { commit: "all" }], {
+        maxAttempts: 1,
+      }),
+      stage.attack([{ bash: flood, timeoutMs: 60_000 }, { commit: "all" }], { maxAttempts: 1 }),
+      stage.attack(HONEST),
+    ]);
+    expect(tidy.said[0]?.output).toMatch(/No space left on device[^]*No space left on device/);
+    expect(tidy.task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1 });
+    expect(honest.task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1 });
+    for (const { task } of [greedy, swarm]) {
+      expect(task.state).toBe("failed");
+      expect(JSON.stringify(task.failure)).toContain("disk space");
+    }
+    await gone();
+    const { body } = await stage.server.call("GET", `/v1/tasks/${greedy.id}/attempts`);
+    expect(body).toMatchObject({ items: [{ failure: "disk_full" }] });
+    const { files } = (await stage.server.call("GET", `/v1/tasks/${greedy.id}/diff`)).body as { files: { path: string }[] };
+    expect(files.map(({ path }) => path)).toContain("first.txt");
+    // What came after its last checkpoint is in the artifact.
+    expect(greedy.events.map(({ data }) => data["code"])).toContain("checkpoint_failed");
+    const artifacts = (await stage.server.call("GET", `/v1/tasks/${greedy.id}/artifacts`)).body;
+    expect(artifacts).toMatchObject({ items: [{ name: "a1-workspace.tar.gz" }] });
+  }, 180_000);
+
+  it("where nothing but a watch bounds it is ended, and what it did is kept as far as the salvage goes", async () => {
+    await open({ env: { SLIPWAY_DISK_MB: "64", SLIPWAY_DISK: "watch", SLIPWAY_WARM: "1", SLIPWAY_SALVAGE_MB: "8" } });
+    const [greedy, honest] = await Promise.all([
+      stage.attack([{ bash: "echo late > a-late.txt; dd if=/dev/zero of=big bs=1M count=150; sleep 100", timeoutMs: 120_000 }], {
+        maxAttempts: 1,
+      }),
+      stage.attack(HONEST),
+    ]);
+    expect(honest.task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1 });
+    expect(greedy.task).toMatchObject({ state: "failed" });
+    const { body } = await stage.server.call("GET", `/v1/tasks/${greedy.id}/attempts`);
+    expect(body).toMatchObject({ items: [{ failure: "disk_full", exitCode: 137 }] });
+    expect(greedy.events.map(({ data }) => data["code"])).toContain("salvaged");
+    await stage.server.kill("SIGTERM");
+    // What waited is this server's to keep; without a pool the next one removes it.
+    const next = await again({ SLIPWAY_WARM: "0" });
+    await eventually(
+      async () => ((await leftOf(stage.instance, disksOf(stage.data))).volumes.length === 0 ? true : null),
+      "no volume is left",
+    );
+    await next.kill("SIGTERM");
+  }, 180_000);
+
+  const again = (env: Record<string, string>) =>
+    startServer({
+      dataDir: stage.data,
+      sandbox: "docker",
+      env: { SLIPWAY_TRUSTED_REPO_HOSTS: stage.upstream.host, SLIPWAY_SECRET_KEY: SECRETS.secretKey, ...env },
+    });
+
+  it("[D2] [D3] a server killed between the steps that make a disk goes on after its restart; a task that was cancelled meanwhile leaves nothing", async () => {
+    await open({ env: { SLIPWAY_DISK_MB: "96", SLIPWAY_WARM: "0" } });
+    await stage.attack(HONEST);
+    await stage.server.kill("SIGTERM");
+    for (const point of ["disk.made", "disk.attached", "sandbox.created", "sandbox.removed", "disk.volume.removed"]) {
+      const doomed = await again({ SLIPWAY_DISK_MB: "96", SLIPWAY_WARM: "0", SLIPWAY_CRASH: `${point}:1` });
+      const answer = await doomed.call("POST", "/v1/tasks", { repo: stage.repo.url, prompt: "x", agent: "scripted", script: HONEST });
+      const { id } = answer.body as WireTask;
+      expect(await doomed.exited, point).toBe("SIGKILL");
+      const next = await again({ SLIPWAY_DISK_MB: "96", SLIPWAY_WARM: "0" });
+      const task = await eventually(
+        async () => ((await next.task(id)).settledAt === null ? null : await next.task(id)),
+        `${point}: settled`,
+      );
+      expect(task, point).toMatchObject({ state: "done", attempt: 1 });
+      await eventually(async () => {
+        const { containers, volumes, files, devices } = await leftOf(stage.instance, disksOf(stage.data));
+        return [...containers, ...volumes, ...files, ...devices].length === 0 ? true : null;
+      }, `${point}: nothing is left`);
+      await next.kill("SIGTERM");
+    }
+  }, 300_000);
+
+  it("[D10] while the host has less room than the operator wants, tasks wait and say why, and go on when there is more", async () => {
+    await open({ env: { SLIPWAY_WARM: "0" } });
+    await stage.server.kill("SIGTERM");
+    const low = await again({ SLIPWAY_MIN_FREE_MB: "99999999", SLIPWAY_WARM: "0" });
+    const answer = await low.call("POST", "/v1/tasks", { repo: stage.repo.url, prompt: "x", agent: "scripted", script: HONEST });
+    const { id } = answer.body as WireTask;
+    await eventually(async () => ((await low.task(id)).wait?.reason === "disk_low" ? true : null), "it waits for disk space");
+    expect((await low.call("GET", "/v1/ops/overview")).body).toMatchObject({ queue: { disk: "low", reason: /99999999 are needed/ } });
+    expect((await low.call("GET", "/readyz")).status).toBe(503);
+    await low.kill("SIGTERM");
+    const roomy = await again({ SLIPWAY_MIN_FREE_MB: "1", SLIPWAY_WARM: "0" });
+    const task = await eventually(async () => ((await roomy.task(id)).settledAt === null ? null : await roomy.task(id)), "it is done");
+    expect(task).toMatchObject({ state: "done", attempt: 1 });
+    await roomy.kill("SIGTERM");
+  }, 120_000);
+});
