@@ -1,7 +1,7 @@
 /** Item 91 and rule S1: real secrets are planted, every kind of task runs, and then they are looked for wherever they could have gone. */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { sandboxName } from "../../src/task.ts";
@@ -15,6 +15,12 @@ git config --list --show-origin; cat /home/agent/state/* /run/slipway/*; } 2>/de
 
 /** An attempt's token: the one secret that an agent is given. */
 const TOKEN = /att_[A-Za-z0-9_-]{43}/;
+
+/** A workspace's file system is a file with holes: as an archive it is as large as what is in it. */
+function bytesOf(path: string): Buffer {
+  if (statSync(path).size < 2 ** 26) return readFileSync(path);
+  return execFileSync("tar", ["--sparse", "-cf", "-", "-C", dirname(path), basename(path)], { maxBuffer: 2 ** 28 });
+}
 
 describeWithDocker("[S1] (65, 91) planted secrets", () => {
   let stage: Stage;
@@ -128,7 +134,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
   });
 
   it("are not in the data folder but for the one file that is for it, and not in the database", async () => {
-    const held = files(stage.data).map((path) => [path.slice(stage.data.length + 1), scanner.bytes(readFileSync(path))] as const);
+    const held = files(stage.data).map((path) => [path.slice(stage.data.length + 1), scanner.bytes(bytesOf(path))] as const);
     expect(held.length).toBeGreaterThan(10);
     expect(held.filter(([, found]) => found.length > 0)).toEqual([["operator.token", ["operatorToken"]]]);
     const database = readdirSync(stage.data).find((name) => name.endsWith(".db")) ?? "";
