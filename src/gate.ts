@@ -127,7 +127,8 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
     if (now - disks.at < DISK_MS) return disks.shortage === null;
     const before = disks.shortage;
     disks = { at: now, shortage: before };
-    const shortage = await deps.shortage();
+    // It may have to ask the engine where its disk is.
+    const shortage = await within(deps.engineMs, deps.shortage(), clock).catch(() => before);
     disks = { at: now, shortage };
     if (shortage !== null && before === null) log.error({ shortage }, "claiming is paused: there is too little disk space");
     if (shortage === null && before !== null) log.info({}, "there is disk space again; claiming goes on");
@@ -234,10 +235,10 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       log.error({ failures: failures.length }, "claiming is paused: the sandbox engine keeps failing");
     },
     async probe() {
+      const isNew = broken !== null || suspect || clock.now() >= lookAt;
+      if (isNew && !(await answers())) return false;
       const wasLow = disks.shortage !== null;
       if (((await hasRoom()) && wasLow) || waits) poke();
-      if (broken === null && !suspect && clock.now() < lookAt) return true;
-      if (!(await answers())) return false;
       if (broken !== null && clock.now() >= broken.restUntil) {
         broken = null;
         failures = [];

@@ -17,6 +17,7 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
     "repo_auth",
     "branch_not_found",
     "image_missing",
+    "image_not_allowed",
     "model_auth",
     "model_quota",
     "refused",

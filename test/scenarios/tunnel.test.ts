@@ -130,13 +130,13 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
     expectDone(await settled(id));
   });
 
-  it("[S6] a helper that is killed, or lies, is started again; what it says reaches nothing else", async () => {
+  it("[S6] a helper that is killed, or lies, is started again; what it says reaches nothing else", { timeout: 90_000 }, async () => {
     const id = await submit([FILE, HOLD, FINISH]);
     await says(id, "holding");
     // The brackets keep the search from finding itself.
     const relays =
       "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q 'worker.mj[s] relay' && echo ${p#/proc/}; done; true";
-    const first = await inside(id, relays);
+    const first = await eventually(async () => /^\d+\n$/.exec(await inside(id, relays))?.[0] ?? null, "a helper runs");
     await inside(id, `kill -9 $(${relays})`);
     const again = async () => {
       const now = await inside(id, relays);
@@ -144,7 +144,8 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
     };
     const second = await eventually(again, "another helper runs");
     // What the engine carries is written by whoever may write to the helper's streams: every process of the worker's user.
-    await inside(id, `head -c 3000000 /dev/urandom > /proc/$(${relays})/fd/1`);
+    // Nobody reads it to its end once it has been seen to be nonsense.
+    await inside(id, `timeout 3 head -c 3000000 /dev/urandom > /proc/$(${relays})/fd/1`);
     await eventually(async () => ((await again()) === second ? null : true), "a helper that talked nonsense is replaced");
     await go(id);
     expectDone(await settled(id));

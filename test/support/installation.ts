@@ -72,6 +72,8 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   const env = {
     SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
     SLIPWAY_MAX_CONCURRENT: String(slots),
+    // The private engine is small: whether there is room is not the question here.
+    SLIPWAY_MIN_FREE_MB: "0",
     SLIPWAY_WARM: "0",
     ...(host === null ? {} : { DOCKER_HOST: host }),
   };
