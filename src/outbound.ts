@@ -2,6 +2,7 @@
  * Whose task may reach what, now: the lists that operators keep, and the notices of what was refused.
  *
  * O1 The lists are read for each connection: what an operator takes away is gone for the next one.
+ *    So is a policy that the operator no longer offers, also for tasks that were given it.
  * O2 A refusal is one notice per place and attempt; after `NOTICES` places one last notice says that there are more.
  */
 import { holdsSlot } from "../machines/fold.ts";
@@ -11,11 +12,14 @@ import { messageOf, SlipwayError } from "./error.ts";
 import type { Log } from "./ports.ts";
 import type { Store } from "./store-port.ts";
 import { parseRepository } from "./repo-address.ts";
+import type { Egress } from "./task.ts";
 
 export interface OutboundDeps {
   readonly coordinator: Coordinator;
   readonly store: Store;
   readonly log: Log;
+  /** Policies that a task may have. */
+  readonly egress: readonly Egress[];
   /** Hosts of repositories that may be named by plain http. */
   readonly trustedHosts: readonly string[];
 }
@@ -48,7 +52,14 @@ const LONGEST_LIST = 500;
 
 const keyOf = (repo: string | null): string => (repo === null ? "egress.hosts" : `egress.hosts ${repo}`);
 
-export function createOutbound({ coordinator, store, log, trustedHosts }: OutboundDeps): Outbound {
+/** What is left of a task's policy where the operator no longer offers it: the next narrower one. */
+function granted(asked: Egress, offered: readonly Egress[]): Egress {
+  if (offered.includes(asked)) return asked;
+  return asked === "open" && offered.includes("allowlist") ? "allowlist" : "none";
+}
+
+export function createOutbound(deps: OutboundDeps): Outbound {
+  const { coordinator, store, log, trustedHosts } = deps;
   const told = new Map<string, Set<string>>();
   let changing: Promise<void> = Promise.resolve();
   coordinator.onCommit((task) => {
@@ -95,7 +106,8 @@ export function createOutbound({ coordinator, store, log, trustedHosts }: Outbou
       if (task === null || task.snapshot.context.attempt !== attempt || !holdsSlot(task.snapshot)) {
         throw new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
       }
-      const { egress, repo } = task.spec;
+      const { repo } = task.spec;
+      const egress = granted(task.spec.egress, deps.egress);
       if (egress !== "allowlist") return { egress, hosts: new Set() };
       const [all, own] = await Promise.all([list(null), list(repo)]);
       return { egress, hosts: new Set([...all.hosts, ...own.hosts]) };

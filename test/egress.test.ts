@@ -1,6 +1,9 @@
 /** The lists of what tasks may reach, and what may be written into them. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { DEFAULT_HOSTS, objectionTo, parsePlace, parsePlaces } from "../src/egress.ts";
+import { createOutbound } from "../src/outbound.ts";
+import type { Egress } from "../src/task.ts";
+import { quiet } from "./worker/rig.ts";
 import { openWorld, REPO, type World } from "./support/world.ts";
 
 let world: World;
@@ -57,6 +60,20 @@ describe("[S5] [S6] a place is host:port and nothing else", () => {
 });
 
 describe("[S5] the lists", () => {
+  it("a task that was given `open` has the next narrower policy once the operator no longer offers it", async () => {
+    await world.close();
+    world = await openWorld({ settings: { egress: ["none", "allowlist", "open"] } });
+    const { id } = await world.submit({ egress: "open" });
+    await world.until(id, "provisioning");
+    const policyWhere = async (...egress: Egress[]): Promise<string> => {
+      const { coordinator } = world.kernel;
+      return (await createOutbound({ coordinator, store: world.store, log: quiet, trustedHosts: [], egress }).policy(id, 1)).egress;
+    };
+    expect(await policyWhere("none", "allowlist", "open")).toBe("open");
+    expect(await policyWhere("none", "allowlist")).toBe("allowlist");
+    expect(await policyWhere("none")).toBe("none");
+  });
+
   it("an operator's change counts for the next connection of a running task; a repository's list adds to the installation's", async () => {
     const { outbound } = world.kernel;
     const task = await world.submit({ egress: "allowlist" });

@@ -2,13 +2,15 @@
  * The way out of a sandbox: `CONNECT host:port` on the attempt's broker, by the task's egress policy (rule S5).
  *
  * X1 Decided is on the place that CONNECT names, before any name is looked up. What is inside of the tunnel is not looked at.
- * X2 A name is resolved once; when any of its addresses is private nothing is dialled; dialled is an address that was checked.
+ * X2 A name is resolved once; when any of its addresses is private or this machine's own nothing is dialled; dialled is an address that was checked.
  * X3 When anything goes wrong, the answer is no.
  */
 import { lookup } from "node:dns/promises";
 import type { IncomingMessage } from "node:http";
 import { connect, isIP, type Socket } from "node:net";
+import { networkInterfaces } from "node:os";
 import type { Duplex } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { isPrivate } from "../address.ts";
 import { objectionTo, parsePlace, type EgressDesk } from "../egress.ts";
 import { messageOf, SlipwayError } from "../error.ts";
@@ -20,6 +22,8 @@ export interface EgressOptions {
   readonly trustedHosts: readonly string[];
   readonly log: Log;
   readonly resolve?: (name: string) => Promise<readonly string[]>;
+  /** This machine's own addresses; what listens there is nobody's business either. */
+  readonly own?: () => readonly string[];
 }
 
 export interface TunnelCall {
@@ -103,28 +107,34 @@ function dial(address: string, port: number, signal: AbortSignal): Promise<Socke
   });
 }
 
-/** Joins both ends until each has ended, one breaks, nothing moves for long, or the broker shuts. Backpressure is the pipes'. */
-function join(near: Duplex, far: Socket, signal: AbortSignal, over: () => void): void {
+/**
+ * Joins both ends until each has ended, one breaks, nothing moves for long, or the broker shuts. Each way ends by itself, and what was under
+ * way still arrives. Backpressure is the pipelines'.
+ */
+async function join(near: Duplex, far: Socket, signal: AbortSignal): Promise<void> {
   const end = (): void => {
     near.destroy();
     far.destroy();
   };
   signal.addEventListener("abort", end, { once: true });
   far.setTimeout(IDLE_MS, end);
-  near.on("error", end);
-  far.on("error", end);
-  near.on("close", end);
-  far.on("close", () => {
-    signal.removeEventListener("abort", end);
-    near.destroy();
-    over();
-  });
-  near.pipe(far);
-  far.pipe(near);
   if (signal.aborted) end();
+  try {
+    await Promise.all([pipeline(near, far), pipeline(far, near)]);
+  } catch {
+    // Broken by one side: there is nobody to tell but the other.
+  } finally {
+    signal.removeEventListener("abort", end);
+    end();
+  }
 }
 
-export function createEgress({ desk, trustedHosts, log, resolve = resolveAll }: EgressOptions): ServeTunnel {
+/** Addresses under which this machine itself can be reached, public ones among them. */
+function ownAddresses(): string[] {
+  return Object.values(networkInterfaces()).flatMap((one) => (one ?? []).map(({ address }) => address));
+}
+
+export function createEgress({ desk, trustedHosts, log, resolve = resolveAll, own = ownAddresses }: EgressOptions): ServeTunnel {
   const open = new Map<string, number>();
 
   async function placeOf({ taskId, attempt, request }: TunnelCall): Promise<string> {
@@ -145,8 +155,9 @@ export function createEgress({ desk, trustedHosts, log, resolve = resolveAll }: 
     const found = isIP(host) === 0 ? await resolve(host).catch(() => []) : [host];
     const [first] = found;
     if (first === undefined) throw new Refused(502, "egress_unreachable", `The name ${host} does not resolve.`);
-    if (trustedHosts.includes(place) || !found.some(isPrivate)) return first;
-    const why = "It points into a private network. An operator can allow it with SLIPWAY_TRUSTED_EGRESS_HOSTS.";
+    const near = own();
+    if (trustedHosts.includes(place) || !found.some((one) => isPrivate(one) || near.includes(one))) return first;
+    const why = "It points into a private network or at this machine. An operator can allow it with SLIPWAY_TRUSTED_EGRESS_HOSTS.";
     desk.refused(call.taskId, call.attempt, place, why);
     throw new Refused(403, "egress_refused", why);
   }
@@ -173,7 +184,7 @@ export function createEgress({ desk, trustedHosts, log, resolve = resolveAll }: 
       log.debug({ task: taskId, attempt, place }, "egress");
       socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
       if (head.length > 0) far.write(head);
-      join(socket, far, signal, over);
+      void join(socket, far, signal).finally(over);
     } catch (error) {
       over();
       throw error;

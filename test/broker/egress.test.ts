@@ -42,7 +42,13 @@ beforeEach(async () => {
     secret: SECRET,
     instance: "test",
     log: quiet,
-    serveTunnel: createEgress({ desk, log: quiet, trustedHosts: trusted, resolve: async (name) => names[name] ?? [] }),
+    serveTunnel: createEgress({
+      desk,
+      log: quiet,
+      trustedHosts: trusted,
+      resolve: async (name) => names[name] ?? [],
+      own: () => ["93.184.215.99"],
+    }),
   });
   endpoint = await broker.open("task_a", 1);
 });
@@ -181,6 +187,40 @@ describe("[S5] what no policy allows", () => {
     }
     expect(refusals).toHaveLength(inside.length);
     expect(reached).toBe(0);
+  });
+
+  it("a name that points at this machine's own public address is not dialled", async () => {
+    policy = () => ({ egress: "open", hosts: new Set() });
+    const port = await listening(createTcpServer());
+    names["here.example"] = ["93.184.215.99"];
+    expect(await raw(CONNECT(`here.example:${port}`))).toMatch(/^HTTP\/1\.1 403 .*this machine/);
+    expect(refusals).toHaveLength(1);
+  });
+
+  it("what one side still has to say arrives after the other side has ended", async () => {
+    const size = 8 * 2 ** 20;
+    let heard = 0;
+    // Listens to the end, and only then answers, slowly read.
+    const server = createTcpServer({ allowHalfOpen: true }, (socket) => {
+      socket.on("data", (piece) => (heard += piece.length)).on("end", () => socket.end(Buffer.alloc(size, "b")));
+    });
+    const port = await listening(server);
+    names["packages.example"] = ["127.0.0.1"];
+    trusted.push(`packages.example:${port}`);
+    const got = await new Promise<number>((resolve, reject) => {
+      let count = 0;
+      const socket = connect({ path: socketPath(), allowHalfOpen: true }, () => socket.write(CONNECT(`packages.example:${port}`)));
+      socket.once("data", () => {
+        socket.end(Buffer.alloc(size, "a"));
+        socket.on("data", (piece) => {
+          count += piece.length;
+          socket.pause();
+          setTimeout(() => socket.resume(), 1);
+        });
+      });
+      socket.on("error", reject).on("end", () => resolve(count));
+    });
+    expect([heard, got]).toEqual([size, size]);
   });
 
   it("with none nothing is reached, not even what an operator trusts", async () => {
