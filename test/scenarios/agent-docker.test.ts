@@ -5,14 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { disksOf, instanceOf } from "../../src/main.ts";
+import { instanceOf } from "../../src/main.ts";
 import type { Turn } from "../../src/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../src/model/fake/server.ts";
 import { sandboxName } from "../../src/task.ts";
 import type { WireEvent, WireTask } from "../../src/wire.ts";
 import { describeWithDocker, dockerClient } from "../support/engine.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
-import { sweepAway } from "../support/leavings.ts";
+import { disksOf, sweepAway } from "../support/leavings.ts";
 import { eventually, startServer, type RealServer } from "../support/server.ts";
 
 const KEY = "sk-real-key-of-the-server-0123456789";
