@@ -2,6 +2,7 @@
  * What the scripts of package.json run, on a fresh clone as well: checks Node.js, installs what is missing, builds, then
  * (nothing)  the CLI with these arguments      --test [args]  the tests        --bench [args]  the benchmarks
  * --docs     the generated pages              --check        every check that a change must pass
+ * --eval [args]  the agent on small repositories with a hidden test
  */
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
@@ -139,6 +140,7 @@ if (first === "--check") process.exit(await check());
 if (first === "--test") process.exit(await child(tool("vitest"), ["run", ...rest]));
 if (first === "--docs") process.exit(await docs());
 await build();
+if (first === "--eval") process.exit(await child(join(root, "dist", "bench", "eval", "main.js"), rest));
 if (first === "--bench") process.exit(await child(join(root, "dist", "bench", "main.js"), rest));
 // In this process, so that a signal for npm's child is one for the server.
 process.env["SLIPWAY_COMMAND"] ||= process.env["npm_execpath"] ? "npm run -s slipway --" : "slipway";

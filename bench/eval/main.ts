@@ -1,0 +1,146 @@
+/** `npm run eval`: small repositories with a hidden failing test, through the whole product; one table and, if wanted, a JSON file. */
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { openUpstream, SAMPLE_USER } from "../../src/cli/sample.ts";
+import { socketMaker } from "../../src/cli/socket.ts";
+import { SlipwayClient } from "../../src/client/client.ts";
+import { readConfig, type Flags } from "../../src/config.ts";
+import { packageRoot, serve } from "../../src/main.ts";
+import { startFakeModel } from "../../src/model/fake/server.ts";
+import { openEngine } from "../../src/sandbox/engine.ts";
+import { openImage } from "../../src/sandbox/image.ts";
+import { CASES, type Case } from "./cases.ts";
+import { judgeHere, judgeIn, scenariosOf, trial, type Agent, type Judge, type Outcome } from "./trial.ts";
+
+export interface Plan {
+  readonly cases: readonly Case[];
+  readonly agents: readonly Agent[];
+  readonly sandbox: "docker" | "process";
+  /** Address of the real model's provider and its key; null = the fake model. */
+  readonly real: Flags | null;
+  readonly signal: AbortSignal;
+  readonly progress: (text: string) => void;
+}
+
+export interface Report {
+  readonly outcomes: readonly Outcome[];
+  /** US dollars that the fake provider billed; null with a real one. */
+  readonly billed: number | null;
+}
+
+/** Everything is in a temporary folder, and gone afterwards. Rejects with the signal's reason when it is aborted. */
+export async function evaluate({ cases, agents, sandbox, real, signal, progress }: Plan): Promise<Report> {
+  const folder = mkdtempSync(join(tmpdir(), "slipway-eval-"));
+  const { upstream, token } = await openUpstream(packageRoot(), join(folder, "upstream"));
+  const apiKey = `sk-eval-${randomBytes(16).toString("hex")}`;
+  const fake = await startFakeModel({ scenarios: scenariosOf(cases), apiKey });
+  const model = real ?? { anthropicApiKey: apiKey, anthropicBaseUrl: fake.url };
+  const dataDir = join(folder, "data");
+  const flags = { port: "0", warm: "0", logLevel: "error", sandbox, dataDir, trustedRepoHosts: upstream.host, ...model };
+  const server = await serve(readConfig({}, flags));
+  try {
+    const operator = readFileSync(join(dataDir, "operator.token"), "utf8").trim();
+    const client = new SlipwayClient({ baseUrl: server.url, token: operator, WebSocket: socketMaker() });
+    await client.putCredential({ host: upstream.host, kind: "token", username: SAMPLE_USER, token });
+    const judge = await judgeFor(sandbox);
+    const outcomes: Outcome[] = [];
+    for (const one of cases)
+      for (const agent of agents) {
+        signal.throwIfAborted();
+        progress(`${outcomes.length + 1} of ${cases.length * agents.length}: ${one.name}, ${agent} agent`);
+        outcomes.push(await trial({ client, upstream, judge, signal }, one, agent));
+      }
+    return { outcomes, billed: real === null ? fake.spent() : null };
+  } finally {
+    await server.close();
+    await fake.close();
+    await upstream.close();
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+async function judgeFor(sandbox: Plan["sandbox"]): Promise<Judge> {
+  if (sandbox === "process") return judgeHere;
+  const source = { dockerfile: join(packageRoot(), "Dockerfile"), workerFile: join(packageRoot(), "dist", "worker.mjs") };
+  const image = openImage(openEngine({}), source);
+  await image.prepare(() => undefined, new AbortController().signal);
+  return judgeIn(await image.name());
+}
+
+export function tableOf({ outcomes, billed }: Report): string {
+  const rows = outcomes.map(({ name, language, agent, solved, why, turns, tokens, usd, ms }) => [
+    name,
+    language,
+    agent,
+    solved === null ? "-" : solved ? "yes" : "no",
+    String(turns),
+    String(tokens),
+    `$${usd.toFixed(4)}`,
+    `${(ms / 1_000).toFixed(1)} s`,
+    why,
+  ]);
+  const head = ["case", "language", "agent", "solved", "turns", "tokens", "cost", "time", "end"];
+  const widths = head.map((title, at) => Math.max(title.length, ...rows.map((row) => row[at]?.length ?? 0)));
+  const line = (row: readonly string[]): string =>
+    row
+      .map((cell, at) => cell.padEnd(widths[at] ?? 0))
+      .join("  ")
+      .trimEnd();
+  const agents = [...new Set(outcomes.map(({ agent }) => agent))].map((agent) => {
+    const judged = outcomes.filter((one) => one.agent === agent && one.solved !== null);
+    return `${agent}: ${judged.filter(({ solved }) => solved === true).length} of ${judged.length} solved`;
+  });
+  const sum = outcomes.reduce((total, { usd }) => total + usd, 0);
+  const books = billed === null ? "" : `; the provider billed $${billed.toFixed(4)}`;
+  return [line(head), ...rows.map(line), "", `${agents.join("; ")}; cost $${sum.toFixed(4)}${books}`].join("\n");
+}
+
+const USAGE = "npm run eval -- [--only <case>] [--agent gold|null|both] [--real] [--sandbox docker|process] [--json <file>]";
+
+async function main(): Promise<number> {
+  const options = {
+    only: { type: "string" },
+    agent: { type: "string" },
+    real: { type: "boolean" },
+    sandbox: { type: "string" },
+    json: { type: "string" },
+  } as const;
+  const { values } = parseArgs({ options });
+  const cases = values.only === undefined ? CASES : CASES.filter(({ name }) => name === values.only);
+  const key = process.env["ANTHROPIC_API_KEY"];
+  const chosen = values.agent ?? "both";
+  if (cases.length === 0 || !["gold", "null", "both"].includes(chosen))
+    throw new Error(`${USAGE}\ncases: ${CASES.map(({ name }) => name).join(", ")}`);
+  if (values.real === true && !key) throw new Error("A real model needs ANTHROPIC_API_KEY.");
+  const real = values.real === true && key ? { anthropicApiKey: key, ...baseUrl() } : null;
+  const agents: Agent[] = real !== null ? ["real"] : chosen === "both" ? ["gold", "null"] : [chosen === "gold" ? "gold" : "null"];
+  const stop = new AbortController();
+  process.once("SIGINT", () => stop.abort(new Error("interrupted")));
+  const progress = (text: string): void => void process.stderr.write(`eval: ${text}\n`);
+  const sandbox = values.sandbox === "process" ? "process" : "docker";
+  const report = await evaluate({ cases, agents, sandbox, real, signal: stop.signal, progress });
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);
+  process.stdout.write(`${tableOf(report)}\n`);
+  const wrong = report.outcomes.filter(
+    ({ agent, solved }) => (agent === "gold" && solved === false) || (agent === "null" && solved === true),
+  );
+  return wrong.length === 0 ? 0 : 1;
+}
+
+function baseUrl(): Flags {
+  const given = process.env["ANTHROPIC_BASE_URL"];
+  return given === undefined || given === "" ? {} : { anthropicBaseUrl: given };
+}
+
+if (process.argv[1]?.endsWith(join("eval", "main.js")) === true) {
+  main().then(
+    (code) => process.exit(code),
+    (error: unknown) => {
+      process.stderr.write(`eval: ${error instanceof Error ? error.message : String(error)}\n`);
+      process.exit(1);
+    },
+  );
+}
