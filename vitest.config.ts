@@ -8,7 +8,6 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     pool: "forks",
-    // Most tests wait more than they work.
-    maxWorkers: 3,
+    maxWorkers: 2,
   },
 });

@@ -162,12 +162,13 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     }
   }
 
-  /** [D1] Containers created = attempts; only an attempt that the engine gave none has none. */
+  /** [D1] Containers created = attempts; only an attempt that the engine gave none, or that went down with the engine while it was made, has none. */
   async function accountFor(store: StoreReader): Promise<void> {
     const tasks = await store.tasks({ userId: null, states: TASK_STATES, limit: 1_000 });
     const attempts = (await Promise.all(tasks.map(({ id }) => store.attempts(id)))).flat();
     const created = [...seen.created.values()];
-    const refused = new Set(attempts.filter(({ failure }) => failure === "sandbox_unavailable").map(({ container }) => container));
+    const without: readonly (string | null)[] = ["sandbox_unavailable", "interrupted"];
+    const refused = new Set(attempts.filter(({ failure }) => without.includes(failure)).map(({ container }) => container));
     const named = attempts.map(({ container }) => container).filter((name) => created.includes(name) || !refused.has(name));
     expect(created.toSorted()).toEqual(named.toSorted());
     seen.attempts = attempts.length;
