@@ -21,12 +21,14 @@ import { createRate } from "../src/model/rate.ts";
 import { createSpend } from "../src/spend.ts";
 import { systemClock, systemIds } from "../src/system.ts";
 import { createModelAgent } from "../worker/agents/anthropic/agent.ts";
+import { systemPrompt, toolsOf } from "../worker/agents/anthropic/prompt.ts";
 import { Deadline } from "../worker/deadline.ts";
 import { forward } from "../worker/forward.ts";
 import { HttpLink } from "../worker/http-link.ts";
 import { Journal } from "../worker/journal.ts";
 import { Session } from "../worker/session.ts";
 import { NO_INSTRUCTIONS } from "../worker/instructions.ts";
+import { toolSchemas } from "../worker/tools/schemas.ts";
 import { openTranscript } from "../worker/transcript.ts";
 import type { Workspace } from "../worker/workspace.ts";
 import { runningTasks } from "./record.ts";
@@ -50,7 +52,12 @@ const KEY = "sk-bench";
 const TURNS = 40;
 const ROUNDS = 3;
 const STREAMS = 50;
-const TOOL = { name: "look", description: "Looks.", inputSchema: { type: "object", properties: { at: { type: "number" } } } };
+
+/** As the agent sends it. */
+const PROMPT: Pick<Anthropic.MessageStreamParams, "system" | "tools"> = {
+  system: [{ type: "text", text: systemPrompt(), cache_control: { type: "ephemeral" } }],
+  tools: toolsOf({ toolSchemas: toolSchemas([]) }) as unknown as Anthropic.Tool[],
+};
 
 const turns = Array.from({ length: TURNS }, (_, at) => ({ say: "I look at the next place.", tools: [{ name: "look", input: { at } }] }));
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
@@ -155,7 +162,7 @@ async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string):
   return gaps(times);
 }
 
-/** The shortest loop that does the same. */
+/** The shortest loop that does the same, with the same system prompt and tools: what the provider makes of a request is no difference between the two. */
 async function bareTurns(direct: string, round: number): Promise<number[]> {
   const client = new Anthropic({ apiKey: KEY, baseURL: direct, maxRetries: 0 });
   const times: number[] = [];
@@ -166,7 +173,7 @@ async function bareTurns(direct: string, round: number): Promise<number[]> {
         model: "claude-opus-5-5",
         max_tokens: 32_000,
         messages,
-        tools: [{ name: TOOL.name, input_schema: { type: "object" } }],
+        ...PROMPT,
         metadata: { user_id: `bare_${round}` },
       })
       .finalMessage();

@@ -6,7 +6,7 @@
  * F2 Each tool_use is answered by one tool_result at the start of the very next message.
  * F3 A summary of the provider's own (`compaction`) is signed, and stands alone in the first message.
  */
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { z } from "zod";
 
 const block = z.looseObject({ type: z.string() });
@@ -45,9 +45,11 @@ function canonical(value: unknown): string {
     .join(",")}}`;
 }
 
+const prefixOf = (request: FakeRequest): Hash => createHash("sha256").update(canonical([request.system ?? null, request.tools ?? null]));
+
 /** The signature of a message's thinking: see F1. @param before the messages before it. */
 export function signatureOf(request: FakeRequest, before: readonly FakeMessage[], content: readonly Block[]): string {
-  const digest = createHash("sha256").update(canonical([request.system ?? null, request.tools ?? null]));
+  const digest = prefixOf(request);
   for (const message of before) digest.update(canonical([message.role, blocksOf(message)]));
   return digest.update(canonical(content)).digest("base64");
 }
@@ -125,15 +127,16 @@ function toolPairs(messages: readonly FakeMessage[]): string | null {
   return null;
 }
 
+/** Each message is digested once: the running digest of what stands before it is copied, not made again. */
 function bindings(request: FakeRequest): string | null {
-  const { messages } = request;
-  for (const [i, message] of messages.entries()) {
-    if (message.role !== "assistant") continue;
+  const before = prefixOf(request);
+  for (const [i, message] of request.messages.entries()) {
     const blocks = blocksOf(message);
-    const signed = blocks.filter((one) => one.type === "thinking");
-    const wanted = signed.length === 0 ? "" : signatureOf(request, messages.slice(0, i), blocks);
+    const signed = message.role === "assistant" ? blocks.filter((one) => one.type === "thinking") : [];
+    const wanted = signed.length === 0 ? "" : before.copy().update(canonical(blocks)).digest("base64");
     if (signed.some((one) => one["signature"] !== wanted))
       return `messages.${i}.content: the thinking block is bound to a different conversation`;
+    before.update(canonical([message.role, blocks]));
   }
   return null;
 }

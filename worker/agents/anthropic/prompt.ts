@@ -41,7 +41,7 @@ How to report
 const INSTRUCTIONS_LIMIT = 64 * 1024;
 
 /** Talk comes last, so that the work tools read first; the order is part of what is frozen. */
-export function toolsOf(context: AgentContext): Begin["tools"] {
+export function toolsOf(context: Pick<AgentContext, "toolSchemas">): Begin["tools"] {
   const work = context.toolSchemas.filter(({ name }) => !TALK.some((talk) => talk.name === name));
   return [...work, ...TALK].map(({ name, description, inputSchema }) => ({ name, description, input_schema: { ...inputSchema } }));
 }
