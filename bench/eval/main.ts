@@ -118,7 +118,8 @@ async function main(): Promise<number> {
   const real = values.real === true && key ? { anthropicApiKey: key, ...baseUrl() } : null;
   const agents: Agent[] = real !== null ? ["real"] : chosen === "both" ? ["gold", "null"] : [chosen === "gold" ? "gold" : "null"];
   const stop = new AbortController();
-  process.once("SIGINT", () => stop.abort(new Error("interrupted")));
+  // A terminal sends it to us and to whoever started us, who passes it on.
+  process.on("SIGINT", () => stop.abort(new Error("interrupted")));
   const progress = (text: string): void => void process.stderr.write(`eval: ${text}\n`);
   const sandbox = values.sandbox === "process" ? "process" : "docker";
   const report = await evaluate({ cases, agents, sandbox, real, signal: stop.signal, progress });

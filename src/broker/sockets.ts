@@ -3,7 +3,7 @@
  * (folder, task, attempt) alone, so that a restarted coordinator listens where running workers knock.
  */
 import { createHash } from "node:crypto";
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
@@ -77,6 +77,12 @@ export class SocketFolders {
 
   remove({ dir }: SocketPlace): void {
     rmSync(dir, { recursive: true, force: true });
+    if (!dir.startsWith(this.#base)) return;
+    try {
+      rmdirSync(this.#base);
+    } catch {
+      // Others are in it, or it is gone.
+    }
   }
 
   /** A folder under a public one could have been put there by somebody else. */

@@ -107,7 +107,7 @@ test("the socket can be given to the user that workers run as", async (context) 
   expect(statSync(socketDir).uid).toBe(0);
 });
 
-test("a folder with too long a name is replaced by a short one, the same each time, closed to others", async () => {
+test("a folder with too long a name is replaced by a short one, the same each time, closed to others, gone with the last attempt", async () => {
   const long = join(dir, "x".repeat(60), "y".repeat(60));
   const first = make({ dir: long });
   const a = await first.open(desk.taskId, 1);
@@ -118,7 +118,7 @@ test("a folder with too long a name is replaced by a short one, the same each ti
   const other = await make({ dir: long, instance: "other" }).open(desk.taskId, 1);
   expect(other.socketDir).not.toBe(a.socketDir);
   for (const broker of brokers) await broker.shut(desk.taskId, 1);
-  for (const { socketDir } of [a, other]) rmSync(dirname(socketDir), { recursive: true, force: true });
+  for (const { socketDir } of [a, other]) expect(existsSync(dirname(socketDir))).toBe(false);
 });
 
 test("a folder that was put there by somebody else is not used", async () => {
