@@ -46,7 +46,8 @@ async function textOf(file: string): Promise<string | null> {
   try {
     return await readFile(file, "utf8");
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    // EACCES: a coordinator that starts again closes the folder for a moment while it makes the socket anew.
+    if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "EACCES")) return null;
     throw error;
   }
 }
