@@ -60,6 +60,7 @@ export async function openBenchKernel(maxConcurrent: number, from?: { store: Sto
     forges: [],
     authFor: () => Promise.resolve(null),
     shortage: () => Promise.resolve(null),
+    rateLimitedUntil: () => null,
     clock: systemClock,
     ids: systemIds(),
     log: quiet,

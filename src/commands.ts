@@ -4,7 +4,7 @@
  */
 import type { EventData, TaskEvent } from "./event.ts";
 import type { Bus, Clock } from "./ports.ts";
-import type { Store } from "./store-port.ts";
+import type { MessageRow, Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
 import type { WorkerCommand } from "./worker-wire.ts";
 
@@ -81,13 +81,17 @@ async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand 
   if (type === "message" && data["role"] === "user") {
     const message = await store.message(event.taskId, String(data["id"]));
     if (message?.status !== "queued") return null;
-    const text = message.content.map((block) => String(block["text"] ?? "")).join("\n");
-    return { id, type: "message", messageId: message.id, text, mode: message.mode ?? "steer" };
+    return { id, type: "message", messageId: message.id, text: textOf(message), mode: message.mode ?? "steer" };
   }
   if (type === "message.status" && data["status"] === "withdrawn") return { id, type: "withdraw", messageId: String(data["id"]) };
   if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: answerOf(data) };
   if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling") return { id, type: "cancel", graceMs: 0 };
   return null;
+}
+
+/** The words of a person's message. */
+export function textOf({ content }: Pick<MessageRow, "content">): string {
+  return content.map((block) => String(block["text"] ?? "")).join("\n");
 }
 
 /** What the worker hears: of a question that the coordinator asked, the decision. */

@@ -4,7 +4,7 @@
  */
 import { holdsSlot } from "../machines/fold.ts";
 import { budgetOf, type BudgetStanding } from "./budget.ts";
-import { answerOf, commandsAfter, logOfOthers } from "./commands.ts";
+import { answerOf, commandsAfter, logOfOthers, textOf } from "./commands.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { failed } from "./effects.ts";
 import { SequenceGap, SlipwayError } from "./error.ts";
@@ -15,7 +15,7 @@ import { type Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
 import { PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "./transcript.ts";
 import { commandsFor, wishesOf } from "./wishes.ts";
-import type { WorkerAck, WorkerBatch, WorkerEvent, WorkerSpec } from "./worker-wire.ts";
+import { DELIVERED, type WorkerAck, type WorkerBatch, type WorkerEvent, type WorkerSpec } from "./worker-wire.ts";
 
 export interface DeskDeps {
   readonly coordinator: Coordinator;
@@ -95,12 +95,14 @@ export function createDesk(deps: DeskDeps): Desk {
     const task = await begun(taskId, attempt, signal);
     const c = task.snapshot.context;
     const answers: Record<string, string> = {};
+    const delivered: { id: string; text: string }[] = [];
     let before = task.seq;
     if (task.seq > 1) {
       for await (const { type, seq, data } of logOfOthers(store, taskId, 0)) {
         if (type === "answer") answers[String(data["questionId"])] = answerOf(data);
-        const waits = type === "message" && (await store.message(taskId, String(data["id"])))?.status === "queued";
-        if (waits) before = Math.min(before, seq - 1);
+        const message = type === "message" ? await store.message(taskId, String(data["id"])) : null;
+        if (message?.status === "queued") before = Math.min(before, seq - 1);
+        if (message?.status === "delivered") delivered.push({ id: message.id, text: textOf(message) });
       }
     }
     const saved = c.checkpoint;
@@ -125,6 +127,7 @@ export function createDesk(deps: DeskDeps): Desk {
       transcript: await store.lastRecord(taskId),
       resume: saved !== null && (await repos.has(taskId, saved.sha)) ? saved : null,
       answers,
+      delivered: delivered.slice(-DELIVERED),
       commandsAfter: before,
       ack: c.workerSeq,
       // A little less than our own deadline, so that the worker still saves its work before we end it.

@@ -8,6 +8,7 @@
  *    asked every few seconds, and after an infrastructure failure before the next claim (decision 020).
  * G5 More than `breakerLimit` such failures in `breakerWindowMs` pause claiming for `breakerRestMs`, whatever the engine answers (rule D9).
  * G6 With too little free disk space nothing is claimed, and nothing fails for it; it is looked at before claims and at each probe (rule D10).
+ * G7 A task whose model's provider refuses everybody for now, or whose day's money is gone, waits without a slot and lets others by.
  */
 import PQueue from "p-queue";
 import type { Coordinator } from "./coordinator.ts";
@@ -15,7 +16,7 @@ import { messageOf } from "./error.ts";
 import type { Clock, Log, Sandbox } from "./ports.ts";
 import type { Store } from "./store-port.ts";
 import type { QueueState } from "./service.ts";
-import type { Task, Wait } from "./task.ts";
+import type { Task, Wait, WaitReason } from "./task.ts";
 import { within } from "./within.ts";
 
 export interface GateDeps {
@@ -27,8 +28,8 @@ export interface GateDeps {
   readonly maxConcurrent: number;
   /** Slots that one user may hold; null = no limit. */
   readonly userLimit: number | null;
-  /** True while the day's money of a task's owner, or of everybody, is gone and the task would need some; null = days have no budget. */
-  readonly exhausted: ((task: Task) => Promise<boolean>) | null;
+  /** Why the task could do nothing with a slot now (its model rests, the day's money is gone); null = it could. Absent = nothing ever withholds. */
+  readonly withheld: ((task: Task) => Promise<Withheld | null>) | null;
   readonly breakerLimit: number;
   readonly breakerWindowMs: number;
   /** How long claiming rests at least when attempts keep failing, ms. */
@@ -38,6 +39,9 @@ export interface GateDeps {
   /** Longest wait for the engine's answer to a look, ms. */
   readonly engineMs: number;
 }
+
+/** What lets others by: the task waits, the queue does not. */
+export type Withheld = Extract<WaitReason, "budget" | "model_rate_limited">;
 
 export interface Gate {
   /** Claims what may be claimed now. Safe to call at any time, any number of times. */
@@ -61,7 +65,7 @@ export interface Gate {
 }
 
 const BATCH = 64;
-/** How many tasks are looked at when the first ones have no money. */
+/** How many tasks are looked at when the first ones are withheld. */
 const LOOK_AHEAD = 1_000;
 const PAUSED = "queue.paused";
 /** One look at the disks serves for this long, ms. */
@@ -90,7 +94,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   let disks: { readonly at: number; readonly shortage: string | null } = { at: -Infinity, shortage: null };
   let lookAt = 0;
   let looking: Promise<boolean> | null = null;
-  /** A task was passed over for its day's money. */
+  /** A task was passed over. */
   let waits = false;
 
   /** Occupies one place of the p-queue until `release`. */
@@ -163,21 +167,21 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
     return looking;
   }
 
-  async function affordable(limit: number): Promise<{ ids: string[]; short: boolean }> {
+  async function ready(limit: number): Promise<{ ids: string[]; short: boolean }> {
     const all = (await store.claimable(limit, userLimit)).filter((id) => !held.has(id));
     const ids: string[] = [];
     for (const id of all) {
-      const task = deps.exhausted === null ? null : await store.task(id);
-      if (task === null || !(await deps.exhausted?.(task))) ids.push(id);
+      const task = deps.withheld === null ? null : await store.task(id);
+      if (task === null || (await deps.withheld?.(task)) === null) ids.push(id);
     }
     return { ids, short: ids.length < all.length };
   }
 
-  /** Whom to claim, in fair order. Tasks whose day's money is gone wait for another day and let others by. */
+  /** Whom to claim, in fair order. */
   async function next(free: number): Promise<string[]> {
-    const first = await affordable(free);
+    const first = await ready(free);
     waits = first.short;
-    return first.short ? (await affordable(LOOK_AHEAD)).ids.slice(0, free) : first.ids;
+    return first.short ? (await ready(LOOK_AHEAD)).ids.slice(0, free) : first.ids;
   }
 
   async function claimAll(): Promise<void> {
@@ -256,7 +260,8 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       if (paused) return { reason: "paused", position };
       if (broken !== null) return { reason: "sandbox_unavailable", position };
       if (disks.shortage !== null) return { reason: "disk_low", position };
-      if (deps.exhausted !== null && (await deps.exhausted(task))) return { reason: "budget", position };
+      const withheld = (await deps.withheld?.(task)) ?? null;
+      if (withheld !== null) return { reason: withheld, position };
       const full = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
       return { reason: full ? "user_limit" : "concurrency", position };
     },

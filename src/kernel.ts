@@ -8,7 +8,7 @@ import type { Crashpoint } from "./crash.ts";
 import { createDesk, type Desk } from "./desk.ts";
 import { createEffects } from "./effects.ts";
 import { isAbort, messageOf } from "./error.ts";
-import { createGate, type Gate } from "./gate.ts";
+import { createGate, type Gate, type Withheld } from "./gate.ts";
 import { createJanitor, type Janitor } from "./janitor.ts";
 import { createOperations } from "./operations.ts";
 import type { EgressDesk } from "./egress.ts";
@@ -41,6 +41,8 @@ export interface KernelDeps {
   readonly crashpoint: Crashpoint;
   /** Why there is too little disk space to claim, in words; null when there is enough. Never rejects. */
   readonly shortage: () => Promise<string | null>;
+  /** Until when the model's provider refuses everybody, epoch ms; null = it does not. */
+  readonly rateLimitedUntil: () => number | null;
   readonly settings: KernelSettings;
 }
 
@@ -143,8 +145,12 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
   const broker = deps.broker({ worker: desk, model: spend, egress: outbound });
   const hasModel = (agent: string): boolean => settings.models.length > 0 && agent !== "scripted";
   const limited = settings.userDayUsd !== null || settings.dayUsd !== null;
-  const exhausted = limited ? async (task: Task) => hasModel(task.spec.agent) && (await spend.exhausted(task.userId)) : null;
-  const gate = await createGate({ ...deps, coordinator, ...settings, exhausted });
+  async function withheld({ spec, userId }: Task): Promise<Withheld | null> {
+    if (!hasModel(spec.agent)) return null;
+    if (deps.rateLimitedUntil() !== null) return "model_rate_limited";
+    return limited && (await spend.exhausted(userId)) ? "budget" : null;
+  }
+  const gate = await createGate({ ...deps, coordinator, ...settings, withheld: settings.models.length > 0 ? withheld : null });
   const salvage = createSalvage({ ...deps, coordinator, salvageMs: (settings.clearMs * 2) / 3 });
   const effect = createEffects({ ...deps, ...settings, coordinator, broker, salvage });
   const supervisor = createSupervisor({ ...deps, ...settings, coordinator, gate, effect, lastSeen: desk.lastSeen });

@@ -34,7 +34,7 @@ import type { Store } from "./store-port.ts";
 import type { Ledger, ModelDesk } from "./ledger.ts";
 import { PRICES, priceTableSchema, type PriceTable } from "./model/prices.ts";
 import { shortage, type Disk } from "./room.ts";
-import { createRate } from "./model/rate.ts";
+import { createRate, type Rate } from "./model/rate.ts";
 import { parseRepository } from "./repo-address.ts";
 import { openProcessSandbox } from "./sandbox/process.ts";
 import { openSimulatedSandbox } from "./sandbox/simulated.ts";
@@ -202,7 +202,9 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
   const trustedHosts = config.trustedRepoHosts;
   const repos = openRepos({ dir: join(dir, "git"), trustedHosts });
   const prices = pricesOf(config);
+  const rate = createRate({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
   return createKernel({
+    rateLimitedUntil: () => rate.until(),
     store,
     ledger,
     bus,
@@ -223,7 +225,7 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
         log,
         serveGit,
         serveTunnel: createEgress({ desk: egress, trustedHosts: config.trustedEgressHosts, log }),
-        serveModel: gatewayOf(config, model, prices, log),
+        serveModel: gatewayOf(config, model, prices, rate, log),
         repoPath: (taskId) => repos.path(taskId),
         secret: derive(key, "attempts"),
         instance: instanceOf(dir),
@@ -263,10 +265,9 @@ function maxLimits({ maxMemoryMb, maxCpus, maxDiskMb }: Config): MaxLimits {
 }
 
 /** Null without a key: then workers have no model. */
-function gatewayOf(config: Config, desk: ModelDesk, prices: PriceTable, log: Log): ServeModel | null {
+function gatewayOf(config: Config, desk: ModelDesk, prices: PriceTable, rate: Rate, log: Log): ServeModel | null {
   const { anthropicApiKey: apiKey, anthropicBaseUrl: baseUrl, models } = config;
   if (apiKey === null) return null;
-  const rate = createRate({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
   const Agent = baseUrl.startsWith("https:") ? HttpsAgent : HttpAgent;
   const agent = new Agent({ keepAlive: true });
   return createModelGateway({ baseUrl, apiKey, desk, rules: { ...DEFAULT_RULES, models }, prices, rate, log, agent });

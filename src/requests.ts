@@ -8,7 +8,7 @@ import type { EventData, Proposal, TaskEvent } from "./event.ts";
 import type { Clock, Ids, Repos } from "./ports.ts";
 import type { MessageRow, Store } from "./store-port.ts";
 import type { Person, Service } from "./service.ts";
-import { offerOf, specOf, titleOf, type Supply } from "./submission.ts";
+import { checkLimits, offerOf, specOf, titleOf, type Supply } from "./submission.ts";
 import { isSettledState, type Policy, type Task, type TaskSpec } from "./task.ts";
 import type { MessageRequest, RetryRequest, SubmitRequest } from "./wire.ts";
 
@@ -117,7 +117,9 @@ export function createRequests(deps: RequestDeps): Service {
       throw new SlipwayError("nothing_to_push", "The task ended before its work was finished. Retry from `checkpoint` or `start`.");
     }
     const prompt = request.prompt ?? parent.spec.prompt;
-    const spec: TaskSpec = { ...parent.spec, prompt, from, expectSha: await lease(parent) };
+    const budget = { ...parent.spec.budget, ...request.budget };
+    const limits = { ...parent.spec.limits, ...checkLimits(request.limits ?? {}, deps.maxLimits) };
+    const spec: TaskSpec = { ...parent.spec, prompt, budget, limits, from, expectSha: await lease(parent) };
     // A retry from the checkpoint goes on where the agent stood; finished work is not a place to stand.
     const { checkpoint, base } = parent.snapshot.context;
     const data = from === "start" ? {} : from === "push" ? savedWork(parent) : { base, baseSha, checkpoint };

@@ -25,7 +25,7 @@ export interface Service {
   task(person: Person, taskId: string): Promise<Task>;
   /** Idempotent while the task is open; `task_settled` after. `force` = without grace (operators). */
   cancel(person: Person, taskId: string, force: boolean): Promise<Task>;
-  /** A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for `push` without finished work. */
+  /** A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for `push` without finished work; `limits_unavailable`. */
   retry(person: Person, taskId: string, request: RetryRequest): Promise<Task>;
   /** Queued for the agent; on a settled task a follow-up task of the thread instead. */
   message(

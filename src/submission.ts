@@ -74,7 +74,8 @@ function imageOf({ images }: Supply, { image }: SubmitRequest): string | null {
 
 const LIMIT_SETTINGS = { memoryMb: "SLIPWAY_MAX_MEMORY_MB", cpus: "SLIPWAY_MAX_CPUS", diskMb: "SLIPWAY_MAX_DISK_MB" } as const;
 
-function checkLimits(limits: Limits, max: MaxLimits): Limits {
+/** @throws SlipwayError limits_unavailable. */
+export function checkLimits(limits: Limits, max: MaxLimits): Limits {
   const errors = (["memoryMb", "cpus", "diskMb"] as const).flatMap((name) =>
     (limits[name] ?? 0) <= max[name] ? [] : [{ path: `limits.${name}`, message: `at most ${max[name]} (${LIMIT_SETTINGS[name]})` }],
   );

@@ -90,7 +90,13 @@ export const submitSchema = z.strictObject({
 });
 export type SubmitRequest = z.infer<typeof submitSchema>;
 
-export const retrySchema = z.strictObject({ from: z.enum(RETRY_FROM).optional(), prompt: prose(PROMPT_LIMIT).optional() });
+/** What is left out of `budget` and `limits` stays as the ended task was submitted with. */
+export const retrySchema = z.strictObject({
+  from: z.enum(RETRY_FROM).optional(),
+  prompt: prose(PROMPT_LIMIT).optional(),
+  budget: budgetSchema.optional(),
+  limits: limitsSchema.optional(),
+});
 export type RetryRequest = z.infer<typeof retrySchema>;
 export const messageSchema = z.strictObject({ text: prose(TEXT_LIMIT), mode: z.enum(["steer", "follow_up"]).optional() });
 export type MessageRequest = z.infer<typeof messageSchema>;

@@ -25,6 +25,9 @@ export const LIVENESS_MS = 90_000;
 /** A worker that could not reach its coordinator for this long gives up, ms. */
 export const ABANDON_MS = 24 * 3_600_000;
 
+/** Messages of people that a worker is told again when it starts. */
+export const DELIVERED = 50;
+
 /** Longest time for all setup commands: they are a part of provisioning, and end before its 15 minutes do. */
 export const SETUP_MINUTES = 14;
 
@@ -129,6 +132,8 @@ export const workerSpecSchema = z.strictObject({
   transcript: z.int().min(0),
   /** Answers that were given to questions of earlier attempts: question id -> text. */
   answers: z.record(z.string(), z.string()),
+  /** What people said that an earlier life of the worker was shown, oldest first, the last DELIVERED at most: it may have ended before it wrote them down. */
+  delivered: z.array(z.strictObject({ id: z.string(), text: z.string() })),
   /** Ask for commands after this id. Messages that no earlier attempt was shown come as commands. */
   commandsAfter: z.int().min(0),
   /** Events of this attempt up to this seq are durable already (a worker that restarts goes on from here). */

@@ -4,7 +4,7 @@
  */
 const { connect } = process.getBuiltinModule("node:http2");
 const { createServer } = process.getBuiltinModule("node:net");
-const { rmSync } = process.getBuiltinModule("node:fs");
+const { renameSync } = process.getBuiltinModule("node:fs");
 const { Duplex } = process.getBuiltinModule("node:stream");
 
 const WINDOW = 1_048_576;
@@ -36,8 +36,8 @@ export function relay(path: string): Promise<number> {
     session.on("close", end(0));
     session.on("error", end(1));
     server.on("error", end(1));
-    // One that was here before has ended: its socket is only a name.
-    rmSync(path, { force: true });
-    server.listen(path);
+    // Node unlinks at the end what it was told to listen at: one that was here before may end later than we begin, and takes only its own name away.
+    const mine = `${path}.${process.pid}`;
+    server.listen(mine, () => renameSync(mine, path));
   });
 }

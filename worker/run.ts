@@ -16,7 +16,7 @@ import type { McpServers } from "../src/mcp-servers.ts";
 import type { Mcp } from "./mcp.ts";
 import { runSetup } from "./setup.ts";
 import { openTranscript } from "./transcript.ts";
-import { verify } from "./verify.ts";
+import { verify, type Verified } from "./verify.ts";
 
 /** A person hears once that so much of the time is used. */
 const NEAR_SHARE = 0.8;
@@ -66,6 +66,8 @@ class AttemptRun {
   readonly #done = new AbortController();
   #session: Session | null = null;
   #deadline: Deadline | null = null;
+  /** What the checks said at the very end of the agent's work; null = they have not been run then. */
+  #verified: readonly Verified[] | null = null;
 
   constructor(options: RunOptions) {
     this.#options = options;
@@ -229,7 +231,9 @@ class AttemptRun {
     deadline.mark(spec.wallMs * (1 - NEAR_SHARE), () => this.#tellThatTimeEnds(spec));
     deadline.start();
     try {
-      return { type: "worked", ...(await agent.run(this.#session)) };
+      const { title, summary, verified = null } = await agent.run(this.#session);
+      this.#verified = verified;
+      return { type: "worked", title, summary };
     } finally {
       await mcp.close();
     }
@@ -243,7 +247,7 @@ class AttemptRun {
 
   async #verify(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
     const lines: string[] = [];
-    for (const { command, exitCode } of await verify(this.#options, spec.verify, this.#stop.signal)) {
+    for (const { command, exitCode } of this.#verified ?? (await verify(this.#options, spec.verify, this.#stop.signal))) {
       lines.push(`- \`${command}\`: ${exitCode === 0 ? "passed" : `failed (${exitCode === null ? "stopped" : `exit code ${exitCode}`})`}`);
       const text = `${command} did not pass.`;
       if (exitCode !== 0) this.#options.link.emit("notice", { level: "warning", code: "verify_failed", text });

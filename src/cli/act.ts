@@ -2,6 +2,7 @@
 import { Option, type Command } from "commander";
 import { RETRY_FROM, type RetryFrom } from "../task.ts";
 import type { WireTask } from "../wire.ts";
+import { boundsOf, present, withBounds, type BoundOptions } from "./bounds.ts";
 import { CliExit, EXIT } from "./exit.ts";
 import { asJson, client, open, print, printJson, readText, type Io, type ReadOptions } from "./io.ts";
 import { watchUntilEnd } from "./submit.ts";
@@ -22,15 +23,15 @@ export function cancelCommand(program: Command, io: Io): void {
     });
 }
 
-interface RetryOptions extends ReadOptions {
+interface RetryOptions extends ReadOptions, BoundOptions {
   readonly from?: RetryFrom;
   readonly prompt?: string;
   readonly watch?: true;
 }
 
 export function retryCommand(program: Command, io: Io): void {
-  asJson(client(program.command("retry")))
-    .description("a new task of the same thread, made from one that ended")
+  withBounds(asJson(client(program.command("retry"))))
+    .description("a new task of the same thread, made from one that ended; bounds that are not given stay as they were")
     .argument("<id>", "the task that ended")
     .addOption(new Option("--from <point>", "the start, the last saved work, or only the push").choices([...RETRY_FROM]))
     .option("--prompt <text>", "another prompt")
@@ -38,7 +39,7 @@ export function retryCommand(program: Command, io: Io): void {
     .action(async (id: string, options: RetryOptions) => {
       const server = open(io, options);
       const { from, prompt } = options;
-      const task = await server.retry(id, { ...(from === undefined ? {} : { from }), ...(prompt === undefined ? {} : { prompt }) });
+      const task = await server.retry(id, { ...present({ from, prompt }), ...boundsOf(options) });
       if (!options.watch) return show(io, options, task);
       print(io, options.json ? JSON.stringify(task) : `${task.id}  ${task.state}`);
       return watchUntilEnd(io, server, task.id, options, 0);

@@ -5,11 +5,12 @@ import { messageOf } from "../error.ts";
 import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES, type Effort, type Egress, type PullRequestMode, type ScriptStep } from "../task.ts";
 import type { SubmitRequest } from "../wire.ts";
 import type { SlipwayClient } from "../client/client.ts";
+import { boundsOf, present, withBounds, type BoundOptions } from "./bounds.ts";
 import { CliExit, EXIT } from "./exit.ts";
-import { asJson, client, decimal, interruptible, open, print, printJson, readText, wholeNumber, type Io, type ReadOptions } from "./io.ts";
+import { asJson, client, interruptible, open, print, printJson, readText, wholeNumber, type Io, type ReadOptions } from "./io.ts";
 import { exitFor, showLive } from "./watch.ts";
 
-interface SubmitOptions extends ReadOptions {
+interface SubmitOptions extends ReadOptions, BoundOptions {
   readonly base?: string;
   readonly branch?: string;
   readonly title?: string;
@@ -17,12 +18,6 @@ interface SubmitOptions extends ReadOptions {
   readonly model?: string;
   readonly effort?: Effort;
   readonly script?: string;
-  readonly usd?: number;
-  readonly minutes?: number;
-  readonly turns?: number;
-  readonly memory?: number;
-  readonly cpus?: number;
-  readonly disk?: number;
   readonly egress?: Egress;
   readonly image?: string;
   readonly pullRequest?: PullRequestMode;
@@ -36,7 +31,7 @@ interface SubmitOptions extends ReadOptions {
 const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
 
 export function submitCommand(program: Command, io: Io): void {
-  asJson(client(program.command("submit")))
+  withBounds(asJson(client(program.command("submit"))))
     .description("submit a task: a repository and what to do in it")
     .argument("<repo>", "address of the git repository")
     .argument("<prompt>", "what to do; - reads it from standard input")
@@ -47,12 +42,6 @@ export function submitCommand(program: Command, io: Io): void {
     .option("--model <name>", "which model it uses")
     .addOption(new Option("--effort <level>", "how hard the model thinks").choices([...EFFORTS]))
     .option("--script <file>", "JSON steps for the scripted agent")
-    .option("--usd <amount>", "stop after this much money", decimal)
-    .option("--minutes <number>", "stop after this much time", decimal)
-    .option("--turns <number>", "stop after this many turns of the model", wholeNumber)
-    .option("--memory <MiB>", "memory of the sandbox", wholeNumber)
-    .option("--cpus <number>", "CPU cores of the sandbox", decimal)
-    .option("--disk <MiB>", "size of the workspace", wholeNumber)
     .addOption(new Option("--egress <policy>", "what the sandbox may reach").choices([...EGRESS_POLICIES]))
     .option("--image <name>", 'image of the sandbox; "default" is Slipway\'s own (what .slipway.yml says, else that)')
     .addOption(new Option("--pull-request <mode>", "open a pull request").choices([...PULL_REQUEST_MODES]))
@@ -80,23 +69,14 @@ export function submitCommand(program: Command, io: Io): void {
 function requestOf(repo: string, prompt: string, options: SubmitOptions): SubmitRequest {
   const { base, branch, title, agent, model, effort, egress, image, pullRequest, priority, maxAttempts } = options;
   const given = { base, branch, title, agent, model, effort, egress, image, pullRequest, priority, maxAttempts };
-  const budget = present({ usd: options.usd, minutes: options.minutes, turns: options.turns });
-  const limits = present({ memoryMb: options.memory, cpus: options.cpus, diskMb: options.disk });
   return {
     repo,
     prompt,
     ...present(given),
     ...(options.script === undefined ? {} : { script: readScript(options.script) }),
     ...(options.verify === undefined ? {} : { verify: [...options.verify] }),
-    ...(Object.keys(budget).length === 0 ? {} : { budget }),
-    ...(Object.keys(limits).length === 0 ? {} : { limits }),
+    ...boundsOf(options),
   };
-}
-
-type Present<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
-
-function present<T extends object>(fields: T): Present<T> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Present<T>;
 }
 
 /** The server checks the steps; here it only has to be a JSON list. */

@@ -134,7 +134,7 @@ export const taskRoutes = [
     summary: "A new task of the same thread, from the start, the checkpoint or the push",
     body: retrySchema,
     answers: { 201: json(taskSchema) },
-    problems: ["not_found", "task_open", "nothing_to_push"],
+    problems: ["not_found", "task_open", "nothing_to_push", "limits_unavailable"],
     async handle({ doors, person, params, body }) {
       const task = await doors.service.retry(person, params["id"] ?? "", body);
       return { status: 201, body: await showTask(doors, task), headers: { Location: `/v1/tasks/${task.id}` } };

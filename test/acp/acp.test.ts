@@ -135,6 +135,7 @@ test("[O6] checks that fail are given back to it", async () => {
   expect(await run(["say done"], { verify: ["grep -q fixed a.txt"] })).toBe(0);
   expect(prompts()).toHaveLength(2);
   expect(prompts()[1]).toContain("grep -q fixed a.txt ended with 1");
+  expect(rig.desk.of("verify").map(({ data }) => data["exitCode"])).toEqual([1, 0]);
   expect(String(rig.desk.of("finished")[0]?.data["summary"])).toContain("`grep -q fixed a.txt`: passed");
 });
 

@@ -318,6 +318,7 @@ const SPEC: WorkerSpec = {
   checkpointRef: "refs/slipway/checkpoint",
   resume: null,
   answers: {},
+  delivered: [],
   commandsAfter: 0,
   ack: 0,
   transcript: 0,

@@ -122,6 +122,29 @@ describe("[A10] killed at any line, the next life goes on", () => {
     next.bench.close();
   });
 
+  it("[A6] what a person said and a life did not write down any more is heard by the next one, once", async () => {
+    const bench = new Bench();
+    const told = (): number => linesOf(bench.file).filter(({ data }) => String(data["text"]).includes("Use tabs.")).length;
+    const options = { bench, model: { baseURL: fake.url, token: KEY } };
+    // The lines before: the beginning, an answer, two calls with their results.
+    const first = new Life({ ...options, spec: { taskId: "task_heard" }, kill: { at: 6, when: "before" } });
+    const tool = first.tool.bind(first);
+    first.tool = async (name, input) => {
+      if (told() === 0) first.person("Use tabs.");
+      return await tool(name, input);
+    };
+    await expect(first.run()).rejects.toThrow(Killed);
+    expect(told()).toBe(0);
+    const delivered = [{ id: "m_1_1", text: "Use tabs." }];
+    await expect(new Life({ ...options, spec: { taskId: "task_heard", delivered }, kill: { at: 9, when: "after" } }).run()).rejects.toThrow(
+      Killed,
+    );
+    expect(told()).toBe(1);
+    await new Life({ ...options, spec: { taskId: "task_heard", delivered } }).run();
+    expect(told()).toBe(1);
+    bench.close();
+  });
+
   it("a transcript of another agent is refused with words", async () => {
     const bench = new Bench();
     bench.adopt(JSON.stringify({ attempt: 1, data: { kind: "something" } }));

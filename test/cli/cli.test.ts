@@ -213,6 +213,16 @@ describe("commands", () => {
     expect(stage.seen[1]?.body).toEqual({ repo: "https://x/y.git", prompt: "p" });
   });
 
+  it("retry sends the point, the prompt and the bounds, and only what was given", async () => {
+    stage = await openStage(() => ({ status: 201, body: taskOf({ state: "queued" }) }));
+    await run(home, ["retry", "task_1", ...at()]);
+    await run(home, ["retry", "task_1", ..."--from checkpoint --prompt again --usd 5 --minutes 90 --memory 4096".split(" "), ...at()]);
+    expect(stage.seen.map(({ body }) => body)).toEqual([
+      {},
+      { from: "checkpoint", prompt: "again", budget: { usd: 5, minutes: 90 }, limits: { memoryMb: 4096 } },
+    ]);
+  });
+
   it("watch shows the result and ends as the task did", async () => {
     stage = await openStage(serving(taskOf()), streaming(["queued", "running", "done"]));
     const { code, out } = await run(home, ["watch", "task_1", ...at()], { env: { SLIPWAY_TOKEN: "t" } });

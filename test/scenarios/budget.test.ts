@@ -214,6 +214,18 @@ describe("[G5] a budget that is used up is a question", () => {
     await world.until(id, "provisioning");
   });
 
+  it("[D9] while the provider refuses everybody, whoever needs it waits in the queue and lets others by", async () => {
+    const { world } = await open({ agents: ["anthropic", "scripted"], model: "claude-opus-5-5", models: ["claude-*"] });
+    world.rate.refused(10 * 60_000);
+    const { id } = await world.submit({ agent: "anthropic" });
+    const other = await world.submit({ agent: "scripted" });
+    await world.until(other.id, "provisioning");
+    const waiting = await world.task(id);
+    expect([waiting.state, (await world.kernel.operations.wait(waiting))?.reason]).toEqual(["queued", "model_rate_limited"]);
+    await world.clock.jump(10 * 60_000 + 2_000);
+    await world.until(id, "provisioning");
+  });
+
   it("without a refusal there is nothing to wait for", async () => {
     const { world } = await open();
     const task = await working(world, {});

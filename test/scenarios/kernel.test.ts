@@ -473,6 +473,8 @@ describe("people in the loop", () => {
       [first, "withdrawn"],
       [second, "delivered"],
     ]);
+    // Whoever starts after a worker that was shown it is told again: it may have ended before it wrote it down.
+    expect((await desk.spec(id, 1, AbortSignal.timeout(5_000))).delivered).toEqual([{ id: second, text: "two" }]);
     expect(await desk.commands(id, 1, (await world.task(id)).seq, 0, new AbortController().signal)).toEqual([]);
   });
 
@@ -528,6 +530,16 @@ describe("threads", () => {
     await world.until(child.id, "provisioning");
     await boxed(child.id);
     expect((await world.kernel.desk.spec(child.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({ sha, cursor: "5" });
+  });
+
+  it("a retry may have other bounds; what is not named stays, and no bound is above the server's", async () => {
+    await open({ settings: { maxLimits: { memoryMb: 1_000, cpus: 2, diskMb: 1_000 } } });
+    const { id } = await world.submit({ budget: { usd: 1, turns: 5 }, limits: { memoryMb: 500, cpus: 1 } });
+    await world.kernel.service.cancel(ALICE, id, false);
+    await world.until(id, "cancelled");
+    expect(await code(world.kernel.service.retry(ALICE, id, { limits: { memoryMb: 2_000 } }))).toBe("limits_unavailable");
+    const child = await world.kernel.service.retry(ALICE, id, { budget: { usd: 3 }, limits: { memoryMb: 900 } });
+    expect(child.spec).toMatchObject({ budget: { usd: 3, turns: 5 }, limits: { memoryMb: 900, cpus: 1 } });
   });
 
   it("a follow-up on a settled task continues its branch with a lease on what was pushed", async () => {

@@ -17,6 +17,7 @@ import type { Person } from "../../src/service.ts";
 import { memoryLedger } from "../../src/store/ledger.ts";
 import { openMemoryStore } from "../../src/store/memory.ts";
 import { parseSandboxName, DEFAULT_POLICY, type Policy, type Task } from "../../src/task.ts";
+import { createRate, type Rate } from "../../src/model/rate.ts";
 import type { SubmitRequest } from "../../src/wire.ts";
 import { handClock, seededIds, settle, type HandClock } from "./clock.ts";
 import { puppets, type Puppets } from "./puppet.ts";
@@ -82,6 +83,7 @@ export interface World {
   readonly puppets: Puppets;
   readonly latches: { readonly push: Latch; readonly forge: Latch; readonly stop: Latch; readonly prepare: Latch };
   readonly faults: Map<string, SimulatedFault>;
+  readonly rate: Rate;
   /** Artifacts, and the folders of simulated workers. */
   readonly dir: string;
   readonly artifacts: Artifacts;
@@ -136,6 +138,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const latches = { push: latch(), forge: latch(), stop: latch(), prepare: latch() };
   const dir = mkdtempSync(join(tmpdir(), "slipway-world-"));
   const artifacts = openArtifacts({ dir: join(dir, "artifacts"), maxBytes: 2 ** 20, now: () => clock.now() });
+  const rate = createRate({ clock, longestMs: 3_600_000 });
   const disks: { shortage: string | null } = { shortage: null };
   const engine = openSimulatedSandbox({
     ...(options.files === true ? { dir: join(dir, "sandboxes") } : {}),
@@ -188,6 +191,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       ids,
       log: quiet,
       crashpoint: noCrash,
+      rateLimitedUntil: () => rate.until(),
       settings: { ...DEFAULT_SETTINGS, livenessMs: 1e15, policy: { ...DEFAULT_POLICY, ...options.policy }, ...options.settings },
     });
     await kernel.boot();
@@ -196,6 +200,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
 
   const world: World = {
     dir,
+    rate,
     artifacts,
     engine: down,
     disks,

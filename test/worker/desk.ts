@@ -63,6 +63,7 @@ export class MemoryDesk implements WorkerDesk {
       transcript: this.transcripts.last(taskId),
       resume: saved === undefined ? null : { sha: String(saved["sha"]), cursor: saved["cursor"] as string | null },
       answers: this.answers,
+      delivered: [],
       commandsAfter: 0,
       ack: this.ack,
       wallMs: 3_600_000,

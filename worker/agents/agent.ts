@@ -2,11 +2,14 @@
 import type { WorkerSpec } from "../../src/worker-wire.ts";
 import type { Link } from "../link.ts";
 import type { ToolInput, ToolResult } from "../tools/tool.ts";
+import type { Verified } from "../verify.ts";
 
 /** What the agent says about its work; becomes the commit's and the pull request's words. */
 export interface AgentResult {
   readonly title: string;
   readonly summary: string;
+  /** What the last `verify()` said, if nothing was done after it: the harness need not run the checks again. */
+  readonly verified?: readonly Verified[];
 }
 
 /** A message of a person that is being shown to the agent now. */
@@ -70,7 +73,7 @@ export interface AgentContext {
   /** Text that the repository and the operator want the agent to know (AGENTS.md and the like), already trusted or fenced as its source deserves. */
   readonly instructions: string;
   /** Runs the task's verify commands now; each is an event with its exit code. Empty = the task has none. */
-  verify(): Promise<readonly { readonly command: string; readonly exitCode: number | null; readonly tail: string }[]>;
+  verify(): Promise<readonly Verified[]>;
   /** Hooks of the budget: resolves to how the person decided when the coordinator paused this task for money ("continue" after more was granted, "stop"). Called by the loop after the gateway answered 402 `budget_exceeded`. */
   budgetQuestion(): Promise<"continue" | "stop">;
   sleep(ms: number): Promise<void>;

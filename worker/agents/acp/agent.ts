@@ -18,6 +18,7 @@ import {
 import { messageOf } from "../../../src/error.ts";
 import { cut } from "../../text.ts";
 import { Program } from "../../tools/program.ts";
+import type { Verified } from "../../verify.ts";
 import { AgentFailure, type Agent, type AgentContext, type AgentResult, type HeardMessage } from "../agent.ts";
 import { answer, permit } from "./questions.ts";
 import { Screen } from "./screen.ts";
@@ -122,14 +123,17 @@ class Work {
         prompt = heardWords(messages);
         continue;
       }
-      const failing = repairs < REPAIRS ? (await this.#context.verify()).filter(({ exitCode }) => exitCode !== 0) : [];
-      if (failing.length === 0) break;
+      const verified = await this.#context.verify();
+      const failing = verified.filter(({ exitCode }) => exitCode !== 0);
+      if (failing.length === 0 || repairs === REPAIRS) return await this.#result(verified);
       repairs += 1;
       prompt = failedChecks(failing);
     }
+  }
+
+  async #result(verified: readonly Verified[]): Promise<AgentResult> {
     await this.#context.checkpoint(CURSOR, "now");
-    const summary = this.#screen.said;
-    return { title: titleOf(this.#context.spec.prompt), summary };
+    return { title: titleOf(this.#context.spec.prompt), summary: this.#screen.said, verified };
   }
 
   /** Asks the program to stop, if a session is open; does not wait for it. */

@@ -12,7 +12,9 @@ export function opening({ spec, cursor, instructions }: AgentContext): string {
     spec.resume === null && cursor === null
       ? ""
       : "An earlier attempt at this task was interrupted. What it had done is in the checkout: look at git log and git diff before you go on, and do not repeat it.";
-  return [spec.prompt, ...HERE, checks, before, instructions].filter((text) => text !== "").join("\n\n");
+  const heard = spec.delivered.map(({ text }) => text).join("\n\n");
+  const said = heard === "" ? "" : `Since the task was given, people have said:\n\n${heard}`;
+  return [spec.prompt, ...HERE, checks, before, said, instructions].filter((text) => text !== "").join("\n\n");
 }
 
 export function heardWords(messages: readonly HeardMessage[]): string {

@@ -22,6 +22,8 @@ export function createModelAgent(changes: Partial<LoopSettings> = {}): Agent {
       const memory = new Memory(context);
       const model = context.spec.model ?? settings.model;
       await start(context, memory, settings, async () => await client.facts(model, context.signal));
+      // Delivery is proven before it is written down: a life that ended in between is made up for.
+      for (const message of context.spec.delivered) await memory.hear(message);
       return await new Loop({ context, memory, client, caller: new Caller(context, settings), settings }).run();
     },
   };

@@ -58,6 +58,8 @@ export class Conversation {
   trace: Trace[] = [];
   /** Warnings about limits that were given already. */
   readonly warned = new Set<string>();
+  /** Ids of the messages of people that are in it. */
+  readonly heard = new Set<string>();
   /** The words that the present task was given in. */
   task = "";
   /** The items of the last `todo` call. */
@@ -162,7 +164,8 @@ export class Conversation {
     if (call.name === "todo" && line.status === "ok") this.todo = call.input["items"] ?? null;
   }
 
-  #told({ source, text }: Extract<Line, { kind: "told" }>): void {
+  #told({ source, text, message }: Extract<Line, { kind: "told" }>): void {
+    if (message !== undefined) this.heard.add(message);
     this.#texts.push(text);
     this.empty = false;
     if (source === "person" || source === "task") this.#listen();

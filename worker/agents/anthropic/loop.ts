@@ -128,7 +128,7 @@ export class Loop {
   async #hear(at: "step" | "end"): Promise<boolean> {
     const { context, memory } = this.#parts;
     const messages = await context.heard(at);
-    for (const { text } of messages) await memory.tell("person", words.PERSON(text));
+    for (const message of messages) await memory.hear(message);
     return messages.length > 0;
   }
 
@@ -189,7 +189,8 @@ export class Loop {
   async #conclude(): Promise<AgentResult | null> {
     const { context, memory } = this.#parts;
     const { view } = memory;
-    const failing = (await context.verify()).filter(({ exitCode }) => exitCode !== 0);
+    const verified = await context.verify();
+    const failing = verified.filter(({ exitCode }) => exitCode !== 0);
     if (failing.length > 0 && view.repairs < REPAIRS) {
       const failures = failing.map(
         ({ command, exitCode, tail }) =>
@@ -199,7 +200,7 @@ export class Loop {
       return null;
     }
     if (await this.#hear("end")) return null;
-    const result = this.#resultOf(view);
+    const result = { ...this.#resultOf(view), verified };
     await context.checkpoint(memory.cursor, "now");
     if (failing.length === 0) return result;
     const open = `After ${REPAIRS} rounds of repair these checks still do not pass: ${failing.map(({ command }) => `\`${command}\``).join(", ")}.`;

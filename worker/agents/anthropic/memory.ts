@@ -1,7 +1,8 @@
 /** The transcript and the conversation that it makes, kept in step: a line counts once it is durable. */
-import type { AgentContext } from "../agent.ts";
+import type { AgentContext, HeardMessage } from "../agent.ts";
 import { Conversation } from "./fold.ts";
 import { readLine, type Line, type Source } from "./records.ts";
+import { PERSON } from "./words.ts";
 
 export class Memory {
   readonly view = new Conversation();
@@ -26,5 +27,10 @@ export class Memory {
 
   async tell(source: Source, text: string): Promise<void> {
     await this.write({ kind: "told", source, text });
+  }
+
+  /** What a person said; once, however often it is brought. */
+  async hear({ id, text }: HeardMessage): Promise<void> {
+    if (!this.view.heard.has(id)) await this.write({ kind: "told", source: "person", text: PERSON(text), message: id });
   }
 }

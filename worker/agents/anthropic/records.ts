@@ -48,7 +48,8 @@ const result = z.strictObject({
 });
 export type Result = z.infer<typeof result>;
 
-const told = z.strictObject({ kind: z.literal("told"), source: z.enum(SOURCES), text: z.string() });
+/** `message`: the id of the person's message that it is. */
+const told = z.strictObject({ kind: z.literal("told"), source: z.enum(SOURCES), text: z.string(), message: z.string().optional() });
 
 /** Everything before is replaced by this. `block`: the provider's own summary, to be sent back as it is; null where `text` holds ours. */
 const compacted = z.strictObject({ kind: z.literal("compacted"), block: block.nullable(), text: z.string() });
