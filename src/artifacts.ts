@@ -3,7 +3,6 @@
  * the artifact exist; what a crash left without one is written again.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { createReadStream, createWriteStream } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -55,9 +54,9 @@ export function openArtifacts({ dir, maxBytes, now }: ArtifactsOptions): Artifac
       const measure = { bytes: 0, hash: createHash("sha256") };
       const { content, account } = sift(tar, { maxBytes, maxMs }, signal);
       const file = createWriteStream(draft, { mode: 0o600, flags: "wx", flush: true });
-      const closed = once(file, "close");
+      const closed = new Promise<void>((resolve) => file.once("close", resolve));
       // An aborted pipeline does not wait for a file that is just being made.
-      await pipeline(content, createGzip({ level: 3 }), measured(measure), file, { signal }).finally(() => closed);
+      await pipeline(content, createGzip({ level: 3 }), measured(measure), file, { signal }).finally(async () => await closed);
       const { files, note } = account;
       const artifact: Artifact = { name, attempt, bytes: measure.bytes, sha256: measure.hash.digest("hex"), at: now(), files, note };
       await rename(draft, join(folder(taskId), name));

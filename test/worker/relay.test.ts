@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, expect, it } from "vitest";
+import { afterEach, it } from "vitest";
 import { WORKER_ENV } from "../../src/worker-wire.ts";
 import { eventually, ROOT } from "../support/server.ts";
 
