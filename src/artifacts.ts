@@ -56,7 +56,11 @@ export function openArtifacts({ dir, maxBytes, now }: ArtifactsOptions): Artifac
       const file = createWriteStream(draft, { mode: 0o600, flags: "wx", flush: true });
       const closed = new Promise<void>((resolve) => file.once("close", resolve));
       // An aborted pipeline does not wait for a file that is just being made.
-      await pipeline(content, createGzip({ level: 3 }), measured(measure), file, { signal }).finally(async () => await closed);
+      try {
+        await pipeline(content, createGzip({ level: 3 }), measured(measure), file, { signal });
+      } finally {
+        await closed;
+      }
       const { files, note } = account;
       const artifact: Artifact = { name, attempt, bytes: measure.bytes, sha256: measure.hash.digest("hex"), at: now(), files, note };
       await rename(draft, join(folder(taskId), name));
