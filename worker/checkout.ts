@@ -10,6 +10,7 @@ import { join, relative } from "node:path";
 import type { WorkerSpec } from "../src/worker-wire.ts";
 import { clean, cut } from "./text.ts";
 import { git, GitError, saysDiskFull, type GitOptions } from "./git.ts";
+import { packOf } from "./pack.ts";
 import { Unreachable, type Saved, type Workspace } from "./workspace.ts";
 
 const BRANCH = "slipway/work";
@@ -81,7 +82,7 @@ export class Checkout implements Workspace {
       await initRepository(this.root, signal);
     }
     await this.#fetch(spec, signal);
-    await this.#restore(spec, signal);
+    await Promise.all([this.#nameBase(spec, signal), this.#restore(spec, signal)]);
     writeFileSync(note, mine);
   }
 
@@ -128,16 +129,18 @@ export class Checkout implements Workspace {
   }
 
   async #fetch(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
-    const authorization = this.#options.authorization;
     this.#hideOwnFiles();
-    // All by name of the commit: git need not ask first what there is.
-    const refs = [`+${spec.baseSha}:refs/remotes/origin/${spec.base}`, ...(spec.resume === null ? [] : [spec.resume.sha])];
-    const args = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", this.#options.url, ...refs];
+    const input = await packOf(this.#options, [spec.baseSha, ...(spec.resume === null ? [] : [spec.resume.sha])], signal);
     try {
-      await this.#git(args, { signal, authorization });
+      await this.#git(["index-pack", "--stdin"], { signal, input });
     } catch (thrown) {
       throw unreachable("the task repository could not be fetched", thrown, signal);
     }
+  }
+
+  /** As a clone would. */
+  async #nameBase(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
+    await this.#git(["update-ref", `refs/remotes/origin/${spec.base}`, spec.baseSha], { signal });
   }
 
   async #restore(spec: WorkerSpec, signal: AbortSignal): Promise<void> {

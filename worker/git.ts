@@ -6,6 +6,7 @@
  */
 import { spawn } from "node:child_process";
 import { dirname } from "node:path";
+import { pipeline, type Readable } from "node:stream";
 
 export class GitError extends Error {
   readonly output: string;
@@ -28,7 +29,8 @@ export interface GitOptions {
   readonly indexFile?: string;
   /** The value of an Authorization header. */
   readonly authorization?: string;
-  readonly input?: string;
+  /** Of a stream that breaks git sees the end. */
+  readonly input?: string | Readable;
   readonly signal?: AbortSignal;
   /** Killed after this; 10 minutes unless told. */
   readonly timeoutMs?: number;
@@ -99,7 +101,8 @@ export async function git(args: readonly string[], options: GitOptions): Promise
       err = (err + text).slice(-8_000);
     });
     child.stdin.on("error", () => {});
-    child.stdin.end(options.input ?? "");
+    if (typeof options.input === "object") pipeline(options.input, child.stdin, () => {});
+    else child.stdin.end(options.input ?? "");
     const end = (settle: () => void): void => {
       clearTimeout(timer);
       options.signal?.removeEventListener("abort", abort);

@@ -1,5 +1,6 @@
 /**
- * Git smart HTTP on one task repository (gitprotocol-http(5)): the only remote that a worker ever sees.
+ * Git smart HTTP on one task repository (gitprotocol-http(5)): the only remote that a worker ever sees. And `/pack?want=<commit>`, everything that
+ * leads to the named commits as one pack, which is how a worker gets its checkout (decision 025).
  * The listener has authenticated the caller; what may be pushed is decided here, before git reads a byte.
  */
 import { spawn } from "node:child_process";
@@ -32,6 +33,9 @@ const REPO_LIMIT = 2 * 2 ** 30;
 const SLACK = 16 * 2 ** 20;
 /** What a fetch may say of its wants and haves, unpacked. */
 const UPLOAD_LIMIT = 64 * 2 ** 20;
+/** Commits that one pack leads to: the base, and the work that is gone on from. */
+const WANTS = 2;
+const COMMIT = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const SERVICES = ["git-upload-pack", "git-receive-pack"] as const;
 type Service = (typeof SERVICES)[number];
 
@@ -42,6 +46,7 @@ export async function serveGit(call: GitRequest): Promise<void> {
   const path = url.pathname.startsWith(PREFIX) ? url.pathname.slice(PREFIX.length) : "";
   if (path.startsWith("info/lfs") || path.includes("/lfs/")) return refuseLfs(response);
   const service = SERVICES.find((one) => path === one);
+  if (request.method === "GET" && path === "pack") return pack(call, url.searchParams.getAll("want"));
   if (request.method === "GET" && path === "info/refs") {
     const asked = url.searchParams.getAll("service");
     const named = SERVICES.find((one) => asked.length === 1 && one === asked[0]);
@@ -71,11 +76,12 @@ const BOUNDED = 'ulimit -v 2097152 2>/dev/null; exec git "$@"';
 const MODEST = ["pack.threads=1", "core.bigFileThreshold=32m", "core.packedGitWindowSize=32m", "core.packedGitLimit=256m"];
 
 /** A process group of its own: git's helpers (index-pack, pack-objects) go when it goes. */
-function start({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, service: Service, ...flags: string[]) {
+function run({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, ...args: string[]) {
   const protocol = request.headers["git-protocol"];
   const fixed = ["core.hooksPath=/dev/null", "gc.auto=0", `receive.maxInputSize=${packLimit}`, ...MODEST];
   const settings = fixed.flatMap((one) => ["-c", one]);
-  return spawn("/bin/sh", ["-c", BOUNDED, "git", ...settings, service.slice("git-".length), "--stateless-rpc", ...flags, repoPath], {
+  return spawn("/bin/sh", ["-c", BOUNDED, "git", ...settings, ...args], {
+    cwd: repoPath,
     detached: true,
     stdio: ["pipe", "pipe", "ignore"],
     env: {
@@ -90,7 +96,10 @@ function start({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, servic
   });
 }
 
-type Child = ReturnType<typeof start>;
+const start = (call: GitRequest, service: Service, ...flags: string[]) =>
+  run(call, service.slice("git-".length), "--stateless-rpc", ...flags, call.repoPath);
+
+type Child = ReturnType<typeof run>;
 
 function end(child: Child): void {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
@@ -134,6 +143,34 @@ function advertise(call: GitRequest, service: Service): Promise<void> {
   // Version 2 has no such preface for fetches.
   const plain = service === "git-upload-pack" && call.request.headers["git-protocol"] === "version=2";
   return answer(child, call, `application/x-${service}-advertisement`, plain ? undefined : preface);
+}
+
+/** The answer begins with git's first byte, so that a commit that is not there is refused in words, and a pack without its end is seen to be none. */
+async function pack(call: GitRequest, wants: readonly string[]): Promise<void> {
+  if (wants.length === 0 || wants.length > WANTS || !wants.every((want) => COMMIT.test(want)))
+    return refuse(call.response, 400, `Name one to ${WANTS} commits: ?want=<40 or 64 hexadecimal digits>.`);
+  const child = run(call, "pack-objects", "--revs", "--stdout", "--delta-base-offset", "--quiet");
+  child.on("error", () => undefined);
+  child.stdin.on("error", () => undefined).end(`${wants.join("\n")}\n`);
+  const first = await firstBytes(child, call);
+  if (first !== null) return answer(child, call, "application/x-git-pack", first);
+  end(child);
+  refuse(call.response, 404, "The repository has no such commit.");
+}
+
+/** @returns null when git ends without a word, or nobody waits for it any more. */
+function firstBytes({ stdout }: Child, { response, signal }: GitRequest): Promise<Buffer | null> {
+  return new Promise((resolve) => {
+    const none = (): void => resolve(null);
+    response.once("close", none);
+    signal.addEventListener("abort", none, { once: true });
+    stdout.once("close", none).once("data", (bytes: Buffer) => {
+      stdout.pause();
+      response.off("close", none);
+      signal.removeEventListener("abort", none);
+      resolve(bytes);
+    });
+  });
 }
 
 function upload(call: GitRequest): Promise<void> {

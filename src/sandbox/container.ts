@@ -21,6 +21,8 @@ export const LABELS = {
 /** Where the container sees its socket folder. */
 export const SOCKET_TARGET = "/run/slipway";
 export const WORKSPACE = "/workspace";
+/** Where the worker's program lies in every image. */
+export const WORKER_DIR = "/worker";
 /** One file for so many bytes of the workspace: what ext4 itself takes for ordinary use. */
 export const INODE_BYTES = 16_384;
 
@@ -89,6 +91,8 @@ export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): Con
     Env: [
       "HOME=/home/agent",
       "LANG=C.UTF-8",
+      // What the image's build has compiled of the worker (Dockerfile); it is not passed on to the agent's programs.
+      `NODE_COMPILE_CACHE=${WORKER_DIR}/cache`,
       `${WORKER_ENV.socket}=${SOCKET_TARGET}/b.sock`,
       `${WORKER_ENV.token}=${spec.token}`,
       `${WORKER_ENV.attempt}=${spec.attempt}`,

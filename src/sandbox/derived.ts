@@ -8,8 +8,8 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
 import { TaskFailure } from "../failure.ts";
-import { WORKER_UID } from "./container.ts";
-import { instead, volumesOf, WORKER_DIR } from "./dress.ts";
+import { WORKER_DIR, WORKER_UID } from "./container.ts";
+import { instead, volumesOf } from "./dress.ts";
 import { EngineError, failed, refusedWith, saysDiskFull, type Engine } from "./engine.ts";
 import { follow, pullFailure, SILENCE_MS } from "./follow.ts";
 import { inspectImage, type Image } from "./image.ts";

@@ -134,7 +134,8 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   /** Whoever waits is bound through a shared folder. */
   const waiting = async (): Promise<Pool | null> => (pool !== null && (await door.kind()) === "socket" ? pool : null);
 
-  async function create(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+  /** @returns false when there is one of that name. */
+  async function create(spec: SandboxSpec, signal: AbortSignal): Promise<boolean> {
     const attempt = async (): Promise<void> => {
       const [body] = await Promise.all([bodyOf(spec, signal), disks.make(spec)]);
       await engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
@@ -145,36 +146,41 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
         await prepare(() => undefined, signal, spec.image);
         await attempt();
       });
+      return true;
     } catch (error) {
-      if (!refusedWith(error, 409)) throw failed(error);
+      if (refusedWith(error, 409)) return false;
+      throw failed(error);
     }
   }
 
-  /** The name is taken a moment before the container can be seen; and whoever took it may yet fail. */
-  async function findOrCreate(spec: SandboxSpec, signal: AbortSignal): Promise<Inspected> {
-    let made = false;
+  /** The name is taken a moment before the container can be seen; and whoever took it may yet fail. `fresh`: its disk was made ready just now. */
+  async function findOrCreate(spec: SandboxSpec, signal: AbortSignal): Promise<{ info: Inspected; fresh: boolean }> {
+    let [made, fresh] = [false, false];
     let found = await inspect(spec.name, signal);
     for (const end = Date.now() + CREATE_MS; found === null && Date.now() < end; found = await inspect(spec.name, signal)) {
       if (made) await news.next(spec.name, 50, signal);
       made = true;
       if ((spec.image ?? null) === null && (await (await waiting())?.claim(spec, signal)) === true) continue;
-      await create(spec, signal);
+      fresh = await create(spec, signal);
       crashpoint("sandbox.created");
     }
-    if (found !== null) return found;
+    if (found !== null) return { info: found, fresh };
     throw new TaskFailure("sandbox_unavailable", { detail: `The container ${spec.name} can neither be made nor found.` });
   }
 
   async function ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
     for (;;) {
-      const info = await findOrCreate(spec, signal);
+      const { info, fresh } = await findOrCreate(spec, signal);
       const labels = info.Config.Labels;
       const waited = Boolean(labels[LABELS.pool]) && labels[LABELS.instance] === options.instance;
       if (!waited && Object.entries(labelsOf(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
         throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
       }
       if (!waited) {
-        if (stateOf(info) === "created") await disks.ready(info).then(() => start(engine, spec.name, signal));
+        if (stateOf(info) === "created") {
+          if (!fresh) await disks.ready(info);
+          await start(engine, spec.name, signal);
+        }
         if (labels[LABELS.door]) door.attend(spec.name, await inspect(spec.name, signal));
         return;
       }

@@ -4,9 +4,9 @@
  */
 import { posix } from "node:path";
 import type { ContainerCreateOptions, ImageInspectInfo } from "dockerode";
+import { WORKER_DIR } from "./container.ts";
 
-/** Where the worker lies in such an image. Its Node is not on the PATH, so that the image's own stays the one that tools find. */
-export const WORKER_DIR = "/worker";
+/** The worker's own Node, in an image of somebody else: not on the PATH, so that the image's own stays the one that tools find. */
 export const NODE_FILE = `${WORKER_DIR}/node`;
 const WORKER_FILE = `${WORKER_DIR}/worker.mjs`;
 

@@ -3,7 +3,7 @@
  * upgraded worker is another image.
  */
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import type Docker from "dockerode";
 import { messageOf } from "../error.ts";
@@ -41,6 +41,7 @@ export async function inspectImage(engine: Engine, image: string, signal?: Abort
 
 export function openImage(engine: Engine, source: WorkerSource): Image {
   const builds = openShared<void>();
+  let known: { readonly version: string | null; readonly name: string } | null = null;
 
   async function parts(): Promise<{ dockerfile: Buffer; worker: Buffer }> {
     try {
@@ -51,10 +52,19 @@ export function openImage(engine: Engine, source: WorkerSource): Image {
     }
   }
 
+  /** When the sources were written, and how large they are: what was read of them holds as long as that does. */
+  async function version(): Promise<string | null> {
+    const stats = await Promise.all([source.dockerfile, source.workerFile].map((file) => stat(file).catch(() => null)));
+    return stats.includes(null) ? null : JSON.stringify(stats.map((found) => [found?.mtimeMs, found?.size, found?.ino]));
+  }
+
   async function name(): Promise<string> {
+    const now = await version();
+    if (known !== null && known.version === now) return known.name;
     const { dockerfile, worker } = await parts();
     const digest = createHash("sha256").update(dockerfile).update("\0").update(worker).digest("hex");
-    return `${OWN_REPOSITORY}:${digest.slice(0, 12)}`;
+    known = { version: now, name: `${OWN_REPOSITORY}:${digest.slice(0, 12)}` };
+    return known.name;
   }
 
   async function build(image: string, progress: (text: string) => void): Promise<void> {
