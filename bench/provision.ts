@@ -1,12 +1,14 @@
 /**
- * Real containers: from submit to the agent's first step, with and without a worker that waits, beside the bare engine: one container with
- * the same settings that clones the same repository from a folder and ends. Then 20 tasks through 4 slots. Rounds take turns, medians count.
+ * Real containers: from submit to the agent's first step, with and without a worker that waits, beside what a person would type (`docker run`, then
+ * `git clone`) and beside the bare engine: one container with the same settings that clones the same repository from a folder and ends. Then 20 tasks
+ * through 4 slots. Rounds take turns, medians count.
  */
-import { execFileSync } from "node:child_process";
+import { execFile as execFileCallback, execFileSync } from "node:child_process";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { promisify } from "node:util";
 import Docker from "dockerode";
 import { containerOf, WORKER_UID } from "../src/sandbox/container.ts";
 import { seccompProfile } from "../src/sandbox/seccomp.ts";
@@ -21,8 +23,10 @@ export interface Provision {
   readonly rounds: number;
   /** A container that does nothing: create, start, wait. */
   readonly run: number;
-  /** A container that clones: create, start, wait. */
+  /** A container that clones from a folder: create, start, wait. */
   readonly runAndClone: number;
+  /** By hand: `docker run` of the worker's image doing nothing, then `git clone` of the upstream. */
+  readonly byHand: number;
   readonly cold: number;
   readonly warm: number;
   /** One task alone, submit to settled. */
@@ -31,6 +35,7 @@ export interface Provision {
   readonly turnaround: number;
 }
 
+const execFile = promisify(execFileCallback);
 const SLOTS = 4;
 const CROWD = 20;
 const LIMIT_MS = 60_000;
@@ -67,9 +72,10 @@ export async function provision(rounds = 15): Promise<Provision> {
     // The first task of each fetches the mirror, and builds the image if need be.
     const firsts = [await cold.task(), await warm.task()].length;
     const floor = await openFloor(join(dir, "upstream"), dir);
-    const times: Record<"run" | "runAndClone" | "cold" | "warm" | "alone", number[]> = {
+    const times: Record<"run" | "runAndClone" | "byHand" | "cold" | "warm" | "alone", number[]> = {
       run: [],
       runAndClone: [],
+      byHand: [],
       cold: [],
       warm: [],
       alone: [],
@@ -79,6 +85,7 @@ export async function provision(rounds = 15): Promise<Provision> {
       await refilled(warm.server);
       times.run.push(await floor.run(["/bin/true"]));
       times.runAndClone.push(await floor.run(["git", "clone", "--quiet", "file:///run/slipway/app.git", "."]));
+      times.byHand.push(await floor.byHand(`${upstream.url}/app.git`));
       const one = await cold.task();
       times.cold.push(one.first);
       times.alone.push(one.settled);
@@ -87,8 +94,8 @@ export async function provision(rounds = 15): Promise<Provision> {
     }
     const middle = (values: readonly number[]): number => percentile(values.slice(firsts), 50);
     const { total, turnaround } = await warm.crowd();
-    const { run, runAndClone, alone } = times;
-    const figures = { run: middle(run), runAndClone: middle(runAndClone), alone: middle(alone) };
+    const { run, runAndClone, byHand, alone } = times;
+    const figures = { run: middle(run), runAndClone: middle(runAndClone), byHand: middle(byHand), alone: middle(alone) };
     return { rounds, ...figures, cold: middle(times.cold), warm: middle(times.warm), crowd: total, turnaround };
   } finally {
     await cold.close();
@@ -161,8 +168,14 @@ async function openSide(data: string, repo: string, host: string, warm: number):
   };
 }
 
+interface Floor {
+  /** A container with a worker's settings, until it has ended. @returns ms. */
+  run(command: readonly string[]): Promise<number>;
+  byHand(repo: string): Promise<number>;
+}
+
 /** @param root the upstream's folder, which the container gets a copy of in place of a broker's. */
-async function openFloor(root: string, dir: string): Promise<{ run(command: readonly string[]): Promise<number> }> {
+async function openFloor(root: string, dir: string): Promise<Floor> {
   const docker = new Docker(dockerOptions());
   const socketDir = join(dir, "floor");
   mkdirSync(socketDir);
@@ -194,6 +207,15 @@ async function openFloor(root: string, dir: string): Promise<{ run(command: read
       await container.remove({ force: true });
       await docker.getVolume(name).remove();
       if (StatusCode !== 0) throw new Error(`the bare container ended with ${StatusCode}`);
+      return ms;
+    },
+    async byHand(repo) {
+      const name = `slipway-bench-${process.pid}-${++serial}`;
+      const begun = performance.now();
+      await execFile("docker", ["run", "--name", name, "--label", `slipway.bench=${STAMP}`, "--entrypoint", "/bin/true", image]);
+      await execFile("git", ["clone", "--quiet", repo, join(dir, name)]);
+      const ms = performance.now() - begun;
+      await docker.getContainer(name).remove({ force: true, v: true });
       return ms;
     },
   };

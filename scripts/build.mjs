@@ -1,6 +1,6 @@
 /** Builds dist/: the server and CLI by tsc, the worker as one file by esbuild. Skips what is newer than its sources. */
 import { execFileSync } from "node:child_process";
-import { createRequire } from "node:module";
+import { builtinModules, createRequire } from "node:module";
 import { readdirSync, statSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -19,6 +19,24 @@ const withoutLocales = {
   name: "without-locales",
   setup(bundler) {
     bundler.onLoad({ filter: /zod\/v4\/locales\/index\.js$/ }, () => ({ contents: "export {};" }));
+  },
+};
+
+/**
+ * Node's own modules are loaded when the code that names them runs. As imports they would all stand at the top of the one file, also those of parts
+ * that are hardly ever used; and an import of node:http brings along all of fetch.
+ */
+const builtinsWhenUsed = {
+  name: "builtins-when-used",
+  setup(bundler) {
+    const names = builtinModules.map((name) => name.replaceAll("/", "\\/")).join("|");
+    bundler.onResolve({ filter: new RegExp(`^(?:node:)?(?:${names})$`) }, ({ path }) => ({
+      path: path.replace(/^node:/, ""),
+      namespace: "builtin",
+    }));
+    bundler.onLoad({ filter: /.*/, namespace: "builtin" }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(`node:${path}`)});`,
+    }));
   },
 };
 
@@ -45,7 +63,7 @@ export async function build() {
       minifySyntax: true,
       legalComments: "none",
       logLevel: "warning",
-      plugins: [withoutLocales],
+      plugins: [withoutLocales, builtinsWhenUsed],
       banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
     });
   }

@@ -3,7 +3,6 @@ import { WORKER_ENV, WORKER_EXIT, type Assignment } from "../src/worker-wire.ts"
 import { runWorker } from "./assemble.ts";
 import { assigned } from "./assignment.ts";
 import { prepareRepository } from "./checkout.ts";
-import { relay } from "./relay.ts";
 
 function setting(name: string): string {
   const value = process.env[name];
@@ -25,7 +24,7 @@ async function assignment(): Promise<Assignment | null> {
 }
 
 const socketPath = setting(WORKER_ENV.socket);
-if (process.argv[2] === "relay") process.exit(await relay(socketPath));
+if (process.argv[2] === "relay") process.exit(await (await import("./relay.ts")).relay(socketPath));
 const root = setting(WORKER_ENV.workspace);
 const stateDir = setting(WORKER_ENV.state);
 const repository = prepareRepository(root, stateDir);

@@ -1,10 +1,8 @@
 /** The pack that a checkout begins with, from the broker: one request in place of git's own conversation, and no process for it (decision 025). */
+import { request } from "node:http";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { Unreachable } from "./workspace.ts";
-
-// An import would load all that belongs to fetch with it (decision 016).
-const { request } = process.getBuiltinModule("node:http");
 
 export interface PackSource {
   /** Where the task repository is served, and the header that opens it. */

@@ -2,10 +2,10 @@
  * The other end of src/sandbox/tunnel.ts, beside the worker in its container: listens where the broker's socket would be mounted, and carries each
  * connection over this process's standard streams as one CONNECT stream of HTTP/2. It knows no token and reads nothing of what it carries.
  */
-const { connect } = process.getBuiltinModule("node:http2");
-const { createServer } = process.getBuiltinModule("node:net");
-const { renameSync } = process.getBuiltinModule("node:fs");
-const { Duplex } = process.getBuiltinModule("node:stream");
+import { renameSync } from "node:fs";
+import { connect } from "node:http2";
+import { createServer } from "node:net";
+import { Duplex } from "node:stream";
 
 const WINDOW = 1_048_576;
 

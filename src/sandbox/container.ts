@@ -62,7 +62,8 @@ function volumeOf(name: string, instance: string, workspace: Exclude<Workspace, 
     Options: workspace.kind === "watch" ? {} : { type: "ext4", device: workspace.device, o: "nosuid,nodev,noatime,noinit_itable" },
   };
   const Labels = { [LABELS.instance]: instance, [LABELS.disk]: String(workspace.sizeMb) };
-  return { Type: "volume", Source: name, Target: WORKSPACE, VolumeOptions: { NoCopy: false, Labels, DriverConfig } };
+  // A copy would need the device as soon as the container is created.
+  return { Type: "volume", Source: name, Target: WORKSPACE, VolumeOptions: { NoCopy: workspace.kind === "loop", Labels, DriverConfig } };
 }
 
 /** Memory of the container: it may not have all of it. */

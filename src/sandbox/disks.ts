@@ -50,9 +50,9 @@ export interface Disks {
   bound(): Promise<Bound>;
   /** What a container of that name is told to mount. Makes nothing. */
   workspace(spec: SandboxSpec): Promise<Workspace>;
-  /** Makes what must be there before the container. Idempotent. */
+  /** Makes what must be there before the container starts. Idempotent. */
   make(spec: SandboxSpec): Promise<void>;
-  /** Before a container is started or read: what a restart of the machine took away is put back. */
+  /** Before a container is started or read: what a restart of the machine took away is put back, and what one that never ran lacks is made. */
   ready(info: Docker.ContainerInspectInfo): Promise<void>;
   /** True when the container's workspace is not bounded by the kernel. */
   isWatched(info: Docker.ContainerInspectInfo): boolean;
@@ -216,7 +216,11 @@ export function openDisks(deps: DiskDeps): Disks {
       const volume = volumeOf(info);
       if (askedOf(info).kind === "tmpfs" && info.State.Status !== "created")
         throw new TaskFailure("internal", { detail: "A workspace in memory ends with its worker." });
-      if (askedOf(info).kind !== "loop" || volume === null || (await loops.reattach(volume))) return;
+      const { kind, sizeMb } = askedOf(info);
+      if (kind !== "loop" || volume === null) return;
+      // The engine's list and the files are written by one who may have died in between.
+      if (info.State.Status === "created" && sizeMb !== null) return await loops.attach(volume, sizeMb);
+      if (await loops.reattach(volume)) return;
       throw new TaskFailure("sandbox_unavailable", { detail: `The disk of ${volume} is gone.` });
     },
     isWatched: (info) => askedOf(info).kind === "watch",

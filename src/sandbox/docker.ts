@@ -137,8 +137,10 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   /** @returns false when there is one of that name. */
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<boolean> {
     const attempt = async (): Promise<void> => {
-      const [body] = await Promise.all([bodyOf(spec, signal), disks.make(spec)]);
-      await engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+      const body = await bodyOf(spec, signal);
+      const container = engine.call((docker, stop) => docker.createContainer({ ...body, abortSignal: stop }), signal);
+      // Whoever finds one without its disk makes that: it has never run (`ready`).
+      await Promise.all([container, disks.make(spec)]);
     };
     try {
       await attempt().catch(async (error: unknown) => {

@@ -5,9 +5,10 @@
  *    which the engine carries. Each connection of the worker is one CONNECT stream; for each we dial the broker's socket, which stays on this
  *    machine. The container has no network and nobody has a port (decision 024).
  * U2 The helper is as hostile as the worker: streams, headers and sessions are bounded, and nothing but CONNECT is answered.
+ *    One that gives no sign of life is given up.
  * U3 A tunnel belongs to this process: a coordinator that starts again digs another one. A helper that ends is started again while its container runs.
  */
-import { createServer, type ServerHttp2Stream } from "node:http2";
+import { createServer, type Http2Session, type ServerHttp2Stream } from "node:http2";
 import { connect } from "node:net";
 import { Duplex, finished, Transform, type TransformCallback } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
@@ -24,6 +25,9 @@ export interface Tunnels {
 const STREAMS = 300;
 const WINDOW = 1_048_576;
 const HEADERS = 2_048;
+/** How often a helper is asked for a sign of life, and after how much silence it is given up, ms. */
+const PING_MS = 2_000;
+const DEAF_MS = 10_000;
 /** A helper that ends is started again after this, doubled each time that it ends soon, ms. */
 const REST_MS = 100;
 const REST_MAX_MS = 5_000;
@@ -71,6 +75,7 @@ function serve(line: Duplex, path: string): Promise<void> {
     session.setLocalWindowSize(4 * WINDOW);
     session.on("error", () => line.destroy());
     session.on("close", () => line.destroy());
+    attend(session, line);
   });
   server.on("sessionError", () => line.destroy());
   server.on("stream", (stream, headers) => {
@@ -82,6 +87,16 @@ function serve(line: Duplex, path: string): Promise<void> {
   line.on("error", () => undefined);
   server.emit("connection", line);
   return over;
+}
+
+/** A session that was told nonsense may stop reading without a word; then the end of the line is not seen either. */
+function attend(session: Http2Session, line: Duplex): void {
+  let heardAt = Date.now();
+  const timer = setInterval(() => {
+    if (Date.now() - heardAt > DEAF_MS) return void line.destroy();
+    if (!session.destroyed) session.ping((error) => (error === null ? (heardAt = Date.now()) : line.destroy()));
+  }, PING_MS);
+  line.once("close", () => clearInterval(timer));
 }
 
 /** Both ends close their half by themselves; who breaks, breaks the other. */

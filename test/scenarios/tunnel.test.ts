@@ -146,7 +146,11 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
     // What the engine carries is written by whoever may write to the helper's streams: every process of the worker's user.
     // Nobody reads it to its end once it has been seen to be nonsense.
     await inside(id, `timeout 3 head -c 3000000 /dev/urandom > /proc/$(${relays})/fd/1`);
-    await eventually(async () => ((await again()) === second ? null : true), "a helper that talked nonsense is replaced");
+    const third = async () => {
+      const now = await again();
+      return now === null || now === second ? null : now;
+    };
+    await eventually(third, "a helper that talked nonsense is replaced");
     await go(id);
     expectDone(await settled(id));
     expect((await server.call("GET", "/readyz")).status).toBe(200);

@@ -1,0 +1,148 @@
+/** What a checkout begins with: one pack of a task repository, fed to a real git, also when it is cut off on the way. */
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, request, type IncomingMessage, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { serveGit } from "../../src/broker/git.ts";
+import { Unreachable } from "../../worker/workspace.ts";
+import { packOf } from "../../worker/pack.ts";
+import { git as workerGit, GitError } from "../../worker/git.ts";
+
+const ENV = { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
+const WHO = ["-c", "user.name=W", "-c", "user.email=w@example.com"];
+const never = new AbortController().signal;
+
+let dir: string;
+let repo: string;
+let server: Server;
+let stop: AbortController;
+let open: number;
+/** Cuts the connection after so many bytes of an answer. */
+let cutAfter: number;
+let source: { url: string; authorization: string };
+
+const git = (cwd: string, ...args: string[]): string =>
+  execFileSync("git", [...WHO, ...args], { cwd, env: ENV, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim();
+
+function commit(name: string, size: number): string {
+  // What packs badly, so that there is something to cut.
+  writeFileSync(join(dir, "work", name), randomBytes(size));
+  git(join(dir, "work"), "add", "-A");
+  git(join(dir, "work"), "commit", "-q", "-m", name);
+  git(join(dir, "work"), "push", "-q", repo, "HEAD:main");
+  return git(join(dir, "work"), "rev-parse", "HEAD");
+}
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), "slipway-pack-"));
+  repo = join(dir, "repo.git");
+  git(dir, "init", "-q", "-b", "main", "work");
+  git(dir, "init", "-q", "--bare", "-b", "main", repo);
+  [stop, open, cutAfter] = [new AbortController(), 0, Infinity];
+  server = createServer((asked, response) => {
+    open += 1;
+    let sent = 0;
+    const write = response.write.bind(response);
+    response.write = ((chunk: Buffer) => {
+      sent += chunk.length;
+      if (sent <= cutAfter) return write(chunk);
+      response.destroy();
+      return false;
+    }) as typeof response.write;
+    void serveGit({ repoPath: repo, attempt: 1, request: asked, response, signal: stop.signal }).finally(() => (open -= 1));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  source = { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/git/repo.git`, authorization: "Basic eA==" };
+});
+afterEach(async () => {
+  stop.abort();
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+  await expect.poll(() => open, { timeout: 10_000 }).toBe(0);
+  rmSync(dir, { recursive: true, force: true });
+});
+
+function empty(name: string): string {
+  git(dir, "init", "-q", name);
+  return join(dir, name);
+}
+async function take(into: string, ...commits: string[]): Promise<void> {
+  await workerGit(["index-pack", "--stdin"], { cwd: into, input: await packOf(source, commits, never) });
+}
+async function call(query: string): Promise<{ status: number; text: string }> {
+  const asked = request(`${source.url}/pack${query}`).end();
+  const [answer] = (await once(asked, "response")) as [IncomingMessage];
+  return { status: answer.statusCode ?? 0, text: (await buffer(answer)).toString("latin1") };
+}
+
+it("everything that leads to the named commits, and nothing else", async () => {
+  const [first, second, third] = [commit("a", 10), commit("b", 10), commit("c", 10)];
+  git(repo, "update-ref", "refs/heads/main", second);
+  const into = empty("one");
+  await take(into, second);
+  expect(git(into, "log", "--format=%H", second).split("\n")).toEqual([second, first]);
+  expect(() => git(into, "cat-file", "-e", third)).toThrow();
+  // No ref leads to the third any more: by its name it is there all the same.
+  const both = empty("two");
+  await take(both, first, third);
+  expect(git(both, "fsck", "--full", "--strict", third)).toBe("");
+});
+
+it.each([
+  ["no commit", "", 400],
+  ["three", `?want=${"a".repeat(40)}&want=${"b".repeat(40)}&want=${"c".repeat(40)}`, 400],
+  ["a branch", "?want=main", 400],
+  ["an option", "?want=--all", 400],
+  ["a line more", `?want=${"a".repeat(40)}%0a--all`, 400],
+  ["a commit that is not there", `?want=${"a".repeat(40)}`, 404],
+])("[S6] %s is refused", async (_name, query, status) => {
+  commit("a", 10);
+  const answer = await call(query);
+  expect(answer.status).toBe(status);
+  expect(answer.text).toMatch(/^slipway: /);
+});
+
+it("a refusal is no lost connection: the worker does not ask for ever", async () => {
+  commit("a", 10);
+  const refused = packOf(source, ["a".repeat(40)], never);
+  await expect(refused).rejects.toBeInstanceOf(Unreachable);
+  await expect(refused).rejects.toMatchObject({ lost: false, output: expect.stringContaining("no such commit") as string });
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+  await expect(packOf(source, ["a".repeat(40)], never)).rejects.toMatchObject({ lost: true });
+});
+
+it("[W2] a pack that is cut off anywhere is none, and the next one is whole", async () => {
+  const sha = commit("a", 400_000);
+  const into = empty("cut");
+  for (const bytes of [0, 1_000, 200_000, 390_000]) {
+    cutAfter = bytes;
+    const failed = await take(into, sha).then(
+      () => null,
+      (error: unknown) => error,
+    );
+    const output = failed instanceof GitError || failed instanceof Unreachable ? failed.output : "";
+    expect(new Unreachable("", null, output).lost, output).toBe(true);
+    expect(() => git(into, "cat-file", "-e", sha)).toThrow();
+  }
+  cutAfter = Infinity;
+  await take(into, sha);
+  expect(git(into, "fsck", "--full", sha)).toBe("");
+});
+
+it("[S6] whoever stops reading is not fed, and git is gone with the connection", async () => {
+  const sha = commit("a", 8_000_000);
+  const asked = request(`${source.url}/pack?want=${sha}`).end();
+  const [answer] = (await once(asked, "response")) as [IncomingMessage];
+  answer.pause();
+  await expect.poll(() => open).toBe(1);
+  asked.destroy();
+  await expect.poll(() => open, { timeout: 10_000 }).toBe(0);
+});
