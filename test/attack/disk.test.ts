@@ -2,7 +2,7 @@
 import { afterEach, expect, it } from "vitest";
 import type { Overview, WireTask } from "../../src/wire.ts";
 import { openStage, SECRETS, type Stage, type StageOptions } from "../support/attacker.ts";
-import { describeWithDocker } from "../support/engine.ts";
+import { describeWithDocker, needsLoops } from "../support/engine.ts";
 import { disksOf, leftOf } from "../support/leavings.ts";
 import { eventually, startServer } from "../support/server.ts";
 
@@ -27,8 +27,11 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
       return all.length === 0 && slots.used === 0 ? true : null;
     }, "nothing is left");
 
-  it("on a loop device sees ENOSPC and ends well when it makes room; when it does not, it fails as disk_full and its work is kept", async () => {
+  it("on a loop device sees ENOSPC and ends well when it makes room; when it does not, it fails as disk_full and its work is kept", async ({
+    skip,
+  }) => {
     await open({ env: { SLIPWAY_DISK_MB: "96", SLIPWAY_WARM: "0" } });
+    await needsLoops(skip);
     const fill =
       "dd if=/dev/zero of=big bs=1M; fallocate -l 1G more; for d in /tmp $HOME /dev/shm; do df -m --output=size $d | tail -1; done";
     const flood = "mkdir f; cd f; i=0; while : > $i; do i=$((i+1)); done";
@@ -88,8 +91,11 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
       env: { SLIPWAY_TRUSTED_REPO_HOSTS: stage.upstream.host, SLIPWAY_SECRET_KEY: SECRETS.secretKey, ...env },
     });
 
-  it("[D2] [D3] a server killed between the steps that make a disk goes on after its restart; a task that was cancelled meanwhile leaves nothing", async () => {
+  it("[D2] [D3] a server killed between the steps that make a disk goes on after its restart; a task that was cancelled meanwhile leaves nothing", async ({
+    skip,
+  }) => {
     await open({ env: { SLIPWAY_DISK_MB: "96", SLIPWAY_WARM: "0" } });
+    await needsLoops(skip);
     await stage.attack(HONEST);
     await stage.server.kill("SIGTERM");
     for (const point of ["disk.made", "disk.attached", "sandbox.created", "sandbox.removed", "disk.volume.removed"]) {

@@ -9,7 +9,7 @@ import type { Sandbox, SandboxExit, SandboxSpec } from "../../src/ports.ts";
 import { openLoops } from "../../src/sandbox/loops.ts";
 import type { Limits } from "../../src/task.ts";
 import { openDockerRig, type DockerRig } from "../support/docker-rig.ts";
-import { describeWithDocker, dockerClient } from "../support/engine.ts";
+import { describeWithDocker, dockerClient, needsLoops } from "../support/engine.ts";
 import { leftOf } from "../support/leavings.ts";
 import { openPeers, type Peers } from "../support/peer.ts";
 
@@ -67,7 +67,10 @@ describeWithDocker("workspaces", () => {
     node -e 'const fs=require("fs");let n=0;try{for(;n<200000;n++)fs.writeFileSync("x"+n,"")}catch(e){console.log(e.code)};console.log("files",n)'`;
 
   describe("on loop devices", () => {
-    beforeEach(() => open());
+    beforeEach(async ({ skip }) => {
+      await open();
+      await needsLoops(skip);
+    });
 
     it("[Y2] whoever fills the disk sees ENOSPC and can go on after making room; the other task does not notice", async () => {
       expect(await wall(sandbox)).toMatchObject({ state: "full", detail: /bounded by the kernel \(loop devices\)/ });
@@ -175,8 +178,9 @@ describeWithDocker("workspaces", () => {
   });
 
   describe("of workers that wait", () => {
-    beforeEach(async () => {
+    beforeEach(async ({ skip }) => {
       await open(1);
+      await needsLoops(skip);
       await sandbox.tend("grow", never);
     });
 

@@ -4,8 +4,12 @@
  */
 import Docker from "dockerode";
 import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe } from "vitest";
 import { dockerOptions } from "../../src/sandbox/engine.ts";
+import { openLoops } from "../../src/sandbox/loops.ts";
 
 export const required = process.env["SLIPWAY_REQUIRE_ENGINES"] === "1";
 export const BASE_IMAGE = "node:24-bookworm-slim";
@@ -49,6 +53,15 @@ export function describeWithDocker(name: string, suite: () => void): void {
   const missing = whyNot();
   if (missing !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but ${missing}: run scripts/engine.sh`);
   describe.runIf(missing === null)(`${name}${missing === null ? "" : ` (skipped: ${missing})`}`, suite);
+}
+
+/** In a test or its beforeEach: skips it with the reason where file systems in files cannot be mounted. Throws instead when engines are required. */
+export async function needsLoops(skip: (note: string) => void): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), "slipway-loops-"));
+  const missing = await openLoops(dir).missing();
+  rmSync(dir, { recursive: true, force: true });
+  if (missing !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but there are no loop devices: ${missing}`);
+  if (missing !== null) skip(`no loop devices: ${missing}`);
 }
 
 /** A client for the tests' own look at the engine. */
