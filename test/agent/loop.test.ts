@@ -46,7 +46,7 @@ describe("[A1] the work of a task", () => {
         { tools: [FINISH] },
       ],
     });
-    expect(await life.run()).toEqual({ title: "Do the work", summary: "It is done and was checked." });
+    expect(await life.run()).toEqual({ title: "Do the work", summary: "It is done and was checked.", verified: [] });
     expect(bench.read("a.txt")).toBe("two\n");
     expect(kinds(bench)).toEqual([
       "begin",
@@ -127,7 +127,7 @@ describe("[A2] tools run only when the answer ended by asking for them", () => {
 describe("[A3] words without a call are a report, not a proof", () => {
   it("text for ever: asked to finish twice, then the words are the report, and people are told", async () => {
     const { fake, life } = await prepare({ turns: [{ say: "All is well." }], afterwards: "again" });
-    expect(await life.run()).toEqual({ title: "Do the work.", summary: "All is well." });
+    expect(await life.run()).toEqual({ title: "Do the work.", summary: "All is well.", verified: [] });
     expect(fake.served()).toHaveLength(3);
     expect(life.notices()).toEqual(["no_finish"]);
   });

@@ -86,7 +86,6 @@ const FORGED = {
   "a checkpoint that another task has": "200",
   "200 steps that never ended": "200",
   "the first event again": "200",
-  "accepted events": "203",
 };
 
 const RAW_GIT = {
@@ -149,7 +148,10 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     // Its own worker may save its work meanwhile.
     const told = async () => (await stage.server.events(other)).filter(({ type }) => type !== "checkpoint");
     const before = await told();
-    expect(answers(await stage.execIn(id, ["node", "attack/forge.mjs", sha, other, token]))).toEqual(FORGED);
+    const { "accepted events": accepted, ...refused } = answers(await stage.execIn(id, ["node", "attack/forge.mjs", sha, other, token]));
+    expect(refused).toEqual(FORGED);
+    // Its own worker may save its work meanwhile, once or twice.
+    expect([203, 204, 205]).toContain(Number(accepted));
     const events = await stage.server.events(id);
     expect(JSON.stringify(events)).not.toContain("history rewritten");
     expect(events).toContainEqual(

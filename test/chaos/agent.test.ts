@@ -56,6 +56,15 @@ function work(dir: string): Scenario {
   return { turns } as Scenario;
 }
 
+/** @returns false for one that has ended by itself just now. */
+function kill(pid: number): boolean {
+  try {
+    return process.kill(pid, "SIGKILL");
+  } catch {
+    return false;
+  }
+}
+
 interface Row {
   readonly n: number;
   readonly attempt: number;
@@ -112,7 +121,7 @@ it(
           const next = due.get(id)?.[0];
           if (next === undefined || n < next) continue;
           await delay(Math.random() * 8);
-          const killed = workersOf(id).filter((pid) => process.kill(pid, "SIGKILL"));
+          const killed = workersOf(id).filter(kill);
           if (killed.length === 0) continue;
           due.get(id)?.shift();
           const now = lines.all(id);
@@ -172,7 +181,7 @@ it(
         const environ = await Promise.resolve()
           .then(() => readFileSync(`/proc/${name}/environ`, "utf8"))
           .catch(() => "");
-        if (environ.includes(`${WORKER_ENV.workspace}=${data}`)) process.kill(Number(name), "SIGKILL");
+        if (environ.includes(`${WORKER_ENV.workspace}=${data}`)) kill(Number(name));
       }
       await fake.close();
       await upstream.close();
