@@ -83,7 +83,7 @@ export interface Lifecycles {
 }
 
 /** @param inFlight tasks that are open at once. */
-export async function lifecycles(count = 10_000, inFlight = 256): Promise<Lifecycles> {
+export async function lifecycles(count = 10_000, inFlight = 128): Promise<Lifecycles> {
   const bench = await openBenchKernel(inFlight);
   await bench.kernel.boot();
   let submitted = 0;
