@@ -70,6 +70,7 @@ async function bare(tasks: number, rounds: number): Promise<number> {
   await store.close();
   const db = new Database(join(dir, "slipway.db"));
   db.pragma("synchronous = FULL");
+  db.pragma("temp_store = MEMORY");
   db.pragma("cache_size = -65536");
   db.pragma("wal_autocheckpoint = 8192");
   const update = db.prepare("UPDATE tasks SET seq = seq + 1, rev = ?, due_at = ?, updated_at = ?, snapshot = ? WHERE id = ? AND seq = ?");

@@ -60,6 +60,8 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
     db.pragma("journal_mode = WAL");
     db.pragma(`synchronous = ${options.synchronous ?? "FULL"}`);
     db.pragma("foreign_keys = ON");
+    // A statement with triggers keeps a journal of its own while it runs: it need not be a file.
+    db.pragma("temp_store = MEMORY");
     db.pragma(`cache_size = -${CACHE_KIB}`);
     db.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
     db.pragma(`journal_size_limit = ${CHECKPOINT_PAGES * 4_096}`);
