@@ -122,7 +122,10 @@ it(
           if (next === undefined || n < next) continue;
           await delay(Math.random() * 8);
           const killed = workersOf(id).filter(kill);
-          if (killed.length === 0) continue;
+          if (killed.length === 0) {
+            await delay(30);
+            continue;
+          }
           due.get(id)?.shift();
           const now = lines.all(id);
           const text = JSON.stringify(now).slice(0, -1);
