@@ -302,11 +302,11 @@ it.runIf(process.platform === "linux")("[S3] a push under way ends when the atte
         return false;
       }
     });
-  for (let i = 0; i < 100 && receiving().length < 2; i += 1) await delay(20);
+  for (let i = 0; i < 500 && receiving().length < 2; i += 1) await delay(20);
   expect(receiving().length).toBeGreaterThanOrEqual(2);
   stop.abort();
   await ended;
-  for (let i = 0; i < 100 && (open > 0 || receiving().length > 0); i += 1) await delay(20);
+  for (let i = 0; i < 500 && (open > 0 || receiving().length > 0); i += 1) await delay(20);
   expect([open, receiving()]).toEqual([0, []]);
   expect(() => git(repo, "rev-parse", "--verify", WORK_REF)).toThrow();
 });

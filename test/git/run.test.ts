@@ -55,7 +55,7 @@ describe.runIf(process.platform === "linux")("[S1] the credential", () => {
     server.refuse("app", { hang: true });
     const cancel = new AbortController();
     const slow = said(git({ cwd: dir, auth: AUTH, signal: cancel.signal, args: ["ls-remote", "--", url] }));
-    for (let i = 0; i < 100 && !holders().some(({ name }) => name.startsWith("git-remote")); i += 1) await delay(20);
+    for (let i = 0; i < 1_000 && !holders().some(({ name }) => name.startsWith("git-remote")); i += 1) await delay(20);
     const during = holders();
     expect(during.map(({ name }) => name)).toContain("git-remote-http");
     for (const { name, args } of during) {
@@ -223,7 +223,7 @@ describe("mirrors", () => {
     const mirrors = openMirrors(slow, join(dir, "mirrors"), [server.host]);
     const cancel = new AbortController();
     const first = mirrors.fetch(source(null), signal);
-    for (let i = 0; i < 200 && running === 0; i += 1) await delay(10);
+    for (let i = 0; i < 1_000 && running === 0; i += 1) await delay(10);
     const second = mirrors.fetch(source(null), cancel.signal);
     const third = mirrors.fetch(source(null), signal);
     setTimeout(() => cancel.abort(), 300);

@@ -35,7 +35,7 @@ async function cancelled(): Promise<string> {
 }
 
 async function until(done: () => boolean): Promise<void> {
-  for (let i = 0; i < 500 && !done(); i++) await new Promise((resolve) => setTimeout(resolve, 2));
+  for (let i = 0; i < 5_000 && !done(); i++) await new Promise((resolve) => setTimeout(resolve, 2));
   expect(done()).toBe(true);
 }
 

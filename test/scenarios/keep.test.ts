@@ -24,9 +24,15 @@ const say = (id: string, ...events: Parameters<World["puppets"]["say"]>[2][]) =>
 const toolStarts = ["tool.started", { id: "t1", name: "bash", input: {} }] as const;
 const toolEnds = ["tool.finished", { id: "t1", name: "bash", output: "", exitCode: 0, ms: 1, truncated: false }] as const;
 
+const begun = (id: string): Promise<true> =>
+  eventually(async () => {
+    await settle();
+    return world.puppets.has(id) ? true : null;
+  }, `the worker of ${id} begins`);
+
 async function running(request = {}): Promise<string> {
   const { id } = await world.submit(request);
-  for (let i = 0; i < 200 && !world.puppets.has(id); i += 1) await settle();
+  await begun(id);
   await say(id, ["ready", {}]);
   await world.until(id, "running");
   const workspace = join(world.dir, "sandboxes", sandboxName(id, 1), "workspace");
@@ -48,6 +54,11 @@ const gone = (id: string): Promise<true> =>
     await settle();
     return (await world.sandbox.list()).some((one) => one.taskId === id) ? null : true;
   }, "the sandbox is gone");
+const vanished = (path: string): Promise<true> =>
+  eventually(async () => {
+    await settle();
+    return existsSync(path) ? null : true;
+  }, `${path} is gone`);
 const crash = (id: string, outOfMemory = false): void =>
   world.sandbox.crash(sandboxName(id, 1), { exitCode: 137, outOfMemory, tail: "killed" });
 const noticesOf = async (id: string): Promise<unknown[]> =>
@@ -107,7 +118,7 @@ describe("[W6] salvage", () => {
     await ends(done, "done");
     await gone(done);
     const { id: early } = await world.submit({ maxAttempts: 1 });
-    for (let i = 0; i < 200 && !world.puppets.has(early); i += 1) await settle();
+    await begun(early);
     crash(early);
     await gone(early);
     expect([await kept(done), await kept(early)]).toEqual([[], []]);
@@ -188,12 +199,12 @@ describe("what nobody needs any more", () => {
     const folder = { kind: "folder", name: "slipway-task_unknown-a1", error: null };
     mkdirSync(lost);
     // The folder of what is gone takes a moment to go too.
-    for (let i = 0; i < 1_000 && existsSync(join(world.dir, "sandboxes", sandboxName(old, 1))); i += 1) await settle();
+    await vanished(join(world.dir, "sandboxes", sandboxName(old, 1)));
     expect(await collect("look")).toMatchObject([folder]);
     // Less than what passes between two collections of the kernel's own.
     await world.clock.jump(1_800_000);
     // A tick takes it.
-    for (let i = 0; i < 100 && existsSync(lost); i += 1) await settle();
+    await vanished(lost);
     mkdirSync(lost);
     const wanted = [folder, { kind: "repository", name: old, error: null }, { kind: "artifacts", name: old, error: null }];
     expect(await collect("look")).toMatchObject(wanted);
