@@ -58,6 +58,8 @@ export interface Disks {
   isWatched(info: Docker.ContainerInspectInfo): boolean;
   /** True when a watched workspace holds too much, or one that is bounded has nothing left; asked of the latter only when it has stopped. What cannot be measured is not full. */
   isFull(info: Docker.ContainerInspectInfo): Promise<boolean>;
+  /** How long a watched workspace may rest after the last look at it, ms: it could not be full before, on a disk of ordinary speed. */
+  restMs(info: Docker.ContainerInspectInfo): number;
   /** Takes away the volume and what is behind it. Idempotent. Rejects while a container uses it. */
   remove(volume: string): Promise<void>;
   images(): Image[];
@@ -69,6 +71,10 @@ const TIMEOUT_MS = 60_000;
 /** Longest time for a container that is gone to let go of its volume, ms. */
 const BUSY_MS = 5_000;
 const MIB = 1_024 * 1_024;
+/** What a worker may be expected to write, per ms. */
+const PACE = { bytes: 0.5 * MIB, files: 50 } as const;
+/** Between two looks at a workspace, ms. Looking takes a tenth of the time at most. */
+const REST = { least: 500, most: 5_000, share: 10 } as const;
 
 export function diskWall({ kind, words }: Bound): Capability {
   return { name: "disk of workers", state: kind === "loop" ? "full" : "weaker", detail: words };
@@ -99,6 +105,8 @@ export function openDisks(deps: DiskDeps): Disks {
   const isHere = isLocalEngine() && deps.byEnvironment;
   /** Ids of containers that were seen to hold too much: who is ended for it is judged by that. */
   const overfull = new Set<string>();
+  /** By id of the container: what the last look allows. */
+  const rests = new Map<string, number>();
   let decided: Promise<Bound> | null = null;
   let root: Promise<string | null> | null = null;
 
@@ -200,8 +208,13 @@ export function openDisks(deps: DiskDeps): Disks {
         return await loops.isFull(volumeOf(info) ?? "");
       case "watch": {
         if (sizeMb === null) return false;
+        const begun = Date.now();
         const { bytes, files } = await measure(info);
-        return bytes > sizeMb * MIB || files > (sizeMb * MIB) / INODE_BYTES;
+        const left = { bytes: sizeMb * MIB - bytes, files: (sizeMb * MIB) / INODE_BYTES - files };
+        const full = Math.min(left.bytes / PACE.bytes, left.files / PACE.files);
+        if (!info.State.Running) rests.delete(info.Id);
+        else rests.set(info.Id, Math.min(REST.most, Math.max(REST.least, full, (Date.now() - begun) * REST.share)));
+        return left.bytes < 0 || left.files < 0;
       }
     }
   }
@@ -225,6 +238,7 @@ export function openDisks(deps: DiskDeps): Disks {
     },
     isWatched: (info) => askedOf(info).kind === "watch",
     isFull,
+    restMs: ({ Id }) => rests.get(Id) ?? REST.most,
     remove,
     images: () => loops.list(),
     storage: () => (root ??= rootDir()),

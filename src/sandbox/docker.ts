@@ -55,8 +55,6 @@ export interface DockerSandboxOptions {
 }
 
 const GONE: SandboxExit = { exitCode: null, outOfMemory: false, diskFull: false, tail: "" };
-/** How often a workspace is measured that nothing else bounds, ms. */
-const WATCH_MS = 5_000;
 /** Longest time for a name that is taken to become a container that can be seen, ms. */
 const CREATE_MS = 30_000;
 /** Longest time from SIGKILL to the end of a container, ms. */
@@ -212,18 +210,18 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     const stop = AbortSignal.any([signal, closing.signal]);
     const pollMs = options.pollMs ?? 10_000;
     let failingSince: number | null = null;
-    let [watched, lookedAt] = [true, -Infinity];
+    let [watched, lookAt] = [true, 0];
     /** Measures what no kernel bounds. What is ended for it is judged as such when it has stopped. */
     async function watch(info: Inspected): Promise<void> {
       watched = stateOf(info) === "running" && disks.isWatched(info);
-      if (!watched || Date.now() - lookedAt < WATCH_MS) return;
-      lookedAt = Date.now();
+      if (!watched || Date.now() < lookAt) return;
       if (await disks.isFull(info)) await signalTo(engine, name, "SIGKILL", stop);
+      lookAt = Date.now() + disks.restMs(info);
     }
     return until(
       news,
       name,
-      () => (watched ? Math.min(pollMs, WATCH_MS) : pollMs),
+      () => (watched ? Math.min(pollMs, Math.max(1, lookAt - Date.now())) : pollMs),
       stop,
       async () => {
         try {

@@ -222,6 +222,19 @@ describeWithDocker("workspaces", () => {
       expect(await left()).toEqual(NOTHING);
     });
 
+    it("[Y2] the less is left, the sooner is looked again: half a second of writing comes through, not five", async () => {
+      await open();
+      const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 64 } });
+      const slowly = "for i in $(seq 500); do dd if=/dev/zero of=x$i bs=1M count=4 2>/dev/null; sleep 0.1; done";
+      const spec = specOf(`cd "$SLIPWAY_WORKSPACE"; ${slowly}`, {});
+      expect(await runs(spec, watching)).toMatchObject({ exitCode: 137, diskFull: true });
+      const { Mountpoint } = await docker.getVolume(spec.name).inspect();
+      const written = Number(execFileSync("du", ["-sm", Mountpoint], { encoding: "utf8" }).split("\t")[0]);
+      // At most 40 MiB a second: five seconds more would be 260.
+      expect(written).toBeGreaterThan(64);
+      expect(written).toBeLessThan(180);
+    });
+
     it("[Y2] where the engine's files cannot be read, the engine is asked", async () => {
       await open();
       const elsewhere = rig.open({ docker: { socketPath: "/var/run/docker.sock" } });

@@ -214,7 +214,7 @@ describe("[G5] a budget that is used up is a question", () => {
     await world.until(id, "provisioning");
   });
 
-  it("[D9] while the provider refuses everybody, whoever needs it waits in the queue and lets others by", async () => {
+  it("[G5] while the provider refuses everybody, whoever needs it waits in the queue and lets others by", async () => {
     const { world } = await open({ agents: ["anthropic", "scripted"], model: "claude-opus-5-5", models: ["claude-*"] });
     world.rate.refused(10 * 60_000);
     const { id } = await world.submit({ agent: "anthropic" });
