@@ -14,8 +14,8 @@ export interface Rates {
   readonly floor: number;
 }
 
-/** @param tasks how many record at once: that many rows share a transaction, on both sides. */
-export async function record(tasks = 100, rounds = 60): Promise<Rates> {
+/** @param tasks how many record at once: that many rows share a transaction in the floor. @param rounds enough that a thread which has just begun is warm. */
+export async function record(tasks = 100, rounds = 240): Promise<Rates> {
   const ours: number[] = [];
   const floor: number[] = [];
   // Interleaved, so that a noisy neighbour hits both.

@@ -53,6 +53,8 @@ export interface Coordinator {
   create(submission: Submission): Promise<{ task: Task; replayed: boolean }>;
   /** Resolves after the commit (R2). Throws `not_found`. */
   record(taskId: string, decide: Decide): Promise<Recorded>;
+  /** The task as it was last committed; null when there is none. Of a task at work it costs nothing. */
+  task(id: string): Promise<Task | null>;
   onCommit(listener: Listener): () => void;
   /** Resolves when every record under way is committed. */
   idle(): Promise<void>;
@@ -73,12 +75,15 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
     for (const listener of listeners) listener(task, events);
   }
 
+  // Whoever is the only writer knows what was written last.
+  const current = async (id: string): Promise<Task | null> => cache.get(id) ?? (await store.task(id));
+
   async function create(submission: Submission): Promise<{ task: Task; replayed: boolean }> {
     const { id, userId, threadId, parentId, spec, data, inherits, idempotency } = submission;
     const base = { taskId: id, seq: 1, at: clock.now(), attempt: 0, type: "task.submitted", from: null, workerSeq: null, data } as const;
-    const snapshot = start({ ...base, to: "queued" });
+    const snapshot = start({ to: "queued", ...base });
     const state = stateOf(snapshot);
-    const event: TaskEvent = { ...base, to: state };
+    const event: TaskEvent = { to: state, ...base };
     const slot = holdsSlot(snapshot);
     const result = await store.create({
       id,
@@ -107,7 +112,7 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
 
   async function recordNow(taskId: string, decide: Decide): Promise<Recorded> {
     for (let refusedAt = 0; ;) {
-      const task = cache.get(taskId) ?? (await store.task(taskId));
+      const task = await current(taskId);
       if (task === null) throw new SlipwayError("not_found", "There is no such task.");
       // A store that refuses what it has just shown would be asked for ever.
       if (task.seq === refusedAt) throw new SlipwayError("internal", "The store refuses an event that the chart accepts.");
@@ -148,6 +153,7 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
   return {
     create,
     record,
+    task: current,
     onCommit(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
@@ -184,10 +190,10 @@ export function apply(
       data: proposal.data,
       workerSeq: proposal.workerSeq ?? null,
     };
-    const next = step(snapshot, { ...draft, to: from });
+    const next = step(snapshot, { to: from, ...draft });
     if (next === null) return false;
     snapshot = next;
-    events.push({ ...draft, to: stateOf(next) });
+    events.push({ to: stateOf(next), ...draft });
     return true;
   }
 

@@ -79,7 +79,7 @@ export function createDesk(deps: DeskDeps): Desk {
       });
       signal.addEventListener("abort", wake, { once: true });
       try {
-        const task = current(await store.task(taskId), attempt);
+        const task = current(await coordinator.task(taskId), attempt);
         const { steps } = task.snapshot.context;
         if (task.state !== "provisioning" || steps.some(({ name, endedAt }) => name === "mirror" && endedAt !== null)) return task;
         await news;
@@ -138,7 +138,7 @@ export function createDesk(deps: DeskDeps): Desk {
 
   async function accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck> {
     const { attempt, events } = batch;
-    const task = current(await store.task(taskId), attempt);
+    const task = current(await coordinator.task(taskId), attempt);
     for (const delta of batch.deltas ?? []) bus.whisper({ taskId, userId: task.userId, ...delta });
     if (events.length === 0) return { ack: task.snapshot.context.workerSeq, commands: task.state === "cancelling" };
     const unheard = events.filter(({ seq }) => seq > task.snapshot.context.workerSeq);
@@ -209,7 +209,7 @@ export function createDesk(deps: DeskDeps): Desk {
   }
 
   async function append(taskId: string, record: StoredRecord): Promise<void> {
-    current(await store.task(taskId), record.attempt);
+    current(await coordinator.task(taskId), record.attempt);
     if (Buffer.byteLength(record.json) > RECORD_BYTES)
       throw new SlipwayError("payload_too_large", `A record holds at most ${RECORD_BYTES} bytes. Cut what is in it before it is written.`);
     const result = await store.appendRecord({ taskId, ...record });
@@ -233,13 +233,13 @@ export function createDesk(deps: DeskDeps): Desk {
     spec,
     accept,
     append,
-    budget: async (taskId, attempt) => deps.standing(current(await store.task(taskId), attempt)),
+    budget: async (taskId, attempt) => deps.standing(current(await coordinator.task(taskId), attempt)),
     async transcript(taskId, attempt, after) {
-      current(await store.task(taskId), attempt);
+      current(await coordinator.task(taskId), attempt);
       return await store.records(taskId, after, PAGE_BYTES);
     },
     commands: (taskId, attempt, after, waitMs, signal) =>
-      commandsAfter(deps, { taskId, after, waitMs, signal, task: async () => current(await store.task(taskId), attempt) }),
+      commandsAfter(deps, { taskId, after, waitMs, signal, task: async () => current(await coordinator.task(taskId), attempt) }),
     lastSeen(taskId, attempt) {
       const last = seen.get(taskId);
       return last !== undefined && last.attempt === attempt ? last.at : null;

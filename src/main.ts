@@ -79,8 +79,9 @@ export async function serve(config: Config, hooks: { readonly log?: Log } = {}):
   const dir = resolve(config.dataDir);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const log: Log = hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
-  const crashpoint = crashpointFrom(process.env["SLIPWAY_CRASH"], () => process.kill(process.pid, "SIGKILL"));
-  const { store, accounts, ledger } = openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite"), crashpoint });
+  const crash = process.env["SLIPWAY_CRASH"];
+  const crashpoint = crashpointFrom(crash);
+  const { store, accounts, ledger } = openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite"), crash });
   const key = loadKey({ file: join(dir, "secret.key"), env: config.secretKey });
   const vault = openVault(derive(key, "vault"));
   const sessions = await openSessions({

@@ -1,8 +1,8 @@
 /** People in SQL. Writes go through the same batches as tasks, and are as durable. */
-import Database, { type Database as Connection } from "better-sqlite3";
+import type { Database as Connection } from "better-sqlite3";
 import type { AccessToken, Accounts, Credential, Role, Session, User } from "../accounts.ts";
 import { SlipwayError } from "../error.ts";
-import type { Batch } from "./batch.ts";
+import { WriteError, type Batch } from "./batch.ts";
 
 interface UserRow {
   id: string;
@@ -75,90 +75,85 @@ const credentialOf = (row: CredentialRow): Credential => ({
 /** A row or null, by way of `map`. */
 const maybe = <R, T>(row: R | undefined, map: (row: R) => T): T | null => (row === undefined ? null : map(row));
 
-export function sqliteAccounts(db: Connection, batch: Batch): Accounts {
-  return { ...people(db, batch), ...sessions(db, batch), ...tokens(db, batch), ...credentials(db, batch) };
-}
+export type AccountWrites = ReturnType<typeof accountWrites>;
 
-/** Runs an insert; what is taken shows as `conflict`. */
-async function insert(batch: Batch, what: string, work: () => unknown): Promise<void> {
-  try {
-    await batch.run(work);
-  } catch (error) {
-    const taken = error instanceof Database.SqliteError && /^SQLITE_CONSTRAINT_(UNIQUE|PRIMARYKEY)$/.test(error.code);
-    throw taken ? new SlipwayError("conflict", `${what} exists already.`, { cause: error }) : error;
-  }
-}
-
-function people(db: Connection, batch: Batch): Pick<Accounts, "createUser" | "user" | "login" | "users"> {
-  const create = db.prepare("INSERT INTO users (id, email, role, password_hash, created_at) VALUES (?, ?, ?, ?, ?)");
-  const byId = db.prepare<[string], UserRow>("SELECT * FROM users WHERE id = ?");
-  const byEmail = db.prepare<[string], UserRow>("SELECT * FROM users WHERE email = ?");
-  const all = db.prepare<[], UserRow>("SELECT * FROM users ORDER BY created_at, id");
-  return {
-    createUser: ({ id, email, role, passwordHash, createdAt }) =>
-      insert(batch, "A user with this e-mail", () => create.run(id, email.toLowerCase(), role, passwordHash, createdAt)),
-    user: async (id) => maybe(byId.get(id), userOf),
-    login: async (email) => maybe(byEmail.get(email.toLowerCase()), (row) => ({ ...userOf(row), passwordHash: row.password_hash })),
-    users: async () => all.all().map(userOf),
-  };
-}
-
-function sessions(
-  db: Connection,
-  batch: Batch,
-): Pick<Accounts, "createSession" | "session" | "sessionByHash" | "rotateSession" | "revokeSession"> {
-  const create = db.prepare(
+export function accountWrites(db: Connection) {
+  const createUser = db.prepare("INSERT INTO users (id, email, role, password_hash, created_at) VALUES (?, ?, ?, ?, ?)");
+  const createSession = db.prepare(
     "INSERT INTO sessions (id, user_id, token_hash, previous_hash, rotated_at, expires_at, revoked_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
   );
-  const byId = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE id = ?");
-  const byHash = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE token_hash = ?");
-  const byPrevious = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE previous_hash = ? ORDER BY rotated_at DESC LIMIT 1");
   const rotate = db.prepare(
     "UPDATE sessions SET token_hash = ?, previous_hash = token_hash, rotated_at = ? WHERE id = ? AND token_hash = ? AND revoked_at IS NULL",
   );
   const revoke = db.prepare("UPDATE sessions SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?");
-  return {
-    createSession: ({ id, userId, tokenHash, previousHash, rotatedAt, expiresAt, revokedAt }) =>
-      insert(batch, "The session", () => create.run(id, userId, tokenHash, previousHash, rotatedAt, expiresAt, revokedAt)),
-    session: async (id) => maybe(byId.get(id), sessionOf),
-    sessionByHash: async (hash) => maybe(byHash.get(hash) ?? byPrevious.get(hash), sessionOf),
-    rotateSession: (id, fromHash, toHash, at) => batch.run(() => rotate.run(toHash, at, id, fromHash).changes === 1),
-    revokeSession: (id, at) => batch.run(() => void revoke.run(at, id)),
-  };
-}
-
-function tokens(db: Connection, batch: Batch): Pick<Accounts, "createToken" | "tokenByHash" | "tokens" | "touchToken" | "deleteToken"> {
-  const create = db.prepare(
+  const createToken = db.prepare(
     "INSERT INTO tokens (id, user_id, name, hash, created_at, expires_at, last_used_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
   );
-  const byHash = db.prepare<[string], TokenRow>("SELECT * FROM tokens WHERE hash = ?");
-  const ofUser = db.prepare<[string], TokenRow>("SELECT * FROM tokens WHERE user_id = ? ORDER BY created_at, id");
   const touch = db.prepare("UPDATE tokens SET last_used_at = max(coalesce(last_used_at, 0), ?) WHERE id = ?");
-  const remove = db.prepare("DELETE FROM tokens WHERE user_id = ? AND id = ?");
-  return {
-    createToken: ({ id, userId, name, hash, createdAt, expiresAt, lastUsedAt }) =>
-      insert(batch, "The token", () => create.run(id, userId, name, hash, createdAt, expiresAt, lastUsedAt)),
-    tokenByHash: async (hash) => maybe(byHash.get(hash), tokenOf),
-    tokens: async (userId) => ofUser.all(userId).map(tokenOf),
-    touchToken: (id, at) => batch.run(() => void touch.run(at, id)),
-    deleteToken: (userId, id) => batch.run(() => remove.run(userId, id).changes === 1),
-  };
-}
-
-function credentials(db: Connection, batch: Batch): Pick<Accounts, "putCredential" | "credentials" | "credentialFor" | "deleteCredential"> {
-  const put = db.prepare(
+  const dropToken = db.prepare("DELETE FROM tokens WHERE user_id = ? AND id = ?");
+  const putCredential = db.prepare(
     `INSERT INTO credentials (id, user_id, host, username, sealed, created_at) VALUES (?, ?, ?, ?, ?, ?)
      ON CONFLICT (user_id, host) DO UPDATE
      SET id = excluded.id, username = excluded.username, sealed = excluded.sealed, created_at = excluded.created_at`,
   );
-  const ofUser = db.prepare<[string], CredentialRow>("SELECT * FROM credentials WHERE user_id = ? ORDER BY host");
-  const forHost = db.prepare<[string, string], CredentialRow>("SELECT * FROM credentials WHERE user_id = ? AND host = ?");
-  const remove = db.prepare("DELETE FROM credentials WHERE user_id = ? AND id = ?");
+  const dropCredential = db.prepare("DELETE FROM credentials WHERE user_id = ? AND id = ?");
   return {
-    putCredential: ({ id, userId, host, username, sealed, createdAt }) =>
-      insert(batch, "The credential", () => put.run(id, userId, host, username, sealed, createdAt)),
-    credentials: async (userId) => ofUser.all(userId).map(credentialOf),
-    credentialFor: async (userId, host) => maybe(forHost.get(userId, host), credentialOf),
-    deleteCredential: (userId, id) => batch.run(() => remove.run(userId, id).changes === 1),
+    createUser: ({ id, email, role, passwordHash, createdAt }: User & { readonly passwordHash: string }): void =>
+      void createUser.run(id, email.toLowerCase(), role, passwordHash, createdAt),
+    createSession: ({ id, userId, tokenHash, previousHash, rotatedAt, expiresAt, revokedAt }: Session): void =>
+      void createSession.run(id, userId, tokenHash, previousHash, rotatedAt, expiresAt, revokedAt),
+    rotateSession: (id: string, fromHash: string, toHash: string, at: number): boolean =>
+      rotate.run(toHash, at, id, fromHash).changes === 1,
+    revokeSession: (id: string, at: number): void => void revoke.run(at, id),
+    createToken: ({ id, userId, name, hash, createdAt, expiresAt, lastUsedAt }: AccessToken): void =>
+      void createToken.run(id, userId, name, hash, createdAt, expiresAt, lastUsedAt),
+    touchToken: (id: string, at: number): void => void touch.run(at, id),
+    deleteToken: (userId: string, id: string): boolean => dropToken.run(userId, id).changes === 1,
+    putCredential: ({ id, userId, host, username, sealed, createdAt }: Credential): void =>
+      void putCredential.run(id, userId, host, username, sealed, createdAt),
+    deleteCredential: (userId: string, id: string): boolean => dropCredential.run(userId, id).changes === 1,
+  };
+}
+
+/** What is taken shows as `conflict`. */
+async function unlessTaken(what: string, insert: Promise<void>): Promise<void> {
+  try {
+    await insert;
+  } catch (error) {
+    const taken = error instanceof WriteError && /^SQLITE_CONSTRAINT_(UNIQUE|PRIMARYKEY)$/.test(error.code ?? "");
+    throw taken ? new SlipwayError("conflict", `${what} exists already.`, { cause: error }) : error;
+  }
+}
+
+export function sqliteAccounts(db: Connection, batch: Batch): Accounts {
+  const userById = db.prepare<[string], UserRow>("SELECT * FROM users WHERE id = ?");
+  const userByEmail = db.prepare<[string], UserRow>("SELECT * FROM users WHERE email = ?");
+  const users = db.prepare<[], UserRow>("SELECT * FROM users ORDER BY created_at, id");
+  const sessionById = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE id = ?");
+  const sessionByHash = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE token_hash = ?");
+  const byPrevious = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE previous_hash = ? ORDER BY rotated_at DESC LIMIT 1");
+  const tokenByHash = db.prepare<[string], TokenRow>("SELECT * FROM tokens WHERE hash = ?");
+  const tokens = db.prepare<[string], TokenRow>("SELECT * FROM tokens WHERE user_id = ? ORDER BY created_at, id");
+  const credentials = db.prepare<[string], CredentialRow>("SELECT * FROM credentials WHERE user_id = ? ORDER BY host");
+  const credentialFor = db.prepare<[string, string], CredentialRow>("SELECT * FROM credentials WHERE user_id = ? AND host = ?");
+  return {
+    createUser: (user) => unlessTaken("A user with this e-mail", batch.run("createUser", user)),
+    user: async (id) => maybe(userById.get(id), userOf),
+    login: async (email) => maybe(userByEmail.get(email.toLowerCase()), (row) => ({ ...userOf(row), passwordHash: row.password_hash })),
+    users: async () => users.all().map(userOf),
+    createSession: (session) => unlessTaken("The session", batch.run("createSession", session)),
+    session: async (id) => maybe(sessionById.get(id), sessionOf),
+    sessionByHash: async (hash) => maybe(sessionByHash.get(hash) ?? byPrevious.get(hash), sessionOf),
+    rotateSession: (id, fromHash, toHash, at) => batch.run("rotateSession", id, fromHash, toHash, at),
+    revokeSession: (id, at) => batch.run("revokeSession", id, at),
+    createToken: (token) => unlessTaken("The token", batch.run("createToken", token)),
+    tokenByHash: async (hash) => maybe(tokenByHash.get(hash), tokenOf),
+    tokens: async (userId) => tokens.all(userId).map(tokenOf),
+    touchToken: (id, at) => batch.run("touchToken", id, at),
+    deleteToken: (userId, id) => batch.run("deleteToken", userId, id),
+    putCredential: (credential) => unlessTaken("The credential", batch.run("putCredential", credential)),
+    credentials: async (userId) => credentials.all(userId).map(credentialOf),
+    credentialFor: async (userId, host) => maybe(credentialFor.get(userId, host), credentialOf),
+    deleteCredential: (userId, id) => batch.run("deleteCredential", userId, id),
   };
 }

@@ -2,31 +2,34 @@
  * The store on one SQLite file: `<dir>/slipway.db`, in WAL mode, synced with each commit.
  *
  * S1 One writer: the folder's lock is taken before the database is opened, and let go of after it is closed.
- * S2 Writes go through one group commit, so that they happen in the order of the calls and share syncs.
+ * S2 Writes go through one group commit in a thread of its own (batch.ts). This thread's connection only reads.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import Database, { type Database as Connection } from "better-sqlite3";
 import type { Accounts } from "../accounts.ts";
+import { crashpointFrom } from "../crash.ts";
 import { SlipwayError } from "../error.ts";
 import type { Ledger } from "../ledger.ts";
-import type { Store } from "../store-port.ts";
+import type { Commit, CreateResult, NewTask, Store } from "../store-port.ts";
+import type { Task } from "../task.ts";
 import { sqliteAccounts } from "./accounts.ts";
 import { Batch } from "./batch.ts";
 import { sqliteLedger } from "./ledger.ts";
 import { lockFolder, makePrivateFile } from "./lock.ts";
 import { migrate, pendingMigrations } from "./migrate.ts";
 import { sqliteReads, type Reads } from "./reads.ts";
-import { CoreCache } from "./rows.ts";
-import { sqliteWrites } from "./writes.ts";
+import { CoreCache, makeTask } from "./rows.ts";
+import { connect } from "./writer.ts";
+import { PING } from "./writes.ts";
 
 export interface SqliteOptions {
   /** The data folder; made if it is not there. */
   readonly dir: string;
   /** The folder of numbered SQL files. */
   readonly migrations: string;
-  /** Called as `store.before`, `store.inside` and `store.after` around each transaction, and as `migration` in each migration. */
-  readonly crashpoint?: (name: string) => void;
+  /** Where the process kills itself (src/crash.ts): around transactions, or in a migration. */
+  readonly crash?: string | undefined;
   /** FULL (the default): what was acknowledged survives power loss. NORMAL: it survives the end of the process only. */
   readonly synchronous?: "FULL" | "NORMAL";
 }
@@ -42,31 +45,21 @@ export type StoreReader = Omit<Store, "create" | "commit" | "appendRecord" | "dr
 
 const DATABASE = "slipway.db";
 const BUSY_MS = 5_000;
-const CACHE_KIB = 64 * 1_024;
-/** Pages of the log that are copied back at once; few large checkpoints write a page that changes often only once. */
-const CHECKPOINT_PAGES = 8_192;
-const PING = "store.ping";
 
 /** @throws SlipwayError locked, newer_schema. */
 export function openSqliteStore(options: SqliteOptions): SqliteStore {
-  const { dir, migrations, crashpoint } = options;
+  const { dir, migrations, crash } = options;
   const lock = lockFolder(dir);
   let db: Connection | null = null;
   try {
     const path = join(dir, DATABASE);
     makePrivateFile(path);
-    db = new Database(path, { timeout: BUSY_MS });
-    pendingMigrations(db, migrations);
-    db.pragma("journal_mode = WAL");
-    db.pragma(`synchronous = ${options.synchronous ?? "FULL"}`);
-    db.pragma("foreign_keys = ON");
-    // A statement with triggers keeps a journal of its own while it runs: it need not be a file.
-    db.pragma("temp_store = MEMORY");
-    db.pragma(`cache_size = -${CACHE_KIB}`);
-    db.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
-    db.pragma(`journal_size_limit = ${CHECKPOINT_PAGES * 4_096}`);
-    migrate(db, migrations, crashpoint);
-    return assemble(db, lock.release, crashpoint);
+    const connecting = { path, synchronous: options.synchronous ?? "FULL" };
+    refuseNewer(path, migrations);
+    db = connect(connecting);
+    migrate(db, migrations, crashpointFrom(crash));
+    db.pragma("query_only = ON");
+    return assemble(db, new Batch({ ...connecting, crash }), lock.release);
   } catch (error) {
     db?.close();
     lock.release();
@@ -74,30 +67,61 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
   }
 }
 
-function assemble(db: Connection, release: () => void, crashpoint: SqliteOptions["crashpoint"]): SqliteStore {
+/** Before anything of the file is changed. */
+function refuseNewer(path: string, migrations: string): void {
+  const db = new Database(path, { timeout: BUSY_MS });
+  try {
+    pendingMigrations(db, migrations);
+  } finally {
+    db.close();
+  }
+}
+
+function assemble(db: Connection, batch: Batch, release: () => void): SqliteStore {
   const cache = new CoreCache();
   const reads = sqliteReads(db, cache);
-  const writes = sqliteWrites(db, cache, reads);
-  const onRollback = (): void => {
-    cache.clear();
-    writes.forget();
-  };
-  const batch = new Batch(db, { onRollback, crashpoint });
+  let closed: Promise<void> | null = null;
+
+  async function create(task: NewTask): Promise<CreateResult> {
+    const written = await batch.run("create", task);
+    if (written.kind === "mismatch") return written;
+    if (written.kind === "replayed") {
+      const first = reads.task(written.taskId);
+      return first === null ? { kind: "mismatch" } : { kind: "replayed", task: first };
+    }
+    const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, event } = task;
+    const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at };
+    cache.set(id, core);
+    return { kind: "created", task: makeTask(id, core, snapshot, state, event.seq, written.rev, event.at) };
+  }
+
+  async function commit(asked: Commit): Promise<Task | null> {
+    const { taskId, events, snapshot, state } = asked;
+    const rev = await batch.run("commit", asked);
+    const last = events.at(-1);
+    return rev === null || last === undefined ? null : makeTask(taskId, reads.core(taskId), snapshot, state, last.seq, rev, last.at);
+  }
+
+  // The writer's connection is closed first: the last one to close empties the write-ahead log.
+  async function close(): Promise<void> {
+    await batch.close();
+    db.close();
+    release();
+  }
+
   const store: Store = {
     ...asyncReads(reads),
-    create: (task) => batch.run(() => writes.create(task)),
-    commit: (commit) => batch.run(() => writes.commit(commit)),
-    observeExit: (taskId, attempt, exitCode) => batch.run(() => writes.observeExit(taskId, attempt, exitCode)),
-    dropTranscript: (taskId) => batch.run(() => writes.dropTranscript(taskId)),
-    appendRecord: (record) => batch.run(() => writes.appendRecord(record)),
-    setSetting: (key, value) => batch.run(() => writes.setSetting(key, value)),
-    ping: () => batch.run(() => writes.setSetting(PING, reads.setting(PING) === "0" ? "1" : "0")),
-    async close() {
-      if (!db.open) return;
-      batch.close();
-      db.close();
-      release();
+    create,
+    commit,
+    observeExit: (taskId, attempt, exitCode) => batch.run("observeExit", taskId, attempt, exitCode),
+    dropTranscript: (taskId) => batch.run("dropTranscript", taskId),
+    appendRecord: (record) => batch.run("appendRecord", record),
+    setSetting: (key, value) => batch.run("setSetting", key, value),
+    async ping() {
+      await batch.run("ping");
+      reads.setting(PING);
     },
+    close: () => (closed ??= close()),
   };
   return { store, accounts: sqliteAccounts(db, batch), ledger: sqliteLedger(db, batch) };
 }

@@ -1,37 +1,42 @@
 /**
- * What the store writes. Everything here runs inside a transaction of batch.ts.
+ * What is written of tasks. Everything here runs inside a transaction of writer.ts.
  *
  * W1 The row moves first, by compare-and-swap on its seq; the log and its projections follow only when it moved.
  * W2 An index that a statement names is maintained even when the value stays: the common commit (no new state) names only what it changes.
  */
 import type { Database as Connection } from "better-sqlite3";
 import type { TaskEvent } from "../event.ts";
-import type { Commit, CreateResult, NewTask } from "../store-port.ts";
+import type { Commit, NewTask } from "../store-port.ts";
 import { project, type Change } from "../projection.ts";
 import type { AppendResult, NewRecord } from "../transcript.ts";
-import { isSettledState, type Task } from "../task.ts";
+import { isSettledState } from "../task.ts";
 import { queueWrites } from "./queue.ts";
-import { makeTask, searchText, type CoreCache, type TaskCore } from "./rows.ts";
+import { searchText } from "./rows.ts";
 import { transcriptWrites } from "./transcript.ts";
 
-export interface Writes {
-  create(task: NewTask): CreateResult;
-  commit(commit: Commit): Task | null;
+/** The setting that pings change. */
+export const PING = "store.ping";
+
+/** What became of a new task: its rev, or the task that has its key already. */
+export type Created =
+  | { readonly kind: "created"; readonly rev: number }
+  | { readonly kind: "replayed"; readonly taskId: string }
+  | { readonly kind: "mismatch" };
+
+export interface TaskWrites {
+  create(task: NewTask): Created;
+  /** @returns the new rev; null when the task has moved meanwhile or is settled. */
+  commit(commit: Commit): number | null;
   observeExit(taskId: string, attempt: number, exitCode: number | null): void;
   setSetting(key: string, value: string | null): void;
   appendRecord(record: NewRecord): AppendResult;
   dropTranscript(taskId: string): void;
-  /** What was counted in memory is read again: a transaction was rolled back. */
-  forget(): void;
+  /** Changes a setting of its own. */
+  ping(): void;
 }
 
-export interface Lookup {
-  /** The core of a task that exists. */
-  core(id: string): TaskCore;
-  task(id: string): Task | null;
-}
-
-export function sqliteWrites(db: Connection, cache: CoreCache, lookup: Lookup): Writes {
+/** @returns the writes, and `forget`: what was counted in memory is read again, because a transaction was rolled back. */
+export function taskWrites(db: Connection): { readonly writes: TaskWrites; readonly forget: () => void } {
   const queue = queueWrites(db);
   const log = logWrites(db);
   const move = moveTask(db);
@@ -45,14 +50,14 @@ export function sqliteWrites(db: Connection, cache: CoreCache, lookup: Lookup): 
   const exit = db.prepare("UPDATE attempts SET exit_code = coalesce(exit_code, ?) WHERE task_id = ? AND number = ?");
   const set = db.prepare("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value");
   const unset = db.prepare("DELETE FROM settings WHERE key = ?");
+  const ping = db.prepare("INSERT INTO settings (key, value) VALUES (?, '1') ON CONFLICT DO UPDATE SET value = 1 - value");
   const newestRev = db.prepare<[], number | null>("SELECT max(rev) FROM tasks").pluck();
   /** The newest rev; null = not known, read it. */
   let newest: number | null = null;
   const nextRev = (): number => (newest ?? newestRev.get() ?? 0) + 1;
 
-  function insert(task: NewTask): Task {
-    const { id, userId, threadId, parentId, spec, machineVersion, snapshot, event } = task;
-    const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at };
+  function insert(task: NewTask): number {
+    const { id, userId, spec, event } = task;
     const rev = nextRev();
     insertTask(task, queue.place(userId, spec.priority), rev);
     insertSpec.run(id, JSON.stringify(spec), searchText(spec));
@@ -60,19 +65,17 @@ export function sqliteWrites(db: Connection, cache: CoreCache, lookup: Lookup): 
     if (task.inherits !== null) transcripts.inherit(id, task.inherits);
     if (task.idempotency !== null) insertKey.run(userId, task.idempotency.key, id, task.idempotency.fingerprint);
     newest = rev;
-    cache.set(id, core);
-    return makeTask(id, core, snapshot, task.state, event.seq, rev, event.at);
+    return rev;
   }
 
-  return {
+  const writes: TaskWrites = {
     create(task) {
       const known = task.idempotency === null ? undefined : findKey.get(task.userId, task.idempotency.key);
-      if (known === undefined) return { kind: "created", task: insert(task) };
-      const first = known.fingerprint === task.idempotency?.fingerprint ? lookup.task(known.task_id) : null;
-      return first === null ? { kind: "mismatch" } : { kind: "replayed", task: first };
+      if (known === undefined) return { kind: "created", rev: insert(task) };
+      return known.fingerprint === task.idempotency?.fingerprint ? { kind: "replayed", taskId: known.task_id } : { kind: "mismatch" };
     },
     commit(commit) {
-      const { taskId, events, snapshot, state } = commit;
+      const { taskId, events } = commit;
       const last = events.at(-1);
       if (last?.seq !== commit.expectedSeq + events.length) throw new Error(`the events of a commit of ${taskId} are not in a row`);
       const rev = nextRev();
@@ -82,16 +85,15 @@ export function sqliteWrites(db: Connection, cache: CoreCache, lookup: Lookup): 
         log(event);
         if (event.from === "queued" && event.to === "provisioning") queue.claimed(taskId);
       }
-      return makeTask(taskId, lookup.core(taskId), snapshot, state, last.seq, rev, last.at);
+      return rev;
     },
     observeExit: (taskId, attempt, exitCode) => void exit.run(exitCode, taskId, attempt),
     appendRecord: transcripts.appendRecord,
     dropTranscript: transcripts.dropTranscript,
     setSetting: (key, value) => void (value === null ? unset.run(key) : set.run(key, value)),
-    forget() {
-      newest = null;
-    },
+    ping: () => void ping.run(PING),
   };
+  return { writes, forget: () => void (newest = null) };
 }
 
 function taskInsert(db: Connection) {

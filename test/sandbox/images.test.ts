@@ -262,5 +262,5 @@ describeWithDocker("[S5] images that people choose", () => {
     expect(found).not.toContain(crashed.id);
     await crashed.remove();
     await dropImage(oldTag);
-  });
+  }, 90_000);
 });

@@ -4,6 +4,7 @@ import Database from "better-sqlite3";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Store } from "../../src/store-port.ts";
 import { openSqliteReader, openSqliteStore, type SqliteStore } from "../../src/store/sqlite.ts";
+import { connect, createWriter } from "../../src/store/writer.ts";
 import { cancel, claim, commitOf, create, move, newTask, notice, ready, retried } from "../contract/tasks.ts";
 import { runChild, type Child } from "./child.ts";
 import { dropFolder, makeFolder, MIGRATIONS } from "./folder.ts";
@@ -12,8 +13,8 @@ let dir: string;
 const stores: Store[] = [];
 const children: Child[] = [];
 
-function open(crashpoint?: (name: string) => void): SqliteStore {
-  const opened = openSqliteStore({ dir, migrations: MIGRATIONS, ...(crashpoint && { crashpoint }) });
+function open(): SqliteStore {
+  const opened = openSqliteStore({ dir, migrations: MIGRATIONS });
   stores.push(opened.store);
   return opened;
 }
@@ -84,38 +85,101 @@ describe("the file", () => {
 
 describe("group commit", () => {
   it("[R2] what is written in one turn of the event loop shares one transaction, in order", async () => {
-    const points: string[] = [];
-    const { store } = open((name) => points.push(name));
+    const { store } = open();
     const task = await create(store);
-    points.length = 0;
+    const reader = new Database(join(dir, "slipway.db"), { readonly: true });
+    const count = reader.prepare<[], number>("SELECT count(*) FROM tasks").pluck();
     const others = Array.from({ length: 50 }, () => store.create(newTask()));
     const commit = store.commit(commitOf(task, claim));
     const setting = store.setSetting("a", "b");
-    expect(points).toEqual([]);
+    expect(count.get()).toBe(1);
+    await new Promise(setImmediate);
+    // The loop stands still here while the other thread writes: all of it is there at once, before anybody is told.
+    while (count.get() === 1);
+    expect(count.get()).toBe(51);
+    expect(reader.prepare("SELECT value FROM settings WHERE key = 'a'").pluck().get()).toBe("b");
+    reader.close();
     const results = await Promise.all(others);
     expect((await commit)?.state).toBe("provisioning");
     await setting;
-    expect(points).toEqual(["store.before", "store.inside", "store.after"]);
     const revs = results.map((result) => (result.kind === "created" ? result.task.rev : 0));
     expect(revs).toEqual(Array.from({ length: 50 }, (_, i) => task.rev + 1 + i));
   });
 
-  it("[R2] a promise resolves after the commit: another connection sees the data then, and not before", async () => {
+  it("[R2] an answer is given after the commit: another connection sees the data then, and not before", async () => {
+    await open().store.close();
+    const path = join(dir, "slipway.db");
     const seen: [string, unknown][] = [];
-    let reader: Database.Database | null = null;
-    const count = (): unknown => reader?.prepare("SELECT count(*) FROM tasks").pluck().get();
-    const { store } = open((name) => void (reader && seen.push([name, count()])));
-    reader = new Database(join(dir, "slipway.db"), { readonly: true });
-    await store.create(newTask());
-    seen.push(["resolved", count()]);
+    const reader = new Database(path, { readonly: true });
+    const count = reader.prepare("SELECT count(*) FROM tasks").pluck();
+    const writer = createWriter(connect({ path, synchronous: "FULL" }), (name) => seen.push([name, count.get()]));
+    expect(writer.run([["create", newTask()]])).toMatchObject([{ kind: "done", value: { kind: "created", rev: 1 } }]);
+    seen.push(["answered", count.get()]);
+    writer.close();
     reader.close();
-    reader = null;
     expect(seen).toEqual([
       ["store.before", 0],
       ["store.inside", 0],
       ["store.after", 1],
-      ["resolved", 1],
+      ["answered", 1],
     ]);
+  });
+
+  it("[R2] answers come in the order of the calls, also across transactions", async () => {
+    const { store } = open();
+    const order: number[] = [];
+    const calls = Array.from({ length: 300 }, (_, i) => store.setSetting(`key${i % 7}`, String(i)).then(() => order.push(i)));
+    await new Promise(setImmediate);
+    calls.push(...Array.from({ length: 300 }, (_, i) => store.setSetting("late", String(i)).then(() => order.push(300 + i))));
+    await Promise.all(calls);
+    expect(order).toEqual(Array.from({ length: 600 }, (_, i) => i));
+    expect(await store.setting("late")).toBe("299");
+  });
+
+  it("[R1] closing writes what was asked for before, tells everybody, and refuses what comes after", async () => {
+    const { store } = open();
+    const asked = Array.from({ length: 700 }, () => store.create(newTask()));
+    const closed = store.close();
+    await expect(store.setSetting("a", "b")).rejects.toMatchObject({ code: "unavailable" });
+    await closed;
+    await store.close();
+    expect((await Promise.all(asked)).every(({ kind }) => kind === "created")).toBe(true);
+    expect(await open().store.openIds()).toHaveLength(700);
+  });
+
+  it("the event loop goes on while the disk is waited for", async () => {
+    const { store } = open();
+    await create(store);
+    const other = new Database(join(dir, "slipway.db"));
+    other.exec("BEGIN IMMEDIATE");
+    let settled = false;
+    const waiting = store.setSetting("a", "b").then(() => (settled = true));
+    const begun = performance.now();
+    let turns = 0;
+    while (performance.now() - begun < 300) {
+      await new Promise(setImmediate);
+      turns += 1;
+    }
+    expect([settled, turns > 100]).toEqual([false, true]);
+    expect(await store.setting("a")).toBeNull();
+    other.exec("COMMIT");
+    other.close();
+    await waiting;
+    expect(await store.setting("a")).toBe("b");
+  });
+
+  it("a process that cannot write any more ends, and says why", async () => {
+    const child = runChild(
+      `const { rmSync } = await import("node:fs");
+       sqlite.openSqliteStore({ dir: args.dir, migrations: args.migrations });
+       rmSync(args.dir, { recursive: true });
+       await new Promise((resolve) => setTimeout(resolve, 20_000));`,
+      { dir: join(dir, "gone"), migrations: MIGRATIONS },
+    );
+    children.push(child);
+    const { code, stderr } = await child.ended();
+    expect(code).toBe(1);
+    expect(stderr).toContain("Cannot open database");
   });
 
   it("[R2] a poisoned task takes nothing with it, neither its key nor its neighbours", async () => {
@@ -146,12 +210,9 @@ describe("group commit", () => {
     ["store.after", 2],
   ])("[R1] a process that is killed at %s leaves all or nothing of a turn", async (point, expected) => {
     const child = runChild(
-      `let armed = false;
-       const { store } = sqlite.openSqliteStore({ dir: args.dir, migrations: args.migrations,
-         crashpoint: (name) => { if (armed && name === args.point) process.kill(process.pid, "SIGKILL"); } });
-       armed = true;
+      `const { store } = sqlite.openSqliteStore(args.options);
        await Promise.all(args.tasks.map((task) => store.create(task)));`,
-      { dir, migrations: MIGRATIONS, point, tasks: [newTask({ key: "a" }), newTask({ key: "b" })] },
+      { options: { dir, migrations: MIGRATIONS, crash: `${point}:1` }, tasks: [newTask({ key: "a" }), newTask({ key: "b" })] },
     );
     children.push(child);
     expect((await child.ended()).signal).toBe("SIGKILL");
