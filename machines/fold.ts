@@ -5,7 +5,7 @@
  * F2 A settled task accepts nothing (the pure transition would; queues.md "terminal states are not absorbing").
  * F3 An event of another attempt is not accepted (the fence). A claim is the one event that opens the next attempt.
  */
-import { getNextTransitions, initialTransition, type SnapshotFrom } from "xstate";
+import { getNextTransitions, type SnapshotFrom } from "xstate";
 import type { TaskEvent } from "../src/event.ts";
 import type { FailureCode } from "../src/failure.ts";
 import {
@@ -27,11 +27,11 @@ import { taskMachine } from "./task.ts";
 
 type Hydrated = SnapshotFrom<typeof taskMachine>;
 
-const advance = stepper(NO_INPUT);
+const chart = stepper(NO_INPUT);
 
 /** The snapshot of a new task from its first event (`task.submitted`). */
 export function start(event: TaskEvent): Snapshot {
-  const [next] = initialTransition(taskMachine, inputOf(event));
+  const next = chart.first(inputOf(event));
   return { value: next.value as Snapshot["value"], context: next.context };
 }
 
@@ -40,7 +40,7 @@ export function step(snapshot: Snapshot, event: TaskEvent): Snapshot | null {
   if (isSettled(snapshot)) return null;
   if (event.attempt !== snapshot.context.attempt + (isClaim(event) ? 1 : 0)) return null;
   const current = hydrate(snapshot);
-  const next = advance(current, causeOf(event));
+  const next = chart.next(current, causeOf(event));
   return next === current ? null : { value: next.value as Snapshot["value"], context: next.context };
 }
 

@@ -35,6 +35,8 @@ interface Simulated {
   state: SandboxInfo["state"];
 }
 
+/** One error for all ends: it carries nothing. */
+const ENDED: Error = Object.assign(new Error("the sandbox ended"), { name: "AbortError" });
 const GONE: SandboxExit = { exitCode: null, outOfMemory: false, diskFull: false, tail: "" };
 
 export interface SimulatedSandbox extends Sandbox {
@@ -55,7 +57,7 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     function exit(how: SandboxExit): void {
       if (box.state === "exited") return;
       box.state = "exited";
-      box.abort.abort();
+      box.abort.abort(ENDED);
       resolve(how);
     }
     boxes.set(spec.name, box);
