@@ -6,6 +6,7 @@ import { SlipwayError, type FieldError } from "../error.ts";
 import { totalBytes } from "../leftover.ts";
 import type { Task } from "../task.ts";
 import { isoTime } from "../view.ts";
+import { within } from "../within.ts";
 import { gcSchema, leftoversSchema, overviewSchema, taskSchema, type Overview } from "../wire.ts";
 import { metricsText } from "./metrics.ts";
 import { json, nothing, route, type Doors, type Route } from "./route.ts";
@@ -71,7 +72,7 @@ async function complaints(doors: Doors): Promise<FieldError[]> {
   const found = await Promise.all(
     parts.map(async ([path, check]) => {
       try {
-        await check();
+        await within(READY_TIMEOUT_MS, check(), doors.clock);
         return [];
       } catch (error) {
         doors.log.warn({ part: path, err: error }, "not ready");

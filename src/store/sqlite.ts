@@ -45,6 +45,8 @@ export type StoreReader = Omit<Store, "create" | "commit" | "appendRecord" | "dr
 
 const DATABASE = "slipway.db";
 const BUSY_MS = 5_000;
+/** Less than the writer's: each commit of the other connection empties it. */
+const READ_CACHE_KIB = 16 * 1_024;
 
 /** @throws SlipwayError locked, newer_schema. */
 export function openSqliteStore(options: SqliteOptions): SqliteStore {
@@ -59,6 +61,7 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
     db = connect(connecting);
     migrate(db, migrations, crashpointFrom(crash));
     db.pragma("query_only = ON");
+    db.pragma(`cache_size = -${READ_CACHE_KIB}`);
     return assemble(db, new Batch({ ...connecting, crash }), lock.release);
   } catch (error) {
     db?.close();

@@ -1,3 +1,5 @@
+import { join } from "node:path";
+import Database from "better-sqlite3";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { openapiDocument, pathOf } from "../../src/http/openapi.ts";
@@ -51,7 +53,7 @@ describe("probes", () => {
       await mine.clock.advance(5_000);
       expect((await mine.call("GET", "/readyz")).body.errors).toEqual([{ path: "disk", message: "is not usable" }]);
       const { body } = await mine.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
-      expect(body.queue).toMatchObject({ paused: false, breaker: "closed", disk: "low", reason: /5 MB free/ });
+      expect(body.queue).toMatchObject({ paused: false, breaker: "closed", disk: "low", reason: expect.stringMatching(/5 MB free/) });
       expect((await mine.call("GET", "/metrics")).text).toMatch(/^slipway_disk_low 1$/m);
       mine.world.disks.shortage = null;
       await mine.clock.advance(5_000);
@@ -72,6 +74,29 @@ describe("probes", () => {
       expect((await again.call("GET", "/healthz")).status).toBe(200);
     } finally {
       await again.close();
+    }
+  });
+});
+
+describe("a disk that hangs", () => {
+  test("is not ready within seconds; people go on reading, and what was submitted meanwhile is done when it goes on", async () => {
+    const mine = await openHouse();
+    const held = new Database(join(mine.dir, "slipway.db"));
+    try {
+      held.exec("BEGIN IMMEDIATE");
+      const submitted = mine.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "Wait for the disk." } });
+      const asked = mine.call("GET", "/readyz");
+      expect((await mine.call("GET", "/healthz")).status).toBe(200);
+      expect((await mine.call("GET", "/v1/tasks", { token: LOCAL_TOKEN })).body.items).toEqual([]);
+      await mine.clock.advance(3_000);
+      expect((await asked).body.errors).toEqual([{ path: "store", message: "is not usable" }]);
+      held.exec("COMMIT");
+      expect((await submitted).status).toBe(201);
+      await mine.clock.advance(1_000);
+      expect((await mine.call("GET", "/readyz")).status).toBe(200);
+    } finally {
+      held.close();
+      await mine.close();
     }
   });
 });

@@ -73,7 +73,7 @@ describeWithDocker("workspaces", () => {
     });
 
     it("[Y2] whoever fills the disk sees ENOSPC and can go on after making room; the other task does not notice", async () => {
-      expect(await wall(sandbox)).toMatchObject({ state: "full", detail: /bounded by the kernel \(loop devices\)/ });
+      expect(await wall(sandbox)).toMatchObject({ state: "full", detail: expect.stringMatching(/bounded by the kernel \(loop devices\)/) });
       const other = specOf(
         `cd "$SLIPWAY_WORKSPACE"; sleep 1; for i in $(seq 20); do dd if=/dev/zero of=x$i bs=1M count=1 2>/dev/null; sleep 0.1; done; du -sm .`,
       );
@@ -82,7 +82,7 @@ describeWithDocker("workspaces", () => {
       expect(Number(/^(\d+)\s+b$/m.exec(filled.tail)?.[1])).toBeLessThanOrEqual(64);
       expect(filled.tail).toContain("one more\none more".slice(0, 8));
       expect(filled).toMatchObject({ exitCode: 0, diskFull: false });
-      expect(quiet).toMatchObject({ exitCode: 0, tail: /^20\s/m });
+      expect(quiet).toMatchObject({ exitCode: 0, tail: expect.stringMatching(/^2[01]\s/m) });
     });
 
     it("[Y2] files without content come to an end too", async () => {
@@ -152,7 +152,7 @@ describeWithDocker("workspaces", () => {
       await peer?.ended;
       // What an attempt still needs is nobody's to take.
       expect(await sandbox.reclaim((name) => Promise.resolve(name === spec.name), "remove", never)).toEqual([]);
-      expect(await runs(spec)).toMatchObject({ exitCode: 7, tail: /\.dev/ });
+      expect(await runs(spec)).toMatchObject({ exitCode: 7, tail: expect.stringMatching(/\.dev/) });
       expect((await left()).devices).toHaveLength(1);
     });
 
@@ -208,12 +208,15 @@ describeWithDocker("workspaces", () => {
     ])("[Y2] a worker that takes too much %s is ended and fails as disk_full; the other one goes on", async (_what, command) => {
       await open();
       const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } });
-      expect(await wall(watching)).toMatchObject({ state: "weaker", detail: /SLIPWAY_DISK=watch.*is ended some seconds later/ });
+      expect(await wall(watching)).toMatchObject({
+        state: "weaker",
+        detail: expect.stringMatching(/SLIPWAY_DISK=watch.*is ended some seconds later/),
+      });
       const other = specOf('dd if=/dev/zero of="$SLIPWAY_WORKSPACE/x" bs=1M count=40 2>/dev/null; sleep 9; echo done');
       const spec = specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`);
       const [greedy, quiet] = await Promise.all([runs(spec, watching), runs(other, watching)]);
       expect(greedy).toMatchObject({ exitCode: 137, diskFull: true, outOfMemory: false });
-      expect(quiet).toMatchObject({ exitCode: 0, diskFull: false, tail: /done/ });
+      expect(quiet).toMatchObject({ exitCode: 0, diskFull: false, tail: expect.stringMatching(/done/) });
       // Whoever did not see it happen comes to the same end.
       expect(await rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } }).wait(spec.name, never)).toMatchObject({
         diskFull: true,
@@ -238,7 +241,7 @@ describeWithDocker("workspaces", () => {
     it("[Y2] where the engine's files cannot be read, the engine is asked", async () => {
       await open();
       const elsewhere = rig.open({ docker: { socketPath: "/var/run/docker.sock" } });
-      expect(await wall(elsewhere)).toMatchObject({ state: "weaker", detail: /on another machine/ });
+      expect(await wall(elsewhere)).toMatchObject({ state: "weaker", detail: expect.stringMatching(/on another machine/) });
       const spec = specOf('dd if=/dev/zero of="$SLIPWAY_WORKSPACE/b" bs=1M count=100 2>/dev/null; sleep 60');
       expect(await runs(spec, elsewhere)).toMatchObject({ exitCode: 137, diskFull: true });
     });
