@@ -1,5 +1,5 @@
 /** `record` per second against the same rows written by bare better-sqlite3, both durable (synchronous=FULL), in one run. */
-import Database from "better-sqlite3";
+import Database from "../src/store/driver.ts";
 import { join } from "node:path";
 import { createCoordinator } from "../src/coordinator.ts";
 import { noCrash } from "../src/crash.ts";

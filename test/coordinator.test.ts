@@ -1,5 +1,5 @@
 /** Announcing and driving against the commit: a second connection to the same database says what is durable. */
-import Database from "better-sqlite3";
+import Database from "../src/store/driver.ts";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { memoryBus } from "../src/bus/memory.ts";

@@ -1,5 +1,5 @@
 /** People in SQL. Writes go through the same batches as tasks, and are as durable. */
-import type { Database as Connection } from "better-sqlite3";
+import type { Connection } from "./driver.ts";
 import type { AccessToken, Accounts, Credential, Role, Session, User } from "../accounts.ts";
 import { SlipwayError } from "../error.ts";
 import { WriteError, type Batch } from "./batch.ts";

@@ -1,5 +1,5 @@
 /** The books in SQLite, and in memory: the same contract. */
-import type { Database as Connection } from "better-sqlite3";
+import type { Connection } from "./driver.ts";
 import type { Ledger, Spending, Spent } from "../ledger.ts";
 import type { Batch } from "./batch.ts";
 

@@ -1,7 +1,7 @@
 /** The single-writer lock of a data folder: an exclusive lock on a database of its own, which the operating system lets go of when its holder dies. */
 import { chmodSync, closeSync, mkdirSync, openSync, statSync } from "node:fs";
 import { join } from "node:path";
-import Database from "better-sqlite3";
+import Database from "./driver.ts";
 import { SlipwayError } from "../error.ts";
 
 export interface FolderLock {

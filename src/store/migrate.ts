@@ -7,7 +7,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import Database, { type Database as Connection } from "better-sqlite3";
+import Database, { type Connection } from "./driver.ts";
 import { messageOf, SlipwayError } from "../error.ts";
 
 interface Migration {

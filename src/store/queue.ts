@@ -1,5 +1,5 @@
 /** The queue in SQL: who gets which turn, who may be claimed, and who holds a slot (fair.ts says why). */
-import type { Database as Connection } from "better-sqlite3";
+import type { Connection } from "./driver.ts";
 import { nextTurn, rankOf } from "./fair.ts";
 
 /** How far from its head the queue is read before the owners are asked one by one. */

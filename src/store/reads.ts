@@ -1,5 +1,5 @@
 /** What the store reads. Works on a connection of the writer and on a read-only one. */
-import type { Database as Connection } from "better-sqlite3";
+import type { Connection } from "./driver.ts";
 import type { TaskEvent } from "../event.ts";
 import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../store-port.ts";
 import { TASK_STATES, type Task, type TaskState } from "../task.ts";

@@ -1,5 +1,5 @@
 /** Pages of tasks, newest first. Each index that is named here gives the tasks by id, so that a page never sorts. */
-import type { Database as Connection, Statement } from "better-sqlite3";
+import type { Connection, Statement } from "./driver.ts";
 import type { TaskQuery } from "../store-port.ts";
 import { OPEN_STATES, type TaskState } from "../task.ts";
 import { STATE_COLUMNS, type StateRow } from "./rows.ts";

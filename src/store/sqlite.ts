@@ -6,7 +6,7 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import Database, { type Database as Connection } from "better-sqlite3";
+import Database, { type Connection } from "./driver.ts";
 import type { Accounts } from "../accounts.ts";
 import { crashpointFrom } from "../crash.ts";
 import { SlipwayError } from "../error.ts";

@@ -1,5 +1,5 @@
 /** Transcripts in SQLite, and in memory: the same contract. */
-import type { Database as Connection } from "better-sqlite3";
+import type { Connection } from "./driver.ts";
 import { TRANSCRIPT_BYTES, type AppendResult, type NewRecord, type StoredRecord } from "../transcript.ts";
 
 /** The longest list of old ones. */

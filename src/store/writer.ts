@@ -4,7 +4,7 @@
  * B1 Calls of one batch share one transaction, and with it one sync to the disk; they run in the order in which they were made.
  * B2 When one call throws, the transaction is rolled back and each call runs in a transaction of its own: only the culprit fails.
  */
-import Database, { type Database as Connection } from "better-sqlite3";
+import Database, { type Connection } from "./driver.ts";
 import { noCrash, type Crashpoint } from "../crash.ts";
 import { accountWrites, type AccountWrites } from "./accounts.ts";
 import { ledgerWrites, type LedgerWrites } from "./ledger.ts";

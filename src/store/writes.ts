@@ -4,7 +4,7 @@
  * W1 The row moves first, by compare-and-swap on its seq; the log and its projections follow only when it moved.
  * W2 An index that a statement names is maintained even when the value stays: the common commit (no new state) names only what it changes.
  */
-import type { Database as Connection } from "better-sqlite3";
+import type { Connection } from "./driver.ts";
 import type { TaskEvent } from "../event.ts";
 import type { Commit, NewTask } from "../store-port.ts";
 import { project, type Change } from "../projection.ts";

@@ -2,7 +2,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import Database from "better-sqlite3";
+import Database from "../../src/store/driver.ts";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { sandboxName } from "../../src/task.ts";
 import { ADMIN, openStage, SECRETS, type Stage } from "../support/attacker.ts";

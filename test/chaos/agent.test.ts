@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import Database from "better-sqlite3";
+import Database from "../../src/store/driver.ts";
 import { expect, it } from "vitest";
 import { checkUp } from "../../src/checkup.ts";
 import { instanceOf } from "../../src/main.ts";

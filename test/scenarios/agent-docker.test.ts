@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import Database from "better-sqlite3";
+import Database from "../../src/store/driver.ts";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { instanceOf } from "../../src/main.ts";
 import type { Turn } from "../../src/model/fake/scenario.ts";

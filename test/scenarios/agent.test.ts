@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import Database from "better-sqlite3";
+import Database from "../../src/store/driver.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { socketMaker } from "../../src/cli/socket.ts";
 import { SlipwayClient } from "../../src/client/client.ts";

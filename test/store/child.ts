@@ -20,11 +20,10 @@ export interface Child {
 /** @param body an async function's body over `store`, `migrate`, `Database`, `print(line)`, `heard()` (the next line of stdin) and `args`. */
 export function runChild(body: string, args: object): Child {
   const script = `
-    import { createRequire } from "node:module";
+    import Database from ${JSON.stringify(built("src/store/driver.js"))};
     import { createInterface } from "node:readline";
     import * as sqlite from ${JSON.stringify(built("src/store/sqlite.js"))};
     import { migrate } from ${JSON.stringify(built("src/store/migrate.js"))};
-    const Database = createRequire(${JSON.stringify(built("src/store/sqlite.js"))})("better-sqlite3");
     const args = ${JSON.stringify(args)};
     const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
     const heard = async () => (await lines.next()).value;

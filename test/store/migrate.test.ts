@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import Database, { type Database as Connection } from "better-sqlite3";
+import Database, { type Connection } from "../../src/store/driver.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { migrate } from "../../src/store/migrate.ts";
 import { openSqliteReader, openSqliteStore } from "../../src/store/sqlite.ts";

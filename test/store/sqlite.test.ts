@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import Database from "better-sqlite3";
+import Database from "../../src/store/driver.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Store } from "../../src/store-port.ts";
 import { openSqliteReader, openSqliteStore, type SqliteStore } from "../../src/store/sqlite.ts";
