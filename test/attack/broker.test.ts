@@ -125,7 +125,8 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
   let neighbour: { readonly id: string; readonly token: string; readonly sha: string };
 
   beforeAll(async () => {
-    stage = await openStage({ maxConcurrent: 8 });
+    // As on a small machine: what is held on to, rather than not yet collected, ends this coordinator.
+    stage = await openStage({ maxConcurrent: 8, env: { NODE_OPTIONS: "--max-old-space-size=256" } });
     const work = "echo mine > mine.txt && git add mine.txt && git commit -qm mine && echo committed $(git rev-parse HEAD)";
     const id = await stage.submit([{ bash: work }, ...HOLD]);
     const [, sha = ""] = /committed (\w{40})/.exec(await stage.says(id, "committed")) ?? [];
