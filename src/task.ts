@@ -1,6 +1,6 @@
 /** The task: its states, what was asked for, and what the log has made of it so far. */
-import { z } from "zod";
 import type { Failure } from "./failure.ts";
+import type { Budget, Limits, ScriptStep } from "./task-schema.ts";
 
 export const TASK_STATES = [
   "queued",
@@ -73,56 +73,9 @@ export const DEFAULT_POLICY: Policy = {
   backoffCapMs: 5 * MINUTE,
 };
 
-export const budgetSchema = z.strictObject({
-  usd: z.number().positive().max(10_000).optional(),
-  minutes: z
-    .number()
-    .positive()
-    .max(24 * 60)
-    .optional(),
-  turns: z.int().positive().max(10_000).optional(),
-});
-export type Budget = z.infer<typeof budgetSchema>;
-
-export const limitsSchema = z.strictObject({
-  /** MiB of memory for the sandbox. */
-  memoryMb: z.int().min(64).max(65_536).optional(),
-  /** CPU cores for the sandbox. */
-  cpus: z.number().min(0.1).max(64).optional(),
-  /** MiB of the workspace. */
-  diskMb: z.int().min(64).max(1_048_576).optional(),
-});
-export type Limits = z.infer<typeof limitsSchema>;
+export type { Budget, Limits, ScriptStep };
 /** What a task may have at most: an operator's word. */
 export type MaxLimits = { readonly [name in keyof Limits]-?: number };
-
-/** One step of the scripted agent (api.md, "The scripted agent"). */
-export const scriptStepSchema = z.union([
-  z.strictObject({ say: z.string() }),
-  z.strictObject({ bash: z.string(), timeoutMs: z.int().positive().max(3_600_000).optional() }),
-  z.strictObject({ read: z.string() }),
-  z.strictObject({ write: z.strictObject({ path: z.string(), content: z.string() }) }),
-  z.strictObject({ edit: z.strictObject({ path: z.string(), old: z.string(), new: z.string() }) }),
-  z.strictObject({ todo: z.array(z.strictObject({ text: z.string(), status: z.enum(["pending", "in_progress", "completed"]) })).max(200) }),
-  z.strictObject({ ask: z.strictObject({ question: z.string(), options: z.array(z.string()).max(20).optional() }) }),
-  z.strictObject({ wait: z.int().min(0).max(86_400_000) }),
-  z.strictObject({
-    usage: z.strictObject({
-      inputTokens: z.int().min(0).optional(),
-      outputTokens: z.int().min(0).optional(),
-      cacheReadTokens: z.int().min(0).optional(),
-      cacheWriteTokens: z.int().min(0).optional(),
-      usd: z.number().min(0).optional(),
-      turns: z.int().min(0).optional(),
-    }),
-  }),
-  z.strictObject({ commit: z.string() }),
-  z.strictObject({ fail: z.strictObject({ code: z.string(), message: z.string() }) }),
-  z.strictObject({ exit: z.int().min(0).max(255) }),
-  z.strictObject({ hang: z.literal(true) }),
-  z.strictObject({ finish: z.strictObject({ title: z.string(), summary: z.string() }) }),
-]);
-export type ScriptStep = z.infer<typeof scriptStepSchema>;
 
 export const EGRESS_POLICIES = ["none", "allowlist", "open"] as const;
 export type Egress = (typeof EGRESS_POLICIES)[number];

@@ -4,17 +4,8 @@ import { artifactSchema } from "./artifact.ts";
 import { EVENT_TYPES, TEXT_LIMIT } from "./event.ts";
 import { failureSchema } from "./failure.ts";
 import { leftoverSchema } from "./leftover.ts";
-import {
-  budgetSchema,
-  EFFORTS,
-  EGRESS_POLICIES,
-  limitsSchema,
-  PULL_REQUEST_MODES,
-  RETRY_FROM,
-  scriptStepSchema,
-  STEP_NAMES,
-  TASK_STATES,
-} from "./task.ts";
+import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES, RETRY_FROM, STEP_NAMES, TASK_STATES } from "./task.ts";
+import { budgetSchema, limitsSchema, scriptStepSchema } from "./task-schema.ts";
 
 export const PROTOCOL = "slipway.v1";
 export const PROMPT_LIMIT = 64 * 1024;

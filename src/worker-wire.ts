@@ -14,7 +14,8 @@
 import { z } from "zod";
 import { WORKER_EVENT_TYPES } from "./event.ts";
 import { mcpServersSchema } from "./mcp-servers.ts";
-import { budgetSchema, EFFORTS, scriptStepSchema } from "./task.ts";
+import { EFFORTS } from "./task.ts";
+import { budgetSchema, scriptStepSchema } from "./task-schema.ts";
 
 /** A batch holds at most this many events and bytes. */
 export const BATCH_EVENTS = 200;
