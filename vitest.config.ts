@@ -5,6 +5,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/setup.ts"],
     reporters: ["default", "./test/support/closing.ts"],
+    // What a test prints is read when it fails.
+    silent: "passed-only",
     testTimeout: 30_000,
     hookTimeout: 60_000,
     pool: "forks",

@@ -7,9 +7,11 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { instanceOf } from "../../src/main.ts";
 import type { WireEvent, WireTask } from "../../src/wire.ts";
 import { describeWithDocker } from "../support/engine.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
+import { disksOf, sweepAway } from "../support/leavings.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/server.ts";
 
 /** A package with a native binding, and the one that holds it for this machine. */
@@ -78,6 +80,7 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
     registry?.server.closeAllConnections();
     registry?.server.close();
     await upstream?.close();
+    await sweepAway(instanceOf(join(dir, "data")), disksOf(join(dir, "data")));
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });
 

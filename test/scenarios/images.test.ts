@@ -12,6 +12,7 @@ import type { WireEvent, WireTask } from "../../src/wire.ts";
 import { describeWithDocker, dockerClient } from "../support/engine.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import { dropImage, importImage, rootfs } from "../support/images.ts";
+import { disksOf, sweepAway } from "../support/leavings.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/server.ts";
 
 const LOCAL = `slipway-test-scenario:${process.pid}`;
@@ -38,9 +39,7 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
   }, 300_000);
   afterAll(async () => {
     await server.kill("SIGTERM");
-    const filters = { label: [`slipway.instance=${instanceOf(join(dir, "data"))}`] };
-    for (const { Id } of await docker.listContainers({ all: true, filters }))
-      await docker.getContainer(Id).remove({ force: true, v: true });
+    await sweepAway(instanceOf(join(dir, "data")), disksOf(join(dir, "data")));
     const base = await docker.getImage(LOCAL).inspect();
     for (const one of await docker.listImages()) if (one.Labels?.["slipway.base"] === base.Id) await dropImage(one.Id);
     await dropImage(LOCAL);

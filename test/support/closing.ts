@@ -1,13 +1,31 @@
-/** The last line of a run, in words that neither colour nor terminal changes: `1450 passed, 0 failed, 1 skipped`. */
+/**
+ * The last lines of a run, in words that neither colour nor terminal changes: what failed, one line each, and then
+ * `1450 passed, 0 failed, 1 skipped`.
+ */
 import type { Reporter, TestModule } from "vitest/node";
 
+/** Characters of what an error says. */
+const MESSAGE = 300;
+
 export default class Closing implements Reporter {
-  onTestRunEnd(modules: readonly TestModule[], unhandled: readonly unknown[]): void {
-    const count = { passed: 0, failed: unhandled.length, skipped: 0, pending: 0 };
+  onTestRunEnd(modules: readonly TestModule[], unhandled: readonly { readonly message: string }[]): void {
+    const count = { passed: 0, failed: 0, skipped: 0, pending: 0 };
+    const fail = (where: string, errors: readonly { readonly message: string }[] | undefined): void => {
+      count.failed += 1;
+      const said = (errors ?? []).map(({ message }) => message.replaceAll(/\s+/g, " ").slice(0, MESSAGE)).join(" | ");
+      process.stdout.write(`failed: ${where}: ${said}\n`);
+    };
+    for (const { message } of unhandled) fail("outside every test", [{ message }]);
     for (const one of modules) {
-      // A file that could not be read has no tests that could fail.
-      if (one.state() === "failed" && one.errors().length > 0) count.failed += 1;
-      for (const test of one.children.allTests()) count[test.result().state] += 1;
+      // A file that could not be read has no tests that could fail; hooks of suites fail beside their tests.
+      if (one.errors().length > 0) fail(one.relativeModuleId, one.errors());
+      for (const suite of one.children.allSuites())
+        if (suite.errors().length > 0) fail(`${one.relativeModuleId} > ${suite.fullName}`, suite.errors());
+      for (const test of one.children.allTests()) {
+        const { state, errors } = test.result();
+        if (state === "failed") fail(`${one.relativeModuleId} > ${test.fullName}`, errors);
+        else count[state] += 1;
+      }
     }
     process.stdout.write(`${count.passed} passed, ${count.failed} failed, ${count.skipped + count.pending} skipped\n`);
   }
