@@ -8,7 +8,10 @@ import { Program, type ProgramOptions } from "./tools/program.ts";
 const STRANGE_LINES = 1_000;
 const RESPONSE_LIMIT = 20 * 1024 * 1024;
 
-export class StdioTransport implements Transport {
+/** A transport that may be told why it is closed. */
+export type Closable = Transport & { close(why?: string): Promise<void> };
+
+export class StdioTransport implements Closable {
   onclose?: () => void;
   onerror?: (error: Error) => void;
   onmessage?: (message: JSONRPCMessage) => void;
@@ -62,13 +65,14 @@ export class StdioTransport implements Transport {
     });
   }
 
-  async close(): Promise<void> {
-    await this.#program?.close();
+  /** @param why it is ended; what is gone already keeps its own reason. */
+  async close(why?: string): Promise<void> {
+    await this.#program?.close(why);
   }
 }
 
 /** Redirects stay within the origin; answers are bounded. */
-export async function httpTransport({ url, headers = {} }: Extract<McpServer, { url: string }>, proxy: string | null): Promise<Transport> {
+export async function httpTransport({ url, headers = {} }: Extract<McpServer, { url: string }>, proxy: string | null): Promise<Closable> {
   const [{ StreamableHTTPClientTransport }, { Agent, EnvHttpProxyAgent, fetch: send }] = await Promise.all([
     import("@modelcontextprotocol/sdk/client/streamableHttp.js"),
     import("undici"),

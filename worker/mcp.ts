@@ -4,19 +4,23 @@
  * M1 The list of tools is taken once and does not change: it stands at the beginning of a conversation that must not change.
  * M2 A server that does not start, dies, hangs or floods is told; nothing of it rejects but the signal's reason.
  * M3 What a server says about its tools and what they answer is a third party's: bounded, without hidden characters, marked with its name.
+ * M4 A program that was there and has gone is started again when a tool of it is called, a few times in an attempt. No call is sent twice, and the
+ *    agent is told that what the program remembered is gone.
  */
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
-import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import type { CallToolResult, Tool } from "@modelcontextprotocol/sdk/types.js";
 import { messageOf } from "../src/error.ts";
 import type { McpServer, McpServers } from "../src/mcp-servers.ts";
-import { httpTransport, StdioTransport } from "./mcp-transport.ts";
+import { orAborted } from "../src/within.ts";
+import { httpTransport, StdioTransport, type Closable } from "./mcp-transport.ts";
 import { cut } from "./text.ts";
 import { stripHidden } from "./tools/hidden.ts";
 import { ToolError, type ToolInput, type ToolResult, type ToolSchema } from "./tools/tool.ts";
 
 const START_MS = 30_000;
 const CALL_MS = 120_000;
+/** How often a server is started again. */
+const RESTARTS = 3;
 const TOOLS = 64;
 const PAGES = 10;
 const DESCRIPTION_LIMIT = 2_000;
@@ -61,37 +65,113 @@ export async function openMcp(servers: McpServers, place: McpPlace, signal: Abor
 }
 
 async function open(name: string, server: McpServer, place: McpPlace, signal: AbortSignal): Promise<Mcp> {
-  const { Client: Sdk } = await import("@modelcontextprotocol/sdk/client/index.js");
+  let line: Line | null = null;
+  try {
+    line = await connect(server, place, signal);
+    const { listed, problems } = await toolsOf(name, line.client, signal);
+    const kept = keep(name, line, (stop) => connect(server, place, stop));
+    const limit = server.timeoutMs ?? CALL_MS;
+    const tools = listed.map(({ tool, schema }) => ({
+      schema,
+      call: async (input: ToolInput, stop: AbortSignal) => {
+        const there = await kept.line(stop);
+        return await call({ ...there, name, tool, limit }, input, stop);
+      },
+    }));
+    return { tools, problems, close: kept.close };
+  } catch (thrown) {
+    const why = words((await line?.close(messageOf(thrown))) ?? messageOf(thrown));
+    return { tools: [], problems: [`The MCP server "${name}" could not be used: ${why}`], close: () => Promise.resolve() };
+  }
+}
+
+interface Line {
+  readonly client: Client;
+  /** Why the server is gone; null while it is there, and always for one behind HTTP. */
+  over(): string | null;
+  /** Idempotent. @returns why it is gone: `why`, unless it had gone before. */
+  close(why?: string): Promise<string | null>;
+}
+
+/** @throws Error with words for people when the server is not there; nothing of it is left then. */
+async function connect(server: McpServer, place: McpPlace, signal: AbortSignal): Promise<Line> {
+  const [{ Client: Sdk }, { McpError }] = await Promise.all([
+    import("@modelcontextprotocol/sdk/client/index.js"),
+    import("@modelcontextprotocol/sdk/types.js"),
+  ]);
   // What a server says about its own answers is not checked: compiling its schemas would run patterns of its making.
   const unchecked = { getValidator: () => (data: unknown) => ({ valid: true as const, data: data as never, errorMessage: undefined }) };
   const client = new Sdk({ name: "slipway", version: "1" }, { capabilities: {}, jsonSchemaValidator: unchecked });
   client.onerror = () => {};
   const { transport, over } =
     "url" in server ? { transport: await httpTransport(server, place.proxy), over: () => null } : stdio(server, place);
-  const close = async (): Promise<void> => {
+  const close = async (why?: string): Promise<string | null> => {
+    await transport.close(why);
     await client.close().catch(() => undefined);
-    await transport.close();
+    return over() ?? why ?? null;
   };
   try {
-    await client.connect(transport as Transport, { timeout: START_MS, signal });
-    const { listed, problems } = await toolsOf(name, client, signal);
-    const tools = listed.map(({ tool, schema }) => ({
-      schema,
-      call: async (input: ToolInput, stop: AbortSignal) =>
-        await call({ name, tool, client, over, limit: server.timeoutMs ?? CALL_MS }, input, stop),
-    }));
-    return { tools, problems, close };
+    await client.connect(transport, { timeout: START_MS, signal });
+    return { client, over, close };
   } catch (thrown) {
-    await close();
-    const why = stripHidden(cut(over() ?? messageOf(thrown), 1_000)).text;
-    return { tools: [], problems: [`The MCP server "${name}" could not be used: ${why}`], close };
+    // A pipe that broke says less than how the program came to its end, which may be known a moment later.
+    const said = thrown instanceof McpError ? messageOf(thrown) : undefined;
+    throw new Error(words((await close(said)) ?? messageOf(thrown)), { cause: thrown });
   }
+}
+
+const words = (text: string): string => stripHidden(cut(text, 1_000)).text;
+
+interface Kept {
+  /**
+   * @returns the line, and what the agent has to know of it: words before the call's own, or "".
+   * @throws ToolError when there is none any more; rejects with the signal's reason.
+   */
+  line(signal: AbortSignal): Promise<{ line: Line; news: string }>;
+  close(): Promise<void>;
+}
+
+/** M4 */
+function keep(name: string, first: Line, connectAgain: (signal: AbortSignal) => Promise<Line>): Kept {
+  const closed = new AbortController();
+  let line = first;
+  let restarts = RESTARTS;
+  let starting: Promise<void> | null = null;
+  let news = "";
+
+  async function restart(gone: string): Promise<void> {
+    restarts -= 1;
+    line = await connectAgain(closed.signal).catch((thrown: unknown) => {
+      throw new ToolError(`The MCP server "${name}" is gone: ${gone}. It could not be started again: ${messageOf(thrown)}`);
+    });
+    news = `[The MCP server "${name}" was gone (${cut(gone, 300)}) and has been started again: what it remembered is lost.]\n`;
+  }
+
+  return {
+    async line(signal) {
+      const gone = line.over();
+      if (gone !== null) {
+        if (starting === null && (restarts === 0 || closed.signal.aborted))
+          throw new ToolError(`The MCP server "${name}" is gone: ${gone}. Go on without its tools.`);
+        starting ??= restart(gone).finally(() => (starting = null));
+        await orAborted(starting, signal);
+      }
+      const said = news;
+      news = "";
+      return { line, news: said };
+    },
+    async close() {
+      closed.abort();
+      await starting?.catch(() => undefined);
+      await line.close();
+    },
+  };
 }
 
 function stdio(
   server: Extract<McpServer, { command: string }>,
   { root, env }: McpPlace,
-): { transport: StdioTransport; over: () => string | null } {
+): { transport: Closable; over: () => string | null } {
   const { command, args = [], env: own = {} } = server;
   const transport = new StdioTransport({ command, args, cwd: root, env: { ...env, ...own } });
   return { transport, over: () => transport.over };
@@ -137,26 +217,24 @@ function schemaOf(server: string, tool: Tool): ToolSchema | null {
 interface Called {
   readonly name: string;
   readonly tool: string;
-  readonly client: Client;
-  readonly over: () => string | null;
+  readonly line: Line;
+  readonly news: string;
   readonly limit: number;
 }
 
-async function call({ name, tool, client, over, limit }: Called, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
-  const gone = over();
-  if (gone !== null) throw new ToolError(`The MCP server "${name}" is gone: ${gone}. Go on without its tools.`);
+async function call({ name, tool, line, news, limit }: Called, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
   try {
-    const result = (await client.callTool({ name: tool, arguments: { ...input } }, undefined, {
+    const result = (await line.client.callTool({ name: tool, arguments: { ...input } }, undefined, {
       timeout: limit,
       signal,
     })) as CallToolResult;
-    return { output: textOf(result), exitCode: result.isError === true ? 1 : 0, truncated: false };
+    return { output: news + textOf(result), exitCode: result.isError === true ? 1 : 0, truncated: false };
   } catch (thrown) {
     signal.throwIfAborted();
-    const why = over();
+    const why = line.over();
     if (why !== null)
-      throw new ToolError(`The MCP server "${name}" went away during the call: ${why}. Its effects are unknown; go on without its tools.`);
-    throw new ToolError(`The MCP server "${name}" did not do it: ${cut(messageOf(thrown), 2_000)}`);
+      throw new ToolError(`${news}The MCP server "${name}" went away during the call: ${why}. What the call did is unknown.`);
+    throw new ToolError(`${news}The MCP server "${name}" did not do it: ${cut(messageOf(thrown), 2_000)}`);
   }
 }
 

@@ -5,6 +5,7 @@
 import { lookup } from "node:dns/promises";
 import { isPrivate } from "../address.ts";
 import { TaskFailure } from "../failure.ts";
+import { orAborted } from "../within.ts";
 
 /**
  * @returns what git is to be pinned to, or null for trusted hosts, which are used as they are.
@@ -18,7 +19,8 @@ export async function pinOf(
 ): Promise<string | null> {
   const { host, hostname, port, protocol } = new URL(url);
   if (trustedHosts.includes(host)) return null;
-  const found = await unlessAborted(resolve(hostname, { all: true }), signal).catch((cause: unknown) => {
+  // A resolver cannot be called off, only left alone.
+  const found = await orAborted(resolve(hostname, { all: true }), signal).catch((cause: unknown) => {
     signal.throwIfAborted();
     throw new TaskFailure("repo_unreachable", { detail: `The name ${hostname} does not resolve.`, cause });
   });
@@ -29,19 +31,4 @@ export async function pinOf(
     });
   }
   return `${hostname}:${port || (protocol === "https:" ? 443 : 80)}:${addresses.join(",")}`;
-}
-
-/** A resolver cannot be called off, only left alone. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  let leave: () => void = () => undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    leave = () => reject(signal.reason as Error);
-    signal.addEventListener("abort", leave, { once: true });
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener("abort", leave);
-  }
 }

@@ -1,4 +1,5 @@
 /** Work that several callers want at the same time is done once. Whoever gives up leaves the others theirs. */
+import { orAborted } from "../within.ts";
 
 type Tell = (text: string) => void;
 
@@ -25,7 +26,6 @@ export function openShared<T>(): Shared<T> {
     const done = Promise.resolve()
       .then(() => work(said))
       .finally(() => running.delete(key));
-    done.catch(() => undefined);
     const mine: Running<T> = { done, listeners, last: null };
     running.set(key, mine);
     return mine;
@@ -39,16 +39,10 @@ export function openShared<T>(): Shared<T> {
       const mine: Tell = (text) => tell(text);
       if (last !== null) tell(last);
       listeners.add(mine);
-      let stop: () => void = () => undefined;
-      const aborted = new Promise<never>((_, reject) => {
-        stop = () => reject(signal.reason);
-        signal.addEventListener("abort", stop, { once: true });
-      });
       try {
-        return await Promise.race([done, aborted]);
+        return await orAborted(done, signal);
       } finally {
         listeners.delete(mine);
-        signal.removeEventListener("abort", stop);
       }
     },
   };

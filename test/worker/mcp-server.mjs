@@ -1,17 +1,21 @@
 /** A real MCP server on standard input and output, with tools that behave well and badly. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
 import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
 import { z } from "zod";
 
-const [mode = "", mark = "sleep 76"] = process.argv.slice(2);
-if (mode === "no-start") {
+const [mode = "", mark = "sleep 76", file = ""] = process.argv.slice(2);
+/** What it is told by a file that may come later. */
+const later = mode === "unless" && existsSync(file) ? readFileSync(file, "utf8") : "";
+if (mode === "no-start" || later === "fail") {
   console.error("the licence has expired");
   process.exit(7);
 }
 if (mode === "babble") setInterval(() => process.stdout.write("hello\n".repeat(10_000)), 1);
 spawn("setsid", mark.split(" "), { stdio: "ignore" });
+if (later === "hang") await new Promise(() => setInterval(() => {}, 1_000));
 
 const server = new McpServer({ name: "test", version: "1" });
 const text = (words) => ({ content: [{ type: "text", text: words }] });

@@ -1,6 +1,6 @@
 /** MCP servers, with a real one: a second process that speaks the protocol through the same SDK, and one behind HTTP and the proxy. */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { connect, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -79,12 +79,44 @@ test("[O5] a server that dies or floods is told, the others go on, and nothing o
   expect(alive("sleep 76\\.1")).toBe(true);
   const dead = await run("mcp__one__die");
   expect(dead.output).toMatch(/"one" went away during the call: it ended with exit code 3. It said: out of luck/);
-  expect((await run("mcp__one__add", { a: 1, b: 1 })).output).toContain('"one" is gone: it ended with exit code 3');
   expect((await run("mcp__two__flood")).output).toContain("it wrote more than 20 MB at once");
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
   for (const one of open.splice(0)) await one.close();
   expect(alive("sleep 76\\.1")).toBe(false);
   expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toContain("is gone: it was ended");
+});
+
+test("[O5] a server that died is started again for the next call, once for all who call, and a few times at most", async () => {
+  await equipped({ calc: node("", "sleep 76.3") });
+  for (let death = 1; death <= 3; death += 1) {
+    await run("mcp__calc__die");
+    const both = await Promise.all([run("mcp__calc__add", { a: 1, b: 1 }), run("mcp__calc__add", { a: 1, b: 2 })]);
+    const said = both.map(({ output }) => output).sort();
+    expect(said[0]).toBe("3");
+    expect(said[1]).toMatch(
+      /^\[The MCP server "calc" was gone \(it ended with exit code 3.*started again: what it remembered is lost\.\]\n2$/s,
+    );
+  }
+  await run("mcp__calc__die");
+  const { output, exitCode } = await run("mcp__calc__add", { a: 1, b: 1 });
+  expect([exitCode, output]).toEqual([1, expect.stringMatching(/"calc" is gone: it ended with exit code 3.*Go on without its tools/s)]);
+  for (const one of open.splice(0)) await one.close();
+  expect(alive("sleep 76\\.3")).toBe(false);
+});
+
+test("[O5] one that cannot be started again says why; a call that is called off does not wait for it, and closing ends it", async () => {
+  const flag = join(root, "no-start");
+  await equipped({ calc: node("unless", "sleep 76.4", flag) });
+  await run("mcp__calc__die");
+  writeFileSync(flag, "fail");
+  expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toMatch(/is gone: .*could not be started again: .*the licence has expired/s);
+  writeFileSync(flag, "hang");
+  const stop = new AbortController();
+  const running = run("mcp__calc__add", { a: 1, b: 1 }, stop.signal);
+  setTimeout(() => stop.abort(), 100);
+  await expect(running).rejects.toThrow();
+  for (const one of open.splice(0)) await one.close();
+  expect(alive("sleep 76\\.4")).toBe(false);
 });
 
 test("[O5] a call that hangs ends at its limit, or when the agent is stopped; the server goes on", async () => {
