@@ -1,7 +1,7 @@
 /** A real MCP server on standard input and output, with tools that behave well and badly. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
 import { z } from "zod";
@@ -15,7 +15,11 @@ if (mode === "no-start" || later === "fail") {
 }
 if (mode === "babble") setInterval(() => process.stdout.write("hello\n".repeat(10_000)), 1);
 spawn("setsid", mark.split(" "), { stdio: "ignore" });
-if (later === "hang") await new Promise(() => setInterval(() => {}, 1_000));
+if (later === "hang") {
+  process.on("SIGTERM", () => {});
+  writeFileSync(`${file}.hangs`, "");
+  await new Promise(() => setInterval(() => {}, 1_000));
+}
 
 const server = new McpServer({ name: "test", version: "1" });
 const text = (words) => ({ content: [{ type: "text", text: words }] });

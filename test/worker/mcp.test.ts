@@ -1,6 +1,6 @@
 /** MCP servers, with a real one: a second process that speaks the protocol through the same SDK, and one behind HTTP and the proxy. */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { connect, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -113,7 +113,8 @@ test("[O5] one that cannot be started again says why; a call that is called off 
   writeFileSync(flag, "hang");
   const stop = new AbortController();
   const running = run("mcp__calc__add", { a: 1, b: 1 }, stop.signal);
-  setTimeout(() => stop.abort(), 100);
+  await expect.poll(() => existsSync(`${flag}.hangs`), { timeout: 10_000 }).toBe(true);
+  stop.abort();
   await expect(running).rejects.toThrow();
   for (const one of open.splice(0)) await one.close();
   expect(alive("sleep 76\\.4")).toBe(false);
