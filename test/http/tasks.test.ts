@@ -29,7 +29,7 @@ async function running(): Promise<string> {
 async function cancelled(): Promise<string> {
   const id = await submitted();
   expect((await house.call("POST", `/v1/tasks/${id}/cancel`, { token: ada })).status).toBe(202);
-  await house.clock.advance(1_000);
+  await house.clock.advance(60_000);
   await house.world.until(id, "cancelled");
   return id;
 }

@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Artifacts } from "../../src/artifact.ts";
 import { openArtifacts } from "../../src/artifacts.ts";
 import { memoryBus } from "../../src/bus/memory.ts";
@@ -27,6 +28,8 @@ export const BOB: Person = { userId: "user_bob", role: "user" };
 export const REPO = "https://git.example.com/team/app";
 
 export const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+const UNTIL_MS = 15_000;
 
 /** Holds calls back until the test lets one through, or makes it fail. Open unless closed. */
 export interface Latch {
@@ -94,7 +97,7 @@ export interface World {
   kernel: Kernel;
   submit(request?: Partial<SubmitRequest>, person?: Person): Promise<Task>;
   task(id: string): Promise<Task>;
-  /** Lets everything settle until the task is in that state (or chart value `running.parked`); fails loudly after many rounds. */
+  /** Lets everything settle until the task is in that state (or chart value `running.parked`); fails loudly after UNTIL_MS. */
   until(id: string, value: string): Promise<Task>;
   /** The coordinator goes away and another begins on the same store and engine. */
   restart(): Promise<void>;
@@ -223,7 +226,8 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       return task;
     },
     async until(id, value) {
-      for (let round = 0; round < 200; round += 1) {
+      // Turns of the loop are enough for what happens in this thread; files and other threads take time of the machine's.
+      for (const end = Date.now() + UNTIL_MS; Date.now() < end; await delay(1)) {
         await settle(5);
         const task = await world.task(id);
         if (task.state === value || valueOf(task) === value) return task;
