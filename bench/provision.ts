@@ -133,7 +133,7 @@ async function openSide(data: string, repo: string, host: string, warm: number):
     }
     throw new Error("a task takes too long");
   }
-  const firstStep = async (id: string) => (await reader.events(id, 0, 1_000)).find((event) => event.type === "tool.started");
+  const firstStep = async (id: string) => (await reader.events(id, 0, 1_000)).items.find((event) => event.type === "tool.started");
   const settled = (id: string) => until(async () => ((await reader.task(id))?.state === "done" ? true : undefined));
 
   return {
@@ -151,7 +151,7 @@ async function openSide(data: string, repo: string, host: string, warm: number):
       const ids = await Promise.all(Array.from({ length: CROWD }, submit));
       for (const id of ids) await settled(id);
       const total = performance.now() - begun;
-      const logs = await Promise.all(ids.map((id) => reader.events(id, 0, 1_000)));
+      const logs = await Promise.all(ids.map(async (id) => (await reader.events(id, 0, 1_000)).items));
       const at = (reason: string): number[] =>
         logs.map((log) => log.find((event) => event.data["reason"] === reason)?.at ?? NaN).sort((a, b) => a - b);
       const claims = at("claimed").slice(SLOTS);

@@ -32,7 +32,9 @@ export async function recovery(): Promise<Recovery> {
     const reader = openSqliteReader({ dir: data, migrations: join(packageRoot(), "migrations", "sqlite") });
     const spoken = async (after: number): Promise<number> => {
       for (const until = Date.now() + LIMIT_MS; Date.now() < until;) {
-        const last = (await reader.events(id, after, 1_000)).findLast((event) => event.workerSeq !== null && event.type === "message");
+        const last = (await reader.events(id, after, 1_000)).items.findLast(
+          (event) => event.workerSeq !== null && event.type === "message",
+        );
         if (last !== undefined) return last.seq;
         await delay(2);
       }

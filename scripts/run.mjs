@@ -6,8 +6,7 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -81,9 +80,10 @@ async function build() {
 
 /** The file behind a command of a dependency. */
 function tool(name, command = name) {
-  const file = createRequire(import.meta.url).resolve(`${name}/package.json`);
-  const { bin } = JSON.parse(readFileSync(file, "utf8"));
-  return join(dirname(file), typeof bin === "string" ? bin : bin[command]);
+  // By its place: not every package lets its package.json be resolved.
+  const folder = join(root, "node_modules", name);
+  const { bin } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  return join(folder, typeof bin === "string" ? bin : bin[command]);
 }
 
 /** Resolves to the exit code; signals that we get go to the child, whose end is then ours. */

@@ -6,6 +6,7 @@ import { fold, holdsSlot, stateOf } from "../machines/fold.ts";
 import { countedAttempts } from "../machines/policy.ts";
 import type { TaskEvent } from "./event.ts";
 import type { Sandbox } from "./ports.ts";
+import { logOf, tasksOf } from "./reading.ts";
 import type { Store } from "./store-port.ts";
 import { isSettledState, sandboxName, type Task } from "./task.ts";
 
@@ -28,24 +29,17 @@ export interface Checkup {
   readonly findings: readonly Finding[];
 }
 
-const PAGE = 1_000;
-
 export async function checkUp(deps: CheckupDeps): Promise<Checkup> {
   const findings: Finding[] = [];
   const spans: Span[] = [];
   let tasks = 0;
   let events = 0;
-  for (let before: string | undefined; ;) {
-    const page = await deps.store.tasks({ userId: null, limit: 200, ...(before === undefined ? {} : { before }) });
-    for (const listed of page) {
-      const { task, log } = await steady(deps.store, listed);
-      findings.push(...checkTask(task, log), ...(await checkAttempts(deps.store, task)));
-      spans.push(...slotSpans(log));
-      tasks += 1;
-      events += log.length;
-    }
-    before = page.at(-1)?.id;
-    if (page.length < 200) break;
+  for await (const listed of tasksOf(deps.store, { userId: null })) {
+    const { task, log } = await steady(deps.store, listed);
+    findings.push(...checkTask(task, log), ...(await checkAttempts(deps.store, task)));
+    spans.push(...slotSpans(log));
+    tasks += 1;
+    events += log.length;
   }
   findings.push(...checkCaps(spans, deps.maxConcurrent));
   if (deps.sandbox !== null) findings.push(...(await checkSandboxes(deps.sandbox, deps.store)));
@@ -57,11 +51,7 @@ async function steady(store: CheckupDeps["store"], listed: Task): Promise<{ task
   let task = listed;
   for (let round = 0; ; round += 1) {
     const log: TaskEvent[] = [];
-    for (let more = true; more;) {
-      const page = await store.events(task.id, log.at(-1)?.seq ?? 0, PAGE);
-      log.push(...page);
-      more = page.length === PAGE;
-    }
+    for await (const event of logOf(store, task.id)) log.push(event);
     const again = (await store.task(task.id)) ?? task;
     if (again.seq === task.seq || round === 20) return { task: again, log: log.filter((event) => event.seq <= again.seq) };
     task = again;

@@ -24,26 +24,7 @@ export interface Poll {
   task(): Promise<Task>;
 }
 
-const PAGE = 1_000;
-
-type Page = (after: number, limit: number) => Promise<readonly TaskEvent[]>;
-
-/** The whole log of a task, oldest first, page by page. */
-export const logOf = (store: Store, taskId: string): AsyncIterable<TaskEvent> =>
-  paged((after, limit) => store.events(taskId, after, limit), 0);
-
-/** What people and the coordinator added to the log after `afterSeq`, page by page. */
-export const logOfOthers = (store: Pick<Store, "eventsOfOthers">, taskId: string, afterSeq: number): AsyncIterable<TaskEvent> =>
-  paged((after, limit) => store.eventsOfOthers(taskId, after, limit), afterSeq);
-
-async function* paged(read: Page, afterSeq: number): AsyncIterable<TaskEvent> {
-  for (let after = afterSeq; ;) {
-    const page = await read(after, PAGE);
-    yield* page;
-    if (page.length < PAGE) return;
-    after = page.at(-1)?.seq ?? after;
-  }
-}
+const EVENTS = 1_000;
 
 /** Resolves as soon as there is a command after `after`, or with none when the time is up or the signal is aborted. */
 export async function commandsAfter({ store, bus, clock }: CommandDeps, poll: Poll): Promise<WorkerCommand[]> {
@@ -68,12 +49,13 @@ export async function commandsAfter({ store, bus, clock }: CommandDeps, poll: Po
 }
 
 async function commandsNow(store: Store, taskId: string, after: number): Promise<WorkerCommand[]> {
-  const found: WorkerCommand[] = [];
-  for await (const event of logOfOthers(store, taskId, after)) {
-    const command = await commandOf(store, event);
-    if (command !== null) found.push(command);
+  for (let from = after; ;) {
+    const { items, more } = await store.eventsOfOthers(taskId, from, EVENTS);
+    const found = (await Promise.all(items.map((event) => commandOf(store, event)))).filter((command) => command !== null);
+    // What follows on the next page comes with the next poll: an answer is no larger than a page.
+    if (found.length > 0 || !more) return found;
+    from = items.at(-1)?.seq ?? from;
   }
-  return found;
 }
 
 async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand | null> {

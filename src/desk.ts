@@ -4,13 +4,14 @@
  */
 import { holdsSlot } from "../machines/fold.ts";
 import { budgetOf, type BudgetStanding } from "./budget.ts";
-import { answerOf, commandsAfter, logOfOthers, textOf } from "./commands.ts";
+import { answerOf, commandsAfter, textOf } from "./commands.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { failed } from "./effects.ts";
 import { SequenceGap, SlipwayError } from "./error.ts";
 import { WORKER_DATA, type Proposal, type WorkerEventType } from "./event.ts";
 import { WORKER_FAILURES, type FailureCode } from "./failure.ts";
 import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type WorkerDesk } from "./ports.ts";
+import { logOfOthers } from "./reading.ts";
 import { type Store } from "./store-port.ts";
 import type { Task } from "./task.ts";
 import { PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "./transcript.ts";

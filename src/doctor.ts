@@ -85,7 +85,7 @@ async function rules(dir: string, config: Config, sandbox: Parameters<typeof che
     try {
       // A restart may have lowered the number since: what ran under the larger one was right then.
       const maxConcurrent = Math.max(config.maxConcurrent, Number((await store.setting("slots.max")) ?? 0));
-      const [newest] = await store.tasks({ userId: null, limit: 1 });
+      const [newest] = (await store.tasks({ userId: null, limit: 1 })).items;
       const { tasks, events, findings } = await checkTasks({ store, sandbox, maxConcurrent });
       const looked = `${tasks} tasks, ${events} events`;
       const rows = Object.entries(RULES).map(([rule, words]) =>

@@ -192,21 +192,21 @@ function locator({ store, view }: HubDeps, timing: HubTiming) {
     key: keyOf.log(taskId),
     gapMs: timing.logGapMs,
     async feed(after, limit) {
-      const events = await store.events(taskId, after, limit);
-      return events.map((event) => ({ cursor: event.seq, json: JSON.stringify(wireEvent(event)) }));
+      const { items, more } = await store.events(taskId, after, limit);
+      return { items: items.map((event) => ({ cursor: event.seq, json: JSON.stringify(wireEvent(event)) })), more };
     },
   });
   const list = (userId: string | null): Place => ({
     key: userId === null ? keyOf.all : keyOf.own(userId),
     gapMs: timing.listGapMs,
     async feed(after, limit) {
-      const tasks = await store.changes(userId, after, limit);
-      return Promise.all(tasks.map(async (task) => ({ cursor: task.rev, json: JSON.stringify(await view(task)) })));
+      const { items, more } = await store.changes(userId, after, limit);
+      return { items: await Promise.all(items.map(async (task) => ({ cursor: task.rev, json: JSON.stringify(await view(task)) }))), more };
     },
   });
   // The task that gave a cursor has that rev or a later one, for ever.
   const given = async (userId: string | null, cursor: number): Promise<boolean> =>
-    cursor === 0 || (await store.changes(userId, cursor - 1, 1)).length > 0;
+    cursor === 0 || (await store.changes(userId, cursor - 1, 1)).items.length > 0;
 
   return async (person: Person, topic: string, after: number): Promise<Place | "not_found" | "invalid_cursor"> => {
     const seesAll = person.role !== "user";

@@ -4,6 +4,7 @@ import { messageOf } from "./error.ts";
 import type { Gate } from "./gate.ts";
 import type { Janitor } from "./janitor.ts";
 import type { Clock, Sandbox } from "./ports.ts";
+import { tasksOf } from "./reading.ts";
 import type { Store } from "./store-port.ts";
 import type { Operations, Stuck } from "./service.ts";
 import { OPEN_STATES, type Task } from "./task.ts";
@@ -49,15 +50,11 @@ export function createOperations(deps: OperationDeps): Operations {
 
   async function stuckTasks() {
     const found: { id: string; state: Task["state"]; reason: string; since: number }[] = [];
-    for (let before: string | undefined; ;) {
-      const page = await store.tasks({ userId: null, states: ACTIVE, limit: 200, ...(before === undefined ? {} : { before }) });
-      for (const task of page) {
-        const why = stuck(task);
-        if (why !== null) found.push({ id: task.id, state: task.state, ...why });
-      }
-      before = page.at(-1)?.id;
-      if (page.length < 200) return found;
+    for await (const task of tasksOf(store, { userId: null, states: ACTIVE })) {
+      const why = stuck(task);
+      if (why !== null) found.push({ id: task.id, state: task.state, ...why });
     }
+    return found;
   }
 
   return {

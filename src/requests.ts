@@ -6,6 +6,7 @@ import type { Coordinator } from "./coordinator.ts";
 import { SlipwayError } from "./error.ts";
 import type { EventData, Proposal, TaskEvent } from "./event.ts";
 import type { Clock, Ids, Repos } from "./ports.ts";
+import { logOf, tasksOf } from "./reading.ts";
 import type { MessageRow, Store } from "./store-port.ts";
 import type { Person, Service } from "./service.ts";
 import { checkLimits, offerOf, specOf, titleOf, type Supply } from "./submission.ts";
@@ -97,9 +98,9 @@ export function createRequests(deps: RequestDeps): Service {
 
   /** The upstream branch as this thread last left it, for the lease of the next push. */
   async function lease(parent: Task): Promise<string | null> {
-    const thread = await store.tasks({ userId: null, threadId: parent.threadId, limit: 200 });
-    const pushed = thread.find((task) => task.spec.branch === parent.spec.branch && task.snapshot.context.outcome === "pushed");
-    return pushed?.snapshot.context.headSha ?? null;
+    for await (const { spec, snapshot } of tasksOf(store, { userId: null, threadId: parent.threadId }))
+      if (spec.branch === parent.spec.branch && snapshot.context.outcome === "pushed") return snapshot.context.headSha;
+    return null;
   }
 
   function savedWork(parent: Task): EventData {
@@ -191,12 +192,8 @@ export function createRequests(deps: RequestDeps): Service {
   }
 
   async function wasAsked(taskId: string, questionId: string): Promise<boolean> {
-    for (let after = 0; ;) {
-      const page = await store.events(taskId, after, 1_000);
-      if (page.some((event) => event.type === "question" && event.data["id"] === questionId)) return true;
-      if (page.length < 1_000) return false;
-      after = page.at(-1)?.seq ?? after;
-    }
+    for await (const event of logOf(store, taskId)) if (event.type === "question" && event.data["id"] === questionId) return true;
+    return false;
   }
 
   async function cancel(person: Person, taskId: string, force: boolean): Promise<Task> {

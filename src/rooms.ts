@@ -8,6 +8,7 @@
  * H5 The head's cursor exists only while someone stands there; the first laggard that reaches the end of the feed sets it.
  */
 import { isAbort, messageOf } from "./error.ts";
+import type { Page } from "./page.ts";
 import type { Clock, Log } from "./ports.ts";
 import type { ServerFrame } from "./wire.ts";
 
@@ -25,8 +26,8 @@ export interface Item {
   readonly json: string;
 }
 
-/** Items after a cursor in ascending order, at most `limit`: a consistent view of what is committed. */
-export type Feed = (after: number, limit: number) => Promise<Item[]>;
+/** Items after a cursor in ascending order, at most `limit`: a consistent view of what is committed. Empty only at the end. */
+export type Feed = (after: number, limit: number) => Promise<Page<Item>>;
 
 export interface Member {
   readonly sink: Sink;
@@ -52,8 +53,6 @@ export interface RoomContext {
 const PAGE_ITEMS = 1_000;
 /** A frame is closed when it has grown to this. A single item may be larger. */
 const FRAME_BYTES = 256 * 1024;
-/** What one read should bring at most, judged by the items before. */
-const PAGE_BYTES = 2 * 1024 * 1024;
 /** Above this a socket is not fed. */
 const SOFT_BYTES = 1024 * 1024;
 /** A full socket is fed again below this. */
@@ -140,11 +139,10 @@ export class Room {
   }
 
   async #flush(): Promise<void> {
-    let limit = PAGE_ITEMS;
     for (;;) {
       const from = this.#cursor;
       if (from === null) return;
-      const items = await this.#feed(from, limit);
+      const { items, more } = await this.#feed(from, PAGE_ITEMS);
       if (this.#cursor !== from) continue;
       if (items.length > 0) this.#sendDelta();
       for (const frame of framesOf(this.#topic, items)) {
@@ -152,8 +150,7 @@ export class Room {
         if (this.#cursor === null) return;
         this.#cursor = frame.cursor;
       }
-      if (items.length < limit) return;
-      limit = nextLimit(items);
+      if (!more) return;
       await this.#context.clock.sleep(0, this.#context.signal);
     }
   }
@@ -204,14 +201,12 @@ export class Room {
 
   async #catchUp(member: Member): Promise<void> {
     const { clock, log, signal, gapMs } = this.#context;
-    let limit = PAGE_ITEMS;
     while (member.live && !signal.aborted) {
       try {
         if (!(await this.#drained(member))) return;
         const from = member.cursor;
-        const items = await this.#feed(from, limit);
-        if (!member.live || this.#advance(member, items, items.length < limit)) return;
-        limit = nextLimit(items);
+        const { items, more } = await this.#feed(from, PAGE_ITEMS);
+        if (!member.live || this.#advance(member, items, !more)) return;
         // Also the turn of everyone else: a long log is read in pages.
         await clock.sleep(member.cursor === from ? gapMs : 0, signal);
       } catch (error) {
@@ -285,10 +280,4 @@ function* framesOf(topic: string, items: readonly Item[]): Generator<{ readonly 
     parts = [];
     size = 0;
   }
-}
-
-/** How many items to read next so that they are about PAGE_BYTES, judged by these. */
-function nextLimit(items: readonly Item[]): number {
-  const size = items.reduce((sum, item) => sum + item.json.length, 0);
-  return size === 0 ? PAGE_ITEMS : Math.max(1, Math.min(PAGE_ITEMS, Math.floor((PAGE_BYTES * items.length) / size)));
 }

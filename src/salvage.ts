@@ -7,7 +7,7 @@
  * V3 Only a sandbox that was stopped is read, and only as a stream of bytes: nothing of it runs, and nothing is unpacked.
  */
 import type { Artifact, Artifacts } from "./artifact.ts";
-import { logOf } from "./commands.ts";
+import { logOf } from "./reading.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { isAbort, messageOf } from "./error.ts";
 import { TaskFailure } from "./failure.ts";

@@ -10,7 +10,7 @@
  */
 import { holdsSlot } from "../machines/fold.ts";
 import { budgetOf, budgetQuestion, inWords, isBudgetQuestion, type BudgetKind, type BudgetStanding } from "./budget.ts";
-import { logOfOthers } from "./commands.ts";
+import { logOfOthers } from "./reading.ts";
 import type { Coordinator } from "./coordinator.ts";
 import { messageOf, SlipwayError } from "./error.ts";
 import type { Proposal } from "./event.ts";

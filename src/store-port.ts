@@ -1,5 +1,6 @@
 /** The log of tasks, and what is read off it: what a database has to do for the coordinator. */
 import type { EventData, TaskEvent } from "./event.ts";
+import type { Page } from "./page.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "./task.ts";
 import type { Transcripts } from "./transcript.ts";
 
@@ -97,6 +98,7 @@ export interface AttemptRow {
  * - `commit` returns the task as stored, or null when `expectedSeq` does not match or the task is settled: nothing was written.
  * - messages, tool calls and attempts are projections of events, written in the same transaction (src/projection.ts).
  * - Reads of an unknown id return null or an empty list; they never throw for that.
+ * - A page ends at `limit` items, or before that where they are large (page.ts): what one read holds in memory is bounded.
  * - One writer: a second process that opens the same data folder gets the error `locked`.
  */
 export interface Store extends Transcripts {
@@ -104,16 +106,18 @@ export interface Store extends Transcripts {
   commit(commit: Commit): Promise<Task | null>;
 
   task(id: string): Promise<Task | null>;
-  tasks(query: TaskQuery): Promise<Task[]>;
+  tasks(query: TaskQuery): Promise<Page<Task>>;
   /** Tasks of one owner (null = all) with rev > `afterRev`, oldest change first. */
-  changes(userId: string | null, afterRev: number, limit: number): Promise<Task[]>;
+  changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>>;
   /** The log with seq > `afterSeq`, in order. */
-  events(taskId: string, afterSeq: number, limit: number): Promise<TaskEvent[]>;
+  events(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
   /** The same without what workers said, however much that is. */
-  eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<TaskEvent[]>;
-  messages(taskId: string): Promise<MessageRow[]>;
+  eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
+  /** The conversation with seq > `afterSeq`, in order. */
+  messages(taskId: string, afterSeq: number, limit: number): Promise<Page<MessageRow>>;
   message(taskId: string, messageId: string): Promise<MessageRow | null>;
-  toolCalls(taskId: string): Promise<ToolCallRow[]>;
+  /** What the agent ran with seq > `afterSeq`, in order. */
+  toolCalls(taskId: string, afterSeq: number, limit: number): Promise<Page<ToolCallRow>>;
   attempts(taskId: string): Promise<AttemptRow[]>;
   /** What the coordinator itself observed of an attempt's end. Idempotent; an unknown attempt is ignored. */
   observeExit(taskId: string, attempt: number, exitCode: number | null): Promise<void>;

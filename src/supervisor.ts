@@ -15,6 +15,7 @@ import type { TaskEvent } from "./event.ts";
 import { failureClass, type FailureCode } from "./failure.ts";
 import type { Gate } from "./gate.ts";
 import type { Clock, Ids, Log } from "./ports.ts";
+import { tasksOf } from "./reading.ts";
 import type { Store } from "./store-port.ts";
 import { OPEN_STATES, sandboxName, type Task } from "./task.ts";
 import { STATE_LEFT } from "./within.ts";
@@ -117,11 +118,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 
   async function boot(alive: ReadonlySet<string> | null): Promise<void> {
     crashpoint("boot");
-    for (let before: string | undefined, page: Task[] = []; ; before = page.at(-1)?.id) {
-      page = await store.tasks({ userId: null, states: DRIVEN_STATES, limit: 200, ...(before === undefined ? {} : { before }) });
-      for (const task of page) await adopt(task, alive);
-      if (page.length < 200) return;
-    }
+    for await (const task of tasksOf(store, { userId: null, states: DRIVEN_STATES })) await adopt(task, alive);
   }
 
   async function adopt(task: Task, alive: ReadonlySet<string> | null): Promise<void> {

@@ -31,7 +31,7 @@ function send(...numbers: readonly number[]): Promise<WorkerAck> {
 
 /** The worker's numbers in the log, in its order. */
 async function taken(): Promise<number[]> {
-  return (await world.store.events(id, 0, 1_000)).flatMap(({ workerSeq }) => workerSeq ?? []);
+  return (await world.store.events(id, 0, 1_000)).items.flatMap(({ workerSeq }) => workerSeq ?? []);
 }
 
 it("[W1] what is sent again is acknowledged and not taken again; what is new in the same batch is taken", async () => {
@@ -39,7 +39,7 @@ it("[W1] what is sent again is acknowledged and not taken again; what is new in 
   expect((await send(2, 3)).ack).toBe(3);
   expect((await send(2, 3, 4)).ack).toBe(4);
   expect(await taken()).toEqual([1, 2, 3, 4]);
-  expect((await world.store.messages(id)).map((message) => message.id)).toEqual(["m2", "m3", "m4"]);
+  expect((await world.store.messages(id, 0, 100)).items.map((message) => message.id)).toEqual(["m2", "m3", "m4"]);
 });
 
 it("[W1] the same batch twice at the same time is taken once", async () => {

@@ -13,7 +13,7 @@ beforeEach(async () => {
 afterEach(() => world.close());
 
 const notices = async (id: string): Promise<string[]> =>
-  (await world.store.events(id, 0, 1_000)).filter(({ type }) => type === "notice").map(({ data }) => String(data["text"]));
+  (await world.store.events(id, 0, 1_000)).items.filter(({ type }) => type === "notice").map(({ data }) => String(data["text"]));
 
 describe("[S5] [S6] a place is host:port and nothing else", () => {
   it.each(["registry.npmjs.org:443", "a:1", "xn--bcher-kva.example:8080", "10.0.0.1:80", "A.Example.COM:443"])("%s", (text) => {

@@ -122,7 +122,7 @@ async function* fetchEvents(
     const { events, hole } = cursor.take(page.items);
     yield* events;
     if (hole) throw new SlipwayProblem("sequence_gap", 409, "The server's log has a hole.");
-    if (page.items.length < PAGE || cursor.ended) return;
+    if (page.next === null || cursor.ended) return;
   }
 }
 

@@ -5,6 +5,7 @@ import type { Accounts } from "../accounts.ts";
 import { ARTIFACT_NAME } from "../artifact.ts";
 import type { ErrorCode } from "../error.ts";
 import type { Outbound } from "../outbound.ts";
+import type { Page } from "../page.ts";
 import type { Clock, Ids, Log } from "../ports.ts";
 import type { Store } from "../store-port.ts";
 import type { Operations, Person, Service } from "../service.ts";
@@ -112,13 +113,19 @@ export function route<B extends z.ZodType = Nothing, Q extends z.ZodType = Nothi
 export const json = (...schemas: z.ZodType[]): Answer[] => schemas.map((schema) => ({ schema }));
 export const EMPTY: readonly Answer[] = [{ empty: true }];
 
-/** The query of lists that are read whole and handed out in pages. */
+/** The query of lists with cursors. */
 export const listQuerySchema = z.strictObject({
   limit: z.coerce.number().int().min(1).max(1_000).default(200),
   cursor: z.string().max(64).optional(),
 });
 
-/** One page of a list after the item whose key is `cursor`; an unknown cursor gives an empty page. */
+/** The cursor of the page behind this one; null at the end. */
+export function nextOf<T>({ items, more }: Page<T>, keyOf: (item: T) => string): string | null {
+  const last = items.at(-1);
+  return more && last !== undefined ? keyOf(last) : null;
+}
+
+/** One page of a list that is short enough to be read whole, after the item whose key is `cursor`; an unknown cursor gives an empty page. */
 export function pageOfList<T>(
   items: readonly T[],
   keyOf: (item: T) => string,

@@ -26,7 +26,7 @@ import {
   toolCallSchema,
   type WireTask,
 } from "../wire.ts";
-import { EMPTY, isId, json, listQuerySchema, pageOfList, route, type Doors } from "./route.ts";
+import { EMPTY, isId, json, listQuerySchema, nextOf, pageOfList, route, type Doors } from "./route.ts";
 
 /** A stored task as the wire shows it, with why it waits. */
 export async function showTask(doors: Pick<Doors, "operations">, task: Task): Promise<WireTask> {
@@ -53,6 +53,11 @@ function showAttempt(row: AttemptRow): z.infer<typeof attemptSchema> {
 
 const showArtifact = ({ at, ...rest }: Artifact): z.infer<typeof artifactRowSchema> => ({ ...rest, at: isoTime(at) });
 
+const bySeq = ({ seq }: { readonly seq: number }): string => String(seq);
+
+/** What follows a cursor that is a seq; nothing follows one that is not. */
+const seqOf = (cursor = "0"): number => (/^\d{1,15}$/.test(cursor) ? Number(cursor) : Number.MAX_SAFE_INTEGER);
+
 async function listTasks(doors: Doors, person: Person, query: z.infer<typeof taskQuerySchema>) {
   const { state, thread, q, limit, cursor } = query;
   if (cursor !== undefined && !isId(cursor)) {
@@ -66,8 +71,8 @@ async function listTasks(doors: Doors, person: Person, query: z.infer<typeof tas
     ...(q === undefined ? {} : { text: q }),
     ...(cursor === undefined ? {} : { before: cursor }),
   });
-  const items = await Promise.all(found.map((task) => showTask(doors, task)));
-  return { items, next: found.length === limit ? (found.at(-1)?.id ?? null) : null };
+  const items = await Promise.all(found.items.map((task) => showTask(doors, task)));
+  return { items, next: nextOf(found, (task) => task.id) };
 }
 
 export const taskRoutes = [
@@ -168,8 +173,8 @@ export const talkRoutes = [
     problems: ["not_found"],
     async handle({ doors, person, params, query }) {
       const { id } = await doors.service.task(person, params["id"] ?? "");
-      const { items, next } = pageOfList(await doors.store.messages(id), (row) => row.id, query);
-      return { status: 200, body: { items: items.map(showMessage), next } };
+      const page = await doors.store.messages(id, seqOf(query.cursor), query.limit);
+      return { status: 200, body: { items: page.items.map(showMessage), next: nextOf(page, bySeq) } };
     },
   }),
   route({
@@ -209,9 +214,8 @@ export const historyRoutes = [
     problems: ["not_found"],
     async handle({ doors, person, params, query }) {
       const { id } = await doors.service.task(person, params["id"] ?? "");
-      const events = await doors.store.events(id, query.after, query.limit);
-      const next = events.length === query.limit ? String(events.at(-1)?.seq) : null;
-      return { status: 200, body: { items: events.map(wireEvent), next } };
+      const page = await doors.store.events(id, query.after, query.limit);
+      return { status: 200, body: { items: page.items.map(wireEvent), next: nextOf(page, bySeq) } };
     },
   }),
   route({
@@ -224,8 +228,8 @@ export const historyRoutes = [
     problems: ["not_found"],
     async handle({ doors, person, params, query }) {
       const { id } = await doors.service.task(person, params["id"] ?? "");
-      const { items, next } = pageOfList(await doors.store.toolCalls(id), (row) => String(row.seq), query);
-      return { status: 200, body: { items: items.map(showToolCall), next } };
+      const page = await doors.store.toolCalls(id, seqOf(query.cursor), query.limit);
+      return { status: 200, body: { items: page.items.map(showToolCall), next: nextOf(page, bySeq) } };
     },
   }),
   route({

@@ -3,6 +3,7 @@ import type { TaskEvent } from "../event.ts";
 import type { Accounts } from "../accounts.ts";
 import type { Ledger } from "../ledger.ts";
 import { SlipwayError } from "../error.ts";
+import { pageOf, type Page } from "../page.ts";
 import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../store-port.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../transcript.ts";
 import { isSettledState, TASK_STATES, type Task, type TaskState } from "../task.ts";
@@ -22,6 +23,9 @@ interface Entry {
 }
 
 const dueOf = (entry: Entry): number | null => (isSettledState(entry.task.state) ? null : entry.task.snapshot.context.dueAt);
+/** Characters of a thing as a database would store it. */
+const sizeOf = (stored: object): number => JSON.stringify(stored).length;
+const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T> => pageOf(items, limit, sizeOf, (item) => item);
 const byId = (a: { readonly id: string }, b: { readonly id: string }): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
 
 class MemoryStore implements Store {
@@ -42,7 +46,7 @@ class MemoryStore implements Store {
     const known = key === null ? undefined : this.#keys.get(key);
     if (known !== undefined) return this.#replay(known, idempotency?.fingerprint);
     if (this.#entries.has(id)) throw new SlipwayError("conflict", `Task ${id} exists already.`);
-    const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at };
+    const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size: 0 };
     const lists = new MemoryLists();
     const stored = makeTask(id, core, snapshot, state, event.seq, ++this.#rev, event.at);
     const entry: Entry = { task: stored, slot, search: searchText(spec), log: [event], lists };
@@ -86,9 +90,9 @@ class MemoryStore implements Store {
     return this.#entries.get(id)?.task ?? null;
   }
 
-  async tasks({ userId, states, threadId, text, limit, before }: TaskQuery): Promise<Task[]> {
+  async tasks({ userId, states, threadId, text, limit, before }: TaskQuery): Promise<Page<Task>> {
     const needle = text?.toLowerCase();
-    return [...this.#entries.values()]
+    const found = [...this.#entries.values()]
       .filter(
         ({ task, search }) =>
           (userId === null || task.userId === userId) &&
@@ -98,38 +102,42 @@ class MemoryStore implements Store {
           (needle === undefined || search.includes(needle)),
       )
       .map(({ task }) => task)
-      .toSorted((a, b) => byId(b, a))
-      .slice(0, limit);
+      .toSorted((a, b) => byId(b, a));
+    return pageFrom(found, limit);
   }
 
-  async changes(userId: string | null, afterRev: number, limit: number): Promise<Task[]> {
-    return [...this.#entries.values()]
+  async changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>> {
+    const found = [...this.#entries.values()]
       .map(({ task }) => task)
       .filter((task) => task.rev > afterRev && (userId === null || task.userId === userId))
-      .toSorted((a, b) => a.rev - b.rev)
-      .slice(0, limit);
+      .toSorted((a, b) => a.rev - b.rev);
+    return pageFrom(found, limit);
   }
 
-  async events(taskId: string, afterSeq: number, limit: number): Promise<TaskEvent[]> {
+  async events(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
     // The log has no holes: event n is at n - 1.
-    return this.#entries.get(taskId)?.log.slice(Math.max(0, afterSeq), Math.max(0, afterSeq) + limit) ?? [];
+    const from = Math.max(0, afterSeq);
+    return pageFrom(this.#entries.get(taskId)?.log.slice(from, from + limit + 1) ?? [], limit);
   }
 
-  async eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<TaskEvent[]> {
+  async eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
     const log = this.#entries.get(taskId)?.log ?? [];
-    return log.filter(({ seq, workerSeq }) => seq > afterSeq && workerSeq === null).slice(0, limit);
+    const found = log.filter(({ seq, workerSeq }) => seq > afterSeq && workerSeq === null);
+    return pageFrom(found, limit);
   }
 
-  async messages(taskId: string) {
-    return [...(this.#entries.get(taskId)?.lists.messages ?? [])];
+  async messages(taskId: string, afterSeq: number, limit: number) {
+    const found = this.#entries.get(taskId)?.lists.messages.filter(({ seq }) => seq > afterSeq) ?? [];
+    return pageFrom(found, limit);
   }
 
   async message(taskId: string, messageId: string) {
     return this.#entries.get(taskId)?.lists.message(messageId) ?? null;
   }
 
-  async toolCalls(taskId: string) {
-    return [...(this.#entries.get(taskId)?.lists.toolCalls ?? [])];
+  async toolCalls(taskId: string, afterSeq: number, limit: number) {
+    const found = this.#entries.get(taskId)?.lists.toolCalls.filter(({ seq }) => seq > afterSeq) ?? [];
+    return pageFrom(found, limit);
   }
 
   async attempts(taskId: string) {

@@ -1,6 +1,7 @@
 /** What the store reads. Works on a connection of the writer and on a read-only one. */
 import type { Connection } from "./driver.ts";
 import type { TaskEvent } from "../event.ts";
+import { pageOf, type Page } from "../page.ts";
 import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../store-port.ts";
 import { TASK_STATES, type Task, type TaskState } from "../task.ts";
 import { queueReads } from "./queue.ts";
@@ -37,6 +38,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
   }
 
   const toTask = (row: rows.StateRow): Task => rows.taskOf(row, core(row.id));
+  const sizeOf = (row: rows.StateRow): number => row.snapshot.length + core(row.id).size;
 
   return {
     core,
@@ -44,9 +46,14 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
       const row = one.get(id);
       return row === undefined ? null : toTask(row);
     },
-    tasks: (query: TaskQuery): Task[] => search(query).map(toTask),
-    changes(userId: string | null, afterRev: number, limit: number): Task[] {
-      return (userId === null ? changes.all(afterRev, limit) : userChanges.all(userId, afterRev, limit)).map(toTask);
+    tasks(query: TaskQuery): Page<Task> {
+      const found = search(query);
+      const { items, more } = pageOf(found.items, query.limit, sizeOf, toTask);
+      return { items, more: more || found.more };
+    },
+    changes(userId: string | null, afterRev: number, limit: number): Page<Task> {
+      const found = userId === null ? changes.iterate(afterRev, limit + 1) : userChanges.iterate(userId, afterRev, limit + 1);
+      return pageOf(found, limit, sizeOf, toTask);
     },
     setting: (key: string): string | null => setting.get(key) ?? null,
     ...logReads(db),
@@ -56,6 +63,9 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
   };
 }
 
+const eventSize = ({ data }: rows.EventRow): number => data.length;
+const callSize = ({ input, output }: rows.ToolCallRecord): number => input.length + (output?.length ?? 0);
+
 function logReads(db: Connection) {
   const events = db.prepare<[string, number, number], rows.EventRow>(
     "SELECT * FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
@@ -63,22 +73,29 @@ function logReads(db: Connection) {
   const eventsOfOthers = db.prepare<[string, number, number], rows.EventRow>(
     "SELECT * FROM task_events WHERE task_id = ? AND seq > ? AND worker_seq IS NULL ORDER BY seq LIMIT ?",
   );
-  const messages = db.prepare<[string], rows.MessageRecord>("SELECT * FROM messages WHERE task_id = ? ORDER BY seq");
+  const messages = db.prepare<[string, number, number], rows.MessageRecord>(
+    "SELECT * FROM messages WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+  );
   const message = db.prepare<[string, string], rows.MessageRecord>(
     "SELECT * FROM messages WHERE task_id = ? AND id = ? ORDER BY role = 'user' DESC, seq LIMIT 1",
   );
-  const toolCalls = db.prepare<[string], rows.ToolCallRecord>("SELECT * FROM tool_calls WHERE task_id = ? ORDER BY seq");
+  const toolCalls = db.prepare<[string, number, number], rows.ToolCallRecord>(
+    "SELECT * FROM tool_calls WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+  );
   const attempts = db.prepare<[string], rows.AttemptRecord>("SELECT * FROM attempts WHERE task_id = ? ORDER BY number");
   return {
-    events: (taskId: string, afterSeq: number, limit: number): TaskEvent[] => events.all(taskId, afterSeq, limit).map(rows.eventOf),
-    eventsOfOthers: (taskId: string, afterSeq: number, limit: number): TaskEvent[] =>
-      eventsOfOthers.all(taskId, afterSeq, limit).map(rows.eventOf),
-    messages: (taskId: string): MessageRow[] => messages.all(taskId).map(rows.messageOf),
+    events: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
+      pageOf(events.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.eventOf),
+    eventsOfOthers: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
+      pageOf(eventsOfOthers.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.eventOf),
+    messages: (taskId: string, afterSeq: number, limit: number): Page<MessageRow> =>
+      pageOf(messages.iterate(taskId, afterSeq, limit + 1), limit, ({ content }) => content.length, rows.messageOf),
     message(taskId: string, messageId: string): MessageRow | null {
       const row = message.get(taskId, messageId);
       return row === undefined ? null : rows.messageOf(row);
     },
-    toolCalls: (taskId: string): ToolCallRow[] => toolCalls.all(taskId).map(rows.toolCallOf),
+    toolCalls: (taskId: string, afterSeq: number, limit: number): Page<ToolCallRow> =>
+      pageOf(toolCalls.iterate(taskId, afterSeq, limit + 1), limit, callSize, rows.toolCallOf),
     attempts: (taskId: string): AttemptRow[] => attempts.all(taskId).map(rows.attemptOf),
   };
 }

@@ -9,16 +9,18 @@ export function searchText({ title, prompt, repo }: TaskSpec): string {
 }
 
 /** The part of a task that never changes. */
-export type TaskCore = Pick<Task, "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "createdAt">;
+export interface TaskCore extends Pick<Task, "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "createdAt"> {
+  /** Characters of the spec as it is stored. */
+  readonly size: number;
+}
 
-/** The cores of the tasks that were used last: they save parsing the spec with each event. */
+const CORES = 1_024;
+const CORES_TEXT = 8 * 1024 * 1024;
+
+/** The cores of the tasks that were used last: they save parsing the spec with each event. Bounded in number and in text. */
 export class CoreCache {
   readonly #cores = new Map<string, TaskCore>();
-  readonly #limit: number;
-
-  constructor(limit = 1_024) {
-    this.#limit = limit;
-  }
+  #text = 0;
 
   get(id: string): TaskCore | undefined {
     const core = this.#cores.get(id);
@@ -30,16 +32,18 @@ export class CoreCache {
   }
 
   set(id: string, core: TaskCore): void {
+    this.#drop(id);
     this.#cores.set(id, core);
-    if (this.#cores.size <= this.#limit) return;
+    this.#text += core.size;
     for (const oldest of this.#cores.keys()) {
-      this.#cores.delete(oldest);
-      return;
+      if (this.#cores.size <= CORES && this.#text <= CORES_TEXT) return;
+      this.#drop(oldest);
     }
   }
 
-  clear(): void {
-    this.#cores.clear();
+  #drop(id: string): void {
+    this.#text -= this.#cores.get(id)?.size ?? 0;
+    this.#cores.delete(id);
   }
 }
 
@@ -61,6 +65,7 @@ export function coreOf(row: CoreRow): TaskCore {
     spec: { effort: null, ...(JSON.parse(row.spec) as Omit<TaskSpec, "effort">) },
     machineVersion: row.machine_version,
     createdAt: row.created_at,
+    size: row.spec.length,
   };
 }
 

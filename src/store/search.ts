@@ -1,28 +1,33 @@
 /** Pages of tasks, newest first. Each index that is named here gives the tasks by id, so that a page never sorts. */
 import type { Connection, Statement } from "./driver.ts";
+import { pageOf, type Page } from "../page.ts";
 import type { TaskQuery } from "../store-port.ts";
 import { OPEN_STATES, type TaskState } from "../task.ts";
 import { STATE_COLUMNS, type StateRow } from "./rows.ts";
 
+const textOf = ({ snapshot }: StateRow): number => snapshot.length;
 const isOpen = (state: TaskState): boolean => (OPEN_STATES as readonly TaskState[]).includes(state);
 
-export function taskSearch(db: Connection): (query: TaskQuery) => StateRow[] {
+export function taskSearch(db: Connection): (query: TaskQuery) => Page<StateRow> {
   /** One statement per combination of filters; they are few. */
   const statements = new Map<string, Statement<unknown[], StateRow>>();
 
-  function page(query: TaskQuery): StateRow[] {
+  function page(query: TaskQuery): Page<StateRow> {
     const { sql, values } = compose(query);
     const statement = statements.get(sql) ?? db.prepare<unknown[], StateRow>(sql);
     statements.set(sql, statement);
-    return statement.all(...values);
+    return pageOf(statement.iterate(...values), query.limit, textOf, (row) => row);
   }
 
   return (query) => {
     const { userId, threadId, states, limit } = query;
     if (userId !== null || threadId !== undefined || states === undefined) return page(query);
     // Over all owners the index is by state: the newest of each state, then the newest of those.
-    const rows = [...new Set(states)].flatMap((state) => page({ ...query, states: [state] }));
-    return rows.toSorted((a, b) => (a.id < b.id ? 1 : -1)).slice(0, limit);
+    const pages = [...new Set(states)].map((state) => page({ ...query, states: [state] }));
+    const rows = pages.flatMap(({ items }) => items).toSorted((a, b) => (a.id < b.id ? 1 : -1));
+    // Where one state's page was cut, the page made of all of them is full too: nothing below that is given.
+    const { items, more } = pageOf(rows, limit, textOf, (row) => row);
+    return { items, more: more || pages.some((one) => one.more) };
   };
 }
 
@@ -47,7 +52,7 @@ function compose({ userId, states, threadId, text, limit, before }: TaskQuery): 
   const filters = where.length === 0 ? "" : `WHERE ${where.join(" AND ")}`;
   return {
     sql: `SELECT ${STATE_COLUMNS} FROM tasks AS t ${index} ${specs} ${filters} ORDER BY t.id DESC LIMIT ?`,
-    values: [...values, limit],
+    values: [...values, limit + 1],
   };
 }
 

@@ -93,7 +93,7 @@ function assemble(db: Connection, batch: Batch, release: () => void): SqliteStor
       return first === null ? { kind: "mismatch" } : { kind: "replayed", task: first };
     }
     const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, event } = task;
-    const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at };
+    const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size: JSON.stringify(spec).length };
     cache.set(id, core);
     return { kind: "created", task: makeTask(id, core, snapshot, state, event.seq, written.rev, event.at) };
   }
@@ -160,9 +160,9 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     changes: async (userId, afterRev, limit) => reads.changes(userId, afterRev, limit),
     events: async (taskId, afterSeq, limit) => reads.events(taskId, afterSeq, limit),
     eventsOfOthers: async (taskId, afterSeq, limit) => reads.eventsOfOthers(taskId, afterSeq, limit),
-    messages: async (taskId) => reads.messages(taskId),
+    messages: async (taskId, afterSeq, limit) => reads.messages(taskId, afterSeq, limit),
     message: async (taskId, messageId) => reads.message(taskId, messageId),
-    toolCalls: async (taskId) => reads.toolCalls(taskId),
+    toolCalls: async (taskId, afterSeq, limit) => reads.toolCalls(taskId, afterSeq, limit),
     attempts: async (taskId) => reads.attempts(taskId),
     openIds: async () => reads.openIds(),
     due: async (now, limit) => reads.due(now, limit),

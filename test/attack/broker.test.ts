@@ -2,7 +2,9 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { WebSocket } from "ws";
 import { checkUp } from "../../src/checkup.ts";
+import { SlipwayClient } from "../../src/client/index.ts";
 import { openDockerSandbox } from "../../src/sandbox/docker.ts";
 import { openSqliteReader } from "../../src/store/sqlite.ts";
 import type { ScriptStep } from "../../src/task.ts";
@@ -276,7 +278,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     for (const id of ids) expect((await stage.settled(id)).task.state).toBe("done");
   }, 120_000);
 
-  it("[S6] (79) a flood of valid events ends its own attempt at a bound", async () => {
+  it("[S6] [F6] (79) a flood of valid events ends its own attempt at a bound, and can be looked at by many", async () => {
     const id = await hold();
     const pulse = feelPulse(stage.server);
     const end = JSON.parse(await stage.execIn(id, ["node", "attack/flood.mjs", "events"])) as { status: number; megabytes: number };
@@ -284,6 +286,16 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect(end.megabytes).toBeLessThan(150);
     const { task } = await stage.settled(id);
     expect(task).toMatchObject({ state: "failed", failure: { code: "agent_stuck" } });
+    // Those who look at what it said: people who fetch the log, phones that begin at its start.
+    const client = new SlipwayClient({ baseUrl: stage.server.url, token: stage.server.token, WebSocket });
+    const watched = async (): Promise<number> => {
+      let seen = 0;
+      for await (const { seq } of client.watch(id)) expect(seq).toBe((seen += 1));
+      return seen;
+    };
+    const fetched = async (): Promise<number> => (await stage.server.events(id)).length;
+    const seen = await Promise.all(Array.from({ length: 12 }, (_, i) => (i % 2 === 0 ? fetched() : watched())));
+    expect(seen).toEqual(seen.map(() => task.seq));
     const felt = await pulse.stop();
     expect(felt.slowestMs).toBeLessThan(SLOWEST_MS);
     expect(felt.peakMb).toBeLessThan(PEAK_MB);

@@ -81,7 +81,7 @@ const failureOf = (work: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 const usages = async ({ store }: World, task: Task): Promise<unknown[]> =>
-  (await store.events(task.id, 0, 1_000)).filter(({ type }) => type === "usage").map(({ data }) => data);
+  (await store.events(task.id, 0, 1_000)).items.filter(({ type }) => type === "usage").map(({ data }) => data);
 
 describe("[S1] [L1] the key is added by the gateway and is nowhere else", () => {
   it("what the worker sent as authorisation does not go on; only known betas do", async () => {

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
+import { logOf } from "../../src/reading.ts";
 import { openSqliteReader } from "../../src/store/sqlite.ts";
 import { WORKER_ENV } from "../../src/worker-wire.ts";
 import type { WireTask } from "../../src/wire.ts";
@@ -76,14 +77,9 @@ it.runIf(process.platform === "linux")(
       const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
       const texts: string[] = [];
       const numbers: number[] = [];
-      for (let after = 0; ;) {
-        const page = await store.events(id, after, 1_000);
-        for (const event of page) {
-          if (event.workerSeq !== null) numbers.push(event.workerSeq);
-          if (event.type === "message") texts.push((event.data["content"] as { text: string }[])[0]?.text ?? "");
-        }
-        if (page.length < 1_000) break;
-        after = page.at(-1)?.seq ?? after;
+      for await (const event of logOf(store, id)) {
+        if (event.workerSeq !== null) numbers.push(event.workerSeq);
+        if (event.type === "message") texts.push((event.data["content"] as { text: string }[])[0]?.text ?? "");
       }
       await store.close();
       expect(texts).toEqual(Array.from({ length: EVENTS }, (_, i) => `number ${i + 1}`));

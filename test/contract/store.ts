@@ -7,6 +7,7 @@ import type { Store } from "../../src/store-port.ts";
 import { sandboxName, TASK_STATES, type Task } from "../../src/task.ts";
 import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./ledger.ts";
+import { pagesContract } from "./pages.ts";
 import { queueContract } from "./queue.ts";
 import { cancel, claim, commitOf, create, fail, move, newTask, notice, ready, stopped, T0, type Move } from "./tasks.ts";
 import { transcriptContract } from "./transcript.ts";
@@ -36,6 +37,7 @@ export function storeContract(name: string, open: () => Opened): void {
     describe("commit", () => commitSuite(get));
     describe("lists made from the log", () => projectionSuite(get));
     describe("reads", () => readSuite(get));
+    describe("pages", () => pagesContract(get));
     queueContract(get);
     accountsContract(() => opened.accounts);
     describe("transcripts", () => transcriptContract(get));
@@ -57,14 +59,14 @@ function createSuite(get: () => Store): void {
     expect(task).toEqual(result.kind === "created" ? result.task : null);
     expect(task?.spec).toEqual(wanted.spec);
     expect(task?.snapshot).toEqual(wanted.snapshot);
-    expect(await get().events(wanted.id, 0, 10)).toEqual([wanted.event]);
+    expect((await get().events(wanted.id, 0, 10)).items).toEqual([wanted.event]);
   });
 
   it("a second task with the same id is refused and changes nothing", async () => {
     const task = await create(get());
     await expect(get().create(newTask({ id: task.id, userId: "user_b" }))).rejects.toThrow();
     expect(await get().task(task.id)).toEqual(task);
-    expect(await get().events(task.id, 0, 10)).toHaveLength(1);
+    expect((await get().events(task.id, 0, 10)).items).toHaveLength(1);
   });
 
   it("[R5] same user and key at the same time make one task", async () => {
@@ -72,7 +74,7 @@ function createSuite(get: () => Store): void {
     expect(results.filter(({ kind }) => kind === "created")).toHaveLength(1);
     expect(results.filter(({ kind }) => kind === "replayed")).toHaveLength(19);
     expect(new Set(results.map((result) => (result.kind === "mismatch" ? "" : result.task.id))).size).toBe(1);
-    expect(await get().tasks({ userId: null, limit: 200 })).toHaveLength(1);
+    expect((await get().tasks({ userId: null, limit: 200 })).items).toHaveLength(1);
   });
 
   it("[R5] a replay shows the task as it is now", async () => {
@@ -83,7 +85,7 @@ function createSuite(get: () => Store): void {
   it("[R5] same key, other body is a mismatch", async () => {
     await create(get(), { key: "k", fingerprint: "one" });
     expect(await get().create(newTask({ key: "k", fingerprint: "two" }))).toEqual({ kind: "mismatch" });
-    expect(await get().tasks({ userId: null, limit: 200 })).toHaveLength(1);
+    expect((await get().tasks({ userId: null, limit: 200 })).items).toHaveLength(1);
   });
 
   it("[R5] another user's same key is another task", async () => {
@@ -100,7 +102,7 @@ function commitSuite(get: () => Store): void {
     const task = await get().commit(commit);
     expect(task).toMatchObject({ seq: 4, state: "running", updatedAt: commit.events[2]?.at, createdAt: T0 });
     expect(await get().task(first.id)).toEqual(task);
-    const log = await get().events(first.id, 0, 100);
+    const log = (await get().events(first.id, 0, 100)).items;
     expect(log.slice(1)).toEqual(commit.events);
     expect(fold(log)).toEqual(task?.snapshot);
   });
@@ -115,7 +117,7 @@ function commitSuite(get: () => Store): void {
       notice("ours"),
       notice("too"),
     );
-    const seqs = async (after: number, limit: number) => (await get().eventsOfOthers(id, after, limit)).map(({ seq }) => seq);
+    const seqs = async (after: number, limit: number) => (await get().eventsOfOthers(id, after, limit)).items.map(({ seq }) => seq);
     expect(await seqs(0, 10)).toEqual([1, 2, 3, 5, 6]);
     expect(await seqs(3, 1)).toEqual([5]);
     expect(await seqs(6, 10)).toEqual([]);
@@ -127,7 +129,7 @@ function commitSuite(get: () => Store): void {
     const results = await Promise.all(commits.map((commit) => get().commit(commit)));
     expect(results.filter((task) => task !== null)).toHaveLength(1);
     const winner = results.findIndex((task) => task !== null);
-    const log = await get().events(first.id, 0, 100);
+    const log = (await get().events(first.id, 0, 100)).items;
     expect(log.map(({ seq }) => seq)).toEqual([1, 2, 3]);
     expect(log[2]?.data).toMatchObject({ text: `mine ${winner}` });
     expect(await get().attempts(first.id)).toHaveLength(1);
@@ -144,7 +146,7 @@ function commitSuite(get: () => Store): void {
         }
       }),
     );
-    const log = await get().events(id, 0, 1_000);
+    const log = (await get().events(id, 0, 1_000)).items;
     expect(log.map(({ seq }) => seq)).toEqual(Array.from({ length: 83 }, (_, i) => i + 1));
     const texts = log.slice(3).map(({ data }) => String(data["text"]));
     expect(new Set(texts).size).toBe(80);
@@ -160,7 +162,7 @@ function commitSuite(get: () => Store): void {
     const events = late.events.map((event) => ({ ...event, seq: settled.seq + 1 }));
     expect(await get().commit({ ...late, events })).toBeNull();
     expect(await get().task(open.id)).toEqual(settled);
-    expect(await get().events(open.id, settled.seq, 10)).toEqual([]);
+    expect((await get().events(open.id, settled.seq, 10)).items).toEqual([]);
   });
 
   it("[T4] a commit that expects a seq that is not there yet is null", async () => {
@@ -168,7 +170,7 @@ function commitSuite(get: () => Store): void {
     const second = { ...first, seq: 2, snapshot: commitOf(first, claim).snapshot, state: "provisioning" as const };
     expect(await get().commit(commitOf(second, ready))).toBeNull();
     expect(await get().task(first.id)).toEqual(first);
-    expect(await get().events(first.id, 0, 10)).toHaveLength(1);
+    expect((await get().events(first.id, 0, 10)).items).toHaveLength(1);
   });
 
   it("a commit of an unknown task is null", async () => {
@@ -184,7 +186,7 @@ function commitSuite(get: () => Store): void {
     expect(results.map(({ status }) => status)).toEqual(tasks.map((_, i) => (i === 3 ? "rejected" : "fulfilled")));
     for (const [i, task] of tasks.entries()) {
       expect(await get().task(task.id)).toMatchObject({ seq: i === 3 ? 1 : 3, state: i === 3 ? "queued" : "provisioning" });
-      expect(await get().events(task.id, 0, 10)).toHaveLength(i === 3 ? 1 : 3);
+      expect((await get().events(task.id, 0, 10)).items).toHaveLength(i === 3 ? 1 : 3);
       expect(await get().attempts(task.id)).toHaveLength(i === 3 ? 0 : 1);
     }
     const revs = results.flatMap((result) => (result.status === "fulfilled" ? [result.value!.rev] : []));
@@ -224,7 +226,7 @@ function projectionSuite(get: () => Store): void {
       type: "message.status",
       data: { id: "m1", status: "delivered" },
     });
-    const messages = await get().messages(shown.id);
+    const messages = (await get().messages(shown.id, 0, 100)).items;
     expect(messages.map(({ id, role, mode, status }) => [id, role, mode, status])).toEqual([
       ["m1", "user", "steer", "delivered"],
       ["a1", "assistant", null, null],
@@ -235,10 +237,10 @@ function projectionSuite(get: () => Store): void {
   it("a worker that reuses a message's id can neither break the log nor hide or change that message", async () => {
     const task = await move(get(), await create(get()), claim, ready, say("m1", "user", "mine", { mode: "follow_up", status: "queued" }));
     const after = await move(get(), task, say("m1", "assistant", "not yours"), say("m1", "assistant", "again"));
-    expect(await get().messages(after.id)).toHaveLength(3);
+    expect((await get().messages(after.id, 0, 100)).items).toHaveLength(3);
     expect(await get().message(after.id, "m1")).toMatchObject({ role: "user", status: "queued" });
     await move(get(), after, { type: "message.status", data: { id: "m1", status: "delivered" } });
-    expect((await get().messages(after.id)).map(({ status }) => status)).toEqual(["delivered", null, null]);
+    expect((await get().messages(after.id, 0, 100)).items.map(({ status }) => status)).toEqual(["delivered", null, null]);
   });
 
   it("tool calls: begun, ended, and the same id again", async () => {
@@ -246,12 +248,14 @@ function projectionSuite(get: () => Store): void {
     const end: Move = { type: "tool.finished", data: { id: "t1", name: "bash", output: "out", exitCode: 2, ms: 5, truncated: true } };
     const task = await move(get(), await create(get()), claim, ready, begin);
     const call = { id: "t1", taskId: task.id, attempt: 1, seq: 4, name: "bash", input: { command: "ls" }, startedAt: task.updatedAt };
-    expect(await get().toolCalls(task.id)).toEqual([{ ...call, endedAt: null, output: null, exitCode: null, truncated: false }]);
+    expect((await get().toolCalls(task.id, 0, 100)).items).toEqual([
+      { ...call, endedAt: null, output: null, exitCode: null, truncated: false },
+    ]);
     const after = await move(get(), task, end);
     const ended = { ...call, endedAt: after.updatedAt, output: "out", exitCode: 2, truncated: true };
-    expect(await get().toolCalls(task.id)).toEqual([ended]);
+    expect((await get().toolCalls(task.id, 0, 100)).items).toEqual([ended]);
     await move(get(), after, begin);
-    expect(await get().toolCalls(task.id)).toMatchObject([ended, { id: "t1", seq: 6, endedAt: null }]);
+    expect((await get().toolCalls(task.id, 0, 100)).items).toMatchObject([ended, { id: "t1", seq: 6, endedAt: null }]);
   });
 
   it("attempts: begun by the claim, ended by whatever ends them", async () => {
@@ -286,14 +290,9 @@ function readSuite(get: () => Store): void {
     const store = get();
     expect(await store.task("x")).toBeNull();
     expect(await store.message("x", "y")).toBeNull();
-    for (const read of [
-      store.events("x", 0, 9),
-      store.messages("x"),
-      store.toolCalls("x"),
-      store.attempts("x"),
-      store.changes("x", 0, 9),
-    ]) {
-      expect(await read).toEqual([]);
+    expect(await store.attempts("x")).toEqual([]);
+    for (const read of [store.events("x", 0, 9), store.messages("x", 0, 9), store.toolCalls("x", 0, 9), store.changes("x", 0, 9)]) {
+      expect(await read).toEqual({ items: [], more: false });
     }
     expect(await store.position("x")).toBe(0);
     expect(await store.nextDue()).toBeNull();
@@ -306,7 +305,7 @@ function readSuite(get: () => Store): void {
     const b = await create(get(), { userId: "user_b", spec: { repo: "https://git.example/Dock/Yard.git" } });
     const c = await create(get(), { userId: "user_a", threadId: a.threadId, parentId: a.id });
     const done = await move(get(), await create(get(), { userId: "user_a" }), cancel);
-    const query = async (more: object): Promise<string[]> => ids(await get().tasks({ userId: null, limit: 50, ...more }));
+    const query = async (more: object): Promise<string[]> => ids((await get().tasks({ userId: null, limit: 50, ...more })).items);
     expect(await query({})).toEqual([done.id, c.id, b.id, a.id]);
     expect(await query({ userId: "user_a" })).toEqual([done.id, c.id, a.id]);
     expect(await query({ userId: "user_a", states: ["queued", "running"] })).toEqual([c.id, a.id]);
@@ -328,20 +327,11 @@ function readSuite(get: () => Store): void {
     const a = await create(get(), { userId: "user_a" });
     const b = await create(get(), { userId: "user_b" });
     const moved = await move(get(), a, claim);
-    expect(await get().changes(null, 0, 10)).toEqual([b, moved]);
-    expect(await get().changes("user_a", 0, 10)).toEqual([moved]);
-    expect(await get().changes(null, b.rev, 10)).toEqual([moved]);
-    expect(await get().changes(null, 0, 1)).toEqual([b]);
-    expect(await get().changes(null, moved.rev, 10)).toEqual([]);
-  });
-
-  it("[F1] events after a cursor, at most as many as asked for", async () => {
-    const task = await move(get(), await create(get()), claim, ready, notice("1"), notice("2"));
-    const seqs = async (after: number, limit: number): Promise<number[]> =>
-      (await get().events(task.id, after, limit)).map(({ seq }) => seq);
-    expect(await seqs(0, 2)).toEqual([1, 2]);
-    expect(await seqs(2, 100)).toEqual([3, 4, 5]);
-    expect(await seqs(5, 100)).toEqual([]);
+    expect((await get().changes(null, 0, 10)).items).toEqual([b, moved]);
+    expect((await get().changes("user_a", 0, 10)).items).toEqual([moved]);
+    expect((await get().changes(null, b.rev, 10)).items).toEqual([moved]);
+    expect((await get().changes(null, 0, 1)).items).toEqual([b]);
+    expect((await get().changes(null, moved.rev, 10)).items).toEqual([]);
   });
 
   it("open tasks, oldest first, and counts by state", async () => {

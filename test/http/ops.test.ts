@@ -169,7 +169,7 @@ describe("overview", () => {
   test("counts what the store counts", async () => {
     const { body } = await house.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
     const sum = Object.values(body.counts as Record<string, number>).reduce((a, b) => a + b, 0);
-    expect(sum).toBe((await house.store.tasks({ userId: null, limit: 200 })).length);
+    expect(sum).toBe((await house.store.tasks({ userId: null, limit: 200 })).items.length);
     expect(body.slots.max).toBeGreaterThan(0);
     expect(body.host.memoryTotalMb).toBeGreaterThan(0);
     expect(body.sandbox).toMatchObject({ kind: "simulated", isolates: false, error: null });

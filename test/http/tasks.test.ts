@@ -333,7 +333,7 @@ describe("a task's life", () => {
     const id = await running();
     const killed = await house.call("POST", `/v1/ops/tasks/${id}/kill`, { token: operator });
     expect(killed.status).toBe(202);
-    const event = (await house.store.events(id, 0, 1_000)).find((one) => one.data["reason"] === "cancel");
+    const event = (await house.store.events(id, 0, 1_000)).items.find((one) => one.data["reason"] === "cancel");
     expect(event?.data).toMatchObject({ force: true, by: (await get("/v1/me", operator)).body.id });
   });
 

@@ -219,7 +219,7 @@ test("[F4] deltas reach those at the head, are never stored, and a full socket g
   expect(deltas(reader.frames)).toBe(sent.join(""));
   expect(reader.frames.filter((frame) => frame.type === "delta").length).toBeLessThan(200);
   expect((await stage.store.task(id))!.seq).toBe(before);
-  expect((await stage.store.events(id, 0, 1_000)).some((event) => JSON.stringify(event).includes("t2000"))).toBe(false);
+  expect((await stage.store.events(id, 0, 1_000)).items.some((event) => JSON.stringify(event).includes("t2000"))).toBe(false);
   slow.ws.resume();
   await until("the slow one", () => slow.seqs(topic).at(-1) === before);
   expect(slow.seqs(topic)).toEqual(upTo(before));

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { afterEach, expect, test } from "vitest";
+import type { Page } from "../../src/page.ts";
 import { Room, type Item, type Member } from "../../src/rooms.ts";
 import { systemClock } from "../../src/system.ts";
 import { upTo } from "./phone.ts";
@@ -23,13 +24,12 @@ function heldLog(length: number) {
     /** How many reads there were. */
     reads: 0,
     held: true,
-    async feed(after: number, limit: number): Promise<Item[]> {
+    async feed(after: number, limit: number): Promise<Page<Item>> {
       log.reads++;
       const then = log.length;
       const sees = log.held ? await new Promise<"then" | "now">((resolve) => waiting.push(resolve)) : "now";
-      return upTo(sees === "then" ? then : log.length, after + 1)
-        .slice(0, limit)
-        .map((cursor) => ({ cursor, json: String(cursor) }));
+      const seen = upTo(sees === "then" ? then : log.length, after + 1);
+      return { items: seen.slice(0, limit).map((cursor) => ({ cursor, json: String(cursor) })), more: seen.length > limit };
     },
     /** Lets a read through, if there is one. */
     pass: (sees: "then" | "now", which: "oldest" | "newest" = "oldest"): void =>

@@ -80,7 +80,7 @@ async function ready(world: World, id: string): Promise<void> {
 }
 
 const eventsOf = async (world: World, id: string, type: string) =>
-  (await world.store.events(id, 0, 1_000)).filter((event) => event.type === type);
+  (await world.store.events(id, 0, 1_000)).items.filter((event) => event.type === type);
 const answer = (world: World, task: Task, text: string, questionId = task.snapshot.context.question?.id ?? "") =>
   world.kernel.service.answer(ALICE, task.id, { questionId, text });
 const standing = async (world: World, id: string) => world.kernel.desk.budget(id, (await world.task(id)).snapshot.context.attempt);

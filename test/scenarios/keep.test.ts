@@ -62,7 +62,7 @@ const vanished = (path: string): Promise<true> =>
 const crash = (id: string, outOfMemory = false): void =>
   world.sandbox.crash(sandboxName(id, 1), { exitCode: 137, outOfMemory, tail: "killed" });
 const noticesOf = async (id: string): Promise<unknown[]> =>
-  (await world.store.events(id, 0, 1_000)).filter((event) => event.type === "notice").map((event) => event.data["code"]);
+  (await world.store.events(id, 0, 1_000)).items.filter((event) => event.type === "notice").map((event) => event.data["code"]);
 const kept = (id: string): Promise<Artifact[]> => world.artifacts.list(id);
 
 describe("[W6] salvage", () => {
@@ -78,7 +78,7 @@ describe("[W6] salvage", () => {
       crash(id, outOfMemory);
       await gone(id);
       expect(await kept(id)).toMatchObject([{ name: "a1-workspace.tar.gz", attempt: 1, files: 1, note: null }]);
-      const notice = (await world.store.events(id, 0, 1_000)).find((event) => event.data["code"] === "salvaged");
+      const notice = (await world.store.events(id, 0, 1_000)).items.find((event) => event.data["code"] === "salvaged");
       expect(notice?.data).toMatchObject({ level: "info", artifact: { name: "a1-workspace.tar.gz" } });
       expect(notice?.data["text"]).toContain(`slipway artifacts ${id} --out a1-workspace.tar.gz`);
       expect(await world.store.slotsHeld()).toBe(0);

@@ -53,7 +53,7 @@ describe("submit to done", () => {
     await settle();
     expect(await world.sandbox.list()).toEqual([]);
     expect(await world.store.slotsHeld()).toBe(0);
-    const states = (await world.store.events(id, 0, 100)).filter((event) => event.from !== event.to).map((event) => event.to);
+    const states = (await world.store.events(id, 0, 100)).items.filter((event) => event.from !== event.to).map((event) => event.to);
     expect(states).toEqual(["queued", "provisioning", "running", "pushing", "done"]);
   });
 
@@ -168,7 +168,7 @@ describe("slots", () => {
     const order: string[] = [];
     for (let i = 0; i < 5; i += 1) {
       await settle();
-      const now = (await world.store.tasks({ userId: null, states: ["provisioning"], limit: 10 }))[0];
+      const now = (await world.store.tasks({ userId: null, states: ["provisioning"], limit: 10 })).items[0];
       order.push(now?.userId ?? "nobody");
       if (now) {
         await boxed(now.id);
@@ -205,7 +205,7 @@ describe("deadlines", () => {
     await world.restart();
     const task = await world.until(id, "failed");
     expect(task.snapshot.context.failure?.code).toBe("queue_expired");
-    const fired = (await world.store.events(id, 0, 100)).filter((event) => event.data["reason"] === "timed_out");
+    const fired = (await world.store.events(id, 0, 100)).items.filter((event) => event.data["reason"] === "timed_out");
     expect(fired).toHaveLength(1);
   });
 
@@ -468,7 +468,7 @@ describe("people in the loop", () => {
       ["message.status", { id: first, status: "delivered" }],
     );
     expect(await code(service.withdraw(ALICE, id, second))).toBe("message_delivered");
-    const rows = await world.store.messages(id);
+    const rows = (await world.store.messages(id, 0, 100)).items;
     expect(rows.map((row) => [row.id, row.status])).toEqual([
       [first, "withdrawn"],
       [second, "delivered"],
@@ -478,6 +478,27 @@ describe("people in the loop", () => {
     expect(await desk.commands(id, 1, (await world.task(id)).seq, 0, new AbortController().signal)).toEqual([]);
   });
 
+  it("[F6] more messages than fit into an answer come with the polls that follow, each once", async () => {
+    await open();
+    const id = await running();
+    const { service, desk } = world.kernel;
+    const text = "x".repeat(60_000);
+    const sent: string[] = [];
+    for (let i = 0; i < 80; i++) {
+      const made = await service.message(ALICE, id, { text }, null);
+      sent.push("message" in made ? made.message.id : "none");
+    }
+    const polls: string[][] = [];
+    for (let after = 0; polls.at(-1)?.length !== 0;) {
+      const commands = await desk.commands(id, 1, after, 0, new AbortController().signal);
+      polls.push(commands.map((command) => ("messageId" in command ? command.messageId : command.type)));
+      after = commands.at(-1)?.id ?? after;
+    }
+    expect(polls.flat()).toEqual(sent);
+    // 2 MiB and the message that reached over.
+    expect(Math.max(...polls.map(({ length }) => length))).toBe(35);
+  });
+
   it("[R5] a message sent again with its key is one message", async () => {
     await open();
     const id = await running();
@@ -485,7 +506,7 @@ describe("people in the loop", () => {
     await send("hello");
     await send("hello");
     expect(await code(send("other"))).toBe("idempotency_mismatch");
-    expect(await world.store.messages(id)).toHaveLength(1);
+    expect((await world.store.messages(id, 0, 100)).items).toHaveLength(1);
   });
 
   it("[S2] another person's task is not found, by any verb", async () => {

@@ -36,13 +36,14 @@ describe("the file", () => {
     const task = await move(store, await create(store, { key: "k" }), claim, notice("x"), ready);
     const waiting = await create(store, { userId: "user_b" });
     await store.setSetting("queue.paused", "1");
-    const log = await store.events(task.id, 0, 10);
+    const log = (await store.events(task.id, 0, 10)).items;
     await store.close();
 
     const again = open();
     expect(await again.store.task(task.id)).toEqual(task);
-    expect(await again.store.events(task.id, 0, 10)).toEqual(log);
+    expect((await again.store.events(task.id, 0, 10)).items).toEqual(log);
     expect(await again.store.attempts(task.id)).toHaveLength(1);
+    expect((await again.store.changes(null, 0, 9)).items.map(({ id }) => id)).toEqual([task.id, waiting.id]);
     expect(await again.store.claimable(9, null)).toEqual([waiting.id]);
     expect(await again.store.slotsHeld("user_a")).toBe(1);
     expect(await again.store.setting("queue.paused")).toBe("1");
@@ -217,7 +218,7 @@ describe("group commit", () => {
     children.push(child);
     expect((await child.ended()).signal).toBe("SIGKILL");
     const { store } = open();
-    expect(await store.tasks({ userId: null, limit: 10 })).toHaveLength(expected);
+    expect((await store.tasks({ userId: null, limit: 10 })).items).toHaveLength(expected);
     expect((await store.create(newTask({ key: "a" }))).kind).toBe(expected === 0 ? "created" : "replayed");
   });
 });

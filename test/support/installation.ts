@@ -164,7 +164,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
 
   /** [D1] Containers created = attempts; only an attempt that the engine gave none, or that went down with the engine while it was made, has none. */
   async function accountFor(store: StoreReader): Promise<void> {
-    const tasks = await store.tasks({ userId: null, states: TASK_STATES, limit: 1_000 });
+    const tasks = (await store.tasks({ userId: null, states: TASK_STATES, limit: 1_000 })).items;
     const attempts = (await Promise.all(tasks.map(({ id }) => store.attempts(id)))).flat();
     const created = [...seen.created.values()];
     const without: readonly (string | null)[] = ["sandbox_unavailable", "interrupted"];

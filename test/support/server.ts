@@ -102,9 +102,9 @@ function caller(url: string, token: string) {
       const all: WireEvent[] = [];
       for (;;) {
         const { body } = await call("GET", `/v1/tasks/${id}/events?after=${all.at(-1)?.seq ?? 0}&limit=1000`);
-        const { items } = body as { items: WireEvent[] };
+        const { items, next } = body as { items: WireEvent[]; next: string | null };
         all.push(...items);
-        if (items.length < 1_000) return all;
+        if (next === null) return all;
       }
     },
   };

@@ -1,0 +1,126 @@
+/** Pages: whole lists in parts that are bounded in items and in text. */
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { every, PAGE_TEXT, type Page } from "../../src/page.ts";
+import type { Store } from "../../src/store-port.ts";
+import type { Task, TaskState } from "../../src/task.ts";
+import { cancel, claim, create, move, notice, ready, type Move } from "./tasks.ts";
+
+const LARGE = "x".repeat(100_000);
+/** Of each kind; together they are more than two pages. */
+const MANY = 60;
+/** As many of them as fill a page: the last one reaches over its end. */
+const FULL = Math.ceil(PAGE_TEXT / LARGE.length);
+
+/** All pages, and that each but the last is full and no more than that. */
+async function pages<T>(read: (last: T | null) => Promise<Page<T>>, full: number): Promise<T[]> {
+  const sizes: number[] = [];
+  const found: T[] = [];
+  const noted = async (last: T | null): Promise<Page<T>> => {
+    const page = await read(last);
+    sizes.push(page.items.length);
+    return page;
+  };
+  for await (const item of every(noted)) found.push(item);
+  expect(sizes.length).toBeGreaterThan(1);
+  expect(sizes.slice(0, -1)).toEqual(sizes.slice(0, -1).map(() => full));
+  expect(sizes.at(-1)).toBeGreaterThan(0);
+  expect(sizes.at(-1)).toBeLessThanOrEqual(full);
+  return found;
+}
+
+/** The end of the work, whose summary stays in the snapshot. */
+const finished = (summary: string): Move => ({
+  type: "task.state",
+  data: { reason: "finished", sha: "a".repeat(40), changed: true, title: "Done", summary },
+});
+
+const largeMoves = (i: number): Move[] => [
+  { type: "message", data: { id: `m${i}`, role: "assistant", content: [{ type: "text", text: LARGE }] }, workerSeq: 2 * i + 1 },
+  { type: "tool.started", data: { id: `t${i}`, name: "bash", input: { command: LARGE } }, workerSeq: 2 * i + 2 },
+  notice(LARGE),
+];
+
+export function pagesContract(get: () => Store): void {
+  it("[F1] events after a cursor, at most as many as asked for", async () => {
+    const task = await move(get(), await create(get()), claim, ready, notice("1"), notice("2"));
+    const seqs = async (after: number, limit: number): Promise<[number[], boolean]> => {
+      const { items, more } = await get().events(task.id, after, limit);
+      return [items.map(({ seq }) => seq), more];
+    };
+    expect(await seqs(0, 2)).toEqual([[1, 2], true]);
+    expect(await seqs(2, 2)).toEqual([[3, 4], true]);
+    expect(await seqs(3, 2)).toEqual([[4, 5], false]);
+    expect(await seqs(2, 100)).toEqual([[3, 4, 5], false]);
+    expect(await seqs(5, 100)).toEqual([[], false]);
+  });
+
+  it("[F6] what workers and people say in one task is read in pages of bounded text", async () => {
+    const { id, seq } = await move(
+      get(),
+      await create(get()),
+      claim,
+      ready,
+      ...Array.from({ length: MANY }, (_, i) => largeMoves(i)).flat(),
+    );
+    const afterSeq = (last: { readonly seq: number } | null): number => last?.seq ?? 0;
+    const wanted = Array.from({ length: MANY }, (_, i) => 4 + 3 * i);
+    const log = [];
+    for await (const event of every<{ seq: number }>((last) => get().events(id, afterSeq(last), 1_000))) log.push(event.seq);
+    expect(log).toEqual(Array.from({ length: seq }, (_, i) => i + 1));
+    // The first page has three small events too.
+    expect((await get().events(id, 0, 1_000)).items).toHaveLength(3 + FULL);
+    const messages = await pages((last: { seq: number } | null) => get().messages(id, afterSeq(last), 1_000), FULL);
+    expect(messages.map((row) => row.seq)).toEqual(wanted);
+    const calls = await pages((last: { seq: number } | null) => get().toolCalls(id, afterSeq(last), 1_000), FULL);
+    expect(calls.map((row) => row.seq)).toEqual(wanted.map((n) => n + 1));
+    const others = await pages((last: { seq: number } | null) => get().eventsOfOthers(id, last?.seq ?? 3, 1_000), FULL);
+    expect(others.map((event) => event.seq)).toEqual(wanted.map((n) => n + 2));
+  });
+
+  it("[F6] tasks with long prompts are read in pages of bounded text", async () => {
+    const made: Task[] = [];
+    for (let i = 0; i < MANY; i++) made.push(await create(get(), { spec: { prompt: LARGE } }));
+    const revs = await pages((last: Task | null) => get().changes("user_a", last?.rev ?? 0, 1_000), FULL);
+    expect(revs.map(({ id }) => id)).toEqual(made.map(({ id }) => id));
+    const found = await pages((last: Task | null) => get().tasks({ userId: "user_a", limit: 200, ...(last && { before: last.id }) }), FULL);
+    expect(found.map(({ id }) => id)).toEqual(made.map(({ id }) => id).toReversed());
+  });
+
+  it("[F6] pages over several states leave nothing out, whichever of them are long", async () => {
+    const moves: Partial<Record<TaskState, readonly Move[]>> = {
+      queued: [],
+      running: [claim, ready],
+      pushing: [claim, ready, finished(LARGE.repeat(5))],
+      cancelled: [cancel],
+    };
+    const states = Object.keys(moves) as TaskState[];
+    const kind = fc.record({ state: fc.constantFrom(...states, "pushing" as const), large: fc.boolean() });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(kind, { minLength: 1, maxLength: 50, size: "max" }),
+        fc.integer({ min: 1, max: 30 }),
+        async (kinds, limit) => {
+          const threadId = `thread_${Math.random()}`;
+          const mine: Task[] = [];
+          for (const { state, large } of kinds) {
+            const task = await create(get(), { threadId, spec: large ? { prompt: LARGE.repeat(4) } : {} });
+            const path = moves[state] ?? [];
+            mine.push(path.length === 0 ? task : await move(get(), task, ...path));
+          }
+          const wanted = mine.filter(({ state }) => state !== "queued").toReversed();
+          const asked = states.filter((state) => state !== "queued");
+          const oldest = mine[0]?.id ?? "";
+          const found: string[] = [];
+          const read = (last: Task | null) => get().tasks({ userId: null, states: asked, limit, ...(last && { before: last.id }) });
+          for await (const { id } of every(read)) {
+            if (id < oldest) break;
+            found.push(id);
+          }
+          expect(found).toEqual(wanted.map(({ id }) => id));
+        },
+      ),
+      { numRuns: 15 },
+    );
+  });
+}
