@@ -104,6 +104,7 @@ export function createDesk(deps: DeskDeps): Desk {
         const message = type === "message" ? await store.message(taskId, String(data["id"])) : null;
         if (message?.status === "queued") before = Math.min(before, seq - 1);
         if (message?.status === "delivered") delivered.push({ id: message.id, text: textOf(message) });
+        if (delivered.length > DELIVERED) delivered.shift();
       }
     }
     const saved = c.checkpoint;
@@ -128,7 +129,7 @@ export function createDesk(deps: DeskDeps): Desk {
       transcript: await store.lastRecord(taskId),
       resume: saved !== null && (await repos.has(taskId, saved.sha)) ? saved : null,
       answers,
-      delivered: delivered.slice(-DELIVERED),
+      delivered,
       commandsAfter: before,
       ack: c.workerSeq,
       // A little less than our own deadline, so that the worker still saves its work before we end it.

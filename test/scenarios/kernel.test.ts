@@ -5,6 +5,7 @@ import { TaskFailure } from "../../src/failure.ts";
 import { checkpointRef, WORK_REF, type SandboxSpec } from "../../src/ports.ts";
 import { openMemoryStore } from "../../src/store/memory.ts";
 import { DEFAULT_POLICY, OPEN_STATES, sandboxName, type Limits } from "../../src/task.ts";
+import { DELIVERED } from "../../src/worker-wire.ts";
 import { settle } from "../support/clock.ts";
 import { ALICE, BOB, openWorld, type World, type WorldOptions } from "../support/world.ts";
 
@@ -497,6 +498,9 @@ describe("people in the loop", () => {
     expect(polls.flat()).toEqual(sent);
     // 2 MiB and the message that reached over.
     expect(Math.max(...polls.map(({ length }) => length))).toBe(35);
+    await world.puppets.say(desk, id, ...sent.map((one) => ["message.status", { id: one, status: "delivered" }] as const));
+    const { delivered } = await desk.spec(id, 1, AbortSignal.timeout(5_000));
+    expect(delivered.map((one) => one.id)).toEqual(sent.slice(-DELIVERED));
   });
 
   it("[R5] a message sent again with its key is one message", async () => {
