@@ -7,10 +7,12 @@ import type { z } from "zod";
 import type { WorkerDesk } from "../ports.ts";
 import { TranscriptMoved } from "../transcript.ts";
 import { POLL_SECONDS, workerBatchSchema } from "../worker-wire.ts";
+import { parseJson, type Intake } from "./body.ts";
 
-const BODY_MS = 30_000;
-/** Of a batch. Deeper JSON would overflow the stack of whoever walks it later. */
+/** Of a batch. */
 const BATCH_LIMITS: BodyLimits = { bytes: 2 * 1024 * 1024, depth: 32 };
+/** More than fit into a record or a batch that is not refused for its size. */
+const VALUES = 1_000_000;
 
 export interface BodyLimits {
   readonly bytes: number;
@@ -25,6 +27,8 @@ export interface LinkCall {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly url: URL;
+  /** Of the bodies of all calls of this attempt. */
+  readonly intake: Intake;
   /** Aborted when the caller is gone or the broker shuts. */
   readonly signal: AbortSignal;
 }
@@ -33,11 +37,13 @@ export async function serveSpec({ desk, taskId, attempt, response, signal }: Lin
   reply(response, 200, await desk.spec(taskId, attempt, signal));
 }
 
-/** The attempt's token is worth nothing elsewhere; still it is not what people should see when an agent prints its environment. */
-export async function serveEvents({ desk, taskId, attempt, token, request, response }: LinkCall): Promise<void> {
-  const batch = parseBody(workerBatchSchema, await readJson(request, token, BATCH_LIMITS));
-  if (batch.attempt !== attempt) throw new SlipwayError("stale_attempt", "The batch belongs to another attempt.");
-  reply(response, 200, await desk.accept(taskId, batch));
+export async function serveEvents(call: LinkCall): Promise<void> {
+  const { desk, taskId, attempt, response } = call;
+  await withJson(call, BATCH_LIMITS, async (value) => {
+    const batch = parseBody(workerBatchSchema, value);
+    if (batch.attempt !== attempt) throw new SlipwayError("stale_attempt", "The batch belongs to another attempt.");
+    reply(response, 200, await desk.accept(taskId, batch));
+  });
 }
 
 export function parseBody<T>(schema: z.ZodType<T>, value: unknown): T {
@@ -65,53 +71,17 @@ export function wholeNumber(url: URL, name: string, max: number): number {
   return value;
 }
 
-export async function readJson(request: IncomingMessage, token: string, limits: BodyLimits): Promise<unknown> {
-  const bytes = await readBody(request, limits.bytes);
-  let value: unknown;
+/**
+ * The body keeps its room in the intake until it was used, that is, until the answer is made.
+ * The attempt's token is worth nothing elsewhere; still it is not what people should see when an agent prints its environment.
+ */
+export async function withJson(call: LinkCall, limits: BodyLimits, use: (value: unknown) => Promise<void>): Promise<void> {
+  const { bytes, release } = await call.intake.receive(call.request, limits.bytes, call.signal);
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes).replaceAll(token, "[attempt token]")) as unknown;
-  } catch {
-    throw new SlipwayError("invalid_request", "The body is not JSON.");
+    await use(parseJson(bytes, { ...limits, values: VALUES }, (text) => text.replaceAll(call.token, "[attempt token]")));
+  } finally {
+    release();
   }
-  if (isTooDeep(value, limits.depth)) throw new SlipwayError("invalid_request", `The body is nested deeper than ${limits.depth} levels.`);
-  return value;
-}
-
-async function readBody(request: IncomingMessage, limit: number): Promise<Buffer> {
-  const tooLarge = (): SlipwayError => new SlipwayError("payload_too_large", `The body holds at most ${limit} bytes.`);
-  if (Number(request.headers["content-length"] ?? 0) > limit) throw tooLarge();
-  return await new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let size = 0;
-    const timer = setTimeout(() => fail(new SlipwayError("request_timeout", "The body did not arrive in time.")), BODY_MS);
-    const fail = (error: Error): void => {
-      clearTimeout(timer);
-      request.removeAllListeners("data");
-      request.resume();
-      reject(error);
-    };
-    request.on("data", (chunk: Buffer) => {
-      size += chunk.length;
-      if (size > limit) return fail(tooLarge());
-      chunks.push(chunk);
-    });
-    request.on("end", () => {
-      clearTimeout(timer);
-      resolve(Buffer.concat(chunks));
-    });
-    request.on("close", () => fail(new SlipwayError("invalid_request", "The body was cut short.")));
-    request.on("error", fail);
-  });
-}
-
-/** Without recursion: the point is to survive what would overflow the stack. */
-function isTooDeep(value: unknown, limit: number): boolean {
-  let level: unknown[] = [value];
-  for (let depth = 0; level.length > 0; depth += 1) {
-    if (depth > limit) return true;
-    level = level.flatMap((item) => (typeof item === "object" && item !== null ? (Object.values(item) as unknown[]) : []));
-  }
-  return false;
 }
 
 export function reply(response: ServerResponse, status: number, body: object, headers: Readonly<Record<string, string>> = {}): void {

@@ -13,10 +13,11 @@ import PQueue from "p-queue";
 import { coerceError, ERROR_TABLE, isAbort, messageOf, SlipwayError, type ErrorCode } from "../error.ts";
 import { leftover, type Leftover } from "../leftover.ts";
 import type { Broker, BrokerEndpoint, Log, WorkerDesk } from "../ports.ts";
+import { BODY_MS, dropRest, Intake } from "./body.ts";
 import type { ServeTunnel } from "./egress.ts";
 import { serveGit as serveGitOn, type GitRequest } from "./git.ts";
 import { replyError, serveBudget, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
-import type { ServeModel } from "./model.ts";
+import { MODEL_INTAKE, type ServeModel } from "./model.ts";
 import { sandboxName } from "../task.ts";
 import { SocketFolders } from "./sockets.ts";
 import { serveAppend, serveTranscript } from "./transcript.ts";
@@ -28,9 +29,11 @@ const HEADERS = 100;
 /** More than tunnels may be open, so that they never keep the worker from talking. */
 const CONNECTIONS = 256;
 const CHECK_MS = 2_000;
-const REST_MS = 2_000;
-/** Git processes of one attempt that run at once; further requests wait. */
+/** Git processes of one attempt that run at once; further requests wait, but no more than so many. */
 const GITS = 2;
+const GITS_WAITING = 16;
+/** The worker sends one batch and one record at a time. JSON takes up to twenty times its bytes once it is parsed. */
+const LINK_INTAKE = { bytes: 4 * 1024 * 1024, waiting: 16, ms: BODY_MS };
 
 /** Where a worker finds the model: `ANTHROPIC_BASE_URL` of its broker. */
 const MODEL_PREFIX = "/anthropic/";
@@ -55,6 +58,8 @@ export interface BrokerOptions {
   readonly serveModel?: ServeModel | null;
   /** The way out; absent = there is none. */
   readonly serveTunnel?: ServeTunnel;
+  /** How long the body of a worker's call or of a request to the model may take to come, ms; absent = 30 s. */
+  readonly bodyMs?: number;
 }
 
 export function openBroker(options: BrokerOptions): Broker {
@@ -115,6 +120,8 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
   // Each connection under way listens to it.
   setMaxListeners(0, shut.signal);
   const gits = new PQueue({ concurrency: GITS });
+  const { bodyMs: ms = BODY_MS } = options;
+  const intakes = { link: new Intake({ ...LINK_INTAKE, ms }), model: new Intake({ ...MODEL_INTAKE, ms }) };
   const server = createServer(
     {
       connectionsCheckingInterval: CHECK_MS,
@@ -124,7 +131,7 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
       keepAliveTimeout: KEEP_ALIVE_MS,
       maxHeaderSize: HEADER_BYTES,
     },
-    (request, response) => void answer({ options, taskId, attempt, token, gits, request, response, shut: shut.signal }),
+    (request, response) => void answer({ options, taskId, attempt, token, gits, intakes, request, response, shut: shut.signal }),
   );
   server.maxHeadersCount = HEADERS;
   server.maxConnections = CONNECTIONS;
@@ -157,13 +164,16 @@ interface Call {
   readonly attempt: number;
   readonly token: string;
   readonly gits: PQueue;
+  readonly intakes: { readonly link: Intake; readonly model: Intake };
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly shut: AbortSignal;
 }
 
 async function answer(call: Call): Promise<void> {
-  const { options, taskId, attempt, request, response } = call;
+  const { options, taskId, attempt, request, response, intakes } = call;
+  // No body is wanted; one that comes all the same is not kept while the answer is waited for.
+  if (request.method === "GET") request.resume();
   const gone = new AbortController();
   response.on("close", () => gone.abort());
   const signal = AbortSignal.any([call.shut, gone.signal]);
@@ -172,15 +182,19 @@ async function answer(call: Call): Promise<void> {
     const url = parseUrl(request);
     if (url.pathname.startsWith(MODEL_PREFIX) && options.serveModel) {
       const path = (request.url ?? "").slice(MODEL_PREFIX.length - 1);
-      return await options.serveModel({ taskId, attempt, request, response, path, signal });
+      return await options.serveModel({ taskId, attempt, request, response, path, intake: intakes.model, signal });
     }
     if (url.pathname.startsWith("/git/repo.git/")) {
       const { desk, repoPath, serveGit = serveGitOn } = options;
-      await allowGit(desk, taskId, attempt, signal);
-      const serve = (): Promise<void> => serveGit({ repoPath: repoPath(taskId), attempt, request, response, signal });
+      if (call.gits.size >= GITS_WAITING) throw new SlipwayError("rate_limited", "Too many git requests at once.");
+      const serve = async (): Promise<void> => {
+        await allowGit(desk, taskId, attempt, signal);
+        await serveGit({ repoPath: repoPath(taskId), attempt, request, response, signal });
+      };
       return await call.gits.add(serve, { signal });
     }
-    await route(request, url)({ desk: options.desk, taskId, attempt, token: call.token, request, response, url, signal });
+    const { desk } = options;
+    await route(request, url)({ desk, taskId, attempt, token: call.token, request, response, url, intake: intakes.link, signal });
   } catch (thrown) {
     if (signal.aborted || isAbort(thrown)) {
       response.destroy();
@@ -195,14 +209,6 @@ async function answer(call: Call): Promise<void> {
     else replyError(response, error, headers);
     dropRest(request);
   }
-}
-
-/** Reads what a refused caller still sends, so that the answer reaches it, but not for long. */
-function dropRest(request: IncomingMessage): void {
-  if (request.complete) return;
-  const timer = setTimeout(() => request.destroy(), REST_MS);
-  request.once("close", () => clearTimeout(timer));
-  request.resume();
 }
 
 /** An attempt that is over may not reach its repository either. The desk knows; a poll that does not wait is its cheapest question. */

@@ -65,7 +65,7 @@ const shape = z.looseObject({
   tools: z.array(z.looseObject({ type: z.string().nullish() })).optional(),
 });
 
-/** The first thing in messages, system or tools that the provider would fetch or run. Depth is bounded by the parser of bodies. */
+/** The first thing in messages, system or tools that the provider would fetch or run. The body was measured before it was parsed, so it is not deep. */
 function remote(value: unknown): string | null {
   if (Array.isArray(value)) return firstOf(value);
   if (typeof value !== "object" || value === null) return null;

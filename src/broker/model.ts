@@ -4,24 +4,29 @@
  * L1 The key is added here and is nowhere else; nothing that the worker sent as authorisation, cookie or address goes on.
  * L2 The answer is passed on piece by piece as it comes. Its usage is read on the way; when a budget is used up it is cut in mid-stream.
  * L3 The provider's refusals are told in our words: its own may name the account.
+ * L4 A request's body is held only until it is written to the provider, not while the answer is waited for or passes.
  */
 import {
   request as httpRequest,
   type Agent as HttpAgent,
+  type ClientRequest,
   type IncomingMessage,
   type OutgoingHttpHeaders,
   type ServerResponse,
 } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { listed } from "../config.ts";
-import { isAbort, messageOf, SlipwayError } from "../error.ts";
+import { isAbort, messageOf, SlipwayError, type ErrorCode } from "../error.ts";
 import type { Admission, ModelDesk } from "../ledger.ts";
 import { drained } from "../model/drained.ts";
 import { priceOf, type PriceTable } from "../model/prices.ts";
 import type { Rate } from "../model/rate.ts";
 import { NO_TOKENS, UsageReader } from "../model/usage.ts";
 import type { Log } from "../ports.ts";
+import type { Release } from "../semaphore.ts";
+import { BODY_MS, dropRest, Intake, parseJson } from "./body.ts";
 import { checkRequest, RefusedRequest, type ModelRequest, type RequestRules } from "./model-request.ts";
+import { DEPTH } from "./transcript.ts";
 
 export interface ModelGatewayOptions {
   /** The provider's address, without a slash at the end. */
@@ -43,6 +48,8 @@ export interface ModelCall {
   readonly response: ServerResponse;
   /** The path after `/anthropic`, with its query. */
   readonly path: string;
+  /** Of the bodies of all requests of this attempt; absent = this one is alone. */
+  readonly intake?: Intake;
   /** Aborted when the caller is gone or the broker shuts. */
   readonly signal: AbortSignal;
 }
@@ -50,7 +57,11 @@ export interface ModelCall {
 /** Serves one request of a worker; resolves when the answer is sent. Never rejects. */
 export type ServeModel = (call: ModelCall) => Promise<void>;
 
-const BODY_LIMIT = 32 * 1024 * 1024;
+const BODY_BYTES = 32 * 1024 * 1024;
+/** Of one attempt: one of the largest requests at a time, or many of the usual size. */
+export const MODEL_INTAKE = { bytes: BODY_BYTES, waiting: 32, ms: BODY_MS };
+/** More than the window of any model holds: each takes two tokens at least. */
+const VALUES = 500_000;
 const REFUSAL_LIMIT = 64 * 1024;
 /** How long a request waits here for the rate limit before the worker is told to wait itself, ms. */
 const PATIENCE_MS = 20_000;
@@ -60,6 +71,15 @@ const SILENCE_MS = 600_000;
 const FRAME_LIMIT = 1024 * 1024;
 const CHARACTERS_PER_TOKEN = 5;
 const VERSION = "2026-10-21";
+const BUSY_MS = 1_000;
+/** What a refusal of ours is called in the Messages API. */
+const TYPES: Partial<Record<ErrorCode, string>> = {
+  budget_exceeded: "budget_exceeded",
+  invalid_request: "invalid_request_error",
+  payload_too_large: "request_too_large",
+  request_timeout: "timeout_error",
+  rate_limited: "rate_limit_error",
+};
 
 /** An answer that the worker gets instead of the provider's. */
 class Refusal extends Error {
@@ -79,8 +99,8 @@ function refusalOf(error: unknown): Refusal {
   if (error instanceof Refusal) return error;
   if (error instanceof RefusedRequest) return new Refusal(400, "invalid_request_error", error.message);
   if (error instanceof SlipwayError) {
-    const type = error.code === "budget_exceeded" ? "budget_exceeded" : "permission_error";
-    return new Refusal(error.status, type, error.message);
+    const retryAfterMs = error.code === "rate_limited" ? BUSY_MS : null;
+    return new Refusal(error.status, TYPES[error.code] ?? "permission_error", error.message, retryAfterMs);
   }
   return new Refusal(502, "api_error", `The model provider could not be reached: ${messageOf(error)}`);
 }
@@ -93,18 +113,46 @@ function reply(response: ServerResponse, { status, type, message, retryAfterMs }
   response.end(text);
 }
 
-async function bodyOf(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request) {
-    size += (chunk as Buffer).length;
-    if (size > BODY_LIMIT) throw new Refusal(413, "request_too_large", "A request holds at most 32 MiB.");
-    chunks.push(chunk as Buffer);
+/** A request that was checked, on its way to the provider. It keeps its room in the intake until it is written. */
+class Cargo {
+  readonly model: string;
+  readonly promptLength: number;
+  readonly #release: Release;
+  #body: Buffer | null;
+
+  constructor({ model, promptLength, body }: ModelRequest, release: Release) {
+    this.model = model;
+    this.promptLength = promptLength;
+    this.#body = Buffer.from(body);
+    this.#release = release;
   }
+
+  get bytes(): number {
+    return this.#body?.length ?? 0;
+  }
+
+  /** Hands the body over; nothing of it stays here. */
+  load(outgoing: ClientRequest): void {
+    outgoing.once("finish", this.#release).once("close", this.#release);
+    outgoing.end(this.#body);
+    this.#body = null;
+  }
+
+  /** It will not go on, or has. */
+  drop(): void {
+    this.#body = null;
+    this.#release();
+  }
+}
+
+/** A function of its own, so that what was read and parsed is held by nobody once it was checked. */
+async function cargoOf({ request, signal, intake }: ModelCall, rules: RequestRules): Promise<Cargo> {
+  const { bytes, release } = await (intake ?? new Intake(MODEL_INTAKE)).receive(request, BODY_BYTES, signal);
   try {
-    return JSON.parse(Buffer.concat(chunks).toString("utf8")) as unknown;
-  } catch {
-    throw new Refusal(400, "invalid_request_error", "The body is not JSON.");
+    return new Cargo(checkRequest(parseJson(bytes, { depth: DEPTH, values: VALUES }), rules), release);
+  } catch (error) {
+    release();
+    throw error;
   }
 }
 
@@ -130,7 +178,7 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
     method: string,
     path: string,
     incoming: IncomingMessage,
-    body: string | null,
+    cargo: Cargo | null,
     signal: AbortSignal,
   ): Promise<IncomingMessage> {
     const betas = String(incoming.headers["anthropic-beta"] ?? "")
@@ -144,14 +192,15 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
       "anthropic-version": String(incoming.headers["anthropic-version"] ?? VERSION),
       authorization: `Bearer ${options.apiKey}`,
       ...(betas.length === 0 ? {} : { "anthropic-beta": betas.join(",") }),
-      ...(body === null ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
+      ...(cargo === null ? {} : { "content-type": "application/json", "content-length": cargo.bytes }),
     };
     const url = new URL(base.pathname.replace(/\/$/, "") + path, base);
     return new Promise((resolve, reject) => {
       const outgoing = send(url, { method, headers, signal, timeout: SILENCE_MS, ...(options.agent && { agent: options.agent }) }, resolve);
       outgoing.on("timeout", () => outgoing.destroy(new Error(`no answer within ${SILENCE_MS / 1_000} s`)));
       outgoing.on("error", reject);
-      outgoing.end(body ?? undefined);
+      if (cargo === null) outgoing.end();
+      else cargo.load(outgoing);
     });
   }
 
@@ -174,7 +223,7 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
   async function pass(
     answer: IncomingMessage,
     response: ServerResponse,
-    asked: ModelRequest,
+    model: string,
     admission: Admission,
     signal: AbortSignal,
   ): Promise<void> {
@@ -188,7 +237,7 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
         if (streams) reader.feed(piece);
         else whole.push(piece);
         if (!response.write(streams ? frames.take(piece) : piece)) await drained(response, signal);
-        const over = admission.passes(priceOf(asked.model, reader.read().usage, prices).usd);
+        const over = admission.passes(priceOf(model, reader.read().usage, prices).usd);
         if (over !== null) throw new Refusal(402, "budget_exceeded", over);
       }
       response.write(frames.rest());
@@ -200,63 +249,66 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
       if (!(error instanceof Refusal) && !signal.aborted) log.warn({ error: messageOf(error) }, "an answer of the model broke off");
     } finally {
       answer.destroy();
-      await book(reader, asked, admission);
+      await book(reader, model, admission);
     }
   }
 
-  async function book(reader: UsageReader, asked: ModelRequest, admission: Admission): Promise<void> {
+  async function book(reader: UsageReader, model: string, admission: Admission): Promise<void> {
     const { usage, estimated } = reader.read();
-    const { usd, known } = priceOf(asked.model, usage, prices);
-    if (!known) log.warn({ model: asked.model }, "the price of this model is not known: the dearest one was taken");
+    const { usd, known } = priceOf(model, usage, prices);
+    if (!known) log.warn({ model }, "the price of this model is not known: the dearest one was taken");
     const { inputTokens, outputTokens, cacheReadTokens } = usage;
     const cacheWriteTokens = usage.cacheWrite5mTokens + usage.cacheWrite1hTokens;
-    await admission.settle({ model: asked.model, inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, estimated });
+    await admission.settle({ model, inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, estimated });
   }
 
-  async function messages(call: ModelCall): Promise<void> {
-    const { taskId, attempt, request, response, path, signal } = call;
-    const asked = checkRequest(await bodyOf(request), rules);
-    const least = Math.ceil(asked.promptLength / CHARACTERS_PER_TOKEN);
+  async function messages({ taskId, attempt, request, response, path, signal }: ModelCall, cargo: Cargo): Promise<void> {
+    const { model } = cargo;
+    const least = Math.ceil(cargo.promptLength / CHARACTERS_PER_TOKEN);
     // Read from the cache it may cost a tenth; what is certain is only that.
-    const admission = await desk.admit(
-      taskId,
-      attempt,
-      asked.model,
-      priceOf(asked.model, { ...NO_TOKENS, cacheReadTokens: least }, prices).usd,
-    );
+    const admission = await desk.admit(taskId, attempt, model, priceOf(model, { ...NO_TOKENS, cacheReadTokens: least }, prices).usd);
     try {
       const still = await rate.wait(PATIENCE_MS, signal);
       if (still > 0) throw new Refusal(429, "rate_limit_error", "The model provider's rate limit is reached.", still);
-      const answer = await forward("POST", path, request, asked.body, signal);
+      const answer = await forward("POST", path, request, cargo, signal);
       if (answer.statusCode !== 200) throw await refused(answer);
       rate.passed();
-      await pass(answer, response, asked, admission, signal);
+      await pass(answer, response, model, admission, signal);
     } finally {
       await admission.cancel();
     }
   }
 
   /** What costs nothing: counting tokens, and asking what models there are. */
-  async function free({ request, response, path, signal }: ModelCall, method: "GET" | "POST"): Promise<void> {
-    const body = method === "POST" ? checkRequest(await bodyOf(request), rules).body : null;
-    const answer = await forward(method, path, request, body, signal);
+  async function free({ request, response, path, signal }: ModelCall, cargo: Cargo | null): Promise<void> {
+    const answer = await forward(cargo === null ? "GET" : "POST", path, request, cargo, signal);
     if (answer.statusCode !== 200) throw await refused(answer);
     response.writeHead(200, { "content-type": "application/json" });
     for await (const piece of answer as AsyncIterable<Buffer>) response.write(piece);
     response.end();
   }
 
+  async function withCargo(call: ModelCall, deliver: (call: ModelCall, cargo: Cargo) => Promise<void>): Promise<void> {
+    const cargo = await cargoOf(call, rules);
+    try {
+      await deliver(call, cargo);
+    } finally {
+      cargo.drop();
+    }
+  }
+
   return async (call) => {
     const { method } = call.request;
     const [pathname = ""] = call.path.split("?", 1);
     try {
-      if (method === "POST" && pathname === "/v1/messages") return await messages(call);
-      if (method === "POST" && pathname === "/v1/messages/count_tokens") return await free(call, "POST");
-      if (method === "GET" && /^\/v1\/models(?:\/[\w.-]{1,200})?$/.test(pathname)) return await free(call, "GET");
+      if (method === "POST" && pathname === "/v1/messages") return await withCargo(call, messages);
+      if (method === "POST" && pathname === "/v1/messages/count_tokens") return await withCargo(call, free);
+      if (method === "GET" && /^\/v1\/models(?:\/[\w.-]{1,200})?$/.test(pathname)) return await free(call, null);
       throw new Refusal(404, "not_found_error", "Only /v1/messages, /v1/messages/count_tokens and /v1/models pass this gateway.");
     } catch (error) {
       if (isAbort(error) || call.signal.aborted) return void call.response.destroy();
       reply(call.response, refusalOf(error));
+      dropRest(call.request);
     }
   };
 }

@@ -2,10 +2,10 @@
 import { SlipwayError } from "../error.ts";
 import { PAGE_BYTES, RECORD_BYTES } from "../transcript.ts";
 import { transcriptAppendSchema } from "../worker-wire.ts";
-import { parseBody, readJson, replyText, reply, wholeNumber, type LinkCall } from "./link.ts";
+import { parseBody, replyText, reply, wholeNumber, withJson, type LinkCall } from "./link.ts";
 
 /** The deepest object that a model may send as the input of a tool is deeper than any event. */
-const DEPTH = 200;
+export const DEPTH = 200;
 /** Escapes that come apart on the way (`\u00e9`) take more room than what is stored. */
 const BODY_BYTES = 2 * RECORD_BYTES + PAGE_BYTES;
 
@@ -17,9 +17,12 @@ export async function serveTranscript({ desk, taskId, attempt, response, url }: 
   replyText(response, 200, `{"records":[${items.join(",")}]}`);
 }
 
-export async function serveAppend({ desk, taskId, attempt, token, request, response }: LinkCall): Promise<void> {
-  const { record, ...head } = parseBody(transcriptAppendSchema, await readJson(request, token, { bytes: BODY_BYTES, depth: DEPTH }));
-  if (head.attempt !== attempt) throw new SlipwayError("stale_attempt", "The record belongs to another attempt.");
-  await desk.append(taskId, { ...head, json: JSON.stringify(record) });
-  reply(response, 200, { last: head.n });
+export async function serveAppend(call: LinkCall): Promise<void> {
+  const { desk, taskId, attempt, response } = call;
+  await withJson(call, { bytes: BODY_BYTES, depth: DEPTH }, async (value) => {
+    const { record, ...head } = parseBody(transcriptAppendSchema, value);
+    if (head.attempt !== attempt) throw new SlipwayError("stale_attempt", "The record belongs to another attempt.");
+    await desk.append(taskId, { ...head, json: JSON.stringify(record) });
+    reply(response, 200, { last: head.n });
+  });
 }
