@@ -18,6 +18,7 @@ import type { ServeTunnel } from "./egress.ts";
 import { serveGit as serveGitOn, type GitRequest } from "./git.ts";
 import { replyError, serveBudget, serveCommands, serveEvents, serveSpec, type LinkCall } from "./link.ts";
 import { MODEL_INTAKE, type ServeModel } from "./model.ts";
+import { Semaphore } from "../semaphore.ts";
 import { sandboxName } from "../task.ts";
 import { SocketFolders } from "./sockets.ts";
 import { serveAppend, serveTranscript } from "./transcript.ts";
@@ -34,6 +35,9 @@ const GITS = 2;
 const GITS_WAITING = 16;
 /** The worker sends one batch and one record at a time. JSON takes up to twenty times its bytes once it is parsed. */
 const LINK_INTAKE = { bytes: 4 * 1024 * 1024, waiting: 16, ms: BODY_MS };
+
+/** Answers to a worker's questions that are made or read at once, and that wait for their turn: each may be some MB, and whoever asked may not read. */
+const ANSWERS = { open: 8, waiting: 16 };
 
 /** Where a worker finds the model: `ANTHROPIC_BASE_URL` of its broker. */
 const MODEL_PREFIX = "/anthropic/";
@@ -120,6 +124,7 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
   // Each connection under way listens to it.
   setMaxListeners(0, shut.signal);
   const gits = new PQueue({ concurrency: GITS });
+  const answers = new Semaphore(ANSWERS.open);
   const { bodyMs: ms = BODY_MS } = options;
   const intakes = { link: new Intake({ ...LINK_INTAKE, ms }), model: new Intake({ ...MODEL_INTAKE, ms }) };
   const server = createServer(
@@ -131,7 +136,7 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
       keepAliveTimeout: KEEP_ALIVE_MS,
       maxHeaderSize: HEADER_BYTES,
     },
-    (request, response) => void answer({ options, taskId, attempt, token, gits, intakes, request, response, shut: shut.signal }),
+    (request, response) => void answer({ options, taskId, attempt, token, gits, answers, intakes, request, response, shut: shut.signal }),
   );
   server.maxHeadersCount = HEADERS;
   server.maxConnections = CONNECTIONS;
@@ -164,6 +169,7 @@ interface Call {
   readonly attempt: number;
   readonly token: string;
   readonly gits: PQueue;
+  readonly answers: Semaphore;
   readonly intakes: { readonly link: Intake; readonly model: Intake };
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
@@ -193,6 +199,7 @@ async function answer(call: Call): Promise<void> {
       };
       return await call.gits.add(serve, { signal });
     }
+    if (request.method === "GET") await takeTurn(call.answers, response, signal);
     const { desk } = options;
     await route(request, url)({ desk, taskId, attempt, token: call.token, request, response, url, intake: intakes.link, signal });
   } catch (thrown) {
@@ -209,6 +216,14 @@ async function answer(call: Call): Promise<void> {
     else replyError(response, error, headers);
     dropRest(request);
   }
+}
+
+/** Holds a place among the answers until this one has left, or its caller is gone. @throws SlipwayError rate_limited */
+async function takeTurn(answers: Semaphore, response: ServerResponse, signal: AbortSignal): Promise<void> {
+  if (answers.waiting >= ANSWERS.waiting) throw new SlipwayError("rate_limited", "Too many requests at once. Read the answers first.");
+  const release = await answers.acquire(1, signal);
+  if (response.destroyed) release();
+  else response.once("close", release);
 }
 
 /** An attempt that is over may not reach its repository either. The desk knows; a poll that does not wait is its cheapest question. */

@@ -271,7 +271,9 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect((JSON.parse(slow) as { within: number }).within).toBeLessThan(60);
     // Whoever dials is accepted by the kernel; the broker keeps 256.
     expect((JSON.parse(connections) as { held: number }).held).toBeLessThanOrEqual(256);
-    expect(Object.keys((JSON.parse(batches) as { statuses: object }).statuses)).toEqual(["400"]);
+    // Some are read and refused for what they are, the others because they are too many; who sends on after that may see the end of the connection alone.
+    const { "0": _cut, ...refused } = (JSON.parse(batches) as { statuses: Record<string, number> }).statuses;
+    expect(Object.keys(refused)).toEqual(["400", "429"]);
     expect(felt.slowestMs).toBeLessThan(SLOWEST_MS);
     expect(felt.peakMb).toBeLessThan(PEAK_MB);
     for (const id of ids) await go(id);
