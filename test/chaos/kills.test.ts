@@ -13,10 +13,10 @@ import type { WireTask } from "../../src/wire.ts";
 import { startGitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/server.ts";
 
-const TASKS = Number(process.env["SLIPWAY_CHAOS_TASKS"] ?? 12);
+const TASKS = Number(process.env["SLIPWAY_CHAOS_TASKS"] ?? 8);
 const SLOTS = 4;
 /** A lone coordinator does several tasks a second; under kills it may take seconds for one. */
-const LIMIT_MS = 120_000 + TASKS * 5_000;
+const LIMIT_MS = 180_000 + TASKS * 5_000;
 const SEED = Number(process.env["SLIPWAY_CHAOS_SEED"] ?? Date.now() % 100_000);
 
 /** mulberry32 (public domain, Tommy Ettinger): the printed seed gives the same pauses again. */
