@@ -141,6 +141,8 @@ async function reluctant(): Promise<Provider> {
 }
 
 const STREAM = { "content-type": "text/event-stream" };
+/** Long enough for what has to happen before, on a machine that is busy. */
+const BODY_MS = 5_000;
 /** The machine may be busy. */
 const SOON = { timeout: 20_000 };
 const PING = 'event: ping\ndata: {"type":"ping"}\n\n';
@@ -190,7 +192,7 @@ describe("[S6] bodies for the model", () => {
   });
 
   it("that do not come give their room back in time; too many that wait are told to come later", async () => {
-    const door = await (await withFake({ bodyMs: 2_000 })).open(desk.taskId, 1);
+    const door = await (await withFake({ bodyMs: BODY_MS })).open(desk.taskId, 1);
     const slow = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB}`, '{"mo');
     await pause(100);
     const waiting = Array.from({ length: 32 }, () => post(door, MESSAGES, ask(300)));
@@ -260,7 +262,7 @@ describe("[S6] bodies of the worker's calls", () => {
   const heartbeat = JSON.stringify({ attempt: 1, events: [] });
 
   it("share their room, give it back in time, and do not hold up another attempt", async () => {
-    const broker = await withFake({ bodyMs: 2_000 });
+    const broker = await withFake({ bodyMs: BODY_MS });
     const [door, other] = [await broker.open(desk.taskId, 1), await broker.open(desk.taskId, 2)];
     const slow = ["content-length: 2000000", "transfer-encoding: chunked"].map((header) => begin(door, `POST ${EVENTS}`, header, ""));
     await pause(100);
@@ -312,7 +314,8 @@ describe("[S6] bodies that nobody reads yet", () => {
     const before = await rest();
     const pieces = "1\r\n \r\n".repeat(10_000);
     const ends = Array.from({ length: 200 }, () => begin(door, line, "transfer-encoding: chunked", pieces));
-    await pause(1_500);
+    // The others are held, or wait.
+    await expect.poll(() => sockets.filter(({ bytesRead }) => bytesRead > 0).length, SOON).toBeGreaterThan(160);
     expect(used() - before).toBeLessThan(120 * MIB);
     expect((await post(other, MESSAGES, ask(200))).status).toBe(200);
     await broker.shut(desk.taskId, 1);
@@ -357,6 +360,6 @@ describe("[S6] bodies that nobody reads yet", () => {
     await broker.shut(desk.taskId, 1);
     expect(await slow).toBe("");
     for (const end of await Promise.all(waiting)) expect(end).toMatch(/hang up|ECONNRESET|EPIPE/);
-    expect(performance.now() - begun).toBeLessThan(5_000);
+    expect(performance.now() - begun).toBeLessThan(10_000);
   });
 });

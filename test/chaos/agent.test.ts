@@ -16,7 +16,7 @@ import { WORKER_ENV } from "../../src/worker-wire.ts";
 import { startGitServer } from "../support/git-server.ts";
 import { eventually, ROOT, startServer } from "../support/server.ts";
 
-const KILLS = Number(process.env["SLIPWAY_CHAOS_KILLS"] ?? 100);
+const KILLS = Number(process.env["SLIPWAY_CHAOS_KILLS"] ?? 30);
 /** A task has ten attempts; the last one is left alone. */
 const PER_TASK = 9;
 /** One more than needed: a task may be done before all of its deaths are due. */

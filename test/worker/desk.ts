@@ -112,7 +112,7 @@ export class MemoryDesk implements WorkerDesk {
     this.#check(taskId, attempt);
     const found = (): WorkerCommand[] => this.#commands.filter((command) => command.id > after);
     const until = Date.now() + waitMs;
-    while (found().length === 0 && !signal.aborted && Date.now() < until) await this.#change(until - Date.now(), signal);
+    while (found().length === 0 && !this.over && !signal.aborted && Date.now() < until) await this.#change(until - Date.now(), signal);
     if (this.over) throw new SlipwayError("stale_attempt");
     return found();
   }
