@@ -61,5 +61,5 @@ ENV NODE_ENV=production \
 VOLUME /data
 EXPOSE 7080
 # tini reaps the git processes that outlive their parents, and passes SIGTERM on.
-ENTRYPOINT ["tini", "--", "node", "/app/dist/src/cli.js"]
+ENTRYPOINT ["tini", "--", "node", "/app/dist/slipway.mjs"]
 CMD ["serve"]

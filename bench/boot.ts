@@ -3,7 +3,8 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { openSqliteStore } from "../src/store/sqlite.ts";
 import { openBenchKernel } from "./lifecycle.ts";
-import { openBenchStore, packageRoot } from "./support.ts";
+import { packageRoot } from "../src/root.ts";
+import { openBenchStore } from "./support.ts";
 
 export interface Boot {
   readonly firstClaimMs: number;

@@ -16,7 +16,8 @@ import { dockerOptions } from "../src/sandbox/engine.ts";
 import { openSqliteReader } from "../src/store/sqlite.ts";
 import type { Overview, WireTask } from "../src/wire.ts";
 import { startServer, startUpstream, type Server } from "./server.ts";
-import { packageRoot, percentile } from "./support.ts";
+import { packageRoot } from "../src/root.ts";
+import { percentile } from "./support.ts";
 
 /** Milliseconds, each the median of all rounds. */
 export interface Provision {

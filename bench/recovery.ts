@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { openSqliteReader } from "../src/store/sqlite.ts";
 import { startServer, startUpstream, type Server } from "./server.ts";
-import { packageRoot, percentile } from "./support.ts";
+import { packageRoot } from "../src/root.ts";
+import { percentile } from "./support.ts";
 
 export interface Recovery {
   /** From SIGKILL to the first event that the adopted worker sent and the new coordinator stored. */

@@ -2,7 +2,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "./support.ts";
+import { packageRoot } from "../src/root.ts";
 
 export interface Server {
   readonly url: string;
@@ -13,7 +13,7 @@ export interface Server {
 
 /** @param env settings beside the port and the data folder. */
 export async function startServer(dataDir: string, env: Readonly<Record<string, string>>): Promise<Server> {
-  const child = spawn(process.execPath, [join(packageRoot(), "dist", "src", "cli.js"), "serve"], {
+  const child = spawn(process.execPath, [join(packageRoot(), "dist", "slipway.mjs"), "serve"], {
     stdio: ["ignore", "pipe", "ignore"],
     env: { ...process.env, SLIPWAY_PORT: "0", SLIPWAY_DATA_DIR: dataDir, SLIPWAY_AGENT: "scripted", ...env },
   });

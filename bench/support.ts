@@ -1,11 +1,12 @@
 /** What every bench needs: a store in a folder of its own, a quiet log, a plain spec, percentiles. */
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { Accounts } from "../src/accounts.ts";
 import type { Ledger } from "../src/ledger.ts";
 import type { Log } from "../src/ports.ts";
 import type { Store } from "../src/store-port.ts";
+import { packageRoot } from "../src/root.ts";
 import { openSqliteStore } from "../src/store/sqlite.ts";
 import type { TaskSpec } from "../src/task.ts";
 
@@ -31,13 +32,6 @@ export const SPEC: TaskSpec = {
   from: "start",
   expectSha: null,
 };
-
-/** The folder that holds package.json, from src as from dist. */
-export function packageRoot(): string {
-  for (let dir = import.meta.dirname; ; dir = dirname(dir)) {
-    if (existsSync(join(dir, "package.json"))) return dir;
-  }
-}
 
 export async function openBenchStore(): Promise<{
   store: Store;

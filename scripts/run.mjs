@@ -144,6 +144,6 @@ if (first === "--eval") process.exit(await child(join(root, "dist", "bench", "ev
 if (first === "--bench") process.exit(await child(join(root, "dist", "bench", "main.js"), rest));
 // In this process, so that a signal for npm's child is one for the server.
 process.env["SLIPWAY_COMMAND"] ||= process.env["npm_execpath"] ? "npm run -s slipway --" : "slipway";
-const cli = join(root, "dist", "src", "cli.js");
+const cli = join(root, "dist", "slipway.mjs");
 process.argv = [process.argv[0], cli, ...process.argv.slice(2)];
 await import(pathToFileURL(cli).href);

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command line: argv -> one command -> an exit code (cli/exit.ts). Also what `npm start` runs. */
-import { existsSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { answerCommand, cancelCommand, messageCommand, retryCommand } from "./cli/act.ts";
 import { agentsCommand } from "./cli/agents.ts";
@@ -15,15 +15,9 @@ import { diffCommand, inspectCommand, tasksCommand } from "./cli/look.ts";
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./cli/people.ts";
 import { serveCommand } from "./cli/serve.ts";
 import { submitCommand, watchCommand } from "./cli/submit.ts";
+import { packageRoot } from "./root.ts";
 
-/** The nearest package.json above this file is ours, in the sources as in dist/. */
-function version(): string {
-  for (let dir = import.meta.dirname; ; dir = dirname(dir)) {
-    const file = join(dir, "package.json");
-    if (existsSync(file)) return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
-    if (dir === dirname(dir)) return "unknown";
-  }
-}
+const version = (): string => (JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string }).version;
 
 function programFor(io: Io): Command {
   const program = new Command("slipway")

@@ -5,7 +5,7 @@ import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import type { AddressInfo } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import pino from "pino";
 import type { Accounts } from "./accounts.ts";
 import { createEgress } from "./broker/egress.ts";
@@ -38,12 +38,12 @@ import { createRate, type Rate } from "./model/rate.ts";
 import { parseRepository } from "./repo-address.ts";
 import { openProcessSandbox } from "./sandbox/process.ts";
 import { openSimulatedSandbox } from "./sandbox/simulated.ts";
+import { packageRoot } from "./root.ts";
 import { openSessions, type Sessions } from "./sessions.ts";
 import { openSqliteStore } from "./store/sqlite.ts";
 import { systemClock, systemIds } from "./system.ts";
 import { DEFAULT_POLICY, MODEL_AGENTS, type MaxLimits } from "./task.ts";
 import { loadKey, openVault, type Vault } from "./vault.ts";
-import { runWorker } from "../worker/assemble.ts";
 
 /** Workers in containers run as this user; it must be able to open the broker's socket. */
 const WORKER_UID = 10_001;
@@ -62,12 +62,6 @@ export interface Running {
   readonly agent: string;
   /** Stops claiming, finishes commits, leaves sandboxes running. Idempotent. */
   close(): Promise<void>;
-}
-
-export function packageRoot(): string {
-  for (let dir = import.meta.dirname; ; dir = dirname(dir)) {
-    if (existsSync(join(dir, "package.json"))) return dir;
-  }
 }
 
 /**
@@ -317,8 +311,9 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
     case "simulated":
       return openSimulatedSandbox({
         dir: join(dir, "sandboxes"),
-        run: ({ name, socketDir, token, attempt }, signal) => {
+        run: async ({ name, socketDir, token, attempt }, signal) => {
           const root = join(dir, "sandboxes", name);
+          const { runWorker } = await import("../worker/assemble.ts");
           return runWorker({
             socketPath: join(socketDir, "b.sock"),
             token,

@@ -8,6 +8,7 @@ import { SlipwayClient } from "../client/client.ts";
 import { readConfig, SANDBOX_KINDS, type Config, type Flags } from "../config.ts";
 import { messageOf, SlipwayError } from "../error.ts";
 import type { Running } from "../main.ts";
+import { packageRoot } from "../root.ts";
 import type { WireTask } from "../wire.ts";
 import { CliExit, EXIT } from "./exit.ts";
 import { interruptible, print, type Io } from "./io.ts";
@@ -79,7 +80,6 @@ interface Stage {
 async function play(stage: Stage): Promise<void> {
   const { io, folder, undo, signal } = stage;
   const { bold, dim, green } = paint(io.out, io.env);
-  const { packageRoot } = await import("../main.ts");
   const { upstream, token } = await openUpstream(packageRoot(), join(folder, "upstream"));
   undo.push(() => upstream.close());
   const repo = upstream.createRepo(SAMPLE, { ...SAMPLE_FILES });

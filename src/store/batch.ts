@@ -6,8 +6,10 @@
  * B2 A write that fails rejects; its neighbours do not notice (writer.ts).
  * B3 Writes happen in the order in which they were asked for, and are answered in that order.
  */
+import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { SlipwayError } from "../error.ts";
+import { packageRoot } from "../root.ts";
 import type { ThreadData } from "./writer-thread.ts";
 import type { Call, Outcome, Writes } from "./writer.ts";
 
@@ -24,8 +26,8 @@ const DEPTH = 2;
 /** How many are told of their commit in one turn of the loop: the first of them have their next call with the thread while the rest is told. */
 const TELL = 32;
 
-/** What runs from its sources (tests) has its thread from the build. */
-const THREAD = new URL(import.meta.url.endsWith(".ts") ? "../../dist/src/store/writer-thread.js" : "writer-thread.js", import.meta.url);
+/** Of the build, also for what runs from its sources (tests). */
+const THREAD = join(packageRoot(), "dist", "writer-thread.mjs");
 
 /** What the database said of a write that it refused. */
 export class WriteError extends Error {

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 export const ROOT = join(import.meta.dirname, "../..");
-export const CLI = join(ROOT, "dist", "src", "cli.js");
+export const CLI = join(ROOT, "dist", "slipway.mjs");
 
 export interface Ended {
   readonly code: number | null;

@@ -336,7 +336,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expect(body).toMatchObject({ items: [{ name: "a1-workspace.tar.gz", attempt: 1 }] });
     expect(JSON.stringify(await server().events(id))).toContain("slipway artifacts");
     const file = join(dir, "salvaged.tar.gz");
-    const got = spawnSync(process.execPath, [join(ROOT, "dist/src/cli.js"), "artifacts", id, "--out", file, "--data-dir", data], {
+    const got = spawnSync(process.execPath, [join(ROOT, "dist/slipway.mjs"), "artifacts", id, "--out", file, "--data-dir", data], {
       encoding: "utf8",
     });
     expect([got.status, got.stderr]).toEqual([0, expect.stringContaining("fresh checkout")]);

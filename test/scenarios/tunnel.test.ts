@@ -168,7 +168,7 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
 
   it("doctor says how workers reach the server, and what holds them", async () => {
     const env = { ...process.env, DOCKER_HOST: engine.host, SLIPWAY_SANDBOX: "docker", SLIPWAY_DATA_DIR: join(dir, "data") };
-    const { stdout } = await promisify(execFile)(process.execPath, [join(ROOT, "dist/src/cli.js"), "doctor", "--json"], { env });
+    const { stdout } = await promisify(execFile)(process.execPath, [join(ROOT, "dist/slipway.mjs"), "doctor", "--json"], { env });
     const said = JSON.parse(stdout) as { rule: string; ok: boolean; detail: string }[];
     expect(said.filter(({ ok }) => !ok)).toEqual([]);
     expect(said.find(({ rule }) => rule === "door")?.detail).toContain("through the engine");

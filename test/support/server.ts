@@ -45,7 +45,7 @@ export async function startServer(options: ServerOptions): Promise<RealServer> {
 
 /** The process alone, for those that are meant to die before they listen. */
 export function launch({ dataDir, home = ROOT, sandbox, policy, env }: ServerOptions) {
-  const child = spawn(process.execPath, [join(home, "dist", "src", "cli.js"), "serve"], {
+  const child = spawn(process.execPath, [join(home, "dist", "slipway.mjs"), "serve"], {
     stdio: ["ignore", "pipe", "pipe"],
     env: {
       PATH: process.env["PATH"] ?? "",
