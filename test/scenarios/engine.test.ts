@@ -70,7 +70,7 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
     const pushing = await here.submit([FILE, FINISH], { ...at("gated"), ...more });
     await inState(pushing, "pushing");
     const cancelling = await here.submit([FILE, DEAF]);
-    const running = await here.submit([FILE, { bash: "echo up" }, { wait: 5_000 }, FINISH], more);
+    const running = await here.submit([FILE, { bash: "echo up" }, { wait: 9_000 }, FINISH], more);
     await Promise.all([here.says(cancelling, "trap"), here.says(running, "up")]);
     const retrying = await Promise.all([here.submit([{ exit: 7 }], { maxAttempts: 2 }), here.submit([{ exit: 7 }], { maxAttempts: 2 })]);
     await eventually(async () => {
