@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    globalSetup: ["test/support/setup.ts"],
-    reporters: ["default", "./test/support/closing.ts"],
+    globalSetup: ["test/support/global-setup.ts"],
+    reporters: ["default", "./test/support/summary-reporter.ts"],
     // What a test prints is read when it fails.
     silent: "passed-only",
     testTimeout: 30_000,

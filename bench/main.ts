@@ -1,11 +1,11 @@
 /** `npm run bench`: one table; each row is a figure beside a floor that was measured in the same run. Ratios travel between machines, figures do not. */
-import { agentFigures, type AgentFigures } from "./agent.ts";
-import { boot, type Boot } from "./boot.ts";
-import { fanout, type FanoutResult } from "./fanout.ts";
-import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./lifecycle.ts";
-import { provision, whyNoDocker, type Provision } from "./provision.ts";
-import { record, type Rates } from "./record.ts";
-import { recovery, type Recovery } from "./recovery.ts";
+import { agentFigures, type AgentFigures } from "./suites/agent.ts";
+import { boot, type Boot } from "./suites/boot.ts";
+import { fanout, type FanoutResult } from "./suites/fanout.ts";
+import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./suites/lifecycle.ts";
+import { provision, whyNoDocker, type Provision } from "./suites/provision.ts";
+import { record, type Rates } from "./suites/record.ts";
+import { recovery, type Recovery } from "./suites/recovery.ts";
 
 interface Row {
   readonly what: string;

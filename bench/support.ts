@@ -2,13 +2,13 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Accounts } from "../src/accounts.ts";
-import type { Ledger } from "../src/ledger.ts";
-import type { Log } from "../src/ports.ts";
-import type { Store } from "../src/store-port.ts";
-import { packageRoot } from "../src/root.ts";
-import { openSqliteStore } from "../src/store/sqlite.ts";
-import type { TaskSpec } from "../src/task.ts";
+import type { Accounts } from "../src/core/ports/accounts.ts";
+import type { Ledger } from "../src/core/ports/usage-ledger.ts";
+import type { Log } from "../src/core/ports/ports.ts";
+import type { Store } from "../src/core/ports/store.ts";
+import { packageRoot } from "../src/core/lib/package-root.ts";
+import { openSqliteStore } from "../src/store/sqlite/store.ts";
+import type { TaskSpec } from "../src/core/task.ts";
 
 export const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 

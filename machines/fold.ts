@@ -6,8 +6,8 @@
  * F3 An event of another attempt is not accepted (the fence). A claim is the one event that opens the next attempt.
  */
 import { getNextTransitions, type SnapshotFrom } from "xstate";
-import type { TaskEvent } from "../src/event.ts";
-import type { FailureCode } from "../src/failure.ts";
+import type { TaskEvent } from "../src/core/event.ts";
+import type { FailureCode } from "../src/core/failure.ts";
 import {
   DEFAULT_POLICY,
   isSettledState,
@@ -19,10 +19,10 @@ import {
   type TaskContext,
   type TaskState,
   type Usage,
-} from "../src/task.ts";
-import type { Cause, Drive, Found, StateMeta, TaskInput } from "./cause.ts";
-import { faultOf, NO_INPUT } from "./changes.ts";
-import { stepper } from "./inert.ts";
+} from "../src/core/task.ts";
+import type { Cause, Drive, Found, StateMeta, TaskInput } from "./task-events.ts";
+import { faultOf, NO_INPUT } from "./task-actions.ts";
+import { stepper } from "./pure-transition.ts";
 import { taskMachine } from "./task.ts";
 
 type Hydrated = SnapshotFrom<typeof taskMachine>;

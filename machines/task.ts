@@ -7,11 +7,11 @@
  * C4 The meta of each state names the one effect that drives it and whether the state holds a slot.
  */
 import { setup } from "xstate";
-import type { FailureStage } from "../src/failure.ts";
-import type { TaskContext } from "../src/task.ts";
-import type { Cause, StateMeta, TaskInput } from "./cause.ts";
-import { changes, faultOf, initialContext } from "./changes.ts";
-import { willRetry } from "./policy.ts";
+import type { FailureStage } from "../src/core/failure.ts";
+import type { TaskContext } from "../src/core/task.ts";
+import type { Cause, StateMeta, TaskInput } from "./task-events.ts";
+import { changes, faultOf, initialContext } from "./task-actions.ts";
+import { willRetry } from "./retry-policy.ts";
 
 export const TASK_MACHINE_VERSION = 1;
 

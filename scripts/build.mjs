@@ -74,7 +74,7 @@ export async function build() {
   await bundle({ ...common, entryPoints: { worker: from("worker", "main.ts") } });
   await bundle({
     ...common,
-    entryPoints: { slipway: from("src", "cli.ts"), "writer-thread": from("src", "store", "writer-thread.ts") },
+    entryPoints: { slipway: from("src", "cli", "main.ts"), "writer-thread": from("src", "store", "sqlite", "writer", "writer-thread.ts") },
     splitting: true,
     chunkNames: "chunks/[hash]",
     // What is compiled, and what reads files beside itself.

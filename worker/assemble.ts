@@ -2,16 +2,16 @@
 import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { WORKER_ENV } from "../src/worker-wire.ts";
+import { WORKER_ENV } from "../src/core/protocol/worker.ts";
 import type { Agent } from "./agents/agent.ts";
 import { scriptedAgent } from "./agents/scripted.ts";
-import { Checkout, prepareRepository, type PreparedRepository } from "./checkout.ts";
-import { systemClock } from "./clock.ts";
-import { forward } from "./forward.ts";
-import { HttpLink } from "./http-link.ts";
-import { Journal } from "./journal.ts";
-import { openMcp } from "./mcp.ts";
-import { openProxy, proxyEnv } from "./proxy.ts";
+import { Checkout, prepareRepository, type PreparedRepository } from "./workspace/checkout.ts";
+import { systemClock } from "./lib/clock.ts";
+import { forward } from "./connection/forward.ts";
+import { HttpLink } from "./connection/http-link.ts";
+import { Journal } from "./connection/journal.ts";
+import { openMcp } from "./mcp/client.ts";
+import { openProxy, proxyEnv } from "./connection/proxy.ts";
 import { runAttempt } from "./run.ts";
 import { createTools } from "./tools/toolbox.ts";
 

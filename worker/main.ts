@@ -1,8 +1,8 @@
 /** The worker process (or, told `relay`, the helper that carries its connections out): one attempt, from the environment to an exit code. SIGTERM is a wish to cancel: the work is saved first. */
-import { WORKER_ENV, WORKER_EXIT, type Assignment } from "../src/worker-wire.ts";
+import { WORKER_ENV, WORKER_EXIT, type Assignment } from "../src/core/protocol/worker.ts";
 import { runWorker } from "./assemble.ts";
-import { assigned } from "./assignment.ts";
-import { prepareRepository } from "./checkout.ts";
+import { assigned } from "./connection/assignment.ts";
+import { prepareRepository } from "./workspace/checkout.ts";
 
 function setting(name: string): string {
   const value = process.env[name];
@@ -24,7 +24,7 @@ async function assignment(): Promise<Assignment | null> {
 }
 
 const socketPath = setting(WORKER_ENV.socket);
-if (process.argv[2] === "relay") process.exit(await (await import("./relay.ts")).relay(socketPath));
+if (process.argv[2] === "relay") process.exit(await (await import("./connection/relay.ts")).relay(socketPath));
 const root = setting(WORKER_ENV.workspace);
 const stateDir = setting(WORKER_ENV.state);
 const repository = prepareRepository(root, stateDir);

@@ -5,18 +5,18 @@
  * in a process of its own (main.ts) or inside of another program.
  */
 import { startAttempt, stepAttempt, type AttemptEvent, type AttemptState } from "../machines/attempt.ts";
-import { isAbort, messageOf } from "../src/error.ts";
-import { WORKER_EXIT, type WorkerSpec } from "../src/worker-wire.ts";
+import { isAbort, messageOf } from "../src/core/error.ts";
+import { WORKER_EXIT, type WorkerSpec } from "../src/core/protocol/worker.ts";
 import { WorkerExit, type Agent } from "./agents/agent.ts";
-import { Deadline } from "./deadline.ts";
-import { failureOf } from "./fault.ts";
-import { NO_INSTRUCTIONS, readInstructions } from "./instructions.ts";
+import { Deadline } from "./lib/deadline.ts";
+import { failureOf } from "./lib/fault.ts";
+import { NO_INSTRUCTIONS, readInstructions } from "./workspace/instructions.ts";
 import { patiently, Session, type Parts } from "./session.ts";
-import type { McpServers } from "../src/mcp-servers.ts";
-import type { Mcp } from "./mcp.ts";
-import { runSetup } from "./setup.ts";
-import { openTranscript } from "./transcript.ts";
-import { verify, type Verified } from "./verify.ts";
+import type { McpServers } from "../src/core/values/mcp-servers.ts";
+import type { Mcp } from "./mcp/client.ts";
+import { runSetup } from "./workspace/setup.ts";
+import { openTranscript } from "./connection/transcript.ts";
+import { verify, type Verified } from "./workspace/verify.ts";
 
 /** A person hears once that so much of the time is used. */
 const NEAR_SHARE = 0.8;

@@ -1,18 +1,18 @@
 /** What the harness gives to an agent: the context of one run, on top of link, workspace and tools. */
 import { relative, resolve } from "node:path";
-import { isAbort, messageOf } from "../src/error.ts";
-import type { Clock } from "../src/ports.ts";
-import type { WorkerCommand, WorkerSpec } from "../src/worker-wire.ts";
+import { isAbort, messageOf } from "../src/core/error.ts";
+import type { Clock } from "../src/core/ports/ports.ts";
+import type { WorkerCommand, WorkerSpec } from "../src/core/protocol/worker.ts";
 import type { AgentContext, CheckpointMode, HeardMessage, Transcript } from "./agents/agent.ts";
-import type { Deadline } from "./deadline.ts";
-import type { Instructions } from "./instructions.ts";
-import { StaleAttempt, type Link } from "./link.ts";
-import type { McpTool } from "./mcp.ts";
+import type { Deadline } from "./lib/deadline.ts";
+import type { Instructions } from "./workspace/instructions.ts";
+import { StaleAttempt, type Link } from "./connection/link.ts";
+import type { McpTool } from "./mcp/client.ts";
 import type { Toolbox } from "./tools/toolbox.ts";
 import { toolSchemas } from "./tools/schemas.ts";
 import type { ToolInput, ToolResult } from "./tools/tool.ts";
-import { verify, type Verified } from "./verify.ts";
-import { Unreachable, type Workspace } from "./workspace.ts";
+import { verify, type Verified } from "./workspace/verify.ts";
+import { Unreachable, type Workspace } from "./workspace/workspace.ts";
 
 /** A checkpoint is due after this, and never takes more than a tenth of the time. */
 const CHECKPOINT_EVERY_MS = 2_000;

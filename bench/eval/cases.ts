@@ -2,7 +2,7 @@
  * Small repositories with something to do: what the agent is told, what it is given, and the test that it never sees. `gold` is how somebody who
  * knows the answer would go about it, as turns of the fake model.
  */
-import type { Turn } from "../../src/model/fake/scenario.ts";
+import type { Turn } from "../../src/broker/model/fake/scenario.ts";
 
 export interface Case {
   readonly name: string;

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import type { SlipwayClient } from "../../src/client/client.ts";
-import type { Upstream } from "../../src/cli/sample.ts";
-import type { Scenario } from "../../src/model/fake/scenario.ts";
+import type { Upstream } from "../../src/cli/demo/sample-project.ts";
+import type { Scenario } from "../../src/broker/model/fake/scenario.ts";
 import type { Case } from "./cases.ts";
 
 const run = promisify(execFile);

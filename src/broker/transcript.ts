@@ -1,8 +1,8 @@
 /** The agent's transcript over the worker protocol. What is stored is the object as it was parsed, written anew. */
-import { SlipwayError } from "../error.ts";
-import { PAGE_BYTES, RECORD_BYTES } from "../transcript.ts";
-import { transcriptAppendSchema } from "../worker-wire.ts";
-import { parseBody, replyText, reply, wholeNumber, withJson, type LinkCall } from "./link.ts";
+import { SlipwayError } from "../core/error.ts";
+import { PAGE_BYTES, RECORD_BYTES } from "../core/ports/transcripts.ts";
+import { transcriptAppendSchema } from "../core/protocol/worker.ts";
+import { parseBody, replyText, reply, wholeNumber, withJson, type LinkCall } from "./worker-routes.ts";
 
 /** The deepest object that a model may send as the input of a tool is deeper than any event. */
 export const DEPTH = 200;

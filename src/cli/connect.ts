@@ -7,7 +7,7 @@ import { join, resolve } from "node:path";
 import { SlipwayClient } from "../client/client.ts";
 import { socketMaker } from "./socket.ts";
 import { CliExit, EXIT } from "./exit.ts";
-import { sessionsFor } from "./sessions.ts";
+import { sessionsFor } from "./session-file.ts";
 
 export interface ServerOptions {
   readonly url?: string;

@@ -1,7 +1,7 @@
 /** How the CLI ends. */
 import { SlipwayProblem } from "../client/problem.ts";
-import { coerceError, SlipwayError } from "../error.ts";
-import { clean } from "./text.ts";
+import { coerceError, SlipwayError } from "../core/error.ts";
+import { clean } from "./terminal/text.ts";
 
 /** 0 done · 1 failed or cancelled · 2 wrong usage or configuration · 3 the server cannot be reached · 130 interrupted. */
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130 } as const;

@@ -6,7 +6,7 @@ import { Option, type Command } from "commander";
 import type { SlipwayClient } from "../client/client.ts";
 import { connect, type ServerOptions } from "./connect.ts";
 import { CliExit, EXIT, type ExitCode } from "./exit.ts";
-import { clean } from "./text.ts";
+import { clean } from "./terminal/text.ts";
 
 export interface Io {
   readonly out: NodeJS.WriteStream;

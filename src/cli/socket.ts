@@ -1,6 +1,6 @@
 /** The `ws` package as the client's WebSocket: Node.js 20 has none of its own. */
 import { WebSocket } from "ws";
-import type { SocketMaker } from "../client/socket.ts";
+import type { SocketMaker } from "../client/stream.ts";
 
 export function socketMaker(): SocketMaker {
   return WebSocket;

@@ -10,8 +10,8 @@ import type {
   WireEvent,
   Offer,
   WireTask,
-} from "../wire.ts";
-import type { SocketMaker } from "./socket.ts";
+} from "../core/protocol/rest.ts";
+import type { SocketMaker } from "./stream.ts";
 import { createTransport, type Call, type Fetch, type Transport } from "./transport.ts";
 import type {
   Account,

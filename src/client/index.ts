@@ -1,7 +1,7 @@
 /** The SDK: what `import ... from "slipway"` gives. */
 export { SlipwayClient, type ClientOptions } from "./client.ts";
 export { SlipwayProblem } from "./problem.ts";
-export type { SocketLike, SocketMaker } from "./socket.ts";
+export type { SocketLike, SocketMaker } from "./stream.ts";
 export type { Fetch } from "./transport.ts";
 export type {
   Account,
@@ -29,5 +29,5 @@ export type {
   ToolCall,
 } from "./types.ts";
 export type { ConnectionState, WatchOptions, WatchTasksOptions, WatchTiming } from "./watch.ts";
-export type { AnswerRequest, MessageRequest, Overview, RetryRequest, SubmitRequest, WireEvent, WireTask } from "../wire.ts";
-export type { TaskState } from "../task.ts";
+export type { AnswerRequest, MessageRequest, Overview, RetryRequest, SubmitRequest, WireEvent, WireTask } from "../core/protocol/rest.ts";
+export type { TaskState } from "../core/task.ts";

@@ -1,5 +1,5 @@
 /** What a call of the client fails with: the server's problem document, or `unreachable` when there was no answer at all. */
-import type { FieldError } from "../error.ts";
+import type { FieldError } from "../core/error.ts";
 
 export class SlipwayProblem extends Error {
   /** Stable; branch on it. `unreachable` = the server gave no answer (status 0). */

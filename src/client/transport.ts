@@ -6,7 +6,7 @@
  */
 import { problemOf, SlipwayProblem } from "./problem.ts";
 import type { LoginAnswer, Session, SessionKeeper } from "./types.ts";
-import { backoff, pause } from "./wait.ts";
+import { backoff, pause } from "./retry.ts";
 
 export type Fetch = (input: string, init: RequestInit) => Promise<Response>;
 

@@ -17,8 +17,8 @@ import type {
   toolCallSchema,
   userSchema,
   WireTask,
-} from "../wire.ts";
-import type { TaskState } from "../task.ts";
+} from "../core/protocol/rest.ts";
+import type { TaskState } from "../core/task.ts";
 
 export type Attempt = z.infer<typeof attemptSchema>;
 export type Artifact = z.infer<typeof artifactRowSchema>;

@@ -5,15 +5,15 @@
  * L2 A watch of one task ends by itself after the event that settled it.
  * L3 Only an answer ends it early: no longer authenticated, not allowed, no such task. A server that is away is waited for.
  */
-import type { WireEvent, WireTask } from "../wire.ts";
-import { CLOSE, PROTOCOL } from "../wire.ts";
-import { isSettledState } from "../task.ts";
-import { createCursor, type Cursor } from "./cursor.ts";
+import type { WireEvent, WireTask } from "../core/protocol/rest.ts";
+import { CLOSE, PROTOCOL } from "../core/protocol/rest.ts";
+import { isSettledState } from "../core/task.ts";
+import { createCursor, type Cursor } from "./event-cursor.ts";
 import { SlipwayProblem } from "./problem.ts";
-import { openStream, StreamEnd, TopicRefused, type SocketMaker, type TopicFrame } from "./socket.ts";
+import { openStream, StreamEnd, TopicRefused, type SocketMaker, type TopicFrame } from "./stream.ts";
 import type { Transport } from "./transport.ts";
 import type { Page } from "./types.ts";
-import { backoff, pause } from "./wait.ts";
+import { backoff, pause } from "./retry.ts";
 
 export interface WatchOptions {
   /** Begin after this seq; 0 = from the first event. */

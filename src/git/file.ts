@@ -1,6 +1,6 @@
 /** One file of a commit, read from the object database: a link is not followed, no attribute or filter of the repository is asked. */
-import type { RepoFile } from "../ports.ts";
-import type { Git } from "./run.ts";
+import type { RepoFile } from "../core/ports/ports.ts";
+import type { Git } from "./git-process.ts";
 
 interface Wanted {
   readonly cwd: string;

@@ -8,16 +8,16 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import express, { type Express, type NextFunction, type Request, type Response } from "express";
 import type { z } from "zod";
-import { SlipwayError } from "../error.ts";
-import type { Caller } from "../sessions.ts";
-import { idempotencyKeySchema } from "../wire.ts";
+import { SlipwayError } from "../core/error.ts";
+import type { Caller } from "../auth/sessions.ts";
+import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { readBody } from "./body.ts";
 import { allowOrigins } from "./cors.ts";
-import { Throttle } from "./limits.ts";
+import { Throttle } from "./login-throttle.ts";
 import { invalid, sendProblem } from "./problem.ts";
 import { isLocalCall, paramsFit, type Call, type Doors, type Reply, type Route } from "./route.ts";
 import { HEADER_COUNT } from "./server.ts";
-import { ROUTES } from "./table.ts";
+import { ROUTES } from "./routes/index.ts";
 
 const SECURITY_HEADERS = {
   "X-Content-Type-Options": "nosniff",

@@ -1,7 +1,7 @@
 /** Reads the body of a request strictly: bounded, UTF-8 through and through, JSON, not nested without end. */
 import type { IncomingMessage } from "node:http";
-import { SlipwayError } from "../error.ts";
-import { BODY_LIMIT } from "../wire.ts";
+import { SlipwayError } from "../core/error.ts";
+import { BODY_LIMIT } from "../core/protocol/rest.ts";
 
 const DEPTH = 32;
 

@@ -1,7 +1,7 @@
 /** The route table as an OpenAPI 3.1 document. */
 import { z } from "zod";
-import { ERROR_TABLE, type ErrorCode } from "../error.ts";
-import { failureSchema } from "../failure.ts";
+import { ERROR_TABLE, type ErrorCode } from "../core/error.ts";
+import { failureSchema } from "../core/failure.ts";
 import {
   artifactRowSchema,
   attemptSchema,
@@ -21,7 +21,7 @@ import {
   tokenSchema,
   toolCallSchema,
   userSchema,
-} from "../wire.ts";
+} from "../core/protocol/rest.ts";
 import { json, nothing, route, type Answer, type Route } from "./route.ts";
 
 type Json = Record<string, unknown>;

@@ -1,7 +1,7 @@
 /** The HTTP server with its limits. They are set at creation: set later, some of them are checked too rarely to hold. */
 import { createServer as createHttpServer, type RequestListener, type Server } from "node:http";
 import type { Duplex } from "node:stream";
-import type { ErrorCode } from "../error.ts";
+import type { ErrorCode } from "../core/error.ts";
 import { rawProblem } from "./problem.ts";
 
 /** Headers of one request. */

@@ -5,12 +5,12 @@
  */
 import { rm, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { WORKSPACE } from "../artifact.ts";
-import { sizeOf } from "../disk.ts";
-import { TaskFailure } from "../failure.ts";
-import { leftover, type Leftover } from "../leftover.ts";
-import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../ports.ts";
-import { tarFolder } from "./folder.ts";
+import { WORKSPACE } from "../core/ports/artifacts.ts";
+import { sizeOf } from "../core/lib/disk-usage.ts";
+import { TaskFailure } from "../core/failure.ts";
+import { leftover, type Leftover } from "../core/lib/garbage.ts";
+import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../core/ports/ports.ts";
+import { tarFolder } from "./workspace-tar.ts";
 
 /**
  * `boot_hangs`: ensure never ends. `silent`: it runs and says nothing. `exits`: it ends at once with code 7 and without a report.

@@ -3,14 +3,14 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { checkUp } from "../../src/checkup.ts";
+import { checkUp } from "../../src/coordinator/invariants.ts";
 import { SlipwayClient } from "../../src/client/index.ts";
-import { openDockerSandbox } from "../../src/sandbox/docker.ts";
-import { openSqliteReader } from "../../src/store/sqlite.ts";
-import type { ScriptStep } from "../../src/task.ts";
-import { feelPulse, openStage, residentMb, type Stage } from "../support/attacker.ts";
-import { describeWithDocker } from "../support/engine.ts";
-import { eventually, ROOT } from "../support/server.ts";
+import { openDockerSandbox } from "../../src/sandbox/docker/sandbox.ts";
+import { openSqliteReader } from "../../src/store/sqlite/store.ts";
+import type { ScriptStep } from "../../src/core/task.ts";
+import { feelPulse, openStage, residentMb, type Stage } from "../support/docker/attacker.ts";
+import { describeWithDocker } from "../support/docker/engine.ts";
+import { eventually, ROOT } from "../support/process/server.ts";
 
 /** Bounds for a coordinator under attack. Far above what is measured: they tell trouble from none, not fast from slow. */
 const SLOWEST_MS = 5_000;

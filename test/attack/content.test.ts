@@ -1,10 +1,10 @@
 /** Items 68-73 and 80: hostile repositories, files, names and words. The coordinator honours none of them, and shows them as what they are. */
 import { existsSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import type { ScriptStep } from "../../src/task.ts";
+import type { ScriptStep } from "../../src/core/task.ts";
 import { killAll, makeHome, run } from "../cli/command.ts";
-import { openStage, type Stage } from "../support/attacker.ts";
-import { describeWithDocker } from "../support/engine.ts";
+import { openStage, type Stage } from "../support/docker/attacker.ts";
+import { describeWithDocker } from "../support/docker/engine.ts";
 
 /** Made by whatever of the repository's own programs is run on the host. */
 const MARKER = `/tmp/slipway-owned-${process.pid}`;

@@ -1,10 +1,10 @@
 /** Item 77 on whole tasks: whoever fills the disk harms nobody else, is told why, and what he has done is kept. */
 import { afterEach, expect, it } from "vitest";
-import type { Overview, WireTask } from "../../src/wire.ts";
-import { openStage, SECRETS, type Stage, type StageOptions } from "../support/attacker.ts";
-import { describeWithDocker, needsLoops } from "../support/engine.ts";
-import { disksOf, leftOf } from "../support/leavings.ts";
-import { eventually, startServer } from "../support/server.ts";
+import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";
+import { openStage, SECRETS, type Stage, type StageOptions } from "../support/docker/attacker.ts";
+import { describeWithDocker, needsLoops } from "../support/docker/engine.ts";
+import { disksOf, leftOf } from "../support/docker/cleanup.ts";
+import { eventually, startServer } from "../support/process/server.ts";
 
 const HONEST = [
   {

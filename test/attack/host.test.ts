@@ -5,9 +5,9 @@ import { getServers } from "node:dns";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { networkInterfaces } from "node:os";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { openStage, type Stage } from "../support/attacker.ts";
-import { battery, type Facts, type Try } from "../support/battery.ts";
-import { BASE_IMAGE, describeWithDocker } from "../support/engine.ts";
+import { openStage, type Stage } from "../support/docker/attacker.ts";
+import { battery, type Facts, type Try } from "../support/docker/attack-battery.ts";
+import { BASE_IMAGE, describeWithDocker } from "../support/docker/engine.ts";
 
 describeWithDocker("a way out of the container", () => {
   let stage: Stage;

@@ -4,11 +4,11 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { openStage, type Stage } from "../support/attacker.ts";
-import { BASE_IMAGE, describeWithDocker } from "../support/engine.ts";
-import { ROOT } from "../support/server.ts";
+import { openStage, type Stage } from "../support/docker/attacker.ts";
+import { BASE_IMAGE, describeWithDocker } from "../support/docker/engine.ts";
+import { ROOT } from "../support/process/server.ts";
 
-const LEGIT = join(ROOT, "test/support/legit");
+const LEGIT = join(ROOT, "test/support/docker/legit");
 const DOCKERFILE = `ARG BASE=${BASE_IMAGE}
 FROM \${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-pip python3-venv make g++ && rm -rf /var/lib/apt/lists/*

@@ -2,11 +2,11 @@
 import { execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import Database from "../../src/store/driver.ts";
+import Database from "../../src/store/sqlite/driver.ts";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { sandboxName } from "../../src/task.ts";
-import { ADMIN, openStage, SECRETS, type Stage } from "../support/attacker.ts";
-import { describeWithDocker } from "../support/engine.ts";
+import { sandboxName } from "../../src/core/task.ts";
+import { ADMIN, openStage, SECRETS, type Stage } from "../support/docker/attacker.ts";
+import { describeWithDocker } from "../support/docker/engine.ts";
 import { formsOf, openScanner, type Scanner } from "../support/scanner.ts";
 
 /** Everything that an agent can read about itself and its surroundings. */

@@ -1,8 +1,8 @@
 /** Item 89: whoever only burns the processor is stopped, by silence or by the clock on the wall. */
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { openStage, type Stage } from "../support/attacker.ts";
-import { describeWithDocker } from "../support/engine.ts";
-import { eventually } from "../support/server.ts";
+import { openStage, type Stage } from "../support/docker/attacker.ts";
+import { describeWithDocker } from "../support/docker/engine.ts";
+import { eventually } from "../support/process/server.ts";
 
 describeWithDocker("[D6] (89) an agent that burns the processor", () => {
   let stage: Stage;

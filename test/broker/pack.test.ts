@@ -9,10 +9,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { serveGit } from "../../src/broker/git.ts";
-import { Unreachable } from "../../worker/workspace.ts";
-import { packOf } from "../../worker/pack.ts";
-import { git as workerGit, GitError } from "../../worker/git.ts";
+import { serveGit } from "../../src/broker/git-http.ts";
+import { Unreachable } from "../../worker/workspace/workspace.ts";
+import { packOf } from "../../worker/connection/pack.ts";
+import { git as workerGit, GitError } from "../../worker/workspace/git.ts";
 
 const ENV = { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
 const WHO = ["-c", "user.name=W", "-c", "user.email=w@example.com"];

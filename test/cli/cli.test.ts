@@ -1,8 +1,8 @@
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import type { WireTask } from "../../src/wire.ts";
-import { logOf, openStage, say, type Handler, type Live, type Stage } from "../client/stage.ts";
+import type { WireTask } from "../../src/core/protocol/rest.ts";
+import { logOf, openStage, say, type Handler, type Live, type Stage } from "../client/misbehaving-server.ts";
 import { killAll, makeHome, run, start } from "./command.ts";
 
 let home = "";

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { SlipwayClient, type Session, type SessionKeeper } from "../../src/client/index.ts";
 import { retryAfter } from "../../src/client/problem.ts";
-import { openStage, type Handler, type Stage } from "./stage.ts";
+import { openStage, type Handler, type Stage } from "./misbehaving-server.ts";
 
 let stage: Stage | undefined;
 afterEach(async () => {

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { openUpstream, SAMPLE_USER, type Upstream } from "../../src/cli/sample.ts";
+import { openUpstream, SAMPLE_USER, type Upstream } from "../../src/cli/demo/sample-project.ts";
 import { SlipwayClient, type WireEvent } from "../../src/client/index.ts";
 import { killAll, makeHome, ROOT, start, type Command } from "../cli/command.ts";
 

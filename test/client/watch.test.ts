@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { WebSocket as NodeSocket } from "ws";
 import { SlipwayClient, SlipwayProblem, type WatchTiming, type WireEvent } from "../../src/client/index.ts";
-import { logOf, openStage, say, type Handler, type Live, type Stage } from "./stage.ts";
+import { logOf, openStage, say, type Handler, type Live, type Stage } from "./misbehaving-server.ts";
 
 const FAST: Partial<WatchTiming> = { pollMs: 10, backoffMs: 5, backoffCapMs: 20, pollForMs: 80, quietMs: 5_000 };
 const LOG = logOf(["queued", "provisioning", "running", "running", "running", "running", "pushing", "done"]);

@@ -1,6 +1,6 @@
 /** The suite that every keeper of accounts passes (rule M1). */
 import { describe, expect, it } from "vitest";
-import type { AccessToken, Accounts, Credential, Session } from "../../src/accounts.ts";
+import type { AccessToken, Accounts, Credential, Session } from "../../src/core/ports/accounts.ts";
 
 const person = (id: string, email = `${id}@example.org`) => ({
   id,

@@ -1,9 +1,9 @@
 /** Pages: whole lists in parts that are bounded in items and in text. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { every, PAGE_TEXT, type Page } from "../../src/page.ts";
-import type { Store } from "../../src/store-port.ts";
-import type { Task, TaskState } from "../../src/task.ts";
+import { every, PAGE_TEXT, type Page } from "../../src/core/lib/pagination.ts";
+import type { Store } from "../../src/core/ports/store.ts";
+import type { Task, TaskState } from "../../src/core/task.ts";
 import { cancel, claim, create, move, notice, ready, type Move } from "./tasks.ts";
 
 const LARGE = "x".repeat(100_000);

@@ -1,8 +1,8 @@
 /** Fair order and slots: the part of the store's suite that the gate stands on. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Store } from "../../src/store-port.ts";
-import type { Task } from "../../src/task.ts";
+import type { Store } from "../../src/core/ports/store.ts";
+import type { Task } from "../../src/core/task.ts";
 import { cancel, claim, create, move, ready, retried, type Wish } from "./tasks.ts";
 
 const load = async (store: Store, id: string): Promise<Task> => (await store.task(id)) as Task;

@@ -1,4 +1,4 @@
-/** One suite for every adapter of the Sandbox port. The workers are stand-ins (test/support/stand-in.mjs): their token says what they do. */
+/** One suite for every adapter of the Sandbox port. The workers are stand-ins (test/support/process/stand-in-worker.mjs): their token says what they do. */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { extract } from "tar-stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Sandbox, SandboxExit, SandboxSpec } from "../../src/ports.ts";
-import type { Limits } from "../../src/task.ts";
-import type { Peer } from "../support/peer.ts";
+import type { Sandbox, SandboxExit, SandboxSpec } from "../../src/core/ports/ports.ts";
+import type { Limits } from "../../src/core/task.ts";
+import type { Peer } from "../support/process/sandbox-peer.ts";
 
 export interface SandboxRig {
   /** Where the brokers' folders lie; a folder for temporary files unless told. */

@@ -1,16 +1,16 @@
 /** The suite that every store passes (rule M1). */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fold } from "../../machines/fold.ts";
-import type { Accounts } from "../../src/accounts.ts";
-import type { Ledger } from "../../src/ledger.ts";
-import type { Store } from "../../src/store-port.ts";
-import { sandboxName, TASK_STATES, type Task } from "../../src/task.ts";
+import type { Accounts } from "../../src/core/ports/accounts.ts";
+import type { Ledger } from "../../src/core/ports/usage-ledger.ts";
+import type { Store } from "../../src/core/ports/store.ts";
+import { sandboxName, TASK_STATES, type Task } from "../../src/core/task.ts";
 import { accountsContract } from "./accounts.ts";
-import { ledgerContract } from "./ledger.ts";
+import { ledgerContract } from "./usage-ledger.ts";
 import { pagesContract } from "./pages.ts";
 import { queueContract } from "./queue.ts";
 import { cancel, claim, commitOf, create, fail, move, newTask, notice, ready, stopped, T0, type Move } from "./tasks.ts";
-import { transcriptContract } from "./transcript.ts";
+import { transcriptContract } from "./transcripts.ts";
 
 export interface Opened {
   readonly store: Store;

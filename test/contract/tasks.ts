@@ -1,10 +1,10 @@
 /** Tasks for the store's suites, moved by the real chart. */
 import { holdsSlot, start, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
-import type { EventData, EventType, TaskEvent } from "../../src/event.ts";
-import type { Commit, NewTask, Store } from "../../src/store-port.ts";
-import type { Task, TaskSpec } from "../../src/task.ts";
-import { PLAIN_SPEC } from "../support/spec.ts";
+import type { EventData, EventType, TaskEvent } from "../../src/core/event.ts";
+import type { Commit, NewTask, Store } from "../../src/core/ports/store.ts";
+import type { Task, TaskSpec } from "../../src/core/task.ts";
+import { PLAIN_SPEC } from "../support/task-spec.ts";
 
 export const T0 = 1_750_000_000_000;
 

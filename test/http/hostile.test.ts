@@ -1,8 +1,8 @@
 import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { SlipwayError } from "../../src/error.ts";
-import { BODY_LIMIT } from "../../src/wire.ts";
-import { openHouse, REPO, type Asked, type House } from "./house.ts";
+import { SlipwayError } from "../../src/core/error.ts";
+import { BODY_LIMIT } from "../../src/core/protocol/rest.ts";
+import { openHouse, REPO, type Asked, type House } from "./api-server.ts";
 
 let house: House;
 let token: string;

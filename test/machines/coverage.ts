@@ -1,7 +1,7 @@
 /** Which transitions of the task chart were taken, and which way each guard went; the list to reach is read off the chart itself. */
 import { getInitialMicrosteps, transition, type SnapshotFrom } from "xstate";
-import type { TaskEvent } from "../../src/event.ts";
-import type { Snapshot } from "../../src/task.ts";
+import type { TaskEvent } from "../../src/core/event.ts";
+import type { Snapshot } from "../../src/core/task.ts";
 import { causeOf, inputOf } from "../../machines/fold.ts";
 import { taskMachine } from "../../machines/task.ts";
 

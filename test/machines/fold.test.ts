@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { DEFAULT_POLICY as P, OPEN_STATES, type Snapshot } from "../../src/task.ts";
+import { DEFAULT_POLICY as P, OPEN_STATES, type Snapshot } from "../../src/core/task.ts";
 import { accepts, driveOf, fold, holdsSlot, isSettled, phaseOf, start, step } from "../../machines/fold.ts";
-import { countedAttempts } from "../../machines/policy.ts";
+import { countedAttempts } from "../../machines/retry-policy.ts";
 import {
   begin,
   EPOCH,
@@ -16,7 +16,7 @@ import {
   valueName,
   type MoveName,
   type Play,
-} from "./play.ts";
+} from "./player.ts";
 import { reachable, taskPaths } from "./paths.ts";
 
 const open = reachable().filter(({ play }) => !isSettled(play.snapshot));

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { accepts, causeOf, fold, isSettled, start, step } from "../../machines/fold.ts";
 import { Coverage, demands } from "./coverage.ts";
-import { begin, MOVES, MOVE_NAMES, offer, eventOf, valueName, type Play } from "./play.ts";
+import { begin, MOVES, MOVE_NAMES, offer, eventOf, valueName, type Play } from "./player.ts";
 import { reachable, SUBMISSIONS, taskPaths } from "./paths.ts";
 
 const paths = taskPaths();

@@ -6,10 +6,10 @@
  */
 import { getAdjacencyMap, getShortestPaths, getSimplePaths } from "xstate/graph";
 import type { ActorLogic, Snapshot as XSnapshot } from "xstate";
-import type { EventData, Proposal, TaskEvent } from "../../src/event.ts";
-import type { TaskState } from "../../src/task.ts";
+import type { EventData, Proposal, TaskEvent } from "../../src/core/event.ts";
+import type { TaskState } from "../../src/core/task.ts";
 import { isSettled, stateOf } from "../../machines/fold.ts";
-import { begin, MOVES, MOVE_NAMES, offer, valueName, type MoveName, type Play } from "./play.ts";
+import { begin, MOVES, MOVE_NAMES, offer, valueName, type MoveName, type Play } from "./player.ts";
 
 /** What `record` is handed, and what must hold after it. */
 export interface PathEvent extends Proposal {

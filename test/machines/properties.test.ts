@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { isSettledState, type Snapshot } from "../../src/task.ts";
+import { isSettledState, type Snapshot } from "../../src/core/task.ts";
 import { driveOf, fold, holdsSlot, isSettled, stateOf, step } from "../../machines/fold.ts";
-import { countedAttempts } from "../../machines/policy.ts";
-import { begin, eventOf, MOVES, MOVE_NAMES, valueName, type Play } from "./play.ts";
+import { countedAttempts } from "../../machines/retry-policy.ts";
+import { begin, eventOf, MOVES, MOVE_NAMES, valueName, type Play } from "./player.ts";
 
 /** Something is said after some time, perhaps in the name of another attempt. Most of it will be refused, as in life. */
 const saying = fc.record({

@@ -1,9 +1,9 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { DEADLINES, drawMachines } from "../../machines/draw.ts";
+import { DEADLINES, drawMachines } from "../../machines/diagram.ts";
 import { isSettled } from "../../machines/fold.ts";
-import { MOVES, MOVE_NAMES, offer, valueName } from "./play.ts";
+import { MOVES, MOVE_NAMES, offer, valueName } from "./player.ts";
 import { reachable } from "./paths.ts";
 
 const page = join(import.meta.dirname, "../../machines/README.md");

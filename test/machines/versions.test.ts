@@ -7,11 +7,11 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { TaskEvent } from "../../src/event.ts";
-import type { Snapshot } from "../../src/task.ts";
+import type { TaskEvent } from "../../src/core/event.ts";
+import type { Snapshot } from "../../src/core/task.ts";
 import { accepts, driveOf, holdsSlot, isSettled, phaseOf, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
-import { eventOf, MOVES, MOVE_NAMES, offer, valueName, type Play } from "./play.ts";
+import { eventOf, MOVES, MOVE_NAMES, offer, valueName, type Play } from "./player.ts";
 import { reachable } from "./paths.ts";
 
 interface Fixture {

@@ -3,11 +3,11 @@ import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { openBroker } from "../../src/broker/listener.ts";
-import type { Broker, Log } from "../../src/ports.ts";
-import type { ScriptStep } from "../../src/task.ts";
-import { WORKER_ENV } from "../../src/worker-wire.ts";
-import { MemoryDesk } from "./desk.ts";
+import { openBroker } from "../../src/broker/server.ts";
+import type { Broker, Log } from "../../src/core/ports/ports.ts";
+import type { ScriptStep } from "../../src/core/task.ts";
+import { WORKER_ENV } from "../../src/core/protocol/worker.ts";
+import { MemoryDesk } from "./memory-worker-api.ts";
 
 export const SECRET = Buffer.alloc(32, 7);
 export const BUNDLE = join(import.meta.dirname, "../../dist/worker.mjs");

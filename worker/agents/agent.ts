@@ -1,8 +1,8 @@
 /** What an agent is to the harness, and what the harness gives it. The harness owns git, verification, time limits and the line home. */
-import type { WorkerSpec } from "../../src/worker-wire.ts";
-import type { Link } from "../link.ts";
+import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
+import type { Link } from "../connection/link.ts";
 import type { ToolInput, ToolResult } from "../tools/tool.ts";
-import type { Verified } from "../verify.ts";
+import type { Verified } from "../workspace/verify.ts";
 
 /** What the agent says about its work; becomes the commit's and the pull request's words. */
 export interface AgentResult {

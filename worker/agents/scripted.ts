@@ -4,7 +4,7 @@
  * S1 The cursor is the index of the next step. A step that was checkpointed as next is run again by the next attempt: `fail` and `exit` happen every time.
  * S2 A question's id is a function of the task and its place in the script, so that its answer is found again by later attempts.
  */
-import { NO_USAGE, type ScriptStep } from "../../src/task.ts";
+import { NO_USAGE, type ScriptStep } from "../../src/core/task.ts";
 import { AgentFailure, WorkerExit, type Agent, type AgentContext, type AgentResult } from "./agent.ts";
 
 const TITLE_LIMIT = 72;

@@ -2,21 +2,21 @@
  * The tools that agents drive, by name. Mutating tools run one at a time: whoever drives them waits for each.
  * What a tool says comes from files, programs and servers of third parties, so hidden characters are taken out of all of it.
  */
-import { isAbort, messageOf } from "../../src/error.ts";
+import { isAbort, messageOf } from "../../src/core/error.ts";
 import { writeFileSync } from "node:fs";
-import { Bash, DEFAULT_TIMEOUT_MS } from "./bash.ts";
-import { OUTPUT_LIMIT } from "./command.ts";
-import { edit } from "./edit.ts";
-import { glob } from "./glob.ts";
-import { grep } from "./grep.ts";
-import { withoutHidden } from "./hidden.ts";
-import { Jobs } from "./jobs.ts";
-import { Logs } from "./logs.ts";
-import { shownLog } from "./output.ts";
-import { read } from "./read.ts";
+import { Bash, DEFAULT_TIMEOUT_MS } from "./shell/bash.ts";
+import { OUTPUT_LIMIT } from "./shell/command.ts";
+import { edit } from "./files/edit.ts";
+import { glob } from "./search/glob.ts";
+import { grep } from "./search/grep.ts";
+import { withoutHidden } from "../lib/hidden-characters.ts";
+import { Jobs } from "./shell/jobs.ts";
+import { Logs } from "./shell/logs.ts";
+import { shownLog } from "./shell/output.ts";
+import { read } from "./files/read.ts";
 import { inputNames } from "./schemas.ts";
 import { countOf, flagOf, oneOf, textOf, ToolError, type ToolInput, type ToolResult, type ToolRunner } from "./tool.ts";
-import { write } from "./write.ts";
+import { write } from "./files/write.ts";
 
 const LONGEST_MS = 3_600_000;
 const WAIT_MS = 30_000;

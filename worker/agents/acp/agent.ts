@@ -15,14 +15,14 @@ import {
   type McpServer,
   type PromptResponse,
 } from "@agentclientprotocol/sdk";
-import { messageOf } from "../../../src/error.ts";
-import { cut } from "../../text.ts";
-import { Program } from "../../tools/program.ts";
-import type { Verified } from "../../verify.ts";
+import { messageOf } from "../../../src/core/error.ts";
+import { cut } from "../../lib/text.ts";
+import { Program } from "../../tools/shell/program.ts";
+import type { Verified } from "../../workspace/verify.ts";
 import { AgentFailure, type Agent, type AgentContext, type AgentResult, type HeardMessage } from "../agent.ts";
-import { answer, permit } from "./questions.ts";
-import { Screen } from "./screen.ts";
-import { failedChecks, GO_ON, heardWords, interrupted, opening } from "./words.ts";
+import { answer, permit } from "./requests.ts";
+import { Screen } from "./event-mapper.ts";
+import { failedChecks, GO_ON, heardWords, interrupted, opening } from "./messages.ts";
 
 const START_MS = 60_000;
 /** From asking a turn to stop to not waiting any longer. */

@@ -1,12 +1,12 @@
 /** The agent that a model drives: opens its memory, makes it whole, and walks from step to step. */
 import { AgentFailure, type Agent, type AgentContext, type AgentResult } from "../agent.ts";
-import { Caller } from "./call.ts";
-import { openClient, type ModelFacts } from "./client.ts";
+import { Caller } from "./model/call.ts";
+import { openClient, type ModelFacts } from "./model/client.ts";
 import { Loop } from "./loop.ts";
-import { Memory } from "./memory.ts";
-import { delivered, firstMessage, systemPrompt, toolsOf } from "./prompt.ts";
-import type { Begin } from "./records.ts";
-import { resume } from "./resume.ts";
+import { Memory } from "./conversation/memory.ts";
+import { delivered, firstMessage, systemPrompt, toolsOf } from "./model/request.ts";
+import type { Begin } from "./conversation/records.ts";
+import { resume } from "./conversation/resume.ts";
 import { DEFAULT_SETTINGS, type LoopSettings } from "./settings.ts";
 
 /** The share of a model's window that a conversation fills before it is summed up, and the largest window that is made use of, in tokens. */

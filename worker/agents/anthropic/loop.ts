@@ -7,16 +7,16 @@
  * A3 Words without a call are a report, not a proof: the model is asked to finish, twice; then its words are taken as its report.
  */
 import { AgentFailure, type AgentResult } from "../agent.ts";
-import { tokensOf, type Answer } from "./call.ts";
-import { runCalls } from "./calls.ts";
-import { compact, type CompactParts } from "./compact.ts";
-import { kept, type Conversation } from "./fold.ts";
-import { needsBeta, requestOf } from "./prompt.ts";
-import type { Begin, Block } from "./records.ts";
+import { tokensOf, type Answer } from "./model/call.ts";
+import { runCalls } from "./tools/tool-calls.ts";
+import { compact, type CompactParts } from "./conversation/compaction.ts";
+import { kept, type Conversation } from "./conversation/conversation.ts";
+import { needsBeta, requestOf } from "./model/request.ts";
+import type { Begin, Block } from "./conversation/records.ts";
 import { Stopwatch } from "./stopwatch.ts";
-import { verdictOn } from "./stuck.ts";
-import { finishOf } from "./talk.ts";
-import * as words from "./words.ts";
+import { verdictOn } from "./loop-detection.ts";
+import { finishOf } from "./tools/conversation-tools.ts";
+import * as words from "./messages.ts";
 
 const NUDGES = 2;
 const REPAIRS = 2;

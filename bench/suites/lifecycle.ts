@@ -1,0 +1,138 @@
+/** Whole lifecycles, submit to done, every transition durable (synchronous=FULL), with a worker that does nothing; and how long a submit waits for its start. */
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openArtifacts } from "../../src/store/artifacts/artifact-files.ts";
+import { memoryBus } from "../../src/app/memory-bus.ts";
+import { noCrash } from "../../src/core/lib/crashpoint.ts";
+import { openSimulatedRepos } from "../../src/git/simulated.ts";
+import { createKernel, DEFAULT_SETTINGS, type Kernel } from "../../src/coordinator/coordinator.ts";
+import { WORK_REF, type Broker, type SandboxSpec, type WorkerDesk } from "../../src/core/ports/ports.ts";
+import { type Store } from "../../src/core/ports/store.ts";
+import { openSimulatedSandbox } from "../../src/sandbox/simulated.ts";
+import { memoryLedger } from "../../src/store/sqlite/tables/usage-ledger.ts";
+import { systemClock, systemIds } from "../../src/app/system.ts";
+import { DEFAULT_POLICY } from "../../src/core/task.ts";
+import { openBenchStore, percentile, quiet } from "../support.ts";
+
+const PERSON = { userId: "user_bench", role: "user" } as const;
+const REQUEST = { repo: "https://git.example.com/team/app", prompt: "Do nothing, and do it well." };
+
+export interface Bench {
+  readonly kernel: Kernel;
+  readonly store: Store;
+  close(): Promise<void>;
+}
+
+/** A kernel on a real SQLite store whose workers commit one simulated change and report at once. */
+export async function openBenchKernel(maxConcurrent: number, from?: { store: Store; close: () => Promise<void> }): Promise<Bench> {
+  const { store, close } = from ?? (await openBenchStore());
+  const repos = openSimulatedRepos();
+  let desk: WorkerDesk;
+  const broker = (given: { worker: WorkerDesk }): Broker => {
+    desk = given.worker;
+    return {
+      open: () => Promise.resolve({ socketDir: "", token: "" }),
+      shut: () => Promise.resolve(),
+      reclaim: () => Promise.resolve([]),
+      close: () => Promise.resolve(),
+    };
+  };
+  async function run({ taskId, attempt }: SandboxSpec): Promise<number> {
+    const at = new Date().toISOString();
+    const sha = await repos.commit(taskId, WORK_REF, taskId);
+    await desk.accept(taskId, {
+      attempt,
+      events: [
+        { seq: 1, at, type: "ready", data: {} },
+        { seq: 2, at, type: "finished", data: { sha, title: "Nothing", summary: "Done." } },
+      ],
+    });
+    return 0;
+  }
+  const kernel = await createKernel({
+    store,
+    ledger: memoryLedger(),
+    bus: memoryBus(),
+    sandbox: openSimulatedSandbox({ run }),
+    repos,
+    artifacts: openArtifacts({ dir: join(tmpdir(), "slipway-bench-artifacts"), maxBytes: 2 ** 20, now: () => Date.now() }),
+    broker,
+    forges: [],
+    authFor: () => Promise.resolve(null),
+    shortage: () => Promise.resolve(null),
+    rateLimitedUntil: () => null,
+    clock: systemClock,
+    ids: systemIds(),
+    log: quiet,
+    crashpoint: noCrash,
+    settings: { ...DEFAULT_SETTINGS, policy: DEFAULT_POLICY, maxConcurrent },
+  });
+  return {
+    kernel,
+    store,
+    async close() {
+      await kernel.close();
+      await close();
+    },
+  };
+}
+
+export interface Lifecycles {
+  readonly perSecond: number;
+  readonly eventsPerTask: number;
+}
+
+/** @param inFlight tasks that are open at once. @param warmUp lives before the measured ones: a server that has just begun is compiled as it goes. */
+export async function lifecycles(count = 10_000, inFlight = 128, warmUp = 2_000): Promise<Lifecycles> {
+  const bench = await openBenchKernel(inFlight);
+  await bench.kernel.boot();
+  let submitted = 0;
+  let done = 0;
+  let events = 0;
+  let begun = performance.now();
+  await new Promise<void>((resolve) => {
+    const next = (): void => {
+      submitted += 1;
+      void bench.kernel.service.submit(PERSON, REQUEST, null);
+    };
+    bench.kernel.coordinator.onCommit((task) => {
+      if (task.state !== "done") return;
+      done += 1;
+      if (done === warmUp) begun = performance.now();
+      if (done > warmUp) events += task.seq;
+      if (done === warmUp + count) resolve();
+      else if (submitted < warmUp + count) next();
+    });
+    while (submitted < Math.min(inFlight, warmUp + count)) next();
+  });
+  const perSecond = count / ((performance.now() - begun) / 1_000);
+  await bench.close();
+  return { perSecond, eventsPerTask: events / count };
+}
+
+export interface Latencies {
+  readonly p50: number;
+  readonly p99: number;
+}
+
+/** From the call of submit to the worker's first words in the database, one task at a time, ms. */
+export async function submitToStart(count = 300): Promise<Latencies> {
+  const bench = await openBenchKernel(4);
+  await bench.kernel.boot();
+  const waits: number[] = [];
+  for (let i = 0; i < count; i += 1) {
+    const begun = performance.now();
+    await new Promise<void>((resolve) => {
+      const off = bench.kernel.coordinator.onCommit((task) => {
+        // The worker's first words and its last arrive in one batch here, so "running" is passed over.
+        if (task.state === "pushing") waits.push(performance.now() - begun);
+        if (task.state !== "done") return;
+        off();
+        resolve();
+      });
+      void bench.kernel.service.submit(PERSON, REQUEST, null);
+    });
+  }
+  await bench.close();
+  return { p50: percentile(waits, 50), p99: percentile(waits, 99) };
+}

@@ -1,0 +1,268 @@
+/**
+ * What each transition writes into the context: pure, from the context and the event alone.
+ * Every change goes through `put`, which stamps the event's seq (invariant C3 of task.ts).
+ */
+import { assign } from "xstate";
+import { failureClass, makeFailure, type FailureCode, type FailureStage } from "../src/core/failure.ts";
+import { DEFAULT_POLICY, NO_USAGE, type Step, type TaskContext, type Usage } from "../src/core/task.ts";
+import type { Cause, Fault, Of, TaskInput } from "./task-events.ts";
+import { finalFailure, retryDelay } from "./retry-policy.ts";
+
+export const NO_INPUT: TaskInput = {
+  at: 0,
+  maxAttempts: 1,
+  policy: DEFAULT_POLICY,
+  wantsPullRequest: false,
+  from: "start",
+  checkpoint: null,
+  base: null,
+  baseSha: null,
+  headSha: null,
+  report: null,
+};
+
+/** xstate also asks for a context without any input when it makes a scope; an exception there costs more than the step itself. */
+export function initialContext(asked: TaskInput | undefined): TaskContext {
+  const input = asked ?? NO_INPUT;
+  const push = input.from === "push";
+  return {
+    seq: 1,
+    attempt: 0,
+    excused: 0,
+    maxAttempts: input.maxAttempts,
+    policy: input.policy,
+    wantsPullRequest: input.wantsPullRequest,
+    resume: push ? "pushing" : "provisioning",
+    streak: 0,
+    pushTries: 0,
+    resourceTries: 0,
+    agentTries: 0,
+    memoryFactor: 1,
+    workerSeq: 0,
+    enteredAt: input.at,
+    activeAt: input.at,
+    wallAt: null,
+    dueAt: input.at + (push ? input.policy.pushMs : input.policy.queueMs),
+    forced: false,
+    steps: [],
+    failure: null,
+    question: null,
+    checkpoint: input.checkpoint,
+    base: input.base,
+    baseSha: input.baseSha,
+    headSha: push ? input.headSha : null,
+    report: input.report,
+    outcome: null,
+    pullRequest: null,
+    usage: NO_USAGE,
+    startedAt: push ? input.at : null,
+    settledAt: null,
+  };
+}
+
+/** An action that stamps the event's seq and changes what `change` returns (invariant C3). */
+function put<T extends Cause["type"]>(change: (context: TaskContext, event: Of<T>) => Partial<TaskContext>) {
+  return assign<TaskContext, Cause, undefined, Cause, never>(({ context, event }) => ({
+    seq: event.seq,
+    workerSeq: event.workerSeq ?? context.workerSeq,
+    ...change(context, event as Of<T>),
+  }));
+}
+
+const runningDue = (context: TaskContext, at: number): number => Math.min(at + context.policy.silenceMs, context.wallAt ?? Infinity);
+const bootDue = (context: TaskContext, at: number): number =>
+  Math.min(at + context.policy.progressMs, context.enteredAt + context.policy.bootMs);
+const settle = (at: number): Partial<TaskContext> => ({ dueAt: null, settledAt: at, enteredAt: at, question: null });
+
+/** A worker may say that a step began and ended as often as it likes; the context stays small. */
+const STEPS_LIMIT = 64;
+
+/** Nothing where nothing was granted: what was folded before there were grants stays the same, byte for byte. */
+const grant = ({ granted }: Of<"answer">): Partial<TaskContext> => (granted === null ? {} : { granted });
+
+function nextSteps(steps: readonly Step[], event: Of<"step">): readonly Step[] {
+  const open = steps.findIndex((step) => step.name === event.name && step.endedAt === null);
+  if (event.status === "started") {
+    return open >= 0 || steps.length >= STEPS_LIMIT
+      ? steps
+      : [...steps, { name: event.name, startedAt: event.at, endedAt: null, detail: event.detail }];
+  }
+  if (open < 0 && steps.length >= STEPS_LIMIT) return steps;
+  if (open < 0) return [...steps, { name: event.name, startedAt: event.startedAt ?? event.at, endedAt: event.at, detail: event.detail }];
+  return steps.map((step, i) => (i === open ? { ...step, endedAt: event.at, detail: event.detail ?? step.detail } : step));
+}
+
+function addUsage(a: Usage, b: Usage): Usage {
+  return {
+    inputTokens: a.inputTokens + b.inputTokens,
+    outputTokens: a.outputTokens + b.outputTokens,
+    cacheReadTokens: a.cacheReadTokens + b.cacheReadTokens,
+    cacheWriteTokens: a.cacheWriteTokens + b.cacheWriteTokens,
+    usd: a.usd + b.usd,
+    turns: a.turns + b.turns,
+  };
+}
+
+/** The failure that a deadline means in each stage. */
+export function faultOf(context: TaskContext, stage: FailureStage, event: Of<"failed"> | Of<"timed_out">): Fault {
+  if (event.type === "failed") return event;
+  const fault = (code: FailureCode, detail: string | null): Fault => ({
+    code,
+    detail,
+    evidence: null,
+    jitter: event.jitter,
+    retryAfterMs: null,
+  });
+  switch (stage) {
+    case "queued":
+      return fault("queue_expired", null);
+    case "provisioning":
+      return fault("boot_timeout", context.steps.find((step) => step.endedAt === null)?.name ?? null);
+    case "running":
+      return context.question !== null || (context.wallAt !== null && event.at >= context.wallAt)
+        ? fault("deadline_exceeded", null)
+        : fault("stalled", null);
+    case "pushing":
+      return fault("remote_unreachable", "The push took too long.");
+  }
+}
+
+function giveUp(stage: FailureStage) {
+  return put<"failed" | "timed_out">((context, event) => ({
+    ...settle(event.at),
+    failure: finalFailure(context, stage, faultOf(context, stage, event)),
+  }));
+}
+
+function retryLater(stage: FailureStage) {
+  return put<"failed" | "timed_out">((context, event) => {
+    const fault = faultOf(context, stage, event);
+    const cls = failureClass(fault.code);
+    const infra = cls === "infra";
+    const pushing = stage === "pushing";
+    return {
+      failure: makeFailure(fault.code, stage, fault.detail, fault.evidence),
+      enteredAt: event.at,
+      dueAt: event.at + retryDelay(context, fault),
+      streak: context.streak + 1,
+      question: null,
+      wallAt: null,
+      resume: pushing ? "pushing" : "provisioning",
+      excused: context.excused + (infra && !pushing ? 1 : 0),
+      pushTries: context.pushTries + (pushing && !infra ? 1 : 0),
+      resourceTries: context.resourceTries + (cls === "resource" ? 1 : 0),
+      agentTries: context.agentTries + (cls === "agent" ? 1 : 0),
+      memoryFactor: fault.code === "out_of_memory" ? 2 : context.memoryFactor,
+    };
+  });
+}
+
+export const changes = {
+  note: put(() => ({})),
+  claim: put((context, event) => ({
+    attempt: context.attempt + 1,
+    workerSeq: 0,
+    steps: [],
+    question: null,
+    enteredAt: event.at,
+    activeAt: event.at,
+    dueAt: Math.min(event.at + context.policy.progressMs, event.at + context.policy.bootMs),
+    startedAt: context.startedAt ?? event.at,
+  })),
+  step: put<"step">((context, event) => ({
+    steps: nextSteps(context.steps, event),
+    base: event.found?.base ?? context.base,
+    baseSha: event.found?.baseSha ?? context.baseSha,
+    activeAt: event.at,
+    dueAt: bootDue(context, event.at),
+  })),
+  lateStep: put<"step">((context, event) => ({ steps: nextSteps(context.steps, event) })),
+  bootProgress: put((context, event) => ({ activeAt: event.at, dueAt: bootDue(context, event.at) })),
+  ready: put<"ready">((context, event) => {
+    const wallAt = event.at + context.policy.wallMs;
+    return {
+      enteredAt: event.at,
+      activeAt: event.at,
+      wallAt,
+      dueAt: runningDue({ ...context, wallAt }, event.at),
+      failure: null,
+    };
+  }),
+  progress: put((context, event) => ({ activeAt: event.at, dueAt: runningDue(context, event.at) })),
+  use: put<"usage">((context, event) => ({
+    activeAt: event.at,
+    dueAt: runningDue(context, event.at),
+    usage: addUsage(context.usage, event.usage),
+  })),
+  useQuietly: put<"usage">((context, event) => ({ usage: addUsage(context.usage, event.usage) })),
+  save: put<"checkpoint">((context, event) => ({
+    activeAt: event.at,
+    dueAt: runningDue(context, event.at),
+    checkpoint: event.checkpoint,
+  })),
+  saveQuietly: put<"checkpoint">((_context, event) => ({ checkpoint: event.checkpoint })),
+  ask: put<"question">((context, event) => ({
+    question: { id: event.id, question: event.question, options: event.options, askedAt: event.at },
+    activeAt: event.at,
+    dueAt: event.at + context.policy.parkMs,
+  })),
+  hearAnswer: put<"answer">((context, event) => {
+    const wallAt = context.wallAt === null ? null : context.wallAt + (event.at - (context.question?.askedAt ?? event.at));
+    return { ...grant(event), question: null, activeAt: event.at, wallAt, dueAt: runningDue({ ...context, wallAt }, event.at) };
+  }),
+  park: put((context, event) => ({ enteredAt: event.at, dueAt: event.at + context.policy.answerMs })),
+  unpark: put<"answer">((context, event) => ({
+    ...grant(event),
+    question: null,
+    enteredAt: event.at,
+    dueAt: event.at + context.policy.queueMs,
+    wallAt: null,
+    excused: context.excused + 1,
+  })),
+  refuseMore: put((_context, event) => ({
+    ...settle(event.at),
+    failure: makeFailure("budget_exceeded", "running", "More was not granted."),
+  })),
+  finishChanged: put<"finished">((context, event) => ({
+    headSha: event.sha,
+    report: { title: event.title, summary: event.summary },
+    enteredAt: event.at,
+    dueAt: event.at + context.policy.pushMs,
+    question: null,
+    wallAt: null,
+    streak: 0,
+  })),
+  finishUnchanged: put<"finished">((_context, event) => ({
+    ...settle(event.at),
+    headSha: event.sha,
+    report: { title: event.title, summary: event.summary },
+    outcome: "no_changes",
+  })),
+  pushed: put((_context, event) => ({ ...settle(event.at), outcome: "pushed", failure: null })),
+  branchPushed: put((context, event) => ({ enteredAt: event.at, dueAt: event.at + context.policy.pushMs })),
+  opened: put<"pull_request">((_context, event) => ({
+    ...settle(event.at),
+    outcome: "pushed",
+    failure: null,
+    pullRequest: { url: event.url, number: event.number, state: event.state },
+  })),
+  again: put((context, event) => ({
+    enteredAt: event.at,
+    dueAt: event.at + (context.resume === "pushing" ? context.policy.pushMs : context.policy.queueMs),
+  })),
+  settle: put((_context, event) => settle(event.at)),
+  startCancel: put<"cancel">((context, event) => ({
+    enteredAt: event.at,
+    dueAt: event.at + context.policy.cancelMs,
+    forced: event.force,
+    question: null,
+  })),
+  force: put(() => ({ forced: true })),
+  expire: giveUp("queued"),
+  giveUpProvisioning: giveUp("provisioning"),
+  giveUpRunning: giveUp("running"),
+  giveUpPushing: giveUp("pushing"),
+  retryProvisioning: retryLater("provisioning"),
+  retryRunning: retryLater("running"),
+  retryPushing: retryLater("pushing"),
+};

@@ -1,0 +1,88 @@
+/** The chart's words: its events, its input, and what each state says about itself. */
+import type { FailureCode } from "../src/core/failure.ts";
+import type { Budget, Checkpoint, Policy, PullRequest, RetryFrom, StepName, Usage } from "../src/core/task.ts";
+
+/** What the retry policy looks at. */
+export interface Fault {
+  readonly code: FailureCode;
+  readonly detail: string | null;
+  readonly evidence: string | null;
+  /** 0..1, drawn by the coordinator. */
+  readonly jitter: number;
+  /** Wait asked for by the other side in ms, or null. */
+  readonly retryAfterMs: number | null;
+}
+
+/** `claim` gate, `provision`, `supervise`, `park`, `push`, `wait`, `kill` the effect of an open state; `retire` clears up after a settled one. */
+export type Drive = "claim" | "provision" | "supervise" | "park" | "push" | "wait" | "kill" | "retire";
+
+export interface StateMeta {
+  readonly drive: Drive;
+  /** The state occupies one of the slots that `SLIPWAY_MAX_CONCURRENT` counts. */
+  readonly slot: boolean;
+}
+
+interface Stamp {
+  readonly seq: number;
+  readonly at: number;
+  readonly workerSeq: number | null;
+}
+
+/** What the mirror step found out. */
+export interface Found {
+  readonly base: string;
+  readonly baseSha: string;
+}
+
+/** What an event means to the chart (fold.ts derives it from the stored event). */
+export type Cause = Stamp &
+  (
+    | { readonly type: "claimed" }
+    | {
+        readonly type: "step";
+        readonly name: StepName;
+        readonly status: "started" | "ended";
+        readonly detail: string | null;
+        readonly found: Found | null;
+        /** Of a step that was quick and is told only at its end. */
+        readonly startedAt: number | null;
+      }
+    | { readonly type: "ready" }
+    | { readonly type: "note" }
+    | { readonly type: "progress" }
+    | { readonly type: "usage"; readonly usage: Usage }
+    | { readonly type: "checkpoint"; readonly checkpoint: Checkpoint }
+    | { readonly type: "question"; readonly id: string; readonly question: string; readonly options: readonly string[] | null }
+    | {
+        readonly type: "answer";
+        readonly questionId: string;
+        /** `stop` = the person wants the task to end. */
+        readonly decision: "continue" | "stop";
+        /** The budget that holds from now on; null = as before. */
+        readonly granted: Budget | null;
+      }
+    | { readonly type: "finished"; readonly sha: string; readonly changed: boolean; readonly title: string; readonly summary: string }
+    | ({ readonly type: "failed" } & Fault)
+    | { readonly type: "push"; readonly sha: string }
+    | ({ readonly type: "pull_request" } & PullRequest)
+    | { readonly type: "cancel"; readonly force: boolean }
+    | { readonly type: "stopped" }
+    | { readonly type: "timed_out"; readonly jitter: number }
+  );
+
+/** What `task.submitted` brings. */
+export interface TaskInput {
+  readonly at: number;
+  readonly maxAttempts: number;
+  readonly policy: Policy;
+  readonly wantsPullRequest: boolean;
+  readonly from: RetryFrom;
+  /** Work that an earlier task of the thread saved; null for a fresh start. */
+  readonly checkpoint: Checkpoint | null;
+  readonly base: string | null;
+  readonly baseSha: string | null;
+  readonly headSha: string | null;
+  readonly report: { readonly title: string; readonly summary: string } | null;
+}
+
+export type Of<T extends Cause["type"]> = Extract<Cause, { type: T }>;

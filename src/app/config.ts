@@ -1,0 +1,277 @@
+/**
+ * What a server is told from outside: environment and flags -> Config. Pure: reads nothing by itself and resolves no path.
+ * A flag goes before its variable; an empty value counts as not given.
+ */
+import { z } from "zod";
+import { parsePlace } from "../core/values/egress-policy.ts";
+import { parseAcpCommands } from "./acp-commands.ts";
+import { ANTHROPIC, DEFAULTS, DISK, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
+import { SlipwayError } from "../core/error.ts";
+import { parseImageRule } from "../core/values/image-reference.ts";
+import { matchesPattern } from "../core/values/name-pattern.ts";
+import { EGRESS_POLICIES, type Egress, type Policy } from "../core/task.ts";
+
+export const SANDBOX_KINDS = ["docker", "process", "simulated"] as const;
+export type SandboxKind = (typeof SANDBOX_KINDS)[number];
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** See src/sandbox/docker/disk/workspace-disk.ts. */
+const DISK_MODES = ["auto", "loop", "watch", "tmpfs"] as const;
+
+export interface Config {
+  readonly host: string;
+  /** 0 = any free port. */
+  readonly port: number;
+  /** As given; whoever starts the server makes it absolute. */
+  readonly dataDir: string;
+  readonly sandbox: SandboxKind;
+  /** False when `sandbox` is the default: then a missing engine stops the start instead of making tasks wait. */
+  readonly sandboxChosen: boolean;
+  readonly maxConcurrent: number;
+  /** Workers that are started ahead of their task (docker only). */
+  readonly warm: number;
+  /** What keeps a worker's workspace from growing (docker only). */
+  readonly disk: (typeof DISK_MODES)[number];
+  /** Size of the workspace of tasks that name none, MiB. */
+  readonly diskMb: number;
+  /** What a task may ask for at most; null = half of this machine's memory, and all of its cores. */
+  readonly maxDiskMb: number;
+  readonly maxMemoryMb: number | null;
+  readonly maxCpus: number | null;
+  /** With less free disk space than this nothing is claimed, MiB. */
+  readonly minFreeMb: number;
+  /** How workers in containers reach their broker. */
+  readonly door: "auto" | "socket" | "tunnel";
+  /** Slots that one user may hold at once; null = no limit. */
+  readonly userLimit: number | null;
+  readonly agent: string;
+  readonly anthropicApiKey: string | null;
+  /** Agents that are programs in the worker's image and speak the Agent Client Protocol: name -> shell command. */
+  readonly acpCommands: Readonly<Record<string, string>>;
+  /** Without a slash at the end. */
+  readonly anthropicBaseUrl: string;
+  /** Of tasks that name none; null only without a key. */
+  readonly model: string | null;
+  /** Names of models, or beginnings that end in `*`. */
+  readonly models: readonly string[];
+  /** US dollars per UTC day; null = no limit. */
+  readonly userDayUsd: number | null;
+  readonly dayUsd: number | null;
+  /** A file with a price table (src/broker/model/prices.ts); null = the built-in one. */
+  readonly pricesFile: string | null;
+  /** Policies that a task may have, the default first. */
+  readonly egress: readonly [Egress, ...Egress[]];
+  /** `host:port` that tasks may reach at private addresses. */
+  readonly trustedEgressHosts: readonly string[];
+  /** `host` or `host:port`, lower case. */
+  readonly trustedRepoHosts: readonly string[];
+  /** Images that tasks and repositories may choose, as parseImageRule gives them. */
+  readonly images: readonly string[];
+  readonly admin: { readonly email: string; readonly password: string } | null;
+  /** Origin under which people reach the server, without a slash at the end. */
+  readonly publicUrl: string | null;
+  /** Seals git credentials and signs sessions; null = the server keeps one in its data folder. The vault judges its form. */
+  readonly secretKey: string | null;
+  readonly logLevel: LogLevel;
+  readonly policy: Partial<Policy>;
+  readonly allowedOrigins: readonly string[];
+  readonly retentionDays: number;
+  readonly mirrorDays: number;
+  /** Largest workspace that is salvaged, MiB before compression. */
+  readonly salvageMb: number;
+  /** Reverse proxies in front whose X-Forwarded-For is believed. */
+  readonly trustProxy: number;
+}
+
+export type Flags = Partial<Record<SettingName, string>>;
+type Env = Readonly<Record<string, string | undefined>>;
+
+const whole = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,9}$/)
+    .transform(Number)
+    .pipe(z.int().min(min).max(max));
+const dollars = z
+  .string()
+  .regex(/^\d{1,7}(?:\.\d{1,4})?$/)
+  .transform(Number);
+const hostName = /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])$/i;
+const hostAndPort = z
+  .string()
+  .toLowerCase()
+  .refine((text) => {
+    const port = /:(\d{1,5})$/.exec(text);
+    return hostName.test(port ? text.slice(0, port.index) : text) && (port === null || Number(port[1]) <= 65_535);
+  });
+const IMAGES = "a comma-separated list of images, or of beginnings that name a registry and end in *, such as node:24,ghcr.io/acme/*";
+const imageRule = z.string().transform((text, context) => {
+  const rule = parseImageRule(text);
+  if (rule !== null) return rule;
+  context.addIssue({ code: "custom", message: "not an image" });
+  return z.NEVER;
+});
+const webUrl = z.string().refine((text) => {
+  if (!URL.canParse(text)) return false;
+  const url = new URL(text);
+  return ["http:", "https:"].includes(url.protocol) && url.username === "" && url.password === "" && url.search === "" && url.hash === "";
+});
+const trimSlash = (text: string): string => text.replace(/\/+$/, "");
+const origin = webUrl.refine((text) => URL.canParse(text) && new URL(text).pathname === "/").transform((text) => new URL(text).origin);
+const list = <T extends z.ZodType<string, string>>(item: T) =>
+  z
+    .string()
+    .transform((text) =>
+      text
+        .split(",")
+        .map((part) => part.trim())
+        .filter((part) => part !== ""),
+    )
+    .pipe(z.array(item));
+
+const ms = z.number().min(1).max(Number.MAX_SAFE_INTEGER);
+const policySchema = z.strictObject({
+  queueMs: ms,
+  progressMs: ms,
+  bootMs: ms,
+  silenceMs: ms,
+  wallMs: ms,
+  parkMs: ms,
+  answerMs: ms,
+  pushMs: ms,
+  graceMs: ms,
+  cancelMs: ms,
+  backoffMs: ms,
+  backoffCapMs: ms,
+} satisfies Record<keyof Policy, z.ZodType>);
+
+/** Reads one setting at a time and complains in one sentence. */
+function reader(env: Env, flags: Flags) {
+  const given = (value: string | undefined): string | undefined => (value === undefined || value.trim() === "" ? undefined : value.trim());
+  return function read<T>(name: SettingName, schema: z.ZodType<T, string>, expects: string): T | null {
+    const setting: Setting = SETTINGS[name];
+    const flag = given(flags[name]);
+    const text = flag ?? given(env[setting.env]);
+    if (text === undefined) return null;
+    const result = schema.safeParse(text);
+    if (result.success) return result.data;
+    const source = flag === undefined ? setting.env : `--${setting.flag}`;
+    const was = setting.secret ? "." : `, not ${JSON.stringify(text.slice(0, 100))}.`;
+    throw new SlipwayError("config_invalid", `${source} must be ${expects}${was}`);
+  };
+}
+
+function readPolicy(env: Env): Partial<Policy> {
+  const text = env["SLIPWAY_POLICY"]?.trim();
+  if (text === undefined || text === "") return {};
+  const expects = `SLIPWAY_POLICY must be a JSON object of milliseconds by clock, for example {"graceMs":500}`;
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new SlipwayError("config_invalid", `${expects}.`);
+  }
+  const result = policySchema.partial().safeParse(value);
+  if (!result.success)
+    throw new SlipwayError("config_invalid", `${expects}; the clocks are ${Object.keys(policySchema.shape).join(", ")}.`);
+  return Object.fromEntries(Object.entries(result.data).filter(([, clock]) => clock !== undefined));
+}
+
+function readAdmin(read: ReturnType<typeof reader>): Config["admin"] {
+  const email = read("adminEmail", z.email().max(254), "an e-mail address");
+  const password = read("adminPassword", z.string().min(10).max(1_024), "at least 10 characters long");
+  if (email === null && password === null) return null;
+  if (email === null || password === null) {
+    throw new SlipwayError("config_invalid", "SLIPWAY_ADMIN_EMAIL and SLIPWAY_ADMIN_PASSWORD must be set together.");
+  }
+  return { email, password };
+}
+
+function readAgent(read: ReturnType<typeof reader>, hasKey: boolean): string {
+  const chosen = read("agent", z.string().regex(/^[a-z][a-z0-9_-]{0,49}$/), "the name of an agent, such as anthropic or scripted");
+  if (chosen === "anthropic" && !hasKey)
+    throw new SlipwayError("config_invalid", "SLIPWAY_AGENT=anthropic needs ANTHROPIC_API_KEY to be set.");
+  return chosen ?? (hasKey ? "anthropic" : "scripted");
+}
+
+function readModels(read: ReturnType<typeof reader>, hasKey: boolean): Pick<Config, "model" | "models"> {
+  const name = z.string().regex(/^[\x21-\x7e]{1,100}$/);
+  const models = read("models", list(name), "a comma-separated list of models") ?? ["claude-*"];
+  const chosen = read("model", name, "the name of a model");
+  if (chosen !== null && !matchesPattern(models, chosen))
+    throw new SlipwayError("config_invalid", `SLIPWAY_MODEL names "${chosen}", which SLIPWAY_MODELS does not list: ${models.join(", ")}.`);
+  if (chosen !== null || !hasKey) return { model: chosen, models };
+  const model = [DEFAULTS.model, ...models.filter((one) => !one.endsWith("*"))].find((one) => matchesPattern(models, one));
+  if (model === undefined) throw new SlipwayError("config_invalid", "SLIPWAY_MODEL must name one of the models that SLIPWAY_MODELS lists.");
+  return { model, models };
+}
+
+function readLimits(read: ReturnType<typeof reader>): Pick<Config, "disk" | "diskMb" | "maxDiskMb" | "maxMemoryMb" | "maxCpus"> {
+  const size = whole(64, 1_048_576);
+  const expects = "a whole number of megabytes from 64 to 1048576";
+  const chosen = read("diskMb", size, expects);
+  const maxDiskMb = read("maxDiskMb", size, expects) ?? Math.max(DISK.maxMb, chosen ?? 0);
+  const diskMb = chosen ?? Math.min(DISK.mb, maxDiskMb);
+  if (diskMb > maxDiskMb) throw new SlipwayError("config_invalid", "SLIPWAY_DISK_MB must not be larger than SLIPWAY_MAX_DISK_MB.");
+  return {
+    disk: read("disk", z.enum(DISK_MODES), `one of ${DISK_MODES.join(", ")}`) ?? DISK.mode,
+    diskMb,
+    maxDiskMb,
+    maxMemoryMb: read("maxMemoryMb", whole(64, 65_536), "a whole number of megabytes from 64 to 65536"),
+    maxCpus: read("maxCpus", whole(1, 64), "a whole number of cores from 1 to 64"),
+  };
+}
+
+function readEgress(read: ReturnType<typeof reader>): Config["egress"] {
+  const chosen = read("egress", z.enum(EGRESS_POLICIES), `one of ${EGRESS_POLICIES.join(", ")}`) ?? "none";
+  const open = read("egressOpen", z.enum(["0", "1"]), "0 or 1") === "1";
+  if (chosen === "open" && !open) throw new SlipwayError("config_invalid", "SLIPWAY_EGRESS=open needs SLIPWAY_EGRESS_OPEN=1.");
+  return [chosen, ...EGRESS_POLICIES.filter((policy) => policy !== chosen && (open || policy !== "open"))];
+}
+
+/** @throws SlipwayError `config_invalid` with one sentence that names the setting and what it must be. */
+export function readConfig(env: Env, flags: Flags = {}): Config {
+  const read = reader(env, flags);
+  const sandbox = read("sandbox", z.enum(SANDBOX_KINDS), `one of ${SANDBOX_KINDS.join(", ")}`);
+  const anthropicApiKey = read("anthropicApiKey", z.string().regex(/^[\x21-\x7e]+$/), "printable ASCII without spaces");
+  return {
+    host: read("host", z.string().refine(isHost), "an address or a host name without a port") ?? DEFAULTS.host,
+    port: read("port", whole(0, 65_535), "a whole number from 0 to 65535") ?? Number(DEFAULTS.port),
+    dataDir: read("dataDir", z.string(), "a folder") ?? DEFAULTS.dataDir,
+    sandbox: sandbox ?? DEFAULTS.sandbox,
+    sandboxChosen: sandbox !== null,
+    maxConcurrent: read("maxConcurrent", whole(1, 1_000), "a whole number from 1 to 1000") ?? Number(DEFAULTS.maxConcurrent),
+    warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
+    ...readLimits(read),
+    minFreeMb: read("minFreeMb", whole(0, 100_000_000), "a whole number of megabytes") ?? DISK.minFreeMb,
+    door: read("door", z.enum(["auto", "socket", "tunnel"]), "one of auto, socket, tunnel") ?? "auto",
+    userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
+    agent: readAgent(read, anthropicApiKey !== null),
+    anthropicApiKey,
+    acpCommands: parseAcpCommands(read("acpCommands", z.string().max(40_000), "a list of name=command") ?? ""),
+    anthropicBaseUrl: trimSlash(read("anthropicBaseUrl", webUrl, "an http or https address without a query") ?? ANTHROPIC),
+    ...readModels(read, anthropicApiKey !== null),
+    userDayUsd: read("userDayUsd", dollars, "an amount of US dollars such as 20"),
+    dayUsd: read("dayUsd", dollars, "an amount of US dollars such as 100"),
+    pricesFile: read("pricesFile", z.string(), "a file"),
+    egress: readEgress(read),
+    trustedEgressHosts:
+      read("trustedEgressHosts", list(z.string().refine((text) => parsePlace(text) !== null)), "a comma-separated list of host:port") ?? [],
+    trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
+    images: read("images", list(imageRule), IMAGES) ?? [],
+    admin: readAdmin(read),
+    publicUrl: read("publicUrl", origin, "an http or https address without a path"),
+    secretKey: read("secretKey", z.string(), "a key"),
+    logLevel: read("logLevel", z.enum(LOG_LEVELS), `one of ${LOG_LEVELS.join(", ")}`) ?? "info",
+    policy: readPolicy(env),
+    allowedOrigins: read("allowedOrigins", list(origin), "a comma-separated list of origins such as https://slipway.example.org") ?? [],
+    retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
+    mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
+    salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,
+    trustProxy: read("trustProxy", whole(0, 10), "the number of reverse proxies in front, 0 to 10") ?? 0,
+  };
+}
+
+function isHost(text: string): boolean {
+  return hostName.test(text) || /^[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*$/i.test(text);
+}

@@ -1,0 +1,297 @@
+/**
+ * Who is asking: passwords, sessions, personal tokens, tickets. The one place that turns a secret into a person.
+ *
+ * A1 Every refusal sounds the same and, for passwords, takes the same time.
+ * A2 A rotated refresh token that comes back after the grace ends its session; within the grace it gets its one successor again.
+ * A3 Roles and revocation are read from the store on every call: a JWT only says which session to look at.
+ */
+import { randomBytes } from "node:crypto";
+import { hash, verify } from "@node-rs/argon2";
+import PQueue from "p-queue";
+import type { AccessToken, Accounts, Role, Session, User } from "../core/ports/accounts.ts";
+import { looksPersonal, Mint, newPersonalToken, sameSecret, sha256, type RefreshToken } from "./tokens.ts";
+import { SlipwayError } from "../core/error.ts";
+import type { Clock, Ids } from "../core/ports/ports.ts";
+import type { Person } from "../coordinator/services/service.ts";
+
+const SECOND = 1_000;
+const DAY = 24 * 60 * 60 * SECOND;
+/** OWASP's second profile for argon2id: 19 MiB, two passes, one lane. */
+const ARGON2 = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
+const TICKETS = 10_000;
+
+/** The built-in person behind the operator token of the data folder; nobody can log in as it. */
+export const LOCAL_USER_ID = "user_00000000000000000000000000";
+
+export interface Caller extends Person {
+  /** What `stillValid` takes. Null for the local operator, who cannot be revoked. */
+  readonly sessionId: string | null;
+  /** Epoch ms after which this authentication is over; null = not by time. */
+  readonly expiresAt: number | null;
+  readonly via: "session" | "token" | "local";
+}
+
+export interface Grant {
+  readonly accessToken: string;
+  readonly refreshToken: string;
+  /** Seconds until the access token expires. */
+  readonly expiresIn: number;
+  readonly user: User;
+}
+
+export interface NewUser {
+  readonly email: string;
+  readonly password: string;
+  readonly role: Role;
+}
+
+export interface SessionOptions {
+  readonly accounts: Accounts;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  /** At least 32 random bytes that survive a restart. */
+  readonly secret: Buffer;
+  /** The operator token of the data folder (a file of mode 0600); null = there is none. */
+  readonly localToken: string | null;
+  /** Good once, until the first admin exists (rule S7); null = closed. */
+  readonly setupToken: string | null;
+  readonly accessTtlMs?: number;
+  readonly refreshGraceMs?: number;
+  readonly refreshIdleMs?: number;
+  readonly refreshAbsoluteMs?: number;
+  readonly ticketTtlMs?: number;
+}
+
+export async function openSessions(options: SessionOptions): Promise<Sessions> {
+  const { accounts, clock, localToken } = options;
+  if (localToken !== null && (await accounts.user(LOCAL_USER_ID)) === null) {
+    const passwordHash = await hash(randomBytes(32), ARGON2);
+    await accounts.createUser({ id: LOCAL_USER_ID, email: "local@localhost", role: "admin", createdAt: clock.now(), passwordHash });
+  }
+  // Not waited for: a start should not take longer for a hash that only a wrong login needs.
+  return new Sessions(options, hash(randomBytes(32), ARGON2));
+}
+
+export class Sessions {
+  readonly #accounts: Accounts;
+  readonly #clock: Clock;
+  readonly #ids: Ids;
+  readonly #mint: Mint;
+  readonly #options: Required<SessionOptions>;
+  /** Verified against when there is no such account (A1). */
+  readonly #nobody: Promise<string>;
+  readonly #tickets = new Map<string, { readonly caller: Caller; readonly until: number }>();
+  /** Argon2 is heavy on purpose: a flood of logins must not take all threads. */
+  readonly #hashing = new PQueue({ concurrency: 2 });
+  readonly #setup = new PQueue({ concurrency: 1 });
+
+  constructor(options: SessionOptions, nobody: Promise<string>) {
+    this.#options = {
+      accessTtlMs: 10 * 60 * SECOND,
+      refreshGraceMs: 30 * SECOND,
+      refreshIdleMs: 30 * DAY,
+      refreshAbsoluteMs: 90 * DAY,
+      ticketTtlMs: 30 * SECOND,
+      ...options,
+    };
+    this.#accounts = options.accounts;
+    this.#clock = options.clock;
+    this.#ids = options.ids;
+    this.#mint = new Mint(options.secret);
+    this.#nobody = nobody;
+  }
+
+  // ---------------------------------------------------------------- people
+
+  /** Throws `conflict` when the e-mail is taken. */
+  async createUser(user: NewUser): Promise<User> {
+    const passwordHash = await this.#hashing.add(() => hash(user.password.normalize("NFKC"), ARGON2));
+    const row: User = { id: this.#ids.next("user"), email: user.email.toLowerCase(), role: user.role, createdAt: this.#clock.now() };
+    await this.#accounts.createUser({ ...row, passwordHash });
+    return row;
+  }
+
+  /** The people that can log in. */
+  async people(): Promise<User[]> {
+    return (await this.#accounts.users()).filter((user) => user.id !== LOCAL_USER_ID);
+  }
+
+  async needsSetup(): Promise<boolean> {
+    return !(await this.people()).some((user) => user.role === "admin");
+  }
+
+  /** Makes the first admin and logs in. `unauthenticated` for a wrong token, and for the right one once an admin exists. */
+  setUp(token: string, email: string, password: string): Promise<Grant> {
+    return this.#setup.add(async () => {
+      const expected = this.#options.setupToken;
+      const good = expected !== null && sameSecret(token, expected);
+      if (!good || !(await this.needsSetup()))
+        throw new SlipwayError("unauthenticated", "This setup link is not valid, or was used already.");
+      return this.#begin(await this.createUser({ email, password, role: "admin" }));
+    });
+  }
+
+  // ---------------------------------------------------------------- sessions
+
+  /** `invalid_credentials` when either is wrong (A1). */
+  async login(email: string, password: string): Promise<Grant> {
+    const user = await this.#accounts.login(email.toLowerCase());
+    const stored = user?.passwordHash ?? (await this.#nobody);
+    const right = await this.#hashing.add(() => verify(stored, password.normalize("NFKC")));
+    if (!right || user === null || user.id === LOCAL_USER_ID) throw new SlipwayError("invalid_credentials");
+    return this.#begin(user);
+  }
+
+  /** Rotates (A2). `unauthenticated` when the token is unknown, too old, reused or its session is over. */
+  async refresh(text: string): Promise<Grant> {
+    const token = this.#mint.readRefresh(text);
+    if (token === null) throw refused();
+    const session = await this.#accounts.session(token.sessionId);
+    if (session === null || !this.#isLive(session)) throw refused();
+    if (sha256(text) === session.tokenHash) return this.#rotate(token, session);
+    return this.#replay(token, session);
+  }
+
+  async #rotate(token: RefreshToken, session: Session): Promise<Grant> {
+    const next = this.#mint.nextRefresh(token);
+    if (await this.#accounts.rotateSession(session.id, session.tokenHash, sha256(next), this.#clock.now()))
+      return this.#grant(session, next);
+    return this.refresh(token.text);
+  }
+
+  async #replay(token: RefreshToken, session: Session): Promise<Grant> {
+    const now = this.#clock.now();
+    const next = this.#mint.nextRefresh(token);
+    const unusedSuccessor = sha256(token.text) === session.previousHash && sha256(next) === session.tokenHash;
+    if (unusedSuccessor && now - session.rotatedAt <= this.#options.refreshGraceMs) return this.#grant(session, next);
+    await this.#accounts.revokeSession(session.id, now);
+    throw refused();
+  }
+
+  async logout(caller: Caller): Promise<void> {
+    if (caller.via !== "session" || caller.sessionId === null) {
+      throw new SlipwayError("forbidden", "Only a login can log out. Personal tokens are revoked with DELETE /v1/tokens/{id}.");
+    }
+    await this.#accounts.revokeSession(caller.sessionId, this.#clock.now());
+  }
+
+  async #begin(user: User): Promise<Grant> {
+    const now = this.#clock.now();
+    const id = this.#ids.next("sess");
+    const token = this.#mint.firstRefresh(id);
+    const session: Session = {
+      id,
+      userId: user.id,
+      tokenHash: sha256(token),
+      previousHash: null,
+      rotatedAt: now,
+      expiresAt: now + this.#options.refreshAbsoluteMs,
+      revokedAt: null,
+    };
+    await this.#accounts.createSession(session);
+    return this.#grant(session, token);
+  }
+
+  async #grant(session: Session, refreshToken: string): Promise<Grant> {
+    const user = await this.#accounts.user(session.userId);
+    if (user === null) throw refused();
+    const now = this.#clock.now();
+    const { accessTtlMs } = this.#options;
+    const claims = { userId: user.id, sessionId: session.id, expiresAt: now + accessTtlMs };
+    const accessToken = this.#mint.signAccess(claims, this.#ids.next("jti"), now);
+    const { id, email, role, createdAt } = user;
+    return { accessToken, refreshToken, expiresIn: Math.floor(accessTtlMs / SECOND), user: { id, email, role, createdAt } };
+  }
+
+  #isLive(session: Session): boolean {
+    const now = this.#clock.now();
+    return session.revokedAt === null && session.expiresAt > now && now - session.rotatedAt < this.#options.refreshIdleMs;
+  }
+
+  // ---------------------------------------------------------------- authentication
+
+  /** The person behind `Authorization: Bearer <bearer>`; throws `unauthenticated`. */
+  async authenticate(bearer: string): Promise<Caller> {
+    const { localToken } = this.#options;
+    if (localToken !== null && sameSecret(bearer, localToken)) {
+      return { userId: LOCAL_USER_ID, role: "admin", sessionId: null, expiresAt: null, via: "local" };
+    }
+    return bearer.startsWith("slp_") ? this.#byToken(bearer) : this.#byAccess(bearer);
+  }
+
+  async #byAccess(bearer: string): Promise<Caller> {
+    const claims = this.#mint.readAccess(bearer, this.#clock.now());
+    const session = claims && (await this.#accounts.session(claims.sessionId));
+    if (!claims || !session || !this.#isLive(session) || session.userId !== claims.userId) throw refused();
+    return this.#caller(session.userId, { sessionId: session.id, expiresAt: claims.expiresAt, via: "session" });
+  }
+
+  async #byToken(bearer: string): Promise<Caller> {
+    const token = looksPersonal(bearer) ? await this.#accounts.tokenByHash(sha256(bearer)) : null;
+    const now = this.#clock.now();
+    if (token === null || (token.expiresAt !== null && token.expiresAt <= now)) throw refused();
+    if (token.lastUsedAt === null || now - token.lastUsedAt >= 60 * SECOND) await this.#accounts.touchToken(token.id, now);
+    return this.#caller(token.userId, { sessionId: `token:${token.hash}`, expiresAt: token.expiresAt, via: "token" });
+  }
+
+  async #caller(userId: string, rest: Omit<Caller, "userId" | "role">): Promise<Caller> {
+    const user = await this.#accounts.user(userId);
+    if (user === null) throw refused();
+    return { userId: user.id, role: user.role, ...rest };
+  }
+
+  /** False once the session was revoked or is over, or the personal token was deleted: its sockets must go. */
+  async stillValid(sessionId: string | null): Promise<boolean> {
+    if (sessionId === null) return true;
+    if (sessionId.startsWith("token:")) {
+      const token = await this.#accounts.tokenByHash(sessionId.slice("token:".length));
+      return token !== null && (token.expiresAt === null || token.expiresAt > this.#clock.now());
+    }
+    const session = await this.#accounts.session(sessionId);
+    return session !== null && this.#isLive(session);
+  }
+
+  // ---------------------------------------------------------------- personal tokens
+
+  /** The only time that the token itself is seen. A token cannot make tokens: `forbidden`. */
+  async createToken(caller: Caller, name: string, ttlMs: number | null): Promise<{ row: AccessToken; token: string }> {
+    if (caller.via === "token") throw new SlipwayError("forbidden", "A personal token cannot make another one. Log in first.");
+    const token = newPersonalToken();
+    const now = this.#clock.now();
+    const row: AccessToken = {
+      id: this.#ids.next("tok"),
+      userId: caller.userId,
+      name,
+      hash: sha256(token),
+      createdAt: now,
+      expiresAt: ttlMs === null ? null : now + ttlMs,
+      lastUsedAt: null,
+    };
+    await this.#accounts.createToken(row);
+    return { row, token };
+  }
+
+  // ---------------------------------------------------------------- tickets
+
+  /** A one-time secret for a socket, kept in memory. */
+  issueTicket(caller: Caller): { ticket: string; expiresIn: number } {
+    const now = this.#clock.now();
+    for (const [key, { until }] of this.#tickets) if (until <= now || this.#tickets.size >= TICKETS) this.#tickets.delete(key);
+    const ticket = randomBytes(32).toString("base64url");
+    this.#tickets.set(sha256(ticket), { caller, until: now + this.#options.ticketTtlMs });
+    return { ticket, expiresIn: Math.floor(this.#options.ticketTtlMs / SECOND) };
+  }
+
+  /** Good once; throws `unauthenticated` for a used, old or unknown one, and when the session ended meanwhile. */
+  async redeemTicket(ticket: string): Promise<Caller> {
+    const key = sha256(ticket);
+    const found = this.#tickets.get(key);
+    this.#tickets.delete(key);
+    if (found === undefined || found.until <= this.#clock.now() || !(await this.stillValid(found.caller.sessionId))) throw refused();
+    return found.caller;
+  }
+}
+
+function refused(): SlipwayError {
+  return new SlipwayError("unauthenticated", "Log in, or send a valid token.");
+}

@@ -1,0 +1,144 @@
+/**
+ * The shapes of the secrets that people carry, made and recognised without any look-up.
+ *
+ * B1 An access token is a JWT under one algorithm; a header or payload with anything missing or anything more is refused.
+ * B2 A refresh token's successor follows from the token and the server's key, so a repeated rotation gives the same one and none is kept in clear.
+ * B3 What was not made here (wrong tag, wrong checksum) is refused before the store is asked.
+ */
+import { createHash, createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
+import { crc32 } from "node:zlib";
+import jwt from "jsonwebtoken";
+import { z } from "zod";
+import { SlipwayError } from "../core/error.ts";
+
+const ALGORITHM = "HS256";
+const TYPE = "at+jwt";
+const ISSUER = "slipway";
+const AUDIENCE = "slipway-api";
+/** Longer than any token made here; what is longer is not even parsed. */
+const TOKEN_LIMIT = 2_048;
+
+const seconds = z.int().min(0);
+const headerSchema = z.strictObject({ alg: z.literal(ALGORITHM), typ: z.literal(TYPE) });
+const claimsSchema = z.strictObject({
+  iss: z.literal(ISSUER),
+  aud: z.literal(AUDIENCE),
+  sub: z.string().min(1),
+  sid: z.string().min(1),
+  jti: z.string().min(1),
+  iat: seconds,
+  exp: seconds,
+});
+
+export interface AccessClaims {
+  readonly userId: string;
+  readonly sessionId: string;
+  /** Epoch ms. */
+  readonly expiresAt: number;
+}
+
+export interface RefreshToken {
+  readonly text: string;
+  readonly sessionId: string;
+}
+
+export function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/** Equal in a time that does not depend on where two secrets differ. */
+export function sameSecret(a: string, b: string): boolean {
+  return timingSafeEqual(createHash("sha256").update(a).digest(), createHash("sha256").update(b).digest());
+}
+
+/** Keys for each use from the one secret of the installation. */
+export class Mint {
+  readonly #accessKey: Buffer;
+  readonly #refreshKey: Buffer;
+
+  /** @param secret at least 32 random bytes; throws `config_invalid` otherwise. */
+  constructor(secret: Buffer) {
+    if (secret.length < 32) throw new SlipwayError("config_invalid", "The server's secret must have at least 32 bytes.");
+    const derive = (use: string): Buffer => Buffer.from(hkdfSync("sha256", secret, "", `slipway ${use}`, 32));
+    this.#accessKey = derive("access token");
+    this.#refreshKey = derive("refresh token");
+  }
+
+  signAccess(claims: AccessClaims, jti: string, now: number): string {
+    const iat = Math.floor(now / 1_000);
+    const exp = Math.floor(claims.expiresAt / 1_000);
+    const payload = { iss: ISSUER, aud: AUDIENCE, sub: claims.userId, sid: claims.sessionId, jti, iat, exp };
+    return jwt.sign(payload, this.#accessKey, { algorithm: ALGORITHM, header: { alg: ALGORITHM, typ: TYPE } });
+  }
+
+  /** The claims of a token that was signed here and has not expired; null for everything else (B1). */
+  readAccess(text: string, now: number): AccessClaims | null {
+    if (text.length > TOKEN_LIMIT || !/^[\w-]+\.[\w-]+\.[\w-]+$/.test(text)) return null;
+    let verified: jwt.Jwt;
+    try {
+      verified = jwt.verify(text, this.#accessKey, {
+        algorithms: [ALGORITHM],
+        issuer: ISSUER,
+        audience: AUDIENCE,
+        clockTimestamp: Math.floor(now / 1_000),
+        complete: true,
+      });
+    } catch {
+      return null;
+    }
+    const claims = claimsSchema.safeParse(verified.payload);
+    if (!claims.success || !headerSchema.safeParse(verified.header).success) return null;
+    return { userId: claims.data.sub, sessionId: claims.data.sid, expiresAt: claims.data.exp * 1_000 };
+  }
+
+  /** `rt_<session>.<32 bytes>.<tag>`. */
+  firstRefresh(sessionId: string): string {
+    return this.#refresh(sessionId, randomBytes(32));
+  }
+
+  /** The one successor of a refresh token (B2). */
+  nextRefresh(token: RefreshToken): string {
+    return this.#refresh(token.sessionId, this.#mac(`next\n${token.text}`));
+  }
+
+  /** Null when the token was not made here (B3). Whether it is still good is the session's to say. */
+  readRefresh(text: string): RefreshToken | null {
+    const match = /^rt_(\w{1,64})\.([\w-]{43})\.[\w-]{22}$/.exec(text);
+    const [, sessionId, body] = match ?? [];
+    if (sessionId === undefined || body === undefined) return null;
+    return sameSecret(text, this.#refresh(sessionId, Buffer.from(body, "base64url"))) ? { text, sessionId } : null;
+  }
+
+  #refresh(sessionId: string, bytes: Buffer): string {
+    const body = `rt_${sessionId}.${bytes.toString("base64url")}`;
+    return `${body}.${this.#mac(`tag\n${body}`).subarray(0, 16).toString("base64url")}`;
+  }
+
+  #mac(text: string): Buffer {
+    return createHmac("sha256", this.#refreshKey).update(text).digest();
+  }
+}
+
+const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+function base62(value: bigint, width: number): string {
+  let rest = value;
+  let text = "";
+  for (let i = 0; i < width; i++) {
+    text = BASE62.charAt(Number(rest % 62n)) + text;
+    rest /= 62n;
+  }
+  return text;
+}
+
+const checksum = (body: string): string => base62(BigInt(crc32(body)), 6);
+
+/** `slp_<32 bytes in base 62><CRC-32>`: found by secret scanners, refused without a look-up when mistyped. */
+export function newPersonalToken(): string {
+  const body = `slp_${base62(BigInt(`0x${randomBytes(32).toString("hex")}`), 43)}`;
+  return body + checksum(body);
+}
+
+export function looksPersonal(text: string): boolean {
+  return /^slp_[0-9A-Za-z]{49}$/.test(text) && checksum(text.slice(0, -6)) === text.slice(-6);
+}

@@ -1,0 +1,136 @@
+/** Commands about people: login, logout, credential, token, users. */
+import { createInterface } from "node:readline/promises";
+import { Option, type Command } from "commander";
+import { SlipwayClient } from "../../client/client.ts";
+import type { Role } from "../../core/ports/accounts.ts";
+import { findServer, type ServerOptions } from "../connect.ts";
+import { CliExit, EXIT } from "../exit.ts";
+import { asJson, client, open, print, printJson, readSecret, wholeNumber, type Io, type ReadOptions } from "../io.ts";
+import { sessionsFor, sessionsPath } from "../session-file.ts";
+import { clean, table } from "../terminal/text.ts";
+
+/** Login and logout are about the stored session, whatever token the environment holds. */
+function sessionClient(io: Io, options: ServerOptions): SlipwayClient {
+  const { url } = findServer(options, io.env);
+  return new SlipwayClient({ baseUrl: url, sessions: sessionsFor(url, io.env), retries: 2 });
+}
+
+export function loginCommands(program: Command, io: Io): void {
+  client(program.command("login"))
+    .description("log in; the password comes from the terminal, standard input or SLIPWAY_PASSWORD")
+    .option("--email <email>", "who you are (SLIPWAY_EMAIL)")
+    .action(async (options: ServerOptions & { readonly email?: string }) => {
+      const server = sessionClient(io, options);
+      const email = options.email ?? io.env["SLIPWAY_EMAIL"] ?? (await askEmail(io));
+      const { user } = await server.login(email, await readSecret(io, "password", "SLIPWAY_PASSWORD"));
+      print(io, `Logged in at ${server.baseUrl} as ${clean(user.email)} (${user.role}). Kept in ${sessionsPath(io.env)}.`);
+    });
+  client(program.command("logout"))
+    .description("end the session that login made")
+    .action(async (options: ServerOptions) => {
+      const server = sessionClient(io, options);
+      await server.logout();
+      print(io, `Logged out at ${server.baseUrl}.`);
+    });
+}
+
+async function askEmail(io: Io): Promise<string> {
+  if (!io.in.isTTY) throw new CliExit(EXIT.usage, "Give --email or SLIPWAY_EMAIL.");
+  const lines = createInterface({ input: io.in, output: io.err });
+  try {
+    return (await lines.question("e-mail: ")).trim();
+  } finally {
+    lines.close();
+  }
+}
+
+export function credentialCommands(program: Command, io: Io): void {
+  const group = program.command("credential").description("git credentials: how tasks reach private repositories");
+  asJson(client(group.command("add")))
+    .description("add or replace the token for a host; it comes from the terminal, standard input or SLIPWAY_GIT_TOKEN")
+    .argument("<host>", "host or host:port")
+    .option("--username <name>", "when the host wants one")
+    .action(async (host: string, options: ReadOptions & { readonly username?: string }) => {
+      const server = open(io, options);
+      const token = (await readSecret(io, "git token", "SLIPWAY_GIT_TOKEN")).trim();
+      const { username } = options;
+      const made = await server.putCredential({ host, kind: "token", token, ...(username === undefined ? {} : { username }) });
+      if (options.json) printJson(io, made);
+      else print(io, `${made.id}  ${clean(made.host)}`);
+    });
+  asJson(client(group.command("list")))
+    .description("list them; tokens are never shown")
+    .action(async (options: ReadOptions) => {
+      const page = await open(io, options).credentials({ limit: 200 });
+      if (options.json) return printJson(io, page);
+      const rows = page.items.map((item) => [item.id, clean(item.host), clean(item.username ?? ""), item.createdAt]);
+      print(io, table(["ID", "HOST", "USERNAME", "CREATED"], rows));
+    });
+  client(group.command("remove"))
+    .description("forget one")
+    .argument("<id>", "its id or its host")
+    .action(async (which: string, options: ServerOptions) => {
+      const server = open(io, options);
+      const { items } = await server.credentials({ limit: 200 });
+      await server.deleteCredential(items.find((item) => item.host === which.toLowerCase())?.id ?? which);
+      print(io, "removed");
+    });
+}
+
+export function tokenCommands(program: Command, io: Io): void {
+  const group = program.command("token").description("personal access tokens: for scripts and phones");
+  asJson(client(group.command("add")))
+    .description("make one; it is shown this once")
+    .argument("<name>", "what it is for")
+    .option("--days <number>", "how long it is good", wholeNumber)
+    .action(async (name: string, options: ReadOptions & { readonly days?: number }) => {
+      const made = await open(io, options).createToken({ name, ...(options.days === undefined ? {} : { expiresInDays: options.days }) });
+      if (options.json) printJson(io, made);
+      else print(io, made.token);
+    });
+  asJson(client(group.command("list")))
+    .description("list them")
+    .action(async (options: ReadOptions) => {
+      const page = await open(io, options).tokens({ limit: 200 });
+      if (options.json) return printJson(io, page);
+      const rows = page.items.map((item) => [item.id, clean(item.name), item.expiresAt ?? "never", item.lastUsedAt ?? "never"]);
+      print(io, table(["ID", "NAME", "EXPIRES", "LAST USED"], rows));
+    });
+  client(group.command("remove"))
+    .description("revoke one")
+    .argument("<id>", "its id")
+    .action(async (id: string, options: ServerOptions) => {
+      await open(io, options).deleteToken(id);
+      print(io, "removed");
+    });
+}
+
+const ROLES = ["user", "operator", "admin"] as const satisfies readonly Role[];
+
+export function userCommands(program: Command, io: Io): void {
+  const group = program.command("users").description("who may use this server (admins)");
+  asJson(client(group.command("add")))
+    .description("add a person; the password comes from the terminal, standard input or SLIPWAY_PASSWORD")
+    .argument("<email>", "e-mail address")
+    .addOption(new Option("--role <role>", "what they may do").choices([...ROLES]).default("user"))
+    .action(async (email: string, options: ReadOptions & { readonly role: Role }) => {
+      const server = open(io, options);
+      const password = await readSecret(io, "password", "SLIPWAY_PASSWORD");
+      const made = await server.createUser({ email, password, role: options.role });
+      if (options.json) printJson(io, made);
+      else print(io, `${made.id}  ${clean(made.email)}  ${made.role}`);
+    });
+  asJson(client(group.command("list")))
+    .description("list them")
+    .action(async (options: ReadOptions) => {
+      const page = await open(io, options).users({ limit: 200 });
+      if (options.json) return printJson(io, page);
+      print(
+        io,
+        table(
+          ["ID", "E-MAIL", "ROLE", "CREATED"],
+          page.items.map((item) => [item.id, clean(item.email), item.role, item.createdAt]),
+        ),
+      );
+    });
+}

@@ -1,0 +1,134 @@
+/** `slipway submit` and `slipway watch`. */
+import { readFileSync } from "node:fs";
+import { Option, type Command } from "commander";
+import { messageOf } from "../../core/error.ts";
+import {
+  EFFORTS,
+  EGRESS_POLICIES,
+  PULL_REQUEST_MODES,
+  type Effort,
+  type Egress,
+  type PullRequestMode,
+  type ScriptStep,
+} from "../../core/task.ts";
+import type { SubmitRequest } from "../../core/protocol/rest.ts";
+import type { SlipwayClient } from "../../client/client.ts";
+import { boundsOf, present, withBounds, type BoundOptions } from "../limit-options.ts";
+import { CliExit, EXIT } from "../exit.ts";
+import { asJson, client, interruptible, open, print, printJson, readText, wholeNumber, type Io, type ReadOptions } from "../io.ts";
+import { exitFor, showLive } from "../terminal/live-view.ts";
+
+interface SubmitOptions extends ReadOptions, BoundOptions {
+  readonly base?: string;
+  readonly branch?: string;
+  readonly title?: string;
+  readonly agent?: string;
+  readonly model?: string;
+  readonly effort?: Effort;
+  readonly script?: string;
+  readonly egress?: Egress;
+  readonly image?: string;
+  readonly pullRequest?: PullRequestMode;
+  readonly verify?: readonly string[];
+  readonly priority?: number;
+  readonly maxAttempts?: number;
+  readonly idempotencyKey?: string;
+  readonly watch?: true;
+}
+
+const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
+
+export function submitCommand(program: Command, io: Io): void {
+  withBounds(asJson(client(program.command("submit"))))
+    .description("submit a task: a repository and what to do in it")
+    .argument("<repo>", "address of the git repository")
+    .argument("<prompt>", "what to do; - reads it from standard input")
+    .option("--base <branch>", "branch to start from (the default branch)")
+    .option("--branch <name>", "branch to push to (slipway/<id>)")
+    .option("--title <text>", "a short name")
+    .option("--agent <name>", "which agent works on it")
+    .option("--model <name>", "which model it uses")
+    .addOption(new Option("--effort <level>", "how hard the model thinks").choices([...EFFORTS]))
+    .option("--script <file>", "JSON steps for the scripted agent")
+    .addOption(new Option("--egress <policy>", "what the sandbox may reach").choices([...EGRESS_POLICIES]))
+    .option("--image <name>", 'image of the sandbox; "default" is Slipway\'s own (what .slipway.yml says, else that)')
+    .addOption(new Option("--pull-request <mode>", "open a pull request").choices([...PULL_REQUEST_MODES]))
+    .option("--verify <command>", "run this after the agent; may be given again", collect)
+    .option("--priority <number>", "-10 to 10, larger goes first", wholeNumber)
+    .option("--max-attempts <number>", "1 to 10", wholeNumber)
+    .option("--idempotency-key <key>", "the same key again gives the same task")
+    .option("-w, --watch", "watch it until it ends")
+    .action(async (repo: string, prompt: string, options: SubmitOptions) => {
+      const server = open(io, options);
+      const request = requestOf(repo, await readText(io, prompt), options);
+      const task = await server.submit(request, options.idempotencyKey === undefined ? {} : { idempotencyKey: options.idempotencyKey });
+      if (options.watch) {
+        if (options.json) print(io, JSON.stringify(task));
+        else print(io, `${task.id}  ${task.state}`);
+        return watchUntilEnd(io, server, task.id, options, 0);
+      }
+      if (options.json) return printJson(io, task);
+      print(io, task.id);
+      io.err.write(`To watch it: ${io.command} watch ${task.id}\n`);
+    });
+}
+
+/** Only what was given; the server knows the defaults. */
+function requestOf(repo: string, prompt: string, options: SubmitOptions): SubmitRequest {
+  const { base, branch, title, agent, model, effort, egress, image, pullRequest, priority, maxAttempts } = options;
+  const given = { base, branch, title, agent, model, effort, egress, image, pullRequest, priority, maxAttempts };
+  return {
+    repo,
+    prompt,
+    ...present(given),
+    ...(options.script === undefined ? {} : { script: readScript(options.script) }),
+    ...(options.verify === undefined ? {} : { verify: [...options.verify] }),
+    ...boundsOf(options),
+  };
+}
+
+/** The server checks the steps; here it only has to be a JSON list. */
+function readScript(file: string): ScriptStep[] {
+  let steps: unknown;
+  try {
+    steps = JSON.parse(readFileSync(file, "utf8"));
+  } catch (error) {
+    throw new CliExit(EXIT.usage, `The script cannot be read: ${messageOf(error)}`);
+  }
+  if (!Array.isArray(steps)) throw new CliExit(EXIT.usage, "The script must be a JSON list of steps.");
+  return steps as ScriptStep[];
+}
+
+interface WatchOptions extends ReadOptions {
+  readonly after?: number;
+}
+
+export function watchCommand(program: Command, io: Io): void {
+  asJson(client(program.command("watch")))
+    .description("watch a task live until it ends; Ctrl-C stops watching, not the task")
+    .argument("<id>", "the task")
+    .option("--after <seq>", "begin after this event", wholeNumber)
+    .action(async (id: string, options: WatchOptions) => {
+      const server = open(io, options);
+      // Asked first, so that a wrong id or a server that is away ends this at once; later the watch waits for it.
+      await server.task(id);
+      await watchUntilEnd(io, server, id, options, options.after ?? 0);
+    });
+}
+
+/** With --json: one event per line. */
+export async function watchUntilEnd(io: Io, server: SlipwayClient, id: string, options: ReadOptions, after: number): Promise<void> {
+  await interruptible(async (signal) => {
+    if (options.json === undefined) {
+      io.end(exitFor(await showLive(server, id, { out: io.out, env: io.env, signal, command: io.command, after })));
+      return;
+    }
+    try {
+      for await (const event of server.watch(id, { signal, after })) print(io, JSON.stringify(event));
+    } catch (thrown) {
+      if (signal.aborted) throw new CliExit(EXIT.interrupted);
+      throw thrown;
+    }
+    io.end(exitFor(await server.task(id)));
+  });
+}

@@ -1,0 +1,211 @@
+/** `slipway demo`: a whole task from end to end on a sample repository, with everything in a temporary folder. Fails when anything is not as it should be. */
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Option, type Command } from "commander";
+import { SlipwayClient } from "../../client/client.ts";
+import { readConfig, SANDBOX_KINDS, type Config, type Flags } from "../../app/config.ts";
+import { messageOf, SlipwayError } from "../../core/error.ts";
+import type { Running } from "../../app/serve.ts";
+import { packageRoot } from "../../core/lib/package-root.ts";
+import type { WireTask } from "../../core/protocol/rest.ts";
+import { CliExit, EXIT } from "../exit.ts";
+import { interruptible, print, type Io } from "../io.ts";
+import {
+  openUpstream,
+  SAMPLE,
+  SAMPLE_CHANGES,
+  SAMPLE_FILES,
+  SAMPLE_PROMPT,
+  SAMPLE_SCENARIO,
+  SAMPLE_SCRIPT,
+  SAMPLE_TEST,
+  SAMPLE_USER,
+  type Upstream,
+} from "./sample-project.ts";
+import { socketMaker } from "../socket.ts";
+import { cleanLines, paint } from "../terminal/text.ts";
+import { showLive } from "../terminal/live-view.ts";
+
+export function demoCommand(program: Command, io: Io): void {
+  program
+    .command("demo")
+    .description("run a whole task on a sample repository; needs no key and leaves nothing behind")
+    .addOption(new Option("--sandbox <kind>", "docker, or a plain process when no engine answers").choices([...SANDBOX_KINDS]))
+    .addOption(new Option("--model <kind>", "let the agent that has a model do it; the fake model needs no key").choices(["fake"]))
+    .action((options: DemoOptions) => interruptible((signal) => demo(io, options, signal)));
+}
+
+interface DemoOptions {
+  readonly sandbox?: string;
+  readonly model?: "fake";
+}
+
+/** What to undo, last first. */
+type Undo = (() => unknown)[];
+
+async function demo(io: Io, options: DemoOptions, signal: AbortSignal): Promise<void> {
+  const undo: Undo = [];
+  try {
+    const folder = mkdtempSync(join(tmpdir(), "slipway-demo-"));
+    undo.push(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+    await play({ io, folder, options, undo, signal });
+  } finally {
+    await undoAll(undo);
+  }
+}
+
+/** Every step runs, whatever the ones before it did; the first that failed is told. */
+async function undoAll(undo: Undo): Promise<void> {
+  const failures: unknown[] = [];
+  for (const step of undo.toReversed()) {
+    try {
+      await step();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw new CliExit(EXIT.failed, `the demo could not clean up: ${messageOf(failures[0])}`);
+}
+
+interface Stage {
+  readonly io: Io;
+  readonly folder: string;
+  readonly options: DemoOptions;
+  readonly undo: Undo;
+  readonly signal: AbortSignal;
+}
+
+async function play(stage: Stage): Promise<void> {
+  const { io, folder, undo, signal } = stage;
+  const { bold, dim, green } = paint(io.out, io.env);
+  const { upstream, token } = await openUpstream(packageRoot(), join(folder, "upstream"));
+  undo.push(() => upstream.close());
+  const repo = upstream.createRepo(SAMPLE, { ...SAMPLE_FILES });
+  print(io, `${bold("upstream")} ${repo.url} ${dim("a sample repository whose test fails, behind a password")}`);
+  const model = await openModel(stage);
+
+  const dataDir = join(folder, "data");
+  const running = await begin(io, configOf(stage, { dataDir, trustedRepoHosts: upstream.host, ...model?.flags }));
+  undo.push(() => running.close());
+  print(io, `${bold("server")}   ${running.url} ${dim(`sandbox: ${running.sandbox.kind}; ${running.sandbox.line}`)}`);
+
+  const client = new SlipwayClient({
+    baseUrl: running.url,
+    token: readFileSync(join(dataDir, "operator.token"), "utf8").trim(),
+    WebSocket: socketMaker(),
+  });
+  await client.putCredential({ host: upstream.host, kind: "token", username: SAMPLE_USER, token });
+  const script = model === null ? { script: [...SAMPLE_SCRIPT] } : {};
+  const submitted = await client.submit({ repo: repo.url, prompt: SAMPLE_PROMPT, verify: [SAMPLE_TEST], ...script });
+  undo.push(() => leave(client, submitted.id));
+  print(io, `${bold("task")}     ${submitted.id} ${dim(`"${SAMPLE_PROMPT}"`)}\n`);
+  const task = await live(io, client, submitted.id, signal);
+  const wrong = [...(await examine(client, upstream, task, repo.sha)), ...(model?.examine(task) ?? [])];
+  if (wrong.length > 0) throw new CliExit(EXIT.failed, `the demo went wrong:\n${wrong.map((line) => `  ${line}`).join("\n")}`);
+  await showResult(io, client, upstream, task);
+  print(io, `\n${green("It works.")} To use it: npm start`);
+}
+
+function configOf({ io, options }: Stage, flags: Flags): Config {
+  const sandbox = options.sandbox ?? (io.env["SLIPWAY_SANDBOX"] || undefined);
+  return readConfig({}, { port: "0", warm: "0", logLevel: "error", ...flags, ...(sandbox === undefined ? {} : { sandbox }) });
+}
+
+interface DemoModel {
+  readonly flags: Flags;
+  /** What is wrong with the books of that task, in words. */
+  examine(task: WireTask): string[];
+}
+
+/** The largest difference between what the provider billed and what the task shows, as a part of it. */
+const TOLERANCE = 0.01;
+
+/** The provider of the demo, if it has one: what it bills must be what the task says it cost. */
+async function openModel({ io, options, undo }: Stage): Promise<DemoModel | null> {
+  if (options.model === undefined) return null;
+  const { startFakeModel } = await import("../../broker/model/fake/server.ts");
+  const { bold, dim } = paint(io.out, io.env);
+  const apiKey = `sk-demo-${randomBytes(16).toString("hex")}`;
+  const fake = await startFakeModel({ scenarios: { default: SAMPLE_SCENARIO }, apiKey });
+  undo.push(() => fake.close());
+  print(io, `${bold("model")}    ${fake.url} ${dim("a fake one: real HTTP, words from a scenario")}`);
+  return {
+    flags: { anthropicApiKey: apiKey, anthropicBaseUrl: fake.url },
+    examine({ agent, usage }) {
+      const billed = fake.spent();
+      const wrong = agent === "anthropic" ? [] : [`the agent was ${agent}`];
+      if (billed > 0 && Math.abs(usage.usd - billed) <= billed * TOLERANCE) return wrong;
+      return [...wrong, `the task says that it cost $${usage.usd}, and the provider billed $${billed}`];
+    },
+  };
+}
+
+/** Docker when an engine answers; otherwise a plain process, and it says so. */
+async function begin(io: Io, config: Config): Promise<Running> {
+  const { serve } = await import("../../app/serve.ts");
+  try {
+    return await serve(config);
+  } catch (error) {
+    if (!(error instanceof SlipwayError) || config.sandboxChosen || config.sandbox !== "docker") throw error;
+    const { yellow, bold } = paint(io.out, io.env);
+    print(io, `${yellow(bold("NOT ISOLATED"))} ${error.message}`);
+    print(io, yellow("             The demo's own script is harmless, so the demo goes on with a plain process."));
+    return serve({ ...config, sandbox: "process", sandboxChosen: true });
+  }
+}
+
+async function live(io: Io, client: SlipwayClient, taskId: string, signal: AbortSignal): Promise<WireTask> {
+  try {
+    return await showLive(client, taskId, { out: io.out, env: io.env, signal, command: io.command });
+  } catch (thrown) {
+    if (signal.aborted) throw new CliExit(EXIT.interrupted, "Interrupted; cleaning up.");
+    throw thrown;
+  }
+}
+
+/** What is not as it should be, in words. */
+async function examine(client: SlipwayClient, upstream: Upstream, task: WireTask, base: string): Promise<string[]> {
+  const wrong: string[] = [];
+  if (task.state !== "done" || task.outcome !== "pushed") return [`the task ended as ${task.state} (${task.outcome ?? "nothing pushed"})`];
+  const branches = branchesOf(upstream);
+  if (branches.get(task.branch) !== task.headSha) wrong.push(`${task.branch} is not at ${task.headSha} upstream`);
+  if (branches.get("main") !== base) wrong.push("main was changed upstream");
+  if (branches.size !== 2) wrong.push(`the upstream has other branches: ${[...branches.keys()].join(", ")}`);
+  const { files } = await client.diff(task.id);
+  const found = Object.fromEntries(files.map(({ path, status }) => [path, status]));
+  for (const [path, status] of Object.entries(SAMPLE_CHANGES)) if (found[path] !== status) wrong.push(`${path} should be ${status}`);
+  if (files.length !== Object.keys(SAMPLE_CHANGES).length) wrong.push(`other files changed: ${Object.keys(found).join(", ")}`);
+  return wrong;
+}
+
+function branchesOf(upstream: Upstream): Map<string, string> {
+  const lines = upstream.git(SAMPLE, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads/").split("\n");
+  return new Map(lines.map((line) => [line.split(" ")[0] ?? "", line.split(" ")[1] ?? ""]));
+}
+
+async function showResult(io: Io, client: SlipwayClient, upstream: Upstream, task: WireTask): Promise<void> {
+  const { bold, dim, green, red } = paint(io.out, io.env);
+  print(io, `\n${bold("the upstream now")}`);
+  for (const [branch, sha] of branchesOf(upstream))
+    print(io, `  ${dim(sha.slice(0, 10))} ${branch === task.branch ? green(branch) : branch}`);
+  print(io, `\n${bold("the change")}`);
+  for (const line of cleanLines((await client.patch(task.id)).trimEnd())) {
+    print(io, `  ${line.startsWith("+") ? green(line) : line.startsWith("-") ? red(line) : line}`);
+  }
+}
+
+const LEAVE_MS = 20_000;
+
+/** A server that stops leaves its sandboxes running, for the next one to adopt; here there is no next one. */
+async function leave(client: SlipwayClient, taskId: string): Promise<void> {
+  const deadline = Date.now() + LEAVE_MS;
+  const { settledAt } = await client.task(taskId);
+  if (settledAt === null) await client.cancel(taskId).catch(() => undefined);
+  while (Date.now() < deadline) {
+    const [task, { sandbox }] = await Promise.all([client.task(taskId), client.overview()]);
+    if (task.settledAt !== null && sandbox.containers === 0) return;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+}

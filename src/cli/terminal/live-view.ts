@@ -1,0 +1,125 @@
+/** `slipway watch`, and the live part of submit, retry and demo. */
+import type { SlipwayClient } from "../../client/client.ts";
+import { SlipwayProblem } from "../../client/problem.ts";
+import { isSettledState } from "../../core/task.ts";
+import type { WireTask } from "../../core/protocol/rest.ts";
+import { CliExit, EXIT, type ExitCode } from "../exit.ts";
+import { createRenderer, statusLine, usageWords } from "./event-renderer.ts";
+import { openStatus, type StatusStream } from "./spinner.ts";
+import { clean, cleanLines, duration, paint, plural } from "./text.ts";
+
+export interface WatchView {
+  readonly out: StatusStream;
+  readonly env: NodeJS.ProcessEnv;
+  readonly signal: AbortSignal;
+  /** How people call this command, for the hints that it prints. */
+  readonly command: string;
+  readonly after?: number;
+}
+
+/** Shows a task until it settles. @returns the task as it ended. @throws CliExit 130 when `signal` fires. */
+export async function showLive(client: SlipwayClient, taskId: string, view: WatchView): Promise<WireTask> {
+  const { out, env, signal } = view;
+  const colours = paint(out, env);
+  const renderer = createRenderer(colours, out.columns || 100);
+  let connection = "";
+  const status = openStatus(out, (columns) => `${statusLine(renderer.progress(), Date.now(), columns - connection.length)}${connection}`);
+  const away = createNotice(status.line, colours.yellow);
+  try {
+    const events = client.watch(taskId, {
+      signal,
+      after: view.after ?? 0,
+      onConnection(state) {
+        connection = state.kind === "lost" ? " · reconnecting" : "";
+        away(state.kind);
+      },
+    });
+    for await (const event of events) {
+      for (const line of renderer.lines(event)) status.line(line);
+      if (event.type === "question") status.line(colours.dim(`${" ".repeat(11)}${view.command} answer ${taskId} "your answer"`));
+    }
+  } catch (thrown) {
+    if (!signal.aborted) throw thrown;
+    status.close();
+    throw new CliExit(EXIT.interrupted, `Stopped watching; the task goes on. To stop it: ${view.command} cancel ${taskId}`);
+  } finally {
+    status.close();
+  }
+  const task = await client.task(taskId);
+  for (const line of await ending(client, task, colours)) out.write(`${line}\n`);
+  return task;
+}
+
+/** Says once that the server is away, and once that it is back. A quick reconnect is not worth a line. */
+function createNotice(print: (line: string) => void, colour: (text: string) => string): (kind: string) => void {
+  let lostAt: number | null = null;
+  let said = false;
+  return (kind) => {
+    if (kind !== "lost") {
+      if (said && kind === "live") print(colour("! connected again"));
+      if (kind === "live") {
+        lostAt = null;
+        said = false;
+      }
+      return;
+    }
+    lostAt ??= Date.now();
+    if (said || Date.now() - lostAt < 2_000) return;
+    said = true;
+    print(colour("! the server does not answer; waiting for it"));
+  };
+}
+
+type Colours = ReturnType<typeof paint>;
+
+/** The result in a few lines. */
+export async function ending(client: SlipwayClient, task: WireTask, colours: Colours): Promise<string[]> {
+  const lines: string[] = [""];
+  const took = duration(Date.parse(task.settledAt ?? task.updatedAt) - Date.parse(task.createdAt));
+  const tokens = task.usage.inputTokens + task.usage.outputTokens + task.usage.cacheReadTokens + task.usage.cacheWriteTokens;
+  const spent = tokens > 0 ? `, ${usageWords({ tokens, usd: task.usage.usd, turns: task.usage.turns })}` : "";
+  if (task.state === "done") {
+    const words = task.outcome === "pushed" ? `pushed ${clean(task.branch)} ${task.headSha?.slice(0, 10) ?? ""}` : "nothing to change";
+    lines.push(colours.green(colours.bold(`done: ${words}`)) + colours.dim(`  ${took}${spent}`));
+    if (task.pullRequest !== null) lines.push(`  ${clean(task.pullRequest.url)}`);
+  } else {
+    lines.push(colours.red(colours.bold(task.state)) + colours.dim(`  ${took}${spent}`), ...failureLines(task));
+  }
+  if (task.summary) lines.push(...cleanLines(task.summary).map((line) => `  ${line}`));
+  if (task.headSha !== null) lines.push(...(await diffStat(client, task.id)));
+  return lines;
+}
+
+export function failureLines(task: WireTask): string[] {
+  const { failure } = task;
+  if (failure === null) return [];
+  const evidence = failure.evidence === null ? [] : cleanLines(failure.evidence.trimEnd()).slice(-12);
+  return [
+    `  ${failure.code} while ${failure.stage}: ${clean(failure.message)}`,
+    ...evidence.map((line) => `    ${line}`),
+    `  ${clean(failure.advice)}`,
+  ];
+}
+
+export async function diffStat(client: SlipwayClient, taskId: string): Promise<string[]> {
+  try {
+    const { files, truncated } = await client.diff(taskId);
+    const additions = files.reduce((sum, file) => sum + file.additions, 0);
+    const deletions = files.reduce((sum, file) => sum + file.deletions, 0);
+    const shown = files.slice(0, 20).map((file) => `  ${file.status.padEnd(9)} ${clean(file.path)}  +${file.additions} -${file.deletions}`);
+    const more = files.length > shown.length ? [`  … and ${plural(files.length - shown.length, "more file")}`] : [];
+    return [
+      ...shown,
+      ...more,
+      `  ${plural(files.length, "file")} changed, +${additions} -${deletions}${truncated ? " (shown in part)" : ""}`,
+    ];
+  } catch (thrown) {
+    // No work was saved: there is nothing to show.
+    if (thrown instanceof SlipwayProblem && thrown.status === 404) return [];
+    throw thrown;
+  }
+}
+
+export function exitFor(task: WireTask): ExitCode {
+  return isSettledState(task.state) && task.state !== "done" ? EXIT.failed : EXIT.ok;
+}

@@ -1,0 +1,139 @@
+/**
+ * One connection to the live stream, for one topic: connect, authenticate, subscribe, then batches until it ends.
+ * It never reconnects; who watches does (watch.ts). Works with the browser's WebSocket and with the `ws` package.
+ */
+import { CLOSE, type ServerFrame } from "../core/protocol/rest.ts";
+
+/** Frames that wait for a slow reader. */
+const INBOX_LIMIT = 1_000;
+
+export interface SocketLike {
+  send(text: string): void;
+  close(code?: number, reason?: string): void;
+  addEventListener(type: "open" | "error", listener: () => void): void;
+  addEventListener(type: "message", listener: (event: { data: unknown }) => void): void;
+  addEventListener(type: "close", listener: (event: { code: number }) => void): void;
+}
+export type SocketMaker = new (url: string, protocols: string[]) => SocketLike;
+
+/** Why a connection is over: `code` is its close code (1006 when it just broke), `opened` whether it ever became ready. */
+export class StreamEnd extends Error {
+  readonly code: number;
+  readonly opened: boolean;
+
+  constructor(code: number, opened: boolean) {
+    super(`the live stream ended (${code})`);
+    this.name = "StreamEnd";
+    this.code = code;
+    this.opened = opened;
+  }
+}
+
+/** The server refuses this topic; connecting again would not help. */
+export class TopicRefused extends Error {
+  readonly code: string;
+
+  constructor(code: string) {
+    super(`the server refuses the subscription: ${code}`);
+    this.name = "TopicRefused";
+    this.code = code;
+  }
+}
+
+export type TopicFrame = Extract<ServerFrame, { type: "subscribed" | "events" | "delta" }>;
+
+export interface StreamRequest {
+  readonly Socket: SocketMaker;
+  readonly url: string;
+  readonly protocol: string;
+  readonly token: string;
+  readonly topic: string;
+  readonly after: number | null;
+  readonly signal?: AbortSignal | undefined;
+  /** No frame for this long and a ping goes out; no frame for twice as long and the connection counts as broken. */
+  readonly quietMs: number;
+}
+
+/** Ends by throwing: StreamEnd, TopicRefused, or the signal's reason. Leaving the loop closes the connection. */
+export async function* openStream(request: StreamRequest): AsyncGenerator<TopicFrame, void, undefined> {
+  const { signal, quietMs } = request;
+  signal?.throwIfAborted();
+  const inbox: TopicFrame[] = [];
+  const ending: { reason: Error | null } = { reason: null };
+  let wake: (() => void) | null = null;
+  let opened = false;
+  let heardAt = Date.now();
+
+  const rouse = (): void => {
+    wake?.();
+    wake = null;
+  };
+  const finish = (reason: Error): void => {
+    ending.reason ??= reason;
+    rouse();
+  };
+  const socket = new request.Socket(request.url, [request.protocol]);
+  const abort = (): void =>
+    finish(signal?.reason instanceof Error ? signal.reason : new DOMException("The watch was aborted.", "AbortError"));
+  const say = (frame: object): void => socket.send(JSON.stringify(frame));
+
+  socket.addEventListener("open", () => say({ type: "auth", token: request.token }));
+  socket.addEventListener("error", () => finish(new StreamEnd(1006, opened)));
+  socket.addEventListener("close", (event) => finish(new StreamEnd(event.code, opened)));
+  socket.addEventListener("message", (event) => {
+    heardAt = Date.now();
+    const frame = parseFrame(event.data);
+    if (frame === null) return;
+    switch (frame.type) {
+      case "ready":
+        if (!opened) say({ type: "subscribe", topic: request.topic, after: request.after });
+        opened = true;
+        return;
+      case "error":
+        if (frame.topic === request.topic) finish(new TopicRefused(frame.code));
+        return;
+      case "pong":
+        return;
+      default:
+        if (frame.topic !== request.topic || ending.reason !== null) return;
+        inbox.push(frame);
+        // The reader is far behind: what is left is fetched again by cursor when it gets there.
+        if (inbox.length >= INBOX_LIMIT) finish(new StreamEnd(CLOSE.tooSlow, true));
+        rouse();
+    }
+  });
+  signal?.addEventListener("abort", abort, { once: true });
+  const heartbeat = setInterval(() => {
+    const quiet = Date.now() - heardAt;
+    if (quiet >= 2 * quietMs) finish(new StreamEnd(1006, opened));
+    else if (quiet >= quietMs && opened) say({ type: "ping" });
+  }, quietMs / 2);
+
+  try {
+    for (;;) {
+      const frame = inbox.shift();
+      if (frame !== undefined) yield frame;
+      else if (ending.reason !== null) throw ending.reason;
+      else
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+    }
+  } finally {
+    clearInterval(heartbeat);
+    signal?.removeEventListener("abort", abort);
+    socket.close(1000);
+  }
+}
+
+/** Null for what this version does not know: a newer server may say more. */
+function parseFrame(data: unknown): ServerFrame | null {
+  if (typeof data !== "string") return null;
+  try {
+    const frame: unknown = JSON.parse(data);
+    return typeof frame === "object" && frame !== null && "type" in frame && KNOWN.has(frame.type) ? (frame as ServerFrame) : null;
+  } catch {
+    return null;
+  }
+}
+const KNOWN: ReadonlySet<unknown> = new Set<ServerFrame["type"]>(["ready", "subscribed", "events", "delta", "error", "pong"]);

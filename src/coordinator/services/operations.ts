@@ -1,0 +1,80 @@
+/** What operators see: why a task waits, which tasks are stuck and why, containers against rows. */
+import { driveOf } from "../../../machines/fold.ts";
+import { messageOf } from "../../core/error.ts";
+import type { Gate } from "../scheduler.ts";
+import type { Janitor } from "../deadlines.ts";
+import type { Clock, Sandbox } from "../../core/ports/ports.ts";
+import { tasksOf } from "../reading.ts";
+import type { Store } from "../../core/ports/store.ts";
+import type { Operations, Stuck } from "./service.ts";
+import { OPEN_STATES, type Task } from "../../core/task.ts";
+import { within } from "../../core/lib/async.ts";
+
+export interface OperationDeps {
+  readonly gate: Gate;
+  readonly janitor: Pick<Janitor, "collect">;
+  readonly store: Store;
+  readonly sandbox: Sandbox;
+  readonly clock: Clock;
+  readonly maxConcurrent: number;
+  readonly lastSeen: (taskId: string, attempt: number) => number | null;
+  readonly livenessMs: number;
+  /** Longest wait for the engine's list, ms. */
+  readonly engineMs: number;
+}
+
+/** A deadline that is overdue by more than this was not fired by the tick. */
+const OVERDUE_MS = 10_000;
+const QUIET_MS = 120_000;
+const ACTIVE = OPEN_STATES.filter((state) => state !== "queued");
+
+export function createOperations(deps: OperationDeps): Operations {
+  const { gate, store, sandbox, clock } = deps;
+
+  function stuck(task: Task): Stuck | null {
+    const c = task.snapshot.context;
+    const now = clock.now();
+    if (c.dueAt !== null && now - c.dueAt > OVERDUE_MS) return { reason: "its deadline passed and nothing happened", since: c.dueAt };
+    if (driveOf(task.snapshot) === "supervise") {
+      const seen = deps.lastSeen(task.id, c.attempt);
+      if (seen !== null && now - seen > deps.livenessMs / 2) return { reason: "the worker gives no sign of life", since: seen };
+      if (c.question !== null) return { reason: "it waits for an answer", since: c.question.askedAt };
+      if (now - c.activeAt > QUIET_MS) return { reason: "the worker has reported nothing for a while", since: c.activeAt };
+    }
+    if (task.state === "provisioning" && now - c.activeAt > QUIET_MS / 2) {
+      const open = c.steps.findLast((step) => step.endedAt === null)?.name;
+      return { reason: open ? `the step "${open}" takes long` : "provisioning takes long", since: c.activeAt };
+    }
+    return null;
+  }
+
+  async function stuckTasks() {
+    const found: { id: string; state: Task["state"]; reason: string; since: number }[] = [];
+    for await (const task of tasksOf(store, { userId: null, states: ACTIVE })) {
+      const why = stuck(task);
+      if (why !== null) found.push({ id: task.id, state: task.state, ...why });
+    }
+    return found;
+  }
+
+  return {
+    wait: (task) => (task.state === "queued" ? gate.wait(task) : Promise.resolve(null)),
+    stuck,
+    stuckTasks,
+    queue: () => gate.state(),
+    pauseQueue: (paused) => gate.pause(paused),
+    collect: (mode, signal) => deps.janitor.collect(mode, signal),
+    slots: async () => ({ used: await store.slotsHeld(), max: deps.maxConcurrent }),
+    async sandbox() {
+      const { kind, isolates } = sandbox;
+      const expected = await store.slotsHeld();
+      try {
+        const [found, warm] = await within(deps.engineMs, Promise.all([sandbox.list(), sandbox.warmth()]), clock);
+        const containers = found.filter((one) => one.state === "running").length;
+        return { kind, isolates, containers, expected, warm, error: null };
+      } catch (error) {
+        return { kind, isolates, containers: 0, expected, warm: null, error: messageOf(error) };
+      }
+    },
+  };
+}

@@ -1,0 +1,162 @@
+/**
+ * `.slipway.yml`: what a repository asks for. Its text is hostile, and the parser is recursive: what is long, deep or broken is refused
+ * before it is parsed, because a stack that runs out ends the process.
+ */
+import { Lexer, LineCounter, Parser, parseDocument, type CST } from "yaml";
+import { z } from "zod";
+import { messageOf } from "../../core/error.ts";
+import { OWN_IMAGE, parseImage } from "../../core/values/image-reference.ts";
+import { mcpServersSchema, type McpServers } from "../../core/values/mcp-servers.ts";
+import { SETUP_MINUTES } from "../../core/protocol/worker.ts";
+
+export const REPO_CONFIG_FILE = ".slipway.yml";
+/** Larger files are not read. */
+export const REPO_CONFIG_BYTES = 64 * 1_024;
+const DEFAULT_MINUTES = 10;
+const LEXEMES = 10_000;
+const DEPTH = 20;
+
+const command = z
+  .string()
+  .max(4_000)
+  .refine((text) => text.trim() !== "", "must not be empty")
+  .refine((text) => !text.includes("\0"), "must not contain NUL");
+
+const setupCommand = z.preprocess(
+  (value) => (typeof value === "string" ? { run: value } : value),
+  z.strictObject({ run: command, timeoutMinutes: z.number().positive().max(SETUP_MINUTES).default(DEFAULT_MINUTES) }),
+);
+
+const image = z.string().transform((text, context) => {
+  if (text === OWN_IMAGE) return OWN_IMAGE;
+  try {
+    return parseImage(text);
+  } catch (error) {
+    context.addIssue({ code: "custom", message: messageOf(error) });
+    return z.NEVER;
+  }
+});
+
+const hostAndPort = z.string().regex(/^(?=.{1,253}:)[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9]\d{0,4}$/, "must be host:port");
+
+const schema = z.strictObject({
+  image: image.nullish(),
+  setup: z.array(setupCommand).max(20).nullish(),
+  verify: z.array(command).max(20).nullish(),
+  mcp: mcpServersSchema.nullish(),
+  egress: z.strictObject({ hosts: z.array(hostAndPort).max(50).nullish() }).nullish(),
+});
+
+export interface SetupCommand {
+  readonly run: string;
+  readonly timeoutMinutes: number;
+}
+
+export interface RepoConfig {
+  /** Canonical, OWN_IMAGE, or null = nothing was said. */
+  readonly image: string | null;
+  readonly setup: readonly SetupCommand[];
+  readonly verify: readonly string[];
+  /** Servers of tools for the agent, run in its sandbox. */
+  readonly mcp: McpServers;
+  /** `host:port` that the repository would like to reach. */
+  readonly hosts: readonly string[];
+}
+
+/** Something that a person must see. `config_invalid`: the whole file does not count. `config_unknown_key`: only that key does not. */
+export interface Complaint {
+  readonly code: "config_invalid" | "config_unknown_key";
+  readonly text: string;
+}
+
+export interface Reading {
+  readonly config: RepoConfig;
+  readonly complaints: readonly Complaint[];
+}
+
+export const NO_CONFIG: RepoConfig = { image: null, setup: [], verify: [], mcp: {}, hosts: [] };
+
+/** The file as a whole does not count, for this reason. */
+export function unreadable(why: string): Reading {
+  const text = `${REPO_CONFIG_FILE} is not used: ${why} The task goes on without it.`;
+  return { config: NO_CONFIG, complaints: [{ code: "config_invalid", text }] };
+}
+
+/** Never throws. */
+export function parseRepoConfig(text: string): Reading {
+  const tooMuch = refusal(text);
+  if (tooMuch !== null) return unreadable(tooMuch);
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, version: "1.2" });
+  const lineAt = (offset: number): number => lines.linePos(offset).line;
+  const [broken] = document.errors;
+  if (broken !== undefined) return unreadable(`line ${lineAt(broken.pos[0])}: ${broken.message}.`);
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: 0 }) ?? {};
+  } catch {
+    return unreadable("aliases (*name) are not supported.");
+  }
+  const lineOf = (path: readonly PropertyKey[]): number => {
+    for (let length = path.length; length > 0; length -= 1) {
+      const node: unknown = document.getIn(path.slice(0, length), true);
+      const range: unknown = typeof node === "object" && node !== null && "range" in node ? node.range : null;
+      if (Array.isArray(range)) return lineAt(Number(range[0]));
+    }
+    return 1;
+  };
+  return judge(value, lineOf);
+}
+
+function judge(value: unknown, lineOf: (path: readonly PropertyKey[]) => number): Reading {
+  const complaints: Complaint[] = [];
+  const first = schema.safeParse(value);
+  for (const issue of first.error?.issues ?? []) {
+    if (issue.code !== "unrecognized_keys") continue;
+    for (const key of issue.keys) {
+      const path = [...issue.path, key];
+      const text = `${REPO_CONFIG_FILE}, line ${lineOf(path)}: the key "${path.join(".").slice(0, 100)}" is not known and has no effect.`;
+      complaints.push({ code: "config_unknown_key", text });
+      forget(value, path);
+    }
+  }
+  const result = complaints.length === 0 ? first : schema.safeParse(value);
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    const path = issue?.path ?? [];
+    const what = path.length === 0 ? "the file" : path.map(String).join(".");
+    const { config, complaints: refused } = unreadable(`line ${lineOf(path)}: ${what}: ${issue?.message ?? "is not valid"}.`);
+    return { config, complaints: [...complaints, ...refused] };
+  }
+  const { image: name, setup, verify, mcp, egress } = result.data;
+  const config = { image: name ?? null, setup: setup ?? [], verify: verify ?? [], mcp: mcp ?? {}, hosts: egress?.hosts ?? [] };
+  return { config, complaints };
+}
+
+/** Takes one key out of a value that came from YAML. */
+function forget(value: unknown, path: readonly PropertyKey[]): void {
+  const holder = path.slice(0, -1).reduce<unknown>((at, key) => (isRecord(at) ? Reflect.get(at, key) : null), value);
+  if (isRecord(holder)) Reflect.deleteProperty(holder, path.at(-1) ?? "");
+}
+
+function isRecord(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
+}
+
+/** Why the text must not be parsed; null when it may be. */
+function refusal(text: string): string | null {
+  let count = 0;
+  for (const _ of new Lexer().lex(text)) if (++count > LEXEMES) return "it has too many entries.";
+  const open = [...new Parser().parse(text)].map((token) => ({ token, depth: 1 }));
+  for (let next = open.pop(); next !== undefined; next = open.pop()) {
+    if (next.depth > DEPTH) return "it is nested too deeply.";
+    for (const token of childrenOf(next.token)) open.push({ token, depth: next.depth + 1 });
+  }
+  return null;
+}
+
+function childrenOf(token: CST.Token): CST.Token[] {
+  if (token.type === "document") return token.value === undefined ? [] : [token.value];
+  if (!("items" in token)) return [];
+  return token.items.flatMap((item) => [item.key ?? [], item.value ?? []].flat());
+}

@@ -1,0 +1,119 @@
+/** What was asked for -> what a task is: defaults filled in, and checked against what this installation offers. */
+import { matchesPattern } from "../../core/values/name-pattern.ts";
+import { SlipwayError } from "../../core/error.ts";
+import { isImageAllowed, OWN_IMAGE, parseImage } from "../../core/values/image-reference.ts";
+import type { Forge } from "../../core/ports/ports.ts";
+import { parseBranch, parseRepository } from "../../core/values/repository-url.ts";
+import { EFFORTS, MODEL_AGENTS, type Egress, type Limits, type MaxLimits, type TaskSpec } from "../../core/task.ts";
+import type { Offer, SubmitRequest } from "../../core/protocol/rest.ts";
+
+/** What this installation has. */
+export interface Supply {
+  readonly forges: readonly Forge[];
+  /** The first is the default. */
+  readonly agents: readonly string[];
+  /** Of tasks whose agent has a model and that name none. */
+  readonly model: string | null;
+  /** Models that tasks may use: names, or beginnings that end in `*`; none = no agent has a model. */
+  readonly models: readonly string[];
+  /** Egress policies that the sandbox can enforce; the first is the default. */
+  readonly egress: readonly [Egress, ...Egress[]];
+  /** `host[:port]` that may be reached by plain http or at a private address. */
+  readonly trustedHosts: readonly string[];
+  /** What a task may ask for at most. */
+  readonly maxLimits: MaxLimits;
+  /** Images that may be chosen; null = the sandbox has no images. */
+  readonly images: readonly string[] | null;
+}
+
+const MAX_ATTEMPTS = 3;
+
+export function offerOf({ agents, model, models, egress }: Supply): Offer {
+  return { agents: [...agents], model, models: [...models], efforts: [...EFFORTS], egress: [...egress] };
+}
+
+function agentOf(supply: Supply, request: SubmitRequest): Pick<TaskSpec, "agent" | "model" | "effort"> {
+  const { agents, models } = supply;
+  const agent = request.agent ?? agents[0] ?? "scripted";
+  const needsKey = (MODEL_AGENTS as readonly string[]).includes(agent);
+  // A program behind the Agent Client Protocol is pointed at the gateway where there is one.
+  const hasModel = needsKey || (agent !== "scripted" && models.length > 0);
+  if (!agents.includes(agent)) {
+    const key = needsKey ? ` The agent "${agent}" needs a model key: an operator sets ANTHROPIC_API_KEY.` : "";
+    throw new SlipwayError("agent_unavailable", `This server offers: ${agents.join(", ")}.${key}`);
+  }
+  const model = request.model ?? (hasModel ? supply.model : null);
+  if (model !== null && hasModel && !matchesPattern(models, model)) {
+    throw new SlipwayError("model_unavailable", `This server offers: ${models.join(", ")}. An operator allows more with SLIPWAY_MODELS.`);
+  }
+  if (request.script !== undefined && agent !== "scripted") {
+    throw new SlipwayError("invalid_request", 'A script needs agent "scripted".', {
+      errors: [{ path: "script", message: 'needs agent "scripted"' }],
+    });
+  }
+  return { agent, model, effort: request.effort ?? null };
+}
+
+function egressOf({ egress: offered }: Supply, request: SubmitRequest): Egress {
+  const egress = request.egress ?? offered[0];
+  if (offered.includes(egress)) return egress;
+  throw new SlipwayError(
+    "egress_unavailable",
+    `This server offers: ${offered.join(", ")}. An operator enables "open" with SLIPWAY_EGRESS_OPEN=1.`,
+  );
+}
+
+function imageOf({ images }: Supply, { image }: SubmitRequest): string | null {
+  if (image === undefined || image === OWN_IMAGE) return image ?? null;
+  const name = parseImage(image);
+  if (images === null) throw new SlipwayError("image_not_allowed", "This server's sandbox has no images. Leave `image` out.");
+  if (isImageAllowed(name, images)) return name;
+  const offer = images.length === 0 ? "none but its own" : images.join(", ");
+  throw new SlipwayError("image_not_allowed", `${name} is not listed in SLIPWAY_IMAGES. This server allows: ${offer}.`);
+}
+
+const LIMIT_SETTINGS = { memoryMb: "SLIPWAY_MAX_MEMORY_MB", cpus: "SLIPWAY_MAX_CPUS", diskMb: "SLIPWAY_MAX_DISK_MB" } as const;
+
+/** @throws SlipwayError limits_unavailable. */
+export function checkLimits(limits: Limits, max: MaxLimits): Limits {
+  const errors = (["memoryMb", "cpus", "diskMb"] as const).flatMap((name) =>
+    (limits[name] ?? 0) <= max[name] ? [] : [{ path: `limits.${name}`, message: `at most ${max[name]} (${LIMIT_SETTINGS[name]})` }],
+  );
+  if (errors.length === 0) return limits;
+  throw new SlipwayError("limits_unavailable", "This server allows less: see errors. An operator sets the maxima.", { errors });
+}
+
+/** @throws SlipwayError as Service.submit says. */
+export function specOf(supply: Supply, request: SubmitRequest, taskId: string): TaskSpec {
+  const { url } = parseRepository(request.repo, { trustedHosts: supply.trustedHosts });
+  const pullRequest = request.pullRequest ?? "none";
+  const chosen = { ...agentOf(supply, request), egress: egressOf(supply, request) };
+  if (pullRequest !== "none" && !supply.forges.some((forge) => forge.serves(url))) {
+    throw new SlipwayError("forge_unavailable", 'No forge is set up for this repository. Submit with pullRequest "none".');
+  }
+  return {
+    repo: url,
+    base: request.base === undefined ? null : parseBranch(request.base),
+    branch: request.branch === undefined ? `slipway/${taskId.slice(-12).toLowerCase()}` : parseBranch(request.branch),
+    prompt: request.prompt,
+    title: request.title ?? titleOf(request.prompt),
+    ...chosen,
+    script: request.script ?? null,
+    budget: request.budget ?? {},
+    limits: checkLimits(request.limits ?? {}, supply.maxLimits),
+    pullRequest,
+    image: imageOf(supply, request),
+    verify: request.verify ?? [],
+    priority: request.priority ?? 0,
+    maxAttempts: request.maxAttempts ?? MAX_ATTEMPTS,
+    from: "start",
+    expectSha: null,
+  };
+}
+
+export function titleOf(prompt: string): string {
+  const first = prompt.trim().split("\n", 1)[0] ?? "";
+  // oxfmt-ignore
+  const clean = [...first].filter((char) => char >= " " && char !== "\u007f").join("").trim();
+  return clean.length > 80 ? `${clean.slice(0, 79)}…` : clean || "Untitled";
+}

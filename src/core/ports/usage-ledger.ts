@@ -1,0 +1,59 @@
+/** What model requests cost: one row each, written by the gateway from what it saw. The sums decide what may still be spent. */
+
+/** One request to the model. A request that never reached the provider has no row. */
+export interface Spending {
+  /** Chosen when the request begins; booking the same id again replaces the row. */
+  readonly id: string;
+  readonly taskId: string;
+  readonly userId: string;
+  readonly attempt: number;
+  /** When it began, epoch ms. */
+  readonly at: number;
+  readonly model: string;
+  readonly inputTokens: number;
+  readonly outputTokens: number;
+  readonly cacheReadTokens: number;
+  readonly cacheWriteTokens: number;
+  /** US dollars. */
+  readonly usd: number;
+  /** True while, or because, the provider's own count is not known: the request goes on, or was cut. */
+  readonly estimated: boolean;
+}
+
+export interface Spent {
+  /** US dollars. */
+  readonly usd: number;
+  readonly requests: number;
+}
+
+/** The books. Contract in test/contract/usage-ledger.ts. */
+export interface Ledger {
+  /** Resolves when the row is durable. Idempotent by `id`; the last booking counts. */
+  book(row: Spending): Promise<void>;
+  /** What a task's requests cost so far; of an unknown task nothing. Requests that cost nothing are not counted. */
+  spentBy(taskId: string): Promise<Spent>;
+  /** What requests that began at `since` (epoch ms) or later cost: of one user, or of all (null). */
+  spentSince(since: number, userId: string | null): Promise<Spent>;
+}
+
+/** What is left for one request, and where its end is told. */
+export interface Admission {
+  /**
+   * Told as the answer passes, with what it cost up to now (US dollars).
+   * @returns null, or why the answer is to be cut off: a budget is used up by it.
+   */
+  passes(usd: number): string | null;
+  /** Books the request and tells the task. Idempotent: the first call counts. Resolves when it is durable. */
+  settle(end: Omit<Spending, "id" | "taskId" | "userId" | "attempt" | "at">): Promise<void>;
+  /** The request never reached the provider, or was refused there: it cost nothing. Idempotent; nothing after `settle`. */
+  cancel(): Promise<void>;
+}
+
+/** What the model gateway asks before each request. */
+export interface ModelDesk {
+  /**
+   * @param usd the least that the request will cost.
+   * @throws SlipwayError `stale_attempt` when the attempt is over, `budget_exceeded` when there is nothing left to spend: nothing was booked.
+   */
+  admit(taskId: string, attempt: number, model: string, usd: number): Promise<Admission>;
+}

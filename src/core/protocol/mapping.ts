@@ -1,0 +1,65 @@
+/** Stored task and event -> what the wire shows. */
+import { budgetOf } from "../budget.ts";
+import type { TaskEvent } from "../event.ts";
+import type { Task, Wait } from "../task.ts";
+import type { WireEvent, WireTask } from "./rest.ts";
+
+export function isoTime(at: number): string {
+  return new Date(at).toISOString();
+}
+
+function isoOrNull(at: number | null): string | null {
+  return at === null ? null : isoTime(at);
+}
+
+export function wireEvent(event: TaskEvent): WireEvent {
+  const { taskId, seq, at, attempt, type, from, to, data } = event;
+  return { taskId, seq, at: isoTime(at), attempt, type, from, to, data };
+}
+
+/** @param phase of machines/fold.ts; @param wait why a queued task waits, null for others. */
+export function wireTask(task: Task, phase: string | null, wait: Wait | null): WireTask {
+  const { spec, snapshot } = task;
+  const c = snapshot.context;
+  const budget = budgetOf(task);
+  return {
+    id: task.id,
+    threadId: task.threadId,
+    parentId: task.parentId,
+    state: task.state,
+    phase,
+    attempt: c.attempt,
+    maxAttempts: c.maxAttempts,
+    repo: spec.repo,
+    base: c.base ?? spec.base,
+    baseSha: c.baseSha,
+    branch: spec.branch,
+    headSha: c.headSha ?? c.checkpoint?.sha ?? null,
+    prompt: spec.prompt,
+    title: spec.title,
+    agent: spec.agent,
+    model: spec.model,
+    effort: spec.effort,
+    image: spec.image ?? null,
+    wait,
+    steps: c.steps.map((s) => ({ name: s.name, startedAt: isoTime(s.startedAt), endedAt: isoOrNull(s.endedAt), detail: s.detail })),
+    failure: c.failure,
+    question: c.question && {
+      id: c.question.id,
+      question: c.question.question,
+      options: c.question.options && [...c.question.options],
+      askedAt: isoTime(c.question.askedAt),
+    },
+    budget: Object.keys(budget).length === 0 ? null : budget,
+    usage: c.usage,
+    outcome: c.outcome,
+    summary: c.report?.summary ?? null,
+    pullRequest: c.pullRequest,
+    dueAt: isoOrNull(c.dueAt),
+    createdAt: isoTime(task.createdAt),
+    updatedAt: isoTime(task.updatedAt),
+    startedAt: isoOrNull(c.startedAt),
+    settledAt: isoOrNull(c.settledAt),
+    seq: task.seq,
+  };
+}

@@ -1,0 +1,359 @@
+/** What phones, scripts and the CLI may rely on: the zod schemas of the REST and socket interface. Times on the wire are ISO 8601 UTC. */
+import { z } from "zod";
+import { artifactSchema } from "../ports/artifacts.ts";
+import { EVENT_TYPES, TEXT_LIMIT } from "../event.ts";
+import { failureSchema } from "../failure.ts";
+import { leftoverSchema } from "../lib/garbage.ts";
+import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES, RETRY_FROM, STEP_NAMES, TASK_STATES } from "../task.ts";
+import { budgetSchema, limitsSchema, scriptStepSchema } from "../task-schema.ts";
+
+export const PROTOCOL = "slipway.v1";
+export const PROMPT_LIMIT = 64 * 1024;
+/** Largest JSON body of a person's request, in bytes. */
+export const BODY_LIMIT = 256 * 1024;
+
+const time = z.iso.datetime();
+/** Control characters would let a title forge log lines or terminal output. */
+const hasControl = (text: string): boolean => [...text].some((char) => char < " " || char === "\u007f");
+const line = (max: number) =>
+  z
+    .string()
+    .trim()
+    .min(1)
+    .max(max)
+    .refine((text) => !hasControl(text), "must not contain control characters");
+const prose = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .refine((text) => text.trim() !== "", "must not be empty")
+    .refine((text) => !text.includes("\0"), "must not contain NUL");
+
+export const roleSchema = z.enum(["user", "operator", "admin"]);
+
+// ---------------------------------------------------------------- requests
+
+export const loginSchema = z.strictObject({ email: z.string().min(3).max(254), password: z.string().min(1).max(1_024) });
+export const refreshSchema = z.strictObject({ refreshToken: z.string().min(1).max(512) });
+/** One-time admin link: its token, and the account to make. */
+export const setupSchema = z.strictObject({
+  token: z.string().min(1).max(512),
+  email: z.email().max(254),
+  password: z.string().min(10).max(1_024),
+});
+export const newUserSchema = z.strictObject({ email: z.email().max(254), password: z.string().min(10).max(1_024), role: roleSchema });
+export const newTokenSchema = z.strictObject({ name: line(100), expiresInDays: z.int().min(1).max(365).optional() });
+export const newCredentialSchema = z.strictObject({
+  host: z.string().min(1).max(255),
+  kind: z.literal("token"),
+  token: z
+    .string()
+    .min(1)
+    .max(4_096)
+    .regex(/^[\x21-\x7e]+$/, "must be printable ASCII without spaces"),
+  username: z
+    .string()
+    .min(1)
+    .max(255)
+    .regex(/^[\x21-\x39\x3b-\x7e]+$/, "must be printable ASCII without spaces or colons")
+    .optional(),
+});
+
+export const submitSchema = z.strictObject({
+  repo: z.string().min(1),
+  prompt: prose(PROMPT_LIMIT),
+  base: z.string().optional(),
+  branch: z.string().optional(),
+  title: line(200).optional(),
+  agent: z.string().min(1).max(50).optional(),
+  model: z.string().min(1).max(100).optional(),
+  effort: z.enum(EFFORTS).optional(),
+  script: z.array(scriptStepSchema).max(500).optional(),
+  budget: budgetSchema.optional(),
+  limits: limitsSchema.optional(),
+  egress: z.enum(EGRESS_POLICIES).optional(),
+  /** "default" = Slipway's own; absent = as the repository's .slipway.yml says. */
+  image: z.string().min(1).max(510).optional(),
+  pullRequest: z.enum(PULL_REQUEST_MODES).optional(),
+  verify: z.array(prose(4_000)).max(20).optional(),
+  priority: z.int().min(-10).max(10).optional(),
+  maxAttempts: z.int().min(1).max(10).optional(),
+});
+export type SubmitRequest = z.infer<typeof submitSchema>;
+
+/** What is left out of `budget` and `limits` stays as the ended task was submitted with. */
+export const retrySchema = z.strictObject({
+  from: z.enum(RETRY_FROM).optional(),
+  prompt: prose(PROMPT_LIMIT).optional(),
+  budget: budgetSchema.optional(),
+  limits: limitsSchema.optional(),
+});
+export type RetryRequest = z.infer<typeof retrySchema>;
+export const messageSchema = z.strictObject({ text: prose(TEXT_LIMIT), mode: z.enum(["steer", "follow_up"]).optional() });
+export type MessageRequest = z.infer<typeof messageSchema>;
+export const answerSchema = z.strictObject({ questionId: z.string().min(1).max(64), text: prose(TEXT_LIMIT) });
+export type AnswerRequest = z.infer<typeof answerSchema>;
+
+/** Idempotency-Key: 1..255 printable ASCII characters. */
+export const idempotencyKeySchema = z.string().regex(/^[\x21-\x7e]{1,255}$/);
+
+const count = z.coerce.number().int();
+export const taskQuerySchema = z.strictObject({
+  state: z
+    .string()
+    .transform((text) => text.split(","))
+    .pipe(z.array(z.enum(TASK_STATES)))
+    .optional(),
+  thread: z.string().max(64).optional(),
+  q: z.string().max(200).optional(),
+  limit: count.min(1).max(200).default(50),
+  cursor: z.string().max(64).optional(),
+});
+export const eventQuerySchema = z.strictObject({
+  after: count.min(0).max(Number.MAX_SAFE_INTEGER).default(0),
+  limit: count.min(1).max(1_000).default(500),
+});
+export const diffQuerySchema = z.strictObject({ format: z.enum(["json", "patch"]).default("json") });
+
+// ---------------------------------------------------------------- answers
+
+export const problemSchema = z.strictObject({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  code: z.string(),
+  detail: z.string(),
+  errors: z.array(z.strictObject({ path: z.string(), message: z.string() })).optional(),
+});
+export type Problem = z.infer<typeof problemSchema>;
+
+export const usageSchema = z.strictObject({
+  inputTokens: z.number(),
+  outputTokens: z.number(),
+  cacheReadTokens: z.number(),
+  cacheWriteTokens: z.number(),
+  usd: z.number(),
+  turns: z.number(),
+});
+
+export const taskSchema = z.strictObject({
+  id: z.string(),
+  threadId: z.string(),
+  parentId: z.string().nullable(),
+  state: z.enum(TASK_STATES),
+  /** The sub-state of running or pushing, or the open step of provisioning. */
+  phase: z.string().nullable(),
+  attempt: z.int(),
+  maxAttempts: z.int(),
+  repo: z.string(),
+  base: z.string().nullable(),
+  baseSha: z.string().nullable(),
+  branch: z.string(),
+  headSha: z.string().nullable(),
+  prompt: z.string(),
+  title: z.string(),
+  agent: z.string(),
+  model: z.string().nullable(),
+  effort: z.enum(EFFORTS).nullable(),
+  /** The image that was asked for at submit; null = as the repository says. */
+  image: z.string().nullable(),
+  wait: z
+    .strictObject({
+      reason: z.enum(["concurrency", "user_limit", "sandbox_unavailable", "disk_low", "paused", "model_rate_limited", "budget"]),
+      position: z.int(),
+    })
+    .nullable(),
+  steps: z.array(z.strictObject({ name: z.enum(STEP_NAMES), startedAt: time, endedAt: time.nullable(), detail: z.string().nullable() })),
+  failure: failureSchema.nullable(),
+  question: z.strictObject({ id: z.string(), question: z.string(), options: z.array(z.string()).nullable(), askedAt: time }).nullable(),
+  budget: budgetSchema.nullable(),
+  usage: usageSchema,
+  outcome: z.enum(["pushed", "no_changes"]).nullable(),
+  summary: z.string().nullable(),
+  pullRequest: z.strictObject({ url: z.string(), number: z.int(), state: z.string() }).nullable(),
+  dueAt: time.nullable(),
+  createdAt: time,
+  updatedAt: time,
+  startedAt: time.nullable(),
+  settledAt: time.nullable(),
+  seq: z.int(),
+});
+export type WireTask = z.infer<typeof taskSchema>;
+
+export const eventSchema = z.strictObject({
+  taskId: z.string(),
+  seq: z.int(),
+  at: time,
+  attempt: z.int(),
+  type: z.enum(EVENT_TYPES),
+  from: z.enum(TASK_STATES).nullable(),
+  to: z.enum(TASK_STATES),
+  data: z.record(z.string(), z.unknown()),
+});
+export type WireEvent = z.infer<typeof eventSchema>;
+
+export const messageRowSchema = z.strictObject({
+  id: z.string(),
+  seq: z.int(),
+  at: time,
+  role: z.enum(["user", "assistant"]),
+  content: z.array(z.record(z.string(), z.unknown())),
+  mode: z.enum(["steer", "follow_up"]).nullable(),
+  status: z.enum(["queued", "delivered", "withdrawn"]).nullable(),
+});
+export const toolCallSchema = z.strictObject({
+  id: z.string(),
+  attempt: z.int(),
+  seq: z.int(),
+  name: z.string(),
+  input: z.record(z.string(), z.unknown()),
+  startedAt: time,
+  endedAt: time.nullable(),
+  output: z.string().nullable(),
+  exitCode: z.int().nullable(),
+  truncated: z.boolean(),
+});
+export const attemptSchema = z.strictObject({
+  number: z.int(),
+  container: z.string(),
+  startedAt: time,
+  endedAt: time.nullable(),
+  exitCode: z.int().nullable(),
+  failure: z.string().nullable(),
+});
+export const diffSchema = z.strictObject({
+  base: z.string(),
+  head: z.string(),
+  files: z.array(
+    z.strictObject({
+      path: z.string(),
+      oldPath: z.string().nullable(),
+      status: z.enum(["added", "modified", "deleted", "renamed", "copied", "type_changed"]),
+      additions: z.int(),
+      deletions: z.int(),
+      binary: z.boolean(),
+      patch: z.string().nullable(),
+    }),
+  ),
+  truncated: z.boolean(),
+});
+export const machineSchema = z.strictObject({
+  state: z.enum(TASK_STATES),
+  snapshot: z.record(z.string(), z.unknown()),
+  since: time,
+  dueAt: time.nullable(),
+  /** Causes that the chart could accept now. */
+  can: z.array(z.string()),
+  container: z.string().nullable(),
+  stuck: z.strictObject({ reason: z.string(), since: time }).nullable(),
+});
+/** What a submission may ask for here. */
+export const offerSchema = z.strictObject({
+  /** Agents, the default first. */
+  agents: z.array(z.string()).min(1),
+  /** Of tasks that name none; null where no agent has a model. */
+  model: z.string().nullable(),
+  /** Names, or beginnings that end in `*`; empty where no agent has a model. */
+  models: z.array(z.string()),
+  efforts: z.array(z.enum(EFFORTS)),
+  /** Egress policies, the default first. */
+  egress: z.array(z.enum(EGRESS_POLICIES)).min(1),
+});
+export type Offer = z.infer<typeof offerSchema>;
+export const userSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema, createdAt: time });
+export const meSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema });
+export const sessionSchema = z.strictObject({ accessToken: z.string(), refreshToken: z.string(), expiresIn: z.int(), user: meSchema });
+export const ticketSchema = z.strictObject({ ticket: z.string(), expiresIn: z.int() });
+export const tokenSchema = z.strictObject({
+  id: z.string(),
+  name: z.string(),
+  createdAt: time,
+  expiresAt: time.nullable(),
+  lastUsedAt: time.nullable(),
+});
+export const credentialSchema = z.strictObject({
+  id: z.string(),
+  host: z.string(),
+  kind: z.literal("token"),
+  username: z.string().nullable(),
+  createdAt: time,
+});
+export const overviewSchema = z.strictObject({
+  counts: z.record(z.enum(TASK_STATES), z.int()),
+  oldestOpenSeconds: z.number().nullable(),
+  stuck: z.array(z.strictObject({ id: z.string(), state: z.enum(TASK_STATES), reason: z.string(), since: time })),
+  slots: z.strictObject({ used: z.int(), max: z.int() }),
+  queue: z.strictObject({
+    paused: z.boolean(),
+    breaker: z.enum(["closed", "open"]),
+    disk: z.enum(["ok", "low"]),
+    reason: z.string().nullable(),
+  }),
+  host: z.strictObject({
+    cpus: z.int(),
+    load1: z.number(),
+    memoryTotalMb: z.number(),
+    memoryFreeMb: z.number(),
+    diskFreeMb: z.number(),
+    rssMb: z.number(),
+  }),
+  sandbox: z.strictObject({
+    kind: z.string(),
+    isolates: z.boolean(),
+    containers: z.int(),
+    expected: z.int(),
+    /** Workers that wait for a task. */
+    warm: z.strictObject({ wanted: z.int(), ready: z.int(), reason: z.string().nullable() }).nullable(),
+    error: z.string().nullable(),
+  }),
+});
+export type Overview = z.infer<typeof overviewSchema>;
+
+export function pageOf<T extends z.ZodType>(item: T) {
+  return z.strictObject({ items: z.array(item), next: z.string().nullable() });
+}
+
+// ---------------------------------------------------------------- socket
+
+export const CLOSE = { unauthenticated: 4401, forbidden: 4403, tooSlow: 4408, restarting: 1012, policy: 1008 } as const;
+
+const topic = z.string().max(100);
+export const clientFrameSchema = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("auth"), token: z.string().max(4_096) }),
+  /** `after`: a task's seq for `task:<id>`, the last `cursor` (or null) for `tasks`. */
+  z.strictObject({ type: z.literal("subscribe"), topic, after: z.int().min(0).max(Number.MAX_SAFE_INTEGER).nullable() }),
+  z.strictObject({ type: z.literal("unsubscribe"), topic }),
+  z.strictObject({ type: z.literal("ping") }),
+]);
+export type ClientFrame = z.infer<typeof clientFrameSchema>;
+
+export type ServerFrame =
+  | { readonly type: "ready" }
+  | { readonly type: "subscribed"; readonly topic: string; readonly after: number | null }
+  | { readonly type: "events"; readonly topic: string; readonly items: readonly (WireEvent | WireTask)[]; readonly cursor: number }
+  | { readonly type: "delta"; readonly topic: string; readonly messageId: string; readonly text: string }
+  | { readonly type: "error"; readonly code: string; readonly topic?: string }
+  | { readonly type: "pong" };
+
+/** What tasks with egress `allowlist` may reach: the installation's list, or what one repository's tasks may reach besides. */
+export const egressListSchema = z.strictObject({ repo: z.string().nullable(), hosts: z.array(z.string()), shipped: z.boolean() });
+export type EgressListAnswer = z.infer<typeof egressListSchema>;
+
+const places = z.array(z.string().max(300)).max(500);
+export const egressChangeSchema = z.strictObject({
+  repo: z.string().max(2_000).optional(),
+  allow: places.optional(),
+  remove: places.optional(),
+  /** First back to the shipped list; of a repository: to none. */
+  reset: z.boolean().optional(),
+});
+export type EgressChangeRequest = z.infer<typeof egressChangeSchema>;
+/** An artifact as the wire shows it. */
+export const artifactRowSchema = artifactSchema.extend({ at: time });
+
+export const gcSchema = z.strictObject({ /** Only look. */ dryRun: z.boolean().optional() });
+export const leftoversSchema = z.strictObject({
+  dryRun: z.boolean(),
+  /** Of what is known. */ bytes: z.number(),
+  items: z.array(leftoverSchema),
+});

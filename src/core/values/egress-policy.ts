@@ -1,0 +1,78 @@
+/**
+ * What a task may reach: exact `host:port`, nothing else. No wildcards: whoever can rent a name below a listed one would be listed.
+ * Pure; what a name resolves to is checked where the connection is made (src/broker/connect-proxy.ts).
+ */
+import { SlipwayError } from "../error.ts";
+import type { Egress } from "../task.ts";
+
+/**
+ * Package registries, and what their clients need. Left out on purpose are hosts that are made for leaving data with an account of one's own:
+ * code hosting, object storage, content networks. What remains: a registry that takes packages at the address where it hands them out (npm,
+ * rubygems) also takes one from a task that brings an account; who cannot bear that shortens the list. Reviewed on 2026-11-23.
+ */
+export const DEFAULT_HOSTS: readonly string[] = [
+  "registry.npmjs.org:443",
+  "registry.yarnpkg.com:443",
+  "pypi.org:443",
+  "files.pythonhosted.org:443",
+  "index.crates.io:443",
+  "static.crates.io:443",
+  "proxy.golang.org:443",
+  "sum.golang.org:443",
+  "rubygems.org:443",
+  "index.rubygems.org:443",
+  "repo.maven.apache.org:443",
+  "repo1.maven.org:443",
+  "plugins.gradle.org:443",
+  "api.nuget.org:443",
+  "repo.packagist.org:443",
+];
+
+/** The policy of one attempt at the moment of one connection. */
+export interface EgressPolicy {
+  readonly egress: Egress;
+  /** `host:port`, lower case. */
+  readonly hosts: ReadonlySet<string>;
+}
+
+/** What the broker asks before each connection, and tells after a refusal. */
+export interface EgressDesk {
+  /** @throws SlipwayError `stale_attempt` when the attempt is over. */
+  policy(taskId: string, attempt: number): Promise<EgressPolicy>;
+  /** The owner sees it as a notice, once per place and attempt. Never rejects. */
+  refused(taskId: string, attempt: number, place: string, why: string): void;
+}
+
+const NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
+
+const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/;
+
+/** `host:port` as a CONNECT names it, in lower case; null when it is anything else: a user, a dot at the end, an IPv6 address, a bad port. */
+export function parsePlace(text: string): string | null {
+  const [, host = "", port = ""] = /^([^:@/\s]+):([1-9]\d{0,4})$/.exec(text.toLowerCase()) ?? [];
+  const numeric = /(^|\.)(\d+|0x[0-9a-f]*)$/.test(host);
+  if (Number(port) > 65_535 || (numeric ? !IPV4.test(host) : !NAME.test(host))) return null;
+  return port === "" ? null : `${host}:${port}`;
+}
+
+/** @throws SlipwayError `invalid_request`: the list is taken whole or not at all. */
+export function parsePlaces(list: readonly string[]): string[] {
+  const places = list.map((text) => {
+    const place = parsePlace(text);
+    if (place !== null) return place;
+    throw new SlipwayError("invalid_request", `${JSON.stringify(text.slice(0, 100))} is no host:port, such as registry.npmjs.org:443.`);
+  });
+  return [...new Set(places)].toSorted();
+}
+
+/** Why the policy refuses a place; null = it does not. The words say how to change that. */
+export function objectionTo({ egress, hosts }: EgressPolicy, place: string): string | null {
+  switch (egress) {
+    case "open":
+      return null;
+    case "none":
+      return 'The task has egress "none". Submit with --egress allowlist to reach package registries.';
+    case "allowlist":
+      return hosts.has(place) ? null : `It is not on the allow-list. An operator adds it with \`slipway egress allow ${place}\`.`;
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * The upstream's cache: one bare mirror per credential owner and repository. Task repositories borrow its objects, so nothing in it is ever
+ * pruned while it lives (gc and maintenance are off).
+ *
+ * M1 Fetches of one mirror run one after another; other mirrors do not wait.
+ * M2 What is there is not fetched again: the base's commit is asked for first.
+ * M3 A use leaves its time behind (`slipway-used`). A mirror is removed in its own line, and only when nobody borrows from it and its last use
+ *    is long ago: whoever has just fetched it makes a task repository of it next.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import PQueue from "p-queue";
+import { sizeOf } from "../core/lib/disk-usage.ts";
+import { TaskFailure } from "../core/failure.ts";
+import { leftover, type GcMode, type Leftover } from "../core/lib/garbage.ts";
+import type { GitAuth } from "../core/ports/ports.ts";
+import { pinOf } from "./host-pinning.ts";
+import { sweep } from "./leftovers.ts";
+import { GitError, type Git } from "./git-process.ts";
+import { fetchVerdict } from "./git-errors.ts";
+
+export interface Source {
+  readonly userId: string;
+  readonly repo: string;
+  readonly auth: GitAuth | null;
+  /** Null = the default branch. */
+  readonly base: string | null;
+}
+
+export interface Fetched {
+  /** Absolute path of the mirror. */
+  readonly path: string;
+  readonly base: string;
+  readonly baseSha: string;
+}
+
+export interface Mirrors {
+  fetch(source: Source, signal: AbortSignal): Promise<Fetched>;
+  has(userId: string, repo: string): boolean;
+  /** Mirrors that were last used before `before` (epoch ms). `borrowed` is asked in the mirror's own line. */
+  reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+}
+
+const USED = "slipway-used";
+
+/** How often a branch may move between the look and the fetch. */
+const LOOKS = 3;
+const LOOKS_AT_ONCE = 4;
+
+export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+  const lines = new Map<string, PQueue>();
+  const crowds = new Map<string, PQueue>();
+
+  function queueOf(queues: Map<string, PQueue>, path: string, concurrency: number): PQueue {
+    const queue = queues.get(path) ?? new PQueue({ concurrency });
+    queues.set(path, queue);
+    return queue;
+  }
+
+  function pathOf({ userId, repo }: Pick<Source, "userId" | "repo">): string {
+    const name = createHash("sha256")
+      .update(`${userId}\n${repo.replace(/\.git$/, "")}`)
+      .digest("hex")
+      .slice(0, 32);
+    return join(dir, `${name}.git`);
+  }
+
+  /** Whole or not at all: a folder under the final name is a repository. */
+  async function make(path: string): Promise<void> {
+    if (existsSync(path)) return;
+    const draft = `${path}.new`;
+    rmSync(draft, { recursive: true, force: true });
+    await git({ cwd: dir, args: ["init", "--quiet", "--bare", "--template=", draft] });
+    renameSync(draft, path);
+  }
+
+  async function holds(path: string, sha: string): Promise<boolean> {
+    try {
+      await git({ cwd: path, args: ["cat-file", "-e", `${sha}^{commit}`] });
+      return true;
+    } catch (error) {
+      if (error instanceof GitError) return false;
+      throw error;
+    }
+  }
+
+  /** Where the base stands upstream. Only reads; a crowd before one repository is let in a few at a time, so that the first are through early. */
+  async function look(source: Source, signal: AbortSignal) {
+    const { repo, auth, base } = source;
+    const pin = await pinOf(repo, trustedHosts, signal);
+    const wanted = base === null ? "HEAD" : `refs/heads/${base}`;
+    const ask = (): ReturnType<Git> => git({ cwd: dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
+    const { text } = await inLine(queueOf(crowds, pathOf(source), LOOKS_AT_ONCE), ask, signal);
+    return readTip(text, base);
+  }
+
+  /** @returns whether the mirror holds that commit now: the branch may have moved since the look. */
+  async function bring({ repo, auth }: Source, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
+    await make(path);
+    writeFileSync(join(path, USED), "");
+    if (await holds(path, sha)) return true;
+    sweep(path);
+    const pin = await pinOf(repo, trustedHosts, signal);
+    // Another's branch can vanish at any time; only its name is forgotten, its objects stay for those who borrow them.
+    const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
+    await git({ cwd: path, auth, pin, signal, args });
+    return await holds(path, sha);
+  }
+
+  async function fetch(source: Source, signal: AbortSignal): Promise<Fetched> {
+    const path = pathOf(source);
+    const line = queueOf(lines, path, 1);
+    for (let round = 0; round < LOOKS; round += 1) {
+      const tip = await look(source, signal);
+      if (await inLine(line, () => bring(source, path, tip.baseSha, signal), signal)) return { path, ...tip };
+    }
+    throw new TaskFailure("repo_unreachable", { detail: "The base branch moved each time that it was about to be fetched." });
+  }
+
+  function lastUse(path: string): number {
+    const mark = join(path, USED);
+    return statSync(existsSync(mark) ? mark : path).mtimeMs;
+  }
+
+  /** Renamed first, so that a crash leaves no half mirror under its name. */
+  async function drop(path: string): Promise<void> {
+    const gone = `${path}.gone`;
+    rmSync(gone, { recursive: true, force: true });
+    renameSync(path, gone);
+    await rm(gone, { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  async function reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
+    const found: Leftover[] = [];
+    for (const name of readdirSync(dir)) {
+      const path = join(dir, name);
+      const judge = async (): Promise<Leftover[]> => {
+        if (!existsSync(path) || lastUse(path) >= before || borrowed().has(resolve(path))) return [];
+        const remove = (): Promise<void> => (name.endsWith(".git") ? drop(path) : rm(path, { recursive: true, force: true }));
+        return [await leftover(mode, { kind: "mirror", name: basename(name, ".git"), bytes: await sizeOf(path) }, remove)];
+      };
+      found.push(...(await inLine(queueOf(lines, path, 1), judge, signal)));
+    }
+    return found;
+  }
+
+  return {
+    has: (userId, repo) => existsSync(pathOf({ userId, repo })),
+    reclaim,
+    fetch: (source, signal) => fetch(source, signal).catch((error: unknown) => Promise.reject(fetchVerdict(error) as Error)),
+  };
+}
+
+/** Who is cancelled does not wait for those before it; but once begun, the work's own end is waited for, or its git would outlive its turn. */
+async function inLine<T>(line: PQueue, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const queued = new AbortController();
+  const leave = (): void => queued.abort(signal.reason);
+  signal.addEventListener("abort", leave, { once: true });
+  const begin = (): Promise<T> => {
+    signal.removeEventListener("abort", leave);
+    return work();
+  };
+  return await line.add(begin, { signal: queued.signal });
+}
+
+/** The tip in the answer of `ls-remote --symref`, whose pattern also matches longer names that end alike. */
+function readTip(text: string, asked: string | null): { base: string; baseSha: string } {
+  const lines = text.split("\n").map((line) => line.split("\t"));
+  const ref = asked === null ? "HEAD" : `refs/heads/${asked}`;
+  const baseSha = lines.find(([value = "", name]) => name === ref && /^[0-9a-f]{40,64}$/.test(value))?.[0];
+  const target = lines.find(([value = "", name]) => name === "HEAD" && value.startsWith("ref: refs/heads/"))?.[0];
+  const base = asked ?? target?.slice("ref: refs/heads/".length) ?? null;
+  if (base !== null && baseSha !== undefined) return { base, baseSha };
+  throw new TaskFailure("branch_not_found", {
+    detail: asked === null ? "The repository is empty, or has no default branch." : `It was looked for as "${asked}".`,
+  });
+}

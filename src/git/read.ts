@@ -1,0 +1,86 @@
+/** What changed between two commits of a bare repository. Read by plumbing that runs no filter, textconv or external diff. */
+import { isUtf8 } from "node:buffer";
+import { SlipwayError } from "../core/error.ts";
+import type { Diff, DiffFile } from "../core/ports/ports.ts";
+import type { Git } from "./git-process.ts";
+
+const FILES_LIMIT = 3_000;
+const LIST_BYTES = 4 * 2 ** 20;
+const PATCH_BYTES = 256 * 1024;
+const WHOLE_PATCH_BYTES = 10 * 2 ** 20;
+/** A text of nothing but line ends takes fifty times its size in memory to compare: larger files count as binary. */
+const SMALL = ["-c", "core.bigFileThreshold=8m"] as const;
+const PLAIN = ["--no-color", "--no-ext-diff", "--no-textconv", "-M"] as const;
+
+const STATUS: Readonly<Record<string, DiffFile["status"]>> = {
+  A: "added",
+  M: "modified",
+  D: "deleted",
+  R: "renamed",
+  C: "copied",
+  T: "type_changed",
+};
+
+export async function diff(git: Git, cwd: string, base: string, head: string): Promise<Diff> {
+  const range = ["--end-of-options", base, head, "--"];
+  const raw = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, "--raw", "-z", ...range], maxBytes: LIST_BYTES });
+  const counts = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, "--numstat", "-z", ...range], maxBytes: LIST_BYTES });
+  const all = withCounts(readRaw(raw.text), counts.text);
+  const { text, truncated } = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, ...range], maxBytes: PATCH_BYTES });
+  // Only a line feed begins a line: file content may hold every other character that a pattern's ^ stands for.
+  const pieces = text.split(/(?<![^\n])(?=diff --git )/);
+  // The last patch of a cut text is not whole.
+  if (truncated) pieces.pop();
+  const patches = pieces[Symbol.iterator]();
+  const files = all.slice(0, FILES_LIMIT).map((file) => {
+    // A change of type is shown as a deletion and an addition.
+    const own = [patches.next().value, ...(file.status === "type_changed" ? [patches.next().value] : [])];
+    return { ...file, patch: file.binary || own.includes(undefined) ? null : own.join("") };
+  });
+  return { base, head, files, truncated: truncated || raw.truncated || counts.truncated || all.length > FILES_LIMIT };
+}
+
+/**
+ * @param allBinary an attributes file that calls every file binary.
+ * @throws SlipwayError `payload_too_large`: half a patch would apply as if it were all.
+ */
+export async function patch(git: Git, cwd: string, base: string, head: string, allBinary: string): Promise<string> {
+  const range = ["--binary", "--full-index", "--end-of-options", base, head, "--"];
+  const found = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, ...range], maxBytes: WHOLE_PATCH_BYTES });
+  // Text in another encoding would not survive the way to the reader; as if binary, and with names quoted, it does.
+  const ascii = ["-c", `core.attributesFile=${allBinary}`, "-c", "core.quotePath=true"];
+  const sure =
+    found.truncated || isUtf8(found.bytes)
+      ? found
+      : await git({ cwd, args: [...SMALL, ...ascii, "diff", ...PLAIN, ...range], maxBytes: WHOLE_PATCH_BYTES });
+  if (!sure.truncated) return sure.text;
+  throw new SlipwayError("payload_too_large", "The patch is larger than 10 MiB. Fetch the pushed branch instead.");
+}
+
+type Listed = Omit<DiffFile, "patch">;
+
+/** `--raw -z`: a colon, modes, ids and a letter; then one path, or two for what was renamed or copied. */
+function readRaw(text: string): Pick<Listed, "path" | "oldPath" | "status">[] {
+  const fields = text.split("\0");
+  const found: Pick<Listed, "path" | "oldPath" | "status">[] = [];
+  for (let at = 0; fields[at]?.startsWith(":");) {
+    const letter = fields[at]?.split(" ").at(-1)?.[0] ?? "M";
+    const two = letter === "R" || letter === "C";
+    const [first = "", second = ""] = fields.slice(at + 1, at + 3);
+    found.push({ path: two ? second : first, oldPath: two ? first : null, status: STATUS[letter] ?? "modified" });
+    at += two ? 3 : 2;
+  }
+  return found;
+}
+
+/** `--numstat -z` lists the same files in the same order: two counts and a path, or an empty path and then the two. */
+function withCounts(files: ReturnType<typeof readRaw>, text: string): Listed[] {
+  const fields = text.split("\0");
+  let at = 0;
+  return files.map((file) => {
+    const [added = "0", deleted = "0", path = ""] = (fields[at] ?? "").split("\t");
+    at += path === "" ? 3 : 1;
+    const binary = added === "-";
+    return { ...file, additions: binary ? 0 : Number(added), deletions: binary ? 0 : Number(deleted), binary };
+  });
+}

@@ -1,0 +1,59 @@
+/** The Repos port on real git. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { sizeOf } from "../core/lib/disk-usage.ts";
+import { SlipwayError } from "../core/error.ts";
+import type { Repos } from "../core/ports/ports.ts";
+import { diff, patch } from "./read.ts";
+import { readFile } from "./file.ts";
+import { openMirrors } from "./mirrors.ts";
+import { push } from "./push.ts";
+import { openGit } from "./git-process.ts";
+import { openTaskRepos } from "./task-repositories.ts";
+
+export interface ReposOptions {
+  readonly dir: string;
+  /** `host[:port]` that may be plain http and at private addresses. */
+  readonly trustedHosts: readonly string[];
+}
+
+const COMMIT = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
+
+export function openRepos({ dir, trustedHosts }: ReposOptions): Repos {
+  const git = openGit(dir);
+  const allBinary = join(dir, "binary.attributes");
+  writeFileSync(allBinary, "* -diff\n");
+  const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts);
+  const tasks = openTaskRepos(git, join(dir, "tasks"));
+
+  /** Where the two commits are to be compared. */
+  function between(taskId: string, base: string, head: string): string {
+    if (!COMMIT.test(base) || !COMMIT.test(head)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
+    if (!tasks.exists(taskId))
+      throw new SlipwayError("expired", "The task's repository is no longer kept. The pushed branch has the work.");
+    return tasks.path(taskId);
+  }
+
+  return {
+    async prepare({ taskId, userId, repo, auth, base, parentTaskId }, signal) {
+      const fetched = await mirrors.fetch({ userId, repo, auth, base }, signal);
+      return await tasks.make(taskId, fetched, parentTaskId, signal);
+    },
+    known: (userId, repo) => Promise.resolve(mirrors.has(userId, repo)),
+    path: tasks.path,
+    resolve: tasks.resolve,
+    file: async (taskId, sha, path, maxBytes) => {
+      if (!COMMIT.test(sha)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
+      return await readFile(git, { cwd: tasks.path(taskId), sha, path, maxBytes });
+    },
+    has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
+    push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
+      push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),
+    diff: async (taskId, base, head) => await diff(git, between(taskId, base, head), base, head),
+    patch: async (taskId, base, head) => await patch(git, between(taskId, base, head), base, head, allBinary),
+    list: () => Promise.resolve(tasks.list()),
+    size: (taskId) => sizeOf(tasks.path(taskId)),
+    remove: tasks.remove,
+    reclaim: (before, mode, signal) => mirrors.reclaim(before, tasks.borrowed, mode, signal),
+  };
+}

@@ -1,0 +1,116 @@
+/**
+ * The repository that one task's workers see: bare, ours, with the mirror's objects borrowed through `alternates` instead of copied.
+ * It is made under another name and renamed, so that a crash leaves a whole one or none.
+ */
+import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { dirname, join, relative, resolve as resolvePath } from "node:path";
+import type { Fetched } from "./mirrors.ts";
+import { sweep } from "./leftovers.ts";
+import { GitError, type Git } from "./git-process.ts";
+
+export interface TaskRepos {
+  path(taskId: string): string;
+  exists(taskId: string): boolean;
+  /** Makes it if it is not there; one that is there keeps its base. */
+  make(taskId: string, fetched: Fetched, parentTaskId: string | null, signal: AbortSignal): Promise<{ base: string; baseSha: string }>;
+  resolve(taskId: string, ref: string): Promise<string | null>;
+  list(): string[];
+  /** Paths of the mirrors that task repositories borrow from. */
+  borrowed(): ReadonlySet<string>;
+  remove(taskId: string): Promise<void>;
+}
+
+const TASK_ID = /^task_[0-9a-z]{1,64}$/i;
+/**
+ * What the repository itself says about what is pushed to it; the broker guards the refs before that.
+ * New objects are checked; old history with known faults must still be usable, so what is borrowed is not.
+ * Each push stays one pack, because git makes packs durable and loose objects not.
+ */
+const CONFIG = `[receive]
+	denyDeletes = true
+	autogc = false
+	unpackLimit = 1
+	fsckObjects = true
+[receive "fsck"]
+	missingSpaceBeforeDate = ignore
+	zeroPaddedFilemode = ignore
+	badTimezone = ignore
+[uploadpack]
+	allowReachableSHA1InWant = true
+	allowFilter = true
+[core]
+	alternateRefsPrefixes = refs/slipway/
+`;
+const BASE_REF = "refs/slipway/base";
+
+export function openTaskRepos(git: Git, dir: string): TaskRepos {
+  mkdirSync(dir, { recursive: true, mode: 0o700 });
+
+  function path(taskId: string): string {
+    if (!TASK_ID.test(taskId)) throw new Error("this is not the id of a task");
+    return join(dir, `${taskId}.git`);
+  }
+  const exists = (taskId: string): boolean => existsSync(path(taskId));
+
+  async function resolve(taskId: string, ref: string): Promise<string | null> {
+    if (!exists(taskId)) return null;
+    try {
+      const args = ["rev-parse", "--verify", "--quiet", "--end-of-options", `${ref}^{commit}`];
+      const { text } = await git({ cwd: path(taskId), args });
+      return text.trim() || null;
+    } catch (error) {
+      if (error instanceof GitError) return null;
+      throw error;
+    }
+  }
+
+  async function create(taskId: string, fetched: Fetched, signal: AbortSignal): Promise<void> {
+    const draft = `${path(taskId)}.new`;
+    rmSync(draft, { recursive: true, force: true });
+    await git({ cwd: dir, signal, args: ["init", "--quiet", "--bare", "--template=", `--initial-branch=${fetched.base}`, draft] });
+    const objects = join(draft, "objects");
+    // Relative, so that the data folder can be moved.
+    writeFileSync(join(objects, "info", "alternates"), `${relative(objects, join(fetched.path, "objects"))}\n`);
+    appendFileSync(join(draft, "config"), CONFIG);
+    const refs = [`refs/heads/${fetched.base}`, BASE_REF].map((ref) => `create ${ref} ${fetched.baseSha}\n`);
+    await git({ cwd: draft, signal, args: ["update-ref", "--stdin"], input: refs.join("") });
+    renameSync(draft, path(taskId));
+  }
+
+  /** The parent's saved work, under names of its own; what the parent inherited comes along, a level deeper. */
+  async function inherit(taskId: string, parentTaskId: string, signal: AbortSignal): Promise<void> {
+    if (!exists(parentTaskId)) return;
+    const args = ["fetch", "--quiet", "--no-tags", "--", path(parentTaskId), "+refs/slipway/*:refs/slipway/parent/*"];
+    await git({ cwd: path(taskId), local: true, signal, args });
+  }
+
+  return {
+    path,
+    exists,
+    resolve,
+    async make(taskId, fetched, parentTaskId, signal) {
+      const isNew = !exists(taskId);
+      if (isNew) await create(taskId, fetched, signal);
+      else sweep(path(taskId));
+      if (parentTaskId !== null) await inherit(taskId, parentTaskId, signal);
+      if (isNew) return { base: fetched.base, baseSha: fetched.baseSha };
+      const { text } = await git({ cwd: path(taskId), signal, args: ["symbolic-ref", "--short", "HEAD"] });
+      return { base: text.trim(), baseSha: (await resolve(taskId, BASE_REF)) ?? fetched.baseSha };
+    },
+    list: () => readdirSync(dir).flatMap((name) => (name.endsWith(".git") ? [name.slice(0, -4)] : [])),
+    borrowed() {
+      const paths = new Set<string>();
+      for (const name of readdirSync(dir)) {
+        const objects = join(dir, name, "objects");
+        const file = join(objects, "info", "alternates");
+        if (!existsSync(file)) continue;
+        for (const line of readFileSync(file, "utf8").split("\n")) if (line !== "") paths.add(dirname(resolvePath(objects, line)));
+      }
+      return paths;
+    },
+    async remove(taskId) {
+      for (const folder of [path(taskId), `${path(taskId)}.new`]) await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+    },
+  };
+}

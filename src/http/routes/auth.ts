@@ -1,0 +1,273 @@
+/** Doors for people about themselves: login, tokens, git credentials, and for admins: users. */
+import { z } from "zod";
+import type { Credential, User } from "../../core/ports/accounts.ts";
+import { SlipwayError } from "../../core/error.ts";
+import type { Caller, Grant } from "../../auth/sessions.ts";
+import { isoTime } from "../../core/protocol/mapping.ts";
+import {
+  credentialSchema,
+  loginSchema,
+  meSchema,
+  newCredentialSchema,
+  newTokenSchema,
+  newUserSchema,
+  pageOf,
+  refreshSchema,
+  sessionSchema,
+  setupSchema,
+  ticketSchema,
+  tokenSchema,
+  userSchema,
+} from "../../core/protocol/rest.ts";
+import { EMPTY, json, listQuerySchema, pageOfList, route, type Doors, type Reply } from "../route.ts";
+
+const DAY = 24 * 60 * 60 * 1_000;
+const TOKEN_DAYS = 90;
+
+/** A personal token on the one occasion when it is shown. */
+const mintedTokenSchema = tokenSchema.extend({ token: z.string() });
+
+function session(grant: Grant): z.infer<typeof sessionSchema> {
+  const { accessToken, refreshToken, expiresIn, user } = grant;
+  return { accessToken, refreshToken, expiresIn, user: me(user) };
+}
+
+function me({ id, email, role }: User): z.infer<typeof meSchema> {
+  return { id, email, role };
+}
+
+function wireUser(user: User): z.infer<typeof userSchema> {
+  return { ...me(user), createdAt: isoTime(user.createdAt) };
+}
+
+function wireCredential({ id, host, username, createdAt }: Credential): z.infer<typeof credentialSchema> {
+  return { id, host, kind: "token", username, createdAt: isoTime(createdAt) };
+}
+
+const when = (at: number | null): string | null => (at === null ? null : isoTime(at));
+
+export const authRoutes = [
+  route({
+    method: "post",
+    path: "/v1/auth/login",
+    access: "none",
+    summary: "Log in with e-mail and password",
+    body: loginSchema,
+    answers: { 200: json(sessionSchema) },
+    problems: ["invalid_credentials", "rate_limited"],
+    async handle({ doors, throttle, ip, body }) {
+      const { email, password } = body;
+      const grant = await throttle.guess("login", ip, email, () => doors.sessions.login(email, password));
+      return { status: 200, body: session(grant) };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/auth/refresh",
+    access: "none",
+    summary: "Trade a refresh token for its successor; reuse ends the session",
+    body: refreshSchema,
+    answers: { 200: json(sessionSchema) },
+    problems: ["unauthenticated", "rate_limited"],
+    async handle({ doors, throttle, ip, body }) {
+      const grant = await throttle.guess("refresh", ip, null, () => doors.sessions.refresh(body.refreshToken));
+      return { status: 200, body: session(grant) };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/auth/logout",
+    access: "user",
+    summary: "End this session",
+    answers: { 204: EMPTY },
+    problems: ["forbidden"],
+    async handle({ doors, caller }) {
+      await doors.sessions.logout(caller);
+      return { status: 204 };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/setup",
+    access: "none",
+    summary: "Make the first admin with the one-time token that was printed at the start",
+    body: setupSchema,
+    answers: { 201: json(sessionSchema) },
+    problems: ["unauthenticated", "conflict", "rate_limited"],
+    async handle({ doors, throttle, ip, body }) {
+      const { token, email, password } = body;
+      const grant = await throttle.guess("setup", ip, null, () => doors.sessions.setUp(token, email, password));
+      return { status: 201, body: session(grant) };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/me",
+    access: "user",
+    summary: "Who am I",
+    answers: { 200: json(meSchema) },
+    async handle({ doors, caller }) {
+      const user = await doors.accounts.user(caller.userId);
+      if (user === null) throw new SlipwayError("unauthenticated");
+      return { status: 200, body: me(user) };
+    },
+  }),
+  route({
+    method: "post",
+    path: "/v1/tickets",
+    access: "user",
+    summary: "A one-time ticket for a WebSocket",
+    answers: { 201: json(ticketSchema) },
+    async handle({ doors, caller }) {
+      return { status: 201, body: doors.sessions.issueTicket(caller) };
+    },
+  }),
+];
+
+export const tokenRoutes = [
+  route({
+    method: "post",
+    path: "/v1/tokens",
+    access: "user",
+    summary: "Make a personal access token; it is shown this once",
+    body: newTokenSchema,
+    answers: { 201: json(mintedTokenSchema) },
+    problems: ["forbidden"],
+    async handle({ doors, caller, body }) {
+      const { row, token } = await doors.sessions.createToken(caller, body.name, (body.expiresInDays ?? TOKEN_DAYS) * DAY);
+      const { id, name, createdAt, expiresAt, lastUsedAt } = row;
+      const shown = { id, name, createdAt: isoTime(createdAt), expiresAt: when(expiresAt), lastUsedAt: when(lastUsedAt) };
+      return { status: 201, body: { ...shown, token } };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/tokens",
+    access: "user",
+    summary: "My personal access tokens",
+    query: listQuerySchema,
+    answers: { 200: json(pageOf(tokenSchema)) },
+    async handle({ doors, caller, query }) {
+      const { items, next } = pageOfList(await doors.accounts.tokens(caller.userId), (token) => token.id, query);
+      const shown = items.map(({ id, name, createdAt, expiresAt, lastUsedAt }) => {
+        return { id, name, createdAt: isoTime(createdAt), expiresAt: when(expiresAt), lastUsedAt: when(lastUsedAt) };
+      });
+      return { status: 200, body: { items: shown, next } };
+    },
+  }),
+  route({
+    method: "delete",
+    path: "/v1/tokens/:id",
+    access: "user",
+    summary: "Revoke a personal access token",
+    answers: { 204: EMPTY },
+    problems: ["not_found"],
+    async handle({ doors, caller, params }) {
+      return removed(await doors.accounts.deleteToken(caller.userId, params["id"] ?? ""));
+    },
+  }),
+];
+
+export const credentialRoutes = [
+  route({
+    method: "post",
+    path: "/v1/credentials",
+    access: "user",
+    summary: "Keep a git credential for a host; replaces the one that was there. The token is never returned",
+    body: newCredentialSchema,
+    answers: { 201: json(credentialSchema) },
+    async handle({ doors, caller, body }) {
+      const credential = sealed(doors, caller, body);
+      await doors.accounts.putCredential(credential);
+      return { status: 201, body: wireCredential(credential) };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/credentials",
+    access: "user",
+    summary: "My git credentials, without their tokens",
+    query: listQuerySchema,
+    answers: { 200: json(pageOf(credentialSchema)) },
+    async handle({ doors, caller, query }) {
+      const { items, next } = pageOfList(await doors.accounts.credentials(caller.userId), (one) => one.id, query);
+      return { status: 200, body: { items: items.map(wireCredential), next } };
+    },
+  }),
+  route({
+    method: "delete",
+    path: "/v1/credentials/:id",
+    access: "user",
+    summary: "Forget a git credential",
+    answers: { 204: EMPTY },
+    problems: ["not_found"],
+    async handle({ doors, caller, params }) {
+      return removed(await doors.accounts.deleteCredential(caller.userId, params["id"] ?? ""));
+    },
+  }),
+];
+
+export const userRoutes = [
+  route({
+    method: "post",
+    path: "/v1/users",
+    access: "admin",
+    summary: "Add a person",
+    body: newUserSchema,
+    answers: { 201: json(userSchema) },
+    problems: ["conflict"],
+    async handle({ doors, caller, body }) {
+      if (caller.via === "token") throw new SlipwayError("forbidden", "A personal token cannot add people. Log in first.");
+      return { status: 201, body: wireUser(await doors.sessions.createUser(body)) };
+    },
+  }),
+  route({
+    method: "get",
+    path: "/v1/users",
+    access: "admin",
+    summary: "Everybody who can log in",
+    query: listQuerySchema,
+    answers: { 200: json(pageOf(userSchema)) },
+    async handle({ doors, query }) {
+      const { items, next } = pageOfList(await doors.sessions.people(), (user) => user.id, query);
+      return { status: 200, body: { items: items.map(wireUser), next } };
+    },
+  }),
+];
+
+function removed(there: boolean): Reply {
+  if (!there) throw new SlipwayError("not_found");
+  return { status: 204 };
+}
+
+/** What the vault binds a credential's sealed token to. */
+export function credentialContext(userId: string, host: string): string {
+  return `credential ${userId} ${host}`;
+}
+
+function sealed(doors: Doors, caller: Caller, body: z.infer<typeof newCredentialSchema>): Credential {
+  const host = plainHost(body.host);
+  return {
+    id: doors.ids.next("cred"),
+    userId: caller.userId,
+    host,
+    username: body.username ?? null,
+    sealed: doors.vault.seal(body.token, credentialContext(caller.userId, host)),
+    createdAt: doors.clock.now(),
+  };
+}
+
+const HOST = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[1-9]\d{0,4})?$/;
+
+/** `host[:port]` as it stands in a repository's address, in lower case and without https's own port. */
+export function plainHost(text: string): string {
+  const host = text.toLowerCase();
+  const fits = HOST.test(host) && URL.canParse(`https://${host}`);
+  const canonical = fits ? new URL(`https://${host}`).host : null;
+  if (canonical === null || canonical !== host.replace(/:443$/, "")) {
+    throw new SlipwayError("invalid_request", "The body is not valid: see errors.", {
+      errors: [{ path: "host", message: "must be a host name, or host:port" }],
+    });
+  }
+  return canonical;
+}

@@ -1,0 +1,36 @@
+/** Doors to the lists of what tasks may reach. */
+import { z } from "zod";
+import { egressChangeSchema, egressListSchema } from "../../core/protocol/rest.ts";
+import { json, route } from "../route.ts";
+
+const path = "/v1/ops/egress";
+
+export const egressRoutes = [
+  route({
+    method: "get",
+    path,
+    access: "operator",
+    summary: "What tasks with egress allowlist may reach; with a repository: what its tasks may reach besides",
+    query: z.strictObject({ repo: z.string().max(2_000).optional() }),
+    answers: { 200: json(egressListSchema) },
+    problems: ["invalid_repository"],
+    async handle({ doors, query }) {
+      return { status: 200, body: await doors.outbound.list(query.repo ?? null) };
+    },
+  }),
+  route({
+    method: "post",
+    path,
+    access: "operator",
+    summary: "Change what tasks with egress allowlist may reach",
+    body: egressChangeSchema,
+    answers: { 200: json(egressListSchema) },
+    problems: ["invalid_repository"],
+    async handle({ doors, person, body }) {
+      const { repo = null, ...change } = body;
+      const changed = await doors.outbound.change(repo, change);
+      doors.log.info({ by: person.userId, repo: changed.repo, ...change }, "an operator changed what tasks may reach");
+      return { status: 200, body: changed };
+    },
+  }),
+];

@@ -1,0 +1,87 @@
+/** People in plain maps. */
+import type { AccessToken, Accounts, Credential, Session, User } from "../../core/ports/accounts.ts";
+import { SlipwayError } from "../../core/error.ts";
+
+const taken = (what: string): SlipwayError => new SlipwayError("conflict", `${what} exists already.`);
+
+export function memoryAccounts(): Accounts {
+  return { ...people(), ...sessions(), ...tokens(), ...credentials() };
+}
+
+function people(): Pick<Accounts, "createUser" | "user" | "login" | "users"> {
+  const rows = new Map<string, User & { readonly passwordHash: string }>();
+  const withEmail = (email: string) => [...rows.values()].find((row) => row.email === email.toLowerCase());
+  const bare = ({ id, email, role, createdAt }: User): User => ({ id, email, role, createdAt });
+  return {
+    async createUser(user) {
+      if (rows.has(user.id) || withEmail(user.email) !== undefined) throw taken("A user with this e-mail");
+      rows.set(user.id, { ...user, email: user.email.toLowerCase() });
+    },
+    async user(id) {
+      const row = rows.get(id);
+      return row === undefined ? null : bare(row);
+    },
+    login: async (email) => withEmail(email) ?? null,
+    users: async () => [...rows.values()].map(bare).toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
+  };
+}
+
+function sessions(): Pick<Accounts, "createSession" | "session" | "sessionByHash" | "rotateSession" | "revokeSession"> {
+  const rows = new Map<string, Session>();
+  const withHash = (hash: string) => [...rows.values()].find((row) => row.tokenHash === hash);
+  const withPrevious = (hash: string) =>
+    [...rows.values()].filter((row) => row.previousHash === hash).toSorted((a, b) => b.rotatedAt - a.rotatedAt)[0];
+  return {
+    async createSession(session) {
+      if (rows.has(session.id) || withHash(session.tokenHash) !== undefined) throw taken("The session");
+      rows.set(session.id, session);
+    },
+    session: async (id) => rows.get(id) ?? null,
+    sessionByHash: async (hash) => withHash(hash) ?? withPrevious(hash) ?? null,
+    async rotateSession(id, fromHash, toHash, at) {
+      const row = rows.get(id);
+      if (row === undefined || row.tokenHash !== fromHash || row.revokedAt !== null) return false;
+      rows.set(id, { ...row, tokenHash: toHash, previousHash: fromHash, rotatedAt: at });
+      return true;
+    },
+    async revokeSession(id, at) {
+      const row = rows.get(id);
+      if (row !== undefined) rows.set(id, { ...row, revokedAt: row.revokedAt ?? at });
+    },
+  };
+}
+
+function tokens(): Pick<Accounts, "createToken" | "tokenByHash" | "tokens" | "touchToken" | "deleteToken"> {
+  const rows = new Map<string, AccessToken>();
+  const withHash = (hash: string) => [...rows.values()].find((row) => row.hash === hash);
+  return {
+    async createToken(token) {
+      if (rows.has(token.id) || withHash(token.hash) !== undefined) throw taken("The token");
+      rows.set(token.id, token);
+    },
+    tokenByHash: async (hash) => withHash(hash) ?? null,
+    tokens: async (userId) =>
+      [...rows.values()].filter((row) => row.userId === userId).toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
+    async touchToken(id, at) {
+      const row = rows.get(id);
+      if (row !== undefined) rows.set(id, { ...row, lastUsedAt: Math.max(row.lastUsedAt ?? 0, at) });
+    },
+    deleteToken: async (userId, id) => rows.get(id)?.userId === userId && rows.delete(id),
+  };
+}
+
+function credentials(): Pick<Accounts, "putCredential" | "credentials" | "credentialFor" | "deleteCredential"> {
+  const rows = new Map<string, Credential>();
+  const of = (userId: string) => [...rows.values()].filter((row) => row.userId === userId).toSorted((a, b) => (a.host < b.host ? -1 : 1));
+  return {
+    async putCredential(credential) {
+      const old = of(credential.userId).find(({ host }) => host === credential.host);
+      if (old?.id !== credential.id && rows.has(credential.id)) throw taken("The credential");
+      if (old !== undefined) rows.delete(old.id);
+      rows.set(credential.id, credential);
+    },
+    credentials: async (userId) => of(userId),
+    credentialFor: async (userId, host) => of(userId).find((row) => row.host === host) ?? null,
+    deleteCredential: async (userId, id) => rows.get(id)?.userId === userId && rows.delete(id),
+  };
+}

@@ -1,0 +1,54 @@
+/** The lists of one task that are made from its log, in memory. */
+import type { TaskEvent } from "../../core/event.ts";
+import type { AttemptRow, MessageRow, ToolCallRow } from "../../core/ports/store.ts";
+import { project, type Change } from "../projection.ts";
+
+export class MemoryLists {
+  messages: MessageRow[] = [];
+  toolCalls: ToolCallRow[] = [];
+  attempts: AttemptRow[] = [];
+
+  apply(event: TaskEvent): void {
+    const change = project(event);
+    if (change !== null) this.#change(change);
+  }
+
+  /** A person's message goes before a worker's that has the same id. */
+  message(id: string): MessageRow | null {
+    const found = this.messages.filter((row) => row.id === id);
+    return found.find(({ role }) => role === "user") ?? found[0] ?? null;
+  }
+
+  observeExit(attempt: number, exitCode: number | null): void {
+    this.attempts = this.attempts.map((row) => (row.number === attempt ? { ...row, exitCode: row.exitCode ?? exitCode } : row));
+  }
+
+  #change(change: Change): void {
+    switch (change.kind) {
+      case "message":
+        this.messages.push(change.row);
+        return;
+      case "message.status":
+        this.messages = this.messages.map((row) => (row.id === change.id && row.role === "user" ? { ...row, status: change.status } : row));
+        return;
+      case "tool":
+        this.toolCalls.push(change.row);
+        return;
+      case "tool.end": {
+        const { id, attempt, endedAt, output, exitCode, truncated } = change;
+        this.toolCalls = this.toolCalls.map((row) =>
+          row.id === id && row.attempt === attempt && row.endedAt === null ? { ...row, endedAt, output, exitCode, truncated } : row,
+        );
+        return;
+      }
+      case "attempt":
+        if (!this.attempts.some(({ number }) => number === change.row.number)) this.attempts.push(change.row);
+        return;
+      case "attempt.end":
+        this.attempts = this.attempts.map((row) =>
+          row.number === change.number && row.endedAt === null ? { ...row, endedAt: change.endedAt, failure: change.failure } : row,
+        );
+        return;
+    }
+  }
+}

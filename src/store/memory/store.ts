@@ -1,0 +1,249 @@
+/** The store in plain maps, for tests and simulations: the same contract, nothing durable. */
+import type { TaskEvent } from "../../core/event.ts";
+import type { Accounts } from "../../core/ports/accounts.ts";
+import type { Ledger } from "../../core/ports/usage-ledger.ts";
+import { SlipwayError } from "../../core/error.ts";
+import { pageOf, type Page } from "../../core/lib/pagination.ts";
+import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../../core/ports/store.ts";
+import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
+import { isSettledState, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
+import { memoryLedger } from "../sqlite/tables/usage-ledger.ts";
+import { memoryAccounts } from "./accounts.ts";
+import { MemoryLists } from "./projections.ts";
+import { MemoryQueue } from "./queue.ts";
+import { makeTask, searchText } from "../sqlite/tables/rows.ts";
+import { MemoryTranscripts } from "../sqlite/tables/transcripts.ts";
+
+interface Entry {
+  task: Task;
+  slot: boolean;
+  readonly search: string;
+  readonly log: TaskEvent[];
+  readonly lists: MemoryLists;
+}
+
+const dueOf = (entry: Entry): number | null => (isSettledState(entry.task.state) ? null : entry.task.snapshot.context.dueAt);
+/** Characters of a thing as a database would store it. */
+const sizeOf = (stored: object): number => JSON.stringify(stored).length;
+const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T> => pageOf(items, limit, sizeOf, (item) => item);
+const byId = (a: { readonly id: string }, b: { readonly id: string }): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+
+class MemoryStore implements Store {
+  readonly #entries = new Map<string, Entry>();
+  /** Tasks that are not settled. */
+  readonly #open = new Map<string, Entry>();
+  readonly #keys = new Map<string, { readonly taskId: string; readonly fingerprint: string }>();
+  readonly #settings = new Map<string, string>();
+  readonly #transcripts = new MemoryTranscripts();
+  readonly #queue = new MemoryQueue();
+  #rev = 0;
+  #closed = false;
+
+  async create(task: NewTask): Promise<CreateResult> {
+    this.#writable();
+    const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, slot, event, idempotency } = task;
+    const key = idempotency === null ? null : JSON.stringify([userId, idempotency.key]);
+    const known = key === null ? undefined : this.#keys.get(key);
+    if (known !== undefined) return this.#replay(known, idempotency?.fingerprint);
+    if (this.#entries.has(id)) throw new SlipwayError("conflict", `Task ${id} exists already.`);
+    const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size: 0 };
+    const lists = new MemoryLists();
+    const stored = makeTask(id, core, snapshot, state, event.seq, ++this.#rev, event.at);
+    const entry: Entry = { task: stored, slot, search: searchText(spec), log: [event], lists };
+    lists.apply(event);
+    this.#entries.set(id, entry);
+    if (!isSettledState(state)) this.#open.set(id, entry);
+    if (key !== null && idempotency !== null) this.#keys.set(key, { taskId: id, fingerprint: idempotency.fingerprint });
+    if (task.inherits !== null) this.#transcripts.inherit(id, task.inherits);
+    this.#queue.add(id, userId, spec.priority, state === "queued");
+    return { kind: "created", task: stored };
+  }
+
+  #replay(known: { readonly taskId: string; readonly fingerprint: string }, fingerprint: string | undefined): CreateResult {
+    const task = known.fingerprint === fingerprint ? this.#entries.get(known.taskId)?.task : undefined;
+    return task === undefined ? { kind: "mismatch" } : { kind: "replayed", task };
+  }
+
+  async commit({ taskId, expectedSeq, events, snapshot, state, slot }: Commit): Promise<Task | null> {
+    this.#writable();
+    const entry = this.#open.get(taskId);
+    const last = events.at(-1);
+    if (last === undefined) throw new Error(`a commit of ${taskId} without an event`);
+    if (entry === undefined || entry.task.seq !== expectedSeq) return null;
+    events.forEach(({ seq }, i) => {
+      if (seq !== expectedSeq + 1 + i) throw new Error(`event ${seq} of ${taskId} is out of order`);
+    });
+    const task: Task = { ...entry.task, snapshot, state, seq: last.seq, rev: ++this.#rev, updatedAt: last.at };
+    entry.task = task;
+    entry.slot = slot;
+    for (const event of events) {
+      entry.log.push(event);
+      entry.lists.apply(event);
+      if (event.from === "queued" && event.to === "provisioning") this.#queue.claimed(taskId);
+    }
+    this.#queue.mark(taskId, state === "queued");
+    if (isSettledState(state)) this.#open.delete(taskId);
+    return task;
+  }
+
+  async task(id: string): Promise<Task | null> {
+    return this.#entries.get(id)?.task ?? null;
+  }
+
+  async tasks({ userId, states, threadId, text, limit, before }: TaskQuery): Promise<Page<Task>> {
+    const needle = text?.toLowerCase();
+    const found = [...this.#entries.values()]
+      .filter(
+        ({ task, search }) =>
+          (userId === null || task.userId === userId) &&
+          (states === undefined || states.includes(task.state)) &&
+          (threadId === undefined || task.threadId === threadId) &&
+          (before === undefined || task.id < before) &&
+          (needle === undefined || search.includes(needle)),
+      )
+      .map(({ task }) => task)
+      .toSorted((a, b) => byId(b, a));
+    return pageFrom(found, limit);
+  }
+
+  async changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>> {
+    const found = [...this.#entries.values()]
+      .map(({ task }) => task)
+      .filter((task) => task.rev > afterRev && (userId === null || task.userId === userId))
+      .toSorted((a, b) => a.rev - b.rev);
+    return pageFrom(found, limit);
+  }
+
+  async events(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
+    // The log has no holes: event n is at n - 1.
+    const from = Math.max(0, afterSeq);
+    return pageFrom(this.#entries.get(taskId)?.log.slice(from, from + limit + 1) ?? [], limit);
+  }
+
+  async eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
+    const log = this.#entries.get(taskId)?.log ?? [];
+    const found = log.filter(({ seq, workerSeq }) => seq > afterSeq && workerSeq === null);
+    return pageFrom(found, limit);
+  }
+
+  async messages(taskId: string, afterSeq: number, limit: number) {
+    const found = this.#entries.get(taskId)?.lists.messages.filter(({ seq }) => seq > afterSeq) ?? [];
+    return pageFrom(found, limit);
+  }
+
+  async message(taskId: string, messageId: string) {
+    return this.#entries.get(taskId)?.lists.message(messageId) ?? null;
+  }
+
+  async toolCalls(taskId: string, afterSeq: number, limit: number) {
+    const found = this.#entries.get(taskId)?.lists.toolCalls.filter(({ seq }) => seq > afterSeq) ?? [];
+    return pageFrom(found, limit);
+  }
+
+  async attempts(taskId: string) {
+    return [...(this.#entries.get(taskId)?.lists.attempts ?? [])];
+  }
+
+  async observeExit(taskId: string, attempt: number, exitCode: number | null): Promise<void> {
+    this.#writable();
+    this.#entries.get(taskId)?.lists.observeExit(attempt, exitCode);
+  }
+
+  async appendRecord(record: NewRecord): Promise<AppendResult> {
+    this.#writable();
+    const entry = this.#open.get(record.taskId);
+    return this.#transcripts.append(record, entry?.slot === true && entry.task.snapshot.context.attempt === record.attempt);
+  }
+
+  async records(taskId: string, after: number, bytes: number): Promise<StoredRecord[]> {
+    return this.#transcripts.records(taskId, after, bytes);
+  }
+
+  async oldTranscripts(settledBefore: number) {
+    const isOld = ({ taskId }: { taskId: string }): boolean =>
+      (this.#entries.get(taskId)?.task.snapshot.context.settledAt ?? Infinity) < settledBefore;
+    return this.#transcripts.stock().filter(isOld);
+  }
+
+  async dropTranscript(taskId: string): Promise<void> {
+    this.#writable();
+    if (this.#open.has(taskId)) throw new Error(`the transcript of the open task ${taskId} is kept`);
+    this.#transcripts.drop(taskId);
+  }
+
+  async lastRecord(taskId: string): Promise<number> {
+    return this.#transcripts.last(taskId);
+  }
+
+  async openIds(): Promise<string[]> {
+    return [...this.#open.values()]
+      .map(({ task }) => task)
+      .toSorted((a, b) => a.createdAt - b.createdAt || byId(a, b))
+      .map(({ id }) => id);
+  }
+
+  async due(now: number, limit: number): Promise<string[]> {
+    return [...this.#open.values()]
+      .map((entry) => ({ id: entry.task.id, at: dueOf(entry) ?? Infinity }))
+      .filter(({ at }) => at <= now)
+      .toSorted((a, b) => a.at - b.at || byId(a, b))
+      .slice(0, limit)
+      .map(({ id }) => id);
+  }
+
+  async nextDue(): Promise<number | null> {
+    let next = Infinity;
+    for (const entry of this.#open.values()) next = Math.min(next, dueOf(entry) ?? Infinity);
+    return next === Infinity ? null : next;
+  }
+
+  async claimable(limit: number, userLimit: number | null): Promise<string[]> {
+    const held = new Map<string, number>();
+    for (const { task, slot } of this.#open.values()) if (slot) held.set(task.userId, (held.get(task.userId) ?? 0) + 1);
+    return this.#queue.claimable(limit, userLimit, held);
+  }
+
+  async position(taskId: string): Promise<number> {
+    return this.#queue.position(taskId);
+  }
+
+  async slotsHeld(userId?: string): Promise<number> {
+    let held = 0;
+    for (const { task, slot } of this.#open.values()) if (slot && (userId === undefined || task.userId === userId)) held++;
+    return held;
+  }
+
+  async counts() {
+    const byState = Object.fromEntries(TASK_STATES.map((state) => [state, 0])) as Record<TaskState, number>;
+    for (const { task } of this.#entries.values()) byState[task.state]++;
+    let oldest = Infinity;
+    for (const { task } of this.#open.values()) oldest = Math.min(oldest, task.createdAt);
+    return { byState, oldestOpenAt: oldest === Infinity ? null : oldest };
+  }
+
+  async setting(key: string): Promise<string | null> {
+    return this.#settings.get(key) ?? null;
+  }
+
+  async setSetting(key: string, value: string | null): Promise<void> {
+    this.#writable();
+    if (value === null) this.#settings.delete(key);
+    else this.#settings.set(key, value);
+  }
+
+  async ping(): Promise<void> {
+    this.#writable();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  #writable(): void {
+    if (this.#closed) throw new SlipwayError("unavailable", "The store is closed.");
+  }
+}
+
+export function openMemoryStore(): { readonly store: Store; readonly accounts: Accounts; readonly ledger: Ledger } {
+  return { store: new MemoryStore(), accounts: memoryAccounts(), ledger: memoryLedger() };
+}

@@ -1,0 +1,96 @@
+/**
+ * Numbered SQL files, each applied once in a transaction of its own.
+ *
+ * G1 The number goes in first: of two migrators that run at the same time, one finds it taken and goes on.
+ * G2 A migration that fails, or a process that dies in it, changes nothing (rule M2).
+ * G3 A database with a number that this binary does not know is refused before anything is written.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import Database, { type Connection } from "./driver.ts";
+import { messageOf, SlipwayError } from "../../core/error.ts";
+
+interface Migration {
+  readonly number: number;
+  readonly name: string;
+  readonly sql: string;
+}
+
+const FILE = /^(\d{4})_([a-z0-9_]+)\.sql$/;
+
+function migrationsIn(folder: string): Migration[] {
+  const found = readdirSync(folder)
+    .filter((file) => file.endsWith(".sql"))
+    .toSorted()
+    .map((file) => {
+      const match = FILE.exec(file);
+      if (match === null) throw new Error(`${file} is not named like 0001_words.sql`);
+      return { number: Number(match[1]), name: match[2] ?? "", sql: readFileSync(join(folder, file), "utf8") };
+    });
+  found.forEach(({ number, name }, i) => {
+    if (number !== i + 1) throw new Error(`migration ${name} has number ${number}, expected ${i + 1}`);
+  });
+  return found;
+}
+
+function appliedIn(db: Connection): number[] {
+  const table = db.prepare("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'").get();
+  if (table === undefined) return [];
+  return db.prepare<[], number>("SELECT number FROM migrations ORDER BY number").pluck().all();
+}
+
+/** @throws SlipwayError newer_schema. @returns the migrations that are still to be applied. */
+export function pendingMigrations(db: Connection, folder: string): readonly Migration[] {
+  const known = migrationsIn(folder);
+  const applied = appliedIn(db);
+  const newest = applied.at(-1) ?? 0;
+  if (newest > known.length) {
+    throw new SlipwayError(
+      "newer_schema",
+      `The database has schema ${newest}, this Slipway knows ${known.length}. Start the newer version, or restore a backup from before it.`,
+    );
+  }
+  return known.filter(({ number }) => !applied.includes(number));
+}
+
+/**
+ * Brings the schema up to date.
+ * @param folder holds 0001_words.sql, 0002_words.sql, ... without holes.
+ * @param crashpoint called as `migration` inside each transaction, when its SQL has run.
+ * @returns the numbers that this call applied.
+ */
+export function migrate(db: Connection, folder: string, crashpoint?: (name: string) => void): number[] {
+  const pending = pendingMigrations(db, folder);
+  if (pending.length === 0) return [];
+  db.exec("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT");
+  return pending.filter((migration) => apply(db, migration, crashpoint)).map(({ number }) => number);
+}
+
+function apply(db: Connection, { number, name, sql }: Migration, crashpoint?: (name: string) => void): boolean {
+  db.exec("BEGIN IMMEDIATE");
+  try {
+    if (!take(db, number, name)) {
+      db.exec("ROLLBACK");
+      return false;
+    }
+    db.exec(sql);
+    if (!db.inTransaction) throw new Error("it must not end its own transaction");
+    crashpoint?.("migration");
+    db.exec("COMMIT");
+    return true;
+  } catch (error) {
+    if (db.inTransaction) db.exec("ROLLBACK");
+    throw new SlipwayError("internal", `Migration ${number} (${name}) failed: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** False when another migrator took the number. */
+function take(db: Connection, number: number, name: string): boolean {
+  try {
+    db.prepare("INSERT INTO migrations (number, name) VALUES (?, ?)").run(number, name);
+    return true;
+  } catch (error) {
+    if (error instanceof Database.SqliteError && error.code === "SQLITE_CONSTRAINT_PRIMARYKEY") return false;
+    throw error;
+  }
+}

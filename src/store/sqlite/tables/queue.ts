@@ -1,0 +1,123 @@
+/** The queue in SQL: who gets which turn, who may be claimed, and who holds a slot (fair.ts says why). */
+import type { Connection } from "../driver.ts";
+import { nextTurn, rankOf } from "../../fair-queue.ts";
+
+/** How far from its head the queue is read before the owners are asked one by one. */
+const PAGE = 256;
+
+interface QueuedRow {
+  rank: number;
+  id: string;
+  user_id: string;
+}
+
+export interface Queue {
+  /** The place of a new task. Writes: call it inside the transaction that makes the task. */
+  place(userId: string, priority: number): { turn: number; rank: number };
+  /** Moves the virtual time on. Call it inside the transaction that claims the task. */
+  claimed(taskId: string): void;
+}
+
+/** What a writer needs. */
+export function queueWrites(db: Connection): Queue {
+  const turnOf = db.prepare<[string, number], number>("SELECT turn FROM turns WHERE user_id = ? AND priority = ?").pluck();
+  const newest = db.prepare<[], number | null>("SELECT max(turn) FROM turns WHERE user_id = ''").pluck();
+  const anyQueued = db.prepare<[number], number>("SELECT 1 FROM tasks WHERE state = 'queued' AND priority = ? LIMIT 1").pluck();
+  const lastQueued = db
+    .prepare<[number, string], number | null>("SELECT max(turn) FROM tasks WHERE state = 'queued' AND priority = ? AND user_id = ?")
+    .pluck();
+  const raise = "ON CONFLICT DO UPDATE SET turn = max(turn, excluded.turn)";
+  const setVirtual = db.prepare<[number, number]>(`INSERT INTO turns (user_id, priority, turn) VALUES ('', ?, ?) ${raise}`);
+  const claim = db.prepare<[string, string]>(
+    `INSERT INTO turns (user_id, priority, turn)
+     SELECT user_id, priority, turn FROM tasks WHERE id = ? UNION ALL SELECT '', priority, turn FROM tasks WHERE id = ? ${raise}`,
+  );
+
+  function virtualTime(priority: number): number {
+    const own = turnOf.get("", priority) ?? 0;
+    if (anyQueued.get(priority) !== undefined) return own;
+    const time = Math.max(own, newest.get() ?? 0);
+    if (time > own) setVirtual.run(priority, time);
+    return time;
+  }
+
+  return {
+    place(userId, priority) {
+      const time = virtualTime(priority);
+      const queued = lastQueued.get(priority, userId) ?? null;
+      const claimed = turnOf.get(userId, priority) ?? null;
+      const turn = nextTurn(time, queued === null && claimed === null ? null : Math.max(queued ?? 0, claimed ?? 0));
+      return { turn, rank: rankOf(turn, priority) };
+    },
+    claimed: (taskId) => void claim.run(taskId, taskId),
+  };
+}
+
+/** Chooses in the order of the rows, as many of each owner as there is room for. */
+function choose(rows: readonly QueuedRow[], limit: number, roomOf: (userId: string) => number): string[] {
+  const taken = new Map<string, number>();
+  const chosen: string[] = [];
+  for (const { id, user_id: user } of rows) {
+    if (chosen.length >= limit) break;
+    const mine = taken.get(user) ?? 0;
+    if (mine >= roomOf(user)) continue;
+    taken.set(user, mine + 1);
+    chosen.push(id);
+  }
+  return chosen;
+}
+
+const inOrder = (a: QueuedRow, b: QueuedRow): number => a.rank - b.rank || (a.id < b.id ? -1 : 1);
+
+export function queueReads(db: Connection) {
+  const page = db.prepare<[number], QueuedRow>(
+    "SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue WHERE state = 'queued' ORDER BY rank, id LIMIT ?",
+  );
+  // One seek per owner, however many tasks each of them has.
+  const owners = db
+    .prepare<[], string>(
+      `WITH RECURSIVE owner (id) AS (
+         SELECT min(user_id) FROM tasks INDEXED BY tasks_queue_user WHERE state = 'queued'
+         UNION ALL
+         SELECT (SELECT min(user_id) FROM tasks INDEXED BY tasks_queue_user WHERE state = 'queued' AND user_id > owner.id) FROM owner WHERE owner.id IS NOT NULL
+       ) SELECT id FROM owner WHERE id IS NOT NULL`,
+    )
+    .pluck();
+  const ofOwner = db.prepare<[string, number], QueuedRow>(
+    "SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue_user WHERE state = 'queued' AND user_id = ? ORDER BY rank, id LIMIT ?",
+  );
+  const holders = db.prepare<[], { user_id: string; slots: number }>(
+    "SELECT user_id, count(*) AS slots FROM tasks WHERE slot = 1 GROUP BY user_id",
+  );
+  const rankOfTask = db.prepare<[string], number>("SELECT rank FROM tasks WHERE id = ?").pluck();
+  const before = db
+    .prepare<[number, string], number>("SELECT count(*) FROM tasks INDEXED BY tasks_queue WHERE state = 'queued' AND (rank, id) < (?, ?)")
+    .pluck();
+  const heldBy = db.prepare<[string], number>("SELECT count(*) FROM tasks WHERE slot = 1 AND user_id = ?").pluck();
+  const held = db.prepare<[], number>("SELECT count(*) FROM tasks WHERE slot = 1").pluck();
+
+  function claimableWithin(limit: number, userLimit: number): string[] {
+    const slots = new Map(holders.all().map((row) => [row.user_id, row.slots]));
+    const roomOf = (user: string): number => Math.max(0, userLimit - (slots.get(user) ?? 0));
+    const head = page.all(PAGE);
+    const chosen = choose(head, limit, roomOf);
+    if (chosen.length === limit || head.length < PAGE) return chosen;
+    const rows = owners.all().flatMap((user) => {
+      const room = Math.min(roomOf(user), limit);
+      return room === 0 ? [] : ofOwner.all(user, room);
+    });
+    return choose(rows.toSorted(inOrder), limit, roomOf);
+  }
+
+  return {
+    claimable(limit: number, userLimit: number | null): string[] {
+      if (limit <= 0 || (userLimit !== null && userLimit <= 0)) return [];
+      return userLimit === null ? page.all(limit).map(({ id }) => id) : claimableWithin(limit, userLimit);
+    },
+    position(taskId: string): number {
+      const rank = rankOfTask.get(taskId);
+      return rank === undefined ? 0 : (before.get(rank, taskId) ?? 0);
+    },
+    slotsHeld: (userId?: string): number => (userId === undefined ? held.get() : heldBy.get(userId)) ?? 0,
+  };
+}

@@ -1,0 +1,194 @@
+/** Rows as SQLite gives them -> nouns. What was written was checked, so the casts of parsed JSON here are true. */
+import type { EventData, EventType, TaskEvent } from "../../../core/event.ts";
+import type { AttemptRow, MessageRow, ToolCallRow } from "../../../core/ports/store.ts";
+import type { Snapshot, Task, TaskSpec, TaskState } from "../../../core/task.ts";
+
+/** What a text search of a task looks at; queries are lowered too. */
+export function searchText({ title, prompt, repo }: TaskSpec): string {
+  return `${title}\n${prompt}\n${repo}`.toLowerCase();
+}
+
+/** The part of a task that never changes. */
+export interface TaskCore extends Pick<Task, "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "createdAt"> {
+  /** Characters of the spec as it is stored. */
+  readonly size: number;
+}
+
+const CORES = 1_024;
+const CORES_TEXT = 8 * 1024 * 1024;
+
+/** The cores of the tasks that were used last: they save parsing the spec with each event. Bounded in number and in text. */
+export class CoreCache {
+  readonly #cores = new Map<string, TaskCore>();
+  #text = 0;
+
+  get(id: string): TaskCore | undefined {
+    const core = this.#cores.get(id);
+    if (core !== undefined) {
+      this.#cores.delete(id);
+      this.#cores.set(id, core);
+    }
+    return core;
+  }
+
+  set(id: string, core: TaskCore): void {
+    this.#drop(id);
+    this.#cores.set(id, core);
+    this.#text += core.size;
+    for (const oldest of this.#cores.keys()) {
+      if (this.#cores.size <= CORES && this.#text <= CORES_TEXT) return;
+      this.#drop(oldest);
+    }
+  }
+
+  #drop(id: string): void {
+    this.#text -= this.#cores.get(id)?.size ?? 0;
+    this.#cores.delete(id);
+  }
+}
+
+export interface CoreRow {
+  user_id: string;
+  thread_id: string;
+  parent_id: string | null;
+  machine_version: number;
+  created_at: number;
+  spec: string;
+}
+
+export function coreOf(row: CoreRow): TaskCore {
+  return {
+    userId: row.user_id,
+    threadId: row.thread_id,
+    parentId: row.parent_id,
+    // Tasks from before there was a choice of effort have none.
+    spec: { effort: null, ...(JSON.parse(row.spec) as Omit<TaskSpec, "effort">) },
+    machineVersion: row.machine_version,
+    createdAt: row.created_at,
+    size: row.spec.length,
+  };
+}
+
+/** The columns of a StateRow, of `tasks AS t`. */
+export const STATE_COLUMNS = "t.id, t.state, t.seq, t.rev, t.updated_at, t.snapshot";
+
+/** The part of a task that its log changes. */
+export interface StateRow {
+  id: string;
+  state: TaskState;
+  seq: number;
+  rev: number;
+  updated_at: number;
+  snapshot: string;
+}
+
+export function taskOf(row: StateRow, core: TaskCore): Task {
+  return makeTask(row.id, core, JSON.parse(row.snapshot) as Snapshot, row.state, row.seq, row.rev, row.updated_at);
+}
+
+export function makeTask(
+  id: string,
+  core: TaskCore,
+  snapshot: Snapshot,
+  state: TaskState,
+  seq: number,
+  rev: number,
+  updatedAt: number,
+): Task {
+  const { userId, threadId, parentId, spec, machineVersion, createdAt } = core;
+  return { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, seq, rev, createdAt, updatedAt };
+}
+
+export interface EventRow {
+  task_id: string;
+  seq: number;
+  at: number;
+  attempt: number;
+  type: EventType;
+  from_state: TaskState | null;
+  to_state: TaskState;
+  worker_seq: number | null;
+  data: string;
+}
+
+export function eventOf(row: EventRow): TaskEvent {
+  return {
+    taskId: row.task_id,
+    seq: row.seq,
+    at: row.at,
+    attempt: row.attempt,
+    type: row.type,
+    from: row.from_state,
+    to: row.to_state,
+    data: JSON.parse(row.data) as EventData,
+    workerSeq: row.worker_seq,
+  };
+}
+
+export interface MessageRecord {
+  task_id: string;
+  seq: number;
+  id: string;
+  at: number;
+  role: MessageRow["role"];
+  mode: MessageRow["mode"];
+  status: MessageRow["status"];
+  content: string;
+}
+
+export function messageOf(row: MessageRecord): MessageRow {
+  const { id, task_id: taskId, seq, at, role, mode, status } = row;
+  return { id, taskId, seq, at, role, content: JSON.parse(row.content) as EventData[], mode, status };
+}
+
+export interface ToolCallRecord {
+  task_id: string;
+  seq: number;
+  attempt: number;
+  id: string;
+  name: string;
+  input: string;
+  started_at: number;
+  ended_at: number | null;
+  output: string | null;
+  exit_code: number | null;
+  truncated: 0 | 1;
+}
+
+export function toolCallOf(row: ToolCallRecord): ToolCallRow {
+  return {
+    id: row.id,
+    taskId: row.task_id,
+    attempt: row.attempt,
+    seq: row.seq,
+    name: row.name,
+    input: JSON.parse(row.input) as EventData,
+    startedAt: row.started_at,
+    endedAt: row.ended_at,
+    output: row.output,
+    exitCode: row.exit_code,
+    truncated: row.truncated === 1,
+  };
+}
+
+export interface AttemptRecord {
+  task_id: string;
+  number: number;
+  container: string;
+  started_at: number;
+  ended_at: number | null;
+  exit_code: number | null;
+  failure: string | null;
+}
+
+export function attemptOf(row: AttemptRecord): AttemptRow {
+  return {
+    taskId: row.task_id,
+    number: row.number,
+    container: row.container,
+    startedAt: row.started_at,
+    endedAt: row.ended_at,
+    exitCode: row.exit_code,
+    failure: row.failure,
+  };
+}

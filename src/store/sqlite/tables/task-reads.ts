@@ -1,0 +1,122 @@
+/** What the store reads. Works on a connection of the writer and on a read-only one. */
+import type { Connection } from "../driver.ts";
+import type { TaskEvent } from "../../../core/event.ts";
+import { pageOf, type Page } from "../../../core/lib/pagination.ts";
+import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../../../core/ports/store.ts";
+import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
+import { queueReads } from "./queue.ts";
+import * as rows from "./rows.ts";
+import { taskSearch } from "./task-search.ts";
+import { transcriptReads } from "./transcripts.ts";
+
+export type Reads = ReturnType<typeof sqliteReads>;
+
+export function sqliteReads(db: Connection, cache: rows.CoreCache) {
+  const selectCore = db.prepare<[string], rows.CoreRow>(
+    `SELECT t.user_id, t.thread_id, t.parent_id, t.machine_version, t.created_at, s.spec
+     FROM tasks AS t JOIN task_specs AS s ON s.task_id = t.id WHERE t.id = ?`,
+  );
+  const one = db.prepare<[string], rows.StateRow>(`SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.id = ?`);
+  const changes = db.prepare<[number, number], rows.StateRow>(
+    `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.rev > ? ORDER BY t.rev LIMIT ?`,
+  );
+  const userChanges = db.prepare<[string, number, number], rows.StateRow>(
+    `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.user_id = ? AND t.rev > ? ORDER BY t.rev LIMIT ?`,
+  );
+  const setting = db.prepare<[string], string>("SELECT value FROM settings WHERE key = ?").pluck();
+
+  const search = taskSearch(db);
+
+  function core(id: string): rows.TaskCore {
+    const known = cache.get(id);
+    if (known !== undefined) return known;
+    const row = selectCore.get(id);
+    if (row === undefined) throw new Error(`task ${id} has no spec`);
+    const fresh = rows.coreOf(row);
+    cache.set(id, fresh);
+    return fresh;
+  }
+
+  const toTask = (row: rows.StateRow): Task => rows.taskOf(row, core(row.id));
+  const sizeOf = (row: rows.StateRow): number => row.snapshot.length + core(row.id).size;
+
+  return {
+    core,
+    task(id: string): Task | null {
+      const row = one.get(id);
+      return row === undefined ? null : toTask(row);
+    },
+    tasks(query: TaskQuery): Page<Task> {
+      const found = search(query);
+      const { items, more } = pageOf(found.items, query.limit, sizeOf, toTask);
+      return { items, more: more || found.more };
+    },
+    changes(userId: string | null, afterRev: number, limit: number): Page<Task> {
+      const found = userId === null ? changes.iterate(afterRev, limit + 1) : userChanges.iterate(userId, afterRev, limit + 1);
+      return pageOf(found, limit, sizeOf, toTask);
+    },
+    setting: (key: string): string | null => setting.get(key) ?? null,
+    ...logReads(db),
+    ...transcriptReads(db),
+    ...openReads(db),
+    ...queueReads(db),
+  };
+}
+
+const eventSize = ({ data }: rows.EventRow): number => data.length;
+const callSize = ({ input, output }: rows.ToolCallRecord): number => input.length + (output?.length ?? 0);
+
+function logReads(db: Connection) {
+  const events = db.prepare<[string, number, number], rows.EventRow>(
+    "SELECT * FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+  );
+  const eventsOfOthers = db.prepare<[string, number, number], rows.EventRow>(
+    "SELECT * FROM task_events WHERE task_id = ? AND seq > ? AND worker_seq IS NULL ORDER BY seq LIMIT ?",
+  );
+  const messages = db.prepare<[string, number, number], rows.MessageRecord>(
+    "SELECT * FROM messages WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+  );
+  const message = db.prepare<[string, string], rows.MessageRecord>(
+    "SELECT * FROM messages WHERE task_id = ? AND id = ? ORDER BY role = 'user' DESC, seq LIMIT 1",
+  );
+  const toolCalls = db.prepare<[string, number, number], rows.ToolCallRecord>(
+    "SELECT * FROM tool_calls WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+  );
+  const attempts = db.prepare<[string], rows.AttemptRecord>("SELECT * FROM attempts WHERE task_id = ? ORDER BY number");
+  return {
+    events: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
+      pageOf(events.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.eventOf),
+    eventsOfOthers: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
+      pageOf(eventsOfOthers.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.eventOf),
+    messages: (taskId: string, afterSeq: number, limit: number): Page<MessageRow> =>
+      pageOf(messages.iterate(taskId, afterSeq, limit + 1), limit, ({ content }) => content.length, rows.messageOf),
+    message(taskId: string, messageId: string): MessageRow | null {
+      const row = message.get(taskId, messageId);
+      return row === undefined ? null : rows.messageOf(row);
+    },
+    toolCalls: (taskId: string, afterSeq: number, limit: number): Page<ToolCallRow> =>
+      pageOf(toolCalls.iterate(taskId, afterSeq, limit + 1), limit, callSize, rows.toolCallOf),
+    attempts: (taskId: string): AttemptRow[] => attempts.all(taskId).map(rows.attemptOf),
+  };
+}
+
+function openReads(db: Connection) {
+  const open = "FROM tasks WHERE state NOT IN ('done', 'failed', 'cancelled')";
+  const openIds = db.prepare<[], string>(`SELECT id ${open} ORDER BY created_at, id`).pluck();
+  const oldest = db.prepare<[], number | null>(`SELECT min(created_at) ${open}`).pluck();
+  const due = db
+    .prepare<[number, number], string>("SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at, id LIMIT ?")
+    .pluck();
+  const nextDue = db.prepare<[], number | null>("SELECT min(due_at) FROM tasks WHERE due_at IS NOT NULL").pluck();
+  const tallies = db.prepare<[], { state: TaskState; tasks: number }>("SELECT state, tasks FROM tallies");
+  return {
+    openIds: (): string[] => openIds.all(),
+    due: (now: number, limit: number): string[] => due.all(now, limit),
+    nextDue: (): number | null => nextDue.get() ?? null,
+    counts(): { byState: Record<TaskState, number>; oldestOpenAt: number | null } {
+      const counted = new Map(tallies.all().map(({ state, tasks }) => [state, tasks]));
+      const entries = TASK_STATES.map((state) => [state, counted.get(state) ?? 0] as const);
+      return { byState: Object.fromEntries(entries) as Record<TaskState, number>, oldestOpenAt: oldest.get() ?? null };
+    },
+  };
+}

@@ -1,0 +1,193 @@
+/**
+ * What is written of tasks. Everything here runs inside a transaction of writer.ts.
+ *
+ * W1 The row moves first, by compare-and-swap on its seq; the log and its projections follow only when it moved.
+ * W2 An index that a statement names is maintained even when the value stays: the common commit (no new state) names only what it changes.
+ */
+import type { Connection } from "../driver.ts";
+import type { TaskEvent } from "../../../core/event.ts";
+import type { Commit, NewTask } from "../../../core/ports/store.ts";
+import { project, type Change } from "../../projection.ts";
+import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
+import { isSettledState } from "../../../core/task.ts";
+import { queueWrites } from "./queue.ts";
+import { searchText } from "./rows.ts";
+import { transcriptWrites } from "./transcripts.ts";
+
+/** The setting that pings change. */
+export const PING = "store.ping";
+
+/** What became of a new task: its rev, or the task that has its key already. */
+export type Created =
+  | { readonly kind: "created"; readonly rev: number }
+  | { readonly kind: "replayed"; readonly taskId: string }
+  | { readonly kind: "mismatch" };
+
+export interface TaskWrites {
+  create(task: NewTask): Created;
+  /** @returns the new rev; null when the task has moved meanwhile or is settled. */
+  commit(commit: Commit): number | null;
+  observeExit(taskId: string, attempt: number, exitCode: number | null): void;
+  setSetting(key: string, value: string | null): void;
+  appendRecord(record: NewRecord): AppendResult;
+  dropTranscript(taskId: string): void;
+  /** Changes a setting of its own. */
+  ping(): void;
+}
+
+/** @returns the writes, and `forget`: what was counted in memory is read again, because a transaction was rolled back. */
+export function taskWrites(db: Connection): { readonly writes: TaskWrites; readonly forget: () => void } {
+  const queue = queueWrites(db);
+  const log = logWrites(db);
+  const move = moveTask(db);
+  const transcripts = transcriptWrites(db);
+  const insertTask = taskInsert(db);
+  const insertSpec = db.prepare("INSERT INTO task_specs (task_id, spec, search) VALUES (?, ?, ?)");
+  const findKey = db.prepare<[string, string], { task_id: string; fingerprint: string }>(
+    "SELECT task_id, fingerprint FROM idempotency_keys WHERE user_id = ? AND key = ?",
+  );
+  const insertKey = db.prepare("INSERT INTO idempotency_keys (user_id, key, task_id, fingerprint) VALUES (?, ?, ?, ?)");
+  const exit = db.prepare("UPDATE attempts SET exit_code = coalesce(exit_code, ?) WHERE task_id = ? AND number = ?");
+  const set = db.prepare("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value");
+  const unset = db.prepare("DELETE FROM settings WHERE key = ?");
+  const ping = db.prepare("INSERT INTO settings (key, value) VALUES (?, '1') ON CONFLICT DO UPDATE SET value = 1 - value");
+  const newestRev = db.prepare<[], number | null>("SELECT max(rev) FROM tasks").pluck();
+  /** The newest rev; null = not known, read it. */
+  let newest: number | null = null;
+  const nextRev = (): number => (newest ?? newestRev.get() ?? 0) + 1;
+
+  function insert(task: NewTask): number {
+    const { id, userId, spec, event } = task;
+    const rev = nextRev();
+    insertTask(task, queue.place(userId, spec.priority), rev);
+    insertSpec.run(id, JSON.stringify(spec), searchText(spec));
+    log(event);
+    if (task.inherits !== null) transcripts.inherit(id, task.inherits);
+    if (task.idempotency !== null) insertKey.run(userId, task.idempotency.key, id, task.idempotency.fingerprint);
+    newest = rev;
+    return rev;
+  }
+
+  const writes: TaskWrites = {
+    create(task) {
+      const known = task.idempotency === null ? undefined : findKey.get(task.userId, task.idempotency.key);
+      if (known === undefined) return { kind: "created", rev: insert(task) };
+      return known.fingerprint === task.idempotency?.fingerprint ? { kind: "replayed", taskId: known.task_id } : { kind: "mismatch" };
+    },
+    commit(commit) {
+      const { taskId, events } = commit;
+      const last = events.at(-1);
+      if (last?.seq !== commit.expectedSeq + events.length) throw new Error(`the events of a commit of ${taskId} are not in a row`);
+      const rev = nextRev();
+      if (!move(commit, last, rev)) return null;
+      newest = rev;
+      for (const event of events) {
+        log(event);
+        if (event.from === "queued" && event.to === "provisioning") queue.claimed(taskId);
+      }
+      return rev;
+    },
+    observeExit: (taskId, attempt, exitCode) => void exit.run(exitCode, taskId, attempt),
+    appendRecord: transcripts.appendRecord,
+    dropTranscript: transcripts.dropTranscript,
+    setSetting: (key, value) => void (value === null ? unset.run(key) : set.run(key, value)),
+    ping: () => void ping.run(PING),
+  };
+  return { writes, forget: () => void (newest = null) };
+}
+
+function taskInsert(db: Connection) {
+  const statement = db.prepare(
+    `INSERT INTO tasks (id, user_id, thread_id, parent_id, machine_version, priority, turn, rank, created_at,
+       state, slot, attempt, excused, seq, rev, due_at, updated_at, started_at, settled_at, snapshot)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  );
+  return (task: NewTask, place: { turn: number; rank: number }, rev: number): void => {
+    const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, slot, event } = task;
+    const c = snapshot.context;
+    const due = isSettledState(state) ? null : c.dueAt;
+    const mutable = [state, slot ? 1 : 0, c.attempt, c.excused, event.seq, rev, due, event.at, c.startedAt, c.settledAt];
+    const fixed = [id, userId, threadId, parentId, machineVersion, spec.priority, place.turn, place.rank, event.at];
+    statement.run(...fixed, ...mutable, JSON.stringify(snapshot));
+  };
+}
+
+/** The compare-and-swap of a task's row. */
+function moveTask(db: Connection) {
+  const same = db.prepare(
+    `UPDATE tasks SET seq = ?, rev = ?, due_at = ?, updated_at = ?, snapshot = ?
+     WHERE id = ? AND seq = ? AND state = ? AND slot = ? AND attempt = ? AND state NOT IN ('done', 'failed', 'cancelled')`,
+  );
+  const other = db.prepare(
+    `UPDATE tasks SET seq = ?, rev = ?, due_at = ?, updated_at = ?, snapshot = ?,
+       state = ?, slot = ?, attempt = ?, excused = ?, started_at = ?, settled_at = ?
+     WHERE id = ? AND seq = ? AND state NOT IN ('done', 'failed', 'cancelled')`,
+  );
+  return ({ taskId, expectedSeq, events, snapshot, state, slot }: Commit, last: TaskEvent, rev: number): boolean => {
+    const c = snapshot.context;
+    const json = JSON.stringify(snapshot);
+    const held = slot ? 1 : 0;
+    if (events[0]?.from === state) {
+      const { changes } = same.run(last.seq, rev, c.dueAt, last.at, json, taskId, expectedSeq, state, held, c.attempt);
+      if (changes === 1) return true;
+    }
+    const due = isSettledState(state) ? null : c.dueAt;
+    const rest = [state, held, c.attempt, c.excused, c.startedAt, c.settledAt];
+    return other.run(last.seq, rev, due, last.at, json, ...rest, taskId, expectedSeq).changes === 1;
+  };
+}
+
+/** One event into the log and the lists that are made from it. */
+function logWrites(db: Connection) {
+  const insert = db.prepare(
+    `INSERT INTO task_events (task_id, seq, at, attempt, type, from_state, to_state, worker_seq, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  );
+  const apply = projectionWrites(db);
+  return (event: TaskEvent): void => {
+    const { taskId, seq, at, attempt, type, from, to, workerSeq, data } = event;
+    insert.run(taskId, seq, at, attempt, type, from, to, workerSeq, JSON.stringify(data));
+    const change = project(event);
+    if (change !== null) apply(taskId, change);
+  };
+}
+
+function projectionWrites(db: Connection) {
+  const message = db.prepare("INSERT INTO messages (task_id, seq, id, at, role, mode, status, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+  const messageStatus = db.prepare("UPDATE messages SET status = ? WHERE task_id = ? AND id = ? AND role = 'user'");
+  const tool = db.prepare(
+    "INSERT INTO tool_calls (task_id, seq, attempt, id, name, input, started_at, truncated) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+  );
+  const toolEnd = db.prepare(
+    `UPDATE tool_calls SET ended_at = ?, output = ?, exit_code = ?, truncated = ?
+     WHERE task_id = ? AND attempt = ? AND id = ? AND ended_at IS NULL`,
+  );
+  const attempt = db.prepare("INSERT INTO attempts (task_id, number, container, started_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING");
+  const attemptEnd = db.prepare("UPDATE attempts SET ended_at = ?, failure = ? WHERE task_id = ? AND number = ? AND ended_at IS NULL");
+
+  return (taskId: string, change: Change): void => {
+    switch (change.kind) {
+      case "message": {
+        const { seq, id, at, role, mode, status, content } = change.row;
+        message.run(taskId, seq, id, at, role, mode, status, JSON.stringify(content));
+        return;
+      }
+      case "message.status":
+        messageStatus.run(change.status, taskId, change.id);
+        return;
+      case "tool": {
+        const { seq, attempt: number, id, name, input, startedAt } = change.row;
+        tool.run(taskId, seq, number, id, name, JSON.stringify(input), startedAt);
+        return;
+      }
+      case "tool.end":
+        toolEnd.run(change.endedAt, change.output, change.exitCode, change.truncated ? 1 : 0, taskId, change.attempt, change.id);
+        return;
+      case "attempt":
+        attempt.run(taskId, change.row.number, change.row.container, change.row.startedAt);
+        return;
+      case "attempt.end":
+        attemptEnd.run(change.endedAt, change.failure, taskId, change.number);
+        return;
+    }
+  };
+}

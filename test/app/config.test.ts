@@ -1,0 +1,247 @@
+import { describe, expect, it } from "vitest";
+import { readConfig } from "../../src/app/config.ts";
+import { SETTINGS, type Setting } from "../../src/app/options.ts";
+import { assertMayListen, isLoopback } from "../../src/app/listening.ts";
+import { SlipwayError } from "../../src/core/error.ts";
+
+function complaint(env: Record<string, string>, flags: Parameters<typeof readConfig>[1] = {}): string {
+  try {
+    readConfig(env, flags);
+  } catch (error) {
+    expect(error).toBeInstanceOf(SlipwayError);
+    expect((error as SlipwayError).code).toBe("config_invalid");
+    return (error as SlipwayError).message;
+  }
+  throw new Error("it was accepted");
+}
+
+describe("readConfig", () => {
+  it("egress open is asked for twice", () => {
+    expect(complaint({ SLIPWAY_EGRESS: "open" })).toBe("SLIPWAY_EGRESS=open needs SLIPWAY_EGRESS_OPEN=1.");
+    expect(readConfig({ SLIPWAY_EGRESS: "open", SLIPWAY_EGRESS_OPEN: "1" }).egress).toEqual(["open", "none", "allowlist"]);
+  });
+
+  it("agent programs have names of their own", () => {
+    const acp = (text: string) => readConfig({ SLIPWAY_ACP_COMMANDS: text }).acpCommands;
+    expect(acp("claude=claude-agent-acp; codex=codex-acp -c a=b\n")).toEqual({ claude: "claude-agent-acp", codex: "codex-acp -c a=b" });
+    for (const bad of ["claude", "=x", "Claude=x", "anthropic=x", "acp=x", "a=x;a=y"])
+      expect(complaint({ SLIPWAY_ACP_COMMANDS: bad })).toContain("is not name=command");
+  });
+
+  it("needs nothing", () => {
+    expect(readConfig({})).toEqual({
+      host: "127.0.0.1",
+      port: 7080,
+      dataDir: ".slipway",
+      sandbox: "docker",
+      sandboxChosen: false,
+      maxConcurrent: 4,
+      warm: 1,
+      disk: "auto",
+      diskMb: 4_096,
+      maxDiskMb: 16_384,
+      maxMemoryMb: null,
+      maxCpus: null,
+      minFreeMb: 2_048,
+      door: "auto",
+      userLimit: null,
+      agent: "scripted",
+      anthropicApiKey: null,
+      acpCommands: {},
+      anthropicBaseUrl: "https://api.anthropic.com",
+      model: null,
+      models: ["claude-*"],
+      userDayUsd: null,
+      dayUsd: null,
+      pricesFile: null,
+      egress: ["none", "allowlist"],
+      trustedEgressHosts: [],
+      trustedRepoHosts: [],
+      images: [],
+      admin: null,
+      publicUrl: null,
+      secretKey: null,
+      retentionDays: 30,
+      mirrorDays: 30,
+      salvageMb: 512,
+      logLevel: "info",
+      policy: {},
+      allowedOrigins: [],
+      trustProxy: 0,
+    });
+  });
+
+  it("reads every variable", () => {
+    const env = {
+      SLIPWAY_HOST: "0.0.0.0",
+      SLIPWAY_PORT: "0",
+      SLIPWAY_DATA_DIR: "/srv/slipway",
+      SLIPWAY_SANDBOX: "process",
+      SLIPWAY_MAX_CONCURRENT: "12",
+      SLIPWAY_WARM: "3",
+      SLIPWAY_DOOR: "tunnel",
+      SLIPWAY_USER_LIMIT: "2",
+      SLIPWAY_AGENT: "anthropic",
+      ANTHROPIC_API_KEY: "sk-1",
+      SLIPWAY_ACP_COMMANDS: "claude=claude-agent-acp",
+      ANTHROPIC_BASE_URL: "http://127.0.0.1:9/v0/",
+      SLIPWAY_MODEL: "claude-haiku-5-5",
+      SLIPWAY_TRUSTED_REPO_HOSTS: "Git.example.org, 10.0.0.2:3000,[::1]:80,",
+      SLIPWAY_IMAGES: "node:24, ghcr.io/acme/*",
+      SLIPWAY_ADMIN_EMAIL: "a@example.org",
+      SLIPWAY_ADMIN_PASSWORD: "0123456789",
+      SLIPWAY_PUBLIC_URL: "https://slipway.example.org/",
+      SLIPWAY_SECRET_KEY: "k".repeat(32),
+      SLIPWAY_RETENTION_DAYS: "7",
+      SLIPWAY_MIRROR_DAYS: "90",
+      SLIPWAY_SALVAGE_MB: "64",
+      SLIPWAY_LOG_LEVEL: "debug",
+      SLIPWAY_POLICY: '{"graceMs":500}',
+      SLIPWAY_ALLOWED_ORIGINS: "https://one.example.org,http://localhost:5173",
+      SLIPWAY_TRUST_PROXY: "1",
+      SLIPWAY_MODELS: "claude-opus-5-5, claude-haiku-*",
+      SLIPWAY_USER_DAY_USD: "5",
+      SLIPWAY_DAY_USD: "20.5",
+      SLIPWAY_EGRESS: "allowlist",
+      SLIPWAY_EGRESS_OPEN: "1",
+      SLIPWAY_TRUSTED_EGRESS_HOSTS: "registry.example:4873, 10.0.0.5:443",
+      SLIPWAY_PRICES: "/etc/slipway/prices.json",
+      SLIPWAY_DISK: "watch",
+      SLIPWAY_DISK_MB: "512",
+      SLIPWAY_MAX_DISK_MB: "2048",
+      SLIPWAY_MAX_MEMORY_MB: "1024",
+      SLIPWAY_MAX_CPUS: "3",
+      SLIPWAY_MIN_FREE_MB: "0",
+    };
+    expect(readConfig(env)).toEqual({
+      host: "0.0.0.0",
+      port: 0,
+      dataDir: "/srv/slipway",
+      sandbox: "process",
+      sandboxChosen: true,
+      maxConcurrent: 12,
+      warm: 3,
+      disk: "watch",
+      diskMb: 512,
+      maxDiskMb: 2_048,
+      maxMemoryMb: 1_024,
+      maxCpus: 3,
+      minFreeMb: 0,
+      door: "tunnel",
+      userLimit: 2,
+      agent: "anthropic",
+      anthropicApiKey: "sk-1",
+      acpCommands: { claude: "claude-agent-acp" },
+      anthropicBaseUrl: "http://127.0.0.1:9/v0",
+      model: "claude-haiku-5-5",
+      models: ["claude-opus-5-5", "claude-haiku-*"],
+      userDayUsd: 5,
+      dayUsd: 20.5,
+      pricesFile: "/etc/slipway/prices.json",
+      egress: ["allowlist", "none", "open"],
+      trustedEgressHosts: ["registry.example:4873", "10.0.0.5:443"],
+      trustedRepoHosts: ["git.example.org", "10.0.0.2:3000", "[::1]:80"],
+      images: ["docker.io/library/node:24", "ghcr.io/acme/*"],
+      admin: { email: "a@example.org", password: "0123456789" },
+      publicUrl: "https://slipway.example.org",
+      secretKey: "k".repeat(32),
+      retentionDays: 7,
+      mirrorDays: 90,
+      salvageMb: 64,
+      logLevel: "debug",
+      policy: { graceMs: 500 },
+      allowedOrigins: ["https://one.example.org", "http://localhost:5173"],
+      trustProxy: 1,
+    });
+    const read = Object.values<Setting>(SETTINGS).map((setting) => setting.env);
+    expect([...read, "SLIPWAY_POLICY"].toSorted()).toEqual(Object.keys(env).toSorted());
+  });
+
+  it("keeps the size of a workspace within its maximum, whichever of the two is given", () => {
+    expect(readConfig({ SLIPWAY_DISK_MB: "20000" })).toMatchObject({ diskMb: 20_000, maxDiskMb: 20_000 });
+    expect(readConfig({ SLIPWAY_MAX_DISK_MB: "1000" })).toMatchObject({ diskMb: 1_000, maxDiskMb: 1_000 });
+    expect(complaint({ SLIPWAY_DISK_MB: "1001", SLIPWAY_MAX_DISK_MB: "1000" })).toBe(
+      "SLIPWAY_DISK_MB must not be larger than SLIPWAY_MAX_DISK_MB.",
+    );
+    expect(complaint({ SLIPWAY_DISK_MB: "63" })).toContain("from 64 to 1048576");
+    expect(complaint({ SLIPWAY_DISK: "big" })).toContain("auto, loop, watch, tmpfs");
+  });
+
+  it("puts a flag before its variable, and takes an empty value for none", () => {
+    expect(readConfig({ SLIPWAY_PORT: "1", SLIPWAY_HOST: "" }, { port: "2" })).toMatchObject({ port: 2, host: "127.0.0.1" });
+    expect(complaint({ SLIPWAY_PORT: "1" }, { port: "x" })).toBe('--port must be a whole number from 0 to 65535, not "x".');
+  });
+
+  it("uses the model when there is a key, and refuses to without one", () => {
+    expect(readConfig({ ANTHROPIC_API_KEY: "sk-1" }).agent).toBe("anthropic");
+    expect(readConfig({ ANTHROPIC_API_KEY: "sk-1", SLIPWAY_AGENT: "scripted" }).agent).toBe("scripted");
+    expect(complaint({ SLIPWAY_AGENT: "anthropic" })).toContain("ANTHROPIC_API_KEY");
+  });
+
+  it("with a key there is always a model that may be used", () => {
+    const key = { ANTHROPIC_API_KEY: "sk-1" };
+    expect(readConfig(key).model).toBe("claude-sonnet-5-5");
+    expect(readConfig({ ...key, SLIPWAY_MODELS: "claude-opus-*, claude-haiku-5-5" }).model).toBe("claude-haiku-5-5");
+    expect(complaint({ ...key, SLIPWAY_MODELS: "claude-opus-*" })).toContain("SLIPWAY_MODEL must");
+    expect(complaint({ SLIPWAY_MODEL: "gpt-5" })).toContain("SLIPWAY_MODELS does not list");
+  });
+
+  it.each([
+    ["SLIPWAY_PORT", "65536"],
+    ["SLIPWAY_PORT", "-1"],
+    ["SLIPWAY_PORT", "1e3"],
+    ["SLIPWAY_HOST", "http://x"],
+    ["SLIPWAY_HOST", "127.0.0.1:80"],
+    ["SLIPWAY_SANDBOX", "Docker"],
+    ["SLIPWAY_MAX_CONCURRENT", "0"],
+    ["SLIPWAY_WARM", "17"],
+    ["SLIPWAY_DOOR", "open"],
+    ["SLIPWAY_WARM", "-1"],
+    ["SLIPWAY_USER_LIMIT", "none"],
+    ["SLIPWAY_AGENT", "../x"],
+    ["ANTHROPIC_BASE_URL", "api.anthropic.com"],
+    ["ANTHROPIC_BASE_URL", "https://u:p@host"],
+    ["SLIPWAY_MODEL", "a b"],
+    ["SLIPWAY_TRUSTED_REPO_HOSTS", "https://git.example.org"],
+    ["SLIPWAY_TRUSTED_REPO_HOSTS", "host:99999"],
+    ["SLIPWAY_PUBLIC_URL", "https://x/path"],
+    ["SLIPWAY_LOG_LEVEL", "loud"],
+    ["SLIPWAY_POLICY", "[1]"],
+    ["SLIPWAY_POLICY", '{"graceMs":-1}'],
+    ["SLIPWAY_POLICY", '{"grace":1}'],
+    ["SLIPWAY_ALLOWED_ORIGINS", "*"],
+    ["SLIPWAY_TRUST_PROXY", "true"],
+    ["SLIPWAY_EGRESS", "all"],
+    ["SLIPWAY_EGRESS_OPEN", "yes"],
+    ["SLIPWAY_TRUSTED_EGRESS_HOSTS", "*.example.com:443"],
+    ["SLIPWAY_MODELS", "two words"],
+    ["SLIPWAY_DAY_USD", "-1"],
+  ])("says in one line what is wrong with %s=%s", (name, value) => {
+    const words = complaint({ [name]: value });
+    expect(words).toMatch(new RegExp(`^${name} must be [^\\n]+\\.$`));
+  });
+
+  it("never repeats a secret", () => {
+    expect(complaint({ ANTHROPIC_API_KEY: "sk bad" })).not.toContain("sk bad");
+    expect(complaint({ SLIPWAY_ADMIN_EMAIL: "a@example.org", SLIPWAY_ADMIN_PASSWORD: "hunter2" })).not.toContain("hunter2");
+  });
+
+  it("wants the admin's e-mail and password together", () => {
+    expect(complaint({ SLIPWAY_ADMIN_EMAIL: "a@example.org" })).toContain("SLIPWAY_ADMIN_PASSWORD");
+    expect(complaint({ SLIPWAY_ADMIN_PASSWORD: "0123456789" })).toContain("SLIPWAY_ADMIN_EMAIL");
+  });
+});
+
+describe("[S8] where it may listen", () => {
+  it.each(["127.0.0.1", "127.9.9.9", "localhost", "::1", "[::1]", "::ffff:127.0.0.1"])("%s is loopback", (host) => {
+    expect(isLoopback(host)).toBe(true);
+    expect(() => assertMayListen({ host, admin: null }, false)).not.toThrow();
+  });
+
+  it.each(["0.0.0.0", "::", "192.168.1.2", "1270.0.0.1", "127.0.0.1.example.org", "slipway.example.org"])("%s is not", (host) => {
+    expect(isLoopback(host)).toBe(false);
+    expect(() => assertMayListen({ host, admin: null }, false)).toThrow(/SLIPWAY_ADMIN_EMAIL/);
+    expect(() => assertMayListen({ host, admin: null }, true)).not.toThrow();
+    expect(() => assertMayListen({ host, admin: { email: "a@example.org", password: "0123456789" } }, false)).not.toThrow();
+  });
+});

@@ -1,0 +1,37 @@
+import { expect, test } from "vitest";
+import { memoryBus } from "../../src/app/memory-bus.ts";
+import type { Delta, Hint } from "../../src/core/ports/ports.ts";
+
+test("[R4] a hint carries an address and nothing else, whatever the caller holds", () => {
+  const bus = memoryBus();
+  const heard: object[] = [];
+  bus.onHint((hint) => heard.push(hint));
+  bus.onDelta((delta) => heard.push(delta));
+  const hint: Hint = { taskId: "task_1", userId: "user_1", seq: 7 };
+  bus.announce({ ...hint, prompt: "secret", events: [1, 2] } as Hint);
+  const delta: Delta = { taskId: "task_1", userId: "user_1", messageId: "m1", text: "abc" };
+  bus.whisper({ ...delta, snapshot: {} } as Delta);
+  expect(heard).toEqual([hint, delta]);
+});
+
+test("[R4] a listener that throws is reported and stops nobody; one that left hears nothing", async () => {
+  const reports: object[] = [];
+  const bus = memoryBus({ error: (fields) => void reports.push(fields) });
+  const heard: number[] = [];
+  bus.onHint(() => {
+    throw new Error("broken");
+  });
+  const listener = (hint: Hint): void => void heard.push(hint.seq);
+  const leave = bus.onHint(listener);
+  bus.onHint(listener);
+  const say = (seq: number): void => bus.announce({ taskId: "t", userId: "u", seq });
+  say(1);
+  leave();
+  leave();
+  say(2);
+  expect(heard).toEqual([1, 1, 2]);
+  expect(reports).toEqual([{ error: "broken" }, { error: "broken" }]);
+  await bus.close();
+  say(3);
+  expect(heard).toEqual([1, 1, 2]);
+});

@@ -1,0 +1,125 @@
+/** The worker protocol on the wire: what a worker written from the protocol's page alone may rely on. */
+import { request as httpRequest } from "node:http";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openBroker } from "../../src/broker/server.ts";
+import type { Broker, BrokerEndpoint } from "../../src/core/ports/ports.ts";
+import { workerSpecSchema } from "../../src/core/protocol/worker.ts";
+import { MemoryDesk } from "../worker/memory-worker-api.ts";
+import { quiet, SECRET } from "../worker/rig.ts";
+
+let dir: string;
+let desk: MemoryDesk;
+let broker: Broker;
+let door: BrokerEndpoint;
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), "sw-link-"));
+  desk = new MemoryDesk();
+  const options = { dir, desk, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet };
+  broker = openBroker({ ...options, serveGit: async ({ response }) => void response.end() });
+  door = await broker.open(desk.taskId, 1);
+});
+afterEach(async () => {
+  await broker.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+async function call(
+  method: string,
+  path: string,
+  body?: unknown,
+  signal?: AbortSignal,
+): Promise<{ status: number; body: Record<string, unknown> }> {
+  return await new Promise((resolve, reject) => {
+    const headers = { authorization: `Bearer ${door.token}`, "content-type": "application/json" };
+    const options = { socketPath: join(door.socketDir, "b.sock"), method, path, headers, agent: false as const };
+    const request = httpRequest(signal === undefined ? options : { ...options, signal }, (response) => {
+      let text = "";
+      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+      response.on("end", () => resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) as Record<string, unknown> }));
+    });
+    request.on("error", reject);
+    request.end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+const notice = (seq: number): object => ({
+  seq,
+  at: new Date(0).toISOString(),
+  type: "notice",
+  data: { level: "info", code: "n", text: String(seq) },
+});
+const post = async (events: object[], attempt = 1) => await call("POST", "/worker/v1/events", { attempt, events });
+
+test("the spec is what the schema says", async () => {
+  const { status, body } = await call("GET", "/worker/v1/spec");
+  expect(status).toBe(200);
+  expect(workerSpecSchema.parse(body).taskId).toBe(desk.taskId);
+});
+
+test("[W1] a batch that is sent again, whole or in part, changes nothing", async () => {
+  expect(await post([notice(1), notice(2)])).toEqual({ status: 200, body: { ack: 2, commands: false } });
+  expect(await post([notice(1), notice(2)])).toEqual({ status: 200, body: { ack: 2, commands: false } });
+  expect(await post([notice(2), notice(3)])).toEqual({ status: 200, body: { ack: 3, commands: false } });
+  expect(desk.events.map((event) => event.seq)).toEqual([1, 2, 3]);
+});
+
+test("a hole is 409 with the place to go on from, and nothing was taken", async () => {
+  await post([notice(1)]);
+  const { status, body } = await post([notice(3), notice(4)]);
+  expect([status, body["ack"], body["code"]]).toEqual([409, 1, "sequence_gap"]);
+  expect(desk.events).toHaveLength(1);
+});
+
+test("an empty batch is a sign of life, with deltas or without", async () => {
+  expect((await post([])).body).toEqual({ ack: 0, commands: false });
+  const { status } = await call("POST", "/worker/v1/events", { attempt: 1, events: [], deltas: [{ messageId: "m", text: "hel" }] });
+  expect(status).toBe(200);
+  expect(desk.deltas).toEqual([{ messageId: "m", text: "hel" }]);
+});
+
+test("[W3] an attempt that is over gets 410 for everything", async () => {
+  expect((await post([notice(1)], 2)).status).toBe(410);
+  desk.next();
+  for (const reply of [
+    await post([notice(1)]),
+    await call("GET", "/worker/v1/spec"),
+    await call("GET", "/worker/v1/commands?after=0&wait=0"),
+  ]) {
+    expect([reply.status, reply.body["code"]]).toEqual([410, "stale_attempt"]);
+  }
+  // The door of an old attempt does not lead to the new one.
+  expect((await post([notice(1)], 2)).status).toBe(410);
+  expect(desk.events).toEqual([]);
+});
+
+test("commands are waited for, and come after the cursor only", async () => {
+  expect((await call("GET", "/worker/v1/commands")).body).toEqual({ commands: [] });
+  const waiting = call("GET", "/worker/v1/commands?after=0&wait=25");
+  setTimeout(() => desk.command({ type: "cancel", graceMs: 5 }), 50);
+  expect((await waiting).body).toEqual({ commands: [{ id: 1, type: "cancel", graceMs: 5 }] });
+  expect((await call("GET", "/worker/v1/commands?after=1&wait=0")).body).toEqual({ commands: [] });
+});
+
+test("a caller that hangs up ends its own wait", async () => {
+  let ended = false;
+  const commands = desk.commands.bind(desk);
+  desk.commands = async (...args) => {
+    try {
+      return await commands(...args);
+    } finally {
+      ended = true;
+    }
+  };
+  await expect(call("GET", "/worker/v1/commands?after=0&wait=25", undefined, AbortSignal.timeout(200))).rejects.toThrow();
+  await desk.until(() => ended, 5_000);
+});
+
+test("data that is not the type's own is 400, and names the field", async () => {
+  const { status, body } = await call("POST", "/worker/v1/events", { attempt: 1, events: [{ ...notice(1), seq: 0 }] });
+  expect([status, body["code"]]).toEqual([400, "invalid_request"]);
+  expect(body["errors"]).toMatchObject([{ path: "events.0.seq" }]);
+});

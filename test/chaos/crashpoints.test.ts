@@ -1,0 +1,169 @@
+/** SIGKILL at each named crash point of a real coordinator; the next one must come to the same kind of end (rule D2). */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { checkUp } from "../../src/coordinator/invariants.ts";
+import { instanceOf } from "../../src/app/serve.ts";
+import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
+import { openSqliteReader } from "../../src/store/sqlite/store.ts";
+import type { WireTask } from "../../src/core/protocol/rest.ts";
+import { startGitServer, type GitServer } from "../support/git-server.ts";
+import { eventually, launch, ROOT, startServer, type RealServer } from "../support/process/server.ts";
+
+let upstream: GitServer;
+let repo: { url: string };
+let data: string;
+let server: RealServer | null = null;
+
+beforeAll(async () => {
+  upstream = await startGitServer();
+  repo = upstream.createRepo("app");
+});
+afterAll(() => upstream.close());
+beforeEach(() => {
+  data = join(mkdtempSync(join(tmpdir(), "slipway-crash-")), "data");
+});
+afterEach(async () => {
+  await server?.kill("SIGTERM");
+  server = null;
+  rmSync(join(data, ".."), { recursive: true, force: true, maxRetries: 5 });
+});
+
+const policy = { backoffMs: 200, backoffCapMs: 400, graceMs: 2_000 };
+const options = (crash?: string) => ({
+  dataDir: data,
+  policy,
+  env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, ...(crash === undefined ? {} : { SLIPWAY_CRASH: crash }) },
+});
+const DONE = [{ bash: "echo one > one.txt" }, { say: "done" }, { finish: { title: "One", summary: "One file." } }];
+const FAILS = [{ exit: 7 }];
+const KEY = { "idempotency-key": "the-one" };
+
+/** The submit may die with the server: whoever sends it again with its key must get the one task (R1, R5). */
+async function submit(to: RealServer, script: readonly object[]): Promise<string | null> {
+  const body = { repo: repo.url, prompt: "Do it.", script, maxAttempts: 2 };
+  const answer = await to.call("POST", "/v1/tasks", body, KEY).catch(() => null);
+  return answer !== null && answer.status < 300 ? (answer.body as WireTask).id : null;
+}
+
+async function settledOn(on: RealServer, id: string): Promise<WireTask> {
+  return eventually(
+    async () => {
+      const task = await on.task(id);
+      return task.settledAt === null ? null : task;
+    },
+    `task ${id} settles; ${on.stderr().slice(-2_000)}`,
+  );
+}
+
+/** From the store, the engine and the upstream: nothing lost, nothing doubled, nothing left. */
+async function lawful(task: WireTask): Promise<void> {
+  const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
+  const sandbox = openProcessSandbox({ dir: data, workerFile: join(ROOT, "dist/worker.mjs"), instance: instanceOf(data) });
+  try {
+    await eventually(async () => ((await sandbox.list()).length === 0 ? true : null), "[D3] no sandbox is left", 30_000);
+    const { tasks, findings } = await checkUp({ store, sandbox, maxConcurrent: 4 });
+    expect(findings).toEqual([]);
+    expect(tasks).toBe(1);
+  } finally {
+    await sandbox.close();
+    await store.close();
+  }
+  if (task.state !== "done") return;
+  expect(upstream.git("app", "rev-list", "--count", `main..${task.branch}`)).toBe("1");
+  expect(upstream.git("app", "rev-parse", task.branch)).toBe(task.headSha);
+  expect(upstream.git("app", "show", `${task.branch}:one.txt`)).toBe("one");
+}
+
+/** Dies at the point while it serves the task; a healthy coordinator takes over. */
+async function crashAndRecover(point: string, script: readonly object[]): Promise<WireTask> {
+  const doomed = await startServer(options(point));
+  const first = await submit(doomed, script);
+  expect(await doomed.exited, doomed.stderr()).toBe("SIGKILL");
+  server = await startServer(options());
+  const id = await submit(server, script);
+  if (id === null) throw new Error("the task could not be submitted again");
+  if (first !== null) expect(id).toBe(first);
+  return settledOn(server, id);
+}
+
+const POINTS = [
+  "store.before:3",
+  "store.inside:3",
+  "store.after:3",
+  "store.inside:4",
+  "store.after:5",
+  "store.inside:6",
+  "store.inside:8",
+  "record.committed:1",
+  "record.committed:2",
+  "record.committed:3",
+  "record.committed:4",
+  "record.committed:6",
+  "effect.before:1",
+  "effect.before:2",
+  "effect.before:3",
+  "effect.after:1",
+  "sandbox.before:1",
+  "sandbox.created:1",
+  "sandbox.spawned:1",
+  "sandbox.after:1",
+  "push.before:1",
+  "push.after:1",
+];
+
+describe("[D2] killed at a named point, a restart ends in done", () => {
+  for (const point of POINTS) {
+    it(`[R1] [R5] [W5] ${point}`, { timeout: 90_000 }, async () => {
+      const task = await crashAndRecover(point, DONE);
+      expect(task).toMatchObject({ state: "done", outcome: "pushed" });
+      await lawful(task);
+    });
+  }
+});
+
+describe("[D2] killed around a failure, a restart ends in the same failure", () => {
+  for (const point of ["timer:1", "store.inside:7"]) {
+    it(`[D6] [T5] ${point}`, { timeout: 90_000 }, async () => {
+      const task = await crashAndRecover(point, FAILS);
+      expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" }, attempt: 2 });
+      await lawful(task);
+    });
+  }
+});
+
+describe("killed before it serves", () => {
+  it("[M2] in the first migration: the next start makes the database", async () => {
+    const doomed = launch(options("migration:1"));
+    expect(await doomed.exited).toBe("SIGKILL");
+    server = await startServer(options());
+    const id = await submit(server, DONE);
+    expect((await settledOn(server, id ?? "")).state).toBe("done");
+  });
+
+  it("[D2] in the boot, again and again, while a worker runs: it is adopted in the end", { timeout: 90_000 }, async () => {
+    server = await startServer(options());
+    const id = (await submit(server, [{ bash: "echo one > one.txt" }, { wait: 6_000 }, { finish: { title: "One", summary: "" } }])) ?? "";
+    await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
+    await server.kill();
+    for (let i = 0; i < 3; i += 1) expect(await launch(options("boot:1")).exited).toBe("SIGKILL");
+    server = await startServer(options());
+    const task = await settledOn(server, id);
+    expect(task).toMatchObject({ state: "done", attempt: 1 });
+    await lawful(task);
+  });
+
+  it("[D2] SIGTERM leaves the worker running and exits in time; the next start adopts it", { timeout: 90_000 }, async () => {
+    server = await startServer(options());
+    const id = (await submit(server, [{ bash: "echo one > one.txt" }, { wait: 4_000 }, { finish: { title: "One", summary: "" } }])) ?? "";
+    await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
+    const begun = Date.now();
+    expect(await server.kill("SIGTERM")).toBe(0);
+    expect(Date.now() - begun).toBeLessThan(5_000);
+    server = await startServer(options());
+    const task = await settledOn(server, id);
+    expect(task).toMatchObject({ state: "done", attempt: 1 });
+    await lawful(task);
+  });
+});

@@ -1,0 +1,125 @@
+/** What every Repos adapter promises. The adapter brings an upstream of its own. */
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { TaskFailure } from "../../src/core/failure.ts";
+import { checkpointRef, WORK_REF, type GitAuth, type Repos } from "../../src/core/ports/ports.ts";
+
+export interface RepoBench {
+  readonly repos: Repos;
+  readonly repo: string;
+  readonly auth: GitAuth | null;
+  /** What a worker does: a commit on the ref of the task repository. */
+  commit(taskId: string, ref: string, content: string): Promise<string>;
+  /** Where the upstream branch points, or null. */
+  tip(branch: string): Promise<string | null>;
+  /** Takes the upstream branch away, as somebody else would. */
+  drop(branch: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export const codeOf = (promise: Promise<unknown>): Promise<string> =>
+  promise.then(
+    () => "no failure",
+    (error: unknown) => (error instanceof TaskFailure ? error.code : String(error)),
+  );
+
+export function reposContract(name: string, open: () => Promise<RepoBench>): void {
+  describe(`${name}: the contract of task repositories`, () => {
+    let bench: RepoBench;
+    beforeEach(async () => {
+      bench = await open();
+    });
+    afterEach(() => bench.close());
+    const signal = new AbortController().signal;
+    const ID = "task_a1";
+    const prepare = (taskId = ID, parentTaskId: string | null = null) =>
+      bench.repos.prepare({ taskId, userId: "user_a", repo: bench.repo, auth: bench.auth, base: null, parentTaskId }, signal);
+    const push = (taskId: string, sha: string, expect: string | null, branch = "slipway/x") =>
+      bench.repos.push({ taskId, userId: "user_a", repo: bench.repo, auth: bench.auth, sha, branch, expect }, signal);
+
+    it("prepare finds the default branch and is idempotent", async () => {
+      const first = await prepare();
+      expect(first.base).toBe("main");
+      expect(first.baseSha).toMatch(/^[0-9a-f]{40}$/);
+      expect(await prepare()).toEqual(first);
+      expect(await bench.repos.list()).toEqual([ID]);
+    });
+
+    it("a repository is known to whoever reached it", async () => {
+      expect(await bench.repos.known("user_a", bench.repo)).toBe(false);
+      await prepare();
+      expect(await bench.repos.known("user_a", bench.repo)).toBe(true);
+      expect(await bench.repos.known("user_b", bench.repo)).toBe(false);
+      expect(await bench.repos.known("user_a", `${bench.repo}2`)).toBe(false);
+    });
+
+    it("six at once on one repository are fine", async () => {
+      const made = await Promise.all(["task_1", "task_2", "task_3", "task_4", "task_5", "task_6"].map((id) => prepare(id)));
+      expect(new Set(made.map((one) => one.baseSha)).size).toBe(1);
+    });
+
+    it("what a worker pushed is resolved, had, and survives another prepare", async () => {
+      await prepare();
+      expect(await bench.repos.resolve(ID, WORK_REF)).toBeNull();
+      const sha = await bench.commit(ID, WORK_REF, "one");
+      expect(await bench.repos.resolve(ID, WORK_REF)).toBe(sha);
+      await prepare();
+      expect(await bench.repos.has(ID, sha)).toBe(true);
+      expect(await bench.repos.has(ID, "f".repeat(40))).toBe(false);
+      expect(await bench.repos.has("task_unknown", sha)).toBe(false);
+    });
+
+    it("[W5] pushes by SHA, twice is once, and the lease holds", async () => {
+      await prepare();
+      const sha = await bench.commit(ID, WORK_REF, "one");
+      await push(ID, sha, null);
+      await push(ID, sha, null);
+      expect(await bench.tip("slipway/x")).toBe(sha);
+      const other = await bench.commit(ID, WORK_REF, "two");
+      expect(await codeOf(push(ID, other, null))).toBe("push_rejected");
+      expect(await codeOf(push(ID, other, "e".repeat(40)))).toBe("push_rejected");
+      expect(await bench.tip("slipway/x")).toBe(sha);
+      await push(ID, other, sha);
+      expect(await bench.tip("slipway/x")).toBe(other);
+      // A branch that went with its pull request is made again.
+      await bench.drop("slipway/x");
+      await push(ID, sha, other);
+      expect(await bench.tip("slipway/x")).toBe(sha);
+    });
+
+    it("[W4] a child inherits the saved work of its parent", async () => {
+      await prepare();
+      const work = await bench.commit(ID, WORK_REF, "done");
+      const half = await bench.commit(ID, checkpointRef(2), "half");
+      await prepare("task_b2", ID);
+      expect(await bench.repos.has("task_b2", work)).toBe(true);
+      expect(await bench.repos.has("task_b2", half)).toBe(true);
+      // What the child itself has done is another matter.
+      expect(await bench.repos.resolve("task_b2", WORK_REF)).toBeNull();
+      await prepare("task_c3", "task_b2");
+      expect(await bench.repos.has("task_c3", work)).toBe(true);
+      await push("task_b2", work, null);
+      expect(await bench.tip("slipway/x")).toBe(work);
+    });
+
+    it("a repository that was made before keeps its base", async () => {
+      const first = await prepare();
+      const again = { taskId: ID, userId: "user_a", repo: bench.repo, auth: bench.auth, base: "main", parentTaskId: null };
+      expect(await bench.repos.prepare(again, signal)).toEqual(first);
+    });
+
+    it("who is cancelled before it begins gets nothing", async () => {
+      const task = { taskId: ID, userId: "user_a", repo: bench.repo, auth: bench.auth };
+      await expect(bench.repos.prepare({ ...task, base: null, parentTaskId: null }, AbortSignal.abort())).rejects.toThrow("aborted");
+      expect(await bench.repos.list()).toEqual([]);
+    });
+
+    it("remove is idempotent and touches one task only", async () => {
+      await prepare();
+      await prepare("task_b2");
+      await bench.repos.remove(ID);
+      await bench.repos.remove(ID);
+      expect(await bench.repos.list()).toEqual(["task_b2"]);
+      expect((await prepare("task_b2")).base).toBe("main");
+    });
+  });
+}

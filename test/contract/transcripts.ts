@@ -1,0 +1,102 @@
+/** The suite that the transcripts of every store pass (rules M1, X1 to X3). */
+import { expect, it } from "vitest";
+import type { Store } from "../../src/core/ports/store.ts";
+import type { Task } from "../../src/core/task.ts";
+import { TRANSCRIPT_BYTES } from "../../src/core/ports/transcripts.ts";
+import { claim, create, fail, move, ready, retried } from "./tasks.ts";
+
+const text = (value: unknown): string => JSON.stringify({ value });
+
+export function transcriptContract(get: () => Store): void {
+  const claimed = async (): Promise<Task> => move(get(), await create(get()), claim, ready);
+  const append = (task: Task, n: number, json: string, attempt = task.snapshot.context.attempt) =>
+    get().appendRecord({ taskId: task.id, attempt, n, json });
+
+  it("[M1] [X1] records are numbered without hole and read back as they were, page by page", async () => {
+    const task = await claimed();
+    const all = ["naïve ☃", "x".repeat(500), { deep: [1, null] }].map(text);
+    for (const [i, json] of all.entries()) expect(await append(task, i + 1, json)).toEqual({ kind: "appended" });
+    expect(await get().records(task.id, 0, 1e6)).toEqual(all.map((json, i) => ({ n: i + 1, attempt: 1, json })));
+    expect((await get().records(task.id, 0, 100)).map(({ n }) => n)).toEqual([1]);
+    expect((await get().records(task.id, 1, 100)).map(({ n }) => n)).toEqual([2]);
+    expect((await get().records(task.id, 1, 1_000)).map(({ n }) => n)).toEqual([2, 3]);
+    expect(await get().records(task.id, 3, 1e6)).toEqual([]);
+    expect(await get().lastRecord(task.id)).toBe(3);
+    expect([await get().lastRecord("task_unknown"), await get().records("task_unknown", 0, 1e6)]).toEqual([0, []]);
+  });
+
+  it("[X1] [X3] the same record again is no second one; another under its number, or one after a hole, is told where the end is", async () => {
+    const task = await claimed();
+    await append(task, 1, text("a"));
+    await append(task, 2, text("b"));
+    expect(await append(task, 1, text("a"))).toEqual({ kind: "known" });
+    expect(await append(task, 2, text("other"))).toEqual({ kind: "elsewhere", last: 2 });
+    expect(await append(task, 4, text("d"))).toEqual({ kind: "elsewhere", last: 2 });
+    expect(await get().lastRecord(task.id)).toBe(2);
+  });
+
+  it("[X1] of records that are written under one number at the same time one is taken", async () => {
+    const task = await claimed();
+    const results = await Promise.all(Array.from({ length: 12 }, (_, i) => append(task, 1, text(i))));
+    expect(results.filter(({ kind }) => kind === "appended")).toHaveLength(1);
+    expect(results.filter(({ kind }) => kind === "elsewhere")).toHaveLength(11);
+  });
+
+  it("[X2] only the attempt that holds the slot writes; the next one reads what it wrote", async () => {
+    const queued = await create(get());
+    expect(await append(queued, 1, text("early"), 0)).toEqual({ kind: "stale" });
+    const first = await move(get(), queued, claim, ready);
+    await append(first, 1, text("one"));
+    const again = await move(get(), first, ...retried);
+    expect(await append(again, 2, text("late"), 1)).toEqual({ kind: "stale" });
+    const second = await move(get(), again, claim, ready);
+    expect(await append(second, 2, text("stale"), 1)).toEqual({ kind: "stale" });
+    expect(await append(second, 2, text("two"))).toEqual({ kind: "appended" });
+    expect((await get().records(second.id, 0, 1e6)).map(({ attempt }) => attempt)).toEqual([1, 2]);
+    const settled = await move(get(), second, fail("refused"));
+    expect(settled.state).toBe("failed");
+    expect(await append(settled, 3, text("after"))).toEqual({ kind: "stale" });
+    expect(await append(settled, 2, text("two"))).toEqual({ kind: "stale" });
+    expect(await get().lastRecord(settled.id)).toBe(2);
+  });
+
+  it("[X2] a task that goes on from another begins with its records, and leaves the other's alone", async () => {
+    const parent = await claimed();
+    await append(parent, 1, text("one"));
+    await append(parent, 2, text("two"));
+    const child = await move(get(), await create(get(), { inherits: parent.id, parentId: parent.id }), claim, ready);
+    expect(await get().records(child.id, 0, 1e6)).toEqual([
+      { n: 1, attempt: 0, json: text("one") },
+      { n: 2, attempt: 0, json: text("two") },
+    ]);
+    expect(await append(child, 3, text("three"))).toEqual({ kind: "appended" });
+    expect(await get().lastRecord(parent.id)).toBe(2);
+  });
+
+  it("the transcript of a task that settled long ago may be dropped, that of an open one never", async () => {
+    const settled = await claimed();
+    await append(settled, 1, text("one"));
+    const end = await move(get(), settled, fail("refused"));
+    const open = await claimed();
+    await append(open, 1, text("two"));
+    const at = end.snapshot.context.settledAt ?? 0;
+    expect(await get().oldTranscripts(at)).toEqual([]);
+    expect(await get().oldTranscripts(at + 1)).toEqual([{ taskId: settled.id, bytes: text("one").length }]);
+    await expect(get().dropTranscript(open.id)).rejects.toThrow();
+    await get().dropTranscript(settled.id);
+    await get().dropTranscript(settled.id);
+    expect([await get().lastRecord(settled.id), await get().lastRecord(open.id)]).toEqual([0, 1]);
+    expect(await get().oldTranscripts(at + 1)).toEqual([]);
+  });
+
+  it("[X1] a transcript that is full takes nothing more, also as an inheritance", async () => {
+    const parent = await claimed();
+    const big = text("x".repeat(TRANSCRIPT_BYTES / 2 - 12));
+    await append(parent, 1, big);
+    expect(await append(parent, 2, big)).toEqual({ kind: "appended" });
+    expect(await append(parent, 3, "{}")).toEqual({ kind: "full" });
+    expect(await append(parent, 2, big)).toEqual({ kind: "known" });
+    const child = await move(get(), await create(get(), { inherits: parent.id }), claim, ready);
+    expect(await append(child, 3, "{}")).toEqual({ kind: "full" });
+  });
+}

@@ -1,0 +1,41 @@
+/** The suite that the books of every store pass (rule M1). */
+import { expect, it } from "vitest";
+import type { Ledger, Spending } from "../../src/core/ports/usage-ledger.ts";
+
+const ROW: Spending = {
+  id: "req_1",
+  taskId: "task_1",
+  userId: "user_a",
+  attempt: 1,
+  at: 1_000,
+  model: "claude-opus-5-5",
+  inputTokens: 1,
+  outputTokens: 2,
+  cacheReadTokens: 3,
+  cacheWriteTokens: 4,
+  usd: 0.25,
+  estimated: true,
+};
+
+export function ledgerContract(get: () => Ledger): void {
+  it("[M1] [G3] a request that is booked again counts once, with its last figures", async () => {
+    await get().book(ROW);
+    await get().book({ ...ROW, usd: 0.5, estimated: false });
+    expect(await get().spentBy("task_1")).toEqual({ usd: 0.5, requests: 1 });
+  });
+
+  it("[M1] sums are per task, per user and of all, from a moment on; what cost nothing is no request", async () => {
+    const book = (part: Partial<Spending>): Promise<void> => get().book({ ...ROW, ...part });
+    await Promise.all([
+      book({ id: "a", at: 1_000, usd: 1 }),
+      book({ id: "b", at: 2_000, usd: 2, taskId: "task_2" }),
+      book({ id: "c", at: 2_000, usd: 4, userId: "user_b", taskId: "task_3" }),
+      book({ id: "d", at: 2_000, usd: 0 }),
+    ]);
+    expect(await get().spentBy("task_1")).toEqual({ usd: 1, requests: 1 });
+    expect(await get().spentBy("task_unknown")).toEqual({ usd: 0, requests: 0 });
+    expect(await get().spentSince(1_000, null)).toEqual({ usd: 7, requests: 3 });
+    expect(await get().spentSince(1_001, "user_a")).toEqual({ usd: 2, requests: 1 });
+    expect(await get().spentSince(2_001, null)).toEqual({ usd: 0, requests: 0 });
+  });
+}

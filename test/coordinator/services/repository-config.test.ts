@@ -1,0 +1,104 @@
+import { describe, expect, it } from "vitest";
+import { NO_CONFIG, parseRepoConfig, REPO_CONFIG_BYTES } from "../../../src/coordinator/services/repository-config.ts";
+
+const FULL = `# what this repository needs
+image: node:24
+setup:
+  - npm ci
+  - run: |
+      npm run build
+      npm run types
+    timeoutMinutes: 3
+verify:
+  - npm test
+mcp:
+  docs: { command: docs-server, args: [--stdio] }
+egress:
+  hosts:
+    - registry.npmjs.org:443
+`;
+
+describe("[S6] .slipway.yml", () => {
+  it("says which image, setup, checks and hosts a repository would like", () => {
+    expect(parseRepoConfig(FULL)).toEqual({
+      complaints: [],
+      config: {
+        image: "docker.io/library/node:24",
+        setup: [
+          { run: "npm ci", timeoutMinutes: 10 },
+          { run: "npm run build\nnpm run types\n", timeoutMinutes: 3 },
+        ],
+        verify: ["npm test"],
+        mcp: { docs: { command: "docs-server", args: ["--stdio"] } },
+        hosts: ["registry.npmjs.org:443"],
+      },
+    });
+  });
+
+  it.each(["", "# nothing\n", "---\n", "image:\nsetup:\negress: {}\n"])("%j asks for nothing", (text) =>
+    expect(parseRepoConfig(text)).toEqual({ config: NO_CONFIG, complaints: [] }),
+  );
+
+  it("a key that is not known has no effect, is named with its line, and the rest counts", () => {
+    const { config, complaints } = parseRepoConfig(
+      "verify: [npm test]\nimages: node\n__proto__: 1\negress:\n  host: [a:1]\nsetup:\n  - run: x\n    timeout: 3\n",
+    );
+    expect(config).toMatchObject({ verify: ["npm test"], setup: [{ run: "x" }], hosts: [] });
+    const texts = complaints.map(({ code, text }) => `${code} ${text}`);
+    for (const part of ["line 2", "images", "line 5", "egress.host", "line 8", "setup.0.timeout"]) expect(texts.join("\n")).toContain(part);
+    expect(complaints.every(({ code }) => code === "config_unknown_key")).toBe(true);
+  });
+
+  it.each<[string, RegExp]>([
+    ["image: [node]", /line 1: image:/],
+    ["verify: []\nimage: Node!", /line 2: image: Give a name like/],
+    ["setup: npm ci", /line 1: setup:/],
+    ["setup:\n  - npm ci\n  - ''", /line 3: setup\.1/],
+    ["setup:\n  - run: x\n    timeoutMinutes: 99", /line 3: setup\.0\.timeoutMinutes/],
+    ["setup:\n  - run: x\n    timeoutMinutes: .nan", /line 3/],
+    ["egress:\n  hosts: ['*.example.org:443']", /line 2: egress\.hosts\.0: must be host:port/],
+    ["egress:\n  hosts: [example.org]", /must be host:port/],
+    ["- a list", /line 1: the file/],
+    ["just words", /line 1: the file/],
+    ["a: b: c", /line 1/],
+    ["image: a\nimage: b", /line 2: .*unique/],
+    ["a: &x 1\nimage: *x", /aliases/],
+    ["image: !!js/function 'x'\nverify: {", /line \d/],
+    ["one: 1\n---\ntwo: 2", /line \d/],
+    ["image: 'open", /line 1/],
+    ["\tverify: x", /line 1/],
+    ['verify:\n - "a\\0b"', /must not contain NUL/],
+  ])("%j is not used, and a person is told why", (text, words) => {
+    const { config, complaints } = parseRepoConfig(text);
+    expect(config).toEqual(NO_CONFIG);
+    const last = complaints.at(-1);
+    expect(last?.code).toBe("config_invalid");
+    expect(last?.text).toMatch(words);
+    expect(last?.text).toMatch(/^\.slipway\.yml is not used: .* The task goes on without it\.$/s);
+  });
+
+  const N = REPO_CONFIG_BYTES;
+  const bombs: Record<string, string> = {
+    "open brackets": "[".repeat(N),
+    "closed brackets": "[".repeat(N / 2) + "]".repeat(N / 2),
+    "closing brackets": "]".repeat(N),
+    braces: "{".repeat(N),
+    "nested lists": "- ".repeat(N / 2),
+    "nested maps": Array.from({ length: 350 }, (_, i) => `${" ".repeat(i)}a:`).join("\n"),
+    "explicit keys": "? ".repeat(N / 2),
+    anchors: "&a ".repeat(N / 3),
+    aliases: `a: &x 1\nb: [${"*x,".repeat(20_000)}]`,
+    "equal keys": "a:\n".repeat(N / 3),
+    "many keys": `{${Array.from({ length: 10_000 }, (_, i) => `k${i}`).join()}}`,
+    documents: "---\n".repeat(N / 4),
+    colons: ": ".repeat(N / 2),
+    "ten levels of ten aliases": Array.from({ length: 10 }, (_, i) => `a${i}: &a${i} [${`*a${i - 1},`.repeat(i === 0 ? 0 : 9)}]`).join(
+      "\n",
+    ),
+  };
+  it.each(Object.keys(bombs))("a file of %s neither ends the process nor holds it up", (name) => {
+    const began = performance.now();
+    expect(parseRepoConfig(bombs[name] ?? "").complaints.at(-1)?.code).toMatch(/^config_/);
+    expect(performance.now() - began).toBeLessThan(5_000);
+  });
+});

@@ -1,0 +1,81 @@
+/** Announcing and driving against the commit: a second connection to the same database says what is durable. */
+import Database from "../../src/store/sqlite/driver.ts";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { memoryBus } from "../../src/app/memory-bus.ts";
+import { createCoordinator, type Coordinator } from "../../src/coordinator/task-log.ts";
+import { noCrash } from "../../src/core/lib/crashpoint.ts";
+import type { Bus } from "../../src/core/ports/ports.ts";
+import type { Store } from "../../src/core/ports/store.ts";
+import { openSqliteStore } from "../../src/store/sqlite/store.ts";
+import { systemClock } from "../../src/app/system.ts";
+import { DEFAULT_POLICY } from "../../src/core/task.ts";
+import { newTask } from "../contract/tasks.ts";
+import { dropFolder, makeFolder, MIGRATIONS } from "../store/data-folder.ts";
+
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+let dir: string;
+let store: Store;
+let bus: Bus;
+let coordinator: Coordinator;
+let beside: InstanceType<typeof Database>;
+
+beforeEach(() => {
+  dir = makeFolder();
+  store = openSqliteStore({ dir, migrations: MIGRATIONS }).store;
+  bus = memoryBus();
+  coordinator = createCoordinator({ store, bus, clock: systemClock, log: silent, crashpoint: noCrash });
+  beside = new Database(join(dir, "slipway.db"));
+});
+afterEach(async () => {
+  beside.close();
+  await store.close();
+  await bus.close();
+  dropFolder(dir);
+});
+
+const ID = "task_01hzzzzzzzzzzzzzzzzzzzzzzz";
+const create = () =>
+  coordinator.create({
+    id: ID,
+    userId: "user_a",
+    threadId: ID.replace("task", "thread"),
+    parentId: null,
+    spec: newTask().spec,
+    data: { policy: DEFAULT_POLICY, maxAttempts: 3 },
+    inherits: null,
+    idempotency: null,
+  });
+const note = (text: string) => coordinator.record(ID, () => [{ type: "notice", data: { level: "info", code: "test", text } }]);
+const durable = (): number =>
+  beside.prepare<[string], number>("SELECT coalesce(max(seq), 0) FROM task_events WHERE task_id = ?").pluck().get(ID)!;
+
+it("[R3] [R2] when a hint or a listener speaks of an event, another connection sees it", async () => {
+  const heard: { from: string; says: number; stored: number }[] = [];
+  bus.onHint(({ seq }) => heard.push({ from: "hint", says: seq, stored: durable() }));
+  coordinator.onCommit((task) => heard.push({ from: "listener", says: task.seq, stored: durable() }));
+  await create();
+  expect(durable()).toBe(1);
+  await Promise.all(Array.from({ length: 20 }, async (_, n) => note(`${n}`)));
+  expect(durable()).toBe(21);
+  expect(heard.filter(({ says, stored }) => stored < says)).toEqual([]);
+  for (const from of ["hint", "listener"]) {
+    const says = heard.filter((one) => one.from === from).map((one) => one.says);
+    expect(says).toEqual(Array.from({ length: 21 }, (_, n) => n + 1));
+  }
+});
+
+it("[R3] what is not committed is neither announced nor acted on", async () => {
+  await create();
+  const heard: number[] = [];
+  bus.onHint(({ seq }) => heard.push(seq));
+  coordinator.onCommit((task) => heard.push(task.seq));
+  beside.exec(
+    "CREATE TRIGGER refuse BEFORE INSERT ON task_events WHEN NEW.type = 'notice' BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
+  );
+  await expect(note("lost")).rejects.toThrow("the disk is full");
+  expect([heard, durable()]).toEqual([[], 1]);
+  beside.exec("DROP TRIGGER refuse");
+  await note("kept");
+  expect([heard, durable()]).toEqual([[2, 2], 2]);
+});

@@ -1,0 +1,235 @@
+/** How the coordinator runs git: what gets in, what gets out, what stays behind. */
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { sweep } from "../../src/git/leftovers.ts";
+import { openMirrors } from "../../src/git/mirrors.ts";
+import { GitError, openGit, type Git } from "../../src/git/git-process.ts";
+import type { GitAuth } from "../../src/core/ports/ports.ts";
+import { startGitServer, type GitServer } from "../support/git-server.ts";
+
+const TOKEN = "s3cr3t-T0ken/with+odd=chars";
+const AUTH: GitAuth = { username: "robot", token: TOKEN };
+
+let dir: string;
+let git: Git;
+let server: GitServer;
+let url: string;
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), "slipway-run-"));
+  git = openGit(dir);
+  server = await startGitServer();
+  url = server.createRepo("app").url;
+});
+afterEach(async () => {
+  await server.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const said = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "no error",
+    (error: unknown) => (error instanceof GitError ? error.output : String(error)),
+  );
+
+/** Ids and names of the processes that hold the token in their environment or arguments. */
+function holders(): { pid: number; name: string; args: string }[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const [environ, args] = ["environ", "cmdline"].map((file) => readFileSync(`/proc/${pid}/${file}`, "utf8"));
+        if (!`${environ}${args}`.includes(TOKEN)) return [];
+        return [{ pid: Number(pid), name: readFileSync(`/proc/${pid}/comm`, "utf8").trim(), args: args ?? "" }];
+      } catch {
+        return [];
+      }
+    });
+}
+
+describe.runIf(process.platform === "linux")("[S1] the credential", () => {
+  it("is held by git's own processes while they run, and by none afterwards", async () => {
+    server.refuse("app", { hang: true });
+    const cancel = new AbortController();
+    const slow = said(git({ cwd: dir, auth: AUTH, signal: cancel.signal, args: ["ls-remote", "--", url] }));
+    for (let i = 0; i < 1_000 && !holders().some(({ name }) => name.startsWith("git-remote")); i += 1) await delay(20);
+    const during = holders();
+    expect(during.map(({ name }) => name)).toContain("git-remote-http");
+    for (const { name, args } of during) {
+      expect(name).toMatch(/^git/);
+      expect(args).not.toContain(TOKEN);
+    }
+    cancel.abort();
+    expect(await slow).toContain("AbortError");
+    expect(holders()).toEqual([]);
+  });
+
+  it("is taken out of what the upstream says", async () => {
+    const echo = [TOKEN, encodeURIComponent(TOKEN), Buffer.from(`robot:${TOKEN}`).toString("base64")];
+    server.refuse("app", { status: 403, text: echo.join(" ") });
+    const words = await said(git({ cwd: dir, auth: AUTH, args: ["ls-remote", "--", url] }));
+    expect(words).toContain("*** *** ***");
+    expect(words).toContain("error: 403");
+    for (const form of echo) expect(words).not.toContain(form);
+  });
+
+  it("is not in the helper, which only its owner may read", () => {
+    expect(statSync(join(dir, "askpass.sh")).mode & 0o077).toBe(0);
+    expect(readFileSync(join(dir, "askpass.sh"), "utf8")).not.toContain(TOKEN);
+  });
+});
+
+describe("the environment", () => {
+  it("[S6] is closed: nothing of the server's own environment or home reaches git", async () => {
+    const home = join(dir, "home");
+    mkdirSync(home);
+    writeFileSync(join(home, ".gitconfig"), '[url "http://127.0.0.1:1/"]\n\tinsteadOf = http\n');
+    const hostile = {
+      HOME: home,
+      XDG_CONFIG_HOME: home,
+      http_proxy: "http://127.0.0.1:1",
+      ALL_PROXY: "http://127.0.0.1:1",
+      GIT_CONFIG_COUNT: "1",
+      GIT_CONFIG_KEY_0: "http.proxy",
+      GIT_CONFIG_VALUE_0: "http://127.0.0.1:1",
+      GIT_DIR: "/nonexistent",
+      GIT_TRACE: "1",
+    };
+    const before = { ...process.env };
+    Object.assign(process.env, hostile);
+    try {
+      expect((await git({ cwd: dir, args: ["ls-remote", "--", url, "HEAD"] })).text).toMatch(/^[0-9a-f]{40}\tHEAD\n$/);
+    } finally {
+      for (const name of Object.keys(hostile)) {
+        if (before[name] === undefined) delete process.env[name];
+        else process.env[name] = before[name];
+      }
+    }
+  });
+
+  it("[S6] speaks http and https only, and reads local repositories only when told so", async () => {
+    const path = join(server.root, "app.git");
+    for (const source of [`file://${path}`, path, `ext::touch ${join(dir, "ran")}`, "ssh://127.0.0.1/x", "git://127.0.0.1/x"]) {
+      expect(await said(git({ cwd: dir, args: ["ls-remote", "--", source] })), source).toMatch(/not allowed/);
+    }
+    expect(readdirSync(dir)).not.toContain("ran");
+    expect((await git({ cwd: dir, local: true, args: ["ls-remote", "--", path, "HEAD"] })).text).toContain("HEAD");
+    expect(await said(git({ cwd: dir, local: true, args: ["ls-remote", "--", url] }))).toMatch(/not allowed/);
+  });
+
+  it("[S6] is pinned to the address that was judged, whatever the name says", async () => {
+    const { port } = new URL(url);
+    const named = url.replace("127.0.0.1", "upstream.example.com");
+    expect(await said(git({ cwd: dir, args: ["ls-remote", "--", named] }))).toMatch(/could not resolve/i);
+    const pin = `upstream.example.com:${port}:127.0.0.1`;
+    expect((await git({ cwd: dir, pin, args: ["ls-remote", "--", named, "HEAD"] })).text).toContain("HEAD");
+    // The other way round: a name that resolves to the server is not connected to when the pin says otherwise.
+    const away = url.replace("127.0.0.1", "localhost");
+    expect(await said(git({ cwd: dir, pin: `localhost:${port}:127.0.0.2`, args: ["ls-remote", "--", away] }))).not.toBe("no error");
+  });
+
+  it("[S6] a redirect is not followed", async () => {
+    server.refuse("app", {
+      status: 302,
+      text: "moved",
+      headers: { location: `${server.url}/other.git/info/refs?service=git-upload-pack` },
+    });
+    server.createRepo("other");
+    expect(await said(git({ cwd: dir, args: ["ls-remote", "--", url] }))).toMatch(/error: 302/);
+    expect(server.requests.filter(({ path }) => path.startsWith("/other"))).toEqual([]);
+  });
+});
+
+describe("the output", () => {
+  it("is cut where the caller says, and git is stopped there", async () => {
+    const bare = join(server.root, "app.git");
+    server.commit("app", "main", { "big.txt": "0123456789\n".repeat(300_000) });
+    const cut = await git({ cwd: bare, args: ["show", "HEAD:big.txt"], maxBytes: 1_000 });
+    expect([cut.bytes.length, cut.truncated]).toEqual([1_000, true]);
+    const whole = await git({ cwd: bare, args: ["show", "HEAD:big.txt"], maxBytes: 3_300_000 });
+    expect([whole.bytes.length, whole.truncated]).toEqual([3_300_000, false]);
+    for (let i = 0; i < 6; i += 1) server.commit("app", "main", { "big.txt": "0123456789\n".repeat(300_000 * (i + 1)) });
+    expect(await said(git({ cwd: bare, args: ["show", "HEAD:big.txt"] }))).toContain("git said too much");
+  });
+
+  it("an aborted call does not begin", async () => {
+    await expect(git({ cwd: dir, signal: AbortSignal.abort(), args: ["ls-remote", "--", url] })).rejects.toThrow("aborted");
+    expect(server.requests).toEqual([]);
+  });
+});
+
+describe("[D2] what a killed git leaves", () => {
+  it("does not stop the next one", async () => {
+    const bare = join(server.root, "app.git");
+    const update = (): Promise<string> => said(git({ cwd: bare, args: ["update-ref", "refs/heads/x", "HEAD"] }));
+    for (const path of ["refs/heads/x.lock", "packed-refs.lock", "HEAD.lock", "objects/pack/tmp_pack_abc"])
+      writeFileSync(join(bare, path), "");
+    mkdirSync(join(bare, "objects/tmp_objdir-incoming-abc/pack"), { recursive: true });
+    expect(await update()).toContain("lock");
+    sweep(bare);
+    expect(await update()).toBe("no error");
+    const names = readdirSync(bare, { recursive: true, encoding: "utf8" });
+    expect(names.filter((name) => /\.lock$|tmp_/.test(name))).toEqual([]);
+    execFileSync("git", ["fsck", "--full"], { cwd: bare, stdio: "ignore" });
+  });
+});
+
+describe("mirrors", () => {
+  const signal = new AbortController().signal;
+  const source = (base: string | null) => ({ userId: "user_a", repo: url, auth: null, base });
+
+  it("follow a branch that moves between the look and the fetch", async () => {
+    let moves = 1;
+    const move = (): void => {
+      if (moves > 0)
+        server.git("app", "update-ref", "refs/heads/main", server.git("app", "commit-tree", "HEAD^{tree}", "-m", `other ${moves}`));
+      moves -= 1;
+    };
+    const shaky: Git = async (call) => {
+      if (call.args[0] !== "fetch") return await git(call);
+      move();
+      return await git(call).finally(move);
+    };
+    const mirrors = openMirrors(shaky, join(dir, "mirrors"), [server.host]);
+    const { baseSha } = await mirrors.fetch(source(null), signal);
+    expect(baseSha).toBe(server.git("app", "rev-parse", "refs/heads/main"));
+    moves = 99;
+    server.commit("app", "main", { "x.txt": "x" });
+    await expect(mirrors.fetch(source(null), signal)).rejects.toMatchObject({ code: "repo_unreachable" });
+  });
+
+  it("find the branch that is meant among those that end alike", async () => {
+    const wanted = server.git("app", "rev-parse", "refs/heads/main");
+    server.git("app", "update-ref", "refs/heads/refs/heads/main", server.git("app", "commit-tree", "HEAD^{tree}", "-m", "decoy"));
+    const mirrors = openMirrors(git, join(dir, "mirrors"), [server.host]);
+    expect(await mirrors.fetch(source("main"), signal)).toMatchObject({ base: "main", baseSha: wanted });
+  });
+
+  it("let those go who are cancelled while others are served, one at a time", async () => {
+    let release: () => void = () => undefined;
+    const released = new Promise<void>((resolve) => (release = resolve));
+    let running = 0;
+    let most = 0;
+    const slow: Git = async (call) => {
+      if (call.args[0] !== "fetch") return await git(call);
+      running += 1;
+      most = Math.max(most, running);
+      await released;
+      return await git(call).finally(() => (running -= 1));
+    };
+    const mirrors = openMirrors(slow, join(dir, "mirrors"), [server.host]);
+    const cancel = new AbortController();
+    const first = mirrors.fetch(source(null), signal);
+    for (let i = 0; i < 1_000 && running === 0; i += 1) await delay(10);
+    const second = mirrors.fetch(source(null), cancel.signal);
+    const third = mirrors.fetch(source(null), signal);
+    setTimeout(() => cancel.abort(), 300);
+    await expect(second).rejects.toThrow("aborted");
+    release();
+    expect((await first).baseSha).toBe((await third).baseSha);
+    expect(most).toBe(1);
+  });
+});

@@ -1,0 +1,411 @@
+/** The real adapter against a real git server over HTTP. */
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterEach, describe, expect, it } from "vitest";
+import { isPrivate } from "../../src/core/lib/ip-ranges.ts";
+import { pinOf } from "../../src/git/host-pinning.ts";
+import { openRepos } from "../../src/git/repositories.ts";
+import { openSimulatedRepos } from "../../src/git/simulated.ts";
+import { WORK_REF, type GitAuth, type Repos } from "../../src/core/ports/ports.ts";
+import { codeOf, reposContract } from "../contract/repositories.ts";
+import { startGitServer, type GitServer, type GitServerOptions } from "../support/git-server.ts";
+
+const ENV = { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
+const WHO = ["-c", "user.name=W", "-c", "user.email=w@example.com"];
+
+/** A commit straight into the bare repository, on top of what the ref (or HEAD) holds. */
+function commitInto(path: string, ref: string, files: Readonly<Record<string, string>>): string {
+  const work = mkdtempSync(join(tmpdir(), "slipway-work-"));
+  const git = (...args: string[]): string =>
+    execFileSync("git", [...WHO, ...args], { cwd: work, env: ENV, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+  try {
+    git("init", "-q");
+    try {
+      git("fetch", "-q", path, ref);
+    } catch {
+      git("fetch", "-q", path, "HEAD");
+    }
+    git("checkout", "-q", "FETCH_HEAD");
+    for (const [name, content] of Object.entries(files))
+      execFileSync("sh", ["-c", 'mkdir -p "$(dirname "$1")" && printf %s "$2" > "$1"', "sh", join(work, name), content]);
+    git("add", "-A");
+    git("commit", "-q", "--allow-empty", "-m", `change ${ref}`);
+    git("push", "-q", "--force", path, `HEAD:${ref}`);
+    return git("rev-parse", "HEAD");
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+interface Rig {
+  readonly server: GitServer;
+  readonly dir: string;
+  readonly repos: Repos;
+  readonly url: string;
+}
+let rig: Rig | null = null;
+async function open(options: GitServerOptions = {}): Promise<Rig> {
+  const server = await startGitServer(options);
+  const dir = mkdtempSync(join(tmpdir(), "slipway-repos-"));
+  const { url } = server.createRepo("app", { "README.md": "# App\n", "src/a.txt": "one\n" });
+  rig = { server, dir, url, repos: openRepos({ dir, trustedHosts: [server.host] }) };
+  return rig;
+}
+afterEach(async () => {
+  await rig?.server.close();
+  if (rig !== null) rmSync(rig.dir, { recursive: true, force: true });
+  rig = null;
+});
+
+reposContract("git", async () => {
+  const { server, repos, url, dir } = await open();
+  return {
+    repos,
+    repo: url,
+    auth: null,
+    commit: (taskId, ref, content) => Promise.resolve(commitInto(repos.path(taskId), ref, { "work.txt": content })),
+    tip: (branch) => Promise.resolve(server.git("app", "for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`) || null),
+    drop: (branch) => Promise.resolve(void server.git("app", "update-ref", "-d", `refs/heads/${branch}`)),
+    async close() {
+      await server.close();
+      rmSync(dir, { recursive: true, force: true });
+      rig = null;
+    },
+  };
+});
+reposContract("simulated", () => {
+  const repos = openSimulatedRepos();
+  const repo = "https://git.example.com/team/app";
+  return Promise.resolve({
+    repos,
+    repo,
+    auth: null,
+    commit: (taskId: string, ref: string, content: string) => repos.commit(taskId, ref, content),
+    tip: (branch: string) => Promise.resolve(repos.upstream.get(`${repo}#${branch}`)?.sha ?? null),
+    drop: (branch: string) => Promise.resolve(void repos.upstream.delete(`${repo}#${branch}`)),
+    close: () => Promise.resolve(),
+  });
+});
+
+const signal = new AbortController().signal;
+const TOKEN = "s3cr3t-T0ken/with+odd=chars";
+const AUTH: GitAuth = { username: "robot", token: TOKEN };
+const prepare = (auth: GitAuth | null = null, over: Partial<{ repo: string; base: string; taskId: string }> = {}) => {
+  if (rig === null) throw new Error("open first");
+  return rig.repos.prepare({ taskId: "task_a1", userId: "user_a", repo: rig.url, auth, base: null, parentTaskId: null, ...over }, signal);
+};
+const push = (auth: GitAuth | null, sha: string, branch = "slipway/x") => {
+  if (rig === null) throw new Error("open first");
+  return rig.repos.push({ taskId: "task_a1", userId: "user_a", repo: rig.url, auth, sha, branch, expect: null }, signal);
+};
+
+function everyFile(dir: string): string[] {
+  return readdirSync(dir, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+}
+const forms = (token: string): string[] => [
+  token,
+  encodeURIComponent(token),
+  Buffer.from(token).toString("base64"),
+  Buffer.from(`robot:${token}`).toString("base64"),
+];
+
+describe("the simulated adapter", () => {
+  it("fails as it was told, as often as it was told", async () => {
+    const repos = openSimulatedRepos();
+    const task = { taskId: "task_a1", userId: "u", repo: "https://git.example.com/team/app", auth: null };
+    const make = () => codeOf(repos.prepare({ ...task, base: null, parentTaskId: null }, signal));
+    const send = () => codeOf(repos.push({ ...task, sha: "a".repeat(40), branch: "b", expect: null }, signal));
+    repos.fail("task_a1", { prepare: "repo_unreachable", push: "push_rejected", times: 2 });
+    expect([await make(), await make(), await make()]).toEqual(["repo_unreachable", "repo_unreachable", "no failure"]);
+    expect([await send(), await send(), await send()]).toEqual(["push_rejected", "push_rejected", "no failure"]);
+    expect(await codeOf(repos.prepare({ ...task, taskId: "task_b2", base: null, parentTaskId: null }, signal))).toBe("no failure");
+  });
+});
+
+describe("fetching", () => {
+  it("tells a refused credential, a missing repository, a missing branch and a dead host apart", async () => {
+    const { url, server } = await open({ auth: { username: "robot", password: TOKEN } });
+    expect(await codeOf(prepare(null))).toBe("repo_auth");
+    expect(await codeOf(prepare({ username: "robot", token: "wrong" }))).toBe("repo_auth");
+    expect(await codeOf(prepare(AUTH, { repo: url.replace("app", "nothing") }))).toBe("repo_not_found");
+    expect(await codeOf(prepare(AUTH, { base: "nowhere" }))).toBe("branch_not_found");
+    expect((await prepare(AUTH)).base).toBe("main");
+    server.refuse("app", { status: 503 });
+    expect(await codeOf(prepare(AUTH))).toBe("repo_unreachable");
+    server.refuse("app", { status: 301, text: "moved" });
+    expect(await codeOf(prepare(AUTH))).toBe("repo_not_found");
+    server.refuse("app", null);
+    await server.close();
+    expect(await codeOf(prepare(AUTH))).toBe("repo_unreachable");
+  });
+
+  it("an empty repository has no branch to start from", async () => {
+    const { server } = await open();
+    execFileSync("git", ["init", "-q", "--bare", join(server.root, "empty.git")], { env: ENV });
+    expect(await codeOf(prepare(null, { repo: `${server.url}/empty.git` }))).toBe("branch_not_found");
+  });
+
+  it("the second task on a repository transfers nothing that is there", async () => {
+    const { server, repos } = await open();
+    server.commit("app", "main", { "large.bin": randomBytes(500_000).toString("hex") });
+    const posts = (): number => server.requests.filter((one) => one.method === "POST" && one.path.endsWith("git-upload-pack")).length;
+    const sent = (): number => server.requests.reduce((sum, one) => sum + one.sent, 0);
+    await prepare();
+    expect(sent()).toBeGreaterThan(500_000);
+    const before = { posts: posts(), sent: sent() };
+    await prepare(null, { taskId: "task_b2" });
+    // One ls-refs, no fetch.
+    expect(posts() - before.posts).toBe(1);
+    expect(sent() - before.sent).toBeLessThan(2_000);
+    // Nor is anything copied on this side: all objects are the mirror's.
+    const objects = join(repos.path("task_b2"), "objects");
+    expect(everyFile(objects).map((file) => file.slice(objects.length + 1))).toEqual(["info/alternates"]);
+    expect(readFileSync(join(objects, "info/alternates"), "utf8")).toMatch(/mirrors/);
+  });
+
+  it("a branch that vanishes upstream does not break a task that stands on it", async () => {
+    const { server, repos } = await open();
+    const sha = server.commit("app", "feature", { "b.txt": "two" });
+    const made = await prepare(null, { base: "feature" });
+    expect(made).toEqual({ base: "feature", baseSha: sha });
+    server.git("app", "update-ref", "-d", "refs/heads/feature");
+    server.commit("app", "main", { "c.txt": "three" });
+    await prepare(null, { taskId: "task_b2" });
+    execFileSync("git", ["fsck", "--full"], { cwd: repos.path("task_a1"), env: ENV, stdio: "ignore" });
+    expect(await repos.has("task_a1", sha)).toBe(true);
+  });
+
+  it("a mirror goes when nobody has used it for long and nobody borrows from it, and the next task makes it again", async () => {
+    const { repos, dir, url } = await open();
+    const signal = new AbortController().signal;
+    const first = await prepare();
+    const [mirror = ""] = readdirSync(join(dir, "mirrors"));
+    const later = Date.now() + 60_000;
+    expect(await repos.reclaim(later, "remove", signal)).toEqual([]);
+    const sha = commitInto(repos.path("task_a1"), WORK_REF, { "work.txt": "kept" });
+    expect((await repos.diff("task_a1", first.baseSha, sha)).files).toHaveLength(1);
+    await repos.remove("task_a1");
+    expect(await repos.reclaim(Date.now() - 60_000, "remove", signal)).toEqual([]);
+    const [found] = await repos.reclaim(later, "look", signal);
+    expect(found).toMatchObject({ kind: "mirror", name: mirror.replace(/\.git$/, ""), error: null });
+    expect(found?.bytes).toBeGreaterThan(10_000);
+    expect(readdirSync(join(dir, "mirrors"))).toEqual([mirror]);
+    // A fetch that comes at the same time waits its turn, and makes it anew.
+    const task = { taskId: "task_b2", userId: "user_a", repo: url, auth: null, base: null, parentTaskId: null };
+    const [, again] = await Promise.all([repos.reclaim(later, "remove", signal), repos.prepare(task, signal)]);
+    expect(again).toEqual(first);
+    expect(await repos.resolve("task_b2", first.baseSha)).toBe(first.baseSha);
+    expect(await repos.size("task_b2")).toBeGreaterThan(0);
+    expect(await repos.size("task_gone")).toBe(0);
+  });
+
+  it("[D2] a prepare that was killed in its middle is taken up again", async () => {
+    const { repos, dir } = await open();
+    const first = await prepare();
+    const sha = commitInto(repos.path("task_a1"), WORK_REF, { "work.txt": "kept" });
+    const [mirror = ""] = readdirSync(join(dir, "mirrors"));
+    for (const bare of [join(dir, "mirrors", mirror), repos.path("task_a1")]) {
+      for (const lock of ["HEAD.lock", "packed-refs.lock", "refs/heads/main.lock"]) writeFileSync(join(bare, lock), "");
+      mkdirSync(join(bare, "refs/slipway"), { recursive: true });
+      writeFileSync(join(bare, "refs/slipway/work.lock"), "");
+    }
+    mkdirSync(`${repos.path("task_b2")}.new`);
+    rig?.server.commit("app", "main", { "later.txt": "later" });
+    expect(await prepare()).toEqual(first);
+    expect(await repos.resolve("task_a1", WORK_REF)).toBe(sha);
+    const next = commitInto(repos.path("task_a1"), WORK_REF, { "work.txt": "more" });
+    expect(await repos.resolve("task_a1", WORK_REF)).toBe(next);
+    expect((await prepare(null, { taskId: "task_b2" })).baseSha).not.toBe(first.baseSha);
+    expect((await repos.list()).toSorted()).toEqual(["task_a1", "task_b2"]);
+  });
+
+  it("a hanging host is let go of when the task is cancelled", async () => {
+    const { server, repos, url } = await open();
+    server.refuse("app", { hang: true });
+    const cancel = new AbortController();
+    const waiting = repos.prepare({ taskId: "task_a1", userId: "u", repo: url, auth: null, base: null, parentTaskId: null }, cancel.signal);
+    setTimeout(() => cancel.abort(), 200);
+    await expect(waiting).rejects.toThrow();
+    server.refuse("app", null);
+    expect((await prepare()).base).toBe("main");
+  });
+});
+
+describe("pushing", () => {
+  async function withWork(options: GitServerOptions = {}, auth: GitAuth | null = null): Promise<{ sha: string; server: GitServer }> {
+    const { server, repos } = await open(options);
+    await prepare(auth);
+    return { server, sha: commitInto(repos.path("task_a1"), WORK_REF, { "work.txt": "done" }) };
+  }
+
+  it("tells the refusals of the upstream apart", async () => {
+    const { server, sha } = await withWork();
+    server.refuse("app", { status: 403, on: "push" });
+    expect(await codeOf(push(null, sha))).toBe("push_auth");
+    server.refuse("app", { status: 500, on: "push" });
+    expect(await codeOf(push(null, sha))).toBe("remote_unreachable");
+    server.refuse("app", null);
+    server.hook("app", "pre-receive", 'echo "GH006: Protected branch update failed" >&2; exit 1');
+    expect(await codeOf(push(null, sha))).toBe("push_rejected");
+    server.hook(
+      "app",
+      "pre-receive",
+      'echo "refusing to allow an OAuth App to create or update workflow .github/workflows/x.yml without workflow scope" >&2; exit 1',
+    );
+    expect(await codeOf(push(null, sha))).toBe("push_workflow_scope");
+    server.hook("app", "pre-receive", "sleep 1; exit 0");
+    await push(null, sha);
+    await server.close();
+    expect(await codeOf(push(null, sha, "later"))).toBe("remote_unreachable");
+  });
+
+  it("[W5] a push that lost to its own double, which a killed coordinator left behind, counts: the commit is there", async () => {
+    const { server, sha } = await withWork();
+    server.hook("app", "update", 'git update-ref "$1" "$3"');
+    await push(null, sha);
+    expect(server.git("app", "rev-parse", "refs/heads/slipway/x")).toBe(sha);
+    server.hook("app", "update", 'git update-ref "$1" main');
+    expect(await codeOf(push(null, sha, "other"))).not.toBe("no failure");
+  });
+
+  it("a read-only credential is push_auth, a wrong one too", async () => {
+    const { sha } = await withWork({ auth: { username: "robot", password: TOKEN, readOnly: true } }, AUTH);
+    expect(await codeOf(push(AUTH, sha))).toBe("push_auth");
+    expect(await codeOf(push({ username: "robot", token: "wrong" }, sha))).toBe("push_auth");
+  });
+
+  it("[S1] the credential is nowhere on disk, in no command line, and in no evidence", async () => {
+    const { server, sha } = await withWork({ auth: { username: "robot", password: TOKEN } }, AUTH);
+    const dir = rig?.dir ?? "";
+    server.refuse("app", { hang: true, on: "push" });
+    const cancel = new AbortController();
+    const slow = rig?.repos
+      .push({ taskId: "task_a1", userId: "u", repo: rig.url, auth: AUTH, sha, branch: "b", expect: null }, cancel.signal)
+      .catch(() => undefined);
+    await delay(500);
+    const commands = execFileSync("ps", ["-eo", "args"], { encoding: "utf8" });
+    cancel.abort();
+    await slow;
+    server.refuse("app", null);
+    await push(AUTH, sha);
+    const said = await push({ username: "robot", token: "wrong-T0ken" }, sha, "other").catch(
+      (error: unknown) => JSON.stringify(error) + String((error as { evidence?: string }).evidence),
+    );
+    for (const form of forms(TOKEN)) {
+      expect(commands).not.toContain(form);
+      for (const file of everyFile(dir)) expect(readFileSync(file).includes(form), file).toBe(false);
+    }
+    for (const form of forms("wrong-T0ken")) expect(String(said)).not.toContain(form);
+    expect(statSync(join(dir, "askpass.sh")).mode & 0o077).toBe(0);
+  });
+});
+
+describe("diffs", () => {
+  it("of a task whose repository is gone, or between names that are no commits, are refused in words", async () => {
+    const { repos } = await open();
+    const { baseSha } = await prepare();
+    await expect(repos.diff("task_gone", baseSha, baseSha)).rejects.toMatchObject({ code: "expired" });
+    await expect(repos.patch("task_gone", baseSha, baseSha)).rejects.toMatchObject({ code: "expired" });
+    for (const odd of ["HEAD", "--output=x", ""]) {
+      await expect(repos.diff("task_a1", odd, baseSha)).rejects.toMatchObject({ code: "invalid_request" });
+      expect(await repos.has("task_a1", odd)).toBe(false);
+    }
+    expect(() => repos.path("../etc")).toThrow();
+  });
+
+  it("lists every kind of change, with odd names, and gives a patch that applies", async () => {
+    const { server, repos } = await open();
+    server.commit("app", "main", { "old name.txt": "a\nb\nc\nd\ne\n", "gone.txt": "x\n", "bin.dat": "\0\x01\x02" });
+    const { baseSha } = await prepare();
+    const work = mkdtempSync(join(tmpdir(), "slipway-work-"));
+    const git = (...args: string[]): string => execFileSync("git", [...WHO, ...args], { cwd: work, env: ENV, encoding: "utf8" }).trim();
+    git("clone", "-q", repos.path("task_a1"), ".");
+    git("mv", "old name.txt", "new\nname.txt");
+    git("rm", "-q", "gone.txt");
+    execFileSync(
+      "sh",
+      ["-c", "printf 'one\\nmore\\n' > src/a.txt; printf '\\000\\001\\003' > bin.dat; printf 'diff --git a/x b/x\\n' > tricky.txt"],
+      { cwd: work },
+    );
+    git("add", "-A");
+    git("commit", "-q", "-m", "all kinds");
+    git("push", "-q", "origin", `HEAD:${WORK_REF}`);
+    const head = git("rev-parse", "HEAD");
+    const { files, truncated } = await repos.diff("task_a1", baseSha, head);
+    expect(truncated).toBe(false);
+    expect(
+      files.map(({ path, oldPath, status, additions, deletions, binary }) => [path, oldPath, status, additions, deletions, binary]),
+    ).toEqual([
+      ["bin.dat", null, "modified", 0, 0, true],
+      ["gone.txt", null, "deleted", 0, 1, false],
+      ["new\nname.txt", "old name.txt", "renamed", 0, 0, false],
+      ["src/a.txt", null, "modified", 1, 0, false],
+      ["tricky.txt", null, "added", 1, 0, false],
+    ]);
+    expect(files[3]?.patch).toContain("+more");
+    expect(files[4]?.patch).toContain("+diff --git a/x b/x");
+    git("checkout", "-q", baseSha);
+    execFileSync("git", ["apply", "-"], { cwd: work, env: ENV, input: await repos.patch("task_a1", baseSha, head) });
+    expect(readdirSync(work)).toContain("tricky.txt");
+    rmSync(work, { recursive: true, force: true });
+  });
+
+  it("a huge change is cut and says so", async () => {
+    const { repos } = await open();
+    const { baseSha } = await prepare();
+    const sha = commitInto(repos.path("task_a1"), WORK_REF, {
+      "a.txt": "small\n",
+      "big.txt": "0123456789\n".repeat(11_000),
+      "z.txt": "last\n",
+    });
+    const { files, truncated } = await repos.diff("task_a1", baseSha, sha);
+    expect(truncated).toBe(false);
+    expect(files).toHaveLength(3);
+    const huge = commitInto(
+      repos.path("task_a1"),
+      WORK_REF,
+      Object.fromEntries(Array.from({ length: 6 }, (_, i) => [`more${i}.txt`, "0123456789\n".repeat(9_000)])),
+    );
+    const cut = await repos.diff("task_a1", baseSha, huge);
+    expect(cut.truncated).toBe(true);
+    expect(cut.files).toHaveLength(9);
+    expect(cut.files[0]?.patch).toContain("+small");
+  });
+});
+
+describe("[S6] where a name points", () => {
+  const answer = (...addresses: string[]) =>
+    (() => Promise.resolve(addresses.map((address) => ({ address, family: 4 })))) as unknown as Parameters<typeof pinOf>[3];
+
+  it("pins git to what was judged, and refuses a name with any private address", async () => {
+    expect(await pinOf("https://git.example.com/a/b", [], signal, answer("93.184.215.14"))).toBe("git.example.com:443:93.184.215.14");
+    expect(await codeOf(pinOf("https://git.example.com/a/b", [], signal, answer("93.184.215.14", "10.0.0.1")))).toBe("repo_unreachable");
+    expect(await codeOf(pinOf("https://git.example.com/a/b", [], signal, answer("169.254.169.254")))).toBe("repo_unreachable");
+    expect(await codeOf(pinOf("https://git.example.com/a/b", [], signal, answer()))).toBe("repo_unreachable");
+    expect(await pinOf("http://127.0.0.1:99/a", ["127.0.0.1:99"], signal)).toBeNull();
+  });
+
+  it("knows the private ranges", () => {
+    for (const address of [
+      "127.0.0.1",
+      "10.1.2.3",
+      "172.31.0.1",
+      "192.168.1.1",
+      "169.254.169.254",
+      "100.64.0.1",
+      "0.0.0.0",
+      "::1",
+      "fd00::1",
+      "fe80::1",
+      "::ffff:127.0.0.1",
+    ])
+      expect(isPrivate(address), address).toBe(true);
+    for (const address of ["93.184.215.14", "8.8.8.8", "172.32.0.1", "2606:4700::1111"]) expect(isPrivate(address), address).toBe(false);
+  });
+});

@@ -1,0 +1,210 @@
+/** The real doors on a real port over a real kernel and a real database; every answer is checked against the route table. */
+import { randomBytes } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "vitest";
+import type { Accounts, Role } from "../../src/core/ports/accounts.ts";
+import { createApp } from "../../src/http/app.ts";
+import { watchLoop } from "../../src/http/routes/metrics.ts";
+import { problemsOf } from "../../src/http/openapi.ts";
+import type { Doors, Route } from "../../src/http/route.ts";
+import { createServer, type ServerLimits } from "../../src/http/server.ts";
+import { ROUTES } from "../../src/http/routes/index.ts";
+import type { Log } from "../../src/core/ports/ports.ts";
+import type { Store } from "../../src/core/ports/store.ts";
+import { openSessions, type Sessions } from "../../src/auth/sessions.ts";
+import { openSqliteStore } from "../../src/store/sqlite/store.ts";
+import { openVault, type Vault } from "../../src/auth/vault.ts";
+import { problemSchema, type Problem } from "../../src/core/protocol/rest.ts";
+import type { HandClock } from "../support/manual-clock.ts";
+import { seededIds } from "../support/manual-clock.ts";
+import { openWorld, type World } from "../support/coordinator/harness.ts";
+
+export const LOCAL_TOKEN = `local_${"a".repeat(43)}`;
+export const SETUP_TOKEN = `setup_${"b".repeat(43)}`;
+export const PASSWORD = "correct horse battery staple";
+export const REPO = "https://git.example.com/team/app";
+
+export interface Line {
+  readonly level: "debug" | "info" | "warn" | "error";
+  readonly fields: Record<string, unknown>;
+  readonly text: string;
+}
+
+export interface Answered {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  /** The JSON of the answer; null when it is none. */
+  // oxlint-disable-next-line typescript/no-explicit-any -- each answer was checked against its schema; tests read it freely
+  readonly body: any;
+}
+
+export interface Asked {
+  readonly token?: string;
+  readonly body?: unknown;
+  /** The body as it is, instead of JSON of `body`. */
+  readonly raw?: string | Uint8Array;
+  readonly headers?: Record<string, string>;
+}
+
+export interface House {
+  readonly world: World;
+  readonly clock: HandClock;
+  readonly store: Store;
+  readonly accounts: Accounts;
+  readonly sessions: Sessions;
+  readonly vault: Vault;
+  readonly server: Server;
+  readonly port: number;
+  readonly dir: string;
+  readonly lines: Line[];
+  call(method: string, path: string, asked?: Asked): Promise<Answered>;
+  /** Bytes in, bytes out until the server closes the connection. */
+  raw(text: string | Uint8Array): Promise<string>;
+  /** A new person with a session; @returns the access token and more. */
+  person(email: string, role?: Role): Promise<{ userId: string; accessToken: string; refreshToken: string }>;
+  close(): Promise<void>;
+}
+
+export interface HouseOptions {
+  readonly doors?: Partial<Doors>;
+  readonly limits?: Partial<ServerLimits>;
+  readonly setupToken?: string | null;
+}
+
+function diary(lines: Line[]): Log {
+  const write = (level: Line["level"]) => (fields: object, text: string) => {
+    lines.push({ level, fields: fields as Record<string, unknown>, text });
+  };
+  return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
+}
+
+export async function openHouse(options: HouseOptions = {}): Promise<House> {
+  const dir = mkdtempSync(join(tmpdir(), "slipway-http-"));
+  const { store, accounts } = openSqliteStore({ dir, migrations: join(import.meta.dirname, "../../migrations/sqlite") });
+  const world = await openWorld({
+    store,
+    settings: { maxConcurrent: 1_000, agents: ["scripted", "anthropic"], model: "claude-sonnet-5-5", models: ["claude-sonnet-*"] },
+  });
+  const { clock } = world;
+  const ids = seededIds(7);
+  const lines: Line[] = [];
+  const setupToken = options.setupToken === undefined ? SETUP_TOKEN : options.setupToken;
+  const sessions = await openSessions({ accounts, clock, ids, secret: randomBytes(32), localToken: LOCAL_TOKEN, setupToken });
+  const loop = watchLoop();
+  const vault = openVault(randomBytes(32));
+  const doors: Doors = {
+    service: world.kernel.service,
+    operations: world.kernel.operations,
+    outbound: world.kernel.outbound,
+    sessions,
+    store,
+    accounts,
+    vault,
+    clock,
+    ids,
+    log: diary(lines),
+    checkSandbox: (signal) => world.sandbox.check(signal),
+    dataDir: dir,
+    gauges: { sockets: () => 0, events: () => 0, loopLagSeconds: loop.seconds },
+    version: "0.0.0-test",
+    ...options.doors,
+  };
+  const server = createServer(createApp(doors), options.limits);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    world,
+    clock,
+    store,
+    accounts,
+    sessions,
+    vault,
+    server,
+    port,
+    dir,
+    lines,
+    call: (method, path, asked = {}) => call(port, method, path, asked),
+    raw: (text) => raw(port, text),
+    async person(email, role = "user") {
+      const user = await sessions.createUser({ email, password: PASSWORD, role });
+      const { accessToken, refreshToken } = await sessions.login(email, PASSWORD);
+      return { userId: user.id, accessToken, refreshToken };
+    },
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+      loop.close();
+      await world.close();
+      await store.close();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+async function call(port: number, method: string, path: string, asked: Asked): Promise<Answered> {
+  const { token, body, headers } = asked;
+  const payload = asked.raw ?? (body === undefined ? undefined : JSON.stringify(body));
+  const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+    method,
+    headers: {
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...(payload === undefined ? {} : { "content-type": "application/json" }),
+      ...headers,
+    },
+    ...(payload === undefined ? {} : { body: payload as string }),
+  });
+  const text = await response.text();
+  const isJson = text !== "" && /json/.test(response.headers.get("content-type") ?? "");
+  const answered: Answered = { status: response.status, headers: response.headers, text, body: isJson ? JSON.parse(text) : null };
+  if (method !== "HEAD") conforms(method, path, answered);
+  return answered;
+}
+
+/** Every answer is one that the table promises, down to its fields. */
+export function conforms(method: string, path: string, answered: Answered): void {
+  const row = rowFor(method, path);
+  if (row === undefined || answered.status >= 400) {
+    const problem = problemSchema.parse(answered.body) as Problem;
+    expect(answered.headers.get("content-type")).toBe("application/problem+json; charset=utf-8");
+    expect(problem.status).toBe(answered.status);
+    if (row !== undefined) expect([...problemsOf(row), "headers_too_large"]).toContain(problem.code);
+    return;
+  }
+  const answers = row.answers[answered.status];
+  if (answers === undefined) throw new Error(`${method} ${path} answered ${answered.status}, which its row does not name`);
+  const type = answered.headers.get("content-type") ?? "";
+  const fits = answers.some((answer) => {
+    if ("empty" in answer) return answered.text === "";
+    if ("media" in answer) return type === `${answer.media}; charset=utf-8`;
+    if ("binary" in answer) return type === answer.binary;
+    return type === "application/json; charset=utf-8" && answer.schema.safeParse(answered.body).success;
+  });
+  if (!fits) throw new Error(`${method} ${path} ${answered.status} does not conform: ${answered.text.slice(0, 2_000)}`);
+}
+
+function rowFor(method: string, path: string): Route | undefined {
+  const plain = path.split("?", 1)[0] ?? "";
+  return ROUTES.find((row) => {
+    const pattern = new RegExp(`^${row.path.replaceAll(".", "\\.").replaceAll(/:\w+/g, "[^/]+")}$`);
+    return row.method.toUpperCase() === method && pattern.test(plain);
+  });
+}
+
+function raw(port: number, text: string | Uint8Array): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, "127.0.0.1");
+    const chunks: Buffer[] = [];
+    socket.on("data", (chunk: Buffer) => chunks.push(chunk));
+    socket.on("error", (error: NodeJS.ErrnoException) =>
+      error.code === "ECONNRESET" || error.code === "EPIPE" ? undefined : reject(error),
+    );
+    socket.on("close", () => resolve(Buffer.concat(chunks).toString("latin1")));
+    socket.write(text);
+  });
+}

@@ -1,0 +1,257 @@
+import fc from "fast-check";
+import { afterEach, expect, test } from "vitest";
+import type { Page } from "../../../src/core/lib/pagination.ts";
+import { Room, type Item, type Member } from "../../../src/http/live/channel.ts";
+import { systemClock } from "../../../src/app/system.ts";
+import { upTo } from "./stream-client.ts";
+import { until } from "./live-server.ts";
+
+const stopped: AbortController[] = [];
+afterEach(() => {
+  for (const one of stopped.splice(0)) one.abort();
+});
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const settle = async (): Promise<void> => {
+  for (let n = 0; n < 10; n++) await new Promise((resolve) => setImmediate(resolve));
+};
+
+/** A log in the hand: each read waits until it is let through, and sees the log as it is then or as it was when it began. */
+function heldLog(length: number) {
+  const waiting: ((sees: "then" | "now") => void)[] = [];
+  const log = {
+    length,
+    /** How many reads there were. */
+    reads: 0,
+    held: true,
+    async feed(after: number, limit: number): Promise<Page<Item>> {
+      log.reads++;
+      const then = log.length;
+      const sees = log.held ? await new Promise<"then" | "now">((resolve) => waiting.push(resolve)) : "now";
+      const seen = upTo(sees === "then" ? then : log.length, after + 1);
+      return { items: seen.slice(0, limit).map((cursor) => ({ cursor, json: String(cursor) })), more: seen.length > limit };
+    },
+    /** Lets a read through, if there is one. */
+    pass: (sees: "then" | "now", which: "oldest" | "newest" = "oldest"): void =>
+      (which === "oldest" ? waiting.shift() : waiting.pop())?.(sees),
+    /** The same for one that is yet to come. */
+    async let(sees: "then" | "now"): Promise<void> {
+      await until("a read", () => waiting.length > 0);
+      log.pass(sees);
+      await settle();
+    },
+  };
+  return log;
+}
+
+function roomOf(log: ReturnType<typeof heldLog>): Room {
+  const stop = new AbortController();
+  stopped.push(stop);
+  const context = { clock: systemClock, log: { warn: () => undefined }, signal: stop.signal, stallMs: 60_000, gapMs: 1 };
+  return new Room("task:1", (after, limit) => log.feed(after, limit), context);
+}
+
+interface Guest extends Member {
+  seen: number[];
+  frames: number;
+  deltas: string;
+  bytes: number;
+  /** Frames that came after it had left. */
+  late: number;
+}
+
+function guest(cursor = 0): Guest {
+  const one: Guest = {
+    cursor,
+    live: true,
+    seen: [],
+    frames: 0,
+    deltas: "",
+    bytes: 0,
+    late: 0,
+    tooSlow: () => undefined,
+    sink: {
+      buffered: () => one.bytes,
+      close: () => undefined,
+      send(bytes) {
+        if (!one.live) one.late++;
+        const frame = JSON.parse(bytes.toString());
+        if (frame.type === "delta") one.deltas += frame.text;
+        else one.seen.push(...frame.items);
+        one.frames++;
+      },
+    },
+  };
+  return one;
+}
+
+test("[F1] a read that saw beyond the head joins at the head at once; the rest comes with the flush, once", async () => {
+  const log = heldLog(3);
+  const room = roomOf(log);
+  const [first, second] = [guest(), guest()];
+  room.join(first);
+  await log.let("now");
+  await log.let("now");
+  room.join(second);
+  log.length = 5;
+  await log.let("now");
+  expect(second.seen).toEqual([1, 2, 3]);
+  const before = log.reads;
+  room.nudge(5);
+  await log.let("now");
+  expect(first.seen).toEqual([1, 2, 3, 4, 5]);
+  expect(second.seen).toEqual([1, 2, 3, 4, 5]);
+  expect(log.reads).toBe(before + 1);
+});
+
+test("[F1] a hint that comes during the last read before the head is not lost", async () => {
+  const log = heldLog(3);
+  const room = roomOf(log);
+  const one = guest();
+  room.join(one);
+  await settle();
+  log.length = 4;
+  room.nudge(4);
+  await log.let("then");
+  expect(one.seen).toEqual([1, 2, 3]);
+  await log.let("now");
+  expect(one.seen).toEqual([1, 2, 3, 4]);
+});
+
+test("[F1] a flush whose head left while it read does not speak to those who came after", async () => {
+  const log = heldLog(3);
+  const room = roomOf(log);
+  const [first, second] = [guest(3), guest(3)];
+  room.join(first);
+  await log.let("now");
+  await log.let("now");
+  await pause(5);
+  log.length = 5;
+  room.nudge(5);
+  room.leave(first);
+  room.join(second);
+  await settle();
+  log.pass("now", "newest");
+  await settle();
+  expect(second.seen).toEqual([4, 5]);
+  await log.let("now");
+  await log.let("now");
+  expect(second.seen).toEqual([4, 5]);
+  expect(first.seen).toEqual([]);
+});
+
+test("[F1] who begins beyond the head, because its hint was lost, sees nothing twice", async () => {
+  const log = heldLog(2);
+  const room = roomOf(log);
+  const [first, second] = [guest(), guest(3)];
+  room.join(first);
+  await log.let("now");
+  await log.let("now");
+  log.length = 4;
+  log.held = false;
+  room.join(second);
+  await until("both", () => first.seen.length === 4 && second.seen.length > 0);
+  await pause(10);
+  expect(first.seen).toEqual([1, 2, 3, 4]);
+  expect(second.seen).toEqual([4]);
+  log.length = 5;
+  room.nudge(5);
+  await until("live", () => [first, second].every((one) => one.seen.at(-1) === 5));
+  expect(second.seen).toEqual([4, 5]);
+});
+
+test("[F4] a socket that is not empty gets events but no deltas", async () => {
+  const log = heldLog(1);
+  log.held = false;
+  const room = roomOf(log);
+  const [free, busy] = [guest(), guest()];
+  busy.bytes = 100 * 1024;
+  for (const one of [free, busy]) room.join(one);
+  await until("the head", () => [free, busy].every((one) => one.seen.length === 1));
+  room.whisper("m1", "Hel");
+  room.whisper("m1", "lo ");
+  room.whisper("m2", "you");
+  await until("deltas", () => free.deltas === "Hello you");
+  log.length = 2;
+  room.nudge(2);
+  await until("events", () => [free, busy].every((one) => one.seen.length === 2));
+  expect(busy.deltas).toBe("");
+});
+
+test("[F3] a full socket costs nobody a frame, and its owner reads on from where it was", async () => {
+  const log = heldLog(1);
+  log.held = false;
+  const room = roomOf(log);
+  const [free, full] = [guest(), guest()];
+  for (const one of [free, full]) room.join(one);
+  await until("the head", () => [free, full].every((one) => one.seen.length === 1));
+  log.length = 2;
+  room.nudge(2);
+  await until("the flush", () => full.seen.length === 2);
+  full.bytes = 2 * 1024 * 1024;
+  for (log.length = 3; log.length < 50; log.length++) {
+    room.nudge(log.length);
+    await until("the free one", () => free.seen.at(-1) === log.length);
+  }
+  expect(full.seen).toEqual([1, 2]);
+  full.bytes = 0;
+  await until("the full one", () => full.seen.at(-1) === 49);
+  expect(full.seen).toEqual(upTo(49));
+  expect(full.frames).toBeLessThan(5);
+});
+
+test("[F1] whatever the order of reads, hints, joins and full sockets, everyone sees every item once and in order", async () => {
+  const step = fc.oneof(
+    fc.record({ do: fc.constant("grow" as const), by: fc.integer({ min: 1, max: 5 }), told: fc.boolean() }),
+    fc.record({ do: fc.constant("join" as const), from: fc.double({ min: 0, max: 1, noNaN: true }) }),
+    fc.record({ do: fc.constant("leave" as const), who: fc.nat(9) }),
+    fc.record({ do: fc.constant("fill" as const), who: fc.nat(9), bytes: fc.constantFrom(0, 2 * 1024 * 1024) }),
+    fc.record({ do: fc.constant("hold" as const), held: fc.boolean() }),
+    fc.record({ do: fc.constant("read" as const), sees: fc.constantFrom("then", "now"), which: fc.constantFrom("oldest", "newest") }),
+    fc.record({ do: fc.constant("rest" as const), ms: fc.constantFrom(0, 0, 3) }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
+      const log = heldLog(2);
+      const room = roomOf(log);
+      log.held = false;
+      const here: { one: Guest; from: number }[] = [];
+      const left: Guest[] = [];
+      for (const now of steps) {
+        const entry = "who" in now ? here[now.who % Math.max(1, here.length)] : undefined;
+        if (now.do === "grow") {
+          log.length += now.by;
+          if (now.told) room.nudge(log.length);
+        } else if (now.do === "join") {
+          const from = Math.floor(now.from * log.length);
+          here.push({ one: guest(from), from });
+          room.join(here.at(-1)!.one);
+        } else if (now.do === "leave" && entry !== undefined) {
+          room.leave(entry.one);
+          left.push(entry.one);
+          here.splice(here.indexOf(entry), 1);
+        } else if (now.do === "fill" && entry !== undefined) entry.one.bytes = now.bytes;
+        else if (now.do === "hold") log.held = now.held;
+        else if (now.do === "read") log.pass(now.sees, now.which);
+        else if (now.do === "rest") await pause(now.ms);
+      }
+      log.held = false;
+      for (const { one } of here) one.bytes = 0;
+      // Reads that are still held are let through, old as they are.
+      const end = setInterval(() => log.pass("then"), 2);
+      await until(
+        "everyone",
+        () => {
+          room.nudge();
+          return here.every(({ one, from }) => one.seen.length >= log.length - from);
+        },
+        5_000,
+      ).finally(() => clearInterval(end));
+      await pause(3);
+      expect(left.map((one) => one.late)).toEqual(left.map(() => 0));
+      for (const { one, from } of here) expect(one.seen).toEqual(upTo(log.length, from + 1));
+      stopped.pop()?.abort();
+    }),
+    { numRuns: 300 },
+  );
+}, 60_000);

@@ -1,0 +1,289 @@
+import { connect, type Socket } from "node:net";
+import { afterEach, expect, test } from "vitest";
+import { WebSocket } from "ws";
+import { SOCKETS_PER_USER } from "../../../src/http/live/websocket-server.ts";
+import { dial, phoneOf, upTo, type Phone } from "./stream-client.ts";
+import { ANN, BOB, ORIGIN, openStage, serves, until, type Stage, type StageOptions } from "./live-server.ts";
+import { frame, rawSocket, type RawSocket } from "./raw-websocket.ts";
+
+const ann = `token-${ANN.userId}`;
+const AUTH = { Authorization: `Bearer ${ann}` };
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+const stages: Stage[] = [];
+async function stageWith(options: StageOptions = {}): Promise<Stage> {
+  const stage = await openStage(options);
+  stages.push(stage);
+  return stage;
+}
+afterEach(async () => {
+  await Promise.all(stages.splice(0).map((stage) => stage.close()));
+});
+
+async function stranger(stage: Stage): Promise<Phone> {
+  const phone = phoneOf(new WebSocket(stage.url, "slipway.v1"));
+  await until("open", () => phone.ws.readyState === WebSocket.OPEN);
+  return phone;
+}
+
+const closedWith = (phone: Phone, code: number, ms?: number): Promise<void> =>
+  until(`close ${code}, had ${phone.closed()}`, () => phone.closed() === code, ms);
+
+test("[S6] who is foreign or nobody is refused before the upgrade (item 56)", async () => {
+  const stage = await stageWith();
+  stage.tickets.set("good", ANN);
+  const refused: [number, Record<string, string>][] = [
+    [403, { ...AUTH, Origin: "https://evil.example" }],
+    [403, { ...AUTH, Origin: "null" }],
+    [403, { ...AUTH, Origin: `${ORIGIN}.evil.example` }],
+    [403, { ...AUTH, Origin: "" }],
+    [403, { Origin: "https://evil.example", "Sec-WebSocket-Protocol": "slipway.v1, ticket.good" }],
+    [401, { Authorization: "Bearer wrong" }],
+    [401, { Authorization: "Bearer" }],
+    [401, { Authorization: "" }],
+    [401, { Authorization: "Basic YTpi" }],
+    [401, { Authorization: "Bearer wrong", "Sec-WebSocket-Protocol": "slipway.v1, ticket.good" }],
+    [401, { "Sec-WebSocket-Protocol": "slipway.v1, ticket.unknown" }],
+    [401, { "Sec-WebSocket-Protocol": "slipway.v1, ticket." }],
+    [401, { "Sec-WebSocket-Protocol": "slipway.v1, ticket.good, ticket.other" }],
+    [400, { ...AUTH, "Sec-WebSocket-Protocol": "chat" }],
+    [400, { "Sec-WebSocket-Protocol": "ticket.good" }],
+    [400, { ...AUTH, "Sec-WebSocket-Key": "short" }],
+    [400, { ...AUTH, "Sec-WebSocket-Version": "99" }],
+  ];
+  for (const [status, headers] of refused) {
+    const raw = await rawSocket(stage.port, headers);
+    expect([raw.status, headers]).toEqual([status, headers]);
+    await raw.ended();
+  }
+  expect((await rawSocket(stage.port, AUTH, "/v1/streams")).status).toBe(404);
+  expect((await rawSocket(stage.port, AUTH, "/v1/tasks")).status).toBe(404);
+  expect(stage.live.sockets()).toBe(0);
+
+  const offered = { Origin: ORIGIN, "Sec-WebSocket-Protocol": "slipway.v1, ticket.good" };
+  const first = await rawSocket(stage.port, offered);
+  expect(first.status).toBe(101);
+  expect(/sec-websocket-protocol: (.*)/i.exec(first.head)?.[1]).toBe("slipway.v1");
+  expect((await rawSocket(stage.port, offered)).status, "a used ticket").toBe(401);
+  const bare = await rawSocket(stage.port, AUTH);
+  expect([bare.status, /sec-websocket-protocol/i.test(bare.head)]).toEqual([101, false]);
+  await until("ready", () => bare.texts().length === 1);
+  expect(bare.texts()).toEqual(['{"type":"ready"}']);
+  for (const raw of [first, bare]) raw.socket.destroy();
+  expect(await serves(stage)).toBe(true);
+});
+
+test("[S6] a stranger says who they are in the first frame, in time, or goes with 4401", async () => {
+  const stage = await stageWith({ liveTiming: { authMs: 300 } });
+  const { id } = await stage.writer.create(ANN.userId);
+  const silent = await stranger(stage);
+  const hasty = await stranger(stage);
+  hasty.subscribe(`task:${id}`);
+  const wrong = await stranger(stage);
+  wrong.say({ type: "auth", token: "wrong" });
+  const known = await stranger(stage);
+  known.say({ type: "auth", token: ann });
+  // Sent without waiting for `ready`: taken in order.
+  known.subscribe(`task:${id}`);
+  for (const phone of [silent, hasty, wrong]) {
+    await closedWith(phone, 4401);
+    expect(phone.frames).toEqual([]);
+  }
+  await until("events", () => known.seqs(`task:${id}`).length === 1);
+  expect(known.frames.map((sent) => sent.type)).toEqual(["ready", "subscribed", "events"]);
+  await pause(400);
+  expect(known.closed()).toBe(null);
+});
+
+test("[S6] frames that break the protocol end the connection, not the server (items 57, 58)", async () => {
+  const stage = await stageWith();
+  const bad: [string, number, Buffer][] = [
+    ["1 GiB announced", 1009, frame("x", { claims: 1n << 30n })],
+    ["65,537 bytes", 1009, frame(Buffer.alloc(65_537, 120))],
+    ["unmasked", 1002, frame('{"type":"ping"}', { masked: false })],
+    ["RSV1", 1002, frame('{"type":"ping"}', { rsv1: true })],
+    ["bad UTF-8", 1007, frame(Buffer.from([0xc3, 0x28]))],
+    ["opcode 3", 1002, frame("x", { opcode: 3 })],
+    ["fragmented ping", 1002, frame("x", { opcode: 9, fin: false })],
+    ["lone continuation", 1002, frame("x", { opcode: 0 })],
+    ["1-byte close", 1002, frame("x", { opcode: 8 })],
+    ["close code 999", 1002, frame(Buffer.from([3, 231]), { opcode: 8 })],
+    [
+      "100 tiny fragments",
+      1008,
+      Buffer.concat([frame("x", { fin: false }), ...upTo(100).map(() => frame("x", { opcode: 0, fin: false }))]),
+    ],
+  ];
+  for (const [name, code, bytes] of bad) {
+    const raw = await rawSocket(stage.port, AUTH);
+    expect(raw.status, name).toBe(101);
+    raw.send(bytes);
+    await until(name, () => raw.closeCode() !== null);
+    expect([name, raw.closeCode()]).toEqual([name, code]);
+    raw.socket.destroy();
+  }
+  await until("all gone", () => stage.live.sockets() === 0);
+  expect(await serves(stage)).toBe(true);
+  const phone = await dial(stage.url, ann);
+  phone.say({ type: "ping" });
+  await until("pong", () => phone.frames.some((sent) => sent.type === "pong"));
+});
+
+test("[S6] what is no frame of ours gets `invalid_frame`, ten of them 1008 (item 63)", async () => {
+  const stage = await stageWith();
+  const { id } = await stage.writer.create(ANN.userId);
+  const topic = `task:${id}`;
+  const bad = [
+    `{"type":"subscribe","topic":"${topic}","after":-1}`,
+    `{"type":"subscribe","topic":"${topic}","after":1e99}`,
+    `{"type":"subscribe","topic":"${topic}","after":NaN}`,
+    `{"type":"subscribe","topic":"${topic}","after":"1"}`,
+    `{"type":"subscribe","topic":"${topic}","after":1.5}`,
+    `{"type":"subscribe","topic":"${topic}","after":0,"userId":"user_bob"}`,
+    "[]",
+    "not json",
+    `${"[".repeat(30_000)}`,
+  ];
+  const phone = await dial(stage.url, ann);
+  for (const text of bad) phone.ws.send(text);
+  await until("answers", () => phone.errors().length === bad.length);
+  expect(phone.closed()).toBe(null);
+  expect(new Set(phone.errors())).toEqual(new Set(["invalid_frame"]));
+  expect(phone.batches(topic)).toEqual([]);
+  phone.ws.send(Buffer.from('{"type":"ping"}'), { binary: true });
+  await closedWith(phone, 1008);
+  expect(phone.errors()).toHaveLength(10);
+  expect(await serves(stage)).toBe(true);
+});
+
+test("[S6] who sends too much is closed with 1008: frames and pings alike (item 60)", async () => {
+  const stage = await stageWith();
+  const { id } = await stage.writer.create(ANN.userId);
+  const flood = await dial(stage.url, ann);
+  for (let n = 0; n < 10_000; n++) flood.subscribe(`task:${id}`);
+  const burst = await rawSocket(stage.port, AUTH);
+  burst.send(Buffer.concat(upTo(1_000).map(() => frame("", { opcode: 9 }))));
+  const trickle = await rawSocket(stage.port, AUTH);
+  const other = await dial(stage.url, `token-${BOB.userId}`);
+  other.say({ type: "ping" });
+  await until("the other is served", () => other.frames.some((sent) => sent.type === "pong"), 5_000);
+  await closedWith(flood, 1008);
+  expect(flood.frames.filter((sent) => sent.type === "subscribed").length).toBeLessThan(400);
+  await burst.ended();
+  for (let n = 0; n < 100 && trickle.closeCode() === null; n++) {
+    trickle.send(Buffer.concat(upTo(20).map(() => frame("", { opcode: 9 }))));
+    await pause(10);
+  }
+  await until("1008", () => trickle.closeCode() === 1008);
+  trickle.socket.destroy();
+  const eager = await dial(stage.url, ann);
+  for (let n = 0; n < 200; n++) eager.say({ type: "ping" });
+  await until("what a reconnect sends at once passes", () => eager.frames.filter((sent) => sent.type === "pong").length === 200);
+});
+
+test("[S6] a session that ends takes its sockets with it, and a new token keeps them (item 62)", async () => {
+  const stage = await stageWith({ liveTiming: { sessionMs: 200 } });
+  const { id } = await stage.writer.create(ANN.userId);
+  const soon = Date.now() + 1_200;
+  stage.people.set("short", { ...ANN, sessionId: "s_short", expiresAt: soon });
+  stage.people.set("other", { ...ANN, sessionId: "s_other" });
+  const [expiring, renewed, revoked, impostor, steady] = await Promise.all(
+    ["short", "short", "other", ann, ann].map((token) => dial(stage.url, token)),
+  );
+  for (const phone of [expiring, renewed, revoked, steady]) phone!.subscribe(`task:${id}`);
+  renewed!.say({ type: "auth", token: ann });
+  impostor!.say({ type: "auth", token: `token-${BOB.userId}` });
+  await closedWith(impostor!, 4401);
+  stage.revoked.add("s_other");
+  await closedWith(revoked!, 4401, 5_000);
+  await closedWith(expiring!, 4401, 5_000);
+  expect(Date.now()).toBeGreaterThanOrEqual(soon);
+  await stage.writer.grow(id, 3);
+  for (const phone of [renewed, steady]) {
+    await until("live", () => phone!.seqs(`task:${id}`).length === 4);
+    expect(phone!.closed()).toBe(null);
+  }
+  for (const phone of [expiring, revoked]) expect(phone!.seqs(`task:${id}`)).toEqual([1]);
+});
+
+test("[S6] nothing follows a close frame, also when the client does not answer it", async () => {
+  const stage = await stageWith({ liveTiming: { sessionMs: 100, closeMs: 600 } });
+  const { id } = await stage.writer.create(ANN.userId);
+  const raw = await rawSocket(stage.port, AUTH);
+  raw.send(frame(JSON.stringify({ type: "subscribe", topic: `task:${id}`, after: 0 })));
+  await until("events", () => raw.texts().length === 3);
+  stage.revoked.add("s_ann");
+  await until("4401", () => raw.closeCode() === 4401);
+  const before = raw.texts().length;
+  await stage.writer.grow(id, 5);
+  raw.send(frame('{"type":"ping"}'));
+  await raw.ended();
+  expect(raw.texts()).toHaveLength(before);
+  expect(stage.live.sockets()).toBe(0);
+});
+
+test("[S6] a thousand half-open upgrades end by time-out while others are served (item 64)", async () => {
+  const stage = await stageWith({ liveTiming: { authMs: 1_500, closeMs: 500 } });
+  const open = new Set<Socket>();
+  const started = await Promise.all(
+    upTo(1_000).map(async (n) => {
+      const socket = connect(stage.port, "127.0.0.1");
+      open.add(socket);
+      socket.on("error", () => undefined);
+      socket.on("close", () => open.delete(socket));
+      socket.resume();
+      await new Promise((resolve) => socket.once("connect", resolve));
+      socket.write("GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+      // Half of them stop inside the headers, half become strangers that never speak.
+      if (n % 2 === 0) socket.write(`Sec-WebSocket-Key: ${Buffer.alloc(16).toString("base64")}\r\n\r\n`);
+      return socket;
+    }),
+  );
+  expect(started).toHaveLength(1_000);
+  await until("strangers", () => stage.live.sockets() === 500);
+  expect(await serves(stage)).toBe(true);
+  const phone = await dial(stage.url, ann);
+  await until("all ended", () => open.size === 0);
+  await until("only the phone", () => stage.live.sockets() === 1);
+  expect(phone.closed()).toBe(null);
+}, 60_000);
+
+test("[S6] a user has at most so many sockets, others are not touched", async () => {
+  const stage = await stageWith();
+  const phones = await Promise.all(upTo(SOCKETS_PER_USER).map(() => dial(stage.url, ann)));
+  expect((await rawSocket(stage.port, AUTH)).status).toBe(429);
+  const late = await stranger(stage);
+  late.say({ type: "auth", token: ann });
+  await closedWith(late, 1008);
+  await dial(stage.url, `token-${BOB.userId}`);
+  phones[0]!.ws.close();
+  await until("one less", () => stage.live.sockets() === SOCKETS_PER_USER);
+  const next = await dial(stage.url, ann);
+  expect(next.closed()).toBe(null);
+});
+
+test("[F3] two missed pings end a connection, answered ones keep it", async () => {
+  const stage = await stageWith({ liveTiming: { pingMs: 150 } });
+  const dead = await rawSocket(stage.port, AUTH);
+  const alive = await dial(stage.url, ann);
+  const started = Date.now();
+  await dead.ended();
+  expect(Date.now() - started).toBeGreaterThan(250);
+  await pause(500);
+  expect(alive.closed()).toBe(null);
+});
+
+test("[F1] a shutdown tells everyone to reconnect and waits a second at most for those who do not listen", async () => {
+  const stage = await stageWith();
+  const phones = await Promise.all(upTo(5).map(() => dial(stage.url, ann)));
+  const deaf: RawSocket = await rawSocket(stage.port, AUTH);
+  const unknown = await stranger(stage);
+  const started = Date.now();
+  await stage.live.close();
+  expect(Date.now() - started).toBeLessThan(3_000);
+  for (const phone of [...phones, unknown]) await closedWith(phone, 1012);
+  expect(deaf.closeCode()).toBe(1012);
+  await deaf.ended();
+  expect(stage.live.sockets()).toBe(0);
+  expect((await rawSocket(stage.port, AUTH)).status).not.toBe(101);
+});

@@ -1,0 +1,285 @@
+import { join } from "node:path";
+import Database from "../../../src/store/sqlite/driver.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { z } from "zod";
+import { openapiDocument, pathOf } from "../../../src/http/openapi.ts";
+import { ROUTES } from "../../../src/http/routes/index.ts";
+import { TASK_STATES } from "../../../src/core/task.ts";
+import { LOCAL_TOKEN, openHouse, REPO, type House } from "../api-server.ts";
+
+let house: House;
+beforeAll(async () => {
+  house = await openHouse();
+});
+afterAll(() => house.close());
+
+describe("probes", () => {
+  test("alive and ready need nobody", async () => {
+    expect((await house.call("GET", "/healthz")).body).toEqual({ status: "alive", version: "0.0.0-test" });
+    expect((await house.call("GET", "/readyz?from=balancer")).body).toEqual({ status: "ready" });
+    const head = await house.call("HEAD", "/healthz");
+    expect([head.status, head.text]).toEqual([200, ""]);
+  });
+
+  test("not ready names the part, keeps the reason to itself, and looks again only after a second", async () => {
+    let looks = 0;
+    let works = false;
+    const checkSandbox = (): Promise<string> => {
+      looks += 1;
+      return works ? Promise.resolve("fine") : Promise.reject(new Error("connect ENOENT /var/run/docker.sock"));
+    };
+    const mine = await openHouse({ doors: { checkSandbox } });
+    try {
+      for (let i = 0; i < 5; i++) {
+        const answered = await mine.call("GET", "/readyz");
+        expect([answered.status, answered.body.code]).toEqual([503, "unavailable"]);
+        expect(answered.body.errors).toEqual([{ path: "sandbox", message: "is not usable" }]);
+        expect(answered.text).not.toContain("docker.sock");
+      }
+      expect(looks).toBe(1);
+      expect(JSON.stringify(mine.lines.map((line) => String(line.fields["err"])))).toContain("docker.sock");
+      works = true;
+      await mine.clock.advance(1_000);
+      expect((await mine.call("GET", "/readyz")).status).toBe(200);
+    } finally {
+      await mine.close();
+    }
+  });
+
+  test("[D10] too little disk space is not ready, and everybody who looks is told", async () => {
+    const mine = await openHouse();
+    try {
+      mine.world.disks.shortage = "Too little disk space: the disk of the data folder has 5 MB free, 10 are needed.";
+      await mine.clock.advance(5_000);
+      expect((await mine.call("GET", "/readyz")).body.errors).toEqual([{ path: "disk", message: "is not usable" }]);
+      const { body } = await mine.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
+      expect(body.queue).toMatchObject({ paused: false, breaker: "closed", disk: "low", reason: expect.stringMatching(/5 MB free/) });
+      expect((await mine.call("GET", "/metrics")).text).toMatch(/^slipway_disk_low 1$/m);
+      mine.world.disks.shortage = null;
+      await mine.clock.advance(5_000);
+      expect((await mine.call("GET", "/readyz")).status).toBe(200);
+      expect((await mine.call("GET", "/metrics")).text).toMatch(/^slipway_disk_low 0$/m);
+    } finally {
+      await mine.close();
+    }
+  });
+
+  test("a store that does not answer is not ready, but alive", async () => {
+    const mine = await openHouse();
+    const broken = { ...mine.store, ping: () => Promise.reject(new Error("disk I/O error")) };
+    await mine.close();
+    const again = await openHouse({ doors: { store: broken } });
+    try {
+      expect((await again.call("GET", "/readyz")).body.errors).toEqual([{ path: "store", message: "is not usable" }]);
+      expect((await again.call("GET", "/healthz")).status).toBe(200);
+    } finally {
+      await again.close();
+    }
+  });
+});
+
+describe("a disk that hangs", () => {
+  test("is not ready within seconds; people go on reading, and what was submitted meanwhile is done when it goes on", async () => {
+    const mine = await openHouse();
+    const held = new Database(join(mine.dir, "slipway.db"));
+    try {
+      held.exec("BEGIN IMMEDIATE");
+      const submitted = mine.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "Wait for the disk." } });
+      const asked = mine.call("GET", "/readyz");
+      expect((await mine.call("GET", "/healthz")).status).toBe(200);
+      expect((await mine.call("GET", "/v1/tasks", { token: LOCAL_TOKEN })).body.items).toEqual([]);
+      await mine.clock.advance(3_000);
+      expect((await asked).body.errors).toEqual([{ path: "store", message: "is not usable" }]);
+      held.exec("COMMIT");
+      expect((await submitted).status).toBe(201);
+      await mine.clock.advance(1_000);
+      expect((await mine.call("GET", "/readyz")).status).toBe(200);
+    } finally {
+      held.close();
+      await mine.close();
+    }
+  });
+});
+
+describe("metrics", () => {
+  test("are Prometheus text, for this machine and for operators", async () => {
+    await house.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } });
+    const answered = await house.call("GET", "/metrics");
+    expect(answered.status).toBe(200);
+    for (const state of TASK_STATES) expect(answered.text).toMatch(new RegExp(`^slipway_tasks\\{state="${state}"\\} \\d+$`, "m"));
+    for (const name of [
+      "slipway_slots_max",
+      "slipway_sockets",
+      "slipway_events_total",
+      "slipway_oldest_open_age_seconds",
+      "process_resident_memory_bytes",
+      "nodejs_eventloop_lag_p99_seconds",
+    ]) {
+      expect(answered.text).toMatch(new RegExp(`^${name} [\\d.e+-]+$`, "m"));
+    }
+    for (const line of answered.text.trimEnd().split("\n")) expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="\w+"\})? [\d.e+-]+)$/);
+  });
+
+  test("a page that points its name at us, and whoever comes through a proxy, must show a token", async () => {
+    const strange = await house.raw("GET /metrics HTTP/1.1\r\nHost: evil.example:80\r\nConnection: close\r\n\r\n");
+    expect(strange).toMatch(/^HTTP\/1.1 401/);
+    expect((await house.call("GET", "/metrics", { headers: { "x-forwarded-for": "203.0.113.9" } })).status).toBe(401);
+    const user = await house.person("u@example.com");
+    const operator = await house.person("o@example.com", "operator");
+    const through = (token: string) => house.call("GET", "/metrics", { token, headers: { "x-forwarded-for": "203.0.113.9" } });
+    expect((await through(user.accessToken)).status).toBe(403);
+    expect((await through(operator.accessToken)).status).toBe(200);
+    expect((await through(LOCAL_TOKEN)).status).toBe(200);
+  });
+});
+
+describe("metrics behind a proxy on the same machine", () => {
+  const headers = ["x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via", "forwarded", "cf-connecting-ip"];
+  test.each(headers)("%s says that the caller may be anywhere", async (name) => {
+    expect((await house.call("GET", "/metrics", { headers: { [name]: "localhost" } })).status).toBe(401);
+  });
+
+  test.each([{ trustProxy: 1 }, { isFronted: true }])("with %o nobody is local, also without a header", async (doors) => {
+    const mine = await openHouse({ doors });
+    try {
+      expect((await mine.call("GET", "/metrics")).status).toBe(401);
+      expect((await mine.call("GET", "/metrics", { token: LOCAL_TOKEN })).status).toBe(200);
+    } finally {
+      await mine.close();
+    }
+  });
+});
+
+describe("gc", () => {
+  test("lists or removes what nobody needs, for operators", async () => {
+    const user = await house.person("gc@example.com");
+    expect((await house.call("POST", "/v1/ops/gc", { token: user.accessToken, body: {} })).status).toBe(403);
+    expect((await house.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dry: true } })).status).toBe(400);
+    const stray = { name: "slipway-task_stray-a1", taskId: "task_stray", attempt: 1, socketDir: "/nowhere", token: "att_x", limits: {} };
+    await house.world.sandbox.ensure(stray, new AbortController().signal);
+    const gc = async (dryRun: boolean) => (await house.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dryRun } })).body;
+    const items = [{ kind: "sandbox", name: stray.name, bytes: null, error: null }];
+    expect(await gc(true)).toEqual({ dryRun: true, bytes: 0, items });
+    expect(await gc(false)).toEqual({ dryRun: false, bytes: 0, items });
+    expect(await gc(false)).toEqual({ dryRun: false, bytes: 0, items: [] });
+  });
+});
+
+describe("overview", () => {
+  test("counts what the store counts", async () => {
+    const { body } = await house.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
+    const sum = Object.values(body.counts as Record<string, number>).reduce((a, b) => a + b, 0);
+    expect(sum).toBe((await house.store.tasks({ userId: null, limit: 200 })).items.length);
+    expect(body.slots.max).toBeGreaterThan(0);
+    expect(body.host.memoryTotalMb).toBeGreaterThan(0);
+    expect(body.sandbox).toMatchObject({ kind: "simulated", isolates: false, error: null });
+  });
+
+  test("pausing is durable and idempotent", async () => {
+    const post = (word: string) => house.call("POST", `/v1/ops/queue/${word}`, { token: LOCAL_TOKEN });
+    expect((await post("pause")).body.paused).toBe(true);
+    expect((await post("pause")).body.paused).toBe(true);
+    expect((await house.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN })).body.queue.paused).toBe(true);
+    expect((await post("resume")).body.paused).toBe(false);
+  });
+});
+
+describe("the OpenAPI document", () => {
+  type Operation = { responses: Record<string, unknown>; parameters?: { name: string; in: string }[]; operationId: string };
+  const document = async () =>
+    (await house.call("GET", "/openapi.json")).body as {
+      openapi: string;
+      paths: Record<string, Record<string, Operation>>;
+      components: { schemas: Record<string, unknown> };
+    };
+
+  test("has every route that is registered, and no other", async () => {
+    const { paths, openapi } = await document();
+    expect(openapi).toBe("3.1.0");
+    const told = Object.entries(paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method} ${path}`));
+    expect(told.sort()).toEqual(ROUTES.map((row) => `${row.method} ${pathOf(row)}`).sort());
+    const ids = Object.values(paths).flatMap((methods) => Object.values(methods).map((one) => one.operationId));
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  test("every call of the wire's description is there", async () => {
+    const { paths } = await document();
+    const promised = [
+      "post /v1/auth/login",
+      "post /v1/auth/refresh",
+      "post /v1/auth/logout",
+      "get /v1/me",
+      "post /v1/tokens",
+      "get /v1/tokens",
+      "delete /v1/tokens/{id}",
+      "post /v1/credentials",
+      "get /v1/credentials",
+      "delete /v1/credentials/{id}",
+      "post /v1/users",
+      "get /v1/users",
+      "post /v1/tasks",
+      "get /v1/tasks",
+      "get /v1/tasks/{id}",
+      "post /v1/tasks/{id}/cancel",
+      "post /v1/tasks/{id}/retry",
+      "post /v1/tasks/{id}/messages",
+      "get /v1/tasks/{id}/messages",
+      "delete /v1/tasks/{id}/messages/{mid}",
+      "post /v1/tasks/{id}/answer",
+      "get /v1/tasks/{id}/events",
+      "get /v1/tasks/{id}/tool-calls",
+      "get /v1/tasks/{id}/attempts",
+      "get /v1/tasks/{id}/diff",
+      "get /v1/tasks/{id}/machine",
+      "get /v1/ops/overview",
+      "post /v1/ops/queue/pause",
+      "post /v1/ops/queue/resume",
+      "post /v1/ops/tasks/{id}/kill",
+      "get /healthz",
+      "get /readyz",
+      "get /metrics",
+      "post /v1/tickets",
+      "get /openapi.json",
+    ];
+    for (const one of promised) {
+      const [method = "", path = ""] = one.split(" ");
+      expect(paths[path]?.[method], one).toBeDefined();
+    }
+  });
+
+  test("each reference leads somewhere, each path parameter is named, nothing of ours leaks into schemas", async () => {
+    const whole = await document();
+    const text = JSON.stringify(whole);
+    for (const [, name] of text.matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g))
+      expect(whole.components.schemas).toHaveProperty(name!);
+    expect([...text.matchAll(/"\$ref":"([^"]+)"/g)].every(([, to]) => to!.startsWith("#/components/schemas/"))).toBe(true);
+    for (const [path, methods] of Object.entries(whole.paths)) {
+      const wanted = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name);
+      for (const one of Object.values(methods)) {
+        expect((one.parameters ?? []).filter((p) => p.in === "path").map((p) => p.name)).toEqual(wanted);
+      }
+    }
+    expect(text).not.toContain("passwordHash");
+  });
+
+  test("its Task schema accepts a real task and refuses a stranger's field", async () => {
+    const whole = await document();
+    const task = (await house.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } })).body as Record<
+      string,
+      unknown
+    >;
+    const schema = whole.components.schemas["Task"] as {
+      properties: Record<string, unknown>;
+      required: string[];
+      additionalProperties: boolean;
+    };
+    expect(Object.keys(schema.properties).sort()).toEqual(Object.keys(task).sort());
+    expect([...schema.required].sort()).toEqual(Object.keys(task).sort());
+    expect(schema.additionalProperties).toBe(false);
+  });
+
+  test("is made without a server too, and of the rows alone", () => {
+    const alone = z.object({ paths: z.record(z.string(), z.unknown()) }).parse(openapiDocument(ROUTES.slice(0, 1), "1"));
+    expect(Object.keys(alone.paths)).toHaveLength(1);
+  });
+});

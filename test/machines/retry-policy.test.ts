@@ -1,0 +1,147 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { FAILURE_CODES, FAILURE_STAGES, failureClass, makeFailure, type FailureClass, type FailureCode } from "../../src/core/failure.ts";
+import { DEFAULT_POLICY as P, type TaskContext } from "../../src/core/task.ts";
+import type { Fault } from "../../machines/task-events.ts";
+import { finalFailure, retryDelay } from "../../machines/retry-policy.ts";
+import { begin, offer, played, stateName, type MoveName, type Play } from "./player.ts";
+
+/** The table of the design, by hand: a code that changes its class must be changed here too. */
+const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
+  infra: ["sandbox_unavailable", "interrupted", "internal"],
+  transient: ["boot_timeout", "repo_unreachable", "worker_lost", "stalled", "model_overloaded", "remote_unreachable", "image_pull_failed"],
+  resource: ["out_of_memory", "disk_full"],
+  agent: ["agent_error"],
+  terminal: [
+    "repo_not_found",
+    "repo_auth",
+    "branch_not_found",
+    "image_missing",
+    "image_not_allowed",
+    "model_auth",
+    "model_quota",
+    "refused",
+    "agent_stuck",
+    "deadline_exceeded",
+    "budget_exceeded",
+    "push_rejected",
+    "push_auth",
+    "push_workflow_scope",
+    "queue_expired",
+    "attempts_exhausted",
+  ],
+};
+/** How often a task of three attempts starts over when it fails the same way each time (a hundred stands for "for ever"). */
+const RETRIES: Record<FailureClass, number> = { infra: 100, transient: 2, resource: 1, agent: 1, terminal: 0 };
+const WAYS: Record<"provisioning" | "running" | "pushing", readonly MoveName[]> = {
+  provisioning: ["claim"],
+  running: ["claim", "ready"],
+  pushing: ["claim", "ready", "finished"],
+};
+const fault = (code: FailureCode, extra: Partial<Fault> = {}): Fault => ({
+  code,
+  detail: null,
+  evidence: null,
+  jitter: 0.5,
+  retryAfterMs: null,
+  ...extra,
+});
+const fail = (play: Play, code: FailureCode): Play =>
+  offer(play, { type: "task.state", data: { reason: "failed", ...fault(code) }, after: 1_000 }) as Play;
+const cases = FAILURE_CODES.flatMap((code) => (Object.keys(WAYS) as (keyof typeof WAYS)[]).map((stage) => [code, stage] as const));
+
+describe("retry policy", () => {
+  it("every code is in one class", () => {
+    expect(Object.values(CLASSES).flat().sort()).toEqual([...FAILURE_CODES].sort());
+    for (const [cls, codes] of Object.entries(CLASSES)) for (const code of codes) expect(failureClass(code), code).toBe(cls);
+  });
+
+  it.each(cases)("%s while %s is tried again as often as its class says", (code, stage) => {
+    const retries = RETRIES[failureClass(code)];
+    let play = played(begin(), ...WAYS[stage]);
+    for (let i = 0; i < retries; i++) {
+      play = fail(play, code);
+      expect([stateName(play), play.snapshot.context.failure?.code, play.snapshot.context.failure?.stage]).toEqual([
+        "retrying",
+        code,
+        stage,
+      ]);
+      play = played(play, "timed_out");
+      if (stage !== "pushing") play = played(play, ...WAYS[stage]);
+    }
+    if (failureClass(code) === "infra") return;
+    play = fail(play, code);
+    expect(stateName(play)).toBe("failed");
+    expect(play.snapshot.context.failure).toMatchObject({
+      code: failureClass(code) === "terminal" ? code : "attempts_exhausted",
+      stage,
+      retryable: false,
+    });
+  });
+
+  it.each(["resource", "agent"] as const)("a %s failure is not tried again when it was the only attempt", (cls) => {
+    const code = CLASSES[cls][0] as FailureCode;
+    expect(stateName(fail(played(begin({ maxAttempts: 1 }), "claim", "ready"), code))).toBe("failed");
+  });
+
+  it("one resource failure and one agent failure are each forgiven once", () => {
+    let play = fail(played(begin({ maxAttempts: 5 }), "claim", "ready"), "out_of_memory");
+    expect(play.snapshot.context.memoryFactor).toBe(2);
+    play = fail(played(play, "timed_out", "claim", "ready"), "agent_error");
+    expect(stateName(play)).toBe("retrying");
+    expect(stateName(fail(played(play, "timed_out", "claim", "ready"), "disk_full"))).toBe("failed");
+    expect(stateName(fail(played(play, "timed_out", "claim", "ready"), "agent_error"))).toBe("failed");
+    expect(stateName(fail(played(play, "timed_out", "claim", "ready"), "stalled"))).toBe("retrying");
+  });
+
+  it("the failure that used up the attempts keeps the last one's words, evidence and advice", () => {
+    const context = played(begin({ maxAttempts: 1 }), "claim").snapshot.context;
+    const last = makeFailure("repo_unreachable", "provisioning");
+    const final = finalFailure(context, "provisioning", fault("repo_unreachable", { evidence: "connection refused" }));
+    expect(final).toMatchObject({ code: "attempts_exhausted", evidence: "connection refused", retryable: false });
+    expect(final.message).toContain(last.message);
+    expect(final.advice).toContain(last.advice);
+  });
+
+  it("every failure has words and advice for every stage", () => {
+    for (const code of FAILURE_CODES) {
+      for (const stage of FAILURE_STAGES) {
+        const failure = makeFailure(code, stage);
+        expect(Math.min(failure.message.length, failure.advice.length), code).toBeGreaterThan(10);
+        expect(failure.retryable).toBe(failureClass(code) !== "terminal");
+      }
+    }
+  });
+});
+
+describe("backoff", () => {
+  const context = (streak: number): TaskContext => ({ ...begin().snapshot.context, streak });
+
+  it("doubles from backoffMs to the cap", () => {
+    const full = [0, 1, 2, 3, 7, 8, 30, 1_000].map((streak) => retryDelay(context(streak), fault("stalled", { jitter: 1 })));
+    expect(full).toEqual([2_000, 4_000, 8_000, 16_000, 256_000, P.backoffCapMs, P.backoffCapMs, P.backoffCapMs]);
+  });
+
+  it("honours a wait that the other side asked for, up to the cap", () => {
+    expect(retryDelay(context(0), fault("model_overloaded", { jitter: 0, retryAfterMs: 60_000 }))).toBe(60_000);
+    expect(retryDelay(context(0), fault("model_overloaded", { jitter: 0, retryAfterMs: 86_400_000 }))).toBe(P.backoffCapMs);
+  });
+
+  it("stays within its bounds for any jitter, streak and wait", () => {
+    const wait = fc.option(fc.nat(10 ** 9));
+    fc.assert(
+      fc.property(fc.nat(10_000), fc.double({ min: 0, max: 1, noNaN: true }), wait, (streak, jitter, retryAfterMs) => {
+        const delay = retryDelay(context(streak), fault("stalled", { jitter, retryAfterMs }));
+        const ceiling = Math.min(P.backoffCapMs, P.backoffMs * 2 ** Math.min(streak, 30));
+        const asked = Math.min(retryAfterMs ?? 0, P.backoffCapMs);
+        return Number.isInteger(delay) && delay >= asked && delay <= Math.max(asked, ceiling);
+      }),
+    );
+  });
+
+  it("a finished run ends the streak", () => {
+    const play = played(begin(), "claim", "fail_transient", "timed_out", "claim", "ready");
+    expect(play.snapshot.context.streak).toBe(1);
+    expect(played(play, "finished").snapshot.context.streak).toBe(0);
+  });
+});

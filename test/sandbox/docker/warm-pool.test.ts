@@ -1,0 +1,205 @@
+/** Workers that were started ahead of their task, on the real engine: the contract holds with them as without, and what is theirs alone. */
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
+import type { Sandbox, SandboxSpec } from "../../../src/core/ports/ports.ts";
+import { LABELS } from "../../../src/sandbox/docker/container-spec.ts";
+import { sandboxContract } from "../../contract/sandbox.ts";
+import { openDockerRig, type DockerRig } from "../../support/docker/sandbox-rig.ts";
+import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
+import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
+
+const never = new AbortController().signal;
+let serial = 0;
+
+describeWithDocker("Docker with workers that wait", () => {
+  const docker = dockerClient();
+  let peers: Peers;
+  const openRig = openDockerRig(() => peers, 1);
+
+  beforeAll(async () => {
+    peers = await openPeers();
+  });
+  afterAll(() => peers.close());
+
+  const crashpoints = ["sandbox.claimed", "sandbox.emptied", "sandbox.moved"];
+  sandboxContract("docker with a pool", openRig, { processes: true, outOfMemory: true, crashpoints });
+
+  describe("the pool", () => {
+    let rig: DockerRig;
+    let sandbox: Sandbox;
+
+    beforeEach(async () => {
+      rig = await openRig();
+      sandbox = rig.open();
+      await sandbox.prepare(() => undefined, never);
+      await sandbox.tend("grow", never);
+    });
+    afterEach(() => rig.close());
+
+    function specOf(token: string): SandboxSpec {
+      const taskId = `tsk_w${process.pid}x${++serial}`;
+      const socketDir = join(rig.socketBase, `${taskId}-a1`);
+      mkdirSync(socketDir);
+      chmodSync(socketDir, 0o755);
+      return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir, token, limits: {} };
+    }
+
+    /** Ids of the containers that wait. */
+    async function waiting(): Promise<string[]> {
+      const filters = { label: [`${LABELS.instance}=${rig.options.instance}`, LABELS.pool] };
+      const all = await docker.listContainers({ all: true, filters });
+      return all.filter((one) => one.Names[0]?.startsWith("/slipway-pool-")).map((one) => one.Id);
+    }
+    const idOf = async (spec: SandboxSpec): Promise<string> => (await docker.getContainer(spec.name).inspect()).Id;
+    const folders = (): string[] => readdirSync(rig.socketBase).filter((name) => name.startsWith("pool-"));
+
+    it("[D1] a task gets the container that waits; its name is the attempt's and its folder lies at the attempt's address", async () => {
+      const [ahead] = await waiting();
+      expect(await sandbox.list()).toEqual([]);
+      expect(await sandbox.warmth()).toEqual({ wanted: 1, ready: 1, reason: null });
+      const spec = specOf("run:cat /run/slipway/attempt.json; ls -a /run/slipway; id -u");
+      await sandbox.ensure(spec, never);
+      const exit = await sandbox.wait(spec.name, never);
+      expect(await idOf(spec)).toBe(ahead);
+      expect(exit).toMatchObject({ exitCode: 0, tail: expect.stringMatching(/"attempt":1/) });
+      expect(folders()).toEqual([]);
+      expect(statSync(join(spec.socketDir, "attempt.json")).mode & 0o077).toBe(process.getuid?.() === 0 ? 0 : 0o044);
+      expect(await sandbox.list()).toEqual([{ name: spec.name, taskId: spec.taskId, attempt: 1, state: "exited" }]);
+    });
+
+    it("[S1] what waits knows no token, and the engine never learns it", async () => {
+      const spec = specOf("sleep");
+      await sandbox.ensure(spec, never);
+      const info = await docker.getContainer(spec.name).inspect();
+      expect(JSON.stringify(info)).not.toContain("SLIPWAY_TOKEN");
+      expect(JSON.stringify(info)).not.toContain('"sleep"');
+    });
+
+    it("[D3] a container serves one attempt: it goes with it, and another one waits after the next tick, never more than wanted", async () => {
+      const [first] = await waiting();
+      const spec = specOf("exit:0");
+      await sandbox.ensure(spec, never);
+      expect(await waiting()).toEqual([]);
+      for (let i = 0; i < 3; i++) await sandbox.tend("grow", never);
+      const [second, ...more] = await waiting();
+      expect([second === undefined, second === first, more]).toEqual([false, false, []]);
+      const { Mounts } = await docker.getContainer(spec.name).inspect();
+      await sandbox.wait(spec.name, never);
+      await sandbox.remove(spec.name);
+      await expect(docker.getVolume(Mounts.find((one) => one.Destination === "/workspace")?.Name ?? "").inspect()).rejects.toMatchObject({
+        statusCode: 404,
+      });
+      expect(await waiting()).toEqual([second]);
+    });
+
+    it("[D9] nothing is started ahead while nothing may be claimed", async () => {
+      await sandbox.ensure(specOf("sleep"), never);
+      await sandbox.tend("hold", never);
+      expect(await waiting()).toEqual([]);
+      expect(await sandbox.warmth()).toMatchObject({ ready: 0, reason: null });
+    });
+
+    it("a task with limits of its own goes the cold way and leaves the container that waits", async () => {
+      const before = await waiting();
+      const spec = { ...specOf("sleep"), limits: { memoryMb: 192 } };
+      await sandbox.ensure(spec, never);
+      expect((await docker.getContainer(spec.name).inspect()).HostConfig.Memory).toBe(192 * 2 ** 20);
+      expect(await waiting()).toEqual(before);
+    });
+
+    it.each([
+      ["ended", (id: string) => docker.getContainer(id).kill()],
+      ["is gone", (id: string) => docker.getContainer(id).remove({ force: true, v: true })],
+      ["is frozen", (id: string) => docker.getContainer(id).pause()],
+    ])("[D2] a container that %s while it waited harms no task: the cold way is taken", async (_what, harm) => {
+      const [dead = ""] = await waiting();
+      await harm(dead);
+      const spec = specOf("exit:7");
+      await sandbox.ensure(spec, never);
+      expect(await idOf(spec)).not.toBe(dead);
+      expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: 7 });
+      expect(await sandbox.list()).toHaveLength(1);
+    });
+
+    it("[D1] two tasks at once never share the container that waits", async () => {
+      const specs = [specOf("exit:3"), specOf("exit:4"), specOf("exit:5")];
+      await Promise.all(specs.map((spec) => sandbox.ensure(spec, never)));
+      const exits = await Promise.all(specs.map((spec) => sandbox.wait(spec.name, never)));
+      expect(exits.map((exit) => exit.exitCode)).toEqual([3, 4, 5]);
+      expect(new Set(await Promise.all(specs.map(idOf))).size).toBe(3);
+    });
+
+    it("[D2] the next coordinator takes over what waits", async () => {
+      const before = await waiting();
+      await sandbox.close();
+      const next = rig.open();
+      await next.tend("grow", never);
+      expect(await waiting()).toEqual(before);
+      const spec = specOf("exit:7");
+      await next.ensure(spec, never);
+      expect(await idOf(spec)).toBe(before[0]);
+      expect(await next.wait(spec.name, never)).toMatchObject({ exitCode: 7 });
+    });
+
+    it("what waits and does not fit any more is removed with its folder: other limits, fewer wanted", async () => {
+      const before = await waiting();
+      const larger = rig.open({ memoryMb: 320 });
+      await larger.tend("grow", never);
+      const [other = "", ...more] = await waiting();
+      expect(more).toEqual([]);
+      expect(before).not.toContain(other);
+      expect((await docker.getContainer(other).inspect()).HostConfig.Memory).toBe(320 * 2 ** 20);
+      const { size, dir } = { size: 0, dir: rig.socketBase };
+      await rig.open({ memoryMb: 320, pool: { size, dir } }).tend("grow", never);
+      expect(await waiting()).toEqual([]);
+    });
+
+    it("a surplus goes, and its folder with it", async () => {
+      const pool = { size: 3, dir: rig.socketBase };
+      await rig.open({ pool }).tend("grow", never);
+      expect(await waiting()).toHaveLength(3);
+      expect(folders()).toHaveLength(3);
+      await rig.open().tend("grow", never);
+      expect(await waiting()).toHaveLength(1);
+      expect(folders()).toHaveLength(1);
+    });
+
+    it("[D9] what cannot be started ahead is told to operators, is not tried at each tick, and fails no task", async () => {
+      const broken = rig.open({ memoryMb: 1 });
+      await broken.tend("grow", never);
+      const told = await broken.warmth();
+      expect(told).toMatchObject({ wanted: 1, ready: 0, reason: expect.stringMatching(/memory/i) });
+      expect(folders().length).toBeLessThanOrEqual(1);
+      await broken.tend("grow", never);
+      const spec = { ...specOf("exit:0"), limits: { memoryMb: 128 } };
+      await broken.ensure(spec, never);
+      expect(await broken.wait(spec.name, never)).toMatchObject({ exitCode: 0 });
+    });
+
+    it("[D2] a claim without its binding is finished by a coordinator that keeps no pool", async () => {
+      const spec = specOf("exit:7");
+      const first = rig.peer?.(spec, "sandbox.claimed");
+      await first?.said("ready");
+      first?.go();
+      expect(await first?.ended).toBe("SIGKILL");
+      const next = rig.open({ pool: { size: 0, dir: rig.socketBase } });
+      await next.ensure(spec, never);
+      expect(await next.wait(spec.name, never)).toMatchObject({ exitCode: 7 });
+      expect(existsSync(join(spec.socketDir, "attempt.json"))).toBe(true);
+    });
+
+    it("the engine's machine may call the folder by another name", async () => {
+      const to = `${rig.socketBase}-on-the-host`;
+      symlinkSync(rig.socketBase, to);
+      onTestFinished(() => rmSync(to));
+      const other = rig.open({ hostDir: { from: rig.socketBase, to }, memoryMb: 320 });
+      await other.tend("grow", never);
+      const spec = specOf("exit:7");
+      const [ahead] = await waiting();
+      await other.ensure(spec, never);
+      expect(await idOf(spec)).toBe(ahead);
+      expect(await other.wait(spec.name, never)).toMatchObject({ exitCode: 7 });
+    });
+  });
+});

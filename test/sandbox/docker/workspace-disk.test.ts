@@ -1,0 +1,298 @@
+/** Workspaces with a size, attacked from inside, on the real engine; and that nothing of them is left, whenever a coordinator dies. */
+import { execFileSync } from "node:child_process";
+import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { extract } from "tar-stream";
+import { Readable } from "node:stream";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Sandbox, SandboxExit, SandboxSpec } from "../../../src/core/ports/ports.ts";
+import { openLoops } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+import type { Limits } from "../../../src/core/task.ts";
+import { openDockerRig, type DockerRig } from "../../support/docker/sandbox-rig.ts";
+import { describeWithDocker, dockerClient, needsLoops } from "../../support/docker/engine.ts";
+import { leftOf } from "../../support/docker/cleanup.ts";
+import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
+
+const never = new AbortController().signal;
+const NOTHING = { containers: [], volumes: [], files: [], devices: [] };
+const nobody = (): Promise<boolean> => Promise.resolve(false);
+let serial = 0;
+
+describeWithDocker("workspaces", () => {
+  const docker = dockerClient();
+  let peers: Peers;
+  let rig: DockerRig;
+  let sandbox: Sandbox;
+
+  beforeAll(async () => {
+    peers = await openPeers();
+  });
+  afterAll(() => peers.close());
+  afterEach(() => rig.close());
+
+  async function open(warm?: number, changes: Parameters<DockerRig["open"]>[0] = {}): Promise<void> {
+    rig = await openDockerRig(() => peers, warm)();
+    sandbox = rig.open(changes);
+    await sandbox.prepare(() => undefined, never);
+  }
+
+  function specOf(command: string, limits: Limits = { diskMb: 64 }): SandboxSpec {
+    const taskId = `tsk_k${process.pid}x${++serial}`;
+    const socketDir = join(rig.socketBase, `${taskId}-a1`);
+    mkdirSync(socketDir);
+    chmodSync(socketDir, 0o755);
+    return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir, token: command === "sleep" ? command : `run:${command}`, limits };
+  }
+
+  async function runs(spec: SandboxSpec, using = sandbox): Promise<SandboxExit> {
+    await using.ensure(spec, never);
+    return await using.wait(spec.name, never);
+  }
+
+  const wall = async (of: Sandbox) => (await of.capabilities()).find(({ name }) => name === "disk of workers");
+  const left = () => leftOf(rig.options.instance, rig.disks);
+
+  /** What the janitor's tick does when no task needs anything. */
+  async function tick(using = sandbox): Promise<void> {
+    for (const { name } of await using.list()) await using.remove(name);
+    for (const { name, error } of await using.reclaim(nobody, "remove", never)) expect([name, error]).toEqual([name, null]);
+  }
+
+  const FILL = `cd "$SLIPWAY_WORKSPACE"
+    fallocate -l 200M a 2>&1; rm -f a
+    dd if=/dev/zero of=b bs=1M count=200 2>&1; du -m b; rm b
+    echo "one more" > c && cat c`;
+  /** Empty files until there is no further one; prints how many. */
+  const FILES = `cd "$SLIPWAY_WORKSPACE"; mkdir f; cd f
+    node -e 'const fs=require("fs");let n=0;try{for(;n<200000;n++)fs.writeFileSync("x"+n,"")}catch(e){console.log(e.code)};console.log("files",n)'`;
+
+  describe("on loop devices", () => {
+    beforeEach(async ({ skip }) => {
+      await open();
+      await needsLoops(skip);
+    });
+
+    it("[Y2] whoever fills the disk sees ENOSPC and can go on after making room; the other task does not notice", async () => {
+      expect(await wall(sandbox)).toMatchObject({ state: "full", detail: expect.stringMatching(/bounded by the kernel \(loop devices\)/) });
+      const other = specOf(
+        `cd "$SLIPWAY_WORKSPACE"; sleep 1; for i in $(seq 20); do dd if=/dev/zero of=x$i bs=1M count=1 2>/dev/null; sleep 0.1; done; du -sm .`,
+      );
+      const [filled, quiet] = await Promise.all([runs(specOf(FILL)), runs(other)]);
+      expect(filled.tail.match(/No space left on device/g)).toHaveLength(2);
+      expect(Number(/^(\d+)\s+b$/m.exec(filled.tail)?.[1])).toBeLessThanOrEqual(64);
+      expect(filled.tail).toContain("one more\none more".slice(0, 8));
+      expect(filled).toMatchObject({ exitCode: 0, diskFull: false });
+      expect(quiet).toMatchObject({ exitCode: 0, tail: expect.stringMatching(/^2[01]\s/m) });
+    });
+
+    it("[Y2] files without content come to an end too", async () => {
+      const { tail } = await runs(specOf(FILES));
+      expect(tail).toContain("ENOSPC");
+      expect(Number(/files (\d+)/.exec(tail)?.[1])).toBeLessThan((64 * 2 ** 20) / 16_384);
+    });
+
+    it.each([
+      ["space", "dd if=/dev/zero of=b bs=1M; exit 3"],
+      ["files", "i=0; while : > x$i; do i=$((i+1)); done; exit 3"],
+    ])("[Y2] a worker that ends badly with no %s left failed for that; one that ends badly otherwise did not", async (_what, command) => {
+      expect(await runs(specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`))).toMatchObject({ exitCode: 3, diskFull: true });
+      expect(await runs(specOf("exit 3"))).toMatchObject({ exitCode: 3, diskFull: false });
+    });
+
+    it("a workspace begins empty, belongs to the worker, and has the size that the task asked for, or the server's", async () => {
+      const look = `cd "$SLIPWAY_WORKSPACE"; ls -A | wc -l; stat -c "%u:%g" .; df -m --output=size . | tail -1`;
+      const sizes = await Promise.all(
+        [{ diskMb: 128 }, {}].map(async (limits) => {
+          const [, files, owner, size] = (await runs(specOf(look, limits))).tail.split("\n");
+          expect([files, owner]).toEqual(["0", "10001:10001"]);
+          return Number(size);
+        }),
+      );
+      expect(sizes[0]).toBeGreaterThan(110);
+      expect(sizes[0]).toBeLessThanOrEqual(128);
+      expect(sizes[1]).toBeGreaterThan(230);
+      expect(sizes[1]).toBeLessThanOrEqual(256);
+    });
+
+    it("[D3] volume, image and device go with the container", async () => {
+      const spec = specOf("sleep");
+      await sandbox.ensure(spec, never);
+      expect(await left()).toMatchObject({
+        volumes: [spec.name],
+        files: [`${spec.name}.dev`, `${spec.name}.img`],
+        devices: [expect.stringMatching(/^loop/)],
+      });
+      await Promise.all([sandbox.remove(spec.name), sandbox.remove(spec.name)]);
+      expect(await left()).toEqual(NOTHING);
+    });
+
+    const CREATION = ["disk.made", "disk.attached", "sandbox.created"];
+    it.each(CREATION)("[D3] a coordinator that dies at %s leaves nothing after one tick", async (point) => {
+      const peer = rig.peer?.(specOf("sleep"), point);
+      await peer?.said("ready");
+      peer?.go();
+      expect(await peer?.ended).toBe("SIGKILL");
+      expect((await left()).files).not.toEqual([]);
+      // Its container is made beside its disk: what the engine was told, it may do after the death.
+      for (const end = Date.now() + 10_000; Date.now() < end && (await left()).containers.length === 0;) await delay(50);
+      await tick();
+      expect(await left()).toEqual(NOTHING);
+    });
+
+    it.each(["sandbox.removed", "disk.volume.removed"])("[D3] one that dies at %s leaves nothing either", async (point) => {
+      const peer = rig.doomed(specOf("sleep"), point);
+      await peer.said("ready");
+      peer.go();
+      expect(await peer.ended).toBe("SIGKILL");
+      const { containers, devices } = await left();
+      expect([containers, devices.length]).toEqual([[], 1]);
+      await tick();
+      expect(await left()).toEqual(NOTHING);
+    });
+
+    it.each(CREATION)("[D2] after a death at %s the next coordinator makes it one running sandbox with one device", async (point) => {
+      const spec = specOf('df "$SLIPWAY_WORKSPACE" | tail -1; exit 7');
+      const peer = rig.peer?.(spec, point);
+      await peer?.said("ready");
+      peer?.go();
+      await peer?.ended;
+      // What an attempt still needs is nobody's to take.
+      expect(await sandbox.reclaim((name) => Promise.resolve(name === spec.name), "remove", never)).toEqual([]);
+      expect(await runs(spec)).toMatchObject({ exitCode: 7, tail: expect.stringMatching(/\.dev/) });
+      expect((await left()).devices).toHaveLength(1);
+    });
+
+    it("[W6] after a restart of the machine a workspace is still the attempt's own, whoever has its device now", async () => {
+      const spec = specOf('echo mine > "$SLIPWAY_WORKSPACE/whose"');
+      await runs(spec);
+      const [device] = (await left()).devices;
+      // As after a restart: no image has a device, and another one comes first.
+      execFileSync("losetup", ["--detach", `/dev/${device}`]);
+      const strange = openLoops(rig.disks);
+      await strange.attach("slipway-pool-strange", 16);
+      const [taken, ...others] = (await left()).devices;
+      expect(others).toEqual([]);
+      // Whoever else makes devices on this machine may have been quicker: then the link is as if the attempt had had the strange one's.
+      rmSync(strange.deviceOf(spec.name));
+      symlinkSync(`/dev/${taken}`, strange.deviceOf(spec.name));
+      expect(await contents(await sandbox.salvage(spec.name, never))).toContain("mine\n");
+      expect((await left()).devices).toHaveLength(2);
+    });
+
+    it("[D7] no volume of an attempt that goes on is taken, and one that cannot be is told", async () => {
+      const spec = specOf("sleep");
+      await sandbox.ensure(spec, never);
+      expect(await sandbox.reclaim(nobody, "remove", never)).toEqual([]);
+      expect((await left()).devices).toHaveLength(1);
+    });
+  });
+
+  describe("of workers that wait", () => {
+    beforeEach(async ({ skip }) => {
+      await open(1);
+      await needsLoops(skip);
+      await sandbox.tend("grow", never);
+    });
+
+    it("have their disk before they are claimed, keep it, and leave nothing", async () => {
+      const [ahead] = await docker.listContainers({ filters: { label: [`slipway.instance=${rig.options.instance}`] } });
+      const spec = specOf('df -m --output=size "$SLIPWAY_WORKSPACE" | tail -1', {});
+      const { tail } = await runs(spec);
+      expect((await docker.getContainer(spec.name).inspect()).Id).toBe(ahead?.Id);
+      expect(Number(/^\s*(\d+)$/m.exec(tail)?.[1])).toBeGreaterThan(230);
+      await sandbox.remove(spec.name);
+      expect(await left()).toEqual(NOTHING);
+    });
+
+    it("[D3] fit only a task that wants the server's size", async () => {
+      const spec = specOf("sleep", { diskMb: 64 });
+      await sandbox.ensure(spec, never);
+      expect((await left()).containers).toHaveLength(2);
+    });
+  });
+
+  describe("that are watched", () => {
+    it.each([
+      ["space", "dd if=/dev/zero of=b bs=1M count=100 2>/dev/null; sleep 60"],
+      ["files", 'node -e \'for(let n=0;n<5000;n++)require("fs").writeFileSync("x"+n,"")\'; sleep 60'],
+    ])("[Y2] a worker that takes too much %s is ended and fails as disk_full; the other one goes on", async (_what, command) => {
+      await open();
+      const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } });
+      expect(await wall(watching)).toMatchObject({
+        state: "weaker",
+        detail: expect.stringMatching(/SLIPWAY_DISK=watch.*is ended some seconds later/),
+      });
+      const other = specOf('dd if=/dev/zero of="$SLIPWAY_WORKSPACE/x" bs=1M count=40 2>/dev/null; sleep 9; echo done');
+      const spec = specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`);
+      const [greedy, quiet] = await Promise.all([runs(spec, watching), runs(other, watching)]);
+      expect(greedy).toMatchObject({ exitCode: 137, diskFull: true, outOfMemory: false });
+      expect(quiet).toMatchObject({ exitCode: 0, diskFull: false, tail: expect.stringMatching(/done/) });
+      // Whoever did not see it happen comes to the same end.
+      expect(await rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } }).wait(spec.name, never)).toMatchObject({
+        diskFull: true,
+      });
+      await tick(watching);
+      expect(await left()).toEqual(NOTHING);
+    });
+
+    it("[Y2] the less is left, the sooner is looked again: half a second of writing comes through, not five", async () => {
+      await open();
+      const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 64 } });
+      const slowly = "for i in $(seq 500); do dd if=/dev/zero of=x$i bs=1M count=4 2>/dev/null; sleep 0.1; done";
+      const spec = specOf(`cd "$SLIPWAY_WORKSPACE"; ${slowly}`, {});
+      expect(await runs(spec, watching)).toMatchObject({ exitCode: 137, diskFull: true });
+      const { Mountpoint } = await docker.getVolume(spec.name).inspect();
+      const written = Number(execFileSync("du", ["-sm", Mountpoint], { encoding: "utf8" }).split("\t")[0]);
+      // At most 40 MiB a second: five seconds more would be 260.
+      expect(written).toBeGreaterThan(64);
+      expect(written).toBeLessThan(180);
+    });
+
+    it("[Y2] where the engine's files cannot be read, the engine is asked", async () => {
+      await open();
+      const elsewhere = rig.open({ docker: { socketPath: "/var/run/docker.sock" } });
+      expect(await wall(elsewhere)).toMatchObject({ state: "weaker", detail: expect.stringMatching(/on another machine/) });
+      const spec = specOf('dd if=/dev/zero of="$SLIPWAY_WORKSPACE/b" bs=1M count=100 2>/dev/null; sleep 60');
+      expect(await runs(spec, elsewhere)).toMatchObject({ exitCode: 137, diskFull: true });
+    });
+  });
+
+  it("[Y2] in memory: ENOSPC at half of the memory at most, and nothing to salvage", async () => {
+    await open(undefined, { disk: { mode: "tmpfs", dir: "/nowhere", defaultMb: 4_096 } });
+    const spec = specOf(FILL, {});
+    const exit = await runs(spec);
+    expect(exit.tail.match(/No space left on device/g)).toHaveLength(2);
+    expect(Number(/^(\d+)\s+b$/m.exec(exit.tail)?.[1])).toBeLessThanOrEqual(128);
+    await expect(sandbox.salvage(spec.name, never)).rejects.toThrow("in memory");
+    await sandbox.remove(spec.name);
+    expect(await left()).toEqual(NOTHING);
+  });
+
+  it("SLIPWAY_DISK=loop where there are no loop devices is the engine's failure, with the reason", async () => {
+    await open();
+    const elsewhere = rig.open({ docker: { socketPath: "/var/run/docker.sock" }, disk: { mode: "loop", dir: rig.disks, defaultMb: 64 } });
+    const expected = { code: "sandbox_unavailable", message: /SLIPWAY_DISK=loop does not work here: the engine is on another machine/ };
+    await expect(elsewhere.check()).rejects.toMatchObject(expected);
+    await expect(elsewhere.ensure(specOf("sleep"), never)).rejects.toMatchObject(expected);
+  });
+
+  it("what is no image of ours in the folder is left alone, drafts that a crash left are not", async () => {
+    await open();
+    writeFileSync(join(rig.disks, "notes.txt"), "");
+    writeFileSync(join(rig.disks, "young.abc.new"), "");
+    writeFileSync(join(rig.disks, "old.abc.new"), "");
+    execFileSync("touch", ["-d", "2 minutes ago", join(rig.disks, "old.abc.new")]);
+    await tick();
+    expect((await left()).files.toSorted()).toEqual(["notes.txt", "young.abc.new"]);
+    rmSync(join(rig.disks, "notes.txt"));
+  });
+});
+
+async function contents(tar: AsyncIterable<Uint8Array> | null): Promise<string> {
+  const reader = extract();
+  Readable.from(tar ?? []).pipe(reader as unknown as NodeJS.WritableStream);
+  let all = "";
+  for await (const entry of reader) for await (const part of entry) all += String(part);
+  return all;
+}

@@ -1,0 +1,219 @@
+/** The agent that has a model, end to end: a real server and worker processes, git over HTTP, the fake model over HTTP, and SIGKILL. */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import Database from "../../../src/store/sqlite/driver.ts";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { socketMaker } from "../../../src/cli/socket.ts";
+import { SlipwayClient } from "../../../src/client/client.ts";
+import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
+import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
+import type { Policy } from "../../../src/core/task.ts";
+import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
+import { WORKER_ENV } from "../../../src/core/protocol/worker.ts";
+import { startGitServer, type GitServer } from "../../support/git-server.ts";
+import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
+
+const KEY = "sk-real-key-of-the-server-0123456789";
+const FINISH = { name: "finish", input: { title: "Do the work", summary: "It is done." } };
+
+let dir: string;
+let upstream: GitServer;
+let fake: FakeModel | null = null;
+let server: RealServer | null = null;
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), "slipway-agent-"));
+  upstream = await startGitServer();
+});
+afterEach(async () => {
+  await server?.kill("SIGKILL");
+  for (const pid of workers()) process.kill(pid, "SIGKILL");
+  await fake?.close();
+  await upstream.close();
+  [server, fake] = [null, null];
+  rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+});
+
+/** Worker processes of this test's server. */
+function workers(): number[] {
+  const mine = `${WORKER_ENV.workspace}=${join(dir, "data")}`;
+  return readdirSync("/proc").flatMap((name) => {
+    try {
+      const env = /^\d+$/.test(name) ? readFileSync(`/proc/${name}/environ`, "utf8").split("\0") : [];
+      return env.some((pair) => pair.startsWith(mine)) && env.some((pair) => pair.startsWith(WORKER_ENV.token)) ? [Number(name)] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** Leaves its name in the checkout, and once per run in a file beside it. */
+const step = (name: string) => ({ name: "bash", input: { command: `echo ${name} >> ${join(dir, "log")}; echo ${name} >> work.txt` } });
+const ran = (): string[] => (existsSync(join(dir, "log")) ? readFileSync(join(dir, "log"), "utf8").trim().split("\n") : []);
+const work = (count: number): Turn[] =>
+  Array.from({ length: count }, (_, i) => ({ say: `Step ${i}.`, tools: [step(`s${i}`)], delayMs: 8 }));
+
+async function begin(policy: Partial<Policy> = {}): Promise<RealServer> {
+  const env = {
+    SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
+    SLIPWAY_LOG_LEVEL: "error",
+    ANTHROPIC_API_KEY: KEY,
+    ANTHROPIC_BASE_URL: fake?.url ?? "",
+  };
+  server = await startServer({ dataDir: join(dir, "data"), env, policy: { backoffMs: 50, ...policy } });
+  return server;
+}
+
+async function open(turns: Turn[], policy: Partial<Policy> = {}): Promise<RealServer> {
+  fake = await startFakeModel({ scenarios: { default: { turns } }, apiKey: KEY });
+  return await begin(policy);
+}
+
+async function submit(more: object = {}): Promise<WireTask> {
+  const { url } = upstream.createRepo("app");
+  const { status, body } = await server!.call("POST", "/v1/tasks", { repo: url, prompt: "Do the work.", ...more });
+  expect(status).toBe(201);
+  return body as WireTask;
+}
+
+const settled = (id: string): Promise<WireTask> =>
+  eventually(async () => {
+    const task = await server!.task(id).catch(() => null);
+    return task !== null && task.settledAt !== null ? task : null;
+  }, `${id} settles`);
+
+function transcript(id: string): { n: number; attempt: number }[] {
+  const db = new Database(join(dir, "data", "slipway.db"), { readonly: true });
+  try {
+    return db.prepare<[string], { n: number; attempt: number }>("SELECT n, attempt FROM transcripts WHERE task_id = ? ORDER BY n").all(id);
+  } finally {
+    db.close();
+  }
+}
+
+/** Files under the folder that hold the text. */
+function holding(folder: string, text: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((name) => {
+    const path = join(folder, name);
+    return statSync(path).isFile() && readFileSync(path).includes(text);
+  });
+}
+
+describe("a task with a model", () => {
+  it(
+    "[G2] [S1] usage and cost are seen live, and agree with what the provider billed; the key is nowhere",
+    { timeout: 60_000 },
+    async () => {
+      const { url, token } = await open([...work(5), { tools: [FINISH] }]);
+      const { id, agent, model } = await submit({ verify: ["grep -q s4 work.txt"] });
+      expect([agent, model]).toEqual(["anthropic", "claude-sonnet-5-5"]);
+      const client = new SlipwayClient({ baseUrl: url, token, WebSocket: socketMaker() });
+      const live: WireEvent[] = [];
+      const between: number[] = [];
+      for await (const event of client.watch(id)) {
+        live.push(event);
+        if (event.type === "usage") between.push((await client.task(id)).usage.usd);
+      }
+      const task = await settled(id);
+      expect([task.state, task.outcome, task.usage.turns]).toEqual(["done", "pushed", 6]);
+      expect(Math.abs(task.usage.usd - fake!.spent())).toBeLessThan(fake!.spent() / 100);
+      expect(live.filter(({ type, to }) => type === "usage" && to === "running")).toHaveLength(6);
+      expect(between[0]).toBeLessThan(between.at(-1)!);
+      expect(live.filter(({ type }) => type === "verify").map(({ data }) => data["exitCode"])).toEqual([0]);
+      expect(transcript(id).map(({ n }) => n)).toEqual(transcript(id).map((_, i) => i + 1));
+      expect(holding(join(dir, "data"), KEY)).toEqual([]);
+      expect(holding(upstream.root, KEY)).toEqual([]);
+    },
+  );
+
+  it(
+    "[A10] [X2] the worker is killed twice: the next attempt goes on from the transcript and repeats nothing",
+    { timeout: 90_000 },
+    async () => {
+      await open([...work(8), { tools: [FINISH] }]);
+      const { id } = await submit();
+      for (const lines of [2, 5]) {
+        await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
+        for (const pid of workers()) process.kill(pid, "SIGKILL");
+        await delay(100);
+      }
+      const task = await settled(id);
+      expect([task.state, task.attempt]).toEqual(["done", 3]);
+      expect(ran().length).toBe(new Set(ran()).size);
+      expect(new Set(transcript(id).map(({ attempt }) => attempt))).toEqual(new Set([1, 2, 3]));
+      expect(transcript(id).map(({ n }) => n)).toEqual(transcript(id).map((_, i) => i + 1));
+    },
+  );
+
+  it("[W2] [X3] the coordinator is killed three times: the worker waits for it, and each step runs once", { timeout: 90_000 }, async () => {
+    await open([...work(8), { tools: [FINISH] }]);
+    const { id } = await submit();
+    for (const lines of [1, 3, 6]) {
+      await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
+      await server!.kill("SIGKILL");
+      await delay(150);
+      await begin();
+    }
+    const task = await settled(id);
+    expect([task.state, task.attempt]).toEqual(["done", 1]);
+    expect(ran()).toEqual(Array.from({ length: 8 }, (_, i) => `s${i}`));
+    expect(task.usage.usd).toBeLessThanOrEqual(fake!.spent() * 1.01);
+  });
+});
+
+describe("[G5] the budget of a task with a model", () => {
+  const phase = (id: string, wanted: string): Promise<WireTask> =>
+    eventually(async () => {
+      const task = await server!.task(id);
+      return task.phase === wanted ? task : null;
+    }, wanted);
+
+  it("is a question; it parks, and the answer brings the task back where it stood", { timeout: 60_000 }, async () => {
+    await open([...work(5), { tools: [FINISH] }], { parkMs: 400 });
+    const { id } = await submit({ budget: { turns: 3 } });
+    const asked = await phase(id, "awaiting_input");
+    expect(asked.question?.id).toBe("budget_turns_3");
+    await phase(id, "parked");
+    await eventually(async () => (workers().length === 0 ? true : null), "its worker is gone");
+    const answer = { questionId: "budget_turns_3", text: "continue" };
+    expect((await server!.call("POST", `/v1/tasks/${id}/answer`, answer)).status).toBe(200);
+    const task = await settled(id);
+    expect([task.state, task.attempt, task.budget, task.usage.turns]).toEqual(["done", 2, { turns: 6 }, 6]);
+    expect(ran()).toEqual(["s0", "s1", "s2", "s3", "s4"]);
+    const near = (await server!.events(id)).filter(({ data }) => data["code"] === "budget_near");
+    expect(near.map(({ data }) => data["limit"])).toEqual([3, 6]);
+  });
+
+  it("`stop` ends it with the work kept", { timeout: 60_000 }, async () => {
+    await open([...work(9), { tools: [FINISH] }]);
+    const { id } = await submit({ budget: { turns: 2 } });
+    await phase(id, "awaiting_input");
+    await server!.call("POST", `/v1/tasks/${id}/answer`, { questionId: "budget_turns_2", text: "no" });
+    const task = await settled(id);
+    expect([task.state, task.failure?.code]).toEqual(["failed", "budget_exceeded"]);
+    const { body } = await server!.call("GET", `/v1/tasks/${id}/diff`);
+    expect((body as { files: { path: string }[] }).files.map(({ path }) => path)).toEqual(["work.txt"]);
+    expect(ran()).toEqual(["s0", "s1"]);
+  });
+});
+
+it("[X2] [A7] a follow-up goes on with the conversation of the task before it", { timeout: 60_000 }, async () => {
+  await open([{ tools: [step("one")] }, { tools: [FINISH] }, { tools: [step("two")] }, { tools: [FINISH] }]);
+  const { id } = await submit();
+  await settled(id);
+  const { status, body } = await server!.call("POST", `/v1/tasks/${id}/messages`, { text: "And now the rest." });
+  expect(status).toBe(201);
+  const next = await settled((body as WireTask).id);
+  expect([next.state, next.outcome, ran()]).toEqual(["done", "pushed", ["one", "two"]]);
+  const said = JSON.stringify(fake!.served().at(-1)?.request.messages);
+  expect(said).toContain("Do the work.");
+  expect(said).toContain("And now the rest.");
+  const first = transcript(id).length;
+  expect(
+    transcript(next.id)
+      .map(({ attempt }) => attempt)
+      .slice(0, first),
+  ).toEqual(Array.from({ length: first }, () => 0));
+});

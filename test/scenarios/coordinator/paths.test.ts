@@ -1,0 +1,140 @@
+/** Every path of the chart, replayed against the real coordinator: what the chart says on paper is what the whole does. */
+import { afterEach, describe, expect, it } from "vitest";
+import { checkUp } from "../../../src/coordinator/invariants.ts";
+import { failed } from "../../../src/coordinator/effects/effects.ts";
+import { WORK_REF } from "../../../src/core/ports/ports.ts";
+import { TaskFailure } from "../../../src/core/failure.ts";
+import { sandboxName } from "../../../src/core/task.ts";
+import { taskPaths, type PathEvent } from "../../machines/paths.ts";
+import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
+import { ALICE, openWorld, valueOf, type World } from "../../support/coordinator/harness.ts";
+import { settle } from "../../support/manual-clock.ts";
+
+let world: World;
+afterEach(() => world.close());
+
+const BASE_SHA = "0".repeat(39) + "1";
+
+/** What makes each move happen in the world. */
+async function make(id: string, event: PathEvent): Promise<void> {
+  const { kernel, latches, puppets, sandbox, repos, clock } = world;
+  const task = await world.task(id);
+  const attempt = task.snapshot.context.attempt;
+  const say = (...events: Parameters<typeof puppets.say>[2][]): Promise<unknown> => puppets.say(kernel.desk, id, ...events);
+  const record = (code: Parameters<typeof failed>[0]): Promise<unknown> => kernel.coordinator.record(id, () => [failed(code, 0.5)]);
+  const crash = (exitCode: number, outOfMemory: boolean): void =>
+    sandbox.crash(sandboxName(id, attempt), { exitCode, outOfMemory, tail: "" });
+  const pushing = task.state === "pushing";
+  const due = (): Promise<void> => clock.jump(Math.max(0, (task.snapshot.context.dueAt ?? clock.now()) - clock.now()) + 200);
+  switch (event.move) {
+    case "claim":
+      await kernel.gate.pause(false);
+      await world.until(id, "provisioning");
+      await kernel.gate.pause(true);
+      for (let i = 0; i < 50 && !puppets.has(id); i += 1) await settle();
+      return;
+    case "step_started":
+      return void (await say(["task.step", { name: "clone", status: "started", detail: null }]));
+    case "step_ended":
+      return void (await say(["task.step", { name: "clone", status: "ended", detail: null }]));
+    case "ready":
+      return void (await say(["ready", {}]));
+    case "user_message":
+    case "notice":
+      return void (await kernel.service.message(ALICE, id, { text: "hello" }, null));
+    case "delivered":
+    case "says":
+      return void (await say(["message", { id: "a1", role: "assistant", content: [{ type: "text", text: "working" }] }]));
+    case "tool":
+      return void (await say(["tool.started", { id: "t1", name: "bash", input: {} }]));
+    case "adopted":
+      return await world.restart();
+    case "usage":
+      return void (await say(["usage", { inputTokens: 1, outputTokens: 1, cacheReadTokens: 0, cacheWriteTokens: 0, usd: 0, turns: 1 }]));
+    case "checkpoint": {
+      const sha = await repos.commit(id, `refs/slipway/checkpoints/${attempt}`, "half");
+      return void (await say(["checkpoint", { sha, cursor: "1", files: 1, additions: 1, deletions: 0 }]));
+    }
+    case "question":
+      return void (await say(["question", { id: `q${attempt}`, question: "Which?", options: null }]));
+    case "answer":
+      return void (await kernel.service.answer(ALICE, id, { questionId: `q${attempt}`, text: "a" }));
+    case "answer_more":
+    case "answer_stop": {
+      const data = { ...event.data, questionId: `q${attempt}` };
+      return void (await kernel.coordinator.record(id, () => [{ type: "answer", data }]));
+    }
+    case "finished": {
+      const sha = await repos.commit(id, WORK_REF, `work ${attempt}`);
+      return void (await say(["finished", { sha, title: "A title", summary: "Done." }]));
+    }
+    case "finished_unchanged":
+      return void (await say(["finished", { sha: task.snapshot.context.baseSha ?? BASE_SHA, title: "", summary: "" }]));
+    case "fail_infra":
+      return void (await record("sandbox_unavailable"));
+    case "fail_transient":
+      if (pushing) {
+        const stage = event.value === "pushing.pull_request" || valueOf(task) === "pushing.pull_request" ? latches.forge : latches.push;
+        return stage.fail(new TaskFailure("remote_unreachable"));
+      }
+      return crash(7, false);
+    case "fail_resource":
+      return pushing ? void (await record("disk_full")) : crash(137, true);
+    case "fail_agent":
+      return void (pushing ? await record("agent_error") : await say(["failed", { code: "agent_error", message: "no", evidence: null }]));
+    case "fail_terminal":
+      return void (await record("budget_exceeded"));
+    case "push":
+      return latches.push.let();
+    case "pull_request":
+      return latches.forge.let();
+    case "cancel":
+      return void (await kernel.service.cancel(ALICE, id, false));
+    case "cancel_force":
+      return void (await kernel.service.cancel(ALICE, id, true));
+    case "stopped":
+      return latches.stop.let();
+    case "timed_out":
+      return due();
+    case "answer_other":
+    case "timed_out_early":
+      throw new Error(`${event.move} is never accepted`);
+  }
+}
+
+/** A retry of the push alone needs a parent whose finished work was refused upstream. */
+async function failedPush(request: Partial<SubmitRequest>): Promise<string> {
+  const parent = await world.submit(request);
+  await world.until(parent.id, "provisioning");
+  for (let i = 0; i < 50 && !world.puppets.has(parent.id); i += 1) await settle();
+  const sha = await world.repos.commit(parent.id, WORK_REF, "work");
+  world.latches.push.fail(new TaskFailure("push_rejected"));
+  await world.puppets.say(world.kernel.desk, parent.id, ["ready", {}], ["finished", { sha, title: "t", summary: "s" }]);
+  await world.until(parent.id, "failed");
+  return parent.id;
+}
+
+async function begin(submitted: Readonly<Record<string, unknown>>): Promise<string> {
+  world = await openWorld({ settings: { breakerLimit: 1_000 } });
+  const { kernel, latches } = world;
+  const request = { pullRequest: submitted["pullRequest"] as "none" | "draft", maxAttempts: submitted["maxAttempts"] as number };
+  const parentId = submitted["from"] === "push" ? await failedPush(request) : null;
+  await kernel.gate.pause(true);
+  latches.push.closed = latches.forge.closed = latches.stop.closed = true;
+  if (parentId !== null) return (await kernel.service.retry(ALICE, parentId, { from: "push" })).id;
+  return (await world.submit(request)).id;
+}
+
+describe("each path of the chart", () => {
+  for (const path of taskPaths()) {
+    it(`[D2] ${path.name}`, async () => {
+      const id = await begin(path.submitted);
+      for (const event of path.events) {
+        await make(id, event);
+        await world.until(id, event.value);
+      }
+      const { findings } = await checkUp({ store: world.store, sandbox: null, maxConcurrent: 4 });
+      expect(findings).toEqual([]);
+    });
+  }
+});

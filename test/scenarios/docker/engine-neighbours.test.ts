@@ -1,0 +1,232 @@
+/**
+ * What befalls single containers, and what they do to their host: one coordinator, all of it side by side on the shared engine.
+ * A bystander runs throughout and must not notice; the coordinator's memory and the engine's log files stay bounded.
+ */
+import { readdirSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import type Docker from "dockerode";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { sandboxName, type Policy } from "../../../src/core/task.ts";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
+import { openInstallation, TICK_MS, type Installation } from "../../support/docker/installation.ts";
+import { eventually } from "../../support/process/server.ts";
+
+const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 4_000, cancelMs: 15_000 };
+/** 10 GB with SLIPWAY_FLOOD_MB=10000. */
+const FLOOD_MB = Number(process.env["SLIPWAY_FLOOD_MB"] ?? 200);
+/** Also what takes minutes: a pause that outlasts the liveness limit. */
+const LONG = process.env["SLIPWAY_CHAOS_LONG"] === "1";
+const RSS_MORE_MB = 200;
+const GAP_MS = 10_000;
+
+const FILE = { bash: "echo one > one.txt" };
+const FINISH = { finish: { title: "One", summary: "" } };
+const SMALL = { limits: { memoryMb: 256, cpus: 0.5 } };
+const ONCE = { ...SMALL, maxAttempts: 1 };
+/** The container's own output: what the engine keeps as its log. */
+const STDOUT = "/proc/1/fd/1";
+const BOMB = ":(){ :|:& };:; sleep 600";
+
+describeWithDocker("[D2] [D5] guests of the engine", () => {
+  const docker = dockerClient();
+  let here: Installation;
+  let bystander: string;
+  let rssBefore: number;
+
+  const rss = async (): Promise<number> => {
+    const { body } = await here.server().call("GET", "/v1/ops/overview");
+    return (body as { host: { rssMb: number } }).host.rssMb;
+  };
+  const container = (id: string, attempt = 1): Docker.Container => docker.getContainer(sandboxName(id, attempt));
+  const attempts = async (id: string): Promise<unknown> => (await here.server().call("GET", `/v1/tasks/${id}/attempts`)).body;
+  /** A busy machine may fail to freeze a container the first time. */
+  const pause = (id: string): Promise<true> =>
+    eventually(
+      () =>
+        container(id)
+          .pause()
+          .then(
+            () => true as const,
+            () => null,
+          ),
+      `${id} is paused`,
+      20_000,
+    );
+  /** How often the engine reported this of the task's containers. */
+  const reported = async (id: string, event: string): Promise<number> => {
+    const filters = { type: ["container"], event: [event], label: [`slipway.task=${id}`] };
+    const until = Math.floor(Date.now() / 1_000) + 1;
+    let text = "";
+    for await (const piece of await docker.getEvents({ filters, since: 1, until } as Docker.GetEventsOptions)) text += String(piece);
+    return text.split("\n").filter((line) => line !== "").length;
+  };
+  const cancelled = async (id: string): Promise<number> => {
+    const begun = Date.now();
+    expect((await here.server().call("POST", `/v1/tasks/${id}/cancel`)).status).toBeLessThan(300);
+    expect((await here.settled(id)).state).toBe("cancelled");
+    const took = Date.now() - begun;
+    const gone = async (): Promise<true | null> =>
+      (await here.containers()).some(({ Labels }) => Labels["slipway.task"] === id) ? null : true;
+    await eventually(gone, "[D3] its container is gone", TICK_MS);
+    return took;
+  };
+  const expectPushed = (task: WireTask): void => {
+    expect(task, JSON.stringify(task.failure)).toMatchObject({ state: "done", outcome: "pushed" });
+    expect(here.upstream.git("app", "show", `${task.branch}:one.txt`)).toBe("one");
+  };
+
+  beforeAll(async () => {
+    here = await openInstallation({ docker, host: null, slots: 16, policy: POLICY });
+    await here.start();
+    await here.settled(await here.submit([{ say: "hello" }]));
+    rssBefore = await rss();
+    const ticks = Array.from({ length: 60 }, (_, i) => [{ say: `tick-${i}` }, { wait: 300 }]).flat();
+    bystander = await here.submit([FILE, ...ticks, FINISH], { maxAttempts: 1 });
+  }, 120_000);
+  afterAll(() => here.close());
+
+  describe.concurrent("side by side", { timeout: 180_000 }, () => {
+    it("[T5] killed from outside, not for memory: worker_lost, and tried again", async () => {
+      const id = await here.submit([FILE, { bash: "echo up" }, { wait: 3_000 }, FINISH], SMALL);
+      await here.says(id, "up");
+      await container(id).kill({ signal: "SIGKILL" });
+      expectPushed(await here.settled(id));
+      expect(await attempts(id)).toMatchObject({ items: [{ exitCode: 137, failure: "worker_lost" }, { failure: null }] });
+    });
+
+    it("[D3] paused from outside and let go: it goes on as if nothing had been", async () => {
+      const id = await here.submit([FILE, { bash: "echo up" }, { wait: 1_000 }, FINISH], ONCE);
+      await here.says(id, "up");
+      await pause(id);
+      await delay(4_000);
+      expect(await here.server().task(id)).toMatchObject({ state: "running", attempt: 1 });
+      await container(id).unpause();
+      const task = await here.settled(id);
+      expectPushed(task);
+      expect(task.attempt).toBe(1);
+    });
+
+    it("[D7] paused from outside and cancelled: cancelled in its bound", async () => {
+      const id = await here.submit([FILE, { hang: true }], ONCE);
+      await here.says(id, "one.txt");
+      await pause(id);
+      expect(await cancelled(id)).toBeLessThan(POLICY.cancelMs! + 5_000);
+    });
+
+    it.runIf(LONG)("paused for longer than a worker may be silent: worker_lost, and tried again", { timeout: 300_000 }, async () => {
+      const id = await here.submit([FILE, { bash: "echo up" }, { wait: 3_000 }, FINISH], SMALL);
+      await here.says(id, "up");
+      await pause(id);
+      expectPushed(await here.settled(id, 200_000));
+      expect(await attempts(id)).toMatchObject({ items: [{ failure: "worker_lost" }, { failure: null }] });
+    });
+
+    it("a child that runs out of memory is the child's own end: the worker goes on, although the engine reports it of the container", async () => {
+      const eat = `node -e 'const all = []; for (;;) all.push(Buffer.alloc(4194304, 1))' || echo survived`;
+      // Longer than the supervisor's own look every 10 s.
+      const id = await here.submit([FILE, { bash: eat }, { wait: 11_000 }, FINISH], ONCE);
+      await here.says(id, "survived");
+      await eventually(async () => ((await reported(id, "oom")) > 0 ? true : null), "the engine reports it", 20_000);
+      expect((await container(id).inspect()).State.Running).toBe(true);
+      const task = await here.settled(id);
+      expectPushed(task);
+      expect(task.attempt).toBe(1);
+    });
+
+    it("a fork bomb ends with its command: the task goes on", async () => {
+      const id = await here.submit([FILE, { bash: BOMB, timeoutMs: 3_000 }, { say: "still here" }, FINISH], ONCE);
+      expectPushed(await here.settled(id));
+      expect(JSON.stringify(await here.server().events(id))).toContain("still here");
+    });
+
+    it("[D7] a fork bomb that is cancelled in full flight is cancelled in its bound", async () => {
+      const id = await here.submit([FILE, { bash: BOMB }], ONCE);
+      await here.says(id, "sleep 600");
+      await delay(2_000);
+      expect(await cancelled(id)).toBeLessThan(POLICY.cancelMs! + 5_000);
+    });
+
+    /** Bytes of all log files that the engine keeps for the container; null when its disk cannot be seen from here. */
+    async function logBytes(id: string): Promise<number | null> {
+      const { LogPath } = await container(id).inspect();
+      try {
+        const dir = dirname(LogPath);
+        return readdirSync(dir)
+          .filter((name) => name.includes("-json.log"))
+          .reduce((sum, name) => sum + statSync(join(dir, name)).size, 0);
+      } catch {
+        return null;
+      }
+    }
+
+    const floods: readonly (readonly [string, string])[] = [
+      [`${FLOOD_MB} MB of lines`, `yes "$(printf %0200d 0)" | head -c ${FLOOD_MB}000000 > ${STDOUT}`],
+      ["100 MB without a line end", `head -c 100000000 /dev/zero | tr '\\0' x > ${STDOUT}`],
+    ];
+    for (const [what, command] of floods) {
+      it(
+        `${what} on the container's output: its log stays bounded, and so does the evidence`,
+        { timeout: 180_000 + FLOOD_MB * 50 },
+        async () => {
+          const script = [FILE, { bash: `${command} && echo flooded`, timeoutMs: 3_000_000 }, { wait: 2_000 }, { exit: 9 }];
+          const id = await here.submit(script, ONCE);
+          // Events quote the command too: what counts is its output.
+          await eventually(
+            async () => (await here.server().events(id)).find(({ data }) => String(data["output"]).includes("flooded")) ?? null,
+            "the flood is over",
+            60_000 + FLOOD_MB * 50,
+          );
+          const bytes = await logBytes(id);
+          if (bytes !== null) {
+            expect(bytes).toBeGreaterThan(1_000_000);
+            expect(bytes).toBeLessThan(25_000_000);
+          }
+          const task = await here.settled(id);
+          expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
+          expect(task.failure?.evidence?.length).toBeLessThanOrEqual(4_000);
+        },
+      );
+    }
+
+    it("a flood and a line of 100 MB in a command's output are cut, and the task goes on", async () => {
+      const line = { bash: "head -c 100000000 /dev/zero | tr '\\0' x" };
+      const id = await here.submit([FILE, { bash: "yes" }, line, { say: "still here" }, FINISH], ONCE);
+      expectPushed(await here.settled(id));
+      const outputs = (await here.server().events(id))
+        .map(({ data }) => String(data["output"] ?? ""))
+        .filter((text) => text.length > 1_000);
+      expect(outputs).toHaveLength(2);
+      for (const output of outputs) expect(output.length).toBeLessThan(20_000);
+    });
+
+    it("bytes that are no text and sequences for terminals arrive as text", async () => {
+      const noise = `printf '\\377\\376 \\303\\050 \\355\\240\\200 \\033[2J\\033]52;c;aGk=\\007 end'`;
+      const id = await here.submit([FILE, { bash: noise }, { bash: `${noise} > ${STDOUT}` }, { exit: 9 }], ONCE);
+      const task = await here.settled(id);
+      expect(task.failure?.evidence).toContain(" end");
+      const output = (await here.server().events(id)).map(({ data }) => String(data["output"] ?? "")).find((text) => text.endsWith(" end"));
+      for (const text of [output ?? "", task.failure?.evidence ?? ""]) {
+        expect(text).toContain("\ufffd");
+        expect(Buffer.from(text).toString()).toBe(text);
+      }
+    });
+  });
+
+  it(
+    "[D3] [T1] [T4] the bystander noticed nothing, the coordinator's memory is bounded, nothing is left",
+    { timeout: 120_000 },
+    async () => {
+      const task = await here.settled(bystander);
+      expectPushed(task);
+      expect(task.attempt).toBe(1);
+      const times = (await here.server().events(bystander)).map(({ at }) => Date.parse(at));
+      expect(Math.max(...times.slice(1).map((at, i) => at - (times[i] ?? at)))).toBeLessThan(GAP_MS);
+      const rssAfter = await rss();
+      process.stdout.write(`coordinator: ${rssBefore} MB before, ${rssAfter} MB after\n`);
+      expect(rssAfter - rssBefore).toBeLessThan(RSS_MORE_MB);
+      await here.lawful();
+    },
+  );
+});

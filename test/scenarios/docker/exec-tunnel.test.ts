@@ -1,0 +1,177 @@
+/**
+ * An engine that does not see the coordinator's files: it is reached by TCP, and nothing of this machine is mounted into its containers.
+ * The real coordinator finds that out by itself; workers reach their broker through the engine.
+ */
+import { createHash } from "node:crypto";
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { dockerOptions } from "../../../src/sandbox/docker/engine.ts";
+import { sandboxName, type Policy } from "../../../src/core/task.ts";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
+import { disksOf, sweepAway } from "../../support/docker/cleanup.ts";
+import { startGitServer, type GitServer } from "../../support/git-server.ts";
+import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
+
+const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 6_000 };
+const FILE = { bash: "echo one > one.txt" };
+const HOLD = { bash: "echo holding; until [ -e /tmp/go ]; do sleep 0.1; done" };
+const FINISH = { finish: { title: "One", summary: "One file." } };
+
+/** The engine's socket as a port: what runs there does not know that it is this machine. */
+async function farEngine(): Promise<{ host: string; close(): void }> {
+  const path = dockerOptions().socketPath ?? "/var/run/docker.sock";
+  const open = new Set<Socket>();
+  const server: Server = createServer({ allowHalfOpen: true }, (near) => {
+    const far = connect({ path, allowHalfOpen: true });
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      open.add(one);
+      one.pipe(other);
+      one.on("error", () => other.destroy());
+      one.on("close", () => (open.delete(one), other.destroy()));
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    host: `tcp://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    close: () => {
+      server.close();
+      for (const socket of open) socket.destroy();
+    },
+  };
+}
+
+describeWithDocker("[S1] an engine that does not see our files", () => {
+  const docker = dockerClient();
+  let engine: { host: string; close(): void };
+  let upstream: GitServer;
+  let repo: { url: string };
+  let dir: string;
+  let instance: string;
+  let server: RealServer;
+
+  beforeAll(async () => {
+    engine = await farEngine();
+    upstream = await startGitServer();
+    repo = upstream.createRepo("app", { "big.bin": Buffer.alloc(8 * 2 ** 20, "0123456789abcdef").toString("latin1") });
+    dir = mkdtempSync(join(tmpdir(), "slipway-far-"));
+    instance = createHash("sha256").update(join(dir, "data")).digest("hex").slice(0, 12);
+    await start();
+    await settled(await submit([{ say: "hello" }]));
+  }, 300_000);
+  afterEach(async () => {
+    await eventually(async () => ((await containers()).length === 0 ? true : null), "[D3] no container is left", 20_000);
+  });
+  afterAll(async () => {
+    await server.kill("SIGTERM");
+    await sweepAway(instance, disksOf(join(dir, "data")));
+    await upstream.close();
+    engine.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  async function start(): Promise<void> {
+    const env = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, DOCKER_HOST: engine.host };
+    server = await startServer({ dataDir: join(dir, "data"), sandbox: "docker", policy: POLICY, env });
+  }
+  const containers = () => docker.listContainers({ all: true, filters: { label: [`slipway.instance=${instance}`] } });
+  async function submit(script: readonly object[], more: object = {}): Promise<string> {
+    const { status, body } = await server.call("POST", "/v1/tasks", { repo: repo.url, prompt: "Do it.", script, ...more });
+    expect(status, JSON.stringify(body)).toBe(201);
+    return (body as WireTask).id;
+  }
+  const settled = (id: string): Promise<WireTask> =>
+    eventually(
+      async () => {
+        const task = await server.task(id);
+        return task.settledAt === null ? null : task;
+      },
+      `task ${id} settles; ${server.stderr().slice(-2_000)}`,
+    );
+  const says = (id: string, words: string) =>
+    eventually(async () => (JSON.stringify(await server.events(id)).includes(words) ? true : null), `"${words}" is said`);
+  const inside = (id: string, command: string): Promise<string> =>
+    new Promise((resolve) =>
+      execFile("docker", ["exec", sandboxName(id, 1), "bash", "-c", command], (_error, out, err) => resolve(out + err)),
+    );
+  const go = (id: string) => inside(id, "touch /tmp/go");
+  function expectDone(task: WireTask): void {
+    expect(task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1 });
+    expect(upstream.git("app", "show", `${task.branch}:one.txt`)).toBe("one");
+  }
+
+  it("submit to done: no mount of this machine, no network, no port; the repository comes through", async () => {
+    const id = await submit([FILE, { bash: "wc -c < big.bin" }, HOLD, FINISH]);
+    await says(id, "holding");
+    const info = await docker.getContainer(sandboxName(id, 1)).inspect();
+    expect(info.Mounts.map(({ Type, Destination }) => [Type, Destination])).toEqual([["volume", "/workspace"]]);
+    expect(Object.keys(info.NetworkSettings.Networks)).toEqual(["none"]);
+    expect(info.HostConfig.PortBindings ?? {}).toEqual({});
+    expect(await inside(id, "cat /proc/net/tcp /proc/net/tcp6 | grep -c ' 0A ' || true")).toMatch(/^[012]\n$/);
+    await go(id);
+    expectDone(await settled(id));
+    expect(JSON.stringify(await server.events(id))).toContain("8388608");
+  });
+
+  it("[D1] SIGKILL of the coordinator: the next one digs another tunnel, and no attempt is used up", async () => {
+    const id = await submit([FILE, HOLD, FINISH]);
+    await says(id, "holding");
+    await server.kill();
+    await start();
+    await go(id);
+    expectDone(await settled(id));
+  });
+
+  it("[S6] a helper that is killed, or lies, is started again; what it says reaches nothing else", { timeout: 90_000 }, async () => {
+    const id = await submit([FILE, HOLD, FINISH]);
+    await says(id, "holding");
+    // The brackets keep the search from finding itself.
+    const relays =
+      "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q 'worker.mj[s] relay' && echo ${p#/proc/}; done; true";
+    const first = await eventually(async () => /^\d+\n$/.exec(await inside(id, relays))?.[0] ?? null, "a helper runs");
+    await inside(id, `kill -9 $(${relays})`);
+    const again = async () => {
+      const now = await inside(id, relays);
+      return /^\d+\n$/.test(now) && now !== first ? now : null;
+    };
+    const second = await eventually(again, "another helper runs");
+    // What the engine carries is written by whoever may write to the helper's streams: every process of the worker's user.
+    // Nobody reads it to its end once it has been seen to be nonsense.
+    await inside(id, `timeout 3 head -c 3000000 /dev/urandom > /proc/$(${relays})/fd/1`);
+    const third = async () => {
+      const now = await again();
+      return now === null || now === second ? null : now;
+    };
+    await eventually(third, "a helper that talked nonsense is replaced");
+    await go(id);
+    expectDone(await settled(id));
+    expect((await server.call("GET", "/readyz")).status).toBe(200);
+  });
+
+  it("[D7] [W4] a cancel reaches the worker, and its last words come out", async () => {
+    const id = await submit([FILE, HOLD]);
+    await says(id, "holding");
+    expect((await server.call("POST", `/v1/tasks/${id}/cancel`)).status).toBeLessThan(300);
+    const task = await settled(id);
+    expect(task.state).toBe("cancelled");
+    const { body } = await server.call("GET", `/v1/tasks/${id}/diff?format=patch`);
+    expect(String(body)).toContain("+one");
+  });
+
+  it("doctor says how workers reach the server, and what holds them", async () => {
+    const env = { ...process.env, DOCKER_HOST: engine.host, SLIPWAY_SANDBOX: "docker", SLIPWAY_DATA_DIR: join(dir, "data") };
+    const { stdout } = await promisify(execFile)(process.execPath, [join(ROOT, "dist/slipway.mjs"), "doctor", "--json"], { env });
+    const said = JSON.parse(stdout) as { rule: string; ok: boolean; detail: string }[];
+    expect(said.filter(({ ok }) => !ok)).toEqual([]);
+    expect(said.find(({ rule }) => rule === "door")?.detail).toContain("through the engine");
+    expect(said.map(({ rule }) => rule)).toEqual(expect.arrayContaining(["engine", "system calls", "users", "control groups", "limits"]));
+  });
+});

@@ -1,0 +1,385 @@
+/**
+ * From submit to done in real containers: a real coordinator process, the engine, a private upstream. One data folder for the whole file,
+ * as an installation has it; each test starts the coordinator as it needs it, and the last one looks at everything that they left.
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import type Docker from "dockerode";
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { checkUp } from "../../../src/coordinator/invariants.ts";
+import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
+import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
+import { sandboxName, type Policy } from "../../../src/core/task.ts";
+import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
+import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
+import { disksOf, sweepAway } from "../../support/docker/cleanup.ts";
+import { startGitServer, type GitServer } from "../../support/git-server.ts";
+import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
+
+const TOKEN = "gh0_S3cr3t/Token+0123456789";
+const KEY = "5ec2e7".repeat(10) + "0a1b";
+const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 4_000 };
+const FILE = { bash: "echo one > one.txt; id -u" };
+const FINISH = { finish: { title: "One", summary: "One file." } };
+/** How often the janitor looks, and some. */
+const TICK_MS = 15_000;
+
+describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
+  const docker = dockerClient();
+  let upstream: GitServer;
+  let repo: { url: string };
+  let dir: string;
+  let data: string;
+  let instance: string;
+  let running: RealServer | null = null;
+  let serial = 0;
+
+  beforeAll(async () => {
+    upstream = await startGitServer({ auth: { username: "x-access-token", password: TOKEN } });
+    repo = upstream.createRepo("app");
+    dir = mkdtempSync(join(tmpdir(), "slipway-e2e-"));
+    data = join(dir, "data");
+    instance = createHash("sha256").update(data).digest("hex").slice(0, 12);
+    const server = await start();
+    const { status } = await server.call("POST", "/v1/credentials", { host: upstream.host, kind: "token", token: TOKEN });
+    expect(status).toBe(201);
+    // The first task of an installation builds the image; what follows is measured without that.
+    await settled(await submit([{ say: "hello" }]));
+    await stop();
+  });
+  afterEach(stop);
+  afterAll(async () => {
+    await sweepAway(instance, disksOf(data));
+    await upstream.close();
+    rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+  });
+
+  async function stop(): Promise<void> {
+    await running?.kill("SIGTERM");
+    running = null;
+  }
+
+  async function start(crash?: string): Promise<RealServer> {
+    const env = {
+      SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
+      SLIPWAY_SECRET_KEY: KEY,
+      // Workers that wait have a file of their own: warm.test.ts.
+      SLIPWAY_WARM: "0",
+      ...(crash === undefined ? {} : { SLIPWAY_CRASH: crash }),
+    };
+    running = await startServer({ dataDir: data, sandbox: "docker", policy: POLICY, env });
+    return running;
+  }
+
+  function server(): RealServer {
+    if (running === null) throw new Error("no server runs");
+    return running;
+  }
+
+  /** The key makes it safe to send again when the server died over the first. */
+  async function submit(script: readonly object[], more: object = {}, key = `docker-${++serial}`): Promise<string> {
+    const body = { repo: repo.url, prompt: "Do it.", script, ...more };
+    const answer = await server().call("POST", "/v1/tasks", body, { "idempotency-key": key });
+    expect(answer.status, JSON.stringify(answer.body)).toBeLessThan(300);
+    return (answer.body as WireTask).id;
+  }
+
+  const settled = (id: string): Promise<WireTask> =>
+    eventually(
+      async () => {
+        const task = await server().task(id);
+        return task.settledAt === null ? null : task;
+      },
+      `task ${id} settles; ${server().stderr().slice(-2_000)}`,
+    );
+  const toolSays = (id: string, words: string): Promise<WireEvent> =>
+    eventually(
+      async () => (await server().events(id)).find((event) => JSON.stringify(event.data).includes(words)) ?? null,
+      `"${words}" is said`,
+    );
+
+  /** Containers of this installation, also those that have ended. */
+  const mine = (): Promise<Docker.ContainerInfo[]> =>
+    docker.listContainers({ all: true, filters: { label: [`slipway.instance=${instance}`] } });
+  const inspect = (id: string, attempt = 1): Promise<Docker.ContainerInspectInfo> =>
+    docker.getContainer(sandboxName(id, attempt)).inspect();
+  const gone = (): Promise<true> =>
+    eventually(async () => ((await mine()).length === 0 ? true : null), "[D3] no container is left", TICK_MS);
+
+  /** The names under which the engine ever made a container for this task. */
+  function created(id: string): string[] {
+    const said = execFileSync(
+      "docker",
+      [
+        "events",
+        "--since",
+        "10m",
+        "--until",
+        "0s",
+        "--filter",
+        "event=create",
+        "--filter",
+        `label=slipway.task=${id}`,
+        "--format",
+        "{{.Actor.Attributes.name}}",
+      ],
+      { encoding: "utf8" },
+    );
+    return said.trim().split("\n");
+  }
+
+  function expectUpstream(task: WireTask): void {
+    expect(task).toMatchObject({ state: "done", outcome: "pushed" });
+    expect(upstream.git("app", "rev-parse", `refs/heads/${task.branch}`)).toBe(task.headSha);
+    expect(upstream.git("app", "rev-list", "--count", `main..${task.branch}`)).toBe("1");
+    expect(upstream.git("app", "show", `${task.branch}:one.txt`)).toBe("one");
+  }
+
+  it("[S1] [S5] submit to done: a container without network, rights or secrets, which is gone afterwards", async () => {
+    await start();
+    const id = await submit([FILE, { wait: 2_500 }, FINISH], { limits: { memoryMb: 512, cpus: 1 } });
+    await toolSays(id, "10001");
+    const name = sandboxName(id, 1);
+    const info = await inspect(id);
+    expect(info.Config.Labels).toMatchObject({ "slipway.instance": instance, "slipway.task": id, "slipway.attempt": "1" });
+    expect(info.Config.User).toBe("10001:10001");
+    expect(info.HostConfig).toMatchObject({
+      NetworkMode: "none",
+      CapDrop: ["ALL"],
+      CapAdd: null,
+      ReadonlyRootfs: true,
+      Privileged: false,
+      SecurityOpt: expect.arrayContaining(["no-new-privileges:true"]),
+      Memory: 512 * 2 ** 20,
+      NanoCpus: 1e9,
+    });
+    expect(Object.keys(info.NetworkSettings.Networks)).toEqual(["none"]);
+    expect(Object.fromEntries(info.Mounts.map(({ Destination, RW }) => [Destination, RW]))).toEqual({
+      "/run/slipway": false,
+      "/workspace": true,
+    });
+    expect(holders(name, "slipway/socket-that-is-nowhere")).toEqual([]);
+    const token = info.Config.Env.find((one) => one.startsWith("SLIPWAY_TOKEN="))?.slice("SLIPWAY_TOKEN=".length) ?? "";
+    expect(holders(name, token)).toContain("/proc/1/environ");
+    const operator = readFileSync(join(data, "operator.token"), "utf8").trim();
+    for (const secret of [TOKEN, `x-access-token:${TOKEN}`, KEY, operator]) {
+      for (const form of [secret, Buffer.from(secret).toString("base64"), encodeURIComponent(secret)]) {
+        expect(JSON.stringify(info)).not.toContain(form);
+        expect(holders(name, form)).toEqual([]);
+      }
+    }
+    const task = await settled(id);
+    expectUpstream(task);
+    expect(task.attempt).toBe(1);
+    await gone();
+    const steps = (await server().events(id)).filter(({ type, data: { status } }) => type === "task.step" && status === "ended");
+    // Repository and container are prepared at the same time.
+    expect(new Set(steps.map((step) => step.data["name"]))).toEqual(new Set(["mirror", "image", "container", "connect", "clone", "setup"]));
+    expect(steps.slice(3).map((step) => step.data["name"])).toEqual(["connect", "clone", "setup"]);
+    expect(JSON.stringify(await server().events(id))).not.toContain(token);
+    expect(readdirSync(join(data, "run"))).toEqual([]);
+  });
+
+  /** Files in which this text lies, as the worker's user may read them: everything that it may write, and the environment of each process. */
+  function holders(name: string, text: string): string[] {
+    const look = "grep -rslF -f - /workspace /home/agent /tmp /run/slipway /proc/[0-9]*/environ || true";
+    return execFileSync("docker", ["exec", "-i", name, "sh", "-c", look], { input: `${text}\n`, encoding: "utf8" })
+      .trim()
+      .split("\n")
+      .filter((line) => line !== "");
+  }
+
+  it("[D1] SIGKILL of the coordinator: the container goes on, the next start adopts it, and no attempt is used up", async () => {
+    await start();
+    const id = await submit([FILE, { wait: 4_000 }, { bash: "echo still there" }, FINISH]);
+    await toolSays(id, "10001");
+    const before = await inspect(id);
+    expect(await server().kill()).toBe("SIGKILL");
+    await delay(500);
+    expect((await inspect(id)).State.Running).toBe(true);
+    await start();
+    await toolSays(id, "adopted");
+    const after = await inspect(id);
+    expect([after.Id, after.State.StartedAt, after.State.Running]).toEqual([before.Id, before.State.StartedAt, true]);
+    const task = await settled(id);
+    expectUpstream(task);
+    expect(task.attempt).toBe(1);
+    expect(JSON.stringify(await server().events(id))).toContain("still there");
+    expect(created(id)).toEqual([sandboxName(id, 1)]);
+    await gone();
+  });
+
+  for (const point of ["sandbox.created:1", "sandbox.after:1", "push.after:1"]) {
+    it(`[W5] SIGKILL at ${point}: done, and one container was made`, async () => {
+      const doomed = await start(point);
+      const key = `crash-${point}`;
+      const id = await submit([FILE, FINISH], {}, key);
+      expect(await doomed.exited).toBe("SIGKILL");
+      await start();
+      expect(await submit([FILE, FINISH], {}, key)).toBe(id);
+      const task = await settled(id);
+      expectUpstream(task);
+      expect(task.attempt).toBe(1);
+      expect(created(id)).toEqual([sandboxName(id, 1)]);
+      await gone();
+    });
+  }
+
+  it("[D7] [W4] cancel while a command ignores SIGTERM: cancelled in time, with the work", async () => {
+    await start();
+    const id = await submit([FILE, { bash: "trap '' TERM INT HUP; echo deaf >> one.txt; while :; do sleep 1; done" }]);
+    await toolSays(id, "trap");
+    await eventually(async () => (execIn(id, "cat one.txt").includes("deaf") ? true : null), "the command runs");
+    const begun = Date.now();
+    expect((await server().call("POST", `/v1/tasks/${id}/cancel`)).status).toBeLessThan(300);
+    const task = await settled(id);
+    expect(task.state).toBe("cancelled");
+    expect(Date.now() - begun).toBeLessThan(30_000);
+    await gone();
+    const diff = await server().call("GET", `/v1/tasks/${id}/diff?format=patch`);
+    expect(diff.body).toContain("+deaf");
+  });
+
+  it("[D7] cancel while the worker itself is frozen: the engine ends it", async () => {
+    await start();
+    const id = await submit([FILE, { bash: "kill -STOP $PPID; sleep 300" }]);
+    await eventually(async () => (/^T/m.test(execIn(id, "cat /proc/*/stat | cut -d' ' -f3")) ? true : null), "the worker is frozen");
+    const begun = Date.now();
+    await server().call("POST", `/v1/tasks/${id}/cancel`);
+    const task = await settled(id);
+    expect(task.state).toBe("cancelled");
+    expect(Date.now() - begun).toBeGreaterThanOrEqual(4_000);
+    expect(Date.now() - begun).toBeLessThan(30_000);
+    await gone();
+  });
+
+  /** What a command in the container says; nothing while there is no container. */
+  function execIn(id: string, command: string): string {
+    const { stdout } = spawnSync("docker", ["exec", sandboxName(id, 1), "sh", "-c", command], { encoding: "utf8" });
+    return stdout;
+  }
+
+  it("[T5] a container removed from outside is an interruption: tried again without using up an attempt", async () => {
+    await start();
+    const id = await submit([FILE, { wait: 3_000 }, FINISH], { maxAttempts: 1 });
+    await toolSays(id, "10001");
+    await docker.getContainer(sandboxName(id, 1)).remove({ force: true, v: true });
+    const task = await settled(id);
+    expectUpstream(task);
+    expect(task.attempt).toBe(2);
+    expect(created(id)).toEqual([sandboxName(id, 1), sandboxName(id, 2)]);
+    const { body } = await server().call("GET", `/v1/tasks/${id}/attempts`);
+    expect(body).toMatchObject({
+      items: [
+        { number: 1, exitCode: null, failure: "interrupted" },
+        { number: 2, failure: null },
+      ],
+    });
+    await gone();
+  });
+
+  it("[T5] [W4] a container stopped from outside, as by an engine that restarts, saves its work and uses up no attempt", async () => {
+    await start();
+    const id = await submit([FILE, { wait: 3_000 }, FINISH], { maxAttempts: 1 });
+    await toolSays(id, "10001");
+    await docker.getContainer(sandboxName(id, 1)).stop({ t: 10 });
+    const task = await settled(id);
+    expectUpstream(task);
+    expect(task.attempt).toBe(2);
+    const { body } = await server().call("GET", `/v1/tasks/${id}/attempts`);
+    expect(body).toMatchObject({
+      items: [
+        { number: 1, failure: "interrupted" },
+        { number: 2, failure: null },
+      ],
+    });
+    expect(JSON.stringify(await server().events(id))).toContain("going on from saved work");
+    await gone();
+  });
+
+  it("out of memory: the worker is killed by the kernel, and the second try gets twice as much", async () => {
+    await start();
+    // The kernel takes whoever says that he is the first to go, unless another is larger by half of the limit: the worker, and no eater alone.
+    const eat = "for i in 1 2 3 4; do tail /dev/zero & done; wait";
+    const first = `if [ "$SLIPWAY_ATTEMPT" = 1 ]; then echo 1000 > /proc/$PPID/oom_score_adj; ${eat}; fi`;
+    const id = await submit([FILE, { bash: first }, { wait: 1_500 }, FINISH], { limits: { memoryMb: 128 } });
+    const memory = await eventually(
+      async () => (await inspect(id, 2).catch(() => null))?.HostConfig.Memory ?? null,
+      "there is a second container",
+    );
+    expect(memory).toBe(256 * 2 ** 20);
+    const task = await settled(id);
+    expectUpstream(task);
+    expect(task.attempt).toBe(2);
+    const { body } = await server().call("GET", `/v1/tasks/${id}/attempts`);
+    expect(body).toMatchObject({
+      items: [
+        { number: 1, exitCode: 137, failure: "out_of_memory" },
+        { number: 2, failure: null },
+      ],
+    });
+    await gone();
+  });
+
+  it("[W6] SIGKILL of the worker in the middle of a tool: what no checkpoint holds is in the artifact, without what can be made again", async () => {
+    await start();
+    const mess = "mkdir -p node_modules/x .cache; echo y | tee node_modules/x/i.js > .cache/z; ln -s /etc/passwd link; ln -s one.txt fine";
+    const id = await submit([FILE, { bash: `echo late > late.txt; ${mess}; kill -9 $PPID; sleep 60` }], { maxAttempts: 1 });
+    const task = await settled(id);
+    expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
+    await gone();
+    const { body } = await server().call("GET", `/v1/tasks/${id}/artifacts`);
+    expect(body).toMatchObject({ items: [{ name: "a1-workspace.tar.gz", attempt: 1 }] });
+    expect(JSON.stringify(await server().events(id))).toContain("slipway artifacts");
+    const file = join(dir, "salvaged.tar.gz");
+    const got = spawnSync(process.execPath, [join(ROOT, "dist/slipway.mjs"), "artifacts", id, "--out", file, "--data-dir", data], {
+      encoding: "utf8",
+    });
+    expect([got.status, got.stderr]).toEqual([0, expect.stringContaining("fresh checkout")]);
+    const names = execFileSync("tar", ["tzf", file], { encoding: "utf8" }).trim().split("\n");
+    expect(names).toEqual(expect.arrayContaining(["workspace/late.txt", "workspace/one.txt", "workspace/fine"]));
+    expect(names.filter((name) => /node_modules|\.cache|\.git\/|link$/.test(name))).toEqual([]);
+    expect(execFileSync("tar", ["xzOf", file, "workspace/late.txt"], { encoding: "utf8" })).toBe("late\n");
+    // The checkpoint from before is there beside it.
+    const diff = await server().call("GET", `/v1/tasks/${id}/diff?format=patch`);
+    expect(diff.body).toContain("+one");
+  });
+
+  it("[W6] [W4] a cancel with grace leaves a checkpoint and therefore no artifact; a frozen worker leaves an artifact", async () => {
+    await start();
+    const saved = await submit([FILE, { bash: "echo more > more.txt; sleep 300" }]);
+    await toolSays(saved, "sleep 300");
+    await eventually(async () => (execIn(saved, "cat more.txt").includes("more") ? true : null), "the command runs");
+    await server().call("POST", `/v1/tasks/${saved}/cancel`);
+    expect((await settled(saved)).state).toBe("cancelled");
+    const frozen = await submit([FILE, { bash: "echo ice > ice.txt; kill -STOP $PPID; sleep 300" }]);
+    await eventually(async () => (/^T/m.test(execIn(frozen, "cat /proc/*/stat | cut -d' ' -f3")) ? true : null), "the worker is frozen");
+    await server().call("POST", `/v1/tasks/${frozen}/cancel`);
+    expect((await settled(frozen)).state).toBe("cancelled");
+    await gone();
+    const artifacts = async (id: string) => (await server().call("GET", `/v1/tasks/${id}/artifacts`)).body as { items: { name: string }[] };
+    expect((await artifacts(saved)).items).toEqual([]);
+    expect((await server().call("GET", `/v1/tasks/${saved}/diff?format=patch`)).body).toContain("+more");
+    expect((await artifacts(frozen)).items).toMatchObject([{ name: "a1-workspace.tar.gz" }]);
+    expect(JSON.stringify(await server().events(frozen))).toContain("salvaged");
+  });
+
+  it("[T1] [T2] [T4] [W1] the checker finds nothing in all that happened", async () => {
+    await start();
+    await gone();
+    const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
+    const sandbox = openDockerSandbox({ instance, workerFile: join(ROOT, "dist/worker.mjs"), dockerfile: join(ROOT, "Dockerfile") });
+    try {
+      const { tasks, findings } = await checkUp({ store, sandbox, maxConcurrent: 4 });
+      expect(findings).toEqual([]);
+      expect(tasks).toBeGreaterThanOrEqual(10);
+    } finally {
+      await sandbox.close();
+      await store.close();
+    }
+  });
+});

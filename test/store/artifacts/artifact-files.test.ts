@@ -1,0 +1,209 @@
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { pack as openPack, extract, type Header } from "tar-stream";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { openArtifacts } from "../../../src/store/artifacts/artifact-files.ts";
+import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
+
+const never = new AbortController().signal;
+const TASK = "task_0001";
+let dir: string;
+let artifacts: Artifacts;
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), "slipway-artifacts-"));
+  artifacts = openArtifacts({ dir: join(dir, "kept"), maxBytes: 2 ** 20, now: () => 1_000 });
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+type Entry = Partial<Header> & { name: string; content?: string | Buffer };
+
+/** A tar as an engine would give it, with anything in it. */
+async function* tarOf(...entries: readonly Entry[]): AsyncGenerator<Uint8Array> {
+  const pack = openPack();
+  for (const { content = "", ...header } of entries) pack.entry(header, content);
+  pack.finalize();
+  for await (const chunk of pack) yield chunk as Buffer;
+}
+
+interface Kept {
+  readonly name: string;
+  readonly type: string;
+  readonly mode: number;
+  readonly text: string;
+}
+
+async function contentOf(name = "a1-workspace.tar.gz"): Promise<Kept[]> {
+  const found = await artifacts.open(TASK, name);
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of found?.content ?? []) chunks.push(chunk);
+  const bytes = Buffer.concat(chunks);
+  expect(createHash("sha256").update(bytes).digest("hex")).toBe(found?.artifact.sha256);
+  expect(bytes.length).toBe(found?.artifact.bytes);
+  const reader = extract();
+  const kept: Kept[] = [];
+  reader.end(gunzipSync(bytes));
+  for await (const entry of reader) {
+    const parts: Buffer[] = [];
+    for await (const part of entry) parts.push(part as Buffer);
+    kept.push({ name: entry.header.name, type: entry.header.type, mode: entry.header.mode, text: Buffer.concat(parts).toString() });
+  }
+  return kept;
+}
+
+const keep = (tar: AsyncIterable<Uint8Array>, maxMs = 10_000, attempt = 1) => artifacts.keep({ taskId: TASK, attempt, tar, maxMs }, never);
+const file = (name: string, content: string | Buffer = "x"): Entry => ({ name: `workspace/${name}`, content });
+
+describe("[W6] what is kept of a workspace", () => {
+  it("its files and folders, compressed, with their digest", async () => {
+    const kept = await keep(tarOf({ name: "workspace/", type: "directory" }, file("a.txt", "one"), file("deep/b.txt", "two")));
+    expect(kept).toMatchObject({ name: "a1-workspace.tar.gz", attempt: 1, files: 2, note: null, at: 1_000 });
+    expect((await contentOf()).map(({ name, text }) => [name, text])).toEqual([
+      ["workspace/", ""],
+      ["workspace/a.txt", "one"],
+      ["workspace/deep/b.txt", "two"],
+    ]);
+    expect(await artifacts.list(TASK)).toEqual([kept]);
+    expect(await artifacts.stock()).toMatchObject([{ taskId: TASK }]);
+  });
+
+  it("not what can be made again, and no .git: its configuration would run in the shell of whoever looks at it", async () => {
+    const names = [
+      "node_modules/x/i.js",
+      "sub/node_modules/y",
+      ".git/config",
+      "sub/.git",
+      "a/__pycache__/b",
+      ".venv/bin/python",
+      ".gitignore",
+      "src/git/x",
+    ];
+    const kept = await keep(tarOf(...names.map((name) => file(name))));
+    expect((await contentOf()).map((one) => one.name)).toEqual(["workspace/.gitignore", "workspace/src/git/x"]);
+    expect(kept.note).toBe(null);
+  });
+
+  it("[S6] nothing that could harm whoever unpacks it: no device, foreign path, foreign link, or set-id bit", async () => {
+    const link = (name: string, linkname: string): Entry => ({ name: `workspace/${name}`, type: "symlink", linkname });
+    const kept = await keep(
+      tarOf(
+        { name: "workspace/dev", type: "character-device", devmajor: 1, devminor: 3 },
+        { name: "workspace/pipe", type: "fifo" },
+        { name: "../outside", content: "x" },
+        { name: "/etc/passwd", content: "x" },
+        { name: "workspace/../up", content: "x" },
+        { name: "elsewhere/x", content: "x" },
+        link("root", "/"),
+        link("up", "../x"),
+        link("deep/up", "../../x"),
+        link("here", "."),
+        link("chain", "here/here/.."),
+        { name: "workspace/hard", type: "link", linkname: "/etc/shadow" },
+        { name: "workspace/hidden", type: "link", linkname: "workspace/.git/config" },
+        link("fine", "deep/b"),
+        link("deep/fine", "../a"),
+        { ...file("suid"), mode: 0o6777 },
+      ),
+    );
+    const found = await contentOf();
+    expect(found.map((one) => one.name)).toEqual(["workspace/here", "workspace/fine", "workspace/deep/fine", "workspace/suid"]);
+    expect(found.at(-1)?.mode).toBe(0o755);
+    expect(kept.note).toBe("Left out: 12 entries could harm whoever unpacks them.");
+  });
+
+  it("not more than its bound: what does not fit is left out and said, what is small and comes later still fits", async () => {
+    const kept = await keep(
+      tarOf(
+        file("a", "first"),
+        file("huge", Buffer.alloc(2 ** 20)),
+        file("b", Buffer.alloc(2 ** 19)),
+        file("c", Buffer.alloc(2 ** 19)),
+        file("d", "last"),
+      ),
+    );
+    expect((await contentOf()).map((one) => one.name)).toEqual(["workspace/a", "workspace/b", "workspace/d"]);
+    expect(kept).toMatchObject({ files: 3, note: "Left out: 2 files did not fit into 1 MB." });
+  });
+
+  it("a stream without end is cut in time, and what came before is there", async () => {
+    async function* endless(): AsyncGenerator<Uint8Array> {
+      const pack = openPack();
+      pack.entry({ name: "workspace/a", size: 5 }, "first");
+      pack.entry({ name: "workspace/zeros", size: 2 ** 40 });
+      for await (const chunk of pack) {
+        yield chunk as Buffer;
+        if ((chunk as Buffer).includes("zeros")) break;
+      }
+      for (;;) {
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        yield Buffer.alloc(65_536);
+      }
+    }
+    const kept = await keep(endless(), 500);
+    expect(kept.note).toMatch(/^Cut off after/);
+    expect((await contentOf()).map((one) => [one.name, one.text])).toEqual([["workspace/a", "first"]]);
+  });
+
+  it("an ordinary tar unpacks it", async () => {
+    await keep(tarOf({ name: "workspace/", type: "directory" }, file("sub/a.txt", "one"), file(`${"long/".repeat(40)}name`, "two")));
+    const into = join(dir, "unpacked");
+    mkdirSync(into);
+    execFileSync("tar", ["xzf", join(dir, "kept", TASK, "a1-workspace.tar.gz"), "-C", into]);
+    expect(readFileSync(join(into, "workspace/sub/a.txt"), "utf8")).toBe("one");
+  });
+});
+
+describe("artifacts", () => {
+  it("one per attempt: a second salvage of it gives the first", async () => {
+    const first = await keep(tarOf(file("a", "one")));
+    expect(await keep(tarOf(file("a", "two")))).toEqual(first);
+    await keep(tarOf(file("a", "two")), 10_000, 2);
+    expect((await artifacts.list(TASK)).map((one) => one.attempt)).toEqual([1, 2]);
+  });
+
+  it("[D2] a broken or aborted stream leaves nothing, and the next try begins anew", async () => {
+    async function* broken(): AsyncGenerator<Uint8Array> {
+      yield* tarOf(file("a", Buffer.alloc(100_000, 7)));
+      throw new Error("the engine went away");
+    }
+    async function* half(): AsyncGenerator<Uint8Array> {
+      for await (const chunk of tarOf(file("a", Buffer.alloc(100_000, 7)))) yield chunk.subarray(0, 600);
+    }
+    await expect(keep(broken())).rejects.toThrow("the engine went away");
+    await expect(keep(half())).rejects.toThrow();
+    const abort = new AbortController();
+    async function* slow(): AsyncGenerator<Uint8Array> {
+      yield Buffer.alloc(100);
+      abort.abort();
+      await new Promise(() => undefined);
+    }
+    await expect(artifacts.keep({ taskId: TASK, attempt: 1, tar: slow(), maxMs: 60_000 }, abort.signal)).rejects.toMatchObject({
+      name: "AbortError",
+    });
+    expect(readdirSync(join(dir, "kept", TASK))).toEqual([]);
+    expect(await artifacts.list(TASK)).toEqual([]);
+    expect((await keep(tarOf(file("a", "one")))).files).toBe(1);
+  });
+
+  it("[D2] what a crash left without its note does not exist and is written again", async () => {
+    mkdirSync(join(dir, "kept", TASK), { recursive: true });
+    writeFileSync(join(dir, "kept", TASK, "a1-workspace.tar.gz"), "half");
+    expect([await artifacts.list(TASK), await artifacts.open(TASK, "a1-workspace.tar.gz")]).toEqual([[], null]);
+    await keep(tarOf(file("a", "one")));
+    expect(await contentOf()).toHaveLength(1);
+  });
+
+  it("[S6] a name or task that is none opens nothing", async () => {
+    await keep(tarOf(file("a")));
+    for (const name of ["../x", "a1-workspace.json", "a1-workspace.tar.gz/../../x", ""])
+      expect(await artifacts.open(TASK, name)).toBe(null);
+    expect(await artifacts.open("../task_0001", "a1-workspace.tar.gz")).toBe(null);
+    await artifacts.remove(TASK);
+    await artifacts.remove(TASK);
+    expect(await artifacts.list(TASK)).toEqual([]);
+  });
+});

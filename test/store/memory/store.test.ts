@@ -1,0 +1,4 @@
+import { openMemoryStore } from "../../../src/store/memory/store.ts";
+import { storeContract } from "../../contract/store.ts";
+
+storeContract("memory", openMemoryStore);

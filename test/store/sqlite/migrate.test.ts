@@ -1,0 +1,161 @@
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import Database, { type Connection } from "../../../src/store/sqlite/driver.ts";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { migrate } from "../../../src/store/sqlite/migrate.ts";
+import { openSqliteReader, openSqliteStore } from "../../../src/store/sqlite/store.ts";
+import { runChild, type Child } from "./child-process.ts";
+import { dropFolder, makeFolder, MIGRATIONS } from "../data-folder.ts";
+
+let dir: string;
+let folder: string;
+let file: string;
+const open: Connection[] = [];
+const children: Child[] = [];
+
+function connect(): Connection {
+  const db = new Database(file);
+  open.push(db);
+  return db;
+}
+const write = (name: string, sql: string): void => writeFileSync(join(folder, name), sql);
+const dump = (db: Connection): unknown[] => db.prepare("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").all();
+const applied = (db: Connection): unknown[] => db.prepare("SELECT number FROM migrations ORDER BY number").pluck().all();
+
+beforeEach(() => {
+  dir = makeFolder();
+  folder = join(dir, "sql");
+  file = join(dir, "x.db");
+  mkdirSync(folder);
+  write("0001_one.sql", "CREATE TABLE one (n INTEGER) STRICT; INSERT INTO one VALUES (1);");
+});
+afterEach(async () => {
+  for (const db of open.splice(0)) db.close();
+  await Promise.all(children.splice(0).map((child) => child.kill()));
+  dropFolder(dir);
+});
+
+describe("migrations", () => {
+  it("each number is applied once, in order", () => {
+    write("0002_two.sql", "INSERT INTO one SELECT n + 1 FROM one;");
+    expect(migrate(connect(), folder)).toEqual([1, 2]);
+    expect(migrate(connect(), folder)).toEqual([]);
+    write("0003_three.sql", "INSERT INTO one VALUES (3);");
+    expect(migrate(connect(), folder)).toEqual([3]);
+    expect(connect().prepare("SELECT n FROM one ORDER BY n").pluck().all()).toEqual([1, 2, 3]);
+  });
+
+  it("[M2] a migration that fails changes nothing, and runs again when it is mended", () => {
+    const db = connect();
+    migrate(db, folder);
+    const before = dump(db);
+    write("0002_bad.sql", "CREATE TABLE two (n INTEGER); INSERT INTO one VALUES (2); INSERT INTO nowhere VALUES (1);");
+    expect(() => migrate(db, folder)).toThrow(/Migration 2 \(bad\) failed: no such table: nowhere/);
+    expect(db.inTransaction).toBe(false);
+    expect(dump(db)).toEqual(before);
+    expect(db.prepare("SELECT count(*) FROM one").pluck().get()).toBe(1);
+    expect(applied(db)).toEqual([1]);
+    write("0002_bad.sql", "CREATE TABLE two (n INTEGER);");
+    expect(migrate(db, folder)).toEqual([2]);
+  });
+
+  it("[M2] a process that is killed inside a migration changes nothing", async () => {
+    write("0002_two.sql", "CREATE TABLE two (n INTEGER); INSERT INTO two VALUES (1);");
+    const child = runChild(
+      `let hits = 0;
+       migrate(new Database(args.file), args.folder, (name) => { if (name === "migration" && ++hits === 2) process.kill(process.pid, "SIGKILL"); });`,
+      { file, folder },
+    );
+    children.push(child);
+    expect((await child.ended()).signal).toBe("SIGKILL");
+    const db = connect();
+    expect(applied(db)).toEqual([1]);
+    expect(dump(db)).not.toContainEqual(expect.objectContaining({ name: "two" }));
+    expect(migrate(db, folder)).toEqual([2]);
+    expect(db.prepare("SELECT n FROM two").pluck().all()).toEqual([1]);
+  });
+
+  it("[M2] a database of a newer binary is refused, unchanged", () => {
+    write("0002_two.sql", "CREATE TABLE two (n INTEGER);");
+    const db = connect();
+    migrate(db, folder);
+    const before = dump(db);
+    const older = join(dir, "older");
+    mkdirSync(older);
+    writeFileSync(join(older, "0001_one.sql"), "CREATE TABLE one (n INTEGER) STRICT;");
+    expect(() => migrate(db, older)).toThrow(expect.objectContaining({ code: "newer_schema" }));
+    expect(dump(db)).toEqual(before);
+  });
+
+  it("[M2] the store and its reader refuse a newer schema, and the folder's lock is free again", async () => {
+    const data = join(dir, "data");
+    await openSqliteStore({ dir: data, migrations: MIGRATIONS }).store.close();
+    const db = new Database(join(data, "slipway.db"));
+    db.prepare("INSERT INTO migrations (number, name) VALUES (999, 'future')").run();
+    expect(() => openSqliteReader({ dir: data, migrations: MIGRATIONS })).toThrow(expect.objectContaining({ code: "newer_schema" }));
+    expect(() => openSqliteStore({ dir: data, migrations: MIGRATIONS })).toThrow(expect.objectContaining({ code: "newer_schema" }));
+    db.prepare("DELETE FROM migrations WHERE number = 999").run();
+    db.close();
+    await openSqliteStore({ dir: data, migrations: MIGRATIONS }).store.close();
+  });
+
+  it("two migrators at the same time apply each number once, and neither fails", async () => {
+    for (let n = 2; n <= 60; n++) {
+      write(`${String(n).padStart(4, "0")}_more.sql`, `CREATE TABLE t${n} (n INTEGER); INSERT INTO one VALUES (${n});`);
+    }
+    const body = `const db = new Database(args.file, { timeout: 20000 }); print("there"); await heard(); print(JSON.stringify(migrate(db, args.folder)));`;
+    const both = [1, 2].map(() => runChild(body, { file, folder }));
+    children.push(...both);
+    await Promise.all(both.map((child) => child.line()));
+    for (const child of both) child.say("go");
+    const numbers = await Promise.all(both.map(async (child) => JSON.parse((await child.line()) ?? "null") as number[]));
+    const ends = await Promise.all(both.map((child) => child.ended()));
+    expect(ends.map(({ code, stderr }) => [code, stderr])).toEqual([
+      [0, ""],
+      [0, ""],
+    ]);
+    const all = Array.from({ length: 60 }, (_, i) => i + 1);
+    expect(numbers.flat().toSorted((a, b) => a - b)).toEqual(all);
+    const db = connect();
+    expect(applied(db)).toEqual(all);
+    expect(db.prepare("SELECT n FROM one ORDER BY n").pluck().all()).toEqual(all);
+  });
+
+  it("a migrator whose list is stale finds the number taken and goes on", () => {
+    write("0002_two.sql", "CREATE TABLE two (n INTEGER);");
+    const late = connect();
+    late.exec("CREATE TABLE migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT");
+    // The other one is done with 2 before this one has done 1.
+    const other = connect();
+    let first = true;
+    const numbers = migrate(late, folder, () => {
+      if (!first) throw new Error("2 ran twice");
+      first = false;
+      late.prepare("INSERT INTO migrations (number, name) VALUES (2, 'two')").run();
+      late.exec("CREATE TABLE two (n INTEGER)");
+    });
+    expect(numbers).toEqual([1]);
+    expect(applied(other)).toEqual([1, 2]);
+  });
+
+  it("holes, strange names and migrations that end their own transaction are refused", () => {
+    write("0003_three.sql", "SELECT 1;");
+    expect(() => migrate(connect(), folder)).toThrow(/has number 3, expected 2/);
+    write("0002_two.sql", "CREATE TABLE two (n INTEGER); COMMIT;");
+    expect(() => migrate(connect(), folder)).toThrow(/must not end its own transaction/);
+    write("2-two.sql", "SELECT 1;");
+    expect(() => migrate(connect(), folder)).toThrow(/not named like/);
+  });
+});
+
+describe("the schema", () => {
+  it("[M1] is the one in schema.sql", async () => {
+    const data = join(dir, "data");
+    await openSqliteStore({ dir: data, migrations: MIGRATIONS }).store.close();
+    const db = new Database(join(data, "slipway.db"), { readonly: true });
+    const rows = db.prepare("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type, name").pluck().all();
+    expect(applied(db)).toHaveLength(readdirSync(MIGRATIONS).length);
+    db.close();
+    await expect(`${rows.map((sql) => `${String(sql)};`).join("\n\n")}\n`).toMatchFileSnapshot("schema.sql");
+  });
+});

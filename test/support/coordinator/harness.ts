@@ -1,0 +1,248 @@
+/** A whole kernel in this process: a real store, the simulated sandbox and repositories, puppet workers, and a clock in the hand. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
+import { openArtifacts } from "../../../src/store/artifacts/artifact-files.ts";
+import { memoryBus } from "../../../src/app/memory-bus.ts";
+import { noCrash } from "../../../src/core/lib/crashpoint.ts";
+import { TaskFailure } from "../../../src/core/failure.ts";
+import { openSimulatedRepos } from "../../../src/git/simulated.ts";
+import { createKernel, DEFAULT_SETTINGS, type Kernel, type KernelSettings } from "../../../src/coordinator/coordinator.ts";
+import type { Ledger } from "../../../src/core/ports/usage-ledger.ts";
+import type { Broker, Bus, Forge, Log, Repos } from "../../../src/core/ports/ports.ts";
+import type { Store } from "../../../src/core/ports/store.ts";
+import { openSimulatedSandbox, type SimulatedFault, type SimulatedSandbox } from "../../../src/sandbox/simulated.ts";
+import type { Person } from "../../../src/coordinator/services/service.ts";
+import { memoryLedger } from "../../../src/store/sqlite/tables/usage-ledger.ts";
+import { openMemoryStore } from "../../../src/store/memory/store.ts";
+import { parseSandboxName, DEFAULT_POLICY, type Policy, type Task } from "../../../src/core/task.ts";
+import { createRate, type Rate } from "../../../src/broker/model/rate-limit.ts";
+import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
+import { handClock, seededIds, settle, type HandClock } from "../manual-clock.ts";
+import { puppets, type Puppets } from "./fake-worker.ts";
+
+export const ALICE: Person = { userId: "user_alice", role: "user" };
+export const BOB: Person = { userId: "user_bob", role: "user" };
+export const REPO = "https://git.example.com/team/app";
+
+export const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+
+const UNTIL_MS = 15_000;
+
+/** Holds calls back until the test lets one through, or makes it fail. Open unless closed. */
+export interface Latch {
+  closed: boolean;
+  pass(signal?: AbortSignal): Promise<void>;
+  /** Lets one waiting (or the next) call through. */
+  let(): void;
+  fail(error: Error): void;
+}
+
+export function latch(): Latch {
+  let waiting: { resolve: () => void; reject: (error: Error) => void }[] = [];
+  let passes = 0;
+  const failures: Error[] = [];
+  return {
+    closed: false,
+    async pass(signal) {
+      const failure = failures.shift();
+      if (failure !== undefined) throw failure;
+      signal?.throwIfAborted();
+      if (!this.closed) return;
+      if (passes > 0) {
+        passes -= 1;
+        return;
+      }
+      await new Promise<void>((resolve, reject) => {
+        const mine = { resolve, reject };
+        waiting.push(mine);
+        signal?.addEventListener("abort", () => {
+          waiting = waiting.filter((one) => one !== mine);
+          reject(new DOMException("aborted", "AbortError"));
+        });
+      });
+    },
+    let() {
+      const next = waiting.shift();
+      if (next === undefined) passes += 1;
+      else next.resolve();
+    },
+    fail(error) {
+      const next = waiting.shift();
+      if (next === undefined) failures.push(error);
+      else next.reject(error);
+    },
+  };
+}
+
+export interface World {
+  readonly store: Store;
+  readonly bus: Bus;
+  readonly sandbox: SimulatedSandbox;
+  readonly repos: ReturnType<typeof openSimulatedRepos>;
+  readonly clock: HandClock;
+  readonly puppets: Puppets;
+  readonly latches: { readonly push: Latch; readonly forge: Latch; readonly stop: Latch; readonly prepare: Latch };
+  readonly faults: Map<string, SimulatedFault>;
+  readonly rate: Rate;
+  /** Artifacts, and the folders of simulated workers. */
+  readonly dir: string;
+  readonly artifacts: Artifacts;
+  /** Set `check` and the engine does not answer when it is asked. */
+  readonly engine: { check: boolean };
+  /** Set `shortage` and nothing is claimed. */
+  readonly disks: { shortage: string | null };
+  kernel: Kernel;
+  submit(request?: Partial<SubmitRequest>, person?: Person): Promise<Task>;
+  task(id: string): Promise<Task>;
+  /** Lets everything settle until the task is in that state (or chart value `running.parked`); fails loudly after UNTIL_MS. */
+  until(id: string, value: string): Promise<Task>;
+  /** The coordinator goes away and another begins on the same store and engine. */
+  restart(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface WorldOptions {
+  readonly store?: Store;
+  readonly ledger?: Ledger;
+  readonly settings?: Partial<KernelSettings>;
+  readonly policy?: Partial<Policy>;
+  readonly run?: Puppets["run"];
+  /** Simulated workers have folders, `<dir>/sandboxes/<name>/workspace`. */
+  readonly files?: boolean;
+}
+
+/** Addresses without listeners: the puppets reach the desk directly. */
+function noBroker(): Broker {
+  return {
+    open: (taskId, attempt) => Promise.resolve({ socketDir: `/nowhere/${taskId}/${attempt}`, token: "att_test" }),
+    shut: () => Promise.resolve(),
+    reclaim: () => Promise.resolve([]),
+    close: () => Promise.resolve(),
+  };
+}
+
+export function valueOf(task: Task): string {
+  const { value } = task.snapshot;
+  return typeof value === "string" ? value : (Object.entries(value)[0] ?? []).join(".");
+}
+
+export async function openWorld(options: WorldOptions = {}): Promise<World> {
+  const store = options.store ?? openMemoryStore().store;
+  const ledger = options.ledger ?? memoryLedger();
+  const bus = memoryBus();
+  const clock = handClock();
+  const ids = seededIds();
+  const strings = puppets();
+  const faults = new Map<string, SimulatedFault>();
+  const down = { check: false };
+  const latches = { push: latch(), forge: latch(), stop: latch(), prepare: latch() };
+  const dir = mkdtempSync(join(tmpdir(), "slipway-world-"));
+  const artifacts = openArtifacts({ dir: join(dir, "artifacts"), maxBytes: 2 ** 20, now: () => clock.now() });
+  const rate = createRate({ clock, longestMs: 3_600_000 });
+  const disks: { shortage: string | null } = { shortage: null };
+  const engine = openSimulatedSandbox({
+    ...(options.files === true ? { dir: join(dir, "sandboxes") } : {}),
+    run: options.run ?? strings.run,
+    fault: (spec) => faults.get(spec.taskId) ?? null,
+  });
+  const sandbox: SimulatedSandbox = {
+    ...engine,
+    check: (signal) => (down.check ? Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." })) : engine.check(signal)),
+    async stop(name, graceMs, signal) {
+      // What holds back is the stop of a cancel; one that clears up after an attempt goes through.
+      const task = await store.task(parseSandboxName(name)?.taskId ?? "");
+      if (task?.state === "cancelling") await latches.stop.pass(signal);
+      await engine.stop(name, graceMs, signal);
+    },
+  };
+  const simulated = openSimulatedRepos();
+  const repos: Repos = {
+    ...simulated,
+    async prepare(task, signal) {
+      await latches.prepare.pass(signal);
+      return simulated.prepare(task, signal);
+    },
+    async push(task, signal) {
+      await latches.push.pass(signal);
+      await simulated.push(task, signal);
+    },
+  };
+  const forge: Forge = {
+    serves: () => true,
+    async openPullRequest(request, signal) {
+      await latches.forge.pass(signal);
+      return { url: `${request.repo}/pull/1`, number: 1, state: "open" };
+    },
+  };
+
+  async function begin(): Promise<Kernel> {
+    const kernel = await createKernel({
+      store,
+      ledger,
+      bus,
+      sandbox,
+      repos,
+      artifacts,
+      broker: noBroker,
+      forges: [forge],
+      authFor: () => Promise.resolve(null),
+      shortage: () => Promise.resolve(disks.shortage),
+      clock,
+      ids,
+      log: quiet,
+      crashpoint: noCrash,
+      rateLimitedUntil: () => rate.until(),
+      settings: { ...DEFAULT_SETTINGS, livenessMs: 1e15, policy: { ...DEFAULT_POLICY, ...options.policy }, ...options.settings },
+    });
+    await kernel.boot();
+    return kernel;
+  }
+
+  const world: World = {
+    dir,
+    rate,
+    artifacts,
+    engine: down,
+    disks,
+    store,
+    bus,
+    sandbox,
+    repos: simulated,
+    clock,
+    puppets: strings,
+    latches,
+    faults,
+    kernel: await begin(),
+    async submit(request = {}, person = ALICE) {
+      const { task } = await world.kernel.service.submit(person, { repo: REPO, prompt: "Do it.", ...request }, null);
+      return task;
+    },
+    async task(id) {
+      const task = await store.task(id);
+      if (task === null) throw new Error(`no task ${id}`);
+      return task;
+    },
+    async until(id, value) {
+      // Turns of the loop are enough for what happens in this thread; files and other threads take time of the machine's.
+      for (const end = Date.now() + UNTIL_MS; Date.now() < end; await delay(1)) {
+        await settle(5);
+        const task = await world.task(id);
+        if (task.state === value || valueOf(task) === value) return task;
+      }
+      const task = await world.task(id);
+      throw new Error(`task ${id} is ${valueOf(task)}, not ${value}; last failure: ${JSON.stringify(task.snapshot.context.failure)}`);
+    },
+    async restart() {
+      await world.kernel.close();
+      world.kernel = await begin();
+    },
+    async close() {
+      await world.kernel.close();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+  return world;
+}

@@ -1,0 +1,70 @@
+/**
+ * Tests against a real Docker engine. Where none answers they are skipped by name, with the reason;
+ * with SLIPWAY_REQUIRE_ENGINES=1 (CI) a missing engine is an error.
+ */
+import Docker from "dockerode";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe } from "vitest";
+import { dockerOptions } from "../../../src/sandbox/docker/engine.ts";
+import { openLoops } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+
+export const required = process.env["SLIPWAY_REQUIRE_ENGINES"] === "1";
+export const BASE_IMAGE = "node:24-bookworm-slim";
+
+/** @returns why Docker tests cannot run here, or null when they can. Quick, because every file with such tests asks. */
+function reason(): string | null {
+  try {
+    const env = { ...process.env, SLIPWAY_BASE_IMAGE: BASE_IMAGE };
+    const probe = `
+      const Docker = (await import("dockerode")).default;
+      const docker = new Docker(JSON.parse(process.argv[1]));
+      await docker.ping();
+      const found = await docker.getImage(process.env.SLIPWAY_BASE_IMAGE).inspect().then(() => true, () => false);
+      process.stdout.write(found ? "ok" : "image");
+      process.exit(0);`;
+    const said = execFileSync(process.execPath, ["--input-type=module", "-e", probe, JSON.stringify(dockerOptions())], {
+      env,
+      encoding: "utf8",
+      timeout: 20_000,
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    return said === "ok" ? null : `no image ${BASE_IMAGE}`;
+  } catch {
+    return "no Docker engine answers";
+  }
+}
+
+let known: string | null | undefined;
+
+function whyNot(): string | null {
+  known ??= reason();
+  return known;
+}
+
+export function dockerAvailable(): boolean {
+  return whyNot() === null;
+}
+
+/** A suite that needs Docker; skipped with the reason in its name where there is none. Throws instead when engines are required. */
+export function describeWithDocker(name: string, suite: () => void): void {
+  const missing = whyNot();
+  if (missing !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but ${missing}: run scripts/engine.sh`);
+  describe.runIf(missing === null)(`${name}${missing === null ? "" : ` (skipped: ${missing})`}`, suite);
+}
+
+/** In a test or its beforeEach: skips it with the reason where file systems in files cannot be mounted. Throws instead when engines are required. */
+export async function needsLoops(skip: (note: string) => void): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), "slipway-loops-"));
+  const missing = await openLoops(dir).missing();
+  rmSync(dir, { recursive: true, force: true });
+  if (missing !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but there are no loop devices: ${missing}`);
+  if (missing !== null) skip(`no loop devices: ${missing}`);
+}
+
+/** A client for the tests' own look at the engine. */
+export function dockerClient(): Docker {
+  return new Docker(dockerOptions());
+}

@@ -1,0 +1,66 @@
+/** The Docker adapter with stand-in workers, as the contract suite and its neighbours use it. */
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Sandbox, SandboxSpec } from "../../../src/core/ports/ports.ts";
+import { openDockerSandbox, type DockerSandboxOptions } from "../../../src/sandbox/docker/sandbox.ts";
+import type { SandboxRig } from "../../contract/sandbox.ts";
+import { dockerClient } from "./engine.ts";
+import { sweepAway } from "./cleanup.ts";
+import type { Peer, Peers } from "../process/sandbox-peer.ts";
+
+const root = join(import.meta.dirname, "../../..");
+export const workerFile = join(root, "test/support/process/stand-in-worker.mjs");
+export const dockerfile = join(root, "Dockerfile");
+let serial = 0;
+
+export interface DockerRig extends SandboxRig {
+  readonly options: DockerSandboxOptions;
+  readonly socketBase: string;
+  /** Where images of file systems lie. */
+  readonly disks: string;
+  /** A coordinator that ensures and removes, and dies at that point of it. */
+  doomed(spec: SandboxSpec, crashAt: string): Peer;
+  open(changes?: Partial<DockerSandboxOptions>): Sandbox;
+}
+
+/** @param warm workers that wait; absent = an adapter without a pool. */
+export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<DockerRig> {
+  return () => {
+    const socketBase = mkdtempSync(join(tmpdir(), "slipway-run-"));
+    chmodSync(socketBase, 0o755);
+    const disks = mkdtempSync(join(tmpdir(), "slipway-disks-"));
+    // Polling is far apart, so that what is seen soon was seen by the engine's events.
+    const options: DockerSandboxOptions = {
+      instance: `test-${process.pid}-${++serial}`,
+      workerFile,
+      dockerfile,
+      memoryMb: 256,
+      pollMs: 60_000,
+      disk: { mode: "auto", dir: disks, defaultMb: 256 },
+      ...(warm === undefined ? {} : { pool: { size: warm, dir: socketBase } }),
+    };
+    const opened: Sandbox[] = [];
+    const docker = dockerClient();
+    return Promise.resolve({
+      options,
+      socketBase,
+      disks,
+      open(changes = {}) {
+        const sandbox = openDockerSandbox({ ...options, ...changes });
+        opened.push(sandbox);
+        return sandbox;
+      },
+      doomed: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, crashAt, after: "remove" }),
+      peer: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
+      vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
+      murder: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
+      async close() {
+        await sweepAway(options.instance, disks);
+        await Promise.all(opened.map((one) => one.close()));
+        rmSync(socketBase, { recursive: true, force: true });
+        rmSync(disks, { recursive: true, force: true });
+      },
+    });
+  };
+}

@@ -1,0 +1,86 @@
+/** A clock that is held in the hand: time passes only by `advance`, and every sleeper whose time has come wakes in order. */
+import type { Clock, Ids } from "../../src/core/ports/ports.ts";
+
+export interface HandClock extends Clock {
+  /** Lets `ms` pass, waking sleepers on the way, and lets what they started settle. */
+  advance(ms: number): Promise<void>;
+  /** Lets `ms` pass at once: whoever slept past that wakes once, however long ago it should have been. */
+  jump(ms: number): Promise<void>;
+}
+
+interface Sleeper {
+  readonly at: number;
+  readonly wake: () => void;
+}
+
+/** Lets promises and immediates that are under way finish. */
+export async function settle(rounds = 20): Promise<void> {
+  for (let i = 0; i < rounds; i += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
+export function handClock(startAt = Date.UTC(2026, 0, 1)): HandClock {
+  let now = startAt;
+  const sleepers = new Set<Sleeper>();
+  return {
+    now: () => now,
+    timer(ms, wake) {
+      const sleeper: Sleeper = { at: now + ms, wake };
+      sleepers.add(sleeper);
+      return () => sleepers.delete(sleeper);
+    },
+    sleep(ms, signal) {
+      return new Promise((resolve, reject) => {
+        const abort = (): void => {
+          sleepers.delete(sleeper);
+          reject(new DOMException("The wait was aborted", "AbortError"));
+        };
+        const sleeper: Sleeper = {
+          at: now + ms,
+          wake() {
+            signal?.removeEventListener("abort", abort);
+            resolve();
+          },
+        };
+        if (signal?.aborted) return abort();
+        signal?.addEventListener("abort", abort, { once: true });
+        sleepers.add(sleeper);
+      });
+    },
+    async advance(ms) {
+      const until = now + ms;
+      for (;;) {
+        await settle();
+        const next = [...sleepers].filter((one) => one.at <= until).sort((a, b) => a.at - b.at)[0];
+        if (next === undefined) break;
+        now = Math.max(now, next.at);
+        sleepers.delete(next);
+        next.wake();
+      }
+      now = until;
+      await settle();
+    },
+    async jump(ms) {
+      now += ms;
+      for (const sleeper of [...sleepers].filter((one) => one.at <= now).sort((a, b) => a.at - b.at)) {
+        sleepers.delete(sleeper);
+        sleeper.wake();
+      }
+      await settle();
+    },
+  };
+}
+
+/** Ids and chance from a seed: the same run again gives the same names. */
+export function seededIds(seed = 1): Ids {
+  let state = seed >>> 0 || 1;
+  let count = 0;
+  const random = (): number => {
+    // mulberry32 (public domain, Tommy Ettinger)
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+  return { random, next: (prefix) => `${prefix}_${String((count += 1)).padStart(26, "0")}` };
+}

@@ -1,0 +1,123 @@
+/** Each way in which a model call fails, at the first turn, after tools, and at the last: it ends well or with its code, and no tool runs twice. */
+import { afterEach, describe, expect, it } from "vitest";
+import { faultSchema, type Fault, type Turn } from "../../../../src/broker/model/fake/scenario.ts";
+import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
+import type { LoopSettings } from "../../../../worker/agents/anthropic/settings.ts";
+import { faultOf } from "../../../../worker/agents/anthropic/model/faults.ts";
+import { Bench, FINISH, KEY, Life, linesOf, step } from "./harness.ts";
+
+interface Row {
+  readonly name: string;
+  readonly fault: Fault;
+  /** `well`, or the code of the failure. */
+  readonly end: string;
+  /** What people are told on the way. */
+  readonly notice?: string;
+  readonly settings?: Partial<LoopSettings>;
+  readonly budget?: ("continue" | "stop")[];
+}
+
+const status = (code: number, more: object = {}): Fault => faultSchema.parse({ kind: "status", status: code, ...more });
+const FOR_EVER = { times: 10_000 };
+
+const ROWS: readonly Row[] = [
+  { name: "429 with retry-after", fault: status(429, { retryAfter: 0.05, times: 2 }), end: "well", notice: "model_retry" },
+  { name: "429 for ever", fault: status(429, FOR_EVER), end: "model_overloaded", notice: "model_retry", settings: { patienceMs: 100 } },
+  { name: "529", fault: status(529, { times: 3 }), end: "well", notice: "model_retry" },
+  { name: "529 for ever", fault: status(529, FOR_EVER), end: "model_overloaded", notice: "model_retry", settings: { patienceMs: 100 } },
+  { name: "500", fault: status(500), end: "well", notice: "model_retry" },
+  { name: "drop in mid-stream", fault: { kind: "drop", after: 4, times: 2 }, end: "well", notice: "model_retry" },
+  { name: "drop before the first event", fault: { kind: "drop", after: 0 }, end: "well", notice: "model_retry" },
+  { name: "stall", fault: { kind: "stall", after: 3 }, end: "well", notice: "model_retry", settings: { idleMs: 250 } },
+  {
+    name: "stall before the first event",
+    fault: { kind: "stall", after: 0 },
+    end: "well",
+    notice: "model_retry",
+    settings: { idleMs: 250 },
+  },
+  { name: "error event", fault: { kind: "error_event", after: 3, times: 2 }, end: "well", notice: "model_retry" },
+  {
+    name: "an error event that does not pass",
+    fault: { kind: "error_event", after: 3, type: "authentication_error" },
+    end: "model_auth",
+  },
+  { name: "no message_stop", fault: { kind: "no_message_stop" }, end: "well", notice: "model_retry" },
+  { name: "refusal", fault: { kind: "refusal" }, end: "refused" },
+  { name: "cut tool JSON", fault: { kind: "cut_tool_json" }, end: "well" },
+  { name: "invalid tool JSON", fault: { kind: "invalid_tool_json" }, end: "well", notice: "model_retry" },
+  { name: "invalid tool JSON for ever", fault: { kind: "invalid_tool_json", ...FOR_EVER }, end: "agent_error" },
+  { name: "context limit as an error", fault: { kind: "context_limit", form: "error" }, end: "well", notice: "compacted" },
+  { name: "context limit as a stop reason", fault: { kind: "context_limit", form: "stop" }, end: "well", notice: "compacted" },
+  { name: "context limit for ever", fault: { kind: "context_limit", form: "error", ...FOR_EVER }, end: "agent_error" },
+  { name: "a request that is too large", fault: status(413), end: "well", notice: "compacted" },
+  { name: "the key is refused", fault: status(401), end: "model_auth" },
+  { name: "no quota", fault: status(402), end: "model_quota" },
+  { name: "the task's budget, and a person who stops", fault: status(402, { type: "budget_exceeded" }), end: "budget_exceeded" },
+  {
+    name: "the task's budget in mid-stream, and a person who adds to it",
+    fault: { kind: "error_event", after: 3, type: "budget_exceeded" },
+    end: "well",
+    budget: ["continue"],
+  },
+  { name: "a request that is not understood", fault: status(400), end: "agent_error" },
+  { name: "an unknown model", fault: status(404), end: "agent_error" },
+];
+
+const PLACES = ["first turn", "after tools", "last turn"] as const;
+
+const open: FakeModel[] = [];
+const benches: Bench[] = [];
+afterEach(async () => {
+  for (const bench of benches.splice(0)) bench.close();
+  await Promise.all(open.splice(0).map((one) => one.close()));
+});
+
+function turnsWith(fault: Fault, place: number): Turn[] {
+  const turns: Turn[] = [{ tools: [step("a")] }, { tools: [step("b")] }, { tools: [FINISH] }];
+  const faulty: Turn = { ...turns[place], faults: [fault] };
+  // A cut answer stays in the conversation: what it wanted comes once more, as the next turn.
+  const again = fault.kind === "cut_tool_json" ? [turns[place] ?? {}] : [];
+  return [...turns.slice(0, place), faulty, ...again, ...turns.slice(place + 1)];
+}
+
+describe.each(PLACES.map((name, place) => ({ name, place })))("[A8] faults: $name", ({ place }) => {
+  it.each(ROWS)("$name", async ({ fault, end, notice, settings, budget }) => {
+    const bench = new Bench();
+    benches.push(bench);
+    const fake = await startFakeModel({ scenarios: { default: { turns: turnsWith(fault, place) } }, apiKey: KEY });
+    open.push(fake);
+    const life = new Life({ bench, model: { baseURL: fake.url, token: KEY }, settings: settings ?? {}, budget: [...(budget ?? [])] });
+    const code = await life.run().then(
+      () => "well",
+      (thrown: { code?: string }) => thrown.code ?? String(thrown),
+    );
+    expect(code).toBe(end);
+    expect(bench.ran()).toEqual(end === "well" ? ["a", "b"] : ["a", "b"].slice(0, place));
+    if (notice !== undefined) expect(life.notices()).toContain(notice);
+    for (const { text, code: kind } of life.of("notice"))
+      if (kind === "model_retry") expect(text).toMatch(/Next try at \d\d:\d\d:\d\d UTC/);
+    const lines = linesOf(bench.file).map(({ data }) => data);
+    const calls = lines.flatMap(({ kind, id }) => (kind === "call" ? [id] : []));
+    expect(new Set(calls).size).toBe(calls.length);
+    if (notice === "compacted") expect(lines.find(({ kind }) => kind === "compacted")?.["block"]).not.toBeNull();
+  });
+});
+
+describe("[A8] what a failure says", () => {
+  const said = (status: number, headers: Record<string, string>): unknown => faultOf({ status, headers: new Headers(headers) }, 1_000);
+
+  it("how long to wait, in each form", () => {
+    expect(said(429, { "retry-after": "2" })).toMatchObject({ kind: "again", afterMs: 2_000 });
+    expect(said(429, { "retry-after-ms": "30" })).toMatchObject({ afterMs: 30 });
+    expect(said(529, { "retry-after": new Date(61_000).toUTCString() })).toMatchObject({ afterMs: 60_000 });
+    expect(said(503, {})).toMatchObject({ afterMs: null });
+  });
+
+  it("a spend limit is no rate limit", () => {
+    expect(faultOf({ status: 429, type: "rate_limit_error", errorCode: "contract_spend_limit_reached" }, 0)).toMatchObject({
+      kind: "fatal",
+      code: "model_quota",
+    });
+  });
+});

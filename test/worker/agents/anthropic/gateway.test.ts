@@ -1,0 +1,113 @@
+/** The agent behind the real gateway: its money, its key, its rate limit. */
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, expect, it } from "vitest";
+import { DEFAULT_RULES } from "../../../../src/broker/model/request-policy.ts";
+import { createModelGateway } from "../../../../src/broker/model/gateway.ts";
+import type { Ledger } from "../../../../src/core/ports/usage-ledger.ts";
+import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
+import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
+import { PRICES } from "../../../../src/broker/model/prices.ts";
+import { createRate } from "../../../../src/broker/model/rate-limit.ts";
+import { createSpend } from "../../../../src/coordinator/services/budget.ts";
+import { memoryLedger } from "../../../../src/store/sqlite/tables/usage-ledger.ts";
+import { systemClock } from "../../../../src/app/system.ts";
+import type { Budget } from "../../../../src/core/task.ts";
+import { seededIds } from "../../../support/manual-clock.ts";
+import { openWorld, quiet } from "../../../support/coordinator/harness.ts";
+import { Bench, FINISH, Life, step, type LifeOptions } from "./harness.ts";
+
+const KEY = "sk-real-key-of-the-server";
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+interface House {
+  readonly fake: FakeModel;
+  readonly ledger: Ledger;
+  readonly taskId: string;
+  readonly bench: Bench;
+  life(options?: Partial<LifeOptions>): Life;
+}
+
+async function open(scenario: Scenario, budget: Budget): Promise<House> {
+  const world = await openWorld({ settings: { maxConcurrent: 5 } });
+  const fake = await startFakeModel({ scenarios: { default: scenario }, apiKey: KEY });
+  const bench = new Bench();
+  closers.push(
+    () => world.close(),
+    () => fake.close(),
+    () => bench.close(),
+  );
+  const { id } = await world.submit({ budget });
+  await world.until(id, "provisioning");
+  await expect.poll(() => world.puppets.has(id)).toBe(true);
+  await world.puppets.say(world.kernel.desk, id, ["ready", {}]);
+  const task = await world.until(id, "running.working");
+  const ledger = memoryLedger();
+  const { coordinator } = world.kernel;
+  const limits = { userDayUsd: null, dayUsd: null };
+  const desk = createSpend({ coordinator, store: world.store, ledger, clock: systemClock, ids: seededIds(), log: quiet, ...limits });
+  const rate = createRate({ clock: systemClock, longestMs: 60_000 });
+  const serve = createModelGateway({ baseUrl: fake.url, apiKey: KEY, desk, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet });
+  const server = createServer((request, response) => {
+    const gone = new AbortController();
+    response.on("close", () => gone.abort());
+    const { attempt } = task.snapshot.context;
+    void serve({ taskId: id, attempt, request, response, path: request.url ?? "", signal: gone.signal });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closers.push(async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  const baseURL = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const life = (options: Partial<LifeOptions> = {}): Life => new Life({ model: { baseURL, token: "att_token" }, ...options, bench });
+  return { fake, ledger, taskId: id, bench, life };
+}
+
+it("[A8] through the gateway everything passes: summaries, retries, faults in mid-stream; the books are the provider's", async () => {
+  const long = { usage: { input_tokens: 160_000 } };
+  const { fake, ledger, taskId, life } = await open(
+    {
+      turns: [
+        { tools: [step("a")], faults: [{ kind: "error_event", after: 3 }] },
+        { tools: [step("b")], ...long },
+        { tools: [step("c")], faults: [{ kind: "drop", after: 4 }, { kind: "no_message_stop" }] },
+        { tools: [FINISH] },
+      ],
+    },
+    { usd: 5 },
+  );
+  const one = life();
+  expect(await one.run()).toMatchObject({ title: "Do the work" });
+  expect(one.notices().filter((code) => code === "model_retry")).toHaveLength(3);
+  expect(one.notices()).toContain("compacted");
+  expect(fake.served().filter(({ request, status }) => request.compaction !== undefined && status === 200)).toHaveLength(1);
+  expect((await ledger.spentBy(taskId)).requests).toBe(fake.served().filter(({ status }) => status === 200).length);
+});
+
+it("[A8] [G4] a budget that is used up is a question; a stop ends the task with its reason and its work saved", async () => {
+  const turns = Array.from({ length: 60 }, (_, i) => ({ tools: [step(`s${i}`)], usage: { output_tokens: 1_000 } }));
+  const { fake, ledger, taskId, bench, life } = await open({ turns }, { usd: 0.1 });
+  const decisions: ("continue" | "stop")[] = ["continue", "stop"];
+  const failure: unknown = await life({ budget: decisions })
+    .run()
+    .catch((thrown: unknown) => thrown);
+  expect(failure).toMatchObject({ code: "budget_exceeded" });
+  expect(decisions).toEqual([]);
+  expect(bench.checkpoint).not.toBeNull();
+  const { usd } = await ledger.spentBy(taskId);
+  expect(usd).toBeGreaterThan(0.09);
+  expect(usd).toBeLessThan(0.1 + 0.05);
+  expect(fake.spent()).toBeGreaterThanOrEqual(usd * 0.99);
+});
+
+it("[A5] [G4] turns that are used up are a question too", async () => {
+  const turns = Array.from({ length: 20 }, (_, i) => ({ tools: [step(`s${i}`)] }));
+  const { bench, life } = await open({ turns }, { turns: 5 });
+  const one = life({ spec: { budget: { turns: 5 } } });
+  await expect(one.run()).rejects.toMatchObject({ code: "budget_exceeded" });
+  expect(bench.ran()).toHaveLength(5);
+});

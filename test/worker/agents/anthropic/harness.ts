@@ -1,0 +1,335 @@
+/**
+ * Around the agent: real tools in a real git workspace, a transcript in a file, the fake model over HTTP. A life can be ended at any line of the
+ * transcript, and the next one goes on in the same folder (the same attempt) or from the last checkpoint (the next attempt).
+ */
+import { execFileSync } from "node:child_process";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { createModelAgent } from "../../../../worker/agents/anthropic/agent.ts";
+import type { LoopSettings } from "../../../../worker/agents/anthropic/settings.ts";
+import type { AgentContext, AgentResult, HeardMessage, Transcript, TranscriptRecord } from "../../../../worker/agents/agent.ts";
+import { createTools } from "../../../../worker/tools/toolbox.ts";
+import type { ToolRunner } from "../../../../worker/tools/tool.ts";
+import type { WorkerSpec } from "../../../../src/core/protocol/worker.ts";
+
+export const KEY = "att_key";
+
+export class Killed extends Error {}
+
+/** Durable line by line. `limit`: the life ends when this line is to be written, before or after it is durable. */
+export class FileTranscript implements Transcript {
+  readonly records: readonly TranscriptRecord[];
+  readonly #file: string;
+  readonly #attempt: number;
+  readonly #kill: Kill | null;
+  #length: number;
+  #busy = false;
+
+  constructor(file: string, attempt: number, kill: Kill | null) {
+    this.#file = file;
+    this.#attempt = attempt;
+    this.#kill = kill;
+    this.records = linesOf(file);
+    this.#length = this.records.length;
+  }
+
+  async append(data: Readonly<Record<string, unknown>>): Promise<void> {
+    if (this.#busy) throw new Error("two appends at once");
+    this.#busy = true;
+    const killed = this.#kill !== null && this.#length === this.#kill.at;
+    if (killed && this.#kill?.when === "before") throw new Killed();
+    const fd = openSync(this.#file, "a");
+    writeSync(fd, `${JSON.stringify({ attempt: this.#attempt, data })}\n`);
+    fsyncSync(fd);
+    closeSync(fd);
+    if (killed) throw new Killed();
+    await delay(0);
+    this.#length += 1;
+    this.#busy = false;
+  }
+}
+
+export interface Kill {
+  readonly at: number;
+  readonly when: "before" | "after";
+}
+
+export function linesOf(file: string): TranscriptRecord[] {
+  const lines = readFileSync(file, "utf8").split("\n").filter(Boolean);
+  return lines.map((line) => JSON.parse(line) as TranscriptRecord);
+}
+
+export function git(cwd: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): string {
+  const who = { GIT_AUTHOR_NAME: "T", GIT_AUTHOR_EMAIL: "t@t", GIT_COMMITTER_NAME: "T", GIT_COMMITTER_EMAIL: "t@t" };
+  return execFileSync("git", args, { cwd, env: { ...process.env, ...who, ...env }, encoding: "utf8", stdio: "pipe" }).trim();
+}
+
+/** A task with its repository, as it outlives the worker's lives. */
+export class Bench {
+  readonly dir = mkdtempSync(join(tmpdir(), "swa-"));
+  readonly file = join(this.dir, "transcript.jsonl");
+  readonly origin = join(this.dir, "origin");
+  readonly outside = join(this.dir, "outside");
+  attempt = 1;
+  checkpoint: { sha: string; cursor: string } | null = null;
+  marked: string | null = null;
+  answers: Record<string, string> = {};
+
+  constructor(files: Readonly<Record<string, string>> = { "a.txt": "one\n" }) {
+    mkdirSync(this.outside);
+    writeFileSync(this.file, "");
+    mkdirSync(this.origin);
+    git(this.origin, ["init", "-q", "-b", "main"]);
+    for (const [path, content] of Object.entries(files)) writeFileSync(join(this.origin, path), content);
+    git(this.origin, ["add", "-A"]);
+    git(this.origin, ["commit", "-q", "-m", "base"]);
+    this.#open();
+  }
+
+  get root(): string {
+    return join(this.dir, `work-${this.attempt}`);
+  }
+
+  #open(): void {
+    git(this.dir, ["clone", "-q", "-s", this.origin, this.root]);
+    if (this.checkpoint === null) return;
+    git(this.root, ["read-tree", "-u", "--reset", this.checkpoint.sha]);
+    git(this.root, ["reset", "-q"]);
+  }
+
+  /** The next attempt: another container, the files of the last checkpoint. */
+  nextAttempt(): void {
+    this.attempt += 1;
+    this.marked = null;
+    this.#open();
+  }
+
+  save(cursor: string): void {
+    const env = { GIT_INDEX_FILE: join(this.dir, "index") };
+    git(this.root, ["add", "-A"], env);
+    const tree = git(this.root, ["write-tree"], env);
+    const sha = git(this.root, ["commit-tree", tree, "-m", "checkpoint"]);
+    git(this.root, ["push", "-q", this.origin, `+${sha}:refs/slipway/checkpoint`]);
+    this.checkpoint = { sha, cursor };
+  }
+
+  /** What an earlier task of the thread wrote. */
+  adopt(lines: string): void {
+    writeFileSync(this.file, `${lines}\n`);
+  }
+
+  read(path: string): string {
+    return readFileSync(join(this.root, path), "utf8");
+  }
+
+  /** Lines that commands left outside of the workspace, where no checkpoint reaches: what really ran. */
+  ran(): string[] {
+    const file = join(this.outside, "ran");
+    return existsSync(file) ? readFileSync(file, "utf8").split("\n").filter(Boolean) : [];
+  }
+
+  close(): void {
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+export interface LifeOptions {
+  readonly bench: Bench;
+  readonly model: { readonly baseURL: string; readonly token: string } | null;
+  readonly spec?: Partial<WorkerSpec>;
+  readonly settings?: Partial<LoopSettings>;
+  readonly kill?: Kill;
+  readonly budget?: ("continue" | "stop")[];
+  /** Null: as long as nobody answers. */
+  readonly answer?: (question: string) => string | null;
+  readonly instructions?: string;
+  /** `due` checkpoints are made each n-th time (8); 0 = never. */
+  readonly saveEach?: number;
+}
+
+export interface Emitted {
+  readonly type: string;
+  readonly data: Record<string, unknown>;
+}
+
+const schema = (required: readonly string[]) => ({
+  type: "object",
+  properties: Object.fromEntries(required.map((name) => [name, { type: "string" }])),
+  required,
+});
+const TOOLS: AgentContext["toolSchemas"] = [
+  { name: "bash", description: "Runs a command.", inputSchema: schema(["command"]) },
+  { name: "read", description: "Reads a file.", inputSchema: schema(["path"]) },
+  { name: "edit", description: "Edits a file.", inputSchema: schema(["path", "old", "new"]) },
+  { name: "write", description: "Writes a file.", inputSchema: schema(["path", "content"]) },
+];
+
+export class Life implements AgentContext {
+  readonly events: Emitted[] = [];
+  readonly deltas: string[] = [];
+  readonly stop = new AbortController();
+  readonly signal = this.stop.signal;
+  readonly spec: WorkerSpec;
+  readonly cursor: string | null;
+  readonly transcript: FileTranscript;
+  readonly model: LifeOptions["model"];
+  readonly toolSchemas = TOOLS;
+  readonly instructions: string;
+  readonly #options: LifeOptions;
+  readonly #tools: ToolRunner;
+  readonly #messages: (HeardMessage & { mode: "steer" | "follow_up" })[] = [];
+  #ids = 0;
+  #due = 0;
+
+  constructor(options: LifeOptions) {
+    const { bench, kill, spec } = options;
+    this.#options = options;
+    this.model = options.model;
+    this.instructions = options.instructions ?? "";
+    this.transcript = new FileTranscript(bench.file, bench.attempt, kill ?? null);
+    this.cursor = bench.marked ?? bench.checkpoint?.cursor ?? null;
+    this.spec = { ...SPEC, attempt: bench.attempt, answers: bench.answers, ...spec };
+    this.#tools = createTools(bench.root, join(bench.dir, "jobs"), { OUTSIDE: bench.outside });
+  }
+
+  async run(): Promise<AgentResult> {
+    const quick: Partial<LoopSettings> = { idleMs: 2_000, backoffMs: 5, backoffCapMs: 20, patienceMs: 5_000 };
+    return await createModelAgent({ ...quick, ...this.#options.settings }).run(this);
+  }
+
+  emit = (type: string, data: object): void => {
+    if (!this.stop.signal.aborted) this.events.push({ type, data: data as Record<string, unknown> });
+  };
+
+  delta = (_id: string, text: string): void => {
+    this.deltas.push(text);
+  };
+
+  newId(prefix: string): string {
+    this.#ids += 1;
+    return `${prefix}_${this.#options.bench.attempt}_${this.#ids}`;
+  }
+
+  async say(text: string): Promise<void> {
+    this.emit("message", { id: this.newId("msg"), role: "assistant", content: [{ type: "text", text }] });
+  }
+
+  async tool(name: string, input: Readonly<Record<string, unknown>>): ReturnType<AgentContext["tool"]> {
+    this.emit("tool.started", { name, input });
+    const result = await this.#tools.run(name, input, this.signal);
+    this.emit("tool.finished", { name, ...result });
+    return result;
+  }
+
+  async ask(id: string, question: string): Promise<string> {
+    const known = this.spec.answers[id];
+    if (known !== undefined) return known;
+    this.emit("question", { id, question });
+    const answer = this.#options.answer?.(question) ?? null;
+    if (answer !== null) return answer;
+    return await new Promise((_, reject) => this.signal.addEventListener("abort", () => reject(this.signal.reason as Error)));
+  }
+
+  person(text: string, mode: "steer" | "follow_up" = "steer"): void {
+    this.#messages.push({ id: this.newId("m"), text, mode });
+  }
+
+  async heard(at: "step" | "end"): Promise<readonly HeardMessage[]> {
+    const ready = this.#messages.filter(({ mode }) => at === "end" || mode === "steer");
+    for (const one of ready) this.#messages.splice(this.#messages.indexOf(one), 1);
+    return ready;
+  }
+
+  mark(cursor: string): void {
+    this.#options.bench.marked = cursor;
+  }
+
+  async checkpoint(cursor: string, mode: "due" | "now" | "always"): Promise<void> {
+    const each = this.#options.saveEach ?? 8;
+    this.#due += 1;
+    if (mode === "due" && (each === 0 || this.#due % each > 0)) return;
+    this.#options.bench.save(cursor);
+    this.emit("checkpoint", { cursor, mode });
+  }
+
+  async commit(): Promise<null> {
+    return null;
+  }
+
+  async verify(): ReturnType<AgentContext["verify"]> {
+    const results: { command: string; exitCode: number | null; tail: string }[] = [];
+    for (const command of this.spec.verify) {
+      const { exitCode, output } = await this.#tools.run("bash", { command, fromRoot: true }, this.signal);
+      this.emit("verify", { command, exitCode });
+      results.push({ command, exitCode, tail: output });
+    }
+    return results;
+  }
+
+  async budgetQuestion(): Promise<"continue" | "stop"> {
+    return this.#options.budget?.shift() ?? "stop";
+  }
+
+  async sleep(ms: number): Promise<void> {
+    await delay(ms, undefined, { signal: this.signal });
+  }
+
+  async hang(): Promise<never> {
+    throw new Error("this agent does not hang");
+  }
+
+  of(type: string): Record<string, unknown>[] {
+    return this.events.filter((event) => event.type === type).map(({ data }) => data);
+  }
+
+  notices(): string[] {
+    return this.of("notice").map(({ code }) => String(code));
+  }
+}
+
+const SPEC: WorkerSpec = {
+  taskId: "task_agent",
+  attempt: 1,
+  prompt: "Do the work.",
+  agent: "anthropic",
+  model: null,
+  effort: null,
+  gateway: "open",
+  script: null,
+  setup: [],
+  verify: [],
+  budget: {},
+  base: "main",
+  baseSha: "0".repeat(40),
+  workRef: "refs/slipway/work",
+  checkpointRef: "refs/slipway/checkpoint",
+  resume: null,
+  answers: {},
+  delivered: [],
+  commandsAfter: 0,
+  ack: 0,
+  transcript: 0,
+  abandonMs: 3_600_000,
+  wallMs: 3_600_000,
+};
+
+/** A command that leaves its name in the workspace and outside of it. */
+export const step = (name: string): { name: string; input: Record<string, unknown> } => ({
+  name: "bash",
+  input: { command: `echo ${name} >> log.txt; echo ${name} >> "$OUTSIDE/ran"` },
+});
+
+export const FINISH = { name: "finish", input: { title: "Do the work", summary: "It is done and was checked." } };

@@ -1,0 +1,328 @@
+/** The loop with the fake model: what it does with answers, people, limits and checks. */
+import { afterEach, describe, expect, it } from "vitest";
+import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
+import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
+import type { AgentResult } from "../../../../worker/agents/agent.ts";
+import { Bench, FINISH, KEY, Life, linesOf, step, type LifeOptions } from "./harness.ts";
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0)) await close();
+});
+
+interface Ran {
+  readonly bench: Bench;
+  readonly fake: FakeModel;
+  readonly life: Life;
+}
+
+async function prepare(scenario: Scenario, options: Partial<LifeOptions> = {}): Promise<Ran> {
+  const fake = await startFakeModel({ scenarios: { default: scenario }, apiKey: KEY });
+  const bench = options.bench ?? new Bench();
+  closers.push(
+    () => fake.close(),
+    () => bench.close(),
+  );
+  return { bench, fake, life: new Life({ model: { baseURL: fake.url, token: KEY }, ...options, bench }) };
+}
+
+const failure = async (work: Promise<AgentResult>): Promise<{ code: string; message: string }> =>
+  await work.then(
+    () => ({ code: "none", message: "it ended well" }),
+    (thrown: unknown) => thrown as { code: string; message: string },
+  );
+
+const texts = (fake: FakeModel): string => JSON.stringify(fake.served().at(-1)?.request.messages);
+const kinds = (bench: Bench): string[] => linesOf(bench.file).map(({ data }) => String(data["kind"]));
+
+describe("[A1] the work of a task", () => {
+  it("explores, edits, tests, finishes; each line is written before what follows from it", async () => {
+    const { bench, fake, life } = await prepare({
+      turns: [
+        { say: "I look.", tools: [{ name: "read", input: { path: "a.txt" } }, step("x")] },
+        { think: "Now the edit.", tools: [{ name: "edit", input: { path: "a.txt", old: "one", new: "two" } }] },
+        { tools: [{ name: "todo", input: { items: [{ text: "Edit", status: "completed" }] } }] },
+        { tools: [{ name: "report_progress", input: { text: "The edit is made." } }] },
+        { tools: [FINISH] },
+      ],
+    });
+    expect(await life.run()).toEqual({ title: "Do the work", summary: "It is done and was checked.", verified: [] });
+    expect(bench.read("a.txt")).toBe("two\n");
+    expect(kinds(bench)).toEqual([
+      "begin",
+      "turn",
+      "call",
+      "result",
+      "call",
+      "result",
+      ...Array(4).fill(["turn", "call", "result"]).flat(),
+    ]);
+    expect(life.of("todo")).toEqual([{ items: [{ text: "Edit", status: "completed" }] }]);
+    expect(JSON.stringify(life.of("message"))).toContain("The edit is made.");
+    expect(JSON.stringify(life.of("message"))).toContain("Now the edit.");
+    expect(life.deltas.join("")).toContain("I look.");
+    expect(bench.checkpoint?.cursor).toBe(String(linesOf(bench.file).length));
+    expect(fake.served()).toHaveLength(5);
+  });
+
+  it("the request: own words, frozen tools, thinking as summaries, at most four cache marks, and the cache is read", async () => {
+    const many = Array.from({ length: 30 }, (_, i) => ({ name: "bash", input: { command: `echo ${i}` } }));
+    const { fake, life } = await prepare(
+      { turns: [{ tools: many }, { tools: many }, { tools: [FINISH] }] },
+      { spec: { model: "claude-sonnet-5-5", effort: "high", prompt: "Rename it." }, instructions: "Notes of the project: use tabs." },
+    );
+    await life.run();
+    const request = fake.served().at(-1)?.request;
+    expect(request).toMatchObject({
+      model: "claude-sonnet-5-5",
+      stream: true,
+      thinking: { type: "adaptive", display: "summarized" },
+      output_config: { effort: "high" },
+      metadata: { user_id: "task_agent" },
+    });
+    expect(JSON.stringify(request).match(/cache_control/g)).toHaveLength(4);
+    expect(texts(fake)).toContain("Notes of the project: use tabs.");
+    expect(request?.tools?.map(({ name }) => name)).toEqual([
+      "bash",
+      "read",
+      "edit",
+      "write",
+      "todo",
+      "ask_user",
+      "report_progress",
+      "finish",
+    ]);
+    expect(JSON.stringify(request?.system)).not.toContain("Rename it.");
+  });
+
+  it("without a model it says what an operator has to do", async () => {
+    const bench = new Bench();
+    closers.push(() => bench.close());
+    expect(await failure(new Life({ bench, model: null }).run())).toMatchObject({ code: "model_auth" });
+  });
+});
+
+describe("[A2] tools run only when the answer ended by asking for them", () => {
+  it("calls of an answer that ended otherwise are answered, not run", async () => {
+    const { bench, fake, life } = await prepare({
+      turns: [{ tools: [step("never")], stop: "end_turn" }, { tools: [step("never")], stop: "pause_turn" }, { tools: [FINISH] }],
+    });
+    await life.run();
+    expect(bench.ran()).toEqual([]);
+    expect(texts(fake)).toContain("Not run");
+  });
+
+  it("an answer that is cut off three times in a row ends the task with its reason", async () => {
+    const { bench, life } = await prepare({ turns: [{ tools: [step("never")], stop: "max_tokens" }], afterwards: "again" });
+    expect(await failure(life.run())).toMatchObject({ code: "agent_stuck", message: expect.stringContaining("cut off") as string });
+    expect(bench.ran()).toEqual([]);
+  });
+
+  it("a pause is gone on from", async () => {
+    const { life } = await prepare({ turns: [{ say: "Wait.", stop: "pause_turn" }, { tools: [FINISH] }] });
+    expect(await life.run()).toMatchObject({ title: "Do the work" });
+  });
+});
+
+describe("[A3] words without a call are a report, not a proof", () => {
+  it("text for ever: asked to finish twice, then the words are the report, and people are told", async () => {
+    const { fake, life } = await prepare({ turns: [{ say: "All is well." }], afterwards: "again" });
+    expect(await life.run()).toEqual({ title: "Do the work.", summary: "All is well.", verified: [] });
+    expect(fake.served()).toHaveLength(3);
+    expect(life.notices()).toEqual(["no_finish"]);
+  });
+
+  it("after the question the model may finish", async () => {
+    const { life } = await prepare({ turns: [{ say: "I think I am done." }, { tools: [FINISH] }] });
+    expect(await life.run()).toMatchObject({ title: "Do the work" });
+    expect(life.notices()).toEqual([]);
+  });
+
+  it("a finish without a summary is refused with words that teach", async () => {
+    const { fake, life } = await prepare({ turns: [{ tools: [{ name: "finish", input: { title: "T" } }] }, { tools: [FINISH] }] });
+    expect(await life.run()).toMatchObject({ summary: "It is done and was checked." });
+    expect(texts(fake)).toContain("summary:");
+  });
+});
+
+describe("[A4] checks run after finish, and their output comes back", () => {
+  it("a check that fails is repaired", async () => {
+    const { fake, life } = await prepare(
+      { turns: [{ tools: [FINISH] }, { tools: [step("fix")] }, { tools: [FINISH] }] },
+      { spec: { verify: ["grep -q fix log.txt"] } },
+    );
+    expect((await life.run()).summary).toBe("It is done and was checked.");
+    expect(life.of("verify").map(({ exitCode }) => exitCode)).toEqual([2, 0]);
+    expect(texts(fake)).toContain("do not pass");
+  });
+
+  it("a check that never passes ends after two rounds, and the summary says so", async () => {
+    const { fake, life } = await prepare(
+      { turns: [{ tools: [FINISH] }], afterwards: "again" },
+      { spec: { verify: ["echo broken; exit 3"] } },
+    );
+    expect((await life.run()).summary).toContain("`echo broken; exit 3`");
+    expect(fake.served()).toHaveLength(3);
+    expect(texts(fake)).toContain("exit code 3");
+  });
+});
+
+describe("[A5] an agent that does not come to an end is stopped, with its reason", () => {
+  it("the same call with the same result: told, then stopped", async () => {
+    const same = { name: "bash", input: { command: "cat a.txt" } };
+    const { bench, fake, life } = await prepare({ turns: [{ tools: [same] }], afterwards: "again" });
+    expect(await failure(life.run())).toMatchObject({ code: "agent_stuck", message: expect.stringContaining("bash cat a.txt") as string });
+    expect(life.notices()).toEqual(["agent_circles"]);
+    expect(fake.served()).toHaveLength(6);
+    expect(bench.checkpoint).not.toBeNull();
+  });
+
+  it("two calls in turn, and an unknown tool", async () => {
+    const call = (command: string) => ({ tools: [{ name: "bash", input: { command } }] });
+    const turns = Array.from({ length: 30 }, (_, i) => call(i % 2 === 0 ? "echo a" : "echo b"));
+    const two = await prepare({ turns });
+    expect(await failure(two.life.run())).toMatchObject({ code: "agent_stuck", message: expect.stringContaining("2 calls") as string });
+    const unknown = await prepare({ turns: [{ tools: [{ name: "teleport", input: {} }] }], afterwards: "again" });
+    expect(await failure(unknown.life.run())).toMatchObject({ code: "agent_stuck" });
+    expect(unknown.fake.served()).toHaveLength(5);
+  });
+
+  it("different work for ever ends with the turns, after a warning", async () => {
+    const turns = Array.from({ length: 40 }, (_, i) => ({ tools: [step(`s${i}`)] }));
+    const { bench, fake, life } = await prepare({ turns }, { settings: { turns: 10 } });
+    expect(await failure(life.run())).toMatchObject({ code: "budget_exceeded", message: expect.stringContaining("10 turns") as string });
+    expect(life.notices()).toEqual(["budget_near"]);
+    expect(texts(fake)).toContain("Four fifths of the turns");
+    expect(bench.ran()).toHaveLength(10);
+    expect(bench.checkpoint?.cursor).toBe(String(linesOf(bench.file).length));
+  });
+
+  it("time that runs out is told", async () => {
+    let now = 0;
+    const turns = [{ tools: [step("a")] }, { tools: [FINISH] }];
+    const { life, fake } = await prepare({ turns }, { spec: { wallMs: 1_000 }, settings: { now: () => (now += 500) } });
+    await life.run();
+    expect(texts(fake)).toContain("Four fifths of the time");
+  });
+
+  it("a flood of calls is bounded per answer", async () => {
+    const flood = Array.from({ length: 60 }, (_, i) => step(`f${i}`));
+    const { bench, life } = await prepare({ turns: [{ tools: flood }, { tools: [FINISH] }] });
+    await life.run();
+    expect(bench.ran()).toHaveLength(32);
+    expect(life.notices()).toEqual(["too_many_calls"]);
+  });
+
+  it("a flood of output is cut before it is stored", async () => {
+    const flood = { name: "bash", input: { command: "head -c 3000000 /dev/zero | tr '\\0' x" } };
+    const { bench, life } = await prepare({ turns: [{ tools: [flood] }, { tools: [FINISH] }] });
+    await life.run();
+    expect(Math.max(...linesOf(bench.file).map((line) => JSON.stringify(line).length))).toBeLessThan(120_000);
+  });
+});
+
+describe("[A6] people are heard at the next safe point", () => {
+  it("a message joins the results of the calls; one for later waits for the end", async () => {
+    const { fake, life } = await prepare({
+      turns: [{ tools: [step("a")] }, { tools: [FINISH] }, { tools: [step("b")] }, { tools: [FINISH] }],
+    });
+    life.person("Use tabs.");
+    life.person("Then b, please.", "follow_up");
+    await life.run();
+    const said = fake.served().map(
+      ({ request }) =>
+        JSON.stringify(request.messages)
+          .match(/Use tabs|Then b/g)
+          ?.join() ?? "",
+    );
+    expect(said).toEqual(["Use tabs", "Use tabs", "Use tabs,Then b", "Use tabs,Then b"]);
+  });
+
+  it("a question is answered; the work is saved before the wait", async () => {
+    const ask = { name: "ask_user", input: { question: "Which?", options: ["a", "b"] } };
+    const { fake, life } = await prepare(
+      { turns: [{ tools: [step("x"), ask] }, { tools: [FINISH] }] },
+      { answer: () => "The first.", saveEach: 0 },
+    );
+    await life.run();
+    expect(texts(fake)).toContain("The first.");
+    expect(life.events.map(({ type }) => type).slice(-4)).toEqual(["checkpoint", "question", "message", "checkpoint"]);
+  });
+
+  it("a question that nobody answers holds the task until it is stopped, and is found answered by the next attempt", async () => {
+    const ask = { name: "ask_user", input: { question: "Which?" } };
+    const { bench, fake, life } = await prepare({ turns: [{ tools: [step("x"), ask] }, { tools: [FINISH] }] });
+    const end = failure(life.run());
+    await expect.poll(() => life.of("question").length).toBe(1);
+    life.stop.abort(new Error("parked"));
+    expect(await end).toMatchObject({ message: "parked" });
+    bench.nextAttempt();
+    bench.answers = { [String(life.of("question")[0]?.["id"])]: "The second." };
+    const later = new Life({ bench, model: { baseURL: fake.url, token: KEY } });
+    expect(await later.run()).toMatchObject({ title: "Do the work" });
+    expect(bench.ran()).toEqual(["x"]);
+    expect(later.of("question")).toEqual([]);
+    expect(texts(fake)).toContain("The second.");
+  });
+
+  it("a stop in the middle of a command and in the middle of an answer ends at once", async () => {
+    const slow = await prepare({ turns: [{ tools: [{ name: "bash", input: { command: "sleep 60" } }] }] });
+    const first = failure(slow.life.run());
+    await expect.poll(() => slow.life.of("tool.started").length).toBe(1);
+    slow.life.stop.abort(new Error("cancelled"));
+    expect(await first).toMatchObject({ message: "cancelled" });
+    const talking = await prepare({ turns: [{ say: "word ".repeat(2_000), delayMs: 20 }] });
+    const second = failure(talking.life.run());
+    await expect.poll(() => talking.life.deltas.length).toBeGreaterThan(3);
+    talking.life.stop.abort(new Error("cancelled"));
+    expect(await second).toMatchObject({ message: "cancelled" });
+    expect(kinds(talking.bench)).toEqual(["begin"]);
+  });
+});
+
+describe("[A7] a follow-up task goes on with the conversation", () => {
+  const handOver = (bench: Bench): Bench => {
+    const next = new Bench();
+    closers.push(() => next.close());
+    const inherited = linesOf(bench.file).map(({ data }) => JSON.stringify({ attempt: 0, data }));
+    next.adopt(inherited.join("\n"));
+    return next;
+  };
+  const turns = [{ tools: [step("a")] }, { tools: [FINISH] }, { tools: [step("b")] }, { tools: [FINISH] }];
+
+  it("with the same model and tools it is the same conversation", async () => {
+    const { bench, fake, life } = await prepare({ turns });
+    await life.run();
+    const next = handOver(bench);
+    const later = new Life({ bench: next, model: { baseURL: fake.url, token: KEY }, spec: { prompt: "Now b.", budget: { turns: 3 } } });
+    await later.run();
+    expect(next.ran()).toEqual(["b"]);
+    expect(texts(fake)).toContain("Now b.");
+    expect(texts(fake)).toContain("Do the work.");
+  });
+
+  it("a task that was stopped and is taken up again is told so, with what its files lack", async () => {
+    const { bench, fake, life } = await prepare(
+      { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
+      { saveEach: 0, settings: { turns: 1 } },
+    );
+    expect(await failure(life.run())).toMatchObject({ code: "budget_exceeded" });
+    const next = handOver(bench);
+    next.checkpoint = { sha: "HEAD", cursor: "3" };
+    await new Life({ bench: next, model: { baseURL: fake.url, token: KEY } }).run();
+    expect(next.ran()).toEqual(["b"]);
+    expect(texts(fake)).toContain("is taken up again");
+    expect(texts(fake)).toContain("bash echo a");
+  });
+
+  it("with another model it begins anew and knows what was delivered", async () => {
+    const { bench, fake, life } = await prepare({ turns });
+    await life.run();
+    const next = handOver(bench);
+    const model = { baseURL: fake.url, token: KEY };
+    await new Life({ bench: next, model, spec: { taskId: "task_2", prompt: "Now b.", model: "claude-haiku-5-5" } }).run();
+    expect(next.ran()).toEqual(["a"]);
+    expect(fake.served().at(-1)?.request.messages[0]).toMatchObject({ role: "user" });
+    expect(texts(fake)).toContain("It is done and was checked.");
+  });
+});

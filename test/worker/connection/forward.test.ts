@@ -1,0 +1,80 @@
+/** The model as an agent in the worker reaches it: loopback, the broker's socket, the gateway, the provider. Real HTTP all the way. */
+import Anthropic from "@anthropic-ai/sdk";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openBroker } from "../../../src/broker/server.ts";
+import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
+import { createModelGateway } from "../../../src/broker/model/gateway.ts";
+import type { ModelDesk } from "../../../src/core/ports/usage-ledger.ts";
+import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
+import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
+import { PRICES } from "../../../src/broker/model/prices.ts";
+import { createRate } from "../../../src/broker/model/rate-limit.ts";
+import type { Broker } from "../../../src/core/ports/ports.ts";
+import { systemClock } from "../../../src/app/system.ts";
+import { forward, type Forwarder } from "../../../worker/connection/forward.ts";
+import { MemoryDesk } from "../memory-worker-api.ts";
+import { quiet, SECRET } from "../rig.ts";
+
+const KEY = "sk-real-key-of-the-server";
+const generous: ModelDesk = {
+  admit: async () => ({ passes: () => null, settle: async () => undefined, cancel: async () => undefined }),
+};
+let dir: string;
+let fake: FakeModel;
+let broker: Broker;
+let forwarder: Forwarder;
+let token: string;
+let client: Anthropic;
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), "sw-model-"));
+  const words: Scenario = { turns: [{ say: "x".repeat(2_400), delayMs: 5 }], afterwards: "again" };
+  fake = await startFakeModel({ scenarios: { default: words }, apiKey: KEY });
+  const rate = createRate({ clock: systemClock, longestMs: 60_000 });
+  const gateway = { baseUrl: fake.url, apiKey: KEY, desk: generous, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet };
+  const desk = new MemoryDesk();
+  const serveModel = createModelGateway(gateway);
+  broker = openBroker({ dir, desk, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet, serveModel });
+  const door = await broker.open(desk.taskId, 1);
+  forwarder = await forward(join(door.socketDir, "b.sock"));
+  token = door.token;
+  client = new Anthropic({ apiKey: token, baseURL: `http://127.0.0.1:${forwarder.port}/anthropic`, maxRetries: 0 });
+});
+afterEach(async () => {
+  await forwarder.close();
+  await broker.close();
+  await fake.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const ASK = { model: "claude-sonnet-5-5", max_tokens: 1_000, messages: [{ role: "user" as const, content: "Hi." }] };
+
+test("[L2] [S1] the answer comes word by word; the attempt's token goes in, the server's key goes out", async () => {
+  const begun = performance.now();
+  let first = Infinity;
+  const stream = client.messages.stream(ASK);
+  stream.on("streamEvent", () => (first = Math.min(first, performance.now() - begun)));
+  const message = await stream.finalMessage();
+  expect(first).toBeLessThan((performance.now() - begun) / 2);
+  expect(message.content.some((block) => block.type === "text")).toBe(true);
+  const headers = fake.served()[0]?.headers ?? {};
+  expect(headers["authorization"]).toBe(`Bearer ${KEY}`);
+  expect(JSON.stringify(headers)).not.toContain(token);
+});
+
+test("[S3] another token opens nothing", async () => {
+  const stranger = new Anthropic({ apiKey: "att_other", baseURL: client.baseURL, maxRetries: 0 });
+  await expect(stranger.messages.stream(ASK).finalMessage()).rejects.toMatchObject({ status: 401 });
+  expect(fake.served()).toEqual([]);
+});
+
+test("an agent that hangs up ends the request at the provider", async () => {
+  const stop = new AbortController();
+  const stream = client.messages.stream(ASK, { signal: stop.signal });
+  stream.on("streamEvent", () => stop.abort());
+  await expect(stream.finalMessage()).rejects.toThrow();
+  expect(fake.served()).toHaveLength(1);
+});

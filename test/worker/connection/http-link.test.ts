@@ -1,0 +1,260 @@
+/** The line home over the real broker: order, doubles, holes, the fence, a coordinator that goes away. */
+import { appendFileSync, mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { systemClock } from "../../../worker/lib/clock.ts";
+import { HttpLink } from "../../../worker/connection/http-link.ts";
+import { Journal } from "../../../worker/connection/journal.ts";
+import { StaleAttempt } from "../../../worker/connection/link.ts";
+import type { Clock } from "../../../src/core/ports/ports.ts";
+import { Rig } from "../rig.ts";
+
+let rig: Rig;
+let links: HttpLink[] = [];
+const never = new AbortController().signal;
+
+beforeEach(() => {
+  rig = new Rig();
+});
+afterEach(async () => {
+  await Promise.all(links.map(async (link) => await link.close()));
+  links = [];
+  await rig.close();
+});
+
+async function dial(clock: Clock = systemClock): Promise<HttpLink> {
+  const { socketDir, token } = await rig.broker.open(rig.desk.taskId, rig.desk.attempt);
+  const { attempt } = rig.desk;
+  const link = new HttpLink({
+    socketPath: join(socketDir, "b.sock"),
+    token,
+    attempt,
+    journal: new Journal(rig.state, attempt),
+    clock,
+  });
+  links.push(link);
+  return link;
+}
+
+const say = (link: HttpLink, n: number): void => link.emit("notice", { level: "info", code: "n", text: String(n) });
+const texts = (): number[] => rig.desk.of("notice").map((event) => Number(event.data["text"]));
+const upTo = (n: number): number[] => Array.from({ length: n }, (_, index) => index + 1);
+
+test("[W2] 20,000 events through a coordinator that goes away 7 times arrive once and in order", async () => {
+  const link = await dial();
+  await link.spec(never);
+  const emitting = (async () => {
+    for (let n = 1; n <= 20_000; n += 1) {
+      say(link, n);
+      if (n % 100 === 0) await systemClock.sleep(8);
+    }
+  })();
+  for (let kill = 0; kill < 7; kill += 1) {
+    const seen = rig.desk.events.length;
+    await rig.desk.until(() => rig.desk.events.length > seen + 500);
+    await rig.broker.close();
+    await systemClock.sleep(60);
+    rig.newBroker();
+    await rig.broker.open(rig.desk.taskId, 1);
+  }
+  await emitting;
+  await link.flush(never);
+  expect(texts()).toEqual(upTo(20_000));
+  expect(rig.desk.events.map((event) => event.seq)).toEqual(upTo(20_000));
+}, 60_000);
+
+test("[W1] a batch that was taken but not acknowledged is sent again and changes nothing", async () => {
+  const link = await dial();
+  await link.spec(never);
+  const accept = rig.desk.accept.bind(rig.desk);
+  let losses = 3;
+  rig.desk.accept = async (taskId, batch) => {
+    const ack = await accept(taskId, batch);
+    if (losses-- > 0) throw new Error("died after the commit");
+    return ack;
+  };
+  for (const n of upTo(50)) say(link, n);
+  await link.flush(never);
+  expect(losses).toBeLessThan(0);
+  expect(texts()).toEqual(upTo(50));
+});
+
+test("after a hole it goes on from where the coordinator stands, also from the journal", async () => {
+  const link = await dial();
+  await link.spec(never);
+  for (const n of upTo(30)) say(link, n);
+  await link.flush(never);
+  rig.desk.events.splice(10);
+  rig.desk.ack = 10;
+  say(link, 31);
+  await link.flush(never);
+  expect(texts()).toEqual(upTo(31));
+});
+
+test("once the socket is back, waiting events arrive soon", async () => {
+  const link = await dial();
+  await link.spec(never);
+  await rig.broker.close();
+  say(link, 1);
+  await systemClock.sleep(1_500);
+  rig.newBroker();
+  await rig.broker.open(rig.desk.taskId, 1);
+  const back = Date.now();
+  await link.flush(never);
+  expect(Date.now() - back).toBeLessThan(1_000);
+  expect(texts()).toEqual([1]);
+});
+
+test("[W3] a stale attempt ends every wait", async () => {
+  const link = await dial();
+  await link.spec(never);
+  const answer = link.inbox.waitFor(() => true, link.over);
+  say(link, 1);
+  await link.flush(never);
+  rig.desk.next();
+  say(link, 2);
+  await expect(link.flush(never)).rejects.toBeInstanceOf(StaleAttempt);
+  await expect(answer).rejects.toBeInstanceOf(StaleAttempt);
+  await expect(link.reach(never)).rejects.toBeInstanceOf(StaleAttempt);
+  expect(texts()).toEqual([1]);
+});
+
+test("a later life of the same attempt goes on from the journal and knows what was said", async () => {
+  const first = await dial();
+  await first.spec(never);
+  first.emit("ready", {});
+  first.emit("tool.started", { id: "tool_1", name: "bash", input: {} });
+  await first.flush(never);
+  await rig.broker.close();
+  say(first, 1);
+  first.emit("question", { id: "q_1", question: "?", options: null });
+  first.mark("3");
+  await first.close();
+  links = [];
+  appendFileSync(join(rig.state, "journal.jsonl"), '{"seq":5,"at":"cut sho');
+
+  rig.newBroker();
+  const second = await dial();
+  await second.spec(never);
+  expect(second.recovered).toMatchObject({ ready: true, reported: false, cursor: "3", openTools: [{ id: "tool_1", name: "bash" }] });
+  expect(second.recovered.asked.has("q_1")).toBe(true);
+  say(second, 2);
+  await second.flush(never);
+  expect(rig.desk.events.map((event) => event.type)).toEqual(["ready", "tool.started", "notice", "question", "notice"]);
+  expect(rig.desk.events.map((event) => event.seq)).toEqual(upTo(5));
+});
+
+test("a lost journal does not reuse numbers; another attempt's journal is not read", async () => {
+  rig.desk.ack = 7;
+  mkdirSync(rig.state, { recursive: true });
+  appendFileSync(join(rig.state, "journal.jsonl"), `{"attempt":9}\n{"seq":1,"at":"2026-01-01T00:00:00.000Z","type":"ready","data":{}}\n`);
+  const link = await dial();
+  await link.spec(never);
+  expect(link.recovered.ready).toBe(false);
+  say(link, 1);
+  await link.flush(never);
+  expect(rig.desk.events.map((event) => event.seq)).toEqual([8]);
+  expect(readFileSync(join(rig.state, "journal.jsonl"), "utf8")).toMatch(/^\{"attempt":1\}\n/);
+});
+
+test("one event that is refused for good blocks nothing", async () => {
+  const link = await dial();
+  await link.spec(never);
+  say(link, 1);
+  link.emit("question", { id: "not an id!", question: "?", options: null });
+  say(link, 2);
+  await link.flush(never);
+  expect(rig.desk.events.map((event) => event.type)).toEqual(["notice", "notice", "notice"]);
+  expect(rig.desk.events[1]?.data).toMatchObject({ code: "event_refused" });
+});
+
+test("events of any size fit into batches", async () => {
+  const link = await dial();
+  await link.spec(never);
+  const text = "\u20ac".repeat(64 * 1024);
+  for (let n = 0; n < 8; n += 1) {
+    link.emit("message", {
+      id: `m_${n}`,
+      role: "assistant",
+      content: Array.from({ length: 100 }, () => ({ type: "text" as const, text })),
+    });
+    link.emit("tool.started", {
+      id: `t_${n}`,
+      name: "write",
+      input: { path: "p", content: text.repeat(10), deep: [[[[[[[[[[["x"]]]]]]]]]]] },
+    });
+  }
+  await link.flush(never);
+  expect(rig.desk.events).toHaveLength(16);
+  expect(rig.desk.of("notice")).toEqual([]);
+});
+
+test("commands come once each, in order, over restarts of the coordinator", async () => {
+  const link = await dial();
+  await link.spec(never);
+  const got: number[] = [];
+  for (let n = 1; n <= 6; n += 1) {
+    if (n % 2 === 0) {
+      await rig.broker.close();
+      rig.newBroker();
+      await rig.broker.open(rig.desk.taskId, 1);
+    }
+    rig.desk.command({ type: "answer", questionId: "q", text: String(n) });
+    const command = await link.inbox.waitFor(() => true, AbortSignal.timeout(5_000));
+    got.push(command.id);
+  }
+  rig.desk.command({ type: "withdraw", messageId: "m" });
+  await Promise.all([link.catchUp(never), link.catchUp(never), link.catchUp(never)]);
+  expect(got).toEqual(upTo(6));
+  expect(link.inbox.take(() => true).map((command) => command.id)).toEqual([7]);
+});
+
+test("a wait ends when its signal is aborted, although the coordinator is away", async () => {
+  const link = await dial();
+  await rig.broker.close();
+  await expect(link.spec(AbortSignal.timeout(200))).rejects.toThrow();
+});
+
+test("with nothing to say it gives a sign of life every 20 s, until it is told to be silent", async () => {
+  const asked: number[] = [];
+  const fast: Clock = {
+    ...systemClock,
+    timer(ms, wake) {
+      asked.push(ms);
+      return systemClock.timer(ms / 400, wake);
+    },
+  };
+  const link = await dial(fast);
+  await link.spec(never);
+  const before = rig.desk.heard.length;
+  await rig.desk.until(() => rig.desk.heard.length >= before + 4, 5_000);
+  expect(new Set(asked)).toEqual(new Set([20_000]));
+  link.silence();
+  await systemClock.sleep(200);
+  const silent = rig.desk.heard.length;
+  await systemClock.sleep(500);
+  expect(rig.desk.heard.length).toBe(silent);
+  say(link, 1);
+  await link.flush(never);
+  await link.close();
+  links = [];
+});
+
+test("a coordinator that never comes back is given up after abandonMs without an answer, and not before", async () => {
+  rig.desk.overrides = { abandonMs: 1_500 };
+  const link = await dial();
+  await link.spec(never);
+  await rig.broker.close();
+  await systemClock.sleep(700);
+  expect(link.over.aborted).toBe(false);
+  rig.newBroker();
+  await rig.broker.open(rig.desk.taskId, 1);
+  say(link, 1);
+  await link.flush(never);
+  await rig.broker.close();
+  const begun = Date.now();
+  say(link, 2);
+  await expect(link.flush(AbortSignal.timeout(20_000))).rejects.toThrow("no coordinator came back");
+  expect(Date.now() - begun).toBeGreaterThanOrEqual(1_000);
+  expect(link.over.aborted).toBe(true);
+});

@@ -1,0 +1,85 @@
+/** The agent's memory over the real broker: a coordinator that goes away, doubles, another life of the same worker, the fence. */
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { RECORD_BYTES } from "../../../src/core/ports/transcripts.ts";
+import { systemClock } from "../../../worker/lib/clock.ts";
+import { HttpLink } from "../../../worker/connection/http-link.ts";
+import { Journal } from "../../../worker/connection/journal.ts";
+import { StaleAttempt } from "../../../worker/connection/link.ts";
+import { openTranscript } from "../../../worker/connection/transcript.ts";
+import { Rig } from "../rig.ts";
+
+let rig: Rig;
+let links: HttpLink[] = [];
+const never = new AbortController().signal;
+
+beforeEach(() => {
+  rig = new Rig();
+});
+afterEach(async () => {
+  await Promise.all(links.map(async (link) => await link.close()));
+  links = [];
+  await rig.close();
+});
+
+async function dial() {
+  const { attempt } = rig.desk;
+  const { socketDir, token } = await rig.broker.open(rig.desk.taskId, attempt);
+  const journal = new Journal(rig.state, attempt);
+  const link = new HttpLink({ socketPath: join(socketDir, "b.sock"), token, attempt, journal, clock: systemClock });
+  links.push(link);
+  return await openTranscript(link, (await link.spec(never)).transcript, never);
+}
+
+const stored = (): unknown[] => rig.desk.transcripts.records(rig.desk.taskId, 0, 1e9).map(({ json }) => JSON.parse(json) as unknown);
+
+test("[X1] [X3] 300 records through a coordinator that goes away 5 times are there once and in order", async () => {
+  const transcript = await dial();
+  let written = 0;
+  const writing = (async () => {
+    for (let n = 1; n <= 300; n += 1) {
+      await transcript.append({ n });
+      expect(rig.desk.transcripts.last(rig.desk.taskId)).toBeGreaterThanOrEqual(n);
+      written = n;
+    }
+  })();
+  for (let away = 0; away < 5; away += 1) {
+    const before = written;
+    await rig.desk.until(() => written > before + 30);
+    await rig.broker.close();
+    await systemClock.sleep(40);
+    rig.newBroker();
+    await rig.broker.open(rig.desk.taskId, 1);
+  }
+  await writing;
+  expect(stored()).toEqual(Array.from({ length: 300 }, (_, i) => ({ n: i + 1 })));
+});
+
+test("[X2] the next attempt reads what the one before it wrote, over more than one page", async () => {
+  const first = await dial();
+  const text = "x".repeat(400_000);
+  for (const n of [1, 2, 3, 4]) await first.append({ n, text });
+  expect(first.records).toEqual([]);
+  rig.desk.next();
+  const second = await dial();
+  expect(second.records.map(({ attempt, data }) => [attempt, data["n"]])).toEqual([1, 2, 3, 4].map((n) => [1, n]));
+  await second.append({ n: 5 });
+  await expect(first.append({ n: 5 })).rejects.toBeInstanceOf(StaleAttempt);
+  expect(rig.desk.transcripts.records(rig.desk.taskId, 4, 1e6)).toEqual([{ n: 5, attempt: 2, json: '{"n":5}' }]);
+});
+
+test("calls that do not wait for each other keep their order", async () => {
+  const transcript = await dial();
+  await Promise.all([1, 2, 3, 4, 5].map((n) => transcript.append({ n })));
+  expect(stored()).toEqual([1, 2, 3, 4, 5].map((n) => ({ n })));
+});
+
+test("what the coordinator will never take ends the agent with its words", async () => {
+  const transcript = await dial();
+  await expect(transcript.append({ text: "x".repeat(RECORD_BYTES) })).rejects.toMatchObject({ code: "agent_error" });
+  const other = await dial();
+  await other.append({ mine: true });
+  const late = await dial();
+  await other.append({ mine: 2 });
+  await expect(late.append({ mine: 3 })).rejects.toMatchObject({ code: "agent_error" });
+});

@@ -1,0 +1,177 @@
+/** A desk in memory: the rules of acceptance of the real one (order, doubles, holes, the fence) over plain arrays, for one task. */
+import type { BudgetStanding } from "../../src/core/budget.ts";
+import { SequenceGap, SlipwayError } from "../../src/core/error.ts";
+import { WORKER_DATA, type WorkerEventType } from "../../src/core/event.ts";
+import { checkpointRef, WORK_REF, type WorkerDesk } from "../../src/core/ports/ports.ts";
+import { MemoryTranscripts } from "../../src/store/sqlite/tables/transcripts.ts";
+import type { ScriptStep } from "../../src/core/task.ts";
+import { PAGE_BYTES, RECORD_BYTES, TranscriptMoved, type StoredRecord } from "../../src/core/ports/transcripts.ts";
+import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerEvent, WorkerSpec } from "../../src/core/protocol/worker.ts";
+
+export interface Accepted extends WorkerEvent {
+  readonly attempt: number;
+}
+
+type Unnumbered = WorkerCommand extends infer C ? (C extends { id: number } ? Omit<C, "id"> : never) : never;
+
+export class MemoryDesk implements WorkerDesk {
+  readonly taskId: string;
+  readonly events: Accepted[] = [];
+  readonly deltas: { messageId: string; text: string }[] = [];
+  readonly answers: Record<string, string> = {};
+  readonly transcripts = new MemoryTranscripts();
+  standing: BudgetStanding = { state: "continue" };
+  attempt = 1;
+  ack = 0;
+  over = false;
+  baseSha = "";
+  /** Every request, also refused ones: the times of the signs of life. */
+  readonly heard: number[] = [];
+  overrides: Partial<WorkerSpec> = {};
+  script: ScriptStep[] | null = null;
+  #commands: WorkerCommand[] = [];
+  #watchers = new Set<() => void>();
+
+  constructor(taskId = "task_01j00000000000000000000000") {
+    this.taskId = taskId;
+  }
+
+  #check(taskId: string, attempt: number): void {
+    this.heard.push(Date.now());
+    if (taskId !== this.taskId || attempt !== this.attempt || this.over) throw new SlipwayError("stale_attempt");
+  }
+
+  async spec(taskId: string, attempt: number): Promise<WorkerSpec> {
+    this.#check(taskId, attempt);
+    const saved = this.of("checkpoint").at(-1)?.data;
+    return {
+      taskId,
+      attempt,
+      prompt: "Do the work",
+      agent: "scripted",
+      model: null,
+      effort: null,
+      gateway: "none",
+      script: this.script,
+      setup: [],
+      verify: [],
+      budget: {},
+      base: "main",
+      baseSha: this.baseSha,
+      workRef: WORK_REF,
+      checkpointRef: checkpointRef(attempt),
+      transcript: this.transcripts.last(taskId),
+      resume: saved === undefined ? null : { sha: String(saved["sha"]), cursor: saved["cursor"] as string | null },
+      answers: this.answers,
+      delivered: [],
+      commandsAfter: 0,
+      ack: this.ack,
+      wallMs: 3_600_000,
+      abandonMs: 3_600_000,
+      ...this.overrides,
+    };
+  }
+
+  async transcript(taskId: string, attempt: number, after: number): Promise<StoredRecord[]> {
+    this.#check(taskId, attempt);
+    return this.transcripts.records(taskId, after, PAGE_BYTES);
+  }
+
+  async append(taskId: string, record: StoredRecord): Promise<void> {
+    this.#check(taskId, record.attempt);
+    if (Buffer.byteLength(record.json) > RECORD_BYTES) throw new SlipwayError("payload_too_large");
+    const result = this.transcripts.append({ taskId, ...record }, true);
+    if (result.kind === "elsewhere") throw new TranscriptMoved(result.last);
+    if (result.kind === "full") throw new SlipwayError("transcript_full");
+    this.#changed();
+  }
+
+  async budget(taskId: string, attempt: number): Promise<BudgetStanding> {
+    this.#check(taskId, attempt);
+    return this.standing;
+  }
+
+  async accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck> {
+    this.#check(taskId, batch.attempt);
+    this.deltas.push(...(batch.deltas ?? []));
+    const news = batch.events.filter((event) => event.seq > this.ack);
+    if (news[0] !== undefined && news[0].seq !== this.ack + 1) throw new SequenceGap(this.ack);
+    for (const event of news) {
+      const parsed = WORKER_DATA[event.type].safeParse(event.data);
+      if (!parsed.success) throw new SlipwayError("invalid_request", parsed.error.message);
+    }
+    for (const event of news) {
+      this.events.push({ ...event, attempt: batch.attempt });
+      this.ack = event.seq;
+    }
+    this.#changed();
+    return { ack: this.ack, commands: this.#commands.length > 0 };
+  }
+
+  async commands(taskId: string, attempt: number, after: number, waitMs: number, signal: AbortSignal): Promise<WorkerCommand[]> {
+    this.#check(taskId, attempt);
+    const found = (): WorkerCommand[] => this.#commands.filter((command) => command.id > after);
+    const until = Date.now() + waitMs;
+    while (found().length === 0 && !this.over && !signal.aborted && Date.now() < until) await this.#change(until - Date.now(), signal);
+    if (this.over) throw new SlipwayError("stale_attempt");
+    return found();
+  }
+
+  command(command: Unnumbered): void {
+    this.#commands.push({ ...command, id: this.#commands.length + 1 } as WorkerCommand);
+    this.#changed();
+  }
+
+  /** The attempt is over; the next one may begin. */
+  next(): void {
+    this.attempt += 1;
+    this.ack = 0;
+    this.#changed();
+  }
+
+  end(): void {
+    this.over = true;
+    this.#changed();
+  }
+
+  of(type: WorkerEventType): Accepted[] {
+    return this.events.filter((event) => event.type === type);
+  }
+
+  /** Texts of the agent's messages. */
+  said(): string[] {
+    return this.of("message").map((event) => (event.data["content"] as { text: string }[]).map((block) => block.text).join(""));
+  }
+
+  tool(name: string, nth = 0): { output: string; exitCode: number | null; truncated: boolean; ms: number } {
+    return this.of("tool.finished").filter((event) => event.data["name"] === name)[nth]!.data as never;
+  }
+
+  /** Resolves when the condition holds; checked at each change. */
+  async until(condition: () => boolean, ms = 20_000): Promise<void> {
+    const end = Date.now() + ms;
+    while (!condition()) {
+      if (Date.now() > end)
+        throw new Error(`not in time; so far: ${JSON.stringify(this.events.map((e) => [e.type, e.data])).slice(-3_000)}`);
+      await this.#change(100, new AbortController().signal);
+    }
+  }
+
+  #changed(): void {
+    for (const watcher of this.#watchers) watcher();
+  }
+
+  async #change(ms: number, signal: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#watchers.delete(done);
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, Math.max(0, ms));
+      this.#watchers.add(done);
+      signal.addEventListener("abort", done, { once: true });
+    });
+  }
+}

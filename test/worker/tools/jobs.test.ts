@@ -1,0 +1,100 @@
+/** Commands in the background, with real processes. */
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { createTools, type Toolbox } from "../../../worker/tools/toolbox.ts";
+import type { ToolInput, ToolResult } from "../../../worker/tools/tool.ts";
+
+let dir: string;
+let tools: Toolbox;
+beforeEach(() => {
+  dir = realpathSync(mkdtempSync(join(tmpdir(), "sw-jobs-")));
+  mkdirSync(join(dir, "work"));
+  tools = createTools(join(dir, "work"), join(dir, "jobs"));
+});
+afterEach(async () => {
+  await tools.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const run = async (name: string, input: ToolInput, signal = new AbortController().signal): Promise<ToolResult> =>
+  await tools.run(name, input, signal);
+const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
+const start = async (command: string): Promise<string> => {
+  const { output } = await run("bash", { command, background: true });
+  return /job_\w+/.exec(output)?.[0] ?? output;
+};
+
+test("a job goes on while the agent does other things; each look gives what is new", async () => {
+  const id = await start("echo one; while [ ! -e go ]; do sleep 0.05; done; echo two; exit 3");
+  await expect.poll(async () => (await run("job", { action: "status", id })).output).toContain("one");
+  expect((await run("job", { action: "status", id })).output).toMatch(/is running.*\n\[no new output\]$/);
+  expect((await run("job", { action: "list" })).output).toMatch(new RegExp(`^${id} is running.*echo one`));
+  await run("bash", { command: "touch go" });
+  const end = await run("job", { action: "wait", id, timeoutMs: 20_000 });
+  expect(end).toMatchObject({ exitCode: 3, truncated: false });
+  expect(end.output).toMatch(/ended with exit code 3, after .* s\.\ntwo\n$/);
+});
+
+test("waiting has a limit, and ends when the agent is stopped", async () => {
+  const id = await start("sleep 75.1");
+  expect(await run("job", { action: "wait", id, timeoutMs: 100 })).toMatchObject({ exitCode: 0 });
+  const stop = new AbortController();
+  const waiting = run("job", { action: "wait", id, timeoutMs: 60_000 }, stop.signal);
+  stop.abort();
+  await expect(waiting).rejects.toThrow();
+});
+
+test("[O1] killing a job ends what it started in other sessions and what ignores SIGTERM", async () => {
+  const deaf = `trap "" TERM; sleep 75.2`;
+  const id = await start(`setsid sleep 75.2 & setsid bash -c '${deaf}' & ${deaf}`);
+  await expect.poll(() => alive("sleep 75\\.2")).toBe(true);
+  const killed = await run("job", { action: "kill", id });
+  expect(killed.exitCode).toBe(null);
+  expect(killed.output).toContain("was killed");
+  expect(alive("sleep 75\\.2")).toBe(false);
+});
+
+test("[O1] the end of the tools is the end of every job, and no more are started", async () => {
+  await start("setsid sleep 75.3 & sleep 75.3");
+  await start("nohup sleep 75.3 >/dev/null 2>&1 & disown; sleep 75.3");
+  await expect.poll(() => alive("sleep 75\\.3")).toBe(true);
+  await tools.close();
+  expect(alive("sleep 75\\.3")).toBe(false);
+  expect(await run("bash", { command: "sleep 75.3", background: true })).toMatchObject({ exitCode: 1 });
+});
+
+test("[O1] a job whose shell has ended takes its children with it", async () => {
+  const id = await start("sleep 75.4 & echo started");
+  expect((await run("job", { action: "wait", id })).output).toContain("exit code 0");
+  expect(alive("sleep 75\\.4")).toBe(false);
+});
+
+test("[O3] a job's long output is shown by head and tail, and its log can be read page by page", async () => {
+  const id = await start("seq 1 200000");
+  const { output, truncated } = await run("job", { action: "wait", id });
+  expect(truncated).toBe(true);
+  expect(output.length).toBeLessThan(17_500);
+  const path = /read \{"path": "([^"]+)"\}/.exec(output)?.[1] ?? "";
+  expect((await run("read", { path, start: 100_000, end: 100_001 })).output).toBe("100000\t100000\n100001\t100001");
+  const long = await run("bash", { command: "seq 1 100000" });
+  const log = /read \{"path": "([^"]+)"\}/.exec(long.output)?.[1] ?? "";
+  expect((await run("read", { path: log, start: 50_000, end: 50_000 })).output).toBe(" 50000\t50000");
+});
+
+test("[O2] of our folder only the logs can be read, and not written", async () => {
+  for (const path of [join(dir, "jobs"), join(dir, "jobs", "..", "secret"), join(dir, "jobs", "missing.log")])
+    expect(await run("read", { path })).toMatchObject({ exitCode: 1 });
+  expect(await run("write", { path: join(dir, "jobs", "x.log"), content: "" })).toMatchObject({ exitCode: 1 });
+});
+
+test("a flood is stopped, unknown jobs and too many of them are words", async () => {
+  const id = await start("yes");
+  expect((await run("job", { action: "wait", id, timeoutMs: 60_000 })).output).toContain("more than 20 MB");
+  expect((await run("job", { action: "status", id: "job_none" })).output).toContain(`There is no job "job_none"`);
+  expect((await run("job", { action: "look" })).output).toContain("must be one of status, wait, kill, list");
+  for (let i = 0; i < 8; i += 1) await start("sleep 75.5");
+  expect((await run("bash", { command: "true", background: true })).output).toContain("8 jobs are running");
+});

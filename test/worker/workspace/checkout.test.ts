@@ -1,0 +1,152 @@
+/** Checkpoints and commits in a real repository, through the real broker. */
+import { spawnSync } from "node:child_process";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { Checkout } from "../../../worker/workspace/checkout.ts";
+import { forward, type Forwarder } from "../../../worker/connection/forward.ts";
+import { Unreachable } from "../../../worker/workspace/workspace.ts";
+import { git, Rig } from "../rig.ts";
+
+let rig: Rig;
+let forwarder: Forwarder;
+const never = new AbortController().signal;
+
+beforeEach(() => {
+  rig = new Rig();
+});
+afterEach(async () => {
+  await forwarder.close();
+  await rig.close();
+});
+
+async function open(overrides: { stateDir?: string; token?: string } = {}): Promise<Checkout> {
+  const { socketDir, token } = await rig.broker.open(rig.desk.taskId, rig.desk.attempt);
+  forwarder = await forward(join(socketDir, "b.sock"));
+  mkdirSync(overrides.stateDir ?? rig.state, { recursive: true });
+  const checkout = new Checkout({
+    root: rig.workspace,
+    stateDir: overrides.stateDir ?? rig.state,
+    url: `http://127.0.0.1:${forwarder.port}/git/repo.git`,
+    authorization: `Basic ${Buffer.from(`w:${overrides.token ?? token}`).toString("base64")}`,
+  });
+  await checkout.open(await rig.desk.spec(rig.desk.taskId, rig.desk.attempt), never);
+  return checkout;
+}
+
+const put = (path: string, content: string): void => writeFileSync(join(rig.workspace, path), content);
+const inside = (...args: string[]): string => git(rig.workspace, ...args);
+
+test("a checkpoint holds what is staged, unstaged and untracked, not what is ignored, and changes nothing for the agent", async () => {
+  const checkout = await open();
+  put("a.txt", "staged\n");
+  inside("add", "a.txt");
+  put("a.txt", "staged\nunstaged\n");
+  put("new file.txt", "untracked\n");
+  mkdirSync(join(rig.workspace, "ignored"));
+  put("ignored/x", "x");
+  const before = [inside("status", "--porcelain=v2", "--branch"), inside("diff", "--cached"), inside("diff"), inside("log", "--oneline")];
+  const saved = await checkout.checkpoint(never);
+  expect([inside("status", "--porcelain=v2", "--branch"), inside("diff", "--cached"), inside("diff"), inside("log", "--oneline")]).toEqual(
+    before,
+  );
+  expect(rig.files(saved.sha)).toEqual([".gitignore", "a.txt", "new file.txt"]);
+  expect(rig.show(saved.sha, "a.txt")).toBe("staged\nunstaged\n");
+  expect(saved).toMatchObject({ files: 2, additions: 3, deletions: 3 });
+  expect(git(rig.repo, "rev-parse", "refs/slipway/checkpoints/1")).toBe(saved.sha);
+  expect(await checkout.checkpoint(never)).toEqual(saved);
+});
+
+test("without a change the checkpoint is the commit itself", async () => {
+  const checkout = await open();
+  expect(await checkout.checkpoint(never)).toEqual({ sha: rig.desk.baseSha, files: 0, additions: 0, deletions: 0 });
+});
+
+test("hooks, monitors, signatures and filters of the tree's making hold nothing up", async () => {
+  const checkout = await open();
+  mkdirSync(join(rig.workspace, ".githooks"));
+  for (const hook of ["pre-commit", "pre-push", "commit-msg", "reference-transaction"]) {
+    writeFileSync(join(rig.workspace, ".git/hooks", hook), `#!/bin/sh\ntouch ${rig.dir}/hooked\nexit 1\n`, { mode: 0o755 });
+  }
+  inside("config", "core.fsmonitor", `touch ${rig.dir}/hooked; false`);
+  inside("config", "commit.gpgSign", "true");
+  put("b.txt", "b");
+  const sha = await checkout.finalCommit("Add b", never);
+  expect(rig.files(sha)).toContain("b.txt");
+  expect(() => git(rig.dir, "hash-object", "hooked")).toThrow();
+});
+
+test("the repository's own identity is respected", async () => {
+  const checkout = await open();
+  inside("config", "user.email", "me@example.org");
+  put("b.txt", "b");
+  const sha = await checkout.finalCommit("Add b", never);
+  expect(git(rig.repo, "log", "-1", "--format=%an %ae", sha)).toBe("Slipway me@example.org");
+});
+
+test("odd trees: links, a nested repository without a commit, one with a commit, an unreadable name", async () => {
+  const checkout = await open();
+  symlinkSync("/etc/passwd", join(rig.workspace, "link"));
+  for (const name of ["empty", "nested"]) {
+    mkdirSync(join(rig.workspace, name));
+    git(join(rig.workspace, name), "init", "-q");
+  }
+  git(join(rig.workspace, "nested"), "commit", "-q", "--allow-empty", "-m", "x");
+  put("line\nbreak", "x");
+  const saved = await checkout.checkpoint(never);
+  expect(git(rig.repo, "ls-tree", "-r", saved.sha)).toMatch(/120000 blob \w+\tlink/);
+  const sha = await checkout.finalCommit("odd", never);
+  expect(git(rig.repo, "ls-tree", "--name-only", "-z", sha).split("\0")).toContain("line\nbreak");
+});
+
+test("our own folder inside of the checkout is neither work nor swept away", async () => {
+  const stateDir = join(rig.workspace, ".slipway-state");
+  mkdirSync(stateDir, { recursive: true });
+  writeFileSync(join(stateDir, "journal.jsonl"), "x");
+  const checkout = await open({ stateDir });
+  put("b.txt", "b");
+  const sha = await checkout.finalCommit("Add b", never);
+  expect(rig.files(sha)).toEqual([".gitignore", "a.txt", "b.txt"]);
+  expect(inside("status", "--porcelain")).toBe("");
+  expect(git(rig.dir, "hash-object", join(stateDir, "journal.jsonl"))).toMatch(/^[0-9a-f]{40}$/);
+});
+
+test("work done on a branch of the agent's own, or on none, is the work", async () => {
+  const checkout = await open();
+  inside("checkout", "-q", "-b", "feature/x");
+  put("b.txt", "b");
+  inside("add", "-A");
+  inside("commit", "-q", "-m", "on a branch");
+  inside("checkout", "-q", "--detach");
+  put("c.txt", "c");
+  const sha = await checkout.finalCommit("detached", never);
+  expect(rig.subjects(sha)).toEqual(["detached", "on a branch"]);
+  expect(git(rig.repo, "for-each-ref", "--format=%(refname)")).toBe("refs/heads/main\nrefs/slipway/work");
+});
+
+test("a finished commit is gone on from as history, a checkpoint as uncommitted changes", async () => {
+  const first = await open();
+  put("b.txt", "b");
+  const finished = await first.finalCommit("Add b", never);
+  put("c.txt", "c");
+  const { sha } = await first.checkpoint(never);
+  await forwarder.close();
+  rig.desk.next();
+  rig.desk.overrides = { resume: { sha, cursor: null } };
+  const second = await open();
+  expect(inside("status", "--porcelain")).toBe("?? c.txt");
+  expect(inside("rev-parse", "HEAD")).toBe(finished);
+  expect(rig.subjects(await second.finalCommit("Add c", never))).toEqual(["Add c", "Add b"]);
+});
+
+test("the attempt's token is nowhere in the checkout", async () => {
+  const { token } = await rig.broker.open(rig.desk.taskId, 1);
+  await open();
+  expect(spawnSync("grep", ["-rqF", token, rig.workspace]).status).toBe(1);
+  expect(spawnSync("grep", ["-rqF", rig.desk.baseSha, rig.workspace]).status).toBe(0);
+  expect(inside("config", "--list", "--local")).not.toContain("127.0.0.1");
+});
+
+test("what the repository's door refuses is told apart from what is wrong here", async () => {
+  await expect(open({ token: "att_wrong" })).rejects.toBeInstanceOf(Unreachable);
+});

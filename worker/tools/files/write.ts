@@ -1,0 +1,18 @@
+/** Writes a whole file; makes the folders on the way. An existing file keeps its mode. */
+import { mkdir, stat, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { fileSize, inWorkspace } from "./paths.ts";
+import { textOf, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
+
+/** Input: `path`, `content`. */
+export async function write(root: string, input: ToolInput): Promise<ToolResult> {
+  const [shown, content] = [textOf(input, "path"), textOf(input, "content")];
+  const path = await inWorkspace(root, shown);
+  const found = await stat(path).catch(() => null);
+  if (found?.isDirectory()) throw new ToolError(`"${shown}" is a directory.`);
+  if (found !== null) await fileSize(path, shown);
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, content);
+  const bytes = Buffer.byteLength(content);
+  return { output: `${found === null ? "Created" : "Replaced"} ${shown} (${bytes} bytes).`, exitCode: 0, truncated: false };
+}

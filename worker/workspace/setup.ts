@@ -1,0 +1,43 @@
+/** The repository's own setup: each command a tool call in the log, the first that fails ends it. The agent begins all the same. */
+import { isAbort } from "../../src/core/error.ts";
+import { SETUP_MINUTES, type WorkerSpec } from "../../src/core/protocol/worker.ts";
+import type { Parts } from "../session.ts";
+
+/** The coordinator wants to see progress. */
+const NOTICE_MS = 60_000;
+const TAIL = 3_000;
+
+/** @returns what the agent must know about a failure, or null. Rejects only when aborted. */
+export async function runSetup(parts: Parts, commands: WorkerSpec["setup"], signal: AbortSignal): Promise<string | null> {
+  const { clock, link, tools } = parts;
+  const endsAt = clock.now() + SETUP_MINUTES * 60_000;
+  for (const [index, { command, timeoutMs }] of commands.entries()) {
+    const id = parts.newId("tool");
+    const begun = clock.now();
+    link.emit("tool.started", { id, name: "setup", input: { command } });
+    const ended = new AbortController();
+    void tellThatItRuns(parts, command, ended.signal);
+    const input = { command, timeoutMs: Math.max(1, Math.min(timeoutMs, endsAt - begun)), fromRoot: true };
+    const result = await tools.run("bash", input, signal).finally(() => ended.abort());
+    link.emit("tool.finished", { id, name: "setup", ...result, ms: Math.max(0, clock.now() - begun) });
+    if (result.exitCode === 0) continue;
+    const left = commands.length - index - 1;
+    const how = result.exitCode === null ? "was stopped before its end" : `ended with exit code ${result.exitCode}`;
+    const skipped = left === 0 ? "" : ` The ${left} after it did not run.`;
+    const text = `The setup command "${command.slice(0, 200)}" ${how}.${skipped}\n${result.output.slice(-TAIL)}`;
+    link.emit("notice", { level: "warning", code: "setup_failed", text });
+    return text;
+  }
+  return null;
+}
+
+async function tellThatItRuns({ clock, link }: Parts, command: string, ended: AbortSignal): Promise<void> {
+  try {
+    for (let ms = NOTICE_MS; ; ms += NOTICE_MS) {
+      await clock.sleep(NOTICE_MS, ended);
+      link.emit("notice", { level: "info", code: "setup_runs", text: `${command.slice(0, 200)} has been running for ${ms / 1_000} s.` });
+    }
+  } catch (thrown) {
+    if (!isAbort(thrown)) throw thrown;
+  }
+}

@@ -1,0 +1,30 @@
+/** The task's verify commands: run as they are, told with their exit codes. What they say is evidence, whoever asked for it. */
+import type { Clock } from "../../src/core/ports/ports.ts";
+import type { Link } from "../connection/link.ts";
+import type { ToolRunner } from "../tools/tool.ts";
+
+export interface Verified {
+  readonly command: string;
+  /** Null: ended by a signal or by its time limit. */
+  readonly exitCode: number | null;
+  readonly tail: string;
+}
+
+const VERIFY_MS = 15 * 60_000;
+
+/** In order, each from the top of the checkout, also after one that failed. Rejects with the signal's reason. */
+export async function verify(
+  parts: { readonly link: Link; readonly tools: ToolRunner; readonly clock: Clock },
+  commands: readonly string[],
+  signal: AbortSignal,
+): Promise<readonly Verified[]> {
+  const { link, tools, clock } = parts;
+  const results: Verified[] = [];
+  for (const command of commands) {
+    const begun = clock.now();
+    const { exitCode, output: tail } = await tools.run("bash", { command, timeoutMs: VERIFY_MS, fromRoot: true }, signal);
+    link.emit("verify", { command, exitCode, ms: Math.max(0, clock.now() - begun), tail });
+    results.push({ command, exitCode, tail });
+  }
+  return results;
+}
