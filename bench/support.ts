@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Accounts } from "../src/core/ports/accounts.ts";
 import type { Ledger } from "../src/core/ports/usage-ledger.ts";
-import type { Log } from "../src/core/ports/ports.ts";
 import type { Store } from "../src/core/ports/store.ts";
 import { packageRoot } from "../src/core/lib/package-root.ts";
 import { openSqliteStore } from "../src/store/sqlite/store.ts";
 import type { TaskSpec } from "../src/core/task.ts";
+import type { Log } from "../src/core/ports/runtime.ts";
 
 export const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 

@@ -1,7 +1,6 @@
 /** What the harness gives to an agent: the context of one run, on top of link, workspace and tools. */
 import { relative, resolve } from "node:path";
 import { isAbort, messageOf } from "../src/core/error.ts";
-import type { Clock } from "../src/core/ports/ports.ts";
 import type { WorkerCommand, WorkerSpec } from "../src/core/protocol/worker.ts";
 import type { AgentContext, CheckpointMode, HeardMessage, Transcript } from "./agents/agent.ts";
 import type { Deadline } from "./lib/deadline.ts";
@@ -13,6 +12,7 @@ import { toolSchemas } from "./tools/schemas.ts";
 import type { ToolInput, ToolResult } from "./tools/tool.ts";
 import { verify, type Verified } from "./workspace/verify.ts";
 import { Unreachable, type Workspace } from "./workspace/workspace.ts";
+import type { Clock } from "../src/core/ports/runtime.ts";
 
 /** A checkpoint is due after this, and never takes more than a tenth of the time. */
 const CHECKPOINT_EVERY_MS = 2_000;

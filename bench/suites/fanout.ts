@@ -15,13 +15,13 @@ import { memoryBus } from "../../src/app/memory-bus.ts";
 import type { TaskEvent } from "../../src/core/event.ts";
 import { attachLive } from "../../src/http/live/websocket-server.ts";
 import { openHub } from "../../src/http/live/hub.ts";
-import type { Bus } from "../../src/core/ports/ports.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { systemClock } from "../../src/app/system.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { wireTask } from "../../src/core/protocol/mapping.ts";
-import { PROTOCOL } from "../../src/core/protocol/rest.ts";
 import { openBenchStore, percentile, quiet, SPEC } from "../support.ts";
+import type { Bus } from "../../src/core/ports/runtime.ts";
+import { PROTOCOL } from "../../src/core/protocol/stream.ts";
 
 /** Milliseconds until half, and 99 %, of the sockets have the frame, in the middle one of all rounds: one round that the machine disturbed decides nothing. */
 export interface Spread {

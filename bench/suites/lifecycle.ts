@@ -6,13 +6,15 @@ import { memoryBus } from "../../src/app/memory-bus.ts";
 import { noCrash } from "../../src/core/lib/crashpoint.ts";
 import { openSimulatedRepos } from "../../src/git/simulated.ts";
 import { createKernel, DEFAULT_SETTINGS, type Kernel } from "../../src/coordinator/coordinator.ts";
-import { WORK_REF, type Broker, type SandboxSpec, type WorkerDesk } from "../../src/core/ports/ports.ts";
 import { type Store } from "../../src/core/ports/store.ts";
 import { openSimulatedSandbox } from "../../src/sandbox/simulated.ts";
 import { memoryLedger } from "../../src/store/sqlite/tables/usage-ledger.ts";
 import { systemClock, systemIds } from "../../src/app/system.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { openBenchStore, percentile, quiet } from "../support.ts";
+import type { SandboxSpec } from "../../src/core/ports/sandbox.ts";
+import { WORK_REF } from "../../src/core/ports/repositories.ts";
+import type { Broker, WorkerDesk } from "../../src/core/ports/broker.ts";
 
 const PERSON = { userId: "user_bench", role: "user" } as const;
 const REQUEST = { repo: "https://git.example.com/team/app", prompt: "Do nothing, and do it well." };

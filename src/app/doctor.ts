@@ -11,9 +11,9 @@ import type { Config } from "./config.ts";
 import { messageOf } from "../core/error.ts";
 import { disksOf, openSandbox } from "./serve.ts";
 import { packageRoot } from "../core/lib/package-root.ts";
-import type { Sandbox } from "../core/ports/ports.ts";
 import { freeMb, shortage } from "./disk-space.ts";
 import { openSqliteReader } from "../store/sqlite/store.ts";
+import type { Sandbox } from "../core/ports/sandbox.ts";
 
 export interface CheckResult {
   /** The rule of docs/spec.md, or the thing that was looked at. */

@@ -1,6 +1,6 @@
 /** The bus of a single coordinator: hints and deltas go straight to the listeners of this process. */
 import { messageOf } from "../core/error.ts";
-import type { Bus, Delta, Hint, Log } from "../core/ports/ports.ts";
+import type { Bus, Delta, Hint, Log } from "../core/ports/runtime.ts";
 
 /**
  * Delivers before `announce` and `whisper` return. A listener that throws is reported to `log` and stops nobody else.

@@ -29,9 +29,8 @@ import { createServer } from "../http/server.ts";
 import { showTask } from "../http/routes/tasks.ts";
 import { openHub } from "../http/live/hub.ts";
 import { createKernel, DEFAULT_SETTINGS, type Kernel } from "../coordinator/coordinator.ts";
-import type { GitAuth, Log, Sandbox } from "../core/ports/ports.ts";
 import type { Store } from "../core/ports/store.ts";
-import type { Ledger, ModelDesk } from "../core/ports/usage-ledger.ts";
+import type { Ledger } from "../core/ports/usage-ledger.ts";
 import { PRICES, priceTableSchema, type PriceTable } from "../broker/model/prices.ts";
 import { shortage, type Disk } from "./disk-space.ts";
 import { createRate, type Rate } from "../broker/model/rate-limit.ts";
@@ -44,6 +43,10 @@ import { openSqliteStore } from "../store/sqlite/store.ts";
 import { systemClock, systemIds } from "./system.ts";
 import { DEFAULT_POLICY, MODEL_AGENTS, type MaxLimits } from "../core/task.ts";
 import { loadKey, openVault, type Vault } from "../auth/vault.ts";
+import type { Log } from "../core/ports/runtime.ts";
+import type { Sandbox } from "../core/ports/sandbox.ts";
+import type { GitAuth } from "../core/ports/repositories.ts";
+import type { ModelDesk } from "../core/ports/broker.ts";
 
 /** Workers in containers run as this user; it must be able to open the broker's socket. */
 const WORKER_UID = 10_001;

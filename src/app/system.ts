@@ -1,7 +1,7 @@
 /** The real clock and the real ids. Tests bring their own. */
 import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Clock, Ids } from "../core/ports/ports.ts";
+import type { Clock, Ids } from "../core/ports/runtime.ts";
 
 export const systemClock: Clock = {
   now: () => Date.now(),

@@ -8,11 +8,10 @@
 import { randomBytes } from "node:crypto";
 import { hash, verify } from "@node-rs/argon2";
 import PQueue from "p-queue";
-import type { AccessToken, Accounts, Role, Session, User } from "../core/ports/accounts.ts";
+import type { AccessToken, Accounts, Role, Session, User, Person } from "../core/ports/accounts.ts";
 import { looksPersonal, Mint, newPersonalToken, sameSecret, sha256, type RefreshToken } from "./tokens.ts";
 import { SlipwayError } from "../core/error.ts";
-import type { Clock, Ids } from "../core/ports/ports.ts";
-import type { Person } from "../coordinator/services/service.ts";
+import type { Clock, Ids } from "../core/ports/runtime.ts";
 
 const SECOND = 1_000;
 const DAY = 24 * 60 * 60 * SECOND;

@@ -12,9 +12,10 @@ import { networkInterfaces } from "node:os";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { isPrivate } from "../core/lib/ip-ranges.ts";
-import { objectionTo, parsePlace, type EgressDesk } from "../core/values/egress-policy.ts";
+import { objectionTo, parsePlace } from "../core/values/egress-policy.ts";
 import { messageOf, SlipwayError } from "../core/error.ts";
-import type { Log } from "../core/ports/ports.ts";
+import type { Log } from "../core/ports/runtime.ts";
+import type { EgressDesk } from "../core/ports/broker.ts";
 
 export interface EgressOptions {
   readonly desk: EgressDesk;

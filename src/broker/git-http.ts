@@ -9,8 +9,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
-import { checkpointRef, WORK_REF } from "../core/ports/ports.ts";
 import { judge, refusal } from "./receive-pack.ts";
+import { checkpointRef, WORK_REF } from "../core/ports/repositories.ts";
 
 export interface GitRequest {
   /** The bare task repository. */

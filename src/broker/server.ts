@@ -12,7 +12,6 @@ import type { Duplex } from "node:stream";
 import PQueue from "p-queue";
 import { coerceError, ERROR_TABLE, isAbort, messageOf, SlipwayError, type ErrorCode } from "../core/error.ts";
 import { leftover, type Leftover } from "../core/lib/garbage.ts";
-import type { Broker, BrokerEndpoint, Log, WorkerDesk } from "../core/ports/ports.ts";
 import { BODY_MS, dropRest, Intake } from "./request-body.ts";
 import type { ServeTunnel } from "./connect-proxy.ts";
 import { serveGit as serveGitOn, type GitRequest } from "./git-http.ts";
@@ -22,6 +21,8 @@ import { Semaphore } from "./semaphore.ts";
 import { sandboxName } from "../core/task.ts";
 import { SocketFolders } from "./socket-dirs.ts";
 import { serveAppend, serveTranscript } from "./transcript.ts";
+import type { Log } from "../core/ports/runtime.ts";
+import type { Broker, BrokerEndpoint, WorkerDesk } from "../core/ports/broker.ts";
 
 const HEADERS_MS = 10_000;
 const KEEP_ALIVE_MS = 65_000;

@@ -4,10 +4,10 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { SequenceGap, SlipwayError } from "../core/error.ts";
 import type { z } from "zod";
-import type { WorkerDesk } from "../core/ports/ports.ts";
 import { TranscriptMoved } from "../core/ports/transcripts.ts";
 import { POLL_SECONDS, workerBatchSchema } from "../core/protocol/worker.ts";
 import { parseJson, type Intake } from "./request-body.ts";
+import type { WorkerDesk } from "../core/ports/broker.ts";
 
 /** Of a batch. */
 const BATCH_LIMITS: BodyLimits = { bytes: 2 * 1024 * 1024, depth: 32 };

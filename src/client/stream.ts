@@ -1,8 +1,4 @@
-/**
- * One connection to the live stream, for one topic: connect, authenticate, subscribe, then batches until it ends.
- * It never reconnects; who watches does (watch.ts). Works with the browser's WebSocket and with the `ws` package.
- */
-import { CLOSE, type ServerFrame } from "../core/protocol/rest.ts";
+import { CLOSE, type ServerFrame } from "../core/protocol/stream.ts";
 
 /** Frames that wait for a slow reader. */
 const INBOX_LIMIT = 1_000;

@@ -6,7 +6,6 @@
  * L3 Only an answer ends it early: no longer authenticated, not allowed, no such task. A server that is away is waited for.
  */
 import type { WireEvent, WireTask } from "../core/protocol/rest.ts";
-import { CLOSE, PROTOCOL } from "../core/protocol/rest.ts";
 import { isSettledState } from "../core/task.ts";
 import { createCursor, type Cursor } from "./event-cursor.ts";
 import { SlipwayProblem } from "./problem.ts";
@@ -14,6 +13,7 @@ import { openStream, StreamEnd, TopicRefused, type SocketMaker, type TopicFrame 
 import type { Transport } from "./transport.ts";
 import type { Page } from "./types.ts";
 import { backoff, pause } from "./retry.ts";
+import { CLOSE, PROTOCOL } from "../core/protocol/stream.ts";
 
 export interface WatchOptions {
   /** Begin after this seq; 0 = from the first event. */

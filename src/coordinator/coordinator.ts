@@ -10,20 +10,21 @@ import { createEffects } from "./effects/effects.ts";
 import { isAbort, messageOf } from "../core/error.ts";
 import { createGate, type Gate, type Withheld } from "./scheduler.ts";
 import { createJanitor, type Janitor } from "./deadlines.ts";
-import { createOperations } from "./services/operations.ts";
-import type { EgressDesk } from "../core/values/egress-policy.ts";
-import type { Ledger, ModelDesk } from "../core/ports/usage-ledger.ts";
+import { createOperations, type Operations } from "./services/operations.ts";
+import type { Ledger } from "../core/ports/usage-ledger.ts";
 import { createOutbound, type Outbound } from "./services/egress.ts";
-import type { Broker, Bus, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, WorkerDesk } from "../core/ports/ports.ts";
 import type { Store } from "../core/ports/store.ts";
-import { createRequests } from "./services/tasks.ts";
+import { createRequests, type Service } from "./services/tasks.ts";
 import { createSalvage } from "./effects/salvage.ts";
-import type { Operations, Service } from "./services/service.ts";
 import { createSpend, type Spend } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { Egress, MaxLimits, Policy, Task } from "../core/task.ts";
 import { unlessAborted, within } from "../core/lib/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
+import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
+import type { Sandbox } from "../core/ports/sandbox.ts";
+import type { Forge, GitAuth, Repos } from "../core/ports/repositories.ts";
+import type { Broker, Desks } from "../core/ports/broker.ts";
 
 export interface KernelDeps {
   readonly store: Store;
@@ -44,13 +45,6 @@ export interface KernelDeps {
   /** Until when the model's provider refuses everybody, epoch ms; null = it does not. */
   readonly rateLimitedUntil: () => number | null;
   readonly settings: KernelSettings;
-}
-
-/** What the broker of an attempt asks and tells. */
-export interface Desks {
-  readonly worker: WorkerDesk;
-  readonly model: ModelDesk;
-  readonly egress: EgressDesk;
 }
 
 export interface KernelSettings {

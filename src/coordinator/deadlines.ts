@@ -12,11 +12,14 @@ import type { Coordinator } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/crashpoint.ts";
 import { messageOf } from "../core/error.ts";
 import { leftover, totalBytes, type GcMode, type Leftover } from "../core/lib/garbage.ts";
-import type { Broker, Clock, Ids, Log, Repos, Sandbox, SandboxInfo } from "../core/ports/ports.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Salvage } from "./effects/salvage.ts";
 import { parseSandboxName, isSettledState } from "../core/task.ts";
 import { within } from "../core/lib/async.ts";
+import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
+import type { Sandbox, SandboxInfo } from "../core/ports/sandbox.ts";
+import type { Repos } from "../core/ports/repositories.ts";
+import type { Broker } from "../core/ports/broker.ts";
 
 export interface JanitorDeps {
   readonly coordinator: Coordinator;

@@ -5,10 +5,10 @@
 import { fold, holdsSlot, stateOf } from "../../machines/fold.ts";
 import { countedAttempts } from "../../machines/retry-policy.ts";
 import type { TaskEvent } from "../core/event.ts";
-import type { Sandbox } from "../core/ports/ports.ts";
 import { logOf, tasksOf } from "./reading.ts";
 import type { Store } from "../core/ports/store.ts";
 import { isSettledState, sandboxName, type Task } from "../core/task.ts";
+import type { Sandbox } from "../core/ports/sandbox.ts";
 
 export interface Finding {
   readonly rule: string;

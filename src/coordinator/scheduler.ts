@@ -13,11 +13,12 @@
 import PQueue from "p-queue";
 import type { Coordinator } from "./task-log.ts";
 import { messageOf } from "../core/error.ts";
-import type { Clock, Log, Sandbox } from "../core/ports/ports.ts";
 import type { Store } from "../core/ports/store.ts";
-import type { QueueState } from "./services/service.ts";
 import type { Task, Wait, WaitReason } from "../core/task.ts";
 import { within } from "../core/lib/async.ts";
+import type { Clock, Log } from "../core/ports/runtime.ts";
+import type { Sandbox } from "../core/ports/sandbox.ts";
+import type { QueueState } from "./services/operations.ts";
 
 export interface GateDeps {
   readonly coordinator: Coordinator;

@@ -14,11 +14,11 @@ import { messageOf } from "../core/error.ts";
 import type { TaskEvent } from "../core/event.ts";
 import { failureClass, type FailureCode } from "../core/failure.ts";
 import type { Gate } from "./scheduler.ts";
-import type { Clock, Ids, Log } from "../core/ports/ports.ts";
 import { tasksOf } from "./reading.ts";
 import type { Store } from "../core/ports/store.ts";
 import { OPEN_STATES, sandboxName, type Task } from "../core/task.ts";
 import { STATE_LEFT } from "../core/lib/async.ts";
+import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
 
 /** Queued tasks have no actor. */
 const DRIVEN_STATES = OPEN_STATES.filter((state) => state !== "queued");

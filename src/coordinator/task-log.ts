@@ -11,9 +11,9 @@ import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
 import type { Crashpoint } from "../core/lib/crashpoint.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../core/event.ts";
-import type { Bus, Clock, Log } from "../core/ports/ports.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Snapshot, Task, TaskSpec } from "../core/task.ts";
+import type { Bus, Clock, Log } from "../core/ports/runtime.ts";
 
 export interface CoordinatorDeps {
   readonly store: Store;

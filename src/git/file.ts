@@ -1,6 +1,5 @@
-/** One file of a commit, read from the object database: a link is not followed, no attribute or filter of the repository is asked. */
-import type { RepoFile } from "../core/ports/ports.ts";
 import type { Git } from "./git-process.ts";
+import type { RepoFile } from "../core/ports/repositories.ts";
 
 interface Wanted {
   readonly cwd: string;

@@ -10,7 +10,7 @@
 import { spawn } from "node:child_process";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { GitAuth } from "../core/ports/ports.ts";
+import type { GitAuth } from "../core/ports/repositories.ts";
 
 export interface GitCall {
   readonly cwd: string;

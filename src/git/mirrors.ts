@@ -15,11 +15,11 @@ import PQueue from "p-queue";
 import { sizeOf } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { leftover, type GcMode, type Leftover } from "../core/lib/garbage.ts";
-import type { GitAuth } from "../core/ports/ports.ts";
 import { pinOf } from "./host-pinning.ts";
 import { sweep } from "./leftovers.ts";
 import { GitError, type Git } from "./git-process.ts";
 import { fetchVerdict } from "./git-errors.ts";
+import type { GitAuth } from "../core/ports/repositories.ts";
 
 export interface Source {
   readonly userId: string;

@@ -1,9 +1,8 @@
-/** One commit to one upstream branch: by SHA, with lease, and fine when it is there already (rule W5). */
-import type { GitAuth } from "../core/ports/ports.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { pinOf } from "./host-pinning.ts";
 import type { Git } from "./git-process.ts";
 import { pushVerdict } from "./git-errors.ts";
+import type { GitAuth } from "../core/ports/repositories.ts";
 
 export interface Push {
   /** The task repository. */

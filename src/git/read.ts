@@ -1,8 +1,8 @@
 /** What changed between two commits of a bare repository. Read by plumbing that runs no filter, textconv or external diff. */
 import { isUtf8 } from "node:buffer";
 import { SlipwayError } from "../core/error.ts";
-import type { Diff, DiffFile } from "../core/ports/ports.ts";
 import type { Git } from "./git-process.ts";
+import type { Diff, DiffFile } from "../core/ports/repositories.ts";
 
 const FILES_LIMIT = 3_000;
 const LIST_BYTES = 4 * 2 ** 20;

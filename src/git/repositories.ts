@@ -3,13 +3,13 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sizeOf } from "../core/lib/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
-import type { Repos } from "../core/ports/ports.ts";
 import { diff, patch } from "./read.ts";
 import { readFile } from "./file.ts";
 import { openMirrors } from "./mirrors.ts";
 import { push } from "./push.ts";
 import { openGit } from "./git-process.ts";
 import { openTaskRepos } from "./task-repositories.ts";
+import type { Repos } from "../core/ports/repositories.ts";
 
 export interface ReposOptions {
   readonly dir: string;

@@ -1,7 +1,7 @@
 /** Repositories without git: commits are digests in memory. For simulated lifecycles in tests and benches. */
 import { createHash } from "node:crypto";
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
-import type { Diff, Repos } from "../core/ports/ports.ts";
+import type { Diff, Repos } from "../core/ports/repositories.ts";
 
 /** What goes wrong with a task's next calls. */
 export interface RepoFault {

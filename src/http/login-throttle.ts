@@ -1,7 +1,7 @@
 /** How often somebody may guess. Counted before the guess is judged, so that a hundred at once are a hundred. */
 import { isIPv6 } from "node:net";
 import { SlipwayError } from "../core/error.ts";
-import type { Clock } from "../core/ports/ports.ts";
+import type { Clock } from "../core/ports/runtime.ts";
 
 const MINUTE = 60_000;
 /** Failed guesses per address and minute. */

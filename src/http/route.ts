@@ -1,16 +1,17 @@
 /** One row per call: what registers it in express and what the OpenAPI document prints are the same thing. */
 import type { IncomingMessage } from "node:http";
 import { z } from "zod";
-import type { Accounts } from "../core/ports/accounts.ts";
-import { ARTIFACT_NAME } from "../core/ports/artifacts.ts";
+import type { Accounts, Person } from "../core/ports/accounts.ts";
 import type { ErrorCode } from "../core/error.ts";
 import type { Outbound } from "../coordinator/services/egress.ts";
 import type { Page } from "../core/lib/pagination.ts";
-import type { Clock, Ids, Log } from "../core/ports/ports.ts";
 import type { Store } from "../core/ports/store.ts";
-import type { Operations, Person, Service } from "../coordinator/services/service.ts";
 import type { Caller, Sessions } from "../auth/sessions.ts";
 import type { Throttle } from "./login-throttle.ts";
+import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
+import type { Operations } from "../coordinator/services/operations.ts";
+import type { Service } from "../coordinator/services/tasks.ts";
+import { ARTIFACT_NAME } from "../core/values/artifact.ts";
 
 /** Seals small secrets for the disk. `context` binds a sealed text to its row: it opens only with the same one. */
 export interface Sealer {

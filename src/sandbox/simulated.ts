@@ -5,12 +5,12 @@
  */
 import { rm, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { WORKSPACE } from "../core/ports/artifacts.ts";
 import { sizeOf } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { leftover, type Leftover } from "../core/lib/garbage.ts";
-import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../core/ports/ports.ts";
 import { tarFolder } from "./workspace-tar.ts";
+import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../core/ports/sandbox.ts";
+import { WORKSPACE } from "../core/values/artifact.ts";
 
 /**
  * `boot_hangs`: ensure never ends. `silent`: it runs and says nothing. `exits`: it ends at once with code 7 and without a report.

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { memoryBus } from "../../src/app/memory-bus.ts";
-import type { Delta, Hint } from "../../src/core/ports/ports.ts";
+import type { Delta, Hint } from "../../src/core/ports/runtime.ts";
 
 test("[R4] a hint carries an address and nothing else, whatever the caller holds", () => {
   const bus = memoryBus();

@@ -9,12 +9,12 @@ import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createEgress } from "../../src/broker/connect-proxy.ts";
 import { openBroker } from "../../src/broker/server.ts";
-import type { EgressDesk, EgressPolicy } from "../../src/core/values/egress-policy.ts";
+import type { EgressPolicy } from "../../src/core/values/egress-policy.ts";
 import { SlipwayError } from "../../src/core/error.ts";
-import type { Broker, BrokerEndpoint } from "../../src/core/ports/ports.ts";
 import { openProxy, proxyEnv, type Proxy } from "../../worker/connection/proxy.ts";
 import { MemoryDesk } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
+import type { Broker, BrokerEndpoint, EgressDesk } from "../../src/core/ports/broker.ts";
 
 const run = promisify(execFile);
 const closers: (() => unknown)[] = [];

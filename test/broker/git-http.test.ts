@@ -10,7 +10,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { serveGit } from "../../src/broker/git-http.ts";
-import { checkpointRef, WORK_REF } from "../../src/core/ports/ports.ts";
+import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 
 const ENV = {
   PATH: process.env["PATH"] ?? "",

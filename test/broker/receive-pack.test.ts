@@ -2,9 +2,9 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { checkpointRef, WORK_REF } from "../../src/core/ports/ports.ts";
 import { forward, type Forwarder } from "../../worker/connection/forward.ts";
 import { git, Rig } from "../worker/rig.ts";
+import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 
 const ATTEMPT = 2;
 let rig: Rig;

@@ -10,14 +10,13 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openBroker, type BrokerOptions } from "../../src/broker/server.ts";
 import { DEFAULT_RULES } from "../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../src/broker/model/gateway.ts";
-import type { ModelDesk } from "../../src/core/ports/usage-ledger.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../src/broker/model/prices.ts";
 import { createRate } from "../../src/broker/model/rate-limit.ts";
-import type { Broker, BrokerEndpoint } from "../../src/core/ports/ports.ts";
 import { systemClock } from "../../src/app/system.ts";
 import { MemoryDesk } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
+import type { Broker, BrokerEndpoint, ModelDesk } from "../../src/core/ports/broker.ts";
 
 const MIB = 2 ** 20;
 const KEY = "sk-real-key-of-the-server";

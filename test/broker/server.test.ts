@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openBroker, type BrokerOptions } from "../../src/broker/server.ts";
-import type { Broker } from "../../src/core/ports/ports.ts";
 import { MemoryDesk } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
+import type { Broker } from "../../src/core/ports/broker.ts";
 
 let dir: string;
 let desk: MemoryDesk;

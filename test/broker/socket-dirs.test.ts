@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { openBroker } from "../../src/broker/server.ts";
-import type { Broker } from "../../src/core/ports/ports.ts";
 import { MemoryDesk } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
+import type { Broker } from "../../src/core/ports/broker.ts";
 
 let dir: string;
 let broker: Broker;

@@ -5,10 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openBroker } from "../../src/broker/server.ts";
-import type { Broker, BrokerEndpoint } from "../../src/core/ports/ports.ts";
 import { RECORD_BYTES } from "../../src/core/ports/transcripts.ts";
 import { MemoryDesk } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
+import type { Broker, BrokerEndpoint } from "../../src/core/ports/broker.ts";
 
 let dir: string;
 let desk: MemoryDesk;

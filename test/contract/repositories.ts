@@ -1,7 +1,7 @@
 /** What every Repos adapter promises. The adapter brings an upstream of its own. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { TaskFailure } from "../../src/core/failure.ts";
-import { checkpointRef, WORK_REF, type GitAuth, type Repos } from "../../src/core/ports/ports.ts";
+import { checkpointRef, WORK_REF, type GitAuth, type Repos } from "../../src/core/ports/repositories.ts";
 
 export interface RepoBench {
   readonly repos: Repos;

@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { extract } from "tar-stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { Sandbox, SandboxExit, SandboxSpec } from "../../src/core/ports/ports.ts";
 import type { Limits } from "../../src/core/task.ts";
 import type { Peer } from "../support/process/sandbox-peer.ts";
+import type { Sandbox, SandboxExit, SandboxSpec } from "../../src/core/ports/sandbox.ts";
 
 export interface SandboxRig {
   /** Where the brokers' folders lie; a folder for temporary files unless told. */

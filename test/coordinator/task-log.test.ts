@@ -5,13 +5,13 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { memoryBus } from "../../src/app/memory-bus.ts";
 import { createCoordinator, type Coordinator } from "../../src/coordinator/task-log.ts";
 import { noCrash } from "../../src/core/lib/crashpoint.ts";
-import type { Bus } from "../../src/core/ports/ports.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
 import { systemClock } from "../../src/app/system.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { newTask } from "../contract/tasks.ts";
 import { dropFolder, makeFolder, MIGRATIONS } from "../store/data-folder.ts";
+import type { Bus } from "../../src/core/ports/runtime.ts";
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 let dir: string;

@@ -8,8 +8,8 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { sweep } from "../../src/git/leftovers.ts";
 import { openMirrors } from "../../src/git/mirrors.ts";
 import { GitError, openGit, type Git } from "../../src/git/git-process.ts";
-import type { GitAuth } from "../../src/core/ports/ports.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
+import type { GitAuth } from "../../src/core/ports/repositories.ts";
 
 const TOKEN = "s3cr3t-T0ken/with+odd=chars";
 const AUTH: GitAuth = { username: "robot", token: TOKEN };

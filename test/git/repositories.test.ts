@@ -10,9 +10,9 @@ import { isPrivate } from "../../src/core/lib/ip-ranges.ts";
 import { pinOf } from "../../src/git/host-pinning.ts";
 import { openRepos } from "../../src/git/repositories.ts";
 import { openSimulatedRepos } from "../../src/git/simulated.ts";
-import { WORK_REF, type GitAuth, type Repos } from "../../src/core/ports/ports.ts";
 import { codeOf, reposContract } from "../contract/repositories.ts";
 import { startGitServer, type GitServer, type GitServerOptions } from "../support/git-server.ts";
+import { WORK_REF, type GitAuth, type Repos } from "../../src/core/ports/repositories.ts";
 
 const ENV = { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
 const WHO = ["-c", "user.name=W", "-c", "user.email=w@example.com"];

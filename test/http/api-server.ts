@@ -14,7 +14,6 @@ import { problemsOf } from "../../src/http/openapi.ts";
 import type { Doors, Route } from "../../src/http/route.ts";
 import { createServer, type ServerLimits } from "../../src/http/server.ts";
 import { ROUTES } from "../../src/http/routes/index.ts";
-import type { Log } from "../../src/core/ports/ports.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { openSessions, type Sessions } from "../../src/auth/sessions.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
@@ -23,6 +22,7 @@ import { problemSchema, type Problem } from "../../src/core/protocol/rest.ts";
 import type { HandClock } from "../support/manual-clock.ts";
 import { seededIds } from "../support/manual-clock.ts";
 import { openWorld, type World } from "../support/coordinator/harness.ts";
+import type { Log } from "../../src/core/ports/runtime.ts";
 
 export const LOCAL_TOKEN = `local_${"a".repeat(43)}`;
 export const SETUP_TOKEN = `setup_${"b".repeat(43)}`;

@@ -1,5 +1,4 @@
-/** A clock that is held in the hand: time passes only by `advance`, and every sleeper whose time has come wakes in order. */
-import type { Clock, Ids } from "../../src/core/ports/ports.ts";
+import type { Clock, Ids } from "../../src/core/ports/runtime.ts";
 
 export interface HandClock extends Clock {
   /** Lets `ms` pass, waking sleepers on the way, and lets what they started settle. */

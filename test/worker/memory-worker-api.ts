@@ -2,11 +2,12 @@
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import { SequenceGap, SlipwayError } from "../../src/core/error.ts";
 import { WORKER_DATA, type WorkerEventType } from "../../src/core/event.ts";
-import { checkpointRef, WORK_REF, type WorkerDesk } from "../../src/core/ports/ports.ts";
 import { MemoryTranscripts } from "../../src/store/sqlite/tables/transcripts.ts";
 import type { ScriptStep } from "../../src/core/task.ts";
 import { PAGE_BYTES, RECORD_BYTES, TranscriptMoved, type StoredRecord } from "../../src/core/ports/transcripts.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerEvent, WorkerSpec } from "../../src/core/protocol/worker.ts";
+import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
+import type { WorkerDesk } from "../../src/core/ports/broker.ts";
 
 export interface Accepted extends WorkerEvent {
   readonly attempt: number;

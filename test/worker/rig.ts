@@ -4,10 +4,11 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { openBroker } from "../../src/broker/server.ts";
-import type { Broker, Log } from "../../src/core/ports/ports.ts";
 import type { ScriptStep } from "../../src/core/task.ts";
 import { WORKER_ENV } from "../../src/core/protocol/worker.ts";
 import { MemoryDesk } from "./memory-worker-api.ts";
+import type { Log } from "../../src/core/ports/runtime.ts";
+import type { Broker } from "../../src/core/ports/broker.ts";
 
 export const SECRET = Buffer.alloc(32, 7);
 export const BUNDLE = join(import.meta.dirname, "../../dist/worker.mjs");

@@ -9,7 +9,6 @@
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import { isAbort } from "../../src/core/error.ts";
 import type { WorkerEventType } from "../../src/core/event.ts";
-import type { Clock } from "../../src/core/ports/ports.ts";
 import {
   ABANDON_MS,
   BATCH_BYTES,
@@ -29,6 +28,7 @@ import type { Journal } from "./journal.ts";
 import { Inbox, RecordRefused, StaleAttempt, type Link, type Recovered } from "./link.ts";
 import { BrokerSocket, isAway, type Answer, type Call } from "./socket.ts";
 import { cut, fit, type WorkerData } from "../lib/text.ts";
+import type { Clock } from "../../src/core/ports/runtime.ts";
 
 const HEARTBEAT_MS = 20_000;
 const FOREVER_MS = 2 ** 30;

@@ -1,6 +1,6 @@
 /** The machine's own time. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Clock } from "../../src/core/ports/ports.ts";
+import type { Clock } from "../../src/core/ports/runtime.ts";
 
 export const systemClock: Clock = {
   now: () => Date.now(),

@@ -1,5 +1,4 @@
-/** A stop watch that runs out once; it stands still while somebody is waited for. */
-import type { Clock } from "../../src/core/ports/ports.ts";
+import type { Clock } from "../../src/core/ports/runtime.ts";
 
 export class Deadline {
   readonly #clock: Clock;

@@ -1,7 +1,6 @@
-/** The task's verify commands: run as they are, told with their exit codes. What they say is evidence, whoever asked for it. */
-import type { Clock } from "../../src/core/ports/ports.ts";
 import type { Link } from "../connection/link.ts";
 import type { ToolRunner } from "../tools/tool.ts";
+import type { Clock } from "../../src/core/ports/runtime.ts";
 
 export interface Verified {
   readonly command: string;

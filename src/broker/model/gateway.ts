@@ -17,16 +17,16 @@ import {
 import { request as httpsRequest } from "node:https";
 import { matchesPattern } from "../../core/values/name-pattern.ts";
 import { isAbort, messageOf, SlipwayError, type ErrorCode } from "../../core/error.ts";
-import type { Admission, ModelDesk } from "../../core/ports/usage-ledger.ts";
 import { drained } from "./drained.ts";
 import { priceOf, type PriceTable } from "./prices.ts";
 import type { Rate } from "./rate-limit.ts";
 import { NO_TOKENS, UsageReader } from "./usage.ts";
-import type { Log } from "../../core/ports/ports.ts";
 import type { Release } from "../semaphore.ts";
 import { BODY_MS, dropRest, Intake, parseJson } from "../request-body.ts";
 import { checkRequest, RefusedRequest, type ModelRequest, type RequestRules } from "./request-policy.ts";
 import { DEPTH } from "../transcript.ts";
+import type { Log } from "../../core/ports/runtime.ts";
+import type { Admission, ModelDesk } from "../../core/ports/broker.ts";
 
 export interface ModelGatewayOptions {
   /** The provider's address, without a slash at the end. */

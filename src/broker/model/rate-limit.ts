@@ -1,8 +1,4 @@
-/**
- * What this server knows of the provider's rate limit, for all tasks together: one refusal makes everybody wait, and after the wait one request
- * goes first. Without it each of many agents would find out by a refusal of its own, again and again.
- */
-import type { Clock } from "../../core/ports/ports.ts";
+import type { Clock } from "../../core/ports/runtime.ts";
 
 export interface RateOptions {
   readonly clock: Clock;

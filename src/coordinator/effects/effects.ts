@@ -13,7 +13,6 @@ import type { Coordinator } from "../task-log.ts";
 import type { Crashpoint } from "../../core/lib/crashpoint.ts";
 import type { Proposal } from "../../core/event.ts";
 import { TaskFailure, type FailureCode } from "../../core/failure.ts";
-import type { Broker, Clock, Forge, GitAuth, Ids, Log, Repos, Sandbox, SandboxExit } from "../../core/ports/ports.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Salvage } from "./salvage.ts";
 import { createSteps } from "./provisioning-steps.ts";
@@ -22,6 +21,10 @@ import { imageFor, NOTHING_WISHED, noticesOf, wishesOf } from "../services/repos
 import type { Reading } from "../services/repository-config.ts";
 import { together, within } from "../../core/lib/async.ts";
 import { WORKER_EXIT } from "../../core/protocol/worker.ts";
+import type { Clock, Ids, Log } from "../../core/ports/runtime.ts";
+import type { Sandbox, SandboxExit } from "../../core/ports/sandbox.ts";
+import type { Forge, GitAuth, Repos } from "../../core/ports/repositories.ts";
+import type { Broker } from "../../core/ports/broker.ts";
 
 export interface EffectDeps {
   readonly coordinator: Coordinator;

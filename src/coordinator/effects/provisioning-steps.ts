@@ -1,8 +1,8 @@
 /** The steps of provisioning, named and timed in the log; what is quick is one event, written together with its neighbours. */
 import { messageOf } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
-import type { Clock, Log } from "../../core/ports/ports.ts";
 import type { StepName, Task } from "../../core/task.ts";
+import type { Clock, Log } from "../../core/ports/runtime.ts";
 
 /** What a step found out: shown to people, and what of it the chart needs. */
 export interface StepEnd {

@@ -6,16 +6,18 @@
  * V2 It is tried once per attempt. The artifact, or a notice that it failed, is the note of it; a task that has settled hears no notice any more.
  * V3 Only a sandbox that was stopped is read, and only as a stream of bytes: nothing of it runs, and nothing is unpacked.
  */
-import type { Artifact, Artifacts } from "../../core/ports/artifacts.ts";
+import type { Artifacts } from "../../core/ports/artifacts.ts";
 import { logOf } from "../reading.ts";
 import type { Coordinator } from "../task-log.ts";
 import { isAbort, messageOf } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
-import type { Clock, Log, Sandbox } from "../../core/ports/ports.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { sandboxName } from "../../core/task.ts";
 import { within } from "../../core/lib/async.ts";
 import { WORKER_EXIT } from "../../core/protocol/worker.ts";
+import type { Clock, Log } from "../../core/ports/runtime.ts";
+import type { Sandbox } from "../../core/ports/sandbox.ts";
+import type { Artifact } from "../../core/values/artifact.ts";
 
 export interface SalvageDeps {
   readonly coordinator: Coordinator;

@@ -14,10 +14,11 @@ import { logOfOthers } from "../reading.ts";
 import type { Coordinator } from "../task-log.ts";
 import { messageOf, SlipwayError } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
-import type { Admission, Ledger, ModelDesk, Spending, Spent } from "../../core/ports/usage-ledger.ts";
-import type { Clock, Ids, Log } from "../../core/ports/ports.ts";
+import type { Ledger, Spending, Spent } from "../../core/ports/usage-ledger.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
+import type { Clock, Ids, Log } from "../../core/ports/runtime.ts";
+import type { Admission, ModelDesk } from "../../core/ports/broker.ts";
 
 export interface SpendDeps {
   readonly coordinator: Coordinator;

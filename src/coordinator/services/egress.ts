@@ -7,12 +7,13 @@
  */
 import { holdsSlot } from "../../../machines/fold.ts";
 import type { Coordinator } from "../task-log.ts";
-import { DEFAULT_HOSTS, parsePlaces, type EgressDesk } from "../../core/values/egress-policy.ts";
+import { DEFAULT_HOSTS, parsePlaces } from "../../core/values/egress-policy.ts";
 import { messageOf, SlipwayError } from "../../core/error.ts";
-import type { Log } from "../../core/ports/ports.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { parseRepository } from "../../core/values/repository-url.ts";
 import type { Egress } from "../../core/task.ts";
+import type { Log } from "../../core/ports/runtime.ts";
+import type { EgressDesk } from "../../core/ports/broker.ts";
 
 export interface OutboundDeps {
   readonly coordinator: Coordinator;

@@ -3,12 +3,13 @@ import { driveOf } from "../../../machines/fold.ts";
 import { messageOf } from "../../core/error.ts";
 import type { Gate } from "../scheduler.ts";
 import type { Janitor } from "../deadlines.ts";
-import type { Clock, Sandbox } from "../../core/ports/ports.ts";
 import { tasksOf } from "../reading.ts";
 import type { Store } from "../../core/ports/store.ts";
-import type { Operations, Stuck } from "./service.ts";
-import { OPEN_STATES, type Task } from "../../core/task.ts";
+import { OPEN_STATES, type Task, type TaskState, type Wait } from "../../core/task.ts";
 import { within } from "../../core/lib/async.ts";
+import type { Clock } from "../../core/ports/runtime.ts";
+import type { Sandbox, Warmth } from "../../core/ports/sandbox.ts";
+import type { GcMode, Leftover } from "../../core/lib/garbage.ts";
 
 export interface OperationDeps {
   readonly gate: Gate;
@@ -77,4 +78,43 @@ export function createOperations(deps: OperationDeps): Operations {
       }
     },
   };
+}
+
+/** Why a task is stuck, for operators. */
+export interface Stuck {
+  readonly reason: string;
+  readonly since: number;
+}
+
+export interface QueueState {
+  readonly paused: boolean;
+  readonly breaker: "closed" | "open";
+  /** "low" while there is too little free disk space to claim. */
+  readonly disk: "ok" | "low";
+  /** Words for people when claiming does not go on; null when it does. */
+  readonly reason: string | null;
+}
+
+/** What operators see and do. */
+export interface Operations {
+  /** Why this queued task waits; null when it is not queued. */
+  wait(task: Task): Promise<Wait | null>;
+  stuck(task: Task): Stuck | null;
+  /** Every open task that is stuck. */
+  stuckTasks(): Promise<{ id: string; state: TaskState; reason: string; since: number }[]>;
+  queue(): QueueState;
+  /** Durable: holds over restarts. Idempotent. */
+  pauseQueue(paused: boolean): Promise<void>;
+  /** What nobody needs any more; `remove` takes it away. Minutes long where much is left. */
+  collect(mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+  slots(): Promise<{ used: number; max: number }>;
+  /** `warm`: workers that wait for a task; null when this kind of sandbox has none. */
+  sandbox(): Promise<{
+    kind: string;
+    isolates: boolean;
+    containers: number;
+    expected: number;
+    warm: Warmth | null;
+    error: string | null;
+  }>;
 }

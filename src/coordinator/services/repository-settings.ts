@@ -5,7 +5,6 @@
 import type { Proposal } from "../../core/event.ts";
 import { TaskFailure } from "../../core/failure.ts";
 import { isImageAllowed, OWN_IMAGE } from "../../core/values/image-reference.ts";
-import type { Repos } from "../../core/ports/ports.ts";
 import {
   NO_CONFIG,
   parseRepoConfig,
@@ -17,6 +16,7 @@ import {
 } from "./repository-config.ts";
 import type { TaskSpec } from "../../core/task.ts";
 import type { WorkerSpec } from "../../core/protocol/worker.ts";
+import type { Repos } from "../../core/ports/repositories.ts";
 
 export const NOTHING_WISHED: Reading = { config: NO_CONFIG, complaints: [] };
 

@@ -2,10 +2,10 @@
 import { matchesPattern } from "../../core/values/name-pattern.ts";
 import { SlipwayError } from "../../core/error.ts";
 import { isImageAllowed, OWN_IMAGE, parseImage } from "../../core/values/image-reference.ts";
-import type { Forge } from "../../core/ports/ports.ts";
 import { parseBranch, parseRepository } from "../../core/values/repository-url.ts";
 import { EFFORTS, MODEL_AGENTS, type Egress, type Limits, type MaxLimits, type TaskSpec } from "../../core/task.ts";
 import type { Offer, SubmitRequest } from "../../core/protocol/rest.ts";
+import type { Forge } from "../../core/ports/repositories.ts";
 
 /** What this installation has. */
 export interface Supply {

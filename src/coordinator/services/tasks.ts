@@ -5,13 +5,15 @@ import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "../../c
 import type { Coordinator } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../../core/event.ts";
-import type { Clock, Ids, Repos } from "../../core/ports/ports.ts";
 import { logOf, tasksOf } from "../reading.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
-import type { Person, Service } from "./service.ts";
 import { checkLimits, offerOf, specOf, titleOf, type Supply } from "./task-spec.ts";
 import { isSettledState, type Policy, type Task, type TaskSpec } from "../../core/task.ts";
-import type { MessageRequest, RetryRequest, SubmitRequest } from "../../core/protocol/rest.ts";
+import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest, Offer } from "../../core/protocol/rest.ts";
+import type { Clock, Ids } from "../../core/ports/runtime.ts";
+import type { Repos, Diff } from "../../core/ports/repositories.ts";
+import type { Person } from "../../core/ports/accounts.ts";
+import type { Artifact } from "../../core/values/artifact.ts";
 
 export interface RequestDeps extends Supply {
   readonly coordinator: Coordinator;
@@ -261,4 +263,41 @@ function rowOf(event: TaskEvent, request: MessageRequest): MessageRow {
     mode: request.mode ?? "steer",
     status: "queued",
   };
+}
+
+export interface Service {
+  /** What a submission may ask for; the same for everybody. */
+  offer(): Offer;
+  /**
+   * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the same task (`replayed`), another body throws `idempotency_mismatch`.
+   * Throws invalid_repository, invalid_branch, agent_unavailable, model_unavailable, egress_unavailable, limits_unavailable, forge_unavailable,
+   * invalid_image, image_not_allowed; nothing was written then.
+   */
+  submit(person: Person, request: SubmitRequest, idempotencyKey: string | null): Promise<{ task: Task; replayed: boolean }>;
+  task(person: Person, taskId: string): Promise<Task>;
+  /** Idempotent while the task is open; `task_settled` after. `force` = without grace (operators). */
+  cancel(person: Person, taskId: string, force: boolean): Promise<Task>;
+  /** A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for `push` without finished work; `limits_unavailable`. */
+  retry(person: Person, taskId: string, request: RetryRequest): Promise<Task>;
+  /** Queued for the agent; on a settled task a follow-up task of the thread instead. */
+  message(
+    person: Person,
+    taskId: string,
+    request: MessageRequest,
+    idempotencyKey: string | null,
+  ): Promise<{ message: MessageRow } | { task: Task }>;
+  /** Takes back a message that was not delivered; `message_delivered` once it was; `not_found` for an unknown one. Idempotent. */
+  withdraw(person: Person, taskId: string, messageId: string): Promise<void>;
+  /**
+   * First answer wins: `already_answered` for a second, `not_found` for a question that was never asked, `invalid_request` for an answer to a
+   * question about the budget that is neither yes, no nor an amount.
+   */
+  answer(person: Person, taskId: string, request: AnswerRequest): Promise<Task>;
+  /** Base to head (or to the last checkpoint). Works when the sandbox is gone; `not_found` when there is no work yet. */
+  diff(person: Person, taskId: string): Promise<Diff>;
+  patch(person: Person, taskId: string): Promise<string>;
+  /** What was salvaged of its sandboxes. */
+  artifacts(person: Person, taskId: string): Promise<Artifact[]>;
+  /** `not_found` for a name that the list does not have. Whoever stops reading early must end the iteration. */
+  artifact(person: Person, taskId: string, name: string): Promise<{ artifact: Artifact; content: AsyncIterable<Uint8Array> }>;
 }

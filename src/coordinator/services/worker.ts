@@ -10,13 +10,15 @@ import { failed } from "../effects/effects.ts";
 import { SequenceGap, SlipwayError } from "../../core/error.ts";
 import { WORKER_DATA, type Proposal, type WorkerEventType } from "../../core/event.ts";
 import { WORKER_FAILURES, type FailureCode } from "../../core/failure.ts";
-import { checkpointRef, WORK_REF, type Bus, type Clock, type Ids, type Repos, type WorkerDesk } from "../../core/ports/ports.ts";
 import { logOfOthers } from "../reading.ts";
 import { type Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
 import { PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "../../core/ports/transcripts.ts";
 import { commandsFor, wishesOf } from "./repository-settings.ts";
 import { DELIVERED, type WorkerAck, type WorkerBatch, type WorkerEvent, type WorkerSpec } from "../../core/protocol/worker.ts";
+import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
+import { checkpointRef, WORK_REF, type Repos } from "../../core/ports/repositories.ts";
+import type { WorkerDesk } from "../../core/ports/broker.ts";
 
 export interface DeskDeps {
   readonly coordinator: Coordinator;

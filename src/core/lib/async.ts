@@ -1,5 +1,4 @@
-/** Bounds on waits. */
-import type { Clock } from "../ports/ports.ts";
+import type { Clock } from "../ports/runtime.ts";
 
 /** Why waits of an effect end when its state is left: one error for all, because it carries nothing. */
 export const STATE_LEFT: Error = Object.assign(new Error("the state was left"), { name: "AbortError" });

@@ -68,3 +68,9 @@ export interface Accounts {
   credentialFor(userId: string, host: string): Promise<Credential | null>;
   deleteCredential(userId: string, id: string): Promise<boolean>;
 }
+
+/** Who asks. Every verb shows a task only to its owner, operators and admins; to others it is `not_found` (rule S2). */
+export interface Person {
+  readonly userId: string;
+  readonly role: Role;
+}

@@ -48,17 +48,6 @@ export interface Transcripts {
   dropTranscript(taskId: string): Promise<void>;
 }
 
-/** The verbs behind the worker's transcript. Like those of WorkerDesk they throw `stale_attempt` once the attempt is over. */
-export interface TranscriptDesk {
-  /** One page after record `after`; empty at the end. */
-  transcript(taskId: string, attempt: number, after: number): Promise<readonly StoredRecord[]>;
-  /**
-   * Resolves when the record is durable; idempotent.
-   * Throws TranscriptMoved when the number is not the next one, `payload_too_large` and `transcript_full`: nothing was written then.
-   */
-  append(taskId: string, record: StoredRecord): Promise<void>;
-}
-
 /** A record under a number that is taken or too high: its writer does not know the whole transcript. */
 export class TranscriptMoved extends SlipwayError {
   readonly last: number;

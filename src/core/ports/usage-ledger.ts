@@ -35,25 +35,3 @@ export interface Ledger {
   /** What requests that began at `since` (epoch ms) or later cost: of one user, or of all (null). */
   spentSince(since: number, userId: string | null): Promise<Spent>;
 }
-
-/** What is left for one request, and where its end is told. */
-export interface Admission {
-  /**
-   * Told as the answer passes, with what it cost up to now (US dollars).
-   * @returns null, or why the answer is to be cut off: a budget is used up by it.
-   */
-  passes(usd: number): string | null;
-  /** Books the request and tells the task. Idempotent: the first call counts. Resolves when it is durable. */
-  settle(end: Omit<Spending, "id" | "taskId" | "userId" | "attempt" | "at">): Promise<void>;
-  /** The request never reached the provider, or was refused there: it cost nothing. Idempotent; nothing after `settle`. */
-  cancel(): Promise<void>;
-}
-
-/** What the model gateway asks before each request. */
-export interface ModelDesk {
-  /**
-   * @param usd the least that the request will cost.
-   * @throws SlipwayError `stale_attempt` when the attempt is over, `budget_exceeded` when there is nothing left to spend: nothing was booked.
-   */
-  admit(taskId: string, attempt: number, model: string, usd: number): Promise<Admission>;
-}

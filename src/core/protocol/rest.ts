@@ -1,13 +1,12 @@
 /** What phones, scripts and the CLI may rely on: the zod schemas of the REST and socket interface. Times on the wire are ISO 8601 UTC. */
 import { z } from "zod";
-import { artifactSchema } from "../ports/artifacts.ts";
 import { EVENT_TYPES, TEXT_LIMIT } from "../event.ts";
 import { failureSchema } from "../failure.ts";
 import { leftoverSchema } from "../lib/garbage.ts";
 import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES, RETRY_FROM, STEP_NAMES, TASK_STATES } from "../task.ts";
 import { budgetSchema, limitsSchema, scriptStepSchema } from "../task-schema.ts";
+import { artifactSchema } from "../values/artifact.ts";
 
-export const PROTOCOL = "slipway.v1";
 export const PROMPT_LIMIT = 64 * 1024;
 /** Largest JSON body of a person's request, in bytes. */
 export const BODY_LIMIT = 256 * 1024;
@@ -314,27 +313,6 @@ export function pageOf<T extends z.ZodType>(item: T) {
 }
 
 // ---------------------------------------------------------------- socket
-
-export const CLOSE = { unauthenticated: 4401, forbidden: 4403, tooSlow: 4408, restarting: 1012, policy: 1008 } as const;
-
-const topic = z.string().max(100);
-export const clientFrameSchema = z.discriminatedUnion("type", [
-  z.strictObject({ type: z.literal("auth"), token: z.string().max(4_096) }),
-  /** `after`: a task's seq for `task:<id>`, the last `cursor` (or null) for `tasks`. */
-  z.strictObject({ type: z.literal("subscribe"), topic, after: z.int().min(0).max(Number.MAX_SAFE_INTEGER).nullable() }),
-  z.strictObject({ type: z.literal("unsubscribe"), topic }),
-  z.strictObject({ type: z.literal("ping") }),
-]);
-export type ClientFrame = z.infer<typeof clientFrameSchema>;
-
-export type ServerFrame =
-  | { readonly type: "ready" }
-  | { readonly type: "subscribed"; readonly topic: string; readonly after: number | null }
-  | { readonly type: "events"; readonly topic: string; readonly items: readonly (WireEvent | WireTask)[]; readonly cursor: number }
-  | { readonly type: "delta"; readonly topic: string; readonly messageId: string; readonly text: string }
-  | { readonly type: "error"; readonly code: string; readonly topic?: string }
-  | { readonly type: "pong" };
-
 /** What tasks with egress `allowlist` may reach: the installation's list, or what one repository's tasks may reach besides. */
 export const egressListSchema = z.strictObject({ repo: z.string().nullable(), hosts: z.array(z.string()), shipped: z.boolean() });
 export type EgressListAnswer = z.infer<typeof egressListSchema>;

@@ -35,14 +35,6 @@ export interface EgressPolicy {
   readonly hosts: ReadonlySet<string>;
 }
 
-/** What the broker asks before each connection, and tells after a refusal. */
-export interface EgressDesk {
-  /** @throws SlipwayError `stale_attempt` when the attempt is over. */
-  policy(taskId: string, attempt: number): Promise<EgressPolicy>;
-  /** The owner sees it as a notice, once per place and attempt. Never rejects. */
-  refused(taskId: string, attempt: number, place: string, why: string): void;
-}
-
 const NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
 
 const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/;

@@ -9,8 +9,8 @@
  */
 import { isAbort, messageOf } from "../../core/error.ts";
 import type { Page } from "../../core/lib/pagination.ts";
-import type { Clock, Log } from "../../core/ports/ports.ts";
-import type { ServerFrame } from "../../core/protocol/rest.ts";
+import type { Clock, Log } from "../../core/ports/runtime.ts";
+import type { ServerFrame } from "../../core/protocol/stream.ts";
 
 /** Where frames go: one socket. `send` must not throw. */
 export interface Sink {

@@ -4,13 +4,14 @@
  */
 import { setMaxListeners } from "node:events";
 import { coerceError, isAbort, messageOf } from "../../core/error.ts";
-import type { Bus, Clock, Log } from "../../core/ports/ports.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { Room, type Feed, type Member, type Sink } from "./channel.ts";
-import type { Person } from "../../coordinator/services/service.ts";
 import type { Task } from "../../core/task.ts";
 import { wireEvent } from "../../core/protocol/mapping.ts";
-import { CLOSE, type ServerFrame, type WireTask } from "../../core/protocol/rest.ts";
+import { type WireTask } from "../../core/protocol/rest.ts";
+import type { Bus, Clock, Log } from "../../core/ports/runtime.ts";
+import type { Person } from "../../core/ports/accounts.ts";
+import { CLOSE, type ServerFrame } from "../../core/protocol/stream.ts";
 
 export type { Sink } from "./channel.ts";
 

@@ -9,9 +9,9 @@ import type { Duplex } from "node:stream";
 import { WebSocket, WebSocketServer } from "ws";
 import { isAbort, messageOf } from "../../core/error.ts";
 import type { Connection, Hub, Sink } from "./hub.ts";
-import type { Clock, Log } from "../../core/ports/ports.ts";
-import type { Person } from "../../coordinator/services/service.ts";
-import { CLOSE, clientFrameSchema, PROTOCOL, type ClientFrame, type ServerFrame } from "../../core/protocol/rest.ts";
+import type { Clock, Log } from "../../core/ports/runtime.ts";
+import type { Person } from "../../core/ports/accounts.ts";
+import { CLOSE, clientFrameSchema, PROTOCOL, type ClientFrame, type ServerFrame } from "../../core/protocol/stream.ts";
 
 export const STREAM_PATH = "/v1/stream";
 

@@ -3,9 +3,7 @@ import type { z } from "zod";
 import { accepts, phaseOf } from "../../../machines/fold.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../core/ports/store.ts";
-import type { Person } from "../../coordinator/services/service.ts";
 import type { Task } from "../../core/task.ts";
-import type { Artifact } from "../../core/ports/artifacts.ts";
 import { isoTime, wireEvent, wireTask } from "../../core/protocol/mapping.ts";
 import {
   answerSchema,
@@ -27,6 +25,8 @@ import {
   type WireTask,
 } from "../../core/protocol/rest.ts";
 import { EMPTY, isId, json, listQuerySchema, nextOf, pageOfList, route, type Doors } from "../route.ts";
+import type { Person } from "../../core/ports/accounts.ts";
+import type { Artifact } from "../../core/values/artifact.ts";
 
 /** A stored task as the wire shows it, with why it waits. */
 export async function showTask(doors: Pick<Doors, "operations">, task: Task): Promise<WireTask> {

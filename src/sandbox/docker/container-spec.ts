@@ -1,7 +1,7 @@
 /** What a worker's container is made of. Every field is the server's; a task chooses only memory and cores, within the server's limits. */
 import type { ContainerCreateOptions, MountSettings } from "dockerode";
-import type { SandboxSpec } from "../../core/ports/ports.ts";
 import { WORKER_ENV } from "../../core/protocol/worker.ts";
+import type { SandboxSpec } from "../../core/ports/sandbox.ts";
 
 /** The user `agent` of the worker image. The broker's socket and its folder must be open to this number. */
 export const WORKER_UID = 10_001;

@@ -5,7 +5,6 @@
 import type Docker from "dockerode";
 import { resolve } from "node:path";
 import { TaskFailure } from "../../core/failure.ts";
-import type { Capability, Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../../core/ports/ports.ts";
 import { parseSandboxName } from "../../core/task.ts";
 import { capabilitiesOf, type EngineFacts } from "./hardening/host-checks.ts";
 import { openDoor, type Door, type DoorOptions } from "./transport/transport.ts";
@@ -21,6 +20,7 @@ import { isWaiting, openPool, type Pool, type PoolOptions } from "./warm-pool.ts
 import { openProfile } from "./hardening/seccomp.ts";
 import { openStale } from "./stale.ts";
 import { leftVolumes, readWorkspace, whole } from "./garbage.ts";
+import type { Capability, Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../../core/ports/sandbox.ts";
 
 export { dockerOptions } from "./engine.ts";
 

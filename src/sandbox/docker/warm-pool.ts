@@ -12,10 +12,10 @@ import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, re
 import { basename, dirname, join, resolve } from "node:path";
 import type Docker from "dockerode";
 import { messageOf } from "../../core/error.ts";
-import type { SandboxSpec, Warmth } from "../../core/ports/ports.ts";
 import { WORKER_ENV, type Assignment } from "../../core/protocol/worker.ts";
 import { LABELS, SOCKET_TARGET, WORKER_UID } from "./container-spec.ts";
 import { EngineError, refusedWith, type Engine } from "./engine.ts";
+import type { SandboxSpec, Warmth } from "../../core/ports/sandbox.ts";
 
 export interface PoolOptions {
   /** How many wait; 0 = none, and what an earlier start left is removed. */

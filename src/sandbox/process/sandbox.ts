@@ -7,10 +7,8 @@ import { mkdir, open, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { messageOf } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
-import { WORKSPACE } from "../../core/ports/artifacts.ts";
 import { sizeOf } from "../../core/lib/disk-usage.ts";
 import { leftover, type GcMode, type Leftover, type Wanted } from "../../core/lib/garbage.ts";
-import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../../core/ports/ports.ts";
 import { WORKER_ENV } from "../../core/protocol/worker.ts";
 import {
   boundLog,
@@ -27,6 +25,8 @@ import {
 } from "./process-dir.ts";
 import { tarFolder } from "../workspace-tar.ts";
 import { isAlive, killFollowers, signalTo, type ProcessId } from "./processes.ts";
+import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../../core/ports/sandbox.ts";
+import { WORKSPACE } from "../../core/values/artifact.ts";
 
 export interface ProcessSandboxOptions {
   /** Scratch folders are made below it. One coordinator at a time. */

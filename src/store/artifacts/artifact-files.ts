@@ -10,8 +10,9 @@ import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { sift } from "./safe-archive.ts";
-import { ARTIFACT_NAME, artifactName, artifactSchema, type Artifact, type Artifacts, type Salvaged } from "../../core/ports/artifacts.ts";
+import { type Artifacts, type Salvaged } from "../../core/ports/artifacts.ts";
 import { messageOf } from "../../core/error.ts";
+import { ARTIFACT_NAME, artifactName, artifactSchema, type Artifact } from "../../core/values/artifact.ts";
 
 export interface ArtifactsOptions {
   readonly dir: string;

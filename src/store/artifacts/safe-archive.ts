@@ -10,7 +10,7 @@ import { posix } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { extract as openExtract, pack as openPack, type Header, type Pack } from "tar-stream";
-import { WORKSPACE } from "../../core/ports/artifacts.ts";
+import { WORKSPACE } from "../../core/values/artifact.ts";
 
 const MADE_AGAIN: ReadonlySet<string> = new Set(["node_modules", ".venv", "__pycache__", ".cache"]);
 /** What an entry costs beside its content. */

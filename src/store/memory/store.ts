@@ -11,8 +11,8 @@ import { memoryLedger } from "../sqlite/tables/usage-ledger.ts";
 import { memoryAccounts } from "./accounts.ts";
 import { MemoryLists } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
-import { makeTask, searchText } from "../sqlite/tables/rows.ts";
 import { MemoryTranscripts } from "../sqlite/tables/transcripts.ts";
+import { makeTask, searchText } from "../task-record.ts";
 
 interface Entry {
   task: Task;

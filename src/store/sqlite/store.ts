@@ -19,9 +19,10 @@ import { sqliteLedger } from "./tables/usage-ledger.ts";
 import { lockFolder, makePrivateFile } from "./lock.ts";
 import { migrate, pendingMigrations } from "./migrate.ts";
 import { sqliteReads, type Reads } from "./tables/task-reads.ts";
-import { CoreCache, makeTask } from "./tables/rows.ts";
+import { CoreCache } from "./tables/rows.ts";
 import { connect } from "./writer/writer.ts";
 import { PING } from "./tables/task-writes.ts";
+import { makeTask } from "../task-record.ts";
 
 export interface SqliteOptions {
   /** The data folder; made if it is not there. */

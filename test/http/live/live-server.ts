@@ -9,13 +9,13 @@ import { memoryBus } from "../../../src/app/memory-bus.ts";
 import type { EventData, TaskEvent } from "../../../src/core/event.ts";
 import { attachLive, type Live, type LiveTiming, type Visitor } from "../../../src/http/live/websocket-server.ts";
 import { openHub, type Hub, type HubTiming } from "../../../src/http/live/hub.ts";
-import type { Bus, Log } from "../../../src/core/ports/ports.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { openSqliteStore } from "../../../src/store/sqlite/store.ts";
 import { systemClock, systemIds } from "../../../src/app/system.ts";
 import { DEFAULT_POLICY, type Task } from "../../../src/core/task.ts";
 import { wireTask } from "../../../src/core/protocol/mapping.ts";
 import { PLAIN_SPEC } from "../../support/task-spec.ts";
+import type { Bus, Log } from "../../../src/core/ports/runtime.ts";
 
 export const ORIGIN = "https://slipway.example";
 const MIGRATIONS = join(import.meta.dirname, "../../../migrations/sqlite");

@@ -1,7 +1,7 @@
 /** A client of the socket: real ws, keeps what it received. */
 import { WebSocket } from "ws";
-import type { ServerFrame } from "../../../src/core/protocol/rest.ts";
 import { until } from "./live-server.ts";
+import type { ServerFrame } from "../../../src/core/protocol/stream.ts";
 
 type EventsFrame = Extract<ServerFrame, { type: "events" }>;
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { checkpointRef } from "../../../src/core/ports/ports.ts";
 import { LOCAL_TOKEN, openHouse, REPO, type Asked, type House } from "../api-server.ts";
+import { checkpointRef } from "../../../src/core/ports/repositories.ts";
 
 let house: House;
 let ada: string;

@@ -3,13 +3,13 @@ import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { Sandbox, SandboxSpec } from "../../../src/core/ports/ports.ts";
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
 import { openImage } from "../../../src/sandbox/docker/image/worker-image.ts";
 import { openStale } from "../../../src/sandbox/docker/stale.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { dropImage, importImage, rootfs, startRegistry, type Registry } from "../../support/docker/images.ts";
+import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 
 const root = join(import.meta.dirname, "../../..");
 const source = { workerFile: join(root, "test/support/process/stand-in-worker.mjs"), dockerfile: join(root, "Dockerfile") };

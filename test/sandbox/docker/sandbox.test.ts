@@ -5,13 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { Sandbox, SandboxSpec } from "../../../src/core/ports/ports.ts";
 import { LABELS } from "../../../src/sandbox/docker/container-spec.ts";
 import { dockerOptions, openDockerSandbox, type DockerSandboxOptions } from "../../../src/sandbox/docker/sandbox.ts";
 import { sandboxContract } from "../../contract/sandbox.ts";
 import { dockerfile, openDockerRig, workerFile, type DockerRig } from "../../support/docker/sandbox-rig.ts";
 import { BASE_IMAGE, describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
+import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 
 const never = new AbortController().signal;
 let serial = 0;

@@ -2,12 +2,12 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
-import type { Sandbox, SandboxSpec } from "../../../src/core/ports/ports.ts";
 import { LABELS } from "../../../src/sandbox/docker/container-spec.ts";
 import { sandboxContract } from "../../contract/sandbox.ts";
 import { openDockerRig, type DockerRig } from "../../support/docker/sandbox-rig.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
+import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 
 const never = new AbortController().signal;
 let serial = 0;

@@ -6,13 +6,13 @@ import { setTimeout as delay } from "node:timers/promises";
 import { extract } from "tar-stream";
 import { Readable } from "node:stream";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { Sandbox, SandboxExit, SandboxSpec } from "../../../src/core/ports/ports.ts";
 import { openLoops } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 import type { Limits } from "../../../src/core/task.ts";
 import { openDockerRig, type DockerRig } from "../../support/docker/sandbox-rig.ts";
 import { describeWithDocker, dockerClient, needsLoops } from "../../support/docker/engine.ts";
 import { leftOf } from "../../support/docker/cleanup.ts";
 import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
+import type { Sandbox, SandboxExit, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 
 const never = new AbortController().signal;
 const NOTHING = { containers: [], volumes: [], files: [], devices: [] };

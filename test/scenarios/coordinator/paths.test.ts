@@ -2,13 +2,13 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { checkUp } from "../../../src/coordinator/invariants.ts";
 import { failed } from "../../../src/coordinator/effects/effects.ts";
-import { WORK_REF } from "../../../src/core/ports/ports.ts";
 import { TaskFailure } from "../../../src/core/failure.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import { taskPaths, type PathEvent } from "../../machines/paths.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
 import { ALICE, openWorld, valueOf, type World } from "../../support/coordinator/harness.ts";
 import { settle } from "../../support/manual-clock.ts";
+import { WORK_REF } from "../../../src/core/ports/repositories.ts";
 
 let world: World;
 afterEach(() => world.close());

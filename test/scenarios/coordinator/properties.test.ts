@@ -4,10 +4,10 @@ import { expect, it } from "vitest";
 import { checkUp } from "../../../src/coordinator/invariants.ts";
 import { SlipwayError } from "../../../src/core/error.ts";
 import { TaskFailure } from "../../../src/core/failure.ts";
-import { checkpointRef, WORK_REF } from "../../../src/core/ports/ports.ts";
 import { isSettledState, sandboxName, type Task } from "../../../src/core/task.ts";
 import { settle } from "../../support/manual-clock.ts";
 import { ALICE, BOB, openWorld, type World } from "../../support/coordinator/harness.ts";
+import { checkpointRef, WORK_REF } from "../../../src/core/ports/repositories.ts";
 
 const MAX = 2;
 const KINDS = [

@@ -2,13 +2,13 @@
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import type { Artifact } from "../../../src/core/ports/artifacts.ts";
 import { TaskFailure } from "../../../src/core/failure.ts";
-import { checkpointRef, WORK_REF } from "../../../src/core/ports/ports.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import { settle } from "../../support/manual-clock.ts";
 import { eventually } from "../../support/process/server.ts";
 import { ALICE, BOB, openWorld, type World, type WorldOptions } from "../../support/coordinator/harness.ts";
+import { checkpointRef, WORK_REF } from "../../../src/core/ports/repositories.ts";
+import type { Artifact } from "../../../src/core/values/artifact.ts";
 
 const DAY = 24 * 3_600_000;
 const never = new AbortController().signal;

@@ -2,12 +2,13 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { checkUp } from "../../../src/coordinator/invariants.ts";
 import { TaskFailure } from "../../../src/core/failure.ts";
-import { checkpointRef, WORK_REF, type SandboxSpec } from "../../../src/core/ports/ports.ts";
 import { openMemoryStore } from "../../../src/store/memory/store.ts";
 import { DEFAULT_POLICY, OPEN_STATES, sandboxName, type Limits } from "../../../src/core/task.ts";
 import { DELIVERED } from "../../../src/core/protocol/worker.ts";
 import { settle } from "../../support/manual-clock.ts";
 import { ALICE, BOB, openWorld, type World, type WorldOptions } from "../../support/coordinator/harness.ts";
+import type { SandboxSpec } from "../../../src/core/ports/sandbox.ts";
+import { checkpointRef, WORK_REF } from "../../../src/core/ports/repositories.ts";
 
 let world: World;
 let slots = 4;

@@ -1,7 +1,7 @@
-/** A worker that says exactly what the test tells it to, through the real desk. It is the `run` of a simulated sandbox. */
-import type { SandboxSpec, WorkerDesk } from "../../../src/core/ports/ports.ts";
 import type { EventData, WorkerEventType } from "../../../src/core/event.ts";
 import type { WorkerAck } from "../../../src/core/protocol/worker.ts";
+import type { SandboxSpec } from "../../../src/core/ports/sandbox.ts";
+import type { WorkerDesk } from "../../../src/core/ports/broker.ts";
 
 interface Strings {
   readonly spec: SandboxSpec;

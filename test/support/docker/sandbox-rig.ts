@@ -2,12 +2,12 @@
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Sandbox, SandboxSpec } from "../../../src/core/ports/ports.ts";
 import { openDockerSandbox, type DockerSandboxOptions } from "../../../src/sandbox/docker/sandbox.ts";
 import type { SandboxRig } from "../../contract/sandbox.ts";
 import { dockerClient } from "./engine.ts";
 import { sweepAway } from "./cleanup.ts";
 import type { Peer, Peers } from "../process/sandbox-peer.ts";
+import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 
 const root = join(import.meta.dirname, "../../..");
 export const workerFile = join(root, "test/support/process/stand-in-worker.mjs");

@@ -4,7 +4,7 @@
  */
 import { openDockerSandbox, type DockerSandboxOptions } from "../../../src/sandbox/docker/sandbox.ts";
 import { openProcessSandbox, type ProcessSandboxOptions } from "../../../src/sandbox/process/sandbox.ts";
-import type { SandboxSpec } from "../../../src/core/ports/ports.ts";
+import type { SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 
 export type PeerAdapter =
   | { readonly kind: "docker"; readonly options: DockerSandboxOptions }

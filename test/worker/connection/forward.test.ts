@@ -7,16 +7,15 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { openBroker } from "../../../src/broker/server.ts";
 import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";
-import type { ModelDesk } from "../../../src/core/ports/usage-ledger.ts";
 import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../../src/broker/model/prices.ts";
 import { createRate } from "../../../src/broker/model/rate-limit.ts";
-import type { Broker } from "../../../src/core/ports/ports.ts";
 import { systemClock } from "../../../src/app/system.ts";
 import { forward, type Forwarder } from "../../../worker/connection/forward.ts";
 import { MemoryDesk } from "../memory-worker-api.ts";
 import { quiet, SECRET } from "../rig.ts";
+import type { Broker, ModelDesk } from "../../../src/core/ports/broker.ts";
 
 const KEY = "sk-real-key-of-the-server";
 const generous: ModelDesk = {

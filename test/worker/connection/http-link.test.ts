@@ -6,8 +6,8 @@ import { systemClock } from "../../../worker/lib/clock.ts";
 import { HttpLink } from "../../../worker/connection/http-link.ts";
 import { Journal } from "../../../worker/connection/journal.ts";
 import { StaleAttempt } from "../../../worker/connection/link.ts";
-import type { Clock } from "../../../src/core/ports/ports.ts";
 import { Rig } from "../rig.ts";
+import type { Clock } from "../../../src/core/ports/runtime.ts";
 
 let rig: Rig;
 let links: HttpLink[] = [];

@@ -13,10 +13,10 @@ import { hostname } from "node:os";
 import { promisify } from "node:util";
 import type Docker from "dockerode";
 import { TaskFailure } from "../../../core/failure.ts";
-import type { Capability, SandboxSpec } from "../../../core/ports/ports.ts";
 import { INODE_BYTES, LABELS, WORKSPACE, type Workspace } from "../container-spec.ts";
 import { isLocalEngine, refusedWith, type Engine } from "../engine.ts";
 import { openLoops, type Image } from "./loop-devices.ts";
+import type { Capability, SandboxSpec } from "../../../core/ports/sandbox.ts";
 
 export interface DiskOptions {
   /** `auto` = loop where it works, else watch. */

@@ -1,10 +1,6 @@
-/**
- * What an engine can do to keep a container in its place, and what each gap means for the person who runs it. Read off `docker info` and
- * `docker version`; field names as in the Engine API (https://docs.docker.com/reference/api/engine/).
- */
-import type { Capability } from "../../../core/ports/ports.ts";
 import type { DoorKind } from "../transport/transport.ts";
 import { needsOurProfile } from "./seccomp.ts";
+import type { Capability } from "../../../core/ports/sandbox.ts";
 
 /** The parts of the engine's answers that are looked at; an older or another engine may lack any of them. */
 export interface EngineFacts {

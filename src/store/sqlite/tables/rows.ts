@@ -2,11 +2,7 @@
 import type { EventData, EventType, TaskEvent } from "../../../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../../core/ports/store.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../../../core/task.ts";
-
-/** What a text search of a task looks at; queries are lowered too. */
-export function searchText({ title, prompt, repo }: TaskSpec): string {
-  return `${title}\n${prompt}\n${repo}`.toLowerCase();
-}
+import { makeTask } from "../../task-record.ts";
 
 /** The part of a task that never changes. */
 export interface TaskCore extends Pick<Task, "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "createdAt"> {
@@ -84,19 +80,6 @@ export interface StateRow {
 
 export function taskOf(row: StateRow, core: TaskCore): Task {
   return makeTask(row.id, core, JSON.parse(row.snapshot) as Snapshot, row.state, row.seq, row.rev, row.updated_at);
-}
-
-export function makeTask(
-  id: string,
-  core: TaskCore,
-  snapshot: Snapshot,
-  state: TaskState,
-  seq: number,
-  rev: number,
-  updatedAt: number,
-): Task {
-  const { userId, threadId, parentId, spec, machineVersion, createdAt } = core;
-  return { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, seq, rev, createdAt, updatedAt };
 }
 
 export interface EventRow {

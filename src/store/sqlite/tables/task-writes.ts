@@ -11,8 +11,8 @@ import { project, type Change } from "../../projection.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import { isSettledState } from "../../../core/task.ts";
 import { queueWrites } from "./queue.ts";
-import { searchText } from "./rows.ts";
 import { transcriptWrites } from "./transcripts.ts";
+import { searchText } from "../../task-record.ts";
 
 /** The setting that pings change. */
 export const PING = "store.ping";
