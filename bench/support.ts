@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Accounts } from "../src/core/ports/accounts.ts";
-import type { Ledger } from "../src/core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../src/core/ports/usage-ledger.ts";
 import type { Store } from "../src/core/ports/store.ts";
 import { packageRoot } from "../src/core/lib/package-root.ts";
 import { openSqliteStore } from "../src/store/sqlite/store.ts";
@@ -36,7 +36,7 @@ export const SPEC: TaskSpec = {
 export async function openBenchStore(): Promise<{
   store: Store;
   accounts: Accounts;
-  ledger: Ledger;
+  ledger: UsageLedger;
   dir: string;
   close: () => Promise<void>;
 }> {

@@ -18,7 +18,7 @@ export interface AttemptFailure {
 }
 
 /** How the attempt ends, in the worker's words. `cancelled` is not reported: the coordinator asked for it. */
-export type Verdict =
+export type AttemptVerdict =
   | { readonly kind: "finished"; readonly sha: string }
   | ({ readonly kind: "failed" } & AttemptFailure)
   | { readonly kind: "cancelled" };
@@ -27,7 +27,7 @@ export interface AttemptContext {
   /** What the agent said about its work. */
   readonly title: string;
   readonly summary: string;
-  readonly verdict: Verdict | null;
+  readonly verdict: AttemptVerdict | null;
 }
 
 export type AttemptEvent =

@@ -20,18 +20,18 @@ import {
   type TaskState,
   type Usage,
 } from "../src/core/task.ts";
-import type { Cause, Drive, Found, StateMeta, TaskInput } from "./task-events.ts";
-import { faultOf, NO_INPUT } from "./task-actions.ts";
-import { stepper } from "./pure-transition.ts";
+import type { TaskMachineEvent, StateEffect, ResolvedBase, StateMeta, TaskInput } from "./task-events.ts";
+import { describeFault, NO_INPUT } from "./task-actions.ts";
+import { createStepper } from "./pure-transition.ts";
 import { taskMachine } from "./task.ts";
 
 type Hydrated = SnapshotFrom<typeof taskMachine>;
 
-const chart = stepper(NO_INPUT);
+const chart = createStepper(NO_INPUT);
 
 /** The snapshot of a new task from its first event (`task.submitted`). */
 export function start(event: TaskEvent): Snapshot {
-  const next = chart.first(inputOf(event));
+  const next = chart.first(toMachineInput(event));
   return { value: next.value as Snapshot["value"], context: next.context };
 }
 
@@ -40,7 +40,7 @@ export function step(snapshot: Snapshot, event: TaskEvent): Snapshot | null {
   if (isSettled(snapshot)) return null;
   if (event.attempt !== snapshot.context.attempt + (isClaim(event) ? 1 : 0)) return null;
   const current = hydrate(snapshot);
-  const next = chart.next(current, causeOf(event));
+  const next = chart.next(current, toMachineEvent(event));
   return next === current ? null : { value: next.value as Snapshot["value"], context: next.context };
 }
 
@@ -72,7 +72,7 @@ export function isSettled(snapshot: Snapshot): boolean {
 }
 
 /** The effect that drives the task now. */
-export function driveOf(snapshot: Snapshot): Drive {
+export function effectOf(snapshot: Snapshot): StateEffect {
   return metaOf(snapshot).drive;
 }
 
@@ -86,7 +86,7 @@ export function deadlineFailure(snapshot: Snapshot, at: number): FailureCode | n
   const stage = stateOf(snapshot);
   if (phaseOf(snapshot) === "awaiting_input") return null;
   if (stage !== "queued" && stage !== "provisioning" && stage !== "running" && stage !== "pushing") return null;
-  return faultOf(snapshot.context, stage, { type: "timed_out", seq: 0, at, workerSeq: null, jitter: 0 }).code;
+  return describeFault(snapshot.context, stage, { type: "timed_out", seq: 0, at, workerSeq: null, jitter: 0 }).code;
 }
 
 /** The causes that the chart could accept now (guards not evaluated): what an operator's page may offer. */
@@ -122,7 +122,7 @@ function isClaim(event: TaskEvent): boolean {
 }
 
 /** What `task.submitted` says, in the words of the chart. */
-export function inputOf(event: Pick<TaskEvent, "at" | "data">): TaskInput {
+export function toMachineInput(event: Pick<TaskEvent, "at" | "data">): TaskInput {
   const d = event.data;
   return {
     at: event.at,
@@ -142,7 +142,7 @@ export function inputOf(event: Pick<TaskEvent, "at" | "data">): TaskInput {
  * The stored event in the chart's words. The coordinator wrote `data` after checking it, so the casts here are true.
  * The stamp stands last: what is written after a spread is added to the object one by one, at 0.5 us each (measured on Node 20).
  */
-export function causeOf(event: TaskEvent): Cause {
+export function toMachineEvent(event: TaskEvent): TaskMachineEvent {
   const stamp = { seq: event.seq, at: event.at, workerSeq: event.workerSeq };
   const d = event.data;
   switch (event.type) {
@@ -156,7 +156,7 @@ export function causeOf(event: TaskEvent): Cause {
         name: d["name"] as StepName,
         status: d["status"] as "started" | "ended",
         detail: (d["detail"] as string | null) ?? null,
-        found: (d["found"] as Found | undefined) ?? null,
+        found: (d["found"] as ResolvedBase | undefined) ?? null,
         startedAt: (d["startedAt"] as number | undefined) ?? null,
         ...stamp,
       };
@@ -203,7 +203,7 @@ function isProgress(code: unknown): boolean {
   return code === "adopted" || (typeof code === "string" && code.startsWith("step."));
 }
 
-function stateCause(stamp: { seq: number; at: number; workerSeq: number | null }, d: TaskEvent["data"]): Cause {
+function stateCause(stamp: { seq: number; at: number; workerSeq: number | null }, d: TaskEvent["data"]): TaskMachineEvent {
   switch (d["reason"]) {
     case "claimed":
     case "stopped":

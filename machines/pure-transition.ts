@@ -3,7 +3,7 @@
  * the step itself). The scope here is built once and runs nothing: every action of the chart is an `assign`, which the step has done already.
  */
 import { createActor, type SnapshotFrom } from "xstate";
-import type { Cause, TaskInput } from "./task-events.ts";
+import type { TaskMachineEvent, TaskInput } from "./task-events.ts";
 import { taskMachine } from "./task.ts";
 
 type Scope = Parameters<typeof taskMachine.transition>[2];
@@ -11,11 +11,11 @@ type TaskSnapshot = SnapshotFrom<typeof taskMachine>;
 
 export interface Stepper {
   first(input: TaskInput): TaskSnapshot;
-  next(current: TaskSnapshot, cause: Cause): TaskSnapshot;
+  next(current: TaskSnapshot, cause: TaskMachineEvent): TaskSnapshot;
 }
 
 /** @param input any valid input: the scope needs an actor to point at, which is never started. */
-export function stepper(input: TaskInput): Stepper {
+export function createStepper(input: TaskInput): Stepper {
   const self = createActor(taskMachine, { input });
   const nothing = (): void => undefined;
   const scope = {

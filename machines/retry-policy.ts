@@ -8,14 +8,14 @@
  */
 import { failureClass, makeFailure, type Failure, type FailureStage } from "../src/core/failure.ts";
 import type { TaskContext } from "../src/core/task.ts";
-import type { Fault } from "./task-events.ts";
+import type { AttemptFault } from "./task-events.ts";
 
 /** Attempts that count against `maxAttempts`. */
 export function countedAttempts(context: TaskContext): number {
   return context.attempt - context.excused;
 }
 
-export function willRetry(context: TaskContext, stage: FailureStage, fault: Fault): boolean {
+export function willRetry(context: TaskContext, stage: FailureStage, fault: AttemptFault): boolean {
   const room = stage === "pushing" ? context.pushTries + 1 < context.maxAttempts : countedAttempts(context) < context.maxAttempts;
   switch (failureClass(fault.code)) {
     case "infra":
@@ -32,14 +32,14 @@ export function willRetry(context: TaskContext, stage: FailureStage, fault: Faul
 }
 
 /** The failure to show when it is final: one that used up every attempt says so and keeps the last one's words. */
-export function finalFailure(context: TaskContext, stage: FailureStage, fault: Fault): Failure {
+export function finalFailure(context: TaskContext, stage: FailureStage, fault: AttemptFault): Failure {
   const last = makeFailure(fault.code, stage, fault.detail, fault.evidence);
   if (failureClass(fault.code) === "terminal") return last;
   const all = makeFailure("attempts_exhausted", stage, `The last one: ${fault.code}. ${last.message}`, fault.evidence);
   return { ...all, advice: `${all.advice} ${last.advice}` };
 }
 
-export function retryDelay(context: TaskContext, fault: Fault): number {
+export function retryDelay(context: TaskContext, fault: AttemptFault): number {
   const { backoffMs, backoffCapMs } = context.policy;
   const ceiling = Math.min(backoffCapMs, backoffMs * 2 ** Math.min(context.streak, 30));
   const asked = Math.min(fault.retryAfterMs ?? 0, backoffCapMs);

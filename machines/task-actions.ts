@@ -5,7 +5,7 @@
 import { assign } from "xstate";
 import { failureClass, makeFailure, type FailureCode, type FailureStage } from "../src/core/failure.ts";
 import { DEFAULT_POLICY, NO_USAGE, type Step, type TaskContext, type Usage } from "../src/core/task.ts";
-import type { Cause, Fault, Of, TaskInput } from "./task-events.ts";
+import type { TaskMachineEvent, AttemptFault, EventOf, TaskInput } from "./task-events.ts";
 import { finalFailure, retryDelay } from "./retry-policy.ts";
 
 export const NO_INPUT: TaskInput = {
@@ -61,11 +61,11 @@ export function initialContext(asked: TaskInput | undefined): TaskContext {
 }
 
 /** An action that stamps the event's seq and changes what `change` returns (invariant C3). */
-function put<T extends Cause["type"]>(change: (context: TaskContext, event: Of<T>) => Partial<TaskContext>) {
-  return assign<TaskContext, Cause, undefined, Cause, never>(({ context, event }) => ({
+function put<T extends TaskMachineEvent["type"]>(change: (context: TaskContext, event: EventOf<T>) => Partial<TaskContext>) {
+  return assign<TaskContext, TaskMachineEvent, undefined, TaskMachineEvent, never>(({ context, event }) => ({
     seq: event.seq,
     workerSeq: event.workerSeq ?? context.workerSeq,
-    ...change(context, event as Of<T>),
+    ...change(context, event as EventOf<T>),
   }));
 }
 
@@ -78,9 +78,9 @@ const settle = (at: number): Partial<TaskContext> => ({ dueAt: null, settledAt: 
 const STEPS_LIMIT = 64;
 
 /** Nothing where nothing was granted: what was folded before there were grants stays the same, byte for byte. */
-const grant = ({ granted }: Of<"answer">): Partial<TaskContext> => (granted === null ? {} : { granted });
+const grant = ({ granted }: EventOf<"answer">): Partial<TaskContext> => (granted === null ? {} : { granted });
 
-function nextSteps(steps: readonly Step[], event: Of<"step">): readonly Step[] {
+function nextSteps(steps: readonly Step[], event: EventOf<"step">): readonly Step[] {
   const open = steps.findIndex((step) => step.name === event.name && step.endedAt === null);
   if (event.status === "started") {
     return open >= 0 || steps.length >= STEPS_LIMIT
@@ -104,9 +104,9 @@ function addUsage(a: Usage, b: Usage): Usage {
 }
 
 /** The failure that a deadline means in each stage. */
-export function faultOf(context: TaskContext, stage: FailureStage, event: Of<"failed"> | Of<"timed_out">): Fault {
+export function describeFault(context: TaskContext, stage: FailureStage, event: EventOf<"failed"> | EventOf<"timed_out">): AttemptFault {
   if (event.type === "failed") return event;
-  const fault = (code: FailureCode, detail: string | null): Fault => ({
+  const fault = (code: FailureCode, detail: string | null): AttemptFault => ({
     code,
     detail,
     evidence: null,
@@ -130,13 +130,13 @@ export function faultOf(context: TaskContext, stage: FailureStage, event: Of<"fa
 function giveUp(stage: FailureStage) {
   return put<"failed" | "timed_out">((context, event) => ({
     ...settle(event.at),
-    failure: finalFailure(context, stage, faultOf(context, stage, event)),
+    failure: finalFailure(context, stage, describeFault(context, stage, event)),
   }));
 }
 
 function retryLater(stage: FailureStage) {
   return put<"failed" | "timed_out">((context, event) => {
-    const fault = faultOf(context, stage, event);
+    const fault = describeFault(context, stage, event);
     const cls = failureClass(fault.code);
     const infra = cls === "infra";
     const pushing = stage === "pushing";
@@ -157,7 +157,7 @@ function retryLater(stage: FailureStage) {
   });
 }
 
-export const changes = {
+export const taskActions = {
   note: put(() => ({})),
   claim: put((context, event) => ({
     attempt: context.attempt + 1,

@@ -3,7 +3,7 @@ import type { FailureCode } from "../src/core/failure.ts";
 import type { Budget, Checkpoint, Policy, PullRequest, RetryFrom, StepName, Usage } from "../src/core/task.ts";
 
 /** What the retry policy looks at. */
-export interface Fault {
+export interface AttemptFault {
   readonly code: FailureCode;
   readonly detail: string | null;
   readonly evidence: string | null;
@@ -14,10 +14,10 @@ export interface Fault {
 }
 
 /** `claim` gate, `provision`, `supervise`, `park`, `push`, `wait`, `kill` the effect of an open state; `retire` clears up after a settled one. */
-export type Drive = "claim" | "provision" | "supervise" | "park" | "push" | "wait" | "kill" | "retire";
+export type StateEffect = "claim" | "provision" | "supervise" | "park" | "push" | "wait" | "kill" | "retire";
 
 export interface StateMeta {
-  readonly drive: Drive;
+  readonly drive: StateEffect;
   /** The state occupies one of the slots that `SLIPWAY_MAX_CONCURRENT` counts. */
   readonly slot: boolean;
 }
@@ -29,13 +29,13 @@ interface Stamp {
 }
 
 /** What the mirror step found out. */
-export interface Found {
+export interface ResolvedBase {
   readonly base: string;
   readonly baseSha: string;
 }
 
 /** What an event means to the chart (fold.ts derives it from the stored event). */
-export type Cause = Stamp &
+export type TaskMachineEvent = Stamp &
   (
     | { readonly type: "claimed" }
     | {
@@ -43,7 +43,7 @@ export type Cause = Stamp &
         readonly name: StepName;
         readonly status: "started" | "ended";
         readonly detail: string | null;
-        readonly found: Found | null;
+        readonly found: ResolvedBase | null;
         /** Of a step that was quick and is told only at its end. */
         readonly startedAt: number | null;
       }
@@ -62,7 +62,7 @@ export type Cause = Stamp &
         readonly granted: Budget | null;
       }
     | { readonly type: "finished"; readonly sha: string; readonly changed: boolean; readonly title: string; readonly summary: string }
-    | ({ readonly type: "failed" } & Fault)
+    | ({ readonly type: "failed" } & AttemptFault)
     | { readonly type: "push"; readonly sha: string }
     | ({ readonly type: "pull_request" } & PullRequest)
     | { readonly type: "cancel"; readonly force: boolean }
@@ -85,4 +85,4 @@ export interface TaskInput {
   readonly report: { readonly title: string; readonly summary: string } | null;
 }
 
-export type Of<T extends Cause["type"]> = Extract<Cause, { type: T }>;
+export type EventOf<T extends TaskMachineEvent["type"]> = Extract<TaskMachineEvent, { type: T }>;

@@ -9,20 +9,21 @@
 import { setup } from "xstate";
 import type { FailureStage } from "../src/core/failure.ts";
 import type { TaskContext } from "../src/core/task.ts";
-import type { Cause, StateMeta, TaskInput } from "./task-events.ts";
-import { changes, faultOf, initialContext } from "./task-actions.ts";
+import type { TaskMachineEvent, StateMeta, TaskInput } from "./task-events.ts";
+import { taskActions, describeFault, initialContext } from "./task-actions.ts";
 import { willRetry } from "./retry-policy.ts";
 
 export const TASK_MACHINE_VERSION = 1;
 
-const due = ({ context, event }: { context: TaskContext; event: Cause }): boolean => context.dueAt !== null && event.at >= context.dueAt;
+const due = ({ context, event }: { context: TaskContext; event: TaskMachineEvent }): boolean =>
+  context.dueAt !== null && event.at >= context.dueAt;
 const retries =
   (stage: FailureStage) =>
-  ({ context, event }: { context: TaskContext; event: Cause }): boolean =>
-    (event.type === "failed" || event.type === "timed_out") && willRetry(context, stage, faultOf(context, stage, event));
+  ({ context, event }: { context: TaskContext; event: TaskMachineEvent }): boolean =>
+    (event.type === "failed" || event.type === "timed_out") && willRetry(context, stage, describeFault(context, stage, event));
 
 const chart = setup({
-  types: {} as { context: TaskContext; events: Cause; input: TaskInput; meta: StateMeta },
+  types: {} as { context: TaskContext; events: TaskMachineEvent; input: TaskInput; meta: StateMeta },
   guards: {
     due,
     retriesProvisioning: retries("provisioning"),
@@ -39,7 +40,7 @@ const chart = setup({
     stopsOpen: ({ context, event }) => event.type === "answer" && event.questionId === context.question?.id && event.decision === "stop",
     firstForce: ({ context, event }) => event.type === "cancel" && event.force && !context.forced,
   },
-  actions: changes,
+  actions: taskActions,
 });
 
 const cancelNow = { target: "#task.cancelled", actions: "settle" } as const;

@@ -7,7 +7,7 @@ import type { Agent } from "./agents/agent.ts";
 import { scriptedAgent } from "./agents/scripted.ts";
 import { Checkout, prepareRepository, type PreparedRepository } from "./workspace/checkout.ts";
 import { systemClock } from "./lib/clock.ts";
-import { forward } from "./connection/forward.ts";
+import { openForwarder } from "./connection/forward.ts";
 import { HttpLink } from "./connection/http-link.ts";
 import { Journal } from "./connection/journal.ts";
 import { openMcp } from "./mcp/client.ts";
@@ -46,7 +46,7 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
   const repository = settings.repository ?? prepareRepository(root, stateDir);
   const journal = new Journal(stateDir, attempt);
   const link = new HttpLink({ socketPath, token, attempt, journal, clock: systemClock });
-  const forwarder = await forward(socketPath);
+  const forwarder = await openForwarder(socketPath);
   const proxy = await openProxy(socketPath, token);
   const env = { [WORKER_ENV.attempt]: String(attempt), ...proxyEnv(proxy.port) };
   const tools = createTools(root, join(stateDir, "jobs"), env);

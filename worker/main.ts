@@ -1,7 +1,7 @@
 /** The worker process (or, told `relay`, the helper that carries its connections out): one attempt, from the environment to an exit code. SIGTERM is a wish to cancel: the work is saved first. */
 import { WORKER_ENV, WORKER_EXIT, type Assignment } from "../src/core/protocol/worker.ts";
 import { runWorker } from "./assemble.ts";
-import { assigned } from "./connection/assignment.ts";
+import { waitForAssignment } from "./connection/assignment.ts";
 import { prepareRepository } from "./workspace/checkout.ts";
 
 function setting(name: string): string {
@@ -20,11 +20,11 @@ process.on("SIGINT", () => cancel.abort());
 async function assignment(): Promise<Assignment | null> {
   const file = process.env[WORKER_ENV.assignment];
   if (file === undefined) return { token: setting(WORKER_ENV.token), attempt: Number(setting(WORKER_ENV.attempt)) };
-  return await assigned(file, cancel.signal);
+  return await waitForAssignment(file, cancel.signal);
 }
 
 const socketPath = setting(WORKER_ENV.socket);
-if (process.argv[2] === "relay") process.exit(await (await import("./connection/relay.ts")).relay(socketPath));
+if (process.argv[2] === "relay") process.exit(await (await import("./connection/relay.ts")).runRelay(socketPath));
 const root = setting(WORKER_ENV.workspace);
 const stateDir = setting(WORKER_ENV.state);
 const repository = prepareRepository(root, stateDir);

@@ -5,15 +5,15 @@
  * in a process of its own (main.ts) or inside of another program.
  */
 import { startAttempt, stepAttempt, type AttemptEvent, type AttemptState } from "../machines/attempt.ts";
-import { isAbort, messageOf } from "../src/core/error.ts";
+import { isAbort, errorMessage } from "../src/core/error.ts";
 import { WORKER_EXIT, type WorkerSpec } from "../src/core/protocol/worker.ts";
 import { WorkerExit, type Agent } from "./agents/agent.ts";
 import { Deadline } from "./lib/deadline.ts";
-import { failureOf } from "./lib/fault.ts";
+import { toAttemptFailure } from "./lib/fault.ts";
 import { NO_INSTRUCTIONS, readInstructions } from "./workspace/instructions.ts";
-import { patiently, Session, type Parts } from "./session.ts";
+import { waitingForPeople, Session, type WorkerParts } from "./session.ts";
 import type { McpServers } from "../src/core/values/mcp-servers.ts";
-import type { Mcp } from "./mcp/client.ts";
+import type { McpClients } from "./mcp/client.ts";
 import { runSetup } from "./workspace/setup.ts";
 import { openTranscript } from "./connection/transcript.ts";
 import { verify, type Verified } from "./workspace/verify.ts";
@@ -23,10 +23,10 @@ const NEAR_SHARE = 0.8;
 /** From the wish to cancel to giving up on saving and reporting. */
 const LAST_WORDS_MS = 8_000;
 
-export interface RunOptions extends Parts {
+export interface RunOptions extends WorkerParts {
   readonly agents: Readonly<Record<string, Agent>>;
   /** Starts servers of tools. */
-  openMcp(servers: McpServers, signal: AbortSignal): Promise<Mcp>;
+  openMcp(servers: McpServers, signal: AbortSignal): Promise<McpClients>;
   /** Aborted = cancel: stop the tools, save the work, end. */
   readonly signal: AbortSignal;
 }
@@ -50,7 +50,7 @@ export async function runAttempt(options: RunOptions): Promise<number> {
   } catch (thrown) {
     if (thrown instanceof WorkerExit) return thrown.exitCode;
     if (run.isOver) return run.isStale ? WORKER_EXIT.stale : WORKER_EXIT.lost;
-    process.stderr.write(`slipway worker: ${messageOf(thrown)}\n`);
+    process.stderr.write(`slipway worker: ${errorMessage(thrown)}\n`);
     return WORKER_EXIT.lost;
   } finally {
     run.release();
@@ -155,7 +155,7 @@ class AttemptRun {
       if (thrown instanceof WorkerExit) throw thrown;
       if (stop.reason instanceof Interrupt && state.value !== "winding_down" && state.value !== "report")
         return { type: stop.reason.event };
-      return { type: "failed", ...failureOf(thrown, state.value) };
+      return { type: "failed", ...toAttemptFailure(thrown, state.value) };
     }
   }
 
@@ -187,7 +187,7 @@ class AttemptRun {
     this.#step("connect", "started", null);
     this.#step("connect", "ended", null);
     this.#step("clone", "started", spec.resume === null ? null : "going on from saved work");
-    await patiently(this.#options, signal, async () => await workspace.open(spec, signal));
+    await waitingForPeople(this.#options, signal, async () => await workspace.open(spec, signal));
     this.#step("clone", "ended", `${spec.base} at ${(spec.resume?.sha ?? spec.baseSha).slice(0, 12)}`);
     const transcript = await openTranscript(link, spec.transcript, signal);
     const place = { root: workspace.root, baseSha: spec.baseSha };
@@ -215,7 +215,7 @@ class AttemptRun {
       link.emit("ready", {});
     }
     if (failure !== null)
-      this.#session?.tell(`Before you began, this repository's own setup failed; mend it if the task needs it.\n${failure}`);
+      this.#session?.addNote(`Before you began, this repository's own setup failed; mend it if the task needs it.\n${failure}`);
     return { type: "ok" };
   }
 
@@ -227,7 +227,7 @@ class AttemptRun {
     // An agent program starts its servers itself.
     const mcp = await this.#options.openMcp(name === "acp" ? {} : (spec.mcpServers ?? {}), this.#stop.signal);
     for (const text of mcp.problems) link.emit("notice", { level: "warning", code: "mcp_problem", text });
-    this.#session.equip(mcp.tools);
+    this.#session.addTools(mcp.tools);
     deadline.mark(spec.wallMs * (1 - NEAR_SHARE), () => this.#tellThatTimeEnds(spec));
     deadline.start();
     try {
@@ -259,7 +259,7 @@ class AttemptRun {
   async #commit(state: AttemptState): Promise<AttemptEvent> {
     const { workspace } = this.#options;
     const signal = this.#stop.signal;
-    const sha = await patiently(this.#options, signal, async () => await workspace.finalCommit(state.context.title, signal));
+    const sha = await waitingForPeople(this.#options, signal, async () => await workspace.finalCommit(state.context.title, signal));
     return { type: "committed", sha };
   }
 

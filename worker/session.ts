@@ -1,11 +1,11 @@
 /** What the harness gives to an agent: the context of one run, on top of link, workspace and tools. */
 import { relative, resolve } from "node:path";
-import { isAbort, messageOf } from "../src/core/error.ts";
+import { isAbort, errorMessage } from "../src/core/error.ts";
 import type { WorkerCommand, WorkerSpec } from "../src/core/protocol/worker.ts";
-import type { AgentContext, CheckpointMode, HeardMessage, Transcript } from "./agents/agent.ts";
+import type { AgentContext, CheckpointMode, ReceivedMessage, Transcript } from "./agents/agent.ts";
 import type { Deadline } from "./lib/deadline.ts";
 import type { Instructions } from "./workspace/instructions.ts";
-import { StaleAttempt, type Link } from "./connection/link.ts";
+import { StaleAttempt, type CoordinatorLink } from "./connection/link.ts";
 import type { McpTool } from "./mcp/client.ts";
 import type { Toolbox } from "./tools/toolbox.ts";
 import { toolSchemas } from "./tools/schemas.ts";
@@ -25,8 +25,8 @@ const DELTA_GAP_MS = 8;
 /** Times that a reachable coordinator may refuse the same push. */
 const PUSH_TRIES = 4;
 
-export interface Parts {
-  readonly link: Link;
+export interface WorkerParts {
+  readonly link: CoordinatorLink;
   readonly workspace: Workspace;
   readonly tools: Toolbox;
   readonly clock: Clock;
@@ -39,7 +39,7 @@ export interface Parts {
  * Repeats what needs the task repository. A connection that broke says nothing about the work, only that the coordinator went away in the
  * middle: that is repeated for as long as it takes. What the coordinator itself refused is tried a few times only.
  */
-export async function patiently<T>(parts: Parts, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+export async function waitingForPeople<T>(parts: WorkerParts, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
   for (let refusals = 0; ;) {
     try {
       return await work();
@@ -52,7 +52,7 @@ export async function patiently<T>(parts: Parts, signal: AbortSignal, work: () =
   }
 }
 
-export interface Given {
+export interface SessionOptions {
   readonly spec: WorkerSpec;
   readonly transcript: Transcript;
   readonly instructions: Instructions;
@@ -64,14 +64,14 @@ export class Session implements AgentContext {
   spec: WorkerSpec;
   readonly cursor: string | null;
   readonly signal: AbortSignal;
-  readonly emit: Link["emit"];
-  readonly delta: Link["delta"];
+  readonly emit: CoordinatorLink["emit"];
+  readonly delta: CoordinatorLink["delta"];
   readonly transcript: Transcript;
   readonly model: AgentContext["model"];
   #toolSchemas: AgentContext["toolSchemas"] = toolSchemas([]);
   readonly instructions: string;
   readonly #notes: Instructions;
-  readonly #parts: Parts;
+  readonly #parts: WorkerParts;
   readonly #deadline: Deadline;
   #dueAt = -Infinity;
   #savedSha: string;
@@ -81,7 +81,7 @@ export class Session implements AgentContext {
   #worked = false;
   #saving: Promise<void> = Promise.resolve();
 
-  constructor(parts: Parts, { spec, transcript, instructions, deadline, signal }: Given) {
+  constructor(parts: WorkerParts, { spec, transcript, instructions, deadline, signal }: SessionOptions) {
     this.#parts = parts;
     this.spec = spec;
     this.#deadline = deadline;
@@ -103,13 +103,13 @@ export class Session implements AgentContext {
   }
 
   /** More tools, before the agent begins. */
-  equip(more: readonly McpTool[]): void {
+  addTools(more: readonly McpTool[]): void {
     for (const { schema, call } of more) this.#parts.tools.add(schema.name, call);
     this.#toolSchemas = toolSchemas(more.map(({ schema }) => schema));
   }
 
   /** Something that the agent must know from the start: it stands below the prompt. */
-  tell(note: string): void {
+  addNote(note: string): void {
     this.spec = { ...this.spec, prompt: `${this.spec.prompt}\n\n[Slipway] ${note}` };
   }
 
@@ -117,7 +117,7 @@ export class Session implements AgentContext {
     return this.#parts.newId(prefix);
   }
 
-  async say(text: string): Promise<void> {
+  async message(text: string): Promise<void> {
     const id = this.newId("msg");
     const size = Math.max(24, Math.ceil(text.length / DELTA_PIECES));
     for (let at = 0; at < text.length; at += size) {
@@ -196,7 +196,7 @@ export class Session implements AgentContext {
     }
   }
 
-  async heard(at: "step" | "end"): Promise<readonly HeardMessage[]> {
+  async receiveMessages(at: "step" | "end"): Promise<readonly ReceivedMessage[]> {
     const { link } = this.#parts;
     const messages = link.inbox.take((command) => command.type === "message" && (at === "end" || command.mode === "steer"));
     if (messages.length === 0) return [];
@@ -243,7 +243,7 @@ export class Session implements AgentContext {
       this.emit("checkpoint", { ...saved, cursor });
     };
     try {
-      await (mode === "due" ? save() : patiently(this.#parts, signal, save));
+      await (mode === "due" ? save() : waitingForPeople(this.#parts, signal, save));
       if (mode !== "due") await link.flush(signal);
     } catch (thrown) {
       if (signal.aborted || isAbort(thrown) || thrown instanceof StaleAttempt) throw thrown;
@@ -260,7 +260,7 @@ export class Session implements AgentContext {
 
   /** A checkpoint that cannot be made (the agent broke its repository) is no reason to stop: the final commit will say what is wrong. */
   #warn(thrown: unknown): void {
-    this.emit("notice", { level: "warning", code: "checkpoint_failed", text: `The work could not be saved: ${messageOf(thrown)}` });
+    this.emit("notice", { level: "warning", code: "checkpoint_failed", text: `The work could not be saved: ${errorMessage(thrown)}` });
   }
 
   async commit(message: string): Promise<string | null> {

@@ -5,14 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { openUpstream, SAMPLE_USER } from "../../src/cli/demo/sample-project.ts";
-import { socketMaker } from "../../src/cli/socket.ts";
+import { createSocketFactory } from "../../src/cli/socket.ts";
 import { SlipwayClient } from "../../src/client/client.ts";
 import { readConfig, type Flags } from "../../src/app/config.ts";
 import { serve } from "../../src/app/serve.ts";
 import { packageRoot } from "../../src/core/lib/package-root.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { openEngine } from "../../src/sandbox/docker/engine.ts";
-import { openImage } from "../../src/sandbox/docker/image/worker-image.ts";
+import { openWorkerImage } from "../../src/sandbox/docker/image/worker-image.ts";
 import { CASES, type Case } from "./cases.ts";
 import { judgeHere, judgeIn, scenariosOf, trial, type Agent, type Judge, type Outcome } from "./trial.ts";
 
@@ -44,7 +44,7 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
   const server = await serve(readConfig({}, flags));
   try {
     const operator = readFileSync(join(dataDir, "operator.token"), "utf8").trim();
-    const client = new SlipwayClient({ baseUrl: server.url, token: operator, WebSocket: socketMaker() });
+    const client = new SlipwayClient({ baseUrl: server.url, token: operator, WebSocket: createSocketFactory() });
     await client.putCredential({ host: upstream.host, kind: "token", username: SAMPLE_USER, token });
     const judge = await judgeFor(sandbox);
     const outcomes: Outcome[] = [];
@@ -54,7 +54,7 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
         progress(`${outcomes.length + 1} of ${cases.length * agents.length}: ${one.name}, ${agent} agent`);
         outcomes.push(await trial({ client, upstream, judge, signal }, one, agent));
       }
-    return { outcomes, billed: real === null ? fake.spent() : null };
+    return { outcomes, billed: real === null ? fake.spentUsd() : null };
   } finally {
     await server.close();
     await fake.close();
@@ -66,7 +66,7 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
 async function judgeFor(sandbox: Plan["sandbox"]): Promise<Judge> {
   if (sandbox === "process") return judgeHere;
   const source = { dockerfile: join(packageRoot(), "Dockerfile"), workerFile: join(packageRoot(), "dist", "worker.mjs") };
-  const image = openImage(openEngine({}), source);
+  const image = openWorkerImage(openEngine({}), source);
   await image.prepare(() => undefined, new AbortController().signal);
   return judgeIn(await image.name());
 }

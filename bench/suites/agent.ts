@@ -10,20 +10,20 @@ import { openBroker } from "../../src/broker/server.ts";
 import { DEFAULT_RULES } from "../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../src/broker/model/gateway.ts";
 import { memoryBus } from "../../src/app/memory-bus.ts";
-import { createCoordinator } from "../../src/coordinator/task-log.ts";
+import { createTaskLog } from "../../src/coordinator/task-log.ts";
 import { noCrash } from "../../src/core/lib/crashpoint.ts";
-import { createDesk } from "../../src/coordinator/services/worker.ts";
-import { openRepos } from "../../src/git/repositories.ts";
+import { createWorkerService } from "../../src/coordinator/services/worker.ts";
+import { openRepositories } from "../../src/git/repositories.ts";
 import type { Scenario } from "../../src/broker/model/fake/scenario.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../src/broker/model/prices.ts";
-import { createRate } from "../../src/broker/model/rate-limit.ts";
-import { createSpend } from "../../src/coordinator/services/budget.ts";
+import { createProviderRateLimit } from "../../src/broker/model/rate-limit.ts";
+import { createBudgetService } from "../../src/coordinator/services/budget.ts";
 import { systemClock, systemIds } from "../../src/app/system.ts";
 import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
-import { systemPrompt, toolsOf } from "../../worker/agents/anthropic/model/request.ts";
+import { systemPrompt, getTools } from "../../worker/agents/anthropic/model/request.ts";
 import { Deadline } from "../../worker/lib/deadline.ts";
-import { forward } from "../../worker/connection/forward.ts";
+import { openForwarder } from "../../worker/connection/forward.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
 import { Session } from "../../worker/session.ts";
@@ -56,7 +56,7 @@ const STREAMS = 50;
 /** As the agent sends it. */
 const PROMPT: Pick<Anthropic.MessageStreamParams, "system" | "tools"> = {
   system: [{ type: "text", text: systemPrompt(), cache_control: { type: "ephemeral" } }],
-  tools: toolsOf({ toolSchemas: toolSchemas([]) }) as unknown as Anthropic.Tool[],
+  tools: getTools({ toolSchemas: toolSchemas([]) }) as unknown as Anthropic.Tool[],
 };
 
 const turns = Array.from({ length: TURNS }, (_, at) => ({ say: "I look at the next place.", tools: [{ name: "look", input: { at } }] }));
@@ -86,25 +86,33 @@ async function open(tasks: number): Promise<House> {
   const { store, ledger, dir, close } = await openBenchStore();
   const ids = await runningTasks(store, tasks);
   const bus = memoryBus();
-  const coordinator = createCoordinator({ store, bus, clock: systemClock, log: quiet, crashpoint: noCrash });
+  const taskLog = createTaskLog({ store, bus, clock: systemClock, log: quiet, crashpoint: noCrash });
   const books = { ledger, userDayUsd: null, dayUsd: null };
-  const spend = createSpend({ ...books, coordinator, store, clock: systemClock, ids: systemIds(), log: quiet });
-  const rate = createRate({ clock: systemClock, longestMs: 60_000 });
+  const spend = createBudgetService({ ...books, taskLog, store, clock: systemClock, ids: systemIds(), log: quiet });
+  const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
   const rules = DEFAULT_RULES;
-  const serveModel = createModelGateway({ baseUrl: fake.url, apiKey: KEY, desk: spend, rules, prices: PRICES, rate, log: quiet });
+  const serveModel = createModelGateway({ baseUrl: fake.url, apiKey: KEY, budget: spend, rules, prices: PRICES, rate, log: quiet });
   mkdirSync(join(dir, "repos"));
-  const repos = openRepos({ dir: join(dir, "repos"), trustedHosts: [] });
+  const repos = openRepositories({ dir: join(dir, "repos"), trustedHosts: [] });
   const standing = async () => ({ state: "continue" }) as const;
-  const work = { coordinator, store, bus, repos, clock: systemClock, ids: systemIds() };
-  const desk = createDesk({ ...work, abandonMs: 600_000, standing, acpCommands: {}, models: ["claude-opus-5-5"] });
+  const work = { taskLog, store, bus, repos, clock: systemClock, ids: systemIds() };
+  const workerApi = createWorkerService({ ...work, abandonMs: 600_000, standing, acpCommands: {}, models: ["claude-opus-5-5"] });
   const secret = Buffer.alloc(32, 7);
-  const broker = openBroker({ dir: join(dir, "sock"), desk, repoPath: () => dir, secret, instance: "bench", log: quiet, serveModel });
-  const forwarders: Awaited<ReturnType<typeof forward>>[] = [];
+  const broker = openBroker({
+    dir: join(dir, "sock"),
+    workerApi: workerApi,
+    repoPath: () => dir,
+    secret,
+    instance: "bench",
+    log: quiet,
+    serveModel,
+  });
+  const forwarders: Awaited<ReturnType<typeof openForwarder>>[] = [];
   const doors: Door[] = [];
   for (const id of ids) {
     const { socketDir, token } = await broker.open(id, 1);
     const socketPath = join(socketDir, "b.sock");
-    const forwarder = await forward(socketPath);
+    const forwarder = await openForwarder(socketPath);
     forwarders.push(forwarder);
     doors.push({ socketPath, token, baseURL: `http://127.0.0.1:${forwarder.port}/anthropic` });
   }

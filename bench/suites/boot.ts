@@ -23,7 +23,7 @@ export async function boot(open = 10_000): Promise<Boot> {
   const filler = await openBenchKernel(1, { store: made.store, close: () => Promise.resolve() });
   for (let i = 0; i < open; i += 500) {
     const submits = Array.from({ length: 500 }, (_, n) =>
-      filler.kernel.service.submit(
+      filler.coordinator.tasks.submit(
         { userId: `user_${n % 20}`, role: "user" },
         { repo: "https://git.example.com/team/app", prompt: "Wait." },
         null,
@@ -39,9 +39,9 @@ export async function boot(open = 10_000): Promise<Boot> {
   const { store } = openSqliteStore({ dir: made.dir, migrations: join(packageRoot(), "migrations", "sqlite") });
   const bench = await openBenchKernel(1, { store, close: () => store.close() });
   const claimed = new Promise<number>((resolve) => {
-    bench.kernel.coordinator.onCommit((task) => task.state === "provisioning" && resolve(performance.now() - begun));
+    bench.coordinator.taskLog.onCommit((task) => task.state === "provisioning" && resolve(performance.now() - begun));
   });
-  await bench.kernel.boot();
+  await bench.coordinator.boot();
   const firstClaimMs = await claimed;
   await bench.close();
   rmSync(made.dir, { recursive: true, force: true });

@@ -13,12 +13,12 @@ import { WebSocketServer, type WebSocket } from "ws";
 import { phaseOf, start, step } from "../../machines/fold.ts";
 import { memoryBus } from "../../src/app/memory-bus.ts";
 import type { TaskEvent } from "../../src/core/event.ts";
-import { attachLive } from "../../src/http/live/websocket-server.ts";
+import { attachWebSocketServer } from "../../src/http/live/websocket-server.ts";
 import { openHub } from "../../src/http/live/hub.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { systemClock } from "../../src/app/system.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
-import { wireTask } from "../../src/core/protocol/mapping.ts";
+import { toWireTask } from "../../src/core/protocol/mapping.ts";
 import { openBenchStore, percentile, quiet, SPEC } from "../support.ts";
 import type { Bus } from "../../src/core/ports/runtime.ts";
 import { PROTOCOL } from "../../src/core/protocol/stream.ts";
@@ -96,14 +96,14 @@ interface Side {
 
 async function serveOurs(store: Store): Promise<Side> {
   const bus = memoryBus();
-  const hub = openHub({ store, bus, clock: systemClock, log: quiet, view: async (task) => wireTask(task, phaseOf(task.snapshot), null) });
+  const hub = openHub({ store, bus, clock: systemClock, log: quiet, view: async (task) => toWireTask(task, phaseOf(task.snapshot), null) });
   const server = createServer();
   const visitor = (token: string) => Promise.resolve({ userId: token, role: "operator" as const, sessionId: null, expiresAt: null });
-  const live = attachLive(server, {
+  const live = attachWebSocketServer(server, {
     hub,
     authenticate: visitor,
     redeemTicket: visitor,
-    stillValid: () => Promise.resolve(true),
+    isSessionValid: () => Promise.resolve(true),
     allowedOrigins: () => [],
     clock: systemClock,
     log: quiet,
@@ -137,7 +137,7 @@ async function growingTask(store: Store): Promise<(bus: Bus) => Promise<bigint>>
     snapshot = grown;
     await store.commit({ taskId: TASK_ID, expectedSeq: seq, events: [next], snapshot, state: "queued", slot: false });
     const begun = nowNs();
-    bus.announce({ taskId: TASK_ID, userId: "user_1", seq: seq + 1 });
+    bus.publishHint({ taskId: TASK_ID, userId: "user_1", seq: seq + 1 });
     return begun;
   };
 }

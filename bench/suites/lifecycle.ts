@@ -1,11 +1,11 @@
 /** Whole lifecycles, submit to done, every transition durable (synchronous=FULL), with a worker that does nothing; and how long a submit waits for its start. */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openArtifacts } from "../../src/store/artifacts/artifact-files.ts";
+import { openArtifactFiles } from "../../src/store/artifacts/artifact-files.ts";
 import { memoryBus } from "../../src/app/memory-bus.ts";
 import { noCrash } from "../../src/core/lib/crashpoint.ts";
-import { openSimulatedRepos } from "../../src/git/simulated.ts";
-import { createKernel, DEFAULT_SETTINGS, type Kernel } from "../../src/coordinator/coordinator.ts";
+import { openSimulatedRepositories } from "../../src/git/simulated.ts";
+import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../../src/coordinator/coordinator.ts";
 import { type Store } from "../../src/core/ports/store.ts";
 import { openSimulatedSandbox } from "../../src/sandbox/simulated.ts";
 import { memoryLedger } from "../../src/store/sqlite/tables/usage-ledger.ts";
@@ -14,13 +14,13 @@ import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { openBenchStore, percentile, quiet } from "../support.ts";
 import type { SandboxSpec } from "../../src/core/ports/sandbox.ts";
 import { WORK_REF } from "../../src/core/ports/repositories.ts";
-import type { Broker, WorkerDesk } from "../../src/core/ports/broker.ts";
+import type { Broker, WorkerApi } from "../../src/core/ports/broker.ts";
 
 const PERSON = { userId: "user_bench", role: "user" } as const;
 const REQUEST = { repo: "https://git.example.com/team/app", prompt: "Do nothing, and do it well." };
 
 export interface Bench {
-  readonly kernel: Kernel;
+  readonly coordinator: Coordinator;
   readonly store: Store;
   close(): Promise<void>;
 }
@@ -28,13 +28,13 @@ export interface Bench {
 /** A kernel on a real SQLite store whose workers commit one simulated change and report at once. */
 export async function openBenchKernel(maxConcurrent: number, from?: { store: Store; close: () => Promise<void> }): Promise<Bench> {
   const { store, close } = from ?? (await openBenchStore());
-  const repos = openSimulatedRepos();
-  let desk: WorkerDesk;
-  const broker = (given: { worker: WorkerDesk }): Broker => {
-    desk = given.worker;
+  const repos = openSimulatedRepositories();
+  let workerApi: WorkerApi;
+  const broker = (given: { worker: WorkerApi }): Broker => {
+    workerApi = given.worker;
     return {
       open: () => Promise.resolve({ socketDir: "", token: "" }),
-      shut: () => Promise.resolve(),
+      revoke: () => Promise.resolve(),
       reclaim: () => Promise.resolve([]),
       close: () => Promise.resolve(),
     };
@@ -42,7 +42,7 @@ export async function openBenchKernel(maxConcurrent: number, from?: { store: Sto
   async function run({ taskId, attempt }: SandboxSpec): Promise<number> {
     const at = new Date().toISOString();
     const sha = await repos.commit(taskId, WORK_REF, taskId);
-    await desk.accept(taskId, {
+    await workerApi.accept(taskId, {
       attempt,
       events: [
         { seq: 1, at, type: "ready", data: {} },
@@ -51,13 +51,13 @@ export async function openBenchKernel(maxConcurrent: number, from?: { store: Sto
     });
     return 0;
   }
-  const kernel = await createKernel({
+  const coordinator = await createCoordinator({
     store,
     ledger: memoryLedger(),
     bus: memoryBus(),
     sandbox: openSimulatedSandbox({ run }),
     repos,
-    artifacts: openArtifacts({ dir: join(tmpdir(), "slipway-bench-artifacts"), maxBytes: 2 ** 20, now: () => Date.now() }),
+    artifacts: openArtifactFiles({ dir: join(tmpdir(), "slipway-bench-artifacts"), maxBytes: 2 ** 20, now: () => Date.now() }),
     broker,
     forges: [],
     authFor: () => Promise.resolve(null),
@@ -70,10 +70,10 @@ export async function openBenchKernel(maxConcurrent: number, from?: { store: Sto
     settings: { ...DEFAULT_SETTINGS, policy: DEFAULT_POLICY, maxConcurrent },
   });
   return {
-    kernel,
+    coordinator,
     store,
     async close() {
-      await kernel.close();
+      await coordinator.close();
       await close();
     },
   };
@@ -87,7 +87,7 @@ export interface Lifecycles {
 /** @param inFlight tasks that are open at once. @param warmUp lives before the measured ones: a server that has just begun is compiled as it goes. */
 export async function lifecycles(count = 10_000, inFlight = 128, warmUp = 2_000): Promise<Lifecycles> {
   const bench = await openBenchKernel(inFlight);
-  await bench.kernel.boot();
+  await bench.coordinator.boot();
   let submitted = 0;
   let done = 0;
   let events = 0;
@@ -95,9 +95,9 @@ export async function lifecycles(count = 10_000, inFlight = 128, warmUp = 2_000)
   await new Promise<void>((resolve) => {
     const next = (): void => {
       submitted += 1;
-      void bench.kernel.service.submit(PERSON, REQUEST, null);
+      void bench.coordinator.tasks.submit(PERSON, REQUEST, null);
     };
-    bench.kernel.coordinator.onCommit((task) => {
+    bench.coordinator.taskLog.onCommit((task) => {
       if (task.state !== "done") return;
       done += 1;
       if (done === warmUp) begun = performance.now();
@@ -120,19 +120,19 @@ export interface Latencies {
 /** From the call of submit to the worker's first words in the database, one task at a time, ms. */
 export async function submitToStart(count = 300): Promise<Latencies> {
   const bench = await openBenchKernel(4);
-  await bench.kernel.boot();
+  await bench.coordinator.boot();
   const waits: number[] = [];
   for (let i = 0; i < count; i += 1) {
     const begun = performance.now();
     await new Promise<void>((resolve) => {
-      const off = bench.kernel.coordinator.onCommit((task) => {
+      const off = bench.coordinator.taskLog.onCommit((task) => {
         // The worker's first words and its last arrive in one batch here, so "running" is passed over.
         if (task.state === "pushing") waits.push(performance.now() - begun);
         if (task.state !== "done") return;
         off();
         resolve();
       });
-      void bench.kernel.service.submit(PERSON, REQUEST, null);
+      void bench.coordinator.tasks.submit(PERSON, REQUEST, null);
     });
   }
   await bench.close();

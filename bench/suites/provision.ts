@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import Docker from "dockerode";
-import { containerOf, WORKER_UID } from "../../src/sandbox/docker/container-spec.ts";
+import { createContainerSpec, WORKER_UID } from "../../src/sandbox/docker/container-spec.ts";
 import { seccompProfile } from "../../src/sandbox/docker/hardening/seccomp.ts";
 import { dockerOptions } from "../../src/sandbox/docker/engine.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
@@ -199,7 +199,7 @@ async function openFloor(root: string, dir: string): Promise<Floor> {
     async run(command) {
       const name = `slipway-bench-${process.pid}-${++serial}`;
       const spec = { name, taskId: "bench", attempt: 1, socketDir, token: "", limits: {} };
-      const body = { ...containerOf(spec, defaults), Entrypoint: [...command] };
+      const body = { ...createContainerSpec(spec, defaults), Entrypoint: [...command] };
       const begun = performance.now();
       const container = await docker.createContainer(body);
       await container.start();

@@ -1,7 +1,7 @@
 /** `record` per second against the same rows written by bare better-sqlite3, both durable (synchronous=FULL), in one run. */
 import Database from "../../src/store/sqlite/driver.ts";
 import { join } from "node:path";
-import { createCoordinator } from "../../src/coordinator/task-log.ts";
+import { createTaskLog } from "../../src/coordinator/task-log.ts";
 import { noCrash } from "../../src/core/lib/crashpoint.ts";
 import { memoryBus } from "../../src/app/memory-bus.ts";
 import type { Store } from "../../src/core/ports/store.ts";
@@ -30,27 +30,27 @@ export async function record(tasks = 100, rounds = 240): Promise<Rates> {
 const READY_SEQ = 3;
 
 export async function runningTasks(store: Store, tasks: number): Promise<string[]> {
-  const coordinator = createCoordinator({ store, bus: memoryBus(), clock: systemClock, log: quiet, crashpoint: noCrash });
+  const taskLog = createTaskLog({ store, bus: memoryBus(), clock: systemClock, log: quiet, crashpoint: noCrash });
   const ids = Array.from({ length: tasks }, (_, i) => `task_${String(i).padStart(26, "0")}`);
   const data = { policy: DEFAULT_POLICY, maxAttempts: 3 };
   const submission = { userId: "user_bench", parentId: null, spec: SPEC, data, inherits: null, idempotency: null };
   const claim = { type: "task.state", data: { reason: "claimed" }, attempt: 1 } as const;
-  for (const id of ids) await coordinator.create({ ...submission, id, threadId: id });
-  for (const id of ids) await coordinator.record(id, () => [claim]);
-  for (const id of ids) await coordinator.record(id, () => [{ type: "task.state", data: { reason: "ready" } }]);
+  for (const id of ids) await taskLog.create({ ...submission, id, threadId: id });
+  for (const id of ids) await taskLog.record(id, () => [claim]);
+  for (const id of ids) await taskLog.record(id, () => [{ type: "task.state", data: { reason: "ready" } }]);
   return ids;
 }
 
 async function through(tasks: number, rounds: number): Promise<number> {
   const { store, close } = await openBenchStore();
   const ids = await runningTasks(store, tasks);
-  const coordinator = createCoordinator({ store, bus: memoryBus(), clock: systemClock, log: quiet, crashpoint: noCrash });
+  const taskLog = createTaskLog({ store, bus: memoryBus(), clock: systemClock, log: quiet, crashpoint: noCrash });
   const begun = performance.now();
   await Promise.all(
     ids.map(async (id) => {
       for (let n = 1; n <= rounds; n += 1) {
         const data = { id: `m${n}`, name: "bash", input: { command: "npm test" } };
-        await coordinator.record(id, () => [{ type: "tool.started", data, workerSeq: n }]);
+        await taskLog.record(id, () => [{ type: "tool.started", data, workerSeq: n }]);
       }
     }),
   );

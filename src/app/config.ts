@@ -3,7 +3,7 @@
  * A flag goes before its variable; an empty value counts as not given.
  */
 import { z } from "zod";
-import { parsePlace } from "../core/values/egress-policy.ts";
+import { parseEndpoint } from "../core/values/egress-policy.ts";
 import { parseAcpCommands } from "./acp-commands.ts";
 import { ANTHROPIC, DEFAULTS, DISK, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
 import { SlipwayError } from "../core/error.ts";
@@ -41,7 +41,7 @@ export interface Config {
   /** With less free disk space than this nothing is claimed, MiB. */
   readonly minFreeMb: number;
   /** How workers in containers reach their broker. */
-  readonly door: "auto" | "socket" | "tunnel";
+  readonly transport: "auto" | "socket" | "tunnel";
   /** Slots that one user may hold at once; null = no limit. */
   readonly userLimit: number | null;
   readonly agent: string;
@@ -244,7 +244,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
     ...readLimits(read),
     minFreeMb: read("minFreeMb", whole(0, 100_000_000), "a whole number of megabytes") ?? DISK.minFreeMb,
-    door: read("door", z.enum(["auto", "socket", "tunnel"]), "one of auto, socket, tunnel") ?? "auto",
+    transport: read("door", z.enum(["auto", "socket", "tunnel"]), "one of auto, socket, tunnel") ?? "auto",
     userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,
@@ -256,7 +256,8 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     pricesFile: read("pricesFile", z.string(), "a file"),
     egress: readEgress(read),
     trustedEgressHosts:
-      read("trustedEgressHosts", list(z.string().refine((text) => parsePlace(text) !== null)), "a comma-separated list of host:port") ?? [],
+      read("trustedEgressHosts", list(z.string().refine((text) => parseEndpoint(text) !== null)), "a comma-separated list of host:port") ??
+      [],
     trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
     images: read("images", list(imageRule), IMAGES) ?? [],
     admin: readAdmin(read),

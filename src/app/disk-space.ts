@@ -2,27 +2,27 @@
 import { stat, statfs } from "node:fs/promises";
 
 /** MiB that this process may still use on the disk of a folder. */
-export async function freeMb(path: string): Promise<number> {
+export async function readFreeMb(path: string): Promise<number> {
   const { bavail, bsize } = await statfs(path);
   return Math.floor((bavail * bsize) / 2 ** 20);
 }
 
 export interface Disk {
   /** In words for operators. */
-  readonly what: string;
+  readonly label: string;
   readonly path: string;
 }
 
 /** Disks with less than `minMb` MiB free, in words; null = all have enough. Folders on one disk count once, one that cannot be looked at has enough. */
-export async function shortage(disks: readonly Disk[], minMb: number): Promise<string | null> {
+export async function describeShortage(disks: readonly Disk[], minMb: number): Promise<string | null> {
   const seen = new Set<number>();
   const found: string[] = [];
-  for (const { what, path } of disks) {
+  for (const { label, path } of disks) {
     try {
       const { dev } = await stat(path);
-      const free = seen.has(dev) ? Infinity : await freeMb(path);
+      const free = seen.has(dev) ? Infinity : await readFreeMb(path);
       seen.add(dev);
-      if (free < minMb) found.push(`the disk of ${what} has ${free} MB free, ${minMb} are needed`);
+      if (free < minMb) found.push(`the disk of ${label} has ${free} MB free, ${minMb} are needed`);
     } catch {
       continue;
     }

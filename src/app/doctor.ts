@@ -6,12 +6,12 @@ import { execFile } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { checkUp as checkTasks, type Finding } from "../coordinator/invariants.ts";
+import { checkInvariants as checkTasks, type Violation } from "../coordinator/invariants.ts";
 import type { Config } from "./config.ts";
-import { messageOf } from "../core/error.ts";
-import { disksOf, openSandbox } from "./serve.ts";
+import { errorMessage } from "../core/error.ts";
+import { getDisks, openSandbox } from "./serve.ts";
 import { packageRoot } from "../core/lib/package-root.ts";
-import { freeMb, shortage } from "./disk-space.ts";
+import { readFreeMb, describeShortage } from "./disk-space.ts";
 import { openSqliteReader } from "../store/sqlite/store.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 
@@ -37,14 +37,14 @@ const SHOWN = 3;
 const SKEW_MS = 60_000;
 
 /** Never throws for what it finds; a check that could not be made is a result that is not ok. */
-export async function checkUp({ config }: { readonly config: Config }): Promise<CheckResult[]> {
+export async function runDoctor({ config }: { readonly config: Config }): Promise<CheckResult[]> {
   const dir = resolve(config.dataDir);
   const results: CheckResult[] = [node(), await git(), ...folder(dir)];
   const sandbox = await openSandbox(config, dir);
   try {
     const line = await sandbox.check(AbortSignal.timeout(15_000)).then(
       (text) => ({ ok: true, detail: text }),
-      (error: unknown) => ({ ok: false, detail: messageOf(error) }),
+      (error: unknown) => ({ ok: false, detail: errorMessage(error) }),
     );
     results.push({ rule: "sandbox", ...line });
     results.push(...(await room(config, dir, sandbox)));
@@ -59,24 +59,24 @@ export async function checkUp({ config }: { readonly config: Config }): Promise<
 }
 
 /** A lower wall is no fault of the installation: it is said, and what it means. */
-async function walls(sandbox: Pick<Sandbox, "capabilities">): Promise<CheckResult[]> {
+async function walls(sandbox: Pick<Sandbox, "hardeningChecks">): Promise<CheckResult[]> {
   try {
-    const found = await sandbox.capabilities(AbortSignal.timeout(15_000));
+    const found = await sandbox.hardeningChecks(AbortSignal.timeout(15_000));
     return found.map(({ name, state, detail }) => ({ rule: name, ok: true, detail: state === "full" ? detail : `weaker: ${detail}` }));
   } catch (error) {
-    return [{ rule: "engine", ok: false, detail: messageOf(error) }];
+    return [{ rule: "engine", ok: false, detail: errorMessage(error) }];
   }
 }
 
 /** Fewer than wanted is no fault: tasks start without, only later. */
-async function warm(sandbox: Pick<Sandbox, "warmth">): Promise<CheckResult[]> {
+async function warm(sandbox: Pick<Sandbox, "poolStatus">): Promise<CheckResult[]> {
   try {
-    const found = await sandbox.warmth(AbortSignal.timeout(15_000));
+    const found = await sandbox.poolStatus(AbortSignal.timeout(15_000));
     if (found === null) return [];
     const words = `${found.ready} of ${found.wanted} workers wait for a task`;
     return [{ rule: "warm", ok: true, detail: found.reason === null ? words : `${words}: ${found.reason}` }];
   } catch (error) {
-    return [{ rule: "warm", ok: false, detail: messageOf(error) }];
+    return [{ rule: "warm", ok: false, detail: errorMessage(error) }];
   }
 }
 
@@ -87,14 +87,14 @@ async function rules(dir: string, config: Config, sandbox: Parameters<typeof che
       // A restart may have lowered the number since: what ran under the larger one was right then.
       const maxConcurrent = Math.max(config.maxConcurrent, Number((await store.setting("slots.max")) ?? 0));
       const [newest] = (await store.tasks({ userId: null, limit: 1 })).items;
-      const { tasks, events, findings } = await checkTasks({ store, sandbox, maxConcurrent });
+      const { tasks, events, violations } = await checkTasks({ store, sandbox, maxConcurrent });
       const looked = `${tasks} tasks, ${events} events`;
       const rows = Object.entries(RULES).map(([rule, words]) =>
         judged(
           rule,
           words,
           looked,
-          findings.filter((one) => one.rule === rule),
+          violations.filter((one) => one.rule === rule),
         ),
       );
       return [clock(newest?.createdAt ?? 0), ...rows];
@@ -102,11 +102,11 @@ async function rules(dir: string, config: Config, sandbox: Parameters<typeof che
       await store.close();
     }
   } catch (error) {
-    return [{ rule: "database", ok: false, detail: messageOf(error) }];
+    return [{ rule: "database", ok: false, detail: errorMessage(error) }];
   }
 }
 
-function judged(rule: string, words: string, looked: string, findings: readonly Finding[]): CheckResult {
+function judged(rule: string, words: string, looked: string, findings: readonly Violation[]): CheckResult {
   if (findings.length === 0) return { rule, ok: true, detail: `${words} (${looked})` };
   const some = findings.slice(0, SHOWN).map((one) => `${one.taskId}: ${one.detail}`);
   return { rule, ok: false, detail: `${words}: broken ${findings.length} times. ${some.join("; ")}` };
@@ -145,11 +145,11 @@ function clock(newest: number): CheckResult {
 /** All slots at once may want more than there is: that is told, and is no fault while it is not so. */
 async function room({ minFreeMb, maxConcurrent, diskMb, sandbox: kind }: Config, dir: string, sandbox: Sandbox): Promise<CheckResult[]> {
   if (!existsSync(dir)) return [];
-  const disks = await disksOf(dir, sandbox);
-  const short = await shortage(disks, minFreeMb);
+  const disks = await getDisks(dir, sandbox);
+  const short = await describeShortage(disks, minFreeMb);
   if (short !== null)
     return [{ rule: "disk", ok: false, detail: `${short} Until then no task is claimed: run \`slipway gc\`, or make room` }];
-  const free = Math.min(...(await Promise.all(disks.map(({ path }) => freeMb(path)))));
+  const free = Math.min(...(await Promise.all(disks.map(({ path }) => readFreeMb(path)))));
   const most = maxConcurrent * diskMb;
   const more = kind === "docker" && free < most ? `; ${maxConcurrent} tasks of ${diskMb} MB may fill it: lower SLIPWAY_DISK_MB` : "";
   return [{ rule: "disk", ok: true, detail: `${free} MB free, tasks are claimed down to ${minFreeMb}${more}` }];

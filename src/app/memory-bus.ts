@@ -1,5 +1,5 @@
 /** The bus of a single coordinator: hints and deltas go straight to the listeners of this process. */
-import { messageOf } from "../core/error.ts";
+import { errorMessage } from "../core/error.ts";
 import type { Bus, Delta, Hint, Log } from "../core/ports/runtime.ts";
 
 /**
@@ -15,7 +15,7 @@ export function memoryBus(log?: Pick<Log, "error">): Bus {
       try {
         listener(value);
       } catch (error) {
-        log?.error({ error: messageOf(error) }, "a listener of the bus failed");
+        log?.error({ error: errorMessage(error) }, "a listener of the bus failed");
       }
     }
   }
@@ -28,8 +28,8 @@ export function memoryBus(log?: Pick<Log, "error">): Bus {
   }
 
   return {
-    announce: ({ taskId, userId, seq }) => tell(hints, { taskId, userId, seq }),
-    whisper: ({ taskId, userId, messageId, text }) => tell(deltas, { taskId, userId, messageId, text }),
+    publishHint: ({ taskId, userId, seq }) => tell(hints, { taskId, userId, seq }),
+    publishDelta: ({ taskId, userId, messageId, text }) => tell(deltas, { taskId, userId, messageId, text }),
     onHint: (listener) => listen(hints, listener),
     onDelta: (listener) => listen(deltas, listener),
     async close() {

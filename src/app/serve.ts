@@ -8,33 +8,33 @@ import { availableParallelism, totalmem } from "node:os";
 import { join, resolve } from "node:path";
 import pino from "pino";
 import type { Accounts } from "../core/ports/accounts.ts";
-import { createEgress } from "../broker/connect-proxy.ts";
-import { openArtifacts } from "../store/artifacts/artifact-files.ts";
+import { createConnectProxy } from "../broker/connect-proxy.ts";
+import { openArtifactFiles } from "../store/artifacts/artifact-files.ts";
 import { openBroker } from "../broker/server.ts";
 import { DEFAULT_RULES } from "../broker/model/request-policy.ts";
 import { createModelGateway, type ServeModel } from "../broker/model/gateway.ts";
-import { SocketFolders } from "../broker/socket-dirs.ts";
+import { SocketDirs } from "../broker/socket-dirs.ts";
 import { serveGit } from "../broker/git-http.ts";
 import { memoryBus } from "./memory-bus.ts";
 import type { Config } from "./config.ts";
 import { assertMayListen, isLoopback } from "./listening.ts";
 import { crashpointFrom, noCrash, type Crashpoint } from "../core/lib/crashpoint.ts";
-import { messageOf, SlipwayError } from "../core/error.ts";
-import { openRepos } from "../git/repositories.ts";
+import { errorMessage, SlipwayError } from "../core/error.ts";
+import { openRepositories } from "../git/repositories.ts";
 import { createApp } from "../http/app.ts";
 import { credentialContext } from "../http/routes/auth.ts";
-import { attachLive } from "../http/live/websocket-server.ts";
+import { attachWebSocketServer } from "../http/live/websocket-server.ts";
 import { watchLoop } from "../http/routes/metrics.ts";
 import { createServer } from "../http/server.ts";
-import { showTask } from "../http/routes/tasks.ts";
+import { toTaskView } from "../http/routes/tasks.ts";
 import { openHub } from "../http/live/hub.ts";
-import { createKernel, DEFAULT_SETTINGS, type Kernel } from "../coordinator/coordinator.ts";
+import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../coordinator/coordinator.ts";
 import type { Store } from "../core/ports/store.ts";
-import type { Ledger } from "../core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { PRICES, priceTableSchema, type PriceTable } from "../broker/model/prices.ts";
-import { shortage, type Disk } from "./disk-space.ts";
-import { createRate, type Rate } from "../broker/model/rate-limit.ts";
-import { parseRepository } from "../core/values/repository-url.ts";
+import { describeShortage, type Disk } from "./disk-space.ts";
+import { createProviderRateLimit, type ProviderRateLimit } from "../broker/model/rate-limit.ts";
+import { parseRepositoryUrl } from "../core/values/repository-url.ts";
 import { openProcessSandbox } from "../sandbox/process/sandbox.ts";
 import { openSimulatedSandbox } from "../sandbox/simulated.ts";
 import { packageRoot } from "../core/lib/package-root.ts";
@@ -46,7 +46,7 @@ import { loadKey, openVault, type Vault } from "../auth/vault.ts";
 import type { Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
-import type { ModelDesk } from "../core/ports/broker.ts";
+import type { ModelBudget } from "../core/ports/broker.ts";
 
 /** Workers in containers run as this user; it must be able to open the broker's socket. */
 const WORKER_UID = 10_001;
@@ -57,7 +57,7 @@ const DAY_MS = 24 * 3_600_000;
 const DEFAULT_MEMORY_MB = 4_096;
 const DEFAULT_CPUS = 2;
 
-export interface Running {
+export interface RunningServer {
   readonly url: string;
   /** One-time link for the first admin; null when there is an admin. */
   readonly setupUrl: string | null;
@@ -71,7 +71,7 @@ export interface Running {
  * Starts a coordinator on its data folder. Listening does not wait for the clean-up that follows a crash.
  * @throws SlipwayError config_invalid, locked, newer_schema: nothing runs then.
  */
-export async function serve(config: Config, hooks: { readonly log?: Log } = {}): Promise<Running> {
+export async function serve(config: Config, hooks: { readonly log?: Log } = {}): Promise<RunningServer> {
   checkAgent(config);
   const dir = resolve(config.dataDir);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
@@ -102,14 +102,14 @@ export async function serve(config: Config, hooks: { readonly log?: Log } = {}):
   }
 }
 
-interface Parts {
+interface Opened {
   readonly config: Config;
   readonly dir: string;
   readonly log: Log;
   readonly crashpoint: (name: string) => void;
   readonly store: Store;
   readonly accounts: Accounts;
-  readonly ledger: Ledger;
+  readonly ledger: UsageLedger;
   readonly key: Buffer;
   readonly vault: Vault;
   readonly sessions: Sessions;
@@ -117,17 +117,17 @@ interface Parts {
   readonly line: string;
 }
 
-async function start(parts: Parts): Promise<Running> {
+async function start(parts: Opened): Promise<RunningServer> {
   const { config, dir, log, store, accounts, sessions, sandbox } = parts;
   const bus = memoryBus(log);
-  const kernel = await assemble(parts, bus);
+  const coordinator = await assemble(parts, bus);
   const loop = watchLoop();
   let events = 0;
-  kernel.coordinator.onCommit((_task, committed) => (events += committed.length));
-  const doors = {
-    service: kernel.service,
-    operations: kernel.operations,
-    outbound: kernel.outbound,
+  coordinator.taskLog.onCommit((_task, committed) => (events += committed.length));
+  const deps = {
+    tasks: coordinator.tasks,
+    operations: coordinator.operations,
+    egress: coordinator.egress,
     sessions,
     store,
     accounts,
@@ -141,17 +141,17 @@ async function start(parts: Parts): Promise<Running> {
     origins: config.allowedOrigins,
     trustProxy: config.trustProxy,
     isFronted: config.publicUrl !== null && !isLoopback(new URL(config.publicUrl).hostname),
-    gauges: { sockets: () => live.sockets(), events: () => events, loopLagSeconds: () => loop.seconds() },
+    gauges: { sockets: () => live.connections(), events: () => events, loopLagSeconds: () => loop.seconds() },
   };
-  const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => showTask(doors, task) });
-  const server = createServer(createApp(doors));
-  const live = attachLive(server, {
+  const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => toTaskView(deps, task) });
+  const server = createServer(createApp(deps));
+  const live = attachWebSocketServer(server, {
     hub,
     clock: systemClock,
     log,
     authenticate: (bearer) => sessions.authenticate(bearer),
     redeemTicket: (ticket) => sessions.redeemTicket(ticket),
-    stillValid: (sessionId) => sessions.stillValid(sessionId),
+    isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
     allowedOrigins: () => [origin(config, url), ...config.allowedOrigins],
   });
   await new Promise<void>((done, failed) => {
@@ -160,13 +160,13 @@ async function start(parts: Parts): Promise<Running> {
   }).catch((error: unknown) => {
     throw new SlipwayError(
       "config_invalid",
-      `Cannot listen on ${config.host}:${config.port}: ${messageOf(error)}. Choose another SLIPWAY_PORT.`,
+      `Cannot listen on ${config.host}:${config.port}: ${errorMessage(error)}. Choose another SLIPWAY_PORT.`,
     );
   });
   const url = addressOf(server.address() as AddressInfo, config.host);
   writeFileSync(join(dir, "server.json"), `${JSON.stringify({ url, pid: process.pid })}\n`, { mode: 0o600 });
   // Listening does not wait for the clean-up after a crash.
-  const booting = kernel.boot().catch((error: unknown) => log.error({ error: messageOf(error) }, "the boot failed"));
+  const booting = coordinator.boot().catch((error: unknown) => log.error({ error: errorMessage(error) }, "the boot failed"));
   const setupUrl = (await sessions.needsSetup())
     ? `${config.publicUrl ?? url}/setup#${derive(parts.key, "setup").toString("base64url")}`
     : null;
@@ -178,7 +178,7 @@ async function start(parts: Parts): Promise<Running> {
     hub.close();
     server.closeIdleConnections();
     await booting;
-    await kernel.close();
+    await coordinator.close();
     server.closeAllConnections();
     await closed;
     loop.close();
@@ -195,38 +195,38 @@ async function start(parts: Parts): Promise<Running> {
   };
 }
 
-function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kernel> {
+function assemble(parts: Opened, bus: ReturnType<typeof memoryBus>): Promise<Coordinator> {
   const { config, dir, log, store, accounts, ledger, key, vault, sandbox, crashpoint } = parts;
   const trustedHosts = config.trustedRepoHosts;
-  const repos = openRepos({ dir: join(dir, "git"), trustedHosts });
+  const repos = openRepositories({ dir: join(dir, "git"), trustedHosts });
   const prices = pricesOf(config);
-  const rate = createRate({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
-  return createKernel({
+  const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
+  return createCoordinator({
     rateLimitedUntil: () => rate.until(),
     store,
     ledger,
     bus,
     sandbox,
     repos,
-    artifacts: openArtifacts({ dir: join(dir, "artifacts"), maxBytes: config.salvageMb * 2 ** 20, now: () => systemClock.now() }),
+    artifacts: openArtifactFiles({ dir: join(dir, "artifacts"), maxBytes: config.salvageMb * 2 ** 20, now: () => systemClock.now() }),
     log,
     crashpoint,
     forges: [],
     clock: systemClock,
     ids: systemIds(),
-    shortage: async () => shortage(await disksOf(dir, sandbox), config.minFreeMb),
-    authFor: (userId, repo) => authFor(accounts, vault, userId, parseRepository(repo, { trustedHosts }).host),
+    shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
+    authFor: (userId, repo) => authFor(accounts, vault, userId, parseRepositoryUrl(repo, { trustedHosts }).host),
     broker: ({ worker, model, egress }) =>
       openBroker({
         dir: join(dir, "run"),
-        desk: worker,
+        workerApi: worker,
         log,
         serveGit,
-        serveTunnel: createEgress({ desk: egress, trustedHosts: config.trustedEgressHosts, log }),
+        serveTunnel: createConnectProxy({ api: egress, trustedHosts: config.trustedEgressHosts, log }),
         serveModel: gatewayOf(config, model, prices, rate, log),
         repoPath: (taskId) => repos.path(taskId),
         secret: derive(key, "attempts"),
-        instance: instanceOf(dir),
+        instance: deriveInstanceId(dir),
         ...(sandbox.kind === "docker" ? { uid: WORKER_UID } : {}),
       }),
     settings: {
@@ -251,9 +251,9 @@ function assemble(parts: Parts, bus: ReturnType<typeof memoryBus>): Promise<Kern
 }
 
 /** The disks that tasks write to. */
-export async function disksOf(dir: string, sandbox: Pick<Sandbox, "storage">): Promise<Disk[]> {
+export async function getDisks(dir: string, sandbox: Pick<Sandbox, "storage">): Promise<Disk[]> {
   const path = await sandbox.storage();
-  return [{ what: "the data folder", path: dir }, ...(path === null ? [] : [{ what: "the sandbox engine", path }])];
+  return [{ label: "the data folder", path: dir }, ...(path === null ? [] : [{ label: "the sandbox engine", path }])];
 }
 
 /** What a task may have at most. */
@@ -263,12 +263,12 @@ function maxLimits({ maxMemoryMb, maxCpus, maxDiskMb }: Config): MaxLimits {
 }
 
 /** Null without a key: then workers have no model. */
-function gatewayOf(config: Config, desk: ModelDesk, prices: PriceTable, rate: Rate, log: Log): ServeModel | null {
+function gatewayOf(config: Config, workerApi: ModelBudget, prices: PriceTable, rate: ProviderRateLimit, log: Log): ServeModel | null {
   const { anthropicApiKey: apiKey, anthropicBaseUrl: baseUrl, models } = config;
   if (apiKey === null) return null;
   const Agent = baseUrl.startsWith("https:") ? HttpsAgent : HttpAgent;
   const agent = new Agent({ keepAlive: true });
-  return createModelGateway({ baseUrl, apiKey, desk, rules: { ...DEFAULT_RULES, models }, prices, rate, log, agent });
+  return createModelGateway({ baseUrl, apiKey, budget: workerApi, rules: { ...DEFAULT_RULES, models }, prices, rate, log, agent });
 }
 
 /** @throws SlipwayError config_invalid when the operator's table cannot be used. */
@@ -279,7 +279,7 @@ function pricesOf({ pricesFile }: Config): PriceTable {
   } catch (error) {
     throw new SlipwayError(
       "config_invalid",
-      `SLIPWAY_PRICES names ${pricesFile}, which is no price table: ${messageOf(error).slice(0, 300)}`,
+      `SLIPWAY_PRICES names ${pricesFile}, which is no price table: ${errorMessage(error).slice(0, 300)}`,
     );
   }
 }
@@ -291,7 +291,7 @@ async function authFor(accounts: Accounts, vault: Vault, userId: string, host: s
 }
 
 export async function openSandbox(config: Config, dir: string, crashpoint: Crashpoint = noCrash): Promise<Sandbox> {
-  const instance = instanceOf(dir);
+  const instance = deriveInstanceId(dir);
   const workerFile = join(packageRoot(), "dist", "worker.mjs");
   switch (config.sandbox) {
     case "docker": {
@@ -301,8 +301,8 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
         instance,
         workerFile,
         dockerfile: join(packageRoot(), "Dockerfile"),
-        door: config.door,
-        pool: { size: config.warm, dir: new SocketFolders(join(dir, "run"), instance, null).base() },
+        transport: config.transport,
+        pool: { size: config.warm, dir: new SocketDirs(join(dir, "run"), instance, null).base() },
         memoryMb: Math.min(DEFAULT_MEMORY_MB, memoryMb),
         cpus: Math.min(DEFAULT_CPUS, cpus),
         disk: { mode: config.disk, dir: join(dir, "disks"), defaultMb: config.diskMb },
@@ -336,10 +336,10 @@ async function checkSandbox(sandbox: Sandbox, config: Config): Promise<string> {
     // Where tasks may wait for the engine, listening does not.
     return await sandbox.check(AbortSignal.timeout(config.sandboxChosen ? 2_000 : 10_000));
   } catch (error) {
-    if (config.sandboxChosen) return `${messageOf(error)} Tasks wait until it does.`;
+    if (config.sandboxChosen) return `${errorMessage(error)} Tasks wait until it does.`;
     throw new SlipwayError(
       "config_invalid",
-      `No Docker engine answers (${messageOf(error)}). Start one, or set SLIPWAY_SANDBOX=process to run agents as plain processes, which does not isolate them from this machine.`,
+      `No Docker engine answers (${errorMessage(error)}). Start one, or set SLIPWAY_SANDBOX=process to run agents as plain processes, which does not isolate them from this machine.`,
     );
   }
 }
@@ -379,7 +379,7 @@ function operatorToken(dir: string): string {
 }
 
 /** Tells installations on one machine apart; the same over restarts. */
-export function instanceOf(dir: string): string {
+export function deriveInstanceId(dir: string): string {
   return createHash("sha256").update(dir).digest("hex").slice(0, 12);
 }
 

@@ -8,8 +8,8 @@
 import { randomBytes } from "node:crypto";
 import { hash, verify } from "@node-rs/argon2";
 import PQueue from "p-queue";
-import type { AccessToken, Accounts, Role, Session, User, Person } from "../core/ports/accounts.ts";
-import { looksPersonal, Mint, newPersonalToken, sameSecret, sha256, type RefreshToken } from "./tokens.ts";
+import type { AccessToken, Accounts, Role, Session, User, Identity } from "../core/ports/accounts.ts";
+import { isPersonalToken, TokenSigner, newPersonalToken, equalSecrets, sha256, type RefreshToken } from "./tokens.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
 
@@ -22,7 +22,7 @@ const TICKETS = 10_000;
 /** The built-in person behind the operator token of the data folder; nobody can log in as it. */
 export const LOCAL_USER_ID = "user_00000000000000000000000000";
 
-export interface Caller extends Person {
+export interface AuthenticatedCaller extends Identity {
   /** What `stillValid` takes. Null for the local operator, who cannot be revoked. */
   readonly sessionId: string | null;
   /** Epoch ms after which this authentication is over; null = not by time. */
@@ -30,7 +30,7 @@ export interface Caller extends Person {
   readonly via: "session" | "token" | "local";
 }
 
-export interface Grant {
+export interface TokenGrant {
   readonly accessToken: string;
   readonly refreshToken: string;
   /** Seconds until the access token expires. */
@@ -75,11 +75,11 @@ export class Sessions {
   readonly #accounts: Accounts;
   readonly #clock: Clock;
   readonly #ids: Ids;
-  readonly #mint: Mint;
+  readonly #mint: TokenSigner;
   readonly #options: Required<SessionOptions>;
   /** Verified against when there is no such account (A1). */
   readonly #nobody: Promise<string>;
-  readonly #tickets = new Map<string, { readonly caller: Caller; readonly until: number }>();
+  readonly #tickets = new Map<string, { readonly caller: AuthenticatedCaller; readonly until: number }>();
   /** Argon2 is heavy on purpose: a flood of logins must not take all threads. */
   readonly #hashing = new PQueue({ concurrency: 2 });
   readonly #setup = new PQueue({ concurrency: 1 });
@@ -96,7 +96,7 @@ export class Sessions {
     this.#accounts = options.accounts;
     this.#clock = options.clock;
     this.#ids = options.ids;
-    this.#mint = new Mint(options.secret);
+    this.#mint = new TokenSigner(options.secret);
     this.#nobody = nobody;
   }
 
@@ -111,19 +111,19 @@ export class Sessions {
   }
 
   /** The people that can log in. */
-  async people(): Promise<User[]> {
+  async listUsers(): Promise<User[]> {
     return (await this.#accounts.users()).filter((user) => user.id !== LOCAL_USER_ID);
   }
 
   async needsSetup(): Promise<boolean> {
-    return !(await this.people()).some((user) => user.role === "admin");
+    return !(await this.listUsers()).some((user) => user.role === "admin");
   }
 
   /** Makes the first admin and logs in. `unauthenticated` for a wrong token, and for the right one once an admin exists. */
-  setUp(token: string, email: string, password: string): Promise<Grant> {
+  setUp(token: string, email: string, password: string): Promise<TokenGrant> {
     return this.#setup.add(async () => {
       const expected = this.#options.setupToken;
-      const good = expected !== null && sameSecret(token, expected);
+      const good = expected !== null && equalSecrets(token, expected);
       if (!good || !(await this.needsSetup()))
         throw new SlipwayError("unauthenticated", "This setup link is not valid, or was used already.");
       return this.#begin(await this.createUser({ email, password, role: "admin" }));
@@ -133,7 +133,7 @@ export class Sessions {
   // ---------------------------------------------------------------- sessions
 
   /** `invalid_credentials` when either is wrong (A1). */
-  async login(email: string, password: string): Promise<Grant> {
+  async login(email: string, password: string): Promise<TokenGrant> {
     const user = await this.#accounts.login(email.toLowerCase());
     const stored = user?.passwordHash ?? (await this.#nobody);
     const right = await this.#hashing.add(() => verify(stored, password.normalize("NFKC")));
@@ -142,7 +142,7 @@ export class Sessions {
   }
 
   /** Rotates (A2). `unauthenticated` when the token is unknown, too old, reused or its session is over. */
-  async refresh(text: string): Promise<Grant> {
+  async refresh(text: string): Promise<TokenGrant> {
     const token = this.#mint.readRefresh(text);
     if (token === null) throw refused();
     const session = await this.#accounts.session(token.sessionId);
@@ -151,14 +151,14 @@ export class Sessions {
     return this.#replay(token, session);
   }
 
-  async #rotate(token: RefreshToken, session: Session): Promise<Grant> {
+  async #rotate(token: RefreshToken, session: Session): Promise<TokenGrant> {
     const next = this.#mint.nextRefresh(token);
     if (await this.#accounts.rotateSession(session.id, session.tokenHash, sha256(next), this.#clock.now()))
       return this.#grant(session, next);
     return this.refresh(token.text);
   }
 
-  async #replay(token: RefreshToken, session: Session): Promise<Grant> {
+  async #replay(token: RefreshToken, session: Session): Promise<TokenGrant> {
     const now = this.#clock.now();
     const next = this.#mint.nextRefresh(token);
     const unusedSuccessor = sha256(token.text) === session.previousHash && sha256(next) === session.tokenHash;
@@ -167,14 +167,14 @@ export class Sessions {
     throw refused();
   }
 
-  async logout(caller: Caller): Promise<void> {
+  async logout(caller: AuthenticatedCaller): Promise<void> {
     if (caller.via !== "session" || caller.sessionId === null) {
       throw new SlipwayError("forbidden", "Only a login can log out. Personal tokens are revoked with DELETE /v1/tokens/{id}.");
     }
     await this.#accounts.revokeSession(caller.sessionId, this.#clock.now());
   }
 
-  async #begin(user: User): Promise<Grant> {
+  async #begin(user: User): Promise<TokenGrant> {
     const now = this.#clock.now();
     const id = this.#ids.next("sess");
     const token = this.#mint.firstRefresh(id);
@@ -191,7 +191,7 @@ export class Sessions {
     return this.#grant(session, token);
   }
 
-  async #grant(session: Session, refreshToken: string): Promise<Grant> {
+  async #grant(session: Session, refreshToken: string): Promise<TokenGrant> {
     const user = await this.#accounts.user(session.userId);
     if (user === null) throw refused();
     const now = this.#clock.now();
@@ -210,37 +210,37 @@ export class Sessions {
   // ---------------------------------------------------------------- authentication
 
   /** The person behind `Authorization: Bearer <bearer>`; throws `unauthenticated`. */
-  async authenticate(bearer: string): Promise<Caller> {
+  async authenticate(bearer: string): Promise<AuthenticatedCaller> {
     const { localToken } = this.#options;
-    if (localToken !== null && sameSecret(bearer, localToken)) {
+    if (localToken !== null && equalSecrets(bearer, localToken)) {
       return { userId: LOCAL_USER_ID, role: "admin", sessionId: null, expiresAt: null, via: "local" };
     }
     return bearer.startsWith("slp_") ? this.#byToken(bearer) : this.#byAccess(bearer);
   }
 
-  async #byAccess(bearer: string): Promise<Caller> {
+  async #byAccess(bearer: string): Promise<AuthenticatedCaller> {
     const claims = this.#mint.readAccess(bearer, this.#clock.now());
     const session = claims && (await this.#accounts.session(claims.sessionId));
     if (!claims || !session || !this.#isLive(session) || session.userId !== claims.userId) throw refused();
     return this.#caller(session.userId, { sessionId: session.id, expiresAt: claims.expiresAt, via: "session" });
   }
 
-  async #byToken(bearer: string): Promise<Caller> {
-    const token = looksPersonal(bearer) ? await this.#accounts.tokenByHash(sha256(bearer)) : null;
+  async #byToken(bearer: string): Promise<AuthenticatedCaller> {
+    const token = isPersonalToken(bearer) ? await this.#accounts.tokenByHash(sha256(bearer)) : null;
     const now = this.#clock.now();
     if (token === null || (token.expiresAt !== null && token.expiresAt <= now)) throw refused();
     if (token.lastUsedAt === null || now - token.lastUsedAt >= 60 * SECOND) await this.#accounts.touchToken(token.id, now);
     return this.#caller(token.userId, { sessionId: `token:${token.hash}`, expiresAt: token.expiresAt, via: "token" });
   }
 
-  async #caller(userId: string, rest: Omit<Caller, "userId" | "role">): Promise<Caller> {
+  async #caller(userId: string, rest: Omit<AuthenticatedCaller, "userId" | "role">): Promise<AuthenticatedCaller> {
     const user = await this.#accounts.user(userId);
     if (user === null) throw refused();
     return { userId: user.id, role: user.role, ...rest };
   }
 
   /** False once the session was revoked or is over, or the personal token was deleted: its sockets must go. */
-  async stillValid(sessionId: string | null): Promise<boolean> {
+  async isSessionValid(sessionId: string | null): Promise<boolean> {
     if (sessionId === null) return true;
     if (sessionId.startsWith("token:")) {
       const token = await this.#accounts.tokenByHash(sessionId.slice("token:".length));
@@ -253,7 +253,7 @@ export class Sessions {
   // ---------------------------------------------------------------- personal tokens
 
   /** The only time that the token itself is seen. A token cannot make tokens: `forbidden`. */
-  async createToken(caller: Caller, name: string, ttlMs: number | null): Promise<{ row: AccessToken; token: string }> {
+  async createToken(caller: AuthenticatedCaller, name: string, ttlMs: number | null): Promise<{ row: AccessToken; token: string }> {
     if (caller.via === "token") throw new SlipwayError("forbidden", "A personal token cannot make another one. Log in first.");
     const token = newPersonalToken();
     const now = this.#clock.now();
@@ -273,7 +273,7 @@ export class Sessions {
   // ---------------------------------------------------------------- tickets
 
   /** A one-time secret for a socket, kept in memory. */
-  issueTicket(caller: Caller): { ticket: string; expiresIn: number } {
+  issueTicket(caller: AuthenticatedCaller): { ticket: string; expiresIn: number } {
     const now = this.#clock.now();
     for (const [key, { until }] of this.#tickets) if (until <= now || this.#tickets.size >= TICKETS) this.#tickets.delete(key);
     const ticket = randomBytes(32).toString("base64url");
@@ -282,11 +282,11 @@ export class Sessions {
   }
 
   /** Good once; throws `unauthenticated` for a used, old or unknown one, and when the session ended meanwhile. */
-  async redeemTicket(ticket: string): Promise<Caller> {
+  async redeemTicket(ticket: string): Promise<AuthenticatedCaller> {
     const key = sha256(ticket);
     const found = this.#tickets.get(key);
     this.#tickets.delete(key);
-    if (found === undefined || found.until <= this.#clock.now() || !(await this.stillValid(found.caller.sessionId))) throw refused();
+    if (found === undefined || found.until <= this.#clock.now() || !(await this.isSessionValid(found.caller.sessionId))) throw refused();
     return found.caller;
   }
 }

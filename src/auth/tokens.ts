@@ -47,12 +47,12 @@ export function sha256(text: string): string {
 }
 
 /** Equal in a time that does not depend on where two secrets differ. */
-export function sameSecret(a: string, b: string): boolean {
+export function equalSecrets(a: string, b: string): boolean {
   return timingSafeEqual(createHash("sha256").update(a).digest(), createHash("sha256").update(b).digest());
 }
 
 /** Keys for each use from the one secret of the installation. */
-export class Mint {
+export class TokenSigner {
   readonly #accessKey: Buffer;
   readonly #refreshKey: Buffer;
 
@@ -106,7 +106,7 @@ export class Mint {
     const match = /^rt_(\w{1,64})\.([\w-]{43})\.[\w-]{22}$/.exec(text);
     const [, sessionId, body] = match ?? [];
     if (sessionId === undefined || body === undefined) return null;
-    return sameSecret(text, this.#refresh(sessionId, Buffer.from(body, "base64url"))) ? { text, sessionId } : null;
+    return equalSecrets(text, this.#refresh(sessionId, Buffer.from(body, "base64url"))) ? { text, sessionId } : null;
   }
 
   #refresh(sessionId: string, bytes: Buffer): string {
@@ -139,6 +139,6 @@ export function newPersonalToken(): string {
   return body + checksum(body);
 }
 
-export function looksPersonal(text: string): boolean {
+export function isPersonalToken(text: string): boolean {
   return /^slp_[0-9A-Za-z]{49}$/.test(text) && checksum(text.slice(0, -6)) === text.slice(-6);
 }

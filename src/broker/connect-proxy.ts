@@ -12,22 +12,22 @@ import { networkInterfaces } from "node:os";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { isPrivate } from "../core/lib/ip-ranges.ts";
-import { objectionTo, parsePlace } from "../core/values/egress-policy.ts";
-import { messageOf, SlipwayError } from "../core/error.ts";
+import { explainRefusal, parseEndpoint } from "../core/values/egress-policy.ts";
+import { errorMessage, SlipwayError } from "../core/error.ts";
 import type { Log } from "../core/ports/runtime.ts";
-import type { EgressDesk } from "../core/ports/broker.ts";
+import type { EgressApi } from "../core/ports/broker.ts";
 
-export interface EgressOptions {
-  readonly desk: EgressDesk;
+export interface ConnectProxyOptions {
+  readonly api: EgressApi;
   /** `host:port` that may be at a private address, when a policy lists it. */
   readonly trustedHosts: readonly string[];
   readonly log: Log;
   readonly resolve?: (name: string) => Promise<readonly string[]>;
   /** This machine's own addresses; what listens there is nobody's business either. */
-  readonly own?: () => readonly string[];
+  readonly ownAddresses?: () => readonly string[];
 }
 
-export interface TunnelCall {
+export interface ConnectCall {
   readonly taskId: string;
   readonly attempt: number;
   readonly request: IncomingMessage;
@@ -39,7 +39,7 @@ export interface TunnelCall {
 }
 
 /** Serves one CONNECT; resolves when the tunnel is open or refused. Never rejects. */
-export type ServeTunnel = (call: TunnelCall) => Promise<void>;
+export type ServeConnect = (call: ConnectCall) => Promise<void>;
 
 const DIAL_MS = 15_000;
 const IDLE_MS = 300_000;
@@ -131,39 +131,45 @@ async function join(near: Duplex, far: Socket, signal: AbortSignal): Promise<voi
 }
 
 /** Addresses under which this machine itself can be reached, public ones among them. */
-function ownAddresses(): string[] {
+function localAddresses(): string[] {
   return Object.values(networkInterfaces()).flatMap((one) => (one ?? []).map(({ address }) => address));
 }
 
-export function createEgress({ desk, trustedHosts, log, resolve = resolveAll, own = ownAddresses }: EgressOptions): ServeTunnel {
+export function createConnectProxy({
+  api,
+  trustedHosts,
+  log,
+  resolve = resolveAll,
+  ownAddresses = localAddresses,
+}: ConnectProxyOptions): ServeConnect {
   const open = new Map<string, number>();
 
-  async function placeOf({ taskId, attempt, request }: TunnelCall): Promise<string> {
+  async function placeOf({ taskId, attempt, request }: ConnectCall): Promise<string> {
     const named = request.url ?? "";
-    const place = parsePlace(named);
+    const place = parseEndpoint(named);
     if (place === null) {
-      desk.refused(taskId, attempt, named.slice(0, 100), "This is no host:port.");
+      api.reportRefusal(taskId, attempt, named.slice(0, 100), "This is no host:port.");
       throw new Refused(400, "egress_refused", "CONNECT takes host:port, with a name and not more.");
     }
-    const policy = await desk.policy(taskId, attempt);
-    const why = objectionTo(policy, place);
+    const policy = await api.policy(taskId, attempt);
+    const why = explainRefusal(policy, place);
     if (why === null) return place;
-    desk.refused(taskId, attempt, place, why);
+    api.reportRefusal(taskId, attempt, place, why);
     throw new Refused(403, "egress_refused", why);
   }
 
-  async function addressOf(call: TunnelCall, host: string, place: string): Promise<string> {
+  async function addressOf(call: ConnectCall, host: string, place: string): Promise<string> {
     const found = isIP(host) === 0 ? await resolve(host).catch(() => []) : [host];
     const [first] = found;
     if (first === undefined) throw new Refused(502, "egress_unreachable", `The name ${host} does not resolve.`);
-    const near = own();
+    const near = ownAddresses();
     if (trustedHosts.includes(place) || !found.some((one) => isPrivate(one) || near.includes(one))) return first;
     const why = "It points into a private network or at this machine. An operator can allow it with SLIPWAY_TRUSTED_EGRESS_HOSTS.";
-    desk.refused(call.taskId, call.attempt, place, why);
+    api.reportRefusal(call.taskId, call.attempt, place, why);
     throw new Refused(403, "egress_refused", why);
   }
 
-  async function tunnel(call: TunnelCall): Promise<void> {
+  async function tunnel(call: ConnectCall): Promise<void> {
     const { taskId, attempt, socket, head, signal } = call;
     const place = await placeOf(call);
     const name = `${taskId}.${attempt}`;
@@ -180,7 +186,7 @@ export function createEgress({ desk, trustedHosts, log, resolve = resolveAll, ow
       const cut = place.lastIndexOf(":");
       const address = await addressOf(call, place.slice(0, cut), place);
       const far = await dial(address, Number(place.slice(cut + 1)), signal).catch((error: unknown) => {
-        throw new Refused(502, "egress_unreachable", `${place} cannot be reached: ${messageOf(error)}`);
+        throw new Refused(502, "egress_unreachable", `${place} cannot be reached: ${errorMessage(error)}`);
       });
       log.debug({ task: taskId, attempt, place }, "egress");
       socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
@@ -199,7 +205,7 @@ export function createEgress({ desk, trustedHosts, log, resolve = resolveAll, ow
     } catch (error) {
       if (error instanceof Refused) return refuse(call.socket, error);
       if (error instanceof SlipwayError) return refuse(call.socket, new Refused(error.status, error.code, error.message));
-      log.error({ task: call.taskId, error: messageOf(error) }, "a connection could not be judged");
+      log.error({ task: call.taskId, error: errorMessage(error) }, "a connection could not be judged");
       refuse(call.socket, new Refused(502, "internal", "Slipway could not judge this connection, so it was refused."));
     }
   };

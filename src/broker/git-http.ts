@@ -9,7 +9,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
-import { judge, refusal } from "./receive-pack.ts";
+import { checkRefUpdates, formatRejection } from "./receive-pack.ts";
 import { checkpointRef, WORK_REF } from "../core/ports/repositories.ts";
 
 export interface GitRequest {
@@ -195,13 +195,13 @@ async function receive(call: GitRequest): Promise<void> {
       // The pack must be read before the answer, or git sees a broken pipe instead of the reason.
       await drain(request, packLimit + SLACK);
       response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
-      return void response.end(refusal(judgement.commands, judgement.why));
+      return void response.end(formatRejection(judgement.commands, judgement.why));
     case "allowed": {
       const room = repoLimit - (await packBytes(call.repoPath));
       if (room <= 0) {
         await drain(request, packLimit + SLACK);
         response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
-        return void response.end(refusal(judgement.commands, `this task has pushed ${repoLimit} bytes, which is the limit`));
+        return void response.end(formatRejection(judgement.commands, `this task has pushed ${repoLimit} bytes, which is the limit`));
       }
       const child = start({ ...call, packLimit: Math.min(packLimit, room) }, "git-receive-pack");
       const done = answer(child, call, type);
@@ -223,12 +223,12 @@ async function packBytes(repoPath: string): Promise<number> {
 /** Reads until the commands are known. */
 async function readHead(request: IncomingMessage, allowed: ReadonlySet<string>) {
   let bytes = Buffer.alloc(0);
-  let judgement = judge(bytes, allowed);
+  let judgement = checkRefUpdates(bytes, allowed);
   while (judgement.kind === "more") {
     const chunk = await nextChunk(request);
     if (chunk === null) break;
     bytes = Buffer.concat([bytes, chunk]);
-    judgement = judge(bytes, allowed);
+    judgement = checkRefUpdates(bytes, allowed);
   }
   return { bytes, judgement };
 }

@@ -9,7 +9,7 @@ export interface RefCommand {
   readonly ref: string;
 }
 
-export type Judgement =
+export type RefUpdateCheck =
   /** The commands are not all here yet. */
   | { readonly kind: "more" }
   /** Not what git sends; nothing can be said about refs. */
@@ -22,7 +22,7 @@ const LINE = /^([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) (refs\/[^
 const ZERO = /^0+$/;
 
 /** @param head what has arrived of the body; @param allowed the refs that may be made or moved. */
-export function judge(head: Buffer, allowed: ReadonlySet<string>): Judgement {
+export function checkRefUpdates(head: Buffer, allowed: ReadonlySet<string>): RefUpdateCheck {
   const commands: RefCommand[] = [];
   let at = 0;
   for (;;) {
@@ -48,7 +48,7 @@ export function judge(head: Buffer, allowed: ReadonlySet<string>): Judgement {
   return verdict(commands, allowed);
 }
 
-function verdict(commands: readonly RefCommand[], allowed: ReadonlySet<string>): Judgement {
+function verdict(commands: readonly RefCommand[], allowed: ReadonlySet<string>): RefUpdateCheck {
   for (const { newId, ref } of commands) {
     if (!allowed.has(ref)) return { kind: "refused", commands, why: `only ${[...allowed].join(" and ")} can be pushed` };
     if (ZERO.test(newId)) return { kind: "refused", commands, why: "refs are not deleted here" };
@@ -57,7 +57,7 @@ function verdict(commands: readonly RefCommand[], allowed: ReadonlySet<string>):
 }
 
 /** The answer that makes git print the reason for each ref: a report-status inside side band 1, as receive-pack sends it. */
-export function refusal(commands: readonly RefCommand[], why: string): Buffer {
+export function formatRejection(commands: readonly RefCommand[], why: string): Buffer {
   const report = Buffer.concat([line("unpack ok\n"), ...commands.map(({ ref }) => line(`ng ${ref} ${why}\n`)), Buffer.from("0000")]);
   const sideBand = Buffer.concat([Buffer.from([1]), report]);
   const message = Buffer.concat([Buffer.from([2]), Buffer.from(`slipway: ${why}\n`)]);

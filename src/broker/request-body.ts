@@ -14,38 +14,38 @@ const REST_MS = 2_000;
 /** What a body without a length gets first. */
 const FIRST_BYTES = 64 * 1024;
 
-export interface IntakeOptions {
+export interface BodyReaderOptions {
   /** Bytes of bodies that are held at once. */
   readonly bytes: number;
   /**
    * Bodies that may wait for room; further ones are refused. Even one that is not read has its first 64 KiB here, which take some MB when they
    * came in pieces of one byte.
    */
-  readonly waiting: number;
+  readonly maxWaiting: number;
   /** How long a body may take to come once it is read. */
   readonly ms: number;
 }
 
 /** A body that was read, with its room. */
-export interface Received {
+export interface ReceivedBody {
   readonly bytes: Buffer;
   /** To be called when nothing of it is held any more. */
   readonly release: Release;
 }
 
-export class Intake {
+export class BodyReader {
   readonly #room: Semaphore;
-  readonly #options: IntakeOptions;
+  readonly #options: BodyReaderOptions;
 
-  constructor(options: IntakeOptions) {
+  constructor(options: BodyReaderOptions) {
     this.#options = options;
     this.#room = new Semaphore(options.bytes);
   }
 
   /** @param limit in bytes; at most what this intake holds. Rejects with the signal's reason when that is aborted while the body waits. */
-  async receive(request: IncomingMessage, limit: number, signal: AbortSignal): Promise<Received> {
+  async receive(request: IncomingMessage, limit: number, signal: AbortSignal): Promise<ReceivedBody> {
     const length = announced(request, limit);
-    if (this.#room.waiting >= this.#options.waiting)
+    if (this.#room.waiting >= this.#options.maxWaiting)
       throw new SlipwayError("rate_limited", "Too many requests with large bodies at once. Try again when some were answered.");
     const release = await this.#room.acquire(length, signal);
     try {
@@ -121,7 +121,7 @@ class Gathered {
 }
 
 /** Reads what a refused caller still sends, so that the answer reaches it, but not for long. */
-export function dropRest(request: IncomingMessage): void {
+export function discardRest(request: IncomingMessage): void {
   if (request.complete) return;
   const timer = setTimeout(() => request.destroy(), REST_MS);
   request.once("close", () => clearTimeout(timer));

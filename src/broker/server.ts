@@ -10,19 +10,19 @@ import { setMaxListeners } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import PQueue from "p-queue";
-import { coerceError, ERROR_TABLE, isAbort, messageOf, SlipwayError, type ErrorCode } from "../core/error.ts";
-import { leftover, type Leftover } from "../core/lib/garbage.ts";
-import { BODY_MS, dropRest, Intake } from "./request-body.ts";
-import type { ServeTunnel } from "./connect-proxy.ts";
+import { coerceError, ERROR_TABLE, isAbort, errorMessage, SlipwayError, type ErrorCode } from "../core/error.ts";
+import { removeGarbage, type Garbage } from "../core/lib/garbage.ts";
+import { BODY_MS, discardRest, BodyReader } from "./request-body.ts";
+import type { ServeConnect } from "./connect-proxy.ts";
 import { serveGit as serveGitOn, type GitRequest } from "./git-http.ts";
-import { replyError, serveBudget, serveCommands, serveEvents, serveSpec, type LinkCall } from "./worker-routes.ts";
-import { MODEL_INTAKE, type ServeModel } from "./model/gateway.ts";
+import { replyError, serveBudget, serveCommands, serveEvents, serveSpec, type WorkerCall } from "./worker-routes.ts";
+import { MODEL_BODY_LIMITS, type ServeModel } from "./model/gateway.ts";
 import { Semaphore } from "./semaphore.ts";
 import { sandboxName } from "../core/task.ts";
-import { SocketFolders } from "./socket-dirs.ts";
+import { SocketDirs } from "./socket-dirs.ts";
 import { serveAppend, serveTranscript } from "./transcript.ts";
 import type { Log } from "../core/ports/runtime.ts";
-import type { Broker, BrokerEndpoint, WorkerDesk } from "../core/ports/broker.ts";
+import type { Broker, BrokerEndpoint, WorkerApi } from "../core/ports/broker.ts";
 
 const HEADERS_MS = 10_000;
 const KEEP_ALIVE_MS = 65_000;
@@ -35,7 +35,7 @@ const CHECK_MS = 2_000;
 const GITS = 2;
 const GITS_WAITING = 16;
 /** The worker sends one batch and one record at a time. JSON takes up to twenty times its bytes once it is parsed. */
-const LINK_INTAKE = { bytes: 4 * 1024 * 1024, waiting: 16, ms: BODY_MS };
+const WORKER_BODY_LIMITS = { bytes: 4 * 1024 * 1024, maxWaiting: 16, ms: BODY_MS };
 
 /** Answers to a worker's questions that are made or read at once, and that wait for their turn: each may be some MB, and whoever asked may not read. */
 const ANSWERS = { open: 8, waiting: 16 };
@@ -49,7 +49,7 @@ export type ServeGit = (call: GitRequest) => Promise<void>;
 export interface BrokerOptions {
   /** Holds one folder per attempt. */
   readonly dir: string;
-  readonly desk: WorkerDesk;
+  readonly workerApi: WorkerApi;
   repoPath(taskId: string): string;
   /** At least 32 random bytes that stay the same over restarts. */
   readonly secret: Buffer;
@@ -62,13 +62,13 @@ export interface BrokerOptions {
   /** The model gateway; null or absent = no model here. */
   readonly serveModel?: ServeModel | null;
   /** The way out; absent = there is none. */
-  readonly serveTunnel?: ServeTunnel;
+  readonly serveTunnel?: ServeConnect;
   /** How long the body of a worker's call or of a request to the model may take to come, ms; absent = 30 s. */
   readonly bodyMs?: number;
 }
 
 export function openBroker(options: BrokerOptions): Broker {
-  const folders = new SocketFolders(options.dir, options.instance, options.uid ?? null);
+  const folders = new SocketDirs(options.dir, options.instance, options.uid ?? null);
   const listeners = new Map<string, Promise<Listener>>();
   const key = (taskId: string, attempt: number): string => `${taskId}.${attempt}`;
 
@@ -84,7 +84,7 @@ export function openBroker(options: BrokerOptions): Broker {
   return {
     async open(taskId, attempt): Promise<BrokerEndpoint> {
       const name = key(taskId, attempt);
-      const place = folders.place(taskId, attempt);
+      const place = folders.locate(taskId, attempt);
       const token = `att_${createHmac("sha256", options.secret).update(name).digest("base64url")}`;
       let opening = listeners.get(name);
       if (opening === undefined) {
@@ -95,17 +95,17 @@ export function openBroker(options: BrokerOptions): Broker {
       await opening;
       return { socketDir: place.dir, token };
     },
-    async shut(taskId, attempt) {
+    async revoke(taskId, attempt) {
       await end(key(taskId, attempt));
-      folders.remove(folders.place(taskId, attempt));
+      folders.remove(folders.locate(taskId, attempt));
     },
     async reclaim(wanted, mode) {
-      const left: Leftover[] = [];
-      for (const { taskId, attempt } of folders.found()) {
+      const left: Garbage[] = [];
+      for (const { taskId, attempt } of folders.list()) {
         const name = sandboxName(taskId, attempt);
         if (listeners.has(key(taskId, attempt)) || (await wanted(name)) || listeners.has(key(taskId, attempt))) continue;
-        const remove = (): Promise<void> => Promise.resolve(folders.remove(folders.place(taskId, attempt)));
-        left.push(await leftover(mode, { kind: "sockets", name, bytes: null }, remove));
+        const remove = (): Promise<void> => Promise.resolve(folders.remove(folders.locate(taskId, attempt)));
+        left.push(await removeGarbage(mode, { kind: "sockets", name, bytes: null }, remove));
       }
       return left;
     },
@@ -119,15 +119,15 @@ interface Listener {
   close(): Promise<void>;
 }
 
-async function listen(options: BrokerOptions, folders: SocketFolders, taskId: string, attempt: number, token: string): Promise<Listener> {
-  const place = folders.place(taskId, attempt);
+async function listen(options: BrokerOptions, folders: SocketDirs, taskId: string, attempt: number, token: string): Promise<Listener> {
+  const place = folders.locate(taskId, attempt);
   const shut = new AbortController();
   // Each connection under way listens to it.
   setMaxListeners(0, shut.signal);
   const gits = new PQueue({ concurrency: GITS });
   const answers = new Semaphore(ANSWERS.open);
   const { bodyMs: ms = BODY_MS } = options;
-  const intakes = { link: new Intake({ ...LINK_INTAKE, ms }), model: new Intake({ ...MODEL_INTAKE, ms }) };
+  const bodyReaders = { link: new BodyReader({ ...WORKER_BODY_LIMITS, ms }), model: new BodyReader({ ...MODEL_BODY_LIMITS, ms }) };
   const server = createServer(
     {
       connectionsCheckingInterval: CHECK_MS,
@@ -137,7 +137,8 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
       keepAliveTimeout: KEEP_ALIVE_MS,
       maxHeaderSize: HEADER_BYTES,
     },
-    (request, response) => void answer({ options, taskId, attempt, token, gits, answers, intakes, request, response, shut: shut.signal }),
+    (request, response) =>
+      void answer({ options, taskId, attempt, token, gits, answers, bodyReaders, request, response, shut: shut.signal }),
   );
   server.maxHeadersCount = HEADERS;
   server.maxConnections = CONNECTIONS;
@@ -152,7 +153,7 @@ async function listen(options: BrokerOptions, folders: SocketFolders, taskId: st
     server.once("error", reject);
     server.listen(place.path, resolve);
   });
-  server.on("error", (error) => options.log.error({ taskId, attempt, error: messageOf(error) }, "broker"));
+  server.on("error", (error) => options.log.error({ taskId, attempt, error: errorMessage(error) }, "broker"));
   folders.open(place);
   return { close: async () => await closeServer(server, shut) };
 }
@@ -171,14 +172,14 @@ interface Call {
   readonly token: string;
   readonly gits: PQueue;
   readonly answers: Semaphore;
-  readonly intakes: { readonly link: Intake; readonly model: Intake };
+  readonly bodyReaders: { readonly link: BodyReader; readonly model: BodyReader };
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly shut: AbortSignal;
 }
 
 async function answer(call: Call): Promise<void> {
-  const { options, taskId, attempt, request, response, intakes } = call;
+  const { options, taskId, attempt, request, response, bodyReaders } = call;
   // No body is wanted; one that comes all the same is not kept while the answer is waited for.
   if (request.method === "GET") request.resume();
   const gone = new AbortController();
@@ -189,20 +190,23 @@ async function answer(call: Call): Promise<void> {
     const url = parseUrl(request);
     if (url.pathname.startsWith(MODEL_PREFIX) && options.serveModel) {
       const path = (request.url ?? "").slice(MODEL_PREFIX.length - 1);
-      return await options.serveModel({ taskId, attempt, request, response, path, intake: intakes.model, signal });
+      return await options.serveModel({ taskId, attempt, request, response, path, bodyReader: bodyReaders.model, signal });
     }
     if (url.pathname.startsWith("/git/repo.git/")) {
-      const { desk, repoPath, serveGit = serveGitOn } = options;
+      const { workerApi, repoPath, serveGit = serveGitOn } = options;
       if (call.gits.size >= GITS_WAITING) throw new SlipwayError("rate_limited", "Too many git requests at once.");
       const serve = async (): Promise<void> => {
-        await allowGit(desk, taskId, attempt, signal);
+        await allowGit(workerApi, taskId, attempt, signal);
         await serveGit({ repoPath: repoPath(taskId), attempt, request, response, signal });
       };
       return await call.gits.add(serve, { signal });
     }
     if (request.method === "GET") await takeTurn(call.answers, response, signal);
-    const { desk } = options;
-    await route(request, url)({ desk, taskId, attempt, token: call.token, request, response, url, intake: intakes.link, signal });
+    const { workerApi } = options;
+    await route(
+      request,
+      url,
+    )({ workerApi, taskId, attempt, token: call.token, request, response, url, bodyReader: bodyReaders.link, signal });
   } catch (thrown) {
     if (signal.aborted || isAbort(thrown)) {
       response.destroy();
@@ -210,12 +214,12 @@ async function answer(call: Call): Promise<void> {
     }
     const error = coerceError(thrown);
     if (error.code === "internal")
-      options.log.error({ taskId, attempt, error: messageOf(error.cause ?? error) }, "a worker's request failed");
+      options.log.error({ taskId, attempt, error: errorMessage(error.cause ?? error) }, "a worker's request failed");
     const headers: Record<string, string> = {};
     if (error.code === "unauthenticated") headers["www-authenticate"] = 'Basic realm="slipway"';
     if (response.headersSent) response.destroy();
     else replyError(response, error, headers);
-    dropRest(request);
+    discardRest(request);
   }
 }
 
@@ -228,11 +232,11 @@ async function takeTurn(answers: Semaphore, response: ServerResponse, signal: Ab
 }
 
 /** An attempt that is over may not reach its repository either. The desk knows; a poll that does not wait is its cheapest question. */
-async function allowGit(desk: WorkerDesk, taskId: string, attempt: number, signal: AbortSignal): Promise<void> {
-  await desk.commands(taskId, attempt, Number.MAX_SAFE_INTEGER, 0, signal);
+async function allowGit(workerApi: WorkerApi, taskId: string, attempt: number, signal: AbortSignal): Promise<void> {
+  await workerApi.commands(taskId, attempt, Number.MAX_SAFE_INTEGER, 0, signal);
 }
 
-type Serve = (call: LinkCall) => Promise<void>;
+type Serve = (call: WorkerCall) => Promise<void>;
 
 const ROUTES: Readonly<Record<string, Readonly<Record<string, Serve>>>> = {
   "/worker/v1/spec": { GET: serveSpec },

@@ -11,7 +11,7 @@ import { dirname, join } from "node:path";
 const PATH_LIMIT = 100;
 const SOCKET = "b.sock";
 
-export interface SocketPlace {
+export interface SocketLocation {
   readonly dir: string;
   readonly path: string;
 }
@@ -19,7 +19,7 @@ export interface SocketPlace {
 const digest = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 16);
 const isRoot = (): boolean => process.getuid?.() === 0;
 
-export class SocketFolders {
+export class SocketDirs {
   readonly #base: string;
   readonly #long: string;
   readonly #uid: number | null;
@@ -33,11 +33,11 @@ export class SocketFolders {
 
   /** The folder that the places of this installation's attempts lie in. */
   base(): string {
-    return dirname(this.place(`task_${"0".repeat(26)}`, 1).dir);
+    return dirname(this.locate(`task_${"0".repeat(26)}`, 1).dir);
   }
 
   /** The attempt's place, whether it exists or not. */
-  place(taskId: string, attempt: number): SocketPlace {
+  locate(taskId: string, attempt: number): SocketLocation {
     const name = `${taskId}-a${attempt}`;
     const wanted = join(this.#long, name);
     const dir = Buffer.byteLength(join(wanted, SOCKET)) < PATH_LIMIT ? wanted : join(this.#base, digest(name));
@@ -48,7 +48,7 @@ export class SocketFolders {
   }
 
   /** The folder is there, closed to others until `open`, without a socket of an earlier process. */
-  make({ dir, path }: SocketPlace): void {
+  make({ dir, path }: SocketLocation): void {
     const base = dir.startsWith(this.#base) ? this.#base : this.#long;
     mkdirSync(base, { recursive: true, mode: 0o700 });
     this.#own(base);
@@ -60,14 +60,14 @@ export class SocketFolders {
   }
 
   /** After listening: who is meant to may dial now. */
-  open({ dir, path }: SocketPlace): void {
+  open({ dir, path }: SocketLocation): void {
     chmodSync(path, 0o600);
     if (this.#uid !== null) chownSync(path, this.#uid, -1);
     chmodSync(dir, 0o711);
   }
 
   /** Attempts that have a folder under a name that can be read back. */
-  found(): { readonly taskId: string; readonly attempt: number; readonly dir: string }[] {
+  list(): { readonly taskId: string; readonly attempt: number; readonly dir: string }[] {
     const names = existsSync(this.#long) ? readdirSync(this.#long) : [];
     return names.flatMap((name) => {
       const [, taskId, attempt] = /^(task_[0-9a-z]+)-a(\d+)$/i.exec(name) ?? [];
@@ -75,7 +75,7 @@ export class SocketFolders {
     });
   }
 
-  remove({ dir }: SocketPlace): void {
+  remove({ dir }: SocketLocation): void {
     rmSync(dir, { recursive: true, force: true });
     if (!dir.startsWith(this.#base)) return;
     try {

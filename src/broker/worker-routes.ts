@@ -6,8 +6,8 @@ import { SequenceGap, SlipwayError } from "../core/error.ts";
 import type { z } from "zod";
 import { TranscriptMoved } from "../core/ports/transcripts.ts";
 import { POLL_SECONDS, workerBatchSchema } from "../core/protocol/worker.ts";
-import { parseJson, type Intake } from "./request-body.ts";
-import type { WorkerDesk } from "../core/ports/broker.ts";
+import { parseJson, type BodyReader } from "./request-body.ts";
+import type { WorkerApi } from "../core/ports/broker.ts";
 
 /** Of a batch. */
 const BATCH_LIMITS: BodyLimits = { bytes: 2 * 1024 * 1024, depth: 32 };
@@ -19,8 +19,8 @@ export interface BodyLimits {
   readonly depth: number;
 }
 
-export interface LinkCall {
-  readonly desk: WorkerDesk;
+export interface WorkerCall {
+  readonly workerApi: WorkerApi;
   readonly taskId: string;
   readonly attempt: number;
   readonly token: string;
@@ -28,21 +28,21 @@ export interface LinkCall {
   readonly response: ServerResponse;
   readonly url: URL;
   /** Of the bodies of all calls of this attempt. */
-  readonly intake: Intake;
+  readonly bodyReader: BodyReader;
   /** Aborted when the caller is gone or the broker shuts. */
   readonly signal: AbortSignal;
 }
 
-export async function serveSpec({ desk, taskId, attempt, response, signal }: LinkCall): Promise<void> {
-  reply(response, 200, await desk.spec(taskId, attempt, signal));
+export async function serveSpec({ workerApi, taskId, attempt, response, signal }: WorkerCall): Promise<void> {
+  reply(response, 200, await workerApi.spec(taskId, attempt, signal));
 }
 
-export async function serveEvents(call: LinkCall): Promise<void> {
-  const { desk, taskId, attempt, response } = call;
+export async function serveEvents(call: WorkerCall): Promise<void> {
+  const { workerApi, taskId, attempt, response } = call;
   await withJson(call, BATCH_LIMITS, async (value) => {
     const batch = parseBody(workerBatchSchema, value);
     if (batch.attempt !== attempt) throw new SlipwayError("stale_attempt", "The batch belongs to another attempt.");
-    reply(response, 200, await desk.accept(taskId, batch));
+    reply(response, 200, await workerApi.accept(taskId, batch));
   });
 }
 
@@ -53,18 +53,18 @@ export function parseBody<T>(schema: z.ZodType<T>, value: unknown): T {
   throw new SlipwayError("invalid_request", "The body is not valid.", { errors });
 }
 
-export async function serveCommands({ desk, taskId, attempt, response, url, signal }: LinkCall): Promise<void> {
-  const after = wholeNumber(url, "after", Number.MAX_SAFE_INTEGER);
-  const wait = wholeNumber(url, "wait", POLL_SECONDS);
-  reply(response, 200, { commands: await desk.commands(taskId, attempt, after, wait * 1_000, signal) });
+export async function serveCommands({ workerApi, taskId, attempt, response, url, signal }: WorkerCall): Promise<void> {
+  const after = parseWholeNumber(url, "after", Number.MAX_SAFE_INTEGER);
+  const wait = parseWholeNumber(url, "wait", POLL_SECONDS);
+  reply(response, 200, { commands: await workerApi.commands(taskId, attempt, after, wait * 1_000, signal) });
 }
 
-export async function serveBudget({ desk, taskId, attempt, response }: LinkCall): Promise<void> {
-  reply(response, 200, await desk.budget(taskId, attempt));
+export async function serveBudget({ workerApi, taskId, attempt, response }: WorkerCall): Promise<void> {
+  reply(response, 200, await workerApi.budget(taskId, attempt));
 }
 
 /** 0..max; 0 when it is left out. */
-export function wholeNumber(url: URL, name: string, max: number): number {
+export function parseWholeNumber(url: URL, name: string, max: number): number {
   const text = url.searchParams.get(name) ?? "0";
   const value = /^\d{1,16}$/.test(text) ? Number(text) : NaN;
   if (!(value <= max)) throw new SlipwayError("invalid_request", `"${name}" must be a whole number from 0 to ${max}.`);
@@ -75,8 +75,8 @@ export function wholeNumber(url: URL, name: string, max: number): number {
  * The body keeps its room in the intake until it was used, that is, until the answer is made.
  * The attempt's token is worth nothing elsewhere; still it is not what people should see when an agent prints its environment.
  */
-export async function withJson(call: LinkCall, limits: BodyLimits, use: (value: unknown) => Promise<void>): Promise<void> {
-  const { bytes, release } = await call.intake.receive(call.request, limits.bytes, call.signal);
+export async function withJson(call: WorkerCall, limits: BodyLimits, use: (value: unknown) => Promise<void>): Promise<void> {
+  const { bytes, release } = await call.bodyReader.receive(call.request, limits.bytes, call.signal);
   try {
     await use(parseJson(bytes, { ...limits, values: VALUES }, (text) => text.replaceAll(call.token, "[attempt token]")));
   } finally {

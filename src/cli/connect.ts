@@ -5,9 +5,9 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { SlipwayClient } from "../client/client.ts";
-import { socketMaker } from "./socket.ts";
+import { createSocketFactory } from "./socket.ts";
 import { CliExit, EXIT } from "./exit.ts";
-import { sessionsFor } from "./session-file.ts";
+import { openSessionFile } from "./session-file.ts";
 
 export interface ServerOptions {
   readonly url?: string;
@@ -16,18 +16,18 @@ export interface ServerOptions {
 
 const DEFAULT_URL = "http://127.0.0.1:7080";
 
-export interface Place {
+export interface ServerTarget {
   readonly url: string;
   /** Set when the server of this data folder is meant, and the folder can be read. */
   readonly operatorToken: string | null;
 }
 
-export function dataDirOf(options: ServerOptions, env: NodeJS.ProcessEnv): string {
+export function resolveDataDir(options: ServerOptions, env: NodeJS.ProcessEnv): string {
   return resolve(options.dataDir ?? (env["SLIPWAY_DATA_DIR"] || ".slipway"));
 }
 
-export function findServer(options: ServerOptions, env: NodeJS.ProcessEnv): Place {
-  const dataDir = dataDirOf(options, env);
+export function findServer(options: ServerOptions, env: NodeJS.ProcessEnv): ServerTarget {
+  const dataDir = resolveDataDir(options, env);
   const own = ownServer(dataDir);
   const given = options.url ?? (env["SLIPWAY_URL"] || undefined);
   const url = checked(given ?? own ?? DEFAULT_URL);
@@ -37,9 +37,9 @@ export function findServer(options: ServerOptions, env: NodeJS.ProcessEnv): Plac
 export function connect(options: ServerOptions, env: NodeJS.ProcessEnv = process.env): SlipwayClient {
   const { url, operatorToken } = findServer(options, env);
   const token = env["SLIPWAY_TOKEN"] || operatorToken;
-  const WebSocket = socketMaker();
+  const WebSocket = createSocketFactory();
   if (token) return new SlipwayClient({ baseUrl: url, token, WebSocket, retries: 2 });
-  return new SlipwayClient({ baseUrl: url, sessions: sessionsFor(url, env), WebSocket, retries: 2 });
+  return new SlipwayClient({ baseUrl: url, sessions: openSessionFile(url, env), WebSocket, retries: 2 });
 }
 
 function checked(url: string): string {

@@ -1,7 +1,7 @@
 /** How the CLI ends. */
 import { SlipwayProblem } from "../client/problem.ts";
 import { coerceError, SlipwayError } from "../core/error.ts";
-import { clean } from "./terminal/text.ts";
+import { stripControls } from "./terminal/text.ts";
 
 /** 0 done · 1 failed or cancelled · 2 wrong usage or configuration · 3 the server cannot be reached · 130 interrupted. */
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130 } as const;
@@ -19,7 +19,7 @@ export class CliExit extends Error {
 }
 
 /** What to print on stderr for an error, and the code to end with. */
-export function verdict(thrown: unknown, debug: boolean): { words: string; exit: ExitCode } {
+export function exitCodeFor(thrown: unknown, debug: boolean): { words: string; exit: ExitCode } {
   if (thrown instanceof CliExit) return { words: thrown.message, exit: thrown.exit };
   if (thrown instanceof SlipwayProblem) return { words: problemWords(thrown), exit: exitOf(thrown) };
   const error = thrown instanceof SlipwayError ? thrown : coerceError(thrown);
@@ -35,10 +35,10 @@ function exitOf(problem: SlipwayProblem): ExitCode {
 }
 
 function problemWords(problem: SlipwayProblem): string {
-  const fields = problem.errors.map(({ path, message }) => `  ${clean(path)}: ${clean(message)}`);
+  const fields = problem.errors.map(({ path, message }) => `  ${stripControls(path)}: ${stripControls(message)}`);
   const hint =
     problem.status === 401 && problem.code !== "invalid_credentials"
       ? ["  Run `slipway login`, or set SLIPWAY_TOKEN to a personal access token."]
       : [];
-  return [`${clean(problem.detail)} (${clean(problem.code)})`, ...fields, ...hint].join("\n");
+  return [`${stripControls(problem.detail)} (${stripControls(problem.code)})`, ...fields, ...hint].join("\n");
 }

@@ -6,7 +6,7 @@ import { Option, type Command } from "commander";
 import type { SlipwayClient } from "../client/client.ts";
 import { connect, type ServerOptions } from "./connect.ts";
 import { CliExit, EXIT, type ExitCode } from "./exit.ts";
-import { clean } from "./terminal/text.ts";
+import { stripControls } from "./terminal/text.ts";
 
 export interface Io {
   readonly out: NodeJS.WriteStream;
@@ -26,7 +26,7 @@ export function client(command: Command): Command {
     .addOption(new Option("--data-dir <folder>", "data folder of a server on this machine (SLIPWAY_DATA_DIR)"));
 }
 
-export function asJson(command: Command): Command {
+export function jsonOption(command: Command): Command {
   return command.option("--json", "print JSON");
 }
 
@@ -34,7 +34,7 @@ export interface ReadOptions extends ServerOptions {
   readonly json?: true;
 }
 
-export function open(io: Io, options: ServerOptions): SlipwayClient {
+export function openClient(io: Io, options: ServerOptions): SlipwayClient {
   return connect(options, io.env);
 }
 
@@ -47,7 +47,7 @@ export function printJson(io: Io, value: unknown): void {
 }
 
 /** Runs a part that Ctrl-C ends in an orderly way; a second Ctrl-C ends the process. */
-export async function interruptible<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function untilInterrupted<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const stop = (): void => {
     if (controller.signal.aborted) process.exit(EXIT.interrupted);
@@ -101,12 +101,12 @@ export async function readText(io: Io, argument: string): Promise<string> {
   return argument === "-" ? readAll(io.in) : argument;
 }
 
-export function wholeNumber(text: string): number {
-  if (!/^-?\d{1,9}$/.test(text)) throw new CliExit(EXIT.usage, `Expected a whole number, not ${JSON.stringify(clean(text))}.`);
+export function parseWholeNumber(text: string): number {
+  if (!/^-?\d{1,9}$/.test(text)) throw new CliExit(EXIT.usage, `Expected a whole number, not ${JSON.stringify(stripControls(text))}.`);
   return Number(text);
 }
 
-export function decimal(text: string): number {
-  if (!/^\d{1,9}(\.\d{1,6})?$/.test(text)) throw new CliExit(EXIT.usage, `Expected a number, not ${JSON.stringify(clean(text))}.`);
+export function parseDecimal(text: string): number {
+  if (!/^\d{1,9}(\.\d{1,6})?$/.test(text)) throw new CliExit(EXIT.usage, `Expected a number, not ${JSON.stringify(stripControls(text))}.`);
   return Number(text);
 }

@@ -1,9 +1,9 @@
 /** The options that bound a task: what it may spend, and what its sandbox may use. */
 import type { Command } from "commander";
 import type { Budget, Limits } from "../core/task.ts";
-import { decimal, wholeNumber } from "./io.ts";
+import { parseDecimal, parseWholeNumber } from "./io.ts";
 
-export interface BoundOptions {
+export interface LimitOptions {
   readonly usd?: number;
   readonly minutes?: number;
   readonly turns?: number;
@@ -12,26 +12,26 @@ export interface BoundOptions {
   readonly disk?: number;
 }
 
-export function withBounds(command: Command): Command {
+export function addLimitOptions(command: Command): Command {
   return command
-    .option("--usd <amount>", "stop after this much money", decimal)
-    .option("--minutes <number>", "stop after this much time", decimal)
-    .option("--turns <number>", "stop after this many turns of the model", wholeNumber)
-    .option("--memory <MiB>", "memory of the sandbox", wholeNumber)
-    .option("--cpus <number>", "CPU cores of the sandbox", decimal)
-    .option("--disk <MiB>", "size of the workspace", wholeNumber);
+    .option("--usd <amount>", "stop after this much money", parseDecimal)
+    .option("--minutes <number>", "stop after this much time", parseDecimal)
+    .option("--turns <number>", "stop after this many turns of the model", parseWholeNumber)
+    .option("--memory <MiB>", "memory of the sandbox", parseWholeNumber)
+    .option("--cpus <number>", "CPU cores of the sandbox", parseDecimal)
+    .option("--disk <MiB>", "size of the workspace", parseWholeNumber);
 }
 
 /** Only what was given; the server knows the defaults. */
-export function boundsOf({ usd, minutes, turns, memory, cpus, disk }: BoundOptions): { budget?: Budget; limits?: Limits } {
-  const budget: Budget = present({ usd, minutes, turns });
-  const limits: Limits = present({ memoryMb: memory, cpus, diskMb: disk });
+export function readLimitOptions({ usd, minutes, turns, memory, cpus, disk }: LimitOptions): { budget?: Budget; limits?: Limits } {
+  const budget: Budget = withoutUndefined({ usd, minutes, turns });
+  const limits: Limits = withoutUndefined({ memoryMb: memory, cpus, diskMb: disk });
   return { ...(Object.keys(budget).length === 0 ? {} : { budget }), ...(Object.keys(limits).length === 0 ? {} : { limits }) };
 }
 
 type Present<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
 
 /** Leaves out what is undefined. */
-export function present<T extends object>(fields: T): Present<T> {
+export function withoutUndefined<T extends object>(fields: T): Present<T> {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Present<T>;
 }

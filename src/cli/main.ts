@@ -8,7 +8,7 @@ import { agentsCommand } from "./commands/agents.ts";
 import { demoCommand } from "./demo/demo.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { egressCommands } from "./commands/egress.ts";
-import { EXIT, verdict } from "./exit.ts";
+import { EXIT, exitCodeFor } from "./exit.ts";
 import { artifactsCommand, gcCommand } from "./commands/artifacts.ts";
 import type { Io } from "./io.ts";
 import { diffCommand, inspectCommand, tasksCommand } from "./commands/inspect.ts";
@@ -70,7 +70,7 @@ async function run(): Promise<number> {
   } catch (thrown) {
     // Commander has said what was wrong, or shown the help that was asked for.
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    const { words, exit } = verdict(thrown, Boolean(process.env["SLIPWAY_DEBUG"]));
+    const { words, exit } = exitCodeFor(thrown, Boolean(process.env["SLIPWAY_DEBUG"]));
     if (words !== "") process.stderr.write(`slipway: ${words}\n`);
     return exit;
   }

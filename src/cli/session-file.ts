@@ -2,17 +2,17 @@
 import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
-import type { Session, SessionKeeper } from "../client/types.ts";
+import type { Session, SessionStore } from "../client/types.ts";
 
 type Sessions = Readonly<Record<string, Session>>;
 
-export function sessionsPath(env: NodeJS.ProcessEnv): string {
+export function sessionFilePath(env: NodeJS.ProcessEnv): string {
   if (env["SLIPWAY_SESSIONS"]) return env["SLIPWAY_SESSIONS"];
   return join(env["XDG_CONFIG_HOME"] || join(homedir(), ".config"), "slipway", "sessions.json");
 }
 
-export function sessionsFor(url: string, env: NodeJS.ProcessEnv): SessionKeeper {
-  const path = sessionsPath(env);
+export function openSessionFile(url: string, env: NodeJS.ProcessEnv): SessionStore {
+  const path = sessionFilePath(env);
   const origin = new URL(url).origin;
   return {
     load: () => read(path)[origin] ?? null,

@@ -1,7 +1,7 @@
 /** The `ws` package as the client's WebSocket: Node.js 20 has none of its own. */
 import { WebSocket } from "ws";
-import type { SocketMaker } from "../client/stream.ts";
+import type { WebSocketConstructor } from "../client/stream.ts";
 
-export function socketMaker(): SocketMaker {
+export function createSocketFactory(): WebSocketConstructor {
   return WebSocket;
 }

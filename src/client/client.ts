@@ -8,10 +8,10 @@ import type {
   RetryRequest,
   SubmitRequest,
   WireEvent,
-  Offer,
+  Capabilities,
   WireTask,
 } from "../core/protocol/rest.ts";
-import type { SocketMaker } from "./stream.ts";
+import type { WebSocketConstructor } from "./stream.ts";
 import { createTransport, type Call, type Fetch, type Transport } from "./transport.ts";
 import type {
   Account,
@@ -32,7 +32,7 @@ import type {
   Page,
   PersonalToken,
   Session,
-  SessionKeeper,
+  SessionStore,
   TaskDiff,
   TaskListQuery,
   Ticket,
@@ -54,10 +54,10 @@ export interface ClientOptions {
   /** A personal access token. Without one, `login` or `sessions` give a session that renews itself. */
   readonly token?: string;
   /** Keeps the session between runs; without it the session lives as long as this object. */
-  readonly sessions?: SessionKeeper;
+  readonly sessions?: SessionStore;
   readonly fetch?: Fetch;
   /** The global one when left out. Node.js 20 has none: pass the one of the `ws` package, or watching falls back to polling. */
-  readonly WebSocket?: SocketMaker;
+  readonly WebSocket?: WebSocketConstructor;
   /** Longest wait for one answer, in ms (30,000). */
   readonly timeoutMs?: number;
   /** How often a call that may be repeated is repeated (5). */
@@ -78,7 +78,7 @@ export class SlipwayClient {
   constructor(options: ClientOptions) {
     this.#transport = createTransport(options);
     const found: unknown = Reflect.get(globalThis, "WebSocket");
-    const Socket = options.WebSocket ?? (typeof found === "function" ? (found as SocketMaker) : null);
+    const Socket = options.WebSocket ?? (typeof found === "function" ? (found as WebSocketConstructor) : null);
     this.#watching = { transport: this.#transport, Socket, timing: { ...WATCH_TIMING, ...options.timing } };
   }
 
@@ -112,7 +112,7 @@ export class SlipwayClient {
   }
 
   /** What a submission may ask for at this server. */
-  offer(options: CallOptions = {}): Promise<Offer> {
+  offer(options: CallOptions = {}): Promise<Capabilities> {
     return this.#get("/v1/config", {}, options);
   }
 

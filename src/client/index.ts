@@ -1,7 +1,7 @@
 /** The SDK: what `import ... from "slipway"` gives. */
 export { SlipwayClient, type ClientOptions } from "./client.ts";
 export { SlipwayProblem } from "./problem.ts";
-export type { SocketLike, SocketMaker } from "./stream.ts";
+export type { SocketLike, WebSocketConstructor } from "./stream.ts";
 export type { Fetch } from "./transport.ts";
 export type {
   Account,
@@ -22,7 +22,7 @@ export type {
   Page,
   PersonalToken,
   Session,
-  SessionKeeper,
+  SessionStore,
   TaskDiff,
   TaskListQuery,
   Ticket,

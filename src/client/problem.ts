@@ -36,7 +36,7 @@ function fieldErrors(value: unknown): FieldError[] {
 }
 
 /** Seconds or an HTTP date -> ms from now; null when it says nothing usable. */
-export function retryAfter(header: string | null, now: number): number | null {
+export function readRetryAfter(header: string | null, now: number): number | null {
   if (header === null || header.trim() === "") return null;
   const seconds = Number(header);
   if (Number.isFinite(seconds)) return Math.max(0, seconds * 1_000);
@@ -45,7 +45,7 @@ export function retryAfter(header: string | null, now: number): number | null {
 }
 
 /** Any answer that is no success, also one of a proxy that knows nothing of problem documents. */
-export function problemOf(status: number, text: string, retryAfterHeader: string | null): SlipwayProblem {
+export function readProblem(status: number, text: string, retryAfterHeader: string | null): SlipwayProblem {
   let body: Record<string, unknown> = {};
   try {
     body = record(JSON.parse(text));
@@ -55,6 +55,6 @@ export function problemOf(status: number, text: string, retryAfterHeader: string
   const title = textOr(body["title"], `The server answered ${status}.`);
   return new SlipwayProblem(textOr(body["code"], `http_${status}`), status, textOr(body["detail"], title), {
     errors: fieldErrors(body["errors"]),
-    retryAfterMs: retryAfter(retryAfterHeader, Date.now()),
+    retryAfterMs: readRetryAfter(retryAfterHeader, Date.now()),
   });
 }

@@ -1,7 +1,7 @@
 /** Waiting between tries. */
 
 /** Resolves after `ms`; rejects with the signal's reason when it is aborted. */
-export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {
       reject(reasonOf(signal));
@@ -25,7 +25,7 @@ function reasonOf(signal: AbortSignal | undefined): Error {
 }
 
 /** Full jitter below a ceiling that doubles: many clients that lost the same server do not come back together. `tries` starts at 0. */
-export function backoff(tries: number, baseMs: number, capMs: number): number {
+export function backoffDelay(tries: number, baseMs: number, capMs: number): number {
   const ceiling = Math.min(capMs, baseMs * 2 ** Math.min(tries, 20));
   return Math.round(ceiling * (0.2 + 0.8 * Math.random()));
 }

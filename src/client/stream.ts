@@ -1,4 +1,4 @@
-import { CLOSE, type ServerFrame } from "../core/protocol/stream.ts";
+import { CLOSE_CODES, type ServerFrame } from "../core/protocol/stream.ts";
 
 /** Frames that wait for a slow reader. */
 const INBOX_LIMIT = 1_000;
@@ -10,7 +10,7 @@ export interface SocketLike {
   addEventListener(type: "message", listener: (event: { data: unknown }) => void): void;
   addEventListener(type: "close", listener: (event: { code: number }) => void): void;
 }
-export type SocketMaker = new (url: string, protocols: string[]) => SocketLike;
+export type WebSocketConstructor = new (url: string, protocols: string[]) => SocketLike;
 
 /** Why a connection is over: `code` is its close code (1006 when it just broke), `opened` whether it ever became ready. */
 export class StreamEnd extends Error {
@@ -26,7 +26,7 @@ export class StreamEnd extends Error {
 }
 
 /** The server refuses this topic; connecting again would not help. */
-export class TopicRefused extends Error {
+export class TopicRejected extends Error {
   readonly code: string;
 
   constructor(code: string) {
@@ -39,7 +39,7 @@ export class TopicRefused extends Error {
 export type TopicFrame = Extract<ServerFrame, { type: "subscribed" | "events" | "delta" }>;
 
 export interface StreamRequest {
-  readonly Socket: SocketMaker;
+  readonly Socket: WebSocketConstructor;
   readonly url: string;
   readonly protocol: string;
   readonly token: string;
@@ -86,7 +86,7 @@ export async function* openStream(request: StreamRequest): AsyncGenerator<TopicF
         opened = true;
         return;
       case "error":
-        if (frame.topic === request.topic) finish(new TopicRefused(frame.code));
+        if (frame.topic === request.topic) finish(new TopicRejected(frame.code));
         return;
       case "pong":
         return;
@@ -94,7 +94,7 @@ export async function* openStream(request: StreamRequest): AsyncGenerator<TopicF
         if (frame.topic !== request.topic || ending.reason !== null) return;
         inbox.push(frame);
         // The reader is far behind: what is left is fetched again by cursor when it gets there.
-        if (inbox.length >= INBOX_LIMIT) finish(new StreamEnd(CLOSE.tooSlow, true));
+        if (inbox.length >= INBOX_LIMIT) finish(new StreamEnd(CLOSE_CODES.tooSlow, true));
         rouse();
     }
   });

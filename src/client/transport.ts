@@ -4,16 +4,16 @@
  * C1 Only what is safe to repeat is repeated after a lost answer: reads, deletes, and calls that carry an Idempotency-Key or are idempotent by rule.
  * C2 A refused access token is renewed once per call; concurrent calls share one renewal.
  */
-import { problemOf, SlipwayProblem } from "./problem.ts";
-import type { LoginAnswer, Session, SessionKeeper } from "./types.ts";
-import { backoff, pause } from "./retry.ts";
+import { readProblem, SlipwayProblem } from "./problem.ts";
+import type { LoginAnswer, Session, SessionStore } from "./types.ts";
+import { backoffDelay, sleep } from "./retry.ts";
 
 export type Fetch = (input: string, init: RequestInit) => Promise<Response>;
 
 export interface TransportOptions {
   readonly baseUrl: string;
   readonly token?: string;
-  readonly sessions?: SessionKeeper;
+  readonly sessions?: SessionStore;
   readonly fetch?: Fetch;
   /** Longest wait for one answer, in ms. */
   readonly timeoutMs?: number;
@@ -128,7 +128,7 @@ export function createTransport(options: TransportOptions): Transport {
       const renewed = await renew(token);
       if (renewed !== null) answer = await once(call, renewed, read);
     }
-    if ("text" in answer) throw problemOf(answer.status, answer.text, answer.headers.get("retry-after"));
+    if ("text" in answer) throw readProblem(answer.status, answer.text, answer.headers.get("retry-after"));
     return answer;
   }
 
@@ -148,7 +148,7 @@ export function createTransport(options: TransportOptions): Transport {
       } catch (thrown) {
         if (!(thrown instanceof SlipwayProblem) || tries >= (call.retries ?? retries) || !worthRepeating(call, thrown)) throw thrown;
         const asked = Math.min(thrown.retryAfterMs ?? 0, RETRY_CAP_MS);
-        await pause(Math.max(asked, backoff(tries, 250, 8_000)), call.signal);
+        await sleep(Math.max(asked, backoffDelay(tries, 250, 8_000)), call.signal);
       }
     }
   }

@@ -5,7 +5,7 @@ import type {
   attemptSchema,
   credentialSchema,
   diffSchema,
-  leftoversSchema,
+  garbageReportSchema,
   machineSchema,
   meSchema,
   messageRowSchema,
@@ -22,7 +22,7 @@ import type { TaskState } from "../core/task.ts";
 
 export type Attempt = z.infer<typeof attemptSchema>;
 export type Artifact = z.infer<typeof artifactRowSchema>;
-export type Leftovers = z.infer<typeof leftoversSchema>;
+export type Leftovers = z.infer<typeof garbageReportSchema>;
 export type GitCredential = z.infer<typeof credentialSchema>;
 export type TaskDiff = z.infer<typeof diffSchema>;
 export type Machine = z.infer<typeof machineSchema>;
@@ -65,7 +65,7 @@ export interface Session {
 }
 
 /** Where a session is kept between runs. Refresh tokens work once, so a holder that shares them reads the newest before it refreshes. */
-export interface SessionKeeper {
+export interface SessionStore {
   load(): Session | null | Promise<Session | null>;
   save(session: Session | null): void | Promise<void>;
 }

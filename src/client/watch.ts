@@ -9,11 +9,11 @@ import type { WireEvent, WireTask } from "../core/protocol/rest.ts";
 import { isSettledState } from "../core/task.ts";
 import { createCursor, type Cursor } from "./event-cursor.ts";
 import { SlipwayProblem } from "./problem.ts";
-import { openStream, StreamEnd, TopicRefused, type SocketMaker, type TopicFrame } from "./stream.ts";
+import { openStream, StreamEnd, TopicRejected, type WebSocketConstructor, type TopicFrame } from "./stream.ts";
 import type { Transport } from "./transport.ts";
 import type { Page } from "./types.ts";
-import { backoff, pause } from "./retry.ts";
-import { CLOSE, PROTOCOL } from "../core/protocol/stream.ts";
+import { backoffDelay, sleep } from "./retry.ts";
+import { CLOSE_CODES, PROTOCOL } from "../core/protocol/stream.ts";
 
 export interface WatchOptions {
   /** Begin after this seq; 0 = from the first event. */
@@ -56,7 +56,7 @@ export const WATCH_TIMING: WatchTiming = {
 export interface WatchDeps {
   readonly transport: Transport;
   /** Null = polling only. */
-  readonly Socket: SocketMaker | null;
+  readonly Socket: WebSocketConstructor | null;
   readonly timing: WatchTiming;
 }
 
@@ -103,7 +103,7 @@ async function settledBy(deps: WatchDeps, path: string, seq: number, options: Wa
     } catch (thrown) {
       const wait = waitAfter(thrown, failures, deps.timing);
       options.onConnection?.({ kind: "lost", retryInMs: wait });
-      await pause(wait, options.signal);
+      await sleep(wait, options.signal);
     }
   }
 }
@@ -190,14 +190,14 @@ async function* follow<T>(deps: WatchDeps, options: WatchTasksOptions | WatchOpt
         if (topic.done()) return;
       }
     } catch (thrown) {
-      if (thrown instanceof StreamEnd && thrown.code === CLOSE.unauthenticated && refused === null) {
+      if (thrown instanceof StreamEnd && thrown.code === CLOSE_CODES.unauthenticated && refused === null) {
         refused = token;
         continue;
       }
       const wait = waitAfter(thrown, failures, timing);
       failures += 1;
       if (wait > 0) options.onConnection?.({ kind: "lost", retryInMs: wait });
-      await pause(wait, signal);
+      await sleep(wait, signal);
     }
   }
 }
@@ -210,7 +210,7 @@ async function tokenFor(transport: Transport, refused: string | null): Promise<s
 }
 const EXPIRED = "Your login is no longer good; log in again.";
 
-function streamRequest<T>(deps: WatchDeps, topic: Topic<T>, token: string, signal: AbortSignal | undefined, Socket: SocketMaker) {
+function streamRequest<T>(deps: WatchDeps, topic: Topic<T>, token: string, signal: AbortSignal | undefined, Socket: WebSocketConstructor) {
   const url = `${deps.transport.baseUrl.replace(/^http/, "ws")}/v1/stream`;
   return { Socket, url, protocol: PROTOCOL, token, topic: topic.name, after: topic.after(), signal, quietMs: deps.timing.quietMs };
 }
@@ -218,16 +218,16 @@ function streamRequest<T>(deps: WatchDeps, topic: Topic<T>, token: string, signa
 /** How long to wait before the next connection; throws what no further try can mend (L3). */
 function waitAfter(thrown: unknown, failures: number, timing: WatchTiming): number {
   if (thrown instanceof StreamEnd) {
-    if (thrown.code === CLOSE.unauthenticated) throw new SlipwayProblem("unauthenticated", 401, EXPIRED);
-    if (thrown.code === CLOSE.forbidden) throw new SlipwayProblem("forbidden", 403, "You may not watch this.");
-    if (thrown.opened && (thrown.code === CLOSE.tooSlow || thrown.code === CLOSE.restarting)) return 0;
-    return backoff(failures, timing.backoffMs, timing.backoffCapMs);
+    if (thrown.code === CLOSE_CODES.unauthenticated) throw new SlipwayProblem("unauthenticated", 401, EXPIRED);
+    if (thrown.code === CLOSE_CODES.forbidden) throw new SlipwayProblem("forbidden", 403, "You may not watch this.");
+    if (thrown.opened && (thrown.code === CLOSE_CODES.tooSlow || thrown.code === CLOSE_CODES.restarting)) return 0;
+    return backoffDelay(failures, timing.backoffMs, timing.backoffCapMs);
   }
-  if (thrown instanceof TopicRefused) {
+  if (thrown instanceof TopicRejected) {
     const status = thrown.code === "not_found" ? 404 : 409;
     throw new SlipwayProblem(thrown.code, status, thrown.code === "not_found" ? "There is no such task." : thrown.message);
   }
-  if (thrown instanceof SlipwayProblem && passes(thrown)) return backoff(failures, timing.backoffMs, timing.backoffCapMs);
+  if (thrown instanceof SlipwayProblem && passes(thrown)) return backoffDelay(failures, timing.backoffMs, timing.backoffCapMs);
   throw thrown;
 }
 
@@ -247,10 +247,10 @@ async function* pollFor<T>(deps: WatchDeps, options: WatchTasksOptions | WatchOp
       failures = 0;
     } catch (thrown) {
       if (!(thrown instanceof SlipwayProblem) || !passes(thrown)) throw thrown;
-      wait = backoff(failures++, deps.timing.backoffMs, deps.timing.backoffCapMs);
+      wait = backoffDelay(failures++, deps.timing.backoffMs, deps.timing.backoffCapMs);
       options.onConnection?.({ kind: "lost", retryInMs: wait });
     }
     if (topic.done()) return;
-    await pause(wait, options.signal);
+    await sleep(wait, options.signal);
   } while (Date.now() < until);
 }

@@ -3,37 +3,37 @@
  * list sandboxes -> remove the unknown -> adopt the rest -> overdue deadlines -> only then claim. Listening does not wait for it.
  */
 import type { Artifacts } from "../core/ports/artifacts.ts";
-import { createCoordinator, type Coordinator } from "./task-log.ts";
+import { createTaskLog, type TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/crashpoint.ts";
-import { createDesk, type Desk } from "./services/worker.ts";
+import { createWorkerService, type WorkerService } from "./services/worker.ts";
 import { createEffects } from "./effects/effects.ts";
-import { isAbort, messageOf } from "../core/error.ts";
-import { createGate, type Gate, type Withheld } from "./scheduler.ts";
-import { createJanitor, type Janitor } from "./deadlines.ts";
-import { createOperations, type Operations } from "./services/operations.ts";
-import type { Ledger } from "../core/ports/usage-ledger.ts";
-import { createOutbound, type Outbound } from "./services/egress.ts";
+import { isAbort, errorMessage } from "../core/error.ts";
+import { createScheduler, type Scheduler, type DeferralReason } from "./scheduler.ts";
+import { createHousekeeping, type Housekeeping } from "./deadlines.ts";
+import { createOperationsService, type OperationsService } from "./services/operations.ts";
+import type { UsageLedger } from "../core/ports/usage-ledger.ts";
+import { createEgressService, type EgressService } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
-import { createRequests, type Service } from "./services/tasks.ts";
+import { createTaskService, type TaskService } from "./services/tasks.ts";
 import { createSalvage } from "./effects/salvage.ts";
-import { createSpend, type Spend } from "./services/budget.ts";
+import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { Egress, MaxLimits, Policy, Task } from "../core/task.ts";
-import { unlessAborted, within } from "../core/lib/async.ts";
+import { ignoreAbort, withTimeout } from "../core/lib/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
-import type { Forge, GitAuth, Repos } from "../core/ports/repositories.ts";
-import type { Broker, Desks } from "../core/ports/broker.ts";
+import type { Forge, GitAuth, Repositories } from "../core/ports/repositories.ts";
+import type { Broker, BrokerCallbacks } from "../core/ports/broker.ts";
 
-export interface KernelDeps {
+export interface CoordinatorDeps {
   readonly store: Store;
   readonly bus: Bus;
   readonly sandbox: Sandbox;
-  readonly repos: Repos;
-  readonly ledger: Ledger;
+  readonly repos: Repositories;
+  readonly ledger: UsageLedger;
   readonly artifacts: Artifacts;
-  readonly broker: (desks: Desks) => Broker;
+  readonly broker: (desks: BrokerCallbacks) => Broker;
   readonly forges: readonly Forge[];
   readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
   readonly clock: Clock;
@@ -44,10 +44,10 @@ export interface KernelDeps {
   readonly shortage: () => Promise<string | null>;
   /** Until when the model's provider refuses everybody, epoch ms; null = it does not. */
   readonly rateLimitedUntil: () => number | null;
-  readonly settings: KernelSettings;
+  readonly settings: CoordinatorSettings;
 }
 
-export interface KernelSettings {
+export interface CoordinatorSettings {
   readonly policy: Policy;
   readonly maxConcurrent: number;
   readonly userLimit: number | null;
@@ -105,18 +105,18 @@ export const DEFAULT_SETTINGS = {
   breakerWindowMs: 60_000,
   breakerRestMs: 15_000,
   engineMs: 3_000,
-} as const satisfies Omit<KernelSettings, "policy">;
+} as const satisfies Omit<CoordinatorSettings, "policy">;
 
-export interface Kernel {
-  readonly coordinator: Coordinator;
+export interface Coordinator {
+  readonly taskLog: TaskLog;
   readonly supervisor: Supervisor;
-  readonly gate: Gate;
-  readonly janitor: Janitor;
-  readonly desk: Desk;
-  readonly spend: Spend;
-  readonly outbound: Outbound;
-  readonly service: Service;
-  readonly operations: Operations;
+  readonly scheduler: Scheduler;
+  readonly housekeeping: Housekeeping;
+  readonly workerApi: WorkerService;
+  readonly budget: BudgetService;
+  readonly egress: EgressService;
+  readonly tasks: TaskService;
+  readonly operations: OperationsService;
   /** Adopts what is there, then claims and ticks until `close`. */
   boot(): Promise<void>;
   /** Stops claiming, ends effects, finishes commits. Sandboxes stay. Ports are the caller's to close. */
@@ -130,25 +130,25 @@ const LOOK_TICK_MS = 1_000;
 const ORPHAN_TICK_MS = 10_000;
 const RETENTION_TICK_MS = 3_600_000;
 
-export async function createKernel(deps: KernelDeps): Promise<Kernel> {
+export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordinator> {
   const { store, sandbox, clock, log, settings } = deps;
-  const coordinator = createCoordinator(deps);
-  const spend = createSpend({ ...deps, ...settings, coordinator });
-  const desk = createDesk({ ...deps, ...settings, coordinator, standing: spend.standing });
-  const outbound = createOutbound({ ...deps, ...settings, coordinator });
-  const broker = deps.broker({ worker: desk, model: spend, egress: outbound });
+  const taskLog = createTaskLog(deps);
+  const budget = createBudgetService({ ...deps, ...settings, taskLog });
+  const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing: budget.standing });
+  const egress = createEgressService({ ...deps, ...settings, taskLog });
+  const broker = deps.broker({ worker: workerApi, model: budget, egress: egress });
   const hasModel = (agent: string): boolean => settings.models.length > 0 && agent !== "scripted";
   const limited = settings.userDayUsd !== null || settings.dayUsd !== null;
-  async function withheld({ spec, userId }: Task): Promise<Withheld | null> {
+  async function withheld({ spec, userId }: Task): Promise<DeferralReason | null> {
     if (!hasModel(spec.agent)) return null;
     if (deps.rateLimitedUntil() !== null) return "model_rate_limited";
-    return limited && (await spend.exhausted(userId)) ? "budget" : null;
+    return limited && (await budget.isExhausted(userId)) ? "budget" : null;
   }
-  const gate = await createGate({ ...deps, coordinator, ...settings, withheld: settings.models.length > 0 ? withheld : null });
-  const salvage = createSalvage({ ...deps, coordinator, salvageMs: (settings.clearMs * 2) / 3 });
-  const effect = createEffects({ ...deps, ...settings, coordinator, broker, salvage });
-  const supervisor = createSupervisor({ ...deps, ...settings, coordinator, gate, effect, lastSeen: desk.lastSeen });
-  const janitor = createJanitor({ ...deps, ...settings, coordinator, broker, salvage });
+  const scheduler = await createScheduler({ ...deps, taskLog, ...settings, deferralOf: settings.models.length > 0 ? withheld : null });
+  const salvage = createSalvage({ ...deps, taskLog, salvageMs: (settings.clearMs * 2) / 3 });
+  const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage });
+  const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler: scheduler, effect, lastSeen: workerApi.lastSeen });
+  const housekeeping = createHousekeeping({ ...deps, ...settings, taskLog, broker, salvage });
   const stopped = new AbortController();
   const ticks: Promise<void>[] = [];
 
@@ -157,10 +157,10 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
     while (!stopped.signal.aborted) {
       try {
         await clock.sleep(ms, stopped.signal);
-        await unlessAborted(work(), stopped.signal);
+        await ignoreAbort(work(), stopped.signal);
       } catch (error) {
         if (isAbort(error)) return;
-        log.error({ error: messageOf(error) }, `${name} failed`);
+        log.error({ error: errorMessage(error) }, `${name} failed`);
       }
     }
   }
@@ -176,46 +176,56 @@ export async function createKernel(deps: KernelDeps): Promise<Kernel> {
 
   async function boot(): Promise<void> {
     // An engine that is away or hangs must not hold up deadlines and cancels.
-    const answers = await gate.probe();
+    const answers = await scheduler.checkHealth();
     if (answers)
-      await janitor.orphans().catch((error: unknown) => log.warn({ error: messageOf(error) }, "sandboxes could not be listed at boot"));
+      await housekeeping
+        .removeOrphans()
+        .catch((error: unknown) => log.warn({ error: errorMessage(error) }, "sandboxes could not be listed at boot"));
     await supervisor.boot(answers ? await running() : null);
-    await janitor.deadlines();
-    gate.open();
+    await housekeeping.fireDeadlines();
+    scheduler.start();
     ticks.push(
-      every(DEADLINE_TICK_MS, "the deadline tick", () => janitor.deadlines()),
+      every(DEADLINE_TICK_MS, "the deadline tick", () => housekeeping.fireDeadlines()),
       every(DRIVE_TICK_MS, "the drive tick", async () => {
         await supervisor.endSilent();
         supervisor.driveAll();
       }),
-      every(LOOK_TICK_MS, "the look at the engine", () => gate.probe()),
+      every(LOOK_TICK_MS, "the look at the engine", () => scheduler.checkHealth()),
       // Whoever may not claim has no use for a worker in stock.
-      every(WARM_TICK_MS, "the warm tick", () => sandbox.tend(gate.state().reason === null ? "grow" : "hold", stopped.signal)),
-      every(ORPHAN_TICK_MS, "the orphan tick", () => janitor.orphans()),
-      every(RETENTION_TICK_MS, "the retention tick", () => janitor.collect("remove", stopped.signal)),
+      every(WARM_TICK_MS, "the warm tick", () => sandbox.maintainPool(scheduler.state().reason === null ? "grow" : "hold", stopped.signal)),
+      every(ORPHAN_TICK_MS, "the orphan tick", () => housekeeping.removeOrphans()),
+      every(RETENTION_TICK_MS, "the retention tick", () => housekeeping.collectGarbage("remove", stopped.signal)),
     );
   }
 
   return {
-    coordinator,
+    taskLog: taskLog,
     supervisor,
-    gate,
-    janitor,
-    desk,
-    spend,
-    outbound,
-    service: createRequests({ ...deps, ...settings, coordinator }),
-    operations: createOperations({ gate, janitor, store, sandbox, clock, lastSeen: desk.lastSeen, ...settings }),
+    scheduler: scheduler,
+    housekeeping: housekeeping,
+    workerApi: workerApi,
+    budget,
+    egress: egress,
+    tasks: createTaskService({ ...deps, ...settings, taskLog }),
+    operations: createOperationsService({
+      scheduler: scheduler,
+      housekeeping: housekeeping,
+      store,
+      sandbox,
+      clock,
+      lastSeen: workerApi.lastSeen,
+      ...settings,
+    }),
     boot,
     async close() {
       stopped.abort();
-      await gate.shut();
+      await scheduler.stop();
       await Promise.all(ticks);
       // An engine that hangs must not keep the process: what an effect did not finish, the next boot does.
-      await within(settings.shutdownMs, supervisor.close(), clock).catch((error: unknown) =>
-        log.warn({ error: messageOf(error) }, "an effect did not end"),
+      await withTimeout(settings.shutdownMs, supervisor.close(), clock).catch((error: unknown) =>
+        log.warn({ error: errorMessage(error) }, "an effect did not end"),
       );
-      await coordinator.idle();
+      await taskLog.idle();
       await broker.close();
     },
   };

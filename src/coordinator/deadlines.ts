@@ -8,24 +8,24 @@
  */
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { deadlineFailure, holdsSlot } from "../../machines/fold.ts";
-import type { Coordinator } from "./task-log.ts";
+import type { TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/crashpoint.ts";
-import { messageOf } from "../core/error.ts";
-import { leftover, totalBytes, type GcMode, type Leftover } from "../core/lib/garbage.ts";
+import { errorMessage } from "../core/error.ts";
+import { removeGarbage, totalBytes, type GcMode, type Garbage } from "../core/lib/garbage.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Salvage } from "./effects/salvage.ts";
 import { parseSandboxName, isSettledState } from "../core/task.ts";
-import { within } from "../core/lib/async.ts";
+import { withTimeout } from "../core/lib/async.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { Sandbox, SandboxInfo } from "../core/ports/sandbox.ts";
-import type { Repos } from "../core/ports/repositories.ts";
+import type { Repositories } from "../core/ports/repositories.ts";
 import type { Broker } from "../core/ports/broker.ts";
 
-export interface JanitorDeps {
-  readonly coordinator: Coordinator;
+export interface HousekeepingDeps {
+  readonly taskLog: TaskLog;
   readonly store: Store;
   readonly sandbox: Sandbox;
-  readonly repos: Repos;
+  readonly repos: Repositories;
   readonly broker: Broker;
   readonly artifacts: Artifacts;
   readonly salvage: Salvage;
@@ -41,19 +41,19 @@ export interface JanitorDeps {
   readonly mirrorMs: number;
 }
 
-export interface Janitor {
+export interface Housekeeping {
   /** Fires every overdue deadline. */
-  deadlines(): Promise<void>;
+  fireDeadlines(): Promise<void>;
   /** Removes sandboxes that no task needs, and what belonged to one. @returns how many sandboxes. */
-  orphans(): Promise<number>;
+  removeOrphans(): Promise<number>;
   /** Everything that nobody needs, or only a look at it. One run at a time; a second one waits. Never rejects for one thing that resists. */
-  collect(mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+  collectGarbage(mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
 }
 
 const DUE_BATCH = 500;
 
-export function createJanitor(deps: JanitorDeps): Janitor {
-  const { coordinator, store, sandbox, repos, artifacts, clock, log } = deps;
+export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
+  const { taskLog, store, sandbox, repos, artifacts, clock, log } = deps;
   let collecting: Promise<unknown> = Promise.resolve();
 
   async function deadlines(): Promise<void> {
@@ -68,13 +68,13 @@ export function createJanitor(deps: JanitorDeps): Janitor {
 
   async function fire(taskId: string): Promise<boolean> {
     try {
-      const { events } = await coordinator.record(taskId, ({ snapshot }) => {
+      const { events } = await taskLog.record(taskId, ({ snapshot }) => {
         const code = deadlineFailure(snapshot, clock.now());
         return [{ type: "task.state", data: { reason: "timed_out", ...(code === null ? {} : { code }), jitter: deps.ids.random() } }];
       });
       return events.length > 0;
     } catch (error) {
-      log.error({ task: taskId, error: messageOf(error) }, "a deadline could not be recorded");
+      log.error({ task: taskId, error: errorMessage(error) }, "a deadline could not be recorded");
       return false;
     }
   }
@@ -98,12 +98,12 @@ export function createJanitor(deps: JanitorDeps): Janitor {
 
   async function dismiss(one: SandboxInfo): Promise<void> {
     log.info({ task: one.taskId, attempt: one.attempt }, "removing a sandbox that no task needs");
-    await deps.broker.shut(one.taskId, one.attempt);
+    await deps.broker.revoke(one.taskId, one.attempt);
     const task = await store.task(one.taskId);
     if (task !== null && task.state !== "done" && task.state !== "pushing")
       await deps.salvage(one.taskId, one.attempt, "perhaps_running", new AbortController().signal);
     // One that resists must not keep the others waiting.
-    await within(deps.clearMs, sandbox.remove(one.name), clock);
+    await withTimeout(deps.clearMs, sandbox.remove(one.name), clock);
   }
 
   /** What a crash left between the steps that make or remove a sandbox. */
@@ -121,7 +121,7 @@ export function createJanitor(deps: JanitorDeps): Janitor {
         await dismiss(one);
         removed += 1;
       } catch (error) {
-        log.warn({ name: one.name, error: messageOf(error) }, "an orphan could not be removed; the next tick tries again");
+        log.warn({ name: one.name, error: errorMessage(error) }, "an orphan could not be removed; the next tick tries again");
       }
     }
     await debris();
@@ -134,39 +134,41 @@ export function createJanitor(deps: JanitorDeps): Janitor {
     return task !== null && isSettledState(task.state) && clock.now() - task.updatedAt > deps.retentionMs;
   }
 
-  async function repositories(mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
-    const found: Leftover[] = [];
+  async function repositories(mode: GcMode, signal: AbortSignal): Promise<Garbage[]> {
+    const found: Garbage[] = [];
     for (const taskId of await repos.list()) {
       signal.throwIfAborted();
       if (!(await expired(taskId))) continue;
-      found.push(await leftover(mode, { kind: "repository", name: taskId, bytes: await repos.size(taskId) }, () => repos.remove(taskId)));
+      found.push(
+        await removeGarbage(mode, { kind: "repository", name: taskId, bytes: await repos.size(taskId) }, () => repos.remove(taskId)),
+      );
     }
     return found;
   }
 
-  async function oldArtifacts(mode: GcMode): Promise<Leftover[]> {
-    const found: Leftover[] = [];
-    for (const { taskId, bytes } of await artifacts.stock()) {
+  async function oldArtifacts(mode: GcMode): Promise<Garbage[]> {
+    const found: Garbage[] = [];
+    for (const { taskId, bytes } of await artifacts.usage()) {
       if (!(await expired(taskId))) continue;
-      found.push(await leftover(mode, { kind: "artifacts", name: taskId, bytes }, () => artifacts.remove(taskId)));
+      found.push(await removeGarbage(mode, { kind: "artifacts", name: taskId, bytes }, () => artifacts.remove(taskId)));
     }
     return found;
   }
 
-  async function oldTranscripts(mode: GcMode): Promise<Leftover[]> {
+  async function oldTranscripts(mode: GcMode): Promise<Garbage[]> {
     const old = await store.oldTranscripts(clock.now() - deps.retentionMs);
     return await Promise.all(
-      old.map(({ taskId, bytes }) => leftover(mode, { kind: "transcript", name: taskId, bytes }, () => store.dropTranscript(taskId))),
+      old.map(({ taskId, bytes }) => removeGarbage(mode, { kind: "transcript", name: taskId, bytes }, () => store.dropTranscript(taskId))),
     );
   }
 
-  async function everything(mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
-    const parts: [string, () => Promise<Leftover[]>][] = [
+  async function everything(mode: GcMode, signal: AbortSignal): Promise<Garbage[]> {
+    const parts: [string, () => Promise<Garbage[]>][] = [
       [
         "sandboxes",
         async () =>
           Promise.all(
-            (await unwanted()).map((one) => leftover(mode, { kind: "sandbox", name: one.name, bytes: null }, () => dismiss(one))),
+            (await unwanted()).map((one) => removeGarbage(mode, { kind: "sandbox", name: one.name, bytes: null }, () => dismiss(one))),
           ),
       ],
       ["what sandboxes left", () => sandbox.reclaim(wanted, mode, signal)],
@@ -177,14 +179,14 @@ export function createJanitor(deps: JanitorDeps): Janitor {
       ["transcripts", () => oldTranscripts(mode)],
       ["mirrors", () => repos.reclaim(clock.now() - deps.mirrorMs, mode, signal)],
     ];
-    const found: Leftover[] = [];
+    const found: Garbage[] = [];
     for (const [name, look] of parts) {
       try {
         found.push(...(await look()));
       } catch (error) {
         signal.throwIfAborted();
-        log.warn({ error: messageOf(error) }, `${name} could not be looked through`);
-        found.push({ kind: "folder", name, bytes: null, error: messageOf(error).slice(0, 300) });
+        log.warn({ error: errorMessage(error) }, `${name} could not be looked through`);
+        found.push({ kind: "folder", name, bytes: null, error: errorMessage(error).slice(0, 300) });
       }
     }
     if (mode === "remove" && found.length > 0) log.info({ removed: found.length, bytes: totalBytes(found) }, "removed what nobody needs");
@@ -192,9 +194,9 @@ export function createJanitor(deps: JanitorDeps): Janitor {
   }
 
   return {
-    deadlines,
-    orphans,
-    collect(mode, signal) {
+    fireDeadlines: deadlines,
+    removeOrphans: orphans,
+    collectGarbage(mode, signal) {
       const mine = collecting.then(() => everything(mode, signal));
       collecting = mine.catch(() => undefined);
       return mine;

@@ -5,36 +5,36 @@
 import { fold, holdsSlot, stateOf } from "../../machines/fold.ts";
 import { countedAttempts } from "../../machines/retry-policy.ts";
 import type { TaskEvent } from "../core/event.ts";
-import { logOf, tasksOf } from "./reading.ts";
+import { readLog, readTasks } from "./reading.ts";
 import type { Store } from "../core/ports/store.ts";
 import { isSettledState, sandboxName, type Task } from "../core/task.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 
-export interface Finding {
+export interface Violation {
   readonly rule: string;
   readonly taskId: string;
   readonly detail: string;
 }
 
-export interface CheckupDeps {
+export interface InvariantDeps {
   readonly store: Pick<Store, "tasks" | "task" | "events" | "attempts" | "slotsHeld">;
   /** Null when the engine is not to be asked. */
   readonly sandbox: Pick<Sandbox, "list"> | null;
   readonly maxConcurrent: number;
 }
 
-export interface Checkup {
+export interface InvariantReport {
   readonly tasks: number;
   readonly events: number;
-  readonly findings: readonly Finding[];
+  readonly violations: readonly Violation[];
 }
 
-export async function checkUp(deps: CheckupDeps): Promise<Checkup> {
-  const findings: Finding[] = [];
+export async function checkInvariants(deps: InvariantDeps): Promise<InvariantReport> {
+  const findings: Violation[] = [];
   const spans: Span[] = [];
   let tasks = 0;
   let events = 0;
-  for await (const listed of tasksOf(deps.store, { userId: null })) {
+  for await (const listed of readTasks(deps.store, { userId: null })) {
     const { task, log } = await steady(deps.store, listed);
     findings.push(...checkTask(task, log), ...(await checkAttempts(deps.store, task)));
     spans.push(...slotSpans(log));
@@ -43,23 +43,23 @@ export async function checkUp(deps: CheckupDeps): Promise<Checkup> {
   }
   findings.push(...checkCaps(spans, deps.maxConcurrent));
   if (deps.sandbox !== null) findings.push(...(await checkSandboxes(deps.sandbox, deps.store)));
-  return { tasks, events, findings };
+  return { tasks, events, violations: findings };
 }
 
 /** The task and its whole log, read until both agree: a running server may write between the two reads. */
-async function steady(store: CheckupDeps["store"], listed: Task): Promise<{ task: Task; log: TaskEvent[] }> {
+async function steady(store: InvariantDeps["store"], listed: Task): Promise<{ task: Task; log: TaskEvent[] }> {
   let task = listed;
   for (let round = 0; ; round += 1) {
     const log: TaskEvent[] = [];
-    for await (const event of logOf(store, task.id)) log.push(event);
+    for await (const event of readLog(store, task.id)) log.push(event);
     const again = (await store.task(task.id)) ?? task;
     if (again.seq === task.seq || round === 20) return { task: again, log: log.filter((event) => event.seq <= again.seq) };
     task = again;
   }
 }
 
-function checkTask(task: Task, log: readonly TaskEvent[]): Finding[] {
-  const found: Finding[] = [];
+function checkTask(task: Task, log: readonly TaskEvent[]): Violation[] {
+  const found: Violation[] = [];
   const broken = (rule: string, detail: string): void => void found.push({ rule, taskId: task.id, detail });
   const folded = fold(log);
   if (folded === null) broken("T1", "the chart does not accept the stored log");
@@ -94,7 +94,7 @@ function workerNumbers(log: readonly TaskEvent[]): Map<number, number[]> {
   return found;
 }
 
-async function checkAttempts(store: CheckupDeps["store"], task: Task): Promise<Finding[]> {
+async function checkAttempts(store: InvariantDeps["store"], task: Task): Promise<Violation[]> {
   const rows = await store.attempts(task.id);
   const right = rows.length === task.snapshot.context.attempt && rows.every((row, i) => row.number === i + 1);
   return right
@@ -125,7 +125,7 @@ function parks({ type, from, data }: TaskEvent): boolean {
   return type === "task.state" && from === "running" && data["reason"] === "timed_out";
 }
 
-function checkCaps(spans: readonly Span[], max: number): Finding[] {
+function checkCaps(spans: readonly Span[], max: number): Violation[] {
   let held = 0;
   // Within one ms, what ends goes first: a slot is claimed only after the end that freed it was committed.
   for (const { at, change } of [...spans].sort((a, b) => a.at - b.at || a.change - b.change)) {
@@ -136,8 +136,8 @@ function checkCaps(spans: readonly Span[], max: number): Finding[] {
   return [];
 }
 
-async function checkSandboxes(sandbox: Pick<Sandbox, "list">, store: CheckupDeps["store"]): Promise<Finding[]> {
-  const found: Finding[] = [];
+async function checkSandboxes(sandbox: Pick<Sandbox, "list">, store: InvariantDeps["store"]): Promise<Violation[]> {
+  const found: Violation[] = [];
   const running = new Map<string, string>();
   for (const { name, taskId, attempt, state } of await sandbox.list()) {
     const task = await store.task(taskId);

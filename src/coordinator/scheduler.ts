@@ -11,17 +11,17 @@
  * G7 A task whose model's provider refuses everybody for now, or whose day's money is gone, waits without a slot and lets others by.
  */
 import PQueue from "p-queue";
-import type { Coordinator } from "./task-log.ts";
-import { messageOf } from "../core/error.ts";
+import type { TaskLog } from "./task-log.ts";
+import { errorMessage } from "../core/error.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Task, Wait, WaitReason } from "../core/task.ts";
-import { within } from "../core/lib/async.ts";
+import { withTimeout } from "../core/lib/async.ts";
 import type { Clock, Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 import type { QueueState } from "./services/operations.ts";
 
-export interface GateDeps {
-  readonly coordinator: Coordinator;
+export interface SchedulerDeps {
+  readonly taskLog: TaskLog;
   readonly store: Store;
   readonly sandbox: Sandbox;
   readonly clock: Clock;
@@ -30,7 +30,7 @@ export interface GateDeps {
   /** Slots that one user may hold; null = no limit. */
   readonly userLimit: number | null;
   /** Why the task could do nothing with a slot now (its model rests, the day's money is gone); null = it could. Absent = nothing ever withholds. */
-  readonly withheld: ((task: Task) => Promise<Withheld | null>) | null;
+  readonly deferralOf: ((task: Task) => Promise<DeferralReason | null>) | null;
   readonly breakerLimit: number;
   readonly breakerWindowMs: number;
   /** How long claiming rests at least when attempts keep failing, ms. */
@@ -42,14 +42,14 @@ export interface GateDeps {
 }
 
 /** What lets others by: the task waits, the queue does not. */
-export type Withheld = Extract<WaitReason, "budget" | "model_rate_limited">;
+export type DeferralReason = Extract<WaitReason, "budget" | "model_rate_limited">;
 
-export interface Gate {
+export interface Scheduler {
   /** Claims what may be claimed now. Safe to call at any time, any number of times. */
-  poke(): void;
+  schedule(): void;
   /** Begins or ends claiming (boot, shutdown). */
-  open(): void;
-  shut(): Promise<void>;
+  start(): void;
+  stop(): Promise<void>;
   /** The task holds a slot already (adopted at boot). */
   adopt(taskId: string): void;
   release(taskId: string): void;
@@ -59,10 +59,10 @@ export interface Gate {
    * Asks the engine, if that is due: pauses claiming when it does not answer, ends a pause when it does and the rest is over.
    * Ends within `engineMs`. @returns whether the engine answered when it was last asked.
    */
-  probe(): Promise<boolean>;
+  checkHealth(): Promise<boolean>;
   state(): QueueState;
   wait(task: Task): Promise<Wait>;
-  used(): number;
+  slotsUsed(): number;
 }
 
 const BATCH = 64;
@@ -80,8 +80,8 @@ interface Break {
   readonly restUntil: number;
 }
 
-export async function createGate(deps: GateDeps): Promise<Gate> {
-  const { coordinator, store, sandbox, clock, log, maxConcurrent, userLimit } = deps;
+export async function createScheduler(deps: SchedulerDeps): Promise<Scheduler> {
+  const { taskLog, store, sandbox, clock, log, maxConcurrent, userLimit } = deps;
   const slots = new PQueue({ concurrency: maxConcurrent });
   const held = new Map<string, () => void>();
   let paused = (await store.setting(PAUSED)) === "1";
@@ -113,13 +113,13 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   async function claim(taskId: string): Promise<void> {
     hold(taskId);
     try {
-      const { events } = await coordinator.record(taskId, (task) => [
+      const { events } = await taskLog.record(taskId, (task) => [
         { type: "task.state", data: { reason: "claimed" }, attempt: task.snapshot.context.attempt + 1 },
       ]);
       if (events.length === 0) release(taskId);
     } catch (error) {
       release(taskId);
-      log.error({ task: taskId, error: messageOf(error) }, "a claim failed");
+      log.error({ task: taskId, error: errorMessage(error) }, "a claim failed");
     }
   }
 
@@ -133,7 +133,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
     const before = disks.shortage;
     disks = { at: now, shortage: before };
     // It may have to ask the engine where its disk is.
-    const shortage = await within(deps.engineMs, deps.shortage(), clock).catch(() => before);
+    const shortage = await withTimeout(deps.engineMs, deps.shortage(), clock).catch(() => before);
     disks = { at: now, shortage };
     if (shortage !== null && before === null) log.error({ shortage }, "claiming is paused: there is too little disk space");
     if (shortage === null && before !== null) log.info({}, "there is disk space again; claiming goes on");
@@ -144,11 +144,11 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   async function ask(): Promise<string | null> {
     const stop = new AbortController();
     try {
-      await within(deps.engineMs, sandbox.check(stop.signal), clock);
+      await withTimeout(deps.engineMs, sandbox.check(stop.signal), clock);
       return null;
     } catch (error) {
       stop.abort();
-      return `The sandbox engine does not answer (${messageOf(error)}).`;
+      return `The sandbox engine does not answer (${errorMessage(error)}).`;
     }
   }
 
@@ -172,8 +172,8 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
     const all = (await store.claimable(limit, userLimit)).filter((id) => !held.has(id));
     const ids: string[] = [];
     for (const id of all) {
-      const task = deps.withheld === null ? null : await store.task(id);
-      if (task === null || (await deps.withheld?.(task)) === null) ids.push(id);
+      const task = deps.deferralOf === null ? null : await store.task(id);
+      if (task === null || (await deps.deferralOf?.(task)) === null) ids.push(id);
     }
     return { ids, short: ids.length < all.length };
   }
@@ -206,7 +206,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
     }
     if (blocked() || held.size >= maxConcurrent) return;
     claiming = claimAll()
-      .catch((error: unknown) => log.error({ error: messageOf(error) }, "claiming failed"))
+      .catch((error: unknown) => log.error({ error: errorMessage(error) }, "claiming failed"))
       .finally(() => {
         claiming = null;
         if (again) poke();
@@ -214,14 +214,14 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
   }
 
   return {
-    poke,
+    schedule: poke,
     release,
     adopt: hold,
-    open() {
+    start() {
       isOpen = true;
       poke();
     },
-    async shut() {
+    async stop() {
       isOpen = false;
       await claiming;
     },
@@ -239,7 +239,7 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       broken = { reason, restUntil: now + deps.breakerRestMs };
       log.error({ failures: failures.length }, "claiming is paused: the sandbox engine keeps failing");
     },
-    async probe() {
+    async checkHealth() {
       const isNew = broken !== null || suspect || clock.now() >= lookAt;
       if (isNew && !(await answers())) return false;
       const wasLow = disks.shortage !== null;
@@ -261,11 +261,11 @@ export async function createGate(deps: GateDeps): Promise<Gate> {
       if (paused) return { reason: "paused", position };
       if (broken !== null) return { reason: "sandbox_unavailable", position };
       if (disks.shortage !== null) return { reason: "disk_low", position };
-      const withheld = (await deps.withheld?.(task)) ?? null;
+      const withheld = (await deps.deferralOf?.(task)) ?? null;
       if (withheld !== null) return { reason: withheld, position };
       const full = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
       return { reason: full ? "user_limit" : "concurrency", position };
     },
-    used: () => held.size,
+    slotsUsed: () => held.size,
   };
 }

@@ -6,15 +6,15 @@
  * V3 An effect gets the newest task, never one that was handed in earlier.
  * V4 Shutdown aborts effects and leaves sandboxes running; the next boot adopts them.
  */
-import { driveOf, holdsSlot, isSettled } from "../../machines/fold.ts";
-import type { Coordinator } from "./task-log.ts";
+import { effectOf, holdsSlot, isSettled } from "../../machines/fold.ts";
+import type { TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/crashpoint.ts";
-import { failed, type Effect } from "./effects/effects.ts";
-import { messageOf } from "../core/error.ts";
+import { failureProposal, type Effect } from "./effects/effects.ts";
+import { errorMessage } from "../core/error.ts";
 import type { TaskEvent } from "../core/event.ts";
 import { failureClass, type FailureCode } from "../core/failure.ts";
-import type { Gate } from "./scheduler.ts";
-import { tasksOf } from "./reading.ts";
+import type { Scheduler } from "./scheduler.ts";
+import { readTasks } from "./reading.ts";
 import type { Store } from "../core/ports/store.ts";
 import { OPEN_STATES, sandboxName, type Task } from "../core/task.ts";
 import { STATE_LEFT } from "../core/lib/async.ts";
@@ -24,9 +24,9 @@ import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
 const DRIVEN_STATES = OPEN_STATES.filter((state) => state !== "queued");
 
 export interface SupervisorDeps {
-  readonly coordinator: Coordinator;
+  readonly taskLog: TaskLog;
   readonly store: Store;
-  readonly gate: Gate;
+  readonly scheduler: Scheduler;
   readonly effect: Effect;
   /** When the worker of this attempt last spoke, epoch ms; null = never since this process began. */
   readonly lastSeen: (taskId: string, attempt: number) => number | null;
@@ -60,13 +60,13 @@ interface Actor {
 }
 
 export function createSupervisor(deps: SupervisorDeps): Supervisor {
-  const { coordinator, store, gate, clock, log, crashpoint } = deps;
+  const { taskLog, store, scheduler, clock, log, crashpoint } = deps;
   const actors = new Map<string, Actor>();
-  const unlisten = coordinator.onCommit(committed);
+  const unlisten = taskLog.onCommit(committed);
   let closed = false;
 
   function committed(task: Task, events: readonly TaskEvent[]): void {
-    if (events.some(isInfraFailure)) gate.noteInfraFailure();
+    if (events.some(isInfraFailure)) scheduler.noteInfraFailure();
     const actor = actors.get(task.id) ?? { task, running: null };
     if (actor.task.seq <= task.seq) actor.task = task;
     actors.set(task.id, actor);
@@ -77,7 +77,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
   function keyOf(task: Task): string {
     const { attempt, forced } = task.snapshot.context;
     const value = typeof task.snapshot.value === "string" ? "" : (task.snapshot.value["pushing"] ?? "");
-    return `${driveOf(task.snapshot)}:${attempt}:${value}${forced ? ":forced" : ""}`;
+    return `${effectOf(task.snapshot)}:${attempt}:${value}${forced ? ":forced" : ""}`;
   }
 
   function drive(actor: Actor): void {
@@ -88,11 +88,11 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       if (running.key !== key) running.abort.abort(STATE_LEFT);
       return;
     }
-    if (driveOf(actor.task.snapshot) === "claim") {
+    if (effectOf(actor.task.snapshot) === "claim") {
       // A queued task needs no actor: the row is the queue, and retrying and parked have cleared what an earlier attempt left.
       actors.delete(actor.task.id);
-      gate.release(actor.task.id);
-      gate.poke();
+      scheduler.release(actor.task.id);
+      scheduler.schedule();
       return;
     }
     run(actor, key);
@@ -102,8 +102,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     const { task } = actor;
     const abort = new AbortController();
     const done = deps
-      .effect(task, abort.signal, () => gate.release(task.id))
-      .catch((error: unknown) => log.error({ task: task.id, error: messageOf(error) }, "an effect threw"))
+      .effect(task, abort.signal, () => scheduler.release(task.id))
+      .catch((error: unknown) => log.error({ task: task.id, error: errorMessage(error) }, "an effect threw"))
       .then(() => ended(actor, key));
     actor.running = { key, since: clock.now(), abort, done };
   }
@@ -118,34 +118,34 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 
   async function boot(alive: ReadonlySet<string> | null): Promise<void> {
     crashpoint("boot");
-    for await (const task of tasksOf(store, { userId: null, states: DRIVEN_STATES })) await adopt(task, alive);
+    for await (const task of readTasks(store, { userId: null, states: DRIVEN_STATES })) await adopt(task, alive);
   }
 
   async function adopt(task: Task, alive: ReadonlySet<string> | null): Promise<void> {
-    if (holdsSlot(task.snapshot)) gate.adopt(task.id);
+    if (holdsSlot(task.snapshot)) scheduler.adopt(task.id);
     const found = alive?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
     // What is not known to be gone may go on: its end is seen when the engine answers.
-    const goesOn = task.state === "provisioning" || (driveOf(task.snapshot) === "supervise" && found !== false);
+    const goesOn = task.state === "provisioning" || (effectOf(task.snapshot) === "supervise" && found !== false);
     if (!goesOn) return committed(task, []);
     // The clocks of progress and silence must not count the time in which nobody listened.
     const text = found ? "The coordinator restarted and found the worker running." : "The coordinator restarted and goes on.";
-    await coordinator.record(task.id, () => [{ type: "notice", data: { level: "info", code: "adopted", text } }]);
+    await taskLog.record(task.id, () => [{ type: "notice", data: { level: "info", code: "adopted", text } }]);
   }
 
   return {
     boot,
     driveAll() {
       for (const actor of actors.values()) if (!idles(actor)) drive(actor);
-      gate.poke();
+      scheduler.schedule();
     },
     async endSilent() {
       for (const { task, running } of actors.values()) {
-        if (running === null || driveOf(task.snapshot) !== "supervise") continue;
+        if (running === null || effectOf(task.snapshot) !== "supervise") continue;
         const { attempt } = task.snapshot.context;
         const heard = Math.max(running.since, deps.lastSeen(task.id, attempt) ?? 0);
         if (clock.now() - heard <= deps.livenessMs) continue;
         const detail = `No sign of life for ${Math.round(deps.livenessMs / 1_000)} s.`;
-        await coordinator.record(task.id, () => [{ attempt, ...failed("worker_lost", deps.ids.random(), { detail }) }]);
+        await taskLog.record(task.id, () => [{ attempt, ...failureProposal("worker_lost", deps.ids.random(), { detail }) }]);
       }
     },
     size: () => actors.size,
@@ -161,7 +161,7 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 
 /** Waiting states whose clearing is done are moved by a deadline or a person, not by an effect. */
 function idles(actor: Actor): boolean {
-  const now = driveOf(actor.task.snapshot);
+  const now = effectOf(actor.task.snapshot);
   return actor.running === null && (now === "wait" || now === "park");
 }
 

@@ -15,7 +15,7 @@ import type { Store } from "../core/ports/store.ts";
 import type { Snapshot, Task, TaskSpec } from "../core/task.ts";
 import type { Bus, Clock, Log } from "../core/ports/runtime.ts";
 
-export interface CoordinatorDeps {
+export interface TaskLogDeps {
   readonly store: Store;
   readonly bus: Bus;
   readonly clock: Clock;
@@ -23,17 +23,17 @@ export interface CoordinatorDeps {
   readonly crashpoint: Crashpoint;
 }
 
-export interface Recorded {
+export interface RecordResult {
   readonly task: Task;
   readonly events: readonly TaskEvent[];
   /** Proposals that the chart did not accept, in order. */
-  readonly refused: readonly Proposal[];
+  readonly rejected: readonly Proposal[];
 }
 
 /** Looks at the task as it is now and says what to record; may throw to record nothing. Called again after a lost compare-and-swap. */
-export type Decide = (task: Task) => readonly Proposal[];
+export type Decision = (task: Task) => readonly Proposal[];
 
-export interface Submission {
+export interface TaskCreation {
   readonly id: string;
   readonly userId: string;
   readonly threadId: string;
@@ -48,11 +48,11 @@ export interface Submission {
 /** Told after each commit, in the order of commits per task. Must not throw. */
 export type Listener = (task: Task, events: readonly TaskEvent[]) => void;
 
-export interface Coordinator {
+export interface TaskLog {
   /** Resolves after the task is durable (R1). Throws `idempotency_mismatch`; a known key with the same body replays. */
-  create(submission: Submission): Promise<{ task: Task; replayed: boolean }>;
+  create(submission: TaskCreation): Promise<{ task: Task; replayed: boolean }>;
   /** Resolves after the commit (R2). Throws `not_found`. */
-  record(taskId: string, decide: Decide): Promise<Recorded>;
+  record(taskId: string, decide: Decision): Promise<RecordResult>;
   /** The task as it was last committed; null when there is none. Of a task at work it costs nothing. */
   task(id: string): Promise<Task | null>;
   onCommit(listener: Listener): () => void;
@@ -60,7 +60,7 @@ export interface Coordinator {
   idle(): Promise<void>;
 }
 
-export function createCoordinator(deps: CoordinatorDeps): Coordinator {
+export function createTaskLog(deps: TaskLogDeps): TaskLog {
   const { store, bus, clock, log, crashpoint } = deps;
   const mailboxes = new Map<string, Promise<unknown>>();
   const cache = new Map<string, Task>();
@@ -71,14 +71,14 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
     if (isSettled(task.snapshot) || task.state === "queued") cache.delete(task.id);
     else cache.set(task.id, task);
     crashpoint("record.committed");
-    bus.announce({ taskId: task.id, userId: task.userId, seq: task.seq });
+    bus.publishHint({ taskId: task.id, userId: task.userId, seq: task.seq });
     for (const listener of listeners) listener(task, events);
   }
 
   // Whoever is the only writer knows what was written last.
   const current = async (id: string): Promise<Task | null> => cache.get(id) ?? (await store.task(id));
 
-  async function create(submission: Submission): Promise<{ task: Task; replayed: boolean }> {
+  async function create(submission: TaskCreation): Promise<{ task: Task; replayed: boolean }> {
     const { id, userId, threadId, parentId, spec, data, inherits, idempotency } = submission;
     const base = { taskId: id, seq: 1, at: clock.now(), attempt: 0, type: "task.submitted", from: null, workerSeq: null, data } as const;
     const snapshot = start({ to: "queued", ...base });
@@ -110,14 +110,14 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
     }
   }
 
-  async function recordNow(taskId: string, decide: Decide): Promise<Recorded> {
+  async function recordNow(taskId: string, decide: Decision): Promise<RecordResult> {
     for (let refusedAt = 0; ;) {
       const task = await current(taskId);
       if (task === null) throw new SlipwayError("not_found", "There is no such task.");
       // A store that refuses what it has just shown would be asked for ever.
       if (task.seq === refusedAt) throw new SlipwayError("internal", "The store refuses an event that the chart accepts.");
       const draft = apply(task, decide(task), clock.now());
-      if (draft.events.length === 0) return { task, events: [], refused: draft.refused };
+      if (draft.events.length === 0) return { task, events: [], rejected: draft.refused };
       const written = await store.commit({
         taskId,
         expectedSeq: task.seq,
@@ -128,16 +128,16 @@ export function createCoordinator(deps: CoordinatorDeps): Coordinator {
       });
       if (written !== null) {
         committed(written, draft.events);
-        return { task: written, events: draft.events, refused: draft.refused };
+        return { task: written, events: draft.events, rejected: draft.refused };
       }
       log.warn({ taskId, seq: task.seq }, "the task changed meanwhile; deciding again");
       refusedAt = cache.delete(taskId) ? 0 : task.seq;
     }
   }
 
-  function record(taskId: string, decide: Decide): Promise<Recorded> {
+  function record(taskId: string, decide: Decision): Promise<RecordResult> {
     const before = mailboxes.get(taskId);
-    const run = (): Promise<Recorded> => recordNow(taskId, decide);
+    const run = (): Promise<RecordResult> => recordNow(taskId, decide);
     const mine = before === undefined ? run() : before.then(run, run);
     const settled = mine.then(
       () => undefined,

@@ -28,9 +28,12 @@ export type BudgetStanding =
 export const isBudgetQuestion = (id: string): boolean => id.startsWith(PREFIX);
 
 /** What was asked for at submission, and what people granted since. */
-export const budgetOf = (task: Pick<Task, "spec" | "snapshot">): Budget => ({ ...task.spec.budget, ...task.snapshot.context.granted });
+export const remainingBudget = (task: Pick<Task, "spec" | "snapshot">): Budget => ({
+  ...task.spec.budget,
+  ...task.snapshot.context.granted,
+});
 
-export const inWords = (kind: BudgetKind, amount: number): string =>
+export const formatLimit = (kind: BudgetKind, amount: number): string =>
   kind === "usd" ? `$${amount.toFixed(Math.abs(amount) < 0.1 ? 4 : 2)}` : `${amount} turns`;
 
 /** The same limit always asks under the same id. @param step what "continue" adds. */
@@ -38,7 +41,7 @@ export function budgetQuestion(kind: BudgetKind, limit: number, step: number): B
   const example = kind === "usd" ? "$5" : "20";
   return {
     id: `${PREFIX}${kind}_${kind === "usd" ? Math.round(limit * MICRO) : limit}`,
-    question: `The task has used its budget of ${inWords(kind, limit)}. Continue with another ${inWords(kind, step)}? An amount such as ${example} grants that much instead.`,
+    question: `The task has used its budget of ${formatLimit(kind, limit)}. Continue with another ${formatLimit(kind, step)}? An amount such as ${example} grants that much instead.`,
     options: ["continue", "stop"],
   };
 }
@@ -52,7 +55,7 @@ export function readBudgetAnswer(task: Pick<Task, "spec" | "snapshot">, question
   const words = text.trim();
   if (NO.test(words)) return { decision: "stop" };
   const kind: BudgetKind = questionId.startsWith(`${PREFIX}usd_`) ? "usd" : "turns";
-  const now = budgetOf(task);
+  const now = remainingBudget(task);
   const step = YES.test(words) ? (task.spec.budget[kind] ?? 0) : Number(AMOUNT.exec(words)?.[1] ?? 0);
   const granted = kind === "usd" ? step : Math.floor(step);
   if (!(granted > 0)) return null;

@@ -88,7 +88,7 @@ export function coerceError(thrown: unknown): SlipwayError {
 }
 
 /** The message of any thrown value, for logs and evidence. */
-export function messageOf(thrown: unknown): string {
+export function errorMessage(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
 

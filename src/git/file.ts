@@ -1,5 +1,5 @@
 import type { Git } from "./git-process.ts";
-import type { RepoFile } from "../core/ports/repositories.ts";
+import type { RepositoryFile } from "../core/ports/repositories.ts";
 
 interface Wanted {
   readonly cwd: string;
@@ -9,9 +9,9 @@ interface Wanted {
   readonly maxBytes: number;
 }
 
-const unusable = (why: string): RepoFile => ({ kind: "unusable", why });
+const unusable = (why: string): RepositoryFile => ({ kind: "unusable", why });
 
-export async function readFile(git: Git, { cwd, sha, path, maxBytes }: Wanted): Promise<RepoFile> {
+export async function readFileAt(git: Git, { cwd, sha, path, maxBytes }: Wanted): Promise<RepositoryFile> {
   const { text } = await git({ cwd, args: ["--literal-pathspecs", "ls-tree", "-z", "--long", sha, "--", path] });
   const [, mode, object, size] = /^(\d{6}) \w+ ([0-9a-f]{40,64}) +(\d+|-)\t/.exec(text) ?? [];
   if (mode === undefined || object === undefined) return { kind: "absent" };

@@ -45,5 +45,5 @@ function verdict(rules: readonly Rule[], otherwise: FailureCode, error: unknown)
 }
 
 /** The failure that a failed fetch means; anything that is not git's passes unchanged. */
-export const fetchVerdict = (error: unknown): unknown => verdict(FETCH, "repo_unreachable", error);
-export const pushVerdict = (error: unknown): unknown => verdict(PUSH, "remote_unreachable", error);
+export const classifyFetchError = (error: unknown): unknown => verdict(FETCH, "repo_unreachable", error);
+export const classifyPushError = (error: unknown): unknown => verdict(PUSH, "remote_unreachable", error);

@@ -5,13 +5,13 @@
 import { lookup } from "node:dns/promises";
 import { isPrivate } from "../core/lib/ip-ranges.ts";
 import { TaskFailure } from "../core/failure.ts";
-import { orAborted } from "../core/lib/async.ts";
+import { raceAbort } from "../core/lib/async.ts";
 
 /**
  * @returns what git is to be pinned to, or null for trusted hosts, which are used as they are.
  * @throws TaskFailure `repo_unreachable` when the name does not resolve or any of its addresses is private; the signal's reason when aborted.
  */
-export async function pinOf(
+export async function resolvePin(
   url: string,
   trustedHosts: readonly string[],
   signal: AbortSignal,
@@ -20,7 +20,7 @@ export async function pinOf(
   const { host, hostname, port, protocol } = new URL(url);
   if (trustedHosts.includes(host)) return null;
   // A resolver cannot be called off, only left alone.
-  const found = await orAborted(resolve(hostname, { all: true }), signal).catch((cause: unknown) => {
+  const found = await raceAbort(resolve(hostname, { all: true }), signal).catch((cause: unknown) => {
     signal.throwIfAborted();
     throw new TaskFailure("repo_unreachable", { detail: `The name ${hostname} does not resolve.`, cause });
   });

@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-export function sweep(repository: string): void {
+export function removeStaleLocks(repository: string): void {
   const drop = (folder: string, unwanted: (name: string) => boolean, recursive = false): void => {
     const path = join(repository, folder);
     if (!existsSync(path)) return;

@@ -12,16 +12,16 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, write
 import { rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import PQueue from "p-queue";
-import { sizeOf } from "../core/lib/disk-usage.ts";
+import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
-import { leftover, type GcMode, type Leftover } from "../core/lib/garbage.ts";
-import { pinOf } from "./host-pinning.ts";
-import { sweep } from "./leftovers.ts";
+import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
+import { resolvePin } from "./host-pinning.ts";
+import { removeStaleLocks } from "./leftovers.ts";
 import { GitError, type Git } from "./git-process.ts";
-import { fetchVerdict } from "./git-errors.ts";
+import { classifyFetchError } from "./git-errors.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
-export interface Source {
+export interface MirrorSource {
   readonly userId: string;
   readonly repo: string;
   readonly auth: GitAuth | null;
@@ -29,7 +29,7 @@ export interface Source {
   readonly base: string | null;
 }
 
-export interface Fetched {
+export interface FetchedMirror {
   /** Absolute path of the mirror. */
   readonly path: string;
   readonly base: string;
@@ -37,10 +37,10 @@ export interface Fetched {
 }
 
 export interface Mirrors {
-  fetch(source: Source, signal: AbortSignal): Promise<Fetched>;
+  fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror>;
   has(userId: string, repo: string): boolean;
   /** Mirrors that were last used before `before` (epoch ms). `borrowed` is asked in the mirror's own line. */
-  reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+  reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
 }
 
 const USED = "slipway-used";
@@ -60,7 +60,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     return queue;
   }
 
-  function pathOf({ userId, repo }: Pick<Source, "userId" | "repo">): string {
+  function pathOf({ userId, repo }: Pick<MirrorSource, "userId" | "repo">): string {
     const name = createHash("sha256")
       .update(`${userId}\n${repo.replace(/\.git$/, "")}`)
       .digest("hex")
@@ -88,9 +88,9 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
   }
 
   /** Where the base stands upstream. Only reads; a crowd before one repository is let in a few at a time, so that the first are through early. */
-  async function look(source: Source, signal: AbortSignal) {
+  async function look(source: MirrorSource, signal: AbortSignal) {
     const { repo, auth, base } = source;
-    const pin = await pinOf(repo, trustedHosts, signal);
+    const pin = await resolvePin(repo, trustedHosts, signal);
     const wanted = base === null ? "HEAD" : `refs/heads/${base}`;
     const ask = (): ReturnType<Git> => git({ cwd: dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
     const { text } = await inLine(queueOf(crowds, pathOf(source), LOOKS_AT_ONCE), ask, signal);
@@ -98,19 +98,19 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
   }
 
   /** @returns whether the mirror holds that commit now: the branch may have moved since the look. */
-  async function bring({ repo, auth }: Source, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
+  async function bring({ repo, auth }: MirrorSource, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
     await make(path);
     writeFileSync(join(path, USED), "");
     if (await holds(path, sha)) return true;
-    sweep(path);
-    const pin = await pinOf(repo, trustedHosts, signal);
+    removeStaleLocks(path);
+    const pin = await resolvePin(repo, trustedHosts, signal);
     // Another's branch can vanish at any time; only its name is forgotten, its objects stay for those who borrow them.
     const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
     await git({ cwd: path, auth, pin, signal, args });
     return await holds(path, sha);
   }
 
-  async function fetch(source: Source, signal: AbortSignal): Promise<Fetched> {
+  async function fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
     const path = pathOf(source);
     const line = queueOf(lines, path, 1);
     for (let round = 0; round < LOOKS; round += 1) {
@@ -133,14 +133,14 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     await rm(gone, { recursive: true, force: true, maxRetries: 3 });
   }
 
-  async function reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Leftover[]> {
-    const found: Leftover[] = [];
+  async function reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Garbage[]> {
+    const found: Garbage[] = [];
     for (const name of readdirSync(dir)) {
       const path = join(dir, name);
-      const judge = async (): Promise<Leftover[]> => {
+      const judge = async (): Promise<Garbage[]> => {
         if (!existsSync(path) || lastUse(path) >= before || borrowed().has(resolve(path))) return [];
         const remove = (): Promise<void> => (name.endsWith(".git") ? drop(path) : rm(path, { recursive: true, force: true }));
-        return [await leftover(mode, { kind: "mirror", name: basename(name, ".git"), bytes: await sizeOf(path) }, remove)];
+        return [await removeGarbage(mode, { kind: "mirror", name: basename(name, ".git"), bytes: await diskUsage(path) }, remove)];
       };
       found.push(...(await inLine(queueOf(lines, path, 1), judge, signal)));
     }
@@ -150,7 +150,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
   return {
     has: (userId, repo) => existsSync(pathOf({ userId, repo })),
     reclaim,
-    fetch: (source, signal) => fetch(source, signal).catch((error: unknown) => Promise.reject(fetchVerdict(error) as Error)),
+    fetch: (source, signal) => fetch(source, signal).catch((error: unknown) => Promise.reject(classifyFetchError(error) as Error)),
   };
 }
 

@@ -1,10 +1,10 @@
 import { TaskFailure } from "../core/failure.ts";
-import { pinOf } from "./host-pinning.ts";
+import { resolvePin } from "./host-pinning.ts";
 import type { Git } from "./git-process.ts";
-import { pushVerdict } from "./git-errors.ts";
+import { classifyPushError } from "./git-errors.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
-export interface Push {
+export interface PushRequest {
   /** The task repository. */
   readonly cwd: string;
   readonly repo: string;
@@ -16,12 +16,12 @@ export interface Push {
 }
 
 /** A branch that is gone is made again, whatever was expected: there is nothing to overwrite. */
-export async function push(git: Git, trustedHosts: readonly string[], call: Push, signal: AbortSignal): Promise<void> {
+export async function push(git: Git, trustedHosts: readonly string[], call: PushRequest, signal: AbortSignal): Promise<void> {
   const { cwd, repo, auth, sha, branch, expect } = call;
   const ref = `refs/heads/${branch}`;
   const ask = { cwd, auth, signal };
   async function look(): Promise<string | null> {
-    const { text } = await git({ ...ask, pin: await pinOf(repo, trustedHosts, signal), args: ["ls-remote", "--", repo, ref] });
+    const { text } = await git({ ...ask, pin: await resolvePin(repo, trustedHosts, signal), args: ["ls-remote", "--", repo, ref] });
     const lines = text.split("\n").map((line) => line.split("\t"));
     return lines.find(([, name]) => name === ref)?.[0] ?? null;
   }
@@ -34,14 +34,14 @@ export async function push(git: Git, trustedHosts: readonly string[], call: Push
     const lease = `--force-with-lease=${ref}:${tip ?? ""}`;
     await git({
       ...ask,
-      pin: await pinOf(repo, trustedHosts, signal),
+      pin: await resolvePin(repo, trustedHosts, signal),
       args: ["push", "--progress", "--no-verify", lease, "--", repo, `${sha}:${ref}`],
     }).catch(async (error: unknown) => {
       // A push that a killed coordinator left behind may have won the race: what counts is that the commit is there.
       if ((await look().catch(() => null)) !== sha) throw error;
     });
   } catch (error) {
-    const meant = pushVerdict(error);
+    const meant = classifyPushError(error);
     // A host that cannot be reached for a push is the push's failure, not the repository's.
     throw meant instanceof TaskFailure && meant.code === "repo_unreachable"
       ? new TaskFailure("remote_unreachable", { detail: meant.message, cause: meant })

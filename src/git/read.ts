@@ -21,7 +21,7 @@ const STATUS: Readonly<Record<string, DiffFile["status"]>> = {
   T: "type_changed",
 };
 
-export async function diff(git: Git, cwd: string, base: string, head: string): Promise<Diff> {
+export async function readDiff(git: Git, cwd: string, base: string, head: string): Promise<Diff> {
   const range = ["--end-of-options", base, head, "--"];
   const raw = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, "--raw", "-z", ...range], maxBytes: LIST_BYTES });
   const counts = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, "--numstat", "-z", ...range], maxBytes: LIST_BYTES });
@@ -44,7 +44,7 @@ export async function diff(git: Git, cwd: string, base: string, head: string): P
  * @param allBinary an attributes file that calls every file binary.
  * @throws SlipwayError `payload_too_large`: half a patch would apply as if it were all.
  */
-export async function patch(git: Git, cwd: string, base: string, head: string, allBinary: string): Promise<string> {
+export async function readPatch(git: Git, cwd: string, base: string, head: string, allBinary: string): Promise<string> {
   const range = ["--binary", "--full-index", "--end-of-options", base, head, "--"];
   const found = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, ...range], maxBytes: WHOLE_PATCH_BYTES });
   // Text in another encoding would not survive the way to the reader; as if binary, and with names quoted, it does.

@@ -1,17 +1,17 @@
 /** The Repos port on real git. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { sizeOf } from "../core/lib/disk-usage.ts";
+import { diskUsage } from "../core/lib/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
-import { diff, patch } from "./read.ts";
-import { readFile } from "./file.ts";
+import { readDiff, readPatch } from "./read.ts";
+import { readFileAt } from "./file.ts";
 import { openMirrors } from "./mirrors.ts";
 import { push } from "./push.ts";
 import { openGit } from "./git-process.ts";
-import { openTaskRepos } from "./task-repositories.ts";
-import type { Repos } from "../core/ports/repositories.ts";
+import { openTaskRepositories } from "./task-repositories.ts";
+import type { Repositories } from "../core/ports/repositories.ts";
 
-export interface ReposOptions {
+export interface RepositoriesOptions {
   readonly dir: string;
   /** `host[:port]` that may be plain http and at private addresses. */
   readonly trustedHosts: readonly string[];
@@ -19,12 +19,12 @@ export interface ReposOptions {
 
 const COMMIT = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
 
-export function openRepos({ dir, trustedHosts }: ReposOptions): Repos {
+export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Repositories {
   const git = openGit(dir);
   const allBinary = join(dir, "binary.attributes");
   writeFileSync(allBinary, "* -diff\n");
   const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts);
-  const tasks = openTaskRepos(git, join(dir, "tasks"));
+  const tasks = openTaskRepositories(git, join(dir, "tasks"));
 
   /** Where the two commits are to be compared. */
   function between(taskId: string, base: string, head: string): string {
@@ -39,20 +39,20 @@ export function openRepos({ dir, trustedHosts }: ReposOptions): Repos {
       const fetched = await mirrors.fetch({ userId, repo, auth, base }, signal);
       return await tasks.make(taskId, fetched, parentTaskId, signal);
     },
-    known: (userId, repo) => Promise.resolve(mirrors.has(userId, repo)),
+    hasMirror: (userId, repo) => Promise.resolve(mirrors.has(userId, repo)),
     path: tasks.path,
     resolve: tasks.resolve,
     file: async (taskId, sha, path, maxBytes) => {
       if (!COMMIT.test(sha)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
-      return await readFile(git, { cwd: tasks.path(taskId), sha, path, maxBytes });
+      return await readFileAt(git, { cwd: tasks.path(taskId), sha, path, maxBytes });
     },
     has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),
-    diff: async (taskId, base, head) => await diff(git, between(taskId, base, head), base, head),
-    patch: async (taskId, base, head) => await patch(git, between(taskId, base, head), base, head, allBinary),
+    diff: async (taskId, base, head) => await readDiff(git, between(taskId, base, head), base, head),
+    patch: async (taskId, base, head) => await readPatch(git, between(taskId, base, head), base, head, allBinary),
     list: () => Promise.resolve(tasks.list()),
-    size: (taskId) => sizeOf(tasks.path(taskId)),
+    size: (taskId) => diskUsage(tasks.path(taskId)),
     remove: tasks.remove,
     reclaim: (before, mode, signal) => mirrors.reclaim(before, tasks.borrowed, mode, signal),
   };

@@ -1,23 +1,23 @@
 /** Repositories without git: commits are digests in memory. For simulated lifecycles in tests and benches. */
 import { createHash } from "node:crypto";
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
-import type { Diff, Repos } from "../core/ports/repositories.ts";
+import type { Diff, Repositories } from "../core/ports/repositories.ts";
 
 /** What goes wrong with a task's next calls. */
-export interface RepoFault {
+export interface SimulatedFault {
   readonly prepare?: FailureCode;
   readonly push?: FailureCode;
   /** How many calls of each kind fail before one passes. */
   readonly times: number;
 }
 
-export interface SimulatedRepos extends Repos {
+export interface SimulatedRepositories extends Repositories {
   /** What a worker's commit and push would do: a new commit on that ref of the task repository. */
   commit(taskId: string, ref: string, content: string): Promise<string>;
   /** The file of that name at the base of tasks on that repository; null takes it away. */
   write(repo: string, path: string, text: string | null): void;
   /** From now on that task's calls fail like this; a later fault replaces an earlier one. */
-  fail(taskId: string, fault: RepoFault): void;
+  fail(taskId: string, fault: SimulatedFault): void;
   /** Branch tips of the simulated upstream, by `<repo>#<branch>`, with how often each was pushed. Delete one to take the branch away. */
   readonly upstream: Map<string, { readonly sha: string; readonly pushes: number }>;
 }
@@ -30,12 +30,12 @@ interface Repository {
   readonly refs: Map<string, string>;
 }
 
-export function openSimulatedRepos(): SimulatedRepos {
+export function openSimulatedRepositories(): SimulatedRepositories {
   const tasks = new Map<string, Repository>();
-  const upstream: SimulatedRepos["upstream"] = new Map();
+  const upstream: SimulatedRepositories["upstream"] = new Map();
   const reached = new Set<string>();
   const files = new Map<string, string>();
-  const faults = new Map<string, { fault: RepoFault; left: { prepare: number; push: number } }>();
+  const faults = new Map<string, { fault: SimulatedFault; left: { prepare: number; push: number } }>();
   const refsOf = (taskId: string): ReadonlyMap<string, string> => tasks.get(taskId)?.refs ?? new Map();
 
   function make(taskId: string, repo: string, base: string): Repository {
@@ -75,7 +75,7 @@ export function openSimulatedRepos(): SimulatedRepos {
       if (parentTaskId !== null) for (const [name, sha] of refsOf(parentTaskId)) made.refs.set(`parent ${name}`, sha);
       return { base: made.base, baseSha: made.refs.get(`refs/heads/${made.base}`) ?? "" };
     },
-    known: (userId, repo) => Promise.resolve(reached.has(`${userId}\n${repo}`)),
+    hasMirror: (userId, repo) => Promise.resolve(reached.has(`${userId}\n${repo}`)),
     path: (taskId) => `/simulated/${taskId}.git`,
     resolve: (taskId, ref) => Promise.resolve(refsOf(taskId).get(ref) ?? null),
     file(taskId, _sha, path) {

@@ -5,15 +5,20 @@
 import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { dirname, join, relative, resolve as resolvePath } from "node:path";
-import type { Fetched } from "./mirrors.ts";
-import { sweep } from "./leftovers.ts";
+import type { FetchedMirror } from "./mirrors.ts";
+import { removeStaleLocks } from "./leftovers.ts";
 import { GitError, type Git } from "./git-process.ts";
 
-export interface TaskRepos {
+export interface TaskRepositories {
   path(taskId: string): string;
   exists(taskId: string): boolean;
   /** Makes it if it is not there; one that is there keeps its base. */
-  make(taskId: string, fetched: Fetched, parentTaskId: string | null, signal: AbortSignal): Promise<{ base: string; baseSha: string }>;
+  make(
+    taskId: string,
+    fetched: FetchedMirror,
+    parentTaskId: string | null,
+    signal: AbortSignal,
+  ): Promise<{ base: string; baseSha: string }>;
   resolve(taskId: string, ref: string): Promise<string | null>;
   list(): string[];
   /** Paths of the mirrors that task repositories borrow from. */
@@ -44,7 +49,7 @@ const CONFIG = `[receive]
 `;
 const BASE_REF = "refs/slipway/base";
 
-export function openTaskRepos(git: Git, dir: string): TaskRepos {
+export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
 
   function path(taskId: string): string {
@@ -65,7 +70,7 @@ export function openTaskRepos(git: Git, dir: string): TaskRepos {
     }
   }
 
-  async function create(taskId: string, fetched: Fetched, signal: AbortSignal): Promise<void> {
+  async function create(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<void> {
     const draft = `${path(taskId)}.new`;
     rmSync(draft, { recursive: true, force: true });
     await git({ cwd: dir, signal, args: ["init", "--quiet", "--bare", "--template=", `--initial-branch=${fetched.base}`, draft] });
@@ -92,7 +97,7 @@ export function openTaskRepos(git: Git, dir: string): TaskRepos {
     async make(taskId, fetched, parentTaskId, signal) {
       const isNew = !exists(taskId);
       if (isNew) await create(taskId, fetched, signal);
-      else sweep(path(taskId));
+      else removeStaleLocks(path(taskId));
       if (parentTaskId !== null) await inherit(taskId, parentTaskId, signal);
       if (isNew) return { base: fetched.base, baseSha: fetched.baseSha };
       const { text } = await git({ cwd: path(taskId), signal, args: ["symbolic-ref", "--short", "HEAD"] });

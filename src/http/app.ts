@@ -9,13 +9,13 @@ import { pipeline } from "node:stream/promises";
 import express, { type Express, type NextFunction, type Request, type Response } from "express";
 import type { z } from "zod";
 import { SlipwayError } from "../core/error.ts";
-import type { Caller } from "../auth/sessions.ts";
+import type { AuthenticatedCaller } from "../auth/sessions.ts";
 import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { readBody } from "./body.ts";
 import { allowOrigins } from "./cors.ts";
-import { Throttle } from "./login-throttle.ts";
-import { invalid, sendProblem } from "./problem.ts";
-import { isLocalCall, paramsFit, type Call, type Doors, type Reply, type Route } from "./route.ts";
+import { LoginThrottle } from "./login-throttle.ts";
+import { invalidRequest, sendProblem } from "./problem.ts";
+import { isLocalCall, areParamsValid, type RouteCall, type ApiDeps, type RouteReply, type Route } from "./route.ts";
 import { HEADER_COUNT } from "./server.ts";
 import { ROUTES } from "./routes/index.ts";
 
@@ -28,16 +28,16 @@ const SECURITY_HEADERS = {
   "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
 } as const;
 
-export function createApp(doors: Doors): Express {
+export function createApp(deps: ApiDeps): Express {
   const app = express();
-  const throttle = new Throttle(doors.clock);
-  app.disable("x-powered-by").disable("etag").set("query parser", false).set("trust proxy", trusted(doors));
+  const throttle = new LoginThrottle(deps.clock);
+  app.disable("x-powered-by").disable("etag").set("query parser", false).set("trust proxy", trusted(deps));
   app.enable("case sensitive routing").enable("strict routing");
-  app.use(opened(doors));
-  app.use(allowOrigins(doors.origins ?? []));
+  app.use(opened(deps));
+  app.use(allowOrigins(deps.origins ?? []));
   const methods = new Map<string, string[]>();
   for (const row of ROUTES) {
-    app[row.method](row.path, (request, response) => answer({ doors, throttle, row, request, response }));
+    app[row.method](row.path, (request, response) => answer({ deps: deps, throttle, row, request, response }));
     methods.set(row.path, [...(methods.get(row.path) ?? []), ...(row.method === "get" ? ["GET", "HEAD"] : [row.method.toUpperCase()])]);
   }
   for (const [path, allowed] of methods) app.all(path, refuseMethod(allowed));
@@ -45,18 +45,18 @@ export function createApp(doors: Doors): Express {
     throw new SlipwayError("not_found", "There is nothing at this address.");
   });
   app.use((error: unknown, _request: Request, response: Response, _next: NextFunction) => {
-    sendProblem(response, error, doors.log, { requestId: response.getHeader("X-Request-Id") });
+    sendProblem(response, error, deps.log, { requestId: response.getHeader("X-Request-Id") });
   });
   return app;
 }
 
-function trusted({ trustProxy }: Doors): false | number | string[] {
+function trusted({ trustProxy }: ApiDeps): false | number | string[] {
   if (trustProxy === undefined) return false;
   return typeof trustProxy === "number" ? trustProxy : [...trustProxy];
 }
 
 /** First of all: the id, the headers of every answer, the diary, and the refusal of header floods. */
-function opened({ ids, clock, log }: Doors) {
+function opened({ ids, clock, log }: ApiDeps) {
   return (request: Request, response: Response, next: NextFunction): void => {
     const requestId = ids.next("req");
     const begun = clock.now();
@@ -82,8 +82,8 @@ function refuseMethod(allowed: readonly string[]) {
 }
 
 interface Exchange {
-  readonly doors: Doors;
-  readonly throttle: Throttle;
+  readonly deps: ApiDeps;
+  readonly throttle: LoginThrottle;
   readonly row: Route;
   readonly request: Request;
   readonly response: Response;
@@ -106,16 +106,16 @@ async function answer(exchange: Exchange): Promise<void> {
 }
 
 /** Everything about the request that the handler may rely on (H1). */
-async function callOf({ doors, throttle, row, request }: Exchange): Promise<Call<unknown, unknown>> {
+async function callOf({ deps, throttle, row, request }: Exchange): Promise<RouteCall<unknown, unknown>> {
   const ip = request.ip ?? "";
-  const caller = await admit(doors, row, request, ip);
+  const caller = await admit(deps, row, request, ip);
   const params = request.params as Record<string, string>;
-  if (!paramsFit(params)) throw new SlipwayError("not_found");
+  if (!areParamsValid(params)) throw new SlipwayError("not_found");
   const query = parsed(row.query, queryOf(request), "query");
   const idempotencyKey = row.idempotent ? keyOf(request) : null;
   const body = row.method === "post" ? parsed(row.body, await readBody(request), "body") : undefined;
   return {
-    doors,
+    deps,
     throttle,
     params,
     query,
@@ -126,14 +126,19 @@ async function callOf({ doors, throttle, row, request }: Exchange): Promise<Call
       if (caller === null) throw new SlipwayError("unauthenticated");
       return caller;
     },
-    get person() {
+    get identity() {
       if (caller === null) throw new SlipwayError("unauthenticated");
       return { userId: caller.userId, role: caller.role };
     },
   };
 }
 
-async function admit({ sessions, trustProxy, isFronted }: Doors, row: Route, request: Request, ip: string): Promise<Caller | null> {
+async function admit(
+  { sessions, trustProxy, isFronted }: ApiDeps,
+  row: Route,
+  request: Request,
+  ip: string,
+): Promise<AuthenticatedCaller | null> {
   if (row.access === "none") return null;
   const proxied = isFronted === true || (typeof trustProxy === "number" ? trustProxy > 0 : trustProxy !== undefined);
   if (row.access === "metrics" && !proxied && isLocalCall(ip, request)) return null;
@@ -147,7 +152,7 @@ async function admit({ sessions, trustProxy, isFronted }: Doors, row: Route, req
 
 function parsed(schema: z.ZodType, value: unknown, where: string): unknown {
   const result = schema.safeParse(value);
-  if (!result.success) throw invalid(result.error, where);
+  if (!result.success) throw invalidRequest(result.error, where);
   return result.data;
 }
 
@@ -170,7 +175,7 @@ function keyOf(request: Request): string | null {
   });
 }
 
-function send(response: Response, { status, body, media, headers }: Reply): void {
+function send(response: Response, { status, body, media, headers }: RouteReply): void {
   response.status(status).set(headers ?? {});
   if (body === undefined) {
     response.end();

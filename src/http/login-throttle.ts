@@ -35,19 +35,19 @@ interface Count {
 }
 
 /** What is guessed at. Each kind has its own counts and its own lane. */
-export type GuessKind = "login" | "refresh" | "setup";
+export type AttemptKind = "login" | "refresh" | "setup";
 
-export class Throttle {
+export class LoginThrottle {
   readonly #clock: Clock;
   readonly #counts = new Map<string, Count>();
-  readonly #lanes: Readonly<Record<GuessKind, Lane>> = { login: new Lane(2), refresh: new Lane(4), setup: new Lane(1) };
+  readonly #lanes: Readonly<Record<AttemptKind, Lane>> = { login: new Lane(2), refresh: new Lane(4), setup: new Lane(1) };
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
   /** Lets one guess through when its turn comes, or throws RateLimited. A guess that does not throw is forgotten. `account` null = only the address counts. */
-  guess<T>(kind: GuessKind, ip: string, account: string | null, attempt: () => Promise<T>): Promise<T> {
+  attempt<T>(kind: AttemptKind, ip: string, account: string | null, attempt: () => Promise<T>): Promise<T> {
     return this.#lanes[kind].run(async () => {
       const right = this.#admit(`${kind} ip ${addressGroup(ip)}`, account === null ? null : `${kind} account ${account.toLowerCase()}`);
       const result = await attempt();

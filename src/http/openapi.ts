@@ -8,7 +8,7 @@ import {
   credentialSchema,
   diffSchema,
   eventSchema,
-  leftoversSchema,
+  garbageReportSchema,
   machineSchema,
   meSchema,
   messageRowSchema,
@@ -33,7 +33,7 @@ const NAMED = {
   ToolCall: toolCallSchema,
   Attempt: attemptSchema,
   Artifact: artifactRowSchema,
-  Leftovers: leftoversSchema,
+  Leftovers: garbageReportSchema,
   Diff: diffSchema,
   Machine: machineSchema,
   Overview: overviewSchema,
@@ -73,7 +73,7 @@ function components(): Json {
 }
 
 /** Codes that a call may answer with because of what kind of call it is. */
-export function problemsOf(row: Route): ErrorCode[] {
+export function routeProblems(row: Route): ErrorCode[] {
   const general: ErrorCode[] = ["internal"];
   if (row.access !== "none") general.push("unauthenticated");
   if (row.access !== "none" && row.access !== "user") general.push("forbidden");
@@ -96,7 +96,7 @@ function responsesOf(row: Route): Json {
     ([status, answers]) => [status, { description: row.summary, ...contentOf(answers) }] as const,
   );
   const codes = new Map<string, ErrorCode[]>();
-  for (const code of problemsOf(row)) {
+  for (const code of routeProblems(row)) {
     const status = String(ERROR_TABLE[code][0]);
     codes.set(status, [...(codes.get(status) ?? []), code]);
   }
@@ -136,11 +136,11 @@ function operationId(row: Route): string {
   return [row.method, ...words].map((word, i) => (i === 0 ? word : word.charAt(0).toUpperCase() + word.slice(1))).join("");
 }
 
-export const pathOf = (row: Pick<Route, "path">): string => row.path.replaceAll(/:(\w+)/g, "{$1}");
+export const toOpenapiPath = (row: Pick<Route, "path">): string => row.path.replaceAll(/:(\w+)/g, "{$1}");
 
 export function openapiDocument(routes: readonly Route[], version: string): Json {
   const paths: Record<string, Json> = {};
-  for (const row of routes) paths[pathOf(row)] = { ...paths[pathOf(row)], [row.method]: operationOf(row) };
+  for (const row of routes) paths[toOpenapiPath(row)] = { ...paths[toOpenapiPath(row)], [row.method]: operationOf(row) };
   return {
     openapi: "3.1.0",
     info: { title: "Slipway", version, description: "The REST interface. Live updates come over a WebSocket at GET /v1/stream." },
@@ -158,8 +158,8 @@ export function openapiRoute(others: readonly Route[]): Route {
     summary: "This document",
     query: nothing.loose(),
     answers: { 200: json(z.record(z.string(), z.unknown())) },
-    async handle({ doors }) {
-      cached ??= JSON.stringify(openapiDocument([...others, row], doors.version));
+    async handle({ deps }) {
+      cached ??= JSON.stringify(openapiDocument([...others, row], deps.version));
       return { status: 200, media: "application/json", body: cached };
     },
   });

@@ -22,7 +22,7 @@ function problemOf(error: SlipwayError): Problem {
 }
 
 /** What zod complains about, in the words of the wire: `budget.minutes`, or the name of a field that is not known. */
-export function invalid(error: z.ZodError, where: string): SlipwayError {
+export function invalidRequest(error: z.ZodError, where: string): SlipwayError {
   const errors = error.issues.flatMap((issue): FieldError[] => {
     if (issue.code === "unrecognized_keys") {
       return issue.keys.map((key) => ({ path: [...issue.path, key].map(shown).join("."), message: "is not a known field" }));

@@ -1,16 +1,16 @@
 /** One row per call: what registers it in express and what the OpenAPI document prints are the same thing. */
 import type { IncomingMessage } from "node:http";
 import { z } from "zod";
-import type { Accounts, Person } from "../core/ports/accounts.ts";
+import type { Accounts, Identity } from "../core/ports/accounts.ts";
 import type { ErrorCode } from "../core/error.ts";
-import type { Outbound } from "../coordinator/services/egress.ts";
+import type { EgressService } from "../coordinator/services/egress.ts";
 import type { Page } from "../core/lib/pagination.ts";
 import type { Store } from "../core/ports/store.ts";
-import type { Caller, Sessions } from "../auth/sessions.ts";
-import type { Throttle } from "./login-throttle.ts";
+import type { AuthenticatedCaller, Sessions } from "../auth/sessions.ts";
+import type { LoginThrottle } from "./login-throttle.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
-import type { Operations } from "../coordinator/services/operations.ts";
-import type { Service } from "../coordinator/services/tasks.ts";
+import type { OperationsService } from "../coordinator/services/operations.ts";
+import type { TaskService } from "../coordinator/services/tasks.ts";
 import { ARTIFACT_NAME } from "../core/values/artifact.ts";
 
 /** Seals small secrets for the disk. `context` binds a sealed text to its row: it opens only with the same one. */
@@ -29,10 +29,10 @@ export interface Gauges {
 }
 
 /** Everything that the doors need; main.ts hands it over. */
-export interface Doors {
-  readonly service: Service;
-  readonly operations: Operations;
-  readonly outbound: Pick<Outbound, "list" | "change">;
+export interface ApiDeps {
+  readonly tasks: TaskService;
+  readonly operations: OperationsService;
+  readonly egress: Pick<EgressService, "list" | "change">;
   readonly sessions: Sessions;
   readonly store: Store;
   readonly accounts: Accounts;
@@ -61,7 +61,7 @@ export type Access = "none" | "user" | "operator" | "admin" | "metrics";
 /** What a status answers with: JSON of that schema, a text or bytes of that media type, or nothing. */
 export type Answer = { readonly schema: z.ZodType } | { readonly media: string } | { readonly binary: string } | { readonly empty: true };
 
-export interface Reply {
+export interface RouteReply {
   readonly status: number;
   readonly body?: unknown;
   /** Media type; JSON unless said. `body` is a string then. */
@@ -71,12 +71,12 @@ export interface Reply {
   readonly content?: AsyncIterable<Uint8Array>;
 }
 
-export interface Call<B, Q> {
-  readonly doors: Doors;
-  readonly throttle: Throttle;
+export interface RouteCall<B, Q> {
+  readonly deps: ApiDeps;
+  readonly throttle: LoginThrottle;
   /** Throws `unauthenticated` on routes that anybody may call. */
-  readonly caller: Caller;
-  readonly person: Person;
+  readonly caller: AuthenticatedCaller;
+  readonly identity: Identity;
   readonly params: Readonly<Record<string, string>>;
   readonly body: B;
   readonly query: Q;
@@ -97,7 +97,7 @@ export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.
   readonly answers: Readonly<Record<number, readonly Answer[]>>;
   /** Codes of its problem documents beyond those that every call of its kind has. */
   readonly problems: readonly ErrorCode[];
-  readonly handle: (call: Call<z.infer<B>, z.infer<Q>>) => Promise<Reply>;
+  readonly handle: (call: RouteCall<z.infer<B>, z.infer<Q>>) => Promise<RouteReply>;
 }
 
 export const nothing = z.strictObject({});
@@ -121,7 +121,7 @@ export const listQuerySchema = z.strictObject({
 });
 
 /** The cursor of the page behind this one; null at the end. */
-export function nextOf<T>({ items, more }: Page<T>, keyOf: (item: T) => string): string | null {
+export function nextCursor<T>({ items, more }: Page<T>, keyOf: (item: T) => string): string | null {
   const last = items.at(-1);
   return more && last !== undefined ? keyOf(last) : null;
 }
@@ -144,7 +144,7 @@ const ID = /^[a-z]{1,10}_[0-9A-Za-z]{26}$/;
 const FREE_ID = /^[\w-]{1,64}$/;
 const SHAPES: Readonly<Record<string, RegExp>> = { mid: FREE_ID, name: ARTIFACT_NAME };
 
-export function paramsFit(params: Readonly<Record<string, string>>): boolean {
+export function areParamsValid(params: Readonly<Record<string, string>>): boolean {
   return Object.entries(params).every(([name, value]) => (SHAPES[name] ?? ID).test(value));
 }
 

@@ -5,10 +5,10 @@
  */
 import { rm, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { sizeOf } from "../core/lib/disk-usage.ts";
+import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
-import { leftover, type Leftover } from "../core/lib/garbage.ts";
-import { tarFolder } from "./workspace-tar.ts";
+import { removeGarbage, type Garbage } from "../core/lib/garbage.ts";
+import { createWorkspaceTar } from "./workspace-tar.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../core/ports/sandbox.ts";
 import { WORKSPACE } from "../core/values/artifact.ts";
 
@@ -85,12 +85,12 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     kind: "simulated",
     isolates: false,
     created,
-    capabilities: () => Promise.resolve([]),
+    hardeningChecks: () => Promise.resolve([]),
     check: () => Promise.resolve("simulated sandbox: workers run inside the server; nothing is isolated"),
     prepare: () => Promise.resolve(),
     storage: () => Promise.resolve(null),
-    tend: () => Promise.resolve(),
-    warmth: () => Promise.resolve(null),
+    maintainPool: () => Promise.resolve(),
+    poolStatus: () => Promise.resolve(null),
     async ensure(spec, signal) {
       signal.throwIfAborted();
       const fault = faultOf(spec);
@@ -121,16 +121,16 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
       const box = known(name);
       if (box === null || options.dir === undefined) return Promise.resolve(null);
       if (box.state !== "exited") return Promise.reject(new TaskFailure("internal", { detail: `The worker of ${name} still runs.` }));
-      return Promise.resolve(tarFolder(join(options.dir, name, WORKSPACE), WORKSPACE, signal));
+      return Promise.resolve(createWorkspaceTar(join(options.dir, name, WORKSPACE), WORKSPACE, signal));
     },
     reclaimImages: () => Promise.resolve([]),
     async reclaim(wanted, mode) {
-      const found: Leftover[] = [];
+      const found: Garbage[] = [];
       const { dir } = options;
       for (const name of dir === undefined ? [] : await readdir(dir).catch(() => [])) {
         if (dir === undefined || boxes.has(name) || (await wanted(name))) continue;
         const remove = (): Promise<void> => rm(join(dir, name), { recursive: true, force: true });
-        found.push(await leftover(mode, { kind: "folder", name, bytes: await sizeOf(join(dir, name)) }, remove));
+        found.push(await removeGarbage(mode, { kind: "folder", name, bytes: await diskUsage(join(dir, name)) }, remove));
       }
       return found;
     },

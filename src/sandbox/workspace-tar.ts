@@ -10,7 +10,7 @@ import { pack as openPack, type Pack } from "tar-stream";
  * Names begin with `prefix`. The folder may change meanwhile: what vanishes is left out, and no more is read of a file than it had.
  * An unreadable folder or file is left out too.
  */
-export function tarFolder(path: string, prefix: string, signal: AbortSignal): Readable {
+export function createWorkspaceTar(path: string, prefix: string, signal: AbortSignal): Readable {
   const pack = openPack();
   const stream = Readable.from(pack as unknown as AsyncIterable<Uint8Array>);
   // Whoever does not read it to its end must not hear of it as an uncaught error.

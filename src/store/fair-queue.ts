@@ -14,6 +14,6 @@ export function nextTurn(virtualTime: number, last: number | null): number {
   return last === null ? virtualTime : Math.max(virtualTime, last + 1);
 }
 
-export function rankOf(turn: number, priority: number): number {
+export function computeRank(turn: number, priority: number): number {
   return turn - TURNS_PER_PRIORITY * priority;
 }

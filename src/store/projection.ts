@@ -8,7 +8,7 @@ import type { EventData, TaskEvent } from "../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../core/ports/store.ts";
 import { sandboxName, type TaskState } from "../core/task.ts";
 
-export type Change =
+export type ProjectionChange =
   | { readonly kind: "message"; readonly row: MessageRow }
   /** Every message of a person with this id. */
   | { readonly kind: "message.status"; readonly id: string; readonly status: NonNullable<MessageRow["status"]> }
@@ -32,7 +32,7 @@ export type Change =
 const LIVE: ReadonlySet<TaskState> = new Set<TaskState>(["provisioning", "running", "cancelling"]);
 
 /** The coordinator wrote `data` after checking it, so the casts here are true. */
-export function project(event: TaskEvent): Change | null {
+export function projectEvent(event: TaskEvent): ProjectionChange | null {
   const { data } = event;
   switch (event.type) {
     case "message":
@@ -86,7 +86,7 @@ function toolRow({ taskId, seq, at, attempt, data }: TaskEvent): ToolCallRow {
   };
 }
 
-function attemptChange({ taskId, attempt, at, from, to, type, data }: TaskEvent): Change | null {
+function attemptChange({ taskId, attempt, at, from, to, type, data }: TaskEvent): ProjectionChange | null {
   if (type === "task.state" && data["reason"] === "claimed") {
     const row = { taskId, number: attempt, container: sandboxName(taskId, attempt), startedAt: at };
     return { kind: "attempt", row: { ...row, endedAt: null, exitCode: null, failure: null } };

@@ -2,7 +2,7 @@ import type { Snapshot, Task, TaskSpec, TaskState } from "../core/task.ts";
 import type { TaskCore } from "./sqlite/tables/rows.ts";
 
 /** What a text search of a task looks at; queries are lowered too. */
-export function searchText({ title, prompt, repo }: TaskSpec): string {
+export function searchableText({ title, prompt, repo }: TaskSpec): string {
   return `${title}\n${prompt}\n${repo}`.toLowerCase();
 }
 

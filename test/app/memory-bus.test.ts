@@ -8,9 +8,9 @@ test("[R4] a hint carries an address and nothing else, whatever the caller holds
   bus.onHint((hint) => heard.push(hint));
   bus.onDelta((delta) => heard.push(delta));
   const hint: Hint = { taskId: "task_1", userId: "user_1", seq: 7 };
-  bus.announce({ ...hint, prompt: "secret", events: [1, 2] } as Hint);
+  bus.publishHint({ ...hint, prompt: "secret", events: [1, 2] } as Hint);
   const delta: Delta = { taskId: "task_1", userId: "user_1", messageId: "m1", text: "abc" };
-  bus.whisper({ ...delta, snapshot: {} } as Delta);
+  bus.publishDelta({ ...delta, snapshot: {} } as Delta);
   expect(heard).toEqual([hint, delta]);
 });
 
@@ -24,7 +24,7 @@ test("[R4] a listener that throws is reported and stops nobody; one that left he
   const listener = (hint: Hint): void => void heard.push(hint.seq);
   const leave = bus.onHint(listener);
   bus.onHint(listener);
-  const say = (seq: number): void => bus.announce({ taskId: "t", userId: "u", seq });
+  const say = (seq: number): void => bus.publishHint({ taskId: "t", userId: "u", seq });
   say(1);
   leave();
   leave();

@@ -3,12 +3,12 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { WebSocket } from "ws";
-import { checkUp } from "../../src/coordinator/invariants.ts";
+import { checkInvariants } from "../../src/coordinator/invariants.ts";
 import { SlipwayClient } from "../../src/client/index.ts";
 import { openDockerSandbox } from "../../src/sandbox/docker/sandbox.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import type { ScriptStep } from "../../src/core/task.ts";
-import { feelPulse, openStage, residentMb, type Stage } from "../support/docker/attacker.ts";
+import { watchPulse, openAttackTarget, residentMb, type AttackTarget } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";
 import { eventually, ROOT } from "../support/process/server.ts";
 
@@ -122,13 +122,13 @@ const PROXY = [
 ];
 
 describeWithDocker("an agent that speaks to the broker itself", () => {
-  let stage: Stage;
+  let stage: AttackTarget;
   /** A task beside the attackers, which must not notice. */
   let neighbour: { readonly id: string; readonly token: string; readonly sha: string };
 
   beforeAll(async () => {
     // As on a small machine: what is held on to, rather than not yet collected, ends this coordinator.
-    stage = await openStage({ maxConcurrent: 8, env: { NODE_OPTIONS: "--max-old-space-size=256" } });
+    stage = await openAttackTarget({ maxConcurrent: 8, env: { NODE_OPTIONS: "--max-old-space-size=256" } });
     const work = "echo mine > mine.txt && git add mine.txt && git commit -qm mine && echo committed $(git rev-parse HEAD)";
     const id = await stage.submit([{ bash: work }, ...HOLD]);
     const [, sha = ""] = /committed (\w{40})/.exec(await stage.says(id, "committed")) ?? [];
@@ -262,7 +262,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
 
   it("[S6] (84) floods of connections, slow requests and large bodies: the coordinator answers others meanwhile, in bounded memory", async () => {
     const ids = await Promise.all([hold(), hold(), hold()]);
-    const pulse = feelPulse(stage.server);
+    const pulse = watchPulse(stage.server);
     const [slow = "", connections = "", batches = ""] = await Promise.all(
       ["slow", "connections", "batches"].map((kind, i) => stage.execIn(ids[i] ?? "", ["node", "attack/flood.mjs", kind])),
     );
@@ -282,7 +282,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
 
   it("[S6] [F6] (79) a flood of valid events ends its own attempt at a bound, and can be looked at by many", async () => {
     const id = await hold();
-    const pulse = feelPulse(stage.server);
+    const pulse = watchPulse(stage.server);
     const end = JSON.parse(await stage.execIn(id, ["node", "attack/flood.mjs", "events"])) as { status: number; megabytes: number };
     expect(end).toMatchObject({ status: 410, code: "stale_attempt" });
     expect(end.megabytes).toBeLessThan(150);
@@ -312,7 +312,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
       await run(id, "head -c 20000000 /dev/zero | tr '\\0' '\\n' > lines && git add lines && git commit -qm lines && echo committed"),
     ).toContain("committed");
     await go(id);
-    const pulse = feelPulse(stage.server);
+    const pulse = watchPulse(stage.server);
     const { task } = await stage.settled(id);
     expect(task).toMatchObject({ state: "done", outcome: "pushed" });
     const { body } = await stage.server.call("GET", `/v1/tasks/${id}/diff`);
@@ -338,7 +338,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     const store = openSqliteReader({ dir: stage.data, migrations: join(ROOT, "migrations/sqlite") });
     const sandbox = openDockerSandbox({ instance, workerFile: join(ROOT, "dist/worker.mjs"), dockerfile: join(ROOT, "Dockerfile") });
     try {
-      expect((await checkUp({ store, sandbox, maxConcurrent: 8 })).findings).toEqual([]);
+      expect((await checkInvariants({ store, sandbox, maxConcurrent: 8 })).violations).toEqual([]);
     } finally {
       await sandbox.close();
       await store.close();

@@ -3,7 +3,7 @@ import { existsSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { ScriptStep } from "../../src/core/task.ts";
 import { killAll, makeHome, run } from "../cli/command.ts";
-import { openStage, type Stage } from "../support/docker/attacker.ts";
+import { openAttackTarget, type AttackTarget } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";
 
 /** Made by whatever of the repository's own programs is run on the host. */
@@ -42,11 +42,11 @@ const SETTINGS = [
 const ACTIVE = /(?![\n\u200c\u200d])[\p{Cc}\p{Cf}\u2028\u2029]/u;
 
 describeWithDocker("hostile repositories, files, names and words", () => {
-  let stage: Stage;
+  let stage: AttackTarget;
   const { home, remove } = makeHome();
 
   beforeAll(async () => {
-    stage = await openStage({ files: REPOSITORY });
+    stage = await openAttackTarget({ files: REPOSITORY });
     const rejects = `while read old new ref; do
       if git diff-tree -r --name-only --root "$new" | grep -q '^.github/workflows/'; then
         echo "refusing to allow a GitHub App to create or update workflow \\\`.github/workflows/x.yml\\\` without \\\`workflows\\\` permission" >&2; exit 1

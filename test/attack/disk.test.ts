@@ -1,9 +1,9 @@
 /** Item 77 on whole tasks: whoever fills the disk harms nobody else, is told why, and what he has done is kept. */
 import { afterEach, expect, it } from "vitest";
 import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";
-import { openStage, SECRETS, type Stage, type StageOptions } from "../support/docker/attacker.ts";
+import { openAttackTarget, SECRETS, type AttackTarget, type AttackTargetOptions } from "../support/docker/attacker.ts";
 import { describeWithDocker, needsLoops } from "../support/docker/engine.ts";
-import { disksOf, leftOf } from "../support/docker/cleanup.ts";
+import { disksOf, findRemains } from "../support/docker/cleanup.ts";
 import { eventually, startServer } from "../support/process/server.ts";
 
 const HONEST = [
@@ -14,14 +14,14 @@ const HONEST = [
 ];
 
 describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
-  let stage: Stage;
-  const open = async (options: StageOptions): Promise<void> => void (stage = await openStage(options));
+  let stage: AttackTarget;
+  const open = async (options: AttackTargetOptions): Promise<void> => void (stage = await openAttackTarget(options));
   afterEach(async () => await stage.close());
 
   /** Nothing of a task is left: containers, volumes, images, devices; and its slot is free. */
   const gone = (): Promise<unknown> =>
     eventually(async () => {
-      const { containers, volumes, files, devices } = await leftOf(stage.instance, disksOf(stage.data));
+      const { containers, volumes, files, devices } = await findRemains(stage.instance, disksOf(stage.data));
       const { slots } = (await stage.server.call("GET", "/v1/ops/overview")).body as Overview;
       const all = [...containers, ...volumes, ...files, ...devices];
       return all.length === 0 && slots.used === 0 ? true : null;
@@ -78,7 +78,7 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
     // What waited is this server's to keep; without a pool the next one removes it.
     const next = await again({ SLIPWAY_WARM: "0" });
     await eventually(
-      async () => ((await leftOf(stage.instance, disksOf(stage.data))).volumes.length === 0 ? true : null),
+      async () => ((await findRemains(stage.instance, disksOf(stage.data))).volumes.length === 0 ? true : null),
       "no volume is left",
     );
     await next.kill("SIGTERM");
@@ -110,7 +110,7 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
       );
       expect(task, point).toMatchObject({ state: "done", attempt: 1 });
       await eventually(async () => {
-        const { containers, volumes, files, devices } = await leftOf(stage.instance, disksOf(stage.data));
+        const { containers, volumes, files, devices } = await findRemains(stage.instance, disksOf(stage.data));
         return [...containers, ...volumes, ...files, ...devices].length === 0 ? true : null;
       }, `${point}: nothing is left`);
       await next.kill("SIGTERM");

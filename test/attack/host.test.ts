@@ -5,12 +5,12 @@ import { getServers } from "node:dns";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { networkInterfaces } from "node:os";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { openStage, type Stage } from "../support/docker/attacker.ts";
-import { battery, type Facts, type Try } from "../support/docker/attack-battery.ts";
+import { openAttackTarget, type AttackTarget } from "../support/docker/attacker.ts";
+import { attackBattery, type Facts, type AttackAttempt } from "../support/docker/attack-battery.ts";
 import { BASE_IMAGE, describeWithDocker } from "../support/docker/engine.ts";
 
 describeWithDocker("a way out of the container", () => {
-  let stage: Stage;
+  let stage: AttackTarget;
   let facts: Facts;
   const heard: string[] = [];
   const closing: (() => void)[] = [];
@@ -18,7 +18,7 @@ describeWithDocker("a way out of the container", () => {
   const bystander = `slipway-test-bystander-${process.pid}`;
 
   beforeAll(async () => {
-    stage = await openStage();
+    stage = await openAttackTarget();
     const tcp = await listen("0.0.0.0");
     const udp = await listenUdp();
     const abstractName = `slipway-canary-${process.pid}`;
@@ -83,7 +83,7 @@ describeWithDocker("a way out of the container", () => {
   const shown = (text: string): string => text.trim().split("\n").slice(-2).join(" | ").slice(0, 120);
 
   it("[S1] [S5] (65, 66) every try is refused, and no canary hears anything", async () => {
-    const tries = battery(facts);
+    const tries = attackBattery(facts);
     const { said, task } = await stage.attack(tries.map(({ command }) => ({ bash: `{ ${command}\n} 2>&1`, timeoutMs: 20_000 })));
     expect(said).toHaveLength(tries.length);
     const results = tries.map((one, i) => ({ ...one, output: said[i]?.output ?? "" }));
@@ -95,7 +95,7 @@ describeWithDocker("a way out of the container", () => {
   }, 180_000);
 
   it("the same tries reach their aim in a container that is not confined", async () => {
-    const tries = battery(facts).filter(({ control }) => control === "reaches");
+    const tries = attackBattery(facts).filter(({ control }) => control === "reaches");
     const script = tries.map(({ command }, i) => `echo "@@${i}"\n{ ${command}\n} 2>&1`).join("\n");
     const capabilities = ["SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "MKNOD", "SYSLOG", "SYS_NICE", "SYS_CHROOT"];
     const free = [
@@ -108,7 +108,7 @@ describeWithDocker("a way out of the container", () => {
     ];
     const { stdout, stderr } = await spawned(["run", "--rm", "-i", ...free, BASE_IMAGE, "bash"], script);
     const outputs = stdout.split(/^@@\d+\n/m).slice(1);
-    const missed = tries.flatMap((one: Try, i) =>
+    const missed = tries.flatMap((one: AttackAttempt, i) =>
       outputs[i]?.includes("REACHED") === true ? [] : [`${one.name}: ${shown(outputs[i] ?? "")}`],
     );
     expect(missed, stderr).toEqual([]);

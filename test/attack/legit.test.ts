@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { openStage, type Stage } from "../support/docker/attacker.ts";
+import { openAttackTarget, type AttackTarget } from "../support/docker/attacker.ts";
 import { BASE_IMAGE, describeWithDocker } from "../support/docker/engine.ts";
 import { ROOT } from "../support/process/server.ts";
 
@@ -79,9 +79,9 @@ const WORK: readonly (readonly [name: string, command: string, says: RegExp])[] 
 ];
 
 describeWithDocker("legitimate work in the same confinement", () => {
-  let stage: Stage;
+  let stage: AttackTarget;
   beforeAll(async () => {
-    stage = await openStage({ baseImage: toolsImage(), files: files() });
+    stage = await openAttackTarget({ baseImage: toolsImage(), files: files() });
   }, 400_000);
   afterAll(async () => await stage.close());
 

@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path";
 import Database from "../../src/store/sqlite/driver.ts";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { sandboxName } from "../../src/core/task.ts";
-import { ADMIN, openStage, SECRETS, type Stage } from "../support/docker/attacker.ts";
+import { ADMIN, openAttackTarget, SECRETS, type AttackTarget } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";
 import { formsOf, openScanner, type Scanner } from "../support/scanner.ts";
 
@@ -23,7 +23,7 @@ function bytesOf(path: string): Buffer {
 }
 
 describeWithDocker("[S1] (65, 91) planted secrets", () => {
-  let stage: Stage;
+  let stage: AttackTarget;
   let scanner: Scanner;
   let secrets: Record<string, string>;
   const ended: Record<string, string> = {};
@@ -31,7 +31,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
   let said = "";
 
   beforeAll(async () => {
-    stage = await openStage({ env: { SLIPWAY_LOG_LEVEL: "debug" } });
+    stage = await openAttackTarget({ env: { SLIPWAY_LOG_LEVEL: "debug" } });
     const login = await stage.server.call("POST", "/v1/auth/login", { email: ADMIN, password: SECRETS.adminPassword });
     expect(login.status).toBe(200);
     const { accessToken, refreshToken } = login.body as { accessToken: string; refreshToken: string };

@@ -1,13 +1,13 @@
 /** Item 89: whoever only burns the processor is stopped, by silence or by the clock on the wall. */
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { openStage, type Stage } from "../support/docker/attacker.ts";
+import { openAttackTarget, type AttackTarget } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";
 import { eventually } from "../support/process/server.ts";
 
 describeWithDocker("[D6] (89) an agent that burns the processor", () => {
-  let stage: Stage;
+  let stage: AttackTarget;
   beforeAll(async () => {
-    stage = await openStage({ policy: { silenceMs: 6_000 } });
+    stage = await openAttackTarget({ policy: { silenceMs: 6_000 } });
   }, 300_000);
   afterAll(async () => await stage.close());
 

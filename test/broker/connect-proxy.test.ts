@@ -7,14 +7,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createEgress } from "../../src/broker/connect-proxy.ts";
+import { createConnectProxy } from "../../src/broker/connect-proxy.ts";
 import { openBroker } from "../../src/broker/server.ts";
 import type { EgressPolicy } from "../../src/core/values/egress-policy.ts";
 import { SlipwayError } from "../../src/core/error.ts";
 import { openProxy, proxyEnv, type Proxy } from "../../worker/connection/proxy.ts";
-import { MemoryDesk } from "../worker/memory-worker-api.ts";
+import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
-import type { Broker, BrokerEndpoint, EgressDesk } from "../../src/core/ports/broker.ts";
+import type { Broker, BrokerEndpoint, EgressApi } from "../../src/core/ports/broker.ts";
 
 const run = promisify(execFile);
 const closers: (() => unknown)[] = [];
@@ -26,9 +26,9 @@ let trusted: string[];
 let broker: Broker;
 let endpoint: BrokerEndpoint;
 
-const desk: EgressDesk = {
+const workerApi: EgressApi = {
   policy: async () => policy(),
-  refused: (_task, _attempt, place, why) => void refusals.push(`${place} ${why}`),
+  reportRefusal: (_task, _attempt, place, why) => void refusals.push(`${place} ${why}`),
 };
 
 beforeEach(async () => {
@@ -37,17 +37,17 @@ beforeEach(async () => {
   policy = () => ({ egress: "allowlist", hosts: new Set(trusted) });
   broker = openBroker({
     dir: join(dir, "run"),
-    desk: new MemoryDesk(),
+    workerApi: new MemoryWorkerApi(),
     repoPath: () => join(dir, "repo.git"),
     secret: SECRET,
     instance: "test",
     log: quiet,
-    serveTunnel: createEgress({
-      desk,
+    serveTunnel: createConnectProxy({
+      api: workerApi,
       log: quiet,
       trustedHosts: trusted,
       resolve: async (name) => names[name] ?? [],
-      own: () => ["93.184.215.99"],
+      ownAddresses: () => ["93.184.215.99"],
     }),
   });
   endpoint = await broker.open("task_a", 1);
@@ -276,7 +276,7 @@ describe("[S3] whose connection it is", () => {
     await new Promise<void>((resolve) => socket.on("data", (piece) => String(piece).includes("hello") && resolve()));
     const ended = new Promise<void>((resolve) => socket.on("close", () => resolve()));
     socket.on("error", () => undefined);
-    await broker.shut("task_a", 1);
+    await broker.revoke("task_a", 1);
     await ended;
   });
 

@@ -11,7 +11,7 @@ import { buffer } from "node:stream/consumers";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { serveGit } from "../../src/broker/git-http.ts";
 import { Unreachable } from "../../worker/workspace/workspace.ts";
-import { packOf } from "../../worker/connection/pack.ts";
+import { fetchPack } from "../../worker/connection/pack.ts";
 import { git as workerGit, GitError } from "../../worker/workspace/git.ts";
 
 const ENV = { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
@@ -74,7 +74,7 @@ function empty(name: string): string {
   return join(dir, name);
 }
 async function take(into: string, ...commits: string[]): Promise<void> {
-  await workerGit(["index-pack", "--stdin"], { cwd: into, input: await packOf(source, commits, never) });
+  await workerGit(["index-pack", "--stdin"], { cwd: into, input: await fetchPack(source, commits, never) });
 }
 async function call(query: string): Promise<{ status: number; text: string }> {
   const asked = request(`${source.url}/pack${query}`).end();
@@ -111,12 +111,12 @@ it.each([
 
 it("a refusal is no lost connection: the worker does not ask for ever", async () => {
   commit("a", 10);
-  const refused = packOf(source, ["a".repeat(40)], never);
+  const refused = fetchPack(source, ["a".repeat(40)], never);
   await expect(refused).rejects.toBeInstanceOf(Unreachable);
   await expect(refused).rejects.toMatchObject({ lost: false, output: expect.stringContaining("no such commit") as string });
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
-  await expect(packOf(source, ["a".repeat(40)], never)).rejects.toMatchObject({ lost: true });
+  await expect(fetchPack(source, ["a".repeat(40)], never)).rejects.toMatchObject({ lost: true });
 });
 
 it("[W2] a pack that is cut off anywhere is none, and the next one is whole", async () => {

@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { forward, type Forwarder } from "../../worker/connection/forward.ts";
+import { openForwarder, type Forwarder } from "../../worker/connection/forward.ts";
 import { git, Rig } from "../worker/rig.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 
@@ -15,10 +15,10 @@ let mine: string;
 
 beforeEach(async () => {
   rig = new Rig();
-  rig.desk.attempt = ATTEMPT;
-  const opened = await rig.broker.open(rig.desk.taskId, ATTEMPT);
+  rig.workerApi.attempt = ATTEMPT;
+  const opened = await rig.broker.open(rig.workerApi.taskId, ATTEMPT);
   token = opened.token;
-  forwarder = await forward(join(opened.socketDir, "b.sock"));
+  forwarder = await openForwarder(join(opened.socketDir, "b.sock"));
   clone = join(rig.dir, "clone");
   git(rig.dir, "clone", "-q", rig.repo, clone);
   git(clone, "commit", "-q", "--allow-empty", "-m", "mine");

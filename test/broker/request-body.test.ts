@@ -12,28 +12,28 @@ import { DEFAULT_RULES } from "../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../src/broker/model/gateway.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../src/broker/model/prices.ts";
-import { createRate } from "../../src/broker/model/rate-limit.ts";
+import { createProviderRateLimit } from "../../src/broker/model/rate-limit.ts";
 import { systemClock } from "../../src/app/system.ts";
-import { MemoryDesk } from "../worker/memory-worker-api.ts";
+import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
-import type { Broker, BrokerEndpoint, ModelDesk } from "../../src/core/ports/broker.ts";
+import type { Broker, BrokerEndpoint, ModelBudget } from "../../src/core/ports/broker.ts";
 
 const MIB = 2 ** 20;
 const KEY = "sk-real-key-of-the-server";
 const MESSAGES = "/anthropic/v1/messages";
 const EVENTS = "/worker/v1/events";
-const generous: ModelDesk = {
-  admit: async () => ({ passes: () => null, settle: async () => undefined, cancel: async () => undefined }),
+const generous: ModelBudget = {
+  admit: async () => ({ update: () => null, settle: async () => undefined, cancel: async () => undefined }),
 };
 
 let dir: string;
-let desk: MemoryDesk;
+let workerApi: MemoryWorkerApi;
 let sockets: Socket[];
 let closers: (() => unknown)[];
 
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), "sw-body-"));
-  desk = new MemoryDesk();
+  workerApi = new MemoryWorkerApi();
   sockets = [];
   closers = [];
 });
@@ -44,9 +44,18 @@ afterEach(async () => {
 });
 
 function make(baseUrl: string, options: Partial<BrokerOptions> = {}): Broker {
-  const rate = createRate({ clock: systemClock, longestMs: 60_000 });
-  const serveModel = createModelGateway({ baseUrl, apiKey: KEY, desk: generous, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet });
-  const broker = openBroker({ dir, desk, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet, serveModel, ...options });
+  const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
+  const serveModel = createModelGateway({ baseUrl, apiKey: KEY, budget: generous, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet });
+  const broker = openBroker({
+    dir,
+    workerApi: workerApi,
+    repoPath: () => dir,
+    secret: SECRET,
+    instance: "test",
+    log: quiet,
+    serveModel,
+    ...options,
+  });
   closers.push(() => broker.close());
   return broker;
 }
@@ -154,7 +163,7 @@ describe("[S6] bodies for the model", () => {
     async () => {
       const provider = await reluctant();
       const broker = make(provider.url);
-      const [door, other] = [await broker.open(desk.taskId, 1), await broker.open(desk.taskId, 2)];
+      const [door, other] = [await broker.open(workerApi.taskId, 1), await broker.open(workerApi.taskId, 2)];
       const body = ask(8 * MIB);
       const before = await rest();
       const replies = Array.from({ length: 28 }, () => post(door, MESSAGES, body));
@@ -183,7 +192,7 @@ describe("[S6] bodies for the model", () => {
 
   it("of a usual size do not wait for each other, however slow the provider is", async () => {
     const provider = await reluctant();
-    const door = await make(provider.url).open(desk.taskId, 1);
+    const door = await make(provider.url).open(workerApi.taskId, 1);
     const replies = Array.from({ length: 100 }, () => post(door, MESSAGES, ask(200_000)));
     await expect.poll(() => provider.come.length, SOON).toBe(100);
     for (const { request, response } of provider.come) request.on("end", () => response.writeHead(200, STREAM).end(PING)).resume();
@@ -191,7 +200,7 @@ describe("[S6] bodies for the model", () => {
   });
 
   it("that do not come give their room back in time; too many that wait are told to come later", async () => {
-    const door = await (await withFake({ bodyMs: BODY_MS })).open(desk.taskId, 1);
+    const door = await (await withFake({ bodyMs: BODY_MS })).open(workerApi.taskId, 1);
     const slow = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB}`, '{"mo');
     await pause(100);
     const waiting = Array.from({ length: 32 }, () => post(door, MESSAGES, ask(300)));
@@ -209,7 +218,7 @@ describe("[S6] bodies for the model", () => {
   });
 
   it("that are cut short, or have no room ever, hold nothing", async () => {
-    const door = await (await withFake()).open(desk.taskId, 1);
+    const door = await (await withFake()).open(workerApi.taskId, 1);
     for (let n = 0; n < 3; n += 1) {
       const cut = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB}`, '{"mo');
       await pause(50);
@@ -225,7 +234,7 @@ describe("[S6] bodies for the model", () => {
   });
 
   it("take what their bytes say, also in pieces of one byte", async () => {
-    const door = await (await withFake()).open(desk.taskId, 1);
+    const door = await (await withFake()).open(workerApi.taskId, 1);
     const before = await rest();
     const answer = begin(door, `POST ${MESSAGES}`, "transfer-encoding: chunked", "1\r\n \r\n".repeat(400_000));
     await expect.poll(() => sockets[0]?.writableLength, SOON).toBe(0);
@@ -237,7 +246,7 @@ describe("[S6] bodies for the model", () => {
   });
 
   it("are measured before they are parsed: neither depth nor number of values is free", async () => {
-    const door = await (await withFake()).open(desk.taskId, 1);
+    const door = await (await withFake()).open(workerApi.taskId, 1);
     const bodies: [string, RegExp][] = [
       [`{"model":"claude-opus-5-5","messages":[${"[".repeat(100_000)}${"]".repeat(100_000)}]}`, /deeper than 200 levels/],
       [`{"model":"claude-opus-5-5","messages":[${'{"content":'.repeat(100_000)}1${"}".repeat(100_000)}]}`, /deeper than 200 levels/],
@@ -262,7 +271,7 @@ describe("[S6] bodies of the worker's calls", () => {
 
   it("share their room, give it back in time, and do not hold up another attempt", async () => {
     const broker = await withFake({ bodyMs: BODY_MS });
-    const [door, other] = [await broker.open(desk.taskId, 1), await broker.open(desk.taskId, 2)];
+    const [door, other] = [await broker.open(workerApi.taskId, 1), await broker.open(workerApi.taskId, 2)];
     const slow = ["content-length: 2000000", "transfer-encoding: chunked"].map((header) => begin(door, `POST ${EVENTS}`, header, ""));
     await pause(100);
     let answered = false;
@@ -281,15 +290,15 @@ describe("[S6] bodies of the worker's calls", () => {
   });
 
   it("keep it until the answer is made", async () => {
-    const accept = desk.accept.bind(desk);
+    const accept = workerApi.accept.bind(workerApi);
     let [open, held] = [(): void => undefined, 0];
     const opened = new Promise<void>((resolve) => (open = resolve));
-    desk.accept = async (...call) => {
+    workerApi.accept = async (...call) => {
       held += 1;
       await opened;
       return accept(...call);
     };
-    const door = await (await withFake()).open(desk.taskId, 1);
+    const door = await (await withFake()).open(workerApi.taskId, 1);
     const padded = `${heartbeat}${" ".repeat(1_500_000)}`;
     const replies = Array.from({ length: 6 }, () => post(door, EVENTS, padded));
     await expect.poll(() => held, SOON).toBe(2);
@@ -309,7 +318,7 @@ describe("[S6] bodies that nobody reads yet", () => {
   ])("cost little, also in pieces of one byte: %s", { timeout: 60_000 }, async (_name, line) => {
     const serveGit: BrokerOptions["serveGit"] = ({ signal }) => new Promise((resolve) => signal.addEventListener("abort", () => resolve()));
     const broker = await withFake({ serveGit });
-    const [door, other] = [await broker.open(desk.taskId, 1), await broker.open(desk.taskId, 2)];
+    const [door, other] = [await broker.open(workerApi.taskId, 1), await broker.open(workerApi.taskId, 2)];
     const before = await rest();
     const pieces = "1\r\n \r\n".repeat(10_000);
     const ends = Array.from({ length: 200 }, () => begin(door, line, "transfer-encoding: chunked", pieces));
@@ -317,14 +326,14 @@ describe("[S6] bodies that nobody reads yet", () => {
     await expect.poll(() => sockets.filter(({ bytesRead }) => bytesRead > 0).length, SOON).toBeGreaterThan(160);
     expect(used() - before).toBeLessThan(120 * MIB);
     expect((await post(other, MESSAGES, ask(200))).status).toBe(200);
-    await broker.shut(desk.taskId, 1);
+    await broker.revoke(workerApi.taskId, 1);
     expect(new Set((await Promise.all(ends)).map(statusOf))).toEqual(new Set([0, 429]));
   });
 
   it("nor do answers that nobody reads: few are made, and the next is made when one has left", async () => {
-    desk.overrides = { prompt: "x".repeat(3 * MIB) };
+    workerApi.overrides = { prompt: "x".repeat(3 * MIB) };
     const broker = await withFake();
-    const [door, other] = [await broker.open(desk.taskId, 1), await broker.open(desk.taskId, 2)];
+    const [door, other] = [await broker.open(workerApi.taskId, 1), await broker.open(workerApi.taskId, 2)];
     const before = await rest();
     const ask = (): Socket => {
       const socket = connect(join(door.socketDir, "b.sock"));
@@ -334,29 +343,29 @@ describe("[S6] bodies that nobody reads yet", () => {
       return socket;
     };
     const unread = Array.from({ length: 100 }, ask);
-    await expect.poll(() => desk.heard.length, SOON).toBe(8);
+    await expect.poll(() => workerApi.heard.length, SOON).toBe(8);
     await pause(500);
-    expect(desk.heard).toHaveLength(8);
+    expect(workerApi.heard).toHaveLength(8);
     expect(used() - before).toBeLessThan(60 * MIB);
     expect(statusOf(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(429);
     expect(statusOf(await begin(other, "GET /worker/v1/spec", "connection: close", ""))).toBe(410);
     for (const socket of unread) socket.resume();
     // 8, and the 16 that waited; the rest was refused.
-    await expect.poll(() => desk.heard.length, SOON).toBe(25);
+    await expect.poll(() => workerApi.heard.length, SOON).toBe(25);
     for (const socket of unread) socket.destroy();
     expect(statusOf(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(200);
   });
 
   it("end when the broker shuts", async () => {
     const broker = await withFake();
-    const door = await broker.open(desk.taskId, 1);
+    const door = await broker.open(workerApi.taskId, 1);
     const body = ask(20 * MIB);
     const slow = begin(door, `POST ${MESSAGES}`, `content-length: ${20 * MIB}`, "{");
     await pause(100);
     const waiting = Array.from({ length: 20 }, () => post(door, MESSAGES, body).catch((error: Error) => error.message));
     await pause(200);
     const begun = performance.now();
-    await broker.shut(desk.taskId, 1);
+    await broker.revoke(workerApi.taskId, 1);
     expect(await slow).toBe("");
     for (const end of await Promise.all(waiting)) expect(end).toMatch(/hang up|ECONNRESET|EPIPE/);
     expect(performance.now() - begun).toBeLessThan(10_000);

@@ -6,17 +6,17 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openBroker, type BrokerOptions } from "../../src/broker/server.ts";
-import { MemoryDesk } from "../worker/memory-worker-api.ts";
+import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
 import type { Broker } from "../../src/core/ports/broker.ts";
 
 let dir: string;
-let desk: MemoryDesk;
+let workerApi: MemoryWorkerApi;
 let brokers: Broker[];
 
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), "sw-broker-"));
-  desk = new MemoryDesk();
+  workerApi = new MemoryWorkerApi();
   brokers = [];
 });
 afterEach(async () => {
@@ -27,7 +27,7 @@ afterEach(async () => {
 function make(overrides: Partial<BrokerOptions> = {}): Broker {
   const options: BrokerOptions = {
     dir: join(dir, "run"),
-    desk,
+    workerApi: workerApi,
     repoPath: () => join(dir, "repo.git"),
     secret: SECRET,
     instance: "test",
@@ -79,30 +79,30 @@ const EVENTS = "/worker/v1/events";
 
 test("open is idempotent, and a broker that is made again has the same address and token", async () => {
   const first = make();
-  const [a, b] = await Promise.all([first.open(desk.taskId, 1), first.open(desk.taskId, 1)]);
+  const [a, b] = await Promise.all([first.open(workerApi.taskId, 1), first.open(workerApi.taskId, 1)]);
   expect(a).toEqual(b);
   expect(a.token).toMatch(/^att_[A-Za-z0-9_-]{43}$/);
   await first.close();
   const second = make();
-  expect(await second.open(desk.taskId, 1)).toEqual(a);
+  expect(await second.open(workerApi.taskId, 1)).toEqual(a);
   expect((await call(a.socketDir, "GET", SPEC, bearer(a.token))).status).toBe(200);
-  expect((await make({ secret: Buffer.alloc(32, 8), dir: join(dir, "other") }).open(desk.taskId, 1)).token).not.toBe(a.token);
+  expect((await make({ secret: Buffer.alloc(32, 8), dir: join(dir, "other") }).open(workerApi.taskId, 1)).token).not.toBe(a.token);
 });
 
 test("only the socket's user may dial, and a dead process's socket file is no obstacle", async () => {
   const broker = make();
-  const { socketDir } = await broker.open(desk.taskId, 1);
+  const { socketDir } = await broker.open(workerApi.taskId, 1);
   expect(statSync(join(socketDir, "b.sock")).mode & 0o777).toBe(0o600);
   expect(statSync(socketDir).mode & 0o777).toBe(0o711);
   await broker.close();
   writeFileSync(join(socketDir, "b.sock"), "");
-  const { token } = await make().open(desk.taskId, 1);
+  const { token } = await make().open(workerApi.taskId, 1);
   expect((await call(socketDir, "GET", SPEC, bearer(token))).status).toBe(200);
 });
 
 test("the socket can be given to the user that workers run as", async (context) => {
   if (process.getuid?.() !== 0) return context.skip("only root can give a file to another user");
-  const { socketDir } = await make({ uid: 10_001 }).open(desk.taskId, 1);
+  const { socketDir } = await make({ uid: 10_001 }).open(workerApi.taskId, 1);
   expect(statSync(join(socketDir, "b.sock")).uid).toBe(10_001);
   expect(statSync(socketDir).uid).toBe(0);
 });
@@ -110,14 +110,14 @@ test("the socket can be given to the user that workers run as", async (context) 
 test("a folder with too long a name is replaced by a short one, the same each time, closed to others, gone with the last attempt", async () => {
   const long = join(dir, "x".repeat(60), "y".repeat(60));
   const first = make({ dir: long });
-  const a = await first.open(desk.taskId, 1);
+  const a = await first.open(workerApi.taskId, 1);
   expect(join(a.socketDir, "b.sock").length).toBeLessThan(100);
   expect(statSync(dirname(a.socketDir)).mode & 0o777).toBe(0o700);
   await first.close();
-  expect(await make({ dir: long }).open(desk.taskId, 1)).toEqual(a);
-  const other = await make({ dir: long, instance: "other" }).open(desk.taskId, 1);
+  expect(await make({ dir: long }).open(workerApi.taskId, 1)).toEqual(a);
+  const other = await make({ dir: long, instance: "other" }).open(workerApi.taskId, 1);
   expect(other.socketDir).not.toBe(a.socketDir);
-  for (const broker of brokers) await broker.shut(desk.taskId, 1);
+  for (const broker of brokers) await broker.revoke(workerApi.taskId, 1);
   for (const { socketDir } of [a, other]) expect(existsSync(dirname(socketDir))).toBe(false);
 });
 
@@ -125,16 +125,16 @@ test("a folder that was put there by somebody else is not used", async () => {
   const broker = make();
   mkdirSync(join(dir, "elsewhere"));
   mkdirSync(join(dir, "run"));
-  symlinkSync(join(dir, "elsewhere"), join(dir, "run", `${desk.taskId}-a1`));
-  await expect(broker.open(desk.taskId, 1)).rejects.toThrow("somebody else");
-  rmSync(join(dir, "run", `${desk.taskId}-a1`));
-  await broker.open(desk.taskId, 1);
+  symlinkSync(join(dir, "elsewhere"), join(dir, "run", `${workerApi.taskId}-a1`));
+  await expect(broker.open(workerApi.taskId, 1)).rejects.toThrow("somebody else");
+  rmSync(join(dir, "run", `${workerApi.taskId}-a1`));
+  await broker.open(workerApi.taskId, 1);
 });
 
 test("[S3] the token opens as bearer, API key or basic password; another attempt's token opens nothing", async () => {
   const broker = make();
-  const { socketDir, token } = await broker.open(desk.taskId, 1);
-  const other = await broker.open(desk.taskId, 2);
+  const { socketDir, token } = await broker.open(workerApi.taskId, 1);
+  const other = await broker.open(workerApi.taskId, 2);
   const basic = (text: string): Record<string, string> => ({ authorization: `Basic ${Buffer.from(text).toString("base64")}` });
   for (const good of [bearer(token), { "x-api-key": token }, basic(`any:${token}`), { authorization: `bearer ${token}` }]) {
     expect((await call(socketDir, "GET", SPEC, good)).status).toBe(200);
@@ -159,28 +159,28 @@ test("[S3] the token opens as bearer, API key or basic password; another attempt
 
 test("[S3] shut ends long polls and refuses everything from then on", async () => {
   const broker = make();
-  const { socketDir, token } = await broker.open(desk.taskId, 1);
+  const { socketDir, token } = await broker.open(workerApi.taskId, 1);
   const poll = call(socketDir, "GET", "/worker/v1/commands?after=0&wait=25", bearer(token)).catch((error: Error) => error.message);
-  await desk.until(() => desk.heard.length === 1);
+  await workerApi.until(() => workerApi.heard.length === 1);
   const begun = Date.now();
-  await broker.shut(desk.taskId, 1);
+  await broker.revoke(workerApi.taskId, 1);
   expect(await poll).toMatch(/hang up|ECONNRESET/);
   expect(Date.now() - begun).toBeLessThan(5_000);
   await expect(call(socketDir, "GET", SPEC, bearer(token))).rejects.toThrow();
   expect(existsSync(socketDir)).toBe(false);
-  await broker.shut(desk.taskId, 1);
+  await broker.revoke(workerApi.taskId, 1);
 });
 
 test("git is served from the task's repository, and not once the attempt is over", async () => {
-  const { socketDir, token } = await make().open(desk.taskId, 1);
+  const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const path = "/git/repo.git/info/refs?service=git-upload-pack";
   expect((await call(socketDir, "GET", path, bearer(token))).text).toBe(`git 1 ${dir}/repo.git`);
-  desk.end();
+  workerApi.end();
   expect((await call(socketDir, "GET", path, bearer(token))).status).toBe(410);
 });
 
 test("what is not there is 404, another method 405", async () => {
-  const { socketDir, token } = await make().open(desk.taskId, 1);
+  const { socketDir, token } = await make().open(workerApi.taskId, 1);
   for (const path of ["/", "/worker/v1", "/worker/v1/spec/", "/git/repo.git", "/git/other.git/info/refs", "/constructor", "//", "/%"]) {
     const reply = await call(socketDir, "GET", path, bearer(token));
     expect([400, 404]).toContain(reply.status);
@@ -191,7 +191,7 @@ test("what is not there is 404, another method 405", async () => {
 });
 
 test("[S6] hostile bodies get a code, and the broker goes on serving", async () => {
-  const { socketDir, token } = await make().open(desk.taskId, 1);
+  const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const event = { seq: 1, at: "2026-01-01T00:00:00.000Z", type: "notice", data: {} };
   const batch = (events: unknown): string => JSON.stringify({ attempt: 1, events });
   const deep = `${'{"a":'.repeat(100_000)}1${"}".repeat(100_000)}`;
@@ -222,12 +222,12 @@ test("[S6] hostile bodies get a code, and the broker goes on serving", async () 
   for (const query of ["after=-1", "after=x", "wait=26", "wait=1e1", "after=99999999999999999999"]) {
     expect((await call(socketDir, "GET", `/worker/v1/commands?${query}`, bearer(token))).status).toBe(400);
   }
-  expect(desk.events).toEqual([]);
+  expect(workerApi.events).toEqual([]);
   expect((await call(socketDir, "GET", SPEC, bearer(token))).status).toBe(200);
 });
 
 test("[S6] a body without a length is cut off at the limit; headers are bounded", async () => {
-  const { socketDir, token } = await make().open(desk.taskId, 1);
+  const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const status = await new Promise<number>((resolve, reject) => {
     const headers = { ...bearer(token), "transfer-encoding": "chunked" };
     const request = httpRequest(
@@ -247,7 +247,7 @@ test("[S6] a body without a length is cut off at the limit; headers are bounded"
 });
 
 test("[S6] what is not HTTP gets 400 and ends", async () => {
-  const { socketDir, token } = await make().open(desk.taskId, 1);
+  const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const answer = await new Promise<string>((resolve) => {
     const socket = connect(join(socketDir, "b.sock"));
     let text = "";
@@ -260,10 +260,10 @@ test("[S6] what is not HTTP gets 400 and ends", async () => {
 });
 
 test("a mistake of ours is 500 without its words", async () => {
-  desk.spec = async () => {
+  workerApi.spec = async () => {
     throw new Error("secret path /etc/x");
   };
-  const { socketDir, token } = await make().open(desk.taskId, 1);
+  const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const reply = await call(socketDir, "GET", SPEC, bearer(token));
   expect([reply.status, reply.body.code]).toEqual([500, "internal"]);
   expect(reply.text).not.toContain("/etc/x");
@@ -271,7 +271,7 @@ test("a mistake of ours is 500 without its words", async () => {
 
 test("many at once: each attempt has a door of its own", async () => {
   const broker = make();
-  const doors = await Promise.all(Array.from({ length: 20 }, async (_, index) => await broker.open(desk.taskId, index + 1)));
+  const doors = await Promise.all(Array.from({ length: 20 }, async (_, index) => await broker.open(workerApi.taskId, index + 1)));
   expect(new Set(doors.map((door) => door.socketDir)).size).toBe(20);
   const replies = await Promise.all(doors.map(async (door) => (await call(door.socketDir, "GET", SPEC, bearer(door.token))).status));
   expect(replies).toEqual([200, ...Array<number>(19).fill(410)]);

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { openBroker } from "../../src/broker/server.ts";
-import { MemoryDesk } from "../worker/memory-worker-api.ts";
+import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
 import type { Broker } from "../../src/core/ports/broker.ts";
 
@@ -11,7 +11,7 @@ let dir: string;
 let broker: Broker;
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), "sb-"));
-  broker = openBroker({ dir, desk: new MemoryDesk(), repoPath: () => "/nowhere", secret: SECRET, instance: "test", log: quiet });
+  broker = openBroker({ dir, workerApi: new MemoryWorkerApi(), repoPath: () => "/nowhere", secret: SECRET, instance: "test", log: quiet });
 });
 afterEach(async () => {
   await broker.close();

@@ -6,20 +6,20 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openBroker } from "../../src/broker/server.ts";
 import { RECORD_BYTES } from "../../src/core/ports/transcripts.ts";
-import { MemoryDesk } from "../worker/memory-worker-api.ts";
+import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
 import type { Broker, BrokerEndpoint } from "../../src/core/ports/broker.ts";
 
 let dir: string;
-let desk: MemoryDesk;
+let workerApi: MemoryWorkerApi;
 let broker: Broker;
 let door: BrokerEndpoint;
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), "sw-tr-"));
-  desk = new MemoryDesk();
-  broker = openBroker({ dir, desk, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet });
-  door = await broker.open(desk.taskId, 1);
+  workerApi = new MemoryWorkerApi();
+  broker = openBroker({ dir, workerApi: workerApi, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet });
+  door = await broker.open(workerApi.taskId, 1);
 });
 afterEach(async () => {
   await broker.close();
@@ -60,7 +60,7 @@ test("[X1] [X3] a record is written once, however often it is sent; another unde
 
 test("[X2] a stale attempt's record is 410", async () => {
   expect(await append(1, {}, 2)).toMatchObject({ status: 410, body: { code: "stale_attempt" } });
-  desk.end();
+  workerApi.end();
   expect(await append(1, {})).toMatchObject({ status: 410 });
   expect(await read(0)).toMatchObject({ status: 410 });
 });
@@ -80,7 +80,7 @@ test("[S6] what is no record, too large or too deep is refused with a code, and 
     expect(await call("POST", "/worker/v1/transcript", body)).toMatchObject({ status, body: { code } });
   expect(await call("GET", "/worker/v1/transcript?after=-1")).toMatchObject({ status: 400 });
   expect(await call("DELETE", "/worker/v1/transcript")).toMatchObject({ status: 405 });
-  expect(desk.transcripts.last(desk.taskId)).toBe(0);
+  expect(workerApi.transcripts.last(workerApi.taskId)).toBe(0);
 });
 
 test("a long transcript is read in pages", async () => {

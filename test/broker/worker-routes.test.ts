@@ -6,21 +6,21 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openBroker } from "../../src/broker/server.ts";
 import { workerSpecSchema } from "../../src/core/protocol/worker.ts";
-import { MemoryDesk } from "../worker/memory-worker-api.ts";
+import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
 import type { Broker, BrokerEndpoint } from "../../src/core/ports/broker.ts";
 
 let dir: string;
-let desk: MemoryDesk;
+let workerApi: MemoryWorkerApi;
 let broker: Broker;
 let door: BrokerEndpoint;
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), "sw-link-"));
-  desk = new MemoryDesk();
-  const options = { dir, desk, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet };
+  workerApi = new MemoryWorkerApi();
+  const options = { dir, workerApi, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet };
   broker = openBroker({ ...options, serveGit: async ({ response }) => void response.end() });
-  door = await broker.open(desk.taskId, 1);
+  door = await broker.open(workerApi.taskId, 1);
 });
 afterEach(async () => {
   await broker.close();
@@ -57,33 +57,33 @@ const post = async (events: object[], attempt = 1) => await call("POST", "/worke
 test("the spec is what the schema says", async () => {
   const { status, body } = await call("GET", "/worker/v1/spec");
   expect(status).toBe(200);
-  expect(workerSpecSchema.parse(body).taskId).toBe(desk.taskId);
+  expect(workerSpecSchema.parse(body).taskId).toBe(workerApi.taskId);
 });
 
 test("[W1] a batch that is sent again, whole or in part, changes nothing", async () => {
   expect(await post([notice(1), notice(2)])).toEqual({ status: 200, body: { ack: 2, commands: false } });
   expect(await post([notice(1), notice(2)])).toEqual({ status: 200, body: { ack: 2, commands: false } });
   expect(await post([notice(2), notice(3)])).toEqual({ status: 200, body: { ack: 3, commands: false } });
-  expect(desk.events.map((event) => event.seq)).toEqual([1, 2, 3]);
+  expect(workerApi.events.map((event) => event.seq)).toEqual([1, 2, 3]);
 });
 
 test("a hole is 409 with the place to go on from, and nothing was taken", async () => {
   await post([notice(1)]);
   const { status, body } = await post([notice(3), notice(4)]);
   expect([status, body["ack"], body["code"]]).toEqual([409, 1, "sequence_gap"]);
-  expect(desk.events).toHaveLength(1);
+  expect(workerApi.events).toHaveLength(1);
 });
 
 test("an empty batch is a sign of life, with deltas or without", async () => {
   expect((await post([])).body).toEqual({ ack: 0, commands: false });
   const { status } = await call("POST", "/worker/v1/events", { attempt: 1, events: [], deltas: [{ messageId: "m", text: "hel" }] });
   expect(status).toBe(200);
-  expect(desk.deltas).toEqual([{ messageId: "m", text: "hel" }]);
+  expect(workerApi.deltas).toEqual([{ messageId: "m", text: "hel" }]);
 });
 
 test("[W3] an attempt that is over gets 410 for everything", async () => {
   expect((await post([notice(1)], 2)).status).toBe(410);
-  desk.next();
+  workerApi.next();
   for (const reply of [
     await post([notice(1)]),
     await call("GET", "/worker/v1/spec"),
@@ -93,21 +93,21 @@ test("[W3] an attempt that is over gets 410 for everything", async () => {
   }
   // The door of an old attempt does not lead to the new one.
   expect((await post([notice(1)], 2)).status).toBe(410);
-  expect(desk.events).toEqual([]);
+  expect(workerApi.events).toEqual([]);
 });
 
 test("commands are waited for, and come after the cursor only", async () => {
   expect((await call("GET", "/worker/v1/commands")).body).toEqual({ commands: [] });
   const waiting = call("GET", "/worker/v1/commands?after=0&wait=25");
-  setTimeout(() => desk.command({ type: "cancel", graceMs: 5 }), 50);
+  setTimeout(() => workerApi.command({ type: "cancel", graceMs: 5 }), 50);
   expect((await waiting).body).toEqual({ commands: [{ id: 1, type: "cancel", graceMs: 5 }] });
   expect((await call("GET", "/worker/v1/commands?after=1&wait=0")).body).toEqual({ commands: [] });
 });
 
 test("a caller that hangs up ends its own wait", async () => {
   let ended = false;
-  const commands = desk.commands.bind(desk);
-  desk.commands = async (...args) => {
+  const commands = workerApi.commands.bind(workerApi);
+  workerApi.commands = async (...args) => {
     try {
       return await commands(...args);
     } finally {
@@ -115,7 +115,7 @@ test("a caller that hangs up ends its own wait", async () => {
     }
   };
   await expect(call("GET", "/worker/v1/commands?after=0&wait=25", undefined, AbortSignal.timeout(200))).rejects.toThrow();
-  await desk.until(() => ended, 5_000);
+  await workerApi.until(() => ended, 5_000);
 });
 
 test("data that is not the type's own is 400, and names the field", async () => {

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
-import { checkUp } from "../../src/coordinator/invariants.ts";
-import { instanceOf } from "../../src/app/serve.ts";
+import { checkInvariants } from "../../src/coordinator/invariants.ts";
+import { deriveInstanceId } from "../../src/app/serve.ts";
 import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import { isSettledState, type Task } from "../../src/core/task.ts";
@@ -76,7 +76,7 @@ it(
     const env = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_MAX_CONCURRENT: String(SLOTS), SLIPWAY_LOG_LEVEL: "error" };
     const begin = (): Promise<RealServer> => startServer({ dataDir: data, policy, env });
     let server = await begin();
-    const sandbox = openProcessSandbox({ dir: data, workerFile: WORKER, instance: instanceOf(data) });
+    const sandbox = openProcessSandbox({ dir: data, workerFile: WORKER, instance: deriveInstanceId(data) });
     const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
     const promised = new Map<number, string>();
     const mostRunning = { tasks: 0, perTask: 0, workers: 0, perBox: 0 };
@@ -145,11 +145,11 @@ it(
       const [calm, ...others] = await Promise.allSettled([waitForQuiet().finally(() => (quiet = true)), killAll(), watchEngine()]);
       for (const end of [calm, ...others]) if (end.status === "rejected") throw end.reason;
       await eventually(async () => ((await sandbox.list()).length === 0 ? true : null), "[D3] no sandbox is left", 30_000);
-      const { tasks, events, findings } = await checkUp({ store, sandbox, maxConcurrent: SLOTS });
+      const { tasks, events, violations } = await checkInvariants({ store, sandbox, maxConcurrent: SLOTS });
       process.stdout.write(
         `${tasks} tasks, ${events} events, ${kills} kills, at most ${mostRunning.tasks} sandboxes and ${mostRunning.workers} workers at once (seed ${SEED})\n`,
       );
-      expect(findings).toEqual([]);
+      expect(violations).toEqual([]);
       expect(tasks).toBe(TASKS);
       expect(kills).toBeGreaterThan(5);
       // That one was seen shows that this looks at the right engine.

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { checkUp } from "../../src/coordinator/invariants.ts";
-import { instanceOf } from "../../src/app/serve.ts";
+import { checkInvariants } from "../../src/coordinator/invariants.ts";
+import { deriveInstanceId } from "../../src/app/serve.ts";
 import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
@@ -60,11 +60,11 @@ async function settledOn(on: RealServer, id: string): Promise<WireTask> {
 /** From the store, the engine and the upstream: nothing lost, nothing doubled, nothing left. */
 async function lawful(task: WireTask): Promise<void> {
   const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
-  const sandbox = openProcessSandbox({ dir: data, workerFile: join(ROOT, "dist/worker.mjs"), instance: instanceOf(data) });
+  const sandbox = openProcessSandbox({ dir: data, workerFile: join(ROOT, "dist/worker.mjs"), instance: deriveInstanceId(data) });
   try {
     await eventually(async () => ((await sandbox.list()).length === 0 ? true : null), "[D3] no sandbox is left", 30_000);
-    const { tasks, findings } = await checkUp({ store, sandbox, maxConcurrent: 4 });
-    expect(findings).toEqual([]);
+    const { tasks, violations } = await checkInvariants({ store, sandbox, maxConcurrent: 4 });
+    expect(violations).toEqual([]);
     expect(tasks).toBe(1);
   } finally {
     await sandbox.close();

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
-import { logOf } from "../../src/coordinator/reading.ts";
+import { readLog } from "../../src/coordinator/reading.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import { WORKER_ENV } from "../../src/core/protocol/worker.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
@@ -77,7 +77,7 @@ it.runIf(process.platform === "linux")(
       const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
       const texts: string[] = [];
       const numbers: number[] = [];
-      for await (const event of logOf(store, id)) {
+      for await (const event of readLog(store, id)) {
         if (event.workerSeq !== null) numbers.push(event.workerSeq);
         if (event.type === "message") texts.push((event.data["content"] as { text: string }[])[0]?.text ?? "");
       }

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Database from "../../src/store/sqlite/driver.ts";
 import { expect, it } from "vitest";
-import { checkUp } from "../../src/coordinator/invariants.ts";
-import { instanceOf } from "../../src/app/serve.ts";
+import { checkInvariants } from "../../src/coordinator/invariants.ts";
+import { deriveInstanceId } from "../../src/app/serve.ts";
 import type { Scenario } from "../../src/broker/model/fake/scenario.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
@@ -168,8 +168,8 @@ it(
         expect(seqs).toEqual(seqs.map((_, at) => at + 1));
       }
       const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
-      const sandbox = openProcessSandbox({ dir: data, workerFile: join(ROOT, "dist/worker.mjs"), instance: instanceOf(data) });
-      expect((await checkUp({ store, sandbox, maxConcurrent: SLOTS })).findings).toEqual([]);
+      const sandbox = openProcessSandbox({ dir: data, workerFile: join(ROOT, "dist/worker.mjs"), instance: deriveInstanceId(data) });
+      expect((await checkInvariants({ store, sandbox, maxConcurrent: SLOTS })).violations).toEqual([]);
       await store.close();
       await sandbox.close();
       process.stdout.write(

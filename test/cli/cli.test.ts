@@ -2,12 +2,12 @@ import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
-import { logOf, openStage, say, type Handler, type Live, type Stage } from "../client/misbehaving-server.ts";
+import { logOf, openMisbehavingServer, sendFrame, type Handler, type Live, type MisbehavingServer } from "../client/misbehaving-server.ts";
 import { killAll, makeHome, run, start } from "./command.ts";
 
 let home = "";
 let remove = (): void => undefined;
-let stage: Stage | undefined;
+let stage: MisbehavingServer | undefined;
 beforeAll(() => {
   ({ home, remove } = makeHome());
 });
@@ -80,11 +80,11 @@ function serving(task: WireTask): Handler {
 const streaming =
   (states: Parameters<typeof logOf>[0]): Live =>
   (socket, frame) => {
-    if (frame["type"] === "auth") say(socket, { type: "ready" });
+    if (frame["type"] === "auth") sendFrame(socket, { type: "ready" });
     if (frame["type"] !== "subscribe") return;
     const items = logOf(states);
-    say(socket, { type: "subscribed", topic: frame["topic"], after: 0 });
-    say(socket, { type: "events", topic: frame["topic"], items, cursor: items.length });
+    sendFrame(socket, { type: "subscribed", topic: frame["topic"], after: 0 });
+    sendFrame(socket, { type: "events", topic: frame["topic"], items, cursor: items.length });
   };
 
 describe("usage", () => {
@@ -128,7 +128,7 @@ describe("usage", () => {
 
 describe("which server, as whom", () => {
   it("finds the server of the data folder and needs no login there", async () => {
-    stage = await openStage(serving(taskOf()));
+    stage = await openMisbehavingServer(serving(taskOf()));
     const data = join(home, "data");
     mkdirSync(data, { recursive: true });
     writeFileSync(join(data, "server.json"), JSON.stringify({ url: stage.url }));
@@ -136,7 +136,7 @@ describe("which server, as whom", () => {
     expect((await run(home, ["tasks", "--data-dir", data])).code).toBe(0);
     expect(stage.seen.at(-1)?.token).toBe("op-token");
     // Another server never gets to see the token of this one.
-    const other = await openStage(serving(taskOf()));
+    const other = await openMisbehavingServer(serving(taskOf()));
     await run(home, ["tasks", "--data-dir", data, "--url", other.url]);
     await other.close();
     expect(other.seen.at(-1)?.token).toBeUndefined();
@@ -145,7 +145,7 @@ describe("which server, as whom", () => {
   });
 
   it("keeps a login where only its owner can read it, and forgets it", async () => {
-    stage = await openStage(({ path, token }) => {
+    stage = await openMisbehavingServer(({ path, token }) => {
       if (path === "/v1/auth/login")
         return {
           status: 200,
@@ -174,7 +174,7 @@ describe("commands", () => {
   const at = (): string[] => ["--url", stage?.url ?? ""];
 
   it("lists tasks as a table that commands no terminal, and as JSON", async () => {
-    stage = await openStage(serving(taskOf()));
+    stage = await openMisbehavingServer(serving(taskOf()));
     const { out } = await run(home, ["tasks", ...at()]);
     expect(out).toMatch(/^ID +STATE +AGE +TITLE +REPOSITORY\ntask_1 +done /);
     expect(out).not.toContain("\u001b");
@@ -182,7 +182,7 @@ describe("commands", () => {
   });
 
   it("submits every field, and only what was given", async () => {
-    stage = await openStage(() => ({ status: 201, body: taskOf({ state: "queued" }) }));
+    stage = await openMisbehavingServer(() => ({ status: 201, body: taskOf({ state: "queued" }) }));
     const script = join(home, "script.json");
     writeFileSync(script, '[{"say":"hi"}]');
     const flags =
@@ -214,7 +214,7 @@ describe("commands", () => {
   });
 
   it("retry sends the point, the prompt and the bounds, and only what was given", async () => {
-    stage = await openStage(() => ({ status: 201, body: taskOf({ state: "queued" }) }));
+    stage = await openMisbehavingServer(() => ({ status: 201, body: taskOf({ state: "queued" }) }));
     await run(home, ["retry", "task_1", ...at()]);
     await run(home, ["retry", "task_1", ..."--from checkpoint --prompt again --usd 5 --minutes 90 --memory 4096".split(" "), ...at()]);
     expect(stage.seen.map(({ body }) => body)).toEqual([
@@ -224,7 +224,7 @@ describe("commands", () => {
   });
 
   it("watch shows the result and ends as the task did", async () => {
-    stage = await openStage(serving(taskOf()), streaming(["queued", "running", "done"]));
+    stage = await openMisbehavingServer(serving(taskOf()), streaming(["queued", "running", "done"]));
     const { code, out } = await run(home, ["watch", "task_1", ...at()], { env: { SLIPWAY_TOKEN: "t" } });
     expect(code).toBe(0);
     for (const part of ["event 1", "event 3", "done: pushed slipway/x bbbbbbbbbb", "What was done.", "1 file changed, +2 -1"])
@@ -240,7 +240,7 @@ describe("commands", () => {
       evidence: "remote: no\u001b[1m",
       retryable: false,
     } as const;
-    stage = await openStage(serving(taskOf({ state: "failed", outcome: null, failure })), streaming(["queued", "failed"]));
+    stage = await openMisbehavingServer(serving(taskOf({ state: "failed", outcome: null, failure })), streaming(["queued", "failed"]));
     const { code, out } = await run(home, ["watch", "task_1", ...at()], { env: { SLIPWAY_TOKEN: "t" } });
     expect(code).toBe(1);
     for (const part of ["push_rejected while pushing", "remote: no", "Use another branch."]) expect(out).toContain(part);
@@ -248,7 +248,7 @@ describe("commands", () => {
   });
 
   it("watch --json is one event per line", async () => {
-    stage = await openStage(serving(taskOf()), streaming(["queued", "running", "done"]));
+    stage = await openMisbehavingServer(serving(taskOf()), streaming(["queued", "running", "done"]));
     const { code, out } = await run(home, ["watch", "task_1", "--json", ...at()], { env: { SLIPWAY_TOKEN: "t" } });
     expect(code).toBe(0);
     expect(
@@ -260,7 +260,7 @@ describe("commands", () => {
   });
 
   it("Ctrl-C stops watching, not the task", async () => {
-    stage = await openStage(serving(taskOf({ state: "running" })), streaming(["queued", "running"]));
+    stage = await openMisbehavingServer(serving(taskOf({ state: "running" })), streaming(["queued", "running"]));
     const watching = start(home, ["watch", "task_1", ...at()], { env: { SLIPWAY_TOKEN: "t" } });
     await watching.saw("event 2");
     watching.process.kill("SIGINT");
@@ -272,7 +272,7 @@ describe("commands", () => {
 
   it("answers with the words of an option, or with one's own", async () => {
     const question = { id: "q1", question: "Which?", options: ["left", "right"], askedAt: "2026-01-01T00:00:00.000Z" };
-    stage = await openStage(serving(taskOf({ state: "running", question })));
+    stage = await openMisbehavingServer(serving(taskOf({ state: "running", question })));
     await run(home, ["answer", "task_1", "2", ...at()]);
     expect(stage.seen.at(-1)?.body).toEqual({ questionId: "q1", text: "right" });
     await run(home, ["answer", "task_1", "neither", ...at()]);
@@ -280,7 +280,7 @@ describe("commands", () => {
   });
 
   it("takes a git token from standard input or the environment, and never prints it", async () => {
-    stage = await openStage(() => ({
+    stage = await openMisbehavingServer(() => ({
       status: 201,
       body: { id: "cred_1", host: "git.example.org", kind: "token", username: null, createdAt: "" },
     }));
@@ -293,7 +293,7 @@ describe("commands", () => {
   });
 
   it("says what the server complains about, field by field", async () => {
-    stage = await openStage(() => ({
+    stage = await openMisbehavingServer(() => ({
       status: 400,
       body: { code: "invalid_request", detail: "The request is not valid.", errors: [{ path: "prompt", message: "must not be empty" }] },
     }));

@@ -1,16 +1,16 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { SlipwayClient, type Session, type SessionKeeper } from "../../src/client/index.ts";
-import { retryAfter } from "../../src/client/problem.ts";
-import { openStage, type Handler, type Stage } from "./misbehaving-server.ts";
+import { SlipwayClient, type Session, type SessionStore } from "../../src/client/index.ts";
+import { readRetryAfter } from "../../src/client/problem.ts";
+import { openMisbehavingServer, type Handler, type MisbehavingServer } from "./misbehaving-server.ts";
 
-let stage: Stage | undefined;
+let stage: MisbehavingServer | undefined;
 afterEach(async () => {
   await stage?.close();
   stage = undefined;
 });
 
-async function open(handler: Handler, options: { token?: string; sessions?: SessionKeeper; retries?: number } = { token: "slp_x" }) {
-  stage = await openStage(handler);
+async function open(handler: Handler, options: { token?: string; sessions?: SessionStore; retries?: number } = { token: "slp_x" }) {
+  stage = await openMisbehavingServer(handler);
   return new SlipwayClient({ baseUrl: `${stage.url}/`, ...options });
 }
 
@@ -64,14 +64,14 @@ describe("retries", () => {
   });
 
   it("reads Retry-After as seconds and as a date", () => {
-    expect(retryAfter("3", 0)).toBe(3_000);
-    expect(retryAfter("Thu, 01 Jan 1970 00:00:05 GMT", 1_000)).toBe(4_000);
-    expect(retryAfter("soon", 0)).toBeNull();
-    expect(retryAfter(null, 0)).toBeNull();
+    expect(readRetryAfter("3", 0)).toBe(3_000);
+    expect(readRetryAfter("Thu, 01 Jan 1970 00:00:05 GMT", 1_000)).toBe(4_000);
+    expect(readRetryAfter("soon", 0)).toBeNull();
+    expect(readRetryAfter(null, 0)).toBeNull();
   });
 });
 
-function keeper(first: Session | null): SessionKeeper & { session: Session | null } {
+function keeper(first: Session | null): SessionStore & { session: Session | null } {
   return {
     session: first,
     load() {

@@ -24,7 +24,7 @@ export type Handler = (seen: Seen, index: number) => Reply | "drop";
 /** One connection: told each client frame, may send and close. */
 export type Live = (socket: WebSocket, frame: Record<string, unknown>, connection: number) => void;
 
-export interface Stage {
+export interface MisbehavingServer {
   readonly url: string;
   readonly seen: Seen[];
   /** `after` of each subscription, in order. */
@@ -46,7 +46,7 @@ export function logOf(states: readonly WireEvent["to"][], taskId = "task_1"): Wi
   }));
 }
 
-export async function openStage(handle: Handler, live: Live | null = null): Promise<Stage> {
+export async function openMisbehavingServer(handle: Handler, live: Live | null = null): Promise<MisbehavingServer> {
   const seen: Seen[] = [];
   const subscriptions: unknown[] = [];
   const stage = { url: "", seen, subscriptions, connections: 0 };
@@ -98,6 +98,6 @@ export async function openStage(handle: Handler, live: Live | null = null): Prom
   });
 }
 
-export function say(socket: WebSocket, frame: object): void {
+export function sendFrame(socket: WebSocket, frame: object): void {
   socket.send(JSON.stringify(frame));
 }

@@ -1,13 +1,13 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { WebSocket as NodeSocket } from "ws";
 import { SlipwayClient, SlipwayProblem, type WatchTiming, type WireEvent } from "../../src/client/index.ts";
-import { logOf, openStage, say, type Handler, type Live, type Stage } from "./misbehaving-server.ts";
+import { logOf, openMisbehavingServer, sendFrame, type Handler, type Live, type MisbehavingServer } from "./misbehaving-server.ts";
 
 const FAST: Partial<WatchTiming> = { pollMs: 10, backoffMs: 5, backoffCapMs: 20, pollForMs: 80, quietMs: 5_000 };
 const LOG = logOf(["queued", "provisioning", "running", "running", "running", "running", "pushing", "done"]);
 const SEQS = LOG.map(({ seq }) => seq);
 
-let stage: Stage | undefined;
+let stage: MisbehavingServer | undefined;
 afterEach(async () => {
   await stage?.close();
   stage = undefined;
@@ -30,14 +30,14 @@ function frames(items: readonly WireEvent[]): object {
 const serving =
   (feed: (socket: Parameters<Live>[0], after: number, connection: number) => void): Live =>
   (socket, frame, connection) => {
-    if (frame["type"] === "auth") say(socket, { type: "ready" });
+    if (frame["type"] === "auth") sendFrame(socket, { type: "ready" });
     if (frame["type"] !== "subscribe") return;
-    say(socket, { type: "subscribed", topic: frame["topic"], after: frame["after"] });
+    sendFrame(socket, { type: "subscribed", topic: frame["topic"], after: frame["after"] });
     feed(socket, Number(frame["after"]), connection);
   };
 
 async function open(handler: Handler, live: Live | null, options: { token?: string; polling?: boolean } = {}): Promise<SlipwayClient> {
-  stage = await openStage(handler, live);
+  stage = await openMisbehavingServer(handler, live);
   const sockets = options.polling ? {} : { WebSocket: NodeSocket };
   return new SlipwayClient({ baseUrl: stage.url, token: options.token ?? "slp_x", timing: FAST, retries: 1, ...sockets });
 }
@@ -53,7 +53,7 @@ describe("watch", () => {
     const client = await open(
       http,
       serving((socket, after, connection) => {
-        say(socket, frames(LOG.slice(after, after + 1)));
+        sendFrame(socket, frames(LOG.slice(after, after + 1)));
         // Cut in every way: a clean close, a busy server, a restart, and just gone.
         if (after + 1 < LOG.length)
           setTimeout(() => (connection % 4 === 3 ? socket.terminate() : socket.close([1000, 4408, 1012][connection % 4])), 5);
@@ -67,9 +67,9 @@ describe("watch", () => {
     const client = await open(
       http,
       serving((socket) => {
-        say(socket, frames(LOG.slice(0, 3)));
-        say(socket, frames(LOG.slice(0, 2)));
-        say(socket, frames(LOG.slice(6, 8)));
+        sendFrame(socket, frames(LOG.slice(0, 3)));
+        sendFrame(socket, frames(LOG.slice(0, 2)));
+        sendFrame(socket, frames(LOG.slice(6, 8)));
       }),
     );
     expect(await seqs(client.watch("task_1"))).toEqual(SEQS);
@@ -79,7 +79,7 @@ describe("watch", () => {
   it("begins after a cursor, and ends at once when nothing can follow it", async () => {
     const client = await open(
       http,
-      serving((socket, after) => say(socket, frames(LOG.slice(after)))),
+      serving((socket, after) => sendFrame(socket, frames(LOG.slice(after)))),
     );
     expect(await seqs(client.watch("task_1", { after: 6 }))).toEqual([7, 8]);
     expect(await seqs(client.watch("task_1", { after: 8 }))).toEqual([]);
@@ -114,7 +114,7 @@ describe("watch", () => {
       },
       (socket, frame, connection) => {
         if (connection < 3) socket.terminate();
-        else serving((opened, after) => say(opened, frames(LOG.slice(after))))(socket, frame, connection);
+        else serving((opened, after) => sendFrame(opened, frames(LOG.slice(after))))(socket, frame, connection);
       },
     );
     const found = await seqs(client.watch("task_1", { onConnection: ({ kind }) => kinds.push(kind) }));
@@ -131,9 +131,9 @@ describe("watch", () => {
         return { status: 200, body: { accessToken: "fresh", refreshToken: "r2", expiresIn: 900, user: {} } };
       return http(seen, index);
     };
-    stage = await openStage(handler, (socket, frame, connection) => {
+    stage = await openMisbehavingServer(handler, (socket, frame, connection) => {
       if (frame["type"] === "auth" && !good.has(String(frame["token"]))) socket.close(4401);
-      else serving((opened, after) => say(opened, frames(LOG.slice(after))))(socket, frame, connection);
+      else serving((opened, after) => sendFrame(opened, frames(LOG.slice(after))))(socket, frame, connection);
     });
     const saved: unknown[] = [];
     const sessions = { load: () => ({ accessToken: "stale", refreshToken: "r1" }), save: (session: unknown) => void saved.push(session) };
@@ -149,9 +149,9 @@ describe("watch", () => {
 
   it("ends with the server's word for a task that is not there, and with the signal's reason", async () => {
     const client = await open(http, (socket, frame) => {
-      if (frame["type"] === "auth") say(socket, { type: "ready" });
+      if (frame["type"] === "auth") sendFrame(socket, { type: "ready" });
       if (frame["type"] === "subscribe" && frame["topic"] === "task:nope")
-        say(socket, { type: "error", code: "not_found", topic: "task:nope" });
+        sendFrame(socket, { type: "error", code: "not_found", topic: "task:nope" });
     });
     await expect(seqs(client.watch("nope"))).rejects.toMatchObject({ code: "not_found", status: 404 });
     const controller = new AbortController();
@@ -161,12 +161,12 @@ describe("watch", () => {
   });
 
   it("notices a connection that is silent for too long", async () => {
-    stage = await openStage(
+    stage = await openMisbehavingServer(
       http,
       serving((socket, after, connection) => {
         // The first connection goes deaf after two events: it answers no ping either.
-        if (connection === 0) say(socket, frames(LOG.slice(0, 2)));
-        else say(socket, frames(LOG.slice(after)));
+        if (connection === 0) sendFrame(socket, frames(LOG.slice(0, 2)));
+        else sendFrame(socket, frames(LOG.slice(after)));
       }),
     );
     const client = new SlipwayClient({ baseUrl: stage.url, token: "slp_x", timing: { ...FAST, quietMs: 60 }, WebSocket: NodeSocket });
@@ -183,7 +183,7 @@ describe("watch", () => {
         return { status: 200, body: { items: long.slice(after, after + Number(query.get("limit"))), next: null } };
       },
       serving((socket, after) => {
-        for (const event of long.slice(after)) say(socket, frames([event]));
+        for (const event of long.slice(after)) sendFrame(socket, frames([event]));
       }),
     );
     const found: number[] = [];
@@ -201,11 +201,11 @@ describe("watchTasks", () => {
 
   it("goes on after the cursor and gives each form of a task once", async () => {
     const client = await open(http, (socket, frame, connection) => {
-      if (frame["type"] === "auth") say(socket, { type: "ready" });
+      if (frame["type"] === "auth") sendFrame(socket, { type: "ready" });
       if (frame["type"] !== "subscribe") return;
-      say(socket, { type: "subscribed", topic: "tasks", after: frame["after"] });
+      sendFrame(socket, { type: "subscribed", topic: "tasks", after: frame["after"] });
       const items = connection === 0 ? [task("a", 1), task("b", 1)] : [task("b", 1), task("a", 2), task("c", 1)];
-      say(socket, { type: "events", topic: "tasks", items, cursor: connection === 0 ? 10 : 12 });
+      sendFrame(socket, { type: "events", topic: "tasks", items, cursor: connection === 0 ? 10 : 12 });
       if (connection === 0) setTimeout(() => socket.terminate(), 5);
     });
     const found: string[] = [];

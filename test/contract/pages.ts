@@ -1,7 +1,7 @@
 /** Pages: whole lists in parts that are bounded in items and in text. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { every, PAGE_TEXT, type Page } from "../../src/core/lib/pagination.ts";
+import { every, PAGE_BYTES, type Page } from "../../src/core/lib/pagination.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import type { Task, TaskState } from "../../src/core/task.ts";
 import { cancel, claim, create, move, notice, ready, type Move } from "./tasks.ts";
@@ -10,7 +10,7 @@ const LARGE = "x".repeat(100_000);
 /** Of each kind; together they are more than two pages. */
 const MANY = 60;
 /** As many of them as fill a page: the last one reaches over its end. */
-const FULL = Math.ceil(PAGE_TEXT / LARGE.length);
+const FULL = Math.ceil(PAGE_BYTES / LARGE.length);
 
 /** All pages, and that each but the last is full and no more than that. */
 async function pages<T>(read: (last: T | null) => Promise<Page<T>>, full: number): Promise<T[]> {

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Store } from "../../src/core/ports/store.ts";
 import type { Task } from "../../src/core/task.ts";
-import { cancel, claim, create, move, ready, retried, type Wish } from "./tasks.ts";
+import { cancel, claim, create, move, ready, retried, type TaskOptions } from "./tasks.ts";
 
 const load = async (store: Store, id: string): Promise<Task> => (await store.task(id)) as Task;
 
@@ -28,7 +28,7 @@ export function queueContract(get: () => Store): void {
 }
 
 function fairSuite(get: () => Store): void {
-  const submit = (userId: string, n = 1, more: Wish = {}): Promise<Task[]> =>
+  const submit = (userId: string, n = 1, more: TaskOptions = {}): Promise<Task[]> =>
     Promise.all(Array.from({ length: n }, () => create(get(), { userId, ...more })));
 
   it("[D8] owners take turns, however many tasks each has", async () => {

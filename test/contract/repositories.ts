@@ -1,10 +1,10 @@
 /** What every Repos adapter promises. The adapter brings an upstream of its own. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { TaskFailure } from "../../src/core/failure.ts";
-import { checkpointRef, WORK_REF, type GitAuth, type Repos } from "../../src/core/ports/repositories.ts";
+import { checkpointRef, WORK_REF, type GitAuth, type Repositories } from "../../src/core/ports/repositories.ts";
 
 export interface RepoBench {
-  readonly repos: Repos;
+  readonly repos: Repositories;
   readonly repo: string;
   readonly auth: GitAuth | null;
   /** What a worker does: a commit on the ref of the task repository. */
@@ -45,11 +45,11 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
     });
 
     it("a repository is known to whoever reached it", async () => {
-      expect(await bench.repos.known("user_a", bench.repo)).toBe(false);
+      expect(await bench.repos.hasMirror("user_a", bench.repo)).toBe(false);
       await prepare();
-      expect(await bench.repos.known("user_a", bench.repo)).toBe(true);
-      expect(await bench.repos.known("user_b", bench.repo)).toBe(false);
-      expect(await bench.repos.known("user_a", `${bench.repo}2`)).toBe(false);
+      expect(await bench.repos.hasMirror("user_a", bench.repo)).toBe(true);
+      expect(await bench.repos.hasMirror("user_b", bench.repo)).toBe(false);
+      expect(await bench.repos.hasMirror("user_a", `${bench.repo}2`)).toBe(false);
     });
 
     it("six at once on one repository are fine", async () => {

@@ -81,7 +81,7 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
       socketDir = folder();
       broker = await serve((socket) => socket.on("data", (word) => (ups += String(word) === "up" ? 1 : 0)));
       await sandbox.prepare(() => undefined, never);
-      await sandbox.tend("grow", never);
+      await sandbox.maintainPool("grow", never);
     });
 
     afterEach(async () => {

@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fold } from "../../machines/fold.ts";
 import type { Accounts } from "../../src/core/ports/accounts.ts";
-import type { Ledger } from "../../src/core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { sandboxName, TASK_STATES, type Task } from "../../src/core/task.ts";
 import { accountsContract } from "./accounts.ts";
@@ -15,7 +15,7 @@ import { transcriptContract } from "./transcripts.ts";
 export interface Opened {
   readonly store: Store;
   readonly accounts: Accounts;
-  readonly ledger: Ledger;
+  readonly ledger: UsageLedger;
   /** Clears up what `open` made; the store is closed by then. */
   clear?(): void;
 }
@@ -274,13 +274,13 @@ function projectionSuite(get: () => Store): void {
 
   it("an observed exit is kept once, also for a settled task, and an unknown attempt is ignored", async () => {
     const task = await move(get(), await create(get()), claim, ready, cancel, stopped);
-    await get().observeExit(task.id, 1, null);
+    await get().recordExit(task.id, 1, null);
     expect((await get().attempts(task.id))[0]?.exitCode).toBeNull();
-    await get().observeExit(task.id, 1, 137);
-    await get().observeExit(task.id, 1, null);
-    await get().observeExit(task.id, 1, 0);
-    await get().observeExit(task.id, 9, 0);
-    await get().observeExit("task_none", 1, 0);
+    await get().recordExit(task.id, 1, 137);
+    await get().recordExit(task.id, 1, null);
+    await get().recordExit(task.id, 1, 0);
+    await get().recordExit(task.id, 9, 0);
+    await get().recordExit("task_none", 1, 0);
     expect(await get().attempts(task.id)).toMatchObject([{ number: 1, exitCode: 137 }]);
   });
 }

@@ -12,7 +12,7 @@ let made = 0;
 /** Ids of one process sort by time of creation. */
 export const nextId = (prefix = "task"): string => `${prefix}_${String(++made).padStart(26, "0")}`;
 
-export interface Wish {
+export interface TaskOptions {
   readonly id?: string;
   readonly userId?: string;
   readonly threadId?: string;
@@ -26,7 +26,7 @@ export interface Wish {
   readonly data?: EventData;
 }
 
-export function newTask(wish: Wish = {}): NewTask {
+export function newTask(wish: TaskOptions = {}): NewTask {
   const id = wish.id ?? nextId();
   const spec: TaskSpec = {
     ...PLAIN_SPEC,
@@ -110,7 +110,7 @@ export const fail = (code: string): Move => ({
 /** From provisioning through retrying back to queued. */
 export const retried: readonly Move[] = [fail("worker_lost"), { type: "task.state", data: { reason: "timed_out", jitter: 0 } }];
 
-export async function create(store: Store, wish: Wish = {}): Promise<Task> {
+export async function create(store: Store, wish: TaskOptions = {}): Promise<Task> {
   const result = await store.create(newTask(wish));
   if (result.kind !== "created") throw new Error(`expected a new task, got ${result.kind}`);
   return result.task;

@@ -1,8 +1,8 @@
 /** The suite that the books of every store pass (rule M1). */
 import { expect, it } from "vitest";
-import type { Ledger, Spending } from "../../src/core/ports/usage-ledger.ts";
+import type { UsageLedger, ModelUsage } from "../../src/core/ports/usage-ledger.ts";
 
-const ROW: Spending = {
+const ROW: ModelUsage = {
   id: "req_1",
   taskId: "task_1",
   userId: "user_a",
@@ -17,15 +17,15 @@ const ROW: Spending = {
   estimated: true,
 };
 
-export function ledgerContract(get: () => Ledger): void {
+export function ledgerContract(get: () => UsageLedger): void {
   it("[M1] [G3] a request that is booked again counts once, with its last figures", async () => {
-    await get().book(ROW);
-    await get().book({ ...ROW, usd: 0.5, estimated: false });
+    await get().record(ROW);
+    await get().record({ ...ROW, usd: 0.5, estimated: false });
     expect(await get().spentBy("task_1")).toEqual({ usd: 0.5, requests: 1 });
   });
 
   it("[M1] sums are per task, per user and of all, from a moment on; what cost nothing is no request", async () => {
-    const book = (part: Partial<Spending>): Promise<void> => get().book({ ...ROW, ...part });
+    const book = (part: Partial<ModelUsage>): Promise<void> => get().record({ ...ROW, ...part });
     await Promise.all([
       book({ id: "a", at: 1_000, usd: 1 }),
       book({ id: "b", at: 2_000, usd: 2, taskId: "task_2" }),

@@ -3,7 +3,7 @@ import Database from "../../src/store/sqlite/driver.ts";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { memoryBus } from "../../src/app/memory-bus.ts";
-import { createCoordinator, type Coordinator } from "../../src/coordinator/task-log.ts";
+import { createTaskLog, type TaskLog } from "../../src/coordinator/task-log.ts";
 import { noCrash } from "../../src/core/lib/crashpoint.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
@@ -17,14 +17,14 @@ const silent = { debug() {}, info() {}, warn() {}, error() {} };
 let dir: string;
 let store: Store;
 let bus: Bus;
-let coordinator: Coordinator;
+let taskLog: TaskLog;
 let beside: InstanceType<typeof Database>;
 
 beforeEach(() => {
   dir = makeFolder();
   store = openSqliteStore({ dir, migrations: MIGRATIONS }).store;
   bus = memoryBus();
-  coordinator = createCoordinator({ store, bus, clock: systemClock, log: silent, crashpoint: noCrash });
+  taskLog = createTaskLog({ store, bus, clock: systemClock, log: silent, crashpoint: noCrash });
   beside = new Database(join(dir, "slipway.db"));
 });
 afterEach(async () => {
@@ -36,7 +36,7 @@ afterEach(async () => {
 
 const ID = "task_01hzzzzzzzzzzzzzzzzzzzzzzz";
 const create = () =>
-  coordinator.create({
+  taskLog.create({
     id: ID,
     userId: "user_a",
     threadId: ID.replace("task", "thread"),
@@ -46,14 +46,14 @@ const create = () =>
     inherits: null,
     idempotency: null,
   });
-const note = (text: string) => coordinator.record(ID, () => [{ type: "notice", data: { level: "info", code: "test", text } }]);
+const note = (text: string) => taskLog.record(ID, () => [{ type: "notice", data: { level: "info", code: "test", text } }]);
 const durable = (): number =>
   beside.prepare<[string], number>("SELECT coalesce(max(seq), 0) FROM task_events WHERE task_id = ?").pluck().get(ID)!;
 
 it("[R3] [R2] when a hint or a listener speaks of an event, another connection sees it", async () => {
   const heard: { from: string; says: number; stored: number }[] = [];
   bus.onHint(({ seq }) => heard.push({ from: "hint", says: seq, stored: durable() }));
-  coordinator.onCommit((task) => heard.push({ from: "listener", says: task.seq, stored: durable() }));
+  taskLog.onCommit((task) => heard.push({ from: "listener", says: task.seq, stored: durable() }));
   await create();
   expect(durable()).toBe(1);
   await Promise.all(Array.from({ length: 20 }, async (_, n) => note(`${n}`)));
@@ -69,7 +69,7 @@ it("[R3] what is not committed is neither announced nor acted on", async () => {
   await create();
   const heard: number[] = [];
   bus.onHint(({ seq }) => heard.push(seq));
-  coordinator.onCommit((task) => heard.push(task.seq));
+  taskLog.onCommit((task) => heard.push(task.seq));
   beside.exec(
     "CREATE TRIGGER refuse BEFORE INSERT ON task_events WHEN NEW.type = 'notice' BEGIN SELECT RAISE(ABORT, 'the disk is full'); END",
   );

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { sweep } from "../../src/git/leftovers.ts";
+import { removeStaleLocks } from "../../src/git/leftovers.ts";
 import { openMirrors } from "../../src/git/mirrors.ts";
 import { GitError, openGit, type Git } from "../../src/git/git-process.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
@@ -169,7 +169,7 @@ describe("[D2] what a killed git leaves", () => {
       writeFileSync(join(bare, path), "");
     mkdirSync(join(bare, "objects/tmp_objdir-incoming-abc/pack"), { recursive: true });
     expect(await update()).toContain("lock");
-    sweep(bare);
+    removeStaleLocks(bare);
     expect(await update()).toBe("no error");
     const names = readdirSync(bare, { recursive: true, encoding: "utf8" });
     expect(names.filter((name) => /\.lock$|tmp_/.test(name))).toEqual([]);

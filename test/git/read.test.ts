@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { diff, patch } from "../../src/git/read.ts";
+import { readDiff, readPatch } from "../../src/git/read.ts";
 import { openGit, type Git } from "../../src/git/git-process.ts";
 
 const ENV = {
@@ -34,7 +34,7 @@ function commit(): string {
 }
 /** The tree of `head`, reached from `base` by the patch alone. */
 async function applies(head: string): Promise<string> {
-  const text = await patch(run, join(work, ".git"), base, head, allBinary);
+  const text = await readPatch(run, join(work, ".git"), base, head, allBinary);
   git("checkout", "-q", "--force", base);
   execFileSync("git", ["apply", "--index", "-"], { cwd: work, env: ENV, input: text });
   return git("write-tree");
@@ -59,7 +59,7 @@ it("a file that becomes a link keeps both halves, and the patches after it stay 
   symlinkSync("z.txt", join(work, "a.txt"));
   put("z.txt", "zz\n");
   const head = commit();
-  const { files } = await diff(run, join(work, ".git"), base, head);
+  const { files } = await readDiff(run, join(work, ".git"), base, head);
   expect(files.map(({ path, status }) => [path, status])).toEqual([
     ["a.txt", "type_changed"],
     ["z.txt", "modified"],
@@ -74,7 +74,7 @@ it("content cannot pass for the beginning of another file's patch", async () => 
     put(`a${brk.codePointAt(0)}.txt`, `x${brk}diff --git a/evil b/evil\n`);
   put("z.txt", "honest\n");
   const head = commit();
-  const { files } = await diff(run, join(work, ".git"), base, head);
+  const { files } = await readDiff(run, join(work, ".git"), base, head);
   expect(files).toHaveLength(7);
   for (const file of files) expect(file.patch?.startsWith(`diff --git a/${file.path} b/${file.path}\n`), file.path).toBe(true);
   expect(await applies(head)).toBe(git("rev-parse", `${head}^{tree}`));
@@ -92,7 +92,7 @@ it("text in another encoding, and under such a name, survives the patch", async 
 it("a patch that is too large is an error, not half a patch", async () => {
   put("big.txt", "0123456789\n".repeat(1_000_000));
   const head = commit();
-  await expect(patch(run, join(work, ".git"), base, head, allBinary)).rejects.toMatchObject({ code: "payload_too_large" });
+  await expect(readPatch(run, join(work, ".git"), base, head, allBinary)).rejects.toMatchObject({ code: "payload_too_large" });
 });
 
 it("[S6] the repository's own attributes and drivers run nothing", async () => {
@@ -102,7 +102,7 @@ it("[S6] the repository's own attributes and drivers run nothing", async () => {
   git("config", "diff.evil.command", `touch ${join(dir, "ran")}`);
   put("a.txt", "changed\n");
   const head = commit();
-  const { files } = await diff(run, join(work, ".git"), base, head);
+  const { files } = await readDiff(run, join(work, ".git"), base, head);
   expect(files.find(({ path }) => path === "a.txt")?.patch).toContain("+changed");
   expect(() => readFileSync(join(dir, "ran"))).toThrow();
 });

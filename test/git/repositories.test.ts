@@ -7,12 +7,12 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { isPrivate } from "../../src/core/lib/ip-ranges.ts";
-import { pinOf } from "../../src/git/host-pinning.ts";
-import { openRepos } from "../../src/git/repositories.ts";
-import { openSimulatedRepos } from "../../src/git/simulated.ts";
+import { resolvePin } from "../../src/git/host-pinning.ts";
+import { openRepositories } from "../../src/git/repositories.ts";
+import { openSimulatedRepositories } from "../../src/git/simulated.ts";
 import { codeOf, reposContract } from "../contract/repositories.ts";
 import { startGitServer, type GitServer, type GitServerOptions } from "../support/git-server.ts";
-import { WORK_REF, type GitAuth, type Repos } from "../../src/core/ports/repositories.ts";
+import { WORK_REF, type GitAuth, type Repositories } from "../../src/core/ports/repositories.ts";
 
 const ENV = { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
 const WHO = ["-c", "user.name=W", "-c", "user.email=w@example.com"];
@@ -44,7 +44,7 @@ function commitInto(path: string, ref: string, files: Readonly<Record<string, st
 interface Rig {
   readonly server: GitServer;
   readonly dir: string;
-  readonly repos: Repos;
+  readonly repos: Repositories;
   readonly url: string;
 }
 let rig: Rig | null = null;
@@ -52,7 +52,7 @@ async function open(options: GitServerOptions = {}): Promise<Rig> {
   const server = await startGitServer(options);
   const dir = mkdtempSync(join(tmpdir(), "slipway-repos-"));
   const { url } = server.createRepo("app", { "README.md": "# App\n", "src/a.txt": "one\n" });
-  rig = { server, dir, url, repos: openRepos({ dir, trustedHosts: [server.host] }) };
+  rig = { server, dir, url, repos: openRepositories({ dir, trustedHosts: [server.host] }) };
   return rig;
 }
 afterEach(async () => {
@@ -78,7 +78,7 @@ reposContract("git", async () => {
   };
 });
 reposContract("simulated", () => {
-  const repos = openSimulatedRepos();
+  const repos = openSimulatedRepositories();
   const repo = "https://git.example.com/team/app";
   return Promise.resolve({
     repos,
@@ -117,7 +117,7 @@ const forms = (token: string): string[] => [
 
 describe("the simulated adapter", () => {
   it("fails as it was told, as often as it was told", async () => {
-    const repos = openSimulatedRepos();
+    const repos = openSimulatedRepositories();
     const task = { taskId: "task_a1", userId: "u", repo: "https://git.example.com/team/app", auth: null };
     const make = () => codeOf(repos.prepare({ ...task, base: null, parentTaskId: null }, signal));
     const send = () => codeOf(repos.push({ ...task, sha: "a".repeat(40), branch: "b", expect: null }, signal));
@@ -381,14 +381,16 @@ describe("diffs", () => {
 
 describe("[S6] where a name points", () => {
   const answer = (...addresses: string[]) =>
-    (() => Promise.resolve(addresses.map((address) => ({ address, family: 4 })))) as unknown as Parameters<typeof pinOf>[3];
+    (() => Promise.resolve(addresses.map((address) => ({ address, family: 4 })))) as unknown as Parameters<typeof resolvePin>[3];
 
   it("pins git to what was judged, and refuses a name with any private address", async () => {
-    expect(await pinOf("https://git.example.com/a/b", [], signal, answer("93.184.215.14"))).toBe("git.example.com:443:93.184.215.14");
-    expect(await codeOf(pinOf("https://git.example.com/a/b", [], signal, answer("93.184.215.14", "10.0.0.1")))).toBe("repo_unreachable");
-    expect(await codeOf(pinOf("https://git.example.com/a/b", [], signal, answer("169.254.169.254")))).toBe("repo_unreachable");
-    expect(await codeOf(pinOf("https://git.example.com/a/b", [], signal, answer()))).toBe("repo_unreachable");
-    expect(await pinOf("http://127.0.0.1:99/a", ["127.0.0.1:99"], signal)).toBeNull();
+    expect(await resolvePin("https://git.example.com/a/b", [], signal, answer("93.184.215.14"))).toBe("git.example.com:443:93.184.215.14");
+    expect(await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer("93.184.215.14", "10.0.0.1")))).toBe(
+      "repo_unreachable",
+    );
+    expect(await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer("169.254.169.254")))).toBe("repo_unreachable");
+    expect(await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer()))).toBe("repo_unreachable");
+    expect(await resolvePin("http://127.0.0.1:99/a", ["127.0.0.1:99"], signal)).toBeNull();
   });
 
   it("knows the private ranges", () => {

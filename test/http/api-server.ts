@@ -10,8 +10,8 @@ import { expect } from "vitest";
 import type { Accounts, Role } from "../../src/core/ports/accounts.ts";
 import { createApp } from "../../src/http/app.ts";
 import { watchLoop } from "../../src/http/routes/metrics.ts";
-import { problemsOf } from "../../src/http/openapi.ts";
-import type { Doors, Route } from "../../src/http/route.ts";
+import { routeProblems } from "../../src/http/openapi.ts";
+import type { ApiDeps, Route } from "../../src/http/route.ts";
 import { createServer, type ServerLimits } from "../../src/http/server.ts";
 import { ROUTES } from "../../src/http/routes/index.ts";
 import type { Store } from "../../src/core/ports/store.ts";
@@ -19,9 +19,9 @@ import { openSessions, type Sessions } from "../../src/auth/sessions.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
 import { openVault, type Vault } from "../../src/auth/vault.ts";
 import { problemSchema, type Problem } from "../../src/core/protocol/rest.ts";
-import type { HandClock } from "../support/manual-clock.ts";
+import type { ManualClock } from "../support/manual-clock.ts";
 import { seededIds } from "../support/manual-clock.ts";
-import { openWorld, type World } from "../support/coordinator/harness.ts";
+import { openHarness, type Harness } from "../support/coordinator/harness.ts";
 import type { Log } from "../../src/core/ports/runtime.ts";
 
 export const LOCAL_TOKEN = `local_${"a".repeat(43)}`;
@@ -52,9 +52,9 @@ export interface Asked {
   readonly headers?: Record<string, string>;
 }
 
-export interface House {
-  readonly world: World;
-  readonly clock: HandClock;
+export interface ApiServer {
+  readonly harness: Harness;
+  readonly clock: ManualClock;
   readonly store: Store;
   readonly accounts: Accounts;
   readonly sessions: Sessions;
@@ -71,8 +71,8 @@ export interface House {
   close(): Promise<void>;
 }
 
-export interface HouseOptions {
-  readonly doors?: Partial<Doors>;
+export interface ApiServerOptions {
+  readonly deps?: Partial<ApiDeps>;
   readonly limits?: Partial<ServerLimits>;
   readonly setupToken?: string | null;
 }
@@ -84,24 +84,24 @@ function diary(lines: Line[]): Log {
   return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
 }
 
-export async function openHouse(options: HouseOptions = {}): Promise<House> {
+export async function openApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-http-"));
   const { store, accounts } = openSqliteStore({ dir, migrations: join(import.meta.dirname, "../../migrations/sqlite") });
-  const world = await openWorld({
+  const harness = await openHarness({
     store,
     settings: { maxConcurrent: 1_000, agents: ["scripted", "anthropic"], model: "claude-sonnet-5-5", models: ["claude-sonnet-*"] },
   });
-  const { clock } = world;
+  const { clock } = harness;
   const ids = seededIds(7);
   const lines: Line[] = [];
   const setupToken = options.setupToken === undefined ? SETUP_TOKEN : options.setupToken;
   const sessions = await openSessions({ accounts, clock, ids, secret: randomBytes(32), localToken: LOCAL_TOKEN, setupToken });
   const loop = watchLoop();
   const vault = openVault(randomBytes(32));
-  const doors: Doors = {
-    service: world.kernel.service,
-    operations: world.kernel.operations,
-    outbound: world.kernel.outbound,
+  const deps: ApiDeps = {
+    tasks: harness.coordinator.tasks,
+    operations: harness.coordinator.operations,
+    egress: harness.coordinator.egress,
     sessions,
     store,
     accounts,
@@ -109,17 +109,17 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
     clock,
     ids,
     log: diary(lines),
-    checkSandbox: (signal) => world.sandbox.check(signal),
+    checkSandbox: (signal) => harness.sandbox.check(signal),
     dataDir: dir,
     gauges: { sockets: () => 0, events: () => 0, loopLagSeconds: loop.seconds },
     version: "0.0.0-test",
-    ...options.doors,
+    ...options.deps,
   };
-  const server = createServer(createApp(doors), options.limits);
+  const server = createServer(createApp(deps), options.limits);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   return {
-    world,
+    harness,
     clock,
     store,
     accounts,
@@ -140,7 +140,7 @@ export async function openHouse(options: HouseOptions = {}): Promise<House> {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
       loop.close();
-      await world.close();
+      await harness.close();
       await store.close();
       rmSync(dir, { recursive: true, force: true });
     },
@@ -173,7 +173,7 @@ export function conforms(method: string, path: string, answered: Answered): void
     const problem = problemSchema.parse(answered.body) as Problem;
     expect(answered.headers.get("content-type")).toBe("application/problem+json; charset=utf-8");
     expect(problem.status).toBe(answered.status);
-    if (row !== undefined) expect([...problemsOf(row), "headers_too_large"]).toContain(problem.code);
+    if (row !== undefined) expect([...routeProblems(row), "headers_too_large"]).toContain(problem.code);
     return;
   }
   const answers = row.answers[answered.status];

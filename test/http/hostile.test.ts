@@ -2,18 +2,18 @@ import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { SlipwayError } from "../../src/core/error.ts";
 import { BODY_LIMIT } from "../../src/core/protocol/rest.ts";
-import { openHouse, REPO, type Asked, type House } from "./api-server.ts";
+import { openApiServer, REPO, type Asked, type ApiServer } from "./api-server.ts";
 
-let house: House;
+let api: ApiServer;
 let token: string;
 beforeAll(async () => {
-  house = await openHouse({ limits: { headersMs: 400, requestMs: 800, checkMs: 100 } });
-  token = (await house.person("ada@example.com")).accessToken;
+  api = await openApiServer({ limits: { headersMs: 400, requestMs: 800, checkMs: 100 } });
+  token = (await api.person("ada@example.com")).accessToken;
 });
-afterAll(() => house.close());
+afterAll(() => api.close());
 
-const submit = (asked: Asked) => house.call("POST", "/v1/tasks", { token, ...asked });
-const alive = async () => expect((await house.call("GET", "/healthz")).status).toBe(200);
+const submit = (asked: Asked) => api.call("POST", "/v1/tasks", { token, ...asked });
+const alive = async () => expect((await api.call("GET", "/healthz")).status).toBe(200);
 const bearer = () => `Authorization: Bearer ${token}\r\n`;
 const statusOf = (text: string) => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1]);
 const codeOf = (text: string) => /"code":"(\w+)"/.exec(text)?.[1];
@@ -34,7 +34,7 @@ describe("[S6] what is not HTTP", () => {
   };
   for (const [name, text] of Object.entries(smuggles)) {
     test(`${name} is 400`, async () => {
-      const answered = await house.raw(text);
+      const answered = await api.raw(text);
       expect(statusOf(answered), answered).toBe(400);
       expect(answered.split("HTTP/1.1 ")).toHaveLength(2);
       await alive();
@@ -42,7 +42,7 @@ describe("[S6] what is not HTTP", () => {
   }
 
   test("a refusal of the parser is a problem document too", async () => {
-    const answered = await house.raw("nonsense\r\n\r\n");
+    const answered = await api.raw("nonsense\r\n\r\n");
     expect(answered).toContain("application/problem+json");
     expect(codeOf(answered)).toBe("invalid_request");
   });
@@ -50,12 +50,12 @@ describe("[S6] what is not HTTP", () => {
 
 describe("[S6] slow and many", () => {
   test("headers that never end are 408", async () => {
-    const answered = await house.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow:");
+    const answered = await api.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow:");
     expect([statusOf(answered), codeOf(answered)]).toEqual([408, "request_timeout"]);
   });
 
   test("a body that never comes is 408", async () => {
-    const answered = await house.raw(
+    const answered = await api.raw(
       `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"name":`,
     );
     expect([statusOf(answered), codeOf(answered)]).toEqual([408, "request_timeout"]);
@@ -64,19 +64,19 @@ describe("[S6] slow and many", () => {
   });
 
   test("a body that breaks off changes nothing and leaves no error in the diary", async () => {
-    const before = house.lines.filter((line) => line.level === "error").length;
-    const socket = connect(house.port, "127.0.0.1");
+    const before = api.lines.filter((line) => line.level === "error").length;
+    const socket = connect(api.port, "127.0.0.1");
     socket.write(`POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"name":`);
     await new Promise((resolve) => setTimeout(resolve, 50));
     socket.destroy();
     await new Promise((resolve) => setTimeout(resolve, 50));
     await alive();
-    expect(house.lines.filter((line) => line.level === "error")).toHaveLength(before);
+    expect(api.lines.filter((line) => line.level === "error")).toHaveLength(before);
   });
 
   test("10,000 headers, one of 64 KiB, and 101 small ones are 431; 100 pass", async () => {
     const many = (count: number) => Array.from({ length: count }, (_, i) => `X-${i}: 1\r\n`).join("");
-    const get = (headers: string) => house.raw(`GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${headers}\r\n`);
+    const get = (headers: string) => api.raw(`GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${headers}\r\n`);
     for (const headers of [many(10_000), `X: ${"a".repeat(65_536)}\r\n`, many(99)]) {
       const answered = await get(headers);
       expect([statusOf(answered), codeOf(answered)]).toEqual([431, "headers_too_large"]);
@@ -85,13 +85,13 @@ describe("[S6] slow and many", () => {
   });
 
   test("a token of a megabyte is 431, one of 9 KB is 401", async () => {
-    const answered = await house.raw(`GET /v1/me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${"x".repeat(1_000_000)}\r\n\r\n`);
+    const answered = await api.raw(`GET /v1/me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${"x".repeat(1_000_000)}\r\n\r\n`);
     expect(statusOf(answered)).toBe(431);
-    expect((await house.call("GET", "/v1/me", { token: "x".repeat(9_000) })).status).toBe(401);
+    expect((await api.call("GET", "/v1/me", { token: "x".repeat(9_000) })).status).toBe(401);
   });
 
   test("more connections than allowed are dropped, and the rest are served", async () => {
-    const small = await openHouse({ limits: { connections: 3 } });
+    const small = await openApiServer({ limits: { connections: 3 } });
     try {
       const held = await Promise.all(
         Array.from(
@@ -152,7 +152,7 @@ describe("[S6] bodies", () => {
 
   test("a body without end in chunks is 413, and the connection ends by itself", async () => {
     const chunk = `10000\r\n${"a".repeat(0x10000)}\r\n`;
-    const answered = await house.raw(
+    const answered = await api.raw(
       `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n${chunk.repeat(8)}`,
     );
     expect([statusOf(answered), codeOf(answered)]).toEqual([413, "payload_too_large"]);
@@ -160,7 +160,7 @@ describe("[S6] bodies", () => {
   });
 
   test("a byte order mark is no harm", async () => {
-    const answered = await house.call("POST", "/v1/tokens", { token, raw: `\ufeff${JSON.stringify({ name: "bom" })}` });
+    const answered = await api.call("POST", "/v1/tokens", { token, raw: `\ufeff${JSON.stringify({ name: "bom" })}` });
     expect(answered.status).toBe(201);
   });
 
@@ -185,45 +185,45 @@ describe("[S6] bodies", () => {
     const answered = await submit({ body });
     const paths = answered.body.errors.map((one: { path: string }) => one.path).sort();
     expect(paths).toEqual(["budget.euro", "hostConfig", "mounts", "owner_id", "role"]);
-    const { task } = await house.world.kernel.service.submit(
-      { userId: (await house.call("GET", "/v1/me", { token })).body.id, role: "user" },
+    const { task } = await api.harness.coordinator.tasks.submit(
+      { userId: (await api.call("GET", "/v1/me", { token })).body.id, role: "user" },
       { repo: REPO, prompt: "x" },
       null,
     );
-    const cancel = await house.call("POST", `/v1/tasks/${task.id}/cancel`, { token, body: { force: true } });
+    const cancel = await api.call("POST", `/v1/tasks/${task.id}/cancel`, { token, body: { force: true } });
     expect(cancel.body.errors).toEqual([{ path: "force", message: "is not a known field" }]);
-    expect((await house.call("GET", "/v1/tasks?owner=1", { token })).body.errors[0].path).toBe("owner");
-    expect((await house.call("GET", "/v1/tasks?limit=1&limit=2", { token })).status).toBe(400);
+    expect((await api.call("GET", "/v1/tasks?owner=1", { token })).body.errors[0].path).toBe("owner");
+    expect((await api.call("GET", "/v1/tasks?limit=1&limit=2", { token })).status).toBe(400);
   });
 });
 
 describe("[S6] addresses", () => {
   test("what is not there is 404, another method is 405 and says which", async () => {
     for (const path of ["/", "/v1", "/v1/", "/v2/tasks", "/v1/Tasks", "/v1/tasks/", "/wp-login.php", "/v1/stream"]) {
-      expect((await house.call("GET", path, { token })).body.code, path).toBe("not_found");
+      expect((await api.call("GET", path, { token })).body.code, path).toBe("not_found");
     }
-    const wrong = await house.call("PUT", "/v1/tasks", { token, body: {} });
+    const wrong = await api.call("PUT", "/v1/tasks", { token, body: {} });
     expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "POST, GET, HEAD"]);
-    expect((await house.call("PATCH", "/v1/auth/login")).headers.get("allow")).toBe("POST");
-    expect((await house.call("OPTIONS", "/v1/me")).status).toBe(405);
-    expect(statusOf(await house.raw(`TRACE /v1/me HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`))).toBe(405);
+    expect((await api.call("PATCH", "/v1/auth/login")).headers.get("allow")).toBe("POST");
+    expect((await api.call("OPTIONS", "/v1/me")).status).toBe(405);
+    expect(statusOf(await api.raw(`TRACE /v1/me HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`))).toBe(405);
   });
 
   test("[S2] ids that are none are 404 before the store is asked", async () => {
     let asked = 0;
-    const store = new Proxy(house.store, {
+    const store = new Proxy(api.store, {
       get(target, key, receiver) {
         const value: unknown = Reflect.get(target, key, receiver);
         return typeof value === "function" ? (...args: unknown[]) => ((asked += 1), value.apply(target, args)) : value;
       },
     });
-    const service = new Proxy(house.world.kernel.service, {
+    const service = new Proxy(api.harness.coordinator.tasks, {
       get(target, key, receiver) {
         asked += 1;
         return Reflect.get(target, key, receiver) as unknown;
       },
     });
-    const mine = await openHouse({ doors: { store, service } });
+    const mine = await openApiServer({ deps: { store, tasks: service } });
     try {
       const person = await mine.person("x@example.com");
       const ids = [
@@ -251,13 +251,13 @@ describe("[S6] addresses", () => {
   });
 
   test("an address that does not decode is 400", async () => {
-    const answered = await house.raw(`GET /v1/tasks/%zz HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
+    const answered = await api.raw(`GET /v1/tasks/%zz HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
     expect([statusOf(answered), codeOf(answered)]).toEqual([400, "invalid_request"]);
   });
 
   test("a path that climbs is 404", async () => {
     for (const path of ["/v1/tasks/../../etc/passwd", "//v1/me", "/v1/./me", "http://evil/v1/nothing", "*"]) {
-      const answered = await house.raw(`GET ${path} HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
+      const answered = await api.raw(`GET ${path} HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
       expect([400, 404], answered).toContain(statusOf(answered));
     }
   });
@@ -266,10 +266,10 @@ describe("[S6] addresses", () => {
 describe("headers", () => {
   test("every answer carries the security headers, an id, and nothing about the software", async () => {
     const answers = [
-      await house.call("GET", "/healthz"),
-      await house.call("GET", "/v1/me"),
-      await house.call("GET", "/nothing"),
-      await house.call("GET", "/v1/me", { token }),
+      await api.call("GET", "/healthz"),
+      await api.call("GET", "/v1/me"),
+      await api.call("GET", "/nothing"),
+      await api.call("GET", "/v1/me", { token }),
     ];
     for (const { headers } of answers) {
       expect(headers.get("x-content-type-options")).toBe("nosniff");
@@ -285,12 +285,12 @@ describe("headers", () => {
   });
 
   test("Host is never believed", async () => {
-    const answered = await house.raw("GET /v1/me HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    const answered = await api.raw("GET /v1/me HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
     expect(answered).not.toContain("evil.example");
   });
 
   test("other origins only when they are on the list, and only they", async () => {
-    const mine = await openHouse({ doors: { origins: ["https://app.example.com"] } });
+    const mine = await openApiServer({ deps: { origins: ["https://app.example.com"] } });
     try {
       const preflight = (origin: string) =>
         mine
@@ -315,8 +315,8 @@ describe("headers", () => {
 describe("when it is our own fault", () => {
   test("the cause is in the diary with the request's id, and not in the answer", async () => {
     const secret = "SELECT the inside of the database";
-    const service = { ...house.world.kernel.service, submit: () => Promise.reject(new Error(secret)) };
-    const mine = await openHouse({ doors: { service } });
+    const service = { ...api.harness.coordinator.tasks, submit: () => Promise.reject(new Error(secret)) };
+    const mine = await openApiServer({ deps: { tasks: service } });
     try {
       const person = await mine.person("x@example.com");
       const answered = await mine.call("POST", "/v1/tasks", { token: person.accessToken, body: { repo: REPO, prompt: "x" } });
@@ -331,8 +331,8 @@ describe("when it is our own fault", () => {
   });
 
   test("our own coded errors with a 500 keep their words to themselves too", async () => {
-    const service = { ...house.world.kernel.service, submit: () => Promise.reject(new SlipwayError("newer_schema", "/secret/path")) };
-    const mine = await openHouse({ doors: { service } });
+    const service = { ...api.harness.coordinator.tasks, submit: () => Promise.reject(new SlipwayError("newer_schema", "/secret/path")) };
+    const mine = await openApiServer({ deps: { tasks: service } });
     try {
       const person = await mine.person("x@example.com");
       const answered = await mine.call("POST", "/v1/tasks", { token: person.accessToken, body: { repo: REPO, prompt: "x" } });
@@ -344,12 +344,12 @@ describe("when it is our own fault", () => {
   });
 
   test("each request is in the diary once, without its query and without its token", async () => {
-    const before = house.lines.length;
-    const answered = await house.call("GET", "/v1/tasks?q=what-people-typed", { token });
+    const before = api.lines.length;
+    const answered = await api.call("GET", "/v1/tasks?q=what-people-typed", { token });
     await new Promise((resolve) => setTimeout(resolve, 20));
-    const mine = house.lines.slice(before).filter((line) => line.fields["requestId"] === answered.headers.get("x-request-id"));
+    const mine = api.lines.slice(before).filter((line) => line.fields["requestId"] === answered.headers.get("x-request-id"));
     expect(mine).toMatchObject([{ level: "debug", fields: { method: "GET", path: "/v1/tasks", status: 200 } }]);
-    expect(JSON.stringify(house.lines)).not.toContain("what-people-typed");
-    expect(JSON.stringify(house.lines)).not.toContain(token);
+    expect(JSON.stringify(api.lines)).not.toContain("what-people-typed");
+    expect(JSON.stringify(api.lines)).not.toContain(token);
   });
 });

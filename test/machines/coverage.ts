@@ -2,7 +2,7 @@
 import { getInitialMicrosteps, transition, type SnapshotFrom } from "xstate";
 import type { TaskEvent } from "../../src/core/event.ts";
 import type { Snapshot } from "../../src/core/task.ts";
-import { causeOf, inputOf } from "../../machines/fold.ts";
+import { toMachineEvent, toMachineInput } from "../../machines/fold.ts";
 import { taskMachine } from "../../machines/task.ts";
 
 type Hydrated = SnapshotFrom<typeof taskMachine>;
@@ -39,7 +39,7 @@ export class Coverage {
   /** The event is about to be offered to the snapshot. @returns true when the chart takes it. */
   offered(snapshot: Snapshot, event: TaskEvent): boolean {
     const before = hydrate(snapshot);
-    const cause = causeOf(event);
+    const cause = toMachineEvent(event);
     const taken = taskMachine.getTransitionData(before, cause)[0] as Transition | undefined;
     for (const node of pathUp(before)) {
       if (this.#weigh((node.transitions.get(cause.type) ?? []) as Transition[], taken)) break;
@@ -51,7 +51,7 @@ export class Coverage {
   }
 
   begun(event: TaskEvent): void {
-    const steps = getInitialMicrosteps(taskMachine, inputOf(event)).map(([snapshot]) => snapshot as Hydrated);
+    const steps = getInitialMicrosteps(taskMachine, toMachineInput(event)).map(([snapshot]) => snapshot as Hydrated);
     for (const [i, snapshot] of steps.entries()) {
       const next = steps[i + 1];
       if (next === undefined) {

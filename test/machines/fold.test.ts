@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { DEFAULT_POLICY as P, OPEN_STATES, type Snapshot } from "../../src/core/task.ts";
-import { accepts, driveOf, fold, holdsSlot, isSettled, phaseOf, start, step } from "../../machines/fold.ts";
+import { accepts, effectOf, fold, holdsSlot, isSettled, phaseOf, start, step } from "../../machines/fold.ts";
 import { countedAttempts } from "../../machines/retry-policy.ts";
 import {
   begin,
@@ -64,7 +64,7 @@ describe("fold", () => {
     for (const { play } of settled) {
       for (const name of MOVE_NAMES) expect(offer(play, MOVES[name](play)), `${stateName(play)} ${name}`).toBeNull();
       expect(accepts(play.snapshot)).toEqual([]);
-      expect(driveOf(play.snapshot)).toBe("retire");
+      expect(effectOf(play.snapshot)).toBe("retire");
       expect(holdsSlot(play.snapshot)).toBe(false);
       expect(c(play).dueAt).toBeNull();
     }
@@ -292,10 +292,10 @@ describe("questions", () => {
 
   it("after parkMs the slot is free and the question stays open; the answer queues the task again", () => {
     const parked = played(asked, "timed_out");
-    expect([valueName(parked.snapshot), driveOf(parked.snapshot), holdsSlot(parked.snapshot)]).toEqual(["running.parked", "park", false]);
+    expect([valueName(parked.snapshot), effectOf(parked.snapshot), holdsSlot(parked.snapshot)]).toEqual(["running.parked", "park", false]);
     expect(c(parked)).toMatchObject({ question: { id: "q1" }, dueAt: parked.at + P.answerMs });
     const again = played(parked, "answer");
-    expect([valueName(again.snapshot), driveOf(again.snapshot)]).toEqual(["queued", "claim"]);
+    expect([valueName(again.snapshot), effectOf(again.snapshot)]).toEqual(["queued", "claim"]);
     expect(c(again)).toMatchObject({ question: null, dueAt: again.at + P.queueMs, wallAt: null });
   });
 
@@ -385,7 +385,7 @@ describe("what a state says about itself", () => {
     ["cancelling", "kill", true],
   ] as const)("%s is driven by %s (slot: %s)", (value, drive, slot) => {
     const { snapshot } = at(value);
-    expect([driveOf(snapshot), holdsSlot(snapshot)]).toEqual([drive, slot]);
+    expect([effectOf(snapshot), holdsSlot(snapshot)]).toEqual([drive, slot]);
   });
 
   it("the phase is the sub-state, or the open step of provisioning", () => {

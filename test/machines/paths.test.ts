@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { accepts, causeOf, fold, isSettled, start, step } from "../../machines/fold.ts";
+import { accepts, toMachineEvent, fold, isSettled, start, step } from "../../machines/fold.ts";
 import { Coverage, demands } from "./coverage.ts";
 import { begin, MOVES, MOVE_NAMES, offer, eventOf, valueName, type Play } from "./player.ts";
 import { reachable, SUBMISSIONS, taskPaths } from "./paths.ts";
@@ -83,5 +83,5 @@ const VALUES = [
 ];
 
 function causeName(play: Play, name: (typeof MOVE_NAMES)[number]): string {
-  return causeOf(eventOf(play, MOVES[name](play))).type;
+  return toMachineEvent(eventOf(play, MOVES[name](play))).type;
 }

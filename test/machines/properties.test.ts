@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { isSettledState, type Snapshot } from "../../src/core/task.ts";
-import { driveOf, fold, holdsSlot, isSettled, stateOf, step } from "../../machines/fold.ts";
+import { effectOf, fold, holdsSlot, isSettled, stateOf, step } from "../../machines/fold.ts";
 import { countedAttempts } from "../../machines/retry-policy.ts";
 import { begin, eventOf, MOVES, MOVE_NAMES, valueName, type Play } from "./player.ts";
 
@@ -42,7 +42,7 @@ function check(before: Snapshot, next: Snapshot): void {
   expect(now.settledAt !== null).toBe(isSettledState(state));
   expect(now.dueAt === null || Number.isSafeInteger(now.dueAt)).toBe(true);
   expect(holdsSlot(next)).toBe(SLOTTED.has(valueName(next)));
-  expect(driveOf(next) === "retire").toBe(isSettledState(state));
+  expect(effectOf(next) === "retire").toBe(isSettledState(state));
   expect(now.question !== null).toBe(["running.awaiting_input", "running.parked"].includes(valueName(next)));
   expect(now.outcome !== null).toBe(state === "done");
   if (state === "failed" || state === "retrying") expect(now.failure).not.toBeNull();

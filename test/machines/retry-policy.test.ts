@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { FAILURE_CODES, FAILURE_STAGES, failureClass, makeFailure, type FailureClass, type FailureCode } from "../../src/core/failure.ts";
 import { DEFAULT_POLICY as P, type TaskContext } from "../../src/core/task.ts";
-import type { Fault } from "../../machines/task-events.ts";
+import type { AttemptFault } from "../../machines/task-events.ts";
 import { finalFailure, retryDelay } from "../../machines/retry-policy.ts";
 import { begin, offer, played, stateName, type MoveName, type Play } from "./player.ts";
 
@@ -38,7 +38,7 @@ const WAYS: Record<"provisioning" | "running" | "pushing", readonly MoveName[]> 
   running: ["claim", "ready"],
   pushing: ["claim", "ready", "finished"],
 };
-const fault = (code: FailureCode, extra: Partial<Fault> = {}): Fault => ({
+const fault = (code: FailureCode, extra: Partial<AttemptFault> = {}): AttemptFault => ({
   code,
   detail: null,
   evidence: null,

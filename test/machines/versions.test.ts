@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { TaskEvent } from "../../src/core/event.ts";
 import type { Snapshot } from "../../src/core/task.ts";
-import { accepts, driveOf, holdsSlot, isSettled, phaseOf, stateOf, step } from "../../machines/fold.ts";
+import { accepts, effectOf, holdsSlot, isSettled, phaseOf, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
 import { eventOf, MOVES, MOVE_NAMES, offer, valueName, type Play } from "./player.ts";
 import { reachable } from "./paths.ts";
@@ -32,7 +32,7 @@ function fixtureOf(play: Play): Fixture {
     const after = offer(play, timed);
     return after === null ? [] : [{ event: eventOf(play, timed), value: valueName(after.snapshot) }];
   });
-  return { snapshot, drive: driveOf(snapshot), slot: holdsSlot(snapshot), next };
+  return { snapshot, drive: effectOf(snapshot), slot: holdsSlot(snapshot), next };
 }
 
 /** The name of a fixture: the value, and for a retry where it goes. */
@@ -58,7 +58,7 @@ describe.each(readdirSync(folder))("snapshots of machine version %s", (version) 
   it.each(files)("[M3] %s loads and accepts each of its next events", (file) => {
     const fixture = JSON.parse(readFileSync(join(folder, version, file), "utf8")) as Fixture;
     const { snapshot } = fixture;
-    expect([driveOf(snapshot), holdsSlot(snapshot)]).toEqual([fixture.drive, fixture.slot]);
+    expect([effectOf(snapshot), holdsSlot(snapshot)]).toEqual([fixture.drive, fixture.slot]);
     expect(phaseOf(snapshot)).not.toBe("");
     expect(fixture.next.length > 0).toBe(!isSettled(snapshot));
     for (const { event, value } of fixture.next) {

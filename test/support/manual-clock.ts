@@ -1,6 +1,6 @@
 import type { Clock, Ids } from "../../src/core/ports/runtime.ts";
 
-export interface HandClock extends Clock {
+export interface ManualClock extends Clock {
   /** Lets `ms` pass, waking sleepers on the way, and lets what they started settle. */
   advance(ms: number): Promise<void>;
   /** Lets `ms` pass at once: whoever slept past that wakes once, however long ago it should have been. */
@@ -17,7 +17,7 @@ export async function settle(rounds = 20): Promise<void> {
   for (let i = 0; i < rounds; i += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
-export function handClock(startAt = Date.UTC(2026, 0, 1)): HandClock {
+export function createManualClock(startAt = Date.UTC(2026, 0, 1)): ManualClock {
   let now = startAt;
   const sleepers = new Set<Sleeper>();
   return {

@@ -4,10 +4,10 @@ import { SequenceGap, SlipwayError } from "../../src/core/error.ts";
 import { WORKER_DATA, type WorkerEventType } from "../../src/core/event.ts";
 import { MemoryTranscripts } from "../../src/store/sqlite/tables/transcripts.ts";
 import type { ScriptStep } from "../../src/core/task.ts";
-import { PAGE_BYTES, RECORD_BYTES, TranscriptMoved, type StoredRecord } from "../../src/core/ports/transcripts.ts";
+import { TRANSCRIPT_PAGE_BYTES, RECORD_BYTES, TranscriptMoved, type StoredRecord } from "../../src/core/ports/transcripts.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerEvent, WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
-import type { WorkerDesk } from "../../src/core/ports/broker.ts";
+import type { WorkerApi } from "../../src/core/ports/broker.ts";
 
 export interface Accepted extends WorkerEvent {
   readonly attempt: number;
@@ -15,7 +15,7 @@ export interface Accepted extends WorkerEvent {
 
 type Unnumbered = WorkerCommand extends infer C ? (C extends { id: number } ? Omit<C, "id"> : never) : never;
 
-export class MemoryDesk implements WorkerDesk {
+export class MemoryWorkerApi implements WorkerApi {
   readonly taskId: string;
   readonly events: Accepted[] = [];
   readonly deltas: { messageId: string; text: string }[] = [];
@@ -75,7 +75,7 @@ export class MemoryDesk implements WorkerDesk {
 
   async transcript(taskId: string, attempt: number, after: number): Promise<StoredRecord[]> {
     this.#check(taskId, attempt);
-    return this.transcripts.records(taskId, after, PAGE_BYTES);
+    return this.transcripts.records(taskId, after, TRANSCRIPT_PAGE_BYTES);
   }
 
   async append(taskId: string, record: StoredRecord): Promise<void> {

@@ -15,10 +15,10 @@ const sleep = async (ms: number): Promise<void> => await new Promise((resolve) =
 
 test("[W3] 410 stops the worker at once, with its tools", async () => {
   const running = await rig.start([{ bash: "sleep 61.5" }]);
-  await rig.desk.until(() => rig.desk.of("tool.started").length === 1);
-  rig.desk.end();
+  await rig.workerApi.until(() => rig.workerApi.of("tool.started").length === 1);
+  rig.workerApi.end();
   expect(await running.exit).toBe(3);
-  expect(rig.desk.of("checkpoint")).toEqual([]);
+  expect(rig.workerApi.of("checkpoint")).toEqual([]);
   expect(spawnSync("pgrep", ["-f", "sleep 61\\.5"]).status).toBe(1);
 });
 
@@ -36,10 +36,10 @@ test("[W4] the next attempt goes on from the checkpoint: the steps before it are
     { finish: { title: "The rest", summary: "" } },
   ];
   const first = await rig.start(script);
-  await rig.desk.until(() => rig.desk.of("checkpoint").at(-1)?.data["cursor"] === "4", 15_000);
+  await rig.workerApi.until(() => rig.workerApi.of("checkpoint").at(-1)?.data["cursor"] === "4", 15_000);
   first.child.kill("SIGKILL");
-  expect([await first.exit, rig.desk.of("failed")]).toEqual([null, []]);
-  rig.desk.next();
+  expect([await first.exit, rig.workerApi.of("failed")]).toEqual([null, []]);
+  rig.workerApi.next();
   expect(await rig.run(script)).toBe(0);
   const sha = rig.finalSha();
   expect(rig.show(sha, "log.txt")).toBe("once\n");
@@ -54,17 +54,17 @@ test("[W4] what a tool does is saved while it runs, also what the step before le
     { bash: "echo third > third.txt; sleep 60" },
   ];
   const running = await rig.start(script);
-  await rig.desk.until(() => rig.desk.of("checkpoint").some((event) => event.data["files"] === 3), 15_000);
+  await rig.workerApi.until(() => rig.workerApi.of("checkpoint").some((event) => event.data["files"] === 3), 15_000);
   running.child.kill("SIGKILL");
   await running.exit;
-  const saved = String(rig.desk.of("checkpoint").at(-1)?.data["sha"]);
+  const saved = String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]);
   expect(rig.files(saved)).toEqual([".gitignore", "a.txt", "first.txt", "second.txt", "third.txt"]);
 });
 
 test("[W3] without a coordinator it gives up in the end, and its tools with it", async () => {
-  rig.desk.overrides = { abandonMs: 1_000 };
+  rig.workerApi.overrides = { abandonMs: 1_000 };
   const running = await rig.start([{ bash: "echo $$ > pid; sleep 300" }]);
-  await rig.desk.until(() => rig.desk.of("tool.started").length > 0);
+  await rig.workerApi.until(() => rig.workerApi.of("tool.started").length > 0);
   await rig.broker.close();
   expect(await running.exit).toBe(1);
 });
@@ -78,31 +78,31 @@ test("killed and started again in the same folders it finishes the same attempt"
   ];
   const first = await rig.start(script);
   // The write counts as done when it is saved.
-  await rig.desk.until(() => rig.desk.of("checkpoint").length === 1);
+  await rig.workerApi.until(() => rig.workerApi.of("checkpoint").length === 1);
   first.child.kill("SIGKILL");
   await first.exit;
   expect(await rig.run(script)).toBe(0);
-  expect(rig.desk.of("ready")).toHaveLength(1);
-  expect(rig.desk.of("tool.finished").filter((event) => event.data["name"] === "write")).toHaveLength(1);
-  expect(rig.desk.events.map((event) => event.seq)).toEqual(rig.desk.events.map((_, index) => index + 1));
+  expect(rig.workerApi.of("ready")).toHaveLength(1);
+  expect(rig.workerApi.of("tool.finished").filter((event) => event.data["name"] === "write")).toHaveLength(1);
+  expect(rig.workerApi.events.map((event) => event.seq)).toEqual(rig.workerApi.events.map((_, index) => index + 1));
   expect(rig.files(rig.finalSha())).toContain("b.txt");
 });
 
 test("a whole attempt through a coordinator that is away while the work is done and pushed", async () => {
   const running = await rig.start([{ bash: "sleep 1; echo x > x" }, { bash: "echo y > y" }, { finish: { title: "xy", summary: "" } }]);
-  await rig.desk.until(() => rig.desk.of("tool.started").length === 1);
+  await rig.workerApi.until(() => rig.workerApi.of("tool.started").length === 1);
   await rig.broker.close();
   await sleep(4_000);
   expect(running.child.exitCode).toBe(null);
   rig.newBroker();
-  await rig.broker.open(rig.desk.taskId, 1);
+  await rig.broker.open(rig.workerApi.taskId, 1);
   expect(await running.exit).toBe(0);
   expect(rig.files(rig.finalSha())).toEqual([".gitignore", "a.txt", "x", "y"]);
 });
 
 test("SIGTERM while the coordinator is away ends within 10 s, and says that nothing was delivered", async () => {
   const running = await rig.start([{ bash: "echo x > x" }, { wait: 60_000 }]);
-  await rig.desk.until(() => rig.desk.of("tool.finished").length === 1);
+  await rig.workerApi.until(() => rig.workerApi.of("tool.finished").length === 1);
   await rig.broker.close();
   const begun = Date.now();
   running.child.kill("SIGTERM");
@@ -112,14 +112,14 @@ test("SIGTERM while the coordinator is away ends within 10 s, and says that noth
 
 test("an agent that destroys its repository fails with evidence", async () => {
   expect(await rig.run([{ bash: "rm -rf .git; echo x > x" }, { finish: { title: "t", summary: "" } }])).toBe(0);
-  expect(rig.desk.of("failed")[0]?.data).toMatchObject({ code: "agent_error" });
-  expect(String(rig.desk.of("failed")[0]?.data["evidence"])).toContain("not a git repository");
+  expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "agent_error" });
+  expect(String(rig.workerApi.of("failed")[0]?.data["evidence"])).toContain("not a git repository");
 });
 
 test("a task repository that cannot be cloned is reported", async () => {
-  rig.desk.overrides = { baseSha: "0123456789012345678901234567890123456789" };
+  rig.workerApi.overrides = { baseSha: "0123456789012345678901234567890123456789" };
   expect(await rig.run([])).toBe(0);
-  expect(rig.desk.of("failed")[0]?.data).toMatchObject({ code: "repo_unreachable" });
+  expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "repo_unreachable" });
   expect(existsSync(join(rig.workspace, "a.txt"))).toBe(false);
 });
 

@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { openBroker } from "../../src/broker/server.ts";
 import type { ScriptStep } from "../../src/core/task.ts";
 import { WORKER_ENV } from "../../src/core/protocol/worker.ts";
-import { MemoryDesk } from "./memory-worker-api.ts";
+import { MemoryWorkerApi } from "./memory-worker-api.ts";
 import type { Log } from "../../src/core/ports/runtime.ts";
 import type { Broker } from "../../src/core/ports/broker.ts";
 
@@ -28,7 +28,7 @@ export interface Running {
 export class Rig {
   readonly dir = mkdtempSync(join(tmpdir(), "sw-"));
   readonly repo = join(this.dir, "repo.git");
-  readonly desk = new MemoryDesk();
+  readonly workerApi = new MemoryWorkerApi();
   readonly #children: Running[] = [];
   broker: Broker = this.newBroker();
 
@@ -42,14 +42,14 @@ export class Rig {
     }
     git(seed, "add", "-A");
     git(seed, "commit", "-q", "-m", "base");
-    this.desk.baseSha = git(seed, "rev-parse", "HEAD");
+    this.workerApi.baseSha = git(seed, "rev-parse", "HEAD");
     git(this.dir, "clone", "-q", "--bare", seed, this.repo);
   }
 
   newBroker(): Broker {
     const broker = openBroker({
       dir: join(this.dir, "sock"),
-      desk: this.desk,
+      workerApi: this.workerApi,
       repoPath: () => this.repo,
       secret: SECRET,
       instance: "test",
@@ -60,22 +60,22 @@ export class Rig {
   }
 
   get workspace(): string {
-    return join(this.dir, `work-${this.desk.attempt}`);
+    return join(this.dir, `work-${this.workerApi.attempt}`);
   }
 
   get state(): string {
-    return join(this.dir, `state-${this.desk.attempt}`);
+    return join(this.dir, `state-${this.workerApi.attempt}`);
   }
 
   async start(script: ScriptStep[] | null, env: NodeJS.ProcessEnv = {}): Promise<Running> {
-    this.desk.script = script;
-    const { socketDir, token } = await this.broker.open(this.desk.taskId, this.desk.attempt);
+    this.workerApi.script = script;
+    const { socketDir, token } = await this.broker.open(this.workerApi.taskId, this.workerApi.attempt);
     const child = spawn(process.execPath, [BUNDLE], {
       env: {
         ...process.env,
         [WORKER_ENV.socket]: join(socketDir, "b.sock"),
         [WORKER_ENV.token]: token,
-        [WORKER_ENV.attempt]: String(this.desk.attempt),
+        [WORKER_ENV.attempt]: String(this.workerApi.attempt),
         [WORKER_ENV.workspace]: this.workspace,
         [WORKER_ENV.state]: this.state,
         ...env,
@@ -100,8 +100,8 @@ export class Rig {
 
   /** The commit that the attempt reported. */
   finalSha(): string {
-    const finished = this.desk.of("finished").at(-1);
-    if (finished === undefined) throw new Error(`not finished: ${JSON.stringify(this.desk.events.slice(-5))}`);
+    const finished = this.workerApi.of("finished").at(-1);
+    if (finished === undefined) throw new Error(`not finished: ${JSON.stringify(this.workerApi.events.slice(-5))}`);
     return String(finished.data["sha"]);
   }
 
@@ -114,7 +114,7 @@ export class Rig {
   }
 
   subjects(sha: string): string[] {
-    return git(this.repo, "log", "--format=%s", `${this.desk.baseSha}..${sha}`).split("\n").filter(Boolean);
+    return git(this.repo, "log", "--format=%s", `${this.workerApi.baseSha}..${sha}`).split("\n").filter(Boolean);
   }
 
   async close(): Promise<void> {

@@ -6,7 +6,7 @@ import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { AgentFailure, type Agent, type AgentContext } from "../../worker/agents/agent.ts";
 import { Checkout, prepareRepository } from "../../worker/workspace/checkout.ts";
 import { systemClock } from "../../worker/lib/clock.ts";
-import { forward } from "../../worker/connection/forward.ts";
+import { openForwarder } from "../../worker/connection/forward.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
 import { openMcp } from "../../worker/mcp/client.ts";
@@ -26,11 +26,11 @@ const DONE = { title: "Done", summary: "It is done." };
 
 /** A whole attempt with this agent, in this process. @returns the worker's exit code. */
 async function attempt(run: (context: AgentContext) => Promise<void>, spec: Partial<WorkerSpec> = {}): Promise<number> {
-  rig.desk.overrides = { ...spec, agent: "probe" };
-  const { attempt: number, taskId } = rig.desk;
+  rig.workerApi.overrides = { ...spec, agent: "probe" };
+  const { attempt: number, taskId } = rig.workerApi;
   const { socketDir, token } = await rig.broker.open(taskId, number);
   const socketPath = join(socketDir, "b.sock");
-  const forwarder = await forward(socketPath);
+  const forwarder = await openForwarder(socketPath);
   const url = `http://127.0.0.1:${forwarder.port}`;
   const [root, stateDir] = [rig.workspace, rig.state];
   const link = new HttpLink({ socketPath, token, attempt: number, journal: new Journal(stateDir, number), clock: systemClock });
@@ -69,7 +69,7 @@ test("[O5] servers of tools of the task are there for the agent, those that are 
     { mcpServers },
   );
   expect([code, sum]).toEqual([0, "5"]);
-  expect(rig.desk.of("notice").map(({ data }) => data["code"])).toEqual(["mcp_problem"]);
+  expect(rig.workerApi.of("notice").map(({ data }) => data["code"])).toEqual(["mcp_problem"]);
   expect(spawnSync("pgrep", ["-f", "sleep 76\\.9"]).status).toBe(1);
 });
 
@@ -88,14 +88,14 @@ describe("verification", () => {
       { verify },
     );
     expect([code, seen]).toEqual([0, [1, 0, 0, 0]]);
-    expect(rig.desk.of("verify").map(({ data }) => data["exitCode"])).toEqual([1, 0, 0, 0, 0, 0]);
-    expect(String(rig.desk.of("finished")[0]?.data["summary"])).toContain("`grep -q fixed a.txt`: passed");
+    expect(rig.workerApi.of("verify").map(({ data }) => data["exitCode"])).toEqual([1, 0, 0, 0, 0, 0]);
+    expect(String(rig.workerApi.of("finished")[0]?.data["summary"])).toContain("`grep -q fixed a.txt`: passed");
   });
 
   test("the harness says what failed, whatever the agent believes; without commands there is nothing to say", async () => {
     await attempt(async (context) => void (await context.tool("bash", { command: "true" })), { verify: ["exit 3"] });
-    expect(String(rig.desk.of("finished")[0]?.data["summary"])).toContain("failed (exit code 3)");
-    rig.desk.next();
+    expect(String(rig.workerApi.of("finished")[0]?.data["summary"])).toContain("failed (exit code 3)");
+    rig.workerApi.next();
     let found: unknown = null;
     await attempt(async (context) => void (found = await context.verify()));
     expect(found).toEqual([]);
@@ -104,7 +104,7 @@ describe("verification", () => {
 
 describe("[G5] the budget", () => {
   test("an agent waits for the decision: its work is saved first, and waiting is no working time", async () => {
-    rig.desk.standing = { state: "asked", questionId: "budget_usd_1" };
+    rig.workerApi.standing = { state: "asked", questionId: "budget_usd_1" };
     let decided = "";
     const running = attempt(
       async (context) => {
@@ -114,30 +114,30 @@ describe("[G5] the budget", () => {
       },
       { wallMs: 1_500 },
     );
-    await rig.desk.until(() => rig.desk.of("checkpoint").some(({ data }) => data["cursor"] === "7"));
+    await rig.workerApi.until(() => rig.workerApi.of("checkpoint").some(({ data }) => data["cursor"] === "7"));
     await systemClock.sleep(1_600);
-    rig.desk.command({ type: "answer", questionId: "q_other", text: "stop" });
-    rig.desk.command({ type: "answer", questionId: "budget_usd_1", text: "continue" });
+    rig.workerApi.command({ type: "answer", questionId: "q_other", text: "stop" });
+    rig.workerApi.command({ type: "answer", questionId: "budget_usd_1", text: "continue" });
     expect([await running, decided]).toEqual([0, "continue"]);
-    expect(rig.desk.of("failed")).toEqual([]);
+    expect(rig.workerApi.of("failed")).toEqual([]);
   });
 
   test("`stop`, by a person or by a day's budget, ends the attempt with its own code", async () => {
     const stop = async (context: AgentContext): Promise<void> => {
       if ((await context.budgetQuestion()) === "stop") throw new AgentFailure("budget_exceeded", "The budget is used up.");
     };
-    rig.desk.standing = { state: "stop", reason: "Your budget for today is used up." };
+    rig.workerApi.standing = { state: "stop", reason: "Your budget for today is used up." };
     expect(await attempt(stop)).toBe(0);
-    rig.desk.next();
-    rig.desk.standing = { state: "asked", questionId: "budget_turns_2" };
-    rig.desk.command({ type: "answer", questionId: "budget_turns_2", text: "stop" });
+    rig.workerApi.next();
+    rig.workerApi.standing = { state: "asked", questionId: "budget_turns_2" };
+    rig.workerApi.command({ type: "answer", questionId: "budget_turns_2", text: "stop" });
     expect(await attempt(stop)).toBe(0);
-    expect(rig.desk.of("failed").map(({ data }) => data["code"])).toEqual(["budget_exceeded", "budget_exceeded"]);
+    expect(rig.workerApi.of("failed").map(({ data }) => data["code"])).toEqual(["budget_exceeded", "budget_exceeded"]);
   });
 
   test("[G6] four fifths of the time are told once", async () => {
-    const near = () => rig.desk.of("notice").filter(({ data }) => data["code"] === "budget_near");
-    rig.desk.standing = { state: "continue" };
+    const near = () => rig.workerApi.of("notice").filter(({ data }) => data["code"] === "budget_near");
+    rig.workerApi.standing = { state: "continue" };
     await attempt(
       async (context) => {
         await context.sleep(1_300);
@@ -175,7 +175,7 @@ describe("memory and model", () => {
       await context.transcript.append({ role: "assistant", text: "two" });
       throw new AgentFailure("agent_error", "lost");
     });
-    rig.desk.next();
+    rig.workerApi.next();
     let found: unknown = null;
     await attempt(async (context) => void (found = context.transcript.records));
     expect(found).toEqual([
@@ -188,7 +188,7 @@ describe("memory and model", () => {
     const models: unknown[] = [];
     const look = async (context: AgentContext): Promise<void> => void models.push(context.model?.baseURL ?? null);
     await attempt(look, { gateway: "none" });
-    rig.desk.next();
+    rig.workerApi.next();
     await attempt(look, { gateway: "open" });
     expect(models).toEqual([null, expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+\/anthropic$/)]);
   });
@@ -197,6 +197,6 @@ describe("memory and model", () => {
     let output = "";
     await attempt(async (context) => void (output = (await context.tool("bash", { command: "echo $PROBE_TOKEN" })).output));
     expect(output).toContain("[attempt token]");
-    expect(JSON.stringify(rig.desk.events)).not.toContain("att_");
+    expect(JSON.stringify(rig.workerApi.events)).not.toContain("att_");
   });
 });

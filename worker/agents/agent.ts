@@ -1,6 +1,6 @@
 /** What an agent is to the harness, and what the harness gives it. The harness owns git, verification, time limits and the line home. */
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
-import type { Link } from "../connection/link.ts";
+import type { CoordinatorLink } from "../connection/link.ts";
 import type { ToolInput, ToolResult } from "../tools/tool.ts";
 import type { Verified } from "../workspace/verify.ts";
 
@@ -13,7 +13,7 @@ export interface AgentResult {
 }
 
 /** A message of a person that is being shown to the agent now. */
-export interface HeardMessage {
+export interface ReceivedMessage {
   readonly id: string;
   readonly text: string;
 }
@@ -45,17 +45,17 @@ export interface AgentContext {
   readonly cursor: string | null;
   /** Aborted when the agent must stop at once. */
   readonly signal: AbortSignal;
-  readonly emit: Link["emit"];
-  readonly delta: Link["delta"];
+  readonly emit: CoordinatorLink["emit"];
+  readonly delta: CoordinatorLink["delta"];
   newId(prefix: string): string;
   /** Says a message of the agent. */
-  say(text: string): Promise<void>;
+  message(text: string): Promise<void>;
   /** Runs a tool and tells about it. Rejects only when the agent must stop. */
   tool(name: string, input: ToolInput): Promise<ToolResult>;
   /** Asks a person. An answer that was given to an earlier attempt is returned at once. Waiting does not count as working time. */
   ask(id: string, question: string, options: readonly string[] | null): Promise<string>;
   /** A safe point: the messages that have arrived, proven to be delivered and not taken back. `end`: those for after the work too. */
-  heard(at: "step" | "end"): Promise<readonly HeardMessage[]>;
+  receiveMessages(at: "step" | "end"): Promise<readonly ReceivedMessage[]>;
   /** Remembers the cursor for a later life of this attempt. */
   mark(cursor: string): void;
   checkpoint(cursor: string, mode: CheckpointMode): Promise<void>;

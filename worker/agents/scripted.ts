@@ -68,12 +68,12 @@ function startOf(cursor: string | null): number {
 }
 
 async function listen(context: AgentContext, at: "step" | "end"): Promise<void> {
-  for (const message of await context.heard(at)) await context.say(`I heard you: "${message.text}"`);
+  for (const message of await context.receiveMessages(at)) await context.message(`I heard you: "${message.text}"`);
 }
 
 /** @returns true when the step may have changed files. */
 async function act(context: AgentContext, step: Exclude<ScriptStep, { finish: unknown }>, index: number): Promise<boolean> {
-  if ("say" in step) return (await context.say(step.say), false);
+  if ("say" in step) return (await context.message(step.say), false);
   if ("bash" in step) return (await context.tool("bash", { command: step.bash, ...given({ timeoutMs: step.timeoutMs }) }), true);
   if ("read" in step) return (await context.tool("read", { path: step.read }), false);
   if ("write" in step) return (await context.tool("write", step.write), true);
@@ -96,7 +96,7 @@ async function ask(
 ): Promise<void> {
   await context.checkpoint(String(index), "always");
   const answer = await context.ask(`q_${context.spec.taskId}_${index}`.slice(-64), question, options ?? null);
-  await context.say(`The answer is: ${answer}`);
+  await context.message(`The answer is: ${answer}`);
 }
 
 /** Without the keys whose value is undefined. */

@@ -13,7 +13,7 @@ const LOOK_MS = 1_000;
  * @returns null when it is not wanted any more: the signal is aborted, or the folder was removed.
  * @throws when the file is there and is not an assignment.
  */
-export async function assigned(file: string, signal: AbortSignal): Promise<Assignment | null> {
+export async function waitForAssignment(file: string, signal: AbortSignal): Promise<Assignment | null> {
   const dir = dirname(file);
   while (!signal.aborted) {
     const hint = new AbortController();

@@ -8,7 +8,7 @@ export interface Forwarder {
 }
 
 /** The port is open when this resolves. The token is what guards it: whoever can dial loopback here could dial the socket as well. */
-export async function forward(socketPath: string): Promise<Forwarder> {
+export async function openForwarder(socketPath: string): Promise<Forwarder> {
   const open = new Set<Socket>();
   const keep = (socket: Socket, twin: Socket): void => {
     open.add(socket);

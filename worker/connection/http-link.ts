@@ -25,9 +25,9 @@ import {
 } from "../../src/core/protocol/worker.ts";
 import { z } from "zod";
 import type { Journal } from "./journal.ts";
-import { Inbox, RecordRefused, StaleAttempt, type Link, type Recovered } from "./link.ts";
-import { BrokerSocket, isAway, type Answer, type Call } from "./socket.ts";
-import { cut, fit, type WorkerData } from "../lib/text.ts";
+import { Inbox, RecordRejected, StaleAttempt, type CoordinatorLink, type RecoveredState } from "./link.ts";
+import { BrokerSocket, isDisconnected, type Answer, type Call } from "./socket.ts";
+import { truncate, fitToSchema, type WorkerData } from "../lib/text.ts";
 import type { Clock } from "../../src/core/ports/runtime.ts";
 
 const HEARTBEAT_MS = 20_000;
@@ -65,7 +65,7 @@ export interface HttpLinkOptions {
   readonly abandonMs?: number;
 }
 
-export class HttpLink implements Link {
+export class HttpLink implements CoordinatorLink {
   readonly inbox = new Inbox();
   readonly #socket: BrokerSocket;
   readonly #attempt: number;
@@ -98,7 +98,7 @@ export class HttpLink implements Link {
     return this.#over.signal;
   }
 
-  get recovered(): Recovered {
+  get recovered(): RecoveredState {
     return this.#journal.recovered;
   }
 
@@ -118,7 +118,7 @@ export class HttpLink implements Link {
       seq: this.#journal.lastSeq + 1,
       at: new Date(this.#clock.now()).toISOString(),
       type,
-      data: fit(type, data) as Record<string, unknown>,
+      data: fitToSchema(type, data) as Record<string, unknown>,
     };
     const item = packed(event);
     this.#journal.append(event, item.json);
@@ -128,7 +128,7 @@ export class HttpLink implements Link {
 
   delta(messageId: string, text: string): void {
     if (!this.#deltas.has(messageId) && this.#deltas.size >= DELTA_MESSAGES) return;
-    this.#deltas.set(messageId, cut((this.#deltas.get(messageId) ?? "") + text, DELTA_LIMIT));
+    this.#deltas.set(messageId, truncate((this.#deltas.get(messageId) ?? "") + text, DELTA_LIMIT));
     this.#wake();
   }
 
@@ -173,7 +173,7 @@ export class HttpLink implements Link {
       { method: "POST", path: "/worker/v1/transcript", body, timeoutMs: ANSWER_MS, signal },
       z.unknown(),
       ({ status, body: why }) => {
-        if (status === 400 || status === 409 || status === 413) throw new RecordRefused(refusalSchema.parse(why).detail);
+        if (status === 400 || status === 409 || status === 413) throw new RecordRejected(refusalSchema.parse(why).detail);
       },
     );
   }
@@ -207,8 +207,8 @@ export class HttpLink implements Link {
         refused(answer);
       } catch (thrown) {
         if (signal.aborted) throw signal.reason;
-        if (thrown instanceof RecordRefused) throw thrown;
-        if (isAway(thrown)) limit = AWAY_DELAY_MS;
+        if (thrown instanceof RecordRejected) throw thrown;
+        if (isDisconnected(thrown)) limit = AWAY_DELAY_MS;
       }
       await this.#clock.sleep(Math.min(delay, limit), signal).catch(() => {
         throw signal.reason;
@@ -260,7 +260,7 @@ export class HttpLink implements Link {
         delay = FIRST_DELAY_MS;
       } catch (thrown) {
         if (signal.aborted) return;
-        await this.#clock.sleep(Math.min(delay, isAway(thrown) ? AWAY_DELAY_MS : LAST_DELAY_MS), signal).catch(() => {});
+        await this.#clock.sleep(Math.min(delay, isDisconnected(thrown) ? AWAY_DELAY_MS : LAST_DELAY_MS), signal).catch(() => {});
         delay *= 2;
       }
     }

@@ -9,7 +9,7 @@ import { closeSync, existsSync, fdatasync, ftruncateSync, mkdirSync, openSync, r
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { WorkerEvent } from "../../src/core/protocol/worker.ts";
-import type { Recovered } from "./link.ts";
+import type { RecoveredState } from "./link.ts";
 
 const datasync = promisify(fdatasync);
 
@@ -32,7 +32,7 @@ export class Journal {
   #unsynced = false;
   #broken = false;
   #lastSeq: number;
-  readonly recovered: Recovered;
+  readonly recovered: RecoveredState;
 
   /** Another attempt's journal in the same folder is begun anew. */
   constructor(stateDir: string, attempt: number) {
@@ -109,7 +109,7 @@ function readLines(path: string): { lines: Line[]; bytes: number } {
   return { lines, bytes: Buffer.byteLength(whole) };
 }
 
-function recover(lines: readonly Line[]): Recovered {
+function recover(lines: readonly Line[]): RecoveredState {
   const openTools = new Map<string, string>();
   const asked = new Set<string>();
   const delivered = new Set<string>();

@@ -13,7 +13,7 @@ export class StaleAttempt extends Error {
 }
 
 /** The coordinator does not take this record, now or later: it is too large, the transcript is full, or another life of the worker wrote that number. */
-export class RecordRefused extends Error {
+export class RecordRejected extends Error {
   constructor(message: string) {
     super(message);
     this.name = "RecordRefused";
@@ -21,7 +21,7 @@ export class RecordRefused extends Error {
 }
 
 /** What an earlier life of the same attempt had said before it was interrupted. */
-export interface Recovered {
+export interface RecoveredState {
   readonly ready: boolean;
   /** What was said about a setup that failed. */
   readonly setupFailure: string | null;
@@ -37,11 +37,11 @@ export interface Recovered {
  * One attempt's line. All waits reject with StaleAttempt once the coordinator said so, and with an AbortError when their signal is aborted;
  * a coordinator that is away only makes them longer.
  */
-export interface Link {
+export interface CoordinatorLink {
   /** Asks until it is answered. Comes first: what is emitted is numbered from the spec's `ack` on. */
   spec(signal: AbortSignal): Promise<WorkerSpec>;
   /** Known once `spec` has resolved. */
-  readonly recovered: Recovered;
+  readonly recovered: RecoveredState;
   /** Written down at once, sent soon, resent until acknowledged. Never waits. */
   emit<T extends WorkerEventType>(type: T, data: WorkerData<T>): void;
   /** Ephemeral text of a message that is being written; may be lost. */

@@ -14,7 +14,7 @@ export interface PackSource {
  * Everything that leads to the commits, for `git index-pack --stdin`, which sees whether it came whole.
  * Rejects with Unreachable, or with the signal's reason.
  */
-export function packOf({ url, authorization }: PackSource, commits: readonly string[], signal: AbortSignal): Promise<Readable> {
+export function fetchPack({ url, authorization }: PackSource, commits: readonly string[], signal: AbortSignal): Promise<Readable> {
   const query = commits.map((sha) => `want=${sha}`).join("&");
   return new Promise((resolve, reject) => {
     const fail = (why: string): void => reject(signal.aborted ? signal.reason : unreachable(why));

@@ -10,7 +10,7 @@ import { Duplex } from "node:stream";
 const WINDOW = 1_048_576;
 
 /** Resolves with an exit code when the line has ended. */
-export function relay(path: string): Promise<number> {
+export function runRelay(path: string): Promise<number> {
   return new Promise((resolve) => {
     const line = Duplex.from({ readable: process.stdin, writable: process.stdout });
     const session = connect("http://broker", {

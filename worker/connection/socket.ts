@@ -62,7 +62,7 @@ function parse(text: string): unknown {
 }
 
 /** True when nobody listens: worth knocking again soon, because it costs nothing. */
-export function isAway(thrown: unknown): boolean {
+export function isDisconnected(thrown: unknown): boolean {
   const code = thrown instanceof Error && "code" in thrown ? thrown.code : null;
   return code === "ECONNREFUSED" || code === "ENOENT" || code === "ECONNRESET" || code === "EPIPE";
 }

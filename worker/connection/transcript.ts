@@ -1,8 +1,8 @@
 /** The agent's memory at the coordinator, as an agent uses it. */
 import { AgentFailure, type Transcript, type TranscriptRecord } from "../agents/agent.ts";
-import { RecordRefused, type Link } from "./link.ts";
+import { RecordRejected, type CoordinatorLink } from "./link.ts";
 
-type Line = Pick<Link, "transcript" | "append">;
+type Line = Pick<CoordinatorLink, "transcript" | "append">;
 
 /**
  * Reads what is there. Appends go out one after another.
@@ -23,7 +23,7 @@ export async function openTranscript(link: Line, last: number, signal: AbortSign
       await link.append(next, json, signal);
       next += 1;
     } catch (thrown) {
-      if (thrown instanceof RecordRefused) throw new AgentFailure("agent_error", thrown.message);
+      if (thrown instanceof RecordRejected) throw new AgentFailure("agent_error", thrown.message);
       throw thrown;
     }
   }

@@ -21,25 +21,25 @@ const CONTROLS = new RegExp("[\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007
 const LONELY = /\p{Surrogate}/gu;
 
 /** Without terminal escapes, control characters (tab and line ends stay) and halves of surrogate pairs. */
-export function clean(text: string): string {
+export function sanitize(text: string): string {
   return text.replace(ESCAPES, "").replace(/\r+\n/g, "\n").replace(CONTROLS, "").replace(LONELY, "\ufffd");
 }
 
 /** At most `max` UTF-16 units; never ends in half a character. */
-export function cut(text: string, max: number): string {
+export function truncate(text: string, max: number): string {
   if (text.length <= max) return text;
   const end = max > 0 && /[\ud800-\udbff]/.test(text[max - 1] ?? "") ? max - 1 : max;
   return text.slice(0, end);
 }
 
 /** The last `max` units, from a whole character on. */
-export function cutHead(text: string, max: number): string {
+export function truncateStart(text: string, max: number): string {
   if (text.length <= max) return text;
   const start = text.length - max;
   return text.slice(/[\udc00-\udfff]/.test(text[start] ?? "") ? start + 1 : start);
 }
 
-const line = (text: string, max: number): string => cut(clean(text), max);
+const line = (text: string, max: number): string => truncate(sanitize(text), max);
 
 function fitInput(input: Readonly<Record<string, unknown>>): Record<string, unknown> {
   let left = INPUT_LIMIT;
@@ -92,24 +92,24 @@ const FIT: Fitter = {
     usd: bounded(d.usd, 1_000_000),
     turns: count(d.turns),
   }),
-  checkpoint: (d) => ({ ...d, cursor: d.cursor === null ? null : cut(d.cursor, 1_000) }),
+  checkpoint: (d) => ({ ...d, cursor: d.cursor === null ? null : truncate(d.cursor, 1_000) }),
   question: (d) => ({
     id: d.id,
     question: line(d.question, 4_000),
     options: d.options === null ? null : d.options.slice(0, 20).map((option) => line(option, 500)),
   }),
   notice: (d) => ({ level: d.level, code: line(d.code, 100), text: line(d.text, 4_000) }),
-  verify: (d) => ({ ...d, command: line(d.command, 4_000), tail: cutHead(clean(d.tail), 16_384) }),
+  verify: (d) => ({ ...d, command: line(d.command, 4_000), tail: truncateStart(sanitize(d.tail), 16_384) }),
   ready: () => ({}),
   finished: (d) => ({ sha: d.sha, title: line(d.title, 500), summary: line(d.summary, TEXT_LIMIT) }),
   failed: (d) => ({
     code: line(d.code, 100),
     message: line(d.message, 4_000),
-    evidence: d.evidence === null ? null : cutHead(clean(d.evidence), 16_384),
+    evidence: d.evidence === null ? null : truncateStart(sanitize(d.evidence), 16_384),
   }),
 };
 
 /** The event's data as the coordinator will take it. */
-export function fit<T extends WorkerEventType>(type: T, data: WorkerData<T>): WorkerData<T> {
+export function fitToSchema<T extends WorkerEventType>(type: T, data: WorkerData<T>): WorkerData<T> {
   return FIT[type](data);
 }

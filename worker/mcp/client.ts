@@ -9,11 +9,11 @@
  */
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { CallToolResult, Tool } from "@modelcontextprotocol/sdk/types.js";
-import { messageOf } from "../../src/core/error.ts";
+import { errorMessage } from "../../src/core/error.ts";
 import type { McpServer, McpServers } from "../../src/core/values/mcp-servers.ts";
-import { orAborted } from "../../src/core/lib/async.ts";
+import { raceAbort } from "../../src/core/lib/async.ts";
 import { httpTransport, StdioTransport, type Closable } from "./transport.ts";
-import { cut } from "../lib/text.ts";
+import { truncate } from "../lib/text.ts";
 import { stripHidden } from "../lib/hidden-characters.ts";
 import { ToolError, type ToolInput, type ToolResult, type ToolSchema } from "../tools/tool.ts";
 
@@ -32,7 +32,7 @@ export interface McpTool {
   call(input: ToolInput, signal: AbortSignal): Promise<ToolResult>;
 }
 
-export interface Mcp {
+export interface McpClients {
   /** Sorted by name. */
   readonly tools: readonly McpTool[];
   /** What is missing and why, for people and for the agent. */
@@ -41,7 +41,7 @@ export interface Mcp {
   close(): Promise<void>;
 }
 
-export interface McpPlace {
+export interface McpOptions {
   /** Where servers are started. */
   readonly root: string;
   /** What commands are told too, such as the proxy. */
@@ -51,7 +51,7 @@ export interface McpPlace {
 }
 
 /** Starts all at once; each has half a minute. Rejects with the signal's reason only. */
-export async function openMcp(servers: McpServers, place: McpPlace, signal: AbortSignal): Promise<Mcp> {
+export async function openMcp(servers: McpServers, place: McpOptions, signal: AbortSignal): Promise<McpClients> {
   const opened = await Promise.all(Object.entries(servers).map(([name, server]) => open(name, server, place, signal)));
   const close = async (): Promise<void> => {
     await Promise.all(opened.map(async (server) => await server.close()));
@@ -64,7 +64,7 @@ export async function openMcp(servers: McpServers, place: McpPlace, signal: Abor
   return { tools, problems: opened.flatMap((server) => server.problems), close };
 }
 
-async function open(name: string, server: McpServer, place: McpPlace, signal: AbortSignal): Promise<Mcp> {
+async function open(name: string, server: McpServer, place: McpOptions, signal: AbortSignal): Promise<McpClients> {
   let line: Line | null = null;
   try {
     line = await connect(server, place, signal);
@@ -80,7 +80,7 @@ async function open(name: string, server: McpServer, place: McpPlace, signal: Ab
     }));
     return { tools, problems, close: kept.close };
   } catch (thrown) {
-    const why = words((await line?.close(messageOf(thrown))) ?? messageOf(thrown));
+    const why = words((await line?.close(errorMessage(thrown))) ?? errorMessage(thrown));
     return { tools: [], problems: [`The MCP server "${name}" could not be used: ${why}`], close: () => Promise.resolve() };
   }
 }
@@ -94,7 +94,7 @@ interface Line {
 }
 
 /** @throws Error with words for people when the server is not there; nothing of it is left then. */
-async function connect(server: McpServer, place: McpPlace, signal: AbortSignal): Promise<Line> {
+async function connect(server: McpServer, place: McpOptions, signal: AbortSignal): Promise<Line> {
   const [{ Client: Sdk }, { McpError }] = await Promise.all([
     import("@modelcontextprotocol/sdk/client/index.js"),
     import("@modelcontextprotocol/sdk/types.js"),
@@ -115,12 +115,12 @@ async function connect(server: McpServer, place: McpPlace, signal: AbortSignal):
     return { client, over, close };
   } catch (thrown) {
     // A pipe that broke says less than how the program came to its end, which may be known a moment later.
-    const said = thrown instanceof McpError ? messageOf(thrown) : undefined;
-    throw new Error(words((await close(said)) ?? messageOf(thrown)), { cause: thrown });
+    const said = thrown instanceof McpError ? errorMessage(thrown) : undefined;
+    throw new Error(words((await close(said)) ?? errorMessage(thrown)), { cause: thrown });
   }
 }
 
-const words = (text: string): string => stripHidden(cut(text, 1_000)).text;
+const words = (text: string): string => stripHidden(truncate(text, 1_000)).text;
 
 interface Kept {
   /**
@@ -142,9 +142,9 @@ function keep(name: string, first: Line, connectAgain: (signal: AbortSignal) => 
   async function restart(gone: string): Promise<void> {
     restarts -= 1;
     line = await connectAgain(closed.signal).catch((thrown: unknown) => {
-      throw new ToolError(`The MCP server "${name}" is gone: ${gone}. It could not be started again: ${messageOf(thrown)}`);
+      throw new ToolError(`The MCP server "${name}" is gone: ${gone}. It could not be started again: ${errorMessage(thrown)}`);
     });
-    news = `[The MCP server "${name}" was gone (${cut(gone, 300)}) and has been started again: what it remembered is lost.]\n`;
+    news = `[The MCP server "${name}" was gone (${truncate(gone, 300)}) and has been started again: what it remembered is lost.]\n`;
   }
 
   return {
@@ -154,7 +154,7 @@ function keep(name: string, first: Line, connectAgain: (signal: AbortSignal) => 
         if (starting === null && (restarts === 0 || closed.signal.aborted))
           throw new ToolError(`The MCP server "${name}" is gone: ${gone}. Go on without its tools.`);
         starting ??= restart(gone).finally(() => (starting = null));
-        await orAborted(starting, signal);
+        await raceAbort(starting, signal);
       }
       const said = news;
       news = "";
@@ -170,7 +170,7 @@ function keep(name: string, first: Line, connectAgain: (signal: AbortSignal) => 
 
 function stdio(
   server: Extract<McpServer, { command: string }>,
-  { root, env }: McpPlace,
+  { root, env }: McpOptions,
 ): { transport: Closable; over: () => string | null } {
   const { command, args = [], env: own = {} } = server;
   const transport = new StdioTransport({ command, args, cwd: root, env: { ...env, ...own } });
@@ -206,7 +206,7 @@ async function toolsOf(name: string, client: Client, signal: AbortSignal): Promi
 function schemaOf(server: string, tool: Tool): ToolSchema | null {
   const json = stripHidden(JSON.stringify(tool.inputSchema)).text;
   if (json.length > SCHEMA_LIMIT) return null;
-  const words = cut(stripHidden(tool.description ?? tool.title ?? "").text, DESCRIPTION_LIMIT);
+  const words = truncate(stripHidden(tool.description ?? tool.title ?? "").text, DESCRIPTION_LIMIT);
   return {
     name: `mcp__${server}__${tool.name.replace(/[^a-zA-Z0-9_-]/g, "_").slice(0, NAME_LIMIT)}`,
     description: `Of the MCP server "${server}", in its own words: ${words}`,
@@ -234,7 +234,7 @@ async function call({ name, tool, line, news, limit }: Called, input: ToolInput,
     const why = line.over();
     if (why !== null)
       throw new ToolError(`${news}The MCP server "${name}" went away during the call: ${why}. What the call did is unknown.`);
-    throw new ToolError(`${news}The MCP server "${name}" did not do it: ${cut(messageOf(thrown), 2_000)}`);
+    throw new ToolError(`${news}The MCP server "${name}" did not do it: ${truncate(errorMessage(thrown), 2_000)}`);
   }
 }
 

@@ -32,14 +32,14 @@ export interface ToolSchema {
   readonly inputSchema: Readonly<Record<string, unknown>>;
 }
 
-export function textOf(input: ToolInput, key: string): string {
+export function requireText(input: ToolInput, key: string): string {
   const value = input[key];
   if (typeof value !== "string") throw new ToolError(`"${key}" must be a text.`);
   return value;
 }
 
 /** An optional whole number of at least 1. */
-export function countOf(input: ToolInput, key: string): number | null {
+export function optionalCount(input: ToolInput, key: string): number | null {
   const value = input[key];
   if (value === undefined || value === null) return null;
   if (typeof value !== "number" || !Number.isInteger(value) || value < 1)
@@ -49,17 +49,17 @@ export function countOf(input: ToolInput, key: string): number | null {
 
 export function optionalText(input: ToolInput, key: string): string | null {
   const value = input[key];
-  return value === undefined || value === null ? null : textOf(input, key);
+  return value === undefined || value === null ? null : requireText(input, key);
 }
 
 /** An optional yes or no; absent = no. */
-export function flagOf(input: ToolInput, key: string): boolean {
+export function optionalFlag(input: ToolInput, key: string): boolean {
   const value = input[key] ?? false;
   if (typeof value !== "boolean") throw new ToolError(`"${key}" must be true or false.`);
   return value;
 }
 
-export function oneOf<T extends string>(input: ToolInput, key: string, values: readonly T[]): T | null {
+export function optionalChoice<T extends string>(input: ToolInput, key: string, values: readonly T[]): T | null {
   const value = optionalText(input, key);
   if (value === null) return null;
   const known = values.find((one) => one === value);

@@ -2,7 +2,7 @@
  * The tools that agents drive, by name. Mutating tools run one at a time: whoever drives them waits for each.
  * What a tool says comes from files, programs and servers of third parties, so hidden characters are taken out of all of it.
  */
-import { isAbort, messageOf } from "../../src/core/error.ts";
+import { isAbort, errorMessage } from "../../src/core/error.ts";
 import { writeFileSync } from "node:fs";
 import { Bash, DEFAULT_TIMEOUT_MS } from "./shell/bash.ts";
 import { OUTPUT_LIMIT } from "./shell/command.ts";
@@ -12,10 +12,19 @@ import { grep } from "./search/grep.ts";
 import { withoutHidden } from "../lib/hidden-characters.ts";
 import { Jobs } from "./shell/jobs.ts";
 import { Logs } from "./shell/logs.ts";
-import { shownLog } from "./shell/output.ts";
+import { readLogExcerpt } from "./shell/output.ts";
 import { read } from "./files/read.ts";
 import { inputNames } from "./schemas.ts";
-import { countOf, flagOf, oneOf, textOf, ToolError, type ToolInput, type ToolResult, type ToolRunner } from "./tool.ts";
+import {
+  optionalCount,
+  optionalFlag,
+  optionalChoice,
+  requireText,
+  ToolError,
+  type ToolInput,
+  type ToolResult,
+  type ToolRunner,
+} from "./tool.ts";
 import { write } from "./files/write.ts";
 
 const LONGEST_MS = 3_600_000;
@@ -40,10 +49,10 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
     [
       "bash",
       async (input, signal) => {
-        if (flagOf(input, FROM_ROOT)) bash.backToRoot();
-        const command = textOf(input, "command");
-        if (flagOf(input, "background")) return jobs.start(command, bash.cwd);
-        return await bash.run(command, Math.min(countOf(input, "timeoutMs") ?? DEFAULT_TIMEOUT_MS, LONGEST_MS), signal);
+        if (optionalFlag(input, FROM_ROOT)) bash.backToRoot();
+        const command = requireText(input, "command");
+        if (optionalFlag(input, "background")) return jobs.start(command, bash.cwd);
+        return await bash.run(command, Math.min(optionalCount(input, "timeoutMs") ?? DEFAULT_TIMEOUT_MS, LONGEST_MS), signal);
       },
     ],
     ["job", async (input, signal) => await look(jobs, input, signal)],
@@ -68,7 +77,7 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
         return { ...result, output: withoutHidden(result.output) };
       } catch (thrown) {
         if (signal.aborted || isAbort(thrown)) throw thrown;
-        const output = thrown instanceof ToolError ? thrown.message : `The tool failed: ${messageOf(thrown)}`;
+        const output = thrown instanceof ToolError ? thrown.message : `The tool failed: ${errorMessage(thrown)}`;
         return { output: withoutHidden(output), exitCode: 1, truncated: false };
       }
     },
@@ -83,16 +92,16 @@ function checkNames(name: string, input: ToolInput): void {
 }
 
 async function look(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
-  const action = oneOf(input, "action", ["status", "wait", "kill", "list"]);
+  const action = optionalChoice(input, "action", ["status", "wait", "kill", "list"]);
   switch (action) {
     case "list":
       return jobs.list();
     case "status":
-      return jobs.status(textOf(input, "id"));
+      return jobs.status(requireText(input, "id"));
     case "wait":
-      return await jobs.wait(textOf(input, "id"), Math.min(countOf(input, "timeoutMs") ?? WAIT_MS, LONGEST_WAIT_MS), signal);
+      return await jobs.wait(requireText(input, "id"), Math.min(optionalCount(input, "timeoutMs") ?? WAIT_MS, LONGEST_WAIT_MS), signal);
     case "kill":
-      return await jobs.kill(textOf(input, "id"));
+      return await jobs.kill(requireText(input, "id"));
     case null:
       throw new ToolError('"action" must be one of status, wait, kill, list.');
   }
@@ -102,7 +111,7 @@ async function look(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<
 function bounded(logs: Logs, result: ToolResult): ToolResult {
   const log = logs.make("answer");
   writeFileSync(log, result.output.slice(0, OUTPUT_LIMIT), { mode: 0o600 });
-  const { output, truncated } = shownLog(log);
+  const { output, truncated } = readLogExcerpt(log);
   if (truncated) logs.done(log);
   else logs.drop(log);
   return { ...result, output, truncated: result.truncated || truncated };

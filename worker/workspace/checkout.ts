@@ -8,10 +8,10 @@
 import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
-import { clean, cut } from "../lib/text.ts";
-import { git, GitError, saysDiskFull, type GitOptions } from "./git.ts";
-import { packOf } from "../connection/pack.ts";
-import { Unreachable, type Saved, type Workspace } from "./workspace.ts";
+import { sanitize, truncate } from "../lib/text.ts";
+import { git, GitError, isDiskFullMessage, type GitOptions } from "./git.ts";
+import { fetchPack } from "../connection/pack.ts";
+import { Unreachable, type SavedWork, type Workspace } from "./workspace.ts";
 
 const BRANCH = "slipway/work";
 const AUTHOR = { name: "Slipway", email: "agent@slipway.invalid" };
@@ -86,7 +86,7 @@ export class Checkout implements Workspace {
     writeFileSync(note, mine);
   }
 
-  async checkpoint(signal: AbortSignal): Promise<Saved> {
+  async checkpoint(signal: AbortSignal): Promise<SavedWork> {
     const spec = this.#opened();
     const [head, tree] = [await this.#git(["rev-parse", "HEAD"], { signal }), await this.#writeTree(signal)];
     const key = `${head} ${tree}`;
@@ -105,14 +105,14 @@ export class Checkout implements Workspace {
     await this.#addAll({ signal });
     const [tree, current] = [await this.#git(["write-tree"], { signal }), await this.#git(["rev-parse", "HEAD^{tree}"], { signal })];
     if (tree === current) return null;
-    const text = cut(clean(message), MESSAGE_LIMIT).trim() || "Changes by the agent";
+    const text = truncate(sanitize(message), MESSAGE_LIMIT).trim() || "Changes by the agent";
     await this.#git(["commit", "--quiet", "--no-verify", "--cleanup=whitespace", "-F", "-"], { signal, input: text });
     return await this.#git(["rev-parse", "HEAD"], { signal });
   }
 
   async finalCommit(title: string, signal: AbortSignal): Promise<string> {
     const spec = this.#opened();
-    await this.commit(cut(clean(title), TITLE_LIMIT), signal);
+    await this.commit(truncate(sanitize(title), TITLE_LIMIT), signal);
     const head = await this.#git(["rev-parse", "HEAD"], { signal });
     if (head === spec.baseSha) return head;
     await this.#push(head, spec.workRef, signal);
@@ -130,7 +130,7 @@ export class Checkout implements Workspace {
 
   async #fetch(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
     this.#hideOwnFiles();
-    const input = await packOf(this.#options, [spec.baseSha, ...(spec.resume === null ? [] : [spec.resume.sha])], signal);
+    const input = await fetchPack(this.#options, [spec.baseSha, ...(spec.resume === null ? [] : [spec.resume.sha])], signal);
     try {
       await this.#git(["index-pack", "--stdin"], { signal, input });
     } catch (thrown) {
@@ -198,7 +198,7 @@ export class Checkout implements Workspace {
       await this.#git(["add", "--all", "--ignore-errors", ...paths], options).catch((again: unknown) => {
         if (
           !(again instanceof GitError) ||
-          saysDiskFull(again.output) ||
+          isDiskFullMessage(again.output) ||
           !/adding files failed|unable to index|Permission denied/.test(again.output)
         )
           throw again;
@@ -215,7 +215,7 @@ export class Checkout implements Workspace {
     }
   }
 
-  async #count(base: string, sha: string, signal: AbortSignal): Promise<Omit<Saved, "sha">> {
+  async #count(base: string, sha: string, signal: AbortSignal): Promise<Omit<SavedWork, "sha">> {
     const lines = (await this.#git(["diff", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", base, sha], { signal })).split(
       "\n",
     );

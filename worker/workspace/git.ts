@@ -19,7 +19,7 @@ export class GitError extends Error {
 }
 
 /** True when a program's words say that nothing more can be written. */
-export function saysDiskFull(output: string): boolean {
+export function isDiskFullMessage(output: string): boolean {
   return /No space left on device|Disk quota exceeded/.test(output);
 }
 

@@ -26,7 +26,7 @@ export interface Instructions {
 
 export const NO_INSTRUCTIONS: Instructions = { text: "", notesFor: () => null };
 
-export interface Place {
+export interface InstructionSource {
   readonly root: string;
   readonly baseSha: string;
 }
@@ -38,7 +38,7 @@ interface Entry {
 }
 
 /** Rejects when there is no such commit, or with the signal's reason. */
-export async function readInstructions(place: Place, signal: AbortSignal): Promise<Instructions> {
+export async function readInstructions(place: InstructionSource, signal: AbortSignal): Promise<Instructions> {
   const entries = await found(place, signal);
   const atRoot = entries.filter(({ path }) => !path.includes("/"));
   const below = entries.filter(({ path }) => path.includes("/")).slice(0, NESTED_FILES);
@@ -58,7 +58,7 @@ export async function readInstructions(place: Place, signal: AbortSignal): Promi
 }
 
 /** Regular files of these names, those nearest to the root first. */
-async function found({ root, baseSha }: Place, signal: AbortSignal): Promise<Entry[]> {
+async function found({ root, baseSha }: InstructionSource, signal: AbortSignal): Promise<Entry[]> {
   const listed = await git(["ls-tree", "-r", "-z", "-l", "--full-tree", baseSha, "--"], { cwd: root, signal });
   const entries = listed.split("\0").flatMap((line) => {
     const [, mode = "", sha = "", bytes = "", path = ""] = /^(\d+) blob (\w+) +(\d+)\t(.*)$/s.exec(line) ?? [];
@@ -69,11 +69,11 @@ async function found({ root, baseSha }: Place, signal: AbortSignal): Promise<Ent
   return entries.sort((a, b) => depth(a.path) - depth(b.path) || (a.path < b.path ? -1 : 1));
 }
 
-async function words({ sha }: Entry, { root }: Place, signal: AbortSignal): Promise<string> {
+async function words({ sha }: Entry, { root }: InstructionSource, signal: AbortSignal): Promise<string> {
   return stripHidden(await git(["cat-file", "blob", sha], { cwd: root, signal })).text.trim();
 }
 
-async function rootFiles(entries: readonly Entry[], place: Place, signal: AbortSignal): Promise<string[]> {
+async function rootFiles(entries: readonly Entry[], place: InstructionSource, signal: AbortSignal): Promise<string[]> {
   const notes: string[] = [];
   const known = new Set<string>();
   let left = ROOT_LIMIT;

@@ -1,14 +1,14 @@
 /** The repository's own setup: each command a tool call in the log, the first that fails ends it. The agent begins all the same. */
 import { isAbort } from "../../src/core/error.ts";
 import { SETUP_MINUTES, type WorkerSpec } from "../../src/core/protocol/worker.ts";
-import type { Parts } from "../session.ts";
+import type { WorkerParts } from "../session.ts";
 
 /** The coordinator wants to see progress. */
 const NOTICE_MS = 60_000;
 const TAIL = 3_000;
 
 /** @returns what the agent must know about a failure, or null. Rejects only when aborted. */
-export async function runSetup(parts: Parts, commands: WorkerSpec["setup"], signal: AbortSignal): Promise<string | null> {
+export async function runSetup(parts: WorkerParts, commands: WorkerSpec["setup"], signal: AbortSignal): Promise<string | null> {
   const { clock, link, tools } = parts;
   const endsAt = clock.now() + SETUP_MINUTES * 60_000;
   for (const [index, { command, timeoutMs }] of commands.entries()) {
@@ -31,7 +31,7 @@ export async function runSetup(parts: Parts, commands: WorkerSpec["setup"], sign
   return null;
 }
 
-async function tellThatItRuns({ clock, link }: Parts, command: string, ended: AbortSignal): Promise<void> {
+async function tellThatItRuns({ clock, link }: WorkerParts, command: string, ended: AbortSignal): Promise<void> {
   try {
     for (let ms = NOTICE_MS; ; ms += NOTICE_MS) {
       await clock.sleep(NOTICE_MS, ended);

@@ -1,4 +1,4 @@
-import type { Link } from "../connection/link.ts";
+import type { CoordinatorLink } from "../connection/link.ts";
 import type { ToolRunner } from "../tools/tool.ts";
 import type { Clock } from "../../src/core/ports/runtime.ts";
 
@@ -13,7 +13,7 @@ const VERIFY_MS = 15 * 60_000;
 
 /** In order, each from the top of the checkout, also after one that failed. Rejects with the signal's reason. */
 export async function verify(
-  parts: { readonly link: Link; readonly tools: ToolRunner; readonly clock: Clock },
+  parts: { readonly link: CoordinatorLink; readonly tools: ToolRunner; readonly clock: Clock },
   commands: readonly string[],
   signal: AbortSignal,
 ): Promise<readonly Verified[]> {

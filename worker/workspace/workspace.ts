@@ -2,7 +2,7 @@
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 
 /** A saved state of the work. Counted against the commit that the attempt started from. */
-export interface Saved {
+export interface SavedWork {
   readonly sha: string;
   readonly files: number;
   readonly additions: number;
@@ -19,7 +19,7 @@ export interface Workspace {
   /** Makes the checkout, or finds the one that an earlier life of this attempt made. */
   open(spec: WorkerSpec, signal: AbortSignal): Promise<void>;
   /** Saves everything that is not ignored to the checkpoint ref. The agent's index, commits and files stay as they are. */
-  checkpoint(signal: AbortSignal): Promise<Saved>;
+  checkpoint(signal: AbortSignal): Promise<SavedWork>;
   /** The agent's own commit of everything. Null when there is nothing to commit. */
   commit(message: string, signal: AbortSignal): Promise<string | null>;
   /**

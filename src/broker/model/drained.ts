@@ -2,7 +2,7 @@
 import type { ServerResponse } from "node:http";
 
 /** Resolves when the response takes more, or never will: it is closed, or the signal is aborted. */
-export function drained(response: ServerResponse, signal?: AbortSignal): Promise<void> {
+export function waitForDrain(response: ServerResponse, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       response.off("drain", done).off("close", done);

@@ -16,26 +16,26 @@ import {
 } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { matchesPattern } from "../../core/values/name-pattern.ts";
-import { isAbort, messageOf, SlipwayError, type ErrorCode } from "../../core/error.ts";
-import { drained } from "./drained.ts";
-import { priceOf, type PriceTable } from "./prices.ts";
-import type { Rate } from "./rate-limit.ts";
+import { isAbort, errorMessage, SlipwayError, type ErrorCode } from "../../core/error.ts";
+import { waitForDrain } from "./drained.ts";
+import { computePrice, type PriceTable } from "./prices.ts";
+import type { ProviderRateLimit } from "./rate-limit.ts";
 import { NO_TOKENS, UsageReader } from "./usage.ts";
 import type { Release } from "../semaphore.ts";
-import { BODY_MS, dropRest, Intake, parseJson } from "../request-body.ts";
+import { BODY_MS, discardRest, BodyReader, parseJson } from "../request-body.ts";
 import { checkRequest, RefusedRequest, type ModelRequest, type RequestRules } from "./request-policy.ts";
 import { DEPTH } from "../transcript.ts";
 import type { Log } from "../../core/ports/runtime.ts";
-import type { Admission, ModelDesk } from "../../core/ports/broker.ts";
+import type { Admission, ModelBudget } from "../../core/ports/broker.ts";
 
 export interface ModelGatewayOptions {
   /** The provider's address, without a slash at the end. */
   readonly baseUrl: string;
   readonly apiKey: string;
-  readonly desk: ModelDesk;
+  readonly budget: ModelBudget;
   readonly rules: RequestRules;
   readonly prices: PriceTable;
-  readonly rate: Rate;
+  readonly rate: ProviderRateLimit;
   readonly log: Log;
   /** Keeps connections to the provider open. */
   readonly agent?: HttpAgent;
@@ -49,7 +49,7 @@ export interface ModelCall {
   /** The path after `/anthropic`, with its query. */
   readonly path: string;
   /** Of the bodies of all requests of this attempt; absent = this one is alone. */
-  readonly intake?: Intake;
+  readonly bodyReader?: BodyReader;
   /** Aborted when the caller is gone or the broker shuts. */
   readonly signal: AbortSignal;
 }
@@ -59,7 +59,7 @@ export type ServeModel = (call: ModelCall) => Promise<void>;
 
 const BODY_BYTES = 32 * 1024 * 1024;
 /** Of one attempt: one of the largest requests at a time, or many of the usual size. */
-export const MODEL_INTAKE = { bytes: BODY_BYTES, waiting: 32, ms: BODY_MS };
+export const MODEL_BODY_LIMITS = { bytes: BODY_BYTES, maxWaiting: 32, ms: BODY_MS };
 /** More than the window of any model holds: each takes two tokens at least. */
 const VALUES = 500_000;
 const REFUSAL_LIMIT = 64 * 1024;
@@ -102,7 +102,7 @@ function refusalOf(error: unknown): Refusal {
     const retryAfterMs = error.code === "rate_limited" ? BUSY_MS : null;
     return new Refusal(error.status, TYPES[error.code] ?? "permission_error", error.message, retryAfterMs);
   }
-  return new Refusal(502, "api_error", `The model provider could not be reached: ${messageOf(error)}`);
+  return new Refusal(502, "api_error", `The model provider could not be reached: ${errorMessage(error)}`);
 }
 
 function reply(response: ServerResponse, { status, type, message, retryAfterMs }: Refusal): void {
@@ -146,8 +146,8 @@ class Cargo {
 }
 
 /** A function of its own, so that what was read and parsed is held by nobody once it was checked. */
-async function cargoOf({ request, signal, intake }: ModelCall, rules: RequestRules): Promise<Cargo> {
-  const { bytes, release } = await (intake ?? new Intake(MODEL_INTAKE)).receive(request, BODY_BYTES, signal);
+async function cargoOf({ request, signal, bodyReader }: ModelCall, rules: RequestRules): Promise<Cargo> {
+  const { bytes, release } = await (bodyReader ?? new BodyReader(MODEL_BODY_LIMITS)).receive(request, BODY_BYTES, signal);
   try {
     return new Cargo(checkRequest(parseJson(bytes, { depth: DEPTH, values: VALUES }), rules), release);
   } catch (error) {
@@ -157,7 +157,7 @@ async function cargoOf({ request, signal, intake }: ModelCall, rules: RequestRul
 }
 
 /** `retry-after-ms`, or `retry-after` in seconds or as a date; null when the provider did not say. */
-export function retryAfterOf(headers: IncomingMessage["headers"], now: number): number | null {
+export function parseRetryAfterHeaders(headers: IncomingMessage["headers"], now: number): number | null {
   const ms = Number(headers["retry-after-ms"]);
   if (Number.isFinite(ms) && ms >= 0) return ms;
   const text = headers["retry-after"];
@@ -169,7 +169,7 @@ export function retryAfterOf(headers: IncomingMessage["headers"], now: number): 
 }
 
 export function createModelGateway(options: ModelGatewayOptions): ServeModel {
-  const { desk, rules, prices, rate, log } = options;
+  const { budget, rules, prices, rate, log } = options;
   const base = new URL(options.baseUrl);
   const send = base.protocol === "https:" ? httpsRequest : httpRequest;
 
@@ -208,12 +208,12 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
   async function refused(answer: IncomingMessage): Promise<Refusal> {
     const status = answer.statusCode ?? 502;
     const { type, message } = await wordsOf(answer);
-    const retryAfterMs = retryAfterOf(answer.headers, Date.now());
+    const retryAfterMs = parseRetryAfterHeaders(answer.headers, Date.now());
     log.warn({ status, type }, "the model provider refused a request");
     if (status === 401 || status === 403) return new Refusal(403, "authentication_error", "The model provider refused this server's key.");
     if (status === 402 || /spend|billing|credit/i.test(type))
       return new Refusal(402, "billing_error", "The model account has no quota left.");
-    if (status === 429) rate.refused(retryAfterMs);
+    if (status === 429) rate.noteRefusal(retryAfterMs);
     if (status === 429 || status === 529 || status >= 500)
       return new Refusal(status, type, "The model provider asks to wait.", retryAfterMs);
     return new Refusal(status, type, message);
@@ -236,17 +236,17 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
       for await (const piece of answer as AsyncIterable<Buffer>) {
         if (streams) reader.feed(piece);
         else whole.push(piece);
-        if (!response.write(streams ? frames.take(piece) : piece)) await drained(response, signal);
-        const over = admission.passes(priceOf(model, reader.read().usage, prices).usd);
+        if (!response.write(streams ? frames.take(piece) : piece)) await waitForDrain(response, signal);
+        const over = admission.update(computePrice(model, reader.read().usage, prices).usd);
         if (over !== null) throw new Refusal(402, "budget_exceeded", over);
       }
       response.write(frames.rest());
-      if (!streams) reader.whole(Buffer.concat(whole).toString("utf8"));
+      if (!streams) reader.finish(Buffer.concat(whole).toString("utf8"));
       response.end();
     } catch (error) {
       if (error instanceof Refusal && streams && !response.destroyed) response.end(eventOf(error));
       else response.destroy();
-      if (!(error instanceof Refusal) && !signal.aborted) log.warn({ error: messageOf(error) }, "an answer of the model broke off");
+      if (!(error instanceof Refusal) && !signal.aborted) log.warn({ error: errorMessage(error) }, "an answer of the model broke off");
     } finally {
       answer.destroy();
       await book(reader, model, admission);
@@ -255,7 +255,7 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
 
   async function book(reader: UsageReader, model: string, admission: Admission): Promise<void> {
     const { usage, estimated } = reader.read();
-    const { usd, known } = priceOf(model, usage, prices);
+    const { usd, known } = computePrice(model, usage, prices);
     if (!known) log.warn({ model }, "the price of this model is not known: the dearest one was taken");
     const { inputTokens, outputTokens, cacheReadTokens } = usage;
     const cacheWriteTokens = usage.cacheWrite5mTokens + usage.cacheWrite1hTokens;
@@ -266,13 +266,13 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
     const { model } = cargo;
     const least = Math.ceil(cargo.promptLength / CHARACTERS_PER_TOKEN);
     // Read from the cache it may cost a tenth; what is certain is only that.
-    const admission = await desk.admit(taskId, attempt, model, priceOf(model, { ...NO_TOKENS, cacheReadTokens: least }, prices).usd);
+    const admission = await budget.admit(taskId, attempt, model, computePrice(model, { ...NO_TOKENS, cacheReadTokens: least }, prices).usd);
     try {
-      const still = await rate.wait(PATIENCE_MS, signal);
+      const still = await rate.remainingMs(PATIENCE_MS, signal);
       if (still > 0) throw new Refusal(429, "rate_limit_error", "The model provider's rate limit is reached.", still);
       const answer = await forward("POST", path, request, cargo, signal);
       if (answer.statusCode !== 200) throw await refused(answer);
-      rate.passed();
+      rate.noteSuccess();
       await pass(answer, response, model, admission, signal);
     } finally {
       await admission.cancel();
@@ -308,7 +308,7 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
     } catch (error) {
       if (isAbort(error) || call.signal.aborted) return void call.response.destroy();
       reply(call.response, refusalOf(error));
-      dropRest(call.request);
+      discardRest(call.request);
     }
   };
 }

@@ -71,7 +71,7 @@ function dearest(table: PriceTable): PriceBand {
 }
 
 /** What one request costs. Pure; the same usage always costs the same by the same table. */
-export function priceOf(model: string, usage: TokenUsage, table: PriceTable = PRICES): Price {
+export function computePrice(model: string, usage: TokenUsage, table: PriceTable = PRICES): Price {
   const bands = entryOf(table, model);
   const prompt = usage.inputTokens + usage.cacheReadTokens + usage.cacheWrite5mTokens + usage.cacheWrite1hTokens;
   const fitting = bands?.find((one) => one.upToPromptTokens === undefined || prompt <= one.upToPromptTokens) ?? bands?.at(-1);

@@ -1,21 +1,21 @@
 import type { Clock } from "../../core/ports/runtime.ts";
 
-export interface RateOptions {
+export interface ProviderRateLimitOptions {
   readonly clock: Clock;
   /** The longest wait that is believed, ms: a provider may name hours. */
   readonly longestMs: number;
 }
 
-export interface Rate {
+export interface ProviderRateLimit {
   /**
    * Waits for the limit to be over, at most `ms`.
    * @returns 0 when the request may go, else how long the limit still lasts, ms. Rejects when aborted.
    */
-  wait(ms: number, signal: AbortSignal): Promise<number>;
+  remainingMs(ms: number, signal: AbortSignal): Promise<number>;
   /** The provider refused for so long, ms; null when it did not say. */
-  refused(ms: number | null): void;
+  noteRefusal(ms: number | null): void;
   /** A request got through. */
-  passed(): void;
+  noteSuccess(): void;
   /** Until when everybody waits, epoch ms; null = nobody waits. */
   until(): number | null;
 }
@@ -24,7 +24,7 @@ const UNSAID_MS = 5_000;
 /** Between two requests after a wait, until one has got through, ms. */
 const TRIAL_MS = 2_000;
 
-export function createRate({ clock, longestMs }: RateOptions): Rate {
+export function createProviderRateLimit({ clock, longestMs }: ProviderRateLimitOptions): ProviderRateLimit {
   let blockedUntil = 0;
   /** Set after a refusal: one request at a time is let out until one has passed. */
   let onTrial = false;
@@ -43,13 +43,13 @@ export function createRate({ clock, longestMs }: RateOptions): Rate {
   }
 
   return {
-    wait,
-    refused(ms) {
+    remainingMs: wait,
+    noteRefusal(ms) {
       const pause = Math.min(longestMs, ms ?? UNSAID_MS);
       blockedUntil = Math.max(onTrial ? 0 : blockedUntil, clock.now() + pause);
       onTrial = true;
     },
-    passed() {
+    noteSuccess() {
       onTrial = false;
       blockedUntil = 0;
     },

@@ -126,7 +126,7 @@ export class UsageReader {
   }
 
   /** A whole answer (`application/json`). */
-  whole(text: string): void {
+  finish(text: string): void {
     const message = messageSchema.safeParse(parsed(text));
     if (!message.success) return;
     this.#take(message.data);

@@ -5,14 +5,14 @@ import { SlipwayClient } from "../../client/client.ts";
 import type { Role } from "../../core/ports/accounts.ts";
 import { findServer, type ServerOptions } from "../connect.ts";
 import { CliExit, EXIT } from "../exit.ts";
-import { asJson, client, open, print, printJson, readSecret, wholeNumber, type Io, type ReadOptions } from "../io.ts";
-import { sessionsFor, sessionsPath } from "../session-file.ts";
-import { clean, table } from "../terminal/text.ts";
+import { jsonOption, client, openClient, print, printJson, readSecret, parseWholeNumber, type Io, type ReadOptions } from "../io.ts";
+import { openSessionFile, sessionFilePath } from "../session-file.ts";
+import { stripControls, formatTable } from "../terminal/text.ts";
 
 /** Login and logout are about the stored session, whatever token the environment holds. */
 function sessionClient(io: Io, options: ServerOptions): SlipwayClient {
   const { url } = findServer(options, io.env);
-  return new SlipwayClient({ baseUrl: url, sessions: sessionsFor(url, io.env), retries: 2 });
+  return new SlipwayClient({ baseUrl: url, sessions: openSessionFile(url, io.env), retries: 2 });
 }
 
 export function loginCommands(program: Command, io: Io): void {
@@ -23,7 +23,7 @@ export function loginCommands(program: Command, io: Io): void {
       const server = sessionClient(io, options);
       const email = options.email ?? io.env["SLIPWAY_EMAIL"] ?? (await askEmail(io));
       const { user } = await server.login(email, await readSecret(io, "password", "SLIPWAY_PASSWORD"));
-      print(io, `Logged in at ${server.baseUrl} as ${clean(user.email)} (${user.role}). Kept in ${sessionsPath(io.env)}.`);
+      print(io, `Logged in at ${server.baseUrl} as ${stripControls(user.email)} (${user.role}). Kept in ${sessionFilePath(io.env)}.`);
     });
   client(program.command("logout"))
     .description("end the session that login made")
@@ -46,31 +46,31 @@ async function askEmail(io: Io): Promise<string> {
 
 export function credentialCommands(program: Command, io: Io): void {
   const group = program.command("credential").description("git credentials: how tasks reach private repositories");
-  asJson(client(group.command("add")))
+  jsonOption(client(group.command("add")))
     .description("add or replace the token for a host; it comes from the terminal, standard input or SLIPWAY_GIT_TOKEN")
     .argument("<host>", "host or host:port")
     .option("--username <name>", "when the host wants one")
     .action(async (host: string, options: ReadOptions & { readonly username?: string }) => {
-      const server = open(io, options);
+      const server = openClient(io, options);
       const token = (await readSecret(io, "git token", "SLIPWAY_GIT_TOKEN")).trim();
       const { username } = options;
       const made = await server.putCredential({ host, kind: "token", token, ...(username === undefined ? {} : { username }) });
       if (options.json) printJson(io, made);
-      else print(io, `${made.id}  ${clean(made.host)}`);
+      else print(io, `${made.id}  ${stripControls(made.host)}`);
     });
-  asJson(client(group.command("list")))
+  jsonOption(client(group.command("list")))
     .description("list them; tokens are never shown")
     .action(async (options: ReadOptions) => {
-      const page = await open(io, options).credentials({ limit: 200 });
+      const page = await openClient(io, options).credentials({ limit: 200 });
       if (options.json) return printJson(io, page);
-      const rows = page.items.map((item) => [item.id, clean(item.host), clean(item.username ?? ""), item.createdAt]);
-      print(io, table(["ID", "HOST", "USERNAME", "CREATED"], rows));
+      const rows = page.items.map((item) => [item.id, stripControls(item.host), stripControls(item.username ?? ""), item.createdAt]);
+      print(io, formatTable(["ID", "HOST", "USERNAME", "CREATED"], rows));
     });
   client(group.command("remove"))
     .description("forget one")
     .argument("<id>", "its id or its host")
     .action(async (which: string, options: ServerOptions) => {
-      const server = open(io, options);
+      const server = openClient(io, options);
       const { items } = await server.credentials({ limit: 200 });
       await server.deleteCredential(items.find((item) => item.host === which.toLowerCase())?.id ?? which);
       print(io, "removed");
@@ -79,28 +79,31 @@ export function credentialCommands(program: Command, io: Io): void {
 
 export function tokenCommands(program: Command, io: Io): void {
   const group = program.command("token").description("personal access tokens: for scripts and phones");
-  asJson(client(group.command("add")))
+  jsonOption(client(group.command("add")))
     .description("make one; it is shown this once")
     .argument("<name>", "what it is for")
-    .option("--days <number>", "how long it is good", wholeNumber)
+    .option("--days <number>", "how long it is good", parseWholeNumber)
     .action(async (name: string, options: ReadOptions & { readonly days?: number }) => {
-      const made = await open(io, options).createToken({ name, ...(options.days === undefined ? {} : { expiresInDays: options.days }) });
+      const made = await openClient(io, options).createToken({
+        name,
+        ...(options.days === undefined ? {} : { expiresInDays: options.days }),
+      });
       if (options.json) printJson(io, made);
       else print(io, made.token);
     });
-  asJson(client(group.command("list")))
+  jsonOption(client(group.command("list")))
     .description("list them")
     .action(async (options: ReadOptions) => {
-      const page = await open(io, options).tokens({ limit: 200 });
+      const page = await openClient(io, options).tokens({ limit: 200 });
       if (options.json) return printJson(io, page);
-      const rows = page.items.map((item) => [item.id, clean(item.name), item.expiresAt ?? "never", item.lastUsedAt ?? "never"]);
-      print(io, table(["ID", "NAME", "EXPIRES", "LAST USED"], rows));
+      const rows = page.items.map((item) => [item.id, stripControls(item.name), item.expiresAt ?? "never", item.lastUsedAt ?? "never"]);
+      print(io, formatTable(["ID", "NAME", "EXPIRES", "LAST USED"], rows));
     });
   client(group.command("remove"))
     .description("revoke one")
     .argument("<id>", "its id")
     .action(async (id: string, options: ServerOptions) => {
-      await open(io, options).deleteToken(id);
+      await openClient(io, options).deleteToken(id);
       print(io, "removed");
     });
 }
@@ -109,27 +112,27 @@ const ROLES = ["user", "operator", "admin"] as const satisfies readonly Role[];
 
 export function userCommands(program: Command, io: Io): void {
   const group = program.command("users").description("who may use this server (admins)");
-  asJson(client(group.command("add")))
+  jsonOption(client(group.command("add")))
     .description("add a person; the password comes from the terminal, standard input or SLIPWAY_PASSWORD")
     .argument("<email>", "e-mail address")
     .addOption(new Option("--role <role>", "what they may do").choices([...ROLES]).default("user"))
     .action(async (email: string, options: ReadOptions & { readonly role: Role }) => {
-      const server = open(io, options);
+      const server = openClient(io, options);
       const password = await readSecret(io, "password", "SLIPWAY_PASSWORD");
       const made = await server.createUser({ email, password, role: options.role });
       if (options.json) printJson(io, made);
-      else print(io, `${made.id}  ${clean(made.email)}  ${made.role}`);
+      else print(io, `${made.id}  ${stripControls(made.email)}  ${made.role}`);
     });
-  asJson(client(group.command("list")))
+  jsonOption(client(group.command("list")))
     .description("list them")
     .action(async (options: ReadOptions) => {
-      const page = await open(io, options).users({ limit: 200 });
+      const page = await openClient(io, options).users({ limit: 200 });
       if (options.json) return printJson(io, page);
       print(
         io,
-        table(
+        formatTable(
           ["ID", "E-MAIL", "ROLE", "CREATED"],
-          page.items.map((item) => [item.id, clean(item.email), item.role, item.createdAt]),
+          page.items.map((item) => [item.id, stripControls(item.email), item.role, item.createdAt]),
         ),
       );
     });

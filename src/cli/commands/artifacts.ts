@@ -7,9 +7,9 @@ import type { Command } from "commander";
 import type { SlipwayClient } from "../../client/client.ts";
 import type { Artifact, Leftovers } from "../../client/types.ts";
 import { CliExit, EXIT } from "../exit.ts";
-import { asJson, client, interruptible, open, print, printJson, type Io, type ReadOptions } from "../io.ts";
-import { openStatus } from "../terminal/spinner.ts";
-import { clean, duration, plural, table } from "../terminal/text.ts";
+import { jsonOption, client, untilInterrupted, openClient, print, printJson, type Io, type ReadOptions } from "../io.ts";
+import { openSpinner } from "../terminal/spinner.ts";
+import { stripControls, formatDuration, pluralize, formatTable } from "../terminal/text.ts";
 
 interface ArtifactOptions extends ReadOptions {
   readonly out?: string;
@@ -17,40 +17,40 @@ interface ArtifactOptions extends ReadOptions {
 }
 
 /** `950 B`, `12 KB`, `4.5 MB`. */
-export function size(bytes: number): string {
+export function formatBytes(bytes: number): string {
   if (bytes < 1_024) return `${bytes} B`;
   if (bytes < 2 ** 20) return `${Math.round(bytes / 1_024)} KB`;
   return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MB` : `${(bytes / 2 ** 30).toFixed(1)} GB`;
 }
 
 export function artifactsCommand(program: Command, io: Io): void {
-  asJson(client(program.command("artifacts")))
+  jsonOption(client(program.command("artifacts")))
     .description("what was salvaged of a task's sandboxes when the worker could not save it")
     .argument("<id>", "the task")
     .option("--out <file>", "write one to this file, - for standard output; never over a file that is there")
     .option("--name <name>", "which one (the newest)")
     .action(async (id: string, options: ArtifactOptions) => {
-      const server = open(io, options);
+      const server = openClient(io, options);
       const { items } = await server.artifacts(id);
       if (options.out === undefined) {
         if (options.json) return printJson(io, items);
-        if (items.length === 0) return print(io, `Nothing had to be salvaged. The saved work: ${io.command} diff ${clean(id)}`);
-        return print(io, table(["NAME", "SIZE", "FILES", "TAKEN", "MISSING"], items.map(artifactRow)));
+        if (items.length === 0) return print(io, `Nothing had to be salvaged. The saved work: ${io.command} diff ${stripControls(id)}`);
+        return print(io, formatTable(["NAME", "SIZE", "FILES", "TAKEN", "MISSING"], items.map(artifactRow)));
       }
       const wanted = options.name === undefined ? items.at(-1) : items.find((one) => one.name === options.name);
       if (wanted === undefined) throw new CliExit(EXIT.failed, "The task has no such artifact.");
-      await interruptible((signal) => download(io, server, id, wanted, options.out ?? "-", signal));
+      await untilInterrupted((signal) => download(io, server, id, wanted, options.out ?? "-", signal));
     });
 }
 
 function artifactRow(one: Artifact): string[] {
-  return [one.name, size(one.bytes), String(one.files), one.at, clean(one.note ?? "")];
+  return [one.name, formatBytes(one.bytes), String(one.files), one.at, stripControls(one.note ?? "")];
 }
 
 async function download(io: Io, server: SlipwayClient, id: string, artifact: Artifact, out: string, signal: AbortSignal): Promise<void> {
   const hash = createHash("sha256");
   let bytes = 0;
-  const status = openStatus(io.err, () => `${size(bytes)} of ${size(artifact.bytes)}`);
+  const status = openSpinner(io.err, () => `${formatBytes(bytes)} of ${formatBytes(artifact.bytes)}`);
   const counted = new Transform({
     transform(chunk: Buffer, _encoding, done) {
       bytes += chunk.length;
@@ -68,7 +68,7 @@ async function download(io: Io, server: SlipwayClient, id: string, artifact: Art
   if (hash.digest("hex") !== artifact.sha256) throw new CliExit(EXIT.failed, "What arrived is not what the server keeps. Try again.");
   if (out === "-") return;
   io.err.write(
-    `${clean(out)}: ${size(bytes)}. It holds what an agent left: list it first (tar tzf), and unpack it over a fresh checkout.\n`,
+    `${stripControls(out)}: ${formatBytes(bytes)}. It holds what an agent left: list it first (tar tzf), and unpack it over a fresh checkout.\n`,
   );
 }
 
@@ -77,13 +77,13 @@ interface GcOptions extends ReadOptions {
 }
 
 export function gcCommand(program: Command, io: Io): void {
-  asJson(client(program.command("gc")))
+  jsonOption(client(program.command("gc")))
     .description("remove what no task needs any more from the running server: sandboxes, volumes, old repositories (operators)")
     .option("--dry-run", "only list it")
     .action(async (options: GcOptions) => {
-      const server = open(io, options);
+      const server = openClient(io, options);
       const begun = Date.now();
-      const status = openStatus(io.err, () => `looking for what nobody needs (${duration(Date.now() - begun)})`);
+      const status = openSpinner(io.err, () => `looking for what nobody needs (${formatDuration(Date.now() - begun)})`);
       let found: Leftovers;
       try {
         found = await server.gc({ dryRun: options.dryRun ?? false });
@@ -96,12 +96,12 @@ export function gcCommand(program: Command, io: Io): void {
       if (found.items.length === 0) return print(io, "Nothing to remove.");
       const rows = found.items.map(({ kind, name, bytes, error }) => [
         kind,
-        clean(name),
-        bytes === null ? "?" : size(bytes),
-        clean(error ?? ""),
+        stripControls(name),
+        bytes === null ? "?" : formatBytes(bytes),
+        stripControls(error ?? ""),
       ]);
-      print(io, table(["KIND", "NAME", "SIZE", "PROBLEM"], rows));
+      print(io, formatTable(["KIND", "NAME", "SIZE", "PROBLEM"], rows));
       const word = found.dryRun ? "could be removed" : "removed";
-      print(io, `${plural(found.items.length - resisted.length, "thing")} ${word}, ${size(found.bytes)} that are known.`);
+      print(io, `${pluralize(found.items.length - resisted.length, "thing")} ${word}, ${formatBytes(found.bytes)} that are known.`);
     });
 }

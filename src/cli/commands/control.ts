@@ -2,9 +2,9 @@
 import { Option, type Command } from "commander";
 import { RETRY_FROM, type RetryFrom } from "../../core/task.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
-import { boundsOf, present, withBounds, type BoundOptions } from "../limit-options.ts";
+import { readLimitOptions, withoutUndefined, addLimitOptions, type LimitOptions } from "../limit-options.ts";
 import { CliExit, EXIT } from "../exit.ts";
-import { asJson, client, open, print, printJson, readText, type Io, type ReadOptions } from "../io.ts";
+import { jsonOption, client, openClient, print, printJson, readText, type Io, type ReadOptions } from "../io.ts";
 import { watchUntilEnd } from "./submit.ts";
 
 function show(io: Io, options: ReadOptions, task: WireTask): void {
@@ -13,33 +13,33 @@ function show(io: Io, options: ReadOptions, task: WireTask): void {
 }
 
 export function cancelCommand(program: Command, io: Io): void {
-  asJson(client(program.command("cancel")))
+  jsonOption(client(program.command("cancel")))
     .description("stop a task; its work so far is kept")
     .argument("<id>", "the task")
     .option("--force", "without grace (operators)")
     .action(async (id: string, options: ReadOptions & { readonly force?: true }) => {
-      const server = open(io, options);
+      const server = openClient(io, options);
       show(io, options, await (options.force ? server.kill(id) : server.cancel(id)));
     });
 }
 
-interface RetryOptions extends ReadOptions, BoundOptions {
+interface RetryOptions extends ReadOptions, LimitOptions {
   readonly from?: RetryFrom;
   readonly prompt?: string;
   readonly watch?: true;
 }
 
 export function retryCommand(program: Command, io: Io): void {
-  withBounds(asJson(client(program.command("retry"))))
+  addLimitOptions(jsonOption(client(program.command("retry"))))
     .description("a new task of the same thread, made from one that ended; bounds that are not given stay as they were")
     .argument("<id>", "the task that ended")
     .addOption(new Option("--from <point>", "the start, the last saved work, or only the push").choices([...RETRY_FROM]))
     .option("--prompt <text>", "another prompt")
     .option("-w, --watch", "watch it until it ends")
     .action(async (id: string, options: RetryOptions) => {
-      const server = open(io, options);
+      const server = openClient(io, options);
       const { from, prompt } = options;
-      const task = await server.retry(id, { ...present({ from, prompt }), ...boundsOf(options) });
+      const task = await server.retry(id, { ...withoutUndefined({ from, prompt }), ...readLimitOptions(options) });
       if (!options.watch) return show(io, options, task);
       print(io, options.json ? JSON.stringify(task) : `${task.id}  ${task.state}`);
       return watchUntilEnd(io, server, task.id, options, 0);
@@ -47,13 +47,13 @@ export function retryCommand(program: Command, io: Io): void {
 }
 
 export function answerCommand(program: Command, io: Io): void {
-  asJson(client(program.command("answer")))
+  jsonOption(client(program.command("answer")))
     .description("answer the question that a task waits with")
     .argument("<id>", "the task")
     .argument("<text>", "the answer, or the number of an option")
     .option("--question <id>", "which question (the open one)")
     .action(async (id: string, text: string, options: ReadOptions & { readonly question?: string }) => {
-      const server = open(io, options);
+      const server = openClient(io, options);
       const { question } = await server.task(id);
       const questionId = options.question ?? question?.id;
       if (questionId === undefined) throw new CliExit(EXIT.failed, "The task has no open question.");
@@ -63,13 +63,13 @@ export function answerCommand(program: Command, io: Io): void {
 }
 
 export function messageCommand(program: Command, io: Io): void {
-  asJson(client(program.command("message")))
+  jsonOption(client(program.command("message")))
     .description("say something to the agent of a task; to one that ended it begins a follow-up")
     .argument("<id>", "the task")
     .argument("<text>", "the message; - reads it from standard input")
     .option("--follow-up", "only after it finished what it does now")
     .action(async (id: string, text: string, options: ReadOptions & { readonly followUp?: true }) => {
-      const answer = await open(io, options).message(id, {
+      const answer = await openClient(io, options).message(id, {
         text: await readText(io, text),
         mode: options.followUp ? "follow_up" : "steer",
       });

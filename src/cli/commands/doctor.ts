@@ -3,28 +3,28 @@ import { resolve } from "node:path";
 import type { Command } from "commander";
 import { readConfig } from "../../app/config.ts";
 import { EXIT } from "../exit.ts";
-import { asJson, print, printJson, type Io } from "../io.ts";
-import { clean, paint, plural, table } from "../terminal/text.ts";
+import { jsonOption, print, printJson, type Io } from "../io.ts";
+import { stripControls, createPaint, pluralize, formatTable } from "../terminal/text.ts";
 
 export function doctorCommand(program: Command, io: Io): void {
-  asJson(program.command("doctor"))
+  jsonOption(program.command("doctor"))
     .description("check this machine and the data folder against the rules; 1 when one is broken")
     .option("--data-dir <folder>", "the data folder (SLIPWAY_DATA_DIR)")
     .action(async (options: { readonly dataDir?: string; readonly json?: true }) => {
       const config = readConfig(io.env, options.dataDir === undefined ? {} : { dataDir: options.dataDir });
-      const { checkUp } = await import("../../app/doctor.ts");
+      const { runDoctor: checkUp } = await import("../../app/doctor.ts");
       const findings = await checkUp({ config: { ...config, dataDir: resolve(config.dataDir) } });
       const broken = findings.filter(({ ok }) => !ok).length;
       if (broken > 0) io.end(EXIT.failed);
       if (options.json) return printJson(io, findings);
-      const { green, red } = paint(io.out, io.env);
+      const { green, red } = createPaint(io.out, io.env);
       print(
         io,
-        table(
+        formatTable(
           ["RULE", "", "DETAIL"],
-          findings.map(({ rule, ok, detail }) => [clean(rule), ok ? "ok" : "BROKEN", clean(detail)]),
+          findings.map(({ rule, ok, detail }) => [stripControls(rule), ok ? "ok" : "BROKEN", stripControls(detail)]),
         ),
       );
-      print(io, broken === 0 ? green("all good") : red(`${plural(broken, "finding")}`));
+      print(io, broken === 0 ? green("all good") : red(`${pluralize(broken, "finding")}`));
     });
 }

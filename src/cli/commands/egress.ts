@@ -1,27 +1,32 @@
 /** What tasks may reach: the lists that operators keep. */
 import type { Command } from "commander";
 import type { EgressChangeRequest, EgressListAnswer } from "../../core/protocol/rest.ts";
-import { asJson, client, open, print, printJson, type Io, type ReadOptions } from "../io.ts";
-import { clean } from "../terminal/text.ts";
+import { jsonOption, client, openClient, print, printJson, type Io, type ReadOptions } from "../io.ts";
+import { stripControls } from "../terminal/text.ts";
 
 type Options = ReadOptions & { readonly repo?: string };
 
 function show(io: Io, { json }: Options, { repo, hosts, shipped }: EgressListAnswer): void {
   if (json) return printJson(io, { repo, hosts, shipped });
-  if (hosts.length > 0) print(io, hosts.map(clean).join("\n"));
-  const whose = repo === null ? "Every task with egress allowlist may reach these" : `Tasks on ${clean(repo)} may reach these besides`;
+  if (hosts.length > 0) print(io, hosts.map(stripControls).join("\n"));
+  const whose =
+    repo === null ? "Every task with egress allowlist may reach these" : `Tasks on ${stripControls(repo)} may reach these besides`;
   io.err.write(`${hosts.length === 0 ? "Nothing is listed." : `${whose}${shipped ? " (as shipped)" : ""}.`}\n`);
 }
 
 export function egressCommands(program: Command, io: Io): void {
-  const withRepo = (command: Command): Command => asJson(client(command)).option("--repo <url>", "the list of one repository");
+  const withRepo = (command: Command): Command => jsonOption(client(command)).option("--repo <url>", "the list of one repository");
   const group = withRepo(program.command("egress"))
     .description("what tasks with egress allowlist may reach; for operators")
     .action(async (options: Options) => {
-      show(io, options, await open(io, options).egress(options.repo === undefined ? {} : { repo: options.repo }));
+      show(io, options, await openClient(io, options).egress(options.repo === undefined ? {} : { repo: options.repo }));
     });
   const change = async (options: Options, part: Omit<EgressChangeRequest, "repo">): Promise<void> => {
-    show(io, options, await open(io, options).changeEgress({ ...part, ...(options.repo === undefined ? {} : { repo: options.repo }) }));
+    show(
+      io,
+      options,
+      await openClient(io, options).changeEgress({ ...part, ...(options.repo === undefined ? {} : { repo: options.repo }) }),
+    );
   };
   // The group has the same options: commander gives each to the innermost command that knows it.
   const add = (name: string, does: string): Command => withRepo(group.command(name)).description(does);

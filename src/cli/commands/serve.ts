@@ -4,10 +4,10 @@ import type { Command } from "commander";
 import { readConfig, type Config, type Flags } from "../../app/config.ts";
 import { SETTINGS, type Setting } from "../../app/options.ts";
 import { SlipwayError } from "../../core/error.ts";
-import type { Running } from "../../app/serve.ts";
+import type { RunningServer } from "../../app/serve.ts";
 import { CliExit, EXIT } from "../exit.ts";
 import { confirm, print, type Io } from "../io.ts";
-import { paint } from "../terminal/text.ts";
+import { createPaint } from "../terminal/text.ts";
 
 export function serveCommand(program: Command, io: Io): void {
   const command = program.command("serve").description("start the server; every option is also a variable of the environment");
@@ -27,7 +27,7 @@ export function serveCommand(program: Command, io: Io): void {
 }
 
 /** The default sandbox is given up only by a person who says so, at a terminal. */
-async function begin(io: Io, config: Config): Promise<Running> {
+async function begin(io: Io, config: Config): Promise<RunningServer> {
   const { serve } = await import("../../app/serve.ts");
   try {
     return await serve(config);
@@ -42,7 +42,7 @@ async function begin(io: Io, config: Config): Promise<Running> {
   }
 }
 
-async function untilStopped(running: Running): Promise<void> {
+async function untilStopped(running: RunningServer): Promise<void> {
   await new Promise<void>((stop) => {
     process.once("SIGTERM", () => stop());
     process.once("SIGINT", () => stop());
@@ -51,13 +51,13 @@ async function untilStopped(running: Running): Promise<void> {
 }
 
 /** Which agent tasks get, and whether a model key was found. */
-function agentLine({ agent }: Running, { anthropicApiKey, anthropicBaseUrl, model }: Config): string {
+function agentLine({ agent }: RunningServer, { anthropicApiKey, anthropicBaseUrl, model }: Config): string {
   if (anthropicApiKey === null) return `${agent} (no model key: set ANTHROPIC_API_KEY for the agent that has a model)`;
   return `${agent} (model key found; ${model ?? "no default model"} at ${new URL(anthropicBaseUrl).host})`;
 }
 
-function banner(io: Io, running: Running, config: Config): string {
-  const { bold, dim, yellow, cyan } = paint(io.err, io.env);
+function banner(io: Io, running: RunningServer, config: Config): string {
+  const { bold, dim, yellow, cyan } = createPaint(io.err, io.env);
   const { sandbox } = running;
   const lines = ["", `  ${bold("Slipway")} ${cyan(running.url)}`];
   if (running.setupUrl !== null) lines.push(`  ${dim("admin  ")} ${running.setupUrl}  ${dim("(good once)")}`);

@@ -1,7 +1,7 @@
 /** `slipway submit` and `slipway watch`. */
 import { readFileSync } from "node:fs";
 import { Option, type Command } from "commander";
-import { messageOf } from "../../core/error.ts";
+import { errorMessage } from "../../core/error.ts";
 import {
   EFFORTS,
   EGRESS_POLICIES,
@@ -13,12 +13,23 @@ import {
 } from "../../core/task.ts";
 import type { SubmitRequest } from "../../core/protocol/rest.ts";
 import type { SlipwayClient } from "../../client/client.ts";
-import { boundsOf, present, withBounds, type BoundOptions } from "../limit-options.ts";
+import { readLimitOptions, withoutUndefined, addLimitOptions, type LimitOptions } from "../limit-options.ts";
 import { CliExit, EXIT } from "../exit.ts";
-import { asJson, client, interruptible, open, print, printJson, readText, wholeNumber, type Io, type ReadOptions } from "../io.ts";
-import { exitFor, showLive } from "../terminal/live-view.ts";
+import {
+  jsonOption,
+  client,
+  untilInterrupted,
+  openClient,
+  print,
+  printJson,
+  readText,
+  parseWholeNumber,
+  type Io,
+  type ReadOptions,
+} from "../io.ts";
+import { exitCodeForTask, showLiveView } from "../terminal/live-view.ts";
 
-interface SubmitOptions extends ReadOptions, BoundOptions {
+interface SubmitOptions extends ReadOptions, LimitOptions {
   readonly base?: string;
   readonly branch?: string;
   readonly title?: string;
@@ -39,7 +50,7 @@ interface SubmitOptions extends ReadOptions, BoundOptions {
 const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
 
 export function submitCommand(program: Command, io: Io): void {
-  withBounds(asJson(client(program.command("submit"))))
+  addLimitOptions(jsonOption(client(program.command("submit"))))
     .description("submit a task: a repository and what to do in it")
     .argument("<repo>", "address of the git repository")
     .argument("<prompt>", "what to do; - reads it from standard input")
@@ -54,12 +65,12 @@ export function submitCommand(program: Command, io: Io): void {
     .option("--image <name>", 'image of the sandbox; "default" is Slipway\'s own (what .slipway.yml says, else that)')
     .addOption(new Option("--pull-request <mode>", "open a pull request").choices([...PULL_REQUEST_MODES]))
     .option("--verify <command>", "run this after the agent; may be given again", collect)
-    .option("--priority <number>", "-10 to 10, larger goes first", wholeNumber)
-    .option("--max-attempts <number>", "1 to 10", wholeNumber)
+    .option("--priority <number>", "-10 to 10, larger goes first", parseWholeNumber)
+    .option("--max-attempts <number>", "1 to 10", parseWholeNumber)
     .option("--idempotency-key <key>", "the same key again gives the same task")
     .option("-w, --watch", "watch it until it ends")
     .action(async (repo: string, prompt: string, options: SubmitOptions) => {
-      const server = open(io, options);
+      const server = openClient(io, options);
       const request = requestOf(repo, await readText(io, prompt), options);
       const task = await server.submit(request, options.idempotencyKey === undefined ? {} : { idempotencyKey: options.idempotencyKey });
       if (options.watch) {
@@ -80,10 +91,10 @@ function requestOf(repo: string, prompt: string, options: SubmitOptions): Submit
   return {
     repo,
     prompt,
-    ...present(given),
+    ...withoutUndefined(given),
     ...(options.script === undefined ? {} : { script: readScript(options.script) }),
     ...(options.verify === undefined ? {} : { verify: [...options.verify] }),
-    ...boundsOf(options),
+    ...readLimitOptions(options),
   };
 }
 
@@ -93,7 +104,7 @@ function readScript(file: string): ScriptStep[] {
   try {
     steps = JSON.parse(readFileSync(file, "utf8"));
   } catch (error) {
-    throw new CliExit(EXIT.usage, `The script cannot be read: ${messageOf(error)}`);
+    throw new CliExit(EXIT.usage, `The script cannot be read: ${errorMessage(error)}`);
   }
   if (!Array.isArray(steps)) throw new CliExit(EXIT.usage, "The script must be a JSON list of steps.");
   return steps as ScriptStep[];
@@ -104,12 +115,12 @@ interface WatchOptions extends ReadOptions {
 }
 
 export function watchCommand(program: Command, io: Io): void {
-  asJson(client(program.command("watch")))
+  jsonOption(client(program.command("watch")))
     .description("watch a task live until it ends; Ctrl-C stops watching, not the task")
     .argument("<id>", "the task")
-    .option("--after <seq>", "begin after this event", wholeNumber)
+    .option("--after <seq>", "begin after this event", parseWholeNumber)
     .action(async (id: string, options: WatchOptions) => {
-      const server = open(io, options);
+      const server = openClient(io, options);
       // Asked first, so that a wrong id or a server that is away ends this at once; later the watch waits for it.
       await server.task(id);
       await watchUntilEnd(io, server, id, options, options.after ?? 0);
@@ -118,9 +129,9 @@ export function watchCommand(program: Command, io: Io): void {
 
 /** With --json: one event per line. */
 export async function watchUntilEnd(io: Io, server: SlipwayClient, id: string, options: ReadOptions, after: number): Promise<void> {
-  await interruptible(async (signal) => {
+  await untilInterrupted(async (signal) => {
     if (options.json === undefined) {
-      io.end(exitFor(await showLive(server, id, { out: io.out, env: io.env, signal, command: io.command, after })));
+      io.end(exitCodeForTask(await showLiveView(server, id, { out: io.out, env: io.env, signal, command: io.command, after })));
       return;
     }
     try {
@@ -129,6 +140,6 @@ export async function watchUntilEnd(io: Io, server: SlipwayClient, id: string, o
       if (signal.aborted) throw new CliExit(EXIT.interrupted);
       throw thrown;
     }
-    io.end(exitFor(await server.task(id)));
+    io.end(exitCodeForTask(await server.task(id)));
   });
 }

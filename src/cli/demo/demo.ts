@@ -6,12 +6,12 @@ import { join } from "node:path";
 import { Option, type Command } from "commander";
 import { SlipwayClient } from "../../client/client.ts";
 import { readConfig, SANDBOX_KINDS, type Config, type Flags } from "../../app/config.ts";
-import { messageOf, SlipwayError } from "../../core/error.ts";
-import type { Running } from "../../app/serve.ts";
+import { errorMessage, SlipwayError } from "../../core/error.ts";
+import type { RunningServer } from "../../app/serve.ts";
 import { packageRoot } from "../../core/lib/package-root.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
 import { CliExit, EXIT } from "../exit.ts";
-import { interruptible, print, type Io } from "../io.ts";
+import { untilInterrupted, print, type Io } from "../io.ts";
 import {
   openUpstream,
   SAMPLE,
@@ -24,9 +24,9 @@ import {
   SAMPLE_USER,
   type Upstream,
 } from "./sample-project.ts";
-import { socketMaker } from "../socket.ts";
-import { cleanLines, paint } from "../terminal/text.ts";
-import { showLive } from "../terminal/live-view.ts";
+import { createSocketFactory } from "../socket.ts";
+import { stripControlsKeepLines, createPaint } from "../terminal/text.ts";
+import { showLiveView } from "../terminal/live-view.ts";
 
 export function demoCommand(program: Command, io: Io): void {
   program
@@ -34,7 +34,7 @@ export function demoCommand(program: Command, io: Io): void {
     .description("run a whole task on a sample repository; needs no key and leaves nothing behind")
     .addOption(new Option("--sandbox <kind>", "docker, or a plain process when no engine answers").choices([...SANDBOX_KINDS]))
     .addOption(new Option("--model <kind>", "let the agent that has a model do it; the fake model needs no key").choices(["fake"]))
-    .action((options: DemoOptions) => interruptible((signal) => demo(io, options, signal)));
+    .action((options: DemoOptions) => untilInterrupted((signal) => demo(io, options, signal)));
 }
 
 interface DemoOptions {
@@ -66,7 +66,7 @@ async function undoAll(undo: Undo): Promise<void> {
       failures.push(error);
     }
   }
-  if (failures.length > 0) throw new CliExit(EXIT.failed, `the demo could not clean up: ${messageOf(failures[0])}`);
+  if (failures.length > 0) throw new CliExit(EXIT.failed, `the demo could not clean up: ${errorMessage(failures[0])}`);
 }
 
 interface Stage {
@@ -79,7 +79,7 @@ interface Stage {
 
 async function play(stage: Stage): Promise<void> {
   const { io, folder, undo, signal } = stage;
-  const { bold, dim, green } = paint(io.out, io.env);
+  const { bold, dim, green } = createPaint(io.out, io.env);
   const { upstream, token } = await openUpstream(packageRoot(), join(folder, "upstream"));
   undo.push(() => upstream.close());
   const repo = upstream.createRepo(SAMPLE, { ...SAMPLE_FILES });
@@ -94,7 +94,7 @@ async function play(stage: Stage): Promise<void> {
   const client = new SlipwayClient({
     baseUrl: running.url,
     token: readFileSync(join(dataDir, "operator.token"), "utf8").trim(),
-    WebSocket: socketMaker(),
+    WebSocket: createSocketFactory(),
   });
   await client.putCredential({ host: upstream.host, kind: "token", username: SAMPLE_USER, token });
   const script = model === null ? { script: [...SAMPLE_SCRIPT] } : {};
@@ -126,7 +126,7 @@ const TOLERANCE = 0.01;
 async function openModel({ io, options, undo }: Stage): Promise<DemoModel | null> {
   if (options.model === undefined) return null;
   const { startFakeModel } = await import("../../broker/model/fake/server.ts");
-  const { bold, dim } = paint(io.out, io.env);
+  const { bold, dim } = createPaint(io.out, io.env);
   const apiKey = `sk-demo-${randomBytes(16).toString("hex")}`;
   const fake = await startFakeModel({ scenarios: { default: SAMPLE_SCENARIO }, apiKey });
   undo.push(() => fake.close());
@@ -134,7 +134,7 @@ async function openModel({ io, options, undo }: Stage): Promise<DemoModel | null
   return {
     flags: { anthropicApiKey: apiKey, anthropicBaseUrl: fake.url },
     examine({ agent, usage }) {
-      const billed = fake.spent();
+      const billed = fake.spentUsd();
       const wrong = agent === "anthropic" ? [] : [`the agent was ${agent}`];
       if (billed > 0 && Math.abs(usage.usd - billed) <= billed * TOLERANCE) return wrong;
       return [...wrong, `the task says that it cost $${usage.usd}, and the provider billed $${billed}`];
@@ -143,13 +143,13 @@ async function openModel({ io, options, undo }: Stage): Promise<DemoModel | null
 }
 
 /** Docker when an engine answers; otherwise a plain process, and it says so. */
-async function begin(io: Io, config: Config): Promise<Running> {
+async function begin(io: Io, config: Config): Promise<RunningServer> {
   const { serve } = await import("../../app/serve.ts");
   try {
     return await serve(config);
   } catch (error) {
     if (!(error instanceof SlipwayError) || config.sandboxChosen || config.sandbox !== "docker") throw error;
-    const { yellow, bold } = paint(io.out, io.env);
+    const { yellow, bold } = createPaint(io.out, io.env);
     print(io, `${yellow(bold("NOT ISOLATED"))} ${error.message}`);
     print(io, yellow("             The demo's own script is harmless, so the demo goes on with a plain process."));
     return serve({ ...config, sandbox: "process", sandboxChosen: true });
@@ -158,7 +158,7 @@ async function begin(io: Io, config: Config): Promise<Running> {
 
 async function live(io: Io, client: SlipwayClient, taskId: string, signal: AbortSignal): Promise<WireTask> {
   try {
-    return await showLive(client, taskId, { out: io.out, env: io.env, signal, command: io.command });
+    return await showLiveView(client, taskId, { out: io.out, env: io.env, signal, command: io.command });
   } catch (thrown) {
     if (signal.aborted) throw new CliExit(EXIT.interrupted, "Interrupted; cleaning up.");
     throw thrown;
@@ -186,12 +186,12 @@ function branchesOf(upstream: Upstream): Map<string, string> {
 }
 
 async function showResult(io: Io, client: SlipwayClient, upstream: Upstream, task: WireTask): Promise<void> {
-  const { bold, dim, green, red } = paint(io.out, io.env);
+  const { bold, dim, green, red } = createPaint(io.out, io.env);
   print(io, `\n${bold("the upstream now")}`);
   for (const [branch, sha] of branchesOf(upstream))
     print(io, `  ${dim(sha.slice(0, 10))} ${branch === task.branch ? green(branch) : branch}`);
   print(io, `\n${bold("the change")}`);
-  for (const line of cleanLines((await client.patch(task.id)).trimEnd())) {
+  for (const line of stripControlsKeepLines((await client.patch(task.id)).trimEnd())) {
     print(io, `  ${line.startsWith("+") ? green(line) : line.startsWith("-") ? red(line) : line}`);
   }
 }

@@ -1,7 +1,7 @@
 /** Events -> lines for a terminal. Pure but for what it remembers of the task; all text of others is cleaned. */
 import { isSettledState, type TaskState } from "../../core/task.ts";
 import type { WireEvent } from "../../core/protocol/rest.ts";
-import { amount, clean, cleanLines, cut, duration, plural, type Paint } from "./text.ts";
+import { formatCount, stripControls, stripControlsKeepLines, truncate, formatDuration, pluralize, type Paint } from "./text.ts";
 
 export interface Progress {
   readonly state: TaskState;
@@ -14,7 +14,7 @@ export interface Progress {
   readonly usage: { readonly tokens: number; readonly usd: number; readonly turns: number };
 }
 
-export interface Renderer {
+export interface EventRenderer {
   /** The lines that this event adds; often none. */
   lines(event: WireEvent): string[];
   progress(): Progress;
@@ -26,7 +26,7 @@ const number = (data: Data, name: string): number => (typeof data[name] === "num
 const list = (data: Data, name: string): readonly Record<string, unknown>[] =>
   Array.isArray(data[name]) ? data[name].filter((item): item is Record<string, unknown> => typeof item === "object" && item !== null) : [];
 
-export function createRenderer(paint: Paint, width: number): Renderer {
+export function createEventRenderer(paint: Paint, width: number): EventRenderer {
   let beganAt: number | null = null;
   let state: TaskState = "queued";
   let since = 0;
@@ -39,7 +39,7 @@ export function createRenderer(paint: Paint, width: number): Renderer {
   const room = Math.max(40, width - 12);
 
   const withTime = (at: number, lines: readonly string[]): string[] => {
-    const elapsed = duration(at - (beganAt ?? at)).padStart(9);
+    const elapsed = formatDuration(at - (beganAt ?? at)).padStart(9);
     return lines.map((line, i) => `${paint.dim(i === 0 ? elapsed : " ".repeat(9))}  ${line}`);
   };
 
@@ -47,8 +47,8 @@ export function createRenderer(paint: Paint, width: number): Renderer {
     const lines: string[] = [];
     const reason = text(event.data, "reason");
     if (reason === "failed") {
-      const detail = clean(text(event.data, "detail"));
-      lines.push(paint.red(`✗ ${clean(text(event.data, "code"))}`) + (detail === "" ? "" : ` ${cut(detail, room * 2)}`));
+      const detail = stripControls(text(event.data, "detail"));
+      lines.push(paint.red(`✗ ${stripControls(text(event.data, "code"))}`) + (detail === "" ? "" : ` ${truncate(detail, room * 2)}`));
     }
     // The end of the pause between two tries is a deadline too, and nothing went wrong.
     if (reason === "timed_out" && event.from !== "retrying") lines.push(paint.yellow("! out of time"));
@@ -69,33 +69,33 @@ export function createRenderer(paint: Paint, width: number): Renderer {
       tools.set(id, { what: toolWords(data, room), since: at });
       return [];
     }
-    const what = tools.get(id)?.what ?? clean(text(data, "name"));
+    const what = tools.get(id)?.what ?? stripControls(text(data, "name"));
     tools.delete(id);
     const code = data["exitCode"];
     const good = code === null || code === undefined || code === 0;
     const end = good ? paint.green("✓") : paint.red(`✗ exit ${Number(code)}`);
-    return [`${paint.cyan("⏺")} ${what} ${end} ${paint.dim(duration(number(data, "ms")))}`];
+    return [`${paint.cyan("⏺")} ${what} ${end} ${paint.dim(formatDuration(number(data, "ms")))}`];
   }
 
   function onStep(data: Data, at: number): string[] {
-    const name = clean(text(data, "name"));
-    const detail = clean(text(data, "detail"));
+    const name = stripControls(text(data, "name"));
+    const detail = stripControls(text(data, "detail"));
     if (text(data, "status") === "started") {
-      step = { what: detail === "" ? name : `${name}: ${cut(detail, 40)}`, since: at };
+      step = { what: detail === "" ? name : `${name}: ${truncate(detail, 40)}`, since: at };
       return [];
     }
-    const took = step === null ? "" : paint.dim(` ${duration(at - step.since)}`);
+    const took = step === null ? "" : paint.dim(` ${formatDuration(at - step.since)}`);
     step = null;
-    return [`${paint.green("✓")} ${name}${took}${detail === "" ? "" : paint.dim(`  ${cut(detail, room)}`)}`];
+    return [`${paint.green("✓")} ${name}${took}${detail === "" ? "" : paint.dim(`  ${truncate(detail, room)}`)}`];
   }
 
   function onTodo(data: Data): string[] {
     const items = list(data, "items");
     const completed = items.filter((item) => item["status"] === "completed").length;
     const current = items.find((item) => item["status"] === "in_progress");
-    const words = current === undefined ? null : clean(String(current["text"]));
+    const words = current === undefined ? null : stripControls(String(current["text"]));
     todo = { completed, total: items.length, current: words };
-    const line = `${bar(completed, items.length)} ${completed}/${items.length}${words === null ? "" : `  ${cut(words, room - 20)}`}`;
+    const line = `${progressBar(completed, items.length)} ${completed}/${items.length}${words === null ? "" : `  ${truncate(words, room - 20)}`}`;
     if (line === todoLine) return [];
     todoLine = line;
     return [line];
@@ -105,7 +105,7 @@ export function createRenderer(paint: Paint, width: number): Renderer {
     const { data } = event;
     switch (event.type) {
       case "task.submitted":
-        return [`${paint.bold("submitted")} ${clean(text(data, "title"))}`];
+        return [`${paint.bold("submitted")} ${stripControls(text(data, "title"))}`];
       case "task.state":
         return onState(event);
       case "task.step":
@@ -152,7 +152,7 @@ export function stateLine(paint: Paint, state: TaskState): string {
 function messageLines(data: Data, paint: Paint): string[] {
   const person = data["role"] === "user";
   return list(data, "content").flatMap((block) => {
-    const lines = cleanLines(String(block["text"] ?? "").trim());
+    const lines = stripControlsKeepLines(String(block["text"] ?? "").trim());
     if (block["type"] === "thinking") return lines.map((line) => paint.dim(line));
     return person ? lines.map((line, i) => paint.bold(`${i === 0 ? "you: " : "     "}${line}`)) : lines;
   });
@@ -161,35 +161,42 @@ function messageLines(data: Data, paint: Paint): string[] {
 function otherLines({ type, data }: WireEvent, paint: Paint, room: number): string[] {
   switch (type) {
     case "message.status":
-      return [paint.dim(`message ${clean(text(data, "status"))}`)];
+      return [paint.dim(`message ${stripControls(text(data, "status"))}`)];
     case "checkpoint": {
-      const counts = `${plural(number(data, "files"), "file")} +${number(data, "additions")} -${number(data, "deletions")}`;
-      return [`${paint.cyan("◆")} checkpoint ${clean(text(data, "sha")).slice(0, 10)} ${paint.dim(counts)}`];
+      const counts = `${pluralize(number(data, "files"), "file")} +${number(data, "additions")} -${number(data, "deletions")}`;
+      return [`${paint.cyan("◆")} checkpoint ${stripControls(text(data, "sha")).slice(0, 10)} ${paint.dim(counts)}`];
     }
     case "question": {
-      const options = Array.isArray(data["options"]) ? data["options"].map((option, i) => `  ${i + 1}. ${clean(String(option))}`) : [];
-      return [...cleanLines(text(data, "question")).map((line) => paint.yellow(`? ${line}`)), ...options];
+      const options = Array.isArray(data["options"])
+        ? data["options"].map((option, i) => `  ${i + 1}. ${stripControls(String(option))}`)
+        : [];
+      return [...stripControlsKeepLines(text(data, "question")).map((line) => paint.yellow(`? ${line}`)), ...options];
     }
     case "answer":
-      return cleanLines(text(data, "text")).map((line, i) => paint.bold(`${i === 0 ? "answer: " : "        "}${line}`));
+      return stripControlsKeepLines(text(data, "text")).map((line, i) => paint.bold(`${i === 0 ? "answer: " : "        "}${line}`));
     case "notice": {
-      const words = cut(clean(text(data, "text")), room * 2);
+      const words = truncate(stripControls(text(data, "text")), room * 2);
       return [text(data, "level") === "info" ? paint.dim(words) : paint.yellow(`! ${words}`)];
     }
     case "verify": {
       const good = data["exitCode"] === 0;
       const tail = good
         ? []
-        : cleanLines(text(data, "tail").trimEnd())
+        : stripControlsKeepLines(text(data, "tail").trimEnd())
             .slice(-10)
             .map((line) => `  ${line}`);
       const mark = good ? paint.green("✓") : paint.red("✗");
-      return [`${mark} verify ${cut(clean(text(data, "command")), room - 20)} ${paint.dim(duration(number(data, "ms")))}`, ...tail];
+      return [
+        `${mark} verify ${truncate(stripControls(text(data, "command")), room - 20)} ${paint.dim(formatDuration(number(data, "ms")))}`,
+        ...tail,
+      ];
     }
     case "push":
-      return [`${paint.green("↑")} pushed ${clean(text(data, "branch"))} ${paint.dim(clean(text(data, "sha")).slice(0, 10))}`];
+      return [
+        `${paint.green("↑")} pushed ${stripControls(text(data, "branch"))} ${paint.dim(stripControls(text(data, "sha")).slice(0, 10))}`,
+      ];
     case "pull_request":
-      return [`${paint.green("↑")} pull request ${clean(text(data, "url"))}`];
+      return [`${paint.green("↑")} pull request ${stripControls(text(data, "url"))}`];
     default:
       return [];
   }
@@ -197,17 +204,17 @@ function otherLines({ type, data }: WireEvent, paint: Paint, room: number): stri
 
 /** A tool's name and the one argument that says most. */
 function toolWords(data: Data, room: number): string {
-  const name = clean(text(data, "name"));
+  const name = stripControls(text(data, "name"));
   const input = typeof data["input"] === "object" && data["input"] !== null ? (data["input"] as Record<string, unknown>) : {};
   const main = ["command", "path", "file_path", "pattern", "query", "url"]
     .map((key) => input[key])
     .find((value) => typeof value === "string");
   const words = main ?? Object.values(input).find((value) => typeof value === "string") ?? "";
-  return `${name} ${cut(clean(words), Math.max(20, room - name.length - 16))}`.trimEnd();
+  return `${name} ${truncate(stripControls(words), Math.max(20, room - name.length - 16))}`.trimEnd();
 }
 
 /** Twelve cells. */
-export function bar(completed: number, total: number): string {
+export function progressBar(completed: number, total: number): string {
   const cells = 12;
   const full = total === 0 ? 0 : Math.floor((completed / total) * cells);
   return `[${"█".repeat(full)}${"░".repeat(cells - full)}]`;
@@ -216,14 +223,14 @@ export function bar(completed: number, total: number): string {
 /** What goes on now, on one line of at most `width` characters. */
 export function statusLine(progress: Progress, now: number, width: number): string {
   const { state, since, doing, todo, usage } = progress;
-  const parts = [`${state} ${duration(now - since)}`];
-  if (doing !== null) parts.push(`${doing.what} ${duration(now - doing.since)}`);
-  if (todo !== null) parts.push(`${bar(todo.completed, todo.total)} ${todo.completed}/${todo.total}`);
-  if (usage.tokens > 0) parts.push(usageWords(usage));
-  return cut(parts.join(" · "), Math.max(10, width - 3));
+  const parts = [`${state} ${formatDuration(now - since)}`];
+  if (doing !== null) parts.push(`${doing.what} ${formatDuration(now - doing.since)}`);
+  if (todo !== null) parts.push(`${progressBar(todo.completed, todo.total)} ${todo.completed}/${todo.total}`);
+  if (usage.tokens > 0) parts.push(formatUsage(usage));
+  return truncate(parts.join(" · "), Math.max(10, width - 3));
 }
 
-export function usageWords(usage: Progress["usage"]): string {
+export function formatUsage(usage: Progress["usage"]): string {
   const usd = usage.usd > 0 ? ` $${usage.usd.toFixed(usage.usd < 1 ? 3 : 2)}` : "";
-  return `${amount(usage.tokens)} tokens${usd}${usage.turns > 0 ? ` ${plural(usage.turns, "turn")}` : ""}`;
+  return `${formatCount(usage.tokens)} tokens${usd}${usage.turns > 0 ? ` ${pluralize(usage.turns, "turn")}` : ""}`;
 }

@@ -4,12 +4,12 @@ import { SlipwayProblem } from "../../client/problem.ts";
 import { isSettledState } from "../../core/task.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
 import { CliExit, EXIT, type ExitCode } from "../exit.ts";
-import { createRenderer, statusLine, usageWords } from "./event-renderer.ts";
-import { openStatus, type StatusStream } from "./spinner.ts";
-import { clean, cleanLines, duration, paint, plural } from "./text.ts";
+import { createEventRenderer, statusLine, formatUsage } from "./event-renderer.ts";
+import { openSpinner, type SpinnerStream } from "./spinner.ts";
+import { stripControls, stripControlsKeepLines, formatDuration, createPaint, pluralize } from "./text.ts";
 
 export interface WatchView {
-  readonly out: StatusStream;
+  readonly out: SpinnerStream;
   readonly env: NodeJS.ProcessEnv;
   readonly signal: AbortSignal;
   /** How people call this command, for the hints that it prints. */
@@ -18,12 +18,12 @@ export interface WatchView {
 }
 
 /** Shows a task until it settles. @returns the task as it ended. @throws CliExit 130 when `signal` fires. */
-export async function showLive(client: SlipwayClient, taskId: string, view: WatchView): Promise<WireTask> {
+export async function showLiveView(client: SlipwayClient, taskId: string, view: WatchView): Promise<WireTask> {
   const { out, env, signal } = view;
-  const colours = paint(out, env);
-  const renderer = createRenderer(colours, out.columns || 100);
+  const colours = createPaint(out, env);
+  const renderer = createEventRenderer(colours, out.columns || 100);
   let connection = "";
-  const status = openStatus(out, (columns) => `${statusLine(renderer.progress(), Date.now(), columns - connection.length)}${connection}`);
+  const status = openSpinner(out, (columns) => `${statusLine(renderer.progress(), Date.now(), columns - connection.length)}${connection}`);
   const away = createNotice(status.line, colours.yellow);
   try {
     const events = client.watch(taskId, {
@@ -46,7 +46,7 @@ export async function showLive(client: SlipwayClient, taskId: string, view: Watc
     status.close();
   }
   const task = await client.task(taskId);
-  for (const line of await ending(client, task, colours)) out.write(`${line}\n`);
+  for (const line of await formatEnding(client, task, colours)) out.write(`${line}\n`);
   return task;
 }
 
@@ -70,48 +70,51 @@ function createNotice(print: (line: string) => void, colour: (text: string) => s
   };
 }
 
-type Colours = ReturnType<typeof paint>;
+type Colours = ReturnType<typeof createPaint>;
 
 /** The result in a few lines. */
-export async function ending(client: SlipwayClient, task: WireTask, colours: Colours): Promise<string[]> {
+export async function formatEnding(client: SlipwayClient, task: WireTask, colours: Colours): Promise<string[]> {
   const lines: string[] = [""];
-  const took = duration(Date.parse(task.settledAt ?? task.updatedAt) - Date.parse(task.createdAt));
+  const took = formatDuration(Date.parse(task.settledAt ?? task.updatedAt) - Date.parse(task.createdAt));
   const tokens = task.usage.inputTokens + task.usage.outputTokens + task.usage.cacheReadTokens + task.usage.cacheWriteTokens;
-  const spent = tokens > 0 ? `, ${usageWords({ tokens, usd: task.usage.usd, turns: task.usage.turns })}` : "";
+  const spent = tokens > 0 ? `, ${formatUsage({ tokens, usd: task.usage.usd, turns: task.usage.turns })}` : "";
   if (task.state === "done") {
-    const words = task.outcome === "pushed" ? `pushed ${clean(task.branch)} ${task.headSha?.slice(0, 10) ?? ""}` : "nothing to change";
+    const words =
+      task.outcome === "pushed" ? `pushed ${stripControls(task.branch)} ${task.headSha?.slice(0, 10) ?? ""}` : "nothing to change";
     lines.push(colours.green(colours.bold(`done: ${words}`)) + colours.dim(`  ${took}${spent}`));
-    if (task.pullRequest !== null) lines.push(`  ${clean(task.pullRequest.url)}`);
+    if (task.pullRequest !== null) lines.push(`  ${stripControls(task.pullRequest.url)}`);
   } else {
-    lines.push(colours.red(colours.bold(task.state)) + colours.dim(`  ${took}${spent}`), ...failureLines(task));
+    lines.push(colours.red(colours.bold(task.state)) + colours.dim(`  ${took}${spent}`), ...formatFailure(task));
   }
-  if (task.summary) lines.push(...cleanLines(task.summary).map((line) => `  ${line}`));
-  if (task.headSha !== null) lines.push(...(await diffStat(client, task.id)));
+  if (task.summary) lines.push(...stripControlsKeepLines(task.summary).map((line) => `  ${line}`));
+  if (task.headSha !== null) lines.push(...(await formatDiffStat(client, task.id)));
   return lines;
 }
 
-export function failureLines(task: WireTask): string[] {
+export function formatFailure(task: WireTask): string[] {
   const { failure } = task;
   if (failure === null) return [];
-  const evidence = failure.evidence === null ? [] : cleanLines(failure.evidence.trimEnd()).slice(-12);
+  const evidence = failure.evidence === null ? [] : stripControlsKeepLines(failure.evidence.trimEnd()).slice(-12);
   return [
-    `  ${failure.code} while ${failure.stage}: ${clean(failure.message)}`,
+    `  ${failure.code} while ${failure.stage}: ${stripControls(failure.message)}`,
     ...evidence.map((line) => `    ${line}`),
-    `  ${clean(failure.advice)}`,
+    `  ${stripControls(failure.advice)}`,
   ];
 }
 
-export async function diffStat(client: SlipwayClient, taskId: string): Promise<string[]> {
+export async function formatDiffStat(client: SlipwayClient, taskId: string): Promise<string[]> {
   try {
     const { files, truncated } = await client.diff(taskId);
     const additions = files.reduce((sum, file) => sum + file.additions, 0);
     const deletions = files.reduce((sum, file) => sum + file.deletions, 0);
-    const shown = files.slice(0, 20).map((file) => `  ${file.status.padEnd(9)} ${clean(file.path)}  +${file.additions} -${file.deletions}`);
-    const more = files.length > shown.length ? [`  … and ${plural(files.length - shown.length, "more file")}`] : [];
+    const shown = files
+      .slice(0, 20)
+      .map((file) => `  ${file.status.padEnd(9)} ${stripControls(file.path)}  +${file.additions} -${file.deletions}`);
+    const more = files.length > shown.length ? [`  … and ${pluralize(files.length - shown.length, "more file")}`] : [];
     return [
       ...shown,
       ...more,
-      `  ${plural(files.length, "file")} changed, +${additions} -${deletions}${truncated ? " (shown in part)" : ""}`,
+      `  ${pluralize(files.length, "file")} changed, +${additions} -${deletions}${truncated ? " (shown in part)" : ""}`,
     ];
   } catch (thrown) {
     // No work was saved: there is nothing to show.
@@ -120,6 +123,6 @@ export async function diffStat(client: SlipwayClient, taskId: string): Promise<s
   }
 }
 
-export function exitFor(task: WireTask): ExitCode {
+export function exitCodeForTask(task: WireTask): ExitCode {
   return isSettledState(task.state) && task.state !== "done" ? EXIT.failed : EXIT.ok;
 }

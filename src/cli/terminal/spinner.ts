@@ -1,13 +1,13 @@
 /** The last line of a terminal: a spinner and what goes on now. On anything but a terminal it is nothing at all. */
 const FRAMES = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
-export interface Status {
+export interface Spinner {
   /** Prints a line above the status. */
   line(text: string): void;
   close(): void;
 }
 
-export interface StatusStream {
+export interface SpinnerStream {
   readonly isTTY?: boolean;
   readonly columns?: number;
   write(text: string): unknown;
@@ -16,7 +16,7 @@ export interface StatusStream {
 const CLEAR = "\r\u001b[2K";
 
 /** @param words what to show now; asked ten times per second at most. */
-export function openStatus(stream: StatusStream, words: (columns: number) => string): Status {
+export function openSpinner(stream: SpinnerStream, words: (columns: number) => string): Spinner {
   if (stream.isTTY !== true) {
     return { line: (text) => void stream.write(`${text}\n`), close: () => undefined };
   }

@@ -7,12 +7,12 @@
 const ACTIVE = /[\p{Cc}\u2028\u2029]|(?![\u200c\u200d])\p{Cf}/gu;
 
 /** Safe on a terminal, on one line: active characters become visible escapes, line breaks and tabs become spaces. */
-export function clean(text: string): string {
+export function stripControls(text: string): string {
   return text.replace(/\r\n|[\r\n\t]/g, " ").replace(ACTIVE, escaped);
 }
 
 /** The same, with its line breaks kept. */
-export function cleanLines(text: string): string[] {
+export function stripControlsKeepLines(text: string): string[] {
   return text.split(/\r\n|\r|\n/).map((line) => line.replaceAll("\t", "    ").replace(ACTIVE, escaped));
 }
 
@@ -22,13 +22,13 @@ function escaped(char: string): string {
 }
 
 /** At most `max` characters, the last one an ellipsis when something was cut. Never cuts a character in two. */
-export function cut(text: string, max: number): string {
+export function truncate(text: string, max: number): string {
   const chars = Array.from(text);
   return chars.length <= max ? text : `${chars.slice(0, Math.max(0, max - 1)).join("")}…`;
 }
 
 /** `0.4 s`, `12 s`, `3 m 05 s`, `2 h 07 m`, `3 d 4 h`. */
-export function duration(ms: number): string {
+export function formatDuration(ms: number): string {
   const seconds = Math.max(0, ms) / 1_000;
   if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
@@ -41,12 +41,12 @@ export function duration(ms: number): string {
 }
 
 /** `950`, `12.3k`, `4.5M`. */
-export function amount(count: number): string {
+export function formatCount(count: number): string {
   if (count < 1_000) return String(count);
   return count < 999_950 ? `${(count / 1_000).toFixed(1)}k` : `${(count / 1_000_000).toFixed(1)}M`;
 }
 
-export function plural(count: number, noun: string): string {
+export function pluralize(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
@@ -60,7 +60,7 @@ export interface Paint {
 }
 
 /** Colours, or none: https://no-color.org is honoured. */
-export function paint(stream: { readonly isTTY?: boolean }, env: NodeJS.ProcessEnv): Paint {
+export function createPaint(stream: { readonly isTTY?: boolean }, env: NodeJS.ProcessEnv): Paint {
   const on = stream.isTTY === true && !env["NO_COLOR"] && env["TERM"] !== "dumb";
   const code =
     (open: number, close: number) =>
@@ -72,7 +72,7 @@ export function paint(stream: { readonly isTTY?: boolean }, env: NodeJS.ProcessE
 const width = (text: string): number => Array.from(text).length;
 
 /** Rows of clean cells under a heading; columns as wide as they need, the last one as it is. */
-export function table(heading: readonly string[], rows: readonly (readonly string[])[]): string {
+export function formatTable(heading: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [heading, ...rows];
   const widths = heading.map((_, column) => Math.max(...all.map((row) => width(row[column] ?? ""))));
   const line = (row: readonly string[]): string =>

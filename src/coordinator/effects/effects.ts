@@ -6,31 +6,31 @@
  * E3 A state without a slot begins by clearing the attempt's sandbox; only then is the slot given back (rule D5).
  * E4 Before a sandbox is removed, and before its end is recorded where that is possible, what no checkpoint holds is salvaged (rule W6).
  */
-import { isAbort, messageOf } from "../../core/error.ts";
-import { driveOf, phaseOf } from "../../../machines/fold.ts";
-import type { Drive } from "../../../machines/task-events.ts";
-import type { Coordinator } from "../task-log.ts";
+import { isAbort, errorMessage } from "../../core/error.ts";
+import { effectOf, phaseOf } from "../../../machines/fold.ts";
+import type { StateEffect } from "../../../machines/task-events.ts";
+import type { TaskLog } from "../task-log.ts";
 import type { Crashpoint } from "../../core/lib/crashpoint.ts";
 import type { Proposal } from "../../core/event.ts";
 import { TaskFailure, type FailureCode } from "../../core/failure.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Salvage } from "./salvage.ts";
-import { createSteps } from "./provisioning-steps.ts";
+import { createProvisioningSteps } from "./provisioning-steps.ts";
 import { sandboxName, type Limits, type MaxLimits, type Task } from "../../core/task.ts";
-import { imageFor, NOTHING_WISHED, noticesOf, wishesOf } from "../services/repository-settings.ts";
-import type { Reading } from "../services/repository-config.ts";
-import { together, within } from "../../core/lib/async.ts";
+import { resolveImage, NO_SETTINGS, settingsNotices, readRepositorySettings } from "../services/repository-settings.ts";
+import type { ParsedConfig } from "../services/repository-config.ts";
+import { allOrAbort, withTimeout } from "../../core/lib/async.ts";
 import { WORKER_EXIT } from "../../core/protocol/worker.ts";
 import type { Clock, Ids, Log } from "../../core/ports/runtime.ts";
 import type { Sandbox, SandboxExit } from "../../core/ports/sandbox.ts";
-import type { Forge, GitAuth, Repos } from "../../core/ports/repositories.ts";
+import type { Forge, GitAuth, Repositories } from "../../core/ports/repositories.ts";
 import type { Broker } from "../../core/ports/broker.ts";
 
 export interface EffectDeps {
-  readonly coordinator: Coordinator;
-  readonly store: Pick<Store, "observeExit">;
+  readonly taskLog: TaskLog;
+  readonly store: Pick<Store, "recordExit">;
   readonly sandbox: Sandbox;
-  readonly repos: Repos;
+  readonly repos: Repositories;
   readonly broker: Broker;
   readonly salvage: Salvage;
   readonly forges: readonly Forge[];
@@ -57,17 +57,17 @@ const STOPPED_FROM_OUTSIDE: readonly number[] = [WORKER_EXIT.reported, 255];
 const EXCUSES = 3;
 
 export function createEffects(deps: EffectDeps): Effect {
-  const { coordinator, sandbox, repos, broker, clock, log, crashpoint } = deps;
+  const { taskLog, sandbox, repos, broker, clock, log, crashpoint } = deps;
 
   const say = (task: Task, ...proposals: Proposal[]): Promise<unknown> =>
-    coordinator.record(task.id, () => proposals.map((proposal) => ({ attempt: task.snapshot.context.attempt, ...proposal })));
+    taskLog.record(task.id, () => proposals.map((proposal) => ({ attempt: task.snapshot.context.attempt, ...proposal })));
 
   async function fail(
     task: Task,
     code: FailureCode,
     options: { detail?: string | undefined; evidence?: string | null; retryAfterMs?: number | null } = {},
   ): Promise<void> {
-    await say(task, failed(code, deps.ids.random(), options));
+    await say(task, failureProposal(code, deps.ids.random(), options));
   }
 
   /** Ends the broker and the sandbox of the current attempt; bounded, because an engine may hang. */
@@ -76,15 +76,15 @@ export function createEffects(deps: EffectDeps): Effect {
     const begun = clock.now();
     try {
       if (attempt > 0) {
-        await broker.shut(task.id, attempt);
+        await broker.revoke(task.id, attempt);
         // What finished has pushed all of it.
         if (task.state !== "done" && task.state !== "pushing")
           await deps.salvage(task.id, attempt, "perhaps_running", new AbortController().signal);
         const left = deps.clearMs - (clock.now() - begun);
-        await within(Math.max(left, deps.clearMs / 10), sandbox.remove(sandboxName(task.id, attempt)), clock);
+        await withTimeout(Math.max(left, deps.clearMs / 10), sandbox.remove(sandboxName(task.id, attempt)), clock);
       }
     } catch (error) {
-      log.warn({ task: task.id, attempt, error: messageOf(error) }, "the sandbox could not be removed; the janitor will");
+      log.warn({ task: task.id, attempt, error: errorMessage(error) }, "the sandbox could not be removed; the janitor will");
     } finally {
       release();
     }
@@ -96,11 +96,11 @@ export function createEffects(deps: EffectDeps): Effect {
   }
 
   async function provision(task: Task, signal: AbortSignal): Promise<void> {
-    const steps = createSteps(task, say, clock, log);
+    const steps = createProvisioningSteps(task, say, clock, log);
     // What an earlier life of the coordinator did for this attempt is not done again.
     const mirrored = task.snapshot.context.steps.some((step) => step.name === "mirror" && step.endedAt !== null);
     /** What the repository says, as soon as it is there. */
-    let wishes: Reading = NOTHING_WISHED;
+    let settings: ParsedConfig = NO_SETTINGS;
     async function mirror(stop: AbortSignal): Promise<void> {
       let { baseSha } = task.snapshot.context;
       if (!mirrored) {
@@ -110,17 +110,17 @@ export function createEffects(deps: EffectDeps): Effect {
           return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
         });
       }
-      wishes = await wishesOf(repos, task.id, baseSha);
+      settings = await readRepositorySettings(repos, task.id, baseSha);
       if (!mirrored) {
-        steps.add(...noticesOf(wishes, deps.images));
+        steps.add(...settingsNotices(settings, deps.images));
         // The worker may be waiting for this (WorkerDesk.spec).
         await steps.flush();
       }
       // Also where the sandbox did not wait for it: a wish that is not granted ends the task rather than being passed over.
-      imageFor(task.spec, wishes.config, deps.images);
+      resolveImage(task.spec, settings.config, deps.images);
     }
     async function box(stop: AbortSignal): Promise<void> {
-      const image = imageFor(task.spec, wishes.config, deps.images);
+      const image = resolveImage(task.spec, settings.config, deps.images);
       await steps.run("image", async (progress) => {
         await sandbox.prepare(progress, stop, image);
         return image === null ? {} : { detail: image };
@@ -135,7 +135,7 @@ export function createEffects(deps: EffectDeps): Effect {
     // A repository that nobody has reached yet may well be a wrong address or a wrong credential: no sandbox is started on that.
     // Nor where the repository has a say in what it is.
     const mayChoose = deps.images !== null && deps.images.length > 0 && (task.spec.image ?? null) === null;
-    if (!mayChoose && (await repos.known(task.userId, task.spec.repo))) await together(signal, [mirror, box]);
+    if (!mayChoose && (await repos.hasMirror(task.userId, task.spec.repo))) await allOrAbort(signal, [mirror, box]);
     else {
       await mirror(signal);
       await box(signal);
@@ -168,7 +168,7 @@ export function createEffects(deps: EffectDeps): Effect {
     const { attempt } = task.snapshot.context;
     const exit = await sandbox.wait(sandboxName(task.id, attempt), signal);
     if (signal.aborted) return;
-    await deps.store.observeExit(task.id, attempt, exit.exitCode);
+    await deps.store.recordExit(task.id, attempt, exit.exitCode);
     await deps.salvage(task.id, attempt, "stopped", signal);
     await judge(task, exit);
   }
@@ -235,7 +235,7 @@ export function createEffects(deps: EffectDeps): Effect {
     throw new TaskFailure("push_rejected", { detail: "The saved work is no longer on this server." });
   }
 
-  const act: Record<Exclude<Drive, "claim">, Effect> = {
+  const act: Record<Exclude<StateEffect, "claim">, Effect> = {
     provision,
     supervise,
     kill,
@@ -249,7 +249,7 @@ export function createEffects(deps: EffectDeps): Effect {
   };
 
   return async (task, signal, release) => {
-    const drive = driveOf(task.snapshot);
+    const drive = effectOf(task.snapshot);
     if (drive === "claim") return;
     crashpoint("effect.before");
     try {
@@ -258,7 +258,7 @@ export function createEffects(deps: EffectDeps): Effect {
     } catch (error) {
       if (signal.aborted || isAbort(error)) return;
       await report(task, error).catch((again: unknown) =>
-        log.error({ task: task.id, error: messageOf(again) }, "a failure could not be recorded"),
+        log.error({ task: task.id, error: errorMessage(again) }, "a failure could not be recorded"),
       );
     }
   };
@@ -268,12 +268,12 @@ export function createEffects(deps: EffectDeps): Effect {
       return fail(task, error.code, { detail: error.message, evidence: error.evidence, retryAfterMs: error.retryAfterMs });
     }
     log.error({ task: task.id, err: error }, "an effect failed unexpectedly");
-    return fail(task, "internal", { evidence: messageOf(error) });
+    return fail(task, "internal", { evidence: errorMessage(error) });
   }
 }
 
 /** The proposal that ends an attempt with a failure. */
-export function failed(
+export function failureProposal(
   code: FailureCode,
   jitter: number,
   options: { detail?: string | undefined; evidence?: string | null; retryAfterMs?: number | null } = {},

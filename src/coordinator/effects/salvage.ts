@@ -7,20 +7,20 @@
  * V3 Only a sandbox that was stopped is read, and only as a stream of bytes: nothing of it runs, and nothing is unpacked.
  */
 import type { Artifacts } from "../../core/ports/artifacts.ts";
-import { logOf } from "../reading.ts";
-import type { Coordinator } from "../task-log.ts";
-import { isAbort, messageOf } from "../../core/error.ts";
+import { readLog } from "../reading.ts";
+import type { TaskLog } from "../task-log.ts";
+import { isAbort, errorMessage } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { sandboxName } from "../../core/task.ts";
-import { within } from "../../core/lib/async.ts";
+import { withTimeout } from "../../core/lib/async.ts";
 import { WORKER_EXIT } from "../../core/protocol/worker.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 
 export interface SalvageDeps {
-  readonly coordinator: Coordinator;
+  readonly taskLog: TaskLog;
   readonly store: Store;
   readonly sandbox: Sandbox;
   readonly artifacts: Artifacts;
@@ -41,14 +41,14 @@ const CODE = { kept: "salvaged", failed: "salvage_failed" } as const;
 const STREAM_SHARE = 0.75;
 
 export function createSalvage(deps: SalvageDeps): Salvage {
-  const { coordinator, store, sandbox, artifacts, clock, log } = deps;
+  const { taskLog, store, sandbox, artifacts, clock, log } = deps;
   const running = new Map<string, Promise<void>>();
 
   /** V1, as far as the log goes. */
   async function look(taskId: string, attempt: number): Promise<"saved" | "unsaved" | "disorder"> {
     const open = new Set<unknown>();
     let [ready, unsaved, order] = [false, false, false];
-    for await (const event of logOf(store, taskId)) {
+    for await (const event of readLog(store, taskId)) {
       if (event.attempt !== attempt) continue;
       if (event.type === "notice" && (event.data["code"] === CODE.kept || event.data["code"] === CODE.failed)) return "saved";
       if (event.workerSeq !== null) order = event.type === "question" || event.data["reason"] === "failed";
@@ -86,7 +86,7 @@ export function createSalvage(deps: SalvageDeps): Salvage {
 
   async function tell(taskId: string, attempt: number, code: string, text: string, artifact: Artifact | null): Promise<void> {
     const level = artifact !== null && artifact.note === null ? "info" : "warning";
-    await coordinator.record(taskId, () => [
+    await taskLog.record(taskId, () => [
       { type: "notice", attempt, data: { level, code, text, ...(artifact === null ? {} : { artifact }) } },
     ]);
   }
@@ -101,7 +101,7 @@ export function createSalvage(deps: SalvageDeps): Salvage {
         if (state === "perhaps_running") await sandbox.stop(sandboxName(taskId, attempt), 0, stop);
         return await takeIfNeeded(taskId, attempt, seen, stop);
       };
-      const artifact = await within(deps.salvageMs, work(), clock);
+      const artifact = await withTimeout(deps.salvageMs, work(), clock);
       if (artifact === null) return;
       log.info({ task: taskId, attempt, bytes: artifact.bytes }, "work that no checkpoint holds was kept as an artifact");
       const size = `${artifact.files} files, ${Math.ceil(artifact.bytes / 1_024)} KB, sha256 ${artifact.sha256.slice(0, 12)}…`;
@@ -111,8 +111,8 @@ export function createSalvage(deps: SalvageDeps): Salvage {
     } catch (error) {
       if (isAbort(error) || signal.aborted) throw error;
       if (error instanceof TaskFailure && error.code === "sandbox_unavailable") throw error;
-      log.warn({ task: taskId, attempt, error: messageOf(error) }, "a workspace could not be salvaged");
-      await tell(taskId, attempt, CODE.failed, `What was done after the last checkpoint could not be kept: ${messageOf(error)}.`, null);
+      log.warn({ task: taskId, attempt, error: errorMessage(error) }, "a workspace could not be salvaged");
+      await tell(taskId, attempt, CODE.failed, `What was done after the last checkpoint could not be kept: ${errorMessage(error)}.`, null);
     } finally {
       ours.abort();
     }

@@ -9,21 +9,21 @@
  * P4 What the worker itself says about usage never counts here.
  */
 import { holdsSlot } from "../../../machines/fold.ts";
-import { budgetOf, budgetQuestion, inWords, isBudgetQuestion, type BudgetKind, type BudgetStanding } from "../../core/budget.ts";
-import { logOfOthers } from "../reading.ts";
-import type { Coordinator } from "../task-log.ts";
-import { messageOf, SlipwayError } from "../../core/error.ts";
+import { remainingBudget, budgetQuestion, formatLimit, isBudgetQuestion, type BudgetKind, type BudgetStanding } from "../../core/budget.ts";
+import { readLogWithoutWorker } from "../reading.ts";
+import type { TaskLog } from "../task-log.ts";
+import { errorMessage, SlipwayError } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
-import type { Ledger, Spending, Spent } from "../../core/ports/usage-ledger.ts";
+import type { UsageLedger, ModelUsage, UsageTotal } from "../../core/ports/usage-ledger.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
 import type { Clock, Ids, Log } from "../../core/ports/runtime.ts";
-import type { Admission, ModelDesk } from "../../core/ports/broker.ts";
+import type { Admission, ModelBudget } from "../../core/ports/broker.ts";
 
-export interface SpendDeps {
-  readonly coordinator: Coordinator;
+export interface BudgetDeps {
+  readonly taskLog: TaskLog;
   readonly store: Pick<Store, "task" | "eventsOfOthers">;
-  readonly ledger: Ledger;
+  readonly ledger: UsageLedger;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
@@ -32,9 +32,9 @@ export interface SpendDeps {
   readonly dayUsd: number | null;
 }
 
-export interface Spend extends ModelDesk {
+export interface BudgetService extends ModelBudget {
   /** True while the budget of all, or of this user, is used up for today. */
-  exhausted(userId: string): Promise<boolean>;
+  isExhausted(userId: string): Promise<boolean>;
   /** Where the task stands after a refusal. A question that is due is open when it resolves. */
   standing(task: Task): Promise<BudgetStanding>;
 }
@@ -44,7 +44,7 @@ const DAY_MS = 24 * 3_600_000;
 const WARN_SHARE = 0.8;
 
 interface Account {
-  spent: Spent;
+  spent: UsageTotal;
   /** Requests under way and what they have cost up to now. */
   readonly open: Map<string, number>;
 }
@@ -69,13 +69,13 @@ interface Limit {
 const NEAR = "budget_near";
 const sum = (values: Iterable<number>): number => [...values].reduce((a, b) => a + b, 0);
 
-export function createSpend(deps: SpendDeps): Spend {
-  const { coordinator, store, ledger, clock } = deps;
+export function createBudgetService(deps: BudgetDeps): BudgetService {
+  const { taskLog, store, ledger, clock } = deps;
   const accounts = new Map<string, Promise<Account>>();
   /** By task: the limits that it was warned of. */
   const warned = new Map<string, Promise<Set<string>>>();
   const refusals = new Map<string, Refusal>();
-  coordinator.onCommit((task) => {
+  taskLog.onCommit((task) => {
     if (holdsSlot(task.snapshot)) return;
     accounts.delete(`task ${task.id}`);
     warned.delete(task.id);
@@ -83,7 +83,7 @@ export function createSpend(deps: SpendDeps): Spend {
   });
 
   /** This process alone writes the books, so that each sum is read once and then counted on. */
-  function account(key: string, read: () => Promise<Spent>): Promise<Account> {
+  function account(key: string, read: () => Promise<UsageTotal>): Promise<Account> {
     const known = accounts.get(key);
     if (known !== undefined) return known;
     const fresh = read().then((spent) => ({ spent, open: new Map<string, number>() }));
@@ -99,7 +99,7 @@ export function createSpend(deps: SpendDeps): Spend {
   }
 
   async function limitsOf(task: Task): Promise<Limit[]> {
-    const { usd = null, turns = null } = budgetOf(task);
+    const { usd = null, turns = null } = remainingBudget(task);
     const mine = await account(`task ${task.id}`, () => ledger.spentBy(task.id));
     return [
       { of: "task", what: "The task's budget", account: mine, usd, requests: turns },
@@ -116,7 +116,7 @@ export function createSpend(deps: SpendDeps): Spend {
         of,
         kind,
         limit,
-        why: `${what} of ${inWords(kind, limit)} is used up.`,
+        why: `${what} of ${formatLimit(kind, limit)} is used up.`,
       });
       if (usd !== null && (used > usd || one.spent.usd >= usd)) return hit("usd", usd);
       if (more > 0 && requests !== null && one.spent.requests + one.open.size >= requests) return hit("turns", requests);
@@ -131,11 +131,11 @@ export function createSpend(deps: SpendDeps): Spend {
   }
 
   function tell(taskId: string, ...proposals: Proposal[]): Promise<void> {
-    return coordinator
+    return taskLog
       .record(taskId, () => proposals)
       .then(
         () => undefined,
-        (error: unknown) => deps.log.error({ task: taskId, error: messageOf(error) }, "usage could not be recorded"),
+        (error: unknown) => deps.log.error({ task: taskId, error: errorMessage(error) }, "usage could not be recorded"),
       );
   }
 
@@ -145,7 +145,7 @@ export function createSpend(deps: SpendDeps): Spend {
     if (known !== undefined) return known;
     const read = (async () => {
       const found = new Set<string>();
-      for await (const { type, data } of logOfOthers(store, taskId, 0))
+      for await (const { type, data } of readLogWithoutWorker(store, taskId, 0))
         if (type === "notice" && data["code"] === NEAR) found.add(`${String(data["kind"])} ${String(data["limit"])}`);
       return found;
     })();
@@ -166,7 +166,7 @@ export function createSpend(deps: SpendDeps): Spend {
       const key = `${kind} ${limit}`;
       if (told.has(key)) return [];
       told.add(key);
-      const text = `${inWords(kind, used)} of the budget of ${inWords(kind, limit)} are used.`;
+      const text = `${formatLimit(kind, used)} of the budget of ${formatLimit(kind, limit)} are used.`;
       return [{ type: "notice", data: { level: "warning", code: NEAR, text, kind, limit } }] as const;
     });
   }
@@ -174,12 +174,12 @@ export function createSpend(deps: SpendDeps): Spend {
   /** Asks for more, unless a person said no already. @returns the task as it is then. */
   async function askForMore(task: Task, { kind, limit }: Refusal): Promise<Task> {
     const question = budgetQuestion(kind, limit, task.spec.budget[kind] ?? limit);
-    for await (const { type, data } of logOfOthers(store, task.id, 0))
+    for await (const { type, data } of readLogWithoutWorker(store, task.id, 0))
       if (type === "answer" && data["questionId"] === question.id && data["decision"] === "stop") return task;
     const { attempt } = task.snapshot.context;
-    const recorded = await coordinator.record(task.id, (now) => {
+    const recorded = await taskLog.record(task.id, (now) => {
       const asked = now.snapshot.context.question?.id === question.id;
-      return asked || (budgetOf(now)[kind] ?? Infinity) > limit ? [] : [{ type: "question", data: { ...question }, attempt }];
+      return asked || (remainingBudget(now)[kind] ?? Infinity) > limit ? [] : [{ type: "question", data: { ...question }, attempt }];
     });
     return recorded.task;
   }
@@ -191,18 +191,18 @@ export function createSpend(deps: SpendDeps): Spend {
 
   async function standing(given: Task): Promise<BudgetStanding> {
     const refusal = refusals.get(given.id);
-    const due = (task: Task): boolean => refusal?.of === "task" && (budgetOf(task)[refusal.kind] ?? Infinity) <= refusal.limit;
+    const due = (task: Task): boolean => refusal?.of === "task" && (remainingBudget(task)[refusal.kind] ?? Infinity) <= refusal.limit;
     const task = refusal !== undefined && due(given) ? await askForMore(given, refusal) : given;
     const { question } = task.snapshot.context;
     if (question !== null && isBudgetQuestion(question.id)) return { state: "asked", questionId: question.id };
     return refusal === undefined || (refusal.of === "task" && !due(task)) ? { state: "continue" } : { state: "stop", reason: refusal.why };
   }
 
-  function admission(task: Task, limits: readonly Limit[], row: Spending): Admission {
+  function admission(task: Task, limits: readonly Limit[], row: ModelUsage): Admission {
     let over = false;
     let cut: Refusal | null = null;
-    const estimate = ledger.book(row);
-    estimate.catch((error: unknown) => deps.log.error({ task: task.id, error: messageOf(error) }, "a request could not be booked"));
+    const estimate = ledger.record(row);
+    estimate.catch((error: unknown) => deps.log.error({ task: task.id, error: errorMessage(error) }, "a request could not be booked"));
     const close = (usd: number, requests: number): boolean => {
       if (over) return false;
       over = true;
@@ -213,7 +213,7 @@ export function createSpend(deps: SpendDeps): Spend {
       return true;
     };
     return {
-      passes(usd) {
+      update(usd) {
         if (over) return null;
         for (const { account: one } of limits) one.open.set(row.id, Math.max(usd, row.usd));
         cut ??= reached(limits, 0);
@@ -225,12 +225,12 @@ export function createSpend(deps: SpendDeps): Spend {
         const { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, model } = end;
         const data = { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, turns: 1, model };
         const near = limits[0] === undefined ? [] : await warnings(task, limits[0]);
-        await Promise.all([ledger.book({ ...row, ...end }), tell(task.id, { type: "usage", data }, ...near)]);
+        await Promise.all([ledger.record({ ...row, ...end }), tell(task.id, { type: "usage", data }, ...near)]);
         if (cut !== null) await refuse(task, cut);
       },
       async cancel() {
         if (!close(0, 0)) return;
-        await ledger.book({ ...row, inputTokens: 0, usd: 0, estimated: false });
+        await ledger.record({ ...row, inputTokens: 0, usd: 0, estimated: false });
       },
     };
   }
@@ -245,7 +245,7 @@ export function createSpend(deps: SpendDeps): Spend {
         await refuse(task, refusal);
         throw new SlipwayError("budget_exceeded", refusal.why);
       }
-      const row: Spending = {
+      const row: ModelUsage = {
         id: deps.ids.next("req"),
         taskId,
         userId: task.userId,
@@ -262,7 +262,7 @@ export function createSpend(deps: SpendDeps): Spend {
       for (const { account: one } of limits) one.open.set(row.id, usd);
       return admission(task, limits, row);
     },
-    async exhausted(userId) {
+    async isExhausted(userId) {
       const days: Limit[] = [
         { of: "day", what: "", account: await today(userId), usd: deps.userDayUsd, requests: null },
         { of: "day", what: "", account: await today(null), usd: deps.dayUsd, requests: null },

@@ -6,17 +6,17 @@
  * O2 A refusal is one notice per place and attempt; after `NOTICES` places one last notice says that there are more.
  */
 import { holdsSlot } from "../../../machines/fold.ts";
-import type { Coordinator } from "../task-log.ts";
-import { DEFAULT_HOSTS, parsePlaces } from "../../core/values/egress-policy.ts";
-import { messageOf, SlipwayError } from "../../core/error.ts";
+import type { TaskLog } from "../task-log.ts";
+import { DEFAULT_HOSTS, parseEndpoints } from "../../core/values/egress-policy.ts";
+import { errorMessage, SlipwayError } from "../../core/error.ts";
 import type { Store } from "../../core/ports/store.ts";
-import { parseRepository } from "../../core/values/repository-url.ts";
+import { parseRepositoryUrl } from "../../core/values/repository-url.ts";
 import type { Egress } from "../../core/task.ts";
 import type { Log } from "../../core/ports/runtime.ts";
-import type { EgressDesk } from "../../core/ports/broker.ts";
+import type { EgressApi } from "../../core/ports/broker.ts";
 
-export interface OutboundDeps {
-  readonly coordinator: Coordinator;
+export interface EgressDeps {
+  readonly taskLog: TaskLog;
   readonly store: Store;
   readonly log: Log;
   /** Policies that a task may have. */
@@ -34,7 +34,7 @@ export interface EgressList {
   readonly shipped: boolean;
 }
 
-export interface Outbound extends EgressDesk {
+export interface EgressService extends EgressApi {
   /** The installation's list, or with a repository what that one's tasks may reach besides. @throws SlipwayError `invalid_repository`. */
   list(repo: string | null): Promise<EgressList>;
   /** Idempotent. Changes are made one after the other. @throws SlipwayError `invalid_request`, `invalid_repository`: nothing was changed then. */
@@ -59,37 +59,37 @@ function granted(asked: Egress, offered: readonly Egress[]): Egress {
   return asked === "open" && offered.includes("allowlist") ? "allowlist" : "none";
 }
 
-export function createOutbound(deps: OutboundDeps): Outbound {
-  const { coordinator, store, log, trustedHosts } = deps;
+export function createEgressService(deps: EgressDeps): EgressService {
+  const { taskLog, store, log, trustedHosts } = deps;
   const told = new Map<string, Set<string>>();
   let changing: Promise<void> = Promise.resolve();
-  coordinator.onCommit((task) => {
+  taskLog.onCommit((task) => {
     if (!holdsSlot(task.snapshot)) told.delete(task.id);
   });
 
   async function list(named: string | null): Promise<EgressList> {
-    const repo = named === null ? null : parseRepository(named, { trustedHosts }).url;
+    const repo = named === null ? null : parseRepositoryUrl(named, { trustedHosts }).url;
     const stored = await store.setting(keyOf(repo));
     if (stored !== null) return { repo, hosts: JSON.parse(stored) as string[], shipped: false };
     return { repo, hosts: repo === null ? DEFAULT_HOSTS.toSorted() : [], shipped: true };
   }
 
   async function apply(named: string | null, { allow = [], remove = [], reset = false }: EgressChange): Promise<EgressList> {
-    const [more, less] = [parsePlaces(allow), new Set(parsePlaces(remove))];
+    const [more, less] = [parseEndpoints(allow), new Set(parseEndpoints(remove))];
     const { repo } = await list(named);
     if (reset) await store.setSetting(keyOf(repo), null);
     if (more.length + less.size === 0) return list(repo);
     const { hosts } = await list(repo);
-    const next = parsePlaces([...hosts, ...more]).filter((place) => !less.has(place));
+    const next = parseEndpoints([...hosts, ...more]).filter((place) => !less.has(place));
     if (next.length > LONGEST_LIST) throw new SlipwayError("invalid_request", `A list holds at most ${LONGEST_LIST} hosts.`);
     await store.setSetting(keyOf(repo), JSON.stringify(next));
     return list(repo);
   }
 
   function notice(taskId: string, code: string, text: string): void {
-    coordinator
+    taskLog
       .record(taskId, () => [{ type: "notice", data: { level: "warning", code, text } }])
-      .catch((error: unknown) => log.error({ task: taskId, error: messageOf(error) }, "a refusal could not be recorded"));
+      .catch((error: unknown) => log.error({ task: taskId, error: errorMessage(error) }, "a refusal could not be recorded"));
   }
 
   return {
@@ -113,7 +113,7 @@ export function createOutbound(deps: OutboundDeps): Outbound {
       const [all, own] = await Promise.all([list(null), list(repo)]);
       return { egress, hosts: new Set([...all.hosts, ...own.hosts]) };
     },
-    refused(taskId, attempt, place, why) {
+    reportRefusal(taskId, attempt, place, why) {
       const known = told.get(taskId) ?? new Set<string>();
       told.set(taskId, known);
       const name = `${attempt} ${place}`;

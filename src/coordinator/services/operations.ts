@@ -1,19 +1,19 @@
 /** What operators see: why a task waits, which tasks are stuck and why, containers against rows. */
-import { driveOf } from "../../../machines/fold.ts";
-import { messageOf } from "../../core/error.ts";
-import type { Gate } from "../scheduler.ts";
-import type { Janitor } from "../deadlines.ts";
-import { tasksOf } from "../reading.ts";
+import { effectOf } from "../../../machines/fold.ts";
+import { errorMessage } from "../../core/error.ts";
+import type { Scheduler } from "../scheduler.ts";
+import type { Housekeeping } from "../deadlines.ts";
+import { readTasks } from "../reading.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { OPEN_STATES, type Task, type TaskState, type Wait } from "../../core/task.ts";
-import { within } from "../../core/lib/async.ts";
+import { withTimeout } from "../../core/lib/async.ts";
 import type { Clock } from "../../core/ports/runtime.ts";
-import type { Sandbox, Warmth } from "../../core/ports/sandbox.ts";
-import type { GcMode, Leftover } from "../../core/lib/garbage.ts";
+import type { Sandbox, PoolStatus } from "../../core/ports/sandbox.ts";
+import type { GcMode, Garbage } from "../../core/lib/garbage.ts";
 
 export interface OperationDeps {
-  readonly gate: Gate;
-  readonly janitor: Pick<Janitor, "collect">;
+  readonly scheduler: Scheduler;
+  readonly housekeeping: Pick<Housekeeping, "collectGarbage">;
   readonly store: Store;
   readonly sandbox: Sandbox;
   readonly clock: Clock;
@@ -29,14 +29,14 @@ const OVERDUE_MS = 10_000;
 const QUIET_MS = 120_000;
 const ACTIVE = OPEN_STATES.filter((state) => state !== "queued");
 
-export function createOperations(deps: OperationDeps): Operations {
-  const { gate, store, sandbox, clock } = deps;
+export function createOperationsService(deps: OperationDeps): OperationsService {
+  const { scheduler, store, sandbox, clock } = deps;
 
   function stuck(task: Task): Stuck | null {
     const c = task.snapshot.context;
     const now = clock.now();
     if (c.dueAt !== null && now - c.dueAt > OVERDUE_MS) return { reason: "its deadline passed and nothing happened", since: c.dueAt };
-    if (driveOf(task.snapshot) === "supervise") {
+    if (effectOf(task.snapshot) === "supervise") {
       const seen = deps.lastSeen(task.id, c.attempt);
       if (seen !== null && now - seen > deps.livenessMs / 2) return { reason: "the worker gives no sign of life", since: seen };
       if (c.question !== null) return { reason: "it waits for an answer", since: c.question.askedAt };
@@ -51,7 +51,7 @@ export function createOperations(deps: OperationDeps): Operations {
 
   async function stuckTasks() {
     const found: { id: string; state: Task["state"]; reason: string; since: number }[] = [];
-    for await (const task of tasksOf(store, { userId: null, states: ACTIVE })) {
+    for await (const task of readTasks(store, { userId: null, states: ACTIVE })) {
       const why = stuck(task);
       if (why !== null) found.push({ id: task.id, state: task.state, ...why });
     }
@@ -59,22 +59,22 @@ export function createOperations(deps: OperationDeps): Operations {
   }
 
   return {
-    wait: (task) => (task.state === "queued" ? gate.wait(task) : Promise.resolve(null)),
+    wait: (task) => (task.state === "queued" ? scheduler.wait(task) : Promise.resolve(null)),
     stuck,
     stuckTasks,
-    queue: () => gate.state(),
-    pauseQueue: (paused) => gate.pause(paused),
-    collect: (mode, signal) => deps.janitor.collect(mode, signal),
+    queue: () => scheduler.state(),
+    pauseQueue: (paused) => scheduler.pause(paused),
+    collect: (mode, signal) => deps.housekeeping.collectGarbage(mode, signal),
     slots: async () => ({ used: await store.slotsHeld(), max: deps.maxConcurrent }),
     async sandbox() {
       const { kind, isolates } = sandbox;
       const expected = await store.slotsHeld();
       try {
-        const [found, warm] = await within(deps.engineMs, Promise.all([sandbox.list(), sandbox.warmth()]), clock);
+        const [found, warm] = await withTimeout(deps.engineMs, Promise.all([sandbox.list(), sandbox.poolStatus()]), clock);
         const containers = found.filter((one) => one.state === "running").length;
         return { kind, isolates, containers, expected, warm, error: null };
       } catch (error) {
-        return { kind, isolates, containers: 0, expected, warm: null, error: messageOf(error) };
+        return { kind, isolates, containers: 0, expected, warm: null, error: errorMessage(error) };
       }
     },
   };
@@ -96,7 +96,7 @@ export interface QueueState {
 }
 
 /** What operators see and do. */
-export interface Operations {
+export interface OperationsService {
   /** Why this queued task waits; null when it is not queued. */
   wait(task: Task): Promise<Wait | null>;
   stuck(task: Task): Stuck | null;
@@ -106,7 +106,7 @@ export interface Operations {
   /** Durable: holds over restarts. Idempotent. */
   pauseQueue(paused: boolean): Promise<void>;
   /** What nobody needs any more; `remove` takes it away. Minutes long where much is left. */
-  collect(mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+  collect(mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
   slots(): Promise<{ used: number; max: number }>;
   /** `warm`: workers that wait for a task; null when this kind of sandbox has none. */
   sandbox(): Promise<{
@@ -114,7 +114,7 @@ export interface Operations {
     isolates: boolean;
     containers: number;
     expected: number;
-    warm: Warmth | null;
+    warm: PoolStatus | null;
     error: string | null;
   }>;
 }

@@ -4,14 +4,14 @@
  */
 import { Lexer, LineCounter, Parser, parseDocument, type CST } from "yaml";
 import { z } from "zod";
-import { messageOf } from "../../core/error.ts";
-import { OWN_IMAGE, parseImage } from "../../core/values/image-reference.ts";
+import { errorMessage } from "../../core/error.ts";
+import { OWN_IMAGE, parseImageReference } from "../../core/values/image-reference.ts";
 import { mcpServersSchema, type McpServers } from "../../core/values/mcp-servers.ts";
 import { SETUP_MINUTES } from "../../core/protocol/worker.ts";
 
-export const REPO_CONFIG_FILE = ".slipway.yml";
+export const REPOSITORY_CONFIG_FILE = ".slipway.yml";
 /** Larger files are not read. */
-export const REPO_CONFIG_BYTES = 64 * 1_024;
+export const REPOSITORY_CONFIG_BYTES = 64 * 1_024;
 const DEFAULT_MINUTES = 10;
 const LEXEMES = 10_000;
 const DEPTH = 20;
@@ -30,9 +30,9 @@ const setupCommand = z.preprocess(
 const image = z.string().transform((text, context) => {
   if (text === OWN_IMAGE) return OWN_IMAGE;
   try {
-    return parseImage(text);
+    return parseImageReference(text);
   } catch (error) {
-    context.addIssue({ code: "custom", message: messageOf(error) });
+    context.addIssue({ code: "custom", message: errorMessage(error) });
     return z.NEVER;
   }
 });
@@ -52,7 +52,7 @@ export interface SetupCommand {
   readonly timeoutMinutes: number;
 }
 
-export interface RepoConfig {
+export interface RepositoryConfig {
   /** Canonical, OWN_IMAGE, or null = nothing was said. */
   readonly image: string | null;
   readonly setup: readonly SetupCommand[];
@@ -64,38 +64,38 @@ export interface RepoConfig {
 }
 
 /** Something that a person must see. `config_invalid`: the whole file does not count. `config_unknown_key`: only that key does not. */
-export interface Complaint {
+export interface ConfigWarning {
   readonly code: "config_invalid" | "config_unknown_key";
   readonly text: string;
 }
 
-export interface Reading {
-  readonly config: RepoConfig;
-  readonly complaints: readonly Complaint[];
+export interface ParsedConfig {
+  readonly config: RepositoryConfig;
+  readonly warnings: readonly ConfigWarning[];
 }
 
-export const NO_CONFIG: RepoConfig = { image: null, setup: [], verify: [], mcp: {}, hosts: [] };
+export const NO_CONFIG: RepositoryConfig = { image: null, setup: [], verify: [], mcp: {}, hosts: [] };
 
 /** The file as a whole does not count, for this reason. */
-export function unreadable(why: string): Reading {
-  const text = `${REPO_CONFIG_FILE} is not used: ${why} The task goes on without it.`;
-  return { config: NO_CONFIG, complaints: [{ code: "config_invalid", text }] };
+export function invalidConfig(why: string): ParsedConfig {
+  const text = `${REPOSITORY_CONFIG_FILE} is not used: ${why} The task goes on without it.`;
+  return { config: NO_CONFIG, warnings: [{ code: "config_invalid", text }] };
 }
 
 /** Never throws. */
-export function parseRepoConfig(text: string): Reading {
+export function parseRepositoryConfig(text: string): ParsedConfig {
   const tooMuch = refusal(text);
-  if (tooMuch !== null) return unreadable(tooMuch);
+  if (tooMuch !== null) return invalidConfig(tooMuch);
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, version: "1.2" });
   const lineAt = (offset: number): number => lines.linePos(offset).line;
   const [broken] = document.errors;
-  if (broken !== undefined) return unreadable(`line ${lineAt(broken.pos[0])}: ${broken.message}.`);
+  if (broken !== undefined) return invalidConfig(`line ${lineAt(broken.pos[0])}: ${broken.message}.`);
   let value: unknown;
   try {
     value = document.toJS({ maxAliasCount: 0 }) ?? {};
   } catch {
-    return unreadable("aliases (*name) are not supported.");
+    return invalidConfig("aliases (*name) are not supported.");
   }
   const lineOf = (path: readonly PropertyKey[]): number => {
     for (let length = path.length; length > 0; length -= 1) {
@@ -108,14 +108,14 @@ export function parseRepoConfig(text: string): Reading {
   return judge(value, lineOf);
 }
 
-function judge(value: unknown, lineOf: (path: readonly PropertyKey[]) => number): Reading {
-  const complaints: Complaint[] = [];
+function judge(value: unknown, lineOf: (path: readonly PropertyKey[]) => number): ParsedConfig {
+  const complaints: ConfigWarning[] = [];
   const first = schema.safeParse(value);
   for (const issue of first.error?.issues ?? []) {
     if (issue.code !== "unrecognized_keys") continue;
     for (const key of issue.keys) {
       const path = [...issue.path, key];
-      const text = `${REPO_CONFIG_FILE}, line ${lineOf(path)}: the key "${path.join(".").slice(0, 100)}" is not known and has no effect.`;
+      const text = `${REPOSITORY_CONFIG_FILE}, line ${lineOf(path)}: the key "${path.join(".").slice(0, 100)}" is not known and has no effect.`;
       complaints.push({ code: "config_unknown_key", text });
       forget(value, path);
     }
@@ -125,12 +125,12 @@ function judge(value: unknown, lineOf: (path: readonly PropertyKey[]) => number)
     const [issue] = result.error.issues;
     const path = issue?.path ?? [];
     const what = path.length === 0 ? "the file" : path.map(String).join(".");
-    const { config, complaints: refused } = unreadable(`line ${lineOf(path)}: ${what}: ${issue?.message ?? "is not valid"}.`);
-    return { config, complaints: [...complaints, ...refused] };
+    const { config, warnings: refused } = invalidConfig(`line ${lineOf(path)}: ${what}: ${issue?.message ?? "is not valid"}.`);
+    return { config, warnings: [...complaints, ...refused] };
   }
   const { image: name, setup, verify, mcp, egress } = result.data;
   const config = { image: name ?? null, setup: setup ?? [], verify: verify ?? [], mcp: mcp ?? {}, hosts: egress?.hosts ?? [] };
-  return { config, complaints };
+  return { config, warnings: complaints };
 }
 
 /** Takes one key out of a value that came from YAML. */

@@ -1,14 +1,14 @@
 /** What was asked for -> what a task is: defaults filled in, and checked against what this installation offers. */
 import { matchesPattern } from "../../core/values/name-pattern.ts";
 import { SlipwayError } from "../../core/error.ts";
-import { isImageAllowed, OWN_IMAGE, parseImage } from "../../core/values/image-reference.ts";
-import { parseBranch, parseRepository } from "../../core/values/repository-url.ts";
+import { isImageAllowed, OWN_IMAGE, parseImageReference } from "../../core/values/image-reference.ts";
+import { parseBranch, parseRepositoryUrl } from "../../core/values/repository-url.ts";
 import { EFFORTS, MODEL_AGENTS, type Egress, type Limits, type MaxLimits, type TaskSpec } from "../../core/task.ts";
-import type { Offer, SubmitRequest } from "../../core/protocol/rest.ts";
+import type { Capabilities, SubmitRequest } from "../../core/protocol/rest.ts";
 import type { Forge } from "../../core/ports/repositories.ts";
 
 /** What this installation has. */
-export interface Supply {
+export interface ServerOptions {
   readonly forges: readonly Forge[];
   /** The first is the default. */
   readonly agents: readonly string[];
@@ -28,11 +28,11 @@ export interface Supply {
 
 const MAX_ATTEMPTS = 3;
 
-export function offerOf({ agents, model, models, egress }: Supply): Offer {
+export function describeCapabilities({ agents, model, models, egress }: ServerOptions): Capabilities {
   return { agents: [...agents], model, models: [...models], efforts: [...EFFORTS], egress: [...egress] };
 }
 
-function agentOf(supply: Supply, request: SubmitRequest): Pick<TaskSpec, "agent" | "model" | "effort"> {
+function agentOf(supply: ServerOptions, request: SubmitRequest): Pick<TaskSpec, "agent" | "model" | "effort"> {
   const { agents, models } = supply;
   const agent = request.agent ?? agents[0] ?? "scripted";
   const needsKey = (MODEL_AGENTS as readonly string[]).includes(agent);
@@ -54,7 +54,7 @@ function agentOf(supply: Supply, request: SubmitRequest): Pick<TaskSpec, "agent"
   return { agent, model, effort: request.effort ?? null };
 }
 
-function egressOf({ egress: offered }: Supply, request: SubmitRequest): Egress {
+function egressOf({ egress: offered }: ServerOptions, request: SubmitRequest): Egress {
   const egress = request.egress ?? offered[0];
   if (offered.includes(egress)) return egress;
   throw new SlipwayError(
@@ -63,9 +63,9 @@ function egressOf({ egress: offered }: Supply, request: SubmitRequest): Egress {
   );
 }
 
-function imageOf({ images }: Supply, { image }: SubmitRequest): string | null {
+function imageOf({ images }: ServerOptions, { image }: SubmitRequest): string | null {
   if (image === undefined || image === OWN_IMAGE) return image ?? null;
-  const name = parseImage(image);
+  const name = parseImageReference(image);
   if (images === null) throw new SlipwayError("image_not_allowed", "This server's sandbox has no images. Leave `image` out.");
   if (isImageAllowed(name, images)) return name;
   const offer = images.length === 0 ? "none but its own" : images.join(", ");
@@ -84,8 +84,8 @@ export function checkLimits(limits: Limits, max: MaxLimits): Limits {
 }
 
 /** @throws SlipwayError as Service.submit says. */
-export function specOf(supply: Supply, request: SubmitRequest, taskId: string): TaskSpec {
-  const { url } = parseRepository(request.repo, { trustedHosts: supply.trustedHosts });
+export function createTaskSpec(supply: ServerOptions, request: SubmitRequest, taskId: string): TaskSpec {
+  const { url } = parseRepositoryUrl(request.repo, { trustedHosts: supply.trustedHosts });
   const pullRequest = request.pullRequest ?? "none";
   const chosen = { ...agentOf(supply, request), egress: egressOf(supply, request) };
   if (pullRequest !== "none" && !supply.forges.some((forge) => forge.serves(url))) {
@@ -96,7 +96,7 @@ export function specOf(supply: Supply, request: SubmitRequest, taskId: string): 
     base: request.base === undefined ? null : parseBranch(request.base),
     branch: request.branch === undefined ? `slipway/${taskId.slice(-12).toLowerCase()}` : parseBranch(request.branch),
     prompt: request.prompt,
-    title: request.title ?? titleOf(request.prompt),
+    title: request.title ?? deriveTitle(request.prompt),
     ...chosen,
     script: request.script ?? null,
     budget: request.budget ?? {},
@@ -111,7 +111,7 @@ export function specOf(supply: Supply, request: SubmitRequest, taskId: string): 
   };
 }
 
-export function titleOf(prompt: string): string {
+export function deriveTitle(prompt: string): string {
   const first = prompt.trim().split("\n", 1)[0] ?? "";
   // oxfmt-ignore
   const clean = [...first].filter((char) => char >= " " && char !== "\u007f").join("").trim();

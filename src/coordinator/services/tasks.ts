@@ -2,23 +2,23 @@
 import { createHash } from "node:crypto";
 import type { Artifacts } from "../../core/ports/artifacts.ts";
 import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "../../core/budget.ts";
-import type { Coordinator } from "../task-log.ts";
+import type { TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../../core/event.ts";
-import { logOf, tasksOf } from "../reading.ts";
+import { readLog, readTasks } from "../reading.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
-import { checkLimits, offerOf, specOf, titleOf, type Supply } from "./task-spec.ts";
+import { checkLimits, describeCapabilities, createTaskSpec, deriveTitle, type ServerOptions } from "./task-spec.ts";
 import { isSettledState, type Policy, type Task, type TaskSpec } from "../../core/task.ts";
-import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest, Offer } from "../../core/protocol/rest.ts";
+import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest, Capabilities } from "../../core/protocol/rest.ts";
 import type { Clock, Ids } from "../../core/ports/runtime.ts";
-import type { Repos, Diff } from "../../core/ports/repositories.ts";
-import type { Person } from "../../core/ports/accounts.ts";
+import type { Repositories, Diff } from "../../core/ports/repositories.ts";
+import type { Identity } from "../../core/ports/accounts.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 
-export interface RequestDeps extends Supply {
-  readonly coordinator: Coordinator;
+export interface TaskServiceDeps extends ServerOptions {
+  readonly taskLog: TaskLog;
   readonly store: Store;
-  readonly repos: Repos;
+  readonly repos: Repositories;
   readonly artifacts: Artifacts;
   readonly clock: Clock;
   readonly ids: Ids;
@@ -31,10 +31,10 @@ interface Inheritance {
   readonly data: EventData;
 }
 
-export function createRequests(deps: RequestDeps): Service {
-  const { coordinator, store, repos, ids } = deps;
+export function createTaskService(deps: TaskServiceDeps): TaskService {
+  const { taskLog, store, repos, ids } = deps;
 
-  async function owned(person: Person, taskId: string): Promise<Task> {
+  async function owned(person: Identity, taskId: string): Promise<Task> {
     const task = await store.task(taskId);
     if (task === null || (task.userId !== person.userId && person.role === "user"))
       throw new SlipwayError("not_found", "There is no such task.");
@@ -42,7 +42,7 @@ export function createRequests(deps: RequestDeps): Service {
   }
 
   /** The first event holds all that the chart needs, so that folding the log asks nothing else. */
-  function submitted(spec: TaskSpec, person: Person): EventData {
+  function submitted(spec: TaskSpec, person: Identity): EventData {
     const { repo, base, branch, title, agent, model, effort, priority, maxAttempts, pullRequest, from } = spec;
     const wallMs = spec.budget.minutes === undefined ? deps.policy.wallMs : Math.round(spec.budget.minutes * 60_000);
     return {
@@ -62,10 +62,10 @@ export function createRequests(deps: RequestDeps): Service {
     };
   }
 
-  async function submit(person: Person, request: SubmitRequest, key: string | null) {
+  async function submit(person: Identity, request: SubmitRequest, key: string | null) {
     const id = ids.next("task");
-    const spec = specOf(deps, request, id);
-    return coordinator.create({
+    const spec = createTaskSpec(deps, request, id);
+    return taskLog.create({
       id,
       userId: person.userId,
       threadId: id.replace("task_", "thread_"),
@@ -78,12 +78,12 @@ export function createRequests(deps: RequestDeps): Service {
   }
 
   async function child(
-    person: Person,
+    person: Identity,
     { parent, data }: Inheritance,
     spec: TaskSpec,
     idempotency: { key: string; fingerprint: string } | null,
   ): Promise<Task> {
-    const { task } = await coordinator.create({
+    const { task } = await taskLog.create({
       id: ids.next("task"),
       // The thread stays its owner's, whoever retries it.
       userId: parent.userId,
@@ -100,7 +100,7 @@ export function createRequests(deps: RequestDeps): Service {
 
   /** The upstream branch as this thread last left it, for the lease of the next push. */
   async function lease(parent: Task): Promise<string | null> {
-    for await (const { spec, snapshot } of tasksOf(store, { userId: null, threadId: parent.threadId }))
+    for await (const { spec, snapshot } of readTasks(store, { userId: null, threadId: parent.threadId }))
       if (spec.branch === parent.spec.branch && snapshot.context.outcome === "pushed") return snapshot.context.headSha;
     return null;
   }
@@ -111,7 +111,7 @@ export function createRequests(deps: RequestDeps): Service {
     return { base, baseSha, checkpoint: saved, headSha, report };
   }
 
-  async function retry(person: Person, taskId: string, request: RetryRequest): Promise<Task> {
+  async function retry(person: Identity, taskId: string, request: RetryRequest): Promise<Task> {
     const parent = await owned(person, taskId);
     if (!isSettledState(parent.state)) throw new SlipwayError("task_open", "Cancel the task first, or wait for its end.");
     const from = request.from ?? "start";
@@ -129,7 +129,7 @@ export function createRequests(deps: RequestDeps): Service {
     return child(person, { parent, data }, spec, null);
   }
 
-  async function message(person: Person, taskId: string, request: MessageRequest, key: string | null) {
+  async function message(person: Identity, taskId: string, request: MessageRequest, key: string | null) {
     const task = await owned(person, taskId);
     const fingerprint = digest(["message", taskId, request]);
     // The id follows from the key, so that the same request again finds its own message.
@@ -139,7 +139,7 @@ export function createRequests(deps: RequestDeps): Service {
     if (isSettledState(task.state)) return followUp(person, task, request, key === null ? null : { key, fingerprint });
     const mode = request.mode ?? "steer";
     const data = { id, role: "user", content: [{ type: "text", text: request.text }], mode, status: "queued", by: person.userId };
-    const { events, task: now } = await coordinator.record(taskId, () => [{ type: "message", data }]);
+    const { events, task: now } = await taskLog.record(taskId, () => [{ type: "message", data }]);
     const event = events[0];
     if (event === undefined) return followUp(person, now, request, key === null ? null : { key, fingerprint });
     return { message: rowOf(event, request) };
@@ -151,11 +151,16 @@ export function createRequests(deps: RequestDeps): Service {
     return { message: known };
   }
 
-  async function followUp(person: Person, parent: Task, request: MessageRequest, idempotency: { key: string; fingerprint: string } | null) {
+  async function followUp(
+    person: Identity,
+    parent: Task,
+    request: MessageRequest,
+    idempotency: { key: string; fingerprint: string } | null,
+  ) {
     const spec: TaskSpec = {
       ...parent.spec,
       prompt: request.text,
-      title: titleOf(request.text),
+      title: deriveTitle(request.text),
       script: null,
       from: "checkpoint",
       expectSha: await lease(parent),
@@ -163,7 +168,7 @@ export function createRequests(deps: RequestDeps): Service {
     return { task: await child(person, { parent, data: { ...savedWork(parent), headSha: null, report: null } }, spec, idempotency) };
   }
 
-  async function withdraw(person: Person, taskId: string, messageId: string): Promise<void> {
+  async function withdraw(person: Identity, taskId: string, messageId: string): Promise<void> {
     await owned(person, taskId);
     for (;;) {
       const row = await store.message(taskId, messageId);
@@ -171,7 +176,7 @@ export function createRequests(deps: RequestDeps): Service {
       if (row.status === "withdrawn") return;
       if (row.status === "delivered") throw new SlipwayError("message_delivered", "The agent has read it already.");
       let seq = 0;
-      const { events, task } = await coordinator.record(taskId, (now) => {
+      const { events, task } = await taskLog.record(taskId, (now) => {
         seq = now.seq;
         return [{ type: "message.status", data: { id: messageId, status: "withdrawn", by: person.userId } }];
       });
@@ -182,10 +187,10 @@ export function createRequests(deps: RequestDeps): Service {
     }
   }
 
-  async function answer(person: Person, taskId: string, request: { questionId: string; text: string }): Promise<Task> {
+  async function answer(person: Identity, taskId: string, request: { questionId: string; text: string }): Promise<Task> {
     await owned(person, taskId);
     const data = { questionId: request.questionId, text: request.text, by: person.userId };
-    const { events, task } = await coordinator.record(taskId, (now): Proposal[] => [
+    const { events, task } = await taskLog.record(taskId, (now): Proposal[] => [
       { type: "answer", data: isBudgetQuestion(data.questionId) ? { ...data, ...decisionOf(now, data) } : data },
     ]);
     if (events.length > 0) return task;
@@ -194,20 +199,20 @@ export function createRequests(deps: RequestDeps): Service {
   }
 
   async function wasAsked(taskId: string, questionId: string): Promise<boolean> {
-    for await (const event of logOf(store, taskId)) if (event.type === "question" && event.data["id"] === questionId) return true;
+    for await (const event of readLog(store, taskId)) if (event.type === "question" && event.data["id"] === questionId) return true;
     return false;
   }
 
-  async function cancel(person: Person, taskId: string, force: boolean): Promise<Task> {
+  async function cancel(person: Identity, taskId: string, force: boolean): Promise<Task> {
     await owned(person, taskId);
-    const { task, events } = await coordinator.record(taskId, () => [
+    const { task, events } = await taskLog.record(taskId, () => [
       { type: "task.state", data: { reason: "cancel", force, by: person.userId } },
     ]);
     if (events.length === 0 && isSettledState(task.state)) throw new SlipwayError("task_settled", `It ended as ${task.state}.`);
     return task;
   }
 
-  async function range(person: Person, taskId: string): Promise<{ base: string; head: string }> {
+  async function range(person: Identity, taskId: string): Promise<{ base: string; head: string }> {
     const { baseSha, headSha, checkpoint } = (await owned(person, taskId)).snapshot.context;
     const head = headSha ?? checkpoint?.sha ?? null;
     if (baseSha === null || head === null) throw new SlipwayError("not_found", "There is no saved work yet.");
@@ -215,7 +220,7 @@ export function createRequests(deps: RequestDeps): Service {
   }
 
   return {
-    offer: () => offerOf(deps),
+    capabilities: () => describeCapabilities(deps),
     submit,
     task: owned,
     cancel,
@@ -265,39 +270,39 @@ function rowOf(event: TaskEvent, request: MessageRequest): MessageRow {
   };
 }
 
-export interface Service {
+export interface TaskService {
   /** What a submission may ask for; the same for everybody. */
-  offer(): Offer;
+  capabilities(): Capabilities;
   /**
    * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the same task (`replayed`), another body throws `idempotency_mismatch`.
    * Throws invalid_repository, invalid_branch, agent_unavailable, model_unavailable, egress_unavailable, limits_unavailable, forge_unavailable,
    * invalid_image, image_not_allowed; nothing was written then.
    */
-  submit(person: Person, request: SubmitRequest, idempotencyKey: string | null): Promise<{ task: Task; replayed: boolean }>;
-  task(person: Person, taskId: string): Promise<Task>;
+  submit(person: Identity, request: SubmitRequest, idempotencyKey: string | null): Promise<{ task: Task; replayed: boolean }>;
+  task(person: Identity, taskId: string): Promise<Task>;
   /** Idempotent while the task is open; `task_settled` after. `force` = without grace (operators). */
-  cancel(person: Person, taskId: string, force: boolean): Promise<Task>;
+  cancel(person: Identity, taskId: string, force: boolean): Promise<Task>;
   /** A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for `push` without finished work; `limits_unavailable`. */
-  retry(person: Person, taskId: string, request: RetryRequest): Promise<Task>;
+  retry(person: Identity, taskId: string, request: RetryRequest): Promise<Task>;
   /** Queued for the agent; on a settled task a follow-up task of the thread instead. */
   message(
-    person: Person,
+    person: Identity,
     taskId: string,
     request: MessageRequest,
     idempotencyKey: string | null,
   ): Promise<{ message: MessageRow } | { task: Task }>;
   /** Takes back a message that was not delivered; `message_delivered` once it was; `not_found` for an unknown one. Idempotent. */
-  withdraw(person: Person, taskId: string, messageId: string): Promise<void>;
+  withdraw(person: Identity, taskId: string, messageId: string): Promise<void>;
   /**
    * First answer wins: `already_answered` for a second, `not_found` for a question that was never asked, `invalid_request` for an answer to a
    * question about the budget that is neither yes, no nor an amount.
    */
-  answer(person: Person, taskId: string, request: AnswerRequest): Promise<Task>;
+  answer(person: Identity, taskId: string, request: AnswerRequest): Promise<Task>;
   /** Base to head (or to the last checkpoint). Works when the sandbox is gone; `not_found` when there is no work yet. */
-  diff(person: Person, taskId: string): Promise<Diff>;
-  patch(person: Person, taskId: string): Promise<string>;
+  diff(person: Identity, taskId: string): Promise<Diff>;
+  patch(person: Identity, taskId: string): Promise<string>;
   /** What was salvaged of its sandboxes. */
-  artifacts(person: Person, taskId: string): Promise<Artifact[]>;
+  artifacts(person: Identity, taskId: string): Promise<Artifact[]>;
   /** `not_found` for a name that the list does not have. Whoever stops reading early must end the iteration. */
-  artifact(person: Person, taskId: string, name: string): Promise<{ artifact: Artifact; content: AsyncIterable<Uint8Array> }>;
+  artifact(person: Identity, taskId: string, name: string): Promise<{ artifact: Artifact; content: AsyncIterable<Uint8Array> }>;
 }

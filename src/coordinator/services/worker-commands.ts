@@ -27,7 +27,7 @@ export interface Poll {
 const EVENTS = 1_000;
 
 /** Resolves as soon as there is a command after `after`, or with none when the time is up or the signal is aborted. */
-export async function commandsAfter({ store, bus, clock }: CommandDeps, poll: Poll): Promise<WorkerCommand[]> {
+export async function pollCommands({ store, bus, clock }: CommandDeps, poll: Poll): Promise<WorkerCommand[]> {
   const { taskId, waitMs, signal } = poll;
   const until = clock.now() + waitMs;
   let from = poll.after;
@@ -63,21 +63,21 @@ async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand 
   if (type === "message" && data["role"] === "user") {
     const message = await store.message(event.taskId, String(data["id"]));
     if (message?.status !== "queued") return null;
-    return { id, type: "message", messageId: message.id, text: textOf(message), mode: message.mode ?? "steer" };
+    return { id, type: "message", messageId: message.id, text: messageText(message), mode: message.mode ?? "steer" };
   }
   if (type === "message.status" && data["status"] === "withdrawn") return { id, type: "withdraw", messageId: String(data["id"]) };
-  if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: answerOf(data) };
+  if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: answerText(data) };
   if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling") return { id, type: "cancel", graceMs: 0 };
   return null;
 }
 
 /** The words of a person's message. */
-export function textOf({ content }: Pick<MessageRow, "content">): string {
+export function messageText({ content }: Pick<MessageRow, "content">): string {
   return content.map((block) => String(block["text"] ?? "")).join("\n");
 }
 
 /** What the worker hears: of a question that the coordinator asked, the decision. */
-export function answerOf(data: EventData): string {
+export function answerText(data: EventData): string {
   return String(data["decision"] ?? data["text"]);
 }
 

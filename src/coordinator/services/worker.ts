@@ -3,28 +3,28 @@
  * and its attempt is the fence (rules W1, W3, T6).
  */
 import { holdsSlot } from "../../../machines/fold.ts";
-import { budgetOf, type BudgetStanding } from "../../core/budget.ts";
-import { answerOf, commandsAfter, textOf } from "./worker-commands.ts";
-import type { Coordinator } from "../task-log.ts";
-import { failed } from "../effects/effects.ts";
+import { remainingBudget, type BudgetStanding } from "../../core/budget.ts";
+import { answerText, pollCommands, messageText } from "./worker-commands.ts";
+import type { TaskLog } from "../task-log.ts";
+import { failureProposal } from "../effects/effects.ts";
 import { SequenceGap, SlipwayError } from "../../core/error.ts";
 import { WORKER_DATA, type Proposal, type WorkerEventType } from "../../core/event.ts";
 import { WORKER_FAILURES, type FailureCode } from "../../core/failure.ts";
-import { logOfOthers } from "../reading.ts";
+import { readLogWithoutWorker } from "../reading.ts";
 import { type Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
-import { PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "../../core/ports/transcripts.ts";
-import { commandsFor, wishesOf } from "./repository-settings.ts";
+import { TRANSCRIPT_PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "../../core/ports/transcripts.ts";
+import { resolveCommands, readRepositorySettings } from "./repository-settings.ts";
 import { DELIVERED, type WorkerAck, type WorkerBatch, type WorkerEvent, type WorkerSpec } from "../../core/protocol/worker.ts";
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
-import { checkpointRef, WORK_REF, type Repos } from "../../core/ports/repositories.ts";
-import type { WorkerDesk } from "../../core/ports/broker.ts";
+import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
+import type { WorkerApi } from "../../core/ports/broker.ts";
 
-export interface DeskDeps {
-  readonly coordinator: Coordinator;
+export interface WorkerServiceDeps {
+  readonly taskLog: TaskLog;
   readonly store: Store;
   readonly bus: Bus;
-  readonly repos: Repos;
+  readonly repos: Repositories;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly abandonMs: number;
@@ -36,7 +36,7 @@ export interface DeskDeps {
   readonly acpCommands: Readonly<Record<string, string>>;
 }
 
-export interface Desk extends WorkerDesk {
+export interface WorkerService extends WorkerApi {
   /** When the worker of this attempt last spoke, epoch ms; null = not since this process began. */
   lastSeen(taskId: string, attempt: number): number | null;
 }
@@ -45,10 +45,10 @@ const LAST_WORDS_MS = 15_000;
 /** What one attempt may add to the log, in characters of JSON; counted anew by a restarted coordinator. */
 const LOG_LIMIT = 128 * 2 ** 20;
 
-export function createDesk(deps: DeskDeps): Desk {
-  const { coordinator, store, bus, repos, clock } = deps;
+export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
+  const { taskLog, store, bus, repos, clock } = deps;
   const seen = new Map<string, { attempt: number; at: number; said: number }>();
-  coordinator.onCommit((task) => {
+  taskLog.onCommit((task) => {
     if (!holdsSlot(task.snapshot)) seen.delete(task.id);
   });
 
@@ -68,7 +68,7 @@ export function createDesk(deps: DeskDeps): Desk {
     entry.said += news.reduce((total, { data }) => total + JSON.stringify(data).length, 0);
     if (entry.said <= LOG_LIMIT) return;
     const detail = `It sent more than ${LOG_LIMIT / 2 ** 20} MiB of events.`;
-    await coordinator.record(task.id, () => [{ ...failed("agent_stuck", deps.ids.random(), { detail }), attempt }]);
+    await taskLog.record(task.id, () => [{ ...failureProposal("agent_stuck", deps.ids.random(), { detail }), attempt }]);
     throw new SlipwayError("stale_attempt", detail);
   }
 
@@ -77,12 +77,12 @@ export function createDesk(deps: DeskDeps): Desk {
     for (;;) {
       let wake = (): void => undefined;
       const news = new Promise<void>((resolve) => (wake = resolve));
-      const off = coordinator.onCommit((task) => {
+      const off = taskLog.onCommit((task) => {
         if (task.id === taskId) wake();
       });
       signal.addEventListener("abort", wake, { once: true });
       try {
-        const task = current(await coordinator.task(taskId), attempt);
+        const task = current(await taskLog.task(taskId), attempt);
         const { steps } = task.snapshot.context;
         if (task.state !== "provisioning" || steps.some(({ name, endedAt }) => name === "mirror" && endedAt !== null)) return task;
         await news;
@@ -101,17 +101,17 @@ export function createDesk(deps: DeskDeps): Desk {
     const delivered: { id: string; text: string }[] = [];
     let before = task.seq;
     if (task.seq > 1) {
-      for await (const { type, seq, data } of logOfOthers(store, taskId, 0)) {
-        if (type === "answer") answers[String(data["questionId"])] = answerOf(data);
+      for await (const { type, seq, data } of readLogWithoutWorker(store, taskId, 0)) {
+        if (type === "answer") answers[String(data["questionId"])] = answerText(data);
         const message = type === "message" ? await store.message(taskId, String(data["id"])) : null;
         if (message?.status === "queued") before = Math.min(before, seq - 1);
-        if (message?.status === "delivered") delivered.push({ id: message.id, text: textOf(message) });
+        if (message?.status === "delivered") delivered.push({ id: message.id, text: messageText(message) });
         if (delivered.length > DELIVERED) delivered.shift();
       }
     }
     const saved = c.checkpoint;
     const acpCommand = Object.hasOwn(deps.acpCommands, task.spec.agent) ? deps.acpCommands[task.spec.agent] : undefined;
-    const wishes = await wishesOf(repos, taskId, c.baseSha);
+    const settings = await readRepositorySettings(repos, taskId, c.baseSha);
     return {
       taskId,
       attempt,
@@ -122,8 +122,8 @@ export function createDesk(deps: DeskDeps): Desk {
       gateway: deps.models.length > 0 ? "open" : "none",
       ...(acpCommand === undefined ? {} : { acpCommand }),
       script: task.spec.script === null ? null : [...task.spec.script],
-      ...commandsFor(task.spec, wishes.config),
-      budget: budgetOf(task),
+      ...resolveCommands(task.spec, settings.config),
+      budget: remainingBudget(task),
       base: c.base ?? task.spec.base ?? "main",
       baseSha: c.baseSha ?? "",
       workRef: WORK_REF,
@@ -142,14 +142,14 @@ export function createDesk(deps: DeskDeps): Desk {
 
   async function accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck> {
     const { attempt, events } = batch;
-    const task = current(await coordinator.task(taskId), attempt);
-    for (const delta of batch.deltas ?? []) bus.whisper({ taskId, userId: task.userId, ...delta });
+    const task = current(await taskLog.task(taskId), attempt);
+    for (const delta of batch.deltas ?? []) bus.publishDelta({ taskId, userId: task.userId, ...delta });
     if (events.length === 0) return { ack: task.snapshot.context.workerSeq, commands: task.state === "cancelling" };
     const unheard = events.filter(({ seq }) => seq > task.snapshot.context.workerSeq);
     await bound(task, attempt, unheard);
     const proposals = new Map<number, Proposal>();
     for (const event of unheard) proposals.set(event.seq, await propose(task, attempt, event));
-    const { task: now } = await coordinator.record(taskId, (fresh) => {
+    const { task: now } = await taskLog.record(taskId, (fresh) => {
       const last = current(fresh, attempt).snapshot.context.workerSeq;
       const news = events.filter((event) => event.seq > last);
       const first = news[0];
@@ -175,7 +175,7 @@ export function createDesk(deps: DeskDeps): Desk {
         const known = WORKER_FAILURES.has(code);
         const detail = known ? String(data["message"]) : `${code}: ${String(data["message"])}`;
         const evidence = data["evidence"] === null ? null : String(data["evidence"]);
-        return { ...failed(known ? (code as FailureCode) : "agent_error", deps.ids.random(), { detail, evidence }), ...stamp };
+        return { ...failureProposal(known ? (code as FailureCode) : "agent_error", deps.ids.random(), { detail, evidence }), ...stamp };
       }
       case "finished":
         return { ...(await finished(task, data)), ...stamp };
@@ -204,7 +204,7 @@ export function createDesk(deps: DeskDeps): Desk {
     const sha = String(data["sha"]);
     const { baseSha } = task.snapshot.context;
     if (sha !== baseSha && (await repos.resolve(task.id, WORK_REF)) !== sha) {
-      return failed("agent_error", deps.ids.random(), { detail: "The reported commit is not in the task repository." });
+      return failureProposal("agent_error", deps.ids.random(), { detail: "The reported commit is not in the task repository." });
     }
     return {
       type: "task.state",
@@ -213,7 +213,7 @@ export function createDesk(deps: DeskDeps): Desk {
   }
 
   async function append(taskId: string, record: StoredRecord): Promise<void> {
-    current(await coordinator.task(taskId), record.attempt);
+    current(await taskLog.task(taskId), record.attempt);
     if (Buffer.byteLength(record.json) > RECORD_BYTES)
       throw new SlipwayError("payload_too_large", `A record holds at most ${RECORD_BYTES} bytes. Cut what is in it before it is written.`);
     const result = await store.appendRecord({ taskId, ...record });
@@ -237,13 +237,13 @@ export function createDesk(deps: DeskDeps): Desk {
     spec,
     accept,
     append,
-    budget: async (taskId, attempt) => deps.standing(current(await coordinator.task(taskId), attempt)),
+    budget: async (taskId, attempt) => deps.standing(current(await taskLog.task(taskId), attempt)),
     async transcript(taskId, attempt, after) {
-      current(await coordinator.task(taskId), attempt);
-      return await store.records(taskId, after, PAGE_BYTES);
+      current(await taskLog.task(taskId), attempt);
+      return await store.records(taskId, after, TRANSCRIPT_PAGE_BYTES);
     },
     commands: (taskId, attempt, after, waitMs, signal) =>
-      commandsAfter(deps, { taskId, after, waitMs, signal, task: async () => current(await coordinator.task(taskId), attempt) }),
+      pollCommands(deps, { taskId, after, waitMs, signal, task: async () => current(await taskLog.task(taskId), attempt) }),
     lastSeen(taskId, attempt) {
       const last = seen.get(taskId);
       return last !== undefined && last.attempt === attempt ? last.at : null;

@@ -4,7 +4,7 @@ import type { Clock } from "../ports/runtime.ts";
 export const STATE_LEFT: Error = Object.assign(new Error("the state was left"), { name: "AbortError" });
 
 /** The work's result, or an error after `ms`; the work itself goes on. */
-export function within<T>(ms: number, work: Promise<T>, clock: Clock): Promise<T> {
+export function withTimeout<T>(ms: number, work: Promise<T>, clock: Clock): Promise<T> {
   return new Promise((resolve, reject) => {
     const callOff = clock.timer(ms, () => reject(new Error(`it took longer than ${ms} ms`)));
     work.then(resolve, reject).finally(callOff);
@@ -12,7 +12,7 @@ export function within<T>(ms: number, work: Promise<T>, clock: Clock): Promise<T
 }
 
 /** The work's result, or the signal's reason when that is aborted first; the work itself goes on. */
-export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+export async function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   work.catch(() => undefined);
   signal.throwIfAborted();
   let leave = (): void => undefined;
@@ -28,8 +28,8 @@ export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promi
 }
 
 /** Resolves when the work is done or the signal is aborted, whichever comes first; rejects when the work does before. */
-export async function unlessAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
-  await orAborted(work, signal).catch((error: unknown) => {
+export async function ignoreAbort(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  await raceAbort(work, signal).catch((error: unknown) => {
     if (!signal.aborted) throw error;
   });
 }
@@ -37,7 +37,7 @@ export async function unlessAborted(work: Promise<unknown>, signal: AbortSignal)
 /**
  * Runs both at once. When one fails the other is aborted; resolves or rejects (with the first failure) only when both have ended.
  */
-export async function together(signal: AbortSignal, works: readonly ((signal: AbortSignal) => Promise<void>)[]): Promise<void> {
+export async function allOrAbort(signal: AbortSignal, works: readonly ((signal: AbortSignal) => Promise<void>)[]): Promise<void> {
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
   const failures: unknown[] = [];

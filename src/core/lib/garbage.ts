@@ -1,7 +1,7 @@
 /** What takes up space although no task needs it any more. */
 import { z } from "zod";
 
-export const LEFTOVER_KINDS = [
+export const GARBAGE_KINDS = [
   "sandbox",
   "volume",
   "network",
@@ -15,32 +15,32 @@ export const LEFTOVER_KINDS = [
   "image",
 ] as const;
 
-export const leftoverSchema = z.strictObject({
-  kind: z.enum(LEFTOVER_KINDS),
+export const garbageSchema = z.strictObject({
+  kind: z.enum(GARBAGE_KINDS),
   name: z.string(),
   /** On disk; null when it is not known. */
   bytes: z.number().min(0).nullable(),
   /** Why it could not be removed; null when it was, or when it was only looked at. */
   error: z.string().nullable(),
 });
-export type Leftover = z.infer<typeof leftoverSchema>;
+export type Garbage = z.infer<typeof garbageSchema>;
 
 export type GcMode = "look" | "remove";
 
 /** True while an attempt needs what belongs to its sandbox. Asked after the thing was seen, so that a new one is never judged by an older look. */
-export type Wanted = (sandboxName: string) => Promise<boolean>;
+export type IsNeeded = (sandboxName: string) => Promise<boolean>;
 
 /** Bytes in all, of what is known. */
-export function totalBytes(leftovers: readonly Leftover[]): number {
+export function totalBytes(leftovers: readonly Garbage[]): number {
   return leftovers.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0);
 }
 
 /** Runs the removal unless it is only a look, and says how it went. */
-export async function leftover(
+export async function removeGarbage(
   mode: GcMode,
-  what: Pick<Leftover, "kind" | "name" | "bytes">,
+  what: Pick<Garbage, "kind" | "name" | "bytes">,
   remove: () => Promise<unknown>,
-): Promise<Leftover> {
+): Promise<Garbage> {
   try {
     if (mode === "remove") await remove();
     return { ...what, error: null };

@@ -8,7 +8,7 @@ export interface Page<T> {
 }
 
 /** A page is full once its items have so many characters as they are stored. The item that fills it is whole. */
-export const PAGE_TEXT = 2 * 1024 * 1024;
+export const PAGE_BYTES = 2 * 1024 * 1024;
 
 /**
  * Takes rows until there are `limit` or they fill the page, and looks at one row more to know whether there are any.
@@ -19,7 +19,7 @@ export function pageOf<R, T>(rows: Iterable<R>, limit: number, sizeOf: (row: R) 
   const items: T[] = [];
   let text = 0;
   for (const row of rows) {
-    if (items.length >= limit || text >= PAGE_TEXT) return { items, more: true };
+    if (items.length >= limit || text >= PAGE_BYTES) return { items, more: true };
     items.push(make(row));
     text += sizeOf(row);
   }

@@ -1,5 +1,5 @@
 /** Work that several callers want at the same time is done once. Whoever gives up leaves the others theirs. */
-import { orAborted } from "./async.ts";
+import { raceAbort } from "./async.ts";
 
 type Tell = (text: string) => void;
 
@@ -9,12 +9,12 @@ interface Running<T> {
   last: string | null;
 }
 
-export interface Shared<T> {
+export interface SingleFlight<T> {
   /** Joins the work of that key, or begins it. Who comes late is told the last word at once. Rejects as the work does, or with the signal's reason. */
   join(key: string, work: (tell: Tell) => Promise<T>, tell: Tell, signal: AbortSignal): Promise<T>;
 }
 
-export function openShared<T>(): Shared<T> {
+export function createSingleFlight<T>(): SingleFlight<T> {
   const running = new Map<string, Running<T>>();
 
   function begin(key: string, work: (tell: Tell) => Promise<T>): Running<T> {
@@ -40,7 +40,7 @@ export function openShared<T>(): Shared<T> {
       if (last !== null) tell(last);
       listeners.add(mine);
       try {
-        return await orAborted(done, signal);
+        return await raceAbort(done, signal);
       } finally {
         listeners.delete(mine);
       }

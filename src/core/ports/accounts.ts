@@ -70,7 +70,7 @@ export interface Accounts {
 }
 
 /** Who asks. Every verb shows a task only to its owner, operators and admins; to others it is `not_found` (rule S2). */
-export interface Person {
+export interface Identity {
   readonly userId: string;
   readonly role: Role;
 }

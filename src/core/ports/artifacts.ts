@@ -21,7 +21,7 @@ export interface Artifacts {
   /** Null when there is none of that name. Whoever stops reading early closes the file. */
   open(taskId: string, name: string): Promise<{ readonly artifact: Artifact; readonly content: AsyncIterable<Uint8Array> } | null>;
   /** Tasks that have something here, with its size in bytes and the time of the newest change, epoch ms. */
-  stock(): Promise<{ readonly taskId: string; readonly bytes: number; readonly at: number }[]>;
+  usage(): Promise<{ readonly taskId: string; readonly bytes: number; readonly at: number }[]>;
   /** Idempotent. */
   remove(taskId: string): Promise<void>;
 }

@@ -1,9 +1,9 @@
 /** The broker port and the callbacks that the coordinator implements for it. */
 import type { BudgetStanding } from "../budget.ts";
-import type { GcMode, Leftover, Wanted } from "../lib/garbage.ts";
+import type { GcMode, Garbage, IsNeeded } from "../lib/garbage.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerSpec } from "../protocol/worker.ts";
 import type { StoredRecord } from "./transcripts.ts";
-import type { Spending } from "./usage-ledger.ts";
+import type { ModelUsage } from "./usage-ledger.ts";
 import type { EgressPolicy } from "../values/egress-policy.ts";
 
 export interface BrokerEndpoint {
@@ -16,9 +16,9 @@ export interface Broker {
   /** Idempotent; after a restart the same attempt gets the same address and token, so that a running worker reconnects. */
   open(taskId: string, attempt: number): Promise<BrokerEndpoint>;
   /** Refuses everything from then on. Idempotent. */
-  shut(taskId: string, attempt: number): Promise<void>;
+  revoke(taskId: string, attempt: number): Promise<void>;
   /** What a crash left of attempts that are over. Never touches one that is open. */
-  reclaim(wanted: Wanted, mode: GcMode): Promise<Leftover[]>;
+  reclaim(wanted: IsNeeded, mode: GcMode): Promise<Garbage[]>;
   close(): Promise<void>;
 }
 
@@ -26,7 +26,7 @@ export interface Broker {
  * The verbs behind the worker protocol (implemented by src/coordinator/services/worker.ts, called by the broker and by the in-process link of simulated workers).
  * All throw `stale_attempt` once the attempt is over, and all but that count as a sign of life.
  */
-export interface WorkerDesk extends TranscriptDesk {
+export interface WorkerApi extends TranscriptApi {
   /** Waits until the attempt's repository is ready; rejects with the signal's reason. */
   spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec>;
   /** Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a SequenceGap with `ack`) on a hole; nothing was written then. */
@@ -38,7 +38,7 @@ export interface WorkerDesk extends TranscriptDesk {
 }
 
 /** The verbs behind the worker's transcript. Like those of WorkerDesk they throw `stale_attempt` once the attempt is over. */
-export interface TranscriptDesk {
+export interface TranscriptApi {
   /** One page after record `after`; empty at the end. */
   transcript(taskId: string, attempt: number, after: number): Promise<readonly StoredRecord[]>;
   /**
@@ -54,15 +54,15 @@ export interface Admission {
    * Told as the answer passes, with what it cost up to now (US dollars).
    * @returns null, or why the answer is to be cut off: a budget is used up by it.
    */
-  passes(usd: number): string | null;
+  update(usd: number): string | null;
   /** Books the request and tells the task. Idempotent: the first call counts. Resolves when it is durable. */
-  settle(end: Omit<Spending, "id" | "taskId" | "userId" | "attempt" | "at">): Promise<void>;
+  settle(end: Omit<ModelUsage, "id" | "taskId" | "userId" | "attempt" | "at">): Promise<void>;
   /** The request never reached the provider, or was refused there: it cost nothing. Idempotent; nothing after `settle`. */
   cancel(): Promise<void>;
 }
 
 /** What the model gateway asks before each request. */
-export interface ModelDesk {
+export interface ModelBudget {
   /**
    * @param usd the least that the request will cost.
    * @throws SlipwayError `stale_attempt` when the attempt is over, `budget_exceeded` when there is nothing left to spend: nothing was booked.
@@ -71,16 +71,16 @@ export interface ModelDesk {
 }
 
 /** What the broker asks before each connection, and tells after a refusal. */
-export interface EgressDesk {
+export interface EgressApi {
   /** @throws SlipwayError `stale_attempt` when the attempt is over. */
   policy(taskId: string, attempt: number): Promise<EgressPolicy>;
   /** The owner sees it as a notice, once per place and attempt. Never rejects. */
-  refused(taskId: string, attempt: number, place: string, why: string): void;
+  reportRefusal(taskId: string, attempt: number, place: string, why: string): void;
 }
 
 /** What the broker of an attempt asks and tells. */
-export interface Desks {
-  readonly worker: WorkerDesk;
-  readonly model: ModelDesk;
-  readonly egress: EgressDesk;
+export interface BrokerCallbacks {
+  readonly worker: WorkerApi;
+  readonly model: ModelBudget;
+  readonly egress: EgressApi;
 }

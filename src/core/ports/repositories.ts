@@ -1,5 +1,5 @@
 /** The git ports: mirrors, task repositories, pushes, and the forge that opens pull requests. */
-import type { GcMode, Leftover } from "../lib/garbage.ts";
+import type { GcMode, Garbage } from "../lib/garbage.ts";
 
 /** A person's git credential in clear, for the length of one call. Never logged, never in argv, URL, environment of a worker, or on disk. */
 export interface GitAuth {
@@ -7,7 +7,7 @@ export interface GitAuth {
   readonly token: string;
 }
 
-export interface RepoTask {
+export interface TaskRepository {
   readonly taskId: string;
   /** Whose mirror: one per credential owner and repository. */
   readonly userId: string;
@@ -32,7 +32,7 @@ export interface Diff {
   readonly truncated: boolean;
 }
 
-export type RepoFile =
+export type RepositoryFile =
   | { readonly kind: "absent" }
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "unusable"; readonly why: string };
@@ -46,18 +46,18 @@ export const checkpointRef = (attempt: number): string => `refs/slipway/checkpoi
  * The upstream's mirror and the per-task repositories. Contract in test/contract/repositories.ts.
  * Failures are TaskFailures: repo_auth, repo_not_found, repo_unreachable, branch_not_found; push_auth, push_rejected, push_workflow_scope, remote_unreachable.
  */
-export interface Repos {
+export interface Repositories {
   /**
    * Fetches the mirror (serialised per mirror) and makes the task repository from it if absent; idempotent.
    * `parentTaskId`: the parent's saved work (WORK_REF, checkpoints) is fetched into it too.
    * @returns the commit that `base` (null: the default branch) points at, and that branch's name. A repository made before keeps its base.
    */
   prepare(
-    task: RepoTask & { readonly base: string | null; readonly parentTaskId: string | null },
+    task: TaskRepository & { readonly base: string | null; readonly parentTaskId: string | null },
     signal: AbortSignal,
   ): Promise<{ baseSha: string; base: string }>;
   /** True when this person's tasks have reached the repository before. */
-  known(userId: string, repo: string): Promise<boolean>;
+  hasMirror(userId: string, repo: string): Promise<boolean>;
   /** Absolute path of the bare task repository, for the broker to serve. */
   path(taskId: string): string;
   /** The commit that a ref of the task repository points at, or null. */
@@ -66,7 +66,7 @@ export interface Repos {
    * One file of a commit, as the coordinator reads it: nothing is checked out, no filter runs, nothing is followed. Reads at most `maxBytes`.
    * `unusable`: it is there, but is a link, a folder, a submodule, too large or not UTF-8; `why` is a sentence.
    */
-  file(taskId: string, sha: string, path: string, maxBytes: number): Promise<RepoFile>;
+  file(taskId: string, sha: string, path: string, maxBytes: number): Promise<RepositoryFile>;
   /** True when the task repository holds that commit. */
   has(taskId: string, sha: string): Promise<boolean>;
   /**
@@ -75,7 +75,7 @@ export interface Repos {
    * A branch that points at `sha` already counts as pushed (idempotent).
    */
   push(
-    task: RepoTask & { readonly sha: string; readonly branch: string; readonly expect: string | null },
+    task: TaskRepository & { readonly sha: string; readonly branch: string; readonly expect: string | null },
     signal: AbortSignal,
   ): Promise<void>;
   /** Files between two commits of the task repository; patches cut at 256 KiB in all (`truncated`). */
@@ -89,7 +89,7 @@ export interface Repos {
   /** Removes the task repository. Idempotent. */
   remove(taskId: string): Promise<void>;
   /** Mirrors that were last used before `before` (epoch ms) and that no task repository borrows from. Waits for a fetch under way. */
-  reclaim(before: number, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+  reclaim(before: number, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
 }
 
 /** Opens pull requests. Find-or-create by head branch, so that doing it twice gives the same one. */

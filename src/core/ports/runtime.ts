@@ -41,8 +41,8 @@ export interface Delta {
 
 /** Carries hints to whoever listens. A lost hint costs latency, never data; listeners must not throw. */
 export interface Bus {
-  announce(hint: Hint): void;
-  whisper(delta: Delta): void;
+  publishHint(hint: Hint): void;
+  publishDelta(delta: Delta): void;
   onHint(listener: (hint: Hint) => void): () => void;
   onDelta(listener: (delta: Delta) => void): () => void;
   close(): Promise<void>;

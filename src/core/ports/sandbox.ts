@@ -1,5 +1,5 @@
 /** The sandbox port: one isolated environment per attempt. */
-import type { GcMode, Leftover, Wanted } from "../lib/garbage.ts";
+import type { GcMode, Garbage, IsNeeded } from "../lib/garbage.ts";
 import type { Limits } from "../task.ts";
 
 export interface SandboxSpec {
@@ -34,7 +34,7 @@ export interface SandboxInfo {
 }
 
 /** Workers that were started ahead of their task. */
-export interface Warmth {
+export interface PoolStatus {
   readonly wanted: number;
   readonly ready: number;
   /** Why there are fewer than wanted, in words for operators; null when there are not, or when it is only a matter of time. */
@@ -42,7 +42,7 @@ export interface Warmth {
 }
 
 /** One wall around a worker. `weaker`: it is lower than it could be, and the detail says what that means. */
-export interface Capability {
+export interface HardeningCheck {
   readonly name: string;
   readonly state: "full" | "weaker";
   readonly detail: string;
@@ -62,7 +62,7 @@ export interface Sandbox {
   /** The folder of this machine on whose disk the engine keeps what sandboxes write; null = none besides the data folder, or elsewhere. Never rejects. */
   storage(): Promise<string | null>;
   /** What the engine does to keep a worker in its place, for `doctor`; empty where nothing does. Rejects as `check` does. */
-  capabilities(signal?: AbortSignal): Promise<readonly Capability[]>;
+  hardeningChecks(signal?: AbortSignal): Promise<readonly HardeningCheck[]>;
   /**
    * Makes what a sandbox on this image needs; null or absent: on Slipway's own. Reports progress in words; callers at the same time share the work.
    * Rejects with `image_missing` (no such image, or no worker can run in it) or `image_pull_failed`. Adapters without images ignore `image`.
@@ -78,9 +78,9 @@ export interface Sandbox {
    * Keeps ready what can be started ahead of a task, so that `ensure` is quick; removes what is ready and does not fit any more.
    * `hold` = starts nothing. Called over and over; never rejects, because no task depends on it: `warmth` tells what is wrong.
    */
-  tend(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
+  maintainPool(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
   /** Null = nothing can be started ahead. Rejects like the other calls. */
-  warmth(signal?: AbortSignal): Promise<Warmth | null>;
+  poolStatus(signal?: AbortSignal): Promise<PoolStatus | null>;
   /** Resolves when the sandbox is not running: stopped, or gone (exitCode null). Judges only what stopped. */
   wait(name: string, signal: AbortSignal): Promise<SandboxExit>;
   /** SIGTERM, then SIGKILL after `graceMs`. Resolves when it is not running. Unknown name: resolves. */
@@ -95,9 +95,9 @@ export interface Sandbox {
   /** Everything of this installation that exists, running or not. */
   list(): Promise<SandboxInfo[]>;
   /** What belongs to sandboxes of this installation that `list` does not show and nobody wants: volumes, networks, folders. Idempotent. */
-  reclaim(wanted: Wanted, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+  reclaim(wanted: IsNeeded, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
   /** Images that no task will use again. Dearer than `reclaim`. */
-  reclaimImages(mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+  reclaimImages(mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
   /** Lets go of watchers; running sandboxes stay. */
   close(): Promise<void>;
 }

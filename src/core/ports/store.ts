@@ -120,7 +120,7 @@ export interface Store extends Transcripts {
   toolCalls(taskId: string, afterSeq: number, limit: number): Promise<Page<ToolCallRow>>;
   attempts(taskId: string): Promise<AttemptRow[]>;
   /** What the coordinator itself observed of an attempt's end. Idempotent; an unknown attempt is ignored. */
-  observeExit(taskId: string, attempt: number, exitCode: number | null): Promise<void>;
+  recordExit(taskId: string, attempt: number, exitCode: number | null): Promise<void>;
 
   /** Ids of every task that is not settled, oldest first. */
   openIds(): Promise<string[]>;

@@ -10,7 +10,7 @@ import { SlipwayError } from "../error.ts";
 /** UTF-8 bytes of JSON: of one record, of a task's whole transcript, and of one page of it (which holds at least one record). */
 export const RECORD_BYTES = 1_000_000;
 export const TRANSCRIPT_BYTES = 64_000_000;
-export const PAGE_BYTES = 1_000_000;
+export const TRANSCRIPT_PAGE_BYTES = 1_000_000;
 
 export interface StoredRecord {
   readonly n: number;

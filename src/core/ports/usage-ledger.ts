@@ -1,7 +1,7 @@
 /** What model requests cost: one row each, written by the gateway from what it saw. The sums decide what may still be spent. */
 
 /** One request to the model. A request that never reached the provider has no row. */
-export interface Spending {
+export interface ModelUsage {
   /** Chosen when the request begins; booking the same id again replaces the row. */
   readonly id: string;
   readonly taskId: string;
@@ -20,18 +20,18 @@ export interface Spending {
   readonly estimated: boolean;
 }
 
-export interface Spent {
+export interface UsageTotal {
   /** US dollars. */
   readonly usd: number;
   readonly requests: number;
 }
 
 /** The books. Contract in test/contract/usage-ledger.ts. */
-export interface Ledger {
+export interface UsageLedger {
   /** Resolves when the row is durable. Idempotent by `id`; the last booking counts. */
-  book(row: Spending): Promise<void>;
+  record(row: ModelUsage): Promise<void>;
   /** What a task's requests cost so far; of an unknown task nothing. Requests that cost nothing are not counted. */
-  spentBy(taskId: string): Promise<Spent>;
+  spentBy(taskId: string): Promise<UsageTotal>;
   /** What requests that began at `since` (epoch ms) or later cost: of one user, or of all (null). */
-  spentSince(since: number, userId: string | null): Promise<Spent>;
+  spentSince(since: number, userId: string | null): Promise<UsageTotal>;
 }

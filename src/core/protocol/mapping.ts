@@ -1,27 +1,27 @@
 /** Stored task and event -> what the wire shows. */
-import { budgetOf } from "../budget.ts";
+import { remainingBudget } from "../budget.ts";
 import type { TaskEvent } from "../event.ts";
 import type { Task, Wait } from "../task.ts";
 import type { WireEvent, WireTask } from "./rest.ts";
 
-export function isoTime(at: number): string {
+export function toIsoTime(at: number): string {
   return new Date(at).toISOString();
 }
 
 function isoOrNull(at: number | null): string | null {
-  return at === null ? null : isoTime(at);
+  return at === null ? null : toIsoTime(at);
 }
 
-export function wireEvent(event: TaskEvent): WireEvent {
+export function toWireEvent(event: TaskEvent): WireEvent {
   const { taskId, seq, at, attempt, type, from, to, data } = event;
-  return { taskId, seq, at: isoTime(at), attempt, type, from, to, data };
+  return { taskId, seq, at: toIsoTime(at), attempt, type, from, to, data };
 }
 
 /** @param phase of machines/fold.ts; @param wait why a queued task waits, null for others. */
-export function wireTask(task: Task, phase: string | null, wait: Wait | null): WireTask {
+export function toWireTask(task: Task, phase: string | null, wait: Wait | null): WireTask {
   const { spec, snapshot } = task;
   const c = snapshot.context;
-  const budget = budgetOf(task);
+  const budget = remainingBudget(task);
   return {
     id: task.id,
     threadId: task.threadId,
@@ -42,13 +42,13 @@ export function wireTask(task: Task, phase: string | null, wait: Wait | null): W
     effort: spec.effort,
     image: spec.image ?? null,
     wait,
-    steps: c.steps.map((s) => ({ name: s.name, startedAt: isoTime(s.startedAt), endedAt: isoOrNull(s.endedAt), detail: s.detail })),
+    steps: c.steps.map((s) => ({ name: s.name, startedAt: toIsoTime(s.startedAt), endedAt: isoOrNull(s.endedAt), detail: s.detail })),
     failure: c.failure,
     question: c.question && {
       id: c.question.id,
       question: c.question.question,
       options: c.question.options && [...c.question.options],
-      askedAt: isoTime(c.question.askedAt),
+      askedAt: toIsoTime(c.question.askedAt),
     },
     budget: Object.keys(budget).length === 0 ? null : budget,
     usage: c.usage,
@@ -56,8 +56,8 @@ export function wireTask(task: Task, phase: string | null, wait: Wait | null): W
     summary: c.report?.summary ?? null,
     pullRequest: c.pullRequest,
     dueAt: isoOrNull(c.dueAt),
-    createdAt: isoTime(task.createdAt),
-    updatedAt: isoTime(task.updatedAt),
+    createdAt: toIsoTime(task.createdAt),
+    updatedAt: toIsoTime(task.updatedAt),
     startedAt: isoOrNull(c.startedAt),
     settledAt: isoOrNull(c.settledAt),
     seq: task.seq,

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { EVENT_TYPES, TEXT_LIMIT } from "../event.ts";
 import { failureSchema } from "../failure.ts";
-import { leftoverSchema } from "../lib/garbage.ts";
+import { garbageSchema } from "../lib/garbage.ts";
 import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES, RETRY_FROM, STEP_NAMES, TASK_STATES } from "../task.ts";
 import { budgetSchema, limitsSchema, scriptStepSchema } from "../task-schema.ts";
 import { artifactSchema } from "../values/artifact.ts";
@@ -247,7 +247,7 @@ export const machineSchema = z.strictObject({
   stuck: z.strictObject({ reason: z.string(), since: time }).nullable(),
 });
 /** What a submission may ask for here. */
-export const offerSchema = z.strictObject({
+export const capabilitiesSchema = z.strictObject({
   /** Agents, the default first. */
   agents: z.array(z.string()).min(1),
   /** Of tasks that name none; null where no agent has a model. */
@@ -258,7 +258,7 @@ export const offerSchema = z.strictObject({
   /** Egress policies, the default first. */
   egress: z.array(z.enum(EGRESS_POLICIES)).min(1),
 });
-export type Offer = z.infer<typeof offerSchema>;
+export type Capabilities = z.infer<typeof capabilitiesSchema>;
 export const userSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema, createdAt: time });
 export const meSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema });
 export const sessionSchema = z.strictObject({ accessToken: z.string(), refreshToken: z.string(), expiresIn: z.int(), user: meSchema });
@@ -308,7 +308,7 @@ export const overviewSchema = z.strictObject({
 });
 export type Overview = z.infer<typeof overviewSchema>;
 
-export function pageOf<T extends z.ZodType>(item: T) {
+export function pageSchema<T extends z.ZodType>(item: T) {
   return z.strictObject({ items: z.array(item), next: z.string().nullable() });
 }
 
@@ -330,8 +330,8 @@ export type EgressChangeRequest = z.infer<typeof egressChangeSchema>;
 export const artifactRowSchema = artifactSchema.extend({ at: time });
 
 export const gcSchema = z.strictObject({ /** Only look. */ dryRun: z.boolean().optional() });
-export const leftoversSchema = z.strictObject({
+export const garbageReportSchema = z.strictObject({
   dryRun: z.boolean(),
   /** Of what is known. */ bytes: z.number(),
-  items: z.array(leftoverSchema),
+  items: z.array(garbageSchema),
 });

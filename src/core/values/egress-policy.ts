@@ -40,7 +40,7 @@ const NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-
 const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/;
 
 /** `host:port` as a CONNECT names it, in lower case; null when it is anything else: a user, a dot at the end, an IPv6 address, a bad port. */
-export function parsePlace(text: string): string | null {
+export function parseEndpoint(text: string): string | null {
   const [, host = "", port = ""] = /^([^:@/\s]+):([1-9]\d{0,4})$/.exec(text.toLowerCase()) ?? [];
   const numeric = /(^|\.)(\d+|0x[0-9a-f]*)$/.test(host);
   if (Number(port) > 65_535 || (numeric ? !IPV4.test(host) : !NAME.test(host))) return null;
@@ -48,9 +48,9 @@ export function parsePlace(text: string): string | null {
 }
 
 /** @throws SlipwayError `invalid_request`: the list is taken whole or not at all. */
-export function parsePlaces(list: readonly string[]): string[] {
+export function parseEndpoints(list: readonly string[]): string[] {
   const places = list.map((text) => {
-    const place = parsePlace(text);
+    const place = parseEndpoint(text);
     if (place !== null) return place;
     throw new SlipwayError("invalid_request", `${JSON.stringify(text.slice(0, 100))} is no host:port, such as registry.npmjs.org:443.`);
   });
@@ -58,7 +58,7 @@ export function parsePlaces(list: readonly string[]): string[] {
 }
 
 /** Why the policy refuses a place; null = it does not. The words say how to change that. */
-export function objectionTo({ egress, hosts }: EgressPolicy, place: string): string | null {
+export function explainRefusal({ egress, hosts }: EgressPolicy, place: string): string | null {
   switch (egress) {
     case "open":
       return null;

@@ -32,7 +32,7 @@ function withRegistry(name: string): string {
  * @returns the canonical name. A tag beside a digest is dropped, because the digest decides.
  * @throws SlipwayError `invalid_image`.
  */
-export function parseImage(text: string): string {
+export function parseImageReference(text: string): string {
   const refuse = (): never => {
     throw new SlipwayError("invalid_image", "Give a name like node:24, ghcr.io/owner/name:tag or owner/name@sha256:<digest>.");
   };
@@ -56,7 +56,7 @@ export function parseImage(text: string): string {
 export function parseImageRule(text: string): string | null {
   if (!text.endsWith("*")) {
     try {
-      return parseImage(text);
+      return parseImageReference(text);
     } catch {
       return null;
     }

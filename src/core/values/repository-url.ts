@@ -4,7 +4,7 @@
  */
 import { SlipwayError } from "../error.ts";
 
-export interface RepoAddress {
+export interface RepositoryUrl {
   /** Canonical: scheme and host in lower case, no default port, no slash at the end. */
   readonly url: string;
   /** `host` or `host:port`. */
@@ -13,7 +13,7 @@ export interface RepoAddress {
   readonly path: string;
 }
 
-export interface RepoRules {
+export interface RepositoryUrlRules {
   /** `host[:port]` that may be reached by plain http, on that port, and at a private address. */
   readonly trustedHosts: readonly string[];
 }
@@ -25,7 +25,7 @@ const SEGMENT = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,100}$/;
 const LOCAL_NAME = /(^|\.)(localhost|local|internal|lan|home|arpa|invalid|test|onion)$/;
 
 /** @throws SlipwayError `invalid_repository`, without repeating a secret that the address may hold. */
-export function parseRepository(text: string, { trustedHosts }: RepoRules): RepoAddress {
+export function parseRepositoryUrl(text: string, { trustedHosts }: RepositoryUrlRules): RepositoryUrl {
   const refuse = (why: string): never => {
     throw new SlipwayError("invalid_repository", `${why} Give an address like https://host/owner/repository.`);
   };

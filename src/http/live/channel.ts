@@ -7,13 +7,13 @@
  * H4 Nothing is queued per member: one whose socket is full keeps only its cursor and reads on when the socket has drained.
  * H5 The head's cursor exists only while someone stands there; the first laggard that reaches the end of the feed sets it.
  */
-import { isAbort, messageOf } from "../../core/error.ts";
+import { isAbort, errorMessage } from "../../core/error.ts";
 import type { Page } from "../../core/lib/pagination.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { ServerFrame } from "../../core/protocol/stream.ts";
 
 /** Where frames go: one socket. `send` must not throw. */
-export interface Sink {
+export interface FrameSink {
   send(frame: string | Buffer): void;
   /** Bytes that were sent but have not left this process. */
   buffered(): number;
@@ -21,16 +21,16 @@ export interface Sink {
 }
 
 /** One entry of a feed, as the wire shows it. */
-export interface Item {
+export interface FeedItem {
   readonly cursor: number;
   readonly json: string;
 }
 
 /** Items after a cursor in ascending order, at most `limit`: a consistent view of what is committed. Empty only at the end. */
-export type Feed = (after: number, limit: number) => Promise<Page<Item>>;
+export type Feed = (after: number, limit: number) => Promise<Page<FeedItem>>;
 
-export interface Member {
-  readonly sink: Sink;
+export interface Subscriber {
+  readonly sink: FrameSink;
   /** Ends the whole connection: it does not read what it asked for. */
   readonly tooSlow: () => void;
   /** Meaningful only while it is a laggard; at the head the room's cursor counts. */
@@ -38,7 +38,7 @@ export interface Member {
   live: boolean;
 }
 
-export interface RoomContext {
+export interface ChannelContext {
   readonly clock: Clock;
   readonly log: Pick<Log, "warn">;
   /** Aborted when the hub closes. */
@@ -66,19 +66,19 @@ const DELTA_TEXT = 64 * 1024;
 const DRAIN_MS = { first: 10, longest: 250 };
 const RETRY_MS = 1_000;
 
-export class Room {
+export class Channel {
   readonly #topic: string;
   readonly #feed: Feed;
-  readonly #context: RoomContext;
-  readonly #members = new Set<Member>();
-  readonly #head = new Set<Member>();
+  readonly #context: ChannelContext;
+  readonly #members = new Set<Subscriber>();
+  readonly #head = new Set<Subscriber>();
   #cursor: number | null = null;
   #dirty = false;
   #pumping = false;
   #delta: { readonly messageId: string; text: string } | null = null;
   #whispering = false;
 
-  constructor(topic: string, feed: Feed, context: RoomContext) {
+  constructor(topic: string, feed: Feed, context: ChannelContext) {
     this.#topic = topic;
     this.#feed = feed;
     this.#context = context;
@@ -89,27 +89,27 @@ export class Room {
   }
 
   /** From now on the member gets everything after its cursor. */
-  join(member: Member): void {
+  join(member: Subscriber): void {
     this.#members.add(member);
     void this.#catchUp(member);
   }
 
   /** Idempotent. */
-  leave(member: Member): void {
+  leave(member: Subscriber): void {
     member.live = false;
     this.#members.delete(member);
     this.#stepDown(member);
   }
 
   /** The feed may have grown. Cheap to call: many calls within one gap are one read and one frame. */
-  nudge(seq?: number): void {
+  notify(seq?: number): void {
     if (this.#cursor === null || (seq !== undefined && seq <= this.#cursor)) return;
     this.#dirty = true;
     if (!this.#pumping) void this.#pump();
   }
 
   /** Text on its way to the screen, for those at the head whose socket is nearly empty. */
-  whisper(messageId: string, text: string): void {
+  publishDelta(messageId: string, text: string): void {
     if (this.#cursor === null) return;
     if (this.#delta !== null && this.#delta.messageId !== messageId) this.#sendDelta();
     if (this.#delta === null) this.#delta = { messageId, text: text.slice(0, DELTA_TEXT) };
@@ -127,7 +127,7 @@ export class Room {
         this.#dirty = false;
         // The poll tries again; until then the members only wait.
         await this.#flush().catch((error: unknown) =>
-          log.warn({ topic: this.#topic, error: messageOf(error) }, "a feed could not be read"),
+          log.warn({ topic: this.#topic, error: errorMessage(error) }, "a feed could not be read"),
         );
         await clock.sleep(gapMs, signal);
       }
@@ -168,7 +168,7 @@ export class Room {
     }
   }
 
-  #stepDown(member: Member): void {
+  #stepDown(member: Subscriber): void {
     this.#head.delete(member);
     if (this.#head.size === 0) this.#cursor = null;
   }
@@ -199,7 +199,7 @@ export class Room {
 
   // ---------------------------------------------------------------- laggards
 
-  async #catchUp(member: Member): Promise<void> {
+  async #catchUp(member: Subscriber): Promise<void> {
     const { clock, log, signal, gapMs } = this.#context;
     while (member.live && !signal.aborted) {
       try {
@@ -211,14 +211,14 @@ export class Room {
         await clock.sleep(member.cursor === from ? gapMs : 0, signal);
       } catch (error) {
         if (isAbort(error)) return;
-        log.warn({ topic: this.#topic, error: messageOf(error) }, "a feed could not be read");
+        log.warn({ topic: this.#topic, error: errorMessage(error) }, "a feed could not be read");
         await clock.sleep(RETRY_MS, signal).catch(() => undefined);
       }
     }
   }
 
   /** Sends what was read and takes the member to the head if that is where it now is. Without an await (H3). @returns true at the head. */
-  #advance(member: Member, items: readonly Item[], atEnd: boolean): boolean {
+  #advance(member: Subscriber, items: readonly FeedItem[], atEnd: boolean): boolean {
     const head = this.#cursor;
     // What is beyond the head comes to everyone with the next flush.
     const mine = head === null ? items : items.filter((item) => item.cursor <= head);
@@ -233,18 +233,18 @@ export class Room {
       // The read saw beyond the head, so it saw all that is before it.
       member.cursor = head;
     } else if (member.cursor !== head) {
-      this.nudge();
+      this.notify();
       return false;
     }
     this.#head.add(member);
     this.#cursor = member.cursor;
     // A hint that came while nobody stood at the head was not heard.
-    if (head === null) this.nudge();
+    if (head === null) this.notify();
     return true;
   }
 
   /** Waits until the socket can be fed. False when the member left or was cut. */
-  async #drained(member: Member): Promise<boolean> {
+  async #drained(member: Subscriber): Promise<boolean> {
     const { clock, signal, stallMs } = this.#context;
     let last = member.sink.buffered();
     if (last <= SOFT_BYTES) return member.live;
@@ -268,7 +268,7 @@ export class Room {
 }
 
 /** `events` frames of items in order, each closed when it is large enough; made one by one, as they are asked for. */
-function* framesOf(topic: string, items: readonly Item[]): Generator<{ readonly bytes: Buffer; readonly cursor: number }> {
+function* framesOf(topic: string, items: readonly FeedItem[]): Generator<{ readonly bytes: Buffer; readonly cursor: number }> {
   const opening = `{"type":"events","topic":${JSON.stringify(topic)},"items":[`;
   let parts: string[] = [];
   let size = 0;

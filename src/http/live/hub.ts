@@ -3,17 +3,17 @@
  * can show nothing that was not committed (rule F2), and a lost hint costs latency (the poll), never data.
  */
 import { setMaxListeners } from "node:events";
-import { coerceError, isAbort, messageOf } from "../../core/error.ts";
+import { coerceError, isAbort, errorMessage } from "../../core/error.ts";
 import type { Store } from "../../core/ports/store.ts";
-import { Room, type Feed, type Member, type Sink } from "./channel.ts";
+import { Channel, type Feed, type Subscriber, type FrameSink } from "./channel.ts";
 import type { Task } from "../../core/task.ts";
-import { wireEvent } from "../../core/protocol/mapping.ts";
+import { toWireEvent } from "../../core/protocol/mapping.ts";
 import { type WireTask } from "../../core/protocol/rest.ts";
 import type { Bus, Clock, Log } from "../../core/ports/runtime.ts";
-import type { Person } from "../../core/ports/accounts.ts";
-import { CLOSE, type ServerFrame } from "../../core/protocol/stream.ts";
+import type { Identity } from "../../core/ports/accounts.ts";
+import { CLOSE_CODES, type ServerFrame } from "../../core/protocol/stream.ts";
 
-export type { Sink } from "./channel.ts";
+export type { FrameSink } from "./channel.ts";
 
 export interface HubTiming {
   /** Least time between two frames of a task's log. */
@@ -38,7 +38,7 @@ export interface HubDeps {
 }
 
 /** What one socket follows. */
-export interface Connection {
+export interface HubConnection {
   /**
    * Follows a topic from after a cursor (null = from its beginning); a topic that is followed already begins again there.
    * Answers with a `subscribed` or an `error` frame: `not_found` (also for what the person may not see), `invalid_cursor`,
@@ -52,9 +52,9 @@ export interface Connection {
 }
 
 export interface Hub {
-  connect(person: Person, sink: Sink): Connection;
+  connect(person: Identity, sink: FrameSink): HubConnection;
   /** Rooms that someone is in. */
-  rooms(): number;
+  channels(): number;
   /** Stops feeding everyone. Sinks are their owners' to close. */
   close(): void;
 }
@@ -66,7 +66,7 @@ const POLL_BATCH = 50;
 /** Topics: `task:<id>`, `tasks` (one's own), `tasks:all` (operators and admins). Keys name the room behind a topic. */
 const keyOf = { log: (taskId: string) => `task:${taskId}`, own: (userId: string) => `own:${userId}`, all: "all" };
 
-interface Place {
+interface ChannelTarget {
   readonly key: string;
   readonly feed: Feed;
   readonly gapMs: number;
@@ -79,13 +79,13 @@ export function openHub(deps: HubDeps): Hub {
   const { signal } = stopped;
   // Every room that rests waits for it too.
   setMaxListeners(0, signal);
-  const rooms = new Map<string, Room>();
+  const rooms = new Map<string, Channel>();
   const locate = locator(deps, timing);
 
-  function roomOf(place: Place, topic: string): Room {
+  function roomOf(place: ChannelTarget, topic: string): Channel {
     const known = rooms.get(place.key);
     if (known !== undefined) return known;
-    const room = new Room(topic, place.feed, { clock, log, signal, stallMs: timing.stallMs, gapMs: place.gapMs });
+    const room = new Channel(topic, place.feed, { clock, log, signal, stallMs: timing.stallMs, gapMs: place.gapMs });
     rooms.set(place.key, room);
     return room;
   }
@@ -95,22 +95,22 @@ export function openHub(deps: HubDeps): Hub {
       await clock.sleep(timing.pollMs, signal);
       let turn = 0;
       for (const room of rooms.values()) {
-        room.nudge();
+        room.notify();
         if (++turn % POLL_BATCH === 0) await clock.sleep(0, signal);
       }
     }
   }
   void poll().catch((error: unknown) => {
-    if (!isAbort(error)) log.warn({ error: messageOf(error) }, "the poll of the hub ended");
+    if (!isAbort(error)) log.warn({ error: errorMessage(error) }, "the poll of the hub ended");
   });
 
   const deaf = [
     bus.onHint(({ taskId, userId, seq }) => {
-      rooms.get(keyOf.log(taskId))?.nudge(seq);
-      rooms.get(keyOf.own(userId))?.nudge();
-      rooms.get(keyOf.all)?.nudge();
+      rooms.get(keyOf.log(taskId))?.notify(seq);
+      rooms.get(keyOf.own(userId))?.notify();
+      rooms.get(keyOf.all)?.notify();
     }),
-    bus.onDelta(({ taskId, messageId, text }) => rooms.get(keyOf.log(taskId))?.whisper(messageId, text)),
+    bus.onDelta(({ taskId, messageId, text }) => rooms.get(keyOf.log(taskId))?.publishDelta(messageId, text)),
   ];
 
   return {
@@ -126,7 +126,7 @@ export function openHub(deps: HubDeps): Hub {
           };
         },
       }),
-    rooms: () => rooms.size,
+    channels: () => rooms.size,
     close() {
       for (const stop of deaf) stop();
       stopped.abort();
@@ -135,13 +135,13 @@ export function openHub(deps: HubDeps): Hub {
 }
 
 interface Access {
-  locate(topic: string, after: number): Promise<Place | "not_found" | "invalid_cursor">;
+  locate(topic: string, after: number): Promise<ChannelTarget | "not_found" | "invalid_cursor">;
   /** @returns what leaves again. */
-  enter(place: Place, topic: string, member: Member): () => void;
+  enter(place: ChannelTarget, topic: string, member: Subscriber): () => void;
 }
 
-function connection(sink: Sink, access: Access): Connection {
-  const followed = new Map<string, { readonly member: Member; leave: () => void }>();
+function connection(sink: FrameSink, access: Access): HubConnection {
+  const followed = new Map<string, { readonly member: Subscriber; leave: () => void }>();
   let open = true;
 
   const send = (frame: ServerFrame): void => {
@@ -161,7 +161,7 @@ function connection(sink: Sink, access: Access): Connection {
   function tooSlow(): void {
     if (!open) return;
     close();
-    sink.close(CLOSE.tooSlow, "too slow; reconnect with your cursor");
+    sink.close(CLOSE_CODES.tooSlow, "too slow; reconnect with your cursor");
   }
 
   return {
@@ -170,7 +170,7 @@ function connection(sink: Sink, access: Access): Connection {
     async subscribe(topic, after) {
       unsubscribe(topic);
       if (followed.size >= SUBSCRIPTIONS_PER_CONNECTION) return send({ type: "error", code: "too_many_subscriptions", topic });
-      const member: Member = { sink, tooSlow, cursor: after ?? 0, live: true };
+      const member: Subscriber = { sink, tooSlow, cursor: after ?? 0, live: true };
       // Takes its place before the first await, so that the limit holds and a later unsubscribe finds it.
       const entry = { member, leave: (): void => undefined };
       followed.set(topic, entry);
@@ -189,15 +189,15 @@ function connection(sink: Sink, access: Access): Connection {
 
 /** Finds the room behind a topic, if the person may enter it and the cursor is one that we can have given. */
 function locator({ store, view }: HubDeps, timing: HubTiming) {
-  const log = (taskId: string): Place => ({
+  const log = (taskId: string): ChannelTarget => ({
     key: keyOf.log(taskId),
     gapMs: timing.logGapMs,
     async feed(after, limit) {
       const { items, more } = await store.events(taskId, after, limit);
-      return { items: items.map((event) => ({ cursor: event.seq, json: JSON.stringify(wireEvent(event)) })), more };
+      return { items: items.map((event) => ({ cursor: event.seq, json: JSON.stringify(toWireEvent(event)) })), more };
     },
   });
-  const list = (userId: string | null): Place => ({
+  const list = (userId: string | null): ChannelTarget => ({
     key: userId === null ? keyOf.all : keyOf.own(userId),
     gapMs: timing.listGapMs,
     async feed(after, limit) {
@@ -209,7 +209,7 @@ function locator({ store, view }: HubDeps, timing: HubTiming) {
   const given = async (userId: string | null, cursor: number): Promise<boolean> =>
     cursor === 0 || (await store.changes(userId, cursor - 1, 1)).items.length > 0;
 
-  return async (person: Person, topic: string, after: number): Promise<Place | "not_found" | "invalid_cursor"> => {
+  return async (person: Identity, topic: string, after: number): Promise<ChannelTarget | "not_found" | "invalid_cursor"> => {
     const seesAll = person.role !== "user";
     if (topic === "tasks" || (topic === "tasks:all" && seesAll)) {
       const userId = topic === "tasks" ? person.userId : null;

@@ -7,22 +7,22 @@
 import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocket, WebSocketServer } from "ws";
-import { isAbort, messageOf } from "../../core/error.ts";
-import type { Connection, Hub, Sink } from "./hub.ts";
+import { isAbort, errorMessage } from "../../core/error.ts";
+import type { HubConnection, Hub, FrameSink } from "./hub.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
-import type { Person } from "../../core/ports/accounts.ts";
-import { CLOSE, clientFrameSchema, PROTOCOL, type ClientFrame, type ServerFrame } from "../../core/protocol/stream.ts";
+import type { Identity } from "../../core/ports/accounts.ts";
+import { CLOSE_CODES, clientFrameSchema, PROTOCOL, type ClientFrame, type ServerFrame } from "../../core/protocol/stream.ts";
 
 export const STREAM_PATH = "/v1/stream";
 
 /** A person with what ends their socket. Null = not by that. */
-export interface Visitor extends Person {
+export interface StreamIdentity extends Identity {
   readonly sessionId: string | null;
   /** Epoch ms. */
   readonly expiresAt: number | null;
 }
 
-export interface LiveTiming {
+export interface WebSocketTiming {
   /** Longest wait for the first frame of somebody who is not known, and for an answer to a ticket or header. */
   readonly authMs: number;
   /** Between two looks at the sessions of open sockets. */
@@ -31,25 +31,25 @@ export interface LiveTiming {
   /** From our close frame to the end of the connection. */
   readonly closeMs: number;
 }
-export const LIVE_TIMING: LiveTiming = { authMs: 5_000, sessionMs: 2_000, pingMs: 30_000, closeMs: 5_000 };
+export const WEBSOCKET_TIMING: WebSocketTiming = { authMs: 5_000, sessionMs: 2_000, pingMs: 30_000, closeMs: 5_000 };
 
-export interface LiveDeps {
+export interface WebSocketServerDeps {
   readonly hub: Hub;
   /** Who a bearer token is; rejects for nobody. */
-  readonly authenticate: (bearer: string) => Promise<Visitor>;
+  readonly authenticate: (bearer: string) => Promise<StreamIdentity>;
   /** The same for a ticket, which is used up. */
-  readonly redeemTicket: (ticket: string) => Promise<Visitor>;
-  readonly stillValid: (sessionId: string | null) => Promise<boolean>;
+  readonly redeemTicket: (ticket: string) => Promise<StreamIdentity>;
+  readonly isSessionValid: (sessionId: string | null) => Promise<boolean>;
   /** Web origins that may connect, as `https://host[:port]`. Clients that send no Origin are not browsers and may. */
   readonly allowedOrigins: () => readonly string[];
   readonly clock: Clock;
   readonly log: Log;
-  readonly timing?: Partial<LiveTiming>;
+  readonly timing?: Partial<WebSocketTiming>;
 }
 
-export interface Live {
+export interface WebSocketServerAdapter {
   /** Open sockets. */
-  sockets(): number;
+  connections(): number;
   /** Tells everyone to reconnect (1012); who has not gone after a second is disconnected. Idempotent. */
   close(): Promise<void>;
 }
@@ -65,11 +65,11 @@ const SHUTDOWN_MS = 1_000;
 const MISSED_PINGS = 2;
 
 /** One open socket. */
-interface Guest {
+interface Connection {
   readonly ws: WebSocket;
-  readonly sink: Sink;
-  visitor: Visitor | null;
-  connection: Connection | null;
+  readonly sink: FrameSink;
+  visitor: StreamIdentity | null;
+  connection: HubConnection | null;
   /** Aborted when the socket is gone. */
   readonly left: AbortController;
   /** Frames are handled one after another; this is the last one's end. */
@@ -82,27 +82,27 @@ interface Guest {
 }
 
 /** What becomes of a request: a visitor (null: they will say who they are in their first frame), or the status line of a refusal. */
-type Admission = { readonly visitor: Visitor | null } | { readonly refused: string };
+type Admission = { readonly visitor: StreamIdentity | null } | { readonly refused: string };
 
-export function attachLive(server: Server, deps: LiveDeps): Live {
+export function attachWebSocketServer(server: Server, deps: WebSocketServerDeps): WebSocketServerAdapter {
   return new Door(server, deps);
 }
 
-class Door implements Live {
+class Door implements WebSocketServerAdapter {
   readonly #server: Server;
-  readonly #deps: LiveDeps;
-  readonly #timing: LiveTiming;
-  readonly #guests = new Set<Guest>();
+  readonly #deps: WebSocketServerDeps;
+  readonly #timing: WebSocketTiming;
+  readonly #guests = new Set<Connection>();
   readonly #perUser = new Map<string, number>();
   readonly #stopped = new AbortController();
   readonly #wss: WebSocketServer;
   #strangers = 0;
   #closing: Promise<void> | null = null;
 
-  constructor(server: Server, deps: LiveDeps) {
+  constructor(server: Server, deps: WebSocketServerDeps) {
     this.#server = server;
     this.#deps = deps;
-    this.#timing = { ...LIVE_TIMING, ...deps.timing };
+    this.#timing = { ...WEBSOCKET_TIMING, ...deps.timing };
     this.#wss = new WebSocketServer({
       noServer: true,
       clientTracking: false,
@@ -117,7 +117,7 @@ class Door implements Live {
     void this.#every(this.#timing.sessionMs, () => this.#checkSessions());
   }
 
-  sockets(): number {
+  connections(): number {
     return this.#guests.size;
   }
 
@@ -130,7 +130,7 @@ class Door implements Live {
     this.#stopped.abort();
     this.#server.off("upgrade", this.#onUpgrade);
     const gone = [...this.#guests].map((guest) => new Promise<void>((resolve) => guest.ws.once("close", () => resolve())));
-    for (const guest of this.#guests) this.#dismiss(guest, CLOSE.restarting, "restarting; reconnect with your cursor");
+    for (const guest of this.#guests) this.#dismiss(guest, CLOSE_CODES.restarting, "restarting; reconnect with your cursor");
     const late = new AbortController();
     const terminate = this.#deps.clock.sleep(SHUTDOWN_MS, late.signal).then(() => {
       for (const guest of this.#guests) guest.ws.terminate();
@@ -152,7 +152,7 @@ class Door implements Live {
         else this.#wss.handleUpgrade(request, socket, head, (ws) => this.#welcome(ws, admission.visitor));
       },
       (error: unknown) => {
-        this.#deps.log.error({ error: messageOf(error) }, "a socket could not be opened");
+        this.#deps.log.error({ error: errorMessage(error) }, "a socket could not be opened");
         refuse(socket, "500 Internal Server Error");
       },
     );
@@ -177,7 +177,7 @@ class Door implements Live {
   }
 
   /** Null for nobody: a wrong secret, or no answer in time. */
-  async #identify(authorization: string | undefined, tickets: readonly string[]): Promise<Visitor | null> {
+  async #identify(authorization: string | undefined, tickets: readonly string[]): Promise<StreamIdentity | null> {
     const bearer = /^bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
     const [ticket] = tickets;
     if (authorization !== undefined) return bearer === undefined ? null : this.#inTime(this.#deps.authenticate(bearer));
@@ -185,7 +185,7 @@ class Door implements Live {
     return this.#inTime(this.#deps.redeemTicket(ticket.slice("ticket.".length)));
   }
 
-  async #inTime(answer: Promise<Visitor>): Promise<Visitor | null> {
+  async #inTime(answer: Promise<StreamIdentity>): Promise<StreamIdentity | null> {
     const late = new AbortController();
     const bell = this.#deps.clock.sleep(this.#timing.authMs, late.signal).then(
       () => null,
@@ -196,12 +196,12 @@ class Door implements Live {
     return visitor;
   }
 
-  #count(visitor: Visitor): number {
+  #count(visitor: StreamIdentity): number {
     return this.#perUser.get(visitor.userId) ?? 0;
   }
 
-  #welcome(ws: WebSocket, visitor: Visitor | null): void {
-    const guest: Guest = {
+  #welcome(ws: WebSocket, visitor: StreamIdentity | null): void {
+    const guest: Connection = {
       ws,
       sink: {
         // Buffers are text too: made once for all who get the same.
@@ -219,7 +219,7 @@ class Door implements Live {
       countedAt: this.#deps.clock.now(),
     };
     this.#guests.add(guest);
-    ws.on("error", (error) => this.#deps.log.debug({ error: messageOf(error) }, "a socket failed"));
+    ws.on("error", (error) => this.#deps.log.debug({ error: errorMessage(error) }, "a socket failed"));
     ws.once("close", () => this.#forget(guest));
     ws.on("ping", () => this.#allow(guest));
     ws.on("pong", () => {
@@ -236,23 +236,23 @@ class Door implements Live {
   }
 
   /** The first frame of a stranger has to come in time. */
-  #awaitName(guest: Guest): void {
+  #awaitName(guest: Connection): void {
     this.#strangers++;
     guest.left.signal.addEventListener("abort", () => {
       if (guest.visitor === null) this.#strangers--;
     });
     this.#after(this.#timing.authMs, guest, () => {
-      if (guest.visitor === null) this.#dismiss(guest, CLOSE.unauthenticated, "say who you are first");
+      if (guest.visitor === null) this.#dismiss(guest, CLOSE_CODES.unauthenticated, "say who you are first");
     });
   }
 
   /** Unless the socket is gone by then. */
-  #after(ms: number, guest: Guest, work: () => void): void {
+  #after(ms: number, guest: Connection, work: () => void): void {
     this.#deps.clock.sleep(ms, guest.left.signal).then(work, () => undefined);
   }
 
-  #seat(guest: Guest, visitor: Visitor): void {
-    if (this.#count(visitor) >= SOCKETS_PER_USER) return this.#dismiss(guest, CLOSE.policy, "too many sockets");
+  #seat(guest: Connection, visitor: StreamIdentity): void {
+    if (this.#count(visitor) >= SOCKETS_PER_USER) return this.#dismiss(guest, CLOSE_CODES.policy, "too many sockets");
     this.#perUser.set(visitor.userId, this.#count(visitor) + 1);
     guest.visitor = visitor;
     guest.connection = this.#deps.hub.connect(visitor, guest.sink);
@@ -262,27 +262,27 @@ class Door implements Live {
   // ---------------------------------------------------------------- frames
 
   /** False when the client sends too much: then it is on its way out. */
-  #allow(guest: Guest): boolean {
+  #allow(guest: Connection): boolean {
     if (guest.ws.readyState !== WebSocket.OPEN) return false;
     const now = this.#deps.clock.now();
     const earned = (Math.max(0, now - guest.countedAt) * PER_MINUTE) / 60_000;
     guest.allowance = Math.min(BURST, guest.allowance + earned) - 1;
     guest.countedAt = now;
     if (guest.allowance >= 0) return true;
-    this.#dismiss(guest, CLOSE.policy, "too many frames");
+    this.#dismiss(guest, CLOSE_CODES.policy, "too many frames");
     return false;
   }
 
-  async #handle(guest: Guest, frame: ClientFrame | null): Promise<void> {
+  async #handle(guest: Connection, frame: ClientFrame | null): Promise<void> {
     if (guest.ws.readyState !== WebSocket.OPEN) return;
     if (guest.connection === null) {
-      if (frame?.type !== "auth") return this.#dismiss(guest, CLOSE.unauthenticated, "say who you are first");
+      if (frame?.type !== "auth") return this.#dismiss(guest, CLOSE_CODES.unauthenticated, "say who you are first");
       return this.#authenticate(guest, frame.token);
     }
     switch (frame?.type) {
       case undefined:
         say(guest, { type: "error", code: "invalid_frame" });
-        if (++guest.bad >= BAD_FRAMES) this.#dismiss(guest, CLOSE.policy, "too many invalid frames");
+        if (++guest.bad >= BAD_FRAMES) this.#dismiss(guest, CLOSE_CODES.policy, "too many invalid frames");
         return;
       case "auth":
         return this.#authenticate(guest, frame.token);
@@ -296,12 +296,12 @@ class Door implements Live {
   }
 
   /** Of a stranger, or again of someone whose token is about to expire: the socket then lives as long as the new one. */
-  async #authenticate(guest: Guest, token: string): Promise<void> {
+  async #authenticate(guest: Connection, token: string): Promise<void> {
     const visitor = await this.#inTime(this.#deps.authenticate(token));
     if (guest.ws.readyState !== WebSocket.OPEN) return;
     const before = guest.visitor;
     if (visitor === null || (before !== null && before.userId !== visitor.userId)) {
-      return this.#dismiss(guest, CLOSE.unauthenticated, "not authenticated");
+      return this.#dismiss(guest, CLOSE_CODES.unauthenticated, "not authenticated");
     }
     if (before === null) {
       this.#seat(guest, visitor);
@@ -315,7 +315,7 @@ class Door implements Live {
   // ---------------------------------------------------------------- going out
 
   /** Idempotent. No data follows, whether or not the client answers our close frame. */
-  #dismiss(guest: Guest, code: number, reason: string): void {
+  #dismiss(guest: Connection, code: number, reason: string): void {
     guest.connection?.close();
     if (guest.ws.readyState !== WebSocket.OPEN) return;
     this.#deps.log.debug({ code, reason, userId: guest.visitor?.userId ?? null }, "a socket is closed");
@@ -323,7 +323,7 @@ class Door implements Live {
     this.#after(this.#timing.closeMs, guest, () => guest.ws.terminate());
   }
 
-  #forget(guest: Guest): void {
+  #forget(guest: Connection): void {
     guest.left.abort();
     guest.connection?.close();
     this.#guests.delete(guest);
@@ -333,8 +333,8 @@ class Door implements Live {
     else this.#perUser.delete(guest.visitor.userId);
   }
 
-  #fail(guest: Guest, error: unknown): void {
-    this.#deps.log.error({ error: messageOf(error) }, "a frame could not be handled");
+  #fail(guest: Connection, error: unknown): void {
+    this.#deps.log.error({ error: errorMessage(error) }, "a frame could not be handled");
     this.#dismiss(guest, 1011, "internal error");
   }
 
@@ -351,18 +351,18 @@ class Door implements Live {
   async #checkSessions(): Promise<void> {
     const now = this.#deps.clock.now();
     const verdicts = new Map<string, Promise<boolean>>();
-    const judge = async (guest: Guest): Promise<void> => {
+    const judge = async (guest: Connection): Promise<void> => {
       const { visitor } = guest;
       if (visitor === null) return;
       const { sessionId, expiresAt } = visitor;
       let valid = expiresAt === null || expiresAt > now;
       if (valid && sessionId !== null) {
-        const verdict = verdicts.get(sessionId) ?? this.#deps.stillValid(sessionId);
+        const verdict = verdicts.get(sessionId) ?? this.#deps.isSessionValid(sessionId);
         verdicts.set(sessionId, verdict);
         valid = await verdict;
       }
       // Judged is the visit that was looked at: a new token may have come meanwhile.
-      if (!valid && guest.visitor === visitor) this.#dismiss(guest, CLOSE.unauthenticated, "the session is over");
+      if (!valid && guest.visitor === visitor) this.#dismiss(guest, CLOSE_CODES.unauthenticated, "the session is over");
     };
     await Promise.all([...this.#guests].map(judge));
   }
@@ -375,7 +375,7 @@ class Door implements Live {
         await work();
       } catch (error) {
         if (isAbort(error)) return;
-        log.error({ error: messageOf(error) }, "open sockets could not be checked");
+        log.error({ error: errorMessage(error) }, "open sockets could not be checked");
       }
     }
   }
@@ -395,6 +395,6 @@ function parse(text: string): ClientFrame | null {
   }
 }
 
-function say(guest: Guest, frame: ServerFrame): void {
+function say(guest: Connection, frame: ServerFrame): void {
   guest.sink.send(JSON.stringify(frame));
 }

@@ -2,8 +2,8 @@
 import { z } from "zod";
 import type { Credential, User } from "../../core/ports/accounts.ts";
 import { SlipwayError } from "../../core/error.ts";
-import type { Caller, Grant } from "../../auth/sessions.ts";
-import { isoTime } from "../../core/protocol/mapping.ts";
+import type { AuthenticatedCaller, TokenGrant } from "../../auth/sessions.ts";
+import { toIsoTime } from "../../core/protocol/mapping.ts";
 import {
   credentialSchema,
   loginSchema,
@@ -11,7 +11,7 @@ import {
   newCredentialSchema,
   newTokenSchema,
   newUserSchema,
-  pageOf,
+  pageSchema,
   refreshSchema,
   sessionSchema,
   setupSchema,
@@ -19,7 +19,7 @@ import {
   tokenSchema,
   userSchema,
 } from "../../core/protocol/rest.ts";
-import { EMPTY, json, listQuerySchema, pageOfList, route, type Doors, type Reply } from "../route.ts";
+import { EMPTY, json, listQuerySchema, pageOfList, route, type ApiDeps, type RouteReply } from "../route.ts";
 
 const DAY = 24 * 60 * 60 * 1_000;
 const TOKEN_DAYS = 90;
@@ -27,7 +27,7 @@ const TOKEN_DAYS = 90;
 /** A personal token on the one occasion when it is shown. */
 const mintedTokenSchema = tokenSchema.extend({ token: z.string() });
 
-function session(grant: Grant): z.infer<typeof sessionSchema> {
+function session(grant: TokenGrant): z.infer<typeof sessionSchema> {
   const { accessToken, refreshToken, expiresIn, user } = grant;
   return { accessToken, refreshToken, expiresIn, user: me(user) };
 }
@@ -37,14 +37,14 @@ function me({ id, email, role }: User): z.infer<typeof meSchema> {
 }
 
 function wireUser(user: User): z.infer<typeof userSchema> {
-  return { ...me(user), createdAt: isoTime(user.createdAt) };
+  return { ...me(user), createdAt: toIsoTime(user.createdAt) };
 }
 
 function wireCredential({ id, host, username, createdAt }: Credential): z.infer<typeof credentialSchema> {
-  return { id, host, kind: "token", username, createdAt: isoTime(createdAt) };
+  return { id, host, kind: "token", username, createdAt: toIsoTime(createdAt) };
 }
 
-const when = (at: number | null): string | null => (at === null ? null : isoTime(at));
+const when = (at: number | null): string | null => (at === null ? null : toIsoTime(at));
 
 export const authRoutes = [
   route({
@@ -55,9 +55,9 @@ export const authRoutes = [
     body: loginSchema,
     answers: { 200: json(sessionSchema) },
     problems: ["invalid_credentials", "rate_limited"],
-    async handle({ doors, throttle, ip, body }) {
+    async handle({ deps, throttle, ip, body }) {
       const { email, password } = body;
-      const grant = await throttle.guess("login", ip, email, () => doors.sessions.login(email, password));
+      const grant = await throttle.attempt("login", ip, email, () => deps.sessions.login(email, password));
       return { status: 200, body: session(grant) };
     },
   }),
@@ -69,8 +69,8 @@ export const authRoutes = [
     body: refreshSchema,
     answers: { 200: json(sessionSchema) },
     problems: ["unauthenticated", "rate_limited"],
-    async handle({ doors, throttle, ip, body }) {
-      const grant = await throttle.guess("refresh", ip, null, () => doors.sessions.refresh(body.refreshToken));
+    async handle({ deps, throttle, ip, body }) {
+      const grant = await throttle.attempt("refresh", ip, null, () => deps.sessions.refresh(body.refreshToken));
       return { status: 200, body: session(grant) };
     },
   }),
@@ -81,8 +81,8 @@ export const authRoutes = [
     summary: "End this session",
     answers: { 204: EMPTY },
     problems: ["forbidden"],
-    async handle({ doors, caller }) {
-      await doors.sessions.logout(caller);
+    async handle({ deps, caller }) {
+      await deps.sessions.logout(caller);
       return { status: 204 };
     },
   }),
@@ -94,9 +94,9 @@ export const authRoutes = [
     body: setupSchema,
     answers: { 201: json(sessionSchema) },
     problems: ["unauthenticated", "conflict", "rate_limited"],
-    async handle({ doors, throttle, ip, body }) {
+    async handle({ deps, throttle, ip, body }) {
       const { token, email, password } = body;
-      const grant = await throttle.guess("setup", ip, null, () => doors.sessions.setUp(token, email, password));
+      const grant = await throttle.attempt("setup", ip, null, () => deps.sessions.setUp(token, email, password));
       return { status: 201, body: session(grant) };
     },
   }),
@@ -106,8 +106,8 @@ export const authRoutes = [
     access: "user",
     summary: "Who am I",
     answers: { 200: json(meSchema) },
-    async handle({ doors, caller }) {
-      const user = await doors.accounts.user(caller.userId);
+    async handle({ deps, caller }) {
+      const user = await deps.accounts.user(caller.userId);
       if (user === null) throw new SlipwayError("unauthenticated");
       return { status: 200, body: me(user) };
     },
@@ -118,8 +118,8 @@ export const authRoutes = [
     access: "user",
     summary: "A one-time ticket for a WebSocket",
     answers: { 201: json(ticketSchema) },
-    async handle({ doors, caller }) {
-      return { status: 201, body: doors.sessions.issueTicket(caller) };
+    async handle({ deps, caller }) {
+      return { status: 201, body: deps.sessions.issueTicket(caller) };
     },
   }),
 ];
@@ -133,10 +133,10 @@ export const tokenRoutes = [
     body: newTokenSchema,
     answers: { 201: json(mintedTokenSchema) },
     problems: ["forbidden"],
-    async handle({ doors, caller, body }) {
-      const { row, token } = await doors.sessions.createToken(caller, body.name, (body.expiresInDays ?? TOKEN_DAYS) * DAY);
+    async handle({ deps, caller, body }) {
+      const { row, token } = await deps.sessions.createToken(caller, body.name, (body.expiresInDays ?? TOKEN_DAYS) * DAY);
       const { id, name, createdAt, expiresAt, lastUsedAt } = row;
-      const shown = { id, name, createdAt: isoTime(createdAt), expiresAt: when(expiresAt), lastUsedAt: when(lastUsedAt) };
+      const shown = { id, name, createdAt: toIsoTime(createdAt), expiresAt: when(expiresAt), lastUsedAt: when(lastUsedAt) };
       return { status: 201, body: { ...shown, token } };
     },
   }),
@@ -146,11 +146,11 @@ export const tokenRoutes = [
     access: "user",
     summary: "My personal access tokens",
     query: listQuerySchema,
-    answers: { 200: json(pageOf(tokenSchema)) },
-    async handle({ doors, caller, query }) {
-      const { items, next } = pageOfList(await doors.accounts.tokens(caller.userId), (token) => token.id, query);
+    answers: { 200: json(pageSchema(tokenSchema)) },
+    async handle({ deps, caller, query }) {
+      const { items, next } = pageOfList(await deps.accounts.tokens(caller.userId), (token) => token.id, query);
       const shown = items.map(({ id, name, createdAt, expiresAt, lastUsedAt }) => {
-        return { id, name, createdAt: isoTime(createdAt), expiresAt: when(expiresAt), lastUsedAt: when(lastUsedAt) };
+        return { id, name, createdAt: toIsoTime(createdAt), expiresAt: when(expiresAt), lastUsedAt: when(lastUsedAt) };
       });
       return { status: 200, body: { items: shown, next } };
     },
@@ -162,8 +162,8 @@ export const tokenRoutes = [
     summary: "Revoke a personal access token",
     answers: { 204: EMPTY },
     problems: ["not_found"],
-    async handle({ doors, caller, params }) {
-      return removed(await doors.accounts.deleteToken(caller.userId, params["id"] ?? ""));
+    async handle({ deps, caller, params }) {
+      return removed(await deps.accounts.deleteToken(caller.userId, params["id"] ?? ""));
     },
   }),
 ];
@@ -176,9 +176,9 @@ export const credentialRoutes = [
     summary: "Keep a git credential for a host; replaces the one that was there. The token is never returned",
     body: newCredentialSchema,
     answers: { 201: json(credentialSchema) },
-    async handle({ doors, caller, body }) {
-      const credential = sealed(doors, caller, body);
-      await doors.accounts.putCredential(credential);
+    async handle({ deps, caller, body }) {
+      const credential = sealed(deps, caller, body);
+      await deps.accounts.putCredential(credential);
       return { status: 201, body: wireCredential(credential) };
     },
   }),
@@ -188,9 +188,9 @@ export const credentialRoutes = [
     access: "user",
     summary: "My git credentials, without their tokens",
     query: listQuerySchema,
-    answers: { 200: json(pageOf(credentialSchema)) },
-    async handle({ doors, caller, query }) {
-      const { items, next } = pageOfList(await doors.accounts.credentials(caller.userId), (one) => one.id, query);
+    answers: { 200: json(pageSchema(credentialSchema)) },
+    async handle({ deps, caller, query }) {
+      const { items, next } = pageOfList(await deps.accounts.credentials(caller.userId), (one) => one.id, query);
       return { status: 200, body: { items: items.map(wireCredential), next } };
     },
   }),
@@ -201,8 +201,8 @@ export const credentialRoutes = [
     summary: "Forget a git credential",
     answers: { 204: EMPTY },
     problems: ["not_found"],
-    async handle({ doors, caller, params }) {
-      return removed(await doors.accounts.deleteCredential(caller.userId, params["id"] ?? ""));
+    async handle({ deps, caller, params }) {
+      return removed(await deps.accounts.deleteCredential(caller.userId, params["id"] ?? ""));
     },
   }),
 ];
@@ -216,9 +216,9 @@ export const userRoutes = [
     body: newUserSchema,
     answers: { 201: json(userSchema) },
     problems: ["conflict"],
-    async handle({ doors, caller, body }) {
+    async handle({ deps, caller, body }) {
       if (caller.via === "token") throw new SlipwayError("forbidden", "A personal token cannot add people. Log in first.");
-      return { status: 201, body: wireUser(await doors.sessions.createUser(body)) };
+      return { status: 201, body: wireUser(await deps.sessions.createUser(body)) };
     },
   }),
   route({
@@ -227,15 +227,15 @@ export const userRoutes = [
     access: "admin",
     summary: "Everybody who can log in",
     query: listQuerySchema,
-    answers: { 200: json(pageOf(userSchema)) },
-    async handle({ doors, query }) {
-      const { items, next } = pageOfList(await doors.sessions.people(), (user) => user.id, query);
+    answers: { 200: json(pageSchema(userSchema)) },
+    async handle({ deps, query }) {
+      const { items, next } = pageOfList(await deps.sessions.listUsers(), (user) => user.id, query);
       return { status: 200, body: { items: items.map(wireUser), next } };
     },
   }),
 ];
 
-function removed(there: boolean): Reply {
+function removed(there: boolean): RouteReply {
   if (!there) throw new SlipwayError("not_found");
   return { status: 204 };
 }
@@ -245,22 +245,22 @@ export function credentialContext(userId: string, host: string): string {
   return `credential ${userId} ${host}`;
 }
 
-function sealed(doors: Doors, caller: Caller, body: z.infer<typeof newCredentialSchema>): Credential {
-  const host = plainHost(body.host);
+function sealed(deps: ApiDeps, caller: AuthenticatedCaller, body: z.infer<typeof newCredentialSchema>): Credential {
+  const host = normalizeHost(body.host);
   return {
-    id: doors.ids.next("cred"),
+    id: deps.ids.next("cred"),
     userId: caller.userId,
     host,
     username: body.username ?? null,
-    sealed: doors.vault.seal(body.token, credentialContext(caller.userId, host)),
-    createdAt: doors.clock.now(),
+    sealed: deps.vault.seal(body.token, credentialContext(caller.userId, host)),
+    createdAt: deps.clock.now(),
   };
 }
 
 const HOST = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[1-9]\d{0,4})?$/;
 
 /** `host[:port]` as it stands in a repository's address, in lower case and without https's own port. */
-export function plainHost(text: string): string {
+export function normalizeHost(text: string): string {
   const host = text.toLowerCase();
   const fits = HOST.test(host) && URL.canParse(`https://${host}`);
   const canonical = fits ? new URL(`https://${host}`).host : null;

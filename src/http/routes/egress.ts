@@ -14,8 +14,8 @@ export const egressRoutes = [
     query: z.strictObject({ repo: z.string().max(2_000).optional() }),
     answers: { 200: json(egressListSchema) },
     problems: ["invalid_repository"],
-    async handle({ doors, query }) {
-      return { status: 200, body: await doors.outbound.list(query.repo ?? null) };
+    async handle({ deps, query }) {
+      return { status: 200, body: await deps.egress.list(query.repo ?? null) };
     },
   }),
   route({
@@ -26,10 +26,10 @@ export const egressRoutes = [
     body: egressChangeSchema,
     answers: { 200: json(egressListSchema) },
     problems: ["invalid_repository"],
-    async handle({ doors, person, body }) {
+    async handle({ deps, identity, body }) {
       const { repo = null, ...change } = body;
-      const changed = await doors.outbound.change(repo, change);
-      doors.log.info({ by: person.userId, repo: changed.repo, ...change }, "an operator changed what tasks may reach");
+      const changed = await deps.egress.change(repo, change);
+      deps.log.info({ by: identity.userId, repo: changed.repo, ...change }, "an operator changed what tasks may reach");
       return { status: 200, body: changed };
     },
   }),

@@ -1,23 +1,23 @@
 /** Every call that this server answers. */
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./auth.ts";
 import { egressRoutes } from "./egress.ts";
-import { offerRoutes } from "./capabilities.ts";
+import { capabilityRoutes } from "./capabilities.ts";
 import { openapiRoute } from "../openapi.ts";
-import { opsRoutes, probeRoutes } from "./operations.ts";
+import { operationsRoutes, probeRoutes } from "./operations.ts";
 import type { Route } from "../route.ts";
 import { setupRoutes } from "./setup.ts";
-import { historyRoutes, talkRoutes, taskRoutes } from "./tasks.ts";
+import { historyRoutes, messageRoutes, taskRoutes } from "./tasks.ts";
 
 const own: readonly Route[] = [
   ...authRoutes,
   ...tokenRoutes,
   ...credentialRoutes,
   ...userRoutes,
-  ...offerRoutes,
+  ...capabilityRoutes,
   ...taskRoutes,
-  ...talkRoutes,
+  ...messageRoutes,
   ...historyRoutes,
-  ...opsRoutes,
+  ...operationsRoutes,
   ...egressRoutes,
   ...probeRoutes,
   ...setupRoutes,

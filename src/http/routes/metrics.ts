@@ -1,7 +1,7 @@
 /** What a Prometheus scrapes. */
 import { statfs } from "node:fs/promises";
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import type { Doors } from "../route.ts";
+import type { ApiDeps } from "../route.ts";
 
 type Sample = readonly [labels: string, value: number];
 
@@ -9,12 +9,12 @@ function family(name: string, kind: "gauge" | "counter", help: string, samples: 
   return [`# HELP ${name} ${help}`, `# TYPE ${name} ${kind}`, ...samples.map(([labels, value]) => `${name}${labels} ${value}`)];
 }
 
-export async function metricsText(doors: Doors): Promise<string> {
-  const { store, operations, gauges, clock } = doors;
+export async function metricsText(deps: ApiDeps): Promise<string> {
+  const { store, operations, gauges, clock } = deps;
   const [{ byState, oldestOpenAt }, slots, { bavail, bsize }] = await Promise.all([
     store.counts(),
     operations.slots(),
-    statfs(doors.dataDir),
+    statfs(deps.dataDir),
   ]);
   const { rss, heapUsed } = process.memoryUsage();
   const queue = operations.queue();

@@ -5,12 +5,12 @@ import { z } from "zod";
 import { SlipwayError, type FieldError } from "../../core/error.ts";
 import { totalBytes } from "../../core/lib/garbage.ts";
 import type { Task } from "../../core/task.ts";
-import { isoTime } from "../../core/protocol/mapping.ts";
-import { within } from "../../core/lib/async.ts";
-import { gcSchema, leftoversSchema, overviewSchema, taskSchema, type Overview } from "../../core/protocol/rest.ts";
+import { toIsoTime } from "../../core/protocol/mapping.ts";
+import { withTimeout } from "../../core/lib/async.ts";
+import { gcSchema, garbageReportSchema, overviewSchema, taskSchema, type Overview } from "../../core/protocol/rest.ts";
 import { metricsText } from "./metrics.ts";
-import { json, nothing, route, type Doors, type Route } from "../route.ts";
-import { showTask } from "./tasks.ts";
+import { json, nothing, route, type ApiDeps, type Route } from "../route.ts";
+import { toTaskView } from "./tasks.ts";
 
 const MB = 1024 * 1024;
 /** With less the store could fail to write. */
@@ -25,24 +25,24 @@ const healthSchema = z.strictObject({ status: z.literal("alive"), version: z.str
 const readySchema = z.strictObject({ status: z.literal("ready") });
 const queueSchema = overviewSchema.shape.queue;
 
-async function diskFreeMb(doors: Doors): Promise<number> {
-  const { bavail, bsize } = await statfs(doors.dataDir);
+async function diskFreeMb(deps: ApiDeps): Promise<number> {
+  const { bavail, bsize } = await statfs(deps.dataDir);
   return Math.floor((bavail * bsize) / MB);
 }
 
-async function overview(doors: Doors): Promise<Overview> {
-  const { store, operations, clock } = doors;
+async function overview(deps: ApiDeps): Promise<Overview> {
+  const { store, operations, clock } = deps;
   const [{ byState, oldestOpenAt }, stuck, slots, sandbox, disk] = await Promise.all([
     store.counts(),
     operations.stuckTasks(),
     operations.slots(),
     operations.sandbox(),
-    diskFreeMb(doors),
+    diskFreeMb(deps),
   ]);
   return {
     counts: { ...byState },
     oldestOpenSeconds: oldestOpenAt === null ? null : Math.max(0, (clock.now() - oldestOpenAt) / 1_000),
-    stuck: stuck.map((one) => ({ ...one, since: isoTime(one.since) })),
+    stuck: stuck.map((one) => ({ ...one, since: toIsoTime(one.since) })),
     slots,
     queue: { ...operations.queue() },
     host: {
@@ -58,24 +58,24 @@ async function overview(doors: Doors): Promise<Overview> {
 }
 
 /** What is not usable, in words that may be public. Empty = ready. */
-async function complaints(doors: Doors): Promise<FieldError[]> {
+async function complaints(deps: ApiDeps): Promise<FieldError[]> {
   const parts: [string, () => Promise<unknown>][] = [
-    ["store", () => doors.store.ping()],
-    ["sandbox", () => doors.checkSandbox(AbortSignal.timeout(READY_TIMEOUT_MS))],
+    ["store", () => deps.store.ping()],
+    ["sandbox", () => deps.checkSandbox(AbortSignal.timeout(READY_TIMEOUT_MS))],
     [
       "disk",
       async () => {
-        if ((await diskFreeMb(doors)) < DISK_MIN_MB || doors.operations.queue().disk === "low") throw new Error("too full");
+        if ((await diskFreeMb(deps)) < DISK_MIN_MB || deps.operations.queue().disk === "low") throw new Error("too full");
       },
     ],
   ];
   const found = await Promise.all(
     parts.map(async ([path, check]) => {
       try {
-        await within(READY_TIMEOUT_MS, check(), doors.clock);
+        await withTimeout(READY_TIMEOUT_MS, check(), deps.clock);
         return [];
       } catch (error) {
-        doors.log.warn({ part: path, err: error }, "not ready");
+        deps.log.warn({ part: path, err: error }, "not ready");
         return [{ path, message: "is not usable" }];
       }
     }),
@@ -83,14 +83,14 @@ async function complaints(doors: Doors): Promise<FieldError[]> {
   return found.flat();
 }
 
-const looks = new WeakMap<Doors, { readonly at: number; readonly found: Promise<FieldError[]> }>();
+const looks = new WeakMap<ApiDeps, { readonly at: number; readonly found: Promise<FieldError[]> }>();
 
-function lookOnce(doors: Doors): Promise<FieldError[]> {
-  const now = doors.clock.now();
-  const last = looks.get(doors);
+function lookOnce(deps: ApiDeps): Promise<FieldError[]> {
+  const now = deps.clock.now();
+  const last = looks.get(deps);
   if (last !== undefined && now - last.at < READY_CACHE_MS) return last.found;
-  const found = complaints(doors);
-  looks.set(doors, { at: now, found });
+  const found = complaints(deps);
+  looks.set(deps, { at: now, found });
   return found;
 }
 
@@ -101,23 +101,23 @@ function queueRoute(word: "pause" | "resume"): Route {
     access: "operator",
     summary: word === "pause" ? "Claim no more tasks; holds over restarts" : "Claim tasks again",
     answers: { 200: json(queueSchema) },
-    async handle({ doors, person }) {
-      await doors.operations.pauseQueue(word === "pause");
-      doors.log.info({ by: person.userId, queue: word }, "an operator changed the queue");
-      return { status: 200, body: { ...doors.operations.queue() } };
+    async handle({ deps, identity }) {
+      await deps.operations.pauseQueue(word === "pause");
+      deps.log.info({ by: identity.userId, queue: word }, "an operator changed the queue");
+      return { status: 200, body: { ...deps.operations.queue() } };
     },
   });
 }
 
-export const opsRoutes = [
+export const operationsRoutes = [
   route({
     method: "get",
     path: "/v1/ops/overview",
     access: "operator",
     summary: "Everything at a glance",
     answers: { 200: json(overviewSchema) },
-    async handle({ doors }) {
-      return { status: 200, body: await overview(doors) };
+    async handle({ deps }) {
+      return { status: 200, body: await overview(deps) };
     },
   }),
   queueRoute("pause"),
@@ -128,10 +128,10 @@ export const opsRoutes = [
     access: "operator",
     summary: "Remove what no task needs any more, or only list it",
     body: gcSchema,
-    answers: { 200: json(leftoversSchema) },
-    async handle({ doors, person, body }) {
-      doors.log.info({ by: person.userId, dryRun: body.dryRun ?? false }, "an operator collects what nobody needs");
-      const items = await doors.operations.collect(body.dryRun === true ? "look" : "remove", AbortSignal.timeout(GC_MS));
+    answers: { 200: json(garbageReportSchema) },
+    async handle({ deps, identity, body }) {
+      deps.log.info({ by: identity.userId, dryRun: body.dryRun ?? false }, "an operator collects what nobody needs");
+      const items = await deps.operations.collect(body.dryRun === true ? "look" : "remove", AbortSignal.timeout(GC_MS));
       return { status: 200, body: { dryRun: body.dryRun ?? false, bytes: totalBytes(items), items: items.map((one) => ({ ...one })) } };
     },
   }),
@@ -142,9 +142,9 @@ export const opsRoutes = [
     summary: "Cancel without grace",
     answers: { 202: json(taskSchema) },
     problems: ["not_found", "task_settled"],
-    async handle({ doors, person, params }) {
-      const task: Task = await doors.service.cancel(person, params["id"] ?? "", true);
-      return { status: 202, body: await showTask(doors, task) };
+    async handle({ deps, identity, params }) {
+      const task: Task = await deps.tasks.cancel(identity, params["id"] ?? "", true);
+      return { status: 202, body: await toTaskView(deps, task) };
     },
   }),
 ];
@@ -157,8 +157,8 @@ export const probeRoutes = [
     summary: "Alive",
     query: nothing.loose(),
     answers: { 200: json(healthSchema) },
-    async handle({ doors }) {
-      return { status: 200, body: { status: "alive", version: doors.version } };
+    async handle({ deps }) {
+      return { status: 200, body: { status: "alive", version: deps.version } };
     },
   }),
   route({
@@ -169,8 +169,8 @@ export const probeRoutes = [
     query: nothing.loose(),
     answers: { 200: json(readySchema) },
     problems: ["unavailable"],
-    async handle({ doors }) {
-      const errors = await lookOnce(doors);
+    async handle({ deps }) {
+      const errors = await lookOnce(deps);
       if (errors.length > 0) throw new SlipwayError("unavailable", "Some parts are not usable: see errors.", { errors });
       return { status: 200, body: { status: "ready" } };
     },
@@ -182,8 +182,8 @@ export const probeRoutes = [
     summary: "Prometheus text, for operators and for this machine",
     query: nothing.loose(),
     answers: { 200: [{ media: "text/plain; version=0.0.4" }] },
-    async handle({ doors }) {
-      return { status: 200, media: "text/plain; version=0.0.4", body: await metricsText(doors) };
+    async handle({ deps }) {
+      return { status: 200, media: "text/plain; version=0.0.4", body: await metricsText(deps) };
     },
   }),
 ];

@@ -4,7 +4,7 @@ import { accepts, phaseOf } from "../../../machines/fold.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
-import { isoTime, wireEvent, wireTask } from "../../core/protocol/mapping.ts";
+import { toIsoTime, toWireEvent, toWireTask } from "../../core/protocol/mapping.ts";
 import {
   answerSchema,
   artifactRowSchema,
@@ -16,7 +16,7 @@ import {
   machineSchema,
   messageRowSchema,
   messageSchema,
-  pageOf,
+  pageSchema,
   retrySchema,
   submitSchema,
   taskQuerySchema,
@@ -24,46 +24,46 @@ import {
   toolCallSchema,
   type WireTask,
 } from "../../core/protocol/rest.ts";
-import { EMPTY, isId, json, listQuerySchema, nextOf, pageOfList, route, type Doors } from "../route.ts";
-import type { Person } from "../../core/ports/accounts.ts";
+import { EMPTY, isId, json, listQuerySchema, nextCursor, pageOfList, route, type ApiDeps } from "../route.ts";
+import type { Identity } from "../../core/ports/accounts.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 
 /** A stored task as the wire shows it, with why it waits. */
-export async function showTask(doors: Pick<Doors, "operations">, task: Task): Promise<WireTask> {
-  const wait = task.state === "queued" ? await doors.operations.wait(task) : null;
-  return wireTask(task, phaseOf(task.snapshot), wait);
+export async function toTaskView(deps: Pick<ApiDeps, "operations">, task: Task): Promise<WireTask> {
+  const wait = task.state === "queued" ? await deps.operations.wait(task) : null;
+  return toWireTask(task, phaseOf(task.snapshot), wait);
 }
 
-const when = (at: number | null): string | null => (at === null ? null : isoTime(at));
+const when = (at: number | null): string | null => (at === null ? null : toIsoTime(at));
 
 function showMessage(row: MessageRow): z.infer<typeof messageRowSchema> {
   const { id, seq, at, role, content, mode, status } = row;
-  return { id, seq, at: isoTime(at), role, content: content.map((block) => ({ ...block })), mode, status };
+  return { id, seq, at: toIsoTime(at), role, content: content.map((block) => ({ ...block })), mode, status };
 }
 
 function showToolCall(row: ToolCallRow): z.infer<typeof toolCallSchema> {
   const { id, attempt, seq, name, input, startedAt, endedAt, output, exitCode, truncated } = row;
-  return { id, attempt, seq, name, input, startedAt: isoTime(startedAt), endedAt: when(endedAt), output, exitCode, truncated };
+  return { id, attempt, seq, name, input, startedAt: toIsoTime(startedAt), endedAt: when(endedAt), output, exitCode, truncated };
 }
 
 function showAttempt(row: AttemptRow): z.infer<typeof attemptSchema> {
   const { number, container, startedAt, endedAt, exitCode, failure } = row;
-  return { number, container, startedAt: isoTime(startedAt), endedAt: when(endedAt), exitCode, failure };
+  return { number, container, startedAt: toIsoTime(startedAt), endedAt: when(endedAt), exitCode, failure };
 }
 
-const showArtifact = ({ at, ...rest }: Artifact): z.infer<typeof artifactRowSchema> => ({ ...rest, at: isoTime(at) });
+const showArtifact = ({ at, ...rest }: Artifact): z.infer<typeof artifactRowSchema> => ({ ...rest, at: toIsoTime(at) });
 
 const bySeq = ({ seq }: { readonly seq: number }): string => String(seq);
 
 /** What follows a cursor that is a seq; nothing follows one that is not. */
 const seqOf = (cursor = "0"): number => (/^\d{1,15}$/.test(cursor) ? Number(cursor) : Number.MAX_SAFE_INTEGER);
 
-async function listTasks(doors: Doors, person: Person, query: z.infer<typeof taskQuerySchema>) {
+async function listTasks(deps: ApiDeps, person: Identity, query: z.infer<typeof taskQuerySchema>) {
   const { state, thread, q, limit, cursor } = query;
   if (cursor !== undefined && !isId(cursor)) {
     throw new SlipwayError("invalid_request", undefined, { errors: [{ path: "cursor", message: "is not a cursor of this list" }] });
   }
-  const found = await doors.store.tasks({
+  const found = await deps.store.tasks({
     userId: person.role === "user" ? person.userId : null,
     limit,
     ...(state === undefined ? {} : { states: state }),
@@ -71,8 +71,8 @@ async function listTasks(doors: Doors, person: Person, query: z.infer<typeof tas
     ...(q === undefined ? {} : { text: q }),
     ...(cursor === undefined ? {} : { before: cursor }),
   });
-  const items = await Promise.all(found.items.map((task) => showTask(doors, task)));
-  return { items, next: nextOf(found, (task) => task.id) };
+  const items = await Promise.all(found.items.map((task) => toTaskView(deps, task)));
+  return { items, next: nextCursor(found, (task) => task.id) };
 }
 
 export const taskRoutes = [
@@ -94,9 +94,9 @@ export const taskRoutes = [
       "forge_unavailable",
       "idempotency_mismatch",
     ],
-    async handle({ doors, person, body, idempotencyKey }) {
-      const { task, replayed } = await doors.service.submit(person, body, idempotencyKey);
-      return { status: replayed ? 200 : 201, body: await showTask(doors, task), headers: { Location: `/v1/tasks/${task.id}` } };
+    async handle({ deps, identity, body, idempotencyKey }) {
+      const { task, replayed } = await deps.tasks.submit(identity, body, idempotencyKey);
+      return { status: replayed ? 200 : 201, body: await toTaskView(deps, task), headers: { Location: `/v1/tasks/${task.id}` } };
     },
   }),
   route({
@@ -105,9 +105,9 @@ export const taskRoutes = [
     access: "user",
     summary: "Tasks, newest first",
     query: taskQuerySchema,
-    answers: { 200: json(pageOf(taskSchema)) },
-    async handle({ doors, person, query }) {
-      return { status: 200, body: await listTasks(doors, person, query) };
+    answers: { 200: json(pageSchema(taskSchema)) },
+    async handle({ deps, identity, query }) {
+      return { status: 200, body: await listTasks(deps, identity, query) };
     },
   }),
   route({
@@ -117,8 +117,8 @@ export const taskRoutes = [
     summary: "One task",
     answers: { 200: json(taskSchema) },
     problems: ["not_found"],
-    async handle({ doors, person, params }) {
-      return { status: 200, body: await showTask(doors, await doors.service.task(person, params["id"] ?? "")) };
+    async handle({ deps, identity, params }) {
+      return { status: 200, body: await toTaskView(deps, await deps.tasks.task(identity, params["id"] ?? "")) };
     },
   }),
   route({
@@ -128,8 +128,8 @@ export const taskRoutes = [
     summary: "Stop a task; its work so far is kept",
     answers: { 202: json(taskSchema) },
     problems: ["not_found", "task_settled"],
-    async handle({ doors, person, params }) {
-      return { status: 202, body: await showTask(doors, await doors.service.cancel(person, params["id"] ?? "", false)) };
+    async handle({ deps, identity, params }) {
+      return { status: 202, body: await toTaskView(deps, await deps.tasks.cancel(identity, params["id"] ?? "", false)) };
     },
   }),
   route({
@@ -140,14 +140,14 @@ export const taskRoutes = [
     body: retrySchema,
     answers: { 201: json(taskSchema) },
     problems: ["not_found", "task_open", "nothing_to_push", "limits_unavailable"],
-    async handle({ doors, person, params, body }) {
-      const task = await doors.service.retry(person, params["id"] ?? "", body);
-      return { status: 201, body: await showTask(doors, task), headers: { Location: `/v1/tasks/${task.id}` } };
+    async handle({ deps, identity, params, body }) {
+      const task = await deps.tasks.retry(identity, params["id"] ?? "", body);
+      return { status: 201, body: await toTaskView(deps, task), headers: { Location: `/v1/tasks/${task.id}` } };
     },
   }),
 ];
 
-export const talkRoutes = [
+export const messageRoutes = [
   route({
     method: "post",
     path: "/v1/tasks/:id/messages",
@@ -157,10 +157,10 @@ export const talkRoutes = [
     idempotent: true,
     answers: { 202: json(messageRowSchema), 201: json(taskSchema) },
     problems: ["not_found", "idempotency_mismatch"],
-    async handle({ doors, person, params, body, idempotencyKey }) {
-      const said = await doors.service.message(person, params["id"] ?? "", body, idempotencyKey);
+    async handle({ deps, identity, params, body, idempotencyKey }) {
+      const said = await deps.tasks.message(identity, params["id"] ?? "", body, idempotencyKey);
       if ("message" in said) return { status: 202, body: showMessage(said.message) };
-      return { status: 201, body: await showTask(doors, said.task), headers: { Location: `/v1/tasks/${said.task.id}` } };
+      return { status: 201, body: await toTaskView(deps, said.task), headers: { Location: `/v1/tasks/${said.task.id}` } };
     },
   }),
   route({
@@ -169,12 +169,12 @@ export const talkRoutes = [
     access: "user",
     summary: "The conversation",
     query: listQuerySchema,
-    answers: { 200: json(pageOf(messageRowSchema)) },
+    answers: { 200: json(pageSchema(messageRowSchema)) },
     problems: ["not_found"],
-    async handle({ doors, person, params, query }) {
-      const { id } = await doors.service.task(person, params["id"] ?? "");
-      const page = await doors.store.messages(id, seqOf(query.cursor), query.limit);
-      return { status: 200, body: { items: page.items.map(showMessage), next: nextOf(page, bySeq) } };
+    async handle({ deps, identity, params, query }) {
+      const { id } = await deps.tasks.task(identity, params["id"] ?? "");
+      const page = await deps.store.messages(id, seqOf(query.cursor), query.limit);
+      return { status: 200, body: { items: page.items.map(showMessage), next: nextCursor(page, bySeq) } };
     },
   }),
   route({
@@ -184,8 +184,8 @@ export const talkRoutes = [
     summary: "Take back a message that was not delivered",
     answers: { 204: EMPTY },
     problems: ["not_found", "message_delivered", "task_settled"],
-    async handle({ doors, person, params }) {
-      await doors.service.withdraw(person, params["id"] ?? "", params["mid"] ?? "");
+    async handle({ deps, identity, params }) {
+      await deps.tasks.withdraw(identity, params["id"] ?? "", params["mid"] ?? "");
       return { status: 204 };
     },
   }),
@@ -197,8 +197,8 @@ export const talkRoutes = [
     body: answerSchema,
     answers: { 200: json(taskSchema) },
     problems: ["not_found", "already_answered"],
-    async handle({ doors, person, params, body }) {
-      return { status: 200, body: await showTask(doors, await doors.service.answer(person, params["id"] ?? "", body)) };
+    async handle({ deps, identity, params, body }) {
+      return { status: 200, body: await toTaskView(deps, await deps.tasks.answer(identity, params["id"] ?? "", body)) };
     },
   }),
 ];
@@ -210,12 +210,12 @@ export const historyRoutes = [
     access: "user",
     summary: "The log, by seq",
     query: eventQuerySchema,
-    answers: { 200: json(pageOf(eventSchema)) },
+    answers: { 200: json(pageSchema(eventSchema)) },
     problems: ["not_found"],
-    async handle({ doors, person, params, query }) {
-      const { id } = await doors.service.task(person, params["id"] ?? "");
-      const page = await doors.store.events(id, query.after, query.limit);
-      return { status: 200, body: { items: page.items.map(wireEvent), next: nextOf(page, bySeq) } };
+    async handle({ deps, identity, params, query }) {
+      const { id } = await deps.tasks.task(identity, params["id"] ?? "");
+      const page = await deps.store.events(id, query.after, query.limit);
+      return { status: 200, body: { items: page.items.map(toWireEvent), next: nextCursor(page, bySeq) } };
     },
   }),
   route({
@@ -224,12 +224,12 @@ export const historyRoutes = [
     access: "user",
     summary: "What the agent ran",
     query: listQuerySchema,
-    answers: { 200: json(pageOf(toolCallSchema)) },
+    answers: { 200: json(pageSchema(toolCallSchema)) },
     problems: ["not_found"],
-    async handle({ doors, person, params, query }) {
-      const { id } = await doors.service.task(person, params["id"] ?? "");
-      const page = await doors.store.toolCalls(id, seqOf(query.cursor), query.limit);
-      return { status: 200, body: { items: page.items.map(showToolCall), next: nextOf(page, bySeq) } };
+    async handle({ deps, identity, params, query }) {
+      const { id } = await deps.tasks.task(identity, params["id"] ?? "");
+      const page = await deps.store.toolCalls(id, seqOf(query.cursor), query.limit);
+      return { status: 200, body: { items: page.items.map(showToolCall), next: nextCursor(page, bySeq) } };
     },
   }),
   route({
@@ -238,11 +238,11 @@ export const historyRoutes = [
     access: "user",
     summary: "Every attempt and how it ended",
     query: listQuerySchema,
-    answers: { 200: json(pageOf(attemptSchema)) },
+    answers: { 200: json(pageSchema(attemptSchema)) },
     problems: ["not_found"],
-    async handle({ doors, person, params, query }) {
-      const { id } = await doors.service.task(person, params["id"] ?? "");
-      const { items, next } = pageOfList(await doors.store.attempts(id), (row) => String(row.number), query);
+    async handle({ deps, identity, params, query }) {
+      const { id } = await deps.tasks.task(identity, params["id"] ?? "");
+      const { items, next } = pageOfList(await deps.store.attempts(id), (row) => String(row.number), query);
       return { status: 200, body: { items: items.map(showAttempt), next } };
     },
   }),
@@ -254,10 +254,10 @@ export const historyRoutes = [
     query: diffQuerySchema,
     answers: { 200: [{ schema: diffSchema }, { media: "text/x-diff" }] },
     problems: ["not_found", "expired"],
-    async handle({ doors, person, params, query }) {
+    async handle({ deps, identity, params, query }) {
       const id = params["id"] ?? "";
-      if (query.format === "json") return { status: 200, body: await doors.service.diff(person, id) };
-      return { status: 200, media: "text/x-diff", body: await doors.service.patch(person, id) };
+      if (query.format === "json") return { status: 200, body: await deps.tasks.diff(identity, id) };
+      return { status: 200, media: "text/x-diff", body: await deps.tasks.patch(identity, id) };
     },
   }),
   route({
@@ -266,10 +266,10 @@ export const historyRoutes = [
     access: "user",
     summary: "What was salvaged of sandboxes whose worker could not save its work",
     query: listQuerySchema,
-    answers: { 200: json(pageOf(artifactRowSchema)) },
+    answers: { 200: json(pageSchema(artifactRowSchema)) },
     problems: ["not_found"],
-    async handle({ doors, person, params, query }) {
-      const found = await doors.service.artifacts(person, params["id"] ?? "");
+    async handle({ deps, identity, params, query }) {
+      const found = await deps.tasks.artifacts(identity, params["id"] ?? "");
       const { items, next } = pageOfList(found, (one) => one.name, query);
       return { status: 200, body: { items: items.map(showArtifact), next } };
     },
@@ -281,9 +281,9 @@ export const historyRoutes = [
     summary: "One artifact, as it is: an archive whose content nobody has looked at",
     answers: { 200: [{ binary: "application/gzip" }] },
     problems: ["not_found"],
-    async handle({ doors, person, params }) {
+    async handle({ deps, identity, params }) {
       const id = params["id"] ?? "";
-      const { artifact, content } = await doors.service.artifact(person, id, params["name"] ?? "");
+      const { artifact, content } = await deps.tasks.artifact(identity, id, params["name"] ?? "");
       const headers = { "Content-Length": String(artifact.bytes), "Content-Disposition": `attachment; filename="${id}-${artifact.name}"` };
       return { status: 200, media: "application/gzip", content, headers };
     },
@@ -295,24 +295,24 @@ export const historyRoutes = [
     summary: "The statechart's own view of a task",
     answers: { 200: json(machineSchema) },
     problems: ["not_found"],
-    async handle({ doors, person, params }) {
-      const task = await doors.service.task(person, params["id"] ?? "");
-      return { status: 200, body: await machineView(doors, task) };
+    async handle({ deps, identity, params }) {
+      const task = await deps.tasks.task(identity, params["id"] ?? "");
+      return { status: 200, body: await machineView(deps, task) };
     },
   }),
 ];
 
-async function machineView(doors: Doors, task: Task): Promise<z.infer<typeof machineSchema>> {
+async function machineView(deps: ApiDeps, task: Task): Promise<z.infer<typeof machineSchema>> {
   const { snapshot, state } = task;
-  const stuck = doors.operations.stuck(task);
-  const attempt = (await doors.store.attempts(task.id)).at(-1);
+  const stuck = deps.operations.stuck(task);
+  const attempt = (await deps.store.attempts(task.id)).at(-1);
   return {
     state,
     snapshot: { ...snapshot },
-    since: isoTime(snapshot.context.enteredAt),
+    since: toIsoTime(snapshot.context.enteredAt),
     dueAt: when(snapshot.context.dueAt),
     can: accepts(snapshot),
     container: attempt !== undefined && attempt.endedAt === null ? attempt.container : null,
-    stuck: stuck && { reason: stuck.reason, since: isoTime(stuck.since) },
+    stuck: stuck && { reason: stuck.reason, since: toIsoTime(stuck.since) },
   };
 }

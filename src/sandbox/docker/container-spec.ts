@@ -49,7 +49,7 @@ export interface ContainerDefaults {
   readonly workspace: Workspace;
 }
 
-export function labelsOf(instance: string, spec: SandboxSpec): Record<string, string> {
+export function createLabels(instance: string, spec: SandboxSpec): Record<string, string> {
   return { [LABELS.instance]: instance, [LABELS.task]: spec.taskId, [LABELS.attempt]: String(spec.attempt) };
 }
 
@@ -79,14 +79,14 @@ const doorOf = (source: string | null): MountSettings[] =>
  * not the file, because a restarted broker makes a new file. A read-only mount still lets a process connect.
  * AutoRemove stays off: the exit code is read from the stopped container.
  */
-export function containerOf(spec: SandboxSpec, defaults: ContainerDefaults): ContainerCreateOptions {
+export function createContainerSpec(spec: SandboxSpec, defaults: ContainerDefaults): ContainerCreateOptions {
   const memoryMb = spec.limits.memoryMb ?? defaults.memoryMb;
   const tunnelled = defaults.socketDir === null;
   const { workspace } = defaults;
   return {
     name: spec.name,
     Image: defaults.image,
-    Labels: { ...labelsOf(defaults.instance, spec), [LABELS.pool]: "", [LABELS.door]: tunnelled ? spec.socketDir : "" },
+    Labels: { ...createLabels(defaults.instance, spec), [LABELS.pool]: "", [LABELS.door]: tunnelled ? spec.socketDir : "" },
     User: `${WORKER_UID}:${WORKER_UID}`,
     WorkingDir: WORKSPACE,
     Env: [

@@ -6,7 +6,7 @@ import { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Engine } from "./engine.ts";
 
-export interface News {
+export interface EngineEvents {
   /** Resolves at the next hint about `name`, or after `ms`. Rejects with the signal's reason when aborted. */
   next(name: string, ms: number, signal: AbortSignal): Promise<void>;
   close(): void;
@@ -25,7 +25,7 @@ function nameIn(line: string): string | null {
 }
 
 /** @param label the containers of interest, `key=value`. Listens from the first `next` on. */
-export function openNews(engine: Engine, label: string): News {
+export function openEngineEvents(engine: Engine, label: string): EngineEvents {
   const waiting = new Map<string, Set<() => void>>();
   const closing = new AbortController();
   let started = false;
@@ -96,8 +96,8 @@ export function openNews(engine: Engine, label: string): News {
 }
 
 /** Asks `look` until it finds something; between two looks it waits for news, which it subscribes to before it looks. */
-export async function until<T>(
-  news: News,
+export async function waitUntil<T>(
+  news: EngineEvents,
   name: string,
   pollMs: () => number,
   signal: AbortSignal,

@@ -4,7 +4,7 @@
  */
 import { join, relative } from "node:path";
 import Docker from "dockerode";
-import { messageOf } from "../../core/error.ts";
+import { errorMessage } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
 
 export interface EngineOptions {
@@ -28,12 +28,12 @@ export class EngineError extends Error {
 }
 
 /** True when the engine answered with one of these HTTP statuses. */
-export function refusedWith(error: unknown, ...statuses: readonly number[]): boolean {
+export function hasStatus(error: unknown, ...statuses: readonly number[]): boolean {
   return error instanceof EngineError && statuses.includes(error.status);
 }
 
 /** True for the engine's and the builder's words for a file system without room. */
-export function saysDiskFull(words: string): boolean {
+export function isDiskFullMessage(words: string): boolean {
   return /no space left on device|disk quota exceeded/i.test(words);
 }
 
@@ -68,14 +68,14 @@ function abortError(signal: AbortSignal): unknown {
 }
 
 /** What a failed call means. A caller's own abort stays an abort. */
-export function translate(error: unknown, signal?: AbortSignal): unknown {
+export function toEngineError(error: unknown, signal?: AbortSignal): unknown {
   if (signal?.aborted === true) return abortError(signal);
   if (error instanceof TaskFailure || error instanceof EngineError) return error;
   if (error instanceof Error && "statusCode" in error && typeof error.statusCode === "number") {
     const words = "json" in error && isMessage(error.json) ? error.json.message : error.message;
     return new EngineError(error.statusCode, words.trim(), error);
   }
-  return new TaskFailure("sandbox_unavailable", { detail: `The Docker engine does not answer: ${messageOf(error)}`, cause: error });
+  return new TaskFailure("sandbox_unavailable", { detail: `The Docker engine does not answer: ${errorMessage(error)}`, cause: error });
 }
 
 function isMessage(json: unknown): json is { message: string } {
@@ -109,7 +109,7 @@ export function openEngine(options: EngineOptions): Engine {
       return await Promise.race([answer, stopped]);
     } catch (error) {
       ends.abort();
-      throw translate(error, signal);
+      throw toEngineError(error, signal);
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
@@ -120,9 +120,9 @@ export function openEngine(options: EngineOptions): Engine {
 }
 
 /** What the engine refuses although the request is right is the engine's failure; the words are kept. */
-export function failed(error: unknown): unknown {
+export function engineFailure(error: unknown): unknown {
   if (!(error instanceof EngineError)) return error;
-  if (saysDiskFull(error.message)) return diskFull(error.message);
+  if (isDiskFullMessage(error.message)) return diskFull(error.message);
   const detail = `The Docker engine refused (${error.status}): ${error.message.slice(0, 300)}`;
   return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
 }
@@ -132,7 +132,7 @@ export async function named<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
-    throw failed(error);
+    throw engineFailure(error);
   }
 }
 

@@ -3,10 +3,10 @@ import { existsSync } from "node:fs";
 import { mkdir, rmdir } from "node:fs/promises";
 import { Readable } from "node:stream";
 import type { ContainerInspectInfo } from "dockerode";
-import { leftover, type GcMode, type Leftover, type Wanted } from "../../core/lib/garbage.ts";
+import { removeGarbage, type GcMode, type Garbage, type IsNeeded } from "../../core/lib/garbage.ts";
 import { LABELS, SOCKET_TARGET } from "./container-spec.ts";
-import type { Disks } from "./disk/workspace-disk.ts";
-import { refusedWith, translate, type Engine } from "./engine.ts";
+import type { WorkspaceDisks } from "./disk/workspace-disk.ts";
+import { hasStatus, toEngineError, type Engine } from "./engine.ts";
 
 /** A volume or network of an attempt is named after its sandbox, perhaps with a word behind it. */
 const OF_ATTEMPT = /^(slipway-(?!pool-).+-a\d+)(?:-[a-z]+)?$/;
@@ -31,8 +31,8 @@ export async function readWorkspace(engine: Engine, name: string, signal: AbortS
     signal.addEventListener("abort", () => source.destroy(new Error("aborted")), { once: true });
     return source;
   } catch (error) {
-    if (refusedWith(error, 404)) return null;
-    throw translate(error, signal);
+    if (hasStatus(error, 404)) return null;
+    throw toEngineError(error, signal);
   }
 }
 
@@ -62,17 +62,17 @@ interface Found {
   remove(signal: AbortSignal): Promise<unknown>;
 }
 
-export interface LeavingsOf {
+export interface GarbageQuery {
   readonly engine: Engine;
   readonly instance: string;
-  readonly disks: Disks;
-  readonly wanted: Wanted;
+  readonly disks: WorkspaceDisks;
+  readonly wanted: IsNeeded;
   readonly mode: GcMode;
   readonly signal: AbortSignal;
 }
 
 /** Volumes, what is behind them, and networks with this installation's label. One that is in use is refused by the engine and stays. */
-export async function leftVolumes(of: LeavingsOf): Promise<Leftover[]> {
+export async function findUnusedVolumes(of: GarbageQuery): Promise<Garbage[]> {
   const { engine, mode, signal } = of;
   const all = await found(of);
   const isUsed = await users(of);
@@ -80,22 +80,22 @@ export async function leftVolumes(of: LeavingsOf): Promise<Leftover[]> {
   for (const one of all) if (!isUsed(one.name) && (await isOver(one, of.wanted))) unwanted.push(one);
   const isMeasured = unwanted.every((one) => one.kind === "network" || one.bytes !== null);
   const sizes = isMeasured ? new Map<string, number>() : await volumeSizes(engine, signal);
-  const removed: Leftover[] = [];
+  const removed: Garbage[] = [];
   for (const { kind, name, bytes, remove } of unwanted) {
-    removed.push(await leftover(mode, { kind, name, bytes: bytes ?? sizes.get(name) ?? null }, () => remove(signal)));
+    removed.push(await removeGarbage(mode, { kind, name, bytes: bytes ?? sizes.get(name) ?? null }, () => remove(signal)));
   }
   return removed;
 }
 
 /** What was made for a worker that waits is claimed by no name: it is old enough to have a container, or it never gets one. */
-async function isOver({ name, changedAt }: Found, wanted: Wanted): Promise<boolean> {
+async function isOver({ name, changedAt }: Found, wanted: IsNeeded): Promise<boolean> {
   const sandbox = OF_ATTEMPT.exec(name)?.[1];
   if (sandbox !== undefined) return !(await wanted(sandbox));
   return OF_NO_ATTEMPT.test(name) && Date.now() - changedAt > STALE_MS;
 }
 
 /** @returns whether a container of ours bears the name of an attempt, or mounts what is called so. */
-async function users({ engine, instance, signal }: LeavingsOf): Promise<(name: string) => boolean> {
+async function users({ engine, instance, signal }: GarbageQuery): Promise<(name: string) => boolean> {
   const filters = { label: [`${LABELS.instance}=${instance}`] };
   const containers = await engine.call((docker) => docker.listContainers({ all: true, filters }), signal);
   const names = new Set(containers.flatMap((one) => one.Names.map((name) => name.replace(/^\//, ""))));
@@ -103,7 +103,7 @@ async function users({ engine, instance, signal }: LeavingsOf): Promise<(name: s
   return (name) => mounted.has(name) || names.has(OF_ATTEMPT.exec(name)?.[1] ?? name);
 }
 
-async function found({ engine, instance, disks, signal }: LeavingsOf): Promise<Found[]> {
+async function found({ engine, instance, disks, signal }: GarbageQuery): Promise<Found[]> {
   const filters = { label: [`${LABELS.instance}=${instance}`] };
   const ask = <T>(run: Parameters<Engine["call"]>[0]): Promise<T> => engine.call(run, signal) as Promise<T>;
   const { Volumes } = await ask<{ Volumes: { Name: string; CreatedAt?: string }[] | null }>((docker) =>
@@ -113,7 +113,7 @@ async function found({ engine, instance, disks, signal }: LeavingsOf): Promise<F
   const images = new Map(disks.images().map((image) => [image.name, image]));
   const volumes = new Map((Volumes ?? []).map((one) => [one.Name, one]));
   const gone = (error: unknown): void => {
-    if (!refusedWith(error, 404)) throw error;
+    if (!hasStatus(error, 404)) throw error;
   };
   return [
     ...[...new Set([...volumes.keys(), ...images.keys()])].map((name) => ({

@@ -6,21 +6,28 @@ import type Docker from "dockerode";
 import { resolve } from "node:path";
 import { TaskFailure } from "../../core/failure.ts";
 import { parseSandboxName } from "../../core/task.ts";
-import { capabilitiesOf, type EngineFacts } from "./hardening/host-checks.ts";
-import { openDoor, type Door, type DoorOptions } from "./transport/transport.ts";
-import { containerOf, LABELS, labelsOf } from "./container-spec.ts";
-import { openDerived } from "./image/derived-image.ts";
-import { diskWall, openDisks, PLAIN, volumeOf, type DiskOptions, type Disks } from "./disk/workspace-disk.ts";
-import { dress } from "./image/image-overrides.ts";
-import { EngineError, failed, hostPaths, named, openEngine, refusedWith, type Engine, type HostDir } from "./engine.ts";
-import { openImage } from "./image/worker-image.ts";
+import { checkHost, type EngineFacts } from "./hardening/host-checks.ts";
+import { openTransport, type WorkerTransport, type TransportOptions } from "./transport/transport.ts";
+import { createContainerSpec, LABELS, createLabels } from "./container-spec.ts";
+import { openDerivedImages } from "./image/derived-image.ts";
+import {
+  diskHardeningCheck,
+  openWorkspaceDisks,
+  PLAIN_DISK,
+  volumeName,
+  type DiskOptions,
+  type WorkspaceDisks,
+} from "./disk/workspace-disk.ts";
+import { overrideImageSettings } from "./image/image-overrides.ts";
+import { EngineError, engineFailure, hostPaths, named, openEngine, hasStatus, type Engine, type HostDir } from "./engine.ts";
+import { openWorkerImage } from "./image/worker-image.ts";
 import { tailOf } from "./transport/stream-demux.ts";
-import { openNews, until } from "./engine-events.ts";
-import { isWaiting, openPool, type Pool, type PoolOptions } from "./warm-pool.ts";
+import { openEngineEvents, waitUntil } from "./engine-events.ts";
+import { isWaiting, openWarmPool, type WarmPool, type WarmPoolOptions } from "./warm-pool.ts";
 import { openProfile } from "./hardening/seccomp.ts";
-import { openStale } from "./stale.ts";
-import { leftVolumes, readWorkspace, whole } from "./garbage.ts";
-import type { Capability, Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../../core/ports/sandbox.ts";
+import { openStaleImages } from "./stale.ts";
+import { findUnusedVolumes, readWorkspace, whole } from "./garbage.ts";
+import type { HardeningCheck, Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../../core/ports/sandbox.ts";
 
 export { dockerOptions } from "./engine.ts";
 
@@ -47,9 +54,9 @@ export interface DockerSandboxOptions {
   /** How often `wait` looks for itself although no event came, ms. */
   readonly pollMs?: number;
   /** Workers that are started ahead; null or absent = none, and none is looked for. */
-  readonly pool?: PoolOptions | null;
+  readonly pool?: WarmPoolOptions | null;
   /** How a worker reaches its broker; absent = as the engine allows. */
-  readonly door?: DoorOptions["door"];
+  readonly transport?: TransportOptions["transport"];
   /** For the crash suite: called between the steps of ensure. */
   readonly crashpoint?: (name: string) => void;
 }
@@ -79,29 +86,34 @@ function stateOf(info: Inspected): "created" | "running" | "stopped" {
 
 export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   const engine = openEngine(options);
-  const image = openImage(engine, options);
+  const image = openWorkerImage(engine, options);
   const seccomp = openProfile(engine);
-  const derived = openDerived(engine, image, options.instance, seccomp);
-  const news = openNews(engine, `${LABELS.instance}=${options.instance}`);
+  const derived = openDerivedImages(engine, image, options.instance, seccomp);
+  const news = openEngineEvents(engine, `${LABELS.instance}=${options.instance}`);
   const closing = new AbortController();
   const crashpoint = options.crashpoint ?? (() => undefined);
   const starting = new Map<string, Promise<void>>();
   const common = { engine, instance: options.instance, crashpoint };
-  const disks = openDisks({ ...common, ...(options.disk ?? PLAIN), byEnvironment: !options.docker, onHost: hostPaths(options.hostDir) });
-  const door = openDoor(options, engine, async (name, signal) => (await inspect(name, signal))?.State.Running === true);
+  const disks = openWorkspaceDisks({
+    ...common,
+    ...(options.disk ?? PLAIN_DISK),
+    byEnvironment: !options.docker,
+    onHost: hostPaths(options.hostDir),
+  });
+  const door = openTransport(options, engine, async (name, signal) => (await inspect(name, signal))?.State.Running === true);
 
   /** @returns null when there is no container of that name. */
   async function inspect(name: string, signal?: AbortSignal): Promise<Inspected | null> {
     try {
       return await engine.call((docker, stop) => docker.getContainer(name).inspect({ abortSignal: stop }), signal);
     } catch (error) {
-      if (refusedWith(error, 404)) return null;
-      throw failed(error);
+      if (hasStatus(error, 404)) return null;
+      throw engineFailure(error);
     }
   }
 
   async function bodyOf(spec: SandboxSpec, signal: AbortSignal): Promise<Docker.ContainerCreateOptions> {
-    const body = containerOf(spec, {
+    const body = createContainerSpec(spec, {
       image: await image.name(),
       instance: options.instance,
       memoryMb: options.memoryMb ?? 4_096,
@@ -117,7 +129,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     if ((await derived.find(chosen, signal)) === null) await derived.prepare(chosen, () => undefined, signal);
     const found = await derived.find(chosen, signal);
     if (found === null) throw new TaskFailure("sandbox_unavailable", { detail: `The image ${chosen} does not stay prepared.` });
-    return dress(body, found);
+    return overrideImageSettings(body, found);
   }
 
   async function prepare(progress: (text: string) => void, signal: AbortSignal, chosen: string | null = null): Promise<void> {
@@ -126,11 +138,11 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
 
   const plainBody = (spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> => bodyOf({ ...spec, image: null }, closing.signal);
   const pool = options.pool
-    ? openPool({ ...common, ...options.pool, image: () => image.name(), body: plainBody, disk: disks.make, remove })
+    ? openWarmPool({ ...common, ...options.pool, image: () => image.name(), body: plainBody, disk: disks.make, remove })
     : null;
 
   /** Whoever waits is bound through a shared folder. */
-  const waiting = async (): Promise<Pool | null> => (pool !== null && (await door.kind()) === "socket" ? pool : null);
+  const waiting = async (): Promise<WarmPool | null> => (pool !== null && (await door.kind()) === "socket" ? pool : null);
 
   /** @returns false when there is one of that name. */
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<boolean> {
@@ -142,14 +154,14 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     };
     try {
       await attempt().catch(async (error: unknown) => {
-        if (!refusedWith(error, 404)) throw error;
+        if (!hasStatus(error, 404)) throw error;
         await prepare(() => undefined, signal, spec.image);
         await attempt();
       });
       return true;
     } catch (error) {
-      if (refusedWith(error, 409)) return false;
-      throw failed(error);
+      if (hasStatus(error, 409)) return false;
+      throw engineFailure(error);
     }
   }
 
@@ -173,7 +185,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       const { info, fresh } = await findOrCreate(spec, signal);
       const labels = info.Config.Labels;
       const waited = Boolean(labels[LABELS.pool]) && labels[LABELS.instance] === options.instance;
-      if (!waited && Object.entries(labelsOf(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
+      if (!waited && Object.entries(createLabels(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
         throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
       }
       if (!waited) {
@@ -218,7 +230,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       if (await disks.isFull(info)) await signalTo(engine, name, "SIGKILL", stop);
       lookAt = Date.now() + disks.restMs(info);
     }
-    return until(
+    return waitUntil(
       news,
       name,
       () => (watched ? Math.min(pollMs, Math.max(1, lookAt - Date.now())) : pollMs),
@@ -246,7 +258,7 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
   function ended(name: string, ms: number, signal: AbortSignal): Promise<boolean> {
     const end = Date.now() + ms;
     const pollMs = (): number => Math.max(1, Math.min(1_000, end - Date.now()));
-    return until(news, name, pollMs, signal, async () => {
+    return waitUntil(news, name, pollMs, signal, async () => {
       const late = Date.now() >= end;
       const info = await inspect(name, signal);
       if (info === null || stateOf(info) !== "running") return true;
@@ -271,9 +283,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     if (info !== null) await removeContainer(name);
     crashpoint("sandbox.removed");
     try {
-      await disks.remove((info === null ? null : volumeOf(info)) ?? name);
+      await disks.remove((info === null ? null : volumeName(info)) ?? name);
     } catch (error) {
-      throw failed(error);
+      throw engineFailure(error);
     }
   }
 
@@ -281,12 +293,12 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     try {
       await engine.call((docker, stop) => docker.getContainer(name).remove({ force: true, v: true, abortSignal: stop }));
     } catch (error) {
-      if (refusedWith(error, 404)) return;
-      if (!refusedWith(error, 409)) throw failed(error);
+      if (hasStatus(error, 404)) return;
+      if (!hasStatus(error, 409)) throw engineFailure(error);
     }
     // 409: somebody else is removing it.
     const end = Date.now() + KILL_MS;
-    await until(
+    await waitUntil(
       news,
       name,
       () => 200,
@@ -326,19 +338,19 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     kind: "docker",
     isolates: true,
     check,
-    capabilities: (signal) => capabilitiesHere(engine, door, disks, signal),
+    hardeningChecks: (signal) => capabilitiesHere(engine, door, disks, signal),
     storage: disks.storage,
     prepare: (progress, signal, chosen) => named(prepare(progress, signal, chosen)),
     ensure: ensureOnce,
-    tend: async (growth, signal) => await (await waiting())?.tend(growth, signal),
-    warmth: async (signal) => (await (await waiting())?.warmth(signal)) ?? null,
+    maintainPool: async (growth, signal) => await (await waiting())?.maintain(growth, signal),
+    poolStatus: async (signal) => (await (await waiting())?.status(signal)) ?? null,
     wait,
     stop,
     remove,
     salvage,
     list: () => sandboxesOf(engine, options.instance),
-    reclaim: (wanted, mode, signal) => leftVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
-    reclaimImages: (mode, signal) => openStale(engine, image, options.instance).reclaim(STALE_IMAGE_MS, mode, signal),
+    reclaim: (wanted, mode, signal) => findUnusedVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
+    reclaimImages: (mode, signal) => openStaleImages(engine, image, options.instance).reclaim(STALE_IMAGE_MS, mode, signal),
     close,
   };
 }
@@ -348,7 +360,7 @@ async function signalTo(engine: Engine, name: string, which: "SIGTERM" | "SIGKIL
     await engine.call((docker, stop) => docker.getContainer(name).kill({ signal: which, abortSignal: stop }), signal);
   } catch (error) {
     // 404: gone; 409: not running; some engines say so with 500.
-    if (!refusedWith(error, 404, 409) && !(error instanceof EngineError && /not running/i.test(error.message))) throw failed(error);
+    if (!hasStatus(error, 404, 409) && !(error instanceof EngineError && /not running/i.test(error.message))) throw engineFailure(error);
   }
 }
 
@@ -358,7 +370,7 @@ async function sandboxesOf(engine: Engine, instance: string): Promise<SandboxInf
   const found = await engine
     .call((docker, stop) => docker.listContainers({ all: true, filters, abortSignal: stop }))
     .catch((error: unknown) => {
-      throw failed(error);
+      throw engineFailure(error);
     });
   return found.flatMap((one) => {
     const name = one.Names[0]?.replace(/^\//, "") ?? one.Id;
@@ -373,19 +385,24 @@ async function start(engine: Engine, name: string, signal: AbortSignal): Promise
   try {
     await engine.call((docker, stop) => docker.getContainer(name).start({ abortSignal: stop }), signal);
   } catch (error) {
-    if (refusedWith(error, 304)) return;
-    throw failed(error);
+    if (hasStatus(error, 304)) return;
+    throw engineFailure(error);
   }
 }
 
-async function judge(engine: Engine, disks: Disks, info: Inspected, name: string): Promise<SandboxExit> {
+async function judge(engine: Engine, disks: WorkspaceDisks, info: Inspected, name: string): Promise<SandboxExit> {
   const { ExitCode: exitCode, OOMKilled } = info.State;
   const outOfMemory = OOMKilled && exitCode !== 0;
   const diskFull = !outOfMemory && exitCode !== 0 && (await disks.isFull(info));
   return { exitCode, outOfMemory, diskFull, tail: await tailOf(engine, name) };
 }
 
-async function capabilitiesHere(engine: Engine, door: Door, disks: Disks, signal?: AbortSignal): Promise<Capability[]> {
+async function capabilitiesHere(
+  engine: Engine,
+  door: WorkerTransport,
+  disks: WorkspaceDisks,
+  signal?: AbortSignal,
+): Promise<HardeningCheck[]> {
   const facts = await named(engine.call((docker) => docker.info() as Promise<EngineFacts>, signal));
-  return [...capabilitiesOf(facts, await door.kind()), diskWall(await disks.bound())];
+  return [...checkHost(facts, await door.kind()), diskHardeningCheck(await disks.bound())];
 }

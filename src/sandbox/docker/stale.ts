@@ -1,21 +1,21 @@
 /** What of our own images and half-made containers lies on the engine for nothing. Judged by our own labels and names, and by age. */
 import type Docker from "dockerode";
 import { DERIVED, DERIVED_REPOSITORY } from "./image/derived-image.ts";
-import { leftover, type GcMode, type Leftover } from "../../core/lib/garbage.ts";
-import { refusedWith, type Engine } from "./engine.ts";
-import { inspectImage, OWN_REPOSITORY, type Image } from "./image/worker-image.ts";
+import { removeGarbage, type GcMode, type Garbage } from "../../core/lib/garbage.ts";
+import { hasStatus, type Engine } from "./engine.ts";
+import { inspectImage, OWN_REPOSITORY, type WorkerImage } from "./image/worker-image.ts";
 import { PREPARE_LABEL } from "./image/image-probe.ts";
 
 /** No preparation takes longer, ms. */
 const HALF_MADE_MS = 3_600_000;
 
-export interface Stale {
+export interface StaleImages {
   /**
    * Images of ours that no task will use again: workers of earlier versions, and derived images whose worker or base is no longer the current
    * one; and containers that a crash left in the middle of a preparation. Neither what a container still uses nor what is younger than
    * `olderThanMs`. Idempotent.
    */
-  reclaim(olderThanMs: number, mode: GcMode, signal: AbortSignal): Promise<Leftover[]>;
+  reclaim(olderThanMs: number, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
 }
 
 interface Found {
@@ -23,7 +23,7 @@ interface Found {
   readonly bytes: number | null;
 }
 
-export function openStale(engine: Engine, own: Image, instance: string): Stale {
+export function openStaleImages(engine: Engine, own: WorkerImage, instance: string): StaleImages {
   async function inUse(): Promise<Set<string>> {
     const containers = await engine.call((docker) => docker.listContainers({ all: true }));
     return new Set(containers.map((one) => one.ImageID));
@@ -65,20 +65,20 @@ export function openStale(engine: Engine, own: Image, instance: string): Stale {
     try {
       await act();
     } catch (error) {
-      if (!refusedWith(error, 404, 409)) throw error;
+      if (!hasStatus(error, 404, 409)) throw error;
     }
   }
 
   return {
     async reclaim(olderThanMs, mode, signal) {
-      const left: Leftover[] = [];
+      const left: Garbage[] = [];
       for (const { name, bytes } of await halfMade()) {
         const remove = () => unless(() => engine.call((docker) => docker.getContainer(name).remove({ force: true, v: true }), signal));
-        left.push(await leftover(mode, { kind: "container", name, bytes }, remove));
+        left.push(await removeGarbage(mode, { kind: "container", name, bytes }, remove));
       }
       for (const { name, bytes } of await images(olderThanMs)) {
         left.push(
-          await leftover(mode, { kind: "image", name, bytes }, () =>
+          await removeGarbage(mode, { kind: "image", name, bytes }, () =>
             unless(() => engine.call((docker) => docker.getImage(name).remove({}), signal)),
           ),
         );

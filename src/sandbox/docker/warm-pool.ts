@@ -11,20 +11,20 @@ import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import type Docker from "dockerode";
-import { messageOf } from "../../core/error.ts";
+import { errorMessage } from "../../core/error.ts";
 import { WORKER_ENV, type Assignment } from "../../core/protocol/worker.ts";
 import { LABELS, SOCKET_TARGET, WORKER_UID } from "./container-spec.ts";
-import { EngineError, refusedWith, type Engine } from "./engine.ts";
-import type { SandboxSpec, Warmth } from "../../core/ports/sandbox.ts";
+import { EngineError, hasStatus, type Engine } from "./engine.ts";
+import type { SandboxSpec, PoolStatus } from "../../core/ports/sandbox.ts";
 
-export interface PoolOptions {
+export interface WarmPoolOptions {
   /** How many wait; 0 = none, and what an earlier start left is removed. */
   readonly size: number;
   /** The folder that holds the attempts' socket folders: whoever moves into one of them must come from the same file system. */
   readonly dir: string;
 }
 
-export interface PoolDeps extends PoolOptions {
+export interface WarmPoolDeps extends WarmPoolOptions {
   readonly engine: Engine;
   readonly instance: string;
   /** The name of the image that tasks without one of their own get. */
@@ -38,14 +38,14 @@ export interface PoolDeps extends PoolOptions {
   readonly crashpoint: (name: string) => void;
 }
 
-export interface Pool {
+export interface WarmPool {
   /** @returns true when a container bears the attempt's name now, or somebody else's does; false when one has to be made. */
   claim(spec: SandboxSpec, signal: AbortSignal): Promise<boolean>;
   /** Makes a claimed container the attempt's. @returns false when it had ended before it knew its attempt: it serves nobody. */
   bind(spec: SandboxSpec, info: Docker.ContainerInspectInfo): boolean;
   /** See Sandbox.tend. */
-  tend(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
-  warmth(signal?: AbortSignal): Promise<Warmth>;
+  maintain(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
+  status(signal?: AbortSignal): Promise<PoolStatus>;
 }
 
 const FOLDER = "pool-";
@@ -82,7 +82,7 @@ interface Look {
   readonly imageId: string | null;
 }
 
-export function openPool(deps: PoolDeps): Pool {
+export function openWarmPool(deps: WarmPoolDeps): WarmPool {
   const { engine, instance, size, remove, crashpoint } = deps;
   const dir = resolve(deps.dir);
   /** Ids of containers that may be claimed. */
@@ -107,7 +107,7 @@ export function openPool(deps: PoolDeps): Pool {
     try {
       return (await engine.call((docker) => docker.getImage(name).inspect(), signal)).Id;
     } catch (error) {
-      if (refusedWith(error, 404)) return null;
+      if (hasStatus(error, 404)) return null;
       throw error;
     }
   }
@@ -239,18 +239,18 @@ export function openPool(deps: PoolDeps): Pool {
   return {
     claim,
     bind,
-    tend(growth, signal) {
+    maintain(growth, signal) {
       const now = Date.now();
       const content = ready.length === size && now - lookedAt < LOOK_MS;
       if (tending !== null || content || now < restUntil) return tending ?? Promise.resolve();
       tending = tendNow(growth, signal)
         .catch((error: unknown) => {
-          if (!signal.aborted) rest(messageOf(error));
+          if (!signal.aborted) rest(errorMessage(error));
         })
         .finally(() => (tending = null));
       return tending;
     },
-    async warmth(signal) {
+    async status(signal) {
       const { fit } = await look(signal);
       return { wanted: size, ready: fit.length, reason: fit.length >= size ? null : reason };
     },

@@ -32,7 +32,7 @@ const LOG_LIMIT = 64 * 1_024 * 1_024;
  * the trap does not reach the worker: a subshell begins with the signals' defaults. After the worker it starts no further process, because
  * whoever is killing the worker would kill that too; hence a note that is whole only with its line end.
  */
-export const KEEPER = `
+export const SUPERVISOR_SCRIPT = `
 dir=$1 node=$2 file=$3
 cd "$dir" || exit 1
 if [ -r /proc/self/stat ]; then
@@ -86,9 +86,9 @@ async function putOnce(dir: string, name: string, text: string): Promise<boolean
 }
 
 /** Makes the folder if there is none of that name. */
-export async function makeBox(root: string, name: string, owner: Owner): Promise<void> {
+export async function createProcessDir(root: string, name: string, owner: Owner): Promise<void> {
   await mkdir(root, { recursive: true, mode: 0o700 });
-  if ((await ownerOf(join(root, name))) !== null) return;
+  if ((await readOwner(join(root, name))) !== null) return;
   const draft = join(root, `.new-${randomBytes(6).toString("hex")}`);
   await mkdir(draft, { mode: 0o700 });
   for (const part of ["workspace", "state", "home", "tmp"]) await mkdir(join(draft, part), { mode: 0o700 });
@@ -101,25 +101,25 @@ export async function makeBox(root: string, name: string, owner: Owner): Promise
   }
 }
 
-export async function ownerOf(dir: string): Promise<Owner | null> {
+export async function readOwner(dir: string): Promise<Owner | null> {
   const text = await textOf(join(dir, "box.json"));
   return text === null ? null : ownerSchema.parse(JSON.parse(text));
 }
 
 /** Null = nobody has claimed it. pid 0 = stopped before it ran. */
-export async function claimOf(dir: string): Promise<ProcessId | null> {
+export async function readClaim(dir: string): Promise<ProcessId | null> {
   const text = await textOf(join(dir, "claim"));
   const [, pid, start] = /^(\d+) (.*)$/m.exec(text ?? "") ?? [];
   return pid === undefined || start === undefined ? null : { pid: Number(pid), start: start.trim() };
 }
 
 /** Takes the claim so that no keeper can. @returns false when one has it. */
-export function claimForNobody(dir: string): Promise<boolean> {
+export function reserve(dir: string): Promise<boolean> {
   return putOnce(dir, "claim", "0 -\n");
 }
 
 /** The recorded end: an exit code, "lost", or null while there is none. */
-export async function exitOf(dir: string): Promise<number | "lost" | null> {
+export async function readExit(dir: string): Promise<number | "lost" | null> {
   const [, word] = /^(\d+|lost)\n$/.exec((await textOf(join(dir, "exit"))) ?? "") ?? [];
   if (word === undefined) return null;
   return word === "lost" ? "lost" : Number(word);
@@ -130,7 +130,7 @@ export async function recordExit(dir: string, exit: number | "lost"): Promise<vo
   await putOnce(dir, "exit", `${exit}\n`);
 }
 
-export async function tailOf(dir: string): Promise<string> {
+export async function readLogTail(dir: string): Promise<string> {
   let file;
   try {
     file = await open(join(dir, "log"), "r");
@@ -149,7 +149,7 @@ export async function tailOf(dir: string): Promise<string> {
 }
 
 /** Keeps a chatty worker from filling the disk: its log is written in append mode, so that it goes on at the new end. */
-export async function boundLog(dir: string): Promise<void> {
+export async function truncateLog(dir: string): Promise<void> {
   try {
     const path = join(dir, "log");
     if ((await stat(path)).size > LOG_LIMIT) await truncate(path, 0);
@@ -159,7 +159,7 @@ export async function boundLog(dir: string): Promise<void> {
 }
 
 /** Names of all boxes. Leavings of crashed makers and removers are deleted on the way. */
-export async function boxNames(root: string): Promise<string[]> {
+export async function listProcessDirs(root: string): Promise<string[]> {
   let names: string[];
   try {
     names = await readdir(root);
@@ -175,7 +175,7 @@ export async function boxNames(root: string): Promise<string[]> {
 }
 
 /** Forgets the box at once and deletes what it held. Nothing may run in it any more. */
-export async function removeBox(root: string, name: string): Promise<void> {
+export async function removeProcessDir(root: string, name: string): Promise<void> {
   const gone = join(root, `.gone-${randomBytes(6).toString("hex")}`);
   try {
     await rename(join(root, name), gone);

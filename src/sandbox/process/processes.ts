@@ -73,7 +73,7 @@ export async function isAlive(id: ProcessId): Promise<boolean> {
 }
 
 /** Sends a signal to a process, or with a negative id to a group. One that is gone is no error. */
-export function signalTo(pid: number, signal: NodeJS.Signals): void {
+export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch (error) {
@@ -110,7 +110,7 @@ export async function killFollowers(leader: number, marks: readonly string[]): P
   for (let round = 0; round < 20; round++) {
     const found = await followers(leader, marks);
     if (found.length === 0) return;
-    for (const pid of found) signalTo(pid, "SIGKILL");
+    for (const pid of found) sendSignal(pid, "SIGKILL");
     await new Promise((resolve) => setTimeout(resolve, 5 + round * 5));
   }
 }

@@ -5,26 +5,26 @@
 import { spawn } from "node:child_process";
 import { mkdir, open, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { messageOf } from "../../core/error.ts";
+import { errorMessage } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
-import { sizeOf } from "../../core/lib/disk-usage.ts";
-import { leftover, type GcMode, type Leftover, type Wanted } from "../../core/lib/garbage.ts";
+import { diskUsage } from "../../core/lib/disk-usage.ts";
+import { removeGarbage, type GcMode, type Garbage, type IsNeeded } from "../../core/lib/garbage.ts";
 import { WORKER_ENV } from "../../core/protocol/worker.ts";
 import {
-  boundLog,
-  boxNames,
-  claimForNobody,
-  claimOf,
-  exitOf,
-  KEEPER,
-  makeBox,
-  ownerOf,
+  truncateLog,
+  listProcessDirs,
+  reserve,
+  readClaim,
+  readExit,
+  SUPERVISOR_SCRIPT,
+  createProcessDir,
+  readOwner,
   recordExit,
-  removeBox,
-  tailOf,
+  removeProcessDir,
+  readLogTail,
 } from "./process-dir.ts";
-import { tarFolder } from "../workspace-tar.ts";
-import { isAlive, killFollowers, signalTo, type ProcessId } from "./processes.ts";
+import { createWorkspaceTar } from "../workspace-tar.ts";
+import { isAlive, killFollowers, sendSignal, type ProcessId } from "./processes.ts";
 import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../../core/ports/sandbox.ts";
 import { WORKSPACE } from "../../core/values/artifact.ts";
 
@@ -69,7 +69,7 @@ function pause(ms: number, signal?: AbortSignal): Promise<void> {
 
 function unavailable(error: unknown): TaskFailure {
   if (error instanceof TaskFailure) return error;
-  return new TaskFailure("sandbox_unavailable", { detail: messageOf(error), cause: error });
+  return new TaskFailure("sandbox_unavailable", { detail: errorMessage(error), cause: error });
 }
 
 /** What a worker sees of this machine's environment, and nothing else. */
@@ -105,22 +105,22 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
 
   /** Also settles what nobody saw the end of: a dead keeper without a note means that worker and keeper were killed together. */
   async function look(dir: string): Promise<Look> {
-    const exit = await exitOf(dir);
+    const exit = await readExit(dir);
     if (exit !== null) return { state: "exited", exit };
-    const keeper = await claimOf(dir);
-    if (keeper === null) return { state: (await ownerOf(dir)) === null ? "absent" : "created" };
+    const keeper = await readClaim(dir);
+    if (keeper === null) return { state: (await readOwner(dir)) === null ? "absent" : "created" };
     if (keeper.pid !== 0 && (await isAlive(keeper))) return { state: "running", keeper };
-    const noted = await exitOf(dir);
+    const noted = await readExit(dir);
     if (noted !== null) return { state: "exited", exit: noted };
     await killFollowers(0, marksOf(dir));
     await recordExit(dir, "lost");
-    return { state: "exited", exit: (await exitOf(dir)) ?? "lost" };
+    return { state: "exited", exit: (await readExit(dir)) ?? "lost" };
   }
 
   async function startKeeper(dir: string, spec: SandboxSpec, signal: AbortSignal): Promise<void> {
     const log = await open(join(dir, "log"), "a", 0o600);
     try {
-      const keeper = spawn("/bin/sh", ["-c", KEEPER, "keeper", dir, process.execPath, workerFile], {
+      const keeper = spawn("/bin/sh", ["-c", SUPERVISOR_SCRIPT, "keeper", dir, process.execPath, workerFile], {
         cwd: dir,
         env: workerEnv(dir, spec),
         detached: true,
@@ -138,19 +138,19 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
 
   async function claimed(dir: string, signal: AbortSignal): Promise<void> {
     for (let waited = 0; waited < CLAIM_MS; waited += 10) {
-      if ((await claimOf(dir)) !== null) return;
+      if ((await readClaim(dir)) !== null) return;
       await pause(10, signal);
     }
-    throw new TaskFailure("sandbox_unavailable", { detail: "The worker process did not start.", evidence: await tailOf(dir) });
+    throw new TaskFailure("sandbox_unavailable", { detail: "The worker process did not start.", evidence: await readLogTail(dir) });
   }
 
   async function ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     const dir = folder(spec.name);
     const mine = { instance: options.instance, taskId: spec.taskId, attempt: spec.attempt };
-    await makeBox(root, spec.name, mine);
+    await createProcessDir(root, spec.name, mine);
     crashpoint("sandbox.created");
-    const owner = await ownerOf(dir);
+    const owner = await readOwner(dir);
     if (owner?.instance !== mine.instance || owner.taskId !== mine.taskId || owner.attempt !== mine.attempt) {
       throw new TaskFailure("sandbox_unavailable", { detail: `A sandbox named ${spec.name} belongs to something else.` });
     }
@@ -166,9 +166,9 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
       if (seen.state === "absent" || seen.state === "exited") await killFollowers(0, marksOf(dir));
       if (seen.state === "absent") return GONE;
       if (seen.state === "exited") {
-        return { exitCode: seen.exit === "lost" ? null : seen.exit, outOfMemory: false, diskFull: false, tail: await tailOf(dir) };
+        return { exitCode: seen.exit === "lost" ? null : seen.exit, outOfMemory: false, diskFull: false, tail: await readLogTail(dir) };
       }
-      if (round % 100 === 0) await boundLog(dir);
+      if (round % 100 === 0) await truncateLog(dir);
       await pause(POLL_MS, stop);
     }
   }
@@ -188,17 +188,17 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
     await killFollowers(keeper.pid, marksOf(dir));
     if (!(await ended(dir, NOTE_MS)) && (await isAlive(keeper))) {
       await recordExit(dir, 137);
-      signalTo(-keeper.pid, "SIGKILL");
+      sendSignal(-keeper.pid, "SIGKILL");
     }
     await killFollowers(0, marksOf(dir));
   }
 
   async function stop(name: string, graceMs: number, signal?: AbortSignal): Promise<void> {
     const dir = folder(name);
-    if ((await look(dir)).state === "created") await claimForNobody(dir);
+    if ((await look(dir)).state === "created") await reserve(dir);
     const seen = await look(dir);
     if (seen.state === "running") {
-      signalTo(-seen.keeper.pid, "SIGTERM");
+      sendSignal(-seen.keeper.pid, "SIGTERM");
       if (!(await ended(dir, graceMs, signal))) await kill(dir, seen.keeper);
     }
     await killFollowers(0, marksOf(dir));
@@ -206,17 +206,17 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
 
   async function remove(name: string): Promise<void> {
     const dir = folder(name);
-    if ((await look(dir)).state === "created") await claimForNobody(dir);
+    if ((await look(dir)).state === "created") await reserve(dir);
     const seen = await look(dir);
     if (seen.state === "running") await kill(dir, seen.keeper);
     await killFollowers(0, marksOf(dir));
-    await removeBox(root, name);
+    await removeProcessDir(root, name);
   }
 
   async function list(): Promise<SandboxInfo[]> {
     const found: SandboxInfo[] = [];
-    for (const name of await boxNames(root)) {
-      const owner = await ownerOf(join(root, name));
+    for (const name of await listProcessDirs(root)) {
+      const owner = await readOwner(join(root, name));
       const { state } = await look(join(root, name));
       if (owner === null || state === "absent" || owner.instance !== options.instance) continue;
       found.push({ name, taskId: owner.taskId, attempt: owner.attempt, state });
@@ -229,16 +229,16 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
     const { state } = await look(dir);
     if (state === "absent") return null;
     if (state === "running") throw new TaskFailure("internal", { detail: `The worker of ${name} still runs.` });
-    return tarFolder(join(dir, "workspace"), WORKSPACE, signal);
+    return createWorkspaceTar(join(dir, "workspace"), WORKSPACE, signal);
   }
 
   /** A folder that tells nothing about its owner is no sandbox: a maker or remover was killed over it. */
-  async function reclaim(wanted: Wanted, mode: GcMode): Promise<Leftover[]> {
-    const found: Leftover[] = [];
-    for (const name of await boxNames(root)) {
+  async function reclaim(wanted: IsNeeded, mode: GcMode): Promise<Garbage[]> {
+    const found: Garbage[] = [];
+    for (const name of await listProcessDirs(root)) {
       const dir = join(root, name);
-      if ((await ownerOf(dir).catch(() => null)) !== null || (await wanted(name))) continue;
-      found.push(await leftover(mode, { kind: "folder", name, bytes: await sizeOf(dir) }, () => removeBox(root, name)));
+      if ((await readOwner(dir).catch(() => null)) !== null || (await wanted(name))) continue;
+      found.push(await removeGarbage(mode, { kind: "folder", name, bytes: await diskUsage(dir) }, () => removeProcessDir(root, name)));
     }
     return found;
   }
@@ -246,7 +246,7 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
   return {
     kind: "process",
     isolates: false,
-    capabilities: () => Promise.resolve([]),
+    hardeningChecks: () => Promise.resolve([]),
     async check() {
       await mkdir(root, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
         throw unavailable(error);
@@ -254,8 +254,8 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
       return "worker processes: NOT ISOLATED - agents run as this user with this machine's files and network; memory and CPU limits are not enforced";
     },
     storage: () => Promise.resolve(null),
-    tend: () => Promise.resolve(),
-    warmth: () => Promise.resolve(null),
+    maintainPool: () => Promise.resolve(),
+    poolStatus: () => Promise.resolve(null),
     async prepare(_progress, signal) {
       signal.throwIfAborted();
       const found = await stat(workerFile).catch(() => null);

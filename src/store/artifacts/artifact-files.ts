@@ -9,12 +9,12 @@ import { join } from "node:path";
 import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
-import { sift } from "./safe-archive.ts";
+import { sanitizeArchive } from "./safe-archive.ts";
 import { type Artifacts, type Salvaged } from "../../core/ports/artifacts.ts";
-import { messageOf } from "../../core/error.ts";
+import { errorMessage } from "../../core/error.ts";
 import { ARTIFACT_NAME, artifactName, artifactSchema, type Artifact } from "../../core/values/artifact.ts";
 
-export interface ArtifactsOptions {
+export interface ArtifactFilesOptions {
   readonly dir: string;
   /** Largest workspace that is kept, before compression, bytes. */
   readonly maxBytes: number;
@@ -26,7 +26,7 @@ const TASK_ID = /^task_[0-9a-z]{1,64}$/i;
 /** So much stays free on the disk beside the largest artifact, bytes. */
 const SPARE_BYTES = 256 * 2 ** 20;
 
-export function openArtifacts({ dir, maxBytes, now }: ArtifactsOptions): Artifacts {
+export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions): Artifacts {
   function folder(taskId: string): string {
     if (!TASK_ID.test(taskId)) throw new Error("this is not the id of a task");
     return join(dir, taskId);
@@ -53,7 +53,7 @@ export function openArtifacts({ dir, maxBytes, now }: ArtifactsOptions): Artifac
     try {
       await room();
       const measure = { bytes: 0, hash: createHash("sha256") };
-      const { content, account } = sift(tar, { maxBytes, maxMs }, signal);
+      const { content, account } = sanitizeArchive(tar, { maxBytes, maxMs }, signal);
       const file = createWriteStream(draft, { mode: 0o600, flags: "wx", flush: true });
       const closed = new Promise<void>((resolve) => file.once("close", resolve));
       // An aborted pipeline does not wait for a file that is just being made.
@@ -88,7 +88,7 @@ export function openArtifacts({ dir, maxBytes, now }: ArtifactsOptions): Artifac
       if (artifact === null) return null;
       return { artifact, content: createReadStream(join(folder(taskId), name)) };
     },
-    async stock() {
+    async usage() {
       const names = (await readdir(dir).catch(() => [])).filter((name) => TASK_ID.test(name));
       return await Promise.all(
         names.map(async (taskId) => {
@@ -101,7 +101,7 @@ export function openArtifacts({ dir, maxBytes, now }: ArtifactsOptions): Artifac
     },
     async remove(taskId) {
       await rm(folder(taskId), { recursive: true, force: true }).catch((error: unknown) => {
-        throw new Error(`the artifacts of ${taskId} could not be removed: ${messageOf(error)}`);
+        throw new Error(`the artifacts of ${taskId} could not be removed: ${errorMessage(error)}`);
       });
     },
   };

@@ -17,14 +17,14 @@ const MADE_AGAIN: ReadonlySet<string> = new Set(["node_modules", ".venv", "__pyc
 const ENTRY_BYTES = 1_024;
 const MIB = 2 ** 20;
 
-export interface SiftLimits {
+export interface ArchiveLimits {
   /** Contents and headers before compression. */
   readonly maxBytes: number;
   /** The stream is cut after this. */
   readonly maxMs: number;
 }
 
-export interface Sifted {
+export interface SanitizedArchive {
   files: number;
   /** What is missing and cannot be made again. */
   note: string | null;
@@ -33,12 +33,12 @@ export interface Sifted {
 type Verdict = "keep" | "skip" | "unsafe" | "too_large";
 
 /** @returns the bytes of the new tar, and an account that is complete when they have been read to their end. */
-export function sift(
+export function sanitizeArchive(
   tar: AsyncIterable<Uint8Array>,
-  limits: SiftLimits,
+  limits: ArchiveLimits,
   signal: AbortSignal,
-): { readonly content: Readable; readonly account: Sifted } {
-  const account: Sifted = { files: 0, note: null };
+): { readonly content: Readable; readonly account: SanitizedArchive } {
+  const account: SanitizedArchive = { files: 0, note: null };
   const pack = openPack();
   const content = Readable.from(pack as unknown as AsyncIterable<Uint8Array>);
   fill(pack, tar, limits, signal, account).then(
@@ -48,7 +48,13 @@ export function sift(
   return { content, account };
 }
 
-async function fill(pack: Pack, tar: AsyncIterable<Uint8Array>, limits: SiftLimits, signal: AbortSignal, account: Sifted): Promise<void> {
+async function fill(
+  pack: Pack,
+  tar: AsyncIterable<Uint8Array>,
+  limits: ArchiveLimits,
+  signal: AbortSignal,
+  account: SanitizedArchive,
+): Promise<void> {
   const late = AbortSignal.timeout(limits.maxMs);
   const stop = AbortSignal.any([signal, late]);
   const left: Record<"unsafe" | "too_large", number> = { unsafe: 0, too_large: 0 };
@@ -79,7 +85,7 @@ async function fill(pack: Pack, tar: AsyncIterable<Uint8Array>, limits: SiftLimi
   }
 }
 
-function words(left: Record<"unsafe" | "too_large", number>, { maxBytes }: SiftLimits): string | null {
+function words(left: Record<"unsafe" | "too_large", number>, { maxBytes }: ArchiveLimits): string | null {
   const parts = [
     left.too_large === 0 ? "" : `${left.too_large} files did not fit into ${Math.round(maxBytes / MIB)} MB`,
     left.unsafe === 0 ? "" : `${left.unsafe} entries could harm whoever unpacks them`,

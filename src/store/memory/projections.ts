@@ -1,7 +1,7 @@
 /** The lists of one task that are made from its log, in memory. */
 import type { TaskEvent } from "../../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../core/ports/store.ts";
-import { project, type Change } from "../projection.ts";
+import { projectEvent, type ProjectionChange } from "../projection.ts";
 
 export class MemoryLists {
   messages: MessageRow[] = [];
@@ -9,7 +9,7 @@ export class MemoryLists {
   attempts: AttemptRow[] = [];
 
   apply(event: TaskEvent): void {
-    const change = project(event);
+    const change = projectEvent(event);
     if (change !== null) this.#change(change);
   }
 
@@ -19,11 +19,11 @@ export class MemoryLists {
     return found.find(({ role }) => role === "user") ?? found[0] ?? null;
   }
 
-  observeExit(attempt: number, exitCode: number | null): void {
+  recordExit(attempt: number, exitCode: number | null): void {
     this.attempts = this.attempts.map((row) => (row.number === attempt ? { ...row, exitCode: row.exitCode ?? exitCode } : row));
   }
 
-  #change(change: Change): void {
+  #change(change: ProjectionChange): void {
     switch (change.kind) {
       case "message":
         this.messages.push(change.row);

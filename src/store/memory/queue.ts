@@ -1,7 +1,7 @@
 /** The queue in memory (fair.ts says why it is ordered so). */
-import { nextTurn, rankOf } from "../fair-queue.ts";
+import { nextTurn, computeRank } from "../fair-queue.ts";
 
-interface Place {
+interface QueueEntry {
   readonly id: string;
   readonly userId: string;
   readonly priority: number;
@@ -9,13 +9,13 @@ interface Place {
   readonly rank: number;
 }
 
-const before = (a: Place, b: Place): boolean => a.rank < b.rank || (a.rank === b.rank && a.id < b.id);
+const before = (a: QueueEntry, b: QueueEntry): boolean => a.rank < b.rank || (a.rank === b.rank && a.id < b.id);
 const flow = (userId: string, priority: number): string => JSON.stringify([priority, userId]);
 
 export class MemoryQueue {
-  readonly #places = new Map<string, Place>();
+  readonly #places = new Map<string, QueueEntry>();
   /** In order. */
-  readonly #queued: Place[] = [];
+  readonly #queued: QueueEntry[] = [];
   /** The largest claimed turn per priority and owner, and per priority: the virtual time. */
   readonly #claimed = new Map<string, number>();
   readonly #time = new Map<number, number>();
@@ -26,7 +26,7 @@ export class MemoryQueue {
     const claimed = this.#claimed.get(flow(userId, priority));
     const turns = claimed === undefined ? queuedTurns : [...queuedTurns, claimed];
     const turn = nextTurn(this.#virtualTime(priority), turns.length === 0 ? null : Math.max(...turns));
-    this.#places.set(id, { id, userId, priority, turn, rank: rankOf(turn, priority) });
+    this.#places.set(id, { id, userId, priority, turn, rank: computeRank(turn, priority) });
     this.mark(id, queued);
   }
 
@@ -77,7 +77,7 @@ export class MemoryQueue {
   }
 
   /** Where the place is, or belongs. */
-  #indexOf(place: Place): number {
+  #indexOf(place: QueueEntry): number {
     let low = 0;
     let high = this.#queued.length;
     while (low < high) {

@@ -1,7 +1,7 @@
 /** The store in plain maps, for tests and simulations: the same contract, nothing durable. */
 import type { TaskEvent } from "../../core/event.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
-import type { Ledger } from "../../core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import { SlipwayError } from "../../core/error.ts";
 import { pageOf, type Page } from "../../core/lib/pagination.ts";
 import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../../core/ports/store.ts";
@@ -12,7 +12,7 @@ import { memoryAccounts } from "./accounts.ts";
 import { MemoryLists } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
 import { MemoryTranscripts } from "../sqlite/tables/transcripts.ts";
-import { makeTask, searchText } from "../task-record.ts";
+import { makeTask, searchableText } from "../task-record.ts";
 
 interface Entry {
   task: Task;
@@ -49,7 +49,7 @@ class MemoryStore implements Store {
     const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size: 0 };
     const lists = new MemoryLists();
     const stored = makeTask(id, core, snapshot, state, event.seq, ++this.#rev, event.at);
-    const entry: Entry = { task: stored, slot, search: searchText(spec), log: [event], lists };
+    const entry: Entry = { task: stored, slot, search: searchableText(spec), log: [event], lists };
     lists.apply(event);
     this.#entries.set(id, entry);
     if (!isSettledState(state)) this.#open.set(id, entry);
@@ -144,9 +144,9 @@ class MemoryStore implements Store {
     return [...(this.#entries.get(taskId)?.lists.attempts ?? [])];
   }
 
-  async observeExit(taskId: string, attempt: number, exitCode: number | null): Promise<void> {
+  async recordExit(taskId: string, attempt: number, exitCode: number | null): Promise<void> {
     this.#writable();
-    this.#entries.get(taskId)?.lists.observeExit(attempt, exitCode);
+    this.#entries.get(taskId)?.lists.recordExit(attempt, exitCode);
   }
 
   async appendRecord(record: NewRecord): Promise<AppendResult> {
@@ -244,6 +244,6 @@ class MemoryStore implements Store {
   }
 }
 
-export function openMemoryStore(): { readonly store: Store; readonly accounts: Accounts; readonly ledger: Ledger } {
+export function openMemoryStore(): { readonly store: Store; readonly accounts: Accounts; readonly ledger: UsageLedger } {
   return { store: new MemoryStore(), accounts: memoryAccounts(), ledger: memoryLedger() };
 }

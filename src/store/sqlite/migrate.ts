@@ -8,7 +8,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import Database, { type Connection } from "./driver.ts";
-import { messageOf, SlipwayError } from "../../core/error.ts";
+import { errorMessage, SlipwayError } from "../../core/error.ts";
 
 interface Migration {
   readonly number: number;
@@ -80,7 +80,7 @@ function apply(db: Connection, { number, name, sql }: Migration, crashpoint?: (n
     return true;
   } catch (error) {
     if (db.inTransaction) db.exec("ROLLBACK");
-    throw new SlipwayError("internal", `Migration ${number} (${name}) failed: ${messageOf(error)}`, { cause: error });
+    throw new SlipwayError("internal", `Migration ${number} (${name}) failed: ${errorMessage(error)}`, { cause: error });
   }
 }
 

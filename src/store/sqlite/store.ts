@@ -10,11 +10,11 @@ import Database, { type Connection } from "./driver.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
 import { crashpointFrom } from "../../core/lib/crashpoint.ts";
 import { SlipwayError } from "../../core/error.ts";
-import type { Ledger } from "../../core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import type { Commit, CreateResult, NewTask, Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
 import { sqliteAccounts } from "./tables/accounts.ts";
-import { Batch } from "./writer/group-commit.ts";
+import { GroupCommit } from "./writer/group-commit.ts";
 import { sqliteLedger } from "./tables/usage-ledger.ts";
 import { lockFolder, makePrivateFile } from "./lock.ts";
 import { migrate, pendingMigrations } from "./migrate.ts";
@@ -38,11 +38,11 @@ export interface SqliteOptions {
 export interface SqliteStore {
   readonly store: Store;
   readonly accounts: Accounts;
-  readonly ledger: Ledger;
+  readonly ledger: UsageLedger;
 }
 
 /** The store without its writes, for those who look while a coordinator runs. */
-export type StoreReader = Omit<Store, "create" | "commit" | "appendRecord" | "dropTranscript" | "observeExit" | "setSetting">;
+export type StoreReader = Omit<Store, "create" | "commit" | "appendRecord" | "dropTranscript" | "recordExit" | "setSetting">;
 
 const DATABASE = "slipway.db";
 const BUSY_MS = 5_000;
@@ -63,7 +63,7 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
     migrate(db, migrations, crashpointFrom(crash));
     db.pragma("query_only = ON");
     db.pragma(`cache_size = -${READ_CACHE_KIB}`);
-    return assemble(db, new Batch({ ...connecting, crash }), lock.release);
+    return assemble(db, new GroupCommit({ ...connecting, crash }), lock.release);
   } catch (error) {
     db?.close();
     lock.release();
@@ -81,7 +81,7 @@ function refuseNewer(path: string, migrations: string): void {
   }
 }
 
-function assemble(db: Connection, batch: Batch, release: () => void): SqliteStore {
+function assemble(db: Connection, batch: GroupCommit, release: () => void): SqliteStore {
   const cache = new CoreCache();
   const reads = sqliteReads(db, cache);
   let closed: Promise<void> | null = null;
@@ -117,7 +117,7 @@ function assemble(db: Connection, batch: Batch, release: () => void): SqliteStor
     ...asyncReads(reads),
     create,
     commit,
-    observeExit: (taskId, attempt, exitCode) => batch.run("observeExit", taskId, attempt, exitCode),
+    recordExit: (taskId, attempt, exitCode) => batch.run("recordExit", taskId, attempt, exitCode),
     dropTranscript: (taskId) => batch.run("dropTranscript", taskId),
     appendRecord: (record) => batch.run("appendRecord", record),
     setSetting: (key, value) => batch.run("setSetting", key, value),

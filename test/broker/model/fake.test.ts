@@ -46,11 +46,11 @@ describe("[K1] the fake model speaks the Messages API", () => {
     const second = await client.messages.stream(followed(first.content)).finalMessage();
     expect(second.stop_reason).toBe("end_turn");
     expect(second.usage.cache_read_input_tokens).toBeGreaterThan(0);
-    expect(fake.served().map(({ turn, status }) => [turn, status])).toEqual([
+    expect(fake.requests().map(({ turn, status }) => [turn, status])).toEqual([
       [0, 200],
       [1, 200],
     ]);
-    expect(fake.spent()).toBeGreaterThan(0);
+    expect(fake.spentUsd()).toBeGreaterThan(0);
   });
 
   it("says the same without a stream, counts tokens, and names its models", async () => {
@@ -155,7 +155,7 @@ describe("[K2] the fake model refuses what the provider refuses", () => {
     await says({ system: [marked, marked, marked, marked, marked] }, /maximum of 4/);
     const stranger = new Anthropic({ apiKey: "sk-other", baseURL: fake.url, maxRetries: 0 });
     await expect(stranger.messages.stream(BASE).finalMessage()).rejects.toMatchObject({ status: 401 });
-    expect(fake.spent()).toBe(0);
+    expect(fake.spentUsd()).toBe(0);
   });
 });
 

@@ -4,18 +4,18 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
-import { createModelGateway, retryAfterOf } from "../../../src/broker/model/gateway.ts";
-import type { Ledger } from "../../../src/core/ports/usage-ledger.ts";
+import { createModelGateway, parseRetryAfterHeaders } from "../../../src/broker/model/gateway.ts";
+import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { PRICES } from "../../../src/broker/model/prices.ts";
-import { createRate } from "../../../src/broker/model/rate-limit.ts";
-import { createSpend } from "../../../src/coordinator/services/budget.ts";
+import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
+import { createBudgetService } from "../../../src/coordinator/services/budget.ts";
 import { memoryLedger } from "../../../src/store/sqlite/tables/usage-ledger.ts";
 import { systemClock } from "../../../src/app/system.ts";
 import type { Task } from "../../../src/core/task.ts";
 import { seededIds } from "../../support/manual-clock.ts";
-import { openWorld, quiet, type World } from "../../support/coordinator/harness.ts";
+import { openHarness, quiet, type Harness } from "../../support/coordinator/harness.ts";
 
 const KEY = "sk-real-key-of-the-server";
 const HELLO: Scenario = { turns: [{ say: "Hello." }], afterwards: "again" };
@@ -25,25 +25,41 @@ afterEach(async () => {
 });
 
 interface House {
-  readonly world: World;
+  readonly harness: Harness;
   readonly fake: FakeModel;
-  readonly ledger: Ledger;
+  readonly ledger: UsageLedger;
   /** The gateway as the worker of this task sees it. */
   client(task: Task, token?: string): Anthropic;
   url(task: Task): string;
 }
 
 async function open(options: { scenarios?: Record<string, Scenario>; userDayUsd?: number; dayUsd?: number } = {}): Promise<House> {
-  const world = await openWorld({ settings: { maxConcurrent: 50 } });
-  closers.push(() => world.close());
+  const harness = await openHarness({ settings: { maxConcurrent: 50 } });
+  closers.push(() => harness.close());
   const fake = await startFakeModel({ scenarios: { default: HELLO, ...options.scenarios }, apiKey: KEY });
   closers.push(() => fake.close());
   const ledger = memoryLedger();
-  const { coordinator } = world.kernel;
+  const { taskLog } = harness.coordinator;
   const limits = { userDayUsd: options.userDayUsd ?? null, dayUsd: options.dayUsd ?? null };
-  const desk = createSpend({ coordinator, store: world.store, ledger, clock: systemClock, ids: seededIds(), log: quiet, ...limits });
-  const rate = createRate({ clock: systemClock, longestMs: 60_000 });
-  const serve = createModelGateway({ baseUrl: fake.url, apiKey: KEY, desk, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet });
+  const workerApi = createBudgetService({
+    taskLog,
+    store: harness.store,
+    ledger,
+    clock: systemClock,
+    ids: seededIds(),
+    log: quiet,
+    ...limits,
+  });
+  const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
+  const serve = createModelGateway({
+    baseUrl: fake.url,
+    apiKey: KEY,
+    budget: workerApi,
+    rules: DEFAULT_RULES,
+    prices: PRICES,
+    rate,
+    log: quiet,
+  });
   const server: Server = createServer((request, response) => {
     const [, taskId = "", attempt = "", path = ""] = /^\/([^/]+)\/(\d+)(\/.*)$/.exec(request.url ?? "") ?? [];
     const gone = new AbortController();
@@ -57,15 +73,15 @@ async function open(options: { scenarios?: Record<string, Scenario>; userDayUsd?
   });
   const { port } = server.address() as AddressInfo;
   const url = (task: Task): string => `http://127.0.0.1:${port}/${task.id}/${task.snapshot.context.attempt}`;
-  return { world, fake, ledger, url, client: (task) => new Anthropic({ apiKey: "att_token", baseURL: url(task), maxRetries: 0 }) };
+  return { harness, fake, ledger, url, client: (task) => new Anthropic({ apiKey: "att_token", baseURL: url(task), maxRetries: 0 }) };
 }
 
-async function working(world: World, request: Parameters<World["submit"]>[0] = {}): Promise<Task> {
-  const { id } = await world.submit(request);
-  await world.until(id, "provisioning");
-  for (let round = 0; round < 100 && !world.puppets.has(id); round += 1) await new Promise((resolve) => setTimeout(resolve, 5));
-  await world.puppets.say(world.kernel.desk, id, ["ready", {}]);
-  return await world.until(id, "running.working");
+async function working(harness: Harness, request: Parameters<Harness["submit"]>[0] = {}): Promise<Task> {
+  const { id } = await harness.submit(request);
+  await harness.until(id, "provisioning");
+  for (let round = 0; round < 100 && !harness.fakeWorkers.has(id); round += 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
+  return await harness.until(id, "running.working");
 }
 
 const ASK: Anthropic.MessageStreamParams = {
@@ -80,27 +96,27 @@ const failureOf = (work: Promise<unknown>): Promise<unknown> =>
     () => null,
     (error: unknown) => error,
   );
-const usages = async ({ store }: World, task: Task): Promise<unknown[]> =>
+const usages = async ({ store }: Harness, task: Task): Promise<unknown[]> =>
   (await store.events(task.id, 0, 1_000)).items.filter(({ type }) => type === "usage").map(({ data }) => data);
 
 describe("[S1] [L1] the key is added by the gateway and is nowhere else", () => {
   it("what the worker sent as authorisation does not go on; only known betas do", async () => {
-    const { world, fake, client } = await open();
-    const task = await working(world);
+    const { harness, fake, client } = await open();
+    const task = await working(harness);
     await client(task)
       .messages.stream(ASK, {
         headers: { cookie: "a=b", "x-api-key": "mine", "anthropic-beta": "files-api-2025-04-14, compact-2026-09-04" },
       })
       .finalMessage();
-    const headers = fake.served()[0]?.headers ?? {};
+    const headers = fake.requests()[0]?.headers ?? {};
     expect(headers["authorization"]).toBe(`Bearer ${KEY}`);
     expect([headers["cookie"], headers["x-api-key"], headers["anthropic-beta"]]).toEqual([undefined, undefined, "compact-2026-09-04"]);
   });
 
   it("a key that the provider refuses is told without its words", async () => {
     const fault = { kind: "status", status: 401, message: "invalid x-api-key sk-real…" } as const;
-    const { world, client } = await open({ scenarios: { default: { turns: [{ faults: [fault] }] } } });
-    const failure = await failureOf(ask(client(await working(world))));
+    const { harness, client } = await open({ scenarios: { default: { turns: [{ faults: [fault] }] } } });
+    const failure = await failureOf(ask(client(await working(harness))));
     expect(failure).toMatchObject({ status: 403, type: "authentication_error" });
     expect(String(failure)).not.toContain("sk-real");
   });
@@ -108,58 +124,62 @@ describe("[S1] [L1] the key is added by the gateway and is nowhere else", () => 
 
 describe("[L2] what the model says passes as it comes, and is counted on the way", () => {
   it("the first words are there long before the last", async () => {
-    const { world, client } = await open({ scenarios: { default: { turns: [{ say: "x".repeat(2_400), delayMs: 5 }] } } });
+    const { harness, client } = await open({ scenarios: { default: { turns: [{ say: "x".repeat(2_400), delayMs: 5 }] } } });
     const begun = performance.now();
     let first = Infinity;
-    const stream = client(await working(world)).messages.stream(ASK);
+    const stream = client(await working(harness)).messages.stream(ASK);
     stream.on("streamEvent", () => (first = Math.min(first, performance.now() - begun)));
     await stream.finalMessage();
     expect(first).toBeLessThan((performance.now() - begun) / 2);
   });
 
   it("the task, the books and the provider agree about tokens and money", async () => {
-    const { world, fake, ledger, client } = await open();
-    const task = await working(world);
+    const { harness, fake, ledger, client } = await open();
+    const task = await working(harness);
     const cached = { system: [{ type: "text", text: "s".repeat(4_000), cache_control: { type: "ephemeral" } }] };
     const answer = await ask(client(task), cached);
     await ask(client(task), { ...cached, stream: undefined });
-    const { usage } = (await world.task(task.id)).snapshot.context;
+    const { usage } = (await harness.task(task.id)).snapshot.context;
     expect(usage.turns).toBe(2);
-    expect(usage.usd).toBeCloseTo(fake.spent(), 10);
-    expect((await ledger.spentBy(task.id)).usd).toBeCloseTo(fake.spent(), 10);
+    expect(usage.usd).toBeCloseTo(fake.spentUsd(), 10);
+    expect((await ledger.spentBy(task.id)).usd).toBeCloseTo(fake.spentUsd(), 10);
     expect(usage.cacheReadTokens).toBeGreaterThan(900);
-    expect((await usages(world, task))[0]).toMatchObject({ model: "claude-opus-5-5", outputTokens: answer.usage.output_tokens, turns: 1 });
+    expect((await usages(harness, task))[0]).toMatchObject({
+      model: "claude-opus-5-5",
+      outputTokens: answer.usage.output_tokens,
+      turns: 1,
+    });
   });
 
   it("an answer without a stream is counted too, and asking about models costs nothing", async () => {
-    const { world, fake, ledger, client } = await open();
-    const task = await working(world);
+    const { harness, fake, ledger, client } = await open();
+    const task = await working(harness);
     await client(task).messages.create(ASK as Anthropic.MessageCreateParamsNonStreaming);
     await client(task).models.retrieve("claude-opus-5-5");
     await client(task).messages.countTokens({ model: ASK.model, messages: ASK.messages });
-    expect(await ledger.spentBy(task.id)).toEqual({ usd: fake.spent(), requests: 1 });
+    expect(await ledger.spentBy(task.id)).toEqual({ usd: fake.spentUsd(), requests: 1 });
   });
 
   it("an answer that breaks off is paid for by an estimate", async () => {
-    const { world, ledger, client } = await open({
+    const { harness, ledger, client } = await open({
       scenarios: { default: { turns: [{ say: "x".repeat(900), faults: [{ kind: "drop", after: 30 }] }] } },
     });
-    const task = await working(world);
+    const task = await working(harness);
     expect(await failureOf(ask(client(task)))).not.toBeNull();
     await expect.poll(async () => (await ledger.spentBy(task.id)).usd).toBeGreaterThan(0);
-    expect((await usages(world, task)).length).toBe(1);
+    expect((await usages(harness, task)).length).toBe(1);
   });
 });
 
 describe("[G4] no budget is exceeded by more than the request under way", () => {
   it("an answer is cut in mid-stream when the task's budget is used up, and nothing more is asked", async () => {
-    const { world, fake, ledger, client } = await open({
+    const { harness, fake, ledger, client } = await open({
       scenarios: { default: { turns: [{ say: "x".repeat(200_000) }], afterwards: "again" } },
     });
-    const task = await working(world, { budget: { usd: 0.05 } });
+    const task = await working(harness, { budget: { usd: 0.05 } });
     expect(await failureOf(ask(client(task)))).toMatchObject({ type: "budget_exceeded" });
     expect(await failureOf(ask(client(task)))).toMatchObject({ status: 402, type: "budget_exceeded" });
-    expect(fake.served()).toHaveLength(1);
+    expect(fake.requests()).toHaveLength(1);
     const { usd } = await ledger.spentBy(task.id);
     expect(usd).toBeGreaterThanOrEqual(0.05);
     // The whole answer would have cost more than a dollar.
@@ -167,21 +187,23 @@ describe("[G4] no budget is exceeded by more than the request under way", () => 
   });
 
   it("a budget of turns counts requests, also those that run at the same time", async () => {
-    const { world, fake, client } = await open({ scenarios: { default: { turns: [{ say: "slow", delayMs: 20 }], afterwards: "again" } } });
-    const task = await working(world, { budget: { turns: 3 } });
+    const { harness, fake, client } = await open({
+      scenarios: { default: { turns: [{ say: "slow", delayMs: 20 }], afterwards: "again" } },
+    });
+    const task = await working(harness, { budget: { turns: 3 } });
     const ends = await Promise.all(Array.from({ length: 8 }, () => failureOf(ask(client(task)))));
     expect(ends.filter((end) => end === null)).toHaveLength(3);
-    expect(fake.served()).toHaveLength(3);
+    expect(fake.requests()).toHaveLength(3);
   });
 
   it(
     "forty tasks at once: the sum that Slipway reports is what was spent, and each stays within its budget and one request",
     { timeout: 60_000 },
     async () => {
-      const { world, fake, ledger, client } = await open({
+      const { harness, fake, ledger, client } = await open({
         scenarios: { default: { turns: [{ say: "w".repeat(2_000) }], afterwards: "again" } },
       });
-      const tasks = await Promise.all(Array.from({ length: 40 }, () => working(world, { budget: { usd: 0.04 } })));
+      const tasks = await Promise.all(Array.from({ length: 40 }, () => working(harness, { budget: { usd: 0.04 } })));
       await Promise.all(
         tasks.map(async (task) => {
           for (let failure: unknown = null; failure === null;)
@@ -189,21 +211,21 @@ describe("[G4] no budget is exceeded by more than the request under way", () => 
         }),
       );
       const spent = await Promise.all(tasks.map(async ({ id }) => (await ledger.spentBy(id)).usd));
-      const reported = await Promise.all(tasks.map(async ({ id }) => (await world.task(id)).snapshot.context.usage.usd));
-      const dearest = Math.max(...fake.served().map(({ usd }) => usd));
+      const reported = await Promise.all(tasks.map(async ({ id }) => (await harness.task(id)).snapshot.context.usage.usd));
+      const dearest = Math.max(...fake.requests().map(({ usd }) => usd));
       expect(Math.max(...spent)).toBeLessThanOrEqual(0.04 + dearest);
       const all = spent.reduce((sum, usd) => sum + usd, 0);
       expect(reported.reduce((sum, usd) => sum + usd, 0)).toBeCloseTo(all, 8);
-      expect(Math.abs(all - fake.spent()) / fake.spent()).toBeLessThan(0.01);
+      expect(Math.abs(all - fake.spentUsd()) / fake.spentUsd()).toBeLessThan(0.01);
     },
   );
 
   it("the budgets of a day hold for one user, and for all", async () => {
-    const { world, client } = await open({
+    const { harness, client } = await open({
       scenarios: { default: { turns: [{ say: "w".repeat(4_000) }], afterwards: "again" } },
       userDayUsd: 0.02,
     });
-    const task = await working(world);
+    const task = await working(harness);
     let failure: unknown = null;
     for (let i = 0; i < 50 && failure === null; i += 1) failure = await failureOf(ask(client(task)));
     expect(failure).toMatchObject({ type: "budget_exceeded" });
@@ -213,16 +235,16 @@ describe("[G4] no budget is exceeded by more than the request under way", () => 
 
 describe("[L3] what the provider refuses", () => {
   it("a rate limit makes the others wait for its end, and one goes first", async () => {
-    const { world, fake, client } = await open({
+    const { harness, fake, client } = await open({
       scenarios: { default: { turns: [{ say: "ok", faults: [{ kind: "status", status: 429, retryAfter: 1 }] }] }, other: HELLO },
     });
-    const task = await working(world);
+    const task = await working(harness);
     expect(await failureOf(ask(client(task)))).toMatchObject({ status: 429, type: "rate_limit_error" });
     const begun = performance.now();
     const other = { messages: [{ role: "user", content: "[scenario:other] Hi." }] };
     await Promise.all([ask(client(task), other), ask(client(task), other)]);
     expect(performance.now() - begun).toBeGreaterThan(900);
-    expect(fake.served()).toHaveLength(3);
+    expect(fake.requests()).toHaveLength(3);
   });
 
   it.each([
@@ -231,19 +253,19 @@ describe("[L3] what the provider refuses", () => {
     [500, 500, "api_error"],
     [400, 400, "invalid_request_error"],
   ])("%i becomes %i %s, and costs nothing", async (status, ours, type) => {
-    const { world, ledger, client } = await open({ scenarios: { default: { turns: [{ faults: [{ kind: "status", status }] }] } } });
-    const task = await working(world);
+    const { harness, ledger, client } = await open({ scenarios: { default: { turns: [{ faults: [{ kind: "status", status }] }] } } });
+    const task = await working(harness);
     expect(await failureOf(ask(client(task)))).toMatchObject({ status: ours, type });
     expect(await ledger.spentBy(task.id)).toEqual({ usd: 0, requests: 0 });
   });
 
   it("a wait is read from either header, in seconds or as a date", () => {
     const now = Date.parse("2026-11-23T00:00:00Z");
-    expect(retryAfterOf({ "retry-after-ms": "1500" }, now)).toBe(1_500);
-    expect(retryAfterOf({ "retry-after": "2" }, now)).toBe(2_000);
-    expect(retryAfterOf({ "retry-after": "Mon, 23 Nov 2026 00:00:10 GMT" }, now)).toBe(10_000);
-    expect(retryAfterOf({ "retry-after": "soon" }, now)).toBeNull();
-    expect(retryAfterOf({}, now)).toBeNull();
+    expect(parseRetryAfterHeaders({ "retry-after-ms": "1500" }, now)).toBe(1_500);
+    expect(parseRetryAfterHeaders({ "retry-after": "2" }, now)).toBe(2_000);
+    expect(parseRetryAfterHeaders({ "retry-after": "Mon, 23 Nov 2026 00:00:10 GMT" }, now)).toBe(10_000);
+    expect(parseRetryAfterHeaders({ "retry-after": "soon" }, now)).toBeNull();
+    expect(parseRetryAfterHeaders({}, now)).toBeNull();
   });
 });
 
@@ -272,16 +294,16 @@ describe("[L4] nothing passes but messages", () => {
     ],
   ];
   it.each(refused)("%s", async (_name, part, words) => {
-    const { world, fake, client } = await open();
-    const failure = await failureOf(ask(client(await working(world)), part));
+    const { harness, fake, client } = await open();
+    const failure = await failureOf(ask(client(await working(harness)), part));
     expect(failure).toMatchObject({ status: 400 });
     expect(String(failure)).toMatch(words);
-    expect(fake.served()).toHaveLength(0);
+    expect(fake.requests()).toHaveLength(0);
   });
 
   it("other paths and methods, bodies that are no JSON, bodies that are too large", async () => {
-    const { world, url } = await open();
-    const base = url(await working(world));
+    const { harness, url } = await open();
+    const base = url(await working(harness));
     const status = async (path: string, init: RequestInit = {}): Promise<number> => (await fetch(base + path, init)).status;
     expect(await status("/v1/files")).toBe(404);
     expect(await status("/v1/messages/batches", { method: "POST", body: "{}" })).toBe(404);
@@ -292,11 +314,11 @@ describe("[L4] nothing passes but messages", () => {
   });
 
   it("[S3] an attempt that is over asks nothing more", async () => {
-    const { world, fake, client } = await open();
-    const task = await working(world);
-    await world.kernel.service.cancel({ userId: task.userId, role: "user" }, task.id, true);
-    await world.until(task.id, "cancelled");
+    const { harness, fake, client } = await open();
+    const task = await working(harness);
+    await harness.coordinator.tasks.cancel({ userId: task.userId, role: "user" }, task.id, true);
+    await harness.until(task.id, "cancelled");
     expect(await failureOf(ask(client(task)))).toMatchObject({ status: 410 });
-    expect(fake.served()).toHaveLength(0);
+    expect(fake.requests()).toHaveLength(0);
   });
 });

@@ -1,12 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { priceOf, priceTableSchema, PRICES } from "../../../src/broker/model/prices.ts";
+import { computePrice, priceTableSchema, PRICES } from "../../../src/broker/model/prices.ts";
 import { NO_TOKENS } from "../../../src/broker/model/usage.ts";
 
 const million = 1_000_000;
 
 describe("[G1] a request is priced by its own size", () => {
   it("each class of tokens has its price", () => {
-    const price = (part: object): number => priceOf("claude-opus-5-5", { ...NO_TOKENS, ...part }).usd;
+    const price = (part: object): number => computePrice("claude-opus-5-5", { ...NO_TOKENS, ...part }).usd;
     expect(price({ inputTokens: million })).toBe(4);
     expect(price({ outputTokens: million })).toBe(20);
     expect(price({ cacheReadTokens: million })).toBeCloseTo(0.2);
@@ -15,21 +15,21 @@ describe("[G1] a request is priced by its own size", () => {
   });
 
   it("a model with bands is priced by the size of the whole prompt", () => {
-    const small = priceOf("claude-haiku-5-5", { ...NO_TOKENS, inputTokens: 60_000, cacheReadTokens: 40_000, outputTokens: 1_000 });
-    const large = priceOf("claude-haiku-5-5", { ...NO_TOKENS, inputTokens: 60_000, cacheReadTokens: 40_001, outputTokens: 1_000 });
+    const small = computePrice("claude-haiku-5-5", { ...NO_TOKENS, inputTokens: 60_000, cacheReadTokens: 40_000, outputTokens: 1_000 });
+    const large = computePrice("claude-haiku-5-5", { ...NO_TOKENS, inputTokens: 60_000, cacheReadTokens: 40_001, outputTokens: 1_000 });
     expect(small.usd).toBeCloseTo((60_000 * 0.1 + 40_000 * 0.01 + 1_000 * 0.5) / million, 10);
     expect(large.usd).toBeCloseTo((60_000 * 0.5 + 40_001 * 0.05 + 1_000 * 2.5) / million, 10);
   });
 
   it("a dated name is the model's; a name that only begins alike is not", () => {
     const usage = { ...NO_TOKENS, inputTokens: million };
-    expect(priceOf("claude-opus-5-5-20261015", usage)).toEqual({ usd: 4, known: true });
-    expect(priceOf("claude-opus-5-20260101", usage)).toEqual({ usd: 5, known: true });
-    expect(priceOf("claude-opus-5x", usage).known).toBe(false);
+    expect(computePrice("claude-opus-5-5-20261015", usage)).toEqual({ usd: 4, known: true });
+    expect(computePrice("claude-opus-5-20260101", usage)).toEqual({ usd: 5, known: true });
+    expect(computePrice("claude-opus-5x", usage).known).toBe(false);
   });
 
   it("a model that nobody knows costs the dearest price there is, and says so", () => {
-    const { usd, known } = priceOf("some-new-model", { ...NO_TOKENS, inputTokens: million, outputTokens: million });
+    const { usd, known } = computePrice("some-new-model", { ...NO_TOKENS, inputTokens: million, outputTokens: million });
     expect(known).toBe(false);
     expect(usd).toBe(48);
   });

@@ -60,7 +60,7 @@ it("[G2] with iterations their sum counts, and cache writes of one hour are told
     cache_read_input_tokens: 7,
     cache_creation: { ephemeral_5m_input_tokens: 1, ephemeral_1h_input_tokens: 2 },
   };
-  reader.whole(
+  reader.finish(
     JSON.stringify({ model: "m", stop_reason: "end_turn", usage: { input_tokens: 1, output_tokens: 1, iterations: [part, part] } }),
   );
   expect(reader.read()).toMatchObject({

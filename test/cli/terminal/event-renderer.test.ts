@@ -1,10 +1,18 @@
 import { describe, expect, it } from "vitest";
-import { bar, createRenderer, statusLine } from "../../../src/cli/terminal/event-renderer.ts";
-import { openStatus } from "../../../src/cli/terminal/spinner.ts";
-import { amount, clean, cleanLines, cut, duration, paint, table } from "../../../src/cli/terminal/text.ts";
+import { progressBar, createEventRenderer, statusLine } from "../../../src/cli/terminal/event-renderer.ts";
+import { openSpinner } from "../../../src/cli/terminal/spinner.ts";
+import {
+  formatCount,
+  stripControls,
+  stripControlsKeepLines,
+  truncate,
+  formatDuration,
+  createPaint,
+  formatTable,
+} from "../../../src/cli/terminal/text.ts";
 import type { WireEvent } from "../../../src/core/protocol/rest.ts";
 
-const plain = paint({}, {});
+const plain = createPaint({}, {});
 const BEGAN = Date.parse("2026-01-01T00:00:00.000Z");
 
 function story(...parts: readonly [ms: number, type: WireEvent["type"], to: WireEvent["to"], data: WireEvent["data"]][]): WireEvent[] {
@@ -21,7 +29,7 @@ function story(...parts: readonly [ms: number, type: WireEvent["type"], to: Wire
 }
 
 function shown(events: readonly WireEvent[]): string {
-  const renderer = createRenderer(plain, 100);
+  const renderer = createEventRenderer(plain, 100);
   return events.flatMap((event) => renderer.lines(event)).join("\n");
 }
 
@@ -121,7 +129,7 @@ describe("render", () => {
   });
 
   it("says on one line what goes on now", () => {
-    const renderer = createRenderer(plain, 100);
+    const renderer = createEventRenderer(plain, 100);
     for (const event of story(
       [0, "task.state", "running", { reason: "ready" }],
       [1_000, "usage", "running", { inputTokens: 1_000, outputTokens: 234, usd: 0.5, turns: 1 }],
@@ -139,7 +147,7 @@ describe("render", () => {
 describe("status", () => {
   it("is plain lines where there is no terminal", () => {
     const written: string[] = [];
-    const status = openStatus({ write: (text) => written.push(text) }, () => "working");
+    const status = openSpinner({ write: (text) => written.push(text) }, () => "working");
     status.line("one");
     status.close();
     expect(written).toEqual(["one\n"]);
@@ -147,7 +155,7 @@ describe("status", () => {
 
   it("is cleared before each line and at the end on a terminal", () => {
     const written: string[] = [];
-    const status = openStatus({ isTTY: true, columns: 40, write: (text) => written.push(text) }, () => "working");
+    const status = openSpinner({ isTTY: true, columns: 40, write: (text) => written.push(text) }, () => "working");
     status.line("one");
     status.close();
     status.close();
@@ -160,7 +168,7 @@ describe("status", () => {
 
 describe("text", () => {
   it("counts time and tokens in words", () => {
-    expect([0, 9_949, 9_960, 61_000, 3_600_000 * 2.5, 86_400_000 * 3].map(duration)).toEqual([
+    expect([0, 9_949, 9_960, 61_000, 3_600_000 * 2.5, 86_400_000 * 3].map(formatDuration)).toEqual([
       "0.0 s",
       "9.9 s",
       "10 s",
@@ -168,33 +176,37 @@ describe("text", () => {
       "2 h 30 m",
       "3 d 0 h",
     ]);
-    expect([999, 1_000, 999_949, 1_500_000].map(amount)).toEqual(["999", "1.0k", "999.9k", "1.5M"]);
-    expect(bar(0, 0)).toBe("[░░░░░░░░░░░░]");
-    expect(bar(3, 3)).toBe("[████████████]");
+    expect([999, 1_000, 999_949, 1_500_000].map(formatCount)).toEqual(["999", "1.0k", "999.9k", "1.5M"]);
+    expect(progressBar(0, 0)).toBe("[░░░░░░░░░░░░]");
+    expect(progressBar(3, 3)).toBe("[████████████]");
   });
 
   it("cuts between characters", () => {
-    expect(cut("ab😀cd", 4)).toBe("ab😀…");
-    expect(cut("abcd", 4)).toBe("abcd");
+    expect(truncate("ab😀cd", 4)).toBe("ab😀…");
+    expect(truncate("abcd", 4)).toBe("abcd");
   });
 
   it("cleans", () => {
-    expect(clean("a\tb\r\nc\u0000")).toBe("a b c\\u0000");
-    expect(cleanLines("a\r\nb\u001b[1m")).toEqual(["a", "b\\u001b[1m"]);
-    expect(clean("ümlaut 😀 漢字")).toBe("ümlaut 😀 漢字");
-    expect(clean("می\u200cخواهم 👩\u200d💻")).toBe("می\u200cخواهم 👩\u200d💻");
-    expect(clean("a\u200bb\u{e0041}")).toBe("a\\u200bb\\u{e0041}");
+    expect(stripControls("a\tb\r\nc\u0000")).toBe("a b c\\u0000");
+    expect(stripControlsKeepLines("a\r\nb\u001b[1m")).toEqual(["a", "b\\u001b[1m"]);
+    expect(stripControls("ümlaut 😀 漢字")).toBe("ümlaut 😀 漢字");
+    expect(stripControls("می\u200cخواهم 👩\u200d💻")).toBe("می\u200cخواهم 👩\u200d💻");
+    expect(stripControls("a\u200bb\u{e0041}")).toBe("a\\u200bb\\u{e0041}");
   });
 
   it("colours only a terminal that wants it", () => {
-    expect(paint({ isTTY: true }, {}).red("x")).toBe("\u001b[31mx\u001b[39m");
-    for (const none of [paint({ isTTY: true }, { NO_COLOR: "1" }), paint({}, {}), paint({ isTTY: true }, { TERM: "dumb" })])
+    expect(createPaint({ isTTY: true }, {}).red("x")).toBe("\u001b[31mx\u001b[39m");
+    for (const none of [
+      createPaint({ isTTY: true }, { NO_COLOR: "1" }),
+      createPaint({}, {}),
+      createPaint({ isTTY: true }, { TERM: "dumb" }),
+    ])
       expect(none.red("x")).toBe("x");
   });
 
   it("lines up columns", () => {
     expect(
-      table(
+      formatTable(
         ["A", "B"],
         [
           ["long", "x"],

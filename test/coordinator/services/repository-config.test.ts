@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { NO_CONFIG, parseRepoConfig, REPO_CONFIG_BYTES } from "../../../src/coordinator/services/repository-config.ts";
+import { NO_CONFIG, parseRepositoryConfig, REPOSITORY_CONFIG_BYTES } from "../../../src/coordinator/services/repository-config.ts";
 
 const FULL = `# what this repository needs
 image: node:24
@@ -20,8 +20,8 @@ egress:
 
 describe("[S6] .slipway.yml", () => {
   it("says which image, setup, checks and hosts a repository would like", () => {
-    expect(parseRepoConfig(FULL)).toEqual({
-      complaints: [],
+    expect(parseRepositoryConfig(FULL)).toEqual({
+      warnings: [],
       config: {
         image: "docker.io/library/node:24",
         setup: [
@@ -36,17 +36,17 @@ describe("[S6] .slipway.yml", () => {
   });
 
   it.each(["", "# nothing\n", "---\n", "image:\nsetup:\negress: {}\n"])("%j asks for nothing", (text) =>
-    expect(parseRepoConfig(text)).toEqual({ config: NO_CONFIG, complaints: [] }),
+    expect(parseRepositoryConfig(text)).toEqual({ config: NO_CONFIG, warnings: [] }),
   );
 
   it("a key that is not known has no effect, is named with its line, and the rest counts", () => {
-    const { config, complaints } = parseRepoConfig(
+    const { config, warnings } = parseRepositoryConfig(
       "verify: [npm test]\nimages: node\n__proto__: 1\negress:\n  host: [a:1]\nsetup:\n  - run: x\n    timeout: 3\n",
     );
     expect(config).toMatchObject({ verify: ["npm test"], setup: [{ run: "x" }], hosts: [] });
-    const texts = complaints.map(({ code, text }) => `${code} ${text}`);
+    const texts = warnings.map(({ code, text }) => `${code} ${text}`);
     for (const part of ["line 2", "images", "line 5", "egress.host", "line 8", "setup.0.timeout"]) expect(texts.join("\n")).toContain(part);
-    expect(complaints.every(({ code }) => code === "config_unknown_key")).toBe(true);
+    expect(warnings.every(({ code }) => code === "config_unknown_key")).toBe(true);
   });
 
   it.each<[string, RegExp]>([
@@ -69,15 +69,15 @@ describe("[S6] .slipway.yml", () => {
     ["\tverify: x", /line 1/],
     ['verify:\n - "a\\0b"', /must not contain NUL/],
   ])("%j is not used, and a person is told why", (text, words) => {
-    const { config, complaints } = parseRepoConfig(text);
+    const { config, warnings } = parseRepositoryConfig(text);
     expect(config).toEqual(NO_CONFIG);
-    const last = complaints.at(-1);
+    const last = warnings.at(-1);
     expect(last?.code).toBe("config_invalid");
     expect(last?.text).toMatch(words);
     expect(last?.text).toMatch(/^\.slipway\.yml is not used: .* The task goes on without it\.$/s);
   });
 
-  const N = REPO_CONFIG_BYTES;
+  const N = REPOSITORY_CONFIG_BYTES;
   const bombs: Record<string, string> = {
     "open brackets": "[".repeat(N),
     "closed brackets": "[".repeat(N / 2) + "]".repeat(N / 2),
@@ -98,7 +98,7 @@ describe("[S6] .slipway.yml", () => {
   };
   it.each(Object.keys(bombs))("a file of %s neither ends the process nor holds it up", (name) => {
     const began = performance.now();
-    expect(parseRepoConfig(bombs[name] ?? "").complaints.at(-1)?.code).toMatch(/^config_/);
+    expect(parseRepositoryConfig(bombs[name] ?? "").warnings.at(-1)?.code).toMatch(/^config_/);
     expect(performance.now() - began).toBeLessThan(5_000);
   });
 });

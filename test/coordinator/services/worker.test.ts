@@ -3,27 +3,27 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { SequenceGap, SlipwayError } from "../../../src/core/error.ts";
 import type { WorkerAck } from "../../../src/core/protocol/worker.ts";
 import { settle } from "../../support/manual-clock.ts";
-import { openWorld, type World } from "../../support/coordinator/harness.ts";
+import { openHarness, type Harness } from "../../support/coordinator/harness.ts";
 
-let world: World;
+let harness: Harness;
 let id: string;
 
 /** A task whose worker has said one event: `ready`. */
 beforeEach(async () => {
-  world = await openWorld();
-  ({ id } = await world.submit());
-  await world.until(id, "provisioning");
-  for (let i = 0; i < 100 && !world.puppets.has(id); i += 1) await settle();
-  await world.puppets.say(world.kernel.desk, id, ["ready", {}]);
-  await world.until(id, "running");
+  harness = await openHarness();
+  ({ id } = await harness.submit());
+  await harness.until(id, "provisioning");
+  for (let i = 0; i < 100 && !harness.fakeWorkers.has(id); i += 1) await settle();
+  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
+  await harness.until(id, "running");
 });
-afterEach(() => world.close());
+afterEach(() => harness.close());
 
 /** Messages m<seq> of attempt 1, as one batch. */
 function send(...numbers: readonly number[]): Promise<WorkerAck> {
   const at = new Date().toISOString();
   const content = [{ type: "text", text: "hello" }];
-  return world.kernel.desk.accept(id, {
+  return harness.coordinator.workerApi.accept(id, {
     attempt: 1,
     events: numbers.map((seq) => ({ seq, at, type: "message", data: { id: `m${seq}`, role: "assistant", content } })),
   });
@@ -31,7 +31,7 @@ function send(...numbers: readonly number[]): Promise<WorkerAck> {
 
 /** The worker's numbers in the log, in its order. */
 async function taken(): Promise<number[]> {
-  return (await world.store.events(id, 0, 1_000)).items.flatMap(({ workerSeq }) => workerSeq ?? []);
+  return (await harness.store.events(id, 0, 1_000)).items.flatMap(({ workerSeq }) => workerSeq ?? []);
 }
 
 it("[W1] what is sent again is acknowledged and not taken again; what is new in the same batch is taken", async () => {
@@ -39,7 +39,7 @@ it("[W1] what is sent again is acknowledged and not taken again; what is new in 
   expect((await send(2, 3)).ack).toBe(3);
   expect((await send(2, 3, 4)).ack).toBe(4);
   expect(await taken()).toEqual([1, 2, 3, 4]);
-  expect((await world.store.messages(id, 0, 100)).items.map((message) => message.id)).toEqual(["m2", "m3", "m4"]);
+  expect((await harness.store.messages(id, 0, 100)).items.map((message) => message.id)).toEqual(["m2", "m3", "m4"]);
 });
 
 it("[W1] the same batch twice at the same time is taken once", async () => {
@@ -50,7 +50,7 @@ it("[W1] the same batch twice at the same time is taken once", async () => {
 
 it("[W1] after a restart the next coordinator knows what was taken", async () => {
   await send(2, 3);
-  await world.restart();
+  await harness.restart();
   expect((await send(2, 3, 4)).ack).toBe(4);
   expect(await taken()).toEqual([1, 2, 3, 4]);
 });

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { SlipwayError } from "../../../src/core/error.ts";
-import { isImageAllowed, parseImage, parseImageRule } from "../../../src/core/values/image-reference.ts";
+import { isImageAllowed, parseImageReference, parseImageRule } from "../../../src/core/values/image-reference.ts";
 
 function read(text: string): string {
   try {
-    return parseImage(text);
+    return parseImageReference(text);
   } catch (error) {
     return error instanceof SlipwayError ? `${error.code}: ${error.message}` : String(error);
   }
@@ -97,9 +97,9 @@ describe("[S6] the operator's list of images", () => {
 
   it("lets in what it names and nothing else", () => {
     const rules = ["node:24", "ghcr.io/acme/*"].map((text) => parseImageRule(text) ?? "");
-    const may = (text: string): boolean => isImageAllowed(parseImage(text), rules);
+    const may = (text: string): boolean => isImageAllowed(parseImageReference(text), rules);
     expect(["node:24", "docker.io/library/node:24", "ghcr.io/acme/x", `ghcr.io/acme/x@${SHA}`].map(may)).toEqual([true, true, true, true]);
     expect(["node", "node:240", "evil/node:24", `node:24@${SHA}`, "ghcr.io/acmex/y", "ghcr.io.evil.com/acme/x"].some(may)).toBe(false);
-    expect(isImageAllowed(parseImage("node:24"), [])).toBe(false);
+    expect(isImageAllowed(parseImageReference("node:24"), [])).toBe(false);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { SlipwayError } from "../../../src/core/error.ts";
-import { parseBranch, parseRepository } from "../../../src/core/values/repository-url.ts";
+import { parseBranch, parseRepositoryUrl } from "../../../src/core/values/repository-url.ts";
 import { HOSTILE_ADDRESSES, HOSTILE_BRANCHES } from "../../support/hostile-inputs.ts";
 
 const rules = { trustedHosts: ["127.0.0.1:8080", "git.corp.local", "gitea:3000"] };
@@ -16,20 +16,20 @@ function refusal(act: () => unknown): string {
 describe("[S6] addresses of repositories", () => {
   for (const [item, text] of [...HOSTILE_ADDRESSES, [18, `https://github.com/${"a/".repeat(1_000_000)}`], [0, ""]] as const) {
     it(`refuses item ${item}: ${JSON.stringify(text.slice(0, 60))}`, () => {
-      expect(refusal(() => parseRepository(text, rules))).toMatch(/^invalid_repository .*https:\/\/host\/owner\/repository/s);
+      expect(refusal(() => parseRepositoryUrl(text, rules))).toMatch(/^invalid_repository .*https:\/\/host\/owner\/repository/s);
     });
   }
 
   it("never repeats a token", () => {
-    expect(refusal(() => parseRepository("https://user:s3cr3t@github.com/o/r", rules))).not.toContain("s3cr3t");
+    expect(refusal(() => parseRepositoryUrl("https://user:s3cr3t@github.com/o/r", rules))).not.toContain("s3cr3t");
   });
 
   it("a look-alike host is a host of its own: no credential of the real one goes there", () => {
-    expect(parseRepository("https://github.com.evil.com/o/r", rules).host).toBe("github.com.evil.com");
+    expect(parseRepositoryUrl("https://github.com.evil.com/o/r", rules).host).toBe("github.com.evil.com");
   });
 
   it("canonicalises", () => {
-    expect(parseRepository("HTTPS://GitHub.com:443/Owner/Repo.git/", rules)).toEqual({
+    expect(parseRepositoryUrl("HTTPS://GitHub.com:443/Owner/Repo.git/", rules)).toEqual({
       url: "https://github.com/Owner/Repo.git",
       host: "github.com",
       path: "Owner/Repo",
@@ -37,9 +37,9 @@ describe("[S6] addresses of repositories", () => {
   });
 
   it("trusted hosts may be plain, private and on their port", () => {
-    expect(parseRepository("http://127.0.0.1:8080/demo.git", rules).host).toBe("127.0.0.1:8080");
-    expect(parseRepository("http://gitea:3000/o/r", rules).host).toBe("gitea:3000");
-    expect(parseRepository("https://git.corp.local/o/r", rules).host).toBe("git.corp.local");
+    expect(parseRepositoryUrl("http://127.0.0.1:8080/demo.git", rules).host).toBe("127.0.0.1:8080");
+    expect(parseRepositoryUrl("http://gitea:3000/o/r", rules).host).toBe("gitea:3000");
+    expect(parseRepositoryUrl("https://git.corp.local/o/r", rules).host).toBe("git.corp.local");
   });
 });
 

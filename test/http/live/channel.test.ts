@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { afterEach, expect, test } from "vitest";
 import type { Page } from "../../../src/core/lib/pagination.ts";
-import { Room, type Item, type Member } from "../../../src/http/live/channel.ts";
+import { Channel, type FeedItem, type Subscriber } from "../../../src/http/live/channel.ts";
 import { systemClock } from "../../../src/app/system.ts";
 import { upTo } from "./stream-client.ts";
 import { until } from "./live-server.ts";
@@ -24,7 +24,7 @@ function heldLog(length: number) {
     /** How many reads there were. */
     reads: 0,
     held: true,
-    async feed(after: number, limit: number): Promise<Page<Item>> {
+    async feed(after: number, limit: number): Promise<Page<FeedItem>> {
       log.reads++;
       const then = log.length;
       const sees = log.held ? await new Promise<"then" | "now">((resolve) => waiting.push(resolve)) : "now";
@@ -44,14 +44,14 @@ function heldLog(length: number) {
   return log;
 }
 
-function roomOf(log: ReturnType<typeof heldLog>): Room {
+function roomOf(log: ReturnType<typeof heldLog>): Channel {
   const stop = new AbortController();
   stopped.push(stop);
   const context = { clock: systemClock, log: { warn: () => undefined }, signal: stop.signal, stallMs: 60_000, gapMs: 1 };
-  return new Room("task:1", (after, limit) => log.feed(after, limit), context);
+  return new Channel("task:1", (after, limit) => log.feed(after, limit), context);
 }
 
-interface Guest extends Member {
+interface Guest extends Subscriber {
   seen: number[];
   frames: number;
   deltas: string;
@@ -97,7 +97,7 @@ test("[F1] a read that saw beyond the head joins at the head at once; the rest c
   await log.let("now");
   expect(second.seen).toEqual([1, 2, 3]);
   const before = log.reads;
-  room.nudge(5);
+  room.notify(5);
   await log.let("now");
   expect(first.seen).toEqual([1, 2, 3, 4, 5]);
   expect(second.seen).toEqual([1, 2, 3, 4, 5]);
@@ -111,7 +111,7 @@ test("[F1] a hint that comes during the last read before the head is not lost", 
   room.join(one);
   await settle();
   log.length = 4;
-  room.nudge(4);
+  room.notify(4);
   await log.let("then");
   expect(one.seen).toEqual([1, 2, 3]);
   await log.let("now");
@@ -127,7 +127,7 @@ test("[F1] a flush whose head left while it read does not speak to those who cam
   await log.let("now");
   await pause(5);
   log.length = 5;
-  room.nudge(5);
+  room.notify(5);
   room.leave(first);
   room.join(second);
   await settle();
@@ -155,7 +155,7 @@ test("[F1] who begins beyond the head, because its hint was lost, sees nothing t
   expect(first.seen).toEqual([1, 2, 3, 4]);
   expect(second.seen).toEqual([4]);
   log.length = 5;
-  room.nudge(5);
+  room.notify(5);
   await until("live", () => [first, second].every((one) => one.seen.at(-1) === 5));
   expect(second.seen).toEqual([4, 5]);
 });
@@ -168,12 +168,12 @@ test("[F4] a socket that is not empty gets events but no deltas", async () => {
   busy.bytes = 100 * 1024;
   for (const one of [free, busy]) room.join(one);
   await until("the head", () => [free, busy].every((one) => one.seen.length === 1));
-  room.whisper("m1", "Hel");
-  room.whisper("m1", "lo ");
-  room.whisper("m2", "you");
+  room.publishDelta("m1", "Hel");
+  room.publishDelta("m1", "lo ");
+  room.publishDelta("m2", "you");
   await until("deltas", () => free.deltas === "Hello you");
   log.length = 2;
-  room.nudge(2);
+  room.notify(2);
   await until("events", () => [free, busy].every((one) => one.seen.length === 2));
   expect(busy.deltas).toBe("");
 });
@@ -186,11 +186,11 @@ test("[F3] a full socket costs nobody a frame, and its owner reads on from where
   for (const one of [free, full]) room.join(one);
   await until("the head", () => [free, full].every((one) => one.seen.length === 1));
   log.length = 2;
-  room.nudge(2);
+  room.notify(2);
   await until("the flush", () => full.seen.length === 2);
   full.bytes = 2 * 1024 * 1024;
   for (log.length = 3; log.length < 50; log.length++) {
-    room.nudge(log.length);
+    room.notify(log.length);
     await until("the free one", () => free.seen.at(-1) === log.length);
   }
   expect(full.seen).toEqual([1, 2]);
@@ -221,7 +221,7 @@ test("[F1] whatever the order of reads, hints, joins and full sockets, everyone 
         const entry = "who" in now ? here[now.who % Math.max(1, here.length)] : undefined;
         if (now.do === "grow") {
           log.length += now.by;
-          if (now.told) room.nudge(log.length);
+          if (now.told) room.notify(log.length);
         } else if (now.do === "join") {
           const from = Math.floor(now.from * log.length);
           here.push({ one: guest(from), from });
@@ -242,7 +242,7 @@ test("[F1] whatever the order of reads, hints, joins and full sockets, everyone 
       await until(
         "everyone",
         () => {
-          room.nudge();
+          room.notify();
           return here.every(({ one, from }) => one.seen.length >= log.length - from);
         },
         5_000,

@@ -3,17 +3,17 @@ import { runInNewContext } from "node:vm";
 import { afterEach, expect, test } from "vitest";
 import { SUBSCRIPTIONS_PER_CONNECTION } from "../../../src/http/live/hub.ts";
 import { taskSchema, type WireTask } from "../../../src/core/protocol/rest.ts";
-import { ANN, BOB, OPA, openStage, until, type Stage, type StageOptions } from "./live-server.ts";
-import { dial, upTo } from "./stream-client.ts";
+import { ALICE, BOB, OPERATOR, openLiveServer, until, type LiveServer, type LiveServerOptions } from "./live-server.ts";
+import { connectClient, upTo } from "./stream-client.ts";
 
-const ann = `token-${ANN.userId}`;
+const ann = `token-${ALICE.userId}`;
 const bob = `token-${BOB.userId}`;
-const opa = `token-${OPA.userId}`;
+const opa = `token-${OPERATOR.userId}`;
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-const stages: Stage[] = [];
-async function stageWith(options: StageOptions = {}): Promise<Stage> {
-  const stage = await openStage(options);
+const stages: LiveServer[] = [];
+async function stageWith(options: LiveServerOptions = {}): Promise<LiveServer> {
+  const stage = await openLiveServer(options);
   stages.push(stage);
   return stage;
 }
@@ -23,7 +23,7 @@ afterEach(async () => {
 
 test("[F1] a phone that loses its socket fifty times sees every seq once, in order", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   const total = 1_500;
   const seen: number[] = [];
@@ -38,7 +38,7 @@ test("[F1] a phone that loses its socket fifty times sees every seq once, in ord
   })();
   let drops = 0;
   while (cursor < total) {
-    const phone = await dial(stage.url, ann, {
+    const phone = await connectClient(stage.url, ann, {
       onFrame(frame) {
         if (frame.type !== "events") return;
         seen.push(...frame.items.map((item) => item.seq));
@@ -64,7 +64,7 @@ test("[F1] a phone that loses its socket fifty times sees every seq once, in ord
 
 test("[F1] subscribing while the log grows fast neither misses nor doubles, for many at once", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   await stage.writer.growAtOnce(id, 2_500);
   let stop = false;
@@ -74,7 +74,7 @@ test("[F1] subscribing while the log grows fast neither misses nor doubles, for 
       await pause(0);
     }
   })();
-  const phones = await Promise.all(upTo(15).map(() => dial(stage.url, ann)));
+  const phones = await Promise.all(upTo(15).map(() => connectClient(stage.url, ann)));
   const starts = phones.map((_, i) => [0, 1, 700, 1_999, 2_400][i % 5]!);
   for (const [i, phone] of phones.entries()) {
     phone.subscribe(topic, starts[i]!);
@@ -92,10 +92,10 @@ test("[F1] subscribing while the log grows fast neither misses nor doubles, for 
 
 test("[F1] a new subscription to the same topic starts again at its cursor, unsubscribe ends it", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   await stage.writer.growAtOnce(id, 9);
-  const phone = await dial(stage.url, ann);
+  const phone = await connectClient(stage.url, ann);
   phone.subscribe(topic, 0);
   await until("first", () => phone.seqs(topic).length === 10);
   phone.subscribe(topic, 7);
@@ -107,16 +107,16 @@ test("[F1] a new subscription to the same topic starts again at its cursor, unsu
   await stage.writer.grow(id, 3);
   await pause(100);
   expect(phone.seqs(topic)).toHaveLength(13);
-  expect(stage.hub.rooms()).toBe(0);
+  expect(stage.hub.channels()).toBe(0);
 });
 
 test("[F2] [R3] a frame shows only what the store holds, whatever a hint says", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   const early: number[] = [];
   const checks: Promise<void>[] = [];
-  const phone = await dial(stage.url, ann, {
+  const phone = await connectClient(stage.url, ann, {
     onFrame(frame) {
       if (frame.type !== "events") return;
       checks.push(stage.store.task(id).then((task) => void (task!.seq < frame.cursor && early.push(frame.cursor))));
@@ -124,13 +124,13 @@ test("[F2] [R3] a frame shows only what the store holds, whatever a hint says", 
   });
   phone.subscribe(topic);
   await until("the first event", () => phone.seqs(topic).length === 1);
-  stage.bus.announce({ taskId: id, userId: ANN.userId, seq: 1_000 });
+  stage.bus.publishHint({ taskId: id, userId: ALICE.userId, seq: 1_000 });
   await pause(60);
   expect(phone.seqs(topic)).toEqual([1]);
   for (let n = 0; n < 40; n++) {
     const commit = stage.writer.grow(id, 1);
     // Ahead of the commit: there is nothing to show yet.
-    stage.bus.announce({ taskId: id, userId: ANN.userId, seq: n + 2 });
+    stage.bus.publishHint({ taskId: id, userId: ALICE.userId, seq: n + 2 });
     await commit;
   }
   await until("all", () => phone.seqs(topic).at(-1) === 41);
@@ -141,13 +141,13 @@ test("[F2] [R3] a frame shows only what the store holds, whatever a hint says", 
 
 test("[F3] a reader that never reads is cut with 4408, the others get everything, and memory stays flat", async () => {
   const stage = await stageWith({ hubTiming: { stallMs: 1_500 } });
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  const deaf = await dial(stage.url, ann);
+  const deaf = await connectClient(stage.url, ann);
   deaf.subscribe(topic);
   await until("subscribed", () => deaf.seqs(topic).length === 1);
   deaf.ws.pause();
-  const others = await Promise.all(upTo(20).map((n) => dial(stage.url, [ann, opa][n % 2]!)));
+  const others = await Promise.all(upTo(20).map((n) => connectClient(stage.url, [ann, opa][n % 2]!)));
   for (const phone of others) phone.subscribe(topic);
   const slowest: number[] = [];
   const heapBefore = heap();
@@ -172,7 +172,7 @@ test("[F3] a reader that never reads is cut with 4408, the others get everything
   const got = deaf.batches(topic).at(-1)!.cursor;
   expect(deaf.seqs(topic)).toEqual(upTo(got));
   // It resumes by its cursor.
-  const again = await dial(stage.url, ann);
+  const again = await connectClient(stage.url, ann);
   again.subscribe(topic, got);
   await until("the rest", () => again.batches(topic).at(-1)?.cursor === total);
   expect(again.seqs(topic)).toEqual(upTo(total, got + 1));
@@ -180,9 +180,9 @@ test("[F3] a reader that never reads is cut with 4408, the others get everything
 
 test("[F3] a reader that pauses for a while is not fed meanwhile and then gets the rest, once and in order", async () => {
   const stage = await stageWith({ hubTiming: { stallMs: 20_000 } });
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  const phone = await dial(stage.url, ann);
+  const phone = await connectClient(stage.url, ann);
   phone.subscribe(topic);
   await until("subscribed", () => phone.seqs(topic).length === 1);
   phone.ws.pause();
@@ -200,9 +200,9 @@ test("[F3] a reader that pauses for a while is not fed meanwhile and then gets t
 
 test("[F4] deltas reach those at the head, are never stored, and a full socket gets none", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  const [reader, slow] = await Promise.all([dial(stage.url, ann), dial(stage.url, ann)]);
+  const [reader, slow] = await Promise.all([connectClient(stage.url, ann), connectClient(stage.url, ann)]);
   for (const phone of [reader, slow]) phone.subscribe(topic);
   await until("subscribed", () => [reader, slow].every((phone) => phone.seqs(topic).length === 1));
   slow.ws.pause();
@@ -212,7 +212,7 @@ test("[F4] deltas reach those at the head, are never stored, and a full socket g
   const before = (await stage.store.task(id))!.seq;
   const sent = upTo(2_000).map((n) => `t${n} `);
   for (const [n, text] of sent.entries()) {
-    stage.bus.whisper({ taskId: id, userId: ANN.userId, messageId: "m1", text });
+    stage.bus.publishDelta({ taskId: id, userId: ALICE.userId, messageId: "m1", text });
     if (n % 100 === 0) await pause(5);
   }
   await until("the last delta", () => deltas(reader.frames).endsWith("t2000 "));
@@ -228,16 +228,16 @@ test("[F4] deltas reach those at the head, are never stored, and a full socket g
 
 test("[F5] a phone that was away for 1,000 events gets them in one frame, and large ones in frames of bounded size", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   await stage.writer.growAtOnce(id, 1_999);
-  const phone = await dial(stage.url, ann);
+  const phone = await connectClient(stage.url, ann);
   phone.subscribe(topic, 1_000);
   await until("caught up", () => phone.seqs(topic).at(-1) === 2_000);
   expect(phone.seqs(topic)).toEqual(upTo(2_000, 1_001));
   expect(phone.batches(topic).length).toBeLessThanOrEqual(2);
 
-  const big = await stage.writer.create(ANN.userId);
+  const big = await stage.writer.create(ALICE.userId);
   await stage.writer.growAtOnce(big.id, 300, 60_000);
   phone.subscribe(`task:${big.id}`, 0);
   await until("the large ones", () => phone.seqs(`task:${big.id}`).at(-1) === 301);
@@ -251,9 +251,9 @@ test("[F1] a bus that loses hints costs latency, never data", async () => {
     hubTiming: { pollMs: 300 },
     ears: (bus) => ({ onDelta: (l) => bus.onDelta(l), onHint: (listener) => bus.onHint((hint) => void (n++ % 2 === 0 && listener(hint))) }),
   });
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  const phone = await dial(stage.url, ann);
+  const phone = await connectClient(stage.url, ann);
   phone.subscribe(topic);
   phone.subscribe("tasks", null);
   for (let i = 0; i < 30; i++) {
@@ -264,8 +264,8 @@ test("[F1] a bus that loses hints costs latency, never data", async () => {
   expect(phone.seqs(topic)).toEqual(upTo(31));
 
   const mute = await stageWith({ hubTiming: { pollMs: 300 }, ears: () => ({ onHint: () => () => false, onDelta: () => () => false }) });
-  const task = await mute.writer.create(ANN.userId);
-  const other = await dial(mute.url, ann);
+  const task = await mute.writer.create(ALICE.userId);
+  const other = await connectClient(mute.url, ann);
   other.subscribe(`task:${task.id}`);
   await until("first", () => other.seqs(`task:${task.id}`).length === 1);
   await mute.writer.grow(task.id, 5);
@@ -275,22 +275,22 @@ test("[F1] a bus that loses hints costs latency, never data", async () => {
 test("[F1] `tasks` shows a person's own tasks in their newest form, from a cursor, and `tasks:all` everyone's to operators", async () => {
   const stage = await stageWith();
   const mine = [];
-  for (let n = 0; n < 5; n++) mine.push(await stage.writer.create(ANN.userId));
+  for (let n = 0; n < 5; n++) mine.push(await stage.writer.create(ALICE.userId));
   const theirs = await stage.writer.create(BOB.userId);
-  const phone = await dial(stage.url, ann);
-  const desk = await dial(stage.url, opa);
+  const phone = await connectClient(stage.url, ann);
+  const workerApi = await connectClient(stage.url, opa);
   phone.subscribe("tasks", null);
-  desk.subscribe("tasks", null);
-  desk.subscribe("tasks:all", null);
-  await until("lists", () => idsIn(phone, "tasks").length === 5 && idsIn(desk, "tasks:all").length === 6);
+  workerApi.subscribe("tasks", null);
+  workerApi.subscribe("tasks:all", null);
+  await until("lists", () => idsIn(phone, "tasks").length === 5 && idsIn(workerApi, "tasks:all").length === 6);
   expect(idsIn(phone, "tasks")).toEqual(mine.map((task) => task.id));
-  expect(idsIn(desk, "tasks")).toEqual([]);
+  expect(idsIn(workerApi, "tasks")).toEqual([]);
   for (const batch of phone.batches("tasks")) for (const item of batch.items) taskSchema.parse(item);
   const cursor = phone.batches("tasks").at(-1)!.cursor;
 
   await stage.writer.growAtOnce(mine[2]!.id, 7);
   await stage.writer.growAtOnce(theirs.id, 3);
-  await until("changes", () => idsIn(phone, "tasks").length === 6 && idsIn(desk, "tasks:all").includes(theirs.id));
+  await until("changes", () => idsIn(phone, "tasks").length === 6 && idsIn(workerApi, "tasks:all").includes(theirs.id));
   expect(
     phone
       .batches("tasks")
@@ -298,7 +298,7 @@ test("[F1] `tasks` shows a person's own tasks in their newest form, from a curso
       .items.map((item) => [(item as WireTask).id, item.seq]),
   ).toEqual([[mine[2]!.id, 8]]);
 
-  const back = await dial(stage.url, ann);
+  const back = await connectClient(stage.url, ann);
   back.subscribe("tasks", cursor);
   await until("only what changed", () => idsIn(back, "tasks").length > 0);
   expect(idsIn(back, "tasks")).toEqual([mine[2]!.id]);
@@ -310,8 +310,8 @@ test("[F1] `tasks` shows a person's own tasks in their newest form, from a curso
 
 test("[F1] a cursor beyond the head is refused, and nothing else of the connection suffers", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
-  const phone = await dial(stage.url, ann);
+  const { id } = await stage.writer.create(ALICE.userId);
+  const phone = await connectClient(stage.url, ann);
   phone.subscribe(`task:${id}`, 2);
   phone.subscribe("tasks", 1_000);
   await until("errors", () => phone.errors().length === 2);
@@ -324,8 +324,8 @@ test("[F1] a cursor beyond the head is refused, and nothing else of the connecti
 
 test("[S2] another's task, an unknown one and a made-up topic get the same answer (item 59)", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
-  const thief = await dial(stage.url, bob);
+  const { id } = await stage.writer.create(ALICE.userId);
+  const thief = await connectClient(stage.url, bob);
   const topics = [`task:${id}`, `task:${id.slice(0, -1)}0`, "task:", "task:' OR 1=1", "tasks:all", "tasks:user_ann", "own:user_ann", ""];
   for (const topic of topics) thief.subscribe(topic, 0);
   await until("answers", () => thief.errors().length === topics.length);
@@ -333,19 +333,19 @@ test("[S2] another's task, an unknown one and a made-up topic get the same answe
     topics.map((topic) => ({ type: "error", code: "not_found", topic })),
   );
   await stage.writer.grow(id, 5);
-  stage.bus.whisper({ taskId: id, userId: ANN.userId, messageId: "m", text: "secret" });
+  stage.bus.publishDelta({ taskId: id, userId: ALICE.userId, messageId: "m", text: "secret" });
   await pause(100);
   expect(thief.frames.some((frame) => frame.type === "events" || frame.type === "delta")).toBe(false);
-  const desk = await dial(stage.url, opa);
-  desk.subscribe(`task:${id}`);
-  await until("operators see it", () => desk.seqs(`task:${id}`).length === 6);
+  const workerApi = await connectClient(stage.url, opa);
+  workerApi.subscribe(`task:${id}`);
+  await until("operators see it", () => workerApi.seqs(`task:${id}`).length === 6);
 });
 
 test("[F3] a connection follows at most so many topics", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
-  const phone = await dial(stage.url, ann);
-  const others = await Promise.all(upTo(SUBSCRIPTIONS_PER_CONNECTION).map(() => stage.writer.create(ANN.userId)));
+  const { id } = await stage.writer.create(ALICE.userId);
+  const phone = await connectClient(stage.url, ann);
+  const others = await Promise.all(upTo(SUBSCRIPTIONS_PER_CONNECTION).map(() => stage.writer.create(ALICE.userId)));
   for (const task of others) phone.subscribe(`task:${task.id}`);
   phone.subscribe(`task:${id}`);
   await until("the answer", () => phone.errors().length === 1);
@@ -354,14 +354,14 @@ test("[F3] a connection follows at most so many topics", async () => {
   phone.subscribe(`task:${id}`);
   await until("room again", () => phone.seqs(`task:${id}`).length === 1);
   phone.drop();
-  await until("empty rooms are gone", () => stage.hub.rooms() === 0);
+  await until("empty rooms are gone", () => stage.hub.channels() === 0);
 });
 
 test("[F1] a store that fails for a while delays, and nothing is missed", async () => {
   const stage = await stageWith({ hubTiming: { pollMs: 200 } });
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  const phone = await dial(stage.url, ann);
+  const phone = await connectClient(stage.url, ann);
   phone.subscribe(topic);
   await until("first", () => phone.seqs(topic).length === 1);
   const events = stage.store.events;
@@ -374,9 +374,9 @@ test("[F1] a store that fails for a while delays, and nothing is missed", async 
   expect(phone.seqs(topic)).toEqual(upTo(5));
 });
 
-type Frames = Awaited<ReturnType<typeof dial>>["frames"];
+type Frames = Awaited<ReturnType<typeof connectClient>>["frames"];
 const deltas = (frames: Frames): string => frames.map((frame) => (frame.type === "delta" ? frame.text : "")).join("");
-const idsIn = (phone: Awaited<ReturnType<typeof dial>>, topic: string): string[] =>
+const idsIn = (phone: Awaited<ReturnType<typeof connectClient>>, topic: string): string[] =>
   phone.batches(topic).flatMap((batch) => batch.items.map((item) => (item as WireTask).id));
 /** Only the last frame is needed: the rest would be the test's own memory. */
 const trim = (frames: Frames): void => void frames.splice(0, frames.length - 1);

@@ -7,13 +7,18 @@ import { join } from "node:path";
 import { phaseOf, start, stateOf, step, holdsSlot } from "../../../machines/fold.ts";
 import { memoryBus } from "../../../src/app/memory-bus.ts";
 import type { EventData, TaskEvent } from "../../../src/core/event.ts";
-import { attachLive, type Live, type LiveTiming, type Visitor } from "../../../src/http/live/websocket-server.ts";
+import {
+  attachWebSocketServer,
+  type WebSocketServerAdapter,
+  type WebSocketTiming,
+  type StreamIdentity,
+} from "../../../src/http/live/websocket-server.ts";
 import { openHub, type Hub, type HubTiming } from "../../../src/http/live/hub.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { openSqliteStore } from "../../../src/store/sqlite/store.ts";
 import { systemClock, systemIds } from "../../../src/app/system.ts";
 import { DEFAULT_POLICY, type Task } from "../../../src/core/task.ts";
-import { wireTask } from "../../../src/core/protocol/mapping.ts";
+import { toWireTask } from "../../../src/core/protocol/mapping.ts";
 import { PLAIN_SPEC } from "../../support/task-spec.ts";
 import type { Bus, Log } from "../../../src/core/ports/runtime.ts";
 
@@ -31,7 +36,7 @@ export interface Writer {
   growAtOnce(taskId: string, events: number, size?: number): Promise<number>;
 }
 
-export function writerOf(store: Store, bus: Pick<Bus, "announce">): Writer {
+export function writerOf(store: Store, bus: Pick<Bus, "publishHint">): Writer {
   async function growAtOnce(taskId: string, count: number, size = 20): Promise<number> {
     const task = await store.task(taskId);
     if (task === null) throw new Error("no such task");
@@ -49,7 +54,7 @@ export function writerOf(store: Store, bus: Pick<Bus, "announce">): Writer {
     const state = stateOf(snapshot);
     const written = await store.commit({ taskId, expectedSeq: task.seq, events, snapshot, state, slot: holdsSlot(snapshot) });
     if (written === null) throw new Error("not written");
-    bus.announce({ taskId, userId: written.userId, seq: written.seq });
+    bus.publishHint({ taskId, userId: written.userId, seq: written.seq });
     return written.seq;
   }
 
@@ -75,7 +80,7 @@ export function writerOf(store: Store, bus: Pick<Bus, "announce">): Writer {
         idempotency: null,
       });
       if (result.kind !== "created") throw new Error(result.kind);
-      bus.announce({ taskId: id, userId, seq: 1 });
+      bus.publishHint({ taskId: id, userId, seq: 1 });
       return result.task;
     },
     async grow(taskId, events, size) {
@@ -86,14 +91,14 @@ export function writerOf(store: Store, bus: Pick<Bus, "announce">): Writer {
   };
 }
 
-export interface StageOptions {
+export interface LiveServerOptions {
   /** What the hub hears; the writer announces on `bus`. */
   readonly ears?: (bus: Bus) => Pick<Bus, "onHint" | "onDelta">;
   readonly hubTiming?: Partial<HubTiming>;
-  readonly liveTiming?: Partial<LiveTiming>;
+  readonly liveTiming?: Partial<WebSocketTiming>;
 }
 
-export interface Stage {
+export interface LiveServer {
   readonly store: Store;
   readonly bus: Bus;
   readonly writer: Writer;
@@ -101,10 +106,10 @@ export interface Stage {
   readonly port: number;
   readonly url: string;
   hub: Hub;
-  live: Live;
+  live: WebSocketServerAdapter;
   /** Bearer token -> who; tests add and remove. */
-  readonly people: Map<string, Visitor>;
-  readonly tickets: Map<string, Visitor>;
+  readonly people: Map<string, StreamIdentity>;
+  readonly tickets: Map<string, StreamIdentity>;
   /** Sessions that ended. */
   readonly revoked: Set<string>;
   /** What was logged, newest last. */
@@ -114,28 +119,28 @@ export interface Stage {
   close(): Promise<void>;
 }
 
-export const ANN: Visitor = { userId: "user_ann", role: "user", sessionId: "s_ann", expiresAt: null };
-export const BOB: Visitor = { userId: "user_bob", role: "user", sessionId: "s_bob", expiresAt: null };
-export const OPA: Visitor = { userId: "user_opa", role: "operator", sessionId: "s_opa", expiresAt: null };
+export const ALICE: StreamIdentity = { userId: "user_ann", role: "user", sessionId: "s_ann", expiresAt: null };
+export const BOB: StreamIdentity = { userId: "user_bob", role: "user", sessionId: "s_bob", expiresAt: null };
+export const OPERATOR: StreamIdentity = { userId: "user_opa", role: "operator", sessionId: "s_opa", expiresAt: null };
 
-export async function openStage(options: StageOptions = {}): Promise<Stage> {
+export async function openLiveServer(options: LiveServerOptions = {}): Promise<LiveServer> {
   const dir = await mkdtemp(join(tmpdir(), "slipway-hub-"));
   const { store } = openSqliteStore({ dir, migrations: MIGRATIONS, synchronous: "NORMAL" });
   const bus = memoryBus();
-  const diary: Stage["diary"] = [];
+  const diary: LiveServer["diary"] = [];
   const note =
     (level: string) =>
     (fields: object, text: string): void =>
       void diary.push({ level, fields: fields as Record<string, unknown>, text });
   const log: Log = { debug: note("debug"), info: note("info"), warn: note("warn"), error: note("error") };
-  const people = new Map([ANN, BOB, OPA].map((visitor) => [`token-${visitor.userId}`, visitor]));
-  const tickets = new Map<string, Visitor>();
+  const people = new Map([ALICE, BOB, OPERATOR].map((visitor) => [`token-${visitor.userId}`, visitor]));
+  const tickets = new Map<string, StreamIdentity>();
   const revoked = new Set<string>();
   const server = createServer({ connectionsCheckingInterval: 200, headersTimeout: 2_000, requestTimeout: 3_000 }, (_, response) =>
     response.end("serving"),
   );
 
-  const known = (visitor: Visitor | undefined): Visitor => {
+  const known = (visitor: StreamIdentity | undefined): StreamIdentity => {
     if (visitor === undefined) throw new Error("nobody");
     return visitor;
   };
@@ -143,13 +148,13 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
     openHub({
       store,
       bus: options.ears?.(bus) ?? bus,
-      view: async (task) => wireTask(task, phaseOf(task.snapshot), null),
+      view: async (task) => toWireTask(task, phaseOf(task.snapshot), null),
       clock: systemClock,
       log,
       ...(options.hubTiming && { timing: options.hubTiming }),
     });
-  const attach = (hub: Hub): Live =>
-    attachLive(server, {
+  const attach = (hub: Hub): WebSocketServerAdapter =>
+    attachWebSocketServer(server, {
       hub,
       authenticate: async (bearer) => known(people.get(bearer)),
       async redeemTicket(ticket) {
@@ -157,7 +162,7 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
         tickets.delete(ticket);
         return visitor;
       },
-      stillValid: async (sessionId) => sessionId === null || !revoked.has(sessionId),
+      isSessionValid: async (sessionId) => sessionId === null || !revoked.has(sessionId),
       allowedOrigins: () => [ORIGIN],
       clock: systemClock,
       log,
@@ -172,7 +177,7 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
     await stage.live.close();
     stage.hub.close();
   };
-  const stage: Stage = {
+  const stage: LiveServer = {
     store,
     bus,
     writer: writerOf(store, bus),
@@ -211,6 +216,6 @@ export async function until(what: string, check: () => boolean | Promise<boolean
 }
 
 /** True while the server answers a plain request and lets a person subscribe. */
-export async function serves(stage: Stage): Promise<boolean> {
+export async function serves(stage: LiveServer): Promise<boolean> {
   return (await (await fetch(`http://127.0.0.1:${stage.port}/`)).text()) === "serving";
 }

@@ -5,7 +5,7 @@ import type { ServerFrame } from "../../../src/core/protocol/stream.ts";
 
 type EventsFrame = Extract<ServerFrame, { type: "events" }>;
 
-export interface Phone {
+export interface StreamClient {
   readonly ws: WebSocket;
   readonly frames: ServerFrame[];
   /** Code of the close frame, or null while open; 1006 = none came. */
@@ -22,9 +22,13 @@ export interface Phone {
 }
 
 /** Resolves when the server said `ready`. */
-export async function dial(url: string, token: string, options: { readonly onFrame?: (frame: ServerFrame) => void } = {}): Promise<Phone> {
+export async function connectClient(
+  url: string,
+  token: string,
+  options: { readonly onFrame?: (frame: ServerFrame) => void } = {},
+): Promise<StreamClient> {
   const ws = new WebSocket(url, "slipway.v1", { headers: { authorization: `Bearer ${token}` }, perMessageDeflate: false });
-  const phone = phoneOf(ws, options.onFrame);
+  const phone = createStreamClient(ws, options.onFrame);
   await until("ready", () => {
     if (phone.closed() !== null) throw new Error(`closed with ${phone.closed()} before ready`);
     return phone.frames.some((frame) => frame.type === "ready");
@@ -32,7 +36,7 @@ export async function dial(url: string, token: string, options: { readonly onFra
   return phone;
 }
 
-export function phoneOf(ws: WebSocket, onFrame?: (frame: ServerFrame) => void): Phone {
+export function createStreamClient(ws: WebSocket, onFrame?: (frame: ServerFrame) => void): StreamClient {
   const frames: ServerFrame[] = [];
   let code: number | null = null;
   ws.on("error", () => undefined);

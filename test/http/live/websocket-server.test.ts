@@ -2,17 +2,17 @@ import { connect, type Socket } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { SOCKETS_PER_USER } from "../../../src/http/live/websocket-server.ts";
-import { dial, phoneOf, upTo, type Phone } from "./stream-client.ts";
-import { ANN, BOB, ORIGIN, openStage, serves, until, type Stage, type StageOptions } from "./live-server.ts";
+import { connectClient, createStreamClient, upTo, type StreamClient } from "./stream-client.ts";
+import { ALICE, BOB, ORIGIN, openLiveServer, serves, until, type LiveServer, type LiveServerOptions } from "./live-server.ts";
 import { frame, rawSocket, type RawSocket } from "./raw-websocket.ts";
 
-const ann = `token-${ANN.userId}`;
+const ann = `token-${ALICE.userId}`;
 const AUTH = { Authorization: `Bearer ${ann}` };
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-const stages: Stage[] = [];
-async function stageWith(options: StageOptions = {}): Promise<Stage> {
-  const stage = await openStage(options);
+const stages: LiveServer[] = [];
+async function stageWith(options: LiveServerOptions = {}): Promise<LiveServer> {
+  const stage = await openLiveServer(options);
   stages.push(stage);
   return stage;
 }
@@ -20,18 +20,18 @@ afterEach(async () => {
   await Promise.all(stages.splice(0).map((stage) => stage.close()));
 });
 
-async function stranger(stage: Stage): Promise<Phone> {
-  const phone = phoneOf(new WebSocket(stage.url, "slipway.v1"));
+async function stranger(stage: LiveServer): Promise<StreamClient> {
+  const phone = createStreamClient(new WebSocket(stage.url, "slipway.v1"));
   await until("open", () => phone.ws.readyState === WebSocket.OPEN);
   return phone;
 }
 
-const closedWith = (phone: Phone, code: number, ms?: number): Promise<void> =>
+const closedWith = (phone: StreamClient, code: number, ms?: number): Promise<void> =>
   until(`close ${code}, had ${phone.closed()}`, () => phone.closed() === code, ms);
 
 test("[S6] who is foreign or nobody is refused before the upgrade (item 56)", async () => {
   const stage = await stageWith();
-  stage.tickets.set("good", ANN);
+  stage.tickets.set("good", ALICE);
   const refused: [number, Record<string, string>][] = [
     [403, { ...AUTH, Origin: "https://evil.example" }],
     [403, { ...AUTH, Origin: "null" }],
@@ -58,7 +58,7 @@ test("[S6] who is foreign or nobody is refused before the upgrade (item 56)", as
   }
   expect((await rawSocket(stage.port, AUTH, "/v1/streams")).status).toBe(404);
   expect((await rawSocket(stage.port, AUTH, "/v1/tasks")).status).toBe(404);
-  expect(stage.live.sockets()).toBe(0);
+  expect(stage.live.connections()).toBe(0);
 
   const offered = { Origin: ORIGIN, "Sec-WebSocket-Protocol": "slipway.v1, ticket.good" };
   const first = await rawSocket(stage.port, offered);
@@ -75,7 +75,7 @@ test("[S6] who is foreign or nobody is refused before the upgrade (item 56)", as
 
 test("[S6] a stranger says who they are in the first frame, in time, or goes with 4401", async () => {
   const stage = await stageWith({ liveTiming: { authMs: 300 } });
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const silent = await stranger(stage);
   const hasty = await stranger(stage);
   hasty.subscribe(`task:${id}`);
@@ -122,16 +122,16 @@ test("[S6] frames that break the protocol end the connection, not the server (it
     expect([name, raw.closeCode()]).toEqual([name, code]);
     raw.socket.destroy();
   }
-  await until("all gone", () => stage.live.sockets() === 0);
+  await until("all gone", () => stage.live.connections() === 0);
   expect(await serves(stage)).toBe(true);
-  const phone = await dial(stage.url, ann);
+  const phone = await connectClient(stage.url, ann);
   phone.say({ type: "ping" });
   await until("pong", () => phone.frames.some((sent) => sent.type === "pong"));
 });
 
 test("[S6] what is no frame of ours gets `invalid_frame`, ten of them 1008 (item 63)", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   const bad = [
     `{"type":"subscribe","topic":"${topic}","after":-1}`,
@@ -144,7 +144,7 @@ test("[S6] what is no frame of ours gets `invalid_frame`, ten of them 1008 (item
     "not json",
     `${"[".repeat(30_000)}`,
   ];
-  const phone = await dial(stage.url, ann);
+  const phone = await connectClient(stage.url, ann);
   for (const text of bad) phone.ws.send(text);
   await until("answers", () => phone.errors().length === bad.length);
   expect(phone.closed()).toBe(null);
@@ -158,13 +158,13 @@ test("[S6] what is no frame of ours gets `invalid_frame`, ten of them 1008 (item
 
 test("[S6] who sends too much is closed with 1008: frames and pings alike (item 60)", async () => {
   const stage = await stageWith();
-  const { id } = await stage.writer.create(ANN.userId);
-  const flood = await dial(stage.url, ann);
+  const { id } = await stage.writer.create(ALICE.userId);
+  const flood = await connectClient(stage.url, ann);
   for (let n = 0; n < 10_000; n++) flood.subscribe(`task:${id}`);
   const burst = await rawSocket(stage.port, AUTH);
   burst.send(Buffer.concat(upTo(1_000).map(() => frame("", { opcode: 9 }))));
   const trickle = await rawSocket(stage.port, AUTH);
-  const other = await dial(stage.url, `token-${BOB.userId}`);
+  const other = await connectClient(stage.url, `token-${BOB.userId}`);
   other.say({ type: "ping" });
   await until("the other is served", () => other.frames.some((sent) => sent.type === "pong"), 5_000);
   await closedWith(flood, 1008);
@@ -176,19 +176,19 @@ test("[S6] who sends too much is closed with 1008: frames and pings alike (item 
   }
   await until("1008", () => trickle.closeCode() === 1008);
   trickle.socket.destroy();
-  const eager = await dial(stage.url, ann);
+  const eager = await connectClient(stage.url, ann);
   for (let n = 0; n < 200; n++) eager.say({ type: "ping" });
   await until("what a reconnect sends at once passes", () => eager.frames.filter((sent) => sent.type === "pong").length === 200);
 });
 
 test("[S6] a session that ends takes its sockets with it, and a new token keeps them (item 62)", async () => {
   const stage = await stageWith({ liveTiming: { sessionMs: 200 } });
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const soon = Date.now() + 1_200;
-  stage.people.set("short", { ...ANN, sessionId: "s_short", expiresAt: soon });
-  stage.people.set("other", { ...ANN, sessionId: "s_other" });
+  stage.people.set("short", { ...ALICE, sessionId: "s_short", expiresAt: soon });
+  stage.people.set("other", { ...ALICE, sessionId: "s_other" });
   const [expiring, renewed, revoked, impostor, steady] = await Promise.all(
-    ["short", "short", "other", ann, ann].map((token) => dial(stage.url, token)),
+    ["short", "short", "other", ann, ann].map((token) => connectClient(stage.url, token)),
   );
   for (const phone of [expiring, renewed, revoked, steady]) phone!.subscribe(`task:${id}`);
   renewed!.say({ type: "auth", token: ann });
@@ -208,7 +208,7 @@ test("[S6] a session that ends takes its sockets with it, and a new token keeps 
 
 test("[S6] nothing follows a close frame, also when the client does not answer it", async () => {
   const stage = await stageWith({ liveTiming: { sessionMs: 100, closeMs: 600 } });
-  const { id } = await stage.writer.create(ANN.userId);
+  const { id } = await stage.writer.create(ALICE.userId);
   const raw = await rawSocket(stage.port, AUTH);
   raw.send(frame(JSON.stringify({ type: "subscribe", topic: `task:${id}`, after: 0 })));
   await until("events", () => raw.texts().length === 3);
@@ -219,7 +219,7 @@ test("[S6] nothing follows a close frame, also when the client does not answer i
   raw.send(frame('{"type":"ping"}'));
   await raw.ended();
   expect(raw.texts()).toHaveLength(before);
-  expect(stage.live.sockets()).toBe(0);
+  expect(stage.live.connections()).toBe(0);
 });
 
 test("[S6] a thousand half-open upgrades end by time-out while others are served (item 64)", async () => {
@@ -240,32 +240,32 @@ test("[S6] a thousand half-open upgrades end by time-out while others are served
     }),
   );
   expect(started).toHaveLength(1_000);
-  await until("strangers", () => stage.live.sockets() === 500);
+  await until("strangers", () => stage.live.connections() === 500);
   expect(await serves(stage)).toBe(true);
-  const phone = await dial(stage.url, ann);
+  const phone = await connectClient(stage.url, ann);
   await until("all ended", () => open.size === 0);
-  await until("only the phone", () => stage.live.sockets() === 1);
+  await until("only the phone", () => stage.live.connections() === 1);
   expect(phone.closed()).toBe(null);
 }, 60_000);
 
 test("[S6] a user has at most so many sockets, others are not touched", async () => {
   const stage = await stageWith();
-  const phones = await Promise.all(upTo(SOCKETS_PER_USER).map(() => dial(stage.url, ann)));
+  const phones = await Promise.all(upTo(SOCKETS_PER_USER).map(() => connectClient(stage.url, ann)));
   expect((await rawSocket(stage.port, AUTH)).status).toBe(429);
   const late = await stranger(stage);
   late.say({ type: "auth", token: ann });
   await closedWith(late, 1008);
-  await dial(stage.url, `token-${BOB.userId}`);
+  await connectClient(stage.url, `token-${BOB.userId}`);
   phones[0]!.ws.close();
-  await until("one less", () => stage.live.sockets() === SOCKETS_PER_USER);
-  const next = await dial(stage.url, ann);
+  await until("one less", () => stage.live.connections() === SOCKETS_PER_USER);
+  const next = await connectClient(stage.url, ann);
   expect(next.closed()).toBe(null);
 });
 
 test("[F3] two missed pings end a connection, answered ones keep it", async () => {
   const stage = await stageWith({ liveTiming: { pingMs: 150 } });
   const dead = await rawSocket(stage.port, AUTH);
-  const alive = await dial(stage.url, ann);
+  const alive = await connectClient(stage.url, ann);
   const started = Date.now();
   await dead.ended();
   expect(Date.now() - started).toBeGreaterThan(250);
@@ -275,7 +275,7 @@ test("[F3] two missed pings end a connection, answered ones keep it", async () =
 
 test("[F1] a shutdown tells everyone to reconnect and waits a second at most for those who do not listen", async () => {
   const stage = await stageWith();
-  const phones = await Promise.all(upTo(5).map(() => dial(stage.url, ann)));
+  const phones = await Promise.all(upTo(5).map(() => connectClient(stage.url, ann)));
   const deaf: RawSocket = await rawSocket(stage.port, AUTH);
   const unknown = await stranger(stage);
   const started = Date.now();
@@ -284,6 +284,6 @@ test("[F1] a shutdown tells everyone to reconnect and waits a second at most for
   for (const phone of [...phones, unknown]) await closedWith(phone, 1012);
   expect(deaf.closeCode()).toBe(1012);
   await deaf.ended();
-  expect(stage.live.sockets()).toBe(0);
+  expect(stage.live.connections()).toBe(0);
   expect((await rawSocket(stage.port, AUTH)).status).not.toBe(101);
 });

@@ -1,29 +1,29 @@
 import { pack as openPack } from "tar-stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { LOCAL_TOKEN, openHouse, REPO, type House } from "../api-server.ts";
+import { LOCAL_TOKEN, openApiServer, REPO, type ApiServer } from "../api-server.ts";
 
-let house: House;
+let api: ApiServer;
 let ada: string;
 let bob: string;
 let id: string;
 const NAME = "a1-workspace.tar.gz";
 
 beforeAll(async () => {
-  house = await openHouse();
-  ada = (await house.person("ada@example.com")).accessToken;
-  bob = (await house.person("bob@example.com")).accessToken;
-  id = (await house.call("POST", "/v1/tasks", { token: ada, body: { repo: REPO, prompt: "Do it." } })).body.id;
+  api = await openApiServer();
+  ada = (await api.person("ada@example.com")).accessToken;
+  bob = (await api.person("bob@example.com")).accessToken;
+  id = (await api.call("POST", "/v1/tasks", { token: ada, body: { repo: REPO, prompt: "Do it." } })).body.id;
   const pack = openPack();
   pack.entry({ name: "workspace/page.html" }, "<script>alert(1)</script>");
   pack.finalize();
   const tar = pack as unknown as AsyncIterable<Uint8Array>;
-  await house.world.artifacts.keep({ taskId: id, attempt: 1, tar, maxMs: 10_000 }, new AbortController().signal);
+  await api.harness.artifacts.keep({ taskId: id, attempt: 1, tar, maxMs: 10_000 }, new AbortController().signal);
 });
-afterAll(() => house.close());
+afterAll(() => api.close());
 
-const get = (path: string, token = ada) => house.call("GET", path, { token });
+const get = (path: string, token = ada) => api.call("GET", path, { token });
 const bytesOf = async (token: string, method = "GET") =>
-  fetch(`http://127.0.0.1:${house.port}/v1/tasks/${id}/artifacts/${NAME}`, { method, headers: { authorization: `Bearer ${token}` } });
+  fetch(`http://127.0.0.1:${api.port}/v1/tasks/${id}/artifacts/${NAME}`, { method, headers: { authorization: `Bearer ${token}` } });
 
 describe("artifacts", () => {
   test("the list says what there is", async () => {
@@ -59,7 +59,7 @@ describe("artifacts", () => {
 
   test("a reader who goes away leaves the server serving", async () => {
     const stop = new AbortController();
-    const answer = await fetch(`http://127.0.0.1:${house.port}/v1/tasks/${id}/artifacts/${NAME}`, {
+    const answer = await fetch(`http://127.0.0.1:${api.port}/v1/tasks/${id}/artifacts/${NAME}`, {
       headers: { authorization: `Bearer ${ada}` },
       signal: stop.signal,
     });

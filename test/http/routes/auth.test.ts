@@ -1,25 +1,25 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { credentialContext, plainHost } from "../../../src/http/routes/auth.ts";
-import { LOCAL_TOKEN, openHouse, PASSWORD, SETUP_TOKEN, type House } from "../api-server.ts";
+import { credentialContext, normalizeHost } from "../../../src/http/routes/auth.ts";
+import { LOCAL_TOKEN, openApiServer, PASSWORD, SETUP_TOKEN, type ApiServer } from "../api-server.ts";
 
-let house: House;
+let api: ApiServer;
 beforeAll(async () => {
-  house = await openHouse();
+  api = await openApiServer();
 });
-afterAll(() => house.close());
+afterAll(() => api.close());
 
-const login = (email: string, password = PASSWORD) => house.call("POST", "/v1/auth/login", { body: { email, password } });
-const minute = () => house.clock.advance(61_000);
+const login = (email: string, password = PASSWORD) => api.call("POST", "/v1/auth/login", { body: { email, password } });
+const minute = () => api.clock.advance(61_000);
 
 describe("setup", () => {
   test("[S7] sign-up is closed: nobody can make a user without being admin", async () => {
     const eve = { email: "eve@example.com", password: PASSWORD, role: "admin" };
-    expect((await house.call("POST", "/v1/users", { body: eve })).status).toBe(401);
-    expect((await house.call("POST", "/v1/setup", { body: { token: "wrong", email: eve.email, password: PASSWORD } })).status).toBe(401);
+    expect((await api.call("POST", "/v1/users", { body: eve })).status).toBe(401);
+    expect((await api.call("POST", "/v1/setup", { body: { token: "wrong", email: eve.email, password: PASSWORD } })).status).toBe(401);
   });
 
   test("[S7] the one-time link makes the first admin once", async () => {
-    const page = await house.call("GET", "/setup");
+    const page = await api.call("GET", "/setup");
     expect(page.status).toBe(200);
     const policy = page.headers.get("content-security-policy") ?? "";
     expect(policy).toContain("default-src 'none'");
@@ -28,42 +28,42 @@ describe("setup", () => {
     const { createHash } = await import("node:crypto");
     expect(policy).toContain(createHash("sha256").update(script).digest("base64"));
     const body = { token: SETUP_TOKEN, email: "Root@example.com", password: PASSWORD };
-    expect((await house.call("POST", "/v1/setup", { body: { ...body, password: "short" } })).body.errors[0].path).toBe("password");
-    const done = await house.call("POST", "/v1/setup", { body });
+    expect((await api.call("POST", "/v1/setup", { body: { ...body, password: "short" } })).body.errors[0].path).toBe("password");
+    const done = await api.call("POST", "/v1/setup", { body });
     expect(done.status).toBe(201);
     expect(done.body.user).toMatchObject({ email: "root@example.com", role: "admin" });
-    expect((await house.call("GET", "/v1/me", { token: done.body.accessToken })).body.role).toBe("admin");
-    expect((await house.call("POST", "/v1/setup", { body: { ...body, email: "eve@example.com" } })).status).toBe(401);
+    expect((await api.call("GET", "/v1/me", { token: done.body.accessToken })).body.role).toBe("admin");
+    expect((await api.call("POST", "/v1/setup", { body: { ...body, email: "eve@example.com" } })).status).toBe(401);
     await minute();
   });
 });
 
 describe("sessions over the wire", () => {
   test("login, me, refresh, replay in the grace, reuse, logout", async () => {
-    await house.person("ada@example.com");
+    await api.person("ada@example.com");
     const first = await login("ADA@example.com");
     expect(first.status).toBe(200);
     expect(first.headers.get("cache-control")).toBe("no-store");
-    expect((await house.call("GET", "/v1/me", { token: first.body.accessToken })).body).toEqual(first.body.user);
-    const refresh = (refreshToken: string) => house.call("POST", "/v1/auth/refresh", { body: { refreshToken } });
+    expect((await api.call("GET", "/v1/me", { token: first.body.accessToken })).body).toEqual(first.body.user);
+    const refresh = (refreshToken: string) => api.call("POST", "/v1/auth/refresh", { body: { refreshToken } });
     const [a, b] = await Promise.all([refresh(first.body.refreshToken), refresh(first.body.refreshToken)]);
     expect([a.status, b.status]).toEqual([200, 200]);
     expect(a.body.refreshToken).toBe(b.body.refreshToken);
-    await house.clock.advance(31_000);
+    await api.clock.advance(31_000);
     expect((await refresh(first.body.refreshToken)).body.code).toBe("unauthenticated");
     expect((await refresh(a.body.refreshToken)).status).toBe(401);
-    expect((await house.call("GET", "/v1/me", { token: a.body.accessToken })).status).toBe(401);
+    expect((await api.call("GET", "/v1/me", { token: a.body.accessToken })).status).toBe(401);
     await minute();
     const again = await login("ada@example.com");
-    expect((await house.call("POST", "/v1/auth/logout", { token: again.body.accessToken })).status).toBe(204);
-    const after = await house.call("GET", "/v1/me", { token: again.body.accessToken });
+    expect((await api.call("POST", "/v1/auth/logout", { token: again.body.accessToken })).status).toBe(204);
+    const after = await api.call("GET", "/v1/me", { token: again.body.accessToken });
     expect(after.status).toBe(401);
     expect(after.headers.get("www-authenticate")).toBe("Bearer");
   });
 
   test("wrong credentials are 401 with one body for every reason", async () => {
     await minute();
-    await house.person("bea@example.com");
+    await api.person("bea@example.com");
     const wrong = await login("bea@example.com", "wrong");
     const unknown = await login("nobody@example.com", "wrong");
     expect(wrong.status).toBe(401);
@@ -82,7 +82,7 @@ describe("sessions over the wire", () => {
       "bearer nothing",
       `Bearer ${"x".repeat(9_000)}`,
     ]) {
-      const answered = await house.call("POST", "/v1/tasks", {
+      const answered = await api.call("POST", "/v1/tasks", {
         raw: "not json",
         ...(authorization === undefined ? {} : { headers: { authorization } }),
       });
@@ -93,7 +93,7 @@ describe("sessions over the wire", () => {
 
 describe("guessing", () => {
   test("five failures slow an account down, more and more; the owner is not locked out", async () => {
-    const mine = await openHouse();
+    const mine = await openApiServer();
     try {
       await mine.person("cleo@example.com");
       const guess = (password: string) => mine.call("POST", "/v1/auth/login", { body: { email: "Cleo@example.com", password } });
@@ -113,7 +113,7 @@ describe("guessing", () => {
   });
 
   test("guesses that come at once are counted as many", async () => {
-    const mine = await openHouse();
+    const mine = await openApiServer();
     try {
       await mine.person("dora@example.com");
       const all = await Promise.all(
@@ -127,7 +127,7 @@ describe("guessing", () => {
   });
 
   test("many right logins and refreshes at once are no guesses", async () => {
-    const mine = await openHouse();
+    const mine = await openApiServer();
     try {
       const { refreshToken } = await mine.person("emil@example.com");
       const enter = () => mine.call("POST", "/v1/auth/login", { body: { email: "emil@example.com", password: PASSWORD } });
@@ -140,7 +140,7 @@ describe("guessing", () => {
   });
 
   test("ten failures a minute from one address, whatever X-Forwarded-For says", async () => {
-    const mine = await openHouse();
+    const mine = await openApiServer();
     try {
       const guess = (i: number) =>
         mine.call("POST", "/v1/auth/login", {
@@ -158,7 +158,7 @@ describe("guessing", () => {
   });
 
   test("right logins are not counted, and a trusted proxy's word is taken", async () => {
-    const mine = await openHouse({ doors: { trustProxy: 1 } });
+    const mine = await openApiServer({ deps: { trustProxy: 1 } });
     try {
       await mine.person("finn@example.com");
       const enter = (ip: string, password: string) =>
@@ -179,57 +179,57 @@ describe("guessing", () => {
 
 describe("tokens, credentials, users, tickets", () => {
   test("a personal token is shown once, lists without itself, works, and is revoked by its owner only", async () => {
-    const gus = await house.person("gus@example.com");
-    const hal = await house.person("hal@example.com");
-    const made = await house.call("POST", "/v1/tokens", { token: gus.accessToken, body: { name: "laptop", expiresInDays: 7 } });
+    const gus = await api.person("gus@example.com");
+    const hal = await api.person("hal@example.com");
+    const made = await api.call("POST", "/v1/tokens", { token: gus.accessToken, body: { name: "laptop", expiresInDays: 7 } });
     expect(made.status).toBe(201);
     const { token, ...shown } = made.body;
     expect(Date.parse(shown.expiresAt) - Date.parse(shown.createdAt)).toBe(7 * 86_400_000);
-    expect((await house.call("GET", "/v1/me", { token })).body.id).toBe(gus.userId);
-    const list = await house.call("GET", "/v1/tokens", { token: gus.accessToken });
+    expect((await api.call("GET", "/v1/me", { token })).body.id).toBe(gus.userId);
+    const list = await api.call("GET", "/v1/tokens", { token: gus.accessToken });
     expect(list.body.items).toMatchObject([{ id: shown.id, name: "laptop" }]);
     expect(list.text).not.toContain(token);
-    expect((await house.call("POST", "/v1/tokens", { token, body: { name: "child" } })).body.code).toBe("forbidden");
-    expect((await house.call("DELETE", `/v1/tokens/${shown.id}`, { token: hal.accessToken })).status).toBe(404);
-    expect((await house.call("GET", "/v1/me", { token })).status).toBe(200);
-    expect((await house.call("DELETE", `/v1/tokens/${shown.id}`, { token: gus.accessToken })).status).toBe(204);
-    expect((await house.call("GET", "/v1/me", { token })).status).toBe(401);
-    expect((await house.call("DELETE", `/v1/tokens/${shown.id}`, { token: gus.accessToken })).status).toBe(404);
+    expect((await api.call("POST", "/v1/tokens", { token, body: { name: "child" } })).body.code).toBe("forbidden");
+    expect((await api.call("DELETE", `/v1/tokens/${shown.id}`, { token: hal.accessToken })).status).toBe(404);
+    expect((await api.call("GET", "/v1/me", { token })).status).toBe(200);
+    expect((await api.call("DELETE", `/v1/tokens/${shown.id}`, { token: gus.accessToken })).status).toBe(204);
+    expect((await api.call("GET", "/v1/me", { token })).status).toBe(401);
+    expect((await api.call("DELETE", `/v1/tokens/${shown.id}`, { token: gus.accessToken })).status).toBe(404);
   });
 
   test("lists come in pages", async () => {
-    const ivy = await house.person("ivy@example.com");
-    for (const name of ["a", "b", "c"]) await house.call("POST", "/v1/tokens", { token: ivy.accessToken, body: { name } });
-    const first = await house.call("GET", "/v1/tokens?limit=2", { token: ivy.accessToken });
-    const rest = await house.call("GET", `/v1/tokens?limit=2&cursor=${first.body.next}`, { token: ivy.accessToken });
+    const ivy = await api.person("ivy@example.com");
+    for (const name of ["a", "b", "c"]) await api.call("POST", "/v1/tokens", { token: ivy.accessToken, body: { name } });
+    const first = await api.call("GET", "/v1/tokens?limit=2", { token: ivy.accessToken });
+    const rest = await api.call("GET", `/v1/tokens?limit=2&cursor=${first.body.next}`, { token: ivy.accessToken });
     expect([...first.body.items, ...rest.body.items].map((one: { name: string }) => one.name).sort()).toEqual(["a", "b", "c"]);
     expect(rest.body.next).toBeNull();
   });
 
   test("[S1] a credential is sealed at rest and never returned; the same host replaces", async () => {
-    const jan = await house.person("jan@example.com");
+    const jan = await api.person("jan@example.com");
     const secret = "ghp_thisIsTheSecretOfJan";
     const put = (host: string) =>
-      house.call("POST", "/v1/credentials", { token: jan.accessToken, body: { host, kind: "token", token: secret, username: "jan" } });
+      api.call("POST", "/v1/credentials", { token: jan.accessToken, body: { host, kind: "token", token: secret, username: "jan" } });
     const made = await put("GitHub.com:443");
     expect(made.body).toMatchObject({ host: "github.com", kind: "token", username: "jan" });
     expect((await put("github.com")).status).toBe(201);
-    const list = await house.call("GET", "/v1/credentials", { token: jan.accessToken });
+    const list = await api.call("GET", "/v1/credentials", { token: jan.accessToken });
     expect(list.body.items).toHaveLength(1);
     expect(made.text + list.text).not.toContain(secret);
-    const [row] = await house.accounts.credentials(jan.userId);
+    const [row] = await api.accounts.credentials(jan.userId);
     expect(row!.sealed).not.toContain(secret);
-    expect(house.vault.open(row!.sealed, credentialContext(jan.userId, "github.com"))).toBe(secret);
-    expect(() => house.vault.open(row!.sealed, credentialContext(jan.userId, "evil.example"))).toThrow();
-    expect(JSON.stringify(house.lines)).not.toContain(secret);
-    const kim = await house.person("kim@example.com");
-    expect((await house.call("DELETE", `/v1/credentials/${row!.id}`, { token: kim.accessToken })).status).toBe(404);
-    expect((await house.call("DELETE", `/v1/credentials/${row!.id}`, { token: jan.accessToken })).status).toBe(204);
+    expect(api.vault.open(row!.sealed, credentialContext(jan.userId, "github.com"))).toBe(secret);
+    expect(() => api.vault.open(row!.sealed, credentialContext(jan.userId, "evil.example"))).toThrow();
+    expect(JSON.stringify(api.lines)).not.toContain(secret);
+    const kim = await api.person("kim@example.com");
+    expect((await api.call("DELETE", `/v1/credentials/${row!.id}`, { token: kim.accessToken })).status).toBe(404);
+    expect((await api.call("DELETE", `/v1/credentials/${row!.id}`, { token: jan.accessToken })).status).toBe(204);
   });
 
   test("a credential's host is a plain host", async () => {
-    expect(plainHost("git.example.com:8443")).toBe("git.example.com:8443");
-    expect(plainHost("127.0.0.1:3000")).toBe("127.0.0.1:3000");
+    expect(normalizeHost("git.example.com:8443")).toBe("git.example.com:8443");
+    expect(normalizeHost("127.0.0.1:3000")).toBe("127.0.0.1:3000");
     const bad = [
       "https://github.com",
       "github.com/o/r",
@@ -248,37 +248,37 @@ describe("tokens, credentials, users, tickets", () => {
       "github.com\n",
       "a:0",
     ];
-    for (const host of bad) expect(() => plainHost(host), host).toThrow(expect.objectContaining({ code: "invalid_request" }));
-    const lea = await house.person("lea@example.com");
+    for (const host of bad) expect(() => normalizeHost(host), host).toThrow(expect.objectContaining({ code: "invalid_request" }));
+    const lea = await api.person("lea@example.com");
     const body = { host: "https://github.com", kind: "token", token: "x" };
-    const answered = await house.call("POST", "/v1/credentials", { token: lea.accessToken, body });
+    const answered = await api.call("POST", "/v1/credentials", { token: lea.accessToken, body });
     expect(answered.body.errors).toEqual([{ path: "host", message: expect.any(String) }]);
   });
 
   test("roles: what users, operators and admins may do", async () => {
-    const user = await house.person("mia@example.com");
-    const operator = await house.person("ned@example.com", "operator");
-    const admin = await house.person("oda@example.com", "admin");
+    const user = await api.person("mia@example.com");
+    const operator = await api.person("ned@example.com", "operator");
+    const admin = await api.person("oda@example.com", "admin");
     const body = { email: "pia@example.com", password: PASSWORD, role: "operator" };
-    expect((await house.call("POST", "/v1/users", { token: user.accessToken, body })).body.code).toBe("forbidden");
-    expect((await house.call("POST", "/v1/users", { token: operator.accessToken, body })).body.code).toBe("forbidden");
-    expect((await house.call("POST", "/v1/users", { token: admin.accessToken, body })).body).toMatchObject({ role: "operator" });
-    expect((await house.call("POST", "/v1/users", { token: LOCAL_TOKEN, body })).body.code).toBe("conflict");
-    const list = await house.call("GET", "/v1/users?limit=1000", { token: LOCAL_TOKEN });
+    expect((await api.call("POST", "/v1/users", { token: user.accessToken, body })).body.code).toBe("forbidden");
+    expect((await api.call("POST", "/v1/users", { token: operator.accessToken, body })).body.code).toBe("forbidden");
+    expect((await api.call("POST", "/v1/users", { token: admin.accessToken, body })).body).toMatchObject({ role: "operator" });
+    expect((await api.call("POST", "/v1/users", { token: LOCAL_TOKEN, body })).body.code).toBe("conflict");
+    const list = await api.call("GET", "/v1/users?limit=1000", { token: LOCAL_TOKEN });
     expect(list.body.items.map((one: { email: string }) => one.email)).toContain("pia@example.com");
     expect(list.text).not.toMatch(/hash|argon2|local@/);
-    expect((await house.call("GET", "/v1/ops/overview", { token: user.accessToken })).status).toBe(403);
-    expect((await house.call("GET", "/v1/ops/overview", { token: operator.accessToken })).status).toBe(200);
-    const pat = (await house.call("POST", "/v1/tokens", { token: admin.accessToken, body: { name: "x" } })).body.token;
-    expect((await house.call("POST", "/v1/users", { token: pat, body: { ...body, email: "q@example.com" } })).body.code).toBe("forbidden");
+    expect((await api.call("GET", "/v1/ops/overview", { token: user.accessToken })).status).toBe(403);
+    expect((await api.call("GET", "/v1/ops/overview", { token: operator.accessToken })).status).toBe(200);
+    const pat = (await api.call("POST", "/v1/tokens", { token: admin.accessToken, body: { name: "x" } })).body.token;
+    expect((await api.call("POST", "/v1/users", { token: pat, body: { ...body, email: "q@example.com" } })).body.code).toBe("forbidden");
   });
 
   test("a ticket stands for its caller once", async () => {
-    const rob = await house.person("rob@example.com");
-    const made = await house.call("POST", "/v1/tickets", { token: rob.accessToken });
+    const rob = await api.person("rob@example.com");
+    const made = await api.call("POST", "/v1/tickets", { token: rob.accessToken });
     expect([made.status, made.body.expiresIn]).toEqual([201, 30]);
-    expect(await house.sessions.redeemTicket(made.body.ticket)).toMatchObject({ userId: rob.userId });
-    await expect(house.sessions.redeemTicket(made.body.ticket)).rejects.toMatchObject({ code: "unauthenticated" });
-    expect((await house.call("GET", "/v1/me", { token: made.body.ticket })).status).toBe(401);
+    expect(await api.sessions.redeemTicket(made.body.ticket)).toMatchObject({ userId: rob.userId });
+    await expect(api.sessions.redeemTicket(made.body.ticket)).rejects.toMatchObject({ code: "unauthenticated" });
+    expect((await api.call("GET", "/v1/me", { token: made.body.ticket })).status).toBe(401);
   });
 });

@@ -2,22 +2,22 @@ import { join } from "node:path";
 import Database from "../../../src/store/sqlite/driver.ts";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
-import { openapiDocument, pathOf } from "../../../src/http/openapi.ts";
+import { openapiDocument, toOpenapiPath } from "../../../src/http/openapi.ts";
 import { ROUTES } from "../../../src/http/routes/index.ts";
 import { TASK_STATES } from "../../../src/core/task.ts";
-import { LOCAL_TOKEN, openHouse, REPO, type House } from "../api-server.ts";
+import { LOCAL_TOKEN, openApiServer, REPO, type ApiServer } from "../api-server.ts";
 
-let house: House;
+let api: ApiServer;
 beforeAll(async () => {
-  house = await openHouse();
+  api = await openApiServer();
 });
-afterAll(() => house.close());
+afterAll(() => api.close());
 
 describe("probes", () => {
   test("alive and ready need nobody", async () => {
-    expect((await house.call("GET", "/healthz")).body).toEqual({ status: "alive", version: "0.0.0-test" });
-    expect((await house.call("GET", "/readyz?from=balancer")).body).toEqual({ status: "ready" });
-    const head = await house.call("HEAD", "/healthz");
+    expect((await api.call("GET", "/healthz")).body).toEqual({ status: "alive", version: "0.0.0-test" });
+    expect((await api.call("GET", "/readyz?from=balancer")).body).toEqual({ status: "ready" });
+    const head = await api.call("HEAD", "/healthz");
     expect([head.status, head.text]).toEqual([200, ""]);
   });
 
@@ -28,7 +28,7 @@ describe("probes", () => {
       looks += 1;
       return works ? Promise.resolve("fine") : Promise.reject(new Error("connect ENOENT /var/run/docker.sock"));
     };
-    const mine = await openHouse({ doors: { checkSandbox } });
+    const mine = await openApiServer({ deps: { checkSandbox } });
     try {
       for (let i = 0; i < 5; i++) {
         const answered = await mine.call("GET", "/readyz");
@@ -47,15 +47,15 @@ describe("probes", () => {
   });
 
   test("[D10] too little disk space is not ready, and everybody who looks is told", async () => {
-    const mine = await openHouse();
+    const mine = await openApiServer();
     try {
-      mine.world.disks.shortage = "Too little disk space: the disk of the data folder has 5 MB free, 10 are needed.";
+      mine.harness.disks.shortage = "Too little disk space: the disk of the data folder has 5 MB free, 10 are needed.";
       await mine.clock.advance(5_000);
       expect((await mine.call("GET", "/readyz")).body.errors).toEqual([{ path: "disk", message: "is not usable" }]);
       const { body } = await mine.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
       expect(body.queue).toMatchObject({ paused: false, breaker: "closed", disk: "low", reason: expect.stringMatching(/5 MB free/) });
       expect((await mine.call("GET", "/metrics")).text).toMatch(/^slipway_disk_low 1$/m);
-      mine.world.disks.shortage = null;
+      mine.harness.disks.shortage = null;
       await mine.clock.advance(5_000);
       expect((await mine.call("GET", "/readyz")).status).toBe(200);
       expect((await mine.call("GET", "/metrics")).text).toMatch(/^slipway_disk_low 0$/m);
@@ -65,10 +65,10 @@ describe("probes", () => {
   });
 
   test("a store that does not answer is not ready, but alive", async () => {
-    const mine = await openHouse();
+    const mine = await openApiServer();
     const broken = { ...mine.store, ping: () => Promise.reject(new Error("disk I/O error")) };
     await mine.close();
-    const again = await openHouse({ doors: { store: broken } });
+    const again = await openApiServer({ deps: { store: broken } });
     try {
       expect((await again.call("GET", "/readyz")).body.errors).toEqual([{ path: "store", message: "is not usable" }]);
       expect((await again.call("GET", "/healthz")).status).toBe(200);
@@ -80,7 +80,7 @@ describe("probes", () => {
 
 describe("a disk that hangs", () => {
   test("is not ready within seconds; people go on reading, and what was submitted meanwhile is done when it goes on", async () => {
-    const mine = await openHouse();
+    const mine = await openApiServer();
     const held = new Database(join(mine.dir, "slipway.db"));
     try {
       held.exec("BEGIN IMMEDIATE");
@@ -103,8 +103,8 @@ describe("a disk that hangs", () => {
 
 describe("metrics", () => {
   test("are Prometheus text, for this machine and for operators", async () => {
-    await house.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } });
-    const answered = await house.call("GET", "/metrics");
+    await api.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } });
+    const answered = await api.call("GET", "/metrics");
     expect(answered.status).toBe(200);
     for (const state of TASK_STATES) expect(answered.text).toMatch(new RegExp(`^slipway_tasks\\{state="${state}"\\} \\d+$`, "m"));
     for (const name of [
@@ -121,12 +121,12 @@ describe("metrics", () => {
   });
 
   test("a page that points its name at us, and whoever comes through a proxy, must show a token", async () => {
-    const strange = await house.raw("GET /metrics HTTP/1.1\r\nHost: evil.example:80\r\nConnection: close\r\n\r\n");
+    const strange = await api.raw("GET /metrics HTTP/1.1\r\nHost: evil.example:80\r\nConnection: close\r\n\r\n");
     expect(strange).toMatch(/^HTTP\/1.1 401/);
-    expect((await house.call("GET", "/metrics", { headers: { "x-forwarded-for": "203.0.113.9" } })).status).toBe(401);
-    const user = await house.person("u@example.com");
-    const operator = await house.person("o@example.com", "operator");
-    const through = (token: string) => house.call("GET", "/metrics", { token, headers: { "x-forwarded-for": "203.0.113.9" } });
+    expect((await api.call("GET", "/metrics", { headers: { "x-forwarded-for": "203.0.113.9" } })).status).toBe(401);
+    const user = await api.person("u@example.com");
+    const operator = await api.person("o@example.com", "operator");
+    const through = (token: string) => api.call("GET", "/metrics", { token, headers: { "x-forwarded-for": "203.0.113.9" } });
     expect((await through(user.accessToken)).status).toBe(403);
     expect((await through(operator.accessToken)).status).toBe(200);
     expect((await through(LOCAL_TOKEN)).status).toBe(200);
@@ -136,11 +136,11 @@ describe("metrics", () => {
 describe("metrics behind a proxy on the same machine", () => {
   const headers = ["x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via", "forwarded", "cf-connecting-ip"];
   test.each(headers)("%s says that the caller may be anywhere", async (name) => {
-    expect((await house.call("GET", "/metrics", { headers: { [name]: "localhost" } })).status).toBe(401);
+    expect((await api.call("GET", "/metrics", { headers: { [name]: "localhost" } })).status).toBe(401);
   });
 
-  test.each([{ trustProxy: 1 }, { isFronted: true }])("with %o nobody is local, also without a header", async (doors) => {
-    const mine = await openHouse({ doors });
+  test.each([{ trustProxy: 1 }, { isFronted: true }])("with %o nobody is local, also without a header", async (deps) => {
+    const mine = await openApiServer({ deps });
     try {
       expect((await mine.call("GET", "/metrics")).status).toBe(401);
       expect((await mine.call("GET", "/metrics", { token: LOCAL_TOKEN })).status).toBe(200);
@@ -152,12 +152,12 @@ describe("metrics behind a proxy on the same machine", () => {
 
 describe("gc", () => {
   test("lists or removes what nobody needs, for operators", async () => {
-    const user = await house.person("gc@example.com");
-    expect((await house.call("POST", "/v1/ops/gc", { token: user.accessToken, body: {} })).status).toBe(403);
-    expect((await house.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dry: true } })).status).toBe(400);
+    const user = await api.person("gc@example.com");
+    expect((await api.call("POST", "/v1/ops/gc", { token: user.accessToken, body: {} })).status).toBe(403);
+    expect((await api.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dry: true } })).status).toBe(400);
     const stray = { name: "slipway-task_stray-a1", taskId: "task_stray", attempt: 1, socketDir: "/nowhere", token: "att_x", limits: {} };
-    await house.world.sandbox.ensure(stray, new AbortController().signal);
-    const gc = async (dryRun: boolean) => (await house.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dryRun } })).body;
+    await api.harness.sandbox.ensure(stray, new AbortController().signal);
+    const gc = async (dryRun: boolean) => (await api.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dryRun } })).body;
     const items = [{ kind: "sandbox", name: stray.name, bytes: null, error: null }];
     expect(await gc(true)).toEqual({ dryRun: true, bytes: 0, items });
     expect(await gc(false)).toEqual({ dryRun: false, bytes: 0, items });
@@ -167,19 +167,19 @@ describe("gc", () => {
 
 describe("overview", () => {
   test("counts what the store counts", async () => {
-    const { body } = await house.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
+    const { body } = await api.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
     const sum = Object.values(body.counts as Record<string, number>).reduce((a, b) => a + b, 0);
-    expect(sum).toBe((await house.store.tasks({ userId: null, limit: 200 })).items.length);
+    expect(sum).toBe((await api.store.tasks({ userId: null, limit: 200 })).items.length);
     expect(body.slots.max).toBeGreaterThan(0);
     expect(body.host.memoryTotalMb).toBeGreaterThan(0);
     expect(body.sandbox).toMatchObject({ kind: "simulated", isolates: false, error: null });
   });
 
   test("pausing is durable and idempotent", async () => {
-    const post = (word: string) => house.call("POST", `/v1/ops/queue/${word}`, { token: LOCAL_TOKEN });
+    const post = (word: string) => api.call("POST", `/v1/ops/queue/${word}`, { token: LOCAL_TOKEN });
     expect((await post("pause")).body.paused).toBe(true);
     expect((await post("pause")).body.paused).toBe(true);
-    expect((await house.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN })).body.queue.paused).toBe(true);
+    expect((await api.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN })).body.queue.paused).toBe(true);
     expect((await post("resume")).body.paused).toBe(false);
   });
 });
@@ -187,7 +187,7 @@ describe("overview", () => {
 describe("the OpenAPI document", () => {
   type Operation = { responses: Record<string, unknown>; parameters?: { name: string; in: string }[]; operationId: string };
   const document = async () =>
-    (await house.call("GET", "/openapi.json")).body as {
+    (await api.call("GET", "/openapi.json")).body as {
       openapi: string;
       paths: Record<string, Record<string, Operation>>;
       components: { schemas: Record<string, unknown> };
@@ -197,7 +197,7 @@ describe("the OpenAPI document", () => {
     const { paths, openapi } = await document();
     expect(openapi).toBe("3.1.0");
     const told = Object.entries(paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method} ${path}`));
-    expect(told.sort()).toEqual(ROUTES.map((row) => `${row.method} ${pathOf(row)}`).sort());
+    expect(told.sort()).toEqual(ROUTES.map((row) => `${row.method} ${toOpenapiPath(row)}`).sort());
     const ids = Object.values(paths).flatMap((methods) => Object.values(methods).map((one) => one.operationId));
     expect(new Set(ids).size).toBe(ids.length);
   });
@@ -264,7 +264,7 @@ describe("the OpenAPI document", () => {
 
   test("its Task schema accepts a real task and refuses a stranger's field", async () => {
     const whole = await document();
-    const task = (await house.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } })).body as Record<
+    const task = (await api.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } })).body as Record<
       string,
       unknown
     >;

@@ -5,11 +5,11 @@ import { join } from "node:path";
 import jwt from "jsonwebtoken";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Accounts } from "../../../src/core/ports/accounts.ts";
-import { looksPersonal, newPersonalToken } from "../../../src/auth/tokens.ts";
+import { isPersonalToken, newPersonalToken } from "../../../src/auth/tokens.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
-import { LOCAL_USER_ID, openSessions, type Grant, type Sessions } from "../../../src/auth/sessions.ts";
+import { LOCAL_USER_ID, openSessions, type TokenGrant, type Sessions } from "../../../src/auth/sessions.ts";
 import { openSqliteStore } from "../../../src/store/sqlite/store.ts";
-import { handClock, seededIds, type HandClock } from "../../support/manual-clock.ts";
+import { createManualClock, seededIds, type ManualClock } from "../../support/manual-clock.ts";
 
 const SECOND = 1_000;
 const DAY = 86_400 * SECOND;
@@ -19,7 +19,7 @@ const MIGRATIONS = join(import.meta.dirname, "../../../migrations/sqlite");
 let dir: string;
 let store: Store;
 let accounts: Accounts;
-let clock: HandClock;
+let clock: ManualClock;
 let sessions: Sessions;
 const secret = randomBytes(32);
 /** Look-ups of personal tokens that reached the database. */
@@ -35,7 +35,7 @@ beforeEach(async () => {
     return opened.accounts.tokenByHash(hash);
   };
   accounts = { ...opened.accounts, tokenByHash: counted };
-  clock = handClock();
+  clock = createManualClock();
   sessions = await openSessions({ accounts, clock, ids: seededIds(), secret, localToken: "local-secret", setupToken: "setup-secret" });
 });
 
@@ -44,7 +44,7 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-async function begin(): Promise<Grant> {
+async function begin(): Promise<TokenGrant> {
   await sessions.createUser({ email: "Ada@Example.com", password: PASSWORD, role: "user" });
   return sessions.login("ada@example.com", PASSWORD);
 }
@@ -174,9 +174,9 @@ describe("refresh tokens", () => {
   test("logout ends access and refresh at once", async () => {
     const grant = await begin();
     const caller = await sessions.authenticate(grant.accessToken);
-    expect(await sessions.stillValid(caller.sessionId)).toBe(true);
+    expect(await sessions.isSessionValid(caller.sessionId)).toBe(true);
     await sessions.logout(caller);
-    expect(await sessions.stillValid(caller.sessionId)).toBe(false);
+    expect(await sessions.isSessionValid(caller.sessionId)).toBe(false);
     await expect(sessions.authenticate(grant.accessToken)).rejects.toMatchObject(UNAUTHENTICATED);
     await expect(sessions.refresh(grant.refreshToken)).rejects.toMatchObject(UNAUTHENTICATED);
   });
@@ -303,19 +303,19 @@ describe("personal tokens", () => {
     expect((await accounts.tokens(caller.userId))[0]).toMatchObject({ name: "ci", lastUsedAt: clock.now() });
     await expect(sessions.createToken(byToken, "more", DAY)).rejects.toMatchObject({ code: "forbidden" });
     await expect(sessions.logout(byToken)).rejects.toMatchObject({ code: "forbidden" });
-    expect(await sessions.stillValid(byToken.sessionId)).toBe(true);
+    expect(await sessions.isSessionValid(byToken.sessionId)).toBe(true);
     const other = await sessions.createToken(caller, "short", 10 * SECOND);
     await clock.advance(10 * SECOND);
     await expect(sessions.authenticate(other.token)).rejects.toMatchObject(UNAUTHENTICATED);
     await accounts.deleteToken(caller.userId, row.id);
     await expect(sessions.authenticate(token)).rejects.toMatchObject(UNAUTHENTICATED);
-    expect(await sessions.stillValid(byToken.sessionId)).toBe(false);
+    expect(await sessions.isSessionValid(byToken.sessionId)).toBe(false);
   });
 
   test("a flipped checksum is refused without a look-up", async () => {
     const token = newPersonalToken();
     expect(token).toMatch(/^slp_[0-9A-Za-z]{49}$/);
-    expect(looksPersonal(token)).toBe(true);
+    expect(isPersonalToken(token)).toBe(true);
     const last = token.endsWith("0") ? "1" : "0";
     const body = token[10] === "a" ? "b" : "a";
     const broken = [token.slice(0, -1) + last, token.slice(0, 10) + body + token.slice(11), token.slice(0, -1), `${token}0`, "slp_"];
@@ -362,7 +362,7 @@ describe("tickets, the local operator, and the first admin", () => {
       sessions.setUp("setup-secret", "eve@example.com", PASSWORD),
     ]);
     expect(both.map((one) => one.status).sort()).toEqual(["fulfilled", "rejected"]);
-    expect((await sessions.people()).map((user) => user.role)).toEqual(["admin"]);
+    expect((await sessions.listUsers()).map((user) => user.role)).toEqual(["admin"]);
     await expect(sessions.setUp("setup-secret", "eve2@example.com", PASSWORD)).rejects.toMatchObject(UNAUTHENTICATED);
     expect(await sessions.needsSetup()).toBe(false);
   });

@@ -1,36 +1,36 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { LOCAL_TOKEN, openHouse, REPO, type Asked, type House } from "../api-server.ts";
+import { LOCAL_TOKEN, openApiServer, REPO, type Asked, type ApiServer } from "../api-server.ts";
 import { checkpointRef } from "../../../src/core/ports/repositories.ts";
 
-let house: House;
+let api: ApiServer;
 let ada: string;
 let bob: string;
 let operator: string;
 beforeAll(async () => {
-  house = await openHouse();
-  ada = (await house.person("ada@example.com")).accessToken;
-  bob = (await house.person("bob@example.com")).accessToken;
-  operator = (await house.person("olga@example.com", "operator")).accessToken;
+  api = await openApiServer();
+  ada = (await api.person("ada@example.com")).accessToken;
+  bob = (await api.person("bob@example.com")).accessToken;
+  operator = (await api.person("olga@example.com", "operator")).accessToken;
 });
-afterAll(() => house.close());
+afterAll(() => api.close());
 
-const submit = (asked: Asked = {}) => house.call("POST", "/v1/tasks", { token: ada, body: { repo: REPO, prompt: "Do it." }, ...asked });
+const submit = (asked: Asked = {}) => api.call("POST", "/v1/tasks", { token: ada, body: { repo: REPO, prompt: "Do it." }, ...asked });
 const submitted = async (asked: Asked = {}): Promise<string> => (await submit(asked)).body.id;
-const get = (path: string, token = ada) => house.call("GET", path, { token });
+const get = (path: string, token = ada) => api.call("GET", path, { token });
 
 async function running(): Promise<string> {
   const id = await submitted();
-  await until(() => house.world.puppets.has(id));
-  await house.world.puppets.say(house.world.kernel.desk, id, ["ready", {}]);
-  await house.world.until(id, "running.working");
+  await until(() => api.harness.fakeWorkers.has(id));
+  await api.harness.fakeWorkers.say(api.harness.coordinator.workerApi, id, ["ready", {}]);
+  await api.harness.until(id, "running.working");
   return id;
 }
 
 async function cancelled(): Promise<string> {
   const id = await submitted();
-  expect((await house.call("POST", `/v1/tasks/${id}/cancel`, { token: ada })).status).toBe(202);
-  await house.clock.advance(60_000);
-  await house.world.until(id, "cancelled");
+  expect((await api.call("POST", `/v1/tasks/${id}/cancel`, { token: ada })).status).toBe(202);
+  await api.clock.advance(60_000);
+  await api.harness.until(id, "cancelled");
   return id;
 }
 
@@ -53,7 +53,7 @@ describe("submit", () => {
       budget: { usd: 1, minutes: 5 },
       parentId: null,
     });
-    expect((await house.store.task(made.body.id))?.spec.prompt).toBe("Fix the <b>bug</b>");
+    expect((await api.store.task(made.body.id))?.spec.prompt).toBe("Fix the <b>bug</b>");
     expect((await get(`/v1/tasks/${made.body.id}`)).body.id).toBe(made.body.id);
   });
 
@@ -139,9 +139,9 @@ describe("[S2] another's task", () => {
       ["POST", "/answer", { questionId: "q", text: "x" }],
     ];
     for (const [method, suffix, body] of deeds) {
-      expect((await house.call(method, path + suffix, { token: bob, body })).status, suffix).toBe(404);
+      expect((await api.call(method, path + suffix, { token: bob, body })).status, suffix).toBe(404);
     }
-    expect((await house.call("POST", `/v1/ops/tasks/${id}/kill`, { token: bob })).status).toBe(403);
+    expect((await api.call("POST", `/v1/ops/tasks/${id}/kill`, { token: bob })).status).toBe(403);
     const list = await get("/v1/tasks?limit=200", bob);
     expect(list.text).not.toContain(id);
     expect((await get(`/v1/tasks?thread=${id.replace("task_", "thread_")}`, bob)).body.items).toEqual([]);
@@ -164,7 +164,7 @@ describe("[S2] another's task", () => {
 
 describe("lists", () => {
   test("newest first, in pages without hole or double, by state, thread and text", async () => {
-    const cleo = (await house.person("cleo@example.com")).accessToken;
+    const cleo = (await api.person("cleo@example.com")).accessToken;
     const ids: string[] = [];
     for (let i = 0; i < 5; i++) ids.push(await submitted({ token: cleo, body: { repo: REPO, prompt: `Number ${i}` } }));
     const seen: string[] = [];
@@ -206,44 +206,44 @@ describe("lists", () => {
 describe("a task's life", () => {
   test("[D7] cancel is 202 and may be repeated; once settled it is 409", async () => {
     const id = await running();
-    const cancel = () => house.call("POST", `/v1/tasks/${id}/cancel`, { token: ada });
+    const cancel = () => api.call("POST", `/v1/tasks/${id}/cancel`, { token: ada });
     expect((await cancel()).status).toBe(202);
     const again = await cancel();
     expect([202, 409]).toContain(again.status);
-    await house.clock.advance(60_000);
-    await house.world.until(id, "cancelled");
+    await api.clock.advance(60_000);
+    await api.harness.until(id, "cancelled");
     expect((await cancel()).body.code).toBe("task_settled");
   });
 
   test("retry makes a task of the same thread; an open one is 409", async () => {
     const open = await running();
-    expect((await house.call("POST", `/v1/tasks/${open}/retry`, { token: ada })).body.code).toBe("task_open");
+    expect((await api.call("POST", `/v1/tasks/${open}/retry`, { token: ada })).body.code).toBe("task_open");
     const id = await cancelled();
-    const push = await house.call("POST", `/v1/tasks/${id}/retry`, { token: ada, body: { from: "push" } });
+    const push = await api.call("POST", `/v1/tasks/${id}/retry`, { token: ada, body: { from: "push" } });
     expect([push.status, push.body.code]).toEqual([409, "nothing_to_push"]);
-    const made = await house.call("POST", `/v1/tasks/${id}/retry`, { token: ada, body: { from: "start", prompt: "Again." } });
+    const made = await api.call("POST", `/v1/tasks/${id}/retry`, { token: ada, body: { from: "start", prompt: "Again." } });
     expect(made.status).toBe(201);
     expect(made.body).toMatchObject({ parentId: id, threadId: id.replace("task_", "thread_"), prompt: "Again." });
-    expect((await house.call("POST", `/v1/tasks/${id}/retry`, { token: ada })).status).toBe(201);
-    expect((await house.call("POST", `/v1/tasks/${id}/retry`, { token: ada, body: { from: "middle" } })).status).toBe(400);
+    expect((await api.call("POST", `/v1/tasks/${id}/retry`, { token: ada })).status).toBe(201);
+    expect((await api.call("POST", `/v1/tasks/${id}/retry`, { token: ada, body: { from: "middle" } })).status).toBe(400);
   });
 
   test("messages: queued, listed, taken back once, and a follow-up when it is over", async () => {
     const id = await running();
-    const said = await house.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text: "Use tabs." } });
+    const said = await api.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text: "Use tabs." } });
     expect([said.status, said.body.status, said.body.mode]).toEqual([202, "queued", "steer"]);
     const list = await get(`/v1/tasks/${id}/messages`);
     expect(list.body.items).toMatchObject([{ id: said.body.id, role: "user", content: [{ type: "text", text: "Use tabs." }] }]);
     const path = `/v1/tasks/${id}/messages/${said.body.id}`;
-    expect((await house.call("DELETE", path, { token: ada })).status).toBe(204);
+    expect((await api.call("DELETE", path, { token: ada })).status).toBe(204);
     expect((await get(`/v1/tasks/${id}/messages`)).body.items[0].status).toBe("withdrawn");
-    expect((await house.call("DELETE", `/v1/tasks/${id}/messages/msg_none`, { token: ada })).status).toBe(404);
-    const read = await house.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text: "And spaces." } });
-    await house.world.puppets.say(house.world.kernel.desk, id, ["message.status", { id: read.body.id, status: "delivered" }]);
-    const late = await house.call("DELETE", `/v1/tasks/${id}/messages/${read.body.id}`, { token: ada });
+    expect((await api.call("DELETE", `/v1/tasks/${id}/messages/msg_none`, { token: ada })).status).toBe(404);
+    const read = await api.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text: "And spaces." } });
+    await api.harness.fakeWorkers.say(api.harness.coordinator.workerApi, id, ["message.status", { id: read.body.id, status: "delivered" }]);
+    const late = await api.call("DELETE", `/v1/tasks/${id}/messages/${read.body.id}`, { token: ada });
     expect([late.status, late.body.code]).toEqual([409, "message_delivered"]);
     const over = await cancelled();
-    const follow = await house.call("POST", `/v1/tasks/${over}/messages`, { token: ada, body: { text: "One more thing." } });
+    const follow = await api.call("POST", `/v1/tasks/${over}/messages`, { token: ada, body: { text: "One more thing." } });
     expect(follow.status).toBe(201);
     expect(follow.body).toMatchObject({ parentId: over, prompt: "One more thing." });
   });
@@ -251,7 +251,7 @@ describe("a task's life", () => {
   test("[R5] the same key says a message once", async () => {
     const id = await running();
     const say = (text: string) =>
-      house.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text }, headers: { "idempotency-key": "m-1" } });
+      api.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text }, headers: { "idempotency-key": "m-1" } });
     const first = await say("Once.");
     expect((await say("Once.")).body.id).toBe(first.body.id);
     expect((await say("Twice.")).body.code).toBe("idempotency_mismatch");
@@ -260,10 +260,13 @@ describe("a task's life", () => {
 
   test("a question shows, the first answer counts, the second is 409", async () => {
     const id = await running();
-    await house.world.puppets.say(house.world.kernel.desk, id, ["question", { id: "q1", question: "Tabs?", options: ["yes", "no"] }]);
+    await api.harness.fakeWorkers.say(api.harness.coordinator.workerApi, id, [
+      "question",
+      { id: "q1", question: "Tabs?", options: ["yes", "no"] },
+    ]);
     const asked = await get(`/v1/tasks/${id}`);
     expect(asked.body).toMatchObject({ state: "running", phase: "awaiting_input", question: { id: "q1", options: ["yes", "no"] } });
-    const answer = (questionId: string) => house.call("POST", `/v1/tasks/${id}/answer`, { token: ada, body: { questionId, text: "yes" } });
+    const answer = (questionId: string) => api.call("POST", `/v1/tasks/${id}/answer`, { token: ada, body: { questionId, text: "yes" } });
     expect((await answer("q9")).status).toBe(404);
     expect((await answer("q1")).body).toMatchObject({ id, question: null });
     expect((await answer("q1")).body.code).toBe("already_answered");
@@ -271,8 +274,8 @@ describe("a task's life", () => {
 
   test("[T4] the log, the tool calls, the attempts and the machine", async () => {
     const id = await running();
-    await house.world.puppets.say(
-      house.world.kernel.desk,
+    await api.harness.fakeWorkers.say(
+      api.harness.coordinator.workerApi,
       id,
       ["tool.started", { id: "t1", name: "bash", input: { cmd: "ls" } }],
       ["tool.finished", { id: "t1", name: "bash", output: "a\n\u001b[31mb", exitCode: 0, ms: 5, truncated: false }],
@@ -298,9 +301,9 @@ describe("a task's life", () => {
 
   test("[W4] saved work is there to see as soon as a checkpoint says so, as JSON and as a patch", async () => {
     const id = await running();
-    const { repos, kernel, puppets } = house.world;
+    const { repos, coordinator, fakeWorkers } = api.harness;
     const sha = await repos.commit(id, checkpointRef(1), "half of it");
-    await puppets.say(kernel.desk, id, ["checkpoint", { sha, cursor: null, files: 1, additions: 2, deletions: 0 }]);
+    await fakeWorkers.say(coordinator.workerApi, id, ["checkpoint", { sha, cursor: null, files: 1, additions: 2, deletions: 0 }]);
     const task = (await get(`/v1/tasks/${id}`)).body;
     expect(task.headSha).toBe(sha);
     const diff = await get(`/v1/tasks/${id}/diff`);
@@ -311,8 +314,8 @@ describe("a task's life", () => {
 
   test("a patch goes out byte for byte, whatever is in it", async () => {
     const text = 'diff --git a/ä b/ä\n@@ -1 +1 @@\n-<script>\r\n+"\u2028\u001b[31m\n';
-    const service = { ...house.world.kernel.service, patch: () => Promise.resolve(text) };
-    const mine = await openHouse({ doors: { service } });
+    const service = { ...api.harness.coordinator.tasks, patch: () => Promise.resolve(text) };
+    const mine = await openApiServer({ deps: { tasks: service } });
     try {
       const token = (await mine.person("x@example.com")).accessToken;
       const patch = await mine.call("GET", `/v1/tasks/task_${"1".repeat(26)}/diff?format=patch`, { token });
@@ -331,16 +334,16 @@ describe("a task's life", () => {
 
   test("an operator's kill is a cancel without grace", async () => {
     const id = await running();
-    const killed = await house.call("POST", `/v1/ops/tasks/${id}/kill`, { token: operator });
+    const killed = await api.call("POST", `/v1/ops/tasks/${id}/kill`, { token: operator });
     expect(killed.status).toBe(202);
-    const event = (await house.store.events(id, 0, 1_000)).items.find((one) => one.data["reason"] === "cancel");
+    const event = (await api.store.events(id, 0, 1_000)).items.find((one) => one.data["reason"] === "cancel");
     expect(event?.data).toMatchObject({ force: true, by: (await get("/v1/me", operator)).body.id });
   });
 
   test("a queued task says why it waits", async () => {
-    expect((await house.call("POST", "/v1/ops/queue/pause", { token: operator })).body.paused).toBe(true);
+    expect((await api.call("POST", "/v1/ops/queue/pause", { token: operator })).body.paused).toBe(true);
     const made = await submit();
     expect(made.body).toMatchObject({ state: "queued", wait: { reason: "paused" } });
-    expect((await house.call("POST", "/v1/ops/queue/resume", { token: operator })).body.paused).toBe(false);
+    expect((await api.call("POST", "/v1/ops/queue/resume", { token: operator })).body.paused).toBe(false);
   });
 });

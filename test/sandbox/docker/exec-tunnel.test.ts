@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { capabilitiesOf } from "../../../src/sandbox/docker/hardening/host-checks.ts";
+import { checkHost } from "../../../src/sandbox/docker/hardening/host-checks.ts";
 import { StandardOutput } from "../../../src/sandbox/docker/transport/exec-tunnel.ts";
 
 function frame(stream: number, text: string): Buffer {
@@ -34,7 +34,7 @@ describe("what an engine can do", () => {
     LiveRestoreEnabled: true,
   };
   const weak = (changes: object) =>
-    capabilitiesOf({ ...facts, ...changes }, "socket")
+    checkHost({ ...facts, ...changes }, "socket")
       .filter(({ state }) => state === "weaker")
       .map(({ name, detail }) => `${name}: ${detail}`);
 
@@ -55,6 +55,6 @@ describe("what an engine can do", () => {
   });
 
   it("an engine that says nothing about itself counts as one without walls", () => {
-    expect(capabilitiesOf({}, "tunnel").filter(({ state }) => state === "weaker").length).toBeGreaterThanOrEqual(4);
+    expect(checkHost({}, "tunnel").filter(({ state }) => state === "weaker").length).toBeGreaterThanOrEqual(4);
   });
 });

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
-import { openImage } from "../../../src/sandbox/docker/image/worker-image.ts";
-import { openStale } from "../../../src/sandbox/docker/stale.ts";
+import { openWorkerImage } from "../../../src/sandbox/docker/image/worker-image.ts";
+import { openStaleImages } from "../../../src/sandbox/docker/stale.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { dropImage, importImage, rootfs, startRegistry, type Registry } from "../../support/docker/images.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
@@ -27,7 +27,7 @@ describeWithDocker("[S5] images that people choose", () => {
   let said: string[];
 
   beforeAll(async () => {
-    const image = openImage(openEngine({}), source);
+    const image = openWorkerImage(openEngine({}), source);
     await image.prepare(() => undefined, never);
     own = await image.name();
   }, 300_000);
@@ -251,7 +251,7 @@ describeWithDocker("[S5] images that people choose", () => {
     // The names come to mean other images.
     for (const image of [used, old]) importImage(image.replace("docker.io/library/", ""), rootfs(own, `echo newer > ${++serial}`), [PATH]);
     const engine = openEngine({});
-    const stale = openStale(engine, openImage(engine, source), instance);
+    const stale = openStaleImages(engine, openWorkerImage(engine, source), instance);
     const crashed = await docker.createContainer({ Image: own, Labels: { "slipway.prepare": instance } });
     const seen = async (age: number) => (await stale.reclaim(age, "look", never)).map(({ name }) => name);
     const found = await seen(0);

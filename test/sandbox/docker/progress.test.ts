@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { parseLine, teller } from "../../../src/sandbox/docker/image/progress.ts";
+import { parseLine, createProgressReporter } from "../../../src/sandbox/docker/image/progress.ts";
 
 /** What people are told of these lines, one of which arrives every `gapMs`. */
 function told(lines: readonly object[], gapMs = 0): string[] {
   const said: string[] = [];
   let now = 0;
-  const tell = teller(
+  const tell = createProgressReporter(
     (text) => void said.push(text),
     () => now,
   );

@@ -33,7 +33,7 @@ describeWithDocker("Docker with workers that wait", () => {
       rig = await openRig();
       sandbox = rig.open();
       await sandbox.prepare(() => undefined, never);
-      await sandbox.tend("grow", never);
+      await sandbox.maintainPool("grow", never);
     });
     afterEach(() => rig.close());
 
@@ -57,7 +57,7 @@ describeWithDocker("Docker with workers that wait", () => {
     it("[D1] a task gets the container that waits; its name is the attempt's and its folder lies at the attempt's address", async () => {
       const [ahead] = await waiting();
       expect(await sandbox.list()).toEqual([]);
-      expect(await sandbox.warmth()).toEqual({ wanted: 1, ready: 1, reason: null });
+      expect(await sandbox.poolStatus()).toEqual({ wanted: 1, ready: 1, reason: null });
       const spec = specOf("run:cat /run/slipway/attempt.json; ls -a /run/slipway; id -u");
       await sandbox.ensure(spec, never);
       const exit = await sandbox.wait(spec.name, never);
@@ -81,7 +81,7 @@ describeWithDocker("Docker with workers that wait", () => {
       const spec = specOf("exit:0");
       await sandbox.ensure(spec, never);
       expect(await waiting()).toEqual([]);
-      for (let i = 0; i < 3; i++) await sandbox.tend("grow", never);
+      for (let i = 0; i < 3; i++) await sandbox.maintainPool("grow", never);
       const [second, ...more] = await waiting();
       expect([second === undefined, second === first, more]).toEqual([false, false, []]);
       const { Mounts } = await docker.getContainer(spec.name).inspect();
@@ -95,9 +95,9 @@ describeWithDocker("Docker with workers that wait", () => {
 
     it("[D9] nothing is started ahead while nothing may be claimed", async () => {
       await sandbox.ensure(specOf("sleep"), never);
-      await sandbox.tend("hold", never);
+      await sandbox.maintainPool("hold", never);
       expect(await waiting()).toEqual([]);
-      expect(await sandbox.warmth()).toMatchObject({ ready: 0, reason: null });
+      expect(await sandbox.poolStatus()).toMatchObject({ ready: 0, reason: null });
     });
 
     it("a task with limits of its own goes the cold way and leaves the container that waits", async () => {
@@ -134,7 +134,7 @@ describeWithDocker("Docker with workers that wait", () => {
       const before = await waiting();
       await sandbox.close();
       const next = rig.open();
-      await next.tend("grow", never);
+      await next.maintainPool("grow", never);
       expect(await waiting()).toEqual(before);
       const spec = specOf("exit:7");
       await next.ensure(spec, never);
@@ -145,33 +145,33 @@ describeWithDocker("Docker with workers that wait", () => {
     it("what waits and does not fit any more is removed with its folder: other limits, fewer wanted", async () => {
       const before = await waiting();
       const larger = rig.open({ memoryMb: 320 });
-      await larger.tend("grow", never);
+      await larger.maintainPool("grow", never);
       const [other = "", ...more] = await waiting();
       expect(more).toEqual([]);
       expect(before).not.toContain(other);
       expect((await docker.getContainer(other).inspect()).HostConfig.Memory).toBe(320 * 2 ** 20);
       const { size, dir } = { size: 0, dir: rig.socketBase };
-      await rig.open({ memoryMb: 320, pool: { size, dir } }).tend("grow", never);
+      await rig.open({ memoryMb: 320, pool: { size, dir } }).maintainPool("grow", never);
       expect(await waiting()).toEqual([]);
     });
 
     it("a surplus goes, and its folder with it", async () => {
       const pool = { size: 3, dir: rig.socketBase };
-      await rig.open({ pool }).tend("grow", never);
+      await rig.open({ pool }).maintainPool("grow", never);
       expect(await waiting()).toHaveLength(3);
       expect(folders()).toHaveLength(3);
-      await rig.open().tend("grow", never);
+      await rig.open().maintainPool("grow", never);
       expect(await waiting()).toHaveLength(1);
       expect(folders()).toHaveLength(1);
     });
 
     it("[D9] what cannot be started ahead is told to operators, is not tried at each tick, and fails no task", async () => {
       const broken = rig.open({ memoryMb: 1 });
-      await broken.tend("grow", never);
-      const told = await broken.warmth();
+      await broken.maintainPool("grow", never);
+      const told = await broken.poolStatus();
       expect(told).toMatchObject({ wanted: 1, ready: 0, reason: expect.stringMatching(/memory/i) });
       expect(folders().length).toBeLessThanOrEqual(1);
-      await broken.tend("grow", never);
+      await broken.maintainPool("grow", never);
       const spec = { ...specOf("exit:0"), limits: { memoryMb: 128 } };
       await broken.ensure(spec, never);
       expect(await broken.wait(spec.name, never)).toMatchObject({ exitCode: 0 });
@@ -194,7 +194,7 @@ describeWithDocker("Docker with workers that wait", () => {
       symlinkSync(rig.socketBase, to);
       onTestFinished(() => rmSync(to));
       const other = rig.open({ hostDir: { from: rig.socketBase, to }, memoryMb: 320 });
-      await other.tend("grow", never);
+      await other.maintainPool("grow", never);
       const spec = specOf("exit:7");
       const [ahead] = await waiting();
       await other.ensure(spec, never);

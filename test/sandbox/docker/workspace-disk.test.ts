@@ -6,11 +6,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import { extract } from "tar-stream";
 import { Readable } from "node:stream";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { openLoops } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+import { openLoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 import type { Limits } from "../../../src/core/task.ts";
 import { openDockerRig, type DockerRig } from "../../support/docker/sandbox-rig.ts";
 import { describeWithDocker, dockerClient, needsLoops } from "../../support/docker/engine.ts";
-import { leftOf } from "../../support/docker/cleanup.ts";
+import { findRemains } from "../../support/docker/cleanup.ts";
 import { openPeers, type Peers } from "../../support/process/sandbox-peer.ts";
 import type { Sandbox, SandboxExit, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 
@@ -50,8 +50,8 @@ describeWithDocker("workspaces", () => {
     return await using.wait(spec.name, never);
   }
 
-  const wall = async (of: Sandbox) => (await of.capabilities()).find(({ name }) => name === "disk of workers");
-  const left = () => leftOf(rig.options.instance, rig.disks);
+  const wall = async (of: Sandbox) => (await of.hardeningChecks()).find(({ name }) => name === "disk of workers");
+  const left = () => findRemains(rig.options.instance, rig.disks);
 
   /** What the janitor's tick does when no task needs anything. */
   async function tick(using = sandbox): Promise<void> {
@@ -169,7 +169,7 @@ describeWithDocker("workspaces", () => {
       const [device] = (await left()).devices;
       // As after a restart: no image has a device, and another one comes first.
       execFileSync("losetup", ["--detach", `/dev/${device}`]);
-      const strange = openLoops(rig.disks);
+      const strange = openLoopDevices(rig.disks);
       await strange.attach("slipway-pool-strange", 16);
       const [taken, ...others] = (await left()).devices;
       expect(others).toEqual([]);
@@ -192,7 +192,7 @@ describeWithDocker("workspaces", () => {
     beforeEach(async ({ skip }) => {
       await open(1);
       await needsLoops(skip);
-      await sandbox.tend("grow", never);
+      await sandbox.maintainPool("grow", never);
     });
 
     it("have their disk before they are claimed, keep it, and leave nothing", async () => {

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { claimOf } from "../../../src/sandbox/process/process-dir.ts";
+import { readClaim } from "../../../src/sandbox/process/process-dir.ts";
 import { isAlive } from "../../../src/sandbox/process/processes.ts";
 import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";
 import { eventually, sandboxContract, type SandboxRig } from "../../contract/sandbox.ts";
@@ -37,7 +37,7 @@ async function openRig(): Promise<SandboxRig & { dir: string }> {
   const options = { dir, workerFile, instance: "test" };
   const opened: Sandbox[] = [];
   const box = (name: string) => join(dir, "sandboxes", name);
-  const keeperOf = async (name: string) => (await claimOf(box(name)))?.pid ?? 0;
+  const keeperOf = async (name: string) => (await readClaim(box(name)))?.pid ?? 0;
   return {
     dir,
     open() {
@@ -83,7 +83,7 @@ describe("process sandbox", () => {
   const box = (spec: SandboxSpec) => join(rig.dir, "sandboxes", spec.name);
 
   async function keeperOf(spec: SandboxSpec): Promise<number> {
-    return (await claimOf(box(spec)))?.pid ?? 0;
+    return (await readClaim(box(spec)))?.pid ?? 0;
   }
 
   it("says loudly that it does not isolate", async () => {
@@ -146,7 +146,7 @@ describe("process sandbox", () => {
   it("the keeper's own words about its start are those that the adapter reads", async () => {
     const spec = specOf("sleep");
     await sandbox.ensure(spec, never);
-    const claim = await claimOf(box(spec));
+    const claim = await readClaim(box(spec));
     expect(claim).not.toBe(null);
     expect(await isAlive(claim!)).toBe(true);
     expect(await isAlive({ pid: claim!.pid, start: `${claim!.start}1` })).toBe(false);

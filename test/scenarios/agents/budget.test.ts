@@ -5,16 +5,16 @@ import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";
-import { budgetOf } from "../../../src/core/budget.ts";
+import { remainingBudget } from "../../../src/core/budget.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
 import { PRICES } from "../../../src/broker/model/prices.ts";
-import { createRate } from "../../../src/broker/model/rate-limit.ts";
-import type { KernelSettings } from "../../../src/coordinator/coordinator.ts";
+import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
+import type { CoordinatorSettings } from "../../../src/coordinator/coordinator.ts";
 import { systemClock } from "../../../src/app/system.ts";
 import { DEFAULT_POLICY, type Budget, type Task } from "../../../src/core/task.ts";
-import { wireTask } from "../../../src/core/protocol/mapping.ts";
-import { ALICE, BOB, openWorld, quiet, type World } from "../../support/coordinator/harness.ts";
+import { toWireTask } from "../../../src/core/protocol/mapping.ts";
+import { ALICE, BOB, openHarness, quiet, type Harness } from "../../support/coordinator/harness.ts";
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -25,21 +25,29 @@ afterEach(async () => {
 });
 
 interface House {
-  readonly world: World;
+  readonly harness: Harness;
   readonly fake: FakeModel;
   ask(task: Task): Promise<unknown>;
 }
 
-async function open(settings: Partial<KernelSettings> = {}, turn: Turn = { say: "Hello." }): Promise<House> {
-  const world = await openWorld({ settings: { maxConcurrent: 4, ...settings } });
-  closers.push(() => world.close());
+async function open(settings: Partial<CoordinatorSettings> = {}, turn: Turn = { say: "Hello." }): Promise<House> {
+  const harness = await openHarness({ settings: { maxConcurrent: 4, ...settings } });
+  closers.push(() => harness.close());
   const fake = await startFakeModel({ scenarios: { default: { turns: [turn], afterwards: "again" } }, apiKey: KEY });
   closers.push(() => fake.close());
-  const rate = createRate({ clock: systemClock, longestMs: 60_000 });
+  const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
   const server = createServer((request, response) => {
     const [, taskId = "", attempt = "", path = ""] = /^\/([^/]+)\/(\d+)(\/.*)$/.exec(request.url ?? "") ?? [];
-    const desk = world.kernel.spend;
-    const serve = createModelGateway({ baseUrl: fake.url, apiKey: KEY, desk, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet });
+    const workerApi = harness.coordinator.budget;
+    const serve = createModelGateway({
+      baseUrl: fake.url,
+      apiKey: KEY,
+      budget: workerApi,
+      rules: DEFAULT_RULES,
+      prices: PRICES,
+      rate,
+      log: quiet,
+    });
     void serve({ taskId, attempt: Number(attempt), request, response, path, signal: new AbortController().signal });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -49,7 +57,7 @@ async function open(settings: Partial<KernelSettings> = {}, turn: Turn = { say: 
   });
   const { port } = server.address() as AddressInfo;
   async function ask(task: Task): Promise<unknown> {
-    const { attempt } = (await world.task(task.id)).snapshot.context;
+    const { attempt } = (await harness.task(task.id)).snapshot.context;
     const client = new Anthropic({ apiKey: "att", baseURL: `http://127.0.0.1:${port}/${task.id}/${attempt}`, maxRetries: 0 });
     const messages = [{ role: "user" as const, content: "Hi." }];
     return await client.messages
@@ -60,121 +68,122 @@ async function open(settings: Partial<KernelSettings> = {}, turn: Turn = { say: 
         (error: { status?: number; type?: string }) => error,
       );
   }
-  return { world, fake, ask };
+  return { harness, fake, ask };
 }
 
-async function working(world: World, budget: Budget): Promise<Task> {
-  const { id } = await world.submit({ budget });
-  await ready(world, id);
-  return await world.until(id, "running.working");
+async function working(harness: Harness, budget: Budget): Promise<Task> {
+  const { id } = await harness.submit({ budget });
+  await ready(harness, id);
+  return await harness.until(id, "running.working");
 }
 
-async function ready(world: World, id: string): Promise<void> {
-  await world.until(id, "provisioning");
-  const { attempt } = (await world.task(id)).snapshot.context;
+async function ready(harness: Harness, id: string): Promise<void> {
+  await harness.until(id, "provisioning");
+  const { attempt } = (await harness.task(id)).snapshot.context;
   for (let round = 0; round < 200; round += 1) {
-    const said = await world.puppets.say(world.kernel.desk, id, ["ready", {}]).catch(() => null);
-    if (said !== null && (await world.task(id)).snapshot.context.attempt === attempt) return;
+    const said = await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]).catch(() => null);
+    if (said !== null && (await harness.task(id)).snapshot.context.attempt === attempt) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
-const eventsOf = async (world: World, id: string, type: string) =>
-  (await world.store.events(id, 0, 1_000)).items.filter((event) => event.type === type);
-const answer = (world: World, task: Task, text: string, questionId = task.snapshot.context.question?.id ?? "") =>
-  world.kernel.service.answer(ALICE, task.id, { questionId, text });
-const standing = async (world: World, id: string) => world.kernel.desk.budget(id, (await world.task(id)).snapshot.context.attempt);
+const eventsOf = async (harness: Harness, id: string, type: string) =>
+  (await harness.store.events(id, 0, 1_000)).items.filter((event) => event.type === type);
+const answer = (harness: Harness, task: Task, text: string, questionId = task.snapshot.context.question?.id ?? "") =>
+  harness.coordinator.tasks.answer(ALICE, task.id, { questionId, text });
+const standing = async (harness: Harness, id: string) =>
+  harness.coordinator.workerApi.budget(id, (await harness.task(id)).snapshot.context.attempt);
 const REFUSED = { status: 402, type: "budget_exceeded" };
 
 describe("[G5] a budget that is used up is a question", () => {
   it("the refusal comes after the question; `continue` grants as much again, and the task goes on", async () => {
-    const { world, ask } = await open();
-    const task = await working(world, { turns: 2 });
+    const { harness, ask } = await open();
+    const task = await working(harness, { turns: 2 });
     expect([await ask(task), await ask(task)]).toEqual(["answered", "answered"]);
     expect(await ask(task)).toMatchObject(REFUSED);
-    const asked = await world.task(task.id);
+    const asked = await harness.task(task.id);
     expect(asked.snapshot.value).toEqual({ running: "awaiting_input" });
     expect(asked.snapshot.context.question).toMatchObject({ id: "budget_turns_2", options: ["continue", "stop"] });
-    expect(await standing(world, task.id)).toEqual({ state: "asked", questionId: "budget_turns_2" });
+    expect(await standing(harness, task.id)).toEqual({ state: "asked", questionId: "budget_turns_2" });
 
-    const after = await answer(world, asked, "yes");
-    expect(budgetOf(after)).toEqual({ turns: 4 });
-    expect(wireTask(after, null, null).budget).toEqual({ turns: 4 });
+    const after = await answer(harness, asked, "yes");
+    expect(remainingBudget(after)).toEqual({ turns: 4 });
+    expect(toWireTask(after, null, null).budget).toEqual({ turns: 4 });
     const { attempt, workerSeq } = after.snapshot.context;
-    const commands = await world.kernel.desk.commands(task.id, attempt, 0, 0, new AbortController().signal);
+    const commands = await harness.coordinator.workerApi.commands(task.id, attempt, 0, 0, new AbortController().signal);
     expect(commands).toMatchObject([{ type: "answer", questionId: "budget_turns_2", text: "continue" }]);
     expect(workerSeq).toBe(1);
-    expect(await standing(world, task.id)).toEqual({ state: "continue" });
+    expect(await standing(harness, task.id)).toEqual({ state: "continue" });
     expect([await ask(task), await ask(task)]).toEqual(["answered", "answered"]);
     expect(await ask(task)).toMatchObject(REFUSED);
-    expect((await world.task(task.id)).snapshot.context.question?.id).toBe("budget_turns_4");
+    expect((await harness.task(task.id)).snapshot.context.question?.id).toBe("budget_turns_4");
   });
 
   it("dollars too, also when an answer is cut in mid-stream; an amount grants that much", async () => {
-    const { world, fake, ask } = await open({}, { say: "x".repeat(4_000) });
-    const task = await working(world, { usd: 0.01 });
+    const { harness, fake, ask } = await open({}, { say: "x".repeat(4_000) });
+    const task = await working(harness, { usd: 0.01 });
     expect(await ask(task)).toMatchObject({ type: "budget_exceeded" });
-    const asked = await world.until(task.id, "running.awaiting_input");
+    const asked = await harness.until(task.id, "running.awaiting_input");
     expect(asked.snapshot.context.question?.id).toBe("budget_usd_10000");
     expect(asked.snapshot.context.usage.usd).toBeGreaterThan(0.009);
-    expect(budgetOf(await answer(world, asked, "$5"))).toEqual({ usd: 5.01 });
+    expect(remainingBudget(await answer(harness, asked, "$5"))).toEqual({ usd: 5.01 });
     expect(await ask(task)).toBe("answered");
-    expect(fake.served()).toHaveLength(2);
+    expect(fake.requests()).toHaveLength(2);
   });
 
   it("what is neither yes, no nor an amount is refused, and the question stays open", async () => {
-    const { world, ask } = await open();
-    const task = await working(world, { turns: 1 });
+    const { harness, ask } = await open();
+    const task = await working(harness, { turns: 1 });
     await ask(task);
     await ask(task);
-    const asked = await world.task(task.id);
+    const asked = await harness.task(task.id);
     for (const text of ["maybe", "-5", "0", "$", "1e9", "yes and no"])
-      await expect(answer(world, asked, text), text).rejects.toMatchObject({ code: "invalid_request" });
-    await expect(answer(world, asked, "yes", "budget_turns_7")).rejects.toMatchObject({ code: "not_found" });
-    expect((await world.task(task.id)).snapshot.context.question?.id).toBe("budget_turns_1");
-    await answer(world, asked, "stop");
-    await expect(answer(world, asked, "yes")).rejects.toMatchObject({ code: "already_answered" });
+      await expect(answer(harness, asked, text), text).rejects.toMatchObject({ code: "invalid_request" });
+    await expect(answer(harness, asked, "yes", "budget_turns_7")).rejects.toMatchObject({ code: "not_found" });
+    expect((await harness.task(task.id)).snapshot.context.question?.id).toBe("budget_turns_1");
+    await answer(harness, asked, "stop");
+    await expect(answer(harness, asked, "yes")).rejects.toMatchObject({ code: "already_answered" });
   });
 
   it("`stop` reaches the worker, and whoever asks again is not asked again", async () => {
-    const { world, ask } = await open();
-    const task = await working(world, { turns: 1 });
+    const { harness, ask } = await open();
+    const task = await working(harness, { turns: 1 });
     await ask(task);
     await ask(task);
-    const stopped = await answer(world, await world.task(task.id), "no");
+    const stopped = await answer(harness, await harness.task(task.id), "no");
     expect(stopped.snapshot.value).toEqual({ running: "working" });
     expect(await ask(task)).toMatchObject(REFUSED);
-    expect(await standing(world, task.id)).toMatchObject({ state: "stop" });
-    expect(await eventsOf(world, task.id, "question")).toHaveLength(1);
+    expect(await standing(harness, task.id)).toMatchObject({ state: "stop" });
+    expect(await eventsOf(harness, task.id, "question")).toHaveLength(1);
     const end = { code: "budget_exceeded", message: "No more.", evidence: null };
-    await world.puppets.say(world.kernel.desk, task.id, ["failed", end]);
-    expect((await world.until(task.id, "failed")).snapshot.context.failure?.code).toBe("budget_exceeded");
+    await harness.fakeWorkers.say(harness.coordinator.workerApi, task.id, ["failed", end]);
+    expect((await harness.until(task.id, "failed")).snapshot.context.failure?.code).toBe("budget_exceeded");
   });
 
   it("parked: `continue` brings the task back with the larger budget, a restart in between forgets nothing", async () => {
-    const { world, ask } = await open();
-    const task = await working(world, { turns: 1 });
+    const { harness, ask } = await open();
+    const task = await working(harness, { turns: 1 });
     await ask(task);
     await ask(task);
-    await world.clock.jump(DEFAULT_POLICY.parkMs + 1_000);
-    const parked = await world.until(task.id, "running.parked");
-    await world.restart();
-    await answer(world, parked, "continue");
-    await ready(world, task.id);
-    const again = await world.until(task.id, "running.working");
-    expect([again.snapshot.context.attempt, budgetOf(again)]).toEqual([2, { turns: 2 }]);
+    await harness.clock.jump(DEFAULT_POLICY.parkMs + 1_000);
+    const parked = await harness.until(task.id, "running.parked");
+    await harness.restart();
+    await answer(harness, parked, "continue");
+    await ready(harness, task.id);
+    const again = await harness.until(task.id, "running.working");
+    expect([again.snapshot.context.attempt, remainingBudget(again)]).toEqual([2, { turns: 2 }]);
     expect(await ask(again)).toBe("answered");
     expect(await ask(again)).toMatchObject(REFUSED);
   });
 
   it("parked: `stop` ends the task at once, with no further attempt", async () => {
-    const { world, ask } = await open();
-    const task = await working(world, { turns: 1 });
+    const { harness, ask } = await open();
+    const task = await working(harness, { turns: 1 });
     await ask(task);
     await ask(task);
-    await world.clock.jump(DEFAULT_POLICY.parkMs + 1_000);
-    const parked = await world.until(task.id, "running.parked");
-    const failed = await answer(world, parked, "stop");
+    await harness.clock.jump(DEFAULT_POLICY.parkMs + 1_000);
+    const parked = await harness.until(task.id, "running.parked");
+    const failed = await answer(harness, parked, "stop");
     expect([failed.state, failed.snapshot.context.failure?.code, failed.snapshot.context.attempt]).toEqual([
       "failed",
       "budget_exceeded",
@@ -183,61 +192,63 @@ describe("[G5] a budget that is used up is a question", () => {
   });
 
   it("a worker may not ask under such an id", async () => {
-    const { world } = await open();
-    const task = await working(world, { turns: 1 });
+    const { harness } = await open();
+    const task = await working(harness, { turns: 1 });
     const question = { id: "budget_turns_1", question: "More?", options: null };
-    await expect(world.puppets.say(world.kernel.desk, task.id, ["question", question])).rejects.toMatchObject({ code: "invalid_request" });
-    expect((await world.task(task.id)).snapshot.value).toEqual({ running: "working" });
+    await expect(harness.fakeWorkers.say(harness.coordinator.workerApi, task.id, ["question", question])).rejects.toMatchObject({
+      code: "invalid_request",
+    });
+    expect((await harness.task(task.id)).snapshot.value).toEqual({ running: "working" });
   });
 
   it("a day's budget asks nobody: the worker hears which limit it was", async () => {
-    const { world, ask } = await open({ userDayUsd: 0.0001 });
-    const task = await working(world, { usd: 5 });
+    const { harness, ask } = await open({ userDayUsd: 0.0001 });
+    const task = await working(harness, { usd: 5 });
     await ask(task);
     expect(await ask(task)).toMatchObject({ ...REFUSED, message: expect.stringContaining("Your budget for today") as string });
-    expect(await standing(world, task.id)).toMatchObject({ state: "stop", reason: expect.stringContaining("today") as string });
-    expect(await eventsOf(world, task.id, "question")).toEqual([]);
+    expect(await standing(harness, task.id)).toMatchObject({ state: "stop", reason: expect.stringContaining("today") as string });
+    expect(await eventsOf(harness, task.id, "question")).toEqual([]);
   });
 
   it("whose day's money is gone waits in the queue and lets others by; the next day it is claimed", async () => {
     const models = { agents: ["anthropic", "scripted"], model: "claude-opus-5-5", models: ["claude-*"] };
-    const { world, ask } = await open({ userDayUsd: 0.0001, ...models });
-    await world.clock.jump(HOUR_MS);
-    const first = await working(world, {});
+    const { harness, ask } = await open({ userDayUsd: 0.0001, ...models });
+    await harness.clock.jump(HOUR_MS);
+    const first = await working(harness, {});
     await ask(first);
-    const { id } = await world.submit({ agent: "anthropic" });
-    const others = [await world.submit({ agent: "anthropic" }, BOB), await world.submit({ agent: "scripted" })];
-    for (const other of others) await world.until(other.id, "provisioning");
-    const waiting = await world.task(id);
-    expect([waiting.state, (await world.kernel.operations.wait(waiting))?.reason]).toEqual(["queued", "budget"]);
-    await world.clock.jump(DAY_MS - (world.clock.now() % DAY_MS) + 2_000);
-    await world.until(id, "provisioning");
+    const { id } = await harness.submit({ agent: "anthropic" });
+    const others = [await harness.submit({ agent: "anthropic" }, BOB), await harness.submit({ agent: "scripted" })];
+    for (const other of others) await harness.until(other.id, "provisioning");
+    const waiting = await harness.task(id);
+    expect([waiting.state, (await harness.coordinator.operations.wait(waiting))?.reason]).toEqual(["queued", "budget"]);
+    await harness.clock.jump(DAY_MS - (harness.clock.now() % DAY_MS) + 2_000);
+    await harness.until(id, "provisioning");
   });
 
   it("[G5] while the provider refuses everybody, whoever needs it waits in the queue and lets others by", async () => {
-    const { world } = await open({ agents: ["anthropic", "scripted"], model: "claude-opus-5-5", models: ["claude-*"] });
-    world.rate.refused(10 * 60_000);
-    const { id } = await world.submit({ agent: "anthropic" });
-    const other = await world.submit({ agent: "scripted" });
-    await world.until(other.id, "provisioning");
-    const waiting = await world.task(id);
-    expect([waiting.state, (await world.kernel.operations.wait(waiting))?.reason]).toEqual(["queued", "model_rate_limited"]);
-    await world.clock.jump(10 * 60_000 + 2_000);
-    await world.until(id, "provisioning");
+    const { harness } = await open({ agents: ["anthropic", "scripted"], model: "claude-opus-5-5", models: ["claude-*"] });
+    harness.rate.noteRefusal(10 * 60_000);
+    const { id } = await harness.submit({ agent: "anthropic" });
+    const other = await harness.submit({ agent: "scripted" });
+    await harness.until(other.id, "provisioning");
+    const waiting = await harness.task(id);
+    expect([waiting.state, (await harness.coordinator.operations.wait(waiting))?.reason]).toEqual(["queued", "model_rate_limited"]);
+    await harness.clock.jump(10 * 60_000 + 2_000);
+    await harness.until(id, "provisioning");
   });
 
   it("without a refusal there is nothing to wait for", async () => {
-    const { world } = await open();
-    const task = await working(world, {});
-    expect(await standing(world, task.id)).toEqual({ state: "continue" });
+    const { harness } = await open();
+    const task = await working(harness, {});
+    expect(await standing(harness, task.id)).toEqual({ state: "continue" });
   });
 });
 
 describe("[G6] a budget that is nearly used up", () => {
   it("is told once per kind, also over a restart, and again for what was granted", async () => {
-    const { world, ask } = await open();
-    const task = await working(world, { turns: 5, usd: 100 });
-    const near = async () => (await eventsOf(world, task.id, "notice")).filter(({ data }) => data["code"] === "budget_near");
+    const { harness, ask } = await open();
+    const task = await working(harness, { turns: 5, usd: 100 });
+    const near = async () => (await eventsOf(harness, task.id, "notice")).filter(({ data }) => data["code"] === "budget_near");
     for (let turn = 0; turn < 3; turn += 1) await ask(task);
     expect(await near()).toEqual([]);
     await ask(task);
@@ -245,9 +256,9 @@ describe("[G6] a budget that is nearly used up", () => {
       ["turns", 5, "4 turns of the budget of 5 turns are used."],
     ]);
     await ask(task);
-    await world.restart();
+    await harness.restart();
     expect(await ask(task)).toMatchObject(REFUSED);
-    await answer(world, await world.task(task.id), "1");
+    await answer(harness, await harness.task(task.id), "1");
     await ask(task);
     expect((await near()).map(({ data }) => data["limit"])).toEqual([5, 6]);
   });

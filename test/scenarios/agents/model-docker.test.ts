@@ -5,14 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Database from "../../../src/store/sqlite/driver.ts";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { instanceOf } from "../../../src/app/serve.ts";
+import { deriveInstanceId } from "../../../src/app/serve.ts";
 import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
-import { disksOf, sweepAway } from "../../support/docker/cleanup.ts";
+import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 
 const KEY = "sk-real-key-of-the-server-0123456789";
@@ -65,7 +65,7 @@ describeWithDocker("[G2] [S1] [A1] an agent with a model in a container", () => 
     const { status, body } = await server.call("POST", "/v1/tasks", { repo, prompt: "Make add add.", verify: ["node --test"] });
     expect(status).toBe(201);
     ({ id } = body as WireTask);
-    await eventually(async () => (fake.served().length >= 4 ? true : null), "the fourth turn is asked for", 120_000);
+    await eventually(async () => (fake.requests().length >= 4 ? true : null), "the fourth turn is asked for", 120_000);
     await eventually(
       async () => ((await server.events(id)).some(({ data }) => JSON.stringify(data).includes("/tmp/go")) ? true : null),
       "it waits",
@@ -81,7 +81,7 @@ describeWithDocker("[G2] [S1] [A1] an agent with a model in a container", () => 
   }, 300_000);
   afterAll(async () => {
     await server.kill("SIGTERM");
-    await sweepAway(instanceOf(join(dir, "data")), disksOf(join(dir, "data")));
+    await removeRemains(deriveInstanceId(join(dir, "data")), disksOf(join(dir, "data")));
     await fake.close();
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
@@ -99,7 +99,7 @@ describeWithDocker("[G2] [S1] [A1] an agent with a model in a container", () => 
   it("messages, tool calls, usage and cost were there while it worked", () => {
     expect(seenLive).toEqual(expect.arrayContaining(["message", "tool.started", "tool.finished", "usage"]));
     expect(task.usage.turns).toBe(TURNS.length);
-    expect(Math.abs(task.usage.usd - fake.spent())).toBeLessThanOrEqual(fake.spent() / 100);
+    expect(Math.abs(task.usage.usd - fake.spentUsd())).toBeLessThanOrEqual(fake.spentUsd() / 100);
   });
 
   it("the rows are what the log says", () => {

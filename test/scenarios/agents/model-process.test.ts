@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Database from "../../../src/store/sqlite/driver.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { socketMaker } from "../../../src/cli/socket.ts";
+import { createSocketFactory } from "../../../src/cli/socket.ts";
 import { SlipwayClient } from "../../../src/client/client.ts";
 import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
@@ -109,7 +109,7 @@ describe("a task with a model", () => {
       const { url, token } = await open([...work(5), { tools: [FINISH] }]);
       const { id, agent, model } = await submit({ verify: ["grep -q s4 work.txt"] });
       expect([agent, model]).toEqual(["anthropic", "claude-sonnet-5-5"]);
-      const client = new SlipwayClient({ baseUrl: url, token, WebSocket: socketMaker() });
+      const client = new SlipwayClient({ baseUrl: url, token, WebSocket: createSocketFactory() });
       const live: WireEvent[] = [];
       const between: number[] = [];
       for await (const event of client.watch(id)) {
@@ -118,7 +118,7 @@ describe("a task with a model", () => {
       }
       const task = await settled(id);
       expect([task.state, task.outcome, task.usage.turns]).toEqual(["done", "pushed", 6]);
-      expect(Math.abs(task.usage.usd - fake!.spent())).toBeLessThan(fake!.spent() / 100);
+      expect(Math.abs(task.usage.usd - fake!.spentUsd())).toBeLessThan(fake!.spentUsd() / 100);
       expect(live.filter(({ type, to }) => type === "usage" && to === "running")).toHaveLength(6);
       expect(between[0]).toBeLessThan(between.at(-1)!);
       expect(live.filter(({ type }) => type === "verify").map(({ data }) => data["exitCode"])).toEqual([0]);
@@ -159,7 +159,7 @@ describe("a task with a model", () => {
     const task = await settled(id);
     expect([task.state, task.attempt]).toEqual(["done", 1]);
     expect(ran()).toEqual(Array.from({ length: 8 }, (_, i) => `s${i}`));
-    expect(task.usage.usd).toBeLessThanOrEqual(fake!.spent() * 1.01);
+    expect(task.usage.usd).toBeLessThanOrEqual(fake!.spentUsd() * 1.01);
   });
 });
 
@@ -207,7 +207,7 @@ it("[X2] [A7] a follow-up goes on with the conversation of the task before it", 
   expect(status).toBe(201);
   const next = await settled((body as WireTask).id);
   expect([next.state, next.outcome, ran()]).toEqual(["done", "pushed", ["one", "two"]]);
-  const said = JSON.stringify(fake!.served().at(-1)?.request.messages);
+  const said = JSON.stringify(fake!.requests().at(-1)?.request.messages);
   expect(said).toContain("Do the work.");
   expect(said).toContain("And now the rest.");
   const first = transcript(id).length;

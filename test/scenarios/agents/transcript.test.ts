@@ -1,37 +1,37 @@
 /** Whose memory a new task begins with. */
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { Task } from "../../../src/core/task.ts";
-import { ALICE, openWorld, type World } from "../../support/coordinator/harness.ts";
+import { ALICE, openHarness, type Harness } from "../../support/coordinator/harness.ts";
 
-let world: World;
+let harness: Harness;
 beforeEach(async () => {
-  world = await openWorld();
+  harness = await openHarness();
 });
 afterEach(async () => {
-  await world.close();
+  await harness.close();
 });
 
 /** A failed task whose agent wrote two records. */
 async function parent(): Promise<Task> {
-  const { id } = await world.submit();
-  await world.until(id, "provisioning");
-  await expect.poll(() => world.puppets.has(id)).toBe(true);
-  await world.puppets.say(world.kernel.desk, id, ["ready", {}]);
-  for (const n of [1, 2]) await world.kernel.desk.append(id, { n, attempt: 1, json: JSON.stringify({ n }) });
-  await world.puppets.say(world.kernel.desk, id, ["failed", { code: "refused", message: "No.", evidence: null }]);
-  return await world.until(id, "failed");
+  const { id } = await harness.submit();
+  await harness.until(id, "provisioning");
+  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
+  for (const n of [1, 2]) await harness.coordinator.workerApi.append(id, { n, attempt: 1, json: JSON.stringify({ n }) });
+  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["failed", { code: "refused", message: "No.", evidence: null }]);
+  return await harness.until(id, "failed");
 }
 
 it("[X2] a retry from the checkpoint and a follow-up begin with it, a retry from the start does not", async () => {
   const { id } = await parent();
-  const { service } = world.kernel;
-  const again = await service.retry(ALICE, id, { from: "checkpoint" });
-  const anew = await service.retry(ALICE, id, { from: "start" });
-  const said = await service.message(ALICE, id, { text: "Go on." }, null);
+  const { tasks } = harness.coordinator;
+  const again = await tasks.retry(ALICE, id, { from: "checkpoint" });
+  const anew = await tasks.retry(ALICE, id, { from: "start" });
+  const said = await tasks.message(ALICE, id, { text: "Go on." }, null);
   const next = "task" in said ? said.task : null;
-  const lengths = await Promise.all([again.id, anew.id, next?.id ?? ""].map((one) => world.store.lastRecord(one)));
+  const lengths = await Promise.all([again.id, anew.id, next?.id ?? ""].map((one) => harness.store.lastRecord(one)));
   expect(lengths).toEqual([2, 0, 2]);
-  const records = await world.store.records(again.id, 0, 1e6);
+  const records = await harness.store.records(again.id, 0, 1e6);
   expect(records.map(({ attempt, json }) => [attempt, json])).toEqual([
     [0, '{"n":1}'],
     [0, '{"n":2}'],
@@ -40,8 +40,8 @@ it("[X2] a retry from the checkpoint and a follow-up begin with it, a retry from
 
 it("[X2] a worker that is over may not write, and the one after it reads on", async () => {
   const { id } = await parent();
-  const late = world.kernel.desk.append(id, { n: 3, attempt: 1, json: "{}" });
+  const late = harness.coordinator.workerApi.append(id, { n: 3, attempt: 1, json: "{}" });
   await expect(late).rejects.toMatchObject({ code: "stale_attempt" });
-  await expect(world.kernel.desk.transcript(id, 1, 0)).rejects.toMatchObject({ code: "stale_attempt" });
-  expect(await world.store.lastRecord(id)).toBe(2);
+  await expect(harness.coordinator.workerApi.transcript(id, 1, 0)).rejects.toMatchObject({ code: "stale_attempt" });
+  expect(await harness.store.lastRecord(id)).toBe(2);
 });

@@ -1,37 +1,39 @@
 /** Every path of the chart, replayed against the real coordinator: what the chart says on paper is what the whole does. */
 import { afterEach, describe, expect, it } from "vitest";
-import { checkUp } from "../../../src/coordinator/invariants.ts";
-import { failed } from "../../../src/coordinator/effects/effects.ts";
+import { checkInvariants } from "../../../src/coordinator/invariants.ts";
+import { failureProposal } from "../../../src/coordinator/effects/effects.ts";
 import { TaskFailure } from "../../../src/core/failure.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import { taskPaths, type PathEvent } from "../../machines/paths.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
-import { ALICE, openWorld, valueOf, type World } from "../../support/coordinator/harness.ts";
+import { ALICE, openHarness, valueOf, type Harness } from "../../support/coordinator/harness.ts";
 import { settle } from "../../support/manual-clock.ts";
 import { WORK_REF } from "../../../src/core/ports/repositories.ts";
 
-let world: World;
-afterEach(() => world.close());
+let harness: Harness;
+afterEach(() => harness.close());
 
 const BASE_SHA = "0".repeat(39) + "1";
 
 /** What makes each move happen in the world. */
 async function make(id: string, event: PathEvent): Promise<void> {
-  const { kernel, latches, puppets, sandbox, repos, clock } = world;
-  const task = await world.task(id);
+  const { coordinator, latches, fakeWorkers, sandbox, repos, clock } = harness;
+  const task = await harness.task(id);
   const attempt = task.snapshot.context.attempt;
-  const say = (...events: Parameters<typeof puppets.say>[2][]): Promise<unknown> => puppets.say(kernel.desk, id, ...events);
-  const record = (code: Parameters<typeof failed>[0]): Promise<unknown> => kernel.coordinator.record(id, () => [failed(code, 0.5)]);
+  const say = (...events: Parameters<typeof fakeWorkers.say>[2][]): Promise<unknown> =>
+    fakeWorkers.say(coordinator.workerApi, id, ...events);
+  const record = (code: Parameters<typeof failureProposal>[0]): Promise<unknown> =>
+    coordinator.taskLog.record(id, () => [failureProposal(code, 0.5)]);
   const crash = (exitCode: number, outOfMemory: boolean): void =>
     sandbox.crash(sandboxName(id, attempt), { exitCode, outOfMemory, tail: "" });
   const pushing = task.state === "pushing";
   const due = (): Promise<void> => clock.jump(Math.max(0, (task.snapshot.context.dueAt ?? clock.now()) - clock.now()) + 200);
   switch (event.move) {
     case "claim":
-      await kernel.gate.pause(false);
-      await world.until(id, "provisioning");
-      await kernel.gate.pause(true);
-      for (let i = 0; i < 50 && !puppets.has(id); i += 1) await settle();
+      await coordinator.scheduler.pause(false);
+      await harness.until(id, "provisioning");
+      await coordinator.scheduler.pause(true);
+      for (let i = 0; i < 50 && !fakeWorkers.has(id); i += 1) await settle();
       return;
     case "step_started":
       return void (await say(["task.step", { name: "clone", status: "started", detail: null }]));
@@ -41,14 +43,14 @@ async function make(id: string, event: PathEvent): Promise<void> {
       return void (await say(["ready", {}]));
     case "user_message":
     case "notice":
-      return void (await kernel.service.message(ALICE, id, { text: "hello" }, null));
+      return void (await coordinator.tasks.message(ALICE, id, { text: "hello" }, null));
     case "delivered":
     case "says":
       return void (await say(["message", { id: "a1", role: "assistant", content: [{ type: "text", text: "working" }] }]));
     case "tool":
       return void (await say(["tool.started", { id: "t1", name: "bash", input: {} }]));
     case "adopted":
-      return await world.restart();
+      return await harness.restart();
     case "usage":
       return void (await say(["usage", { inputTokens: 1, outputTokens: 1, cacheReadTokens: 0, cacheWriteTokens: 0, usd: 0, turns: 1 }]));
     case "checkpoint": {
@@ -58,11 +60,11 @@ async function make(id: string, event: PathEvent): Promise<void> {
     case "question":
       return void (await say(["question", { id: `q${attempt}`, question: "Which?", options: null }]));
     case "answer":
-      return void (await kernel.service.answer(ALICE, id, { questionId: `q${attempt}`, text: "a" }));
+      return void (await coordinator.tasks.answer(ALICE, id, { questionId: `q${attempt}`, text: "a" }));
     case "answer_more":
     case "answer_stop": {
       const data = { ...event.data, questionId: `q${attempt}` };
-      return void (await kernel.coordinator.record(id, () => [{ type: "answer", data }]));
+      return void (await coordinator.taskLog.record(id, () => [{ type: "answer", data }]));
     }
     case "finished": {
       const sha = await repos.commit(id, WORK_REF, `work ${attempt}`);
@@ -89,9 +91,9 @@ async function make(id: string, event: PathEvent): Promise<void> {
     case "pull_request":
       return latches.forge.let();
     case "cancel":
-      return void (await kernel.service.cancel(ALICE, id, false));
+      return void (await coordinator.tasks.cancel(ALICE, id, false));
     case "cancel_force":
-      return void (await kernel.service.cancel(ALICE, id, true));
+      return void (await coordinator.tasks.cancel(ALICE, id, true));
     case "stopped":
       return latches.stop.let();
     case "timed_out":
@@ -104,25 +106,25 @@ async function make(id: string, event: PathEvent): Promise<void> {
 
 /** A retry of the push alone needs a parent whose finished work was refused upstream. */
 async function failedPush(request: Partial<SubmitRequest>): Promise<string> {
-  const parent = await world.submit(request);
-  await world.until(parent.id, "provisioning");
-  for (let i = 0; i < 50 && !world.puppets.has(parent.id); i += 1) await settle();
-  const sha = await world.repos.commit(parent.id, WORK_REF, "work");
-  world.latches.push.fail(new TaskFailure("push_rejected"));
-  await world.puppets.say(world.kernel.desk, parent.id, ["ready", {}], ["finished", { sha, title: "t", summary: "s" }]);
-  await world.until(parent.id, "failed");
+  const parent = await harness.submit(request);
+  await harness.until(parent.id, "provisioning");
+  for (let i = 0; i < 50 && !harness.fakeWorkers.has(parent.id); i += 1) await settle();
+  const sha = await harness.repos.commit(parent.id, WORK_REF, "work");
+  harness.latches.push.fail(new TaskFailure("push_rejected"));
+  await harness.fakeWorkers.say(harness.coordinator.workerApi, parent.id, ["ready", {}], ["finished", { sha, title: "t", summary: "s" }]);
+  await harness.until(parent.id, "failed");
   return parent.id;
 }
 
 async function begin(submitted: Readonly<Record<string, unknown>>): Promise<string> {
-  world = await openWorld({ settings: { breakerLimit: 1_000 } });
-  const { kernel, latches } = world;
+  harness = await openHarness({ settings: { breakerLimit: 1_000 } });
+  const { coordinator, latches } = harness;
   const request = { pullRequest: submitted["pullRequest"] as "none" | "draft", maxAttempts: submitted["maxAttempts"] as number };
   const parentId = submitted["from"] === "push" ? await failedPush(request) : null;
-  await kernel.gate.pause(true);
+  await coordinator.scheduler.pause(true);
   latches.push.closed = latches.forge.closed = latches.stop.closed = true;
-  if (parentId !== null) return (await kernel.service.retry(ALICE, parentId, { from: "push" })).id;
-  return (await world.submit(request)).id;
+  if (parentId !== null) return (await coordinator.tasks.retry(ALICE, parentId, { from: "push" })).id;
+  return (await harness.submit(request)).id;
 }
 
 describe("each path of the chart", () => {
@@ -131,10 +133,10 @@ describe("each path of the chart", () => {
       const id = await begin(path.submitted);
       for (const event of path.events) {
         await make(id, event);
-        await world.until(id, event.value);
+        await harness.until(id, event.value);
       }
-      const { findings } = await checkUp({ store: world.store, sandbox: null, maxConcurrent: 4 });
-      expect(findings).toEqual([]);
+      const { violations } = await checkInvariants({ store: harness.store, sandbox: null, maxConcurrent: 4 });
+      expect(violations).toEqual([]);
     });
   }
 });

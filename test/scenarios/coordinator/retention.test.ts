@@ -6,53 +6,54 @@ import { TaskFailure } from "../../../src/core/failure.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import { settle } from "../../support/manual-clock.ts";
 import { eventually } from "../../support/process/server.ts";
-import { ALICE, BOB, openWorld, type World, type WorldOptions } from "../../support/coordinator/harness.ts";
+import { ALICE, BOB, openHarness, type Harness, type HarnessOptions } from "../../support/coordinator/harness.ts";
 import { checkpointRef, WORK_REF } from "../../../src/core/ports/repositories.ts";
 import type { Artifact } from "../../../src/core/values/artifact.ts";
 
 const DAY = 24 * 3_600_000;
 const never = new AbortController().signal;
-let world: World;
-afterEach(() => world.close());
+let harness: Harness;
+afterEach(() => harness.close());
 
-async function open(options: WorldOptions = {}): Promise<World> {
-  world = await openWorld({ files: true, ...options });
-  return world;
+async function open(options: HarnessOptions = {}): Promise<Harness> {
+  harness = await openHarness({ files: true, ...options });
+  return harness;
 }
 
-const say = (id: string, ...events: Parameters<World["puppets"]["say"]>[2][]) => world.puppets.say(world.kernel.desk, id, ...events);
+const say = (id: string, ...events: Parameters<Harness["fakeWorkers"]["say"]>[2][]) =>
+  harness.fakeWorkers.say(harness.coordinator.workerApi, id, ...events);
 const toolStarts = ["tool.started", { id: "t1", name: "bash", input: {} }] as const;
 const toolEnds = ["tool.finished", { id: "t1", name: "bash", output: "", exitCode: 0, ms: 1, truncated: false }] as const;
 
 const begun = (id: string): Promise<true> =>
   eventually(async () => {
     await settle();
-    return world.puppets.has(id) ? true : null;
+    return harness.fakeWorkers.has(id) ? true : null;
   }, `the worker of ${id} begins`);
 
 async function running(request = {}): Promise<string> {
-  const { id } = await world.submit(request);
+  const { id } = await harness.submit(request);
   await begun(id);
   await say(id, ["ready", {}]);
-  await world.until(id, "running");
-  const workspace = join(world.dir, "sandboxes", sandboxName(id, 1), "workspace");
+  await harness.until(id, "running");
+  const workspace = join(harness.dir, "sandboxes", sandboxName(id, 1), "workspace");
   mkdirSync(workspace, { recursive: true });
   writeFileSync(join(workspace, "work.txt"), "an hour of work");
   return id;
 }
 
 async function saves(id: string): Promise<void> {
-  const sha = await world.repos.commit(id, checkpointRef(1), "saved");
+  const sha = await harness.repos.commit(id, checkpointRef(1), "saved");
   await say(id, ["checkpoint", { sha, cursor: "1", files: 1, additions: 1, deletions: 0 }]);
 }
 
 /** Real files take real time, which the clock in the hand does not pass. */
 const ends = (id: string, state: string): Promise<true> =>
-  eventually(async () => ((await world.task(id)).state === state ? true : null), `task ${id} is ${state}`);
+  eventually(async () => ((await harness.task(id)).state === state ? true : null), `task ${id} is ${state}`);
 const gone = (id: string): Promise<true> =>
   eventually(async () => {
     await settle();
-    return (await world.sandbox.list()).some((one) => one.taskId === id) ? null : true;
+    return (await harness.sandbox.list()).some((one) => one.taskId === id) ? null : true;
   }, "the sandbox is gone");
 const vanished = (path: string): Promise<true> =>
   eventually(async () => {
@@ -60,10 +61,10 @@ const vanished = (path: string): Promise<true> =>
     return existsSync(path) ? null : true;
   }, `${path} is gone`);
 const crash = (id: string, outOfMemory = false): void =>
-  world.sandbox.crash(sandboxName(id, 1), { exitCode: 137, outOfMemory, tail: "killed" });
+  harness.sandbox.crash(sandboxName(id, 1), { exitCode: 137, outOfMemory, tail: "killed" });
 const noticesOf = async (id: string): Promise<unknown[]> =>
-  (await world.store.events(id, 0, 1_000)).items.filter((event) => event.type === "notice").map((event) => event.data["code"]);
-const kept = (id: string): Promise<Artifact[]> => world.artifacts.list(id);
+  (await harness.store.events(id, 0, 1_000)).items.filter((event) => event.type === "notice").map((event) => event.data["code"]);
+const kept = (id: string): Promise<Artifact[]> => harness.artifacts.list(id);
 
 describe("[W6] salvage", () => {
   for (const [what, outOfMemory] of [
@@ -78,10 +79,10 @@ describe("[W6] salvage", () => {
       crash(id, outOfMemory);
       await gone(id);
       expect(await kept(id)).toMatchObject([{ name: "a1-workspace.tar.gz", attempt: 1, files: 1, note: null }]);
-      const notice = (await world.store.events(id, 0, 1_000)).items.find((event) => event.data["code"] === "salvaged");
+      const notice = (await harness.store.events(id, 0, 1_000)).items.find((event) => event.data["code"] === "salvaged");
       expect(notice?.data).toMatchObject({ level: "info", artifact: { name: "a1-workspace.tar.gz" } });
       expect(notice?.data["text"]).toContain(`slipway artifacts ${id} --out a1-workspace.tar.gz`);
-      expect(await world.store.slotsHeld()).toBe(0);
+      expect(await harness.store.slotsHeld()).toBe(0);
     });
 
   it("a checkpoint that came after the last tool of a worker that ended in order holds everything", async () => {
@@ -89,8 +90,8 @@ describe("[W6] salvage", () => {
     const id = await running({ maxAttempts: 1 });
     await say(id, toolStarts, toolEnds);
     await saves(id);
-    world.sandbox.crash(sandboxName(id, 1), { exitCode: 0, outOfMemory: false, tail: "" });
-    await world.kernel.service.cancel(ALICE, id, false);
+    harness.sandbox.crash(sandboxName(id, 1), { exitCode: 0, outOfMemory: false, tail: "" });
+    await harness.coordinator.tasks.cancel(ALICE, id, false);
     await gone(id);
     expect([await kept(id), await noticesOf(id)]).toEqual([[], []]);
   });
@@ -113,11 +114,11 @@ describe("[W6] salvage", () => {
     await open();
     const done = await running();
     await say(done, toolStarts, toolEnds);
-    const sha = await world.repos.commit(done, WORK_REF, "work");
+    const sha = await harness.repos.commit(done, WORK_REF, "work");
     await say(done, ["finished", { sha, title: "T", summary: "S" }]);
     await ends(done, "done");
     await gone(done);
-    const { id: early } = await world.submit({ maxAttempts: 1 });
+    const { id: early } = await harness.submit({ maxAttempts: 1 });
     await begun(early);
     crash(early);
     await gone(early);
@@ -128,33 +129,33 @@ describe("[W6] salvage", () => {
     await open({ settings: { livenessMs: 90_000 } });
     const killed = await running();
     await say(killed, toolStarts);
-    await world.kernel.service.cancel(ALICE, killed, true);
+    await harness.coordinator.tasks.cancel(ALICE, killed, true);
     await gone(killed);
     expect([(await kept(killed)).length, await noticesOf(killed)]).toEqual([1, ["salvaged"]]);
     const silent = await running();
     await say(silent, toolStarts);
-    await world.clock.jump(95_000);
+    await harness.clock.jump(95_000);
     await gone(silent);
     expect([(await kept(silent)).length, await noticesOf(silent)]).toEqual([1, ["salvaged"]]);
-    await world.kernel.service.cancel(ALICE, silent, true);
+    await harness.coordinator.tasks.cancel(ALICE, silent, true);
     const late = await running({ budget: { minutes: 1 }, maxAttempts: 1 });
     await say(late, toolStarts);
-    await world.clock.jump(61_000);
+    await harness.clock.jump(61_000);
     await gone(late);
     // It had settled before its sandbox was stopped: the list of artifacts says what the log no longer may.
-    expect([(await world.task(late)).state, (await kept(late)).length]).toEqual(["failed", 1]);
+    expect([(await harness.task(late)).state, (await kept(late)).length]).toEqual(["failed", 1]);
   });
 
   it("[D2] a coordinator that goes away before the salvage: the next one does it, once", async () => {
     await open();
     const id = await running({ maxAttempts: 1 });
     await say(id, toolStarts);
-    await world.kernel.close();
+    await harness.coordinator.close();
     crash(id);
-    await world.restart();
+    await harness.restart();
     await gone(id);
     expect(await kept(id)).toHaveLength(1);
-    await world.restart();
+    await harness.restart();
     expect(await noticesOf(id)).toEqual(expect.arrayContaining(["salvaged"]));
     expect((await noticesOf(id)).filter((code) => code === "salvaged")).toHaveLength(1);
   });
@@ -163,12 +164,12 @@ describe("[W6] salvage", () => {
     await open({ settings: { clearMs: 1_500, maxConcurrent: 1 } });
     const id = await running({ maxAttempts: 1 });
     await say(id, toolStarts);
-    rmSync(join(world.dir, "artifacts"), { recursive: true, force: true });
-    writeFileSync(join(world.dir, "artifacts"), "a file stands in the way");
+    rmSync(join(harness.dir, "artifacts"), { recursive: true, force: true });
+    writeFileSync(join(harness.dir, "artifacts"), "a file stands in the way");
     crash(id);
     await gone(id);
     expect(await noticesOf(id)).toEqual(["salvage_failed"]);
-    expect(await world.store.slotsHeld()).toBe(0);
+    expect(await harness.store.slotsHeld()).toBe(0);
   });
 
   it("[S2] artifacts are their owner's", async () => {
@@ -177,11 +178,11 @@ describe("[W6] salvage", () => {
     await say(id, toolStarts);
     crash(id);
     await gone(id);
-    const { service } = world.kernel;
-    expect(await service.artifacts(ALICE, id)).toHaveLength(1);
-    await expect(service.artifacts(BOB, id)).rejects.toMatchObject({ code: "not_found" });
-    await expect(service.artifact(BOB, id, "a1-workspace.tar.gz")).rejects.toMatchObject({ code: "not_found" });
-    await expect(service.artifact(ALICE, id, "a2-workspace.tar.gz")).rejects.toMatchObject({ code: "not_found" });
+    const { tasks } = harness.coordinator;
+    expect(await tasks.artifacts(ALICE, id)).toHaveLength(1);
+    await expect(tasks.artifacts(BOB, id)).rejects.toMatchObject({ code: "not_found" });
+    await expect(tasks.artifact(BOB, id, "a1-workspace.tar.gz")).rejects.toMatchObject({ code: "not_found" });
+    await expect(tasks.artifact(ALICE, id, "a2-workspace.tar.gz")).rejects.toMatchObject({ code: "not_found" });
   });
 });
 
@@ -194,15 +195,15 @@ describe("what nobody needs any more", () => {
     await gone(old);
     await ends(old, "failed");
     const open_ = await running();
-    const collect = (mode: "look" | "remove") => world.kernel.operations.collect(mode, never);
-    const lost = join(world.dir, "sandboxes", "slipway-task_unknown-a1");
+    const collect = (mode: "look" | "remove") => harness.coordinator.operations.collect(mode, never);
+    const lost = join(harness.dir, "sandboxes", "slipway-task_unknown-a1");
     const folder = { kind: "folder", name: "slipway-task_unknown-a1", error: null };
     mkdirSync(lost);
     // The folder of what is gone takes a moment to go too.
-    await vanished(join(world.dir, "sandboxes", sandboxName(old, 1)));
+    await vanished(join(harness.dir, "sandboxes", sandboxName(old, 1)));
     expect(await collect("look")).toMatchObject([folder]);
     // Less than what passes between two collections of the kernel's own.
-    await world.clock.jump(1_800_000);
+    await harness.clock.jump(1_800_000);
     // A tick takes it.
     await vanished(lost);
     mkdirSync(lost);
@@ -211,74 +212,74 @@ describe("what nobody needs any more", () => {
     expect(await collect("look")).toMatchObject(wanted);
     expect((await collect("remove")).filter((one) => one.kind !== "sandbox")).toMatchObject(wanted);
     expect(await collect("look")).toEqual([]);
-    expect([await kept(old), await world.repos.list()]).toEqual([[], [open_]]);
+    expect([await kept(old), await harness.repos.list()]).toEqual([[], [open_]]);
   });
 
   it("one part that cannot be looked through does not hide the others", async () => {
     await open({ settings: { retentionMs: DAY } });
-    world.sandbox.reclaim = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
-    mkdirSync(join(world.dir, "sandboxes"), { recursive: true });
-    expect(await world.kernel.operations.collect("remove", never)).toMatchObject([{ error: "Down." }]);
+    harness.sandbox.reclaim = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
+    mkdirSync(join(harness.dir, "sandboxes"), { recursive: true });
+    expect(await harness.coordinator.operations.collect("remove", never)).toMatchObject([{ error: "Down." }]);
   });
 });
 
 describe("[D9] the engine goes away", () => {
   it("after the first infrastructure failure it is asked before the next claim, so that an outage costs no attempts", async () => {
     await open({ settings: { maxConcurrent: 1 } });
-    const { id } = await world.submit();
-    world.faults.set(id, "engine_down");
-    world.engine.check = true;
-    await world.clock.advance(3_600_000);
-    const task = await world.task(id);
+    const { id } = await harness.submit();
+    harness.faults.set(id, "engine_down");
+    harness.engine.check = true;
+    await harness.clock.advance(3_600_000);
+    const task = await harness.task(id);
     expect([task.state, task.snapshot.context.attempt]).toEqual(["queued", 1]);
-    expect(await world.kernel.operations.wait(task)).toMatchObject({ reason: "sandbox_unavailable" });
-    world.faults.clear();
-    world.engine.check = false;
-    await world.clock.advance(1_100);
-    await world.until(id, "provisioning");
-    expect((await world.task(id)).snapshot.context.attempt).toBe(2);
+    expect(await harness.coordinator.operations.wait(task)).toMatchObject({ reason: "sandbox_unavailable" });
+    harness.faults.clear();
+    harness.engine.check = false;
+    await harness.clock.advance(1_100);
+    await harness.until(id, "provisioning");
+    expect((await harness.task(id)).snapshot.context.attempt).toBe(2);
   });
 
   it("one that is silent is noticed before any attempt fails, and costs none", async () => {
     await open({ settings: { maxConcurrent: 1 } });
-    world.engine.check = true;
-    await world.clock.advance(6_100);
-    expect(world.kernel.gate.state()).toMatchObject({ breaker: "open", reason: "The sandbox engine does not answer (Down.)." });
-    const { id } = await world.submit();
-    await world.clock.advance(60_000);
-    const task = await world.task(id);
+    harness.engine.check = true;
+    await harness.clock.advance(6_100);
+    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open", reason: "The sandbox engine does not answer (Down.)." });
+    const { id } = await harness.submit();
+    await harness.clock.advance(60_000);
+    const task = await harness.task(id);
     expect([task.state, task.snapshot.context.attempt]).toEqual(["queued", 0]);
-    expect(await world.kernel.operations.wait(task)).toMatchObject({ reason: "sandbox_unavailable" });
-    world.engine.check = false;
-    await world.clock.advance(1_100);
-    await world.until(id, "provisioning");
+    expect(await harness.coordinator.operations.wait(task)).toMatchObject({ reason: "sandbox_unavailable" });
+    harness.engine.check = false;
+    await harness.clock.advance(1_100);
+    await harness.until(id, "provisioning");
   });
 
   it("[T5] a start that finds it silent ends nobody's attempt: whoever runs goes on", async () => {
     await open({ policy: { silenceMs: 60_000 } });
     const id = await running();
-    await world.clock.advance(40_000);
-    world.engine.check = true;
-    world.sandbox.list = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
-    await world.restart();
+    await harness.clock.advance(40_000);
+    harness.engine.check = true;
+    harness.sandbox.list = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
+    await harness.restart();
     // The clock of silence does not count the time in which nobody listened.
-    await world.clock.advance(40_000);
-    expect(await world.task(id)).toMatchObject({ state: "running", snapshot: { context: { attempt: 1, failure: null } } });
+    await harness.clock.advance(40_000);
+    expect(await harness.task(id)).toMatchObject({ state: "running", snapshot: { context: { attempt: 1, failure: null } } });
   });
 
   it("[D1] what it did not remove is gone before the next attempt of that task begins", async () => {
     await open({ policy: { backoffMs: 100, backoffCapMs: 100 } });
     const id = await running({ maxAttempts: 2 });
-    const { remove } = world.sandbox;
-    world.sandbox.remove = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
+    const { remove } = harness.sandbox;
+    harness.sandbox.remove = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
     crash(id);
     await ends(id, "retrying");
-    world.sandbox.remove = remove;
-    await world.clock.advance(1_000);
-    await world.until(id, "provisioning");
+    harness.sandbox.remove = remove;
+    await harness.clock.advance(1_000);
+    await harness.until(id, "provisioning");
     const names = await eventually(async () => {
       await settle();
-      const found = (await world.sandbox.list()).map(({ name }) => name);
+      const found = (await harness.sandbox.list()).map(({ name }) => name);
       return found.includes(sandboxName(id, 2)) ? found : null;
     }, "the next one begins");
     expect(names).toEqual([sandboxName(id, 2)]);
@@ -286,14 +287,14 @@ describe("[D9] the engine goes away", () => {
 
   it("an engine that answers while attempts fail gives claiming a rest", async () => {
     await open({ settings: { maxConcurrent: 8, breakerRestMs: 15_000 } });
-    const ids = await Promise.all(Array.from({ length: 8 }, () => world.submit().then((task) => task.id)));
-    for (const id of ids) world.faults.set(id, "engine_down");
-    await world.clock.advance(400);
-    expect(world.kernel.gate.state()).toMatchObject({ breaker: "open" });
-    await world.clock.advance(13_000);
-    expect(world.kernel.gate.state()).toMatchObject({ breaker: "open" });
-    world.faults.clear();
-    await world.clock.advance(3_000);
-    expect(world.kernel.gate.state()).toMatchObject({ breaker: "closed" });
+    const ids = await Promise.all(Array.from({ length: 8 }, () => harness.submit().then((task) => task.id)));
+    for (const id of ids) harness.faults.set(id, "engine_down");
+    await harness.clock.advance(400);
+    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open" });
+    await harness.clock.advance(13_000);
+    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open" });
+    harness.faults.clear();
+    await harness.clock.advance(3_000);
+    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "closed" });
   });
 });

@@ -7,11 +7,11 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { instanceOf } from "../../../src/app/serve.ts";
+import { deriveInstanceId } from "../../../src/app/serve.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
-import { disksOf, sweepAway } from "../../support/docker/cleanup.ts";
+import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
 /** A package with a native binding, and the one that holds it for this machine. */
@@ -80,7 +80,7 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
     registry?.server.closeAllConnections();
     registry?.server.close();
     await upstream?.close();
-    await sweepAway(instanceOf(join(dir, "data")), disksOf(join(dir, "data")));
+    await removeRemains(deriveInstanceId(join(dir, "data")), disksOf(join(dir, "data")));
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });
 

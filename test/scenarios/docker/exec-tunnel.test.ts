@@ -14,7 +14,7 @@ import { dockerOptions } from "../../../src/sandbox/docker/engine.ts";
 import { sandboxName, type Policy } from "../../../src/core/task.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
-import { disksOf, sweepAway } from "../../support/docker/cleanup.ts";
+import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
@@ -72,7 +72,7 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
   });
   afterAll(async () => {
     await server.kill("SIGTERM");
-    await sweepAway(instance, disksOf(join(dir, "data")));
+    await removeRemains(instance, disksOf(join(dir, "data")));
     await upstream.close();
     engine.close();
     rmSync(dir, { recursive: true, force: true });

@@ -4,15 +4,15 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { instanceOf } from "../../../src/app/serve.ts";
+import { deriveInstanceId } from "../../../src/app/serve.ts";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
-import { openImage } from "../../../src/sandbox/docker/image/worker-image.ts";
+import { openWorkerImage } from "../../../src/sandbox/docker/image/worker-image.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { dropImage, importImage, rootfs } from "../../support/docker/images.ts";
-import { disksOf, sweepAway } from "../../support/docker/cleanup.ts";
+import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
 const LOCAL = `slipway-test-scenario:${process.pid}`;
@@ -29,7 +29,7 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
 
   beforeAll(async () => {
     const source = { dockerfile: join(ROOT, "Dockerfile"), workerFile: join(ROOT, "dist/worker.mjs") };
-    const own = openImage(openEngine({}), source);
+    const own = openWorkerImage(openEngine({}), source);
     await own.prepare(() => undefined, new AbortController().signal);
     importImage(LOCAL, rootfs(await own.name(), "mkdir opt; echo theirs > opt/theirs"), ["ENV PATH=/usr/bin:/bin"]);
     upstream = await startGitServer();
@@ -39,7 +39,7 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
   }, 300_000);
   afterAll(async () => {
     await server.kill("SIGTERM");
-    await sweepAway(instanceOf(join(dir, "data")), disksOf(join(dir, "data")));
+    await removeRemains(deriveInstanceId(join(dir, "data")), disksOf(join(dir, "data")));
     const base = await docker.getImage(LOCAL).inspect();
     for (const one of await docker.listImages()) if (one.Labels?.["slipway.base"] === base.Id) await dropImage(one.Id);
     await dropImage(LOCAL);

@@ -10,13 +10,13 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type Docker from "dockerode";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
-import { checkUp } from "../../../src/coordinator/invariants.ts";
+import { checkInvariants } from "../../../src/coordinator/invariants.ts";
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
 import { sandboxName, type Policy } from "../../../src/core/task.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
-import { disksOf, sweepAway } from "../../support/docker/cleanup.ts";
+import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
@@ -53,7 +53,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   });
   afterEach(stop);
   afterAll(async () => {
-    await sweepAway(instance, disksOf(data));
+    await removeRemains(instance, disksOf(data));
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });
@@ -374,8 +374,8 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
     const sandbox = openDockerSandbox({ instance, workerFile: join(ROOT, "dist/worker.mjs"), dockerfile: join(ROOT, "Dockerfile") });
     try {
-      const { tasks, findings } = await checkUp({ store, sandbox, maxConcurrent: 4 });
-      expect(findings).toEqual([]);
+      const { tasks, violations } = await checkInvariants({ store, sandbox, maxConcurrent: 4 });
+      expect(violations).toEqual([]);
       expect(tasks).toBeGreaterThanOrEqual(10);
     } finally {
       await sandbox.close();

@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { sandboxName } from "../../../src/core/task.ts";
 import type { Overview, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
-import { disksOf, sweepAway } from "../../support/docker/cleanup.ts";
+import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 
@@ -43,7 +43,7 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
     await server.kill("SIGTERM");
   });
   afterAll(async () => {
-    await sweepAway(instance, disksOf(data));
+    await removeRemains(instance, disksOf(data));
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { pack as openPack, extract, type Header } from "tar-stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { openArtifacts } from "../../../src/store/artifacts/artifact-files.ts";
+import { openArtifactFiles } from "../../../src/store/artifacts/artifact-files.ts";
 import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
 
 const never = new AbortController().signal;
@@ -16,7 +16,7 @@ let artifacts: Artifacts;
 
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), "slipway-artifacts-"));
-  artifacts = openArtifacts({ dir: join(dir, "kept"), maxBytes: 2 ** 20, now: () => 1_000 });
+  artifacts = openArtifactFiles({ dir: join(dir, "kept"), maxBytes: 2 ** 20, now: () => 1_000 });
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
@@ -68,7 +68,7 @@ describe("[W6] what is kept of a workspace", () => {
       ["workspace/deep/b.txt", "two"],
     ]);
     expect(await artifacts.list(TASK)).toEqual([kept]);
-    expect(await artifacts.stock()).toMatchObject([{ taskId: TASK }]);
+    expect(await artifacts.usage()).toMatchObject([{ taskId: TASK }]);
   });
 
   it("not what can be made again, and no .git: its configuration would run in the shell of whoever looks at it", async () => {

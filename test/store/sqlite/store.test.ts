@@ -240,7 +240,7 @@ describe("triggers", () => {
     expect(() => add.run("task_none", 1)).toThrow(/grows only with its row/);
     expect(() => db.prepare("UPDATE task_events SET data = '{}' WHERE task_id = ?").run(settled.id)).toThrow(/append-only/);
     db.close();
-    await store.observeExit(settled.id, 1, 0);
+    await store.recordExit(settled.id, 1, 0);
     expect(await store.attempts(settled.id)).toMatchObject([{ exitCode: 0 }]);
     expect(await store.task(settled.id)).toEqual(settled);
   });

@@ -1,7 +1,7 @@
 import type { EventData, WorkerEventType } from "../../../src/core/event.ts";
 import type { WorkerAck } from "../../../src/core/protocol/worker.ts";
 import type { SandboxSpec } from "../../../src/core/ports/sandbox.ts";
-import type { WorkerDesk } from "../../../src/core/ports/broker.ts";
+import type { WorkerApi } from "../../../src/core/ports/broker.ts";
 
 interface Strings {
   readonly spec: SandboxSpec;
@@ -9,15 +9,15 @@ interface Strings {
   seq: number;
 }
 
-export interface Puppets {
+export interface FakeWorkers {
   readonly run: (spec: SandboxSpec, signal: AbortSignal) => Promise<number>;
   /** Says these events as the newest worker of the task. */
-  say(desk: WorkerDesk, taskId: string, ...events: readonly (readonly [WorkerEventType, EventData])[]): Promise<WorkerAck>;
+  say(workerApi: WorkerApi, taskId: string, ...events: readonly (readonly [WorkerEventType, EventData])[]): Promise<WorkerAck>;
   exit(taskId: string, code: number): void;
   has(taskId: string): boolean;
 }
 
-export function puppets(): Puppets {
+export function createFakeWorkers(): FakeWorkers {
   const strings = new Map<string, Strings>();
   return {
     run: (spec, signal) =>
@@ -27,12 +27,12 @@ export function puppets(): Puppets {
       }),
     has: (taskId) => strings.has(taskId),
     exit: (taskId, code) => strings.get(taskId)?.exit(code),
-    say(desk, taskId, ...events) {
+    say(workerApi, taskId, ...events) {
       const puppet = strings.get(taskId);
       if (puppet === undefined) throw new Error(`no worker runs for ${taskId}`);
       const at = new Date().toISOString();
       const batch = events.map(([type, data]) => ({ seq: (puppet.seq += 1), at, type, data: { ...data } }));
-      return desk.accept(taskId, { attempt: puppet.spec.attempt, events: batch });
+      return workerApi.accept(taskId, { attempt: puppet.spec.attempt, events: batch });
     },
   };
 }

@@ -4,29 +4,29 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
-import { openArtifacts } from "../../../src/store/artifacts/artifact-files.ts";
+import { openArtifactFiles } from "../../../src/store/artifacts/artifact-files.ts";
 import { memoryBus } from "../../../src/app/memory-bus.ts";
 import { noCrash } from "../../../src/core/lib/crashpoint.ts";
 import { TaskFailure } from "../../../src/core/failure.ts";
-import { openSimulatedRepos } from "../../../src/git/simulated.ts";
-import { createKernel, DEFAULT_SETTINGS, type Kernel, type KernelSettings } from "../../../src/coordinator/coordinator.ts";
-import type { Ledger } from "../../../src/core/ports/usage-ledger.ts";
+import { openSimulatedRepositories } from "../../../src/git/simulated.ts";
+import { createCoordinator, DEFAULT_SETTINGS, type Coordinator, type CoordinatorSettings } from "../../../src/coordinator/coordinator.ts";
+import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { openSimulatedSandbox, type SimulatedFault, type SimulatedSandbox } from "../../../src/sandbox/simulated.ts";
 import { memoryLedger } from "../../../src/store/sqlite/tables/usage-ledger.ts";
 import { openMemoryStore } from "../../../src/store/memory/store.ts";
 import { parseSandboxName, DEFAULT_POLICY, type Policy, type Task } from "../../../src/core/task.ts";
-import { createRate, type Rate } from "../../../src/broker/model/rate-limit.ts";
+import { createProviderRateLimit, type ProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
-import { handClock, seededIds, settle, type HandClock } from "../manual-clock.ts";
-import { puppets, type Puppets } from "./fake-worker.ts";
+import { createManualClock, seededIds, settle, type ManualClock } from "../manual-clock.ts";
+import { createFakeWorkers, type FakeWorkers } from "./fake-worker.ts";
 import type { Bus, Log } from "../../../src/core/ports/runtime.ts";
-import type { Forge, Repos } from "../../../src/core/ports/repositories.ts";
+import type { Forge, Repositories } from "../../../src/core/ports/repositories.ts";
 import type { Broker } from "../../../src/core/ports/broker.ts";
-import type { Person } from "../../../src/core/ports/accounts.ts";
+import type { Identity } from "../../../src/core/ports/accounts.ts";
 
-export const ALICE: Person = { userId: "user_alice", role: "user" };
-export const BOB: Person = { userId: "user_bob", role: "user" };
+export const ALICE: Identity = { userId: "user_alice", role: "user" };
+export const BOB: Identity = { userId: "user_bob", role: "user" };
 export const REPO = "https://git.example.com/team/app";
 
 export const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
@@ -79,16 +79,16 @@ export function latch(): Latch {
   };
 }
 
-export interface World {
+export interface Harness {
   readonly store: Store;
   readonly bus: Bus;
   readonly sandbox: SimulatedSandbox;
-  readonly repos: ReturnType<typeof openSimulatedRepos>;
-  readonly clock: HandClock;
-  readonly puppets: Puppets;
+  readonly repos: ReturnType<typeof openSimulatedRepositories>;
+  readonly clock: ManualClock;
+  readonly fakeWorkers: FakeWorkers;
   readonly latches: { readonly push: Latch; readonly forge: Latch; readonly stop: Latch; readonly prepare: Latch };
   readonly faults: Map<string, SimulatedFault>;
-  readonly rate: Rate;
+  readonly rate: ProviderRateLimit;
   /** Artifacts, and the folders of simulated workers. */
   readonly dir: string;
   readonly artifacts: Artifacts;
@@ -96,8 +96,8 @@ export interface World {
   readonly engine: { check: boolean };
   /** Set `shortage` and nothing is claimed. */
   readonly disks: { shortage: string | null };
-  kernel: Kernel;
-  submit(request?: Partial<SubmitRequest>, person?: Person): Promise<Task>;
+  coordinator: Coordinator;
+  submit(request?: Partial<SubmitRequest>, person?: Identity): Promise<Task>;
   task(id: string): Promise<Task>;
   /** Lets everything settle until the task is in that state (or chart value `running.parked`); fails loudly after UNTIL_MS. */
   until(id: string, value: string): Promise<Task>;
@@ -106,12 +106,12 @@ export interface World {
   close(): Promise<void>;
 }
 
-export interface WorldOptions {
+export interface HarnessOptions {
   readonly store?: Store;
-  readonly ledger?: Ledger;
-  readonly settings?: Partial<KernelSettings>;
+  readonly ledger?: UsageLedger;
+  readonly settings?: Partial<CoordinatorSettings>;
   readonly policy?: Partial<Policy>;
-  readonly run?: Puppets["run"];
+  readonly run?: FakeWorkers["run"];
   /** Simulated workers have folders, `<dir>/sandboxes/<name>/workspace`. */
   readonly files?: boolean;
 }
@@ -120,7 +120,7 @@ export interface WorldOptions {
 function noBroker(): Broker {
   return {
     open: (taskId, attempt) => Promise.resolve({ socketDir: `/nowhere/${taskId}/${attempt}`, token: "att_test" }),
-    shut: () => Promise.resolve(),
+    revoke: () => Promise.resolve(),
     reclaim: () => Promise.resolve([]),
     close: () => Promise.resolve(),
   };
@@ -131,19 +131,19 @@ export function valueOf(task: Task): string {
   return typeof value === "string" ? value : (Object.entries(value)[0] ?? []).join(".");
 }
 
-export async function openWorld(options: WorldOptions = {}): Promise<World> {
+export async function openHarness(options: HarnessOptions = {}): Promise<Harness> {
   const store = options.store ?? openMemoryStore().store;
   const ledger = options.ledger ?? memoryLedger();
   const bus = memoryBus();
-  const clock = handClock();
+  const clock = createManualClock();
   const ids = seededIds();
-  const strings = puppets();
+  const strings = createFakeWorkers();
   const faults = new Map<string, SimulatedFault>();
   const down = { check: false };
   const latches = { push: latch(), forge: latch(), stop: latch(), prepare: latch() };
   const dir = mkdtempSync(join(tmpdir(), "slipway-world-"));
-  const artifacts = openArtifacts({ dir: join(dir, "artifacts"), maxBytes: 2 ** 20, now: () => clock.now() });
-  const rate = createRate({ clock, longestMs: 3_600_000 });
+  const artifacts = openArtifactFiles({ dir: join(dir, "artifacts"), maxBytes: 2 ** 20, now: () => clock.now() });
+  const rate = createProviderRateLimit({ clock, longestMs: 3_600_000 });
   const disks: { shortage: string | null } = { shortage: null };
   const engine = openSimulatedSandbox({
     ...(options.files === true ? { dir: join(dir, "sandboxes") } : {}),
@@ -160,8 +160,8 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       await engine.stop(name, graceMs, signal);
     },
   };
-  const simulated = openSimulatedRepos();
-  const repos: Repos = {
+  const simulated = openSimulatedRepositories();
+  const repos: Repositories = {
     ...simulated,
     async prepare(task, signal) {
       await latches.prepare.pass(signal);
@@ -180,8 +180,8 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     },
   };
 
-  async function begin(): Promise<Kernel> {
-    const kernel = await createKernel({
+  async function begin(): Promise<Coordinator> {
+    const coordinator = await createCoordinator({
       store,
       ledger,
       bus,
@@ -199,11 +199,11 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       rateLimitedUntil: () => rate.until(),
       settings: { ...DEFAULT_SETTINGS, livenessMs: 1e15, policy: { ...DEFAULT_POLICY, ...options.policy }, ...options.settings },
     });
-    await kernel.boot();
-    return kernel;
+    await coordinator.boot();
+    return coordinator;
   }
 
-  const world: World = {
+  const harness: Harness = {
     dir,
     rate,
     artifacts,
@@ -214,12 +214,12 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     sandbox,
     repos: simulated,
     clock,
-    puppets: strings,
+    fakeWorkers: strings,
     latches,
     faults,
-    kernel: await begin(),
+    coordinator: await begin(),
     async submit(request = {}, person = ALICE) {
-      const { task } = await world.kernel.service.submit(person, { repo: REPO, prompt: "Do it.", ...request }, null);
+      const { task } = await harness.coordinator.tasks.submit(person, { repo: REPO, prompt: "Do it.", ...request }, null);
       return task;
     },
     async task(id) {
@@ -231,20 +231,20 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       // Turns of the loop are enough for what happens in this thread; files and other threads take time of the machine's.
       for (const end = Date.now() + UNTIL_MS; Date.now() < end; await delay(1)) {
         await settle(5);
-        const task = await world.task(id);
+        const task = await harness.task(id);
         if (task.state === value || valueOf(task) === value) return task;
       }
-      const task = await world.task(id);
+      const task = await harness.task(id);
       throw new Error(`task ${id} is ${valueOf(task)}, not ${value}; last failure: ${JSON.stringify(task.snapshot.context.failure)}`);
     },
     async restart() {
-      await world.kernel.close();
-      world.kernel = await begin();
+      await harness.coordinator.close();
+      harness.coordinator = await begin();
     },
     async close() {
-      await world.kernel.close();
+      await harness.coordinator.close();
       rmSync(dir, { recursive: true, force: true });
     },
   };
-  return world;
+  return harness;
 }

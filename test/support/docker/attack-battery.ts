@@ -3,7 +3,7 @@
  * Each command prints REACHED when it got what it wanted. `control` says whether it does so in a container that is not confined (root with
  * capabilities, the host's network, processes and files), which is how a try proves that it could find anything.
  */
-export interface Try {
+export interface AttackAttempt {
   readonly name: string;
   readonly command: string;
   readonly refusal: RegExp;
@@ -97,14 +97,14 @@ const udp = (host: string, port: number): string =>
 const open = (path: string, mode: "read" | "write"): string =>
   mode === "read" ? `head -c 1 ${path} >/dev/null && echo REACHED` : `(: >> ${path}) && echo REACHED`;
 
-export function battery(facts: Facts): Try[] {
-  return [...files(facts), ...processes(facts), ...kernel(), ...networks(facts)];
+export function attackBattery(facts: Facts): AttackAttempt[] {
+  return [...files(facts), ...processes(facts), ...coordinator(), ...networks(facts)];
 }
 
-function files({ dataDir, otherTask }: Facts): Try[] {
+function files({ dataDir, otherTask }: Facts): AttackAttempt[] {
   const absent = /No such file/;
   const readOnly = /Read-only file system/;
-  const list: [string, string, RegExp, Try["control"]][] = [
+  const list: [string, string, RegExp, AttackAttempt["control"]][] = [
     ["the coordinator's key", open(`/host${dataDir}/operator.token ${dataDir}/operator.token`, "read"), absent, "reaches"],
     ["the coordinator's database", open(`/host${dataDir}/slipway.db ${dataDir}/slipway.db`, "read"), absent, "same"],
     ["another task's socket", `ls -d /host${dataDir}/run/${otherTask}-a1 /run/slipway/../${otherTask}-a1 && echo REACHED`, absent, "same"],
@@ -168,8 +168,8 @@ function files({ dataDir, otherTask }: Facts): Try[] {
   return list.map(([name, command, refusal, control]) => ({ name, command, refusal, control }));
 }
 
-function processes({ serverPid }: Facts): Try[] {
-  const list: [string, string, RegExp, Try["control"]][] = [
+function processes({ serverPid }: Facts): AttackAttempt[] {
+  const list: [string, string, RegExp, AttackAttempt["control"]][] = [
     ["processes of the host", "cat /proc/[0-9]*/comm | grep -x dockerd && echo REACHED || echo none", /none/, "reaches"],
     ["the coordinator's environment", `grep -c SLIPWAY_SECRET_KEY /proc/${serverPid}/environ && echo REACHED`, /No such file/, "reaches"],
     [
@@ -211,8 +211,8 @@ function processes({ serverPid }: Facts): Try[] {
   return list.map(([name, command, refusal, control]) => ({ name, command, refusal, control }));
 }
 
-function kernel(): Try[] {
-  const list: [string, string, Try["control"]][] = [
+function coordinator(): AttackAttempt[] {
+  const list: [string, string, AttackAttempt["control"]][] = [
     ["a mount", "mount -t tmpfs none /mnt && echo REACHED", "reaches"],
     ["a mount by system call", syscall("mount", '"none", "/tmp", "tmpfs", 0, 0'), "same"],
     ["the image made writable", "mount -o remount,rw / && echo REACHED", "same"],
@@ -245,9 +245,14 @@ function kernel(): Try[] {
   return list.map(([name, command, control]) => ({ name, command, refusal: NO, control }));
 }
 
-function networks(facts: Facts): Try[] {
+function networks(facts: Facts): AttackAttempt[] {
   const { addresses, tcpPort, udpPort, loopbackPorts, abstractName, container, resolvers } = facts;
-  const to = (name: string, command: string, control: Try["control"] = "reaches"): Try => ({ name, command, refusal: NO_NET, control });
+  const to = (name: string, command: string, control: AttackAttempt["control"] = "reaches"): AttackAttempt => ({
+    name,
+    command,
+    refusal: NO_NET,
+    control,
+  });
   const perl = (code: string): string => `perl -MSocket -e '${code}'`;
   return [
     { name: "an interface", command: "ls /sys/class/net | grep -vx lo && echo REACHED || echo none", refusal: /none/, control: "reaches" },

@@ -12,7 +12,7 @@ import type Docker from "dockerode";
 import { sandboxName, type Policy, type ScriptStep } from "../../../src/core/task.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { dockerClient } from "./engine.ts";
-import { disksOf, sweepAway } from "./cleanup.ts";
+import { disksOf, removeRemains } from "./cleanup.ts";
 import { startGitServer, type GitServer } from "../git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../process/server.ts";
 
@@ -35,7 +35,7 @@ export interface Attack {
   readonly said: { readonly output: string; readonly exitCode: number | null }[];
 }
 
-export interface Stage {
+export interface AttackTarget {
   readonly server: RealServer;
   readonly upstream: GitServer;
   readonly repo: { readonly url: string; readonly sha: string };
@@ -58,7 +58,7 @@ export interface Stage {
   close(): Promise<void>;
 }
 
-export interface StageOptions {
+export interface AttackTargetOptions {
   readonly policy?: Partial<Policy>;
   readonly env?: Readonly<Record<string, string>>;
   readonly files?: Readonly<Record<string, string>>;
@@ -67,7 +67,7 @@ export interface StageOptions {
   readonly baseImage?: string;
 }
 
-export async function openStage(options: StageOptions = {}): Promise<Stage> {
+export async function openAttackTarget(options: AttackTargetOptions = {}): Promise<AttackTarget> {
   const upstream = await startGitServer({ auth: { username: "x-access-token", password: SECRETS.gitToken } });
   const inside = Object.fromEntries(readdirSync(INSIDE).map((name) => [`attack/${name}`, readFileSync(join(INSIDE, name), "utf8")]));
   const repo = upstream.createRepo("app", { "README.md": "# app\n", ...inside, ...options.files });
@@ -150,7 +150,7 @@ export async function openStage(options: StageOptions = {}): Promise<Stage> {
     containers,
     async close() {
       await server.kill("SIGTERM");
-      await sweepAway(instance, disksOf(data));
+      await removeRemains(instance, disksOf(data));
       await upstream.close();
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },
@@ -176,7 +176,7 @@ export interface Pulse {
   stop(): Promise<{ readonly slowestMs: number; readonly peakMb: number; readonly answers: number }>;
 }
 
-export function feelPulse(server: RealServer): Pulse {
+export function watchPulse(server: RealServer): Pulse {
   let on = true;
   let [slowestMs, peakMb, answers] = [0, 0, 0];
   const watching = (async () => {

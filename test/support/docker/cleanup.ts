@@ -2,10 +2,10 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LABELS } from "../../../src/sandbox/docker/container-spec.ts";
-import { openLoops } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+import { openLoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 import { dockerClient } from "./engine.ts";
 
-export interface Left {
+export interface Remains {
   readonly containers: string[];
   readonly volumes: string[];
   /** Images of file systems, and whatever else lies in their folder. */
@@ -14,7 +14,7 @@ export interface Left {
   readonly devices: string[];
 }
 
-export async function leftOf(instance: string, disks: string, docker = dockerClient()): Promise<Left> {
+export async function findRemains(instance: string, disks: string, docker = dockerClient()): Promise<Remains> {
   const filters = { label: [`${LABELS.instance}=${instance}`] };
   const containers = await docker.listContainers({ all: true, filters });
   const { Volumes } = await docker.listVolumes({ filters: JSON.stringify(filters) });
@@ -36,8 +36,8 @@ function devicesIn(disks: string): string[] {
 }
 
 /** Removes it all. `disks` is the folder of images. */
-export async function sweepAway(instance: string, disks: string, docker = dockerClient()): Promise<void> {
-  const { containers, volumes } = await leftOf(instance, disks, docker);
+export async function removeRemains(instance: string, disks: string, docker = dockerClient()): Promise<void> {
+  const { containers, volumes } = await findRemains(instance, disks, docker);
   for (const name of containers)
     await docker
       .getContainer(name)
@@ -48,7 +48,7 @@ export async function sweepAway(instance: string, disks: string, docker = docker
       .getVolume(name)
       .remove()
       .catch(() => undefined);
-  const loops = openLoops(disks);
+  const loops = openLoopDevices(disks);
   for (const { name } of loops.list()) await loops.detach(name).catch(() => undefined);
 }
 

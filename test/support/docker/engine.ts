@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe } from "vitest";
 import { dockerOptions } from "../../../src/sandbox/docker/engine.ts";
-import { openLoops } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+import { openLoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 
 export const required = process.env["SLIPWAY_REQUIRE_ENGINES"] === "1";
 export const BASE_IMAGE = "node:24-bookworm-slim";
@@ -58,7 +58,7 @@ export function describeWithDocker(name: string, suite: () => void): void {
 /** In a test or its beforeEach: skips it with the reason where file systems in files cannot be mounted. Throws instead when engines are required. */
 export async function needsLoops(skip: (note: string) => void): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-loops-"));
-  const missing = await openLoops(dir).missing();
+  const missing = await openLoopDevices(dir).missing();
   rmSync(dir, { recursive: true, force: true });
   if (missing !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but there are no loop devices: ${missing}`);
   if (missing !== null) skip(`no loop devices: ${missing}`);

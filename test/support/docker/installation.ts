@@ -5,14 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
-import { checkUp } from "../../../src/coordinator/invariants.ts";
-import { instanceOf } from "../../../src/app/serve.ts";
+import { checkInvariants } from "../../../src/coordinator/invariants.ts";
+import { deriveInstanceId } from "../../../src/app/serve.ts";
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
 import type { StoreReader } from "../../../src/store/sqlite/store.ts";
 import { TASK_STATES, type Policy } from "../../../src/core/task.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
-import { disksOf, sweepAway } from "./cleanup.ts";
+import { disksOf, removeRemains } from "./cleanup.ts";
 import { startGitServer, type GitServer } from "../git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../process/server.ts";
 
@@ -61,7 +61,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   const { docker, host, slots, policy } = options;
   const dir = mkdtempSync(join(tmpdir(), "slipway-in-"));
   const data = join(dir, "data");
-  const instance = instanceOf(data);
+  const instance = deriveInstanceId(data);
   const label = `slipway.instance=${instance}`;
   const upstream = await startGitServer();
   const repo = upstream.createRepo("app");
@@ -153,8 +153,8 @@ export async function openInstallation(options: InstallationOptions): Promise<In
       dockerfile: join(ROOT, "Dockerfile"),
     });
     try {
-      const { findings } = await checkUp({ store, sandbox, maxConcurrent: slots });
-      expect(findings).toEqual([]);
+      const { violations } = await checkInvariants({ store, sandbox, maxConcurrent: slots });
+      expect(violations).toEqual([]);
       await accountFor(store);
     } finally {
       await sandbox.close();
@@ -206,7 +206,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
       closing.abort();
       await current?.kill("SIGTERM");
       await Promise.all(watching);
-      await sweepAway(instance, disksOf(data), docker).catch(() => undefined);
+      await removeRemains(instance, disksOf(data), docker).catch(() => undefined);
       await upstream.close();
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },

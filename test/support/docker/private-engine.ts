@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe } from "vitest";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
-import { openImage } from "../../../src/sandbox/docker/image/worker-image.ts";
+import { openWorkerImage } from "../../../src/sandbox/docker/image/worker-image.ts";
 import { BASE_IMAGE, describeWithDocker, required } from "./engine.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
@@ -147,7 +147,7 @@ export async function openPrivateEngine(sizeMb = 2_048): Promise<PrivateEngine> 
 /** The worker's image, made on the shared engine, which may reach package sources when its base has no tools yet. */
 async function loadImages(host: string): Promise<void> {
   const source = { dockerfile: join(ROOT, "Dockerfile"), workerFile: join(ROOT, "dist/worker.mjs") };
-  const image = openImage(openEngine({}), source);
+  const image = openWorkerImage(openEngine({}), source);
   await image.prepare(() => undefined, new AbortController().signal);
   const name = await image.name();
   execFileSync("bash", ["-c", 'set -o pipefail; docker save "$1" "$2" | docker -H "$3" load', "load", BASE_IMAGE, name, host], {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { openDockerSandbox, type DockerSandboxOptions } from "../../../src/sandbox/docker/sandbox.ts";
 import type { SandboxRig } from "../../contract/sandbox.ts";
 import { dockerClient } from "./engine.ts";
-import { sweepAway } from "./cleanup.ts";
+import { removeRemains } from "./cleanup.ts";
 import type { Peer, Peers } from "../process/sandbox-peer.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 
@@ -56,7 +56,7 @@ export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<
       vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
       murder: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
       async close() {
-        await sweepAway(options.instance, disks);
+        await removeRemains(options.instance, disks);
         await Promise.all(opened.map((one) => one.close()));
         rmSync(socketBase, { recursive: true, force: true });
         rmSync(disks, { recursive: true, force: true });

@@ -10,16 +10,16 @@ beforeEach(() => {
 });
 afterEach(async () => await rig.close());
 
-const types = (): string[] => rig.desk.events.map((event) => event.type);
+const types = (): string[] => rig.workerApi.events.map((event) => event.type);
 
 test("without a script a file is added, said, looked at and committed", async () => {
   expect(await rig.run(null)).toBe(0);
   const sha = rig.finalSha();
   expect(rig.show(sha, "SLIPWAY.md")).toContain("Do the work");
-  expect(rig.desk.said().length).toBeGreaterThan(0);
-  expect(rig.desk.tool("bash")).toMatchObject({ exitCode: 0 });
+  expect(rig.workerApi.said().length).toBeGreaterThan(0);
+  expect(rig.workerApi.tool("bash")).toMatchObject({ exitCode: 0 });
   expect(git(rig.repo, "rev-parse", "refs/slipway/work")).toBe(sha);
-  const steps = rig.desk.of("task.step").map((event) => `${String(event.data["name"])} ${String(event.data["status"])}`);
+  const steps = rig.workerApi.of("task.step").map((event) => `${String(event.data["name"])} ${String(event.data["status"])}`);
   expect(steps).toEqual(["connect started", "connect ended", "clone started", "clone ended", "setup started", "setup ended"]);
   expect(types().indexOf("ready")).toBe(6);
   expect(types().at(-1)).toBe("finished");
@@ -28,9 +28,9 @@ test("without a script a file is added, said, looked at and committed", async ()
 test("say is a message whose text went ahead as deltas", async () => {
   const text = "All is well. ".repeat(40);
   expect(await rig.run([{ say: text }])).toBe(0);
-  const [message] = rig.desk.of("message");
-  expect(rig.desk.said()).toEqual([text]);
-  const deltas = rig.desk.deltas.filter((delta) => delta.messageId === message?.data["id"]);
+  const [message] = rig.workerApi.of("message");
+  expect(rig.workerApi.said()).toEqual([text]);
+  const deltas = rig.workerApi.deltas.filter((delta) => delta.messageId === message?.data["id"]);
   expect(text.startsWith(deltas.map((delta) => delta.text).join(""))).toBe(true);
   expect(deltas.length).toBeGreaterThan(0);
 });
@@ -46,22 +46,22 @@ test("bash, read, write and edit are the real tools", async () => {
     { finish: { title: "Change things", summary: "They are changed." } },
   ]);
   expect(code).toBe(0);
-  expect(rig.desk.tool("bash")).toMatchObject({ output: "hello\n", exitCode: 3, truncated: false });
-  expect(rig.desk.tool("bash", 1).output).toBe(`${rig.workspace}/sub\n`);
-  expect(rig.desk.tool("read").output).toContain("1\tx = 1");
-  expect(rig.desk.tool("edit")).toMatchObject({ exitCode: 0 });
-  expect(rig.desk.tool("edit", 1)).toMatchObject({ exitCode: 1 });
+  expect(rig.workerApi.tool("bash")).toMatchObject({ output: "hello\n", exitCode: 3, truncated: false });
+  expect(rig.workerApi.tool("bash", 1).output).toBe(`${rig.workspace}/sub\n`);
+  expect(rig.workerApi.tool("read").output).toContain("1\tx = 1");
+  expect(rig.workerApi.tool("edit")).toMatchObject({ exitCode: 0 });
+  expect(rig.workerApi.tool("edit", 1)).toMatchObject({ exitCode: 1 });
   expect(rig.show(rig.finalSha(), "a.txt")).toBe("one\n2\nthree\n");
   expect(rig.subjects(rig.finalSha())).toEqual(["Change things"]);
-  expect(rig.desk.of("finished")[0]?.data).toMatchObject({ title: "Change things", summary: "They are changed." });
+  expect(rig.workerApi.of("finished")[0]?.data).toMatchObject({ title: "Change things", summary: "They are changed." });
   expect(git(rig.repo, "log", "-1", "--format=%an <%ae>", rig.finalSha())).toBe("Slipway <agent@slipway.invalid>");
   expect(types().filter((type) => type === "tool.started")).toHaveLength(6);
 });
 
 test("todo and usage are told", async () => {
   await rig.run([{ todo: [{ text: "a", status: "pending" }] }, { usage: { inputTokens: 5, usd: 0.25 } }, { wait: 10 }]);
-  expect(rig.desk.of("todo")[0]?.data).toEqual({ items: [{ text: "a", status: "pending" }] });
-  expect(rig.desk.of("usage")[0]?.data).toMatchObject({ inputTokens: 5, outputTokens: 0, usd: 0.25 });
+  expect(rig.workerApi.of("todo")[0]?.data).toEqual({ items: [{ text: "a", status: "pending" }] });
+  expect(rig.workerApi.of("usage")[0]?.data).toMatchObject({ inputTokens: 5, outputTokens: 0, usd: 0.25 });
 });
 
 test("a question waits for its answer; the answer of an earlier attempt is taken at once", async () => {
@@ -71,28 +71,28 @@ test("a question waits for its answer; the answer of an earlier attempt is taken
     { finish: { title: "t", summary: "s" } },
   ];
   const running = await rig.start(script);
-  await rig.desk.until(() => rig.desk.of("question").length === 1);
-  const id = String(rig.desk.of("question")[0]?.data["id"]);
-  expect(id).toBe(`q_${rig.desk.taskId}_1`);
-  expect(rig.desk.of("checkpoint").at(-1)?.data).toMatchObject({ cursor: "1", files: 1 });
+  await rig.workerApi.until(() => rig.workerApi.of("question").length === 1);
+  const id = String(rig.workerApi.of("question")[0]?.data["id"]);
+  expect(id).toBe(`q_${rig.workerApi.taskId}_1`);
+  expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ cursor: "1", files: 1 });
   running.child.kill("SIGTERM");
   expect(await running.exit).toBe(0);
 
-  rig.desk.next();
-  rig.desk.answers[id] = "b";
+  rig.workerApi.next();
+  rig.workerApi.answers[id] = "b";
   expect(await rig.run(script)).toBe(0);
-  expect(rig.desk.of("question")).toHaveLength(1);
-  expect(rig.desk.said()).toContain("The answer is: b");
+  expect(rig.workerApi.of("question")).toHaveLength(1);
+  expect(rig.workerApi.said()).toContain("The answer is: b");
   expect(rig.show(rig.finalSha(), "log")).toBe("1\n");
 });
 
 test("an answer that comes while the worker waits", async () => {
   const running = await rig.start([{ ask: { question: "Go on?" } }]);
-  await rig.desk.until(() => rig.desk.of("question").length === 1);
-  rig.desk.command({ type: "answer", questionId: "q_other", text: "no" });
-  rig.desk.command({ type: "answer", questionId: `q_${rig.desk.taskId}_0`, text: "yes" });
+  await rig.workerApi.until(() => rig.workerApi.of("question").length === 1);
+  rig.workerApi.command({ type: "answer", questionId: "q_other", text: "no" });
+  rig.workerApi.command({ type: "answer", questionId: `q_${rig.workerApi.taskId}_0`, text: "yes" });
   expect(await running.exit).toBe(0);
-  expect(rig.desk.said()).toEqual(["The answer is: yes"]);
+  expect(rig.workerApi.said()).toEqual(["The answer is: yes"]);
 });
 
 test("the agent's own commits are kept, the rest is one more", async () => {
@@ -107,14 +107,14 @@ test("the agent's own commits are kept, the rest is one more", async () => {
 
 test("nothing changed: the final commit is the base, and no branch is pushed", async () => {
   expect(await rig.run([{ bash: "touch x && rm x; mkdir -p ignored && touch ignored/y" }])).toBe(0);
-  expect(rig.finalSha()).toBe(rig.desk.baseSha);
+  expect(rig.finalSha()).toBe(rig.workerApi.baseSha);
   expect(git(rig.repo, "for-each-ref", "refs/heads/slipway")).toBe("");
 });
 
 test("fail is reported with the work saved", async () => {
   expect(await rig.run([{ write: { path: "b.txt", content: "b" } }, { fail: { code: "refused", message: "No." } }])).toBe(0);
-  expect(rig.desk.of("failed")[0]?.data).toEqual({ code: "refused", message: "No.", evidence: null });
-  const saved = rig.desk.of("checkpoint").at(-1)?.data;
+  expect(rig.workerApi.of("failed")[0]?.data).toEqual({ code: "refused", message: "No.", evidence: null });
+  const saved = rig.workerApi.of("checkpoint").at(-1)?.data;
   expect(saved).toMatchObject({ cursor: "1" });
   expect(rig.show(String(saved?.["sha"]), "b.txt")).toBe("b");
 });
@@ -123,62 +123,62 @@ test("exit ends the process at once, with the work saved and without a report", 
   expect(await rig.run([{ write: { path: "b.txt", content: "b" } }, { exit: 7 }, { write: { path: "c.txt", content: "c" } }])).toBe(7);
   expect(types()).not.toContain("failed");
   expect(types()).not.toContain("finished");
-  expect(rig.show(String(rig.desk.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
+  expect(rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
 });
 
 test("hang gives no sign of life, and still ends when asked to", async () => {
   const running = await rig.start([{ write: { path: "b.txt", content: "b" } }, { hang: true }]);
-  await rig.desk.until(() => types().includes("tool.finished"));
+  await rig.workerApi.until(() => types().includes("tool.finished"));
   await new Promise((resolve) => setTimeout(resolve, 700));
-  const before = rig.desk.heard.length;
+  const before = rig.workerApi.heard.length;
   await new Promise((resolve) => setTimeout(resolve, 1_000));
-  expect(rig.desk.heard.length).toBe(before);
+  expect(rig.workerApi.heard.length).toBe(before);
   running.child.kill("SIGTERM");
   expect(await running.exit).toBe(0);
-  expect(rig.desk.of("checkpoint").length).toBe(1);
+  expect(rig.workerApi.of("checkpoint").length).toBe(1);
 });
 
 test("a message is shown at the next step and proven delivered; one that was taken back is not shown", async () => {
-  rig.desk.command({ type: "message", messageId: "msg_1", text: "Use tabs", mode: "steer" });
-  rig.desk.command({ type: "message", messageId: "msg_2", text: "Never mind", mode: "steer" });
-  rig.desk.command({ type: "withdraw", messageId: "msg_2" });
-  rig.desk.command({ type: "message", messageId: "msg_3", text: "And then the docs", mode: "follow_up" });
+  rig.workerApi.command({ type: "message", messageId: "msg_1", text: "Use tabs", mode: "steer" });
+  rig.workerApi.command({ type: "message", messageId: "msg_2", text: "Never mind", mode: "steer" });
+  rig.workerApi.command({ type: "withdraw", messageId: "msg_2" });
+  rig.workerApi.command({ type: "message", messageId: "msg_3", text: "And then the docs", mode: "follow_up" });
   await rig.run([{ wait: 300 }, { say: "first" }, { say: "second" }]);
-  expect(rig.desk.of("message.status").map((event) => event.data)).toEqual([
+  expect(rig.workerApi.of("message.status").map((event) => event.data)).toEqual([
     { id: "msg_1", status: "delivered" },
     { id: "msg_3", status: "delivered" },
   ]);
-  expect(rig.desk.said()).toEqual(['I heard you: "Use tabs"', "first", "second", 'I heard you: "And then the docs"']);
-  const delivered = rig.desk.events.findIndex((event) => event.type === "message.status");
-  expect(rig.desk.events.findIndex((event) => event.type === "message")).toBeGreaterThan(delivered);
+  expect(rig.workerApi.said()).toEqual(['I heard you: "Use tabs"', "first", "second", 'I heard you: "And then the docs"']);
+  const delivered = rig.workerApi.events.findIndex((event) => event.type === "message.status");
+  expect(rig.workerApi.events.findIndex((event) => event.type === "message")).toBeGreaterThan(delivered);
 });
 
 test("a message that is taken back while it is being delivered is not shown", async () => {
-  rig.desk.command({ type: "message", messageId: "msg_1", text: "Use tabs", mode: "steer" });
-  const accept = rig.desk.accept.bind(rig.desk);
-  rig.desk.accept = async (taskId, batch) => {
-    if (batch.events.some((event) => event.type === "message.status")) rig.desk.command({ type: "withdraw", messageId: "msg_1" });
+  rig.workerApi.command({ type: "message", messageId: "msg_1", text: "Use tabs", mode: "steer" });
+  const accept = rig.workerApi.accept.bind(rig.workerApi);
+  rig.workerApi.accept = async (taskId, batch) => {
+    if (batch.events.some((event) => event.type === "message.status")) rig.workerApi.command({ type: "withdraw", messageId: "msg_1" });
     return await accept(taskId, batch);
   };
   await rig.run([{ wait: 300 }, { say: "first" }]);
-  expect(rig.desk.of("message.status")).toHaveLength(1);
-  expect(rig.desk.said()).toEqual(["first"]);
+  expect(rig.workerApi.of("message.status")).toHaveLength(1);
+  expect(rig.workerApi.said()).toEqual(["first"]);
 });
 
 test("verification is run from the root of the checkout and its failures are in the summary", async () => {
-  rig.desk.overrides = { verify: ["test -f a.txt", "echo broken; exit 4"] };
+  rig.workerApi.overrides = { verify: ["test -f a.txt", "echo broken; exit 4"] };
   expect(await rig.run([{ bash: "mkdir sub; cd sub; touch f" }, { finish: { title: "t", summary: "Done." } }])).toBe(0);
-  expect(rig.desk.of("verify").map((event) => event.data)).toMatchObject([
+  expect(rig.workerApi.of("verify").map((event) => event.data)).toMatchObject([
     { command: "test -f a.txt", exitCode: 0 },
     { command: "echo broken; exit 4", exitCode: 4, tail: "broken\n" },
   ]);
-  expect(rig.desk.of("notice")[0]?.data).toMatchObject({ code: "verify_failed" });
-  const summary = String(rig.desk.of("finished")[0]?.data["summary"]);
+  expect(rig.workerApi.of("notice")[0]?.data).toMatchObject({ code: "verify_failed" });
+  const summary = String(rig.workerApi.of("finished")[0]?.data["summary"]);
   expect(summary).toMatch(/^Done\.[\s\S]*passed[\s\S]*failed \(exit code 4\)/);
 });
 
 test("the repository's own setup runs before the worker is ready, each command with a log and a limit of its own", async () => {
-  rig.desk.overrides = {
+  rig.workerApi.overrides = {
     setup: [
       { command: "mkdir -p sub; cd sub; echo making; touch ../made", timeoutMs: 60_000 },
       { command: "test -f made; sleep 30", timeoutMs: 500 },
@@ -186,22 +186,22 @@ test("the repository's own setup runs before the worker is ready, each command w
     ],
   };
   expect(await rig.run([{ bash: "ls made never" }])).toBe(0);
-  const tools = rig.desk.of("tool.finished").filter((event) => event.data["name"] === "setup");
+  const tools = rig.workerApi.of("tool.finished").filter((event) => event.data["name"] === "setup");
   expect(tools.map((event) => event.data)).toMatchObject([{ exitCode: 0, output: "making\n" }, { exitCode: null }]);
-  expect(rig.desk.of("notice").map((event) => event.data)).toMatchObject([{ code: "setup_failed" }]);
-  expect(rig.desk.of("notice")[0]?.data["text"]).toMatch(/sleep 30" was stopped before its end. The 1 after it did not run/);
-  expect(rig.desk.tool("bash").output).toMatch(/'never'[\s\S]*made/);
+  expect(rig.workerApi.of("notice").map((event) => event.data)).toMatchObject([{ code: "setup_failed" }]);
+  expect(rig.workerApi.of("notice")[0]?.data["text"]).toMatch(/sleep 30" was stopped before its end. The 1 after it did not run/);
+  expect(rig.workerApi.tool("bash").output).toMatch(/'never'[\s\S]*made/);
   expect(types().indexOf("notice")).toBeLessThan(types().indexOf("ready"));
 });
 
 test("an agent that this worker does not have is an agent error", async () => {
-  rig.desk.overrides = { agent: "constructor" };
+  rig.workerApi.overrides = { agent: "constructor" };
   expect(await rig.run([])).toBe(0);
-  expect(rig.desk.of("failed")[0]?.data).toMatchObject({ code: "agent_error" });
+  expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "agent_error" });
 });
 
 test("text of any kind arrives: escapes, NUL, lone surrogates, 5 MB of output", async () => {
-  rig.desk.command({ type: "answer", questionId: `q_${rig.desk.taskId}_4`, text: "ok" });
+  rig.workerApi.command({ type: "answer", questionId: `q_${rig.workerApi.taskId}_4`, text: "ok" });
   const code = await rig.run([
     { say: "a\u0000b\u001b[31mred\u001b[0m \ud800 end" },
     { bash: "printf '\\033]0;title\\007\\000\\377\\n'; head -c 5000000 /dev/zero | tr '\\0' x" },
@@ -211,16 +211,16 @@ test("text of any kind arrives: escapes, NUL, lone surrogates, 5 MB of output", 
     { finish: { title: "t".repeat(900), summary: "s".repeat(100_000) } },
   ]);
   expect(code).toBe(0);
-  expect(rig.desk.said()[0]).toBe("abred \ufffd end");
-  expect(rig.desk.tool("bash")).toMatchObject({ truncated: true });
-  expect(rig.desk.tool("bash").output.length).toBeLessThan(17_000);
-  expect(rig.desk.of("notice").filter((event) => event.data["code"] === "event_refused")).toEqual([]);
+  expect(rig.workerApi.said()[0]).toBe("abred \ufffd end");
+  expect(rig.workerApi.tool("bash")).toMatchObject({ truncated: true });
+  expect(rig.workerApi.tool("bash").output.length).toBeLessThan(17_000);
+  expect(rig.workerApi.of("notice").filter((event) => event.data["code"] === "event_refused")).toEqual([]);
   expect(rig.show(rig.finalSha(), "big.txt").length).toBe(300_000);
 });
 
 test("the tools' environment holds neither the attempt's token nor the broker's address", async () => {
   await rig.run([{ bash: "env" }]);
-  const { output } = rig.desk.tool("bash");
+  const { output } = rig.workerApi.tool("bash");
   expect(output).toContain("CI=1");
   expect(output).not.toContain("att_");
   expect(output).not.toContain("b.sock");
@@ -228,32 +228,32 @@ test("the tools' environment holds neither the attempt's token nor the broker's 
 });
 
 test("the deadline saves the work and reports it", async () => {
-  rig.desk.overrides = { wallMs: 800 };
+  rig.workerApi.overrides = { wallMs: 800 };
   expect(await rig.run([{ write: { path: "b.txt", content: "b" } }, { bash: "sleep 60" }])).toBe(0);
-  expect(rig.desk.of("failed")[0]?.data).toMatchObject({ code: "deadline_exceeded" });
-  expect(rig.desk.tool("bash")).toMatchObject({ exitCode: null });
-  expect(rig.show(String(rig.desk.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
+  expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "deadline_exceeded" });
+  expect(rig.workerApi.tool("bash")).toMatchObject({ exitCode: null });
+  expect(rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
 });
 
 test("waiting for an answer does not count as working time", async () => {
-  rig.desk.overrides = { wallMs: 1_200 };
+  rig.workerApi.overrides = { wallMs: 1_200 };
   const running = await rig.start([{ ask: { question: "?" } }]);
-  await rig.desk.until(() => rig.desk.of("question").length === 1);
+  await rig.workerApi.until(() => rig.workerApi.of("question").length === 1);
   await new Promise((resolve) => setTimeout(resolve, 1_600));
-  rig.desk.command({ type: "answer", questionId: `q_${rig.desk.taskId}_0`, text: "yes" });
+  rig.workerApi.command({ type: "answer", questionId: `q_${rig.workerApi.taskId}_0`, text: "yes" });
   expect(await running.exit).toBe(0);
   expect(types()).toContain("finished");
 });
 
 test("[W4] cancel stops the tools, keeps the work and ends with 0", async () => {
   const running = await rig.start([{ bash: "echo half > half.txt; trap '' TERM; sleep 60 & sleep 60" }]);
-  await rig.desk.until(() => types().includes("tool.started"));
+  await rig.workerApi.until(() => types().includes("tool.started"));
   await new Promise((resolve) => setTimeout(resolve, 300));
   const begun = Date.now();
-  rig.desk.command({ type: "cancel", graceMs: 15_000 });
+  rig.workerApi.command({ type: "cancel", graceMs: 15_000 });
   expect(await running.exit).toBe(0);
   expect(Date.now() - begun).toBeLessThan(10_000);
-  expect(rig.show(String(rig.desk.of("checkpoint").at(-1)?.data["sha"]), "half.txt")).toBe("half\n");
+  expect(rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "half.txt")).toBe("half\n");
   expect(types()).not.toContain("failed");
 });
 

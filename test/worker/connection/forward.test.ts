@@ -10,16 +10,16 @@ import { createModelGateway } from "../../../src/broker/model/gateway.ts";
 import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../../src/broker/model/prices.ts";
-import { createRate } from "../../../src/broker/model/rate-limit.ts";
+import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import { systemClock } from "../../../src/app/system.ts";
-import { forward, type Forwarder } from "../../../worker/connection/forward.ts";
-import { MemoryDesk } from "../memory-worker-api.ts";
+import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
+import { MemoryWorkerApi } from "../memory-worker-api.ts";
 import { quiet, SECRET } from "../rig.ts";
-import type { Broker, ModelDesk } from "../../../src/core/ports/broker.ts";
+import type { Broker, ModelBudget } from "../../../src/core/ports/broker.ts";
 
 const KEY = "sk-real-key-of-the-server";
-const generous: ModelDesk = {
-  admit: async () => ({ passes: () => null, settle: async () => undefined, cancel: async () => undefined }),
+const generous: ModelBudget = {
+  admit: async () => ({ update: () => null, settle: async () => undefined, cancel: async () => undefined }),
 };
 let dir: string;
 let fake: FakeModel;
@@ -32,13 +32,13 @@ beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), "sw-model-"));
   const words: Scenario = { turns: [{ say: "x".repeat(2_400), delayMs: 5 }], afterwards: "again" };
   fake = await startFakeModel({ scenarios: { default: words }, apiKey: KEY });
-  const rate = createRate({ clock: systemClock, longestMs: 60_000 });
-  const gateway = { baseUrl: fake.url, apiKey: KEY, desk: generous, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet };
-  const desk = new MemoryDesk();
+  const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
+  const gateway = { baseUrl: fake.url, apiKey: KEY, budget: generous, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet };
+  const workerApi = new MemoryWorkerApi();
   const serveModel = createModelGateway(gateway);
-  broker = openBroker({ dir, desk, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet, serveModel });
-  const door = await broker.open(desk.taskId, 1);
-  forwarder = await forward(join(door.socketDir, "b.sock"));
+  broker = openBroker({ dir, workerApi, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet, serveModel });
+  const door = await broker.open(workerApi.taskId, 1);
+  forwarder = await openForwarder(join(door.socketDir, "b.sock"));
   token = door.token;
   client = new Anthropic({ apiKey: token, baseURL: `http://127.0.0.1:${forwarder.port}/anthropic`, maxRetries: 0 });
 });
@@ -59,7 +59,7 @@ test("[L2] [S1] the answer comes word by word; the attempt's token goes in, the 
   const message = await stream.finalMessage();
   expect(first).toBeLessThan((performance.now() - begun) / 2);
   expect(message.content.some((block) => block.type === "text")).toBe(true);
-  const headers = fake.served()[0]?.headers ?? {};
+  const headers = fake.requests()[0]?.headers ?? {};
   expect(headers["authorization"]).toBe(`Bearer ${KEY}`);
   expect(JSON.stringify(headers)).not.toContain(token);
 });
@@ -67,7 +67,7 @@ test("[L2] [S1] the answer comes word by word; the attempt's token goes in, the 
 test("[S3] another token opens nothing", async () => {
   const stranger = new Anthropic({ apiKey: "att_other", baseURL: client.baseURL, maxRetries: 0 });
   await expect(stranger.messages.stream(ASK).finalMessage()).rejects.toMatchObject({ status: 401 });
-  expect(fake.served()).toEqual([]);
+  expect(fake.requests()).toEqual([]);
 });
 
 test("an agent that hangs up ends the request at the provider", async () => {
@@ -75,5 +75,5 @@ test("an agent that hangs up ends the request at the provider", async () => {
   const stream = client.messages.stream(ASK, { signal: stop.signal });
   stream.on("streamEvent", () => stop.abort());
   await expect(stream.finalMessage()).rejects.toThrow();
-  expect(fake.served()).toHaveLength(1);
+  expect(fake.requests()).toHaveLength(1);
 });

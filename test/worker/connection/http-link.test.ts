@@ -23,8 +23,8 @@ afterEach(async () => {
 });
 
 async function dial(clock: Clock = systemClock): Promise<HttpLink> {
-  const { socketDir, token } = await rig.broker.open(rig.desk.taskId, rig.desk.attempt);
-  const { attempt } = rig.desk;
+  const { socketDir, token } = await rig.broker.open(rig.workerApi.taskId, rig.workerApi.attempt);
+  const { attempt } = rig.workerApi;
   const link = new HttpLink({
     socketPath: join(socketDir, "b.sock"),
     token,
@@ -37,7 +37,7 @@ async function dial(clock: Clock = systemClock): Promise<HttpLink> {
 }
 
 const say = (link: HttpLink, n: number): void => link.emit("notice", { level: "info", code: "n", text: String(n) });
-const texts = (): number[] => rig.desk.of("notice").map((event) => Number(event.data["text"]));
+const texts = (): number[] => rig.workerApi.of("notice").map((event) => Number(event.data["text"]));
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, index) => index + 1);
 
 test("[W2] 20,000 events through a coordinator that goes away 7 times arrive once and in order", async () => {
@@ -50,25 +50,25 @@ test("[W2] 20,000 events through a coordinator that goes away 7 times arrive onc
     }
   })();
   for (let kill = 0; kill < 7; kill += 1) {
-    const seen = rig.desk.events.length;
-    await rig.desk.until(() => rig.desk.events.length > seen + 500);
+    const seen = rig.workerApi.events.length;
+    await rig.workerApi.until(() => rig.workerApi.events.length > seen + 500);
     await rig.broker.close();
     await systemClock.sleep(60);
     rig.newBroker();
-    await rig.broker.open(rig.desk.taskId, 1);
+    await rig.broker.open(rig.workerApi.taskId, 1);
   }
   await emitting;
   await link.flush(never);
   expect(texts()).toEqual(upTo(20_000));
-  expect(rig.desk.events.map((event) => event.seq)).toEqual(upTo(20_000));
+  expect(rig.workerApi.events.map((event) => event.seq)).toEqual(upTo(20_000));
 }, 60_000);
 
 test("[W1] a batch that was taken but not acknowledged is sent again and changes nothing", async () => {
   const link = await dial();
   await link.spec(never);
-  const accept = rig.desk.accept.bind(rig.desk);
+  const accept = rig.workerApi.accept.bind(rig.workerApi);
   let losses = 3;
-  rig.desk.accept = async (taskId, batch) => {
+  rig.workerApi.accept = async (taskId, batch) => {
     const ack = await accept(taskId, batch);
     if (losses-- > 0) throw new Error("died after the commit");
     return ack;
@@ -84,8 +84,8 @@ test("after a hole it goes on from where the coordinator stands, also from the j
   await link.spec(never);
   for (const n of upTo(30)) say(link, n);
   await link.flush(never);
-  rig.desk.events.splice(10);
-  rig.desk.ack = 10;
+  rig.workerApi.events.splice(10);
+  rig.workerApi.ack = 10;
   say(link, 31);
   await link.flush(never);
   expect(texts()).toEqual(upTo(31));
@@ -98,7 +98,7 @@ test("once the socket is back, waiting events arrive soon", async () => {
   say(link, 1);
   await systemClock.sleep(1_500);
   rig.newBroker();
-  await rig.broker.open(rig.desk.taskId, 1);
+  await rig.broker.open(rig.workerApi.taskId, 1);
   const back = Date.now();
   await link.flush(never);
   expect(Date.now() - back).toBeLessThan(1_000);
@@ -111,7 +111,7 @@ test("[W3] a stale attempt ends every wait", async () => {
   const answer = link.inbox.waitFor(() => true, link.over);
   say(link, 1);
   await link.flush(never);
-  rig.desk.next();
+  rig.workerApi.next();
   say(link, 2);
   await expect(link.flush(never)).rejects.toBeInstanceOf(StaleAttempt);
   await expect(answer).rejects.toBeInstanceOf(StaleAttempt);
@@ -140,12 +140,12 @@ test("a later life of the same attempt goes on from the journal and knows what w
   expect(second.recovered.asked.has("q_1")).toBe(true);
   say(second, 2);
   await second.flush(never);
-  expect(rig.desk.events.map((event) => event.type)).toEqual(["ready", "tool.started", "notice", "question", "notice"]);
-  expect(rig.desk.events.map((event) => event.seq)).toEqual(upTo(5));
+  expect(rig.workerApi.events.map((event) => event.type)).toEqual(["ready", "tool.started", "notice", "question", "notice"]);
+  expect(rig.workerApi.events.map((event) => event.seq)).toEqual(upTo(5));
 });
 
 test("a lost journal does not reuse numbers; another attempt's journal is not read", async () => {
-  rig.desk.ack = 7;
+  rig.workerApi.ack = 7;
   mkdirSync(rig.state, { recursive: true });
   appendFileSync(join(rig.state, "journal.jsonl"), `{"attempt":9}\n{"seq":1,"at":"2026-01-01T00:00:00.000Z","type":"ready","data":{}}\n`);
   const link = await dial();
@@ -153,7 +153,7 @@ test("a lost journal does not reuse numbers; another attempt's journal is not re
   expect(link.recovered.ready).toBe(false);
   say(link, 1);
   await link.flush(never);
-  expect(rig.desk.events.map((event) => event.seq)).toEqual([8]);
+  expect(rig.workerApi.events.map((event) => event.seq)).toEqual([8]);
   expect(readFileSync(join(rig.state, "journal.jsonl"), "utf8")).toMatch(/^\{"attempt":1\}\n/);
 });
 
@@ -164,8 +164,8 @@ test("one event that is refused for good blocks nothing", async () => {
   link.emit("question", { id: "not an id!", question: "?", options: null });
   say(link, 2);
   await link.flush(never);
-  expect(rig.desk.events.map((event) => event.type)).toEqual(["notice", "notice", "notice"]);
-  expect(rig.desk.events[1]?.data).toMatchObject({ code: "event_refused" });
+  expect(rig.workerApi.events.map((event) => event.type)).toEqual(["notice", "notice", "notice"]);
+  expect(rig.workerApi.events[1]?.data).toMatchObject({ code: "event_refused" });
 });
 
 test("events of any size fit into batches", async () => {
@@ -185,8 +185,8 @@ test("events of any size fit into batches", async () => {
     });
   }
   await link.flush(never);
-  expect(rig.desk.events).toHaveLength(16);
-  expect(rig.desk.of("notice")).toEqual([]);
+  expect(rig.workerApi.events).toHaveLength(16);
+  expect(rig.workerApi.of("notice")).toEqual([]);
 });
 
 test("commands come once each, in order, over restarts of the coordinator", async () => {
@@ -197,13 +197,13 @@ test("commands come once each, in order, over restarts of the coordinator", asyn
     if (n % 2 === 0) {
       await rig.broker.close();
       rig.newBroker();
-      await rig.broker.open(rig.desk.taskId, 1);
+      await rig.broker.open(rig.workerApi.taskId, 1);
     }
-    rig.desk.command({ type: "answer", questionId: "q", text: String(n) });
+    rig.workerApi.command({ type: "answer", questionId: "q", text: String(n) });
     const command = await link.inbox.waitFor(() => true, AbortSignal.timeout(5_000));
     got.push(command.id);
   }
-  rig.desk.command({ type: "withdraw", messageId: "m" });
+  rig.workerApi.command({ type: "withdraw", messageId: "m" });
   await Promise.all([link.catchUp(never), link.catchUp(never), link.catchUp(never)]);
   expect(got).toEqual(upTo(6));
   expect(link.inbox.take(() => true).map((command) => command.id)).toEqual([7]);
@@ -226,14 +226,14 @@ test("with nothing to say it gives a sign of life every 20 s, until it is told t
   };
   const link = await dial(fast);
   await link.spec(never);
-  const before = rig.desk.heard.length;
-  await rig.desk.until(() => rig.desk.heard.length >= before + 4, 5_000);
+  const before = rig.workerApi.heard.length;
+  await rig.workerApi.until(() => rig.workerApi.heard.length >= before + 4, 5_000);
   expect(new Set(asked)).toEqual(new Set([20_000]));
   link.silence();
   await systemClock.sleep(200);
-  const silent = rig.desk.heard.length;
+  const silent = rig.workerApi.heard.length;
   await systemClock.sleep(500);
-  expect(rig.desk.heard.length).toBe(silent);
+  expect(rig.workerApi.heard.length).toBe(silent);
   say(link, 1);
   await link.flush(never);
   await link.close();
@@ -241,14 +241,14 @@ test("with nothing to say it gives a sign of life every 20 s, until it is told t
 });
 
 test("a coordinator that never comes back is given up after abandonMs without an answer, and not before", async () => {
-  rig.desk.overrides = { abandonMs: 1_500 };
+  rig.workerApi.overrides = { abandonMs: 1_500 };
   const link = await dial();
   await link.spec(never);
   await rig.broker.close();
   await systemClock.sleep(700);
   expect(link.over.aborted).toBe(false);
   rig.newBroker();
-  await rig.broker.open(rig.desk.taskId, 1);
+  await rig.broker.open(rig.workerApi.taskId, 1);
   say(link, 1);
   await link.flush(never);
   await rig.broker.close();

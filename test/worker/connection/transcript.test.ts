@@ -23,15 +23,16 @@ afterEach(async () => {
 });
 
 async function dial() {
-  const { attempt } = rig.desk;
-  const { socketDir, token } = await rig.broker.open(rig.desk.taskId, attempt);
+  const { attempt } = rig.workerApi;
+  const { socketDir, token } = await rig.broker.open(rig.workerApi.taskId, attempt);
   const journal = new Journal(rig.state, attempt);
   const link = new HttpLink({ socketPath: join(socketDir, "b.sock"), token, attempt, journal, clock: systemClock });
   links.push(link);
   return await openTranscript(link, (await link.spec(never)).transcript, never);
 }
 
-const stored = (): unknown[] => rig.desk.transcripts.records(rig.desk.taskId, 0, 1e9).map(({ json }) => JSON.parse(json) as unknown);
+const stored = (): unknown[] =>
+  rig.workerApi.transcripts.records(rig.workerApi.taskId, 0, 1e9).map(({ json }) => JSON.parse(json) as unknown);
 
 test("[X1] [X3] 300 records through a coordinator that goes away 5 times are there once and in order", async () => {
   const transcript = await dial();
@@ -39,17 +40,17 @@ test("[X1] [X3] 300 records through a coordinator that goes away 5 times are the
   const writing = (async () => {
     for (let n = 1; n <= 300; n += 1) {
       await transcript.append({ n });
-      expect(rig.desk.transcripts.last(rig.desk.taskId)).toBeGreaterThanOrEqual(n);
+      expect(rig.workerApi.transcripts.last(rig.workerApi.taskId)).toBeGreaterThanOrEqual(n);
       written = n;
     }
   })();
   for (let away = 0; away < 5; away += 1) {
     const before = written;
-    await rig.desk.until(() => written > before + 30);
+    await rig.workerApi.until(() => written > before + 30);
     await rig.broker.close();
     await systemClock.sleep(40);
     rig.newBroker();
-    await rig.broker.open(rig.desk.taskId, 1);
+    await rig.broker.open(rig.workerApi.taskId, 1);
   }
   await writing;
   expect(stored()).toEqual(Array.from({ length: 300 }, (_, i) => ({ n: i + 1 })));
@@ -60,12 +61,12 @@ test("[X2] the next attempt reads what the one before it wrote, over more than o
   const text = "x".repeat(400_000);
   for (const n of [1, 2, 3, 4]) await first.append({ n, text });
   expect(first.records).toEqual([]);
-  rig.desk.next();
+  rig.workerApi.next();
   const second = await dial();
   expect(second.records.map(({ attempt, data }) => [attempt, data["n"]])).toEqual([1, 2, 3, 4].map((n) => [1, n]));
   await second.append({ n: 5 });
   await expect(first.append({ n: 5 })).rejects.toBeInstanceOf(StaleAttempt);
-  expect(rig.desk.transcripts.records(rig.desk.taskId, 4, 1e6)).toEqual([{ n: 5, attempt: 2, json: '{"n":5}' }]);
+  expect(rig.workerApi.transcripts.records(rig.workerApi.taskId, 4, 1e6)).toEqual([{ n: 5, attempt: 2, json: '{"n":5}' }]);
 });
 
 test("calls that do not wait for each other keep their order", async () => {

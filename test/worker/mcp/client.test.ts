@@ -9,7 +9,7 @@ import { McpServer as SdkServer } from "@modelcontextprotocol/sdk/server/mcp.js"
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { mcpServersSchema, type McpServers } from "../../../src/core/values/mcp-servers.ts";
-import { openMcp, type Mcp } from "../../../worker/mcp/client.ts";
+import { openMcp, type McpClients } from "../../../worker/mcp/client.ts";
 import { createTools, type Toolbox } from "../../../worker/tools/toolbox.ts";
 import type { ToolInput, ToolResult } from "../../../worker/tools/tool.ts";
 
@@ -30,7 +30,7 @@ afterEach(async () => {
 });
 
 const node = (...args: string[]): McpServers[string] => ({ command: process.execPath, args: [SERVER, ...args] });
-async function equipped(servers: McpServers, proxy: string | null = null): Promise<Mcp> {
+async function equipped(servers: McpServers, proxy: string | null = null): Promise<McpClients> {
   const mcp = await openMcp(servers, { root, env: { GREETING: "hello" }, proxy }, new AbortController().signal);
   open.push(mcp);
   for (const { schema, call } of mcp.tools) tools.add(schema.name, call);

@@ -4,7 +4,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Checkout } from "../../../worker/workspace/checkout.ts";
-import { forward, type Forwarder } from "../../../worker/connection/forward.ts";
+import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
 import { Unreachable } from "../../../worker/workspace/workspace.ts";
 import { git, Rig } from "../rig.ts";
 
@@ -21,8 +21,8 @@ afterEach(async () => {
 });
 
 async function open(overrides: { stateDir?: string; token?: string } = {}): Promise<Checkout> {
-  const { socketDir, token } = await rig.broker.open(rig.desk.taskId, rig.desk.attempt);
-  forwarder = await forward(join(socketDir, "b.sock"));
+  const { socketDir, token } = await rig.broker.open(rig.workerApi.taskId, rig.workerApi.attempt);
+  forwarder = await openForwarder(join(socketDir, "b.sock"));
   mkdirSync(overrides.stateDir ?? rig.state, { recursive: true });
   const checkout = new Checkout({
     root: rig.workspace,
@@ -30,7 +30,7 @@ async function open(overrides: { stateDir?: string; token?: string } = {}): Prom
     url: `http://127.0.0.1:${forwarder.port}/git/repo.git`,
     authorization: `Basic ${Buffer.from(`w:${overrides.token ?? token}`).toString("base64")}`,
   });
-  await checkout.open(await rig.desk.spec(rig.desk.taskId, rig.desk.attempt), never);
+  await checkout.open(await rig.workerApi.spec(rig.workerApi.taskId, rig.workerApi.attempt), never);
   return checkout;
 }
 
@@ -59,7 +59,7 @@ test("a checkpoint holds what is staged, unstaged and untracked, not what is ign
 
 test("without a change the checkpoint is the commit itself", async () => {
   const checkout = await open();
-  expect(await checkout.checkpoint(never)).toEqual({ sha: rig.desk.baseSha, files: 0, additions: 0, deletions: 0 });
+  expect(await checkout.checkpoint(never)).toEqual({ sha: rig.workerApi.baseSha, files: 0, additions: 0, deletions: 0 });
 });
 
 test("hooks, monitors, signatures and filters of the tree's making hold nothing up", async () => {
@@ -131,8 +131,8 @@ test("a finished commit is gone on from as history, a checkpoint as uncommitted 
   put("c.txt", "c");
   const { sha } = await first.checkpoint(never);
   await forwarder.close();
-  rig.desk.next();
-  rig.desk.overrides = { resume: { sha, cursor: null } };
+  rig.workerApi.next();
+  rig.workerApi.overrides = { resume: { sha, cursor: null } };
   const second = await open();
   expect(inside("status", "--porcelain")).toBe("?? c.txt");
   expect(inside("rev-parse", "HEAD")).toBe(finished);
@@ -140,10 +140,10 @@ test("a finished commit is gone on from as history, a checkpoint as uncommitted 
 });
 
 test("the attempt's token is nowhere in the checkout", async () => {
-  const { token } = await rig.broker.open(rig.desk.taskId, 1);
+  const { token } = await rig.broker.open(rig.workerApi.taskId, 1);
   await open();
   expect(spawnSync("grep", ["-rqF", token, rig.workspace]).status).toBe(1);
-  expect(spawnSync("grep", ["-rqF", rig.desk.baseSha, rig.workspace]).status).toBe(0);
+  expect(spawnSync("grep", ["-rqF", rig.workerApi.baseSha, rig.workspace]).status).toBe(0);
   expect(inside("config", "--list", "--local")).not.toContain("127.0.0.1");
 });
 

@@ -15,14 +15,14 @@ import {
   type McpServer,
   type PromptResponse,
 } from "@agentclientprotocol/sdk";
-import { messageOf } from "../../../src/core/error.ts";
-import { cut } from "../../lib/text.ts";
+import { errorMessage } from "../../../src/core/error.ts";
+import { truncate } from "../../lib/text.ts";
 import { Program } from "../../tools/shell/program.ts";
 import type { Verified } from "../../workspace/verify.ts";
-import { AgentFailure, type Agent, type AgentContext, type AgentResult, type HeardMessage } from "../agent.ts";
-import { answer, permit } from "./requests.ts";
-import { Screen } from "./event-mapper.ts";
-import { failedChecks, GO_ON, heardWords, interrupted, opening } from "./messages.ts";
+import { AgentFailure, type Agent, type AgentContext, type AgentResult, type ReceivedMessage } from "../agent.ts";
+import { answerElicitation, grantPermission } from "./requests.ts";
+import { AcpEventMapper } from "./event-mapper.ts";
+import { failedChecksPrompt, GO_ON, messagePrompt, interruptionPrompt, firstPrompt } from "./messages.ts";
 
 const START_MS = 60_000;
 /** From asking a turn to stop to not waiting any longer. */
@@ -36,14 +36,14 @@ const REPAIRS = 2;
 const TITLE_LIMIT = 72;
 const CURSOR = "acp";
 
-export interface AcpPlace {
+export interface AcpAgentOptions {
   readonly root: string;
   /** What commands are told too. */
   readonly env: Readonly<Record<string, string>>;
 }
 
 /** The command comes with the task (`acpCommand`); bash runs it in the checkout. */
-export function createAcpAgent({ root, env }: AcpPlace): Agent {
+export function createAcpAgent({ root, env }: AcpAgentOptions): Agent {
   return {
     async run(context) {
       const { acpCommand } = context.spec;
@@ -78,7 +78,7 @@ class Work {
   readonly #context: AgentContext;
   readonly #program: Program;
   readonly #root: string;
-  readonly #screen: Screen;
+  readonly #screen: AcpEventMapper;
   readonly #connection: ClientConnection;
   /** Rejects with the program's end. */
   readonly #gone: Promise<never>;
@@ -88,7 +88,7 @@ class Work {
     this.#context = context;
     this.#program = program;
     this.#root = root;
-    const screen = new Screen(context);
+    const screen = new AcpEventMapper(context);
     this.#screen = screen;
     this.#gone = program.ended.then((why) => {
       throw new AgentFailure("agent_error", `The agent's program is gone: ${why}.`, program.errors === "" ? null : program.errors);
@@ -97,20 +97,20 @@ class Work {
     const stream = ndJsonStream(Writable.toWeb(program.input), Readable.toWeb(program.output) as ReadableStream<Uint8Array>);
     this.#connection = client({ name: "slipway" })
       .onNotification(methods.client.session.update, ({ params }) => screen.update(params.update))
-      .onRequest(methods.client.session.requestPermission, ({ params }) => permit(params, screen))
-      .onRequest(methods.client.elicitation.create, async ({ params }) => await answer(params, context, screen))
+      .onRequest(methods.client.session.requestPermission, ({ params }) => grantPermission(params, screen))
+      .onRequest(methods.client.elicitation.create, async ({ params }) => await answerElicitation(params, context, screen))
       .connect(stream);
     this.#connection.closed.catch(() => undefined);
   }
 
   async toTheEnd(): Promise<AgentResult> {
     await this.#open();
-    let [prompt, continuations, repairs] = [opening(this.#context), 0, 0];
+    let [prompt, continuations, repairs] = [firstPrompt(this.#context), 0, 0];
     for (;;) {
       const { stopReason, heard } = await this.#turn(prompt);
       await this.#context.checkpoint(CURSOR, "due");
       if (heard.length > 0) {
-        prompt = interrupted(heard);
+        prompt = interruptionPrompt(heard);
         continue;
       }
       if (stopReason !== "end_turn") {
@@ -118,16 +118,16 @@ class Work {
         prompt = GO_ON;
         continue;
       }
-      const messages = await this.#context.heard("end");
+      const messages = await this.#context.receiveMessages("end");
       if (messages.length > 0) {
-        prompt = heardWords(messages);
+        prompt = messagePrompt(messages);
         continue;
       }
       const verified = await this.#context.verify();
       const failing = verified.filter(({ exitCode }) => exitCode !== 0);
       if (failing.length === 0 || repairs === REPAIRS) return await this.#result(verified);
       repairs += 1;
-      prompt = failedChecks(failing);
+      prompt = failedChecksPrompt(failing);
     }
   }
 
@@ -174,7 +174,7 @@ class Work {
     });
   }
 
-  async #turn(text: string): Promise<{ stopReason: PromptResponse["stopReason"]; heard: HeardMessage[] }> {
+  async #turn(text: string): Promise<{ stopReason: PromptResponse["stopReason"]; heard: ReceivedMessage[] }> {
     const { signal } = this.#context;
     const sessionId = this.#sessionId ?? "";
     let over = false;
@@ -183,11 +183,11 @@ class Work {
       .catch((error: unknown) => this.#failed(error))
       .finally(() => (over = true));
     asked.catch(() => undefined);
-    const heard: HeardMessage[] = [];
+    const heard: ReceivedMessage[] = [];
     while (!over && heard.length === 0) {
       await Promise.race([asked.catch(() => undefined), this.#gone, this.#context.sleep(LOOK_MS)]);
       signal.throwIfAborted();
-      if (!over) heard.push(...(await this.#context.heard("step")));
+      if (!over) heard.push(...(await this.#context.receiveMessages("step")));
       if (!over && heard.length === 0 && this.#screen.takeWorked()) await this.#context.checkpoint(CURSOR, "due");
     }
     if (!over) await this.#cancel(asked);
@@ -217,7 +217,7 @@ class Work {
   async #failed(error: unknown): Promise<PromptResponse> {
     this.#context.signal.throwIfAborted();
     await this.#sayWhyGone();
-    const text = cut(messageOf(error), 2_000);
+    const text = truncate(errorMessage(error), 2_000);
     if (this.#context.model !== null && /\b402\b|budget/i.test(text)) {
       if ((await this.#context.budgetQuestion()) === "continue") return { stopReason: "max_turn_requests" };
       throw new AgentFailure("budget_exceeded", "The task's budget is used up.", text);
@@ -261,11 +261,11 @@ class Work {
       signal.throwIfAborted();
       if (error instanceof AgentFailure) throw error;
       await this.#sayWhyGone();
-      throw new AgentFailure("agent_error", `The agent's program could not begin: ${cut(messageOf(error), 2_000)}`);
+      throw new AgentFailure("agent_error", `The agent's program could not begin: ${truncate(errorMessage(error), 2_000)}`);
     }
   }
 }
 
 function titleOf(text: string): string {
-  return cut((text.trim().split("\n")[0] ?? "").trim(), TITLE_LIMIT) || "Changes by an agent";
+  return truncate((text.trim().split("\n")[0] ?? "").trim(), TITLE_LIMIT) || "Changes by an agent";
 }

@@ -1,6 +1,6 @@
 /** Shows what an agent program says and does: its updates become the task's events. Nothing that it sends is trusted to be whole or short. */
 import type { SessionUpdate, ToolCallContent, ToolCallUpdate } from "@agentclientprotocol/sdk";
-import { cut } from "../../lib/text.ts";
+import { truncate } from "../../lib/text.ts";
 import { stripHidden } from "../../lib/hidden-characters.ts";
 import type { AgentContext } from "../agent.ts";
 
@@ -24,7 +24,7 @@ interface Call {
   output: string;
 }
 
-export class Screen {
+export class AcpEventMapper {
   readonly #context: AgentContext;
   readonly #calls = new Map<string, Call>();
   #open: { readonly id: string; readonly kind: Shown; readonly source: string | null; text: string } | null = null;
@@ -70,7 +70,7 @@ export class Screen {
       case "compaction_update":
         return this.notice("info", "acp_compaction", "The agent sums up its conversation to make room.");
       case "notice":
-        return this.notice("info", "acp_notice", cut(JSON.stringify(update), 2_000));
+        return this.notice("info", "acp_notice", truncate(JSON.stringify(update), 2_000));
       case "session_info_update":
       case "user_message_chunk":
       case "available_commands_update":
@@ -97,7 +97,7 @@ export class Screen {
     if (this.#open !== null && (this.#open.kind !== kind || this.#open.source !== source || this.#open.text.length > MESSAGE_LIMIT))
       this.#flush();
     this.#open ??= { id: this.#context.newId("msg"), kind, source, text: "" };
-    const kept = stripHidden(cut(text, MESSAGE_LIMIT)).text;
+    const kept = stripHidden(truncate(text, MESSAGE_LIMIT)).text;
     this.#open.text += kept;
     if (kind === "text")
       for (let at = 0; at < kept.length; at += DELTA_LIMIT) this.#context.delta(this.#open.id, kept.slice(at, at + DELTA_LIMIT));
@@ -150,7 +150,7 @@ export class Screen {
     this.#start(call);
     this.#worked = true;
     const { id, begun } = call;
-    const kept = cut(stripHidden(output).text, OUTPUT_LIMIT);
+    const kept = truncate(stripHidden(output).text, OUTPUT_LIMIT);
     this.#context.emit("tool.finished", {
       id,
       name: nameOf(call),

@@ -8,12 +8,12 @@ import type {
 } from "@agentclientprotocol/sdk";
 import { z } from "zod";
 import type { AgentContext } from "../agent.ts";
-import type { Screen } from "./event-mapper.ts";
+import type { AcpEventMapper } from "./event-mapper.ts";
 
 const FIELDS = 10;
 
 /** Allowed once, so that each is seen. */
-export function permit({ toolCall, options }: RequestPermissionRequest, screen: Screen): RequestPermissionResponse {
+export function grantPermission({ toolCall, options }: RequestPermissionRequest, screen: AcpEventMapper): RequestPermissionResponse {
   const kinds = ["allow_once", "allow_always"];
   const chosen = kinds.flatMap((kind) => options.filter((option) => option.kind === kind))[0];
   if (chosen === undefined) return { outcome: { outcome: "cancelled" } };
@@ -41,7 +41,11 @@ const formSchema = z.object({
 type Field = z.infer<typeof fieldSchema>;
 
 /** One question per field. What cannot be shown (an address to visit, too many fields) is declined. */
-export async function answer(request: CreateElicitationRequest, context: AgentContext, screen: Screen): Promise<CreateElicitationResponse> {
+export async function answerElicitation(
+  request: CreateElicitationRequest,
+  context: AgentContext,
+  screen: AcpEventMapper,
+): Promise<CreateElicitationResponse> {
   const form = formSchema.safeParse(request);
   const fields = form.success ? Object.entries(form.data.requestedSchema.properties ?? {}) : [];
   if (!form.success || fields.length === 0 || fields.length > FIELDS) {

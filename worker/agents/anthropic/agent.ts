@@ -1,12 +1,12 @@
 /** The agent that a model drives: opens its memory, makes it whole, and walks from step to step. */
 import { AgentFailure, type Agent, type AgentContext, type AgentResult } from "../agent.ts";
-import { Caller } from "./model/call.ts";
+import { ModelCaller } from "./model/call.ts";
 import { openClient, type ModelFacts } from "./model/client.ts";
 import { Loop } from "./loop.ts";
-import { Memory } from "./conversation/memory.ts";
-import { delivered, firstMessage, systemPrompt, toolsOf } from "./model/request.ts";
+import { ConversationLog } from "./conversation/memory.ts";
+import { describeDelivered, firstMessage, systemPrompt, getTools } from "./model/request.ts";
 import type { Begin } from "./conversation/records.ts";
-import { resume } from "./conversation/resume.ts";
+import { repairConversation } from "./conversation/resume.ts";
 import { DEFAULT_SETTINGS, type LoopSettings } from "./settings.ts";
 
 /** The share of a model's window that a conversation fills before it is summed up, and the largest window that is made use of, in tokens. */
@@ -19,28 +19,33 @@ export function createModelAgent(changes: Partial<LoopSettings> = {}): Agent {
     async run(context): Promise<AgentResult> {
       if (context.model === null) throw new AgentFailure("model_auth", "This installation has no model. An operator sets a model key.");
       const client = await openClient(context.model, settings.idleMs);
-      const memory = new Memory(context);
+      const memory = new ConversationLog(context);
       const model = context.spec.model ?? settings.model;
       await start(context, memory, settings, async () => await client.facts(model, context.signal));
       // Delivery is proven before it is written down: a life that ended in between is made up for.
       for (const message of context.spec.delivered) await memory.hear(message);
-      return await new Loop({ context, memory, client, caller: new Caller(context, settings), settings }).run();
+      return await new Loop({ context, memory, client, caller: new ModelCaller(context, settings), settings }).run();
     },
   };
 }
 
 const own = ({ transcript }: AgentContext): boolean => transcript.records.some(({ attempt }) => attempt > 0);
 
-async function start(context: AgentContext, memory: Memory, settings: LoopSettings, facts: () => Promise<ModelFacts>): Promise<void> {
+async function start(
+  context: AgentContext,
+  memory: ConversationLog,
+  settings: LoopSettings,
+  facts: () => Promise<ModelFacts>,
+): Promise<void> {
   const { begin } = memory.view;
-  if (begin !== null && (own(context) || goesOn(begin, context, settings))) return await resume(context, memory);
-  await memory.write(await beginning(context, settings, await facts(), delivered(memory.view)));
+  if (begin !== null && (own(context) || goesOn(begin, context, settings))) return await repairConversation(context, memory);
+  await memory.write(await beginning(context, settings, await facts(), describeDelivered(memory.view)));
 }
 
 /** A conversation is gone on with when its model and its tools are what they would be now: they cannot be changed within one. */
 function goesOn(begin: Begin, context: AgentContext, settings: LoopSettings): boolean {
   const names = (tools: Begin["tools"]): string => JSON.stringify(tools.map(({ name }) => name));
-  return begin.model === (context.spec.model ?? settings.model) && names(begin.tools) === names(toolsOf(context));
+  return begin.model === (context.spec.model ?? settings.model) && names(begin.tools) === names(getTools(context));
 }
 
 async function beginning(context: AgentContext, settings: LoopSettings, facts: ModelFacts, before: string | null): Promise<Begin> {
@@ -52,7 +57,7 @@ async function beginning(context: AgentContext, settings: LoopSettings, facts: M
     compactAt: settings.compactAt ?? Math.floor(Math.min(facts.window, LARGEST_WINDOW) * FULL),
     thinking: facts.adaptive ? "summarized" : "default",
     system: systemPrompt(),
-    tools: toolsOf(context),
+    tools: getTools(context),
     text: firstMessage(context, settings.now(), before),
   };
 }

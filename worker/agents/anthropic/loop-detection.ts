@@ -16,7 +16,7 @@ const LONGEST_CIRCLE = 4;
 /** So many more after the nudge, and it is over. */
 const AFTER_NUDGE = 2;
 
-export type Verdict = { readonly kind: "fine" } | { readonly kind: "nudge" | "stop"; readonly what: string };
+export type LoopCheck = { readonly kind: "fine" } | { readonly kind: "nudge" | "stop"; readonly what: string };
 
 /** The same text for the same value, whatever the order of keys. */
 function canonical(value: unknown): string {
@@ -32,13 +32,13 @@ const signature = ({ name, input }: Call, { output, status }: Result): string =>
     .digest("base64");
 
 /** A call in one line, as people are told about it. */
-export function brief({ name, input }: Call): string {
+export function describeCall({ name, input }: Call): string {
   const [first] = Object.values(input).filter((value) => typeof value === "string");
   const words = (first ?? "").replaceAll(/\s+/g, " ").trim();
   return `${name}${words === "" ? "" : ` ${words.slice(0, 100)}${words.length > 100 ? "…" : ""}`}`;
 }
 
-export function verdictOn(trace: readonly Trace[]): Verdict {
+export function detectLoop(trace: readonly Trace[]): LoopCheck {
   const calls = trace.filter((one) => one !== "nudge").slice(-SAME_WINDOW);
   const last = calls.at(-1);
   if (last === undefined) return { kind: "fine" };
@@ -51,8 +51,8 @@ export function verdictOn(trace: readonly Trace[]): Verdict {
     if (length < enough) continue;
     const what =
       period === 1
-        ? `the same call had the same result ${length} times (${brief(last.call)})`
-        : `the same ${period} calls had the same results ${Math.floor(length / period)} times (the last: ${brief(last.call)})`;
+        ? `the same call had the same result ${length} times (${describeCall(last.call)})`
+        : `the same ${period} calls had the same results ${Math.floor(length / period)} times (the last: ${describeCall(last.call)})`;
     const nudged = sinceNudge < length;
     if (!nudged) return { kind: "nudge", what };
     return sinceNudge >= AFTER_NUDGE ? { kind: "stop", what } : { kind: "fine" };

@@ -7,15 +7,15 @@
  * A3 Words without a call are a report, not a proof: the model is asked to finish, twice; then its words are taken as its report.
  */
 import { AgentFailure, type AgentResult } from "../agent.ts";
-import { tokensOf, type Answer } from "./model/call.ts";
-import { runCalls } from "./tools/tool-calls.ts";
+import { countTokens, type Answer } from "./model/call.ts";
+import { runToolCalls } from "./tools/tool-calls.ts";
 import { compact, type CompactParts } from "./conversation/compaction.ts";
-import { kept, type Conversation } from "./conversation/conversation.ts";
-import { needsBeta, requestOf } from "./model/request.ts";
+import { withoutBlanks, type Conversation } from "./conversation/conversation.ts";
+import { needsBeta, createRequest } from "./model/request.ts";
 import type { Begin, Block } from "./conversation/records.ts";
 import { Stopwatch } from "./stopwatch.ts";
-import { verdictOn } from "./loop-detection.ts";
-import { finishOf } from "./tools/conversation-tools.ts";
+import { detectLoop } from "./loop-detection.ts";
+import { readFinish } from "./tools/conversation-tools.ts";
 import * as words from "./messages.ts";
 
 const NUDGES = 2;
@@ -59,7 +59,7 @@ export class Loop {
       const step = nextStep(memory.view);
       switch (step) {
         case "run_calls":
-          await runCalls(context, memory, this.#watch);
+          await runToolCalls(context, memory, this.#watch);
           break;
         case "ask_model":
           await this.#turn();
@@ -89,7 +89,7 @@ export class Loop {
     const { memory } = this.#parts;
     await this.#hear("step");
     await this.#limits();
-    const verdict = verdictOn(memory.view.trace);
+    const verdict = detectLoop(memory.view.trace);
     if (verdict.kind === "nudge") {
       this.#notice("warning", "agent_circles", `The agent goes in circles: ${verdict.what}. It was told.`);
       await memory.tell("stuck", words.CIRCLES(verdict.what));
@@ -103,14 +103,19 @@ export class Loop {
   async #ask(): Promise<void> {
     const { context, memory, client, caller } = this.#parts;
     const messages = memory.view.messages();
-    const params = requestOf(this.#begin, messages, context.spec.taskId);
+    const params = createRequest(this.#begin, messages, context.spec.taskId);
     const outcome = await caller.call((signal) => client.stream(params, needsBeta(messages) ? "compact" : "plain", signal));
     if (outcome.kind === "budget") return await this.#outOfMoney(outcome.why);
     if (outcome.kind === "too_long" || outcome.answer.stop_reason === "model_context_window_exceeded") return await this.#squeeze();
     const { answer, messageId } = outcome;
     if (answer.stop_reason === "refusal") return await this.#refused(answer);
     this.#squeezed = false;
-    await memory.write({ kind: "turn", content: kept(answer.content), stop: answer.stop_reason ?? "end_turn", tokens: tokensOf(answer) });
+    await memory.write({
+      kind: "turn",
+      content: withoutBlanks(answer.content),
+      stop: answer.stop_reason ?? "end_turn",
+      tokens: countTokens(answer),
+    });
     this.#show(messageId, answer);
   }
 
@@ -127,7 +132,7 @@ export class Loop {
   /** @returns true when somebody said something. */
   async #hear(at: "step" | "end"): Promise<boolean> {
     const { context, memory } = this.#parts;
-    const messages = await context.heard(at);
+    const messages = await context.receiveMessages(at);
     for (const message of messages) await memory.hear(message);
     return messages.length > 0;
   }
@@ -208,7 +213,7 @@ export class Loop {
   }
 
   #resultOf(view: Conversation): AgentResult {
-    const finished = view.finish === null ? null : finishOf(view.finish);
+    const finished = view.finish === null ? null : readFinish(view.finish);
     if (finished !== null) return { title: titleOf(finished.title), summary: finished.summary };
     this.#notice(
       "warning",

@@ -6,7 +6,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { fileSize, inWorkspace } from "./paths.ts";
 import { stripHidden } from "../../lib/hidden-characters.ts";
-import { flagOf, textOf, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
+import { optionalFlag, requireText, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
 
 const FILE_LIMIT = 20 * 1024 * 1024;
 const AROUND = 3;
@@ -14,7 +14,7 @@ const PLACES = 10;
 
 /** Input: `path`, `old`, `new`, optional `replaceAll`. */
 export async function edit(root: string, input: ToolInput): Promise<ToolResult> {
-  const [shown, old, replacement] = [textOf(input, "path"), textOf(input, "old"), textOf(input, "new")];
+  const [shown, old, replacement] = [requireText(input, "path"), requireText(input, "old"), requireText(input, "new")];
   if (old === "") throw new ToolError('"old" is empty. Use write to make a file.');
   if (old === replacement) throw new ToolError('"old" and "new" are the same.');
   const path = await inWorkspace(root, shown);
@@ -24,7 +24,7 @@ export async function edit(root: string, input: ToolInput): Promise<ToolResult> 
   const [from, to] = crlf && !text.includes(old) ? [toCrlf(old), toCrlf(replacement)] : [old, crlf ? toCrlf(replacement) : replacement];
   const first = text.indexOf(from);
   if (first === -1) throw new ToolError(miss(text, from, shown));
-  if (flagOf(input, "replaceAll")) {
+  if (optionalFlag(input, "replaceAll")) {
     const pieces = text.split(from);
     await writeFile(path, pieces.join(to));
     return {

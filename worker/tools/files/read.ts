@@ -2,7 +2,7 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileSize, inWorkspace } from "./paths.ts";
-import { countOf, textOf, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
+import { optionalCount, requireText, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
 
 const FILE_LIMIT = 20 * 1024 * 1024;
 const LINES = 2_000;
@@ -13,7 +13,7 @@ const SNIFF = 8_000;
 
 /** Input: `path`, optional `start` and `end` (line numbers from 1, both included). `logs`: the folder of the commands' logs, which may be read too. */
 export async function read(root: string, logs: string, input: ToolInput): Promise<ToolResult> {
-  const shown = textOf(input, "path");
+  const shown = requireText(input, "path");
   const path = dirname(shown) === logs ? await inWorkspace(logs, shown) : await inWorkspace(root, shown);
   if ((await stat(path).catch(() => null))?.isDirectory()) return await list(path);
   if ((await fileSize(path, shown)) > FILE_LIMIT)
@@ -21,7 +21,7 @@ export async function read(root: string, logs: string, input: ToolInput): Promis
   const bytes = await readFile(path);
   if (bytes.subarray(0, SNIFF).includes(0))
     throw new ToolError(`"${shown}" is a binary file of ${bytes.length} bytes. Use bash (file, xxd, strings) to look into it.`);
-  const [start, end] = [countOf(input, "start") ?? 1, countOf(input, "end") ?? Infinity];
+  const [start, end] = [optionalCount(input, "start") ?? 1, optionalCount(input, "end") ?? Infinity];
   if (end < start) throw new ToolError(`"end" (${end}) is before "start" (${start}).`);
   return numbered(bytes.toString("utf8").replace(/^\ufeff/, ""), start, end);
 }

@@ -2,11 +2,11 @@
 import { mkdir, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileSize, inWorkspace } from "./paths.ts";
-import { textOf, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
+import { requireText, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
 
 /** Input: `path`, `content`. */
 export async function write(root: string, input: ToolInput): Promise<ToolResult> {
-  const [shown, content] = [textOf(input, "path"), textOf(input, "content")];
+  const [shown, content] = [requireText(input, "path"), requireText(input, "content")];
   const path = await inWorkspace(root, shown);
   const found = await stat(path).catch(() => null);
   if (found?.isDirectory()) throw new ToolError(`"${shown}" is a directory.`);

@@ -3,7 +3,7 @@ import { lstat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { inWorkspace } from "../files/paths.ts";
 import { search } from "./search.ts";
-import { countOf, optionalText, textOf, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
+import { optionalCount, optionalText, requireText, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
 
 const FILES = 200;
 const MOST_FILES = 1_000;
@@ -13,11 +13,11 @@ const ALTERNATIVES = 64;
 
 /** Input: `pattern`, optional `path` and `limit`. */
 export async function glob(root: string, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
-  const pattern = textOf(input, "pattern").replace(/^\.?\//, "");
+  const pattern = requireText(input, "pattern").replace(/^\.?\//, "");
   if (pattern === "" || pattern.split("/").includes("..")) throw new ToolError('"pattern" is a pattern below "path", such as src/**/*.ts.');
   const real = await inWorkspace(root, ".");
   const place = relative(real, await inWorkspace(root, optionalText(input, "path") ?? "."));
-  const limit = Math.min(countOf(input, "limit") ?? FILES, MOST_FILES);
+  const limit = Math.min(optionalCount(input, "limit") ?? FILES, MOST_FILES);
   const specs = alternatives(pattern).map((one) => `:(glob)${place === "" ? "" : `${place}/`}${one.includes("/") ? one : `**/${one}`}`);
   const args = [
     "-c",

@@ -3,7 +3,16 @@ import { relative } from "node:path";
 import { stat } from "node:fs/promises";
 import { inWorkspace } from "../files/paths.ts";
 import { search, type Found } from "./search.ts";
-import { countOf, flagOf, oneOf, optionalText, textOf, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
+import {
+  optionalCount,
+  optionalFlag,
+  optionalChoice,
+  optionalText,
+  requireText,
+  ToolError,
+  type ToolInput,
+  type ToolResult,
+} from "../tool.ts";
 
 const LINES = 100;
 const MOST_LINES = 1_000;
@@ -28,17 +37,17 @@ export async function grep(root: string, input: ToolInput, signal: AbortSignal):
   const place = relative(await inWorkspace(root, "."), path) || ".";
   const glob = there.isFile() ? null : optionalText(input, "glob");
   const wanted: Wanted = {
-    pattern: textOf(input, "pattern"),
+    pattern: requireText(input, "pattern"),
     place,
     // From the workspace on, at any depth unless it names folders.
     glob: glob === null ? null : `${place === "." ? "" : `${place}/`}${glob.includes("/") ? glob : `**/${glob}`}`,
-    mode: oneOf(input, "mode", ["lines", "files", "count"]) ?? "lines",
-    ignoreCase: flagOf(input, "ignoreCase"),
-    literal: flagOf(input, "literal"),
-    around: Math.min(countOf(input, "context") ?? 0, MOST_AROUND),
+    mode: optionalChoice(input, "mode", ["lines", "files", "count"]) ?? "lines",
+    ignoreCase: optionalFlag(input, "ignoreCase"),
+    literal: optionalFlag(input, "literal"),
+    around: Math.min(optionalCount(input, "context") ?? 0, MOST_AROUND),
   };
   if (wanted.pattern === "") throw new ToolError('"pattern" is empty. Use glob to list files.');
-  const limit = Math.min(countOf(input, "limit") ?? LINES, MOST_LINES);
+  const limit = Math.min(optionalCount(input, "limit") ?? LINES, MOST_LINES);
   const run = async (program: string, args: readonly string[]): Promise<Found | null> =>
     await search({ program, args, cwd: root, limit, end: "\n" }, signal);
   const found = (await run("rg", ripgrep(wanted))) ?? (await run("git", gitGrep(wanted)));

@@ -6,7 +6,7 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { runCommand, type End } from "./command.ts";
 import type { Logs } from "./logs.ts";
-import { shownLog } from "./output.ts";
+import { readLogExcerpt } from "./output.ts";
 import type { ToolResult } from "../tool.ts";
 
 export const DEFAULT_TIMEOUT_MS = 120_000;
@@ -51,7 +51,7 @@ export class Bash {
       const { end, exitCode, ms } = await runCommand({ script, cwd: this.cwd, env, log, timeoutMs, signal });
       if (end === "aborted") throw signal.reason;
       this.#keepFolder(folder);
-      const { output, truncated } = shownLog(log);
+      const { output, truncated } = readLogExcerpt(log);
       keep = truncated;
       return { output: output + why(end, timeoutMs), truncated: truncated || end === "too much output", exitCode, ms };
     } finally {

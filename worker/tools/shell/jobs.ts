@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { runCommand, type Ended } from "./command.ts";
 import type { Logs } from "./logs.ts";
-import { shownLog } from "./output.ts";
+import { readLogExcerpt } from "./output.ts";
 import { ToolError, type ToolResult } from "../tool.ts";
 
 const RUNNING = 8;
@@ -117,7 +117,7 @@ export class Jobs {
   }
 
   #told(job: Job): ToolResult {
-    const { output, truncated, end } = shownLog(job.log, job.seen);
+    const { output, truncated, end } = readLogExcerpt(job.log, job.seen);
     job.seen = end;
     const exitCode = job.ended === null ? 0 : job.ended.exitCode;
     const news = output === "" ? "[no new output]" : output;

@@ -1,11 +1,11 @@
 /** How much of a command's output is shown, and where the rest is. */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import { cut, cutHead } from "../../lib/text.ts";
+import { truncate, truncateStart } from "../../lib/text.ts";
 
 const HEAD = 4 * 1024;
 const TAIL = 12 * 1024;
 
-export interface Shown {
+export interface LogExcerpt {
   readonly output: string;
   readonly truncated: boolean;
   /** The end of what was looked at, bytes from the beginning of the log. */
@@ -13,14 +13,14 @@ export interface Shown {
 }
 
 /** Head and tail of the log from byte `from` on. What is left out can be read in the file. */
-export function shownLog(log: string, from = 0): Shown {
+export function readLogExcerpt(log: string, from = 0): LogExcerpt {
   const fd = openSync(log, "r");
   try {
     const end = fstatSync(fd).size;
     const bytes = Math.max(0, end - from);
     if (bytes <= HEAD + TAIL) return { output: part(fd, from, bytes), truncated: false, end: from + bytes };
-    const head = cut(part(fd, from, HEAD), HEAD);
-    const tail = cutHead(part(fd, end - TAIL, TAIL), TAIL);
+    const head = truncate(part(fd, from, HEAD), HEAD);
+    const tail = truncateStart(part(fd, end - TAIL, TAIL), TAIL);
     const left = `[... ${bytes - HEAD - TAIL} bytes left out; the whole output: read {"path": "${log}"} ...]`;
     return { output: `${head}\n${left}\n${tail}`, truncated: true, end };
   } finally {

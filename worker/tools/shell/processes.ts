@@ -9,7 +9,7 @@ const KILL_ROUNDS = 40;
 export const MARKER = "JOB";
 
 /** Live processes whose environment holds the marker; zombies have none. Empty where there is no /proc. */
-export function marked(job: string): number[] {
+export function findMarked(job: string): number[] {
   const wanted = `${MARKER}=${job}`;
   let names: string[];
   try {
@@ -40,14 +40,14 @@ function signal(pid: number, name: "SIGTERM" | "SIGKILL" | 0): boolean {
 
 /** Nothing of the command is left when this resolves, but for what the kernel itself cannot kill. `group`: the process group's id; `graceMs`: from SIGTERM to SIGKILL. */
 export async function endAll(group: number, job: string, graceMs: number): Promise<void> {
-  const alive = (): boolean => signal(-group, 0) || marked(job).length > 0;
+  const alive = (): boolean => signal(-group, 0) || findMarked(job).length > 0;
   if (!alive()) return;
   signal(-group, "SIGTERM");
-  for (const pid of marked(job)) signal(pid, "SIGTERM");
+  for (const pid of findMarked(job)) signal(pid, "SIGTERM");
   for (let waited = 0; waited < graceMs && alive(); waited += POLL_MS) await sleep(POLL_MS);
   for (let round = 0; round < KILL_ROUNDS && alive(); round += 1) {
     signal(-group, "SIGKILL");
-    for (const pid of marked(job)) signal(pid, "SIGKILL");
+    for (const pid of findMarked(job)) signal(pid, "SIGKILL");
     await sleep(POLL_MS / 5);
   }
 }

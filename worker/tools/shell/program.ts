@@ -9,7 +9,7 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { Transform, type Readable, type Writable } from "node:stream";
-import { cutHead } from "../../lib/text.ts";
+import { truncateStart } from "../../lib/text.ts";
 import { allowedEnvironment } from "./environment.ts";
 import { endAll, MARKER } from "./processes.ts";
 
@@ -56,7 +56,7 @@ export class Program {
     output.on("error", () => {});
     child.stdout.on("error", () => {}).pipe(output);
     this.output = output;
-    child.stderr.setEncoding("utf8").on("data", (text: string) => (this.#errors = cutHead(this.#errors + text, STDERR_TAIL)));
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (this.#errors = truncateStart(this.#errors + text, STDERR_TAIL)));
     this.ended = this.#watch(marker);
   }
 

@@ -1,7 +1,7 @@
 /** A turn as the Messages API words it: the message, and the same as a stream of events. */
 import type { AnswerUsage } from "../usage.ts";
 import type { Fault, Turn } from "./scenario.ts";
-import { blocksOf, signatureOf, summarySignature, type Block, type FakeRequest } from "./strict.ts";
+import { getBlocks, signThinking, summarySignature, type Block, type FakeRequest } from "./strict.ts";
 
 export interface FakeUsage {
   readonly input_tokens: number;
@@ -29,7 +29,7 @@ export const tokensIn = (text: string): number => Math.ceil(text.length / CHARAC
 
 /** Tokens of system, tools and messages: what the request sends in all. */
 export function promptTokens(request: FakeRequest): number {
-  return tokensIn(JSON.stringify([request.system ?? "", request.tools ?? [], request.messages.map(blocksOf)]));
+  return tokensIn(JSON.stringify([request.system ?? "", request.tools ?? [], request.messages.map(getBlocks)]));
 }
 
 interface Given {
@@ -66,11 +66,11 @@ function contentOf({ request, turn, fault, id }: Given): Block[] {
     blocks.push({ type: "tool_use", id: `toolu_${id}_${i}`, name, input: cut ? {} : input });
   }
   if (blocks.length === 1) blocks.push({ type: "text", text: "Done." });
-  const signature = signatureOf(request, request.messages, blocks);
+  const signature = signThinking(request, request.messages, blocks);
   return blocks.map((one) => (one.type === "thinking" ? { ...one, signature } : one));
 }
 
-export function answerOf(given: Given): FakeAnswer {
+export function createAnswer(given: Given): FakeAnswer {
   const { request, turn, fault, id } = given;
   const base = { id: `msg_${id}`, model: request.model, brokenJson: null, refusal: null };
   if (fault?.kind === "refusal") {
@@ -87,7 +87,7 @@ export function answerOf(given: Given): FakeAnswer {
 }
 
 /** The provider's own summary: one signed block, and nothing else. */
-export function summaryOf(request: FakeRequest, id: string, text: string): FakeAnswer {
+export function createSummary(request: FakeRequest, id: string, text: string): FakeAnswer {
   const content: Block[] = [{ type: "compaction", content: text, signature: summarySignature(text) }];
   const base = { id: `msg_${id}`, model: request.model, brokenJson: null, refusal: null };
   return {
@@ -99,7 +99,7 @@ export function summaryOf(request: FakeRequest, id: string, text: string): FakeA
 }
 
 /** The answer to a request without `stream`. */
-export function messageOf(answer: FakeAnswer): object {
+export function toMessage(answer: FakeAnswer): object {
   const { id, model, content, stopReason, usage, refusal } = answer;
   return { id, type: "message", role: "assistant", model, content, ...stopOf(stopReason, refusal), usage };
 }

@@ -74,13 +74,13 @@ export type Scenario = z.infer<typeof scenarioSchema>;
 export const SCENARIO_MARK = /\[scenario:([\w.-]{1,64})\]/;
 
 /** The turn of this number (from 0). */
-export function turnAt(scenario: Scenario, index: number): Turn {
+export function getTurn(scenario: Scenario, index: number): Turn {
   const turn = scenario.turns[index] ?? (scenario.afterwards === "again" ? scenario.turns.at(-1) : undefined);
   return turn ?? { say: "The scenario is over." };
 }
 
 /** The fault of the `tried`th request (from 0) for this turn; null = it succeeds. */
-export function faultAt(turn: Turn, tried: number): Fault | null {
+export function getFault(turn: Turn, tried: number): Fault | null {
   let left = tried;
   for (const fault of turn.faults ?? []) {
     const times = fault.times ?? 1;

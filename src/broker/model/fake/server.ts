@@ -9,11 +9,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { drained } from "../drained.ts";
-import { priceOf } from "../prices.ts";
-import { answerOf, eventsOf, messageOf, promptTokens, summaryOf, type FakeAnswer, type StreamEvent } from "./answer.ts";
-import { faultAt, SCENARIO_MARK, turnAt, type Fault, type Scenario, type Turn } from "./scenario.ts";
-import { blocksOf, complaint, isSummary, requestSchema, type FakeRequest } from "./strict.ts";
+import { waitForDrain } from "../drained.ts";
+import { computePrice } from "../prices.ts";
+import { createAnswer, eventsOf, toMessage, promptTokens, createSummary, type FakeAnswer, type StreamEvent } from "./answer.ts";
+import { getFault, SCENARIO_MARK, getTurn, type Fault, type Scenario, type Turn } from "./scenario.ts";
+import { getBlocks, findViolation, isSummary, requestSchema, type FakeRequest } from "./strict.ts";
 
 export interface FakeModelOptions {
   /** By name; `default` is for prompts that name none. */
@@ -25,7 +25,7 @@ export interface FakeModelOptions {
 }
 
 /** One request in the books. */
-export interface Served {
+export interface ServedRequest {
   readonly conversation: string;
   readonly turn: number;
   readonly status: number;
@@ -41,9 +41,9 @@ export interface FakeModel {
   /** `http://127.0.0.1:PORT` */
   readonly url: string;
   /** Every request to `/v1/messages` so far, in the order of arrival. */
-  served(): readonly Served[];
+  requests(): readonly ServedRequest[];
   /** US dollars billed so far. */
-  spent(): number;
+  spentUsd(): number;
   close(): Promise<void>;
 }
 
@@ -74,7 +74,7 @@ interface Conversation {
 }
 
 class Books {
-  readonly entries: Served[] = [];
+  readonly entries: ServedRequest[] = [];
   readonly #conversations = new Map<string, Conversation>();
   #number = 0;
 
@@ -105,7 +105,7 @@ class Refusal extends Error {
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 const firstText = (request: FakeRequest): string =>
-  blocksOf(request.messages.find(({ role }) => role === "user") ?? { role: "user", content: "" })
+  getBlocks(request.messages.find(({ role }) => role === "user") ?? { role: "user", content: "" })
     .map((one) => String(one["text"] ?? ""))
     .join("\n");
 
@@ -171,11 +171,11 @@ function next(scenario: Scenario, books: Books, request: FakeRequest): Next {
   const index = answers + conversation.offset;
   if (asksForSummary(request))
     return { turn: { say: `Summary of the turns up to ${index}.` }, index, fault: null, cached: conversation.cached };
-  const turn = turnAt(scenario, index);
+  const turn = getTurn(scenario, index);
   const tried = conversation.tries.get(index) ?? 0;
   conversation.tries.set(index, tried + 1);
   const cached = conversation.cached;
-  return { turn, index, fault: faultAt(turn, tried), cached };
+  return { turn, index, fault: getFault(turn, tried), cached };
 }
 
 function refuseFor(fault: Fault | null): void {
@@ -195,7 +195,7 @@ async function stream(response: ServerResponse, answer: FakeAnswer, fault: Fault
     if (fault !== null && "after" in fault && sent >= fault.after) return breakOff(response, fault);
     if (fault?.kind === "no_message_stop" && event.type === "message_stop") break;
     if (response.destroyed) return false;
-    if (!response.write(frame(event))) await drained(response);
+    if (!response.write(frame(event))) await waitForDrain(response);
     if (delayMs > 0) await delay(delayMs);
     sent += 1;
   }
@@ -218,7 +218,7 @@ async function messages(options: FakeModelOptions, books: Books, request: Incomi
   const parsed = requestSchema.safeParse(await bodyOf(request));
   if (!parsed.success) throw new Refusal(400, parsed.error.issues.map((one) => `${one.path.join(".")}: ${one.message}`).join("; "));
   const asked = parsed.data;
-  const wrong = complaint(asked);
+  const wrong = findViolation(asked);
   if (wrong !== null) throw new Refusal(400, wrong);
   const scenario = scenarioOf(options.scenarios, asked);
   const offered = String(request.headers["anthropic-beta"]).includes(SUMMARY_BETA) && scenario.compaction !== "refused";
@@ -242,17 +242,19 @@ async function messages(options: FakeModelOptions, books: Books, request: Incomi
   const caches = JSON.stringify(asked).includes('"cache_control"');
   const id = books.nextId();
   const answer =
-    asked.compaction === undefined ? answerOf({ request: asked, turn, fault, id, cached, caches }) : summaryOf(asked, id, turn.say ?? "");
+    asked.compaction === undefined
+      ? createAnswer({ request: asked, turn, fault, id, cached, caches })
+      : createSummary(asked, id, turn.say ?? "");
   if (caches) books.conversation(entry.conversation).cached = promptTokens(asked);
   books.entries.push({ ...entry, status: 200, usd: bill(asked.model, answer) });
   if (asked.stream === true) await stream(response, answer, fault, turn.delayMs ?? 0);
-  else reply(response, 200, messageOf(answer));
+  else reply(response, 200, toMessage(answer));
 }
 
 function bill(model: string, { usage }: FakeAnswer): number {
   const { input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens } = usage;
   const tokens = { inputTokens: input_tokens, outputTokens: output_tokens, cacheReadTokens: cache_read_input_tokens };
-  return priceOf(model, { ...tokens, cacheWrite5mTokens: cache_creation_input_tokens, cacheWrite1hTokens: 0 }).usd;
+  return computePrice(model, { ...tokens, cacheWrite5mTokens: cache_creation_input_tokens, cacheWrite1hTokens: 0 }).usd;
 }
 
 const modelInfo = (id: string): object => ({
@@ -301,8 +303,8 @@ export async function startFakeModel(options: FakeModelOptions): Promise<FakeMod
   const { port } = server.address() as AddressInfo;
   return {
     url: `http://127.0.0.1:${port}`,
-    served: () => books.entries,
-    spent: () => books.entries.reduce((sum, one) => sum + one.usd, 0),
+    requests: () => books.entries,
+    spentUsd: () => books.entries.reduce((sum, one) => sum + one.usd, 0),
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeAllConnections();

@@ -31,7 +31,7 @@ export type FakeMessage = FakeRequest["messages"][number];
 
 const BREAKPOINTS = 4;
 
-export const blocksOf = (message: FakeMessage): readonly Block[] =>
+export const getBlocks = (message: FakeMessage): readonly Block[] =>
   typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
 
 /** The same text for the same value, whatever the order of keys; without cache marks and signatures, which may differ. */
@@ -48,9 +48,9 @@ function canonical(value: unknown): string {
 const prefixOf = (request: FakeRequest): Hash => createHash("sha256").update(canonical([request.system ?? null, request.tools ?? null]));
 
 /** The signature of a message's thinking: see F1. @param before the messages before it. */
-export function signatureOf(request: FakeRequest, before: readonly FakeMessage[], content: readonly Block[]): string {
+export function signThinking(request: FakeRequest, before: readonly FakeMessage[], content: readonly Block[]): string {
   const digest = prefixOf(request);
-  for (const message of before) digest.update(canonical([message.role, blocksOf(message)]));
+  for (const message of before) digest.update(canonical([message.role, getBlocks(message)]));
   return digest.update(canonical(content)).digest("base64");
 }
 
@@ -73,7 +73,7 @@ function parameters(request: FakeRequest): string | null {
   return null;
 }
 
-export const isSummary = (message: FakeMessage): boolean => blocksOf(message).some((one) => one.type === "compaction");
+export const isSummary = (message: FakeMessage): boolean => getBlocks(message).some((one) => one.type === "compaction");
 
 export const summarySignature = (text: string): string => createHash("sha256").update(`summary ${text}`).digest("base64");
 
@@ -81,7 +81,7 @@ export const summarySignature = (text: string): string => createHash("sha256").u
 function summaries(messages: readonly FakeMessage[]): string | null {
   for (const [i, message] of messages.entries()) {
     if (!isSummary(message)) continue;
-    const [one, ...others] = blocksOf(message);
+    const [one, ...others] = getBlocks(message);
     if (i > 0 || message.role !== "assistant" || others.length > 0) return `messages.${i}: the compaction block must be the first block`;
     if (one?.["signature"] !== summarySignature(String(one?.["content"])))
       return `messages.${i}: the compaction block's signature does not verify`;
@@ -104,7 +104,7 @@ function order(messages: readonly FakeMessage[]): string | null {
 }
 
 const idsOf = (message: FakeMessage | undefined, type: string, key: string): string[] =>
-  message === undefined ? [] : blocksOf(message).flatMap((one) => (one.type === type ? [String(one[key])] : []));
+  message === undefined ? [] : getBlocks(message).flatMap((one) => (one.type === type ? [String(one[key])] : []));
 
 function toolPairs(messages: readonly FakeMessage[]): string | null {
   const seen = new Set<string>();
@@ -120,7 +120,7 @@ function toolPairs(messages: readonly FakeMessage[]): string | null {
       if (seen.has(id)) return `messages.${i}: each tool_use must have a single result: ${id}`;
       seen.add(id);
     }
-    const blocks = blocksOf(message);
+    const blocks = getBlocks(message);
     const last = blocks.findLastIndex((one) => one.type === "tool_result");
     if (blocks.slice(0, last + 1).some((one) => one.type !== "tool_result")) return `messages.${i}: tool_result blocks must come first`;
   }
@@ -131,7 +131,7 @@ function toolPairs(messages: readonly FakeMessage[]): string | null {
 function bindings(request: FakeRequest): string | null {
   const before = prefixOf(request);
   for (const [i, message] of request.messages.entries()) {
-    const blocks = blocksOf(message);
+    const blocks = getBlocks(message);
     const signed = message.role === "assistant" ? blocks.filter((one) => one.type === "thinking") : [];
     const wanted = signed.length === 0 ? "" : before.copy().update(canonical(blocks)).digest("base64");
     if (signed.some((one) => one["signature"] !== wanted))
@@ -142,6 +142,6 @@ function bindings(request: FakeRequest): string | null {
 }
 
 /** What the API would say against this request; null = nothing. */
-export function complaint(request: FakeRequest): string | null {
+export function findViolation(request: FakeRequest): string | null {
   return parameters(request) ?? summaries(request.messages) ?? order(request.messages) ?? toolPairs(request.messages) ?? bindings(request);
 }

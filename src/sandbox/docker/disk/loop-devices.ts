@@ -14,7 +14,7 @@ import { link, rename, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { messageOf } from "../../../core/error.ts";
+import { errorMessage } from "../../../core/error.ts";
 import { INODE_BYTES, WORKER_UID } from "../container-spec.ts";
 
 const run = promisify(execFile);
@@ -32,7 +32,7 @@ const FULL = { bytes: MIB, files: 16 } as const;
 const ATTACH = 'test -s "$1" || { rm -f "$1"; exit 1; }; exec losetup --nooverlap --find --show "$1"';
 const DETACH = 'for one in $(losetup --associated "$1" --noheadings --output NAME); do losetup --detach "$one" || exit; done; rm -f "$1"';
 
-export interface Image {
+export interface DiskImage {
   readonly name: string;
   /** On the host's disk. */
   readonly bytes: number;
@@ -40,7 +40,7 @@ export interface Image {
   readonly changedAt: number;
 }
 
-export interface Loops {
+export interface LoopDevices {
   /** Why this machine has none; null when it does. Asked once. */
   missing(): Promise<string | null>;
   /** The path that the engine mounts for this volume. */
@@ -54,7 +54,7 @@ export interface Loops {
   /** Nothing may be mounted any more. Idempotent. */
   detach(name: string): Promise<void>;
   /** Images that are here; drafts of makers that were killed are removed on the way. */
-  list(): Image[];
+  list(): DiskImage[];
 }
 
 async function tool(name: string, ...args: string[]): Promise<string> {
@@ -67,10 +67,10 @@ function locked(image: string, script: string): Promise<string> {
   return tool("flock", image, "sh", "-c", script, "sh", image);
 }
 
-const lastLine = (error: unknown): string => messageOf(error).trim().split("\n").at(-1) ?? "";
+const lastLine = (error: unknown): string => errorMessage(error).trim().split("\n").at(-1) ?? "";
 
 /** @param dir a folder of the coordinator's own, on a disk with room. */
-export function openLoops(dir: string, crashpoint: (name: string) => void = () => undefined): Loops {
+export function openLoopDevices(dir: string, crashpoint: (name: string) => void = () => undefined): LoopDevices {
   let looked: Promise<string | null> | null = null;
   const imageOf = (name: string): string => join(dir, name + IMAGE);
   const deviceOf = (name: string): string => join(dir, name + DEVICE);
@@ -159,7 +159,7 @@ export function openLoops(dir: string, crashpoint: (name: string) => void = () =
     return blocks * number("Block size") < FULL.bytes || number("Free inodes") < FULL.files;
   }
 
-  function list(): Image[] {
+  function list(): DiskImage[] {
     if (!existsSync(dir)) return [];
     return readdirSync(dir).flatMap((file) => {
       const found = statSync(join(dir, file), { throwIfNoEntry: false });

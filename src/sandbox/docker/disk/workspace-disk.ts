@@ -14,9 +14,9 @@ import { promisify } from "node:util";
 import type Docker from "dockerode";
 import { TaskFailure } from "../../../core/failure.ts";
 import { INODE_BYTES, LABELS, WORKSPACE, type Workspace } from "../container-spec.ts";
-import { isLocalEngine, refusedWith, type Engine } from "../engine.ts";
-import { openLoops, type Image } from "./loop-devices.ts";
-import type { Capability, SandboxSpec } from "../../../core/ports/sandbox.ts";
+import { isLocalEngine, hasStatus, type Engine } from "../engine.ts";
+import { openLoopDevices, type DiskImage } from "./loop-devices.ts";
+import type { HardeningCheck, SandboxSpec } from "../../../core/ports/sandbox.ts";
 
 export interface DiskOptions {
   /** `auto` = loop where it works, else watch. */
@@ -28,7 +28,7 @@ export interface DiskOptions {
 }
 
 /** What needs nothing of this machine. */
-export const PLAIN: DiskOptions = { mode: "watch", dir: "", defaultMb: 4_096 };
+export const PLAIN_DISK: DiskOptions = { mode: "watch", dir: "", defaultMb: 4_096 };
 
 export interface DiskDeps extends DiskOptions {
   readonly engine: Engine;
@@ -39,15 +39,15 @@ export interface DiskDeps extends DiskOptions {
   readonly crashpoint: (name: string) => void;
 }
 
-export interface Bound {
+export interface DiskBound {
   readonly kind: Workspace["kind"];
   /** For people. */
   readonly words: string;
 }
 
-export interface Disks {
+export interface WorkspaceDisks {
   /** How workspaces are bounded here. Rejects with `sandbox_unavailable` when mode `loop` does not work. */
-  bound(): Promise<Bound>;
+  bound(): Promise<DiskBound>;
   /** What a container of that name is told to mount. Makes nothing. */
   workspace(spec: SandboxSpec): Promise<Workspace>;
   /** Makes what must be there before the container starts. Idempotent. */
@@ -62,7 +62,7 @@ export interface Disks {
   restMs(info: Docker.ContainerInspectInfo): number;
   /** Takes away the volume and what is behind it. Idempotent. Rejects while a container uses it. */
   remove(volume: string): Promise<void>;
-  images(): Image[];
+  images(): DiskImage[];
   /** See Sandbox.storage. */
   storage(): Promise<string | null>;
 }
@@ -76,12 +76,12 @@ const PACE = { bytes: 0.5 * MIB, files: 50 } as const;
 /** Between two looks at a workspace, ms. Looking takes a tenth of the time at most. */
 const REST = { least: 500, most: 5_000, share: 10 } as const;
 
-export function diskWall({ kind, words }: Bound): Capability {
+export function diskHardeningCheck({ kind, words }: DiskBound): HardeningCheck {
   return { name: "disk of workers", state: kind === "loop" ? "full" : "weaker", detail: words };
 }
 
 /** The name of the volume that holds the workspace; null = none. */
-export function volumeOf(info: Docker.ContainerInspectInfo): string | null {
+export function volumeName(info: Docker.ContainerInspectInfo): string | null {
   return info.Mounts.find((mount) => mount.Destination === WORKSPACE)?.Name ?? null;
 }
 
@@ -99,15 +99,15 @@ function askedOf(info: Docker.ContainerInspectInfo): Asked {
   return { kind: options?.DriverConfig?.Options?.["type"] === "ext4" ? "loop" : "watch", sizeMb: sizeMb > 0 ? sizeMb : null };
 }
 
-export function openDisks(deps: DiskDeps): Disks {
+export function openWorkspaceDisks(deps: DiskDeps): WorkspaceDisks {
   const { engine } = deps;
-  const loops = openLoops(deps.dir, deps.crashpoint);
+  const loops = openLoopDevices(deps.dir, deps.crashpoint);
   const isHere = isLocalEngine() && deps.byEnvironment;
   /** Ids of containers that were seen to hold too much: who is ended for it is judged by that. */
   const overfull = new Set<string>();
   /** By id of the container: what the last look allows. */
   const rests = new Map<string, number>();
-  let decided: Promise<Bound> | null = null;
+  let decided: Promise<DiskBound> | null = null;
   let root: Promise<string | null> | null = null;
 
   async function rootDir(): Promise<string | null> {
@@ -132,7 +132,7 @@ export function openDisks(deps: DiskDeps): Disks {
     return await loops.missing();
   }
 
-  async function decide(): Promise<Bound> {
+  async function decide(): Promise<DiskBound> {
     switch (deps.mode) {
       case "tmpfs":
         return { kind: "tmpfs", words: "workspaces are memory, bounded by the kernel, and cannot be salvaged" };
@@ -148,7 +148,7 @@ export function openDisks(deps: DiskDeps): Disks {
     }
   }
 
-  function bound(): Promise<Bound> {
+  function bound(): Promise<DiskBound> {
     decided ??= decide();
     decided.catch(() => (decided = null));
     return decided;
@@ -168,8 +168,8 @@ export function openDisks(deps: DiskDeps): Disks {
         await engine.call((docker, stop) => docker.getVolume(volume).remove({ abortSignal: stop }));
         break;
       } catch (error) {
-        if (refusedWith(error, 404)) break;
-        if (!refusedWith(error, 409) || Date.now() > end) throw error;
+        if (hasStatus(error, 404)) break;
+        if (!hasStatus(error, 409) || Date.now() > end) throw error;
       }
     }
     deps.crashpoint("disk.volume.removed");
@@ -183,7 +183,7 @@ export function openDisks(deps: DiskDeps): Disks {
       const [bytes, files] = await Promise.all([du(path, "--block-size=1"), du(path, "--inodes")]);
       return { bytes, files };
     }
-    const name = volumeOf(info);
+    const name = volumeName(info);
     const usage: { Volumes?: readonly { Name: string; UsageData?: { Size: number } | null }[] | null } = await engine.call(
       (docker) => docker.df(),
       undefined,
@@ -205,7 +205,7 @@ export function openDisks(deps: DiskDeps): Disks {
       case "tmpfs":
         return false;
       case "loop":
-        return await loops.isFull(volumeOf(info) ?? "");
+        return await loops.isFull(volumeName(info) ?? "");
       case "watch": {
         if (sizeMb === null) return false;
         const begun = Date.now();
@@ -226,7 +226,7 @@ export function openDisks(deps: DiskDeps): Disks {
       if ((await bound()).kind === "loop") await loops.attach(spec.name, sizeOf(spec));
     },
     async ready(info) {
-      const volume = volumeOf(info);
+      const volume = volumeName(info);
       if (askedOf(info).kind === "tmpfs" && info.State.Status !== "created")
         throw new TaskFailure("internal", { detail: "A workspace in memory ends with its worker." });
       const { kind, sizeMb } = askedOf(info);

@@ -1,6 +1,6 @@
-import type { DoorKind } from "../transport/transport.ts";
+import type { TransportKind } from "../transport/transport.ts";
 import { needsOurProfile } from "./seccomp.ts";
-import type { Capability } from "../../../core/ports/sandbox.ts";
+import type { HardeningCheck } from "../../../core/ports/sandbox.ts";
 
 /** The parts of the engine's answers that are looked at; an older or another engine may lack any of them. */
 export interface EngineFacts {
@@ -20,11 +20,11 @@ export interface EngineFacts {
   readonly LiveRestoreEnabled?: boolean;
 }
 
-const full = (name: string, detail: string): Capability => ({ name, state: "full", detail });
-const weaker = (name: string, detail: string): Capability => ({ name, state: "weaker", detail });
+const full = (name: string, detail: string): HardeningCheck => ({ name, state: "full", detail });
+const weaker = (name: string, detail: string): HardeningCheck => ({ name, state: "weaker", detail });
 
 /** One line for each thing that holds a container in its place. */
-export function capabilitiesOf(facts: EngineFacts, door: DoorKind): Capability[] {
+export function checkHost(facts: EngineFacts, door: TransportKind): HardeningCheck[] {
   const options = (facts.SecurityOptions ?? []).map((one) => one.split(",")[0]?.replace("name=", "") ?? "");
   const version = facts.ServerVersion ?? "";
   return [
@@ -51,7 +51,7 @@ export function capabilitiesOf(facts: EngineFacts, door: DoorKind): Capability[]
   ];
 }
 
-function seccomp(version: string, options: readonly string[]): Capability {
+function seccomp(version: string, options: readonly string[]): HardeningCheck {
   if (!options.includes("seccomp"))
     return weaker(
       "system calls",
@@ -60,19 +60,19 @@ function seccomp(version: string, options: readonly string[]): Capability {
   return full("system calls", needsOurProfile(version) ? "Slipway's own list (this engine's is old)" : "the engine's list");
 }
 
-function users(options: readonly string[]): Capability {
+function users(options: readonly string[]): HardeningCheck {
   if (options.includes("rootless")) return full("users", "the engine runs without root");
   if (options.includes("userns")) return full("users", "root of a container is nobody on the host (userns-remap)");
   return weaker("users", "workers are an unprivileged user, but that of the host (no userns-remap): who breaks out is user 10001 there");
 }
 
-function cgroups({ CgroupVersion: version, CgroupDriver: driver }: EngineFacts): Capability {
+function cgroups({ CgroupVersion: version, CgroupDriver: driver }: EngineFacts): HardeningCheck {
   const words = `version ${version ?? "1"} (${driver ?? "?"})`;
   if (version === "2") return full("control groups", words);
   return weaker("control groups", `${words}: which process ended for want of memory is told less exactly than by version 2`);
 }
 
-function limits(facts: EngineFacts): Capability {
+function limits(facts: EngineFacts): HardeningCheck {
   const quota = facts.CPUCfsQuota ?? facts.CpuCfsQuota ?? true;
   const missing = [
     facts.MemoryLimit === false ? "memory" : null,

@@ -9,13 +9,13 @@ import { createHash } from "node:crypto";
 import type Docker from "dockerode";
 import { TaskFailure } from "../../../core/failure.ts";
 import { WORKER_DIR, WORKER_UID } from "../container-spec.ts";
-import { instead, volumesOf } from "./image-overrides.ts";
-import { EngineError, failed, refusedWith, saysDiskFull, type Engine } from "../engine.ts";
-import { follow, pullFailure, SILENCE_MS } from "./follow.ts";
-import { inspectImage, type Image } from "./worker-image.ts";
-import { PREPARE_LABEL, probe } from "./image-probe.ts";
-import { pullTeller } from "./progress.ts";
-import { openShared } from "../../../core/lib/single-flight.ts";
+import { replacementConfig, listImageVolumes } from "./image-overrides.ts";
+import { EngineError, engineFailure, hasStatus, isDiskFullMessage, type Engine } from "../engine.ts";
+import { followProgress, pullFailure, SILENCE_MS } from "./follow.ts";
+import { inspectImage, type WorkerImage } from "./worker-image.ts";
+import { PREPARE_LABEL, probeImage } from "./image-probe.ts";
+import { createPullReporter } from "./progress.ts";
+import { createSingleFlight } from "../../../core/lib/single-flight.ts";
 import { firstFile, tar } from "./tar.ts";
 
 export const DERIVED_REPOSITORY = "slipway-derived";
@@ -32,25 +32,30 @@ const MOST_VOLUMES = 20;
 type Tell = (text: string) => void;
 type Inspected = Docker.ImageInspectInfo;
 
-export interface Derived {
+export interface DerivedImages {
   /** What to create containers from; null when it must be prepared first. */
   find(image: string, signal: AbortSignal): Promise<Inspected | null>;
   /** Pulls the image if it is not there and adds the worker. Rejects with `image_missing` or `image_pull_failed`. */
   prepare(image: string, progress: Tell, signal: AbortSignal): Promise<void>;
 }
 
-export function tagOf(base: Pick<Inspected, "Id">, own: Pick<Inspected, "Id">): string {
+export function derivedTag(base: Pick<Inspected, "Id">, own: Pick<Inspected, "Id">): string {
   const digest = createHash("sha256").update([LAYOUT, base.Id, own.Id].join("\n")).digest("hex");
   return `${DERIVED_REPOSITORY}:${digest.slice(0, 40)}`;
 }
 
-export function openDerived(engine: Engine, own: Image, instance: string, seccomp: () => Promise<string | null>): Derived {
-  const works = openShared<void>();
+export function openDerivedImages(
+  engine: Engine,
+  own: WorkerImage,
+  instance: string,
+  seccomp: () => Promise<string | null>,
+): DerivedImages {
+  const works = createSingleFlight<void>();
 
   async function find(image: string, signal?: AbortSignal): Promise<Inspected | null> {
     const base = await inspectImage(engine, image, signal);
     const worker = await inspectImage(engine, await own.name(), signal);
-    return base === null || worker === null ? null : await inspectImage(engine, tagOf(base, worker), signal);
+    return base === null || worker === null ? null : await inspectImage(engine, derivedTag(base, worker), signal);
   }
 
   async function pull(image: string, tell: Tell): Promise<Inspected> {
@@ -58,9 +63,9 @@ export function openDerived(engine: Engine, own: Image, instance: string, seccom
     tell(`pulling ${image}`);
     try {
       const stream = await engine.call((docker) => docker.pull(image), signal, SILENCE_MS);
-      await follow(stream, `${image} could not be pulled`, pullTeller(image, tell, Date.now), signal);
+      await followProgress(stream, `${image} could not be pulled`, createPullReporter(image, tell, Date.now), signal);
     } catch (error) {
-      if (!refusedWith(error, 400, 401, 403, 404, 500)) throw error;
+      if (!hasStatus(error, 400, 401, 403, 404, 500)) throw error;
       throw pullFailure(`${image} could not be pulled`, error instanceof Error ? error.message : "");
     }
     const pulled = await inspectImage(engine, image);
@@ -75,14 +80,14 @@ export function openDerived(engine: Engine, own: Image, instance: string, seccom
     if (worker === null) throw new TaskFailure("image_missing", { detail: "Slipway's own image is gone again." });
     const base = (await inspectImage(engine, image)) ?? (await pull(image, tell));
     judge(image, base, worker);
-    const tag = tagOf(base, worker);
+    const tag = derivedTag(base, worker);
     if ((await inspectImage(engine, tag)) !== null) return;
     tell(`adding the worker to ${image}`);
     const id = await add({ image, base, worker, workerName: await own.name() });
     const made = await inspectImage(engine, id);
     try {
       if (made === null) throw new TaskFailure("image_missing", { detail: "The image that was just made is gone again." });
-      await probe(engine, made, image, { instance, seccomp: await seccomp() });
+      await probeImage(engine, made, image, { instance, seccomp: await seccomp() });
       const place = { repo: DERIVED_REPOSITORY, tag: tag.slice(DERIVED_REPOSITORY.length + 1) };
       await engine.call((docker) => docker.getImage(id).tag(place));
     } catch (error) {
@@ -101,7 +106,7 @@ export function openDerived(engine: Engine, own: Image, instance: string, seccom
         Image: from.Id,
         Entrypoint: ["/never-started"],
         Labels: { [PREPARE_LABEL]: instance },
-        HostConfig: { NetworkMode: "none", Mounts: instead(volumesOf(from), []) },
+        HostConfig: { NetworkMode: "none", Mounts: replacementConfig(listImageVolumes(from), []) },
       };
       const container = await engine.call((docker) => docker.createContainer(body), undefined, SILENCE_MS);
       made.push(container.id);
@@ -147,7 +152,7 @@ export function openDerived(engine: Engine, own: Image, instance: string, seccom
       const stream = await get(from, path);
       return await firstFile(stream as NodeJS.ReadableStream & AsyncIterable<Uint8Array>, USERS_BYTES);
     } catch (error) {
-      if (refusedWith(error, 404)) return null;
+      if (hasStatus(error, 404)) return null;
       throw error;
     }
   }
@@ -173,7 +178,7 @@ function judge(name: string, base: Inspected, worker: Inspected): void {
   // Containers inherit the labels of their image, and ours decide what belongs to whom.
   const labels: unknown = base.Config.Labels;
   if (Object.keys(labels ?? {}).some((key) => key.startsWith("slipway."))) refuse("it carries labels that begin with slipway.");
-  const volumes = volumesOf(base);
+  const volumes = listImageVolumes(base);
   if (volumes.length > MOST_VOLUMES) refuse(`it declares ${volumes.length} volumes, and at most ${MOST_VOLUMES} are taken.`);
   const bad = volumes.find((path) => path === "/" || `${path}/`.startsWith(`${WORKER_DIR}/`));
   if (bad !== undefined) refuse(`it declares a volume at ${bad}.`);
@@ -209,7 +214,7 @@ function idOf(answer: unknown): string {
 
 /** The engine's refusals, with the name of the image that they are about. */
 function failedWith(image: string, error: unknown): Error {
-  if (!(error instanceof EngineError) || saysDiskFull(error.message)) return failed(error) as Error;
+  if (!(error instanceof EngineError) || isDiskFullMessage(error.message)) return engineFailure(error) as Error;
   const detail = `The Docker engine refused to prepare ${image} (${error.status}): ${error.message.slice(0, 300)}`;
   return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
 }

@@ -1,7 +1,7 @@
 /** The engine's report of a build or a pull, read to its end. */
 import { Readable } from "node:stream";
 import { TaskFailure } from "../../../core/failure.ts";
-import { diskFull, saysDiskFull, translate } from "../engine.ts";
+import { diskFull, isDiskFullMessage, toEngineError } from "../engine.ts";
 import { parseLine, type Line } from "./progress.ts";
 
 /** Longest silence of a build or a pull, ms. */
@@ -17,7 +17,12 @@ export function pullFailure(detail: string, words: string, said: readonly string
 }
 
 /** Rejects when the engine reports an error or says nothing for too long. */
-export async function follow(stream: NodeJS.ReadableStream, what: string, tell: (line: Line) => void, signal: AbortSignal): Promise<void> {
+export async function followProgress(
+  stream: NodeJS.ReadableStream,
+  what: string,
+  tell: (line: Line) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const source = stream instanceof Readable ? stream : new Readable().wrap(stream);
   const said: string[] = [];
   let rest = "";
@@ -32,7 +37,7 @@ export async function follow(stream: NodeJS.ReadableStream, what: string, tell: 
     const { text, error, layer } = line;
     if (text !== null && layer === null) said.push(text);
     if (said.length > 60) said.shift();
-    if (error !== null && saysDiskFull(`${error} ${said.slice(-5).join(" ")}`)) throw diskFull([...said, error].join("\n"));
+    if (error !== null && isDiskFullMessage(`${error} ${said.slice(-5).join(" ")}`)) throw diskFull([...said, error].join("\n"));
     if (error !== null) throw pullFailure(what, error, said);
     tell(line);
   }
@@ -46,7 +51,7 @@ export async function follow(stream: NodeJS.ReadableStream, what: string, tell: 
     }
     if (rest.trim() !== "") hear(rest);
   } catch (error) {
-    throw translate(error, signal);
+    throw toEngineError(error, signal);
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", stop);

@@ -18,21 +18,21 @@ const CLEARED =
   /^(LD_|GLIBC_|MALLOC_|NODE_(?!VERSION$|EXTRA_CA_CERTS$)|GIT_|OPENSSL_|SLIPWAY_|BASH_ENV$|BASH_FUNC|ENV$|SHELLOPTS$|BASHOPTS$)/;
 
 /** Paths that the image declares volumes, normalised. */
-export function volumesOf(image: ImageInspectInfo): string[] {
+export function listImageVolumes(image: ImageInspectInfo): string[] {
   const declared: unknown = image.Config.Volumes;
   if (typeof declared !== "object" || declared === null) return [];
   return [...new Set(Object.keys(declared).map((path) => posix.resolve("/", path)))].toSorted();
 }
 
 /** Memory in place of the image's volumes, but for those that are mounted already. */
-export function instead(volumes: readonly string[], taken: readonly string[]) {
+export function replacementConfig(volumes: readonly string[], taken: readonly string[]) {
   return volumes
     .filter((path) => !taken.includes(path))
     .map((path) => ({ Type: "tmpfs" as const, Source: "", Target: path, TmpfsOptions: { SizeBytes: VOLUME_BYTES, Mode: 0o1777 } }));
 }
 
 /** @param body a container for Slipway's own image. @param image the prepared image as the engine describes it. */
-export function dress(body: ContainerCreateOptions, image: ImageInspectInfo): ContainerCreateOptions {
+export function overrideImageSettings(body: ContainerCreateOptions, image: ImageInspectInfo): ContainerCreateOptions {
   const own = body.Env ?? [];
   const names = new Set(own.map((one) => one.slice(0, one.indexOf("="))));
   const cleared = (image.Config.Env ?? [])
@@ -48,6 +48,6 @@ export function dress(body: ContainerCreateOptions, image: ImageInspectInfo): Co
     Env: [...own, ...cleared.map((name) => `${name}=`)],
     Healthcheck: { Test: ["NONE"] },
     StopSignal: "SIGTERM",
-    HostConfig: { ...body.HostConfig, Mounts: [...mounts, ...instead(volumesOf(image), taken)] },
+    HostConfig: { ...body.HostConfig, Mounts: [...mounts, ...replacementConfig(listImageVolumes(image), taken)] },
   };
 }

@@ -5,9 +5,9 @@
 import type Docker from "dockerode";
 import { z } from "zod";
 import { TaskFailure } from "../../../core/failure.ts";
-import { containerOf } from "../container-spec.ts";
-import { dress, instead, NODE_FILE, volumesOf } from "./image-overrides.ts";
-import { EngineError, refusedWith, type Engine } from "../engine.ts";
+import { createContainerSpec } from "../container-spec.ts";
+import { overrideImageSettings, replacementConfig, NODE_FILE, listImageVolumes } from "./image-overrides.ts";
+import { EngineError, hasStatus, type Engine } from "../engine.ts";
 import { tailOf } from "../transport/stream-demux.ts";
 
 /** Containers that prepare an image; those of an installation that were left by a crash are known by it. */
@@ -27,14 +27,14 @@ interface Ended {
   readonly tail: string;
 }
 
-export interface ProbePlace {
+export interface ProbeOptions {
   readonly instance: string;
   /** As ContainerDefaults has it. */
   readonly seccomp: string | null;
 }
 
 /** @throws TaskFailure `image_missing` that says what the image lacks. */
-export async function probe(engine: Engine, image: Docker.ImageInspectInfo, name: string, place: ProbePlace): Promise<void> {
+export async function probeImage(engine: Engine, image: Docker.ImageInspectInfo, name: string, place: ProbeOptions): Promise<void> {
   const unfit = (why: string, evidence: string): TaskFailure =>
     new TaskFailure("image_missing", { detail: `The worker cannot run on ${name}: ${why}`, evidence: evidence.slice(-4_000) });
   let ended: Ended;
@@ -81,17 +81,20 @@ function answerOf(tail: string): z.infer<typeof answerSchema> | null {
   }
 }
 
-async function create(engine: Engine, image: Docker.ImageInspectInfo, { instance, seccomp }: ProbePlace): Promise<string> {
+async function create(engine: Engine, image: Docker.ImageInspectInfo, { instance, seccomp }: ProbeOptions): Promise<string> {
   const nothing = { name: "", taskId: "", attempt: 0, socketDir: "/nowhere", token: "", limits: {} };
   const limits = { memoryMb: 512, cpus: 1, pids: 64, workspace: { kind: "watch", sizeMb: 64 } } as const;
-  const { name: _, ...body } = dress(containerOf(nothing, { image: image.Id, instance, socketDir: "/nowhere", seccomp, ...limits }), image);
+  const { name: _, ...body } = overrideImageSettings(
+    createContainerSpec(nothing, { image: image.Id, instance, socketDir: "/nowhere", seccomp, ...limits }),
+    image,
+  );
   const memory = Object.keys(body.HostConfig?.Tmpfs ?? {});
   const { id } = await engine.call((docker) =>
     docker.createContainer({
       ...body,
       Labels: { [PREPARE_LABEL]: instance },
       Entrypoint: [NODE_FILE, "-e", SCRIPT],
-      HostConfig: { ...body.HostConfig, Mounts: instead(volumesOf(image), memory) },
+      HostConfig: { ...body.HostConfig, Mounts: replacementConfig(listImageVolumes(image), memory) },
     }),
   );
   return id;
@@ -111,7 +114,7 @@ async function has(engine: Engine, id: string, ...paths: readonly string[]): Pro
       await engine.call((docker) => docker.getContainer(id).infoArchive({ path }));
       return true;
     } catch (error) {
-      if (!refusedWith(error, 404)) throw error;
+      if (!hasStatus(error, 404)) throw error;
     }
   }
   return false;

@@ -49,7 +49,7 @@ function bytesOf(detail: unknown): Line["bytes"] {
 const percentOf = (current: number, total: number): number => Math.min(100, Math.floor((current / total) * 100));
 
 /** Layers come in any order and at the same time; people are told how much of all that is known to come is here. */
-export function pullTeller(image: string, tell: (text: string) => void, now: () => number): (line: Line) => void {
+export function createPullReporter(image: string, tell: (text: string) => void, now: () => number): (line: Line) => void {
   const layers = new Map<string, { current: number; total: number }>();
   let quietUntil = 0;
   return ({ text, layer, bytes }) => {
@@ -66,7 +66,7 @@ export function pullTeller(image: string, tell: (text: string) => void, now: () 
 }
 
 /** A function that passes on what people want to know. */
-export function teller(tell: (text: string) => void, now: () => number): (line: Line) => void {
+export function createProgressReporter(tell: (text: string) => void, now: () => number): (line: Line) => void {
   let quietUntil = 0;
   return ({ text, layer, percent }) => {
     if (text === null || NOISE.test(text)) return;

@@ -6,12 +6,12 @@ import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import { Readable } from "node:stream";
 import type Docker from "dockerode";
-import { messageOf } from "../../../core/error.ts";
+import { errorMessage } from "../../../core/error.ts";
 import { TaskFailure } from "../../../core/failure.ts";
-import { refusedWith, type Engine } from "../engine.ts";
-import { follow, SILENCE_MS } from "./follow.ts";
-import { teller } from "./progress.ts";
-import { openShared } from "../../../core/lib/single-flight.ts";
+import { hasStatus, type Engine } from "../engine.ts";
+import { followProgress, SILENCE_MS } from "./follow.ts";
+import { createProgressReporter } from "./progress.ts";
+import { createSingleFlight } from "../../../core/lib/single-flight.ts";
 import { tar } from "./tar.ts";
 
 export interface WorkerSource {
@@ -22,7 +22,7 @@ export interface WorkerSource {
 
 export const OWN_REPOSITORY = "slipway-worker";
 
-export interface Image {
+export interface WorkerImage {
   /** The name to create containers from. Rejects with `image_missing` when the sources of the image are not there. */
   name(): Promise<string>;
   /** Resolves when the engine has it. Rejects with `image_missing`, `image_pull_failed` or `sandbox_unavailable`. */
@@ -34,13 +34,13 @@ export async function inspectImage(engine: Engine, image: string, signal?: Abort
   try {
     return await engine.call((docker) => docker.getImage(image).inspect(), signal);
   } catch (error) {
-    if (refusedWith(error, 404)) return null;
+    if (hasStatus(error, 404)) return null;
     throw error;
   }
 }
 
-export function openImage(engine: Engine, source: WorkerSource): Image {
-  const builds = openShared<void>();
+export function openWorkerImage(engine: Engine, source: WorkerSource): WorkerImage {
+  const builds = createSingleFlight<void>();
   let known: { readonly version: string | null; readonly name: string } | null = null;
 
   async function parts(): Promise<{ dockerfile: Buffer; worker: Buffer }> {
@@ -48,7 +48,7 @@ export function openImage(engine: Engine, source: WorkerSource): Image {
       return { dockerfile: await readFile(source.dockerfile), worker: await readFile(source.workerFile) };
     } catch (error) {
       const detail = "What the worker image is built from is not there: run `npm run build`.";
-      throw new TaskFailure("image_missing", { detail, evidence: messageOf(error) });
+      throw new TaskFailure("image_missing", { detail, evidence: errorMessage(error) });
     }
   }
 
@@ -77,7 +77,7 @@ export function openImage(engine: Engine, source: WorkerSource): Image {
     progress(`building ${image}`);
     const options = { t: image, target: "worker", rm: true, forcerm: true };
     const stream = await engine.call((docker) => docker.buildImage(Readable.from([context]), options), signal, SILENCE_MS);
-    await follow(stream, "The worker image could not be built", teller(progress, Date.now), signal);
+    await followProgress(stream, "The worker image could not be built", createProgressReporter(progress, Date.now), signal);
     if ((await inspectImage(engine, image)) === null)
       throw new TaskFailure("image_missing", { detail: `The engine has no image ${image}.` });
     progress(`${image} is ready`);

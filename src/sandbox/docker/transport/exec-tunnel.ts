@@ -15,7 +15,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { isAbort } from "../../../core/error.ts";
 import type { Engine } from "../engine.ts";
 
-export interface Tunnels {
+export interface ExecTunnels {
   /** From now on, while the container runs, its worker reaches the socket at `path`. `worker`: how it is started there. Idempotent; never throws. */
   keep(name: string, path: string, worker: readonly string[]): void;
   close(): void;
@@ -122,7 +122,7 @@ export interface TunnelDeps {
   readonly runs: (name: string, signal: AbortSignal) => Promise<boolean>;
 }
 
-export function openTunnels({ engine, runs }: TunnelDeps): Tunnels {
+export function openExecTunnels({ engine, runs }: TunnelDeps): ExecTunnels {
   const dug = new Map<string, Promise<void>>();
   const closing = new AbortController();
 

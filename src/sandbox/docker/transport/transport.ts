@@ -3,20 +3,20 @@ import type Docker from "dockerode";
 import { join } from "node:path";
 import { LABELS } from "../container-spec.ts";
 import { isLocalEngine, type Engine } from "../engine.ts";
-import { openTunnels, type TunnelDeps } from "./exec-tunnel.ts";
+import { openExecTunnels, type TunnelDeps } from "./exec-tunnel.ts";
 
-export type DoorKind = "socket" | "tunnel";
+export type TransportKind = "socket" | "tunnel";
 
-export interface DoorOptions {
+export interface TransportOptions {
   /** Absent or `auto`: a tunnel for an engine on another machine or in a virtual one. */
-  readonly door?: "auto" | DoorKind | undefined;
+  readonly transport?: "auto" | TransportKind | undefined;
   /** See DockerSandboxOptions. An engine that was named in code is on this machine. */
   readonly docker?: Docker.DockerOptions | null;
 }
 
-export interface Door {
+export interface WorkerTransport {
   /** Asked of the engine once. Rejects when it does not answer. */
-  kind(): Promise<DoorKind>;
+  kind(): Promise<TransportKind>;
   /** To be called by whoever looks after a container: keeps its tunnel open if it has one. Idempotent. */
   attend(name: string, info: Docker.ContainerInspectInfo | null): void;
   close(): void;
@@ -25,12 +25,12 @@ export interface Door {
 /** A desktop's engine runs in a machine of its own, and says so in its name. */
 const DESKTOP = /docker desktop|orbstack|colima|rancher desktop/i;
 
-export function openDoor(options: DoorOptions, engine: Engine, runs: TunnelDeps["runs"]): Door {
-  const tunnels = openTunnels({ engine, runs });
-  let chosen: Promise<DoorKind> | null = null;
+export function openTransport(options: TransportOptions, engine: Engine, runs: TunnelDeps["runs"]): WorkerTransport {
+  const tunnels = openExecTunnels({ engine, runs });
+  let chosen: Promise<TransportKind> | null = null;
 
-  function kind(): Promise<DoorKind> {
-    const asked = options.door ?? "auto";
+  function kind(): Promise<TransportKind> {
+    const asked = options.transport ?? "auto";
     if (asked !== "auto") return Promise.resolve(asked);
     if (!isLocalEngine() && !options.docker) return Promise.resolve("tunnel");
     chosen ??= engine

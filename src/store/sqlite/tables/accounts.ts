@@ -2,7 +2,7 @@
 import type { Connection } from "../driver.ts";
 import type { AccessToken, Accounts, Credential, Role, Session, User } from "../../../core/ports/accounts.ts";
 import { SlipwayError } from "../../../core/error.ts";
-import { WriteError, type Batch } from "../writer/group-commit.ts";
+import { WriteError, type GroupCommit } from "../writer/group-commit.ts";
 
 interface UserRow {
   id: string;
@@ -125,7 +125,7 @@ async function unlessTaken(what: string, insert: Promise<void>): Promise<void> {
   }
 }
 
-export function sqliteAccounts(db: Connection, batch: Batch): Accounts {
+export function sqliteAccounts(db: Connection, batch: GroupCommit): Accounts {
   const userById = db.prepare<[string], UserRow>("SELECT * FROM users WHERE id = ?");
   const userByEmail = db.prepare<[string], UserRow>("SELECT * FROM users WHERE email = ?");
   const users = db.prepare<[], UserRow>("SELECT * FROM users ORDER BY created_at, id");

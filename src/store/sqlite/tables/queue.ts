@@ -1,6 +1,6 @@
 /** The queue in SQL: who gets which turn, who may be claimed, and who holds a slot (fair.ts says why). */
 import type { Connection } from "../driver.ts";
-import { nextTurn, rankOf } from "../../fair-queue.ts";
+import { nextTurn, computeRank } from "../../fair-queue.ts";
 
 /** How far from its head the queue is read before the owners are asked one by one. */
 const PAGE = 256;
@@ -47,7 +47,7 @@ export function queueWrites(db: Connection): Queue {
       const queued = lastQueued.get(priority, userId) ?? null;
       const claimed = turnOf.get(userId, priority) ?? null;
       const turn = nextTurn(time, queued === null && claimed === null ? null : Math.max(queued ?? 0, claimed ?? 0));
-      return { turn, rank: rankOf(turn, priority) };
+      return { turn, rank: computeRank(turn, priority) };
     },
     claimed: (taskId) => void claim.run(taskId, taskId),
   };

@@ -52,7 +52,7 @@ export interface CoreRow {
   spec: string;
 }
 
-export function coreOf(row: CoreRow): TaskCore {
+export function toTaskCore(row: CoreRow): TaskCore {
   return {
     userId: row.user_id,
     threadId: row.thread_id,
@@ -78,7 +78,7 @@ export interface StateRow {
   snapshot: string;
 }
 
-export function taskOf(row: StateRow, core: TaskCore): Task {
+export function toTask(row: StateRow, core: TaskCore): Task {
   return makeTask(row.id, core, JSON.parse(row.snapshot) as Snapshot, row.state, row.seq, row.rev, row.updated_at);
 }
 
@@ -94,7 +94,7 @@ export interface EventRow {
   data: string;
 }
 
-export function eventOf(row: EventRow): TaskEvent {
+export function toTaskEvent(row: EventRow): TaskEvent {
   return {
     taskId: row.task_id,
     seq: row.seq,
@@ -119,7 +119,7 @@ export interface MessageRecord {
   content: string;
 }
 
-export function messageOf(row: MessageRecord): MessageRow {
+export function toMessageRow(row: MessageRecord): MessageRow {
   const { id, task_id: taskId, seq, at, role, mode, status } = row;
   return { id, taskId, seq, at, role, content: JSON.parse(row.content) as EventData[], mode, status };
 }
@@ -138,7 +138,7 @@ export interface ToolCallRecord {
   truncated: 0 | 1;
 }
 
-export function toolCallOf(row: ToolCallRecord): ToolCallRow {
+export function toToolCallRow(row: ToolCallRecord): ToolCallRow {
   return {
     id: row.id,
     taskId: row.task_id,
@@ -164,7 +164,7 @@ export interface AttemptRecord {
   failure: string | null;
 }
 
-export function attemptOf(row: AttemptRecord): AttemptRow {
+export function toAttemptRow(row: AttemptRecord): AttemptRow {
   return {
     taskId: row.task_id,
     number: row.number,

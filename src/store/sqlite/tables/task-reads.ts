@@ -32,12 +32,12 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
     if (known !== undefined) return known;
     const row = selectCore.get(id);
     if (row === undefined) throw new Error(`task ${id} has no spec`);
-    const fresh = rows.coreOf(row);
+    const fresh = rows.toTaskCore(row);
     cache.set(id, fresh);
     return fresh;
   }
 
-  const toTask = (row: rows.StateRow): Task => rows.taskOf(row, core(row.id));
+  const toTask = (row: rows.StateRow): Task => rows.toTask(row, core(row.id));
   const sizeOf = (row: rows.StateRow): number => row.snapshot.length + core(row.id).size;
 
   return {
@@ -85,18 +85,18 @@ function logReads(db: Connection) {
   const attempts = db.prepare<[string], rows.AttemptRecord>("SELECT * FROM attempts WHERE task_id = ? ORDER BY number");
   return {
     events: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
-      pageOf(events.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.eventOf),
+      pageOf(events.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.toTaskEvent),
     eventsOfOthers: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
-      pageOf(eventsOfOthers.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.eventOf),
+      pageOf(eventsOfOthers.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.toTaskEvent),
     messages: (taskId: string, afterSeq: number, limit: number): Page<MessageRow> =>
-      pageOf(messages.iterate(taskId, afterSeq, limit + 1), limit, ({ content }) => content.length, rows.messageOf),
+      pageOf(messages.iterate(taskId, afterSeq, limit + 1), limit, ({ content }) => content.length, rows.toMessageRow),
     message(taskId: string, messageId: string): MessageRow | null {
       const row = message.get(taskId, messageId);
-      return row === undefined ? null : rows.messageOf(row);
+      return row === undefined ? null : rows.toMessageRow(row);
     },
     toolCalls: (taskId: string, afterSeq: number, limit: number): Page<ToolCallRow> =>
-      pageOf(toolCalls.iterate(taskId, afterSeq, limit + 1), limit, callSize, rows.toolCallOf),
-    attempts: (taskId: string): AttemptRow[] => attempts.all(taskId).map(rows.attemptOf),
+      pageOf(toolCalls.iterate(taskId, afterSeq, limit + 1), limit, callSize, rows.toToolCallRow),
+    attempts: (taskId: string): AttemptRow[] => attempts.all(taskId).map(rows.toAttemptRow),
   };
 }
 

@@ -7,12 +7,12 @@
 import type { Connection } from "../driver.ts";
 import type { TaskEvent } from "../../../core/event.ts";
 import type { Commit, NewTask } from "../../../core/ports/store.ts";
-import { project, type Change } from "../../projection.ts";
+import { projectEvent, type ProjectionChange } from "../../projection.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import { isSettledState } from "../../../core/task.ts";
 import { queueWrites } from "./queue.ts";
 import { transcriptWrites } from "./transcripts.ts";
-import { searchText } from "../../task-record.ts";
+import { searchableText } from "../../task-record.ts";
 
 /** The setting that pings change. */
 export const PING = "store.ping";
@@ -27,7 +27,7 @@ export interface TaskWrites {
   create(task: NewTask): Created;
   /** @returns the new rev; null when the task has moved meanwhile or is settled. */
   commit(commit: Commit): number | null;
-  observeExit(taskId: string, attempt: number, exitCode: number | null): void;
+  recordExit(taskId: string, attempt: number, exitCode: number | null): void;
   setSetting(key: string, value: string | null): void;
   appendRecord(record: NewRecord): AppendResult;
   dropTranscript(taskId: string): void;
@@ -60,7 +60,7 @@ export function taskWrites(db: Connection): { readonly writes: TaskWrites; reado
     const { id, userId, spec, event } = task;
     const rev = nextRev();
     insertTask(task, queue.place(userId, spec.priority), rev);
-    insertSpec.run(id, JSON.stringify(spec), searchText(spec));
+    insertSpec.run(id, JSON.stringify(spec), searchableText(spec));
     log(event);
     if (task.inherits !== null) transcripts.inherit(id, task.inherits);
     if (task.idempotency !== null) insertKey.run(userId, task.idempotency.key, id, task.idempotency.fingerprint);
@@ -87,7 +87,7 @@ export function taskWrites(db: Connection): { readonly writes: TaskWrites; reado
       }
       return rev;
     },
-    observeExit: (taskId, attempt, exitCode) => void exit.run(exitCode, taskId, attempt),
+    recordExit: (taskId, attempt, exitCode) => void exit.run(exitCode, taskId, attempt),
     appendRecord: transcripts.appendRecord,
     dropTranscript: transcripts.dropTranscript,
     setSetting: (key, value) => void (value === null ? unset.run(key) : set.run(key, value)),
@@ -146,7 +146,7 @@ function logWrites(db: Connection) {
   return (event: TaskEvent): void => {
     const { taskId, seq, at, attempt, type, from, to, workerSeq, data } = event;
     insert.run(taskId, seq, at, attempt, type, from, to, workerSeq, JSON.stringify(data));
-    const change = project(event);
+    const change = projectEvent(event);
     if (change !== null) apply(taskId, change);
   };
 }
@@ -164,7 +164,7 @@ function projectionWrites(db: Connection) {
   const attempt = db.prepare("INSERT INTO attempts (task_id, number, container, started_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING");
   const attemptEnd = db.prepare("UPDATE attempts SET ended_at = ?, failure = ? WHERE task_id = ? AND number = ? AND ended_at IS NULL");
 
-  return (taskId: string, change: Change): void => {
+  return (taskId: string, change: ProjectionChange): void => {
     switch (change.kind) {
       case "message": {
         const { seq, id, at, role, mode, status, content } = change.row;

@@ -1,10 +1,10 @@
 /** The books in SQLite, and in memory: the same contract. */
 import type { Connection } from "../driver.ts";
-import type { Ledger, Spending, Spent } from "../../../core/ports/usage-ledger.ts";
-import type { Batch } from "../writer/group-commit.ts";
+import type { UsageLedger, ModelUsage, UsageTotal } from "../../../core/ports/usage-ledger.ts";
+import type { GroupCommit } from "../writer/group-commit.ts";
 
 export interface LedgerWrites {
-  book(row: Spending): void;
+  book(row: ModelUsage): void;
 }
 
 export function ledgerWrites(db: Connection): LedgerWrites {
@@ -22,27 +22,27 @@ export function ledgerWrites(db: Connection): LedgerWrites {
   };
 }
 
-export function sqliteLedger(db: Connection, batch: Batch): Ledger {
+export function sqliteLedger(db: Connection, batch: GroupCommit): UsageLedger {
   const total = "SELECT coalesce(sum(usd), 0) AS usd, count(*) AS requests FROM model_requests WHERE usd > 0 AND";
-  const ofTask = db.prepare<[string], Spent>(`${total} task_id = ?`);
-  const ofAll = db.prepare<[number], Spent>(`${total} at >= ?`);
-  const ofUser = db.prepare<[string, number], Spent>(`${total} user_id = ? AND at >= ?`);
-  const none: Spent = { usd: 0, requests: 0 };
+  const ofTask = db.prepare<[string], UsageTotal>(`${total} task_id = ?`);
+  const ofAll = db.prepare<[number], UsageTotal>(`${total} at >= ?`);
+  const ofUser = db.prepare<[string, number], UsageTotal>(`${total} user_id = ? AND at >= ?`);
+  const none: UsageTotal = { usd: 0, requests: 0 };
   return {
-    book: (row) => batch.run("book", row),
+    record: (row) => batch.run("book", row),
     spentBy: async (taskId) => ofTask.get(taskId) ?? none,
     spentSince: async (since, userId) => (userId === null ? ofAll.get(since) : ofUser.get(userId, since)) ?? none,
   };
 }
 
-export function memoryLedger(): Ledger {
-  const rows = new Map<string, Spending>();
-  const total = (of: (row: Spending) => boolean): Spent => {
+export function memoryLedger(): UsageLedger {
+  const rows = new Map<string, ModelUsage>();
+  const total = (of: (row: ModelUsage) => boolean): UsageTotal => {
     const found = [...rows.values()].filter((row) => row.usd > 0 && of(row));
     return { usd: found.reduce((sum, { usd }) => sum + usd, 0), requests: found.length };
   };
   return {
-    book: async (row) => void rows.set(row.id, row),
+    record: async (row) => void rows.set(row.id, row),
     spentBy: async (taskId) => total((row) => row.taskId === taskId),
     spentSince: async (since, userId) => total((row) => row.at >= since && (userId === null || row.userId === userId)),
   };

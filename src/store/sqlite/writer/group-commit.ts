@@ -11,10 +11,10 @@ import { Worker } from "node:worker_threads";
 import { SlipwayError } from "../../../core/error.ts";
 import { packageRoot } from "../../../core/lib/package-root.ts";
 import type { ThreadData } from "./writer-thread.ts";
-import type { Call, Outcome, Writes } from "./writer.ts";
+import type { WriteCall, WriteOutcome, Writes } from "./writer.ts";
 
 interface Item {
-  readonly call: Call;
+  readonly call: WriteCall;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -41,7 +41,7 @@ export class WriteError extends Error {
   }
 }
 
-export class Batch {
+export class GroupCommit {
   readonly #thread: Worker;
   #queue: Item[] = [];
   readonly #underWay: (readonly Item[])[] = [];
@@ -54,7 +54,7 @@ export class Batch {
   /** Starts the thread. Should it fail (it cannot open the database, it has no memory), the process ends: nothing could be recorded. */
   constructor(data: ThreadData) {
     this.#thread = new Worker(THREAD, { workerData: data, env: {}, execArgv: [] });
-    this.#thread.on("message", (outcomes: readonly Outcome[]) => this.#settle(outcomes));
+    this.#thread.on("message", (outcomes: readonly WriteOutcome[]) => this.#settle(outcomes));
     this.#thread.unref();
   }
 
@@ -62,7 +62,7 @@ export class Batch {
   run<K extends keyof Writes>(name: K, ...args: Parameters<Writes[K]>): Promise<ReturnType<Writes[K]>> {
     return new Promise((resolve, reject) => {
       if (this.#closing !== null) return reject(new SlipwayError("unavailable", "The store is closed."));
-      const call = [name, ...args] as unknown as Call;
+      const call = [name, ...args] as unknown as WriteCall;
       this.#queue.push({ call, resolve: resolve as (value: unknown) => void, reject });
       this.#schedule();
     });
@@ -102,7 +102,7 @@ export class Batch {
     this.#thread.postMessage(items.map(({ call }) => call));
   }
 
-  #settle(outcomes: readonly Outcome[]): void {
+  #settle(outcomes: readonly WriteOutcome[]): void {
     for (const [i, item] of (this.#underWay.shift() ?? []).entries()) this.#answers.push(() => answer(item, outcomes[i]));
     if (this.#underWay.length === 0) this.#thread.unref();
     this.#send();
@@ -120,7 +120,7 @@ export class Batch {
   }
 }
 
-function answer({ resolve, reject }: Item, outcome: Outcome | undefined): void {
+function answer({ resolve, reject }: Item, outcome: WriteOutcome | undefined): void {
   if (outcome?.kind === "done") resolve(outcome.value);
   else reject(new WriteError(outcome?.message ?? "The thread that writes did not answer.", outcome?.code ?? null));
 }

@@ -1,7 +1,7 @@
 /** The thread that writes: batches of calls come in, their outcomes go out; null = close and end. */
 import { parentPort, workerData } from "node:worker_threads";
 import { crashpointFrom } from "../../../core/lib/crashpoint.ts";
-import { connect, createWriter, type Call, type Connecting } from "./writer.ts";
+import { connect, createWriter, type WriteCall, type Connecting } from "./writer.ts";
 
 /** What the thread is started with. `crash`: src/core/lib/crashpoint.ts. */
 export interface ThreadData extends Connecting {
@@ -14,7 +14,7 @@ if (port === null) throw new Error("this file is the start of a thread");
 
 const writer = createWriter(connect(data), crashpointFrom(data.crash));
 
-port.on("message", (calls: readonly Call[] | null) => {
+port.on("message", (calls: readonly WriteCall[] | null) => {
   if (calls !== null) return port.postMessage(writer.run(calls));
   writer.close();
   port.close();

@@ -14,16 +14,16 @@ import { taskWrites, type TaskWrites } from "../tables/task-writes.ts";
 export type Writes = TaskWrites & AccountWrites & LedgerWrites;
 
 /** The name of a write and what it is given. */
-export type Call = { [K in keyof Writes]: readonly [name: K, ...args: Parameters<Writes[K]>] }[keyof Writes];
+export type WriteCall = { [K in keyof Writes]: readonly [name: K, ...args: Parameters<Writes[K]>] }[keyof Writes];
 
-export type Outcome =
+export type WriteOutcome =
   | { readonly kind: "done"; readonly value: unknown }
   /** `code` is SQLite's, where the error has one. */
   | { readonly kind: "failed"; readonly message: string; readonly code: string | null };
 
 export interface Writer {
   /** @returns one outcome per call, after all that succeeded is durable. */
-  run(calls: readonly Call[]): Outcome[];
+  run(calls: readonly WriteCall[]): WriteOutcome[];
   close(): void;
 }
 
@@ -65,12 +65,12 @@ export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): 
   const commit = db.prepare("COMMIT");
 
   // A call's arguments are those of its name; the compiler cannot see that through a union.
-  const call = ([name, ...args]: Call): unknown => (writes[name] as (...given: unknown[]) => unknown)(...args);
+  const call = ([name, ...args]: WriteCall): unknown => (writes[name] as (...given: unknown[]) => unknown)(...args);
 
-  function transaction(calls: readonly Call[]): Outcome[] {
+  function transaction(calls: readonly WriteCall[]): WriteOutcome[] {
     crashpoint("store.before");
     begin.run();
-    const outcomes = calls.map((one): Outcome => ({ kind: "done", value: call(one) }));
+    const outcomes = calls.map((one): WriteOutcome => ({ kind: "done", value: call(one) }));
     crashpoint("store.inside");
     commit.run();
     crashpoint("store.after");
@@ -86,7 +86,7 @@ export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): 
     }
   }
 
-  function run(calls: readonly Call[]): Outcome[] {
+  function run(calls: readonly WriteCall[]): WriteOutcome[] {
     try {
       return transaction(calls);
     } catch (error) {
@@ -98,7 +98,7 @@ export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): 
   return { run, close: () => void db.close() };
 }
 
-function failed(error: unknown): Outcome {
+function failed(error: unknown): WriteOutcome {
   const code = error instanceof Database.SqliteError ? error.code : null;
   return { kind: "failed", message: error instanceof Error ? error.message : String(error), code };
 }

@@ -17,7 +17,7 @@ afterEach(async () => {
 });
 
 const use = (lines: readonly string[], spec: Partial<WorkerSpec> = {}): void => {
-  rig.desk.overrides = { agent: "test", acpCommand: PROGRAM, prompt: lines.join("\n"), ...spec };
+  rig.workerApi.overrides = { agent: "test", acpCommand: PROGRAM, prompt: lines.join("\n"), ...spec };
 };
 const start = async (lines: readonly string[], spec: Partial<WorkerSpec> = {}): Promise<Running> => {
   use(lines, spec);
@@ -28,7 +28,7 @@ const run = async (lines: readonly string[], spec: Partial<WorkerSpec> = {}): Pr
   return await rig.run(null);
 };
 const said = (): string[] =>
-  rig.desk
+  rig.workerApi
     .of("message")
     .flatMap(({ data }) => (data["content"] as { type: string; text: string }[]).map(({ type, text }) => `${type}: ${text}`));
 const prompts = (): string[] =>
@@ -41,14 +41,14 @@ test("[O6] what it says, thinks, plans and does is told, its work is delivered i
   const lines = ["think Hm.", "say Hello", "say  there.", "plan", "write b.txt=new", "fail", "open", "say I wrote b.txt."];
   expect(await run(lines)).toBe(0);
   expect(said()).toEqual(["thinking: Hm.", "text: Hello there.", "text: I wrote b.txt."]);
-  expect(rig.desk.of("todo")[0]?.data["items"]).toEqual([
+  expect(rig.workerApi.of("todo")[0]?.data["items"]).toEqual([
     { text: "Look", status: "completed" },
     { text: "Write", status: "in_progress" },
   ]);
-  const started = rig.desk.of("tool.started").map(({ data }) => data);
+  const started = rig.workerApi.of("tool.started").map(({ data }) => data);
   expect(started.map(({ name }) => name)).toEqual(["edit", "shell", "read"]);
   expect(started[0]?.["input"]).toEqual({ title: "Write b.txt", path: "b.txt" });
-  const finished = rig.desk.of("tool.finished").map(({ data }) => data);
+  const finished = rig.workerApi.of("tool.finished").map(({ data }) => data);
   expect(finished.map(({ output, exitCode }) => [output, exitCode])).toEqual([
     ["written", 0],
     ['{"why":"no luck"}', 1],
@@ -56,36 +56,36 @@ test("[O6] what it says, thinks, plans and does is told, its work is delivered i
   ]);
   expect(finished.map(({ id }) => id)).toEqual(started.map(({ id }) => id));
   expect(rig.show(rig.finalSha(), "b.txt")).toBe("new");
-  expect(rig.desk.of("finished")[0]?.data).toMatchObject({ title: "think Hm.", summary: "I wrote b.txt." });
+  expect(rig.workerApi.of("finished")[0]?.data).toMatchObject({ title: "think Hm.", summary: "I wrote b.txt." });
 });
 
 test("[O6] a call that is announced before its input is known is told once, with its input", async () => {
   await run(["announce"]);
-  expect(rig.desk.of("tool.started").map(({ data }) => [data["name"], data["input"]])).toEqual([
+  expect(rig.workerApi.of("tool.started").map(({ data }) => [data["name"], data["input"]])).toEqual([
     ["Bash", { title: "ls -l", command: "ls -l" }],
   ]);
-  expect(rig.desk.of("tool.finished").map(({ data }) => data["output"])).toEqual(["a.txt"]);
+  expect(rig.workerApi.of("tool.finished").map(({ data }) => data["output"])).toEqual(["a.txt"]);
 });
 
 test("[O6] permissions are given within the container, and seen", async () => {
   await run(["permit"]);
   expect(said()).toEqual(["text: permission: yes"]);
-  expect(rig.desk.of("notice").map(({ data }) => data["code"])).toContain("permission_given");
+  expect(rig.workerApi.of("notice").map(({ data }) => data["code"])).toContain("permission_given");
 });
 
 test("[O6] a form is a question to a person, field by field; an answer that was given before is taken", async () => {
   const running = await start(["ask", "visit"]);
-  await rig.desk.until(() => rig.desk.of("question").length === 1);
-  const first = rig.desk.of("question")[0]?.data;
+  await rig.workerApi.until(() => rig.workerApi.of("question").length === 1);
+  const first = rig.workerApi.of("question")[0]?.data;
   expect(first).toMatchObject({ question: "Which colour?\ncolour", options: ["red", "green"] });
-  rig.desk.command({ type: "answer", questionId: String(first?.["id"]), text: "green" });
-  await rig.desk.until(() => rig.desk.of("question").length === 2);
-  const second = rig.desk.of("question")[1]?.data;
-  rig.desk.command({ type: "answer", questionId: String(second?.["id"]), text: "yes" });
+  rig.workerApi.command({ type: "answer", questionId: String(first?.["id"]), text: "green" });
+  await rig.workerApi.until(() => rig.workerApi.of("question").length === 2);
+  const second = rig.workerApi.of("question")[1]?.data;
+  rig.workerApi.command({ type: "answer", questionId: String(second?.["id"]), text: "yes" });
   expect(await running.exit).toBe(0);
   expect(said()[0]).toContain('answer: {"action":"accept","content":{"colour":"green","sure":true}}');
   expect(said()[0]).toContain("visit: decline");
-  rig.desk.next();
+  rig.workerApi.next();
   const answers = { [String(first?.["id"])]: "red", [String(second?.["id"])]: "no" };
   expect(await run(["ask"], { answers })).toBe(0);
   expect(said().at(-1)).toContain('{"colour":"red","sure":false}');
@@ -94,40 +94,40 @@ test("[O6] a form is a question to a person, field by field; an answer that was 
 test("[O6] it is told where the model is, and its key is the attempt's token; without a gateway it is told nothing", async () => {
   await run(["env"], { gateway: "open", model: "claude-x" });
   expect(said()[0]).toMatch(/^text: http:\/\/127\.0\.0\.1:\d+\/anthropic \[attempt token\] claude-x - http:\/\/127\.0\.0\.1:\d+$/);
-  rig.desk.next();
+  rig.workerApi.next();
   await run(["env"], { gateway: "none" });
   expect(said().at(-1)).toMatch(/^text: - - - - http/);
 });
 
 test("[O6] what it says that it cost counts only where the gateway does not count", async () => {
   await run(["usage"], { gateway: "none" });
-  expect(rig.desk.of("usage").map(({ data }) => data["usd"])).toEqual([0.25, 0.5]);
-  rig.desk.next();
+  expect(rig.workerApi.of("usage").map(({ data }) => data["usd"])).toEqual([0.25, 0.5]);
+  rig.workerApi.next();
   await run(["usage"], { gateway: "open" });
-  expect(rig.desk.of("usage")).toHaveLength(2);
+  expect(rig.workerApi.of("usage")).toHaveLength(2);
 });
 
 test("[O6] a message that steers interrupts the turn and is the next one; one for later waits for the end", async () => {
   const running = await start(["write b.txt=1", "wait 60000"]);
-  await rig.desk.until(() => rig.desk.of("tool.finished").length > 0);
-  rig.desk.command({ type: "message", messageId: "m1", text: "write c.txt=2", mode: "follow_up" });
-  rig.desk.command({ type: "message", messageId: "m2", text: "write d.txt=3", mode: "steer" });
+  await rig.workerApi.until(() => rig.workerApi.of("tool.finished").length > 0);
+  rig.workerApi.command({ type: "message", messageId: "m1", text: "write c.txt=2", mode: "follow_up" });
+  rig.workerApi.command({ type: "message", messageId: "m2", text: "write d.txt=3", mode: "steer" });
   expect(await running.exit).toBe(0);
   const [, second = "", third = ""] = prompts();
   expect(second).toContain("write d.txt=3\n\n(You were interrupted");
   expect(third).toContain("write c.txt=2");
-  expect(rig.desk.of("message.status").map(({ data }) => data["id"])).toEqual(["m2", "m1"]);
+  expect(rig.workerApi.of("message.status").map(({ data }) => data["id"])).toEqual(["m2", "m1"]);
   expect(rig.files(rig.finalSha())).toEqual([".gitignore", "a.txt", "b.txt", "c.txt", "d.txt"]);
 });
 
 test("[O6] cancelled, it stops within its bound with its work saved, and nothing of it is left", async () => {
   const running = await start(["daemon 77.1", "stubborn", "write b.txt=1", "wait 60000"]);
-  await rig.desk.until(() => rig.desk.of("tool.finished").length > 0);
+  await rig.workerApi.until(() => rig.workerApi.of("tool.finished").length > 0);
   const begun = performance.now();
-  rig.desk.command({ type: "cancel", graceMs: 10_000 });
+  rig.workerApi.command({ type: "cancel", graceMs: 10_000 });
   expect(await running.exit).toBe(0);
   expect(performance.now() - begun).toBeLessThan(15_000);
-  expect(rig.desk.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
+  expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
   expect([alive("sleep 77\\.1"), alive("acp/program\\.mjs")]).toEqual([false, false]);
 });
 
@@ -135,16 +135,16 @@ test("[O6] checks that fail are given back to it", async () => {
   expect(await run(["say done"], { verify: ["grep -q fixed a.txt"] })).toBe(0);
   expect(prompts()).toHaveLength(2);
   expect(prompts()[1]).toContain("grep -q fixed a.txt ended with 1");
-  expect(rig.desk.of("verify").map(({ data }) => data["exitCode"])).toEqual([1, 0]);
-  expect(String(rig.desk.of("finished")[0]?.data["summary"])).toContain("`grep -q fixed a.txt`: passed");
+  expect(rig.workerApi.of("verify").map(({ data }) => data["exitCode"])).toEqual([1, 0]);
+  expect(String(rig.workerApi.of("finished")[0]?.data["summary"])).toContain("`grep -q fixed a.txt`: passed");
 });
 
 test("[O6] a turn that stops at a limit is continued, a refusal is a failure", async () => {
   expect(await run(["stop max_tokens", "say end"])).toBe(0);
   expect(prompts()).toHaveLength(2);
-  rig.desk.next();
+  rig.workerApi.next();
   await run(["stop refusal"]);
-  expect(rig.desk.of("failed")[0]?.data).toMatchObject({ code: "agent_error", message: expect.stringContaining("the model refused") });
+  expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "agent_error", message: expect.stringContaining("the model refused") });
 });
 
 test.each([
@@ -156,11 +156,11 @@ test.each([
   ["a program that speaks something else", ["say x"], "echo hello; echo world >&2; exit 4", "exit code 4", "world"],
 ])("[O6] %s is a failure in words, and what it did is saved", async (_, lines, acpCommand, message, evidence) => {
   await run(["write b.txt=1", ...lines], { acpCommand });
-  const failed = rig.desk.of("failed")[0]?.data;
+  const failed = rig.workerApi.of("failed")[0]?.data;
   expect(failed?.["code"]).toBe("agent_error");
   expect(failed?.["message"]).toMatch(new RegExp(message));
   if (evidence !== null) expect(failed?.["evidence"]).toContain(evidence);
-  if (lines[0] !== "say x") expect(rig.desk.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
+  if (lines[0] !== "say x") expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
   expect(alive("acp/program\\.mjs")).toBe(false);
 });
 
@@ -173,7 +173,7 @@ test("it is handed the MCP servers of the task, and what the repository tells ag
   expect(JSON.parse(rig.show(rig.finalSha(), "mcp.json"))).toEqual([
     { name: "calc", command: "calc", args: ["-v"], env: [{ name: "A", value: "1" }] },
   ]);
-  expect(rig.desk.of("notice").map(({ data }) => data["text"])).toEqual([expect.stringContaining('"far" is left out')]);
+  expect(rig.workerApi.of("notice").map(({ data }) => data["text"])).toEqual([expect.stringContaining('"far" is left out')]);
   expect(prompts()[0]).toContain("Use tabs.");
   expect(existsSync(join(rig.workspace, "prompts.txt"))).toBe(false);
 });

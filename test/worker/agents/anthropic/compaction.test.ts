@@ -40,7 +40,7 @@ describe("[A9] the transcript is never changed; a summary is one more line, and 
     const { bench, fake, life } = await run({ turns: TURNS });
     expect(bench.ran()).toEqual(["a", "b", "c", "d", "e"]);
     expect(compactions(bench).map(({ block }) => (block as { type: string } | null)?.type)).toEqual(["compaction", "compaction"]);
-    const after = fake.served().at(-1);
+    const after = fake.requests().at(-1);
     expect(after?.headers["anthropic-beta"]).toContain("compact-2026-09-04");
     expect(after?.request.messages[0]).toMatchObject({ role: "assistant", content: [{ type: "compaction" }] });
     expect(JSON.stringify(after?.request.messages[1])).toContain("Do it.");
@@ -54,14 +54,14 @@ describe("[A9] the transcript is never changed; a summary is one more line, and 
     expect(first).toMatchObject({ block: null, text: expect.stringContaining("Summary of the turns up to 2.") as string });
     expect(first?.["text"]).toContain("Then c");
     expect(first?.["text"]).toContain("Do it.");
-    expect(fake.served().filter(({ request }) => request.tool_choice?.type === "none")).toHaveLength(2);
-    expect(fake.served().at(-1)?.request.messages[0]?.role).toBe("user");
+    expect(fake.requests().filter(({ request }) => request.tool_choice?.type === "none")).toHaveLength(2);
+    expect(fake.requests().at(-1)?.request.messages[0]?.role).toBe("user");
   });
 
   it("without the beta nothing is asked of the provider", async () => {
     const { bench, fake } = await run({ turns: TURNS }, { settings: { compaction: "own" } });
     expect(bench.ran()).toEqual(["a", "b", "c", "d", "e"]);
-    expect(fake.served().some(({ headers }) => headers["anthropic-beta"] !== undefined)).toBe(false);
+    expect(fake.requests().some(({ headers }) => headers["anthropic-beta"] !== undefined)).toBe(false);
   });
 
   it("a life that begins after a summary sends the same conversation", async () => {

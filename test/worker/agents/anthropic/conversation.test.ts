@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { Conversation, type Call, type Trace } from "../../../../worker/agents/anthropic/conversation/conversation.ts";
 import { nextStep } from "../../../../worker/agents/anthropic/loop.ts";
 import type { Begin, Line } from "../../../../worker/agents/anthropic/conversation/records.ts";
-import { verdictOn } from "../../../../worker/agents/anthropic/loop-detection.ts";
+import { detectLoop } from "../../../../worker/agents/anthropic/loop-detection.ts";
 
 const BEGIN: Begin = {
   kind: "begin",
@@ -123,7 +123,7 @@ describe("[A5] circles", () => {
     return { call: one, result: { kind: "result", id: "c", output, status } };
   };
   const times = (n: number, make: (i: number) => Trace): Trace[] => Array.from({ length: n }, (_, i) => make(i));
-  const verdict = (entries: readonly Trace[]): string => verdictOn(entries).kind;
+  const verdict = (entries: readonly Trace[]): string => detectLoop(entries).kind;
 
   it("the same call four times, a failing one three times; after the nudge two more", () => {
     const same = (): Trace => trace("x", "y");

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { faultSchema, type Fault, type Turn } from "../../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import type { LoopSettings } from "../../../../worker/agents/anthropic/settings.ts";
-import { faultOf } from "../../../../worker/agents/anthropic/model/faults.ts";
+import { classifyFault } from "../../../../worker/agents/anthropic/model/faults.ts";
 import { Bench, FINISH, KEY, Life, linesOf, step } from "./harness.ts";
 
 interface Row {
@@ -105,7 +105,8 @@ describe.each(PLACES.map((name, place) => ({ name, place })))("[A8] faults: $nam
 });
 
 describe("[A8] what a failure says", () => {
-  const said = (status: number, headers: Record<string, string>): unknown => faultOf({ status, headers: new Headers(headers) }, 1_000);
+  const said = (status: number, headers: Record<string, string>): unknown =>
+    classifyFault({ status, headers: new Headers(headers) }, 1_000);
 
   it("how long to wait, in each form", () => {
     expect(said(429, { "retry-after": "2" })).toMatchObject({ kind: "again", afterMs: 2_000 });
@@ -115,7 +116,7 @@ describe("[A8] what a failure says", () => {
   });
 
   it("a spend limit is no rate limit", () => {
-    expect(faultOf({ status: 429, type: "rate_limit_error", errorCode: "contract_spend_limit_reached" }, 0)).toMatchObject({
+    expect(classifyFault({ status: 429, type: "rate_limit_error", errorCode: "contract_spend_limit_reached" }, 0)).toMatchObject({
       kind: "fatal",
       code: "model_quota",
     });

@@ -4,17 +4,17 @@ import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
 import { DEFAULT_RULES } from "../../../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../../../src/broker/model/gateway.ts";
-import type { Ledger } from "../../../../src/core/ports/usage-ledger.ts";
+import type { UsageLedger } from "../../../../src/core/ports/usage-ledger.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../../../src/broker/model/prices.ts";
-import { createRate } from "../../../../src/broker/model/rate-limit.ts";
-import { createSpend } from "../../../../src/coordinator/services/budget.ts";
+import { createProviderRateLimit } from "../../../../src/broker/model/rate-limit.ts";
+import { createBudgetService } from "../../../../src/coordinator/services/budget.ts";
 import { memoryLedger } from "../../../../src/store/sqlite/tables/usage-ledger.ts";
 import { systemClock } from "../../../../src/app/system.ts";
 import type { Budget } from "../../../../src/core/task.ts";
 import { seededIds } from "../../../support/manual-clock.ts";
-import { openWorld, quiet } from "../../../support/coordinator/harness.ts";
+import { openHarness, quiet } from "../../../support/coordinator/harness.ts";
 import { Bench, FINISH, Life, step, type LifeOptions } from "./harness.ts";
 
 const KEY = "sk-real-key-of-the-server";
@@ -25,32 +25,48 @@ afterEach(async () => {
 
 interface House {
   readonly fake: FakeModel;
-  readonly ledger: Ledger;
+  readonly ledger: UsageLedger;
   readonly taskId: string;
   readonly bench: Bench;
   life(options?: Partial<LifeOptions>): Life;
 }
 
 async function open(scenario: Scenario, budget: Budget): Promise<House> {
-  const world = await openWorld({ settings: { maxConcurrent: 5 } });
+  const harness = await openHarness({ settings: { maxConcurrent: 5 } });
   const fake = await startFakeModel({ scenarios: { default: scenario }, apiKey: KEY });
   const bench = new Bench();
   closers.push(
-    () => world.close(),
+    () => harness.close(),
     () => fake.close(),
     () => bench.close(),
   );
-  const { id } = await world.submit({ budget });
-  await world.until(id, "provisioning");
-  await expect.poll(() => world.puppets.has(id)).toBe(true);
-  await world.puppets.say(world.kernel.desk, id, ["ready", {}]);
-  const task = await world.until(id, "running.working");
+  const { id } = await harness.submit({ budget });
+  await harness.until(id, "provisioning");
+  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
+  const task = await harness.until(id, "running.working");
   const ledger = memoryLedger();
-  const { coordinator } = world.kernel;
+  const { taskLog } = harness.coordinator;
   const limits = { userDayUsd: null, dayUsd: null };
-  const desk = createSpend({ coordinator, store: world.store, ledger, clock: systemClock, ids: seededIds(), log: quiet, ...limits });
-  const rate = createRate({ clock: systemClock, longestMs: 60_000 });
-  const serve = createModelGateway({ baseUrl: fake.url, apiKey: KEY, desk, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet });
+  const modelBudget = createBudgetService({
+    taskLog,
+    store: harness.store,
+    ledger,
+    clock: systemClock,
+    ids: seededIds(),
+    log: quiet,
+    ...limits,
+  });
+  const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
+  const serve = createModelGateway({
+    baseUrl: fake.url,
+    apiKey: KEY,
+    budget: modelBudget,
+    rules: DEFAULT_RULES,
+    prices: PRICES,
+    rate,
+    log: quiet,
+  });
   const server = createServer((request, response) => {
     const gone = new AbortController();
     response.on("close", () => gone.abort());
@@ -84,8 +100,8 @@ it("[A8] through the gateway everything passes: summaries, retries, faults in mi
   expect(await one.run()).toMatchObject({ title: "Do the work" });
   expect(one.notices().filter((code) => code === "model_retry")).toHaveLength(3);
   expect(one.notices()).toContain("compacted");
-  expect(fake.served().filter(({ request, status }) => request.compaction !== undefined && status === 200)).toHaveLength(1);
-  expect((await ledger.spentBy(taskId)).requests).toBe(fake.served().filter(({ status }) => status === 200).length);
+  expect(fake.requests().filter(({ request, status }) => request.compaction !== undefined && status === 200)).toHaveLength(1);
+  expect((await ledger.spentBy(taskId)).requests).toBe(fake.requests().filter(({ status }) => status === 200).length);
 });
 
 it("[A8] [G4] a budget that is used up is a question; a stop ends the task with its reason and its work saved", async () => {
@@ -101,7 +117,7 @@ it("[A8] [G4] a budget that is used up is a question; a stop ends the task with 
   const { usd } = await ledger.spentBy(taskId);
   expect(usd).toBeGreaterThan(0.09);
   expect(usd).toBeLessThan(0.1 + 0.05);
-  expect(fake.spent()).toBeGreaterThanOrEqual(usd * 0.99);
+  expect(fake.spentUsd()).toBeGreaterThanOrEqual(usd * 0.99);
 });
 
 it("[A5] [G4] turns that are used up are a question too", async () => {

@@ -20,7 +20,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createModelAgent } from "../../../../worker/agents/anthropic/agent.ts";
 import type { LoopSettings } from "../../../../worker/agents/anthropic/settings.ts";
-import type { AgentContext, AgentResult, HeardMessage, Transcript, TranscriptRecord } from "../../../../worker/agents/agent.ts";
+import type { AgentContext, AgentResult, ReceivedMessage, Transcript, TranscriptRecord } from "../../../../worker/agents/agent.ts";
 import { createTools } from "../../../../worker/tools/toolbox.ts";
 import type { ToolRunner } from "../../../../worker/tools/tool.ts";
 import type { WorkerSpec } from "../../../../src/core/protocol/worker.ts";
@@ -190,7 +190,7 @@ export class Life implements AgentContext {
   readonly instructions: string;
   readonly #options: LifeOptions;
   readonly #tools: ToolRunner;
-  readonly #messages: (HeardMessage & { mode: "steer" | "follow_up" })[] = [];
+  readonly #messages: (ReceivedMessage & { mode: "steer" | "follow_up" })[] = [];
   #ids = 0;
   #due = 0;
 
@@ -223,7 +223,7 @@ export class Life implements AgentContext {
     return `${prefix}_${this.#options.bench.attempt}_${this.#ids}`;
   }
 
-  async say(text: string): Promise<void> {
+  async message(text: string): Promise<void> {
     this.emit("message", { id: this.newId("msg"), role: "assistant", content: [{ type: "text", text }] });
   }
 
@@ -247,7 +247,7 @@ export class Life implements AgentContext {
     this.#messages.push({ id: this.newId("m"), text, mode });
   }
 
-  async heard(at: "step" | "end"): Promise<readonly HeardMessage[]> {
+  async receiveMessages(at: "step" | "end"): Promise<readonly ReceivedMessage[]> {
     const ready = this.#messages.filter(({ mode }) => at === "end" || mode === "steer");
     for (const one of ready) this.#messages.splice(this.#messages.indexOf(one), 1);
     return ready;

@@ -32,7 +32,7 @@ const failure = async (work: Promise<AgentResult>): Promise<{ code: string; mess
     (thrown: unknown) => thrown as { code: string; message: string },
   );
 
-const texts = (fake: FakeModel): string => JSON.stringify(fake.served().at(-1)?.request.messages);
+const texts = (fake: FakeModel): string => JSON.stringify(fake.requests().at(-1)?.request.messages);
 const kinds = (bench: Bench): string[] => linesOf(bench.file).map(({ data }) => String(data["kind"]));
 
 describe("[A1] the work of a task", () => {
@@ -62,7 +62,7 @@ describe("[A1] the work of a task", () => {
     expect(JSON.stringify(life.of("message"))).toContain("Now the edit.");
     expect(life.deltas.join("")).toContain("I look.");
     expect(bench.checkpoint?.cursor).toBe(String(linesOf(bench.file).length));
-    expect(fake.served()).toHaveLength(5);
+    expect(fake.requests()).toHaveLength(5);
   });
 
   it("the request: own words, frozen tools, thinking as summaries, at most four cache marks, and the cache is read", async () => {
@@ -72,7 +72,7 @@ describe("[A1] the work of a task", () => {
       { spec: { model: "claude-sonnet-5-5", effort: "high", prompt: "Rename it." }, instructions: "Notes of the project: use tabs." },
     );
     await life.run();
-    const request = fake.served().at(-1)?.request;
+    const request = fake.requests().at(-1)?.request;
     expect(request).toMatchObject({
       model: "claude-sonnet-5-5",
       stream: true,
@@ -128,7 +128,7 @@ describe("[A3] words without a call are a report, not a proof", () => {
   it("text for ever: asked to finish twice, then the words are the report, and people are told", async () => {
     const { fake, life } = await prepare({ turns: [{ say: "All is well." }], afterwards: "again" });
     expect(await life.run()).toEqual({ title: "Do the work.", summary: "All is well.", verified: [] });
-    expect(fake.served()).toHaveLength(3);
+    expect(fake.requests()).toHaveLength(3);
     expect(life.notices()).toEqual(["no_finish"]);
   });
 
@@ -162,7 +162,7 @@ describe("[A4] checks run after finish, and their output comes back", () => {
       { spec: { verify: ["echo broken; exit 3"] } },
     );
     expect((await life.run()).summary).toContain("`echo broken; exit 3`");
-    expect(fake.served()).toHaveLength(3);
+    expect(fake.requests()).toHaveLength(3);
     expect(texts(fake)).toContain("exit code 3");
   });
 });
@@ -173,7 +173,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
     const { bench, fake, life } = await prepare({ turns: [{ tools: [same] }], afterwards: "again" });
     expect(await failure(life.run())).toMatchObject({ code: "agent_stuck", message: expect.stringContaining("bash cat a.txt") as string });
     expect(life.notices()).toEqual(["agent_circles"]);
-    expect(fake.served()).toHaveLength(6);
+    expect(fake.requests()).toHaveLength(6);
     expect(bench.checkpoint).not.toBeNull();
   });
 
@@ -184,7 +184,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
     expect(await failure(two.life.run())).toMatchObject({ code: "agent_stuck", message: expect.stringContaining("2 calls") as string });
     const unknown = await prepare({ turns: [{ tools: [{ name: "teleport", input: {} }] }], afterwards: "again" });
     expect(await failure(unknown.life.run())).toMatchObject({ code: "agent_stuck" });
-    expect(unknown.fake.served()).toHaveLength(5);
+    expect(unknown.fake.requests()).toHaveLength(5);
   });
 
   it("different work for ever ends with the turns, after a warning", async () => {
@@ -229,7 +229,7 @@ describe("[A6] people are heard at the next safe point", () => {
     life.person("Use tabs.");
     life.person("Then b, please.", "follow_up");
     await life.run();
-    const said = fake.served().map(
+    const said = fake.requests().map(
       ({ request }) =>
         JSON.stringify(request.messages)
           .match(/Use tabs|Then b/g)
@@ -322,7 +322,7 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     const model = { baseURL: fake.url, token: KEY };
     await new Life({ bench: next, model, spec: { taskId: "task_2", prompt: "Now b.", model: "claude-haiku-5-5" } }).run();
     expect(next.ran()).toEqual(["a"]);
-    expect(fake.served().at(-1)?.request.messages[0]).toMatchObject({ role: "user" });
+    expect(fake.requests().at(-1)?.request.messages[0]).toMatchObject({ role: "user" });
     expect(texts(fake)).toContain("It is done and was checked.");
   });
 });

@@ -4,13 +4,13 @@
  * The provider's own summary where it can: it is signed and stands for all that was said. Else a turn of our own without tools. When even that is
  * too long to be asked for, the end of the work is told as plain text, and that is summed up.
  */
-import { cut, cutHead } from "../../../lib/text.ts";
+import { truncate, truncateStart } from "../../../lib/text.ts";
 import { AgentFailure, type AgentContext } from "../../agent.ts";
-import type { Answer, Caller } from "../model/call.ts";
+import type { Answer, ModelCaller } from "../model/call.ts";
 import type { ModelClient } from "../model/client.ts";
 import type { Message } from "./conversation.ts";
-import type { Memory } from "./memory.ts";
-import { needsBeta, requestOf, type Params } from "../model/request.ts";
+import type { ConversationLog } from "./memory.ts";
+import { needsBeta, createRequest, type Params } from "../model/request.ts";
 import type { Begin, Block } from "./records.ts";
 import type { LoopSettings } from "../settings.ts";
 import { LOG_OF_WORK, SUM_UP, SUMMED_UP } from "../messages.ts";
@@ -20,9 +20,9 @@ const ITEM_LIMIT = 4_000;
 
 export interface CompactParts {
   readonly context: AgentContext;
-  readonly memory: Memory;
+  readonly memory: ConversationLog;
   readonly client: ModelClient;
-  readonly caller: Caller;
+  readonly caller: ModelCaller;
   readonly settings: LoopSettings;
 }
 
@@ -58,7 +58,7 @@ function tell(context: AgentContext, tokens: number): "done" {
 
 /** The provider's signed summary; null when it gives none. */
 async function theirs({ context, memory, client, caller }: CompactParts, begin: Begin): Promise<Block | "budget" | null> {
-  const params = requestOf(begin, memory.view.messages(), context.spec.taskId);
+  const params = createRequest(begin, memory.view.messages(), context.spec.taskId);
   const outcome = await caller.attempt((signal) => client.compact(params, SUM_UP, signal));
   if (outcome.kind === "budget") return "budget";
   if (outcome.kind !== "answer") return null;
@@ -69,7 +69,7 @@ async function theirs({ context, memory, client, caller }: CompactParts, begin: 
 async function ours({ context, memory, client, caller }: CompactParts, begin: Begin): Promise<{ text: string } | "budget"> {
   const messages = memory.view.messages();
   const ask = async (asked: readonly Message[]): Promise<Answer | "too_long" | "budget"> => {
-    const params: Params = { ...requestOf(begin, asked, context.spec.taskId), tool_choice: { type: "none" } };
+    const params: Params = { ...createRequest(begin, asked, context.spec.taskId), tool_choice: { type: "none" } };
     const outcome = await caller.call((signal) => client.stream(params, needsBeta(asked) ? "compact" : "plain", signal));
     return outcome.kind === "answer" ? outcome.answer : outcome.kind;
   };
@@ -109,8 +109,8 @@ function logOf(messages: readonly Message[]): string {
             : typeof text === "string"
               ? text
               : "";
-      return words === "" ? [] : [`${role} (${String(type)}): ${cut(words, ITEM_LIMIT)}`];
+      return words === "" ? [] : [`${role} (${String(type)}): ${truncate(words, ITEM_LIMIT)}`];
     }),
   );
-  return cutHead(lines.join("\n\n"), LOG_LIMIT);
+  return truncateStart(lines.join("\n\n"), LOG_LIMIT);
 }

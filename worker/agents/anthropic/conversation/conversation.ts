@@ -30,7 +30,7 @@ const callOf = (block: Block): Call[] => {
 const isBlank = (block: Block): boolean => block.type === "text" && String(block["text"] ?? "").trim() === "";
 
 /** What of an answer is kept: the provider refuses blank texts when they come back. */
-export const kept = (content: readonly Block[]): Block[] => content.filter((block) => !isBlank(block));
+export const withoutBlanks = (content: readonly Block[]): Block[] => content.filter((block) => !isBlank(block));
 
 export class Conversation {
   /** Lines so far. */
@@ -139,7 +139,7 @@ export class Conversation {
 
   #turn(content: readonly Block[], stop: string, tokens: number, inherited: boolean): void {
     if (!inherited) this.turns += 1;
-    const answer = kept(content);
+    const answer = withoutBlanks(content);
     const calls = answer.flatMap(callOf);
     this.stop = stop;
     this.tokens = tokens;

@@ -1,10 +1,10 @@
 /** The transcript and the conversation that it makes, kept in step: a line counts once it is durable. */
-import type { AgentContext, HeardMessage } from "../../agent.ts";
+import type { AgentContext, ReceivedMessage } from "../../agent.ts";
 import { Conversation } from "./conversation.ts";
 import { readLine, type Line, type Source } from "./records.ts";
 import { PERSON } from "../messages.ts";
 
-export class Memory {
+export class ConversationLog {
   readonly view = new Conversation();
   readonly #context: AgentContext;
 
@@ -30,7 +30,7 @@ export class Memory {
   }
 
   /** What a person said; once, however often it is brought. */
-  async hear({ id, text }: HeardMessage): Promise<void> {
+  async hear({ id, text }: ReceivedMessage): Promise<void> {
     if (!this.view.heard.has(id)) await this.write({ kind: "told", source: "person", text: PERSON(text), message: id });
   }
 }

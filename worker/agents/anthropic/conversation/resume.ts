@@ -7,10 +7,10 @@
 import type { AgentContext } from "../../agent.ts";
 import { changesFiles } from "../tools/tool-calls.ts";
 import type { Call } from "./conversation.ts";
-import type { Memory } from "./memory.ts";
+import type { ConversationLog } from "./memory.ts";
 import { readLine } from "./records.ts";
-import { brief } from "../loop-detection.ts";
-import { isTalk } from "../tools/conversation-tools.ts";
+import { describeCall } from "../loop-detection.ts";
+import { isConversationTool } from "../tools/conversation-tools.ts";
 import { FILES, NEXT_TASK, NOT_RUN, RESUMED, TAKEN_UP, UNKNOWN } from "../messages.ts";
 
 const NAMED = 20;
@@ -32,20 +32,20 @@ function lostCalls({ transcript, cursor, spec }: AgentContext): string[] {
     const present = record.attempt === spec.attempt || (record.attempt === 0 && cursor === null);
     if (line.kind !== "result" || present || i < saved) continue;
     const call = calls.get(line.id);
-    if (call !== undefined && changesFiles(call.name) && line.status !== "not_run") lost.push(brief(call));
+    if (call !== undefined && changesFiles(call.name) && line.status !== "not_run") lost.push(describeCall(call));
   }
   return lost.length <= NAMED ? lost : [...lost.slice(0, NAMED), `and ${lost.length - NAMED} more`];
 }
 
 /** Takes up a conversation that is not new. `own`: by an earlier life of this task; else by the task that this one goes on from. */
-export async function resume(context: AgentContext, memory: Memory): Promise<void> {
+export async function repairConversation(context: AgentContext, memory: ConversationLog): Promise<void> {
   const { prompt } = context.spec;
   const lost = lostCalls(context);
   const own = context.transcript.records.some(({ attempt }) => attempt > 0);
   let unknown = 0;
   for (const { id, name } of memory.view.open) {
     const begun = memory.view.started.has(id);
-    if (own && (isTalk(name) || (!begun && lost.length === 0))) continue;
+    if (own && (isConversationTool(name) || (!begun && lost.length === 0))) continue;
     if (begun) unknown += 1;
     await memory.write({ kind: "result", id, output: begun ? UNKNOWN : NOT_RUN, status: begun ? "unknown" : "not_run" });
   }

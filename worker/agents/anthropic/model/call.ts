@@ -8,7 +8,7 @@
 import { z } from "zod";
 import { AgentFailure, type AgentContext } from "../../agent.ts";
 import type { ModelStream } from "./client.ts";
-import { faultOf, type Fault } from "./faults.ts";
+import { classifyFault, type Fault } from "./faults.ts";
 import type { LoopSettings } from "../settings.ts";
 
 const answerSchema = z.looseObject({
@@ -32,12 +32,12 @@ export type Outcome =
 
 const GARBLED_TRIES = 3;
 
-export const tokensOf = ({ usage }: Answer): number =>
+export const countTokens = ({ usage }: Answer): number =>
   usage.input_tokens + (usage.cache_creation_input_tokens ?? 0) + (usage.cache_read_input_tokens ?? 0) + usage.output_tokens;
 
 const deltaSchema = z.looseObject({ type: z.string(), text: z.string().optional(), thinking: z.string().optional() });
 
-export class Caller {
+export class ModelCaller {
   readonly #context: AgentContext;
   readonly #settings: LoopSettings;
 
@@ -117,7 +117,7 @@ export class Caller {
         const why = `The model said nothing for ${Math.round(this.#settings.idleMs / 1_000)} s.`;
         return { kind: "again", why, afterMs: null };
       }
-      return faultOf(thrown, this.#settings.now());
+      return classifyFault(thrown, this.#settings.now());
     } finally {
       clearTimeout(timer);
     }

@@ -3,7 +3,7 @@
  *
  * An error in mid-stream has no status but a type; a broken connection has neither. So both are looked at, and what has neither is tried again.
  */
-import { messageOf } from "../../../../src/core/error.ts";
+import { errorMessage } from "../../../../src/core/error.ts";
 
 export type Fault =
   /** Try again: after what the provider asks for (ms), or after our own pause. */
@@ -29,7 +29,7 @@ function read(thrown: unknown): Thrown {
   return {
     status: typeof status === "number" ? status : null,
     type: typeof type === "string" ? type : null,
-    message: typeof apiMessage === "string" ? apiMessage : messageOf(thrown),
+    message: typeof apiMessage === "string" ? apiMessage : errorMessage(thrown),
     header: (name) => (headers instanceof Headers ? headers.get(name) : null),
   };
 }
@@ -64,7 +64,7 @@ function words({ status, type }: Thrown): string {
 }
 
 /** @param now epoch ms. */
-export function faultOf(thrown: unknown, now: number): Fault {
+export function classifyFault(thrown: unknown, now: number): Fault {
   const error = read(thrown);
   const { status, type, message } = error;
   if (type === "budget_exceeded") return { kind: "budget", why: message };

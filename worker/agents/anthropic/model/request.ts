@@ -9,7 +9,7 @@ import type Anthropic from "@anthropic-ai/sdk";
 import type { AgentContext } from "../../agent.ts";
 import type { Conversation, Message } from "../conversation/conversation.ts";
 import type { Begin, Block } from "../conversation/records.ts";
-import { TALK } from "../tools/conversation-tools.ts";
+import { CONVERSATION_TOOLS } from "../tools/conversation-tools.ts";
 
 export type Params = Anthropic.MessageStreamParams;
 
@@ -41,9 +41,13 @@ How to report
 const INSTRUCTIONS_LIMIT = 64 * 1024;
 
 /** Talk comes last, so that the work tools read first; the order is part of what is frozen. */
-export function toolsOf(context: Pick<AgentContext, "toolSchemas">): Begin["tools"] {
-  const work = context.toolSchemas.filter(({ name }) => !TALK.some((talk) => talk.name === name));
-  return [...work, ...TALK].map(({ name, description, inputSchema }) => ({ name, description, input_schema: { ...inputSchema } }));
+export function getTools(context: Pick<AgentContext, "toolSchemas">): Begin["tools"] {
+  const work = context.toolSchemas.filter(({ name }) => !CONVERSATION_TOOLS.some((talk) => talk.name === name));
+  return [...work, ...CONVERSATION_TOOLS].map(({ name, description, inputSchema }) => ({
+    name,
+    description,
+    input_schema: { ...inputSchema },
+  }));
 }
 
 /** @param now epoch ms. @param before what an earlier task of the same thread delivered, when its conversation cannot be gone on with. */
@@ -91,7 +95,7 @@ export const COMPACT_BETA = "compact-2026-09-04";
 export const needsBeta = (messages: readonly Message[]): boolean => messages[0]?.content.some(({ type }) => type === "compaction") ?? false;
 
 /** @param taskId tells the provider's abuse watch, and a test's fake model, whose conversation it is. */
-export function requestOf(begin: Begin, messages: readonly Message[], taskId: string): Params {
+export function createRequest(begin: Begin, messages: readonly Message[], taskId: string): Params {
   const { model, maxTokens, effort, thinking, system, tools } = begin;
   return {
     model,
@@ -106,7 +110,7 @@ export function requestOf(begin: Begin, messages: readonly Message[], taskId: st
 }
 
 /** What can be said of a conversation that is not gone on with. */
-export function delivered(view: Conversation): string | null {
+export function describeDelivered(view: Conversation): string | null {
   const call = view.finish ?? view.calls.find(({ name }) => name === "finish");
   const { title, summary } = call?.input ?? {};
   return typeof title === "string" && typeof summary === "string" ? `${title}\n\n${summary}` : null;

@@ -33,7 +33,7 @@ const items = {
   ]),
 };
 
-export const TALK: readonly ToolWords[] = [
+export const CONVERSATION_TOOLS: readonly ToolWords[] = [
   {
     name: "todo",
     description:
@@ -74,27 +74,27 @@ export const TALK: readonly ToolWords[] = [
   },
 ];
 
-const NAMES = new Set(TALK.map(({ name }) => name));
+const NAMES = new Set(CONVERSATION_TOOLS.map(({ name }) => name));
 
 /** Talk may be repeated after an interruption: it has no effect that a second time would spoil. */
-export const isTalk = (name: string): boolean => NAMES.has(name);
+export const isConversationTool = (name: string): boolean => NAMES.has(name);
 
-export interface Said {
+export interface ConversationToolResult {
   readonly output: string;
   readonly status: "ok" | "failed";
 }
 
-const ok = (output: string): Said => ({ output, status: "ok" });
+const ok = (output: string): ConversationToolResult => ({ output, status: "ok" });
 
 /** The question's id is a function of the call, so that an answer which comes days later finds it. */
 const questionId = (call: Call): string => `q_${call.id.replaceAll(/[^\w-]/g, "_")}`.slice(0, 64);
 
-export function finishOf(call: Call): { readonly title: string; readonly summary: string } | null {
+export function readFinish(call: Call): { readonly title: string; readonly summary: string } | null {
   return finishInput.safeParse(call.input).data ?? null;
 }
 
 /** Rejects only when the agent must stop. @param save called before a wait that may be long. */
-export async function talk(context: AgentContext, call: Call, save: () => Promise<void>): Promise<Said> {
+export async function runConversationTool(context: AgentContext, call: Call, save: () => Promise<void>): Promise<ConversationToolResult> {
   switch (call.name) {
     case "todo": {
       const given = todoInput.safeParse(call.input);
@@ -112,7 +112,7 @@ export async function talk(context: AgentContext, call: Call, save: () => Promis
     case "report_progress": {
       const given = reportInput.safeParse(call.input);
       if (!given.success) return wrong(given.error);
-      await context.say(given.data.text);
+      await context.message(given.data.text);
       return ok("Told.");
     }
     default: {
@@ -122,7 +122,7 @@ export async function talk(context: AgentContext, call: Call, save: () => Promis
   }
 }
 
-function wrong(error: z.ZodError): Said {
+function wrong(error: z.ZodError): ConversationToolResult {
   const words = error.issues.map(({ path, message }) => `${path.length === 0 ? "input" : path.join(".")}: ${message}`);
   return { output: `The input is not right. ${words.join("; ")}`, status: "failed" };
 }

@@ -1,11 +1,11 @@
 /** Runs the calls of one answer, one after the other: each is written down before it begins, and its result before the next. */
-import { cut } from "../../../lib/text.ts";
+import { truncate } from "../../../lib/text.ts";
 import type { AgentContext } from "../../agent.ts";
 import type { Call } from "../conversation/conversation.ts";
-import type { Memory } from "../conversation/memory.ts";
+import type { ConversationLog } from "../conversation/memory.ts";
 import type { Result } from "../conversation/records.ts";
 import type { Stopwatch } from "../stopwatch.ts";
-import { isTalk, talk } from "./conversation-tools.ts";
+import { isConversationTool, runConversationTool } from "./conversation-tools.ts";
 import { CUT_OFF, NOT_ASKED, TOO_MANY } from "../messages.ts";
 
 /** Calls of one answer that are run. */
@@ -16,10 +16,10 @@ const RESULTS_LIMIT = 400_000;
 
 /** Look, but change nothing that a checkpoint holds. */
 const READ_ONLY = new Set(["read", "grep", "glob"]);
-export const changesFiles = (name: string): boolean => !READ_ONLY.has(name) && !isTalk(name);
+export const changesFiles = (name: string): boolean => !READ_ONLY.has(name) && !isConversationTool(name);
 
 /** Gives every call of the last answer that has none yet its result. Rejects only when the agent must stop. */
-export async function runCalls(context: AgentContext, memory: Memory, watch: Stopwatch): Promise<void> {
+export async function runToolCalls(context: AgentContext, memory: ConversationLog, watch: Stopwatch): Promise<void> {
   const { view } = memory;
   const refusal = view.stop === "tool_use" ? null : view.stop === "max_tokens" ? CUT_OFF : NOT_ASKED;
   const all = view.calls;
@@ -41,17 +41,19 @@ export async function runCalls(context: AgentContext, memory: Memory, watch: Sto
 
 interface Hands {
   readonly context: AgentContext;
-  readonly memory: Memory;
+  readonly memory: ConversationLog;
   readonly watch: Stopwatch;
 }
 
 /** @returns how long the result is. */
 async function runOne({ context, memory, watch }: Hands, call: Call, limit: number): Promise<number> {
   await memory.write({ kind: "call", id: call.id });
-  const { output, status } = isTalk(call.name)
-    ? await watch.paused(async () => await talk(context, call, async () => await context.checkpoint(memory.cursor, "always")))
+  const { output, status } = isConversationTool(call.name)
+    ? await watch.paused(
+        async () => await runConversationTool(context, call, async () => await context.checkpoint(memory.cursor, "always")),
+      )
     : await work(context, call);
-  const shown = output.length <= limit ? output : `${cut(output, limit)}\n[... ${output.length - limit} characters left out ...]`;
+  const shown = output.length <= limit ? output : `${truncate(output, limit)}\n[... ${output.length - limit} characters left out ...]`;
   await memory.write({ kind: "result", id: call.id, output: shown, status });
   if (changesFiles(call.name)) await context.checkpoint(memory.cursor, "due");
   return shown.length;
