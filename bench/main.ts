@@ -1,4 +1,7 @@
-/** `npm run bench`: one table; each row is a figure beside a floor that was measured in the same run. Ratios travel between machines, figures do not. */
+/**
+ * `npm run bench`: one table; each row is a figure beside a floor that was measured in the same
+ * run. Ratios travel between machines, figures do not.
+ */
 import { agentFigures, type AgentFigures } from "./suites/agent.ts";
 import { boot, type Boot } from "./suites/boot.ts";
 import { fanout, type FanoutResult } from "./suites/fanout.ts";
@@ -44,7 +47,11 @@ async function measure() {
   const recovered = await recovery();
   say("turns of a model");
   const turned = await agentFigures();
-  return [...rows({ started, recorded, lived, waited, fanned, recovered }), ...agentRows(turned), ...rowsOf(provisioned)];
+  return [
+    ...rows({ started, recorded, lived, waited, fanned, recovered }),
+    ...agentRows(turned),
+    ...rowsOf(provisioned),
+  ];
 }
 
 function agentRows({ turn, firstPiece, streams }: AgentFigures): Row[] {
@@ -64,7 +71,8 @@ function agentRows({ turn, firstPiece, streams }: AgentFigures): Row[] {
 
 /** @param found the figures, or why there are none. */
 function rowsOf(found: Provision | string): Row[] {
-  if (typeof found === "string") return [{ what: "tasks in containers", ours: `skipped: ${found}`, floor: "-", ratio: "-", aim: "-" }];
+  if (typeof found === "string")
+    return [{ what: "tasks in containers", ours: `skipped: ${found}`, floor: "-", ratio: "-", aim: "-" }];
   const times = (a: number, b: number): string => `${(a / b).toFixed(2)}x`;
   return [
     {
@@ -95,7 +103,13 @@ function rowsOf(found: Provision | string): Row[] {
       ratio: times(found.crowd, found.alone * 5),
       aim: "-",
     },
-    { what: "slot turnaround: end to the next one's first step", ours: ms(found.turnaround), floor: "-", ratio: "-", aim: "-" },
+    {
+      what: "slot turnaround: end to the next one's first step",
+      ours: ms(found.turnaround),
+      floor: "-",
+      ratio: "-",
+      aim: "-",
+    },
   ];
 }
 
@@ -145,7 +159,13 @@ function rows({ started, recorded, lived, waited, fanned, recovered }: Figures):
       ratio: `${(fanned.ours.p99 / fanned.floor.p99).toFixed(2)}x`,
       aim: "<= 1.5x",
     },
-    { what: "start with 10,000 open tasks to first claim", ours: ms(started.firstClaimMs), floor: "-", ratio: "-", aim: "< 2 s" },
+    {
+      what: "start with 10,000 open tasks to first claim",
+      ours: ms(started.firstClaimMs),
+      floor: "-",
+      ratio: "-",
+      aim: "< 2 s",
+    },
     {
       what: "SIGKILL to next event of a running task",
       ours: ms(recovered.ms),

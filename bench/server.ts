@@ -23,7 +23,11 @@ export async function startServer(dataDir: string, env: Readonly<Record<string, 
     url,
     async call(method, path, body) {
       const headers = { authorization, "content-type": "application/json" };
-      const answer = await fetch(url + path, { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+      const answer = await fetch(url + path, {
+        method,
+        headers,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
       if (!answer.ok) throw new Error(`${method} ${path} was refused: ${await answer.text()}`);
       return (await answer.json()) as unknown;
     },

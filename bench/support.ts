@@ -1,4 +1,6 @@
-/** What every bench needs: a store in a folder of its own, a quiet log, a plain spec, percentiles. */
+/**
+ * What every bench needs: a store in a folder of its own, a quiet log, a plain spec, percentiles.
+ */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,7 +12,12 @@ import { openSqliteStore } from "../src/store/sqlite/store.ts";
 import type { TaskSpec } from "../src/core/task.ts";
 import type { Log } from "../src/core/ports/runtime.ts";
 
-export const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+export const quiet: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
 
 export const SPEC: TaskSpec = {
   repo: "https://git.example.com/team/app",

@@ -1,14 +1,24 @@
 /**
- * The worker's chart: the stages of one attempt inside its sandbox. Pure, like the task's chart: the worker runs the stage that the
- * state names and hands back what came of it.
+ * The worker's chart: the stages of one attempt inside its sandbox. Pure, like the task's chart:
+ * the worker runs the stage that the state names and hands back what came of it.
  *
- * A1 Each stage that can take long hears `cancel` and `deadline`; both lead through `winding_down`, where work in progress is saved.
+ * A1 Each stage that can take long hears `cancel` and `deadline`; both lead through `winding_down`,
+ *    where work in progress is saved.
  * A2 Whatever goes wrong before the report is reported: `failed` never skips `winding_down`.
  * A3 The first verdict stands: what happens while winding down does not change why it winds down.
  */
 import { assign, initialTransition, setup, transition } from "xstate";
 
-export const ATTEMPT_STAGES = ["clone", "setup", "agent", "verify", "commit", "winding_down", "report", "ended"] as const;
+export const ATTEMPT_STAGES = [
+  "clone",
+  "setup",
+  "agent",
+  "verify",
+  "commit",
+  "winding_down",
+  "report",
+  "ended",
+] as const;
 export type AttemptStage = (typeof ATTEMPT_STAGES)[number];
 
 export interface AttemptFailure {
@@ -17,7 +27,10 @@ export interface AttemptFailure {
   readonly evidence: string | null;
 }
 
-/** How the attempt ends, in the worker's words. `cancelled` is not reported: the coordinator asked for it. */
+/**
+ * How the attempt ends, in the worker's words. `cancelled` is not reported: the coordinator asked
+ * for it.
+ */
 export type AttemptVerdict =
   | { readonly kind: "finished"; readonly sha: string }
   | ({ readonly kind: "failed" } & AttemptFailure)
@@ -60,7 +73,9 @@ const chart = setup({
     keepNote: assign(({ context, event }) =>
       event.type === "verified" && event.note !== null ? { summary: `${context.summary}\n\n${event.note}`.trim() } : {},
     ),
-    keepCommit: assign(({ event }) => (event.type === "committed" ? { verdict: { kind: "finished" as const, sha: event.sha } } : {})),
+    keepCommit: assign(({ event }) =>
+      event.type === "committed" ? { verdict: { kind: "finished" as const, sha: event.sha } } : {},
+    ),
   },
 });
 

@@ -5,7 +5,10 @@ import { attemptMachine } from "./attempt.ts";
 import type { StateMeta } from "./task-events.ts";
 import { taskMachine } from "./task.ts";
 
-/** Guards in a reader's words, when they hold and when they do not; an empty one goes without saying. An unknown guard is drawn by its name. */
+/**
+ * Guards in a reader's words, when they hold and when they do not; an empty one goes without
+ * saying. An unknown guard is drawn by its name.
+ */
 const WORDS: Readonly<Record<string, readonly [string, string]>> = {
   due: ["", ""],
   retriesProvisioning: ["retryable", "final"],
@@ -38,7 +41,10 @@ export const DEADLINES: Readonly<Record<string, readonly (keyof Policy)[]>> = {
   cancelled: [],
 };
 
-/** States that a task is in when something went wrong or was called off: their edges get a drawing of their own. */
+/**
+ * States that a task is in when something went wrong or was called off: their edges get a drawing
+ * of their own.
+ */
 const TROUBLE = new Set(["retrying", "failed", "cancelling", "cancelled"]);
 
 interface Edge {
@@ -51,7 +57,8 @@ interface Edge {
 const pathOf = (node: AnyStateNode): string => node.path.join(".");
 const topOf = (node: AnyStateNode): string => node.path[0] ?? "";
 const childrenOf = (node: AnyStateNode): AnyStateNode[] => Object.values(node.states);
-const leavesOf = (node: AnyStateNode): AnyStateNode[] => (childrenOf(node).length === 0 ? [node] : childrenOf(node).flatMap(leavesOf));
+const leavesOf = (node: AnyStateNode): AnyStateNode[] =>
+  childrenOf(node).length === 0 ? [node] : childrenOf(node).flatMap(leavesOf);
 const nodesOf = (node: AnyStateNode): AnyStateNode[] => childrenOf(node).flatMap((child) => [child, ...nodesOf(child)]);
 
 function wordsOf(t: AnyTransitionDefinition): readonly [string, string] {
@@ -59,7 +66,10 @@ function wordsOf(t: AnyTransitionDefinition): readonly [string, string] {
   return WORDS[t.guard] ?? [t.guard, `not ${t.guard}`];
 }
 
-/** Alternatives of one cause stand in order: a later one without words of its own is what happens when the first guard does not hold. */
+/**
+ * Alternatives of one cause stand in order: a later one without words of its own is what happens
+ * when the first guard does not hold.
+ */
 function edgesOf(node: AnyStateNode): Edge[] {
   const causes: AnyTransitionDefinition[][] = [[...(node.always ?? [])], ...node.transitions.values()];
   return causes.flatMap((alternatives) =>
@@ -116,7 +126,9 @@ function wayThrough(machine: AnyStateMachine): string {
           "  }",
         ],
   );
-  const ends = childrenOf(machine.root).flatMap((node) => (node.type === "final" && !TROUBLE.has(node.key) ? `  ${node.key} --> [*]` : []));
+  const ends = childrenOf(machine.root).flatMap((node) =>
+    node.type === "final" && !TROUBLE.has(node.key) ? `  ${node.key} --> [*]` : [],
+  );
   const start = `  [*] --> ${machine.root.initial.target?.[0]?.key ?? ""}`;
   return diagram([
     start,
@@ -150,7 +162,11 @@ function heardBy(leaf: AnyStateNode): Edge[] {
   const heard: Edge[] = [];
   for (let node: AnyStateNode | undefined = leaf; node !== undefined; node = node.parent) {
     const hidden = new Set(heard.map((edge) => edge.cause));
-    heard.push(...edgesOf(node).flatMap((edge) => (hidden.has(edge.cause) ? [] : { ...edge, to: edge.to === node ? leaf : edge.to })));
+    heard.push(
+      ...edgesOf(node).flatMap((edge) =>
+        hidden.has(edge.cause) ? [] : { ...edge, to: edge.to === node ? leaf : edge.to },
+      ),
+    );
   }
   return heard;
 }
@@ -171,10 +187,13 @@ function row(leaf: AnyStateNode): string {
   const { drive, slot } = leaf.meta as StateMeta;
   const clocks = DEADLINES[pathOf(leaf)];
   if (clocks === undefined) throw new Error(`DEADLINES does not say which clock ends ${pathOf(leaf)}`);
-  const deadline = clocks.map((clock) => `\`${clock}\` ${spoken(DEFAULT_POLICY[clock])}`).join(leaf.key === "retrying" ? " up to " : ", ");
+  const deadline = clocks
+    .map((clock) => `\`${clock}\` ${spoken(DEFAULT_POLICY[clock])}`)
+    .join(leaf.key === "retrying" ? " up to " : ", ");
   const heard = heardBy(leaf);
   const targets = new Map<string, Edge[]>();
-  for (const edge of heard.filter(({ to }) => to !== leaf)) targets.set(pathOf(edge.to), [...(targets.get(pathOf(edge.to)) ?? []), edge]);
+  for (const edge of heard.filter(({ to }) => to !== leaf))
+    targets.set(pathOf(edge.to), [...(targets.get(pathOf(edge.to)) ?? []), edge]);
   const leaves = [...targets].map(([to, edges]) => `**${to}**: ${labels(edges)}`).join("; ");
   const stays = labels(heard.filter(({ to }) => to === leaf));
   const cells = [`\`${pathOf(leaf)}\``, drive, slot ? "yes" : "", deadline, leaves, stays];

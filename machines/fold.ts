@@ -2,8 +2,10 @@
  * A task is the fold of its events: `start` takes the first, `step` each further one.
  *
  * F1 `step` returns null when the chart does not accept the event: nothing may be recorded then.
- * F2 A settled task accepts nothing (the pure transition would; queues.md "terminal states are not absorbing").
- * F3 An event of another attempt is not accepted (the fence). A claim is the one event that opens the next attempt.
+ * F2 A settled task accepts nothing (the pure transition would; queues.md "terminal states are not
+ *    absorbing").
+ * F3 An event of another attempt is not accepted (the fence). A claim is the one event that opens
+ *    the next attempt.
  */
 import { getNextTransitions, type SnapshotFrom } from "xstate";
 import type { TaskEvent } from "../src/core/event.ts";
@@ -35,7 +37,10 @@ export function start(event: TaskEvent): Snapshot {
   return { value: next.value as Snapshot["value"], context: next.context };
 }
 
-/** The next snapshot, or null when the chart does not accept the event (F1). Pure: the same arguments give the same bytes. */
+/**
+ * The next snapshot, or null when the chart does not accept the event (F1). Pure: the same
+ * arguments give the same bytes.
+ */
 export function step(snapshot: Snapshot, event: TaskEvent): Snapshot | null {
   if (isSettled(snapshot)) return null;
   if (event.attempt !== snapshot.context.attempt + (isClaim(event) ? 1 : 0)) return null;
@@ -81,7 +86,10 @@ export function holdsSlot(snapshot: Snapshot): boolean {
   return metaOf(snapshot).slot;
 }
 
-/** The failure that a deadline at this moment would mean; null where it means something else (a question parks, a retry goes on). */
+/**
+ * The failure that a deadline at this moment would mean; null where it means something else (a
+ * question parks, a retry goes on).
+ */
 export function deadlineFailure(snapshot: Snapshot, at: number): FailureCode | null {
   const stage = stateOf(snapshot);
   if (phaseOf(snapshot) === "awaiting_input") return null;
@@ -89,7 +97,10 @@ export function deadlineFailure(snapshot: Snapshot, at: number): FailureCode | n
   return describeFault(snapshot.context, stage, { type: "timed_out", seq: 0, at, workerSeq: null, jitter: 0 }).code;
 }
 
-/** The causes that the chart could accept now (guards not evaluated): what an operator's page may offer. */
+/**
+ * The causes that the chart could accept now (guards not evaluated): what an operator's page may
+ * offer.
+ */
 export function accepts(snapshot: Snapshot): string[] {
   if (isSettled(snapshot)) return [];
   return [
@@ -104,7 +115,8 @@ export function accepts(snapshot: Snapshot): string[] {
 const META = new Map<string, StateMeta>();
 
 function metaOf(snapshot: Snapshot): StateMeta {
-  const path = typeof snapshot.value === "string" ? snapshot.value : (Object.entries(snapshot.value)[0]?.join(".") ?? "");
+  const path =
+    typeof snapshot.value === "string" ? snapshot.value : (Object.entries(snapshot.value)[0]?.join(".") ?? "");
   const known = META.get(path);
   if (known) return known;
   const meta = Object.values(hydrate(snapshot).getMeta()).at(-1);
@@ -139,8 +151,9 @@ export function toMachineInput(event: Pick<TaskEvent, "at" | "data">): TaskInput
 }
 
 /**
- * The stored event in the chart's words. The coordinator wrote `data` after checking it, so the casts here are true.
- * The stamp stands last: what is written after a spread is added to the object one by one, at 0.5 us each (measured on Node 20).
+ * The stored event in the chart's words. The coordinator wrote `data` after checking it, so the
+ * casts here are true. The stamp stands last: what is written after a spread is added to the object
+ * one by one, at 0.5 us each (measured on Node 20).
  */
 export function toMachineEvent(event: TaskEvent): TaskMachineEvent {
   const stamp = { seq: event.seq, at: event.at, workerSeq: event.workerSeq };
@@ -174,7 +187,11 @@ export function toMachineEvent(event: TaskEvent): TaskMachineEvent {
     case "usage":
       return { type: "usage", usage: d as unknown as Usage, ...stamp };
     case "checkpoint":
-      return { type: "checkpoint", checkpoint: { sha: d["sha"] as string, cursor: (d["cursor"] as string | null) ?? null }, ...stamp };
+      return {
+        type: "checkpoint",
+        checkpoint: { sha: d["sha"] as string, cursor: (d["cursor"] as string | null) ?? null },
+        ...stamp,
+      };
     case "question":
       return {
         type: "question",
@@ -194,16 +211,28 @@ export function toMachineEvent(event: TaskEvent): TaskMachineEvent {
     case "push":
       return { type: "push", sha: d["sha"] as string, ...stamp };
     case "pull_request":
-      return { type: "pull_request", url: d["url"] as string, number: d["number"] as number, state: d["state"] as string, ...stamp };
+      return {
+        type: "pull_request",
+        url: d["url"] as string,
+        number: d["number"] as number,
+        state: d["state"] as string,
+        ...stamp,
+      };
   }
 }
 
-/** Of the coordinator's own notices: a worker that was found again, and a step that goes on (an image being pulled). */
+/**
+ * Of the coordinator's own notices: a worker that was found again, and a step that goes on (an
+ * image being pulled).
+ */
 function isProgress(code: unknown): boolean {
   return code === "adopted" || (typeof code === "string" && code.startsWith("step."));
 }
 
-function stateCause(stamp: { seq: number; at: number; workerSeq: number | null }, d: TaskEvent["data"]): TaskMachineEvent {
+function stateCause(
+  stamp: { seq: number; at: number; workerSeq: number | null },
+  d: TaskEvent["data"],
+): TaskMachineEvent {
   switch (d["reason"]) {
     case "claimed":
     case "stopped":

@@ -1,6 +1,7 @@
 /**
- * Pure transitions at the speed of such: xstate's `transition()` and `initialTransition()` build an actor for each call (measured: 3.5 times the cost of
- * the step itself). The scope here is built once and runs nothing: every action of the chart is an `assign`, which the step has done already.
+ * Pure transitions at the speed of such: xstate's `transition()` and `initialTransition()` build an
+ * actor for each call (measured: 3.5 times the cost of the step itself). The scope here is built
+ * once and runs nothing: every action of the chart is an `assign`, which the step has done already.
  */
 import { createActor, type SnapshotFrom } from "xstate";
 import type { TaskMachineEvent, TaskInput } from "./task-events.ts";

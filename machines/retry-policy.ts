@@ -1,10 +1,14 @@
 /**
- * The retry policy as pure functions of (context, failure): which failures are tried again, when, and at whose cost.
+ * The retry policy as pure functions of (context, failure): which failures are tried again, when,
+ * and at whose cost.
  *
- * P1 infra failures are tried for ever and never counted (`excused`); the supervisor's breaker stops a storm.
- * P2 transient failures are tried until `maxAttempts` counted attempts; resource and agent failures once more.
- * P3 the delay doubles from `backoffMs` to `backoffCapMs` with full jitter (the jitter arrives in the event: no randomness here);
- *    a wait that the other side asked for is honoured up to the same cap.
+ * P1 infra failures are tried for ever and never counted (`excused`); the supervisor's breaker
+ *    stops a storm.
+ * P2 transient failures are tried until `maxAttempts` counted attempts; resource and agent failures
+ *    once more.
+ * P3 the delay doubles from `backoffMs` to `backoffCapMs` with full jitter (the jitter arrives in
+ *    the event: no randomness here); a wait that the other side asked for is honoured up to the
+ *    same cap.
  */
 import { failureClass, makeFailure, type Failure, type FailureStage } from "../src/core/failure.ts";
 import type { TaskContext } from "../src/core/task.ts";
@@ -16,7 +20,8 @@ export function countedAttempts(context: TaskContext): number {
 }
 
 export function willRetry(context: TaskContext, stage: FailureStage, fault: AttemptFault): boolean {
-  const room = stage === "pushing" ? context.pushTries + 1 < context.maxAttempts : countedAttempts(context) < context.maxAttempts;
+  const room =
+    stage === "pushing" ? context.pushTries + 1 < context.maxAttempts : countedAttempts(context) < context.maxAttempts;
   switch (failureClass(fault.code)) {
     case "infra":
       return true;
@@ -31,7 +36,10 @@ export function willRetry(context: TaskContext, stage: FailureStage, fault: Atte
   }
 }
 
-/** The failure to show when it is final: one that used up every attempt says so and keeps the last one's words. */
+/**
+ * The failure to show when it is final: one that used up every attempt says so and keeps the last
+ * one's words.
+ */
 export function finalFailure(context: TaskContext, stage: FailureStage, fault: AttemptFault): Failure {
   const last = makeFailure(fault.code, stage, fault.detail, fault.evidence);
   if (failureClass(fault.code) === "terminal") return last;

@@ -21,7 +21,10 @@ export const NO_INPUT: TaskInput = {
   report: null,
 };
 
-/** xstate also asks for a context without any input when it makes a scope; an exception there costs more than the step itself. */
+/**
+ * xstate also asks for a context without any input when it makes a scope; an exception there costs
+ * more than the step itself.
+ */
 export function initialContext(asked: TaskInput | undefined): TaskContext {
   const input = asked ?? NO_INPUT;
   const push = input.from === "push";
@@ -61,7 +64,9 @@ export function initialContext(asked: TaskInput | undefined): TaskContext {
 }
 
 /** An action that stamps the event's seq and changes what `change` returns (invariant C3). */
-function put<T extends TaskMachineEvent["type"]>(change: (context: TaskContext, event: EventOf<T>) => Partial<TaskContext>) {
+function put<T extends TaskMachineEvent["type"]>(
+  change: (context: TaskContext, event: EventOf<T>) => Partial<TaskContext>,
+) {
   return assign<TaskContext, TaskMachineEvent, undefined, TaskMachineEvent, never>(({ context, event }) => ({
     seq: event.seq,
     workerSeq: event.workerSeq ?? context.workerSeq,
@@ -69,7 +74,8 @@ function put<T extends TaskMachineEvent["type"]>(change: (context: TaskContext, 
   }));
 }
 
-const runningDue = (context: TaskContext, at: number): number => Math.min(at + context.policy.silenceMs, context.wallAt ?? Infinity);
+const runningDue = (context: TaskContext, at: number): number =>
+  Math.min(at + context.policy.silenceMs, context.wallAt ?? Infinity);
 const bootDue = (context: TaskContext, at: number): number =>
   Math.min(at + context.policy.progressMs, context.enteredAt + context.policy.bootMs);
 const settle = (at: number): Partial<TaskContext> => ({ dueAt: null, settledAt: at, enteredAt: at, question: null });
@@ -77,7 +83,10 @@ const settle = (at: number): Partial<TaskContext> => ({ dueAt: null, settledAt: 
 /** A worker may say that a step began and ended as often as it likes; the context stays small. */
 const STEPS_LIMIT = 64;
 
-/** Nothing where nothing was granted: what was folded before there were grants stays the same, byte for byte. */
+/**
+ * Nothing where nothing was granted: what was folded before there were grants stays the same, byte
+ * for byte.
+ */
 const grant = ({ granted }: EventOf<"answer">): Partial<TaskContext> => (granted === null ? {} : { granted });
 
 function nextSteps(steps: readonly Step[], event: EventOf<"step">): readonly Step[] {
@@ -88,8 +97,14 @@ function nextSteps(steps: readonly Step[], event: EventOf<"step">): readonly Ste
       : [...steps, { name: event.name, startedAt: event.at, endedAt: null, detail: event.detail }];
   }
   if (open < 0 && steps.length >= STEPS_LIMIT) return steps;
-  if (open < 0) return [...steps, { name: event.name, startedAt: event.startedAt ?? event.at, endedAt: event.at, detail: event.detail }];
-  return steps.map((step, i) => (i === open ? { ...step, endedAt: event.at, detail: event.detail ?? step.detail } : step));
+  if (open < 0)
+    return [
+      ...steps,
+      { name: event.name, startedAt: event.startedAt ?? event.at, endedAt: event.at, detail: event.detail },
+    ];
+  return steps.map((step, i) =>
+    i === open ? { ...step, endedAt: event.at, detail: event.detail ?? step.detail } : step,
+  );
 }
 
 function addUsage(a: Usage, b: Usage): Usage {
@@ -104,7 +119,11 @@ function addUsage(a: Usage, b: Usage): Usage {
 }
 
 /** The failure that a deadline means in each stage. */
-export function describeFault(context: TaskContext, stage: FailureStage, event: EventOf<"failed"> | EventOf<"timed_out">): AttemptFault {
+export function describeFault(
+  context: TaskContext,
+  stage: FailureStage,
+  event: EventOf<"failed"> | EventOf<"timed_out">,
+): AttemptFault {
   if (event.type === "failed") return event;
   const fault = (code: FailureCode, detail: string | null): AttemptFault => ({
     code,
@@ -207,8 +226,15 @@ export const taskActions = {
     dueAt: event.at + context.policy.parkMs,
   })),
   hearAnswer: put<"answer">((context, event) => {
-    const wallAt = context.wallAt === null ? null : context.wallAt + (event.at - (context.question?.askedAt ?? event.at));
-    return { ...grant(event), question: null, activeAt: event.at, wallAt, dueAt: runningDue({ ...context, wallAt }, event.at) };
+    const wallAt =
+      context.wallAt === null ? null : context.wallAt + (event.at - (context.question?.askedAt ?? event.at));
+    return {
+      ...grant(event),
+      question: null,
+      activeAt: event.at,
+      wallAt,
+      dueAt: runningDue({ ...context, wallAt }, event.at),
+    };
   }),
   park: put((context, event) => ({ enteredAt: event.at, dueAt: event.at + context.policy.answerMs })),
   unpark: put<"answer">((context, event) => ({

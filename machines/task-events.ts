@@ -13,7 +13,10 @@ export interface AttemptFault {
   readonly retryAfterMs: number | null;
 }
 
-/** `claim` gate, `provision`, `supervise`, `park`, `push`, `wait`, `kill` the effect of an open state; `retire` clears up after a settled one. */
+/**
+ * `claim` gate, `provision`, `supervise`, `park`, `push`, `wait`, `kill` the effect of an open
+ * state; `retire` clears up after a settled one.
+ */
 export type StateEffect = "claim" | "provision" | "supervise" | "park" | "push" | "wait" | "kill" | "retire";
 
 export interface StateMeta {
@@ -52,7 +55,12 @@ export type TaskMachineEvent = Stamp &
     | { readonly type: "progress" }
     | { readonly type: "usage"; readonly usage: Usage }
     | { readonly type: "checkpoint"; readonly checkpoint: Checkpoint }
-    | { readonly type: "question"; readonly id: string; readonly question: string; readonly options: readonly string[] | null }
+    | {
+        readonly type: "question";
+        readonly id: string;
+        readonly question: string;
+        readonly options: readonly string[] | null;
+      }
     | {
         readonly type: "answer";
         readonly questionId: string;
@@ -61,7 +69,13 @@ export type TaskMachineEvent = Stamp &
         /** The budget that holds from now on; null = as before. */
         readonly granted: Budget | null;
       }
-    | { readonly type: "finished"; readonly sha: string; readonly changed: boolean; readonly title: string; readonly summary: string }
+    | {
+        readonly type: "finished";
+        readonly sha: string;
+        readonly changed: boolean;
+        readonly title: string;
+        readonly summary: string;
+      }
     | ({ readonly type: "failed" } & AttemptFault)
     | { readonly type: "push"; readonly sha: string }
     | ({ readonly type: "pull_request" } & PullRequest)

@@ -1,9 +1,11 @@
 /**
  * The lifecycle of a task as a pure chart: no invoke, no after, no spawn, no clock, no randomness.
  *
- * C1 Every open state hears `cancel` and `timed_out` itself (pure transitions do not stop at final states, so nothing stands on the root).
+ * C1 Every open state hears `cancel` and `timed_out` itself (pure transitions do not stop at final
+ *    states, so nothing stands on the root).
  * C2 Time arrives in the event (`at`); a `timed_out` before `dueAt` is not accepted.
- * C3 Each accepted event writes its own seq into the context, so "not accepted" is exactly "same snapshot".
+ * C3 Each accepted event writes its own seq into the context, so "not accepted" is exactly "same
+ *    snapshot".
  * C4 The meta of each state names the one effect that drives it and whether the state holds a slot.
  */
 import { setup } from "xstate";
@@ -20,7 +22,8 @@ const due = ({ context, event }: { context: TaskContext; event: TaskMachineEvent
 const retries =
   (stage: FailureStage) =>
   ({ context, event }: { context: TaskContext; event: TaskMachineEvent }): boolean =>
-    (event.type === "failed" || event.type === "timed_out") && willRetry(context, stage, describeFault(context, stage, event));
+    (event.type === "failed" || event.type === "timed_out") &&
+    willRetry(context, stage, describeFault(context, stage, event));
 
 const chart = setup({
   types: {} as { context: TaskContext; events: TaskMachineEvent; input: TaskInput; meta: StateMeta },
@@ -37,7 +40,8 @@ const chart = setup({
     changed: ({ event }) => event.type === "finished" && event.changed,
     wantsPullRequest: ({ context }) => context.wantsPullRequest,
     answersOpen: ({ context, event }) => event.type === "answer" && event.questionId === context.question?.id,
-    stopsOpen: ({ context, event }) => event.type === "answer" && event.questionId === context.question?.id && event.decision === "stop",
+    stopsOpen: ({ context, event }) =>
+      event.type === "answer" && event.questionId === context.question?.id && event.decision === "stop",
     firstForce: ({ context, event }) => event.type === "cancel" && event.force && !context.forced,
   },
   actions: taskActions,
@@ -45,7 +49,10 @@ const chart = setup({
 
 const cancelNow = { target: "#task.cancelled", actions: "settle" } as const;
 const cancelGracefully = { target: "#task.cancelling", actions: "startCancel" } as const;
-/** Not of `parked`: there the sandbox was stopped on purpose, and its last words must not cost the open question. */
+/**
+ * Not of `parked`: there the sandbox was stopped on purpose, and its last words must not cost the
+ * open question.
+ */
 const runFails = [
   { guard: "retriesRunning", target: "#task.retrying", actions: "retryRunning" },
   { target: "#task.failed", actions: "giveUpRunning" },

@@ -1,6 +1,7 @@
 /**
- * Builds dist/: what others import (the client, the types, the bench) by tsc; what runs, by esbuild: the worker as one file, the server and CLI
- * as few, because a start from six hundred files takes half as long again. Skips what is newer than its sources.
+ * Builds dist/: what others import (the client, the types, the bench) by tsc; what runs, by
+ * esbuild: the worker as one file, the server and CLI as few, because a start from six hundred
+ * files takes half as long again. Skips what is newer than its sources.
  */
 import { execFileSync } from "node:child_process";
 import { builtinModules, createRequire } from "node:module";
@@ -26,8 +27,9 @@ const withoutLocales = {
 };
 
 /**
- * Node's own modules are loaded when the code that names them runs. As imports they would all stand at the top of the one file, also those of parts
- * that are hardly ever used; and an import of node:http brings along all of fetch.
+ * Node's own modules are loaded when the code that names them runs. As imports they would all stand
+ * at the top of the one file, also those of parts that are hardly ever used; and an import of
+ * node:http brings along all of fetch.
  */
 const builtinsWhenUsed = {
   name: "builtins-when-used",
@@ -45,7 +47,16 @@ const builtinsWhenUsed = {
 
 /** @returns true when something was built. */
 export async function build() {
-  const sources = ["src", "machines", "worker", "bench", "tsconfig.json", "tsconfig.build.json", "package.json", "scripts/build.mjs"];
+  const sources = [
+    "src",
+    "machines",
+    "worker",
+    "bench",
+    "tsconfig.json",
+    "tsconfig.build.json",
+    "package.json",
+    "scripts/build.mjs",
+  ];
   const wanted = Math.max(...sources.map((name) => newest(join(root, name))));
   if (existsSync(stamp) && statSync(stamp).mtimeMs >= wanted) return false;
   const require = createRequire(import.meta.url);
@@ -68,13 +79,18 @@ export async function build() {
     legalComments: "none",
     logLevel: "warning",
     plugins: [withoutLocales, builtinsWhenUsed],
-    banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
+    banner: {
+      js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+    },
   };
   const from = (...path) => join(root, ...path);
   await bundle({ ...common, entryPoints: { worker: from("worker", "main.ts") } });
   await bundle({
     ...common,
-    entryPoints: { slipway: from("src", "cli", "main.ts"), "writer-thread": from("src", "store", "sqlite", "writer", "writer-thread.ts") },
+    entryPoints: {
+      slipway: from("src", "cli", "main.ts"),
+      "writer-thread": from("src", "store", "sqlite", "writer", "writer-thread.ts"),
+    },
     splitting: true,
     chunkNames: "chunks/[hash]",
     // What is compiled, and what reads files beside itself.

@@ -1,7 +1,9 @@
 /**
- * A small git smart-HTTP server: the upstream of the demo and of the tests. Plain Node, `git http-backend` behind it.
+ * A small git smart-HTTP server: the upstream of the demo and of the tests. Plain Node, `git
+ * http-backend` behind it.
  *
- * As a module: `startGitServer({ root, auth?, port? })`. As a program: `node scripts/git-server.mjs ROOT [--port N] [--repo NAME] [--user U --password P]`.
+ * As a module: `startGitServer({ root, auth?, port? })`. As a program: `node scripts/git-server.mjs
+ * ROOT [--port N] [--repo NAME] [--user U --password P]`.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync, chmodSync } from "node:fs";
@@ -29,7 +31,8 @@ function git(cwd, ...args) {
 }
 
 /**
- * @param {{ root: string, port?: number, auth?: { username: string, password: string, readOnly?: boolean } | null }} options
+ * @param {{ root: string, port?: number, auth?: { username: string, password: string, readOnly?:
+ * boolean } | null }} options
  */
 export async function startGitServer({ root, port = 0, auth = null }) {
   mkdirSync(root, { recursive: true });
@@ -56,10 +59,17 @@ export async function startGitServer({ root, port = 0, auth = null }) {
     const url = new URL(request.url ?? "/", "http://localhost");
     const found = /^\/([\w.-]+)\.git\/(info\/refs|git-upload-pack|git-receive-pack)$/.exec(url.pathname);
     const push = url.searchParams.get("service") === "git-receive-pack" || url.pathname.endsWith("git-receive-pack");
-    const seen = { method: request.method, path: request.url, authorization: request.headers.authorization ?? null, sent: 0 };
+    const seen = {
+      method: request.method,
+      path: request.url,
+      authorization: request.headers.authorization ?? null,
+      sent: 0,
+    };
     requests.push(seen);
-    if (!authorised(request)) return answer(response, 401, "Authentication required", { "www-authenticate": 'Basic realm="git"' });
-    if (found === null || !existsSync(join(root, `${found[1]}.git`))) return answer(response, 404, "Repository not found");
+    if (!authorised(request))
+      return answer(response, 401, "Authentication required", { "www-authenticate": 'Basic realm="git"' });
+    if (found === null || !existsSync(join(root, `${found[1]}.git`)))
+      return answer(response, 404, "Repository not found");
     if (push && auth?.readOnly) return answer(response, 403, "Permission denied: read only");
     const refusal = refusals.get(found[1]);
     if (refusal !== undefined && (refusal.on === undefined || (refusal.on === "push") === push)) {

@@ -1,5 +1,6 @@
 /**
- * What the scripts of package.json run, on a fresh clone as well: checks Node.js, installs what is missing, builds, then
+ * What the scripts of package.json run, on a fresh clone as well: checks Node.js, installs what is
+ * missing, builds, then
  * (nothing)  the CLI with these arguments      --test [args]  the tests        --bench [args]  the benchmarks
  * --docs     the generated pages              --check        every check that a change must pass
  * --eval [args]  the agent on small repositories with a hidden test
@@ -24,10 +25,16 @@ function stop(text, code) {
 function checkNode() {
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
   if (major > NEEDS[0] || (major === NEEDS[0] && minor >= NEEDS[1])) return;
-  stop(`Node.js ${NEEDS.join(".")} or newer is needed, this is ${process.versions.node}. See https://nodejs.org/en/download.`, 2);
+  stop(
+    `Node.js ${NEEDS.join(".")} or newer is needed, this is ${process.versions.node}. See https://nodejs.org/en/download.`,
+    2,
+  );
 }
 
-/** npm writes node_modules/.package-lock.json last, so an install that was interrupted counts as none. */
+/**
+ * npm writes node_modules/.package-lock.json last, so an install that was interrupted counts as
+ * none.
+ */
 function installed() {
   const lock = join(root, "package-lock.json");
   const mark = join(root, "node_modules", ".package-lock.json");
@@ -39,12 +46,15 @@ function installed() {
 function sameTree(lock, mark) {
   const wanted = JSON.parse(readFileSync(lock, "utf8")).packages;
   const present = JSON.parse(readFileSync(mark, "utf8")).packages;
-  return Object.entries(wanted).every(([path, entry]) => path === "" || entry.optional || present[path]?.version === entry.version);
+  return Object.entries(wanted).every(
+    ([path, entry]) => path === "" || entry.optional || present[path]?.version === entry.version,
+  );
 }
 
 /**
- * Whether `npm ci` can use the lock file: it refuses one in which an optional package of another platform has no entry, which is what
- * a registry that does not carry that package leaves behind. `npm install --no-save` keeps to the same file and bears the gap.
+ * Whether `npm ci` can use the lock file: it refuses one in which an optional package of another
+ * platform has no entry, which is what a registry that does not carry that package leaves behind.
+ * `npm install --no-save` keeps to the same file and bears the gap.
  */
 function lockIsWhole() {
   const { packages } = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8"));
@@ -54,7 +64,9 @@ function lockIsWhole() {
       if (at === "") return false;
     }
   };
-  return Object.entries(packages).every(([path, entry]) => Object.keys(entry.optionalDependencies ?? {}).every((name) => has(path, name)));
+  return Object.entries(packages).every(([path, entry]) =>
+    Object.keys(entry.optionalDependencies ?? {}).every((name) => has(path, name)),
+  );
 }
 
 function install() {
@@ -120,7 +132,10 @@ async function docs() {
   return child(tool("vitest"), ["run", "test/machines/readme.test.ts"]);
 }
 
-/** npm passes a signal on to its shell, and not every shell passes it on to us: the shell's end then stands for the signal. */
+/**
+ * npm passes a signal on to its shell, and not every shell passes it on to us: the shell's end then
+ * stands for the signal.
+ */
 function followShell() {
   if (!process.env["npm_lifecycle_event"] || process.ppid === 1) return;
   const shell = process.ppid;

@@ -1,4 +1,7 @@
-/** The worker put together: the real link, checkout and tools around one attempt. Used by the process (main.ts) and by simulated sandboxes. */
+/**
+ * The worker put together: the real link, checkout and tools around one attempt. Used by the
+ * process (main.ts) and by simulated sandboxes.
+ */
 import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -15,14 +18,19 @@ import { openProxy, proxyEnv } from "./connection/proxy.ts";
 import { runAttempt } from "./run.ts";
 import { createTools } from "./tools/toolbox.ts";
 
-/** Its client is most of what a worker would load at its start: only who drives a model waits for it. */
+/**
+ * Its client is most of what a worker would load at its start: only who drives a model waits for
+ * it.
+ */
 const modelAgent: Agent = {
   run: async (context) => await (await import("./agents/anthropic/agent.ts")).createModelAgent().run(context),
 };
 
 /** The same for the protocol of other agents' programs. */
 function programAgent(root: string, env: Readonly<Record<string, string>>): Agent {
-  return { run: async (context) => await (await import("./agents/acp/agent.ts")).createAcpAgent({ root, env }).run(context) };
+  return {
+    run: async (context) => await (await import("./agents/acp/agent.ts")).createAcpAgent({ root, env }).run(context),
+  };
 }
 
 export interface WorkerSettings {
@@ -61,7 +69,8 @@ export async function runWorker(settings: WorkerSettings): Promise<number> {
         authorization: `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`,
       }),
       tools,
-      openMcp: async (servers, stop) => await openMcp(servers, { root, env, proxy: `http://127.0.0.1:${proxy.port}` }, stop),
+      openMcp: async (servers, stop) =>
+        await openMcp(servers, { root, env, proxy: `http://127.0.0.1:${proxy.port}` }, stop),
       agents: { scripted: scriptedAgent, anthropic: modelAgent, acp: programAgent(root, env) },
       clock: systemClock,
       model: { baseURL: `http://127.0.0.1:${forwarder.port}/anthropic`, token },

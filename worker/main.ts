@@ -1,4 +1,7 @@
-/** The worker process (or, told `relay`, the helper that carries its connections out): one attempt, from the environment to an exit code. SIGTERM is a wish to cancel: the work is saved first. */
+/**
+ * The worker process (or, told `relay`, the helper that carries its connections out): one attempt,
+ * from the environment to an exit code. SIGTERM is a wish to cancel: the work is saved first.
+ */
 import { WORKER_ENV, WORKER_EXIT, type Assignment } from "../src/core/protocol/worker.ts";
 import { runWorker } from "./assemble.ts";
 import { waitForAssignment } from "./connection/assignment.ts";

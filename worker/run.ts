@@ -1,8 +1,8 @@
 /**
  * Runs one attempt: the stage that the chart names, then what the chart says next.
  *
- * The loop knows no order of stages; machines/attempt.ts does. Anything that carries a Link, a Workspace and tools can run it,
- * in a process of its own (main.ts) or inside of another program.
+ * The loop knows no order of stages; machines/attempt.ts does. Anything that carries a Link, a
+ * Workspace and tools can run it, in a process of its own (main.ts) or inside of another program.
  */
 import { startAttempt, stepAttempt, type AttemptEvent, type AttemptState } from "../machines/attempt.ts";
 import { isAbort, errorMessage } from "../src/core/error.ts";
@@ -42,7 +42,10 @@ class Interrupt extends Error {
   }
 }
 
-/** @returns the exit code of the worker (WORKER_EXIT, or what a scripted agent asked for). Never rejects. */
+/**
+ * @returns the exit code of the worker (WORKER_EXIT, or what a scripted agent asked for). Never
+ * rejects.
+ */
 export async function runAttempt(options: RunOptions): Promise<number> {
   const run = new AttemptRun(options);
   try {
@@ -66,7 +69,9 @@ class AttemptRun {
   readonly #done = new AbortController();
   #session: Session | null = null;
   #deadline: Deadline | null = null;
-  /** What the checks said at the very end of the agent's work; null = they have not been run then. */
+  /**
+   * What the checks said at the very end of the agent's work; null = they have not been run then.
+   */
   #verified: readonly Verified[] | null = null;
 
   constructor(options: RunOptions) {
@@ -113,7 +118,8 @@ class AttemptRun {
     while (state.value !== "ended") {
       const event = await this.#outcome(state, spec, this.#deadline);
       // A cancelled attempt has no report: what it has to deliver is the saved work.
-      const counts = state.value === "report" || (state.value === "winding_down" && state.context.verdict?.kind === "cancelled");
+      const counts =
+        state.value === "report" || (state.value === "winding_down" && state.context.verdict?.kind === "cancelled");
       if (counts && event.type !== "ok") delivered = false;
       state = stepAttempt(state, event);
     }
@@ -144,7 +150,10 @@ class AttemptRun {
     }
   }
 
-  /** Runs the state's stage; whatever goes wrong becomes an event, but for a stale attempt and a wanted crash. */
+  /**
+   * Runs the state's stage; whatever goes wrong becomes an event, but for a stale attempt and a
+   * wanted crash.
+   */
   async #outcome(state: AttemptState, spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
     const stop = this.#stop.signal;
     try {
@@ -215,7 +224,9 @@ class AttemptRun {
       link.emit("ready", {});
     }
     if (failure !== null)
-      this.#session?.addNote(`Before you began, this repository's own setup failed; mend it if the task needs it.\n${failure}`);
+      this.#session?.addNote(
+        `Before you began, this repository's own setup failed; mend it if the task needs it.\n${failure}`,
+      );
     return { type: "ok" };
   }
 
@@ -247,8 +258,11 @@ class AttemptRun {
 
   async #verify(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
     const lines: string[] = [];
-    for (const { command, exitCode } of this.#verified ?? (await verify(this.#options, spec.verify, this.#stop.signal))) {
-      lines.push(`- \`${command}\`: ${exitCode === 0 ? "passed" : `failed (${exitCode === null ? "stopped" : `exit code ${exitCode}`})`}`);
+    for (const { command, exitCode } of this.#verified ??
+      (await verify(this.#options, spec.verify, this.#stop.signal))) {
+      lines.push(
+        `- \`${command}\`: ${exitCode === 0 ? "passed" : `failed (${exitCode === null ? "stopped" : `exit code ${exitCode}`})`}`,
+      );
       const text = `${command} did not pass.`;
       if (exitCode !== 0) this.#options.link.emit("notice", { level: "warning", code: "verify_failed", text });
     }
@@ -259,7 +273,11 @@ class AttemptRun {
   async #commit(state: AttemptState): Promise<AttemptEvent> {
     const { workspace } = this.#options;
     const signal = this.#stop.signal;
-    const sha = await waitingForPeople(this.#options, signal, async () => await workspace.finalCommit(state.context.title, signal));
+    const sha = await waitingForPeople(
+      this.#options,
+      signal,
+      async () => await workspace.finalCommit(state.context.title, signal),
+    );
     return { type: "committed", sha };
   }
 
@@ -267,7 +285,8 @@ class AttemptRun {
     const { link } = this.#options;
     const { verdict, title, summary } = state.context;
     if (verdict?.kind === "finished") link.emit("finished", { sha: verdict.sha, title, summary });
-    if (verdict?.kind === "failed") link.emit("failed", { code: verdict.code, message: verdict.message, evidence: verdict.evidence });
+    if (verdict?.kind === "failed")
+      link.emit("failed", { code: verdict.code, message: verdict.message, evidence: verdict.evidence });
     await link.flush(this.#patience.signal);
     return { type: "ok" };
   }

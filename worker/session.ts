@@ -1,4 +1,6 @@
-/** What the harness gives to an agent: the context of one run, on top of link, workspace and tools. */
+/**
+ * What the harness gives to an agent: the context of one run, on top of link, workspace and tools.
+ */
 import { relative, resolve } from "node:path";
 import { isAbort, errorMessage } from "../src/core/error.ts";
 import type { WorkerCommand, WorkerSpec } from "../src/core/protocol/worker.ts";
@@ -36,8 +38,9 @@ export interface WorkerParts {
 }
 
 /**
- * Repeats what needs the task repository. A connection that broke says nothing about the work, only that the coordinator went away in the
- * middle: that is repeated for as long as it takes. What the coordinator itself refused is tried a few times only.
+ * Repeats what needs the task repository. A connection that broke says nothing about the work, only
+ * that the coordinator went away in the middle: that is repeated for as long as it takes. What the
+ * coordinator itself refused is tried a few times only.
  */
 export async function waitingForPeople<T>(parts: WorkerParts, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
   for (let refusals = 0; ;) {
@@ -138,11 +141,16 @@ export class Session implements AgentContext {
       this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, this.#parts.clock.now() - begun) });
     };
     try {
-      const result = this.#withNotes(name, input, this.#withoutToken(await this.#parts.tools.run(name, input, this.signal)));
+      const result = this.#withNotes(
+        name,
+        input,
+        this.#withoutToken(await this.#parts.tools.run(name, input, this.signal)),
+      );
       finish(result);
       return result;
     } catch (thrown) {
-      if (!this.#parts.link.over.aborted) finish({ output: "[stopped before its end]", exitCode: null, truncated: false });
+      if (!this.#parts.link.over.aborted)
+        finish({ output: "[stopped before its end]", exitCode: null, truncated: false });
       throw thrown;
     } finally {
       ended.abort();
@@ -150,7 +158,10 @@ export class Session implements AgentContext {
     }
   }
 
-  /** First what was not due before the tool began, then what it does. The checkpoint after the step stays due: only that one moves the cursor. */
+  /**
+   * First what was not due before the tool began, then what it does. The checkpoint after the step
+   * stays due: only that one moves the cursor.
+   */
   async #saveMeanwhile(ended: AbortSignal): Promise<void> {
     const { clock } = this.#parts;
     try {
@@ -166,16 +177,22 @@ export class Session implements AgentContext {
     }
   }
 
-  /** Taken out before anybody sees it: what the agent remembers and what the coordinator keeps must be the same. */
+  /**
+   * Taken out before anybody sees it: what the agent remembers and what the coordinator keeps must
+   * be the same.
+   */
   #withoutToken(result: ToolResult): ToolResult {
     const { token } = this.#parts.model;
-    return result.output.includes(token) ? { ...result, output: result.output.replaceAll(token, "[attempt token]") } : result;
+    return result.output.includes(token)
+      ? { ...result, output: result.output.replaceAll(token, "[attempt token]") }
+      : result;
   }
 
   /** What the repository says about a folder is told when a file below it is first touched. */
   #withNotes(name: string, input: ToolInput, result: ToolResult): ToolResult {
     const { root } = this.#parts.workspace;
-    const path = FILE_TOOLS.has(name) && typeof input["path"] === "string" ? relative(root, resolve(root, input["path"])) : "..";
+    const path =
+      FILE_TOOLS.has(name) && typeof input["path"] === "string" ? relative(root, resolve(root, input["path"])) : "..";
     const notes = path.startsWith("..") ? null : this.#notes.notesFor(path);
     return notes === null ? result : { ...result, output: `${result.output}\n\n${notes}` };
   }
@@ -186,7 +203,8 @@ export class Session implements AgentContext {
     const { link } = this.#parts;
     this.#deadline.stop();
     try {
-      if (!link.recovered.asked.has(id)) this.emit("question", { id, question, options: options === null ? null : [...options] });
+      if (!link.recovered.asked.has(id))
+        this.emit("question", { id, question, options: options === null ? null : [...options] });
       await link.flush(this.signal);
       const isAnswer = (command: WorkerCommand): boolean => command.type === "answer" && command.questionId === id;
       const answer = await link.inbox.waitFor(isAnswer, this.signal);
@@ -198,10 +216,14 @@ export class Session implements AgentContext {
 
   async receiveMessages(at: "step" | "end"): Promise<readonly ReceivedMessage[]> {
     const { link } = this.#parts;
-    const messages = link.inbox.take((command) => command.type === "message" && (at === "end" || command.mode === "steer"));
+    const messages = link.inbox.take(
+      (command) => command.type === "message" && (at === "end" || command.mode === "steer"),
+    );
     if (messages.length === 0) return [];
     const withdrawn = new Set(this.#withdrawals());
-    const shown = messages.flatMap((m) => (m.type === "message" && !withdrawn.has(m.messageId) ? [{ id: m.messageId, text: m.text }] : []));
+    const shown = messages.flatMap((m) =>
+      m.type === "message" && !withdrawn.has(m.messageId) ? [{ id: m.messageId, text: m.text }] : [],
+    );
     if (shown.length === 0) return [];
     for (const { id } of shown) this.emit("message.status", { id, status: "delivered" });
     await link.flush(this.signal);
@@ -234,9 +256,11 @@ export class Session implements AgentContext {
     if (mode === "due" && begun < this.#dueAt) return;
     const save = async (): Promise<void> => {
       const saved = await workspace.checkpoint(signal);
-      // The last word says that all is saved, also when nothing changed: without it the workspace would be salvaged.
+      // The last word says that all is saved, also when nothing changed: without it the workspace
+      // would be salvaged.
       const said = mode === "now" && this.#worked;
-      const worth = said || saved.sha !== this.#savedSha || (saved.sha !== this.spec.baseSha && cursor !== this.#savedCursor);
+      const worth =
+        said || saved.sha !== this.#savedSha || (saved.sha !== this.spec.baseSha && cursor !== this.#savedCursor);
       if (!worth && (mode !== "always" || cursor === this.#savedCursor)) return;
       [this.#savedSha, this.#savedCursor] = [saved.sha, cursor];
       this.#worked = false;
@@ -258,9 +282,16 @@ export class Session implements AgentContext {
     await this.checkpoint(this.#marked ?? "0", "now", signal);
   }
 
-  /** A checkpoint that cannot be made (the agent broke its repository) is no reason to stop: the final commit will say what is wrong. */
+  /**
+   * A checkpoint that cannot be made (the agent broke its repository) is no reason to stop: the
+   * final commit will say what is wrong.
+   */
   #warn(thrown: unknown): void {
-    this.emit("notice", { level: "warning", code: "checkpoint_failed", text: `The work could not be saved: ${errorMessage(thrown)}` });
+    this.emit("notice", {
+      level: "warning",
+      code: "checkpoint_failed",
+      text: `The work could not be saved: ${errorMessage(thrown)}`,
+    });
   }
 
   async commit(message: string): Promise<string | null> {
@@ -275,13 +306,15 @@ export class Session implements AgentContext {
     const { link } = this.#parts;
     this.#deadline.stop();
     try {
-      // What is under way to the coordinator comes first: it asks nobody before it knows that the agent is at work.
+      // What is under way to the coordinator comes first: it asks nobody before it knows that the
+      // agent is at work.
       await link.flush(this.signal);
       const standing = await link.budget(this.signal);
       if (standing.state !== "asked") return standing.state;
       await this.checkpoint(this.#marked ?? "0", "always");
       const { questionId } = standing;
-      const isAnswer = (command: WorkerCommand): boolean => command.type === "answer" && command.questionId === questionId;
+      const isAnswer = (command: WorkerCommand): boolean =>
+        command.type === "answer" && command.questionId === questionId;
       const answer = await link.inbox.waitFor(isAnswer, this.signal);
       return answer.type === "answer" && answer.text === "stop" ? "stop" : "continue";
     } finally {

@@ -1,6 +1,7 @@
 /**
- * Small repositories with something to do: what the agent is told, what it is given, and the test that it never sees. `gold` is how somebody who
- * knows the answer would go about it, as turns of the fake model.
+ * Small repositories with something to do: what the agent is told, what it is given, and the test
+ * that it never sees. `gold` is how somebody who knows the answer would go about it, as turns of
+ * the fake model.
  */
 import type { Turn } from "../../src/broker/model/fake/scenario.ts";
 
@@ -22,7 +23,9 @@ const look = (...paths: readonly string[]): Turn => ({
   say: "I look at the code first.",
   tools: paths.map((path) => ({ name: "read", input: { path } })),
 });
-const change = (path: string, from: string, to: string): Turn => ({ tools: [{ name: "edit", input: { path, old: from, new: to } }] });
+const change = (path: string, from: string, to: string): Turn => ({
+  tools: [{ name: "edit", input: { path, old: from, new: to } }],
+});
 const create = (path: string, content: string): Turn => ({ tools: [{ name: "write", input: { path, content } }] });
 const run = (command: string): Turn => ({ say: "I try it.", tools: [{ name: "bash", input: { command } }] });
 const done = (title: string): Turn => ({ tools: [{ name: "finish", input: { title, summary: `${title}.` } }] });
@@ -58,7 +61,12 @@ export const CASES: readonly Case[] = [
     },
     check: "node hidden.mjs",
     needs: NODE,
-    gold: [look("range.mjs"), change("range.mjs", "i < to", "i <= to"), run("node --check range.mjs"), done("range includes its end")],
+    gold: [
+      look("range.mjs"),
+      change("range.mjs", "i < to", "i <= to"),
+      run("node --check range.mjs"),
+      done("range includes its end"),
+    ],
   },
   {
     name: "escape-quotes",
@@ -143,7 +151,9 @@ export const CASES: readonly Case[] = [
     name: "deep-defaults",
     language: "JavaScript",
     task: "withDefaults(options, defaults) in options.mjs loses nested defaults. Merge plain objects to any depth, replace arrays whole, and leave both arguments as they were.",
-    files: { "options.mjs": lines("export const withDefaults = (options, defaults) => ({ ...defaults, ...options });") },
+    files: {
+      "options.mjs": lines("export const withDefaults = (options, defaults) => ({ ...defaults, ...options });"),
+    },
     hidden: {
       "hidden.mjs": assertions(
         'import { withDefaults } from "./options.mjs";',
@@ -283,7 +293,10 @@ export const CASES: readonly Case[] = [
     needs: "sh -c :",
     gold: [
       look("count.sh"),
-      create("count.sh", lines("#!/bin/sh", 'for file in "$1"/*.txt; do', '  [ -e "$file" ] && cat "$file"', "done | wc -l | tr -d ' '")),
+      create(
+        "count.sh",
+        lines("#!/bin/sh", 'for file in "$1"/*.txt; do', '  [ -e "$file" ] && cat "$file"', "done | wc -l | tr -d ' '"),
+      ),
       run("sh -n count.sh && sh count.sh ."),
       done("Names with spaces are counted"),
     ],
@@ -307,7 +320,14 @@ export const CASES: readonly Case[] = [
       look("greet.sh"),
       create(
         "greet.sh",
-        lines("#!/bin/sh", "if [ $# -eq 0 ]; then", '  echo "usage: greet.sh NAME" >&2', "  exit 2", "fi", 'echo "Hello, $1!"'),
+        lines(
+          "#!/bin/sh",
+          "if [ $# -eq 0 ]; then",
+          '  echo "usage: greet.sh NAME" >&2',
+          "  exit 2",
+          "fi",
+          'echo "Hello, $1!"',
+        ),
       ),
       run("sh greet.sh; echo $?; sh greet.sh Ada"),
       done("greet.sh says how it is used"),

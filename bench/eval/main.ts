@@ -1,4 +1,7 @@
-/** `npm run eval`: small repositories with a hidden failing test, through the whole product; one table and, if wanted, a JSON file. */
+/**
+ * `npm run eval`: small repositories with a hidden failing test, through the whole product; one
+ * table and, if wanted, a JSON file.
+ */
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -32,7 +35,10 @@ export interface Report {
   readonly billed: number | null;
 }
 
-/** Everything is in a temporary folder, and gone afterwards. Rejects with the signal's reason when it is aborted. */
+/**
+ * Everything is in a temporary folder, and gone afterwards. Rejects with the signal's reason when
+ * it is aborted.
+ */
 export async function evaluate({ cases, agents, sandbox, real, signal, progress }: Plan): Promise<Report> {
   const folder = mkdtempSync(join(tmpdir(), "slipway-eval-"));
   const { upstream, token } = await openUpstream(packageRoot(), join(folder, "upstream"));
@@ -40,7 +46,15 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
   const fake = await startFakeModel({ scenarios: scenariosOf(cases), apiKey });
   const model = real ?? { anthropicApiKey: apiKey, anthropicBaseUrl: fake.url };
   const dataDir = join(folder, "data");
-  const flags = { port: "0", warm: "0", logLevel: "error", sandbox, dataDir, trustedRepoHosts: upstream.host, ...model };
+  const flags = {
+    port: "0",
+    warm: "0",
+    logLevel: "error",
+    sandbox,
+    dataDir,
+    trustedRepoHosts: upstream.host,
+    ...model,
+  };
   const server = await serve(readConfig({}, flags));
   try {
     const operator = readFileSync(join(dataDir, "operator.token"), "utf8").trim();
@@ -65,7 +79,10 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
 
 async function judgeFor(sandbox: Plan["sandbox"]): Promise<Judge> {
   if (sandbox === "process") return judgeHere;
-  const source = { dockerfile: join(packageRoot(), "Dockerfile"), workerFile: join(packageRoot(), "dist", "worker.mjs") };
+  const source = {
+    dockerfile: join(packageRoot(), "Dockerfile"),
+    workerFile: join(packageRoot(), "dist", "worker.mjs"),
+  };
   const image = openWorkerImage(openEngine({}), source);
   await image.prepare(() => undefined, new AbortController().signal);
   return judgeIn(await image.name());
@@ -99,7 +116,8 @@ export function tableOf({ outcomes, billed }: Report): string {
   return [line(head), ...rows.map(line), "", `${agents.join("; ")}; cost $${sum.toFixed(4)}${books}`].join("\n");
 }
 
-const USAGE = "npm run eval -- [--only <case>] [--agent gold|null|both] [--real] [--sandbox docker|process] [--json <file>]";
+const USAGE =
+  "npm run eval -- [--only <case>] [--agent gold|null|both] [--real] [--sandbox docker|process] [--json <file>]";
 
 async function main(): Promise<number> {
   const options = {
@@ -117,7 +135,8 @@ async function main(): Promise<number> {
     throw new Error(`${USAGE}\ncases: ${CASES.map(({ name }) => name).join(", ")}`);
   if (values.real === true && !key) throw new Error("A real model needs ANTHROPIC_API_KEY.");
   const real = values.real === true && key ? { anthropicApiKey: key, ...baseUrl() } : null;
-  const agents: Agent[] = real !== null ? ["real"] : chosen === "both" ? ["gold", "null"] : [chosen === "gold" ? "gold" : "null"];
+  const agents: Agent[] =
+    real !== null ? ["real"] : chosen === "both" ? ["gold", "null"] : [chosen === "gold" ? "gold" : "null"];
   const stop = new AbortController();
   // A terminal sends it to us and to whoever started us, who passes it on.
   process.on("SIGINT", () => stop.abort(new Error("interrupted")));

@@ -1,4 +1,7 @@
-/** One repository, one agent: submitted to a real server, and judged by a test that the agent never saw. */
+/**
+ * One repository, one agent: submitted to a real server, and judged by a test that the agent never
+ * saw.
+ */
 import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -38,7 +41,10 @@ export const judgeHere: Judge = (command, folder) =>
     () => false,
   );
 
-/** In a container of the worker's image, without network and rights: what an agent wrote is not run on this machine. */
+/**
+ * In a container of the worker's image, without network and rights: what an agent wrote is not run
+ * on this machine.
+ */
 export const judgeIn =
   (image: string): Judge =>
   (command, folder) => {
@@ -78,7 +84,9 @@ export const judgeIn =
 
 /** What the fake model does: one scenario per case, and one for the agent that does nothing. */
 export function scenariosOf(cases: readonly Case[]): Record<string, Scenario> {
-  const nothing: Scenario = { turns: [{ tools: [{ name: "finish", input: { title: "Nothing", summary: "I did nothing." } }] }] };
+  const nothing: Scenario = {
+    turns: [{ tools: [{ name: "finish", input: { title: "Nothing", summary: "I did nothing." } }] }],
+  };
   return Object.fromEntries([["null", nothing], ...cases.map((one) => [one.name, { turns: [...one.gold] }])]);
 }
 

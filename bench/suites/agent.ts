@@ -1,7 +1,9 @@
 /**
- * What Slipway adds to a model's turn, against the bare client that asks the fake model itself: the loop with its transcript, events and results at
- * the coordinator (durable before the next step), the worker's forwarder, the broker, and the gateway with its books. Everything runs in one
- * process, so what is measured is work, not the wait for another core. The two are measured in turns, so that a noisy neighbour hits both.
+ * What Slipway adds to a model's turn, against the bare client that asks the fake model itself: the
+ * loop with its transcript, events and results at the coordinator (durable before the next step),
+ * the worker's forwarder, the broker, and the gateway with its books. Everything runs in one
+ * process, so what is measured is work, not the wait for another core. The two are measured in
+ * turns, so that a noisy neighbour hits both.
  */
 import Anthropic from "@anthropic-ai/sdk";
 import { mkdirSync } from "node:fs";
@@ -59,7 +61,10 @@ const PROMPT: Pick<Anthropic.MessageStreamParams, "system" | "tools"> = {
   tools: getTools({ toolSchemas: toolSchemas([]) }) as unknown as Anthropic.Tool[],
 };
 
-const turns = Array.from({ length: TURNS }, (_, at) => ({ say: "I look at the next place.", tools: [{ name: "look", input: { at } }] }));
+const turns = Array.from({ length: TURNS }, (_, at) => ({
+  say: "I look at the next place.",
+  tools: [{ name: "look", input: { at } }],
+}));
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
   default: { turns: [...turns, { tools: [{ name: "finish", input: { title: "Looked", summary: "Everywhere." } }] }] },
   words: { turns: [{ say: "Some words. ".repeat(20) }], afterwards: "again" },
@@ -91,12 +96,26 @@ async function open(tasks: number): Promise<House> {
   const spend = createBudgetService({ ...books, taskLog, store, clock: systemClock, ids: systemIds(), log: quiet });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
   const rules = DEFAULT_RULES;
-  const serveModel = createModelGateway({ baseUrl: fake.url, apiKey: KEY, budget: spend, rules, prices: PRICES, rate, log: quiet });
+  const serveModel = createModelGateway({
+    baseUrl: fake.url,
+    apiKey: KEY,
+    budget: spend,
+    rules,
+    prices: PRICES,
+    rate,
+    log: quiet,
+  });
   mkdirSync(join(dir, "repos"));
   const repos = openRepositories({ dir: join(dir, "repos"), trustedHosts: [] });
   const standing = async () => ({ state: "continue" }) as const;
   const work = { taskLog, store, bus, repos, clock: systemClock, ids: systemIds() };
-  const workerApi = createWorkerService({ ...work, abandonMs: 600_000, standing, acpCommands: {}, models: ["claude-opus-5-5"] });
+  const workerApi = createWorkerService({
+    ...work,
+    abandonMs: 600_000,
+    standing,
+    acpCommands: {},
+    models: ["claude-opus-5-5"],
+  });
   const secret = Buffer.alloc(32, 7);
   const broker = openBroker({
     dir: join(dir, "sock"),
@@ -163,14 +182,23 @@ async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string):
   const ids = systemIds();
   const session = new Session(
     { ...parts, newId: (prefix) => ids.next(prefix) },
-    { spec, transcript: await openTranscript(link, spec.transcript, signal), instructions: NO_INSTRUCTIONS, deadline, signal },
+    {
+      spec,
+      transcript: await openTranscript(link, spec.transcript, signal),
+      instructions: NO_INSTRUCTIONS,
+      deadline,
+      signal,
+    },
   );
   await createModelAgent().run(session);
   await link.close();
   return gaps(times);
 }
 
-/** The shortest loop that does the same, with the same system prompt and tools: what the provider makes of a request is no difference between the two. */
+/**
+ * The shortest loop that does the same, with the same system prompt and tools: what the provider
+ * makes of a request is no difference between the two.
+ */
 async function bareTurns(direct: string, round: number): Promise<number[]> {
   const client = new Anthropic({ apiKey: KEY, baseURL: direct, maxRetries: 0 });
   const times: number[] = [];

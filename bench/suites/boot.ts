@@ -1,4 +1,7 @@
-/** A start with many open tasks: time from opening the database to the first claim, and the memory that open tasks take. */
+/**
+ * A start with many open tasks: time from opening the database to the first claim, and the memory
+ * that open tasks take.
+ */
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";

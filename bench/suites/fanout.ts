@@ -1,8 +1,10 @@
 /**
- * Fan-out: one event to many sockets. Ours: the bus announces, the hub reads the store and feeds the live door. The floor: a bare ws loop
- * that sends one prepared frame of the same size. Both serve the same number of clients from this process, rounds alternate within one
- * run, and the clients live in a process of their own. A round's time runs from the announcement (floor: the first send) until a
- * client has the frame; the clock is the machine's monotonic one, which both processes share.
+ * Fan-out: one event to many sockets. Ours: the bus announces, the hub reads the store and feeds
+ * the live door. The floor: a bare ws loop that sends one prepared frame of the same size. Both
+ * serve the same number of clients from this process, rounds alternate within one run, and the
+ * clients live in a process of their own. A round's time runs from the announcement (floor: the
+ * first send) until a client has the frame; the clock is the machine's monotonic one, which both
+ * processes share.
  */
 import { fork, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -23,7 +25,10 @@ import { openBenchStore, percentile, quiet, SPEC } from "../support.ts";
 import type { Bus } from "../../src/core/ports/runtime.ts";
 import { PROTOCOL } from "../../src/core/protocol/stream.ts";
 
-/** Milliseconds until half, and 99 %, of the sockets have the frame, in the middle one of all rounds: one round that the machine disturbed decides nothing. */
+/**
+ * Milliseconds until half, and 99 %, of the sockets have the frame, in the middle one of all
+ * rounds: one round that the machine disturbed decides nothing.
+ */
 export interface Spread {
   readonly p50: number;
   readonly p99: number;
@@ -39,7 +44,10 @@ export interface FanoutResult {
 }
 
 const WARM_UP = 5;
-/** More than the least time between two frames of a room: what is measured is the first event after a rest. */
+/**
+ * More than the least time between two frames of a room: what is measured is the first event after
+ * a rest.
+ */
 const REST_MS = 40;
 const TEXT = "x".repeat(200);
 const TASK_ID = "task_00000000000000000000000001";
@@ -47,7 +55,9 @@ const CLIENTS = "--fanout-clients";
 /** Sockets of one user; the door allows no more. */
 const PER_USER = 20;
 
-export async function fanout(options: { readonly sockets?: number; readonly rounds?: number } = {}): Promise<FanoutResult> {
+export async function fanout(
+  options: { readonly sockets?: number; readonly rounds?: number } = {},
+): Promise<FanoutResult> {
   const { sockets = 2_000, rounds = 60 } = options;
   const { store, close } = await openBenchStore();
   const ours = await serveOurs(store);
@@ -96,9 +106,16 @@ interface Side {
 
 async function serveOurs(store: Store): Promise<Side> {
   const bus = memoryBus();
-  const hub = openHub({ store, bus, clock: systemClock, log: quiet, view: async (task) => toWireTask(task, phaseOf(task.snapshot), null) });
+  const hub = openHub({
+    store,
+    bus,
+    clock: systemClock,
+    log: quiet,
+    view: async (task) => toWireTask(task, phaseOf(task.snapshot), null),
+  });
   const server = createServer();
-  const visitor = (token: string) => Promise.resolve({ userId: token, role: "operator" as const, sessionId: null, expiresAt: null });
+  const visitor = (token: string) =>
+    Promise.resolve({ userId: token, role: "operator" as const, sessionId: null, expiresAt: null });
   const live = attachWebSocketServer(server, {
     hub,
     authenticate: visitor,
@@ -124,14 +141,38 @@ async function serveOurs(store: Store): Promise<Side> {
 /** A task in the store; each call commits one more event and then announces it. */
 async function growingTask(store: Store): Promise<(bus: Bus) => Promise<bigint>> {
   const data = { maxAttempts: 3, policy: DEFAULT_POLICY, pullRequest: "none", from: "start" };
-  const first = { taskId: TASK_ID, seq: 1, at: Date.now(), attempt: 0, type: "task.submitted", from: null, to: "queued", data } as const;
+  const first = {
+    taskId: TASK_ID,
+    seq: 1,
+    at: Date.now(),
+    attempt: 0,
+    type: "task.submitted",
+    from: null,
+    to: "queued",
+    data,
+  } as const;
   const event: TaskEvent = { ...first, workerSeq: null };
   let snapshot = start(event);
   const identity = { id: TASK_ID, userId: "user_1", threadId: TASK_ID, parentId: null, machineVersion: 1 };
-  await store.create({ ...identity, spec: SPEC, snapshot, state: "queued", slot: false, event, inherits: null, idempotency: null });
+  await store.create({
+    ...identity,
+    spec: SPEC,
+    snapshot,
+    state: "queued",
+    slot: false,
+    event,
+    inherits: null,
+    idempotency: null,
+  });
   return async (bus) => {
     const { seq } = snapshot.context;
-    const next: TaskEvent = { ...event, seq: seq + 1, type: "notice", from: "queued", data: { level: "info", code: "note", text: TEXT } };
+    const next: TaskEvent = {
+      ...event,
+      seq: seq + 1,
+      type: "notice",
+      from: "queued",
+      data: { level: "info", code: "note", text: TEXT },
+    };
     const grown = step(snapshot, next);
     if (grown === null) throw new Error("the chart refused a notice");
     snapshot = grown;
@@ -155,9 +196,19 @@ async function serveFloor(): Promise<Side> {
     });
   });
   // About as long as the frame that ours sends for one event.
-  const item = { taskId: TASK_ID, seq: 10, at: new Date().toISOString(), attempt: 0, type: "notice", from: "queued", to: "queued" };
+  const item = {
+    taskId: TASK_ID,
+    seq: 10,
+    at: new Date().toISOString(),
+    attempt: 0,
+    type: "notice",
+    from: "queued",
+    to: "queued",
+  };
   const data = { level: "info", code: "note", text: TEXT };
-  const frame = Buffer.from(JSON.stringify({ type: "events", topic: `task:${TASK_ID}`, items: [{ ...item, data }], cursor: 10 }));
+  const frame = Buffer.from(
+    JSON.stringify({ type: "events", topic: `task:${TASK_ID}`, items: [{ ...item, data }], cursor: 10 }),
+  );
   return {
     port: await listening(server),
     async send() {
@@ -195,7 +246,9 @@ interface Clients {
 }
 
 async function startClients(ports: readonly [number, number], sockets: number): Promise<Clients> {
-  const child: ChildProcess = fork(fileURLToPath(import.meta.url), [CLIENTS, String(sockets), ...ports.map(String)], { execArgv: [] });
+  const child: ChildProcess = fork(fileURLToPath(import.meta.url), [CLIENTS, String(sockets), ...ports.map(String)], {
+    execArgv: [],
+  });
   const told = async (): Promise<FromClients> => ((await once(child, "message")) as [FromClients])[0];
   await told();
   return {
@@ -213,7 +266,9 @@ async function startClients(ports: readonly [number, number], sockets: number): 
   };
 }
 
-/** Runs in the child: opens the sockets, then says for each round when each of them had its frame. */
+/**
+ * Runs in the child: opens the sockets, then says for each round when each of them had its frame.
+ */
 async function runClients(sockets: number, ports: readonly number[]): Promise<void> {
   let arrived: bigint[] = [];
   let side = -1;
@@ -224,7 +279,9 @@ async function runClients(sockets: number, ports: readonly number[]): Promise<vo
   };
   for (const [index, port] of ports.entries()) {
     for (let n = 0; n < sockets; n += 50) {
-      const batch = Array.from({ length: Math.min(50, sockets - n) }, (_, i) => openClient(port, n + i, () => onFrame(index)));
+      const batch = Array.from({ length: Math.min(50, sockets - n) }, (_, i) =>
+        openClient(port, n + i, () => onFrame(index)),
+      );
       await Promise.all(batch);
     }
   }
@@ -236,7 +293,10 @@ async function runClients(sockets: number, ports: readonly number[]): Promise<vo
   process.send?.({ ready: true });
 }
 
-/** The least that a client can be: no parsing, one read = one frame, as frames come one at a time. Resolves when it follows the task. */
+/**
+ * The least that a client can be: no parsing, one read = one frame, as frames come one at a time.
+ * Resolves when it follows the task.
+ */
 function openClient(port: number, n: number, onFrame: () => void): Promise<void> {
   const socket = connect(port, "127.0.0.1");
   const payload = Buffer.from(JSON.stringify({ type: "subscribe", topic: `task:${TASK_ID}`, after: 0 }));

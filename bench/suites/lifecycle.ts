@@ -1,4 +1,7 @@
-/** Whole lifecycles, submit to done, every transition durable (synchronous=FULL), with a worker that does nothing; and how long a submit waits for its start. */
+/**
+ * Whole lifecycles, submit to done, every transition durable (synchronous=FULL), with a worker that
+ * does nothing; and how long a submit waits for its start.
+ */
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openArtifactFiles } from "../../src/store/artifacts/artifact-files.ts";
@@ -26,7 +29,10 @@ export interface Bench {
 }
 
 /** A kernel on a real SQLite store whose workers commit one simulated change and report at once. */
-export async function openBenchKernel(maxConcurrent: number, from?: { store: Store; close: () => Promise<void> }): Promise<Bench> {
+export async function openBenchKernel(
+  maxConcurrent: number,
+  from?: { store: Store; close: () => Promise<void> },
+): Promise<Bench> {
   const { store, close } = from ?? (await openBenchStore());
   const repos = openSimulatedRepositories();
   let workerApi: WorkerApi;
@@ -57,7 +63,11 @@ export async function openBenchKernel(maxConcurrent: number, from?: { store: Sto
     bus: memoryBus(),
     sandbox: openSimulatedSandbox({ run }),
     repos,
-    artifacts: openArtifactFiles({ dir: join(tmpdir(), "slipway-bench-artifacts"), maxBytes: 2 ** 20, now: () => Date.now() }),
+    artifacts: openArtifactFiles({
+      dir: join(tmpdir(), "slipway-bench-artifacts"),
+      maxBytes: 2 ** 20,
+      now: () => Date.now(),
+    }),
     broker,
     forges: [],
     authFor: () => Promise.resolve(null),
@@ -84,7 +94,10 @@ export interface Lifecycles {
   readonly eventsPerTask: number;
 }
 
-/** @param inFlight tasks that are open at once. @param warmUp lives before the measured ones: a server that has just begun is compiled as it goes. */
+/**
+ * @param inFlight tasks that are open at once. @param warmUp lives before the measured ones: a
+ * server that has just begun is compiled as it goes.
+ */
 export async function lifecycles(count = 10_000, inFlight = 128, warmUp = 2_000): Promise<Lifecycles> {
   const bench = await openBenchKernel(inFlight);
   await bench.coordinator.boot();
@@ -126,7 +139,8 @@ export async function submitToStart(count = 300): Promise<Latencies> {
     const begun = performance.now();
     await new Promise<void>((resolve) => {
       const off = bench.coordinator.taskLog.onCommit((task) => {
-        // The worker's first words and its last arrive in one batch here, so "running" is passed over.
+        // The worker's first words and its last arrive in one batch here, so "running" is passed
+        // over.
         if (task.state === "pushing") waits.push(performance.now() - begun);
         if (task.state !== "done") return;
         off();

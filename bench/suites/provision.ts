@@ -1,7 +1,8 @@
 /**
- * Real containers: from submit to the agent's first step, with and without a worker that waits, beside what a person would type (`docker run`, then
- * `git clone`) and beside the bare engine: one container with the same settings that clones the same repository from a folder and ends. Then 20 tasks
- * through 4 slots. Rounds take turns, medians count.
+ * Real containers: from submit to the agent's first step, with and without a worker that waits,
+ * beside what a person would type (`docker run`, then `git clone`) and beside the bare engine: one
+ * container with the same settings that clones the same repository from a folder and ends. Then 20
+ * tasks through 4 slots. Rounds take turns, medians count.
  */
 import { execFile as execFileCallback, execFileSync } from "node:child_process";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
@@ -26,7 +27,9 @@ export interface Provision {
   readonly run: number;
   /** A container that clones from a folder: create, start, wait. */
   readonly runAndClone: number;
-  /** By hand: `docker run` of the worker's image doing nothing, then `git clone` of the upstream. */
+  /**
+   * By hand: `docker run` of the worker's image doing nothing, then `git clone` of the upstream.
+   */
   readonly byHand: number;
   readonly cold: number;
   readonly warm: number;
@@ -66,7 +69,8 @@ interface Side {
 export async function provision(rounds = 15): Promise<Provision> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-provision-"));
   const upstream = await startUpstream(join(dir, "upstream"));
-  const open = (name: string, warm: number): Promise<Side> => openSide(join(dir, name), `${upstream.url}/app.git`, upstream.host, warm);
+  const open = (name: string, warm: number): Promise<Side> =>
+    openSide(join(dir, name), `${upstream.url}/app.git`, upstream.host, warm);
   const cold = await open("cold", 0);
   const warm = await open("warm", 1);
   try {
@@ -96,7 +100,12 @@ export async function provision(rounds = 15): Promise<Provision> {
     const middle = (values: readonly number[]): number => percentile(values.slice(firsts), 50);
     const { total, turnaround } = await warm.crowd();
     const { run, runAndClone, byHand, alone } = times;
-    const figures = { run: middle(run), runAndClone: middle(runAndClone), byHand: middle(byHand), alone: middle(alone) };
+    const figures = {
+      run: middle(run),
+      runAndClone: middle(runAndClone),
+      byHand: middle(byHand),
+      alone: middle(alone),
+    };
     return { rounds, ...figures, cold: middle(times.cold), warm: middle(times.warm), crowd: total, turnaround };
   } finally {
     await cold.close();
@@ -134,7 +143,8 @@ async function openSide(data: string, repo: string, host: string, warm: number):
     }
     throw new Error("a task takes too long");
   }
-  const firstStep = async (id: string) => (await reader.events(id, 0, 1_000)).items.find((event) => event.type === "tool.started");
+  const firstStep = async (id: string) =>
+    (await reader.events(id, 0, 1_000)).items.find((event) => event.type === "tool.started");
   const settled = (id: string) => until(async () => ((await reader.task(id))?.state === "done" ? true : undefined));
 
   return {
@@ -157,7 +167,9 @@ async function openSide(data: string, repo: string, host: string, warm: number):
         logs.map((log) => log.find((event) => event.data["reason"] === reason)?.at ?? NaN).sort((a, b) => a - b);
       const claims = at("claimed").slice(SLOTS);
       const ends = at("finished");
-      const steps = logs.map((log) => log.find((event) => event.type === "tool.started")?.at ?? NaN).sort((a, b) => a - b);
+      const steps = logs
+        .map((log) => log.find((event) => event.type === "tool.started")?.at ?? NaN)
+        .sort((a, b) => a - b);
       // The n-th end frees the place of the n-th task after the first four.
       const gaps = claims.map((_, n) => (steps[n + SLOTS] ?? NaN) - (ends[n] ?? NaN));
       return { total, turnaround: percentile(gaps, 50) };
@@ -213,7 +225,16 @@ async function openFloor(root: string, dir: string): Promise<Floor> {
     async byHand(repo) {
       const name = `slipway-bench-${process.pid}-${++serial}`;
       const begun = performance.now();
-      await execFile("docker", ["run", "--name", name, "--label", `slipway.bench=${STAMP}`, "--entrypoint", "/bin/true", image]);
+      await execFile("docker", [
+        "run",
+        "--name",
+        name,
+        "--label",
+        `slipway.bench=${STAMP}`,
+        "--entrypoint",
+        "/bin/true",
+        image,
+      ]);
       await execFile("git", ["clone", "--quiet", repo, join(dir, name)]);
       const ms = performance.now() - begun;
       await docker.getContainer(name).remove({ force: true, v: true });

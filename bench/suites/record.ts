@@ -1,4 +1,7 @@
-/** `record` per second against the same rows written by bare better-sqlite3, both durable (synchronous=FULL), in one run. */
+/**
+ * `record` per second against the same rows written by bare better-sqlite3, both durable
+ * (synchronous=FULL), in one run.
+ */
 import Database from "../../src/store/sqlite/driver.ts";
 import { join } from "node:path";
 import { createTaskLog } from "../../src/coordinator/task-log.ts";
@@ -14,7 +17,10 @@ export interface Rates {
   readonly floor: number;
 }
 
-/** @param tasks how many record at once: that many rows share a transaction in the floor. @param rounds enough that a thread which has just begun is warm. */
+/**
+ * @param tasks how many record at once: that many rows share a transaction in the floor. @param
+ * rounds enough that a thread which has just begun is warm.
+ */
 export async function record(tasks = 100, rounds = 240): Promise<Rates> {
   const ours: number[] = [];
   const floor: number[] = [];
@@ -60,8 +66,8 @@ async function through(tasks: number, rounds: number): Promise<number> {
 }
 
 /**
- * The floor: the same rows into the same tables, with their indexes and triggers, in batches of `tasks`, by prepared statements and ready-made
- * text; no chart, no promises, nothing else around.
+ * The floor: the same rows into the same tables, with their indexes and triggers, in batches of
+ * `tasks`, by prepared statements and ready-made text; no chart, no promises, nothing else around.
  */
 async function bare(tasks: number, rounds: number): Promise<number> {
   const { store, dir, close } = await openBenchStore();
@@ -73,7 +79,9 @@ async function bare(tasks: number, rounds: number): Promise<number> {
   db.pragma("temp_store = MEMORY");
   db.pragma("cache_size = -65536");
   db.pragma("wal_autocheckpoint = 8192");
-  const update = db.prepare("UPDATE tasks SET seq = seq + 1, rev = ?, due_at = ?, updated_at = ?, snapshot = ? WHERE id = ? AND seq = ?");
+  const update = db.prepare(
+    "UPDATE tasks SET seq = seq + 1, rev = ?, due_at = ?, updated_at = ?, snapshot = ? WHERE id = ? AND seq = ?",
+  );
   const insert = db.prepare(
     `INSERT INTO task_events (task_id, seq, at, attempt, type, from_state, to_state, worker_seq, data)
      VALUES (?, ?, ?, 1, 'tool.started', 'running', 'running', ?, ?)`,

@@ -1,4 +1,7 @@
-/** SIGKILL of a real coordinator while a real worker goes on, a new one at once: until the worker's next event is in the database. */
+/**
+ * SIGKILL of a real coordinator while a real worker goes on, a new one at once: until the worker's
+ * next event is in the database.
+ */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,7 +12,9 @@ import { packageRoot } from "../../src/core/lib/package-root.ts";
 import { percentile } from "../support.ts";
 
 export interface Recovery {
-  /** From SIGKILL to the first event that the adopted worker sent and the new coordinator stored. */
+  /**
+   * From SIGKILL to the first event that the adopted worker sent and the new coordinator stored.
+   */
   readonly ms: number;
   /** From the start of the new process to the line that says it listens. */
   readonly startMs: number;
@@ -29,7 +34,11 @@ export async function recovery(): Promise<Recovery> {
     const start = (): Promise<Server> => startServer(data, env);
     server = await start();
     const script = Array.from({ length: 500 }, (_, i) => (i % 2 ? { say: `step ${i}` } : { wait: 100 }));
-    const { id } = (await server.call("POST", "/v1/tasks", { repo: `${upstream.url}/app.git`, prompt: "Talk.", script })) as { id: string };
+    const { id } = (await server.call("POST", "/v1/tasks", {
+      repo: `${upstream.url}/app.git`,
+      prompt: "Talk.",
+      script,
+    })) as { id: string };
     const reader = openSqliteReader({ dir: data, migrations: join(packageRoot(), "migrations", "sqlite") });
     const spoken = async (after: number): Promise<number> => {
       for (const until = Date.now() + LIMIT_MS; Date.now() < until;) {

@@ -4,7 +4,10 @@ import { SlipwayError } from "../core/error.ts";
 const ENTRY = /^([a-z][a-z0-9_-]{0,49})=(.{1,4000})$/;
 const OWN_AGENTS = ["anthropic", "scripted", "acp"];
 
-/** `name=command; name=command` (or one per line) -> name -> shell command. @throws SlipwayError config_invalid */
+/**
+ * `name=command; name=command` (or one per line) -> name -> shell command. @throws SlipwayError
+ * config_invalid
+ */
 export function parseAcpCommands(text: string): Readonly<Record<string, string>> {
   const entries = text
     .split(/[;\n]/)
@@ -15,7 +18,10 @@ export function parseAcpCommands(text: string): Readonly<Record<string, string>>
     const [, name = "", command = ""] = ENTRY.exec(entry) ?? [];
     if (name === "" || OWN_AGENTS.includes(name) || commands.has(name)) {
       const rule = `a name of its own (a-z, 0-9, - and _; not ${OWN_AGENTS.join(", ")})`;
-      throw new SlipwayError("config_invalid", `SLIPWAY_ACP_COMMANDS: "${entry.slice(0, 100)}" is not name=command with ${rule}.`);
+      throw new SlipwayError(
+        "config_invalid",
+        `SLIPWAY_ACP_COMMANDS: "${entry.slice(0, 100)}" is not name=command with ${rule}.`,
+      );
     }
     commands.set(name, command.trim());
   }

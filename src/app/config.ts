@@ -1,6 +1,6 @@
 /**
- * What a server is told from outside: environment and flags -> Config. Pure: reads nothing by itself and resolves no path.
- * A flag goes before its variable; an empty value counts as not given.
+ * What a server is told from outside: environment and flags -> Config. Pure: reads nothing by
+ * itself and resolves no path. A flag goes before its variable; an empty value counts as not given.
  */
 import { z } from "zod";
 import { parseEndpoint } from "../core/values/egress-policy.ts";
@@ -25,7 +25,10 @@ export interface Config {
   /** As given; whoever starts the server makes it absolute. */
   readonly dataDir: string;
   readonly sandbox: SandboxKind;
-  /** False when `sandbox` is the default: then a missing engine stops the start instead of making tasks wait. */
+  /**
+   * False when `sandbox` is the default: then a missing engine stops the start instead of making
+   * tasks wait.
+   */
   readonly sandboxChosen: boolean;
   readonly maxConcurrent: number;
   /** Workers that are started ahead of their task (docker only). */
@@ -34,7 +37,9 @@ export interface Config {
   readonly disk: (typeof DISK_MODES)[number];
   /** Size of the workspace of tasks that name none, MiB. */
   readonly diskMb: number;
-  /** What a task may ask for at most; null = half of this machine's memory, and all of its cores. */
+  /**
+   * What a task may ask for at most; null = half of this machine's memory, and all of its cores.
+   */
   readonly maxDiskMb: number;
   readonly maxMemoryMb: number | null;
   readonly maxCpus: number | null;
@@ -46,7 +51,10 @@ export interface Config {
   readonly userLimit: number | null;
   readonly agent: string;
   readonly anthropicApiKey: string | null;
-  /** Agents that are programs in the worker's image and speak the Agent Client Protocol: name -> shell command. */
+  /**
+   * Agents that are programs in the worker's image and speak the Agent Client Protocol: name ->
+   * shell command.
+   */
   readonly acpCommands: Readonly<Record<string, string>>;
   /** Without a slash at the end. */
   readonly anthropicBaseUrl: string;
@@ -70,7 +78,10 @@ export interface Config {
   readonly admin: { readonly email: string; readonly password: string } | null;
   /** Origin under which people reach the server, without a slash at the end. */
   readonly publicUrl: string | null;
-  /** Seals git credentials and signs sessions; null = the server keeps one in its data folder. The vault judges its form. */
+  /**
+   * Seals git credentials and signs sessions; null = the server keeps one in its data folder. The
+   * vault judges its form.
+   */
   readonly secretKey: string | null;
   readonly logLevel: LogLevel;
   readonly policy: Partial<Policy>;
@@ -104,7 +115,8 @@ const hostAndPort = z
     const port = /:(\d{1,5})$/.exec(text);
     return hostName.test(port ? text.slice(0, port.index) : text) && (port === null || Number(port[1]) <= 65_535);
   });
-const IMAGES = "a comma-separated list of images, or of beginnings that name a registry and end in *, such as node:24,ghcr.io/acme/*";
+const IMAGES =
+  "a comma-separated list of images, or of beginnings that name a registry and end in *, such as node:24,ghcr.io/acme/*";
 const imageRule = z.string().transform((text, context) => {
   const rule = parseImageRule(text);
   if (rule !== null) return rule;
@@ -114,10 +126,18 @@ const imageRule = z.string().transform((text, context) => {
 const webUrl = z.string().refine((text) => {
   if (!URL.canParse(text)) return false;
   const url = new URL(text);
-  return ["http:", "https:"].includes(url.protocol) && url.username === "" && url.password === "" && url.search === "" && url.hash === "";
+  return (
+    ["http:", "https:"].includes(url.protocol) &&
+    url.username === "" &&
+    url.password === "" &&
+    url.search === "" &&
+    url.hash === ""
+  );
 });
 const trimSlash = (text: string): string => text.replace(/\/+$/, "");
-const origin = webUrl.refine((text) => URL.canParse(text) && new URL(text).pathname === "/").transform((text) => new URL(text).origin);
+const origin = webUrl
+  .refine((text) => URL.canParse(text) && new URL(text).pathname === "/")
+  .transform((text) => new URL(text).origin);
 const list = <T extends z.ZodType<string, string>>(item: T) =>
   z
     .string()
@@ -147,7 +167,8 @@ const policySchema = z.strictObject({
 
 /** Reads one setting at a time and complains in one sentence. */
 function reader(env: Env, flags: Flags) {
-  const given = (value: string | undefined): string | undefined => (value === undefined || value.trim() === "" ? undefined : value.trim());
+  const given = (value: string | undefined): string | undefined =>
+    value === undefined || value.trim() === "" ? undefined : value.trim();
   return function read<T>(name: SettingName, schema: z.ZodType<T, string>, expects: string): T | null {
     const setting: Setting = SETTINGS[name];
     const flag = given(flags[name]);
@@ -173,7 +194,10 @@ function readPolicy(env: Env): Partial<Policy> {
   }
   const result = policySchema.partial().safeParse(value);
   if (!result.success)
-    throw new SlipwayError("config_invalid", `${expects}; the clocks are ${Object.keys(policySchema.shape).join(", ")}.`);
+    throw new SlipwayError(
+      "config_invalid",
+      `${expects}; the clocks are ${Object.keys(policySchema.shape).join(", ")}.`,
+    );
   return Object.fromEntries(Object.entries(result.data).filter(([, clock]) => clock !== undefined));
 }
 
@@ -188,7 +212,11 @@ function readAdmin(read: ReturnType<typeof reader>): Config["admin"] {
 }
 
 function readAgent(read: ReturnType<typeof reader>, hasKey: boolean): string {
-  const chosen = read("agent", z.string().regex(/^[a-z][a-z0-9_-]{0,49}$/), "the name of an agent, such as anthropic or scripted");
+  const chosen = read(
+    "agent",
+    z.string().regex(/^[a-z][a-z0-9_-]{0,49}$/),
+    "the name of an agent, such as anthropic or scripted",
+  );
   if (chosen === "anthropic" && !hasKey)
     throw new SlipwayError("config_invalid", "SLIPWAY_AGENT=anthropic needs ANTHROPIC_API_KEY to be set.");
   return chosen ?? (hasKey ? "anthropic" : "scripted");
@@ -199,20 +227,29 @@ function readModels(read: ReturnType<typeof reader>, hasKey: boolean): Pick<Conf
   const models = read("models", list(name), "a comma-separated list of models") ?? ["claude-*"];
   const chosen = read("model", name, "the name of a model");
   if (chosen !== null && !matchesPattern(models, chosen))
-    throw new SlipwayError("config_invalid", `SLIPWAY_MODEL names "${chosen}", which SLIPWAY_MODELS does not list: ${models.join(", ")}.`);
+    throw new SlipwayError(
+      "config_invalid",
+      `SLIPWAY_MODEL names "${chosen}", which SLIPWAY_MODELS does not list: ${models.join(", ")}.`,
+    );
   if (chosen !== null || !hasKey) return { model: chosen, models };
-  const model = [DEFAULTS.model, ...models.filter((one) => !one.endsWith("*"))].find((one) => matchesPattern(models, one));
-  if (model === undefined) throw new SlipwayError("config_invalid", "SLIPWAY_MODEL must name one of the models that SLIPWAY_MODELS lists.");
+  const model = [DEFAULTS.model, ...models.filter((one) => !one.endsWith("*"))].find((one) =>
+    matchesPattern(models, one),
+  );
+  if (model === undefined)
+    throw new SlipwayError("config_invalid", "SLIPWAY_MODEL must name one of the models that SLIPWAY_MODELS lists.");
   return { model, models };
 }
 
-function readLimits(read: ReturnType<typeof reader>): Pick<Config, "disk" | "diskMb" | "maxDiskMb" | "maxMemoryMb" | "maxCpus"> {
+function readLimits(
+  read: ReturnType<typeof reader>,
+): Pick<Config, "disk" | "diskMb" | "maxDiskMb" | "maxMemoryMb" | "maxCpus"> {
   const size = whole(64, 1_048_576);
   const expects = "a whole number of megabytes from 64 to 1048576";
   const chosen = read("diskMb", size, expects);
   const maxDiskMb = read("maxDiskMb", size, expects) ?? Math.max(DISK.maxMb, chosen ?? 0);
   const diskMb = chosen ?? Math.min(DISK.mb, maxDiskMb);
-  if (diskMb > maxDiskMb) throw new SlipwayError("config_invalid", "SLIPWAY_DISK_MB must not be larger than SLIPWAY_MAX_DISK_MB.");
+  if (diskMb > maxDiskMb)
+    throw new SlipwayError("config_invalid", "SLIPWAY_DISK_MB must not be larger than SLIPWAY_MAX_DISK_MB.");
   return {
     disk: read("disk", z.enum(DISK_MODES), `one of ${DISK_MODES.join(", ")}`) ?? DISK.mode,
     diskMb,
@@ -225,11 +262,15 @@ function readLimits(read: ReturnType<typeof reader>): Pick<Config, "disk" | "dis
 function readEgress(read: ReturnType<typeof reader>): Config["egress"] {
   const chosen = read("egress", z.enum(EGRESS_POLICIES), `one of ${EGRESS_POLICIES.join(", ")}`) ?? "none";
   const open = read("egressOpen", z.enum(["0", "1"]), "0 or 1") === "1";
-  if (chosen === "open" && !open) throw new SlipwayError("config_invalid", "SLIPWAY_EGRESS=open needs SLIPWAY_EGRESS_OPEN=1.");
+  if (chosen === "open" && !open)
+    throw new SlipwayError("config_invalid", "SLIPWAY_EGRESS=open needs SLIPWAY_EGRESS_OPEN=1.");
   return [chosen, ...EGRESS_POLICIES.filter((policy) => policy !== chosen && (open || policy !== "open"))];
 }
 
-/** @throws SlipwayError `config_invalid` with one sentence that names the setting and what it must be. */
+/**
+ * @throws SlipwayError `config_invalid` with one sentence that names the setting and what it must
+ * be.
+ */
 export function readConfig(env: Env, flags: Flags = {}): Config {
   const read = reader(env, flags);
   const sandbox = read("sandbox", z.enum(SANDBOX_KINDS), `one of ${SANDBOX_KINDS.join(", ")}`);
@@ -240,7 +281,8 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     dataDir: read("dataDir", z.string(), "a folder") ?? DEFAULTS.dataDir,
     sandbox: sandbox ?? DEFAULTS.sandbox,
     sandboxChosen: sandbox !== null,
-    maxConcurrent: read("maxConcurrent", whole(1, 1_000), "a whole number from 1 to 1000") ?? Number(DEFAULTS.maxConcurrent),
+    maxConcurrent:
+      read("maxConcurrent", whole(1, 1_000), "a whole number from 1 to 1000") ?? Number(DEFAULTS.maxConcurrent),
     warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
     ...readLimits(read),
     minFreeMb: read("minFreeMb", whole(0, 100_000_000), "a whole number of megabytes") ?? DISK.minFreeMb,
@@ -249,15 +291,20 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,
     acpCommands: parseAcpCommands(read("acpCommands", z.string().max(40_000), "a list of name=command") ?? ""),
-    anthropicBaseUrl: trimSlash(read("anthropicBaseUrl", webUrl, "an http or https address without a query") ?? ANTHROPIC),
+    anthropicBaseUrl: trimSlash(
+      read("anthropicBaseUrl", webUrl, "an http or https address without a query") ?? ANTHROPIC,
+    ),
     ...readModels(read, anthropicApiKey !== null),
     userDayUsd: read("userDayUsd", dollars, "an amount of US dollars such as 20"),
     dayUsd: read("dayUsd", dollars, "an amount of US dollars such as 100"),
     pricesFile: read("pricesFile", z.string(), "a file"),
     egress: readEgress(read),
     trustedEgressHosts:
-      read("trustedEgressHosts", list(z.string().refine((text) => parseEndpoint(text) !== null)), "a comma-separated list of host:port") ??
-      [],
+      read(
+        "trustedEgressHosts",
+        list(z.string().refine((text) => parseEndpoint(text) !== null)),
+        "a comma-separated list of host:port",
+      ) ?? [],
     trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
     images: read("images", list(imageRule), IMAGES) ?? [],
     admin: readAdmin(read),
@@ -265,7 +312,9 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     secretKey: read("secretKey", z.string(), "a key"),
     logLevel: read("logLevel", z.enum(LOG_LEVELS), `one of ${LOG_LEVELS.join(", ")}`) ?? "info",
     policy: readPolicy(env),
-    allowedOrigins: read("allowedOrigins", list(origin), "a comma-separated list of origins such as https://slipway.example.org") ?? [],
+    allowedOrigins:
+      read("allowedOrigins", list(origin), "a comma-separated list of origins such as https://slipway.example.org") ??
+      [],
     retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,

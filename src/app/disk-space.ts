@@ -13,7 +13,10 @@ export interface Disk {
   readonly path: string;
 }
 
-/** Disks with less than `minMb` MiB free, in words; null = all have enough. Folders on one disk count once, one that cannot be looked at has enough. */
+/**
+ * Disks with less than `minMb` MiB free, in words; null = all have enough. Folders on one disk
+ * count once, one that cannot be looked at has enough.
+ */
 export async function describeShortage(disks: readonly Disk[], minMb: number): Promise<string | null> {
   const seen = new Set<number>();
   const found: string[] = [];

@@ -1,6 +1,7 @@
 /**
- * `slipway doctor`: is this installation sound? Reads the database beside a running server (read-only) and asks the sandbox engine.
- * The rules are those of src/coordinator/invariants.ts, which the crash suite uses too.
+ * `slipway doctor`: is this installation sound? Reads the database beside a running server
+ * (read-only) and asks the sandbox engine. The rules are those of src/coordinator/invariants.ts,
+ * which the crash suite uses too.
  */
 import { execFile } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
@@ -62,7 +63,11 @@ export async function runDoctor({ config }: { readonly config: Config }): Promis
 async function walls(sandbox: Pick<Sandbox, "hardeningChecks">): Promise<CheckResult[]> {
   try {
     const found = await sandbox.hardeningChecks(AbortSignal.timeout(15_000));
-    return found.map(({ name, state, detail }) => ({ rule: name, ok: true, detail: state === "full" ? detail : `weaker: ${detail}` }));
+    return found.map(({ name, state, detail }) => ({
+      rule: name,
+      ok: true,
+      detail: state === "full" ? detail : `weaker: ${detail}`,
+    }));
   } catch (error) {
     return [{ rule: "engine", ok: false, detail: errorMessage(error) }];
   }
@@ -80,7 +85,11 @@ async function warm(sandbox: Pick<Sandbox, "poolStatus">): Promise<CheckResult[]
   }
 }
 
-async function rules(dir: string, config: Config, sandbox: Parameters<typeof checkTasks>[0]["sandbox"]): Promise<CheckResult[]> {
+async function rules(
+  dir: string,
+  config: Config,
+  sandbox: Parameters<typeof checkTasks>[0]["sandbox"],
+): Promise<CheckResult[]> {
   try {
     const store = openSqliteReader({ dir, migrations: join(packageRoot(), "migrations", "sqlite") });
     try {
@@ -118,7 +127,10 @@ function node(): CheckResult {
   return { rule: "node", ok, detail: ok ? process.version : `${process.version}: Slipway needs Node 20.19 or newer` };
 }
 
-/** Before 2.37 git cannot be told which address a name stands for, and every clone and push is refused. */
+/**
+ * Before 2.37 git cannot be told which address a name stands for, and every clone and push is
+ * refused.
+ */
 const GIT = [2, 37] as const;
 
 async function git(): Promise<CheckResult> {
@@ -126,13 +138,20 @@ async function git(): Promise<CheckResult> {
     const { stdout } = await promisify(execFile)("git", ["--version"], { timeout: 10_000 });
     const [, major = "0", minor = "0"] = /(\d+)\.(\d+)/.exec(stdout) ?? [];
     const ok = Number(major) > GIT[0] || (Number(major) === GIT[0] && Number(minor) >= GIT[1]);
-    return { rule: "git", ok, detail: ok ? stdout.trim() : `${stdout.trim()}: Slipway needs git ${GIT.join(".")} or newer` };
+    return {
+      rule: "git",
+      ok,
+      detail: ok ? stdout.trim() : `${stdout.trim()}: Slipway needs git ${GIT.join(".")} or newer`,
+    };
   } catch {
     return { rule: "git", ok: false, detail: `there is no git on the PATH: install ${GIT.join(".")} or newer` };
   }
 }
 
-/** Deadlines, leases and tokens go by this machine's clock: one that was set back makes all of them late. */
+/**
+ * Deadlines, leases and tokens go by this machine's clock: one that was set back makes all of them
+ * late.
+ */
 function clock(newest: number): CheckResult {
   const ahead = newest - Date.now();
   const ok = ahead <= SKEW_MS;
@@ -142,21 +161,33 @@ function clock(newest: number): CheckResult {
   return { rule: "clock", ok, detail };
 }
 
-/** All slots at once may want more than there is: that is told, and is no fault while it is not so. */
-async function room({ minFreeMb, maxConcurrent, diskMb, sandbox: kind }: Config, dir: string, sandbox: Sandbox): Promise<CheckResult[]> {
+/**
+ * All slots at once may want more than there is: that is told, and is no fault while it is not so.
+ */
+async function room(
+  { minFreeMb, maxConcurrent, diskMb, sandbox: kind }: Config,
+  dir: string,
+  sandbox: Sandbox,
+): Promise<CheckResult[]> {
   if (!existsSync(dir)) return [];
   const disks = await getDisks(dir, sandbox);
   const short = await describeShortage(disks, minFreeMb);
   if (short !== null)
-    return [{ rule: "disk", ok: false, detail: `${short} Until then no task is claimed: run \`slipway gc\`, or make room` }];
+    return [
+      { rule: "disk", ok: false, detail: `${short} Until then no task is claimed: run \`slipway gc\`, or make room` },
+    ];
   const free = Math.min(...(await Promise.all(disks.map(({ path }) => readFreeMb(path)))));
   const most = maxConcurrent * diskMb;
-  const more = kind === "docker" && free < most ? `; ${maxConcurrent} tasks of ${diskMb} MB may fill it: lower SLIPWAY_DISK_MB` : "";
+  const more =
+    kind === "docker" && free < most
+      ? `; ${maxConcurrent} tasks of ${diskMb} MB may fill it: lower SLIPWAY_DISK_MB`
+      : "";
   return [{ rule: "disk", ok: true, detail: `${free} MB free, tasks are claimed down to ${minFreeMb}${more}` }];
 }
 
 function folder(dir: string): CheckResult[] {
-  if (!existsSync(dir)) return [{ rule: "data folder", ok: true, detail: `${dir} is not there yet: \`slipway serve\` makes it` }];
+  if (!existsSync(dir))
+    return [{ rule: "data folder", ok: true, detail: `${dir} is not there yet: \`slipway serve\` makes it` }];
   const open = ["secret.key", "operator.token", "slipway.db"].filter((name) => {
     const file = join(dir, name);
     return process.platform !== "win32" && existsSync(file) && (statSync(file).mode & 0o077) !== 0;

@@ -1,10 +1,13 @@
-/** The bus of a single coordinator: hints and deltas go straight to the listeners of this process. */
+/**
+ * The bus of a single coordinator: hints and deltas go straight to the listeners of this process.
+ */
 import { errorMessage } from "../core/error.ts";
 import type { Bus, Delta, Hint, Log } from "../core/ports/runtime.ts";
 
 /**
- * Delivers before `announce` and `whisper` return. A listener that throws is reported to `log` and stops nobody else.
- * What is passed on has the keys of Hint and Delta and no others, whatever the caller held in its hands (rule R4).
+ * Delivers before `announce` and `whisper` return. A listener that throws is reported to `log` and
+ * stops nobody else. What is passed on has the keys of Hint and Delta and no others, whatever the
+ * caller held in its hands (rule R4).
  */
 export function memoryBus(log?: Pick<Log, "error">): Bus {
   const hints = new Set<(hint: Hint) => void>();

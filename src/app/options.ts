@@ -23,26 +23,54 @@ export const DEFAULTS = {
 export const DISK = { mode: "auto", mb: 4_096, maxMb: 16_384, minFreeMb: 2_048 } as const;
 export const ANTHROPIC = "https://api.anthropic.com";
 
-/** Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not among them: it is for tests. */
+/**
+ * Every setting that people may make; the flags of `serve` come from here. SLIPWAY_POLICY is not
+ * among them: it is for tests.
+ */
 export const SETTINGS = {
   host: { env: "SLIPWAY_HOST", flag: "host", argument: "address", help: `address to listen on (${DEFAULTS.host})` },
-  port: { env: "SLIPWAY_PORT", flag: "port", argument: "number", help: `port to listen on, 0 = any (${DEFAULTS.port})` },
-  dataDir: { env: "SLIPWAY_DATA_DIR", flag: "data-dir", argument: "folder", help: `where everything is kept (${DEFAULTS.dataDir})` },
+  port: {
+    env: "SLIPWAY_PORT",
+    flag: "port",
+    argument: "number",
+    help: `port to listen on, 0 = any (${DEFAULTS.port})`,
+  },
+  dataDir: {
+    env: "SLIPWAY_DATA_DIR",
+    flag: "data-dir",
+    argument: "folder",
+    help: `where everything is kept (${DEFAULTS.dataDir})`,
+  },
   sandbox: {
     env: "SLIPWAY_SANDBOX",
     flag: "sandbox",
     argument: "kind",
     help: "docker, process (not isolated) or simulated (docker)",
   },
-  maxConcurrent: { env: "SLIPWAY_MAX_CONCURRENT", flag: "max-concurrent", argument: "number", help: "tasks that run at once (4)" },
-  warm: { env: "SLIPWAY_WARM", flag: "warm", argument: "number", help: "workers that are started ahead, docker only, 0 = none (1)" },
+  maxConcurrent: {
+    env: "SLIPWAY_MAX_CONCURRENT",
+    flag: "max-concurrent",
+    argument: "number",
+    help: "tasks that run at once (4)",
+  },
+  warm: {
+    env: "SLIPWAY_WARM",
+    flag: "warm",
+    argument: "number",
+    help: "workers that are started ahead, docker only, 0 = none (1)",
+  },
   disk: {
     env: "SLIPWAY_DISK",
     flag: "disk",
     argument: "kind",
     help: "what bounds workspaces, docker only: auto, loop, watch, tmpfs (auto)",
   },
-  diskMb: { env: "SLIPWAY_DISK_MB", flag: "disk-mb", argument: "megabytes", help: `workspace of tasks that name no size (${DISK.mb})` },
+  diskMb: {
+    env: "SLIPWAY_DISK_MB",
+    flag: "disk-mb",
+    argument: "megabytes",
+    help: `workspace of tasks that name no size (${DISK.mb})`,
+  },
   maxDiskMb: {
     env: "SLIPWAY_MAX_DISK_MB",
     flag: "max-disk-mb",
@@ -55,7 +83,12 @@ export const SETTINGS = {
     argument: "megabytes",
     help: "most memory of a task (half of the machine's)",
   },
-  maxCpus: { env: "SLIPWAY_MAX_CPUS", flag: "max-cpus", argument: "number", help: "most cores of a task (the machine's)" },
+  maxCpus: {
+    env: "SLIPWAY_MAX_CPUS",
+    flag: "max-cpus",
+    argument: "number",
+    help: "most cores of a task (the machine's)",
+  },
   minFreeMb: {
     env: "SLIPWAY_MIN_FREE_MB",
     flag: "min-free-mb",
@@ -68,7 +101,12 @@ export const SETTINGS = {
     argument: "kind",
     help: "socket, tunnel or auto: how containers reach the server (auto)",
   },
-  userLimit: { env: "SLIPWAY_USER_LIMIT", flag: "user-limit", argument: "number", help: "slots that one user may hold (no limit)" },
+  userLimit: {
+    env: "SLIPWAY_USER_LIMIT",
+    flag: "user-limit",
+    argument: "number",
+    help: "slots that one user may hold (no limit)",
+  },
   agent: {
     env: "SLIPWAY_AGENT",
     flag: "agent",
@@ -88,29 +126,54 @@ export const SETTINGS = {
     help: "model key; better in the environment",
     secret: true,
   },
-  anthropicBaseUrl: { env: "ANTHROPIC_BASE_URL", flag: "anthropic-base-url", argument: "url", help: `model endpoint (${ANTHROPIC})` },
+  anthropicBaseUrl: {
+    env: "ANTHROPIC_BASE_URL",
+    flag: "anthropic-base-url",
+    argument: "url",
+    help: `model endpoint (${ANTHROPIC})`,
+  },
   model: {
     env: "SLIPWAY_MODEL",
     flag: "model",
     argument: "name",
     help: `model of tasks that name none (${DEFAULTS.model}, or the first in the list)`,
   },
-  models: { env: "SLIPWAY_MODELS", flag: "models", argument: "list", help: "models that tasks may use; name or beginning* (claude-*)" },
+  models: {
+    env: "SLIPWAY_MODELS",
+    flag: "models",
+    argument: "list",
+    help: "models that tasks may use; name or beginning* (claude-*)",
+  },
   userDayUsd: {
     env: "SLIPWAY_USER_DAY_USD",
     flag: "user-day-usd",
     argument: "amount",
     help: "model budget of one user per day (no limit)",
   },
-  dayUsd: { env: "SLIPWAY_DAY_USD", flag: "day-usd", argument: "amount", help: "model budget of all users per day (no limit)" },
-  pricesFile: { env: "SLIPWAY_PRICES", flag: "prices", argument: "file", help: "JSON table of model prices (built in)" },
+  dayUsd: {
+    env: "SLIPWAY_DAY_USD",
+    flag: "day-usd",
+    argument: "amount",
+    help: "model budget of all users per day (no limit)",
+  },
+  pricesFile: {
+    env: "SLIPWAY_PRICES",
+    flag: "prices",
+    argument: "file",
+    help: "JSON table of model prices (built in)",
+  },
   egress: {
     env: "SLIPWAY_EGRESS",
     flag: "egress",
     argument: "policy",
     help: "what tasks that name no policy may reach: none, allowlist, open (none)",
   },
-  egressOpen: { env: "SLIPWAY_EGRESS_OPEN", flag: "egress-open", argument: "0|1", help: "1 = tasks may ask for egress open (0)" },
+  egressOpen: {
+    env: "SLIPWAY_EGRESS_OPEN",
+    flag: "egress-open",
+    argument: "0|1",
+    help: "1 = tasks may ask for egress open (0)",
+  },
   trustedEgressHosts: {
     env: "SLIPWAY_TRUSTED_EGRESS_HOSTS",
     flag: "trusted-egress-hosts",
@@ -137,7 +200,12 @@ export const SETTINGS = {
     help: "its password; better in the environment",
     secret: true,
   },
-  publicUrl: { env: "SLIPWAY_PUBLIC_URL", flag: "public-url", argument: "url", help: "address under which people reach the server" },
+  publicUrl: {
+    env: "SLIPWAY_PUBLIC_URL",
+    flag: "public-url",
+    argument: "url",
+    help: "address under which people reach the server",
+  },
   secretKey: {
     env: "SLIPWAY_SECRET_KEY",
     flag: "secret-key",
@@ -170,7 +238,12 @@ export const SETTINGS = {
     argument: "megabytes",
     help: "largest workspace that is kept of a sandbox that ended without saving, before compression (512)",
   },
-  trustProxy: { env: "SLIPWAY_TRUST_PROXY", flag: "trust-proxy", argument: "hops", help: "reverse proxies in front of the server (0)" },
+  trustProxy: {
+    env: "SLIPWAY_TRUST_PROXY",
+    flag: "trust-proxy",
+    argument: "hops",
+    help: "reverse proxies in front of the server (0)",
+  },
 } as const satisfies Record<string, Setting>;
 
 export type SettingName = keyof typeof SETTINGS;

@@ -1,4 +1,7 @@
-/** The wiring: the one file that names adapters. `serve` starts a coordinator and says where it listens. */
+/**
+ * The wiring: the one file that names adapters. `serve` starts a coordinator and says where it
+ * listens.
+ */
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Agent as HttpAgent } from "node:http";
@@ -68,17 +71,23 @@ export interface RunningServer {
 }
 
 /**
- * Starts a coordinator on its data folder. Listening does not wait for the clean-up that follows a crash.
+ * Starts a coordinator on its data folder. Listening does not wait for the clean-up that follows a
+ * crash.
  * @throws SlipwayError config_invalid, locked, newer_schema: nothing runs then.
  */
 export async function serve(config: Config, hooks: { readonly log?: Log } = {}): Promise<RunningServer> {
   checkAgent(config);
   const dir = resolve(config.dataDir);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const log: Log = hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
+  const log: Log =
+    hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
   const crash = process.env["SLIPWAY_CRASH"];
   const crashpoint = crashpointFrom(crash);
-  const { store, accounts, ledger } = openSqliteStore({ dir, migrations: join(packageRoot(), "migrations", "sqlite"), crash });
+  const { store, accounts, ledger } = openSqliteStore({
+    dir,
+    migrations: join(packageRoot(), "migrations", "sqlite"),
+    crash,
+  });
   const key = loadKey({ file: join(dir, "secret.key"), env: config.secretKey });
   const vault = openVault(derive(key, "vault"));
   const sessions = await openSessions({
@@ -166,7 +175,9 @@ async function start(parts: Opened): Promise<RunningServer> {
   const url = addressOf(server.address() as AddressInfo, config.host);
   writeFileSync(join(dir, "server.json"), `${JSON.stringify({ url, pid: process.pid })}\n`, { mode: 0o600 });
   // Listening does not wait for the clean-up after a crash.
-  const booting = coordinator.boot().catch((error: unknown) => log.error({ error: errorMessage(error) }, "the boot failed"));
+  const booting = coordinator
+    .boot()
+    .catch((error: unknown) => log.error({ error: errorMessage(error) }, "the boot failed"));
   const setupUrl = (await sessions.needsSetup())
     ? `${config.publicUrl ?? url}/setup#${derive(parts.key, "setup").toString("base64url")}`
     : null;
@@ -208,7 +219,11 @@ function assemble(parts: Opened, bus: ReturnType<typeof memoryBus>): Promise<Coo
     bus,
     sandbox,
     repos,
-    artifacts: openArtifactFiles({ dir: join(dir, "artifacts"), maxBytes: config.salvageMb * 2 ** 20, now: () => systemClock.now() }),
+    artifacts: openArtifactFiles({
+      dir: join(dir, "artifacts"),
+      maxBytes: config.salvageMb * 2 ** 20,
+      now: () => systemClock.now(),
+    }),
     log,
     crashpoint,
     forges: [],
@@ -263,12 +278,27 @@ function maxLimits({ maxMemoryMb, maxCpus, maxDiskMb }: Config): MaxLimits {
 }
 
 /** Null without a key: then workers have no model. */
-function gatewayOf(config: Config, workerApi: ModelBudget, prices: PriceTable, rate: ProviderRateLimit, log: Log): ServeModel | null {
+function gatewayOf(
+  config: Config,
+  workerApi: ModelBudget,
+  prices: PriceTable,
+  rate: ProviderRateLimit,
+  log: Log,
+): ServeModel | null {
   const { anthropicApiKey: apiKey, anthropicBaseUrl: baseUrl, models } = config;
   if (apiKey === null) return null;
   const Agent = baseUrl.startsWith("https:") ? HttpsAgent : HttpAgent;
   const agent = new Agent({ keepAlive: true });
-  return createModelGateway({ baseUrl, apiKey, budget: workerApi, rules: { ...DEFAULT_RULES, models }, prices, rate, log, agent });
+  return createModelGateway({
+    baseUrl,
+    apiKey,
+    budget: workerApi,
+    rules: { ...DEFAULT_RULES, models },
+    prices,
+    rate,
+    log,
+    agent,
+  });
 }
 
 /** @throws SlipwayError config_invalid when the operator's table cannot be used. */
@@ -287,7 +317,10 @@ function pricesOf({ pricesFile }: Config): PriceTable {
 async function authFor(accounts: Accounts, vault: Vault, userId: string, host: string): Promise<GitAuth | null> {
   const found = await accounts.credentialFor(userId, host);
   if (found === null) return null;
-  return { username: found.username ?? "x-access-token", token: vault.open(found.sealed, credentialContext(userId, host)) };
+  return {
+    username: found.username ?? "x-access-token",
+    token: vault.open(found.sealed, credentialContext(userId, host)),
+  };
 }
 
 export async function openSandbox(config: Config, dir: string, crashpoint: Crashpoint = noCrash): Promise<Sandbox> {
@@ -330,7 +363,10 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
   }
 }
 
-/** Never silently less isolated: without an engine the start ends here, unless docker was asked for by name (then tasks wait for the engine). */
+/**
+ * Never silently less isolated: without an engine the start ends here, unless docker was asked for
+ * by name (then tasks wait for the engine).
+ */
 async function checkSandbox(sandbox: Sandbox, config: Config): Promise<string> {
   try {
     // Where tasks may wait for the engine, listening does not.
@@ -345,11 +381,16 @@ async function checkSandbox(sandbox: Sandbox, config: Config): Promise<string> {
 }
 
 async function firstAdmin(config: Config, sessions: Sessions): Promise<void> {
-  if (config.admin !== null && (await sessions.needsSetup())) await sessions.createUser({ ...config.admin, role: "admin" });
+  if (config.admin !== null && (await sessions.needsSetup()))
+    await sessions.createUser({ ...config.admin, role: "admin" });
 }
 
 /** Agents that this server can run, the default first. */
-function agentsOf({ agent, anthropicApiKey, acpCommands }: Pick<Config, "agent" | "anthropicApiKey" | "acpCommands">): string[] {
+function agentsOf({
+  agent,
+  anthropicApiKey,
+  acpCommands,
+}: Pick<Config, "agent" | "anthropicApiKey" | "acpCommands">): string[] {
   const all = [...(anthropicApiKey === null ? [] : MODEL_AGENTS), ...Object.keys(acpCommands), "scripted"];
   return [agent, ...all.filter((one) => one !== agent)];
 }
@@ -357,7 +398,10 @@ function agentsOf({ agent, anthropicApiKey, acpCommands }: Pick<Config, "agent" 
 function checkAgent({ agent, ...config }: Config): void {
   const all = agentsOf({ ...config, agent: "scripted" });
   if (!all.includes(agent))
-    throw new SlipwayError("config_invalid", `SLIPWAY_AGENT names "${agent}", but this server offers: ${all.join(", ")}.`);
+    throw new SlipwayError(
+      "config_invalid",
+      `SLIPWAY_AGENT names "${agent}", but this server offers: ${all.join(", ")}.`,
+    );
 }
 
 /** The largest number of slots that this installation ever had: what `doctor` judges the log by. */
@@ -371,7 +415,10 @@ function derive(key: Buffer, use: string): Buffer {
   return createHmac("sha256", key).update(`slipway ${use}`).digest();
 }
 
-/** The token with which this machine's owner needs no login: whoever can read the data folder owns the installation anyway. */
+/**
+ * The token with which this machine's owner needs no login: whoever can read the data folder owns
+ * the installation anyway.
+ */
 function operatorToken(dir: string): string {
   const file = join(dir, "operator.token");
   if (!existsSync(file)) writeFileSync(file, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600 });
@@ -384,7 +431,9 @@ export function deriveInstanceId(dir: string): string {
 }
 
 function version(): string {
-  const { version: text } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string };
+  const { version: text } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as {
+    version: string;
+  };
   return text;
 }
 

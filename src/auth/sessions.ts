@@ -1,9 +1,12 @@
 /**
- * Who is asking: passwords, sessions, personal tokens, tickets. The one place that turns a secret into a person.
+ * Who is asking: passwords, sessions, personal tokens, tickets. The one place that turns a secret
+ * into a person.
  *
  * A1 Every refusal sounds the same and, for passwords, takes the same time.
- * A2 A rotated refresh token that comes back after the grace ends its session; within the grace it gets its one successor again.
- * A3 Roles and revocation are read from the store on every call: a JWT only says which session to look at.
+ * A2 A rotated refresh token that comes back after the grace ends its session; within the grace it
+ *    gets its one successor again.
+ * A3 Roles and revocation are read from the store on every call: a JWT only says which session to
+ *    look at.
  */
 import { randomBytes } from "node:crypto";
 import { hash, verify } from "@node-rs/argon2";
@@ -65,7 +68,13 @@ export async function openSessions(options: SessionOptions): Promise<Sessions> {
   const { accounts, clock, localToken } = options;
   if (localToken !== null && (await accounts.user(LOCAL_USER_ID)) === null) {
     const passwordHash = await hash(randomBytes(32), ARGON2);
-    await accounts.createUser({ id: LOCAL_USER_ID, email: "local@localhost", role: "admin", createdAt: clock.now(), passwordHash });
+    await accounts.createUser({
+      id: LOCAL_USER_ID,
+      email: "local@localhost",
+      role: "admin",
+      createdAt: clock.now(),
+      passwordHash,
+    });
   }
   // Not waited for: a start should not take longer for a hash that only a wrong login needs.
   return new Sessions(options, hash(randomBytes(32), ARGON2));
@@ -105,7 +114,12 @@ export class Sessions {
   /** Throws `conflict` when the e-mail is taken. */
   async createUser(user: NewUser): Promise<User> {
     const passwordHash = await this.#hashing.add(() => hash(user.password.normalize("NFKC"), ARGON2));
-    const row: User = { id: this.#ids.next("user"), email: user.email.toLowerCase(), role: user.role, createdAt: this.#clock.now() };
+    const row: User = {
+      id: this.#ids.next("user"),
+      email: user.email.toLowerCase(),
+      role: user.role,
+      createdAt: this.#clock.now(),
+    };
     await this.#accounts.createUser({ ...row, passwordHash });
     return row;
   }
@@ -119,7 +133,10 @@ export class Sessions {
     return !(await this.listUsers()).some((user) => user.role === "admin");
   }
 
-  /** Makes the first admin and logs in. `unauthenticated` for a wrong token, and for the right one once an admin exists. */
+  /**
+   * Makes the first admin and logs in. `unauthenticated` for a wrong token, and for the right one
+   * once an admin exists.
+   */
   setUp(token: string, email: string, password: string): Promise<TokenGrant> {
     return this.#setup.add(async () => {
       const expected = this.#options.setupToken;
@@ -141,7 +158,10 @@ export class Sessions {
     return this.#begin(user);
   }
 
-  /** Rotates (A2). `unauthenticated` when the token is unknown, too old, reused or its session is over. */
+  /**
+   * Rotates (A2). `unauthenticated` when the token is unknown, too old, reused or its session is
+   * over.
+   */
   async refresh(text: string): Promise<TokenGrant> {
     const token = this.#mint.readRefresh(text);
     if (token === null) throw refused();
@@ -169,7 +189,10 @@ export class Sessions {
 
   async logout(caller: AuthenticatedCaller): Promise<void> {
     if (caller.via !== "session" || caller.sessionId === null) {
-      throw new SlipwayError("forbidden", "Only a login can log out. Personal tokens are revoked with DELETE /v1/tokens/{id}.");
+      throw new SlipwayError(
+        "forbidden",
+        "Only a login can log out. Personal tokens are revoked with DELETE /v1/tokens/{id}.",
+      );
     }
     await this.#accounts.revokeSession(caller.sessionId, this.#clock.now());
   }
@@ -199,12 +222,19 @@ export class Sessions {
     const claims = { userId: user.id, sessionId: session.id, expiresAt: now + accessTtlMs };
     const accessToken = this.#mint.signAccess(claims, this.#ids.next("jti"), now);
     const { id, email, role, createdAt } = user;
-    return { accessToken, refreshToken, expiresIn: Math.floor(accessTtlMs / SECOND), user: { id, email, role, createdAt } };
+    return {
+      accessToken,
+      refreshToken,
+      expiresIn: Math.floor(accessTtlMs / SECOND),
+      user: { id, email, role, createdAt },
+    };
   }
 
   #isLive(session: Session): boolean {
     const now = this.#clock.now();
-    return session.revokedAt === null && session.expiresAt > now && now - session.rotatedAt < this.#options.refreshIdleMs;
+    return (
+      session.revokedAt === null && session.expiresAt > now && now - session.rotatedAt < this.#options.refreshIdleMs
+    );
   }
 
   // ---------------------------------------------------------------- authentication
@@ -229,7 +259,8 @@ export class Sessions {
     const token = isPersonalToken(bearer) ? await this.#accounts.tokenByHash(sha256(bearer)) : null;
     const now = this.#clock.now();
     if (token === null || (token.expiresAt !== null && token.expiresAt <= now)) throw refused();
-    if (token.lastUsedAt === null || now - token.lastUsedAt >= 60 * SECOND) await this.#accounts.touchToken(token.id, now);
+    if (token.lastUsedAt === null || now - token.lastUsedAt >= 60 * SECOND)
+      await this.#accounts.touchToken(token.id, now);
     return this.#caller(token.userId, { sessionId: `token:${token.hash}`, expiresAt: token.expiresAt, via: "token" });
   }
 
@@ -239,7 +270,10 @@ export class Sessions {
     return { userId: user.id, role: user.role, ...rest };
   }
 
-  /** False once the session was revoked or is over, or the personal token was deleted: its sockets must go. */
+  /**
+   * False once the session was revoked or is over, or the personal token was deleted: its sockets
+   * must go.
+   */
   async isSessionValid(sessionId: string | null): Promise<boolean> {
     if (sessionId === null) return true;
     if (sessionId.startsWith("token:")) {
@@ -253,8 +287,13 @@ export class Sessions {
   // ---------------------------------------------------------------- personal tokens
 
   /** The only time that the token itself is seen. A token cannot make tokens: `forbidden`. */
-  async createToken(caller: AuthenticatedCaller, name: string, ttlMs: number | null): Promise<{ row: AccessToken; token: string }> {
-    if (caller.via === "token") throw new SlipwayError("forbidden", "A personal token cannot make another one. Log in first.");
+  async createToken(
+    caller: AuthenticatedCaller,
+    name: string,
+    ttlMs: number | null,
+  ): Promise<{ row: AccessToken; token: string }> {
+    if (caller.via === "token")
+      throw new SlipwayError("forbidden", "A personal token cannot make another one. Log in first.");
     const token = newPersonalToken();
     const now = this.#clock.now();
     const row: AccessToken = {
@@ -275,18 +314,23 @@ export class Sessions {
   /** A one-time secret for a socket, kept in memory. */
   issueTicket(caller: AuthenticatedCaller): { ticket: string; expiresIn: number } {
     const now = this.#clock.now();
-    for (const [key, { until }] of this.#tickets) if (until <= now || this.#tickets.size >= TICKETS) this.#tickets.delete(key);
+    for (const [key, { until }] of this.#tickets)
+      if (until <= now || this.#tickets.size >= TICKETS) this.#tickets.delete(key);
     const ticket = randomBytes(32).toString("base64url");
     this.#tickets.set(sha256(ticket), { caller, until: now + this.#options.ticketTtlMs });
     return { ticket, expiresIn: Math.floor(this.#options.ticketTtlMs / SECOND) };
   }
 
-  /** Good once; throws `unauthenticated` for a used, old or unknown one, and when the session ended meanwhile. */
+  /**
+   * Good once; throws `unauthenticated` for a used, old or unknown one, and when the session ended
+   * meanwhile.
+   */
   async redeemTicket(ticket: string): Promise<AuthenticatedCaller> {
     const key = sha256(ticket);
     const found = this.#tickets.get(key);
     this.#tickets.delete(key);
-    if (found === undefined || found.until <= this.#clock.now() || !(await this.isSessionValid(found.caller.sessionId))) throw refused();
+    if (found === undefined || found.until <= this.#clock.now() || !(await this.isSessionValid(found.caller.sessionId)))
+      throw refused();
     return found.caller;
   }
 }

@@ -1,8 +1,10 @@
 /**
  * The shapes of the secrets that people carry, made and recognised without any look-up.
  *
- * B1 An access token is a JWT under one algorithm; a header or payload with anything missing or anything more is refused.
- * B2 A refresh token's successor follows from the token and the server's key, so a repeated rotation gives the same one and none is kept in clear.
+ * B1 An access token is a JWT under one algorithm; a header or payload with anything missing or
+ *    anything more is refused.
+ * B2 A refresh token's successor follows from the token and the server's key, so a repeated
+ *    rotation gives the same one and none is kept in clear.
  * B3 What was not made here (wrong tag, wrong checksum) is refused before the store is asked.
  */
 import { createHash, createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
@@ -58,7 +60,8 @@ export class TokenSigner {
 
   /** @param secret at least 32 random bytes; throws `config_invalid` otherwise. */
   constructor(secret: Buffer) {
-    if (secret.length < 32) throw new SlipwayError("config_invalid", "The server's secret must have at least 32 bytes.");
+    if (secret.length < 32)
+      throw new SlipwayError("config_invalid", "The server's secret must have at least 32 bytes.");
     const derive = (use: string): Buffer => Buffer.from(hkdfSync("sha256", secret, "", `slipway ${use}`, 32));
     this.#accessKey = derive("access token");
     this.#refreshKey = derive("refresh token");
@@ -71,7 +74,9 @@ export class TokenSigner {
     return jwt.sign(payload, this.#accessKey, { algorithm: ALGORITHM, header: { alg: ALGORITHM, typ: TYPE } });
   }
 
-  /** The claims of a token that was signed here and has not expired; null for everything else (B1). */
+  /**
+   * The claims of a token that was signed here and has not expired; null for everything else (B1).
+   */
   readAccess(text: string, now: number): AccessClaims | null {
     if (text.length > TOKEN_LIMIT || !/^[\w-]+\.[\w-]+\.[\w-]+$/.test(text)) return null;
     let verified: jwt.Jwt;
@@ -101,7 +106,9 @@ export class TokenSigner {
     return this.#refresh(token.sessionId, this.#mac(`next\n${token.text}`));
   }
 
-  /** Null when the token was not made here (B3). Whether it is still good is the session's to say. */
+  /**
+   * Null when the token was not made here (B3). Whether it is still good is the session's to say.
+   */
   readRefresh(text: string): RefreshToken | null {
     const match = /^rt_(\w{1,64})\.([\w-]{43})\.[\w-]{22}$/.exec(text);
     const [, sessionId, body] = match ?? [];
@@ -133,7 +140,10 @@ function base62(value: bigint, width: number): string {
 
 const checksum = (body: string): string => base62(BigInt(crc32(body)), 6);
 
-/** `slp_<32 bytes in base 62><CRC-32>`: found by secret scanners, refused without a look-up when mistyped. */
+/**
+ * `slp_<32 bytes in base 62><CRC-32>`: found by secret scanners, refused without a look-up when
+ * mistyped.
+ */
 export function newPersonalToken(): string {
   const body = `slp_${base62(BigInt(`0x${randomBytes(32).toString("hex")}`), 43)}`;
   return body + checksum(body);

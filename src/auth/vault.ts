@@ -1,13 +1,15 @@
 /**
- * Small secrets at rest: AES-256-GCM, a fresh 12-byte IV each, the full 16-byte tag, bound to the row that they belong to (AAD).
- * A text that does not open is an error, never a guess.
+ * Small secrets at rest: AES-256-GCM, a fresh 12-byte IV each, the full 16-byte tag, bound to the
+ * row that they belong to (AAD). A text that does not open is an error, never a guess.
  */
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
 import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { SlipwayError } from "../core/error.ts";
 
 export interface Vault {
-  /** @param context the row and person that the secret belongs to; it opens only with the same one. */
+  /**
+   * @param context the row and person that the secret belongs to; it opens only with the same one.
+   */
   seal(plain: string, context: string): string;
   /** @throws SlipwayError `internal` for another key, another context, or a changed text. */
   open(sealed: string, context: string): string;
@@ -19,7 +21,8 @@ const TAG_BYTES = 16;
 const VERSION = "v1";
 
 export function openVault(key: Buffer): Vault {
-  if (key.length !== KEY_BYTES) throw new SlipwayError("config_invalid", `The secret key must have ${KEY_BYTES} bytes.`);
+  if (key.length !== KEY_BYTES)
+    throw new SlipwayError("config_invalid", `The secret key must have ${KEY_BYTES} bytes.`);
   const keyId = createHash("sha256").update("slipway key id").update(key).digest("hex").slice(0, 8);
   const bound = (context: string): Buffer => Buffer.from(`${VERSION}|${keyId}|${context}`);
 
@@ -32,14 +35,22 @@ export function openVault(key: Buffer): Vault {
     },
     open(sealed, context) {
       const [version, id, text] = sealed.split(".");
-      if (version !== VERSION || text === undefined) throw new SlipwayError("internal", "A sealed secret has an unknown form.");
+      if (version !== VERSION || text === undefined)
+        throw new SlipwayError("internal", "A sealed secret has an unknown form.");
       if (id !== keyId)
-        throw new SlipwayError("internal", "A secret was sealed with another key. Restore that key (secret.key or SLIPWAY_SECRET_KEY).");
+        throw new SlipwayError(
+          "internal",
+          "A secret was sealed with another key. Restore that key (secret.key or SLIPWAY_SECRET_KEY).",
+        );
       const bytes = Buffer.from(text, "base64");
       try {
-        const decipher = createDecipheriv("aes-256-gcm", key, bytes.subarray(0, IV_BYTES), { authTagLength: TAG_BYTES });
+        const decipher = createDecipheriv("aes-256-gcm", key, bytes.subarray(0, IV_BYTES), {
+          authTagLength: TAG_BYTES,
+        });
         decipher.setAAD(bound(context)).setAuthTag(bytes.subarray(IV_BYTES, IV_BYTES + TAG_BYTES));
-        return Buffer.concat([decipher.update(bytes.subarray(IV_BYTES + TAG_BYTES)), decipher.final()]).toString("utf8");
+        return Buffer.concat([decipher.update(bytes.subarray(IV_BYTES + TAG_BYTES)), decipher.final()]).toString(
+          "utf8",
+        );
       } catch (cause) {
         throw new SlipwayError("internal", "A sealed secret was changed, or belongs to another row.", { cause });
       }
@@ -48,7 +59,8 @@ export function openVault(key: Buffer): Vault {
 }
 
 /**
- * The installation's key: from the environment (64 hex digits or base64 of 32 bytes), else from a file of mode 0600 that is made on first use.
+ * The installation's key: from the environment (64 hex digits or base64 of 32 bytes), else from a
+ * file of mode 0600 that is made on first use.
  * @throws SlipwayError `config_invalid` when the text is no key or others can read the file.
  */
 export function loadKey({ file, env }: { readonly file: string; readonly env: string | null }): Buffer {
@@ -60,7 +72,10 @@ export function loadKey({ file, env }: { readonly file: string; readonly env: st
   return parseKey(readFileSync(file, "utf8").trim(), file);
 }
 
-/** Whole or not at all: a crash in the middle must not leave half a key. The folder's lock keeps a second writer away. */
+/**
+ * Whole or not at all: a crash in the middle must not leave half a key. The folder's lock keeps a
+ * second writer away.
+ */
 function createKey(file: string): void {
   const draft = `${file}.new`;
   writeFileSync(draft, `${randomBytes(KEY_BYTES).toString("hex")}\n`, { mode: 0o600, flush: true });

@@ -1,8 +1,11 @@
 /**
- * The way out of a sandbox: `CONNECT host:port` on the attempt's broker, by the task's egress policy (rule S5).
+ * The way out of a sandbox: `CONNECT host:port` on the attempt's broker, by the task's egress
+ * policy (rule S5).
  *
- * X1 Decided is on the place that CONNECT names, before any name is looked up. What is inside of the tunnel is not looked at.
- * X2 A name is resolved once; when any of its addresses is private or this machine's own nothing is dialled; dialled is an address that was checked.
+ * X1 Decided is on the place that CONNECT names, before any name is looked up. What is inside of
+ *    the tunnel is not looked at.
+ * X2 A name is resolved once; when any of its addresses is private or this machine's own nothing is
+ *    dialled; dialled is an address that was checked.
  * X3 When anything goes wrong, the answer is no.
  */
 import { lookup } from "node:dns/promises";
@@ -109,8 +112,8 @@ function dial(address: string, port: number, signal: AbortSignal): Promise<Socke
 }
 
 /**
- * Joins both ends until each has ended, one breaks, nothing moves for long, or the broker shuts. Each way ends by itself, and what was under
- * way still arrives. Backpressure is the pipelines'.
+ * Joins both ends until each has ended, one breaks, nothing moves for long, or the broker shuts.
+ * Each way ends by itself, and what was under way still arrives. Backpressure is the pipelines'.
  */
 async function join(near: Duplex, far: Socket, signal: AbortSignal): Promise<void> {
   const end = (): void => {
@@ -164,7 +167,8 @@ export function createConnectProxy({
     if (first === undefined) throw new Refused(502, "egress_unreachable", `The name ${host} does not resolve.`);
     const near = ownAddresses();
     if (trustedHosts.includes(place) || !found.some((one) => isPrivate(one) || near.includes(one))) return first;
-    const why = "It points into a private network or at this machine. An operator can allow it with SLIPWAY_TRUSTED_EGRESS_HOSTS.";
+    const why =
+      "It points into a private network or at this machine. An operator can allow it with SLIPWAY_TRUSTED_EGRESS_HOSTS.";
     api.reportRefusal(call.taskId, call.attempt, place, why);
     throw new Refused(403, "egress_refused", why);
   }
@@ -175,7 +179,8 @@ export function createConnectProxy({
     const name = `${taskId}.${attempt}`;
     const before = open.get(name) ?? 0;
 
-    if (before >= TUNNELS) throw new Refused(429, "egress_busy", `A sandbox has at most ${TUNNELS} connections at once.`);
+    if (before >= TUNNELS)
+      throw new Refused(429, "egress_busy", `A sandbox has at most ${TUNNELS} connections at once.`);
     open.set(name, before + 1);
     const over = (): void => {
       const left = (open.get(name) ?? 1) - 1;
@@ -204,7 +209,8 @@ export function createConnectProxy({
       await tunnel(call);
     } catch (error) {
       if (error instanceof Refused) return refuse(call.socket, error);
-      if (error instanceof SlipwayError) return refuse(call.socket, new Refused(error.status, error.code, error.message));
+      if (error instanceof SlipwayError)
+        return refuse(call.socket, new Refused(error.status, error.code, error.message));
       log.error({ task: call.taskId, error: errorMessage(error) }, "a connection could not be judged");
       refuse(call.socket, new Refused(502, "internal", "Slipway could not judge this connection, so it was refused."));
     }

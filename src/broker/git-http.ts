@@ -1,7 +1,8 @@
 /**
- * Git smart HTTP on one task repository (gitprotocol-http(5)): the only remote that a worker ever sees. And `/pack?want=<commit>`, everything that
- * leads to the named commits as one pack, which is how a worker gets its checkout (decision 025).
- * The listener has authenticated the caller; what may be pushed is decided here, before git reads a byte.
+ * Git smart HTTP on one task repository (gitprotocol-http(5)): the only remote that a worker ever
+ * sees. And `/pack?want=<commit>`, everything that leads to the named commits as one pack, which is
+ * how a worker gets its checkout (decision 025). The listener has authenticated the caller; what
+ * may be pushed is decided here, before git reads a byte.
  */
 import { spawn } from "node:child_process";
 import { readdir, stat } from "node:fs/promises";
@@ -50,10 +51,14 @@ export async function serveGit(call: GitRequest): Promise<void> {
   if (request.method === "GET" && path === "info/refs") {
     const asked = url.searchParams.getAll("service");
     const named = SERVICES.find((one) => asked.length === 1 && one === asked[0]);
-    return named === undefined ? refuse(response, 403, "Only the smart HTTP protocol is served here.") : advertise(call, named);
+    return named === undefined
+      ? refuse(response, 403, "Only the smart HTTP protocol is served here.")
+      : advertise(call, named);
   }
-  if (request.method !== "POST" || service === undefined) return refuse(response, 403, "Only the smart HTTP protocol is served here.");
-  if (request.headers["content-type"] !== `application/x-${service}-request`) return refuse(response, 415, "This is not a git request.");
+  if (request.method !== "POST" || service === undefined)
+    return refuse(response, 403, "Only the smart HTTP protocol is served here.");
+  if (request.headers["content-type"] !== `application/x-${service}-request`)
+    return refuse(response, 415, "This is not a git request.");
   return service === "git-upload-pack" ? upload(call) : receive(call);
 }
 
@@ -65,15 +70,23 @@ function refuse(response: ServerResponse, status: number, text: string): void {
 /** The words that git-lfs prints (git-lfs docs/api/batch.md, "Response Errors"). */
 function refuseLfs(response: ServerResponse): void {
   response.writeHead(501, { "content-type": "application/vnd.git-lfs+json" });
-  response.end(JSON.stringify({ message: "Slipway does not serve Git LFS: files kept in LFS stay pointers in this workspace." }));
+  response.end(
+    JSON.stringify({ message: "Slipway does not serve Git LFS: files kept in LFS stay pointers in this workspace." }),
+  );
 }
 
 /**
- * What git may use of this machine for one request of a worker: one thread, and 2 GiB of address space, because a few hundred bytes of
- * deltas can stand for a file of any size. Larger files are streamed.
+ * What git may use of this machine for one request of a worker: one thread, and 2 GiB of address
+ * space, because a few hundred bytes of deltas can stand for a file of any size. Larger files are
+ * streamed.
  */
 const BOUNDED = 'ulimit -v 2097152 2>/dev/null; exec git "$@"';
-const MODEST = ["pack.threads=1", "core.bigFileThreshold=32m", "core.packedGitWindowSize=32m", "core.packedGitLimit=256m"];
+const MODEST = [
+  "pack.threads=1",
+  "core.bigFileThreshold=32m",
+  "core.packedGitWindowSize=32m",
+  "core.packedGitLimit=256m",
+];
 
 /** A process group of its own: git's helpers (index-pack, pack-objects) go when it goes. */
 function run({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, ...args: string[]) {
@@ -145,7 +158,10 @@ function advertise(call: GitRequest, service: Service): Promise<void> {
   return answer(child, call, `application/x-${service}-advertisement`, plain ? undefined : preface);
 }
 
-/** The answer begins with git's first byte, so that a commit that is not there is refused in words, and a pack without its end is seen to be none. */
+/**
+ * The answer begins with git's first byte, so that a commit that is not there is refused in words,
+ * and a pack without its end is seen to be none.
+ */
 async function pack(call: GitRequest, wants: readonly string[]): Promise<void> {
   if (wants.length === 0 || wants.length > WANTS || !wants.every((want) => COMMIT.test(want)))
     return refuse(call.response, 400, `Name one to ${WANTS} commits: ?want=<40 or 64 hexadecimal digits>.`);
@@ -185,7 +201,8 @@ function upload(call: GitRequest): Promise<void> {
 async function receive(call: GitRequest): Promise<void> {
   const { request, response, attempt, packLimit = PACK_LIMIT, repoLimit = REPO_LIMIT } = call;
   const type = "application/x-git-receive-pack-result";
-  if (request.headers["content-encoding"] !== undefined) return refuse(response, 415, "A push is sent as it is, without an encoding.");
+  if (request.headers["content-encoding"] !== undefined)
+    return refuse(response, 415, "A push is sent as it is, without an encoding.");
   const { bytes, judgement } = await readHead(request, new Set([WORK_REF, checkpointRef(attempt)]));
   switch (judgement.kind) {
     case "more":
@@ -201,7 +218,9 @@ async function receive(call: GitRequest): Promise<void> {
       if (room <= 0) {
         await drain(request, packLimit + SLACK);
         response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
-        return void response.end(formatRejection(judgement.commands, `this task has pushed ${repoLimit} bytes, which is the limit`));
+        return void response.end(
+          formatRejection(judgement.commands, `this task has pushed ${repoLimit} bytes, which is the limit`),
+        );
       }
       const child = start({ ...call, packLimit: Math.min(packLimit, room) }, "git-receive-pack");
       const done = answer(child, call, type);
@@ -213,7 +232,9 @@ async function receive(call: GitRequest): Promise<void> {
   }
 }
 
-/** What the repository holds by itself: everything that was pushed, because the rest is borrowed. */
+/**
+ * What the repository holds by itself: everything that was pushed, because the rest is borrowed.
+ */
 async function packBytes(repoPath: string): Promise<number> {
   const dir = join(repoPath, "objects", "pack");
   const sizes = (await readdir(dir)).map(async (name) => (await stat(join(dir, name))).size);
@@ -259,8 +280,8 @@ async function drain(request: IncomingMessage, limit: number): Promise<void> {
 }
 
 /**
- * The body into git, at git's pace. When git has stopped reading (it has refused the pack, say), the rest is read and dropped, so that the
- * sender gets to see the answer.
+ * The body into git, at git's pace. When git has stopped reading (it has refused the pack, say),
+ * the rest is read and dropped, so that the sender gets to see the answer.
  */
 function feed(child: Child, body: Readable, limit: number): void {
   let bytes = 0;

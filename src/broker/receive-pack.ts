@@ -1,6 +1,7 @@
 /**
- * What a worker may push: the commands at the head of a receive-pack request, read before git sees a byte (rule S4).
- * Format: gitprotocol-pack(5), "Reference Update Request"; pkt-lines: gitprotocol-common(5).
+ * What a worker may push: the commands at the head of a receive-pack request, read before git sees
+ * a byte (rule S4). Format: gitprotocol-pack(5), "Reference Update Request"; pkt-lines:
+ * gitprotocol-common(5).
  */
 
 export interface RefCommand {
@@ -33,7 +34,8 @@ export function checkRefUpdates(head: Buffer, allowed: ReadonlySet<string>): Ref
     const length = Number.parseInt(size, 16);
     if (length === 0) break;
     if (length < 5 || length > 65_520) return { kind: "malformed", why: "a length is out of range" };
-    if (head.length < at + length) return length > HEAD_LIMIT ? { kind: "malformed", why: "a line is too long" } : { kind: "more" };
+    if (head.length < at + length)
+      return length > HEAD_LIMIT ? { kind: "malformed", why: "a line is too long" } : { kind: "more" };
     const [line = "", capabilities = ""] = head
       .toString("utf8", at + 4, at + length)
       .replace(/\n$/, "")
@@ -50,15 +52,23 @@ export function checkRefUpdates(head: Buffer, allowed: ReadonlySet<string>): Ref
 
 function verdict(commands: readonly RefCommand[], allowed: ReadonlySet<string>): RefUpdateCheck {
   for (const { newId, ref } of commands) {
-    if (!allowed.has(ref)) return { kind: "refused", commands, why: `only ${[...allowed].join(" and ")} can be pushed` };
+    if (!allowed.has(ref))
+      return { kind: "refused", commands, why: `only ${[...allowed].join(" and ")} can be pushed` };
     if (ZERO.test(newId)) return { kind: "refused", commands, why: "refs are not deleted here" };
   }
   return { kind: "allowed", commands };
 }
 
-/** The answer that makes git print the reason for each ref: a report-status inside side band 1, as receive-pack sends it. */
+/**
+ * The answer that makes git print the reason for each ref: a report-status inside side band 1, as
+ * receive-pack sends it.
+ */
 export function formatRejection(commands: readonly RefCommand[], why: string): Buffer {
-  const report = Buffer.concat([line("unpack ok\n"), ...commands.map(({ ref }) => line(`ng ${ref} ${why}\n`)), Buffer.from("0000")]);
+  const report = Buffer.concat([
+    line("unpack ok\n"),
+    ...commands.map(({ ref }) => line(`ng ${ref} ${why}\n`)),
+    Buffer.from("0000"),
+  ]);
   const sideBand = Buffer.concat([Buffer.from([1]), report]);
   const message = Buffer.concat([Buffer.from([2]), Buffer.from(`slipway: ${why}\n`)]);
   return Buffer.concat([packet(message), packet(sideBand), Buffer.from("0000")]);

@@ -1,9 +1,13 @@
 /**
- * How the bodies of one attempt's requests come in. Whoever sends them is hostile, and holds as many connections as it may.
+ * How the bodies of one attempt's requests come in. Whoever sends them is hostile, and holds as
+ * many connections as it may.
  *
- * I1 A body is read when there is room for all of it among those that are held already. Until then it stays where it is: in the sender's socket.
- * I2 Room is given in the order in which it was asked for, and a body that does not come in time gives it back.
- * I3 What is held takes no more memory than its bytes say: pieces are copied into one buffer, and JSON is measured before it is parsed.
+ * I1 A body is read when there is room for all of it among those that are held already. Until then
+ *    it stays where it is: in the sender's socket.
+ * I2 Room is given in the order in which it was asked for, and a body that does not come in time
+ *    gives it back.
+ * I3 What is held takes no more memory than its bytes say: pieces are copied into one buffer, and
+ *    JSON is measured before it is parsed.
  */
 import type { IncomingMessage } from "node:http";
 import { SlipwayError } from "../core/error.ts";
@@ -18,8 +22,8 @@ export interface BodyReaderOptions {
   /** Bytes of bodies that are held at once. */
   readonly bytes: number;
   /**
-   * Bodies that may wait for room; further ones are refused. Even one that is not read has its first 64 KiB here, which take some MB when they
-   * came in pieces of one byte.
+   * Bodies that may wait for room; further ones are refused. Even one that is not read has its
+   * first 64 KiB here, which take some MB when they came in pieces of one byte.
    */
   readonly maxWaiting: number;
   /** How long a body may take to come once it is read. */
@@ -42,11 +46,17 @@ export class BodyReader {
     this.#room = new Semaphore(options.bytes);
   }
 
-  /** @param limit in bytes; at most what this intake holds. Rejects with the signal's reason when that is aborted while the body waits. */
+  /**
+   * @param limit in bytes; at most what this intake holds. Rejects with the signal's reason when
+   * that is aborted while the body waits.
+   */
   async receive(request: IncomingMessage, limit: number, signal: AbortSignal): Promise<ReceivedBody> {
     const length = announced(request, limit);
     if (this.#room.waiting >= this.#options.maxWaiting)
-      throw new SlipwayError("rate_limited", "Too many requests with large bodies at once. Try again when some were answered.");
+      throw new SlipwayError(
+        "rate_limited",
+        "Too many requests with large bodies at once. Try again when some were answered.",
+      );
     const release = await this.#room.acquire(length, signal);
     try {
       return { bytes: await readBytes(request, limit, this.#options.ms), release };
@@ -57,7 +67,8 @@ export class BodyReader {
   }
 }
 
-const tooLarge = (limit: number): SlipwayError => new SlipwayError("payload_too_large", `The body holds at most ${limit} bytes.`);
+const tooLarge = (limit: number): SlipwayError =>
+  new SlipwayError("payload_too_large", `The body holds at most ${limit} bytes.`);
 
 /** How many bytes may come; a body that does not say its length may be as long as any. */
 function announced(request: IncomingMessage, limit: number): number {
@@ -138,8 +149,10 @@ export interface JsonLimits {
 /** @param edit what becomes of the text before it is parsed. */
 export function parseJson(bytes: Buffer, limits: JsonLimits, edit: (text: string) => string = (text) => text): unknown {
   const { depth, values } = measure(bytes);
-  if (depth > limits.depth) throw new SlipwayError("invalid_request", `The body is nested deeper than ${limits.depth} levels.`);
-  if (values > limits.values) throw new SlipwayError("invalid_request", `The body holds more than ${limits.values} values.`);
+  if (depth > limits.depth)
+    throw new SlipwayError("invalid_request", `The body is nested deeper than ${limits.depth} levels.`);
+  if (values > limits.values)
+    throw new SlipwayError("invalid_request", `The body holds more than ${limits.values} values.`);
   try {
     return JSON.parse(edit(new TextDecoder("utf-8", { fatal: true }).decode(bytes))) as unknown;
   } catch {

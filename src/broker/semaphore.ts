@@ -1,4 +1,7 @@
-/** Permits that are shared out in the order in which they were asked for: nobody overtakes, so that whoever needs many gets them too. */
+/**
+ * Permits that are shared out in the order in which they were asked for: nobody overtakes, so that
+ * whoever needs many gets them too.
+ */
 
 /** Gives the permits back; a second call does nothing. */
 export type Release = () => void;
@@ -25,7 +28,8 @@ export class Semaphore {
   }
 
   /**
-   * Resolves when so many permits are taken. Rejects with the signal's reason when that is aborted first; nothing was taken then.
+   * Resolves when so many permits are taken. Rejects with the signal's reason when that is aborted
+   * first; nothing was taken then.
    * @throws RangeError at once when there will never be so many.
    */
   async acquire(weight: number, signal: AbortSignal): Promise<Release> {

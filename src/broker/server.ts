@@ -1,7 +1,8 @@
 /**
  * The broker: one listener per attempt, on a unix socket of its own, behind the attempt's token.
  *
- * B1 The token is a function of the secret and the attempt: nothing is stored, and a restarted coordinator knows the tokens of running workers.
+ * B1 The token is a function of the secret and the attempt: nothing is stored, and a restarted
+ *    coordinator knows the tokens of running workers.
  * B2 A listener serves one attempt. A token of another attempt does not open it (rule S3).
  * B3 `shut` ends every request that is under way, also long polls.
  */
@@ -31,13 +32,21 @@ const HEADERS = 100;
 /** More than tunnels may be open, so that they never keep the worker from talking. */
 const CONNECTIONS = 256;
 const CHECK_MS = 2_000;
-/** Git processes of one attempt that run at once; further requests wait, but no more than so many. */
+/**
+ * Git processes of one attempt that run at once; further requests wait, but no more than so many.
+ */
 const GITS = 2;
 const GITS_WAITING = 16;
-/** The worker sends one batch and one record at a time. JSON takes up to twenty times its bytes once it is parsed. */
+/**
+ * The worker sends one batch and one record at a time. JSON takes up to twenty times its bytes once
+ * it is parsed.
+ */
 const WORKER_BODY_LIMITS = { bytes: 4 * 1024 * 1024, maxWaiting: 16, ms: BODY_MS };
 
-/** Answers to a worker's questions that are made or read at once, and that wait for their turn: each may be some MB, and whoever asked may not read. */
+/**
+ * Answers to a worker's questions that are made or read at once, and that wait for their turn: each
+ * may be some MB, and whoever asked may not read.
+ */
 const ANSWERS = { open: 8, waiting: 16 };
 
 /** Where a worker finds the model: `ANTHROPIC_BASE_URL` of its broker. */
@@ -63,7 +72,10 @@ export interface BrokerOptions {
   readonly serveModel?: ServeModel | null;
   /** The way out; absent = there is none. */
   readonly serveTunnel?: ServeConnect;
-  /** How long the body of a worker's call or of a request to the model may take to come, ms; absent = 30 s. */
+  /**
+   * How long the body of a worker's call or of a request to the model may take to come, ms; absent
+   * = 30 s.
+   */
   readonly bodyMs?: number;
 }
 
@@ -103,7 +115,8 @@ export function openBroker(options: BrokerOptions): Broker {
       const left: Garbage[] = [];
       for (const { taskId, attempt } of folders.list()) {
         const name = sandboxName(taskId, attempt);
-        if (listeners.has(key(taskId, attempt)) || (await wanted(name)) || listeners.has(key(taskId, attempt))) continue;
+        if (listeners.has(key(taskId, attempt)) || (await wanted(name)) || listeners.has(key(taskId, attempt)))
+          continue;
         const remove = (): Promise<void> => Promise.resolve(folders.remove(folders.locate(taskId, attempt)));
         left.push(await removeGarbage(mode, { kind: "sockets", name, bytes: null }, remove));
       }
@@ -119,7 +132,13 @@ interface Listener {
   close(): Promise<void>;
 }
 
-async function listen(options: BrokerOptions, folders: SocketDirs, taskId: string, attempt: number, token: string): Promise<Listener> {
+async function listen(
+  options: BrokerOptions,
+  folders: SocketDirs,
+  taskId: string,
+  attempt: number,
+  token: string,
+): Promise<Listener> {
   const place = folders.locate(taskId, attempt);
   const shut = new AbortController();
   // Each connection under way listens to it.
@@ -127,7 +146,10 @@ async function listen(options: BrokerOptions, folders: SocketDirs, taskId: strin
   const gits = new PQueue({ concurrency: GITS });
   const answers = new Semaphore(ANSWERS.open);
   const { bodyMs: ms = BODY_MS } = options;
-  const bodyReaders = { link: new BodyReader({ ...WORKER_BODY_LIMITS, ms }), model: new BodyReader({ ...MODEL_BODY_LIMITS, ms }) };
+  const bodyReaders = {
+    link: new BodyReader({ ...WORKER_BODY_LIMITS, ms }),
+    model: new BodyReader({ ...MODEL_BODY_LIMITS, ms }),
+  };
   const server = createServer(
     {
       connectionsCheckingInterval: CHECK_MS,
@@ -138,7 +160,18 @@ async function listen(options: BrokerOptions, folders: SocketDirs, taskId: strin
       maxHeaderSize: HEADER_BYTES,
     },
     (request, response) =>
-      void answer({ options, taskId, attempt, token, gits, answers, bodyReaders, request, response, shut: shut.signal }),
+      void answer({
+        options,
+        taskId,
+        attempt,
+        token,
+        gits,
+        answers,
+        bodyReaders,
+        request,
+        response,
+        shut: shut.signal,
+      }),
   );
   server.maxHeadersCount = HEADERS;
   server.maxConnections = CONNECTIONS;
@@ -186,11 +219,20 @@ async function answer(call: Call): Promise<void> {
   response.on("close", () => gone.abort());
   const signal = AbortSignal.any([call.shut, gone.signal]);
   try {
-    if (!opens(request, call.token)) throw new SlipwayError("unauthenticated", "The attempt's token is missing or wrong.");
+    if (!opens(request, call.token))
+      throw new SlipwayError("unauthenticated", "The attempt's token is missing or wrong.");
     const url = parseUrl(request);
     if (url.pathname.startsWith(MODEL_PREFIX) && options.serveModel) {
       const path = (request.url ?? "").slice(MODEL_PREFIX.length - 1);
-      return await options.serveModel({ taskId, attempt, request, response, path, bodyReader: bodyReaders.model, signal });
+      return await options.serveModel({
+        taskId,
+        attempt,
+        request,
+        response,
+        path,
+        bodyReader: bodyReaders.model,
+        signal,
+      });
     }
     if (url.pathname.startsWith("/git/repo.git/")) {
       const { workerApi, repoPath, serveGit = serveGitOn } = options;
@@ -223,15 +265,22 @@ async function answer(call: Call): Promise<void> {
   }
 }
 
-/** Holds a place among the answers until this one has left, or its caller is gone. @throws SlipwayError rate_limited */
+/**
+ * Holds a place among the answers until this one has left, or its caller is gone. @throws
+ * SlipwayError rate_limited
+ */
 async function takeTurn(answers: Semaphore, response: ServerResponse, signal: AbortSignal): Promise<void> {
-  if (answers.waiting >= ANSWERS.waiting) throw new SlipwayError("rate_limited", "Too many requests at once. Read the answers first.");
+  if (answers.waiting >= ANSWERS.waiting)
+    throw new SlipwayError("rate_limited", "Too many requests at once. Read the answers first.");
   const release = await answers.acquire(1, signal);
   if (response.destroyed) release();
   else response.once("close", release);
 }
 
-/** An attempt that is over may not reach its repository either. The desk knows; a poll that does not wait is its cheapest question. */
+/**
+ * An attempt that is over may not reach its repository either. The desk knows; a poll that does not
+ * wait is its cheapest question.
+ */
 async function allowGit(workerApi: WorkerApi, taskId: string, attempt: number, signal: AbortSignal): Promise<void> {
   await workerApi.commands(taskId, attempt, Number.MAX_SAFE_INTEGER, 0, signal);
 }
@@ -262,9 +311,15 @@ function parseUrl(request: IncomingMessage): URL {
 
 const hash = (text: string): Buffer => createHash("sha256").update(text).digest();
 
-/** Bearer token, API key or basic password: whatever the program in the sandbox can be told to send. */
+/**
+ * Bearer token, API key or basic password: whatever the program in the sandbox can be told to send.
+ */
 function opens(request: IncomingMessage, token: string): boolean {
-  const [scheme = "", value = ""] = (request.headers["proxy-authorization"] ?? request.headers.authorization ?? "").split(" ", 2);
+  const [scheme = "", value = ""] = (
+    request.headers["proxy-authorization"] ??
+    request.headers.authorization ??
+    ""
+  ).split(" ", 2);
   const given = [String(request.headers["x-api-key"] ?? "")];
   if (scheme.toLowerCase() === "bearer") given.push(value);
   if (scheme.toLowerCase() === "basic")

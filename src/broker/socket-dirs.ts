@@ -1,6 +1,7 @@
 /**
- * Where the brokers' sockets lie. One folder per attempt, because the folder is what a container mounts; its address is a function of
- * (folder, task, attempt) alone, so that a restarted coordinator listens where running workers knock.
+ * Where the brokers' sockets lie. One folder per attempt, because the folder is what a container
+ * mounts; its address is a function of (folder, task, attempt) alone, so that a restarted
+ * coordinator listens where running workers knock.
  */
 import { createHash } from "node:crypto";
 import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync } from "node:fs";

@@ -1,4 +1,7 @@
-/** The agent's transcript over the worker protocol. What is stored is the object as it was parsed, written anew. */
+/**
+ * The agent's transcript over the worker protocol. What is stored is the object as it was parsed,
+ * written anew.
+ */
 import { SlipwayError } from "../core/error.ts";
 import { TRANSCRIPT_PAGE_BYTES, RECORD_BYTES } from "../core/ports/transcripts.ts";
 import { transcriptAppendSchema } from "../core/protocol/worker.ts";

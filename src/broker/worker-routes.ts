@@ -1,5 +1,6 @@
 /**
- * The calls of the worker protocol. The worker is not trusted: every body is bounded in size and depth and parsed before the desk sees it.
+ * The calls of the worker protocol. The worker is not trusted: every body is bounded in size and
+ * depth and parsed before the desk sees it.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { SequenceGap, SlipwayError } from "../core/error.ts";
@@ -49,7 +50,9 @@ export async function serveEvents(call: WorkerCall): Promise<void> {
 export function parseBody<T>(schema: z.ZodType<T>, value: unknown): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  const errors = parsed.error.issues.slice(0, 10).map((issue) => ({ path: issue.path.join("."), message: issue.message }));
+  const errors = parsed.error.issues
+    .slice(0, 10)
+    .map((issue) => ({ path: issue.path.join("."), message: issue.message }));
   throw new SlipwayError("invalid_request", "The body is not valid.", { errors });
 }
 
@@ -73,23 +76,40 @@ export function parseWholeNumber(url: URL, name: string, max: number): number {
 
 /**
  * The body keeps its room in the intake until it was used, that is, until the answer is made.
- * The attempt's token is worth nothing elsewhere; still it is not what people should see when an agent prints its environment.
+ * The attempt's token is worth nothing elsewhere; still it is not what people should see when an
+ * agent prints its environment.
  */
-export async function withJson(call: WorkerCall, limits: BodyLimits, use: (value: unknown) => Promise<void>): Promise<void> {
+export async function withJson(
+  call: WorkerCall,
+  limits: BodyLimits,
+  use: (value: unknown) => Promise<void>,
+): Promise<void> {
   const { bytes, release } = await call.bodyReader.receive(call.request, limits.bytes, call.signal);
   try {
-    await use(parseJson(bytes, { ...limits, values: VALUES }, (text) => text.replaceAll(call.token, "[attempt token]")));
+    await use(
+      parseJson(bytes, { ...limits, values: VALUES }, (text) => text.replaceAll(call.token, "[attempt token]")),
+    );
   } finally {
     release();
   }
 }
 
-export function reply(response: ServerResponse, status: number, body: object, headers: Readonly<Record<string, string>> = {}): void {
+export function reply(
+  response: ServerResponse,
+  status: number,
+  body: object,
+  headers: Readonly<Record<string, string>> = {},
+): void {
   replyText(response, status, JSON.stringify(body), headers);
 }
 
 /** @param text JSON. */
-export function replyText(response: ServerResponse, status: number, text: string, headers: Readonly<Record<string, string>> = {}): void {
+export function replyText(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
   if (response.headersSent || response.destroyed) return;
   response.writeHead(status, {
     "content-type": "application/json",
@@ -101,8 +121,18 @@ export function replyText(response: ServerResponse, status: number, text: string
 }
 
 /** The error as the worker reads it. */
-export function replyError(response: ServerResponse, error: SlipwayError, headers: Readonly<Record<string, string>> = {}): void {
-  const gap = error instanceof SequenceGap ? { ack: error.ack } : error instanceof TranscriptMoved ? { last: error.last } : {};
+export function replyError(
+  response: ServerResponse,
+  error: SlipwayError,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  const gap =
+    error instanceof SequenceGap ? { ack: error.ack } : error instanceof TranscriptMoved ? { last: error.last } : {};
   const errors = error.errors === undefined ? {} : { errors: error.errors };
-  reply(response, error.status, { code: error.code, title: error.title, detail: error.message, ...gap, ...errors }, headers);
+  reply(
+    response,
+    error.status,
+    { code: error.code, title: error.title, detail: error.message, ...gap, ...errors },
+    headers,
+  );
 }

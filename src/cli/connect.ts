@@ -1,6 +1,7 @@
 /**
- * Which server, and as whom. Server: --url, SLIPWAY_URL, the data folder's server.json, the default address.
- * Who: SLIPWAY_TOKEN, then (for the data folder's own server) its operator token, then the session of `slipway login`.
+ * Which server, and as whom. Server: --url, SLIPWAY_URL, the data folder's server.json, the default
+ * address. Who: SLIPWAY_TOKEN, then (for the data folder's own server) its operator token, then the
+ * session of `slipway login`.
  */
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -31,7 +32,10 @@ export function findServer(options: ServerOptions, env: NodeJS.ProcessEnv): Serv
   const own = ownServer(dataDir);
   const given = options.url ?? (env["SLIPWAY_URL"] || undefined);
   const url = checked(given ?? own ?? DEFAULT_URL);
-  return { url, operatorToken: own !== null && sameOrigin(url, own) ? readText(join(dataDir, "operator.token")) : null };
+  return {
+    url,
+    operatorToken: own !== null && sameOrigin(url, own) ? readText(join(dataDir, "operator.token")) : null,
+  };
 }
 
 export function connect(options: ServerOptions, env: NodeJS.ProcessEnv = process.env): SlipwayClient {
@@ -44,7 +48,10 @@ export function connect(options: ServerOptions, env: NodeJS.ProcessEnv = process
 
 function checked(url: string): string {
   if (URL.canParse(url) && /^https?:$/.test(new URL(url).protocol)) return url.replace(/\/+$/, "");
-  throw new CliExit(EXIT.usage, `The server's address must begin with http:// or https://, not ${JSON.stringify(url)}.`);
+  throw new CliExit(
+    EXIT.usage,
+    `The server's address must begin with http:// or https://, not ${JSON.stringify(url)}.`,
+  );
 }
 
 /** The address that the data folder's server wrote down when it began to listen. */

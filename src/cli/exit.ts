@@ -3,7 +3,10 @@ import { SlipwayProblem } from "../client/problem.ts";
 import { coerceError, SlipwayError } from "../core/error.ts";
 import { stripControls } from "./terminal/text.ts";
 
-/** 0 done · 1 failed or cancelled · 2 wrong usage or configuration · 3 the server cannot be reached · 130 interrupted. */
+/**
+ * 0 done · 1 failed or cancelled · 2 wrong usage or configuration · 3 the server cannot be reached
+ * · 130 interrupted.
+ */
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130 } as const;
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
@@ -31,7 +34,9 @@ const CONFIGURATION: ReadonlySet<string> = new Set(["config_invalid", "locked", 
 
 function exitOf(problem: SlipwayProblem): ExitCode {
   if (problem.code === "unreachable") return EXIT.unreachable;
-  return problem.status === 400 || problem.status === 422 || problem.status === 401 || problem.status === 403 ? EXIT.usage : EXIT.failed;
+  return problem.status === 400 || problem.status === 422 || problem.status === 401 || problem.status === 403
+    ? EXIT.usage
+    : EXIT.failed;
 }
 
 function problemWords(problem: SlipwayProblem): string {

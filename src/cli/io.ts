@@ -63,7 +63,10 @@ export async function untilInterrupted<T>(run: (signal: AbortSignal) => Promise<
   }
 }
 
-/** A secret from the variable, from a pipe, or typed without an echo. Never from the arguments: those are visible to everyone on the machine. */
+/**
+ * A secret from the variable, from a pipe, or typed without an echo. Never from the arguments:
+ * those are visible to everyone on the machine.
+ */
 export async function readSecret(io: Io, what: string, variable: string): Promise<string> {
   const given = io.env[variable];
   if (given) return given;
@@ -102,11 +105,13 @@ export async function readText(io: Io, argument: string): Promise<string> {
 }
 
 export function parseWholeNumber(text: string): number {
-  if (!/^-?\d{1,9}$/.test(text)) throw new CliExit(EXIT.usage, `Expected a whole number, not ${JSON.stringify(stripControls(text))}.`);
+  if (!/^-?\d{1,9}$/.test(text))
+    throw new CliExit(EXIT.usage, `Expected a whole number, not ${JSON.stringify(stripControls(text))}.`);
   return Number(text);
 }
 
 export function parseDecimal(text: string): number {
-  if (!/^\d{1,9}(\.\d{1,6})?$/.test(text)) throw new CliExit(EXIT.usage, `Expected a number, not ${JSON.stringify(stripControls(text))}.`);
+  if (!/^\d{1,9}(\.\d{1,6})?$/.test(text))
+    throw new CliExit(EXIT.usage, `Expected a number, not ${JSON.stringify(stripControls(text))}.`);
   return Number(text);
 }

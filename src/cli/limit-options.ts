@@ -23,10 +23,16 @@ export function addLimitOptions(command: Command): Command {
 }
 
 /** Only what was given; the server knows the defaults. */
-export function readLimitOptions({ usd, minutes, turns, memory, cpus, disk }: LimitOptions): { budget?: Budget; limits?: Limits } {
+export function readLimitOptions({ usd, minutes, turns, memory, cpus, disk }: LimitOptions): {
+  budget?: Budget;
+  limits?: Limits;
+} {
   const budget: Budget = withoutUndefined({ usd, minutes, turns });
   const limits: Limits = withoutUndefined({ memoryMb: memory, cpus, diskMb: disk });
-  return { ...(Object.keys(budget).length === 0 ? {} : { budget }), ...(Object.keys(limits).length === 0 ? {} : { limits }) };
+  return {
+    ...(Object.keys(budget).length === 0 ? {} : { budget }),
+    ...(Object.keys(limits).length === 0 ? {} : { limits }),
+  };
 }
 
 type Present<T> = { [K in keyof T]?: Exclude<T[K], undefined> };

@@ -1,5 +1,7 @@
 #!/usr/bin/env node
-/** The command line: argv -> one command -> an exit code (cli/exit.ts). Also what `npm start` runs. */
+/**
+ * The command line: argv -> one command -> an exit code (cli/exit.ts). Also what `npm start` runs.
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
@@ -17,7 +19,8 @@ import { serveCommand } from "./commands/serve.ts";
 import { submitCommand, watchCommand } from "./commands/submit.ts";
 import { packageRoot } from "../core/lib/package-root.ts";
 
-const version = (): string => (JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string }).version;
+const version = (): string =>
+  (JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string }).version;
 
 function programFor(io: Io): Command {
   const program = new Command("slipway")
@@ -77,7 +80,8 @@ async function run(): Promise<number> {
 }
 
 let unread = false;
-// A reader that went away (`slipway tasks | head`) is no failure. Whoever must clean up (demo, serve) hears of it as of a signal.
+// A reader that went away (`slipway tasks | head`) is no failure. Whoever must clean up (demo,
+// serve) hears of it as of a signal.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") process.exit(EXIT.failed);
   if (unread) return;

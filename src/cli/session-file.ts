@@ -27,7 +27,9 @@ export function openSessionFile(url: string, env: NodeJS.ProcessEnv): SessionSto
 function read(path: string): Sessions {
   try {
     const body: unknown = JSON.parse(readFileSync(path, "utf8"));
-    return Object.fromEntries(Object.entries(body ?? {}).filter((entry): entry is [string, Session] => isSession(entry[1])));
+    return Object.fromEntries(
+      Object.entries(body ?? {}).filter((entry): entry is [string, Session] => isSession(entry[1])),
+    );
   } catch {
     return {};
   }
@@ -36,7 +38,10 @@ function read(path: string): Sessions {
 function isSession(value: unknown): value is Session {
   if (typeof value !== "object" || value === null) return false;
   return (
-    "accessToken" in value && typeof value.accessToken === "string" && "refreshToken" in value && typeof value.refreshToken === "string"
+    "accessToken" in value &&
+    typeof value.accessToken === "string" &&
+    "refreshToken" in value &&
+    typeof value.refreshToken === "string"
   );
 }
 

@@ -1,4 +1,7 @@
-/** Slipway from a program: one method per call of the API, and watching. Runs in browsers and in Node.js. */
+/**
+ * Slipway from a program: one method per call of the API, and watching. Runs in browsers and in
+ * Node.js.
+ */
 import type {
   AnswerRequest,
   EgressChangeRequest,
@@ -51,12 +54,17 @@ import {
 export interface ClientOptions {
   /** For example `http://127.0.0.1:7080`. */
   readonly baseUrl: string;
-  /** A personal access token. Without one, `login` or `sessions` give a session that renews itself. */
+  /**
+   * A personal access token. Without one, `login` or `sessions` give a session that renews itself.
+   */
   readonly token?: string;
   /** Keeps the session between runs; without it the session lives as long as this object. */
   readonly sessions?: SessionStore;
   readonly fetch?: Fetch;
-  /** The global one when left out. Node.js 20 has none: pass the one of the `ws` package, or watching falls back to polling. */
+  /**
+   * The global one when left out. Node.js 20 has none: pass the one of the `ws` package, or
+   * watching falls back to polling.
+   */
   readonly WebSocket?: WebSocketConstructor;
   /** Longest wait for one answer, in ms (30,000). */
   readonly timeoutMs?: number;
@@ -90,13 +98,27 @@ export class SlipwayClient {
 
   async login(email: string, password: string, options: CallOptions = {}): Promise<LoginAnswer> {
     const body = { email, password };
-    return this.#enter({ method: "POST", path: "/v1/auth/login", body, repeatable: true, authenticated: false, signal: options.signal });
+    return this.#enter({
+      method: "POST",
+      path: "/v1/auth/login",
+      body,
+      repeatable: true,
+      authenticated: false,
+      signal: options.signal,
+    });
   }
 
   /** Makes the first admin with the one-time token of the printed link, and logs in as it. */
   async setUp(token: string, email: string, password: string, options: CallOptions = {}): Promise<LoginAnswer> {
     const body = { token, email, password };
-    return this.#enter({ method: "POST", path: "/v1/setup", body, repeatable: false, authenticated: false, signal: options.signal });
+    return this.#enter({
+      method: "POST",
+      path: "/v1/setup",
+      body,
+      repeatable: false,
+      authenticated: false,
+      signal: options.signal,
+    });
   }
 
   /** Ends the session here and at the server. */
@@ -126,7 +148,10 @@ export class SlipwayClient {
   }
 
   /** The token itself is in this answer and in no other. */
-  createToken(body: { name: string; expiresInDays?: number }, options: CallOptions = {}): Promise<PersonalToken & { token: string }> {
+  createToken(
+    body: { name: string; expiresInDays?: number },
+    options: CallOptions = {},
+  ): Promise<PersonalToken & { token: string }> {
     return this.#json({ method: "POST", path: "/v1/tokens", body, repeatable: false, signal: options.signal });
   }
 
@@ -185,7 +210,12 @@ export class SlipwayClient {
   }
 
   async message(id: string, body: MessageRequest, options: KeyedCallOptions = {}): Promise<MessageAnswer> {
-    const answer = await this.#transport.send({ method: "POST", path: `${task(id)}/messages`, body, ...keyed(options) });
+    const answer = await this.#transport.send({
+      method: "POST",
+      path: `${task(id)}/messages`,
+      body,
+      ...keyed(options),
+    });
     if (answer.status === 202) return { kind: "queued", message: JSON.parse(answer.text) as Message };
     return { kind: "follow_up", task: JSON.parse(answer.text) as WireTask };
   }
@@ -198,7 +228,11 @@ export class SlipwayClient {
     return this.#json({ method: "POST", path: `${task(id)}/answer`, body, repeatable: false, signal: options.signal });
   }
 
-  events(id: string, query: { after?: number; limit?: number } = {}, options: CallOptions = {}): Promise<Page<WireEvent>> {
+  events(
+    id: string,
+    query: { after?: number; limit?: number } = {},
+    options: CallOptions = {},
+  ): Promise<Page<WireEvent>> {
     return this.#get(`${task(id)}/events`, { ...query }, options);
   }
 
@@ -221,7 +255,15 @@ export class SlipwayClient {
   /** The whole change as text that `git apply` takes. */
   async patch(id: string, options: CallOptions = {}): Promise<string> {
     const query = { format: "patch" };
-    return (await this.#transport.send({ method: "GET", path: `${task(id)}/diff`, query, repeatable: true, signal: options.signal })).text;
+    return (
+      await this.#transport.send({
+        method: "GET",
+        path: `${task(id)}/diff`,
+        query,
+        repeatable: true,
+        signal: options.signal,
+      })
+    ).text;
   }
 
   /** What was salvaged of the task's sandboxes. */
@@ -229,7 +271,10 @@ export class SlipwayClient {
     return this.#get(`${task(id)}/artifacts`, { ...query }, options);
   }
 
-  /** The bytes of one artifact as they come; nothing is unpacked. Compare them with the `sha256` of the list. */
+  /**
+   * The bytes of one artifact as they come; nothing is unpacked. Compare them with the `sha256` of
+   * the list.
+   */
   artifact(id: string, name: string, options: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
     const path = `${task(id)}/artifacts/${encodeURIComponent(name)}`;
     return this.#transport.stream({ method: "GET", path, repeatable: true, signal: options.signal });
@@ -238,8 +283,9 @@ export class SlipwayClient {
   // -------------------------------------------------------------- live
 
   /**
-   * Every event of a task from `after` on, once each and in order; ends after the event that settled it.
-   * Reconnects for as long as it takes; throws when the server says that it would be of no use.
+   * Every event of a task from `after` on, once each and in order; ends after the event that
+   * settled it. Reconnects for as long as it takes; throws when the server says that it would be of
+   * no use.
    */
   watch(id: string, options: WatchOptions = {}): AsyncIterable<WireEvent> {
     return watchTask(this.#watching, id, options);
@@ -265,7 +311,10 @@ export class SlipwayClient {
     await this.#transport.send({ method: "POST", path, repeatable: true, signal: options.signal });
   }
 
-  /** What tasks with egress `allowlist` may reach; with a repository: what its tasks may reach besides. */
+  /**
+   * What tasks with egress `allowlist` may reach; with a repository: what its tasks may reach
+   * besides.
+   */
   egress(query: { repo?: string } = {}, options: CallOptions = {}): Promise<EgressListAnswer> {
     return this.#get("/v1/ops/egress", { ...query }, options);
   }
@@ -276,12 +325,24 @@ export class SlipwayClient {
 
   /** Removes what no task needs any more; with `dryRun` it only lists it. May take minutes. */
   gc(body: { dryRun?: boolean } = {}, options: CallOptions = {}): Promise<Leftovers> {
-    return this.#json({ method: "POST", path: "/v1/ops/gc", body, repeatable: false, timeoutMs: GC_MS, signal: options.signal });
+    return this.#json({
+      method: "POST",
+      path: "/v1/ops/gc",
+      body,
+      repeatable: false,
+      timeoutMs: GC_MS,
+      signal: options.signal,
+    });
   }
 
   /** Cancel without grace. */
   kill(id: string, options: CallOptions = {}): Promise<WireTask> {
-    return this.#json({ method: "POST", path: `/v1/ops/tasks/${encodeURIComponent(id)}/kill`, repeatable: true, signal: options.signal });
+    return this.#json({
+      method: "POST",
+      path: `/v1/ops/tasks/${encodeURIComponent(id)}/kill`,
+      repeatable: true,
+      signal: options.signal,
+    });
   }
 
   async #enter(call: Call): Promise<LoginAnswer> {
@@ -307,7 +368,10 @@ function keyed(options: KeyedCallOptions): Pick<Call, "idempotencyKey" | "repeat
   return { idempotencyKey: options.idempotencyKey ?? newKey(), repeatable: true, signal: options.signal };
 }
 
-/** `crypto.randomUUID` is missing on pages without https, where the server may well be used in a home network. */
+/**
+ * `crypto.randomUUID` is missing on pages without https, where the server may well be used in a
+ * home network.
+ */
 function newKey(): string {
   const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");

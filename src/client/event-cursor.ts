@@ -1,4 +1,7 @@
-/** Where a reader of one task's log stands. Invariant: what `take` gives is seq+1, seq+2, ... without hole or double. */
+/**
+ * Where a reader of one task's log stands. Invariant: what `take` gives is seq+1, seq+2, ...
+ * without hole or double.
+ */
 import { isSettledState } from "../core/task.ts";
 import type { WireEvent } from "../core/protocol/rest.ts";
 
@@ -6,7 +9,10 @@ export interface Cursor {
   readonly seq: number;
   /** True once the event that settled the task was given: nothing follows it. */
   readonly ended: boolean;
-  /** The next events in order; `hole` when what came leaves some out, which have to be fetched first. */
+  /**
+   * The next events in order; `hole` when what came leaves some out, which have to be fetched
+   * first.
+   */
   take(items: readonly WireEvent[]): { readonly events: readonly WireEvent[]; readonly hole: boolean };
 }
 

@@ -29,5 +29,13 @@ export type {
   ToolCall,
 } from "./types.ts";
 export type { ConnectionState, WatchOptions, WatchTasksOptions, WatchTiming } from "./watch.ts";
-export type { AnswerRequest, MessageRequest, Overview, RetryRequest, SubmitRequest, WireEvent, WireTask } from "../core/protocol/rest.ts";
+export type {
+  AnswerRequest,
+  MessageRequest,
+  Overview,
+  RetryRequest,
+  SubmitRequest,
+  WireEvent,
+  WireTask,
+} from "../core/protocol/rest.ts";
 export type { TaskState } from "../core/task.ts";

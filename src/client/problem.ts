@@ -1,4 +1,7 @@
-/** What a call of the client fails with: the server's problem document, or `unreachable` when there was no answer at all. */
+/**
+ * What a call of the client fails with: the server's problem document, or `unreachable` when there
+ * was no answer at all.
+ */
 import type { FieldError } from "../core/error.ts";
 
 export class SlipwayProblem extends Error {
@@ -32,7 +35,10 @@ const textOr = (value: unknown, other: string): string => (typeof value === "str
 
 function fieldErrors(value: unknown): FieldError[] {
   if (!Array.isArray(value)) return [];
-  return value.map((entry: unknown) => ({ path: textOr(record(entry)["path"], ""), message: textOr(record(entry)["message"], "") }));
+  return value.map((entry: unknown) => ({
+    path: textOr(record(entry)["path"], ""),
+    message: textOr(record(entry)["message"], ""),
+  }));
 }
 
 /** Seconds or an HTTP date -> ms from now; null when it says nothing usable. */

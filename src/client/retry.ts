@@ -24,7 +24,10 @@ function reasonOf(signal: AbortSignal | undefined): Error {
   return reason instanceof Error ? reason : new DOMException("The wait was aborted.", "AbortError");
 }
 
-/** Full jitter below a ceiling that doubles: many clients that lost the same server do not come back together. `tries` starts at 0. */
+/**
+ * Full jitter below a ceiling that doubles: many clients that lost the same server do not come back
+ * together. `tries` starts at 0.
+ */
 export function backoffDelay(tries: number, baseMs: number, capMs: number): number {
   const ceiling = Math.min(capMs, baseMs * 2 ** Math.min(tries, 20));
   return Math.round(ceiling * (0.2 + 0.8 * Math.random()));

@@ -12,7 +12,10 @@ export interface SocketLike {
 }
 export type WebSocketConstructor = new (url: string, protocols: string[]) => SocketLike;
 
-/** Why a connection is over: `code` is its close code (1006 when it just broke), `opened` whether it ever became ready. */
+/**
+ * Why a connection is over: `code` is its close code (1006 when it just broke), `opened` whether it
+ * ever became ready.
+ */
 export class StreamEnd extends Error {
   readonly code: number;
   readonly opened: boolean;
@@ -46,11 +49,17 @@ export interface StreamRequest {
   readonly topic: string;
   readonly after: number | null;
   readonly signal?: AbortSignal | undefined;
-  /** No frame for this long and a ping goes out; no frame for twice as long and the connection counts as broken. */
+  /**
+   * No frame for this long and a ping goes out; no frame for twice as long and the connection
+   * counts as broken.
+   */
   readonly quietMs: number;
 }
 
-/** Ends by throwing: StreamEnd, TopicRefused, or the signal's reason. Leaving the loop closes the connection. */
+/**
+ * Ends by throwing: StreamEnd, TopicRefused, or the signal's reason. Leaving the loop closes the
+ * connection.
+ */
 export async function* openStream(request: StreamRequest): AsyncGenerator<TopicFrame, void, undefined> {
   const { signal, quietMs } = request;
   signal?.throwIfAborted();
@@ -127,9 +136,18 @@ function parseFrame(data: unknown): ServerFrame | null {
   if (typeof data !== "string") return null;
   try {
     const frame: unknown = JSON.parse(data);
-    return typeof frame === "object" && frame !== null && "type" in frame && KNOWN.has(frame.type) ? (frame as ServerFrame) : null;
+    return typeof frame === "object" && frame !== null && "type" in frame && KNOWN.has(frame.type)
+      ? (frame as ServerFrame)
+      : null;
   } catch {
     return null;
   }
 }
-const KNOWN: ReadonlySet<unknown> = new Set<ServerFrame["type"]>(["ready", "subscribed", "events", "delta", "error", "pong"]);
+const KNOWN: ReadonlySet<unknown> = new Set<ServerFrame["type"]>([
+  "ready",
+  "subscribed",
+  "events",
+  "delta",
+  "error",
+  "pong",
+]);

@@ -1,7 +1,8 @@
 /**
  * One HTTP call, with its authentication and its retries.
  *
- * C1 Only what is safe to repeat is repeated after a lost answer: reads, deletes, and calls that carry an Idempotency-Key or are idempotent by rule.
+ * C1 Only what is safe to repeat is repeated after a lost answer: reads, deletes, and calls that
+ *    carry an Idempotency-Key or are idempotent by rule.
  * C2 A refused access token is renewed once per call; concurrent calls share one renewal.
  */
 import { readProblem, SlipwayProblem } from "./problem.ts";
@@ -44,13 +45,18 @@ export interface Answer {
   readonly text: string;
 }
 
-type Received<T> = { readonly status: number; readonly headers: Headers } & ({ readonly body: T } | { readonly text: string });
+type Received<T> = { readonly status: number; readonly headers: Headers } & (
+  | { readonly body: T }
+  | { readonly text: string }
+);
 
 export interface Transport {
   readonly baseUrl: string;
   /** @throws SlipwayProblem; the signal's reason when the caller's signal fired. */
   send(call: Call): Promise<Answer>;
-  /** The same for a body that is too large to hold: only its beginning is waited for and repeated. */
+  /**
+   * The same for a body that is too large to hold: only its beginning is waited for and repeated.
+   */
   stream(call: Call): Promise<ReadableStream<Uint8Array>>;
   /** The bearer token as it is now; null without authentication. */
   bearer(): Promise<string | null>;
@@ -91,7 +97,11 @@ export function createTransport(options: TransportOptions): Transport {
     return options.token ?? (await session())?.accessToken ?? null;
   }
 
-  async function once<T>(call: Call, token: string | null, read: (response: Response) => Promise<T>): Promise<Received<T>> {
+  async function once<T>(
+    call: Call,
+    token: string | null,
+    read: (response: Response) => Promise<T>,
+  ): Promise<Received<T>> {
     const headers: Record<string, string> = { accept: "application/json" };
     if (token !== null) headers["authorization"] = `Bearer ${token}`;
     if (call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
@@ -120,7 +130,10 @@ export function createTransport(options: TransportOptions): Transport {
     }
   }
 
-  async function attempt<T>(call: Call, read: (response: Response) => Promise<T>): Promise<{ status: number; body: T }> {
+  async function attempt<T>(
+    call: Call,
+    read: (response: Response) => Promise<T>,
+  ): Promise<{ status: number; body: T }> {
     const wantsToken = call.authenticated !== false;
     const token = wantsToken ? await bearer() : null;
     let answer = await once(call, token, read);
@@ -138,15 +151,20 @@ export function createTransport(options: TransportOptions): Transport {
   }
 
   async function stream(call: Call): Promise<ReadableStream<Uint8Array>> {
-    return (await repeated(call, (response) => Promise.resolve(response.body ?? new ReadableStream<Uint8Array>()))).body;
+    return (await repeated(call, (response) => Promise.resolve(response.body ?? new ReadableStream<Uint8Array>())))
+      .body;
   }
 
-  async function repeated<T>(call: Call, read: (response: Response) => Promise<T>): Promise<{ status: number; body: T }> {
+  async function repeated<T>(
+    call: Call,
+    read: (response: Response) => Promise<T>,
+  ): Promise<{ status: number; body: T }> {
     for (let tries = 0; ; tries++) {
       try {
         return await attempt(call, read);
       } catch (thrown) {
-        if (!(thrown instanceof SlipwayProblem) || tries >= (call.retries ?? retries) || !worthRepeating(call, thrown)) throw thrown;
+        if (!(thrown instanceof SlipwayProblem) || tries >= (call.retries ?? retries) || !worthRepeating(call, thrown))
+          throw thrown;
         const asked = Math.min(thrown.retryAfterMs ?? 0, RETRY_CAP_MS);
         await sleep(Math.max(asked, backoffDelay(tries, 250, 8_000)), call.signal);
       }
@@ -154,7 +172,8 @@ export function createTransport(options: TransportOptions): Transport {
   }
 
   async function renewNow(refused: string | null): Promise<string | null> {
-    // Another program that shares the session may have renewed it already: its refresh token is spent, ours would be a replay.
+    // Another program that shares the session may have renewed it already: its refresh token is
+    // spent, ours would be a replay.
     const stored = (await options.sessions?.load()) ?? current;
     if (stored === null) return null;
     if (stored.accessToken !== refused) {
@@ -163,7 +182,13 @@ export function createTransport(options: TransportOptions): Transport {
     }
     try {
       const body = { refreshToken: stored.refreshToken };
-      const response = await send({ method: "POST", path: "/v1/auth/refresh", body, repeatable: true, authenticated: false });
+      const response = await send({
+        method: "POST",
+        path: "/v1/auth/refresh",
+        body,
+        repeatable: true,
+        authenticated: false,
+      });
       const answer = JSON.parse(response.text) as LoginAnswer;
       await adopt(answer);
       return answer.accessToken;

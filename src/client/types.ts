@@ -1,4 +1,7 @@
-/** The answers of the server as types. The client trusts their shape and ignores fields that it does not know: a newer server may add some. */
+/**
+ * The answers of the server as types. The client trusts their shape and ignores fields that it does
+ * not know: a newer server may add some.
+ */
 import type { z } from "zod";
 import type {
   artifactRowSchema,
@@ -53,7 +56,9 @@ export interface TaskListQuery extends ListQuery {
   readonly q?: string;
 }
 
-/** A message to an open task is queued for its agent; one to a settled task begins a follow-up task. */
+/**
+ * A message to an open task is queued for its agent; one to a settled task begins a follow-up task.
+ */
 export type MessageAnswer =
   | { readonly kind: "queued"; readonly message: Pick<Message, "id" | "status"> }
   | { readonly kind: "follow_up"; readonly task: WireTask };
@@ -64,7 +69,10 @@ export interface Session {
   readonly refreshToken: string;
 }
 
-/** Where a session is kept between runs. Refresh tokens work once, so a holder that shares them reads the newest before it refreshes. */
+/**
+ * Where a session is kept between runs. Refresh tokens work once, so a holder that shares them
+ * reads the newest before it refreshes.
+ */
 export interface SessionStore {
   load(): Session | null | Promise<Session | null>;
   save(session: Session | null): void | Promise<void>;

@@ -1,9 +1,11 @@
 /**
- * Watching as a loop that never gives up: stream while there is one, fetch what is missing, poll while there is no stream.
+ * Watching as a loop that never gives up: stream while there is one, fetch what is missing, poll
+ * while there is no stream.
  *
  * L1 Events come out once each and in order, whatever the connection does (cursor.ts).
  * L2 A watch of one task ends by itself after the event that settled it.
- * L3 Only an answer ends it early: no longer authenticated, not allowed, no such task. A server that is away is waited for.
+ * L3 Only an answer ends it early: no longer authenticated, not allowed, no such task. A server
+ *    that is away is waited for.
  */
 import type { WireEvent, WireTask } from "../core/protocol/rest.ts";
 import { isSettledState } from "../core/task.ts";
@@ -60,7 +62,10 @@ export interface WatchDeps {
   readonly timing: WatchTiming;
 }
 
-/** One topic as seen by the loop: how to read it by stream and by polling. Both give batches; `done` ends the watch. */
+/**
+ * One topic as seen by the loop: how to read it by stream and by polling. Both give batches; `done`
+ * ends the watch.
+ */
 interface Topic<T> {
   readonly name: string;
   after(): number | null;
@@ -72,7 +77,11 @@ interface Topic<T> {
 
 const PAGE = 500;
 
-export async function* watchTask(deps: WatchDeps, taskId: string, options: WatchOptions = {}): AsyncGenerator<WireEvent, void, undefined> {
+export async function* watchTask(
+  deps: WatchDeps,
+  taskId: string,
+  options: WatchOptions = {},
+): AsyncGenerator<WireEvent, void, undefined> {
   const cursor = createCursor(options.after ?? 0);
   const { signal } = options;
   const path = `/v1/tasks/${encodeURIComponent(taskId)}`;
@@ -97,7 +106,13 @@ export async function* watchTask(deps: WatchDeps, taskId: string, options: Watch
 async function settledBy(deps: WatchDeps, path: string, seq: number, options: WatchOptions): Promise<boolean> {
   for (let failures = 0; ; failures++) {
     try {
-      const answer = await deps.transport.send({ method: "GET", path, repeatable: true, retries: 0, signal: options.signal });
+      const answer = await deps.transport.send({
+        method: "GET",
+        path,
+        repeatable: true,
+        retries: 0,
+        signal: options.signal,
+      });
       const task = JSON.parse(answer.text) as WireTask;
       return isSettledState(task.state) && task.seq <= seq;
     } catch (thrown) {
@@ -117,7 +132,14 @@ async function* fetchEvents(
 ): AsyncGenerator<WireEvent> {
   for (;;) {
     const query = { after: cursor.seq, limit: PAGE };
-    const answer = await transport.send({ method: "GET", path: `${path}/events`, query, repeatable: true, retries: 0, signal });
+    const answer = await transport.send({
+      method: "GET",
+      path: `${path}/events`,
+      query,
+      repeatable: true,
+      retries: 0,
+      signal,
+    });
     const page = JSON.parse(answer.text) as Page<WireEvent>;
     const { events, hole } = cursor.take(page.items);
     yield* events;
@@ -127,7 +149,10 @@ async function* fetchEvents(
 }
 
 /** Tasks in their newest form, each time one changes. Never ends by itself. */
-export async function* watchTasks(deps: WatchDeps, options: WatchTasksOptions = {}): AsyncGenerator<WireTask, void, undefined> {
+export async function* watchTasks(
+  deps: WatchDeps,
+  options: WatchTasksOptions = {},
+): AsyncGenerator<WireTask, void, undefined> {
   const { signal } = options;
   let after = options.after ?? null;
   const seen = new Map<string, string>();
@@ -163,7 +188,11 @@ export async function* watchTasks(deps: WatchDeps, options: WatchTasksOptions = 
   });
 }
 
-async function* follow<T>(deps: WatchDeps, options: WatchTasksOptions | WatchOptions, topic: Topic<T>): AsyncGenerator<T> {
+async function* follow<T>(
+  deps: WatchDeps,
+  options: WatchTasksOptions | WatchOptions,
+  topic: Topic<T>,
+): AsyncGenerator<T> {
   const { timing, Socket } = deps;
   const { signal } = options;
   /** Tries in a row that brought no frame. */
@@ -210,9 +239,24 @@ async function tokenFor(transport: Transport, refused: string | null): Promise<s
 }
 const EXPIRED = "Your login is no longer good; log in again.";
 
-function streamRequest<T>(deps: WatchDeps, topic: Topic<T>, token: string, signal: AbortSignal | undefined, Socket: WebSocketConstructor) {
+function streamRequest<T>(
+  deps: WatchDeps,
+  topic: Topic<T>,
+  token: string,
+  signal: AbortSignal | undefined,
+  Socket: WebSocketConstructor,
+) {
   const url = `${deps.transport.baseUrl.replace(/^http/, "ws")}/v1/stream`;
-  return { Socket, url, protocol: PROTOCOL, token, topic: topic.name, after: topic.after(), signal, quietMs: deps.timing.quietMs };
+  return {
+    Socket,
+    url,
+    protocol: PROTOCOL,
+    token,
+    topic: topic.name,
+    after: topic.after(),
+    signal,
+    quietMs: deps.timing.quietMs,
+  };
 }
 
 /** How long to wait before the next connection; throws what no further try can mend (L3). */
@@ -225,9 +269,14 @@ function waitAfter(thrown: unknown, failures: number, timing: WatchTiming): numb
   }
   if (thrown instanceof TopicRejected) {
     const status = thrown.code === "not_found" ? 404 : 409;
-    throw new SlipwayProblem(thrown.code, status, thrown.code === "not_found" ? "There is no such task." : thrown.message);
+    throw new SlipwayProblem(
+      thrown.code,
+      status,
+      thrown.code === "not_found" ? "There is no such task." : thrown.message,
+    );
   }
-  if (thrown instanceof SlipwayProblem && passes(thrown)) return backoffDelay(failures, timing.backoffMs, timing.backoffCapMs);
+  if (thrown instanceof SlipwayProblem && passes(thrown))
+    return backoffDelay(failures, timing.backoffMs, timing.backoffCapMs);
   throw thrown;
 }
 
@@ -236,7 +285,12 @@ function passes(problem: SlipwayProblem): boolean {
   return problem.code === "unreachable" || problem.status >= 500 || problem.status === 429;
 }
 
-async function* pollFor<T>(deps: WatchDeps, options: WatchTasksOptions | WatchOptions, topic: Topic<T>, forMs: number): AsyncGenerator<T> {
+async function* pollFor<T>(
+  deps: WatchDeps,
+  options: WatchTasksOptions | WatchOptions,
+  topic: Topic<T>,
+  forMs: number,
+): AsyncGenerator<T> {
   const until = Date.now() + forMs;
   let failures = 0;
   options.onConnection?.({ kind: "polling" });

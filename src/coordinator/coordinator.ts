@@ -1,6 +1,7 @@
 /**
  * The verbs put together over any set of ports, and their boot order (lifecycle.md):
- * list sandboxes -> remove the unknown -> adopt the rest -> overdue deadlines -> only then claim. Listening does not wait for it.
+ * list sandboxes -> remove the unknown -> adopt the rest -> overdue deadlines -> only then claim.
+ * Listening does not wait for it.
  */
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { createTaskLog, type TaskLog } from "./task-log.ts";
@@ -40,7 +41,10 @@ export interface CoordinatorDeps {
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
-  /** Why there is too little disk space to claim, in words; null when there is enough. Never rejects. */
+  /**
+   * Why there is too little disk space to claim, in words; null when there is enough. Never
+   * rejects.
+   */
   readonly shortage: () => Promise<string | null>;
   /** Until when the model's provider refuses everybody, epoch ms; null = it does not. */
   readonly rateLimitedUntil: () => number | null;
@@ -55,16 +59,24 @@ export interface CoordinatorSettings {
   /** Of the agents those that are programs in the worker's image: name -> shell command. */
   readonly acpCommands: Readonly<Record<string, string>>;
   readonly model: string | null;
-  /** Models that tasks may use: names, or beginnings that end in `*`; none = there is no gateway. */
+  /**
+   * Models that tasks may use: names, or beginnings that end in `*`; none = there is no gateway.
+   */
   readonly models: readonly string[];
   /** Policies that a task may have; the first is what one gets that names none. */
   readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];
-  /** Images that may be chosen (src/core/values/image-reference.ts); null = the sandbox has no images. */
+  /**
+   * Images that may be chosen (src/core/values/image-reference.ts); null = the sandbox has no
+   * images.
+   */
   readonly images: readonly string[] | null;
   /** What a task may have at most. */
   readonly maxLimits: MaxLimits;
-  /** US dollars that one user, and that all together, may spend on the model per UTC day; null = no limit. */
+  /**
+   * US dollars that one user, and that all together, may spend on the model per UTC day; null = no
+   * limit.
+   */
   readonly userDayUsd: number | null;
   readonly dayUsd: number | null;
   readonly retentionMs: number;
@@ -119,7 +131,10 @@ export interface Coordinator {
   readonly operations: OperationsService;
   /** Adopts what is there, then claims and ticks until `close`. */
   boot(): Promise<void>;
-  /** Stops claiming, ends effects, finishes commits. Sandboxes stay. Ports are the caller's to close. */
+  /**
+   * Stops claiming, ends effects, finishes commits. Sandboxes stay. Ports are the caller's to
+   * close.
+   */
   close(): Promise<void>;
 }
 
@@ -144,10 +159,22 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
     if (deps.rateLimitedUntil() !== null) return "model_rate_limited";
     return limited && (await budget.isExhausted(userId)) ? "budget" : null;
   }
-  const scheduler = await createScheduler({ ...deps, taskLog, ...settings, deferralOf: settings.models.length > 0 ? withheld : null });
+  const scheduler = await createScheduler({
+    ...deps,
+    taskLog,
+    ...settings,
+    deferralOf: settings.models.length > 0 ? withheld : null,
+  });
   const salvage = createSalvage({ ...deps, taskLog, salvageMs: (settings.clearMs * 2) / 3 });
   const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage });
-  const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler: scheduler, effect, lastSeen: workerApi.lastSeen });
+  const supervisor = createSupervisor({
+    ...deps,
+    ...settings,
+    taskLog,
+    scheduler: scheduler,
+    effect,
+    lastSeen: workerApi.lastSeen,
+  });
   const housekeeping = createHousekeeping({ ...deps, ...settings, taskLog, broker, salvage });
   const stopped = new AbortController();
   const ticks: Promise<void>[] = [];
@@ -192,7 +219,9 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
       }),
       every(LOOK_TICK_MS, "the look at the engine", () => scheduler.checkHealth()),
       // Whoever may not claim has no use for a worker in stock.
-      every(WARM_TICK_MS, "the warm tick", () => sandbox.maintainPool(scheduler.state().reason === null ? "grow" : "hold", stopped.signal)),
+      every(WARM_TICK_MS, "the warm tick", () =>
+        sandbox.maintainPool(scheduler.state().reason === null ? "grow" : "hold", stopped.signal),
+      ),
       every(ORPHAN_TICK_MS, "the orphan tick", () => housekeeping.removeOrphans()),
       every(RETENTION_TICK_MS, "the retention tick", () => housekeeping.collectGarbage("remove", stopped.signal)),
     );
@@ -221,7 +250,8 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
       stopped.abort();
       await scheduler.stop();
       await Promise.all(ticks);
-      // An engine that hangs must not keep the process: what an effect did not finish, the next boot does.
+      // An engine that hangs must not keep the process: what an effect did not finish, the next
+      // boot does.
       await withTimeout(settings.shutdownMs, supervisor.close(), clock).catch((error: unknown) =>
         log.warn({ error: errorMessage(error) }, "an effect did not end"),
       );

@@ -1,10 +1,14 @@
 /**
  * The clock-driven part: deadlines, orphans, retention.
  *
- * J1 A deadline is data (`dueAt`); the tick turns an overdue one into `timed_out`. The chart refuses one that is early, so it fires once and never early (rule D6).
- * J2 A sandbox is legitimate while its task is in a state that holds a slot, at that very attempt. Every other one is removed (rule D3), and so is
- *    what belonged to it. What exists is listed first and each task is read after it, so what was made meanwhile is never judged by an older row.
- * J3 Repositories, artifacts and transcripts are kept for `retentionMs` after their task settled, mirrors for `mirrorMs` after their last use.
+ * J1 A deadline is data (`dueAt`); the tick turns an overdue one into `timed_out`. The chart
+ *    refuses one that is early, so it fires once and never early (rule D6).
+ * J2 A sandbox is legitimate while its task is in a state that holds a slot, at that very attempt.
+ *    Every other one is removed (rule D3), and so is what belonged to it. What exists is listed
+ *    first and each task is read after it, so what was made meanwhile is never judged by an older
+ *    row.
+ * J3 Repositories, artifacts and transcripts are kept for `retentionMs` after their task settled,
+ *    mirrors for `mirrorMs` after their last use.
  */
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { deadlineFailure, holdsSlot } from "../../machines/fold.ts";
@@ -44,9 +48,14 @@ export interface HousekeepingDeps {
 export interface Housekeeping {
   /** Fires every overdue deadline. */
   fireDeadlines(): Promise<void>;
-  /** Removes sandboxes that no task needs, and what belonged to one. @returns how many sandboxes. */
+  /**
+   * Removes sandboxes that no task needs, and what belonged to one. @returns how many sandboxes.
+   */
   removeOrphans(): Promise<number>;
-  /** Everything that nobody needs, or only a look at it. One run at a time; a second one waits. Never rejects for one thing that resists. */
+  /**
+   * Everything that nobody needs, or only a look at it. One run at a time; a second one waits.
+   * Never rejects for one thing that resists.
+   */
   collectGarbage(mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
 }
 
@@ -70,7 +79,12 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
     try {
       const { events } = await taskLog.record(taskId, ({ snapshot }) => {
         const code = deadlineFailure(snapshot, clock.now());
-        return [{ type: "task.state", data: { reason: "timed_out", ...(code === null ? {} : { code }), jitter: deps.ids.random() } }];
+        return [
+          {
+            type: "task.state",
+            data: { reason: "timed_out", ...(code === null ? {} : { code }), jitter: deps.ids.random() },
+          },
+        ];
       });
       return events.length > 0;
     } catch (error) {
@@ -121,7 +135,10 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
         await dismiss(one);
         removed += 1;
       } catch (error) {
-        log.warn({ name: one.name, error: errorMessage(error) }, "an orphan could not be removed; the next tick tries again");
+        log.warn(
+          { name: one.name, error: errorMessage(error) },
+          "an orphan could not be removed; the next tick tries again",
+        );
       }
     }
     await debris();
@@ -140,7 +157,9 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
       signal.throwIfAborted();
       if (!(await expired(taskId))) continue;
       found.push(
-        await removeGarbage(mode, { kind: "repository", name: taskId, bytes: await repos.size(taskId) }, () => repos.remove(taskId)),
+        await removeGarbage(mode, { kind: "repository", name: taskId, bytes: await repos.size(taskId) }, () =>
+          repos.remove(taskId),
+        ),
       );
     }
     return found;
@@ -158,7 +177,9 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
   async function oldTranscripts(mode: GcMode): Promise<Garbage[]> {
     const old = await store.oldTranscripts(clock.now() - deps.retentionMs);
     return await Promise.all(
-      old.map(({ taskId, bytes }) => removeGarbage(mode, { kind: "transcript", name: taskId, bytes }, () => store.dropTranscript(taskId))),
+      old.map(({ taskId, bytes }) =>
+        removeGarbage(mode, { kind: "transcript", name: taskId, bytes }, () => store.dropTranscript(taskId)),
+      ),
     );
   }
 
@@ -168,7 +189,9 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
         "sandboxes",
         async () =>
           Promise.all(
-            (await unwanted()).map((one) => removeGarbage(mode, { kind: "sandbox", name: one.name, bytes: null }, () => dismiss(one))),
+            (await unwanted()).map((one) =>
+              removeGarbage(mode, { kind: "sandbox", name: one.name, bytes: null }, () => dismiss(one)),
+            ),
           ),
       ],
       ["what sandboxes left", () => sandbox.reclaim(wanted, mode, signal)],
@@ -189,7 +212,8 @@ export function createHousekeeping(deps: HousekeepingDeps): Housekeeping {
         found.push({ kind: "folder", name, bytes: null, error: errorMessage(error).slice(0, 300) });
       }
     }
-    if (mode === "remove" && found.length > 0) log.info({ removed: found.length, bytes: totalBytes(found) }, "removed what nobody needs");
+    if (mode === "remove" && found.length > 0)
+      log.info({ removed: found.length, bytes: totalBytes(found) }, "removed what nobody needs");
     return found;
   }
 

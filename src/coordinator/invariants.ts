@@ -1,6 +1,7 @@
 /**
- * The rules that can be checked on a live or a dead installation: by `slipway doctor`, and by the crash suite after every kill.
- * Each finding names the rule (docs/spec.md) and the task that breaks it.
+ * The rules that can be checked on a live or a dead installation: by `slipway doctor`, and by the
+ * crash suite after every kill. Each finding names the rule (docs/spec.md) and the task that breaks
+ * it.
  */
 import { fold, holdsSlot, stateOf } from "../../machines/fold.ts";
 import { countedAttempts } from "../../machines/retry-policy.ts";
@@ -46,14 +47,18 @@ export async function checkInvariants(deps: InvariantDeps): Promise<InvariantRep
   return { tasks, events, violations: findings };
 }
 
-/** The task and its whole log, read until both agree: a running server may write between the two reads. */
+/**
+ * The task and its whole log, read until both agree: a running server may write between the two
+ * reads.
+ */
 async function steady(store: InvariantDeps["store"], listed: Task): Promise<{ task: Task; log: TaskEvent[] }> {
   let task = listed;
   for (let round = 0; ; round += 1) {
     const log: TaskEvent[] = [];
     for await (const event of readLog(store, task.id)) log.push(event);
     const again = (await store.task(task.id)) ?? task;
-    if (again.seq === task.seq || round === 20) return { task: again, log: log.filter((event) => event.seq <= again.seq) };
+    if (again.seq === task.seq || round === 20)
+      return { task: again, log: log.filter((event) => event.seq <= again.seq) };
     task = again;
   }
 }
@@ -65,7 +70,8 @@ function checkTask(task: Task, log: readonly TaskEvent[]): Violation[] {
   if (folded === null) broken("T1", "the chart does not accept the stored log");
   else if (JSON.stringify(folded) !== JSON.stringify(task.snapshot))
     broken("T1", "the stored snapshot is not the fold of the stored events");
-  if (stateOf(task.snapshot) !== task.state) broken("T1", `the column says ${task.state}, the snapshot ${stateOf(task.snapshot)}`);
+  if (stateOf(task.snapshot) !== task.state)
+    broken("T1", `the column says ${task.state}, the snapshot ${stateOf(task.snapshot)}`);
   if (log.length !== task.seq) broken("T4", `seq is ${task.seq}, but the log has ${log.length} events`);
   log.forEach((event, i) => {
     if (event.seq !== i + 1) broken("T4", `the event after ${i} has seq ${event.seq}`);
@@ -76,9 +82,12 @@ function checkTask(task: Task, log: readonly TaskEvent[]): Violation[] {
   const { maxAttempts } = task.snapshot.context;
   if (countedAttempts(task.snapshot.context) > maxAttempts) broken("T5", `more than ${maxAttempts} attempts count`);
   const claims = log.filter((event) => event.type === "task.state" && event.data["reason"] === "claimed");
-  claims.forEach((event, i) => event.attempt !== i + 1 && broken("T5", `claim ${i + 1} opened attempt ${event.attempt}`));
+  claims.forEach(
+    (event, i) => event.attempt !== i + 1 && broken("T5", `claim ${i + 1} opened attempt ${event.attempt}`),
+  );
   for (const [attempt, numbers] of workerNumbers(log)) {
-    if (numbers.some((n, i) => n !== i + 1)) broken("W1", `the worker numbers of attempt ${attempt} have a hole or a double`);
+    if (numbers.some((n, i) => n !== i + 1))
+      broken("W1", `the worker numbers of attempt ${attempt} have a hole or a double`);
   }
   return found;
 }
@@ -99,7 +108,13 @@ async function checkAttempts(store: InvariantDeps["store"], task: Task): Promise
   const right = rows.length === task.snapshot.context.attempt && rows.every((row, i) => row.number === i + 1);
   return right
     ? []
-    : [{ rule: "T5", taskId: task.id, detail: `${rows.length} attempt rows for ${task.snapshot.context.attempt} attempts` }];
+    : [
+        {
+          rule: "T5",
+          taskId: task.id,
+          detail: `${rows.length} attempt rows for ${task.snapshot.context.attempt} attempts`,
+        },
+      ];
 }
 
 interface Span {
@@ -113,7 +128,8 @@ function slotSpans(log: readonly TaskEvent[]): Span[] {
   let held = false;
   for (const event of log) {
     const occupied = event.to === "provisioning" || event.to === "cancelling" || event.to === "running";
-    const holds: boolean = occupied && !(event.to === "running" && (parks(event) || (event.from === "running" && !held)));
+    const holds: boolean =
+      occupied && !(event.to === "running" && (parks(event) || (event.from === "running" && !held)));
     if (holds !== held) spans.push({ at: event.at, change: holds ? 1 : -1 });
     held = holds;
   }
@@ -127,11 +143,18 @@ function parks({ type, from, data }: TaskEvent): boolean {
 
 function checkCaps(spans: readonly Span[], max: number): Violation[] {
   let held = 0;
-  // Within one ms, what ends goes first: a slot is claimed only after the end that freed it was committed.
+  // Within one ms, what ends goes first: a slot is claimed only after the end that freed it was
+  // committed.
   for (const { at, change } of [...spans].sort((a, b) => a.at - b.at || a.change - b.change)) {
     held += change;
     if (held > max)
-      return [{ rule: "D4", taskId: "-", detail: `${held} slots were held at ${new Date(at).toISOString()}, ${max} are allowed` }];
+      return [
+        {
+          rule: "D4",
+          taskId: "-",
+          detail: `${held} slots were held at ${new Date(at).toISOString()}, ${max} are allowed`,
+        },
+      ];
   }
   return [];
 }
@@ -141,7 +164,8 @@ async function checkSandboxes(sandbox: Pick<Sandbox, "list">, store: InvariantDe
   const running = new Map<string, string>();
   for (const { name, taskId, attempt, state } of await sandbox.list()) {
     const task = await store.task(taskId);
-    if (name !== sandboxName(taskId, attempt)) found.push({ rule: "D1", taskId, detail: `sandbox ${name} is not named after its attempt` });
+    if (name !== sandboxName(taskId, attempt))
+      found.push({ rule: "D1", taskId, detail: `sandbox ${name} is not named after its attempt` });
     if (task === null || !holdsSlot(task.snapshot))
       found.push({ rule: "D3", taskId, detail: `sandbox ${name} (${state}) outlived its task` });
     if (state !== "running") continue;

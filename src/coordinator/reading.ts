@@ -18,5 +18,8 @@ export const readLogWithoutWorker = (store: Pick<Store, "eventsOfOthers">, taskI
   every((last) => store.eventsOfOthers(taskId, last?.seq ?? afterSeq, EVENTS));
 
 /** All tasks of a query, newest first. Tasks that are submitted meanwhile are not among them. */
-export const readTasks = (store: Pick<Store, "tasks">, query: Omit<TaskQuery, "limit" | "before">): AsyncGenerator<Task, void, undefined> =>
+export const readTasks = (
+  store: Pick<Store, "tasks">,
+  query: Omit<TaskQuery, "limit" | "before">,
+): AsyncGenerator<Task, void, undefined> =>
   every((last) => store.tasks({ ...query, limit: TASKS, ...(last === null ? {} : { before: last.id }) }));

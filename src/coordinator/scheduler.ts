@@ -1,14 +1,20 @@
 /**
  * The gate: who may enter provisioning, and when.
  *
- * G1 The rows are the queue; p-queue only throttles. Free slots are counted from the store before each claim (rule D4).
- * G2 A slot is held from the claim until the attempt's sandbox is cleared, whatever ends the attempt (rule D5).
+ * G1 The rows are the queue; p-queue only throttles. Free slots are counted from the store before
+ *    each claim (rule D4).
+ * G2 A slot is held from the claim until the attempt's sandbox is cleared, whatever ends the
+ *    attempt (rule D5).
  * G3 Claims run one batch at a time, so two claims never see the same free slot.
- * G4 An engine that does not answer pauses claiming at once, and until it does: a claim could only fail, and would hold its slot until then. It is
- *    asked every few seconds, and after an infrastructure failure before the next claim (decision 020).
- * G5 More than `breakerLimit` such failures in `breakerWindowMs` pause claiming for `breakerRestMs`, whatever the engine answers (rule D9).
- * G6 With too little free disk space nothing is claimed, and nothing fails for it; it is looked at before claims and at each probe (rule D10).
- * G7 A task whose model's provider refuses everybody for now, or whose day's money is gone, waits without a slot and lets others by.
+ * G4 An engine that does not answer pauses claiming at once, and until it does: a claim could only
+ *    fail, and would hold its slot until then. It is asked every few seconds, and after an
+ *    infrastructure failure before the next claim (decision 020).
+ * G5 More than `breakerLimit` such failures in `breakerWindowMs` pause claiming for
+ *    `breakerRestMs`, whatever the engine answers (rule D9).
+ * G6 With too little free disk space nothing is claimed, and nothing fails for it; it is looked at
+ *    before claims and at each probe (rule D10).
+ * G7 A task whose model's provider refuses everybody for now, or whose day's money is gone, waits
+ *    without a slot and lets others by.
  */
 import PQueue from "p-queue";
 import type { TaskLog } from "./task-log.ts";
@@ -29,7 +35,10 @@ export interface SchedulerDeps {
   readonly maxConcurrent: number;
   /** Slots that one user may hold; null = no limit. */
   readonly userLimit: number | null;
-  /** Why the task could do nothing with a slot now (its model rests, the day's money is gone); null = it could. Absent = nothing ever withholds. */
+  /**
+   * Why the task could do nothing with a slot now (its model rests, the day's money is gone); null
+   * = it could. Absent = nothing ever withholds.
+   */
   readonly deferralOf: ((task: Task) => Promise<DeferralReason | null>) | null;
   readonly breakerLimit: number;
   readonly breakerWindowMs: number;
@@ -56,8 +65,9 @@ export interface Scheduler {
   pause(paused: boolean): Promise<void>;
   noteInfraFailure(): void;
   /**
-   * Asks the engine, if that is due: pauses claiming when it does not answer, ends a pause when it does and the rest is over.
-   * Ends within `engineMs`. @returns whether the engine answered when it was last asked.
+   * Asks the engine, if that is due: pauses claiming when it does not answer, ends a pause when it
+   * does and the rest is over. Ends within `engineMs`. @returns whether the engine answered when it
+   * was last asked.
    */
   checkHealth(): Promise<boolean>;
   state(): QueueState;
@@ -90,7 +100,9 @@ export async function createScheduler(deps: SchedulerDeps): Promise<Scheduler> {
   let isOpen = false;
   let failures: number[] = [];
   let broken: Break | null = null;
-  /** An attempt failed in a way that may be the engine's, and the engine has not been asked since. */
+  /**
+   * An attempt failed in a way that may be the engine's, and the engine has not been asked since.
+   */
   let suspect = false;
   let disks: { readonly at: number; readonly shortage: string | null } = { at: -Infinity, shortage: null };
   let lookAt = 0;
@@ -135,7 +147,8 @@ export async function createScheduler(deps: SchedulerDeps): Promise<Scheduler> {
     // It may have to ask the engine where its disk is.
     const shortage = await withTimeout(deps.engineMs, deps.shortage(), clock).catch(() => before);
     disks = { at: now, shortage };
-    if (shortage !== null && before === null) log.error({ shortage }, "claiming is paused: there is too little disk space");
+    if (shortage !== null && before === null)
+      log.error({ shortage }, "claiming is paused: there is too little disk space");
     if (shortage === null && before !== null) log.info({}, "there is disk space again; claiming goes on");
     return shortage === null;
   }
@@ -190,7 +203,8 @@ export async function createScheduler(deps: SchedulerDeps): Promise<Scheduler> {
       again = false;
       if (blocked() || !(await hasRoom()) || blocked()) return;
       if (suspect && (!(await answers()) || blocked())) return;
-      // The places of the p-queue and the rows may differ for a moment (a sandbox is being cleared): the smaller number counts.
+      // The places of the p-queue and the rows may differ for a moment (a sandbox is being
+      // cleared): the smaller number counts.
       const free = Math.min(BATCH, maxConcurrent - held.size, maxConcurrent - (await store.slotsHeld()));
       if (free <= 0) return;
       const ids = await next(free);
@@ -254,7 +268,12 @@ export async function createScheduler(deps: SchedulerDeps): Promise<Scheduler> {
     },
     state() {
       const reason = paused ? "An operator paused the queue." : (broken?.reason ?? disks.shortage);
-      return { paused, breaker: broken === null ? "closed" : "open", disk: disks.shortage === null ? "ok" : "low", reason };
+      return {
+        paused,
+        breaker: broken === null ? "closed" : "open",
+        disk: disks.shortage === null ? "ok" : "low",
+        reason,
+      };
     },
     async wait(task) {
       const position = await store.position(task.id);

@@ -1,7 +1,9 @@
 /**
- * One actor per open task: its running effect, and the level-triggered call that keeps state and effect together.
+ * One actor per open task: its running effect, and the level-triggered call that keeps state and
+ * effect together.
  *
- * V1 After a commit, at boot and on each tick the same question is asked: is this state's effect running? If not, it is started or adopts what exists.
+ * V1 After a commit, at boot and on each tick the same question is asked: is this state's effect
+ *    running? If not, it is started or adopts what exists.
  * V2 The effects of one task never overlap: the next begins when the one before has ended.
  * V3 An effect gets the newest task, never one that was handed in earlier.
  * V4 Shutdown aborts effects and leaves sandboxes running; the next boot adopts them.
@@ -28,7 +30,9 @@ export interface SupervisorDeps {
   readonly store: Store;
   readonly scheduler: Scheduler;
   readonly effect: Effect;
-  /** When the worker of this attempt last spoke, epoch ms; null = never since this process began. */
+  /**
+   * When the worker of this attempt last spoke, epoch ms; null = never since this process began.
+   */
   readonly lastSeen: (taskId: string, attempt: number) => number | null;
   /** No sign of life for this long means `worker_lost`, ms. */
   readonly livenessMs: number;
@@ -40,7 +44,8 @@ export interface SupervisorDeps {
 
 export interface Supervisor {
   /**
-   * Adopts every open task. Sandboxes that nobody needs are the janitor's, which runs before claiming begins.
+   * Adopts every open task. Sandboxes that nobody needs are the janitor's, which runs before
+   * claiming begins.
    * @param alive names of the sandboxes that run; null when the engine did not say.
    */
   boot(alive: ReadonlySet<string> | null): Promise<void>;
@@ -56,7 +61,12 @@ export interface Supervisor {
 
 interface Actor {
   task: Task;
-  running: { readonly key: string; readonly since: number; readonly abort: AbortController; readonly done: Promise<void> } | null;
+  running: {
+    readonly key: string;
+    readonly since: number;
+    readonly abort: AbortController;
+    readonly done: Promise<void>;
+  } | null;
 }
 
 export function createSupervisor(deps: SupervisorDeps): Supervisor {
@@ -89,7 +99,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
       return;
     }
     if (effectOf(actor.task.snapshot) === "claim") {
-      // A queued task needs no actor: the row is the queue, and retrying and parked have cleared what an earlier attempt left.
+      // A queued task needs no actor: the row is the queue, and retrying and parked have cleared
+      // what an earlier attempt left.
       actors.delete(actor.task.id);
       scheduler.release(actor.task.id);
       scheduler.schedule();
@@ -112,7 +123,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     actor.running = null;
     const now = keyOf(actor.task);
     if (now !== key) return drive(actor);
-    // The effect of a settled or waiting state has nothing left to do; that of another state is started again by the tick.
+    // The effect of a settled or waiting state has nothing left to do; that of another state is
+    // started again by the tick.
     if (isSettled(actor.task.snapshot)) actors.delete(actor.task.id);
   }
 
@@ -128,7 +140,9 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
     const goesOn = task.state === "provisioning" || (effectOf(task.snapshot) === "supervise" && found !== false);
     if (!goesOn) return committed(task, []);
     // The clocks of progress and silence must not count the time in which nobody listened.
-    const text = found ? "The coordinator restarted and found the worker running." : "The coordinator restarted and goes on.";
+    const text = found
+      ? "The coordinator restarted and found the worker running."
+      : "The coordinator restarted and goes on.";
     await taskLog.record(task.id, () => [{ type: "notice", data: { level: "info", code: "adopted", text } }]);
   }
 
@@ -145,7 +159,9 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
         const heard = Math.max(running.since, deps.lastSeen(task.id, attempt) ?? 0);
         if (clock.now() - heard <= deps.livenessMs) continue;
         const detail = `No sign of life for ${Math.round(deps.livenessMs / 1_000)} s.`;
-        await taskLog.record(task.id, () => [{ attempt, ...failureProposal("worker_lost", deps.ids.random(), { detail }) }]);
+        await taskLog.record(task.id, () => [
+          { attempt, ...failureProposal("worker_lost", deps.ids.random(), { detail }) },
+        ]);
       }
     },
     size: () => actors.size,
@@ -165,7 +181,10 @@ function idles(actor: Actor): boolean {
   return actor.running === null && (now === "wait" || now === "park");
 }
 
-/** An interruption does not count: a worker can end in a way that looks like one, and must not pause the tasks of others. */
+/**
+ * An interruption does not count: a worker can end in a way that looks like one, and must not pause
+ * the tasks of others.
+ */
 function isInfraFailure({ type, data }: TaskEvent): boolean {
   if (type !== "task.state" || data["reason"] !== "failed" || data["code"] === "interrupted") return false;
   return failureClass(data["code"] as FailureCode) === "infra";

@@ -1,7 +1,8 @@
 /**
  * The one way in which a task changes: load -> transition -> commit -> announce -> drive.
  *
- * K1 Records of one task run one after another (mailbox); a lost compare-and-swap reloads and decides again.
+ * K1 Records of one task run one after another (mailbox); a lost compare-and-swap reloads and
+ *    decides again.
  * K2 Nothing is announced and no listener runs before the commit is durable (rule R3).
  * K3 What the chart does not accept is not recorded; the caller learns it from `refused`.
  * K4 Time never runs backwards within a task: an event's `at` is at least its predecessor's.
@@ -30,7 +31,10 @@ export interface RecordResult {
   readonly rejected: readonly Proposal[];
 }
 
-/** Looks at the task as it is now and says what to record; may throw to record nothing. Called again after a lost compare-and-swap. */
+/**
+ * Looks at the task as it is now and says what to record; may throw to record nothing. Called again
+ * after a lost compare-and-swap.
+ */
 export type Decision = (task: Task) => readonly Proposal[];
 
 export interface TaskCreation {
@@ -49,11 +53,16 @@ export interface TaskCreation {
 export type Listener = (task: Task, events: readonly TaskEvent[]) => void;
 
 export interface TaskLog {
-  /** Resolves after the task is durable (R1). Throws `idempotency_mismatch`; a known key with the same body replays. */
+  /**
+   * Resolves after the task is durable (R1). Throws `idempotency_mismatch`; a known key with the
+   * same body replays.
+   */
   create(submission: TaskCreation): Promise<{ task: Task; replayed: boolean }>;
   /** Resolves after the commit (R2). Throws `not_found`. */
   record(taskId: string, decide: Decision): Promise<RecordResult>;
-  /** The task as it was last committed; null when there is none. Of a task at work it costs nothing. */
+  /**
+   * The task as it was last committed; null when there is none. Of a task at work it costs nothing.
+   */
   task(id: string): Promise<Task | null>;
   onCommit(listener: Listener): () => void;
   /** Resolves when every record under way is committed. */
@@ -80,7 +89,16 @@ export function createTaskLog(deps: TaskLogDeps): TaskLog {
 
   async function create(submission: TaskCreation): Promise<{ task: Task; replayed: boolean }> {
     const { id, userId, threadId, parentId, spec, data, inherits, idempotency } = submission;
-    const base = { taskId: id, seq: 1, at: clock.now(), attempt: 0, type: "task.submitted", from: null, workerSeq: null, data } as const;
+    const base = {
+      taskId: id,
+      seq: 1,
+      at: clock.now(),
+      attempt: 0,
+      type: "task.submitted",
+      from: null,
+      workerSeq: null,
+      data,
+    } as const;
     const snapshot = start({ to: "queued", ...base });
     const state = stateOf(snapshot);
     const event: TaskEvent = { to: state, ...base };
@@ -115,7 +133,8 @@ export function createTaskLog(deps: TaskLogDeps): TaskLog {
       const task = await current(taskId);
       if (task === null) throw new SlipwayError("not_found", "There is no such task.");
       // A store that refuses what it has just shown would be asked for ever.
-      if (task.seq === refusedAt) throw new SlipwayError("internal", "The store refuses an event that the chart accepts.");
+      if (task.seq === refusedAt)
+        throw new SlipwayError("internal", "The store refuses an event that the chart accepts.");
       const draft = apply(task, decide(task), clock.now());
       if (draft.events.length === 0) return { task, events: [], rejected: draft.refused };
       const written = await store.commit({
@@ -166,7 +185,8 @@ export function createTaskLog(deps: TaskLogDeps): TaskLog {
 
 /**
  * The proposals that the chart accepts, as events, and what they make of the snapshot. Pure.
- * A worker's event that is not accepted leaves a notice in its place, so that worker numbers stay without holes (decision 006).
+ * A worker's event that is not accepted leaves a notice in its place, so that worker numbers stay
+ * without holes (decision 006).
  */
 export function apply(
   task: Task,

@@ -1,4 +1,7 @@
-/** Budgets of a task in words: what a person is asked when one is used up, what the answer means, and what holds then. */
+/**
+ * Budgets of a task in words: what a person is asked when one is used up, what the answer means,
+ * and what holds then.
+ */
 import type { Budget, Task } from "./task.ts";
 
 /** Budgets that the gateway keeps; minutes are kept by the clock. */
@@ -19,7 +22,10 @@ export interface BudgetQuestion {
 /** What a person decided; `budget` = what holds from then on. */
 export type BudgetDecision = { readonly decision: "continue"; readonly budget: Budget } | { readonly decision: "stop" };
 
-/** What a worker is told when the gateway refused: a question is open, or how it was decided. `reason` = why it must stop. */
+/**
+ * What a worker is told when the gateway refused: a question is open, or how it was decided.
+ * `reason` = why it must stop.
+ */
 export type BudgetStanding =
   | { readonly state: "asked"; readonly questionId: string }
   | { readonly state: "continue" }
@@ -51,7 +57,11 @@ const NO = /^(?:n|no|stop|end)[.! ]*$/i;
 const AMOUNT = /^\$?\s*(\d{1,5}(?:\.\d{1,4})?)$/;
 
 /** @returns null when the words are neither yes, no nor an amount. */
-export function readBudgetAnswer(task: Pick<Task, "spec" | "snapshot">, questionId: string, text: string): BudgetDecision | null {
+export function readBudgetAnswer(
+  task: Pick<Task, "spec" | "snapshot">,
+  questionId: string,
+  text: string,
+): BudgetDecision | null {
   const words = text.trim();
   if (NO.test(words)) return { decision: "stop" };
   const kind: BudgetKind = questionId.startsWith(`${PREFIX}usd_`) ? "usd" : "turns";
@@ -59,5 +69,8 @@ export function readBudgetAnswer(task: Pick<Task, "spec" | "snapshot">, question
   const step = YES.test(words) ? (task.spec.budget[kind] ?? 0) : Number(AMOUNT.exec(words)?.[1] ?? 0);
   const granted = kind === "usd" ? step : Math.floor(step);
   if (!(granted > 0)) return null;
-  return { decision: "continue", budget: { ...now, [kind]: Math.min(LARGEST, Math.round(((now[kind] ?? 0) + granted) * MICRO) / MICRO) } };
+  return {
+    decision: "continue",
+    budget: { ...now, [kind]: Math.min(LARGEST, Math.round(((now[kind] ?? 0) + granted) * MICRO) / MICRO) },
+  };
 }

@@ -82,7 +82,10 @@ export class SequenceGap extends SlipwayError {
   }
 }
 
-/** Any thrown value as a SlipwayError; what is not one of ours shows as `internal` and keeps its cause. */
+/**
+ * Any thrown value as a SlipwayError; what is not one of ours shows as `internal` and keeps its
+ * cause.
+ */
 export function coerceError(thrown: unknown): SlipwayError {
   return thrown instanceof SlipwayError ? thrown : new SlipwayError("internal", undefined, { cause: thrown });
 }

@@ -1,4 +1,7 @@
-/** The event: one row of a task's log. At once the chart's input, the database row and the frame on the wire. */
+/**
+ * The event: one row of a task's log. At once the chart's input, the database row and the frame on
+ * the wire.
+ */
 import { z } from "zod";
 import { isBudgetQuestion } from "./budget.ts";
 import { STEP_NAMES, type TaskState } from "./task.ts";
@@ -25,12 +28,17 @@ export type EventType = (typeof EVENT_TYPES)[number];
 
 export type EventData = Readonly<Record<string, unknown>>;
 
-/** One row of the log. `seq` is 1..n per task without holes; `at` is epoch ms, given by the coordinator's clock. */
+/**
+ * One row of the log. `seq` is 1..n per task without holes; `at` is epoch ms, given by the
+ * coordinator's clock.
+ */
 export interface TaskEvent {
   readonly taskId: string;
   readonly seq: number;
   readonly at: number;
-  /** The attempt that the event belongs to; 0 before the first. An old attempt's event is refused. */
+  /**
+   * The attempt that the event belongs to; 0 before the first. An old attempt's event is refused.
+   */
   readonly attempt: number;
   readonly type: EventType;
   readonly from: TaskState | null;
@@ -64,9 +72,16 @@ export const contentBlockSchema = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("thinking"), text: text(TEXT_LIMIT) }),
 ]);
 
-/** What a worker may send, by type; `data` is checked against it before it is recorded. `ready`, `finished` and `failed` become `task.state`. */
+/**
+ * What a worker may send, by type; `data` is checked against it before it is recorded. `ready`,
+ * `finished` and `failed` become `task.state`.
+ */
 export const WORKER_DATA = {
-  "task.step": z.strictObject({ name: z.enum(STEP_NAMES), status: z.enum(["started", "ended"]), detail: text(500).nullable() }),
+  "task.step": z.strictObject({
+    name: z.enum(STEP_NAMES),
+    status: z.enum(["started", "ended"]),
+    detail: text(500).nullable(),
+  }),
   message: z.strictObject({ id, role: z.enum(["assistant"]), content: z.array(contentBlockSchema).max(100) }),
   "message.status": z.strictObject({ id, status: z.enum(["delivered"]) }),
   "tool.started": z.strictObject({ id, name: text(100), input: z.record(z.string(), z.unknown()) }),
@@ -79,7 +94,9 @@ export const WORKER_DATA = {
     truncated: z.boolean(),
   }),
   todo: z.strictObject({
-    items: z.array(z.strictObject({ text: text(500), status: z.enum(["pending", "in_progress", "completed"]) })).max(200),
+    items: z
+      .array(z.strictObject({ text: text(500), status: z.enum(["pending", "in_progress", "completed"]) }))
+      .max(200),
   }),
   usage: z.strictObject({
     inputTokens: amount,
@@ -102,7 +119,12 @@ export const WORKER_DATA = {
     options: z.array(text(500)).max(20).nullable(),
   }),
   notice: z.strictObject({ level: z.enum(["info", "warning", "error"]), code: text(100), text: text(4_000) }),
-  verify: z.strictObject({ command: text(4_000), exitCode: z.int().nullable(), ms: z.number().min(0), tail: text(16_384) }),
+  verify: z.strictObject({
+    command: text(4_000),
+    exitCode: z.int().nullable(),
+    ms: z.number().min(0),
+    tail: text(16_384),
+  }),
   ready: z.strictObject({}),
   finished: z.strictObject({ sha, title: text(500), summary: text(TEXT_LIMIT) }),
   failed: z.strictObject({ code: text(100), message: text(4_000), evidence: text(16_384).nullable() }),

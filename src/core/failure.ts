@@ -1,4 +1,7 @@
-/** Every way in which a task's attempt can fail: code -> class, stage, message, advice. The class decides the retry policy (machines/task.ts). */
+/**
+ * Every way in which a task's attempt can fail: code -> class, stage, message, advice. The class
+ * decides the retry policy (machines/task.ts).
+ */
 import { z } from "zod";
 
 export const FAILURE_CLASSES = ["infra", "transient", "resource", "agent", "terminal"] as const;
@@ -18,30 +21,58 @@ export const FAILURE_TABLE = {
     "The sandbox engine does not answer.",
     "Slipway tries again by itself. An operator can run `slipway doctor`.",
   ),
-  interrupted: row("infra", "The attempt was interrupted from outside.", "Slipway starts it again by itself; no attempt was used up."),
-  internal: row("infra", "Slipway itself made a mistake.", "Slipway tries again by itself. The server's log holds the cause."),
+  interrupted: row(
+    "infra",
+    "The attempt was interrupted from outside.",
+    "Slipway starts it again by itself; no attempt was used up.",
+  ),
+  internal: row(
+    "infra",
+    "Slipway itself made a mistake.",
+    "Slipway tries again by itself. The server's log holds the cause.",
+  ),
   boot_timeout: row(
     "transient",
     "The sandbox did not become ready in time.",
     "Slipway tries again. If it persists, look at the steps to see which one hangs.",
   ),
-  repo_unreachable: row("transient", "The repository's host did not answer.", "Check that the address is reachable from the server."),
-  worker_lost: row("transient", "The worker stopped without a report.", "Slipway starts again from the last checkpoint."),
-  stalled: row("transient", "The worker showed no activity for too long.", "Slipway starts again from the last checkpoint."),
+  repo_unreachable: row(
+    "transient",
+    "The repository's host did not answer.",
+    "Check that the address is reachable from the server.",
+  ),
+  worker_lost: row(
+    "transient",
+    "The worker stopped without a report.",
+    "Slipway starts again from the last checkpoint.",
+  ),
+  stalled: row(
+    "transient",
+    "The worker showed no activity for too long.",
+    "Slipway starts again from the last checkpoint.",
+  ),
   model_overloaded: row("transient", "The model provider is overloaded.", "Slipway tries again later by itself."),
   remote_unreachable: row(
     "transient",
     "The push did not reach the repository's host.",
     "The work is safe. Slipway pushes again; you can also retry from `push`.",
   ),
-  image_pull_failed: row("transient", "The sandbox image could not be pulled.", "Check the registry's address and the engine's network."),
+  image_pull_failed: row(
+    "transient",
+    "The sandbox image could not be pulled.",
+    "Check the registry's address and the engine's network.",
+  ),
   out_of_memory: row(
     "resource",
     "The sandbox ran out of memory.",
     "Slipway tries once more with double memory if the limit allows. Raise `limits.memoryMb`.",
   ),
   disk_full: row("resource", "The sandbox ran out of disk space.", "Raise `limits.diskMb`, or choose a smaller job."),
-  agent_error: row("agent", "The agent ended with an error.", "Slipway tries once more from the last checkpoint. See the evidence."),
+  agent_error: row(
+    "agent",
+    "The agent ended with an error.",
+    "Slipway tries once more from the last checkpoint. See the evidence.",
+  ),
   repo_not_found: row(
     "terminal",
     "The repository does not exist or is not visible with this credential.",
@@ -70,8 +101,16 @@ export const FAILURE_TABLE = {
   model_auth: row("terminal", "The model provider refused the key.", "Set a valid model key on the server."),
   model_quota: row("terminal", "The model account has no quota left.", "Raise the account's limit, then retry."),
   refused: row("terminal", "The model refused the task.", "Rephrase the prompt."),
-  agent_stuck: row("terminal", "The agent went in circles and was stopped.", "Retry from the checkpoint with a narrower prompt."),
-  deadline_exceeded: row("terminal", "The task used up its time.", "Retry from the checkpoint with more `budget.minutes`."),
+  agent_stuck: row(
+    "terminal",
+    "The agent went in circles and was stopped.",
+    "Retry from the checkpoint with a narrower prompt.",
+  ),
+  deadline_exceeded: row(
+    "terminal",
+    "The task used up its time.",
+    "Retry from the checkpoint with more `budget.minutes`.",
+  ),
   budget_exceeded: row("terminal", "The task used up its budget.", "Retry from the checkpoint with a larger budget."),
   push_rejected: row(
     "terminal",
@@ -93,7 +132,11 @@ export const FAILURE_TABLE = {
     "The task waited in the queue for too long.",
     "Retry when there is more capacity, or raise SLIPWAY_MAX_CONCURRENT.",
   ),
-  attempts_exhausted: row("terminal", "Every attempt failed.", "The evidence shows the last failure. Retry from `checkpoint` or `start`."),
+  attempts_exhausted: row(
+    "terminal",
+    "Every attempt failed.",
+    "The evidence shows the last failure. Retry from `checkpoint` or `start`.",
+  ),
 } as const satisfies Record<string, Row>;
 
 export type FailureCode = keyof typeof FAILURE_TABLE;
@@ -102,7 +145,9 @@ export const FAILURE_CODES = Object.keys(FAILURE_TABLE) as [FailureCode, ...Fail
 export const FAILURE_STAGES = ["queued", "provisioning", "running", "pushing"] as const;
 export type FailureStage = (typeof FAILURE_STAGES)[number];
 
-/** What a person sees. `evidence` is the tail of the log that shows it, at most 4,000 characters. */
+/**
+ * What a person sees. `evidence` is the tail of the log that shows it, at most 4,000 characters.
+ */
 export const failureSchema = z.strictObject({
   code: z.enum(FAILURE_CODES),
   stage: z.enum(FAILURE_STAGES),
@@ -116,8 +161,9 @@ export type Failure = z.infer<typeof failureSchema>;
 export const EVIDENCE_LIMIT = 4_000;
 
 /**
- * Codes that a worker may name in its own report; anything else it says becomes `agent_error`. None of the class `infra`: those are tried
- * again without counting, and enough of them pause claiming for everybody.
+ * Codes that a worker may name in its own report; anything else it says becomes `agent_error`. None
+ * of the class `infra`: those are tried again without counting, and enough of them pause claiming
+ * for everybody.
  */
 export const WORKER_FAILURES: ReadonlySet<string> = new Set<FailureCode>([
   "agent_error",
@@ -136,8 +182,16 @@ export function failureClass(code: FailureCode): FailureClass {
   return FAILURE_TABLE[code].class;
 }
 
-/** The failure that a person sees. `detail` (specific words) comes before the table's general message. */
-export function makeFailure(code: FailureCode, stage: FailureStage, detail?: string | null, evidence?: string | null): Failure {
+/**
+ * The failure that a person sees. `detail` (specific words) comes before the table's general
+ * message.
+ */
+export function makeFailure(
+  code: FailureCode,
+  stage: FailureStage,
+  detail?: string | null,
+  evidence?: string | null,
+): Failure {
   const { message, advice } = FAILURE_TABLE[code];
   return {
     code,
@@ -149,14 +203,20 @@ export function makeFailure(code: FailureCode, stage: FailureStage, detail?: str
   };
 }
 
-/** Thrown by adapters that can tell which failure it is (git, sandbox); an effect turns it into a `failed` event. */
+/**
+ * Thrown by adapters that can tell which failure it is (git, sandbox); an effect turns it into a
+ * `failed` event.
+ */
 export class TaskFailure extends Error {
   readonly code: FailureCode;
   readonly evidence: string | null;
   /** Wait asked for by the other side, in ms; null when it did not say. */
   readonly retryAfterMs: number | null;
 
-  constructor(code: FailureCode, options?: { detail?: string; evidence?: string; retryAfterMs?: number; cause?: unknown }) {
+  constructor(
+    code: FailureCode,
+    options?: { detail?: string; evidence?: string; retryAfterMs?: number; cause?: unknown },
+  ) {
     super(options?.detail ?? "", options?.cause === undefined ? undefined : { cause: options.cause });
     this.name = "TaskFailure";
     this.code = code;

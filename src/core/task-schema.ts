@@ -1,4 +1,7 @@
-/** What people may ask of a task, as schemas. They stand apart from task.ts, so that what only knows tasks (the thread that writes) starts without zod. */
+/**
+ * What people may ask of a task, as schemas. They stand apart from task.ts, so that what only knows
+ * tasks (the thread that writes) starts without zod.
+ */
 import { z } from "zod";
 
 export const budgetSchema = z.strictObject({
@@ -29,7 +32,11 @@ export const scriptStepSchema = z.union([
   z.strictObject({ read: z.string() }),
   z.strictObject({ write: z.strictObject({ path: z.string(), content: z.string() }) }),
   z.strictObject({ edit: z.strictObject({ path: z.string(), old: z.string(), new: z.string() }) }),
-  z.strictObject({ todo: z.array(z.strictObject({ text: z.string(), status: z.enum(["pending", "in_progress", "completed"]) })).max(200) }),
+  z.strictObject({
+    todo: z
+      .array(z.strictObject({ text: z.string(), status: z.enum(["pending", "in_progress", "completed"]) }))
+      .max(200),
+  }),
   z.strictObject({ ask: z.strictObject({ question: z.string(), options: z.array(z.string()).max(20).optional() }) }),
   z.strictObject({ wait: z.int().min(0).max(86_400_000) }),
   z.strictObject({

@@ -27,7 +27,10 @@ export const OPEN_STATES = [
 export const STEP_NAMES = ["mirror", "image", "container", "connect", "clone", "setup"] as const;
 export type StepName = (typeof STEP_NAMES)[number];
 
-/** The clocks of a task in ms. Copied into the task when it is submitted, so that folding its log again needs no configuration. */
+/**
+ * The clocks of a task in ms. Copied into the task when it is submitted, so that folding its log
+ * again needs no configuration.
+ */
 export interface Policy {
   /** Longest wait in the queue. */
   readonly queueMs: number;
@@ -107,7 +110,10 @@ export interface TaskSpec {
   readonly limits: Limits;
   readonly egress: Egress;
   readonly pullRequest: PullRequestMode;
-  /** Canonical name of the sandbox image, "default" = Slipway's own; null or absent = as the repository says. */
+  /**
+   * Canonical name of the sandbox image, "default" = Slipway's own; null or absent = as the
+   * repository says.
+   */
   readonly image?: string | null;
   /** Commands that the harness runs after the agent, in order; empty = as the repository says. */
   readonly verify: readonly string[];
@@ -115,7 +121,10 @@ export interface TaskSpec {
   readonly priority: number;
   readonly maxAttempts: number;
   readonly from: RetryFrom;
-  /** What the upstream branch must point at when we push: null = must not exist (or be ours already). Set for retries and follow-ups of a pushed task. */
+  /**
+   * What the upstream branch must point at when we push: null = must not exist (or be ours
+   * already). Set for retries and follow-ups of a pushed task.
+   */
   readonly expectSha: string | null;
 }
 
@@ -134,7 +143,14 @@ export interface Usage {
   readonly usd: number;
   readonly turns: number;
 }
-export const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0, usd: 0, turns: 0 };
+export const NO_USAGE: Usage = {
+  inputTokens: 0,
+  outputTokens: 0,
+  cacheReadTokens: 0,
+  cacheWriteTokens: 0,
+  usd: 0,
+  turns: 0,
+};
 
 export interface Question {
   readonly id: string;
@@ -143,7 +159,10 @@ export interface Question {
   readonly askedAt: number;
 }
 
-/** A saved state of the work: the commit in the task repository and, with it, where the agent stood (`cursor`, opaque to the coordinator). */
+/**
+ * A saved state of the work: the commit in the task repository and, with it, where the agent stood
+ * (`cursor`, opaque to the coordinator).
+ */
 export interface Checkpoint {
   readonly sha: string;
   readonly cursor: string | null;
@@ -155,7 +174,10 @@ export interface PullRequest {
   readonly state: string;
 }
 
-/** What the log has made of the task: the context of its chart (machines/task.ts). Everything here is a function of the events alone. */
+/**
+ * What the log has made of the task: the context of its chart (machines/task.ts). Everything here
+ * is a function of the events alone.
+ */
 export interface TaskContext {
   readonly seq: number;
   /** The fence: grows by one each time the task enters provisioning. */
@@ -199,7 +221,9 @@ export interface TaskContext {
   readonly settledAt: number | null;
 }
 
-/** The persistable form of the chart: plain JSON, the same bytes whenever the same log is folded. */
+/**
+ * The persistable form of the chart: plain JSON, the same bytes whenever the same log is folded.
+ */
 export interface Snapshot {
   readonly value: string | { readonly [state: string]: string };
   readonly context: TaskContext;
@@ -222,7 +246,14 @@ export interface Task {
   readonly updatedAt: number;
 }
 
-export type WaitReason = "concurrency" | "user_limit" | "sandbox_unavailable" | "disk_low" | "paused" | "model_rate_limited" | "budget";
+export type WaitReason =
+  | "concurrency"
+  | "user_limit"
+  | "sandbox_unavailable"
+  | "disk_low"
+  | "paused"
+  | "model_rate_limited"
+  | "budget";
 
 /** Why a queued task waits, and how many are before it (0 = next). */
 export interface Wait {

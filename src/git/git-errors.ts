@@ -1,4 +1,7 @@
-/** What git's words mean. The texts are those of git 2.30 to 2.50 (remote-curl.c, transport.c) and of the large hosts. */
+/**
+ * What git's words mean. The texts are those of git 2.30 to 2.50 (remote-curl.c, transport.c) and
+ * of the large hosts.
+ */
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
 import { GitError } from "./git-process.ts";
 
@@ -23,12 +26,17 @@ const FETCH: readonly Rule[] = [
 
 const PUSH: readonly Rule[] = [
   { words: /refusing to allow .*workflow|workflow.* scope/i, code: "push_workflow_scope" },
-  // The host took the commits and then failed on its own account: the same push may pass the next time.
+  // The host took the commits and then failed on its own account: the same push may pass the next
+  // time.
   {
-    words: /\[remote rejected\].*\((internal server error|fatal error in commit_refs|failed to update ref|unpacker error|.*time.?out)/i,
+    words:
+      /\[remote rejected\].*\((internal server error|fatal error in commit_refs|failed to update ref|unpacker error|.*time.?out)/i,
     code: "remote_unreachable",
   },
-  { words: /\[remote rejected\]|\[rejected\]|stale info|non-fast-forward|hook declined|protected branch/i, code: "push_rejected" },
+  {
+    words: /\[remote rejected\]|\[rejected\]|stale info|non-fast-forward|hook declined|protected branch/i,
+    code: "push_rejected",
+  },
   { words: AUTH, code: "push_auth" },
   { words: /permission (to .* )?denied|repository .*not found|error: 404|error: 410/i, code: "push_auth" },
   { ...MOVED, code: "push_rejected" },

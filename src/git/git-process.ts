@@ -1,11 +1,14 @@
 /**
- * The one way in which the coordinator runs git: a closed environment, a process group of its own, a bounded output.
+ * The one way in which the coordinator runs git: a closed environment, a process group of its own,
+ * a bounded output.
  *
- * N1 No configuration but ours: no system or global file, no hooks, no credential helper, no redirects, no proxy, http and https only.
- * N2 A credential lives in the environment of the git child for the length of one call; `askpass` hands it over. Never in argv, URL or on disk.
+ * N1 No configuration but ours: no system or global file, no hooks, no credential helper, no
+ *    redirects, no proxy, http and https only.
+ * N2 A credential lives in the environment of the git child for the length of one call; `askpass`
+ *    hands it over. Never in argv, URL or on disk.
  * N3 What git says is scrubbed of the credential before anyone sees it.
- * N4 A call that has ended, however it ended, leaves no process behind: git's transport helpers hold the credential too, and outlive a git
- *    that is killed alone.
+ * N4 A call that has ended, however it ended, leaves no process behind: git's transport helpers
+ *    hold the credential too, and outlive a git that is killed alone.
  */
 import { spawn } from "node:child_process";
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
@@ -17,13 +20,19 @@ export interface GitCall {
   readonly args: readonly string[];
   readonly signal?: AbortSignal;
   readonly auth?: GitAuth | null;
-  /** `host:port:address` for the host that may be connected to, decided before the call (src/git/host-pinning.ts). */
+  /**
+   * `host:port:address` for the host that may be connected to, decided before the call
+   * (src/git/host-pinning.ts).
+   */
   readonly pin?: string | null;
   /** Local repositories of ours may be read by path. */
   readonly local?: boolean;
   /** What git reads; nothing unless told. */
   readonly input?: string;
-  /** The output is cut after this many bytes, and git is stopped. Without it, more than 16 MiB is an error. */
+  /**
+   * The output is cut after this many bytes, and git is stopped. Without it, more than 16 MiB is an
+   * error.
+   */
   readonly maxBytes?: number;
 }
 
@@ -50,7 +59,10 @@ export interface Git {
   (call: GitCall): Promise<GitOutput>;
 }
 
-/** Longest silence of a git process, ms. Long transfers show progress; a hook of the upstream may think for a while. */
+/**
+ * Longest silence of a git process, ms. Long transfers show progress; a hook of the upstream may
+ * think for a while.
+ */
 const SILENCE_MS = 300_000;
 /** From SIGTERM, on which git removes its lock files, to SIGKILL, ms. */
 const KILL_MS = 3_000;
@@ -95,7 +107,9 @@ export function openGit(dir: string): Git {
     if (why === "full" && maxBytes !== undefined) return { bytes, text: bytes.toString("utf8"), truncated: true };
     if (why === "done") return { bytes, text: bytes.toString("utf8"), truncated: false };
     const said = scrub(withoutProgress(ended.said), auth ?? null);
-    throw new GitError(why === "failed" ? said : `${said}\n${why === "full" ? "git said too much" : "git fell silent"}`);
+    throw new GitError(
+      why === "failed" ? said : `${said}\n${why === "full" ? "git said too much" : "git fell silent"}`,
+    );
   };
 }
 
@@ -114,7 +128,10 @@ interface Run {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Resolves when every process of the group has let go of its output; rejects when git cannot be started. */
+/**
+ * Resolves when every process of the group has let go of its output; rejects when git cannot be
+ * started.
+ */
 function run({ args, cwd, env, input, limit, signal }: Run): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn("git", args, { cwd, env, detached: true, stdio: ["pipe", "pipe", "pipe"] });
@@ -186,11 +203,17 @@ function environment(askpass: string, { auth, local }: GitCall): Record<string, 
   };
 }
 
-/** Progress lines overwrite one another with a carriage return; only the last state of each line is worth showing. */
+/**
+ * Progress lines overwrite one another with a carriage return; only the last state of each line is
+ * worth showing.
+ */
 function withoutProgress(said: string): string {
   const lines = said.split("\n").map((line) => line.split("\r").findLast((part) => part.trim() !== "") ?? "");
   return lines
-    .filter((line) => !/^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing) (objects|deltas):/.test(line))
+    .filter(
+      (line) =>
+        !/^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing) (objects|deltas):/.test(line),
+    )
     .join("\n")
     .slice(-SAID_BYTES);
 }

@@ -1,6 +1,7 @@
 /**
- * Where a repository's host really is. The name is resolved once, every address is judged, and git is pinned to what was judged
- * (`http.curloptResolve`), so that a name that changes its mind between the look and the connection gains nothing.
+ * Where a repository's host really is. The name is resolved once, every address is judged, and git
+ * is pinned to what was judged (`http.curloptResolve`), so that a name that changes its mind
+ * between the look and the connection gains nothing.
  */
 import { lookup } from "node:dns/promises";
 import { isPrivate } from "../core/lib/ip-ranges.ts";
@@ -9,7 +10,8 @@ import { raceAbort } from "../core/lib/async.ts";
 
 /**
  * @returns what git is to be pinned to, or null for trusted hosts, which are used as they are.
- * @throws TaskFailure `repo_unreachable` when the name does not resolve or any of its addresses is private; the signal's reason when aborted.
+ * @throws TaskFailure `repo_unreachable` when the name does not resolve or any of its addresses is
+ * private; the signal's reason when aborted.
  */
 export async function resolvePin(
   url: string,

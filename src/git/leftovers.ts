@@ -1,6 +1,7 @@
 /**
- * What a git that was killed without warning leaves in a bare repository: lock files, on which every later write fails, and half packs, which
- * only cost space. To be called where nothing else writes to the repository.
+ * What a git that was killed without warning leaves in a bare repository: lock files, on which
+ * every later write fails, and half packs, which only cost space. To be called where nothing else
+ * writes to the repository.
  */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";

@@ -1,11 +1,12 @@
 /**
- * The upstream's cache: one bare mirror per credential owner and repository. Task repositories borrow its objects, so nothing in it is ever
- * pruned while it lives (gc and maintenance are off).
+ * The upstream's cache: one bare mirror per credential owner and repository. Task repositories
+ * borrow its objects, so nothing in it is ever pruned while it lives (gc and maintenance are off).
  *
  * M1 Fetches of one mirror run one after another; other mirrors do not wait.
  * M2 What is there is not fetched again: the base's commit is asked for first.
- * M3 A use leaves its time behind (`slipway-used`). A mirror is removed in its own line, and only when nobody borrows from it and its last use
- *    is long ago: whoever has just fetched it makes a task repository of it next.
+ * M3 A use leaves its time behind (`slipway-used`). A mirror is removed in its own line, and only
+ *    when nobody borrows from it and its last use is long ago: whoever has just fetched it makes a
+ *    task repository of it next.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -39,7 +40,10 @@ export interface FetchedMirror {
 export interface Mirrors {
   fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror>;
   has(userId: string, repo: string): boolean;
-  /** Mirrors that were last used before `before` (epoch ms). `borrowed` is asked in the mirror's own line. */
+  /**
+   * Mirrors that were last used before `before` (epoch ms). `borrowed` is asked in the mirror's own
+   * line.
+   */
   reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
 }
 
@@ -87,24 +91,31 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     }
   }
 
-  /** Where the base stands upstream. Only reads; a crowd before one repository is let in a few at a time, so that the first are through early. */
+  /**
+   * Where the base stands upstream. Only reads; a crowd before one repository is let in a few at a
+   * time, so that the first are through early.
+   */
   async function look(source: MirrorSource, signal: AbortSignal) {
     const { repo, auth, base } = source;
     const pin = await resolvePin(repo, trustedHosts, signal);
     const wanted = base === null ? "HEAD" : `refs/heads/${base}`;
-    const ask = (): ReturnType<Git> => git({ cwd: dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
+    const ask = (): ReturnType<Git> =>
+      git({ cwd: dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
     const { text } = await inLine(queueOf(crowds, pathOf(source), LOOKS_AT_ONCE), ask, signal);
     return readTip(text, base);
   }
 
-  /** @returns whether the mirror holds that commit now: the branch may have moved since the look. */
+  /**
+   * @returns whether the mirror holds that commit now: the branch may have moved since the look.
+   */
   async function bring({ repo, auth }: MirrorSource, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
     await make(path);
     writeFileSync(join(path, USED), "");
     if (await holds(path, sha)) return true;
     removeStaleLocks(path);
     const pin = await resolvePin(repo, trustedHosts, signal);
-    // Another's branch can vanish at any time; only its name is forgotten, its objects stay for those who borrow them.
+    // Another's branch can vanish at any time; only its name is forgotten, its objects stay for
+    // those who borrow them.
     const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
     await git({ cwd: path, auth, pin, signal, args });
     return await holds(path, sha);
@@ -117,7 +128,9 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
       const tip = await look(source, signal);
       if (await inLine(line, () => bring(source, path, tip.baseSha, signal), signal)) return { path, ...tip };
     }
-    throw new TaskFailure("repo_unreachable", { detail: "The base branch moved each time that it was about to be fetched." });
+    throw new TaskFailure("repo_unreachable", {
+      detail: "The base branch moved each time that it was about to be fetched.",
+    });
   }
 
   function lastUse(path: string): number {
@@ -133,14 +146,26 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     await rm(gone, { recursive: true, force: true, maxRetries: 3 });
   }
 
-  async function reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Garbage[]> {
+  async function reclaim(
+    before: number,
+    borrowed: () => ReadonlySet<string>,
+    mode: GcMode,
+    signal: AbortSignal,
+  ): Promise<Garbage[]> {
     const found: Garbage[] = [];
     for (const name of readdirSync(dir)) {
       const path = join(dir, name);
       const judge = async (): Promise<Garbage[]> => {
         if (!existsSync(path) || lastUse(path) >= before || borrowed().has(resolve(path))) return [];
-        const remove = (): Promise<void> => (name.endsWith(".git") ? drop(path) : rm(path, { recursive: true, force: true }));
-        return [await removeGarbage(mode, { kind: "mirror", name: basename(name, ".git"), bytes: await diskUsage(path) }, remove)];
+        const remove = (): Promise<void> =>
+          name.endsWith(".git") ? drop(path) : rm(path, { recursive: true, force: true });
+        return [
+          await removeGarbage(
+            mode,
+            { kind: "mirror", name: basename(name, ".git"), bytes: await diskUsage(path) },
+            remove,
+          ),
+        ];
       };
       found.push(...(await inLine(queueOf(lines, path, 1), judge, signal)));
     }
@@ -150,11 +175,15 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
   return {
     has: (userId, repo) => existsSync(pathOf({ userId, repo })),
     reclaim,
-    fetch: (source, signal) => fetch(source, signal).catch((error: unknown) => Promise.reject(classifyFetchError(error) as Error)),
+    fetch: (source, signal) =>
+      fetch(source, signal).catch((error: unknown) => Promise.reject(classifyFetchError(error) as Error)),
   };
 }
 
-/** Who is cancelled does not wait for those before it; but once begun, the work's own end is waited for, or its git would outlive its turn. */
+/**
+ * Who is cancelled does not wait for those before it; but once begun, the work's own end is waited
+ * for, or its git would outlive its turn.
+ */
 async function inLine<T>(line: PQueue, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
   const queued = new AbortController();
@@ -167,7 +196,10 @@ async function inLine<T>(line: PQueue, work: () => Promise<T>, signal: AbortSign
   return await line.add(begin, { signal: queued.signal });
 }
 
-/** The tip in the answer of `ls-remote --symref`, whose pattern also matches longer names that end alike. */
+/**
+ * The tip in the answer of `ls-remote --symref`, whose pattern also matches longer names that end
+ * alike.
+ */
 function readTip(text: string, asked: string | null): { base: string; baseSha: string } {
   const lines = text.split("\n").map((line) => line.split("\t"));
   const ref = asked === null ? "HEAD" : `refs/heads/${asked}`;

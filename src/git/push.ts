@@ -16,12 +16,21 @@ export interface PushRequest {
 }
 
 /** A branch that is gone is made again, whatever was expected: there is nothing to overwrite. */
-export async function push(git: Git, trustedHosts: readonly string[], call: PushRequest, signal: AbortSignal): Promise<void> {
+export async function push(
+  git: Git,
+  trustedHosts: readonly string[],
+  call: PushRequest,
+  signal: AbortSignal,
+): Promise<void> {
   const { cwd, repo, auth, sha, branch, expect } = call;
   const ref = `refs/heads/${branch}`;
   const ask = { cwd, auth, signal };
   async function look(): Promise<string | null> {
-    const { text } = await git({ ...ask, pin: await resolvePin(repo, trustedHosts, signal), args: ["ls-remote", "--", repo, ref] });
+    const { text } = await git({
+      ...ask,
+      pin: await resolvePin(repo, trustedHosts, signal),
+      args: ["ls-remote", "--", repo, ref],
+    });
     const lines = text.split("\n").map((line) => line.split("\t"));
     return lines.find(([, name]) => name === ref)?.[0] ?? null;
   }
@@ -29,7 +38,9 @@ export async function push(git: Git, trustedHosts: readonly string[], call: Push
     const tip = await look();
     if (tip === sha) return;
     if (tip !== null && tip !== expect) {
-      throw new TaskFailure("push_rejected", { detail: `The branch ${branch} exists upstream with other work (${tip.slice(0, 8)}).` });
+      throw new TaskFailure("push_rejected", {
+        detail: `The branch ${branch} exists upstream with other work (${tip.slice(0, 8)}).`,
+      });
     }
     const lease = `--force-with-lease=${ref}:${tip ?? ""}`;
     await git({
@@ -37,7 +48,8 @@ export async function push(git: Git, trustedHosts: readonly string[], call: Push
       pin: await resolvePin(repo, trustedHosts, signal),
       args: ["push", "--progress", "--no-verify", lease, "--", repo, `${sha}:${ref}`],
     }).catch(async (error: unknown) => {
-      // A push that a killed coordinator left behind may have won the race: what counts is that the commit is there.
+      // A push that a killed coordinator left behind may have won the race: what counts is that the
+      // commit is there.
       if ((await look().catch(() => null)) !== sha) throw error;
     });
   } catch (error) {

@@ -1,4 +1,7 @@
-/** What changed between two commits of a bare repository. Read by plumbing that runs no filter, textconv or external diff. */
+/**
+ * What changed between two commits of a bare repository. Read by plumbing that runs no filter,
+ * textconv or external diff.
+ */
 import { isUtf8 } from "node:buffer";
 import { SlipwayError } from "../core/error.ts";
 import type { Git } from "./git-process.ts";
@@ -8,7 +11,10 @@ const FILES_LIMIT = 3_000;
 const LIST_BYTES = 4 * 2 ** 20;
 const PATCH_BYTES = 256 * 1024;
 const WHOLE_PATCH_BYTES = 10 * 2 ** 20;
-/** A text of nothing but line ends takes fifty times its size in memory to compare: larger files count as binary. */
+/**
+ * A text of nothing but line ends takes fifty times its size in memory to compare: larger files
+ * count as binary.
+ */
 const SMALL = ["-c", "core.bigFileThreshold=8m"] as const;
 const PLAIN = ["--no-color", "--no-ext-diff", "--no-textconv", "-M"] as const;
 
@@ -24,10 +30,15 @@ const STATUS: Readonly<Record<string, DiffFile["status"]>> = {
 export async function readDiff(git: Git, cwd: string, base: string, head: string): Promise<Diff> {
   const range = ["--end-of-options", base, head, "--"];
   const raw = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, "--raw", "-z", ...range], maxBytes: LIST_BYTES });
-  const counts = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, "--numstat", "-z", ...range], maxBytes: LIST_BYTES });
+  const counts = await git({
+    cwd,
+    args: [...SMALL, "diff", ...PLAIN, "--numstat", "-z", ...range],
+    maxBytes: LIST_BYTES,
+  });
   const all = withCounts(readRaw(raw.text), counts.text);
   const { text, truncated } = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, ...range], maxBytes: PATCH_BYTES });
-  // Only a line feed begins a line: file content may hold every other character that a pattern's ^ stands for.
+  // Only a line feed begins a line: file content may hold every other character that a pattern's ^
+  // stands for.
   const pieces = text.split(/(?<![^\n])(?=diff --git )/);
   // The last patch of a cut text is not whole.
   if (truncated) pieces.pop();
@@ -47,7 +58,8 @@ export async function readDiff(git: Git, cwd: string, base: string, head: string
 export async function readPatch(git: Git, cwd: string, base: string, head: string, allBinary: string): Promise<string> {
   const range = ["--binary", "--full-index", "--end-of-options", base, head, "--"];
   const found = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, ...range], maxBytes: WHOLE_PATCH_BYTES });
-  // Text in another encoding would not survive the way to the reader; as if binary, and with names quoted, it does.
+  // Text in another encoding would not survive the way to the reader; as if binary, and with names
+  // quoted, it does.
   const ascii = ["-c", `core.attributesFile=${allBinary}`, "-c", "core.quotePath=true"];
   const sure =
     found.truncated || isUtf8(found.bytes)
@@ -59,7 +71,10 @@ export async function readPatch(git: Git, cwd: string, base: string, head: strin
 
 type Listed = Omit<DiffFile, "patch">;
 
-/** `--raw -z`: a colon, modes, ids and a letter; then one path, or two for what was renamed or copied. */
+/**
+ * `--raw -z`: a colon, modes, ids and a letter; then one path, or two for what was renamed or
+ * copied.
+ */
 function readRaw(text: string): Pick<Listed, "path" | "oldPath" | "status">[] {
   const fields = text.split("\0");
   const found: Pick<Listed, "path" | "oldPath" | "status">[] = [];
@@ -73,7 +88,10 @@ function readRaw(text: string): Pick<Listed, "path" | "oldPath" | "status">[] {
   return found;
 }
 
-/** `--numstat -z` lists the same files in the same order: two counts and a path, or an empty path and then the two. */
+/**
+ * `--numstat -z` lists the same files in the same order: two counts and a path, or an empty path
+ * and then the two.
+ */
 function withCounts(files: ReturnType<typeof readRaw>, text: string): Listed[] {
   const fields = text.split("\0");
   let at = 0;

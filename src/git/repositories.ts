@@ -28,7 +28,8 @@ export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Re
 
   /** Where the two commits are to be compared. */
   function between(taskId: string, base: string, head: string): string {
-    if (!COMMIT.test(base) || !COMMIT.test(head)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
+    if (!COMMIT.test(base) || !COMMIT.test(head))
+      throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
     if (!tasks.exists(taskId))
       throw new SlipwayError("expired", "The task's repository is no longer kept. The pushed branch has the work.");
     return tasks.path(taskId);

@@ -1,4 +1,7 @@
-/** Repositories without git: commits are digests in memory. For simulated lifecycles in tests and benches. */
+/**
+ * Repositories without git: commits are digests in memory. For simulated lifecycles in tests and
+ * benches.
+ */
 import { createHash } from "node:crypto";
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
 import type { Diff, Repositories } from "../core/ports/repositories.ts";
@@ -18,7 +21,10 @@ export interface SimulatedRepositories extends Repositories {
   write(repo: string, path: string, text: string | null): void;
   /** From now on that task's calls fail like this; a later fault replaces an earlier one. */
   fail(taskId: string, fault: SimulatedFault): void;
-  /** Branch tips of the simulated upstream, by `<repo>#<branch>`, with how often each was pushed. Delete one to take the branch away. */
+  /**
+   * Branch tips of the simulated upstream, by `<repo>#<branch>`, with how often each was pushed.
+   * Delete one to take the branch away.
+   */
   readonly upstream: Map<string, { readonly sha: string; readonly pushes: number }>;
 }
 
@@ -88,7 +94,8 @@ export function openSimulatedRepositories(): SimulatedRepositories {
       const name = `${repo}#${branch}`;
       const tip = upstream.get(name);
       if (tip?.sha === sha) return;
-      if (tip !== undefined && tip.sha !== expect) throw new TaskFailure("push_rejected", { detail: "The branch has moved." });
+      if (tip !== undefined && tip.sha !== expect)
+        throw new TaskFailure("push_rejected", { detail: "The branch has moved." });
       upstream.set(name, { sha, pushes: (tip?.pushes ?? 0) + 1 });
     },
     diff: (_taskId, base, head): Promise<Diff> => Promise.resolve({ base, head, files: [], truncated: false }),

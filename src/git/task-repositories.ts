@@ -1,8 +1,18 @@
 /**
- * The repository that one task's workers see: bare, ours, with the mirror's objects borrowed through `alternates` instead of copied.
- * It is made under another name and renamed, so that a crash leaves a whole one or none.
+ * The repository that one task's workers see: bare, ours, with the mirror's objects borrowed
+ * through `alternates` instead of copied. It is made under another name and renamed, so that a
+ * crash leaves a whole one or none.
  */
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { rm } from "node:fs/promises";
 import { dirname, join, relative, resolve as resolvePath } from "node:path";
 import type { FetchedMirror } from "./mirrors.ts";
@@ -28,9 +38,9 @@ export interface TaskRepositories {
 
 const TASK_ID = /^task_[0-9a-z]{1,64}$/i;
 /**
- * What the repository itself says about what is pushed to it; the broker guards the refs before that.
- * New objects are checked; old history with known faults must still be usable, so what is borrowed is not.
- * Each push stays one pack, because git makes packs durable and loose objects not.
+ * What the repository itself says about what is pushed to it; the broker guards the refs before
+ * that. New objects are checked; old history with known faults must still be usable, so what is
+ * borrowed is not. Each push stays one pack, because git makes packs durable and loose objects not.
  */
 const CONFIG = `[receive]
 	denyDeletes = true
@@ -73,7 +83,11 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
   async function create(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<void> {
     const draft = `${path(taskId)}.new`;
     rmSync(draft, { recursive: true, force: true });
-    await git({ cwd: dir, signal, args: ["init", "--quiet", "--bare", "--template=", `--initial-branch=${fetched.base}`, draft] });
+    await git({
+      cwd: dir,
+      signal,
+      args: ["init", "--quiet", "--bare", "--template=", `--initial-branch=${fetched.base}`, draft],
+    });
     const objects = join(draft, "objects");
     // Relative, so that the data folder can be moved.
     writeFileSync(join(objects, "info", "alternates"), `${relative(objects, join(fetched.path, "objects"))}\n`);
@@ -83,7 +97,10 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     renameSync(draft, path(taskId));
   }
 
-  /** The parent's saved work, under names of its own; what the parent inherited comes along, a level deeper. */
+  /**
+   * The parent's saved work, under names of its own; what the parent inherited comes along, a level
+   * deeper.
+   */
   async function inherit(taskId: string, parentTaskId: string, signal: AbortSignal): Promise<void> {
     if (!exists(parentTaskId)) return;
     const args = ["fetch", "--quiet", "--no-tags", "--", path(parentTaskId), "+refs/slipway/*:refs/slipway/parent/*"];
@@ -110,12 +127,14 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
         const objects = join(dir, name, "objects");
         const file = join(objects, "info", "alternates");
         if (!existsSync(file)) continue;
-        for (const line of readFileSync(file, "utf8").split("\n")) if (line !== "") paths.add(dirname(resolvePath(objects, line)));
+        for (const line of readFileSync(file, "utf8").split("\n"))
+          if (line !== "") paths.add(dirname(resolvePath(objects, line)));
       }
       return paths;
     },
     async remove(taskId) {
-      for (const folder of [path(taskId), `${path(taskId)}.new`]) await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+      for (const folder of [path(taskId), `${path(taskId)}.new`])
+        await rm(folder, { recursive: true, force: true, maxRetries: 3 });
     },
   };
 }

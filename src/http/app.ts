@@ -1,7 +1,8 @@
 /**
  * The route table as an express application.
  *
- * H1 Who asks is known before anything that they sent is read; what they sent is parsed before anything is done.
+ * H1 Who asks is known before anything that they sent is read; what they sent is parsed before
+ *    anything is done.
  * H2 Every refusal is a problem document with a code; nothing of an internal failure is shown.
  */
 import { Readable } from "node:stream";
@@ -38,7 +39,10 @@ export function createApp(deps: ApiDeps): Express {
   const methods = new Map<string, string[]>();
   for (const row of ROUTES) {
     app[row.method](row.path, (request, response) => answer({ deps: deps, throttle, row, request, response }));
-    methods.set(row.path, [...(methods.get(row.path) ?? []), ...(row.method === "get" ? ["GET", "HEAD"] : [row.method.toUpperCase()])]);
+    methods.set(row.path, [
+      ...(methods.get(row.path) ?? []),
+      ...(row.method === "get" ? ["GET", "HEAD"] : [row.method.toUpperCase()]),
+    ]);
   }
   for (const [path, allowed] of methods) app.all(path, refuseMethod(allowed));
   app.use(() => {
@@ -55,7 +59,9 @@ function trusted({ trustProxy }: ApiDeps): false | number | string[] {
   return typeof trustProxy === "number" ? trustProxy : [...trustProxy];
 }
 
-/** First of all: the id, the headers of every answer, the diary, and the refusal of header floods. */
+/**
+ * First of all: the id, the headers of every answer, the diary, and the refusal of header floods.
+ */
 function opened({ ids, clock, log }: ApiDeps) {
   return (request: Request, response: Response, next: NextFunction): void => {
     const requestId = ids.next("req");
@@ -66,10 +72,15 @@ function opened({ ids, clock, log }: ApiDeps) {
     if (path.startsWith("/v1/") || path === "/v1") response.set("Cache-Control", "no-store");
     response.once("close", () => {
       const { method } = request;
-      log.debug({ requestId, method, path: path.slice(0, 200), status: response.statusCode, ms: clock.now() - begun }, "request");
+      log.debug(
+        { requestId, method, path: path.slice(0, 200), status: response.statusCode, ms: clock.now() - begun },
+        "request",
+      );
     });
     next(
-      request.rawHeaders.length > 2 * HEADER_COUNT ? new SlipwayError("headers_too_large", `At most ${HEADER_COUNT} headers.`) : undefined,
+      request.rawHeaders.length > 2 * HEADER_COUNT
+        ? new SlipwayError("headers_too_large", `At most ${HEADER_COUNT} headers.`)
+        : undefined,
     );
   };
 }
@@ -101,7 +112,8 @@ async function answer(exchange: Exchange): Promise<void> {
     await reply.content[Symbol.asyncIterator]().return?.();
     return void exchange.response.end();
   }
-  // A reader who goes away is no failure of ours; one whose bytes cannot be read is cut, because the status is sent.
+  // A reader who goes away is no failure of ours; one whose bytes cannot be read is cut, because
+  // the status is sent.
   await pipeline(Readable.from(reply.content), exchange.response).catch(() => exchange.response.destroy());
 }
 
@@ -145,8 +157,10 @@ async function admit(
   const bearer = /^Bearer +([\x21-\x7e]+)$/i.exec(request.headers.authorization ?? "")?.[1];
   if (bearer === undefined) throw new SlipwayError("unauthenticated", "Send Authorization: Bearer <token>.");
   const caller = await sessions.authenticate(bearer);
-  const enough = row.access === "user" || caller.role === "admin" || (caller.role === "operator" && row.access !== "admin");
-  if (!enough) throw new SlipwayError("forbidden", `This needs the role ${row.access === "admin" ? "admin" : "operator"}.`);
+  const enough =
+    row.access === "user" || caller.role === "admin" || (caller.role === "operator" && row.access !== "admin");
+  if (!enough)
+    throw new SlipwayError("forbidden", `This needs the role ${row.access === "admin" ? "admin" : "operator"}.`);
   return caller;
 }
 

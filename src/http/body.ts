@@ -1,11 +1,17 @@
-/** Reads the body of a request strictly: bounded, UTF-8 through and through, JSON, not nested without end. */
+/**
+ * Reads the body of a request strictly: bounded, UTF-8 through and through, JSON, not nested
+ * without end.
+ */
 import type { IncomingMessage } from "node:http";
 import { SlipwayError } from "../core/error.ts";
 import { BODY_LIMIT } from "../core/protocol/rest.ts";
 
 const DEPTH = 32;
 
-/** The parsed body; `{}` when there is none. Throws invalid_request, payload_too_large, unsupported_media_type. */
+/**
+ * The parsed body; `{}` when there is none. Throws invalid_request, payload_too_large,
+ * unsupported_media_type.
+ */
 export async function readBody(request: IncomingMessage): Promise<unknown> {
   const bytes = await readBytes(request);
   if (bytes.length === 0) return {};
@@ -59,7 +65,8 @@ function checkMedia(request: IncomingMessage): void {
   if (!/^application\/json\s*(;\s*charset="?utf-8"?\s*)?$/i.test(type)) {
     throw new SlipwayError("unsupported_media_type", "Send Content-Type: application/json.");
   }
-  if (encoding !== "identity") throw new SlipwayError("unsupported_media_type", "Send the body without Content-Encoding.");
+  if (encoding !== "identity")
+    throw new SlipwayError("unsupported_media_type", "Send the body without Content-Encoding.");
 }
 
 /** Before parsing: nesting costs stack in everything that walks the value later. */

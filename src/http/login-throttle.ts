@@ -1,4 +1,7 @@
-/** How often somebody may guess. Counted before the guess is judged, so that a hundred at once are a hundred. */
+/**
+ * How often somebody may guess. Counted before the guess is judged, so that a hundred at once are a
+ * hundred.
+ */
 import { isIPv6 } from "node:net";
 import { SlipwayError } from "../core/error.ts";
 import type { Clock } from "../core/ports/runtime.ts";
@@ -6,7 +9,10 @@ import type { Clock } from "../core/ports/runtime.ts";
 const MINUTE = 60_000;
 /** Failed guesses per address and minute. */
 const PER_ADDRESS = 10;
-/** Failed guesses per account before each further one has to wait: 1 s, doubling to 5 min. Never a lock-out: the owner only waits too. */
+/**
+ * Failed guesses per account before each further one has to wait: 1 s, doubling to 5 min. Never a
+ * lock-out: the owner only waits too.
+ */
 const PER_ACCOUNT = 5;
 const ACCOUNT_WINDOW = 15 * MINUTE;
 const DELAY = 1_000;
@@ -40,16 +46,26 @@ export type AttemptKind = "login" | "refresh" | "setup";
 export class LoginThrottle {
   readonly #clock: Clock;
   readonly #counts = new Map<string, Count>();
-  readonly #lanes: Readonly<Record<AttemptKind, Lane>> = { login: new Lane(2), refresh: new Lane(4), setup: new Lane(1) };
+  readonly #lanes: Readonly<Record<AttemptKind, Lane>> = {
+    login: new Lane(2),
+    refresh: new Lane(4),
+    setup: new Lane(1),
+  };
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** Lets one guess through when its turn comes, or throws RateLimited. A guess that does not throw is forgotten. `account` null = only the address counts. */
+  /**
+   * Lets one guess through when its turn comes, or throws RateLimited. A guess that does not throw
+   * is forgotten. `account` null = only the address counts.
+   */
   attempt<T>(kind: AttemptKind, ip: string, account: string | null, attempt: () => Promise<T>): Promise<T> {
     return this.#lanes[kind].run(async () => {
-      const right = this.#admit(`${kind} ip ${addressGroup(ip)}`, account === null ? null : `${kind} account ${account.toLowerCase()}`);
+      const right = this.#admit(
+        `${kind} ip ${addressGroup(ip)}`,
+        account === null ? null : `${kind} account ${account.toLowerCase()}`,
+      );
       const result = await attempt();
       right();
       return result;
@@ -103,7 +119,10 @@ function addressGroup(ip: string): string {
   return [...left, ...zeros, ...right].slice(0, 4).join(":");
 }
 
-/** Few at a time, the rest in line: guesses under way count as failures, so many right ones at once must not look like an attack. */
+/**
+ * Few at a time, the rest in line: guesses under way count as failures, so many right ones at once
+ * must not look like an attack.
+ */
 class Lane {
   #free: number;
   readonly #line: (() => void)[] = [];

@@ -57,7 +57,11 @@ const address = (id: string): string => `#/components/schemas/${id}`;
 function schemaOf(schema: z.ZodType, io: "input" | "output"): Json {
   const named = names.get(schema);
   if (named !== undefined) return { $ref: address(named.id) };
-  const { $schema: _, $defs: __, ...rest } = z.toJSONSchema(schema, { io, metadata: names, unrepresentable: "any" }) as Json;
+  const {
+    $schema: _,
+    $defs: __,
+    ...rest
+  } = z.toJSONSchema(schema, { io, metadata: names, unrepresentable: "any" }) as Json;
   return JSON.parse(JSON.stringify(rest).replaceAll('"#/$defs/', '"#/components/schemas/')) as Json;
 }
 
@@ -66,7 +70,11 @@ function components(): Json {
     const others = z.registry<{ id: string }>();
     for (const [other, one] of Object.entries(NAMED)) if (other !== id) others.add(one, { id: other });
     const io = id === "Submit" ? "input" : "output";
-    const { $schema: _, $defs: __, ...rest } = z.toJSONSchema(schema, { io, metadata: others, unrepresentable: "any" }) as Json;
+    const {
+      $schema: _,
+      $defs: __,
+      ...rest
+    } = z.toJSONSchema(schema, { io, metadata: others, unrepresentable: "any" }) as Json;
     return [id, JSON.parse(JSON.stringify(rest).replaceAll('"#/$defs/', '"#/components/schemas/'))] as const;
   });
   return Object.fromEntries(entries);
@@ -77,7 +85,8 @@ export function routeProblems(row: Route): ErrorCode[] {
   const general: ErrorCode[] = ["internal"];
   if (row.access !== "none") general.push("unauthenticated");
   if (row.access !== "none" && row.access !== "user") general.push("forbidden");
-  if (row.method === "post") general.push("invalid_request", "payload_too_large", "unsupported_media_type", "request_timeout");
+  if (row.method === "post")
+    general.push("invalid_request", "payload_too_large", "unsupported_media_type", "request_timeout");
   else if (row.path.startsWith("/v1/")) general.push("invalid_request");
   return [...new Set([...general, ...row.problems])];
 }
@@ -102,14 +111,25 @@ function responsesOf(row: Route): Json {
   }
   const bad = [...codes].map(([status, list]) => {
     const description = list.map((code) => `\`${code}\`: ${ERROR_TABLE[code][1]}`).join("; ");
-    return [status, { description, content: { "application/problem+json": { schema: { $ref: address("Problem") } } } }] as const;
+    return [
+      status,
+      { description, content: { "application/problem+json": { schema: { $ref: address("Problem") } } } },
+    ] as const;
   });
   return Object.fromEntries([...good, ...bad]);
 }
 
 function parametersOf(row: Route): Json[] {
-  const inPath = [...row.path.matchAll(/:(\w+)/g)].map(([, name]) => ({ name, in: "path", required: true, schema: { type: "string" } }));
-  const query = z.toJSONSchema(row.query, { io: "input", unrepresentable: "any" }) as { properties?: Json; required?: string[] };
+  const inPath = [...row.path.matchAll(/:(\w+)/g)].map(([, name]) => ({
+    name,
+    in: "path",
+    required: true,
+    schema: { type: "string" },
+  }));
+  const query = z.toJSONSchema(row.query, { io: "input", unrepresentable: "any" }) as {
+    properties?: Json;
+    required?: string[];
+  };
   const inQuery = Object.entries(query.properties ?? {}).map(([name, schema]) => {
     return { name, in: "query", required: query.required?.includes(name) ?? false, schema };
   });
@@ -133,17 +153,24 @@ function operationOf(row: Route): Json {
 
 function operationId(row: Route): string {
   const words = row.path.split(/[/:.-]+/).filter((word) => word !== "" && word !== "v1");
-  return [row.method, ...words].map((word, i) => (i === 0 ? word : word.charAt(0).toUpperCase() + word.slice(1))).join("");
+  return [row.method, ...words]
+    .map((word, i) => (i === 0 ? word : word.charAt(0).toUpperCase() + word.slice(1)))
+    .join("");
 }
 
 export const toOpenapiPath = (row: Pick<Route, "path">): string => row.path.replaceAll(/:(\w+)/g, "{$1}");
 
 export function openapiDocument(routes: readonly Route[], version: string): Json {
   const paths: Record<string, Json> = {};
-  for (const row of routes) paths[toOpenapiPath(row)] = { ...paths[toOpenapiPath(row)], [row.method]: operationOf(row) };
+  for (const row of routes)
+    paths[toOpenapiPath(row)] = { ...paths[toOpenapiPath(row)], [row.method]: operationOf(row) };
   return {
     openapi: "3.1.0",
-    info: { title: "Slipway", version, description: "The REST interface. Live updates come over a WebSocket at GET /v1/stream." },
+    info: {
+      title: "Slipway",
+      version,
+      description: "The REST interface. Live updates come over a WebSocket at GET /v1/stream.",
+    },
     paths,
     components: { schemas: components(), securitySchemes: { bearer: { type: "http", scheme: "bearer" } } },
   };

@@ -21,25 +21,37 @@ function problemOf(error: SlipwayError): Problem {
   };
 }
 
-/** What zod complains about, in the words of the wire: `budget.minutes`, or the name of a field that is not known. */
+/**
+ * What zod complains about, in the words of the wire: `budget.minutes`, or the name of a field that
+ * is not known.
+ */
 export function invalidRequest(error: z.ZodError, where: string): SlipwayError {
   const errors = error.issues.flatMap((issue): FieldError[] => {
     if (issue.code === "unrecognized_keys") {
-      return issue.keys.map((key) => ({ path: [...issue.path, key].map(shown).join("."), message: "is not a known field" }));
+      return issue.keys.map((key) => ({
+        path: [...issue.path, key].map(shown).join("."),
+        message: "is not a known field",
+      }));
     }
     return [{ path: issue.path.map(shown).join("."), message: issue.message }];
   });
-  return new SlipwayError("invalid_request", `The ${where} is not valid: see errors.`, { errors: errors.slice(0, COMPLAINTS) });
+  return new SlipwayError("invalid_request", `The ${where} is not valid: see errors.`, {
+    errors: errors.slice(0, COMPLAINTS),
+  });
 }
 
 function shown(part: PropertyKey): string {
   return String(part).slice(0, 100);
 }
 
-/** Any thrown value as an answer. What is not ours, or is our own fault, is logged with its cause and shown without. */
+/**
+ * Any thrown value as an answer. What is not ours, or is our own fault, is logged with its cause
+ * and shown without.
+ */
 export function sendProblem(response: ServerResponse, thrown: unknown, log: Log, fields: object): void {
   const error = coerceError(fromParser(thrown));
-  if (error.status >= 500 && error.code !== "unavailable") log.error({ ...fields, err: error.cause ?? error }, "a request failed");
+  if (error.status >= 500 && error.code !== "unavailable")
+    log.error({ ...fields, err: error.cause ?? error }, "a request failed");
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
@@ -57,7 +69,9 @@ export function sendProblem(response: ServerResponse, thrown: unknown, log: Log,
 function fromParser(thrown: unknown): unknown {
   if (thrown instanceof SlipwayError) return thrown;
   const status = thrown instanceof Error && "status" in thrown ? thrown.status : undefined;
-  return thrown instanceof URIError || status === 400 ? new SlipwayError("invalid_request", "The address is not valid.") : thrown;
+  return thrown instanceof URIError || status === 400
+    ? new SlipwayError("invalid_request", "The address is not valid.")
+    : thrown;
 }
 
 /** The same for a request that never became one: written to the bare socket. */

@@ -1,4 +1,7 @@
-/** One row per call: what registers it in express and what the OpenAPI document prints are the same thing. */
+/**
+ * One row per call: what registers it in express and what the OpenAPI document prints are the same
+ * thing.
+ */
 import type { IncomingMessage } from "node:http";
 import { z } from "zod";
 import type { Accounts, Identity } from "../core/ports/accounts.ts";
@@ -13,7 +16,10 @@ import type { OperationsService } from "../coordinator/services/operations.ts";
 import type { TaskService } from "../coordinator/services/tasks.ts";
 import { ARTIFACT_NAME } from "../core/values/artifact.ts";
 
-/** Seals small secrets for the disk. `context` binds a sealed text to its row: it opens only with the same one. */
+/**
+ * Seals small secrets for the disk. `context` binds a sealed text to its row: it opens only with
+ * the same one.
+ */
 export interface Sealer {
   seal(plain: string, context: string): string;
 }
@@ -48,9 +54,14 @@ export interface ApiDeps {
   readonly version: string;
   /** Browser origins other than our own that may call the API; none by default. */
   readonly origins?: readonly string[];
-  /** People reach the server under another address than its own: something stands in front of it. */
+  /**
+   * People reach the server under another address than its own: something stands in front of it.
+   */
   readonly isFronted?: boolean;
-  /** Whose `X-Forwarded-For` to believe: a number of hops, or addresses and CIDR ranges. Nobody's by default. */
+  /**
+   * Whose `X-Forwarded-For` to believe: a number of hops, or addresses and CIDR ranges. Nobody's by
+   * default.
+   */
   readonly trustProxy?: number | readonly string[];
 }
 
@@ -58,8 +69,14 @@ export type Method = "get" | "post" | "delete";
 /** `metrics` = operators, or whoever asks from this machine. */
 export type Access = "none" | "user" | "operator" | "admin" | "metrics";
 
-/** What a status answers with: JSON of that schema, a text or bytes of that media type, or nothing. */
-export type Answer = { readonly schema: z.ZodType } | { readonly media: string } | { readonly binary: string } | { readonly empty: true };
+/**
+ * What a status answers with: JSON of that schema, a text or bytes of that media type, or nothing.
+ */
+export type Answer =
+  | { readonly schema: z.ZodType }
+  | { readonly media: string }
+  | { readonly binary: string }
+  | { readonly empty: true };
 
 export interface RouteReply {
   readonly status: number;
@@ -103,7 +120,10 @@ export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.
 export const nothing = z.strictObject({});
 type Nothing = typeof nothing;
 
-type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<Route<B, Q>, "method" | "path" | "access" | "summary" | "answers" | "handle"> &
+type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<
+  Route<B, Q>,
+  "method" | "path" | "access" | "summary" | "answers" | "handle"
+> &
   Partial<Pick<Route<B, Q>, "body" | "query" | "idempotent" | "problems">>;
 
 /** Checks the row's own types, then forgets them: the table holds rows of every kind. */
@@ -126,7 +146,10 @@ export function nextCursor<T>({ items, more }: Page<T>, keyOf: (item: T) => stri
   return more && last !== undefined ? keyOf(last) : null;
 }
 
-/** One page of a list that is short enough to be read whole, after the item whose key is `cursor`; an unknown cursor gives an empty page. */
+/**
+ * One page of a list that is short enough to be read whole, after the item whose key is `cursor`;
+ * an unknown cursor gives an empty page.
+ */
 export function pageOfList<T>(
   items: readonly T[],
   keyOf: (item: T) => string,
@@ -157,8 +180,9 @@ const FORWARDED =
   /^(?:x-forwarded(?:-\w+)?|forwarded|via|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-connecting-ip|cf-ray|x-original-(?:for|host|url))$/;
 
 /**
- * True when the peer and the name that it called us by are both this machine: a page of the web that points its name at us is not, and neither
- * is whoever comes through a proxy on this machine. To be asked only where no such proxy is known of: one may be silent.
+ * True when the peer and the name that it called us by are both this machine: a page of the web
+ * that points its name at us is not, and neither is whoever comes through a proxy on this machine.
+ * To be asked only where no such proxy is known of: one may be silent.
  */
 export function isLocalCall(ip: string, request: IncomingMessage): boolean {
   const loopback = ip === "::1" || /^(::ffff:)?127\./.test(ip);

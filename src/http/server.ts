@@ -1,4 +1,7 @@
-/** The HTTP server with its limits. They are set at creation: set later, some of them are checked too rarely to hold. */
+/**
+ * The HTTP server with its limits. They are set at creation: set later, some of them are checked
+ * too rarely to hold.
+ */
 import { createServer as createHttpServer, type RequestListener, type Server } from "node:http";
 import type { Duplex } from "node:stream";
 import type { ErrorCode } from "../core/error.ts";
@@ -21,10 +24,16 @@ const LIMITS: ServerLimits = { headersMs: 10_000, requestMs: 30_000, checkMs: 2_
 export function createServer(listener: RequestListener, limits: Partial<ServerLimits> = {}): Server {
   const { headersMs, requestMs, checkMs, connections } = { ...LIMITS, ...limits };
   const server = createHttpServer(
-    { headersTimeout: headersMs, requestTimeout: requestMs, connectionsCheckingInterval: checkMs, maxHeaderSize: 16 * 1024 },
+    {
+      headersTimeout: headersMs,
+      requestTimeout: requestMs,
+      connectionsCheckingInterval: checkMs,
+      maxHeaderSize: 16 * 1024,
+    },
     listener,
   );
-  // One more than allowed is read, so that the application sees the excess and refuses instead of missing a header.
+  // One more than allowed is read, so that the application sees the excess and refuses instead of
+  // missing a header.
   server.maxHeadersCount = HEADER_COUNT + 1;
   server.maxConnections = connections;
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => refuse(error, socket));

@@ -1,7 +1,8 @@
 /**
- * Sandboxes that are promises: the worker's loop runs in this process, and failures can be scripted. For tests, benches and looking around.
- * They end with the process, as containers do when a machine loses power. Whoever holds the object is the "engine": several coordinators,
- * one after another, may be given the same one.
+ * Sandboxes that are promises: the worker's loop runs in this process, and failures can be
+ * scripted. For tests, benches and looking around. They end with the process, as containers do when
+ * a machine loses power. Whoever holds the object is the "engine": several coordinators, one after
+ * another, may be given the same one.
  */
 import { rm, readdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -13,15 +14,19 @@ import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../core/por
 import { WORKSPACE } from "../core/values/artifact.ts";
 
 /**
- * `boot_hangs`: ensure never ends. `silent`: it runs and says nothing. `exits`: it ends at once with code 7 and without a report.
- * `out_of_memory`: the kernel kills it at once. `resists_kill`: stop and remove never end. `engine_down`: the engine does not answer.
+ * `boot_hangs`: ensure never ends. `silent`: it runs and says nothing. `exits`: it ends at once
+ * with code 7 and without a report. `out_of_memory`: the kernel kills it at once. `resists_kill`:
+ * stop and remove never end. `engine_down`: the engine does not answer.
  */
 export type SimulatedFault = "boot_hangs" | "silent" | "exits" | "out_of_memory" | "resists_kill" | "engine_down";
 
 export interface SimulatedOptions {
   /** The worker's loop: resolves with its exit code; must end soon after the signal. */
   readonly run: (spec: SandboxSpec, signal: AbortSignal) => Promise<number>;
-  /** Where workers have a folder of their own, `<dir>/<name>` with `workspace` in it; absent = they write no files. */
+  /**
+   * Where workers have a folder of their own, `<dir>/<name>` with `workspace` in it; absent = they
+   * write no files.
+   */
   readonly dir?: string;
   /** What goes wrong with this sandbox; null = nothing. Asked at each call that concerns it. */
   readonly fault?: (spec: SandboxSpec) => SimulatedFault | null;
@@ -63,8 +68,10 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     boxes.set(spec.name, box);
     created.push(spec.name);
     const fault = faultOf(spec);
-    if (fault === "exits") exit({ exitCode: 7, outOfMemory: false, diskFull: false, tail: "simulated: exit without a report" });
-    else if (fault === "out_of_memory") exit({ exitCode: 137, outOfMemory: true, diskFull: false, tail: "simulated: out of memory" });
+    if (fault === "exits")
+      exit({ exitCode: 7, outOfMemory: false, diskFull: false, tail: "simulated: exit without a report" });
+    else if (fault === "out_of_memory")
+      exit({ exitCode: 137, outOfMemory: true, diskFull: false, tail: "simulated: out of memory" });
     else if (fault !== "silent") void runWorker(box);
     return box;
   }
@@ -94,7 +101,8 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     async ensure(spec, signal) {
       signal.throwIfAborted();
       const fault = faultOf(spec);
-      if (fault === "engine_down") throw new TaskFailure("sandbox_unavailable", { detail: "The simulated engine is down." });
+      if (fault === "engine_down")
+        throw new TaskFailure("sandbox_unavailable", { detail: "The simulated engine is down." });
       if (fault === "boot_hangs") await aborted(signal);
       if (known(spec.name) === null) create(spec);
     },
@@ -120,7 +128,8 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
     salvage(name, signal) {
       const box = known(name);
       if (box === null || options.dir === undefined) return Promise.resolve(null);
-      if (box.state !== "exited") return Promise.reject(new TaskFailure("internal", { detail: `The worker of ${name} still runs.` }));
+      if (box.state !== "exited")
+        return Promise.reject(new TaskFailure("internal", { detail: `The worker of ${name} still runs.` }));
       return Promise.resolve(createWorkspaceTar(join(options.dir, name, WORKSPACE), WORKSPACE, signal));
     },
     reclaimImages: () => Promise.resolve([]),
@@ -130,13 +139,20 @@ export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbo
       for (const name of dir === undefined ? [] : await readdir(dir).catch(() => [])) {
         if (dir === undefined || boxes.has(name) || (await wanted(name))) continue;
         const remove = (): Promise<void> => rm(join(dir, name), { recursive: true, force: true });
-        found.push(await removeGarbage(mode, { kind: "folder", name, bytes: await diskUsage(join(dir, name)) }, remove));
+        found.push(
+          await removeGarbage(mode, { kind: "folder", name, bytes: await diskUsage(join(dir, name)) }, remove),
+        );
       }
       return found;
     },
     list: () =>
       Promise.resolve(
-        [...boxes.values()].map(({ spec, state }) => ({ name: spec.name, taskId: spec.taskId, attempt: spec.attempt, state })),
+        [...boxes.values()].map(({ spec, state }) => ({
+          name: spec.name,
+          taskId: spec.taskId,
+          attempt: spec.attempt,
+          state,
+        })),
       ),
     crash: (name, exit) => known(name)?.exit({ diskFull: false, ...exit }),
     close: () => Promise.resolve(),

@@ -1,4 +1,7 @@
-/** A folder as a tar stream. Links are written down and not followed; what is no file, folder or link is left out. */
+/**
+ * A folder as a tar stream. Links are written down and not followed; what is no file, folder or
+ * link is left out.
+ */
 import { constants } from "node:fs";
 import { lstat, open, opendir, readlink } from "node:fs/promises";
 import { join } from "node:path";
@@ -7,8 +10,8 @@ import { pipeline } from "node:stream/promises";
 import { pack as openPack, type Pack } from "tar-stream";
 
 /**
- * Names begin with `prefix`. The folder may change meanwhile: what vanishes is left out, and no more is read of a file than it had.
- * An unreadable folder or file is left out too.
+ * Names begin with `prefix`. The folder may change meanwhile: what vanishes is left out, and no
+ * more is read of a file than it had. An unreadable folder or file is left out too.
  */
 export function createWorkspaceTar(path: string, prefix: string, signal: AbortSignal): Readable {
   const pack = openPack();

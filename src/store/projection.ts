@@ -1,8 +1,11 @@
 /**
- * What one event changes in the lists of messages, tool calls and attempts: pure, and the same for every store.
+ * What one event changes in the lists of messages, tool calls and attempts: pure, and the same for
+ * every store.
  *
- * P1 Rows are keyed by the seq of the event that made them: an id that a worker uses twice makes two rows, it never breaks the log.
- * P2 Only a person's messages have a status; a worker cannot change another message by sending its id.
+ * P1 Rows are keyed by the seq of the event that made them: an id that a worker uses twice makes
+ *    two rows, it never breaks the log.
+ * P2 Only a person's messages have a status; a worker cannot change another message by sending its
+ *    id.
  */
 import type { EventData, TaskEvent } from "../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../core/ports/store.ts";
@@ -26,7 +29,12 @@ export type ProjectionChange =
   /** Ignored when the attempt is there already. */
   | { readonly kind: "attempt"; readonly row: AttemptRow }
   /** The attempt of this number, if it has not ended. */
-  | { readonly kind: "attempt.end"; readonly number: number; readonly endedAt: number; readonly failure: string | null };
+  | {
+      readonly kind: "attempt.end";
+      readonly number: number;
+      readonly endedAt: number;
+      readonly failure: string | null;
+    };
 
 /** States in which an attempt has, or may have, a sandbox. */
 const LIVE: ReadonlySet<TaskState> = new Set<TaskState>(["provisioning", "running", "cancelling"]);
@@ -38,7 +46,11 @@ export function projectEvent(event: TaskEvent): ProjectionChange | null {
     case "message":
       return { kind: "message", row: messageRow(event) };
     case "message.status":
-      return { kind: "message.status", id: data["id"] as string, status: data["status"] as NonNullable<MessageRow["status"]> };
+      return {
+        kind: "message.status",
+        id: data["id"] as string,
+        status: data["status"] as NonNullable<MessageRow["status"]>,
+      };
     case "tool.started":
       return { kind: "tool", row: toolRow(event) };
     case "tool.finished":
@@ -93,5 +105,10 @@ function attemptChange({ taskId, attempt, at, from, to, type, data }: TaskEvent)
   }
   if (from === null || !LIVE.has(from) || LIVE.has(to)) return null;
   const failed = data["reason"] === "failed" || data["reason"] === "timed_out";
-  return { kind: "attempt.end", number: attempt, endedAt: at, failure: failed && typeof data["code"] === "string" ? data["code"] : null };
+  return {
+    kind: "attempt.end",
+    number: attempt,
+    endedAt: at,
+    failure: failed && typeof data["code"] === "string" ? data["code"] : null,
+  };
 }

@@ -18,12 +18,19 @@ function complaint(env: Record<string, string>, flags: Parameters<typeof readCon
 describe("readConfig", () => {
   it("egress open is asked for twice", () => {
     expect(complaint({ SLIPWAY_EGRESS: "open" })).toBe("SLIPWAY_EGRESS=open needs SLIPWAY_EGRESS_OPEN=1.");
-    expect(readConfig({ SLIPWAY_EGRESS: "open", SLIPWAY_EGRESS_OPEN: "1" }).egress).toEqual(["open", "none", "allowlist"]);
+    expect(readConfig({ SLIPWAY_EGRESS: "open", SLIPWAY_EGRESS_OPEN: "1" }).egress).toEqual([
+      "open",
+      "none",
+      "allowlist",
+    ]);
   });
 
   it("agent programs have names of their own", () => {
     const acp = (text: string) => readConfig({ SLIPWAY_ACP_COMMANDS: text }).acpCommands;
-    expect(acp("claude=claude-agent-acp; codex=codex-acp -c a=b\n")).toEqual({ claude: "claude-agent-acp", codex: "codex-acp -c a=b" });
+    expect(acp("claude=claude-agent-acp; codex=codex-acp -c a=b\n")).toEqual({
+      claude: "claude-agent-acp",
+      codex: "codex-acp -c a=b",
+    });
     for (const bad of ["claude", "=x", "Claude=x", "anthropic=x", "acp=x", "a=x;a=y"])
       expect(complaint({ SLIPWAY_ACP_COMMANDS: bad })).toContain("is not name=command");
   });
@@ -168,8 +175,13 @@ describe("readConfig", () => {
   });
 
   it("puts a flag before its variable, and takes an empty value for none", () => {
-    expect(readConfig({ SLIPWAY_PORT: "1", SLIPWAY_HOST: "" }, { port: "2" })).toMatchObject({ port: 2, host: "127.0.0.1" });
-    expect(complaint({ SLIPWAY_PORT: "1" }, { port: "x" })).toBe('--port must be a whole number from 0 to 65535, not "x".');
+    expect(readConfig({ SLIPWAY_PORT: "1", SLIPWAY_HOST: "" }, { port: "2" })).toMatchObject({
+      port: 2,
+      host: "127.0.0.1",
+    });
+    expect(complaint({ SLIPWAY_PORT: "1" }, { port: "x" })).toBe(
+      '--port must be a whole number from 0 to 65535, not "x".',
+    );
   });
 
   it("uses the model when there is a key, and refuses to without one", () => {
@@ -223,7 +235,9 @@ describe("readConfig", () => {
 
   it("never repeats a secret", () => {
     expect(complaint({ ANTHROPIC_API_KEY: "sk bad" })).not.toContain("sk bad");
-    expect(complaint({ SLIPWAY_ADMIN_EMAIL: "a@example.org", SLIPWAY_ADMIN_PASSWORD: "hunter2" })).not.toContain("hunter2");
+    expect(complaint({ SLIPWAY_ADMIN_EMAIL: "a@example.org", SLIPWAY_ADMIN_PASSWORD: "hunter2" })).not.toContain(
+      "hunter2",
+    );
   });
 
   it("wants the admin's e-mail and password together", () => {
@@ -238,10 +252,15 @@ describe("[S8] where it may listen", () => {
     expect(() => assertMayListen({ host, admin: null }, false)).not.toThrow();
   });
 
-  it.each(["0.0.0.0", "::", "192.168.1.2", "1270.0.0.1", "127.0.0.1.example.org", "slipway.example.org"])("%s is not", (host) => {
-    expect(isLoopback(host)).toBe(false);
-    expect(() => assertMayListen({ host, admin: null }, false)).toThrow(/SLIPWAY_ADMIN_EMAIL/);
-    expect(() => assertMayListen({ host, admin: null }, true)).not.toThrow();
-    expect(() => assertMayListen({ host, admin: { email: "a@example.org", password: "0123456789" } }, false)).not.toThrow();
-  });
+  it.each(["0.0.0.0", "::", "192.168.1.2", "1270.0.0.1", "127.0.0.1.example.org", "slipway.example.org"])(
+    "%s is not",
+    (host) => {
+      expect(isLoopback(host)).toBe(false);
+      expect(() => assertMayListen({ host, admin: null }, false)).toThrow(/SLIPWAY_ADMIN_EMAIL/);
+      expect(() => assertMayListen({ host, admin: null }, true)).not.toThrow();
+      expect(() =>
+        assertMayListen({ host, admin: { email: "a@example.org", password: "0123456789" } }, false),
+      ).not.toThrow();
+    },
+  );
 });

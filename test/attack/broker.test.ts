@@ -1,4 +1,7 @@
-/** Items 67, 79, 81, 84-87: an agent that has read the attempt's token and speaks to the broker itself, from inside its container. */
+/**
+ * Items 67, 79, 81, 84-87: an agent that has read the attempt's token and speaks to the broker
+ * itself, from inside its container.
+ */
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -12,13 +15,20 @@ import { watchPulse, openAttackTarget, residentMb, type AttackTarget } from "../
 import { describeWithDocker } from "../support/docker/engine.ts";
 import { eventually, ROOT } from "../support/process/server.ts";
 
-/** Bounds for a coordinator under attack. Far above what is measured: they tell trouble from none, not fast from slow. */
+/**
+ * Bounds for a coordinator under attack. Far above what is measured: they tell trouble from none,
+ * not fast from slow.
+ */
 const SLOWEST_MS = 5_000;
 const PEAK_MB = 1_024;
 
 const FINISH = { finish: { title: "Done", summary: "Done." } };
 /** Holds a command up until the test says go. */
-const HOLD: ScriptStep[] = [{ bash: "echo holding" }, { bash: "until [ -e /tmp/go ]; do sleep 0.2; done", timeoutMs: 300_000 }, FINISH];
+const HOLD: ScriptStep[] = [
+  { bash: "echo holding" },
+  { bash: "until [ -e /tmp/go ]; do sleep 0.2; done", timeoutMs: 300_000 },
+  FINISH,
+];
 
 interface Try {
   readonly name: string;
@@ -127,9 +137,11 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
   let neighbour: { readonly id: string; readonly token: string; readonly sha: string };
 
   beforeAll(async () => {
-    // As on a small machine: what is held on to, rather than not yet collected, ends this coordinator.
+    // As on a small machine: what is held on to, rather than not yet collected, ends this
+    // coordinator.
     stage = await openAttackTarget({ maxConcurrent: 8, env: { NODE_OPTIONS: "--max-old-space-size=256" } });
-    const work = "echo mine > mine.txt && git add mine.txt && git commit -qm mine && echo committed $(git rev-parse HEAD)";
+    const work =
+      "echo mine > mine.txt && git add mine.txt && git commit -qm mine && echo committed $(git rev-parse HEAD)";
     const id = await stage.submit([{ bash: work }, ...HOLD]);
     const [, sha = ""] = /committed (\w{40})/.exec(await stage.says(id, "committed")) ?? [];
     neighbour = { id, sha, token: await stage.token(id) };
@@ -143,7 +155,8 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     return id;
   }
   const go = (id: string): Promise<string> => stage.execIn(id, ["touch", "/tmp/go"]);
-  const run = (id: string, command: string): Promise<string> => stage.execIn(id, ["node", "attack/ports.mjs", "run", command]);
+  const run = (id: string, command: string): Promise<string> =>
+    stage.execIn(id, ["node", "attack/ports.mjs", "run", command]);
 
   it("[S3] [S6] (81, 84, 86) forged events and requests are refused with a code, and change no other task", async () => {
     const id = await hold();
@@ -151,14 +164,19 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     // Its own worker may save its work meanwhile.
     const told = async () => (await stage.server.events(other)).filter(({ type }) => type !== "checkpoint");
     const before = await told();
-    const { "accepted events": accepted, ...refused } = answers(await stage.execIn(id, ["node", "attack/forge.mjs", sha, other, token]));
+    const { "accepted events": accepted, ...refused } = answers(
+      await stage.execIn(id, ["node", "attack/forge.mjs", sha, other, token]),
+    );
     expect(refused).toEqual(FORGED);
     // Its own worker may save its work meanwhile, once or twice.
     expect([203, 204, 205]).toContain(Number(accepted));
     const events = await stage.server.events(id);
     expect(JSON.stringify(events)).not.toContain("history rewritten");
     expect(events).toContainEqual(
-      expect.objectContaining({ type: "notice", data: expect.objectContaining({ code: "checkpoint_missing" }) as unknown }),
+      expect.objectContaining({
+        type: "notice",
+        data: expect.objectContaining({ code: "checkpoint_missing" }) as unknown,
+      }),
     );
     const { steps } = await stage.server.task(id);
     expect(steps.length).toBeLessThanOrEqual(64);
@@ -169,7 +187,8 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
   it("[S3] [S4] (67, 85) git and proxy requests that go elsewhere are refused", async () => {
     const id = await hold();
     const said = answers(await stage.execIn(id, ["node", "attack/ports.mjs", "raw", neighbour.id, neighbour.sha]));
-    // A sender that goes on after the answer may see the end of the connection before it sees the answer.
+    // A sender that goes on after the answer may see the end of the connection before it sees the
+    // answer.
     const answered = Object.entries(said).map(([name, answer]) => [
       name,
       answer === "0 EPIPE" ? RAW_GIT["10 MB of shallow lines"] : answer,
@@ -193,7 +212,9 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
       ":refs/slipway/work",
       ":refs/heads/main",
     ];
-    const push = refs.map((ref) => `echo "== ${ref}"; git push -q --force "$REPO" "${ref}" 2>&1; echo "code $?"`).join("\n");
+    const push = refs
+      .map((ref) => `echo "== ${ref}"; git push -q --force "$REPO" "${ref}" 2>&1; echo "code $?"`)
+      .join("\n");
     const said = await run(
       id,
       `git commit -q --allow-empty -m forged && git push -q "$REPO" HEAD:refs/slipway/work && ${push}\ngit push -q --mirror "$REPO" 2>&1; echo "code $?"`,
@@ -207,7 +228,9 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect(task).toMatchObject({ state: "done", outcome: "pushed" });
     const upstream = stage.upstream.git("app", "for-each-ref", "--format=%(refname) %(objectname)").split("\n");
     expect(upstream).toContain(`refs/heads/main ${stage.repo.sha}`);
-    expect(upstream.filter((line) => !line.startsWith("refs/heads/main ") && !line.startsWith("refs/heads/slipway/"))).toEqual([]);
+    expect(
+      upstream.filter((line) => !line.startsWith("refs/heads/main ") && !line.startsWith("refs/heads/slipway/")),
+    ).toEqual([]);
     expect(upstream).toContain(`refs/heads/${task.branch} ${task.headSha}`);
   }, 60_000);
 
@@ -229,14 +252,17 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
       ...[1, 2, 3].map(() => stage.attack([failing], { maxAttempts: 2 })),
       ...[1, 2].map(() => stage.attack([{ exit: 0 }], { maxAttempts: 1 })),
     ]);
-    for (const { task } of ends) expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
+    for (const { task } of ends)
+      expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
     expect(ends.slice(0, 3).map(({ task }) => task.attempt)).toEqual([2, 2, 2]);
     expect((await stage.server.call("GET", "/v1/ops/overview")).body).toMatchObject({ queue: { breaker: "closed" } });
   }, 90_000);
 
   it("[S3] (87) the token of an attempt that is over opens nothing: not its own door, not the next attempt's", async () => {
-    const keep = "cat /proc/1/environ /run/slipway/attempt.json 2>/dev/null | grep -aom 1 'att_[A-Za-z0-9_-]*' | rev > token.txt";
-    const die = 'if [ "$SLIPWAY_ATTEMPT" = 1 ]; then until [ -e /tmp/go ]; do sleep 0.2; done; kill -9 $PPID; sleep 60; fi';
+    const keep =
+      "cat /proc/1/environ /run/slipway/attempt.json 2>/dev/null | grep -aom 1 'att_[A-Za-z0-9_-]*' | rev > token.txt";
+    const die =
+      'if [ "$SLIPWAY_ATTEMPT" = 1 ]; then until [ -e /tmp/go ]; do sleep 0.2; done; kill -9 $PPID; sleep 60; fi';
     const knock = "node attack/knock.mjs $(rev token.txt)";
     const id = await stage.submit([
       { bash: `if [ "$SLIPWAY_ATTEMPT" = 1 ]; then ${keep}; fi` },
@@ -264,14 +290,17 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     const ids = await Promise.all([hold(), hold(), hold()]);
     const pulse = watchPulse(stage.server);
     const [slow = "", connections = "", batches = ""] = await Promise.all(
-      ["slow", "connections", "batches"].map((kind, i) => stage.execIn(ids[i] ?? "", ["node", "attack/flood.mjs", kind])),
+      ["slow", "connections", "batches"].map((kind, i) =>
+        stage.execIn(ids[i] ?? "", ["node", "attack/flood.mjs", kind]),
+      ),
     );
     const felt = await pulse.stop();
     expect(JSON.parse(slow)).toMatchObject({ ended: 50 });
     expect((JSON.parse(slow) as { within: number }).within).toBeLessThan(60);
     // Whoever dials is accepted by the kernel; the broker keeps 256.
     expect((JSON.parse(connections) as { held: number }).held).toBeLessThanOrEqual(256);
-    // Some are read and refused for what they are, the others because they are too many; who sends on after that may see the end of the connection alone.
+    // Some are read and refused for what they are, the others because they are too many; who sends
+    // on after that may see the end of the connection alone.
     const { "0": _cut, ...refused } = (JSON.parse(batches) as { statuses: Record<string, number> }).statuses;
     expect(Object.keys(refused)).toEqual(["400", "429"]);
     expect(felt.slowestMs).toBeLessThan(SLOWEST_MS);
@@ -283,7 +312,10 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
   it("[S6] [F6] (79) a flood of valid events ends its own attempt at a bound, and can be looked at by many", async () => {
     const id = await hold();
     const pulse = watchPulse(stage.server);
-    const end = JSON.parse(await stage.execIn(id, ["node", "attack/flood.mjs", "events"])) as { status: number; megabytes: number };
+    const end = JSON.parse(await stage.execIn(id, ["node", "attack/flood.mjs", "events"])) as {
+      status: number;
+      megabytes: number;
+    };
     expect(end).toMatchObject({ status: 410, code: "stale_attempt" });
     expect(end.megabytes).toBeLessThan(150);
     const { task } = await stage.settled(id);
@@ -305,11 +337,18 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
 
   it("[S6] (83) packs that stand for far more than they are: git refuses or streams, and the diff stays small", async () => {
     const id = await hold();
-    const bomb = JSON.parse(await stage.execIn(id, ["node", "attack/bomb.mjs"])) as { bytes: number; status: number; text: string };
+    const bomb = JSON.parse(await stage.execIn(id, ["node", "attack/bomb.mjs"])) as {
+      bytes: number;
+      status: number;
+      text: string;
+    };
     expect(bomb.bytes).toBeLessThan(100_000);
     expect(bomb.text).not.toContain("unpack ok");
     expect(
-      await run(id, "head -c 20000000 /dev/zero | tr '\\0' '\\n' > lines && git add lines && git commit -qm lines && echo committed"),
+      await run(
+        id,
+        "head -c 20000000 /dev/zero | tr '\\0' '\\n' > lines && git add lines && git commit -qm lines && echo committed",
+      ),
     ).toContain("committed");
     await go(id);
     const pulse = watchPulse(stage.server);
@@ -324,11 +363,17 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     await go(neighbour.id);
     const { task, events } = await stage.settled(neighbour.id);
     expect(task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1, headSha: neighbour.sha });
-    expect(events.filter(({ type, data }) => type === "usage" || (type === "notice" && !String(data["code"]).startsWith("step.")))).toEqual(
-      [],
+    expect(
+      events.filter(
+        ({ type, data }) => type === "usage" || (type === "notice" && !String(data["code"]).startsWith("step.")),
+      ),
+    ).toEqual([]);
+    const { body } = await stage.server.call(
+      "GET",
+      "/v1/tasks?limit=100&state=running,provisioning,pushing,queued,retrying,cancelling",
     );
-    const { body } = await stage.server.call("GET", "/v1/tasks?limit=100&state=running,provisioning,pushing,queued,retrying,cancelling");
-    for (const { id } of (body as { items: { id: string }[] }).items) await stage.server.call("POST", `/v1/tasks/${id}/cancel`);
+    for (const { id } of (body as { items: { id: string }[] }).items)
+      await stage.server.call("POST", `/v1/tasks/${id}/cancel`);
     await eventually(async () => ((await stage.containers()).length === 0 ? true : null), "no container is left");
     const doors = (): string[] => readdirSync(join(stage.data, "run")).filter((name) => !name.startsWith("pool-"));
     await eventually(async () => (doors().length === 0 ? true : null), "no door is left");
@@ -336,7 +381,11 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect(residentMb(stage.server.pid)).toBeLessThan(PEAK_MB);
     const { instance } = stage;
     const store = openSqliteReader({ dir: stage.data, migrations: join(ROOT, "migrations/sqlite") });
-    const sandbox = openDockerSandbox({ instance, workerFile: join(ROOT, "dist/worker.mjs"), dockerfile: join(ROOT, "Dockerfile") });
+    const sandbox = openDockerSandbox({
+      instance,
+      workerFile: join(ROOT, "dist/worker.mjs"),
+      dockerfile: join(ROOT, "Dockerfile"),
+    });
     try {
       expect((await checkInvariants({ store, sandbox, maxConcurrent: 8 })).violations).toEqual([]);
     } finally {

@@ -1,4 +1,7 @@
-/** Item 77 on whole tasks: whoever fills the disk harms nobody else, is told why, and what he has done is kept. */
+/**
+ * Item 77 on whole tasks: whoever fills the disk harms nobody else, is told why, and what he has
+ * done is kept.
+ */
 import { afterEach, expect, it } from "vitest";
 import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";
 import { openAttackTarget, SECRETS, type AttackTarget, type AttackTargetOptions } from "../support/docker/attacker.ts";
@@ -36,10 +39,22 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
       "dd if=/dev/zero of=big bs=1M; fallocate -l 1G more; for d in /tmp $HOME /dev/shm; do df -m --output=size $d | tail -1; done";
     const flood = "mkdir f; cd f; i=0; while : > $i; do i=$((i+1)); done";
     const [tidy, greedy, swarm, honest] = await Promise.all([
-      stage.attack([{ bash: fill }, { bash: "rm -f big more; echo tidy > tidy.txt" }, { finish: { title: "Tidy", summary: "Done." } }]),
-      stage.attack([{ bash: `echo first > first.txt` }, { wait: 3_000 }, { bash: `echo late > late.txt; ${fill}` }, { commit: "all" }], {
-        maxAttempts: 1,
-      }),
+      stage.attack([
+        { bash: fill },
+        { bash: "rm -f big more; echo tidy > tidy.txt" },
+        { finish: { title: "Tidy", summary: "Done." } },
+      ]),
+      stage.attack(
+        [
+          { bash: `echo first > first.txt` },
+          { wait: 3_000 },
+          { bash: `echo late > late.txt; ${fill}` },
+          { commit: "all" },
+        ],
+        {
+          maxAttempts: 1,
+        },
+      ),
       stage.attack([{ bash: flood, timeoutMs: 60_000 }, { commit: "all" }], { maxAttempts: 1 }),
       stage.attack(HONEST),
     ]);
@@ -53,7 +68,9 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
     await gone();
     const { body } = await stage.server.call("GET", `/v1/tasks/${greedy.id}/attempts`);
     expect(body).toMatchObject({ items: [{ failure: "disk_full" }] });
-    const { files } = (await stage.server.call("GET", `/v1/tasks/${greedy.id}/diff`)).body as { files: { path: string }[] };
+    const { files } = (await stage.server.call("GET", `/v1/tasks/${greedy.id}/diff`)).body as {
+      files: { path: string }[];
+    };
     expect(files.map(({ path }) => path)).toContain("first.txt");
     // What came after its last checkpoint is in the artifact.
     expect(greedy.events.map(({ data }) => data["code"])).toContain("checkpoint_failed");
@@ -64,9 +81,12 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
   it("where nothing but a watch bounds it is ended, and what it did is kept as far as the salvage goes", async () => {
     await open({ env: { SLIPWAY_DISK_MB: "64", SLIPWAY_DISK: "watch", SLIPWAY_WARM: "1", SLIPWAY_SALVAGE_MB: "8" } });
     const [greedy, honest] = await Promise.all([
-      stage.attack([{ bash: "echo late > a-late.txt; dd if=/dev/zero of=big bs=1M count=150; sleep 100", timeoutMs: 120_000 }], {
-        maxAttempts: 1,
-      }),
+      stage.attack(
+        [{ bash: "echo late > a-late.txt; dd if=/dev/zero of=big bs=1M count=150; sleep 100", timeoutMs: 120_000 }],
+        {
+          maxAttempts: 1,
+        },
+      ),
       stage.attack(HONEST),
     ]);
     expect(honest.task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1 });
@@ -100,7 +120,12 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
     await stage.server.kill("SIGTERM");
     for (const point of ["disk.made", "disk.attached", "sandbox.created", "sandbox.removed", "disk.volume.removed"]) {
       const doomed = await again({ SLIPWAY_DISK_MB: "96", SLIPWAY_WARM: "0", SLIPWAY_CRASH: `${point}:1` });
-      const answer = await doomed.call("POST", "/v1/tasks", { repo: stage.repo.url, prompt: "x", agent: "scripted", script: HONEST });
+      const answer = await doomed.call("POST", "/v1/tasks", {
+        repo: stage.repo.url,
+        prompt: "x",
+        agent: "scripted",
+        script: HONEST,
+      });
       const { id } = answer.body as WireTask;
       expect(await doomed.exited, point).toBe("SIGKILL");
       const next = await again({ SLIPWAY_DISK_MB: "96", SLIPWAY_WARM: "0" });
@@ -121,16 +146,27 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
     await open({ env: { SLIPWAY_WARM: "0" } });
     await stage.server.kill("SIGTERM");
     const low = await again({ SLIPWAY_MIN_FREE_MB: "99999999", SLIPWAY_WARM: "0" });
-    const answer = await low.call("POST", "/v1/tasks", { repo: stage.repo.url, prompt: "x", agent: "scripted", script: HONEST });
+    const answer = await low.call("POST", "/v1/tasks", {
+      repo: stage.repo.url,
+      prompt: "x",
+      agent: "scripted",
+      script: HONEST,
+    });
     const { id } = answer.body as WireTask;
-    await eventually(async () => ((await low.task(id)).wait?.reason === "disk_low" ? true : null), "it waits for disk space");
+    await eventually(
+      async () => ((await low.task(id)).wait?.reason === "disk_low" ? true : null),
+      "it waits for disk space",
+    );
     expect((await low.call("GET", "/v1/ops/overview")).body).toMatchObject({
       queue: { disk: "low", reason: expect.stringMatching(/99999999 are needed/) },
     });
     expect((await low.call("GET", "/readyz")).status).toBe(503);
     await low.kill("SIGTERM");
     const roomy = await again({ SLIPWAY_MIN_FREE_MB: "1", SLIPWAY_WARM: "0" });
-    const task = await eventually(async () => ((await roomy.task(id)).settledAt === null ? null : await roomy.task(id)), "it is done");
+    const task = await eventually(
+      async () => ((await roomy.task(id)).settledAt === null ? null : await roomy.task(id)),
+      "it is done",
+    );
     expect(task).toMatchObject({ state: "done", attempt: 1 });
     await roomy.kill("SIGTERM");
   }, 120_000);

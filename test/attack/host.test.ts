@@ -1,4 +1,7 @@
-/** Items 65-66 and the reach of a container: a long list of ways out, each tried from inside one task; and the same list where it works. */
+/**
+ * Items 65-66 and the reach of a container: a long list of ways out, each tried from inside one
+ * task; and the same list where it works.
+ */
 import { execFile, spawnSync } from "node:child_process";
 import { createSocket, type Socket } from "node:dgram";
 import { getServers } from "node:dns";
@@ -84,7 +87,9 @@ describeWithDocker("a way out of the container", () => {
 
   it("[S1] [S5] (65, 66) every try is refused, and no canary hears anything", async () => {
     const tries = attackBattery(facts);
-    const { said, task } = await stage.attack(tries.map(({ command }) => ({ bash: `{ ${command}\n} 2>&1`, timeoutMs: 20_000 })));
+    const { said, task } = await stage.attack(
+      tries.map(({ command }) => ({ bash: `{ ${command}\n} 2>&1`, timeoutMs: 20_000 })),
+    );
     expect(said).toHaveLength(tries.length);
     const results = tries.map((one, i) => ({ ...one, output: said[i]?.output ?? "" }));
     console.log(results.map(({ name, output }) => `${name.padEnd(60)} ${shown(output)}`).join("\n"));
@@ -97,10 +102,21 @@ describeWithDocker("a way out of the container", () => {
   it("the same tries reach their aim in a container that is not confined", async () => {
     const tries = attackBattery(facts).filter(({ control }) => control === "reaches");
     const script = tries.map(({ command }, i) => `echo "@@${i}"\n{ ${command}\n} 2>&1`).join("\n");
-    const capabilities = ["SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE", "MKNOD", "SYSLOG", "SYS_NICE", "SYS_CHROOT"];
+    const capabilities = [
+      "SYS_ADMIN",
+      "NET_ADMIN",
+      "NET_RAW",
+      "SYS_PTRACE",
+      "MKNOD",
+      "SYSLOG",
+      "SYS_NICE",
+      "SYS_CHROOT",
+    ];
     const free = [
       ...capabilities.map((name) => `--cap-add=${name}`),
-      ...["seccomp=unconfined", "systempaths=unconfined", "apparmor=unconfined"].map((option) => `--security-opt=${option}`),
+      ...["seccomp=unconfined", "systempaths=unconfined", "apparmor=unconfined"].map(
+        (option) => `--security-opt=${option}`,
+      ),
       ...["network", "pid", "ipc"].map((name) => `--${name}=host`),
       "--device=/dev/kmsg",
       "--volume=/:/host",

@@ -1,4 +1,7 @@
-/** What the same container must still let people do: git, npm with a native module, pip, compilers, test runs; all without a network. */
+/**
+ * What the same container must still let people do: git, npm with a native module, pip, compilers,
+ * test runs; all without a network.
+ */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
@@ -19,7 +22,11 @@ function toolsImage(): string {
   const base = spawnSync("docker", ["image", "inspect", "-f", "{{.Id}}", BASE_IMAGE], { encoding: "utf8" }).stdout;
   const tag = `slipway-test-tools:${createHash("sha256").update(`${base}${DOCKERFILE}`).digest("hex").slice(0, 12)}`;
   if (spawnSync("docker", ["image", "inspect", tag]).status === 0) return tag;
-  const { status, stderr } = spawnSync("docker", ["build", "-t", tag, "-"], { input: DOCKERFILE, encoding: "utf8", timeout: 280_000 });
+  const { status, stderr } = spawnSync("docker", ["build", "-t", tag, "-"], {
+    input: DOCKERFILE,
+    encoding: "utf8",
+    timeout: 280_000,
+  });
   if (status !== 0) throw new Error(`the image with tools could not be built: ${stderr}`);
   return tag;
 }
@@ -39,7 +46,11 @@ const WORK: readonly (readonly [name: string, command: string, says: RegExp])[] 
     "sleep 1 & seq 3 | sort -r | tr '\\n' ' '; cat <<< $((6 * 7)); wait",
     /3 2 1 42/,
   ],
-  ["programs run from /tmp and home", "cp /bin/echo /tmp/e && cp /bin/echo ~/e && /tmp/e from tmp && ~/e from home", /from tmp\nfrom home/],
+  [
+    "programs run from /tmp and home",
+    "cp /bin/echo /tmp/e && cp /bin/echo ~/e && /tmp/e from tmp && ~/e from home",
+    /from tmp\nfrom home/,
+  ],
   [
     "git clone, commit and push through the broker",
     "node attack/ports.mjs run 'git clone -q $REPO /tmp/clone && cd /tmp/clone && git -c user.name=x -c user.email=x@y commit -q --allow-empty -m mine && git push -q $REPO HEAD:refs/slipway/work && echo pushed'",
@@ -74,7 +85,11 @@ const WORK: readonly (readonly [name: string, command: string, says: RegExp])[] 
     /greeting\s+1\.0/,
   ],
   ["a Python test run", "/tmp/venv/bin/python -m unittest -v 2>&1", /OK$/m],
-  ["multiprocessing in Python", "python3 -c 'import multiprocessing as m; print(sum(m.Pool(2).map(abs, range(-5, 0))))'", /^15$/m],
+  [
+    "multiprocessing in Python",
+    "python3 -c 'import multiprocessing as m; print(sum(m.Pool(2).map(abs, range(-5, 0))))'",
+    /^15$/m,
+  ],
   ["a debugger's look at its own child", "sleep 30 & grep -c . /proc/$!/maps && kill $!", /\d/],
 ];
 
@@ -90,7 +105,10 @@ describeWithDocker("legitimate work in the same confinement", () => {
       ...WORK.map(([, command]) => ({ bash: command, timeoutMs: 120_000 })),
       { finish: { title: "Work", summary: "Done." } },
     ]);
-    const results = WORK.map(([name, , says], i) => [name, says.test(said[i]?.output ?? "") ? "passes" : `fails: ${said[i]?.output}`]);
+    const results = WORK.map(([name, , says], i) => [
+      name,
+      says.test(said[i]?.output ?? "") ? "passes" : `fails: ${said[i]?.output}`,
+    ]);
     expect(results).toEqual(WORK.map(([name]) => [name, "passes"]));
     expect(task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1 });
     expect(stage.upstream.git("app", "show", `${task.branch}:package-lock.json`)).toContain("127.0.0.1:4873");

@@ -1,4 +1,7 @@
-/** Item 91 and rule S1: real secrets are planted, every kind of task runs, and then they are looked for wherever they could have gone. */
+/**
+ * Item 91 and rule S1: real secrets are planted, every kind of task runs, and then they are looked
+ * for wherever they could have gone.
+ */
 import { execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -16,7 +19,9 @@ git config --list --show-origin; cat /home/agent/state/* /run/slipway/*; } 2>/de
 /** An attempt's token: the one secret that an agent is given. */
 const TOKEN = /att_[A-Za-z0-9_-]{43}/;
 
-/** A workspace's file system is a file with holes: as an archive it is as large as what is in it. */
+/**
+ * A workspace's file system is a file with holes: as an archive it is as large as what is in it.
+ */
 function bytesOf(path: string): Buffer {
   if (statSync(path).size < 2 ** 26) return readFileSync(path);
   return execFileSync("tar", ["--sparse", "-cf", "-", "-C", dirname(path), basename(path)], { maxBuffer: 2 ** 28 });
@@ -41,10 +46,18 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
 
     const HOLD = { bash: "echo holding; until [ -e /tmp/go ]; do sleep 0.2; done", timeoutMs: 120_000 };
     const ids = {
-      done: await stage.submit([{ bash: DIG }, { bash: "echo dug" }, HOLD, { finish: { title: "Dug", summary: "Everything." } }]),
-      failed: await stage.submit([{ bash: DIG }, { bash: "echo dug" }, HOLD, { fail: { code: "agent_error", message: "no" } }], {
-        maxAttempts: 1,
-      }),
+      done: await stage.submit([
+        { bash: DIG },
+        { bash: "echo dug" },
+        HOLD,
+        { finish: { title: "Dug", summary: "Everything." } },
+      ]),
+      failed: await stage.submit(
+        [{ bash: DIG }, { bash: "echo dug" }, HOLD, { fail: { code: "agent_error", message: "no" } }],
+        {
+          maxAttempts: 1,
+        },
+      ),
       cancelled: await stage.submit([{ bash: DIG }, { bash: "echo dug" }, { wait: 600_000 }]),
       unreachable: await stage.submit([], { base: "nowhere" }),
     };
@@ -55,7 +68,13 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
       whileRunning[`log of ${id}`] = Buffer.from(await docker("logs", sandboxName(id, 1)));
       const reachable =
         "tar -cf - /workspace /home/agent /tmp /dev/shm 2>/dev/null; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline /run/slipway/*";
-      whileRunning[`files of ${id}`] = await docker("exec", sandboxName(id, 1), "sh", "-c", `${reachable} 2>/dev/null; true`);
+      whileRunning[`files of ${id}`] = await docker(
+        "exec",
+        sandboxName(id, 1),
+        "sh",
+        "-c",
+        `${reachable} 2>/dev/null; true`,
+      );
     }
     await stage.server.call("POST", `/v1/tasks/${ids.cancelled}/cancel`);
     for (const id of [ids.done, ids.failed]) await stage.execIn(id, ["touch", "/tmp/go"]);
@@ -77,7 +96,8 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
   const git = (repo: string, ...args: string[]): Promise<Buffer> =>
     output(spawn("git", ["-c", "safe.directory=*", ...args], { cwd: repo, stdio: ["ignore", "pipe", "pipe"] }));
   /** Every object of a repository, unpacked. */
-  const objects = (repo: string): Promise<Buffer> => git(repo, "cat-file", "--batch-all-objects", "--unordered", "--batch");
+  const objects = (repo: string): Promise<Buffer> =>
+    git(repo, "cat-file", "--batch-all-objects", "--unordered", "--batch");
 
   function files(dir: string): string[] {
     return readdirSync(dir, { recursive: true, encoding: "utf8" })
@@ -87,19 +107,32 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
 
   it("the scanner finds each secret in each form, at any place, in bytes and in streams", async () => {
     for (const [name, secret] of Object.entries(secrets)) {
-      const forms = [secret, encodeURIComponent(secret), Buffer.from(secret).toString("hex"), JSON.stringify({ secret })];
+      const forms = [
+        secret,
+        encodeURIComponent(secret),
+        Buffer.from(secret).toString("hex"),
+        JSON.stringify({ secret }),
+      ];
       for (const before of ["", "a", "ab"])
-        forms.push(Buffer.from(`${before}${secret}tail`).toString("base64"), Buffer.from(`${before}${secret}`).toString("base64url"));
+        forms.push(
+          Buffer.from(`${before}${secret}tail`).toString("base64"),
+          Buffer.from(`${before}${secret}`).toString("base64url"),
+        );
       for (const form of forms) {
         expect([name, form, scanner.bytes(`x\0y${form}z`)]).toEqual([name, form, [name]]);
         const { Readable } = await import("node:stream");
         if (form === secret)
-          expect(await scanner.stream(Readable.from([Buffer.alloc(100_000), Buffer.from(form), Buffer.alloc(10)]))).toEqual([name]);
+          expect(
+            await scanner.stream(Readable.from([Buffer.alloc(100_000), Buffer.from(form), Buffer.alloc(10)])),
+          ).toEqual([name]);
       }
       expect(formsOf(secret).every((form) => form.length >= 10)).toBe(true);
     }
-    // What is known to be there: the upstream was given the credential, and the data folder keeps the operator's token.
-    expect(scanner.bytes(stage.upstream.requests.map(({ authorization }) => authorization).join("\n"))).toEqual(["gitToken"]);
+    // What is known to be there: the upstream was given the credential, and the data folder keeps
+    // the operator's token.
+    expect(scanner.bytes(stage.upstream.requests.map(({ authorization }) => authorization).join("\n"))).toEqual([
+      "gitToken",
+    ]);
     expect(scanner.bytes(readFileSync(join(stage.data, "operator.token")))).toEqual(["operatorToken"]);
   });
 
@@ -113,12 +146,30 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
 
   it("are not in what people are shown; the attempt's token is not there either", async () => {
     for (const id of Object.values(ended)) {
-      for (const path of ["", "/events?limit=1000", "/messages", "/tool-calls", "/attempts", "/diff", "/diff?format=patch", "/machine"]) {
+      for (const path of [
+        "",
+        "/events?limit=1000",
+        "/messages",
+        "/tool-calls",
+        "/attempts",
+        "/diff",
+        "/diff?format=patch",
+        "/machine",
+      ]) {
         const { body } = await stage.server.call("GET", `/v1/tasks/${id}${path}`);
         expect([path, scanner.bytes(JSON.stringify(body))]).toEqual([path, []]);
       }
     }
-    for (const path of ["/v1/tasks", "/v1/me", "/v1/tokens", "/v1/credentials", "/v1/users", "/v1/ops/overview", "/metrics", "/healthz"]) {
+    for (const path of [
+      "/v1/tasks",
+      "/v1/me",
+      "/v1/tokens",
+      "/v1/credentials",
+      "/v1/users",
+      "/v1/ops/overview",
+      "/metrics",
+      "/healthz",
+    ]) {
       const { body } = await stage.server.call("GET", path);
       expect([path, scanner.bytes(JSON.stringify(body))]).toEqual([path, []]);
     }
@@ -134,7 +185,9 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
   });
 
   it("are not in the data folder but for the one file that is for it, and not in the database", async () => {
-    const held = files(stage.data).map((path) => [path.slice(stage.data.length + 1), scanner.bytes(bytesOf(path))] as const);
+    const held = files(stage.data).map(
+      (path) => [path.slice(stage.data.length + 1), scanner.bytes(bytesOf(path))] as const,
+    );
     expect(held.length).toBeGreaterThan(10);
     expect(held.filter(([, found]) => found.length > 0)).toEqual([["operator.token", ["operatorToken"]]]);
     const database = readdirSync(stage.data).find((name) => name.endsWith(".db")) ?? "";
@@ -144,9 +197,12 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
     for (const table of tables)
       expect([table, scanner.bytes(JSON.stringify(db.prepare(`SELECT * FROM "${table}"`).all()))]).toEqual([table, []]);
     db.close();
-    const repos = readdirSync(join(stage.data, "git"), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".git"));
+    const repos = readdirSync(join(stage.data, "git"), { recursive: true, encoding: "utf8" }).filter((name) =>
+      name.endsWith(".git"),
+    );
     expect(repos.length).toBeGreaterThan(1);
-    for (const repo of repos) expect([repo, scanner.bytes(await objects(join(stage.data, "git", repo)))]).toEqual([repo, []]);
+    for (const repo of repos)
+      expect([repo, scanner.bytes(await objects(join(stage.data, "git", repo)))]).toEqual([repo, []]);
   });
 
   it("are not in the pushed branch, although the agent committed all that it dug up", async () => {
@@ -163,7 +219,9 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
     expect(await scanner.stream(save.stdout)).toEqual([]);
     writeFileSync(join(stage.dir, "planted"), `x${SECRETS.gitToken}`);
     expect(
-      await scanner.stream(spawn("tar", ["-cf", "-", "-C", stage.dir, "planted"], { stdio: ["ignore", "pipe", "inherit"] }).stdout),
+      await scanner.stream(
+        spawn("tar", ["-cf", "-", "-C", stage.dir, "planted"], { stdio: ["ignore", "pipe", "inherit"] }).stdout,
+      ),
     ).toEqual(["gitToken"]);
   }, 120_000);
 });

@@ -24,7 +24,11 @@ describeWithDocker("[D6] (89) an agent that burns the processor", () => {
         maxAttempts: 1,
         limits,
       }),
-      stage.attack([{ bash: "echo work > work.txt" }, { wait: 3_000 }, { finish: { title: "Work", summary: "Done." } }]),
+      stage.attack([
+        { bash: "echo work > work.txt" },
+        { wait: 3_000 },
+        { finish: { title: "Work", summary: "Done." } },
+      ]),
     ]);
     for (const { task } of [silent, deaf]) {
       expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });

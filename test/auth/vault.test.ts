@@ -38,7 +38,8 @@ describe("[S1] a sealed secret", () => {
     for (const secret of ["", "ghp_secret", "naïve ☃", "x".repeat(10_000)]) {
       const sealed = vault.seal(secret, CONTEXT);
       expect(openVault(Buffer.from(key)).open(sealed, CONTEXT)).toBe(secret);
-      if (secret.length > 3) for (const form of [secret, Buffer.from(secret).toString("base64")]) expect(sealed).not.toContain(form);
+      if (secret.length > 3)
+        for (const form of [secret, Buffer.from(secret).toString("base64")]) expect(sealed).not.toContain(form);
     }
     expect(new Set(Array.from({ length: 100 }, () => vault.seal("same", CONTEXT))).size).toBe(100);
   });
@@ -72,7 +73,8 @@ describe("[S1] a sealed secret", () => {
         String(short),
       ).toBe("internal");
     }
-    for (const odd of ["", "v1", "v2.a.b", "ghp_plain"]) expect(refusal(() => vault.open(odd, CONTEXT))).toBe("internal");
+    for (const odd of ["", "v1", "v2.a.b", "ghp_plain"])
+      expect(refusal(() => vault.open(odd, CONTEXT))).toBe("internal");
   });
 
   it("is made with a key of 32 bytes only", () => {

@@ -1,4 +1,7 @@
-/** The way out: real tools' connections through the worker's proxy and the broker to servers on this machine. */
+/**
+ * The way out: real tools' connections through the worker's proxy and the broker to servers on this
+ * machine.
+ */
 import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
@@ -66,7 +69,10 @@ async function listening(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-/** A web server on this machine that an operator trusts under a name; @returns `host:port` and how often it was reached. */
+/**
+ * A web server on this machine that an operator trusts under a name; @returns `host:port` and how
+ * often it was reached.
+ */
 async function site(name = "packages.example"): Promise<{ place: string; hits: () => number }> {
   let hits = 0;
   const server = createServer((request, response) => {
@@ -86,7 +92,10 @@ async function proxy(token = endpoint.token): Promise<Proxy> {
   return opened;
 }
 
-/** One request with nothing but the head; @returns the status line and what follows, until the connection ends. */
+/**
+ * One request with nothing but the head; @returns the status line and what follows, until the
+ * connection ends.
+ */
 function raw(head: string, path = socketPath()): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect(path, () => socket.write(head));
@@ -117,7 +126,9 @@ describe("[S5] what the policy lists is reached by tools that know nothing but t
 
   it("a tool that is refused fails at once and hears why", async () => {
     const env = { PATH: process.env["PATH"], ...proxyEnv((await proxy()).port) };
-    const tunnel = await run("curl", ["-sS", "https://evil.example/"], { env }).catch((error: { stderr: string }) => error);
+    const tunnel = await run("curl", ["-sS", "https://evil.example/"], { env }).catch(
+      (error: { stderr: string }) => error,
+    );
     expect(tunnel.stderr).toMatch(/403/);
     const plain = await run("curl", ["-sS", "http://evil.example/"], { env });
     expect(plain.stdout).toMatch(/egress_refused.*slipway egress allow evil\.example:80/);
@@ -180,7 +191,15 @@ describe("[S5] what no policy allows", () => {
     policy = () => ({ egress: "open", hosts: new Set() });
     let reached = 0;
     const port = await listening(createTcpServer(() => (reached += 1)));
-    const inside = ["127.0.0.1", "::ffff:127.0.0.1", "169.254.169.254", "10.1.2.3", "fd00::1", "64:ff9b::7f00:1", "100.64.0.1"];
+    const inside = [
+      "127.0.0.1",
+      "::ffff:127.0.0.1",
+      "169.254.169.254",
+      "10.1.2.3",
+      "fd00::1",
+      "64:ff9b::7f00:1",
+      "100.64.0.1",
+    ];
     for (const address of inside) {
       names["rebind.example"] = ["93.184.215.14", address];
       expect(await raw(CONNECT(`rebind.example:${port}`)), address).toMatch(/^HTTP\/1\.1 403 .*private network/);
@@ -209,7 +228,9 @@ describe("[S5] what no policy allows", () => {
     trusted.push(`packages.example:${port}`);
     const got = await new Promise<number>((resolve, reject) => {
       let count = 0;
-      const socket = connect({ path: socketPath(), allowHalfOpen: true }, () => socket.write(CONNECT(`packages.example:${port}`)));
+      const socket = connect({ path: socketPath(), allowHalfOpen: true }, () =>
+        socket.write(CONNECT(`packages.example:${port}`)),
+      );
       socket.once("data", () => {
         socket.end(Buffer.alloc(size, "a"));
         socket.on("data", (piece) => {
@@ -295,8 +316,9 @@ describe("[S3] whose connection it is", () => {
         () =>
           new Promise<number>((resolve) => {
             const headers = { authorization: `Bearer ${endpoint.token}` };
-            const asked = httpRequest({ socketPath: socketPath(), path: "/worker/v1/spec", headers, agent: false }, (answer) =>
-              resolve(answer.statusCode ?? 0),
+            const asked = httpRequest(
+              { socketPath: socketPath(), path: "/worker/v1/spec", headers, agent: false },
+              (answer) => resolve(answer.statusCode ?? 0),
             );
             asked.on("error", () => resolve(0)).end();
           }),

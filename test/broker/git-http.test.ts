@@ -1,4 +1,7 @@
-/** Git smart HTTP on one task repository, with a real git on the other side. What may be pushed is in refs.test.ts. */
+/**
+ * Git smart HTTP on one task repository, with a real git on the other side. What may be pushed is
+ * in refs.test.ts.
+ */
 import { execFile, execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
@@ -61,7 +64,9 @@ function call(method: string, path: string, headers: Record<string, string> = {}
     const request = httpRequest(`${url}${path}`, { method, headers, agent: false }, (response) => {
       let text = "";
       response.setEncoding("latin1").on("data", (chunk: string) => (text += chunk));
-      response.once("close", () => resolve({ status: response.statusCode ?? 0, type: response.headers["content-type"] ?? "", text }));
+      response.once("close", () =>
+        resolve({ status: response.statusCode ?? 0, type: response.headers["content-type"] ?? "", text }),
+      );
       response.once("error", () => undefined);
     });
     request.once("error", reject);
@@ -81,9 +86,14 @@ beforeEach(async () => {
   open = 0;
   server = createServer((request, response) => {
     open += 1;
-    void serveGit({ repoPath: repo, attempt: ATTEMPT, request, response, signal: stop.signal, packLimit: PACK_LIMIT }).finally(
-      () => (open -= 1),
-    );
+    void serveGit({
+      repoPath: repo,
+      attempt: ATTEMPT,
+      request,
+      response,
+      signal: stop.signal,
+      packLimit: PACK_LIMIT,
+    }).finally(() => (open -= 1));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/git/repo.git`;
@@ -135,7 +145,9 @@ describe("a real git", () => {
     expect(await talk(other, "push", "-q", "origin", `HEAD:${checkpointRef(ATTEMPT)}`)).toMatchObject({ ok: true });
     let compressed = false;
     server.on("request", (request) => (compressed ||= request.headers["content-encoding"] === "gzip"));
-    expect(await talk(work, "fetch", "-q", "origin", `+${checkpointRef(ATTEMPT)}:refs/resume`)).toMatchObject({ ok: true });
+    expect(await talk(work, "fetch", "-q", "origin", `+${checkpointRef(ATTEMPT)}:refs/resume`)).toMatchObject({
+      ok: true,
+    });
     expect(git(work, "rev-parse", "refs/resume")).toBe(sha);
     expect(compressed).toBe(true);
   });
@@ -180,7 +192,9 @@ describe("a real git", () => {
   });
 
   it("[S6] no hook of the repository is run", async () => {
-    writeFileSync(join(repo, "hooks", "pre-receive"), `#!/bin/sh\ntouch ${join(dir, "ran")}\nexit 1\n`, { mode: 0o755 });
+    writeFileSync(join(repo, "hooks", "pre-receive"), `#!/bin/sh\ntouch ${join(dir, "ran")}\nexit 1\n`, {
+      mode: 0o755,
+    });
     const work = await clone();
     commit(work, "b.txt", "two\n");
     expect(await talk(work, "push", "-q", "origin", `HEAD:${WORK_REF}`)).toMatchObject({ ok: true });
@@ -263,14 +277,22 @@ describe("[S6] anything else", () => {
   });
 
   it("an encoded push, a wrong content type", async () => {
-    const encoded = await call("POST", "/git-receive-pack", { ...receive, "content-encoding": "gzip" }, gzipSync("0000"));
+    const encoded = await call(
+      "POST",
+      "/git-receive-pack",
+      { ...receive, "content-encoding": "gzip" },
+      gzipSync("0000"),
+    );
     expect(encoded.status).toBe(415);
-    expect((await call("POST", "/git-upload-pack", { "content-type": "text/plain" }, Buffer.from("0000"))).status).toBe(415);
+    expect((await call("POST", "/git-upload-pack", { "content-type": "text/plain" }, Buffer.from("0000"))).status).toBe(
+      415,
+    );
   });
 
   it("a small body that unpacks to gigabytes is cut off", async () => {
     const want = `0032want ${git(repo, "rev-parse", "HEAD")}\n0000`;
-    const haves = (bytes: number): Buffer => Buffer.alloc(bytes - (bytes % 50), "0032have 1111111111111111111111111111111111111111\n");
+    const haves = (bytes: number): Buffer =>
+      Buffer.alloc(bytes - (bytes % 50), "0032have 1111111111111111111111111111111111111111\n");
     const bomb = gzipSync(Buffer.concat([Buffer.from(want), haves(100 * 2 ** 20), Buffer.from("0000")]));
     const honest = gzipSync(Buffer.concat([Buffer.from(want), haves(2 ** 20), Buffer.from("0000")]));
     const headers = { "content-type": "application/x-git-upload-pack-request", "content-encoding": "gzip" };
@@ -280,33 +302,36 @@ describe("[S6] anything else", () => {
   });
 });
 
-it.runIf(process.platform === "linux")("[S3] a push under way ends when the attempt does, and leaves no ref and no process", async () => {
-  const work = await clone();
-  const sha = commit(work, "b.txt", "two\n");
-  const request = httpRequest(`${url}/git-receive-pack`, {
-    method: "POST",
-    agent: false,
-    headers: { "content-type": "application/x-git-receive-pack-request" },
-  });
-  const ended = new Promise((resolve) =>
-    request.once("error", resolve).once("response", (response) => response.resume().once("close", resolve)),
-  );
-  const command = `${"0".repeat(40)} ${sha} ${WORK_REF}\0 report-status`;
-  request.write(`${(command.length + 4).toString(16).padStart(4, "0")}${command}0000PACK\0\0\0\x02\0\0\0\x05`);
-  // Git's helpers do not name the repository, but work in it.
-  const receiving = (): string[] =>
-    readdirSync("/proc").filter((pid) => {
-      try {
-        return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/cwd`) === repo;
-      } catch {
-        return false;
-      }
+it.runIf(process.platform === "linux")(
+  "[S3] a push under way ends when the attempt does, and leaves no ref and no process",
+  async () => {
+    const work = await clone();
+    const sha = commit(work, "b.txt", "two\n");
+    const request = httpRequest(`${url}/git-receive-pack`, {
+      method: "POST",
+      agent: false,
+      headers: { "content-type": "application/x-git-receive-pack-request" },
     });
-  for (let i = 0; i < 500 && receiving().length < 2; i += 1) await delay(20);
-  expect(receiving().length).toBeGreaterThanOrEqual(2);
-  stop.abort();
-  await ended;
-  for (let i = 0; i < 500 && (open > 0 || receiving().length > 0); i += 1) await delay(20);
-  expect([open, receiving()]).toEqual([0, []]);
-  expect(() => git(repo, "rev-parse", "--verify", WORK_REF)).toThrow();
-});
+    const ended = new Promise((resolve) =>
+      request.once("error", resolve).once("response", (response) => response.resume().once("close", resolve)),
+    );
+    const command = `${"0".repeat(40)} ${sha} ${WORK_REF}\0 report-status`;
+    request.write(`${(command.length + 4).toString(16).padStart(4, "0")}${command}0000PACK\0\0\0\x02\0\0\0\x05`);
+    // Git's helpers do not name the repository, but work in it.
+    const receiving = (): string[] =>
+      readdirSync("/proc").filter((pid) => {
+        try {
+          return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/cwd`) === repo;
+        } catch {
+          return false;
+        }
+      });
+    for (let i = 0; i < 500 && receiving().length < 2; i += 1) await delay(20);
+    expect(receiving().length).toBeGreaterThanOrEqual(2);
+    stop.abort();
+    await ended;
+    for (let i = 0; i < 500 && (open > 0 || receiving().length > 0); i += 1) await delay(20);
+    expect([open, receiving()]).toEqual([0, []]);
+    expect(() => git(repo, "rev-parse", "--verify", WORK_REF)).toThrow();
+  },
+);

@@ -1,4 +1,7 @@
-/** What a checkout begins with: one pack of a task repository, fed to a real git, also when it is cut off on the way. */
+/**
+ * What a checkout begins with: one pack of a task repository, fed to a real git, also when it is
+ * cut off on the way.
+ */
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -14,7 +17,12 @@ import { Unreachable } from "../../worker/workspace/workspace.ts";
 import { fetchPack } from "../../worker/connection/pack.ts";
 import { git as workerGit, GitError } from "../../worker/workspace/git.ts";
 
-const ENV = { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
+const ENV = {
+  PATH: process.env["PATH"] ?? "",
+  HOME: "/nonexistent",
+  GIT_CONFIG_GLOBAL: "/dev/null",
+  GIT_CONFIG_NOSYSTEM: "1",
+};
 const WHO = ["-c", "user.name=W", "-c", "user.email=w@example.com"];
 const never = new AbortController().signal;
 
@@ -55,11 +63,16 @@ beforeEach(async () => {
       response.destroy();
       return false;
     }) as typeof response.write;
-    void serveGit({ repoPath: repo, attempt: 1, request: asked, response, signal: stop.signal }).finally(() => (open -= 1));
+    void serveGit({ repoPath: repo, attempt: 1, request: asked, response, signal: stop.signal }).finally(
+      () => (open -= 1),
+    );
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  source = { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/git/repo.git`, authorization: "Basic eA==" };
+  source = {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/git/repo.git`,
+    authorization: "Basic eA==",
+  };
 });
 afterEach(async () => {
   stop.abort();
@@ -113,7 +126,10 @@ it("a refusal is no lost connection: the worker does not ask for ever", async ()
   commit("a", 10);
   const refused = fetchPack(source, ["a".repeat(40)], never);
   await expect(refused).rejects.toBeInstanceOf(Unreachable);
-  await expect(refused).rejects.toMatchObject({ lost: false, output: expect.stringContaining("no such commit") as string });
+  await expect(refused).rejects.toMatchObject({
+    lost: false,
+    output: expect.stringContaining("no such commit") as string,
+  });
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
   await expect(fetchPack(source, ["a".repeat(40)], never)).rejects.toMatchObject({ lost: true });

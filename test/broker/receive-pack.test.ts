@@ -79,6 +79,7 @@ test.each([
 test("[S4] what is saved cannot be deleted", async () => {
   await push(`HEAD:${WORK_REF}`, `HEAD:${checkpointRef(ATTEMPT)}`);
   const before = refs();
-  for (const ref of [WORK_REF, checkpointRef(ATTEMPT), "refs/heads/main"]) expect((await push(`:${ref}`)).ok).toBe(false);
+  for (const ref of [WORK_REF, checkpointRef(ATTEMPT), "refs/heads/main"])
+    expect((await push(`:${ref}`)).ok).toBe(false);
   expect(refs()).toEqual(before);
 });

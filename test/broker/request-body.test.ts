@@ -1,4 +1,7 @@
-/** What the bodies of one attempt's requests may take here: memory, number, time. Real sockets; the memory is this process's own. */
+/**
+ * What the bodies of one attempt's requests may take here: memory, number, time. Real sockets; the
+ * memory is this process's own.
+ */
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { connect, type AddressInfo, type Socket } from "node:net";
@@ -45,7 +48,15 @@ afterEach(async () => {
 
 function make(baseUrl: string, options: Partial<BrokerOptions> = {}): Broker {
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
-  const serveModel = createModelGateway({ baseUrl, apiKey: KEY, budget: generous, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet });
+  const serveModel = createModelGateway({
+    baseUrl,
+    apiKey: KEY,
+    budget: generous,
+    rules: DEFAULT_RULES,
+    prices: PRICES,
+    rate,
+    log: quiet,
+  });
   const broker = openBroker({
     dir,
     workerApi: workerApi,
@@ -61,7 +72,10 @@ function make(baseUrl: string, options: Partial<BrokerOptions> = {}): Broker {
 }
 
 async function withFake(options: Partial<BrokerOptions> = {}): Promise<Broker> {
-  const fake = await startFakeModel({ scenarios: { default: { turns: [{ say: "Hello." }], afterwards: "again" } }, apiKey: KEY });
+  const fake = await startFakeModel({
+    scenarios: { default: { turns: [{ say: "Hello." }], afterwards: "again" } },
+    apiKey: KEY,
+  });
   closers.push(() => fake.close());
   return make(fake.url, options);
 }
@@ -80,11 +94,16 @@ function post(door: BrokerEndpoint, path: string, body: string | Buffer): Promis
       "content-type": "application/json",
       "content-length": Buffer.byteLength(body),
     };
-    const request = httpRequest({ socketPath: join(door.socketDir, "b.sock"), method: "POST", path, headers, agent: false }, (response) => {
-      let text = "";
-      response.setEncoding("utf8").on("data", (piece: string) => (text += piece));
-      response.on("error", reject).on("end", () => resolve({ status: response.statusCode ?? 0, text, headers: response.headers }));
-    });
+    const request = httpRequest(
+      { socketPath: join(door.socketDir, "b.sock"), method: "POST", path, headers, agent: false },
+      (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (piece: string) => (text += piece));
+        response
+          .on("error", reject)
+          .on("end", () => resolve({ status: response.statusCode ?? 0, text, headers: response.headers }));
+      },
+    );
     request.on("error", reject).end(body);
   });
   // Whoever fails before it waits for this one has said enough.
@@ -92,7 +111,10 @@ function post(door: BrokerEndpoint, path: string, body: string | Buffer): Promis
   return reply;
 }
 
-/** Begins a request as its head and the beginning of its body say; resolves with all that came back when the connection ends. */
+/**
+ * Begins a request as its head and the beginning of its body say; resolves with all that came back
+ * when the connection ends.
+ */
 function begin(door: BrokerEndpoint, line: string, header: string, body: string): Promise<string> {
   const socket = connect(join(door.socketDir, "b.sock"));
   sockets.push(socket);
@@ -109,7 +131,10 @@ const statusOf = (text: string): number => Number(/^HTTP\/1\.1 (\d+)/.exec(text)
 
 /** A request for messages of exactly so many bytes. */
 function ask(bytes: number): Buffer {
-  const [before, after] = ['{"model":"claude-opus-5-5","max_tokens":100,"messages":[{"role":"user","content":"', '"}]}'];
+  const [before, after] = [
+    '{"model":"claude-opus-5-5","max_tokens":100,"messages":[{"role":"user","content":"',
+    '"}]}',
+  ];
   return Buffer.from(before + "x".repeat(bytes - before.length - after.length) + after);
 }
 
@@ -195,7 +220,8 @@ describe("[S6] bodies for the model", () => {
     const door = await make(provider.url).open(workerApi.taskId, 1);
     const replies = Array.from({ length: 100 }, () => post(door, MESSAGES, ask(200_000)));
     await expect.poll(() => provider.come.length, SOON).toBe(100);
-    for (const { request, response } of provider.come) request.on("end", () => response.writeHead(200, STREAM).end(PING)).resume();
+    for (const { request, response } of provider.come)
+      request.on("end", () => response.writeHead(200, STREAM).end(PING)).resume();
     expect(new Set((await Promise.all(replies)).map(({ status }) => status))).toEqual(new Set([200]));
   });
 
@@ -206,7 +232,11 @@ describe("[S6] bodies for the model", () => {
     const waiting = Array.from({ length: 32 }, () => post(door, MESSAGES, ask(300)));
     await pause(100);
     const refused = await post(door, MESSAGES, ask(300));
-    expect([refused.status, refused.headers["retry-after"], refused.text]).toEqual([429, "1", expect.stringContaining("rate_limit_error")]);
+    expect([refused.status, refused.headers["retry-after"], refused.text]).toEqual([
+      429,
+      "1",
+      expect.stringContaining("rate_limit_error"),
+    ]);
     const never = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB + 1}\r\nconnection: close`, "");
     expect(statusOf(await never)).toBe(413);
     // Both were refused at once: all room is still taken.
@@ -227,7 +257,12 @@ describe("[S6] bodies for the model", () => {
       const large = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB + 1}\r\nconnection: close`, "{");
       expect(statusOf(await large)).toBe(413);
       expect(await large).toContain("request_too_large");
-      const pieces = begin(door, `POST ${MESSAGES}`, "transfer-encoding: chunked\r\nconnection: close", "1\r\n{\r\n0\r\n\r\n");
+      const pieces = begin(
+        door,
+        `POST ${MESSAGES}`,
+        "transfer-encoding: chunked\r\nconnection: close",
+        "1\r\n{\r\n0\r\n\r\n",
+      );
       expect(statusOf(await pieces)).toBe(400);
     }
     expect((await post(door, MESSAGES, ask(31 * MIB))).status).toBe(200);
@@ -248,8 +283,14 @@ describe("[S6] bodies for the model", () => {
   it("are measured before they are parsed: neither depth nor number of values is free", async () => {
     const door = await (await withFake()).open(workerApi.taskId, 1);
     const bodies: [string, RegExp][] = [
-      [`{"model":"claude-opus-5-5","messages":[${"[".repeat(100_000)}${"]".repeat(100_000)}]}`, /deeper than 200 levels/],
-      [`{"model":"claude-opus-5-5","messages":[${'{"content":'.repeat(100_000)}1${"}".repeat(100_000)}]}`, /deeper than 200 levels/],
+      [
+        `{"model":"claude-opus-5-5","messages":[${"[".repeat(100_000)}${"]".repeat(100_000)}]}`,
+        /deeper than 200 levels/,
+      ],
+      [
+        `{"model":"claude-opus-5-5","messages":[${'{"content":'.repeat(100_000)}1${"}".repeat(100_000)}]}`,
+        /deeper than 200 levels/,
+      ],
       [`{"model":"claude-opus-5-5","messages":[${"{},".repeat(400_000)}{}]}`, /more than 500000 values/],
       ["[".repeat(1_000_000), /deeper than 200 levels/],
     ];
@@ -272,7 +313,9 @@ describe("[S6] bodies of the worker's calls", () => {
   it("share their room, give it back in time, and do not hold up another attempt", async () => {
     const broker = await withFake({ bodyMs: BODY_MS });
     const [door, other] = [await broker.open(workerApi.taskId, 1), await broker.open(workerApi.taskId, 2)];
-    const slow = ["content-length: 2000000", "transfer-encoding: chunked"].map((header) => begin(door, `POST ${EVENTS}`, header, ""));
+    const slow = ["content-length: 2000000", "transfer-encoding: chunked"].map((header) =>
+      begin(door, `POST ${EVENTS}`, header, ""),
+    );
     await pause(100);
     let answered = false;
     const large = post(door, EVENTS, JSON.stringify({ attempt: 1, events: [], padding: "x".repeat(1_000_000) }));
@@ -285,7 +328,13 @@ describe("[S6] bodies of the worker's calls", () => {
     for (const text of slow) expect(await text).toMatch(/^HTTP\/1\.1 408 [^]*request_timeout/);
     expect((await post(door, EVENTS, heartbeat)).status).toBe(200);
     expect(
-      (await post(door, "/worker/v1/transcript", JSON.stringify({ attempt: 1, n: 1, record: { x: "x".repeat(900_000) } }))).status,
+      (
+        await post(
+          door,
+          "/worker/v1/transcript",
+          JSON.stringify({ attempt: 1, n: 1, record: { x: "x".repeat(900_000) } }),
+        )
+      ).status,
     ).toBe(200);
   });
 
@@ -316,7 +365,8 @@ describe("[S6] bodies that nobody reads yet", () => {
     ["of git", "POST /git/repo.git/git-receive-pack"],
     ["of long polls", "GET /worker/v1/commands?wait=25"],
   ])("cost little, also in pieces of one byte: %s", { timeout: 60_000 }, async (_name, line) => {
-    const serveGit: BrokerOptions["serveGit"] = ({ signal }) => new Promise((resolve) => signal.addEventListener("abort", () => resolve()));
+    const serveGit: BrokerOptions["serveGit"] = ({ signal }) =>
+      new Promise((resolve) => signal.addEventListener("abort", () => resolve()));
     const broker = await withFake({ serveGit });
     const [door, other] = [await broker.open(workerApi.taskId, 1), await broker.open(workerApi.taskId, 2)];
     const before = await rest();

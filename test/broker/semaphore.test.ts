@@ -81,7 +81,8 @@ test("what is given back twice counts once", async () => {
 
 test("more than there is, and what is no weight, is refused at once", async () => {
   const semaphore = new Semaphore(3);
-  for (const weight of [4, -1, NaN, Infinity]) await expect(semaphore.acquire(weight, never)).rejects.toThrow(RangeError);
+  for (const weight of [4, -1, NaN, Infinity])
+    await expect(semaphore.acquire(weight, never)).rejects.toThrow(RangeError);
   (await semaphore.acquire(3, never))();
 });
 

@@ -55,19 +55,22 @@ async function call(
   body?: string | Buffer,
 ): Promise<Reply> {
   return await new Promise((resolve, reject) => {
-    const request = httpRequest({ socketPath: join(socketDir, "b.sock"), method, path, headers, agent: false }, (response) => {
-      let text = "";
-      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
-      response.on("end", () => {
-        let parsed: Reply["body"] = {};
-        try {
-          parsed = JSON.parse(text) as Reply["body"];
-        } catch {
-          // not JSON
-        }
-        resolve({ status: response.statusCode ?? 0, body: parsed, headers: response.headers, text });
-      });
-    });
+    const request = httpRequest(
+      { socketPath: join(socketDir, "b.sock"), method, path, headers, agent: false },
+      (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+        response.on("end", () => {
+          let parsed: Reply["body"] = {};
+          try {
+            parsed = JSON.parse(text) as Reply["body"];
+          } catch {
+            // not JSON
+          }
+          resolve({ status: response.statusCode ?? 0, body: parsed, headers: response.headers, text });
+        });
+      },
+    );
     request.on("error", reject);
     request.end(body);
   });
@@ -86,7 +89,9 @@ test("open is idempotent, and a broker that is made again has the same address a
   const second = make();
   expect(await second.open(workerApi.taskId, 1)).toEqual(a);
   expect((await call(a.socketDir, "GET", SPEC, bearer(a.token))).status).toBe(200);
-  expect((await make({ secret: Buffer.alloc(32, 8), dir: join(dir, "other") }).open(workerApi.taskId, 1)).token).not.toBe(a.token);
+  expect(
+    (await make({ secret: Buffer.alloc(32, 8), dir: join(dir, "other") }).open(workerApi.taskId, 1)).token,
+  ).not.toBe(a.token);
 });
 
 test("only the socket's user may dial, and a dead process's socket file is no obstacle", async () => {
@@ -135,8 +140,15 @@ test("[S3] the token opens as bearer, API key or basic password; another attempt
   const broker = make();
   const { socketDir, token } = await broker.open(workerApi.taskId, 1);
   const other = await broker.open(workerApi.taskId, 2);
-  const basic = (text: string): Record<string, string> => ({ authorization: `Basic ${Buffer.from(text).toString("base64")}` });
-  for (const good of [bearer(token), { "x-api-key": token }, basic(`any:${token}`), { authorization: `bearer ${token}` }]) {
+  const basic = (text: string): Record<string, string> => ({
+    authorization: `Basic ${Buffer.from(text).toString("base64")}`,
+  });
+  for (const good of [
+    bearer(token),
+    { "x-api-key": token },
+    basic(`any:${token}`),
+    { authorization: `bearer ${token}` },
+  ]) {
     expect((await call(socketDir, "GET", SPEC, good)).status).toBe(200);
   }
   for (const bad of [
@@ -151,16 +163,19 @@ test("[S3] the token opens as bearer, API key or basic password; another attempt
     const reply = await call(socketDir, "GET", SPEC, bad as Record<string, string>);
     expect([reply.status, reply.body.code]).toEqual([401, "unauthenticated"]);
     expect(reply.headers["www-authenticate"]).toContain("Basic");
-    expect((await call(socketDir, "GET", "/git/repo.git/info/refs?service=git-upload-pack", bad as Record<string, string>)).status).toBe(
-      401,
-    );
+    expect(
+      (await call(socketDir, "GET", "/git/repo.git/info/refs?service=git-upload-pack", bad as Record<string, string>))
+        .status,
+    ).toBe(401);
   }
 });
 
 test("[S3] shut ends long polls and refuses everything from then on", async () => {
   const broker = make();
   const { socketDir, token } = await broker.open(workerApi.taskId, 1);
-  const poll = call(socketDir, "GET", "/worker/v1/commands?after=0&wait=25", bearer(token)).catch((error: Error) => error.message);
+  const poll = call(socketDir, "GET", "/worker/v1/commands?after=0&wait=25", bearer(token)).catch(
+    (error: Error) => error.message,
+  );
   await workerApi.until(() => workerApi.heard.length === 1);
   const begun = Date.now();
   await broker.revoke(workerApi.taskId, 1);
@@ -181,7 +196,16 @@ test("git is served from the task's repository, and not once the attempt is over
 
 test("what is not there is 404, another method 405", async () => {
   const { socketDir, token } = await make().open(workerApi.taskId, 1);
-  for (const path of ["/", "/worker/v1", "/worker/v1/spec/", "/git/repo.git", "/git/other.git/info/refs", "/constructor", "//", "/%"]) {
+  for (const path of [
+    "/",
+    "/worker/v1",
+    "/worker/v1/spec/",
+    "/git/repo.git",
+    "/git/other.git/info/refs",
+    "/constructor",
+    "//",
+    "/%",
+  ]) {
     const reply = await call(socketDir, "GET", path, bearer(token));
     expect([400, 404]).toContain(reply.status);
     expect(reply.body.code).toMatch(/not_found|invalid_request/);
@@ -271,8 +295,12 @@ test("a mistake of ours is 500 without its words", async () => {
 
 test("many at once: each attempt has a door of its own", async () => {
   const broker = make();
-  const doors = await Promise.all(Array.from({ length: 20 }, async (_, index) => await broker.open(workerApi.taskId, index + 1)));
+  const doors = await Promise.all(
+    Array.from({ length: 20 }, async (_, index) => await broker.open(workerApi.taskId, index + 1)),
+  );
   expect(new Set(doors.map((door) => door.socketDir)).size).toBe(20);
-  const replies = await Promise.all(doors.map(async (door) => (await call(door.socketDir, "GET", SPEC, bearer(door.token))).status));
+  const replies = await Promise.all(
+    doors.map(async (door) => (await call(door.socketDir, "GET", SPEC, bearer(door.token))).status),
+  );
   expect(replies).toEqual([200, ...Array<number>(19).fill(410)]);
 });

@@ -11,7 +11,14 @@ let dir: string;
 let broker: Broker;
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), "sb-"));
-  broker = openBroker({ dir, workerApi: new MemoryWorkerApi(), repoPath: () => "/nowhere", secret: SECRET, instance: "test", log: quiet });
+  broker = openBroker({
+    dir,
+    workerApi: new MemoryWorkerApi(),
+    repoPath: () => "/nowhere",
+    secret: SECRET,
+    instance: "test",
+    log: quiet,
+  });
 });
 afterEach(async () => {
   await broker.close();

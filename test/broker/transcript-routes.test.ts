@@ -26,20 +26,30 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-async function call(method: string, path: string, body?: string): Promise<{ status: number; body: Record<string, unknown> }> {
+async function call(
+  method: string,
+  path: string,
+  body?: string,
+): Promise<{ status: number; body: Record<string, unknown> }> {
   return await new Promise((resolve, reject) => {
     const headers = { authorization: `Bearer ${door.token}`, "content-type": "application/json" };
-    const request = httpRequest({ socketPath: join(door.socketDir, "b.sock"), method, path, headers, agent: false }, (response) => {
-      let text = "";
-      response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
-      response.on("end", () => resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) as Record<string, unknown> }));
-    });
+    const request = httpRequest(
+      { socketPath: join(door.socketDir, "b.sock"), method, path, headers, agent: false },
+      (response) => {
+        let text = "";
+        response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+        response.on("end", () =>
+          resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) as Record<string, unknown> }),
+        );
+      },
+    );
     request.on("error", reject);
     request.end(body);
   });
 }
 
-const append = (n: number, record: unknown, attempt = 1) => call("POST", "/worker/v1/transcript", JSON.stringify({ attempt, n, record }));
+const append = (n: number, record: unknown, attempt = 1) =>
+  call("POST", "/worker/v1/transcript", JSON.stringify({ attempt, n, record }));
 const read = (after: number) => call("GET", `/worker/v1/transcript?after=${after}`);
 
 test("[X1] [X3] a record is written once, however often it is sent; another under its number is 409 with where it stands", async () => {

@@ -1,4 +1,7 @@
-/** The worker protocol on the wire: what a worker written from the protocol's page alone may rely on. */
+/**
+ * The worker protocol on the wire: what a worker written from the protocol's page alone may rely
+ * on.
+ */
 import { request as httpRequest } from "node:http";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -39,7 +42,9 @@ async function call(
     const request = httpRequest(signal === undefined ? options : { ...options, signal }, (response) => {
       let text = "";
       response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
-      response.on("end", () => resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) as Record<string, unknown> }));
+      response.on("end", () =>
+        resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) as Record<string, unknown> }),
+      );
     });
     request.on("error", reject);
     request.end(body === undefined ? undefined : JSON.stringify(body));
@@ -76,7 +81,11 @@ test("a hole is 409 with the place to go on from, and nothing was taken", async 
 
 test("an empty batch is a sign of life, with deltas or without", async () => {
   expect((await post([])).body).toEqual({ ack: 0, commands: false });
-  const { status } = await call("POST", "/worker/v1/events", { attempt: 1, events: [], deltas: [{ messageId: "m", text: "hel" }] });
+  const { status } = await call("POST", "/worker/v1/events", {
+    attempt: 1,
+    events: [],
+    deltas: [{ messageId: "m", text: "hel" }],
+  });
   expect(status).toBe(200);
   expect(workerApi.deltas).toEqual([{ messageId: "m", text: "hel" }]);
 });
@@ -114,7 +123,9 @@ test("a caller that hangs up ends its own wait", async () => {
       ended = true;
     }
   };
-  await expect(call("GET", "/worker/v1/commands?after=0&wait=25", undefined, AbortSignal.timeout(200))).rejects.toThrow();
+  await expect(
+    call("GET", "/worker/v1/commands?after=0&wait=25", undefined, AbortSignal.timeout(200)),
+  ).rejects.toThrow();
   await workerApi.until(() => ended, 5_000);
 });
 

@@ -1,4 +1,7 @@
-/** Many tasks under random SIGKILLs of the coordinator until everything is quiet; then every rule is checked from the store, the engine and the upstream. */
+/**
+ * Many tasks under random SIGKILLs of the coordinator until everything is quiet; then every rule is
+ * checked from the store, the engine and the upstream.
+ */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -33,8 +36,8 @@ function chance(seed: number): () => number {
 const WORKER = join(ROOT, "dist/worker.mjs");
 
 /**
- * Worker processes of this machine by the folder of their sandbox: a sandbox that is counted once may still hold two. Linux only.
- * A child between fork and exec looks like its parent and is none.
+ * Worker processes of this machine by the folder of their sandbox: a sandbox that is counted once
+ * may still hold two. Linux only. A child between fork and exec looks like its parent and is none.
  */
 function workersByBox(): Map<string, number> {
   const found = new Map<string, { box: string; parent: string }>();
@@ -73,7 +76,11 @@ it(
     const upstream = await startGitServer();
     const repo = upstream.createRepo("app");
     const policy = { backoffMs: 100, backoffCapMs: 1_000, graceMs: 1_000, cancelMs: 5_000 };
-    const env = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_MAX_CONCURRENT: String(SLOTS), SLIPWAY_LOG_LEVEL: "error" };
+    const env = {
+      SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
+      SLIPWAY_MAX_CONCURRENT: String(SLOTS),
+      SLIPWAY_LOG_LEVEL: "error",
+    };
     const begin = (): Promise<RealServer> => startServer({ dataDir: data, policy, env });
     let server = await begin();
     const sandbox = openProcessSandbox({ dir: data, workerFile: WORKER, instance: deriveInstanceId(data) });
@@ -88,12 +95,15 @@ it(
       for (let i = 0; i < TASKS; i += 1) {
         const body = { repo: repo.url, prompt: `Task ${i}`, branch: `work/${i}`, script: scriptOf(i) };
         for (;;) {
-          const answer = await server.call("POST", "/v1/tasks", body, { "idempotency-key": `key-${i}` }).catch(() => null);
+          const answer = await server
+            .call("POST", "/v1/tasks", body, { "idempotency-key": `key-${i}` })
+            .catch(() => null);
           if (answer !== null && answer.status < 300) {
             promised.set(i, (answer.body as WireTask).id);
             break;
           }
-          if (answer !== null && answer.status < 500) throw new Error(`submit was refused: ${JSON.stringify(answer.body)}`);
+          if (answer !== null && answer.status < 500)
+            throw new Error(`submit was refused: ${JSON.stringify(answer.body)}`);
           await delay(20);
         }
       }
@@ -142,9 +152,17 @@ it(
     }
 
     try {
-      const [calm, ...others] = await Promise.allSettled([waitForQuiet().finally(() => (quiet = true)), killAll(), watchEngine()]);
+      const [calm, ...others] = await Promise.allSettled([
+        waitForQuiet().finally(() => (quiet = true)),
+        killAll(),
+        watchEngine(),
+      ]);
       for (const end of [calm, ...others]) if (end.status === "rejected") throw end.reason;
-      await eventually(async () => ((await sandbox.list()).length === 0 ? true : null), "[D3] no sandbox is left", 30_000);
+      await eventually(
+        async () => ((await sandbox.list()).length === 0 ? true : null),
+        "[D3] no sandbox is left",
+        30_000,
+      );
       const { tasks, events, violations } = await checkInvariants({ store, sandbox, maxConcurrent: SLOTS });
       process.stdout.write(
         `${tasks} tasks, ${events} events, ${kills} kills, at most ${mostRunning.tasks} sandboxes and ${mostRunning.workers} workers at once (seed ${SEED})\n`,
@@ -175,7 +193,11 @@ it(
       if (task === null) return;
       expect(isSettledState(task.state)).toBe(true);
       const { failure, headSha, attempt, excused } = task.snapshot.context;
-      expect([i, task.state, failure?.code ?? null]).toEqual([i, fails(i) ? "failed" : "done", fails(i) ? "refused" : null]);
+      expect([i, task.state, failure?.code ?? null]).toEqual([
+        i,
+        fails(i) ? "failed" : "done",
+        fails(i) ? "refused" : null,
+      ]);
       expect(attempt - excused).toBeLessThanOrEqual(task.spec.maxAttempts);
       if (fails(i)) return;
       expect(upstream.git("app", "rev-parse", `refs/heads/work/${i}`)).toBe(headSha);

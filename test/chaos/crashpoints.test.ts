@@ -1,4 +1,7 @@
-/** SIGKILL at each named crash point of a real coordinator; the next one must come to the same kind of end (rule D2). */
+/**
+ * SIGKILL at each named crash point of a real coordinator; the next one must come to the same kind
+ * of end (rule D2).
+ */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -40,7 +43,10 @@ const DONE = [{ bash: "echo one > one.txt" }, { say: "done" }, { finish: { title
 const FAILS = [{ exit: 7 }];
 const KEY = { "idempotency-key": "the-one" };
 
-/** The submit may die with the server: whoever sends it again with its key must get the one task (R1, R5). */
+/**
+ * The submit may die with the server: whoever sends it again with its key must get the one task
+ * (R1, R5).
+ */
 async function submit(to: RealServer, script: readonly object[]): Promise<string | null> {
   const body = { repo: repo.url, prompt: "Do it.", script, maxAttempts: 2 };
   const answer = await to.call("POST", "/v1/tasks", body, KEY).catch(() => null);
@@ -60,9 +66,17 @@ async function settledOn(on: RealServer, id: string): Promise<WireTask> {
 /** From the store, the engine and the upstream: nothing lost, nothing doubled, nothing left. */
 async function lawful(task: WireTask): Promise<void> {
   const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
-  const sandbox = openProcessSandbox({ dir: data, workerFile: join(ROOT, "dist/worker.mjs"), instance: deriveInstanceId(data) });
+  const sandbox = openProcessSandbox({
+    dir: data,
+    workerFile: join(ROOT, "dist/worker.mjs"),
+    instance: deriveInstanceId(data),
+  });
   try {
-    await eventually(async () => ((await sandbox.list()).length === 0 ? true : null), "[D3] no sandbox is left", 30_000);
+    await eventually(
+      async () => ((await sandbox.list()).length === 0 ? true : null),
+      "[D3] no sandbox is left",
+      30_000,
+    );
     const { tasks, violations } = await checkInvariants({ store, sandbox, maxConcurrent: 4 });
     expect(violations).toEqual([]);
     expect(tasks).toBe(1);
@@ -142,28 +156,46 @@ describe("killed before it serves", () => {
     expect((await settledOn(server, id ?? "")).state).toBe("done");
   });
 
-  it("[D2] in the boot, again and again, while a worker runs: it is adopted in the end", { timeout: 90_000 }, async () => {
-    server = await startServer(options());
-    const id = (await submit(server, [{ bash: "echo one > one.txt" }, { wait: 6_000 }, { finish: { title: "One", summary: "" } }])) ?? "";
-    await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
-    await server.kill();
-    for (let i = 0; i < 3; i += 1) expect(await launch(options("boot:1")).exited).toBe("SIGKILL");
-    server = await startServer(options());
-    const task = await settledOn(server, id);
-    expect(task).toMatchObject({ state: "done", attempt: 1 });
-    await lawful(task);
-  });
+  it(
+    "[D2] in the boot, again and again, while a worker runs: it is adopted in the end",
+    { timeout: 90_000 },
+    async () => {
+      server = await startServer(options());
+      const id =
+        (await submit(server, [
+          { bash: "echo one > one.txt" },
+          { wait: 6_000 },
+          { finish: { title: "One", summary: "" } },
+        ])) ?? "";
+      await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
+      await server.kill();
+      for (let i = 0; i < 3; i += 1) expect(await launch(options("boot:1")).exited).toBe("SIGKILL");
+      server = await startServer(options());
+      const task = await settledOn(server, id);
+      expect(task).toMatchObject({ state: "done", attempt: 1 });
+      await lawful(task);
+    },
+  );
 
-  it("[D2] SIGTERM leaves the worker running and exits in time; the next start adopts it", { timeout: 90_000 }, async () => {
-    server = await startServer(options());
-    const id = (await submit(server, [{ bash: "echo one > one.txt" }, { wait: 4_000 }, { finish: { title: "One", summary: "" } }])) ?? "";
-    await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
-    const begun = Date.now();
-    expect(await server.kill("SIGTERM")).toBe(0);
-    expect(Date.now() - begun).toBeLessThan(5_000);
-    server = await startServer(options());
-    const task = await settledOn(server, id);
-    expect(task).toMatchObject({ state: "done", attempt: 1 });
-    await lawful(task);
-  });
+  it(
+    "[D2] SIGTERM leaves the worker running and exits in time; the next start adopts it",
+    { timeout: 90_000 },
+    async () => {
+      server = await startServer(options());
+      const id =
+        (await submit(server, [
+          { bash: "echo one > one.txt" },
+          { wait: 4_000 },
+          { finish: { title: "One", summary: "" } },
+        ])) ?? "";
+      await eventually(async () => ((await server?.task(id))?.state === "running" ? true : null), "it runs");
+      const begun = Date.now();
+      expect(await server.kill("SIGTERM")).toBe(0);
+      expect(Date.now() - begun).toBeLessThan(5_000);
+      server = await startServer(options());
+      const task = await settledOn(server, id);
+      expect(task).toMatchObject({ state: "done", attempt: 1 });
+      await lawful(task);
+    },
+  );
 });

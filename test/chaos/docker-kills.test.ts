@@ -1,6 +1,7 @@
 /**
- * Many tasks in containers under random SIGKILLs of the coordinator until everything is quiet: the judge of kills.test.ts, on Docker.
- * Where there can be an engine of its own, that one is restarted and killed too; elsewhere the engine at hand is left alone.
+ * Many tasks in containers under random SIGKILLs of the coordinator until everything is quiet: the
+ * judge of kills.test.ts, on Docker. Where there can be an engine of its own, that one is restarted
+ * and killed too; elsewhere the engine at hand is left alone.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
@@ -25,7 +26,11 @@ type Kind = (typeof KINDS)[number];
 const kindOf = (i: number): Kind => KINDS[i % KINDS.length] ?? "pushed";
 
 function scriptOf(i: number): object[] {
-  const work = [{ write: { path: `task-${i}.txt`, content: `${i}\n` } }, { wait: 300 }, { finish: { title: `Task ${i}`, summary: "" } }];
+  const work = [
+    { write: { path: `task-${i}.txt`, content: `${i}\n` } },
+    { wait: 300 },
+    { finish: { title: `Task ${i}`, summary: "" } },
+  ];
   switch (kindOf(i)) {
     case "pushed":
       return work;
@@ -75,7 +80,8 @@ async function underKills(here: Installation, engine: PrivateEngine | null): Pro
   async function killAll(engine: PrivateEngine | null): Promise<void> {
     let startMs = 0;
     while (!quiet) {
-      // On a machine that takes long to start one, each lives longer: all would die before they did anything.
+      // On a machine that takes long to start one, each lives longer: all would die before they did
+      // anything.
       await delay(200 + random() * 1_300 + startMs);
       await here.kill("SIGKILL");
       kills += 1;

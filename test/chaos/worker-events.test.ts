@@ -17,7 +17,10 @@ import { eventually, ROOT, startServer } from "../support/process/server.ts";
 const EVENTS = 20_000;
 const KILLS = 7;
 
-/** The environment of the worker process that Slipway started: where its broker listens, and its token. */
+/**
+ * The environment of the worker process that Slipway started: where its broker listens, and its
+ * token.
+ */
 function workerEnvironment(data: string): Record<string, string> | null {
   for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
     try {
@@ -45,10 +48,15 @@ it.runIf(process.platform === "linux")(
     const options = { dataDir: data, env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_LOG_LEVEL: "error" } };
     let server = await startServer(options);
     try {
-      const { body } = await server.call("POST", "/v1/tasks", { repo: repo.url, prompt: "Hold the line.", script: [{ hang: true }] });
+      const { body } = await server.call("POST", "/v1/tasks", {
+        repo: repo.url,
+        prompt: "Hold the line.",
+        script: [{ hang: true }],
+      });
       const { id } = body as WireTask;
       await eventually(async () => ((await server.task(id)).state === "running" ? true : null), "it runs");
-      // The real worker hangs and says nothing; the real link goes on in its name, from where it stood.
+      // The real worker hangs and says nothing; the real link goes on in its name, from where it
+      // stood.
       const env = await eventually(() => Promise.resolve(workerEnvironment(data)), "the worker is found");
       const attempt = Number(env[WORKER_ENV.attempt]);
       const link = new HttpLink({

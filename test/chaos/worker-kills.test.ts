@@ -1,4 +1,7 @@
-/** Workers that a model drives, under SIGKILL at random lines of their transcripts, until every task is done; then the trees, the transcripts and the logs are looked at. */
+/**
+ * Workers that a model drives, under SIGKILL at random lines of their transcripts, until every task
+ * is done; then the trees, the transcripts and the logs are looked at.
+ */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,12 +32,19 @@ const NAMES = ["a", "b", "c", "d", "e", "f", "g", "h"];
 /** Beside the workspace, where no checkpoint reaches: what really ran, and to its end. */
 const step = (dir: string, name: string) => ({
   name: "bash",
-  input: { command: `echo "$PWD begin ${name}" >> ${dir}/ran; echo ${name} >> log.txt; echo "$PWD end ${name}" >> ${dir}/ran` },
+  input: {
+    command: `echo "$PWD begin ${name}" >> ${dir}/ran; echo ${name} >> log.txt; echo "$PWD end ${name}" >> ${dir}/ran`,
+  },
 });
 /** What an agent does that looks before it repeats. */
 const REPAIR = {
   tools: [
-    { name: "bash", input: { command: `touch log.txt; ${NAMES.map((n) => `grep -qx ${n} log.txt || echo ${n} >> log.txt`).join("; ")}` } },
+    {
+      name: "bash",
+      input: {
+        command: `touch log.txt; ${NAMES.map((n) => `grep -qx ${n} log.txt || echo ${n} >> log.txt`).join("; ")}`,
+      },
+    },
   ],
 };
 const FINISH = { tools: [{ name: "finish", input: { title: "Do the work", summary: "It is done." } }] };
@@ -43,7 +53,10 @@ const CHECK = NAMES.map((name) => `grep -qx ${name} log.txt`).join(" && ");
 const LINES = 1 + 7 + 2 * 12;
 
 function work(dir: string): Scenario {
-  const [a, b, c, d, e, f, g, h] = NAMES.map((name) => step(dir, name)) as [ReturnType<typeof step>, ...ReturnType<typeof step>[]];
+  const [a, b, c, d, e, f, g, h] = NAMES.map((name) => step(dir, name)) as [
+    ReturnType<typeof step>,
+    ...ReturnType<typeof step>[],
+  ];
   const list = { name: "todo", input: { items: [{ text: "more", status: "pending" }] } };
   const turns = [
     { say: "I begin.", tools: [a, b], delayMs: 5 },
@@ -90,7 +103,9 @@ it(
     const server = await startServer({ dataDir: data, env, policy: { backoffMs: 20, backoffCapMs: 50 } });
     const db = new Database(join(data, "slipway.db"), { readonly: true });
     const lines = db.prepare<[string], Row>("SELECT n, attempt, record FROM transcripts WHERE task_id = ? ORDER BY n");
-    const lengths = db.prepare<[], { id: string; n: number }>("SELECT task_id AS id, max(n) AS n FROM transcripts GROUP BY task_id");
+    const lengths = db.prepare<[], { id: string; n: number }>(
+      "SELECT task_id AS id, max(n) AS n FROM transcripts GROUP BY task_id",
+    );
     const deaths: number[] = [];
     let settled = false;
 
@@ -107,7 +122,10 @@ it(
       });
     }
 
-    /** Kills each task's worker whenever its transcript has reached the next of its random lengths. What was read before must still be there. */
+    /**
+     * Kills each task's worker whenever its transcript has reached the next of its random lengths.
+     * What was read before must still be there.
+     */
     async function killAll(): Promise<void> {
       const due = new Map<string, number[]>();
       const seen = new Map<string, string>();
@@ -142,13 +160,23 @@ it(
     try {
       const ids: string[] = [];
       for (let i = 0; i < TASKS; i += 1) {
-        const body = { repo: repo.url, prompt: "Do the work.", branch: `work/${i}`, maxAttempts: PER_TASK + 1, verify: [CHECK] };
+        const body = {
+          repo: repo.url,
+          prompt: "Do the work.",
+          branch: `work/${i}`,
+          maxAttempts: PER_TASK + 1,
+          verify: [CHECK],
+        };
         const { body: made } = await server.call("POST", "/v1/tasks", body);
         ids.push((made as WireTask).id);
       }
       const settle = async (): Promise<void> => {
         for (const id of ids)
-          await eventually(async () => ((await server.task(id)).settledAt === null ? null : true), `${id} settles`, LIMIT_MS);
+          await eventually(
+            async () => ((await server.task(id)).settledAt === null ? null : true),
+            `${id} settles`,
+            LIMIT_MS,
+          );
       };
       const [calm, killer] = await Promise.allSettled([settle().finally(() => (settled = true)), killAll()]);
       for (const end of [calm, killer]) if (end.status === "rejected") throw end.reason;
@@ -168,7 +196,11 @@ it(
         expect(seqs).toEqual(seqs.map((_, at) => at + 1));
       }
       const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
-      const sandbox = openProcessSandbox({ dir: data, workerFile: join(ROOT, "dist/worker.mjs"), instance: deriveInstanceId(data) });
+      const sandbox = openProcessSandbox({
+        dir: data,
+        workerFile: join(ROOT, "dist/worker.mjs"),
+        instance: deriveInstanceId(data),
+      });
       expect((await checkInvariants({ store, sandbox, maxConcurrent: SLOTS })).violations).toEqual([]);
       await store.close();
       await sandbox.close();

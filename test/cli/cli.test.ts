@@ -2,7 +2,14 @@ import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
-import { logOf, openMisbehavingServer, sendFrame, type Handler, type Live, type MisbehavingServer } from "../client/misbehaving-server.ts";
+import {
+  logOf,
+  openMisbehavingServer,
+  sendFrame,
+  type Handler,
+  type Live,
+  type MisbehavingServer,
+} from "../client/misbehaving-server.ts";
 import { killAll, makeHome, run, start } from "./command.ts";
 
 let home = "";
@@ -149,10 +156,16 @@ describe("which server, as whom", () => {
       if (path === "/v1/auth/login")
         return {
           status: 200,
-          body: { accessToken: "a1", refreshToken: "r1", expiresIn: 900, user: { id: "u", email: "a@b.c", role: "user" } },
+          body: {
+            accessToken: "a1",
+            refreshToken: "r1",
+            expiresIn: 900,
+            user: { id: "u", email: "a@b.c", role: "user" },
+          },
         };
       if (path === "/v1/auth/logout") return { status: 204 };
-      if (token !== "a1") return { status: 401, body: { code: "unauthenticated", detail: "Authentication is required." } };
+      if (token !== "a1")
+        return { status: 401, body: { code: "unauthenticated", detail: "Authentication is required." } };
       return { status: 200, body: { items: [], next: null } };
     });
     const login = await run(home, ["login", "--email", "a@b.c", "--url", stage.url], { input: "pass word\n" });
@@ -187,9 +200,13 @@ describe("commands", () => {
     writeFileSync(script, '[{"say":"hi"}]');
     const flags =
       "--base b --branch c --title t --agent scripted --model m --usd 1.5 --minutes 2 --turns 3 --memory 512 --cpus 0.5 --egress none --pull-request draft --verify v1 --verify v2 --priority -1 --max-attempts 2 --idempotency-key k";
-    const { code, out } = await run(home, ["submit", "https://x/y.git", "-", ...flags.split(" "), "--script", script, ...at()], {
-      input: "from stdin",
-    });
+    const { code, out } = await run(
+      home,
+      ["submit", "https://x/y.git", "-", ...flags.split(" "), "--script", script, ...at()],
+      {
+        input: "from stdin",
+      },
+    );
     expect({ code, out }).toEqual({ code: 0, out: "task_1\n" });
     expect(stage.seen[0]?.key).toBe("k");
     expect(stage.seen[0]?.body).toEqual({
@@ -216,7 +233,12 @@ describe("commands", () => {
   it("retry sends the point, the prompt and the bounds, and only what was given", async () => {
     stage = await openMisbehavingServer(() => ({ status: 201, body: taskOf({ state: "queued" }) }));
     await run(home, ["retry", "task_1", ...at()]);
-    await run(home, ["retry", "task_1", ..."--from checkpoint --prompt again --usd 5 --minutes 90 --memory 4096".split(" "), ...at()]);
+    await run(home, [
+      "retry",
+      "task_1",
+      ..."--from checkpoint --prompt again --usd 5 --minutes 90 --memory 4096".split(" "),
+      ...at(),
+    ]);
     expect(stage.seen.map(({ body }) => body)).toEqual([
       {},
       { from: "checkpoint", prompt: "again", budget: { usd: 5, minutes: 90 }, limits: { memoryMb: 4096 } },
@@ -227,7 +249,13 @@ describe("commands", () => {
     stage = await openMisbehavingServer(serving(taskOf()), streaming(["queued", "running", "done"]));
     const { code, out } = await run(home, ["watch", "task_1", ...at()], { env: { SLIPWAY_TOKEN: "t" } });
     expect(code).toBe(0);
-    for (const part of ["event 1", "event 3", "done: pushed slipway/x bbbbbbbbbb", "What was done.", "1 file changed, +2 -1"])
+    for (const part of [
+      "event 1",
+      "event 3",
+      "done: pushed slipway/x bbbbbbbbbb",
+      "What was done.",
+      "1 file changed, +2 -1",
+    ])
       expect(out).toContain(part);
   });
 
@@ -240,10 +268,14 @@ describe("commands", () => {
       evidence: "remote: no\u001b[1m",
       retryable: false,
     } as const;
-    stage = await openMisbehavingServer(serving(taskOf({ state: "failed", outcome: null, failure })), streaming(["queued", "failed"]));
+    stage = await openMisbehavingServer(
+      serving(taskOf({ state: "failed", outcome: null, failure })),
+      streaming(["queued", "failed"]),
+    );
     const { code, out } = await run(home, ["watch", "task_1", ...at()], { env: { SLIPWAY_TOKEN: "t" } });
     expect(code).toBe(1);
-    for (const part of ["push_rejected while pushing", "remote: no", "Use another branch."]) expect(out).toContain(part);
+    for (const part of ["push_rejected while pushing", "remote: no", "Use another branch."])
+      expect(out).toContain(part);
     expect(out).not.toContain("\u001b");
   });
 
@@ -285,17 +317,31 @@ describe("commands", () => {
       body: { id: "cred_1", host: "git.example.org", kind: "token", username: null, createdAt: "" },
     }));
     const piped = await run(home, ["credential", "add", "git.example.org", ...at()], { input: "ghp_secret\n" });
-    expect({ code: piped.code, printed: (piped.out + piped.err).includes("ghp_secret") }).toEqual({ code: 0, printed: false });
+    expect({ code: piped.code, printed: (piped.out + piped.err).includes("ghp_secret") }).toEqual({
+      code: 0,
+      printed: false,
+    });
     expect(stage.seen.at(-1)?.body).toEqual({ host: "git.example.org", kind: "token", token: "ghp_secret" });
-    await run(home, ["credential", "add", "git.example.org", "--username", "x", ...at()], { env: { SLIPWAY_GIT_TOKEN: "ghp_other" } });
-    expect(stage.seen.at(-1)?.body).toEqual({ host: "git.example.org", kind: "token", token: "ghp_other", username: "x" });
+    await run(home, ["credential", "add", "git.example.org", "--username", "x", ...at()], {
+      env: { SLIPWAY_GIT_TOKEN: "ghp_other" },
+    });
+    expect(stage.seen.at(-1)?.body).toEqual({
+      host: "git.example.org",
+      kind: "token",
+      token: "ghp_other",
+      username: "x",
+    });
     expect((await run(home, ["credential", "add", "git.example.org", ...at()])).code).toBe(2);
   });
 
   it("says what the server complains about, field by field", async () => {
     stage = await openMisbehavingServer(() => ({
       status: 400,
-      body: { code: "invalid_request", detail: "The request is not valid.", errors: [{ path: "prompt", message: "must not be empty" }] },
+      body: {
+        code: "invalid_request",
+        detail: "The request is not valid.",
+        errors: [{ path: "prompt", message: "must not be empty" }],
+      },
     }));
     const { code, err } = await run(home, ["submit", "https://x/y.git", " ", ...at()]);
     expect(code).toBe(2);

@@ -16,7 +16,9 @@ export interface Ended {
 export interface Command {
   readonly process: ChildProcess;
   readonly ended: Promise<Ended>;
-  /** Resolves when this was printed on stdout or stderr; rejects when the process ends without it. */
+  /**
+   * Resolves when this was printed on stdout or stderr; rejects when the process ends without it.
+   */
   saw(text: string | RegExp): Promise<string>;
 }
 
@@ -28,9 +30,18 @@ export interface Options {
   readonly file?: string;
 }
 
-/** The environment of tests says nothing about Slipway: no server, no token, no session of whoever runs them. */
+/**
+ * The environment of tests says nothing about Slipway: no server, no token, no session of whoever
+ * runs them.
+ */
 export function cleanEnv(home: string, extra: Record<string, string> = {}): Record<string, string> {
-  return { PATH: process.env["PATH"] ?? "", HOME: home, TMPDIR: tmpdir(), XDG_CONFIG_HOME: join(home, "config"), ...extra };
+  return {
+    PATH: process.env["PATH"] ?? "",
+    HOME: home,
+    TMPDIR: tmpdir(),
+    XDG_CONFIG_HOME: join(home, "config"),
+    ...extra,
+  };
 }
 
 const open = new Set<ChildProcess>();

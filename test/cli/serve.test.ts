@@ -27,7 +27,12 @@ function runs(pid: number): boolean {
 
 describe("serve", () => {
   it("gc, artifacts and doctor work beside the running server; without one gc says so", async () => {
-    const env = { SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "keep", SLIPWAY_LOG_LEVEL: "silent" };
+    const env = {
+      SLIPWAY_PORT: "0",
+      SLIPWAY_SANDBOX: "process",
+      SLIPWAY_DATA_DIR: "keep",
+      SLIPWAY_LOG_LEVEL: "silent",
+    };
     const none = await run(home, ["gc", "--dry-run", "--data-dir", "keep", "--url", "http://127.0.0.1:9"]);
     expect([none.code, none.out]).toEqual([3, ""]);
     expect(none.err).toContain("cannot be reached");
@@ -36,9 +41,15 @@ describe("serve", () => {
     const lost = `task_${"0".repeat(26)}-a1`;
     mkdirSync(join(home, "keep", "run", lost), { recursive: true });
     const look = await run(home, ["gc", "--dry-run", "--data-dir", "keep"]);
-    expect([look.code, look.out]).toEqual([0, expect.stringMatching(/sockets +slipway-task_0{26}-a1[^]*1 thing could be removed/)]);
+    expect([look.code, look.out]).toEqual([
+      0,
+      expect.stringMatching(/sockets +slipway-task_0{26}-a1[^]*1 thing could be removed/),
+    ]);
     const gone = await run(home, ["gc", "--json", "--data-dir", "keep"]);
-    expect(JSON.parse(gone.out)).toMatchObject({ dryRun: false, items: [{ kind: "sockets", name: `slipway-${lost}`, error: null }] });
+    expect(JSON.parse(gone.out)).toMatchObject({
+      dryRun: false,
+      items: [{ kind: "sockets", name: `slipway-${lost}`, error: null }],
+    });
     expect((await run(home, ["gc", "--data-dir", "keep"])).out).toBe("Nothing to remove.\n");
     const task = JSON.parse((await run(home, ["tasks", "--json", "--data-dir", "keep"])).out) as { items: unknown[] };
     expect(task.items).toEqual([]);
@@ -55,7 +66,12 @@ describe("serve", () => {
   });
 
   it("says where it listens, serves a task to whoever reads its folder, and stops when it is told to", async () => {
-    const env = { SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "data", SLIPWAY_LOG_LEVEL: "silent" };
+    const env = {
+      SLIPWAY_PORT: "0",
+      SLIPWAY_SANDBOX: "process",
+      SLIPWAY_DATA_DIR: "data",
+      SLIPWAY_LOG_LEVEL: "silent",
+    };
     const server = start(home, ["serve"], { env });
     const line = await server.saw(/slipway: listening on (http:\/\/127\.0\.0\.1:\d+)\n/);
     await server.saw("/setup#");
@@ -118,9 +134,18 @@ describe("demo", () => {
   it("--model fake: the agent that has a model does it, and the provider's bill is what the task shows", async () => {
     const temp = join(home, "tmp3");
     mkdirSync(temp);
-    const { code, out, err } = await run(home, ["demo", "--model", "fake", "--sandbox", "process"], { env: { TMPDIR: temp } });
+    const { code, out, err } = await run(home, ["demo", "--model", "fake", "--sandbox", "process"], {
+      env: { TMPDIR: temp },
+    });
     expect({ code, err }).toEqual({ code: 0, err: "" });
-    for (const part of ["a fake one", "is overloaded", "✓ verify node test.mjs", "7 turns", "+++ b/farewell.mjs", "It works."])
+    for (const part of [
+      "a fake one",
+      "is overloaded",
+      "✓ verify node test.mjs",
+      "7 turns",
+      "+++ b/farewell.mjs",
+      "It works.",
+    ])
       expect(out).toContain(part);
     expect(readdirSync(temp)).toEqual([]);
   }, 120_000);
@@ -140,7 +165,9 @@ describe("run.mjs", () => {
   it("runs the command line with standard input closed, as on a build machine", async () => {
     const { code, out } = await run(home, ["--version"], { file: RUN, env: { CI: "true" }, cwd: ROOT });
     expect({ code, out }).toEqual({ code: 0, out: "0.1.0\n" });
-    expect((await run(home, ["tasks", "--url", "http://127.0.0.1:9"], { file: RUN, env: { CI: "true" } })).code).toBe(3);
+    expect((await run(home, ["tasks", "--url", "http://127.0.0.1:9"], { file: RUN, env: { CI: "true" } })).code).toBe(
+      3,
+    );
   });
 
   it("stops the server when the shell that npm started it in is stopped", async () => {
@@ -151,7 +178,8 @@ describe("run.mjs", () => {
       SLIPWAY_DATA_DIR: "data4",
       npm_lifecycle_event: "start",
     };
-    // The second command keeps the shell from becoming the server: what it is told is told to it alone.
+    // The second command keeps the shell from becoming the server: what it is told is told to it
+    // alone.
     const shell = spawn("sh", ["-c", `"${process.execPath}" "${RUN}" serve; exit 9`], {
       cwd: home,
       env,
@@ -166,7 +194,13 @@ describe("run.mjs", () => {
   }, 60_000);
 
   it("passes a stop on to the server", async () => {
-    const env = { SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "data3", SLIPWAY_LOG_LEVEL: "silent", CI: "true" };
+    const env = {
+      SLIPWAY_PORT: "0",
+      SLIPWAY_SANDBOX: "process",
+      SLIPWAY_DATA_DIR: "data3",
+      SLIPWAY_LOG_LEVEL: "silent",
+      CI: "true",
+    };
     const server = start(home, ["serve"], { file: RUN, env });
     await server.saw("slipway: listening on");
     server.process.kill("SIGTERM");

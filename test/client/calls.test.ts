@@ -9,7 +9,10 @@ afterEach(async () => {
   stage = undefined;
 });
 
-async function open(handler: Handler, options: { token?: string; sessions?: SessionStore; retries?: number } = { token: "slp_x" }) {
+async function open(
+  handler: Handler,
+  options: { token?: string; sessions?: SessionStore; retries?: number } = { token: "slp_x" },
+) {
   stage = await openMisbehavingServer(handler);
   return new SlipwayClient({ baseUrl: `${stage.url}/`, ...options });
 }
@@ -36,7 +39,9 @@ describe("retries", () => {
 
   it("waits as long as it was asked to", async () => {
     const client = await open((_seen, index) =>
-      index === 0 ? { status: 429, body: { code: "rate_limited", detail: "Slow down." }, headers: { "retry-after": "1" } } : made,
+      index === 0
+        ? { status: 429, body: { code: "rate_limited", detail: "Slow down." }, headers: { "retry-after": "1" } }
+        : made,
     );
     const began = performance.now();
     await client.submit({ repo: "https://x/y.git", prompt: "p" });
@@ -48,12 +53,19 @@ describe("retries", () => {
       path.endsWith("/retry") ? "drop" : { status: 409, body: { code: "task_settled", detail: "It is settled." } },
     );
     await expect(client.retry("task_1")).rejects.toMatchObject({ code: "unreachable", status: 0 });
-    await expect(client.cancel("task_1")).rejects.toMatchObject({ code: "task_settled", status: 409, detail: "It is settled." });
+    await expect(client.cancel("task_1")).rejects.toMatchObject({
+      code: "task_settled",
+      status: 409,
+      detail: "It is settled.",
+    });
     expect(stage?.seen).toHaveLength(2);
   });
 
   it("gives up after its retries, and says what the server said last", async () => {
-    const client = await open(() => ({ status: 503, body: { code: "unavailable", detail: "Not now." } }), { token: "slp_x", retries: 2 });
+    const client = await open(() => ({ status: 503, body: { code: "unavailable", detail: "Not now." } }), {
+      token: "slp_x",
+      retries: 2,
+    });
     await expect(client.task("task_1")).rejects.toMatchObject({ code: "unavailable", detail: "Not now." });
     expect(stage?.seen).toHaveLength(3);
   });
@@ -122,7 +134,12 @@ describe("sessions", () => {
         path === "/v1/auth/login"
           ? {
               status: 200,
-              body: { accessToken: "a1", refreshToken: "r1", expiresIn: 900, user: { id: "user_1", email: "a@b.c", role: "user" } },
+              body: {
+                accessToken: "a1",
+                refreshToken: "r1",
+                expiresIn: 900,
+                user: { id: "user_1", email: "a@b.c", role: "user" },
+              },
             }
           : { status: 204 },
       { sessions },
@@ -148,7 +165,10 @@ describe("shapes", () => {
     const client = await open((_seen, index) =>
       index === 0 ? { status: 202, body: { id: "m1", status: "queued" } } : { status: 201, body: { id: "task_2" } },
     );
-    expect(await client.message("task_1", { text: "hi" })).toEqual({ kind: "queued", message: { id: "m1", status: "queued" } });
+    expect(await client.message("task_1", { text: "hi" })).toEqual({
+      kind: "queued",
+      message: { id: "m1", status: "queued" },
+    });
     expect(await client.message("task_1", { text: "hi" })).toEqual({ kind: "follow_up", task: { id: "task_2" } });
   });
 });

@@ -1,7 +1,14 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { WebSocket as NodeSocket } from "ws";
 import { SlipwayClient, SlipwayProblem, type WatchTiming, type WireEvent } from "../../src/client/index.ts";
-import { logOf, openMisbehavingServer, sendFrame, type Handler, type Live, type MisbehavingServer } from "./misbehaving-server.ts";
+import {
+  logOf,
+  openMisbehavingServer,
+  sendFrame,
+  type Handler,
+  type Live,
+  type MisbehavingServer,
+} from "./misbehaving-server.ts";
 
 const FAST: Partial<WatchTiming> = { pollMs: 10, backoffMs: 5, backoffCapMs: 20, pollForMs: 80, quietMs: 5_000 };
 const LOG = logOf(["queued", "provisioning", "running", "running", "running", "running", "pushing", "done"]);
@@ -17,7 +24,10 @@ afterEach(async () => {
 const http: Handler = ({ path, query }) => {
   if (path.endsWith("/events")) {
     const after = Number(query.get("after"));
-    return { status: 200, body: { items: LOG.filter(({ seq }) => seq > after).slice(0, Number(query.get("limit"))), next: null } };
+    return {
+      status: 200,
+      body: { items: LOG.filter(({ seq }) => seq > after).slice(0, Number(query.get("limit"))), next: null },
+    };
   }
   return { status: 200, body: { id: "task_1", state: "done", seq: LOG.length } };
 };
@@ -36,10 +46,20 @@ const serving =
     feed(socket, Number(frame["after"]), connection);
   };
 
-async function open(handler: Handler, live: Live | null, options: { token?: string; polling?: boolean } = {}): Promise<SlipwayClient> {
+async function open(
+  handler: Handler,
+  live: Live | null,
+  options: { token?: string; polling?: boolean } = {},
+): Promise<SlipwayClient> {
   stage = await openMisbehavingServer(handler, live);
   const sockets = options.polling ? {} : { WebSocket: NodeSocket };
-  return new SlipwayClient({ baseUrl: stage.url, token: options.token ?? "slp_x", timing: FAST, retries: 1, ...sockets });
+  return new SlipwayClient({
+    baseUrl: stage.url,
+    token: options.token ?? "slp_x",
+    timing: FAST,
+    retries: 1,
+    ...sockets,
+  });
 }
 
 async function seqs(events: AsyncIterable<WireEvent>): Promise<number[]> {
@@ -56,7 +76,10 @@ describe("watch", () => {
         sendFrame(socket, frames(LOG.slice(after, after + 1)));
         // Cut in every way: a clean close, a busy server, a restart, and just gone.
         if (after + 1 < LOG.length)
-          setTimeout(() => (connection % 4 === 3 ? socket.terminate() : socket.close([1000, 4408, 1012][connection % 4])), 5);
+          setTimeout(
+            () => (connection % 4 === 3 ? socket.terminate() : socket.close([1000, 4408, 1012][connection % 4])),
+            5,
+          );
       }),
     );
     expect(await seqs(client.watch("task_1"))).toEqual(SEQS);
@@ -136,7 +159,10 @@ describe("watch", () => {
       else serving((opened, after) => sendFrame(opened, frames(LOG.slice(after))))(socket, frame, connection);
     });
     const saved: unknown[] = [];
-    const sessions = { load: () => ({ accessToken: "stale", refreshToken: "r1" }), save: (session: unknown) => void saved.push(session) };
+    const sessions = {
+      load: () => ({ accessToken: "stale", refreshToken: "r1" }),
+      save: (session: unknown) => void saved.push(session),
+    };
     const client = new SlipwayClient({ baseUrl: stage.url, sessions, timing: FAST, WebSocket: NodeSocket });
     expect(await seqs(client.watch("task_1"))).toEqual(SEQS);
     expect(saved).toEqual([{ accessToken: "fresh", refreshToken: "r2" }]);
@@ -169,7 +195,12 @@ describe("watch", () => {
         else sendFrame(socket, frames(LOG.slice(after)));
       }),
     );
-    const client = new SlipwayClient({ baseUrl: stage.url, token: "slp_x", timing: { ...FAST, quietMs: 60 }, WebSocket: NodeSocket });
+    const client = new SlipwayClient({
+      baseUrl: stage.url,
+      token: "slp_x",
+      timing: { ...FAST, quietMs: 60 },
+      WebSocket: NodeSocket,
+    });
     expect(await seqs(client.watch("task_1"))).toEqual(SEQS);
     expect(stage.subscriptions).toEqual([0, 2]);
   });

@@ -59,7 +59,9 @@ function peopleSuite(get: () => Accounts): void {
   });
 
   it("of sign-ups with one e-mail at the same time one wins", async () => {
-    const results = await Promise.allSettled([1, 2, 3, 4].map((n) => get().createUser(person(`u${n}`, "one@example.org"))));
+    const results = await Promise.allSettled(
+      [1, 2, 3, 4].map((n) => get().createUser(person(`u${n}`, "one@example.org"))),
+    );
     expect(results.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected", "rejected", "rejected"]);
     expect(await get().users()).toHaveLength(1);
   });

@@ -36,7 +36,11 @@ const finished = (summary: string): Move => ({
 });
 
 const largeMoves = (i: number): Move[] => [
-  { type: "message", data: { id: `m${i}`, role: "assistant", content: [{ type: "text", text: LARGE }] }, workerSeq: 2 * i + 1 },
+  {
+    type: "message",
+    data: { id: `m${i}`, role: "assistant", content: [{ type: "text", text: LARGE }] },
+    workerSeq: 2 * i + 1,
+  },
   { type: "tool.started", data: { id: `t${i}`, name: "bash", input: { command: LARGE } }, workerSeq: 2 * i + 2 },
   notice(LARGE),
 ];
@@ -66,7 +70,8 @@ export function pagesContract(get: () => Store): void {
     const afterSeq = (last: { readonly seq: number } | null): number => last?.seq ?? 0;
     const wanted = Array.from({ length: MANY }, (_, i) => 4 + 3 * i);
     const log = [];
-    for await (const event of every<{ seq: number }>((last) => get().events(id, afterSeq(last), 1_000))) log.push(event.seq);
+    for await (const event of every<{ seq: number }>((last) => get().events(id, afterSeq(last), 1_000)))
+      log.push(event.seq);
     expect(log).toEqual(Array.from({ length: seq }, (_, i) => i + 1));
     // The first page has three small events too.
     expect((await get().events(id, 0, 1_000)).items).toHaveLength(3 + FULL);
@@ -83,7 +88,10 @@ export function pagesContract(get: () => Store): void {
     for (let i = 0; i < MANY; i++) made.push(await create(get(), { spec: { prompt: LARGE } }));
     const revs = await pages((last: Task | null) => get().changes("user_a", last?.rev ?? 0, 1_000), FULL);
     expect(revs.map(({ id }) => id)).toEqual(made.map(({ id }) => id));
-    const found = await pages((last: Task | null) => get().tasks({ userId: "user_a", limit: 200, ...(last && { before: last.id }) }), FULL);
+    const found = await pages(
+      (last: Task | null) => get().tasks({ userId: "user_a", limit: 200, ...(last && { before: last.id }) }),
+      FULL,
+    );
     expect(found.map(({ id }) => id)).toEqual(made.map(({ id }) => id).toReversed());
   });
 
@@ -112,7 +120,8 @@ export function pagesContract(get: () => Store): void {
           const asked = states.filter((state) => state !== "queued");
           const oldest = mine[0]?.id ?? "";
           const found: string[] = [];
-          const read = (last: Task | null) => get().tasks({ userId: null, states: asked, limit, ...(last && { before: last.id }) });
+          const read = (last: Task | null) =>
+            get().tasks({ userId: null, states: asked, limit, ...(last && { before: last.id }) });
           for await (const { id } of every(read)) {
             if (id < oldest) break;
             found.push(id);

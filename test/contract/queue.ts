@@ -108,25 +108,28 @@ function fairSuite(get: () => Store): void {
   it("[D8] property: while two owners both wait, neither is served twice more than the other", async () => {
     let run = 0;
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.constantFrom("a", "b", "c", "d"), { minLength: 2, maxLength: 14 }), async (letters) => {
-        // New owners each time, and an empty queue also after a run that failed.
-        while ((await serve(get())) !== null);
-        const owners = letters.map((letter) => `${letter}${run}`);
-        run++;
-        const left = new Map<string, number>();
-        for (const owner of owners) {
-          left.set(owner, (left.get(owner) ?? 0) + 1);
-          await submit(owner);
-        }
-        const served = new Map<string, number>([...left.keys()].map((owner) => [owner, 0]));
-        for (let owner = await serve(get()); owner !== null; owner = await serve(get())) {
-          served.set(owner, served.get(owner)! + 1);
-          left.set(owner, left.get(owner)! - 1);
-          const waiting = [...left].filter(([, n]) => n > 0).map(([name]) => served.get(name)!);
-          if (waiting.length > 1) expect(Math.max(...waiting) - Math.min(...waiting)).toBeLessThanOrEqual(1);
-        }
-        expect([...left.values()].every((n) => n === 0)).toBe(true);
-      }),
+      fc.asyncProperty(
+        fc.array(fc.constantFrom("a", "b", "c", "d"), { minLength: 2, maxLength: 14 }),
+        async (letters) => {
+          // New owners each time, and an empty queue also after a run that failed.
+          while ((await serve(get())) !== null);
+          const owners = letters.map((letter) => `${letter}${run}`);
+          run++;
+          const left = new Map<string, number>();
+          for (const owner of owners) {
+            left.set(owner, (left.get(owner) ?? 0) + 1);
+            await submit(owner);
+          }
+          const served = new Map<string, number>([...left.keys()].map((owner) => [owner, 0]));
+          for (let owner = await serve(get()); owner !== null; owner = await serve(get())) {
+            served.set(owner, served.get(owner)! + 1);
+            left.set(owner, left.get(owner)! - 1);
+            const waiting = [...left].filter(([, n]) => n > 0).map(([name]) => served.get(name)!);
+            if (waiting.length > 1) expect(Math.max(...waiting) - Math.min(...waiting)).toBeLessThanOrEqual(1);
+          }
+          expect([...left.values()].every((n) => n === 0)).toBe(true);
+        },
+      ),
       { numRuns: 15 },
     );
   });
@@ -146,7 +149,11 @@ function slotSuite(get: () => Store): void {
   });
 
   it("[D4] the user limit counts slots held and slots about to be given", async () => {
-    const a = [await create(get(), { userId: "a" }), await create(get(), { userId: "a" }), await create(get(), { userId: "a" })];
+    const a = [
+      await create(get(), { userId: "a" }),
+      await create(get(), { userId: "a" }),
+      await create(get(), { userId: "a" }),
+    ];
     const b = await create(get(), { userId: "b" });
     expect(await get().claimable(10, 2)).toEqual([a[0]!.id, b.id, a[1]!.id]);
     const held = await move(get(), a[0]!, claim);

@@ -32,7 +32,10 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
     const signal = new AbortController().signal;
     const ID = "task_a1";
     const prepare = (taskId = ID, parentTaskId: string | null = null) =>
-      bench.repos.prepare({ taskId, userId: "user_a", repo: bench.repo, auth: bench.auth, base: null, parentTaskId }, signal);
+      bench.repos.prepare(
+        { taskId, userId: "user_a", repo: bench.repo, auth: bench.auth, base: null, parentTaskId },
+        signal,
+      );
     const push = (taskId: string, sha: string, expect: string | null, branch = "slipway/x") =>
       bench.repos.push({ taskId, userId: "user_a", repo: bench.repo, auth: bench.auth, sha, branch, expect }, signal);
 
@@ -53,7 +56,9 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
     });
 
     it("six at once on one repository are fine", async () => {
-      const made = await Promise.all(["task_1", "task_2", "task_3", "task_4", "task_5", "task_6"].map((id) => prepare(id)));
+      const made = await Promise.all(
+        ["task_1", "task_2", "task_3", "task_4", "task_5", "task_6"].map((id) => prepare(id)),
+      );
       expect(new Set(made.map((one) => one.baseSha)).size).toBe(1);
     });
 
@@ -103,13 +108,22 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
 
     it("a repository that was made before keeps its base", async () => {
       const first = await prepare();
-      const again = { taskId: ID, userId: "user_a", repo: bench.repo, auth: bench.auth, base: "main", parentTaskId: null };
+      const again = {
+        taskId: ID,
+        userId: "user_a",
+        repo: bench.repo,
+        auth: bench.auth,
+        base: "main",
+        parentTaskId: null,
+      };
       expect(await bench.repos.prepare(again, signal)).toEqual(first);
     });
 
     it("who is cancelled before it begins gets nothing", async () => {
       const task = { taskId: ID, userId: "user_a", repo: bench.repo, auth: bench.auth };
-      await expect(bench.repos.prepare({ ...task, base: null, parentTaskId: null }, AbortSignal.abort())).rejects.toThrow("aborted");
+      await expect(
+        bench.repos.prepare({ ...task, base: null, parentTaskId: null }, AbortSignal.abort()),
+      ).rejects.toThrow("aborted");
       expect(await bench.repos.list()).toEqual([]);
     });
 

@@ -1,4 +1,7 @@
-/** One suite for every adapter of the Sandbox port. The workers are stand-ins (test/support/process/stand-in-worker.mjs): their token says what they do. */
+/**
+ * One suite for every adapter of the Sandbox port. The workers are stand-ins
+ * (test/support/process/stand-in-worker.mjs): their token says what they do.
+ */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -15,7 +18,10 @@ export interface SandboxRig {
   readonly socketBase?: string;
   /** Opens the adapter on the same engine and installation each time. The rig closes it. */
   open(): Sandbox;
-  /** Another coordinator process with the same adapter; absent where sandboxes do not outlive their process. */
+  /**
+   * Another coordinator process with the same adapter; absent where sandboxes do not outlive their
+   * process.
+   */
   peer?(spec: SandboxSpec, crashAt?: string): Peer;
   /** Kills and forgets a sandbox behind the adapter's back. */
   vanish?(name: string): Promise<void>;
@@ -44,7 +50,10 @@ async function entriesOf(tar: AsyncIterable<Uint8Array> | null): Promise<Map<str
   for await (const entry of reader) {
     const parts: Buffer[] = [];
     for await (const part of entry) parts.push(part as Buffer);
-    found.set(entry.header.name, entry.header.type === "symlink" ? `-> ${entry.header.linkname}` : Buffer.concat(parts).toString());
+    found.set(
+      entry.header.name,
+      entry.header.type === "symlink" ? `-> ${entry.header.linkname}` : Buffer.concat(parts).toString(),
+    );
   }
   return found;
 }
@@ -60,7 +69,11 @@ export async function eventually(found: () => Promise<boolean>, what: string, ms
   }
 }
 
-export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>, capabilities: SandboxCapabilities): void {
+export function sandboxContract(
+  name: string,
+  openRig: () => Promise<SandboxRig>,
+  capabilities: SandboxCapabilities,
+): void {
   describe(`${name} keeps the sandbox contract`, () => {
     let rig: SandboxRig;
     let sandbox: Sandbox;
@@ -181,7 +194,12 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
     it("[D7] stop, remove and wait of an unknown name resolve", async () => {
       await sandbox.stop("slipway-nobody-a1", 1_000);
       await sandbox.remove("slipway-nobody-a1");
-      expect(await sandbox.wait("slipway-nobody-a1", never)).toEqual({ exitCode: null, outOfMemory: false, diskFull: false, tail: "" });
+      expect(await sandbox.wait("slipway-nobody-a1", never)).toEqual({
+        exitCode: null,
+        outOfMemory: false,
+        diskFull: false,
+        tail: "",
+      });
     });
 
     it("remove ends a running sandbox, forgets it, and may be called again", async () => {
@@ -199,7 +217,12 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
       const exited = await runs("exit:0");
       await sandbox.wait(exited.name, never);
       const found = new Map((await sandbox.list()).map((one) => [one.name, one]));
-      expect(found.get(running.name)).toEqual({ name: running.name, taskId: running.taskId, attempt: 1, state: "running" });
+      expect(found.get(running.name)).toEqual({
+        name: running.name,
+        taskId: running.taskId,
+        attempt: 1,
+        state: "running",
+      });
       expect(found.get(exited.name)).toEqual({ name: exited.name, taskId: exited.taskId, attempt: 1, state: "exited" });
       expect(found.size).toBe(2);
     });
@@ -220,7 +243,8 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
       expect(await sandbox.salvage("slipway-nobody-a1", never)).toBe(null);
       const spec = await runs("exit:0");
       await sandbox.wait(spec.name, never);
-      for (const mode of ["look", "remove"] as const) expect(await sandbox.reclaim(() => Promise.resolve(false), mode, never)).toEqual([]);
+      for (const mode of ["look", "remove"] as const)
+        expect(await sandbox.reclaim(() => Promise.resolve(false), mode, never)).toEqual([]);
       expect(await stateOf(spec)).toBe("exited");
     });
 
@@ -330,11 +354,16 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
         expect(tail).toContain("broker-two");
       });
 
-      // The engine hears of the memory and of the end by two ways: under load the end may be first, and it says nothing of memory then.
-      it.runIf(capabilities.outOfMemory)("tells a worker that ran out of memory from one that failed", { retry: 2 }, async () => {
-        const spec = await runs("memory", { memoryMb: 128 });
-        expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: 137, outOfMemory: true });
-      });
+      // The engine hears of the memory and of the end by two ways: under load the end may be first,
+      // and it says nothing of memory then.
+      it.runIf(capabilities.outOfMemory)(
+        "tells a worker that ran out of memory from one that failed",
+        { retry: 2 },
+        async () => {
+          const spec = await runs("memory", { memoryMb: 128 });
+          expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: 137, outOfMemory: true });
+        },
+      );
 
       it("[D3] sees a sandbox that vanished from outside", async () => {
         const spec = await runs("sleep");
@@ -411,18 +440,21 @@ export function sandboxContract(name: string, openRig: () => Promise<SandboxRig>
         expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: 137 });
       });
 
-      it.each([...capabilities.crashpoints])("[D2] killed at %s, the next ensure makes it one running sandbox", async (point) => {
-        const spec = specOf("run:sleep 2; exit 7");
-        const first = peer(spec, point);
-        await first.said("ready");
-        first.go();
-        expect(await first.ended).toBe("SIGKILL");
-        expect(["created", "running"]).toContain(await stateOf(spec));
-        await sandbox.ensure(spec, never);
-        const exit = await sandbox.wait(spec.name, never);
-        expect(exit.exitCode).toBe(7);
-        expect(starts(exit)).toBe(1);
-      });
+      it.each([...capabilities.crashpoints])(
+        "[D2] killed at %s, the next ensure makes it one running sandbox",
+        async (point) => {
+          const spec = specOf("run:sleep 2; exit 7");
+          const first = peer(spec, point);
+          await first.said("ready");
+          first.go();
+          expect(await first.ended).toBe("SIGKILL");
+          expect(["created", "running"]).toContain(await stateOf(spec));
+          await sandbox.ensure(spec, never);
+          const exit = await sandbox.wait(spec.name, never);
+          expect(exit.exitCode).toBe(7);
+          expect(starts(exit)).toBe(1);
+        },
+      );
 
       it("[D7] killed after create, a stop is final: nothing starts later", async () => {
         const spec = specOf("sleep");

@@ -9,7 +9,20 @@ import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./usage-ledger.ts";
 import { pagesContract } from "./pages.ts";
 import { queueContract } from "./queue.ts";
-import { cancel, claim, commitOf, create, fail, move, newTask, notice, ready, stopped, T0, type Move } from "./tasks.ts";
+import {
+  cancel,
+  claim,
+  commitOf,
+  create,
+  fail,
+  move,
+  newTask,
+  notice,
+  ready,
+  stopped,
+  T0,
+  type Move,
+} from "./tasks.ts";
 import { transcriptContract } from "./transcripts.ts";
 
 export interface Opened {
@@ -117,7 +130,8 @@ function commitSuite(get: () => Store): void {
       notice("ours"),
       notice("too"),
     );
-    const seqs = async (after: number, limit: number) => (await get().eventsOfOthers(id, after, limit)).items.map(({ seq }) => seq);
+    const seqs = async (after: number, limit: number) =>
+      (await get().eventsOfOthers(id, after, limit)).items.map(({ seq }) => seq);
     expect(await seqs(0, 10)).toEqual([1, 2, 3, 5, 6]);
     expect(await seqs(3, 1)).toEqual([5]);
     expect(await seqs(6, 10)).toEqual([]);
@@ -151,7 +165,9 @@ function commitSuite(get: () => Store): void {
     const texts = log.slice(3).map(({ data }) => String(data["text"]));
     expect(new Set(texts).size).toBe(80);
     for (let writer = 0; writer < 8; writer++) {
-      expect(texts.filter((text) => text.startsWith(`${writer}:`))).toEqual(Array.from({ length: 10 }, (_, i) => `${writer}:${i}`));
+      expect(texts.filter((text) => text.startsWith(`${writer}:`))).toEqual(
+        Array.from({ length: 10 }, (_, i) => `${writer}:${i}`),
+      );
     }
   });
 
@@ -185,7 +201,10 @@ function commitSuite(get: () => Store): void {
     const results = await Promise.allSettled(commits.map((commit) => get().commit(commit)));
     expect(results.map(({ status }) => status)).toEqual(tasks.map((_, i) => (i === 3 ? "rejected" : "fulfilled")));
     for (const [i, task] of tasks.entries()) {
-      expect(await get().task(task.id)).toMatchObject({ seq: i === 3 ? 1 : 3, state: i === 3 ? "queued" : "provisioning" });
+      expect(await get().task(task.id)).toMatchObject({
+        seq: i === 3 ? 1 : 3,
+        state: i === 3 ? "queued" : "provisioning",
+      });
       expect((await get().events(task.id, 0, 10)).items).toHaveLength(i === 3 ? 1 : 3);
       expect(await get().attempts(task.id)).toHaveLength(i === 3 ? 0 : 1);
     }
@@ -211,7 +230,13 @@ const say = (id: string, role: "user" | "assistant", text: string, more: object 
 
 function projectionSuite(get: () => Store): void {
   it("messages and their status", async () => {
-    const task = await move(get(), await create(get()), claim, ready, say("m1", "user", "stop", { mode: "steer", status: "queued" }));
+    const task = await move(
+      get(),
+      await create(get()),
+      claim,
+      ready,
+      say("m1", "user", "stop", { mode: "steer", status: "queued" }),
+    );
     expect(await get().message(task.id, "m1")).toEqual({
       id: "m1",
       taskId: task.id,
@@ -235,19 +260,40 @@ function projectionSuite(get: () => Store): void {
   });
 
   it("a worker that reuses a message's id can neither break the log nor hide or change that message", async () => {
-    const task = await move(get(), await create(get()), claim, ready, say("m1", "user", "mine", { mode: "follow_up", status: "queued" }));
+    const task = await move(
+      get(),
+      await create(get()),
+      claim,
+      ready,
+      say("m1", "user", "mine", { mode: "follow_up", status: "queued" }),
+    );
     const after = await move(get(), task, say("m1", "assistant", "not yours"), say("m1", "assistant", "again"));
     expect((await get().messages(after.id, 0, 100)).items).toHaveLength(3);
     expect(await get().message(after.id, "m1")).toMatchObject({ role: "user", status: "queued" });
     await move(get(), after, { type: "message.status", data: { id: "m1", status: "delivered" } });
-    expect((await get().messages(after.id, 0, 100)).items.map(({ status }) => status)).toEqual(["delivered", null, null]);
+    expect((await get().messages(after.id, 0, 100)).items.map(({ status }) => status)).toEqual([
+      "delivered",
+      null,
+      null,
+    ]);
   });
 
   it("tool calls: begun, ended, and the same id again", async () => {
     const begin: Move = { type: "tool.started", data: { id: "t1", name: "bash", input: { command: "ls" } } };
-    const end: Move = { type: "tool.finished", data: { id: "t1", name: "bash", output: "out", exitCode: 2, ms: 5, truncated: true } };
+    const end: Move = {
+      type: "tool.finished",
+      data: { id: "t1", name: "bash", output: "out", exitCode: 2, ms: 5, truncated: true },
+    };
     const task = await move(get(), await create(get()), claim, ready, begin);
-    const call = { id: "t1", taskId: task.id, attempt: 1, seq: 4, name: "bash", input: { command: "ls" }, startedAt: task.updatedAt };
+    const call = {
+      id: "t1",
+      taskId: task.id,
+      attempt: 1,
+      seq: 4,
+      name: "bash",
+      input: { command: "ls" },
+      startedAt: task.updatedAt,
+    };
     expect((await get().toolCalls(task.id, 0, 100)).items).toEqual([
       { ...call, endedAt: null, output: null, exitCode: null, truncated: false },
     ]);
@@ -291,7 +337,12 @@ function readSuite(get: () => Store): void {
     expect(await store.task("x")).toBeNull();
     expect(await store.message("x", "y")).toBeNull();
     expect(await store.attempts("x")).toEqual([]);
-    for (const read of [store.events("x", 0, 9), store.messages("x", 0, 9), store.toolCalls("x", 0, 9), store.changes("x", 0, 9)]) {
+    for (const read of [
+      store.events("x", 0, 9),
+      store.messages("x", 0, 9),
+      store.toolCalls("x", 0, 9),
+      store.changes("x", 0, 9),
+    ]) {
       expect(await read).toEqual({ items: [], more: false });
     }
     expect(await store.position("x")).toBe(0);
@@ -301,11 +352,15 @@ function readSuite(get: () => Store): void {
   });
 
   it("tasks by owner, state, thread and text, newest first, page by page", async () => {
-    const a = await create(get(), { userId: "user_a", spec: { title: "Überholen", prompt: "Paint 100% of the _hull_" } });
+    const a = await create(get(), {
+      userId: "user_a",
+      spec: { title: "Überholen", prompt: "Paint 100% of the _hull_" },
+    });
     const b = await create(get(), { userId: "user_b", spec: { repo: "https://git.example/Dock/Yard.git" } });
     const c = await create(get(), { userId: "user_a", threadId: a.threadId, parentId: a.id });
     const done = await move(get(), await create(get(), { userId: "user_a" }), cancel);
-    const query = async (more: object): Promise<string[]> => ids((await get().tasks({ userId: null, limit: 50, ...more })).items);
+    const query = async (more: object): Promise<string[]> =>
+      ids((await get().tasks({ userId: null, limit: 50, ...more })).items);
     expect(await query({})).toEqual([done.id, c.id, b.id, a.id]);
     expect(await query({ userId: "user_a" })).toEqual([done.id, c.id, a.id]);
     expect(await query({ userId: "user_a", states: ["queued", "running"] })).toEqual([c.id, a.id]);

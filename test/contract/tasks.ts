@@ -108,7 +108,10 @@ export const fail = (code: string): Move => ({
   data: { reason: "failed", code, detail: null, evidence: null, jitter: 0, retryAfterMs: null },
 });
 /** From provisioning through retrying back to queued. */
-export const retried: readonly Move[] = [fail("worker_lost"), { type: "task.state", data: { reason: "timed_out", jitter: 0 } }];
+export const retried: readonly Move[] = [
+  fail("worker_lost"),
+  { type: "task.state", data: { reason: "timed_out", jitter: 0 } },
+];
 
 export async function create(store: Store, wish: TaskOptions = {}): Promise<Task> {
   const result = await store.create(newTask(wish));

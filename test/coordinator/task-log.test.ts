@@ -1,4 +1,7 @@
-/** Announcing and driving against the commit: a second connection to the same database says what is durable. */
+/**
+ * Announcing and driving against the commit: a second connection to the same database says what is
+ * durable.
+ */
 import Database from "../../src/store/sqlite/driver.ts";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -46,7 +49,8 @@ const create = () =>
     inherits: null,
     idempotency: null,
   });
-const note = (text: string) => taskLog.record(ID, () => [{ type: "notice", data: { level: "info", code: "test", text } }]);
+const note = (text: string) =>
+  taskLog.record(ID, () => [{ type: "notice", data: { level: "info", code: "test", text } }]);
 const durable = (): number =>
   beside.prepare<[string], number>("SELECT coalesce(max(seq), 0) FROM task_events WHERE task_id = ?").pluck().get(ID)!;
 

@@ -112,7 +112,13 @@ describe("the environment", () => {
 
   it("[S6] speaks http and https only, and reads local repositories only when told so", async () => {
     const path = join(server.root, "app.git");
-    for (const source of [`file://${path}`, path, `ext::touch ${join(dir, "ran")}`, "ssh://127.0.0.1/x", "git://127.0.0.1/x"]) {
+    for (const source of [
+      `file://${path}`,
+      path,
+      `ext::touch ${join(dir, "ran")}`,
+      "ssh://127.0.0.1/x",
+      "git://127.0.0.1/x",
+    ]) {
       expect(await said(git({ cwd: dir, args: ["ls-remote", "--", source] })), source).toMatch(/not allowed/);
     }
     expect(readdirSync(dir)).not.toContain("ran");
@@ -126,9 +132,12 @@ describe("the environment", () => {
     expect(await said(git({ cwd: dir, args: ["ls-remote", "--", named] }))).toMatch(/could not resolve/i);
     const pin = `upstream.example.com:${port}:127.0.0.1`;
     expect((await git({ cwd: dir, pin, args: ["ls-remote", "--", named, "HEAD"] })).text).toContain("HEAD");
-    // The other way round: a name that resolves to the server is not connected to when the pin says otherwise.
+    // The other way round: a name that resolves to the server is not connected to when the pin says
+    // otherwise.
     const away = url.replace("127.0.0.1", "localhost");
-    expect(await said(git({ cwd: dir, pin: `localhost:${port}:127.0.0.2`, args: ["ls-remote", "--", away] }))).not.toBe("no error");
+    expect(await said(git({ cwd: dir, pin: `localhost:${port}:127.0.0.2`, args: ["ls-remote", "--", away] }))).not.toBe(
+      "no error",
+    );
   });
 
   it("[S6] a redirect is not followed", async () => {
@@ -151,12 +160,15 @@ describe("the output", () => {
     expect([cut.bytes.length, cut.truncated]).toEqual([1_000, true]);
     const whole = await git({ cwd: bare, args: ["show", "HEAD:big.txt"], maxBytes: 3_300_000 });
     expect([whole.bytes.length, whole.truncated]).toEqual([3_300_000, false]);
-    for (let i = 0; i < 6; i += 1) server.commit("app", "main", { "big.txt": "0123456789\n".repeat(300_000 * (i + 1)) });
+    for (let i = 0; i < 6; i += 1)
+      server.commit("app", "main", { "big.txt": "0123456789\n".repeat(300_000 * (i + 1)) });
     expect(await said(git({ cwd: bare, args: ["show", "HEAD:big.txt"] }))).toContain("git said too much");
   });
 
   it("an aborted call does not begin", async () => {
-    await expect(git({ cwd: dir, signal: AbortSignal.abort(), args: ["ls-remote", "--", url] })).rejects.toThrow("aborted");
+    await expect(git({ cwd: dir, signal: AbortSignal.abort(), args: ["ls-remote", "--", url] })).rejects.toThrow(
+      "aborted",
+    );
     expect(server.requests).toEqual([]);
   });
 });
@@ -185,7 +197,12 @@ describe("mirrors", () => {
     let moves = 1;
     const move = (): void => {
       if (moves > 0)
-        server.git("app", "update-ref", "refs/heads/main", server.git("app", "commit-tree", "HEAD^{tree}", "-m", `other ${moves}`));
+        server.git(
+          "app",
+          "update-ref",
+          "refs/heads/main",
+          server.git("app", "commit-tree", "HEAD^{tree}", "-m", `other ${moves}`),
+        );
       moves -= 1;
     };
     const shaky: Git = async (call) => {
@@ -203,7 +220,12 @@ describe("mirrors", () => {
 
   it("find the branch that is meant among those that end alike", async () => {
     const wanted = server.git("app", "rev-parse", "refs/heads/main");
-    server.git("app", "update-ref", "refs/heads/refs/heads/main", server.git("app", "commit-tree", "HEAD^{tree}", "-m", "decoy"));
+    server.git(
+      "app",
+      "update-ref",
+      "refs/heads/refs/heads/main",
+      server.git("app", "commit-tree", "HEAD^{tree}", "-m", "decoy"),
+    );
     const mirrors = openMirrors(git, join(dir, "mirrors"), [server.host]);
     expect(await mirrors.fetch(source("main"), signal)).toMatchObject({ base: "main", baseSha: wanted });
   });

@@ -76,7 +76,8 @@ it("content cannot pass for the beginning of another file's patch", async () => 
   const head = commit();
   const { files } = await readDiff(run, join(work, ".git"), base, head);
   expect(files).toHaveLength(7);
-  for (const file of files) expect(file.patch?.startsWith(`diff --git a/${file.path} b/${file.path}\n`), file.path).toBe(true);
+  for (const file of files)
+    expect(file.patch?.startsWith(`diff --git a/${file.path} b/${file.path}\n`), file.path).toBe(true);
   expect(await applies(head)).toBe(git("rev-parse", `${head}^{tree}`));
 });
 
@@ -92,7 +93,9 @@ it("text in another encoding, and under such a name, survives the patch", async 
 it("a patch that is too large is an error, not half a patch", async () => {
   put("big.txt", "0123456789\n".repeat(1_000_000));
   const head = commit();
-  await expect(readPatch(run, join(work, ".git"), base, head, allBinary)).rejects.toMatchObject({ code: "payload_too_large" });
+  await expect(readPatch(run, join(work, ".git"), base, head, allBinary)).rejects.toMatchObject({
+    code: "payload_too_large",
+  });
 });
 
 it("[S6] the repository's own attributes and drivers run nothing", async () => {

@@ -14,14 +14,24 @@ import { codeOf, reposContract } from "../contract/repositories.ts";
 import { startGitServer, type GitServer, type GitServerOptions } from "../support/git-server.ts";
 import { WORK_REF, type GitAuth, type Repositories } from "../../src/core/ports/repositories.ts";
 
-const ENV = { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", GIT_CONFIG_GLOBAL: "/dev/null", GIT_CONFIG_NOSYSTEM: "1" };
+const ENV = {
+  PATH: process.env["PATH"] ?? "",
+  HOME: "/nonexistent",
+  GIT_CONFIG_GLOBAL: "/dev/null",
+  GIT_CONFIG_NOSYSTEM: "1",
+};
 const WHO = ["-c", "user.name=W", "-c", "user.email=w@example.com"];
 
 /** A commit straight into the bare repository, on top of what the ref (or HEAD) holds. */
 function commitInto(path: string, ref: string, files: Readonly<Record<string, string>>): string {
   const work = mkdtempSync(join(tmpdir(), "slipway-work-"));
   const git = (...args: string[]): string =>
-    execFileSync("git", [...WHO, ...args], { cwd: work, env: ENV, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+    execFileSync("git", [...WHO, ...args], {
+      cwd: work,
+      env: ENV,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    }).trim();
   try {
     git("init", "-q");
     try {
@@ -31,7 +41,13 @@ function commitInto(path: string, ref: string, files: Readonly<Record<string, st
     }
     git("checkout", "-q", "FETCH_HEAD");
     for (const [name, content] of Object.entries(files))
-      execFileSync("sh", ["-c", 'mkdir -p "$(dirname "$1")" && printf %s "$2" > "$1"', "sh", join(work, name), content]);
+      execFileSync("sh", [
+        "-c",
+        'mkdir -p "$(dirname "$1")" && printf %s "$2" > "$1"',
+        "sh",
+        join(work, name),
+        content,
+      ]);
     git("add", "-A");
     git("commit", "-q", "--allow-empty", "-m", `change ${ref}`);
     git("push", "-q", "--force", path, `HEAD:${ref}`);
@@ -68,7 +84,8 @@ reposContract("git", async () => {
     repo: url,
     auth: null,
     commit: (taskId, ref, content) => Promise.resolve(commitInto(repos.path(taskId), ref, { "work.txt": content })),
-    tip: (branch) => Promise.resolve(server.git("app", "for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`) || null),
+    tip: (branch) =>
+      Promise.resolve(server.git("app", "for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`) || null),
     drop: (branch) => Promise.resolve(void server.git("app", "update-ref", "-d", `refs/heads/${branch}`)),
     async close() {
       await server.close();
@@ -96,11 +113,17 @@ const TOKEN = "s3cr3t-T0ken/with+odd=chars";
 const AUTH: GitAuth = { username: "robot", token: TOKEN };
 const prepare = (auth: GitAuth | null = null, over: Partial<{ repo: string; base: string; taskId: string }> = {}) => {
   if (rig === null) throw new Error("open first");
-  return rig.repos.prepare({ taskId: "task_a1", userId: "user_a", repo: rig.url, auth, base: null, parentTaskId: null, ...over }, signal);
+  return rig.repos.prepare(
+    { taskId: "task_a1", userId: "user_a", repo: rig.url, auth, base: null, parentTaskId: null, ...over },
+    signal,
+  );
 };
 const push = (auth: GitAuth | null, sha: string, branch = "slipway/x") => {
   if (rig === null) throw new Error("open first");
-  return rig.repos.push({ taskId: "task_a1", userId: "user_a", repo: rig.url, auth, sha, branch, expect: null }, signal);
+  return rig.repos.push(
+    { taskId: "task_a1", userId: "user_a", repo: rig.url, auth, sha, branch, expect: null },
+    signal,
+  );
 };
 
 function everyFile(dir: string): string[] {
@@ -124,7 +147,9 @@ describe("the simulated adapter", () => {
     repos.fail("task_a1", { prepare: "repo_unreachable", push: "push_rejected", times: 2 });
     expect([await make(), await make(), await make()]).toEqual(["repo_unreachable", "repo_unreachable", "no failure"]);
     expect([await send(), await send(), await send()]).toEqual(["push_rejected", "push_rejected", "no failure"]);
-    expect(await codeOf(repos.prepare({ ...task, taskId: "task_b2", base: null, parentTaskId: null }, signal))).toBe("no failure");
+    expect(await codeOf(repos.prepare({ ...task, taskId: "task_b2", base: null, parentTaskId: null }, signal))).toBe(
+      "no failure",
+    );
   });
 });
 
@@ -154,7 +179,8 @@ describe("fetching", () => {
   it("the second task on a repository transfers nothing that is there", async () => {
     const { server, repos } = await open();
     server.commit("app", "main", { "large.bin": randomBytes(500_000).toString("hex") });
-    const posts = (): number => server.requests.filter((one) => one.method === "POST" && one.path.endsWith("git-upload-pack")).length;
+    const posts = (): number =>
+      server.requests.filter((one) => one.method === "POST" && one.path.endsWith("git-upload-pack")).length;
     const sent = (): number => server.requests.reduce((sum, one) => sum + one.sent, 0);
     await prepare();
     expect(sent()).toBeGreaterThan(500_000);
@@ -229,7 +255,10 @@ describe("fetching", () => {
     const { server, repos, url } = await open();
     server.refuse("app", { hang: true });
     const cancel = new AbortController();
-    const waiting = repos.prepare({ taskId: "task_a1", userId: "u", repo: url, auth: null, base: null, parentTaskId: null }, cancel.signal);
+    const waiting = repos.prepare(
+      { taskId: "task_a1", userId: "u", repo: url, auth: null, base: null, parentTaskId: null },
+      cancel.signal,
+    );
     setTimeout(() => cancel.abort(), 200);
     await expect(waiting).rejects.toThrow();
     server.refuse("app", null);
@@ -238,7 +267,10 @@ describe("fetching", () => {
 });
 
 describe("pushing", () => {
-  async function withWork(options: GitServerOptions = {}, auth: GitAuth | null = null): Promise<{ sha: string; server: GitServer }> {
+  async function withWork(
+    options: GitServerOptions = {},
+    auth: GitAuth | null = null,
+  ): Promise<{ sha: string; server: GitServer }> {
     const { server, repos } = await open(options);
     await prepare(auth);
     return { server, sha: commitInto(repos.path("task_a1"), WORK_REF, { "work.txt": "done" }) };
@@ -286,7 +318,10 @@ describe("pushing", () => {
     server.refuse("app", { hang: true, on: "push" });
     const cancel = new AbortController();
     const slow = rig?.repos
-      .push({ taskId: "task_a1", userId: "u", repo: rig.url, auth: AUTH, sha, branch: "b", expect: null }, cancel.signal)
+      .push(
+        { taskId: "task_a1", userId: "u", repo: rig.url, auth: AUTH, sha, branch: "b", expect: null },
+        cancel.signal,
+      )
       .catch(() => undefined);
     await delay(500);
     const commands = execFileSync("ps", ["-eo", "args"], { encoding: "utf8" });
@@ -324,13 +359,17 @@ describe("diffs", () => {
     server.commit("app", "main", { "old name.txt": "a\nb\nc\nd\ne\n", "gone.txt": "x\n", "bin.dat": "\0\x01\x02" });
     const { baseSha } = await prepare();
     const work = mkdtempSync(join(tmpdir(), "slipway-work-"));
-    const git = (...args: string[]): string => execFileSync("git", [...WHO, ...args], { cwd: work, env: ENV, encoding: "utf8" }).trim();
+    const git = (...args: string[]): string =>
+      execFileSync("git", [...WHO, ...args], { cwd: work, env: ENV, encoding: "utf8" }).trim();
     git("clone", "-q", repos.path("task_a1"), ".");
     git("mv", "old name.txt", "new\nname.txt");
     git("rm", "-q", "gone.txt");
     execFileSync(
       "sh",
-      ["-c", "printf 'one\\nmore\\n' > src/a.txt; printf '\\000\\001\\003' > bin.dat; printf 'diff --git a/x b/x\\n' > tricky.txt"],
+      [
+        "-c",
+        "printf 'one\\nmore\\n' > src/a.txt; printf '\\000\\001\\003' > bin.dat; printf 'diff --git a/x b/x\\n' > tricky.txt",
+      ],
       { cwd: work },
     );
     git("add", "-A");
@@ -340,7 +379,14 @@ describe("diffs", () => {
     const { files, truncated } = await repos.diff("task_a1", baseSha, head);
     expect(truncated).toBe(false);
     expect(
-      files.map(({ path, oldPath, status, additions, deletions, binary }) => [path, oldPath, status, additions, deletions, binary]),
+      files.map(({ path, oldPath, status, additions, deletions, binary }) => [
+        path,
+        oldPath,
+        status,
+        additions,
+        deletions,
+        binary,
+      ]),
     ).toEqual([
       ["bin.dat", null, "modified", 0, 0, true],
       ["gone.txt", null, "deleted", 0, 1, false],
@@ -381,14 +427,20 @@ describe("diffs", () => {
 
 describe("[S6] where a name points", () => {
   const answer = (...addresses: string[]) =>
-    (() => Promise.resolve(addresses.map((address) => ({ address, family: 4 })))) as unknown as Parameters<typeof resolvePin>[3];
+    (() => Promise.resolve(addresses.map((address) => ({ address, family: 4 })))) as unknown as Parameters<
+      typeof resolvePin
+    >[3];
 
   it("pins git to what was judged, and refuses a name with any private address", async () => {
-    expect(await resolvePin("https://git.example.com/a/b", [], signal, answer("93.184.215.14"))).toBe("git.example.com:443:93.184.215.14");
-    expect(await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer("93.184.215.14", "10.0.0.1")))).toBe(
+    expect(await resolvePin("https://git.example.com/a/b", [], signal, answer("93.184.215.14"))).toBe(
+      "git.example.com:443:93.184.215.14",
+    );
+    expect(
+      await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer("93.184.215.14", "10.0.0.1"))),
+    ).toBe("repo_unreachable");
+    expect(await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer("169.254.169.254")))).toBe(
       "repo_unreachable",
     );
-    expect(await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer("169.254.169.254")))).toBe("repo_unreachable");
     expect(await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer()))).toBe("repo_unreachable");
     expect(await resolvePin("http://127.0.0.1:99/a", ["127.0.0.1:99"], signal)).toBeNull();
   });
@@ -408,6 +460,7 @@ describe("[S6] where a name points", () => {
       "::ffff:127.0.0.1",
     ])
       expect(isPrivate(address), address).toBe(true);
-    for (const address of ["93.184.215.14", "8.8.8.8", "172.32.0.1", "2606:4700::1111"]) expect(isPrivate(address), address).toBe(false);
+    for (const address of ["93.184.215.14", "8.8.8.8", "172.32.0.1", "2606:4700::1111"])
+      expect(isPrivate(address), address).toBe(false);
   });
 });

@@ -1,4 +1,7 @@
-/** The real doors on a real port over a real kernel and a real database; every answer is checked against the route table. */
+/**
+ * The real doors on a real port over a real kernel and a real database; every answer is checked
+ * against the route table.
+ */
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import type { Server } from "node:http";
@@ -40,7 +43,8 @@ export interface Answered {
   readonly headers: Headers;
   readonly text: string;
   /** The JSON of the answer; null when it is none. */
-  // oxlint-disable-next-line typescript/no-explicit-any -- each answer was checked against its schema; tests read it freely
+  // oxlint-disable-next-line typescript/no-explicit-any -- each answer was checked against its
+  // schema; tests read it freely
   readonly body: any;
 }
 
@@ -86,16 +90,31 @@ function diary(lines: Line[]): Log {
 
 export async function openApiServer(options: ApiServerOptions = {}): Promise<ApiServer> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-http-"));
-  const { store, accounts } = openSqliteStore({ dir, migrations: join(import.meta.dirname, "../../migrations/sqlite") });
+  const { store, accounts } = openSqliteStore({
+    dir,
+    migrations: join(import.meta.dirname, "../../migrations/sqlite"),
+  });
   const harness = await openHarness({
     store,
-    settings: { maxConcurrent: 1_000, agents: ["scripted", "anthropic"], model: "claude-sonnet-5-5", models: ["claude-sonnet-*"] },
+    settings: {
+      maxConcurrent: 1_000,
+      agents: ["scripted", "anthropic"],
+      model: "claude-sonnet-5-5",
+      models: ["claude-sonnet-*"],
+    },
   });
   const { clock } = harness;
   const ids = seededIds(7);
   const lines: Line[] = [];
   const setupToken = options.setupToken === undefined ? SETUP_TOKEN : options.setupToken;
-  const sessions = await openSessions({ accounts, clock, ids, secret: randomBytes(32), localToken: LOCAL_TOKEN, setupToken });
+  const sessions = await openSessions({
+    accounts,
+    clock,
+    ids,
+    secret: randomBytes(32),
+    localToken: LOCAL_TOKEN,
+    setupToken,
+  });
   const loop = watchLoop();
   const vault = openVault(randomBytes(32));
   const deps: ApiDeps = {
@@ -161,7 +180,12 @@ async function call(port: number, method: string, path: string, asked: Asked): P
   });
   const text = await response.text();
   const isJson = text !== "" && /json/.test(response.headers.get("content-type") ?? "");
-  const answered: Answered = { status: response.status, headers: response.headers, text, body: isJson ? JSON.parse(text) : null };
+  const answered: Answered = {
+    status: response.status,
+    headers: response.headers,
+    text,
+    body: isJson ? JSON.parse(text) : null,
+  };
   if (method !== "HEAD") conforms(method, path, answered);
   return answered;
 }
@@ -177,7 +201,8 @@ export function conforms(method: string, path: string, answered: Answered): void
     return;
   }
   const answers = row.answers[answered.status];
-  if (answers === undefined) throw new Error(`${method} ${path} answered ${answered.status}, which its row does not name`);
+  if (answers === undefined)
+    throw new Error(`${method} ${path} answered ${answered.status}, which its row does not name`);
   const type = answered.headers.get("content-type") ?? "";
   const fits = answers.some((answer) => {
     if ("empty" in answer) return answered.text === "";

@@ -66,7 +66,9 @@ describe("[S6] slow and many", () => {
   test("a body that breaks off changes nothing and leaves no error in the diary", async () => {
     const before = api.lines.filter((line) => line.level === "error").length;
     const socket = connect(api.port, "127.0.0.1");
-    socket.write(`POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"name":`);
+    socket.write(
+      `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"name":`,
+    );
     await new Promise((resolve) => setTimeout(resolve, 50));
     socket.destroy();
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -85,7 +87,9 @@ describe("[S6] slow and many", () => {
   });
 
   test("a token of a megabyte is 431, one of 9 KB is 401", async () => {
-    const answered = await api.raw(`GET /v1/me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${"x".repeat(1_000_000)}\r\n\r\n`);
+    const answered = await api.raw(
+      `GET /v1/me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${"x".repeat(1_000_000)}\r\n\r\n`,
+    );
     expect(statusOf(answered)).toBe(431);
     expect((await api.call("GET", "/v1/me", { token: "x".repeat(9_000) })).status).toBe(401);
   });
@@ -117,7 +121,11 @@ describe("[S6] bodies", () => {
   const bad: Record<string, [Asked, number, string]> = {
     "another media type": [{ raw: "{}", headers: { "content-type": "text/plain" } }, 415, "unsupported_media_type"],
     "no media type": [{ raw: "{}", headers: { "content-type": "" } }, 415, "unsupported_media_type"],
-    "another charset": [{ raw: "{}", headers: { "content-type": "application/json; charset=utf-16" } }, 415, "unsupported_media_type"],
+    "another charset": [
+      { raw: "{}", headers: { "content-type": "application/json; charset=utf-16" } },
+      415,
+      "unsupported_media_type",
+    ],
     "a compressed body": [{ raw: "{}", headers: { "content-encoding": "gzip" } }, 415, "unsupported_media_type"],
     "five megabytes": [{ raw: `{"prompt":"${"a".repeat(5_000_000)}"}` }, 413, "payload_too_large"],
     "one byte too many": [{ raw: `"${"a".repeat(BODY_LIMIT - 1)}"` }, 413, "payload_too_large"],
@@ -127,14 +135,22 @@ describe("[S6] bodies", () => {
     null: [{ raw: "null" }, 400, "invalid_request"],
     "nothing at all": [{}, 400, "invalid_request"],
     "an array for a string": [{ body: { repo: [REPO], prompt: "x" } }, 400, "invalid_request"],
-    "bytes that are not UTF-8": [{ raw: Buffer.from(`{"repo":"${REPO}","prompt":"\xc3("}`, "latin1") }, 400, "invalid_request"],
+    "bytes that are not UTF-8": [
+      { raw: Buffer.from(`{"repo":"${REPO}","prompt":"\xc3("}`, "latin1") },
+      400,
+      "invalid_request",
+    ],
     "half a surrogate pair": [{ raw: `{"repo":"${REPO}","prompt":"\\ud800"}` }, 400, "invalid_request"],
     "a depth of 10,000": [{ raw: "[".repeat(10_000) + "]".repeat(10_000) }, 400, "invalid_request"],
     "a depth of 100,000 that never closes": [{ raw: '{"a":'.repeat(40_000) }, 400, "invalid_request"],
     "a prompt of blanks": [{ body: { repo: REPO, prompt: " \n\t" } }, 400, "invalid_request"],
     "a prompt with a nul": [{ body: { repo: REPO, prompt: "a\0b" } }, 400, "invalid_request"],
     "a prompt of 64 KiB and one": [{ body: { repo: REPO, prompt: "a".repeat(65_537) } }, 400, "invalid_request"],
-    "a title with control characters": [{ body: { repo: REPO, prompt: "x", title: "a\r\nb\u001b[31m" } }, 400, "invalid_request"],
+    "a title with control characters": [
+      { body: { repo: REPO, prompt: "x", title: "a\r\nb\u001b[31m" } },
+      400,
+      "invalid_request",
+    ],
   };
   for (const [name, [asked, status, code]] of Object.entries(bad)) {
     test(`${name} is ${status}`, async () => {
@@ -181,7 +197,15 @@ describe("[S6] bodies", () => {
   });
 
   test("unknown fields are refused by name, wherever they stand", async () => {
-    const body = { repo: REPO, prompt: "x", owner_id: "1", role: "admin", hostConfig: {}, mounts: ["/"], budget: { euro: 1 } };
+    const body = {
+      repo: REPO,
+      prompt: "x",
+      owner_id: "1",
+      role: "admin",
+      hostConfig: {},
+      mounts: ["/"],
+      budget: { euro: 1 },
+    };
     const answered = await submit({ body });
     const paths = answered.body.errors.map((one: { path: string }) => one.path).sort();
     expect(paths).toEqual(["budget.euro", "hostConfig", "mounts", "owner_id", "role"]);
@@ -302,7 +326,12 @@ describe("headers", () => {
         headers: { origin: "https://app.example.com", "access-control-request-method": "POST" },
       });
       expect([good.status, good.headers.get("access-control-allow-origin")]).toEqual([204, "https://app.example.com"]);
-      for (const origin of ["https://evil.example", "https://app.example.com.evil.example", "null", "http://app.example.com"]) {
+      for (const origin of [
+        "https://evil.example",
+        "https://app.example.com.evil.example",
+        "null",
+        "http://app.example.com",
+      ]) {
         const answered = await mine.call("GET", "/healthz", { headers: { origin } });
         expect(answered.headers.get("access-control-allow-origin")).toBeNull();
       }
@@ -319,7 +348,10 @@ describe("when it is our own fault", () => {
     const mine = await openApiServer({ deps: { tasks: service } });
     try {
       const person = await mine.person("x@example.com");
-      const answered = await mine.call("POST", "/v1/tasks", { token: person.accessToken, body: { repo: REPO, prompt: "x" } });
+      const answered = await mine.call("POST", "/v1/tasks", {
+        token: person.accessToken,
+        body: { repo: REPO, prompt: "x" },
+      });
       expect([answered.status, answered.body.code]).toEqual([500, "internal"]);
       expect(answered.text).not.toContain("SELECT");
       const line = mine.lines.find((one) => one.level === "error");
@@ -331,11 +363,17 @@ describe("when it is our own fault", () => {
   });
 
   test("our own coded errors with a 500 keep their words to themselves too", async () => {
-    const service = { ...api.harness.coordinator.tasks, submit: () => Promise.reject(new SlipwayError("newer_schema", "/secret/path")) };
+    const service = {
+      ...api.harness.coordinator.tasks,
+      submit: () => Promise.reject(new SlipwayError("newer_schema", "/secret/path")),
+    };
     const mine = await openApiServer({ deps: { tasks: service } });
     try {
       const person = await mine.person("x@example.com");
-      const answered = await mine.call("POST", "/v1/tasks", { token: person.accessToken, body: { repo: REPO, prompt: "x" } });
+      const answered = await mine.call("POST", "/v1/tasks", {
+        token: person.accessToken,
+        body: { repo: REPO, prompt: "x" },
+      });
       expect([answered.status, answered.body.code]).toEqual([500, "internal"]);
       expect(answered.text).not.toContain("secret");
     } finally {
@@ -347,7 +385,9 @@ describe("when it is our own fault", () => {
     const before = api.lines.length;
     const answered = await api.call("GET", "/v1/tasks?q=what-people-typed", { token });
     await new Promise((resolve) => setTimeout(resolve, 20));
-    const mine = api.lines.slice(before).filter((line) => line.fields["requestId"] === answered.headers.get("x-request-id"));
+    const mine = api.lines
+      .slice(before)
+      .filter((line) => line.fields["requestId"] === answered.headers.get("x-request-id"));
     expect(mine).toMatchObject([{ level: "debug", fields: { method: "GET", path: "/v1/tasks", status: 200 } }]);
     expect(JSON.stringify(api.lines)).not.toContain("what-people-typed");
     expect(JSON.stringify(api.lines)).not.toContain(token);

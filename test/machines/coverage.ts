@@ -1,4 +1,7 @@
-/** Which transitions of the task chart were taken, and which way each guard went; the list to reach is read off the chart itself. */
+/**
+ * Which transitions of the task chart were taken, and which way each guard went; the list to reach
+ * is read off the chart itself.
+ */
 import { getInitialMicrosteps, transition, type SnapshotFrom } from "xstate";
 import type { TaskEvent } from "../../src/core/event.ts";
 import type { Snapshot } from "../../src/core/task.ts";
@@ -9,7 +12,8 @@ type Hydrated = SnapshotFrom<typeof taskMachine>;
 type Node = typeof taskMachine.root;
 type Transition = ReturnType<typeof taskMachine.getTransitionData>[number];
 
-const hydrate = (snapshot: Snapshot): Hydrated => taskMachine.resolveState({ value: snapshot.value, context: snapshot.context });
+const hydrate = (snapshot: Snapshot): Hydrated =>
+  taskMachine.resolveState({ value: snapshot.value, context: snapshot.context });
 
 function nodesOf(node: Node): Node[] {
   return [node, ...Object.values(node.states).flatMap((child) => nodesOf(child as Node))];
@@ -30,7 +34,9 @@ function nameOf(t: Transition): string {
 export function demands(): string[] {
   return nodesOf(taskMachine.root)
     .flatMap(candidatesOf)
-    .flatMap((t) => (t.guard === undefined ? [`taken: ${nameOf(t)}`] : [`taken: ${nameOf(t)}`, `refused: ${nameOf(t)}`]));
+    .flatMap((t) =>
+      t.guard === undefined ? [`taken: ${nameOf(t)}`] : [`taken: ${nameOf(t)}`, `refused: ${nameOf(t)}`],
+    );
 }
 
 export class Coverage {
@@ -65,7 +71,10 @@ export class Coverage {
     }
   }
 
-  /** Candidates in the chart's order: those before the taken one refused. @returns true when the taken one was among them. */
+  /**
+   * Candidates in the chart's order: those before the taken one refused. @returns true when the
+   * taken one was among them.
+   */
   #weigh(candidates: readonly Transition[], taken: Transition | undefined): boolean {
     for (const candidate of candidates) {
       if (candidate === taken) {

@@ -84,7 +84,8 @@ describe("fold", () => {
     for (const { play } of open) {
       const next = offer(play, MOVES.cancel(play));
       if (next === null) expect(stateName(play)).toBe("cancelling");
-      else expect(stateName(next), valueName(play.snapshot)).toBe(holdsSlot(play.snapshot) ? "cancelling" : "cancelled");
+      else
+        expect(stateName(next), valueName(play.snapshot)).toBe(holdsSlot(play.snapshot) ? "cancelling" : "cancelled");
     }
   });
 
@@ -95,7 +96,8 @@ describe("fold", () => {
     const forced = played(play, "cancel_force");
     expect(c(forced)).toMatchObject({ forced: true, dueAt: c(play).dueAt });
     expect(offer(forced, MOVES.cancel_force(forced))).toBeNull();
-    for (const move of ["says", "usage", "checkpoint", "notice"] as const) expect(c(played(forced, move)).dueAt).toBe(c(play).dueAt);
+    for (const move of ["says", "usage", "checkpoint", "notice"] as const)
+      expect(c(played(forced, move)).dueAt).toBe(c(play).dueAt);
     expect(stateName(played(forced, "stopped"))).toBe("cancelled");
     expect(stateName(played(forced, "timed_out"))).toBe("cancelled");
   });
@@ -167,19 +169,22 @@ describe("attempts", () => {
     expect(stateName(played(play, "fail_transient"))).toBe("failed");
   });
 
-  it.each([1, 2, 3, 10])("[T5] of %i attempts each transient failure counts one, and the last is final", (maxAttempts) => {
-    let play = begin({ maxAttempts });
-    for (let i = 1; i < maxAttempts; i++) {
-      play = played(play, "claim", "fail_transient");
-      expect([stateName(play), countedAttempts(c(play))]).toEqual(["retrying", i]);
-      play = played(play, "timed_out");
-    }
-    play = played(play, "claim", "ready", "fail_transient");
-    expect(stateName(play)).toBe("failed");
-    expect(countedAttempts(c(play))).toBe(maxAttempts);
-    expect(c(play).failure).toMatchObject({ code: "attempts_exhausted", stage: "running", retryable: false });
-    expect(c(play).failure?.message).toContain("worker_lost");
-  });
+  it.each([1, 2, 3, 10])(
+    "[T5] of %i attempts each transient failure counts one, and the last is final",
+    (maxAttempts) => {
+      let play = begin({ maxAttempts });
+      for (let i = 1; i < maxAttempts; i++) {
+        play = played(play, "claim", "fail_transient");
+        expect([stateName(play), countedAttempts(c(play))]).toEqual(["retrying", i]);
+        play = played(play, "timed_out");
+      }
+      play = played(play, "claim", "ready", "fail_transient");
+      expect(stateName(play)).toBe("failed");
+      expect(countedAttempts(c(play))).toBe(maxAttempts);
+      expect(c(play).failure).toMatchObject({ code: "attempts_exhausted", stage: "running", retryable: false });
+      expect(c(play).failure?.message).toContain("worker_lost");
+    },
+  );
 
   it("[T5] push tries are counted by themselves and start no attempt", () => {
     let play = played(begin({ maxAttempts: 3 }), "claim", "ready", "finished");
@@ -222,14 +227,20 @@ describe("deadlines by state", () => {
     const late = played(play, "timed_out");
     expect(c(late).failure).toMatchObject({ code: "boot_timeout", stage: "provisioning" });
     expect(c(late).failure?.message).toContain("mirror");
-    while (play.at < claimed + P.bootMs - P.progressMs) play = offer(play, { ...MOVES.delivered(play), after: P.progressMs / 2 }) as Play;
+    while (play.at < claimed + P.bootMs - P.progressMs)
+      play = offer(play, { ...MOVES.delivered(play), after: P.progressMs / 2 }) as Play;
     expect(c(play).dueAt).toBe(claimed + P.bootMs);
   });
 
   it("provisioning: a step that tells how far it is goes on; another note of the coordinator does not keep it alive", () => {
     const play = played(begin(), "claim", "step_started");
     const told = (code: string): number | null => {
-      const notice = { type: "notice", data: { level: "info", code, text: "half" }, attempt: 1, after: 60_000 } as const;
+      const notice = {
+        type: "notice",
+        data: { level: "info", code, text: "half" },
+        attempt: 1,
+        after: 60_000,
+      } as const;
       return c(offer(play, notice) as Play).dueAt;
     };
     expect(told("step.image")).toBe(play.at + 60_000 + P.progressMs);
@@ -241,7 +252,8 @@ describe("deadlines by state", () => {
     expect(after(play)).toBe(P.silenceMs);
     expect(c(played(play, "timed_out")).failure).toMatchObject({ code: "stalled", retryable: true });
     let busy = play;
-    while (busy.at < play.at + P.wallMs - P.silenceMs) busy = offer(busy, { ...MOVES.tool(busy), after: P.silenceMs / 2 }) as Play;
+    while (busy.at < play.at + P.wallMs - P.silenceMs)
+      busy = offer(busy, { ...MOVES.tool(busy), after: P.silenceMs / 2 }) as Play;
     expect(c(busy).dueAt).toBe(play.at + P.wallMs);
     const end = played(busy, "timed_out");
     expect(stateName(end)).toBe("failed");
@@ -279,7 +291,10 @@ describe("questions", () => {
   const asked = played(begin(), "claim", "ready", "question");
 
   it("an answer goes on where the agent stood; waiting does not count against the wall clock", () => {
-    expect(c(asked)).toMatchObject({ question: { id: "q1", askedAt: asked.at, options: ["a", "b"] }, dueAt: asked.at + P.parkMs });
+    expect(c(asked)).toMatchObject({
+      question: { id: "q1", askedAt: asked.at, options: ["a", "b"] },
+      dueAt: asked.at + P.parkMs,
+    });
     const answered = offer(asked, { ...MOVES.answer(asked), after: P.parkMs - 1 }) as Play;
     expect(valueName(answered.snapshot)).toBe("running.working");
     expect(c(answered)).toMatchObject({ question: null, wallAt: (c(asked).wallAt ?? 0) + P.parkMs - 1 });
@@ -292,7 +307,11 @@ describe("questions", () => {
 
   it("after parkMs the slot is free and the question stays open; the answer queues the task again", () => {
     const parked = played(asked, "timed_out");
-    expect([valueName(parked.snapshot), effectOf(parked.snapshot), holdsSlot(parked.snapshot)]).toEqual(["running.parked", "park", false]);
+    expect([valueName(parked.snapshot), effectOf(parked.snapshot), holdsSlot(parked.snapshot)]).toEqual([
+      "running.parked",
+      "park",
+      false,
+    ]);
     expect(c(parked)).toMatchObject({ question: { id: "q1" }, dueAt: parked.at + P.answerMs });
     const again = played(parked, "answer");
     expect([valueName(again.snapshot), effectOf(again.snapshot)]).toEqual(["queued", "claim"]);
@@ -301,7 +320,8 @@ describe("questions", () => {
 
   it("[G5] a grant stays for good; where nothing was granted there is no word of it", () => {
     expect("granted" in c(played(asked, "answer"))).toBe(false);
-    for (const play of [asked, played(asked, "timed_out")]) expect(c(played(play, "answer_more")).granted).toEqual({ usd: 10 });
+    for (const play of [asked, played(asked, "timed_out")])
+      expect(c(played(play, "answer_more")).granted).toEqual({ usd: 10 });
     expect(c(played(asked, "answer_more", "question", "answer")).granted).toEqual({ usd: 10 });
   });
 
@@ -320,12 +340,21 @@ describe("questions", () => {
 
   it("a parked task hears no worker: its sandbox and its broker are gone", () => {
     const parked = played(asked, "timed_out");
-    for (const move of ["says", "usage", "checkpoint", "fail_transient", "fail_infra", "fail_agent", "finished"] as const)
+    for (const move of [
+      "says",
+      "usage",
+      "checkpoint",
+      "fail_transient",
+      "fail_infra",
+      "fail_agent",
+      "finished",
+    ] as const)
       expect(offer(parked, MOVES[move](parked))).toBeNull();
   });
 
   it("what is said while a question is open does not push the parking away", () => {
-    for (const move of ["says", "usage", "checkpoint", "notice"] as const) expect(c(played(asked, move)).dueAt).toBe(c(asked).dueAt);
+    for (const move of ["says", "usage", "checkpoint", "notice"] as const)
+      expect(c(played(asked, move)).dueAt).toBe(c(asked).dueAt);
   });
 });
 
@@ -334,7 +363,13 @@ describe("pushing", () => {
 
   it("without a pull request the branch is the end", () => {
     const end = played(work("none"), "push");
-    expect(c(end)).toMatchObject({ outcome: "pushed", pullRequest: null, headSha: sha(3), failure: null, settledAt: end.at });
+    expect(c(end)).toMatchObject({
+      outcome: "pushed",
+      pullRequest: null,
+      headSha: sha(3),
+      failure: null,
+      settledAt: end.at,
+    });
   });
 
   it.each(["draft", "ready"])("with pullRequest %s the request is the end", (mode) => {
@@ -359,7 +394,13 @@ describe("pushing", () => {
   it("from=push starts in pushing with the finished work, needs no attempt, and never enters the queue", () => {
     const play = begin({ from: "push", headSha: sha(9), baseSha: sha(1), report: { title: "t", summary: "s" } });
     expect(valueName(play.snapshot)).toBe("pushing.branch");
-    expect(c(play)).toMatchObject({ headSha: sha(9), attempt: 0, startedAt: EPOCH, dueAt: EPOCH + P.pushMs, report: { title: "t" } });
+    expect(c(play)).toMatchObject({
+      headSha: sha(9),
+      attempt: 0,
+      startedAt: EPOCH,
+      dueAt: EPOCH + P.pushMs,
+      report: { title: "t" },
+    });
     expect(offer(play, MOVES.claim(play))).toBeNull();
     expect(valueName(played(play, "fail_transient", "timed_out").snapshot)).toBe("pushing.branch");
     expect(stateName(played(play, "push"))).toBe("done");
@@ -400,17 +441,44 @@ describe("what a state says about itself", () => {
   });
 
   it("usage adds up over attempts", () => {
-    const play = played(begin(), "claim", "ready", "usage", "fail_transient", "timed_out", "claim", "usage", "ready", "question", "usage");
-    expect(c(play).usage).toEqual({ inputTokens: 30, outputTokens: 15, cacheReadTokens: 3, cacheWriteTokens: 3, usd: 0.75, turns: 3 });
+    const play = played(
+      begin(),
+      "claim",
+      "ready",
+      "usage",
+      "fail_transient",
+      "timed_out",
+      "claim",
+      "usage",
+      "ready",
+      "question",
+      "usage",
+    );
+    expect(c(play).usage).toEqual({
+      inputTokens: 30,
+      outputTokens: 15,
+      cacheReadTokens: 3,
+      cacheWriteTokens: 3,
+      usd: 0.75,
+      turns: 3,
+    });
   });
 
   it("a submission that says nothing gets the defaults", () => {
     const bare = start({ ...submission(), data: {} });
-    expect(bare.context).toMatchObject({ maxAttempts: 3, policy: P, wantsPullRequest: false, checkpoint: null, base: null });
+    expect(bare.context).toMatchObject({
+      maxAttempts: 3,
+      policy: P,
+      wantsPullRequest: false,
+      checkpoint: null,
+      base: null,
+    });
   });
 
   it("an unknown reason is a bug in the coordinator, and loud", () => {
     const play = begin();
-    expect(() => step(play.snapshot, eventOf(play, { type: "task.state", data: { reason: "nonsense" }, after: 0 }))).toThrow("nonsense");
+    expect(() =>
+      step(play.snapshot, eventOf(play, { type: "task.state", data: { reason: "nonsense" }, after: 0 })),
+    ).toThrow("nonsense");
   });
 });

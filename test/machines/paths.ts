@@ -1,8 +1,11 @@
 /**
- * Paths through the task chart. `xstate/graph` walks machines/fold.ts itself (stored events in, snapshots out), so what is walked is what runs.
+ * Paths through the task chart. `xstate/graph` walks machines/fold.ts itself (stored events in,
+ * snapshots out), so what is walked is what runs.
  *
- * G1 Two plays that no guard can tell apart are one vertex (`vertex`); everything else of the context is dropped.
- * G2 A path is a list of moves; its events are made by playing it from its submission, so times and numbers on it are true.
+ * G1 Two plays that no guard can tell apart are one vertex (`vertex`); everything else of the
+ *    context is dropped.
+ * G2 A path is a list of moves; its events are made by playing it from its submission, so times and
+ *    numbers on it are true.
  */
 import { getAdjacencyMap, getShortestPaths, getSimplePaths } from "xstate/graph";
 import type { ActorLogic, Snapshot as XSnapshot } from "xstate";
@@ -32,7 +35,10 @@ export interface TaskPath {
   readonly end: Play;
 }
 
-/** The inputs that change which way the chart goes. Two attempts are enough for every branch of the policy. */
+/**
+ * The inputs that change which way the chart goes. Two attempts are enough for every branch of the
+ * policy.
+ */
 export const SUBMISSIONS: Readonly<Record<string, EventData>> = {
   "start/none": { maxAttempts: 2, pullRequest: "none", from: "start" },
   "start/draft": { maxAttempts: 2, pullRequest: "draft", from: "start" },
@@ -43,7 +49,16 @@ export const SUBMISSIONS: Readonly<Record<string, EventData>> = {
 export function vertex({ snapshot }: Play): string {
   const { value, context: c } = snapshot;
   const counted = c.attempt - c.excused;
-  return JSON.stringify([value, c.resume, c.forced, c.question !== null, counted, c.pushTries, c.resourceTries, c.agentTries]);
+  return JSON.stringify([
+    value,
+    c.resume,
+    c.forced,
+    c.question !== null,
+    counted,
+    c.pushTries,
+    c.resourceTries,
+    c.agentTries,
+  ]);
 }
 
 interface Move {
@@ -60,7 +75,9 @@ const logic: ActorLogic<Walk, Move, EventData> = {
 };
 
 const accepted = (play: Play, names: readonly MoveName[]): Move[] =>
-  isSettled(play.snapshot) ? [] : names.filter((name) => offer(play, MOVES[name](play)) !== null).map((type) => ({ type }));
+  isSettled(play.snapshot)
+    ? []
+    : names.filter((name) => offer(play, MOVES[name](play)) !== null).map((type) => ({ type }));
 
 function options(input: EventData, names: readonly MoveName[], serialize: (play: Play) => string) {
   return {
@@ -76,14 +93,21 @@ function options(input: EventData, names: readonly MoveName[], serialize: (play:
 /** Every vertex of the chart with one play that reaches it, for each submission. */
 export function reachable(): { submission: string; play: Play }[] {
   return Object.entries(SUBMISSIONS).flatMap(([submission, input]) =>
-    Object.values(getAdjacencyMap(logic, options(input, MOVE_NAMES, vertex))).map(({ state }) => ({ submission, play: state.play })),
+    Object.values(getAdjacencyMap(logic, options(input, MOVE_NAMES, vertex))).map(({ state }) => ({
+      submission,
+      play: state.play,
+    })),
   );
 }
 
 /** A path's moves; `xstate/graph` puts an `xstate.init` first. */
-const movesOf = (path: { steps: readonly { event: Move }[] }): MoveName[] => path.steps.slice(1).map((step) => step.event.type);
+const movesOf = (path: { steps: readonly { event: Move }[] }): MoveName[] =>
+  path.steps.slice(1).map((step) => step.event.type);
 
-/** For each (value, move, next value) that can happen and was not seen yet, the shortest way there and through it. */
+/**
+ * For each (value, move, next value) that can happen and was not seen yet, the shortest way there
+ * and through it.
+ */
 function edgePaths(input: EventData, seen: Set<string>): MoveName[][] {
   const found: MoveName[][] = [];
   const shortest = getShortestPaths(logic, options(input, MOVE_NAMES, vertex)).sort((a, b) => a.weight - b.weight);
@@ -100,7 +124,10 @@ function edgePaths(input: EventData, seen: Set<string>): MoveName[][] {
   return found;
 }
 
-/** Moves that change the state, without a second way to say the same thing: few enough that every simple path is walked. */
+/**
+ * Moves that change the state, without a second way to say the same thing: few enough that every
+ * simple path is walked.
+ */
 const CROSSINGS = [
   "claim",
   "ready",
@@ -130,7 +157,13 @@ function follow(submission: string, input: EventData, moves: readonly MoveName[]
     play = next;
     return { ...timed, move, state: stateOf(play.snapshot), value: valueName(play.snapshot) };
   });
-  return { name: `${submission}: ${moves.join(" > ")}`, submitted: play.log[0]?.data ?? {}, events, log: play.log, end: play };
+  return {
+    name: `${submission}: ${moves.join(" > ")}`,
+    submitted: play.log[0]?.data ?? {},
+    events,
+    log: play.log,
+    end: play,
+  };
 }
 
 /** True when `a` begins with all of `b`. */
@@ -144,11 +177,16 @@ function unique(paths: readonly MoveName[][]): MoveName[][] {
   return kept;
 }
 
-/** Paths that together take every transition of the chart and every simple way to the end; none is the beginning of another. */
+/**
+ * Paths that together take every transition of the chart and every simple way to the end; none is
+ * the beginning of another.
+ */
 export function taskPaths(): TaskPath[] {
   const seen = new Set<string>();
   return Object.entries(SUBMISSIONS).flatMap(([submission, input]) => [
     ...unique(edgePaths(input, seen)).map((moves) => follow(submission, input, moves)),
-    ...unique(simplePaths(input)).map((moves) => follow(`${submission}, one attempt`, { ...input, maxAttempts: 1 }, moves)),
+    ...unique(simplePaths(input)).map((moves) =>
+      follow(`${submission}, one attempt`, { ...input, maxAttempts: 1 }, moves),
+    ),
   ]);
 }

@@ -1,4 +1,7 @@
-/** Plays the task chart from stored events, the way the coordinator does, with a clock that only the player moves. */
+/**
+ * Plays the task chart from stored events, the way the coordinator does, with a clock that only the
+ * player moves.
+ */
 import type { EventData, Proposal, TaskEvent } from "../../src/core/event.ts";
 import type { FailureCode } from "../../src/core/failure.ts";
 import { DEFAULT_POLICY, type Snapshot, type TaskState } from "../../src/core/task.ts";
@@ -39,7 +42,10 @@ export function begin(data: EventData = {}): Play {
   return { snapshot: start(event), at: event.at, log: [event] };
 }
 
-/** The event that `record` would write; `to` is filled in by `offer`, which knows what the chart makes of it. */
+/**
+ * The event that `record` would write; `to` is filled in by `offer`, which knows what the chart
+ * makes of it.
+ */
 export function eventOf(play: Play, proposal: Timed): TaskEvent {
   const { context } = play.snapshot;
   const claim = proposal.type === "task.state" && proposal.data["reason"] === "claimed";
@@ -92,8 +98,10 @@ const worker = (type: Proposal["type"], data: EventData | ((play: Play) => Event
     after: SECOND,
   });
 };
-const fault = (code: FailureCode): Mover => state("failed", { code, detail: null, evidence: null, jitter: 0.5, retryAfterMs: null });
-const untilDue = (play: Play, early: number): number => Math.max(0, (play.snapshot.context.dueAt ?? play.at) - play.at - early);
+const fault = (code: FailureCode): Mover =>
+  state("failed", { code, detail: null, evidence: null, jitter: 0.5, retryAfterMs: null });
+const untilDue = (play: Play, early: number): number =>
+  Math.max(0, (play.snapshot.context.dueAt ?? play.at) - play.at - early);
 const timeout = (early: number): Mover => {
   return (play) => ({ type: "task.state", data: { reason: "timed_out", jitter: 0.5 }, after: untilDue(play, early) });
 };
@@ -111,7 +119,11 @@ const moves = {
     after: SECOND,
   }),
   ready: worker("task.state", { reason: "ready" }),
-  user_message: () => ({ type: "message", data: { id: "m1", role: "user", content: [{ type: "text", text: "hello" }] }, after: SECOND }),
+  user_message: () => ({
+    type: "message",
+    data: { id: "m1", role: "user", content: [{ type: "text", text: "hello" }] },
+    after: SECOND,
+  }),
   delivered: worker("message.status", { id: "m1", status: "delivered" }),
   says: worker("message", { id: "a1", role: "assistant", content: [{ type: "text", text: "working" }] }),
   tool: worker("tool.started", { id: "t1", name: "bash", input: { command: "ls" } }),
@@ -126,7 +138,11 @@ const moves = {
     data: { questionId: questionOf(play), text: "yes", decision: "continue", budget: { usd: 10 } },
     after: SECOND,
   }),
-  answer_stop: (play) => ({ type: "answer", data: { questionId: questionOf(play), text: "no", decision: "stop" }, after: SECOND }),
+  answer_stop: (play) => ({
+    type: "answer",
+    data: { questionId: questionOf(play), text: "no", decision: "stop" },
+    after: SECOND,
+  }),
   answer_other: () => ({ type: "answer", data: { questionId: "never_asked", text: "a" }, after: SECOND }),
   finished: worker("task.state", { reason: "finished", sha: sha(3), changed: true, ...report }),
   finished_unchanged: worker("task.state", { reason: "finished", sha: sha(1), changed: false, ...report }),
@@ -136,7 +152,11 @@ const moves = {
   fail_agent: fault("agent_error"),
   fail_terminal: fault("budget_exceeded"),
   push: () => ({ type: "push", data: { branch: "slipway/x", sha: sha(3) }, after: SECOND }),
-  pull_request: () => ({ type: "pull_request", data: { url: "https://git.example/pull/7", number: 7, state: "open" }, after: SECOND }),
+  pull_request: () => ({
+    type: "pull_request",
+    data: { url: "https://git.example/pull/7", number: 7, state: "open" },
+    after: SECOND,
+  }),
   cancel: state("cancel", { force: false }),
   cancel_force: state("cancel", { force: true }),
   stopped: state("stopped"),

@@ -5,11 +5,17 @@ import { effectOf, fold, holdsSlot, isSettled, stateOf, step } from "../../machi
 import { countedAttempts } from "../../machines/retry-policy.ts";
 import { begin, eventOf, MOVES, MOVE_NAMES, valueName, type Play } from "./player.ts";
 
-/** Something is said after some time, perhaps in the name of another attempt. Most of it will be refused, as in life. */
+/**
+ * Something is said after some time, perhaps in the name of another attempt. Most of it will be
+ * refused, as in life.
+ */
 const saying = fc.record({
   move: fc.constantFrom(...MOVE_NAMES),
   extra: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(90_000_000) }),
-  attempt: fc.oneof({ weight: 9, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.integer({ min: -2, max: 2 }) }),
+  attempt: fc.oneof(
+    { weight: 9, arbitrary: fc.constant(0) },
+    { weight: 1, arbitrary: fc.integer({ min: -2, max: 2 }) },
+  ),
 });
 /** A likely life: refused sayings alone would seldom leave the queue. */
 const life = fc.constantFrom(
@@ -88,7 +94,8 @@ describe("any life of a task", () => {
     fc.assert(
       fc.property(submission, life, fc.array(saying, { maxLength: 30 }), (data, first, sayings) => {
         let play = live(begin(data), [...first.map((move) => ({ move, extra: 0, attempt: 0 })), ...sayings]);
-        for (let i = 0; i < 40 && !isSettled(play.snapshot); i++) play = live(play, [{ move: "timed_out", extra: 0, attempt: 0 }]);
+        for (let i = 0; i < 40 && !isSettled(play.snapshot); i++)
+          play = live(play, [{ move: "timed_out", extra: 0, attempt: 0 }]);
         expect(isSettled(play.snapshot)).toBe(true);
       }),
       { numRuns: 200 },

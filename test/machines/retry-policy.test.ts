@@ -1,6 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { FAILURE_CODES, FAILURE_STAGES, failureClass, makeFailure, type FailureClass, type FailureCode } from "../../src/core/failure.ts";
+import {
+  FAILURE_CODES,
+  FAILURE_STAGES,
+  failureClass,
+  makeFailure,
+  type FailureClass,
+  type FailureCode,
+} from "../../src/core/failure.ts";
 import { DEFAULT_POLICY as P, type TaskContext } from "../../src/core/task.ts";
 import type { AttemptFault } from "../../machines/task-events.ts";
 import { finalFailure, retryDelay } from "../../machines/retry-policy.ts";
@@ -9,7 +16,15 @@ import { begin, offer, played, stateName, type MoveName, type Play } from "./pla
 /** The table of the design, by hand: a code that changes its class must be changed here too. */
 const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
   infra: ["sandbox_unavailable", "interrupted", "internal"],
-  transient: ["boot_timeout", "repo_unreachable", "worker_lost", "stalled", "model_overloaded", "remote_unreachable", "image_pull_failed"],
+  transient: [
+    "boot_timeout",
+    "repo_unreachable",
+    "worker_lost",
+    "stalled",
+    "model_overloaded",
+    "remote_unreachable",
+    "image_pull_failed",
+  ],
   resource: ["out_of_memory", "disk_full"],
   agent: ["agent_error"],
   terminal: [
@@ -31,7 +46,10 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
     "attempts_exhausted",
   ],
 };
-/** How often a task of three attempts starts over when it fails the same way each time (a hundred stands for "for ever"). */
+/**
+ * How often a task of three attempts starts over when it fails the same way each time (a hundred
+ * stands for "for ever").
+ */
 const RETRIES: Record<FailureClass, number> = { infra: 100, transient: 2, resource: 1, agent: 1, terminal: 0 };
 const WAYS: Record<"provisioning" | "running" | "pushing", readonly MoveName[]> = {
   provisioning: ["claim"],
@@ -48,12 +66,15 @@ const fault = (code: FailureCode, extra: Partial<AttemptFault> = {}): AttemptFau
 });
 const fail = (play: Play, code: FailureCode): Play =>
   offer(play, { type: "task.state", data: { reason: "failed", ...fault(code) }, after: 1_000 }) as Play;
-const cases = FAILURE_CODES.flatMap((code) => (Object.keys(WAYS) as (keyof typeof WAYS)[]).map((stage) => [code, stage] as const));
+const cases = FAILURE_CODES.flatMap((code) =>
+  (Object.keys(WAYS) as (keyof typeof WAYS)[]).map((stage) => [code, stage] as const),
+);
 
 describe("retry policy", () => {
   it("every code is in one class", () => {
     expect(Object.values(CLASSES).flat().sort()).toEqual([...FAILURE_CODES].sort());
-    for (const [cls, codes] of Object.entries(CLASSES)) for (const code of codes) expect(failureClass(code), code).toBe(cls);
+    for (const [cls, codes] of Object.entries(CLASSES))
+      for (const code of codes) expect(failureClass(code), code).toBe(cls);
   });
 
   it.each(cases)("%s while %s is tried again as often as its class says", (code, stage) => {
@@ -118,13 +139,17 @@ describe("backoff", () => {
   const context = (streak: number): TaskContext => ({ ...begin().snapshot.context, streak });
 
   it("doubles from backoffMs to the cap", () => {
-    const full = [0, 1, 2, 3, 7, 8, 30, 1_000].map((streak) => retryDelay(context(streak), fault("stalled", { jitter: 1 })));
+    const full = [0, 1, 2, 3, 7, 8, 30, 1_000].map((streak) =>
+      retryDelay(context(streak), fault("stalled", { jitter: 1 })),
+    );
     expect(full).toEqual([2_000, 4_000, 8_000, 16_000, 256_000, P.backoffCapMs, P.backoffCapMs, P.backoffCapMs]);
   });
 
   it("honours a wait that the other side asked for, up to the cap", () => {
     expect(retryDelay(context(0), fault("model_overloaded", { jitter: 0, retryAfterMs: 60_000 }))).toBe(60_000);
-    expect(retryDelay(context(0), fault("model_overloaded", { jitter: 0, retryAfterMs: 86_400_000 }))).toBe(P.backoffCapMs);
+    expect(retryDelay(context(0), fault("model_overloaded", { jitter: 0, retryAfterMs: 86_400_000 }))).toBe(
+      P.backoffCapMs,
+    );
   });
 
   it("stays within its bounds for any jitter, streak and wait", () => {

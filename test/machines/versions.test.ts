@@ -1,8 +1,10 @@
 /**
- * One stored snapshot per value of the chart, for each released machine version: fixtures/v<version>/<value>.json with the events that it must go on to accept.
+ * One stored snapshot per value of the chart, for each released machine version:
+ * fixtures/v<version>/<value>.json with the events that it must go on to accept.
  *
- * V1 The fixtures of a released version are never regenerated: a chart that cannot load them needs a migration, not new fixtures.
- * `UPDATE_FIXTURES=1` writes those of the current version while it is not released.
+ * V1 The fixtures of a released version are never regenerated: a chart that cannot load them needs
+ *    a migration, not new fixtures. `UPDATE_FIXTURES=1` writes those of the current version while
+ *    it is not released.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -49,7 +51,8 @@ function fixtures(): Map<string, Fixture> {
 if (process.env["UPDATE_FIXTURES"] === "1") {
   rmSync(join(folder, current), { recursive: true, force: true });
   mkdirSync(join(folder, current), { recursive: true });
-  for (const [name, fixture] of fixtures()) writeFileSync(join(folder, current, `${name}.json`), `${JSON.stringify(fixture, null, 1)}\n`);
+  for (const [name, fixture] of fixtures())
+    writeFileSync(join(folder, current, `${name}.json`), `${JSON.stringify(fixture, null, 1)}\n`);
 }
 
 describe.each(readdirSync(folder))("snapshots of machine version %s", (version) => {

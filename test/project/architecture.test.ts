@@ -1,4 +1,7 @@
-/** Holds the source to the import table of docs/architecture.md and to the two lengths of the house card. */
+/**
+ * Holds the source to the import table of docs/architecture.md and to the two lengths of the house
+ * card.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path/posix";
 import { fileURLToPath } from "node:url";
@@ -72,30 +75,45 @@ interface Import {
   readonly names: readonly string[] | null;
 }
 
-/** The names between the braces of an import; null when there are none (a default, a namespace, a side effect, `export *`). */
+/**
+ * The names between the braces of an import; null when there are none (a default, a namespace, a
+ * side effect, `export *`).
+ */
 function namesOf(clause: string): string[] | null {
   const inside = /^\{([^}]*)\}$/.exec(clause.trim())?.[1];
   const name = (item: string): string[] => /^\s*(?:type\s+)?([\w$]+)/.exec(item)?.slice(1) ?? [];
   return inside === undefined ? null : inside.split(",").flatMap(name);
 }
 
-/** Static imports, re-exports, dynamic imports and `import("...")` types. Works on text without comments. */
+/**
+ * Static imports, re-exports, dynamic imports and `import("...")` types. Works on text without
+ * comments.
+ */
 function importsOf(code: string): Import[] {
   const statics = [...code.matchAll(/^\s*(?:import|export)\s+(type\s+)?(?:([^"';]*?)\sfrom\s+)?["']([^"']+)["']/gm)];
   const dynamics = [...code.matchAll(/\bimport\(\s*["'`]([^"'`]+)["'`]/g)];
   const requires = [...code.matchAll(/\brequire\(\s*["'`]([^"'`]+)["'`]/g)];
   return [
-    ...statics.map((match) => ({ from: match[3] ?? "", typeOnly: match[1] !== undefined, names: namesOf(match[2] ?? "") })),
+    ...statics.map((match) => ({
+      from: match[3] ?? "",
+      typeOnly: match[1] !== undefined,
+      names: namesOf(match[2] ?? ""),
+    })),
     ...[...dynamics, ...requires].map((match) => ({ from: match[1] ?? "", typeOnly: false, names: null })),
   ];
 }
 
-/** The code with comments, and if asked the insides of strings, blanked out; lines stay where they are. */
+/**
+ * The code with comments, and if asked the insides of strings, blanked out; lines stay where they
+ * are.
+ */
 function stripped(code: string, strings: boolean): string {
   const token =
     /\/\/[^\n]*|\/\*[\s\S]*?\*\/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`|(?<=[(,=:[!&|?{};\n]\s*)\/(?![*/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n[])+\/[a-z]*/g;
   const blank = (text: string): string => text.replaceAll(/[^\n]/g, " ");
-  return code.replaceAll(token, (text) => (text.startsWith("//") || text.startsWith("/*") || strings ? blank(text) : text));
+  return code.replaceAll(token, (text) =>
+    text.startsWith("//") || text.startsWith("/*") || strings ? blank(text) : text,
+  );
 }
 
 const NOT_A_FUNCTION =
@@ -105,11 +123,16 @@ function opensFunction(head: string): boolean {
   if (NOT_A_FUNCTION.test(head)) return false;
   return (
     /\bfunction\b|=>\s*$/.test(head) ||
-    /^\s*(?:(?:static|async|get|set|override|private|public|protected)\s+)*[\w$#*]+\s*(?:<[^>]*>)?\s*\([\s\S]*\)\s*(?::[^=]*)?$/.test(head)
+    /^\s*(?:(?:static|async|get|set|override|private|public|protected)\s+)*[\w$#*]+\s*(?:<[^>]*>)?\s*\([\s\S]*\)\s*(?::[^=]*)?$/.test(
+      head,
+    )
   );
 }
 
-/** Length in lines of each function, without the functions inside it. By brackets: good enough for formatted code. */
+/**
+ * Length in lines of each function, without the functions inside it. By brackets: good enough for
+ * formatted code.
+ */
 function functionLengths(code: string): { line: number; lines: number }[] {
   const text = stripped(code, true);
   const found: { line: number; lines: number }[] = [];
@@ -132,7 +155,8 @@ function functionLengths(code: string): { line: number; lines: number }[] {
       }
       const outer = open.at(-1);
       if (outer !== undefined) outer.inner += inner;
-      const goesOn = char !== "}" || /^\s*[>|&[\]),.]/.test(text.slice(at + 1, at + 20)) || !text.slice(frame.head, frame.at).trim();
+      const goesOn =
+        char !== "}" || /^\s*[>|&[\]),.]/.test(text.slice(at + 1, at + 20)) || !text.slice(frame.head, frame.at).trim();
       head = goesOn ? frame.head : at + 1;
     } else if (char === ";" || (char === "," && open.at(-1)?.bracket !== "(")) {
       head = at + 1;
@@ -143,7 +167,8 @@ function functionLengths(code: string): { line: number; lines: number }[] {
 
 const layers = readTable();
 const files = ["src", "machines", "worker", "bench"].flatMap(filesUnder).sort();
-const layersOf = (file: string): Layer[] => layers.filter((layer) => layer.globs.some((glob) => globbed(glob).test(file)));
+const layersOf = (file: string): Layer[] =>
+  layers.filter((layer) => layer.globs.some((glob) => globbed(glob).test(file)));
 const source = (file: string): string => readFileSync(join(root, file), "utf8");
 
 /** Why the import is not allowed, or null. */
@@ -195,8 +220,10 @@ describe("the import table of docs/architecture.md", () => {
       const mine = files.filter((file) => layersOf(file)[0]?.name === layer.name);
       const used = mine.flatMap((file) => importsOf(stripped(source(file), false)).map((one) => ({ file, ...one })));
       const inside = used.filter(({ from }) => from.startsWith("."));
-      const target = ({ file, from }: { file: string; from: string }): string | undefined => layersOf(join(dirname(file), from))[0]?.name;
-      const uses = (name: string): boolean => used.some(({ from }) => globbed(name).test(from) || from.startsWith(`${name}/`));
+      const target = ({ file, from }: { file: string; from: string }): string | undefined =>
+        layersOf(join(dirname(file), from))[0]?.name;
+      const uses = (name: string): boolean =>
+        used.some(({ from }) => globbed(name).test(from) || from.startsWith(`${name}/`));
       return [
         ...layer.layers.filter((name) => name !== "everything" && !inside.some((one) => target(one) === name)),
         ...layer.types.filter((name) => !inside.some((one) => target(one) === name)).map((name) => `types of ${name}`),
@@ -220,7 +247,9 @@ describe("the import table of docs/architecture.md", () => {
   });
 
   it("lets only the chart know XState and only main know every adapter", () => {
-    expect(layers.filter((layer) => layer.packages.includes("xstate")).map((layer) => layer.name)).toEqual(["machines"]);
+    expect(layers.filter((layer) => layer.packages.includes("xstate")).map((layer) => layer.name)).toEqual([
+      "machines",
+    ]);
     const wires = layers.filter((layer) => layer.layers.includes("everything")).map((layer) => layer.name);
     expect(wires).toEqual(["app", "bench"]);
   });
@@ -255,10 +284,9 @@ describe("the checks themselves", () => {
       { from: "d", typeOnly: false, names: null },
       { from: "f", typeOnly: false, names: null },
     ]);
-    expect(importsOf('import { a as b, type C } from "d";\nimport e, { f } from "g";').map(({ names }) => names)).toEqual([
-      ["a", "C"],
-      null,
-    ]);
+    expect(
+      importsOf('import { a as b, type C } from "d";\nimport e, { f } from "g";').map(({ names }) => names),
+    ).toEqual([["a", "C"], null]);
   });
 
   it("measure functions, methods and arrows, each without what is nested in it", () => {
@@ -269,9 +297,14 @@ describe("the checks themselves", () => {
 
   it("refuse what the table does not list", () => {
     const [machines] = layersOf("machines/task.ts");
-    const ask = (from: string, typeOnly = false) => objection("machines/task.ts", machines as Layer, { from, typeOnly, names: null });
+    const ask = (from: string, typeOnly = false) =>
+      objection("machines/task.ts", machines as Layer, { from, typeOnly, names: null });
     expect([ask("../src/core/task.ts"), ask("xstate"), ask("xstate/graph")]).toEqual([null, null, null]);
-    expect([ask("node:fs"), ask("../src/coordinator/task-log.ts", true), ask("./task-events")].every((text) => text !== null)).toBe(true);
+    expect(
+      [ask("node:fs"), ask("../src/coordinator/task-log.ts", true), ask("./task-events")].every(
+        (text) => text !== null,
+      ),
+    ).toBe(true);
     const [http] = layersOf("src/http/routes/tasks.ts");
     const fold = { from: "../../../machines/fold.ts", typeOnly: false };
     const look = (names: string[] | null) => objection("src/http/routes/tasks.ts", http as Layer, { ...fold, names });

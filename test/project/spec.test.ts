@@ -1,4 +1,7 @@
-/** docs/spec.md and the names of the tests are one list: no rule without a test, no citation without a rule. */
+/**
+ * docs/spec.md and the names of the tests are one list: no rule without a test, no citation without
+ * a rule.
+ */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
@@ -7,12 +10,17 @@ import { SETTINGS } from "../../src/app/options.ts";
 const tests = join(import.meta.dirname, "..");
 const page = readFileSync(join(import.meta.dirname, "../../docs/spec.md"), "utf8");
 const [inForce = "", later = ""] = page.split("## Not yet in force");
-const rulesOf = (text: string): string[] => [...text.matchAll(/^- \*\*([A-Z]\d+)\*\*/gm)].flatMap((match) => match[1] ?? []);
+const rulesOf = (text: string): string[] =>
+  [...text.matchAll(/^- \*\*([A-Z]\d+)\*\*/gm)].flatMap((match) => match[1] ?? []);
 
 /** `[T1]` and `[T1] [T2]` at the start of the name of a test or of a group. */
 function citationsOf(code: string): string[] {
-  const names = code.matchAll(/\b(?:it|test|describe)(?:\.\w+)*(?:\((?:[^()]|\([^()]*\))*\))?\s*\(\s*(["'`])((?:\[[A-Z]\d+\]\s*)+)/g);
-  return [...names].flatMap((match) => [...(match[2] ?? "").matchAll(/\[([A-Z]\d+)\]/g)].flatMap((rule) => rule[1] ?? []));
+  const names = code.matchAll(
+    /\b(?:it|test|describe)(?:\.\w+)*(?:\((?:[^()]|\([^()]*\))*\))?\s*\(\s*(["'`])((?:\[[A-Z]\d+\]\s*)+)/g,
+  );
+  return [...names].flatMap((match) =>
+    [...(match[2] ?? "").matchAll(/\[([A-Z]\d+)\]/g)].flatMap((rule) => rule[1] ?? []),
+  );
 }
 
 const files = readdirSync(tests, { recursive: true, encoding: "utf8" }).filter(
@@ -20,7 +28,8 @@ const files = readdirSync(tests, { recursive: true, encoding: "utf8" }).filter(
 );
 const cited = new Map<string, string[]>();
 for (const file of files) {
-  for (const rule of citationsOf(readFileSync(join(tests, file), "utf8"))) cited.set(rule, [...(cited.get(rule) ?? []), file]);
+  for (const rule of citationsOf(readFileSync(join(tests, file), "utf8")))
+    cited.set(rule, [...(cited.get(rule) ?? []), file]);
 }
 
 it("docs/spec.md numbers each rule once", () => {
@@ -46,7 +55,9 @@ it("finds citations in every kind of test name, and only there", () => {
 
 it("docs/operate.md lists every setting with its flag", () => {
   const operate = readFileSync(join(import.meta.dirname, "../../docs/operate.md"), "utf8");
-  const missing = Object.values(SETTINGS).filter(({ env, flag }) => !operate.includes(`| \`${env}\` | \`--${flag}\` |`));
+  const missing = Object.values(SETTINGS).filter(
+    ({ env, flag }) => !operate.includes(`| \`${env}\` | \`--${flag}\` |`),
+  );
   expect(missing).toEqual([]);
 });
 
@@ -54,7 +65,9 @@ it("links within docs lead somewhere", () => {
   const docs = join(import.meta.dirname, "../../docs");
   const pages = readdirSync(docs, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".md"));
   const links = pages.flatMap((name) =>
-    [...readFileSync(join(docs, name), "utf8").matchAll(/\]\(([^)#:]+\.md)/g)].map((match) => join(docs, name, "..", match[1] ?? "")),
+    [...readFileSync(join(docs, name), "utf8").matchAll(/\]\(([^)#:]+\.md)/g)].map((match) =>
+      join(docs, name, "..", match[1] ?? ""),
+    ),
   );
   expect(links.length).toBeGreaterThan(3);
   expect(links.filter((path) => !existsSync(path))).toEqual([]);

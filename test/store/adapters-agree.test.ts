@@ -1,4 +1,7 @@
-/** Two stores, one order: whatever is submitted, claimed, queued again and cancelled, both give the same queue. */
+/**
+ * Two stores, one order: whatever is submitted, claimed, queued again and cancelled, both give the
+ * same queue.
+ */
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { Store } from "../../src/core/ports/store.ts";
@@ -21,18 +24,26 @@ const action: fc.Arbitrary<Action> = fc.oneof(
       priority: fc.constantFrom(-1, 0, 0, 0, 1),
     }),
   },
-  { weight: 4, arbitrary: fc.record({ do: fc.constantFrom("claim" as const, "requeue" as const, "cancel" as const), pick: fc.nat(30) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constantFrom("claim" as const, "requeue" as const, "cancel" as const),
+      pick: fc.nat(30),
+    }),
+  },
 );
 
 async function act(store: Store, id: string, what: Action): Promise<void> {
-  if (what.do === "submit") return void (await create(store, { id, userId: what.user, spec: { priority: what.priority } }));
+  if (what.do === "submit")
+    return void (await create(store, { id, userId: what.user, spec: { priority: what.priority } }));
   const wanted = what.do === "claim" ? await store.claimable(1 + (what.pick % 3), 2) : await store.openIds();
   const chosen = wanted[what.pick % Math.max(1, wanted.length)];
   const task = chosen === undefined ? null : ((await store.task(chosen)) as Task);
   if (task === null) return;
   if (what.do === "claim") await move(store, task, claim);
   else if (what.do === "cancel" && task.state !== "cancelling") await move(store, task, cancel);
-  else if (what.do === "requeue" && task.state === "provisioning" && task.snapshot.context.attempt < 3) await move(store, task, ...retried);
+  else if (what.do === "requeue" && task.state === "provisioning" && task.snapshot.context.attempt < 3)
+    await move(store, task, ...retried);
 }
 
 async function view(store: Store): Promise<object> {

@@ -10,14 +10,25 @@ export interface GitServer {
   /** `127.0.0.1:port`. */
   readonly host: string;
   readonly root: string;
-  readonly requests: { readonly method: string; readonly path: string; readonly authorization: string | null; readonly sent: number }[];
+  readonly requests: {
+    readonly method: string;
+    readonly path: string;
+    readonly authorization: string | null;
+    readonly sent: number;
+  }[];
   createRepo(name: string, files?: Readonly<Record<string, string>>): { url: string; path: string; sha: string };
   commit(name: string, branch: string, files: Readonly<Record<string, string>>, message?: string): string;
   git(name: string, ...args: string[]): string;
   hook(name: string, hook: string, script: string): void;
   refuse(
     name: string,
-    refusal: { status?: number; text?: string; headers?: Readonly<Record<string, string>>; hang?: boolean; on?: "fetch" | "push" } | null,
+    refusal: {
+      status?: number;
+      text?: string;
+      headers?: Readonly<Record<string, string>>;
+      hang?: boolean;
+      on?: "fetch" | "push";
+    } | null,
   ): void;
   close(): Promise<void>;
 }

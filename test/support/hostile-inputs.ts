@@ -1,4 +1,7 @@
-/** Addresses of repositories and names of branches that must be refused, with the item of the list of hostile inputs that they stand for (0: none). */
+/**
+ * Addresses of repositories and names of branches that must be refused, with the item of the list
+ * of hostile inputs that they stand for (0: none).
+ */
 export const HOSTILE_ADDRESSES: readonly (readonly [item: number, address: string])[] = [
   [1, "ext::sh -c touch% /tmp/slipway-owned"],
   [2, "--upload-pack=touch /tmp/slipway-owned"],

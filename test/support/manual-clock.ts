@@ -3,7 +3,10 @@ import type { Clock, Ids } from "../../src/core/ports/runtime.ts";
 export interface ManualClock extends Clock {
   /** Lets `ms` pass, waking sleepers on the way, and lets what they started settle. */
   advance(ms: number): Promise<void>;
-  /** Lets `ms` pass at once: whoever slept past that wakes once, however long ago it should have been. */
+  /**
+   * Lets `ms` pass at once: whoever slept past that wakes once, however long ago it should have
+   * been.
+   */
   jump(ms: number): Promise<void>;
 }
 

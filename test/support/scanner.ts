@@ -3,7 +3,10 @@ import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import type { Readable } from "node:stream";
 
-/** The part of its base64 that does not depend on what stands around it, for each place in a group of three bytes at which it can begin. */
+/**
+ * The part of its base64 that does not depend on what stands around it, for each place in a group
+ * of three bytes at which it can begin.
+ */
 function base64Cores(secret: Buffer): string[] {
   return [0, 1, 2].map((before) => {
     const text = Buffer.concat([Buffer.alloc(before), secret]).toString("base64");
@@ -18,7 +21,16 @@ export function formsOf(secret: string): string[] {
   const hex = bytes.toString("hex");
   const percent = encodeURIComponent(secret);
   const json = JSON.stringify(secret).slice(1, -1);
-  const forms = [secret, ...cores, ...urlSafe, hex, hex.toUpperCase(), percent, percent.replace(/%../g, (one) => one.toLowerCase()), json];
+  const forms = [
+    secret,
+    ...cores,
+    ...urlSafe,
+    hex,
+    hex.toUpperCase(),
+    percent,
+    percent.replace(/%../g, (one) => one.toLowerCase()),
+    json,
+  ];
   return [...new Set(forms)];
 }
 
@@ -42,13 +54,18 @@ export function openScanner(secrets: Readonly<Record<string, string>>, patternFi
   return {
     bytes,
     stream(content) {
-      const grep = spawn("grep", ["-aoF", "-f", patternFile], { env: { ...process.env, LC_ALL: "C" }, stdio: ["pipe", "pipe", "inherit"] });
+      const grep = spawn("grep", ["-aoF", "-f", patternFile], {
+        env: { ...process.env, LC_ALL: "C" },
+        stdio: ["pipe", "pipe", "inherit"],
+      });
       content.pipe(grep.stdin);
       grep.stdin.on("error", () => undefined);
       const found: Buffer[] = [];
       grep.stdout.on("data", (chunk: Buffer) => found.push(chunk));
       return new Promise((resolve, reject) => {
-        grep.once("close", (code) => (code === null || code > 1 ? reject(new Error("grep failed")) : resolve(bytes(Buffer.concat(found)))));
+        grep.once("close", (code) =>
+          code === null || code > 1 ? reject(new Error("grep failed")) : resolve(bytes(Buffer.concat(found))),
+        );
       });
     },
   };

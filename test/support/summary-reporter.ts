@@ -1,6 +1,6 @@
 /**
- * The last lines of a run, in words that neither colour nor terminal changes: what failed, one line each, and then
- * `1450 passed, 0 failed, 1 skipped`.
+ * The last lines of a run, in words that neither colour nor terminal changes: what failed, one line
+ * each, and then `1450 passed, 0 failed, 1 skipped`.
  */
 import type { Reporter, TestModule } from "vitest/node";
 
@@ -17,7 +17,8 @@ export default class Closing implements Reporter {
     };
     for (const { message } of unhandled) fail("outside every test", [{ message }]);
     for (const one of modules) {
-      // A file that could not be read has no tests that could fail; hooks of suites fail beside their tests.
+      // A file that could not be read has no tests that could fail; hooks of suites fail beside
+      // their tests.
       if (one.errors().length > 0) fail(one.relativeModuleId, one.errors());
       for (const suite of one.children.allSuites())
         if (suite.errors().length > 0) fail(`${one.relativeModuleId} > ${suite.fullName}`, suite.errors());

@@ -1,5 +1,11 @@
 import { expect, test } from "vitest";
-import { ATTEMPT_STAGES, startAttempt, stepAttempt, type AttemptEvent, type AttemptState } from "../../machines/attempt.ts";
+import {
+  ATTEMPT_STAGES,
+  startAttempt,
+  stepAttempt,
+  type AttemptEvent,
+  type AttemptState,
+} from "../../machines/attempt.ts";
 
 const after = (...events: AttemptEvent[]): AttemptState => events.reduce(stepAttempt, startAttempt());
 const failed: AttemptEvent = { type: "failed", code: "refused", message: "no", evidence: null };
@@ -16,7 +22,11 @@ const happy: AttemptEvent[] = [
 test("the straight way leads through every stage but the winding down", () => {
   const seen = happy.map((_, index) => after(...happy.slice(0, index)).value);
   expect([...seen, after(...happy).value]).toEqual(ATTEMPT_STAGES.filter((stage) => stage !== "winding_down"));
-  expect(after(...happy).context).toEqual({ title: "t", summary: "s\n\ngreen", verdict: { kind: "finished", sha: "abc" } });
+  expect(after(...happy).context).toEqual({
+    title: "t",
+    summary: "s\n\ngreen",
+    verdict: { kind: "finished", sha: "abc" },
+  });
 });
 
 test.each([0, 1, 2, 3, 4])("whatever stops stage %i leads to the report by way of the winding down", (length) => {

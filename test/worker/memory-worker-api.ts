@@ -1,10 +1,18 @@
-/** A desk in memory: the rules of acceptance of the real one (order, doubles, holes, the fence) over plain arrays, for one task. */
+/**
+ * A desk in memory: the rules of acceptance of the real one (order, doubles, holes, the fence) over
+ * plain arrays, for one task.
+ */
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import { SequenceGap, SlipwayError } from "../../src/core/error.ts";
 import { WORKER_DATA, type WorkerEventType } from "../../src/core/event.ts";
 import { MemoryTranscripts } from "../../src/store/sqlite/tables/transcripts.ts";
 import type { ScriptStep } from "../../src/core/task.ts";
-import { TRANSCRIPT_PAGE_BYTES, RECORD_BYTES, TranscriptMoved, type StoredRecord } from "../../src/core/ports/transcripts.ts";
+import {
+  TRANSCRIPT_PAGE_BYTES,
+  RECORD_BYTES,
+  TranscriptMoved,
+  type StoredRecord,
+} from "../../src/core/ports/transcripts.ts";
 import type { WorkerAck, WorkerBatch, WorkerCommand, WorkerEvent, WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 import type { WorkerApi } from "../../src/core/ports/broker.ts";
@@ -109,11 +117,18 @@ export class MemoryWorkerApi implements WorkerApi {
     return { ack: this.ack, commands: this.#commands.length > 0 };
   }
 
-  async commands(taskId: string, attempt: number, after: number, waitMs: number, signal: AbortSignal): Promise<WorkerCommand[]> {
+  async commands(
+    taskId: string,
+    attempt: number,
+    after: number,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<WorkerCommand[]> {
     this.#check(taskId, attempt);
     const found = (): WorkerCommand[] => this.#commands.filter((command) => command.id > after);
     const until = Date.now() + waitMs;
-    while (found().length === 0 && !this.over && !signal.aborted && Date.now() < until) await this.#change(until - Date.now(), signal);
+    while (found().length === 0 && !this.over && !signal.aborted && Date.now() < until)
+      await this.#change(until - Date.now(), signal);
     if (this.over) throw new SlipwayError("stale_attempt");
     return found();
   }
@@ -141,7 +156,9 @@ export class MemoryWorkerApi implements WorkerApi {
 
   /** Texts of the agent's messages. */
   said(): string[] {
-    return this.of("message").map((event) => (event.data["content"] as { text: string }[]).map((block) => block.text).join(""));
+    return this.of("message").map((event) =>
+      (event.data["content"] as { text: string }[]).map((block) => block.text).join(""),
+    );
   }
 
   tool(name: string, nth = 0): { output: string; exitCode: number | null; truncated: boolean; ms: number } {
@@ -153,7 +170,9 @@ export class MemoryWorkerApi implements WorkerApi {
     const end = Date.now() + ms;
     while (!condition()) {
       if (Date.now() > end)
-        throw new Error(`not in time; so far: ${JSON.stringify(this.events.map((e) => [e.type, e.data])).slice(-3_000)}`);
+        throw new Error(
+          `not in time; so far: ${JSON.stringify(this.events.map((e) => [e.type, e.data])).slice(-3_000)}`,
+        );
       await this.#change(100, new AbortController().signal);
     }
   }

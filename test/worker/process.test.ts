@@ -1,4 +1,7 @@
-/** The worker's process as a whole: killed, restarted, fenced off, resumed, with a coordinator that goes away. */
+/**
+ * The worker's process as a whole: killed, restarted, fenced off, resumed, with a coordinator that
+ * goes away.
+ */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -89,7 +92,11 @@ test("killed and started again in the same folders it finishes the same attempt"
 });
 
 test("a whole attempt through a coordinator that is away while the work is done and pushed", async () => {
-  const running = await rig.start([{ bash: "sleep 1; echo x > x" }, { bash: "echo y > y" }, { finish: { title: "xy", summary: "" } }]);
+  const running = await rig.start([
+    { bash: "sleep 1; echo x > x" },
+    { bash: "echo y > y" },
+    { finish: { title: "xy", summary: "" } },
+  ]);
   await rig.workerApi.until(() => rig.workerApi.of("tool.started").length === 1);
   await rig.broker.close();
   await sleep(4_000);

@@ -1,4 +1,7 @@
-/** Real parts around a worker: a bare repository, a desk in memory behind the real broker, the worker's process from the bundle. */
+/**
+ * Real parts around a worker: a bare repository, a desk in memory behind the real broker, the
+ * worker's process from the bundle.
+ */
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,7 +18,13 @@ export const BUNDLE = join(import.meta.dirname, "../../dist/worker.mjs");
 export const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 export function git(cwd: string, ...args: string[]): string {
-  const env = { ...process.env, GIT_AUTHOR_NAME: "T", GIT_AUTHOR_EMAIL: "t@t", GIT_COMMITTER_NAME: "T", GIT_COMMITTER_EMAIL: "t@t" };
+  const env = {
+    ...process.env,
+    GIT_AUTHOR_NAME: "T",
+    GIT_AUTHOR_EMAIL: "t@t",
+    GIT_COMMITTER_NAME: "T",
+    GIT_COMMITTER_EMAIL: "t@t",
+  };
   return execFileSync("git", args, { cwd, env, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim();
 }
 

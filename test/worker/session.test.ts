@@ -1,4 +1,7 @@
-/** What the harness gives to an agent, tried by agents of a few lines on real parts: broker, checkout, tools. */
+/**
+ * What the harness gives to an agent, tried by agents of a few lines on real parts: broker,
+ * checkout, tools.
+ */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -33,14 +36,26 @@ async function attempt(run: (context: AgentContext) => Promise<void>, spec: Part
   const forwarder = await openForwarder(socketPath);
   const url = `http://127.0.0.1:${forwarder.port}`;
   const [root, stateDir] = [rig.workspace, rig.state];
-  const link = new HttpLink({ socketPath, token, attempt: number, journal: new Journal(stateDir, number), clock: systemClock });
+  const link = new HttpLink({
+    socketPath,
+    token,
+    attempt: number,
+    journal: new Journal(stateDir, number),
+    clock: systemClock,
+  });
   const agent: Agent = { run: async (context) => (await run(context), DONE) };
   const authorization = `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`;
   let ids = 0;
   try {
     return await runAttempt({
       link,
-      workspace: new Checkout({ root, stateDir, repository: prepareRepository(root, stateDir), url: `${url}/git/repo.git`, authorization }),
+      workspace: new Checkout({
+        root,
+        stateDir,
+        repository: prepareRepository(root, stateDir),
+        url: `${url}/git/repo.git`,
+        authorization,
+      }),
       tools: createTools(root, join(stateDir, "jobs"), { PROBE_TOKEN: token }),
       agents: { probe: agent },
       openMcp: async (servers, stop) => await openMcp(servers, { root, env: {}, proxy: null }, stop),
@@ -124,7 +139,8 @@ describe("[G5] the budget", () => {
 
   test("`stop`, by a person or by a day's budget, ends the attempt with its own code", async () => {
     const stop = async (context: AgentContext): Promise<void> => {
-      if ((await context.budgetQuestion()) === "stop") throw new AgentFailure("budget_exceeded", "The budget is used up.");
+      if ((await context.budgetQuestion()) === "stop")
+        throw new AgentFailure("budget_exceeded", "The budget is used up.");
     };
     rig.workerApi.standing = { state: "stop", reason: "Your budget for today is used up." };
     expect(await attempt(stop)).toBe(0);
@@ -157,7 +173,8 @@ test("what the repository wants an agent to know is there: at the beginning, and
   let seen: string[] = [];
   await attempt(async (context) => {
     const outputs = [];
-    for (const path of ["AGENTS.md", "lib/a.js", "lib/a.js"]) outputs.push((await context.tool("read", { path })).output);
+    for (const path of ["AGENTS.md", "lib/a.js", "lib/a.js"])
+      outputs.push((await context.tool("read", { path })).output);
     seen = [context.instructions, ...outputs];
   });
   expect(seen.map((text) => [text.includes("Use tabs."), text.includes("Keep it small.")])).toEqual([
@@ -195,7 +212,9 @@ describe("memory and model", () => {
 
   test("the attempt's token is in nothing that a tool brings back", async () => {
     let output = "";
-    await attempt(async (context) => void (output = (await context.tool("bash", { command: "echo $PROBE_TOKEN" })).output));
+    await attempt(
+      async (context) => void (output = (await context.tool("bash", { command: "echo $PROBE_TOKEN" })).output),
+    );
     expect(output).toContain("[attempt token]");
     expect(JSON.stringify(rig.workerApi.events)).not.toContain("att_");
   });

@@ -1,8 +1,10 @@
 /**
  * The agent that follows a script: no model, but the real tools. For demonstrations and tests.
  *
- * S1 The cursor is the index of the next step. A step that was checkpointed as next is run again by the next attempt: `fail` and `exit` happen every time.
- * S2 A question's id is a function of the task and its place in the script, so that its answer is found again by later attempts.
+ * S1 The cursor is the index of the next step. A step that was checkpointed as next is run again by
+ *    the next attempt: `fail` and `exit` happen every time.
+ * S2 A question's id is a function of the task and its place in the script, so that its answer is
+ *    found again by later attempts.
  */
 import { NO_USAGE, type ScriptStep } from "../../src/core/task.ts";
 import { AgentFailure, WorkerExit, type Agent, type AgentContext, type AgentResult } from "./agent.ts";
@@ -22,7 +24,12 @@ function defaultScript(prompt: string): ScriptStep[] {
         { text: "Look at the result", status: "pending" },
       ],
     },
-    { write: { path: "SLIPWAY.md", content: `# Slipway was here\n\nThe prompt was:\n\n${prompt.replace(/^/gm, "> ")}\n` } },
+    {
+      write: {
+        path: "SLIPWAY.md",
+        content: `# Slipway was here\n\nThe prompt was:\n\n${prompt.replace(/^/gm, "> ")}\n`,
+      },
+    },
     { bash: "wc -l SLIPWAY.md && git status --short" },
     {
       todo: [
@@ -72,9 +79,14 @@ async function listen(context: AgentContext, at: "step" | "end"): Promise<void> 
 }
 
 /** @returns true when the step may have changed files. */
-async function act(context: AgentContext, step: Exclude<ScriptStep, { finish: unknown }>, index: number): Promise<boolean> {
+async function act(
+  context: AgentContext,
+  step: Exclude<ScriptStep, { finish: unknown }>,
+  index: number,
+): Promise<boolean> {
   if ("say" in step) return (await context.message(step.say), false);
-  if ("bash" in step) return (await context.tool("bash", { command: step.bash, ...given({ timeoutMs: step.timeoutMs }) }), true);
+  if ("bash" in step)
+    return (await context.tool("bash", { command: step.bash, ...given({ timeoutMs: step.timeoutMs }) }), true);
   if ("read" in step) return (await context.tool("read", { path: step.read }), false);
   if ("write" in step) return (await context.tool("write", step.write), true);
   if ("edit" in step) return (await context.tool("edit", step.edit), true);
@@ -101,5 +113,7 @@ async function ask(
 
 /** Without the keys whose value is undefined. */
 function given<T extends object>(values: T): { [K in keyof T]?: NonNullable<T[K]> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as { [K in keyof T]?: NonNullable<T[K]> };
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: NonNullable<T[K]>;
+  };
 }

@@ -1,4 +1,7 @@
-/** How a worker that was started ahead learns whom it works for: a file appears in the folder that it shares with its coordinator. */
+/**
+ * How a worker that was started ahead learns whom it works for: a file appears in the folder that
+ * it shares with its coordinator.
+ */
 import { watch } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -46,7 +49,8 @@ async function textOf(file: string): Promise<string | null> {
   try {
     return await readFile(file, "utf8");
   } catch (error) {
-    // EACCES: a coordinator that starts again closes the folder for a moment while it makes the socket anew.
+    // EACCES: a coordinator that starts again closes the folder for a moment while it makes the
+    // socket anew.
     if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "EACCES")) return null;
     throw error;
   }

@@ -1,4 +1,7 @@
-/** A TCP port on loopback that leads to the broker's unix socket, for programs (git) that cannot dial a socket file. */
+/**
+ * A TCP port on loopback that leads to the broker's unix socket, for programs (git) that cannot
+ * dial a socket file.
+ */
 import { createServer, connect, type AddressInfo, type Socket } from "node:net";
 
 export interface Forwarder {
@@ -7,7 +10,10 @@ export interface Forwarder {
   close(): Promise<void>;
 }
 
-/** The port is open when this resolves. The token is what guards it: whoever can dial loopback here could dial the socket as well. */
+/**
+ * The port is open when this resolves. The token is what guards it: whoever can dial loopback here
+ * could dial the socket as well.
+ */
 export async function openForwarder(socketPath: string): Promise<Forwarder> {
   const open = new Set<Socket>();
   const keep = (socket: Socket, twin: Socket): void => {

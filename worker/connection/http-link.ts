@@ -2,9 +2,12 @@
  * The link over the broker's unix socket.
  *
  * L1 An event is in the journal before it is sent, and in memory until it is acknowledged.
- * L2 At most one batch is under way: events arrive in order. After an error the same events are sent again; the coordinator drops doubles (rule W1).
- * L3 A coordinator that is away is waited for, up to `abandonMs` (a day); while nobody listens it is knocked at every 200 ms, so that a restart costs little.
- * L4 An event that the coordinator refuses for good is replaced by a notice under the same number: one bad event never blocks the rest.
+ * L2 At most one batch is under way: events arrive in order. After an error the same events are
+ *    sent again; the coordinator drops doubles (rule W1).
+ * L3 A coordinator that is away is waited for, up to `abandonMs` (a day); while nobody listens it
+ *    is knocked at every 200 ms, so that a restart costs little.
+ * L4 An event that the coordinator refuses for good is replaced by a notice under the same number:
+ *    one bad event never blocks the rest.
  */
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import { isAbort } from "../../src/core/error.ts";
@@ -103,7 +106,10 @@ export class HttpLink implements CoordinatorLink {
   }
 
   async spec(signal: AbortSignal): Promise<WorkerSpec> {
-    const spec = await this.#ask({ method: "GET", path: "/worker/v1/spec", timeoutMs: ANSWER_MS, signal }, workerSpecSchema);
+    const spec = await this.#ask(
+      { method: "GET", path: "/worker/v1/spec", timeoutMs: ANSWER_MS, signal },
+      workerSpecSchema,
+    );
     this.#abandonMs = spec.abandonMs;
     this.#journal.startAfter(spec.ack);
     this.#acked = spec.ack;
@@ -155,7 +161,10 @@ export class HttpLink implements CoordinatorLink {
   }
 
   async reach(signal: AbortSignal): Promise<void> {
-    await this.#ask({ method: "POST", path: "/worker/v1/events", body: this.#body([], []), timeoutMs: ANSWER_MS, signal }, workerAckSchema);
+    await this.#ask(
+      { method: "POST", path: "/worker/v1/events", body: this.#body([], []), timeoutMs: ANSWER_MS, signal },
+      workerAckSchema,
+    );
   }
 
   async catchUp(signal: AbortSignal): Promise<void> {
@@ -173,13 +182,17 @@ export class HttpLink implements CoordinatorLink {
       { method: "POST", path: "/worker/v1/transcript", body, timeoutMs: ANSWER_MS, signal },
       z.unknown(),
       ({ status, body: why }) => {
-        if (status === 400 || status === 409 || status === 413) throw new RecordRejected(refusalSchema.parse(why).detail);
+        if (status === 400 || status === 409 || status === 413)
+          throw new RecordRejected(refusalSchema.parse(why).detail);
       },
     );
   }
 
   async budget(signal: AbortSignal): Promise<BudgetStanding> {
-    return await this.#ask({ method: "GET", path: "/worker/v1/budget", timeoutMs: ANSWER_MS, signal }, workerBudgetSchema);
+    return await this.#ask(
+      { method: "GET", path: "/worker/v1/budget", timeoutMs: ANSWER_MS, signal },
+      workerBudgetSchema,
+    );
   }
 
   silence(): void {
@@ -195,7 +208,10 @@ export class HttpLink implements CoordinatorLink {
     this.#journal.close();
   }
 
-  /** Repeats a call until it is answered with 200 and a body of that shape. `refused` throws RecordRefused for answers that end it. */
+  /**
+   * Repeats a call until it is answered with 200 and a body of that shape. `refused` throws
+   * RecordRefused for answers that end it.
+   */
   async #ask<T>(call: Call, schema: z.ZodType<T>, refused: (answer: Answer) => void = () => {}): Promise<T> {
     const signal = AbortSignal.any([call.signal, this.#over.signal, this.#closed.signal]);
     for (let delay = FIRST_DELAY_MS; ; delay *= 2) {
@@ -242,7 +258,10 @@ export class HttpLink implements CoordinatorLink {
 
   async #fetchCommands(waitSeconds: number, signal: AbortSignal): Promise<void> {
     const path = `/worker/v1/commands?after=${this.inbox.last}&wait=${waitSeconds}`;
-    const { commands } = await this.#ask({ method: "GET", path, timeoutMs: waitSeconds * 1_000 + ANSWER_MS, signal }, commandsSchema);
+    const { commands } = await this.#ask(
+      { method: "GET", path, timeoutMs: waitSeconds * 1_000 + ANSWER_MS, signal },
+      commandsSchema,
+    );
     const { delivered } = this.recovered;
     this.inbox.put(commands.filter((command) => command.type !== "message" || !delivered.has(command.messageId)));
   }
@@ -260,7 +279,9 @@ export class HttpLink implements CoordinatorLink {
         delay = FIRST_DELAY_MS;
       } catch (thrown) {
         if (signal.aborted) return;
-        await this.#clock.sleep(Math.min(delay, isDisconnected(thrown) ? AWAY_DELAY_MS : LAST_DELAY_MS), signal).catch(() => {});
+        await this.#clock
+          .sleep(Math.min(delay, isDisconnected(thrown) ? AWAY_DELAY_MS : LAST_DELAY_MS), signal)
+          .catch(() => {});
         delay *= 2;
       }
     }
@@ -279,7 +300,8 @@ export class HttpLink implements CoordinatorLink {
       callOff();
       if (nothing() && !this.#quiet.signal.aborted) return;
     }
-    if (this.#unacked.length === 0 && this.#deltas.size > 0) await this.#clock.sleep(DELTA_MS, signal).catch(unlessAbort);
+    if (this.#unacked.length === 0 && this.#deltas.size > 0)
+      await this.#clock.sleep(DELTA_MS, signal).catch(unlessAbort);
   }
 
   async #sendBatch(signal: AbortSignal): Promise<void> {

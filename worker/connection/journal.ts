@@ -2,8 +2,10 @@
  * The attempt's journal: one JSON line per emitted event, written before it is sent.
  *
  * J1 A line that was cut short by a crash is the last one; it was never sent and is dropped.
- * J2 A journal that cannot be written (disk full) is left as it is: what follows lives in memory only, so that the failure can be reported.
- * J3 Only what is not acknowledged is kept in memory; the rest is read back from the file when a coordinator asks for it.
+ * J2 A journal that cannot be written (disk full) is left as it is: what follows lives in memory
+ *    only, so that the failure can be reported.
+ * J3 Only what is not acknowledged is kept in memory; the rest is read back from the file when a
+ *    coordinator asks for it.
  */
 import { closeSync, existsSync, fdatasync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +15,9 @@ import type { RecoveredState } from "./link.ts";
 
 const datasync = promisify(fdatasync);
 
-/** Losing one of these in a power cut would lose what the agent did or said; the rest is progress. */
+/**
+ * Losing one of these in a power cut would lose what the agent did or said; the rest is progress.
+ */
 const PRECIOUS: ReadonlySet<string> = new Set([
   "message",
   "message.status",
@@ -127,5 +131,13 @@ function recover(lines: readonly Line[]): RecoveredState {
     if (line.type === "question") asked.add(id);
     if (line.type === "message.status") delivered.add(id);
   }
-  return { ready, setupFailure, reported, cursor, asked, delivered, openTools: [...openTools].map(([id, name]) => ({ id, name })) };
+  return {
+    ready,
+    setupFailure,
+    reported,
+    cursor,
+    asked,
+    delivered,
+    openTools: [...openTools].map(([id, name]) => ({ id, name })),
+  };
 }

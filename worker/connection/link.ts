@@ -12,7 +12,10 @@ export class StaleAttempt extends Error {
   }
 }
 
-/** The coordinator does not take this record, now or later: it is too large, the transcript is full, or another life of the worker wrote that number. */
+/**
+ * The coordinator does not take this record, now or later: it is too large, the transcript is full,
+ * or another life of the worker wrote that number.
+ */
 export class RecordRejected extends Error {
   constructor(message: string) {
     super(message);
@@ -34,11 +37,13 @@ export interface RecoveredState {
 }
 
 /**
- * One attempt's line. All waits reject with StaleAttempt once the coordinator said so, and with an AbortError when their signal is aborted;
- * a coordinator that is away only makes them longer.
+ * One attempt's line. All waits reject with StaleAttempt once the coordinator said so, and with an
+ * AbortError when their signal is aborted; a coordinator that is away only makes them longer.
  */
 export interface CoordinatorLink {
-  /** Asks until it is answered. Comes first: what is emitted is numbered from the spec's `ack` on. */
+  /**
+   * Asks until it is answered. Comes first: what is emitted is numbered from the spec's `ack` on.
+   */
   spec(signal: AbortSignal): Promise<WorkerSpec>;
   /** Known once `spec` has resolved. */
   readonly recovered: RecoveredState;
@@ -57,7 +62,10 @@ export interface CoordinatorLink {
   readonly inbox: Inbox;
   /** A page of the task's transcript after record `after`; empty at its end. */
   transcript(after: number, signal: AbortSignal): Promise<WorkerTranscript["records"]>;
-  /** Resolves when record `n` is durable. @param json an object. @throws RecordRefused when it never will be. */
+  /**
+   * Resolves when record `n` is durable. @param json an object. @throws RecordRefused when it never
+   * will be.
+   */
   append(n: number, json: string, signal: AbortSignal): Promise<void>;
   /** Where the task stands after the gateway refused a request for the budget. */
   budget(signal: AbortSignal): Promise<BudgetStanding>;

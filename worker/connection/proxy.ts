@@ -1,6 +1,7 @@
 /**
- * The tools' way out: an HTTP proxy on loopback that asks the broker for each connection. The token is added here, so that commands need none,
- * and the broker decides; nothing else leads out of a sandbox without network.
+ * The tools' way out: an HTTP proxy on loopback that asks the broker for each connection. The token
+ * is added here, so that commands need none, and the broker decides; nothing else leads out of a
+ * sandbox without network.
  */
 import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import { connect, type AddressInfo } from "node:net";
@@ -17,14 +18,27 @@ const PORT = 8_080;
 const CONNECTIONS = 200;
 const OPEN_MS = 30_000;
 /** Headers that are between the tool and this proxy. */
-const HOP = new Set(["proxy-authorization", "proxy-connection", "connection", "keep-alive", "te", "trailer", "upgrade"]);
+const HOP = new Set([
+  "proxy-authorization",
+  "proxy-connection",
+  "connection",
+  "keep-alive",
+  "te",
+  "trailer",
+  "upgrade",
+]);
 
 /** What commands are told, in the forms in which programs look for it. */
 export function proxyEnv(port: number): Record<string, string> {
   const proxy = `http://127.0.0.1:${port}`;
   const none = "127.0.0.1,localhost,::1";
   const names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].flatMap((name) => [name, name.toLowerCase()]);
-  return { ...Object.fromEntries(names.map((name) => [name, proxy])), NO_PROXY: none, no_proxy: none, NODE_USE_ENV_PROXY: "1" };
+  return {
+    ...Object.fromEntries(names.map((name) => [name, proxy])),
+    NO_PROXY: none,
+    no_proxy: none,
+    NODE_USE_ENV_PROXY: "1",
+  };
 }
 
 /** Listening when this resolves. */
@@ -51,9 +65,13 @@ export async function openProxy(socketPath: string, token: string): Promise<Prox
     far.pipe(near);
   }
 
-  /** `GET http://host/path`: the same through a tunnel of its own, for tools that do not ask for one when the address has no TLS. */
+  /**
+   * `GET http://host/path`: the same through a tunnel of its own, for tools that do not ask for one
+   * when the address has no TLS.
+   */
   function plain(request: IncomingMessage, response: ServerResponse): void {
-    const url = /^http:\/\//i.test(request.url ?? "") && URL.canParse(request.url ?? "") ? new URL(request.url ?? "") : null;
+    const url =
+      /^http:\/\//i.test(request.url ?? "") && URL.canParse(request.url ?? "") ? new URL(request.url ?? "") : null;
     if (url === null) return answer(response, 400, "This is a proxy: name a whole address, such as http://host/path.");
     const place = `${url.hostname}:${url.port || 80}`;
     const headers = { host: place, "proxy-authorization": authorization };
@@ -66,7 +84,11 @@ export async function openProxy(socketPath: string, token: string): Promise<Prox
       if (reply.statusCode !== 200) return relay(response, reply, far, rest);
       if (rest.length > 0) far.unshift(rest);
       const kept = Object.entries(request.headers).filter(([name]) => !HOP.has(name));
-      const options = { method: request.method, path: url.pathname + url.search, headers: { ...Object.fromEntries(kept), host: url.host } };
+      const options = {
+        method: request.method,
+        path: url.pathname + url.search,
+        headers: { ...Object.fromEntries(kept), host: url.host },
+      };
       const sent = httpRequest({ ...options, createConnection: () => far }, (came) => {
         response.writeHead(came.statusCode ?? 502, came.headers);
         came.pipe(response);
@@ -111,5 +133,7 @@ function answer(response: ServerResponse, status: number, text: string): void {
 function relay(response: ServerResponse, reply: IncomingMessage, far: Duplex, rest: Buffer): void {
   const chunks = [rest];
   far.on("data", (piece: Buffer) => chunks.push(piece));
-  far.on("close", () => answer(response, reply.statusCode ?? 502, Buffer.concat(chunks).toString("utf8").slice(0, 2_000)));
+  far.on("close", () =>
+    answer(response, reply.statusCode ?? 502, Buffer.concat(chunks).toString("utf8").slice(0, 2_000)),
+  );
 }

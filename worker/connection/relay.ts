@@ -1,6 +1,8 @@
 /**
- * The other end of src/sandbox/docker/transport/exec-tunnel.ts, beside the worker in its container: listens where the broker's socket would be mounted, and carries each
- * connection over this process's standard streams as one CONNECT stream of HTTP/2. It knows no token and reads nothing of what it carries.
+ * The other end of src/sandbox/docker/transport/exec-tunnel.ts, beside the worker in its container:
+ * listens where the broker's socket would be mounted, and carries each connection over this
+ * process's standard streams as one CONNECT stream of HTTP/2. It knows no token and reads nothing
+ * of what it carries.
  */
 import { renameSync } from "node:fs";
 import { connect } from "node:http2";
@@ -36,7 +38,8 @@ export function runRelay(path: string): Promise<number> {
     session.on("close", end(0));
     session.on("error", end(1));
     server.on("error", end(1));
-    // Node unlinks at the end what it was told to listen at: one that was here before may end later than we begin, and takes only its own name away.
+    // Node unlinks at the end what it was told to listen at: one that was here before may end later
+    // than we begin, and takes only its own name away.
     const mine = `${path}.${process.pid}`;
     server.listen(mine, () => renameSync(mine, path));
   });

@@ -30,18 +30,30 @@ export class BrokerSocket {
   async call(call: Call): Promise<Answer> {
     const signal = AbortSignal.any([call.signal, AbortSignal.timeout(call.timeoutMs)]);
     return await new Promise((resolve, reject) => {
-      const headers: Record<string, string | number> = { authorization: `Bearer ${this.#token}`, accept: "application/json" };
+      const headers: Record<string, string | number> = {
+        authorization: `Bearer ${this.#token}`,
+        accept: "application/json",
+      };
       if (call.body !== undefined) {
         headers["content-type"] = "application/json";
         headers["content-length"] = Buffer.byteLength(call.body);
       }
-      const options = { socketPath: this.#path, path: call.path, method: call.method, headers, agent: this.#agent, signal };
+      const options = {
+        socketPath: this.#path,
+        path: call.path,
+        method: call.method,
+        headers,
+        agent: this.#agent,
+        signal,
+      };
       const request = httpRequest(options, (response) => {
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));
         response.on("error", reject);
         response.on("aborted", () => reject(new Error("the answer was cut short")));
-        response.on("end", () => resolve({ status: response.statusCode ?? 0, body: parse(Buffer.concat(chunks).toString("utf8")) }));
+        response.on("end", () =>
+          resolve({ status: response.statusCode ?? 0, body: parse(Buffer.concat(chunks).toString("utf8")) }),
+        );
       });
       request.on("error", reject);
       request.end(call.body);

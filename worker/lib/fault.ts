@@ -11,7 +11,10 @@ function isDiskFull(thrown: unknown, evidence: string | null): boolean {
   return code === "ENOSPC" || code === "EDQUOT" || isDiskFullMessage(evidence ?? "");
 }
 
-/** Before the agent began it is not the agent's fault: the coordinator may try as often as it likes to have a repository cloned. */
+/**
+ * Before the agent began it is not the agent's fault: the coordinator may try as often as it likes
+ * to have a repository cloned.
+ */
 export function toAttemptFailure(thrown: unknown, stage: AttemptStage): AttemptFailure {
   if (thrown instanceof AgentFailure || thrown instanceof TaskFailure) {
     return { code: thrown.code, message: thrown.message, evidence: thrown.evidence };
@@ -19,6 +22,7 @@ export function toAttemptFailure(thrown: unknown, stage: AttemptStage): AttemptF
   const evidence = thrown instanceof GitError || thrown instanceof Unreachable ? thrown.output : null;
   const message = errorMessage(thrown);
   if (isDiskFull(thrown, evidence)) return { code: "disk_full", message, evidence };
-  if (stage === "clone") return { code: thrown instanceof Unreachable ? "repo_unreachable" : "internal", message, evidence };
+  if (stage === "clone")
+    return { code: thrown instanceof Unreachable ? "repo_unreachable" : "internal", message, evidence };
   return { code: stage === "setup" ? "internal" : "agent_error", message, evidence };
 }

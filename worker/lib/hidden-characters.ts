@@ -1,6 +1,7 @@
 /**
- * Characters that a person does not see and a model reads: direction marks, zero-width characters, tags, supplementary variation selectors.
- * Text of third parties passes without them, and says how many there were.
+ * Characters that a person does not see and a model reads: direction marks, zero-width characters,
+ * tags, supplementary variation selectors. Text of third parties passes without them, and says how
+ * many there were.
  */
 
 /** Zero-width joiners are letters' business in some scripts and in emoji; those stay. */

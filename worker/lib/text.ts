@@ -1,13 +1,17 @@
 /**
- * Text on its way to the coordinator: free of what a store, a terminal or a page could choke on, and never longer than the schema allows.
- * Everything that is emitted goes through `fit`, so that no batch of ours is refused.
+ * Text on its way to the coordinator: free of what a store, a terminal or a page could choke on,
+ * and never longer than the schema allows. Everything that is emitted goes through `fit`, so that
+ * no batch of ours is refused.
  */
 import { TEXT_LIMIT, type WORKER_DATA, type WorkerEventType } from "../../src/core/event.ts";
 import type { z } from "zod";
 
 export type WorkerData<T extends WorkerEventType> = z.infer<(typeof WORKER_DATA)[T]>;
 
-/** Text of all blocks of one message together, and of one tool's input: keeps an event far below a batch's size. */
+/**
+ * Text of all blocks of one message together, and of one tool's input: keeps an event far below a
+ * batch's size.
+ */
 const MESSAGE_LIMIT = 2 * TEXT_LIMIT;
 const INPUT_LIMIT = 32 * 1024;
 const INPUT_DEPTH = 8;
@@ -20,7 +24,10 @@ const CONTROLS = new RegExp("[\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007
 
 const LONELY = /\p{Surrogate}/gu;
 
-/** Without terminal escapes, control characters (tab and line ends stay) and halves of surrogate pairs. */
+/**
+ * Without terminal escapes, control characters (tab and line ends stay) and halves of surrogate
+ * pairs.
+ */
 export function sanitize(text: string): string {
   return text.replace(ESCAPES, "").replace(/\r+\n/g, "\n").replace(CONTROLS, "").replace(LONELY, "\ufffd");
 }
@@ -69,7 +76,8 @@ function fitBlocks(blocks: WorkerData<"message">["content"]): WorkerData<"messag
   });
 }
 
-const bounded = (value: number, max: number): number => (Number.isFinite(value) && value > 0 ? Math.min(value, max) : 0);
+const bounded = (value: number, max: number): number =>
+  Number.isFinite(value) && value > 0 ? Math.min(value, max) : 0;
 const count = (value: number): number => Math.round(bounded(value, 1_000_000_000));
 
 type Fitter = { readonly [T in WorkerEventType]: (data: WorkerData<T>) => WorkerData<T> };

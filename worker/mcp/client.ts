@@ -1,11 +1,16 @@
 /**
- * Tools of MCP servers: programs that run in the workspace, or servers that are reached through the egress proxy.
+ * Tools of MCP servers: programs that run in the workspace, or servers that are reached through the
+ * egress proxy.
  *
- * M1 The list of tools is taken once and does not change: it stands at the beginning of a conversation that must not change.
- * M2 A server that does not start, dies, hangs or floods is told; nothing of it rejects but the signal's reason.
- * M3 What a server says about its tools and what they answer is a third party's: bounded, without hidden characters, marked with its name.
- * M4 A program that was there and has gone is started again when a tool of it is called, a few times in an attempt. No call is sent twice, and the
- *    agent is told that what the program remembered is gone.
+ * M1 The list of tools is taken once and does not change: it stands at the beginning of a
+ *    conversation that must not change.
+ * M2 A server that does not start, dies, hangs or floods is told; nothing of it rejects but the
+ *    signal's reason.
+ * M3 What a server says about its tools and what they answer is a third party's: bounded, without
+ *    hidden characters, marked with its name.
+ * M4 A program that was there and has gone is started again when a tool of it is called, a few
+ *    times in an attempt. No call is sent twice, and the agent is told that what the program
+ *    remembered is gone.
  */
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import type { CallToolResult, Tool } from "@modelcontextprotocol/sdk/types.js";
@@ -81,7 +86,11 @@ async function open(name: string, server: McpServer, place: McpOptions, signal: 
     return { tools, problems, close: kept.close };
   } catch (thrown) {
     const why = words((await line?.close(errorMessage(thrown))) ?? errorMessage(thrown));
-    return { tools: [], problems: [`The MCP server "${name}" could not be used: ${why}`], close: () => Promise.resolve() };
+    return {
+      tools: [],
+      problems: [`The MCP server "${name}" could not be used: ${why}`],
+      close: () => Promise.resolve(),
+    };
   }
 }
 
@@ -99,8 +108,11 @@ async function connect(server: McpServer, place: McpOptions, signal: AbortSignal
     import("@modelcontextprotocol/sdk/client/index.js"),
     import("@modelcontextprotocol/sdk/types.js"),
   ]);
-  // What a server says about its own answers is not checked: compiling its schemas would run patterns of its making.
-  const unchecked = { getValidator: () => (data: unknown) => ({ valid: true as const, data: data as never, errorMessage: undefined }) };
+  // What a server says about its own answers is not checked: compiling its schemas would run
+  // patterns of its making.
+  const unchecked = {
+    getValidator: () => (data: unknown) => ({ valid: true as const, data: data as never, errorMessage: undefined }),
+  };
   const client = new Sdk({ name: "slipway", version: "1" }, { capabilities: {}, jsonSchemaValidator: unchecked });
   client.onerror = () => {};
   const { transport, over } =
@@ -114,7 +126,8 @@ async function connect(server: McpServer, place: McpOptions, signal: AbortSignal
     await client.connect(transport, { timeout: START_MS, signal });
     return { client, over, close };
   } catch (thrown) {
-    // A pipe that broke says less than how the program came to its end, which may be known a moment later.
+    // A pipe that broke says less than how the program came to its end, which may be known a moment
+    // later.
     const said = thrown instanceof McpError ? errorMessage(thrown) : undefined;
     throw new Error(words((await close(said)) ?? errorMessage(thrown)), { cause: thrown });
   }
@@ -142,7 +155,9 @@ function keep(name: string, first: Line, connectAgain: (signal: AbortSignal) => 
   async function restart(gone: string): Promise<void> {
     restarts -= 1;
     line = await connectAgain(closed.signal).catch((thrown: unknown) => {
-      throw new ToolError(`The MCP server "${name}" is gone: ${gone}. It could not be started again: ${errorMessage(thrown)}`);
+      throw new ToolError(
+        `The MCP server "${name}" is gone: ${gone}. It could not be started again: ${errorMessage(thrown)}`,
+      );
     });
     news = `[The MCP server "${name}" was gone (${truncate(gone, 300)}) and has been started again: what it remembered is lost.]\n`;
   }
@@ -182,7 +197,11 @@ interface Listed {
   readonly schema: ToolSchema;
 }
 
-async function toolsOf(name: string, client: Client, signal: AbortSignal): Promise<{ listed: Listed[]; problems: string[] }> {
+async function toolsOf(
+  name: string,
+  client: Client,
+  signal: AbortSignal,
+): Promise<{ listed: Listed[]; problems: string[] }> {
   const found: Tool[] = [];
   let cursor: string | undefined;
   for (let page = 0; page < PAGES && found.length < TOOLS; page += 1) {
@@ -196,10 +215,13 @@ async function toolsOf(name: string, client: Client, signal: AbortSignal): Promi
   for (const tool of found.slice(0, TOOLS)) {
     const schema = schemaOf(name, tool);
     if (schema === null || listed.has(schema.name))
-      problems.push(`A tool of the MCP server "${name}" was left out: its schema is too large, or its name is there twice.`);
+      problems.push(
+        `A tool of the MCP server "${name}" was left out: its schema is too large, or its name is there twice.`,
+      );
     else listed.set(schema.name, { tool: tool.name, schema });
   }
-  if (cursor !== undefined || found.length > TOOLS) problems.push(`Of the MCP server "${name}" only the first ${TOOLS} tools are used.`);
+  if (cursor !== undefined || found.length > TOOLS)
+    problems.push(`Of the MCP server "${name}" only the first ${TOOLS} tools are used.`);
   return { listed: [...listed.values()], problems: [...new Set(problems)] };
 }
 
@@ -222,7 +244,11 @@ interface Called {
   readonly limit: number;
 }
 
-async function call({ name, tool, line, news, limit }: Called, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
+async function call(
+  { name, tool, line, news, limit }: Called,
+  input: ToolInput,
+  signal: AbortSignal,
+): Promise<ToolResult> {
   try {
     const result = (await line.client.callTool({ name: tool, arguments: { ...input } }, undefined, {
       timeout: limit,
@@ -233,7 +259,9 @@ async function call({ name, tool, line, news, limit }: Called, input: ToolInput,
     signal.throwIfAborted();
     const why = line.over();
     if (why !== null)
-      throw new ToolError(`${news}The MCP server "${name}" went away during the call: ${why}. What the call did is unknown.`);
+      throw new ToolError(
+        `${news}The MCP server "${name}" went away during the call: ${why}. What the call did is unknown.`,
+      );
     throw new ToolError(`${news}The MCP server "${name}" did not do it: ${truncate(errorMessage(thrown), 2_000)}`);
   }
 }

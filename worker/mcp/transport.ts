@@ -1,4 +1,7 @@
-/** The two ways to an MCP server: a program under the rules for processes, and HTTP through the egress proxy. */
+/**
+ * The two ways to an MCP server: a program under the rules for processes, and HTTP through the
+ * egress proxy.
+ */
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js";
 import type { McpServer } from "../../src/core/values/mcp-servers.ts";
@@ -72,7 +75,10 @@ export class StdioTransport implements Closable {
 }
 
 /** Redirects stay within the origin; answers are bounded. */
-export async function httpTransport({ url, headers = {} }: Extract<McpServer, { url: string }>, proxy: string | null): Promise<Closable> {
+export async function httpTransport(
+  { url, headers = {} }: Extract<McpServer, { url: string }>,
+  proxy: string | null,
+): Promise<Closable> {
   const [{ StreamableHTTPClientTransport }, { Agent, EnvHttpProxyAgent, fetch: send }] = await Promise.all([
     import("@modelcontextprotocol/sdk/client/streamableHttp.js"),
     import("undici"),
@@ -80,7 +86,9 @@ export async function httpTransport({ url, headers = {} }: Extract<McpServer, { 
   const limits = { maxResponseSize: RESPONSE_LIMIT };
   const none = "127.0.0.1,localhost,::1";
   const dispatcher =
-    proxy === null ? new Agent(limits) : new EnvHttpProxyAgent({ ...limits, httpProxy: proxy, httpsProxy: proxy, noProxy: none });
+    proxy === null
+      ? new Agent(limits)
+      : new EnvHttpProxyAgent({ ...limits, httpProxy: proxy, httpsProxy: proxy, noProxy: none });
   const transport = new StreamableHTTPClientTransport(new URL(url), {
     requestInit: { headers },
     fetch: async (address, init) => (await send(address, { ...(init as object), dispatcher })) as unknown as Response,

@@ -1,11 +1,19 @@
-/** The built-in tools as a model is told about them. The text is part of every request: short, and only what helps to use a tool well. */
+/**
+ * The built-in tools as a model is told about them. The text is part of every request: short, and
+ * only what helps to use a tool well.
+ */
 import type { ToolSchema } from "./tool.ts";
 
 const text = (description: string): object => ({ type: "string", description });
 const count = (description: string): object => ({ type: "integer", minimum: 1, description });
 const flag = (description: string): object => ({ type: "boolean", description });
 
-function tool(name: string, description: string, properties: Readonly<Record<string, object>>, required: readonly string[]): ToolSchema {
+function tool(
+  name: string,
+  description: string,
+  properties: Readonly<Record<string, object>>,
+  required: readonly string[],
+): ToolSchema {
   return { name, description, inputSchema: { type: "object", properties, required, additionalProperties: false } };
 }
 
@@ -39,7 +47,11 @@ const BUILT_IN: readonly ToolSchema[] = [
     "read",
     "Reads a text file with line numbers, or lists a directory. Of a long file the first 2000 lines are given, with the number to go on from. " +
       "The line numbers and the tab after them are not part of the file.",
-    { path: text(`${PATH} Or the path of a command's log.`), start: count("First line, from 1."), end: count("Last line, included.") },
+    {
+      path: text(`${PATH} Or the path of a command's log.`),
+      start: count("First line, from 1."),
+      end: count("Last line, included."),
+    },
     ["path"],
   ),
   tool(

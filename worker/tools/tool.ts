@@ -17,7 +17,10 @@ export class ToolError extends Error {
   }
 }
 
-/** Runs one tool. Rejects only with the signal's reason; what the tool itself could not do is in the result. */
+/**
+ * Runs one tool. Rejects only with the signal's reason; what the tool itself could not do is in the
+ * result.
+ */
 export interface ToolRunner {
   run(name: string, input: ToolInput, signal: AbortSignal): Promise<ToolResult>;
   /** Ends everything that the tools have left running. Idempotent. */

@@ -1,6 +1,7 @@
 /**
- * The tools that agents drive, by name. Mutating tools run one at a time: whoever drives them waits for each.
- * What a tool says comes from files, programs and servers of third parties, so hidden characters are taken out of all of it.
+ * The tools that agents drive, by name. Mutating tools run one at a time: whoever drives them waits
+ * for each. What a tool says comes from files, programs and servers of third parties, so hidden
+ * characters are taken out of all of it.
  */
 import { isAbort, errorMessage } from "../../src/core/error.ts";
 import { writeFileSync } from "node:fs";
@@ -52,7 +53,11 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
         if (optionalFlag(input, FROM_ROOT)) bash.backToRoot();
         const command = requireText(input, "command");
         if (optionalFlag(input, "background")) return jobs.start(command, bash.cwd);
-        return await bash.run(command, Math.min(optionalCount(input, "timeoutMs") ?? DEFAULT_TIMEOUT_MS, LONGEST_MS), signal);
+        return await bash.run(
+          command,
+          Math.min(optionalCount(input, "timeoutMs") ?? DEFAULT_TIMEOUT_MS, LONGEST_MS),
+          signal,
+        );
       },
     ],
     ["job", async (input, signal) => await look(jobs, input, signal)],
@@ -71,7 +76,8 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
       signal.throwIfAborted();
       try {
         const tool = tools.get(name);
-        if (tool === undefined) throw new ToolError(`There is no tool "${name}". There are: ${[...tools.keys()].join(", ")}.`);
+        if (tool === undefined)
+          throw new ToolError(`There is no tool "${name}". There are: ${[...tools.keys()].join(", ")}.`);
         checkNames(name, input);
         const result = await tool(input, signal);
         return { ...result, output: withoutHidden(result.output) };
@@ -88,7 +94,8 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
 function checkNames(name: string, input: ToolInput): void {
   const known = inputNames(name);
   const strange = known === null ? [] : Object.keys(input).filter((key) => !known.includes(key) && key !== FROM_ROOT);
-  if (strange.length > 0) throw new ToolError(`${name} has no "${strange.join('", "')}". It takes: ${known?.join(", ") ?? ""}.`);
+  if (strange.length > 0)
+    throw new ToolError(`${name} has no "${strange.join('", "')}". It takes: ${known?.join(", ") ?? ""}.`);
 }
 
 async function look(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
@@ -99,7 +106,11 @@ async function look(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<
     case "status":
       return jobs.status(requireText(input, "id"));
     case "wait":
-      return await jobs.wait(requireText(input, "id"), Math.min(optionalCount(input, "timeoutMs") ?? WAIT_MS, LONGEST_WAIT_MS), signal);
+      return await jobs.wait(
+        requireText(input, "id"),
+        Math.min(optionalCount(input, "timeoutMs") ?? WAIT_MS, LONGEST_WAIT_MS),
+        signal,
+      );
     case "kill":
       return await jobs.kill(requireText(input, "id"));
     case null:

@@ -1,11 +1,23 @@
 /**
  * The workspace as a git checkout.
  *
- * K1 A checkpoint is made through an index of its own: what the agent has staged, committed or left lying is not touched.
- * K2 Checkpoint commits never become part of the work's history: who goes on from one gets its files back as uncommitted changes on its parent.
- * K3 Pushes go to `workRef` and `checkpointRef` only, to the broker's address, whatever remotes the agent has set up.
+ * K1 A checkpoint is made through an index of its own: what the agent has staged, committed or left
+ *    lying is not touched.
+ * K2 Checkpoint commits never become part of the work's history: who goes on from one gets its
+ *    files back as uncommitted changes on its parent.
+ * K3 Pushes go to `workRef` and `checkpointRef` only, to the broker's address, whatever remotes the
+ *    agent has set up.
  */
-import { appendFileSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join, relative } from "node:path";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { sanitize, truncate } from "../lib/text.ts";
@@ -23,12 +35,15 @@ const CHECKPOINT_MESSAGE = "slipway: checkpoint, not part of the work";
 
 const NOTE = "checkout";
 
-/** `fresh`: an empty repository was made there just now. `found`: another life of a worker was here; what it left is as it was. */
+/**
+ * `fresh`: an empty repository was made there just now. `found`: another life of a worker was here;
+ * what it left is as it was.
+ */
 export type PreparedRepository = "fresh" | "found";
 
 /**
- * What can be done for a checkout before it is known what of. Never rejects: whoever needs a repository that could not be made
- * makes one himself, and learns why not.
+ * What can be done for a checkout before it is known what of. Never rejects: whoever needs a
+ * repository that could not be made makes one himself, and learns why not.
  */
 export async function prepareRepository(root: string, stateDir: string): Promise<PreparedRepository> {
   try {
@@ -42,7 +57,10 @@ export async function prepareRepository(root: string, stateDir: string): Promise
 }
 
 async function initRepository(root: string, signal?: AbortSignal): Promise<void> {
-  await git(["init", "--quiet", "--initial-branch", BRANCH], { cwd: root, ...(signal === undefined ? {} : { signal }) });
+  await git(["init", "--quiet", "--initial-branch", BRANCH], {
+    cwd: root,
+    ...(signal === undefined ? {} : { signal }),
+  });
   appendFileSync(join(root, ".git", "config"), `[user]\n\tname = ${AUTHOR.name}\n\temail = ${AUTHOR.email}\n`);
 }
 
@@ -92,7 +110,9 @@ export class Checkout implements Workspace {
     const key = `${head} ${tree}`;
     if (key !== this.#lastTree) {
       const clean = tree === (await this.#git(["rev-parse", "HEAD^{tree}"], { signal }));
-      this.#lastSha = clean ? head : await this.#git(["commit-tree", tree, "-p", head, "-m", CHECKPOINT_MESSAGE], { signal });
+      this.#lastSha = clean
+        ? head
+        : await this.#git(["commit-tree", tree, "-p", head, "-m", CHECKPOINT_MESSAGE], { signal });
       this.#lastTree = key;
     }
     const sha = this.#lastSha;
@@ -103,7 +123,10 @@ export class Checkout implements Workspace {
 
   async commit(message: string, signal: AbortSignal): Promise<string | null> {
     await this.#addAll({ signal });
-    const [tree, current] = [await this.#git(["write-tree"], { signal }), await this.#git(["rev-parse", "HEAD^{tree}"], { signal })];
+    const [tree, current] = [
+      await this.#git(["write-tree"], { signal }),
+      await this.#git(["rev-parse", "HEAD^{tree}"], { signal }),
+    ];
     if (tree === current) return null;
     const text = truncate(sanitize(message), MESSAGE_LIMIT).trim() || "Changes by the agent";
     await this.#git(["commit", "--quiet", "--no-verify", "--cleanup=whitespace", "-F", "-"], { signal, input: text });
@@ -130,7 +153,11 @@ export class Checkout implements Workspace {
 
   async #fetch(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
     this.#hideOwnFiles();
-    const input = await fetchPack(this.#options, [spec.baseSha, ...(spec.resume === null ? [] : [spec.resume.sha])], signal);
+    const input = await fetchPack(
+      this.#options,
+      [spec.baseSha, ...(spec.resume === null ? [] : [spec.resume.sha])],
+      signal,
+    );
     try {
       await this.#git(["index-pack", "--stdin"], { signal, input });
     } catch (thrown) {
@@ -187,7 +214,10 @@ export class Checkout implements Workspace {
     return await this.#git(["write-tree"], { signal, indexFile });
   }
 
-  /** Files that git cannot add (unreadable, a nested repository without a commit) are left out; the rest is added. On a full disk nothing is. */
+  /**
+   * Files that git cannot add (unreadable, a nested repository without a commit) are left out; the
+   * rest is added. On a full disk nothing is.
+   */
   async #addAll(options: Omit<GitOptions, "cwd">): Promise<void> {
     try {
       await this.#git(["add", "--all"], options);
@@ -216,9 +246,9 @@ export class Checkout implements Workspace {
   }
 
   async #count(base: string, sha: string, signal: AbortSignal): Promise<Omit<SavedWork, "sha">> {
-    const lines = (await this.#git(["diff", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", base, sha], { signal })).split(
-      "\n",
-    );
+    const lines = (
+      await this.#git(["diff", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", base, sha], { signal })
+    ).split("\n");
     const rows = lines.filter((line) => line !== "").map((line) => line.split("\t"));
     const sum = (column: number): number => rows.reduce((total, row) => total + (Number(row[column]) || 0), 0);
     return { files: rows.length, additions: sum(0), deletions: sum(1) };

@@ -1,8 +1,10 @@
 /**
  * Runs git for the harness, in a tree that the agent may have prepared against us.
  *
- * G1 No hook, file-system monitor, signature or prompt of the tree's making is ever run or waited for.
- * G2 The attempt's token goes through the environment of the git process that talks to the broker, never through arguments or files.
+ * G1 No hook, file-system monitor, signature or prompt of the tree's making is ever run or waited
+ *    for.
+ * G2 The attempt's token goes through the environment of the git process that talks to the broker,
+ *    never through arguments or files.
  */
 import { spawn } from "node:child_process";
 import { dirname } from "node:path";
@@ -54,7 +56,8 @@ const SETTINGS: readonly (readonly [string, string])[] = [
 
 function environment(options: GitOptions): NodeJS.ProcessEnv {
   const settings: (readonly [string, string])[] = [...SETTINGS, ["safe.directory", options.cwd]];
-  if (options.authorization !== undefined) settings.push(["http.extraHeader", `Authorization: ${options.authorization}`]);
+  if (options.authorization !== undefined)
+    settings.push(["http.extraHeader", `Authorization: ${options.authorization}`]);
   const env: NodeJS.ProcessEnv = {
     PATH: process.env["PATH"],
     HOME: process.env["HOME"] ?? "/nonexistent",
@@ -75,11 +78,19 @@ function environment(options: GitOptions): NodeJS.ProcessEnv {
   return env;
 }
 
-/** Standard output without the last line end. Rejects with a GitError that holds what git said, or with the signal's reason. */
+/**
+ * Standard output without the last line end. Rejects with a GitError that holds what git said, or
+ * with the signal's reason.
+ */
 export async function git(args: readonly string[], options: GitOptions): Promise<string> {
   options.signal?.throwIfAborted();
   return await new Promise((resolve, reject) => {
-    const child = spawn("git", args, { cwd: options.cwd, env: environment(options), detached: true, stdio: ["pipe", "pipe", "pipe"] });
+    const child = spawn("git", args, {
+      cwd: options.cwd,
+      env: environment(options),
+      detached: true,
+      stdio: ["pipe", "pipe", "pipe"],
+    });
     let [out, err, over] = ["", "", ""];
     const stop = (why: string): void => {
       over ||= why;

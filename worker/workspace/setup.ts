@@ -1,4 +1,7 @@
-/** The repository's own setup: each command a tool call in the log, the first that fails ends it. The agent begins all the same. */
+/**
+ * The repository's own setup: each command a tool call in the log, the first that fails ends it.
+ * The agent begins all the same.
+ */
 import { isAbort } from "../../src/core/error.ts";
 import { SETUP_MINUTES, type WorkerSpec } from "../../src/core/protocol/worker.ts";
 import type { WorkerParts } from "../session.ts";
@@ -8,7 +11,11 @@ const NOTICE_MS = 60_000;
 const TAIL = 3_000;
 
 /** @returns what the agent must know about a failure, or null. Rejects only when aborted. */
-export async function runSetup(parts: WorkerParts, commands: WorkerSpec["setup"], signal: AbortSignal): Promise<string | null> {
+export async function runSetup(
+  parts: WorkerParts,
+  commands: WorkerSpec["setup"],
+  signal: AbortSignal,
+): Promise<string | null> {
   const { clock, link, tools } = parts;
   const endsAt = clock.now() + SETUP_MINUTES * 60_000;
   for (const [index, { command, timeoutMs }] of commands.entries()) {
@@ -35,7 +42,11 @@ async function tellThatItRuns({ clock, link }: WorkerParts, command: string, end
   try {
     for (let ms = NOTICE_MS; ; ms += NOTICE_MS) {
       await clock.sleep(NOTICE_MS, ended);
-      link.emit("notice", { level: "info", code: "setup_runs", text: `${command.slice(0, 200)} has been running for ${ms / 1_000} s.` });
+      link.emit("notice", {
+        level: "info",
+        code: "setup_runs",
+        text: `${command.slice(0, 200)} has been running for ${ms / 1_000} s.`,
+      });
     }
   } catch (thrown) {
     if (!isAbort(thrown)) throw thrown;

@@ -11,7 +11,10 @@ export interface Verified {
 
 const VERIFY_MS = 15 * 60_000;
 
-/** In order, each from the top of the checkout, also after one that failed. Rejects with the signal's reason. */
+/**
+ * In order, each from the top of the checkout, also after one that failed. Rejects with the
+ * signal's reason.
+ */
 export async function verify(
   parts: { readonly link: CoordinatorLink; readonly tools: ToolRunner; readonly clock: Clock },
   commands: readonly string[],
@@ -21,7 +24,11 @@ export async function verify(
   const results: Verified[] = [];
   for (const command of commands) {
     const begun = clock.now();
-    const { exitCode, output: tail } = await tools.run("bash", { command, timeoutMs: VERIFY_MS, fromRoot: true }, signal);
+    const { exitCode, output: tail } = await tools.run(
+      "bash",
+      { command, timeoutMs: VERIFY_MS, fromRoot: true },
+      signal,
+    );
     link.emit("verify", { command, exitCode, ms: Math.max(0, clock.now() - begun), tail });
     results.push({ command, exitCode, tail });
   }

@@ -1,10 +1,14 @@
 /**
- * The model gateway: the worker's attempt token comes in, the server's key goes out, and what passes is metered.
+ * The model gateway: the worker's attempt token comes in, the server's key goes out, and what
+ * passes is metered.
  *
- * L1 The key is added here and is nowhere else; nothing that the worker sent as authorisation, cookie or address goes on.
- * L2 The answer is passed on piece by piece as it comes. Its usage is read on the way; when a budget is used up it is cut in mid-stream.
+ * L1 The key is added here and is nowhere else; nothing that the worker sent as authorisation,
+ *    cookie or address goes on.
+ * L2 The answer is passed on piece by piece as it comes. Its usage is read on the way; when a
+ *    budget is used up it is cut in mid-stream.
  * L3 The provider's refusals are told in our words: its own may name the account.
- * L4 A request's body is held only until it is written to the provider, not while the answer is waited for or passes.
+ * L4 A request's body is held only until it is written to the provider, not while the answer is
+ *    waited for or passes.
  */
 import {
   request as httpRequest,
@@ -63,9 +67,14 @@ export const MODEL_BODY_LIMITS = { bytes: BODY_BYTES, maxWaiting: 32, ms: BODY_M
 /** More than the window of any model holds: each takes two tokens at least. */
 const VALUES = 500_000;
 const REFUSAL_LIMIT = 64 * 1024;
-/** How long a request waits here for the rate limit before the worker is told to wait itself, ms. */
+/**
+ * How long a request waits here for the rate limit before the worker is told to wait itself, ms.
+ */
 const PATIENCE_MS = 20_000;
-/** Longest silence of the provider before and in an answer, ms. The worker's own watchdog is shorter. */
+/**
+ * Longest silence of the provider before and in an answer, ms. The worker's own watchdog is
+ * shorter.
+ */
 const SILENCE_MS = 600_000;
 /** What is longer without an end is passed on as it is. */
 const FRAME_LIMIT = 1024 * 1024;
@@ -108,12 +117,20 @@ function refusalOf(error: unknown): Refusal {
 function reply(response: ServerResponse, { status, type, message, retryAfterMs }: Refusal): void {
   if (response.headersSent || response.destroyed) return void response.destroy();
   const text = JSON.stringify({ type: "error", error: { type, message } });
-  const retry: OutgoingHttpHeaders = retryAfterMs === null ? {} : { "retry-after": String(Math.ceil(retryAfterMs / 1_000)) };
-  response.writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(text), ...retry });
+  const retry: OutgoingHttpHeaders =
+    retryAfterMs === null ? {} : { "retry-after": String(Math.ceil(retryAfterMs / 1_000)) };
+  response.writeHead(status, {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(text),
+    ...retry,
+  });
   response.end(text);
 }
 
-/** A request that was checked, on its way to the provider. It keeps its room in the intake until it is written. */
+/**
+ * A request that was checked, on its way to the provider. It keeps its room in the intake until it
+ * is written.
+ */
 class Cargo {
   readonly model: string;
   readonly promptLength: number;
@@ -145,9 +162,15 @@ class Cargo {
   }
 }
 
-/** A function of its own, so that what was read and parsed is held by nobody once it was checked. */
+/**
+ * A function of its own, so that what was read and parsed is held by nobody once it was checked.
+ */
 async function cargoOf({ request, signal, bodyReader }: ModelCall, rules: RequestRules): Promise<Cargo> {
-  const { bytes, release } = await (bodyReader ?? new BodyReader(MODEL_BODY_LIMITS)).receive(request, BODY_BYTES, signal);
+  const { bytes, release } = await (bodyReader ?? new BodyReader(MODEL_BODY_LIMITS)).receive(
+    request,
+    BODY_BYTES,
+    signal,
+  );
   try {
     return new Cargo(checkRequest(parseJson(bytes, { depth: DEPTH, values: VALUES }), rules), release);
   } catch (error) {
@@ -156,7 +179,9 @@ async function cargoOf({ request, signal, bodyReader }: ModelCall, rules: Reques
   }
 }
 
-/** `retry-after-ms`, or `retry-after` in seconds or as a date; null when the provider did not say. */
+/**
+ * `retry-after-ms`, or `retry-after` in seconds or as a date; null when the provider did not say.
+ */
 export function parseRetryAfterHeaders(headers: IncomingMessage["headers"], now: number): number | null {
   const ms = Number(headers["retry-after-ms"]);
   if (Number.isFinite(ms) && ms >= 0) return ms;
@@ -196,7 +221,11 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
     };
     const url = new URL(base.pathname.replace(/\/$/, "") + path, base);
     return new Promise((resolve, reject) => {
-      const outgoing = send(url, { method, headers, signal, timeout: SILENCE_MS, ...(options.agent && { agent: options.agent }) }, resolve);
+      const outgoing = send(
+        url,
+        { method, headers, signal, timeout: SILENCE_MS, ...(options.agent && { agent: options.agent }) },
+        resolve,
+      );
       outgoing.on("timeout", () => outgoing.destroy(new Error(`no answer within ${SILENCE_MS / 1_000} s`)));
       outgoing.on("error", reject);
       if (cargo === null) outgoing.end();
@@ -210,7 +239,8 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
     const { type, message } = await wordsOf(answer);
     const retryAfterMs = parseRetryAfterHeaders(answer.headers, Date.now());
     log.warn({ status, type }, "the model provider refused a request");
-    if (status === 401 || status === 403) return new Refusal(403, "authentication_error", "The model provider refused this server's key.");
+    if (status === 401 || status === 403)
+      return new Refusal(403, "authentication_error", "The model provider refused this server's key.");
     if (status === 402 || /spend|billing|credit/i.test(type))
       return new Refusal(402, "billing_error", "The model account has no quota left.");
     if (status === 429) rate.noteRefusal(retryAfterMs);
@@ -219,7 +249,9 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
     return new Refusal(status, type, message);
   }
 
-  /** The provider's answer to the worker, metered. @returns when everything has passed or was cut. */
+  /**
+   * The provider's answer to the worker, metered. @returns when everything has passed or was cut.
+   */
   async function pass(
     answer: IncomingMessage,
     response: ServerResponse,
@@ -231,7 +263,10 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
     const streams = String(answer.headers["content-type"] ?? "").startsWith("text/event-stream");
     const frames = new Frames();
     const whole: Buffer[] = [];
-    response.writeHead(200, { "content-type": answer.headers["content-type"] ?? "application/json", "cache-control": "no-cache" });
+    response.writeHead(200, {
+      "content-type": answer.headers["content-type"] ?? "application/json",
+      "cache-control": "no-cache",
+    });
     try {
       for await (const piece of answer as AsyncIterable<Buffer>) {
         if (streams) reader.feed(piece);
@@ -246,7 +281,8 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
     } catch (error) {
       if (error instanceof Refusal && streams && !response.destroyed) response.end(eventOf(error));
       else response.destroy();
-      if (!(error instanceof Refusal) && !signal.aborted) log.warn({ error: errorMessage(error) }, "an answer of the model broke off");
+      if (!(error instanceof Refusal) && !signal.aborted)
+        log.warn({ error: errorMessage(error) }, "an answer of the model broke off");
     } finally {
       answer.destroy();
       await book(reader, model, admission);
@@ -262,11 +298,19 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
     await admission.settle({ model, inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, estimated });
   }
 
-  async function messages({ taskId, attempt, request, response, path, signal }: ModelCall, cargo: Cargo): Promise<void> {
+  async function messages(
+    { taskId, attempt, request, response, path, signal }: ModelCall,
+    cargo: Cargo,
+  ): Promise<void> {
     const { model } = cargo;
     const least = Math.ceil(cargo.promptLength / CHARACTERS_PER_TOKEN);
     // Read from the cache it may cost a tenth; what is certain is only that.
-    const admission = await budget.admit(taskId, attempt, model, computePrice(model, { ...NO_TOKENS, cacheReadTokens: least }, prices).usd);
+    const admission = await budget.admit(
+      taskId,
+      attempt,
+      model,
+      computePrice(model, { ...NO_TOKENS, cacheReadTokens: least }, prices).usd,
+    );
     try {
       const still = await rate.remainingMs(PATIENCE_MS, signal);
       if (still > 0) throw new Refusal(429, "rate_limit_error", "The model provider's rate limit is reached.", still);
@@ -304,7 +348,11 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
       if (method === "POST" && pathname === "/v1/messages") return await withCargo(call, messages);
       if (method === "POST" && pathname === "/v1/messages/count_tokens") return await withCargo(call, free);
       if (method === "GET" && /^\/v1\/models(?:\/[\w.-]{1,200})?$/.test(pathname)) return await free(call, null);
-      throw new Refusal(404, "not_found_error", "Only /v1/messages, /v1/messages/count_tokens and /v1/models pass this gateway.");
+      throw new Refusal(
+        404,
+        "not_found_error",
+        "Only /v1/messages, /v1/messages/count_tokens and /v1/models pass this gateway.",
+      );
     } catch (error) {
       if (isAbort(error) || call.signal.aborted) return void call.response.destroy();
       reply(call.response, refusalOf(error));
@@ -313,7 +361,9 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
   };
 }
 
-/** Passes a stream on in whole frames, so that it can be ended with an event of our own at any time. */
+/**
+ * Passes a stream on in whole frames, so that it can be ended with an event of our own at any time.
+ */
 class Frames {
   #rest: Buffer = Buffer.alloc(0);
 
@@ -346,7 +396,8 @@ async function wordsOf(answer: IncomingMessage): Promise<{ type: string; message
     const type = typeof error?.type === "string" ? error.type : "api_error";
     return {
       type,
-      message: typeof error?.message === "string" ? error.message.slice(0, 1_000) : "The model provider refused the request.",
+      message:
+        typeof error?.message === "string" ? error.message.slice(0, 1_000) : "The model provider refused the request.",
     };
   } catch {
     return { type: "api_error", message: "The model provider refused the request." };

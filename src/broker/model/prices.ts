@@ -1,12 +1,16 @@
 /**
- * What model requests cost. Data with a date, not code: prices change, and a request is priced when it ends, by its own size.
- * Source: the list prices that the vendor's own tools compute with, read on the date below. An operator may give a newer table.
+ * What model requests cost. Data with a date, not code: prices change, and a request is priced when
+ * it ends, by its own size. Source: the list prices that the vendor's own tools compute with, read
+ * on the date below. An operator may give a newer table.
  */
 import { z } from "zod";
 import type { TokenUsage } from "./usage.ts";
 
 const bandSchema = z.strictObject({
-  /** The band holds for prompts of at most so many tokens (input, cache reads and cache writes together); absent = any size. */
+  /**
+   * The band holds for prompts of at most so many tokens (input, cache reads and cache writes
+   * together); absent = any size.
+   */
   upToPromptTokens: z.int().positive().optional(),
   /** US dollars per million tokens. */
   input: z.number().min(0),
@@ -19,13 +23,22 @@ const bandSchema = z.strictObject({
 export const priceTableSchema = z.strictObject({
   /** The day on which the prices were read. */
   asOf: z.iso.date(),
-  /** Name of a model, or the beginning of it -> bands, smallest first. The longest name that fits counts. */
+  /**
+   * Name of a model, or the beginning of it -> bands, smallest first. The longest name that fits
+   * counts.
+   */
   models: z.record(z.string().min(1), z.array(bandSchema).min(1)),
 });
 export type PriceTable = z.infer<typeof priceTableSchema>;
 export type PriceBand = z.infer<typeof bandSchema>;
 
-const band = (input: number, output: number, cacheWrite5m: number, cacheWrite1h: number, cacheRead: number): PriceBand => ({
+const band = (
+  input: number,
+  output: number,
+  cacheWrite5m: number,
+  cacheWrite1h: number,
+  cacheRead: number,
+): PriceBand => ({
   input,
   output,
   cacheWrite5m,
@@ -39,8 +52,12 @@ export const PRICES: PriceTable = {
     "claude-opus-5-5": [band(4, 20, 5, 8, 0.2)],
     "claude-sonnet-5-5": [band(2, 10, 2.5, 4, 0.1)],
     "claude-fable-5-2": [band(8, 40, 10, 16, 0.2)],
-    // The cache prices of the two bands are not published: the usual multiples of input (1.25, 2, 0.1) are the cautious reading.
-    "claude-haiku-5-5": [{ upToPromptTokens: 100_000, ...band(0.1, 0.5, 0.125, 0.2, 0.01) }, band(0.5, 2.5, 0.625, 1, 0.05)],
+    // The cache prices of the two bands are not published: the usual multiples of input (1.25, 2,
+    // 0.1) are the cautious reading.
+    "claude-haiku-5-5": [
+      { upToPromptTokens: 100_000, ...band(0.1, 0.5, 0.125, 0.2, 0.01) },
+      band(0.5, 2.5, 0.625, 1, 0.05),
+    ],
     "claude-opus-5": [band(5, 25, 6.25, 10, 0.5)],
     "claude-sonnet-5": [band(2, 10, 2.5, 4, 0.2)],
     "claude-sonnet-4-6": [band(3, 15, 3.75, 6, 0.3)],
@@ -51,7 +68,10 @@ export const PRICES: PriceTable = {
 export interface Price {
   /** US dollars. */
   readonly usd: number;
-  /** False when the table does not know the model: then the dearest prices of the table were used, so that no budget is overspent unseen. */
+  /**
+   * False when the table does not know the model: then the dearest prices of the table were used,
+   * so that no budget is overspent unseen.
+   */
   readonly known: boolean;
 }
 
@@ -74,7 +94,8 @@ function dearest(table: PriceTable): PriceBand {
 export function computePrice(model: string, usage: TokenUsage, table: PriceTable = PRICES): Price {
   const bands = entryOf(table, model);
   const prompt = usage.inputTokens + usage.cacheReadTokens + usage.cacheWrite5mTokens + usage.cacheWrite1hTokens;
-  const fitting = bands?.find((one) => one.upToPromptTokens === undefined || prompt <= one.upToPromptTokens) ?? bands?.at(-1);
+  const fitting =
+    bands?.find((one) => one.upToPromptTokens === undefined || prompt <= one.upToPromptTokens) ?? bands?.at(-1);
   const price = fitting ?? dearest(table);
   const total =
     usage.inputTokens * price.input +

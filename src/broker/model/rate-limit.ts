@@ -9,7 +9,8 @@ export interface ProviderRateLimitOptions {
 export interface ProviderRateLimit {
   /**
    * Waits for the limit to be over, at most `ms`.
-   * @returns 0 when the request may go, else how long the limit still lasts, ms. Rejects when aborted.
+   * @returns 0 when the request may go, else how long the limit still lasts, ms. Rejects when
+   * aborted.
    */
   remainingMs(ms: number, signal: AbortSignal): Promise<number>;
   /** The provider refused for so long, ms; null when it did not say. */

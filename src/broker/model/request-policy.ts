@@ -1,8 +1,10 @@
 /**
- * What of a worker's request goes on to the model provider. The worker is hostile: it may use the server's key for nothing but messages.
+ * What of a worker's request goes on to the model provider. The worker is hostile: it may use the
+ * server's key for nothing but messages.
  *
  * Q1 What was checked is what is sent: the body is parsed, checked, and written anew.
- * Q2 Nothing that makes the provider fetch, run or keep something: no server tools, no addresses of images or documents, no files, no containers.
+ * Q2 Nothing that makes the provider fetch, run or keep something: no server tools, no addresses of
+ *    images or documents, no files, no containers.
  */
 import { z } from "zod";
 import { matchesPattern } from "../../core/values/name-pattern.ts";
@@ -10,7 +12,10 @@ import { matchesPattern } from "../../core/values/name-pattern.ts";
 export interface RequestRules {
   /** Models that may be used; an entry that ends in `*` allows every name that begins with it. */
   readonly models: readonly string[];
-  /** Values of `anthropic-beta` that go on; an entry that ends in `*` allows every value that begins with it. */
+  /**
+   * Values of `anthropic-beta` that go on; an entry that ends in `*` allows every value that begins
+   * with it.
+   */
   readonly betas: readonly string[];
   /** The largest `max_tokens`. */
   readonly maxTokens: number;
@@ -44,7 +49,10 @@ export interface ModelRequest {
   readonly promptLength: number;
 }
 
-/** Top-level fields that go on. Others are refused by name, so that a new one is looked at before it is let through. */
+/**
+ * Top-level fields that go on. Others are refused by name, so that a new one is looked at before it
+ * is let through.
+ */
 const FIELDS = new Set(
   (
     "model max_tokens messages system tools tool_choice stream stop_sequences metadata thinking output_config cache_control " +
@@ -65,7 +73,10 @@ const shape = z.looseObject({
   tools: z.array(z.looseObject({ type: z.string().nullish() })).optional(),
 });
 
-/** The first thing in messages, system or tools that the provider would fetch or run. The body was measured before it was parsed, so it is not deep. */
+/**
+ * The first thing in messages, system or tools that the provider would fetch or run. The body was
+ * measured before it was parsed, so it is not deep.
+ */
 function remote(value: unknown): string | null {
   if (Array.isArray(value)) return firstOf(value);
   if (typeof value !== "object" || value === null) return null;
@@ -98,7 +109,8 @@ export function checkRequest(value: unknown, rules: RequestRules): ModelRequest 
   if (tool !== undefined)
     throw new RefusedRequest(`The tool type "${tool.type}" would run at the provider and does not pass this gateway.`);
   const fetched = remote(messages);
-  if (fetched !== null) throw new RefusedRequest(`The messages hold ${fetched}, which the provider would fetch or run.`);
+  if (fetched !== null)
+    throw new RefusedRequest(`The messages hold ${fetched}, which the provider would fetch or run.`);
   const capped = maxTokens === undefined ? {} : { max_tokens: Math.min(maxTokens, rules.maxTokens) };
   const body = JSON.stringify({ ...parsed.data, ...capped });
   return { model, stream, body, promptLength: body.length };

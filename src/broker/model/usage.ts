@@ -1,9 +1,11 @@
 /**
  * What a model request used, read from its answer: the stream as it passes, or the whole message.
  *
- * U1 What the provider counted goes before what was estimated. Until its closing count arrives, output is estimated from the text that passed,
- *    so that a budget can be enforced in mid-stream and a stream that was cut is still paid for.
- * U2 Where the answer has `iterations` (compaction on the provider's side), their sum counts: the numbers at the top leave them out.
+ * U1 What the provider counted goes before what was estimated. Until its closing count arrives,
+ *    output is estimated from the text that passed, so that a budget can be enforced in mid-stream
+ *    and a stream that was cut is still paid for.
+ * U2 Where the answer has `iterations` (compaction on the provider's side), their sum counts: the
+ *    numbers at the top leave them out.
  */
 import { createParser, type EventSourceParser } from "eventsource-parser";
 import { z } from "zod";
@@ -39,7 +41,10 @@ export interface AnswerUsage {
   readonly complete: boolean;
 }
 
-/** English prose and code have three to four characters a token; the smaller number errs on the side of the budget. */
+/**
+ * English prose and code have three to four characters a token; the smaller number errs on the side
+ * of the budget.
+ */
 const CHARACTERS_PER_TOKEN = 3;
 
 const count = z.number().min(0).nullish();
@@ -54,7 +59,11 @@ type Counts = z.infer<typeof countsSchema>;
 const usageSchema = countsSchema.extend({ iterations: z.array(countsSchema).nullish() });
 type RawUsage = z.infer<typeof usageSchema>;
 
-const messageSchema = z.looseObject({ model: z.string().nullish(), stop_reason: z.string().nullish(), usage: usageSchema.nullish() });
+const messageSchema = z.looseObject({
+  model: z.string().nullish(),
+  stop_reason: z.string().nullish(),
+  usage: usageSchema.nullish(),
+});
 const eventSchema = z.looseObject({
   type: z.string(),
   message: messageSchema.nullish(),
@@ -98,13 +107,18 @@ function total(raw: RawUsage): TokenUsage {
   return parts.length === 0 ? tokensOf(raw) : parts.map(tokensOf).reduce(addTokens, NO_TOKENS);
 }
 
-/** Later counts replace earlier ones field by field: the closing count repeats only what changed. */
+/**
+ * Later counts replace earlier ones field by field: the closing count repeats only what changed.
+ */
 function merged(before: RawUsage, after: RawUsage): RawUsage {
   const given = Object.entries(after).filter(([, value]) => value !== null && value !== undefined);
   return { ...before, ...Object.fromEntries(given) };
 }
 
-/** Reads one answer as it passes. `feed` takes the bytes in any pieces; what is not the provider's format is passed over. */
+/**
+ * Reads one answer as it passes. `feed` takes the bytes in any pieces; what is not the provider's
+ * format is passed over.
+ */
 export class UsageReader {
   readonly #parser: EventSourceParser;
   readonly #decoder = new TextDecoder();

@@ -5,7 +5,17 @@ import { SlipwayClient } from "../../client/client.ts";
 import type { Role } from "../../core/ports/accounts.ts";
 import { findServer, type ServerOptions } from "../connect.ts";
 import { CliExit, EXIT } from "../exit.ts";
-import { jsonOption, client, openClient, print, printJson, readSecret, parseWholeNumber, type Io, type ReadOptions } from "../io.ts";
+import {
+  jsonOption,
+  client,
+  openClient,
+  print,
+  printJson,
+  readSecret,
+  parseWholeNumber,
+  type Io,
+  type ReadOptions,
+} from "../io.ts";
 import { openSessionFile, sessionFilePath } from "../session-file.ts";
 import { stripControls, formatTable } from "../terminal/text.ts";
 
@@ -23,7 +33,10 @@ export function loginCommands(program: Command, io: Io): void {
       const server = sessionClient(io, options);
       const email = options.email ?? io.env["SLIPWAY_EMAIL"] ?? (await askEmail(io));
       const { user } = await server.login(email, await readSecret(io, "password", "SLIPWAY_PASSWORD"));
-      print(io, `Logged in at ${server.baseUrl} as ${stripControls(user.email)} (${user.role}). Kept in ${sessionFilePath(io.env)}.`);
+      print(
+        io,
+        `Logged in at ${server.baseUrl} as ${stripControls(user.email)} (${user.role}). Kept in ${sessionFilePath(io.env)}.`,
+      );
     });
   client(program.command("logout"))
     .description("end the session that login made")
@@ -54,7 +67,12 @@ export function credentialCommands(program: Command, io: Io): void {
       const server = openClient(io, options);
       const token = (await readSecret(io, "git token", "SLIPWAY_GIT_TOKEN")).trim();
       const { username } = options;
-      const made = await server.putCredential({ host, kind: "token", token, ...(username === undefined ? {} : { username }) });
+      const made = await server.putCredential({
+        host,
+        kind: "token",
+        token,
+        ...(username === undefined ? {} : { username }),
+      });
       if (options.json) printJson(io, made);
       else print(io, `${made.id}  ${stripControls(made.host)}`);
     });
@@ -63,7 +81,12 @@ export function credentialCommands(program: Command, io: Io): void {
     .action(async (options: ReadOptions) => {
       const page = await openClient(io, options).credentials({ limit: 200 });
       if (options.json) return printJson(io, page);
-      const rows = page.items.map((item) => [item.id, stripControls(item.host), stripControls(item.username ?? ""), item.createdAt]);
+      const rows = page.items.map((item) => [
+        item.id,
+        stripControls(item.host),
+        stripControls(item.username ?? ""),
+        item.createdAt,
+      ]);
       print(io, formatTable(["ID", "HOST", "USERNAME", "CREATED"], rows));
     });
   client(group.command("remove"))
@@ -96,7 +119,12 @@ export function tokenCommands(program: Command, io: Io): void {
     .action(async (options: ReadOptions) => {
       const page = await openClient(io, options).tokens({ limit: 200 });
       if (options.json) return printJson(io, page);
-      const rows = page.items.map((item) => [item.id, stripControls(item.name), item.expiresAt ?? "never", item.lastUsedAt ?? "never"]);
+      const rows = page.items.map((item) => [
+        item.id,
+        stripControls(item.name),
+        item.expiresAt ?? "never",
+        item.lastUsedAt ?? "never",
+      ]);
       print(io, formatTable(["ID", "NAME", "EXPIRES", "LAST USED"], rows));
     });
   client(group.command("remove"))

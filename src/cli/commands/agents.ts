@@ -19,7 +19,10 @@ function linesOf({ agents, model, models, efforts, egress }: Capabilities): stri
     list.map((one, i) => (i === 0 ? `${stripControls(one)} (default)` : stripControls(one))).join(", ");
   const none = "none: an operator sets ANTHROPIC_API_KEY";
   const rows = [
-    ["models", models.length === 0 ? none : `${stripControls(model ?? "")} (default); ${models.map(stripControls).join(", ")}`],
+    [
+      "models",
+      models.length === 0 ? none : `${stripControls(model ?? "")} (default); ${models.map(stripControls).join(", ")}`,
+    ],
     ["effort", models.length === 0 ? "" : efforts.join(", ")],
     ["egress", first(egress)],
   ];

@@ -7,7 +7,16 @@ import type { Command } from "commander";
 import type { SlipwayClient } from "../../client/client.ts";
 import type { Artifact, Leftovers } from "../../client/types.ts";
 import { CliExit, EXIT } from "../exit.ts";
-import { jsonOption, client, untilInterrupted, openClient, print, printJson, type Io, type ReadOptions } from "../io.ts";
+import {
+  jsonOption,
+  client,
+  untilInterrupted,
+  openClient,
+  print,
+  printJson,
+  type Io,
+  type ReadOptions,
+} from "../io.ts";
 import { openSpinner } from "../terminal/spinner.ts";
 import { stripControls, formatDuration, pluralize, formatTable } from "../terminal/text.ts";
 
@@ -34,7 +43,8 @@ export function artifactsCommand(program: Command, io: Io): void {
       const { items } = await server.artifacts(id);
       if (options.out === undefined) {
         if (options.json) return printJson(io, items);
-        if (items.length === 0) return print(io, `Nothing had to be salvaged. The saved work: ${io.command} diff ${stripControls(id)}`);
+        if (items.length === 0)
+          return print(io, `Nothing had to be salvaged. The saved work: ${io.command} diff ${stripControls(id)}`);
         return print(io, formatTable(["NAME", "SIZE", "FILES", "TAKEN", "MISSING"], items.map(artifactRow)));
       }
       const wanted = options.name === undefined ? items.at(-1) : items.find((one) => one.name === options.name);
@@ -47,7 +57,14 @@ function artifactRow(one: Artifact): string[] {
   return [one.name, formatBytes(one.bytes), String(one.files), one.at, stripControls(one.note ?? "")];
 }
 
-async function download(io: Io, server: SlipwayClient, id: string, artifact: Artifact, out: string, signal: AbortSignal): Promise<void> {
+async function download(
+  io: Io,
+  server: SlipwayClient,
+  id: string,
+  artifact: Artifact,
+  out: string,
+  signal: AbortSignal,
+): Promise<void> {
   const hash = createHash("sha256");
   let bytes = 0;
   const status = openSpinner(io.err, () => `${formatBytes(bytes)} of ${formatBytes(artifact.bytes)}`);
@@ -59,13 +76,16 @@ async function download(io: Io, server: SlipwayClient, id: string, artifact: Art
     },
   });
   try {
-    const content = Readable.fromWeb((await server.artifact(id, artifact.name, { signal })) as Parameters<typeof Readable.fromWeb>[0]);
+    const content = Readable.fromWeb(
+      (await server.artifact(id, artifact.name, { signal })) as Parameters<typeof Readable.fromWeb>[0],
+    );
     if (out === "-") await pipeline(content, counted, io.out, { signal, end: false });
     else await pipeline(content, counted, createWriteStream(out, { flags: "wx" }), { signal });
   } finally {
     status.close();
   }
-  if (hash.digest("hex") !== artifact.sha256) throw new CliExit(EXIT.failed, "What arrived is not what the server keeps. Try again.");
+  if (hash.digest("hex") !== artifact.sha256)
+    throw new CliExit(EXIT.failed, "What arrived is not what the server keeps. Try again.");
   if (out === "-") return;
   io.err.write(
     `${stripControls(out)}: ${formatBytes(bytes)}. It holds what an agent left: list it first (tar tzf), and unpack it over a fresh checkout.\n`,
@@ -78,7 +98,9 @@ interface GcOptions extends ReadOptions {
 
 export function gcCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("gc")))
-    .description("remove what no task needs any more from the running server: sandboxes, volumes, old repositories (operators)")
+    .description(
+      "remove what no task needs any more from the running server: sandboxes, volumes, old repositories (operators)",
+    )
     .option("--dry-run", "only list it")
     .action(async (options: GcOptions) => {
       const server = openClient(io, options);
@@ -102,6 +124,9 @@ export function gcCommand(program: Command, io: Io): void {
       ]);
       print(io, formatTable(["KIND", "NAME", "SIZE", "PROBLEM"], rows));
       const word = found.dryRun ? "could be removed" : "removed";
-      print(io, `${pluralize(found.items.length - resisted.length, "thing")} ${word}, ${formatBytes(found.bytes)} that are known.`);
+      print(
+        io,
+        `${pluralize(found.items.length - resisted.length, "thing")} ${word}, ${formatBytes(found.bytes)} that are known.`,
+      );
     });
 }

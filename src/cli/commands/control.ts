@@ -33,7 +33,9 @@ export function retryCommand(program: Command, io: Io): void {
   addLimitOptions(jsonOption(client(program.command("retry"))))
     .description("a new task of the same thread, made from one that ended; bounds that are not given stay as they were")
     .argument("<id>", "the task that ended")
-    .addOption(new Option("--from <point>", "the start, the last saved work, or only the push").choices([...RETRY_FROM]))
+    .addOption(
+      new Option("--from <point>", "the start, the last saved work, or only the push").choices([...RETRY_FROM]),
+    )
     .option("--prompt <text>", "another prompt")
     .option("-w, --watch", "watch it until it ends")
     .action(async (id: string, options: RetryOptions) => {
@@ -57,7 +59,8 @@ export function answerCommand(program: Command, io: Io): void {
       const { question } = await server.task(id);
       const questionId = options.question ?? question?.id;
       if (questionId === undefined) throw new CliExit(EXIT.failed, "The task has no open question.");
-      const option = question?.id === questionId && /^\d+$/.test(text) ? question.options?.[Number(text) - 1] : undefined;
+      const option =
+        question?.id === questionId && /^\d+$/.test(text) ? question.options?.[Number(text) - 1] : undefined;
       show(io, options, await server.answer(id, { questionId, text: option ?? text }));
     });
 }

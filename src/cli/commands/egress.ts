@@ -10,12 +10,15 @@ function show(io: Io, { json }: Options, { repo, hosts, shipped }: EgressListAns
   if (json) return printJson(io, { repo, hosts, shipped });
   if (hosts.length > 0) print(io, hosts.map(stripControls).join("\n"));
   const whose =
-    repo === null ? "Every task with egress allowlist may reach these" : `Tasks on ${stripControls(repo)} may reach these besides`;
+    repo === null
+      ? "Every task with egress allowlist may reach these"
+      : `Tasks on ${stripControls(repo)} may reach these besides`;
   io.err.write(`${hosts.length === 0 ? "Nothing is listed." : `${whose}${shipped ? " (as shipped)" : ""}.`}\n`);
 }
 
 export function egressCommands(program: Command, io: Io): void {
-  const withRepo = (command: Command): Command => jsonOption(client(command)).option("--repo <url>", "the list of one repository");
+  const withRepo = (command: Command): Command =>
+    jsonOption(client(command)).option("--repo <url>", "the list of one repository");
   const group = withRepo(program.command("egress"))
     .description("what tasks with egress allowlist may reach; for operators")
     .action(async (options: Options) => {
@@ -25,7 +28,10 @@ export function egressCommands(program: Command, io: Io): void {
     show(
       io,
       options,
-      await openClient(io, options).changeEgress({ ...part, ...(options.repo === undefined ? {} : { repo: options.repo }) }),
+      await openClient(io, options).changeEgress({
+        ...part,
+        ...(options.repo === undefined ? {} : { repo: options.repo }),
+      }),
     );
   };
   // The group has the same options: commander gives each to the innermost command that knows it.
@@ -35,7 +41,9 @@ export function egressCommands(program: Command, io: Io): void {
     .action((allow: string[], _options: Options, { optsWithGlobals }: Command) => change(optsWithGlobals(), { allow }));
   add("remove", "take from the list")
     .argument("<host:port...>")
-    .action((remove: string[], _options: Options, { optsWithGlobals }: Command) => change(optsWithGlobals(), { remove }));
+    .action((remove: string[], _options: Options, { optsWithGlobals }: Command) =>
+      change(optsWithGlobals(), { remove }),
+    );
   add("reset", "back to the list as shipped").action((_options: Options, { optsWithGlobals }: Command) =>
     change(optsWithGlobals(), { reset: true }),
   );

@@ -6,7 +6,16 @@ import type { Attempt, Machine } from "../../client/types.ts";
 import { TASK_STATES, type TaskState } from "../../core/task.ts";
 import type { WireEvent, WireTask } from "../../core/protocol/rest.ts";
 import { CliExit, EXIT } from "../exit.ts";
-import { jsonOption, client, openClient, print, printJson, parseWholeNumber, type Io, type ReadOptions } from "../io.ts";
+import {
+  jsonOption,
+  client,
+  openClient,
+  print,
+  printJson,
+  parseWholeNumber,
+  type Io,
+  type ReadOptions,
+} from "../io.ts";
 import { createEventRenderer, formatUsage } from "../terminal/event-renderer.ts";
 import { stripControls, truncate, formatDuration, createPaint, formatTable } from "../terminal/text.ts";
 import { formatDiffStat, formatFailure } from "../terminal/live-view.ts";
@@ -23,7 +32,10 @@ function states(text: string): TaskState[] {
   return text.split(",").map((word) => {
     const state = TASK_STATES.find((known) => known === word.trim());
     if (state === undefined)
-      throw new CliExit(EXIT.usage, `${JSON.stringify(stripControls(word))} is no state; they are ${TASK_STATES.join(", ")}.`);
+      throw new CliExit(
+        EXIT.usage,
+        `${JSON.stringify(stripControls(word))} is no state; they are ${TASK_STATES.join(", ")}.`,
+      );
     return state;
   });
 }
@@ -82,7 +94,8 @@ export function inspectCommand(program: Command, io: Io): void {
         server.events(id, { after: Math.max(0, task.seq - options.events), limit: 1_000 }),
       ]);
       if (options.json) return printJson(io, { task, machine, attempts: attempts.items, events: events.items });
-      for (const line of [...overview(task, machine), ...attemptLines(attempts.items), ...eventLines(events.items, io)]) print(io, line);
+      for (const line of [...overview(task, machine), ...attemptLines(attempts.items), ...eventLines(events.items, io)])
+        print(io, line);
       const stat = task.headSha === null ? [] : await formatDiffStat(server, id);
       if (stat.length > 0) print(io, ["", "work so far", ...stat].join("\n"));
     });
@@ -113,13 +126,25 @@ function overview(task: WireTask, machine: Machine | null): string[] {
       `${stripControls(task.agent)}${task.model === null ? "" : `, ${stripControls(task.model)}`}${task.effort === null ? "" : `, effort ${task.effort}`}`,
     ],
     ["question", task.question === null ? null : `${stripControls(task.question.question)} (${task.question.id})`],
-    ["usage", formatUsage({ tokens: task.usage.inputTokens + task.usage.outputTokens, usd: task.usage.usd, turns: task.usage.turns })],
+    [
+      "usage",
+      formatUsage({
+        tokens: task.usage.inputTokens + task.usage.outputTokens,
+        usd: task.usage.usd,
+        turns: task.usage.turns,
+      }),
+    ],
     ["created", task.createdAt],
     ["deadline", task.dueAt],
     ["settled", task.settledAt],
     ["container", machine?.container ?? null],
     ["accepts", machine === null || machine.can.length === 0 ? null : machine.can.join(", ")],
-    ["stuck", machine === null || machine.stuck === null ? null : `${stripControls(machine.stuck.reason)}, since ${machine.stuck.since}`],
+    [
+      "stuck",
+      machine === null || machine.stuck === null
+        ? null
+        : `${stripControls(machine.stuck.reason)}, since ${machine.stuck.since}`,
+    ],
   ];
   const lines = rows.flatMap(([name, value]) => (value === null ? [] : [`${name.padEnd(11)} ${value}`]));
   return [...lines, ...formatFailure(task)];

@@ -10,7 +10,9 @@ import { confirm, print, type Io } from "../io.ts";
 import { createPaint } from "../terminal/text.ts";
 
 export function serveCommand(program: Command, io: Io): void {
-  const command = program.command("serve").description("start the server; every option is also a variable of the environment");
+  const command = program
+    .command("serve")
+    .description("start the server; every option is also a variable of the environment");
   for (const setting of Object.values<Setting>(SETTINGS)) {
     command.option(`--${setting.flag} <${setting.argument}>`, `${setting.help} [${setting.env}]`);
   }
@@ -32,7 +34,10 @@ async function begin(io: Io, config: Config): Promise<RunningServer> {
   try {
     return await serve(config);
   } catch (error) {
-    const offered = error instanceof SlipwayError && error.code === "config_invalid" && error.message.includes("SLIPWAY_SANDBOX=process");
+    const offered =
+      error instanceof SlipwayError &&
+      error.code === "config_invalid" &&
+      error.message.includes("SLIPWAY_SANDBOX=process");
     if (!offered || config.sandboxChosen) throw error;
     const again = `  SLIPWAY_SANDBOX=process ${io.command.startsWith("npm ") ? "npm start" : `${io.command} serve`}`;
     if (!io.in.isTTY || !io.err.isTTY) throw new CliExit(EXIT.usage, `${error.message}\n${again}`);
@@ -61,7 +66,9 @@ function banner(io: Io, running: RunningServer, config: Config): string {
   const { sandbox } = running;
   const lines = ["", `  ${bold("Slipway")} ${cyan(running.url)}`];
   if (running.setupUrl !== null) lines.push(`  ${dim("admin  ")} ${running.setupUrl}  ${dim("(good once)")}`);
-  lines.push(`  ${dim("sandbox")} ${sandbox.line}${sandbox.line.startsWith(sandbox.kind) ? "" : dim(` (${sandbox.kind})`)}`);
+  lines.push(
+    `  ${dim("sandbox")} ${sandbox.line}${sandbox.line.startsWith(sandbox.kind) ? "" : dim(` (${sandbox.kind})`)}`,
+  );
   if (!sandbox.isolates && !sandbox.line.includes("NOT ISOLATED"))
     lines.push(`          ${yellow("NOT ISOLATED: agents can read and change whatever this user can.")}`);
   lines.push(`  ${dim("agent  ")} ${agentLine(running, config)}`);

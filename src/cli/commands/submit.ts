@@ -72,7 +72,10 @@ export function submitCommand(program: Command, io: Io): void {
     .action(async (repo: string, prompt: string, options: SubmitOptions) => {
       const server = openClient(io, options);
       const request = requestOf(repo, await readText(io, prompt), options);
-      const task = await server.submit(request, options.idempotencyKey === undefined ? {} : { idempotencyKey: options.idempotencyKey });
+      const task = await server.submit(
+        request,
+        options.idempotencyKey === undefined ? {} : { idempotencyKey: options.idempotencyKey },
+      );
       if (options.watch) {
         if (options.json) print(io, JSON.stringify(task));
         else print(io, `${task.id}  ${task.state}`);
@@ -121,17 +124,28 @@ export function watchCommand(program: Command, io: Io): void {
     .option("--after <seq>", "begin after this event", parseWholeNumber)
     .action(async (id: string, options: WatchOptions) => {
       const server = openClient(io, options);
-      // Asked first, so that a wrong id or a server that is away ends this at once; later the watch waits for it.
+      // Asked first, so that a wrong id or a server that is away ends this at once; later the watch
+      // waits for it.
       await server.task(id);
       await watchUntilEnd(io, server, id, options, options.after ?? 0);
     });
 }
 
 /** With --json: one event per line. */
-export async function watchUntilEnd(io: Io, server: SlipwayClient, id: string, options: ReadOptions, after: number): Promise<void> {
+export async function watchUntilEnd(
+  io: Io,
+  server: SlipwayClient,
+  id: string,
+  options: ReadOptions,
+  after: number,
+): Promise<void> {
   await untilInterrupted(async (signal) => {
     if (options.json === undefined) {
-      io.end(exitCodeForTask(await showLiveView(server, id, { out: io.out, env: io.env, signal, command: io.command, after })));
+      io.end(
+        exitCodeForTask(
+          await showLiveView(server, id, { out: io.out, env: io.env, signal, command: io.command, after }),
+        ),
+      );
       return;
     }
     try {

@@ -1,4 +1,7 @@
-/** `slipway demo`: a whole task from end to end on a sample repository, with everything in a temporary folder. Fails when anything is not as it should be. */
+/**
+ * `slipway demo`: a whole task from end to end on a sample repository, with everything in a
+ * temporary folder. Fails when anything is not as it should be.
+ */
 import { randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -32,8 +35,14 @@ export function demoCommand(program: Command, io: Io): void {
   program
     .command("demo")
     .description("run a whole task on a sample repository; needs no key and leaves nothing behind")
-    .addOption(new Option("--sandbox <kind>", "docker, or a plain process when no engine answers").choices([...SANDBOX_KINDS]))
-    .addOption(new Option("--model <kind>", "let the agent that has a model do it; the fake model needs no key").choices(["fake"]))
+    .addOption(
+      new Option("--sandbox <kind>", "docker, or a plain process when no engine answers").choices([...SANDBOX_KINDS]),
+    )
+    .addOption(
+      new Option("--model <kind>", "let the agent that has a model do it; the fake model needs no key").choices([
+        "fake",
+      ]),
+    )
     .action((options: DemoOptions) => untilInterrupted((signal) => demo(io, options, signal)));
 }
 
@@ -103,14 +112,18 @@ async function play(stage: Stage): Promise<void> {
   print(io, `${bold("task")}     ${submitted.id} ${dim(`"${SAMPLE_PROMPT}"`)}\n`);
   const task = await live(io, client, submitted.id, signal);
   const wrong = [...(await examine(client, upstream, task, repo.sha)), ...(model?.examine(task) ?? [])];
-  if (wrong.length > 0) throw new CliExit(EXIT.failed, `the demo went wrong:\n${wrong.map((line) => `  ${line}`).join("\n")}`);
+  if (wrong.length > 0)
+    throw new CliExit(EXIT.failed, `the demo went wrong:\n${wrong.map((line) => `  ${line}`).join("\n")}`);
   await showResult(io, client, upstream, task);
   print(io, `\n${green("It works.")} To use it: npm start`);
 }
 
 function configOf({ io, options }: Stage, flags: Flags): Config {
   const sandbox = options.sandbox ?? (io.env["SLIPWAY_SANDBOX"] || undefined);
-  return readConfig({}, { port: "0", warm: "0", logLevel: "error", ...flags, ...(sandbox === undefined ? {} : { sandbox }) });
+  return readConfig(
+    {},
+    { port: "0", warm: "0", logLevel: "error", ...flags, ...(sandbox === undefined ? {} : { sandbox }) },
+  );
 }
 
 interface DemoModel {
@@ -119,7 +132,9 @@ interface DemoModel {
   examine(task: WireTask): string[];
 }
 
-/** The largest difference between what the provider billed and what the task shows, as a part of it. */
+/**
+ * The largest difference between what the provider billed and what the task shows, as a part of it.
+ */
 const TOLERANCE = 0.01;
 
 /** The provider of the demo, if it has one: what it bills must be what the task says it cost. */
@@ -168,20 +183,25 @@ async function live(io: Io, client: SlipwayClient, taskId: string, signal: Abort
 /** What is not as it should be, in words. */
 async function examine(client: SlipwayClient, upstream: Upstream, task: WireTask, base: string): Promise<string[]> {
   const wrong: string[] = [];
-  if (task.state !== "done" || task.outcome !== "pushed") return [`the task ended as ${task.state} (${task.outcome ?? "nothing pushed"})`];
+  if (task.state !== "done" || task.outcome !== "pushed")
+    return [`the task ended as ${task.state} (${task.outcome ?? "nothing pushed"})`];
   const branches = branchesOf(upstream);
   if (branches.get(task.branch) !== task.headSha) wrong.push(`${task.branch} is not at ${task.headSha} upstream`);
   if (branches.get("main") !== base) wrong.push("main was changed upstream");
   if (branches.size !== 2) wrong.push(`the upstream has other branches: ${[...branches.keys()].join(", ")}`);
   const { files } = await client.diff(task.id);
   const found = Object.fromEntries(files.map(({ path, status }) => [path, status]));
-  for (const [path, status] of Object.entries(SAMPLE_CHANGES)) if (found[path] !== status) wrong.push(`${path} should be ${status}`);
-  if (files.length !== Object.keys(SAMPLE_CHANGES).length) wrong.push(`other files changed: ${Object.keys(found).join(", ")}`);
+  for (const [path, status] of Object.entries(SAMPLE_CHANGES))
+    if (found[path] !== status) wrong.push(`${path} should be ${status}`);
+  if (files.length !== Object.keys(SAMPLE_CHANGES).length)
+    wrong.push(`other files changed: ${Object.keys(found).join(", ")}`);
   return wrong;
 }
 
 function branchesOf(upstream: Upstream): Map<string, string> {
-  const lines = upstream.git(SAMPLE, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads/").split("\n");
+  const lines = upstream
+    .git(SAMPLE, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads/")
+    .split("\n");
   return new Map(lines.map((line) => [line.split(" ")[0] ?? "", line.split(" ")[1] ?? ""]));
 }
 
@@ -198,7 +218,10 @@ async function showResult(io: Io, client: SlipwayClient, upstream: Upstream, tas
 
 const LEAVE_MS = 20_000;
 
-/** A server that stops leaves its sandboxes running, for the next one to adopt; here there is no next one. */
+/**
+ * A server that stops leaves its sandboxes running, for the next one to adopt; here there is no
+ * next one.
+ */
 async function leave(client: SlipwayClient, taskId: string): Promise<void> {
   const deadline = Date.now() + LEAVE_MS;
   const { settledAt } = await client.task(taskId);

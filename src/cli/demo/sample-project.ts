@@ -1,4 +1,7 @@
-/** What the demo works on: a small repository with a test, its upstream, and what the scripted agent does there. */
+/**
+ * What the demo works on: a small repository with a test, its upstream, and what the scripted agent
+ * does there.
+ */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -21,7 +24,10 @@ interface GitServer {
 export const SAMPLE = "greeter";
 export const SAMPLE_USER = "demo";
 
-/** @param packageDir where this package is installed. @returns the upstream and the token that it asks for. */
+/**
+ * @param packageDir where this package is installed. @returns the upstream and the token that it
+ * asks for.
+ */
 export async function openUpstream(packageDir: string, root: string): Promise<{ upstream: Upstream; token: string }> {
   const token = randomBytes(24).toString("hex");
   const module = (await import(pathToFileURL(join(packageDir, "scripts", "git-server.mjs")).href)) as GitServer;
@@ -50,7 +56,10 @@ export const SAMPLE_FILES: Readonly<Record<string, string>> = {
 export const SAMPLE_PROMPT = "The test fails. Correct the greeting, and add a farewell beside it.";
 export const SAMPLE_TEST = "node test.mjs";
 /** What must have come of it. */
-export const SAMPLE_CHANGES: Readonly<Record<string, "added" | "modified">> = { "farewell.mjs": "added", "greet.mjs": "modified" };
+export const SAMPLE_CHANGES: Readonly<Record<string, "added" | "modified">> = {
+  "farewell.mjs": "added",
+  "greet.mjs": "modified",
+};
 
 const SAMPLE_FAREWELL = "export function farewell(name) {\n  return `Goodbye, ${name}.`;\n}\n";
 
@@ -93,7 +102,11 @@ export const SAMPLE_SCENARIO: Scenario = {
       // What a real provider does now and then: the agent waits and asks again.
       faults: [{ kind: "status", status: 529, retryAfter: 1 }],
     },
-    { ...PACE, think: "Both are there. What does the test say?", tools: [todo(3), call("bash", { command: SAMPLE_TEST })] },
+    {
+      ...PACE,
+      think: "Both are there. What does the test say?",
+      tools: [todo(3), call("bash", { command: SAMPLE_TEST })],
+    },
     { ...PACE, think: "Nothing else was asked for.", say: "The test passes.", tools: [todo(4)] },
     {
       ...PACE,
@@ -126,5 +139,10 @@ export const SAMPLE_SCRIPT: readonly ScriptStep[] = [
   plan(3),
   { bash: SAMPLE_TEST },
   plan(4),
-  { finish: { title: "Correct the greeting, add a farewell", summary: "The greeting is what the test expects, and there is a farewell." } },
+  {
+    finish: {
+      title: "Correct the greeting, add a farewell",
+      summary: "The greeting is what the test expects, and there is a farewell.",
+    },
+  },
 ];

@@ -1,7 +1,18 @@
-/** Events -> lines for a terminal. Pure but for what it remembers of the task; all text of others is cleaned. */
+/**
+ * Events -> lines for a terminal. Pure but for what it remembers of the task; all text of others is
+ * cleaned.
+ */
 import { isSettledState, type TaskState } from "../../core/task.ts";
 import type { WireEvent } from "../../core/protocol/rest.ts";
-import { formatCount, stripControls, stripControlsKeepLines, truncate, formatDuration, pluralize, type Paint } from "./text.ts";
+import {
+  formatCount,
+  stripControls,
+  stripControlsKeepLines,
+  truncate,
+  formatDuration,
+  pluralize,
+  type Paint,
+} from "./text.ts";
 
 export interface Progress {
   readonly state: TaskState;
@@ -24,7 +35,9 @@ type Data = WireEvent["data"];
 const text = (data: Data, name: string): string => (typeof data[name] === "string" ? data[name] : "");
 const number = (data: Data, name: string): number => (typeof data[name] === "number" ? data[name] : 0);
 const list = (data: Data, name: string): readonly Record<string, unknown>[] =>
-  Array.isArray(data[name]) ? data[name].filter((item): item is Record<string, unknown> => typeof item === "object" && item !== null) : [];
+  Array.isArray(data[name])
+    ? data[name].filter((item): item is Record<string, unknown> => typeof item === "object" && item !== null)
+    : [];
 
 export function createEventRenderer(paint: Paint, width: number): EventRenderer {
   let beganAt: number | null = null;
@@ -48,7 +61,10 @@ export function createEventRenderer(paint: Paint, width: number): EventRenderer 
     const reason = text(event.data, "reason");
     if (reason === "failed") {
       const detail = stripControls(text(event.data, "detail"));
-      lines.push(paint.red(`✗ ${stripControls(text(event.data, "code"))}`) + (detail === "" ? "" : ` ${truncate(detail, room * 2)}`));
+      lines.push(
+        paint.red(`✗ ${stripControls(text(event.data, "code"))}`) +
+          (detail === "" ? "" : ` ${truncate(detail, room * 2)}`),
+      );
     }
     // The end of the pause between two tries is a deadline too, and nothing went wrong.
     if (reason === "timed_out" && event.from !== "retrying") lines.push(paint.yellow("! out of time"));
@@ -119,7 +135,10 @@ export function createEventRenderer(paint: Paint, width: number): EventRenderer 
         return messageLines(data, paint);
       case "usage":
         usage.tokens +=
-          number(data, "inputTokens") + number(data, "outputTokens") + number(data, "cacheReadTokens") + number(data, "cacheWriteTokens");
+          number(data, "inputTokens") +
+          number(data, "outputTokens") +
+          number(data, "cacheReadTokens") +
+          number(data, "cacheWriteTokens");
         usage.usd += number(data, "usd");
         usage.turns += number(data, "turns");
         return [];
@@ -173,7 +192,9 @@ function otherLines({ type, data }: WireEvent, paint: Paint, room: number): stri
       return [...stripControlsKeepLines(text(data, "question")).map((line) => paint.yellow(`? ${line}`)), ...options];
     }
     case "answer":
-      return stripControlsKeepLines(text(data, "text")).map((line, i) => paint.bold(`${i === 0 ? "answer: " : "        "}${line}`));
+      return stripControlsKeepLines(text(data, "text")).map((line, i) =>
+        paint.bold(`${i === 0 ? "answer: " : "        "}${line}`),
+      );
     case "notice": {
       const words = truncate(stripControls(text(data, "text")), room * 2);
       return [text(data, "level") === "info" ? paint.dim(words) : paint.yellow(`! ${words}`)];
@@ -205,7 +226,8 @@ function otherLines({ type, data }: WireEvent, paint: Paint, room: number): stri
 /** A tool's name and the one argument that says most. */
 function toolWords(data: Data, room: number): string {
   const name = stripControls(text(data, "name"));
-  const input = typeof data["input"] === "object" && data["input"] !== null ? (data["input"] as Record<string, unknown>) : {};
+  const input =
+    typeof data["input"] === "object" && data["input"] !== null ? (data["input"] as Record<string, unknown>) : {};
   const main = ["command", "path", "file_path", "pattern", "query", "url"]
     .map((key) => input[key])
     .find((value) => typeof value === "string");

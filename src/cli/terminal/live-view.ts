@@ -17,13 +17,19 @@ export interface WatchView {
   readonly after?: number;
 }
 
-/** Shows a task until it settles. @returns the task as it ended. @throws CliExit 130 when `signal` fires. */
+/**
+ * Shows a task until it settles. @returns the task as it ended. @throws CliExit 130 when `signal`
+ * fires.
+ */
 export async function showLiveView(client: SlipwayClient, taskId: string, view: WatchView): Promise<WireTask> {
   const { out, env, signal } = view;
   const colours = createPaint(out, env);
   const renderer = createEventRenderer(colours, out.columns || 100);
   let connection = "";
-  const status = openSpinner(out, (columns) => `${statusLine(renderer.progress(), Date.now(), columns - connection.length)}${connection}`);
+  const status = openSpinner(
+    out,
+    (columns) => `${statusLine(renderer.progress(), Date.now(), columns - connection.length)}${connection}`,
+  );
   const away = createNotice(status.line, colours.yellow);
   try {
     const events = client.watch(taskId, {
@@ -36,12 +42,16 @@ export async function showLiveView(client: SlipwayClient, taskId: string, view: 
     });
     for await (const event of events) {
       for (const line of renderer.lines(event)) status.line(line);
-      if (event.type === "question") status.line(colours.dim(`${" ".repeat(11)}${view.command} answer ${taskId} "your answer"`));
+      if (event.type === "question")
+        status.line(colours.dim(`${" ".repeat(11)}${view.command} answer ${taskId} "your answer"`));
     }
   } catch (thrown) {
     if (!signal.aborted) throw thrown;
     status.close();
-    throw new CliExit(EXIT.interrupted, `Stopped watching; the task goes on. To stop it: ${view.command} cancel ${taskId}`);
+    throw new CliExit(
+      EXIT.interrupted,
+      `Stopped watching; the task goes on. To stop it: ${view.command} cancel ${taskId}`,
+    );
   } finally {
     status.close();
   }
@@ -50,7 +60,10 @@ export async function showLiveView(client: SlipwayClient, taskId: string, view: 
   return task;
 }
 
-/** Says once that the server is away, and once that it is back. A quick reconnect is not worth a line. */
+/**
+ * Says once that the server is away, and once that it is back. A quick reconnect is not worth a
+ * line.
+ */
 function createNotice(print: (line: string) => void, colour: (text: string) => string): (kind: string) => void {
   let lostAt: number | null = null;
   let said = false;
@@ -76,11 +89,14 @@ type Colours = ReturnType<typeof createPaint>;
 export async function formatEnding(client: SlipwayClient, task: WireTask, colours: Colours): Promise<string[]> {
   const lines: string[] = [""];
   const took = formatDuration(Date.parse(task.settledAt ?? task.updatedAt) - Date.parse(task.createdAt));
-  const tokens = task.usage.inputTokens + task.usage.outputTokens + task.usage.cacheReadTokens + task.usage.cacheWriteTokens;
+  const tokens =
+    task.usage.inputTokens + task.usage.outputTokens + task.usage.cacheReadTokens + task.usage.cacheWriteTokens;
   const spent = tokens > 0 ? `, ${formatUsage({ tokens, usd: task.usage.usd, turns: task.usage.turns })}` : "";
   if (task.state === "done") {
     const words =
-      task.outcome === "pushed" ? `pushed ${stripControls(task.branch)} ${task.headSha?.slice(0, 10) ?? ""}` : "nothing to change";
+      task.outcome === "pushed"
+        ? `pushed ${stripControls(task.branch)} ${task.headSha?.slice(0, 10) ?? ""}`
+        : "nothing to change";
     lines.push(colours.green(colours.bold(`done: ${words}`)) + colours.dim(`  ${took}${spent}`));
     if (task.pullRequest !== null) lines.push(`  ${stripControls(task.pullRequest.url)}`);
   } else {

@@ -1,4 +1,7 @@
-/** The last line of a terminal: a spinner and what goes on now. On anything but a terminal it is nothing at all. */
+/**
+ * The last line of a terminal: a spinner and what goes on now. On anything but a terminal it is
+ * nothing at all.
+ */
 const FRAMES = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
 export interface Spinner {

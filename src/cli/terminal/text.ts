@@ -1,12 +1,19 @@
-/** Words for a terminal. What a worker or a person wrote goes through `clean` first: it could move the cursor, recolour or forge lines. */
+/**
+ * Words for a terminal. What a worker or a person wrote goes through `clean` first: it could move
+ * the cursor, recolour or forge lines.
+ */
 
 /**
- * Everything that a terminal could take as a command or that cannot be seen: C0, DEL, C1, line separators, and format characters (reading
- * direction, zero width, tags), but for the two joiners that emoji and several scripts are written with.
+ * Everything that a terminal could take as a command or that cannot be seen: C0, DEL, C1, line
+ * separators, and format characters (reading direction, zero width, tags), but for the two joiners
+ * that emoji and several scripts are written with.
  */
 const ACTIVE = /[\p{Cc}\u2028\u2029]|(?![\u200c\u200d])\p{Cf}/gu;
 
-/** Safe on a terminal, on one line: active characters become visible escapes, line breaks and tabs become spaces. */
+/**
+ * Safe on a terminal, on one line: active characters become visible escapes, line breaks and tabs
+ * become spaces.
+ */
 export function stripControls(text: string): string {
   return text.replace(/\r\n|[\r\n\t]/g, " ").replace(ACTIVE, escaped);
 }
@@ -21,7 +28,10 @@ function escaped(char: string): string {
   return code.length > 4 ? `\\u{${code}}` : `\\u${code.padStart(4, "0")}`;
 }
 
-/** At most `max` characters, the last one an ellipsis when something was cut. Never cuts a character in two. */
+/**
+ * At most `max` characters, the last one an ellipsis when something was cut. Never cuts a character
+ * in two.
+ */
 export function truncate(text: string, max: number): string {
   const chars = Array.from(text);
   return chars.length <= max ? text : `${chars.slice(0, Math.max(0, max - 1)).join("")}…`;
@@ -66,7 +76,14 @@ export function createPaint(stream: { readonly isTTY?: boolean }, env: NodeJS.Pr
     (open: number, close: number) =>
     (text: string): string =>
       on ? `\u001b[${open}m${text}\u001b[${close}m` : text;
-  return { bold: code(1, 22), dim: code(2, 22), red: code(31, 39), green: code(32, 39), yellow: code(33, 39), cyan: code(36, 39) };
+  return {
+    bold: code(1, 22),
+    dim: code(2, 22),
+    red: code(31, 39),
+    green: code(32, 39),
+    yellow: code(33, 39),
+    cyan: code(36, 39),
+  };
 }
 
 const width = (text: string): number => Array.from(text).length;
@@ -77,7 +94,9 @@ export function formatTable(heading: readonly string[], rows: readonly (readonly
   const widths = heading.map((_, column) => Math.max(...all.map((row) => width(row[column] ?? ""))));
   const line = (row: readonly string[]): string =>
     row
-      .map((cell, column) => (column === row.length - 1 ? cell : cell + " ".repeat((widths[column] ?? 0) - width(cell))))
+      .map((cell, column) =>
+        column === row.length - 1 ? cell : cell + " ".repeat((widths[column] ?? 0) - width(cell)),
+      )
       .join("  ")
       .trimEnd();
   return all.map(line).join("\n");

@@ -1,10 +1,14 @@
 /**
- * What each state's drive does. Effects are at-least-once and idempotent: each may run again from its start after a crash.
+ * What each state's drive does. Effects are at-least-once and idempotent: each may run again from
+ * its start after a crash.
  *
- * E1 An effect changes a task only through `record`, with the attempt that it was started for (the fence).
+ * E1 An effect changes a task only through `record`, with the attempt that it was started for (the
+ *    fence).
  * E2 Names are derived from (task, attempt): what exists already is adopted, never doubled.
- * E3 A state without a slot begins by clearing the attempt's sandbox; only then is the slot given back (rule D5).
- * E4 Before a sandbox is removed, and before its end is recorded where that is possible, what no checkpoint holds is salvaged (rule W6).
+ * E3 A state without a slot begins by clearing the attempt's sandbox; only then is the slot given
+ *    back (rule D5).
+ * E4 Before a sandbox is removed, and before its end is recorded where that is possible, what no
+ *    checkpoint holds is salvaged (rule W6).
  */
 import { isAbort, errorMessage } from "../../core/error.ts";
 import { effectOf, phaseOf } from "../../../machines/fold.ts";
@@ -48,10 +52,16 @@ export interface EffectDeps {
   readonly maxLimits: MaxLimits;
 }
 
-/** Runs until its state is left (the signal aborts it) or its work is recorded. Never throws. `release` gives the slot back. */
+/**
+ * Runs until its state is left (the signal aborts it) or its work is recorded. Never throws.
+ * `release` gives the slot back.
+ */
 export type Effect = (task: Task, signal: AbortSignal, release: () => void) => Promise<void>;
 
-/** 0: without a report a worker ends well only when it was asked to end. 255: what Docker notes of one that ended while the engine was away. */
+/**
+ * 0: without a report a worker ends well only when it was asked to end. 255: what Docker notes of
+ * one that ended while the engine was away.
+ */
 const STOPPED_FROM_OUTSIDE: readonly number[] = [WORKER_EXIT.reported, 255];
 /** A worker chooses its exit code, so that such an end is not excused for ever. */
 const EXCUSES = 3;
@@ -60,7 +70,9 @@ export function createEffects(deps: EffectDeps): Effect {
   const { taskLog, sandbox, repos, broker, clock, log, crashpoint } = deps;
 
   const say = (task: Task, ...proposals: Proposal[]): Promise<unknown> =>
-    taskLog.record(task.id, () => proposals.map((proposal) => ({ attempt: task.snapshot.context.attempt, ...proposal })));
+    taskLog.record(task.id, () =>
+      proposals.map((proposal) => ({ attempt: task.snapshot.context.attempt, ...proposal })),
+    );
 
   async function fail(
     task: Task,
@@ -70,7 +82,9 @@ export function createEffects(deps: EffectDeps): Effect {
     await say(task, failureProposal(code, deps.ids.random(), options));
   }
 
-  /** Ends the broker and the sandbox of the current attempt; bounded, because an engine may hang. */
+  /**
+   * Ends the broker and the sandbox of the current attempt; bounded, because an engine may hang.
+   */
   async function clear(task: Task, release: () => void): Promise<void> {
     const attempt = task.snapshot.context.attempt;
     const begun = clock.now();
@@ -84,7 +98,10 @@ export function createEffects(deps: EffectDeps): Effect {
         await withTimeout(Math.max(left, deps.clearMs / 10), sandbox.remove(sandboxName(task.id, attempt)), clock);
       }
     } catch (error) {
-      log.warn({ task: task.id, attempt, error: errorMessage(error) }, "the sandbox could not be removed; the janitor will");
+      log.warn(
+        { task: task.id, attempt, error: errorMessage(error) },
+        "the sandbox could not be removed; the janitor will",
+      );
     } finally {
       release();
     }
@@ -105,7 +122,10 @@ export function createEffects(deps: EffectDeps): Effect {
       let { baseSha } = task.snapshot.context;
       if (!mirrored) {
         await steps.run("mirror", async () => {
-          const found = await repos.prepare({ ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId }, stop);
+          const found = await repos.prepare(
+            { ...(await repoTask(task)), base: task.spec.base, parentTaskId: task.parentId },
+            stop,
+          );
           baseSha = found.baseSha;
           return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
         });
@@ -116,7 +136,8 @@ export function createEffects(deps: EffectDeps): Effect {
         // The worker may be waiting for this (WorkerDesk.spec).
         await steps.flush();
       }
-      // Also where the sandbox did not wait for it: a wish that is not granted ends the task rather than being passed over.
+      // Also where the sandbox did not wait for it: a wish that is not granted ends the task rather
+      // than being passed over.
       resolveImage(task.spec, settings.config, deps.images);
     }
     async function box(stop: AbortSignal): Promise<void> {
@@ -132,8 +153,8 @@ export function createEffects(deps: EffectDeps): Effect {
         return { detail: sandbox.kind };
       });
     }
-    // A repository that nobody has reached yet may well be a wrong address or a wrong credential: no sandbox is started on that.
-    // Nor where the repository has a say in what it is.
+    // A repository that nobody has reached yet may well be a wrong address or a wrong credential:
+    // no sandbox is started on that. Nor where the repository has a say in what it is.
     const mayChoose = deps.images !== null && deps.images.length > 0 && (task.spec.image ?? null) === null;
     if (!mayChoose && (await repos.hasMirror(task.userId, task.spec.repo))) await allOrAbort(signal, [mirror, box]);
     else {
@@ -150,11 +171,17 @@ export function createEffects(deps: EffectDeps): Effect {
     const { socketDir, token } = await broker.open(task.id, attempt);
     crashpoint("sandbox.before");
     const limits = limitsFor(task, deps.maxLimits);
-    await sandbox.ensure({ name: sandboxName(task.id, attempt), taskId: task.id, attempt, socketDir, token, limits, image }, signal);
+    await sandbox.ensure(
+      { name: sandboxName(task.id, attempt), taskId: task.id, attempt, socketDir, token, limits, image },
+      signal,
+    );
     crashpoint("sandbox.after");
   }
 
-  /** What `clear` could not remove (the engine hung) must be gone before the next one runs (rule D1). */
+  /**
+   * What `clear` could not remove (the engine hung) must be gone before the next one runs (rule
+   * D1).
+   */
   async function removeEarlier(taskId: string, attempt: number, signal: AbortSignal): Promise<void> {
     const left = (await sandbox.list()).filter((one) => one.taskId === taskId && one.attempt < attempt);
     for (const { name, attempt: earlier } of left) {
@@ -163,7 +190,10 @@ export function createEffects(deps: EffectDeps): Effect {
     }
   }
 
-  /** Waits for the end of the sandbox. A report that arrived before has moved the task on and aborted this. */
+  /**
+   * Waits for the end of the sandbox. A report that arrived before has moved the task on and
+   * aborted this.
+   */
   async function watch(task: Task, signal: AbortSignal): Promise<void> {
     const { attempt } = task.snapshot.context;
     const exit = await sandbox.wait(sandboxName(task.id, attempt), signal);
@@ -179,7 +209,10 @@ export function createEffects(deps: EffectDeps): Effect {
     if (exit.diskFull) return fail(task, "disk_full", { detail: "Its workspace is full.", evidence });
     if (exit.exitCode === null) return fail(task, "interrupted", { detail: "Its sandbox is gone.", evidence });
     if (STOPPED_FROM_OUTSIDE.includes(exit.exitCode) && task.snapshot.context.excused < EXCUSES)
-      return fail(task, "interrupted", { detail: "It was stopped from outside, as when the engine or the machine restarts.", evidence });
+      return fail(task, "interrupted", {
+        detail: "It was stopped from outside, as when the engine or the machine restarts.",
+        evidence,
+      });
     return fail(task, "worker_lost", { detail: `Its exit code was ${exit.exitCode}.`, evidence });
   }
 
@@ -211,7 +244,8 @@ export function createEffects(deps: EffectDeps): Effect {
       return;
     }
     const forge = deps.forges.find((one) => one.serves(repo));
-    if (forge === undefined) return fail(task, "push_rejected", { detail: "No forge is set up for pull requests on this repository." });
+    if (forge === undefined)
+      return fail(task, "push_rejected", { detail: "No forge is set up for pull requests on this repository." });
     const opened = await forge.openPullRequest(
       {
         repo,
@@ -265,7 +299,11 @@ export function createEffects(deps: EffectDeps): Effect {
 
   async function report(task: Task, error: unknown): Promise<void> {
     if (error instanceof TaskFailure) {
-      return fail(task, error.code, { detail: error.message, evidence: error.evidence, retryAfterMs: error.retryAfterMs });
+      return fail(task, error.code, {
+        detail: error.message,
+        evidence: error.evidence,
+        retryAfterMs: error.retryAfterMs,
+      });
     }
     log.error({ task: task.id, err: error }, "an effect failed unexpectedly");
     return fail(task, "internal", { evidence: errorMessage(error) });

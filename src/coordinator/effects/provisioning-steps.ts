@@ -1,4 +1,7 @@
-/** The steps of provisioning, named and timed in the log; what is quick is one event, written together with its neighbours. */
+/**
+ * The steps of provisioning, named and timed in the log; what is quick is one event, written
+ * together with its neighbours.
+ */
 import { errorMessage } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
 import type { StepName, Task } from "../../core/task.ts";
@@ -11,7 +14,10 @@ export interface StepResult {
 }
 
 export interface ProvisioningSteps {
-  /** Runs one step. When it throws, it is recorded as started first, so that the failure stands beside its name. */
+  /**
+   * Runs one step. When it throws, it is recorded as started first, so that the failure stands
+   * beside its name.
+   */
   run(name: StepName, body: (progress: (text: string) => void) => Promise<StepResult>): Promise<void>;
   /** Something to be recorded with the next step. */
   add(...proposals: Proposal[]): void;
@@ -27,7 +33,8 @@ const QUICK_MS = 50;
 /** @param say records proposals about this task. */
 export function createProvisioningSteps(task: Task, say: Say, clock: Clock, log: Log): ProvisioningSteps {
   let pending: Proposal[] = [];
-  const lost = (error: unknown): void => log.warn({ task: task.id, error: errorMessage(error) }, "a step could not be recorded");
+  const lost = (error: unknown): void =>
+    log.warn({ task: task.id, error: errorMessage(error) }, "a step could not be recorded");
 
   async function flush(): Promise<void> {
     const batch = pending;
@@ -44,7 +51,9 @@ export function createProvisioningSteps(task: Task, say: Say, clock: Clock, log:
       flush().catch(lost);
     });
     const progress = (text: string): void =>
-      void say(task, { type: "notice", data: { level: "info", code: `step.${name}`, text: text.slice(0, 500) } }).catch(lost);
+      void say(task, { type: "notice", data: { level: "info", code: `step.${name}`, text: text.slice(0, 500) } }).catch(
+        lost,
+      );
     try {
       propose("ended", await body(progress));
       if (clock.now() - startedAt >= QUICK_MS) await flush();

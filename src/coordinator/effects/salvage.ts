@@ -1,10 +1,14 @@
 /**
- * Work that no checkpoint holds: taken out of the sandbox as an artifact before the sandbox is removed (decision 018).
+ * Work that no checkpoint holds: taken out of the sandbox as an artifact before the sandbox is
+ * removed (decision 018).
  *
- * V1 An attempt that was ready is salvaged when a tool was at work after its last checkpoint. A worker that ended in disorder may have done more
- *    than it could tell: its attempt is salvaged in any case. Order is a report or a question as its last word, or exit code 0.
- * V2 It is tried once per attempt. The artifact, or a notice that it failed, is the note of it; a task that has settled hears no notice any more.
- * V3 Only a sandbox that was stopped is read, and only as a stream of bytes: nothing of it runs, and nothing is unpacked.
+ * V1 An attempt that was ready is salvaged when a tool was at work after its last checkpoint. A
+ *    worker that ended in disorder may have done more than it could tell: its attempt is salvaged
+ *    in any case. Order is a report or a question as its last word, or exit code 0.
+ * V2 It is tried once per attempt. The artifact, or a notice that it failed, is the note of it; a
+ *    task that has settled hears no notice any more.
+ * V3 Only a sandbox that was stopped is read, and only as a stream of bytes: nothing of it runs,
+ *    and nothing is unpacked.
  */
 import type { Artifacts } from "../../core/ports/artifacts.ts";
 import { readLog } from "../reading.ts";
@@ -31,13 +35,22 @@ export interface SalvageDeps {
 }
 
 /**
- * Stops the sandbox and keeps its workspace if that holds more than the last checkpoint. Bounded by `salvageMs`.
- * Rejects only when aborted, and with `sandbox_unavailable` when the engine does not answer: then the sandbox is still there to be salvaged later.
+ * Stops the sandbox and keeps its workspace if that holds more than the last checkpoint. Bounded by
+ * `salvageMs`. Rejects only when aborted, and with `sandbox_unavailable` when the engine does not
+ * answer: then the sandbox is still there to be salvaged later.
  */
-export type Salvage = (taskId: string, attempt: number, state: "stopped" | "perhaps_running", signal: AbortSignal) => Promise<void>;
+export type Salvage = (
+  taskId: string,
+  attempt: number,
+  state: "stopped" | "perhaps_running",
+  signal: AbortSignal,
+) => Promise<void>;
 
 const CODE = { kept: "salvaged", failed: "salvage_failed" } as const;
-/** Of the time for all, the part in which the stream may run: the rest is for what it takes to stop, and to finish the file. */
+/**
+ * Of the time for all, the part in which the stream may run: the rest is for what it takes to stop,
+ * and to finish the file.
+ */
 const STREAM_SHARE = 0.75;
 
 export function createSalvage(deps: SalvageDeps): Salvage {
@@ -50,7 +63,8 @@ export function createSalvage(deps: SalvageDeps): Salvage {
     let [ready, unsaved, order] = [false, false, false];
     for await (const event of readLog(store, taskId)) {
       if (event.attempt !== attempt) continue;
-      if (event.type === "notice" && (event.data["code"] === CODE.kept || event.data["code"] === CODE.failed)) return "saved";
+      if (event.type === "notice" && (event.data["code"] === CODE.kept || event.data["code"] === CODE.failed))
+        return "saved";
       if (event.workerSeq !== null) order = event.type === "question" || event.data["reason"] === "failed";
       if (event.data["reason"] === "ready") ready = true;
       if (event.data["reason"] === "finished") return "saved";
@@ -84,14 +98,25 @@ export function createSalvage(deps: SalvageDeps): Salvage {
     return await artifacts.keep({ taskId, attempt, tar, maxMs: Math.ceil(deps.salvageMs * STREAM_SHARE) }, signal);
   }
 
-  async function tell(taskId: string, attempt: number, code: string, text: string, artifact: Artifact | null): Promise<void> {
+  async function tell(
+    taskId: string,
+    attempt: number,
+    code: string,
+    text: string,
+    artifact: Artifact | null,
+  ): Promise<void> {
     const level = artifact !== null && artifact.note === null ? "info" : "warning";
     await taskLog.record(taskId, () => [
       { type: "notice", attempt, data: { level, code, text, ...(artifact === null ? {} : { artifact }) } },
     ]);
   }
 
-  async function salvage(taskId: string, attempt: number, state: "stopped" | "perhaps_running", signal: AbortSignal): Promise<void> {
+  async function salvage(
+    taskId: string,
+    attempt: number,
+    state: "stopped" | "perhaps_running",
+    signal: AbortSignal,
+  ): Promise<void> {
     const seen = attempt === 0 ? "saved" : await look(taskId, attempt);
     if (seen === "saved") return;
     const ours = new AbortController();
@@ -103,7 +128,10 @@ export function createSalvage(deps: SalvageDeps): Salvage {
       };
       const artifact = await withTimeout(deps.salvageMs, work(), clock);
       if (artifact === null) return;
-      log.info({ task: taskId, attempt, bytes: artifact.bytes }, "work that no checkpoint holds was kept as an artifact");
+      log.info(
+        { task: taskId, attempt, bytes: artifact.bytes },
+        "work that no checkpoint holds was kept as an artifact",
+      );
       const size = `${artifact.files} files, ${Math.ceil(artifact.bytes / 1_024)} KB, sha256 ${artifact.sha256.slice(0, 12)}…`;
       const get = `Get it with: slipway artifacts ${taskId} --out ${artifact.name}`;
       const words = `What attempt ${attempt} did after its last checkpoint is in ${artifact.name} (${size}).`;
@@ -112,7 +140,13 @@ export function createSalvage(deps: SalvageDeps): Salvage {
       if (isAbort(error) || signal.aborted) throw error;
       if (error instanceof TaskFailure && error.code === "sandbox_unavailable") throw error;
       log.warn({ task: taskId, attempt, error: errorMessage(error) }, "a workspace could not be salvaged");
-      await tell(taskId, attempt, CODE.failed, `What was done after the last checkpoint could not be kept: ${errorMessage(error)}.`, null);
+      await tell(
+        taskId,
+        attempt,
+        CODE.failed,
+        `What was done after the last checkpoint could not be kept: ${errorMessage(error)}.`,
+        null,
+      );
     } finally {
       ours.abort();
     }

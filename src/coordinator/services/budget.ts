@@ -1,15 +1,24 @@
 /**
  * Who may still spend what on the model.
  *
- * P1 A budget is checked against what is booked plus what the requests under way have cost up to now, before each request and as its answer
- *    passes. So a budget is exceeded by less than one request, however many run at once.
- * P2 A request is booked when it begins, with the least that it can cost, and booked again at its end: a coordinator that dies in between has
- *    not forgotten it.
- * P3 A request that the task's own budget does not allow opens a question, before the refusal is told; a day's budget opens none.
+ * P1 A budget is checked against what is booked plus what the requests under way have cost up to
+ *    now, before each request and as its answer passes. So a budget is exceeded by less than one
+ *    request, however many run at once.
+ * P2 A request is booked when it begins, with the least that it can cost, and booked again at its
+ *    end: a coordinator that dies in between has not forgotten it.
+ * P3 A request that the task's own budget does not allow opens a question, before the refusal is
+ *    told; a day's budget opens none.
  * P4 What the worker itself says about usage never counts here.
  */
 import { holdsSlot } from "../../../machines/fold.ts";
-import { remainingBudget, budgetQuestion, formatLimit, isBudgetQuestion, type BudgetKind, type BudgetStanding } from "../../core/budget.ts";
+import {
+  remainingBudget,
+  budgetQuestion,
+  formatLimit,
+  isBudgetQuestion,
+  type BudgetKind,
+  type BudgetStanding,
+} from "../../core/budget.ts";
 import { readLogWithoutWorker } from "../reading.ts";
 import type { TaskLog } from "../task-log.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
@@ -94,7 +103,8 @@ export function createBudgetService(deps: BudgetDeps): BudgetService {
 
   function today(userId: string | null): Promise<Account> {
     const day = Math.floor(clock.now() / DAY_MS);
-    for (const key of accounts.keys()) if (key.startsWith("day ") && !key.startsWith(`day ${day} `)) accounts.delete(key);
+    for (const key of accounts.keys())
+      if (key.startsWith("day ") && !key.startsWith(`day ${day} `)) accounts.delete(key);
     return account(`day ${day} ${userId ?? ""}`, () => ledger.spentSince(day * DAY_MS, userId));
   }
 
@@ -103,8 +113,20 @@ export function createBudgetService(deps: BudgetDeps): BudgetService {
     const mine = await account(`task ${task.id}`, () => ledger.spentBy(task.id));
     return [
       { of: "task", what: "The task's budget", account: mine, usd, requests: turns },
-      { of: "day", what: "Your budget for today", account: await today(task.userId), usd: deps.userDayUsd, requests: null },
-      { of: "day", what: "This server's budget for today", account: await today(null), usd: deps.dayUsd, requests: null },
+      {
+        of: "day",
+        what: "Your budget for today",
+        account: await today(task.userId),
+        usd: deps.userDayUsd,
+        requests: null,
+      },
+      {
+        of: "day",
+        what: "This server's budget for today",
+        account: await today(null),
+        usd: deps.dayUsd,
+        requests: null,
+      },
     ];
   }
 
@@ -119,7 +141,8 @@ export function createBudgetService(deps: BudgetDeps): BudgetService {
         why: `${what} of ${formatLimit(kind, limit)} is used up.`,
       });
       if (usd !== null && (used > usd || one.spent.usd >= usd)) return hit("usd", usd);
-      if (more > 0 && requests !== null && one.spent.requests + one.open.size >= requests) return hit("turns", requests);
+      if (more > 0 && requests !== null && one.spent.requests + one.open.size >= requests)
+        return hit("turns", requests);
     }
     return null;
   }
@@ -179,7 +202,9 @@ export function createBudgetService(deps: BudgetDeps): BudgetService {
     const { attempt } = task.snapshot.context;
     const recorded = await taskLog.record(task.id, (now) => {
       const asked = now.snapshot.context.question?.id === question.id;
-      return asked || (remainingBudget(now)[kind] ?? Infinity) > limit ? [] : [{ type: "question", data: { ...question }, attempt }];
+      return asked || (remainingBudget(now)[kind] ?? Infinity) > limit
+        ? []
+        : [{ type: "question", data: { ...question }, attempt }];
     });
     return recorded.task;
   }
@@ -191,18 +216,23 @@ export function createBudgetService(deps: BudgetDeps): BudgetService {
 
   async function standing(given: Task): Promise<BudgetStanding> {
     const refusal = refusals.get(given.id);
-    const due = (task: Task): boolean => refusal?.of === "task" && (remainingBudget(task)[refusal.kind] ?? Infinity) <= refusal.limit;
+    const due = (task: Task): boolean =>
+      refusal?.of === "task" && (remainingBudget(task)[refusal.kind] ?? Infinity) <= refusal.limit;
     const task = refusal !== undefined && due(given) ? await askForMore(given, refusal) : given;
     const { question } = task.snapshot.context;
     if (question !== null && isBudgetQuestion(question.id)) return { state: "asked", questionId: question.id };
-    return refusal === undefined || (refusal.of === "task" && !due(task)) ? { state: "continue" } : { state: "stop", reason: refusal.why };
+    return refusal === undefined || (refusal.of === "task" && !due(task))
+      ? { state: "continue" }
+      : { state: "stop", reason: refusal.why };
   }
 
   function admission(task: Task, limits: readonly Limit[], row: ModelUsage): Admission {
     let over = false;
     let cut: Refusal | null = null;
     const estimate = ledger.record(row);
-    estimate.catch((error: unknown) => deps.log.error({ task: task.id, error: errorMessage(error) }, "a request could not be booked"));
+    estimate.catch((error: unknown) =>
+      deps.log.error({ task: task.id, error: errorMessage(error) }, "a request could not be booked"),
+    );
     const close = (usd: number, requests: number): boolean => {
       if (over) return false;
       over = true;

@@ -1,9 +1,11 @@
 /**
- * Whose task may reach what, now: the lists that operators keep, and the notices of what was refused.
+ * Whose task may reach what, now: the lists that operators keep, and the notices of what was
+ * refused.
  *
  * O1 The lists are read for each connection: what an operator takes away is gone for the next one.
  *    So is a policy that the operator no longer offers, also for tasks that were given it.
- * O2 A refusal is one notice per place and attempt; after `NOTICES` places one last notice says that there are more.
+ * O2 A refusal is one notice per place and attempt; after `NOTICES` places one last notice says
+ *    that there are more.
  */
 import { holdsSlot } from "../../../machines/fold.ts";
 import type { TaskLog } from "../task-log.ts";
@@ -35,9 +37,15 @@ export interface EgressList {
 }
 
 export interface EgressService extends EgressApi {
-  /** The installation's list, or with a repository what that one's tasks may reach besides. @throws SlipwayError `invalid_repository`. */
+  /**
+   * The installation's list, or with a repository what that one's tasks may reach besides. @throws
+   * SlipwayError `invalid_repository`.
+   */
   list(repo: string | null): Promise<EgressList>;
-  /** Idempotent. Changes are made one after the other. @throws SlipwayError `invalid_request`, `invalid_repository`: nothing was changed then. */
+  /**
+   * Idempotent. Changes are made one after the other. @throws SlipwayError `invalid_request`,
+   * `invalid_repository`: nothing was changed then.
+   */
   change(repo: string | null, change: EgressChange): Promise<EgressList>;
 }
 
@@ -53,7 +61,9 @@ const LONGEST_LIST = 500;
 
 const keyOf = (repo: string | null): string => (repo === null ? "egress.hosts" : `egress.hosts ${repo}`);
 
-/** What is left of a task's policy where the operator no longer offers it: the next narrower one. */
+/**
+ * What is left of a task's policy where the operator no longer offers it: the next narrower one.
+ */
 function granted(asked: Egress, offered: readonly Egress[]): Egress {
   if (offered.includes(asked)) return asked;
   return asked === "open" && offered.includes("allowlist") ? "allowlist" : "none";
@@ -74,14 +84,18 @@ export function createEgressService(deps: EgressDeps): EgressService {
     return { repo, hosts: repo === null ? DEFAULT_HOSTS.toSorted() : [], shipped: true };
   }
 
-  async function apply(named: string | null, { allow = [], remove = [], reset = false }: EgressChange): Promise<EgressList> {
+  async function apply(
+    named: string | null,
+    { allow = [], remove = [], reset = false }: EgressChange,
+  ): Promise<EgressList> {
     const [more, less] = [parseEndpoints(allow), new Set(parseEndpoints(remove))];
     const { repo } = await list(named);
     if (reset) await store.setSetting(keyOf(repo), null);
     if (more.length + less.size === 0) return list(repo);
     const { hosts } = await list(repo);
     const next = parseEndpoints([...hosts, ...more]).filter((place) => !less.has(place));
-    if (next.length > LONGEST_LIST) throw new SlipwayError("invalid_request", `A list holds at most ${LONGEST_LIST} hosts.`);
+    if (next.length > LONGEST_LIST)
+      throw new SlipwayError("invalid_request", `A list holds at most ${LONGEST_LIST} hosts.`);
     await store.setSetting(keyOf(repo), JSON.stringify(next));
     return list(repo);
   }
@@ -89,7 +103,9 @@ export function createEgressService(deps: EgressDeps): EgressService {
   function notice(taskId: string, code: string, text: string): void {
     taskLog
       .record(taskId, () => [{ type: "notice", data: { level: "warning", code, text } }])
-      .catch((error: unknown) => log.error({ task: taskId, error: errorMessage(error) }, "a refusal could not be recorded"));
+      .catch((error: unknown) =>
+        log.error({ task: taskId, error: errorMessage(error) }, "a refusal could not be recorded"),
+      );
   }
 
   return {
@@ -120,7 +136,8 @@ export function createEgressService(deps: EgressDeps): EgressService {
       if (known.has(name) || known.size > NOTICES) return;
       known.add(name);
       log.info({ task: taskId, attempt, place }, "egress refused");
-      if (known.size > NOTICES) return notice(taskId, "egress_refused", "Still more places were refused; they are not listed one by one.");
+      if (known.size > NOTICES)
+        return notice(taskId, "egress_refused", "Still more places were refused; they are not listed one by one.");
       notice(taskId, "egress_refused", `The sandbox may not reach ${place}. ${why}`);
     },
   };

@@ -35,12 +35,15 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
   function stuck(task: Task): Stuck | null {
     const c = task.snapshot.context;
     const now = clock.now();
-    if (c.dueAt !== null && now - c.dueAt > OVERDUE_MS) return { reason: "its deadline passed and nothing happened", since: c.dueAt };
+    if (c.dueAt !== null && now - c.dueAt > OVERDUE_MS)
+      return { reason: "its deadline passed and nothing happened", since: c.dueAt };
     if (effectOf(task.snapshot) === "supervise") {
       const seen = deps.lastSeen(task.id, c.attempt);
-      if (seen !== null && now - seen > deps.livenessMs / 2) return { reason: "the worker gives no sign of life", since: seen };
+      if (seen !== null && now - seen > deps.livenessMs / 2)
+        return { reason: "the worker gives no sign of life", since: seen };
       if (c.question !== null) return { reason: "it waits for an answer", since: c.question.askedAt };
-      if (now - c.activeAt > QUIET_MS) return { reason: "the worker has reported nothing for a while", since: c.activeAt };
+      if (now - c.activeAt > QUIET_MS)
+        return { reason: "the worker has reported nothing for a while", since: c.activeAt };
     }
     if (task.state === "provisioning" && now - c.activeAt > QUIET_MS / 2) {
       const open = c.steps.findLast((step) => step.endedAt === null)?.name;
@@ -70,7 +73,11 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
       const { kind, isolates } = sandbox;
       const expected = await store.slotsHeld();
       try {
-        const [found, warm] = await withTimeout(deps.engineMs, Promise.all([sandbox.list(), sandbox.poolStatus()]), clock);
+        const [found, warm] = await withTimeout(
+          deps.engineMs,
+          Promise.all([sandbox.list(), sandbox.poolStatus()]),
+          clock,
+        );
         const containers = found.filter((one) => one.state === "running").length;
         return { kind, isolates, containers, expected, warm, error: null };
       } catch (error) {

@@ -1,6 +1,7 @@
 /**
- * `.slipway.yml`: what a repository asks for. Its text is hostile, and the parser is recursive: what is long, deep or broken is refused
- * before it is parsed, because a stack that runs out ends the process.
+ * `.slipway.yml`: what a repository asks for. Its text is hostile, and the parser is recursive:
+ * what is long, deep or broken is refused before it is parsed, because a stack that runs out ends
+ * the process.
  */
 import { Lexer, LineCounter, Parser, parseDocument, type CST } from "yaml";
 import { z } from "zod";
@@ -63,7 +64,10 @@ export interface RepositoryConfig {
   readonly hosts: readonly string[];
 }
 
-/** Something that a person must see. `config_invalid`: the whole file does not count. `config_unknown_key`: only that key does not. */
+/**
+ * Something that a person must see. `config_invalid`: the whole file does not count.
+ * `config_unknown_key`: only that key does not.
+ */
 export interface ConfigWarning {
   readonly code: "config_invalid" | "config_unknown_key";
   readonly text: string;
@@ -125,11 +129,19 @@ function judge(value: unknown, lineOf: (path: readonly PropertyKey[]) => number)
     const [issue] = result.error.issues;
     const path = issue?.path ?? [];
     const what = path.length === 0 ? "the file" : path.map(String).join(".");
-    const { config, warnings: refused } = invalidConfig(`line ${lineOf(path)}: ${what}: ${issue?.message ?? "is not valid"}.`);
+    const { config, warnings: refused } = invalidConfig(
+      `line ${lineOf(path)}: ${what}: ${issue?.message ?? "is not valid"}.`,
+    );
     return { config, warnings: [...complaints, ...refused] };
   }
   const { image: name, setup, verify, mcp, egress } = result.data;
-  const config = { image: name ?? null, setup: setup ?? [], verify: verify ?? [], mcp: mcp ?? {}, hosts: egress?.hosts ?? [] };
+  const config = {
+    image: name ?? null,
+    setup: setup ?? [],
+    verify: verify ?? [],
+    mcp: mcp ?? {},
+    hosts: egress?.hosts ?? [],
+  };
   return { config, warnings: complaints };
 }
 

@@ -1,6 +1,7 @@
 /**
- * What a repository asks for in its `.slipway.yml`, and what of it this server grants. It is read at the base commit, which no worker can
- * change, and again whenever it is needed: nothing about it is stored.
+ * What a repository asks for in its `.slipway.yml`, and what of it this server grants. It is read
+ * at the base commit, which no worker can change, and again whenever it is needed: nothing about it
+ * is stored.
  */
 import type { Proposal } from "../../core/event.ts";
 import { TaskFailure } from "../../core/failure.ts";
@@ -20,7 +21,10 @@ import type { Repositories } from "../../core/ports/repositories.ts";
 
 export const NO_SETTINGS: ParsedConfig = { config: NO_CONFIG, warnings: [] };
 
-/** The task repository must be there. @param baseSha null = not known yet: then nothing is asked for. */
+/**
+ * The task repository must be there. @param baseSha null = not known yet: then nothing is asked
+ * for.
+ */
 export async function readRepositorySettings(
   repos: Pick<Repositories, "file">,
   taskId: string,
@@ -62,10 +66,15 @@ export function settingsNotices({ config, warnings }: ParsedConfig, images: read
 }
 
 /**
- * The image of a task's sandbox: what was asked for at submit, else what the repository says, else null for Slipway's own.
+ * The image of a task's sandbox: what was asked for at submit, else what the repository says, else
+ * null for Slipway's own.
  * @throws TaskFailure `image_not_allowed`. The operator's list may have changed since the submit.
  */
-export function resolveImage(spec: TaskSpec, config: RepositoryConfig, images: readonly string[] | null): string | null {
+export function resolveImage(
+  spec: TaskSpec,
+  config: RepositoryConfig,
+  images: readonly string[] | null,
+): string | null {
   const asked = spec.image ?? null;
   const image = asked ?? config.image ?? OWN_IMAGE;
   if (image === OWN_IMAGE || images === null) return null;
@@ -74,10 +83,19 @@ export function resolveImage(spec: TaskSpec, config: RepositoryConfig, images: r
   throw new TaskFailure("image_not_allowed", { detail: `It is ${image}. ${from}` });
 }
 
-/** What the repository has the worker run: its setup, its servers of tools, and the checks of tasks that bring none. */
-export function resolveCommands(spec: TaskSpec, config: RepositoryConfig): Pick<WorkerSpec, "setup" | "verify" | "mcpServers"> {
+/**
+ * What the repository has the worker run: its setup, its servers of tools, and the checks of tasks
+ * that bring none.
+ */
+export function resolveCommands(
+  spec: TaskSpec,
+  config: RepositoryConfig,
+): Pick<WorkerSpec, "setup" | "verify" | "mcpServers"> {
   return {
-    setup: config.setup.map(({ run, timeoutMinutes }) => ({ command: run, timeoutMs: Math.round(timeoutMinutes * 60_000) })),
+    setup: config.setup.map(({ run, timeoutMinutes }) => ({
+      command: run,
+      timeoutMs: Math.round(timeoutMinutes * 60_000),
+    })),
     mcpServers: config.mcp,
     verify: [...(spec.verify.length > 0 ? spec.verify : config.verify)],
   };

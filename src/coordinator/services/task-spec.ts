@@ -1,4 +1,7 @@
-/** What was asked for -> what a task is: defaults filled in, and checked against what this installation offers. */
+/**
+ * What was asked for -> what a task is: defaults filled in, and checked against what this
+ * installation offers.
+ */
 import { matchesPattern } from "../../core/values/name-pattern.ts";
 import { SlipwayError } from "../../core/error.ts";
 import { isImageAllowed, OWN_IMAGE, parseImageReference } from "../../core/values/image-reference.ts";
@@ -14,7 +17,9 @@ export interface ServerOptions {
   readonly agents: readonly string[];
   /** Of tasks whose agent has a model and that name none. */
   readonly model: string | null;
-  /** Models that tasks may use: names, or beginnings that end in `*`; none = no agent has a model. */
+  /**
+   * Models that tasks may use: names, or beginnings that end in `*`; none = no agent has a model.
+   */
   readonly models: readonly string[];
   /** Egress policies that the sandbox can enforce; the first is the default. */
   readonly egress: readonly [Egress, ...Egress[]];
@@ -44,7 +49,10 @@ function agentOf(supply: ServerOptions, request: SubmitRequest): Pick<TaskSpec, 
   }
   const model = request.model ?? (hasModel ? supply.model : null);
   if (model !== null && hasModel && !matchesPattern(models, model)) {
-    throw new SlipwayError("model_unavailable", `This server offers: ${models.join(", ")}. An operator allows more with SLIPWAY_MODELS.`);
+    throw new SlipwayError(
+      "model_unavailable",
+      `This server offers: ${models.join(", ")}. An operator allows more with SLIPWAY_MODELS.`,
+    );
   }
   if (request.script !== undefined && agent !== "scripted") {
     throw new SlipwayError("invalid_request", 'A script needs agent "scripted".', {
@@ -66,21 +74,30 @@ function egressOf({ egress: offered }: ServerOptions, request: SubmitRequest): E
 function imageOf({ images }: ServerOptions, { image }: SubmitRequest): string | null {
   if (image === undefined || image === OWN_IMAGE) return image ?? null;
   const name = parseImageReference(image);
-  if (images === null) throw new SlipwayError("image_not_allowed", "This server's sandbox has no images. Leave `image` out.");
+  if (images === null)
+    throw new SlipwayError("image_not_allowed", "This server's sandbox has no images. Leave `image` out.");
   if (isImageAllowed(name, images)) return name;
   const offer = images.length === 0 ? "none but its own" : images.join(", ");
   throw new SlipwayError("image_not_allowed", `${name} is not listed in SLIPWAY_IMAGES. This server allows: ${offer}.`);
 }
 
-const LIMIT_SETTINGS = { memoryMb: "SLIPWAY_MAX_MEMORY_MB", cpus: "SLIPWAY_MAX_CPUS", diskMb: "SLIPWAY_MAX_DISK_MB" } as const;
+const LIMIT_SETTINGS = {
+  memoryMb: "SLIPWAY_MAX_MEMORY_MB",
+  cpus: "SLIPWAY_MAX_CPUS",
+  diskMb: "SLIPWAY_MAX_DISK_MB",
+} as const;
 
 /** @throws SlipwayError limits_unavailable. */
 export function checkLimits(limits: Limits, max: MaxLimits): Limits {
   const errors = (["memoryMb", "cpus", "diskMb"] as const).flatMap((name) =>
-    (limits[name] ?? 0) <= max[name] ? [] : [{ path: `limits.${name}`, message: `at most ${max[name]} (${LIMIT_SETTINGS[name]})` }],
+    (limits[name] ?? 0) <= max[name]
+      ? []
+      : [{ path: `limits.${name}`, message: `at most ${max[name]} (${LIMIT_SETTINGS[name]})` }],
   );
   if (errors.length === 0) return limits;
-  throw new SlipwayError("limits_unavailable", "This server allows less: see errors. An operator sets the maxima.", { errors });
+  throw new SlipwayError("limits_unavailable", "This server allows less: see errors. An operator sets the maxima.", {
+    errors,
+  });
 }
 
 /** @throws SlipwayError as Service.submit says. */
@@ -89,7 +106,10 @@ export function createTaskSpec(supply: ServerOptions, request: SubmitRequest, ta
   const pullRequest = request.pullRequest ?? "none";
   const chosen = { ...agentOf(supply, request), egress: egressOf(supply, request) };
   if (pullRequest !== "none" && !supply.forges.some((forge) => forge.serves(url))) {
-    throw new SlipwayError("forge_unavailable", 'No forge is set up for this repository. Submit with pullRequest "none".');
+    throw new SlipwayError(
+      "forge_unavailable",
+      'No forge is set up for this repository. Submit with pullRequest "none".',
+    );
   }
   return {
     repo: url,

@@ -1,4 +1,7 @@
-/** What people ask for: submit, cancel, retry, talk, answer, look at the work. Every verb is owner-scoped (rule S2). */
+/**
+ * What people ask for: submit, cancel, retry, talk, answer, look at the work. Every verb is
+ * owner-scoped (rule S2).
+ */
 import { createHash } from "node:crypto";
 import type { Artifacts } from "../../core/ports/artifacts.ts";
 import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "../../core/budget.ts";
@@ -9,7 +12,13 @@ import { readLog, readTasks } from "../reading.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
 import { checkLimits, describeCapabilities, createTaskSpec, deriveTitle, type ServerOptions } from "./task-spec.ts";
 import { isSettledState, type Policy, type Task, type TaskSpec } from "../../core/task.ts";
-import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest, Capabilities } from "../../core/protocol/rest.ts";
+import type {
+  MessageRequest,
+  RetryRequest,
+  SubmitRequest,
+  AnswerRequest,
+  Capabilities,
+} from "../../core/protocol/rest.ts";
 import type { Clock, Ids } from "../../core/ports/runtime.ts";
 import type { Repositories, Diff } from "../../core/ports/repositories.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
@@ -113,17 +122,22 @@ export function createTaskService(deps: TaskServiceDeps): TaskService {
 
   async function retry(person: Identity, taskId: string, request: RetryRequest): Promise<Task> {
     const parent = await owned(person, taskId);
-    if (!isSettledState(parent.state)) throw new SlipwayError("task_open", "Cancel the task first, or wait for its end.");
+    if (!isSettledState(parent.state))
+      throw new SlipwayError("task_open", "Cancel the task first, or wait for its end.");
     const from = request.from ?? "start";
     const { headSha, baseSha } = parent.snapshot.context;
     if (from === "push" && (headSha === null || headSha === baseSha)) {
-      throw new SlipwayError("nothing_to_push", "The task ended before its work was finished. Retry from `checkpoint` or `start`.");
+      throw new SlipwayError(
+        "nothing_to_push",
+        "The task ended before its work was finished. Retry from `checkpoint` or `start`.",
+      );
     }
     const prompt = request.prompt ?? parent.spec.prompt;
     const budget = { ...parent.spec.budget, ...request.budget };
     const limits = { ...parent.spec.limits, ...checkLimits(request.limits ?? {}, deps.maxLimits) };
     const spec: TaskSpec = { ...parent.spec, prompt, budget, limits, from, expectSha: await lease(parent) };
-    // A retry from the checkpoint goes on where the agent stood; finished work is not a place to stand.
+    // A retry from the checkpoint goes on where the agent stood; finished work is not a place to
+    // stand.
     const { checkpoint, base } = parent.snapshot.context;
     const data = from === "start" ? {} : from === "push" ? savedWork(parent) : { base, baseSha, checkpoint };
     return child(person, { parent, data }, spec, null);
@@ -138,7 +152,14 @@ export function createTaskService(deps: TaskServiceDeps): TaskService {
     if (known !== null) return replayed(known, request);
     if (isSettledState(task.state)) return followUp(person, task, request, key === null ? null : { key, fingerprint });
     const mode = request.mode ?? "steer";
-    const data = { id, role: "user", content: [{ type: "text", text: request.text }], mode, status: "queued", by: person.userId };
+    const data = {
+      id,
+      role: "user",
+      content: [{ type: "text", text: request.text }],
+      mode,
+      status: "queued",
+      by: person.userId,
+    };
     const { events, task: now } = await taskLog.record(taskId, () => [{ type: "message", data }]);
     const event = events[0];
     if (event === undefined) return followUp(person, now, request, key === null ? null : { key, fingerprint });
@@ -165,7 +186,14 @@ export function createTaskService(deps: TaskServiceDeps): TaskService {
       from: "checkpoint",
       expectSha: await lease(parent),
     };
-    return { task: await child(person, { parent, data: { ...savedWork(parent), headSha: null, report: null } }, spec, idempotency) };
+    return {
+      task: await child(
+        person,
+        { parent, data: { ...savedWork(parent), headSha: null, report: null } },
+        spec,
+        idempotency,
+      ),
+    };
   }
 
   async function withdraw(person: Identity, taskId: string, messageId: string): Promise<void> {
@@ -187,19 +215,25 @@ export function createTaskService(deps: TaskServiceDeps): TaskService {
     }
   }
 
-  async function answer(person: Identity, taskId: string, request: { questionId: string; text: string }): Promise<Task> {
+  async function answer(
+    person: Identity,
+    taskId: string,
+    request: { questionId: string; text: string },
+  ): Promise<Task> {
     await owned(person, taskId);
     const data = { questionId: request.questionId, text: request.text, by: person.userId };
     const { events, task } = await taskLog.record(taskId, (now): Proposal[] => [
       { type: "answer", data: isBudgetQuestion(data.questionId) ? { ...data, ...decisionOf(now, data) } : data },
     ]);
     if (events.length > 0) return task;
-    if (await wasAsked(taskId, request.questionId)) throw new SlipwayError("already_answered", "The first answer counts.");
+    if (await wasAsked(taskId, request.questionId))
+      throw new SlipwayError("already_answered", "The first answer counts.");
     throw new SlipwayError("not_found", "There is no such question.");
   }
 
   async function wasAsked(taskId: string, questionId: string): Promise<boolean> {
-    for await (const event of readLog(store, taskId)) if (event.type === "question" && event.data["id"] === questionId) return true;
+    for await (const event of readLog(store, taskId))
+      if (event.type === "question" && event.data["id"] === questionId) return true;
     return false;
   }
 
@@ -208,7 +242,8 @@ export function createTaskService(deps: TaskServiceDeps): TaskService {
     const { task, events } = await taskLog.record(taskId, () => [
       { type: "task.state", data: { reason: "cancel", force, by: person.userId } },
     ]);
-    if (events.length === 0 && isSettledState(task.state)) throw new SlipwayError("task_settled", `It ended as ${task.state}.`);
+    if (events.length === 0 && isSettledState(task.state))
+      throw new SlipwayError("task_settled", `It ended as ${task.state}.`);
     return task;
   }
 
@@ -274,15 +309,25 @@ export interface TaskService {
   /** What a submission may ask for; the same for everybody. */
   capabilities(): Capabilities;
   /**
-   * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the same task (`replayed`), another body throws `idempotency_mismatch`.
-   * Throws invalid_repository, invalid_branch, agent_unavailable, model_unavailable, egress_unavailable, limits_unavailable, forge_unavailable,
-   * invalid_image, image_not_allowed; nothing was written then.
+   * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the
+   * same task (`replayed`), another body throws `idempotency_mismatch`. Throws invalid_repository,
+   * invalid_branch, agent_unavailable, model_unavailable, egress_unavailable, limits_unavailable,
+   * forge_unavailable, invalid_image, image_not_allowed; nothing was written then.
    */
-  submit(person: Identity, request: SubmitRequest, idempotencyKey: string | null): Promise<{ task: Task; replayed: boolean }>;
+  submit(
+    person: Identity,
+    request: SubmitRequest,
+    idempotencyKey: string | null,
+  ): Promise<{ task: Task; replayed: boolean }>;
   task(person: Identity, taskId: string): Promise<Task>;
-  /** Idempotent while the task is open; `task_settled` after. `force` = without grace (operators). */
+  /**
+   * Idempotent while the task is open; `task_settled` after. `force` = without grace (operators).
+   */
   cancel(person: Identity, taskId: string, force: boolean): Promise<Task>;
-  /** A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for `push` without finished work; `limits_unavailable`. */
+  /**
+   * A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for
+   * `push` without finished work; `limits_unavailable`.
+   */
   retry(person: Identity, taskId: string, request: RetryRequest): Promise<Task>;
   /** Queued for the agent; on a settled task a follow-up task of the thread instead. */
   message(
@@ -291,18 +336,32 @@ export interface TaskService {
     request: MessageRequest,
     idempotencyKey: string | null,
   ): Promise<{ message: MessageRow } | { task: Task }>;
-  /** Takes back a message that was not delivered; `message_delivered` once it was; `not_found` for an unknown one. Idempotent. */
+  /**
+   * Takes back a message that was not delivered; `message_delivered` once it was; `not_found` for
+   * an unknown one. Idempotent.
+   */
   withdraw(person: Identity, taskId: string, messageId: string): Promise<void>;
   /**
-   * First answer wins: `already_answered` for a second, `not_found` for a question that was never asked, `invalid_request` for an answer to a
-   * question about the budget that is neither yes, no nor an amount.
+   * First answer wins: `already_answered` for a second, `not_found` for a question that was never
+   * asked, `invalid_request` for an answer to a question about the budget that is neither yes, no
+   * nor an amount.
    */
   answer(person: Identity, taskId: string, request: AnswerRequest): Promise<Task>;
-  /** Base to head (or to the last checkpoint). Works when the sandbox is gone; `not_found` when there is no work yet. */
+  /**
+   * Base to head (or to the last checkpoint). Works when the sandbox is gone; `not_found` when
+   * there is no work yet.
+   */
   diff(person: Identity, taskId: string): Promise<Diff>;
   patch(person: Identity, taskId: string): Promise<string>;
   /** What was salvaged of its sandboxes. */
   artifacts(person: Identity, taskId: string): Promise<Artifact[]>;
-  /** `not_found` for a name that the list does not have. Whoever stops reading early must end the iteration. */
-  artifact(person: Identity, taskId: string, name: string): Promise<{ artifact: Artifact; content: AsyncIterable<Uint8Array> }>;
+  /**
+   * `not_found` for a name that the list does not have. Whoever stops reading early must end the
+   * iteration.
+   */
+  artifact(
+    person: Identity,
+    taskId: string,
+    name: string,
+  ): Promise<{ artifact: Artifact; content: AsyncIterable<Uint8Array> }>;
 }

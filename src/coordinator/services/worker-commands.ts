@@ -1,6 +1,7 @@
 /**
  * What people say to a running worker, read off the task's log: there is no queue beside it.
- * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision 005).
+ * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision
+ * 005).
  */
 import type { EventData, TaskEvent } from "../../core/event.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
@@ -26,7 +27,10 @@ export interface Poll {
 
 const EVENTS = 1_000;
 
-/** Resolves as soon as there is a command after `after`, or with none when the time is up or the signal is aborted. */
+/**
+ * Resolves as soon as there is a command after `after`, or with none when the time is up or the
+ * signal is aborted.
+ */
 export async function pollCommands({ store, bus, clock }: CommandDeps, poll: Poll): Promise<WorkerCommand[]> {
   const { taskId, waitMs, signal } = poll;
   const until = clock.now() + waitMs;
@@ -51,7 +55,9 @@ export async function pollCommands({ store, bus, clock }: CommandDeps, poll: Pol
 async function commandsNow(store: Store, taskId: string, after: number): Promise<WorkerCommand[]> {
   for (let from = after; ;) {
     const { items, more } = await store.eventsOfOthers(taskId, from, EVENTS);
-    const found = (await Promise.all(items.map((event) => commandOf(store, event)))).filter((command) => command !== null);
+    const found = (await Promise.all(items.map((event) => commandOf(store, event)))).filter(
+      (command) => command !== null,
+    );
     // What follows on the next page comes with the next poll: an answer is no larger than a page.
     if (found.length > 0 || !more) return found;
     from = items.at(-1)?.seq ?? from;
@@ -65,9 +71,11 @@ async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand 
     if (message?.status !== "queued") return null;
     return { id, type: "message", messageId: message.id, text: messageText(message), mode: message.mode ?? "steer" };
   }
-  if (type === "message.status" && data["status"] === "withdrawn") return { id, type: "withdraw", messageId: String(data["id"]) };
+  if (type === "message.status" && data["status"] === "withdrawn")
+    return { id, type: "withdraw", messageId: String(data["id"]) };
   if (type === "answer") return { id, type: "answer", questionId: String(data["questionId"]), text: answerText(data) };
-  if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling") return { id, type: "cancel", graceMs: 0 };
+  if (type === "task.state" && event.to === "cancelling" && event.from !== "cancelling")
+    return { id, type: "cancel", graceMs: 0 };
   return null;
 }
 
@@ -82,7 +90,12 @@ export function answerText(data: EventData): string {
 }
 
 /** Resolves at the next hint about the task, after `ms`, or when aborted. */
-function nextHint({ bus, clock }: Pick<CommandDeps, "bus" | "clock">, taskId: string, ms: number, signal: AbortSignal): Promise<void> {
+function nextHint(
+  { bus, clock }: Pick<CommandDeps, "bus" | "clock">,
+  taskId: string,
+  ms: number,
+  signal: AbortSignal,
+): Promise<void> {
   return new Promise((resolve) => {
     const callOff = clock.timer(ms, done);
     const off = bus.onHint((hint) => hint.taskId === taskId && done());

@@ -1,6 +1,6 @@
 /**
- * The verbs behind the worker protocol. What a worker says is untrusted: it is parsed, its commits are looked up in the task repository,
- * and its attempt is the fence (rules W1, W3, T6).
+ * The verbs behind the worker protocol. What a worker says is untrusted: it is parsed, its commits
+ * are looked up in the task repository, and its attempt is the fence (rules W1, W3, T6).
  */
 import { holdsSlot } from "../../../machines/fold.ts";
 import { remainingBudget, type BudgetStanding } from "../../core/budget.ts";
@@ -13,9 +13,21 @@ import { WORKER_FAILURES, type FailureCode } from "../../core/failure.ts";
 import { readLogWithoutWorker } from "../reading.ts";
 import { type Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
-import { TRANSCRIPT_PAGE_BYTES, RECORD_BYTES, TRANSCRIPT_BYTES, TranscriptMoved, type StoredRecord } from "../../core/ports/transcripts.ts";
+import {
+  TRANSCRIPT_PAGE_BYTES,
+  RECORD_BYTES,
+  TRANSCRIPT_BYTES,
+  TranscriptMoved,
+  type StoredRecord,
+} from "../../core/ports/transcripts.ts";
 import { resolveCommands, readRepositorySettings } from "./repository-settings.ts";
-import { DELIVERED, type WorkerAck, type WorkerBatch, type WorkerEvent, type WorkerSpec } from "../../core/protocol/worker.ts";
+import {
+  DELIVERED,
+  type WorkerAck,
+  type WorkerBatch,
+  type WorkerEvent,
+  type WorkerSpec,
+} from "../../core/protocol/worker.ts";
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
 import type { WorkerApi } from "../../core/ports/broker.ts";
@@ -42,7 +54,10 @@ export interface WorkerService extends WorkerApi {
 }
 
 const LAST_WORDS_MS = 15_000;
-/** What one attempt may add to the log, in characters of JSON; counted anew by a restarted coordinator. */
+/**
+ * What one attempt may add to the log, in characters of JSON; counted anew by a restarted
+ * coordinator.
+ */
 const LOG_LIMIT = 128 * 2 ** 20;
 
 export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
@@ -61,14 +76,19 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
     return task;
   }
 
-  /** Ends an attempt that says too much: the log is kept for ever, and on the disk that all tasks share. */
+  /**
+   * Ends an attempt that says too much: the log is kept for ever, and on the disk that all tasks
+   * share.
+   */
   async function bound(task: Task, attempt: number, news: readonly WorkerEvent[]): Promise<void> {
     const entry = seen.get(task.id);
     if (entry === undefined) return;
     entry.said += news.reduce((total, { data }) => total + JSON.stringify(data).length, 0);
     if (entry.said <= LOG_LIMIT) return;
     const detail = `It sent more than ${LOG_LIMIT / 2 ** 20} MiB of events.`;
-    await taskLog.record(task.id, () => [{ ...failureProposal("agent_stuck", deps.ids.random(), { detail }), attempt }]);
+    await taskLog.record(task.id, () => [
+      { ...failureProposal("agent_stuck", deps.ids.random(), { detail }), attempt },
+    ]);
     throw new SlipwayError("stale_attempt", detail);
   }
 
@@ -84,7 +104,8 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
       try {
         const task = current(await taskLog.task(taskId), attempt);
         const { steps } = task.snapshot.context;
-        if (task.state !== "provisioning" || steps.some(({ name, endedAt }) => name === "mirror" && endedAt !== null)) return task;
+        if (task.state !== "provisioning" || steps.some(({ name, endedAt }) => name === "mirror" && endedAt !== null))
+          return task;
         await news;
         signal.throwIfAborted();
       } finally {
@@ -134,7 +155,8 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
       delivered,
       commandsAfter: before,
       ack: c.workerSeq,
-      // A little less than our own deadline, so that the worker still saves its work before we end it.
+      // A little less than our own deadline, so that the worker still saves its work before we end
+      // it.
       abandonMs: deps.abandonMs,
       wallMs: c.policy.wallMs - Math.min(LAST_WORDS_MS, c.policy.wallMs / 10),
     };
@@ -166,7 +188,11 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
   async function propose(task: Task, attempt: number, event: WorkerEvent): Promise<Proposal> {
     const data = parse(event.type, event.data);
     const stamp = { attempt, workerSeq: event.seq };
-    const notice = (code: string, text: string): Proposal => ({ type: "notice", data: { level: "warning", code, text }, ...stamp });
+    const notice = (code: string, text: string): Proposal => ({
+      type: "notice",
+      data: { level: "warning", code, text },
+      ...stamp,
+    });
     switch (event.type) {
       case "ready":
         return { type: "task.state", data: { reason: "ready" }, ...stamp };
@@ -175,7 +201,10 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
         const known = WORKER_FAILURES.has(code);
         const detail = known ? String(data["message"]) : `${code}: ${String(data["message"])}`;
         const evidence = data["evidence"] === null ? null : String(data["evidence"]);
-        return { ...failureProposal(known ? (code as FailureCode) : "agent_error", deps.ids.random(), { detail, evidence }), ...stamp };
+        return {
+          ...failureProposal(known ? (code as FailureCode) : "agent_error", deps.ids.random(), { detail, evidence }),
+          ...stamp,
+        };
       }
       case "finished":
         return { ...(await finished(task, data)), ...stamp };
@@ -184,7 +213,8 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
         return notice("checkpoint_missing", "The worker named a checkpoint that is not in the task repository.");
       case "message.status": {
         const message = await store.message(task.id, String(data["id"]));
-        if (message?.status === "withdrawn") return notice("message_withdrawn", "The message was taken back before it was delivered.");
+        if (message?.status === "withdrawn")
+          return notice("message_withdrawn", "The message was taken back before it was delivered.");
         return { type: "message.status", data, ...stamp };
       }
       case "task.step":
@@ -204,18 +234,29 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
     const sha = String(data["sha"]);
     const { baseSha } = task.snapshot.context;
     if (sha !== baseSha && (await repos.resolve(task.id, WORK_REF)) !== sha) {
-      return failureProposal("agent_error", deps.ids.random(), { detail: "The reported commit is not in the task repository." });
+      return failureProposal("agent_error", deps.ids.random(), {
+        detail: "The reported commit is not in the task repository.",
+      });
     }
     return {
       type: "task.state",
-      data: { reason: "finished", sha, changed: sha !== baseSha, title: String(data["title"]), summary: String(data["summary"]) },
+      data: {
+        reason: "finished",
+        sha,
+        changed: sha !== baseSha,
+        title: String(data["title"]),
+        summary: String(data["summary"]),
+      },
     };
   }
 
   async function append(taskId: string, record: StoredRecord): Promise<void> {
     current(await taskLog.task(taskId), record.attempt);
     if (Buffer.byteLength(record.json) > RECORD_BYTES)
-      throw new SlipwayError("payload_too_large", `A record holds at most ${RECORD_BYTES} bytes. Cut what is in it before it is written.`);
+      throw new SlipwayError(
+        "payload_too_large",
+        `A record holds at most ${RECORD_BYTES} bytes. Cut what is in it before it is written.`,
+      );
     const result = await store.appendRecord({ taskId, ...record });
     switch (result.kind) {
       case "appended":
@@ -243,7 +284,13 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
       return await store.records(taskId, after, TRANSCRIPT_PAGE_BYTES);
     },
     commands: (taskId, attempt, after, waitMs, signal) =>
-      pollCommands(deps, { taskId, after, waitMs, signal, task: async () => current(await taskLog.task(taskId), attempt) }),
+      pollCommands(deps, {
+        taskId,
+        after,
+        waitMs,
+        signal,
+        task: async () => current(await taskLog.task(taskId), attempt),
+      }),
     lastSeen(taskId, attempt) {
       const last = seen.get(taskId);
       return last !== undefined && last.attempt === attempt ? last.at : null;
@@ -251,7 +298,8 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
   };
 }
 
-const stale = (): SlipwayError => new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
+const stale = (): SlipwayError =>
+  new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
 
 function parse(type: WorkerEventType, data: unknown): Record<string, unknown> {
   const result = WORKER_DATA[type].safeParse(data);

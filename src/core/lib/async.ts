@@ -1,6 +1,8 @@
 import type { Clock } from "../ports/runtime.ts";
 
-/** Why waits of an effect end when its state is left: one error for all, because it carries nothing. */
+/**
+ * Why waits of an effect end when its state is left: one error for all, because it carries nothing.
+ */
 export const STATE_LEFT: Error = Object.assign(new Error("the state was left"), { name: "AbortError" });
 
 /** The work's result, or an error after `ms`; the work itself goes on. */
@@ -11,7 +13,9 @@ export function withTimeout<T>(ms: number, work: Promise<T>, clock: Clock): Prom
   });
 }
 
-/** The work's result, or the signal's reason when that is aborted first; the work itself goes on. */
+/**
+ * The work's result, or the signal's reason when that is aborted first; the work itself goes on.
+ */
 export async function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   work.catch(() => undefined);
   signal.throwIfAborted();
@@ -27,7 +31,10 @@ export async function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promi
   }
 }
 
-/** Resolves when the work is done or the signal is aborted, whichever comes first; rejects when the work does before. */
+/**
+ * Resolves when the work is done or the signal is aborted, whichever comes first; rejects when the
+ * work does before.
+ */
 export async function ignoreAbort(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
   await raceAbort(work, signal).catch((error: unknown) => {
     if (!signal.aborted) throw error;
@@ -35,9 +42,13 @@ export async function ignoreAbort(work: Promise<unknown>, signal: AbortSignal): 
 }
 
 /**
- * Runs both at once. When one fails the other is aborted; resolves or rejects (with the first failure) only when both have ended.
+ * Runs both at once. When one fails the other is aborted; resolves or rejects (with the first
+ * failure) only when both have ended.
  */
-export async function allOrAbort(signal: AbortSignal, works: readonly ((signal: AbortSignal) => Promise<void>)[]): Promise<void> {
+export async function allOrAbort(
+  signal: AbortSignal,
+  works: readonly ((signal: AbortSignal) => Promise<void>)[],
+): Promise<void> {
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
   const failures: unknown[] = [];

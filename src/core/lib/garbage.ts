@@ -27,7 +27,10 @@ export type Garbage = z.infer<typeof garbageSchema>;
 
 export type GcMode = "look" | "remove";
 
-/** True while an attempt needs what belongs to its sandbox. Asked after the thing was seen, so that a new one is never judged by an older look. */
+/**
+ * True while an attempt needs what belongs to its sandbox. Asked after the thing was seen, so that
+ * a new one is never judged by an older look.
+ */
 export type IsNeeded = (sandboxName: string) => Promise<boolean>;
 
 /** Bytes in all, of what is known. */

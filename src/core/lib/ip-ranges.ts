@@ -38,7 +38,10 @@ for (const [net, bits] of [
   PRIVATE_6.addSubnet(net, bits, "ipv6");
 }
 
-/** True for loopback, private, link-local, carrier, documentation, multicast and reserved ranges, and for IPv6 forms that hold an IPv4 address. */
+/**
+ * True for loopback, private, link-local, carrier, documentation, multicast and reserved ranges,
+ * and for IPv6 forms that hold an IPv4 address.
+ */
 export function isPrivate(address: string): boolean {
   return isIP(address) === 6 ? PRIVATE_6.check(address, "ipv6") : PRIVATE_4.check(address, "ipv4");
 }

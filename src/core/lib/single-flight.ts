@@ -1,4 +1,7 @@
-/** Work that several callers want at the same time is done once. Whoever gives up leaves the others theirs. */
+/**
+ * Work that several callers want at the same time is done once. Whoever gives up leaves the others
+ * theirs.
+ */
 import { raceAbort } from "./async.ts";
 
 type Tell = (text: string) => void;
@@ -10,7 +13,10 @@ interface Running<T> {
 }
 
 export interface SingleFlight<T> {
-  /** Joins the work of that key, or begins it. Who comes late is told the last word at once. Rejects as the work does, or with the signal's reason. */
+  /**
+   * Joins the work of that key, or begins it. Who comes late is told the last word at once. Rejects
+   * as the work does, or with the signal's reason.
+   */
   join(key: string, work: (tell: Tell) => Promise<T>, tell: Tell, signal: AbortSignal): Promise<T>;
 }
 

@@ -1,4 +1,7 @@
-/** People, their sessions, tokens and git credentials: the second half of the store, as a port of its own. */
+/**
+ * People, their sessions, tokens and git credentials: the second half of the store, as a port of
+ * its own.
+ */
 
 export type Role = "user" | "operator" | "admin";
 
@@ -14,7 +17,10 @@ export interface Session {
   readonly id: string;
   readonly userId: string;
   readonly tokenHash: string;
-  /** The token before this one, and when it was rotated: replay within the grace gives the same successor. */
+  /**
+   * The token before this one, and when it was rotated: replay within the grace gives the same
+   * successor.
+   */
   readonly previousHash: string | null;
   readonly rotatedAt: number;
   readonly expiresAt: number;
@@ -31,7 +37,9 @@ export interface AccessToken {
   readonly lastUsedAt: number | null;
 }
 
-/** A git credential at rest: `sealed` is AES-256-GCM (src/auth/vault.ts), never the token itself. */
+/**
+ * A git credential at rest: `sealed` is AES-256-GCM (src/auth/vault.ts), never the token itself.
+ */
 export interface Credential {
   readonly id: string;
   readonly userId: string;
@@ -41,7 +49,10 @@ export interface Credential {
   readonly createdAt: number;
 }
 
-/** Who may do what. Same durability as Store. Inserts with a taken e-mail or (user, host) throw `conflict`. Deletes are idempotent and say whether something was there. */
+/**
+ * Who may do what. Same durability as Store. Inserts with a taken e-mail or (user, host) throw
+ * `conflict`. Deletes are idempotent and say whether something was there.
+ */
 export interface Accounts {
   createUser(user: User & { readonly passwordHash: string }): Promise<void>;
   user(id: string): Promise<User | null>;
@@ -69,7 +80,10 @@ export interface Accounts {
   deleteCredential(userId: string, id: string): Promise<boolean>;
 }
 
-/** Who asks. Every verb shows a task only to its owner, operators and admins; to others it is `not_found` (rule S2). */
+/**
+ * Who asks. Every verb shows a task only to its owner, operators and admins; to others it is
+ * `not_found` (rule S2).
+ */
 export interface Identity {
   readonly userId: string;
   readonly role: Role;

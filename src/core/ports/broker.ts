@@ -13,7 +13,10 @@ export interface BrokerEndpoint {
 
 /** One listener per attempt: the only door that a worker sees. */
 export interface Broker {
-  /** Idempotent; after a restart the same attempt gets the same address and token, so that a running worker reconnects. */
+  /**
+   * Idempotent; after a restart the same attempt gets the same address and token, so that a running
+   * worker reconnects.
+   */
   open(taskId: string, attempt: number): Promise<BrokerEndpoint>;
   /** Refuses everything from then on. Idempotent. */
   revoke(taskId: string, attempt: number): Promise<void>;
@@ -23,27 +26,44 @@ export interface Broker {
 }
 
 /**
- * The verbs behind the worker protocol (implemented by src/coordinator/services/worker.ts, called by the broker and by the in-process link of simulated workers).
- * All throw `stale_attempt` once the attempt is over, and all but that count as a sign of life.
+ * The verbs behind the worker protocol (implemented by src/coordinator/services/worker.ts, called
+ * by the broker and by the in-process link of simulated workers). All throw `stale_attempt` once
+ * the attempt is over, and all but that count as a sign of life.
  */
 export interface WorkerApi extends TranscriptApi {
   /** Waits until the attempt's repository is ready; rejects with the signal's reason. */
   spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec>;
-  /** Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a SequenceGap with `ack`) on a hole; nothing was written then. */
+  /**
+   * Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a
+   * SequenceGap with `ack`) on a hole; nothing was written then.
+   */
   accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck>;
-  /** After the gateway refused a request for the budget. A question that is due is open when it resolves. */
+  /**
+   * After the gateway refused a request for the budget. A question that is due is open when it
+   * resolves.
+   */
   budget(taskId: string, attempt: number): Promise<BudgetStanding>;
   /** Commands with id > after; waits up to `waitMs` for the first. */
-  commands(taskId: string, attempt: number, after: number, waitMs: number, signal: AbortSignal): Promise<WorkerCommand[]>;
+  commands(
+    taskId: string,
+    attempt: number,
+    after: number,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<WorkerCommand[]>;
 }
 
-/** The verbs behind the worker's transcript. Like those of WorkerDesk they throw `stale_attempt` once the attempt is over. */
+/**
+ * The verbs behind the worker's transcript. Like those of WorkerDesk they throw `stale_attempt`
+ * once the attempt is over.
+ */
 export interface TranscriptApi {
   /** One page after record `after`; empty at the end. */
   transcript(taskId: string, attempt: number, after: number): Promise<readonly StoredRecord[]>;
   /**
    * Resolves when the record is durable; idempotent.
-   * Throws TranscriptMoved when the number is not the next one, `payload_too_large` and `transcript_full`: nothing was written then.
+   * Throws TranscriptMoved when the number is not the next one, `payload_too_large` and
+   * `transcript_full`: nothing was written then.
    */
   append(taskId: string, record: StoredRecord): Promise<void>;
 }
@@ -55,9 +75,15 @@ export interface Admission {
    * @returns null, or why the answer is to be cut off: a budget is used up by it.
    */
   update(usd: number): string | null;
-  /** Books the request and tells the task. Idempotent: the first call counts. Resolves when it is durable. */
+  /**
+   * Books the request and tells the task. Idempotent: the first call counts. Resolves when it is
+   * durable.
+   */
   settle(end: Omit<ModelUsage, "id" | "taskId" | "userId" | "attempt" | "at">): Promise<void>;
-  /** The request never reached the provider, or was refused there: it cost nothing. Idempotent; nothing after `settle`. */
+  /**
+   * The request never reached the provider, or was refused there: it cost nothing. Idempotent;
+   * nothing after `settle`.
+   */
   cancel(): Promise<void>;
 }
 
@@ -65,7 +91,8 @@ export interface Admission {
 export interface ModelBudget {
   /**
    * @param usd the least that the request will cost.
-   * @throws SlipwayError `stale_attempt` when the attempt is over, `budget_exceeded` when there is nothing left to spend: nothing was booked.
+   * @throws SlipwayError `stale_attempt` when the attempt is over, `budget_exceeded` when there is
+   * nothing left to spend: nothing was booked.
    */
   admit(taskId: string, attempt: number, model: string, usd: number): Promise<Admission>;
 }

@@ -1,7 +1,10 @@
 /** The git ports: mirrors, task repositories, pushes, and the forge that opens pull requests. */
 import type { GcMode, Garbage } from "../lib/garbage.ts";
 
-/** A person's git credential in clear, for the length of one call. Never logged, never in argv, URL, environment of a worker, or on disk. */
+/**
+ * A person's git credential in clear, for the length of one call. Never logged, never in argv, URL,
+ * environment of a worker, or on disk.
+ */
 export interface GitAuth {
   readonly username: string;
   readonly token: string;
@@ -44,13 +47,16 @@ export const checkpointRef = (attempt: number): string => `refs/slipway/checkpoi
 
 /**
  * The upstream's mirror and the per-task repositories. Contract in test/contract/repositories.ts.
- * Failures are TaskFailures: repo_auth, repo_not_found, repo_unreachable, branch_not_found; push_auth, push_rejected, push_workflow_scope, remote_unreachable.
+ * Failures are TaskFailures: repo_auth, repo_not_found, repo_unreachable, branch_not_found;
+ * push_auth, push_rejected, push_workflow_scope, remote_unreachable.
  */
 export interface Repositories {
   /**
-   * Fetches the mirror (serialised per mirror) and makes the task repository from it if absent; idempotent.
-   * `parentTaskId`: the parent's saved work (WORK_REF, checkpoints) is fetched into it too.
-   * @returns the commit that `base` (null: the default branch) points at, and that branch's name. A repository made before keeps its base.
+   * Fetches the mirror (serialised per mirror) and makes the task repository from it if absent;
+   * idempotent. `parentTaskId`: the parent's saved work (WORK_REF, checkpoints) is fetched into it
+   * too.
+   * @returns the commit that `base` (null: the default branch) points at, and that branch's name. A
+   * repository made before keeps its base.
    */
   prepare(
     task: TaskRepository & { readonly base: string | null; readonly parentTaskId: string | null },
@@ -63,24 +69,31 @@ export interface Repositories {
   /** The commit that a ref of the task repository points at, or null. */
   resolve(taskId: string, ref: string): Promise<string | null>;
   /**
-   * One file of a commit, as the coordinator reads it: nothing is checked out, no filter runs, nothing is followed. Reads at most `maxBytes`.
-   * `unusable`: it is there, but is a link, a folder, a submodule, too large or not UTF-8; `why` is a sentence.
+   * One file of a commit, as the coordinator reads it: nothing is checked out, no filter runs,
+   * nothing is followed. Reads at most `maxBytes`. `unusable`: it is there, but is a link, a
+   * folder, a submodule, too large or not UTF-8; `why` is a sentence.
    */
   file(taskId: string, sha: string, path: string, maxBytes: number): Promise<RepositoryFile>;
   /** True when the task repository holds that commit. */
   has(taskId: string, sha: string): Promise<boolean>;
   /**
-   * Pushes one commit to one upstream branch by SHA with lease. `expect`: what the branch must point at now if it exists, null = it must not.
-   * A branch that is gone is made again (a merged pull request often takes its branch along): there is nothing to overwrite.
-   * A branch that points at `sha` already counts as pushed (idempotent).
+   * Pushes one commit to one upstream branch by SHA with lease. `expect`: what the branch must
+   * point at now if it exists, null = it must not. A branch that is gone is made again (a merged
+   * pull request often takes its branch along): there is nothing to overwrite. A branch that points
+   * at `sha` already counts as pushed (idempotent).
    */
   push(
     task: TaskRepository & { readonly sha: string; readonly branch: string; readonly expect: string | null },
     signal: AbortSignal,
   ): Promise<void>;
-  /** Files between two commits of the task repository; patches cut at 256 KiB in all (`truncated`). */
+  /**
+   * Files between two commits of the task repository; patches cut at 256 KiB in all (`truncated`).
+   */
   diff(taskId: string, base: string, head: string): Promise<Diff>;
-  /** The same as one patch that `git apply` takes; SlipwayError `payload_too_large` when it is larger than 10 MiB. */
+  /**
+   * The same as one patch that `git apply` takes; SlipwayError `payload_too_large` when it is
+   * larger than 10 MiB.
+   */
   patch(taskId: string, base: string, head: string): Promise<string>;
   /** Task ids that have a repository here. */
   list(): Promise<string[]>;
@@ -88,11 +101,16 @@ export interface Repositories {
   size(taskId: string): Promise<number>;
   /** Removes the task repository. Idempotent. */
   remove(taskId: string): Promise<void>;
-  /** Mirrors that were last used before `before` (epoch ms) and that no task repository borrows from. Waits for a fetch under way. */
+  /**
+   * Mirrors that were last used before `before` (epoch ms) and that no task repository borrows
+   * from. Waits for a fetch under way.
+   */
   reclaim(before: number, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
 }
 
-/** Opens pull requests. Find-or-create by head branch, so that doing it twice gives the same one. */
+/**
+ * Opens pull requests. Find-or-create by head branch, so that doing it twice gives the same one.
+ */
 export interface Forge {
   /** True when this forge serves the repository. */
   serves(repo: string): boolean;

@@ -5,7 +5,10 @@ export interface Clock {
   now(): number;
   /** Resolves after `ms`; rejects with an AbortError when aborted. Never resolves early. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
-  /** Calls back once after `ms`, never early; the returned function calls it off. Cheaper than a sleep that is aborted. */
+  /**
+   * Calls back once after `ms`, never early; the returned function calls it off. Cheaper than a
+   * sleep that is aborted.
+   */
   timer(ms: number, wake: () => void): () => void;
 }
 
@@ -39,7 +42,10 @@ export interface Delta {
   readonly text: string;
 }
 
-/** Carries hints to whoever listens. A lost hint costs latency, never data; listeners must not throw. */
+/**
+ * Carries hints to whoever listens. A lost hint costs latency, never data; listeners must not
+ * throw.
+ */
 export interface Bus {
   publishHint(hint: Hint): void;
   publishDelta(delta: Delta): void;

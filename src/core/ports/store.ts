@@ -93,12 +93,16 @@ export interface AttemptRow {
 
 /**
  * Where tasks live. Contract (test/contract/store.ts, one suite for every adapter):
- * - `create` and `commit` are atomic and resolve after the data is durable; what they wrote is seen by every later read.
- *   Calls made in one turn of the event loop may share one transaction (group commit).
- * - `commit` returns the task as stored, or null when `expectedSeq` does not match or the task is settled: nothing was written.
- * - messages, tool calls and attempts are projections of events, written in the same transaction (src/store/projection.ts).
+ * - `create` and `commit` are atomic and resolve after the data is durable; what they wrote is seen
+ *   by every later read. Calls made in one turn of the event loop may share one transaction (group
+ *   commit).
+ * - `commit` returns the task as stored, or null when `expectedSeq` does not match or the task is
+ *   settled: nothing was written.
+ * - messages, tool calls and attempts are projections of events, written in the same transaction
+ *   (src/store/projection.ts).
  * - Reads of an unknown id return null or an empty list; they never throw for that.
- * - A page ends at `limit` items, or before that where they are large (page.ts): what one read holds in memory is bounded.
+ * - A page ends at `limit` items, or before that where they are large (page.ts): what one read
+ *   holds in memory is bounded.
  * - One writer: a second process that opens the same data folder gets the error `locked`.
  */
 export interface Store extends Transcripts {
@@ -119,7 +123,10 @@ export interface Store extends Transcripts {
   /** What the agent ran with seq > `afterSeq`, in order. */
   toolCalls(taskId: string, afterSeq: number, limit: number): Promise<Page<ToolCallRow>>;
   attempts(taskId: string): Promise<AttemptRow[]>;
-  /** What the coordinator itself observed of an attempt's end. Idempotent; an unknown attempt is ignored. */
+  /**
+   * What the coordinator itself observed of an attempt's end. Idempotent; an unknown attempt is
+   * ignored.
+   */
   recordExit(taskId: string, attempt: number, exitCode: number | null): Promise<void>;
 
   /** Ids of every task that is not settled, oldest first. */
@@ -128,7 +135,10 @@ export interface Store extends Transcripts {
   due(now: number, limit: number): Promise<string[]>;
   /** When the next deadline is, or null. */
   nextDue(): Promise<number | null>;
-  /** Queued tasks in fair order (rule D8) without the users that hold `userLimit` slots already. Null = no limit. */
+  /**
+   * Queued tasks in fair order (rule D8) without the users that hold `userLimit` slots already.
+   * Null = no limit.
+   */
   claimable(limit: number, userLimit: number | null): Promise<string[]>;
   /** Queued tasks before this one in fair order; 0 = next. */
   position(taskId: string): Promise<number>;

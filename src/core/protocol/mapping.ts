@@ -42,7 +42,12 @@ export function toWireTask(task: Task, phase: string | null, wait: Wait | null):
     effort: spec.effort,
     image: spec.image ?? null,
     wait,
-    steps: c.steps.map((s) => ({ name: s.name, startedAt: toIsoTime(s.startedAt), endedAt: isoOrNull(s.endedAt), detail: s.detail })),
+    steps: c.steps.map((s) => ({
+      name: s.name,
+      startedAt: toIsoTime(s.startedAt),
+      endedAt: isoOrNull(s.endedAt),
+      detail: s.detail,
+    })),
     failure: c.failure,
     question: c.question && {
       id: c.question.id,

@@ -1,4 +1,7 @@
-/** What phones, scripts and the CLI may rely on: the zod schemas of the REST and socket interface. Times on the wire are ISO 8601 UTC. */
+/**
+ * What phones, scripts and the CLI may rely on: the zod schemas of the REST and socket interface.
+ * Times on the wire are ISO 8601 UTC.
+ */
 import { z } from "zod";
 import { EVENT_TYPES, TEXT_LIMIT } from "../event.ts";
 import { failureSchema } from "../failure.ts";
@@ -32,7 +35,10 @@ export const roleSchema = z.enum(["user", "operator", "admin"]);
 
 // ---------------------------------------------------------------- requests
 
-export const loginSchema = z.strictObject({ email: z.string().min(3).max(254), password: z.string().min(1).max(1_024) });
+export const loginSchema = z.strictObject({
+  email: z.string().min(3).max(254),
+  password: z.string().min(1).max(1_024),
+});
 export const refreshSchema = z.strictObject({ refreshToken: z.string().min(1).max(512) });
 /** One-time admin link: its token, and the account to make. */
 export const setupSchema = z.strictObject({
@@ -40,7 +46,11 @@ export const setupSchema = z.strictObject({
   email: z.email().max(254),
   password: z.string().min(10).max(1_024),
 });
-export const newUserSchema = z.strictObject({ email: z.email().max(254), password: z.string().min(10).max(1_024), role: roleSchema });
+export const newUserSchema = z.strictObject({
+  email: z.email().max(254),
+  password: z.string().min(10).max(1_024),
+  role: roleSchema,
+});
 export const newTokenSchema = z.strictObject({ name: line(100), expiresInDays: z.int().min(1).max(365).optional() });
 export const newCredentialSchema = z.strictObject({
   host: z.string().min(1).max(255),
@@ -88,7 +98,10 @@ export const retrySchema = z.strictObject({
   limits: limitsSchema.optional(),
 });
 export type RetryRequest = z.infer<typeof retrySchema>;
-export const messageSchema = z.strictObject({ text: prose(TEXT_LIMIT), mode: z.enum(["steer", "follow_up"]).optional() });
+export const messageSchema = z.strictObject({
+  text: prose(TEXT_LIMIT),
+  mode: z.enum(["steer", "follow_up"]).optional(),
+});
 export type MessageRequest = z.infer<typeof messageSchema>;
 export const answerSchema = z.strictObject({ questionId: z.string().min(1).max(64), text: prose(TEXT_LIMIT) });
 export type AnswerRequest = z.infer<typeof answerSchema>;
@@ -158,13 +171,30 @@ export const taskSchema = z.strictObject({
   image: z.string().nullable(),
   wait: z
     .strictObject({
-      reason: z.enum(["concurrency", "user_limit", "sandbox_unavailable", "disk_low", "paused", "model_rate_limited", "budget"]),
+      reason: z.enum([
+        "concurrency",
+        "user_limit",
+        "sandbox_unavailable",
+        "disk_low",
+        "paused",
+        "model_rate_limited",
+        "budget",
+      ]),
       position: z.int(),
     })
     .nullable(),
-  steps: z.array(z.strictObject({ name: z.enum(STEP_NAMES), startedAt: time, endedAt: time.nullable(), detail: z.string().nullable() })),
+  steps: z.array(
+    z.strictObject({
+      name: z.enum(STEP_NAMES),
+      startedAt: time,
+      endedAt: time.nullable(),
+      detail: z.string().nullable(),
+    }),
+  ),
   failure: failureSchema.nullable(),
-  question: z.strictObject({ id: z.string(), question: z.string(), options: z.array(z.string()).nullable(), askedAt: time }).nullable(),
+  question: z
+    .strictObject({ id: z.string(), question: z.string(), options: z.array(z.string()).nullable(), askedAt: time })
+    .nullable(),
   budget: budgetSchema.nullable(),
   usage: usageSchema,
   outcome: z.enum(["pushed", "no_changes"]).nullable(),
@@ -261,7 +291,12 @@ export const capabilitiesSchema = z.strictObject({
 export type Capabilities = z.infer<typeof capabilitiesSchema>;
 export const userSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema, createdAt: time });
 export const meSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema });
-export const sessionSchema = z.strictObject({ accessToken: z.string(), refreshToken: z.string(), expiresIn: z.int(), user: meSchema });
+export const sessionSchema = z.strictObject({
+  accessToken: z.string(),
+  refreshToken: z.string(),
+  expiresIn: z.int(),
+  user: meSchema,
+});
 export const ticketSchema = z.strictObject({ ticket: z.string(), expiresIn: z.int() });
 export const tokenSchema = z.strictObject({
   id: z.string(),
@@ -313,8 +348,15 @@ export function pageSchema<T extends z.ZodType>(item: T) {
 }
 
 // ---------------------------------------------------------------- socket
-/** What tasks with egress `allowlist` may reach: the installation's list, or what one repository's tasks may reach besides. */
-export const egressListSchema = z.strictObject({ repo: z.string().nullable(), hosts: z.array(z.string()), shipped: z.boolean() });
+/**
+ * What tasks with egress `allowlist` may reach: the installation's list, or what one repository's
+ * tasks may reach besides.
+ */
+export const egressListSchema = z.strictObject({
+  repo: z.string().nullable(),
+  hosts: z.array(z.string()),
+  shipped: z.boolean(),
+});
 export type EgressListAnswer = z.infer<typeof egressListSchema>;
 
 const places = z.array(z.string().max(300)).max(500);

@@ -1,6 +1,7 @@
 /**
  * The worker protocol (served by the broker of one attempt; not for people).
- * Every request carries `Authorization: Bearer <attempt token>`; git may send it as the password of basic authentication.
+ * Every request carries `Authorization: Bearer <attempt token>`; git may send it as the password of
+ * basic authentication.
  *
  * GET  /worker/v1/spec                     -> WorkerSpec
  * POST /worker/v1/events  WorkerBatch      -> WorkerAck   (409 with `{ack}` on a hole, 410 when the attempt is over)
@@ -20,7 +21,10 @@ import { budgetSchema, scriptStepSchema } from "../task-schema.ts";
 /** A batch holds at most this many events and bytes. */
 export const BATCH_EVENTS = 200;
 export const BATCH_BYTES = 1_000_000;
-/** The longest long poll in seconds, and the longest time between two signs of life of a worker in ms. */
+/**
+ * The longest long poll in seconds, and the longest time between two signs of life of a worker in
+ * ms.
+ */
 export const POLL_SECONDS = 25;
 export const LIVENESS_MS = 90_000;
 /** A worker that could not reach its coordinator for this long gives up, ms. */
@@ -29,7 +33,10 @@ export const ABANDON_MS = 24 * 3_600_000;
 /** Messages of people that a worker is told again when it starts. */
 export const DELIVERED = 50;
 
-/** Longest time for all setup commands: they are a part of provisioning, and end before its 15 minutes do. */
+/**
+ * Longest time for all setup commands: they are a part of provisioning, and end before its 15
+ * minutes do.
+ */
 export const SETUP_MINUTES = 14;
 
 export const workerEventSchema = z.strictObject({
@@ -49,7 +56,10 @@ export const workerBatchSchema = z.strictObject({
   events: z
     .array(workerEventSchema)
     .max(BATCH_EVENTS)
-    .refine((events) => events.every(({ seq }, i) => seq === (events[0]?.seq ?? 0) + i), "the numbers must follow one another"),
+    .refine(
+      (events) => events.every(({ seq }, i) => seq === (events[0]?.seq ?? 0) + i),
+      "the numbers must follow one another",
+    ),
   /** Ephemeral text; never stored. */
   deltas: z
     .array(z.strictObject({ messageId: z.string().max(64), text: z.string().max(16_384) }))
@@ -63,9 +73,15 @@ const record = z.custom<Readonly<Record<string, unknown>>>(
   "must be an object",
 );
 
-/** One more record of the agent's transcript; `n` = 1, 2, 3, ... per task. The same again is answered alike. */
+/**
+ * One more record of the agent's transcript; `n` = 1, 2, 3, ... per task. The same again is
+ * answered alike.
+ */
 export const transcriptAppendSchema = z.strictObject({ attempt: z.int().positive(), n: z.int().positive(), record });
-/** Records after the number that was asked for, in order; none at the end. `attempt` 0 = inherited from the task that this one goes on from. */
+/**
+ * Records after the number that was asked for, in order; none at the end. `attempt` 0 = inherited
+ * from the task that this one goes on from.
+ */
 export const workerTranscriptSchema = z.strictObject({
   records: z.array(z.strictObject({ n: z.int().positive(), attempt: z.int().min(0), record })),
 });
@@ -78,7 +94,10 @@ export const workerBudgetSchema = z.discriminatedUnion("state", [
   z.strictObject({ state: z.literal("stop"), reason: z.string() }),
 ]);
 
-/** What a person said, in the order of the log; `id` is the seq of the event behind it: the cursor of the poll. */
+/**
+ * What a person said, in the order of the log; `id` is the seq of the event behind it: the cursor
+ * of the poll.
+ */
 export const workerCommandSchema = z.discriminatedUnion("type", [
   z.strictObject({
     id: z.int(),
@@ -112,7 +131,10 @@ export const workerSpecSchema = z.strictObject({
   /** Whether `/anthropic` leads to a model. */
   gateway: z.enum(["open", "none"]),
   script: z.array(scriptStepSchema).nullable(),
-  /** The command of an agent program that speaks the Agent Client Protocol; absent for agents that the worker has itself. */
+  /**
+   * The command of an agent program that speaks the Agent Client Protocol; absent for agents that
+   * the worker has itself.
+   */
   acpCommand: z.string().min(1).max(4_000).optional(),
   /** Servers of tools; started by the worker once the setup is done. */
   mcpServers: mcpServersSchema.optional(),
@@ -127,19 +149,33 @@ export const workerSpecSchema = z.strictObject({
   /** Push the work to `workRef` and checkpoints to `checkpointRef`, nothing else. */
   workRef: z.string(),
   checkpointRef: z.string(),
-  /** Go on from here instead of from baseSha: the commit is in the task repository, the cursor is the agent's own. */
+  /**
+   * Go on from here instead of from baseSha: the commit is in the task repository, the cursor is
+   * the agent's own.
+   */
   resume: z.strictObject({ sha: z.string(), cursor: z.string().nullable() }).nullable(),
   /** The number of the transcript's last record; 0 = there is none. */
   transcript: z.int().min(0),
   /** Answers that were given to questions of earlier attempts: question id -> text. */
   answers: z.record(z.string(), z.string()),
-  /** What people said that an earlier life of the worker was shown, oldest first, the last DELIVERED at most: it may have ended before it wrote them down. */
+  /**
+   * What people said that an earlier life of the worker was shown, oldest first, the last DELIVERED
+   * at most: it may have ended before it wrote them down.
+   */
   delivered: z.array(z.strictObject({ id: z.string(), text: z.string() })),
-  /** Ask for commands after this id. Messages that no earlier attempt was shown come as commands. */
+  /**
+   * Ask for commands after this id. Messages that no earlier attempt was shown come as commands.
+   */
   commandsAfter: z.int().min(0),
-  /** Events of this attempt up to this seq are durable already (a worker that restarts goes on from here). */
+  /**
+   * Events of this attempt up to this seq are durable already (a worker that restarts goes on from
+   * here).
+   */
   ack: z.int().min(0),
-  /** Stop by yourself (checkpoint, then fail with deadline_exceeded) this many ms after the agent began. */
+  /**
+   * Stop by yourself (checkpoint, then fail with deadline_exceeded) this many ms after the agent
+   * began.
+   */
   wallMs: z.number().positive(),
   /** Give up when nothing was answered for this many ms. */
   abandonMs: z.number().positive(),
@@ -147,8 +183,9 @@ export const workerSpecSchema = z.strictObject({
 export type WorkerSpec = z.infer<typeof workerSpecSchema>;
 
 /**
- * Environment of a worker process: the broker's unix socket, the attempt's token, the folder for the checkout, and a folder for the journal.
- * `assignment` stands in place of token and attempt: the file in which a worker that was started ahead will find them (Assignment).
+ * Environment of a worker process: the broker's unix socket, the attempt's token, the folder for
+ * the checkout, and a folder for the journal. `assignment` stands in place of token and attempt:
+ * the file in which a worker that was started ahead will find them (Assignment).
  */
 export const WORKER_ENV = {
   socket: "SLIPWAY_SOCKET",
@@ -159,9 +196,15 @@ export const WORKER_ENV = {
   state: "SLIPWAY_STATE",
 } as const;
 
-/** Whom a worker that was started ahead works for. The file appears whole, after the socket beside it. */
+/**
+ * Whom a worker that was started ahead works for. The file appears whole, after the socket beside
+ * it.
+ */
 export const assignmentSchema = z.strictObject({ token: z.string().min(1), attempt: z.int().positive() });
 export type Assignment = z.infer<typeof assignmentSchema>;
 
-/** Exit codes of the worker process: 0 = its report was acknowledged, 1 = it could not report, 3 = told that its attempt is over. */
+/**
+ * Exit codes of the worker process: 0 = its report was acknowledged, 1 = it could not report, 3 =
+ * told that its attempt is over.
+ */
 export const WORKER_EXIT = { reported: 0, lost: 1, stale: 3 } as const;

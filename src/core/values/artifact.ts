@@ -1,4 +1,7 @@
-/** An artifact: what was salvaged from a sandbox whose worker could not save it itself. Opaque: never unpacked, never executed. */
+/**
+ * An artifact: what was salvaged from a sandbox whose worker could not save it itself. Opaque:
+ * never unpacked, never executed.
+ */
 import { z } from "zod";
 
 /** Every name in the tar of a workspace begins with this. */
@@ -19,7 +22,10 @@ export const artifactSchema = z.strictObject({
   at: z.number(),
   /** Files that are in it. */
   files: z.int().min(0),
-  /** What is missing and why, in words for people; null when only what can be made again was left out. */
+  /**
+   * What is missing and why, in words for people; null when only what can be made again was left
+   * out.
+   */
   note: z.string().max(1_000).nullable(),
 });
 

@@ -1,14 +1,17 @@
 /**
- * What a task may reach: exact `host:port`, nothing else. No wildcards: whoever can rent a name below a listed one would be listed.
- * Pure; what a name resolves to is checked where the connection is made (src/broker/connect-proxy.ts).
+ * What a task may reach: exact `host:port`, nothing else. No wildcards: whoever can rent a name
+ * below a listed one would be listed. Pure; what a name resolves to is checked where the connection
+ * is made (src/broker/connect-proxy.ts).
  */
 import { SlipwayError } from "../error.ts";
 import type { Egress } from "../task.ts";
 
 /**
- * Package registries, and what their clients need. Left out on purpose are hosts that are made for leaving data with an account of one's own:
- * code hosting, object storage, content networks. What remains: a registry that takes packages at the address where it hands them out (npm,
- * rubygems) also takes one from a task that brings an account; who cannot bear that shortens the list. Reviewed on 2026-11-23.
+ * Package registries, and what their clients need. Left out on purpose are hosts that are made for
+ * leaving data with an account of one's own: code hosting, object storage, content networks. What
+ * remains: a registry that takes packages at the address where it hands them out (npm, rubygems)
+ * also takes one from a task that brings an account; who cannot bear that shortens the list.
+ * Reviewed on 2026-11-23.
  */
 export const DEFAULT_HOSTS: readonly string[] = [
   "registry.npmjs.org:443",
@@ -39,7 +42,10 @@ const NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-
 
 const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/;
 
-/** `host:port` as a CONNECT names it, in lower case; null when it is anything else: a user, a dot at the end, an IPv6 address, a bad port. */
+/**
+ * `host:port` as a CONNECT names it, in lower case; null when it is anything else: a user, a dot at
+ * the end, an IPv6 address, a bad port.
+ */
 export function parseEndpoint(text: string): string | null {
   const [, host = "", port = ""] = /^([^:@/\s]+):([1-9]\d{0,4})$/.exec(text.toLowerCase()) ?? [];
   const numeric = /(^|\.)(\d+|0x[0-9a-f]*)$/.test(host);
@@ -52,7 +58,10 @@ export function parseEndpoints(list: readonly string[]): string[] {
   const places = list.map((text) => {
     const place = parseEndpoint(text);
     if (place !== null) return place;
-    throw new SlipwayError("invalid_request", `${JSON.stringify(text.slice(0, 100))} is no host:port, such as registry.npmjs.org:443.`);
+    throw new SlipwayError(
+      "invalid_request",
+      `${JSON.stringify(text.slice(0, 100))} is no host:port, such as registry.npmjs.org:443.`,
+    );
   });
   return [...new Set(places)].toSorted();
 }
@@ -65,6 +74,8 @@ export function explainRefusal({ egress, hosts }: EgressPolicy, place: string): 
     case "none":
       return 'The task has egress "none". Submit with --egress allowlist to reach package registries.';
     case "allowlist":
-      return hosts.has(place) ? null : `It is not on the allow-list. An operator adds it with \`slipway egress allow ${place}\`.`;
+      return hosts.has(place)
+        ? null
+        : `It is not on the allow-list. An operator adds it with \`slipway egress allow ${place}\`.`;
   }
 }

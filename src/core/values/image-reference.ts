@@ -1,7 +1,8 @@
 /**
- * Names of images, as people and repositories may give them, and the operator's list of those that may be used. Pure: no engine, no DNS.
- * Everything is compared in the canonical form, `registry/path:tag` or `registry/path@digest`, which is also what the engine is asked for,
- * so that no name can be read as the id of a local image.
+ * Names of images, as people and repositories may give them, and the operator's list of those that
+ * may be used. Pure: no engine, no DNS. Everything is compared in the canonical form,
+ * `registry/path:tag` or `registry/path@digest`, which is also what the engine is asked for, so
+ * that no name can be read as the id of a local image.
  */
 import { SlipwayError } from "../error.ts";
 
@@ -15,16 +16,21 @@ const TAG = /^\w[\w.-]{0,127}$/;
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
 const LONGEST = 255;
 
-/** True when the first part of a name is a registry and not the owner of an image on the usual one. */
+/**
+ * True when the first part of a name is a registry and not the owner of an image on the usual one.
+ */
 function isRegistry(part: string): boolean {
   return part === "localhost" || part.includes(".") || part.includes(":");
 }
 
-/** `node` -> docker.io/library/node, `acme/app` -> docker.io/acme/app, `ghcr.io/acme/app` as it is. */
+/**
+ * `node` -> docker.io/library/node, `acme/app` -> docker.io/acme/app, `ghcr.io/acme/app` as it is.
+ */
 function withRegistry(name: string): string {
   const [first = "", ...rest] = name.split("/");
   if (rest.length === 0) return `${HUB}/library/${name}`;
-  if (first === HUB || first === `index.${HUB}`) return `${HUB}/${rest.length === 1 ? "library/" : ""}${rest.join("/")}`;
+  if (first === HUB || first === `index.${HUB}`)
+    return `${HUB}/${rest.length === 1 ? "library/" : ""}${rest.join("/")}`;
   return isRegistry(first) ? name : `${HUB}/${name}`;
 }
 
@@ -34,7 +40,10 @@ function withRegistry(name: string): string {
  */
 export function parseImageReference(text: string): string {
   const refuse = (): never => {
-    throw new SlipwayError("invalid_image", "Give a name like node:24, ghcr.io/owner/name:tag or owner/name@sha256:<digest>.");
+    throw new SlipwayError(
+      "invalid_image",
+      "Give a name like node:24, ghcr.io/owner/name:tag or owner/name@sha256:<digest>.",
+    );
   };
   if (text.length > 2 * LONGEST) refuse();
   const [tagged = "", digest, ...more] = text.split("@");
@@ -43,7 +52,8 @@ export function parseImageReference(text: string): string {
   const name = withRegistry(colon < 0 ? tagged : tagged.slice(0, colon));
   const [host = "", ...path] = name.split("/");
   const fits = HOST.test(host) && path.length > 0 && path.every((part) => SEGMENT.test(part)) && name.length <= LONGEST;
-  // The engine takes 64 hexadecimal digits, and `sha256:` with any number of them, for the id of an image.
+  // The engine takes 64 hexadecimal digits, and `sha256:` with any number of them, for the id of an
+  // image.
   if (!fits || more.length > 0 || !TAG.test(tag) || /^([0-9a-f]{64}|sha256)$/.test(path.at(-1) ?? "")) return refuse();
   if (digest === undefined) return `${name}:${tag}`;
   return DIGEST.test(digest) ? `${name}@${digest}` : refuse();
@@ -51,7 +61,8 @@ export function parseImageReference(text: string): string {
 
 /**
  * One entry of the operator's list: a name, or a beginning that ends in `*`, in canonical form.
- * @returns null when it is neither. A star stands only after the registry's `/`: `ghcr.io*` would also mean ghcr.io.example.com.
+ * @returns null when it is neither. A star stands only after the registry's `/`: `ghcr.io*` would
+ * also mean ghcr.io.example.com.
  */
 export function parseImageRule(text: string): string | null {
   if (!text.endsWith("*")) {
@@ -63,9 +74,12 @@ export function parseImageRule(text: string): string | null {
   }
   const start = text.slice(0, -1);
   const [first = "", ...rest] = start.split("/");
-  const canonical = rest.length > 0 && isRegistry(first) ? start : `${HUB}/${rest.length === 0 ? "library/" : ""}${start}`;
+  const canonical =
+    rest.length > 0 && isRegistry(first) ? start : `${HUB}/${rest.length === 0 ? "library/" : ""}${start}`;
   const [host = ""] = canonical.split("/");
-  return start !== "" && HOST.test(host) && /^[a-z0-9./_@-]*(:[\w.-]*)?$/.test(canonical.slice(host.length)) ? `${canonical}*` : null;
+  return start !== "" && HOST.test(host) && /^[a-z0-9./_@-]*(:[\w.-]*)?$/.test(canonical.slice(host.length))
+    ? `${canonical}*`
+    : null;
 }
 
 /** @param image canonical @param rules as parseImageRule gives them. */

@@ -1,6 +1,6 @@
 /**
- * Addresses of repositories and names of branches, as people may give them. Pure: no process, no DNS (what a name resolves to is checked
- * where the connection is made, src/git/host-pinning.ts).
+ * Addresses of repositories and names of branches, as people may give them. Pure: no process, no
+ * DNS (what a name resolves to is checked where the connection is made, src/git/host-pinning.ts).
  */
 import { SlipwayError } from "../error.ts";
 
@@ -24,7 +24,9 @@ const SEGMENT = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,100}$/;
 /** Names that never leave the machine or its network. */
 const LOCAL_NAME = /(^|\.)(localhost|local|internal|lan|home|arpa|invalid|test|onion)$/;
 
-/** @throws SlipwayError `invalid_repository`, without repeating a secret that the address may hold. */
+/**
+ * @throws SlipwayError `invalid_repository`, without repeating a secret that the address may hold.
+ */
 export function parseRepositoryUrl(text: string, { trustedHosts }: RepositoryUrlRules): RepositoryUrl {
   const refuse = (why: string): never => {
     throw new SlipwayError("invalid_repository", `${why} Give an address like https://host/owner/repository.`);
@@ -33,7 +35,8 @@ export function parseRepositoryUrl(text: string, { trustedHosts }: RepositoryUrl
   const parts = /^(https?):\/\/([^/?#\\]*)\/([^?#\\]*)$/i.exec(text);
   if (parts === null || !/^[\x21-\x7e]+$/.test(text)) return refuse("This is not a web address of a repository.");
   const [, scheme = "", authority = "", rawPath = ""] = parts;
-  if (authority.includes("@")) refuse("The address must not hold a name or a token; add a credential for the host instead.");
+  if (authority.includes("@"))
+    refuse("The address must not hold a name or a token; add a credential for the host instead.");
   const host = hostOf(authority.toLowerCase(), scheme.toLowerCase()) ?? refuse("The host name is not usable.");
   if (!trustedHosts.includes(host)) {
     if (scheme.toLowerCase() !== "https") refuse("Only https is used, except for hosts in SLIPWAY_TRUSTED_REPO_HOSTS.");
@@ -58,16 +61,26 @@ function hostOf(authority: string, scheme: string): string | null {
   return Number(port) > 0 && Number(port) < 65_536 && !port.startsWith("0") ? `${name}:${port}` : null;
 }
 
-/** IPv4 in any of the forms that resolvers take: dotted, decimal, hex, octal. IPv6 does not pass HOST at all. */
+/**
+ * IPv4 in any of the forms that resolvers take: dotted, decimal, hex, octal. IPv6 does not pass
+ * HOST at all.
+ */
 function isAddress(host: string): boolean {
   const last = host.split(":")[0]?.split(".").at(-1) ?? "";
   return /^(\d+|0x[0-9a-f]*)$/.test(last);
 }
 
-/** @throws SlipwayError `invalid_branch`. Stricter than git: nothing that a shell, a log or an option parser could misread. */
+/**
+ * @throws SlipwayError `invalid_branch`. Stricter than git: nothing that a shell, a log or an
+ * option parser could misread.
+ */
 export function parseBranch(name: string): string {
   const fits =
-    /^[A-Za-z0-9._/-]{1,200}$/.test(name) && !/^[-/]|\/$|\.$|\.\.|\/\/|\/\.|^\.|\.lock(\/|$)|^refs\/|^HEAD$|^[0-9a-f]{40}$/.test(name);
+    /^[A-Za-z0-9._/-]{1,200}$/.test(name) &&
+    !/^[-/]|\/$|\.$|\.\.|\/\/|\/\.|^\.|\.lock(\/|$)|^refs\/|^HEAD$|^[0-9a-f]{40}$/.test(name);
   if (fits) return name;
-  throw new SlipwayError("invalid_branch", "Use letters, digits, dots, dashes, underscores and slashes, like feature/login-form.");
+  throw new SlipwayError(
+    "invalid_branch",
+    "Use letters, digits, dots, dashes, underscores and slashes, like feature/login-form.",
+  );
 }

@@ -2,10 +2,14 @@
  * A room: everyone who follows one feed, and how far each has come.
  *
  * H1 Those at the head have all seen the same: they share one frame per flush, its bytes made once.
- * H2 Everyone else is a laggard: it reads its own pages from the store until it has seen what the head has seen, then joins.
- * H3 Between a laggard's last read and its place at the head there is no await, so nothing is missed and nothing comes twice.
- * H4 Nothing is queued per member: one whose socket is full keeps only its cursor and reads on when the socket has drained.
- * H5 The head's cursor exists only while someone stands there; the first laggard that reaches the end of the feed sets it.
+ * H2 Everyone else is a laggard: it reads its own pages from the store until it has seen what the
+ *    head has seen, then joins.
+ * H3 Between a laggard's last read and its place at the head there is no await, so nothing is
+ *    missed and nothing comes twice.
+ * H4 Nothing is queued per member: one whose socket is full keeps only its cursor and reads on when
+ *    the socket has drained.
+ * H5 The head's cursor exists only while someone stands there; the first laggard that reaches the
+ *    end of the feed sets it.
  */
 import { isAbort, errorMessage } from "../../core/error.ts";
 import type { Page } from "../../core/lib/pagination.ts";
@@ -26,7 +30,10 @@ export interface FeedItem {
   readonly json: string;
 }
 
-/** Items after a cursor in ascending order, at most `limit`: a consistent view of what is committed. Empty only at the end. */
+/**
+ * Items after a cursor in ascending order, at most `limit`: a consistent view of what is committed.
+ * Empty only at the end.
+ */
 export type Feed = (after: number, limit: number) => Promise<Page<FeedItem>>;
 
 export interface Subscriber {
@@ -101,7 +108,9 @@ export class Channel {
     this.#stepDown(member);
   }
 
-  /** The feed may have grown. Cheap to call: many calls within one gap are one read and one frame. */
+  /**
+   * The feed may have grown. Cheap to call: many calls within one gap are one read and one frame.
+   */
   notify(seq?: number): void {
     if (this.#cursor === null || (seq !== undefined && seq <= this.#cursor)) return;
     this.#dirty = true;
@@ -217,7 +226,10 @@ export class Channel {
     }
   }
 
-  /** Sends what was read and takes the member to the head if that is where it now is. Without an await (H3). @returns true at the head. */
+  /**
+   * Sends what was read and takes the member to the head if that is where it now is. Without an
+   * await (H3). @returns true at the head.
+   */
   #advance(member: Subscriber, items: readonly FeedItem[], atEnd: boolean): boolean {
     const head = this.#cursor;
     // What is beyond the head comes to everyone with the next flush.
@@ -267,8 +279,14 @@ export class Channel {
   }
 }
 
-/** `events` frames of items in order, each closed when it is large enough; made one by one, as they are asked for. */
-function* framesOf(topic: string, items: readonly FeedItem[]): Generator<{ readonly bytes: Buffer; readonly cursor: number }> {
+/**
+ * `events` frames of items in order, each closed when it is large enough; made one by one, as they
+ * are asked for.
+ */
+function* framesOf(
+  topic: string,
+  items: readonly FeedItem[],
+): Generator<{ readonly bytes: Buffer; readonly cursor: number }> {
   const opening = `{"type":"events","topic":${JSON.stringify(topic)},"items":[`;
   let parts: string[] = [];
   let size = 0;

@@ -1,6 +1,7 @@
 /**
- * Cursor subscriptions -> batched frames. A hint only says "look again": every frame is made of what the store holds, so a frame
- * can show nothing that was not committed (rule F2), and a lost hint costs latency (the poll), never data.
+ * Cursor subscriptions -> batched frames. A hint only says "look again": every frame is made of
+ * what the store holds, so a frame can show nothing that was not committed (rule F2), and a lost
+ * hint costs latency (the poll), never data.
  */
 import { setMaxListeners } from "node:events";
 import { coerceError, isAbort, errorMessage } from "../../core/error.ts";
@@ -18,7 +19,9 @@ export type { FrameSink } from "./channel.ts";
 export interface HubTiming {
   /** Least time between two frames of a task's log. */
   readonly logGapMs: number;
-  /** The same for lists of tasks, whose items are larger and change with every event of every task. */
+  /**
+   * The same for lists of tasks, whose items are larger and change with every event of every task.
+   */
   readonly listGapMs: number;
   /** How long a lost hint can stay unnoticed. */
   readonly pollMs: number;
@@ -40,9 +43,10 @@ export interface HubDeps {
 /** What one socket follows. */
 export interface HubConnection {
   /**
-   * Follows a topic from after a cursor (null = from its beginning); a topic that is followed already begins again there.
-   * Answers with a `subscribed` or an `error` frame: `not_found` (also for what the person may not see), `invalid_cursor`,
-   * `too_many_subscriptions`. Resolves when it has answered; never rejects.
+   * Follows a topic from after a cursor (null = from its beginning); a topic that is followed
+   * already begins again there. Answers with a `subscribed` or an `error` frame: `not_found` (also
+   * for what the person may not see), `invalid_cursor`, `too_many_subscriptions`. Resolves when it
+   * has answered; never rejects.
    */
   subscribe(topic: string, after: number | null): Promise<void>;
   /** Idempotent; no frame of that topic is sent after it. */
@@ -63,7 +67,10 @@ export const SUBSCRIPTIONS_PER_CONNECTION = 200;
 /** Rooms polled before others get their turn. */
 const POLL_BATCH = 50;
 
-/** Topics: `task:<id>`, `tasks` (one's own), `tasks:all` (operators and admins). Keys name the room behind a topic. */
+/**
+ * Topics: `task:<id>`, `tasks` (one's own), `tasks:all` (operators and admins). Keys name the room
+ * behind a topic.
+ */
 const keyOf = { log: (taskId: string) => `task:${taskId}`, own: (userId: string) => `own:${userId}`, all: "all" };
 
 interface ChannelTarget {
@@ -169,9 +176,11 @@ function connection(sink: FrameSink, access: Access): HubConnection {
     close,
     async subscribe(topic, after) {
       unsubscribe(topic);
-      if (followed.size >= SUBSCRIPTIONS_PER_CONNECTION) return send({ type: "error", code: "too_many_subscriptions", topic });
+      if (followed.size >= SUBSCRIPTIONS_PER_CONNECTION)
+        return send({ type: "error", code: "too_many_subscriptions", topic });
       const member: Subscriber = { sink, tooSlow, cursor: after ?? 0, live: true };
-      // Takes its place before the first await, so that the limit holds and a later unsubscribe finds it.
+      // Takes its place before the first await, so that the limit holds and a later unsubscribe
+      // finds it.
       const entry = { member, leave: (): void => undefined };
       followed.set(topic, entry);
       const place = await access.locate(topic, member.cursor).catch((error: unknown) => coerceError(error).code);
@@ -187,7 +196,10 @@ function connection(sink: FrameSink, access: Access): HubConnection {
   };
 }
 
-/** Finds the room behind a topic, if the person may enter it and the cursor is one that we can have given. */
+/**
+ * Finds the room behind a topic, if the person may enter it and the cursor is one that we can have
+ * given.
+ */
 function locator({ store, view }: HubDeps, timing: HubTiming) {
   const log = (taskId: string): ChannelTarget => ({
     key: keyOf.log(taskId),
@@ -202,14 +214,23 @@ function locator({ store, view }: HubDeps, timing: HubTiming) {
     gapMs: timing.listGapMs,
     async feed(after, limit) {
       const { items, more } = await store.changes(userId, after, limit);
-      return { items: await Promise.all(items.map(async (task) => ({ cursor: task.rev, json: JSON.stringify(await view(task)) }))), more };
+      return {
+        items: await Promise.all(
+          items.map(async (task) => ({ cursor: task.rev, json: JSON.stringify(await view(task)) })),
+        ),
+        more,
+      };
     },
   });
   // The task that gave a cursor has that rev or a later one, for ever.
   const given = async (userId: string | null, cursor: number): Promise<boolean> =>
     cursor === 0 || (await store.changes(userId, cursor - 1, 1)).items.length > 0;
 
-  return async (person: Identity, topic: string, after: number): Promise<ChannelTarget | "not_found" | "invalid_cursor"> => {
+  return async (
+    person: Identity,
+    topic: string,
+    after: number,
+  ): Promise<ChannelTarget | "not_found" | "invalid_cursor"> => {
     const seesAll = person.role !== "user";
     if (topic === "tasks" || (topic === "tasks:all" && seesAll)) {
       const userId = topic === "tasks" ? person.userId : null;

@@ -1,8 +1,11 @@
 /**
- * The door for sockets: `GET /v1/stream`. Decides who comes in, reads frames, hands topics to the hub.
+ * The door for sockets: `GET /v1/stream`. Decides who comes in, reads frames, hands topics to the
+ * hub.
  *
- * L1 Nothing of a task leaves before the person is known, nor after their session ended (checked every few seconds).
- * L2 Everything that waits for a client is bounded: in time (authentication, pings, closing), in number and in bytes.
+ * L1 Nothing of a task leaves before the person is known, nor after their session ended (checked
+ *    every few seconds).
+ * L2 Everything that waits for a client is bounded: in time (authentication, pings, closing), in
+ *    number and in bytes.
  */
 import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
@@ -11,7 +14,13 @@ import { isAbort, errorMessage } from "../../core/error.ts";
 import type { HubConnection, Hub, FrameSink } from "./hub.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
-import { CLOSE_CODES, clientFrameSchema, PROTOCOL, type ClientFrame, type ServerFrame } from "../../core/protocol/stream.ts";
+import {
+  CLOSE_CODES,
+  clientFrameSchema,
+  PROTOCOL,
+  type ClientFrame,
+  type ServerFrame,
+} from "../../core/protocol/stream.ts";
 
 export const STREAM_PATH = "/v1/stream";
 
@@ -23,7 +32,10 @@ export interface StreamIdentity extends Identity {
 }
 
 export interface WebSocketTiming {
-  /** Longest wait for the first frame of somebody who is not known, and for an answer to a ticket or header. */
+  /**
+   * Longest wait for the first frame of somebody who is not known, and for an answer to a ticket or
+   * header.
+   */
   readonly authMs: number;
   /** Between two looks at the sessions of open sockets. */
   readonly sessionMs: number;
@@ -40,7 +52,10 @@ export interface WebSocketServerDeps {
   /** The same for a ticket, which is used up. */
   readonly redeemTicket: (ticket: string) => Promise<StreamIdentity>;
   readonly isSessionValid: (sessionId: string | null) => Promise<boolean>;
-  /** Web origins that may connect, as `https://host[:port]`. Clients that send no Origin are not browsers and may. */
+  /**
+   * Web origins that may connect, as `https://host[:port]`. Clients that send no Origin are not
+   * browsers and may.
+   */
   readonly allowedOrigins: () => readonly string[];
   readonly clock: Clock;
   readonly log: Log;
@@ -50,7 +65,10 @@ export interface WebSocketServerDeps {
 export interface WebSocketServerAdapter {
   /** Open sockets. */
   connections(): number;
-  /** Tells everyone to reconnect (1012); who has not gone after a second is disconnected. Idempotent. */
+  /**
+   * Tells everyone to reconnect (1012); who has not gone after a second is disconnected.
+   * Idempotent.
+   */
   close(): Promise<void>;
 }
 
@@ -58,7 +76,10 @@ export const SOCKETS_PER_USER = 20;
 /** Sockets of people who are not known yet. */
 const STRANGERS = 1_000;
 const BAD_FRAMES = 10;
-/** Frames that a client may send at once, and per minute after that. More at once than there are subscriptions, so that a reconnect passes. */
+/**
+ * Frames that a client may send at once, and per minute after that. More at once than there are
+ * subscriptions, so that a reconnect passes.
+ */
 const BURST = 300;
 const PER_MINUTE = 100;
 const SHUTDOWN_MS = 1_000;
@@ -81,7 +102,10 @@ interface Connection {
   countedAt: number;
 }
 
-/** What becomes of a request: a visitor (null: they will say who they are in their first frame), or the status line of a refusal. */
+/**
+ * What becomes of a request: a visitor (null: they will say who they are in their first frame), or
+ * the status line of a refusal.
+ */
 type Admission = { readonly visitor: StreamIdentity | null } | { readonly refused: string };
 
 export function attachWebSocketServer(server: Server, deps: WebSocketServerDeps): WebSocketServerAdapter {
@@ -129,8 +153,11 @@ class Door implements WebSocketServerAdapter {
   async #shutDown(): Promise<void> {
     this.#stopped.abort();
     this.#server.off("upgrade", this.#onUpgrade);
-    const gone = [...this.#guests].map((guest) => new Promise<void>((resolve) => guest.ws.once("close", () => resolve())));
-    for (const guest of this.#guests) this.#dismiss(guest, CLOSE_CODES.restarting, "restarting; reconnect with your cursor");
+    const gone = [...this.#guests].map(
+      (guest) => new Promise<void>((resolve) => guest.ws.once("close", () => resolve())),
+    );
+    for (const guest of this.#guests)
+      this.#dismiss(guest, CLOSE_CODES.restarting, "restarting; reconnect with your cursor");
     const late = new AbortController();
     const terminate = this.#deps.clock.sleep(SHUTDOWN_MS, late.signal).then(() => {
       for (const guest of this.#guests) guest.ws.terminate();
@@ -229,7 +256,9 @@ class Door implements WebSocketServerAdapter {
     ws.on("message", (data, isBinary) => {
       if (!this.#allow(guest)) return;
       const frame = isBinary ? null : parse(data.toString());
-      guest.turn = guest.turn.then(() => this.#handle(guest, frame)).catch((error: unknown) => this.#fail(guest, error));
+      guest.turn = guest.turn
+        .then(() => this.#handle(guest, frame))
+        .catch((error: unknown) => this.#fail(guest, error));
     });
     if (visitor === null) this.#awaitName(guest);
     else this.#seat(guest, visitor);
@@ -295,7 +324,10 @@ class Door implements WebSocketServerAdapter {
     }
   }
 
-  /** Of a stranger, or again of someone whose token is about to expire: the socket then lives as long as the new one. */
+  /**
+   * Of a stranger, or again of someone whose token is about to expire: the socket then lives as
+   * long as the new one.
+   */
   async #authenticate(guest: Connection, token: string): Promise<void> {
     const visitor = await this.#inTime(this.#deps.authenticate(token));
     if (guest.ws.readyState !== WebSocket.OPEN) return;

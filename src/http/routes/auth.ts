@@ -134,9 +134,19 @@ export const tokenRoutes = [
     answers: { 201: json(mintedTokenSchema) },
     problems: ["forbidden"],
     async handle({ deps, caller, body }) {
-      const { row, token } = await deps.sessions.createToken(caller, body.name, (body.expiresInDays ?? TOKEN_DAYS) * DAY);
+      const { row, token } = await deps.sessions.createToken(
+        caller,
+        body.name,
+        (body.expiresInDays ?? TOKEN_DAYS) * DAY,
+      );
       const { id, name, createdAt, expiresAt, lastUsedAt } = row;
-      const shown = { id, name, createdAt: toIsoTime(createdAt), expiresAt: when(expiresAt), lastUsedAt: when(lastUsedAt) };
+      const shown = {
+        id,
+        name,
+        createdAt: toIsoTime(createdAt),
+        expiresAt: when(expiresAt),
+        lastUsedAt: when(lastUsedAt),
+      };
       return { status: 201, body: { ...shown, token } };
     },
   }),
@@ -217,7 +227,8 @@ export const userRoutes = [
     answers: { 201: json(userSchema) },
     problems: ["conflict"],
     async handle({ deps, caller, body }) {
-      if (caller.via === "token") throw new SlipwayError("forbidden", "A personal token cannot add people. Log in first.");
+      if (caller.via === "token")
+        throw new SlipwayError("forbidden", "A personal token cannot add people. Log in first.");
       return { status: 201, body: wireUser(await deps.sessions.createUser(body)) };
     },
   }),
@@ -259,7 +270,9 @@ function sealed(deps: ApiDeps, caller: AuthenticatedCaller, body: z.infer<typeof
 
 const HOST = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[1-9]\d{0,4})?$/;
 
-/** `host[:port]` as it stands in a repository's address, in lower case and without https's own port. */
+/**
+ * `host[:port]` as it stands in a repository's address, in lower case and without https's own port.
+ */
 export function normalizeHost(text: string): string {
   const host = text.toLowerCase();
   const fits = HOST.test(host) && URL.canParse(`https://${host}`);

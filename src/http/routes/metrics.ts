@@ -6,7 +6,11 @@ import type { ApiDeps } from "../route.ts";
 type Sample = readonly [labels: string, value: number];
 
 function family(name: string, kind: "gauge" | "counter", help: string, samples: readonly Sample[]): string[] {
-  return [`# HELP ${name} ${help}`, `# TYPE ${name} ${kind}`, ...samples.map(([labels, value]) => `${name}${labels} ${value}`)];
+  return [
+    `# HELP ${name} ${help}`,
+    `# TYPE ${name} ${kind}`,
+    ...samples.map(([labels, value]) => `${name}${labels} ${value}`),
+  ];
 }
 
 export async function metricsText(deps: ApiDeps): Promise<string> {
@@ -47,13 +51,21 @@ export async function metricsText(deps: ApiDeps): Promise<string> {
     ...family("slipway_events_total", "counter", "Events committed since the start.", one(gauges.events())),
     ...family("process_resident_memory_bytes", "gauge", "Resident memory.", one(rss)),
     ...family("nodejs_heap_used_bytes", "gauge", "Heap in use.", one(heapUsed)),
-    ...family("nodejs_eventloop_lag_p99_seconds", "gauge", "Lag of the event loop since the last scrape.", one(gauges.loopLagSeconds())),
+    ...family(
+      "nodejs_eventloop_lag_p99_seconds",
+      "gauge",
+      "Lag of the event loop since the last scrape.",
+      one(gauges.loopLagSeconds()),
+    ),
     ...family("process_uptime_seconds", "gauge", "Time since the start.", one(process.uptime())),
   ];
   return `${lines.join("\n")}\n`;
 }
 
-/** Measures the event loop until it is closed; `seconds` gives the 99th percentile since the last call. */
+/**
+ * Measures the event loop until it is closed; `seconds` gives the 99th percentile since the last
+ * call.
+ */
 export function watchLoop(): { seconds(): number; close(): void } {
   const histogram = monitorEventLoopDelay({ resolution: 20 });
   histogram.enable();

@@ -65,7 +65,8 @@ async function complaints(deps: ApiDeps): Promise<FieldError[]> {
     [
       "disk",
       async () => {
-        if ((await diskFreeMb(deps)) < DISK_MIN_MB || deps.operations.queue().disk === "low") throw new Error("too full");
+        if ((await diskFreeMb(deps)) < DISK_MIN_MB || deps.operations.queue().disk === "low")
+          throw new Error("too full");
       },
     ],
   ];
@@ -132,7 +133,10 @@ export const operationsRoutes = [
     async handle({ deps, identity, body }) {
       deps.log.info({ by: identity.userId, dryRun: body.dryRun ?? false }, "an operator collects what nobody needs");
       const items = await deps.operations.collect(body.dryRun === true ? "look" : "remove", AbortSignal.timeout(GC_MS));
-      return { status: 200, body: { dryRun: body.dryRun ?? false, bytes: totalBytes(items), items: items.map((one) => ({ ...one })) } };
+      return {
+        status: 200,
+        body: { dryRun: body.dryRun ?? false, bytes: totalBytes(items), items: items.map((one) => ({ ...one })) },
+      };
     },
   }),
   route({
@@ -171,7 +175,8 @@ export const probeRoutes = [
     problems: ["unavailable"],
     async handle({ deps }) {
       const errors = await lookOnce(deps);
-      if (errors.length > 0) throw new SlipwayError("unavailable", "Some parts are not usable: see errors.", { errors });
+      if (errors.length > 0)
+        throw new SlipwayError("unavailable", "Some parts are not usable: see errors.", { errors });
       return { status: 200, body: { status: "ready" } };
     },
   }),

@@ -1,4 +1,7 @@
-/** The page behind the one-time link: plain HTML. The token stays in the fragment, which no server and no log sees. */
+/**
+ * The page behind the one-time link: plain HTML. The token stays in the fragment, which no server
+ * and no log sees.
+ */
 import { createHash } from "node:crypto";
 import { nothing, route } from "../route.ts";
 
@@ -84,7 +87,12 @@ export const setupRoutes = [
     query: nothing.loose(),
     answers: { 200: [{ media: "text/html" }] },
     async handle() {
-      return { status: 200, media: "text/html", body: PAGE, headers: { "Content-Security-Policy": POLICY, "Cache-Control": "no-store" } };
+      return {
+        status: 200,
+        media: "text/html",
+        body: PAGE,
+        headers: { "Content-Security-Policy": POLICY, "Cache-Control": "no-store" },
+      };
     },
   }),
 ];

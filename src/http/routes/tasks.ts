@@ -43,7 +43,18 @@ function showMessage(row: MessageRow): z.infer<typeof messageRowSchema> {
 
 function showToolCall(row: ToolCallRow): z.infer<typeof toolCallSchema> {
   const { id, attempt, seq, name, input, startedAt, endedAt, output, exitCode, truncated } = row;
-  return { id, attempt, seq, name, input, startedAt: toIsoTime(startedAt), endedAt: when(endedAt), output, exitCode, truncated };
+  return {
+    id,
+    attempt,
+    seq,
+    name,
+    input,
+    startedAt: toIsoTime(startedAt),
+    endedAt: when(endedAt),
+    output,
+    exitCode,
+    truncated,
+  };
 }
 
 function showAttempt(row: AttemptRow): z.infer<typeof attemptSchema> {
@@ -61,7 +72,9 @@ const seqOf = (cursor = "0"): number => (/^\d{1,15}$/.test(cursor) ? Number(curs
 async function listTasks(deps: ApiDeps, person: Identity, query: z.infer<typeof taskQuerySchema>) {
   const { state, thread, q, limit, cursor } = query;
   if (cursor !== undefined && !isId(cursor)) {
-    throw new SlipwayError("invalid_request", undefined, { errors: [{ path: "cursor", message: "is not a cursor of this list" }] });
+    throw new SlipwayError("invalid_request", undefined, {
+      errors: [{ path: "cursor", message: "is not a cursor of this list" }],
+    });
   }
   const found = await deps.store.tasks({
     userId: person.role === "user" ? person.userId : null,
@@ -96,7 +109,11 @@ export const taskRoutes = [
     ],
     async handle({ deps, identity, body, idempotencyKey }) {
       const { task, replayed } = await deps.tasks.submit(identity, body, idempotencyKey);
-      return { status: replayed ? 200 : 201, body: await toTaskView(deps, task), headers: { Location: `/v1/tasks/${task.id}` } };
+      return {
+        status: replayed ? 200 : 201,
+        body: await toTaskView(deps, task),
+        headers: { Location: `/v1/tasks/${task.id}` },
+      };
     },
   }),
   route({
@@ -129,7 +146,10 @@ export const taskRoutes = [
     answers: { 202: json(taskSchema) },
     problems: ["not_found", "task_settled"],
     async handle({ deps, identity, params }) {
-      return { status: 202, body: await toTaskView(deps, await deps.tasks.cancel(identity, params["id"] ?? "", false)) };
+      return {
+        status: 202,
+        body: await toTaskView(deps, await deps.tasks.cancel(identity, params["id"] ?? "", false)),
+      };
     },
   }),
   route({
@@ -160,7 +180,11 @@ export const messageRoutes = [
     async handle({ deps, identity, params, body, idempotencyKey }) {
       const said = await deps.tasks.message(identity, params["id"] ?? "", body, idempotencyKey);
       if ("message" in said) return { status: 202, body: showMessage(said.message) };
-      return { status: 201, body: await toTaskView(deps, said.task), headers: { Location: `/v1/tasks/${said.task.id}` } };
+      return {
+        status: 201,
+        body: await toTaskView(deps, said.task),
+        headers: { Location: `/v1/tasks/${said.task.id}` },
+      };
     },
   }),
   route({
@@ -284,7 +308,10 @@ export const historyRoutes = [
     async handle({ deps, identity, params }) {
       const id = params["id"] ?? "";
       const { artifact, content } = await deps.tasks.artifact(identity, id, params["name"] ?? "");
-      const headers = { "Content-Length": String(artifact.bytes), "Content-Disposition": `attachment; filename="${id}-${artifact.name}"` };
+      const headers = {
+        "Content-Length": String(artifact.bytes),
+        "Content-Disposition": `attachment; filename="${id}-${artifact.name}"`,
+      };
       return { status: 200, media: "application/gzip", content, headers };
     },
   }),

@@ -1,13 +1,20 @@
-/** What a worker's container is made of. Every field is the server's; a task chooses only memory and cores, within the server's limits. */
+/**
+ * What a worker's container is made of. Every field is the server's; a task chooses only memory and
+ * cores, within the server's limits.
+ */
 import type { ContainerCreateOptions, MountSettings } from "dockerode";
 import { WORKER_ENV } from "../../core/protocol/worker.ts";
 import type { SandboxSpec } from "../../core/ports/sandbox.ts";
 
-/** The user `agent` of the worker image. The broker's socket and its folder must be open to this number. */
+/**
+ * The user `agent` of the worker image. The broker's socket and its folder must be open to this
+ * number.
+ */
 export const WORKER_UID = 10_001;
 /**
- * A container has either task and attempt, or `pool`: then its name says whose it is, because labels stay as they were made. The others are
- * empty: what is not set would be taken from the image.
+ * A container has either task and attempt, or `pool`: then its name says whose it is, because
+ * labels stay as they were made. The others are empty: what is not set would be taken from the
+ * image.
  */
 export const LABELS = {
   instance: "slipway.instance",
@@ -30,7 +37,10 @@ export const INODE_BYTES = 16_384;
 const OWN_CGROUPS: object = { CgroupnsMode: "private" };
 const MIB = 1_024 * 1_024;
 
-/** What is mounted as the workspace, at most `sizeMb` MiB; `device` is a path on the engine's machine. */
+/**
+ * What is mounted as the workspace, at most `sizeMb` MiB; `device` is a path on the engine's
+ * machine.
+ */
 export type Workspace =
   | { readonly kind: "loop"; readonly sizeMb: number; readonly device: string }
   | { readonly kind: "watch"; readonly sizeMb: number }
@@ -44,7 +54,10 @@ export interface ContainerDefaults {
   readonly pids: number;
   /** Our own list of system calls; null = the engine's. */
   readonly seccomp: string | null;
-  /** The socket folder as the engine's machine calls it; null = the engine does not see our files, and the door is a tunnel (tunnel.ts). */
+  /**
+   * The socket folder as the engine's machine calls it; null = the engine does not see our files,
+   * and the door is a tunnel (tunnel.ts).
+   */
   readonly socketDir: string | null;
   readonly workspace: Workspace;
 }
@@ -55,15 +68,26 @@ export function createLabels(instance: string, spec: SandboxSpec): Record<string
 
 const OWNED = `uid=${WORKER_UID},gid=${WORKER_UID}`;
 
-/** A volume is made with the container, named after it, unless it is there already; a plain one takes over the owner of the image's folder. */
+/**
+ * A volume is made with the container, named after it, unless it is there already; a plain one
+ * takes over the owner of the image's folder.
+ */
 function volumeOf(name: string, instance: string, workspace: Exclude<Workspace, { kind: "tmpfs" }>): MountSettings {
   const DriverConfig = {
     Name: "local",
-    Options: workspace.kind === "watch" ? {} : { type: "ext4", device: workspace.device, o: "nosuid,nodev,noatime,noinit_itable" },
+    Options:
+      workspace.kind === "watch"
+        ? {}
+        : { type: "ext4", device: workspace.device, o: "nosuid,nodev,noatime,noinit_itable" },
   };
   const Labels = { [LABELS.instance]: instance, [LABELS.disk]: String(workspace.sizeMb) };
   // A copy would need the device as soon as the container is created.
-  return { Type: "volume", Source: name, Target: WORKSPACE, VolumeOptions: { NoCopy: workspace.kind === "loop", Labels, DriverConfig } };
+  return {
+    Type: "volume",
+    Source: name,
+    Target: WORKSPACE,
+    VolumeOptions: { NoCopy: workspace.kind === "loop", Labels, DriverConfig },
+  };
 }
 
 /** Memory of the container: it may not have all of it. */
@@ -75,9 +99,10 @@ const doorOf = (source: string | null): MountSettings[] =>
   source === null ? [] : [{ Type: "bind", Source: source, Target: SOCKET_TARGET, ReadOnly: true }];
 
 /**
- * No network, no capabilities, no writable image, no swap, no new privileges. The only door is the broker's socket; its folder is mounted,
- * not the file, because a restarted broker makes a new file. A read-only mount still lets a process connect.
- * AutoRemove stays off: the exit code is read from the stopped container.
+ * No network, no capabilities, no writable image, no swap, no new privileges. The only door is the
+ * broker's socket; its folder is mounted, not the file, because a restarted broker makes a new
+ * file. A read-only mount still lets a process connect. AutoRemove stays off: the exit code is read
+ * from the stopped container.
  */
 export function createContainerSpec(spec: SandboxSpec, defaults: ContainerDefaults): ContainerCreateOptions {
   const memoryMb = spec.limits.memoryMb ?? defaults.memoryMb;
@@ -86,13 +111,18 @@ export function createContainerSpec(spec: SandboxSpec, defaults: ContainerDefaul
   return {
     name: spec.name,
     Image: defaults.image,
-    Labels: { ...createLabels(defaults.instance, spec), [LABELS.pool]: "", [LABELS.door]: tunnelled ? spec.socketDir : "" },
+    Labels: {
+      ...createLabels(defaults.instance, spec),
+      [LABELS.pool]: "",
+      [LABELS.door]: tunnelled ? spec.socketDir : "",
+    },
     User: `${WORKER_UID}:${WORKER_UID}`,
     WorkingDir: WORKSPACE,
     Env: [
       "HOME=/home/agent",
       "LANG=C.UTF-8",
-      // What the image's build has compiled of the worker (Dockerfile); it is not passed on to the agent's programs.
+      // What the image's build has compiled of the worker (Dockerfile); it is not passed on to the
+      // agent's programs.
       `NODE_COMPILE_CACHE=${WORKER_DIR}/cache`,
       `${WORKER_ENV.socket}=${SOCKET_TARGET}/b.sock`,
       `${WORKER_ENV.token}=${spec.token}`,
@@ -133,7 +163,10 @@ export function createContainerSpec(spec: SandboxSpec, defaults: ContainerDefaul
         ...(workspace.kind === "tmpfs" ? { [WORKSPACE]: tmpfsOf(workspace, memoryMb) } : {}),
       },
       LogConfig: { Type: "json-file", Config: { "max-size": "10m", "max-file": "2" } },
-      Mounts: [...doorOf(defaults.socketDir), ...(workspace.kind === "tmpfs" ? [] : [volumeOf(spec.name, defaults.instance, workspace)])],
+      Mounts: [
+        ...doorOf(defaults.socketDir),
+        ...(workspace.kind === "tmpfs" ? [] : [volumeOf(spec.name, defaults.instance, workspace)]),
+      ],
     },
   };
 }

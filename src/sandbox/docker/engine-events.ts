@@ -1,13 +1,17 @@
 /**
- * News of the engine: wakes whoever waits for a container when the engine reports that one ended or went away. News is a hint, not a fact:
- * it may be lost while the stream reconnects, so waiters look for themselves when woken, after each reconnect, and now and then anyway.
+ * News of the engine: wakes whoever waits for a container when the engine reports that one ended or
+ * went away. News is a hint, not a fact: it may be lost while the stream reconnects, so waiters
+ * look for themselves when woken, after each reconnect, and now and then anyway.
  */
 import { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Engine } from "./engine.ts";
 
 export interface EngineEvents {
-  /** Resolves at the next hint about `name`, or after `ms`. Rejects with the signal's reason when aborted. */
+  /**
+   * Resolves at the next hint about `name`, or after `ms`. Rejects with the signal's reason when
+   * aborted.
+   */
   next(name: string, ms: number, signal: AbortSignal): Promise<void>;
   close(): void;
 }
@@ -95,7 +99,10 @@ export function openEngineEvents(engine: Engine, label: string): EngineEvents {
   return { next, close: () => closing.abort() };
 }
 
-/** Asks `look` until it finds something; between two looks it waits for news, which it subscribes to before it looks. */
+/**
+ * Asks `look` until it finds something; between two looks it waits for news, which it subscribes to
+ * before it looks.
+ */
 export async function waitUntil<T>(
   news: EngineEvents,
   name: string,

@@ -1,6 +1,7 @@
 /**
- * The Docker engine as a dependency that may be slow, hang or be away: every call ends within its time-out, and every answer that is not an
- * answer becomes TaskFailure `sandbox_unavailable`. What the engine itself says (404, 409, ...) passes through as an EngineError.
+ * The Docker engine as a dependency that may be slow, hang or be away: every call ends within its
+ * time-out, and every answer that is not an answer becomes TaskFailure `sandbox_unavailable`. What
+ * the engine itself says (404, 409, ...) passes through as an EngineError.
  */
 import { join, relative } from "node:path";
 import Docker from "dockerode";
@@ -46,8 +47,9 @@ export function diskFull(evidence: string): TaskFailure {
 }
 
 /**
- * How to reach the engine: DOCKER_HOST (unix://, tcp://, ssh://; with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), else the usual socket.
- * dockerode reads these itself when it is told nothing; this only says so, and refuses what it would misread.
+ * How to reach the engine: DOCKER_HOST (unix://, tcp://, ssh://; with DOCKER_TLS_VERIFY and
+ * DOCKER_CERT_PATH), else the usual socket. dockerode reads these itself when it is told nothing;
+ * this only says so, and refuses what it would misread.
  */
 export function dockerOptions(env: NodeJS.ProcessEnv = process.env): Docker.DockerOptions {
   const host = env["DOCKER_HOST"];
@@ -75,7 +77,10 @@ export function toEngineError(error: unknown, signal?: AbortSignal): unknown {
     const words = "json" in error && isMessage(error.json) ? error.json.message : error.message;
     return new EngineError(error.statusCode, words.trim(), error);
   }
-  return new TaskFailure("sandbox_unavailable", { detail: `The Docker engine does not answer: ${errorMessage(error)}`, cause: error });
+  return new TaskFailure("sandbox_unavailable", {
+    detail: `The Docker engine does not answer: ${errorMessage(error)}`,
+    cause: error,
+  });
 }
 
 function isMessage(json: unknown): json is { message: string } {
@@ -85,17 +90,26 @@ function isMessage(json: unknown): json is { message: string } {
 export interface Engine {
   readonly docker: Docker;
   /**
-   * One call, bounded. The signal given to `run` ends the request; the race ends the wait even if the client ignores it.
-   * Rejects with EngineError, TaskFailure `sandbox_unavailable`, or the reason of `signal`.
+   * One call, bounded. The signal given to `run` ends the request; the race ends the wait even if
+   * the client ignores it. Rejects with EngineError, TaskFailure `sandbox_unavailable`, or the
+   * reason of `signal`.
    */
-  call<T>(run: (docker: Docker, signal: AbortSignal) => Promise<T>, signal?: AbortSignal, timeoutMs?: number): Promise<T>;
+  call<T>(
+    run: (docker: Docker, signal: AbortSignal) => Promise<T>,
+    signal?: AbortSignal,
+    timeoutMs?: number,
+  ): Promise<T>;
 }
 
 export function openEngine(options: EngineOptions): Engine {
   const docker = new Docker(options.docker ?? dockerOptions());
   const limit = options.timeoutMs ?? TIMEOUT_MS;
 
-  async function call<T>(run: (docker: Docker, signal: AbortSignal) => Promise<T>, signal?: AbortSignal, timeoutMs = limit): Promise<T> {
+  async function call<T>(
+    run: (docker: Docker, signal: AbortSignal) => Promise<T>,
+    signal?: AbortSignal,
+    timeoutMs = limit,
+  ): Promise<T> {
     signal?.throwIfAborted();
     const ends = new AbortController();
     let stop: (reason: unknown) => void = () => undefined;
@@ -119,7 +133,10 @@ export function openEngine(options: EngineOptions): Engine {
   return { docker, call };
 }
 
-/** What the engine refuses although the request is right is the engine's failure; the words are kept. */
+/**
+ * What the engine refuses although the request is right is the engine's failure; the words are
+ * kept.
+ */
 export function engineFailure(error: unknown): unknown {
   if (!(error instanceof EngineError)) return error;
   if (isDiskFullMessage(error.message)) return diskFull(error.message);

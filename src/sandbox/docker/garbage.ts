@@ -1,4 +1,7 @@
-/** What is left in the engine: the workspace of a container that ended, and the volumes and networks of containers that are gone. */
+/**
+ * What is left in the engine: the workspace of a container that ended, and the volumes and networks
+ * of containers that are gone.
+ */
 import { existsSync } from "node:fs";
 import { mkdir, rmdir } from "node:fs/promises";
 import { Readable } from "node:stream";
@@ -10,16 +13,24 @@ import { hasStatus, toEngineError, type Engine } from "./engine.ts";
 
 /** A volume or network of an attempt is named after its sandbox, perhaps with a word behind it. */
 const OF_ATTEMPT = /^(slipway-(?!pool-).+-a\d+)(?:-[a-z]+)?$/;
-/** Of a worker that waits, which it keeps when it is claimed; of a look at whether there are loop devices. */
+/**
+ * Of a worker that waits, which it keeps when it is claimed; of a look at whether there are loop
+ * devices.
+ */
 const OF_NO_ATTEMPT = /^(?:slipway-pool|probe)-/;
 /** What was made for a container gets one within this time, ms. */
 const STALE_MS = 60_000;
 
 /**
- * `/workspace` of a stopped container as the engine reads it: inside the container's own root, without starting anything.
- * The mount cannot be replaced by a link: the root of the image is read-only to the worker.
+ * `/workspace` of a stopped container as the engine reads it: inside the container's own root,
+ * without starting anything. The mount cannot be replaced by a link: the root of the image is
+ * read-only to the worker.
  */
-export async function readWorkspace(engine: Engine, name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> {
+export async function readWorkspace(
+  engine: Engine,
+  name: string,
+  signal: AbortSignal,
+): Promise<AsyncIterable<Uint8Array> | null> {
   try {
     const stream = await engine.call(
       (docker, stop) => docker.getContainer(name).getArchive({ path: "/workspace", abortSignal: stop }),
@@ -37,10 +48,15 @@ export async function readWorkspace(engine: Engine, name: string, signal: AbortS
 }
 
 /**
- * The engine reads nothing from a container whose mount has no source any more: the broker has taken its folder away, or a claim has moved it.
- * While `read` opens what it reads, an empty folder is in its place. @param here what of this machine a path of the engine's is.
+ * The engine reads nothing from a container whose mount has no source any more: the broker has
+ * taken its folder away, or a claim has moved it. While `read` opens what it reads, an empty folder
+ * is in its place. @param here what of this machine a path of the engine's is.
  */
-export async function whole<T>(info: ContainerInspectInfo, here: (path: string) => string, read: () => Promise<T>): Promise<T> {
+export async function whole<T>(
+  info: ContainerInspectInfo,
+  here: (path: string) => string,
+  read: () => Promise<T>,
+): Promise<T> {
   const source = info.Mounts.find(({ Destination }) => Destination === SOCKET_TARGET)?.Source;
   const place = source === undefined ? null : here(source);
   if (place === null || existsSync(place)) return await read();
@@ -71,7 +87,10 @@ export interface GarbageQuery {
   readonly signal: AbortSignal;
 }
 
-/** Volumes, what is behind them, and networks with this installation's label. One that is in use is refused by the engine and stays. */
+/**
+ * Volumes, what is behind them, and networks with this installation's label. One that is in use is
+ * refused by the engine and stays.
+ */
 export async function findUnusedVolumes(of: GarbageQuery): Promise<Garbage[]> {
   const { engine, mode, signal } = of;
   const all = await found(of);
@@ -82,19 +101,26 @@ export async function findUnusedVolumes(of: GarbageQuery): Promise<Garbage[]> {
   const sizes = isMeasured ? new Map<string, number>() : await volumeSizes(engine, signal);
   const removed: Garbage[] = [];
   for (const { kind, name, bytes, remove } of unwanted) {
-    removed.push(await removeGarbage(mode, { kind, name, bytes: bytes ?? sizes.get(name) ?? null }, () => remove(signal)));
+    removed.push(
+      await removeGarbage(mode, { kind, name, bytes: bytes ?? sizes.get(name) ?? null }, () => remove(signal)),
+    );
   }
   return removed;
 }
 
-/** What was made for a worker that waits is claimed by no name: it is old enough to have a container, or it never gets one. */
+/**
+ * What was made for a worker that waits is claimed by no name: it is old enough to have a
+ * container, or it never gets one.
+ */
 async function isOver({ name, changedAt }: Found, wanted: IsNeeded): Promise<boolean> {
   const sandbox = OF_ATTEMPT.exec(name)?.[1];
   if (sandbox !== undefined) return !(await wanted(sandbox));
   return OF_NO_ATTEMPT.test(name) && Date.now() - changedAt > STALE_MS;
 }
 
-/** @returns whether a container of ours bears the name of an attempt, or mounts what is called so. */
+/**
+ * @returns whether a container of ours bears the name of an attempt, or mounts what is called so.
+ */
 async function users({ engine, instance, signal }: GarbageQuery): Promise<(name: string) => boolean> {
   const filters = { label: [`${LABELS.instance}=${instance}`] };
   const containers = await engine.call((docker) => docker.listContainers({ all: true, filters }), signal);
@@ -133,7 +159,10 @@ async function found({ engine, instance, disks, signal }: GarbageQuery): Promise
   ];
 }
 
-/** The engine measures all of its volumes at once, which may take a while: without an answer the sizes are not known. */
+/**
+ * The engine measures all of its volumes at once, which may take a while: without an answer the
+ * sizes are not known.
+ */
 async function volumeSizes(engine: Engine, signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
   interface Usage {
     readonly Volumes: readonly { readonly Name: string; readonly UsageData: { readonly Size: number } | null }[] | null;

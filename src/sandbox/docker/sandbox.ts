@@ -1,6 +1,7 @@
 /**
- * Workers as Docker containers. The container's name is the fence: the engine refuses a second one, and whoever is refused adopts the first.
- * Judged are stopped containers only: while one runs, its out-of-memory flag may mean a child that nobody misses.
+ * Workers as Docker containers. The container's name is the fence: the engine refuses a second one,
+ * and whoever is refused adopts the first. Judged are stopped containers only: while one runs, its
+ * out-of-memory flag may mean a child that nobody misses.
  */
 import type Docker from "dockerode";
 import { resolve } from "node:path";
@@ -19,7 +20,16 @@ import {
   type WorkspaceDisks,
 } from "./disk/workspace-disk.ts";
 import { overrideImageSettings } from "./image/image-overrides.ts";
-import { EngineError, engineFailure, hostPaths, named, openEngine, hasStatus, type Engine, type HostDir } from "./engine.ts";
+import {
+  EngineError,
+  engineFailure,
+  hostPaths,
+  named,
+  openEngine,
+  hasStatus,
+  type Engine,
+  type HostDir,
+} from "./engine.ts";
 import { openWorkerImage } from "./image/worker-image.ts";
 import { tailOf } from "./transport/stream-demux.ts";
 import { openEngineEvents, waitUntil } from "./engine-events.ts";
@@ -39,7 +49,10 @@ export interface DockerSandboxOptions {
   /** The worker's program, and the Dockerfile whose `worker` target carries it. */
   readonly workerFile: string;
   readonly dockerfile: string;
-  /** Where the coordinator runs in a container itself: `from`, a folder as it sees it, is `to` for the engine's machine. */
+  /**
+   * Where the coordinator runs in a container itself: `from`, a folder as it sees it, is `to` for
+   * the engine's machine.
+   */
   readonly hostDir?: HostDir | null;
   /** For tasks that name none. */
   readonly memoryMb?: number;
@@ -67,7 +80,10 @@ const CREATE_MS = 30_000;
 /** Longest time from SIGKILL to the end of a container, ms. */
 const KILL_MS = 20_000;
 
-/** A version of the worker or of somebody's image that is no longer the current one is kept this long, for those who go back. */
+/**
+ * A version of the worker or of somebody's image that is no longer the current one is kept this
+ * long, for those who go back.
+ */
 const STALE_IMAGE_MS = 7 * 86_400_000;
 
 type Inspected = Docker.ContainerInspectInfo;
@@ -100,7 +116,11 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     byEnvironment: !options.docker,
     onHost: hostPaths(options.hostDir),
   });
-  const door = openTransport(options, engine, async (name, signal) => (await inspect(name, signal))?.State.Running === true);
+  const door = openTransport(
+    options,
+    engine,
+    async (name, signal) => (await inspect(name, signal))?.State.Running === true,
+  );
 
   /** @returns null when there is no container of that name. */
   async function inspect(name: string, signal?: AbortSignal): Promise<Inspected | null> {
@@ -128,21 +148,28 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     // Somebody may have cleaned up the images since `prepare`.
     if ((await derived.find(chosen, signal)) === null) await derived.prepare(chosen, () => undefined, signal);
     const found = await derived.find(chosen, signal);
-    if (found === null) throw new TaskFailure("sandbox_unavailable", { detail: `The image ${chosen} does not stay prepared.` });
+    if (found === null)
+      throw new TaskFailure("sandbox_unavailable", { detail: `The image ${chosen} does not stay prepared.` });
     return overrideImageSettings(body, found);
   }
 
-  async function prepare(progress: (text: string) => void, signal: AbortSignal, chosen: string | null = null): Promise<void> {
+  async function prepare(
+    progress: (text: string) => void,
+    signal: AbortSignal,
+    chosen: string | null = null,
+  ): Promise<void> {
     await (chosen === null ? image.prepare(progress, signal) : derived.prepare(chosen, progress, signal));
   }
 
-  const plainBody = (spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> => bodyOf({ ...spec, image: null }, closing.signal);
+  const plainBody = (spec: SandboxSpec): Promise<Docker.ContainerCreateOptions> =>
+    bodyOf({ ...spec, image: null }, closing.signal);
   const pool = options.pool
     ? openWarmPool({ ...common, ...options.pool, image: () => image.name(), body: plainBody, disk: disks.make, remove })
     : null;
 
   /** Whoever waits is bound through a shared folder. */
-  const waiting = async (): Promise<WarmPool | null> => (pool !== null && (await door.kind()) === "socket" ? pool : null);
+  const waiting = async (): Promise<WarmPool | null> =>
+    pool !== null && (await door.kind()) === "socket" ? pool : null;
 
   /** @returns false when there is one of that name. */
   async function create(spec: SandboxSpec, signal: AbortSignal): Promise<boolean> {
@@ -165,11 +192,18 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     }
   }
 
-  /** The name is taken a moment before the container can be seen; and whoever took it may yet fail. `fresh`: its disk was made ready just now. */
+  /**
+   * The name is taken a moment before the container can be seen; and whoever took it may yet fail.
+   * `fresh`: its disk was made ready just now.
+   */
   async function findOrCreate(spec: SandboxSpec, signal: AbortSignal): Promise<{ info: Inspected; fresh: boolean }> {
     let [made, fresh] = [false, false];
     let found = await inspect(spec.name, signal);
-    for (const end = Date.now() + CREATE_MS; found === null && Date.now() < end; found = await inspect(spec.name, signal)) {
+    for (
+      const end = Date.now() + CREATE_MS;
+      found === null && Date.now() < end;
+      found = await inspect(spec.name, signal)
+    ) {
       if (made) await news.next(spec.name, 50, signal);
       made = true;
       if ((spec.image ?? null) === null && (await (await waiting())?.claim(spec, signal)) === true) continue;
@@ -177,7 +211,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       crashpoint("sandbox.created");
     }
     if (found !== null) return { info: found, fresh };
-    throw new TaskFailure("sandbox_unavailable", { detail: `The container ${spec.name} can neither be made nor found.` });
+    throw new TaskFailure("sandbox_unavailable", {
+      detail: `The container ${spec.name} can neither be made nor found.`,
+    });
   }
 
   async function ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
@@ -185,8 +221,13 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       const { info, fresh } = await findOrCreate(spec, signal);
       const labels = info.Config.Labels;
       const waited = Boolean(labels[LABELS.pool]) && labels[LABELS.instance] === options.instance;
-      if (!waited && Object.entries(createLabels(options.instance, spec)).some(([key, value]) => labels[key] !== value)) {
-        throw new TaskFailure("sandbox_unavailable", { detail: `A container named ${spec.name} belongs to something else.` });
+      if (
+        !waited &&
+        Object.entries(createLabels(options.instance, spec)).some(([key, value]) => labels[key] !== value)
+      ) {
+        throw new TaskFailure("sandbox_unavailable", {
+          detail: `A container named ${spec.name} belongs to something else.`,
+        });
       }
       if (!waited) {
         if (stateOf(info) === "created") {
@@ -223,7 +264,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     const pollMs = options.pollMs ?? 10_000;
     let failingSince: number | null = null;
     let [watched, lookAt] = [true, 0];
-    /** Measures what no kernel bounds. What is ended for it is judged as such when it has stopped. */
+    /**
+     * Measures what no kernel bounds. What is ended for it is judged as such when it has stopped.
+     */
     async function watch(info: Inspected): Promise<void> {
       watched = stateOf(info) === "running" && disks.isWatched(info);
       if (!watched || Date.now() < lookAt) return;
@@ -291,7 +334,9 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
 
   async function removeContainer(name: string): Promise<void> {
     try {
-      await engine.call((docker, stop) => docker.getContainer(name).remove({ force: true, v: true, abortSignal: stop }));
+      await engine.call((docker, stop) =>
+        docker.getContainer(name).remove({ force: true, v: true, abortSignal: stop }),
+      );
     } catch (error) {
       if (hasStatus(error, 404)) return;
       if (!hasStatus(error, 409)) throw engineFailure(error);
@@ -305,17 +350,22 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
       closing.signal,
       async () => {
         if ((await inspect(name)) === null) return true;
-        if (Date.now() > end) throw new TaskFailure("sandbox_unavailable", { detail: `The container ${name} does not go away.` });
+        if (Date.now() > end)
+          throw new TaskFailure("sandbox_unavailable", { detail: `The container ${name} does not go away.` });
         return null;
       },
     );
   }
 
   async function check(signal?: AbortSignal): Promise<string> {
-    const version = await named(engine.call((docker, stop) => (docker as unknown as Versioned).version({ abortSignal: stop }), signal));
+    const version = await named(
+      engine.call((docker, stop) => (docker as unknown as Versioned).version({ abortSignal: stop }), signal),
+    );
     await disks.bound();
     const way =
-      (await door.kind()) === "tunnel" ? ", which reach their broker through the engine (their sockets cannot be mounted there)" : "";
+      (await door.kind()) === "tunnel"
+        ? ", which reach their broker through the engine (their sockets cannot be mounted there)"
+        : "";
     return `Docker ${version.Version} (${version.Os}/${version.Arch}): one container per attempt, without network${way}`;
   }
 
@@ -349,18 +399,26 @@ export function openDockerSandbox(options: DockerSandboxOptions): Sandbox {
     remove,
     salvage,
     list: () => sandboxesOf(engine, options.instance),
-    reclaim: (wanted, mode, signal) => findUnusedVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
-    reclaimImages: (mode, signal) => openStaleImages(engine, image, options.instance).reclaim(STALE_IMAGE_MS, mode, signal),
+    reclaim: (wanted, mode, signal) =>
+      findUnusedVolumes({ engine, instance: options.instance, disks, wanted, mode, signal }),
+    reclaimImages: (mode, signal) =>
+      openStaleImages(engine, image, options.instance).reclaim(STALE_IMAGE_MS, mode, signal),
     close,
   };
 }
 
-async function signalTo(engine: Engine, name: string, which: "SIGTERM" | "SIGKILL", signal?: AbortSignal): Promise<void> {
+async function signalTo(
+  engine: Engine,
+  name: string,
+  which: "SIGTERM" | "SIGKILL",
+  signal?: AbortSignal,
+): Promise<void> {
   try {
     await engine.call((docker, stop) => docker.getContainer(name).kill({ signal: which, abortSignal: stop }), signal);
   } catch (error) {
     // 404: gone; 409: not running; some engines say so with 500.
-    if (!hasStatus(error, 404, 409) && !(error instanceof EngineError && /not running/i.test(error.message))) throw engineFailure(error);
+    if (!hasStatus(error, 404, 409) && !(error instanceof EngineError && /not running/i.test(error.message)))
+      throw engineFailure(error);
   }
 }
 
@@ -376,7 +434,8 @@ async function sandboxesOf(engine: Engine, instance: string): Promise<SandboxInf
     const name = one.Names[0]?.replace(/^\//, "") ?? one.Id;
     if (isWaiting(name, one.Labels)) return [];
     const { taskId, attempt } = parseSandboxName(name) ?? { taskId: "", attempt: 0 };
-    const state = one.State === "created" ? "created" : one.State === "exited" || one.State === "dead" ? "exited" : "running";
+    const state =
+      one.State === "created" ? "created" : one.State === "exited" || one.State === "dead" ? "exited" : "running";
     return [{ name, taskId, attempt, state }];
   });
 }

@@ -1,4 +1,7 @@
-/** What of our own images and half-made containers lies on the engine for nothing. Judged by our own labels and names, and by age. */
+/**
+ * What of our own images and half-made containers lies on the engine for nothing. Judged by our own
+ * labels and names, and by age.
+ */
 import type Docker from "dockerode";
 import { DERIVED, DERIVED_REPOSITORY } from "./image/derived-image.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../../core/lib/garbage.ts";
@@ -11,8 +14,9 @@ const HALF_MADE_MS = 3_600_000;
 
 export interface StaleImages {
   /**
-   * Images of ours that no task will use again: workers of earlier versions, and derived images whose worker or base is no longer the current
-   * one; and containers that a crash left in the middle of a preparation. Neither what a container still uses nor what is younger than
+   * Images of ours that no task will use again: workers of earlier versions, and derived images
+   * whose worker or base is no longer the current one; and containers that a crash left in the
+   * middle of a preparation. Neither what a container still uses nor what is younger than
    * `olderThanMs`. Idempotent.
    */
   reclaim(olderThanMs: number, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
@@ -45,9 +49,12 @@ export function openStaleImages(engine: Engine, own: WorkerImage, instance: stri
       const names = (image.RepoTags ?? []).filter((name) => name !== "<none>:<none>");
       const mine = names.filter((name) => name.startsWith(`${OWN_REPOSITORY}:`) && name !== ownName);
       if (image.Labels?.[DERIVED.base] !== undefined && !(await isCurrent(image, ownName))) {
-        mine.push(...(names.length === 0 ? [image.Id] : names.filter((name) => name.startsWith(`${DERIVED_REPOSITORY}:`))));
+        mine.push(
+          ...(names.length === 0 ? [image.Id] : names.filter((name) => name.startsWith(`${DERIVED_REPOSITORY}:`))),
+        );
       }
-      // Its size counts once, however many names it has; what layers it shares with others is not known.
+      // Its size counts once, however many names it has; what layers it shares with others is not
+      // known.
       found.push(...mine.map((name, index) => ({ name, bytes: index === 0 ? image.Size : 0 })));
     }
     return found;
@@ -57,7 +64,9 @@ export function openStaleImages(engine: Engine, own: WorkerImage, instance: stri
   async function halfMade(): Promise<Found[]> {
     const filters = { label: [`${PREPARE_LABEL}=${instance}`] };
     const containers = await engine.call((docker) => docker.listContainers({ all: true, filters }));
-    return containers.filter((one) => Date.now() - one.Created * 1_000 >= HALF_MADE_MS).map((one) => ({ name: one.Id, bytes: null }));
+    return containers
+      .filter((one) => Date.now() - one.Created * 1_000 >= HALF_MADE_MS)
+      .map((one) => ({ name: one.Id, bytes: null }));
   }
 
   /** What is gone already, or is used after all, is no fault. */
@@ -73,7 +82,8 @@ export function openStaleImages(engine: Engine, own: WorkerImage, instance: stri
     async reclaim(olderThanMs, mode, signal) {
       const left: Garbage[] = [];
       for (const { name, bytes } of await halfMade()) {
-        const remove = () => unless(() => engine.call((docker) => docker.getContainer(name).remove({ force: true, v: true }), signal));
+        const remove = () =>
+          unless(() => engine.call((docker) => docker.getContainer(name).remove({ force: true, v: true }), signal));
         left.push(await removeGarbage(mode, { kind: "container", name, bytes }, remove));
       }
       for (const { name, bytes } of await images(olderThanMs)) {

@@ -1,14 +1,29 @@
 /**
- * Workers that were started ahead of their task: containers that lack nothing but whom they work for.
+ * Workers that were started ahead of their task: containers that lack nothing but whom they work
+ * for.
  *
- * P1 A claim is the rename of a container to the attempt's name: the name stays the only fence (rule D1).
- * P2 A claimed container is bound by moving its folder to the attempt's address and then naming the attempt in it. Each step may be repeated;
- *    the container's mount tells whoever comes after a crash how far it went.
- * P3 Only what is, to the last setting, the container that would be made now is claimed; every other task goes the cold way.
+ * P1 A claim is the rename of a container to the attempt's name: the name stays the only fence
+ *    (rule D1).
+ * P2 A claimed container is bound by moving its folder to the attempt's address and then naming the
+ *    attempt in it. Each step may be repeated; the container's mount tells whoever comes after a
+ *    crash how far it went.
+ * P3 Only what is, to the last setting, the container that would be made now is claimed; every
+ *    other task goes the cold way.
  * P4 No container serves two attempts: from the claim on it lives and goes as its attempt's own.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import type Docker from "dockerode";
 import { errorMessage } from "../../core/error.ts";
@@ -20,7 +35,10 @@ import type { SandboxSpec, PoolStatus } from "../../core/ports/sandbox.ts";
 export interface WarmPoolOptions {
   /** How many wait; 0 = none, and what an earlier start left is removed. */
   readonly size: number;
-  /** The folder that holds the attempts' socket folders: whoever moves into one of them must come from the same file system. */
+  /**
+   * The folder that holds the attempts' socket folders: whoever moves into one of them must come
+   * from the same file system.
+   */
   readonly dir: string;
 }
 
@@ -39,9 +57,15 @@ export interface WarmPoolDeps extends WarmPoolOptions {
 }
 
 export interface WarmPool {
-  /** @returns true when a container bears the attempt's name now, or somebody else's does; false when one has to be made. */
+  /**
+   * @returns true when a container bears the attempt's name now, or somebody else's does; false
+   * when one has to be made.
+   */
   claim(spec: SandboxSpec, signal: AbortSignal): Promise<boolean>;
-  /** Makes a claimed container the attempt's. @returns false when it had ended before it knew its attempt: it serves nobody. */
+  /**
+   * Makes a claimed container the attempt's. @returns false when it had ended before it knew its
+   * attempt: it serves nobody.
+   */
   bind(spec: SandboxSpec, info: Docker.ContainerInspectInfo): boolean;
   /** See Sandbox.tend. */
   maintain(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
@@ -55,7 +79,9 @@ const ASSIGNMENT = "attempt.json";
 const LOOK_MS = 10_000;
 /** Longest rest after failures, ms. */
 const REST_MAX_MS = 60_000;
-/** A folder without a container may belong to one that is being made; after this it does not, ms. */
+/**
+ * A folder without a container may belong to one that is being made; after this it does not, ms.
+ */
 const STALE_MS = 60_000;
 const NO_ONE: Pick<SandboxSpec, "name" | "taskId" | "attempt" | "token" | "socketDir"> = {
   name: "",
@@ -87,7 +113,10 @@ export function openWarmPool(deps: WarmPoolDeps): WarmPool {
   const dir = resolve(deps.dir);
   /** Ids of containers that may be claimed. */
   let ready: string[] = [];
-  /** Ids that this process has claimed, so that a list that is older than the claim does not bring them back. */
+  /**
+   * Ids that this process has claimed, so that a list that is older than the claim does not bring
+   * them back.
+   */
   const taken = new Set<string>();
   let recipe = "";
   let lookedAt = -Infinity;
@@ -115,7 +144,10 @@ export function openWarmPool(deps: WarmPoolDeps): WarmPool {
   async function look(signal?: AbortSignal): Promise<Look> {
     const [image, wanted] = await Promise.all([imageId(signal), recipeOf(plain())]);
     const filters = { label: [`${LABELS.instance}=${instance}`, LABELS.pool] };
-    const found = await engine.call((docker, stop) => docker.listContainers({ all: true, filters, abortSignal: stop }), signal);
+    const found = await engine.call(
+      (docker, stop) => docker.listContainers({ all: true, filters, abortSignal: stop }),
+      signal,
+    );
     const fit: string[] = [];
     const unfit: { name: string; ended: boolean }[] = [];
     const mounted = new Set<string>();
@@ -126,7 +158,8 @@ export function openWarmPool(deps: WarmPoolDeps): WarmPool {
       const id = folder.slice(FOLDER.length);
       if (name !== waitingName(instance, id) || taken.has(id)) continue;
       const same = one.Labels[LABELS.pool] === wanted && one.ImageID === image;
-      if (one.State === "running" && !one.Status.includes("Paused") && same && existsSync(join(dir, folder))) fit.push(id);
+      if (one.State === "running" && !one.Status.includes("Paused") && same && existsSync(join(dir, folder)))
+        fit.push(id);
       else unfit.push({ name, ended: one.State === "exited" && same });
     }
     recipe = wanted;
@@ -145,7 +178,10 @@ export function openWarmPool(deps: WarmPoolDeps): WarmPool {
       taken.add(id);
       try {
         const name = waitingName(instance, id);
-        await engine.call((docker, stop) => docker.getContainer(name).rename({ name: spec.name, abortSignal: stop }), signal);
+        await engine.call(
+          (docker, stop) => docker.getContainer(name).rename({ name: spec.name, abortSignal: stop }),
+          signal,
+        );
         crashpoint("sandbox.claimed");
         return true;
       } catch (error) {
@@ -177,9 +213,14 @@ export function openWarmPool(deps: WarmPoolDeps): WarmPool {
     return true;
   }
 
-  /** The container sees `home` whatever its name: it gets what lies at the attempt's address (the socket), and then that address. */
+  /**
+   * The container sees `home` whatever its name: it gets what lies at the attempt's address (the
+   * socket), and then that address.
+   */
   function moveInto(place: string, home: string): void {
-    unlessGone(() => readdirSync(place).forEach((name) => unlessGone(() => renameSync(join(place, name), join(home, name)))));
+    unlessGone(() =>
+      readdirSync(place).forEach((name) => unlessGone(() => renameSync(join(place, name), join(home, name)))),
+    );
     crashpoint("sandbox.emptied");
     unlessGone(() => renameSync(home, place));
   }
@@ -221,7 +262,8 @@ export function openWarmPool(deps: WarmPoolDeps): WarmPool {
     lookedAt = Date.now();
     const surplus = fit.slice(size);
     ready = fit.slice(0, size);
-    for (const name of [...unfit.map((one) => one.name), ...surplus.map((id) => waitingName(instance, id))]) await remove(name);
+    for (const name of [...unfit.map((one) => one.name), ...surplus.map((id) => waitingName(instance, id))])
+      await remove(name);
     sweep(dir, mounted, new Set(surplus.map((id) => FOLDER + id)));
     if (unfit.some(({ ended }) => ended)) return rest("a worker that waited has ended");
     if (image === null && size > 0) {
@@ -257,7 +299,10 @@ export function openWarmPool(deps: WarmPoolDeps): WarmPool {
   };
 }
 
-/** The name of the folder that the container mounts as its door, as it was called when the container was made. */
+/**
+ * The name of the folder that the container mounts as its door, as it was called when the container
+ * was made.
+ */
 function folderOf(mounts: readonly { readonly Destination: string; readonly Source: string }[]): string {
   return basename(mounts.find(({ Destination }) => Destination === SOCKET_TARGET)?.Source ?? "");
 }
@@ -283,7 +328,8 @@ function makeFolder(base: string, folder: string): void {
 /** Whole, closed to everyone but the worker, and last: the worker begins when it sees it. */
 function assign(place: string, assignment: Assignment): void {
   const draft = join(place, `.${randomBytes(6).toString("hex")}`);
-  // Without root the worker is "others" for us; the folder above lets nobody else of this machine in.
+  // Without root the worker is "others" for us; the folder above lets nobody else of this machine
+  // in.
   const isRoot = process.getuid?.() === 0;
   writeFileSync(draft, JSON.stringify(assignment), { mode: isRoot ? 0o400 : 0o444 });
   if (isRoot) chownSync(draft, WORKER_UID, WORKER_UID);

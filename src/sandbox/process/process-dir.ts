@@ -1,15 +1,19 @@
 /**
- * The folder of one worker process: the truth about it, readable by every coordinator that comes after.
+ * The folder of one worker process: the truth about it, readable by every coordinator that comes
+ * after.
  *
  *   box.json   whose it is; there from the first moment, because the folder appears by rename
  *   claim      "<pid> <start>" of the keeper that runs the worker; "0 -" = stopped before anything ran
  *   exit       the worker's exit code, or "lost" when nobody saw it
  *   log        stdout and stderr;  workspace/ state/ home/ tmp/  what the worker uses
  *
- * B1 The claim is made by a hard link, complete and at most once: whoever makes it may run the worker, nobody else ever (rule D1).
- * B2 The claimant is the keeper itself, not the coordinator that started it, so that a crash at any moment leaves either no claim
- *    (start again) or a claim whose holder can be looked up (running, or lost).
- * B3 No claim is ever taken away from a folder under its own name; removal renames the folder first.
+ * B1 The claim is made by a hard link, complete and at most once: whoever makes it may run the
+ *    worker, nobody else ever (rule D1).
+ * B2 The claimant is the keeper itself, not the coordinator that started it, so that a crash at any
+ *    moment leaves either no claim (start again) or a claim whose holder can be looked up (running,
+ *    or lost).
+ * B3 No claim is ever taken away from a folder under its own name; removal renames the folder
+ *    first.
  */
 import { link, mkdir, open, readdir, readFile, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { execFile } from "node:child_process";
@@ -28,9 +32,10 @@ const TAIL_CHARACTERS = 4_000;
 const LOG_LIMIT = 64 * 1_024 * 1_024;
 
 /**
- * Runs as `sh -c KEEPER keeper <folder> <node> <worker file>`. It ignores SIGTERM, because it must outlive the worker to note its exit code;
- * the trap does not reach the worker: a subshell begins with the signals' defaults. After the worker it starts no further process, because
- * whoever is killing the worker would kill that too; hence a note that is whole only with its line end.
+ * Runs as `sh -c KEEPER keeper <folder> <node> <worker file>`. It ignores SIGTERM, because it must
+ * outlive the worker to note its exit code; the trap does not reach the worker: a subshell begins
+ * with the signals' defaults. After the worker it starts no further process, because whoever is
+ * killing the worker would kill that too; hence a note that is whole only with its line end.
  */
 export const SUPERVISOR_SCRIPT = `
 dir=$1 node=$2 file=$3
@@ -148,7 +153,10 @@ export async function readLogTail(dir: string): Promise<string> {
   }
 }
 
-/** Keeps a chatty worker from filling the disk: its log is written in append mode, so that it goes on at the new end. */
+/**
+ * Keeps a chatty worker from filling the disk: its log is written in append mode, so that it goes
+ * on at the new end.
+ */
 export async function truncateLog(dir: string): Promise<void> {
   try {
     const path = join(dir, "log");

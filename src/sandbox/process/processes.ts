@@ -1,13 +1,16 @@
 /**
- * Processes of this machine, read from /proc; where there is none (macOS) from `ps`, as far as that goes.
- * A process id alone is no identity, because ids are used again: here it is id + start.
+ * Processes of this machine, read from /proc; where there is none (macOS) from `ps`, as far as that
+ * goes. A process id alone is no identity, because ids are used again: here it is id + start.
  */
 import { execFile } from "node:child_process";
 import { readdir, readFile, stat } from "node:fs/promises";
 
 export interface ProcessId {
   readonly pid: number;
-  /** Boot id and start time (Linux), or the start time in the words of `ps`. The keeper's shell script writes the same text. */
+  /**
+   * Boot id and start time (Linux), or the start time in the words of `ps`. The keeper's shell
+   * script writes the same text.
+   */
   readonly start: string;
 }
 
@@ -37,7 +40,10 @@ function hasProc(): Promise<boolean> {
   return proc;
 }
 
-/** The name of a process may hold spaces and brackets: fields are counted from the last bracket, where field 3 begins. */
+/**
+ * The name of a process may hold spaces and brackets: fields are counted from the last bracket,
+ * where field 3 begins.
+ */
 async function statOf(pid: number): Promise<Stat | null> {
   const text = await textOf(`/proc/${pid}/stat`);
   if (text === null) return null;
@@ -94,8 +100,9 @@ async function belongs(pid: number, leader: number, marks: readonly Buffer[]): P
 }
 
 /**
- * Processes (without `leader` itself) of the leader's session or group, or with one of `marks` ("NAME=value") in the environment that they
- * were started with. Leader 0 = by marks only. Empty where there is no /proc.
+ * Processes (without `leader` itself) of the leader's session or group, or with one of `marks`
+ * ("NAME=value") in the environment that they were started with. Leader 0 = by marks only. Empty
+ * where there is no /proc.
  */
 async function followers(leader: number, marks: readonly string[]): Promise<number[]> {
   if (!(await hasProc())) return [];
@@ -105,7 +112,9 @@ async function followers(leader: number, marks: readonly string[]): Promise<numb
   return mine.filter((pid) => pid !== 0);
 }
 
-/** Kills all followers, again while new ones appear (they may fork meanwhile). The leader lives on. */
+/**
+ * Kills all followers, again while new ones appear (they may fork meanwhile). The leader lives on.
+ */
 export async function killFollowers(leader: number, marks: readonly string[]): Promise<void> {
   for (let round = 0; round < 20; round++) {
     const found = await followers(leader, marks);

@@ -1,6 +1,7 @@
 /**
- * Workers as processes of this machine: no isolation, no engine. A worker and its keeper (box.ts) run in a session of their own with their
- * output in a file, so they survive the coordinator, and the next one finds them in the folder.
+ * Workers as processes of this machine: no isolation, no engine. A worker and its keeper (box.ts)
+ * run in a session of their own with their output in a file, so they survive the coordinator, and
+ * the next one finds them in the folder.
  */
 import { spawn } from "node:child_process";
 import { mkdir, open, stat } from "node:fs/promises";
@@ -88,7 +89,10 @@ function workerEnv(dir: string, spec: SandboxSpec): Record<string, string> {
   };
 }
 
-/** A process of a box is known by either of these in its environment, also when it left the worker's session. */
+/**
+ * A process of a box is known by either of these in its environment, also when it left the worker's
+ * session.
+ */
 function marksOf(dir: string): string[] {
   return [`SLIPWAY_BOX=${dir}`, `HOME=${join(dir, "home")}`];
 }
@@ -99,11 +103,15 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
   const crashpoint = options.crashpoint ?? (() => undefined);
   const closing = new AbortController();
   const folder = (name: string): string => {
-    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,120}$/.test(name)) throw new TaskFailure("internal", { detail: `${name} is no name of a sandbox.` });
+    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,120}$/.test(name))
+      throw new TaskFailure("internal", { detail: `${name} is no name of a sandbox.` });
     return join(root, name);
   };
 
-  /** Also settles what nobody saw the end of: a dead keeper without a note means that worker and keeper were killed together. */
+  /**
+   * Also settles what nobody saw the end of: a dead keeper without a note means that worker and
+   * keeper were killed together.
+   */
   async function look(dir: string): Promise<Look> {
     const exit = await readExit(dir);
     if (exit !== null) return { state: "exited", exit };
@@ -141,7 +149,10 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
       if ((await readClaim(dir)) !== null) return;
       await pause(10, signal);
     }
-    throw new TaskFailure("sandbox_unavailable", { detail: "The worker process did not start.", evidence: await readLogTail(dir) });
+    throw new TaskFailure("sandbox_unavailable", {
+      detail: "The worker process did not start.",
+      evidence: await readLogTail(dir),
+    });
   }
 
   async function ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
@@ -152,7 +163,9 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
     crashpoint("sandbox.created");
     const owner = await readOwner(dir);
     if (owner?.instance !== mine.instance || owner.taskId !== mine.taskId || owner.attempt !== mine.attempt) {
-      throw new TaskFailure("sandbox_unavailable", { detail: `A sandbox named ${spec.name} belongs to something else.` });
+      throw new TaskFailure("sandbox_unavailable", {
+        detail: `A sandbox named ${spec.name} belongs to something else.`,
+      });
     }
     if ((await look(dir)).state === "created") await startKeeper(dir, spec, signal);
   }
@@ -166,7 +179,12 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
       if (seen.state === "absent" || seen.state === "exited") await killFollowers(0, marksOf(dir));
       if (seen.state === "absent") return GONE;
       if (seen.state === "exited") {
-        return { exitCode: seen.exit === "lost" ? null : seen.exit, outOfMemory: false, diskFull: false, tail: await readLogTail(dir) };
+        return {
+          exitCode: seen.exit === "lost" ? null : seen.exit,
+          outOfMemory: false,
+          diskFull: false,
+          tail: await readLogTail(dir),
+        };
       }
       if (round % 100 === 0) await truncateLog(dir);
       await pause(POLL_MS, stop);
@@ -232,13 +250,20 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
     return createWorkspaceTar(join(dir, "workspace"), WORKSPACE, signal);
   }
 
-  /** A folder that tells nothing about its owner is no sandbox: a maker or remover was killed over it. */
+  /**
+   * A folder that tells nothing about its owner is no sandbox: a maker or remover was killed over
+   * it.
+   */
   async function reclaim(wanted: IsNeeded, mode: GcMode): Promise<Garbage[]> {
     const found: Garbage[] = [];
     for (const name of await listProcessDirs(root)) {
       const dir = join(root, name);
       if ((await readOwner(dir).catch(() => null)) !== null || (await wanted(name))) continue;
-      found.push(await removeGarbage(mode, { kind: "folder", name, bytes: await diskUsage(dir) }, () => removeProcessDir(root, name)));
+      found.push(
+        await removeGarbage(mode, { kind: "folder", name, bytes: await diskUsage(dir) }, () =>
+          removeProcessDir(root, name),
+        ),
+      );
     }
     return found;
   }
@@ -260,7 +285,10 @@ export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
       signal.throwIfAborted();
       const found = await stat(workerFile).catch(() => null);
       if (found?.isFile() !== true) {
-        throw new TaskFailure("image_missing", { detail: "The worker's program is missing: run `npm run build`.", evidence: workerFile });
+        throw new TaskFailure("image_missing", {
+          detail: "The worker's program is missing: run `npm run build`.",
+          evidence: workerFile,
+        });
       }
     },
     ensure: (spec, signal) => guarded(() => ensure(spec, signal), signal),

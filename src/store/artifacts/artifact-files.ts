@@ -1,6 +1,7 @@
 /**
- * Artifacts as files: `<dir>/<task>/a<attempt>-workspace.tar.gz` with a note of the same name beside it. The note is written last and makes
- * the artifact exist; what a crash left without one is written again.
+ * Artifacts as files: `<dir>/<task>/a<attempt>-workspace.tar.gz` with a note of the same name
+ * beside it. The note is written last and makes the artifact exist; what a crash left without one
+ * is written again.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
@@ -63,7 +64,15 @@ export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions):
         await closed;
       }
       const { files, note } = account;
-      const artifact: Artifact = { name, attempt, bytes: measure.bytes, sha256: measure.hash.digest("hex"), at: now(), files, note };
+      const artifact: Artifact = {
+        name,
+        attempt,
+        bytes: measure.bytes,
+        sha256: measure.hash.digest("hex"),
+        at: now(),
+        files,
+        note,
+      };
       await rename(draft, join(folder(taskId), name));
       await writeFile(`${draft}.note`, JSON.stringify(artifact), { mode: 0o600, flush: true });
       await rename(`${draft}.note`, noteOf(taskId, name));
@@ -93,7 +102,9 @@ export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions):
       return await Promise.all(
         names.map(async (taskId) => {
           const files = await readdir(folder(taskId));
-          const stats = await Promise.all([".", ...files].map((file) => stat(join(folder(taskId), file)).catch(() => null)));
+          const stats = await Promise.all(
+            [".", ...files].map((file) => stat(join(folder(taskId), file)).catch(() => null)),
+          );
           const sizes = stats.slice(1).reduce((sum, one) => sum + (one?.size ?? 0), 0);
           return { taskId, bytes: sizes, at: Math.max(0, ...stats.map((one) => one?.mtimeMs ?? 0)) };
         }),

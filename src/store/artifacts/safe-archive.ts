@@ -1,10 +1,14 @@
 /**
- * A tar stream from a hostile folder -> a tar stream that is bounded and that a person may unpack beside a checkout.
- * Header are parsed, contents pass through; nothing is written to a file of that name and nothing is executed.
+ * A tar stream from a hostile folder -> a tar stream that is bounded and that a person may unpack
+ * beside a checkout. Header are parsed, contents pass through; nothing is written to a file of that
+ * name and nothing is executed.
  *
- * A1 Only regular files, folders, and links that stay inside the workspace whatever else is in it: no devices, pipes, foreign paths, set-id bits.
- * A2 No `.git` at any depth: its configuration runs commands of whoever wrote it in the shell of whoever looks at it.
- * A3 What can be made again (installed packages, caches) is left out; what does not fit is left out and counted.
+ * A1 Only regular files, folders, and links that stay inside the workspace whatever else is in it:
+ *    no devices, pipes, foreign paths, set-id bits.
+ * A2 No `.git` at any depth: its configuration runs commands of whoever wrote it in the shell of
+ *    whoever looks at it.
+ * A3 What can be made again (installed packages, caches) is left out; what does not fit is left out
+ *    and counted.
  */
 import { posix } from "node:path";
 import { Readable } from "node:stream";
@@ -32,7 +36,10 @@ export interface SanitizedArchive {
 
 type Verdict = "keep" | "skip" | "unsafe" | "too_large";
 
-/** @returns the bytes of the new tar, and an account that is complete when they have been read to their end. */
+/**
+ * @returns the bytes of the new tar, and an account that is complete when they have been read to
+ * their end.
+ */
 export function sanitizeArchive(
   tar: AsyncIterable<Uint8Array>,
   limits: ArchiveLimits,
@@ -123,12 +130,14 @@ function isKept(name: string): boolean {
 
 function isInside(name: string): boolean {
   const path = name.replace(/\/+$/, "");
-  return (path === WORKSPACE || path.startsWith(`${WORKSPACE}/`)) && posix.normalize(path) === path && !/[\0\\]/.test(path);
+  return (
+    (path === WORKSPACE || path.startsWith(`${WORKSPACE}/`)) && posix.normalize(path) === path && !/[\0\\]/.test(path)
+  );
 }
 
 /**
- * Steps up come first and are steps through real folders, so they can be counted; behind them no more may come, because what looks like a
- * folder there may be a link itself.
+ * Steps up come first and are steps through real folders, so they can be counted; behind them no
+ * more may come, because what looks like a folder there may be a link itself.
  */
 function staysInside(name: string, target: string): boolean {
   if (target === "" || target.startsWith("/") || /[\0\\]/.test(target)) return false;

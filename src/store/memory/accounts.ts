@@ -22,7 +22,8 @@ function people(): Pick<Accounts, "createUser" | "user" | "login" | "users"> {
       return row === undefined ? null : bare(row);
     },
     login: async (email) => withEmail(email) ?? null,
-    users: async () => [...rows.values()].map(bare).toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
+    users: async () =>
+      [...rows.values()].map(bare).toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
   };
 }
 
@@ -61,7 +62,9 @@ function tokens(): Pick<Accounts, "createToken" | "tokenByHash" | "tokens" | "to
     },
     tokenByHash: async (hash) => withHash(hash) ?? null,
     tokens: async (userId) =>
-      [...rows.values()].filter((row) => row.userId === userId).toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
+      [...rows.values()]
+        .filter((row) => row.userId === userId)
+        .toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
     async touchToken(id, at) {
       const row = rows.get(id);
       if (row !== undefined) rows.set(id, { ...row, lastUsedAt: Math.max(row.lastUsedAt ?? 0, at) });
@@ -72,7 +75,8 @@ function tokens(): Pick<Accounts, "createToken" | "tokenByHash" | "tokens" | "to
 
 function credentials(): Pick<Accounts, "putCredential" | "credentials" | "credentialFor" | "deleteCredential"> {
   const rows = new Map<string, Credential>();
-  const of = (userId: string) => [...rows.values()].filter((row) => row.userId === userId).toSorted((a, b) => (a.host < b.host ? -1 : 1));
+  const of = (userId: string) =>
+    [...rows.values()].filter((row) => row.userId === userId).toSorted((a, b) => (a.host < b.host ? -1 : 1));
   return {
     async putCredential(credential) {
       const old = of(credential.userId).find(({ host }) => host === credential.host);

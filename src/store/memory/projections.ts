@@ -20,7 +20,9 @@ export class MemoryLists {
   }
 
   recordExit(attempt: number, exitCode: number | null): void {
-    this.attempts = this.attempts.map((row) => (row.number === attempt ? { ...row, exitCode: row.exitCode ?? exitCode } : row));
+    this.attempts = this.attempts.map((row) =>
+      row.number === attempt ? { ...row, exitCode: row.exitCode ?? exitCode } : row,
+    );
   }
 
   #change(change: ProjectionChange): void {
@@ -29,7 +31,9 @@ export class MemoryLists {
         this.messages.push(change.row);
         return;
       case "message.status":
-        this.messages = this.messages.map((row) => (row.id === change.id && row.role === "user" ? { ...row, status: change.status } : row));
+        this.messages = this.messages.map((row) =>
+          row.id === change.id && row.role === "user" ? { ...row, status: change.status } : row,
+        );
         return;
       case "tool":
         this.toolCalls.push(change.row);
@@ -37,7 +41,9 @@ export class MemoryLists {
       case "tool.end": {
         const { id, attempt, endedAt, output, exitCode, truncated } = change;
         this.toolCalls = this.toolCalls.map((row) =>
-          row.id === id && row.attempt === attempt && row.endedAt === null ? { ...row, endedAt, output, exitCode, truncated } : row,
+          row.id === id && row.attempt === attempt && row.endedAt === null
+            ? { ...row, endedAt, output, exitCode, truncated }
+            : row,
         );
         return;
       }
@@ -46,7 +52,9 @@ export class MemoryLists {
         return;
       case "attempt.end":
         this.attempts = this.attempts.map((row) =>
-          row.number === change.number && row.endedAt === null ? { ...row, endedAt: change.endedAt, failure: change.failure } : row,
+          row.number === change.number && row.endedAt === null
+            ? { ...row, endedAt: change.endedAt, failure: change.failure }
+            : row,
         );
         return;
     }

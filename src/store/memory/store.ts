@@ -22,11 +22,14 @@ interface Entry {
   readonly lists: MemoryLists;
 }
 
-const dueOf = (entry: Entry): number | null => (isSettledState(entry.task.state) ? null : entry.task.snapshot.context.dueAt);
+const dueOf = (entry: Entry): number | null =>
+  isSettledState(entry.task.state) ? null : entry.task.snapshot.context.dueAt;
 /** Characters of a thing as a database would store it. */
 const sizeOf = (stored: object): number => JSON.stringify(stored).length;
-const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T> => pageOf(items, limit, sizeOf, (item) => item);
-const byId = (a: { readonly id: string }, b: { readonly id: string }): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T> =>
+  pageOf(items, limit, sizeOf, (item) => item);
+const byId = (a: { readonly id: string }, b: { readonly id: string }): number =>
+  a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
 
 class MemoryStore implements Store {
   readonly #entries = new Map<string, Entry>();
@@ -59,7 +62,10 @@ class MemoryStore implements Store {
     return { kind: "created", task: stored };
   }
 
-  #replay(known: { readonly taskId: string; readonly fingerprint: string }, fingerprint: string | undefined): CreateResult {
+  #replay(
+    known: { readonly taskId: string; readonly fingerprint: string },
+    fingerprint: string | undefined,
+  ): CreateResult {
     const task = known.fingerprint === fingerprint ? this.#entries.get(known.taskId)?.task : undefined;
     return task === undefined ? { kind: "mismatch" } : { kind: "replayed", task };
   }
@@ -152,7 +158,10 @@ class MemoryStore implements Store {
   async appendRecord(record: NewRecord): Promise<AppendResult> {
     this.#writable();
     const entry = this.#open.get(record.taskId);
-    return this.#transcripts.append(record, entry?.slot === true && entry.task.snapshot.context.attempt === record.attempt);
+    return this.#transcripts.append(
+      record,
+      entry?.slot === true && entry.task.snapshot.context.attempt === record.attempt,
+    );
   }
 
   async records(taskId: string, after: number, bytes: number): Promise<StoredRecord[]> {
@@ -209,7 +218,8 @@ class MemoryStore implements Store {
 
   async slotsHeld(userId?: string): Promise<number> {
     let held = 0;
-    for (const { task, slot } of this.#open.values()) if (slot && (userId === undefined || task.userId === userId)) held++;
+    for (const { task, slot } of this.#open.values())
+      if (slot && (userId === undefined || task.userId === userId)) held++;
     return held;
   }
 
@@ -244,6 +254,10 @@ class MemoryStore implements Store {
   }
 }
 
-export function openMemoryStore(): { readonly store: Store; readonly accounts: Accounts; readonly ledger: UsageLedger } {
+export function openMemoryStore(): {
+  readonly store: Store;
+  readonly accounts: Accounts;
+  readonly ledger: UsageLedger;
+} {
   return { store: new MemoryStore(), accounts: memoryAccounts(), ledger: memoryLedger() };
 }

@@ -1,7 +1,8 @@
 /**
- * better-sqlite3 in the version that this Node.js bears. Version 13 speaks Node-API 10, comes compiled, and needs Node 22.14; built from source for
- * Node 24.19 and later, version 12 brings the process down when one of its objects is collected (better-sqlite3 issue 1515). So both are optional
- * dependencies; the newer one is taken where it works.
+ * better-sqlite3 in the version that this Node.js bears. Version 13 speaks Node-API 10, comes
+ * compiled, and needs Node 22.14; built from source for Node 24.19 and later, version 12 brings the
+ * process down when one of its objects is collected (better-sqlite3 issue 1515). So both are
+ * optional dependencies; the newer one is taken where it works.
  */
 import { createRequire } from "node:module";
 import type DatabaseConstructor from "better-sqlite3";

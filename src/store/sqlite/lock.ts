@@ -1,4 +1,7 @@
-/** The single-writer lock of a data folder: an exclusive lock on a database of its own, which the operating system lets go of when its holder dies. */
+/**
+ * The single-writer lock of a data folder: an exclusive lock on a database of its own, which the
+ * operating system lets go of when its holder dies.
+ */
 import { chmodSync, closeSync, mkdirSync, openSync, statSync } from "node:fs";
 import { join } from "node:path";
 import Database from "./driver.ts";
@@ -9,9 +12,13 @@ export interface FolderLock {
   release(): void;
 }
 
-const hasCode = (error: unknown, code: string): boolean => error instanceof Error && "code" in error && error.code === code;
+const hasCode = (error: unknown, code: string): boolean =>
+  error instanceof Error && "code" in error && error.code === code;
 
-/** Makes a file that only its owner reads. An existing one is not opened: closing a second descriptor would drop this process's locks on it. */
+/**
+ * Makes a file that only its owner reads. An existing one is not opened: closing a second
+ * descriptor would drop this process's locks on it.
+ */
 export function makePrivateFile(path: string): void {
   try {
     closeSync(openSync(path, "wx", 0o600));
@@ -32,7 +39,10 @@ function makePrivateFolder(dir: string): void {
   }
 }
 
-/** @throws SlipwayError locked, at once, when another process (or another store of this one) holds the folder. */
+/**
+ * @throws SlipwayError locked, at once, when another process (or another store of this one) holds
+ * the folder.
+ */
 export function lockFolder(dir: string): FolderLock {
   makePrivateFolder(dir);
   const path = join(dir, "slipway.lock");
@@ -43,7 +53,9 @@ export function lockFolder(dir: string): FolderLock {
   } catch (error) {
     db.close();
     if (hasCode(error, "SQLITE_BUSY")) {
-      throw new SlipwayError("locked", `Another coordinator uses ${dir}. Stop it first, or name another data folder.`, { cause: error });
+      throw new SlipwayError("locked", `Another coordinator uses ${dir}. Stop it first, or name another data folder.`, {
+        cause: error,
+      });
     }
     throw error;
   }

@@ -1,7 +1,8 @@
 /**
  * Numbered SQL files, each applied once in a transaction of its own.
  *
- * G1 The number goes in first: of two migrators that run at the same time, one finds it taken and goes on.
+ * G1 The number goes in first: of two migrators that run at the same time, one finds it taken and
+ *    goes on.
  * G2 A migration that fails, or a process that dies in it, changes nothing (rule M2).
  * G3 A database with a number that this binary does not know is refused before anything is written.
  */
@@ -80,7 +81,9 @@ function apply(db: Connection, { number, name, sql }: Migration, crashpoint?: (n
     return true;
   } catch (error) {
     if (db.inTransaction) db.exec("ROLLBACK");
-    throw new SlipwayError("internal", `Migration ${number} (${name}) failed: ${errorMessage(error)}`, { cause: error });
+    throw new SlipwayError("internal", `Migration ${number} (${name}) failed: ${errorMessage(error)}`, {
+      cause: error,
+    });
   }
 }
 

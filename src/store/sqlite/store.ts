@@ -1,8 +1,10 @@
 /**
  * The store on one SQLite file: `<dir>/slipway.db`, in WAL mode, synced with each commit.
  *
- * S1 One writer: the folder's lock is taken before the database is opened, and let go of after it is closed.
- * S2 Writes go through one group commit in a thread of its own (batch.ts). This thread's connection only reads.
+ * S1 One writer: the folder's lock is taken before the database is opened, and let go of after it
+ *    is closed.
+ * S2 Writes go through one group commit in a thread of its own (batch.ts). This thread's connection
+ *    only reads.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -29,9 +31,15 @@ export interface SqliteOptions {
   readonly dir: string;
   /** The folder of numbered SQL files. */
   readonly migrations: string;
-  /** Where the process kills itself (src/core/lib/crashpoint.ts): around transactions, or in a migration. */
+  /**
+   * Where the process kills itself (src/core/lib/crashpoint.ts): around transactions, or in a
+   * migration.
+   */
   readonly crash?: string | undefined;
-  /** FULL (the default): what was acknowledged survives power loss. NORMAL: it survives the end of the process only. */
+  /**
+   * FULL (the default): what was acknowledged survives power loss. NORMAL: it survives the end of
+   * the process only.
+   */
   readonly synchronous?: "FULL" | "NORMAL";
 }
 
@@ -42,7 +50,10 @@ export interface SqliteStore {
 }
 
 /** The store without its writes, for those who look while a coordinator runs. */
-export type StoreReader = Omit<Store, "create" | "commit" | "appendRecord" | "dropTranscript" | "recordExit" | "setSetting">;
+export type StoreReader = Omit<
+  Store,
+  "create" | "commit" | "appendRecord" | "dropTranscript" | "recordExit" | "setSetting"
+>;
 
 const DATABASE = "slipway.db";
 const BUSY_MS = 5_000;
@@ -94,7 +105,15 @@ function assemble(db: Connection, batch: GroupCommit, release: () => void): Sqli
       return first === null ? { kind: "mismatch" } : { kind: "replayed", task: first };
     }
     const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, event } = task;
-    const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size: JSON.stringify(spec).length };
+    const core = {
+      userId,
+      threadId,
+      parentId,
+      spec,
+      machineVersion,
+      createdAt: event.at,
+      size: JSON.stringify(spec).length,
+    };
     cache.set(id, core);
     return { kind: "created", task: makeTask(id, core, snapshot, state, event.seq, written.rev, event.at) };
   }
@@ -103,7 +122,9 @@ function assemble(db: Connection, batch: GroupCommit, release: () => void): Sqli
     const { taskId, events, snapshot, state } = asked;
     const rev = await batch.run("commit", asked);
     const last = events.at(-1);
-    return rev === null || last === undefined ? null : makeTask(taskId, reads.core(taskId), snapshot, state, last.seq, rev, last.at);
+    return rev === null || last === undefined
+      ? null
+      : makeTask(taskId, reads.core(taskId), snapshot, state, last.seq, rev, last.at);
   }
 
   // The writer's connection is closed first: the last one to close empties the write-ahead log.
@@ -130,14 +151,21 @@ function assemble(db: Connection, batch: GroupCommit, release: () => void): Sqli
   return { store, accounts: sqliteAccounts(db, batch), ledger: sqliteLedger(db, batch) };
 }
 
-/** Opens the database beside a running coordinator, or while none runs. It never writes and takes no lock. @throws SlipwayError unavailable, newer_schema. */
+/**
+ * Opens the database beside a running coordinator, or while none runs. It never writes and takes no
+ * lock. @throws SlipwayError unavailable, newer_schema.
+ */
 export function openSqliteReader({ dir, migrations }: Pick<SqliteOptions, "dir" | "migrations">): StoreReader {
   const path = join(dir, DATABASE);
-  if (!existsSync(path)) throw new SlipwayError("unavailable", `There is no database in ${dir} yet. Start Slipway once.`);
+  if (!existsSync(path))
+    throw new SlipwayError("unavailable", `There is no database in ${dir} yet. Start Slipway once.`);
   const db = new Database(path, { readonly: true, timeout: BUSY_MS });
   try {
     if (pendingMigrations(db, migrations).length > 0) {
-      throw new SlipwayError("unavailable", `The database in ${dir} was not brought up to date yet. Start this version of Slipway once.`);
+      throw new SlipwayError(
+        "unavailable",
+        `The database in ${dir} was not brought up to date yet. Start this version of Slipway once.`,
+      );
     }
     return {
       ...asyncReads(sqliteReads(db, new CoreCache())),

@@ -1,4 +1,7 @@
-/** The fake model through the real SDK: what it says, what it refuses, and each way in which it fails. */
+/**
+ * The fake model through the real SDK: what it says, what it refuses, and each way in which it
+ * fails.
+ */
 import Anthropic from "@anthropic-ai/sdk";
 import { afterEach, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
@@ -15,7 +18,9 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((one) => one.close()));
 });
 
-async function start(scenarios: Record<string, Scenario> = { default: TWO_TURNS }): Promise<{ fake: FakeModel; client: Anthropic }> {
+async function start(
+  scenarios: Record<string, Scenario> = { default: TWO_TURNS },
+): Promise<{ fake: FakeModel; client: Anthropic }> {
   const fake = await startFakeModel({ scenarios, apiKey: KEY });
   open.push(fake);
   return { fake, client: new Anthropic({ apiKey: KEY, baseURL: fake.url, maxRetries: 0 }) };
@@ -30,7 +35,9 @@ const BASE: Params = {
 };
 
 const results = (content: Content): Anthropic.ToolResultBlockParam[] =>
-  content.flatMap((one) => (one.type === "tool_use" ? [{ type: "tool_result" as const, tool_use_id: one.id, content: "ok" }] : []));
+  content.flatMap((one) =>
+    one.type === "tool_use" ? [{ type: "tool_result" as const, tool_use_id: one.id, content: "ok" }] : [],
+  );
 const followed = (content: Content): Params => ({
   ...BASE,
   messages: [...BASE.messages, { role: "assistant", content }, { role: "user", content: results(content) }],
@@ -62,7 +69,9 @@ describe("[K1] the fake model speaks the Messages API", () => {
     expect(reason).toBe("tool_use");
     expect(content).toHaveLength(4);
     const { max_tokens: _max, ...rest } = BASE;
-    expect((await client.messages.countTokens(rest as Anthropic.MessageCountTokensParams)).input_tokens).toBeGreaterThan(10);
+    expect(
+      (await client.messages.countTokens(rest as Anthropic.MessageCountTokensParams)).input_tokens,
+    ).toBeGreaterThan(10);
     expect(await client.models.retrieve("claude-opus-5-5")).toMatchObject({ max_input_tokens: 1_000_000 });
   });
 
@@ -86,7 +95,9 @@ describe("[K2] the fake model refuses what the provider refuses", () => {
   const refused = async (change: (first: Content) => object, words: RegExp): Promise<void> => {
     const { client } = await start();
     const { content } = await client.messages.stream(BASE).finalMessage();
-    await expect(client.messages.stream({ ...followed(content), ...change(content) } as Params).finalMessage()).rejects.toThrow(words);
+    await expect(
+      client.messages.stream({ ...followed(content), ...change(content) } as Params).finalMessage(),
+    ).rejects.toThrow(words);
   };
   const withMessages = (messages: unknown[]): object => ({ messages });
 
@@ -100,9 +111,15 @@ describe("[K2] the fake model refuses what the provider refuses", () => {
   });
 
   it("a changed answer", async () => {
-    const changed = (content: Content): unknown[] => content.map((one) => (one.type === "text" ? { ...one, text: "Other words." } : one));
+    const changed = (content: Content): unknown[] =>
+      content.map((one) => (one.type === "text" ? { ...one, text: "Other words." } : one));
     await refused(
-      (content) => withMessages([BASE.messages[0], { role: "assistant", content: changed(content) }, followed(content).messages[2]]),
+      (content) =>
+        withMessages([
+          BASE.messages[0],
+          { role: "assistant", content: changed(content) },
+          followed(content).messages[2],
+        ]),
       /bound to a different/,
     );
   });
@@ -114,11 +131,19 @@ describe("[K2] the fake model refuses what the provider refuses", () => {
       /without tool_result/,
     );
     await refused(
-      (c) => withMessages([...followed(c).messages.slice(0, 2), { role: "user", content: [...results3(c), ...results3(c)] }]),
+      (c) =>
+        withMessages([
+          ...followed(c).messages.slice(0, 2),
+          { role: "user", content: [...results3(c), ...results3(c)] },
+        ]),
       /single result/,
     );
     await refused(
-      (c) => withMessages([...followed(c).messages.slice(0, 2), { role: "user", content: [{ type: "text", text: "hm" }, ...results3(c)] }]),
+      (c) =>
+        withMessages([
+          ...followed(c).messages.slice(0, 2),
+          { role: "user", content: [{ type: "text", text: "hm" }, ...results3(c)] },
+        ]),
       /must come first/,
     );
   });
@@ -131,9 +156,16 @@ describe("[K2] the fake model refuses what the provider refuses", () => {
         client.messages.stream({ ...BASE, messages } as Params, { headers: { "anthropic-beta": beta } }).finalMessage(),
       ).rejects.toThrow(words);
     await says([{ role: "assistant", content: [compaction] }, BASE.messages[0]], /signature does not verify/);
-    await says([BASE.messages[0], { role: "assistant", content: [compaction] }, BASE.messages[0]], /must be the first block/);
+    await says(
+      [BASE.messages[0], { role: "assistant", content: [compaction] }, BASE.messages[0]],
+      /must be the first block/,
+    );
     const made = await client.beta.messages
-      .stream({ ...BASE, betas: ["compact-2026-09-04"], compaction: { type: "summarize" } } as Anthropic.Beta.MessageCreateParams)
+      .stream({
+        ...BASE,
+        betas: ["compact-2026-09-04"],
+        compaction: { type: "summarize" },
+      } as Anthropic.Beta.MessageCreateParams)
       .finalMessage();
     expect(made).toMatchObject({ stop_reason: "compaction", content: [{ type: "compaction" }] });
     const gone = [{ role: "assistant", content: made.content }, BASE.messages[0]];
@@ -184,7 +216,9 @@ describe("[K3] each fault happens as often as it was told to, then the turn succ
   });
 
   it("a stall sends nothing more, and ends with the caller", async () => {
-    const { client } = await start({ default: { turns: [{ say: "x".repeat(500), faults: [{ kind: "stall", after: 5 }] }] } });
+    const { client } = await start({
+      default: { turns: [{ say: "x".repeat(500), faults: [{ kind: "stall", after: 5 }] }] },
+    });
     const stream = client.messages.stream(BASE);
     let pieces = 0;
     stream.on("streamEvent", () => (pieces += 1));
@@ -198,7 +232,10 @@ describe("[K3] each fault happens as often as it was told to, then the turn succ
       const { client } = await start({ default: { turns: [{ tools: [CALL], faults: [fault] }] } });
       return await client.messages.stream(BASE).finalMessage();
     };
-    expect(await once({ kind: "refusal" })).toMatchObject({ stop_reason: "refusal", stop_details: { category: "cyber" } });
+    expect(await once({ kind: "refusal" })).toMatchObject({
+      stop_reason: "refusal",
+      stop_details: { category: "cyber" },
+    });
     const cut = await once({ kind: "cut_tool_json" });
     expect(cut.stop_reason).toBe("max_tokens");
     expect(cut.content.at(-1)).toMatchObject({ type: "tool_use", input: {} });

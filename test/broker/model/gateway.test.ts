@@ -1,4 +1,6 @@
-/** The model gateway between a worker and the fake model: a real kernel, real HTTP on both sides. */
+/**
+ * The model gateway between a worker and the fake model: a real kernel, real HTTP on both sides.
+ */
 import Anthropic from "@anthropic-ai/sdk";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -33,7 +35,9 @@ interface House {
   url(task: Task): string;
 }
 
-async function open(options: { scenarios?: Record<string, Scenario>; userDayUsd?: number; dayUsd?: number } = {}): Promise<House> {
+async function open(
+  options: { scenarios?: Record<string, Scenario>; userDayUsd?: number; dayUsd?: number } = {},
+): Promise<House> {
   const harness = await openHarness({ settings: { maxConcurrent: 50 } });
   closers.push(() => harness.close());
   const fake = await startFakeModel({ scenarios: { default: HELLO, ...options.scenarios }, apiKey: KEY });
@@ -73,13 +77,20 @@ async function open(options: { scenarios?: Record<string, Scenario>; userDayUsd?
   });
   const { port } = server.address() as AddressInfo;
   const url = (task: Task): string => `http://127.0.0.1:${port}/${task.id}/${task.snapshot.context.attempt}`;
-  return { harness, fake, ledger, url, client: (task) => new Anthropic({ apiKey: "att_token", baseURL: url(task), maxRetries: 0 }) };
+  return {
+    harness,
+    fake,
+    ledger,
+    url,
+    client: (task) => new Anthropic({ apiKey: "att_token", baseURL: url(task), maxRetries: 0 }),
+  };
 }
 
 async function working(harness: Harness, request: Parameters<Harness["submit"]>[0] = {}): Promise<Task> {
   const { id } = await harness.submit(request);
   await harness.until(id, "provisioning");
-  for (let round = 0; round < 100 && !harness.fakeWorkers.has(id); round += 1) await new Promise((resolve) => setTimeout(resolve, 5));
+  for (let round = 0; round < 100 && !harness.fakeWorkers.has(id); round += 1)
+    await new Promise((resolve) => setTimeout(resolve, 5));
   await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
   return await harness.until(id, "running.working");
 }
@@ -110,7 +121,11 @@ describe("[S1] [L1] the key is added by the gateway and is nowhere else", () => 
       .finalMessage();
     const headers = fake.requests()[0]?.headers ?? {};
     expect(headers["authorization"]).toBe(`Bearer ${KEY}`);
-    expect([headers["cookie"], headers["x-api-key"], headers["anthropic-beta"]]).toEqual([undefined, undefined, "compact-2026-09-04"]);
+    expect([headers["cookie"], headers["x-api-key"], headers["anthropic-beta"]]).toEqual([
+      undefined,
+      undefined,
+      "compact-2026-09-04",
+    ]);
   });
 
   it("a key that the provider refuses is told without its words", async () => {
@@ -124,7 +139,9 @@ describe("[S1] [L1] the key is added by the gateway and is nowhere else", () => 
 
 describe("[L2] what the model says passes as it comes, and is counted on the way", () => {
   it("the first words are there long before the last", async () => {
-    const { harness, client } = await open({ scenarios: { default: { turns: [{ say: "x".repeat(2_400), delayMs: 5 }] } } });
+    const { harness, client } = await open({
+      scenarios: { default: { turns: [{ say: "x".repeat(2_400), delayMs: 5 }] } },
+    });
     const begun = performance.now();
     let first = Infinity;
     const stream = client(await working(harness)).messages.stream(ASK);
@@ -211,7 +228,9 @@ describe("[G4] no budget is exceeded by more than the request under way", () => 
         }),
       );
       const spent = await Promise.all(tasks.map(async ({ id }) => (await ledger.spentBy(id)).usd));
-      const reported = await Promise.all(tasks.map(async ({ id }) => (await harness.task(id)).snapshot.context.usage.usd));
+      const reported = await Promise.all(
+        tasks.map(async ({ id }) => (await harness.task(id)).snapshot.context.usage.usd),
+      );
       const dearest = Math.max(...fake.requests().map(({ usd }) => usd));
       expect(Math.max(...spent)).toBeLessThanOrEqual(0.04 + dearest);
       const all = spent.reduce((sum, usd) => sum + usd, 0);
@@ -236,7 +255,10 @@ describe("[G4] no budget is exceeded by more than the request under way", () => 
 describe("[L3] what the provider refuses", () => {
   it("a rate limit makes the others wait for its end, and one goes first", async () => {
     const { harness, fake, client } = await open({
-      scenarios: { default: { turns: [{ say: "ok", faults: [{ kind: "status", status: 429, retryAfter: 1 }] }] }, other: HELLO },
+      scenarios: {
+        default: { turns: [{ say: "ok", faults: [{ kind: "status", status: 429, retryAfter: 1 }] }] },
+        other: HELLO,
+      },
     });
     const task = await working(harness);
     expect(await failureOf(ask(client(task)))).toMatchObject({ status: 429, type: "rate_limit_error" });
@@ -253,7 +275,9 @@ describe("[L3] what the provider refuses", () => {
     [500, 500, "api_error"],
     [400, 400, "invalid_request_error"],
   ])("%i becomes %i %s, and costs nothing", async (status, ours, type) => {
-    const { harness, ledger, client } = await open({ scenarios: { default: { turns: [{ faults: [{ kind: "status", status }] }] } } });
+    const { harness, ledger, client } = await open({
+      scenarios: { default: { turns: [{ faults: [{ kind: "status", status }] }] } },
+    });
     const task = await working(harness);
     expect(await failureOf(ask(client(task)))).toMatchObject({ status: ours, type });
     expect(await ledger.spentBy(task.id)).toEqual({ usd: 0, requests: 0 });
@@ -277,7 +301,11 @@ describe("[L4] nothing passes but messages", () => {
     ["a container", { container: "c" }, /container/],
     [
       "an image by address",
-      { messages: [{ role: "user", content: [{ type: "image", source: { type: "url", url: "https://evil.example/x" } }] }] },
+      {
+        messages: [
+          { role: "user", content: [{ type: "image", source: { type: "url", url: "https://evil.example/x" } }] },
+        ],
+      },
       /source of type .*url/,
     ],
     [
@@ -286,7 +314,13 @@ describe("[L4] nothing passes but messages", () => {
         messages: [
           {
             role: "user",
-            content: [{ type: "tool_result", tool_use_id: "t", content: [{ type: "document", source: { type: "file", file_id: "f" } }] }],
+            content: [
+              {
+                type: "tool_result",
+                tool_use_id: "t",
+                content: [{ type: "document", source: { type: "file", file_id: "f" } }],
+              },
+            ],
           },
         ],
       },
@@ -304,7 +338,8 @@ describe("[L4] nothing passes but messages", () => {
   it("other paths and methods, bodies that are no JSON, bodies that are too large", async () => {
     const { harness, url } = await open();
     const base = url(await working(harness));
-    const status = async (path: string, init: RequestInit = {}): Promise<number> => (await fetch(base + path, init)).status;
+    const status = async (path: string, init: RequestInit = {}): Promise<number> =>
+      (await fetch(base + path, init)).status;
     expect(await status("/v1/files")).toBe(404);
     expect(await status("/v1/messages/batches", { method: "POST", body: "{}" })).toBe(404);
     expect(await status("/v1/models/../files")).toBe(404);

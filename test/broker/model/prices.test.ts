@@ -15,8 +15,18 @@ describe("[G1] a request is priced by its own size", () => {
   });
 
   it("a model with bands is priced by the size of the whole prompt", () => {
-    const small = computePrice("claude-haiku-5-5", { ...NO_TOKENS, inputTokens: 60_000, cacheReadTokens: 40_000, outputTokens: 1_000 });
-    const large = computePrice("claude-haiku-5-5", { ...NO_TOKENS, inputTokens: 60_000, cacheReadTokens: 40_001, outputTokens: 1_000 });
+    const small = computePrice("claude-haiku-5-5", {
+      ...NO_TOKENS,
+      inputTokens: 60_000,
+      cacheReadTokens: 40_000,
+      outputTokens: 1_000,
+    });
+    const large = computePrice("claude-haiku-5-5", {
+      ...NO_TOKENS,
+      inputTokens: 60_000,
+      cacheReadTokens: 40_001,
+      outputTokens: 1_000,
+    });
     expect(small.usd).toBeCloseTo((60_000 * 0.1 + 40_000 * 0.01 + 1_000 * 0.5) / million, 10);
     expect(large.usd).toBeCloseTo((60_000 * 0.5 + 40_001 * 0.05 + 1_000 * 2.5) / million, 10);
   });
@@ -29,7 +39,11 @@ describe("[G1] a request is priced by its own size", () => {
   });
 
   it("a model that nobody knows costs the dearest price there is, and says so", () => {
-    const { usd, known } = computePrice("some-new-model", { ...NO_TOKENS, inputTokens: million, outputTokens: million });
+    const { usd, known } = computePrice("some-new-model", {
+      ...NO_TOKENS,
+      inputTokens: million,
+      outputTokens: million,
+    });
     expect(known).toBe(false);
     expect(usd).toBe(48);
   });

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import { UsageReader } from "../../../src/broker/model/usage.ts";
 
-const frame = (event: { type: string; [key: string]: unknown }): string => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+const frame = (event: { type: string; [key: string]: unknown }): string =>
+  `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
 const START = {
   type: "message_start",
   message: {
@@ -16,7 +17,9 @@ const text = (words: string): { type: string; [key: string]: unknown } => ({
   delta: { type: "text_delta", text: words },
 });
 const END = { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 42 } };
-const WHOLE = [START, { type: "ping" }, text("Grüße, 世界 🚀 ".repeat(9)), END, { type: "message_stop" }].map(frame).join("");
+const WHOLE = [START, { type: "ping" }, text("Grüße, 世界 🚀 ".repeat(9)), END, { type: "message_stop" }]
+  .map(frame)
+  .join("");
 
 function read(stream: string, cuts: readonly number[] = []): ReturnType<UsageReader["read"]> {
   const reader = new UsageReader();
@@ -31,8 +34,20 @@ function read(stream: string, cuts: readonly number[] = []): ReturnType<UsageRea
 
 it("[G2] usage is the same however the bytes of a stream are cut", () => {
   const whole = read(WHOLE);
-  expect(whole).toMatchObject({ estimated: false, complete: true, stopReason: "end_turn", model: "claude-opus-5-5", errorType: null });
-  expect(whole.usage).toEqual({ inputTokens: 10, outputTokens: 42, cacheReadTokens: 700, cacheWrite5mTokens: 30, cacheWrite1hTokens: 0 });
+  expect(whole).toMatchObject({
+    estimated: false,
+    complete: true,
+    stopReason: "end_turn",
+    model: "claude-opus-5-5",
+    errorType: null,
+  });
+  expect(whole.usage).toEqual({
+    inputTokens: 10,
+    outputTokens: 42,
+    cacheReadTokens: 700,
+    cacheWrite5mTokens: 30,
+    cacheWrite1hTokens: 0,
+  });
   fc.assert(
     fc.property(fc.array(fc.nat(10_000), { maxLength: 40 }), (cuts) => {
       expect(read(WHOLE, cuts)).toEqual(whole);
@@ -49,7 +64,11 @@ it("[G2] a stream that was cut is estimated from the text that passed", () => {
 
 it("[G2] an error in mid-stream is seen, and what is no event is passed over", () => {
   const odd = `: comment\n\ndata: not json\n\nevent: x\ndata: {"type":5}\n\n${frame({ type: "error", error: { type: "overloaded_error" } })}`;
-  expect(read(frame(START) + odd)).toMatchObject({ errorType: "overloaded_error", complete: false, usage: { inputTokens: 10 } });
+  expect(read(frame(START) + odd)).toMatchObject({
+    errorType: "overloaded_error",
+    complete: false,
+    usage: { inputTokens: 10 },
+  });
 });
 
 it("[G2] with iterations their sum counts, and cache writes of one hour are told apart", () => {
@@ -61,7 +80,11 @@ it("[G2] with iterations their sum counts, and cache writes of one hour are told
     cache_creation: { ephemeral_5m_input_tokens: 1, ephemeral_1h_input_tokens: 2 },
   };
   reader.finish(
-    JSON.stringify({ model: "m", stop_reason: "end_turn", usage: { input_tokens: 1, output_tokens: 1, iterations: [part, part] } }),
+    JSON.stringify({
+      model: "m",
+      stop_reason: "end_turn",
+      usage: { input_tokens: 1, output_tokens: 1, iterations: [part, part] },
+    }),
   );
   expect(reader.read()).toMatchObject({
     estimated: false,

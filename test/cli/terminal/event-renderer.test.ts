@@ -15,7 +15,9 @@ import type { WireEvent } from "../../../src/core/protocol/rest.ts";
 const plain = createPaint({}, {});
 const BEGAN = Date.parse("2026-01-01T00:00:00.000Z");
 
-function story(...parts: readonly [ms: number, type: WireEvent["type"], to: WireEvent["to"], data: WireEvent["data"]][]): WireEvent[] {
+function story(
+  ...parts: readonly [ms: number, type: WireEvent["type"], to: WireEvent["to"], data: WireEvent["data"]][]
+): WireEvent[] {
   return parts.map(([ms, type, to, data], i) => ({
     taskId: "task_1",
     seq: i + 1,
@@ -42,9 +44,19 @@ describe("render", () => {
         [1_000, "task.step", "provisioning", { name: "mirror", status: "started", detail: null }],
         [2_500, "task.step", "provisioning", { name: "mirror", status: "ended", detail: "main" }],
         [3_000, "task.state", "running", { reason: "ready" }],
-        [4_000, "message", "running", { id: "m1", role: "assistant", content: [{ type: "text", text: "Two lines\nof words" }] }],
+        [
+          4_000,
+          "message",
+          "running",
+          { id: "m1", role: "assistant", content: [{ type: "text", text: "Two lines\nof words" }] },
+        ],
         [4_000, "tool.started", "running", { id: "t1", name: "bash", input: { command: "npm test" } }],
-        [6_000, "tool.finished", "running", { id: "t1", name: "bash", output: "x", exitCode: 1, ms: 2_000, truncated: false }],
+        [
+          6_000,
+          "tool.finished",
+          "running",
+          { id: "t1", name: "bash", output: "x", exitCode: 1, ms: 2_000, truncated: false },
+        ],
         [
           7_000,
           "todo",

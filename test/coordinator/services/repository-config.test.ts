@@ -1,5 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { NO_CONFIG, parseRepositoryConfig, REPOSITORY_CONFIG_BYTES } from "../../../src/coordinator/services/repository-config.ts";
+import {
+  NO_CONFIG,
+  parseRepositoryConfig,
+  REPOSITORY_CONFIG_BYTES,
+} from "../../../src/coordinator/services/repository-config.ts";
 
 const FULL = `# what this repository needs
 image: node:24
@@ -45,7 +49,8 @@ describe("[S6] .slipway.yml", () => {
     );
     expect(config).toMatchObject({ verify: ["npm test"], setup: [{ run: "x" }], hosts: [] });
     const texts = warnings.map(({ code, text }) => `${code} ${text}`);
-    for (const part of ["line 2", "images", "line 5", "egress.host", "line 8", "setup.0.timeout"]) expect(texts.join("\n")).toContain(part);
+    for (const part of ["line 2", "images", "line 5", "egress.host", "line 8", "setup.0.timeout"])
+      expect(texts.join("\n")).toContain(part);
     expect(warnings.every(({ code }) => code === "config_unknown_key")).toBe(true);
   });
 
@@ -92,9 +97,10 @@ describe("[S6] .slipway.yml", () => {
     "many keys": `{${Array.from({ length: 10_000 }, (_, i) => `k${i}`).join()}}`,
     documents: "---\n".repeat(N / 4),
     colons: ": ".repeat(N / 2),
-    "ten levels of ten aliases": Array.from({ length: 10 }, (_, i) => `a${i}: &a${i} [${`*a${i - 1},`.repeat(i === 0 ? 0 : 9)}]`).join(
-      "\n",
-    ),
+    "ten levels of ten aliases": Array.from(
+      { length: 10 },
+      (_, i) => `a${i}: &a${i} [${`*a${i - 1},`.repeat(i === 0 ? 0 : 9)}]`,
+    ).join("\n"),
   };
   it.each(Object.keys(bombs))("a file of %s neither ends the process nor holds it up", (name) => {
     const began = performance.now();

@@ -1,4 +1,7 @@
-/** What the desk takes from a worker: each event once, in order, whatever is sent again or lost on the way. */
+/**
+ * What the desk takes from a worker: each event once, in order, whatever is sent again or lost on
+ * the way.
+ */
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { SequenceGap, SlipwayError } from "../../../src/core/error.ts";
 import type { WorkerAck } from "../../../src/core/protocol/worker.ts";

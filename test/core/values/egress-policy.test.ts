@@ -1,6 +1,11 @@
 /** The lists of what tasks may reach, and what may be written into them. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { DEFAULT_HOSTS, explainRefusal, parseEndpoint, parseEndpoints } from "../../../src/core/values/egress-policy.ts";
+import {
+  DEFAULT_HOSTS,
+  explainRefusal,
+  parseEndpoint,
+  parseEndpoints,
+} from "../../../src/core/values/egress-policy.ts";
 import { createEgressService } from "../../../src/coordinator/services/egress.ts";
 import type { Egress } from "../../../src/core/task.ts";
 import { quiet } from "../../worker/rig.ts";
@@ -13,12 +18,17 @@ beforeEach(async () => {
 afterEach(() => harness.close());
 
 const notices = async (id: string): Promise<string[]> =>
-  (await harness.store.events(id, 0, 1_000)).items.filter(({ type }) => type === "notice").map(({ data }) => String(data["text"]));
+  (await harness.store.events(id, 0, 1_000)).items
+    .filter(({ type }) => type === "notice")
+    .map(({ data }) => String(data["text"]));
 
 describe("[S5] [S6] a place is host:port and nothing else", () => {
-  it.each(["registry.npmjs.org:443", "a:1", "xn--bcher-kva.example:8080", "10.0.0.1:80", "A.Example.COM:443"])("%s", (text) => {
-    expect(parseEndpoint(text)).toBe(text.toLowerCase());
-  });
+  it.each(["registry.npmjs.org:443", "a:1", "xn--bcher-kva.example:8080", "10.0.0.1:80", "A.Example.COM:443"])(
+    "%s",
+    (text) => {
+      expect(parseEndpoint(text)).toBe(text.toLowerCase());
+    },
+  );
 
   it.each([
     "registry.npmjs.org",
@@ -67,7 +77,9 @@ describe("[S5] the lists", () => {
     await harness.until(id, "provisioning");
     const policyWhere = async (...egress: Egress[]): Promise<string> => {
       const { taskLog } = harness.coordinator;
-      return (await createEgressService({ taskLog, store: harness.store, log: quiet, trustedHosts: [], egress }).policy(id, 1)).egress;
+      return (
+        await createEgressService({ taskLog, store: harness.store, log: quiet, trustedHosts: [], egress }).policy(id, 1)
+      ).egress;
     };
     expect(await policyWhere("none", "allowlist", "open")).toBe("open");
     expect(await policyWhere("none", "allowlist")).toBe("allowlist");
@@ -85,13 +97,21 @@ describe("[S5] the lists", () => {
     await egress.change("https://git.example.com/team/other", { allow: ["three.example:443"] });
     expect((await hosts()).has("one.example:443") && (await hosts()).has("two.example:443")).toBe(true);
     expect((await hosts()).has("pypi.org:443") || (await hosts()).has("three.example:443")).toBe(false);
-    expect(await egress.change(null, { reset: true })).toEqual({ repo: null, hosts: DEFAULT_HOSTS.toSorted(), shipped: true });
+    expect(await egress.change(null, { reset: true })).toEqual({
+      repo: null,
+      hosts: DEFAULT_HOSTS.toSorted(),
+      shipped: true,
+    });
   });
 
   it("a bad change changes nothing; changes at the same time are all made", async () => {
     const { egress } = harness.coordinator;
-    await expect(egress.change(null, { allow: ["good.example:443", "bad"] })).rejects.toMatchObject({ code: "invalid_request" });
-    await expect(egress.change("not a repository", { allow: ["a:1"] })).rejects.toMatchObject({ code: "invalid_repository" });
+    await expect(egress.change(null, { allow: ["good.example:443", "bad"] })).rejects.toMatchObject({
+      code: "invalid_request",
+    });
+    await expect(egress.change("not a repository", { allow: ["a:1"] })).rejects.toMatchObject({
+      code: "invalid_repository",
+    });
     expect((await egress.list(null)).shipped).toBe(true);
     await Promise.all(Array.from({ length: 10 }, (_, i) => egress.change(null, { allow: [`h${i}.example:443`] })));
     expect((await egress.list(null)).hosts).toHaveLength(DEFAULT_HOSTS.length + 10);

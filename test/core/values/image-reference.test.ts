@@ -84,12 +84,14 @@ describe("[S6] the operator's list of images", () => {
     ["127.0.0.1:5000/*", "127.0.0.1:5000/*"],
   ])("%s means %s", (text, rule) => expect(parseImageRule(text)).toBe(rule));
 
-  it.each(["*", "ghcr.io*x*", "**", "*/app", "Node*", "-x", "a b*", "$(id)*"])("%j is neither a name nor a beginning of one", (text) =>
-    expect(parseImageRule(text)).toBeNull(),
+  it.each(["*", "ghcr.io*x*", "**", "*/app", "Node*", "-x", "a b*", "$(id)*"])(
+    "%j is neither a name nor a beginning of one",
+    (text) => expect(parseImageRule(text)).toBeNull(),
   );
 
   it("a registry's name alone is no beginning: somebody else could own a longer one", () => {
-    // It is read as the beginning of an image on the usual registry, and lets nothing of that host in.
+    // It is read as the beginning of an image on the usual registry, and lets nothing of that host
+    // in.
     const rule = parseImageRule("ghcr.io*");
     expect(isImageAllowed("ghcr.io.evil.example/x:1", [rule ?? ""])).toBe(false);
     expect(isImageAllowed("ghcr.io/x/y:1", [rule ?? ""])).toBe(false);
@@ -98,8 +100,15 @@ describe("[S6] the operator's list of images", () => {
   it("lets in what it names and nothing else", () => {
     const rules = ["node:24", "ghcr.io/acme/*"].map((text) => parseImageRule(text) ?? "");
     const may = (text: string): boolean => isImageAllowed(parseImageReference(text), rules);
-    expect(["node:24", "docker.io/library/node:24", "ghcr.io/acme/x", `ghcr.io/acme/x@${SHA}`].map(may)).toEqual([true, true, true, true]);
-    expect(["node", "node:240", "evil/node:24", `node:24@${SHA}`, "ghcr.io/acmex/y", "ghcr.io.evil.com/acme/x"].some(may)).toBe(false);
+    expect(["node:24", "docker.io/library/node:24", "ghcr.io/acme/x", `ghcr.io/acme/x@${SHA}`].map(may)).toEqual([
+      true,
+      true,
+      true,
+      true,
+    ]);
+    expect(
+      ["node", "node:240", "evil/node:24", `node:24@${SHA}`, "ghcr.io/acmex/y", "ghcr.io.evil.com/acme/x"].some(may),
+    ).toBe(false);
     expect(isImageAllowed(parseImageReference("node:24"), [])).toBe(false);
   });
 });

@@ -14,9 +14,15 @@ function refusal(act: () => unknown): string {
 }
 
 describe("[S6] addresses of repositories", () => {
-  for (const [item, text] of [...HOSTILE_ADDRESSES, [18, `https://github.com/${"a/".repeat(1_000_000)}`], [0, ""]] as const) {
+  for (const [item, text] of [
+    ...HOSTILE_ADDRESSES,
+    [18, `https://github.com/${"a/".repeat(1_000_000)}`],
+    [0, ""],
+  ] as const) {
     it(`refuses item ${item}: ${JSON.stringify(text.slice(0, 60))}`, () => {
-      expect(refusal(() => parseRepositoryUrl(text, rules))).toMatch(/^invalid_repository .*https:\/\/host\/owner\/repository/s);
+      expect(refusal(() => parseRepositoryUrl(text, rules))).toMatch(
+        /^invalid_repository .*https:\/\/host\/owner\/repository/s,
+      );
     });
   }
 
@@ -45,9 +51,11 @@ describe("[S6] addresses of repositories", () => {
 
 describe("[S6] names of branches", () => {
   for (const name of [...HOSTILE_BRANCHES, ""]) {
-    it(`refuses ${JSON.stringify(name.slice(0, 40))}`, () => expect(refusal(() => parseBranch(name))).toMatch(/^invalid_branch/));
+    it(`refuses ${JSON.stringify(name.slice(0, 40))}`, () =>
+      expect(refusal(() => parseBranch(name))).toMatch(/^invalid_branch/));
   }
   it("takes ordinary names", () => {
-    for (const name of ["main", "feature/login-form", "v1.2.x", "slipway/0abc", "a_b-c"]) expect(parseBranch(name)).toBe(name);
+    for (const name of ["main", "feature/login-form", "v1.2.x", "slipway/0abc", "a_b-c"])
+      expect(parseBranch(name)).toBe(name);
   });
 });

@@ -16,7 +16,10 @@ const settle = async (): Promise<void> => {
   for (let n = 0; n < 10; n++) await new Promise((resolve) => setImmediate(resolve));
 };
 
-/** A log in the hand: each read waits until it is let through, and sees the log as it is then or as it was when it began. */
+/**
+ * A log in the hand: each read waits until it is let through, and sees the log as it is then or as
+ * it was when it began.
+ */
 function heldLog(length: number) {
   const waiting: ((sees: "then" | "now") => void)[] = [];
   const log = {
@@ -29,7 +32,10 @@ function heldLog(length: number) {
       const then = log.length;
       const sees = log.held ? await new Promise<"then" | "now">((resolve) => waiting.push(resolve)) : "now";
       const seen = upTo(sees === "then" ? then : log.length, after + 1);
-      return { items: seen.slice(0, limit).map((cursor) => ({ cursor, json: String(cursor) })), more: seen.length > limit };
+      return {
+        items: seen.slice(0, limit).map((cursor) => ({ cursor, json: String(cursor) })),
+        more: seen.length > limit,
+      };
     },
     /** Lets a read through, if there is one. */
     pass: (sees: "then" | "now", which: "oldest" | "newest" = "oldest"): void =>
@@ -47,7 +53,13 @@ function heldLog(length: number) {
 function roomOf(log: ReturnType<typeof heldLog>): Channel {
   const stop = new AbortController();
   stopped.push(stop);
-  const context = { clock: systemClock, log: { warn: () => undefined }, signal: stop.signal, stallMs: 60_000, gapMs: 1 };
+  const context = {
+    clock: systemClock,
+    log: { warn: () => undefined },
+    signal: stop.signal,
+    stallMs: 60_000,
+    gapMs: 1,
+  };
   return new Channel("task:1", (after, limit) => log.feed(after, limit), context);
 }
 
@@ -207,7 +219,11 @@ test("[F1] whatever the order of reads, hints, joins and full sockets, everyone 
     fc.record({ do: fc.constant("leave" as const), who: fc.nat(9) }),
     fc.record({ do: fc.constant("fill" as const), who: fc.nat(9), bytes: fc.constantFrom(0, 2 * 1024 * 1024) }),
     fc.record({ do: fc.constant("hold" as const), held: fc.boolean() }),
-    fc.record({ do: fc.constant("read" as const), sees: fc.constantFrom("then", "now"), which: fc.constantFrom("oldest", "newest") }),
+    fc.record({
+      do: fc.constant("read" as const),
+      sees: fc.constantFrom("then", "now"),
+      which: fc.constantFrom("oldest", "newest"),
+    }),
     fc.record({ do: fc.constant("rest" as const), ms: fc.constantFrom(0, 0, 3) }),
   );
   await fc.assert(

@@ -219,7 +219,9 @@ test("[F4] deltas reach those at the head, are never stored, and a full socket g
   expect(deltas(reader.frames)).toBe(sent.join(""));
   expect(reader.frames.filter((frame) => frame.type === "delta").length).toBeLessThan(200);
   expect((await stage.store.task(id))!.seq).toBe(before);
-  expect((await stage.store.events(id, 0, 1_000)).items.some((event) => JSON.stringify(event).includes("t2000"))).toBe(false);
+  expect((await stage.store.events(id, 0, 1_000)).items.some((event) => JSON.stringify(event).includes("t2000"))).toBe(
+    false,
+  );
   slow.ws.resume();
   await until("the slow one", () => slow.seqs(topic).at(-1) === before);
   expect(slow.seqs(topic)).toEqual(upTo(before));
@@ -249,7 +251,10 @@ test("[F1] a bus that loses hints costs latency, never data", async () => {
   let n = 0;
   const stage = await stageWith({
     hubTiming: { pollMs: 300 },
-    ears: (bus) => ({ onDelta: (l) => bus.onDelta(l), onHint: (listener) => bus.onHint((hint) => void (n++ % 2 === 0 && listener(hint))) }),
+    ears: (bus) => ({
+      onDelta: (l) => bus.onDelta(l),
+      onHint: (listener) => bus.onHint((hint) => void (n++ % 2 === 0 && listener(hint))),
+    }),
   });
   const { id } = await stage.writer.create(ALICE.userId);
   const topic = `task:${id}`;
@@ -263,7 +268,10 @@ test("[F1] a bus that loses hints costs latency, never data", async () => {
   await until("everything", () => phone.seqs(topic).at(-1) === 31 && phone.seqs("tasks").at(-1) === 31, 5_000);
   expect(phone.seqs(topic)).toEqual(upTo(31));
 
-  const mute = await stageWith({ hubTiming: { pollMs: 300 }, ears: () => ({ onHint: () => () => false, onDelta: () => () => false }) });
+  const mute = await stageWith({
+    hubTiming: { pollMs: 300 },
+    ears: () => ({ onHint: () => () => false, onDelta: () => () => false }),
+  });
   const task = await mute.writer.create(ALICE.userId);
   const other = await connectClient(mute.url, ann);
   other.subscribe(`task:${task.id}`);
@@ -326,7 +334,16 @@ test("[S2] another's task, an unknown one and a made-up topic get the same answe
   const stage = await stageWith();
   const { id } = await stage.writer.create(ALICE.userId);
   const thief = await connectClient(stage.url, bob);
-  const topics = [`task:${id}`, `task:${id.slice(0, -1)}0`, "task:", "task:' OR 1=1", "tasks:all", "tasks:user_ann", "own:user_ann", ""];
+  const topics = [
+    `task:${id}`,
+    `task:${id.slice(0, -1)}0`,
+    "task:",
+    "task:' OR 1=1",
+    "tasks:all",
+    "tasks:user_ann",
+    "own:user_ann",
+    "",
+  ];
   for (const topic of topics) thief.subscribe(topic, 0);
   await until("answers", () => thief.errors().length === topics.length);
   expect(thief.frames.filter((frame) => frame.type === "error")).toEqual(

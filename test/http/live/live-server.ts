@@ -1,4 +1,6 @@
-/** A real store, bus, hub and HTTP server with the live door, and tasks whose logs grow on demand. */
+/**
+ * A real store, bus, hub and HTTP server with the live door, and tasks whose logs grow on demand.
+ */
 import { createServer, type Server } from "node:http";
 import { mkdtemp, rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
@@ -27,7 +29,9 @@ const MIGRATIONS = join(import.meta.dirname, "../../../migrations/sqlite");
 
 export const ids = systemIds(systemClock);
 
-/** Makes tasks and lets their logs grow, the way the coordinator does: commit first, then announce. */
+/**
+ * Makes tasks and lets their logs grow, the way the coordinator does: commit first, then announce.
+ */
 export interface Writer {
   create(userId: string): Promise<Task>;
   /** One notice of about `size` bytes, as one commit per event. @returns the seq of the last. */
@@ -45,14 +49,31 @@ export function writerOf(store: Store, bus: Pick<Bus, "publishHint">): Writer {
     for (let seq = task.seq + 1; seq <= task.seq + count; seq++) {
       const from = stateOf(snapshot);
       const data: EventData = { level: "info", code: "note", text: "x".repeat(size) };
-      const event: TaskEvent = { taskId, seq, at: Date.now(), attempt: 0, type: "notice", from, to: from, data, workerSeq: null };
+      const event: TaskEvent = {
+        taskId,
+        seq,
+        at: Date.now(),
+        attempt: 0,
+        type: "notice",
+        from,
+        to: from,
+        data,
+        workerSeq: null,
+      };
       const next = step(snapshot, event);
       if (next === null) throw new Error("refused");
       snapshot = next;
       events.push(event);
     }
     const state = stateOf(snapshot);
-    const written = await store.commit({ taskId, expectedSeq: task.seq, events, snapshot, state, slot: holdsSlot(snapshot) });
+    const written = await store.commit({
+      taskId,
+      expectedSeq: task.seq,
+      events,
+      snapshot,
+      state,
+      slot: holdsSlot(snapshot),
+    });
     if (written === null) throw new Error("not written");
     bus.publishHint({ taskId, userId: written.userId, seq: written.seq });
     return written.seq;
@@ -63,7 +84,16 @@ export function writerOf(store: Store, bus: Pick<Bus, "publishHint">): Writer {
     async create(userId) {
       const id = ids.next("task");
       const data = { maxAttempts: 3, policy: DEFAULT_POLICY, pullRequest: "none", from: "start" };
-      const base = { taskId: id, seq: 1, at: Date.now(), attempt: 0, type: "task.submitted", from: null, data, workerSeq: null } as const;
+      const base = {
+        taskId: id,
+        seq: 1,
+        at: Date.now(),
+        attempt: 0,
+        type: "task.submitted",
+        from: null,
+        data,
+        workerSeq: null,
+      } as const;
       const snapshot = start({ ...base, to: "queued" });
       const result = await store.create({
         id,
@@ -136,8 +166,9 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
   const people = new Map([ALICE, BOB, OPERATOR].map((visitor) => [`token-${visitor.userId}`, visitor]));
   const tickets = new Map<string, StreamIdentity>();
   const revoked = new Set<string>();
-  const server = createServer({ connectionsCheckingInterval: 200, headersTimeout: 2_000, requestTimeout: 3_000 }, (_, response) =>
-    response.end("serving"),
+  const server = createServer(
+    { connectionsCheckingInterval: 200, headersTimeout: 2_000, requestTimeout: 3_000 },
+    (_, response) => response.end("serving"),
   );
 
   const known = (visitor: StreamIdentity | undefined): StreamIdentity => {

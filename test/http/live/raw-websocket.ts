@@ -43,7 +43,11 @@ export function frame(payload: string | Buffer, options: FrameOptions = {}): Buf
   return Buffer.concat(masked ? [head, Buffer.alloc(4), data] : [head, data]);
 }
 
-export async function rawSocket(port: number, headers: Readonly<Record<string, string>> = {}, path = "/v1/stream"): Promise<RawSocket> {
+export async function rawSocket(
+  port: number,
+  headers: Readonly<Record<string, string>> = {},
+  path = "/v1/stream",
+): Promise<RawSocket> {
   const socket = connect(port, "127.0.0.1");
   let received = Buffer.alloc(0);
   let over = false;

@@ -27,7 +27,10 @@ export async function connectClient(
   token: string,
   options: { readonly onFrame?: (frame: ServerFrame) => void } = {},
 ): Promise<StreamClient> {
-  const ws = new WebSocket(url, "slipway.v1", { headers: { authorization: `Bearer ${token}` }, perMessageDeflate: false });
+  const ws = new WebSocket(url, "slipway.v1", {
+    headers: { authorization: `Bearer ${token}` },
+    perMessageDeflate: false,
+  });
   const phone = createStreamClient(ws, options.onFrame);
   await until("ready", () => {
     if (phone.closed() !== null) throw new Error(`closed with ${phone.closed()} before ready`);

@@ -3,7 +3,16 @@ import { afterEach, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { SOCKETS_PER_USER } from "../../../src/http/live/websocket-server.ts";
 import { connectClient, createStreamClient, upTo, type StreamClient } from "./stream-client.ts";
-import { ALICE, BOB, ORIGIN, openLiveServer, serves, until, type LiveServer, type LiveServerOptions } from "./live-server.ts";
+import {
+  ALICE,
+  BOB,
+  ORIGIN,
+  openLiveServer,
+  serves,
+  until,
+  type LiveServer,
+  type LiveServerOptions,
+} from "./live-server.ts";
 import { frame, rawSocket, type RawSocket } from "./raw-websocket.ts";
 
 const ann = `token-${ALICE.userId}`;
@@ -178,7 +187,10 @@ test("[S6] who sends too much is closed with 1008: frames and pings alike (item 
   trickle.socket.destroy();
   const eager = await connectClient(stage.url, ann);
   for (let n = 0; n < 200; n++) eager.say({ type: "ping" });
-  await until("what a reconnect sends at once passes", () => eager.frames.filter((sent) => sent.type === "pong").length === 200);
+  await until(
+    "what a reconnect sends at once passes",
+    () => eager.frames.filter((sent) => sent.type === "pong").length === 200,
+  );
 });
 
 test("[S6] a session that ends takes its sockets with it, and a new token keeps them (item 62)", async () => {
@@ -233,7 +245,9 @@ test("[S6] a thousand half-open upgrades end by time-out while others are served
       socket.on("close", () => open.delete(socket));
       socket.resume();
       await new Promise((resolve) => socket.once("connect", resolve));
-      socket.write("GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+      socket.write(
+        "GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+      );
       // Half of them stop inside the headers, half become strangers that never speak.
       if (n % 2 === 0) socket.write(`Sec-WebSocket-Key: ${Buffer.alloc(16).toString("base64")}\r\n\r\n`);
       return socket;

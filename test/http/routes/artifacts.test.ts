@@ -23,7 +23,10 @@ afterAll(() => api.close());
 
 const get = (path: string, token = ada) => api.call("GET", path, { token });
 const bytesOf = async (token: string, method = "GET") =>
-  fetch(`http://127.0.0.1:${api.port}/v1/tasks/${id}/artifacts/${NAME}`, { method, headers: { authorization: `Bearer ${token}` } });
+  fetch(`http://127.0.0.1:${api.port}/v1/tasks/${id}/artifacts/${NAME}`, {
+    method,
+    headers: { authorization: `Bearer ${token}` },
+  });
 
 describe("artifacts", () => {
   test("the list says what there is", async () => {

@@ -15,7 +15,9 @@ describe("setup", () => {
   test("[S7] sign-up is closed: nobody can make a user without being admin", async () => {
     const eve = { email: "eve@example.com", password: PASSWORD, role: "admin" };
     expect((await api.call("POST", "/v1/users", { body: eve })).status).toBe(401);
-    expect((await api.call("POST", "/v1/setup", { body: { token: "wrong", email: eve.email, password: PASSWORD } })).status).toBe(401);
+    expect(
+      (await api.call("POST", "/v1/setup", { body: { token: "wrong", email: eve.email, password: PASSWORD } })).status,
+    ).toBe(401);
   });
 
   test("[S7] the one-time link makes the first admin once", async () => {
@@ -28,7 +30,9 @@ describe("setup", () => {
     const { createHash } = await import("node:crypto");
     expect(policy).toContain(createHash("sha256").update(script).digest("base64"));
     const body = { token: SETUP_TOKEN, email: "Root@example.com", password: PASSWORD };
-    expect((await api.call("POST", "/v1/setup", { body: { ...body, password: "short" } })).body.errors[0].path).toBe("password");
+    expect((await api.call("POST", "/v1/setup", { body: { ...body, password: "short" } })).body.errors[0].path).toBe(
+      "password",
+    );
     const done = await api.call("POST", "/v1/setup", { body });
     expect(done.status).toBe(201);
     expect(done.body.user).toMatchObject({ email: "root@example.com", role: "admin" });
@@ -96,10 +100,15 @@ describe("guessing", () => {
     const mine = await openApiServer();
     try {
       await mine.person("cleo@example.com");
-      const guess = (password: string) => mine.call("POST", "/v1/auth/login", { body: { email: "Cleo@example.com", password } });
+      const guess = (password: string) =>
+        mine.call("POST", "/v1/auth/login", { body: { email: "Cleo@example.com", password } });
       for (let i = 0; i < 5; i++) expect((await guess("wrong")).status).toBe(401);
       const blocked = await guess(PASSWORD);
-      expect([blocked.status, blocked.body.code, blocked.headers.get("retry-after")]).toEqual([429, "rate_limited", "1"]);
+      expect([blocked.status, blocked.body.code, blocked.headers.get("retry-after")]).toEqual([
+        429,
+        "rate_limited",
+        "1",
+      ]);
       await mine.clock.advance(1_000);
       expect((await guess("wrong")).status).toBe(401);
       expect((await guess(PASSWORD)).headers.get("retry-after")).toBe("2");
@@ -117,7 +126,9 @@ describe("guessing", () => {
     try {
       await mine.person("dora@example.com");
       const all = await Promise.all(
-        Array.from({ length: 9 }, () => mine.call("POST", "/v1/auth/login", { body: { email: "dora@example.com", password: "wrong" } })),
+        Array.from({ length: 9 }, () =>
+          mine.call("POST", "/v1/auth/login", { body: { email: "dora@example.com", password: "wrong" } }),
+        ),
       );
       expect(all.filter((one) => one.status === 401)).toHaveLength(5);
       expect(all.filter((one) => one.status === 429)).toHaveLength(4);
@@ -130,7 +141,8 @@ describe("guessing", () => {
     const mine = await openApiServer();
     try {
       const { refreshToken } = await mine.person("emil@example.com");
-      const enter = () => mine.call("POST", "/v1/auth/login", { body: { email: "emil@example.com", password: PASSWORD } });
+      const enter = () =>
+        mine.call("POST", "/v1/auth/login", { body: { email: "emil@example.com", password: PASSWORD } });
       const renew = () => mine.call("POST", "/v1/auth/refresh", { body: { refreshToken } });
       const all = await Promise.all([...Array.from({ length: 20 }, enter), ...Array.from({ length: 20 }, renew)]);
       expect(all.map((one) => one.status)).toEqual(Array.from({ length: 40 }, () => 200));
@@ -162,12 +174,18 @@ describe("guessing", () => {
     try {
       await mine.person("finn@example.com");
       const enter = (ip: string, password: string) =>
-        mine.call("POST", "/v1/auth/login", { body: { email: "finn@example.com", password }, headers: { "x-forwarded-for": ip } });
+        mine.call("POST", "/v1/auth/login", {
+          body: { email: "finn@example.com", password },
+          headers: { "x-forwarded-for": ip },
+        });
       for (let i = 0; i < 15; i++) expect((await enter("203.0.113.1", PASSWORD)).status).toBe(200);
       for (let i = 0; i < 10; i++) {
         const other = { email: `x${i}@example.com`, password: "wrong" };
         // Left of the proxy's own entry stands what the client made up.
-        await mine.call("POST", "/v1/auth/login", { body: other, headers: { "x-forwarded-for": `198.51.100.${i}, 203.0.113.1` } });
+        await mine.call("POST", "/v1/auth/login", {
+          body: other,
+          headers: { "x-forwarded-for": `198.51.100.${i}, 203.0.113.1` },
+        });
       }
       expect((await enter("203.0.113.1", PASSWORD)).status).toBe(429);
       expect((await enter("203.0.113.2", PASSWORD)).status).toBe(200);
@@ -181,7 +199,10 @@ describe("tokens, credentials, users, tickets", () => {
   test("a personal token is shown once, lists without itself, works, and is revoked by its owner only", async () => {
     const gus = await api.person("gus@example.com");
     const hal = await api.person("hal@example.com");
-    const made = await api.call("POST", "/v1/tokens", { token: gus.accessToken, body: { name: "laptop", expiresInDays: 7 } });
+    const made = await api.call("POST", "/v1/tokens", {
+      token: gus.accessToken,
+      body: { name: "laptop", expiresInDays: 7 },
+    });
     expect(made.status).toBe(201);
     const { token, ...shown } = made.body;
     expect(Date.parse(shown.expiresAt) - Date.parse(shown.createdAt)).toBe(7 * 86_400_000);
@@ -199,10 +220,15 @@ describe("tokens, credentials, users, tickets", () => {
 
   test("lists come in pages", async () => {
     const ivy = await api.person("ivy@example.com");
-    for (const name of ["a", "b", "c"]) await api.call("POST", "/v1/tokens", { token: ivy.accessToken, body: { name } });
+    for (const name of ["a", "b", "c"])
+      await api.call("POST", "/v1/tokens", { token: ivy.accessToken, body: { name } });
     const first = await api.call("GET", "/v1/tokens?limit=2", { token: ivy.accessToken });
     const rest = await api.call("GET", `/v1/tokens?limit=2&cursor=${first.body.next}`, { token: ivy.accessToken });
-    expect([...first.body.items, ...rest.body.items].map((one: { name: string }) => one.name).sort()).toEqual(["a", "b", "c"]);
+    expect([...first.body.items, ...rest.body.items].map((one: { name: string }) => one.name).sort()).toEqual([
+      "a",
+      "b",
+      "c",
+    ]);
     expect(rest.body.next).toBeNull();
   });
 
@@ -210,7 +236,10 @@ describe("tokens, credentials, users, tickets", () => {
     const jan = await api.person("jan@example.com");
     const secret = "ghp_thisIsTheSecretOfJan";
     const put = (host: string) =>
-      api.call("POST", "/v1/credentials", { token: jan.accessToken, body: { host, kind: "token", token: secret, username: "jan" } });
+      api.call("POST", "/v1/credentials", {
+        token: jan.accessToken,
+        body: { host, kind: "token", token: secret, username: "jan" },
+      });
     const made = await put("GitHub.com:443");
     expect(made.body).toMatchObject({ host: "github.com", kind: "token", username: "jan" });
     expect((await put("github.com")).status).toBe(201);
@@ -248,7 +277,8 @@ describe("tokens, credentials, users, tickets", () => {
       "github.com\n",
       "a:0",
     ];
-    for (const host of bad) expect(() => normalizeHost(host), host).toThrow(expect.objectContaining({ code: "invalid_request" }));
+    for (const host of bad)
+      expect(() => normalizeHost(host), host).toThrow(expect.objectContaining({ code: "invalid_request" }));
     const lea = await api.person("lea@example.com");
     const body = { host: "https://github.com", kind: "token", token: "x" };
     const answered = await api.call("POST", "/v1/credentials", { token: lea.accessToken, body });
@@ -262,7 +292,9 @@ describe("tokens, credentials, users, tickets", () => {
     const body = { email: "pia@example.com", password: PASSWORD, role: "operator" };
     expect((await api.call("POST", "/v1/users", { token: user.accessToken, body })).body.code).toBe("forbidden");
     expect((await api.call("POST", "/v1/users", { token: operator.accessToken, body })).body.code).toBe("forbidden");
-    expect((await api.call("POST", "/v1/users", { token: admin.accessToken, body })).body).toMatchObject({ role: "operator" });
+    expect((await api.call("POST", "/v1/users", { token: admin.accessToken, body })).body).toMatchObject({
+      role: "operator",
+    });
     expect((await api.call("POST", "/v1/users", { token: LOCAL_TOKEN, body })).body.code).toBe("conflict");
     const list = await api.call("GET", "/v1/users?limit=1000", { token: LOCAL_TOKEN });
     expect(list.body.items.map((one: { email: string }) => one.email)).toContain("pia@example.com");
@@ -270,7 +302,9 @@ describe("tokens, credentials, users, tickets", () => {
     expect((await api.call("GET", "/v1/ops/overview", { token: user.accessToken })).status).toBe(403);
     expect((await api.call("GET", "/v1/ops/overview", { token: operator.accessToken })).status).toBe(200);
     const pat = (await api.call("POST", "/v1/tokens", { token: admin.accessToken, body: { name: "x" } })).body.token;
-    expect((await api.call("POST", "/v1/users", { token: pat, body: { ...body, email: "q@example.com" } })).body.code).toBe("forbidden");
+    expect(
+      (await api.call("POST", "/v1/users", { token: pat, body: { ...body, email: "q@example.com" } })).body.code,
+    ).toBe("forbidden");
   });
 
   test("a ticket stands for its caller once", async () => {

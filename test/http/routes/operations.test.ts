@@ -53,7 +53,12 @@ describe("probes", () => {
       await mine.clock.advance(5_000);
       expect((await mine.call("GET", "/readyz")).body.errors).toEqual([{ path: "disk", message: "is not usable" }]);
       const { body } = await mine.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
-      expect(body.queue).toMatchObject({ paused: false, breaker: "closed", disk: "low", reason: expect.stringMatching(/5 MB free/) });
+      expect(body.queue).toMatchObject({
+        paused: false,
+        breaker: "closed",
+        disk: "low",
+        reason: expect.stringMatching(/5 MB free/),
+      });
       expect((await mine.call("GET", "/metrics")).text).toMatch(/^slipway_disk_low 1$/m);
       mine.harness.disks.shortage = null;
       await mine.clock.advance(5_000);
@@ -84,7 +89,10 @@ describe("a disk that hangs", () => {
     const held = new Database(join(mine.dir, "slipway.db"));
     try {
       held.exec("BEGIN IMMEDIATE");
-      const submitted = mine.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "Wait for the disk." } });
+      const submitted = mine.call("POST", "/v1/tasks", {
+        token: LOCAL_TOKEN,
+        body: { repo: REPO, prompt: "Wait for the disk." },
+      });
       const asked = mine.call("GET", "/readyz");
       expect((await mine.call("GET", "/healthz")).status).toBe(200);
       expect((await mine.call("GET", "/v1/tasks", { token: LOCAL_TOKEN })).body.items).toEqual([]);
@@ -106,7 +114,8 @@ describe("metrics", () => {
     await api.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } });
     const answered = await api.call("GET", "/metrics");
     expect(answered.status).toBe(200);
-    for (const state of TASK_STATES) expect(answered.text).toMatch(new RegExp(`^slipway_tasks\\{state="${state}"\\} \\d+$`, "m"));
+    for (const state of TASK_STATES)
+      expect(answered.text).toMatch(new RegExp(`^slipway_tasks\\{state="${state}"\\} \\d+$`, "m"));
     for (const name of [
       "slipway_slots_max",
       "slipway_sockets",
@@ -117,7 +126,8 @@ describe("metrics", () => {
     ]) {
       expect(answered.text).toMatch(new RegExp(`^${name} [\\d.e+-]+$`, "m"));
     }
-    for (const line of answered.text.trimEnd().split("\n")) expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="\w+"\})? [\d.e+-]+)$/);
+    for (const line of answered.text.trimEnd().split("\n"))
+      expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="\w+"\})? [\d.e+-]+)$/);
   });
 
   test("a page that points its name at us, and whoever comes through a proxy, must show a token", async () => {
@@ -126,7 +136,8 @@ describe("metrics", () => {
     expect((await api.call("GET", "/metrics", { headers: { "x-forwarded-for": "203.0.113.9" } })).status).toBe(401);
     const user = await api.person("u@example.com");
     const operator = await api.person("o@example.com", "operator");
-    const through = (token: string) => api.call("GET", "/metrics", { token, headers: { "x-forwarded-for": "203.0.113.9" } });
+    const through = (token: string) =>
+      api.call("GET", "/metrics", { token, headers: { "x-forwarded-for": "203.0.113.9" } });
     expect((await through(user.accessToken)).status).toBe(403);
     expect((await through(operator.accessToken)).status).toBe(200);
     expect((await through(LOCAL_TOKEN)).status).toBe(200);
@@ -139,15 +150,18 @@ describe("metrics behind a proxy on the same machine", () => {
     expect((await api.call("GET", "/metrics", { headers: { [name]: "localhost" } })).status).toBe(401);
   });
 
-  test.each([{ trustProxy: 1 }, { isFronted: true }])("with %o nobody is local, also without a header", async (deps) => {
-    const mine = await openApiServer({ deps });
-    try {
-      expect((await mine.call("GET", "/metrics")).status).toBe(401);
-      expect((await mine.call("GET", "/metrics", { token: LOCAL_TOKEN })).status).toBe(200);
-    } finally {
-      await mine.close();
-    }
-  });
+  test.each([{ trustProxy: 1 }, { isFronted: true }])(
+    "with %o nobody is local, also without a header",
+    async (deps) => {
+      const mine = await openApiServer({ deps });
+      try {
+        expect((await mine.call("GET", "/metrics")).status).toBe(401);
+        expect((await mine.call("GET", "/metrics", { token: LOCAL_TOKEN })).status).toBe(200);
+      } finally {
+        await mine.close();
+      }
+    },
+  );
 });
 
 describe("gc", () => {
@@ -155,9 +169,17 @@ describe("gc", () => {
     const user = await api.person("gc@example.com");
     expect((await api.call("POST", "/v1/ops/gc", { token: user.accessToken, body: {} })).status).toBe(403);
     expect((await api.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dry: true } })).status).toBe(400);
-    const stray = { name: "slipway-task_stray-a1", taskId: "task_stray", attempt: 1, socketDir: "/nowhere", token: "att_x", limits: {} };
+    const stray = {
+      name: "slipway-task_stray-a1",
+      taskId: "task_stray",
+      attempt: 1,
+      socketDir: "/nowhere",
+      token: "att_x",
+      limits: {},
+    };
     await api.harness.sandbox.ensure(stray, new AbortController().signal);
-    const gc = async (dryRun: boolean) => (await api.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dryRun } })).body;
+    const gc = async (dryRun: boolean) =>
+      (await api.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dryRun } })).body;
     const items = [{ kind: "sandbox", name: stray.name, bytes: null, error: null }];
     expect(await gc(true)).toEqual({ dryRun: true, bytes: 0, items });
     expect(await gc(false)).toEqual({ dryRun: false, bytes: 0, items });
@@ -185,7 +207,11 @@ describe("overview", () => {
 });
 
 describe("the OpenAPI document", () => {
-  type Operation = { responses: Record<string, unknown>; parameters?: { name: string; in: string }[]; operationId: string };
+  type Operation = {
+    responses: Record<string, unknown>;
+    parameters?: { name: string; in: string }[];
+    operationId: string;
+  };
   const document = async () =>
     (await api.call("GET", "/openapi.json")).body as {
       openapi: string;
@@ -196,7 +222,9 @@ describe("the OpenAPI document", () => {
   test("has every route that is registered, and no other", async () => {
     const { paths, openapi } = await document();
     expect(openapi).toBe("3.1.0");
-    const told = Object.entries(paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method} ${path}`));
+    const told = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method} ${path}`),
+    );
     expect(told.sort()).toEqual(ROUTES.map((row) => `${row.method} ${toOpenapiPath(row)}`).sort());
     const ids = Object.values(paths).flatMap((methods) => Object.values(methods).map((one) => one.operationId));
     expect(new Set(ids).size).toBe(ids.length);
@@ -252,7 +280,9 @@ describe("the OpenAPI document", () => {
     const text = JSON.stringify(whole);
     for (const [, name] of text.matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g))
       expect(whole.components.schemas).toHaveProperty(name!);
-    expect([...text.matchAll(/"\$ref":"([^"]+)"/g)].every(([, to]) => to!.startsWith("#/components/schemas/"))).toBe(true);
+    expect([...text.matchAll(/"\$ref":"([^"]+)"/g)].every(([, to]) => to!.startsWith("#/components/schemas/"))).toBe(
+      true,
+    );
     for (const [path, methods] of Object.entries(whole.paths)) {
       const wanted = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name);
       for (const one of Object.values(methods)) {
@@ -264,10 +294,8 @@ describe("the OpenAPI document", () => {
 
   test("its Task schema accepts a real task and refuses a stranger's field", async () => {
     const whole = await document();
-    const task = (await api.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } })).body as Record<
-      string,
-      unknown
-    >;
+    const task = (await api.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } }))
+      .body as Record<string, unknown>;
     const schema = whole.components.schemas["Task"] as {
       properties: Record<string, unknown>;
       required: string[];
@@ -279,7 +307,9 @@ describe("the OpenAPI document", () => {
   });
 
   test("is made without a server too, and of the rows alone", () => {
-    const alone = z.object({ paths: z.record(z.string(), z.unknown()) }).parse(openapiDocument(ROUTES.slice(0, 1), "1"));
+    const alone = z
+      .object({ paths: z.record(z.string(), z.unknown()) })
+      .parse(openapiDocument(ROUTES.slice(0, 1), "1"));
     expect(Object.keys(alone.paths)).toHaveLength(1);
   });
 });

@@ -36,7 +36,14 @@ beforeEach(async () => {
   };
   accounts = { ...opened.accounts, tokenByHash: counted };
   clock = createManualClock();
-  sessions = await openSessions({ accounts, clock, ids: seededIds(), secret, localToken: "local-secret", setupToken: "setup-secret" });
+  sessions = await openSessions({
+    accounts,
+    clock,
+    ids: seededIds(),
+    secret,
+    localToken: "local-secret",
+    setupToken: "setup-secret",
+  });
 });
 
 afterEach(async () => {
@@ -59,7 +66,12 @@ describe("passwords", () => {
     expect(grant.expiresIn).toBe(600);
     expect(grant.refreshToken).toMatch(/^rt_/);
     const caller = await sessions.authenticate(grant.accessToken);
-    expect(caller).toMatchObject({ userId: grant.user.id, role: "user", via: "session", expiresAt: clock.now() + 600 * SECOND });
+    expect(caller).toMatchObject({
+      userId: grant.user.id,
+      role: "user",
+      via: "session",
+      expiresAt: clock.now() + 600 * SECOND,
+    });
   });
 
   test("a wrong one, an unknown e-mail and the built-in person sound the same", async () => {
@@ -69,7 +81,10 @@ describe("passwords", () => {
       ["nobody@example.com", PASSWORD],
       ["local@localhost", ""],
     ] as const) {
-      await expect(sessions.login(email, password)).rejects.toMatchObject({ ...WRONG, message: "E-mail or password is wrong" });
+      await expect(sessions.login(email, password)).rejects.toMatchObject({
+        ...WRONG,
+        message: "E-mail or password is wrong",
+      });
     }
   });
 
@@ -86,7 +101,9 @@ describe("passwords", () => {
 
   test("a taken e-mail is a conflict", async () => {
     await begin();
-    await expect(sessions.createUser({ email: "ADA@example.com", password: PASSWORD, role: "user" })).rejects.toMatchObject({
+    await expect(
+      sessions.createUser({ email: "ADA@example.com", password: PASSWORD, role: "user" }),
+    ).rejects.toMatchObject({
       code: "conflict",
     });
   });
@@ -95,7 +112,9 @@ describe("passwords", () => {
     const grant = await begin();
     const next = await sessions.refresh(grant.refreshToken);
     const { token } = await sessions.createToken(await sessions.authenticate(grant.accessToken), "ci", DAY);
-    const files = ["slipway.db", "slipway.db-wal"].map((name) => readFileSync(join(dir, name)).toString("latin1")).join("");
+    const files = ["slipway.db", "slipway.db-wal"]
+      .map((name) => readFileSync(join(dir, name)).toString("latin1"))
+      .join("");
     expect(files).toContain("ada@example.com");
     const secrets = [PASSWORD, grant.accessToken, grant.refreshToken, next.refreshToken, token];
     for (const one of secrets) expect(files).not.toContain(one);
@@ -122,7 +141,14 @@ describe("refresh tokens", () => {
     const first = await begin();
     const second = await sessions.refresh(first.refreshToken);
     await clock.advance(29 * SECOND);
-    const again = await openSessions({ accounts, clock, ids: seededIds(9), secret, localToken: null, setupToken: null });
+    const again = await openSessions({
+      accounts,
+      clock,
+      ids: seededIds(9),
+      secret,
+      localToken: null,
+      setupToken: null,
+    });
     expect((await again.refresh(first.refreshToken)).refreshToken).toBe(second.refreshToken);
   });
 
@@ -188,7 +214,8 @@ describe("access tokens under attack", () => {
     const key = Buffer.from(hkdfSync("sha256", secret, "", "slipway access token", 32));
     const grant = await begin();
     const good = jwt.decode(grant.accessToken) as Record<string, unknown>;
-    const b64 = (value: unknown): string => Buffer.from(typeof value === "string" ? value : JSON.stringify(value)).toString("base64url");
+    const b64 = (value: unknown): string =>
+      Buffer.from(typeof value === "string" ? value : JSON.stringify(value)).toString("base64url");
     const sign = (header: unknown, payload: unknown): string => {
       const head = `${b64(header)}.${b64(payload)}`;
       return `${head}.${createHmac("sha256", key).update(head).digest("base64url")}`;
@@ -203,7 +230,8 @@ describe("access tokens under attack", () => {
       tokens.map((token) =>
         sessions.authenticate(token).then(
           () => token.slice(0, 200),
-          (error: { code?: string }) => (error.code === "unauthenticated" ? null : `${error.code}: ${token.slice(0, 200)}`),
+          (error: { code?: string }) =>
+            error.code === "unauthenticated" ? null : `${error.code}: ${token.slice(0, 200)}`,
         ),
       ),
     );
@@ -318,7 +346,13 @@ describe("personal tokens", () => {
     expect(isPersonalToken(token)).toBe(true);
     const last = token.endsWith("0") ? "1" : "0";
     const body = token[10] === "a" ? "b" : "a";
-    const broken = [token.slice(0, -1) + last, token.slice(0, 10) + body + token.slice(11), token.slice(0, -1), `${token}0`, "slp_"];
+    const broken = [
+      token.slice(0, -1) + last,
+      token.slice(0, 10) + body + token.slice(11),
+      token.slice(0, -1),
+      `${token}0`,
+      "slp_",
+    ];
     for (const one of broken) await expect(sessions.authenticate(one)).rejects.toMatchObject(UNAUTHENTICATED);
     expect(lookups).toBe(0);
     await expect(sessions.authenticate(token)).rejects.toMatchObject(UNAUTHENTICATED);
@@ -346,7 +380,11 @@ describe("tickets, the local operator, and the first admin", () => {
   });
 
   test("the data folder's token is the local admin; a near miss is nobody", async () => {
-    expect(await sessions.authenticate("local-secret")).toMatchObject({ userId: LOCAL_USER_ID, role: "admin", via: "local" });
+    expect(await sessions.authenticate("local-secret")).toMatchObject({
+      userId: LOCAL_USER_ID,
+      role: "admin",
+      via: "local",
+    });
     for (const near of ["local-secre", "local-secret ", "Local-secret", ""]) {
       await expect(sessions.authenticate(near)).rejects.toMatchObject(UNAUTHENTICATED);
     }
@@ -368,7 +406,14 @@ describe("tickets, the local operator, and the first admin", () => {
   });
 
   test("a short secret stops the start", async () => {
-    const weak = openSessions({ accounts, clock, ids: seededIds(), secret: Buffer.alloc(31, 1), localToken: null, setupToken: null });
+    const weak = openSessions({
+      accounts,
+      clock,
+      ids: seededIds(),
+      secret: Buffer.alloc(31, 1),
+      localToken: null,
+      setupToken: null,
+    });
     await expect(weak).rejects.toMatchObject({ code: "config_invalid" });
   });
 });

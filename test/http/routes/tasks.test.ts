@@ -14,7 +14,8 @@ beforeAll(async () => {
 });
 afterAll(() => api.close());
 
-const submit = (asked: Asked = {}) => api.call("POST", "/v1/tasks", { token: ada, body: { repo: REPO, prompt: "Do it." }, ...asked });
+const submit = (asked: Asked = {}) =>
+  api.call("POST", "/v1/tasks", { token: ada, body: { repo: REPO, prompt: "Do it." }, ...asked });
 const submitted = async (asked: Asked = {}): Promise<string> => (await submit(asked)).body.id;
 const get = (path: string, token = ada) => api.call("GET", path, { token });
 
@@ -61,7 +62,10 @@ describe("submit", () => {
     const headers = { "idempotency-key": "k-1" };
     const many = await Promise.all(Array.from({ length: 10 }, () => submit({ headers })));
     expect(new Set(many.map((one) => one.body.id)).size).toBe(1);
-    expect(many.map((one) => one.status).toSorted((a, b) => a - b)).toEqual([...Array.from({ length: 9 }, () => 200), 201]);
+    expect(many.map((one) => one.status).toSorted((a, b) => a - b)).toEqual([
+      ...Array.from({ length: 9 }, () => 200),
+      201,
+    ]);
     expect((await submit({ headers })).status).toBe(200);
     const other = await submit({ headers, body: { repo: REPO, prompt: "Something else." } });
     expect([other.status, other.body.code]).toEqual([422, "idempotency_mismatch"]);
@@ -101,12 +105,19 @@ describe("submit", () => {
 describe("the agent and its model", () => {
   test("what may be asked for is told, and what is asked for shows", async () => {
     const offer = (await get("/v1/config")).body;
-    expect(offer).toMatchObject({ agents: ["scripted", "anthropic"], model: "claude-sonnet-5-5", models: ["claude-sonnet-*"] });
+    expect(offer).toMatchObject({
+      agents: ["scripted", "anthropic"],
+      model: "claude-sonnet-5-5",
+      models: ["claude-sonnet-*"],
+    });
     const plain = await submit({ body: { repo: REPO, prompt: "x", agent: "anthropic" } });
     expect(plain.body).toMatchObject({ agent: "anthropic", model: "claude-sonnet-5-5", effort: null });
     const chosen = { agent: "anthropic", model: "claude-sonnet-4-6", effort: offer.efforts.at(-1) };
     expect((await submit({ body: { repo: REPO, prompt: "x", ...chosen } })).body).toMatchObject(chosen);
-    expect((await submit({ body: { repo: REPO, prompt: "x" } })).body).toMatchObject({ agent: "scripted", model: null });
+    expect((await submit({ body: { repo: REPO, prompt: "x" } })).body).toMatchObject({
+      agent: "scripted",
+      model: null,
+    });
     expect((await submit({ body: { repo: REPO, prompt: "x", effort: "extreme" } })).status).toBe(400);
   });
 });
@@ -127,7 +138,16 @@ describe("[S2] another's task", () => {
   test("is 404 at every door, for reading and for doing, and in no list", async () => {
     const id = await running();
     const path = `/v1/tasks/${id}`;
-    for (const suffix of ["", "/events", "/messages", "/tool-calls", "/attempts", "/diff", "/diff?format=patch", "/machine"]) {
+    for (const suffix of [
+      "",
+      "/events",
+      "/messages",
+      "/tool-calls",
+      "/attempts",
+      "/diff",
+      "/diff?format=patch",
+      "/machine",
+    ]) {
       const answered = await get(path + suffix, bob);
       expect([answered.status, answered.body.code], suffix).toEqual([404, "not_found"]);
     }
@@ -177,7 +197,8 @@ describe("lists", () => {
       cursor = page.body.next;
     }
     expect(seen).toEqual([...ids].reverse());
-    const only = async (query: string) => (await get(`/v1/tasks?${query}`, cleo)).body.items.map((task: { id: string }) => task.id);
+    const only = async (query: string) =>
+      (await get(`/v1/tasks?${query}`, cleo)).body.items.map((task: { id: string }) => task.id);
     expect(await only("q=nUMBER%203")).toEqual([ids[3]]);
     expect(await only(`thread=${ids[1]!.replace("task_", "thread_")}`)).toEqual([ids[1]]);
     expect(await only("state=done,failed")).toEqual([]);
@@ -221,11 +242,16 @@ describe("a task's life", () => {
     const id = await cancelled();
     const push = await api.call("POST", `/v1/tasks/${id}/retry`, { token: ada, body: { from: "push" } });
     expect([push.status, push.body.code]).toEqual([409, "nothing_to_push"]);
-    const made = await api.call("POST", `/v1/tasks/${id}/retry`, { token: ada, body: { from: "start", prompt: "Again." } });
+    const made = await api.call("POST", `/v1/tasks/${id}/retry`, {
+      token: ada,
+      body: { from: "start", prompt: "Again." },
+    });
     expect(made.status).toBe(201);
     expect(made.body).toMatchObject({ parentId: id, threadId: id.replace("task_", "thread_"), prompt: "Again." });
     expect((await api.call("POST", `/v1/tasks/${id}/retry`, { token: ada })).status).toBe(201);
-    expect((await api.call("POST", `/v1/tasks/${id}/retry`, { token: ada, body: { from: "middle" } })).status).toBe(400);
+    expect((await api.call("POST", `/v1/tasks/${id}/retry`, { token: ada, body: { from: "middle" } })).status).toBe(
+      400,
+    );
   });
 
   test("messages: queued, listed, taken back once, and a follow-up when it is over", async () => {
@@ -233,17 +259,25 @@ describe("a task's life", () => {
     const said = await api.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text: "Use tabs." } });
     expect([said.status, said.body.status, said.body.mode]).toEqual([202, "queued", "steer"]);
     const list = await get(`/v1/tasks/${id}/messages`);
-    expect(list.body.items).toMatchObject([{ id: said.body.id, role: "user", content: [{ type: "text", text: "Use tabs." }] }]);
+    expect(list.body.items).toMatchObject([
+      { id: said.body.id, role: "user", content: [{ type: "text", text: "Use tabs." }] },
+    ]);
     const path = `/v1/tasks/${id}/messages/${said.body.id}`;
     expect((await api.call("DELETE", path, { token: ada })).status).toBe(204);
     expect((await get(`/v1/tasks/${id}/messages`)).body.items[0].status).toBe("withdrawn");
     expect((await api.call("DELETE", `/v1/tasks/${id}/messages/msg_none`, { token: ada })).status).toBe(404);
     const read = await api.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text: "And spaces." } });
-    await api.harness.fakeWorkers.say(api.harness.coordinator.workerApi, id, ["message.status", { id: read.body.id, status: "delivered" }]);
+    await api.harness.fakeWorkers.say(api.harness.coordinator.workerApi, id, [
+      "message.status",
+      { id: read.body.id, status: "delivered" },
+    ]);
     const late = await api.call("DELETE", `/v1/tasks/${id}/messages/${read.body.id}`, { token: ada });
     expect([late.status, late.body.code]).toEqual([409, "message_delivered"]);
     const over = await cancelled();
-    const follow = await api.call("POST", `/v1/tasks/${over}/messages`, { token: ada, body: { text: "One more thing." } });
+    const follow = await api.call("POST", `/v1/tasks/${over}/messages`, {
+      token: ada,
+      body: { text: "One more thing." },
+    });
     expect(follow.status).toBe(201);
     expect(follow.body).toMatchObject({ parentId: over, prompt: "One more thing." });
   });
@@ -251,7 +285,11 @@ describe("a task's life", () => {
   test("[R5] the same key says a message once", async () => {
     const id = await running();
     const say = (text: string) =>
-      api.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text }, headers: { "idempotency-key": "m-1" } });
+      api.call("POST", `/v1/tasks/${id}/messages`, {
+        token: ada,
+        body: { text },
+        headers: { "idempotency-key": "m-1" },
+      });
     const first = await say("Once.");
     expect((await say("Once.")).body.id).toBe(first.body.id);
     expect((await say("Twice.")).body.code).toBe("idempotency_mismatch");
@@ -265,8 +303,13 @@ describe("a task's life", () => {
       { id: "q1", question: "Tabs?", options: ["yes", "no"] },
     ]);
     const asked = await get(`/v1/tasks/${id}`);
-    expect(asked.body).toMatchObject({ state: "running", phase: "awaiting_input", question: { id: "q1", options: ["yes", "no"] } });
-    const answer = (questionId: string) => api.call("POST", `/v1/tasks/${id}/answer`, { token: ada, body: { questionId, text: "yes" } });
+    expect(asked.body).toMatchObject({
+      state: "running",
+      phase: "awaiting_input",
+      question: { id: "q1", options: ["yes", "no"] },
+    });
+    const answer = (questionId: string) =>
+      api.call("POST", `/v1/tasks/${id}/answer`, { token: ada, body: { questionId, text: "yes" } });
     expect((await answer("q9")).status).toBe(404);
     expect((await answer("q1")).body).toMatchObject({ id, question: null });
     expect((await answer("q1")).body.code).toBe("already_answered");
@@ -285,7 +328,9 @@ describe("a task's life", () => {
     expect(all[0]!.type).toBe("task.submitted");
     const pages: number[] = [];
     for (let after: string | null = "0"; after !== null;) {
-      const page: { body: { items: { seq: number }[]; next: string | null } } = await get(`/v1/tasks/${id}/events?after=${after}&limit=2`);
+      const page: { body: { items: { seq: number }[]; next: string | null } } = await get(
+        `/v1/tasks/${id}/events?after=${after}&limit=2`,
+      );
       pages.push(...page.body.items.map((event) => event.seq));
       after = page.body.next;
     }
@@ -293,9 +338,15 @@ describe("a task's life", () => {
     expect((await get(`/v1/tasks/${id}/tool-calls`)).body.items).toMatchObject([
       { id: "t1", attempt: 1, output: "a\n\u001b[31mb", exitCode: 0 },
     ]);
-    expect((await get(`/v1/tasks/${id}/attempts`)).body.items).toMatchObject([{ number: 1, container: `slipway-${id}-a1`, endedAt: null }]);
+    expect((await get(`/v1/tasks/${id}/attempts`)).body.items).toMatchObject([
+      { number: 1, container: `slipway-${id}-a1`, endedAt: null },
+    ]);
     const machine = (await get(`/v1/tasks/${id}/machine`)).body;
-    expect(machine).toMatchObject({ state: "running", container: `slipway-${id}-a1`, snapshot: { value: { running: "working" } } });
+    expect(machine).toMatchObject({
+      state: "running",
+      container: `slipway-${id}-a1`,
+      snapshot: { value: { running: "working" } },
+    });
     expect(machine.can).toContain("cancel");
   });
 
@@ -303,7 +354,10 @@ describe("a task's life", () => {
     const id = await running();
     const { repos, coordinator, fakeWorkers } = api.harness;
     const sha = await repos.commit(id, checkpointRef(1), "half of it");
-    await fakeWorkers.say(coordinator.workerApi, id, ["checkpoint", { sha, cursor: null, files: 1, additions: 2, deletions: 0 }]);
+    await fakeWorkers.say(coordinator.workerApi, id, [
+      "checkpoint",
+      { sha, cursor: null, files: 1, additions: 2, deletions: 0 },
+    ]);
     const task = (await get(`/v1/tasks/${id}`)).body;
     expect(task.headSha).toBe(sha);
     const diff = await get(`/v1/tasks/${id}/diff`);

@@ -10,7 +10,13 @@ function frame(stream: number, text: string): Buffer {
 }
 
 describe("the engine's framing", () => {
-  const whole = Buffer.concat([frame(1, "one "), frame(2, "an error"), frame(1, ""), frame(1, "two"), frame(3, "nobody's")]);
+  const whole = Buffer.concat([
+    frame(1, "one "),
+    frame(2, "an error"),
+    frame(1, ""),
+    frame(1, "two"),
+    frame(3, "nobody's"),
+  ]);
 
   it.each([1, 2, 7, 8, 9, 1_000])("gives the standard output alone, however it is cut (%i bytes)", async (size) => {
     const output = new StandardOutput();

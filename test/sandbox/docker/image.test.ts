@@ -1,4 +1,7 @@
-/** Images that people choose, on the real engine: what is added to them, what of them counts, and what is said of those that do not work. */
+/**
+ * Images that people choose, on the real engine: what is added to them, what of them counts, and
+ * what is said of those that do not work.
+ */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,7 +15,10 @@ import { dropImage, importImage, rootfs, startRegistry, type Registry } from "..
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 
 const root = join(import.meta.dirname, "../../..");
-const source = { workerFile: join(root, "test/support/process/stand-in-worker.mjs"), dockerfile: join(root, "Dockerfile") };
+const source = {
+  workerFile: join(root, "test/support/process/stand-in-worker.mjs"),
+  dockerfile: join(root, "Dockerfile"),
+};
 const never = new AbortController().signal;
 const PATH = "ENV PATH=/usr/bin:/bin";
 
@@ -53,7 +59,9 @@ describeWithDocker("[S5] images that people choose", () => {
           .catch(() => null),
       ),
     );
-    const mine = (await docker.listImages()).filter((one) => bases.some((base) => base?.Id === one.Labels?.["slipway.base"]));
+    const mine = (await docker.listImages()).filter((one) =>
+      bases.some((base) => base?.Id === one.Labels?.["slipway.base"]),
+    );
     for (const { Id } of mine) await dropImage(Id);
     for (const name of names) await dropImage(name);
   });
@@ -155,7 +163,12 @@ describeWithDocker("[S5] images that people choose", () => {
     const cases: readonly (readonly [string, string, readonly string[], RegExp])[] = [
       ["without git", "rm -r usr/bin/git usr/lib/git-core", [], /there is no git in it/],
       ["without bash", "rm bin/bash", [], /there is no \/bin\/bash in it/],
-      ["built on musl", "rm -r lib64; touch lib/ld-musl-x86_64.so.1 lib/ld-musl-aarch64.so.1", [], /built on musl, as Alpine is/],
+      [
+        "built on musl",
+        "rm -r lib64; touch lib/ld-musl-x86_64.so.1 lib/ld-musl-aarch64.so.1",
+        [],
+        /built on musl, as Alpine is/,
+      ],
       ["without a C library", "rm -r lib64 lib", [], /it has no glibc/],
       [
         "with an old C library",
@@ -163,7 +176,12 @@ describeWithDocker("[S5] images that people choose", () => {
         [],
         /C library is too old \(Node needs GLIBC_2.28\)/,
       ],
-      ["without a library of Node's", "rm lib/*/libstdc++.so.6 usr/lib/*/libstdc++.so.6 || true", [], /it has no libstdc\+\+\.so\.6/],
+      [
+        "without a library of Node's",
+        "rm lib/*/libstdc++.so.6 usr/lib/*/libstdc++.so.6 || true",
+        [],
+        /it has no libstdc\+\+\.so\.6/,
+      ],
       ["that hides the worker under a volume", "", ["VOLUME /worker/sub"], /declares a volume at \/worker\/sub/],
       ["that is one volume", "", ["VOLUME /"], /declares a volume at \//],
       ["with a volume over its libraries", "", ["VOLUME /lib", "VOLUME /lib64"], /it has no glibc/],
@@ -246,10 +264,13 @@ describeWithDocker("[S5] images that people choose", () => {
     for (const image of [kept, used, old]) await prepare(image);
     await sandbox.ensure(specOf(used, "sleep"), never);
     const tags = async (base: string): Promise<string[]> =>
-      (await docker.listImages()).filter((one) => one.Labels?.["slipway.from"] === base).flatMap((one) => one.RepoTags ?? []);
+      (await docker.listImages())
+        .filter((one) => one.Labels?.["slipway.from"] === base)
+        .flatMap((one) => one.RepoTags ?? []);
     const [oldTag, usedTag, keptTag] = [(await tags(old))[0]!, (await tags(used))[0]!, (await tags(kept))[0]!];
     // The names come to mean other images.
-    for (const image of [used, old]) importImage(image.replace("docker.io/library/", ""), rootfs(own, `echo newer > ${++serial}`), [PATH]);
+    for (const image of [used, old])
+      importImage(image.replace("docker.io/library/", ""), rootfs(own, `echo newer > ${++serial}`), [PATH]);
     const engine = openEngine({});
     const stale = openStaleImages(engine, openWorkerImage(engine, source), instance);
     const crashed = await docker.createContainer({ Image: own, Labels: { "slipway.prepare": instance } });

@@ -40,7 +40,10 @@ describe("the engine's report of an image", () => {
       progressDetail: { current, total: 1_000 },
       progress: "[=>]",
     });
-    const lines = [{ status: "Pulling from library/node", id: "24" }, ...Array.from({ length: 1_000 }, (_, i) => download(i))];
+    const lines = [
+      { status: "Pulling from library/node", id: "24" },
+      ...Array.from({ length: 1_000 }, (_, i) => download(i)),
+    ];
     expect(told(lines)).toEqual(["Pulling from library/node"]);
     const slow = told(lines, 100);
     expect(slow.length).toBeGreaterThan(20);
@@ -49,7 +52,10 @@ describe("the engine's report of an image", () => {
   });
 
   it("passes on the error, and text that is no JSON", () => {
-    expect(parseLine(JSON.stringify({ error: "no space left", errorDetail: {} }))).toMatchObject({ text: null, error: "no space left" });
+    expect(parseLine(JSON.stringify({ error: "no space left", errorDetail: {} }))).toMatchObject({
+      text: null,
+      error: "no space left",
+    });
     expect(parseLine("plain words")).toMatchObject({ text: "plain words", error: null });
     expect(parseLine("[1]")).toMatchObject({ text: null, error: null });
   });

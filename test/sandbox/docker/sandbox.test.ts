@@ -60,7 +60,8 @@ describeWithDocker("Docker", () => {
       const docker = dockerClient();
       const label = { [LABELS.instance]: rig.options.instance };
       const n = `${process.pid}x${++serial}`;
-      const volume = (name: string, labels: Record<string, string>) => docker.createVolume({ Name: name, Labels: labels });
+      const volume = (name: string, labels: Record<string, string>) =>
+        docker.createVolume({ Name: name, Labels: labels });
       await volume(`slipway-task_v${n}-a1`, label);
       await volume(`slipway-task_w${n}-a2`, label);
       await volume(`slipway-pool-${n}-1`, label);
@@ -79,7 +80,12 @@ describeWithDocker("Docker", () => {
         const left = Volumes.map(({ Name }) => Name).filter((name) => name.includes(n));
         expect(left.toSorted()).toEqual([`slipway-pool-${n}-1`, `slipway-task_o${n}-a1`, `slipway-task_w${n}-a2`]);
       } finally {
-        for (const name of [`slipway-task_v${n}-a1`, `slipway-task_w${n}-a2`, `slipway-pool-${n}-1`, `slipway-task_o${n}-a1`])
+        for (const name of [
+          `slipway-task_v${n}-a1`,
+          `slipway-task_w${n}-a2`,
+          `slipway-pool-${n}-1`,
+          `slipway-task_o${n}-a1`,
+        ])
           await docker
             .getVolume(name)
             .remove()
@@ -88,7 +94,8 @@ describeWithDocker("Docker", () => {
     });
 
     it("[S5] a worker has no network, no capabilities, no root and no writable image", async () => {
-      const said = await inside(`id -u; grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status | tr -s "[:space:]" " "; echo;
+      const said =
+        await inside(`id -u; grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status | tr -s "[:space:]" " "; echo;
         ls /sys/class/net | tr "\\n" " "; touch /worker/x 2>&1; touch /etc/x 2>&1; touch /run/slipway/x 2>&1;
         node -e 'fetch("http://127.0.0.1:1").catch(e => console.log("loopback", e.cause.code)); require("net").connect(53, "192.0.2.1").on("error", e => console.log("outside", e.code))'`);
       expect(said).toContain("10001");
@@ -100,38 +107,43 @@ describeWithDocker("Docker", () => {
     });
 
     /** Numbers of x86-64; the profile itself names calls. */
-    it.runIf(process.arch === "x64")("[Y1] system calls that lead out of a container fail, and those that work needs do not", async () => {
-      const calls = {
-        io_uring_setup: "425,1,0",
-        unshare_user: "272,0x10000000",
-        setns: "308,0,0",
-        mount: "165,0,0,0,0,0",
-        ptrace: "101,0,0,0,0",
-        process_vm_readv: "310,1,0,0,0,0,0",
-        keyctl: "250,0,0,0",
-        bpf: "321,0,0,0",
-        perf_event_open: "298,0,0,0,0,0",
-        userfaultfd: "323,0",
-        open_by_handle_at: "304,0,0,0",
-        finit_module: "313,0,0,0",
-        kexec_load: "246,0,0,0,0",
-        clone_newuser: "56,0x10000011,0,0,0,0",
-        vsock: "41,40,1,0",
-        packet: "41,17,3,0",
-        alg: "41,38,5,0",
-        netlink_audit: "41,16,3,9",
-        settimeofday: "164,0,0",
-        chroot: "161,0",
-      };
-      const tries = Object.entries(calls).map(([name, call]) => `$r=syscall(${call}); print "${name} $r ", $!+0, "\\n";`);
-      const said = await inside(`perl -e '${tries.join(" ")} print "clone3 ", syscall(435,0,0), " ", $!+0, "\\n"'
+    it.runIf(process.arch === "x64")(
+      "[Y1] system calls that lead out of a container fail, and those that work needs do not",
+      async () => {
+        const calls = {
+          io_uring_setup: "425,1,0",
+          unshare_user: "272,0x10000000",
+          setns: "308,0,0",
+          mount: "165,0,0,0,0,0",
+          ptrace: "101,0,0,0,0",
+          process_vm_readv: "310,1,0,0,0,0,0",
+          keyctl: "250,0,0,0",
+          bpf: "321,0,0,0",
+          perf_event_open: "298,0,0,0,0,0",
+          userfaultfd: "323,0",
+          open_by_handle_at: "304,0,0,0",
+          finit_module: "313,0,0,0",
+          kexec_load: "246,0,0,0,0",
+          clone_newuser: "56,0x10000011,0,0,0,0",
+          vsock: "41,40,1,0",
+          packet: "41,17,3,0",
+          alg: "41,38,5,0",
+          netlink_audit: "41,16,3,9",
+          settimeofday: "164,0,0",
+          chroot: "161,0",
+        };
+        const tries = Object.entries(calls).map(
+          ([name, call]) => `$r=syscall(${call}); print "${name} $r ", $!+0, "\\n";`,
+        );
+        const said = await inside(`perl -e '${tries.join(" ")} print "clone3 ", syscall(435,0,0), " ", $!+0, "\\n"'
         git --version; node -e 'console.log("node", require("child_process").execSync("echo ok").toString().trim(), new (require("worker_threads").Worker)("", { eval: true }).threadId > 0)'
         bash -c 'echo a | cat | wc -l'; rg --version | head -1; perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0) and print "unix "; socket(S, AF_INET6, SOCK_DGRAM, 0) and print "inet6\\n"'`);
-      const refused = Object.keys(calls).filter((name) => said.includes(`${name} -1 1\n`));
-      expect(refused, said).toEqual(Object.keys(calls));
-      expect(said).toContain("clone3 -1 38\n");
-      expect(said).toMatch(/git version .*\nnode ok true\n1\nripgrep .*\nunix inet6/);
-    });
+        const refused = Object.keys(calls).filter((name) => said.includes(`${name} -1 1\n`));
+        expect(refused, said).toEqual(Object.keys(calls));
+        expect(said).toContain("clone3 -1 38\n");
+        expect(said).toMatch(/git version .*\nnode ok true\n1\nripgrep .*\nunix inet6/);
+      },
+    );
 
     it("[D4] [S1] what the engine is told is all there is: a worker's container, field by field", async () => {
       const spec = specOf("run:sleep 30");
@@ -188,21 +200,20 @@ describeWithDocker("Docker", () => {
       // An empty list of masked paths would take the engine's masks of /proc away.
       expect(HostConfig.MaskedPaths?.length).toBeGreaterThan(5);
       expect(HostConfig.ReadonlyPaths?.length).toBeGreaterThan(3);
-      expect([HostConfig.Devices ?? [], HostConfig.Binds ?? [], HostConfig.ExtraHosts ?? [], HostConfig.PortBindings ?? {}]).toEqual([
-        [],
-        [],
-        [],
-        {},
-      ]);
+      expect([
+        HostConfig.Devices ?? [],
+        HostConfig.Binds ?? [],
+        HostConfig.ExtraHosts ?? [],
+        HostConfig.PortBindings ?? {},
+      ]).toEqual([[], [], [], {}]);
       expect(
         Object.values(HostConfig.Tmpfs ?? {}).every(
           (options) => /size=.*nr_inodes=/.test(String(options)) && /nosuid,nodev/.test(String(options)),
         ),
       ).toBe(true);
-      expect(Mounts.map(({ Destination, Type, RW }) => `${Destination} ${Type} ${RW}`).toSorted((a, b) => (a < b ? -1 : 1))).toEqual([
-        "/run/slipway bind false",
-        "/workspace volume true",
-      ]);
+      expect(
+        Mounts.map(({ Destination, Type, RW }) => `${Destination} ${Type} ${RW}`).toSorted((a, b) => (a < b ? -1 : 1)),
+      ).toEqual(["/run/slipway bind false", "/workspace volume true"]);
       expect(Config.User).toBe("10001:10001");
     });
 
@@ -249,13 +260,17 @@ describeWithDocker("Docker", () => {
       await rig.open().ensure({ ...spec, taskId: "tsk_other" }, never);
       await expect(sandbox.ensure(spec, never)).rejects.toMatchObject({ code: "sandbox_unavailable" });
       const other = openDockerSandbox({ ...rig.options, instance: `${rig.options.instance}-other` });
-      await expect(other.ensure({ ...spec, taskId: "tsk_other" }, never)).rejects.toMatchObject({ code: "sandbox_unavailable" });
+      await expect(other.ensure({ ...spec, taskId: "tsk_other" }, never)).rejects.toMatchObject({
+        code: "sandbox_unavailable",
+      });
       expect(await other.list()).toEqual([]);
       await other.close();
     });
 
     it("an out-of-memory child of a worker that ends well is no failure", async () => {
-      const spec = specOf(`run:node -e 'const a = []; for (;;) a.push(Buffer.alloc(16777216, 1))' >/dev/null 2>&1; echo went on`);
+      const spec = specOf(
+        `run:node -e 'const a = []; for (;;) a.push(Buffer.alloc(16777216, 1))' >/dev/null 2>&1; echo went on`,
+      );
       await sandbox.ensure(spec, never);
       const exit = await sandbox.wait(spec.name, never);
       expect(exit).toMatchObject({ exitCode: 0, outOfMemory: false });
@@ -359,7 +374,14 @@ describe("an engine that is not there", () => {
     });
   }
 
-  const spec: SandboxSpec = { name: "slipway-x-a1", taskId: "x", attempt: 1, socketDir: "/nowhere", token: "t", limits: {} };
+  const spec: SandboxSpec = {
+    name: "slipway-x-a1",
+    taskId: "x",
+    attempt: 1,
+    socketDir: "/nowhere",
+    token: "t",
+    limits: {},
+  };
 
   async function refusesAll(sandbox: Sandbox): Promise<void> {
     const unavailable = { code: "sandbox_unavailable" };
@@ -406,6 +428,8 @@ describe("an engine that is not there", () => {
 
   it("DOCKER_HOST says where the engine is", () => {
     expect(dockerOptions({})).toEqual({});
-    expect(dockerOptions({ DOCKER_HOST: "unix:///run/user/1/docker.sock" })).toEqual({ socketPath: "/run/user/1/docker.sock" });
+    expect(dockerOptions({ DOCKER_HOST: "unix:///run/user/1/docker.sock" })).toEqual({
+      socketPath: "/run/user/1/docker.sock",
+    });
   });
 });

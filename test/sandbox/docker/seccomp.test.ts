@@ -4,7 +4,12 @@ import { needsOurProfile, seccompProfile } from "../../../src/sandbox/docker/har
 interface Profile {
   readonly defaultAction: string;
   readonly archMap: readonly { architecture: string; subArchitectures: readonly string[] }[];
-  readonly syscalls: readonly { names: readonly string[]; action: string; args: readonly object[]; errnoRet?: number }[];
+  readonly syscalls: readonly {
+    names: readonly string[];
+    action: string;
+    args: readonly object[];
+    errnoRet?: number;
+  }[];
 }
 const profile = JSON.parse(seccompProfile()) as Profile;
 const allowed = profile.syscalls.filter(({ action }) => action === "SCMP_ACT_ALLOW");

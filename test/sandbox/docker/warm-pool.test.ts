@@ -1,4 +1,7 @@
-/** Workers that were started ahead of their task, on the real engine: the contract holds with them as without, and what is theirs alone. */
+/**
+ * Workers that were started ahead of their task, on the real engine: the contract holds with them
+ * as without, and what is theirs alone.
+ */
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
@@ -87,7 +90,9 @@ describeWithDocker("Docker with workers that wait", () => {
       const { Mounts } = await docker.getContainer(spec.name).inspect();
       await sandbox.wait(spec.name, never);
       await sandbox.remove(spec.name);
-      await expect(docker.getVolume(Mounts.find((one) => one.Destination === "/workspace")?.Name ?? "").inspect()).rejects.toMatchObject({
+      await expect(
+        docker.getVolume(Mounts.find((one) => one.Destination === "/workspace")?.Name ?? "").inspect(),
+      ).rejects.toMatchObject({
         statusCode: 404,
       });
       expect(await waiting()).toEqual([second]);

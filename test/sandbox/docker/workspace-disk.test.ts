@@ -1,4 +1,7 @@
-/** Workspaces with a size, attacked from inside, on the real engine; and that nothing of them is left, whenever a coordinator dies. */
+/**
+ * Workspaces with a size, attacked from inside, on the real engine; and that nothing of them is
+ * left, whenever a coordinator dies.
+ */
 import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -42,7 +45,14 @@ describeWithDocker("workspaces", () => {
     const socketDir = join(rig.socketBase, `${taskId}-a1`);
     mkdirSync(socketDir);
     chmodSync(socketDir, 0o755);
-    return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir, token: command === "sleep" ? command : `run:${command}`, limits };
+    return {
+      name: `slipway-${taskId}-a1`,
+      taskId,
+      attempt: 1,
+      socketDir,
+      token: command === "sleep" ? command : `run:${command}`,
+      limits,
+    };
   }
 
   async function runs(spec: SandboxSpec, using = sandbox): Promise<SandboxExit> {
@@ -56,7 +66,8 @@ describeWithDocker("workspaces", () => {
   /** What the janitor's tick does when no task needs anything. */
   async function tick(using = sandbox): Promise<void> {
     for (const { name } of await using.list()) await using.remove(name);
-    for (const { name, error } of await using.reclaim(nobody, "remove", never)) expect([name, error]).toEqual([name, null]);
+    for (const { name, error } of await using.reclaim(nobody, "remove", never))
+      expect([name, error]).toEqual([name, null]);
   }
 
   const FILL = `cd "$SLIPWAY_WORKSPACE"
@@ -74,7 +85,10 @@ describeWithDocker("workspaces", () => {
     });
 
     it("[Y2] whoever fills the disk sees ENOSPC and can go on after making room; the other task does not notice", async () => {
-      expect(await wall(sandbox)).toMatchObject({ state: "full", detail: expect.stringMatching(/bounded by the kernel \(loop devices\)/) });
+      expect(await wall(sandbox)).toMatchObject({
+        state: "full",
+        detail: expect.stringMatching(/bounded by the kernel \(loop devices\)/),
+      });
       const other = specOf(
         `cd "$SLIPWAY_WORKSPACE"; sleep 1; for i in $(seq 20); do dd if=/dev/zero of=x$i bs=1M count=1 2>/dev/null; sleep 0.1; done; du -sm .`,
       );
@@ -95,10 +109,16 @@ describeWithDocker("workspaces", () => {
     it.each([
       ["space", "dd if=/dev/zero of=b bs=1M; exit 3"],
       ["files", "i=0; while : > x$i; do i=$((i+1)); done; exit 3"],
-    ])("[Y2] a worker that ends badly with no %s left failed for that; one that ends badly otherwise did not", async (_what, command) => {
-      expect(await runs(specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`))).toMatchObject({ exitCode: 3, diskFull: true });
-      expect(await runs(specOf("exit 3"))).toMatchObject({ exitCode: 3, diskFull: false });
-    });
+    ])(
+      "[Y2] a worker that ends badly with no %s left failed for that; one that ends badly otherwise did not",
+      async (_what, command) => {
+        expect(await runs(specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`))).toMatchObject({
+          exitCode: 3,
+          diskFull: true,
+        });
+        expect(await runs(specOf("exit 3"))).toMatchObject({ exitCode: 3, diskFull: false });
+      },
+    );
 
     it("a workspace begins empty, belongs to the worker, and has the size that the task asked for, or the server's", async () => {
       const look = `cd "$SLIPWAY_WORKSPACE"; ls -A | wc -l; stat -c "%u:%g" .; df -m --output=size . | tail -1`;
@@ -135,33 +155,40 @@ describeWithDocker("workspaces", () => {
       expect(await peer?.ended).toBe("SIGKILL");
       expect((await left()).files).not.toEqual([]);
       // Its container is made beside its disk: what the engine was told, it may do after the death.
-      for (const end = Date.now() + 10_000; Date.now() < end && (await left()).containers.length === 0;) await delay(50);
+      for (const end = Date.now() + 10_000; Date.now() < end && (await left()).containers.length === 0;)
+        await delay(50);
       await tick();
       expect(await left()).toEqual(NOTHING);
     });
 
-    it.each(["sandbox.removed", "disk.volume.removed"])("[D3] one that dies at %s leaves nothing either", async (point) => {
-      const peer = rig.doomed(specOf("sleep"), point);
-      await peer.said("ready");
-      peer.go();
-      expect(await peer.ended).toBe("SIGKILL");
-      const { containers, devices } = await left();
-      expect([containers, devices.length]).toEqual([[], 1]);
-      await tick();
-      expect(await left()).toEqual(NOTHING);
-    });
+    it.each(["sandbox.removed", "disk.volume.removed"])(
+      "[D3] one that dies at %s leaves nothing either",
+      async (point) => {
+        const peer = rig.doomed(specOf("sleep"), point);
+        await peer.said("ready");
+        peer.go();
+        expect(await peer.ended).toBe("SIGKILL");
+        const { containers, devices } = await left();
+        expect([containers, devices.length]).toEqual([[], 1]);
+        await tick();
+        expect(await left()).toEqual(NOTHING);
+      },
+    );
 
-    it.each(CREATION)("[D2] after a death at %s the next coordinator makes it one running sandbox with one device", async (point) => {
-      const spec = specOf('df "$SLIPWAY_WORKSPACE" | tail -1; exit 7');
-      const peer = rig.peer?.(spec, point);
-      await peer?.said("ready");
-      peer?.go();
-      await peer?.ended;
-      // What an attempt still needs is nobody's to take.
-      expect(await sandbox.reclaim((name) => Promise.resolve(name === spec.name), "remove", never)).toEqual([]);
-      expect(await runs(spec)).toMatchObject({ exitCode: 7, tail: expect.stringMatching(/\.dev/) });
-      expect((await left()).devices).toHaveLength(1);
-    });
+    it.each(CREATION)(
+      "[D2] after a death at %s the next coordinator makes it one running sandbox with one device",
+      async (point) => {
+        const spec = specOf('df "$SLIPWAY_WORKSPACE" | tail -1; exit 7');
+        const peer = rig.peer?.(spec, point);
+        await peer?.said("ready");
+        peer?.go();
+        await peer?.ended;
+        // What an attempt still needs is nobody's to take.
+        expect(await sandbox.reclaim((name) => Promise.resolve(name === spec.name), "remove", never)).toEqual([]);
+        expect(await runs(spec)).toMatchObject({ exitCode: 7, tail: expect.stringMatching(/\.dev/) });
+        expect((await left()).devices).toHaveLength(1);
+      },
+    );
 
     it("[W6] after a restart of the machine a workspace is still the attempt's own, whoever has its device now", async () => {
       const spec = specOf('echo mine > "$SLIPWAY_WORKSPACE/whose"');
@@ -173,7 +200,8 @@ describeWithDocker("workspaces", () => {
       await strange.attach("slipway-pool-strange", 16);
       const [taken, ...others] = (await left()).devices;
       expect(others).toEqual([]);
-      // Whoever else makes devices on this machine may have been quicker: then the link is as if the attempt had had the strange one's.
+      // Whoever else makes devices on this machine may have been quicker: then the link is as if
+      // the attempt had had the strange one's.
       rmSync(strange.deviceOf(spec.name));
       symlinkSync(`/dev/${taken}`, strange.deviceOf(spec.name));
       expect(await contents(await sandbox.salvage(spec.name, never))).toContain("mine\n");
@@ -216,25 +244,32 @@ describeWithDocker("workspaces", () => {
     it.each([
       ["space", "dd if=/dev/zero of=b bs=1M count=100 2>/dev/null; sleep 60"],
       ["files", 'node -e \'for(let n=0;n<5000;n++)require("fs").writeFileSync("x"+n,"")\'; sleep 60'],
-    ])("[Y2] a worker that takes too much %s is ended and fails as disk_full; the other one goes on", async (_what, command) => {
-      await open();
-      const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } });
-      expect(await wall(watching)).toMatchObject({
-        state: "weaker",
-        detail: expect.stringMatching(/SLIPWAY_DISK=watch.*is ended some seconds later/),
-      });
-      const other = specOf('dd if=/dev/zero of="$SLIPWAY_WORKSPACE/x" bs=1M count=40 2>/dev/null; sleep 9; echo done');
-      const spec = specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`);
-      const [greedy, quiet] = await Promise.all([runs(spec, watching), runs(other, watching)]);
-      expect(greedy).toMatchObject({ exitCode: 137, diskFull: true, outOfMemory: false });
-      expect(quiet).toMatchObject({ exitCode: 0, diskFull: false, tail: expect.stringMatching(/done/) });
-      // Whoever did not see it happen comes to the same end.
-      expect(await rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } }).wait(spec.name, never)).toMatchObject({
-        diskFull: true,
-      });
-      await tick(watching);
-      expect(await left()).toEqual(NOTHING);
-    });
+    ])(
+      "[Y2] a worker that takes too much %s is ended and fails as disk_full; the other one goes on",
+      async (_what, command) => {
+        await open();
+        const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } });
+        expect(await wall(watching)).toMatchObject({
+          state: "weaker",
+          detail: expect.stringMatching(/SLIPWAY_DISK=watch.*is ended some seconds later/),
+        });
+        const other = specOf(
+          'dd if=/dev/zero of="$SLIPWAY_WORKSPACE/x" bs=1M count=40 2>/dev/null; sleep 9; echo done',
+        );
+        const spec = specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`);
+        const [greedy, quiet] = await Promise.all([runs(spec, watching), runs(other, watching)]);
+        expect(greedy).toMatchObject({ exitCode: 137, diskFull: true, outOfMemory: false });
+        expect(quiet).toMatchObject({ exitCode: 0, diskFull: false, tail: expect.stringMatching(/done/) });
+        // Whoever did not see it happen comes to the same end.
+        expect(
+          await rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } }).wait(spec.name, never),
+        ).toMatchObject({
+          diskFull: true,
+        });
+        await tick(watching);
+        expect(await left()).toEqual(NOTHING);
+      },
+    );
 
     it("[Y2] the less is left, the sooner is looked again: half a second of writing comes through, not five", async () => {
       await open();
@@ -252,7 +287,10 @@ describeWithDocker("workspaces", () => {
     it("[Y2] where the engine's files cannot be read, the engine is asked", async () => {
       await open();
       const elsewhere = rig.open({ docker: { socketPath: "/var/run/docker.sock" } });
-      expect(await wall(elsewhere)).toMatchObject({ state: "weaker", detail: expect.stringMatching(/on another machine/) });
+      expect(await wall(elsewhere)).toMatchObject({
+        state: "weaker",
+        detail: expect.stringMatching(/on another machine/),
+      });
       const spec = specOf('dd if=/dev/zero of="$SLIPWAY_WORKSPACE/b" bs=1M count=100 2>/dev/null; sleep 60');
       expect(await runs(spec, elsewhere)).toMatchObject({ exitCode: 137, diskFull: true });
     });
@@ -271,8 +309,14 @@ describeWithDocker("workspaces", () => {
 
   it("SLIPWAY_DISK=loop where there are no loop devices is the engine's failure, with the reason", async () => {
     await open();
-    const elsewhere = rig.open({ docker: { socketPath: "/var/run/docker.sock" }, disk: { mode: "loop", dir: rig.disks, defaultMb: 64 } });
-    const expected = { code: "sandbox_unavailable", message: /SLIPWAY_DISK=loop does not work here: the engine is on another machine/ };
+    const elsewhere = rig.open({
+      docker: { socketPath: "/var/run/docker.sock" },
+      disk: { mode: "loop", dir: rig.disks, defaultMb: 64 },
+    });
+    const expected = {
+      code: "sandbox_unavailable",
+      message: /SLIPWAY_DISK=loop does not work here: the engine is on another machine/,
+    };
     await expect(elsewhere.check()).rejects.toMatchObject(expected);
     await expect(elsewhere.ensure(specOf("sleep"), never)).rejects.toMatchObject(expected);
   });

@@ -45,7 +45,8 @@ async function openRig(): Promise<SandboxRig & { dir: string }> {
       opened.push(sandbox);
       return sandbox;
     },
-    peer: (spec, crashAt) => peers.start({ adapter: { kind: "process", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
+    peer: (spec, crashAt) =>
+      peers.start({ adapter: { kind: "process", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
     async vanish(name) {
       process.kill(-(await keeperOf(name)), "SIGKILL");
       rmSync(box(name), { recursive: true });
@@ -62,7 +63,11 @@ async function openRig(): Promise<SandboxRig & { dir: string }> {
   };
 }
 
-sandboxContract("process", openRig, { processes: true, outOfMemory: false, crashpoints: ["sandbox.created", "sandbox.spawned"] });
+sandboxContract("process", openRig, {
+  processes: true,
+  outOfMemory: false,
+  crashpoints: ["sandbox.created", "sandbox.spawned"],
+});
 
 describe("process sandbox", () => {
   let rig: Awaited<ReturnType<typeof openRig>>;
@@ -95,7 +100,9 @@ describe("process sandbox", () => {
     const spec = specOf("env");
     await sandbox.ensure(spec, never);
     const { tail } = await sandbox.wait(spec.name, never);
-    const names = (tail.split("\n")[1] ?? "").split(" ").filter((name) => !["PWD", "OLDPWD", "SHLVL", "_"].includes(name));
+    const names = (tail.split("\n")[1] ?? "")
+      .split(" ")
+      .filter((name) => !["PWD", "OLDPWD", "SHLVL", "_"].includes(name));
     expect(names).toEqual([
       "HOME",
       "LANG",

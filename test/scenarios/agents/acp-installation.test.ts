@@ -1,4 +1,7 @@
-/** An agent program offered by an installation, end to end: a real server, its gateway before the fake model, worker and program as processes. */
+/**
+ * An agent program offered by an installation, end to end: a real server, its gateway before the
+ * fake model, worker and program as processes.
+ */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -61,7 +64,9 @@ test(
     expect(task.usage.turns).toBe(1);
     expect(task.usage.outputTokens).toBeGreaterThan(0);
     const { body } = await server.call("GET", `/v1/tasks/${id}/events?limit=500`);
-    const said = (body as { items: WireEvent[] }).items.filter(({ type }) => type === "message").map(({ data }) => JSON.stringify(data));
+    const said = (body as { items: WireEvent[] }).items
+      .filter(({ type }) => type === "message")
+      .map(({ data }) => JSON.stringify(data));
     expect(said.join()).toContain("Hello from the model.");
     expect(holding(join(dir, "data"), KEY)).toEqual([]);
   },

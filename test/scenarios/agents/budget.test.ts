@@ -1,4 +1,7 @@
-/** Budgets that are used up: a real kernel, the gateway over real HTTP, the fake model. What the worker does is played by puppets. */
+/**
+ * Budgets that are used up: a real kernel, the gateway over real HTTP, the fake model. What the
+ * worker does is played by puppets.
+ */
 import Anthropic from "@anthropic-ai/sdk";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -58,7 +61,11 @@ async function open(settings: Partial<CoordinatorSettings> = {}, turn: Turn = { 
   const { port } = server.address() as AddressInfo;
   async function ask(task: Task): Promise<unknown> {
     const { attempt } = (await harness.task(task.id)).snapshot.context;
-    const client = new Anthropic({ apiKey: "att", baseURL: `http://127.0.0.1:${port}/${task.id}/${attempt}`, maxRetries: 0 });
+    const client = new Anthropic({
+      apiKey: "att",
+      baseURL: `http://127.0.0.1:${port}/${task.id}/${attempt}`,
+      maxRetries: 0,
+    });
     const messages = [{ role: "user" as const, content: "Hi." }];
     return await client.messages
       .stream({ model: "claude-opus-5-5", max_tokens: 1_000, messages })
@@ -195,7 +202,9 @@ describe("[G5] a budget that is used up is a question", () => {
     const { harness } = await open();
     const task = await working(harness, { turns: 1 });
     const question = { id: "budget_turns_1", question: "More?", options: null };
-    await expect(harness.fakeWorkers.say(harness.coordinator.workerApi, task.id, ["question", question])).rejects.toMatchObject({
+    await expect(
+      harness.fakeWorkers.say(harness.coordinator.workerApi, task.id, ["question", question]),
+    ).rejects.toMatchObject({
       code: "invalid_request",
     });
     expect((await harness.task(task.id)).snapshot.value).toEqual({ running: "working" });
@@ -205,8 +214,14 @@ describe("[G5] a budget that is used up is a question", () => {
     const { harness, ask } = await open({ userDayUsd: 0.0001 });
     const task = await working(harness, { usd: 5 });
     await ask(task);
-    expect(await ask(task)).toMatchObject({ ...REFUSED, message: expect.stringContaining("Your budget for today") as string });
-    expect(await standing(harness, task.id)).toMatchObject({ state: "stop", reason: expect.stringContaining("today") as string });
+    expect(await ask(task)).toMatchObject({
+      ...REFUSED,
+      message: expect.stringContaining("Your budget for today") as string,
+    });
+    expect(await standing(harness, task.id)).toMatchObject({
+      state: "stop",
+      reason: expect.stringContaining("today") as string,
+    });
     expect(await eventsOf(harness, task.id, "question")).toEqual([]);
   });
 
@@ -226,13 +241,20 @@ describe("[G5] a budget that is used up is a question", () => {
   });
 
   it("[G5] while the provider refuses everybody, whoever needs it waits in the queue and lets others by", async () => {
-    const { harness } = await open({ agents: ["anthropic", "scripted"], model: "claude-opus-5-5", models: ["claude-*"] });
+    const { harness } = await open({
+      agents: ["anthropic", "scripted"],
+      model: "claude-opus-5-5",
+      models: ["claude-*"],
+    });
     harness.rate.noteRefusal(10 * 60_000);
     const { id } = await harness.submit({ agent: "anthropic" });
     const other = await harness.submit({ agent: "scripted" });
     await harness.until(other.id, "provisioning");
     const waiting = await harness.task(id);
-    expect([waiting.state, (await harness.coordinator.operations.wait(waiting))?.reason]).toEqual(["queued", "model_rate_limited"]);
+    expect([waiting.state, (await harness.coordinator.operations.wait(waiting))?.reason]).toEqual([
+      "queued",
+      "model_rate_limited",
+    ]);
     await harness.clock.jump(10 * 60_000 + 2_000);
     await harness.until(id, "provisioning");
   });
@@ -248,7 +270,8 @@ describe("[G6] a budget that is nearly used up", () => {
   it("is told once per kind, also over a restart, and again for what was granted", async () => {
     const { harness, ask } = await open();
     const task = await working(harness, { turns: 5, usd: 100 });
-    const near = async () => (await eventsOf(harness, task.id, "notice")).filter(({ data }) => data["code"] === "budget_near");
+    const near = async () =>
+      (await eventsOf(harness, task.id, "notice")).filter(({ data }) => data["code"] === "budget_near");
     for (let turn = 0; turn < 3; turn += 1) await ask(task);
     expect(await near()).toEqual([]);
     await ask(task);

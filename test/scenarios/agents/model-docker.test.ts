@@ -1,4 +1,7 @@
-/** The agent that has a model, in a real container: clone, explore, edit, run the tests, finish, verify, push. */
+/**
+ * The agent that has a model, in a real container: clone, explore, edit, run the tests, finish,
+ * verify, push.
+ */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -62,12 +65,17 @@ describeWithDocker("[G2] [S1] [A1] an agent with a model in a container", () => 
     fake = await startFakeModel({ scenarios: { default: { turns: TURNS } }, apiKey: KEY });
     const env = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, ANTHROPIC_API_KEY: KEY, ANTHROPIC_BASE_URL: fake.url };
     server = await startServer({ dataDir: join(dir, "data"), sandbox: "docker", env });
-    const { status, body } = await server.call("POST", "/v1/tasks", { repo, prompt: "Make add add.", verify: ["node --test"] });
+    const { status, body } = await server.call("POST", "/v1/tasks", {
+      repo,
+      prompt: "Make add add.",
+      verify: ["node --test"],
+    });
     expect(status).toBe(201);
     ({ id } = body as WireTask);
     await eventually(async () => (fake.requests().length >= 4 ? true : null), "the fourth turn is asked for", 120_000);
     await eventually(
-      async () => ((await server.events(id)).some(({ data }) => JSON.stringify(data).includes("/tmp/go")) ? true : null),
+      async () =>
+        (await server.events(id)).some(({ data }) => JSON.stringify(data).includes("/tmp/go")) ? true : null,
       "it waits",
     );
     seenLive = (await server.events(id)).map(({ type }) => type);
@@ -104,11 +112,16 @@ describeWithDocker("[G2] [S1] [A1] an agent with a model in a container", () => 
 
   it("the rows are what the log says", () => {
     const db = new Database(join(dir, "data", "slipway.db"), { readonly: true });
-    const calls = db.prepare("SELECT id, name FROM tool_calls WHERE task_id = ? ORDER BY rowid").all(id) as { id: string; name: string }[];
+    const calls = db.prepare("SELECT id, name FROM tool_calls WHERE task_id = ? ORDER BY rowid").all(id) as {
+      id: string;
+      name: string;
+    }[];
     const messages = db.prepare("SELECT id FROM messages WHERE task_id = ?").pluck().all(id) as string[];
     const transcript = db.prepare("SELECT n FROM transcripts WHERE task_id = ? ORDER BY n").pluck().all(id) as number[];
     db.close();
-    const started = events.filter(({ type }) => type === "tool.started").map(({ data }) => ({ id: data["id"], name: data["name"] }));
+    const started = events
+      .filter(({ type }) => type === "tool.started")
+      .map(({ data }) => ({ id: data["id"], name: data["name"] }));
     expect(calls).toEqual(started);
     expect(calls.map(({ name }) => name).slice(0, 6)).toEqual(["glob", "grep", "read", "bash", "edit", "bash"]);
     const said = events.filter(({ type }) => type === "message").map(({ data }) => String(data["id"]));

@@ -1,4 +1,7 @@
-/** The agent that has a model, end to end: a real server and worker processes, git over HTTP, the fake model over HTTP, and SIGKILL. */
+/**
+ * The agent that has a model, end to end: a real server and worker processes, git over HTTP, the
+ * fake model over HTTP, and SIGKILL.
+ */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -42,7 +45,9 @@ function workers(): number[] {
   return readdirSync("/proc").flatMap((name) => {
     try {
       const env = /^\d+$/.test(name) ? readFileSync(`/proc/${name}/environ`, "utf8").split("\0") : [];
-      return env.some((pair) => pair.startsWith(mine)) && env.some((pair) => pair.startsWith(WORKER_ENV.token)) ? [Number(name)] : [];
+      return env.some((pair) => pair.startsWith(mine)) && env.some((pair) => pair.startsWith(WORKER_ENV.token))
+        ? [Number(name)]
+        : [];
     } catch {
       return [];
     }
@@ -50,8 +55,12 @@ function workers(): number[] {
 }
 
 /** Leaves its name in the checkout, and once per run in a file beside it. */
-const step = (name: string) => ({ name: "bash", input: { command: `echo ${name} >> ${join(dir, "log")}; echo ${name} >> work.txt` } });
-const ran = (): string[] => (existsSync(join(dir, "log")) ? readFileSync(join(dir, "log"), "utf8").trim().split("\n") : []);
+const step = (name: string) => ({
+  name: "bash",
+  input: { command: `echo ${name} >> ${join(dir, "log")}; echo ${name} >> work.txt` },
+});
+const ran = (): string[] =>
+  existsSync(join(dir, "log")) ? readFileSync(join(dir, "log"), "utf8").trim().split("\n") : [];
 const work = (count: number): Turn[] =>
   Array.from({ length: count }, (_, i) => ({ say: `Step ${i}.`, tools: [step(`s${i}`)], delayMs: 8 }));
 
@@ -87,7 +96,11 @@ const settled = (id: string): Promise<WireTask> =>
 function transcript(id: string): { n: number; attempt: number }[] {
   const db = new Database(join(dir, "data", "slipway.db"), { readonly: true });
   try {
-    return db.prepare<[string], { n: number; attempt: number }>("SELECT n, attempt FROM transcripts WHERE task_id = ? ORDER BY n").all(id);
+    return db
+      .prepare<[string], { n: number; attempt: number }>(
+        "SELECT n, attempt FROM transcripts WHERE task_id = ? ORDER BY n",
+      )
+      .all(id);
   } finally {
     db.close();
   }
@@ -147,20 +160,24 @@ describe("a task with a model", () => {
     },
   );
 
-  it("[W2] [X3] the coordinator is killed three times: the worker waits for it, and each step runs once", { timeout: 90_000 }, async () => {
-    await open([...work(8), { tools: [FINISH] }]);
-    const { id } = await submit();
-    for (const lines of [1, 3, 6]) {
-      await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
-      await server!.kill("SIGKILL");
-      await delay(150);
-      await begin();
-    }
-    const task = await settled(id);
-    expect([task.state, task.attempt]).toEqual(["done", 1]);
-    expect(ran()).toEqual(Array.from({ length: 8 }, (_, i) => `s${i}`));
-    expect(task.usage.usd).toBeLessThanOrEqual(fake!.spentUsd() * 1.01);
-  });
+  it(
+    "[W2] [X3] the coordinator is killed three times: the worker waits for it, and each step runs once",
+    { timeout: 90_000 },
+    async () => {
+      await open([...work(8), { tools: [FINISH] }]);
+      const { id } = await submit();
+      for (const lines of [1, 3, 6]) {
+        await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
+        await server!.kill("SIGKILL");
+        await delay(150);
+        await begin();
+      }
+      const task = await settled(id);
+      expect([task.state, task.attempt]).toEqual(["done", 1]);
+      expect(ran()).toEqual(Array.from({ length: 8 }, (_, i) => `s${i}`));
+      expect(task.usage.usd).toBeLessThanOrEqual(fake!.spentUsd() * 1.01);
+    },
+  );
 });
 
 describe("[G5] the budget of a task with a model", () => {

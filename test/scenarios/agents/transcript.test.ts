@@ -17,8 +17,12 @@ async function parent(): Promise<Task> {
   await harness.until(id, "provisioning");
   await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
   await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
-  for (const n of [1, 2]) await harness.coordinator.workerApi.append(id, { n, attempt: 1, json: JSON.stringify({ n }) });
-  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["failed", { code: "refused", message: "No.", evidence: null }]);
+  for (const n of [1, 2])
+    await harness.coordinator.workerApi.append(id, { n, attempt: 1, json: JSON.stringify({ n }) });
+  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+    "failed",
+    { code: "refused", message: "No.", evidence: null },
+  ]);
   return await harness.until(id, "failed");
 }
 

@@ -1,4 +1,7 @@
-/** Items 1-27 of the hostile inputs at the front door of a real server: refused with a code, no process started, nothing stored, still serving. */
+/**
+ * Items 1-27 of the hostile inputs at the front door of a real server: refused with a code, no
+ * process started, nothing stored, still serving.
+ */
 import { readdirSync, readFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,7 +39,8 @@ function descendants(): number {
       // It is gone.
     }
   }
-  const mine = (pid: number | undefined): boolean => pid !== undefined && pid > 1 && (pid === server.pid || mine(parents.get(pid)));
+  const mine = (pid: number | undefined): boolean =>
+    pid !== undefined && pid > 1 && (pid === server.pid || mine(parents.get(pid)));
   return [...parents.values()].filter(mine).length;
 }
 
@@ -46,13 +50,21 @@ it.runIf(process.platform === "linux")(
     const before = upstream.requests.length;
     for (const [, address] of HOSTILE_ADDRESSES) {
       const { status, body } = await server.call("POST", "/v1/tasks", { repo: address, prompt: "x" });
-      expect([address.slice(0, 50), status, (body as { code: string }).code]).toEqual([address.slice(0, 50), 400, "invalid_repository"]);
+      expect([address.slice(0, 50), status, (body as { code: string }).code]).toEqual([
+        address.slice(0, 50),
+        400,
+        "invalid_repository",
+      ]);
       expect(JSON.stringify(body)).not.toContain("s3cr3t-tok");
     }
     for (const field of ["branch", "base"]) {
       for (const name of HOSTILE_BRANCHES) {
         const { status, body } = await server.call("POST", "/v1/tasks", { repo, prompt: "x", [field]: name });
-        expect([name.slice(0, 50), status, (body as { code: string }).code]).toEqual([name.slice(0, 50), 400, "invalid_branch"]);
+        expect([name.slice(0, 50), status, (body as { code: string }).code]).toEqual([
+          name.slice(0, 50),
+          400,
+          "invalid_branch",
+        ]);
       }
     }
     expect(descendants()).toBe(0);

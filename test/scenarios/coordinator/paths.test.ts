@@ -1,4 +1,7 @@
-/** Every path of the chart, replayed against the real coordinator: what the chart says on paper is what the whole does. */
+/**
+ * Every path of the chart, replayed against the real coordinator: what the chart says on paper is
+ * what the whole does.
+ */
 import { afterEach, describe, expect, it } from "vitest";
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
 import { failureProposal } from "../../../src/coordinator/effects/effects.ts";
@@ -27,7 +30,8 @@ async function make(id: string, event: PathEvent): Promise<void> {
   const crash = (exitCode: number, outOfMemory: boolean): void =>
     sandbox.crash(sandboxName(id, attempt), { exitCode, outOfMemory, tail: "" });
   const pushing = task.state === "pushing";
-  const due = (): Promise<void> => clock.jump(Math.max(0, (task.snapshot.context.dueAt ?? clock.now()) - clock.now()) + 200);
+  const due = (): Promise<void> =>
+    clock.jump(Math.max(0, (task.snapshot.context.dueAt ?? clock.now()) - clock.now()) + 200);
   switch (event.move) {
     case "claim":
       await coordinator.scheduler.pause(false);
@@ -46,13 +50,19 @@ async function make(id: string, event: PathEvent): Promise<void> {
       return void (await coordinator.tasks.message(ALICE, id, { text: "hello" }, null));
     case "delivered":
     case "says":
-      return void (await say(["message", { id: "a1", role: "assistant", content: [{ type: "text", text: "working" }] }]));
+      return void (await say([
+        "message",
+        { id: "a1", role: "assistant", content: [{ type: "text", text: "working" }] },
+      ]));
     case "tool":
       return void (await say(["tool.started", { id: "t1", name: "bash", input: {} }]));
     case "adopted":
       return await harness.restart();
     case "usage":
-      return void (await say(["usage", { inputTokens: 1, outputTokens: 1, cacheReadTokens: 0, cacheWriteTokens: 0, usd: 0, turns: 1 }]));
+      return void (await say([
+        "usage",
+        { inputTokens: 1, outputTokens: 1, cacheReadTokens: 0, cacheWriteTokens: 0, usd: 0, turns: 1 },
+      ]));
     case "checkpoint": {
       const sha = await repos.commit(id, `refs/slipway/checkpoints/${attempt}`, "half");
       return void (await say(["checkpoint", { sha, cursor: "1", files: 1, additions: 1, deletions: 0 }]));
@@ -76,14 +86,19 @@ async function make(id: string, event: PathEvent): Promise<void> {
       return void (await record("sandbox_unavailable"));
     case "fail_transient":
       if (pushing) {
-        const stage = event.value === "pushing.pull_request" || valueOf(task) === "pushing.pull_request" ? latches.forge : latches.push;
+        const stage =
+          event.value === "pushing.pull_request" || valueOf(task) === "pushing.pull_request"
+            ? latches.forge
+            : latches.push;
         return stage.fail(new TaskFailure("remote_unreachable"));
       }
       return crash(7, false);
     case "fail_resource":
       return pushing ? void (await record("disk_full")) : crash(137, true);
     case "fail_agent":
-      return void (pushing ? await record("agent_error") : await say(["failed", { code: "agent_error", message: "no", evidence: null }]));
+      return void (pushing
+        ? await record("agent_error")
+        : await say(["failed", { code: "agent_error", message: "no", evidence: null }]));
     case "fail_terminal":
       return void (await record("budget_exceeded"));
     case "push":
@@ -111,7 +126,12 @@ async function failedPush(request: Partial<SubmitRequest>): Promise<string> {
   for (let i = 0; i < 50 && !harness.fakeWorkers.has(parent.id); i += 1) await settle();
   const sha = await harness.repos.commit(parent.id, WORK_REF, "work");
   harness.latches.push.fail(new TaskFailure("push_rejected"));
-  await harness.fakeWorkers.say(harness.coordinator.workerApi, parent.id, ["ready", {}], ["finished", { sha, title: "t", summary: "s" }]);
+  await harness.fakeWorkers.say(
+    harness.coordinator.workerApi,
+    parent.id,
+    ["ready", {}],
+    ["finished", { sha, title: "t", summary: "s" }],
+  );
   await harness.until(parent.id, "failed");
   return parent.id;
 }
@@ -119,7 +139,10 @@ async function failedPush(request: Partial<SubmitRequest>): Promise<string> {
 async function begin(submitted: Readonly<Record<string, unknown>>): Promise<string> {
   harness = await openHarness({ settings: { breakerLimit: 1_000 } });
   const { coordinator, latches } = harness;
-  const request = { pullRequest: submitted["pullRequest"] as "none" | "draft", maxAttempts: submitted["maxAttempts"] as number };
+  const request = {
+    pullRequest: submitted["pullRequest"] as "none" | "draft",
+    maxAttempts: submitted["maxAttempts"] as number,
+  };
   const parentId = submitted["from"] === "push" ? await failedPush(request) : null;
   await coordinator.scheduler.pause(true);
   latches.push.closed = latches.forge.closed = latches.stop.closed = true;

@@ -1,4 +1,7 @@
-/** A private upstream on a server of its own: a real coordinator process, real workers, the credential given through the API. */
+/**
+ * A private upstream on a server of its own: a real coordinator process, real workers, the
+ * credential given through the API.
+ */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -60,7 +63,10 @@ describe("a private repository", () => {
     for (const credential of [null, "wrong"]) {
       if (credential !== null) await give(credential);
       const task = await settled(await submit([{ bash: "true" }]));
-      expect(task).toMatchObject({ state: "failed", failure: { code: "repo_auth", stage: "provisioning", retryable: false } });
+      expect(task).toMatchObject({
+        state: "failed",
+        failure: { code: "repo_auth", stage: "provisioning", retryable: false },
+      });
       expect(task.failure?.advice).toMatch(/credential/);
       const { body } = await server.call("GET", `/v1/tasks/${task.id}/events`);
       expect(JSON.stringify(body)).not.toContain('"container"');
@@ -116,7 +122,9 @@ describe("a private repository", () => {
     const refs = (): string[] => upstream.git("private", "for-each-ref", "--format=%(refname)").split("\n");
     const before = refs();
     const id = await submit([
-      { bash: "echo more > more.txt && git add -A && git commit -qm more && git tag v9 && git branch extra && git branch main HEAD" },
+      {
+        bash: "echo more > more.txt && git add -A && git commit -qm more && git tag v9 && git branch extra && git branch main HEAD",
+      },
       { bash: "git remote add upstream " + repo.url + "; git push upstream --all; git push upstream --tags; true" },
       { finish: { title: "More", summary: "More." } },
     ]);

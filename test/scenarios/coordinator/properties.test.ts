@@ -1,4 +1,7 @@
-/** Random lives: whatever happens in whatever order, the log folds to what is stored, and everything comes to an end. */
+/**
+ * Random lives: whatever happens in whatever order, the log folds to what is stored, and everything
+ * comes to an end.
+ */
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
@@ -39,7 +42,10 @@ interface Step {
   readonly kind: (typeof KINDS)[number];
   readonly pick: number;
 }
-const steps = fc.array(fc.record({ kind: fc.constantFrom(...KINDS), pick: fc.nat(1_000) }), { minLength: 5, maxLength: 40 });
+const steps = fc.array(fc.record({ kind: fc.constantFrom(...KINDS), pick: fc.nat(1_000) }), {
+  minLength: 5,
+  maxLength: 40,
+});
 
 /** Refusals are part of life: only what is not one of ours may fail a run. */
 async function mayRefuse(work: Promise<unknown>): Promise<void> {
@@ -77,7 +83,9 @@ async function take(harness: Harness, ids: string[], { kind, pick }: Step): Prom
       );
     case "message":
       return mayRefuse(
-        coordinator.tasks.message(owner, id, { text: "hello" }, `key-${pick % 4}`).then((made) => "task" in made && ids.push(made.task.id)),
+        coordinator.tasks
+          .message(owner, id, { text: "hello" }, `key-${pick % 4}`)
+          .then((made) => "task" in made && ids.push(made.task.id)),
       );
     case "ready":
       return say(["ready", {}]);
@@ -139,7 +147,10 @@ async function lawful(harness: Harness): Promise<void> {
   expect(new Set(harness.sandbox.created).size).toBe(harness.sandbox.created.length);
 }
 
-/** [D5] With everything at rest, the gate counts exactly the tasks whose row holds a slot: none is given back late, none too early. */
+/**
+ * [D5] With everything at rest, the gate counts exactly the tasks whose row holds a slot: none is
+ * given back late, none too early.
+ */
 async function slotsAgree(harness: Harness): Promise<void> {
   await settle();
   expect(harness.coordinator.scheduler.slotsUsed()).toBe(await harness.store.slotsHeld());
@@ -148,7 +159,8 @@ async function slotsAgree(harness: Harness): Promise<void> {
 /** Nothing may hang: with everyone cancelled, all slots and sandboxes come back. */
 async function comesToAnEnd(harness: Harness, ids: readonly string[]): Promise<Task[]> {
   await harness.coordinator.scheduler.pause(false);
-  for (const id of ids) await mayRefuse(harness.coordinator.tasks.cancel({ userId: "user_op", role: "operator" }, id, true));
+  for (const id of ids)
+    await mayRefuse(harness.coordinator.tasks.cancel({ userId: "user_op", role: "operator" }, id, true));
   await settle(50);
   await harness.clock.jump(1_000);
   await settle(50);
@@ -160,25 +172,29 @@ async function comesToAnEnd(harness: Harness, ids: readonly string[]): Promise<T
   return tasks;
 }
 
-it("[T1] [T4] [T5] [D4] [D5] random sequences of everything that can happen keep every rule", { timeout: 120_000 }, async () => {
-  await fc.assert(
-    fc.asyncProperty(steps, async (sequence) => {
-      const harness = await openHarness({ settings: { maxConcurrent: MAX, breakerRestMs: 500 } });
-      try {
-        const ids: string[] = [];
-        for (const step of sequence) {
-          await take(harness, ids, step);
-          await settle(3);
-          if (step.pick % 4 === 0) await slotsAgree(harness);
+it(
+  "[T1] [T4] [T5] [D4] [D5] random sequences of everything that can happen keep every rule",
+  { timeout: 120_000 },
+  async () => {
+    await fc.assert(
+      fc.asyncProperty(steps, async (sequence) => {
+        const harness = await openHarness({ settings: { maxConcurrent: MAX, breakerRestMs: 500 } });
+        try {
+          const ids: string[] = [];
+          for (const step of sequence) {
+            await take(harness, ids, step);
+            await settle(3);
+            if (step.pick % 4 === 0) await slotsAgree(harness);
+          }
+          await slotsAgree(harness);
+          await lawful(harness);
+          await comesToAnEnd(harness, ids);
+          await lawful(harness);
+        } finally {
+          await harness.close();
         }
-        await slotsAgree(harness);
-        await lawful(harness);
-        await comesToAnEnd(harness, ids);
-        await lawful(harness);
-      } finally {
-        await harness.close();
-      }
-    }),
-    { numRuns: Number(process.env["SLIPWAY_PROPERTY_RUNS"] ?? 150) },
-  );
-});
+      }),
+      { numRuns: Number(process.env["SLIPWAY_PROPERTY_RUNS"] ?? 150) },
+    );
+  },
+);

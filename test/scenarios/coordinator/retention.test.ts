@@ -1,4 +1,7 @@
-/** What is kept and what is thrown away, on a whole kernel: real store, real artifacts on disk, simulated engine and repositories. */
+/**
+ * What is kept and what is thrown away, on a whole kernel: real store, real artifacts on disk,
+ * simulated engine and repositories.
+ */
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
@@ -23,7 +26,10 @@ async function open(options: HarnessOptions = {}): Promise<Harness> {
 const say = (id: string, ...events: Parameters<Harness["fakeWorkers"]["say"]>[2][]) =>
   harness.fakeWorkers.say(harness.coordinator.workerApi, id, ...events);
 const toolStarts = ["tool.started", { id: "t1", name: "bash", input: {} }] as const;
-const toolEnds = ["tool.finished", { id: "t1", name: "bash", output: "", exitCode: 0, ms: 1, truncated: false }] as const;
+const toolEnds = [
+  "tool.finished",
+  { id: "t1", name: "bash", output: "", exitCode: 0, ms: 1, truncated: false },
+] as const;
 
 const begun = (id: string): Promise<true> =>
   eventually(async () => {
@@ -63,7 +69,9 @@ const vanished = (path: string): Promise<true> =>
 const crash = (id: string, outOfMemory = false): void =>
   harness.sandbox.crash(sandboxName(id, 1), { exitCode: 137, outOfMemory, tail: "killed" });
 const noticesOf = async (id: string): Promise<unknown[]> =>
-  (await harness.store.events(id, 0, 1_000)).items.filter((event) => event.type === "notice").map((event) => event.data["code"]);
+  (await harness.store.events(id, 0, 1_000)).items
+    .filter((event) => event.type === "notice")
+    .map((event) => event.data["code"]);
 const kept = (id: string): Promise<Artifact[]> => harness.artifacts.list(id);
 
 describe("[W6] salvage", () => {
@@ -79,7 +87,9 @@ describe("[W6] salvage", () => {
       crash(id, outOfMemory);
       await gone(id);
       expect(await kept(id)).toMatchObject([{ name: "a1-workspace.tar.gz", attempt: 1, files: 1, note: null }]);
-      const notice = (await harness.store.events(id, 0, 1_000)).items.find((event) => event.data["code"] === "salvaged");
+      const notice = (await harness.store.events(id, 0, 1_000)).items.find(
+        (event) => event.data["code"] === "salvaged",
+      );
       expect(notice?.data).toMatchObject({ level: "info", artifact: { name: "a1-workspace.tar.gz" } });
       expect(notice?.data["text"]).toContain(`slipway artifacts ${id} --out a1-workspace.tar.gz`);
       expect(await harness.store.slotsHeld()).toBe(0);
@@ -142,7 +152,8 @@ describe("[W6] salvage", () => {
     await say(late, toolStarts);
     await harness.clock.jump(61_000);
     await gone(late);
-    // It had settled before its sandbox was stopped: the list of artifacts says what the log no longer may.
+    // It had settled before its sandbox was stopped: the list of artifacts says what the log no
+    // longer may.
     expect([(await harness.task(late)).state, (await kept(late)).length]).toEqual(["failed", 1]);
   });
 
@@ -207,7 +218,11 @@ describe("what nobody needs any more", () => {
     // A tick takes it.
     await vanished(lost);
     mkdirSync(lost);
-    const wanted = [folder, { kind: "repository", name: old, error: null }, { kind: "artifacts", name: old, error: null }];
+    const wanted = [
+      folder,
+      { kind: "repository", name: old, error: null },
+      { kind: "artifacts", name: old, error: null },
+    ];
     expect(await collect("look")).toMatchObject(wanted);
     expect(await collect("look")).toMatchObject(wanted);
     expect((await collect("remove")).filter((one) => one.kind !== "sandbox")).toMatchObject(wanted);
@@ -244,7 +259,10 @@ describe("[D9] the engine goes away", () => {
     await open({ settings: { maxConcurrent: 1 } });
     harness.engine.check = true;
     await harness.clock.advance(6_100);
-    expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open", reason: "The sandbox engine does not answer (Down.)." });
+    expect(harness.coordinator.scheduler.state()).toMatchObject({
+      breaker: "open",
+      reason: "The sandbox engine does not answer (Down.).",
+    });
     const { id } = await harness.submit();
     await harness.clock.advance(60_000);
     const task = await harness.task(id);
@@ -264,7 +282,10 @@ describe("[D9] the engine goes away", () => {
     await harness.restart();
     // The clock of silence does not count the time in which nobody listened.
     await harness.clock.advance(40_000);
-    expect(await harness.task(id)).toMatchObject({ state: "running", snapshot: { context: { attempt: 1, failure: null } } });
+    expect(await harness.task(id)).toMatchObject({
+      state: "running",
+      snapshot: { context: { attempt: 1, failure: null } },
+    });
   });
 
   it("[D1] what it did not remove is gone before the next attempt of that task begins", async () => {

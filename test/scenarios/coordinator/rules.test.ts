@@ -1,4 +1,7 @@
-/** The rules of the verbs, each on a whole kernel: real store, simulated engine and repositories, time in the hand. */
+/**
+ * The rules of the verbs, each on a whole kernel: real store, simulated engine and repositories,
+ * time in the hand.
+ */
 import { afterEach, describe, expect, it } from "vitest";
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
 import { TaskFailure } from "../../../src/core/failure.ts";
@@ -36,7 +39,10 @@ async function running(request = {}, person = ALICE): Promise<string> {
 }
 async function finish(id: string, content = "work"): Promise<string> {
   const sha = await harness.repos.commit(id, WORK_REF, content);
-  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["finished", { sha, title: "A title", summary: "What was done." }]);
+  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+    "finished",
+    { sha, title: "A title", summary: "What was done." },
+  ]);
   return sha;
 }
 const code = (promise: Promise<unknown>): Promise<unknown> =>
@@ -55,7 +61,9 @@ describe("submit to done", () => {
     await settle();
     expect(await harness.sandbox.list()).toEqual([]);
     expect(await harness.store.slotsHeld()).toBe(0);
-    const states = (await harness.store.events(id, 0, 100)).items.filter((event) => event.from !== event.to).map((event) => event.to);
+    const states = (await harness.store.events(id, 0, 100)).items
+      .filter((event) => event.from !== event.to)
+      .map((event) => event.to);
     expect(states).toEqual(["queued", "provisioning", "running", "pushing", "done"]);
   });
 
@@ -74,7 +82,10 @@ describe("submit to done", () => {
     await open();
     const id = await running();
     const { baseSha } = (await harness.task(id)).snapshot.context;
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["finished", { sha: baseSha, title: "", summary: "" }]);
+    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+      "finished",
+      { sha: baseSha, title: "", summary: "" },
+    ]);
     const task = await harness.until(id, "done");
     expect(task.snapshot.context.outcome).toBe("no_changes");
   });
@@ -82,7 +93,10 @@ describe("submit to done", () => {
   it("a commit that is not in the task repository is not believed", async () => {
     await open();
     const id = await running({ maxAttempts: 1 });
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["finished", { sha: "f".repeat(40), title: "", summary: "" }]);
+    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+      "finished",
+      { sha: "f".repeat(40), title: "", summary: "" },
+    ]);
     expect((await harness.until(id, "failed")).snapshot.context.failure?.evidence ?? "").toBe("");
   });
 
@@ -191,7 +205,10 @@ describe("slots", () => {
     await running();
     const second = await harness.submit();
     await settle();
-    expect(await harness.coordinator.operations.wait(await harness.task(second.id))).toEqual({ reason: "user_limit", position: 0 });
+    expect(await harness.coordinator.operations.wait(await harness.task(second.id))).toEqual({
+      reason: "user_limit",
+      position: 0,
+    });
     await running({}, BOB);
   });
 });
@@ -208,7 +225,9 @@ describe("deadlines", () => {
     await harness.restart();
     const task = await harness.until(id, "failed");
     expect(task.snapshot.context.failure?.code).toBe("queue_expired");
-    const fired = (await harness.store.events(id, 0, 100)).items.filter((event) => event.data["reason"] === "timed_out");
+    const fired = (await harness.store.events(id, 0, 100)).items.filter(
+      (event) => event.data["reason"] === "timed_out",
+    );
     expect(fired).toHaveLength(1);
   });
 
@@ -325,8 +344,15 @@ describe("disk space", () => {
     await harness.clock.advance(2_000);
     const { id } = await harness.submit();
     await harness.clock.advance(60_000);
-    expect(await harness.coordinator.operations.wait(await harness.task(id))).toEqual({ reason: "disk_low", position: 0 });
-    expect(harness.coordinator.scheduler.state()).toMatchObject({ disk: "low", breaker: "closed", reason: "Too little disk space." });
+    expect(await harness.coordinator.operations.wait(await harness.task(id))).toEqual({
+      reason: "disk_low",
+      position: 0,
+    });
+    expect(harness.coordinator.scheduler.state()).toMatchObject({
+      disk: "low",
+      breaker: "closed",
+      reason: "Too little disk space.",
+    });
     expect((await harness.task(id)).snapshot.context).toMatchObject({ attempt: 0, failure: null });
     expect((await harness.task(before)).state).toBe("running");
     await harness.restart();
@@ -344,7 +370,12 @@ describe("disk space", () => {
     for (const attempt of [1, 2]) {
       if (attempt === 2) await harness.until(id, "provisioning");
       await boxed(id);
-      harness.sandbox.crash(sandboxName(id, attempt), { exitCode: 1, outOfMemory: false, diskFull: true, tail: "ENOSPC" });
+      harness.sandbox.crash(sandboxName(id, attempt), {
+        exitCode: 1,
+        outOfMemory: false,
+        diskFull: true,
+        tail: "ENOSPC",
+      });
       await harness.until(id, attempt === 1 ? "retrying" : "failed");
       await harness.clock.advance(10_000);
     }
@@ -379,7 +410,9 @@ describe("failures", () => {
     expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "open" });
     const { id } = await harness.submit();
     await settle();
-    expect(await harness.coordinator.operations.wait(await harness.task(id))).toMatchObject({ reason: "sandbox_unavailable" });
+    expect(await harness.coordinator.operations.wait(await harness.task(id))).toMatchObject({
+      reason: "sandbox_unavailable",
+    });
     harness.faults.clear();
     await harness.clock.advance(10_000);
     expect(harness.coordinator.scheduler.state()).toMatchObject({ breaker: "closed" });
@@ -435,7 +468,10 @@ describe("people in the loop", () => {
   it("a question parks after its time, frees the slot, and the answer resumes without using up an attempt", async () => {
     await open({ settings: { maxConcurrent: 1 } });
     const id = await running();
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["question", { id: "q1", question: "Which?", options: ["a"] }]);
+    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+      "question",
+      { id: "q1", question: "Which?", options: ["a"] },
+    ]);
     await harness.until(id, "running.awaiting_input");
     await harness.clock.jump(DEFAULT_POLICY.parkMs + 200);
     await harness.until(id, "running.parked");
@@ -446,7 +482,9 @@ describe("people in the loop", () => {
     await finish(other);
     await harness.until(other, "done");
     await harness.coordinator.tasks.answer(ALICE, id, { questionId: "q1", text: "a" });
-    expect(await code(harness.coordinator.tasks.answer(ALICE, id, { questionId: "q1", text: "b" }))).toBe("already_answered");
+    expect(await code(harness.coordinator.tasks.answer(ALICE, id, { questionId: "q1", text: "b" }))).toBe(
+      "already_answered",
+    );
     expect(await code(harness.coordinator.tasks.answer(ALICE, id, { questionId: "q9", text: "b" }))).toBe("not_found");
     const task = await harness.until(id, "provisioning");
     expect(task.snapshot.context).toMatchObject({ attempt: 2, excused: 1 });
@@ -479,7 +517,8 @@ describe("people in the loop", () => {
       [first, "withdrawn"],
       [second, "delivered"],
     ]);
-    // Whoever starts after a worker that was shown it is told again: it may have ended before it wrote it down.
+    // Whoever starts after a worker that was shown it is told again: it may have ended before it
+    // wrote it down.
     expect((await workerApi.spec(id, 1, AbortSignal.timeout(5_000))).delivered).toEqual([{ id: second, text: "two" }]);
     expect(await workerApi.commands(id, 1, (await harness.task(id)).seq, 0, new AbortController().signal)).toEqual([]);
   });
@@ -503,7 +542,11 @@ describe("people in the loop", () => {
     expect(polls.flat()).toEqual(sent);
     // 2 MiB and the message that reached over.
     expect(Math.max(...polls.map(({ length }) => length))).toBe(35);
-    await harness.fakeWorkers.say(workerApi, id, ...sent.map((one) => ["message.status", { id: one, status: "delivered" }] as const));
+    await harness.fakeWorkers.say(
+      workerApi,
+      id,
+      ...sent.map((one) => ["message.status", { id: one, status: "delivered" }] as const),
+    );
     const { delivered } = await workerApi.spec(id, 1, AbortSignal.timeout(5_000));
     expect(delivered.map((one) => one.id)).toEqual(sent.slice(-DELIVERED));
   });
@@ -562,7 +605,10 @@ describe("threads", () => {
     const child = await harness.coordinator.tasks.retry(ALICE, id, { from: "checkpoint" });
     await harness.until(child.id, "provisioning");
     await boxed(child.id);
-    expect((await harness.coordinator.workerApi.spec(child.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({ sha, cursor: "5" });
+    expect((await harness.coordinator.workerApi.spec(child.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({
+      sha,
+      cursor: "5",
+    });
   });
 
   it("a retry may have other bounds; what is not named stays, and no bound is above the server's", async () => {
@@ -570,7 +616,9 @@ describe("threads", () => {
     const { id } = await harness.submit({ budget: { usd: 1, turns: 5 }, limits: { memoryMb: 500, cpus: 1 } });
     await harness.coordinator.tasks.cancel(ALICE, id, false);
     await harness.until(id, "cancelled");
-    expect(await code(harness.coordinator.tasks.retry(ALICE, id, { limits: { memoryMb: 2_000 } }))).toBe("limits_unavailable");
+    expect(await code(harness.coordinator.tasks.retry(ALICE, id, { limits: { memoryMb: 2_000 } }))).toBe(
+      "limits_unavailable",
+    );
     const child = await harness.coordinator.tasks.retry(ALICE, id, { budget: { usd: 3 }, limits: { memoryMb: 900 } });
     expect(child.spec).toMatchObject({ budget: { usd: 3, turns: 5 }, limits: { memoryMb: 900, cpus: 1 } });
   });
@@ -585,7 +633,10 @@ describe("threads", () => {
     expect(made.task).toMatchObject({ parentId: id, spec: { prompt: "And the docs, please.", expectSha: sha } });
     await harness.until(made.task.id, "provisioning");
     await boxed(made.task.id);
-    expect((await harness.coordinator.workerApi.spec(made.task.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({ sha, cursor: null });
+    expect((await harness.coordinator.workerApi.spec(made.task.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({
+      sha,
+      cursor: null,
+    });
     await harness.fakeWorkers.say(harness.coordinator.workerApi, made.task.id, ["ready", {}]);
     await finish(made.task.id, "more work");
     await harness.until(made.task.id, "done");

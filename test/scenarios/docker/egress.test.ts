@@ -1,4 +1,7 @@
-/** A task in a container installs packages from a registry that an operator lists, and from nowhere else. The registry is a small one of this test. */
+/**
+ * A task in a container installs packages from a registry that an operator lists, and from nowhere
+ * else. The registry is a small one of this test.
+ */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
@@ -15,7 +18,10 @@ import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
 /** A package with a native binding, and the one that holds it for this machine. */
-const PACKAGES = ["@node-rs/argon2", ...readdirSync(join(ROOT, "node_modules/@node-rs")).map((name) => `@node-rs/${name}`)];
+const PACKAGES = [
+  "@node-rs/argon2",
+  ...readdirSync(join(ROOT, "node_modules/@node-rs")).map((name) => `@node-rs/${name}`),
+];
 
 interface Packed {
   readonly name: string;
@@ -35,7 +41,9 @@ function pack(name: string, dir: string): Packed {
     }),
   ) as [{ filename: string }];
   const file = join(dir, filename);
-  const manifest = JSON.parse(readFileSync(join(source, "package.json"), "utf8")) as Record<string, unknown> & { version: string };
+  const manifest = JSON.parse(readFileSync(join(source, "package.json"), "utf8")) as Record<string, unknown> & {
+    version: string;
+  };
   const integrity = `sha512-${createHash("sha512").update(readFileSync(file)).digest("base64")}`;
   return { name, version: manifest.version, file, integrity, manifest };
 }
@@ -50,13 +58,24 @@ async function startRegistry(packed: readonly Packed[]): Promise<{ server: Serve
     if (tarball !== undefined) return void response.end(readFileSync(tarball.file));
     const found = packed.find(({ name }) => path === `/${name}`);
     if (found === undefined) return void response.writeHead(404).end("{}");
-    const dist = { integrity: found.integrity, tarball: `http://${request.headers.host}/tarballs/${found.file.split("/").at(-1)}` };
+    const dist = {
+      integrity: found.integrity,
+      tarball: `http://${request.headers.host}/tarballs/${found.file.split("/").at(-1)}`,
+    };
     // Bindings for other machines are not in this registry, and `npm ci` wants each that is named.
     const named = Object.entries((found.manifest["optionalDependencies"] ?? {}) as Record<string, string>);
-    const optionalDependencies = Object.fromEntries(named.filter(([other]) => packed.some(({ name }) => name === other)));
+    const optionalDependencies = Object.fromEntries(
+      named.filter(([other]) => packed.some(({ name }) => name === other)),
+    );
     const version = { ...found.manifest, optionalDependencies, dist };
     response.setHeader("content-type", "application/json");
-    response.end(JSON.stringify({ name: found.name, "dist-tags": { latest: found.version }, versions: { [found.version]: version } }));
+    response.end(
+      JSON.stringify({
+        name: found.name,
+        "dist-tags": { latest: found.version },
+        versions: { [found.version]: version },
+      }),
+    );
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return { server, port: (server.address() as AddressInfo).port, asked };
@@ -71,8 +90,13 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
   beforeAll(async () => {
     dir = mkdtempSync(join(tmpdir(), "slipway-egress-"));
     upstream = await startGitServer();
-    registry = await startRegistry(PACKAGES.filter((name) => existsSync(join(ROOT, "node_modules", name))).map((name) => pack(name, dir)));
-    const env = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_TRUSTED_EGRESS_HOSTS: `localhost:${registry.port}` };
+    registry = await startRegistry(
+      PACKAGES.filter((name) => existsSync(join(ROOT, "node_modules", name))).map((name) => pack(name, dir)),
+    );
+    const env = {
+      SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
+      SLIPWAY_TRUSTED_EGRESS_HOSTS: `localhost:${registry.port}`,
+    };
     server = await startServer({ dataDir: join(dir, "data"), sandbox: "docker", env });
   }, 180_000);
   afterAll(async () => {
@@ -86,7 +110,12 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
 
   async function run(script: readonly object[], egress: string): Promise<{ task: WireTask; events: WireEvent[] }> {
     const repo = upstream.createRepo(`app-${Math.random().toString(36).slice(2)}`);
-    const { status, body } = await server.call("POST", "/v1/tasks", { repo: repo.url, prompt: "Install.", script, egress });
+    const { status, body } = await server.call("POST", "/v1/tasks", {
+      repo: repo.url,
+      prompt: "Install.",
+      script,
+      egress,
+    });
     expect(status, JSON.stringify(body)).toBe(201);
     const { id } = body as WireTask;
     const task = await eventually(
@@ -102,9 +131,13 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
       .map(({ data }) => String(data["output"]))
       .join("\n");
   const notices = (events: readonly WireEvent[]): string[] =>
-    events.flatMap(({ type, data }) => (type === "notice" && data["code"] === "egress_refused" ? [String(data["text"])] : []));
-  // The test's registry is called localhost, which programs ask for without a proxy unless they are told otherwise.
-  const env = "export NO_PROXY= no_proxy= npm_config_noproxy= npm_config_cache=/tmp/npm npm_config_update_notifier=false";
+    events.flatMap(({ type, data }) =>
+      type === "notice" && data["code"] === "egress_refused" ? [String(data["text"])] : [],
+    );
+  // The test's registry is called localhost, which programs ask for without a proxy unless they are
+  // told otherwise.
+  const env =
+    "export NO_PROXY= no_proxy= npm_config_noproxy= npm_config_cache=/tmp/npm npm_config_update_notifier=false";
   const install = (port: number): object => ({
     bash: `${env}; npm init -y >/dev/null && npm install --registry http://localhost:${port} --replace-registry-host=never @node-rs/argon2 2>&1 | tail -5; rm -rf node_modules; npm ci --registry http://localhost:${port} 2>&1 | tail -5; node -e 'require("@node-rs/argon2").hash("x").then((h) => console.log("native", h.slice(0, 9)))'`,
     timeoutMs: 100_000,
@@ -127,19 +160,27 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
       expect(task.state).toBe("done");
       expect(registry.asked.some((path) => path.startsWith("/tarballs/"))).toBe(true);
       expect(
-        notices(events).some((text) => text.includes("evil.example:443") && text.includes("slipway egress allow evil.example:443")),
+        notices(events).some(
+          (text) => text.includes("evil.example:443") && text.includes("slipway egress allow evil.example:443"),
+        ),
       ).toBe(true);
       expect(notices(events).some((text) => text.includes(place))).toBe(false);
     },
   );
 
-  it("with egress none the same registry is not reached, and the notice says what to do", { timeout: 180_000 }, async () => {
-    const before = registry.asked.length;
-    const script = [
-      { bash: `${env}; npm view @node-rs/argon2 version --registry http://localhost:${registry.port} --fetch-retries 0 2>&1 | tail -3` },
-    ];
-    const { events } = await run([...script, { finish: { title: "Nothing", summary: "" } }], "none");
-    expect(registry.asked).toHaveLength(before);
-    expect(notices(events)[0]).toMatch(/--egress allowlist/);
-  });
+  it(
+    "with egress none the same registry is not reached, and the notice says what to do",
+    { timeout: 180_000 },
+    async () => {
+      const before = registry.asked.length;
+      const script = [
+        {
+          bash: `${env}; npm view @node-rs/argon2 version --registry http://localhost:${registry.port} --fetch-retries 0 2>&1 | tail -3`,
+        },
+      ];
+      const { events } = await run([...script, { finish: { title: "Nothing", summary: "" } }], "none");
+      expect(registry.asked).toHaveLength(before);
+      expect(notices(events)[0]).toMatch(/--egress allowlist/);
+    },
+  );
 });

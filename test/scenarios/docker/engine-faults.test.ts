@@ -1,6 +1,7 @@
 /**
- * What befalls the engine itself: it restarts, dies, hangs, fills up. A private engine, the real coordinator, tasks in every state;
- * at the end of each test nothing is left, every slot can be taken again, and the log obeys the rules.
+ * What befalls the engine itself: it restarts, dies, hangs, fills up. A private engine, the real
+ * coordinator, tasks in every state; at the end of each test nothing is left, every slot can be
+ * taken again, and the log obeys the rules.
  */
 import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";
@@ -12,7 +13,11 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import type { Policy } from "../../../src/core/task.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { openInstallation, type Installation } from "../../support/docker/installation.ts";
-import { describeWithPrivateEngine, openPrivateEngine, type PrivateEngine } from "../../support/docker/private-engine.ts";
+import {
+  describeWithPrivateEngine,
+  openPrivateEngine,
+  type PrivateEngine,
+} from "../../support/docker/private-engine.ts";
 import { eventually } from "../../support/process/server.ts";
 
 const SLOTS = 4;
@@ -72,7 +77,10 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
     const cancelling = await here.submit([FILE, DEAF]);
     const running = await here.submit([FILE, { bash: "echo up" }, { wait: 9_000 }, FINISH], more);
     await Promise.all([here.says(cancelling, "trap"), here.says(running, "up")]);
-    const retrying = await Promise.all([here.submit([{ exit: 7 }], { maxAttempts: 2 }), here.submit([{ exit: 7 }], { maxAttempts: 2 })]);
+    const retrying = await Promise.all([
+      here.submit([{ exit: 7 }], { maxAttempts: 2 }),
+      here.submit([{ exit: 7 }], { maxAttempts: 2 }),
+    ]);
     await eventually(async () => {
       const tasks = await Promise.all(retrying.map((id) => here.server().task(id)));
       return tasks.some((task) => task.state === "retrying") ? true : null;
@@ -89,7 +97,9 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
     const states = new Set(tasks.map(({ state, phase }) => (phase === "parked" ? phase : state)));
     expect([...states]).toEqual(expect.arrayContaining(["cancelling", "parked", "pushing", "queued"]));
     // These pass by themselves: a busy machine may miss one of them.
-    expect((["provisioning", "retrying", "running"] as const).filter((state) => states.has(state)).length).toBeGreaterThan(1);
+    expect(
+      (["provisioning", "retrying", "running"] as const).filter((state) => states.has(state)).length,
+    ).toBeGreaterThan(1);
     return all;
   }
 
@@ -113,7 +123,9 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
 
   async function answer(id: string): Promise<void> {
     const { question } = await inState(id, "parked");
-    const { status, body } = await here.server().call("POST", `/v1/tasks/${id}/answer`, { questionId: question?.id, text: "yes" });
+    const { status, body } = await here
+      .server()
+      .call("POST", `/v1/tasks/${id}/answer`, { questionId: question?.id, text: "yes" });
     expect(status, JSON.stringify(body)).toBeLessThan(300);
   }
 
@@ -165,11 +177,15 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
     ],
   ];
   for (const [how, runs, befall] of HOWS) {
-    it.runIf(runs)(`[T5] [D1] ${how} while tasks are in every state: each goes on or ends by its name`, { timeout: 120_000 }, async () => {
-      const all = await cast();
-      await befall();
-      await judge(all);
-    });
+    it.runIf(runs)(
+      `[T5] [D1] ${how} while tasks are in every state: each goes on or ends by its name`,
+      { timeout: 120_000 },
+      async () => {
+        const all = await cast();
+        await befall();
+        await judge(all);
+      },
+    );
   }
 
   const TICKS = Array.from({ length: 20 }, (_, i) => [{ bash: `echo tick-${i}` }, { wait: 300 }]).flat();
@@ -210,7 +226,8 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
       expect(await cancelled(second)).toBeLessThan(POLICY.cancelMs! + 6_000);
       await delay(Math.max(0, HANG_MS - (Date.now() - hungAt)));
       engine.resume();
-      for (const id of [lively, caught, waiting]) expect(await here.settled(id)).toMatchObject({ state: "done", outcome: "pushed" });
+      for (const id of [lively, caught, waiting])
+        expect(await here.settled(id)).toMatchObject({ state: "done", outcome: "pushed" });
       expect((await here.server().task(lively)).attempt).toBe(1);
       expect((await here.server().task(waiting)).attempt).toBe(1);
       expect(await queue()).toMatchObject({ breaker: "closed" });
@@ -224,7 +241,10 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
     const { bavail, bsize } = await statfs(engine.dataRoot);
     await run("fallocate", ["-l", String(bavail * bsize - 32 * 2 ** 20), join(engine.dataRoot, "filler")]);
     const rest = join(engine.dataRoot, "filler-rest");
-    await run("sh", ["-c", `for i in 1 2 3 4 5; do head -c 1000000000 /dev/zero >> ${rest} 2>/dev/null; sleep 0.1; done; true`]);
+    await run("sh", [
+      "-c",
+      `for i in 1 2 3 4 5; do head -c 1000000000 /dev/zero >> ${rest} 2>/dev/null; sleep 0.1; done; true`,
+    ]);
   }
 
   async function makeRoom(): Promise<void> {
@@ -265,15 +285,19 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
     },
   );
 
-  it("[T5] [D1] full for a while with tasks in every state: each goes on or ends by its name", { timeout: 120_000 }, async () => {
-    // A clone without room fails as the worker's own.
-    const all = await cast({ maxAttempts: 10 });
-    try {
-      await fill();
-      await delay(5_000);
-    } finally {
-      await makeRoom();
-    }
-    await judge(all);
-  });
+  it(
+    "[T5] [D1] full for a while with tasks in every state: each goes on or ends by its name",
+    { timeout: 120_000 },
+    async () => {
+      // A clone without room fails as the worker's own.
+      const all = await cast({ maxAttempts: 10 });
+      try {
+        await fill();
+        await delay(5_000);
+      } finally {
+        await makeRoom();
+      }
+      await judge(all);
+    },
+  );
 });

@@ -1,6 +1,7 @@
 /**
- * What befalls single containers, and what they do to their host: one coordinator, all of it side by side on the shared engine.
- * A bystander runs throughout and must not notice; the coordinator's memory and the engine's log files stay bounded.
+ * What befalls single containers, and what they do to their host: one coordinator, all of it side
+ * by side on the shared engine. A bystander runs throughout and must not notice; the coordinator's
+ * memory and the engine's log files stay bounded.
  */
 import { readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -40,7 +41,8 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
     return (body as { host: { rssMb: number } }).host.rssMb;
   };
   const container = (id: string, attempt = 1): Docker.Container => docker.getContainer(sandboxName(id, attempt));
-  const attempts = async (id: string): Promise<unknown> => (await here.server().call("GET", `/v1/tasks/${id}/attempts`)).body;
+  const attempts = async (id: string): Promise<unknown> =>
+    (await here.server().call("GET", `/v1/tasks/${id}/attempts`)).body;
   /** A busy machine may fail to freeze a container the first time. */
   const pause = (id: string): Promise<true> =>
     eventually(
@@ -59,7 +61,8 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
     const filters = { type: ["container"], event: [event], label: [`slipway.task=${id}`] };
     const until = Math.floor(Date.now() / 1_000) + 1;
     let text = "";
-    for await (const piece of await docker.getEvents({ filters, since: 1, until } as Docker.GetEventsOptions)) text += String(piece);
+    for await (const piece of await docker.getEvents({ filters, since: 1, until } as Docker.GetEventsOptions))
+      text += String(piece);
     return text.split("\n").filter((line) => line !== "").length;
   };
   const cancelled = async (id: string): Promise<number> => {
@@ -93,7 +96,9 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       await here.says(id, "up");
       await container(id).kill({ signal: "SIGKILL" });
       expectPushed(await here.settled(id));
-      expect(await attempts(id)).toMatchObject({ items: [{ exitCode: 137, failure: "worker_lost" }, { failure: null }] });
+      expect(await attempts(id)).toMatchObject({
+        items: [{ exitCode: 137, failure: "worker_lost" }, { failure: null }],
+      });
     });
 
     it("[D3] paused from outside and let go: it goes on as if nothing had been", async () => {
@@ -115,13 +120,17 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       expect(await cancelled(id)).toBeLessThan(POLICY.cancelMs! + 5_000);
     });
 
-    it.runIf(LONG)("paused for longer than a worker may be silent: worker_lost, and tried again", { timeout: 300_000 }, async () => {
-      const id = await here.submit([FILE, { bash: "echo up" }, { wait: 3_000 }, FINISH], SMALL);
-      await here.says(id, "up");
-      await pause(id);
-      expectPushed(await here.settled(id, 200_000));
-      expect(await attempts(id)).toMatchObject({ items: [{ failure: "worker_lost" }, { failure: null }] });
-    });
+    it.runIf(LONG)(
+      "paused for longer than a worker may be silent: worker_lost, and tried again",
+      { timeout: 300_000 },
+      async () => {
+        const id = await here.submit([FILE, { bash: "echo up" }, { wait: 3_000 }, FINISH], SMALL);
+        await here.says(id, "up");
+        await pause(id);
+        expectPushed(await here.settled(id, 200_000));
+        expect(await attempts(id)).toMatchObject({ items: [{ failure: "worker_lost" }, { failure: null }] });
+      },
+    );
 
     it("a child that runs out of memory is the child's own end: the worker goes on, although the engine reports it of the container", async () => {
       const eat = `node -e 'const all = []; for (;;) all.push(Buffer.alloc(4194304, 1))' || echo survived`;
@@ -148,7 +157,10 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       expect(await cancelled(id)).toBeLessThan(POLICY.cancelMs! + 5_000);
     });
 
-    /** Bytes of all log files that the engine keeps for the container; null when its disk cannot be seen from here. */
+    /**
+     * Bytes of all log files that the engine keeps for the container; null when its disk cannot be
+     * seen from here.
+     */
     async function logBytes(id: string): Promise<number | null> {
       const { LogPath } = await container(id).inspect();
       try {
@@ -170,11 +182,17 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
         `${what} on the container's output: its log stays bounded, and so does the evidence`,
         { timeout: 180_000 + FLOOD_MB * 50 },
         async () => {
-          const script = [FILE, { bash: `${command} && echo flooded`, timeoutMs: 3_000_000 }, { wait: 2_000 }, { exit: 9 }];
+          const script = [
+            FILE,
+            { bash: `${command} && echo flooded`, timeoutMs: 3_000_000 },
+            { wait: 2_000 },
+            { exit: 9 },
+          ];
           const id = await here.submit(script, ONCE);
           // Events quote the command too: what counts is its output.
           await eventually(
-            async () => (await here.server().events(id)).find(({ data }) => String(data["output"]).includes("flooded")) ?? null,
+            async () =>
+              (await here.server().events(id)).find(({ data }) => String(data["output"]).includes("flooded")) ?? null,
             "the flood is over",
             60_000 + FLOOD_MB * 50,
           );
@@ -206,7 +224,9 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       const id = await here.submit([FILE, { bash: noise }, { bash: `${noise} > ${STDOUT}` }, { exit: 9 }], ONCE);
       const task = await here.settled(id);
       expect(task.failure?.evidence).toContain(" end");
-      const output = (await here.server().events(id)).map(({ data }) => String(data["output"] ?? "")).find((text) => text.endsWith(" end"));
+      const output = (await here.server().events(id))
+        .map(({ data }) => String(data["output"] ?? ""))
+        .find((text) => text.endsWith(" end"));
       for (const text of [output ?? "", task.failure?.evidence ?? ""]) {
         expect(text).toContain("\ufffd");
         expect(Buffer.from(text).toString()).toBe(text);

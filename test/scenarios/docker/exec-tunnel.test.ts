@@ -1,6 +1,7 @@
 /**
- * An engine that does not see the coordinator's files: it is reached by TCP, and nothing of this machine is mounted into its containers.
- * The real coordinator finds that out by itself; workers reach their broker through the engine.
+ * An engine that does not see the coordinator's files: it is reached by TCP, and nothing of this
+ * machine is mounted into its containers. The real coordinator finds that out by itself; workers
+ * reach their broker through the engine.
  */
 import { createHash } from "node:crypto";
 import { execFile } from "node:child_process";
@@ -68,7 +69,11 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
     await settled(await submit([{ say: "hello" }]));
   }, 300_000);
   afterEach(async () => {
-    await eventually(async () => ((await containers()).length === 0 ? true : null), "[D3] no container is left", 20_000);
+    await eventually(
+      async () => ((await containers()).length === 0 ? true : null),
+      "[D3] no container is left",
+      20_000,
+    );
   });
   afterAll(async () => {
     await server.kill("SIGTERM");
@@ -84,7 +89,12 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
   }
   const containers = () => docker.listContainers({ all: true, filters: { label: [`slipway.instance=${instance}`] } });
   async function submit(script: readonly object[], more: object = {}): Promise<string> {
-    const { status, body } = await server.call("POST", "/v1/tasks", { repo: repo.url, prompt: "Do it.", script, ...more });
+    const { status, body } = await server.call("POST", "/v1/tasks", {
+      repo: repo.url,
+      prompt: "Do it.",
+      script,
+      ...more,
+    });
     expect(status, JSON.stringify(body)).toBe(201);
     return (body as WireTask).id;
   }
@@ -97,7 +107,10 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
       `task ${id} settles; ${server.stderr().slice(-2_000)}`,
     );
   const says = (id: string, words: string) =>
-    eventually(async () => (JSON.stringify(await server.events(id)).includes(words) ? true : null), `"${words}" is said`);
+    eventually(
+      async () => (JSON.stringify(await server.events(id)).includes(words) ? true : null),
+      `"${words}" is said`,
+    );
   const inside = (id: string, command: string): Promise<string> =>
     new Promise((resolve) =>
       execFile("docker", ["exec", sandboxName(id, 1), "bash", "-c", command], (_error, out, err) => resolve(out + err)),
@@ -130,31 +143,39 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
     expectDone(await settled(id));
   });
 
-  it("[S6] a helper that is killed, or lies, is started again; what it says reaches nothing else", { timeout: 90_000 }, async () => {
-    const id = await submit([FILE, HOLD, FINISH]);
-    await says(id, "holding");
-    // The brackets keep the search from finding itself.
-    const relays =
-      "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q 'worker.mj[s] relay' && echo ${p#/proc/}; done; true";
-    const first = await eventually(async () => /^\d+\n$/.exec(await inside(id, relays))?.[0] ?? null, "a helper runs");
-    await inside(id, `kill -9 $(${relays})`);
-    const again = async () => {
-      const now = await inside(id, relays);
-      return /^\d+\n$/.test(now) && now !== first ? now : null;
-    };
-    const second = await eventually(again, "another helper runs");
-    // What the engine carries is written by whoever may write to the helper's streams: every process of the worker's user.
-    // Nobody reads it to its end once it has been seen to be nonsense.
-    await inside(id, `timeout 3 head -c 3000000 /dev/urandom > /proc/$(${relays})/fd/1`);
-    const third = async () => {
-      const now = await again();
-      return now === null || now === second ? null : now;
-    };
-    await eventually(third, "a helper that talked nonsense is replaced");
-    await go(id);
-    expectDone(await settled(id));
-    expect((await server.call("GET", "/readyz")).status).toBe(200);
-  });
+  it(
+    "[S6] a helper that is killed, or lies, is started again; what it says reaches nothing else",
+    { timeout: 90_000 },
+    async () => {
+      const id = await submit([FILE, HOLD, FINISH]);
+      await says(id, "holding");
+      // The brackets keep the search from finding itself.
+      const relays =
+        "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q 'worker.mj[s] relay' && echo ${p#/proc/}; done; true";
+      const first = await eventually(
+        async () => /^\d+\n$/.exec(await inside(id, relays))?.[0] ?? null,
+        "a helper runs",
+      );
+      await inside(id, `kill -9 $(${relays})`);
+      const again = async () => {
+        const now = await inside(id, relays);
+        return /^\d+\n$/.test(now) && now !== first ? now : null;
+      };
+      const second = await eventually(again, "another helper runs");
+      // What the engine carries is written by whoever may write to the helper's streams: every
+      // process of the worker's user. Nobody reads it to its end once it has been seen to be
+      // nonsense.
+      await inside(id, `timeout 3 head -c 3000000 /dev/urandom > /proc/$(${relays})/fd/1`);
+      const third = async () => {
+        const now = await again();
+        return now === null || now === second ? null : now;
+      };
+      await eventually(third, "a helper that talked nonsense is replaced");
+      await go(id);
+      expectDone(await settled(id));
+      expect((await server.call("GET", "/readyz")).status).toBe(200);
+    },
+  );
 
   it("[D7] [W4] a cancel reaches the worker, and its last words come out", async () => {
     const id = await submit([FILE, HOLD]);
@@ -167,11 +188,22 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
   });
 
   it("doctor says how workers reach the server, and what holds them", async () => {
-    const env = { ...process.env, DOCKER_HOST: engine.host, SLIPWAY_SANDBOX: "docker", SLIPWAY_DATA_DIR: join(dir, "data") };
-    const { stdout } = await promisify(execFile)(process.execPath, [join(ROOT, "dist/slipway.mjs"), "doctor", "--json"], { env });
+    const env = {
+      ...process.env,
+      DOCKER_HOST: engine.host,
+      SLIPWAY_SANDBOX: "docker",
+      SLIPWAY_DATA_DIR: join(dir, "data"),
+    };
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      [join(ROOT, "dist/slipway.mjs"), "doctor", "--json"],
+      { env },
+    );
     const said = JSON.parse(stdout) as { rule: string; ok: boolean; detail: string }[];
     expect(said.filter(({ ok }) => !ok)).toEqual([]);
     expect(said.find(({ rule }) => rule === "door")?.detail).toContain("through the engine");
-    expect(said.map(({ rule }) => rule)).toEqual(expect.arrayContaining(["engine", "system calls", "users", "control groups", "limits"]));
+    expect(said.map(({ rule }) => rule)).toEqual(
+      expect.arrayContaining(["engine", "system calls", "users", "control groups", "limits"]),
+    );
   });
 });

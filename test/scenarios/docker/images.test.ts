@@ -1,4 +1,7 @@
-/** What a repository asks for in `.slipway.yml`, granted or not, by a real coordinator on the real engine. */
+/**
+ * What a repository asks for in `.slipway.yml`, granted or not, by a real coordinator on the real
+ * engine.
+ */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -34,8 +37,17 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
     importImage(LOCAL, rootfs(await own.name(), "mkdir opt; echo theirs > opt/theirs"), ["ENV PATH=/usr/bin:/bin"]);
     upstream = await startGitServer();
     dir = mkdtempSync(join(tmpdir(), "slipway-wish-"));
-    const env = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_IMAGES: "slipway-test-scenario:*", SLIPWAY_WARM: "1" };
-    server = await startServer({ dataDir: join(dir, "data"), sandbox: "docker", policy: { backoffMs: 100, backoffCapMs: 200 }, env });
+    const env = {
+      SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
+      SLIPWAY_IMAGES: "slipway-test-scenario:*",
+      SLIPWAY_WARM: "1",
+    };
+    server = await startServer({
+      dataDir: join(dir, "data"),
+      sandbox: "docker",
+      policy: { backoffMs: 100, backoffCapMs: 200 },
+      env,
+    });
   }, 300_000);
   afterAll(async () => {
     await server.kill("SIGTERM");
@@ -63,13 +75,20 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
       `task ${id} settles; ${server.stderr().slice(-2_000)}`,
     );
   const noticesOf = (events: readonly WireEvent[]): string[] =>
-    events.filter(({ type }) => type === "notice").map(({ data }) => `${String(data["code"])}: ${String(data["text"])}`);
+    events
+      .filter(({ type }) => type === "notice")
+      .map(({ data }) => `${String(data["code"])}: ${String(data["text"])}`);
   const outputsOf = (events: readonly WireEvent[]): string[] =>
     events.filter(({ type }) => type === "tool.finished").map(({ data }) => String(data["output"]));
 
   it("its image, setup and checks; the first task prepares the image where everybody sees it, the second finds it", async () => {
     const config = `image: ${LOCAL}\nsetup:\n  - echo ready > /workspace/.made\nverify:\n  - cat /opt/theirs\n  - "false"\n`;
-    const script = [{ bash: "cat /opt/theirs .made; command -v node || echo no node" }, HOLD, { bash: "rm .made; echo x > x.txt" }, FINISH];
+    const script = [
+      { bash: "cat /opt/theirs .made; command -v node || echo no node" },
+      HOLD,
+      { bash: "rm .made; echo x > x.txt" },
+      FINISH,
+    ];
     const id = await submit(config, script);
     await eventually(async () => (outputsOf(await server.events(id)).length > 1 ? true : null), "it works");
     const info = await docker.getContainer(sandboxName(id, 1)).inspect();
@@ -80,7 +99,9 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
     const events = await server.events(id);
     expect(JSON.stringify(events)).toContain(`adding the worker to ${IMAGE}`);
     expect(outputsOf(events).slice(0, 2)).toEqual(["", "theirs\nready\nno node\n"]);
-    const verified = events.filter(({ type }) => type === "verify").map(({ data }) => [data["command"], data["exitCode"]]);
+    const verified = events
+      .filter(({ type }) => type === "verify")
+      .map(({ data }) => [data["command"], data["exitCode"]]);
     expect(verified).toEqual([
       ["cat /opt/theirs", 0],
       ["false", 1],
@@ -122,7 +143,9 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
       failure: { code: "image_not_allowed", message: expect.stringContaining("ghcr.io/somebody/else:1") },
     });
     expect((await server.events(id)).filter(({ data }) => data["name"] === "container")).toEqual([]);
-    const own = await submit("image: ghcr.io/somebody/else:1\n", [{ bash: "command -v node" }, FINISH], { image: "default" });
+    const own = await submit("image: ghcr.io/somebody/else:1\n", [{ bash: "command -v node" }, FINISH], {
+      image: "default",
+    });
     expect(await settled(own)).toMatchObject({ state: "done" });
   });
 
@@ -133,7 +156,12 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
       [`sha256:${"a".repeat(64)}`, "invalid_image"],
       ["ghcr.io/somebody/else", "image_not_allowed"],
     ]) {
-      const { status, body } = await server.call("POST", "/v1/tasks", { repo: url, prompt: "x", script: [FINISH], image });
+      const { status, body } = await server.call("POST", "/v1/tasks", {
+        repo: url,
+        prompt: "x",
+        script: [FINISH],
+        image,
+      });
       expect([status, (body as { code: string }).code]).toEqual([400, code]);
     }
   });

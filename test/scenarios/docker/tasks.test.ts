@@ -1,6 +1,7 @@
 /**
- * From submit to done in real containers: a real coordinator process, the engine, a private upstream. One data folder for the whole file,
- * as an installation has it; each test starts the coordinator as it needs it, and the last one looks at everything that they left.
+ * From submit to done in real containers: a real coordinator process, the engine, a private
+ * upstream. One data folder for the whole file, as an installation has it; each test starts the
+ * coordinator as it needs it, and the last one looks at everything that they left.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -45,7 +46,11 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     data = join(dir, "data");
     instance = createHash("sha256").update(data).digest("hex").slice(0, 12);
     const server = await start();
-    const { status } = await server.call("POST", "/v1/credentials", { host: upstream.host, kind: "token", token: TOKEN });
+    const { status } = await server.call("POST", "/v1/credentials", {
+      host: upstream.host,
+      kind: "token",
+      token: TOKEN,
+    });
     expect(status).toBe(201);
     // The first task of an installation builds the image; what follows is measured without that.
     await settled(await submit([{ say: "hello" }]));
@@ -145,7 +150,11 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     await toolSays(id, "10001");
     const name = sandboxName(id, 1);
     const info = await inspect(id);
-    expect(info.Config.Labels).toMatchObject({ "slipway.instance": instance, "slipway.task": id, "slipway.attempt": "1" });
+    expect(info.Config.Labels).toMatchObject({
+      "slipway.instance": instance,
+      "slipway.task": id,
+      "slipway.attempt": "1",
+    });
     expect(info.Config.User).toBe("10001:10001");
     expect(info.HostConfig).toMatchObject({
       NetworkMode: "none",
@@ -176,15 +185,22 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expectUpstream(task);
     expect(task.attempt).toBe(1);
     await gone();
-    const steps = (await server().events(id)).filter(({ type, data: { status } }) => type === "task.step" && status === "ended");
+    const steps = (await server().events(id)).filter(
+      ({ type, data: { status } }) => type === "task.step" && status === "ended",
+    );
     // Repository and container are prepared at the same time.
-    expect(new Set(steps.map((step) => step.data["name"]))).toEqual(new Set(["mirror", "image", "container", "connect", "clone", "setup"]));
+    expect(new Set(steps.map((step) => step.data["name"]))).toEqual(
+      new Set(["mirror", "image", "container", "connect", "clone", "setup"]),
+    );
     expect(steps.slice(3).map((step) => step.data["name"])).toEqual(["connect", "clone", "setup"]);
     expect(JSON.stringify(await server().events(id))).not.toContain(token);
     expect(readdirSync(join(data, "run"))).toEqual([]);
   });
 
-  /** Files in which this text lies, as the worker's user may read them: everything that it may write, and the environment of each process. */
+  /**
+   * Files in which this text lies, as the worker's user may read them: everything that it may
+   * write, and the environment of each process.
+   */
   function holders(name: string, text: string): string[] {
     const look = "grep -rslF -f - /workspace /home/agent /tmp /run/slipway /proc/[0-9]*/environ || true";
     return execFileSync("docker", ["exec", "-i", name, "sh", "-c", look], { input: `${text}\n`, encoding: "utf8" })
@@ -247,7 +263,10 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   it("[D7] cancel while the worker itself is frozen: the engine ends it", async () => {
     await start();
     const id = await submit([FILE, { bash: "kill -STOP $PPID; sleep 300" }]);
-    await eventually(async () => (/^T/m.test(execIn(id, "cat /proc/*/stat | cut -d' ' -f3")) ? true : null), "the worker is frozen");
+    await eventually(
+      async () => (/^T/m.test(execIn(id, "cat /proc/*/stat | cut -d' ' -f3")) ? true : null),
+      "the worker is frozen",
+    );
     const begun = Date.now();
     await server().call("POST", `/v1/tasks/${id}/cancel`);
     const task = await settled(id);
@@ -303,7 +322,8 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
 
   it("out of memory: the worker is killed by the kernel, and the second try gets twice as much", async () => {
     await start();
-    // The kernel takes whoever says that he is the first to go, unless another is larger by half of the limit: the worker, and no eater alone.
+    // The kernel takes whoever says that he is the first to go, unless another is larger by half of
+    // the limit: the worker, and no eater alone.
     const eat = "for i in 1 2 3 4; do tail /dev/zero & done; wait";
     const first = `if [ "$SLIPWAY_ATTEMPT" = 1 ]; then echo 1000 > /proc/$PPID/oom_score_adj; ${eat}; fi`;
     const id = await submit([FILE, { bash: first }, { wait: 1_500 }, FINISH], { limits: { memoryMb: 128 } });
@@ -327,8 +347,11 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
 
   it("[W6] SIGKILL of the worker in the middle of a tool: what no checkpoint holds is in the artifact, without what can be made again", async () => {
     await start();
-    const mess = "mkdir -p node_modules/x .cache; echo y | tee node_modules/x/i.js > .cache/z; ln -s /etc/passwd link; ln -s one.txt fine";
-    const id = await submit([FILE, { bash: `echo late > late.txt; ${mess}; kill -9 $PPID; sleep 60` }], { maxAttempts: 1 });
+    const mess =
+      "mkdir -p node_modules/x .cache; echo y | tee node_modules/x/i.js > .cache/z; ln -s /etc/passwd link; ln -s one.txt fine";
+    const id = await submit([FILE, { bash: `echo late > late.txt; ${mess}; kill -9 $PPID; sleep 60` }], {
+      maxAttempts: 1,
+    });
     const task = await settled(id);
     expect(task).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
     await gone();
@@ -336,9 +359,13 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expect(body).toMatchObject({ items: [{ name: "a1-workspace.tar.gz", attempt: 1 }] });
     expect(JSON.stringify(await server().events(id))).toContain("slipway artifacts");
     const file = join(dir, "salvaged.tar.gz");
-    const got = spawnSync(process.execPath, [join(ROOT, "dist/slipway.mjs"), "artifacts", id, "--out", file, "--data-dir", data], {
-      encoding: "utf8",
-    });
+    const got = spawnSync(
+      process.execPath,
+      [join(ROOT, "dist/slipway.mjs"), "artifacts", id, "--out", file, "--data-dir", data],
+      {
+        encoding: "utf8",
+      },
+    );
     expect([got.status, got.stderr]).toEqual([0, expect.stringContaining("fresh checkout")]);
     const names = execFileSync("tar", ["tzf", file], { encoding: "utf8" }).trim().split("\n");
     expect(names).toEqual(expect.arrayContaining(["workspace/late.txt", "workspace/one.txt", "workspace/fine"]));
@@ -357,11 +384,15 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     await server().call("POST", `/v1/tasks/${saved}/cancel`);
     expect((await settled(saved)).state).toBe("cancelled");
     const frozen = await submit([FILE, { bash: "echo ice > ice.txt; kill -STOP $PPID; sleep 300" }]);
-    await eventually(async () => (/^T/m.test(execIn(frozen, "cat /proc/*/stat | cut -d' ' -f3")) ? true : null), "the worker is frozen");
+    await eventually(
+      async () => (/^T/m.test(execIn(frozen, "cat /proc/*/stat | cut -d' ' -f3")) ? true : null),
+      "the worker is frozen",
+    );
     await server().call("POST", `/v1/tasks/${frozen}/cancel`);
     expect((await settled(frozen)).state).toBe("cancelled");
     await gone();
-    const artifacts = async (id: string) => (await server().call("GET", `/v1/tasks/${id}/artifacts`)).body as { items: { name: string }[] };
+    const artifacts = async (id: string) =>
+      (await server().call("GET", `/v1/tasks/${id}/artifacts`)).body as { items: { name: string }[] };
     expect((await artifacts(saved)).items).toEqual([]);
     expect((await server().call("GET", `/v1/tasks/${saved}/diff?format=patch`)).body).toContain("+more");
     expect((await artifacts(frozen)).items).toMatchObject([{ name: "a1-workspace.tar.gz" }]);
@@ -372,7 +403,11 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     await start();
     await gone();
     const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });
-    const sandbox = openDockerSandbox({ instance, workerFile: join(ROOT, "dist/worker.mjs"), dockerfile: join(ROOT, "Dockerfile") });
+    const sandbox = openDockerSandbox({
+      instance,
+      workerFile: join(ROOT, "dist/worker.mjs"),
+      dockerfile: join(ROOT, "Dockerfile"),
+    });
     try {
       const { tasks, violations } = await checkInvariants({ store, sandbox, maxConcurrent: 4 });
       expect(violations).toEqual([]);

@@ -1,4 +1,7 @@
-/** Tasks whose worker waited for them: a real coordinator process that is killed at each step of the claim, the real worker, the engine. */
+/**
+ * Tasks whose worker waited for them: a real coordinator process that is killed at each step of the
+ * claim, the real worker, the engine.
+ */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
@@ -60,7 +63,12 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
     });
 
   async function submit(key = `warm-${++serial}`): Promise<string> {
-    const answer = await server.call("POST", "/v1/tasks", { repo, prompt: "Do it.", script: SCRIPT }, { "idempotency-key": key });
+    const answer = await server.call(
+      "POST",
+      "/v1/tasks",
+      { repo, prompt: "Do it.", script: SCRIPT },
+      { "idempotency-key": key },
+    );
     expect(answer.status, JSON.stringify(answer.body)).toBeLessThan(300);
     return (answer.body as WireTask).id;
   }
@@ -81,7 +89,10 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
   const overview = async (): Promise<Overview> => (await server.call("GET", "/v1/ops/overview")).body as Overview;
   /** The container that waits, as soon as there is one. */
   const ready = (): Promise<string> =>
-    eventually(async () => ((await overview()).sandbox.warm?.ready === 1 ? ((await waiting())[0] ?? null) : null), "a worker waits");
+    eventually(
+      async () => ((await overview()).sandbox.warm?.ready === 1 ? ((await waiting())[0] ?? null) : null),
+      "a worker waits",
+    );
   /** The name of this container now, while it exists. */
   const nameOf = async (id: string): Promise<string | null> =>
     (await mine()).find((one) => one.Id === id)?.Names[0]?.replace(/^\//, "") ?? null;
@@ -101,7 +112,10 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
   it("submit to done in the container that waited; then another one waits, and nothing else is left", async () => {
     const ahead = await ready();
     const id = await submit();
-    await eventually(async () => ((await nameOf(ahead)) === sandboxName(id, 1) ? true : null), "the waiting container is the task's");
+    await eventually(
+      async () => ((await nameOf(ahead)) === sandboxName(id, 1) ? true : null),
+      "the waiting container is the task's",
+    );
     expectDone(await settled(id));
     await eventually(async () => ((await nameOf(ahead)) === null ? true : null), "it went with its attempt");
     const next = await ready();
@@ -143,7 +157,9 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
   it("[D9] a paused queue starts nobody ahead, and a worker that waits costs no processor", async () => {
     const ahead = await ready();
     const cpu = async (): Promise<number> => {
-      const stats = (await docker.getContainer(ahead).stats({ stream: false, "one-shot": true })) as Docker.ContainerStats;
+      const stats = (await docker
+        .getContainer(ahead)
+        .stats({ stream: false, "one-shot": true })) as Docker.ContainerStats;
       return stats.cpu_stats.cpu_usage.total_usage / 1e6;
     };
     const before = await cpu();

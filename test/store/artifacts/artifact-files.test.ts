@@ -50,17 +50,25 @@ async function contentOf(name = "a1-workspace.tar.gz"): Promise<Kept[]> {
   for await (const entry of reader) {
     const parts: Buffer[] = [];
     for await (const part of entry) parts.push(part as Buffer);
-    kept.push({ name: entry.header.name, type: entry.header.type, mode: entry.header.mode, text: Buffer.concat(parts).toString() });
+    kept.push({
+      name: entry.header.name,
+      type: entry.header.type,
+      mode: entry.header.mode,
+      text: Buffer.concat(parts).toString(),
+    });
   }
   return kept;
 }
 
-const keep = (tar: AsyncIterable<Uint8Array>, maxMs = 10_000, attempt = 1) => artifacts.keep({ taskId: TASK, attempt, tar, maxMs }, never);
+const keep = (tar: AsyncIterable<Uint8Array>, maxMs = 10_000, attempt = 1) =>
+  artifacts.keep({ taskId: TASK, attempt, tar, maxMs }, never);
 const file = (name: string, content: string | Buffer = "x"): Entry => ({ name: `workspace/${name}`, content });
 
 describe("[W6] what is kept of a workspace", () => {
   it("its files and folders, compressed, with their digest", async () => {
-    const kept = await keep(tarOf({ name: "workspace/", type: "directory" }, file("a.txt", "one"), file("deep/b.txt", "two")));
+    const kept = await keep(
+      tarOf({ name: "workspace/", type: "directory" }, file("a.txt", "one"), file("deep/b.txt", "two")),
+    );
     expect(kept).toMatchObject({ name: "a1-workspace.tar.gz", attempt: 1, files: 2, note: null, at: 1_000 });
     expect((await contentOf()).map(({ name, text }) => [name, text])).toEqual([
       ["workspace/", ""],
@@ -110,7 +118,12 @@ describe("[W6] what is kept of a workspace", () => {
       ),
     );
     const found = await contentOf();
-    expect(found.map((one) => one.name)).toEqual(["workspace/here", "workspace/fine", "workspace/deep/fine", "workspace/suid"]);
+    expect(found.map((one) => one.name)).toEqual([
+      "workspace/here",
+      "workspace/fine",
+      "workspace/deep/fine",
+      "workspace/suid",
+    ]);
     expect(found.at(-1)?.mode).toBe(0o755);
     expect(kept.note).toBe("Left out: 12 entries could harm whoever unpacks them.");
   });
@@ -149,7 +162,13 @@ describe("[W6] what is kept of a workspace", () => {
   });
 
   it("an ordinary tar unpacks it", async () => {
-    await keep(tarOf({ name: "workspace/", type: "directory" }, file("sub/a.txt", "one"), file(`${"long/".repeat(40)}name`, "two")));
+    await keep(
+      tarOf(
+        { name: "workspace/", type: "directory" },
+        file("sub/a.txt", "one"),
+        file(`${"long/".repeat(40)}name`, "two"),
+      ),
+    );
     const into = join(dir, "unpacked");
     mkdirSync(into);
     execFileSync("tar", ["xzf", join(dir, "kept", TASK, "a1-workspace.tar.gz"), "-C", into]);
@@ -181,7 +200,9 @@ describe("artifacts", () => {
       abort.abort();
       await new Promise(() => undefined);
     }
-    await expect(artifacts.keep({ taskId: TASK, attempt: 1, tar: slow(), maxMs: 60_000 }, abort.signal)).rejects.toMatchObject({
+    await expect(
+      artifacts.keep({ taskId: TASK, attempt: 1, tar: slow(), maxMs: 60_000 }, abort.signal),
+    ).rejects.toMatchObject({
       name: "AbortError",
     });
     expect(readdirSync(join(dir, "kept", TASK))).toEqual([]);

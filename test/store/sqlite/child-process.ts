@@ -1,4 +1,7 @@
-/** Real processes that run the built store: killed with SIGKILL, or asked to go on by a line on their stdin. */
+/**
+ * Real processes that run the built store: killed with SIGKILL, or asked to go on by a line on
+ * their stdin.
+ */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
@@ -17,7 +20,10 @@ export interface Child {
   ended(): Promise<{ code: number | null; signal: NodeJS.Signals | null; stderr: string }>;
 }
 
-/** @param body an async function's body over `store`, `migrate`, `Database`, `print(line)`, `heard()` (the next line of stdin) and `args`. */
+/**
+ * @param body an async function's body over `store`, `migrate`, `Database`, `print(line)`,
+ * `heard()` (the next line of stdin) and `args`.
+ */
 export function runChild(body: string, args: object): Child {
   const script = `
     import Database from ${JSON.stringify(built("src/store/sqlite/driver.js"))};

@@ -19,8 +19,10 @@ function connect(): Connection {
   return db;
 }
 const write = (name: string, sql: string): void => writeFileSync(join(folder, name), sql);
-const dump = (db: Connection): unknown[] => db.prepare("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").all();
-const applied = (db: Connection): unknown[] => db.prepare("SELECT number FROM migrations ORDER BY number").pluck().all();
+const dump = (db: Connection): unknown[] =>
+  db.prepare("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").all();
+const applied = (db: Connection): unknown[] =>
+  db.prepare("SELECT number FROM migrations ORDER BY number").pluck().all();
 
 beforeEach(() => {
   dir = makeFolder();
@@ -92,8 +94,12 @@ describe("migrations", () => {
     await openSqliteStore({ dir: data, migrations: MIGRATIONS }).store.close();
     const db = new Database(join(data, "slipway.db"));
     db.prepare("INSERT INTO migrations (number, name) VALUES (999, 'future')").run();
-    expect(() => openSqliteReader({ dir: data, migrations: MIGRATIONS })).toThrow(expect.objectContaining({ code: "newer_schema" }));
-    expect(() => openSqliteStore({ dir: data, migrations: MIGRATIONS })).toThrow(expect.objectContaining({ code: "newer_schema" }));
+    expect(() => openSqliteReader({ dir: data, migrations: MIGRATIONS })).toThrow(
+      expect.objectContaining({ code: "newer_schema" }),
+    );
+    expect(() => openSqliteStore({ dir: data, migrations: MIGRATIONS })).toThrow(
+      expect.objectContaining({ code: "newer_schema" }),
+    );
     db.prepare("DELETE FROM migrations WHERE number = 999").run();
     db.close();
     await openSqliteStore({ dir: data, migrations: MIGRATIONS }).store.close();
@@ -108,7 +114,9 @@ describe("migrations", () => {
     children.push(...both);
     await Promise.all(both.map((child) => child.line()));
     for (const child of both) child.say("go");
-    const numbers = await Promise.all(both.map(async (child) => JSON.parse((await child.line()) ?? "null") as number[]));
+    const numbers = await Promise.all(
+      both.map(async (child) => JSON.parse((await child.line()) ?? "null") as number[]),
+    );
     const ends = await Promise.all(both.map((child) => child.ended()));
     expect(ends.map(({ code, stderr }) => [code, stderr])).toEqual([
       [0, ""],

@@ -95,7 +95,8 @@ describe("group commit", () => {
     const setting = store.setSetting("a", "b");
     expect(count.get()).toBe(1);
     await new Promise(setImmediate);
-    // The loop stands still here while the other thread writes: all of it is there at once, before anybody is told.
+    // The loop stands still here while the other thread writes: all of it is there at once, before
+    // anybody is told.
     while (count.get() === 1);
     expect(count.get()).toBe(51);
     expect(reader.prepare("SELECT value FROM settings WHERE key = 'a'").pluck().get()).toBe("b");
@@ -129,9 +130,13 @@ describe("group commit", () => {
   it("[R2] answers come in the order of the calls, also across transactions", async () => {
     const { store } = open();
     const order: number[] = [];
-    const calls = Array.from({ length: 300 }, (_, i) => store.setSetting(`key${i % 7}`, String(i)).then(() => order.push(i)));
+    const calls = Array.from({ length: 300 }, (_, i) =>
+      store.setSetting(`key${i % 7}`, String(i)).then(() => order.push(i)),
+    );
     await new Promise(setImmediate);
-    calls.push(...Array.from({ length: 300 }, (_, i) => store.setSetting("late", String(i)).then(() => order.push(300 + i))));
+    calls.push(
+      ...Array.from({ length: 300 }, (_, i) => store.setSetting("late", String(i)).then(() => order.push(300 + i))),
+    );
     await Promise.all(calls);
     expect(order).toEqual(Array.from({ length: 600 }, (_, i) => i));
     expect(await store.setting("late")).toBe("299");
@@ -190,10 +195,24 @@ describe("group commit", () => {
       store.create(newTask({ key: "one" })),
       store.create(newTask({ id: taken.id, key: "two" })),
       store.setSetting("a", "b"),
-      accounts.createToken({ id: "t", userId: "nobody", name: "", hash: "h", createdAt: 0, expiresAt: null, lastUsedAt: null }),
+      accounts.createToken({
+        id: "t",
+        userId: "nobody",
+        name: "",
+        hash: "h",
+        createdAt: 0,
+        expiresAt: null,
+        lastUsedAt: null,
+      }),
       store.create(newTask({ key: "three" })),
     ]);
-    expect(results.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled", "rejected", "fulfilled"]);
+    expect(results.map(({ status }) => status)).toEqual([
+      "fulfilled",
+      "rejected",
+      "fulfilled",
+      "rejected",
+      "fulfilled",
+    ]);
     expect(await store.setting("a")).toBe("b");
     expect((await store.create(newTask({ key: "two" }))).kind).toBe("created");
     expect((await store.create(newTask({ key: "one" }))).kind).toBe("replayed");
@@ -213,7 +232,10 @@ describe("group commit", () => {
     const child = runChild(
       `const { store } = sqlite.openSqliteStore(args.options);
        await Promise.all(args.tasks.map((task) => store.create(task)));`,
-      { options: { dir, migrations: MIGRATIONS, crash: `${point}:1` }, tasks: [newTask({ key: "a" }), newTask({ key: "b" })] },
+      {
+        options: { dir, migrations: MIGRATIONS, crash: `${point}:1` },
+        tasks: [newTask({ key: "a" }), newTask({ key: "b" })],
+      },
     );
     children.push(child);
     expect((await child.ended()).signal).toBe("SIGKILL");
@@ -234,11 +256,17 @@ describe("triggers", () => {
     const add = db.prepare(
       "INSERT INTO task_events (task_id, seq, at, attempt, type, to_state, data) VALUES (?, ?, 1, 0, 'notice', 'cancelled', '{}')",
     );
-    expect(() => db.prepare("UPDATE tasks SET state = 'queued' WHERE id = ?").run(settled.id)).toThrow(/settled task never changes/);
-    expect(() => db.prepare("UPDATE tasks SET rev = rev + 1 WHERE id = ?").run(settled.id)).toThrow(/settled task never changes/);
+    expect(() => db.prepare("UPDATE tasks SET state = 'queued' WHERE id = ?").run(settled.id)).toThrow(
+      /settled task never changes/,
+    );
+    expect(() => db.prepare("UPDATE tasks SET rev = rev + 1 WHERE id = ?").run(settled.id)).toThrow(
+      /settled task never changes/,
+    );
     expect(() => add.run(settled.id, settled.seq + 1)).toThrow(/grows only with its row/);
     expect(() => add.run("task_none", 1)).toThrow(/grows only with its row/);
-    expect(() => db.prepare("UPDATE task_events SET data = '{}' WHERE task_id = ?").run(settled.id)).toThrow(/append-only/);
+    expect(() => db.prepare("UPDATE task_events SET data = '{}' WHERE task_id = ?").run(settled.id)).toThrow(
+      /append-only/,
+    );
     db.close();
     await store.recordExit(settled.id, 1, 0);
     expect(await store.attempts(settled.id)).toMatchObject([{ exitCode: 0 }]);
@@ -315,7 +343,9 @@ describe("one writer", () => {
   });
 
   it("a reader reads beside the writer and when nobody writes, and writes nothing", async () => {
-    expect(() => openSqliteReader({ dir, migrations: MIGRATIONS })).toThrow(expect.objectContaining({ code: "unavailable" }));
+    expect(() => openSqliteReader({ dir, migrations: MIGRATIONS })).toThrow(
+      expect.objectContaining({ code: "unavailable" }),
+    );
     expect(existsSync(join(dir, "slipway.db"))).toBe(false);
     const { store } = open();
     const reader = openSqliteReader({ dir, migrations: MIGRATIONS });
@@ -353,7 +383,9 @@ describe("transcripts in the file", () => {
     const again = open().store;
     const records = await again.records(task.id, 0, 1e9);
     expect(records.length).toBeGreaterThanOrEqual(acknowledged);
-    expect(records.map(({ n, json }) => [n, (JSON.parse(json) as { n: number }).n])).toEqual(records.map((_, i) => [i + 1, i + 1]));
+    expect(records.map(({ n, json }) => [n, (JSON.parse(json) as { n: number }).n])).toEqual(
+      records.map((_, i) => [i + 1, i + 1]),
+    );
   });
 
   it("[X1] [X2] triggers refuse what the code would never do: a change, a hole, a removal, another attempt, a settled task", async () => {

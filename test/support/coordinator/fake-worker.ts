@@ -12,7 +12,11 @@ interface Strings {
 export interface FakeWorkers {
   readonly run: (spec: SandboxSpec, signal: AbortSignal) => Promise<number>;
   /** Says these events as the newest worker of the task. */
-  say(workerApi: WorkerApi, taskId: string, ...events: readonly (readonly [WorkerEventType, EventData])[]): Promise<WorkerAck>;
+  say(
+    workerApi: WorkerApi,
+    taskId: string,
+    ...events: readonly (readonly [WorkerEventType, EventData])[]
+  ): Promise<WorkerAck>;
   exit(taskId: string, code: number): void;
   has(taskId: string): boolean;
 }

@@ -1,4 +1,7 @@
-/** A whole kernel in this process: a real store, the simulated sandbox and repositories, puppet workers, and a clock in the hand. */
+/**
+ * A whole kernel in this process: a real store, the simulated sandbox and repositories, puppet
+ * workers, and a clock in the hand.
+ */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,7 +12,12 @@ import { memoryBus } from "../../../src/app/memory-bus.ts";
 import { noCrash } from "../../../src/core/lib/crashpoint.ts";
 import { TaskFailure } from "../../../src/core/failure.ts";
 import { openSimulatedRepositories } from "../../../src/git/simulated.ts";
-import { createCoordinator, DEFAULT_SETTINGS, type Coordinator, type CoordinatorSettings } from "../../../src/coordinator/coordinator.ts";
+import {
+  createCoordinator,
+  DEFAULT_SETTINGS,
+  type Coordinator,
+  type CoordinatorSettings,
+} from "../../../src/coordinator/coordinator.ts";
 import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { openSimulatedSandbox, type SimulatedFault, type SimulatedSandbox } from "../../../src/sandbox/simulated.ts";
@@ -29,7 +37,12 @@ export const ALICE: Identity = { userId: "user_alice", role: "user" };
 export const BOB: Identity = { userId: "user_bob", role: "user" };
 export const REPO = "https://git.example.com/team/app";
 
-export const quiet: Log = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+export const quiet: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
 
 const UNTIL_MS = 15_000;
 
@@ -99,7 +112,10 @@ export interface Harness {
   coordinator: Coordinator;
   submit(request?: Partial<SubmitRequest>, person?: Identity): Promise<Task>;
   task(id: string): Promise<Task>;
-  /** Lets everything settle until the task is in that state (or chart value `running.parked`); fails loudly after UNTIL_MS. */
+  /**
+   * Lets everything settle until the task is in that state (or chart value `running.parked`); fails
+   * loudly after UNTIL_MS.
+   */
   until(id: string, value: string): Promise<Task>;
   /** The coordinator goes away and another begins on the same store and engine. */
   restart(): Promise<void>;
@@ -152,7 +168,8 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
   });
   const sandbox: SimulatedSandbox = {
     ...engine,
-    check: (signal) => (down.check ? Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." })) : engine.check(signal)),
+    check: (signal) =>
+      down.check ? Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." })) : engine.check(signal),
     async stop(name, graceMs, signal) {
       // What holds back is the stop of a cancel; one that clears up after an attempt goes through.
       const task = await store.task(parseSandboxName(name)?.taskId ?? "");
@@ -197,7 +214,12 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       log: quiet,
       crashpoint: noCrash,
       rateLimitedUntil: () => rate.until(),
-      settings: { ...DEFAULT_SETTINGS, livenessMs: 1e15, policy: { ...DEFAULT_POLICY, ...options.policy }, ...options.settings },
+      settings: {
+        ...DEFAULT_SETTINGS,
+        livenessMs: 1e15,
+        policy: { ...DEFAULT_POLICY, ...options.policy },
+        ...options.settings,
+      },
     });
     await coordinator.boot();
     return coordinator;
@@ -219,7 +241,11 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     faults,
     coordinator: await begin(),
     async submit(request = {}, person = ALICE) {
-      const { task } = await harness.coordinator.tasks.submit(person, { repo: REPO, prompt: "Do it.", ...request }, null);
+      const { task } = await harness.coordinator.tasks.submit(
+        person,
+        { repo: REPO, prompt: "Do it.", ...request },
+        null,
+      );
       return task;
     },
     async task(id) {
@@ -228,14 +254,17 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       return task;
     },
     async until(id, value) {
-      // Turns of the loop are enough for what happens in this thread; files and other threads take time of the machine's.
+      // Turns of the loop are enough for what happens in this thread; files and other threads take
+      // time of the machine's.
       for (const end = Date.now() + UNTIL_MS; Date.now() < end; await delay(1)) {
         await settle(5);
         const task = await harness.task(id);
         if (task.state === value || valueOf(task) === value) return task;
       }
       const task = await harness.task(id);
-      throw new Error(`task ${id} is ${valueOf(task)}, not ${value}; last failure: ${JSON.stringify(task.snapshot.context.failure)}`);
+      throw new Error(
+        `task ${id} is ${valueOf(task)}, not ${value}; last failure: ${JSON.stringify(task.snapshot.context.failure)}`,
+      );
     },
     async restart() {
       await harness.coordinator.close();

@@ -1,13 +1,17 @@
 /**
- * What a hostile agent tries in order to leave its container: name, command, and how the kernel or the engine says no.
- * Each command prints REACHED when it got what it wanted. `control` says whether it does so in a container that is not confined (root with
- * capabilities, the host's network, processes and files), which is how a try proves that it could find anything.
+ * What a hostile agent tries in order to leave its container: name, command, and how the kernel or
+ * the engine says no. Each command prints REACHED when it got what it wanted. `control` says
+ * whether it does so in a container that is not confined (root with capabilities, the host's
+ * network, processes and files), which is how a try proves that it could find anything.
  */
 export interface AttackAttempt {
   readonly name: string;
   readonly command: string;
   readonly refusal: RegExp;
-  /** `same`: refused there as well, on some machine. `harmful`: would change the machine that runs the tests. */
+  /**
+   * `same`: refused there as well, on some machine. `harmful`: would change the machine that runs
+   * the tests.
+   */
   readonly control: "reaches" | "harmful" | "same";
 }
 
@@ -77,7 +81,8 @@ const CALLS = {
 } as const;
 type Call = keyof (typeof CALLS)["x64"];
 
-const NO = /EPERM|must be superuser|Operation not permitted|Permission denied|not implemented|Function not implemented/i;
+const NO =
+  /EPERM|must be superuser|Operation not permitted|Permission denied|not implemented|Function not implemented/i;
 const NO_NET = /ENETUNREACH|ECONNREFUSED|EADDRNOTAVAIL|EACCES|EPERM|ETIMEDOUT|EAI_AGAIN|ENOTFOUND|EHOSTUNREACH|EINVAL/;
 
 /** A system call by number; what the kernel says when it refuses. */
@@ -105,29 +110,79 @@ function files({ dataDir, otherTask }: Facts): AttackAttempt[] {
   const absent = /No such file/;
   const readOnly = /Read-only file system/;
   const list: [string, string, RegExp, AttackAttempt["control"]][] = [
-    ["the coordinator's key", open(`/host${dataDir}/operator.token ${dataDir}/operator.token`, "read"), absent, "reaches"],
+    [
+      "the coordinator's key",
+      open(`/host${dataDir}/operator.token ${dataDir}/operator.token`, "read"),
+      absent,
+      "reaches",
+    ],
     ["the coordinator's database", open(`/host${dataDir}/slipway.db ${dataDir}/slipway.db`, "read"), absent, "same"],
-    ["another task's socket", `ls -d /host${dataDir}/run/${otherTask}-a1 /run/slipway/../${otherTask}-a1 && echo REACHED`, absent, "same"],
+    [
+      "another task's socket",
+      `ls -d /host${dataDir}/run/${otherTask}-a1 /run/slipway/../${otherTask}-a1 && echo REACHED`,
+      absent,
+      "same",
+    ],
     [
       "any socket but its own",
       "find / -type s -not -path '/proc/*' -not -path /run/slipway/b.sock 2>/dev/null | grep . && echo REACHED || echo none",
       /none/,
       "reaches",
     ],
-    ["the engine's socket", "ls /var/run/docker.sock /run/docker.sock /host/run/docker.sock && echo REACHED", absent, "same"],
+    [
+      "the engine's socket",
+      "ls /var/run/docker.sock /run/docker.sock /host/run/docker.sock && echo REACHED",
+      absent,
+      "same",
+    ],
     ["the folder of its socket: a new file", open("/run/slipway/x", "write"), readOnly, "same"],
     ["the folder of its socket: the socket removed", "rm -f /run/slipway/b.sock && echo REACHED", readOnly, "same"],
-    ["the folder of its socket: the socket renamed", "mv /run/slipway/b.sock /run/slipway/c.sock && echo REACHED", readOnly, "same"],
-    ["the folder of its socket: a link in the socket's place", "ln -sf /tmp/x /run/slipway/b.sock && echo REACHED", readOnly, "same"],
+    [
+      "the folder of its socket: the socket renamed",
+      "mv /run/slipway/b.sock /run/slipway/c.sock && echo REACHED",
+      readOnly,
+      "same",
+    ],
+    [
+      "the folder of its socket: a link in the socket's place",
+      "ln -sf /tmp/x /run/slipway/b.sock && echo REACHED",
+      readOnly,
+      "same",
+    ],
     ["the folder of its socket: open to all", "chmod 777 /run/slipway/b.sock && echo REACHED", readOnly, "same"],
     ["the worker's program", open("/worker/worker.mjs", "write"), /Read-only file system|Permission denied/, "same"],
-    ["the worker's program, replaced", "mv /worker /tmp/worker && echo REACHED", /Read-only file system|Permission denied/, "same"],
+    [
+      "the worker's program, replaced",
+      "mv /worker /tmp/worker && echo REACHED",
+      /Read-only file system|Permission denied/,
+      "same",
+    ],
     ["the image", "touch /usr/local/bin/git && echo REACHED", readOnly, "reaches"],
-    ["a user of its own", "echo 'x::0:0::/:/bin/sh' >> /etc/passwd && echo REACHED", /Read-only file system|Permission denied/, "reaches"],
+    [
+      "a user of its own",
+      "echo 'x::0:0::/:/bin/sh' >> /etc/passwd && echo REACHED",
+      /Read-only file system|Permission denied/,
+      "reaches",
+    ],
     ["the names of hosts", open("/etc/hosts", "write"), /Read-only file system|Permission denied/, "same"],
-    ["kernel memory", `${open("/proc/kcore", "read")} | grep . || (head -c 1 /proc/kcore | grep -c . )`, /Permission denied|^0$/m, "same"],
-    ["kernel settings", open("/proc/sys/kernel/core_pattern", "write"), /Read-only file system|Permission denied/, "reaches"],
-    ["the magic key", open("/proc/sysrq-trigger", "write"), /Read-only file system|Permission denied|No such file/, "harmful"],
+    [
+      "kernel memory",
+      `${open("/proc/kcore", "read")} | grep . || (head -c 1 /proc/kcore | grep -c . )`,
+      /Permission denied|^0$/m,
+      "same",
+    ],
+    [
+      "kernel settings",
+      open("/proc/sys/kernel/core_pattern", "write"),
+      /Read-only file system|Permission denied/,
+      "reaches",
+    ],
+    [
+      "the magic key",
+      open("/proc/sysrq-trigger", "write"),
+      /Read-only file system|Permission denied|No such file/,
+      "harmful",
+    ],
     ["the machine's memory", open("/dev/mem", "read"), absent, "same"],
     [
       "the kernel's messages",
@@ -149,14 +204,24 @@ function files({ dataDir, otherTask }: Facts): AttackAttempt[] {
       /Read-only file system|Permission denied/,
       "same",
     ],
-    ["the release agent", "find /sys/fs/cgroup -name release_agent -writable | grep . && echo REACHED || echo none", /none/, "same"],
+    [
+      "the release agent",
+      "find /sys/fs/cgroup -name release_agent -writable | grep . && echo REACHED || echo none",
+      /none/,
+      "same",
+    ],
     [
       "its own memory limit",
       "find /sys/fs/cgroup -name 'memory*max' -writable -o -name 'memory.limit_in_bytes' -writable | grep . && echo REACHED || echo none",
       /none/,
       "same",
     ],
-    ["kernel objects", "find /sys -writable -type f 2>/dev/null | head -1 | grep . && echo REACHED || echo none", /none/, "same"],
+    [
+      "kernel objects",
+      "find /sys -writable -type f 2>/dev/null | head -1 | grep . && echo REACHED || echo none",
+      /none/,
+      "same",
+    ],
     ["shared memory of others", "ls /dev/shm | grep -v mine && echo REACHED || echo none", /none/, "same"],
     [
       "a message queue of others",
@@ -170,8 +235,18 @@ function files({ dataDir, otherTask }: Facts): AttackAttempt[] {
 
 function processes({ serverPid }: Facts): AttackAttempt[] {
   const list: [string, string, RegExp, AttackAttempt["control"]][] = [
-    ["processes of the host", "cat /proc/[0-9]*/comm | grep -x dockerd && echo REACHED || echo none", /none/, "reaches"],
-    ["the coordinator's environment", `grep -c SLIPWAY_SECRET_KEY /proc/${serverPid}/environ && echo REACHED`, /No such file/, "reaches"],
+    [
+      "processes of the host",
+      "cat /proc/[0-9]*/comm | grep -x dockerd && echo REACHED || echo none",
+      /none/,
+      "reaches",
+    ],
+    [
+      "the coordinator's environment",
+      `grep -c SLIPWAY_SECRET_KEY /proc/${serverPid}/environ && echo REACHED`,
+      /No such file/,
+      "reaches",
+    ],
     [
       "secrets in any environment",
       "cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -E '^(SLIPWAY_SECRET_KEY|ANTHROPIC_API_KEY|SLIPWAY_ADMIN_PASSWORD)=' && echo REACHED || echo none",
@@ -179,9 +254,19 @@ function processes({ serverPid }: Facts): AttackAttempt[] {
       "reaches",
     ],
     ["the coordinator's life", `kill -0 ${serverPid} && echo REACHED`, /No such process/, "reaches"],
-    ["any capability", "grep -E '^Cap' /proc/self/status | grep -v 0000000000000000 && echo REACHED || echo none", /none/, "reaches"],
+    [
+      "any capability",
+      "grep -E '^Cap' /proc/self/status | grep -v 0000000000000000 && echo REACHED || echo none",
+      /none/,
+      "reaches",
+    ],
     ["new privileges", "grep -qE 'NoNewPrivs:\\s+1' /proc/self/status && echo none || echo REACHED", /none/, "reaches"],
-    ["system calls without a filter", "grep -qE 'Seccomp:\\s+2' /proc/self/status && echo none || echo REACHED", /none/, "reaches"],
+    [
+      "system calls without a filter",
+      "grep -qE 'Seccomp:\\s+2' /proc/self/status && echo none || echo REACHED",
+      /none/,
+      "reaches",
+    ],
     [
       "root by su",
       "su root -c 'echo REACHED' </dev/null",
@@ -202,11 +287,26 @@ function processes({ serverPid }: Facts): AttackAttempt[] {
     ],
     ["root by asking", 'perl -e \'$< = 0; $> = 0; print $> == 0 ? "REACHED\\n" : "$!\\n"\'', NO, "reaches"],
     ["another group", 'perl -e \'$( = 0; $) = "0 0"; print $) =~ /^0 / ? "REACHED\\n" : "$!\\n"\'', NO, "reaches"],
-    ["to be spared when memory is short", "echo -1000 > /proc/self/oom_score_adj && echo REACHED", /Permission denied/, "same"],
-    ["priority over others", "nice -n -10 true 2>&1 | grep -c 'cannot set' | sed 's/^0$/REACHED/;s/^1$/none/'", /none/, "reaches"],
+    [
+      "to be spared when memory is short",
+      "echo -1000 > /proc/self/oom_score_adj && echo REACHED",
+      /Permission denied/,
+      "same",
+    ],
+    [
+      "priority over others",
+      "nice -n -10 true 2>&1 | grep -c 'cannot set' | sed 's/^0$/REACHED/;s/^1$/none/'",
+      /none/,
+      "reaches",
+    ],
     ["more open files", "ulimit -n 1000000 && echo REACHED", /Operation not permitted/, "same"],
     ["core dumps", "ulimit -c unlimited && echo REACHED", /Operation not permitted/, "same"],
-    ["a core dump by crashing", "cd /tmp && (ulimit -c; sh -c 'kill -SEGV $$'); ls /tmp/core* && echo REACHED", /No such file/, "same"],
+    [
+      "a core dump by crashing",
+      "cd /tmp && (ulimit -c; sh -c 'kill -SEGV $$'); ls /tmp/core* && echo REACHED",
+      /No such file/,
+      "same",
+    ],
   ];
   return list.map(([name, command, refusal, control]) => ({ name, command, refusal, control }));
 }
@@ -255,8 +355,18 @@ function networks(facts: Facts): AttackAttempt[] {
   });
   const perl = (code: string): string => `perl -MSocket -e '${code}'`;
   return [
-    { name: "an interface", command: "ls /sys/class/net | grep -vx lo && echo REACHED || echo none", refusal: /none/, control: "reaches" },
-    { name: "a route", command: "tail -n +2 /proc/net/route | grep . && echo REACHED || echo none", refusal: /none/, control: "reaches" },
+    {
+      name: "an interface",
+      command: "ls /sys/class/net | grep -vx lo && echo REACHED || echo none",
+      refusal: /none/,
+      control: "reaches",
+    },
+    {
+      name: "a route",
+      command: "tail -n +2 /proc/net/route | grep . && echo REACHED || echo none",
+      refusal: /none/,
+      control: "reaches",
+    },
     ...addresses.map((address) => to(`a service of the host at ${address}`, tcp(address, tcpPort))),
     ...addresses
       .filter((address) => !address.includes(":"))

@@ -1,6 +1,7 @@
 /**
- * One installation under attack: a real coordinator with planted secrets, a private upstream, and tasks whose agent is the attacker.
- * What an attacker does is a script of the scripted agent, so it runs where an injected agent would: in the task's own container.
+ * One installation under attack: a real coordinator with planted secrets, a private upstream, and
+ * tasks whose agent is the attacker. What an attacker does is a script of the scripted agent, so it
+ * runs where an injected agent would: in the task's own container.
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -69,7 +70,9 @@ export interface AttackTargetOptions {
 
 export async function openAttackTarget(options: AttackTargetOptions = {}): Promise<AttackTarget> {
   const upstream = await startGitServer({ auth: { username: "x-access-token", password: SECRETS.gitToken } });
-  const inside = Object.fromEntries(readdirSync(INSIDE).map((name) => [`attack/${name}`, readFileSync(join(INSIDE, name), "utf8")]));
+  const inside = Object.fromEntries(
+    readdirSync(INSIDE).map((name) => [`attack/${name}`, readFileSync(join(INSIDE, name), "utf8")]),
+  );
   const repo = upstream.createRepo("app", { "README.md": "# app\n", ...inside, ...options.files });
   const dir = mkdtempSync(join(tmpdir(), "slipway-attack-"));
   const data = join(dir, "data");
@@ -90,11 +93,21 @@ export async function openAttackTarget(options: AttackTargetOptions = {}): Promi
       ...options.env,
     },
   });
-  const credential = await server.call("POST", "/v1/credentials", { host: upstream.host, kind: "token", token: SECRETS.gitToken });
+  const credential = await server.call("POST", "/v1/credentials", {
+    host: upstream.host,
+    kind: "token",
+    token: SECRETS.gitToken,
+  });
   if (credential.status !== 201) throw new Error(`the credential was refused: ${JSON.stringify(credential.body)}`);
 
   async function submit(script: readonly ScriptStep[], more: object = {}): Promise<string> {
-    const answer = await server.call("POST", "/v1/tasks", { repo: repo.url, prompt: "Do it.", agent: "scripted", script, ...more });
+    const answer = await server.call("POST", "/v1/tasks", {
+      repo: repo.url,
+      prompt: "Do it.",
+      agent: "scripted",
+      script,
+      ...more,
+    });
     if (answer.status >= 300) throw new Error(`the task was refused: ${JSON.stringify(answer.body)}`);
     return (answer.body as WireTask).id;
   }
@@ -109,7 +122,10 @@ export async function openAttackTarget(options: AttackTargetOptions = {}): Promi
     const events = await server.events(id);
     const said = events
       .filter((event) => event.type === "tool.finished")
-      .map(({ data: { output, exitCode } }) => ({ output: String(output), exitCode: typeof exitCode === "number" ? exitCode : null }));
+      .map(({ data: { output, exitCode } }) => ({
+        output: String(output),
+        exitCode: typeof exitCode === "number" ? exitCode : null,
+      }));
     return { id, task, events, said };
   }
 
@@ -120,7 +136,9 @@ export async function openAttackTarget(options: AttackTargetOptions = {}): Promi
   const execIn = (id: string, args: readonly string[], attempt = 1): Promise<string> =>
     new Promise((resolve) => {
       const options = { timeout: 90_000, maxBuffer: 16 * 2 ** 20 };
-      execFile("docker", ["exec", sandboxName(id, attempt), ...args], options, (_error, stdout, stderr) => resolve(stdout + stderr));
+      execFile("docker", ["exec", sandboxName(id, attempt), ...args], options, (_error, stdout, stderr) =>
+        resolve(stdout + stderr),
+      );
     });
   const inspect = (id: string, attempt = 1): Promise<Docker.ContainerInspectInfo> =>
     docker.getContainer(sandboxName(id, attempt)).inspect();
@@ -144,7 +162,11 @@ export async function openAttackTarget(options: AttackTargetOptions = {}): Promi
     execIn,
     inspect,
     async token(id, attempt = 1) {
-      const found = await execIn(id, ["grep", "-haom", "1", "att_[A-Za-z0-9_-]*", "/proc/1/environ", "/run/slipway/attempt.json"], attempt);
+      const found = await execIn(
+        id,
+        ["grep", "-haom", "1", "att_[A-Za-z0-9_-]*", "/proc/1/environ", "/run/slipway/attempt.json"],
+        attempt,
+      );
       return /att_[A-Za-z0-9_-]+/.exec(found)?.[0] ?? "";
     },
     containers,
@@ -157,7 +179,10 @@ export async function openAttackTarget(options: AttackTargetOptions = {}): Promi
   };
 }
 
-/** A copy of the program whose worker image starts from another image, as an operator makes it who changes the Dockerfile. */
+/**
+ * A copy of the program whose worker image starts from another image, as an operator makes it who
+ * changes the Dockerfile.
+ */
 function copyOn(baseImage: string, home: string): string {
   mkdirSync(home);
   cpSync(join(ROOT, "dist"), join(home, "dist"), { recursive: true });
@@ -172,7 +197,10 @@ function copyOn(baseImage: string, home: string): string {
 
 /** Watches a server from outside while it is attacked. */
 export interface Pulse {
-  /** @returns the slowest answer to a health check in ms, and the largest resident memory of the process in MiB. */
+  /**
+   * @returns the slowest answer to a health check in ms, and the largest resident memory of the
+   * process in MiB.
+   */
   stop(): Promise<{ readonly slowestMs: number; readonly peakMb: number; readonly answers: number }>;
 }
 

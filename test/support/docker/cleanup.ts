@@ -1,4 +1,7 @@
-/** What an installation leaves on the machine when a test is done with it, taken away without its help. */
+/**
+ * What an installation leaves on the machine when a test is done with it, taken away without its
+ * help.
+ */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LABELS } from "../../../src/sandbox/docker/container-spec.ts";

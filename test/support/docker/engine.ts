@@ -14,7 +14,10 @@ import { openLoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.t
 export const required = process.env["SLIPWAY_REQUIRE_ENGINES"] === "1";
 export const BASE_IMAGE = "node:24-bookworm-slim";
 
-/** @returns why Docker tests cannot run here, or null when they can. Quick, because every file with such tests asks. */
+/**
+ * @returns why Docker tests cannot run here, or null when they can. Quick, because every file with
+ * such tests asks.
+ */
 function reason(): string | null {
   try {
     const env = { ...process.env, SLIPWAY_BASE_IMAGE: BASE_IMAGE };
@@ -48,19 +51,26 @@ export function dockerAvailable(): boolean {
   return whyNot() === null;
 }
 
-/** A suite that needs Docker; skipped with the reason in its name where there is none. Throws instead when engines are required. */
+/**
+ * A suite that needs Docker; skipped with the reason in its name where there is none. Throws
+ * instead when engines are required.
+ */
 export function describeWithDocker(name: string, suite: () => void): void {
   const missing = whyNot();
   if (missing !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but ${missing}: run scripts/engine.sh`);
   describe.runIf(missing === null)(`${name}${missing === null ? "" : ` (skipped: ${missing})`}`, suite);
 }
 
-/** In a test or its beforeEach: skips it with the reason where file systems in files cannot be mounted. Throws instead when engines are required. */
+/**
+ * In a test or its beforeEach: skips it with the reason where file systems in files cannot be
+ * mounted. Throws instead when engines are required.
+ */
 export async function needsLoops(skip: (note: string) => void): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-loops-"));
   const missing = await openLoopDevices(dir).missing();
   rmSync(dir, { recursive: true, force: true });
-  if (missing !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but there are no loop devices: ${missing}`);
+  if (missing !== null && required)
+    throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but there are no loop devices: ${missing}`);
   if (missing !== null) skip(`no loop devices: ${missing}`);
 }
 

@@ -1,4 +1,7 @@
-/** Small images for the tests, made of the files of Slipway's own, so that nothing is downloaded; and a registry on this machine that serves one. */
+/**
+ * Small images for the tests, made of the files of Slipway's own, so that nothing is downloaded;
+ * and a registry on this machine that serves one.
+ */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createServer, type ServerResponse } from "node:http";
@@ -20,10 +23,23 @@ echo root:x:0: > etc/group
 
 /**
  * A file system with git, bash and a C library, as a tar.
- * @param own Slipway's own image. @param change a shell script that runs at the root of it before it is packed.
+ * @param own Slipway's own image. @param change a shell script that runs at the root of it before
+ * it is packed.
  */
 export function rootfs(own: string, change = ""): Buffer {
-  const args = ["run", "--rm", "--network", "none", "--user", "0", "--entrypoint", "bash", own, "-c", `${STAGE}${change}\ntar -c .`];
+  const args = [
+    "run",
+    "--rm",
+    "--network",
+    "none",
+    "--user",
+    "0",
+    "--entrypoint",
+    "bash",
+    own,
+    "-c",
+    `${STAGE}${change}\ntar -c .`,
+  ];
   return execFileSync("docker", args, { maxBuffer: 256 * 2 ** 20, stdio: ["ignore", "pipe", "pipe"] });
 }
 
@@ -54,13 +70,35 @@ const MANIFEST = "application/vnd.docker.distribution.manifest.v2+json";
 const PIECE = 256 * 1024;
 const digestOf = (bytes: Buffer): string => `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
 
-/** A registry without TLS, as the engine allows it on loopback. It serves one image under any name, in pieces, so that a pull takes a while. */
-export async function startRegistry(files: Buffer, config: object = {}, gapMs = 20, architecture = "amd64"): Promise<Registry> {
+/**
+ * A registry without TLS, as the engine allows it on loopback. It serves one image under any name,
+ * in pieces, so that a pull takes a while.
+ */
+export async function startRegistry(
+  files: Buffer,
+  config: object = {},
+  gapMs = 20,
+  architecture = "amd64",
+): Promise<Registry> {
   const image = Buffer.from(
-    JSON.stringify({ architecture, os: "linux", config, rootfs: { type: "layers", diff_ids: [digestOf(files)] }, history: [] }),
+    JSON.stringify({
+      architecture,
+      os: "linux",
+      config,
+      rootfs: { type: "layers", diff_ids: [digestOf(files)] },
+      history: [],
+    }),
   );
-  const layer = { mediaType: "application/vnd.docker.image.rootfs.diff.tar", size: files.length, digest: digestOf(files) };
-  const own = { mediaType: "application/vnd.docker.container.image.v1+json", size: image.length, digest: digestOf(image) };
+  const layer = {
+    mediaType: "application/vnd.docker.image.rootfs.diff.tar",
+    size: files.length,
+    digest: digestOf(files),
+  };
+  const own = {
+    mediaType: "application/vnd.docker.container.image.v1+json",
+    size: image.length,
+    digest: digestOf(image),
+  };
   const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MANIFEST, config: own, layers: [layer] }));
   const blobs = new Map([
     [layer.digest, files],
@@ -90,7 +128,11 @@ export async function startRegistry(files: Buffer, config: object = {}, gapMs = 
     if (body === undefined)
       return void response.writeHead(404).end('{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}');
     const type = blob === undefined ? MANIFEST : "application/octet-stream";
-    response.writeHead(200, { "content-type": type, "content-length": body.length, "docker-content-digest": digestOf(body) });
+    response.writeHead(200, {
+      "content-type": type,
+      "content-length": body.length,
+      "docker-content-digest": digestOf(body),
+    });
     if (request.method === "HEAD") return void response.end();
     void send(response, body);
   });

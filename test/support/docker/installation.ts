@@ -1,4 +1,7 @@
-/** A Slipway installation on Docker as a test sees it: a coordinator that can be killed and started again, its containers, its upstream. */
+/**
+ * A Slipway installation on Docker as a test sees it: a coordinator that can be killed and started
+ * again, its containers, its upstream.
+ */
 import type Docker from "dockerode";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -26,7 +29,10 @@ export interface InstallationOptions {
 
 /** What was seen of the engine from beside the coordinator. */
 export interface Sightings {
-  /** Names of all containers that were ever seen or reported as made, by the engine's id: each once per making. */
+  /**
+   * Names of all containers that were ever seen or reported as made, by the engine's id: each once
+   * per making.
+   */
   readonly created: Map<string, string>;
   /** Counted by `lawful`: all attempts, and those of them that the engine gave no container. */
   attempts: number;
@@ -88,27 +94,39 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     return current;
   }
 
-  const containers = (): Promise<Docker.ContainerInfo[]> => docker.listContainers({ all: true, filters: { label: [label] } });
+  const containers = (): Promise<Docker.ContainerInfo[]> =>
+    docker.listContainers({ all: true, filters: { label: [label] } });
 
-  /** Looks at the engine itself, not at what the coordinator says about it. Survives engines that are away or hang. */
+  /**
+   * Looks at the engine itself, not at what the coordinator says about it. Survives engines that
+   * are away or hang.
+   */
   async function watchRunning(): Promise<void> {
     for (; !closing.signal.aborted; await delay(LOOK_MS)) {
       const found = await containers().catch(() => []);
       for (const { Id, Names } of found) seen.created.set(Id, (Names[0] ?? "").slice(1));
       const running = found.filter((one) => one.State === "running" || one.State === "paused");
       const perTask = new Map<string, number>();
-      for (const { Labels } of running) perTask.set(Labels["slipway.task"] ?? "", (perTask.get(Labels["slipway.task"] ?? "") ?? 0) + 1);
+      for (const { Labels } of running)
+        perTask.set(Labels["slipway.task"] ?? "", (perTask.get(Labels["slipway.task"] ?? "") ?? 0) + 1);
       seen.mostRunning = Math.max(seen.mostRunning, running.length);
       seen.mostPerTask = Math.max(seen.mostPerTask, ...perTask.values());
     }
   }
 
-  /** An engine that comes back tells what it did since its start; what one that was killed did not come to tell is seen in its list. */
+  /**
+   * An engine that comes back tells what it did since its start; what one that was killed did not
+   * come to tell is seen in its list.
+   */
   async function watchCreated(): Promise<void> {
     for (; !closing.signal.aborted; await delay(LOOK_MS)) {
       try {
         const filters = { type: ["container"], event: ["create"], label: [label] };
-        const stream = await docker.getEvents({ filters, since: 1, abortSignal: closing.signal } as Docker.GetEventsOptions);
+        const stream = await docker.getEvents({
+          filters,
+          since: 1,
+          abortSignal: closing.signal,
+        } as Docker.GetEventsOptions);
         let rest = "";
         for await (const piece of stream) {
           const lines = (rest + String(piece)).split("\n");
@@ -135,12 +153,18 @@ export async function openInstallation(options: InstallationOptions): Promise<In
       return await eventually(look, what, ms);
     } catch (error) {
       const { state, failure } = await server().task(id);
-      throw new Error(`${id} is ${state} ${JSON.stringify(failure)}; ${server().stderr().slice(-2_000)}`, { cause: error });
+      throw new Error(`${id} is ${state} ${JSON.stringify(failure)}; ${server().stderr().slice(-2_000)}`, {
+        cause: error,
+      });
     }
   }
 
   async function lawful(): Promise<void> {
-    await eventually(async () => ((await containers()).length === 0 ? true : null), "[D3] no container is left", TICK_MS);
+    await eventually(
+      async () => ((await containers()).length === 0 ? true : null),
+      "[D3] no container is left",
+      TICK_MS,
+    );
     const { body } = await server().call("GET", "/v1/ops/overview");
     expect(body).toMatchObject({ slots: { used: 0 } });
     expect(seen.mostPerTask).toBeLessThanOrEqual(1);
@@ -162,14 +186,21 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     }
   }
 
-  /** [D1] Containers created = attempts; only an attempt that the engine gave none, or that went down with the engine while it was made, has none. */
+  /**
+   * [D1] Containers created = attempts; only an attempt that the engine gave none, or that went
+   * down with the engine while it was made, has none.
+   */
   async function accountFor(store: StoreReader): Promise<void> {
     const tasks = (await store.tasks({ userId: null, states: TASK_STATES, limit: 1_000 })).items;
     const attempts = (await Promise.all(tasks.map(({ id }) => store.attempts(id)))).flat();
     const created = [...seen.created.values()];
     const without: readonly (string | null)[] = ["sandbox_unavailable", "interrupted"];
-    const refused = new Set(attempts.filter(({ failure }) => without.includes(failure)).map(({ container }) => container));
-    const named = attempts.map(({ container }) => container).filter((name) => created.includes(name) || !refused.has(name));
+    const refused = new Set(
+      attempts.filter(({ failure }) => without.includes(failure)).map(({ container }) => container),
+    );
+    const named = attempts
+      .map(({ container }) => container)
+      .filter((name) => created.includes(name) || !refused.has(name));
     expect(created.toSorted()).toEqual(named.toSorted());
     seen.attempts = attempts.length;
     seen.refused = attempts.length - named.length;

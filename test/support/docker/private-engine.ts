@@ -1,8 +1,11 @@
 /**
- * A second Docker engine that belongs to one test file: it may be stopped, killed, hung and filled up. The shared one is never touched.
+ * A second Docker engine that belongs to one test file: it may be stopped, killed, hung and filled
+ * up. The shared one is never touched.
  *
- * P1 It has a network namespace of its own: an engine without a bridge deletes `docker0` where it starts, and that is the shared engine's.
- * P2 Its data lies on a tmpfs, so that its size is known, overlay works wherever the tests run, and nothing is left on the disk.
+ * P1 It has a network namespace of its own: an engine without a bridge deletes `docker0` where it
+ *    starts, and that is the shared engine's.
+ * P2 Its data lies on a tmpfs, so that its size is known, overlay works wherever the tests run, and
+ *    nothing is left on the disk.
  */
 import Docker from "dockerode";
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
@@ -36,10 +39,14 @@ export interface PrivateEngine {
   close(): Promise<void>;
 }
 
-/** Why there can be no private engine here, or null. Throws instead of the reason when engines are required. */
+/**
+ * Why there can be no private engine here, or null. Throws instead of the reason when engines are
+ * required.
+ */
 export function noPrivateEngine(): string | null {
   const missing = reason();
-  if (missing !== null && required) throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but there can be no private engine: ${missing}`);
+  if (missing !== null && required)
+    throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but there can be no private engine: ${missing}`);
   return missing;
 }
 
@@ -54,7 +61,10 @@ function reason(): string | null {
   }
 }
 
-/** A suite that needs an engine of its own; skipped with the reason in its name where there can be none. */
+/**
+ * A suite that needs an engine of its own; skipped with the reason in its name where there can be
+ * none.
+ */
 export function describeWithPrivateEngine(name: string, suite: () => void): void {
   const missing = noPrivateEngine();
   if (missing === null) return describeWithDocker(name, suite);
@@ -74,7 +84,16 @@ export async function openPrivateEngine(sizeMb = 2_048): Promise<PrivateEngine> 
   async function start(): Promise<void> {
     // The number in a pid file of one that was killed may belong to somebody else by now.
     for (const file of ["pid", "x/containerd/containerd.pid"]) rmSync(join(dir, file), { force: true });
-    const paths = ["--data-root", dataRoot, "--exec-root", join(dir, "x"), "--pidfile", join(dir, "pid"), "--host", `unix://${socketPath}`];
+    const paths = [
+      "--data-root",
+      dataRoot,
+      "--exec-root",
+      join(dir, "x"),
+      "--pidfile",
+      join(dir, "pid"),
+      "--host",
+      `unix://${socketPath}`,
+    ];
     const net = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"];
     const log = openSync(join(dir, "log"), "a");
     const command = ["--net", "dockerd", ...paths, ...net, "--storage-driver", "overlay2"];
@@ -120,7 +139,8 @@ export async function openPrivateEngine(sizeMb = 2_048): Promise<PrivateEngine> 
     const mounts = readFileSync("/proc/mounts", "utf8")
       .split("\n")
       .map((line) => line.split(" ")[1] ?? "");
-    for (const mount of mounts.filter((path) => path.startsWith(`${dir}/`)).reverse()) execFileSync("umount", ["-l", mount]);
+    for (const mount of mounts.filter((path) => path.startsWith(`${dir}/`)).reverse())
+      execFileSync("umount", ["-l", mount]);
     rmSync(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   }
 
@@ -144,18 +164,28 @@ export async function openPrivateEngine(sizeMb = 2_048): Promise<PrivateEngine> 
   };
 }
 
-/** The worker's image, made on the shared engine, which may reach package sources when its base has no tools yet. */
+/**
+ * The worker's image, made on the shared engine, which may reach package sources when its base has
+ * no tools yet.
+ */
 async function loadImages(host: string): Promise<void> {
   const source = { dockerfile: join(ROOT, "Dockerfile"), workerFile: join(ROOT, "dist/worker.mjs") };
   const image = openWorkerImage(openEngine({}), source);
   await image.prepare(() => undefined, new AbortController().signal);
   const name = await image.name();
-  execFileSync("bash", ["-c", 'set -o pipefail; docker save "$1" "$2" | docker -H "$3" load', "load", BASE_IMAGE, name, host], {
-    stdio: "ignore",
-  });
+  execFileSync(
+    "bash",
+    ["-c", 'set -o pipefail; docker save "$1" "$2" | docker -H "$3" load', "load", BASE_IMAGE, name, host],
+    {
+      stdio: "ignore",
+    },
+  );
 }
 
-/** Processes whose command line names this folder: the engine, its containerd, and the shims of its containers. */
+/**
+ * Processes whose command line names this folder: the engine, its containerd, and the shims of its
+ * containers.
+ */
 function processesWith(dir: string): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)

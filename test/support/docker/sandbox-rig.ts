@@ -51,8 +51,10 @@ export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<
         opened.push(sandbox);
         return sandbox;
       },
-      doomed: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, crashAt, after: "remove" }),
-      peer: (spec, crashAt) => peers().start({ adapter: { kind: "docker", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
+      doomed: (spec, crashAt) =>
+        peers().start({ adapter: { kind: "docker", options }, spec, crashAt, after: "remove" }),
+      peer: (spec, crashAt) =>
+        peers().start({ adapter: { kind: "docker", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
       vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
       murder: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
       async close() {

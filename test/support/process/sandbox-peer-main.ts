@@ -1,6 +1,7 @@
 /**
- * Another coordinator process, for the tests of sandboxes: opens the adapter that its argument names, says "ready", waits for a line on stdin,
- * ensures one sandbox, says "ensured" and stays until it is killed. With `crashAt` it kills itself at that point of ensure.
+ * Another coordinator process, for the tests of sandboxes: opens the adapter that its argument
+ * names, says "ready", waits for a line on stdin, ensures one sandbox, says "ensured" and stays
+ * until it is killed. With `crashAt` it kills itself at that point of ensure.
  */
 import { openDockerSandbox, type DockerSandboxOptions } from "../../../src/sandbox/docker/sandbox.ts";
 import { openProcessSandbox, type ProcessSandboxOptions } from "../../../src/sandbox/process/sandbox.ts";

@@ -24,7 +24,9 @@ function follow(child: ChildProcess): Peer {
   let errors = "";
   child.stdout?.on("data", (text) => (out += text));
   child.stderr?.on("data", (text) => (errors += text));
-  const ended = new Promise<NodeJS.Signals | number | null>((resolve) => child.once("close", (code, signal) => resolve(signal ?? code)));
+  const ended = new Promise<NodeJS.Signals | number | null>((resolve) =>
+    child.once("close", (code, signal) => resolve(signal ?? code)),
+  );
   return {
     ended,
     go: () => void child.stdin?.write("go\n"),

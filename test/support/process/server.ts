@@ -1,4 +1,7 @@
-/** A real server in a process of its own, as `slipway serve` starts it: to be talked to over HTTP and to be killed. */
+/**
+ * A real server in a process of its own, as `slipway serve` starts it: to be talked to over HTTP
+ * and to be killed.
+ */
 import { spawn, type ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -36,7 +39,9 @@ export interface RealServer {
   kill(signal?: NodeJS.Signals): Promise<number | string>;
 }
 
-/** Starts the process; resolves when it said that it listens, or rejects with what it said instead. */
+/**
+ * Starts the process; resolves when it said that it listens, or rejects with what it said instead.
+ */
 export async function startServer(options: ServerOptions): Promise<RealServer> {
   const starting = launch(options);
   const url = await starting.listening;
@@ -59,7 +64,9 @@ export function launch({ dataDir, home = ROOT, sandbox, policy, env }: ServerOpt
   });
   let out = "";
   let err = "";
-  const exited = new Promise<number | string>((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal ?? "gone")));
+  const exited = new Promise<number | string>((resolve) =>
+    child.once("exit", (code, signal) => resolve(code ?? signal ?? "gone")),
+  );
   const listening = new Promise<string>((resolve, reject) => {
     child.stdout.on("data", (chunk: Buffer) => {
       out += chunk.toString();
@@ -87,7 +94,11 @@ function caller(url: string, token: string) {
   async function call(method: string, path: string, body?: unknown, headers: Readonly<Record<string, string>> = {}) {
     const response = await fetch(url + path, {
       method,
-      headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...headers,
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const text = await response.text();

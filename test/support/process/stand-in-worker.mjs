@@ -1,6 +1,7 @@
 /**
  * Stands in for the worker where only its process matters. It does what its token says:
- * exit:<code>, sleep, deaf (ignores SIGTERM), family (a child that left the session, then sleep), memory, print, env, run:<shell command>.
+ * exit:<code>, sleep, deaf (ignores SIGTERM), family (a child that left the session, then sleep),
+ * memory, print, env, run:<shell command>.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";

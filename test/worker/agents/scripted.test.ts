@@ -19,8 +19,17 @@ test("without a script a file is added, said, looked at and committed", async ()
   expect(rig.workerApi.said().length).toBeGreaterThan(0);
   expect(rig.workerApi.tool("bash")).toMatchObject({ exitCode: 0 });
   expect(git(rig.repo, "rev-parse", "refs/slipway/work")).toBe(sha);
-  const steps = rig.workerApi.of("task.step").map((event) => `${String(event.data["name"])} ${String(event.data["status"])}`);
-  expect(steps).toEqual(["connect started", "connect ended", "clone started", "clone ended", "setup started", "setup ended"]);
+  const steps = rig.workerApi
+    .of("task.step")
+    .map((event) => `${String(event.data["name"])} ${String(event.data["status"])}`);
+  expect(steps).toEqual([
+    "connect started",
+    "connect ended",
+    "clone started",
+    "clone ended",
+    "setup started",
+    "setup ended",
+  ]);
   expect(types().indexOf("ready")).toBe(6);
   expect(types().at(-1)).toBe("finished");
 });
@@ -112,7 +121,9 @@ test("nothing changed: the final commit is the base, and no branch is pushed", a
 });
 
 test("fail is reported with the work saved", async () => {
-  expect(await rig.run([{ write: { path: "b.txt", content: "b" } }, { fail: { code: "refused", message: "No." } }])).toBe(0);
+  expect(
+    await rig.run([{ write: { path: "b.txt", content: "b" } }, { fail: { code: "refused", message: "No." } }]),
+  ).toBe(0);
   expect(rig.workerApi.of("failed")[0]?.data).toEqual({ code: "refused", message: "No.", evidence: null });
   const saved = rig.workerApi.of("checkpoint").at(-1)?.data;
   expect(saved).toMatchObject({ cursor: "1" });
@@ -120,7 +131,13 @@ test("fail is reported with the work saved", async () => {
 });
 
 test("exit ends the process at once, with the work saved and without a report", async () => {
-  expect(await rig.run([{ write: { path: "b.txt", content: "b" } }, { exit: 7 }, { write: { path: "c.txt", content: "c" } }])).toBe(7);
+  expect(
+    await rig.run([
+      { write: { path: "b.txt", content: "b" } },
+      { exit: 7 },
+      { write: { path: "c.txt", content: "c" } },
+    ]),
+  ).toBe(7);
   expect(types()).not.toContain("failed");
   expect(types()).not.toContain("finished");
   expect(rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
@@ -148,7 +165,12 @@ test("a message is shown at the next step and proven delivered; one that was tak
     { id: "msg_1", status: "delivered" },
     { id: "msg_3", status: "delivered" },
   ]);
-  expect(rig.workerApi.said()).toEqual(['I heard you: "Use tabs"', "first", "second", 'I heard you: "And then the docs"']);
+  expect(rig.workerApi.said()).toEqual([
+    'I heard you: "Use tabs"',
+    "first",
+    "second",
+    'I heard you: "And then the docs"',
+  ]);
   const delivered = rig.workerApi.events.findIndex((event) => event.type === "message.status");
   expect(rig.workerApi.events.findIndex((event) => event.type === "message")).toBeGreaterThan(delivered);
 });
@@ -157,7 +179,8 @@ test("a message that is taken back while it is being delivered is not shown", as
   rig.workerApi.command({ type: "message", messageId: "msg_1", text: "Use tabs", mode: "steer" });
   const accept = rig.workerApi.accept.bind(rig.workerApi);
   rig.workerApi.accept = async (taskId, batch) => {
-    if (batch.events.some((event) => event.type === "message.status")) rig.workerApi.command({ type: "withdraw", messageId: "msg_1" });
+    if (batch.events.some((event) => event.type === "message.status"))
+      rig.workerApi.command({ type: "withdraw", messageId: "msg_1" });
     return await accept(taskId, batch);
   };
   await rig.run([{ wait: 300 }, { say: "first" }]);
@@ -189,7 +212,9 @@ test("the repository's own setup runs before the worker is ready, each command w
   const tools = rig.workerApi.of("tool.finished").filter((event) => event.data["name"] === "setup");
   expect(tools.map((event) => event.data)).toMatchObject([{ exitCode: 0, output: "making\n" }, { exitCode: null }]);
   expect(rig.workerApi.of("notice").map((event) => event.data)).toMatchObject([{ code: "setup_failed" }]);
-  expect(rig.workerApi.of("notice")[0]?.data["text"]).toMatch(/sleep 30" was stopped before its end. The 1 after it did not run/);
+  expect(rig.workerApi.of("notice")[0]?.data["text"]).toMatch(
+    /sleep 30" was stopped before its end. The 1 after it did not run/,
+  );
   expect(rig.workerApi.tool("bash").output).toMatch(/'never'[\s\S]*made/);
   expect(types().indexOf("notice")).toBeLessThan(types().indexOf("ready"));
 });

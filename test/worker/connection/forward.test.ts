@@ -1,4 +1,7 @@
-/** The model as an agent in the worker reaches it: loopback, the broker's socket, the gateway, the provider. Real HTTP all the way. */
+/**
+ * The model as an agent in the worker reaches it: loopback, the broker's socket, the gateway, the
+ * provider. Real HTTP all the way.
+ */
 import Anthropic from "@anthropic-ai/sdk";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -33,10 +36,26 @@ beforeEach(async () => {
   const words: Scenario = { turns: [{ say: "x".repeat(2_400), delayMs: 5 }], afterwards: "again" };
   fake = await startFakeModel({ scenarios: { default: words }, apiKey: KEY });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
-  const gateway = { baseUrl: fake.url, apiKey: KEY, budget: generous, rules: DEFAULT_RULES, prices: PRICES, rate, log: quiet };
+  const gateway = {
+    baseUrl: fake.url,
+    apiKey: KEY,
+    budget: generous,
+    rules: DEFAULT_RULES,
+    prices: PRICES,
+    rate,
+    log: quiet,
+  };
   const workerApi = new MemoryWorkerApi();
   const serveModel = createModelGateway(gateway);
-  broker = openBroker({ dir, workerApi, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet, serveModel });
+  broker = openBroker({
+    dir,
+    workerApi,
+    repoPath: () => dir,
+    secret: SECRET,
+    instance: "test",
+    log: quiet,
+    serveModel,
+  });
   const door = await broker.open(workerApi.taskId, 1);
   forwarder = await openForwarder(join(door.socketDir, "b.sock"));
   token = door.token;

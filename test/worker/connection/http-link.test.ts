@@ -1,4 +1,7 @@
-/** The line home over the real broker: order, doubles, holes, the fence, a coordinator that goes away. */
+/**
+ * The line home over the real broker: order, doubles, holes, the fence, a coordinator that goes
+ * away.
+ */
 import { appendFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -136,18 +139,32 @@ test("a later life of the same attempt goes on from the journal and knows what w
   rig.newBroker();
   const second = await dial();
   await second.spec(never);
-  expect(second.recovered).toMatchObject({ ready: true, reported: false, cursor: "3", openTools: [{ id: "tool_1", name: "bash" }] });
+  expect(second.recovered).toMatchObject({
+    ready: true,
+    reported: false,
+    cursor: "3",
+    openTools: [{ id: "tool_1", name: "bash" }],
+  });
   expect(second.recovered.asked.has("q_1")).toBe(true);
   say(second, 2);
   await second.flush(never);
-  expect(rig.workerApi.events.map((event) => event.type)).toEqual(["ready", "tool.started", "notice", "question", "notice"]);
+  expect(rig.workerApi.events.map((event) => event.type)).toEqual([
+    "ready",
+    "tool.started",
+    "notice",
+    "question",
+    "notice",
+  ]);
   expect(rig.workerApi.events.map((event) => event.seq)).toEqual(upTo(5));
 });
 
 test("a lost journal does not reuse numbers; another attempt's journal is not read", async () => {
   rig.workerApi.ack = 7;
   mkdirSync(rig.state, { recursive: true });
-  appendFileSync(join(rig.state, "journal.jsonl"), `{"attempt":9}\n{"seq":1,"at":"2026-01-01T00:00:00.000Z","type":"ready","data":{}}\n`);
+  appendFileSync(
+    join(rig.state, "journal.jsonl"),
+    `{"attempt":9}\n{"seq":1,"at":"2026-01-01T00:00:00.000Z","type":"ready","data":{}}\n`,
+  );
   const link = await dial();
   await link.spec(never);
   expect(link.recovered.ready).toBe(false);

@@ -1,4 +1,7 @@
-/** The helper beside a worker that carries its connections out (worker/connection/relay.ts), as processes of their own. */
+/**
+ * The helper beside a worker that carries its connections out (worker/connection/relay.ts), as
+ * processes of their own.
+ */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
@@ -21,7 +24,10 @@ afterEach(() => {
 async function relay(): Promise<ChildProcess> {
   const before = existsSync(path) ? statSync(path).ino : 0;
   const env = { ...process.env, [WORKER_ENV.socket]: path };
-  const child = spawn(process.execPath, [join(ROOT, "dist/worker.mjs"), "relay"], { stdio: ["pipe", "pipe", "ignore"], env });
+  const child = spawn(process.execPath, [join(ROOT, "dist/worker.mjs"), "relay"], {
+    stdio: ["pipe", "pipe", "ignore"],
+    env,
+  });
   started.push(child);
   await eventually(async () => (existsSync(path) && statSync(path).ino !== before ? true : null), "it listens");
   return child;

@@ -1,4 +1,7 @@
-/** The agent's memory over the real broker: a coordinator that goes away, doubles, another life of the same worker, the fence. */
+/**
+ * The agent's memory over the real broker: a coordinator that goes away, doubles, another life of
+ * the same worker, the fence.
+ */
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { RECORD_BYTES } from "../../../src/core/ports/transcripts.ts";
@@ -66,7 +69,9 @@ test("[X2] the next attempt reads what the one before it wrote, over more than o
   expect(second.records.map(({ attempt, data }) => [attempt, data["n"]])).toEqual([1, 2, 3, 4].map((n) => [1, n]));
   await second.append({ n: 5 });
   await expect(first.append({ n: 5 })).rejects.toBeInstanceOf(StaleAttempt);
-  expect(rig.workerApi.transcripts.records(rig.workerApi.taskId, 4, 1e6)).toEqual([{ n: 5, attempt: 2, json: '{"n":5}' }]);
+  expect(rig.workerApi.transcripts.records(rig.workerApi.taskId, 4, 1e6)).toEqual([
+    { n: 5, attempt: 2, json: '{"n":5}' },
+  ]);
 });
 
 test("calls that do not wait for each other keep their order", async () => {

@@ -1,4 +1,7 @@
-/** MCP servers, with a real one: a second process that speaks the protocol through the same SDK, and one behind HTTP and the proxy. */
+/**
+ * MCP servers, with a real one: a second process that speaks the protocol through the same SDK, and
+ * one behind HTTP and the proxy.
+ */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
@@ -49,7 +52,11 @@ test("its tools are given by name, with their schemas and their own words, and c
   );
   const add = toolSchemas.find(({ name }) => name === "mcp__calc__add");
   expect(add?.description).toBe('Of the MCP server "calc", in its own words: Adds two numbers');
-  expect(add?.inputSchema).toMatchObject({ type: "object", properties: { a: { type: "number" } }, required: ["a", "b"] });
+  expect(add?.inputSchema).toMatchObject({
+    type: "object",
+    properties: { a: { type: "number" } },
+    required: ["a", "b"],
+  });
   expect(await run("mcp__calc__add", { a: 2, b: 3 })).toEqual({ output: "5", exitCode: 0, truncated: false });
   expect((await run("mcp__calc__picture")).output).toBe("[image, image/png, not shown]");
 });
@@ -71,7 +78,10 @@ test("[O3] answers are bounded, kept whole in a log, and hold no hidden characte
   expect([truncated, output.length < 17_500]).toEqual([true, true]);
   const path = /read \{"path": "([^"]+)"\}/.exec(output)?.[1] ?? "";
   expect((await run("read", { path, start: 50_000 })).output).toBe(" 50000\tline");
-  expect(await run("mcp__calc__refuse")).toMatchObject({ exitCode: 1, output: expect.stringMatching(/^no such thing\n\[1 hidden/) });
+  expect(await run("mcp__calc__refuse")).toMatchObject({
+    exitCode: 1,
+    output: expect.stringMatching(/^no such thing\n\[1 hidden/),
+  });
 });
 
 test("[O5] a server that dies or floods is told, the others go on, and nothing of any is left", async () => {
@@ -99,7 +109,10 @@ test("[O5] a server that died is started again for the next call, once for all w
   }
   await run("mcp__calc__die");
   const { output, exitCode } = await run("mcp__calc__add", { a: 1, b: 1 });
-  expect([exitCode, output]).toEqual([1, expect.stringMatching(/"calc" is gone: it ended with exit code 3.*Go on without its tools/s)]);
+  expect([exitCode, output]).toEqual([
+    1,
+    expect.stringMatching(/"calc" is gone: it ended with exit code 3.*Go on without its tools/s),
+  ]);
   for (const one of open.splice(0)) await one.close();
   expect(alive("sleep 76\\.3")).toBe(false);
 });
@@ -109,7 +122,9 @@ test("[O5] one that cannot be started again says why; a call that is called off 
   await equipped({ calc: node("unless", "sleep 76.4", flag) });
   await run("mcp__calc__die");
   writeFileSync(flag, "fail");
-  expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toMatch(/is gone: .*could not be started again: .*the licence has expired/s);
+  expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toMatch(
+    /is gone: .*could not be started again: .*the licence has expired/s,
+  );
   writeFileSync(flag, "hang");
   const stop = new AbortController();
   const running = run("mcp__calc__add", { a: 1, b: 1 }, stop.signal);
@@ -149,7 +164,9 @@ test("[O5] servers that do not start, or speak something else, are problems in w
 async function behindHttp(): Promise<{ port: number; asked: string[]; proxy: string }> {
   const serve = createServer((request, response) => {
     const server = new SdkServer({ name: "far", version: "1" });
-    server.registerTool("hi", {}, () => ({ content: [{ type: "text", text: `hi ${String(request.headers["x-who"])}` }] }));
+    server.registerTool("hi", {}, () => ({
+      content: [{ type: "text", text: `hi ${String(request.headers["x-who"])}` }],
+    }));
     const transport = new StreamableHTTPServerTransport({});
     void server.connect(transport as never).then(async () => await transport.handleRequest(request, response));
   });
@@ -186,7 +203,10 @@ test("[O5] an HTTP server that is not there, or refused by the proxy, is a probl
 });
 
 test("the configuration is checked: names, addresses, and no unknown settings", () => {
-  const good = { a: { command: "x", args: ["-v"], env: { A: "1" } }, "b-2": { url: "https://example.com/mcp", timeoutMs: 5_000 } };
+  const good = {
+    a: { command: "x", args: ["-v"], env: { A: "1" } },
+    "b-2": { url: "https://example.com/mcp", timeoutMs: 5_000 },
+  };
   expect(mcpServersSchema.parse(good)).toEqual(good);
   for (const bad of [
     { "a b": { command: "x" } },

@@ -23,8 +23,10 @@ if (later === "hang") {
 
 const server = new McpServer({ name: "test", version: "1" });
 const text = (words) => ({ content: [{ type: "text", text: words }] });
-server.registerTool("add", { description: "Adds\u202e two numbers", inputSchema: { a: z.number(), b: z.number() } }, ({ a, b }) =>
-  text(String(a + b)),
+server.registerTool(
+  "add",
+  { description: "Adds\u202e two numbers", inputSchema: { a: z.number(), b: z.number() } },
+  ({ a, b }) => text(String(a + b)),
 );
 server.registerTool("where", {}, () => text(`${process.cwd()} ${process.env.GREETING} ${process.env.SLIPWAY_TOKEN}`));
 server.registerTool("long", {}, () => text("line\n".repeat(50_000)));

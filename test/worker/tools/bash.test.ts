@@ -21,7 +21,11 @@ const run = async (command: string, timeoutMs = 20_000, signal = new AbortContro
 const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
 test("exit code, both outputs in order, and the folder are kept", async () => {
-  expect(await run("echo out; echo err >&2; mkdir d; cd d; exit 9")).toMatchObject({ output: "out\nerr\n", exitCode: 9, truncated: false });
+  expect(await run("echo out; echo err >&2; mkdir d; cd d; exit 9")).toMatchObject({
+    output: "out\nerr\n",
+    exitCode: 9,
+    truncated: false,
+  });
   expect((await run("pwd")).output).toBe(`${dir}/work/d\n`);
   bash.backToRoot();
   expect((await run("pwd")).output).toBe(`${dir}/work\n`);
@@ -45,7 +49,9 @@ test("[O1] a child that keeps the output open does not hold the end up", async (
 
 test("[O1] nothing outlives the command: other sessions and processes that ignore SIGTERM are ended too", async () => {
   const deaf = `trap "" TERM; sleep 72.5`;
-  const result = await run(`setsid sleep 72.5 & setsid bash -c '${deaf}' & bash -c '${deaf}' & sleep 0.2; echo started`);
+  const result = await run(
+    `setsid sleep 72.5 & setsid bash -c '${deaf}' & bash -c '${deaf}' & sleep 0.2; echo started`,
+  );
   expect(result.output).toBe("started\n");
   expect(alive("sleep 72\\.5")).toBe(false);
 });
@@ -79,7 +85,9 @@ test("of a long output head and tail are shown, cut between characters", async (
   const result = await run(`printf a; for i in $(seq 30000); do printf '\u20ac'; done; echo end`);
   expect(result.truncated).toBe(true);
   expect(result.output).not.toContain("\ufffd");
-  expect(result.output).toMatch(/^a\u20ac+\n\[\.\.\. \d+ bytes left out; the whole output: read .* \.\.\.\]\n\u20ac+end\n$/);
+  expect(result.output).toMatch(
+    /^a\u20ac+\n\[\.\.\. \d+ bytes left out; the whole output: read .* \.\.\.\]\n\u20ac+end\n$/,
+  );
 });
 
 test("abort ends it and everything it started", async () => {

@@ -30,7 +30,8 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
-const run = async (name: string, input: ToolInput): Promise<ToolResult> => await tools.run(name, input, new AbortController().signal);
+const run = async (name: string, input: ToolInput): Promise<ToolResult> =>
+  await tools.run(name, input, new AbortController().signal);
 const put = (name: string, content: string | Buffer): void => writeFileSync(join(root, name), content);
 const get = (name: string): string => readFileSync(join(root, name), "utf8");
 
@@ -115,12 +116,16 @@ test("edit keeps line ends, byte order mark and mode, and takes the text literal
 
 test("edit refuses what is not there, there twice, the same, or not text, and says what is near", async () => {
   put("a.txt", "const alpha = compute(1);\nx\nx\ntail  \n");
-  expect((await run("edit", { path: "a.txt", old: "x", new: "y" })).output).toContain('2 times in "a.txt" (lines 2, 3)');
+  expect((await run("edit", { path: "a.txt", old: "x", new: "y" })).output).toContain(
+    '2 times in "a.txt" (lines 2, 3)',
+  );
   expect((await run("edit", { path: "a.txt", old: "const alpha = compute(2);", new: "y" })).output).toContain(
     "line 1:\n     1\tconst alpha = compute(1);",
   );
   expect((await run("edit", { path: "a.txt", old: "tail\n\n", new: "y" })).output).toContain("is not in");
-  expect((await run("edit", { path: "a.txt", old: "x\ntail\n", new: "y" })).output).toContain("white space at line ends, at line 3");
+  expect((await run("edit", { path: "a.txt", old: "x\ntail\n", new: "y" })).output).toContain(
+    "white space at line ends, at line 3",
+  );
   expect(await run("edit", { path: "a.txt", old: "x", new: "x" })).toMatchObject({ exitCode: 1 });
   expect(await run("edit", { path: "a.txt", old: "", new: "x" })).toMatchObject({ exitCode: 1 });
   put("latin.txt", Buffer.from([0x61, 0xe9]));

@@ -1,4 +1,7 @@
-/** grep and glob, with ripgrep (where it is installed) and without; hidden characters; what models are told about the tools. */
+/**
+ * grep and glob, with ripgrep (where it is installed) and without; hidden characters; what models
+ * are told about the tools.
+ */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -49,7 +52,10 @@ describe.each(programs)("grep with $program", ({ program }) => {
   beforeEach(({ skip }) => {
     if (program === "ripgrep") return skip(!hasRipgrep, "ripgrep is not installed");
     mkdirSync(join(dir, "bin"));
-    symlinkSync(execFileSync("/bin/sh", ["-c", "command -v git"], { encoding: "utf8" }).trim(), join(dir, "bin", "git"));
+    symlinkSync(
+      execFileSync("/bin/sh", ["-c", "command -v git"], { encoding: "utf8" }).trim(),
+      join(dir, "bin", "git"),
+    );
     process.env["PATH"] = join(dir, "bin");
   });
 
@@ -74,7 +80,10 @@ describe.each(programs)("grep with $program", ({ program }) => {
     expect(await grep({ pattern: "\\bneedle\\s\\w{3}$", mode: "files" })).toEqual(["src/a.ts"]);
     expect(await grep({ pattern: "n", path: "src/a.ts", mode: "count" })).toEqual(["src/a.ts:2"]);
     expect(await grep({ pattern: "-e", literal: true })).toHaveLength(1);
-    expect(await grep({ pattern: "needle", path: "src", context: 1 })).toEqual(["src/a.ts-1-one", "src/a.ts:2:needle one"]);
+    expect(await grep({ pattern: "needle", path: "src", context: 1 })).toEqual([
+      "src/a.ts-1-one",
+      "src/a.ts:2:needle one",
+    ]);
   });
 
   test("[O3] the answer is bounded and says how to narrow it", async () => {
@@ -92,7 +101,9 @@ describe.each(programs)("grep with $program", ({ program }) => {
     expect((await run("grep", { pattern: "nowhere-at-all" })).output).toContain("Nothing in the workspace matches");
     expect(await run("grep", { pattern: "(" })).toMatchObject({ exitCode: 1 });
     expect((await run("grep", { pattern: "x", path: "missing" })).output).toBe('"missing" does not exist.');
-    expect((await run("grep", { pattern: "x", files: "*.ts" })).output).toContain('grep has no "files". It takes: pattern, path');
+    expect((await run("grep", { pattern: "x", files: "*.ts" })).output).toContain(
+      'grep has no "files". It takes: pattern, path',
+    );
   });
 });
 
@@ -115,7 +126,9 @@ test("glob finds by name, changed last first, and keeps to .gitignore", async ()
 test("[O3] hidden characters are taken out of what any tool says, and counted", async () => {
   put("trick.txt", "if admin\u202e {\u2066 // ok\u{e0041}\u{e0042}\u200b\n");
   const shown = await run("read", { path: "trick.txt" });
-  expect(shown.output).toBe("     1\tif admin { // ok\n[5 hidden characters were left out: zero-width, direction or tag]");
+  expect(shown.output).toBe(
+    "     1\tif admin { // ok\n[5 hidden characters were left out: zero-width, direction or tag]",
+  );
   expect((await run("bash", { command: "cat trick.txt" })).output).toContain("if admin { // ok");
   expect((await run("grep", { pattern: "admin" })).output).toContain("5 hidden characters were");
   const missed = await run("edit", { path: "trick.txt", old: "if admin { // ok", new: "x" });
@@ -127,7 +140,16 @@ test("[O3] hidden characters are taken out of what any tool says, and counted", 
 test("models are told about each tool that there is, by a schema that it keeps to", async () => {
   const extra = { name: "mcp__x__y", description: "d", inputSchema: { type: "object" } };
   const schemas = toolSchemas([extra]);
-  expect(schemas.map(({ name }) => name)).toEqual(["bash", "job", "read", "edit", "write", "grep", "glob", "mcp__x__y"]);
+  expect(schemas.map(({ name }) => name)).toEqual([
+    "bash",
+    "job",
+    "read",
+    "edit",
+    "write",
+    "grep",
+    "glob",
+    "mcp__x__y",
+  ]);
   for (const { name, inputSchema } of schemas.slice(0, -1)) {
     const result = await run(name, {});
     expect(result, name).toMatchObject({ exitCode: 1 });

@@ -45,11 +45,19 @@ test("a checkpoint holds what is staged, unstaged and untracked, not what is ign
   put("new file.txt", "untracked\n");
   mkdirSync(join(rig.workspace, "ignored"));
   put("ignored/x", "x");
-  const before = [inside("status", "--porcelain=v2", "--branch"), inside("diff", "--cached"), inside("diff"), inside("log", "--oneline")];
+  const before = [
+    inside("status", "--porcelain=v2", "--branch"),
+    inside("diff", "--cached"),
+    inside("diff"),
+    inside("log", "--oneline"),
+  ];
   const saved = await checkout.checkpoint(never);
-  expect([inside("status", "--porcelain=v2", "--branch"), inside("diff", "--cached"), inside("diff"), inside("log", "--oneline")]).toEqual(
-    before,
-  );
+  expect([
+    inside("status", "--porcelain=v2", "--branch"),
+    inside("diff", "--cached"),
+    inside("diff"),
+    inside("log", "--oneline"),
+  ]).toEqual(before);
   expect(rig.files(saved.sha)).toEqual([".gitignore", "a.txt", "new file.txt"]);
   expect(rig.show(saved.sha, "a.txt")).toBe("staged\nunstaged\n");
   expect(saved).toMatchObject({ files: 2, additions: 3, deletions: 3 });
@@ -59,14 +67,21 @@ test("a checkpoint holds what is staged, unstaged and untracked, not what is ign
 
 test("without a change the checkpoint is the commit itself", async () => {
   const checkout = await open();
-  expect(await checkout.checkpoint(never)).toEqual({ sha: rig.workerApi.baseSha, files: 0, additions: 0, deletions: 0 });
+  expect(await checkout.checkpoint(never)).toEqual({
+    sha: rig.workerApi.baseSha,
+    files: 0,
+    additions: 0,
+    deletions: 0,
+  });
 });
 
 test("hooks, monitors, signatures and filters of the tree's making hold nothing up", async () => {
   const checkout = await open();
   mkdirSync(join(rig.workspace, ".githooks"));
   for (const hook of ["pre-commit", "pre-push", "commit-msg", "reference-transaction"]) {
-    writeFileSync(join(rig.workspace, ".git/hooks", hook), `#!/bin/sh\ntouch ${rig.dir}/hooked\nexit 1\n`, { mode: 0o755 });
+    writeFileSync(join(rig.workspace, ".git/hooks", hook), `#!/bin/sh\ntouch ${rig.dir}/hooked\nexit 1\n`, {
+      mode: 0o755,
+    });
   }
   inside("config", "core.fsmonitor", `touch ${rig.dir}/hooked; false`);
   inside("config", "commit.gpgSign", "true");

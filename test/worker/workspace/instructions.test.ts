@@ -57,7 +57,11 @@ test("[O4] links are not followed, and a repository without notes says nothing",
 });
 
 test("[O4] notes of a folder are named at the beginning and given once, when a file below is touched, the nearest last", async () => {
-  const notes = await commit({ "web/AGENTS.md": "Of web.", "web/api/CLAUDE.md": "Of the API.", "webs/AGENTS.md": "Of webs." });
+  const notes = await commit({
+    "web/AGENTS.md": "Of web.",
+    "web/api/CLAUDE.md": "Of the API.",
+    "webs/AGENTS.md": "Of webs.",
+  });
   expect(notes.text).toContain("web/AGENTS.md, webs/AGENTS.md, web/api/CLAUDE.md");
   expect(notes.text).not.toContain("Of web");
   expect(notes.notesFor("a.txt")).toBe(null);

@@ -1,9 +1,12 @@
 /**
- * Any agent program that speaks the Agent Client Protocol (version 1) on its standard input and output.
+ * Any agent program that speaks the Agent Client Protocol (version 1) on its standard input and
+ * output.
  *
  * E1 It runs under the rules for processes; when `run` ends, nothing of it is left.
- * E2 It is told where the gateway is and given the attempt's token as its key: the one thing that it can spend, and worth nothing elsewhere.
- * E3 A message that steers interrupts the turn and begins the next one: the protocol has no other way.
+ * E2 It is told where the gateway is and given the attempt's token as its key: the one thing that
+ *    it can spend, and worth nothing elsewhere.
+ * E3 A message that steers interrupts the turn and begins the next one: the protocol has no other
+ *    way.
  */
 import { Readable, Writable } from "node:stream";
 import {
@@ -91,14 +94,24 @@ class Work {
     const screen = new AcpEventMapper(context);
     this.#screen = screen;
     this.#gone = program.ended.then((why) => {
-      throw new AgentFailure("agent_error", `The agent's program is gone: ${why}.`, program.errors === "" ? null : program.errors);
+      throw new AgentFailure(
+        "agent_error",
+        `The agent's program is gone: ${why}.`,
+        program.errors === "" ? null : program.errors,
+      );
     });
     this.#gone.catch(() => undefined);
-    const stream = ndJsonStream(Writable.toWeb(program.input), Readable.toWeb(program.output) as ReadableStream<Uint8Array>);
+    const stream = ndJsonStream(
+      Writable.toWeb(program.input),
+      Readable.toWeb(program.output) as ReadableStream<Uint8Array>,
+    );
     this.#connection = client({ name: "slipway" })
       .onNotification(methods.client.session.update, ({ params }) => screen.update(params.update))
       .onRequest(methods.client.session.requestPermission, ({ params }) => grantPermission(params, screen))
-      .onRequest(methods.client.elicitation.create, async ({ params }) => await answerElicitation(params, context, screen))
+      .onRequest(
+        methods.client.elicitation.create,
+        async ({ params }) => await answerElicitation(params, context, screen),
+      )
       .connect(stream);
     this.#connection.closed.catch(() => undefined);
   }
@@ -114,7 +127,8 @@ class Work {
         continue;
       }
       if (stopReason !== "end_turn") {
-        if (stopReason === "refusal" || stopReason === "cancelled" || ++continuations > CONTINUATIONS) throw this.#stopped(stopReason);
+        if (stopReason === "refusal" || stopReason === "cancelled" || ++continuations > CONTINUATIONS)
+          throw this.#stopped(stopReason);
         prompt = GO_ON;
         continue;
       }
@@ -149,7 +163,11 @@ class Work {
       agent.request(methods.agent.initialize, {
         protocolVersion: PROTOCOL_VERSION,
         clientInfo: { name: "slipway", version: "1" },
-        clientCapabilities: { fs: { readTextFile: false, writeTextFile: false }, terminal: false, elicitation: { form: {} } },
+        clientCapabilities: {
+          fs: { readTextFile: false, writeTextFile: false },
+          terminal: false,
+          elicitation: { form: {} },
+        },
       }),
     );
     if (hello.protocolVersion !== PROTOCOL_VERSION)
@@ -165,11 +183,17 @@ class Work {
 
   /** The program starts them itself. */
   #servers(http: boolean): McpServer[] {
-    const pairs = (record: Readonly<Record<string, string>> = {}) => Object.entries(record).map(([name, value]) => ({ name, value }));
+    const pairs = (record: Readonly<Record<string, string>> = {}) =>
+      Object.entries(record).map(([name, value]) => ({ name, value }));
     return Object.entries(this.#context.spec.mcpServers ?? {}).flatMap(([name, server]): McpServer[] => {
-      if ("command" in server) return [{ name, command: server.command, args: server.args ?? [], env: pairs(server.env) }];
+      if ("command" in server)
+        return [{ name, command: server.command, args: server.args ?? [], env: pairs(server.env) }];
       if (http) return [{ type: "http", name, url: server.url, headers: pairs(server.headers) }];
-      this.#screen.notice("warning", "mcp_problem", `The agent's program cannot use MCP servers behind HTTP; "${name}" is left out.`);
+      this.#screen.notice(
+        "warning",
+        "mcp_problem",
+        `The agent's program cannot use MCP servers behind HTTP; "${name}" is left out.`,
+      );
       return [];
     });
   }
@@ -210,10 +234,14 @@ class Work {
       this.#gone,
       late,
     ]);
-    if (how === "late") throw new AgentFailure("agent_error", "The agent's program was asked to stop for a message and did not.");
+    if (how === "late")
+      throw new AgentFailure("agent_error", "The agent's program was asked to stop for a message and did not.");
   }
 
-  /** The gateway's refusals reach us as the program's errors: a person may have granted more meanwhile. */
+  /**
+   * The gateway's refusals reach us as the program's errors: a person may have granted more
+   * meanwhile.
+   */
   async #failed(error: unknown): Promise<PromptResponse> {
     this.#context.signal.throwIfAborted();
     await this.#sayWhyGone();
@@ -229,7 +257,10 @@ class Work {
     );
   }
 
-  /** A program that has just ended says more than its broken connection. @throws AgentFailure when it has. */
+  /**
+   * A program that has just ended says more than its broken connection. @throws AgentFailure when
+   * it has.
+   */
   async #sayWhyGone(): Promise<void> {
     if (this.#connection.signal.aborted) await Promise.race([this.#gone, this.#context.sleep(LAST_WORDS_MS)]);
   }
@@ -242,7 +273,11 @@ class Work {
       max_turn_requests: "the limit of requests",
       end_turn: "",
     };
-    return new AgentFailure("agent_error", `The agent's program stopped before its end: ${why[stopReason]}.`, this.#screen.said || null);
+    return new AgentFailure(
+      "agent_error",
+      `The agent's program stopped before its end: ${why[stopReason]}.`,
+      this.#screen.said || null,
+    );
   }
 
   async #within<T>(asked: Promise<T>): Promise<T> {
@@ -261,7 +296,10 @@ class Work {
       signal.throwIfAborted();
       if (error instanceof AgentFailure) throw error;
       await this.#sayWhyGone();
-      throw new AgentFailure("agent_error", `The agent's program could not begin: ${truncate(errorMessage(error), 2_000)}`);
+      throw new AgentFailure(
+        "agent_error",
+        `The agent's program could not begin: ${truncate(errorMessage(error), 2_000)}`,
+      );
     }
   }
 }

@@ -1,4 +1,7 @@
-/** Shows what an agent program says and does: its updates become the task's events. Nothing that it sends is trusted to be whole or short. */
+/**
+ * Shows what an agent program says and does: its updates become the task's events. Nothing that it
+ * sends is trusted to be whole or short.
+ */
 import type { SessionUpdate, ToolCallContent, ToolCallUpdate } from "@agentclientprotocol/sdk";
 import { truncate } from "../../lib/text.ts";
 import { stripHidden } from "../../lib/hidden-characters.ts";
@@ -58,12 +61,18 @@ export class AcpEventMapper {
           update.content.type === "text" ? update.content.text : `[${update.content.type}]`,
         );
       case "agent_thought_chunk":
-        return this.#piece("thinking", update.messageId ?? null, update.content.type === "text" ? update.content.text : "");
+        return this.#piece(
+          "thinking",
+          update.messageId ?? null,
+          update.content.type === "text" ? update.content.text : "",
+        );
       case "tool_call":
       case "tool_call_update":
         return this.#call(update);
       case "plan":
-        this.#context.emit("todo", { items: update.entries.slice(0, 200).map(({ content, status }) => ({ text: content, status })) });
+        this.#context.emit("todo", {
+          items: update.entries.slice(0, 200).map(({ content, status }) => ({ text: content, status })),
+        });
         return;
       case "usage_update":
         return this.#cost(update.cost ?? null);
@@ -94,13 +103,17 @@ export class AcpEventMapper {
 
   #piece(kind: Shown, source: string | null, text: string): void {
     if (text === "") return;
-    if (this.#open !== null && (this.#open.kind !== kind || this.#open.source !== source || this.#open.text.length > MESSAGE_LIMIT))
+    if (
+      this.#open !== null &&
+      (this.#open.kind !== kind || this.#open.source !== source || this.#open.text.length > MESSAGE_LIMIT)
+    )
       this.#flush();
     this.#open ??= { id: this.#context.newId("msg"), kind, source, text: "" };
     const kept = stripHidden(truncate(text, MESSAGE_LIMIT)).text;
     this.#open.text += kept;
     if (kind === "text")
-      for (let at = 0; at < kept.length; at += DELTA_LIMIT) this.#context.delta(this.#open.id, kept.slice(at, at + DELTA_LIMIT));
+      for (let at = 0; at < kept.length; at += DELTA_LIMIT)
+        this.#context.delta(this.#open.id, kept.slice(at, at + DELTA_LIMIT));
   }
 
   #flush(): void {
@@ -132,7 +145,16 @@ export class AcpEventMapper {
   #openCall(key: string): Call | null {
     if (this.#calls.size >= OPEN_CALLS) return null;
     const id = this.#context.newId("tool");
-    const call: Call = { id, begun: performance.now(), shown: false, name: null, title: null, input: null, paths: [], output: "" };
+    const call: Call = {
+      id,
+      begun: performance.now(),
+      shown: false,
+      name: null,
+      title: null,
+      input: null,
+      paths: [],
+      output: "",
+    };
     this.#calls.set(key, call);
     return call;
   }
@@ -141,7 +163,12 @@ export class AcpEventMapper {
     if (call.shown) return;
     call.shown = true;
     const { id, title, input, paths } = call;
-    const given = typeof input === "object" && input !== null && !Array.isArray(input) ? { ...input } : input === null ? {} : { input };
+    const given =
+      typeof input === "object" && input !== null && !Array.isArray(input)
+        ? { ...input }
+        : input === null
+          ? {}
+          : { input };
     const more = { ...(title === null ? {} : { title }), ...(paths.length === 0 ? {} : { paths }) };
     this.#context.emit("tool.started", { id, name: nameOf(call), input: { ...more, ...given } });
   }
@@ -161,12 +188,21 @@ export class AcpEventMapper {
     });
   }
 
-  /** Where our gateway serves the model it counts; elsewhere the program's own word is all there is. */
+  /**
+   * Where our gateway serves the model it counts; elsewhere the program's own word is all there is.
+   */
   #cost(cost: { readonly amount: number; readonly currency: string } | null): void {
     if (this.#context.model !== null || cost === null || cost.currency !== "USD" || !(cost.amount > this.#usd)) return;
     const usd = cost.amount - this.#usd;
     this.#usd = cost.amount;
-    this.#context.emit("usage", { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, cacheWriteTokens: 0, usd, turns: 0 });
+    this.#context.emit("usage", {
+      inputTokens: 0,
+      outputTokens: 0,
+      cacheReadTokens: 0,
+      cacheWriteTokens: 0,
+      usd,
+      turns: 0,
+    });
   }
 }
 

@@ -1,4 +1,7 @@
-/** What an agent program is told. It has its own system prompt; this is the task and what is special here. */
+/**
+ * What an agent program is told. It has its own system prompt; this is the task and what is special
+ * here.
+ */
 import type { AgentContext, ReceivedMessage } from "../agent.ts";
 
 const HERE = [
@@ -7,7 +10,10 @@ const HERE = [
 ];
 
 export function firstPrompt({ spec, cursor, instructions }: AgentContext): string {
-  const checks = spec.verify.length === 0 ? "" : `These checks are run afterwards:\n${spec.verify.map((one) => `- ${one}`).join("\n")}`;
+  const checks =
+    spec.verify.length === 0
+      ? ""
+      : `These checks are run afterwards:\n${spec.verify.map((one) => `- ${one}`).join("\n")}`;
   const before =
     spec.resume === null && cursor === null
       ? ""

@@ -1,4 +1,7 @@
-/** An agent program's questions: permissions are given, because the container is what confines it; forms go to a person. */
+/**
+ * An agent program's questions: permissions are given, because the container is what confines it;
+ * forms go to a person.
+ */
 import { createHash } from "node:crypto";
 import type {
   CreateElicitationRequest,
@@ -13,7 +16,10 @@ import type { AcpEventMapper } from "./event-mapper.ts";
 const FIELDS = 10;
 
 /** Allowed once, so that each is seen. */
-export function grantPermission({ toolCall, options }: RequestPermissionRequest, screen: AcpEventMapper): RequestPermissionResponse {
+export function grantPermission(
+  { toolCall, options }: RequestPermissionRequest,
+  screen: AcpEventMapper,
+): RequestPermissionResponse {
   const kinds = ["allow_once", "allow_always"];
   const chosen = kinds.flatMap((kind) => options.filter((option) => option.kind === kind))[0];
   if (chosen === undefined) return { outcome: { outcome: "cancelled" } };
@@ -40,7 +46,9 @@ const formSchema = z.object({
 });
 type Field = z.infer<typeof fieldSchema>;
 
-/** One question per field. What cannot be shown (an address to visit, too many fields) is declined. */
+/**
+ * One question per field. What cannot be shown (an address to visit, too many fields) is declined.
+ */
 export async function answerElicitation(
   request: CreateElicitationRequest,
   context: AgentContext,
@@ -49,7 +57,11 @@ export async function answerElicitation(
   const form = formSchema.safeParse(request);
   const fields = form.success ? Object.entries(form.data.requestedSchema.properties ?? {}) : [];
   if (!form.success || fields.length === 0 || fields.length > FIELDS) {
-    screen.notice("warning", "question_declined", `The agent asked something that cannot be shown here: ${String(request.message)}`);
+    screen.notice(
+      "warning",
+      "question_declined",
+      `The agent asked something that cannot be shown here: ${String(request.message)}`,
+    );
     return { action: "decline" };
   }
   const content: Record<string, string | number | boolean> = {};
@@ -57,7 +69,9 @@ export async function answerElicitation(
     const about = fields.length === 1 ? [] : [field.title ?? name, field.description ?? ""];
     const question = [form.data.message, ...about].filter((text) => text !== "").join("\n");
     const options =
-      field.enum ?? field.oneOf?.map((option) => option.title ?? option.const) ?? (field.type === "boolean" ? ["yes", "no"] : null);
+      field.enum ??
+      field.oneOf?.map((option) => option.title ?? option.const) ??
+      (field.type === "boolean" ? ["yes", "no"] : null);
     // The same question of a later attempt finds the answer that was given.
     const id = `q_acp_${createHash("sha256").update(`${context.spec.taskId}\0${name}\0${question}`).digest("hex").slice(0, 32)}`;
     await context.checkpoint("acp", "always");

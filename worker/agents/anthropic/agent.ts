@@ -9,7 +9,10 @@ import type { Begin } from "./conversation/records.ts";
 import { repairConversation } from "./conversation/resume.ts";
 import { DEFAULT_SETTINGS, type LoopSettings } from "./settings.ts";
 
-/** The share of a model's window that a conversation fills before it is summed up, and the largest window that is made use of, in tokens. */
+/**
+ * The share of a model's window that a conversation fills before it is summed up, and the largest
+ * window that is made use of, in tokens.
+ */
 const FULL = 0.6;
 const LARGEST_WINDOW = 250_000;
 
@@ -17,7 +20,8 @@ export function createModelAgent(changes: Partial<LoopSettings> = {}): Agent {
   const settings = { ...DEFAULT_SETTINGS, ...changes };
   return {
     async run(context): Promise<AgentResult> {
-      if (context.model === null) throw new AgentFailure("model_auth", "This installation has no model. An operator sets a model key.");
+      if (context.model === null)
+        throw new AgentFailure("model_auth", "This installation has no model. An operator sets a model key.");
       const client = await openClient(context.model, settings.idleMs);
       const memory = new ConversationLog(context);
       const model = context.spec.model ?? settings.model;
@@ -38,17 +42,26 @@ async function start(
   facts: () => Promise<ModelFacts>,
 ): Promise<void> {
   const { begin } = memory.view;
-  if (begin !== null && (own(context) || goesOn(begin, context, settings))) return await repairConversation(context, memory);
+  if (begin !== null && (own(context) || goesOn(begin, context, settings)))
+    return await repairConversation(context, memory);
   await memory.write(await beginning(context, settings, await facts(), describeDelivered(memory.view)));
 }
 
-/** A conversation is gone on with when its model and its tools are what they would be now: they cannot be changed within one. */
+/**
+ * A conversation is gone on with when its model and its tools are what they would be now: they
+ * cannot be changed within one.
+ */
 function goesOn(begin: Begin, context: AgentContext, settings: LoopSettings): boolean {
   const names = (tools: Begin["tools"]): string => JSON.stringify(tools.map(({ name }) => name));
   return begin.model === (context.spec.model ?? settings.model) && names(begin.tools) === names(getTools(context));
 }
 
-async function beginning(context: AgentContext, settings: LoopSettings, facts: ModelFacts, before: string | null): Promise<Begin> {
+async function beginning(
+  context: AgentContext,
+  settings: LoopSettings,
+  facts: ModelFacts,
+  before: string | null,
+): Promise<Begin> {
   return {
     kind: "begin",
     model: context.spec.model ?? settings.model,

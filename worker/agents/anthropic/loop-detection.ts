@@ -1,5 +1,6 @@
 /**
- * Does the agent go in circles? A pure look at its last calls: the same call with the same result, or the same few calls in turn.
+ * Does the agent go in circles? A pure look at its last calls: the same call with the same result,
+ * or the same few calls in turn.
  *
  * A result that differs is progress, so waiting for a job whose output grows is no circle.
  */

@@ -1,10 +1,11 @@
 /**
  * From step to step until there is a result.
  *
- * A1 What happens next is a function of the transcript alone (`nextStep`), so that a life which begins in the middle does what the one before
- *    would have done.
+ * A1 What happens next is a function of the transcript alone (`nextStep`), so that a life which
+ *    begins in the middle does what the one before would have done.
  * A2 Tools run only when the answer ended by asking for them.
- * A3 Words without a call are a report, not a proof: the model is asked to finish, twice; then its words are taken as its report.
+ * A3 Words without a call are a report, not a proof: the model is asked to finish, twice; then its
+ *    words are taken as its report.
  */
 import { AgentFailure, type AgentResult } from "../agent.ts";
 import { countTokens, type Answer } from "./model/call.ts";
@@ -84,7 +85,10 @@ export class Loop {
     return begin;
   }
 
-  /** A safe point: what people said, what the limits say, whether it goes in circles. Then the model is asked. */
+  /**
+   * A safe point: what people said, what the limits say, whether it goes in circles. Then the model
+   * is asked.
+   */
   async #turn(): Promise<void> {
     const { memory } = this.#parts;
     await this.#hear("step");
@@ -104,9 +108,12 @@ export class Loop {
     const { context, memory, client, caller } = this.#parts;
     const messages = memory.view.messages();
     const params = createRequest(this.#begin, messages, context.spec.taskId);
-    const outcome = await caller.call((signal) => client.stream(params, needsBeta(messages) ? "compact" : "plain", signal));
+    const outcome = await caller.call((signal) =>
+      client.stream(params, needsBeta(messages) ? "compact" : "plain", signal),
+    );
     if (outcome.kind === "budget") return await this.#outOfMoney(outcome.why);
-    if (outcome.kind === "too_long" || outcome.answer.stop_reason === "model_context_window_exceeded") return await this.#squeeze();
+    if (outcome.kind === "too_long" || outcome.answer.stop_reason === "model_context_window_exceeded")
+      return await this.#squeeze();
     const { answer, messageId } = outcome;
     if (answer.stop_reason === "refusal") return await this.#refused(answer);
     this.#squeezed = false;
@@ -123,7 +130,8 @@ export class Loop {
   #show(id: string, { content }: Answer): void {
     const shown = content.flatMap((block): { type: "text" | "thinking"; text: string }[] => {
       const text = block.type === "thinking" ? block["thinking"] : block["text"];
-      if ((block.type !== "thinking" && block.type !== "text") || typeof text !== "string" || text.trim() === "") return [];
+      if ((block.type !== "thinking" && block.type !== "text") || typeof text !== "string" || text.trim() === "")
+        return [];
       return [{ type: block.type, text }];
     });
     if (shown.length > 0) this.#parts.context.emit("message", { id, role: "assistant", content: shown });
@@ -140,10 +148,12 @@ export class Loop {
   async #limits(): Promise<void> {
     const { context, memory, settings } = this.#parts;
     const { turns, cutOff, warned } = memory.view;
-    // Turns that the task was given are counted by the gateway, and a person may grant more: the gateway's refusal is what ends them.
+    // Turns that the task was given are counted by the gateway, and a person may grant more: the
+    // gateway's refusal is what ends them.
     const { turns: given } = context.spec.budget;
     const allowed = given ?? settings.turns;
-    if (cutOff >= CUT_OFFS) return await this.#stop("agent_stuck", `${cutOff} answers in a row were cut off before their end.`);
+    if (cutOff >= CUT_OFFS)
+      return await this.#stop("agent_stuck", `${cutOff} answers in a row were cut off before their end.`);
     if (given === undefined && turns >= allowed)
       return await this.#stop("budget_exceeded", `It took ${turns} turns, and ${allowed} were allowed.`);
     if (turns >= allowed * LOW && !warned.has(words.TURNS_LOW)) {
@@ -151,7 +161,8 @@ export class Loop {
       await memory.tell("limit", words.TURNS_LOW);
     }
     // People hear of it from the harness.
-    if (this.#watch.elapsed() >= context.spec.wallMs * LOW && !warned.has(words.TIME_LOW)) await memory.tell("limit", words.TIME_LOW);
+    if (this.#watch.elapsed() >= context.spec.wallMs * LOW && !warned.has(words.TIME_LOW))
+      await memory.tell("limit", words.TIME_LOW);
   }
 
   async #goOn(): Promise<void> {
@@ -161,7 +172,11 @@ export class Loop {
 
   /** The window is full: once more with a summary in place of the conversation. */
   async #squeeze(): Promise<void> {
-    if (this.#squeezed) return await this.#stop("agent_error", "The conversation does not fit into the model's window, even as a summary.");
+    if (this.#squeezed)
+      return await this.#stop(
+        "agent_error",
+        "The conversation does not fit into the model's window, even as a summary.",
+      );
     this.#squeezed = true;
     if ((await compact(this.#parts, this.#begin)) === "budget")
       await this.#outOfMoney("There is nothing left to sum the conversation up with.");
@@ -221,10 +236,13 @@ export class Loop {
       "The agent ended with words and did not say that the work is finished. Look at the result with care.",
     );
     const last = view.messages().findLast(({ role }) => role === "assistant");
-    const said = (last?.content ?? []).flatMap((block: Block) => (block.type === "text" ? [String(block["text"])] : [])).join("\n\n");
+    const said = (last?.content ?? [])
+      .flatMap((block: Block) => (block.type === "text" ? [String(block["text"])] : []))
+      .join("\n\n");
     const title = titleOf(this.#parts.context.spec.prompt);
     return { title, summary: said === "" ? "The agent ended without a word about its work." : said };
   }
 }
 
-const titleOf = (text: string): string => (text.trim().split("\n")[0] ?? "").slice(0, TITLE_LIMIT).trim() || "Changes by the agent";
+const titleOf = (text: string): string =>
+  (text.trim().split("\n")[0] ?? "").slice(0, TITLE_LIMIT).trim() || "Changes by the agent";

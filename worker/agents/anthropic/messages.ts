@@ -2,12 +2,14 @@
 
 export const CUT_OFF =
   "Not run: your answer reached its length limit before this call was complete. Send a smaller call; write large files in several steps.";
-export const NOT_ASKED = "Not run: the answer ended without asking for its tools to be run. Send the call again if it is still wanted.";
+export const NOT_ASKED =
+  "Not run: the answer ended without asking for its tools to be run. Send the call again if it is still wanted.";
 export const TOO_MANY = (limit: number): string =>
   `Not run: at most ${limit} calls of one answer are run. Look at the results of the others, then send what is still wanted.`;
 export const UNKNOWN =
   "Unknown: the worker was interrupted while this ran. It may have run in whole, in part or not at all; look before you repeat it.";
-export const NOT_RUN = "Not run: the worker was interrupted before this call began. Send it again if it is still wanted.";
+export const NOT_RUN =
+  "Not run: the worker was interrupted before this call began. Send it again if it is still wanted.";
 
 export const GO_ON = "Your answer was cut off by its length limit. Go on from there, in smaller steps.";
 export const PAUSED = "Go on.";
@@ -36,7 +38,8 @@ export const FAILED_CHECKS = (failures: string, left: number): string =>
     ? `There will be ${left} more such round after this one.`
     : "This is the last such round: if it cannot be repaired, say so in the summary.");
 
-export const RESUMED = (lost: readonly string[]): string => `The worker was interrupted and has been started again. ${FILES(lost)}`;
+export const RESUMED = (lost: readonly string[]): string =>
+  `The worker was interrupted and has been started again. ${FILES(lost)}`;
 
 /** Where the files stand when a conversation is gone on with. */
 export const FILES = (lost: readonly string[]): string =>

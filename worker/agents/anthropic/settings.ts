@@ -4,15 +4,23 @@ export interface LoopSettings {
   readonly model: string;
   /** Tokens of one answer, thinking included. */
   readonly maxTokens: number;
-  /** Longest silence within one model call, ms. A provider's pings are not seen here, so it is generous. */
+  /**
+   * Longest silence within one model call, ms. A provider's pings are not seen here, so it is
+   * generous.
+   */
   readonly idleMs: number;
-  /** First pause between two tries, its largest, and the longest pause that a provider may ask for, ms. */
+  /**
+   * First pause between two tries, its largest, and the longest pause that a provider may ask for,
+   * ms.
+   */
   readonly backoffMs: number;
   readonly backoffCapMs: number;
   readonly retryAfterCapMs: number;
   /** From the first failure of one call to giving up, ms. */
   readonly patienceMs: number;
-  /** Model turns of a task that sets no `budget.turns`; one that does is stopped by the coordinator. */
+  /**
+   * Model turns of a task that sets no `budget.turns`; one that does is stopped by the coordinator.
+   */
   readonly turns: number;
   /** Tokens of the conversation from which on it is summed up; null = by the model's window. */
   readonly compactAt: number | null;

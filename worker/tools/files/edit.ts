@@ -1,7 +1,8 @@
 /**
  * Replaces one exact piece of a file.
  *
- * The piece must occur exactly once, or all of them are meant; nothing is guessed. Line ends, byte order mark and mode of the file stay as they are.
+ * The piece must occur exactly once, or all of them are meant; nothing is guessed. Line ends, byte
+ * order mark and mode of the file stay as they are.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { fileSize, inWorkspace } from "./paths.ts";
@@ -21,7 +22,8 @@ export async function edit(root: string, input: ToolInput): Promise<ToolResult> 
   if ((await fileSize(path, shown)) > FILE_LIMIT) throw new ToolError(`"${shown}" is larger than 20 MB.`);
   const text = decode(await readFile(path), shown);
   const crlf = /\r\n/.test(text) && !/(?<!\r)\n/.test(text);
-  const [from, to] = crlf && !text.includes(old) ? [toCrlf(old), toCrlf(replacement)] : [old, crlf ? toCrlf(replacement) : replacement];
+  const [from, to] =
+    crlf && !text.includes(old) ? [toCrlf(old), toCrlf(replacement)] : [old, crlf ? toCrlf(replacement) : replacement];
   const first = text.indexOf(from);
   if (first === -1) throw new ToolError(miss(text, from, shown));
   if (optionalFlag(input, "replaceAll")) {
@@ -70,7 +72,8 @@ function miss(text: string, from: string, shown: string): string {
   const lines = text.split("\n").map((line) => line.trimEnd());
   const wanted = from.split("\n").map((line) => line.trimEnd());
   const loose = lines.findIndex((_, index) => wanted.every((line, offset) => lines[index + offset] === line));
-  if (loose !== -1) return `"old" is not in "${shown}" as given; it differs only in white space at line ends, at line ${loose + 1}.`;
+  if (loose !== -1)
+    return `"old" is not in "${shown}" as given; it differs only in white space at line ends, at line ${loose + 1}.`;
   const key = wanted.map((line) => line.trim()).find((line) => line !== "") ?? "";
   const scored = lines.map((line, index) => ({ index, score: likeness(line.trim(), key) }));
   const best = scored.reduce((a, b) => (b.score > a.score ? b : a), { index: -1, score: 0 });

@@ -3,7 +3,10 @@ import { lstat, realpath, stat } from "node:fs/promises";
 import { dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { ToolError } from "../tool.ts";
 
-/** The real path; the last parts may not exist yet. Throws a ToolError for whatever leads out of the workspace. */
+/**
+ * The real path; the last parts may not exist yet. Throws a ToolError for whatever leads out of the
+ * workspace.
+ */
 export async function inWorkspace(root: string, path: string): Promise<string> {
   if (path === "" || path.includes("\0")) throw new ToolError("The path is empty or not valid.");
   const realRoot = await realpath(root);
@@ -24,7 +27,10 @@ function below(root: string, path: string): boolean {
   return path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
 }
 
-/** The real path of the deepest part that exists, and what is left. A dangling link is refused: writing through it would create its target. */
+/**
+ * The real path of the deepest part that exists, and what is left. A dangling link is refused:
+ * writing through it would create its target.
+ */
 async function deepest(path: string): Promise<[real: string, missing: string]> {
   let missing = "";
   for (let at = path; ;) {
@@ -43,7 +49,9 @@ async function deepest(path: string): Promise<[real: string, missing: string]> {
   }
 }
 
-/** The size of a regular file. Throws a ToolError for everything else: a pipe or device would block. */
+/**
+ * The size of a regular file. Throws a ToolError for everything else: a pipe or device would block.
+ */
 export async function fileSize(path: string, shown: string): Promise<number> {
   const found = await stat(path).catch(() => null);
   if (found === null) throw new ToolError(`"${shown}" does not exist.`);

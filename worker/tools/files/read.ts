@@ -11,16 +11,23 @@ const LINE_LIMIT = 2_000;
 const ENTRIES = 500;
 const SNIFF = 8_000;
 
-/** Input: `path`, optional `start` and `end` (line numbers from 1, both included). `logs`: the folder of the commands' logs, which may be read too. */
+/**
+ * Input: `path`, optional `start` and `end` (line numbers from 1, both included). `logs`: the
+ * folder of the commands' logs, which may be read too.
+ */
 export async function read(root: string, logs: string, input: ToolInput): Promise<ToolResult> {
   const shown = requireText(input, "path");
   const path = dirname(shown) === logs ? await inWorkspace(logs, shown) : await inWorkspace(root, shown);
   if ((await stat(path).catch(() => null))?.isDirectory()) return await list(path);
   if ((await fileSize(path, shown)) > FILE_LIMIT)
-    throw new ToolError(`"${shown}" is larger than 20 MB. Look at a part of it with bash (head, tail, sed -n) or search it with grep.`);
+    throw new ToolError(
+      `"${shown}" is larger than 20 MB. Look at a part of it with bash (head, tail, sed -n) or search it with grep.`,
+    );
   const bytes = await readFile(path);
   if (bytes.subarray(0, SNIFF).includes(0))
-    throw new ToolError(`"${shown}" is a binary file of ${bytes.length} bytes. Use bash (file, xxd, strings) to look into it.`);
+    throw new ToolError(
+      `"${shown}" is a binary file of ${bytes.length} bytes. Use bash (file, xxd, strings) to look into it.`,
+    );
   const [start, end] = [optionalCount(input, "start") ?? 1, optionalCount(input, "end") ?? Infinity];
   if (end < start) throw new ToolError(`"end" (${end}) is before "start" (${start}).`);
   return numbered(bytes.toString("utf8").replace(/^\ufeff/, ""), start, end);

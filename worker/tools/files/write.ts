@@ -14,5 +14,9 @@ export async function write(root: string, input: ToolInput): Promise<ToolResult>
   await mkdir(dirname(path), { recursive: true });
   await writeFile(path, content);
   const bytes = Buffer.byteLength(content);
-  return { output: `${found === null ? "Created" : "Replaced"} ${shown} (${bytes} bytes).`, exitCode: 0, truncated: false };
+  return {
+    output: `${found === null ? "Created" : "Replaced"} ${shown} (${bytes} bytes).`,
+    exitCode: 0,
+    truncated: false,
+  };
 }

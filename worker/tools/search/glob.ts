@@ -14,11 +14,14 @@ const ALTERNATIVES = 64;
 /** Input: `pattern`, optional `path` and `limit`. */
 export async function glob(root: string, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
   const pattern = requireText(input, "pattern").replace(/^\.?\//, "");
-  if (pattern === "" || pattern.split("/").includes("..")) throw new ToolError('"pattern" is a pattern below "path", such as src/**/*.ts.');
+  if (pattern === "" || pattern.split("/").includes(".."))
+    throw new ToolError('"pattern" is a pattern below "path", such as src/**/*.ts.');
   const real = await inWorkspace(root, ".");
   const place = relative(real, await inWorkspace(root, optionalText(input, "path") ?? "."));
   const limit = Math.min(optionalCount(input, "limit") ?? FILES, MOST_FILES);
-  const specs = alternatives(pattern).map((one) => `:(glob)${place === "" ? "" : `${place}/`}${one.includes("/") ? one : `**/${one}`}`);
+  const specs = alternatives(pattern).map(
+    (one) => `:(glob)${place === "" ? "" : `${place}/`}${one.includes("/") ? one : `**/${one}`}`,
+  );
   const args = [
     "-c",
     "core.fsmonitor=false",
@@ -63,6 +66,7 @@ function alternatives(pattern: string): string[] {
   const [, before, inside, after] = /^(.*?)\{([^{}]*)\}(.*)$/s.exec(pattern) ?? [];
   if (before === undefined || inside === undefined || after === undefined) return [pattern];
   const all = inside.split(",").flatMap((one) => alternatives(`${before}${one}${after}`));
-  if (all.length > ALTERNATIVES) throw new ToolError(`"pattern" stands for more than ${ALTERNATIVES} patterns. Use a simpler one.`);
+  if (all.length > ALTERNATIVES)
+    throw new ToolError(`"pattern" stands for more than ${ALTERNATIVES} patterns. Use a simpler one.`);
   return all;
 }

@@ -1,4 +1,7 @@
-/** Finds lines: with ripgrep where it is installed, else with git. Both keep to .gitignore and end by themselves. */
+/**
+ * Finds lines: with ripgrep where it is installed, else with git. Both keep to .gitignore and end
+ * by themselves.
+ */
 import { relative } from "node:path";
 import { stat } from "node:fs/promises";
 import { inWorkspace } from "../files/paths.ts";
@@ -28,7 +31,9 @@ interface Wanted {
   readonly around: number;
 }
 
-/** Input: `pattern`, optional `path`, `glob`, `mode`, `ignoreCase`, `literal`, `context`, `limit`. */
+/**
+ * Input: `pattern`, optional `path`, `glob`, `mode`, `ignoreCase`, `literal`, `context`, `limit`.
+ */
 export async function grep(root: string, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
   const shown = optionalText(input, "path") ?? ".";
   const path = await inWorkspace(root, shown);
@@ -57,7 +62,15 @@ export async function grep(root: string, input: ToolInput, signal: AbortSignal):
 
 /** In both, options come before what the agent wrote, which is behind `-e` or `--`. */
 function ripgrep({ pattern, place, glob, mode, ignoreCase, literal, around }: Wanted): string[] {
-  const args = ["--no-config", "--color=never", "--no-heading", "--with-filename", "--hidden", "--glob=!.git", "--sort=path"];
+  const args = [
+    "--no-config",
+    "--color=never",
+    "--no-heading",
+    "--with-filename",
+    "--hidden",
+    "--glob=!.git",
+    "--sort=path",
+  ];
   args.push({ lines: "--line-number", files: "--files-with-matches", count: "--count" }[mode]);
   if (mode === "lines" && around > 0) args.push(`--context=${around}`);
   if (ignoreCase) args.push("--ignore-case");
@@ -76,13 +89,16 @@ function gitGrep({ pattern, place, glob, mode, ignoreCase, literal, around }: Wa
 
 function told({ lines, more, exitCode, errors }: Found, { place, glob, pattern }: Wanted, limit: number): ToolResult {
   if (lines.length === 0) {
-    if (exitCode !== 1 && exitCode !== 0) throw new ToolError(`The search failed: ${errors.trim() || `exit code ${String(exitCode)}`}`);
+    if (exitCode !== 1 && exitCode !== 0)
+      throw new ToolError(`The search failed: ${errors.trim() || `exit code ${String(exitCode)}`}`);
     const where = `${place === "." ? "the workspace" : `"${place}"`}${glob === null ? "" : ` in files like ${glob}`}`;
     const output = `Nothing in ${where} matches ${JSON.stringify(pattern)}. Files that git ignores and binaries were not searched.`;
     return { output, exitCode: 0, truncated: false };
   }
   const shown = lines.map((line) => line.replace(/^\.\//, ""));
   if (more)
-    shown.push(`[there is more after these ${limit} lines; narrow it with "path", "glob" or a longer pattern, or ask for "mode": "count"]`);
+    shown.push(
+      `[there is more after these ${limit} lines; narrow it with "path", "glob" or a longer pattern, or ask for "mode": "count"]`,
+    );
   return { output: shown.join("\n"), exitCode: 0, truncated: more };
 }

@@ -28,11 +28,19 @@ export interface Search {
   readonly end: "\n" | "\0";
 }
 
-/** @returns null when there is no such program. Rejects with the signal's reason. @throws ToolError when it takes too long. */
+/**
+ * @returns null when there is no such program. Rejects with the signal's reason. @throws ToolError
+ * when it takes too long.
+ */
 export async function search({ program, args, cwd, limit, end }: Search, signal: AbortSignal): Promise<Found | null> {
   const env = { ...allowedEnvironment(), GIT_OPTIONAL_LOCKS: "0", LC_ALL: "C.UTF-8" };
   const late = AbortSignal.timeout(TIMEOUT_MS);
-  const child = spawn(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"], signal: AbortSignal.any([signal, late]) });
+  const child = spawn(program, args, {
+    cwd,
+    env,
+    stdio: ["ignore", "pipe", "pipe"],
+    signal: AbortSignal.any([signal, late]),
+  });
   const over = once(child, "close").catch((error: unknown) => error);
   let errors = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (errors = (errors + text).slice(0, ERROR_LIMIT)));
@@ -45,7 +53,9 @@ export async function search({ program, args, cwd, limit, end }: Search, signal:
       child.kill("SIGKILL");
       break;
     }
-    lines.push(end === "\n" && line.length > LINE_LIMIT ? `${line.slice(0, LINE_LIMIT)}... (${line.length} characters)` : line);
+    lines.push(
+      end === "\n" && line.length > LINE_LIMIT ? `${line.slice(0, LINE_LIMIT)}... (${line.length} characters)` : line,
+    );
   }
   const ended = await over;
   signal.throwIfAborted();

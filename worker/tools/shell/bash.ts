@@ -39,7 +39,9 @@ export class Bash {
     return existsSync(this.#cwd) ? this.#cwd : this.#root;
   }
 
-  /** Rejects with the signal's reason when aborted; by then everything the command started is gone. */
+  /**
+   * Rejects with the signal's reason when aborted; by then everything the command started is gone.
+   */
   async run(command: string, timeoutMs: number, signal: AbortSignal): Promise<BashResult> {
     signal.throwIfAborted();
     const log = this.#logs.make("command");

@@ -1,8 +1,10 @@
 /**
  * One command in a shell of its own, from its start until nothing of it is left.
  *
- * B1 Output goes to a file, never through a pipe, and the end is the shell's own `exit`: a child that keeps the output open holds nothing up.
- * B2 Nothing that a command started outlives it: not in the background, not in a session of its own, not by ignoring SIGTERM.
+ * B1 Output goes to a file, never through a pipe, and the end is the shell's own `exit`: a child
+ *    that keeps the output open holds nothing up.
+ * B2 Nothing that a command started outlives it: not in the background, not in a session of its
+ *    own, not by ignoring SIGTERM.
  * B3 The environment is made from an allow-list.
  */
 import { spawn } from "node:child_process";
@@ -37,7 +39,10 @@ export interface CommandOptions {
   readonly signal: AbortSignal;
 }
 
-/** Resolves when the command has ended and everything it started is gone. Rejects when no shell could be started. */
+/**
+ * Resolves when the command has ended and everything it started is gone. Rejects when no shell
+ * could be started.
+ */
 export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: CommandOptions): Promise<Ended> {
   const begun = performance.now();
   const marker = randomUUID();

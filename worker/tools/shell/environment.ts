@@ -1,4 +1,7 @@
-/** What programs that the agent starts may know of the worker's own environment: an allow-list. The attempt's token and the broker's address are not on it. */
+/**
+ * What programs that the agent starts may know of the worker's own environment: an allow-list. The
+ * attempt's token and the broker's address are not on it.
+ */
 
 const KEPT = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"];
 

@@ -1,4 +1,7 @@
-/** Commands that run in the background while the agent goes on. Rules B1 to B3 of command.ts hold for them too. */
+/**
+ * Commands that run in the background while the agent goes on. Rules B1 to B3 of command.ts hold
+ * for them too.
+ */
 import { randomBytes } from "node:crypto";
 import { runCommand, type Ended } from "./command.ts";
 import type { Logs } from "./logs.ts";
@@ -98,7 +101,9 @@ export class Jobs {
   }
 
   list(): ToolResult {
-    const lines = [...this.#jobs.values()].map((job) => `${state(job)} \`${job.command.split("\n")[0]?.slice(0, 200) ?? ""}\``);
+    const lines = [...this.#jobs.values()].map(
+      (job) => `${state(job)} \`${job.command.split("\n")[0]?.slice(0, 200) ?? ""}\``,
+    );
     return { output: lines.length === 0 ? "There are no jobs." : lines.join("\n"), exitCode: 0, truncated: false };
   }
 

@@ -1,4 +1,7 @@
-/** The logs of commands: files in a folder of ours that `read` can page. The oldest go when there are too many. */
+/**
+ * The logs of commands: files in a folder of ours that `read` can page. The oldest go when there
+ * are too many.
+ */
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";

@@ -8,7 +8,10 @@ const KILL_ROUNDS = 40;
 /** The name of the variable that marks a command's processes. */
 export const MARKER = "JOB";
 
-/** Live processes whose environment holds the marker; zombies have none. Empty where there is no /proc. */
+/**
+ * Live processes whose environment holds the marker; zombies have none. Empty where there is no
+ * /proc.
+ */
 export function findMarked(job: string): number[] {
   const wanted = `${MARKER}=${job}`;
   let names: string[];
@@ -38,7 +41,10 @@ function signal(pid: number, name: "SIGTERM" | "SIGKILL" | 0): boolean {
   }
 }
 
-/** Nothing of the command is left when this resolves, but for what the kernel itself cannot kill. `group`: the process group's id; `graceMs`: from SIGTERM to SIGKILL. */
+/**
+ * Nothing of the command is left when this resolves, but for what the kernel itself cannot kill.
+ * `group`: the process group's id; `graceMs`: from SIGTERM to SIGKILL.
+ */
 export async function endAll(group: number, job: string, graceMs: number): Promise<void> {
   const alive = (): boolean => signal(-group, 0) || findMarked(job).length > 0;
   if (!alive()) return;

@@ -1,8 +1,10 @@
 /**
- * A program that is talked to through its standard input and output, under the rules for processes of command.ts.
+ * A program that is talked to through its standard input and output, under the rules for processes
+ * of command.ts.
  *
  * P1 When `ended` resolves nothing of the program is left, whatever ended it.
- * P2 One that writes without end is ended: more than a burst that refills slowly, or one line that does not stop.
+ * P2 One that writes without end is ended: more than a burst that refills slowly, or one line that
+ *    does not stop.
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -56,7 +58,9 @@ export class Program {
     output.on("error", () => {});
     child.stdout.on("error", () => {}).pipe(output);
     this.output = output;
-    child.stderr.setEncoding("utf8").on("data", (text: string) => (this.#errors = truncateStart(this.#errors + text, STDERR_TAIL)));
+    child.stderr
+      .setEncoding("utf8")
+      .on("data", (text: string) => (this.#errors = truncateStart(this.#errors + text, STDERR_TAIL)));
     this.ended = this.#watch(marker);
   }
 
@@ -98,8 +102,10 @@ export class Program {
     });
     if (child.pid !== undefined) await endAll(child.pid, marker, this.#grace);
     this.input.destroy();
-    // What it wrote last may still be in the pipe. Who else holds the pipe is gone, or is not waited for.
-    if (!this.output.readableEnded) await Promise.race([once(this.output, "end").catch(() => undefined), delay(LAST_OUTPUT_MS)]);
+    // What it wrote last may still be in the pipe. Who else holds the pipe is gone, or is not
+    // waited for.
+    if (!this.output.readableEnded)
+      await Promise.race([once(this.output, "end").catch(() => undefined), delay(LAST_OUTPUT_MS)]);
     child.stdout?.destroy();
     child.stderr?.destroy();
     this.output.destroy();

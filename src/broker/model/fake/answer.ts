@@ -57,9 +57,14 @@ function countOf({ request, turn, cached, caches }: Given, content: readonly Blo
   };
 }
 
-/** A call that was cut reaches the client without input, and comes back like that: so it is what gets signed. */
+/**
+ * A call that was cut reaches the client without input, and comes back like that: so it is what
+ * gets signed.
+ */
 function contentOf({ request, turn, fault, id }: Given): Block[] {
-  const blocks: Block[] = [{ type: "thinking", thinking: turn.think ?? "I look at what there is and choose the next step." }];
+  const blocks: Block[] = [
+    { type: "thinking", thinking: turn.think ?? "I look at what there is and choose the next step." },
+  ];
   if (turn.say !== undefined) blocks.push({ type: "text", text: turn.say });
   for (const [i, { name, input }] of (turn.tools ?? []).entries()) {
     const cut = fault?.kind === "cut_tool_json" && i === (turn.tools?.length ?? 0) - 1;
@@ -81,9 +86,16 @@ export function createAnswer(given: Given): FakeAnswer {
   const usage = countOf(given, content);
   const calls = content.some((one) => one.type === "tool_use");
   if (fault?.kind === "context_limit") return { ...base, content, usage, stopReason: "model_context_window_exceeded" };
-  if (fault?.kind === "cut_tool_json") return { ...base, content, usage, stopReason: "max_tokens", brokenJson: '{"command": "ech' };
+  if (fault?.kind === "cut_tool_json")
+    return { ...base, content, usage, stopReason: "max_tokens", brokenJson: '{"command": "ech' };
   const stopReason = turn.stop ?? (calls ? "tool_use" : "end_turn");
-  return { ...base, content, usage, stopReason, brokenJson: fault?.kind === "invalid_tool_json" ? '{"command": oops}' : null };
+  return {
+    ...base,
+    content,
+    usage,
+    stopReason,
+    brokenJson: fault?.kind === "invalid_tool_json" ? '{"command": oops}' : null,
+  };
 }
 
 /** The provider's own summary: one signed block, and nothing else. */
@@ -107,7 +119,8 @@ export function toMessage(answer: FakeAnswer): object {
 const stopOf = (reason: string, refusal: string | null): object => ({
   stop_reason: reason,
   stop_sequence: null,
-  stop_details: refusal === null ? null : { type: "refusal", category: refusal, explanation: "The request was declined." },
+  stop_details:
+    refusal === null ? null : { type: "refusal", category: refusal, explanation: "The request was declined." },
 });
 
 export interface StreamEvent {
@@ -134,7 +147,8 @@ function* blockEvents(one: Block, index: number, json: string | null): Generator
     for (const text of pieces(String(one["text"]))) yield delta({ type: "text_delta", text });
   } else {
     yield start({ ...one, input: {} });
-    for (const partial of pieces(json ?? JSON.stringify(one["input"]))) yield delta({ type: "input_json_delta", partial_json: partial });
+    for (const partial of pieces(json ?? JSON.stringify(one["input"])))
+      yield delta({ type: "input_json_delta", partial_json: partial });
   }
   yield { type: "content_block_stop", index };
 }
@@ -142,10 +156,19 @@ function* blockEvents(one: Block, index: number, json: string | null): Generator
 /** The answer as a stream, from `message_start` to `message_stop`. */
 export function* eventsOf(answer: FakeAnswer): Generator<StreamEvent> {
   const { id, model, content, stopReason, usage, refusal, brokenJson } = answer;
-  const message = { id, type: "message", role: "assistant", model, content: [], ...stopOf("", null), stop_reason: null };
+  const message = {
+    id,
+    type: "message",
+    role: "assistant",
+    model,
+    content: [],
+    ...stopOf("", null),
+    stop_reason: null,
+  };
   yield { type: "message_start", message: { ...message, usage: { ...usage, output_tokens: 1 } } };
   yield { type: "ping" };
-  for (const [index, one] of content.entries()) yield* blockEvents(one, index, index === content.length - 1 ? brokenJson : null);
+  for (const [index, one] of content.entries())
+    yield* blockEvents(one, index, index === content.length - 1 ? brokenJson : null);
   yield { type: "message_delta", delta: stopOf(stopReason, refusal), usage: { output_tokens: usage.output_tokens } };
   yield { type: "message_stop" };
 }

@@ -1,11 +1,14 @@
-/** What the fake model says: a list of turns as data, each with what it thinks, says and calls, and with the faults that come before it succeeds. */
+/**
+ * What the fake model says: a list of turns as data, each with what it thinks, says and calls, and
+ * with the faults that come before it succeeds.
+ */
 import { z } from "zod";
 
 const after = z.int().min(0).max(10_000);
 
 /**
- * Something that goes wrong with one request. `times`: that many requests for this turn fail, then it succeeds.
- * `after`: so many events of the stream pass first.
+ * Something that goes wrong with one request. `times`: that many requests for this turn fail, then
+ * it succeeds. `after`: so many events of the stream pass first.
  */
 export const faultSchema = z.discriminatedUnion("kind", [
   z.strictObject({
@@ -23,16 +26,28 @@ export const faultSchema = z.discriminatedUnion("kind", [
   /** Nothing more comes, and the socket stays open. */
   z.strictObject({ kind: z.literal("stall"), after, times: z.int().positive().optional() }),
   /** An `error` event in mid-stream. */
-  z.strictObject({ kind: z.literal("error_event"), after, type: z.string().optional(), times: z.int().positive().optional() }),
+  z.strictObject({
+    kind: z.literal("error_event"),
+    after,
+    type: z.string().optional(),
+    times: z.int().positive().optional(),
+  }),
   /** The stream ends cleanly without `message_stop`. */
   z.strictObject({ kind: z.literal("no_message_stop"), times: z.int().positive().optional() }),
   z.strictObject({ kind: z.literal("refusal"), category: z.string().optional(), times: z.int().positive().optional() }),
-  /** The turn's last tool call is cut by the token limit: stop reason `max_tokens`, half of its JSON. */
+  /**
+   * The turn's last tool call is cut by the token limit: stop reason `max_tokens`, half of its
+   * JSON.
+   */
   z.strictObject({ kind: z.literal("cut_tool_json"), times: z.int().positive().optional() }),
   /** The turn's last tool call has an input that is not JSON. */
   z.strictObject({ kind: z.literal("invalid_tool_json"), times: z.int().positive().optional() }),
   /** The window is full: refused before the stream (`error`), or noticed at its end (`stop`). */
-  z.strictObject({ kind: z.literal("context_limit"), form: z.enum(["error", "stop"]), times: z.int().positive().optional() }),
+  z.strictObject({
+    kind: z.literal("context_limit"),
+    form: z.enum(["error", "stop"]),
+    times: z.int().positive().optional(),
+  }),
 ]);
 export type Fault = z.infer<typeof faultSchema>;
 
@@ -65,12 +80,17 @@ export const scenarioSchema = z.strictObject({
   turns: z.array(turnSchema).min(1).max(1_000),
   /** What follows the last turn: that one again for ever, or (the default) a closing word. */
   afterwards: z.enum(["again", "end"]).optional(),
-  /** Requests for the provider's own summary: answered (the default), or refused as by a model that has none. */
+  /**
+   * Requests for the provider's own summary: answered (the default), or refused as by a model that
+   * has none.
+   */
   compaction: z.enum(["offered", "refused"]).optional(),
 });
 export type Scenario = z.infer<typeof scenarioSchema>;
 
-/** A prompt chooses its scenario with this: `[scenario:NAME]`; one that names none gets `default`. */
+/**
+ * A prompt chooses its scenario with this: `[scenario:NAME]`; one that names none gets `default`.
+ */
 export const SCENARIO_MARK = /\[scenario:([\w.-]{1,64})\]/;
 
 /** The turn of this number (from 0). */

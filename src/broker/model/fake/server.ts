@@ -1,9 +1,12 @@
 /**
- * A model that follows scenarios: the Messages API over real HTTP, for tests, evaluations and demonstrations without a key.
+ * A model that follows scenarios: the Messages API over real HTTP, for tests, evaluations and
+ * demonstrations without a key.
  *
- * M1 It keeps no transcript: which turn comes next is counted from the assistant messages in the request, so a request that is sent again gets
- *    the same turn. Kept are, per conversation, how often each turn was tried (faults), what is cached, and how many turns a compaction took away.
- * M2 It is strict (strict.ts), and every request that it answered is in its books: what a client says it spent can be compared.
+ * M1 It keeps no transcript: which turn comes next is counted from the assistant messages in the
+ *    request, so a request that is sent again gets the same turn. Kept are, per conversation, how
+ *    often each turn was tried (faults), what is cached, and how many turns a compaction took away.
+ * M2 It is strict (strict.ts), and every request that it answered is in its books: what a client
+ *    says it spent can be compared.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createHash, timingSafeEqual } from "node:crypto";
@@ -11,7 +14,15 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { waitForDrain } from "../drained.ts";
 import { computePrice } from "../prices.ts";
-import { createAnswer, eventsOf, toMessage, promptTokens, createSummary, type FakeAnswer, type StreamEvent } from "./answer.ts";
+import {
+  createAnswer,
+  eventsOf,
+  toMessage,
+  promptTokens,
+  createSummary,
+  type FakeAnswer,
+  type StreamEvent,
+} from "./answer.ts";
 import { getFault, SCENARIO_MARK, getTurn, type Fault, type Scenario, type Turn } from "./scenario.ts";
 import { getBlocks, findViolation, isSummary, requestSchema, type FakeRequest } from "./strict.ts";
 
@@ -65,7 +76,10 @@ const ERROR_TYPES: Readonly<Record<number, string>> = {
 
 interface Conversation {
   readonly tries: Map<number, number>;
-  /** Assistant messages in the last request, and how that began: another beginning means that older turns were summed up. */
+  /**
+   * Assistant messages in the last request, and how that began: another beginning means that older
+   * turns were summed up.
+   */
   answers: number;
   beginning: string | null;
   /** Turns that are no longer in the messages since they were summed up. */
@@ -79,7 +93,13 @@ class Books {
   #number = 0;
 
   conversation(key: string): Conversation {
-    const known = this.#conversations.get(key) ?? { tries: new Map<number, number>(), answers: 0, beginning: null, offset: 0, cached: 0 };
+    const known = this.#conversations.get(key) ?? {
+      tries: new Map<number, number>(),
+      answers: 0,
+      beginning: null,
+      offset: 0,
+      cached: 0,
+    };
     this.#conversations.set(key, known);
     return known;
   }
@@ -136,7 +156,12 @@ async function bodyOf(request: IncomingMessage): Promise<unknown> {
   }
 }
 
-function reply(response: ServerResponse, status: number, body: object, headers: Readonly<Record<string, string>> = {}): void {
+function reply(
+  response: ServerResponse,
+  status: number,
+  body: object,
+  headers: Readonly<Record<string, string>> = {},
+): void {
   if (response.headersSent || response.destroyed) return;
   response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
 }
@@ -156,8 +181,12 @@ interface Next {
 
 const SUMMARY_BETA = "compact-2026-09-04";
 
-/** A summary is asked for: by its own parameter, or as an answer that may call no tool. It is no turn of the scenario. */
-const asksForSummary = ({ compaction, tool_choice: choice }: FakeRequest): boolean => compaction !== undefined || choice?.type === "none";
+/**
+ * A summary is asked for: by its own parameter, or as an answer that may call no tool. It is no
+ * turn of the scenario.
+ */
+const asksForSummary = ({ compaction, tool_choice: choice }: FakeRequest): boolean =>
+  compaction !== undefined || choice?.type === "none";
 
 /** Which turn is asked for, and what goes wrong this time. */
 function next(scenario: Scenario, books: Books, request: FakeRequest): Next {
@@ -188,7 +217,12 @@ function refuseFor(fault: Fault | null): void {
 const frame = (event: StreamEvent): string => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
 
 /** @returns false when the stream was broken off before its end. */
-async function stream(response: ServerResponse, answer: FakeAnswer, fault: Fault | null, delayMs: number): Promise<boolean> {
+async function stream(
+  response: ServerResponse,
+  answer: FakeAnswer,
+  fault: Fault | null,
+  delayMs: number,
+): Promise<boolean> {
   response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
   let sent = 0;
   for (const event of eventsOf(answer)) {
@@ -213,10 +247,17 @@ function breakOff(response: ServerResponse, fault: Fault): false {
   return false;
 }
 
-async function messages(options: FakeModelOptions, books: Books, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  if (request.headers["anthropic-version"] === undefined) throw new Refusal(400, "anthropic-version: header is required");
+async function messages(
+  options: FakeModelOptions,
+  books: Books,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  if (request.headers["anthropic-version"] === undefined)
+    throw new Refusal(400, "anthropic-version: header is required");
   const parsed = requestSchema.safeParse(await bodyOf(request));
-  if (!parsed.success) throw new Refusal(400, parsed.error.issues.map((one) => `${one.path.join(".")}: ${one.message}`).join("; "));
+  if (!parsed.success)
+    throw new Refusal(400, parsed.error.issues.map((one) => `${one.path.join(".")}: ${one.message}`).join("; "));
   const asked = parsed.data;
   const wrong = findViolation(asked);
   if (wrong !== null) throw new Refusal(400, wrong);
@@ -266,7 +307,12 @@ const modelInfo = (id: string): object => ({
   max_tokens: MAX_OUTPUT,
 });
 
-async function route(options: FakeModelOptions, books: Books, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function route(
+  options: FakeModelOptions,
+  books: Books,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   if (!authorised(request, options.apiKey)) throw new Refusal(401, "invalid x-api-key");
   const path = new URL(request.url ?? "/", "http://fake").pathname;
   const call = `${request.method} ${path}`;
@@ -277,7 +323,12 @@ async function route(options: FakeModelOptions, books: Books, request: IncomingM
     return reply(response, 200, { input_tokens: promptTokens({ ...parsed.data, max_tokens: 1 }) });
   }
   if (call === "GET /v1/models")
-    return reply(response, 200, { data: MODELS.map(modelInfo), has_more: false, first_id: MODELS[0], last_id: MODELS.at(-1) });
+    return reply(response, 200, {
+      data: MODELS.map(modelInfo),
+      has_more: false,
+      first_id: MODELS[0],
+      last_id: MODELS.at(-1),
+    });
   const model = /^GET \/v1\/models\/([\w.-]+)$/.exec(call)?.[1];
   if (model !== undefined) return reply(response, 200, modelInfo(model));
   throw new Refusal(404, "There is nothing at this path.");

@@ -1,10 +1,13 @@
 /**
- * What the real API refuses, refused here as well, so that an agent which passes here is not surprised there.
+ * What the real API refuses, refused here as well, so that an agent which passes here is not
+ * surprised there.
  *
- * F1 A thinking block is bound to everything before it: its signature is a digest of system, tools, the messages before and the block's own
- *    message. A changed prefix is refused as the provider refuses it ("bound to a different conversation"): the transcript is append-only.
+ * F1 A thinking block is bound to everything before it: its signature is a digest of system, tools,
+ *    the messages before and the block's own message. A changed prefix is refused as the provider
+ *    refuses it ("bound to a different conversation"): the transcript is append-only.
  * F2 Each tool_use is answered by one tool_result at the start of the very next message.
- * F3 A summary of the provider's own (`compaction`) is signed, and stands alone in the first message.
+ * F3 A summary of the provider's own (`compaction`) is signed, and stands alone in the first
+ *    message.
  */
 import { createHash, type Hash } from "node:crypto";
 import { z } from "zod";
@@ -23,7 +26,9 @@ export const requestSchema = z.looseObject({
   compaction: z.strictObject({ type: z.literal("summarize"), instructions: z.string().nullish() }).optional(),
   metadata: z.looseObject({ user_id: z.string().nullish() }).nullish(),
   messages: z
-    .array(z.looseObject({ role: z.enum(["user", "assistant", "system"]), content: z.union([z.string(), z.array(block)]) }))
+    .array(
+      z.looseObject({ role: z.enum(["user", "assistant", "system"]), content: z.union([z.string(), z.array(block)]) }),
+    )
     .min(1),
 });
 export type FakeRequest = z.infer<typeof requestSchema>;
@@ -34,18 +39,24 @@ const BREAKPOINTS = 4;
 export const getBlocks = (message: FakeMessage): readonly Block[] =>
   typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
 
-/** The same text for the same value, whatever the order of keys; without cache marks and signatures, which may differ. */
+/**
+ * The same text for the same value, whatever the order of keys; without cache marks and signatures,
+ * which may differ.
+ */
 function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
-  const entries = Object.entries(value).filter(([key, item]) => key !== "cache_control" && key !== "signature" && item !== undefined);
+  const entries = Object.entries(value).filter(
+    ([key, item]) => key !== "cache_control" && key !== "signature" && item !== undefined,
+  );
   return `{${entries
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, item]) => `${JSON.stringify(key)}:${canonical(item)}`)
     .join(",")}}`;
 }
 
-const prefixOf = (request: FakeRequest): Hash => createHash("sha256").update(canonical([request.system ?? null, request.tools ?? null]));
+const prefixOf = (request: FakeRequest): Hash =>
+  createHash("sha256").update(canonical([request.system ?? null, request.tools ?? null]));
 
 /** The signature of a message's thinking: see F1. @param before the messages before it. */
 export function signThinking(request: FakeRequest, before: readonly FakeMessage[], content: readonly Block[]): string {
@@ -58,16 +69,20 @@ function breakpoints(value: unknown): number {
   if (Array.isArray(value)) return value.reduce((sum: number, item) => sum + breakpoints(item), 0);
   if (typeof value !== "object" || value === null) return 0;
   const own = "cache_control" in value && value.cache_control !== null && value.cache_control !== undefined ? 1 : 0;
-  return own + Object.entries(value).reduce((sum, [key, item]) => sum + (key === "cache_control" ? 0 : breakpoints(item)), 0);
+  return (
+    own + Object.entries(value).reduce((sum, [key, item]) => sum + (key === "cache_control" ? 0 : breakpoints(item)), 0)
+  );
 }
 
 function parameters(request: FakeRequest): string | null {
-  for (const name of ["temperature", "top_p", "top_k"]) if (name in request) return `${name}: Extra inputs are not permitted`;
+  for (const name of ["temperature", "top_p", "top_k"])
+    if (name in request) return `${name}: Extra inputs are not permitted`;
   if (request.tool_choice !== undefined && ["any", "tool"].includes(request.tool_choice.type))
     return "tool_choice: forced tool use is not supported by this model";
   if (request.thinking !== undefined && !["adaptive", "between_tools"].includes(request.thinking.type))
     return `thinking.type: ${request.thinking.type} is not supported by this model`;
-  if (breakpoints(request) > BREAKPOINTS) return `A maximum of ${BREAKPOINTS} blocks with cache_control may be provided.`;
+  if (breakpoints(request) > BREAKPOINTS)
+    return `A maximum of ${BREAKPOINTS} blocks with cache_control may be provided.`;
   const names = (request.tools ?? []).map(({ name }) => name);
   if (new Set(names).size < names.length) return "tools: Tool names must be unique.";
   return null;
@@ -75,14 +90,16 @@ function parameters(request: FakeRequest): string | null {
 
 export const isSummary = (message: FakeMessage): boolean => getBlocks(message).some((one) => one.type === "compaction");
 
-export const summarySignature = (text: string): string => createHash("sha256").update(`summary ${text}`).digest("base64");
+export const summarySignature = (text: string): string =>
+  createHash("sha256").update(`summary ${text}`).digest("base64");
 
 /** F3 */
 function summaries(messages: readonly FakeMessage[]): string | null {
   for (const [i, message] of messages.entries()) {
     if (!isSummary(message)) continue;
     const [one, ...others] = getBlocks(message);
-    if (i > 0 || message.role !== "assistant" || others.length > 0) return `messages.${i}: the compaction block must be the first block`;
+    if (i > 0 || message.role !== "assistant" || others.length > 0)
+      return `messages.${i}: the compaction block must be the first block`;
     if (one?.["signature"] !== summarySignature(String(one?.["content"])))
       return `messages.${i}: the compaction block's signature does not verify`;
   }
@@ -91,13 +108,16 @@ function summaries(messages: readonly FakeMessage[]): string | null {
 
 function order(messages: readonly FakeMessage[]): string | null {
   const [first] = messages;
-  if (first?.role !== "user" && (first === undefined || !isSummary(first))) return "messages.0: the first message must use the user role";
+  if (first?.role !== "user" && (first === undefined || !isSummary(first)))
+    return "messages.0: the first message must use the user role";
   for (const [i, { role, content }] of messages.entries()) {
     if (role === "system" && messages[i - 1]?.role === "assistant")
       return `messages.${i}: a system message cannot follow an assistant message`;
-    if (role !== "system" && messages[i - 1]?.role === role && role === "assistant") return `messages.${i}: roles must alternate`;
+    if (role !== "system" && messages[i - 1]?.role === role && role === "assistant")
+      return `messages.${i}: roles must alternate`;
     if (content.length === 0) return `messages.${i}: content must not be empty`;
-    const empty = Array.isArray(content) && content.some((one) => one.type === "text" && String(one["text"] ?? "").trim() === "");
+    const empty =
+      Array.isArray(content) && content.some((one) => one.type === "text" && String(one["text"] ?? "").trim() === "");
     if (empty) return `messages.${i}: text content blocks must be non-empty`;
   }
   return messages.at(-1)?.role === "assistant" ? "This model does not support assistant message prefill." : null;
@@ -122,12 +142,16 @@ function toolPairs(messages: readonly FakeMessage[]): string | null {
     }
     const blocks = getBlocks(message);
     const last = blocks.findLastIndex((one) => one.type === "tool_result");
-    if (blocks.slice(0, last + 1).some((one) => one.type !== "tool_result")) return `messages.${i}: tool_result blocks must come first`;
+    if (blocks.slice(0, last + 1).some((one) => one.type !== "tool_result"))
+      return `messages.${i}: tool_result blocks must come first`;
   }
   return null;
 }
 
-/** Each message is digested once: the running digest of what stands before it is copied, not made again. */
+/**
+ * Each message is digested once: the running digest of what stands before it is copied, not made
+ * again.
+ */
 function bindings(request: FakeRequest): string | null {
   const before = prefixOf(request);
   for (const [i, message] of request.messages.entries()) {
@@ -143,5 +167,11 @@ function bindings(request: FakeRequest): string | null {
 
 /** What the API would say against this request; null = nothing. */
 export function findViolation(request: FakeRequest): string | null {
-  return parameters(request) ?? summaries(request.messages) ?? order(request.messages) ?? toolPairs(request.messages) ?? bindings(request);
+  return (
+    parameters(request) ??
+    summaries(request.messages) ??
+    order(request.messages) ??
+    toolPairs(request.messages) ??
+    bindings(request)
+  );
 }

@@ -1,11 +1,14 @@
 /**
- * File systems in files: the one bound on a volume's size that every local engine keeps. A sparse image with ext4 in it, attached to a loop
- * device. Names are derived from the volume's, so that what a crash left half done is found and finished or taken away.
+ * File systems in files: the one bound on a volume's size that every local engine keeps. A sparse
+ * image with ext4 in it, attached to a loop device. Names are derived from the volume's, so that
+ * what a crash left half done is found and finished or taken away.
  *
- * L1 An image appears whole, by a hard link, and is never made anew: whoever comes second uses the first one.
- * L2 Devices are given and taken under a lock on the image: no image gets two, and nobody takes one that is another image's by now.
- * L3 Volumes name a link beside the image, not a device: after a restart of the machine the same number may be another image's.
- *    The link is set right before each use.
+ * L1 An image appears whole, by a hard link, and is never made anew: whoever comes second uses the
+ *    first one.
+ * L2 Devices are given and taken under a lock on the image: no image gets two, and nobody takes one
+ *    that is another image's by now.
+ * L3 Volumes name a link beside the image, not a device: after a restart of the machine the same
+ *    number may be another image's. The link is set right before each use.
  */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -30,7 +33,8 @@ const FULL = { bytes: MIB, files: 16 } as const;
 
 /** `flock` makes the file if it is gone meanwhile: then it is empty. */
 const ATTACH = 'test -s "$1" || { rm -f "$1"; exit 1; }; exec losetup --nooverlap --find --show "$1"';
-const DETACH = 'for one in $(losetup --associated "$1" --noheadings --output NAME); do losetup --detach "$one" || exit; done; rm -f "$1"';
+const DETACH =
+  'for one in $(losetup --associated "$1" --noheadings --output NAME); do losetup --detach "$one" || exit; done; rm -f "$1"';
 
 export interface DiskImage {
   readonly name: string;
@@ -45,7 +49,10 @@ export interface LoopDevices {
   missing(): Promise<string | null>;
   /** The path that the engine mounts for this volume. */
   deviceOf(name: string): string;
-  /** Makes the file system unless there is one, and puts it behind `deviceOf`. Idempotent. Rejects when there is no device left. */
+  /**
+   * Makes the file system unless there is one, and puts it behind `deviceOf`. Idempotent. Rejects
+   * when there is no device left.
+   */
   attach(name: string, sizeMb: number): Promise<void>;
   /** Puts an image that is there behind `deviceOf` again. @returns false when there is none. */
   reattach(name: string): Promise<boolean>;
@@ -90,7 +97,9 @@ export function openLoopDevices(dir: string, crashpoint: (name: string) => void 
     return await tryOut();
   }
 
-  /** Having the tools does not mean being allowed to use them: in a container it usually is not so. */
+  /**
+   * Having the tools does not mean being allowed to use them: in a container it usually is not so.
+   */
   async function tryOut(): Promise<string | null> {
     const probe = `probe-${process.pid}-${randomBytes(3).toString("hex")}`;
     const place = mkdtempSync(join(tmpdir(), "slipway-probe-"));
@@ -117,7 +126,20 @@ export function openLoopDevices(dir: string, crashpoint: (name: string) => void 
       await truncate(draft, sizeMb * MIB);
       const extended = `lazy_itable_init=1,nodiscard,root_owner=${WORKER_UID}:${WORKER_UID}`;
       // What is in it does not outlive the attempt: a journal would only cost.
-      await tool("mkfs.ext4", "-q", "-F", "-m", "0", "-i", String(INODE_BYTES), "-O", "^has_journal,^resize_inode", "-E", extended, draft);
+      await tool(
+        "mkfs.ext4",
+        "-q",
+        "-F",
+        "-m",
+        "0",
+        "-i",
+        String(INODE_BYTES),
+        "-O",
+        "^has_journal,^resize_inode",
+        "-E",
+        extended,
+        draft,
+      );
       // A workspace begins empty.
       await tool("debugfs", "-w", "-R", "rmdir lost+found", draft);
       await link(draft, imageOf(name));
@@ -153,7 +175,8 @@ export function openLoopDevices(dir: string, crashpoint: (name: string) => void 
   async function isFull(name: string): Promise<boolean> {
     if (!existsSync(imageOf(name))) return false;
     const said = await tool("dumpe2fs", "-h", imageOf(name));
-    const number = (field: string): number => Number(new RegExp(`^${field}:\\s+(\\d+)$`, "m").exec(said)?.[1] ?? Infinity);
+    const number = (field: string): number =>
+      Number(new RegExp(`^${field}:\\s+(\\d+)$`, "m").exec(said)?.[1] ?? Infinity);
     // The kernel keeps some for itself: a fiftieth, at most 4,096 blocks.
     const blocks = number("Free blocks") - Math.min(number("Block count") / 50, 4_096);
     return blocks * number("Block size") < FULL.bytes || number("Free inodes") < FULL.files;

@@ -46,19 +46,31 @@ export interface DiskBound {
 }
 
 export interface WorkspaceDisks {
-  /** How workspaces are bounded here. Rejects with `sandbox_unavailable` when mode `loop` does not work. */
+  /**
+   * How workspaces are bounded here. Rejects with `sandbox_unavailable` when mode `loop` does not
+   * work.
+   */
   bound(): Promise<DiskBound>;
   /** What a container of that name is told to mount. Makes nothing. */
   workspace(spec: SandboxSpec): Promise<Workspace>;
   /** Makes what must be there before the container starts. Idempotent. */
   make(spec: SandboxSpec): Promise<void>;
-  /** Before a container is started or read: what a restart of the machine took away is put back, and what one that never ran lacks is made. */
+  /**
+   * Before a container is started or read: what a restart of the machine took away is put back, and
+   * what one that never ran lacks is made.
+   */
   ready(info: Docker.ContainerInspectInfo): Promise<void>;
   /** True when the container's workspace is not bounded by the kernel. */
   isWatched(info: Docker.ContainerInspectInfo): boolean;
-  /** True when a watched workspace holds too much, or one that is bounded has nothing left; asked of the latter only when it has stopped. What cannot be measured is not full. */
+  /**
+   * True when a watched workspace holds too much, or one that is bounded has nothing left; asked of
+   * the latter only when it has stopped. What cannot be measured is not full.
+   */
   isFull(info: Docker.ContainerInspectInfo): Promise<boolean>;
-  /** How long a watched workspace may rest after the last look at it, ms: it could not be full before, on a disk of ordinary speed. */
+  /**
+   * How long a watched workspace may rest after the last look at it, ms: it could not be full
+   * before, on a disk of ordinary speed.
+   */
   restMs(info: Docker.ContainerInspectInfo): number;
   /** Takes away the volume and what is behind it. Idempotent. Rejects while a container uses it. */
   remove(volume: string): Promise<void>;
@@ -96,7 +108,10 @@ function askedOf(info: Docker.ContainerInspectInfo): Asked {
   if (mount === undefined) return { kind: "tmpfs", sizeMb: null };
   const options = mount.VolumeOptions;
   const sizeMb = Number(options?.Labels?.[LABELS.disk] ?? 0);
-  return { kind: options?.DriverConfig?.Options?.["type"] === "ext4" ? "loop" : "watch", sizeMb: sizeMb > 0 ? sizeMb : null };
+  return {
+    kind: options?.DriverConfig?.Options?.["type"] === "ext4" ? "loop" : "watch",
+    sizeMb: sizeMb > 0 ? sizeMb : null,
+  };
 }
 
 export function openWorkspaceDisks(deps: DiskDeps): WorkspaceDisks {
@@ -128,7 +143,8 @@ export function openWorkspaceDisks(deps: DiskDeps): WorkspaceDisks {
     const special = (info.SecurityOptions ?? []).find((one) => /^name=(?:rootless|userns)\b/.test(one));
     if (special !== undefined) return `the engine maps users (${special.slice("name=".length)})`;
     // In a container or a virtual machine of its own; whoever knows better says so.
-    if (deps.mode === "auto" && info.Name !== hostname()) return `the engine is on "${info.Name}", not on "${hostname()}"`;
+    if (deps.mode === "auto" && info.Name !== hostname())
+      return `the engine is on "${info.Name}", not on "${hostname()}"`;
     return await loops.missing();
   }
 
@@ -143,7 +159,9 @@ export function openWorkspaceDisks(deps: DiskDeps): WorkspaceDisks {
         const why = await whyNoLoops();
         if (why === null) return { kind: "loop", words: "workspaces are bounded by the kernel (loop devices)" };
         if (deps.mode === "auto") return { kind: "watch", words: weaker(why) };
-        throw new TaskFailure("sandbox_unavailable", { detail: `SLIPWAY_DISK=loop does not work here: ${why.slice(0, 120)}.` });
+        throw new TaskFailure("sandbox_unavailable", {
+          detail: `SLIPWAY_DISK=loop does not work here: ${why.slice(0, 120)}.`,
+        });
       }
     }
   }
@@ -184,11 +202,8 @@ export function openWorkspaceDisks(deps: DiskDeps): WorkspaceDisks {
       return { bytes, files };
     }
     const name = volumeName(info);
-    const usage: { Volumes?: readonly { Name: string; UsageData?: { Size: number } | null }[] | null } = await engine.call(
-      (docker) => docker.df(),
-      undefined,
-      TIMEOUT_MS,
-    );
+    const usage: { Volumes?: readonly { Name: string; UsageData?: { Size: number } | null }[] | null } =
+      await engine.call((docker) => docker.df(), undefined, TIMEOUT_MS);
     return { bytes: usage.Volumes?.find((one) => one.Name === name)?.UsageData?.Size ?? 0, files: 0 };
   }
 

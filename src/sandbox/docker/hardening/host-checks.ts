@@ -2,7 +2,10 @@ import type { TransportKind } from "../transport/transport.ts";
 import { needsOurProfile } from "./seccomp.ts";
 import type { HardeningCheck } from "../../../core/ports/sandbox.ts";
 
-/** The parts of the engine's answers that are looked at; an older or another engine may lack any of them. */
+/**
+ * The parts of the engine's answers that are looked at; an older or another engine may lack any of
+ * them.
+ */
 export interface EngineFacts {
   readonly ServerVersion?: string;
   readonly OperatingSystem?: string;
@@ -28,7 +31,10 @@ export function checkHost(facts: EngineFacts, door: TransportKind): HardeningChe
   const options = (facts.SecurityOptions ?? []).map((one) => one.split(",")[0]?.replace("name=", "") ?? "");
   const version = facts.ServerVersion ?? "";
   return [
-    full("engine", `Docker ${version || "of an unknown version"}, ${facts.OperatingSystem ?? "?"}, kernel ${facts.KernelVersion ?? "?"}`),
+    full(
+      "engine",
+      `Docker ${version || "of an unknown version"}, ${facts.OperatingSystem ?? "?"}, kernel ${facts.KernelVersion ?? "?"}`,
+    ),
     seccomp(version, options),
     options.includes("apparmor") || options.includes("selinux")
       ? full("access control", options.includes("apparmor") ? "AppArmor" : "SELinux")
@@ -41,7 +47,10 @@ export function checkHost(facts: EngineFacts, door: TransportKind): HardeningChe
     limits(facts),
     door === "socket"
       ? full("door", "the broker's socket, mounted; no network")
-      : full("door", "through the engine; no network. A helper takes about 45 MB of each task's memory, and no worker is started ahead"),
+      : full(
+          "door",
+          "through the engine; no network. A helper takes about 45 MB of each task's memory, and no worker is started ahead",
+        ),
     facts.LiveRestoreEnabled === true
       ? full("engine restart", "workers live through it (live-restore)")
       : weaker(
@@ -57,19 +66,28 @@ function seccomp(version: string, options: readonly string[]): HardeningCheck {
       "system calls",
       "the engine filters none (no seccomp): an error in the kernel is all that a worker needs. Use another engine",
     );
-  return full("system calls", needsOurProfile(version) ? "Slipway's own list (this engine's is old)" : "the engine's list");
+  return full(
+    "system calls",
+    needsOurProfile(version) ? "Slipway's own list (this engine's is old)" : "the engine's list",
+  );
 }
 
 function users(options: readonly string[]): HardeningCheck {
   if (options.includes("rootless")) return full("users", "the engine runs without root");
   if (options.includes("userns")) return full("users", "root of a container is nobody on the host (userns-remap)");
-  return weaker("users", "workers are an unprivileged user, but that of the host (no userns-remap): who breaks out is user 10001 there");
+  return weaker(
+    "users",
+    "workers are an unprivileged user, but that of the host (no userns-remap): who breaks out is user 10001 there",
+  );
 }
 
 function cgroups({ CgroupVersion: version, CgroupDriver: driver }: EngineFacts): HardeningCheck {
   const words = `version ${version ?? "1"} (${driver ?? "?"})`;
   if (version === "2") return full("control groups", words);
-  return weaker("control groups", `${words}: which process ended for want of memory is told less exactly than by version 2`);
+  return weaker(
+    "control groups",
+    `${words}: which process ended for want of memory is told less exactly than by version 2`,
+  );
 }
 
 function limits(facts: EngineFacts): HardeningCheck {

@@ -1,12 +1,16 @@
 /**
- * Which system calls a worker's container may make: written from what shells, git, Node.js, Python, compilers and their package managers need.
- * Everything else fails with EPERM. It takes the place of the engine's own profile where that is older than version 25: those let io_uring and
- * sockets to the hypervisor (vsock) through.
+ * Which system calls a worker's container may make: written from what shells, git, Node.js, Python,
+ * compilers and their package managers need. Everything else fails with EPERM. It takes the place
+ * of the engine's own profile where that is older than version 25: those let io_uring and sockets
+ * to the hypervisor (vsock) through.
  *
- * Y1 No new namespaces: `clone` without their flags, `clone3` "does not exist" (its flags cannot be looked at; libc falls back), no unshare, no setns.
- * Y2 Sockets: unix, IPv4, IPv6, and netlink for asking about routes; no packets, no vsock, no bluetooth, no kernel crypto.
- * Y3 Nothing that looks into or steers another process (ptrace, process_vm_*), loads code into the kernel (bpf, modules, kexec), opens files
- *    past their path (handles), or has a long record of kernel faults (io_uring, userfaultfd, keyctl, perf, nested mounts).
+ * Y1 No new namespaces: `clone` without their flags, `clone3` "does not exist" (its flags cannot be
+ *    looked at; libc falls back), no unshare, no setns.
+ * Y2 Sockets: unix, IPv4, IPv6, and netlink for asking about routes; no packets, no vsock, no
+ *    bluetooth, no kernel crypto.
+ * Y3 Nothing that looks into or steers another process (ptrace, process_vm_*), loads code into the
+ *    kernel (bpf, modules, kexec), opens files past their path (handles), or has a long record of
+ *    kernel faults (io_uring, userfaultfd, keyctl, perf, nested mounts).
  * Y4 One instruction set: 32-bit and x32 calls have other numbers and are refused whole.
  */
 import type { Engine } from "../engine.ts";
@@ -56,11 +60,17 @@ const ENOSYS = 38;
 /** CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET (clone(2)). */
 const NEW_NAMESPACES = 0x7e020000;
 const [AF_UNIX, AF_INET, AF_INET6, AF_NETLINK] = [1, 2, 10, 16];
-/** Linux; without address randomisation (debuggers, sanitizers); asking what it is (personality(2)). */
+/**
+ * Linux; without address randomisation (debuggers, sanitizers); asking what it is (personality(2)).
+ */
 const PERSONALITIES = [0x0, 0x40000, 0xffffffff];
 
 const equals = (index: number, value: number): Argument => ({ index, value, valueTwo: 0, op: "SCMP_CMP_EQ" });
-const allow = (names: readonly string[], ...args: readonly Argument[]): Rule => ({ names, action: "SCMP_ACT_ALLOW", args });
+const allow = (names: readonly string[], ...args: readonly Argument[]): Rule => ({
+  names,
+  action: "SCMP_ACT_ALLOW",
+  args,
+});
 
 /** The profile as the engine takes it in `SecurityOpt: ["seccomp=..."]`. */
 export function seccompProfile(): string {
@@ -86,17 +96,25 @@ export function seccompProfile(): string {
 /** The first version whose own profile closes what ours does. */
 const TRUSTED_ENGINE = 25;
 
-/** @param version as the engine says it, such as `20.10.24+dfsg1`; one that cannot be read counts as old. */
+/**
+ * @param version as the engine says it, such as `20.10.24+dfsg1`; one that cannot be read counts as
+ * old.
+ */
 export function needsOurProfile(version: string): boolean {
   const major = Number(/^(\d+)\./.exec(version)?.[1]);
   return !(major >= TRUSTED_ENGINE);
 }
 
-/** Our own list when this engine needs it, else null. Asked once: one that is upgraded ends its containers and, where it is ours to restart, us. */
+/**
+ * Our own list when this engine needs it, else null. Asked once: one that is upgraded ends its
+ * containers and, where it is ours to restart, us.
+ */
 export function openProfile(engine: Engine): () => Promise<string | null> {
   let profile: Promise<string | null> | null = null;
   return () => {
-    profile ??= engine.call((docker) => docker.version()).then(({ Version }) => (needsOurProfile(Version) ? seccompProfile() : null));
+    profile ??= engine
+      .call((docker) => docker.version())
+      .then(({ Version }) => (needsOurProfile(Version) ? seccompProfile() : null));
     profile.catch(() => (profile = null));
     return profile;
   };

@@ -1,6 +1,7 @@
 /**
- * Somebody else's image with Slipway's worker added. Nothing of that image is run for it: its files are handled as bytes in a container that
- * is created and never started, so that neither its entry point nor a trigger of its own (ONBUILD) gets a turn.
+ * Somebody else's image with Slipway's worker added. Nothing of that image is run for it: its files
+ * are handled as bytes in a container that is created and never started, so that neither its entry
+ * point nor a trigger of its own (ONBUILD) gets a turn.
  *
  * V1 The tag is a digest of both images, so that a newer base or worker is another image.
  * V2 The tag is given last: who finds it finds an image on which a worker has been seen to run.
@@ -19,7 +20,9 @@ import { createSingleFlight } from "../../../core/lib/single-flight.ts";
 import { firstFile, tar } from "./tar.ts";
 
 export const DERIVED_REPOSITORY = "slipway-derived";
-/** Labels of a derived image: the name and the id of what it was made from, and the worker's image. */
+/**
+ * Labels of a derived image: the name and the id of what it was made from, and the worker's image.
+ */
 export const DERIVED = { from: "slipway.from", base: "slipway.base", worker: "slipway.worker" } as const;
 
 /** Changes when what is added does. */
@@ -35,7 +38,10 @@ type Inspected = Docker.ImageInspectInfo;
 export interface DerivedImages {
   /** What to create containers from; null when it must be prepared first. */
   find(image: string, signal: AbortSignal): Promise<Inspected | null>;
-  /** Pulls the image if it is not there and adds the worker. Rejects with `image_missing` or `image_pull_failed`. */
+  /**
+   * Pulls the image if it is not there and adds the worker. Rejects with `image_missing` or
+   * `image_pull_failed`.
+   */
   prepare(image: string, progress: Tell, signal: AbortSignal): Promise<void>;
 }
 
@@ -86,7 +92,8 @@ export function openDerivedImages(
     const id = await add({ image, base, worker, workerName: await own.name() });
     const made = await inspectImage(engine, id);
     try {
-      if (made === null) throw new TaskFailure("image_missing", { detail: "The image that was just made is gone again." });
+      if (made === null)
+        throw new TaskFailure("image_missing", { detail: "The image that was just made is gone again." });
       await probeImage(engine, made, image, { instance, seccomp: await seccomp() });
       const place = { repo: DERIVED_REPOSITORY, tag: tag.slice(DERIVED_REPOSITORY.length + 1) };
       await engine.call((docker) => docker.getImage(id).tag(place));
@@ -97,10 +104,18 @@ export function openDerivedImages(
     tell(`${image} is ready`);
   }
 
-  async function add(parts: { image: string; base: Inspected; worker: Inspected; workerName: string }): Promise<string> {
+  async function add(parts: {
+    image: string;
+    base: Inspected;
+    worker: Inspected;
+    workerName: string;
+  }): Promise<string> {
     const { image, base, worker, workerName } = parts;
     const made: string[] = [];
-    /** Never started; its volumes are memory, because the engine would fill real ones from the image. */
+    /**
+     * Never started; its volumes are memory, because the engine would fill real ones from the
+     * image.
+     */
     const lay = async (from: Inspected): Promise<Docker.Container> => {
       const body = {
         Image: from.Id,
@@ -124,7 +139,8 @@ export function openDerivedImages(
       const answer: unknown = await engine.call(() => to.commit(order), undefined, SILENCE_MS);
       return idOf(answer);
     } finally {
-      for (const id of made) await engine.call((docker) => docker.getContainer(id).remove({ force: true, v: true })).catch(() => undefined);
+      for (const id of made)
+        await engine.call((docker) => docker.getContainer(id).remove({ force: true, v: true })).catch(() => undefined);
     }
   }
 
@@ -177,14 +193,19 @@ function judge(name: string, base: Inspected, worker: Inspected): void {
     refuse(`it is made for ${base.Os}/${base.Architecture}, and this engine runs ${worker.Os}/${worker.Architecture}.`);
   // Containers inherit the labels of their image, and ours decide what belongs to whom.
   const labels: unknown = base.Config.Labels;
-  if (Object.keys(labels ?? {}).some((key) => key.startsWith("slipway."))) refuse("it carries labels that begin with slipway.");
+  if (Object.keys(labels ?? {}).some((key) => key.startsWith("slipway.")))
+    refuse("it carries labels that begin with slipway.");
   const volumes = listImageVolumes(base);
-  if (volumes.length > MOST_VOLUMES) refuse(`it declares ${volumes.length} volumes, and at most ${MOST_VOLUMES} are taken.`);
+  if (volumes.length > MOST_VOLUMES)
+    refuse(`it declares ${volumes.length} volumes, and at most ${MOST_VOLUMES} are taken.`);
   const bad = volumes.find((path) => path === "/" || `${path}/`.startsWith(`${WORKER_DIR}/`));
   if (bad !== undefined) refuse(`it declares a volume at ${bad}.`);
 }
 
-/** What a worker needs to find. A volume takes over the owner of the folder that it covers, and memory its mode. */
+/**
+ * What a worker needs to find. A volume takes over the owner of the folder that it covers, and
+ * memory its mode.
+ */
 function folders() {
   return [
     { name: "tmp/", content: null, mode: 0o1777 },

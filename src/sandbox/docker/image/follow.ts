@@ -9,11 +9,17 @@ export const SILENCE_MS = 5 * 60_000;
 const NO_SUCH_IMAGE =
   /not found|manifest unknown|does not exist|access denied|unauthorized|no such image|invalid reference|no matching manifest|unsupported manifest|denied:/i;
 
-/** What words of a registry or an engine mean: an image that is not there, or a transfer that may work the next time. */
+/**
+ * What words of a registry or an engine mean: an image that is not there, or a transfer that may
+ * work the next time.
+ */
 export function pullFailure(detail: string, words: string, said: readonly string[] = []): TaskFailure {
   const code = NO_SUCH_IMAGE.test(words) ? "image_missing" : "image_pull_failed";
   const advice = /no matching manifest/i.test(words) ? " It exists, but not for this engine's architecture." : "";
-  return new TaskFailure(code, { detail: `${detail}: ${words.slice(0, 300)}.${advice}`, evidence: [...said, words].join("\n") });
+  return new TaskFailure(code, {
+    detail: `${detail}: ${words.slice(0, 300)}.${advice}`,
+    evidence: [...said, words].join("\n"),
+  });
 }
 
 /** Rejects when the engine reports an error or says nothing for too long. */
@@ -37,7 +43,8 @@ export async function followProgress(
     const { text, error, layer } = line;
     if (text !== null && layer === null) said.push(text);
     if (said.length > 60) said.shift();
-    if (error !== null && isDiskFullMessage(`${error} ${said.slice(-5).join(" ")}`)) throw diskFull([...said, error].join("\n"));
+    if (error !== null && isDiskFullMessage(`${error} ${said.slice(-5).join(" ")}`))
+      throw diskFull([...said, error].join("\n"));
     if (error !== null) throw pullFailure(what, error, said);
     tell(line);
   }

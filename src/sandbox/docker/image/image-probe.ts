@@ -1,6 +1,7 @@
 /**
- * Can the worker run on this image? Asked of the image itself, in a container that is confined as a task's is, because only running it
- * tells: the loader, the age of the C library, the architecture, git. A hostile image may lie, and harms the tasks that chose it.
+ * Can the worker run on this image? Asked of the image itself, in a container that is confined as a
+ * task's is, because only running it tells: the loader, the age of the C library, the architecture,
+ * git. A hostile image may lie, and harms the tasks that chose it.
  */
 import type Docker from "dockerode";
 import { z } from "zod";
@@ -10,7 +11,10 @@ import { overrideImageSettings, replacementConfig, NODE_FILE, listImageVolumes }
 import { EngineError, hasStatus, type Engine } from "../engine.ts";
 import { tailOf } from "../transport/stream-demux.ts";
 
-/** Containers that prepare an image; those of an installation that were left by a crash are known by it. */
+/**
+ * Containers that prepare an image; those of an installation that were left by a crash are known by
+ * it.
+ */
 export const PREPARE_LABEL = "slipway.prepare";
 const PROBE_MS = 60_000;
 const MARK = "slipway-probe ";
@@ -34,19 +38,31 @@ export interface ProbeOptions {
 }
 
 /** @throws TaskFailure `image_missing` that says what the image lacks. */
-export async function probeImage(engine: Engine, image: Docker.ImageInspectInfo, name: string, place: ProbeOptions): Promise<void> {
+export async function probeImage(
+  engine: Engine,
+  image: Docker.ImageInspectInfo,
+  name: string,
+  place: ProbeOptions,
+): Promise<void> {
   const unfit = (why: string, evidence: string): TaskFailure =>
-    new TaskFailure("image_missing", { detail: `The worker cannot run on ${name}: ${why}`, evidence: evidence.slice(-4_000) });
+    new TaskFailure("image_missing", {
+      detail: `The worker cannot run on ${name}: ${why}`,
+      evidence: evidence.slice(-4_000),
+    });
   let ended: Ended;
   let musl: boolean;
-  const container = await create(engine, image, place).catch((error: unknown) => Promise.reject(refused(error) as Error));
+  const container = await create(engine, image, place).catch((error: unknown) =>
+    Promise.reject(refused(error) as Error),
+  );
   try {
     ended = await run(engine, container);
     musl = await has(engine, container, "/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1");
   } catch (error) {
     throw refused(error);
   } finally {
-    await engine.call((docker) => docker.getContainer(container).remove({ force: true, v: true })).catch(() => undefined);
+    await engine
+      .call((docker) => docker.getContainer(container).remove({ force: true, v: true }))
+      .catch(() => undefined);
   }
   const { exitCode, tail } = ended;
   const answer = answerOf(tail);
@@ -56,7 +72,9 @@ export async function probeImage(engine: Engine, image: Docker.ImageInspectInfo,
 
   /** The engine refuses to run it at all, as with a volume in place of /proc. */
   function refused(error: unknown): unknown {
-    return error instanceof EngineError && !/no space left/i.test(error.message) ? unfit("the engine refuses it.", error.message) : error;
+    return error instanceof EngineError && !/no space left/i.test(error.message)
+      ? unfit("the engine refuses it.", error.message)
+      : error;
   }
 }
 
@@ -81,7 +99,11 @@ function answerOf(tail: string): z.infer<typeof answerSchema> | null {
   }
 }
 
-async function create(engine: Engine, image: Docker.ImageInspectInfo, { instance, seccomp }: ProbeOptions): Promise<string> {
+async function create(
+  engine: Engine,
+  image: Docker.ImageInspectInfo,
+  { instance, seccomp }: ProbeOptions,
+): Promise<string> {
   const nothing = { name: "", taskId: "", attempt: 0, socketDir: "/nowhere", token: "", limits: {} };
   const limits = { memoryMb: 512, cpus: 1, pids: 64, workspace: { kind: "watch", sizeMb: 64 } } as const;
   const { name: _, ...body } = overrideImageSettings(

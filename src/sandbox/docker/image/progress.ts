@@ -1,6 +1,7 @@
 /**
- * What the engine says while it builds or pulls an image, one JSON object per line. All of it is evidence; people are told each step of the
- * build, and of everything else (downloads, the output of commands) a line now and then, which also shows that it goes on.
+ * What the engine says while it builds or pulls an image, one JSON object per line. All of it is
+ * evidence; people are told each step of the build, and of everything else (downloads, the output
+ * of commands) a line now and then, which also shows that it goes on.
  */
 
 export interface Line {
@@ -48,8 +49,15 @@ function bytesOf(detail: unknown): Line["bytes"] {
 
 const percentOf = (current: number, total: number): number => Math.min(100, Math.floor((current / total) * 100));
 
-/** Layers come in any order and at the same time; people are told how much of all that is known to come is here. */
-export function createPullReporter(image: string, tell: (text: string) => void, now: () => number): (line: Line) => void {
+/**
+ * Layers come in any order and at the same time; people are told how much of all that is known to
+ * come is here.
+ */
+export function createPullReporter(
+  image: string,
+  tell: (text: string) => void,
+  now: () => number,
+): (line: Line) => void {
   const layers = new Map<string, { current: number; total: number }>();
   let quietUntil = 0;
   return ({ text, layer, bytes }) => {
@@ -61,7 +69,9 @@ export function createPullReporter(image: string, tell: (text: string) => void, 
     quietUntil = now() + QUIET_MS;
     const sum = (key: "current" | "total"): number => [...layers.values()].reduce((all, one) => all + one[key], 0);
     const percent = percentOf(sum("current"), sum("total"));
-    tell(percent === 100 ? `unpacking ${image}` : `pulling ${image}: ${percent} % of ${Math.ceil(sum("total") / 1e6)} MB`);
+    tell(
+      percent === 100 ? `unpacking ${image}` : `pulling ${image}: ${percent} % of ${Math.ceil(sum("total") / 1e6)} MB`,
+    );
   };
 }
 

@@ -1,4 +1,7 @@
-/** Tar archives of a few small files in memory (ustar), the same bytes for the same files: what the engine takes and gives. */
+/**
+ * Tar archives of a few small files in memory (ustar), the same bytes for the same files: what the
+ * engine takes and gives.
+ */
 
 const BLOCK = 512;
 
@@ -38,7 +41,10 @@ export function tar(entries: readonly Entry[]): Buffer {
   return Buffer.concat([...blocks, Buffer.alloc(2 * BLOCK)]);
 }
 
-/** The bytes of an archive whose first entry is a plain file; null when it is anything else, or larger than `maxBytes`. */
+/**
+ * The bytes of an archive whose first entry is a plain file; null when it is anything else, or
+ * larger than `maxBytes`.
+ */
 export async function firstFile(archive: AsyncIterable<Uint8Array>, maxBytes: number): Promise<Buffer | null> {
   const parts: Buffer[] = [];
   let length = 0;

@@ -1,6 +1,6 @@
 /**
- * Slipway's own image, built from the Dockerfile's `worker` target when it is not there. The tag holds a digest of what went in, so that an
- * upgraded worker is another image.
+ * Slipway's own image, built from the Dockerfile's `worker` target when it is not there. The tag
+ * holds a digest of what went in, so that an upgraded worker is another image.
  */
 import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
@@ -23,14 +23,24 @@ export interface WorkerSource {
 export const OWN_REPOSITORY = "slipway-worker";
 
 export interface WorkerImage {
-  /** The name to create containers from. Rejects with `image_missing` when the sources of the image are not there. */
+  /**
+   * The name to create containers from. Rejects with `image_missing` when the sources of the image
+   * are not there.
+   */
   name(): Promise<string>;
-  /** Resolves when the engine has it. Rejects with `image_missing`, `image_pull_failed` or `sandbox_unavailable`. */
+  /**
+   * Resolves when the engine has it. Rejects with `image_missing`, `image_pull_failed` or
+   * `sandbox_unavailable`.
+   */
   prepare(progress: (text: string) => void, signal: AbortSignal): Promise<void>;
 }
 
 /** @returns null when the engine has no such image. */
-export async function inspectImage(engine: Engine, image: string, signal?: AbortSignal): Promise<Docker.ImageInspectInfo | null> {
+export async function inspectImage(
+  engine: Engine,
+  image: string,
+  signal?: AbortSignal,
+): Promise<Docker.ImageInspectInfo | null> {
   try {
     return await engine.call((docker) => docker.getImage(image).inspect(), signal);
   } catch (error) {
@@ -52,10 +62,15 @@ export function openWorkerImage(engine: Engine, source: WorkerSource): WorkerIma
     }
   }
 
-  /** When the sources were written, and how large they are: what was read of them holds as long as that does. */
+  /**
+   * When the sources were written, and how large they are: what was read of them holds as long as
+   * that does.
+   */
   async function version(): Promise<string | null> {
     const stats = await Promise.all([source.dockerfile, source.workerFile].map((file) => stat(file).catch(() => null)));
-    return stats.includes(null) ? null : JSON.stringify(stats.map((found) => [found?.mtimeMs, found?.size, found?.ino]));
+    return stats.includes(null)
+      ? null
+      : JSON.stringify(stats.map((found) => [found?.mtimeMs, found?.size, found?.ino]));
   }
 
   async function name(): Promise<string> {
@@ -76,8 +91,17 @@ export function openWorkerImage(engine: Engine, source: WorkerSource): WorkerIma
     ]);
     progress(`building ${image}`);
     const options = { t: image, target: "worker", rm: true, forcerm: true };
-    const stream = await engine.call((docker) => docker.buildImage(Readable.from([context]), options), signal, SILENCE_MS);
-    await followProgress(stream, "The worker image could not be built", createProgressReporter(progress, Date.now), signal);
+    const stream = await engine.call(
+      (docker) => docker.buildImage(Readable.from([context]), options),
+      signal,
+      SILENCE_MS,
+    );
+    await followProgress(
+      stream,
+      "The worker image could not be built",
+      createProgressReporter(progress, Date.now),
+      signal,
+    );
     if ((await inspectImage(engine, image)) === null)
       throw new TaskFailure("image_missing", { detail: `The engine has no image ${image}.` });
     progress(`${image} is ready`);

@@ -1,12 +1,15 @@
 /**
- * The door of a container on an engine that does not see our files (another machine, a virtual one): the broker's socket cannot be mounted there.
+ * The door of a container on an engine that does not see our files (another machine, a virtual
+ * one): the broker's socket cannot be mounted there.
  *
- * U1 A helper in the container (worker/connection/relay.ts) listens where the socket would lie, and speaks HTTP/2 with us over its own standard streams,
- *    which the engine carries. Each connection of the worker is one CONNECT stream; for each we dial the broker's socket, which stays on this
+ * U1 A helper in the container (worker/connection/relay.ts) listens where the socket would lie, and
+ *    speaks HTTP/2 with us over its own standard streams, which the engine carries. Each connection
+ *    of the worker is one CONNECT stream; for each we dial the broker's socket, which stays on this
  *    machine. The container has no network and nobody has a port (decision 024).
- * U2 The helper is as hostile as the worker: streams, headers and sessions are bounded, and nothing but CONNECT is answered.
- *    One that gives no sign of life is given up.
- * U3 A tunnel belongs to this process: a coordinator that starts again digs another one. A helper that ends is started again while its container runs.
+ * U2 The helper is as hostile as the worker: streams, headers and sessions are bounded, and nothing
+ *    but CONNECT is answered. One that gives no sign of life is given up.
+ * U3 A tunnel belongs to this process: a coordinator that starts again digs another one. A helper
+ *    that ends is started again while its container runs.
  */
 import { createServer, type Http2Session, type ServerHttp2Stream } from "node:http2";
 import { connect } from "node:net";
@@ -16,7 +19,10 @@ import { isAbort } from "../../../core/error.ts";
 import type { Engine } from "../engine.ts";
 
 export interface ExecTunnels {
-  /** From now on, while the container runs, its worker reaches the socket at `path`. `worker`: how it is started there. Idempotent; never throws. */
+  /**
+   * From now on, while the container runs, its worker reaches the socket at `path`. `worker`: how
+   * it is started there. Idempotent; never throws.
+   */
   keep(name: string, path: string, worker: readonly string[]): void;
   close(): void;
 }
@@ -25,7 +31,9 @@ export interface ExecTunnels {
 const STREAMS = 300;
 const WINDOW = 1_048_576;
 const HEADERS = 2_048;
-/** How often a helper is asked for a sign of life, and after how much silence it is given up, ms. */
+/**
+ * How often a helper is asked for a sign of life, and after how much silence it is given up, ms.
+ */
 const PING_MS = 2_000;
 const DEAF_MS = 10_000;
 /** A helper that ends is started again after this, doubled each time that it ends soon, ms. */
@@ -37,7 +45,10 @@ const HEALTHY_MS = 10_000;
 const FRAME = 8;
 const STDOUT = 1;
 
-/** The standard output in the engine's framing: a byte that says which stream, three of nothing, four of length, then so many bytes. */
+/**
+ * The standard output in the engine's framing: a byte that says which stream, three of nothing,
+ * four of length, then so many bytes.
+ */
 export class StandardOutput extends Transform {
   #head = Buffer.alloc(0);
   #left = 0;
@@ -69,7 +80,12 @@ export class StandardOutput extends Transform {
 function serve(line: Duplex, path: string): Promise<void> {
   const server = createServer({
     maxSessionMemory: 16,
-    settings: { maxConcurrentStreams: STREAMS, initialWindowSize: WINDOW, maxHeaderListSize: HEADERS, enablePush: false },
+    settings: {
+      maxConcurrentStreams: STREAMS,
+      initialWindowSize: WINDOW,
+      maxHeaderListSize: HEADERS,
+      enablePush: false,
+    },
   });
   server.on("session", (session) => {
     session.setLocalWindowSize(4 * WINDOW);
@@ -89,7 +105,10 @@ function serve(line: Duplex, path: string): Promise<void> {
   return over;
 }
 
-/** A session that was told nonsense may stop reading without a word; then the end of the line is not seen either. */
+/**
+ * A session that was told nonsense may stop reading without a word; then the end of the line is not
+ * seen either.
+ */
 function attend(session: Http2Session, line: Duplex): void {
   let heardAt = Date.now();
   const timer = setInterval(() => {
@@ -130,9 +149,14 @@ export function openExecTunnels({ engine, runs }: TunnelDeps): ExecTunnels {
     const { signal } = closing;
     const exec = await engine.call(
       (docker, stop) =>
-        docker
-          .getContainer(name)
-          .exec({ Cmd: [...worker, "relay"], AttachStdin: true, AttachStdout: true, AttachStderr: false, Tty: false, abortSignal: stop }),
+        docker.getContainer(name).exec({
+          Cmd: [...worker, "relay"],
+          AttachStdin: true,
+          AttachStdout: true,
+          AttachStderr: false,
+          Tty: false,
+          abortSignal: stop,
+        }),
       signal,
     );
     const raw = await engine.call(() => exec.start({ hijack: true, stdin: true }), signal);

@@ -1,4 +1,7 @@
-/** The tail of a container's log. Without a terminal the engine wraps each piece in a frame: stream (1 byte), 3 zeros, length (4 bytes, big-endian). */
+/**
+ * The tail of a container's log. Without a terminal the engine wraps each piece in a frame: stream
+ * (1 byte), 3 zeros, length (4 bytes, big-endian).
+ */
 import { EngineError, type Engine } from "../engine.ts";
 
 const HEADER = 8;
@@ -24,7 +27,9 @@ function tailOfLog(bytes: Buffer): string {
 export async function tailOf(engine: Engine, name: string): Promise<string> {
   try {
     const wanted = { follow: false, stdout: true, stderr: true, tail: TAIL_LINES } as const;
-    return tailOfLog(await engine.call((docker, stop) => docker.getContainer(name).logs({ ...wanted, abortSignal: stop })));
+    return tailOfLog(
+      await engine.call((docker, stop) => docker.getContainer(name).logs({ ...wanted, abortSignal: stop })),
+    );
   } catch (error) {
     if (error instanceof EngineError) return "";
     throw error;

@@ -1,4 +1,7 @@
-/** How a container's worker reaches its broker: by the socket's folder, which it mounts, or by a tunnel where the engine does not see our files. */
+/**
+ * How a container's worker reaches its broker: by the socket's folder, which it mounts, or by a
+ * tunnel where the engine does not see our files.
+ */
 import type Docker from "dockerode";
 import { join } from "node:path";
 import { LABELS } from "../container-spec.ts";
@@ -17,7 +20,10 @@ export interface TransportOptions {
 export interface WorkerTransport {
   /** Asked of the engine once. Rejects when it does not answer. */
   kind(): Promise<TransportKind>;
-  /** To be called by whoever looks after a container: keeps its tunnel open if it has one. Idempotent. */
+  /**
+   * To be called by whoever looks after a container: keeps its tunnel open if it has one.
+   * Idempotent.
+   */
   attend(name: string, info: Docker.ContainerInspectInfo | null): void;
   close(): void;
 }

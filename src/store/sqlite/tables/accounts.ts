@@ -78,7 +78,9 @@ const maybe = <R, T>(row: R | undefined, map: (row: R) => T): T | null => (row =
 export type AccountWrites = ReturnType<typeof accountWrites>;
 
 export function accountWrites(db: Connection) {
-  const createUser = db.prepare("INSERT INTO users (id, email, role, password_hash, created_at) VALUES (?, ?, ?, ?, ?)");
+  const createUser = db.prepare(
+    "INSERT INTO users (id, email, role, password_hash, created_at) VALUES (?, ?, ?, ?, ?)",
+  );
   const createSession = db.prepare(
     "INSERT INTO sessions (id, user_id, token_hash, previous_hash, rotated_at, expires_at, revoked_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
   );
@@ -131,15 +133,20 @@ export function sqliteAccounts(db: Connection, batch: GroupCommit): Accounts {
   const users = db.prepare<[], UserRow>("SELECT * FROM users ORDER BY created_at, id");
   const sessionById = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE id = ?");
   const sessionByHash = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE token_hash = ?");
-  const byPrevious = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE previous_hash = ? ORDER BY rotated_at DESC LIMIT 1");
+  const byPrevious = db.prepare<[string], SessionRow>(
+    "SELECT * FROM sessions WHERE previous_hash = ? ORDER BY rotated_at DESC LIMIT 1",
+  );
   const tokenByHash = db.prepare<[string], TokenRow>("SELECT * FROM tokens WHERE hash = ?");
   const tokens = db.prepare<[string], TokenRow>("SELECT * FROM tokens WHERE user_id = ? ORDER BY created_at, id");
   const credentials = db.prepare<[string], CredentialRow>("SELECT * FROM credentials WHERE user_id = ? ORDER BY host");
-  const credentialFor = db.prepare<[string, string], CredentialRow>("SELECT * FROM credentials WHERE user_id = ? AND host = ?");
+  const credentialFor = db.prepare<[string, string], CredentialRow>(
+    "SELECT * FROM credentials WHERE user_id = ? AND host = ?",
+  );
   return {
     createUser: (user) => unlessTaken("A user with this e-mail", batch.run("createUser", user)),
     user: async (id) => maybe(userById.get(id), userOf),
-    login: async (email) => maybe(userByEmail.get(email.toLowerCase()), (row) => ({ ...userOf(row), passwordHash: row.password_hash })),
+    login: async (email) =>
+      maybe(userByEmail.get(email.toLowerCase()), (row) => ({ ...userOf(row), passwordHash: row.password_hash })),
     users: async () => users.all().map(userOf),
     createSession: (session) => unlessTaken("The session", batch.run("createSession", session)),
     session: async (id) => maybe(sessionById.get(id), sessionOf),

@@ -1,4 +1,7 @@
-/** The queue in SQL: who gets which turn, who may be claimed, and who holds a slot (fair.ts says why). */
+/**
+ * The queue in SQL: who gets which turn, who may be claimed, and who holds a slot (fair.ts says
+ * why).
+ */
 import type { Connection } from "../driver.ts";
 import { nextTurn, computeRank } from "../../fair-queue.ts";
 
@@ -20,14 +23,22 @@ export interface Queue {
 
 /** What a writer needs. */
 export function queueWrites(db: Connection): Queue {
-  const turnOf = db.prepare<[string, number], number>("SELECT turn FROM turns WHERE user_id = ? AND priority = ?").pluck();
+  const turnOf = db
+    .prepare<[string, number], number>("SELECT turn FROM turns WHERE user_id = ? AND priority = ?")
+    .pluck();
   const newest = db.prepare<[], number | null>("SELECT max(turn) FROM turns WHERE user_id = ''").pluck();
-  const anyQueued = db.prepare<[number], number>("SELECT 1 FROM tasks WHERE state = 'queued' AND priority = ? LIMIT 1").pluck();
+  const anyQueued = db
+    .prepare<[number], number>("SELECT 1 FROM tasks WHERE state = 'queued' AND priority = ? LIMIT 1")
+    .pluck();
   const lastQueued = db
-    .prepare<[number, string], number | null>("SELECT max(turn) FROM tasks WHERE state = 'queued' AND priority = ? AND user_id = ?")
+    .prepare<[number, string], number | null>(
+      "SELECT max(turn) FROM tasks WHERE state = 'queued' AND priority = ? AND user_id = ?",
+    )
     .pluck();
   const raise = "ON CONFLICT DO UPDATE SET turn = max(turn, excluded.turn)";
-  const setVirtual = db.prepare<[number, number]>(`INSERT INTO turns (user_id, priority, turn) VALUES ('', ?, ?) ${raise}`);
+  const setVirtual = db.prepare<[number, number]>(
+    `INSERT INTO turns (user_id, priority, turn) VALUES ('', ?, ?) ${raise}`,
+  );
   const claim = db.prepare<[string, string]>(
     `INSERT INTO turns (user_id, priority, turn)
      SELECT user_id, priority, turn FROM tasks WHERE id = ? UNION ALL SELECT '', priority, turn FROM tasks WHERE id = ? ${raise}`,
@@ -91,7 +102,9 @@ export function queueReads(db: Connection) {
   );
   const rankOfTask = db.prepare<[string], number>("SELECT rank FROM tasks WHERE id = ?").pluck();
   const before = db
-    .prepare<[number, string], number>("SELECT count(*) FROM tasks INDEXED BY tasks_queue WHERE state = 'queued' AND (rank, id) < (?, ?)")
+    .prepare<[number, string], number>(
+      "SELECT count(*) FROM tasks INDEXED BY tasks_queue WHERE state = 'queued' AND (rank, id) < (?, ?)",
+    )
     .pluck();
   const heldBy = db.prepare<[string], number>("SELECT count(*) FROM tasks WHERE slot = 1 AND user_id = ?").pluck();
   const held = db.prepare<[], number>("SELECT count(*) FROM tasks WHERE slot = 1").pluck();

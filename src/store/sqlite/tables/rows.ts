@@ -1,11 +1,17 @@
-/** Rows as SQLite gives them -> nouns. What was written was checked, so the casts of parsed JSON here are true. */
+/**
+ * Rows as SQLite gives them -> nouns. What was written was checked, so the casts of parsed JSON
+ * here are true.
+ */
 import type { EventData, EventType, TaskEvent } from "../../../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../../core/ports/store.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../../../core/task.ts";
 import { makeTask } from "../../task-record.ts";
 
 /** The part of a task that never changes. */
-export interface TaskCore extends Pick<Task, "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "createdAt"> {
+export interface TaskCore extends Pick<
+  Task,
+  "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "createdAt"
+> {
   /** Characters of the spec as it is stored. */
   readonly size: number;
 }
@@ -13,7 +19,10 @@ export interface TaskCore extends Pick<Task, "userId" | "threadId" | "parentId" 
 const CORES = 1_024;
 const CORES_TEXT = 8 * 1024 * 1024;
 
-/** The cores of the tasks that were used last: they save parsing the spec with each event. Bounded in number and in text. */
+/**
+ * The cores of the tasks that were used last: they save parsing the spec with each event. Bounded
+ * in number and in text.
+ */
 export class CoreCache {
   readonly #cores = new Map<string, TaskCore>();
   #text = 0;

@@ -52,7 +52,8 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
       return { items, more: more || found.more };
     },
     changes(userId: string | null, afterRev: number, limit: number): Page<Task> {
-      const found = userId === null ? changes.iterate(afterRev, limit + 1) : userChanges.iterate(userId, afterRev, limit + 1);
+      const found =
+        userId === null ? changes.iterate(afterRev, limit + 1) : userChanges.iterate(userId, afterRev, limit + 1);
       return pageOf(found, limit, sizeOf, toTask);
     },
     setting: (key: string): string | null => setting.get(key) ?? null,
@@ -105,7 +106,9 @@ function openReads(db: Connection) {
   const openIds = db.prepare<[], string>(`SELECT id ${open} ORDER BY created_at, id`).pluck();
   const oldest = db.prepare<[], number | null>(`SELECT min(created_at) ${open}`).pluck();
   const due = db
-    .prepare<[number, number], string>("SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at, id LIMIT ?")
+    .prepare<[number, number], string>(
+      "SELECT id FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at, id LIMIT ?",
+    )
     .pluck();
   const nextDue = db.prepare<[], number | null>("SELECT min(due_at) FROM tasks WHERE due_at IS NOT NULL").pluck();
   const tallies = db.prepare<[], { state: TaskState; tasks: number }>("SELECT state, tasks FROM tallies");

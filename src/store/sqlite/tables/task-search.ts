@@ -1,4 +1,7 @@
-/** Pages of tasks, newest first. Each index that is named here gives the tasks by id, so that a page never sorts. */
+/**
+ * Pages of tasks, newest first. Each index that is named here gives the tasks by id, so that a page
+ * never sorts.
+ */
 import type { Connection, Statement } from "../driver.ts";
 import { pageOf, type Page } from "../../../core/lib/pagination.ts";
 import type { TaskQuery } from "../../../core/ports/store.ts";
@@ -25,7 +28,8 @@ export function taskSearch(db: Connection): (query: TaskQuery) => Page<StateRow>
     // Over all owners the index is by state: the newest of each state, then the newest of those.
     const pages = [...new Set(states)].map((state) => page({ ...query, states: [state] }));
     const rows = pages.flatMap(({ items }) => items).toSorted((a, b) => (a.id < b.id ? 1 : -1));
-    // Where one state's page was cut, the page made of all of them is full too: nothing below that is given.
+    // Where one state's page was cut, the page made of all of them is full too: nothing below that
+    // is given.
     const { items, more } = pageOf(rows, limit, textOf, (row) => row);
     return { items, more: more || pages.some((one) => one.more) };
   };

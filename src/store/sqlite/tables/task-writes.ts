@@ -1,8 +1,10 @@
 /**
  * What is written of tasks. Everything here runs inside a transaction of writer.ts.
  *
- * W1 The row moves first, by compare-and-swap on its seq; the log and its projections follow only when it moved.
- * W2 An index that a statement names is maintained even when the value stays: the common commit (no new state) names only what it changes.
+ * W1 The row moves first, by compare-and-swap on its seq; the log and its projections follow only
+ *    when it moved.
+ * W2 An index that a statement names is maintained even when the value stays: the common commit (no
+ *    new state) names only what it changes.
  */
 import type { Connection } from "../driver.ts";
 import type { TaskEvent } from "../../../core/event.ts";
@@ -35,7 +37,10 @@ export interface TaskWrites {
   ping(): void;
 }
 
-/** @returns the writes, and `forget`: what was counted in memory is read again, because a transaction was rolled back. */
+/**
+ * @returns the writes, and `forget`: what was counted in memory is read again, because a
+ * transaction was rolled back.
+ */
 export function taskWrites(db: Connection): { readonly writes: TaskWrites; readonly forget: () => void } {
   const queue = queueWrites(db);
   const log = logWrites(db);
@@ -48,9 +53,13 @@ export function taskWrites(db: Connection): { readonly writes: TaskWrites; reado
   );
   const insertKey = db.prepare("INSERT INTO idempotency_keys (user_id, key, task_id, fingerprint) VALUES (?, ?, ?, ?)");
   const exit = db.prepare("UPDATE attempts SET exit_code = coalesce(exit_code, ?) WHERE task_id = ? AND number = ?");
-  const set = db.prepare("INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value");
+  const set = db.prepare(
+    "INSERT INTO settings (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+  );
   const unset = db.prepare("DELETE FROM settings WHERE key = ?");
-  const ping = db.prepare("INSERT INTO settings (key, value) VALUES (?, '1') ON CONFLICT DO UPDATE SET value = 1 - value");
+  const ping = db.prepare(
+    "INSERT INTO settings (key, value) VALUES (?, '1') ON CONFLICT DO UPDATE SET value = 1 - value",
+  );
   const newestRev = db.prepare<[], number | null>("SELECT max(rev) FROM tasks").pluck();
   /** The newest rev; null = not known, read it. */
   let newest: number | null = null;
@@ -72,12 +81,15 @@ export function taskWrites(db: Connection): { readonly writes: TaskWrites; reado
     create(task) {
       const known = task.idempotency === null ? undefined : findKey.get(task.userId, task.idempotency.key);
       if (known === undefined) return { kind: "created", rev: insert(task) };
-      return known.fingerprint === task.idempotency?.fingerprint ? { kind: "replayed", taskId: known.task_id } : { kind: "mismatch" };
+      return known.fingerprint === task.idempotency?.fingerprint
+        ? { kind: "replayed", taskId: known.task_id }
+        : { kind: "mismatch" };
     },
     commit(commit) {
       const { taskId, events } = commit;
       const last = events.at(-1);
-      if (last?.seq !== commit.expectedSeq + events.length) throw new Error(`the events of a commit of ${taskId} are not in a row`);
+      if (last?.seq !== commit.expectedSeq + events.length)
+        throw new Error(`the events of a commit of ${taskId} are not in a row`);
       const rev = nextRev();
       if (!move(commit, last, rev)) return null;
       newest = rev;
@@ -106,7 +118,18 @@ function taskInsert(db: Connection) {
     const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, slot, event } = task;
     const c = snapshot.context;
     const due = isSettledState(state) ? null : c.dueAt;
-    const mutable = [state, slot ? 1 : 0, c.attempt, c.excused, event.seq, rev, due, event.at, c.startedAt, c.settledAt];
+    const mutable = [
+      state,
+      slot ? 1 : 0,
+      c.attempt,
+      c.excused,
+      event.seq,
+      rev,
+      due,
+      event.at,
+      c.startedAt,
+      c.settledAt,
+    ];
     const fixed = [id, userId, threadId, parentId, machineVersion, spec.priority, place.turn, place.rank, event.at];
     statement.run(...fixed, ...mutable, JSON.stringify(snapshot));
   };
@@ -152,7 +175,9 @@ function logWrites(db: Connection) {
 }
 
 function projectionWrites(db: Connection) {
-  const message = db.prepare("INSERT INTO messages (task_id, seq, id, at, role, mode, status, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+  const message = db.prepare(
+    "INSERT INTO messages (task_id, seq, id, at, role, mode, status, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+  );
   const messageStatus = db.prepare("UPDATE messages SET status = ? WHERE task_id = ? AND id = ? AND role = 'user'");
   const tool = db.prepare(
     "INSERT INTO tool_calls (task_id, seq, attempt, id, name, input, started_at, truncated) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
@@ -161,8 +186,12 @@ function projectionWrites(db: Connection) {
     `UPDATE tool_calls SET ended_at = ?, output = ?, exit_code = ?, truncated = ?
      WHERE task_id = ? AND attempt = ? AND id = ? AND ended_at IS NULL`,
   );
-  const attempt = db.prepare("INSERT INTO attempts (task_id, number, container, started_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING");
-  const attemptEnd = db.prepare("UPDATE attempts SET ended_at = ?, failure = ? WHERE task_id = ? AND number = ? AND ended_at IS NULL");
+  const attempt = db.prepare(
+    "INSERT INTO attempts (task_id, number, container, started_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+  );
+  const attemptEnd = db.prepare(
+    "UPDATE attempts SET ended_at = ?, failure = ? WHERE task_id = ? AND number = ? AND ended_at IS NULL",
+  );
 
   return (taskId: string, change: ProjectionChange): void => {
     switch (change.kind) {
@@ -180,7 +209,15 @@ function projectionWrites(db: Connection) {
         return;
       }
       case "tool.end":
-        toolEnd.run(change.endedAt, change.output, change.exitCode, change.truncated ? 1 : 0, taskId, change.attempt, change.id);
+        toolEnd.run(
+          change.endedAt,
+          change.output,
+          change.exitCode,
+          change.truncated ? 1 : 0,
+          taskId,
+          change.attempt,
+          change.id,
+        );
         return;
       case "attempt":
         attempt.run(taskId, change.row.number, change.row.container, change.row.startedAt);

@@ -1,6 +1,11 @@
 /** Transcripts in SQLite, and in memory: the same contract. */
 import type { Connection } from "../driver.ts";
-import { TRANSCRIPT_BYTES, type AppendResult, type NewRecord, type StoredRecord } from "../../../core/ports/transcripts.ts";
+import {
+  TRANSCRIPT_BYTES,
+  type AppendResult,
+  type NewRecord,
+  type StoredRecord,
+} from "../../../core/ports/transcripts.ts";
 
 /** The longest list of old ones. */
 const OLD = 1_000;
@@ -11,7 +16,10 @@ interface Tail {
 }
 const NOTHING: Tail = { n: 0, total: 0 };
 
-/** What happens to a record, decided the same way in every store. @param known the stored record of that number. */
+/**
+ * What happens to a record, decided the same way in every store. @param known the stored record of
+ * that number.
+ */
 function judge(record: NewRecord, tail: Tail, known: () => StoredRecord | undefined): AppendResult {
   if (record.n <= tail.n) {
     const before = known();
@@ -48,9 +56,13 @@ export function transcriptReads(db: Connection) {
 }
 
 export function transcriptWrites(db: Connection) {
-  const holder = db.prepare<[string, number], number>("SELECT 1 FROM tasks WHERE id = ? AND attempt = ? AND slot = 1").pluck();
+  const holder = db
+    .prepare<[string, number], number>("SELECT 1 FROM tasks WHERE id = ? AND attempt = ? AND slot = 1")
+    .pluck();
   const tail = db.prepare<[string], Tail>("SELECT n, total FROM transcripts WHERE task_id = ? ORDER BY n DESC LIMIT 1");
-  const one = db.prepare<[string, number], StoredRecord>("SELECT n, attempt, record AS json FROM transcripts WHERE task_id = ? AND n = ?");
+  const one = db.prepare<[string, number], StoredRecord>(
+    "SELECT n, attempt, record AS json FROM transcripts WHERE task_id = ? AND n = ?",
+  );
   const insert = db.prepare("INSERT INTO transcripts (task_id, n, attempt, total, record) VALUES (?, ?, ?, ?, ?)");
   const copy = db.prepare(
     `INSERT INTO transcripts (task_id, n, attempt, total, record)
@@ -105,7 +117,8 @@ export class MemoryTranscripts {
 
   /** Tasks that have one. */
   stock(): { taskId: string; bytes: number }[] {
-    const sizeOf = (records: readonly StoredRecord[]): number => records.reduce((sum, { json }) => sum + Buffer.byteLength(json), 0);
+    const sizeOf = (records: readonly StoredRecord[]): number =>
+      records.reduce((sum, { json }) => sum + Buffer.byteLength(json), 0);
     return [...this.#records].map(([taskId, records]) => ({ taskId, bytes: sizeOf(records) }));
   }
 

@@ -15,7 +15,19 @@ export function ledgerWrites(db: Connection): LedgerWrites {
   );
   return {
     book(row) {
-      const { id, taskId, userId, attempt, at, model, inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd } = row;
+      const {
+        id,
+        taskId,
+        userId,
+        attempt,
+        at,
+        model,
+        inputTokens,
+        outputTokens,
+        cacheReadTokens,
+        cacheWriteTokens,
+        usd,
+      } = row;
       const counts = [inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens];
       put.run(id, taskId, userId, attempt, at, model, ...counts, usd, row.estimated ? 1 : 0);
     },

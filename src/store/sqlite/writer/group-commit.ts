@@ -1,6 +1,7 @@
 /**
- * Group commit, in a thread of its own: what is written in one turn of the event loop, or while the thread is busy, shares one transaction.
- * The event loop neither runs SQL that writes nor waits for the disk (decision 026).
+ * Group commit, in a thread of its own: what is written in one turn of the event loop, or while the
+ * thread is busy, shares one transaction. The event loop neither runs SQL that writes nor waits for
+ * the disk (decision 026).
  *
  * B1 A promise resolves after COMMIT, never before.
  * B2 A write that fails rejects; its neighbours do not notice (writer.ts).
@@ -23,7 +24,10 @@ interface Item {
 const BATCH = 256;
 /** Batches that the thread has at a time: while it writes one, the next is there already. */
 const DEPTH = 2;
-/** How many are told of their commit in one turn of the loop: the first of them have their next call with the thread while the rest is told. */
+/**
+ * How many are told of their commit in one turn of the loop: the first of them have their next call
+ * with the thread while the rest is told.
+ */
 const TELL = 32;
 
 /** Of the build, also for what runs from its sources (tests). */
@@ -51,7 +55,10 @@ export class GroupCommit {
   #closing: Promise<void> | null = null;
   #drained: (() => void) | null = null;
 
-  /** Starts the thread. Should it fail (it cannot open the database, it has no memory), the process ends: nothing could be recorded. */
+  /**
+   * Starts the thread. Should it fail (it cannot open the database, it has no memory), the process
+   * ends: nothing could be recorded.
+   */
   constructor(data: ThreadData) {
     this.#thread = new Worker(THREAD, { workerData: data, env: {}, execArgv: [] });
     this.#thread.on("message", (outcomes: readonly WriteOutcome[]) => this.#settle(outcomes));
@@ -103,7 +110,8 @@ export class GroupCommit {
   }
 
   #settle(outcomes: readonly WriteOutcome[]): void {
-    for (const [i, item] of (this.#underWay.shift() ?? []).entries()) this.#answers.push(() => answer(item, outcomes[i]));
+    for (const [i, item] of (this.#underWay.shift() ?? []).entries())
+      this.#answers.push(() => answer(item, outcomes[i]));
     if (this.#underWay.length === 0) this.#thread.unref();
     this.#send();
     this.#tell();

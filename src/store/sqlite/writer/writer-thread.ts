@@ -1,4 +1,6 @@
-/** The thread that writes: batches of calls come in, their outcomes go out; null = close and end. */
+/**
+ * The thread that writes: batches of calls come in, their outcomes go out; null = close and end.
+ */
 import { parentPort, workerData } from "node:worker_threads";
 import { crashpointFrom } from "../../../core/lib/crashpoint.ts";
 import { connect, createWriter, type WriteCall, type Connecting } from "./writer.ts";

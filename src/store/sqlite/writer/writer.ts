@@ -1,8 +1,10 @@
 /**
  * The writing end of the database: one connection, which only the thread of writer-thread.ts has.
  *
- * B1 Calls of one batch share one transaction, and with it one sync to the disk; they run in the order in which they were made.
- * B2 When one call throws, the transaction is rolled back and each call runs in a transaction of its own: only the culprit fails.
+ * B1 Calls of one batch share one transaction, and with it one sync to the disk; they run in the
+ *    order in which they were made.
+ * B2 When one call throws, the transaction is rolled back and each call runs in a transaction of
+ *    its own: only the culprit fails.
  */
 import Database, { type Connection } from "../driver.ts";
 import { noCrash, type Crashpoint } from "../../../core/lib/crashpoint.ts";
@@ -35,7 +37,10 @@ export interface Connecting {
 
 const BUSY_MS = 5_000;
 const CACHE_KIB = 64 * 1_024;
-/** Pages of the log that are copied back at once; few large checkpoints write a page that changes often only once. */
+/**
+ * Pages of the log that are copied back at once; few large checkpoints write a page that changes
+ * often only once.
+ */
 const CHECKPOINT_PAGES = 8_192;
 
 /** A connection that may write, in WAL mode. */
@@ -57,7 +62,10 @@ export function connect({ path, synchronous }: Connecting): Connection {
   }
 }
 
-/** @param crashpoint called as `store.before`, `store.inside` and `store.after` around each transaction. */
+/**
+ * @param crashpoint called as `store.before`, `store.inside` and `store.after` around each
+ * transaction.
+ */
 export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): Writer {
   const tasks = taskWrites(db);
   const writes: Writes = { ...tasks.writes, ...accountWrites(db), ...ledgerWrites(db) };

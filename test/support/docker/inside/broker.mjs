@@ -1,10 +1,14 @@
-// What an injected agent can do once it has read the attempt's token: speak to the broker itself. Prints one line of JSON per try.
+// What an injected agent can do once it has read the attempt's token: speak to the broker itself.
+// Prints one line of JSON per try.
 import { existsSync, readFileSync } from "node:fs";
 import { request } from "node:http";
 import { connect } from "node:net";
 
 export const SOCKET = "/run/slipway/b.sock";
-/** In the environment of a worker that was made for its attempt, in a file where it had waited for one. */
+/**
+ * In the environment of a worker that was made for its attempt, in a file where it had waited for
+ * one.
+ */
 export const token = () => {
   const assigned = process.env.SLIPWAY_ASSIGNMENT ?? "/run/slipway/attempt.json";
   if (existsSync(assigned)) return JSON.parse(readFileSync(assigned, "utf8")).token;
@@ -60,7 +64,8 @@ export const post = (events, more = {}) =>
     body: JSON.stringify({ attempt, events, ...more }),
     headers: { "content-type": "application/json" },
   });
-export const raw = (body) => call("POST", "/worker/v1/events", { body, headers: { "content-type": "application/json" } });
+export const raw = (body) =>
+  call("POST", "/worker/v1/events", { body, headers: { "content-type": "application/json" } });
 /** The number of the worker's last event that the coordinator has. */
 export const acked = async () => JSON.parse((await post([])).text).ack;
 
@@ -69,7 +74,10 @@ export function bytes(text, { linger = 5_000 } = {}) {
   return new Promise((done) => {
     const socket = connect(SOCKET, () => socket.write(text));
     let answer = "";
-    const end = (why) => (socket.destroy(), done({ status: Number(/^HTTP\/1\.1 (\d+)/.exec(answer)?.[1] ?? 0), code: why, text: answer }));
+    const end = (why) => (
+      socket.destroy(),
+      done({ status: Number(/^HTTP\/1\.1 (\d+)/.exec(answer)?.[1] ?? 0), code: why, text: answer })
+    );
     socket.on("data", (piece) => (answer += piece.toString("latin1")));
     socket.on("error", (error) => end(error.code));
     socket.on("close", () => end("closed"));

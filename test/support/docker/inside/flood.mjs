@@ -1,4 +1,5 @@
-// Floods of the broker. `node flood.mjs connections|slow|events|batches`; prints one line of JSON about how it went.
+// Floods of the broker. `node flood.mjs connections|slow|events|batches`; prints one line of JSON
+// about how it went.
 import { connect } from "node:net";
 import { acked, at, attempt, call, post, SOCKET, token } from "./broker.mjs";
 
@@ -17,7 +18,8 @@ async function connections() {
       socket.on("close", () => open.delete(socket));
     });
   for (let round = 0; round < 40; round += 1) await Promise.all(Array.from({ length: 250 }, dial));
-  // The kernel accepts more than the broker keeps; what the broker has seen and does not keep is closed.
+  // The kernel accepts more than the broker keeps; what the broker has seen and does not keep is
+  // closed.
   for (let waited = 0; open.size > 256 && waited < 100; waited += 1) await new Promise((done) => setTimeout(done, 100));
   const held = open.size;
   for (const socket of open) socket.destroy();
@@ -64,7 +66,12 @@ async function events() {
   for (;;) {
     const batch = Array.from({ length: 30 }, () => {
       seq += 1;
-      return { seq, at, type: "message", data: { id: `m${seq}`, role: "assistant", content: [{ type: "text", text }] } };
+      return {
+        seq,
+        at,
+        type: "message",
+        data: { id: `m${seq}`, role: "assistant", content: [{ type: "text", text }] },
+      };
     });
     const { status, code } = await post(batch);
     if (status !== 200 || seconds(begun) > 60) return { status, code, megabytes: Math.round(sent / 1e6) };

@@ -1,4 +1,5 @@
-// Forged worker events and requests that no worker sends. `node forge.mjs <sha that another task has> <id of another task> <its token>`
+// Forged worker events and requests that no worker sends. `node forge.mjs <sha that another task
+// has> <id of another task> <its token>`
 import { acked, at, attempt, bytes, call, post, raw, say, token } from "./broker.mjs";
 
 const [foreignSha, foreignTask, foreignToken] = process.argv.slice(2);
@@ -18,7 +19,8 @@ const endless = (bytesLeft) => () => (bytesLeft <= 0 ? null : ((bytesLeft -= 65_
 const tries = {
   "no token": () => call("GET", "/worker/v1/spec", { as: null }),
   "another task's token": () => call("GET", "/worker/v1/spec", { as: foreignToken }),
-  "another task's token for git": () => call("GET", "/git/repo.git/info/refs?service=git-upload-pack", { as: foreignToken }),
+  "another task's token for git": () =>
+    call("GET", "/git/repo.git/info/refs?service=git-upload-pack", { as: foreignToken }),
   "an invented token": () => call("GET", "/worker/v1/spec", { as: `att_${"A".repeat(43)}` }),
   "the token with more behind it": () => call("GET", "/worker/v1/spec", { as: `${token()}A` }),
   "another attempt's batch": () => raw(JSON.stringify({ attempt: attempt + 1, events: [] })),
@@ -47,18 +49,23 @@ const tries = {
   "JSON 33 levels deep": () => tool(`${'{"a":'.repeat(33)}1${"}".repeat(33)}`),
   "bytes that are not UTF-8": () => raw(Buffer.from([0x7b, 0xff, 0xfe, 0x7d])),
   "half a surrogate pair": () => tool('{"command":"\\ud800"}'),
-  "keys of every object": () => tool('{"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}},"toString":null}'),
+  "keys of every object": () =>
+    tool('{"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}},"toString":null}'),
   "no JSON": () => raw("{"),
   "one gigabyte, announced": () =>
-    bytes(`POST /worker/v1/events HTTP/1.1\r\nhost: b\r\nauthorization: Bearer ${token()}\r\ncontent-length: 1000000000\r\n\r\n`).then(
-      coded,
-    ),
+    bytes(
+      `POST /worker/v1/events HTTP/1.1\r\nhost: b\r\nauthorization: Bearer ${token()}\r\ncontent-length: 1000000000\r\n\r\n`,
+    ).then(coded),
   "one gigabyte, in pieces": () => call("POST", "/worker/v1/events", { chunks: endless(1e9) }).then(cut),
   "a header of 20 KB": () => call("GET", "/worker/v1/spec", { headers: { "x-long": "x".repeat(20_000) } }),
-  "10,000 headers": () => bytes(`GET /worker/v1/spec HTTP/1.1\r\nhost: b\r\n${"x: y\r\n".repeat(10_000)}\r\n`).then(coded),
-  "two lengths": () => bytes(`POST /worker/v1/events HTTP/1.1\r\nhost: b\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}`).then(coded),
+  "10,000 headers": () =>
+    bytes(`GET /worker/v1/spec HTTP/1.1\r\nhost: b\r\n${"x: y\r\n".repeat(10_000)}\r\n`).then(coded),
+  "two lengths": () =>
+    bytes(`POST /worker/v1/events HTTP/1.1\r\nhost: b\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}`).then(coded),
   "length and pieces": () =>
-    bytes(`POST /worker/v1/events HTTP/1.1\r\nhost: b\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`).then(coded),
+    bytes(
+      `POST /worker/v1/events HTTP/1.1\r\nhost: b\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`,
+    ).then(coded),
   "another protocol": () => bytes("\u0016\u0003\u0001 hello\r\n\r\n").then(coded),
   "an upgrade": () => call("GET", "/worker/v1/spec", { headers: { connection: "Upgrade", upgrade: "websocket" } }),
   "the people's door": () => call("GET", "/v1/tasks"),
@@ -68,7 +75,8 @@ const tries = {
   "an endless poll": () => call("GET", "/worker/v1/commands?wait=100000"),
   "a checkpoint that another task has": () =>
     post(next("checkpoint", { sha: foreignSha, cursor: null, files: 0, additions: 0, deletions: 0 })),
-  "200 steps that never ended": () => post(Array.from({ length: 200 }, (_, i) => event(start + 1 + i, "task.step", step))),
+  "200 steps that never ended": () =>
+    post(Array.from({ length: 200 }, (_, i) => event(start + 1 + i, "task.step", step))),
   "the first event again": () => post([event(1, "notice", { ...notice, text: "history rewritten" })]),
 };
 
@@ -77,8 +85,12 @@ function coded(answer) {
   return { ...answer, code: /"code":"(\w+)"/.exec(body)?.[1] ?? answer.code };
 }
 
-/** The sender may lose the race between the answer and the end of the connection; both are a refusal. */
-const cut = (answer) => (answer.status === 0 && /EPIPE|ECONNRESET/.test(answer.code) ? { status: 413, code: "payload_too_large" } : answer);
+/**
+ * The sender may lose the race between the answer and the end of the connection; both are a
+ * refusal.
+ */
+const cut = (answer) =>
+  answer.status === 0 && /EPIPE|ECONNRESET/.test(answer.code) ? { status: 413, code: "payload_too_large" } : answer;
 
 for (const [name, attack] of Object.entries(tries)) {
   start = await acked();

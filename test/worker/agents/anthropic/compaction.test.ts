@@ -1,4 +1,7 @@
-/** A conversation that has become long is replaced by a summary: the provider's, or our own where the provider has none. */
+/**
+ * A conversation that has become long is replaced by a summary: the provider's, or our own where
+ * the provider has none.
+ */
 import { afterEach, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
@@ -19,8 +22,14 @@ const TURNS: Scenario["turns"] = [
   { tools: [FINISH] },
 ];
 
-async function run(scenario: Scenario, options: Partial<LifeOptions> = {}): Promise<{ bench: Bench; fake: FakeModel; life: Life }> {
-  const fake = await startFakeModel({ scenarios: { default: { turns: [{ say: "wrong" }] }, long: scenario }, apiKey: KEY });
+async function run(
+  scenario: Scenario,
+  options: Partial<LifeOptions> = {},
+): Promise<{ bench: Bench; fake: FakeModel; life: Life }> {
+  const fake = await startFakeModel({
+    scenarios: { default: { turns: [{ say: "wrong" }] }, long: scenario },
+    apiKey: KEY,
+  });
   const bench = new Bench();
   closers.push(
     () => fake.close(),
@@ -39,7 +48,10 @@ describe("[A9] the transcript is never changed; a summary is one more line, and 
   it("the provider's signed summary goes first, with its beta", async () => {
     const { bench, fake, life } = await run({ turns: TURNS });
     expect(bench.ran()).toEqual(["a", "b", "c", "d", "e"]);
-    expect(compactions(bench).map(({ block }) => (block as { type: string } | null)?.type)).toEqual(["compaction", "compaction"]);
+    expect(compactions(bench).map(({ block }) => (block as { type: string } | null)?.type)).toEqual([
+      "compaction",
+      "compaction",
+    ]);
     const after = fake.requests().at(-1);
     expect(after?.headers["anthropic-beta"]).toContain("compact-2026-09-04");
     expect(after?.request.messages[0]).toMatchObject({ role: "assistant", content: [{ type: "compaction" }] });
@@ -51,7 +63,10 @@ describe("[A9] the transcript is never changed; a summary is one more line, and 
     const { bench, fake } = await run({ turns: TURNS, compaction: "refused" });
     expect(bench.ran()).toEqual(["a", "b", "c", "d", "e"]);
     const [first] = compactions(bench);
-    expect(first).toMatchObject({ block: null, text: expect.stringContaining("Summary of the turns up to 2.") as string });
+    expect(first).toMatchObject({
+      block: null,
+      text: expect.stringContaining("Summary of the turns up to 2.") as string,
+    });
     expect(first?.["text"]).toContain("Then c");
     expect(first?.["text"]).toContain("Do it.");
     expect(fake.requests().filter(({ request }) => request.tool_choice?.type === "none")).toHaveLength(2);

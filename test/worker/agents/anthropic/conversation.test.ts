@@ -24,7 +24,10 @@ const fold = (lines: readonly Line[]): Conversation => {
   return view;
 };
 
-/** A run as the loop writes it: each answer with its calls, their results in any order, and texts in between. */
+/**
+ * A run as the loop writes it: each answer with its calls, their results in any order, and texts in
+ * between.
+ */
 const run = fc
   .array(
     fc.record({
@@ -40,7 +43,10 @@ const run = fc
     BEGIN,
     ...turns.flatMap(({ calls, texts, turned }, t): Line[] => {
       const ids = Array.from({ length: calls }, (_, i) => `${t}_${i}`);
-      const content = [{ type: "text", text: `turn ${t}` }, ...ids.map((id) => ({ type: "tool_use", id, name: "bash", input: {} }))];
+      const content = [
+        { type: "text", text: `turn ${t}` },
+        ...ids.map((id) => ({ type: "tool_use", id, name: "bash", input: {} })),
+      ];
       const order = turned ? ids.toReversed() : ids;
       return [
         { kind: "turn", content, stop: calls > 0 ? "tool_use" : "end_turn", tokens: 1 },
@@ -48,7 +54,11 @@ const run = fc
           { kind: "call", id },
           { kind: "result", id, output: `of ${id}`, status: "ok" },
         ]),
-        ...(texts.length === 0 && calls === 0 ? ["go on"] : texts).map((text): Line => ({ kind: "told", source: "person", text })),
+        ...(texts.length === 0 && calls === 0 ? ["go on"] : texts).map((text): Line => ({
+          kind: "told",
+          source: "person",
+          text,
+        })),
       ];
     }),
   ]);
@@ -75,7 +85,9 @@ describe("[A9] the fold", () => {
         const messages = fold(lines).messages();
         for (const [i, { role, content }] of messages.entries()) {
           const results = content.flatMap((block) => (block.type === "tool_result" ? [block["tool_use_id"]] : []));
-          const called = (messages[i - 1]?.content ?? []).flatMap((block) => (block.type === "tool_use" ? [block["id"]] : []));
+          const called = (messages[i - 1]?.content ?? []).flatMap((block) =>
+            block.type === "tool_use" ? [block["id"]] : [],
+          );
           expect(results).toEqual(role === "user" ? called : []);
           expect(content.findLastIndex(({ type }) => type === "tool_result")).toBe(results.length - 1);
         }
@@ -143,6 +155,8 @@ describe("[A5] circles", () => {
   });
 
   it("another way after the nudge is fine", () => {
-    expect(verdict([...times(4, () => trace("x", "y")), "nudge", trace("a", "1"), trace("b", "2"), trace("x", "y")])).toBe("fine");
+    expect(
+      verdict([...times(4, () => trace("x", "y")), "nudge", trace("a", "1"), trace("b", "2"), trace("x", "y")]),
+    ).toBe("fine");
   });
 });

@@ -1,4 +1,7 @@
-/** Each way in which a model call fails, at the first turn, after tools, and at the last: it ends well or with its code, and no tool runs twice. */
+/**
+ * Each way in which a model call fails, at the first turn, after tools, and at the last: it ends
+ * well or with its code, and no tool runs twice.
+ */
 import { afterEach, describe, expect, it } from "vitest";
 import { faultSchema, type Fault, type Turn } from "../../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
@@ -21,10 +24,27 @@ const status = (code: number, more: object = {}): Fault => faultSchema.parse({ k
 const FOR_EVER = { times: 10_000 };
 
 const ROWS: readonly Row[] = [
-  { name: "429 with retry-after", fault: status(429, { retryAfter: 0.05, times: 2 }), end: "well", notice: "model_retry" },
-  { name: "429 for ever", fault: status(429, FOR_EVER), end: "model_overloaded", notice: "model_retry", settings: { patienceMs: 100 } },
+  {
+    name: "429 with retry-after",
+    fault: status(429, { retryAfter: 0.05, times: 2 }),
+    end: "well",
+    notice: "model_retry",
+  },
+  {
+    name: "429 for ever",
+    fault: status(429, FOR_EVER),
+    end: "model_overloaded",
+    notice: "model_retry",
+    settings: { patienceMs: 100 },
+  },
   { name: "529", fault: status(529, { times: 3 }), end: "well", notice: "model_retry" },
-  { name: "529 for ever", fault: status(529, FOR_EVER), end: "model_overloaded", notice: "model_retry", settings: { patienceMs: 100 } },
+  {
+    name: "529 for ever",
+    fault: status(529, FOR_EVER),
+    end: "model_overloaded",
+    notice: "model_retry",
+    settings: { patienceMs: 100 },
+  },
   { name: "500", fault: status(500), end: "well", notice: "model_retry" },
   { name: "drop in mid-stream", fault: { kind: "drop", after: 4, times: 2 }, end: "well", notice: "model_retry" },
   { name: "drop before the first event", fault: { kind: "drop", after: 0 }, end: "well", notice: "model_retry" },
@@ -47,13 +67,27 @@ const ROWS: readonly Row[] = [
   { name: "cut tool JSON", fault: { kind: "cut_tool_json" }, end: "well" },
   { name: "invalid tool JSON", fault: { kind: "invalid_tool_json" }, end: "well", notice: "model_retry" },
   { name: "invalid tool JSON for ever", fault: { kind: "invalid_tool_json", ...FOR_EVER }, end: "agent_error" },
-  { name: "context limit as an error", fault: { kind: "context_limit", form: "error" }, end: "well", notice: "compacted" },
-  { name: "context limit as a stop reason", fault: { kind: "context_limit", form: "stop" }, end: "well", notice: "compacted" },
+  {
+    name: "context limit as an error",
+    fault: { kind: "context_limit", form: "error" },
+    end: "well",
+    notice: "compacted",
+  },
+  {
+    name: "context limit as a stop reason",
+    fault: { kind: "context_limit", form: "stop" },
+    end: "well",
+    notice: "compacted",
+  },
   { name: "context limit for ever", fault: { kind: "context_limit", form: "error", ...FOR_EVER }, end: "agent_error" },
   { name: "a request that is too large", fault: status(413), end: "well", notice: "compacted" },
   { name: "the key is refused", fault: status(401), end: "model_auth" },
   { name: "no quota", fault: status(402), end: "model_quota" },
-  { name: "the task's budget, and a person who stops", fault: status(402, { type: "budget_exceeded" }), end: "budget_exceeded" },
+  {
+    name: "the task's budget, and a person who stops",
+    fault: status(402, { type: "budget_exceeded" }),
+    end: "budget_exceeded",
+  },
   {
     name: "the task's budget in mid-stream, and a person who adds to it",
     fault: { kind: "error_event", after: 3, type: "budget_exceeded" },
@@ -87,7 +121,12 @@ describe.each(PLACES.map((name, place) => ({ name, place })))("[A8] faults: $nam
     benches.push(bench);
     const fake = await startFakeModel({ scenarios: { default: { turns: turnsWith(fault, place) } }, apiKey: KEY });
     open.push(fake);
-    const life = new Life({ bench, model: { baseURL: fake.url, token: KEY }, settings: settings ?? {}, budget: [...(budget ?? [])] });
+    const life = new Life({
+      bench,
+      model: { baseURL: fake.url, token: KEY },
+      settings: settings ?? {},
+      budget: [...(budget ?? [])],
+    });
     const code = await life.run().then(
       () => "well",
       (thrown: { code?: string }) => thrown.code ?? String(thrown),
@@ -116,7 +155,9 @@ describe("[A8] what a failure says", () => {
   });
 
   it("a spend limit is no rate limit", () => {
-    expect(classifyFault({ status: 429, type: "rate_limit_error", errorCode: "contract_spend_limit_reached" }, 0)).toMatchObject({
+    expect(
+      classifyFault({ status: 429, type: "rate_limit_error", errorCode: "contract_spend_limit_reached" }, 0),
+    ).toMatchObject({
       kind: "fatal",
       code: "model_quota",
     });

@@ -79,7 +79,8 @@ async function open(scenario: Scenario, budget: Budget): Promise<House> {
     await new Promise((resolve) => server.close(resolve));
   });
   const baseURL = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const life = (options: Partial<LifeOptions> = {}): Life => new Life({ model: { baseURL, token: "att_token" }, ...options, bench });
+  const life = (options: Partial<LifeOptions> = {}): Life =>
+    new Life({ model: { baseURL, token: "att_token" }, ...options, bench });
   return { fake, ledger, taskId: id, bench, life };
 }
 
@@ -100,7 +101,9 @@ it("[A8] through the gateway everything passes: summaries, retries, faults in mi
   expect(await one.run()).toMatchObject({ title: "Do the work" });
   expect(one.notices().filter((code) => code === "model_retry")).toHaveLength(3);
   expect(one.notices()).toContain("compacted");
-  expect(fake.requests().filter(({ request, status }) => request.compaction !== undefined && status === 200)).toHaveLength(1);
+  expect(
+    fake.requests().filter(({ request, status }) => request.compaction !== undefined && status === 200),
+  ).toHaveLength(1);
   expect((await ledger.spentBy(taskId)).requests).toBe(fake.requests().filter(({ status }) => status === 200).length);
 });
 

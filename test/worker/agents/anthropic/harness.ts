@@ -1,6 +1,7 @@
 /**
- * Around the agent: real tools in a real git workspace, a transcript in a file, the fake model over HTTP. A life can be ended at any line of the
- * transcript, and the next one goes on in the same folder (the same attempt) or from the last checkpoint (the next attempt).
+ * Around the agent: real tools in a real git workspace, a transcript in a file, the fake model over
+ * HTTP. A life can be ended at any line of the transcript, and the next one goes on in the same
+ * folder (the same attempt) or from the last checkpoint (the next attempt).
  */
 import { execFileSync } from "node:child_process";
 import {
@@ -20,7 +21,13 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createModelAgent } from "../../../../worker/agents/anthropic/agent.ts";
 import type { LoopSettings } from "../../../../worker/agents/anthropic/settings.ts";
-import type { AgentContext, AgentResult, ReceivedMessage, Transcript, TranscriptRecord } from "../../../../worker/agents/agent.ts";
+import type {
+  AgentContext,
+  AgentResult,
+  ReceivedMessage,
+  Transcript,
+  TranscriptRecord,
+} from "../../../../worker/agents/agent.ts";
 import { createTools } from "../../../../worker/tools/toolbox.ts";
 import type { ToolRunner } from "../../../../worker/tools/tool.ts";
 import type { WorkerSpec } from "../../../../src/core/protocol/worker.ts";
@@ -29,7 +36,10 @@ export const KEY = "att_key";
 
 export class Killed extends Error {}
 
-/** Durable line by line. `limit`: the life ends when this line is to be written, before or after it is durable. */
+/**
+ * Durable line by line. `limit`: the life ends when this line is to be written, before or after it
+ * is durable.
+ */
 export class FileTranscript implements Transcript {
   readonly records: readonly TranscriptRecord[];
   readonly #file: string;
@@ -74,7 +84,12 @@ export function linesOf(file: string): TranscriptRecord[] {
 
 export function git(cwd: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): string {
   const who = { GIT_AUTHOR_NAME: "T", GIT_AUTHOR_EMAIL: "t@t", GIT_COMMITTER_NAME: "T", GIT_COMMITTER_EMAIL: "t@t" };
-  return execFileSync("git", args, { cwd, env: { ...process.env, ...who, ...env }, encoding: "utf8", stdio: "pipe" }).trim();
+  return execFileSync("git", args, {
+    cwd,
+    env: { ...process.env, ...who, ...env },
+    encoding: "utf8",
+    stdio: "pipe",
+  }).trim();
 }
 
 /** A task with its repository, as it outlives the worker's lives. */
@@ -135,7 +150,10 @@ export class Bench {
     return readFileSync(join(this.root, path), "utf8");
   }
 
-  /** Lines that commands left outside of the workspace, where no checkpoint reaches: what really ran. */
+  /**
+   * Lines that commands left outside of the workspace, where no checkpoint reaches: what really
+   * ran.
+   */
   ran(): string[] {
     const file = join(this.outside, "ran");
     return existsSync(file) ? readFileSync(file, "utf8").split("\n").filter(Boolean) : [];
@@ -240,7 +258,9 @@ export class Life implements AgentContext {
     this.emit("question", { id, question });
     const answer = this.#options.answer?.(question) ?? null;
     if (answer !== null) return answer;
-    return await new Promise((_, reject) => this.signal.addEventListener("abort", () => reject(this.signal.reason as Error)));
+    return await new Promise((_, reject) =>
+      this.signal.addEventListener("abort", () => reject(this.signal.reason as Error)),
+    );
   }
 
   person(text: string, mode: "steer" | "follow_up" = "steer"): void {

@@ -69,7 +69,10 @@ describe("[A1] the work of a task", () => {
     const many = Array.from({ length: 30 }, (_, i) => ({ name: "bash", input: { command: `echo ${i}` } }));
     const { fake, life } = await prepare(
       { turns: [{ tools: many }, { tools: many }, { tools: [FINISH] }] },
-      { spec: { model: "claude-sonnet-5-5", effort: "high", prompt: "Rename it." }, instructions: "Notes of the project: use tabs." },
+      {
+        spec: { model: "claude-sonnet-5-5", effort: "high", prompt: "Rename it." },
+        instructions: "Notes of the project: use tabs.",
+      },
     );
     await life.run();
     const request = fake.requests().at(-1)?.request;
@@ -105,7 +108,11 @@ describe("[A1] the work of a task", () => {
 describe("[A2] tools run only when the answer ended by asking for them", () => {
   it("calls of an answer that ended otherwise are answered, not run", async () => {
     const { bench, fake, life } = await prepare({
-      turns: [{ tools: [step("never")], stop: "end_turn" }, { tools: [step("never")], stop: "pause_turn" }, { tools: [FINISH] }],
+      turns: [
+        { tools: [step("never")], stop: "end_turn" },
+        { tools: [step("never")], stop: "pause_turn" },
+        { tools: [FINISH] },
+      ],
     });
     await life.run();
     expect(bench.ran()).toEqual([]);
@@ -113,8 +120,14 @@ describe("[A2] tools run only when the answer ended by asking for them", () => {
   });
 
   it("an answer that is cut off three times in a row ends the task with its reason", async () => {
-    const { bench, life } = await prepare({ turns: [{ tools: [step("never")], stop: "max_tokens" }], afterwards: "again" });
-    expect(await failure(life.run())).toMatchObject({ code: "agent_stuck", message: expect.stringContaining("cut off") as string });
+    const { bench, life } = await prepare({
+      turns: [{ tools: [step("never")], stop: "max_tokens" }],
+      afterwards: "again",
+    });
+    expect(await failure(life.run())).toMatchObject({
+      code: "agent_stuck",
+      message: expect.stringContaining("cut off") as string,
+    });
     expect(bench.ran()).toEqual([]);
   });
 
@@ -139,7 +152,9 @@ describe("[A3] words without a call are a report, not a proof", () => {
   });
 
   it("a finish without a summary is refused with words that teach", async () => {
-    const { fake, life } = await prepare({ turns: [{ tools: [{ name: "finish", input: { title: "T" } }] }, { tools: [FINISH] }] });
+    const { fake, life } = await prepare({
+      turns: [{ tools: [{ name: "finish", input: { title: "T" } }] }, { tools: [FINISH] }],
+    });
     expect(await life.run()).toMatchObject({ summary: "It is done and was checked." });
     expect(texts(fake)).toContain("summary:");
   });
@@ -171,7 +186,10 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
   it("the same call with the same result: told, then stopped", async () => {
     const same = { name: "bash", input: { command: "cat a.txt" } };
     const { bench, fake, life } = await prepare({ turns: [{ tools: [same] }], afterwards: "again" });
-    expect(await failure(life.run())).toMatchObject({ code: "agent_stuck", message: expect.stringContaining("bash cat a.txt") as string });
+    expect(await failure(life.run())).toMatchObject({
+      code: "agent_stuck",
+      message: expect.stringContaining("bash cat a.txt") as string,
+    });
     expect(life.notices()).toEqual(["agent_circles"]);
     expect(fake.requests()).toHaveLength(6);
     expect(bench.checkpoint).not.toBeNull();
@@ -181,7 +199,10 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
     const call = (command: string) => ({ tools: [{ name: "bash", input: { command } }] });
     const turns = Array.from({ length: 30 }, (_, i) => call(i % 2 === 0 ? "echo a" : "echo b"));
     const two = await prepare({ turns });
-    expect(await failure(two.life.run())).toMatchObject({ code: "agent_stuck", message: expect.stringContaining("2 calls") as string });
+    expect(await failure(two.life.run())).toMatchObject({
+      code: "agent_stuck",
+      message: expect.stringContaining("2 calls") as string,
+    });
     const unknown = await prepare({ turns: [{ tools: [{ name: "teleport", input: {} }] }], afterwards: "again" });
     expect(await failure(unknown.life.run())).toMatchObject({ code: "agent_stuck" });
     expect(unknown.fake.requests()).toHaveLength(5);
@@ -190,7 +211,10 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
   it("different work for ever ends with the turns, after a warning", async () => {
     const turns = Array.from({ length: 40 }, (_, i) => ({ tools: [step(`s${i}`)] }));
     const { bench, fake, life } = await prepare({ turns }, { settings: { turns: 10 } });
-    expect(await failure(life.run())).toMatchObject({ code: "budget_exceeded", message: expect.stringContaining("10 turns") as string });
+    expect(await failure(life.run())).toMatchObject({
+      code: "budget_exceeded",
+      message: expect.stringContaining("10 turns") as string,
+    });
     expect(life.notices()).toEqual(["budget_near"]);
     expect(texts(fake)).toContain("Four fifths of the turns");
     expect(bench.ran()).toHaveLength(10);
@@ -294,7 +318,11 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     const { bench, fake, life } = await prepare({ turns });
     await life.run();
     const next = handOver(bench);
-    const later = new Life({ bench: next, model: { baseURL: fake.url, token: KEY }, spec: { prompt: "Now b.", budget: { turns: 3 } } });
+    const later = new Life({
+      bench: next,
+      model: { baseURL: fake.url, token: KEY },
+      spec: { prompt: "Now b.", budget: { turns: 3 } },
+    });
     await later.run();
     expect(next.ran()).toEqual(["b"]);
     expect(texts(fake)).toContain("Now b.");
@@ -320,7 +348,11 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     await life.run();
     const next = handOver(bench);
     const model = { baseURL: fake.url, token: KEY };
-    await new Life({ bench: next, model, spec: { taskId: "task_2", prompt: "Now b.", model: "claude-haiku-5-5" } }).run();
+    await new Life({
+      bench: next,
+      model,
+      spec: { taskId: "task_2", prompt: "Now b.", model: "claude-haiku-5-5" },
+    }).run();
     expect(next.ran()).toEqual(["a"]);
     expect(fake.requests().at(-1)?.request.messages[0]).toMatchObject({ role: "user" });
     expect(texts(fake)).toContain("It is done and was checked.");

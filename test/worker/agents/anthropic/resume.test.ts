@@ -22,7 +22,10 @@ const WORK: Scenario = {
     ...[1, 2, 3].flatMap(() => [REPAIR, { tools: [FINISH] }]),
   ],
 };
-/** Lines of a run that nothing interrupts: the beginning, and per turn itself, and a call and a result each. */
+/**
+ * Lines of a run that nothing interrupts: the beginning, and per turn itself, and a call and a
+ * result each.
+ */
 const LINES = 1 + 6 + 2 * 10;
 
 let fake: FakeModel;
@@ -49,7 +52,13 @@ async function live(bench: Bench, taskId: string, deaths: readonly Death[], save
     const before = readFileSync(bench.file, "utf8");
     const known = new Set(linesOf(bench.file).flatMap(({ data }) => (data["kind"] === "result" ? [data["id"]] : [])));
     const kill = death === null || death.at < linesOf(bench.file).length ? {} : { kill: death };
-    const life = new Life({ bench, model: { baseURL: fake.url, token: KEY }, spec: { taskId, verify: [CHECK] }, saveEach, ...kill });
+    const life = new Life({
+      bench,
+      model: { baseURL: fake.url, token: KEY },
+      spec: { taskId, verify: [CHECK] },
+      saveEach,
+      ...kill,
+    });
     const end = await life.run().then(
       () => "ended" as const,
       (thrown: unknown) => {
@@ -72,26 +81,38 @@ const death = fc.record({
 });
 
 describe("[A10] killed at any line, the next life goes on", () => {
-  it("40 times at random: the tree is right, the transcript only grows, no finished call is run again", { timeout: 400_000 }, async () => {
-    let task = 0;
-    await fc.assert(
-      fc.asyncProperty(fc.array(death, { minLength: 1, maxLength: 3 }), fc.constantFrom(0, 1, 3), async (deaths, saveEach) => {
-        const bench = new Bench();
-        try {
-          await live(bench, `task_${(task += 1)}`, deaths, saveEach);
-          expect(bench.read("log.txt").trim().split("\n").toSorted()).toEqual(NAMES);
-          const ran = bench.ran();
-          expect(new Set(ran).size).toBe(ran.length);
-          expect(foldOf(bench).open).toEqual([]);
-        } finally {
-          bench.close();
-        }
-      }),
-      { numRuns: 40, endOnFailure: true },
-    );
-  });
+  it(
+    "40 times at random: the tree is right, the transcript only grows, no finished call is run again",
+    { timeout: 400_000 },
+    async () => {
+      let task = 0;
+      await fc.assert(
+        fc.asyncProperty(
+          fc.array(death, { minLength: 1, maxLength: 3 }),
+          fc.constantFrom(0, 1, 3),
+          async (deaths, saveEach) => {
+            const bench = new Bench();
+            try {
+              await live(bench, `task_${(task += 1)}`, deaths, saveEach);
+              expect(bench.read("log.txt").trim().split("\n").toSorted()).toEqual(NAMES);
+              const ran = bench.ran();
+              expect(new Set(ran).size).toBe(ran.length);
+              expect(foldOf(bench).open).toEqual([]);
+            } finally {
+              bench.close();
+            }
+          },
+        ),
+        { numRuns: 40, endOnFailure: true },
+      );
+    },
+  );
 
-  const after = async (kill: Kill, goesOn: Death["goesOn"], saveEach: number): Promise<{ bench: Bench; text: string }> => {
+  const after = async (
+    kill: Kill,
+    goesOn: Death["goesOn"],
+    saveEach: number,
+  ): Promise<{ bench: Bench; text: string }> => {
     const bench = new Bench();
     const taskId = `task_${kill.at}_${kill.when}_${goesOn}_${saveEach}`;
     await live(bench, taskId, [{ ...kill, goesOn }], saveEach);
@@ -124,7 +145,8 @@ describe("[A10] killed at any line, the next life goes on", () => {
 
   it("[A6] what a person said and a life did not write down any more is heard by the next one, once", async () => {
     const bench = new Bench();
-    const told = (): number => linesOf(bench.file).filter(({ data }) => String(data["text"]).includes("Use tabs.")).length;
+    const told = (): number =>
+      linesOf(bench.file).filter(({ data }) => String(data["text"]).includes("Use tabs.")).length;
     const options = { bench, model: { baseURL: fake.url, token: KEY } };
     // The lines before: the beginning, an answer, two calls with their results.
     const first = new Life({ ...options, spec: { taskId: "task_heard" }, kill: { at: 6, when: "before" } });
@@ -136,9 +158,9 @@ describe("[A10] killed at any line, the next life goes on", () => {
     await expect(first.run()).rejects.toThrow(Killed);
     expect(told()).toBe(0);
     const delivered = [{ id: "m_1_1", text: "Use tabs." }];
-    await expect(new Life({ ...options, spec: { taskId: "task_heard", delivered }, kill: { at: 9, when: "after" } }).run()).rejects.toThrow(
-      Killed,
-    );
+    await expect(
+      new Life({ ...options, spec: { taskId: "task_heard", delivered }, kill: { at: 9, when: "after" } }).run(),
+    ).rejects.toThrow(Killed);
     expect(told()).toBe(1);
     await new Life({ ...options, spec: { taskId: "task_heard", delivered } }).run();
     expect(told()).toBe(1);
@@ -148,7 +170,9 @@ describe("[A10] killed at any line, the next life goes on", () => {
   it("a transcript of another agent is refused with words", async () => {
     const bench = new Bench();
     bench.adopt(JSON.stringify({ attempt: 1, data: { kind: "something" } }));
-    await expect(new Life({ bench, model: { baseURL: fake.url, token: KEY } }).run()).rejects.toMatchObject({ code: "agent_error" });
+    await expect(new Life({ bench, model: { baseURL: fake.url, token: KEY } }).run()).rejects.toMatchObject({
+      code: "agent_error",
+    });
     bench.close();
   });
 });

@@ -1,8 +1,9 @@
 /**
  * A conversation that has become long is replaced by a summary, in one line of the transcript.
  *
- * The provider's own summary where it can: it is signed and stands for all that was said. Else a turn of our own without tools. When even that is
- * too long to be asked for, the end of the work is told as plain text, and that is summed up.
+ * The provider's own summary where it can: it is signed and stands for all that was said. Else a
+ * turn of our own without tools. When even that is too long to be asked for, the end of the work is
+ * told as plain text, and that is summed up.
  */
 import { truncate, truncateStart } from "../../../lib/text.ts";
 import { AgentFailure, type AgentContext } from "../../agent.ts";
@@ -26,7 +27,10 @@ export interface CompactParts {
   readonly settings: LoopSettings;
 }
 
-/** @returns `budget` when there is no money for it. @throws AgentFailure when there is no summary to be had. */
+/**
+ * @returns `budget` when there is no money for it. @throws AgentFailure when there is no summary to
+ * be had.
+ */
 export async function compact(parts: CompactParts, begin: Begin): Promise<"done" | "budget"> {
   const { context, memory, settings } = parts;
   const { view } = memory;
@@ -57,7 +61,10 @@ function tell(context: AgentContext, tokens: number): "done" {
 }
 
 /** The provider's signed summary; null when it gives none. */
-async function theirs({ context, memory, client, caller }: CompactParts, begin: Begin): Promise<Block | "budget" | null> {
+async function theirs(
+  { context, memory, client, caller }: CompactParts,
+  begin: Begin,
+): Promise<Block | "budget" | null> {
   const params = createRequest(begin, memory.view.messages(), context.spec.taskId);
   const outcome = await caller.attempt((signal) => client.compact(params, SUM_UP, signal));
   if (outcome.kind === "budget") return "budget";
@@ -66,11 +73,16 @@ async function theirs({ context, memory, client, caller }: CompactParts, begin: 
   return block === undefined || typeof block["content"] !== "string" ? null : block;
 }
 
-async function ours({ context, memory, client, caller }: CompactParts, begin: Begin): Promise<{ text: string } | "budget"> {
+async function ours(
+  { context, memory, client, caller }: CompactParts,
+  begin: Begin,
+): Promise<{ text: string } | "budget"> {
   const messages = memory.view.messages();
   const ask = async (asked: readonly Message[]): Promise<Answer | "too_long" | "budget"> => {
     const params: Params = { ...createRequest(begin, asked, context.spec.taskId), tool_choice: { type: "none" } };
-    const outcome = await caller.call((signal) => client.stream(params, needsBeta(asked) ? "compact" : "plain", signal));
+    const outcome = await caller.call((signal) =>
+      client.stream(params, needsBeta(asked) ? "compact" : "plain", signal),
+    );
     return outcome.kind === "answer" ? outcome.answer : outcome.kind;
   };
   let answer = await ask(withText(messages, SUM_UP));
@@ -79,7 +91,10 @@ async function ours({ context, memory, client, caller }: CompactParts, begin: Be
   if (answer === "budget") return "budget";
   const text = answer === "too_long" ? "" : textOf(answer.content);
   if (text === "")
-    throw new AgentFailure("agent_error", "The conversation does not fit into the model's window and could not be summed up.");
+    throw new AgentFailure(
+      "agent_error",
+      "The conversation does not fit into the model's window and could not be summed up.",
+    );
   return { text };
 }
 

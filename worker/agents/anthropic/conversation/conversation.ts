@@ -1,8 +1,10 @@
 /**
  * The pure fold from the transcript's lines to the conversation.
  *
- * C1 What has been sent is a prefix of what will be sent, until a compaction or a new beginning replaces everything.
- * C2 The message after an answer holds the results of its calls in the order of the calls, then the texts that came after.
+ * C1 What has been sent is a prefix of what will be sent, until a compaction or a new beginning
+ *    replaces everything.
+ * C2 The message after an answer holds the results of its calls in the order of the calls, then the
+ *    texts that came after.
  */
 import type { Begin, Block, Line, Result } from "./records.ts";
 
@@ -17,7 +19,10 @@ export interface Message {
   readonly content: readonly Block[];
 }
 
-/** One finished call as the watch for circles sees it; `nudge`: the model was told that it goes in circles. */
+/**
+ * One finished call as the watch for circles sees it; `nudge`: the model was told that it goes in
+ * circles.
+ */
 export type Trace = { readonly call: Call; readonly result: Result } | "nudge";
 
 const callOf = (block: Block): Call[] => {
@@ -132,7 +137,14 @@ export class Conversation {
       const found = this.results.get(id);
       if (found === undefined) return [];
       const failed = found.status === "ok" ? {} : { is_error: true };
-      return [{ type: "tool_result", tool_use_id: id, content: found.output === "" ? "(no output)" : found.output, ...failed }];
+      return [
+        {
+          type: "tool_result",
+          tool_use_id: id,
+          content: found.output === "" ? "(no output)" : found.output,
+          ...failed,
+        },
+      ];
     });
     return [...results, ...this.#texts.map((text) => ({ type: "text", text }))];
   }

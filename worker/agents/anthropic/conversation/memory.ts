@@ -1,4 +1,7 @@
-/** The transcript and the conversation that it makes, kept in step: a line counts once it is durable. */
+/**
+ * The transcript and the conversation that it makes, kept in step: a line counts once it is
+ * durable.
+ */
 import type { AgentContext, ReceivedMessage } from "../../agent.ts";
 import { Conversation } from "./conversation.ts";
 import { readLine, type Line, type Source } from "./records.ts";

@@ -1,7 +1,8 @@
 /**
  * The lines of the transcript.
  *
- * Whatever the model sees is in here, as it saw it: nothing is changed afterwards. A call is written before its tool runs, its result after.
+ * Whatever the model sees is in here, as it saw it: nothing is changed afterwards. A call is
+ * written before its tool runs, its result after.
  */
 import { z } from "zod";
 import { EFFORTS } from "../../../../src/core/task.ts";
@@ -10,7 +11,11 @@ import { AgentFailure, type TranscriptRecord } from "../../agent.ts";
 const block = z.looseObject({ type: z.string() });
 export type Block = z.infer<typeof block>;
 
-const toolSchema = z.strictObject({ name: z.string(), description: z.string(), input_schema: z.record(z.string(), z.unknown()) });
+const toolSchema = z.strictObject({
+  name: z.string(),
+  description: z.string(),
+  input_schema: z.record(z.string(), z.unknown()),
+});
 
 /** Who is behind a text that the model is told. */
 export const SOURCES = ["task", "person", "nudge", "stuck", "limit", "verify", "resumed", "go_on"] as const;
@@ -49,9 +54,17 @@ const result = z.strictObject({
 export type Result = z.infer<typeof result>;
 
 /** `message`: the id of the person's message that it is. */
-const told = z.strictObject({ kind: z.literal("told"), source: z.enum(SOURCES), text: z.string(), message: z.string().optional() });
+const told = z.strictObject({
+  kind: z.literal("told"),
+  source: z.enum(SOURCES),
+  text: z.string(),
+  message: z.string().optional(),
+});
 
-/** Everything before is replaced by this. `block`: the provider's own summary, to be sent back as it is; null where `text` holds ours. */
+/**
+ * Everything before is replaced by this. `block`: the provider's own summary, to be sent back as it
+ * is; null where `text` holds ours.
+ */
 const compacted = z.strictObject({ kind: z.literal("compacted"), block: block.nullable(), text: z.string() });
 
 export const recordSchema = z.discriminatedUnion("kind", [begin, turn, call, result, told, compacted]);
@@ -60,6 +73,7 @@ export type Line = z.infer<typeof recordSchema>;
 /** @throws AgentFailure when another version of this agent wrote it, or another agent. */
 export function readLine({ data }: TranscriptRecord): Line {
   const parsed = recordSchema.safeParse(data);
-  if (!parsed.success) throw new AgentFailure("agent_error", "The transcript was not written by this agent. Retry from `start`.");
+  if (!parsed.success)
+    throw new AgentFailure("agent_error", "The transcript was not written by this agent. Retry from `start`.");
   return parsed.data;
 }

@@ -1,8 +1,9 @@
 /**
  * Makes a conversation whole that an earlier life of the worker, or an earlier task, left behind.
  *
- * A call that had begun has an unknown end, and the model is told so. The files stand where the last checkpoint left them: what was done after it
- * is named, so that nobody builds on what is not there.
+ * A call that had begun has an unknown end, and the model is told so. The files stand where the
+ * last checkpoint left them: what was done after it is named, so that nobody builds on what is not
+ * there.
  */
 import type { AgentContext } from "../../agent.ts";
 import { changesFiles } from "../tools/tool-calls.ts";
@@ -16,8 +17,8 @@ import { FILES, NEXT_TASK, NOT_RUN, RESUMED, TAKEN_UP, UNKNOWN } from "../messag
 const NAMED = 20;
 
 /**
- * Calls whose effects are younger than the checkpoint that the files stand at. Within one attempt the files stay; a task that follows another
- * without a checkpoint begins with what was delivered.
+ * Calls whose effects are younger than the checkpoint that the files stand at. Within one attempt
+ * the files stay; a task that follows another without a checkpoint begins with what was delivered.
  */
 function lostCalls({ transcript, cursor, spec }: AgentContext): string[] {
   const saved = Number(cursor ?? 0);
@@ -27,7 +28,8 @@ function lostCalls({ transcript, cursor, spec }: AgentContext): string[] {
     const line = readLine(record);
     if (line.kind === "turn") {
       for (const { type, id, name, input } of line.content)
-        if (type === "tool_use") calls.set(String(id), { id: String(id), name: String(name), input: input as Call["input"] });
+        if (type === "tool_use")
+          calls.set(String(id), { id: String(id), name: String(name), input: input as Call["input"] });
     }
     const present = record.attempt === spec.attempt || (record.attempt === 0 && cursor === null);
     if (line.kind !== "result" || present || i < saved) continue;
@@ -37,7 +39,10 @@ function lostCalls({ transcript, cursor, spec }: AgentContext): string[] {
   return lost.length <= NAMED ? lost : [...lost.slice(0, NAMED), `and ${lost.length - NAMED} more`];
 }
 
-/** Takes up a conversation that is not new. `own`: by an earlier life of this task; else by the task that this one goes on from. */
+/**
+ * Takes up a conversation that is not new. `own`: by an earlier life of this task; else by the task
+ * that this one goes on from.
+ */
 export async function repairConversation(context: AgentContext, memory: ConversationLog): Promise<void> {
   const { prompt } = context.spec;
   const lost = lostCalls(context);
@@ -47,7 +52,12 @@ export async function repairConversation(context: AgentContext, memory: Conversa
     const begun = memory.view.started.has(id);
     if (own && (isConversationTool(name) || (!begun && lost.length === 0))) continue;
     if (begun) unknown += 1;
-    await memory.write({ kind: "result", id, output: begun ? UNKNOWN : NOT_RUN, status: begun ? "unknown" : "not_run" });
+    await memory.write({
+      kind: "result",
+      id,
+      output: begun ? UNKNOWN : NOT_RUN,
+      status: begun ? "unknown" : "not_run",
+    });
   }
   if (own && (lost.length > 0 || unknown > 0)) await memory.tell("resumed", RESUMED(lost));
   if (own) return;

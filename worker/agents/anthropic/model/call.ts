@@ -1,8 +1,10 @@
 /**
  * One model call, until there is an answer or a reason to stop.
  *
- * M1 Every failed try is a notice with the time of the next one. Nothing of a try that failed is kept.
- * M2 A call never waits without bound: a silent stream is given up after `idleMs`, failing tries after `patienceMs`.
+ * M1 Every failed try is a notice with the time of the next one. Nothing of a try that failed is
+ *    kept.
+ * M2 A call never waits without bound: a silent stream is given up after `idleMs`, failing tries
+ *    after `patienceMs`.
  * M3 What the model thinks and says is on the screen as it comes.
  */
 import { z } from "zod";
@@ -25,7 +27,11 @@ const answerSchema = z.looseObject({
 export type Answer = z.infer<typeof answerSchema>;
 
 export type Outcome =
-  | { readonly kind: "answer"; readonly answer: Answer; /** The message that is on the screen already. */ readonly messageId: string }
+  | {
+      readonly kind: "answer";
+      readonly answer: Answer;
+      /** The message that is on the screen already. */ readonly messageId: string;
+    }
   | Extract<Fault, { kind: "too_long" | "budget" }>
   /** Only for calls that may be refused: a refusal that trying again does not change. */
   | Extract<Fault, { kind: "fatal" }>;
@@ -33,7 +39,10 @@ export type Outcome =
 const GARBLED_TRIES = 3;
 
 export const countTokens = ({ usage }: Answer): number =>
-  usage.input_tokens + (usage.cache_creation_input_tokens ?? 0) + (usage.cache_read_input_tokens ?? 0) + usage.output_tokens;
+  usage.input_tokens +
+  (usage.cache_creation_input_tokens ?? 0) +
+  (usage.cache_read_input_tokens ?? 0) +
+  usage.output_tokens;
 
 const deltaSchema = z.looseObject({ type: z.string(), text: z.string().optional(), thinking: z.string().optional() });
 
@@ -46,7 +55,10 @@ export class ModelCaller {
     this.#settings = settings;
   }
 
-  /** @throws AgentFailure when trying again makes no sense any more; the signal's reason when aborted. */
+  /**
+   * @throws AgentFailure when trying again makes no sense any more; the signal's reason when
+   * aborted.
+   */
   async call(open: (signal: AbortSignal) => ModelStream): Promise<Exclude<Outcome, { kind: "fatal" }>> {
     const outcome = await this.attempt(open);
     if (outcome.kind === "fatal") throw new AgentFailure(outcome.code, outcome.why);
@@ -90,7 +102,9 @@ export class ModelCaller {
     this.#context.emit("notice", { level: "warning", code: "model_retry", text });
   }
 
-  async #once(open: (signal: AbortSignal) => ModelStream): Promise<Outcome | Extract<Fault, { kind: "again" | "garbled" }>> {
+  async #once(
+    open: (signal: AbortSignal) => ModelStream,
+  ): Promise<Outcome | Extract<Fault, { kind: "again" | "garbled" }>> {
     const { signal } = this.#context;
     signal.throwIfAborted();
     const stop = new AbortController();

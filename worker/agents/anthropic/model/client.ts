@@ -1,4 +1,7 @@
-/** The client library, loaded when a model is needed: a worker whose agent needs none starts without it. */
+/**
+ * The client library, loaded when a model is needed: a worker whose agent needs none starts without
+ * it.
+ */
 import type Anthropic from "@anthropic-ai/sdk";
 import { z } from "zod";
 import type { Params } from "./request.ts";
@@ -16,7 +19,10 @@ const modelInfo = z.looseObject({
   max_input_tokens: z.number().nullish(),
   max_tokens: z.number().nullish(),
   capabilities: z
-    .looseObject({ effort: supported, thinking: z.looseObject({ types: z.looseObject({ adaptive: supported }).nullish() }).nullish() })
+    .looseObject({
+      effort: supported,
+      thinking: z.looseObject({ types: z.looseObject({ adaptive: supported }).nullish() }).nullish(),
+    })
     .nullish(),
 });
 export interface ModelFacts {
@@ -32,7 +38,10 @@ export interface ModelClient {
   stream(params: Params, betas: "plain" | "compact", signal: AbortSignal): ModelStream;
   /** The provider sums up in place of answering. */
   compact(params: Params, instructions: string, signal: AbortSignal): ModelStream;
-  /** What the provider says about a model; careful assumptions where it says nothing. Rejects only when aborted. */
+  /**
+   * What the provider says about a model; careful assumptions where it says nothing. Rejects only
+   * when aborted.
+   */
   facts(model: string, signal: AbortSignal): Promise<ModelFacts>;
 }
 
@@ -51,7 +60,10 @@ function factsOf(info: unknown): ModelFacts {
 }
 
 /** @param silenceMs longest wait for the head of an answer. */
-export async function openClient(address: { readonly baseURL: string; readonly token: string }, silenceMs: number): Promise<ModelClient> {
+export async function openClient(
+  address: { readonly baseURL: string; readonly token: string },
+  silenceMs: number,
+): Promise<ModelClient> {
   const { default: Library } = await import("@anthropic-ai/sdk");
   // Our own retries are visible to people; the library's are not.
   const client: Anthropic = new Library({
@@ -63,10 +75,17 @@ export async function openClient(address: { readonly baseURL: string; readonly t
   });
   return {
     stream: (params, betas, signal) =>
-      client.messages.stream(params, { signal, ...(betas === "compact" ? { headers: { "anthropic-beta": COMPACT_BETA } } : {}) }),
+      client.messages.stream(params, {
+        signal,
+        ...(betas === "compact" ? { headers: { "anthropic-beta": COMPACT_BETA } } : {}),
+      }),
     compact: (params, instructions, signal) =>
       client.beta.messages.stream(
-        { ...params, betas: [COMPACT_BETA], compaction: { type: "summarize", instructions } } as Anthropic.Beta.MessageCreateParams,
+        {
+          ...params,
+          betas: [COMPACT_BETA],
+          compaction: { type: "summarize", instructions },
+        } as Anthropic.Beta.MessageCreateParams,
         { signal },
       ),
     async facts(model, signal) {

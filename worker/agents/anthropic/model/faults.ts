@@ -1,7 +1,8 @@
 /**
  * What a failed model call means, told from what the client library threw.
  *
- * An error in mid-stream has no status but a type; a broken connection has neither. So both are looked at, and what has neither is tried again.
+ * An error in mid-stream has no status but a type; a broken connection has neither. So both are
+ * looked at, and what has neither is tried again.
  */
 import { errorMessage } from "../../../../src/core/error.ts";
 
@@ -25,7 +26,9 @@ interface Thrown {
 }
 
 function read(thrown: unknown): Thrown {
-  const { status, type, headers, apiMessage } = (thrown ?? {}) as Partial<Record<"status" | "type" | "headers" | "apiMessage", unknown>>;
+  const { status, type, headers, apiMessage } = (thrown ?? {}) as Partial<
+    Record<"status" | "type" | "headers" | "apiMessage", unknown>
+  >;
   return {
     status: typeof status === "number" ? status : null,
     type: typeof type === "string" ? type : null,
@@ -48,7 +51,8 @@ function retryAfter({ header }: Thrown, now: number): number | null {
 
 const isTooLong = ({ status, message }: Thrown): boolean =>
   status === 413 ||
-  ((status === 400 || status === null) && /prompt is too long|exceeds? the (?:context|maximum)|context window/i.test(message));
+  ((status === 400 || status === null) &&
+    /prompt is too long|exceeds? the (?:context|maximum)|context window/i.test(message));
 
 /** The library reads a call's input when it is complete, and passes on what its parser throws. */
 function isGarbled(thrown: unknown, message: string): boolean {
@@ -70,11 +74,17 @@ export function classifyFault(thrown: unknown, now: number): Fault {
   if (type === "budget_exceeded") return { kind: "budget", why: message };
   if (isGarbled(thrown, message)) return { kind: "garbled", why: "The model's call of a tool could not be read." };
   if (isTooLong(error)) return { kind: "too_long" };
-  if (status === 402 || type === "billing_error" || /spend_limit/.test(String((thrown as { errorCode?: unknown } | null)?.errorCode)))
+  if (
+    status === 402 ||
+    type === "billing_error" ||
+    /spend_limit/.test(String((thrown as { errorCode?: unknown } | null)?.errorCode))
+  )
     return { kind: "fatal", code: "model_quota", why: message };
-  const passes = status === null ? type === null || PASSING_TYPES.has(type) : [408, 409, 429].includes(status) || status >= 500;
+  const passes =
+    status === null ? type === null || PASSING_TYPES.has(type) : [408, 409, 429].includes(status) || status >= 500;
   if (passes) return { kind: "again", why: words(error), afterMs: retryAfter(error, now) };
-  if (status === 401 || status === 403 || type === "authentication_error") return { kind: "fatal", code: "model_auth", why: message };
+  if (status === 401 || status === 403 || type === "authentication_error")
+    return { kind: "fatal", code: "model_auth", why: message };
   return {
     kind: "fatal",
     code: "agent_error",

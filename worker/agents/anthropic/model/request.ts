@@ -1,9 +1,12 @@
 /**
- * What the model is sent: the system prompt, the first message, and the request around a conversation.
+ * What the model is sent: the system prompt, the first message, and the request around a
+ * conversation.
  *
- * P1 The system prompt and the tools are written into the transcript at the beginning and never change after it: the provider binds what the
- *    model thought to them. Whatever differs from task to task stands in the first message.
- * P2 At most four cache marks: system (and with it the tools), the last two messages of ours, and one in the middle of a long one.
+ * P1 The system prompt and the tools are written into the transcript at the beginning and never
+ *    change after it: the provider binds what the model thought to them. Whatever differs from task
+ *    to task stands in the first message.
+ * P2 At most four cache marks: system (and with it the tools), the last two messages of ours, and
+ *    one in the middle of a long one.
  */
 import type Anthropic from "@anthropic-ai/sdk";
 import type { AgentContext } from "../../agent.ts";
@@ -50,7 +53,10 @@ export function getTools(context: Pick<AgentContext, "toolSchemas">): Begin["too
   }));
 }
 
-/** @param now epoch ms. @param before what an earlier task of the same thread delivered, when its conversation cannot be gone on with. */
+/**
+ * @param now epoch ms. @param before what an earlier task of the same thread delivered, when its
+ * conversation cannot be gone on with.
+ */
 export function firstMessage(context: AgentContext, now: number, before: string | null): string {
   const { prompt, base, baseSha, verify } = context.spec;
   const facts = [
@@ -92,9 +98,13 @@ function withMarks(messages: readonly Message[]): Message[] {
 /** Beta of the provider's own summaries: to ask for one, and to send one back. */
 export const COMPACT_BETA = "compact-2026-09-04";
 
-export const needsBeta = (messages: readonly Message[]): boolean => messages[0]?.content.some(({ type }) => type === "compaction") ?? false;
+export const needsBeta = (messages: readonly Message[]): boolean =>
+  messages[0]?.content.some(({ type }) => type === "compaction") ?? false;
 
-/** @param taskId tells the provider's abuse watch, and a test's fake model, whose conversation it is. */
+/**
+ * @param taskId tells the provider's abuse watch, and a test's fake model, whose conversation it
+ * is.
+ */
 export function createRequest(begin: Begin, messages: readonly Message[], taskId: string): Params {
   const { model, maxTokens, effort, thinking, system, tools } = begin;
   return {

@@ -4,7 +4,9 @@ import type { AgentContext } from "../../agent.ts";
 import type { Call } from "../conversation/conversation.ts";
 
 const todoInput = z.object({
-  items: z.array(z.object({ text: z.string().min(1), status: z.enum(["pending", "in_progress", "completed"]) })).max(200),
+  items: z
+    .array(z.object({ text: z.string().min(1), status: z.enum(["pending", "in_progress", "completed"]) }))
+    .max(200),
 });
 const askInput = z.object({ question: z.string().min(1), options: z.array(z.string().min(1)).max(20).optional() });
 const reportInput = z.object({ text: z.string().min(1) });
@@ -27,10 +29,13 @@ interface ToolWords {
 const items = {
   type: "array",
   maxItems: 200,
-  items: schema({ text: text("What is done in this step."), status: { type: "string", enum: ["pending", "in_progress", "completed"] } }, [
-    "text",
-    "status",
-  ]),
+  items: schema(
+    {
+      text: text("What is done in this step."),
+      status: { type: "string", enum: ["pending", "in_progress", "completed"] },
+    },
+    ["text", "status"],
+  ),
 };
 
 export const CONVERSATION_TOOLS: readonly ToolWords[] = [
@@ -47,7 +52,12 @@ export const CONVERSATION_TOOLS: readonly ToolWords[] = [
     inputSchema: schema(
       {
         question: text("One question with what is needed to answer it."),
-        options: { type: "array", maxItems: 20, items: { type: "string" }, description: "Answers to choose from, if there are a few." },
+        options: {
+          type: "array",
+          maxItems: 20,
+          items: { type: "string" },
+          description: "Answers to choose from, if there are a few.",
+        },
       },
       ["question"],
     ),
@@ -86,7 +96,9 @@ export interface ConversationToolResult {
 
 const ok = (output: string): ConversationToolResult => ({ output, status: "ok" });
 
-/** The question's id is a function of the call, so that an answer which comes days later finds it. */
+/**
+ * The question's id is a function of the call, so that an answer which comes days later finds it.
+ */
 const questionId = (call: Call): string => `q_${call.id.replaceAll(/[^\w-]/g, "_")}`.slice(0, 64);
 
 export function readFinish(call: Call): { readonly title: string; readonly summary: string } | null {
@@ -94,7 +106,11 @@ export function readFinish(call: Call): { readonly title: string; readonly summa
 }
 
 /** Rejects only when the agent must stop. @param save called before a wait that may be long. */
-export async function runConversationTool(context: AgentContext, call: Call, save: () => Promise<void>): Promise<ConversationToolResult> {
+export async function runConversationTool(
+  context: AgentContext,
+  call: Call,
+  save: () => Promise<void>,
+): Promise<ConversationToolResult> {
   switch (call.name) {
     case "todo": {
       const given = todoInput.safeParse(call.input);

@@ -1,4 +1,7 @@
-/** Runs the calls of one answer, one after the other: each is written down before it begins, and its result before the next. */
+/**
+ * Runs the calls of one answer, one after the other: each is written down before it begins, and its
+ * result before the next.
+ */
 import { truncate } from "../../../lib/text.ts";
 import type { AgentContext } from "../../agent.ts";
 import type { Call } from "../conversation/conversation.ts";
@@ -18,7 +21,10 @@ const RESULTS_LIMIT = 400_000;
 const READ_ONLY = new Set(["read", "grep", "glob"]);
 export const changesFiles = (name: string): boolean => !READ_ONLY.has(name) && !isConversationTool(name);
 
-/** Gives every call of the last answer that has none yet its result. Rejects only when the agent must stop. */
+/**
+ * Gives every call of the last answer that has none yet its result. Rejects only when the agent
+ * must stop.
+ */
 export async function runToolCalls(context: AgentContext, memory: ConversationLog, watch: Stopwatch): Promise<void> {
   const { view } = memory;
   const refusal = view.stop === "tool_use" ? null : view.stop === "max_tokens" ? CUT_OFF : NOT_ASKED;
@@ -34,7 +40,8 @@ export async function runToolCalls(context: AgentContext, memory: ConversationLo
     const known = view.results.get(call.id);
     if (known !== undefined) room -= known.output.length;
     else if (refusal !== null) await memory.write({ kind: "result", id: call.id, output: refusal, status: "not_run" });
-    else if (i >= CALLS) await memory.write({ kind: "result", id: call.id, output: TOO_MANY(CALLS), status: "not_run" });
+    else if (i >= CALLS)
+      await memory.write({ kind: "result", id: call.id, output: TOO_MANY(CALLS), status: "not_run" });
     else room -= await runOne({ context, memory, watch }, call, Math.max(1_000, Math.min(room, RESULT_LIMIT)));
   }
 }
@@ -50,10 +57,14 @@ async function runOne({ context, memory, watch }: Hands, call: Call, limit: numb
   await memory.write({ kind: "call", id: call.id });
   const { output, status } = isConversationTool(call.name)
     ? await watch.paused(
-        async () => await runConversationTool(context, call, async () => await context.checkpoint(memory.cursor, "always")),
+        async () =>
+          await runConversationTool(context, call, async () => await context.checkpoint(memory.cursor, "always")),
       )
     : await work(context, call);
-  const shown = output.length <= limit ? output : `${truncate(output, limit)}\n[... ${output.length - limit} characters left out ...]`;
+  const shown =
+    output.length <= limit
+      ? output
+      : `${truncate(output, limit)}\n[... ${output.length - limit} characters left out ...]`;
   await memory.write({ kind: "result", id: call.id, output: shown, status });
   if (changesFiles(call.name)) await context.checkpoint(memory.cursor, "due");
   return shown.length;
