@@ -11,7 +11,7 @@ import { openSimulatedRepositories } from "../../src/git/simulated.ts";
 import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../../src/coordinator/coordinator.ts";
 import { type Store } from "../../src/core/ports/store.ts";
 import { openSimulatedSandbox } from "../../src/sandbox/simulated.ts";
-import { memoryLedger } from "../../src/store/sqlite/tables/usage-ledger.ts";
+import { memoryLedger } from "../../src/store/memory/usage-ledger.ts";
 import { systemClock, systemIds } from "../../src/app/system.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { openBenchStore, percentile, quiet } from "../support.ts";

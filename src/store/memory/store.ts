@@ -7,11 +7,11 @@ import { pageOf, type Page } from "../../core/lib/pagination.ts";
 import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../../core/ports/store.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
 import { isSettledState, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
-import { memoryLedger } from "../sqlite/tables/usage-ledger.ts";
 import { memoryAccounts } from "./accounts.ts";
 import { MemoryLists } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
-import { MemoryTranscripts } from "../sqlite/tables/transcripts.ts";
+import { MemoryTranscripts } from "./transcripts.ts";
+import { memoryLedger } from "./usage-ledger.ts";
 import { makeTask, searchableText } from "../task-record.ts";
 
 interface Entry {
@@ -171,7 +171,7 @@ class MemoryStore implements Store {
   async oldTranscripts(settledBefore: number) {
     const isOld = ({ taskId }: { taskId: string }): boolean =>
       (this.#entries.get(taskId)?.task.snapshot.context.settledAt ?? Infinity) < settledBefore;
-    return this.#transcripts.stock().filter(isOld);
+    return this.#transcripts.sizes().filter(isOld);
   }
 
   async dropTranscript(taskId: string): Promise<void> {

@@ -13,7 +13,7 @@ import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { PRICES } from "../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../../src/coordinator/services/budget.ts";
-import { memoryLedger } from "../../../src/store/sqlite/tables/usage-ledger.ts";
+import { memoryLedger } from "../../../src/store/memory/usage-ledger.ts";
 import { systemClock } from "../../../src/app/system.ts";
 import type { Task } from "../../../src/core/task.ts";
 import { seededIds } from "../../support/manual-clock.ts";

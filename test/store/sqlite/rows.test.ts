@@ -1,6 +1,7 @@
 /** The cache of what never changes of a task. */
 import { expect, it } from "vitest";
-import { CoreCache, type TaskCore } from "../../../src/store/sqlite/tables/rows.ts";
+import { CoreCache } from "../../../src/store/sqlite/tables/rows.ts";
+import type { TaskCore } from "../../../src/store/task-record.ts";
 import { PLAIN_SPEC } from "../../support/task-spec.ts";
 
 const core = (size: number): TaskCore => ({

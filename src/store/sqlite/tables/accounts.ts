@@ -3,6 +3,7 @@ import type { Connection } from "../driver.ts";
 import type { AccessToken, Accounts, Credential, Role, Session, User } from "../../../core/ports/accounts.ts";
 import { SlipwayError } from "../../../core/error.ts";
 import { WriteError, type GroupCommit } from "../writer/group-commit.ts";
+import type { AccountWrites } from "../writer/messages.ts";
 
 interface UserRow {
   id: string;
@@ -75,9 +76,7 @@ const credentialOf = (row: CredentialRow): Credential => ({
 /** A row or null, by way of `map`. */
 const maybe = <R, T>(row: R | undefined, map: (row: R) => T): T | null => (row === undefined ? null : map(row));
 
-export type AccountWrites = ReturnType<typeof accountWrites>;
-
-export function accountWrites(db: Connection) {
+export function accountWrites(db: Connection): AccountWrites {
   const createUser = db.prepare(
     "INSERT INTO users (id, email, role, password_hash, created_at) VALUES (?, ?, ?, ?, ?)",
   );

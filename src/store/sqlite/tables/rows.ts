@@ -5,16 +5,7 @@
 import type { EventData, EventType, TaskEvent } from "../../../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../../core/ports/store.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../../../core/task.ts";
-import { makeTask } from "../../task-record.ts";
-
-/** The part of a task that never changes. */
-export interface TaskCore extends Pick<
-  Task,
-  "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "createdAt"
-> {
-  /** Characters of the spec as it is stored. */
-  readonly size: number;
-}
+import { makeTask, type TaskCore } from "../../task-record.ts";
 
 const CORES = 1_024;
 const CORES_TEXT = 8 * 1024 * 1024;

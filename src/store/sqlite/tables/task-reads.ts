@@ -4,6 +4,7 @@ import type { TaskEvent } from "../../../core/event.ts";
 import { pageOf, type Page } from "../../../core/lib/pagination.ts";
 import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../../../core/ports/store.ts";
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
+import type { TaskCore } from "../../task-record.ts";
 import { queueReads } from "./queue.ts";
 import * as rows from "./rows.ts";
 import { taskSearch } from "./task-search.ts";
@@ -27,7 +28,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
 
   const search = taskSearch(db);
 
-  function core(id: string): rows.TaskCore {
+  function core(id: string): TaskCore {
     const known = cache.get(id);
     if (known !== undefined) return known;
     const row = selectCore.get(id);

@@ -10,32 +10,14 @@ import type { Connection } from "../driver.ts";
 import type { TaskEvent } from "../../../core/event.ts";
 import type { Commit, NewTask } from "../../../core/ports/store.ts";
 import { projectEvent, type ProjectionChange } from "../../projection.ts";
-import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import { isSettledState } from "../../../core/task.ts";
 import { queueWrites } from "./queue.ts";
 import { transcriptWrites } from "./transcripts.ts";
 import { searchableText } from "../../task-record.ts";
+import type { TaskWrites } from "../writer/messages.ts";
 
 /** The setting that pings change. */
 export const PING = "store.ping";
-
-/** What became of a new task: its rev, or the task that has its key already. */
-export type Created =
-  | { readonly kind: "created"; readonly rev: number }
-  | { readonly kind: "replayed"; readonly taskId: string }
-  | { readonly kind: "mismatch" };
-
-export interface TaskWrites {
-  create(task: NewTask): Created;
-  /** @returns the new rev; null when the task has moved meanwhile or is settled. */
-  commit(commit: Commit): number | null;
-  recordExit(taskId: string, attempt: number, exitCode: number | null): void;
-  setSetting(key: string, value: string | null): void;
-  appendRecord(record: NewRecord): AppendResult;
-  dropTranscript(taskId: string): void;
-  /** Changes a setting of its own. */
-  ping(): void;
-}
 
 /**
  * @returns the writes, and `forget`: what was counted in memory is read again, because a

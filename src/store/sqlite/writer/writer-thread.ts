@@ -3,12 +3,8 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { crashpointFrom } from "../../../core/lib/crashpoint.ts";
-import { connect, createWriter, type WriteCall, type Connecting } from "./writer.ts";
-
-/** What the thread is started with. `crash`: src/core/lib/crashpoint.ts. */
-export interface ThreadData extends Connecting {
-  readonly crash: string | undefined;
-}
+import type { ThreadData, WriteCall } from "./messages.ts";
+import { connect, createWriter } from "./writer.ts";
 
 const data = workerData as ThreadData;
 const port = parentPort;

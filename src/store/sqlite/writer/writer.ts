@@ -8,31 +8,15 @@
  */
 import Database, { type Connection } from "../driver.ts";
 import { noCrash, type Crashpoint } from "../../../core/lib/crashpoint.ts";
-import { accountWrites, type AccountWrites } from "../tables/accounts.ts";
-import { ledgerWrites, type LedgerWrites } from "../tables/usage-ledger.ts";
-import { taskWrites, type TaskWrites } from "../tables/task-writes.ts";
-
-/** Every write that there is: plain data in, plain data out. */
-export type Writes = TaskWrites & AccountWrites & LedgerWrites;
-
-/** The name of a write and what it is given. */
-export type WriteCall = { [K in keyof Writes]: readonly [name: K, ...args: Parameters<Writes[K]>] }[keyof Writes];
-
-export type WriteOutcome =
-  | { readonly kind: "done"; readonly value: unknown }
-  /** `code` is SQLite's, where the error has one. */
-  | { readonly kind: "failed"; readonly message: string; readonly code: string | null };
+import { accountWrites } from "../tables/accounts.ts";
+import { ledgerWrites } from "../tables/usage-ledger.ts";
+import { taskWrites } from "../tables/task-writes.ts";
+import type { ConnectionOptions, WriteCall, WriteOutcome, Writes } from "./messages.ts";
 
 export interface Writer {
   /** @returns one outcome per call, after all that succeeded is durable. */
   run(calls: readonly WriteCall[]): WriteOutcome[];
   close(): void;
-}
-
-export interface Connecting {
-  /** The database's file. */
-  readonly path: string;
-  readonly synchronous: "FULL" | "NORMAL";
 }
 
 const BUSY_MS = 5_000;
@@ -44,7 +28,7 @@ const CACHE_KIB = 64 * 1_024;
 const CHECKPOINT_PAGES = 8_192;
 
 /** A connection that may write, in WAL mode. */
-export function connect({ path, synchronous }: Connecting): Connection {
+export function connect({ path, synchronous }: ConnectionOptions): Connection {
   const db = new Database(path, { timeout: BUSY_MS });
   try {
     db.pragma("journal_mode = WAL");
