@@ -12,7 +12,8 @@ import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../../src
 import { type Store } from "../../src/core/ports/store.ts";
 import { openSimulatedSandbox } from "../../src/sandbox/simulated.ts";
 import { memoryLedger } from "../../src/store/memory/usage-ledger.ts";
-import { systemClock, systemIds } from "../../src/app/system.ts";
+import { systemClock } from "../../src/core/lib/system-clock.ts";
+import { systemIds } from "../../src/app/system.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { openBenchStore, percentile, quiet } from "../support.ts";
 import type { SandboxSpec } from "../../src/core/ports/sandbox.ts";

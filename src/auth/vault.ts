@@ -15,6 +15,11 @@ export interface Vault {
   open(sealed: string, context: string): string;
 }
 
+/** The vault context of a git credential: one per user and host. */
+export function credentialContext(userId: string, host: string): string {
+  return `credential ${userId} ${host}`;
+}
+
 const KEY_BYTES = 32;
 const IV_BYTES = 12;
 const TAG_BYTES = 16;

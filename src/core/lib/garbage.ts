@@ -25,7 +25,7 @@ export const garbageSchema = z.strictObject({
 });
 export type Garbage = z.infer<typeof garbageSchema>;
 
-export type GcMode = "look" | "remove";
+export type GcMode = "dry-run" | "remove";
 
 /**
  * True while an attempt needs what belongs to its sandbox. Asked after the thing was seen, so that

@@ -5,6 +5,7 @@
  */
 import { SlipwayError } from "../error.ts";
 import type { Egress } from "../task.ts";
+import { parseHostAndPort } from "./hostname.ts";
 
 /**
  * Package registries, and what their clients need. Left out on purpose are hosts that are made for
@@ -38,19 +39,13 @@ export interface EgressPolicy {
   readonly hosts: ReadonlySet<string>;
 }
 
-const NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
-
-const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/;
-
 /**
  * `host:port` as a CONNECT names it, in lower case; null when it is anything else: a user, a dot at
  * the end, an IPv6 address, a bad port.
  */
 export function parseEndpoint(text: string): string | null {
-  const [, host = "", port = ""] = /^([^:@/\s]+):([1-9]\d{0,4})$/.exec(text.toLowerCase()) ?? [];
-  const numeric = /(^|\.)(\d+|0x[0-9a-f]*)$/.test(host);
-  if (Number(port) > 65_535 || (numeric ? !IPV4.test(host) : !NAME.test(host))) return null;
-  return port === "" ? null : `${host}:${port}`;
+  const parsed = parseHostAndPort(text);
+  return parsed === null || parsed.port === null ? null : `${parsed.host}:${parsed.port}`;
 }
 
 /** @throws SlipwayError `invalid_request`: the list is taken whole or not at all. */

@@ -5,12 +5,12 @@
  * that no name can be read as the id of a local image.
  */
 import { SlipwayError } from "../error.ts";
+import { parseHostAndPort } from "./hostname.ts";
 
 /** Stands for Slipway's own image: a task may say so against its repository's wish. */
 export const OWN_IMAGE = "default";
 
 const HUB = "docker.io";
-const HOST = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*(:[1-9]\d{0,4})?$/;
 const SEGMENT = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$/;
 const TAG = /^\w[\w.-]{0,127}$/;
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
@@ -21,6 +21,11 @@ const LONGEST = 255;
  */
 function isRegistry(part: string): boolean {
   return part === "localhost" || part.includes(".") || part.includes(":");
+}
+
+/** Image names are case-sensitive: a registry in upper case is invalid. */
+function isRegistryHost(text: string): boolean {
+  return text === text.toLowerCase() && parseHostAndPort(text) !== null;
 }
 
 /**
@@ -51,7 +56,8 @@ export function parseImageReference(text: string): string {
   const tag = colon < 0 ? "latest" : tagged.slice(colon + 1);
   const name = withRegistry(colon < 0 ? tagged : tagged.slice(0, colon));
   const [host = "", ...path] = name.split("/");
-  const fits = HOST.test(host) && path.length > 0 && path.every((part) => SEGMENT.test(part)) && name.length <= LONGEST;
+  const fits =
+    isRegistryHost(host) && path.length > 0 && path.every((part) => SEGMENT.test(part)) && name.length <= LONGEST;
   // The engine takes 64 hexadecimal digits, and `sha256:` with any number of them, for the id of an
   // image.
   if (!fits || more.length > 0 || !TAG.test(tag) || /^([0-9a-f]{64}|sha256)$/.test(path.at(-1) ?? "")) return refuse();
@@ -77,7 +83,7 @@ export function parseImageRule(text: string): string | null {
   const canonical =
     rest.length > 0 && isRegistry(first) ? start : `${HUB}/${rest.length === 0 ? "library/" : ""}${start}`;
   const [host = ""] = canonical.split("/");
-  return start !== "" && HOST.test(host) && /^[a-z0-9./_@-]*(:[\w.-]*)?$/.test(canonical.slice(host.length))
+  return start !== "" && isRegistryHost(host) && /^[a-z0-9./_@-]*(:[\w.-]*)?$/.test(canonical.slice(host.length))
     ? `${canonical}*`
     : null;
 }
