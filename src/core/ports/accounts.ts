@@ -68,8 +68,8 @@ export interface Accounts {
   /** The session whose current token, or else whose previous token, has this hash. */
   sessionByHash(hash: string): Promise<Session | null>;
   /**
-   * Replaces the current hash by compare-and-swap. @returns false, without a change, when the current
-   * hash is not `fromHash` or the session is revoked.
+   * Replaces the current hash by compare-and-swap. @returns false, without a change, when the
+   * current hash is not `fromHash` or the session is revoked.
    */
   rotateSession(id: string, fromHash: string, toHash: string, at: number): Promise<boolean>;
   /** Idempotent: the first revocation time stays. An unknown id is ignored. */

@@ -24,8 +24,8 @@ export interface Artifacts {
   /** Sorted by attempt, oldest first. Empty for an unknown task. */
   list(taskId: string): Promise<Artifact[]>;
   /**
-   * Null when the task has no artifact of that name. Leaving the iteration of `content` early closes
-   * the file.
+   * Null when the task has no artifact of that name. Leaving the iteration of `content` early
+   * closes the file.
    */
   open(
     taskId: string,

@@ -17,8 +17,8 @@ export interface BrokerEndpoint {
  */
 export interface Broker {
   /**
-   * Starts the listener. Idempotent, across restarts too: an attempt keeps its address and token, so
-   * a running worker reconnects.
+   * Starts the listener. Idempotent, across restarts too: an attempt keeps its address and token,
+   * so a running worker reconnects.
    */
   open(taskId: string, attempt: number): Promise<BrokerEndpoint>;
   /** Closes the listener and invalidates the token. Idempotent. */
@@ -47,8 +47,8 @@ export interface WorkerApi extends TranscriptApi {
    */
   budget(taskId: string, attempt: number): Promise<BudgetStanding>;
   /**
-   * Commands with an id above `after`, in order. Waits up to `waitMs` for the first one, then returns
-   * an empty list.
+   * Commands with an id above `after`, in order. Waits up to `waitMs` for the first one, then
+   * returns an empty list.
    */
   commands(
     taskId: string,
@@ -95,8 +95,8 @@ export interface ModelBudget {
   /**
    * Called before each request; concurrent requests of a task share its budget.
    * @param usd the lowest possible cost of the request.
-   * @throws SlipwayError `stale_attempt` when the attempt is over, `budget_exceeded` when the budget
-   * is used up; nothing is recorded then.
+   * @throws SlipwayError `stale_attempt` when the attempt is over, `budget_exceeded` when the
+   * budget is used up; nothing is recorded then.
    */
   admit(taskId: string, attempt: number, model: string, usd: number): Promise<Admission>;
 }
@@ -109,7 +109,8 @@ export interface EgressApi {
    */
   policy(taskId: string, attempt: number): Promise<EgressPolicy>;
   /**
-   * Records a notice for the owner, once per endpoint and attempt. Returns at once and never throws.
+   * Records a notice for the owner, once per endpoint and attempt. Returns at once and never
+   * throws.
    */
   reportRefusal(taskId: string, attempt: number, endpoint: string, reason: string): void;
 }

@@ -106,8 +106,8 @@ export interface Repositories {
   /** Removes the task repository. Idempotent. */
   remove(taskId: string): Promise<void>;
   /**
-   * Removes mirrors that were last used before `before` (epoch ms) and from which no task repository
-   * borrows. Waits for a fetch of the same mirror.
+   * Removes mirrors that were last used before `before` (epoch ms) and from which no task
+   * repository borrows. Waits for a fetch of the same mirror.
    */
   reclaim(before: number, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
 }

@@ -43,8 +43,8 @@ export interface Delta {
 }
 
 /**
- * Delivers hints and deltas to subscribers. A lost hint costs latency, never data. Listeners must not
- * throw. The function that `onHint` and `onDelta` return unsubscribes.
+ * Delivers hints and deltas to subscribers. A lost hint costs latency, never data. Listeners must
+ * not throw. The function that `onHint` and `onDelta` return unsubscribes.
  */
 export interface Bus {
   publishHint(hint: Hint): void;

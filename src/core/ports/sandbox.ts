@@ -58,9 +58,10 @@ export interface HardeningCheck {
  * Runs one worker per attempt. Contract in test/contract/sandbox.ts.
  * - Lifecycle: ensure -> (wait) -> stop -> (salvage) -> remove.
  * - Every call is idempotent, and safe after a crash between any two calls.
- * - Calls for different names may run concurrently; for one name the caller serializes them.
- * - Every call that is not documented to never reject rejects with TaskFailure `sandbox_unavailable`
- *   when the engine does not answer, and with the signal's reason when it is aborted.
+ * - Calls may run concurrently; `wait` resolves when `stop` or `remove` ends the sandbox.
+ * - Every call that is not documented to never reject rejects with TaskFailure
+ *   `sandbox_unavailable` when the engine does not answer, and with the signal's reason when it is
+ *   aborted.
  */
 export interface Sandbox {
   readonly kind: string;

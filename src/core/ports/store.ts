@@ -24,7 +24,9 @@ export interface NewTask {
 
 export type CreateResult =
   | { readonly kind: "created"; readonly task: Task }
-  /** The key exists with the same fingerprint: its task in its current state; nothing was written. */
+  /**
+   * The key exists with the same fingerprint: its task in its current state; nothing was written.
+   */
   | { readonly kind: "replayed"; readonly task: Task }
   /** The key exists with another fingerprint; nothing was written. */
   | { readonly kind: "mismatch" };
@@ -108,8 +110,8 @@ export interface Store extends Transcripts {
   /** Inserts a task. Idempotent by idempotency key; without a key, a taken id rejects. */
   create(task: NewTask): Promise<CreateResult>;
   /**
-   * Appends events. @returns the stored task, or null, with nothing written, when `expectedSeq` does
-   * not match or the task is settled.
+   * Appends events. @returns the stored task, or null, with nothing written, when `expectedSeq`
+   * does not match or the task is settled.
    */
   commit(commit: Commit): Promise<Task | null>;
 
@@ -119,7 +121,7 @@ export interface Store extends Transcripts {
   changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>>;
   /** Events with a seq above `afterSeq`, in order. */
   events(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
-  /** The same, without events that workers sent; they are skipped, not read. */
+  /** The same, without events that workers sent. */
   eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
   /** Messages with a seq above `afterSeq`, in order. */
   messages(taskId: string, afterSeq: number, limit: number): Promise<Page<MessageRow>>;
@@ -142,8 +144,8 @@ export interface Store extends Transcripts {
   /** The earliest `dueAt` of an open task, epoch ms; null when none has one. */
   nextDue(): Promise<number | null>;
   /**
-   * Ids of queued tasks in fair order (rule D8), as many per user as `userLimit` minus the slots the
-   * user holds. Null = no limit.
+   * Ids of queued tasks in fair order (rule D8), as many per user as `userLimit` minus the slots
+   * the user holds. Null = no limit.
    */
   claimable(limit: number, userLimit: number | null): Promise<string[]>;
   /** Number of queued tasks before this one in fair order; 0 = next. */

@@ -30,7 +30,9 @@ export interface NewRecord extends StoredRecord {
 }
 
 export type AppendResult =
-  /** Durable: written now, or `known` from an earlier call with the same attempt, number and bytes. */
+  /**
+   * Durable: written now, or `known` from an earlier call with the same attempt, number and bytes.
+   */
   | { readonly kind: "appended" | "known" }
   /** Nothing was written: the number is not the next one, which is `last` + 1. */
   | { readonly kind: "elsewhere"; readonly last: number }
@@ -60,8 +62,8 @@ export interface Transcripts {
 }
 
 /**
- * The record's number is taken or too high: the writer does not know the whole transcript. `last` is
- * the number of the last record.
+ * The record's number is taken or too high: the writer does not know the whole transcript. `last`
+ * is the number of the last record.
  */
 export class TranscriptMoved extends SlipwayError {
   readonly last: number;

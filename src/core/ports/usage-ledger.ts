@@ -1,6 +1,6 @@
 /**
- * The usage ledger: one row per model request, recorded by the gateway from the traffic it forwards.
- * Budgets are checked against its sums.
+ * The usage ledger: one row per model request, recorded by the gateway from the traffic it
+ * forwards. Budgets are checked against its sums.
  */
 
 /** One model request. A request that never reached the provider has no row. */
@@ -20,8 +20,8 @@ export interface ModelUsage {
   /** US dollars. */
   readonly usd: number;
   /**
-   * True while the provider's own count is unknown: the request is running, or was cut off before the
-   * count arrived.
+   * True while the provider's own count is unknown: the request is running, or was cut off before
+   * the count arrived.
    */
   readonly estimated: boolean;
 }
