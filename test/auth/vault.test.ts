@@ -106,7 +106,7 @@ describe("the key", () => {
 
   it("[S1] is not repeated when it is refused", () => {
     expect(() => loadKey({ file: join(dir, "secret.key"), env: "short-one" })).toThrow(
-      /^SLIPWAY_SECRET_KEY must hold 32 bytes(?!.*short-one)/,
+      /^SLIPWAY_SECRET_KEY must contain 32 bytes(?!.*short-one)/,
     );
   });
 

@@ -125,7 +125,7 @@ describe("[W6] what is kept of a workspace", () => {
       "workspace/suid",
     ]);
     expect(found.at(-1)?.mode).toBe(0o755);
-    expect(kept.note).toBe("Left out: 12 entries could harm whoever unpacks them.");
+    expect(kept.note).toBe("Left out: 12 entries are unsafe to unpack.");
   });
 
   it("not more than its bound: what does not fit is left out and said, what is small and comes later still fits", async () => {

@@ -1,4 +1,4 @@
-/** What the store reads. Works on a connection of the writer and on a read-only one. */
+/** Reads of the store. Any connection to the database works, a read-only one as well. */
 import type { Connection } from "../driver.ts";
 import type { TaskEvent } from "../../../core/event.ts";
 import { pageOf, type Page } from "../../../core/lib/pagination.ts";
@@ -17,7 +17,9 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
     `SELECT t.user_id, t.thread_id, t.parent_id, t.machine_version, t.created_at, s.spec
      FROM tasks AS t JOIN task_specs AS s ON s.task_id = t.id WHERE t.id = ?`,
   );
-  const one = db.prepare<[string], rows.StateRow>(`SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.id = ?`);
+  const selectState = db.prepare<[string], rows.StateRow>(
+    `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.id = ?`,
+  );
   const changes = db.prepare<[number, number], rows.StateRow>(
     `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.rev > ? ORDER BY t.rev LIMIT ?`,
   );
@@ -44,7 +46,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
   return {
     core,
     task(id: string): Task | null {
-      const row = one.get(id);
+      const row = selectState.get(id);
       return row === undefined ? null : toTask(row);
     },
     tasks(query: TaskQuery): Page<Task> {
