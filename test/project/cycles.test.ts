@@ -1,4 +1,7 @@
-/** Import cycles are forbidden, between types as well: each file can be understood after its imports. */
+/**
+ * Import cycles are forbidden, between types as well: each file can be understood after its
+ * imports.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path/posix";
 import { fileURLToPath } from "node:url";
