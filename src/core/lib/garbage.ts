@@ -25,6 +25,7 @@ export const garbageSchema = z.strictObject({
 });
 export type Garbage = z.infer<typeof garbageSchema>;
 
+/** `dry-run` lists what `remove` would remove. */
 export type GcMode = "dry-run" | "remove";
 
 /**

@@ -14,14 +14,14 @@ export const BODY_LIMIT = 256 * 1024;
 const time = z.iso.datetime();
 /** Control characters would let a title forge log lines or terminal output. */
 const hasControl = (text: string): boolean => [...text].some((char) => char < " " || char === "\u007f");
-const line = (max: number) =>
+const singleLine = (max: number) =>
   z
     .string()
     .trim()
     .min(1)
     .max(max)
     .refine((text) => !hasControl(text), "must not contain control characters");
-const prose = (max: number) =>
+const nonEmptyText = (max: number) =>
   z
     .string()
     .max(max)
@@ -48,7 +48,10 @@ export const newUserSchema = z.strictObject({
   password: z.string().min(10).max(1_024),
   role: roleSchema,
 });
-export const newTokenSchema = z.strictObject({ name: line(100), expiresInDays: z.int().min(1).max(365).optional() });
+export const newTokenSchema = z.strictObject({
+  name: singleLine(100),
+  expiresInDays: z.int().min(1).max(365).optional(),
+});
 export const newCredentialSchema = z.strictObject({
   host: z.string().min(1).max(255),
   kind: z.literal("token"),
@@ -67,10 +70,10 @@ export const newCredentialSchema = z.strictObject({
 
 export const submitSchema = z.strictObject({
   repo: z.string().min(1),
-  prompt: prose(PROMPT_LIMIT),
+  prompt: nonEmptyText(PROMPT_LIMIT),
   base: z.string().optional(),
   branch: z.string().optional(),
-  title: line(200).optional(),
+  title: singleLine(200).optional(),
   agent: z.string().min(1).max(50).optional(),
   model: z.string().min(1).max(100).optional(),
   effort: z.enum(EFFORTS).optional(),
@@ -81,7 +84,7 @@ export const submitSchema = z.strictObject({
   /** "default" = Slipway's own; absent = the setting of the repository's .slipway.yml. */
   image: z.string().min(1).max(510).optional(),
   pullRequest: z.enum(PULL_REQUEST_MODES).optional(),
-  verify: z.array(prose(4_000)).max(20).optional(),
+  verify: z.array(nonEmptyText(4_000)).max(20).optional(),
   priority: z.int().min(-10).max(10).optional(),
   maxAttempts: z.int().min(1).max(10).optional(),
 });
@@ -90,23 +93,23 @@ export type SubmitRequest = z.infer<typeof submitSchema>;
 /** Absent `budget` and `limits` fields keep the values of the original submission. */
 export const retrySchema = z.strictObject({
   from: z.enum(RETRY_FROM).optional(),
-  prompt: prose(PROMPT_LIMIT).optional(),
+  prompt: nonEmptyText(PROMPT_LIMIT).optional(),
   budget: budgetSchema.optional(),
   limits: limitsSchema.optional(),
 });
 export type RetryRequest = z.infer<typeof retrySchema>;
 export const messageSchema = z.strictObject({
-  text: prose(TEXT_LIMIT),
+  text: nonEmptyText(TEXT_LIMIT),
   mode: z.enum(["steer", "follow_up"]).optional(),
 });
 export type MessageRequest = z.infer<typeof messageSchema>;
-export const answerSchema = z.strictObject({ questionId: z.string().min(1).max(64), text: prose(TEXT_LIMIT) });
+export const answerSchema = z.strictObject({ questionId: z.string().min(1).max(64), text: nonEmptyText(TEXT_LIMIT) });
 export type AnswerRequest = z.infer<typeof answerSchema>;
 
 /** Idempotency-Key: 1..255 printable ASCII characters. */
 export const idempotencyKeySchema = z.string().regex(/^[\x21-\x7e]{1,255}$/);
 
-const count = z.coerce.number().int();
+const integer = z.coerce.number().int();
 export const taskQuerySchema = z.strictObject({
   state: z
     .string()
@@ -115,12 +118,12 @@ export const taskQuerySchema = z.strictObject({
     .optional(),
   thread: z.string().max(64).optional(),
   q: z.string().max(200).optional(),
-  limit: count.min(1).max(200).default(50),
+  limit: integer.min(1).max(200).default(50),
   cursor: z.string().max(64).optional(),
 });
 export const eventQuerySchema = z.strictObject({
-  after: count.min(0).max(Number.MAX_SAFE_INTEGER).default(0),
-  limit: count.min(1).max(1_000).default(500),
+  after: integer.min(0).max(Number.MAX_SAFE_INTEGER).default(0),
+  limit: integer.min(1).max(1_000).default(500),
 });
 export const diffQuerySchema = z.strictObject({ format: z.enum(["json", "patch"]).default("json") });
 
