@@ -44,10 +44,7 @@ export interface PoolStatus {
   readonly reason: string | null;
 }
 
-/**
- * One isolation mechanism. `weaker`: the host offers less than Slipway can use, and `detail` states
- * the consequence.
- */
+/** One mechanism that confines a worker. The detail of a `degraded` one states its consequence. */
 export interface HardeningCheck {
   readonly name: string;
   readonly state: "full" | "weaker";
@@ -90,12 +87,12 @@ export interface Sandbox {
    */
   ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void>;
   /**
-   * Starts pooled workers until enough are ready, so that `ensure` is fast, and removes those that
-   * no longer match the configuration. `hold` only removes. Called periodically. Never rejects,
-   * because no task depends on it: `poolStatus` reports problems.
+   * Starts workers ahead of their task if `grow` is set, so that `ensure` is quick, and removes
+   * pooled workers whose settings are outdated. Called periodically. Never rejects, because no task
+   * depends on it: `poolStatus` reports failures.
    */
   maintainPool(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
-  /** Null when the adapter has no pool. */
+  /** Null = nothing can be started ahead. Rejects like the other calls. */
   poolStatus(signal?: AbortSignal): Promise<PoolStatus | null>;
   /**
    * Resolves when the sandbox is not running: it exited, or does not exist (exitCode null). The
