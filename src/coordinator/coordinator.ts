@@ -20,7 +20,7 @@ import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { Egress, MaxLimits, Policy, Task } from "../core/task.ts";
-import { ignoreAbort, withTimeout } from "../core/lib/async.ts";
+import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
@@ -119,6 +119,12 @@ export const DEFAULT_SETTINGS = {
   engineMs: 3_000,
 } as const satisfies Omit<CoordinatorSettings, "policy">;
 
+/** What a boot found: open tasks, and sandboxes that no task needed. */
+export interface BootReport {
+  readonly adopted: number;
+  readonly orphans: number;
+}
+
 export interface Coordinator {
   readonly taskLog: TaskLog;
   readonly supervisor: Supervisor;
@@ -129,8 +135,11 @@ export interface Coordinator {
   readonly egress: EgressService;
   readonly tasks: TaskService;
   readonly operations: OperationsService;
-  /** Adopts what is there, then claims and ticks until `close`. */
-  boot(): Promise<void>;
+  /**
+   * Adopts what is there, then claims and ticks until `close`. Rejects with an AbortError when
+   * `signal` is aborted first.
+   */
+  boot(signal?: AbortSignal): Promise<BootReport>;
   /**
    * Stops claiming, ends effects, finishes commits. Sandboxes stay. Ports are the caller's to
    * close.
@@ -201,15 +210,20 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
     }
   }
 
-  async function boot(): Promise<void> {
+  function removeOrphans(): Promise<number> {
+    return housekeeping.removeOrphans().catch((error: unknown) => {
+      log.warn({ error: errorMessage(error) }, "sandboxes could not be listed at boot");
+      return 0;
+    });
+  }
+
+  async function boot(signal: AbortSignal = stopped.signal): Promise<BootReport> {
     // An engine that is away or hangs must not hold up deadlines and cancels.
-    const answers = await scheduler.checkHealth();
-    if (answers)
-      await housekeeping
-        .removeOrphans()
-        .catch((error: unknown) => log.warn({ error: errorMessage(error) }, "sandboxes could not be listed at boot"));
-    await supervisor.boot(answers ? await running() : null);
-    await housekeeping.fireDeadlines();
+    const answers = await raceAbort(scheduler.checkHealth(), signal);
+    const orphans = answers ? await raceAbort(removeOrphans(), signal) : 0;
+    await raceAbort(supervisor.boot(answers ? await running() : null), signal);
+    const adopted = supervisor.size();
+    await raceAbort(housekeeping.fireDeadlines(), signal);
     scheduler.start();
     ticks.push(
       every(DEADLINE_TICK_MS, "the deadline tick", () => housekeeping.fireDeadlines()),
@@ -225,6 +239,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
       every(ORPHAN_TICK_MS, "the orphan tick", () => housekeeping.removeOrphans()),
       every(RETENTION_TICK_MS, "the retention tick", () => housekeeping.collectGarbage("remove", stopped.signal)),
     );
+    return { adopted, orphans };
   }
 
   return {

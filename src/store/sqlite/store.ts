@@ -47,6 +47,8 @@ export interface SqliteStore {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly ledger: UsageLedger;
+  /** Numbers of the migrations that this call applied. */
+  readonly migrated: readonly number[];
 }
 
 /** The store without its writes, for those who look while a coordinator runs. */
@@ -71,10 +73,10 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
     const connecting = { path, synchronous: options.synchronous ?? "FULL" };
     refuseNewer(path, migrations);
     db = connect(connecting);
-    migrate(db, migrations, crashpointFrom(crash));
+    const migrated = migrate(db, migrations, crashpointFrom(crash));
     db.pragma("query_only = ON");
     db.pragma(`cache_size = -${READ_CACHE_KIB}`);
-    return assemble(db, new GroupCommit({ ...connecting, crash }), lock.release);
+    return { ...assemble(db, new GroupCommit({ ...connecting, crash }), lock.release), migrated };
   } catch (error) {
     db?.close();
     lock.release();
@@ -92,7 +94,7 @@ function refuseNewer(path: string, migrations: string): void {
   }
 }
 
-function assemble(db: Connection, batch: GroupCommit, release: () => void): SqliteStore {
+function assemble(db: Connection, batch: GroupCommit, release: () => void): Omit<SqliteStore, "migrated"> {
   const cache = new CoreCache();
   const reads = sqliteReads(db, cache);
   let closed: Promise<void> | null = null;
