@@ -9,7 +9,7 @@ import type { Crashpoint } from "../core/lib/crashpoint.ts";
 import { createWorkerService, type WorkerService } from "./services/worker.ts";
 import { createEffects } from "./effects/effects.ts";
 import { isAbort, errorMessage } from "../core/error.ts";
-import { createScheduler, type Scheduler, type DeferralReason } from "./scheduler.ts";
+import { createScheduler, type Scheduler, type DeferralReason } from "./scheduler/scheduler.ts";
 import { createHousekeeping, type Housekeeping } from "./deadlines.ts";
 import { createOperationsService, type OperationsService } from "./services/operations.ts";
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
@@ -163,7 +163,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
     ...deps,
     taskLog,
     ...settings,
-    deferralOf: settings.models.length > 0 ? withheld : null,
+    getDeferral: settings.models.length > 0 ? withheld : null,
   });
   const salvage = createSalvage({ ...deps, taskLog, salvageMs: (settings.clearMs * 2) / 3 });
   const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage });

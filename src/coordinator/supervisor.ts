@@ -15,7 +15,7 @@ import { failureProposal, type Effect } from "./effects/effects.ts";
 import { errorMessage } from "../core/error.ts";
 import type { TaskEvent } from "../core/event.ts";
 import { failureClass, type FailureCode } from "../core/failure.ts";
-import type { Scheduler } from "./scheduler.ts";
+import type { Scheduler } from "./scheduler/scheduler.ts";
 import { readTasks } from "./reading.ts";
 import type { Store } from "../core/ports/store.ts";
 import { OPEN_STATES, sandboxName, type Task } from "../core/task.ts";

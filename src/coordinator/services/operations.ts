@@ -1,7 +1,7 @@
 /** What operators see: why a task waits, which tasks are stuck and why, containers against rows. */
 import { effectOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
-import type { Scheduler } from "../scheduler.ts";
+import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { Housekeeping } from "../deadlines.ts";
 import { readTasks } from "../reading.ts";
 import type { Store } from "../../core/ports/store.ts";
