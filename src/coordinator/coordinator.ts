@@ -149,7 +149,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const { store, sandbox, clock, log, settings } = deps;
   const taskLog = createTaskLog(deps);
   const budget = createBudgetService({ ...deps, ...settings, taskLog });
-  const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing: budget.standing });
+  const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing: (task) => budget.standing(task) });
   const egress = createEgressService({ ...deps, ...settings, taskLog });
   const broker = deps.broker({ worker: workerApi, model: budget, egress: egress });
   const hasModel = (agent: string): boolean => settings.models.length > 0 && agent !== "scripted";
@@ -173,7 +173,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
     taskLog,
     scheduler: scheduler,
     effect,
-    lastSeen: workerApi.lastSeen,
+    lastSeen: (taskId, attempt) => workerApi.lastSeen(taskId, attempt),
   });
   const housekeeping = createHousekeeping({ ...deps, ...settings, taskLog, broker, salvage });
   const stopped = new AbortController();
@@ -242,7 +242,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
       store,
       sandbox,
       clock,
-      lastSeen: workerApi.lastSeen,
+      lastSeen: (taskId, attempt) => workerApi.lastSeen(taskId, attempt),
       ...settings,
     }),
     boot,

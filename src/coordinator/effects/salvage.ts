@@ -11,7 +11,7 @@
  *    and nothing is unpacked.
  */
 import type { Artifacts } from "../../core/ports/artifacts.ts";
-import { readLog } from "../reading.ts";
+import { readLog } from "../read-lists.ts";
 import type { TaskLog } from "../task-log.ts";
 import { isAbort, errorMessage } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";

@@ -3,7 +3,7 @@ import { effectOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { Housekeeping } from "../deadlines.ts";
-import { readTasks } from "../reading.ts";
+import { readTasks } from "../read-lists.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { OPEN_STATES, type Task, type TaskState, type Wait } from "../../core/task.ts";
 import { withTimeout } from "../../core/lib/async.ts";
