@@ -36,8 +36,9 @@ export interface WorkerApi extends TranscriptApi {
   /**
    * Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a
    * SequenceGap with `ack`) on a hole; nothing was written then.
+   * @param bytes size of the batch as JSON.
    */
-  accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck>;
+  accept(taskId: string, batch: WorkerBatch, bytes: number): Promise<WorkerAck>;
   /**
    * After the gateway refused a request for the budget. A question that is due is open when it
    * resolves.
