@@ -35,10 +35,10 @@ import { deriveSecret, loadOperatorToken, openSecretKey } from "./secrets.ts";
 import { systemClock, systemIds, version } from "./system.ts";
 import {
   checkAgent,
-  checkSandbox,
   createFirstAdmin,
+  describeSandbox,
   openCoordinator,
-  openSandbox,
+  openServerSandbox,
   rememberSlots,
   type CoordinatorParts,
 } from "./wiring.ts";
@@ -102,14 +102,15 @@ interface StartContext {
 
 async function start(context: StartContext): Promise<RunningServer> {
   const { config, log, disposers, onStep } = context;
+  for (const warning of config.warnings) log.warn({}, warning);
   const dir = resolve(config.dataDir);
   const crashpoint = crashpointFrom(process.env["SLIPWAY_CRASH"]);
   const storage = openStorage(context, dir);
   const sessions = await openAccounts(context, storage, dir);
   onStep("sessions");
-  const sandbox = await openSandbox(config, dir, crashpoint);
+  const sandbox = await openServerSandbox(config, dir, storage.store, crashpoint);
   disposers.add(() => sandbox.close());
-  const line = await checkSandbox(sandbox, config);
+  const line = await describeSandbox(sandbox);
   log.info({}, `sandbox: ${line}`);
   onStep("sandbox");
   const bus = memoryBus(log);

@@ -2,7 +2,7 @@
  * Which adapter serves which port, and with which settings. No other file names an adapter of the
  * coordinator.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { availableParallelism, totalmem } from "node:os";
@@ -33,6 +33,7 @@ import { DEFAULT_POLICY, MODEL_AGENTS, type MaxLimits } from "../core/task.ts";
 import { parseRepositoryUrl } from "../core/values/repository-url.ts";
 import { openRepositories } from "../git/repositories.ts";
 import { credentialContext } from "../http/routes/auth.ts";
+import { ProcessFallback } from "../sandbox/process-fallback.ts";
 import { openProcessSandbox } from "../sandbox/process/sandbox.ts";
 import { openSimulatedSandbox } from "../sandbox/simulated.ts";
 import { openArtifactFiles } from "../store/artifacts/artifact-files.ts";
@@ -46,6 +47,10 @@ import { systemClock, systemIds } from "./system.ts";
 const WORKER_UID = 10_001;
 /** A provider may ask for hours; the next request is made after this at the latest, ms. */
 const LONGEST_RATE_LIMIT_MS = 5 * 60_000;
+/** Set once an engine has answered for this data folder. */
+const ENGINE_SEEN = "sandbox.engine_seen";
+/** Listening does not wait longer for the engine, ms. */
+const CHECK_MS = 2_500;
 const DAY_MS = 24 * 3_600_000;
 /** For tasks that name no limits. */
 const DEFAULT_MEMORY_MB = 4_096;
@@ -200,6 +205,28 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
   }
 }
 
+/**
+ * The sandbox of a server: as configured, or by default Docker with the process fallback
+ * (src/sandbox/process-fallback.ts).
+ */
+export async function openServerSandbox(
+  config: Config,
+  dir: string,
+  store: Store,
+  crashpoint: Crashpoint,
+): Promise<Sandbox> {
+  if (config.sandboxChosen) return openSandbox(config, dir, crashpoint);
+  const docker = await openSandbox(config, dir, crashpoint);
+  const process = await openSandbox({ ...config, sandbox: "process" }, dir, crashpoint);
+  return new ProcessFallback({
+    docker,
+    process,
+    isProcess: (name) => existsSync(join(dir, "sandboxes", name)),
+    hadEngine: (await store.setting(ENGINE_SEEN)) !== null,
+    rememberEngine: () => store.setSetting(ENGINE_SEEN, "1"),
+  });
+}
+
 /** dockerode is two fifths of what a start loads, so only installations that use it load it. */
 async function openDocker(config: Config, dir: string, crashpoint: Crashpoint): Promise<Sandbox> {
   const { openDockerSandbox } = await import("../sandbox/docker/sandbox.ts");
@@ -219,18 +246,14 @@ async function openDocker(config: Config, dir: string, crashpoint: Crashpoint): 
 }
 
 /**
- * One line about the sandbox for people. Isolation is never given up silently: without an engine
- * the start fails here, unless docker was chosen by name (then tasks wait for the engine).
+ * One line about the sandbox for people. The server starts without an engine: then tasks wait for
+ * it, or run as the fallback says.
  */
-export async function checkSandbox(sandbox: Sandbox, config: Config): Promise<string> {
+export async function describeSandbox(sandbox: Sandbox): Promise<string> {
   try {
-    return await sandbox.check(AbortSignal.timeout(config.sandboxChosen ? 2_000 : 10_000));
+    return await sandbox.check(AbortSignal.timeout(CHECK_MS));
   } catch (error) {
-    if (config.sandboxChosen) return `${errorMessage(error)} Tasks wait until it does.`;
-    throw new SlipwayError(
-      "config_invalid",
-      `No Docker engine answers (${errorMessage(error)}). Start one, or set SLIPWAY_SANDBOX=process to run agents as plain processes, which does not isolate them from this machine.`,
-    );
+    return `${errorMessage(error)} Tasks wait until it does.`;
   }
 }
 

@@ -156,7 +156,8 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing });
   const egress = createEgressService({ ...deps, ...settings, taskLog });
   const broker = deps.broker({ worker: workerApi, model: budget, egress });
-  const getDeferral = settings.models.length > 0 ? createDeferral(deps, budget) : null;
+  const canDefer = settings.models.length > 0 || deps.sandbox.isAvailableFor !== undefined;
+  const getDeferral = canDefer ? createDeferral(deps, budget) : null;
   const scheduler = await createScheduler({ ...deps, ...settings, taskLog, getDeferral });
   const salvage = createSalvage({ ...deps, taskLog, salvageMs: settings.clearMs * SALVAGE_SHARE });
   const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage });
@@ -176,14 +177,15 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   });
 }
 
-/** Why a task could not use the model now (rule G7). */
+/** Why a slot would be of no use to a task now (rule G7). */
 function createDeferral(
-  { settings, rateLimitedUntil }: CoordinatorDeps,
+  { settings, rateLimitedUntil, sandbox }: CoordinatorDeps,
   budget: BudgetService,
 ): (task: Task) => Promise<DeferralReason | null> {
   const hasDayBudget = settings.userDayUsd !== null || settings.dayUsd !== null;
   return async ({ spec, userId }) => {
-    if (spec.agent === "scripted") return null;
+    if (sandbox.isAvailableFor?.(spec.agent) === false) return "sandbox_unavailable";
+    if (spec.agent === "scripted" || settings.models.length === 0) return null;
     if (rateLimitedUntil() !== null) return "model_rate_limited";
     return hasDayBudget && (await budget.isExhausted(userId)) ? "budget" : null;
   };

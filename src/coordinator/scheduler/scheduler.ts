@@ -40,7 +40,7 @@ export interface SchedulerDeps extends EngineBreakerDeps {
 }
 
 /** Reasons for which a task waits without blocking the tasks behind it. */
-export type DeferralReason = Extract<WaitReason, "budget" | "model_rate_limited">;
+export type DeferralReason = Extract<WaitReason, "budget" | "model_rate_limited" | "sandbox_unavailable">;
 
 export interface Scheduler {
   /** Claims what can be claimed now. Safe to call at any time, any number of times. */

@@ -65,6 +65,16 @@ export interface Sandbox {
   /** False when the worker can reach the host: the user is told so. */
   readonly isolates: boolean;
   /**
+   * False while a sandbox for tasks of this agent cannot be created, so that they wait in the queue.
+   * Absent = all agents are alike.
+   */
+  isAvailableFor?(agent: string): boolean;
+  /**
+   * False when the sandbox of this name must not run commands that its repository brought (setup,
+   * checks, tool servers), because nothing isolates it. Absent = they run.
+   */
+  runsRepositoryCommands?(name: string): boolean;
+  /**
    * One line for people; rejects with TaskFailure `sandbox_unavailable` when the engine does not
    * answer.
    */
