@@ -115,6 +115,7 @@ async function open(tasks: number): Promise<House> {
     abandonMs: 600_000,
     standing,
     acpCommands: {},
+    sandbox: {},
     models: ["claude-opus-5-5"],
   });
   const secret = Buffer.alloc(32, 7);

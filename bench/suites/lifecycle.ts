@@ -19,6 +19,7 @@ import { openBenchStore, percentile, quiet } from "../support.ts";
 import type { SandboxSpec } from "../../src/core/ports/sandbox.ts";
 import { WORK_REF } from "../../src/core/ports/repositories.ts";
 import type { Broker, WorkerApi } from "../../src/core/ports/broker.ts";
+import type { WorkerEvent } from "../../src/core/protocol/worker.ts";
 
 const PERSON = { userId: "user_bench", role: "user" } as const;
 const REQUEST = { repo: "https://git.example.com/team/app", prompt: "Do nothing, and do it well." };
@@ -49,13 +50,11 @@ export async function openBenchKernel(
   async function run({ taskId, attempt }: SandboxSpec): Promise<number> {
     const at = new Date().toISOString();
     const sha = await repos.commit(taskId, WORK_REF, taskId);
-    await workerApi.accept(taskId, {
-      attempt,
-      events: [
-        { seq: 1, at, type: "ready", data: {} },
-        { seq: 2, at, type: "finished", data: { sha, title: "Nothing", summary: "Done." } },
-      ],
-    });
+    const events: WorkerEvent[] = [
+      { seq: 1, at, type: "ready", data: {} },
+      { seq: 2, at, type: "finished", data: { sha, title: "Nothing", summary: "Done." } },
+    ];
+    await workerApi.accept(taskId, { attempt, events }, 0);
     return 0;
   }
   const coordinator = await createCoordinator({

@@ -1,7 +1,18 @@
-/** Ids from the clock and the random source of the operating system. Tests inject their own. */
+/** Real ids, and the version of this program. Tests inject their own ids. */
 import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { packageRoot } from "../core/lib/package-root.ts";
 import { systemClock } from "../core/lib/system-clock.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
+
+/** The version in package.json. */
+export function version(): string {
+  const { version: text } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as {
+    version: string;
+  };
+  return text;
+}
 
 // Crockford's base 32: no letter that looks like a digit.
 const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz";
@@ -17,14 +28,14 @@ function encode(value: bigint, length: number): string {
  * millisecond.
  */
 export function systemIds(clock: Clock = systemClock): Ids {
-  let lastAt = 0;
-  let lastChance = 0n;
+  let lastMs = 0;
+  let lastRandom = 0n;
   return {
     next(prefix) {
-      const now = Math.max(clock.now(), lastAt);
-      lastChance = now === lastAt ? lastChance + 1n : BigInt(`0x${randomBytes(9).toString("hex")}`);
-      lastAt = now;
-      return `${prefix}_${encode(BigInt(now), 10)}${encode(lastChance, 16)}`;
+      const now = Math.max(clock.now(), lastMs);
+      lastRandom = now === lastMs ? lastRandom + 1n : BigInt(`0x${randomBytes(9).toString("hex")}`);
+      lastMs = now;
+      return `${prefix}_${encode(BigInt(now), 10)}${encode(lastRandom, 16)}`;
     },
     random: () => randomBytes(6).readUIntBE(0, 6) / 2 ** 48,
   };

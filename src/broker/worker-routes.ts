@@ -40,10 +40,10 @@ export async function serveSpec({ workerApi, taskId, attempt, response, signal }
 
 export async function serveEvents(call: WorkerCall): Promise<void> {
   const { workerApi, taskId, attempt, response } = call;
-  await withJson(call, BATCH_LIMITS, async (value) => {
+  await withJson(call, BATCH_LIMITS, async (value, bytes) => {
     const batch = parseBody(workerBatchSchema, value);
     if (batch.attempt !== attempt) throw new SlipwayError("stale_attempt", "The batch belongs to another attempt.");
-    reply(response, 200, await workerApi.accept(taskId, batch));
+    reply(response, 200, await workerApi.accept(taskId, batch, bytes));
   });
 }
 
@@ -82,12 +82,13 @@ export function parseWholeNumber(url: URL, name: string, max: number): number {
 export async function withJson(
   call: WorkerCall,
   limits: BodyLimits,
-  use: (value: unknown) => Promise<void>,
+  use: (value: unknown, bytes: number) => Promise<void>,
 ): Promise<void> {
   const { bytes, release } = await call.bodyReader.receive(call.request, limits.bytes, call.signal);
   try {
     await use(
       parseJson(bytes, { ...limits, values: VALUES }, (text) => text.replaceAll(call.token, "[attempt token]")),
+      bytes.length,
     );
   } finally {
     release();

@@ -1,16 +1,17 @@
 /**
- * The verbs put together over any set of ports, and their boot order (lifecycle.md):
- * list sandboxes -> remove the unknown -> adopt the rest -> overdue deadlines -> only then claim.
- * Listening does not wait for it.
+ * Wires the coordinator over any set of ports, and boots it in this order: list sandboxes -> remove
+ * those that no task needs -> adopt the rest -> fire overdue deadlines -> only then claim. The
+ * server listens while this runs.
  */
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { createTaskLog, type TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/crashpoint.ts";
-import { createWorkerService, type WorkerService } from "./services/worker.ts";
+import { createWorkerService, type WorkerService, type WorkerServiceDeps } from "./services/worker.ts";
 import { createEffects } from "./effects/effects.ts";
 import { isAbort, errorMessage } from "../core/error.ts";
-import { createScheduler, type Scheduler, type DeferralReason } from "./scheduler.ts";
-import { createHousekeeping, type Housekeeping } from "./deadlines.ts";
+import { createScheduler, type Scheduler, type DeferralReason } from "./scheduler/scheduler.ts";
+import { fireDeadlines } from "./deadlines.ts";
+import { GarbageCollector } from "./garbage-collector.ts";
 import { createOperationsService, type OperationsService } from "./services/operations.ts";
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { createEgressService, type EgressService } from "./services/egress.ts";
@@ -20,7 +21,7 @@ import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { Egress, MaxLimits, Policy, Task } from "../core/task.ts";
-import { ignoreAbort, withTimeout } from "../core/lib/async.ts";
+import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
@@ -34,19 +35,16 @@ export interface CoordinatorDeps {
   readonly repos: Repositories;
   readonly ledger: UsageLedger;
   readonly artifacts: Artifacts;
-  readonly broker: (desks: BrokerCallbacks) => Broker;
+  readonly broker: (callbacks: BrokerCallbacks) => Broker;
   readonly forges: readonly Forge[];
   readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
-  /**
-   * Why there is too little disk space to claim, in words; null when there is enough. Never
-   * rejects.
-   */
+  /** Why there is too little disk space to claim, for people; null when there is enough. Never rejects. */
   readonly shortage: () => Promise<string | null>;
-  /** Until when the model's provider refuses everybody, epoch ms; null = it does not. */
+  /** When the model provider's rate limit ends, epoch ms; null = there is none now. */
   readonly rateLimitedUntil: () => number | null;
   readonly settings: CoordinatorSettings;
 }
@@ -56,14 +54,12 @@ export interface CoordinatorSettings {
   readonly maxConcurrent: number;
   readonly userLimit: number | null;
   readonly agents: readonly string[];
-  /** Of the agents those that are programs in the worker's image: name -> shell command. */
+  /** The agents that are programs in the worker's image: name -> shell command. */
   readonly acpCommands: Readonly<Record<string, string>>;
   readonly model: string | null;
-  /**
-   * Models that tasks may use: names, or beginnings that end in `*`; none = there is no gateway.
-   */
+  /** Models that tasks may use: names, or prefixes followed by `*`; none = there is no gateway. */
   readonly models: readonly string[];
-  /** Policies that a task may have; the first is what one gets that names none. */
+  /** Policies that a task may have; the first is the default. */
   readonly egress: readonly [Egress, ...Egress[]];
   readonly trustedHosts: readonly string[];
   /**
@@ -73,24 +69,21 @@ export interface CoordinatorSettings {
   readonly images: readonly string[] | null;
   /** What a task may have at most. */
   readonly maxLimits: MaxLimits;
-  /**
-   * US dollars that one user, and that all together, may spend on the model per UTC day; null = no
-   * limit.
-   */
+  /** Model budget per UTC day of each user, and of all users together, US dollars; null = no limit. */
   readonly userDayUsd: number | null;
   readonly dayUsd: number | null;
   readonly retentionMs: number;
   readonly mirrorMs: number;
   readonly livenessMs: number;
   readonly clearMs: number;
-  /** A worker that reached no coordinator for this long gives up, ms. */
+  /** A worker that could not reach a coordinator for this long gives up, ms. */
   readonly abandonMs: number;
   /** Longest wait for effects to end at shutdown, ms. */
   readonly shutdownMs: number;
   readonly breakerLimit: number;
   readonly breakerWindowMs: number;
   readonly breakerRestMs: number;
-  /** Longest wait for the engine where its answer helps but must not hold things up, ms. */
+  /** Longest wait for an engine answer that is not required to proceed, ms. */
   readonly engineMs: number;
 }
 
@@ -119,72 +112,171 @@ export const DEFAULT_SETTINGS = {
   engineMs: 3_000,
 } as const satisfies Omit<CoordinatorSettings, "policy">;
 
+/** What a boot found: open tasks, and sandboxes that no task needed. */
+export interface BootReport {
+  readonly adopted: number;
+  readonly orphans: number;
+}
+
 export interface Coordinator {
   readonly taskLog: TaskLog;
   readonly supervisor: Supervisor;
   readonly scheduler: Scheduler;
-  readonly housekeeping: Housekeeping;
+  readonly garbageCollector: GarbageCollector;
   readonly workerApi: WorkerService;
   readonly budget: BudgetService;
   readonly egress: EgressService;
   readonly tasks: TaskService;
   readonly operations: OperationsService;
-  /** Adopts what is there, then claims and ticks until `close`. */
-  boot(): Promise<void>;
   /**
-   * Stops claiming, ends effects, finishes commits. Sandboxes stay. Ports are the caller's to
-   * close.
+   * Adopts what exists, then claims and ticks until `close`. Rejects with an AbortError when the
+   * signal is aborted first.
+   */
+  boot(signal?: AbortSignal): Promise<BootReport>;
+  /**
+   * Stops claiming, ends effects, finishes commits. Sandboxes stay. The caller closes the ports.
    */
   close(): Promise<void>;
 }
 
 const DEADLINE_TICK_MS = 200;
 const DRIVE_TICK_MS = 1_000;
-const WARM_TICK_MS = 1_000;
-const LOOK_TICK_MS = 1_000;
+const POOL_TICK_MS = 1_000;
+const HEALTH_TICK_MS = 1_000;
 const ORPHAN_TICK_MS = 10_000;
 const RETENTION_TICK_MS = 3_600_000;
+/** Share of `clearMs` that a salvage may take; the rest is for the removal. */
+const SALVAGE_SHARE = 2 / 3;
 
 export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordinator> {
-  const { store, sandbox, clock, log, settings } = deps;
+  const { settings } = deps;
   const taskLog = createTaskLog(deps);
   const budget = createBudgetService({ ...deps, ...settings, taskLog });
-  const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing: budget.standing });
+  const standing: WorkerServiceDeps["standing"] = (task) => budget.standing(task);
+  const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing });
   const egress = createEgressService({ ...deps, ...settings, taskLog });
-  const broker = deps.broker({ worker: workerApi, model: budget, egress: egress });
-  const hasModel = (agent: string): boolean => settings.models.length > 0 && agent !== "scripted";
-  const limited = settings.userDayUsd !== null || settings.dayUsd !== null;
-  async function withheld({ spec, userId }: Task): Promise<DeferralReason | null> {
-    if (!hasModel(spec.agent)) return null;
-    if (deps.rateLimitedUntil() !== null) return "model_rate_limited";
-    return limited && (await budget.isExhausted(userId)) ? "budget" : null;
-  }
-  const scheduler = await createScheduler({
-    ...deps,
-    taskLog,
-    ...settings,
-    deferralOf: settings.models.length > 0 ? withheld : null,
-  });
-  const salvage = createSalvage({ ...deps, taskLog, salvageMs: (settings.clearMs * 2) / 3 });
+  const broker = deps.broker({ worker: workerApi, model: budget, egress });
+  const canDefer = settings.models.length > 0 || deps.sandbox.isAvailableFor !== undefined;
+  const getDeferral = canDefer ? createDeferral(deps, budget) : null;
+  const scheduler = await createScheduler({ ...deps, ...settings, taskLog, getDeferral });
+  const salvage = createSalvage({ ...deps, taskLog, salvageMs: settings.clearMs * SALVAGE_SHARE });
   const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage });
-  const supervisor = createSupervisor({
-    ...deps,
-    ...settings,
+  const lastSeen: WorkerService["lastSeen"] = (taskId, attempt) => workerApi.lastSeen(taskId, attempt);
+  const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler, effect, lastSeen });
+  const garbageCollector = new GarbageCollector({ ...deps, ...settings, broker, salvage });
+  return new RunningCoordinator(deps, broker, {
     taskLog,
-    scheduler: scheduler,
-    effect,
-    lastSeen: workerApi.lastSeen,
+    supervisor,
+    scheduler,
+    garbageCollector,
+    workerApi,
+    budget,
+    egress,
+    tasks: createTaskService({ ...deps, ...settings, taskLog }),
+    operations: createOperationsService({ ...deps, ...settings, scheduler, garbageCollector, lastSeen }),
   });
-  const housekeeping = createHousekeeping({ ...deps, ...settings, taskLog, broker, salvage });
-  const stopped = new AbortController();
-  const ticks: Promise<void>[] = [];
+}
 
-  /** Repeats `work` with a pause between; a failure is logged and the next round tries again. */
-  async function every(ms: number, name: string, work: () => Promise<unknown>): Promise<void> {
-    while (!stopped.signal.aborted) {
+/** Why a slot would be of no use to a task now (rule G7). */
+function createDeferral(
+  { settings, rateLimitedUntil, sandbox }: CoordinatorDeps,
+  budget: BudgetService,
+): (task: Task) => Promise<DeferralReason | null> {
+  const hasDayBudget = settings.userDayUsd !== null || settings.dayUsd !== null;
+  return async ({ spec, userId }) => {
+    if (sandbox.isAvailableFor?.(spec.agent) === false) return "sandbox_unavailable";
+    if (spec.agent === "scripted" || settings.models.length === 0) return null;
+    if (rateLimitedUntil() !== null) return "model_rate_limited";
+    return hasDayBudget && (await budget.isExhausted(userId)) ? "budget" : null;
+  };
+}
+
+type Parts = Omit<Coordinator, "boot" | "close">;
+
+class RunningCoordinator implements Coordinator {
+  readonly taskLog: TaskLog;
+  readonly supervisor: Supervisor;
+  readonly scheduler: Scheduler;
+  readonly garbageCollector: GarbageCollector;
+  readonly workerApi: WorkerService;
+  readonly budget: BudgetService;
+  readonly egress: EgressService;
+  readonly tasks: TaskService;
+  readonly operations: OperationsService;
+  readonly #deps: CoordinatorDeps;
+  readonly #broker: Broker;
+  readonly #stopped = new AbortController();
+  readonly #ticks: Promise<void>[] = [];
+
+  constructor(deps: CoordinatorDeps, broker: Broker, parts: Parts) {
+    this.taskLog = parts.taskLog;
+    this.supervisor = parts.supervisor;
+    this.scheduler = parts.scheduler;
+    this.garbageCollector = parts.garbageCollector;
+    this.workerApi = parts.workerApi;
+    this.budget = parts.budget;
+    this.egress = parts.egress;
+    this.tasks = parts.tasks;
+    this.operations = parts.operations;
+    this.#deps = deps;
+    this.#broker = broker;
+  }
+
+  async boot(signal: AbortSignal = this.#stopped.signal): Promise<BootReport> {
+    // Bounded: deadlines and cancels do not wait for an engine that does not answer.
+    const isEngineUp = await raceAbort(this.scheduler.checkHealth(), signal);
+    const orphans = isEngineUp ? await raceAbort(this.#removeOrphans(), signal) : 0;
+    const running = isEngineUp ? await raceAbort(this.#listRunning(), signal) : null;
+    await raceAbort(this.supervisor.boot(running), signal);
+    const adopted = this.supervisor.size();
+    await raceAbort(this.#fireDeadlines(), signal);
+    this.scheduler.start();
+    this.#startTicks();
+    return { adopted, orphans };
+  }
+
+  async close(): Promise<void> {
+    const { clock, log, settings } = this.#deps;
+    this.#stopped.abort();
+    await this.scheduler.stop();
+    await Promise.all(this.#ticks);
+    // Bounded, because an engine may hang: the next boot finishes interrupted effects.
+    await withTimeout(settings.shutdownMs, this.supervisor.close(), clock).catch((error: unknown) =>
+      log.warn({ error: errorMessage(error) }, "an effect did not end"),
+    );
+    await this.taskLog.idle();
+    await this.#broker.close();
+  }
+
+  #startTicks(): void {
+    const { sandbox } = this.#deps;
+    const { signal } = this.#stopped;
+    this.#startTick(DEADLINE_TICK_MS, "the deadline tick", () => this.#fireDeadlines());
+    this.#startTick(DRIVE_TICK_MS, "the drive tick", async () => {
+      await this.supervisor.endSilent();
+      this.supervisor.driveAll();
+    });
+    this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.scheduler.checkHealth());
+    // The pool of warm workers does not grow while claiming is paused.
+    this.#startTick(POOL_TICK_MS, "the pool tick", () =>
+      sandbox.maintainPool(this.scheduler.state().reason === null ? "grow" : "hold", signal),
+    );
+    this.#startTick(ORPHAN_TICK_MS, "the orphan tick", () => this.garbageCollector.removeOrphans());
+    this.#startTick(RETENTION_TICK_MS, "the retention tick", () => this.garbageCollector.collect("remove", signal));
+  }
+
+  #startTick(ms: number, name: string, work: () => Promise<unknown>): void {
+    this.#ticks.push(this.#repeat(ms, name, work));
+  }
+
+  /** Repeats `work` with a pause before each run. A failure is logged, and the next run tries again. */
+  async #repeat(ms: number, name: string, work: () => Promise<unknown>): Promise<void> {
+    const { clock, log } = this.#deps;
+    const { signal } = this.#stopped;
+    while (!signal.aborted) {
       try {
-        await clock.sleep(ms, stopped.signal);
-        await ignoreAbort(work(), stopped.signal);
+        await clock.sleep(ms, signal);
+        await ignoreAbort(work(), signal);
       } catch (error) {
         if (isAbort(error)) return;
         log.error({ error: errorMessage(error) }, `${name} failed`);
@@ -192,71 +284,25 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
     }
   }
 
-  /** Names of the sandboxes that run; null = not known. */
-  async function running(): Promise<ReadonlySet<string> | null> {
+  #fireDeadlines(): Promise<void> {
+    return fireDeadlines({ ...this.#deps, taskLog: this.taskLog });
+  }
+
+  /** How many were removed; 0 when the engine fails to list them, which the next tick repeats. */
+  #removeOrphans(): Promise<number> {
+    return this.garbageCollector.removeOrphans().catch((error: unknown) => {
+      this.#deps.log.warn({ error: errorMessage(error) }, "sandboxes could not be listed at boot");
+      return 0;
+    });
+  }
+
+  /** Names of the running sandboxes; null when the engine does not answer. */
+  async #listRunning(): Promise<ReadonlySet<string> | null> {
     try {
-      return new Set((await sandbox.list()).filter((one) => one.state === "running").map((one) => one.name));
+      const found = await this.#deps.sandbox.list();
+      return new Set(found.filter((info) => info.state === "running").map((info) => info.name));
     } catch {
       return null;
     }
   }
-
-  async function boot(): Promise<void> {
-    // An engine that is away or hangs must not hold up deadlines and cancels.
-    const answers = await scheduler.checkHealth();
-    if (answers)
-      await housekeeping
-        .removeOrphans()
-        .catch((error: unknown) => log.warn({ error: errorMessage(error) }, "sandboxes could not be listed at boot"));
-    await supervisor.boot(answers ? await running() : null);
-    await housekeeping.fireDeadlines();
-    scheduler.start();
-    ticks.push(
-      every(DEADLINE_TICK_MS, "the deadline tick", () => housekeeping.fireDeadlines()),
-      every(DRIVE_TICK_MS, "the drive tick", async () => {
-        await supervisor.endSilent();
-        supervisor.driveAll();
-      }),
-      every(LOOK_TICK_MS, "the look at the engine", () => scheduler.checkHealth()),
-      // Whoever may not claim has no use for a worker in stock.
-      every(WARM_TICK_MS, "the warm tick", () =>
-        sandbox.maintainPool(scheduler.state().reason === null ? "grow" : "hold", stopped.signal),
-      ),
-      every(ORPHAN_TICK_MS, "the orphan tick", () => housekeeping.removeOrphans()),
-      every(RETENTION_TICK_MS, "the retention tick", () => housekeeping.collectGarbage("remove", stopped.signal)),
-    );
-  }
-
-  return {
-    taskLog: taskLog,
-    supervisor,
-    scheduler: scheduler,
-    housekeeping: housekeeping,
-    workerApi: workerApi,
-    budget,
-    egress: egress,
-    tasks: createTaskService({ ...deps, ...settings, taskLog }),
-    operations: createOperationsService({
-      scheduler: scheduler,
-      housekeeping: housekeeping,
-      store,
-      sandbox,
-      clock,
-      lastSeen: workerApi.lastSeen,
-      ...settings,
-    }),
-    boot,
-    async close() {
-      stopped.abort();
-      await scheduler.stop();
-      await Promise.all(ticks);
-      // An engine that hangs must not keep the process: what an effect did not finish, the next
-      // boot does.
-      await withTimeout(settings.shutdownMs, supervisor.close(), clock).catch((error: unknown) =>
-        log.warn({ error: errorMessage(error) }, "an effect did not end"),
-      );
-      await taskLog.idle();
-      await broker.close();
-    },
-  };
 }

@@ -6,7 +6,7 @@
 import { fold, holdsSlot, stateOf } from "../../machines/fold.ts";
 import { countedAttempts } from "../../machines/retry-policy.ts";
 import type { TaskEvent } from "../core/event.ts";
-import { readLog, readTasks } from "./reading.ts";
+import { readLog, readTasks } from "./read-lists.ts";
 import type { Store } from "../core/ports/store.ts";
 import { isSettledState, sandboxName, type Task } from "../core/task.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";

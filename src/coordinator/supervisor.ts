@@ -11,12 +11,13 @@
 import { effectOf, holdsSlot, isSettled } from "../../machines/fold.ts";
 import type { TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/crashpoint.ts";
-import { failureProposal, type Effect } from "./effects/effects.ts";
+import type { Effect } from "./effects/effects.ts";
+import { failureProposal } from "./effects/failure-proposal.ts";
 import { errorMessage } from "../core/error.ts";
 import type { TaskEvent } from "../core/event.ts";
 import { failureClass, type FailureCode } from "../core/failure.ts";
-import type { Scheduler } from "./scheduler.ts";
-import { readTasks } from "./reading.ts";
+import type { Scheduler } from "./scheduler/scheduler.ts";
+import { readTasks } from "./read-lists.ts";
 import type { Store } from "../core/ports/store.ts";
 import { OPEN_STATES, sandboxName, type Task } from "../core/task.ts";
 import { STATE_LEFT } from "../core/lib/async.ts";

@@ -1,19 +1,20 @@
 /**
- * The one way in which a task changes: load -> transition -> commit -> announce -> drive.
+ * The only way in which a task changes: load -> transition -> commit -> publish -> notify listeners.
  *
- * K1 Records of one task run one after another (mailbox); a lost compare-and-swap reloads and
- *    decides again.
- * K2 Nothing is announced and no listener runs before the commit is durable (rule R3).
- * K3 What the chart does not accept is not recorded; the caller learns it from `refused`.
+ * K1 Records of one task run one after another (a mutex per task). A record that loses the
+ *    compare-and-swap reloads the task and decides again.
+ * K2 Hints are published and listeners run only after the commit is durable (rule R3).
+ * K3 A proposal that the chart does not accept is not recorded; it is returned in `rejected`.
  * K4 Time never runs backwards within a task: an event's `at` is at least its predecessor's.
  */
 import { holdsSlot, isSettled, start, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
 import type { Crashpoint } from "../core/lib/crashpoint.ts";
+import { KeyedMutex } from "../core/lib/keyed-mutex.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../core/event.ts";
-import type { Store } from "../core/ports/store.ts";
-import type { Snapshot, Task, TaskSpec } from "../core/task.ts";
+import type { NewTask, Store } from "../core/ports/store.ts";
+import type { Snapshot, Task } from "../core/task.ts";
 import type { Bus, Clock, Log } from "../core/ports/runtime.ts";
 
 export interface TaskLogDeps {
@@ -32,67 +33,58 @@ export interface RecordResult {
 }
 
 /**
- * Looks at the task as it is now and says what to record; may throw to record nothing. Called again
- * after a lost compare-and-swap.
+ * Returns what to record for the task's current state; throws to record nothing. Called again after
+ * a lost compare-and-swap.
  */
 export type Decision = (task: Task) => readonly Proposal[];
 
-export interface TaskCreation {
-  readonly id: string;
-  readonly userId: string;
-  readonly threadId: string;
-  readonly parentId: string | null;
-  readonly spec: TaskSpec;
+/** A task to be created; the chart adds the rest of `NewTask`. */
+export interface TaskCreation extends Omit<NewTask, "machineVersion" | "snapshot" | "state" | "slot" | "event"> {
+  /** Data of the event `task.submitted`. */
   readonly data: EventData;
-  /** The task whose transcript this one begins with, if any. */
-  readonly inherits: string | null;
-  readonly idempotency: { readonly key: string; readonly fingerprint: string } | null;
 }
 
-/** Told after each commit, in the order of commits per task. Must not throw. */
+/** Called after each commit, in the order of commits per task. Must not throw. */
 export type Listener = (task: Task, events: readonly TaskEvent[]) => void;
 
 export interface TaskLog {
   /**
-   * Resolves after the task is durable (R1). Throws `idempotency_mismatch`; a known key with the
-   * same body replays.
+   * Resolves after the task is durable (R1). A known idempotency key replays the task if the body
+   * is the same, else throws `idempotency_mismatch`.
    */
-  create(submission: TaskCreation): Promise<{ task: Task; replayed: boolean }>;
+  create(creation: TaskCreation): Promise<{ task: Task; replayed: boolean }>;
   /** Resolves after the commit (R2). Throws `not_found`. */
   record(taskId: string, decide: Decision): Promise<RecordResult>;
   /**
-   * The task as it was last committed; null when there is none. Of a task at work it costs nothing.
+   * The last committed task; null for an unknown id. Served from the cache while the task is active.
    */
   task(id: string): Promise<Task | null>;
+  /** @returns a function that removes the listener. */
   onCommit(listener: Listener): () => void;
   /** Resolves when every record under way is committed. */
   idle(): Promise<void>;
 }
 
 export function createTaskLog(deps: TaskLogDeps): TaskLog {
-  const { store, bus, clock, log, crashpoint } = deps;
-  const mailboxes = new Map<string, Promise<unknown>>();
-  const cache = new Map<string, Task>();
-  const listeners = new Set<Listener>();
+  return new CommittedTaskLog(deps);
+}
 
-  function committed(task: Task, events: readonly TaskEvent[]): void {
-    // Only tasks that events keep coming for are worth memory: ten thousand may be queued.
-    if (isSettled(task.snapshot) || task.state === "queued") cache.delete(task.id);
-    else cache.set(task.id, task);
-    crashpoint("record.committed");
-    bus.publishHint({ taskId: task.id, userId: task.userId, seq: task.seq });
-    for (const listener of listeners) listener(task, events);
+class CommittedTaskLog implements TaskLog {
+  readonly #deps: TaskLogDeps;
+  readonly #mutex = new KeyedMutex();
+  /** This process is the only writer, so the last committed task is the current one. */
+  readonly #cache = new Map<string, Task>();
+  readonly #listeners = new Set<Listener>();
+
+  constructor(deps: TaskLogDeps) {
+    this.#deps = deps;
   }
 
-  // Whoever is the only writer knows what was written last.
-  const current = async (id: string): Promise<Task | null> => cache.get(id) ?? (await store.task(id));
-
-  async function create(submission: TaskCreation): Promise<{ task: Task; replayed: boolean }> {
-    const { id, userId, threadId, parentId, spec, data, inherits, idempotency } = submission;
+  async create({ data, ...creation }: TaskCreation): Promise<{ task: Task; replayed: boolean }> {
     const base = {
-      taskId: id,
+      taskId: creation.id,
       seq: 1,
-      at: clock.now(),
+      at: this.#deps.clock.now(),
       attempt: 0,
       type: "task.submitted",
       from: null,
@@ -103,23 +95,11 @@ export function createTaskLog(deps: TaskLogDeps): TaskLog {
     const state = stateOf(snapshot);
     const event: TaskEvent = { to: state, ...base };
     const slot = holdsSlot(snapshot);
-    const result = await store.create({
-      id,
-      userId,
-      threadId,
-      parentId,
-      spec,
-      machineVersion: TASK_MACHINE_VERSION,
-      snapshot,
-      state,
-      slot,
-      event,
-      inherits,
-      idempotency,
-    });
+    const machineVersion = TASK_MACHINE_VERSION;
+    const result = await this.#deps.store.create({ ...creation, machineVersion, snapshot, state, slot, event });
     switch (result.kind) {
       case "created":
-        committed(result.task, [event]);
+        this.#committed(result.task, [event]);
         return { task: result.task, replayed: false };
       case "replayed":
         return { task: result.task, replayed: true };
@@ -128,12 +108,30 @@ export function createTaskLog(deps: TaskLogDeps): TaskLog {
     }
   }
 
-  async function recordNow(taskId: string, decide: Decision): Promise<RecordResult> {
-    for (let refusedAt = 0; ;) {
-      const task = await current(taskId);
+  record(taskId: string, decide: Decision): Promise<RecordResult> {
+    return this.#mutex.run(taskId, () => this.#recordNow(taskId, decide));
+  }
+
+  async task(id: string): Promise<Task | null> {
+    return this.#cache.get(id) ?? (await this.#deps.store.task(id));
+  }
+
+  onCommit(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  idle(): Promise<void> {
+    return this.#mutex.idle();
+  }
+
+  async #recordNow(taskId: string, decide: Decision): Promise<RecordResult> {
+    const { store, clock, log } = this.#deps;
+    for (let refusedSeq = 0; ;) {
+      const task = this.#cache.get(taskId) ?? (await store.task(taskId));
       if (task === null) throw new SlipwayError("not_found", "There is no such task.");
-      // A store that refuses what it has just shown would be asked for ever.
-      if (task.seq === refusedAt)
+      // The store refused the seq that it has just returned again: another round would not end.
+      if (task.seq === refusedSeq)
         throw new SlipwayError("internal", "The store refuses an event that the chart accepts.");
       const draft = apply(task, decide(task), clock.now());
       if (draft.events.length === 0) return { task, events: [], rejected: draft.refused };
@@ -146,47 +144,28 @@ export function createTaskLog(deps: TaskLogDeps): TaskLog {
         slot: holdsSlot(draft.snapshot),
       });
       if (written !== null) {
-        committed(written, draft.events);
+        this.#committed(written, draft.events);
         return { task: written, events: draft.events, rejected: draft.refused };
       }
-      log.warn({ taskId, seq: task.seq }, "the task changed meanwhile; deciding again");
-      refusedAt = cache.delete(taskId) ? 0 : task.seq;
+      log.warn({ taskId, seq: task.seq }, "the task has changed since it was read; deciding again");
+      refusedSeq = this.#cache.delete(taskId) ? 0 : task.seq;
     }
   }
 
-  function record(taskId: string, decide: Decision): Promise<RecordResult> {
-    const before = mailboxes.get(taskId);
-    const run = (): Promise<RecordResult> => recordNow(taskId, decide);
-    const mine = before === undefined ? run() : before.then(run, run);
-    const settled = mine.then(
-      () => undefined,
-      () => undefined,
-    );
-    mailboxes.set(taskId, settled);
-    void settled.then(() => {
-      if (mailboxes.get(taskId) === settled) mailboxes.delete(taskId);
-    });
-    return mine;
+  #committed(task: Task, events: readonly TaskEvent[]): void {
+    // Queued tasks are not cached: there may be ten thousand, and few events arrive for each.
+    if (isSettled(task.snapshot) || task.state === "queued") this.#cache.delete(task.id);
+    else this.#cache.set(task.id, task);
+    this.#deps.crashpoint("record.committed");
+    this.#deps.bus.publishHint({ taskId: task.id, userId: task.userId, seq: task.seq });
+    for (const listener of this.#listeners) listener(task, events);
   }
-
-  return {
-    create,
-    record,
-    task: current,
-    onCommit(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    async idle() {
-      while (mailboxes.size > 0) await Promise.all(mailboxes.values());
-    },
-  };
 }
 
 /**
- * The proposals that the chart accepts, as events, and what they make of the snapshot. Pure.
- * A worker's event that is not accepted leaves a notice in its place, so that worker numbers stay
- * without holes (decision 006).
+ * The events of the proposals that the chart accepts, and the snapshot after them. Pure.
+ * A worker's event that is not accepted is replaced by a notice, so that worker numbers stay
+ * without gaps (decision 006).
  */
 export function apply(
   task: Task,
@@ -220,12 +199,12 @@ export function apply(
   for (const proposal of proposals) {
     if (accept(proposal)) continue;
     refused.push(proposal);
-    if (proposal.workerSeq !== undefined) accept({ ...proposal, type: "notice", data: ignored(proposal) });
+    if (proposal.workerSeq !== undefined) accept({ ...proposal, type: "notice", data: ignoredNotice(proposal) });
   }
   return { events, snapshot, refused };
 }
 
-function ignored(proposal: Proposal): EventData {
-  const what = typeof proposal.data["reason"] === "string" ? proposal.data["reason"] : proposal.type;
-  return { level: "info", code: "event_ignored", text: `The worker's "${what}" does not fit the state of the task.` };
+function ignoredNotice(proposal: Proposal): EventData {
+  const name = typeof proposal.data["reason"] === "string" ? proposal.data["reason"] : proposal.type;
+  return { level: "info", code: "event_ignored", text: `The worker's "${name}" does not fit the state of the task.` };
 }

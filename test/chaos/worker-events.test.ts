@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
-import { readLog } from "../../src/coordinator/reading.ts";
+import { readLog } from "../../src/coordinator/read-lists.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import { WORKER_ENV } from "../../src/core/protocol/worker.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";

@@ -1,70 +1,80 @@
-/**
- * The steps of provisioning, named and timed in the log; what is quick is one event, written
- * together with its neighbours.
- */
+/** The steps of provisioning as events of the log: named, timed, and written in batches. */
 import { errorMessage } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
 import type { StepName, Task } from "../../core/task.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
+import type { Recorder } from "./recorder.ts";
 
-/** What a step found out: shown to people, and what of it the chart needs. */
 export interface StepResult {
+  /** Shown to people. */
   readonly detail?: string;
+  /** The part of the result that the chart needs. */
   readonly found?: { base: string; baseSha: string };
 }
 
-export interface ProvisioningSteps {
-  /**
-   * Runs one step. When it throws, it is recorded as started first, so that the failure stands
-   * beside its name.
-   */
-  run(name: StepName, body: (progress: (text: string) => void) => Promise<StepResult>): Promise<void>;
-  /** Something to be recorded with the next step. */
-  add(...proposals: Proposal[]): void;
-  /** Records what is not yet recorded. */
-  flush(): Promise<void>;
+export interface ProvisioningStepsDeps {
+  readonly recorder: Recorder;
+  readonly clock: Clock;
+  readonly log: Log;
 }
 
-type Say = (task: Task, ...proposals: Proposal[]) => Promise<unknown>;
-
-/** A step that ends within this is recorded once, not twice. */
+/** A step that ends within this time is one event instead of two, ms. */
 const QUICK_MS = 50;
+const PROGRESS_LENGTH = 500;
 
-/** @param say records proposals about this task. */
-export function createProvisioningSteps(task: Task, say: Say, clock: Clock, log: Log): ProvisioningSteps {
-  let pending: Proposal[] = [];
-  const lost = (error: unknown): void =>
-    log.warn({ task: task.id, error: errorMessage(error) }, "a step could not be recorded");
+export class ProvisioningSteps {
+  readonly #task: Task;
+  readonly #deps: ProvisioningStepsDeps;
+  #pending: Proposal[] = [];
 
-  async function flush(): Promise<void> {
-    const batch = pending;
-    pending = [];
-    if (batch.length > 0) await say(task, ...batch);
+  constructor(task: Task, deps: ProvisioningStepsDeps) {
+    this.#task = task;
+    this.#deps = deps;
   }
 
-  async function run(name: StepName, body: (progress: (text: string) => void) => Promise<StepResult>): Promise<void> {
+  /**
+   * Runs one step. When it throws, its start is recorded before the error is passed on, so that the
+   * failure stands next to the step's name.
+   */
+  async run(name: StepName, body: (progress: (text: string) => void) => Promise<StepResult>): Promise<void> {
+    const { clock } = this.#deps;
     const startedAt = clock.now();
-    const propose = (status: "started" | "ended", rest: object): void =>
-      void pending.push({ type: "task.step", data: { name, status, detail: null, startedAt, ...rest } });
-    const callOff = clock.timer(QUICK_MS, () => {
-      propose("started", {});
-      flush().catch(lost);
+    const add = (status: "started" | "ended", rest: object): void =>
+      this.add({ type: "task.step", data: { name, status, detail: null, startedAt, ...rest } });
+    const cancelTimer = clock.timer(QUICK_MS, () => {
+      add("started", {});
+      this.flush().catch((error: unknown) => this.#logLost(error));
     });
-    const progress = (text: string): void =>
-      void say(task, { type: "notice", data: { level: "info", code: `step.${name}`, text: text.slice(0, 500) } }).catch(
-        lost,
-      );
     try {
-      propose("ended", await body(progress));
-      if (clock.now() - startedAt >= QUICK_MS) await flush();
+      add("ended", await body((text) => this.#reportProgress(name, text)));
+      if (clock.now() - startedAt >= QUICK_MS) await this.flush();
     } catch (error) {
-      propose("started", {});
-      await flush();
+      add("started", {});
+      await this.flush();
       throw error;
     } finally {
-      callOff();
+      cancelTimer();
     }
   }
 
-  return { run, flush, add: (...proposals) => void pending.push(...proposals) };
+  /** Proposals that are recorded with the next step. */
+  add(...proposals: readonly Proposal[]): void {
+    this.#pending.push(...proposals);
+  }
+
+  /** Records what is pending. */
+  async flush(): Promise<void> {
+    const batch = this.#pending;
+    this.#pending = [];
+    if (batch.length > 0) await this.#deps.recorder.record(this.#task, ...batch);
+  }
+
+  #reportProgress(name: StepName, text: string): void {
+    const data = { level: "info", code: `step.${name}`, text: text.slice(0, PROGRESS_LENGTH) };
+    this.#deps.recorder.record(this.#task, { type: "notice", data }).catch((error: unknown) => this.#logLost(error));
+  }
+
+  #logLost(error: unknown): void {
+    this.#deps.log.warn({ task: this.#task.id, error: errorMessage(error) }, "a step could not be recorded");
+  }
 }

@@ -19,7 +19,7 @@ import {
   type BudgetKind,
   type BudgetStanding,
 } from "../../core/budget.ts";
-import { readLogWithoutWorker } from "../reading.ts";
+import { readLogWithoutWorker } from "../read-lists.ts";
 import type { TaskLog } from "../task-log.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";

@@ -1,25 +1,27 @@
 /**
- * Whose task may reach what, now: the lists that operators keep, and the notices of what was
- * refused.
+ * What a task's sandbox may reach: the lists that operators maintain, and the notices of refused
+ * connections.
  *
- * O1 The lists are read for each connection: what an operator takes away is gone for the next one.
- *    So is a policy that the operator no longer offers, also for tasks that were given it.
- * O2 A refusal is one notice per place and attempt; after `NOTICES` places one last notice says
- *    that there are more.
+ * O1 Policy and lists are read for each connection: a change applies to the next connection, also
+ *    for tasks that were submitted before it.
+ * O2 A refusal is one notice per endpoint and attempt; after `NOTICES` of them one last notice
+ *    replaces the rest.
  */
 import { holdsSlot } from "../../../machines/fold.ts";
 import type { TaskLog } from "../task-log.ts";
-import { DEFAULT_HOSTS, parseEndpoints } from "../../core/values/egress-policy.ts";
+import { DEFAULT_HOSTS, parseEndpoints, type EgressPolicy } from "../../core/values/egress-policy.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
+import { KeyedMutex } from "../../core/lib/keyed-mutex.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { parseRepositoryUrl } from "../../core/values/repository-url.ts";
 import type { Egress } from "../../core/task.ts";
 import type { Log } from "../../core/ports/runtime.ts";
 import type { EgressApi } from "../../core/ports/broker.ts";
+import { assertCurrentAttempt } from "./current-attempt.ts";
 
 export interface EgressDeps {
   readonly taskLog: TaskLog;
-  readonly store: Store;
+  readonly store: Pick<Store, "task" | "setting" | "setSetting">;
   readonly log: Log;
   /** Policies that a task may have. */
   readonly egress: readonly Egress[];
@@ -32,19 +34,19 @@ export interface EgressList {
   readonly repo: string | null;
   /** `host:port`, sorted. */
   readonly hosts: readonly string[];
-  /** True while nobody has changed the shipped list. */
+  /** True until an operator changes the shipped list. */
   readonly shipped: boolean;
 }
 
 export interface EgressService extends EgressApi {
   /**
-   * The installation's list, or with a repository what that one's tasks may reach besides. @throws
-   * SlipwayError `invalid_repository`.
+   * The installation's list; with a repository the hosts that its tasks may reach in addition.
+   * @throws SlipwayError `invalid_repository`.
    */
   list(repo: string | null): Promise<EgressList>;
   /**
-   * Idempotent. Changes are made one after the other. @throws SlipwayError `invalid_request`,
-   * `invalid_repository`: nothing was changed then.
+   * Idempotent. Concurrent changes are applied one after another. @throws SlipwayError
+   * `invalid_request`, `invalid_repository`, and then nothing was changed.
    */
   change(repo: string | null, change: EgressChange): Promise<EgressList>;
 }
@@ -52,93 +54,96 @@ export interface EgressService extends EgressApi {
 export interface EgressChange {
   readonly allow?: readonly string[] | undefined;
   readonly remove?: readonly string[] | undefined;
-  /** First back to the shipped list (of a repository: to none). */
+  /** First resets to the shipped list (of a repository: to the empty list). */
   readonly reset?: boolean | undefined;
 }
 
 const NOTICES = 20;
 const LONGEST_LIST = 500;
 
-const keyOf = (repo: string | null): string => (repo === null ? "egress.hosts" : `egress.hosts ${repo}`);
-
-/**
- * What is left of a task's policy where the operator no longer offers it: the next narrower one.
- */
-function granted(asked: Egress, offered: readonly Egress[]): Egress {
-  if (offered.includes(asked)) return asked;
-  return asked === "open" && offered.includes("allowlist") ? "allowlist" : "none";
+export function createEgressService(deps: EgressDeps): EgressService {
+  return new EgressLists(deps);
 }
 
-export function createEgressService(deps: EgressDeps): EgressService {
-  const { taskLog, store, log, trustedHosts } = deps;
-  const told = new Map<string, Set<string>>();
-  let changing: Promise<void> = Promise.resolve();
-  taskLog.onCommit((task) => {
-    if (!holdsSlot(task.snapshot)) told.delete(task.id);
-  });
+class EgressLists implements EgressService {
+  readonly #deps: EgressDeps;
+  readonly #mutex = new KeyedMutex();
+  /** By task: `attempt endpoint` of the refusals that were recorded. */
+  readonly #reported = new Map<string, Set<string>>();
 
-  async function list(named: string | null): Promise<EgressList> {
-    const repo = named === null ? null : parseRepositoryUrl(named, { trustedHosts }).url;
-    const stored = await store.setting(keyOf(repo));
-    if (stored !== null) return { repo, hosts: JSON.parse(stored) as string[], shipped: false };
-    return { repo, hosts: repo === null ? DEFAULT_HOSTS.toSorted() : [], shipped: true };
+  constructor(deps: EgressDeps) {
+    this.#deps = deps;
+    deps.taskLog.onCommit((task) => {
+      if (!holdsSlot(task.snapshot)) this.#reported.delete(task.id);
+    });
   }
 
-  async function apply(
-    named: string | null,
-    { allow = [], remove = [], reset = false }: EgressChange,
-  ): Promise<EgressList> {
-    const [more, less] = [parseEndpoints(allow), new Set(parseEndpoints(remove))];
-    const { repo } = await list(named);
-    if (reset) await store.setSetting(keyOf(repo), null);
-    if (more.length + less.size === 0) return list(repo);
-    const { hosts } = await list(repo);
-    const next = parseEndpoints([...hosts, ...more]).filter((place) => !less.has(place));
-    if (next.length > LONGEST_LIST)
+  async list(repo: string | null): Promise<EgressList> {
+    const { store, trustedHosts } = this.#deps;
+    const url = repo === null ? null : parseRepositoryUrl(repo, { trustedHosts }).url;
+    const stored = await store.setting(toSettingKey(url));
+    if (stored !== null) return { repo: url, hosts: JSON.parse(stored) as string[], shipped: false };
+    return { repo: url, hosts: url === null ? DEFAULT_HOSTS.toSorted() : [], shipped: true };
+  }
+
+  change(repo: string | null, change: EgressChange): Promise<EgressList> {
+    return this.#mutex.run("change", () => this.#applyChange(repo, change));
+  }
+
+  async policy(taskId: string, attempt: number): Promise<EgressPolicy> {
+    const task = await this.#deps.store.task(taskId);
+    assertCurrentAttempt(task, attempt);
+    const egress = restrictToOffered(task.spec.egress, this.#deps.egress);
+    if (egress !== "allowlist") return { egress, hosts: new Set() };
+    const [common, added] = await Promise.all([this.list(null), this.list(task.spec.repo)]);
+    return { egress, hosts: new Set([...common.hosts, ...added.hosts]) };
+  }
+
+  reportRefusal(taskId: string, attempt: number, endpoint: string, why: string): void {
+    const reported = this.#reported.get(taskId) ?? new Set<string>();
+    this.#reported.set(taskId, reported);
+    const key = `${attempt} ${endpoint}`;
+    if (reported.has(key) || reported.size > NOTICES) return;
+    reported.add(key);
+    this.#deps.log.info({ task: taskId, attempt, place: endpoint }, "egress refused");
+    const text =
+      reported.size > NOTICES
+        ? "More endpoints were refused; they are not listed one by one."
+        : `The sandbox may not reach ${endpoint}. ${why}`;
+    this.#recordNotice(taskId, text);
+  }
+
+  async #applyChange(repo: string | null, change: EgressChange): Promise<EgressList> {
+    const { store } = this.#deps;
+    const added = parseEndpoints(change.allow ?? []);
+    const removed = new Set(parseEndpoints(change.remove ?? []));
+    const { repo: url } = await this.list(repo);
+    if (change.reset === true) await store.setSetting(toSettingKey(url), null);
+    if (added.length + removed.size === 0) return this.list(url);
+    const { hosts } = await this.list(url);
+    const changed = parseEndpoints([...hosts, ...added]).filter((endpoint) => !removed.has(endpoint));
+    if (changed.length > LONGEST_LIST)
       throw new SlipwayError("invalid_request", `A list holds at most ${LONGEST_LIST} hosts.`);
-    await store.setSetting(keyOf(repo), JSON.stringify(next));
-    return list(repo);
+    await store.setSetting(toSettingKey(url), JSON.stringify(changed));
+    return this.list(url);
   }
 
-  function notice(taskId: string, code: string, text: string): void {
+  #recordNotice(taskId: string, text: string): void {
+    const { taskLog, log } = this.#deps;
     taskLog
-      .record(taskId, () => [{ type: "notice", data: { level: "warning", code, text } }])
+      .record(taskId, () => [{ type: "notice", data: { level: "warning", code: "egress_refused", text } }])
       .catch((error: unknown) =>
         log.error({ task: taskId, error: errorMessage(error) }, "a refusal could not be recorded"),
       );
   }
+}
 
-  return {
-    list,
-    change(repo, change) {
-      const mine = changing.then(() => apply(repo, change));
-      changing = mine.then(
-        () => undefined,
-        () => undefined,
-      );
-      return mine;
-    },
-    async policy(taskId, attempt) {
-      const task = await store.task(taskId);
-      if (task === null || task.snapshot.context.attempt !== attempt || !holdsSlot(task.snapshot)) {
-        throw new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
-      }
-      const { repo } = task.spec;
-      const egress = granted(task.spec.egress, deps.egress);
-      if (egress !== "allowlist") return { egress, hosts: new Set() };
-      const [all, own] = await Promise.all([list(null), list(repo)]);
-      return { egress, hosts: new Set([...all.hosts, ...own.hosts]) };
-    },
-    reportRefusal(taskId, attempt, place, why) {
-      const known = told.get(taskId) ?? new Set<string>();
-      told.set(taskId, known);
-      const name = `${attempt} ${place}`;
-      if (known.has(name) || known.size > NOTICES) return;
-      known.add(name);
-      log.info({ task: taskId, attempt, place }, "egress refused");
-      if (known.size > NOTICES)
-        return notice(taskId, "egress_refused", "Still more places were refused; they are not listed one by one.");
-      notice(taskId, "egress_refused", `The sandbox may not reach ${place}. ${why}`);
-    },
-  };
+function toSettingKey(repo: string | null): string {
+  return repo === null ? "egress.hosts" : `egress.hosts ${repo}`;
+}
+
+/** The task's policy, or the next narrower one where the operator no longer offers it. */
+function restrictToOffered(policy: Egress, offered: readonly Egress[]): Egress {
+  if (offered.includes(policy)) return policy;
+  return policy === "open" && offered.includes("allowlist") ? "allowlist" : "none";
 }

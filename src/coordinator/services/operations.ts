@@ -1,9 +1,9 @@
 /** What operators see: why a task waits, which tasks are stuck and why, containers against rows. */
 import { effectOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
-import type { QueueState, Scheduler } from "../scheduler.ts";
-import type { Housekeeping } from "../deadlines.ts";
-import { readTasks } from "../reading.ts";
+import type { QueueState, Scheduler } from "../scheduler/scheduler.ts";
+import type { GarbageCollector } from "../garbage-collector.ts";
+import { readTasks } from "../read-lists.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { OPEN_STATES, type Task, type TaskState, type Wait } from "../../core/task.ts";
 import { withTimeout } from "../../core/lib/async.ts";
@@ -13,7 +13,7 @@ import type { GcMode, Garbage } from "../../core/lib/garbage.ts";
 
 export interface OperationDeps {
   readonly scheduler: Scheduler;
-  readonly housekeeping: Pick<Housekeeping, "collectGarbage">;
+  readonly garbageCollector: Pick<GarbageCollector, "collect">;
   readonly store: Store;
   readonly sandbox: Sandbox;
   readonly clock: Clock;
@@ -67,7 +67,7 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
     stuckTasks,
     queue: () => scheduler.state(),
     pauseQueue: (paused) => scheduler.pause(paused),
-    collect: (mode, signal) => deps.housekeeping.collectGarbage(mode, signal),
+    collect: (mode, signal) => deps.garbageCollector.collect(mode, signal),
     slots: async () => ({ used: await store.slotsHeld(), max: deps.maxConcurrent }),
     async sandbox() {
       const { kind, isolates } = sandbox;

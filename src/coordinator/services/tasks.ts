@@ -8,7 +8,7 @@ import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "../../c
 import type { TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../../core/event.ts";
-import { readLog, readTasks } from "../reading.ts";
+import { readLog, readTasks } from "../read-lists.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
 import { checkLimits, describeCapabilities, createTaskSpec, deriveTitle, type ServerOptions } from "./task-spec.ts";
 import { isSettledState, type Policy, type Task, type TaskSpec } from "../../core/task.ts";

@@ -1,18 +1,18 @@
 /**
- * The verbs behind the worker protocol. What a worker says is untrusted: it is parsed, its commits
- * are looked up in the task repository, and its attempt is the fence (rules W1, W3, T6).
+ * The server side of the worker protocol. Workers are not trusted: each call passes the fence of its
+ * attempt (rule T6), and events are checked before they are recorded (rules W1, W3).
  */
 import { holdsSlot } from "../../../machines/fold.ts";
 import { remainingBudget, type BudgetStanding } from "../../core/budget.ts";
 import { answerText, pollCommands, messageText } from "./worker-commands.ts";
 import type { TaskLog } from "../task-log.ts";
-import { failureProposal } from "../effects/effects.ts";
+import { failureProposal } from "../effects/failure-proposal.ts";
 import { SequenceGap, SlipwayError } from "../../core/error.ts";
-import { WORKER_DATA, type Proposal, type WorkerEventType } from "../../core/event.ts";
-import { WORKER_FAILURES, type FailureCode } from "../../core/failure.ts";
-import { readLogWithoutWorker } from "../reading.ts";
-import { type Store } from "../../core/ports/store.ts";
-import type { Task } from "../../core/task.ts";
+import type { Proposal } from "../../core/event.ts";
+import { readLogWithoutWorker } from "../read-lists.ts";
+import type { Store } from "../../core/ports/store.ts";
+import type { Sandbox } from "../../core/ports/sandbox.ts";
+import { sandboxName, type Task } from "../../core/task.ts";
 import {
   TRANSCRIPT_PAGE_BYTES,
   RECORD_BYTES,
@@ -20,27 +20,30 @@ import {
   TranscriptMoved,
   type StoredRecord,
 } from "../../core/ports/transcripts.ts";
-import { resolveCommands, readRepositorySettings } from "./repository-settings.ts";
+import { NO_SETTINGS, resolveCommands, readRepositorySettings } from "./repository-settings.ts";
 import {
   DELIVERED,
   type WorkerAck,
   type WorkerBatch,
-  type WorkerEvent,
+  type WorkerCommand,
   type WorkerSpec,
 } from "../../core/protocol/worker.ts";
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
 import type { WorkerApi } from "../../core/ports/broker.ts";
+import { assertCurrentAttempt, staleAttempt } from "./current-attempt.ts";
+import { toProposal } from "./worker-events.ts";
 
 export interface WorkerServiceDeps {
   readonly taskLog: TaskLog;
   readonly store: Store;
   readonly bus: Bus;
   readonly repos: Repositories;
+  readonly sandbox: Pick<Sandbox, "runsRepositoryCommands">;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly abandonMs: number;
-  /** Where the task stands after the gateway refused it a request. */
+  /** The budget of the task after the gateway refused it a request. */
   standing(task: Task): Promise<BudgetStanding>;
   /** Models that tasks may use; none = there is no gateway. */
   readonly models: readonly string[];
@@ -49,215 +52,112 @@ export interface WorkerServiceDeps {
 }
 
 export interface WorkerService extends WorkerApi {
-  /** When the worker of this attempt last spoke, epoch ms; null = not since this process began. */
+  /**
+   * Time of the attempt's last call, epoch ms; null = none since this process started.
+   */
   lastSeen(taskId: string, attempt: number): number | null;
 }
 
-const LAST_WORDS_MS = 15_000;
+/** Time that a worker gets to save its work before the attempt's wall clock ends, ms. */
+const WIND_DOWN_MS = 15_000;
 /**
- * What one attempt may add to the log, in characters of JSON; counted anew by a restarted
- * coordinator.
+ * Most bytes of event batches of one attempt, counted anew after a restart of the coordinator. The
+ * log is never deleted, and all tasks share its disk.
  */
 const LOG_LIMIT = 128 * 2 ** 20;
 
+/** What this process knows of a connected worker. */
+interface Contact {
+  readonly attempt: number;
+  readonly seenAt: number;
+  readonly bytes: number;
+}
+
 export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
-  const { taskLog, store, bus, repos, clock } = deps;
-  const seen = new Map<string, { attempt: number; at: number; said: number }>();
-  taskLog.onCommit((task) => {
-    if (!holdsSlot(task.snapshot)) seen.delete(task.id);
-  });
+  return new AttemptWorkerService(deps);
+}
 
-  function current(task: Task | null, attempt: number): Task {
-    if (task === null || task.snapshot.context.attempt !== attempt || !holdsSlot(task.snapshot)) {
-      throw stale();
-    }
-    const last = seen.get(task.id);
-    seen.set(task.id, { attempt, at: clock.now(), said: last?.attempt === attempt ? last.said : 0 });
-    return task;
+class AttemptWorkerService implements WorkerService {
+  readonly #deps: WorkerServiceDeps;
+  /** By task. */
+  readonly #contacts = new Map<string, Contact>();
+
+  constructor(deps: WorkerServiceDeps) {
+    this.#deps = deps;
+    deps.taskLog.onCommit((task) => {
+      if (!holdsSlot(task.snapshot)) this.#contacts.delete(task.id);
+    });
   }
 
-  /**
-   * Ends an attempt that says too much: the log is kept for ever, and on the disk that all tasks
-   * share.
-   */
-  async function bound(task: Task, attempt: number, news: readonly WorkerEvent[]): Promise<void> {
-    const entry = seen.get(task.id);
-    if (entry === undefined) return;
-    entry.said += news.reduce((total, { data }) => total + JSON.stringify(data).length, 0);
-    if (entry.said <= LOG_LIMIT) return;
-    const detail = `It sent more than ${LOG_LIMIT / 2 ** 20} MiB of events.`;
-    await taskLog.record(task.id, () => [
-      { ...failureProposal("agent_stuck", deps.ids.random(), { detail }), attempt },
-    ]);
-    throw new SlipwayError("stale_attempt", detail);
-  }
-
-  /** A worker may be there before its repository: both are prepared at the same time. */
-  async function begun(taskId: string, attempt: number, signal: AbortSignal): Promise<Task> {
-    for (;;) {
-      let wake = (): void => undefined;
-      const news = new Promise<void>((resolve) => (wake = resolve));
-      const off = taskLog.onCommit((task) => {
-        if (task.id === taskId) wake();
-      });
-      signal.addEventListener("abort", wake, { once: true });
-      try {
-        const task = current(await taskLog.task(taskId), attempt);
-        const { steps } = task.snapshot.context;
-        if (task.state !== "provisioning" || steps.some(({ name, endedAt }) => name === "mirror" && endedAt !== null))
-          return task;
-        await news;
-        signal.throwIfAborted();
-      } finally {
-        off();
-        signal.removeEventListener("abort", wake);
-      }
-    }
-  }
-
-  async function spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec> {
-    const task = await begun(taskId, attempt, signal);
-    const c = task.snapshot.context;
-    const answers: Record<string, string> = {};
-    const delivered: { id: string; text: string }[] = [];
-    let before = task.seq;
-    if (task.seq > 1) {
-      for await (const { type, seq, data } of readLogWithoutWorker(store, taskId, 0)) {
-        if (type === "answer") answers[String(data["questionId"])] = answerText(data);
-        const message = type === "message" ? await store.message(taskId, String(data["id"])) : null;
-        if (message?.status === "queued") before = Math.min(before, seq - 1);
-        if (message?.status === "delivered") delivered.push({ id: message.id, text: messageText(message) });
-        if (delivered.length > DELIVERED) delivered.shift();
-      }
-    }
-    const saved = c.checkpoint;
-    const acpCommand = Object.hasOwn(deps.acpCommands, task.spec.agent) ? deps.acpCommands[task.spec.agent] : undefined;
-    const settings = await readRepositorySettings(repos, taskId, c.baseSha);
+  async spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec> {
+    const { store, repos, sandbox, acpCommands, models, abandonMs } = this.#deps;
+    const task = await this.#repositoryReady(taskId, attempt, signal);
+    const { checkpoint, base, baseSha, workerSeq, policy } = task.snapshot.context;
+    const { agent } = task.spec;
+    const acpCommand = Object.hasOwn(acpCommands, agent) ? acpCommands[agent] : undefined;
+    const isAllowed = sandbox.runsRepositoryCommands?.(sandboxName(taskId, attempt)) ?? true;
+    const settings = isAllowed ? await readRepositorySettings(repos, taskId, baseSha) : NO_SETTINGS;
+    const { answers, delivered, commandsAfter } = await this.#readConversation(task);
     return {
       taskId,
       attempt,
       prompt: task.spec.prompt,
-      agent: task.spec.agent,
+      agent,
       model: task.spec.model,
       effort: task.spec.effort,
-      gateway: deps.models.length > 0 ? "open" : "none",
+      gateway: models.length > 0 ? "open" : "none",
       ...(acpCommand === undefined ? {} : { acpCommand }),
       script: task.spec.script === null ? null : [...task.spec.script],
       ...resolveCommands(task.spec, settings.config),
       budget: remainingBudget(task),
-      base: c.base ?? task.spec.base ?? "main",
-      baseSha: c.baseSha ?? "",
+      base: base ?? task.spec.base ?? "main",
+      baseSha: baseSha ?? "",
       workRef: WORK_REF,
       checkpointRef: checkpointRef(attempt),
       transcript: await store.lastRecord(taskId),
-      resume: saved !== null && (await repos.has(taskId, saved.sha)) ? saved : null,
+      resume: checkpoint !== null && (await repos.has(taskId, checkpoint.sha)) ? checkpoint : null,
       answers,
       delivered,
-      commandsAfter: before,
-      ack: c.workerSeq,
-      // A little less than our own deadline, so that the worker still saves its work before we end
-      // it.
-      abandonMs: deps.abandonMs,
-      wallMs: c.policy.wallMs - Math.min(LAST_WORDS_MS, c.policy.wallMs / 10),
+      commandsAfter,
+      ack: workerSeq,
+      abandonMs,
+      // Shorter than the coordinator's own deadline, so that the worker can still save its work.
+      wallMs: policy.wallMs - Math.min(WIND_DOWN_MS, policy.wallMs / 10),
     };
   }
 
-  async function accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck> {
+  async accept(taskId: string, batch: WorkerBatch, bytes: number): Promise<WorkerAck> {
+    const { taskLog, bus } = this.#deps;
     const { attempt, events } = batch;
-    const task = current(await taskLog.task(taskId), attempt);
+    const task = await this.#current(taskId, attempt);
     for (const delta of batch.deltas ?? []) bus.publishDelta({ taskId, userId: task.userId, ...delta });
     if (events.length === 0) return { ack: task.snapshot.context.workerSeq, commands: task.state === "cancelling" };
-    const unheard = events.filter(({ seq }) => seq > task.snapshot.context.workerSeq);
-    await bound(task, attempt, unheard);
+    const fresh = events.filter(({ seq }) => seq > task.snapshot.context.workerSeq);
+    if (fresh.length > 0) await this.#countBytes(task, attempt, bytes);
     const proposals = new Map<number, Proposal>();
-    for (const event of unheard) proposals.set(event.seq, await propose(task, attempt, event));
-    const { task: now } = await taskLog.record(taskId, (fresh) => {
-      const last = current(fresh, attempt).snapshot.context.workerSeq;
-      const news = events.filter((event) => event.seq > last);
-      const first = news[0];
+    for (const event of fresh) proposals.set(event.seq, await toProposal(this.#deps, task, attempt, event));
+    const { task: after } = await taskLog.record(taskId, (now) => {
+      this.#touch(now, attempt);
+      const last = now.snapshot.context.workerSeq;
+      const unrecorded = events.filter((event) => event.seq > last);
+      const first = unrecorded[0];
       if (first !== undefined && first.seq !== last + 1) throw new SequenceGap(last);
-      return news.flatMap((event) => proposals.get(event.seq) ?? []);
+      return unrecorded.flatMap((event) => proposals.get(event.seq) ?? []);
     });
-    // A batch that ended the attempt is acknowledged whole: nothing of it will be asked for again.
-    const over = !holdsSlot(now.snapshot) || now.snapshot.context.attempt !== attempt;
-    const ack = over ? (events.at(-1)?.seq ?? 0) : now.snapshot.context.workerSeq;
-    return { ack, commands: now.state === "cancelling" };
+    // A batch that ended the attempt is acknowledged whole: none of it is needed again.
+    const isOver = !holdsSlot(after.snapshot) || after.snapshot.context.attempt !== attempt;
+    const ack = isOver ? (events.at(-1)?.seq ?? 0) : after.snapshot.context.workerSeq;
+    return { ack, commands: after.state === "cancelling" };
   }
 
-  /** The worker's event in our words, after our own look at the facts. */
-  async function propose(task: Task, attempt: number, event: WorkerEvent): Promise<Proposal> {
-    const data = parse(event.type, event.data);
-    const stamp = { attempt, workerSeq: event.seq };
-    const notice = (code: string, text: string): Proposal => ({
-      type: "notice",
-      data: { level: "warning", code, text },
-      ...stamp,
-    });
-    switch (event.type) {
-      case "ready":
-        return { type: "task.state", data: { reason: "ready" }, ...stamp };
-      case "failed": {
-        const code = String(data["code"]);
-        const known = WORKER_FAILURES.has(code);
-        const detail = known ? String(data["message"]) : `${code}: ${String(data["message"])}`;
-        const evidence = data["evidence"] === null ? null : String(data["evidence"]);
-        return {
-          ...failureProposal(known ? (code as FailureCode) : "agent_error", deps.ids.random(), { detail, evidence }),
-          ...stamp,
-        };
-      }
-      case "finished":
-        return { ...(await finished(task, data)), ...stamp };
-      case "checkpoint":
-        if (await repos.has(task.id, String(data["sha"]))) return { type: "checkpoint", data, ...stamp };
-        return notice("checkpoint_missing", "The worker named a checkpoint that is not in the task repository.");
-      case "message.status": {
-        const message = await store.message(task.id, String(data["id"]));
-        if (message?.status === "withdrawn")
-          return notice("message_withdrawn", "The message was taken back before it was delivered.");
-        return { type: "message.status", data, ...stamp };
-      }
-      case "task.step":
-      case "message":
-      case "tool.started":
-      case "tool.finished":
-      case "todo":
-      case "usage":
-      case "question":
-      case "notice":
-      case "verify":
-        return { type: event.type, data, ...stamp };
-    }
-  }
-
-  async function finished(task: Task, data: Record<string, unknown>): Promise<Proposal> {
-    const sha = String(data["sha"]);
-    const { baseSha } = task.snapshot.context;
-    if (sha !== baseSha && (await repos.resolve(task.id, WORK_REF)) !== sha) {
-      return failureProposal("agent_error", deps.ids.random(), {
-        detail: "The reported commit is not in the task repository.",
-      });
-    }
-    return {
-      type: "task.state",
-      data: {
-        reason: "finished",
-        sha,
-        changed: sha !== baseSha,
-        title: String(data["title"]),
-        summary: String(data["summary"]),
-      },
-    };
-  }
-
-  async function append(taskId: string, record: StoredRecord): Promise<void> {
-    current(await taskLog.task(taskId), record.attempt);
+  async append(taskId: string, record: StoredRecord): Promise<void> {
+    await this.#current(taskId, record.attempt);
     if (Buffer.byteLength(record.json) > RECORD_BYTES)
       throw new SlipwayError(
         "payload_too_large",
-        `A record holds at most ${RECORD_BYTES} bytes. Cut what is in it before it is written.`,
+        `A record holds at most ${RECORD_BYTES} bytes. Cut its content before it is written.`,
       );
-    const result = await store.appendRecord({ taskId, ...record });
+    const result = await this.#deps.store.appendRecord({ taskId, ...record });
     switch (result.kind) {
       case "appended":
       case "known":
@@ -265,7 +165,7 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
       case "elsewhere":
         throw new TranscriptMoved(result.last);
       case "stale":
-        throw stale();
+        throw staleAttempt();
       case "full":
         throw new SlipwayError(
           "transcript_full",
@@ -274,36 +174,104 @@ export function createWorkerService(deps: WorkerServiceDeps): WorkerService {
     }
   }
 
-  return {
-    spec,
-    accept,
-    append,
-    budget: async (taskId, attempt) => deps.standing(current(await taskLog.task(taskId), attempt)),
-    async transcript(taskId, attempt, after) {
-      current(await taskLog.task(taskId), attempt);
-      return await store.records(taskId, after, TRANSCRIPT_PAGE_BYTES);
-    },
-    commands: (taskId, attempt, after, waitMs, signal) =>
-      pollCommands(deps, {
-        taskId,
-        after,
-        waitMs,
-        signal,
-        task: async () => current(await taskLog.task(taskId), attempt),
-      }),
-    lastSeen(taskId, attempt) {
-      const last = seen.get(taskId);
-      return last !== undefined && last.attempt === attempt ? last.at : null;
-    },
-  };
-}
+  async transcript(taskId: string, attempt: number, after: number): Promise<readonly StoredRecord[]> {
+    await this.#current(taskId, attempt);
+    return await this.#deps.store.records(taskId, after, TRANSCRIPT_PAGE_BYTES);
+  }
 
-const stale = (): SlipwayError =>
-  new SlipwayError("stale_attempt", "This attempt is over. Stop, and push nothing more.");
+  async budget(taskId: string, attempt: number): Promise<BudgetStanding> {
+    return await this.#deps.standing(await this.#current(taskId, attempt));
+  }
 
-function parse(type: WorkerEventType, data: unknown): Record<string, unknown> {
-  const result = WORKER_DATA[type].safeParse(data);
-  if (result.success) return result.data;
-  const errors = result.error.issues.map((issue) => ({ path: issue.path.join("."), message: issue.message }));
-  throw new SlipwayError("invalid_request", `The data of a "${type}" event is not valid.`, { errors });
+  commands(
+    taskId: string,
+    attempt: number,
+    after: number,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<WorkerCommand[]> {
+    return pollCommands(this.#deps, {
+      taskId,
+      after,
+      waitMs,
+      signal,
+      task: () => this.#current(taskId, attempt),
+    });
+  }
+
+  lastSeen(taskId: string, attempt: number): number | null {
+    const contact = this.#contacts.get(taskId);
+    return contact?.attempt === attempt ? contact.seenAt : null;
+  }
+
+  /** The newest task, after the fence. */
+  async #current(taskId: string, attempt: number): Promise<Task> {
+    const task = await this.#deps.taskLog.task(taskId);
+    this.#touch(task, attempt);
+    return task;
+  }
+
+  /** Notes a sign of life of the attempt. @throws SlipwayError `stale_attempt`. */
+  #touch(task: Task | null, attempt: number): asserts task is Task {
+    assertCurrentAttempt(task, attempt);
+    const last = this.#contacts.get(task.id);
+    const bytes = last?.attempt === attempt ? last.bytes : 0;
+    this.#contacts.set(task.id, { attempt, seenAt: this.#deps.clock.now(), bytes });
+  }
+
+  /** Ends an attempt that has sent more than `LOG_LIMIT`. */
+  async #countBytes(task: Task, attempt: number, bytes: number): Promise<void> {
+    const contact = this.#contacts.get(task.id);
+    if (contact === undefined) return;
+    const total = contact.bytes + bytes;
+    this.#contacts.set(task.id, { ...contact, bytes: total });
+    if (total <= LOG_LIMIT) return;
+    const { taskLog, ids } = this.#deps;
+    const detail = `It sent more than ${LOG_LIMIT / 2 ** 20} MiB of events.`;
+    await taskLog.record(task.id, () => [{ ...failureProposal("agent_stuck", ids.random(), { detail }), attempt }]);
+    throw new SlipwayError("stale_attempt", detail);
+  }
+
+  /**
+   * The task once its repository is there: the sandbox is prepared in parallel, and its worker may
+   * be faster.
+   */
+  async #repositoryReady(taskId: string, attempt: number, signal: AbortSignal): Promise<Task> {
+    for (;;) {
+      let wake = (): void => undefined;
+      const changed = new Promise<void>((resolve) => (wake = resolve));
+      const unsubscribe = this.#deps.taskLog.onCommit((task) => {
+        if (task.id === taskId) wake();
+      });
+      signal.addEventListener("abort", wake, { once: true });
+      try {
+        const task = await this.#current(taskId, attempt);
+        const { steps } = task.snapshot.context;
+        if (task.state !== "provisioning" || steps.some(({ name, endedAt }) => name === "mirror" && endedAt !== null))
+          return task;
+        await changed;
+        signal.throwIfAborted();
+      } finally {
+        unsubscribe();
+        signal.removeEventListener("abort", wake);
+      }
+    }
+  }
+
+  /** What a new worker needs of the messages and answers in the log. */
+  async #readConversation(task: Task): Promise<Pick<WorkerSpec, "answers" | "delivered" | "commandsAfter">> {
+    const { store } = this.#deps;
+    const answers: Record<string, string> = {};
+    const delivered: { id: string; text: string }[] = [];
+    let commandsAfter = task.seq;
+    if (task.seq === 1) return { answers, delivered, commandsAfter };
+    for await (const { type, seq, data } of readLogWithoutWorker(store, task.id, 0)) {
+      if (type === "answer") answers[String(data["questionId"])] = answerText(data);
+      const message = type === "message" ? await store.message(task.id, String(data["id"])) : null;
+      if (message?.status === "queued") commandsAfter = Math.min(commandsAfter, seq - 1);
+      if (message?.status === "delivered") delivered.push({ id: message.id, text: messageText(message) });
+      if (delivered.length > DELIVERED) delivered.shift();
+    }
+    return { answers, delivered, commandsAfter };
+  }
 }

@@ -39,8 +39,9 @@ export interface WorkerApi extends TranscriptApi {
   /**
    * Resolves when the batch is durable. Idempotent: events that were accepted before are dropped.
    * Throws SequenceGap, without writing anything, when events are missing before the batch.
+   * @param bytes size of the batch as JSON.
    */
-  accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck>;
+  accept(taskId: string, batch: WorkerBatch, bytes: number): Promise<WorkerAck>;
   /**
    * Called after the gateway refused a request because of the budget. When a question is due, it is
    * open before this resolves.

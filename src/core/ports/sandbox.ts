@@ -64,6 +64,16 @@ export interface Sandbox {
   readonly kind: string;
   /** False when the worker can reach the host; user interfaces show a warning then. */
   readonly isolates: boolean;
+  /**
+   * False while a sandbox for tasks of this agent cannot be created, so that they wait in the queue.
+   * Absent = all agents are alike.
+   */
+  isAvailableFor?(agent: string): boolean;
+  /**
+   * False when the sandbox of this name must not run commands that its repository brought (setup,
+   * checks, tool servers), because nothing isolates it. Absent = they run.
+   */
+  runsRepositoryCommands?(name: string): boolean;
   /** Checks that the engine answers. @returns one line that describes it. */
   check(signal?: AbortSignal): Promise<string>;
   /**

@@ -44,6 +44,8 @@ export interface SqliteStore {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly ledger: UsageLedger;
+  /** Numbers of the migrations that this call applied. */
+  readonly migrated: readonly number[];
 }
 
 /** The reads of the store, for tools that run beside a coordinator. */
@@ -68,10 +70,10 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
     const connection = { path, synchronous: options.synchronous ?? "FULL" };
     refuseNewer(path, migrations);
     db = connect(connection);
-    migrate(db, migrations, crashpointFrom(crash));
+    const migrated = migrate(db, migrations, crashpointFrom(crash));
     db.pragma("query_only = ON");
     db.pragma(`cache_size = -${READ_CACHE_KIB}`);
-    return assemble(db, new GroupCommit({ ...connection, crash }), lock.release);
+    return { ...assemble(db, new GroupCommit({ ...connection, crash }), lock.release), migrated };
   } catch (error) {
     db?.close();
     lock.release();
@@ -89,7 +91,7 @@ function refuseNewer(path: string, migrations: string): void {
   }
 }
 
-function assemble(db: Connection, groupCommit: GroupCommit, release: () => void): SqliteStore {
+function assemble(db: Connection, groupCommit: GroupCommit, release: () => void): Omit<SqliteStore, "migrated"> {
   const cache = new CoreCache();
   const reads = sqliteReads(db, cache);
   let closed: Promise<void> | null = null;

@@ -91,7 +91,7 @@ async function working(harness: Harness, request: Parameters<Harness["submit"]>[
   await harness.until(id, "provisioning");
   for (let round = 0; round < 100 && !harness.fakeWorkers.has(id); round += 1)
     await new Promise((resolve) => setTimeout(resolve, 5));
-  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
+  await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   return await harness.until(id, "running.working");
 }
 

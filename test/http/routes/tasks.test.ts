@@ -22,7 +22,7 @@ const get = (path: string, token = ada) => api.call("GET", path, { token });
 async function running(): Promise<string> {
   const id = await submitted();
   await until(() => api.harness.fakeWorkers.has(id));
-  await api.harness.fakeWorkers.say(api.harness.coordinator.workerApi, id, ["ready", {}]);
+  await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ["ready", {}]);
   await api.harness.until(id, "running.working");
   return id;
 }
@@ -267,7 +267,7 @@ describe("a task's life", () => {
     expect((await get(`/v1/tasks/${id}/messages`)).body.items[0].status).toBe("withdrawn");
     expect((await api.call("DELETE", `/v1/tasks/${id}/messages/msg_none`, { token: ada })).status).toBe(404);
     const read = await api.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text: "And spaces." } });
-    await api.harness.fakeWorkers.say(api.harness.coordinator.workerApi, id, [
+    await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, [
       "message.status",
       { id: read.body.id, status: "delivered" },
     ]);
@@ -298,7 +298,7 @@ describe("a task's life", () => {
 
   test("a question shows, the first answer counts, the second is 409", async () => {
     const id = await running();
-    await api.harness.fakeWorkers.say(api.harness.coordinator.workerApi, id, [
+    await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, [
       "question",
       { id: "q1", question: "Tabs?", options: ["yes", "no"] },
     ]);
@@ -317,7 +317,7 @@ describe("a task's life", () => {
 
   test("[T4] the log, the tool calls, the attempts and the machine", async () => {
     const id = await running();
-    await api.harness.fakeWorkers.say(
+    await api.harness.fakeWorkers.send(
       api.harness.coordinator.workerApi,
       id,
       ["tool.started", { id: "t1", name: "bash", input: { cmd: "ls" } }],
@@ -354,7 +354,7 @@ describe("a task's life", () => {
     const id = await running();
     const { repos, coordinator, fakeWorkers } = api.harness;
     const sha = await repos.commit(id, checkpointRef(1), "half of it");
-    await fakeWorkers.say(coordinator.workerApi, id, [
+    await fakeWorkers.send(coordinator.workerApi, id, [
       "checkpoint",
       { sha, cursor: null, files: 1, additions: 2, deletions: 0 },
     ]);

@@ -88,7 +88,7 @@ async function ready(harness: Harness, id: string): Promise<void> {
   await harness.until(id, "provisioning");
   const { attempt } = (await harness.task(id)).snapshot.context;
   for (let round = 0; round < 200; round += 1) {
-    const said = await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]).catch(() => null);
+    const said = await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]).catch(() => null);
     if (said !== null && (await harness.task(id)).snapshot.context.attempt === attempt) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
@@ -163,7 +163,7 @@ describe("[G5] a budget that is used up is a question", () => {
     expect(await standing(harness, task.id)).toMatchObject({ state: "stop" });
     expect(await eventsOf(harness, task.id, "question")).toHaveLength(1);
     const end = { code: "budget_exceeded", message: "No more.", evidence: null };
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, task.id, ["failed", end]);
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, task.id, ["failed", end]);
     expect((await harness.until(task.id, "failed")).snapshot.context.failure?.code).toBe("budget_exceeded");
   });
 
@@ -203,7 +203,7 @@ describe("[G5] a budget that is used up is a question", () => {
     const task = await working(harness, { turns: 1 });
     const question = { id: "budget_turns_1", question: "More?", options: null };
     await expect(
-      harness.fakeWorkers.say(harness.coordinator.workerApi, task.id, ["question", question]),
+      harness.fakeWorkers.send(harness.coordinator.workerApi, task.id, ["question", question]),
     ).rejects.toMatchObject({
       code: "invalid_request",
     });

@@ -16,10 +16,10 @@ async function parent(): Promise<Task> {
   const { id } = await harness.submit();
   await harness.until(id, "provisioning");
   await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
-  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
+  await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   for (const n of [1, 2])
     await harness.coordinator.workerApi.append(id, { n, attempt: 1, json: JSON.stringify({ n }) });
-  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+  await harness.fakeWorkers.send(harness.coordinator.workerApi, id, [
     "failed",
     { code: "refused", message: "No.", evidence: null },
   ]);

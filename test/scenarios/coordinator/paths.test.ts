@@ -4,7 +4,7 @@
  */
 import { afterEach, describe, expect, it } from "vitest";
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
-import { failureProposal } from "../../../src/coordinator/effects/effects.ts";
+import { failureProposal } from "../../../src/coordinator/effects/failure-proposal.ts";
 import { TaskFailure } from "../../../src/core/failure.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import { taskPaths, type PathEvent } from "../../machines/paths.ts";
@@ -23,8 +23,8 @@ async function make(id: string, event: PathEvent): Promise<void> {
   const { coordinator, latches, fakeWorkers, sandbox, repos, clock } = harness;
   const task = await harness.task(id);
   const attempt = task.snapshot.context.attempt;
-  const say = (...events: Parameters<typeof fakeWorkers.say>[2][]): Promise<unknown> =>
-    fakeWorkers.say(coordinator.workerApi, id, ...events);
+  const say = (...events: Parameters<typeof fakeWorkers.send>[2][]): Promise<unknown> =>
+    fakeWorkers.send(coordinator.workerApi, id, ...events);
   const record = (code: Parameters<typeof failureProposal>[0]): Promise<unknown> =>
     coordinator.taskLog.record(id, () => [failureProposal(code, 0.5)]);
   const crash = (exitCode: number, outOfMemory: boolean): void =>
@@ -126,7 +126,7 @@ async function failedPush(request: Partial<SubmitRequest>): Promise<string> {
   for (let i = 0; i < 50 && !harness.fakeWorkers.has(parent.id); i += 1) await settle();
   const sha = await harness.repos.commit(parent.id, WORK_REF, "work");
   harness.latches.push.fail(new TaskFailure("push_rejected"));
-  await harness.fakeWorkers.say(
+  await harness.fakeWorkers.send(
     harness.coordinator.workerApi,
     parent.id,
     ["ready", {}],

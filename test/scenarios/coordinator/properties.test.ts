@@ -66,8 +66,8 @@ async function take(harness: Harness, ids: string[], { kind, pick }: Step): Prom
   const task = await harness.task(id);
   const owner = { userId: task.userId, role: "user" } as const;
   const { attempt, baseSha, question } = task.snapshot.context;
-  const say = (...events: Parameters<typeof fakeWorkers.say>[2][]): Promise<void> =>
-    fakeWorkers.has(id) ? mayRefuse(fakeWorkers.say(coordinator.workerApi, id, ...events)) : Promise.resolve();
+  const say = (...events: Parameters<typeof fakeWorkers.send>[2][]): Promise<void> =>
+    fakeWorkers.has(id) ? mayRefuse(fakeWorkers.send(coordinator.workerApi, id, ...events)) : Promise.resolve();
   const crash = (exitCode: number | null, outOfMemory: boolean): void =>
     sandbox.crash(sandboxName(id, attempt), { exitCode, outOfMemory, tail: "" });
   switch (kind) {
@@ -130,10 +130,14 @@ async function take(harness: Harness, ids: string[], { kind, pick }: Step): Prom
       return coordinator.scheduler.pause(false);
     case "stale":
       return mayRefuse(
-        coordinator.workerApi.accept(id, {
-          attempt: Math.max(1, attempt - 1),
-          events: [{ seq: 1, at: new Date().toISOString(), type: "ready", data: {} }],
-        }),
+        coordinator.workerApi.accept(
+          id,
+          {
+            attempt: Math.max(1, attempt - 1),
+            events: [{ seq: 1, at: new Date().toISOString(), type: "ready", data: {} }],
+          },
+          0,
+        ),
       );
   }
 }

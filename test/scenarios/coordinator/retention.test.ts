@@ -23,8 +23,8 @@ async function open(options: HarnessOptions = {}): Promise<Harness> {
   return harness;
 }
 
-const say = (id: string, ...events: Parameters<Harness["fakeWorkers"]["say"]>[2][]) =>
-  harness.fakeWorkers.say(harness.coordinator.workerApi, id, ...events);
+const say = (id: string, ...events: Parameters<Harness["fakeWorkers"]["send"]>[2][]) =>
+  harness.fakeWorkers.send(harness.coordinator.workerApi, id, ...events);
 const toolStarts = ["tool.started", { id: "t1", name: "bash", input: {} }] as const;
 const toolEnds = [
   "tool.finished",

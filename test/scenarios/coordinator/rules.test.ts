@@ -33,13 +33,13 @@ async function running(request = {}, person = ALICE): Promise<string> {
   const { id } = await harness.submit(request, person);
   await harness.until(id, "provisioning");
   await boxed(id);
-  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
+  await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   await harness.until(id, "running");
   return id;
 }
 async function finish(id: string, content = "work"): Promise<string> {
   const sha = await harness.repos.commit(id, WORK_REF, content);
-  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+  await harness.fakeWorkers.send(harness.coordinator.workerApi, id, [
     "finished",
     { sha, title: "A title", summary: "What was done." },
   ]);
@@ -82,7 +82,7 @@ describe("submit to done", () => {
     await open();
     const id = await running();
     const { baseSha } = (await harness.task(id)).snapshot.context;
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, id, [
       "finished",
       { sha: baseSha, title: "", summary: "" },
     ]);
@@ -93,7 +93,7 @@ describe("submit to done", () => {
   it("a commit that is not in the task repository is not believed", async () => {
     await open();
     const id = await running({ maxAttempts: 1 });
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, id, [
       "finished",
       { sha: "f".repeat(40), title: "", summary: "" },
     ]);
@@ -126,7 +126,7 @@ describe("slots", () => {
       for (const id of ids) {
         const task = await harness.task(id);
         if (task.state === "provisioning" && harness.fakeWorkers.has(id))
-          await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
+          await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
         else if (task.state === "running") await finish(id);
         await count();
       }
@@ -189,7 +189,7 @@ describe("slots", () => {
       order.push(now?.userId ?? "nobody");
       if (now) {
         await boxed(now.id);
-        await harness.fakeWorkers.say(harness.coordinator.workerApi, now.id, ["ready", {}]);
+        await harness.fakeWorkers.send(harness.coordinator.workerApi, now.id, ["ready", {}]);
         await finish(now.id);
         await harness.until(now.id, "done");
       }
@@ -317,7 +317,7 @@ describe("[D7] cancel", () => {
     await harness.clock.advance(6_000);
     expect(harness.coordinator.scheduler.slotsUsed()).toBe(0);
     harness.faults.delete(id);
-    expect(await harness.coordinator.housekeeping.removeOrphans()).toBe(1);
+    expect(await harness.coordinator.garbageCollector.removeOrphans()).toBe(1);
     expect(await harness.sandbox.list()).toEqual([]);
   });
 
@@ -325,7 +325,7 @@ describe("[D7] cancel", () => {
     await open();
     const id = await running();
     const sha = await harness.repos.commit(id, checkpointRef(1), "half done");
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, id, [
       "checkpoint",
       { sha, cursor: "3", files: 1, additions: 1, deletions: 0 },
     ]);
@@ -431,7 +431,7 @@ describe("failures", () => {
     await harness.until(id, "provisioning");
     await harness.restart();
     await boxed(id);
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
     await harness.restart();
     await finish(id);
     await harness.until(id, "pushing");
@@ -446,12 +446,14 @@ describe("failures", () => {
     const id = await running();
     harness.sandbox.crash(sandboxName(id, 1), { exitCode: 7, outOfMemory: false, tail: "boom" });
     await harness.until(id, "retrying");
-    expect(await code(harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]))).toBe("stale_attempt");
+    expect(await code(harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]))).toBe(
+      "stale_attempt",
+    );
     await harness.clock.advance(10_000);
     const task = await harness.until(id, "provisioning");
     expect(task.snapshot.context.attempt).toBe(2);
     const old = { attempt: 1, events: [] };
-    expect(await code(harness.coordinator.workerApi.accept(id, old))).toBe("stale_attempt");
+    expect(await code(harness.coordinator.workerApi.accept(id, old, 0))).toBe("stale_attempt");
   });
 
   it("out of memory is tried once more with double memory", async () => {
@@ -468,7 +470,7 @@ describe("people in the loop", () => {
   it("a question parks after its time, frees the slot, and the answer resumes without using up an attempt", async () => {
     await open({ settings: { maxConcurrent: 1 } });
     const id = await running();
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, id, [
       "question",
       { id: "q1", question: "Which?", options: ["a"] },
     ]);
@@ -505,7 +507,7 @@ describe("people in the loop", () => {
       ["message", second],
       ["withdraw", first],
     ]);
-    await harness.fakeWorkers.say(
+    await harness.fakeWorkers.send(
       workerApi,
       id,
       ["message.status", { id: second, status: "delivered" }],
@@ -542,7 +544,7 @@ describe("people in the loop", () => {
     expect(polls.flat()).toEqual(sent);
     // 2 MiB and the message that reached over.
     expect(Math.max(...polls.map(({ length }) => length))).toBe(35);
-    await harness.fakeWorkers.say(
+    await harness.fakeWorkers.send(
       workerApi,
       id,
       ...sent.map((one) => ["message.status", { id: one, status: "delivered" }] as const),
@@ -594,7 +596,7 @@ describe("threads", () => {
     await open();
     const id = await running();
     const sha = await harness.repos.commit(id, checkpointRef(1), "half");
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, id, [
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, id, [
       "checkpoint",
       { sha, cursor: "5", files: 1, additions: 1, deletions: 0 },
     ]);
@@ -637,7 +639,7 @@ describe("threads", () => {
       sha,
       cursor: null,
     });
-    await harness.fakeWorkers.say(harness.coordinator.workerApi, made.task.id, ["ready", {}]);
+    await harness.fakeWorkers.send(harness.coordinator.workerApi, made.task.id, ["ready", {}]);
     await finish(made.task.id, "more work");
     await harness.until(made.task.id, "done");
   });

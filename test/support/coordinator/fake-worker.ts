@@ -1,9 +1,10 @@
+/** Workers without a process: a test sends their events and ends them. */
 import type { EventData, WorkerEventType } from "../../../src/core/event.ts";
 import type { WorkerAck } from "../../../src/core/protocol/worker.ts";
 import type { SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 import type { WorkerApi } from "../../../src/core/ports/broker.ts";
 
-interface Strings {
+interface FakeWorker {
   readonly spec: SandboxSpec;
   readonly exit: (code: number) => void;
   seq: number;
@@ -11,8 +12,8 @@ interface Strings {
 
 export interface FakeWorkers {
   readonly run: (spec: SandboxSpec, signal: AbortSignal) => Promise<number>;
-  /** Says these events as the newest worker of the task. */
-  say(
+  /** Sends the events as the newest worker of the task. */
+  send(
     workerApi: WorkerApi,
     taskId: string,
     ...events: readonly (readonly [WorkerEventType, EventData])[]
@@ -22,21 +23,23 @@ export interface FakeWorkers {
 }
 
 export function createFakeWorkers(): FakeWorkers {
-  const strings = new Map<string, Strings>();
+  /** By task: the worker of its newest attempt. */
+  const workers = new Map<string, FakeWorker>();
   return {
     run: (spec, signal) =>
       new Promise((resolve) => {
-        strings.set(spec.taskId, { spec, exit: resolve, seq: 0 });
+        workers.set(spec.taskId, { spec, exit: resolve, seq: 0 });
         signal.addEventListener("abort", () => resolve(143), { once: true });
       }),
-    has: (taskId) => strings.has(taskId),
-    exit: (taskId, code) => strings.get(taskId)?.exit(code),
-    say(workerApi, taskId, ...events) {
-      const puppet = strings.get(taskId);
-      if (puppet === undefined) throw new Error(`no worker runs for ${taskId}`);
+    has: (taskId) => workers.has(taskId),
+    exit: (taskId, code) => workers.get(taskId)?.exit(code),
+    send(workerApi, taskId, ...events) {
+      const worker = workers.get(taskId);
+      if (worker === undefined) throw new Error(`no worker runs for ${taskId}`);
       const at = new Date().toISOString();
-      const batch = events.map(([type, data]) => ({ seq: (puppet.seq += 1), at, type, data: { ...data } }));
-      return workerApi.accept(taskId, { attempt: puppet.spec.attempt, events: batch });
+      const numbered = events.map(([type, data]) => ({ seq: (worker.seq += 1), at, type, data: { ...data } }));
+      const batch = { attempt: worker.spec.attempt, events: numbered };
+      return workerApi.accept(taskId, batch, Buffer.byteLength(JSON.stringify(batch)));
     },
   };
 }

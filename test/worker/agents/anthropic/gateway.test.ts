@@ -43,7 +43,7 @@ async function open(scenario: Scenario, budget: Budget): Promise<House> {
   const { id } = await harness.submit({ budget });
   await harness.until(id, "provisioning");
   await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
-  await harness.fakeWorkers.say(harness.coordinator.workerApi, id, ["ready", {}]);
+  await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   const task = await harness.until(id, "running.working");
   const ledger = memoryLedger();
   const { taskLog } = harness.coordinator;

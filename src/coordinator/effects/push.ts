@@ -1,0 +1,83 @@
+/**
+ * The effect of `pushing`: the finished commit goes from the task's repository to the upstream
+ * branch, then the pull request is opened if the task asked for one. Needs no sandbox, so it can be
+ * repeated without running the agent again.
+ */
+import { phaseOf } from "../../../machines/fold.ts";
+import type { Crashpoint } from "../../core/lib/crashpoint.ts";
+import { TaskFailure } from "../../core/failure.ts";
+import type { Forge, Repositories } from "../../core/ports/repositories.ts";
+import type { Task } from "../../core/task.ts";
+import type { Recorder } from "./recorder.ts";
+import { resolveUpstream, type GetAuth, type Upstream } from "./upstream.ts";
+
+export interface PushDeps {
+  readonly recorder: Recorder;
+  readonly repos: Pick<Repositories, "has" | "prepare" | "push">;
+  readonly forges: readonly Forge[];
+  readonly authFor: GetAuth;
+  readonly crashpoint: Crashpoint;
+}
+
+export async function push(deps: PushDeps, task: Task, signal: AbortSignal): Promise<void> {
+  const { headSha } = task.snapshot.context;
+  if (headSha === null) return deps.recorder.fail(task, "internal", { detail: "There is nothing to push." });
+  const upstream = await resolveUpstream(deps.authFor, task);
+  if (phaseOf(task.snapshot) === "branch") await pushBranch(deps, task, upstream, headSha, signal);
+  else await openPullRequest(deps, task, upstream, signal);
+}
+
+async function pushBranch(
+  deps: PushDeps,
+  task: Task,
+  upstream: Upstream,
+  sha: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const { branch, expectSha } = task.spec;
+  await ensureCommit(deps, task, upstream, sha, signal);
+  deps.crashpoint("push.before");
+  await deps.repos.push({ ...upstream, sha, branch, expect: expectSha }, signal);
+  deps.crashpoint("push.after");
+  await deps.recorder.record(task, { type: "push", data: { branch, sha } });
+}
+
+async function openPullRequest(deps: PushDeps, task: Task, upstream: Upstream, signal: AbortSignal): Promise<void> {
+  const { report, base } = task.snapshot.context;
+  const { branch, repo, pullRequest, title } = task.spec;
+  const forge = deps.forges.find((candidate) => candidate.serves(repo));
+  if (forge === undefined) {
+    const detail = "No forge is set up for pull requests on this repository.";
+    return deps.recorder.fail(task, "push_rejected", { detail });
+  }
+  const opened = await forge.openPullRequest(
+    {
+      repo,
+      auth: upstream.auth,
+      head: branch,
+      base: base ?? "main",
+      title: report?.title || title,
+      body: report?.summary ?? "",
+      draft: pullRequest === "draft",
+    },
+    signal,
+  );
+  await deps.recorder.record(task, { type: "pull_request", data: { ...opened } });
+}
+
+/**
+ * A retry of the push alone has no task repository yet: it is created from the parent's.
+ * @throws TaskFailure `push_rejected` when the commit is no longer there.
+ */
+async function ensureCommit(
+  { repos }: PushDeps,
+  task: Task,
+  upstream: Upstream,
+  sha: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (await repos.has(task.id, sha)) return;
+  await repos.prepare({ ...upstream, base: task.spec.base, parentTaskId: task.parentId }, signal);
+  if (await repos.has(task.id, sha)) return;
+  throw new TaskFailure("push_rejected", { detail: "The saved work is no longer on this server." });
+}

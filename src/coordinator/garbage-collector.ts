@@ -1,0 +1,198 @@
+/**
+ * Removes what no task needs any more.
+ *
+ * J2 A sandbox is needed while its task is in a state that holds a slot, at that very attempt. Every
+ *    other sandbox is removed (rule D3), with everything that belonged to it. Sandboxes are listed
+ *    before each task is read, so a sandbox that is created later is never tested against an older
+ *    row.
+ * J3 Repositories, artifacts and transcripts are kept for `retentionMs` after their task settled,
+ *    mirrors for `mirrorMs` after their last use.
+ */
+import type { Artifacts } from "../core/ports/artifacts.ts";
+import { holdsSlot } from "../../machines/fold.ts";
+import { errorMessage } from "../core/error.ts";
+import { removeGarbage, totalBytes, type GcMode, type Garbage } from "../core/lib/garbage.ts";
+import { KeyedMutex } from "../core/lib/keyed-mutex.ts";
+import type { Store } from "../core/ports/store.ts";
+import type { Salvage } from "./effects/salvage.ts";
+import { parseSandboxName, isSettledState } from "../core/task.ts";
+import { withTimeout } from "../core/lib/async.ts";
+import type { Clock, Log } from "../core/ports/runtime.ts";
+import type { Sandbox, SandboxInfo } from "../core/ports/sandbox.ts";
+import type { Repositories } from "../core/ports/repositories.ts";
+import type { Broker } from "../core/ports/broker.ts";
+
+export interface GarbageCollectorDeps {
+  readonly store: Pick<Store, "task" | "oldTranscripts" | "dropTranscript">;
+  readonly sandbox: Sandbox;
+  readonly repos: Repositories;
+  readonly broker: Broker;
+  readonly artifacts: Artifacts;
+  readonly salvage: Salvage;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Longest wait for one sandbox to be removed, ms. */
+  readonly clearMs: number;
+  /** How long task repositories, artifacts and transcripts are kept after their task settled, ms. */
+  readonly retentionMs: number;
+  /** How long mirrors are kept after their last use, ms. */
+  readonly mirrorMs: number;
+}
+
+type Collect = (mode: GcMode, signal: AbortSignal) => Promise<Garbage[]>;
+
+const ERROR_LENGTH = 300;
+
+export class GarbageCollector {
+  readonly #deps: GarbageCollectorDeps;
+  readonly #mutex = new KeyedMutex();
+
+  constructor(deps: GarbageCollectorDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Removes sandboxes that no task needs, and what belonged to one. @returns how many sandboxes.
+   */
+  async removeOrphans(): Promise<number> {
+    let removed = 0;
+    for (const info of await this.#listOrphans()) {
+      try {
+        await this.#removeSandbox(info);
+        removed += 1;
+      } catch (error) {
+        this.#deps.log.warn(
+          { name: info.name, error: errorMessage(error) },
+          "an orphan could not be removed; the next tick tries again",
+        );
+      }
+    }
+    await this.#removeSandboxParts();
+    return removed;
+  }
+
+  /**
+   * Finds, and removes unless it is a dry run, everything that no task needs. Runs one at a time: a
+   * concurrent call waits. A resource that cannot be removed is returned with its error; rejects
+   * only when aborted.
+   */
+  collect(mode: GcMode, signal: AbortSignal): Promise<Garbage[]> {
+    return this.#mutex.run("collect", () => this.#collectAll(mode, signal));
+  }
+
+  async #collectAll(mode: GcMode, signal: AbortSignal): Promise<Garbage[]> {
+    const { sandbox, broker, repos, clock, log, mirrorMs } = this.#deps;
+    const isNeeded = (name: string): Promise<boolean> => this.#isNamedSandboxNeeded(name);
+    const kinds: readonly (readonly [string, Collect])[] = [
+      ["sandboxes", () => this.#collectSandboxes(mode)],
+      ["what sandboxes left", () => sandbox.reclaim(isNeeded, mode, signal)],
+      ["images", () => sandbox.reclaimImages(mode, signal)],
+      ["sockets", () => broker.reclaim(isNeeded, mode)],
+      ["repositories", () => this.#collectRepositories(mode, signal)],
+      ["artifacts", () => this.#collectArtifacts(mode)],
+      ["transcripts", () => this.#collectTranscripts(mode)],
+      ["mirrors", () => repos.reclaim(clock.now() - mirrorMs, mode, signal)],
+    ];
+    const found: Garbage[] = [];
+    for (const [name, collect] of kinds) {
+      try {
+        found.push(...(await collect(mode, signal)));
+      } catch (error) {
+        signal.throwIfAborted();
+        log.warn({ error: errorMessage(error) }, `${name} could not be listed`);
+        found.push({ kind: "folder", name, bytes: null, error: errorMessage(error).slice(0, ERROR_LENGTH) });
+      }
+    }
+    if (mode === "remove" && found.length > 0)
+      log.info({ removed: found.length, bytes: totalBytes(found) }, "removed what no task needs");
+    return found;
+  }
+
+  /** J2. */
+  async #isNeeded(taskId: string, attempt: number): Promise<boolean> {
+    const task = await this.#deps.store.task(taskId);
+    return task !== null && holdsSlot(task.snapshot) && task.snapshot.context.attempt <= attempt;
+  }
+
+  /** J2, for a resource that is named after a sandbox. One with another name is not needed. */
+  async #isNamedSandboxNeeded(name: string): Promise<boolean> {
+    const parsed = parseSandboxName(name);
+    return parsed !== null && (await this.#isNeeded(parsed.taskId, parsed.attempt));
+  }
+
+  async #listOrphans(): Promise<SandboxInfo[]> {
+    const found: SandboxInfo[] = [];
+    for (const info of await this.#deps.sandbox.list())
+      if (!(await this.#isNeeded(info.taskId, info.attempt))) found.push(info);
+    return found;
+  }
+
+  async #removeSandbox({ name, taskId, attempt }: SandboxInfo): Promise<void> {
+    const { store, sandbox, broker, salvage, clock, log, clearMs } = this.#deps;
+    log.info({ task: taskId, attempt }, "removing a sandbox that no task needs");
+    await broker.revoke(taskId, attempt);
+    const task = await store.task(taskId);
+    if (task !== null && task.state !== "done" && task.state !== "pushing")
+      await salvage(taskId, attempt, "perhaps_running", new AbortController().signal);
+    // Bounded: a sandbox that cannot be removed does not delay the others.
+    await withTimeout(clearMs, sandbox.remove(name), clock);
+  }
+
+  /** What a crash left between the steps that create or remove a sandbox. */
+  async #removeSandboxParts(): Promise<void> {
+    const { sandbox, log } = this.#deps;
+    const isNeeded = (name: string): Promise<boolean> => this.#isNamedSandboxNeeded(name);
+    for (const { kind, name, error } of await sandbox.reclaim(isNeeded, "remove", new AbortController().signal)) {
+      if (error === null) log.info({ name }, `removed a ${kind} that no task needs`);
+      else log.warn({ name, error }, `a ${kind} could not be removed; the next tick tries again`);
+    }
+  }
+
+  async #collectSandboxes(mode: GcMode): Promise<Garbage[]> {
+    const orphans = await this.#listOrphans();
+    return await Promise.all(
+      orphans.map((info) =>
+        removeGarbage(mode, { kind: "sandbox", name: info.name, bytes: null }, () => this.#removeSandbox(info)),
+      ),
+    );
+  }
+
+  /** J3. False for an unknown task: the database may be restored from an older copy. */
+  async #isExpired(taskId: string): Promise<boolean> {
+    const { store, clock, retentionMs } = this.#deps;
+    const task = await store.task(taskId);
+    return task !== null && isSettledState(task.state) && clock.now() - task.updatedAt > retentionMs;
+  }
+
+  async #collectRepositories(mode: GcMode, signal: AbortSignal): Promise<Garbage[]> {
+    const { repos } = this.#deps;
+    const found: Garbage[] = [];
+    for (const taskId of await repos.list()) {
+      signal.throwIfAborted();
+      if (!(await this.#isExpired(taskId))) continue;
+      const bytes = await repos.size(taskId);
+      found.push(await removeGarbage(mode, { kind: "repository", name: taskId, bytes }, () => repos.remove(taskId)));
+    }
+    return found;
+  }
+
+  async #collectArtifacts(mode: GcMode): Promise<Garbage[]> {
+    const { artifacts } = this.#deps;
+    const found: Garbage[] = [];
+    for (const { taskId, bytes } of await artifacts.usage()) {
+      if (!(await this.#isExpired(taskId))) continue;
+      found.push(await removeGarbage(mode, { kind: "artifacts", name: taskId, bytes }, () => artifacts.remove(taskId)));
+    }
+    return found;
+  }
+
+  async #collectTranscripts(mode: GcMode): Promise<Garbage[]> {
+    const { store, clock, retentionMs } = this.#deps;
+    const old = await store.oldTranscripts(clock.now() - retentionMs);
+    return await Promise.all(
+      old.map(({ taskId, bytes }) =>
+        removeGarbage(mode, { kind: "transcript", name: taskId, bytes }, () => store.dropTranscript(taskId)),
+      ),
+    );
+  }
+}

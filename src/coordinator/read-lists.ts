@@ -1,0 +1,29 @@
+/** Whole lists of the store as iterators that read page by page. */
+import type { TaskEvent } from "../core/event.ts";
+import { every } from "../core/lib/pagination.ts";
+import type { Store, TaskQuery } from "../core/ports/store.ts";
+import type { Task } from "../core/task.ts";
+
+/** Items per page. */
+const EVENTS = 1_000;
+const TASKS = 200;
+
+type Events = AsyncGenerator<TaskEvent, void, undefined>;
+
+/** The whole log of a task, oldest first. */
+export function readLog(store: Pick<Store, "events">, taskId: string): Events {
+  return every((last) => store.events(taskId, last?.seq ?? 0, EVENTS));
+}
+
+/** The events after `afterSeq` that no worker sent, oldest first. */
+export function readLogWithoutWorker(store: Pick<Store, "eventsOfOthers">, taskId: string, afterSeq: number): Events {
+  return every((last) => store.eventsOfOthers(taskId, last?.seq ?? afterSeq, EVENTS));
+}
+
+/** All tasks of a query, newest first. Tasks that are submitted during the read are not included. */
+export function readTasks(
+  store: Pick<Store, "tasks">,
+  query: Omit<TaskQuery, "limit" | "before">,
+): AsyncGenerator<Task, void, undefined> {
+  return every((last) => store.tasks({ ...query, limit: TASKS, ...(last === null ? {} : { before: last.id }) }));
+}

@@ -1,0 +1,259 @@
+/**
+ * Claims queued tasks: when, how many, and in which order.
+ *
+ * G1 Three counts, each from one place: what is claimable and in which order comes from the store
+ *    (rule D8), how many slots are free from the queue of the slots (decision 029), and how many
+ *    rows hold one from the store again, before each batch (rule D4). No more tasks are claimed
+ *    than slots are free, so a claim never waits in the queue while the store's order changes.
+ * G2 A slot is held from the claim until the attempt's sandbox is cleared, however the attempt ends
+ *    (rule D5).
+ * G3 Batches of claims run one at a time, so two batches never count the same free slot.
+ * G4, G5 The engine's breaker (engine-breaker.ts) pauses claiming (rule D9).
+ * G6 While there is too little free disk space no task is claimed, and none fails for it. Free
+ *    space is checked before claims and at each health check (rule D10).
+ * G7 A task whose model provider refuses all requests for now, or whose daily budget is used up,
+ *    waits without a slot and does not block the tasks behind it.
+ */
+import PQueue from "p-queue";
+import type { TaskLog } from "../task-log.ts";
+import { errorMessage } from "../../core/error.ts";
+import type { Store } from "../../core/ports/store.ts";
+import type { Task, Wait, WaitReason } from "../../core/task.ts";
+import { withTimeout } from "../../core/lib/async.ts";
+import { EngineBreaker, type EngineBreakerDeps } from "./engine-breaker.ts";
+import { Slots } from "./slots.ts";
+
+export interface SchedulerDeps extends EngineBreakerDeps {
+  readonly taskLog: TaskLog;
+  readonly store: Pick<Store, "claimable" | "position" | "slotsHeld" | "task" | "setting" | "setSetting">;
+  readonly maxConcurrent: number;
+  /** Slots that one user may hold; null = no limit. */
+  readonly userLimit: number | null;
+  /**
+   * Why a slot would be of no use to the task now; null when it would be. Null instead of the
+   * function = no task is ever deferred.
+   */
+  readonly getDeferral: ((task: Task) => Promise<DeferralReason | null>) | null;
+  /** Why there is too little disk space, for people; null when there is enough. */
+  readonly shortage: () => Promise<string | null>;
+}
+
+/** Reasons for which a task waits without blocking the tasks behind it. */
+export type DeferralReason = Extract<WaitReason, "budget" | "model_rate_limited" | "sandbox_unavailable">;
+
+export interface QueueState {
+  readonly paused: boolean;
+  readonly breaker: "closed" | "open";
+  /** "low" while there is too little free disk space to claim. */
+  readonly disk: "ok" | "low";
+  /** Why claiming is paused, for people; null when it is not. */
+  readonly reason: string | null;
+}
+
+export interface Scheduler {
+  /** Claims what can be claimed now. Safe to call at any time, any number of times. */
+  schedule(): void;
+  /** Begins claiming, after boot. */
+  start(): void;
+  /** Ends claiming; resolves when no claim is under way. */
+  stop(): Promise<void>;
+  /** Takes a slot for a task that holds one by its state (adoption at boot). Idempotent. */
+  adopt(taskId: string): void;
+  /** Gives the task's slot back. Idempotent. */
+  release(taskId: string): void;
+  /** Durable: holds over restarts. */
+  pause(paused: boolean): Promise<void>;
+  noteInfraFailure(): void;
+  /**
+   * Checks the engine if that is due: opens the breaker when it does not answer, closes it when it
+   * does and the pause is over. Ends within `engineMs`. @returns whether the engine answered the
+   * latest check.
+   */
+  checkHealth(): Promise<boolean>;
+  state(): QueueState;
+  wait(task: Task): Promise<Wait>;
+  slotsUsed(): number;
+}
+
+/** Most claims of one batch. */
+const BATCH = 64;
+/** How many queued tasks are examined when some of the first ones are deferred. */
+const LOOK_AHEAD = 1_000;
+const PAUSED = "queue.paused";
+/** How long one answer about free disk space is used, ms. */
+const DISK_MS = 1_000;
+
+/**
+ * @param queue limits the slots; by default its concurrency is `maxConcurrent`.
+ */
+export async function createScheduler(
+  deps: SchedulerDeps,
+  queue = new PQueue({ concurrency: deps.maxConcurrent }),
+): Promise<Scheduler> {
+  return new TaskScheduler(deps, queue, (await deps.store.setting(PAUSED)) === "1");
+}
+
+class TaskScheduler implements Scheduler {
+  readonly #deps: SchedulerDeps;
+  readonly #breaker: EngineBreaker;
+  readonly #slots: Slots;
+  #isPaused: boolean;
+  #isStarted = false;
+  /** The batches under way. */
+  #claiming: Promise<void> | null = null;
+  /** `schedule` was called while batches were under way. */
+  #isRescheduled = false;
+  #disk: { readonly checkedAt: number; readonly shortage: string | null } = { checkedAt: -Infinity, shortage: null };
+  /** The last batch passed over deferred tasks. */
+  #hasDeferred = false;
+
+  constructor(deps: SchedulerDeps, queue: PQueue, isPaused: boolean) {
+    this.#deps = deps;
+    this.#breaker = new EngineBreaker(deps);
+    this.#slots = new Slots(queue, () => this.schedule());
+    this.#isPaused = isPaused;
+  }
+
+  schedule(): void {
+    if (this.#claiming !== null) {
+      this.#isRescheduled = true;
+      return;
+    }
+    if (this.#isBlocked() || this.#slots.free === 0) return;
+    this.#claiming = this.#claimBatches()
+      .catch((error: unknown) => this.#deps.log.error({ error: errorMessage(error) }, "claiming failed"))
+      .finally(() => {
+        this.#claiming = null;
+        if (this.#isRescheduled) this.schedule();
+      });
+  }
+
+  start(): void {
+    this.#isStarted = true;
+    this.schedule();
+  }
+
+  async stop(): Promise<void> {
+    this.#isStarted = false;
+    await this.#claiming;
+  }
+
+  adopt(taskId: string): void {
+    this.#slots.adopt(taskId);
+  }
+
+  release(taskId: string): void {
+    this.#slots.release(taskId);
+  }
+
+  async pause(paused: boolean): Promise<void> {
+    await this.#deps.store.setSetting(PAUSED, paused ? "1" : null);
+    this.#isPaused = paused;
+    if (!paused) this.schedule();
+  }
+
+  noteInfraFailure(): void {
+    this.#breaker.noteFailure();
+  }
+
+  async checkHealth(): Promise<boolean> {
+    if (!(await this.#breaker.checkIfDue())) return false;
+    const wasLow = this.#disk.shortage !== null;
+    if (((await this.#hasDiskSpace()) && wasLow) || this.#hasDeferred) this.schedule();
+    if (this.#breaker.closeIfRested()) this.schedule();
+    return true;
+  }
+
+  state(): QueueState {
+    const engine = this.#breaker.reason;
+    const { shortage } = this.#disk;
+    return {
+      paused: this.#isPaused,
+      breaker: engine === null ? "closed" : "open",
+      disk: shortage === null ? "ok" : "low",
+      reason: this.#isPaused ? "An operator paused the queue." : (engine ?? shortage),
+    };
+  }
+
+  async wait(task: Task): Promise<Wait> {
+    const { store, getDeferral, userLimit } = this.#deps;
+    const position = await store.position(task.id);
+    if (this.#isPaused) return { reason: "paused", position };
+    if (this.#breaker.reason !== null) return { reason: "sandbox_unavailable", position };
+    if (this.#disk.shortage !== null) return { reason: "disk_low", position };
+    const deferral = (await getDeferral?.(task)) ?? null;
+    if (deferral !== null) return { reason: deferral, position };
+    const isUserFull = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
+    return { reason: isUserFull ? "user_limit" : "concurrency", position };
+  }
+
+  slotsUsed(): number {
+    return this.#slots.used;
+  }
+
+  #isBlocked(): boolean {
+    return !this.#isStarted || this.#isPaused || this.#breaker.reason !== null;
+  }
+
+  async #claimBatches(): Promise<void> {
+    do {
+      this.#isRescheduled = false;
+      if (this.#isBlocked() || !(await this.#hasDiskSpace()) || this.#isBlocked()) return;
+      if (!(await this.#breaker.checkIfSuspect()) || this.#isBlocked()) return;
+      const { store, maxConcurrent } = this.#deps;
+      // The slots and the rows differ while a sandbox is being cleared: the smaller number counts.
+      const free = Math.min(BATCH, this.#slots.free, maxConcurrent - (await store.slotsHeld()));
+      if (free <= 0) return;
+      const taskIds = await this.#nextClaims(free);
+      await Promise.all(taskIds.map((taskId) => this.#slots.take(taskId, () => this.#claim(taskId))));
+      this.#isRescheduled ||= taskIds.length === free;
+    } while (this.#isRescheduled);
+  }
+
+  /** @returns true when the task was claimed. Never rejects. */
+  async #claim(taskId: string): Promise<boolean> {
+    try {
+      const { events } = await this.#deps.taskLog.record(taskId, (task) => [
+        { type: "task.state", data: { reason: "claimed" }, attempt: task.snapshot.context.attempt + 1 },
+      ]);
+      return events.length > 0;
+    } catch (error) {
+      this.#deps.log.error({ task: taskId, error: errorMessage(error) }, "a claim failed");
+      return false;
+    }
+  }
+
+  /** At most `free` tasks to claim, in the store's order. */
+  async #nextClaims(free: number): Promise<readonly string[]> {
+    const first = await this.#listClaimable(free);
+    this.#hasDeferred = first.hasDeferred;
+    return first.hasDeferred ? (await this.#listClaimable(LOOK_AHEAD)).taskIds.slice(0, free) : first.taskIds;
+  }
+
+  async #listClaimable(limit: number): Promise<{ taskIds: readonly string[]; hasDeferred: boolean }> {
+    const { store, userLimit, getDeferral } = this.#deps;
+    const listed = (await store.claimable(limit, userLimit)).filter((taskId) => !this.#slots.has(taskId));
+    if (getDeferral === null) return { taskIds: listed, hasDeferred: false };
+    const taskIds: string[] = [];
+    for (const taskId of listed) {
+      const task = await store.task(taskId);
+      if (task === null || (await getDeferral(task)) === null) taskIds.push(taskId);
+    }
+    return { taskIds, hasDeferred: taskIds.length < listed.length };
+  }
+
+  async #hasDiskSpace(): Promise<boolean> {
+    const { clock, log, shortage: getShortage, engineMs } = this.#deps;
+    const now = clock.now();
+    if (now - this.#disk.checkedAt < DISK_MS) return this.#disk.shortage === null;
+    const before = this.#disk.shortage;
+    this.#disk = { checkedAt: now, shortage: before };
+    // Bounded, because the check may ask the engine where its disk is.
+    const shortage = await withTimeout(engineMs, getShortage(), clock).catch(() => before);
+    this.#disk = { checkedAt: now, shortage };
+    if (shortage !== null && before === null)
+      log.error({ shortage }, "claiming is paused: there is too little disk space");
+    if (shortage === null && before !== null) log.info({}, "there is disk space again; claiming goes on");
+    return shortage === null;
+  }
+}
