@@ -225,7 +225,7 @@ class AttemptRun {
     }
     if (failure !== null)
       this.#session?.addNote(
-        `Before you began, this repository's own setup failed; mend it if the task needs it.\n${failure}`,
+        `This repository's setup failed before you started. Fix it if the task needs it.\n${failure}`,
       );
     return { type: "ok" };
   }

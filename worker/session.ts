@@ -10,6 +10,7 @@ import type { Instructions } from "./workspace/instructions.ts";
 import { StaleAttempt, type CoordinatorLink } from "./connection/link.ts";
 import type { McpTool } from "./mcp/client.ts";
 import type { Toolbox } from "./tools/toolbox.ts";
+import { sanitize } from "./lib/text.ts";
 import { toolSchemas } from "./tools/schemas.ts";
 import type { ToolInput, ToolResult } from "./tools/tool.ts";
 import { verify, type Verified } from "./workspace/verify.ts";
@@ -64,7 +65,7 @@ export interface SessionOptions {
 }
 
 export class Session implements AgentContext {
-  spec: WorkerSpec;
+  readonly spec: WorkerSpec;
   readonly cursor: string | null;
   readonly signal: AbortSignal;
   readonly emit: CoordinatorLink["emit"];
@@ -73,7 +74,8 @@ export class Session implements AgentContext {
   readonly model: AgentContext["model"];
   #toolSchemas: AgentContext["toolSchemas"] = toolSchemas([]);
   readonly instructions: string;
-  readonly #notes: Instructions;
+  readonly #directoryInstructions: Instructions;
+  readonly #notes: string[];
   readonly #parts: WorkerParts;
   readonly #deadline: Deadline;
   #dueAt = -Infinity;
@@ -96,7 +98,8 @@ export class Session implements AgentContext {
     this.model = spec.gateway === "open" ? parts.model : null;
     this.transcript = transcript;
     this.instructions = instructions.text;
-    this.#notes = instructions;
+    this.#directoryInstructions = instructions;
+    this.#notes = [...(spec.notes ?? [])];
     this.emit = parts.link.emit.bind(parts.link);
     this.delta = parts.link.delta.bind(parts.link);
   }
@@ -111,9 +114,19 @@ export class Session implements AgentContext {
     this.#toolSchemas = toolSchemas(more.map(({ schema }) => schema));
   }
 
-  /** Something that the agent must know from the start: it stands below the prompt. */
+  /**
+   * Notes of this attempt: those of the coordinator, then those of the harness. The prompt is never
+   * changed, because a resumed conversation is recognised by it.
+   */
+  get notes(): readonly string[] {
+    return this.#notes;
+  }
+
+  /** Adds a note before the agent starts. */
   addNote(note: string): void {
-    this.spec = { ...this.spec, prompt: `${this.spec.prompt}\n\n[Slipway] ${note}` };
+    // A restarted worker reads the note back from the journal, whose text is sanitized: the note
+    // must be the same in both lives.
+    this.#notes.push(sanitize(note));
   }
 
   newId(prefix: string): string {
@@ -193,7 +206,7 @@ export class Session implements AgentContext {
     const { root } = this.#parts.workspace;
     const path =
       FILE_TOOLS.has(name) && typeof input["path"] === "string" ? relative(root, resolve(root, input["path"])) : "..";
-    const notes = path.startsWith("..") ? null : this.#notes.notesFor(path);
+    const notes = path.startsWith("..") ? null : this.#directoryInstructions.notesFor(path);
     return notes === null ? result : { ...result, output: `${result.output}\n\n${notes}` };
   }
 

@@ -55,6 +55,11 @@ export interface Transcript {
 export interface AgentContext {
   readonly spec: WorkerSpec;
   /**
+   * What the agent must know beside the prompt, such as a setup that failed. It belongs to this
+   * attempt: the next one may have other notes or none.
+   */
+  readonly notes: readonly string[];
+  /**
    * Where this agent stood when the work was last saved; null = from the beginning. Only the agent
    * knows what is in it.
    */

@@ -9,7 +9,7 @@ const HERE = [
   "Commit or leave your changes as they are; do not push. When you are done, end with a short summary of what you changed and how you checked it: it becomes the text of the pull request.",
 ];
 
-export function firstPrompt({ spec, cursor, instructions }: AgentContext): string {
+export function firstPrompt({ spec, notes, cursor, instructions }: AgentContext): string {
   const checks =
     spec.verify.length === 0
       ? ""
@@ -20,7 +20,9 @@ export function firstPrompt({ spec, cursor, instructions }: AgentContext): strin
       : "An earlier attempt at this task was interrupted. What it had done is in the checkout: look at git log and git diff before you go on, and do not repeat it.";
   const heard = spec.delivered.map(({ text }) => text).join("\n\n");
   const said = heard === "" ? "" : `Since the task was given, people have said:\n\n${heard}`;
-  return [spec.prompt, ...HERE, checks, before, said, instructions].filter((text) => text !== "").join("\n\n");
+  return [spec.prompt, ...notes.map((note) => `[Slipway] ${note}`), ...HERE, checks, before, said, instructions]
+    .filter((text) => text !== "")
+    .join("\n\n");
 }
 
 export function messagePrompt(messages: readonly ReceivedMessage[]): string {

@@ -7,6 +7,7 @@ import { ConversationLog } from "./conversation/memory.ts";
 import { describeDelivered, firstMessage, systemPrompt, getTools } from "./model/request.ts";
 import type { Begin } from "./conversation/records.ts";
 import { repairConversation } from "./conversation/resume.ts";
+import { NOTE } from "./messages.ts";
 import { DEFAULT_SETTINGS, type LoopSettings } from "./settings.ts";
 
 /**
@@ -72,5 +73,6 @@ async function beginning(
     system: systemPrompt(),
     tools: getTools(context),
     text: firstMessage(context, settings.now(), before),
+    ...(context.notes.length === 0 ? {} : { notes: context.notes.map(NOTE) }),
   };
 }

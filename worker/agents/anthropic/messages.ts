@@ -25,6 +25,14 @@ export const CIRCLES = (what: string): string =>
   `You are going in circles: ${what}. Doing it once more will not help. Think about why it does not bring you further and try another way, ` +
   "or call `finish` and say honestly what is missing.";
 
+/** The prefix tells the model, and people who read the transcript, that it is no text of a person. */
+export const NOTE = (note: string): string => `[Slipway] ${note}`;
+/** @param notes as `NOTE` returns them. */
+export const NOTES_CHANGED = (notes: readonly string[]): string =>
+  notes.length === 0
+    ? "[Slipway] The earlier notes from Slipway no longer apply: the current attempt started without them."
+    : `[Slipway] These notes replace all earlier notes from Slipway:\n\n${notes.join("\n\n")}`;
+
 export const PERSON = (text: string): string => `A person who follows this task says:\n\n${text}`;
 export const NEXT_TASK = (prompt: string): string =>
   `The work so far has been delivered. The next task in the same repository, whose files you should look at anew before you change them:\n\n<task>\n${prompt}\n</task>`;

@@ -1,6 +1,8 @@
 /** The bounds of the loop. The defaults are for real work; tests give smaller ones. */
+import { DEFAULT_MODEL } from "../../../src/core/values/defaults.ts";
+
 export interface LoopSettings {
-  /** For a task that names none. */
+  /** For a task whose spec names none. */
   readonly model: string;
   /** Tokens of one answer, thinking included. */
   readonly maxTokens: number;
@@ -32,7 +34,7 @@ export interface LoopSettings {
 }
 
 export const DEFAULT_SETTINGS: LoopSettings = {
-  model: "claude-opus-5-5",
+  model: DEFAULT_MODEL,
   maxTokens: 32_000,
   idleMs: 180_000,
   backoffMs: 1_000,

@@ -79,6 +79,22 @@ describe("[A9] the transcript is never changed; a summary is one more line, and 
     expect(fake.requests().some(({ headers }) => headers["anthropic-beta"] !== undefined)).toBe(false);
   });
 
+  it("a note that a later attempt withdrew is not in the text that replaces the conversation", async () => {
+    const fake = await startFakeModel({ scenarios: { default: { turns: TURNS } }, apiKey: KEY });
+    const bench = new Bench();
+    closers.push(
+      () => fake.close(),
+      () => bench.close(),
+    );
+    const parts = { bench, model: { baseURL: fake.url, token: KEY }, settings: { compaction: "own" as const } };
+    const first = new Life({ ...parts, notes: ["There is no compiler."], kill: { at: 4, when: "after" } });
+    await expect(first.run()).rejects.toThrow();
+    await new Life(parts).run();
+    expect(JSON.stringify(linesOf(bench.file)[0])).toContain("no compiler");
+    expect(compactions(bench)).toHaveLength(2);
+    expect(JSON.stringify(compactions(bench))).not.toContain("no compiler");
+  });
+
   it("a life that begins after a summary sends the same conversation", async () => {
     for (const compaction of ["provider", "own"] as const) {
       const fake = await startFakeModel({ scenarios: { default: { turns: TURNS } }, apiKey: KEY });

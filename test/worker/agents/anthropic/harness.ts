@@ -174,6 +174,7 @@ export interface LifeOptions {
   /** Null: as long as nobody answers. */
   readonly answer?: (question: string) => string | null;
   readonly instructions?: string;
+  readonly notes?: readonly string[];
   /** `due` checkpoints are made each n-th time (8); 0 = never. */
   readonly saveEach?: number;
 }
@@ -206,6 +207,7 @@ export class Life implements AgentContext {
   readonly model: LifeOptions["model"];
   readonly toolSchemas = TOOLS;
   readonly instructions: string;
+  readonly notes: readonly string[];
   readonly #options: LifeOptions;
   readonly #tools: ToolRunner;
   readonly #messages: (ReceivedMessage & { mode: "steer" | "follow_up" })[] = [];
@@ -217,6 +219,7 @@ export class Life implements AgentContext {
     this.#options = options;
     this.model = options.model;
     this.instructions = options.instructions ?? "";
+    this.notes = options.notes ?? [];
     this.transcript = new FileTranscript(bench.file, bench.attempt, kill ?? null);
     this.cursor = bench.marked ?? bench.checkpoint?.cursor ?? null;
     this.spec = { ...SPEC, attempt: bench.attempt, answers: bench.answers, ...spec };

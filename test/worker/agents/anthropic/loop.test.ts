@@ -343,6 +343,28 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     expect(texts(fake)).toContain("bash echo a");
   });
 
+  it("a stopped task is recognised when its setup failed then and passes now, and its note is withdrawn", async () => {
+    const { bench, fake, life } = await prepare(
+      { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
+      { settings: { turns: 1 }, notes: ["The setup failed: no compiler."] },
+    );
+    expect(await failure(life.run())).toMatchObject({ code: "budget_exceeded" });
+    expect(JSON.stringify(fake.requests()[0]?.request.messages)).toContain("no compiler");
+    await new Life({ bench: handOver(bench), model: { baseURL: fake.url, token: KEY } }).run();
+    expect(texts(fake)).toContain("is taken up again");
+    expect(texts(fake)).toContain("no longer apply");
+  });
+
+  it("a transcript whose prompt carried the note, as older versions wrote it, is recognised too", async () => {
+    const { bench, fake, life } = await prepare(
+      { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
+      { settings: { turns: 1 }, spec: { prompt: "Do the work.\n\n[Slipway] Before you began, its setup failed." } },
+    );
+    expect(await failure(life.run())).toMatchObject({ code: "budget_exceeded" });
+    await new Life({ bench: handOver(bench), model: { baseURL: fake.url, token: KEY } }).run();
+    expect(texts(fake)).toContain("is taken up again");
+  });
+
   it("with another model it begins anew and knows what was delivered", async () => {
     const { bench, fake, life } = await prepare({ turns });
     await life.run();

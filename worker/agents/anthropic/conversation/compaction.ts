@@ -9,7 +9,7 @@ import { truncate, truncateStart } from "../../../lib/text.ts";
 import { AgentFailure, type AgentContext } from "../../agent.ts";
 import type { Answer, ModelCaller } from "../model/call.ts";
 import type { ModelClient } from "../model/client.ts";
-import type { Message } from "./conversation.ts";
+import type { Conversation, Message } from "./conversation.ts";
 import type { ConversationLog } from "./memory.ts";
 import { needsBeta, createRequest, type Params } from "../model/request.ts";
 import type { Begin, Block } from "./records.ts";
@@ -36,17 +36,18 @@ export async function compact(parts: CompactParts, begin: Begin): Promise<"done"
   const { view } = memory;
   const todo = view.todo === null ? null : JSON.stringify(view.todo);
   const before = view.tokens;
+  const first = firstText(view, begin);
   if (settings.compaction === "provider") {
     const block = await theirs(parts, begin);
     if (block === "budget") return "budget";
     if (block !== null) {
-      await memory.write({ kind: "compacted", block, text: SUMMED_UP(begin.text, null, todo) });
+      await memory.write({ kind: "compacted", block, text: SUMMED_UP(first, null, todo) });
       return tell(context, before);
     }
   }
   const summary = await ours(parts, begin);
   if (summary === "budget") return "budget";
-  await memory.write({ kind: "compacted", block: null, text: SUMMED_UP(begin.text, summary.text, todo) });
+  await memory.write({ kind: "compacted", block: null, text: SUMMED_UP(first, summary.text, todo) });
   return tell(context, before);
 }
 
@@ -59,6 +60,9 @@ function tell(context: AgentContext, tokens: number): "done" {
   });
   return "done";
 }
+
+/** What the conversation begins with after a summary: the task, and the notes that hold now. */
+const firstText = ({ notes }: Conversation, { text }: Begin): string => [text, ...notes].join("\n\n");
 
 /** The provider's signed summary; null when it gives none. */
 async function theirs(
@@ -87,7 +91,9 @@ async function ours(
   };
   let answer = await ask(withText(messages, SUM_UP));
   if (answer === "too_long" || (answer !== "budget" && textOf(answer.content) === ""))
-    answer = await ask([{ role: "user", content: [{ type: "text", text: LOG_OF_WORK(begin.text, logOf(messages)) }] }]);
+    answer = await ask([
+      { role: "user", content: [{ type: "text", text: LOG_OF_WORK(firstText(memory.view, begin), logOf(messages)) }] },
+    ]);
   if (answer === "budget") return "budget";
   const text = answer === "too_long" ? "" : textOf(answer.content);
   if (text === "")

@@ -65,6 +65,8 @@ export class Conversation {
   readonly warned = new Set<string>();
   /** Ids of the messages of people that are in it. */
   readonly heard = new Set<string>();
+  /** The notes that hold now, as the model was sent them. */
+  notes: readonly string[] = [];
   /** The words that the present task was given in. */
   task = "";
   /** The items of the last `todo` call. */
@@ -96,12 +98,13 @@ export class Conversation {
       case "begin":
         this.begin = line;
         this.task = line.text;
-        this.#restart([], line.text);
+        this.notes = line.notes ?? [];
+        this.#restart([], [line.text, ...this.notes]);
         this.#listen();
         this.warned.clear();
         return;
       case "compacted":
-        this.#restart(line.block === null ? [] : [{ role: "assistant", content: [line.block] }], line.text);
+        this.#restart(line.block === null ? [] : [{ role: "assistant", content: [line.block] }], [line.text]);
         return;
       case "turn":
         return this.#turn(line.content, line.stop, line.tokens, inherited);
@@ -114,9 +117,9 @@ export class Conversation {
     }
   }
 
-  #restart(sent: Message[], text: string): void {
+  #restart(sent: Message[], texts: string[]): void {
     this.#sent = sent;
-    this.#texts = [text];
+    this.#texts = texts;
     this.calls = [];
     this.results.clear();
     this.started.clear();
@@ -176,8 +179,9 @@ export class Conversation {
     if (call.name === "todo" && line.status === "ok") this.todo = call.input["items"] ?? null;
   }
 
-  #told({ source, text, message }: Extract<Line, { kind: "told" }>): void {
+  #told({ source, text, message, notes }: Extract<Line, { kind: "told" }>): void {
     if (message !== undefined) this.heard.add(message);
+    if (notes !== undefined) this.notes = notes;
     this.#texts.push(text);
     this.empty = false;
     if (source === "person" || source === "task") this.#listen();

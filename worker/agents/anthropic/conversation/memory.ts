@@ -28,8 +28,9 @@ export class ConversationLog {
     this.#context.mark(this.cursor);
   }
 
-  async tell(source: Source, text: string): Promise<void> {
-    await this.write({ kind: "told", source, text });
+  /** @param notes the notes that hold from here on; null = the same as before. */
+  async tell(source: Source, text: string, notes: readonly string[] | null = null): Promise<void> {
+    await this.write({ kind: "told", source, text, ...(notes === null ? {} : { notes: [...notes] }) });
   }
 
   /** What a person said; once, however often it is brought. */

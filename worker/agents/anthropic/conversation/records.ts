@@ -32,6 +32,8 @@ const begin = z.strictObject({
   system: z.string(),
   tools: z.array(toolSchema),
   text: z.string(),
+  /** Texts after `text`, kept apart because a later attempt may withdraw them; absent = none. */
+  notes: z.array(z.string()).optional(),
 });
 export type Begin = z.infer<typeof begin>;
 
@@ -59,6 +61,8 @@ const told = z.strictObject({
   source: z.enum(SOURCES),
   text: z.string(),
   message: z.string().optional(),
+  /** The notes that hold from here on, when they are not those before; `text` announces them. */
+  notes: z.array(z.string()).optional(),
 });
 
 /**

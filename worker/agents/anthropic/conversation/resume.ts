@@ -12,7 +12,7 @@ import type { ConversationLog } from "./memory.ts";
 import { readLine } from "./records.ts";
 import { describeCall } from "../loop-detection.ts";
 import { isConversationTool } from "../tools/conversation-tools.ts";
-import { FILES, NEXT_TASK, NOT_RUN, RESUMED, TAKEN_UP, UNKNOWN } from "../messages.ts";
+import { FILES, NEXT_TASK, NOT_RUN, NOTE, NOTES_CHANGED, RESUMED, TAKEN_UP, UNKNOWN } from "../messages.ts";
 
 const NAMED = 20;
 
@@ -59,9 +59,25 @@ export async function repairConversation(context: AgentContext, memory: Conversa
       status: begun ? "unknown" : "not_run",
     });
   }
-  if (own && (lost.length > 0 || unknown > 0)) await memory.tell("resumed", RESUMED(lost));
-  if (own) return;
-  const again = memory.view.task.includes(`<task>\n${prompt}\n</task>`) && memory.view.finish === null;
+  const notes = changedNotes(context, memory);
+  const texts = notes === null ? [] : [NOTES_CHANGED(notes)];
+  if (own) {
+    if (lost.length > 0 || unknown > 0) texts.unshift(RESUMED(lost));
+    if (texts.length > 0) await memory.tell("resumed", texts.join("\n\n"), notes);
+    return;
+  }
+  const again = isTask(memory.view.task, prompt) && memory.view.finish === null;
   const words = again ? TAKEN_UP(prompt) : NEXT_TASK(prompt);
-  await memory.tell("task", lost.length === 0 ? words : `${words}\n\n${FILES(lost)}`);
+  await memory.tell("task", [words, ...(lost.length === 0 ? [] : [FILES(lost)]), ...texts].join("\n\n"), notes);
+}
+
+/** The notes of this attempt as the model is sent them; null when the conversation has the same. */
+function changedNotes({ notes }: AgentContext, { view }: ConversationLog): string[] | null {
+  const current = notes.map(NOTE);
+  return JSON.stringify(current) === JSON.stringify(view.notes) ? null : current;
+}
+
+/** Older versions wrote a note into the task's text, below the prompt. */
+function isTask(text: string, prompt: string): boolean {
+  return text.includes(`<task>\n${prompt}\n</task>`) || text.includes(`<task>\n${prompt}\n\n[Slipway] `);
 }
