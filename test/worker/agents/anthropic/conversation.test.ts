@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Conversation, type Call, type Trace } from "../../../../worker/agents/anthropic/conversation/conversation.ts";
 import { nextStep } from "../../../../worker/agents/anthropic/loop.ts";
-import type { Begin, Line } from "../../../../worker/agents/anthropic/conversation/records.ts";
+import type { Begin, ConversationRecord } from "../../../../worker/agents/anthropic/conversation/records.ts";
 import { detectLoop } from "../../../../worker/agents/anthropic/loop-detection.ts";
 
 const BEGIN: Begin = {
@@ -18,7 +18,7 @@ const BEGIN: Begin = {
   text: "Do it.",
 };
 
-const fold = (lines: readonly Line[]): Conversation => {
+const fold = (lines: readonly ConversationRecord[]): Conversation => {
   const view = new Conversation();
   for (const line of lines) view.add(line, false);
   return view;
@@ -39,9 +39,9 @@ const run = fc
       maxLength: 8,
     },
   )
-  .map((turns): Line[] => [
+  .map((turns): ConversationRecord[] => [
     BEGIN,
-    ...turns.flatMap(({ calls, texts, turned }, t): Line[] => {
+    ...turns.flatMap(({ calls, texts, turned }, t): ConversationRecord[] => {
       const ids = Array.from({ length: calls }, (_, i) => `${t}_${i}`);
       const content = [
         { type: "text", text: `turn ${t}` },
@@ -50,11 +50,11 @@ const run = fc
       const order = turned ? ids.toReversed() : ids;
       return [
         { kind: "turn", content, stop: calls > 0 ? "tool_use" : "end_turn", tokens: 1 },
-        ...order.flatMap((id): Line[] => [
+        ...order.flatMap((id): ConversationRecord[] => [
           { kind: "call", id },
           { kind: "result", id, output: `of ${id}`, status: "ok" },
         ]),
-        ...(texts.length === 0 && calls === 0 ? ["go on"] : texts).map((text): Line => ({
+        ...(texts.length === 0 && calls === 0 ? ["go on"] : texts).map((text): ConversationRecord => ({
           kind: "told",
           source: "person",
           text,
@@ -105,13 +105,13 @@ describe("[A9] the fold", () => {
 });
 
 describe("[A1] what comes next is a function of the transcript", () => {
-  const turn = (names: readonly string[], stop = "tool_use"): Line => ({
+  const turn = (names: readonly string[], stop = "tool_use"): ConversationRecord => ({
     kind: "turn",
     content: names.map((name, i) => ({ type: "tool_use", id: `${name}_${i}`, name, input: {} })),
     stop,
     tokens: 1,
   });
-  const result = (id: string): Line => ({ kind: "result", id, output: "ok", status: "ok" });
+  const result = (id: string): ConversationRecord => ({ kind: "result", id, output: "ok", status: "ok" });
 
   it.each([
     ["nothing was asked yet", [], "ask_model"],
@@ -125,7 +125,7 @@ describe("[A1] what comes next is a function of the transcript", () => {
       "ask_model",
     ],
   ] as const)("%s", (_name, lines, expected) => {
-    expect(nextStep(fold([BEGIN, ...(lines as readonly Line[])]))).toBe(expected);
+    expect(nextStep(fold([BEGIN, ...(lines as readonly ConversationRecord[])]))).toBe(expected);
   });
 });
 

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
 import { Conversation } from "../../../../worker/agents/anthropic/conversation/conversation.ts";
-import { readLine } from "../../../../worker/agents/anthropic/conversation/records.ts";
+import { parseRecord } from "../../../../worker/agents/anthropic/conversation/records.ts";
 import { Bench, FINISH, KEY, Killed, Life, linesOf, step, type Kill } from "./harness.ts";
 
 const NAMES = ["a", "b", "c", "d", "e", "f"];
@@ -36,7 +36,7 @@ afterAll(async () => await fake.close());
 
 const foldOf = (bench: Bench): Conversation => {
   const view = new Conversation();
-  for (const record of linesOf(bench.file)) view.add(readLine(record), record.attempt === 0);
+  for (const record of linesOf(bench.file)) view.add(parseRecord(record), record.attempt === 0);
   return view;
 };
 
@@ -97,7 +97,7 @@ describe("[A10] killed at any line, the next life goes on", () => {
               expect(bench.read("log.txt").trim().split("\n").toSorted()).toEqual(NAMES);
               const ran = bench.ran();
               expect(new Set(ran).size).toBe(ran.length);
-              expect(foldOf(bench).open).toEqual([]);
+              expect(foldOf(bench).openCalls).toEqual([]);
             } finally {
               bench.close();
             }
