@@ -51,7 +51,7 @@ test("its tools are given by name, with their schemas and their own words, and c
     ["add", "die", "flood", "hang", "long", "picture", "refuse", "where"].map((name) => `mcp__calc__${name}`),
   );
   const add = toolSchemas.find(({ name }) => name === "mcp__calc__add");
-  expect(add?.description).toBe('Of the MCP server "calc", in its own words: Adds two numbers');
+  expect(add?.description).toBe('From the MCP server "calc", which describes it as: Adds two numbers');
   expect(add?.inputSchema).toMatchObject({
     type: "object",
     properties: { a: { type: "number" } },
@@ -88,12 +88,12 @@ test("[O5] a server that dies or floods is told, the others go on, and nothing o
   await equipped({ one: node("", "sleep 76.1"), two: node("", "sleep 76.1"), calc: node("", "sleep 76.1") });
   expect(alive("sleep 76\\.1")).toBe(true);
   const dead = await run("mcp__one__die");
-  expect(dead.output).toMatch(/"one" went away during the call: it ended with exit code 3. It said: out of luck/);
+  expect(dead.output).toMatch(/"one" ended during the call: it ended with exit code 3. Standard error: out of luck/);
   expect((await run("mcp__two__flood")).output).toContain("it wrote more than 20 MB at once");
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
   for (const one of open.splice(0)) await one.close();
   expect(alive("sleep 76\\.1")).toBe(false);
-  expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toContain("is gone: it was ended");
+  expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toContain("has ended: it was ended");
 });
 
 test("[O5] a server that died is started again for the next call, once for all who call, and a few times at most", async () => {
@@ -104,14 +104,14 @@ test("[O5] a server that died is started again for the next call, once for all w
     const said = both.map(({ output }) => output).sort();
     expect(said[0]).toBe("3");
     expect(said[1]).toMatch(
-      /^\[The MCP server "calc" was gone \(it ended with exit code 3.*started again: what it remembered is lost\.\]\n2$/s,
+      /^\[The MCP server "calc" had ended \(it ended with exit code 3.*restarted: its state is lost\.\]\n2$/s,
     );
   }
   await run("mcp__calc__die");
   const { output, exitCode } = await run("mcp__calc__add", { a: 1, b: 1 });
   expect([exitCode, output]).toEqual([
     1,
-    expect.stringMatching(/"calc" is gone: it ended with exit code 3.*Go on without its tools/s),
+    expect.stringMatching(/"calc" has ended: it ended with exit code 3.*Continue without its tools/s),
   ]);
   for (const one of open.splice(0)) await one.close();
   expect(alive("sleep 76\\.3")).toBe(false);
@@ -123,7 +123,7 @@ test("[O5] one that cannot be started again says why; a call that is called off 
   await run("mcp__calc__die");
   writeFileSync(flag, "fail");
   expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toMatch(
-    /is gone: .*could not be started again: .*the licence has expired/s,
+    /has ended: .*could not be restarted: .*the licence has expired/s,
   );
   writeFileSync(flag, "hang");
   const stop = new AbortController();
@@ -154,8 +154,8 @@ test("[O5] servers that do not start, or speak something else, are problems in w
   });
   expect(problems).toHaveLength(3);
   expect(problems[0]).toContain('"gone" could not be used: it could not be started');
-  expect(problems[1]).toContain("exit code 7. It said: the licence has expired");
-  expect(problems[2]).toContain("no messages");
+  expect(problems[1]).toContain("exit code 7. Standard error: the licence has expired");
+  expect(problems[2]).toContain("not protocol messages");
   expect(alive("sleep 76\\.2")).toBe(false);
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
 });
