@@ -166,10 +166,10 @@ test("a message is shown at the next step and proven delivered; one that was tak
     { id: "msg_3", status: "delivered" },
   ]);
   expect(rig.workerApi.said()).toEqual([
-    'I heard you: "Use tabs"',
+    'Message received: "Use tabs"',
     "first",
     "second",
-    'I heard you: "And then the docs"',
+    'Message received: "And then the docs"',
   ]);
   const delivered = rig.workerApi.events.findIndex((event) => event.type === "message.status");
   expect(rig.workerApi.events.findIndex((event) => event.type === "message")).toBeGreaterThan(delivered);

@@ -2,7 +2,7 @@
  * Detects an agent that repeats itself: the same call with the same result, or a cycle of a few
  * calls. Pure.
  *
- * A call with a different result is progress: waiting for a job whose output grows is no
+ * A call with a different result is progress: waiting for a job whose output grows is not
  * repetition.
  */
 import { createHash } from "node:crypto";

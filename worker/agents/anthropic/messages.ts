@@ -31,7 +31,7 @@ export const CIRCLES = (what: string): string =>
   "or call `finish` and state honestly what is missing.";
 
 /**
- * The prefix tells the model, and people who read the transcript, that it is no text of a person.
+ * The prefix shows the model, and readers of the transcript, that no person wrote the text.
  */
 export const NOTE = (note: string): string => `[Slipway] ${note}`;
 /** @param notes as `NOTE` returns them. */

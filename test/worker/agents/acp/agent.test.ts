@@ -66,7 +66,7 @@ test("[O6] what it says, thinks, plans and does is told, its work is delivered i
   expect(finished.map(({ output, exitCode }) => [output, exitCode])).toEqual([
     ["written", 0],
     ['{"why":"no luck"}', 1],
-    ["[no end was told]", null],
+    ["[no end was reported]", null],
   ]);
   expect(finished.map(({ id }) => id)).toEqual(started.map(({ id }) => id));
   expect(rig.show(rig.finalSha(), "b.txt")).toBe("new");
