@@ -75,7 +75,8 @@ function parseCursor(cursor: string | null): number {
 }
 
 async function acknowledgeMessages(context: AgentContext, point: "step" | "end"): Promise<void> {
-  for (const message of await context.receiveMessages(point)) await context.message(`Message received: "${message.text}"`);
+  for (const message of await context.receiveMessages(point))
+    await context.message(`Message received: "${message.text}"`);
 }
 
 /** @returns true when the step may have changed files. */

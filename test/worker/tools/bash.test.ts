@@ -27,7 +27,7 @@ test("exit code, both outputs in order, and the folder are kept", async () => {
     truncated: false,
   });
   expect((await run("pwd")).output).toBe(`${dir}/work/d\n`);
-  bash.backToRoot();
+  bash.resetCwd();
   expect((await run("pwd")).output).toBe(`${dir}/work\n`);
 });
 
@@ -59,7 +59,7 @@ test("[O1] nothing outlives the command: other sessions and processes that ignor
 test("a time limit ends it", async () => {
   const result = await run("echo begun; setsid bash -c 'trap \"\" TERM; sleep 73.5' & sleep 73.5", 300);
   expect(result.exitCode).toBe(null);
-  expect(result.output).toMatch(/^begun\n\n\[stopped: no end after 300 ms\. /);
+  expect(result.output).toMatch(/^begun\n\n\[stopped: it did not end within 300 ms\. /);
   expect(result.ms).toBeLessThan(10_000);
   expect(alive("sleep 73\\.5")).toBe(false);
 });
@@ -86,7 +86,7 @@ test("of a long output head and tail are shown, cut between characters", async (
   expect(result.truncated).toBe(true);
   expect(result.output).not.toContain("\ufffd");
   expect(result.output).toMatch(
-    /^a\u20ac+\n\[\.\.\. \d+ bytes left out; the whole output: read .* \.\.\.\]\n\u20ac+end\n$/,
+    /^a\u20ac+\n\[\.\.\. \d+ bytes left out; the complete output: read .* \.\.\.\]\n\u20ac+end\n$/,
   );
 });
 

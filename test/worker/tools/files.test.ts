@@ -145,5 +145,5 @@ test("write makes folders, replaces, keeps the mode, and refuses a folder", asyn
 
 test("an unknown tool and a wrong input are words, not a crash", async () => {
   expect((await run("toString", {})).output).toContain("no tool");
-  expect((await run("read", { path: 5 })).output).toContain('"path" must be a text');
+  expect((await run("read", { path: 5 })).output).toContain('"path" must be a string');
 });

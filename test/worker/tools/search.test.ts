@@ -92,7 +92,7 @@ describe.each(programs)("grep with $program", ({ program }) => {
     const many = await run("grep", { pattern: "needle", path: "many.txt", limit: 5 });
     expect(many).toMatchObject({ exitCode: 0, truncated: true });
     expect(many.output.split("\n")).toHaveLength(6);
-    expect(many.output).toContain('narrow it with "path"');
+    expect(many.output).toContain('narrow the search with "path"');
     expect((await run("grep", { pattern: "needle", path: "wide.txt" })).output.length).toBeLessThan(500);
   });
 
@@ -102,7 +102,7 @@ describe.each(programs)("grep with $program", ({ program }) => {
     expect(await run("grep", { pattern: "(" })).toMatchObject({ exitCode: 1 });
     expect((await run("grep", { pattern: "x", path: "missing" })).output).toBe('"missing" does not exist.');
     expect((await run("grep", { pattern: "x", files: "*.ts" })).output).toContain(
-      'grep has no "files". It takes: pattern, path',
+      'grep has no input "files". Its inputs are: pattern, path',
     );
   });
 });
@@ -117,7 +117,7 @@ test("glob finds by name, changed last first, and keeps to .gitignore", async ()
   expect(await glob({ pattern: "src/**/*.ts" })).toBe("src/a.ts");
   expect(await glob({ pattern: "*.js", path: "src" })).toBe("src/deep/b.js");
   expect(await glob({ pattern: "*.{ts,js}", limit: 1 })).toMatch(/^src\/deep\/b\.js\n\[the first 1 of 2 files/);
-  expect(await glob({ pattern: "*.rs" })).toContain("No file is called like");
+  expect(await glob({ pattern: "*.rs" })).toContain("No file name matches");
   expect(await run("glob", { pattern: "../*" })).toMatchObject({ exitCode: 1 });
   rmSync(join(root, "src/a.ts"));
   expect(await glob({ pattern: "*.ts" })).toContain("No file");
