@@ -80,7 +80,7 @@ async function runAgent(
   }
 }
 
-it("[O5] servers of tools of the task are there for the agent, those that are not are notices, and none outlives it", async () => {
+it("[O5] the task's MCP servers run for the agent, failing ones become notices, and none outlives the attempt", async () => {
   const mcpServers = {
     calc: { command: process.execPath, args: [join(import.meta.dirname, "mcp/server.mjs"), "", "sleep 76.9"] },
     gone: { command: "no-such" },
@@ -99,7 +99,7 @@ it("[O5] servers of tools of the task are there for the agent, those that are no
 });
 
 describe("verification", () => {
-  it("an agent sees exit codes, repairs, sees them again; the harness proves it once more, and all of it is told", async () => {
+  it("the agent gets the exit codes, repairs and checks again; the harness verifies once more, and each check is an event", async () => {
     const seen: (number | null)[] = [];
     const verify = ["grep -q fixed a.txt", "test -f a.txt"];
     const code = await attempt(
@@ -117,7 +117,7 @@ describe("verification", () => {
     expect(String(rig.workerApi.of("finished")[0]?.data["summary"])).toContain("`grep -q fixed a.txt`: passed");
   });
 
-  it("the harness says what failed, whatever the agent believes; without commands there is nothing to say", async () => {
+  it("the harness reports failing checks itself; without commands it reports nothing", async () => {
     await attempt(async (context) => void (await context.tool("bash", { command: "true" })), { verify: ["exit 3"] });
     expect(String(rig.workerApi.of("finished")[0]?.data["summary"])).toContain("failed (exit code 3)");
     rig.workerApi.next();
@@ -128,7 +128,7 @@ describe("verification", () => {
 });
 
 describe("[G5] the budget", () => {
-  it("an agent waits for the decision: its work is saved first, and waiting is no working time", async () => {
+  it("the work is saved before the wait for the decision, and the wait does not count as working time", async () => {
     rig.workerApi.standing = { state: "asked", questionId: "budget_usd_1" };
     let decided = "";
     const running = attempt(
@@ -147,7 +147,7 @@ describe("[G5] the budget", () => {
     expect(rig.workerApi.of("failed")).toEqual([]);
   });
 
-  it("`stop`, by a person or by a day's budget, ends the attempt with its own code", async () => {
+  it("`stop`, by a person or by the budget of the day, ends the attempt with its own code", async () => {
     const stop = async (context: AgentContext): Promise<void> => {
       if ((await context.budgetQuestion()) === "stop")
         throw new AgentFailure("budget_exceeded", "The budget is used up.");
@@ -161,7 +161,7 @@ describe("[G5] the budget", () => {
     expect(rig.workerApi.of("failed").map(({ data }) => data["code"])).toEqual(["budget_exceeded", "budget_exceeded"]);
   });
 
-  it("[G6] four fifths of the time are told once", async () => {
+  it("[G6] one notice is emitted when four fifths of the time are used", async () => {
     const near = () => rig.workerApi.of("notice").filter(({ data }) => data["code"] === "budget_near");
     rig.workerApi.standing = { state: "continue" };
     await attempt(
@@ -177,7 +177,7 @@ describe("[G5] the budget", () => {
   });
 });
 
-it("what the repository wants an agent to know is there: at the beginning, and where a folder is touched", async () => {
+it("the repository's instructions are in the context, those of a folder in the first result below it", async () => {
   await rig.close();
   rig = new Rig({ "AGENTS.md": "Use tabs.\n", "lib/AGENTS.md": "Keep it small.\n", "lib/a.js": "1\n" });
   let seen: string[] = [];
@@ -241,8 +241,8 @@ describe("a setup that fails", () => {
   });
 });
 
-describe("memory and model", () => {
-  it("[X2] the next attempt finds what the last one wrote down, though that one died", async () => {
+describe("transcript and model", () => {
+  it("[X2] the next attempt gets the records of an attempt that failed", async () => {
     await attempt(async (context) => {
       await context.transcript.append({ role: "user", text: "one" });
       await context.transcript.append({ role: "assistant", text: "two" });
@@ -257,7 +257,7 @@ describe("memory and model", () => {
     ]);
   });
 
-  it("a model is there exactly where the installation has one", async () => {
+  it("the context has a model exactly when the installation has a gateway", async () => {
     const models: unknown[] = [];
     const look = async (context: AgentContext): Promise<void> => void models.push(context.model?.baseURL ?? null);
     await attempt(look, { gateway: "none" });
@@ -266,7 +266,7 @@ describe("memory and model", () => {
     expect(models).toEqual([null, expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+\/anthropic$/)]);
   });
 
-  it("the attempt's token is in nothing that a tool brings back", async () => {
+  it("the attempt's token is removed from the output of tools", async () => {
     let output = "";
     await attempt(
       async (context) => void (output = (await context.tool("bash", { command: "echo $PROBE_TOKEN" })).output),

@@ -4,7 +4,7 @@
  */
 import { appendFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { systemClock } from "../../../worker/lib/clock.ts";
 import { HttpLink } from "../../../worker/connection/http-link.ts";
 import { Journal } from "../../../worker/connection/journal.ts";
@@ -43,7 +43,7 @@ const say = (link: HttpLink, n: number): void => link.emit("notice", { level: "i
 const texts = (): number[] => rig.workerApi.of("notice").map((event) => Number(event.data["text"]));
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, index) => index + 1);
 
-test("[W2] 20,000 events through a coordinator that goes away 7 times arrive once and in order", async () => {
+it("[W2] 20,000 events through a coordinator that goes away 7 times arrive once and in order", async () => {
   const link = await dial();
   await link.spec(never);
   const emitting = (async () => {
@@ -66,7 +66,7 @@ test("[W2] 20,000 events through a coordinator that goes away 7 times arrive onc
   expect(rig.workerApi.events.map((event) => event.seq)).toEqual(upTo(20_000));
 }, 60_000);
 
-test("[W1] a batch that was taken but not acknowledged is sent again and changes nothing", async () => {
+it("[W1] a batch that was accepted but not acknowledged is sent again and changes nothing", async () => {
   const link = await dial();
   await link.spec(never);
   const accept = rig.workerApi.accept.bind(rig.workerApi);
@@ -82,7 +82,7 @@ test("[W1] a batch that was taken but not acknowledged is sent again and changes
   expect(texts()).toEqual(upTo(50));
 });
 
-test("after a hole it goes on from where the coordinator stands, also from the journal", async () => {
+it("after a gap it continues from the coordinator's number, reading the journal if necessary", async () => {
   const link = await dial();
   await link.spec(never);
   for (const n of upTo(30)) say(link, n);
@@ -94,7 +94,7 @@ test("after a hole it goes on from where the coordinator stands, also from the j
   expect(texts()).toEqual(upTo(31));
 });
 
-test("once the socket is back, waiting events arrive soon", async () => {
+it("once the socket is back, waiting events arrive soon", async () => {
   const link = await dial();
   await link.spec(never);
   await rig.broker.close();
@@ -108,7 +108,7 @@ test("once the socket is back, waiting events arrive soon", async () => {
   expect(texts()).toEqual([1]);
 });
 
-test("[W3] a stale attempt ends every wait", async () => {
+it("[W3] a stale attempt ends every wait", async () => {
   const link = await dial();
   await link.spec(never);
   const answer = link.inbox.waitFor(() => true, link.over);
@@ -122,7 +122,7 @@ test("[W3] a stale attempt ends every wait", async () => {
   expect(texts()).toEqual([1]);
 });
 
-test("a later life of the same attempt goes on from the journal and knows what was said", async () => {
+it("a restart of the same attempt continues from the journal and recovers its state", async () => {
   const first = await dial();
   await first.spec(never);
   first.emit("ready", {});
@@ -158,7 +158,7 @@ test("a later life of the same attempt goes on from the journal and knows what w
   expect(rig.workerApi.events.map((event) => event.seq)).toEqual(upTo(5));
 });
 
-test("a lost journal does not reuse numbers; another attempt's journal is not read", async () => {
+it("a lost journal does not reuse numbers; another attempt's journal is not read", async () => {
   rig.workerApi.ack = 7;
   mkdirSync(rig.state, { recursive: true });
   appendFileSync(
@@ -174,7 +174,7 @@ test("a lost journal does not reuse numbers; another attempt's journal is not re
   expect(readFileSync(join(rig.state, "journal.jsonl"), "utf8")).toMatch(/^\{"attempt":1\}\n/);
 });
 
-test("one event that is refused for good blocks nothing", async () => {
+it("an event that is always refused does not block the rest", async () => {
   const link = await dial();
   await link.spec(never);
   say(link, 1);
@@ -185,7 +185,7 @@ test("one event that is refused for good blocks nothing", async () => {
   expect(rig.workerApi.events[1]?.data).toMatchObject({ code: "event_refused" });
 });
 
-test("events of any size fit into batches", async () => {
+it("events of any size fit into batches", async () => {
   const link = await dial();
   await link.spec(never);
   const text = "\u20ac".repeat(64 * 1024);
@@ -206,7 +206,7 @@ test("events of any size fit into batches", async () => {
   expect(rig.workerApi.of("notice")).toEqual([]);
 });
 
-test("commands come once each, in order, over restarts of the coordinator", async () => {
+it("commands arrive once, in order, across restarts of the coordinator", async () => {
   const link = await dial();
   await link.spec(never);
   const got: number[] = [];
@@ -226,13 +226,13 @@ test("commands come once each, in order, over restarts of the coordinator", asyn
   expect(link.inbox.take(() => true).map((command) => command.id)).toEqual([7]);
 });
 
-test("a wait ends when its signal is aborted, although the coordinator is away", async () => {
+it("a wait ends when its signal is aborted, although the coordinator is away", async () => {
   const link = await dial();
   await rig.broker.close();
   await expect(link.spec(AbortSignal.timeout(200))).rejects.toThrow();
 });
 
-test("with nothing to say it gives a sign of life every 20 s, until it is told to be silent", async () => {
+it("an idle link sends a heartbeat every 20 s, until it is silenced", async () => {
   const asked: number[] = [];
   const fast: Clock = {
     ...systemClock,
@@ -257,7 +257,7 @@ test("with nothing to say it gives a sign of life every 20 s, until it is told t
   links = [];
 });
 
-test("a coordinator that never comes back is given up after abandonMs without an answer, and not before", async () => {
+it("the link gives up on the coordinator after abandonMs without a response, and not before", async () => {
   rig.workerApi.overrides = { abandonMs: 1_500 };
   const link = await dial();
   await link.spec(never);

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { McpServer as SdkServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { mcpServersSchema, type McpServers } from "../../../src/core/values/mcp-servers.ts";
 import { openMcp, type McpClients } from "../../../worker/mcp/client.ts";
 import { createTools, type Toolbox } from "../../../worker/tools/toolbox.ts";
@@ -43,7 +43,7 @@ const run = async (name: string, input: ToolInput = {}, signal = new AbortContro
   await tools.run(name, input, signal);
 const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
-test("its tools are given by name, with their schemas and their own words, and can be called", async () => {
+it("tools are listed by name with their schemas and descriptions, and can be called", async () => {
   const mcp = await equipped({ calc: node() });
   expect(mcp.problems).toEqual([]);
   const toolSchemas = mcp.tools.map(({ schema }) => schema);
@@ -61,7 +61,7 @@ test("its tools are given by name, with their schemas and their own words, and c
   expect((await run("mcp__calc__picture")).output).toBe("[image, image/png, not shown]");
 });
 
-test("it runs in the workspace and is told no more than commands are", async () => {
+it("a server runs in the workspace, with the environment of commands", async () => {
   process.env["SLIPWAY_TOKEN"] = "att_secret";
   try {
     await equipped({ a: { ...node() }, b: { ...node(), env: { GREETING: "bye" } } });
@@ -72,7 +72,7 @@ test("it runs in the workspace and is told no more than commands are", async () 
   }
 });
 
-test("[O3] answers are bounded, kept whole in a log, and hold no hidden characters", async () => {
+it("[O3] results are bounded, kept complete in a log, and free of hidden characters", async () => {
   await equipped({ calc: node() });
   const { output, truncated } = await run("mcp__calc__long");
   expect([truncated, output.length < 17_500]).toEqual([true, true]);
@@ -84,7 +84,7 @@ test("[O3] answers are bounded, kept whole in a log, and hold no hidden characte
   });
 });
 
-test("[O5] a server that dies or floods is told, the others go on, and nothing of any is left", async () => {
+it("[O5] a server that dies or floods is reported, the others keep working, and no process is left", async () => {
   await equipped({ one: node("", "sleep 76.1"), two: node("", "sleep 76.1"), calc: node("", "sleep 76.1") });
   expect(alive("sleep 76\\.1")).toBe(true);
   const dead = await run("mcp__one__die");
@@ -96,7 +96,7 @@ test("[O5] a server that dies or floods is told, the others go on, and nothing o
   expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toContain("has ended: it was ended");
 });
 
-test("[O5] a server that died is started again for the next call, once for all who call, and a few times at most", async () => {
+it("[O5] a server that died is restarted by the next call, once for concurrent calls, and three times at most", async () => {
   await equipped({ calc: node("", "sleep 76.3") });
   for (let death = 1; death <= 3; death += 1) {
     await run("mcp__calc__die");
@@ -117,7 +117,7 @@ test("[O5] a server that died is started again for the next call, once for all w
   expect(alive("sleep 76\\.3")).toBe(false);
 });
 
-test("[O5] one that cannot be started again says why; a call that is called off does not wait for it, and closing ends it", async () => {
+it("[O5] a failing restart is reported with its reason; an aborted call does not wait for it, and closing ends it", async () => {
   const flag = join(root, "no-start");
   await equipped({ calc: node("unless", "sleep 76.4", flag) });
   await run("mcp__calc__die");
@@ -135,7 +135,7 @@ test("[O5] one that cannot be started again says why; a call that is called off 
   expect(alive("sleep 76\\.4")).toBe(false);
 });
 
-test("[O5] a call that hangs ends at its limit, or when the agent is stopped; the server goes on", async () => {
+it("[O5] a hanging call ends at its limit or when the agent is stopped; the server keeps working", async () => {
   await equipped({ calc: { ...node(), timeoutMs: 1_000 } });
   expect(await run("mcp__calc__hang")).toMatchObject({ exitCode: 1, output: expect.stringContaining("timed out") });
   const stop = new AbortController();
@@ -145,7 +145,7 @@ test("[O5] a call that hangs ends at its limit, or when the agent is stopped; th
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
 });
 
-test("[O5] servers that do not start, or speak something else, are problems in words", async () => {
+it("[O5] servers that do not start or do not speak the protocol are reported as problems", async () => {
   const { problems } = await equipped({
     gone: { command: "no-such-program-here" },
     sick: node("no-start"),
@@ -187,7 +187,7 @@ async function listening(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-test("a server behind HTTP is reached through the proxy, one on loopback directly", async () => {
+it("a server behind HTTP is reached through the proxy, one on loopback directly", async () => {
   const { port, asked, proxy } = await behindHttp();
   const url = (host: string) => ({ url: `http://${host}:${port}/mcp`, headers: { "x-who": "there" } });
   const { problems } = await equipped({ far: url("tools.example.com"), near: url("127.0.0.1") }, proxy);
@@ -197,12 +197,12 @@ test("a server behind HTTP is reached through the proxy, one on loopback directl
   expect(await run("mcp__near__hi")).toMatchObject({ output: "hi there" });
 });
 
-test("[O5] an HTTP server that is not there, or refused by the proxy, is a problem in words", async () => {
+it("[O5] an unreachable HTTP server is reported as a problem", async () => {
   const { problems } = await equipped({ none: { url: "http://127.0.0.1:9/mcp" } });
   expect(problems[0]).toContain('"none" could not be used');
 });
 
-test("the configuration is checked: names, addresses, and no unknown settings", () => {
+it("the configuration is validated: names, addresses, and no unknown settings", () => {
   const good = {
     a: { command: "x", args: ["-v"], env: { A: "1" } },
     "b-2": { url: "https://example.com/mcp", timeoutMs: 5_000 },

@@ -44,8 +44,8 @@ async function run(
 const compactions = (bench: Bench): Record<string, unknown>[] =>
   linesOf(bench.file).flatMap(({ data }) => (data["kind"] === "compacted" ? [data] : []));
 
-describe("[A9] the transcript is never changed; a summary is one more line, and everything goes on", () => {
-  it("the provider's signed summary goes first, with its beta", async () => {
+describe("[A9] the transcript is append-only: a summary is one more record", () => {
+  it("the provider's signed summary starts the next request, with its beta", async () => {
     const { bench, fake, life } = await run({ turns: TURNS });
     expect(bench.ran()).toEqual(["a", "b", "c", "d", "e"]);
     expect(compactions(bench).map(({ block }) => (block as { type: string } | null)?.type)).toEqual([
@@ -59,7 +59,7 @@ describe("[A9] the transcript is never changed; a summary is one more line, and 
     expect(life.notices()).toEqual(["compacted", "compacted"]);
   });
 
-  it("where the provider refuses, a turn of our own without tools sums up, with the task and the list of steps", async () => {
+  it("when the provider refuses, a turn without tools writes the summary, with the task and the list of steps", async () => {
     const { bench, fake } = await run({ turns: TURNS, compaction: "refused" });
     expect(bench.ran()).toEqual(["a", "b", "c", "d", "e"]);
     const [first] = compactions(bench);
@@ -73,13 +73,13 @@ describe("[A9] the transcript is never changed; a summary is one more line, and 
     expect(fake.requests().at(-1)?.request.messages[0]?.role).toBe("user");
   });
 
-  it("without the beta nothing is asked of the provider", async () => {
+  it("with `own` compaction the provider's beta is not used", async () => {
     const { bench, fake } = await run({ turns: TURNS }, { settings: { compaction: "own" } });
     expect(bench.ran()).toEqual(["a", "b", "c", "d", "e"]);
     expect(fake.requests().some(({ headers }) => headers["anthropic-beta"] !== undefined)).toBe(false);
   });
 
-  it("a note that a later attempt withdrew is not in the text that replaces the conversation", async () => {
+  it("a note that a later attempt withdrew is not part of the summary", async () => {
     const fake = await startFakeModel({ scenarios: { default: { turns: TURNS } }, apiKey: KEY });
     const bench = new Bench();
     closers.push(
@@ -95,7 +95,7 @@ describe("[A9] the transcript is never changed; a summary is one more line, and 
     expect(JSON.stringify(compactions(bench))).not.toContain("no compiler");
   });
 
-  it("a life that begins after a summary sends the same conversation", async () => {
+  it("a worker that restarts after a summary sends the same conversation", async () => {
     for (const compaction of ["provider", "own"] as const) {
       const fake = await startFakeModel({ scenarios: { default: { turns: TURNS } }, apiKey: KEY });
       const bench = new Bench();

@@ -143,18 +143,18 @@ describe.each(PLACES.map((name, place) => ({ name, place })))("[A8] faults: $nam
   });
 });
 
-describe("[A8] what a failure says", () => {
+describe("[A8] classification of failures", () => {
   const said = (status: number, headers: Record<string, string>): unknown =>
     classifyFault({ status, headers: new Headers(headers) }, 1_000);
 
-  it("how long to wait, in each form", () => {
+  it("the pause is read from each form of the header", () => {
     expect(said(429, { "retry-after": "2" })).toMatchObject({ kind: "again", afterMs: 2_000 });
     expect(said(429, { "retry-after-ms": "30" })).toMatchObject({ afterMs: 30 });
     expect(said(529, { "retry-after": new Date(61_000).toUTCString() })).toMatchObject({ afterMs: 60_000 });
     expect(said(503, {})).toMatchObject({ afterMs: null });
   });
 
-  it("a spend limit is no rate limit", () => {
+  it("a spend limit is not classified as a rate limit", () => {
     expect(
       classifyFault({ status: 429, type: "rate_limit_error", errorCode: "contract_spend_limit_reached" }, 0),
     ).toMatchObject({

@@ -84,7 +84,7 @@ async function open(scenario: Scenario, budget: Budget): Promise<House> {
   return { fake, ledger, taskId: id, bench, life };
 }
 
-it("[A8] through the gateway everything passes: summaries, retries, faults in mid-stream; the books are the provider's", async () => {
+it("[A8] summaries, retries and faults in mid-stream pass the gateway; the ledger matches the provider's usage", async () => {
   const long = { usage: { input_tokens: 160_000 } };
   const { fake, ledger, taskId, life } = await open(
     {
@@ -107,7 +107,7 @@ it("[A8] through the gateway everything passes: summaries, retries, faults in mi
   expect((await ledger.spentBy(taskId)).requests).toBe(fake.requests().filter(({ status }) => status === 200).length);
 });
 
-it("[A8] [G4] a budget that is used up is a question; a stop ends the task with its reason and its work saved", async () => {
+it("[A8] [G4] a budget that is used up becomes a question; `stop` ends the task with its reason and its work saved", async () => {
   const turns = Array.from({ length: 60 }, (_, i) => ({ tools: [step(`s${i}`)], usage: { output_tokens: 1_000 } }));
   const { fake, ledger, taskId, bench, life } = await open({ turns }, { usd: 0.1 });
   const decisions: ("continue" | "stop")[] = ["continue", "stop"];
@@ -123,7 +123,7 @@ it("[A8] [G4] a budget that is used up is a question; a stop ends the task with 
   expect(fake.spentUsd()).toBeGreaterThanOrEqual(usd * 0.99);
 });
 
-it("[A5] [G4] turns that are used up are a question too", async () => {
+it("[A5] [G4] used-up turns become a question too", async () => {
   const turns = Array.from({ length: 20 }, (_, i) => ({ tools: [step(`s${i}`)] }));
   const { bench, life } = await open({ turns }, { turns: 5 });
   const one = life({ spec: { budget: { turns: 5 } } });

@@ -36,7 +36,7 @@ const texts = (fake: FakeModel): string => JSON.stringify(fake.requests().at(-1)
 const kinds = (bench: Bench): string[] => linesOf(bench.file).map(({ data }) => String(data["kind"]));
 
 describe("[A1] the work of a task", () => {
-  it("explores, edits, tests, finishes; each line is written before what follows from it", async () => {
+  it("explores, edits, tests, finishes; each record is written before the next step", async () => {
     const { bench, fake, life } = await prepare({
       turns: [
         { say: "I look.", tools: [{ name: "read", input: { path: "a.txt" } }, step("x")] },
@@ -65,7 +65,7 @@ describe("[A1] the work of a task", () => {
     expect(fake.requests()).toHaveLength(5);
   });
 
-  it("the request: own words, frozen tools, thinking as summaries, at most four cache marks, and the cache is read", async () => {
+  it("the request has the task's text, fixed tools, summarized thinking and at most four cache marks; the cache is read", async () => {
     const many = Array.from({ length: 30 }, (_, i) => ({ name: "bash", input: { command: `echo ${i}` } }));
     const { fake, life } = await prepare(
       { turns: [{ tools: many }, { tools: many }, { tools: [FINISH] }] },
@@ -98,15 +98,15 @@ describe("[A1] the work of a task", () => {
     expect(JSON.stringify(request?.system)).not.toContain("Rename it.");
   });
 
-  it("without a model it says what an operator has to do", async () => {
+  it("without a model the failure names what an operator must do", async () => {
     const bench = new Bench();
     closers.push(() => bench.close());
     expect(await failure(new Life({ bench, model: null }).run())).toMatchObject({ code: "model_auth" });
   });
 });
 
-describe("[A2] tools run only when the answer ended by asking for them", () => {
-  it("calls of an answer that ended otherwise are answered, not run", async () => {
+describe("[A2] tools run only when the answer ended with a request for them", () => {
+  it("calls of an answer that ended otherwise get a result but do not run", async () => {
     const { bench, fake, life } = await prepare({
       turns: [
         { tools: [step("never")], stop: "end_turn" },
@@ -119,7 +119,7 @@ describe("[A2] tools run only when the answer ended by asking for them", () => {
     expect(texts(fake)).toContain("Not run");
   });
 
-  it("an answer that is cut off three times in a row ends the task with its reason", async () => {
+  it("three cut-off answers in a row end the task with the reason", async () => {
     const { bench, life } = await prepare({
       turns: [{ tools: [step("never")], stop: "max_tokens" }],
       afterwards: "again",
@@ -131,27 +131,27 @@ describe("[A2] tools run only when the answer ended by asking for them", () => {
     expect(bench.ran()).toEqual([]);
   });
 
-  it("a pause is gone on from", async () => {
+  it("a paused answer is continued", async () => {
     const { life } = await prepare({ turns: [{ say: "Wait.", stop: "pause_turn" }, { tools: [FINISH] }] });
     expect(await life.run()).toMatchObject({ title: "Do the work" });
   });
 });
 
-describe("[A3] words without a call are a report, not a proof", () => {
-  it("text for ever: asked to finish twice, then the words are the report, and people are told", async () => {
+describe("[A3] text without a call is a report, not a proof", () => {
+  it("after two requests to finish the text becomes the report, with a notice", async () => {
     const { fake, life } = await prepare({ turns: [{ say: "All is well." }], afterwards: "again" });
     expect(await life.run()).toEqual({ title: "Do the work.", summary: "All is well.", verified: [] });
     expect(fake.requests()).toHaveLength(3);
     expect(life.notices()).toEqual(["no_finish"]);
   });
 
-  it("after the question the model may finish", async () => {
+  it("after a nudge the model may finish", async () => {
     const { life } = await prepare({ turns: [{ say: "I think I am done." }, { tools: [FINISH] }] });
     expect(await life.run()).toMatchObject({ title: "Do the work" });
     expect(life.notices()).toEqual([]);
   });
 
-  it("a finish without a summary is refused with words that teach", async () => {
+  it("a finish without a summary is refused with the name of the missing input", async () => {
     const { fake, life } = await prepare({
       turns: [{ tools: [{ name: "finish", input: { title: "T" } }] }, { tools: [FINISH] }],
     });
@@ -160,8 +160,8 @@ describe("[A3] words without a call are a report, not a proof", () => {
   });
 });
 
-describe("[A4] checks run after finish, and their output comes back", () => {
-  it("a check that fails is repaired", async () => {
+describe("[A4] checks run after finish, and the model gets their output", () => {
+  it("a failing check is repaired", async () => {
     const { fake, life } = await prepare(
       { turns: [{ tools: [FINISH] }, { tools: [step("fix")] }, { tools: [FINISH] }] },
       { spec: { verify: ["grep -q fix log.txt"] } },
@@ -171,7 +171,7 @@ describe("[A4] checks run after finish, and their output comes back", () => {
     expect(texts(fake)).toContain("do not pass");
   });
 
-  it("a check that never passes ends after two rounds, and the summary says so", async () => {
+  it("a check that never passes ends after two rounds and is named in the summary", async () => {
     const { fake, life } = await prepare(
       { turns: [{ tools: [FINISH] }], afterwards: "again" },
       { spec: { verify: ["echo broken; exit 3"] } },
@@ -182,8 +182,8 @@ describe("[A4] checks run after finish, and their output comes back", () => {
   });
 });
 
-describe("[A5] an agent that does not come to an end is stopped, with its reason", () => {
-  it("the same call with the same result: told, then stopped", async () => {
+describe("[A5] an agent that does not end is stopped, with the reason", () => {
+  it("the same call with the same result: a nudge, then a stop", async () => {
     const same = { name: "bash", input: { command: "cat a.txt" } };
     const { bench, fake, life } = await prepare({ turns: [{ tools: [same] }], afterwards: "again" });
     expect(await failure(life.run())).toMatchObject({
@@ -195,7 +195,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
     expect(bench.checkpoint).not.toBeNull();
   });
 
-  it("two calls in turn, and an unknown tool", async () => {
+  it("a cycle of two calls, and an unknown tool", async () => {
     const call = (command: string) => ({ tools: [{ name: "bash", input: { command } }] });
     const turns = Array.from({ length: 30 }, (_, i) => call(i % 2 === 0 ? "echo a" : "echo b"));
     const two = await prepare({ turns });
@@ -208,7 +208,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
     expect(unknown.fake.requests()).toHaveLength(5);
   });
 
-  it("different work for ever ends with the turns, after a warning", async () => {
+  it("endless work ends at the limit of turns, after a warning", async () => {
     const turns = Array.from({ length: 40 }, (_, i) => ({ tools: [step(`s${i}`)] }));
     const { bench, fake, life } = await prepare({ turns }, { settings: { turns: 10 } });
     expect(await failure(life.run())).toMatchObject({
@@ -221,7 +221,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
     expect(bench.checkpoint?.cursor).toBe(String(linesOf(bench.file).length));
   });
 
-  it("time that runs out is told", async () => {
+  it("the model is warned when most of the time is used", async () => {
     let now = 0;
     const turns = [{ tools: [step("a")] }, { tools: [FINISH] }];
     const { life, fake } = await prepare({ turns }, { spec: { wallMs: 1_000 }, settings: { now: () => (now += 500) } });
@@ -229,7 +229,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
     expect(texts(fake)).toContain("Four fifths of the time");
   });
 
-  it("a flood of calls is bounded per answer", async () => {
+  it("the calls of one answer are bounded", async () => {
     const flood = Array.from({ length: 60 }, (_, i) => step(`f${i}`));
     const { bench, life } = await prepare({ turns: [{ tools: flood }, { tools: [FINISH] }] });
     await life.run();
@@ -237,7 +237,7 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
     expect(life.notices()).toEqual(["too_many_calls"]);
   });
 
-  it("a flood of output is cut before it is stored", async () => {
+  it("long output is cut before it is recorded", async () => {
     const flood = { name: "bash", input: { command: "head -c 3000000 /dev/zero | tr '\\0' x" } };
     const { bench, life } = await prepare({ turns: [{ tools: [flood] }, { tools: [FINISH] }] });
     await life.run();
@@ -245,8 +245,8 @@ describe("[A5] an agent that does not come to an end is stopped, with its reason
   });
 });
 
-describe("[A6] people are heard at the next safe point", () => {
-  it("a message joins the results of the calls; one for later waits for the end", async () => {
+describe("[A6] messages of people are delivered at the next safe point", () => {
+  it("a steering message joins the results of the calls; a follow-up waits for the end", async () => {
     const { fake, life } = await prepare({
       turns: [{ tools: [step("a")] }, { tools: [FINISH] }, { tools: [step("b")] }, { tools: [FINISH] }],
     });
@@ -273,7 +273,7 @@ describe("[A6] people are heard at the next safe point", () => {
     expect(life.events.map(({ type }) => type).slice(-4)).toEqual(["checkpoint", "question", "message", "checkpoint"]);
   });
 
-  it("a question that nobody answers holds the task until it is stopped, and is found answered by the next attempt", async () => {
+  it("an unanswered question holds the task until it is stopped; the next attempt finds the answer", async () => {
     const ask = { name: "ask_user", input: { question: "Which?" } };
     const { bench, fake, life } = await prepare({ turns: [{ tools: [step("x"), ask] }, { tools: [FINISH] }] });
     const end = failure(life.run());
@@ -289,7 +289,7 @@ describe("[A6] people are heard at the next safe point", () => {
     expect(texts(fake)).toContain("The second.");
   });
 
-  it("a stop in the middle of a command and in the middle of an answer ends at once", async () => {
+  it("a stop during a command or an answer takes effect at once", async () => {
     const slow = await prepare({ turns: [{ tools: [{ name: "bash", input: { command: "sleep 60" } }] }] });
     const first = failure(slow.life.run());
     await expect.poll(() => slow.life.of("tool.started").length).toBe(1);
@@ -304,7 +304,7 @@ describe("[A6] people are heard at the next safe point", () => {
   });
 });
 
-describe("[A7] a follow-up task goes on with the conversation", () => {
+describe("[A7] a follow-up task continues the conversation", () => {
   const handOver = (bench: Bench): Bench => {
     const next = new Bench();
     closers.push(() => next.close());
@@ -314,7 +314,7 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
   };
   const turns = [{ tools: [step("a")] }, { tools: [FINISH] }, { tools: [step("b")] }, { tools: [FINISH] }];
 
-  it("with the same model and tools it is the same conversation", async () => {
+  it("with the same model and tools the conversation is continued", async () => {
     const { bench, fake, life } = await prepare({ turns });
     await life.run();
     const next = handOver(bench);
@@ -329,7 +329,7 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     expect(texts(fake)).toContain("Do the work.");
   });
 
-  it("a task that was stopped and is taken up again is told so, with what its files lack", async () => {
+  it("a stopped task that is taken up again is informed, with the calls that its files lack", async () => {
     const { bench, fake, life } = await prepare(
       { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
       { saveEach: 0, settings: { turns: 1 } },
@@ -343,7 +343,7 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     expect(texts(fake)).toContain("bash echo a");
   });
 
-  it("a stopped task is recognised when its setup failed then and passes now, and its note is withdrawn", async () => {
+  it("a stopped task is recognised although its setup failed then and passes now; the note is withdrawn", async () => {
     const { bench, fake, life } = await prepare(
       { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
       { settings: { turns: 1 }, notes: ["The setup failed: no compiler."] },
@@ -355,7 +355,7 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     expect(texts(fake)).toContain("no longer apply");
   });
 
-  it("a transcript whose prompt carried the note, as older versions wrote it, is recognised too", async () => {
+  it("a transcript of an older version, whose prompt contains the note, is recognised", async () => {
     const { bench, fake, life } = await prepare(
       { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
       { settings: { turns: 1 }, spec: { prompt: "Do the work.\n\n[Slipway] Before you began, its setup failed." } },
@@ -365,7 +365,7 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     expect(texts(fake)).toContain("is taken up again");
   });
 
-  it("with another model it begins anew and knows what was delivered", async () => {
+  it("with another model a new conversation starts, with the delivered result", async () => {
     const { bench, fake, life } = await prepare({ turns });
     await life.run();
     const next = handOver(bench);

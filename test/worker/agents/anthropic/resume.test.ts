@@ -80,9 +80,9 @@ const death = fc.record({
   goesOn: fc.constantFrom("same" as const, "next" as const),
 });
 
-describe("[A10] killed at any line, the next life goes on", () => {
+describe("[A10] killed at any record, the next worker process continues", () => {
   it(
-    "40 times at random: the tree is right, the transcript only grows, no finished call is run again",
+    "40 random runs: the tree is right, the transcript only grows, no finished call runs again",
     { timeout: 400_000 },
     async () => {
       let task = 0;
@@ -119,7 +119,7 @@ describe("[A10] killed at any line, the next life goes on", () => {
     return { bench, text: JSON.stringify(foldOf(bench).messages()) };
   };
 
-  it("a call that had begun has an unknown end, and the model is told to look", async () => {
+  it("a call that had started gets an unknown result, and the model is asked to check it", async () => {
     const { bench, text } = await after({ at: 3, when: "before" }, "same", 1);
     expect(text).toContain("Unknown: the worker was interrupted");
     expect(text).toContain("The files are as you left them");
@@ -127,14 +127,14 @@ describe("[A10] killed at any line, the next life goes on", () => {
     bench.close();
   });
 
-  it("the files stand at the checkpoint, and what is younger is named", async () => {
+  it("the files are those of the checkpoint, and later calls are named", async () => {
     const { bench, text } = await after({ at: 10, when: "after" }, "next", 0);
     expect(text).toContain("The files stand at the last checkpoint");
     expect(text).toContain("bash echo a >> log.txt");
     bench.close();
   });
 
-  it("a finish that was taken before the end is gone on from, unless the files are older than it", async () => {
+  it("an accepted finish is kept, unless the files are older than it", async () => {
     const same = await after({ at: LINES, when: "before" }, "same", 1);
     expect(same.text).not.toContain("interrupted");
     const next = await after({ at: LINES - 1, when: "after" }, "next", 0);
@@ -143,7 +143,7 @@ describe("[A10] killed at any line, the next life goes on", () => {
     next.bench.close();
   });
 
-  it("[A6] what a person said and a life did not write down any more is heard by the next one, once", async () => {
+  it("[A6] a delivered message that was not recorded is recorded by the next process, once", async () => {
     const bench = new Bench();
     const told = (): number =>
       linesOf(bench.file).filter(({ data }) => String(data["text"]).includes("Use tabs.")).length;
@@ -167,7 +167,7 @@ describe("[A10] killed at any line, the next life goes on", () => {
     bench.close();
   });
 
-  it("a transcript of another agent is refused with words", async () => {
+  it("a transcript of another agent is rejected", async () => {
     const bench = new Bench();
     bench.adopt(JSON.stringify({ attempt: 1, data: { kind: "something" } }));
     await expect(new Life({ bench, model: { baseURL: fake.url, token: KEY } }).run()).rejects.toMatchObject({
