@@ -1,6 +1,5 @@
 /**
- * What the harness gives to an agent, tried by agents of a few lines on real parts: broker,
- * checkout, tools.
+ * The agent's context, used by small test agents on real parts: broker, checkout, tools.
  */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";

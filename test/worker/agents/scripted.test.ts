@@ -16,7 +16,7 @@ it("without a script the agent writes a file, reports it and commits it", async 
   expect(await rig.run(null)).toBe(0);
   const sha = rig.finalSha();
   expect(rig.show(sha, "SLIPWAY.md")).toContain("Do the work");
-  expect(rig.workerApi.said().length).toBeGreaterThan(0);
+  expect(rig.workerApi.messageTexts().length).toBeGreaterThan(0);
   expect(rig.workerApi.tool("bash")).toMatchObject({ exitCode: 0 });
   expect(git(rig.repo, "rev-parse", "refs/slipway/work")).toBe(sha);
   const steps = rig.workerApi
@@ -38,7 +38,7 @@ it("`say` emits its text as deltas, then as a message", async () => {
   const text = "All is well. ".repeat(40);
   expect(await rig.run([{ say: text }])).toBe(0);
   const [message] = rig.workerApi.of("message");
-  expect(rig.workerApi.said()).toEqual([text]);
+  expect(rig.workerApi.messageTexts()).toEqual([text]);
   const deltas = rig.workerApi.deltas.filter((delta) => delta.messageId === message?.data["id"]);
   expect(text.startsWith(deltas.map((delta) => delta.text).join(""))).toBe(true);
   expect(deltas.length).toBeGreaterThan(0);
@@ -91,7 +91,7 @@ it("a question waits for its answer; the answer of an earlier attempt is used at
   rig.workerApi.answers[id] = "b";
   expect(await rig.run(script)).toBe(0);
   expect(rig.workerApi.of("question")).toHaveLength(1);
-  expect(rig.workerApi.said()).toContain("The answer is: b");
+  expect(rig.workerApi.messageTexts()).toContain("The answer is: b");
   expect(rig.show(rig.finalSha(), "log")).toBe("1\n");
 });
 
@@ -101,7 +101,7 @@ it("an answer that arrives during the wait is used", async () => {
   rig.workerApi.command({ type: "answer", questionId: "q_other", text: "no" });
   rig.workerApi.command({ type: "answer", questionId: `q_${rig.workerApi.taskId}_0`, text: "yes" });
   expect(await running.exit).toBe(0);
-  expect(rig.workerApi.said()).toEqual(["The answer is: yes"]);
+  expect(rig.workerApi.messageTexts()).toEqual(["The answer is: yes"]);
 });
 
 it("the agent's own commits are kept; all other changes become one more commit", async () => {
@@ -147,9 +147,9 @@ it("`hang` stops all heartbeats, and still ends when it is cancelled", async () 
   const running = await rig.start([{ write: { path: "b.txt", content: "b" } }, { hang: true }]);
   await rig.workerApi.until(() => types().includes("tool.finished"));
   await new Promise((resolve) => setTimeout(resolve, 700));
-  const before = rig.workerApi.heard.length;
+  const before = rig.workerApi.requestTimes.length;
   await new Promise((resolve) => setTimeout(resolve, 1_000));
-  expect(rig.workerApi.heard.length).toBe(before);
+  expect(rig.workerApi.requestTimes.length).toBe(before);
   running.child.kill("SIGTERM");
   expect(await running.exit).toBe(0);
   expect(rig.workerApi.of("checkpoint").length).toBe(1);
@@ -165,7 +165,7 @@ it("a message is delivered and reported at the next step; a withdrawn one is not
     { id: "msg_1", status: "delivered" },
     { id: "msg_3", status: "delivered" },
   ]);
-  expect(rig.workerApi.said()).toEqual([
+  expect(rig.workerApi.messageTexts()).toEqual([
     'Message received: "Use tabs"',
     "first",
     "second",
@@ -185,7 +185,7 @@ it("a message that is withdrawn during its delivery is dropped", async () => {
   };
   await rig.run([{ wait: 300 }, { say: "first" }]);
   expect(rig.workerApi.of("message.status")).toHaveLength(1);
-  expect(rig.workerApi.said()).toEqual(["first"]);
+  expect(rig.workerApi.messageTexts()).toEqual(["first"]);
 });
 
 it("verification runs in the root of the checkout, and its failures are part of the summary", async () => {
@@ -236,7 +236,7 @@ it("any text is accepted: escapes, NUL, lone surrogates, 5 MB of output", async 
     { finish: { title: "t".repeat(900), summary: "s".repeat(100_000) } },
   ]);
   expect(code).toBe(0);
-  expect(rig.workerApi.said()[0]).toBe("abred \ufffd end");
+  expect(rig.workerApi.messageTexts()[0]).toBe("abred \ufffd end");
   expect(rig.workerApi.tool("bash")).toMatchObject({ truncated: true });
   expect(rig.workerApi.tool("bash").output.length).toBeLessThan(17_000);
   expect(rig.workerApi.of("notice").filter((event) => event.data["code"] === "event_refused")).toEqual([]);

@@ -28,12 +28,12 @@ beforeEach(() => {
   tools = createTools(root, join(dir, "jobs"));
 });
 afterEach(async () => {
-  for (const one of open.splice(0)) await one.close();
+  for (const resource of open.splice(0)) await resource.close();
   rmSync(dir, { recursive: true, force: true });
 });
 
 const node = (...args: string[]): McpServers[string] => ({ command: process.execPath, args: [SERVER, ...args] });
-async function equipped(servers: McpServers, proxy: string | null = null): Promise<McpClients> {
+async function openServers(servers: McpServers, proxy: string | null = null): Promise<McpClients> {
   const mcp = await openMcp(servers, { root, env: { GREETING: "hello" }, proxy }, new AbortController().signal);
   open.push(mcp);
   for (const { schema, call } of mcp.tools) tools.add(schema.name, call);
@@ -44,7 +44,7 @@ const run = async (name: string, input: ToolInput = {}, signal = new AbortContro
 const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
 it("tools are listed by name with their schemas and descriptions, and can be called", async () => {
-  const mcp = await equipped({ calc: node() });
+  const mcp = await openServers({ calc: node() });
   expect(mcp.problems).toEqual([]);
   const toolSchemas = mcp.tools.map(({ schema }) => schema);
   expect(toolSchemas.map(({ name }) => name)).toEqual(
@@ -64,7 +64,7 @@ it("tools are listed by name with their schemas and descriptions, and can be cal
 it("a server runs in the workspace, with the environment of commands", async () => {
   process.env["SLIPWAY_TOKEN"] = "att_secret";
   try {
-    await equipped({ a: { ...node() }, b: { ...node(), env: { GREETING: "bye" } } });
+    await openServers({ a: { ...node() }, b: { ...node(), env: { GREETING: "bye" } } });
     expect((await run("mcp__a__where")).output).toBe(`${root} hello undefined`);
     expect((await run("mcp__b__where")).output).toBe(`${root} bye undefined`);
   } finally {
@@ -73,7 +73,7 @@ it("a server runs in the workspace, with the environment of commands", async () 
 });
 
 it("[O3] results are bounded, kept complete in a log, and free of hidden characters", async () => {
-  await equipped({ calc: node() });
+  await openServers({ calc: node() });
   const { output, truncated } = await run("mcp__calc__long");
   expect([truncated, output.length < 17_500]).toEqual([true, true]);
   const path = /read \{"path": "([^"]+)"\}/.exec(output)?.[1] ?? "";
@@ -85,25 +85,25 @@ it("[O3] results are bounded, kept complete in a log, and free of hidden charact
 });
 
 it("[O5] a server that dies or floods is reported, the others keep working, and no process is left", async () => {
-  await equipped({ one: node("", "sleep 76.1"), two: node("", "sleep 76.1"), calc: node("", "sleep 76.1") });
+  await openServers({ one: node("", "sleep 76.1"), two: node("", "sleep 76.1"), calc: node("", "sleep 76.1") });
   expect(alive("sleep 76\\.1")).toBe(true);
   const dead = await run("mcp__one__die");
   expect(dead.output).toMatch(/"one" ended during the call: it ended with exit code 3. Standard error: out of luck/);
   expect((await run("mcp__two__flood")).output).toContain("it wrote more than 20 MB at once");
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
-  for (const one of open.splice(0)) await one.close();
+  for (const resource of open.splice(0)) await resource.close();
   expect(alive("sleep 76\\.1")).toBe(false);
   expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toContain("has ended: it was ended");
 });
 
 it("[O5] a server that died is restarted by the next call, once for concurrent calls, and three times at most", async () => {
-  await equipped({ calc: node("", "sleep 76.3") });
+  await openServers({ calc: node("", "sleep 76.3") });
   for (let death = 1; death <= 3; death += 1) {
     await run("mcp__calc__die");
     const both = await Promise.all([run("mcp__calc__add", { a: 1, b: 1 }), run("mcp__calc__add", { a: 1, b: 2 })]);
-    const said = both.map(({ output }) => output).sort();
-    expect(said[0]).toBe("3");
-    expect(said[1]).toMatch(
+    const outputs = both.map(({ output }) => output).sort();
+    expect(outputs[0]).toBe("3");
+    expect(outputs[1]).toMatch(
       /^\[The MCP server "calc" had ended \(it ended with exit code 3.*restarted: its state is lost\.\]\n2$/s,
     );
   }
@@ -113,13 +113,13 @@ it("[O5] a server that died is restarted by the next call, once for concurrent c
     1,
     expect.stringMatching(/"calc" has ended: it ended with exit code 3.*Continue without its tools/s),
   ]);
-  for (const one of open.splice(0)) await one.close();
+  for (const resource of open.splice(0)) await resource.close();
   expect(alive("sleep 76\\.3")).toBe(false);
 });
 
 it("[O5] a failing restart is reported with its reason; an aborted call does not wait for it, and closing ends it", async () => {
   const flag = join(root, "no-start");
-  await equipped({ calc: node("unless", "sleep 76.4", flag) });
+  await openServers({ calc: node("unless", "sleep 76.4", flag) });
   await run("mcp__calc__die");
   writeFileSync(flag, "fail");
   expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toMatch(
@@ -131,12 +131,12 @@ it("[O5] a failing restart is reported with its reason; an aborted call does not
   await expect.poll(() => existsSync(`${flag}.hangs`), { timeout: 10_000 }).toBe(true);
   stop.abort();
   await expect(running).rejects.toThrow();
-  for (const one of open.splice(0)) await one.close();
+  for (const resource of open.splice(0)) await resource.close();
   expect(alive("sleep 76\\.4")).toBe(false);
 });
 
 it("[O5] a hanging call ends at its limit or when the agent is stopped; the server keeps working", async () => {
-  await equipped({ calc: { ...node(), timeoutMs: 1_000 } });
+  await openServers({ calc: { ...node(), timeoutMs: 1_000 } });
   expect(await run("mcp__calc__hang")).toMatchObject({ exitCode: 1, output: expect.stringContaining("timed out") });
   const stop = new AbortController();
   const running = run("mcp__calc__hang", {}, stop.signal);
@@ -146,7 +146,7 @@ it("[O5] a hanging call ends at its limit or when the agent is stopped; the serv
 });
 
 it("[O5] servers that do not start or do not speak the protocol are reported as problems", async () => {
-  const { problems } = await equipped({
+  const { problems } = await openServers({
     gone: { command: "no-such-program-here" },
     sick: node("no-start"),
     loud: node("babble", "sleep 76.2"),
@@ -190,7 +190,7 @@ async function listening(server: Server): Promise<number> {
 it("a server behind HTTP is reached through the proxy, one on loopback directly", async () => {
   const { port, asked, proxy } = await behindHttp();
   const url = (host: string) => ({ url: `http://${host}:${port}/mcp`, headers: { "x-who": "there" } });
-  const { problems } = await equipped({ far: url("tools.example.com"), near: url("127.0.0.1") }, proxy);
+  const { problems } = await openServers({ far: url("tools.example.com"), near: url("127.0.0.1") }, proxy);
   expect(problems).toEqual([]);
   expect(await run("mcp__far__hi")).toMatchObject({ output: "hi there", exitCode: 0 });
   expect(new Set(asked)).toEqual(new Set([`tools.example.com:${port}`]));
@@ -198,7 +198,7 @@ it("a server behind HTTP is reached through the proxy, one on loopback directly"
 });
 
 it("[O5] an unreachable HTTP server is reported as a problem", async () => {
-  const { problems } = await equipped({ none: { url: "http://127.0.0.1:9/mcp" } });
+  const { problems } = await openServers({ none: { url: "http://127.0.0.1:9/mcp" } });
   expect(problems[0]).toContain('"none" could not be used');
 });
 

@@ -1,6 +1,6 @@
 /**
- * grep and glob, with ripgrep (where it is installed) and without; hidden characters; what models
- * are told about the tools.
+ * grep and glob, with ripgrep (where it is installed) and without; hidden characters; the tool
+ * definitions for models.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";

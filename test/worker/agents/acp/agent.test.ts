@@ -30,7 +30,7 @@ const run = async (lines: readonly string[], spec: Partial<WorkerSpec> = {}): Pr
   use(lines, spec);
   return await rig.run(null);
 };
-const said = (): string[] =>
+const blocks = (): string[] =>
   rig.workerApi
     .of("message")
     .flatMap(({ data }) =>
@@ -54,7 +54,7 @@ it("[O6] messages, thinking, plans and tool calls become events; the last messag
     "say I wrote b.txt.",
   ];
   expect(await run(lines)).toBe(0);
-  expect(said()).toEqual(["thinking: Hm.", "text: Hello there.", "text: I wrote b.txt."]);
+  expect(blocks()).toEqual(["thinking: Hm.", "text: Hello there.", "text: I wrote b.txt."]);
   expect(rig.workerApi.of("todo")[0]?.data["items"]).toEqual([
     { text: "Look", status: "completed" },
     { text: "Write", status: "in_progress" },
@@ -83,7 +83,7 @@ it("[O6] a call that is announced before its input is known is emitted once, wit
 
 it("[O6] permissions are granted and reported", async () => {
   await run(["permit"]);
-  expect(said()).toEqual(["text: permission: yes"]);
+  expect(blocks()).toEqual(["text: permission: yes"]);
   expect(rig.workerApi.of("notice").map(({ data }) => data["code"])).toContain("permission_given");
 });
 
@@ -97,22 +97,22 @@ it("[O6] a form becomes one question per field; an earlier answer is reused", as
   const second = rig.workerApi.of("question")[1]?.data;
   rig.workerApi.command({ type: "answer", questionId: String(second?.["id"]), text: "yes" });
   expect(await running.exit).toBe(0);
-  expect(said()[0]).toContain('answer: {"action":"accept","content":{"colour":"green","sure":true}}');
-  expect(said()[0]).toContain("visit: decline");
+  expect(blocks()[0]).toContain('answer: {"action":"accept","content":{"colour":"green","sure":true}}');
+  expect(blocks()[0]).toContain("visit: decline");
   rig.workerApi.next();
   const answers = { [String(first?.["id"])]: "red", [String(second?.["id"])]: "no" };
   expect(await run(["ask"], { answers })).toBe(0);
-  expect(said().at(-1)).toContain('{"colour":"red","sure":false}');
+  expect(blocks().at(-1)).toContain('{"colour":"red","sure":false}');
 });
 
 it("[O6] the environment holds the gateway's address and the attempt's token as key; without a gateway neither", async () => {
   await run(["env"], { gateway: "open", model: "claude-x" });
-  expect(said()[0]).toMatch(
+  expect(blocks()[0]).toMatch(
     /^text: http:\/\/127\.0\.0\.1:\d+\/anthropic \[attempt token\] claude-x - http:\/\/127\.0\.0\.1:\d+$/,
   );
   rig.workerApi.next();
   await run(["env"], { gateway: "none" });
-  expect(said().at(-1)).toMatch(/^text: - - - - http/);
+  expect(blocks().at(-1)).toMatch(/^text: - - - - http/);
 });
 
 it("[O6] the program's own cost counts only without a gateway", async () => {
