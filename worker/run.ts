@@ -9,7 +9,7 @@ import { isAbort, errorMessage } from "../src/core/error.ts";
 import { WORKER_EXIT, type WorkerSpec } from "../src/core/protocol/worker.ts";
 import { WorkerExit, type Agent } from "./agents/agent.ts";
 import { Deadline } from "./lib/deadline.ts";
-import { toAttemptFailure } from "./lib/fault.ts";
+import { toAttemptFailure } from "./lib/attempt-failure.ts";
 import { NO_INSTRUCTIONS, readInstructions } from "./workspace/instructions.ts";
 import { Session, type WorkerParts } from "./session.ts";
 import { retryUnreachable } from "./connection/retry.ts";

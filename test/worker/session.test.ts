@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
-import { AgentFailure, type Agent, type AgentContext } from "../../worker/agents/agent.ts";
+import { AgentFailure, WorkerExit, type Agent, type AgentContext } from "../../worker/agents/agent.ts";
 import { Checkout, prepareRepository } from "../../worker/workspace/checkout.ts";
 import { systemClock } from "../../worker/lib/clock.ts";
 import { openForwarder } from "../../worker/connection/forward.ts";
@@ -209,6 +209,20 @@ describe("a setup that fails", () => {
     rig.workerApi.next();
     await attempt(async ({ notes }) => void (seen = notes), { notes: ["From the coordinator."] });
     expect(seen).toEqual(["From the coordinator."]);
+  });
+
+  it("is the same note for a worker that restarts within the attempt", async () => {
+    const coloured = { setup: [{ command: "printf '\\033[31mno compiler\\033[0m'; exit 3", timeoutMs: 10_000 }] };
+    const seen: (readonly string[])[] = [];
+    const exit = attempt(async ({ notes }) => {
+      seen.push(notes);
+      throw new WorkerExit(7);
+    }, coloured);
+    expect(await exit).toBe(7);
+    await attempt(async ({ notes }) => void seen.push(notes), coloured);
+    expect(rig.workerApi.of("tool.started")).toHaveLength(1);
+    expect(seen[0]).toEqual([expect.stringContaining("no compiler")]);
+    expect(seen[1]).toEqual(seen[0]);
   });
 
   /** Two attempts: the first ends after one turn, the second goes on with its conversation. */

@@ -28,7 +28,7 @@ import { z } from "zod";
 import type { Journal } from "./journal.ts";
 import { Inbox, RecordRejected, StaleAttempt, type CoordinatorLink, type RecoveredState } from "./link.ts";
 import { Outbox } from "./outbox.ts";
-import { BrokerSocket, isDisconnected, type BrokerRequest, type BrokerResponse } from "./socket.ts";
+import { BrokerSocket, isDisconnected, type BrokerRequest, type BrokerResponse } from "./broker-socket.ts";
 import { truncate, fitToSchema, type WorkerData } from "../lib/text.ts";
 import type { Clock } from "../../src/core/ports/runtime.ts";
 
