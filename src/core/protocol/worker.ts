@@ -119,6 +119,8 @@ export const workerSpecSchema = z.strictObject({
   taskId: z.string(),
   attempt: z.int().positive(),
   prompt: z.string(),
+  /** What the agent must know beside the prompt; absent = nothing. Never part of the prompt itself. */
+  notes: z.array(z.string()).optional(),
   agent: z.string(),
   model: z.string().nullable(),
   /** Null = the agent's own default. */

@@ -316,7 +316,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
         { number: 2, failure: null },
       ],
     });
-    expect(JSON.stringify(await server().events(id))).toContain("going on from saved work");
+    expect(JSON.stringify(await server().events(id))).toContain("resuming from saved work");
     await gone();
   });
 

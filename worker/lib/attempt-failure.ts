@@ -1,4 +1,4 @@
-/** What went wrong, in the words of src/core/failure.ts. */
+/** Maps what was thrown in a stage to a failure code of src/core/failure.ts. */
 import type { AttemptFailure, AttemptStage } from "../../machines/attempt.ts";
 import { errorMessage } from "../../src/core/error.ts";
 import { TaskFailure } from "../../src/core/failure.ts";
@@ -12,8 +12,8 @@ function isDiskFull(thrown: unknown, evidence: string | null): boolean {
 }
 
 /**
- * Before the agent began it is not the agent's fault: the coordinator may try as often as it likes
- * to have a repository cloned.
+ * A failure before the agent has started is never an `agent_error`: the coordinator may retry it
+ * without limit.
  */
 export function toAttemptFailure(thrown: unknown, stage: AttemptStage): AttemptFailure {
   if (thrown instanceof AgentFailure || thrown instanceof TaskFailure) {

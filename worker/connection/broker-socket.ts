@@ -1,17 +1,17 @@
 /** JSON requests over the broker's unix socket. */
 import { Agent, request as httpRequest } from "node:http";
 
-export interface Answer {
+export interface BrokerResponse {
   readonly status: number;
   /** The parsed body; null when it is not JSON. */
   readonly body: unknown;
 }
 
-export interface Call {
+export interface BrokerRequest {
   readonly method: "GET" | "POST";
   readonly path: string;
   readonly body?: string;
-  /** Given up after this many ms without a complete answer. */
+  /** Rejects when no complete response arrives within this many ms. */
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
 }
@@ -26,37 +26,36 @@ export class BrokerSocket {
     this.#token = token;
   }
 
-  /** Resolves with whatever was answered; rejects when nothing complete was. */
-  async call(call: Call): Promise<Answer> {
-    const signal = AbortSignal.any([call.signal, AbortSignal.timeout(call.timeoutMs)]);
+  /** Resolves with a complete response of any status; rejects when there is none. */
+  async request({ method, path, body, timeoutMs, signal }: BrokerRequest): Promise<BrokerResponse> {
     return await new Promise((resolve, reject) => {
       const headers: Record<string, string | number> = {
         authorization: `Bearer ${this.#token}`,
         accept: "application/json",
       };
-      if (call.body !== undefined) {
+      if (body !== undefined) {
         headers["content-type"] = "application/json";
-        headers["content-length"] = Buffer.byteLength(call.body);
+        headers["content-length"] = Buffer.byteLength(body);
       }
       const options = {
         socketPath: this.#path,
-        path: call.path,
-        method: call.method,
+        path,
+        method,
         headers,
         agent: this.#agent,
-        signal,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
       };
       const request = httpRequest(options, (response) => {
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));
         response.on("error", reject);
-        response.on("aborted", () => reject(new Error("the answer was cut short")));
+        response.on("aborted", () => reject(new Error("the response was cut off")));
         response.on("end", () =>
-          resolve({ status: response.statusCode ?? 0, body: parse(Buffer.concat(chunks).toString("utf8")) }),
+          resolve({ status: response.statusCode ?? 0, body: parseJson(Buffer.concat(chunks).toString("utf8")) }),
         );
       });
       request.on("error", reject);
-      request.end(call.body);
+      request.end(body);
     });
   }
 
@@ -65,7 +64,7 @@ export class BrokerSocket {
   }
 }
 
-function parse(text: string): unknown {
+function parseJson(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch {
@@ -73,7 +72,7 @@ function parse(text: string): unknown {
   }
 }
 
-/** True when nobody listens: worth knocking again soon, because it costs nothing. */
+/** True when nothing listens on the socket, so that a retry costs little. */
 export function isDisconnected(thrown: unknown): boolean {
   const code = thrown instanceof Error && "code" in thrown ? thrown.code : null;
   return code === "ECONNREFUSED" || code === "ENOENT" || code === "ECONNRESET" || code === "EPIPE";
