@@ -131,7 +131,7 @@ test("a folder that was put there by somebody else is not used", async () => {
   mkdirSync(join(dir, "elsewhere"));
   mkdirSync(join(dir, "run"));
   symlinkSync(join(dir, "elsewhere"), join(dir, "run", `${workerApi.taskId}-a1`));
-  await expect(broker.open(workerApi.taskId, 1)).rejects.toThrow("somebody else");
+  await expect(broker.open(workerApi.taskId, 1)).rejects.toThrow("is not a directory of this user");
   rmSync(join(dir, "run", `${workerApi.taskId}-a1`));
   await broker.open(workerApi.taskId, 1);
 });

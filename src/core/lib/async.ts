@@ -1,3 +1,4 @@
+import type { Writable } from "node:stream";
 import type { Clock } from "../ports/runtime.ts";
 
 /**
@@ -63,4 +64,18 @@ export async function allOrAbort(
   });
   await Promise.all(each);
   if (failures.length > 0) throw failures[0];
+}
+
+/** Resolves when the stream drains, closes, or the signal is aborted; never rejects. */
+export function waitForDrain(stream: Writable, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const finish = (): void => {
+      stream.off("drain", finish).off("close", finish);
+      signal?.removeEventListener("abort", finish);
+      resolve();
+    };
+    stream.once("drain", finish).once("close", finish);
+    signal?.addEventListener("abort", finish, { once: true });
+    if (stream.destroyed || signal?.aborted === true) finish();
+  });
 }

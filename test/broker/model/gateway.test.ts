@@ -6,7 +6,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
-import { createModelGateway, parseRetryAfterHeaders } from "../../../src/broker/model/gateway.ts";
+import { createModelGateway } from "../../../src/broker/model/gateway.ts";
 import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
@@ -281,15 +281,6 @@ describe("[L3] what the provider refuses", () => {
     const task = await working(harness);
     expect(await failureOf(ask(client(task)))).toMatchObject({ status: ours, type });
     expect(await ledger.spentBy(task.id)).toEqual({ usd: 0, requests: 0 });
-  });
-
-  it("a wait is read from either header, in seconds or as a date", () => {
-    const now = Date.parse("2026-11-23T00:00:00Z");
-    expect(parseRetryAfterHeaders({ "retry-after-ms": "1500" }, now)).toBe(1_500);
-    expect(parseRetryAfterHeaders({ "retry-after": "2" }, now)).toBe(2_000);
-    expect(parseRetryAfterHeaders({ "retry-after": "Mon, 23 Nov 2026 00:00:10 GMT" }, now)).toBe(10_000);
-    expect(parseRetryAfterHeaders({ "retry-after": "soon" }, now)).toBeNull();
-    expect(parseRetryAfterHeaders({}, now)).toBeNull();
   });
 });
 
