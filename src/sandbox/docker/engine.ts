@@ -7,6 +7,7 @@ import { join, relative } from "node:path";
 import Docker from "dockerode";
 import { errorMessage } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
+import { isDiskFullMessage } from "../../core/lib/disk-full.ts";
 
 export interface EngineOptions {
   /** How dockerode reaches the engine. Null = as the environment says (dockerOptions). */
@@ -31,11 +32,6 @@ export class EngineError extends Error {
 /** True when the engine answered with one of these HTTP statuses. */
 export function hasStatus(error: unknown, ...statuses: readonly number[]): boolean {
   return error instanceof EngineError && statuses.includes(error.status);
-}
-
-/** True for the engine's and the builder's words for a file system without room. */
-export function isDiskFullMessage(words: string): boolean {
-  return /no space left on device|disk quota exceeded/i.test(words);
 }
 
 /** An engine without room is nobody's fault but its machine's: tasks wait until there is some. */

@@ -9,9 +9,10 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
 import { TaskFailure } from "../../../core/failure.ts";
+import { isDiskFullMessage } from "../../../core/lib/disk-full.ts";
 import { WORKER_DIR, WORKER_UID } from "../container-spec.ts";
 import { replacementConfig, listImageVolumes } from "./image-overrides.ts";
-import { EngineError, engineFailure, hasStatus, isDiskFullMessage, type Engine } from "../engine.ts";
+import { EngineError, engineFailure, hasStatus, type Engine } from "../engine.ts";
 import { followProgress, pullFailure, SILENCE_MS } from "./follow.ts";
 import { inspectImage, type WorkerImage } from "./worker-image.ts";
 import { PREPARE_LABEL, probeImage } from "./image-probe.ts";

@@ -1,7 +1,8 @@
 /** The engine's report of a build or a pull, read to its end. */
 import { Readable } from "node:stream";
 import { TaskFailure } from "../../../core/failure.ts";
-import { diskFull, isDiskFullMessage, toEngineError } from "../engine.ts";
+import { isDiskFullMessage } from "../../../core/lib/disk-full.ts";
+import { diskFull, toEngineError } from "../engine.ts";
 import { parseLine, type Line } from "./progress.ts";
 
 /** Longest silence of a build or a pull, ms. */

@@ -6,6 +6,7 @@
 import type Docker from "dockerode";
 import { z } from "zod";
 import { TaskFailure } from "../../../core/failure.ts";
+import { isDiskFullMessage } from "../../../core/lib/disk-full.ts";
 import { createContainerSpec } from "../container-spec.ts";
 import { overrideImageSettings, replacementConfig, NODE_FILE, listImageVolumes } from "./image-overrides.ts";
 import { EngineError, hasStatus, type Engine } from "../engine.ts";
@@ -72,7 +73,7 @@ export async function probeImage(
 
   /** The engine refuses to run it at all, as with a volume in place of /proc. */
   function refused(error: unknown): unknown {
-    return error instanceof EngineError && !/no space left/i.test(error.message)
+    return error instanceof EngineError && !isDiskFullMessage(error.message)
       ? unfit("the engine refuses it.", error.message)
       : error;
   }
