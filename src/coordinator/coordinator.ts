@@ -220,7 +220,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
       every(LOOK_TICK_MS, "the look at the engine", () => scheduler.checkHealth()),
       // Whoever may not claim has no use for a worker in stock.
       every(WARM_TICK_MS, "the warm tick", () =>
-        sandbox.maintainPool(scheduler.state().reason === null ? "grow" : "hold", stopped.signal),
+        sandbox.maintainPool({ grow: scheduler.state().reason === null }, stopped.signal),
       ),
       every(ORPHAN_TICK_MS, "the orphan tick", () => housekeeping.removeOrphans()),
       every(RETENTION_TICK_MS, "the retention tick", () => housekeeping.collectGarbage("remove", stopped.signal)),

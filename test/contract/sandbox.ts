@@ -94,7 +94,7 @@ export function sandboxContract(
       socketDir = folder();
       broker = await serve((socket) => socket.on("data", (word) => (ups += String(word) === "up" ? 1 : 0)));
       await sandbox.prepare(() => undefined, never);
-      await sandbox.maintainPool("grow", never);
+      await sandbox.maintainPool({ grow: true }, never);
     });
 
     afterEach(async () => {

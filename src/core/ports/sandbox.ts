@@ -44,13 +44,10 @@ export interface PoolStatus {
   readonly reason: string | null;
 }
 
-/**
- * One wall around a worker. `weaker`: it is lower than it could be, and the detail says what that
- * means.
- */
+/** One mechanism that confines a worker. The detail of a `degraded` one states its consequence. */
 export interface HardeningCheck {
   readonly name: string;
-  readonly state: "full" | "weaker";
+  readonly state: "full" | "degraded";
   readonly detail: string;
 }
 
@@ -92,11 +89,11 @@ export interface Sandbox {
    */
   ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void>;
   /**
-   * Keeps ready what can be started ahead of a task, so that `ensure` is quick; removes what is
-   * ready and does not fit any more. `hold` = starts nothing. Called over and over; never rejects,
-   * because no task depends on it: `warmth` tells what is wrong.
+   * Starts workers ahead of their task if `grow` is set, so that `ensure` is quick, and removes
+   * pooled workers whose settings are outdated. Called periodically. Never rejects, because no task
+   * depends on it: `poolStatus` reports failures.
    */
-  maintainPool(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
+  maintainPool(options: { readonly grow: boolean }, signal: AbortSignal): Promise<void>;
   /** Null = nothing can be started ahead. Rejects like the other calls. */
   poolStatus(signal?: AbortSignal): Promise<PoolStatus | null>;
   /**

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { checkHost } from "../../../src/sandbox/docker/hardening/host-checks.ts";
-import { StandardOutput } from "../../../src/sandbox/docker/transport/exec-tunnel.ts";
+import { StandardOutput } from "../../../src/sandbox/docker/transport/stream-demux.ts";
 
 function frame(stream: number, text: string): Buffer {
   const head = Buffer.alloc(8);
@@ -41,7 +41,7 @@ describe("what an engine can do", () => {
   };
   const weak = (changes: object) =>
     checkHost({ ...facts, ...changes }, "socket")
-      .filter(({ state }) => state === "weaker")
+      .filter(({ state }) => state === "degraded")
       .map(({ name, detail }) => `${name}: ${detail}`);
 
   it("an engine with everything has no gap", () => {
@@ -61,6 +61,6 @@ describe("what an engine can do", () => {
   });
 
   it("an engine that says nothing about itself counts as one without walls", () => {
-    expect(checkHost({}, "tunnel").filter(({ state }) => state === "weaker").length).toBeGreaterThanOrEqual(4);
+    expect(checkHost({}, "tunnel").filter(({ state }) => state === "degraded").length).toBeGreaterThanOrEqual(4);
   });
 });

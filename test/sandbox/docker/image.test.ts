@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
 import { openWorkerImage } from "../../../src/sandbox/docker/image/worker-image.ts";
-import { openStaleImages } from "../../../src/sandbox/docker/stale.ts";
+import { UnusedImages } from "../../../src/sandbox/docker/garbage.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { dropImage, importImage, rootfs, startRegistry, type Registry } from "../../support/docker/images.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
@@ -272,9 +272,9 @@ describeWithDocker("[S5] images that people choose", () => {
     for (const image of [used, old])
       importImage(image.replace("docker.io/library/", ""), rootfs(own, `echo newer > ${++serial}`), [PATH]);
     const engine = openEngine({});
-    const stale = openStaleImages(engine, openWorkerImage(engine, source), instance);
+    const images = new UnusedImages(engine, openWorkerImage(engine, source), instance);
     const crashed = await docker.createContainer({ Image: own, Labels: { "slipway.prepare": instance } });
-    const seen = async (age: number) => (await stale.reclaim(age, "look", never)).map(({ name }) => name);
+    const seen = async (age: number) => (await images.remove(age, "look", never)).map(({ name }) => name);
     const found = await seen(0);
     expect(found).toContain(oldTag);
     for (const name of [usedTag, keptTag, own]) expect(found).not.toContain(name);

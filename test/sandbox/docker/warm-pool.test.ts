@@ -36,7 +36,7 @@ describeWithDocker("Docker with workers that wait", () => {
       rig = await openRig();
       sandbox = rig.open();
       await sandbox.prepare(() => undefined, never);
-      await sandbox.maintainPool("grow", never);
+      await sandbox.maintainPool({ grow: true }, never);
     });
     afterEach(() => rig.close());
 
@@ -84,7 +84,7 @@ describeWithDocker("Docker with workers that wait", () => {
       const spec = specOf("exit:0");
       await sandbox.ensure(spec, never);
       expect(await waiting()).toEqual([]);
-      for (let i = 0; i < 3; i++) await sandbox.maintainPool("grow", never);
+      for (let i = 0; i < 3; i++) await sandbox.maintainPool({ grow: true }, never);
       const [second, ...more] = await waiting();
       expect([second === undefined, second === first, more]).toEqual([false, false, []]);
       const { Mounts } = await docker.getContainer(spec.name).inspect();
@@ -100,7 +100,7 @@ describeWithDocker("Docker with workers that wait", () => {
 
     it("[D9] nothing is started ahead while nothing may be claimed", async () => {
       await sandbox.ensure(specOf("sleep"), never);
-      await sandbox.maintainPool("hold", never);
+      await sandbox.maintainPool({ grow: false }, never);
       expect(await waiting()).toEqual([]);
       expect(await sandbox.poolStatus()).toMatchObject({ ready: 0, reason: null });
     });
@@ -139,7 +139,7 @@ describeWithDocker("Docker with workers that wait", () => {
       const before = await waiting();
       await sandbox.close();
       const next = rig.open();
-      await next.maintainPool("grow", never);
+      await next.maintainPool({ grow: true }, never);
       expect(await waiting()).toEqual(before);
       const spec = specOf("exit:7");
       await next.ensure(spec, never);
@@ -150,33 +150,33 @@ describeWithDocker("Docker with workers that wait", () => {
     it("what waits and does not fit any more is removed with its folder: other limits, fewer wanted", async () => {
       const before = await waiting();
       const larger = rig.open({ memoryMb: 320 });
-      await larger.maintainPool("grow", never);
+      await larger.maintainPool({ grow: true }, never);
       const [other = "", ...more] = await waiting();
       expect(more).toEqual([]);
       expect(before).not.toContain(other);
       expect((await docker.getContainer(other).inspect()).HostConfig.Memory).toBe(320 * 2 ** 20);
       const { size, dir } = { size: 0, dir: rig.socketBase };
-      await rig.open({ memoryMb: 320, pool: { size, dir } }).maintainPool("grow", never);
+      await rig.open({ memoryMb: 320, pool: { size, dir } }).maintainPool({ grow: true }, never);
       expect(await waiting()).toEqual([]);
     });
 
     it("a surplus goes, and its folder with it", async () => {
       const pool = { size: 3, dir: rig.socketBase };
-      await rig.open({ pool }).maintainPool("grow", never);
+      await rig.open({ pool }).maintainPool({ grow: true }, never);
       expect(await waiting()).toHaveLength(3);
       expect(folders()).toHaveLength(3);
-      await rig.open().maintainPool("grow", never);
+      await rig.open().maintainPool({ grow: true }, never);
       expect(await waiting()).toHaveLength(1);
       expect(folders()).toHaveLength(1);
     });
 
     it("[D9] what cannot be started ahead is told to operators, is not tried at each tick, and fails no task", async () => {
       const broken = rig.open({ memoryMb: 1 });
-      await broken.maintainPool("grow", never);
+      await broken.maintainPool({ grow: true }, never);
       const told = await broken.poolStatus();
       expect(told).toMatchObject({ wanted: 1, ready: 0, reason: expect.stringMatching(/memory/i) });
       expect(folders().length).toBeLessThanOrEqual(1);
-      await broken.maintainPool("grow", never);
+      await broken.maintainPool({ grow: true }, never);
       const spec = { ...specOf("exit:0"), limits: { memoryMb: 128 } };
       await broken.ensure(spec, never);
       expect(await broken.wait(spec.name, never)).toMatchObject({ exitCode: 0 });
@@ -199,7 +199,7 @@ describeWithDocker("Docker with workers that wait", () => {
       symlinkSync(rig.socketBase, to);
       onTestFinished(() => rmSync(to));
       const other = rig.open({ hostDir: { from: rig.socketBase, to }, memoryMb: 320 });
-      await other.maintainPool("grow", never);
+      await other.maintainPool({ grow: true }, never);
       const spec = specOf("exit:7");
       const [ahead] = await waiting();
       await other.ensure(spec, never);

@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { extract } from "tar-stream";
 import { Readable } from "node:stream";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { openLoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+import { LoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 import type { Limits } from "../../../src/core/task.ts";
 import { openDockerRig, type DockerRig } from "../../support/docker/sandbox-rig.ts";
 import { describeWithDocker, dockerClient, needsLoops } from "../../support/docker/engine.ts";
@@ -87,7 +87,7 @@ describeWithDocker("workspaces", () => {
     it("[Y2] whoever fills the disk sees ENOSPC and can go on after making room; the other task does not notice", async () => {
       expect(await wall(sandbox)).toMatchObject({
         state: "full",
-        detail: expect.stringMatching(/bounded by the kernel \(loop devices\)/),
+        detail: expect.stringMatching(/the kernel enforces the size of workspaces/),
       });
       const other = specOf(
         `cd "$SLIPWAY_WORKSPACE"; sleep 1; for i in $(seq 20); do dd if=/dev/zero of=x$i bs=1M count=1 2>/dev/null; sleep 0.1; done; du -sm .`,
@@ -196,14 +196,14 @@ describeWithDocker("workspaces", () => {
       const [device] = (await left()).devices;
       // As after a restart: no image has a device, and another one comes first.
       execFileSync("losetup", ["--detach", `/dev/${device}`]);
-      const strange = openLoopDevices(rig.disks);
+      const strange = new LoopDevices(rig.disks);
       await strange.attach("slipway-pool-strange", 16);
       const [taken, ...others] = (await left()).devices;
       expect(others).toEqual([]);
       // Whoever else makes devices on this machine may have been quicker: then the link is as if
       // the attempt had had the strange one's.
-      rmSync(strange.deviceOf(spec.name));
-      symlinkSync(`/dev/${taken}`, strange.deviceOf(spec.name));
+      rmSync(strange.devicePath(spec.name));
+      symlinkSync(`/dev/${taken}`, strange.devicePath(spec.name));
       expect(await contents(await sandbox.salvage(spec.name, never))).toContain("mine\n");
       expect((await left()).devices).toHaveLength(2);
     });
@@ -220,7 +220,7 @@ describeWithDocker("workspaces", () => {
     beforeEach(async ({ skip }) => {
       await open(1);
       await needsLoops(skip);
-      await sandbox.maintainPool("grow", never);
+      await sandbox.maintainPool({ grow: true }, never);
     });
 
     it("have their disk before they are claimed, keep it, and leave nothing", async () => {
@@ -250,7 +250,7 @@ describeWithDocker("workspaces", () => {
         await open();
         const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } });
         expect(await wall(watching)).toMatchObject({
-          state: "weaker",
+          state: "degraded",
           detail: expect.stringMatching(/SLIPWAY_DISK=watch.*is ended some seconds later/),
         });
         const other = specOf(
@@ -288,7 +288,7 @@ describeWithDocker("workspaces", () => {
       await open();
       const elsewhere = rig.open({ docker: { socketPath: "/var/run/docker.sock" } });
       expect(await wall(elsewhere)).toMatchObject({
-        state: "weaker",
+        state: "degraded",
         detail: expect.stringMatching(/on another machine/),
       });
       const spec = specOf('dd if=/dev/zero of="$SLIPWAY_WORKSPACE/b" bs=1M count=100 2>/dev/null; sleep 60');

@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LABELS } from "../../../src/sandbox/docker/container-spec.ts";
-import { openLoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+import { LoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 import { dockerClient } from "./engine.ts";
 
 export interface Remains {
@@ -51,7 +51,7 @@ export async function removeRemains(instance: string, disks: string, docker = do
       .getVolume(name)
       .remove()
       .catch(() => undefined);
-  const loops = openLoopDevices(disks);
+  const loops = new LoopDevices(disks);
   for (const { name } of loops.list()) await loops.detach(name).catch(() => undefined);
 }
 

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe } from "vitest";
 import { dockerOptions } from "../../../src/sandbox/docker/engine.ts";
-import { openLoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+import { LoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 
 export const required = process.env["SLIPWAY_REQUIRE_ENGINES"] === "1";
 export const BASE_IMAGE = "node:24-bookworm-slim";
@@ -67,7 +67,7 @@ export function describeWithDocker(name: string, suite: () => void): void {
  */
 export async function needsLoops(skip: (note: string) => void): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-loops-"));
-  const missing = await openLoopDevices(dir).missing();
+  const missing = await new LoopDevices(dir).obstacle();
   rmSync(dir, { recursive: true, force: true });
   if (missing !== null && required)
     throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but there are no loop devices: ${missing}`);
