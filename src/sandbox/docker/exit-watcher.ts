@@ -24,7 +24,7 @@ export interface ExitWatcherDeps {
   readonly pollMs: number;
 }
 
-/** Waits for one container. Keeps its tunnel open and enforces its disk limit meanwhile. */
+/** Waits for one container. Until then keeps its tunnel open and enforces its disk limit. */
 export class ExitWatcher {
   readonly #deps: ExitWatcherDeps;
   readonly #name: string;
