@@ -104,7 +104,7 @@ async function underKills(here: Installation, engine: PrivateEngine | null): Pro
   const [, killed] = await Promise.allSettled([all, killAll(engine)]);
   const tasks = await all;
   if (killed.status === "rejected") throw killed.reason;
-  await here.lawful();
+  await here.expectInvariants();
   const { created, attempts, refused, mostRunning } = here.seen;
   process.stdout.write(
     `${TASKS} tasks, ${kills} kills, ${engineEnds} of them with the engine: ${attempts} attempts, ${created.size} containers, ` +

@@ -251,7 +251,7 @@ describeWithDocker("workspaces", () => {
         const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } });
         expect(await wall(watching)).toMatchObject({
           state: "degraded",
-          detail: expect.stringMatching(/SLIPWAY_DISK=watch.*is ended some seconds later/),
+          detail: expect.stringMatching(/SLIPWAY_DISK=watch.*is killed some seconds later/),
         });
         const other = specOf(
           'dd if=/dev/zero of="$SLIPWAY_WORKSPACE/x" bs=1M count=40 2>/dev/null; sleep 9; echo done',

@@ -246,7 +246,7 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       const rssAfter = await rss();
       process.stdout.write(`coordinator: ${rssBefore} MB before, ${rssAfter} MB after\n`);
       expect(rssAfter - rssBefore).toBeLessThan(RSS_MORE_MB);
-      await here.lawful();
+      await here.expectInvariants();
     },
   );
 });
