@@ -164,7 +164,7 @@ describeWithDocker("workspaces", () => {
     it.each(["sandbox.removed", "disk.volume.removed"])(
       "[D3] one that dies at %s leaves nothing either",
       async (point) => {
-        const peer = rig.doomed(specOf("sleep"), point);
+        const peer = rig.startCrashing(specOf("sleep"), point);
         await peer.said("ready");
         peer.go();
         expect(await peer.ended).toBe("SIGKILL");

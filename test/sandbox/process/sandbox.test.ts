@@ -51,7 +51,7 @@ async function openRig(): Promise<SandboxRig & { dir: string }> {
       process.kill(-(await keeperOf(name)), "SIGKILL");
       rmSync(box(name), { recursive: true });
     },
-    async murder(name) {
+    async killWorker(name) {
       process.kill(workerPid(await keeperOf(name)), "SIGKILL");
     },
     async close() {
