@@ -401,9 +401,9 @@ export function sandboxContract(
       it("[D1] concurrent ensures of several processes create one sandbox", async () => {
         const spec = createSpec("sleep");
         const peers = [peer(spec), peer(spec), peer(spec)];
-        await Promise.all(peers.map((each) => each.said("ready")));
+        await Promise.all(peers.map((each) => each.waitForOutput("ready")));
         peers.forEach((each) => each.go());
-        await Promise.all([sandbox.ensure(spec, never), ...peers.map((each) => each.said("ensured"))]);
+        await Promise.all([sandbox.ensure(spec, never), ...peers.map((each) => each.waitForOutput("ensured"))]);
         expect(await sandbox.list()).toHaveLength(1);
         await started();
         await sandbox.stop(spec.name, 10_000);
@@ -413,9 +413,9 @@ export function sandboxContract(
       it("[D2] a sandbox outlives a killed coordinator; the next one adopts it and reports its exit", async () => {
         const spec = createSpec("run:sleep 3; exit 7");
         const first = peer(spec);
-        await first.said("ready");
+        await first.waitForOutput("ready");
         first.go();
-        await first.said("ensured");
+        await first.waitForOutput("ensured");
         await first.kill();
         expect(await getState(spec)).toBe("running");
         await sandbox.ensure(spec, never);
@@ -427,9 +427,9 @@ export function sandboxContract(
       it("[D2] an exit without a coordinator is reported by the next one", async () => {
         const spec = createSpec("exit:7");
         const first = peer(spec);
-        await first.said("ready");
+        await first.waitForOutput("ready");
         first.go();
-        await first.said("ensured");
+        await first.waitForOutput("ensured");
         await first.kill();
         await eventually(async () => (await getState(spec)) === "exited", "the worker has exited");
         const exit = await sandbox.wait(spec.name, never);
@@ -440,9 +440,9 @@ export function sandboxContract(
       it("[D7] an adopted sandbox can be stopped", async () => {
         const spec = createSpec("deaf");
         const first = peer(spec);
-        await first.said("ready");
+        await first.waitForOutput("ready");
         first.go();
-        await first.said("ensured");
+        await first.waitForOutput("ensured");
         await first.kill();
         await started();
         await sandbox.stop(spec.name, 300);
@@ -454,7 +454,7 @@ export function sandboxContract(
         async (point) => {
           const spec = createSpec("run:sleep 2; exit 7");
           const first = peer(spec, point);
-          await first.said("ready");
+          await first.waitForOutput("ready");
           first.go();
           expect(await first.ended).toBe("SIGKILL");
           expect(["created", "running"]).toContain(await getState(spec));
@@ -468,7 +468,7 @@ export function sandboxContract(
       it("[D7] after a kill between create and start a stop is final", async () => {
         const spec = createSpec("sleep");
         const first = peer(spec, capabilities.crashpoints[0]);
-        await first.said("ready");
+        await first.waitForOutput("ready");
         first.go();
         await first.ended;
         await sandbox.stop(spec.name, 100);

@@ -7,7 +7,7 @@ import type { PeerOrder } from "./sandbox-peer-main.ts";
 
 export interface Peer {
   /** Resolves when the process has printed the word; rejects if it ends before. */
-  said(word: string): Promise<void>;
+  waitForOutput(word: string): Promise<void>;
   go(): void;
   /** The signal or exit code that ended it. */
   readonly ended: Promise<NodeJS.Signals | number | null>;
@@ -30,7 +30,7 @@ function follow(child: ChildProcess): Peer {
   return {
     ended,
     go: () => void child.stdin?.write("go\n"),
-    async said(word) {
+    async waitForOutput(word) {
       let end: NodeJS.Signals | number | null | undefined;
       void ended.then((how) => (end = how));
       while (!out.includes(word)) {
