@@ -1,6 +1,6 @@
 /**
- * Tests against a real Docker engine. Where none answers they are skipped by name, with the reason;
- * with SLIPWAY_REQUIRE_ENGINES=1 (CI) a missing engine is an error.
+ * Suites on a real Docker engine. Without an engine they are skipped, with the reason in their
+ * name; with SLIPWAY_REQUIRE_ENGINES=1 (CI) that is an error instead.
  */
 import Docker from "dockerode";
 import { execFileSync } from "node:child_process";
@@ -74,7 +74,7 @@ export async function needsLoops(skip: (note: string) => void): Promise<void> {
   if (missing !== null) skip(`no loop devices: ${missing}`);
 }
 
-/** A client for the tests' own look at the engine. */
+/** A client with which tests inspect the engine. */
 export function dockerClient(): Docker {
   return new Docker(dockerOptions());
 }
