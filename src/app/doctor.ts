@@ -66,7 +66,7 @@ async function walls(sandbox: Pick<Sandbox, "hardeningChecks">): Promise<CheckRe
     return found.map(({ name, state, detail }) => ({
       rule: name,
       ok: true,
-      detail: state === "full" ? detail : `weaker: ${detail}`,
+      detail: state === "full" ? detail : `degraded: ${detail}`,
     }));
   } catch (error) {
     return [{ rule: "engine", ok: false, detail: errorMessage(error) }];

@@ -259,7 +259,7 @@ class RunningCoordinator implements Coordinator {
     this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.scheduler.checkHealth());
     // The pool of warm workers does not grow while claiming is paused.
     this.#startTick(POOL_TICK_MS, "the pool tick", () =>
-      sandbox.maintainPool(this.scheduler.state().reason === null ? "grow" : "hold", signal),
+      sandbox.maintainPool({ grow: this.scheduler.state().reason === null }, signal),
     );
     this.#startTick(ORPHAN_TICK_MS, "the orphan tick", () => this.garbageCollector.removeOrphans());
     this.#startTick(RETENTION_TICK_MS, "the retention tick", () => this.garbageCollector.collect("remove", signal));

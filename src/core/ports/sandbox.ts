@@ -47,7 +47,7 @@ export interface PoolStatus {
 /** One mechanism that confines a worker. The detail of a `degraded` one states its consequence. */
 export interface HardeningCheck {
   readonly name: string;
-  readonly state: "full" | "weaker";
+  readonly state: "full" | "degraded";
   readonly detail: string;
 }
 
@@ -101,7 +101,7 @@ export interface Sandbox {
    * pooled workers whose settings are outdated. Called periodically. Never rejects, because no task
    * depends on it: `poolStatus` reports failures.
    */
-  maintainPool(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
+  maintainPool(options: { readonly grow: boolean }, signal: AbortSignal): Promise<void>;
   /** Null = nothing can be started ahead. Rejects like the other calls. */
   poolStatus(signal?: AbortSignal): Promise<PoolStatus | null>;
   /**
