@@ -1,16 +1,7 @@
-/** The real clock and the real ids. Tests bring their own. */
+/** Ids from the clock and the random source of the operating system. Tests inject their own. */
 import { randomBytes } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
+import { systemClock } from "../core/lib/system-clock.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
-
-export const systemClock: Clock = {
-  now: () => Date.now(),
-  timer(ms, wake) {
-    const handle = setTimeout(wake, ms);
-    return () => clearTimeout(handle);
-  },
-  sleep: (ms, signal) => delay(ms, undefined, signal === undefined ? {} : { signal }),
-};
 
 // Crockford's base 32: no letter that looks like a digit.
 const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz";
@@ -21,7 +12,10 @@ function encode(value: bigint, length: number): string {
   return text;
 }
 
-/** ULID-like: 10 characters of time in ms, 16 of chance that grow within one ms. */
+/**
+ * ULID-like: 10 characters of time in ms, then 16 random characters, which count up within one
+ * millisecond.
+ */
 export function systemIds(clock: Clock = systemClock): Ids {
   let lastAt = 0;
   let lastChance = 0n;

@@ -24,7 +24,6 @@ import type { Task, Wait, WaitReason } from "../core/task.ts";
 import { withTimeout } from "../core/lib/async.ts";
 import type { Clock, Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
-import type { QueueState } from "./services/operations.ts";
 
 export interface SchedulerDeps {
   readonly taskLog: TaskLog;
@@ -52,6 +51,15 @@ export interface SchedulerDeps {
 
 /** What lets others by: the task waits, the queue does not. */
 export type DeferralReason = Extract<WaitReason, "budget" | "model_rate_limited">;
+
+export interface QueueState {
+  readonly paused: boolean;
+  readonly breaker: "closed" | "open";
+  /** "low" while there is too little free disk space to claim. */
+  readonly disk: "ok" | "low";
+  /** Words for people when claiming does not go on; null when it does. */
+  readonly reason: string | null;
+}
 
 export interface Scheduler {
   /** Claims what may be claimed now. Safe to call at any time, any number of times. */

@@ -243,7 +243,7 @@ export function sandboxContract(
       expect(await sandbox.salvage("slipway-nobody-a1", never)).toBe(null);
       const spec = await runs("exit:0");
       await sandbox.wait(spec.name, never);
-      for (const mode of ["look", "remove"] as const)
+      for (const mode of ["dry-run", "remove"] as const)
         expect(await sandbox.reclaim(() => Promise.resolve(false), mode, never)).toEqual([]);
       expect(await stateOf(spec)).toBe("exited");
     });

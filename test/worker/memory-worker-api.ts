@@ -5,7 +5,7 @@
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import { SequenceGap, SlipwayError } from "../../src/core/error.ts";
 import { WORKER_DATA, type WorkerEventType } from "../../src/core/event.ts";
-import { MemoryTranscripts } from "../../src/store/sqlite/tables/transcripts.ts";
+import { MemoryTranscripts } from "../../src/store/memory/transcripts.ts";
 import type { ScriptStep } from "../../src/core/task.ts";
 import {
   TRANSCRIPT_PAGE_BYTES,

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { AgentFailure, type Agent, type AgentContext } from "../../worker/agents/agent.ts";
 import { Checkout, prepareRepository } from "../../worker/workspace/checkout.ts";
-import { systemClock } from "../../worker/lib/clock.ts";
+import { systemClock } from "../../src/core/lib/system-clock.ts";
 import { openForwarder } from "../../worker/connection/forward.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";

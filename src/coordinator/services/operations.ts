@@ -1,7 +1,7 @@
 /** What operators see: why a task waits, which tasks are stuck and why, containers against rows. */
 import { effectOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
-import type { Scheduler } from "../scheduler.ts";
+import type { QueueState, Scheduler } from "../scheduler.ts";
 import type { Housekeeping } from "../deadlines.ts";
 import { readTasks } from "../reading.ts";
 import type { Store } from "../../core/ports/store.ts";
@@ -91,15 +91,6 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
 export interface Stuck {
   readonly reason: string;
   readonly since: number;
-}
-
-export interface QueueState {
-  readonly paused: boolean;
-  readonly breaker: "closed" | "open";
-  /** "low" while there is too little free disk space to claim. */
-  readonly disk: "ok" | "low";
-  /** Words for people when claiming does not go on; null when it does. */
-  readonly reason: string | null;
 }
 
 /** What operators see and do. */

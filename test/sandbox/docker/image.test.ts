@@ -274,7 +274,7 @@ describeWithDocker("[S5] images that people choose", () => {
     const engine = openEngine({});
     const stale = openStaleImages(engine, openWorkerImage(engine, source), instance);
     const crashed = await docker.createContainer({ Image: own, Labels: { "slipway.prepare": instance } });
-    const seen = async (age: number) => (await stale.reclaim(age, "look", never)).map(({ name }) => name);
+    const seen = async (age: number) => (await stale.reclaim(age, "dry-run", never)).map(({ name }) => name);
     const found = await seen(0);
     expect(found).toContain(oldTag);
     for (const name of [usedTag, keptTag, own]) expect(found).not.toContain(name);

@@ -73,7 +73,7 @@ describeWithDocker("Docker", () => {
         { kind: "network", name: `slipway-task_v${n}-a1`, error: null },
       ];
       try {
-        expect(await sandbox.reclaim(wanted, "look", never)).toMatchObject(gone);
+        expect(await sandbox.reclaim(wanted, "dry-run", never)).toMatchObject(gone);
         expect(await sandbox.reclaim(wanted, "remove", never)).toMatchObject(gone);
         expect(await sandbox.reclaim(wanted, "remove", never)).toEqual([]);
         const { Volumes } = await docker.listVolumes();

@@ -206,13 +206,13 @@ describe("what nobody needs any more", () => {
     await gone(old);
     await ends(old, "failed");
     const open_ = await running();
-    const collect = (mode: "look" | "remove") => harness.coordinator.operations.collect(mode, never);
+    const collect = (mode: "dry-run" | "remove") => harness.coordinator.operations.collect(mode, never);
     const lost = join(harness.dir, "sandboxes", "slipway-task_unknown-a1");
     const folder = { kind: "folder", name: "slipway-task_unknown-a1", error: null };
     mkdirSync(lost);
     // The folder of what is gone takes a moment to go too.
     await vanished(join(harness.dir, "sandboxes", sandboxName(old, 1)));
-    expect(await collect("look")).toMatchObject([folder]);
+    expect(await collect("dry-run")).toMatchObject([folder]);
     // Less than what passes between two collections of the kernel's own.
     await harness.clock.jump(1_800_000);
     // A tick takes it.
@@ -223,10 +223,10 @@ describe("what nobody needs any more", () => {
       { kind: "repository", name: old, error: null },
       { kind: "artifacts", name: old, error: null },
     ];
-    expect(await collect("look")).toMatchObject(wanted);
-    expect(await collect("look")).toMatchObject(wanted);
+    expect(await collect("dry-run")).toMatchObject(wanted);
+    expect(await collect("dry-run")).toMatchObject(wanted);
     expect((await collect("remove")).filter((one) => one.kind !== "sandbox")).toMatchObject(wanted);
-    expect(await collect("look")).toEqual([]);
+    expect(await collect("dry-run")).toEqual([]);
     expect([await kept(old), await harness.repos.list()]).toEqual([[], [open_]]);
   });
 

@@ -5,7 +5,7 @@
 import { appendFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { systemClock } from "../../../worker/lib/clock.ts";
+import { systemClock } from "../../../src/core/lib/system-clock.ts";
 import { HttpLink } from "../../../worker/connection/http-link.ts";
 import { Journal } from "../../../worker/connection/journal.ts";
 import { StaleAttempt } from "../../../worker/connection/link.ts";

@@ -5,6 +5,7 @@
  * A result that differs is progress, so waiting for a job whose output grows is no circle.
  */
 import { createHash } from "node:crypto";
+import { canonicalJson } from "../../../src/core/lib/canonical-json.ts";
 import type { Call, Trace } from "./conversation/conversation.ts";
 import type { Result } from "./conversation/records.ts";
 
@@ -19,17 +20,9 @@ const AFTER_NUDGE = 2;
 
 export type LoopCheck = { readonly kind: "fine" } | { readonly kind: "nudge" | "stop"; readonly what: string };
 
-/** The same text for the same value, whatever the order of keys. */
-function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
-  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
-  const entries = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return `{${entries.map(([key, item]) => `${JSON.stringify(key)}:${canonical(item)}`).join(",")}}`;
-}
-
 const signature = ({ name, input }: Call, { output, status }: Result): string =>
   createHash("sha256")
-    .update(canonical([name, input, output, status]))
+    .update(canonicalJson([name, input, output, status]))
     .digest("base64");
 
 /** A call in one line, as people are told about it. */

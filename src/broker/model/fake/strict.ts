@@ -11,6 +11,7 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { z } from "zod";
+import { canonicalJson } from "../../../core/lib/canonical-json.ts";
 
 const block = z.looseObject({ type: z.string() });
 export type Block = z.infer<typeof block>;
@@ -39,21 +40,9 @@ const BREAKPOINTS = 4;
 export const getBlocks = (message: FakeMessage): readonly Block[] =>
   typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
 
-/**
- * The same text for the same value, whatever the order of keys; without cache marks and signatures,
- * which may differ.
- */
-function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
-  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
-  const entries = Object.entries(value).filter(
-    ([key, item]) => key !== "cache_control" && key !== "signature" && item !== undefined,
-  );
-  return `{${entries
-    .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, item]) => `${JSON.stringify(key)}:${canonical(item)}`)
-    .join(",")}}`;
-}
+/** Canonical JSON without cache marks and signatures, which may differ between equal requests. */
+const IGNORED: ReadonlySet<string> = new Set(["cache_control", "signature"]);
+const canonical = (value: unknown): string => canonicalJson(value, IGNORED);
 
 const prefixOf = (request: FakeRequest): Hash =>
   createHash("sha256").update(canonical([request.system ?? null, request.tools ?? null]));

@@ -1,14 +1,12 @@
-/** The machine's own time. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Clock } from "../../src/core/ports/runtime.ts";
+import type { Clock } from "../ports/runtime.ts";
 
+/** The clock of the operating system. Tests inject their own. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   timer(ms, wake) {
     const handle = setTimeout(wake, ms);
     return () => clearTimeout(handle);
   },
-  async sleep(ms, signal) {
-    await delay(ms, undefined, signal === undefined ? {} : { signal });
-  },
+  sleep: (ms, signal) => delay(ms, undefined, signal === undefined ? {} : { signal }),
 };
