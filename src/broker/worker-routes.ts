@@ -7,7 +7,7 @@ import { SequenceGap, SlipwayError } from "../core/error.ts";
 import type { z } from "zod";
 import { TranscriptMoved } from "../core/ports/transcripts.ts";
 import { POLL_SECONDS, workerBatchSchema } from "../core/protocol/worker.ts";
-import { parseJson, type BodyReader } from "./request-body.ts";
+import { parseJsonBody, type BodyReader } from "./request-body.ts";
 import type { WorkerApi } from "../core/ports/broker.ts";
 
 /** Of a batch. */
@@ -87,7 +87,7 @@ export async function withJson(
   const { bytes, release } = await call.bodyReader.receive(call.request, limits.bytes, call.signal);
   try {
     await use(
-      parseJson(bytes, { ...limits, values: VALUES }, (text) => text.replaceAll(call.token, "[attempt token]")),
+      parseJsonBody(bytes, { ...limits, values: VALUES }, (text) => text.replaceAll(call.token, "[attempt token]")),
     );
   } finally {
     release();

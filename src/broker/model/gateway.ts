@@ -26,7 +26,7 @@ import { computePrice, type PriceTable } from "./prices.ts";
 import type { ProviderRateLimit } from "./rate-limit.ts";
 import { NO_TOKENS, UsageReader } from "./usage.ts";
 import type { Release } from "../semaphore.ts";
-import { BODY_MS, discardRest, BodyReader, parseJson } from "../request-body.ts";
+import { BODY_MS, discardRest, BodyReader, parseJsonBody } from "../request-body.ts";
 import { checkRequest, RefusedRequest, type ModelRequest, type RequestRules } from "./request-policy.ts";
 import { DEPTH } from "../transcript.ts";
 import type { Log } from "../../core/ports/runtime.ts";
@@ -172,7 +172,7 @@ async function cargoOf({ request, signal, bodyReader }: ModelCall, rules: Reques
     signal,
   );
   try {
-    return new Cargo(checkRequest(parseJson(bytes, { depth: DEPTH, values: VALUES }), rules), release);
+    return new Cargo(checkRequest(parseJsonBody(bytes, { depth: DEPTH, values: VALUES }), rules), release);
   } catch (error) {
     release();
     throw error;
