@@ -9,11 +9,11 @@ import { join } from "node:path";
 import { phaseOf, start, stateOf, step, holdsSlot } from "../../../machines/fold.ts";
 import { memoryBus } from "../../../src/app/memory-bus.ts";
 import type { EventData, TaskEvent } from "../../../src/core/event.ts";
+import type { StreamIdentity } from "../../../src/http/live/connection.ts";
 import {
   attachWebSocketServer,
   type WebSocketServerAdapter,
   type WebSocketTiming,
-  type StreamIdentity,
 } from "../../../src/http/live/websocket-server.ts";
 import { openHub, type Hub, type HubTiming } from "../../../src/http/live/hub.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
