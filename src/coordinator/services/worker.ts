@@ -4,7 +4,7 @@
  */
 import { holdsSlot } from "../../../machines/fold.ts";
 import { remainingBudget, type BudgetStanding } from "../../core/budget.ts";
-import { answerText, pollCommands, messageText } from "./worker-commands.ts";
+import { answerText, pollCommands, messageText } from "./worker/commands.ts";
 import type { TaskLog } from "../task-log.ts";
 import { failureProposal } from "../effects/failure-proposal.ts";
 import { SequenceGap, SlipwayError } from "../../core/error.ts";
@@ -31,7 +31,7 @@ import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
 import type { WorkerApi } from "../../core/ports/broker.ts";
 import { assertCurrentAttempt, staleAttempt } from "./current-attempt.ts";
-import { toProposal } from "./worker-events.ts";
+import { toProposal } from "./worker/events.ts";
 
 export interface WorkerServiceDeps {
   readonly taskLog: TaskLog;

@@ -2,13 +2,13 @@
  * What was asked for -> what a task is: defaults filled in, and checked against what this
  * installation offers.
  */
-import { matchesPattern } from "../../core/values/name-pattern.ts";
-import { SlipwayError } from "../../core/error.ts";
-import { isImageAllowed, OWN_IMAGE, parseImageReference } from "../../core/values/image-reference.ts";
-import { parseBranch, parseRepositoryUrl } from "../../core/values/repository-url.ts";
-import { EFFORTS, MODEL_AGENTS, type Egress, type Limits, type MaxLimits, type TaskSpec } from "../../core/task.ts";
-import type { Capabilities, SubmitRequest } from "../../core/protocol/rest.ts";
-import type { Forge } from "../../core/ports/repositories.ts";
+import { matchesPattern } from "../../../core/values/name-pattern.ts";
+import { SlipwayError } from "../../../core/error.ts";
+import { isImageAllowed, OWN_IMAGE, parseImageReference } from "../../../core/values/image-reference.ts";
+import { parseBranch, parseRepositoryUrl } from "../../../core/values/repository-url.ts";
+import { EFFORTS, MODEL_AGENTS, type Egress, type Limits, type MaxLimits, type TaskSpec } from "../../../core/task.ts";
+import type { Capabilities, SubmitRequest } from "../../../core/protocol/rest.ts";
+import type { Forge } from "../../../core/ports/repositories.ts";
 
 /** What this installation has. */
 export interface ServerOptions {

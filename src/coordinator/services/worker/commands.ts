@@ -3,11 +3,11 @@
  * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision
  * 005).
  */
-import type { EventData, TaskEvent } from "../../core/event.ts";
-import type { MessageRow, Store } from "../../core/ports/store.ts";
-import type { Task } from "../../core/task.ts";
-import type { WorkerCommand } from "../../core/protocol/worker.ts";
-import type { Bus, Clock } from "../../core/ports/runtime.ts";
+import type { EventData, TaskEvent } from "../../../core/event.ts";
+import type { MessageRow, Store } from "../../../core/ports/store.ts";
+import type { Task } from "../../../core/task.ts";
+import type { WorkerCommand } from "../../../core/protocol/worker.ts";
+import type { Bus, Clock } from "../../../core/ports/runtime.ts";
 
 export interface CommandDeps {
   readonly store: Store;
