@@ -167,7 +167,10 @@ class LedgerBudgetService implements BudgetService {
     if (refusal.scope === "task") await this.#askForMore(task, refusal);
   }
 
-  /** Opens the question for more, unless a person answered it with `stop`. @returns the task after it. */
+  /**
+   * Opens the question for more, unless a person answered it with `stop`. @returns the task after
+   * it.
+   */
   async #askForMore(task: Task, { kind, limit }: Refusal): Promise<Task> {
     const { store, taskLog } = this.#deps;
     const question = budgetQuestion(kind, limit, task.spec.budget[kind] ?? limit);

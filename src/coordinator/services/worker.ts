@@ -1,6 +1,6 @@
 /**
- * The server side of the worker protocol. Workers are not trusted: each call passes the fence of its
- * attempt (rule T6), and events are checked before they are recorded (rules W1, W3).
+ * The server side of the worker protocol. Workers are not trusted: each call passes the fence of
+ * its attempt (rule T6), and events are checked before they are recorded (rules W1, W3).
  */
 import { holdsSlot } from "../../../machines/fold.ts";
 import { remainingBudget, type BudgetStanding } from "../../core/budget.ts";
@@ -43,7 +43,7 @@ export interface WorkerServiceDeps {
   readonly abandonMs: number;
   /** The budget of the task after the gateway refused it a request. */
   standing(task: Task): Promise<BudgetStanding>;
-  /** Models that tasks may use; none = there is no gateway. */
+  /** Models that tasks may use; none = the gateway is off. */
   readonly models: readonly string[];
   /** Agents that are programs: name -> shell command. */
   readonly acpCommands: Readonly<Record<string, string>>;

@@ -1,6 +1,6 @@
 /**
- * Tasks that continue a settled task of the same thread: retries and follow-ups. A plan is what such
- * a task is (`spec`) and what it takes over from its parent (`data` of its first event).
+ * Tasks that continue a settled task of the same thread: retries and follow-ups. A plan is what
+ * such a task is (`spec`) and what it takes over from its parent (`data` of its first event).
  */
 import { SlipwayError } from "../../../core/error.ts";
 import type { EventData } from "../../../core/event.ts";
@@ -18,7 +18,10 @@ export interface ChildPlan {
 
 type TaskReader = Pick<Store, "tasks">;
 
-/** The data of `task.submitted`: all that the chart needs, so that folding the log reads nothing else. */
+/**
+ * The data of `task.submitted`: all that the chart needs, so that folding the log reads nothing
+ * else.
+ */
 export function toSubmittedData(spec: TaskSpec, policy: Policy, person: Identity): EventData {
   const { repo, base, branch, title, agent, model, effort, priority, maxAttempts, pullRequest, from } = spec;
   const wallMs = spec.budget.minutes === undefined ? policy.wallMs : Math.round(spec.budget.minutes * 60_000);

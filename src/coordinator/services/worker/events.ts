@@ -1,6 +1,6 @@
 /**
- * Worker event -> proposal. The data is parsed against its schema, commits are looked up in the task
- * repository, and messages in the store; the worker's claims about either are not trusted.
+ * Worker event -> proposal. The data is parsed against its schema, commits are looked up in the
+ * task repository, and messages in the store; the worker's claims about either are not trusted.
  */
 import { failureProposal } from "../../effects/failure-proposal.ts";
 import { SlipwayError } from "../../../core/error.ts";
