@@ -25,7 +25,7 @@ test("the straight way leads through every stage but the winding down", () => {
   expect(after(...happy).context).toEqual({
     title: "t",
     summary: "s\n\ngreen",
-    verdict: { kind: "finished", sha: "abc" },
+    outcome: { kind: "finished", sha: "abc" },
   });
 });
 
@@ -34,7 +34,7 @@ test.each([0, 1, 2, 3, 4])("whatever stops stage %i leads to the report by way o
   const verdicts = [failed, { type: "cancel" } as const, { type: "deadline" } as const].map((event) => {
     expect(after(...before, event).value).toBe("winding_down");
     expect(after(...before, event, { type: "ok" }).value).toBe("report");
-    return after(...before, event).context.verdict;
+    return after(...before, event).context.outcome;
   });
   expect(verdicts).toMatchObject([
     { kind: "failed", code: "refused" },
@@ -46,7 +46,7 @@ test.each([0, 1, 2, 3, 4])("whatever stops stage %i leads to the report by way o
 test("the first verdict stands", () => {
   const winding = after({ type: "cancel" });
   expect(stepAttempt(winding, { type: "deadline" })).toBe(winding);
-  expect(stepAttempt(winding, failed)).toMatchObject({ value: "report", context: { verdict: { kind: "cancelled" } } });
+  expect(stepAttempt(winding, failed)).toMatchObject({ value: "report", context: { outcome: { kind: "cancelled" } } });
 });
 
 test("an end is an end, and what a state does not listen to changes nothing", () => {
