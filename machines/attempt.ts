@@ -1,11 +1,11 @@
 /**
  * The worker's chart: the stages of one attempt inside its sandbox. Pure, like the task's chart:
- * the worker runs the stage that the state names and hands back what came of it.
+ * the worker runs the stage of the current state and sends its result as the next event.
  *
- * A1 Each stage that can take long hears `cancel` and `deadline`; both lead through `winding_down`,
+ * A1 Each stage that can take long accepts `cancel` and `deadline`; both lead to `winding_down`,
  *    where work in progress is saved.
- * A2 Whatever goes wrong before the report is reported: `failed` never skips `winding_down`.
- * A3 The first verdict stands: what happens while winding down does not change why it winds down.
+ * A2 A failure before the report is reported: `failed` never skips `winding_down`.
+ * A3 The first outcome counts: failures during `winding_down` do not change it.
  */
 import { assign, initialTransition, setup, transition } from "xstate";
 
@@ -27,20 +27,17 @@ export interface AttemptFailure {
   readonly evidence: string | null;
 }
 
-/**
- * How the attempt ends, in the worker's words. `cancelled` is not reported: the coordinator asked
- * for it.
- */
-export type AttemptVerdict =
+/** How the attempt ends. `cancelled` is not reported, because the coordinator asked for it. */
+export type AttemptOutcome =
   | { readonly kind: "finished"; readonly sha: string }
   | ({ readonly kind: "failed" } & AttemptFailure)
   | { readonly kind: "cancelled" };
 
 export interface AttemptContext {
-  /** What the agent said about its work. */
+  /** The agent's report. */
   readonly title: string;
   readonly summary: string;
-  readonly verdict: AttemptVerdict | null;
+  readonly outcome: AttemptOutcome | null;
 }
 
 export type AttemptEvent =
@@ -62,19 +59,19 @@ const chart = setup({
   actions: {
     fail: assign(({ event }) =>
       event.type === "failed"
-        ? { verdict: { kind: "failed" as const, code: event.code, message: event.message, evidence: event.evidence } }
+        ? { outcome: { kind: "failed" as const, code: event.code, message: event.message, evidence: event.evidence } }
         : {},
     ),
-    cancel: assign({ verdict: { kind: "cancelled" as const } }),
+    cancel: assign({ outcome: { kind: "cancelled" as const } }),
     expire: assign({
-      verdict: { kind: "failed" as const, code: "deadline_exceeded", message: "", evidence: null },
+      outcome: { kind: "failed" as const, code: "deadline_exceeded", message: "", evidence: null },
     }),
     keepReport: assign(({ event }) => (event.type === "worked" ? { title: event.title, summary: event.summary } : {})),
     keepNote: assign(({ context, event }) =>
       event.type === "verified" && event.note !== null ? { summary: `${context.summary}\n\n${event.note}`.trim() } : {},
     ),
     keepCommit: assign(({ event }) =>
-      event.type === "committed" ? { verdict: { kind: "finished" as const, sha: event.sha } } : {},
+      event.type === "committed" ? { outcome: { kind: "finished" as const, sha: event.sha } } : {},
     ),
   },
 });
@@ -87,7 +84,7 @@ const stops = {
 
 export const attemptMachine = chart.createMachine({
   id: "attempt",
-  context: { title: "", summary: "", verdict: null },
+  context: { title: "", summary: "", outcome: null },
   initial: "clone",
   states: {
     clone: { on: { ok: "setup", ...stops } },
@@ -101,13 +98,13 @@ export const attemptMachine = chart.createMachine({
   },
 });
 
-/** The state of an attempt that has just begun. */
+/** The first state of an attempt. */
 export function startAttempt(): AttemptState {
   const [next] = initialTransition(attemptMachine);
   return { value: next.value, context: next.context };
 }
 
-/** The next state; the same object when the state does not listen to that event. */
+/** The next state; the same object when the state does not accept the event. */
 export function stepAttempt(state: AttemptState, event: AttemptEvent): AttemptState {
   if (state.value === "ended") return state;
   const current = attemptMachine.resolveState({ value: state.value, context: state.context });

@@ -1,4 +1,4 @@
-/** Draws both charts from their definitions: the text of README.md. Pure. */
+/** Draws both charts from their definitions: the content of README.md. Pure. */
 import type { AnyStateMachine, AnyStateNode, AnyTransitionDefinition } from "xstate";
 import { DEFAULT_POLICY, type Policy } from "../src/core/task.ts";
 import { attemptMachine } from "./attempt.ts";
@@ -6,10 +6,10 @@ import type { StateMeta } from "./task-events.ts";
 import { taskMachine } from "./task.ts";
 
 /**
- * Guards in a reader's words, when they hold and when they do not; an empty one goes without
- * saying. An unknown guard is drawn by its name.
+ * Labels of the guards: when they hold, and when they do not. An empty label is not drawn; an
+ * unknown guard is drawn by its name.
  */
-const WORDS: Readonly<Record<string, readonly [string, string]>> = {
+const GUARD_LABELS: Readonly<Record<string, readonly [string, string]>> = {
   due: ["", ""],
   retriesProvisioning: ["retryable", "final"],
   retriesRunning: ["retryable", "final"],
@@ -25,7 +25,7 @@ const WORDS: Readonly<Record<string, readonly [string, string]>> = {
   firstForce: ["by force, once", ""],
 };
 
-/** Which clocks of the policy end each state. */
+/** The clocks of the policy that end each state. */
 export const DEADLINES: Readonly<Record<string, readonly (keyof Policy)[]>> = {
   queued: ["queueMs"],
   provisioning: ["progressMs", "bootMs"],
@@ -41,10 +41,7 @@ export const DEADLINES: Readonly<Record<string, readonly (keyof Policy)[]>> = {
   cancelled: [],
 };
 
-/**
- * States that a task is in when something went wrong or was called off: their edges get a drawing
- * of their own.
- */
+/** States after a failure or a cancel: their edges are drawn separately. */
 const TROUBLE = new Set(["retrying", "failed", "cancelling", "cancelled"]);
 
 interface Edge {
@@ -54,28 +51,29 @@ interface Edge {
   readonly guard: string;
 }
 
-const pathOf = (node: AnyStateNode): string => node.path.join(".");
-const topOf = (node: AnyStateNode): string => node.path[0] ?? "";
-const childrenOf = (node: AnyStateNode): AnyStateNode[] => Object.values(node.states);
-const leavesOf = (node: AnyStateNode): AnyStateNode[] =>
-  childrenOf(node).length === 0 ? [node] : childrenOf(node).flatMap(leavesOf);
-const nodesOf = (node: AnyStateNode): AnyStateNode[] => childrenOf(node).flatMap((child) => [child, ...nodesOf(child)]);
+const getPath = (node: AnyStateNode): string => node.path.join(".");
+const getTopLevel = (node: AnyStateNode): string => node.path[0] ?? "";
+const getChildren = (node: AnyStateNode): AnyStateNode[] => Object.values(node.states);
+const getLeaves = (node: AnyStateNode): AnyStateNode[] =>
+  getChildren(node).length === 0 ? [node] : getChildren(node).flatMap(getLeaves);
+const getNodes = (node: AnyStateNode): AnyStateNode[] =>
+  getChildren(node).flatMap((child) => [child, ...getNodes(child)]);
 
-function wordsOf(t: AnyTransitionDefinition): readonly [string, string] {
+function guardLabels(t: AnyTransitionDefinition): readonly [string, string] {
   if (typeof t.guard !== "string") return ["", ""];
-  return WORDS[t.guard] ?? [t.guard, `not ${t.guard}`];
+  return GUARD_LABELS[t.guard] ?? [t.guard, `not ${t.guard}`];
 }
 
 /**
- * Alternatives of one cause stand in order: a later one without words of its own is what happens
- * when the first guard does not hold.
+ * The alternatives of one cause are in order. A later one without a label gets the label of "the
+ * first guard does not hold".
  */
-function edgesOf(node: AnyStateNode): Edge[] {
+function getEdges(node: AnyStateNode): Edge[] {
   const causes: AnyTransitionDefinition[][] = [[...(node.always ?? [])], ...node.transitions.values()];
   return causes.flatMap((alternatives) =>
     alternatives.flatMap((t, i) => {
       const first = alternatives[0];
-      const guard = wordsOf(t)[0] || (i > 0 && first !== undefined ? wordsOf(first)[1] : "");
+      const guard = guardLabels(t)[0] || (i > 0 && first !== undefined ? guardLabels(first)[1] : "");
       return (t.target ?? [node]).map((to) => ({ from: node, to, cause: String(t.eventType), guard }));
     }),
   );
@@ -87,14 +85,14 @@ function labels(edges: readonly { cause: string; guard: string }[]): string {
   const guarded = new Set(edges.flatMap(({ cause, guard }) => (guard === "" ? [] : cause)));
   for (const { cause, guard } of edges)
     if (guard !== "" || !guarded.has(cause)) byGuard.set(guard, (byGuard.get(guard) ?? new Set()).add(cause));
-  const said = [...byGuard].map(([guard, causes]) => {
+  const parts = [...byGuard].map(([guard, causes]) => {
     const text = [...causes].filter((cause) => cause !== "").join(", ");
     return text === "" ? guard : guard === "" ? text : `${text} (${guard})`;
   });
-  return said.join(", ");
+  return parts.join(", ");
 }
 
-/** Edges between the same two boxes as one line. */
+/** Joins the edges between the same two boxes into one line. */
 function lines(edges: readonly Edge[], box: (node: AnyStateNode) => string): string[] {
   const joined = new Map<string, Edge[]>();
   for (const edge of edges) {
@@ -107,14 +105,14 @@ function lines(edges: readonly Edge[], box: (node: AnyStateNode) => string): str
 const plain = (node: AnyStateNode): string => node.key;
 const diagram = (body: readonly string[]): string => ["```mermaid", "stateDiagram-v2", ...body, "```"].join("\n");
 
-function wayThrough(machine: AnyStateMachine): string {
-  const calm = nodesOf(machine.root)
-    .flatMap(edgesOf)
-    .filter((edge) => !TROUBLE.has(topOf(edge.to)) && !TROUBLE.has(topOf(edge.from)));
-  const leaving = calm.filter((edge) => edge.from !== edge.to);
+function drawNormalFlow(machine: AnyStateMachine): string {
+  const normal = getNodes(machine.root)
+    .flatMap(getEdges)
+    .filter((edge) => !TROUBLE.has(getTopLevel(edge.to)) && !TROUBLE.has(getTopLevel(edge.from)));
+  const leaving = normal.filter((edge) => edge.from !== edge.to);
   const inside = (edge: Edge): boolean => edge.from.parent === edge.to.parent && edge.from.parent !== machine.root;
-  const boxes = childrenOf(machine.root).flatMap((node) =>
-    childrenOf(node).length === 0
+  const boxes = getChildren(machine.root).flatMap((node) =>
+    getChildren(node).length === 0
       ? []
       : [
           `  state ${node.key} {`,
@@ -126,7 +124,7 @@ function wayThrough(machine: AnyStateMachine): string {
           "  }",
         ],
   );
-  const ends = childrenOf(machine.root).flatMap((node) =>
+  const ends = getChildren(machine.root).flatMap((node) =>
     node.type === "final" && !TROUBLE.has(node.key) ? `  ${node.key} --> [*]` : [],
   );
   const start = `  [*] --> ${machine.root.initial.target?.[0]?.key ?? ""}`;
@@ -141,34 +139,39 @@ function wayThrough(machine: AnyStateMachine): string {
   ]);
 }
 
-function whenItGoesWrong(machine: AnyStateMachine): string {
-  const edges = nodesOf(machine.root)
-    .flatMap(edgesOf)
-    .filter((edge) => edge.from !== edge.to && (TROUBLE.has(topOf(edge.to)) || TROUBLE.has(topOf(edge.from))));
-  /** A sub-state that goes where its parent does not go for the same cause is named. */
-  const named = (edge: Edge): Edge => {
+function drawFailures(machine: AnyStateMachine): string {
+  const edges = getNodes(machine.root)
+    .flatMap(getEdges)
+    .filter(
+      (edge) => edge.from !== edge.to && (TROUBLE.has(getTopLevel(edge.to)) || TROUBLE.has(getTopLevel(edge.from))),
+    );
+  /** Names the sub-state if its parent goes elsewhere for the same cause. */
+  const withSubState = (edge: Edge): Edge => {
     const { parent } = edge.from;
     if (parent === undefined || parent === machine.root) return edge;
-    const inherited = edgesOf(parent).filter((other) => other.cause === edge.cause);
+    const inherited = getEdges(parent).filter((other) => other.cause === edge.cause);
     return inherited.length === 0 || inherited.some((other) => other.to === edge.to)
       ? edge
       : { ...edge, cause: `${edge.cause} while ${edge.from.key}` };
   };
-  return diagram(lines(edges.map(named), topOf));
+  return diagram(lines(edges.map(withSubState), getTopLevel));
 }
 
-/** What a leaf hears, innermost first; a cause that it handles itself hides its parent's. */
-function heardBy(leaf: AnyStateNode): Edge[] {
-  const heard: Edge[] = [];
+/**
+ * The transitions of a leaf, innermost first; a cause of the leaf hides the same cause of its
+ * parent.
+ */
+function listAccepted(leaf: AnyStateNode): Edge[] {
+  const accepted: Edge[] = [];
   for (let node: AnyStateNode | undefined = leaf; node !== undefined; node = node.parent) {
-    const hidden = new Set(heard.map((edge) => edge.cause));
-    heard.push(
-      ...edgesOf(node).flatMap((edge) =>
+    const hidden = new Set(accepted.map((edge) => edge.cause));
+    accepted.push(
+      ...getEdges(node).flatMap((edge) =>
         hidden.has(edge.cause) ? [] : { ...edge, to: edge.to === node ? leaf : edge.to },
       ),
     );
   }
-  return heard;
+  return accepted;
 }
 
 const UNITS = [
@@ -178,36 +181,36 @@ const UNITS = [
   ["s", 1_000],
 ] as const;
 
-function spoken(ms: number): string {
+function formatDuration(ms: number): string {
   const [unit, size] = UNITS.find(([, each]) => ms >= each && ms % each === 0) ?? (["ms", 1] as const);
   return `${ms / size} ${unit}`;
 }
 
 function row(leaf: AnyStateNode): string {
   const { drive, slot } = leaf.meta as StateMeta;
-  const clocks = DEADLINES[pathOf(leaf)];
-  if (clocks === undefined) throw new Error(`DEADLINES does not say which clock ends ${pathOf(leaf)}`);
+  const clocks = DEADLINES[getPath(leaf)];
+  if (clocks === undefined) throw new Error(`DEADLINES has no entry for ${getPath(leaf)}`);
   const deadline = clocks
-    .map((clock) => `\`${clock}\` ${spoken(DEFAULT_POLICY[clock])}`)
+    .map((clock) => `\`${clock}\` ${formatDuration(DEFAULT_POLICY[clock])}`)
     .join(leaf.key === "retrying" ? " up to " : ", ");
-  const heard = heardBy(leaf);
+  const accepted = listAccepted(leaf);
   const targets = new Map<string, Edge[]>();
-  for (const edge of heard.filter(({ to }) => to !== leaf))
-    targets.set(pathOf(edge.to), [...(targets.get(pathOf(edge.to)) ?? []), edge]);
+  for (const edge of accepted.filter(({ to }) => to !== leaf))
+    targets.set(getPath(edge.to), [...(targets.get(getPath(edge.to)) ?? []), edge]);
   const leaves = [...targets].map(([to, edges]) => `**${to}**: ${labels(edges)}`).join("; ");
-  const stays = labels(heard.filter(({ to }) => to === leaf));
-  const cells = [`\`${pathOf(leaf)}\``, drive, slot ? "yes" : "", deadline, leaves, stays];
+  const stays = labels(accepted.filter(({ to }) => to === leaf));
+  const cells = [`\`${getPath(leaf)}\``, drive, slot ? "yes" : "", deadline, leaves, stays];
   return `| ${cells.map((cell) => cell || "–").join(" | ")} |`;
 }
 
 function table(machine: AnyStateMachine): string {
   const head = ["| state | driven by | slot | deadline | leaves to, on | stays on |", "|---|---|---|---|---|---|"];
-  return [...head, ...leavesOf(machine.root).map(row)].join("\n");
+  return [...head, ...getLeaves(machine.root).map(row)].join("\n");
 }
 
-function attemptDrawing(machine: AnyStateMachine): string {
-  const edges = nodesOf(machine.root).flatMap(edgesOf);
-  const ends = childrenOf(machine.root).flatMap((node) => (node.type === "final" ? `  ${node.key} --> [*]` : []));
+function drawAttempt(machine: AnyStateMachine): string {
+  const edges = getNodes(machine.root).flatMap(getEdges);
+  const ends = getChildren(machine.root).flatMap((node) => (node.type === "final" ? `  ${node.key} --> [*]` : []));
   return diagram([`  [*] --> ${machine.root.initial.target?.[0]?.key ?? ""}`, ...lines(edges, plain), ...ends]);
 }
 
@@ -215,19 +218,19 @@ function attemptDrawing(machine: AnyStateMachine): string {
 export function drawMachines(): string {
   return `${[
     "# The charts",
-    "Generated from `task.ts` and `attempt.ts`; do not edit. `UPDATE_DOCS=1 npx vitest run test/machines/readme.test.ts` writes it again.",
+    "Generated from `task.ts` and `attempt.ts`; do not edit. `UPDATE_DOCS=1 npx vitest run test/machines/readme.test.ts` regenerates it.",
     "## The task (`task.ts`)",
-    "A line is a transition, its label the cause. In parentheses: what must hold.",
-    "### The way through",
-    wayThrough(taskMachine),
-    "### When it goes wrong, or is called off",
-    "Sub-states of `running` and `pushing` are folded into one box. A `timed_out` only counts once the deadline has passed; `policy.ts` says which failures are retryable, and how often.",
-    whenItGoesWrong(taskMachine),
+    "A line is a transition, its label the cause, with the guard in parentheses.",
+    "### Normal flow",
+    drawNormalFlow(taskMachine),
+    "### Failures and cancels",
+    "Sub-states of `running` and `pushing` are folded into one box. A `timed_out` only counts once the deadline has passed; `retry-policy.ts` defines which failures are retryable, and how often.",
+    drawFailures(taskMachine),
     "### State by state",
-    "A slot is one of the `SLIPWAY_MAX_CONCURRENT`. Of several clocks the first to run out counts; the times are the defaults.",
+    "A slot is one of `SLIPWAY_MAX_CONCURRENT`. With several clocks the first to expire counts; the times are the defaults.",
     table(taskMachine),
     "## The attempt (`attempt.ts`)",
-    "What a worker does in its sandbox, and in which order.",
-    attemptDrawing(attemptMachine),
+    "The stages of a worker in its sandbox.",
+    drawAttempt(attemptMachine),
   ].join("\n\n")}\n`;
 }

@@ -1,14 +1,13 @@
 /**
- * The retry policy as pure functions of (context, failure): which failures are tried again, when,
- * and at whose cost.
+ * The retry policy as pure functions of (context, failure): which failures are retried, when, and
+ * which of them count as attempts.
  *
- * P1 infra failures are tried for ever and never counted (`excused`); the supervisor's breaker
- *    stops a storm.
- * P2 transient failures are tried until `maxAttempts` counted attempts; resource and agent failures
- *    once more.
- * P3 the delay doubles from `backoffMs` to `backoffCapMs` with full jitter (the jitter arrives in
- *    the event: no randomness here); a wait that the other side asked for is honoured up to the
- *    same cap.
+ * P1 Infrastructure failures are retried without a limit and are not counted (`excused`); the
+ *    scheduler's breaker limits their rate.
+ * P2 Transient failures are retried until `maxAttempts` counted attempts; resource and agent
+ *    failures once.
+ * P3 The delay doubles from `backoffMs` to `backoffCapMs` with full jitter, which arrives in the
+ *    event: there is no randomness here. A Retry-After is honoured up to the same cap.
  */
 import { failureClass, makeFailure, type Failure, type FailureStage } from "../src/core/failure.ts";
 import type { TaskContext } from "../src/core/task.ts";
@@ -20,36 +19,41 @@ export function countedAttempts(context: TaskContext): number {
 }
 
 export function willRetry(context: TaskContext, stage: FailureStage, fault: AttemptFault): boolean {
-  const room =
+  const isUnderLimit =
     stage === "pushing" ? context.pushTries + 1 < context.maxAttempts : countedAttempts(context) < context.maxAttempts;
   switch (failureClass(fault.code)) {
     case "infra":
       return true;
     case "transient":
-      return room;
+      return isUnderLimit;
     case "resource":
-      return room && context.resourceTries === 0;
+      return isUnderLimit && context.resourceTries === 0;
     case "agent":
-      return room && context.agentTries === 0;
+      return isUnderLimit && context.agentTries === 0;
     case "terminal":
       return false;
   }
 }
 
 /**
- * The failure to show when it is final: one that used up every attempt says so and keeps the last
- * one's words.
+ * The failure to show when it is final. When all attempts are used up it is `attempts_exhausted`,
+ * with the message of the last failure.
  */
 export function finalFailure(context: TaskContext, stage: FailureStage, fault: AttemptFault): Failure {
   const last = makeFailure(fault.code, stage, fault.detail, fault.evidence);
   if (failureClass(fault.code) === "terminal") return last;
-  const all = makeFailure("attempts_exhausted", stage, `The last one: ${fault.code}. ${last.message}`, fault.evidence);
-  return { ...all, advice: `${all.advice} ${last.advice}` };
+  const exhausted = makeFailure(
+    "attempts_exhausted",
+    stage,
+    `The last one: ${fault.code}. ${last.message}`,
+    fault.evidence,
+  );
+  return { ...exhausted, advice: `${exhausted.advice} ${last.advice}` };
 }
 
 export function retryDelay(context: TaskContext, fault: AttemptFault): number {
   const { backoffMs, backoffCapMs } = context.policy;
   const ceiling = Math.min(backoffCapMs, backoffMs * 2 ** Math.min(context.streak, 30));
-  const asked = Math.min(fault.retryAfterMs ?? 0, backoffCapMs);
-  return Math.max(asked, Math.round(ceiling * fault.jitter));
+  const requested = Math.min(fault.retryAfterMs ?? 0, backoffCapMs);
+  return Math.max(requested, Math.round(ceiling * fault.jitter));
 }

@@ -1,6 +1,6 @@
 /**
- * What each transition writes into the context: pure, from the context and the event alone.
- * Every change goes through `put`, which stamps the event's seq (invariant C3 of task.ts).
+ * The actions of the chart: the context after each transition, a pure function of the context and
+ * the event. Every change goes through `put`, which stamps the event's seq (C3 of task.ts).
  */
 import { assign } from "xstate";
 import { failureClass, makeFailure, type FailureCode, type FailureStage } from "../src/core/failure.ts";
@@ -22,11 +22,11 @@ export const NO_INPUT: TaskInput = {
 };
 
 /**
- * xstate also asks for a context without any input when it makes a scope; an exception there costs
- * more than the step itself.
+ * Accepts undefined, because xstate also creates a context without input when it creates a scope;
+ * an exception there would cost more than the step itself.
  */
-export function initialContext(asked: TaskInput | undefined): TaskContext {
-  const input = asked ?? NO_INPUT;
+export function initialContext(given: TaskInput | undefined): TaskContext {
+  const input = given ?? NO_INPUT;
   const push = input.from === "push";
   return {
     seq: 1,
@@ -80,12 +80,11 @@ const bootDue = (context: TaskContext, at: number): number =>
   Math.min(at + context.policy.progressMs, context.enteredAt + context.policy.bootMs);
 const settle = (at: number): Partial<TaskContext> => ({ dueAt: null, settledAt: at, enteredAt: at, question: null });
 
-/** A worker may say that a step began and ended as often as it likes; the context stays small. */
+/** Bounds the context: a worker may report any number of steps. */
 const STEPS_LIMIT = 64;
 
 /**
- * Nothing where nothing was granted: what was folded before there were grants stays the same, byte
- * for byte.
+ * Empty without a grant, so that logs from before grants existed fold to the same bytes.
  */
 const grant = ({ granted }: EventOf<"answer">): Partial<TaskContext> => (granted === null ? {} : { granted });
 
@@ -225,7 +224,7 @@ export const taskActions = {
     activeAt: event.at,
     dueAt: event.at + context.policy.parkMs,
   })),
-  hearAnswer: put<"answer">((context, event) => {
+  acceptAnswer: put<"answer">((context, event) => {
     const wallAt =
       context.wallAt === null ? null : context.wallAt + (event.at - (context.question?.askedAt ?? event.at));
     return {
@@ -245,7 +244,7 @@ export const taskActions = {
     wallAt: null,
     excused: context.excused + 1,
   })),
-  refuseMore: put((_context, event) => ({
+  denyMore: put((_context, event) => ({
     ...settle(event.at),
     failure: makeFailure("budget_exceeded", "running", "More was not granted."),
   })),

@@ -1,8 +1,8 @@
-/** The chart's words: its events, its input, and what each state says about itself. */
+/** The types of the task's chart: events, input, and the meta of its states. */
 import type { FailureCode } from "../src/core/failure.ts";
 import type { Budget, Checkpoint, Policy, PullRequest, RetryFrom, StepName, Usage } from "../src/core/task.ts";
 
-/** What the retry policy looks at. */
+/** A failure as the retry policy sees it. */
 export interface AttemptFault {
   readonly code: FailureCode;
   readonly detail: string | null;
@@ -14,8 +14,8 @@ export interface AttemptFault {
 }
 
 /**
- * `claim` gate, `provision`, `supervise`, `park`, `push`, `wait`, `kill` the effect of an open
- * state; `retire` clears up after a settled one.
+ * The effect of a state (src/coordinator/effects/). `claim` is the scheduler's; `retire` clears a
+ * settled task.
  */
 export type StateEffect = "claim" | "provision" | "supervise" | "park" | "push" | "wait" | "kill" | "retire";
 
@@ -31,13 +31,13 @@ interface Stamp {
   readonly workerSeq: number | null;
 }
 
-/** What the mirror step found out. */
+/** Result of the mirror step. */
 export interface ResolvedBase {
   readonly base: string;
   readonly baseSha: string;
 }
 
-/** What an event means to the chart (fold.ts derives it from the stored event). */
+/** An event of the chart (stored-events.ts derives it from the stored event). */
 export type TaskMachineEvent = Stamp &
   (
     | { readonly type: "claimed" }
@@ -47,7 +47,7 @@ export type TaskMachineEvent = Stamp &
         readonly status: "started" | "ended";
         readonly detail: string | null;
         readonly found: ResolvedBase | null;
-        /** Of a step that was quick and is told only at its end. */
+        /** Set for a quick step, which is recorded only at its end. */
         readonly startedAt: number | null;
       }
     | { readonly type: "ready" }
@@ -66,7 +66,7 @@ export type TaskMachineEvent = Stamp &
         readonly questionId: string;
         /** `stop` = the person wants the task to end. */
         readonly decision: "continue" | "stop";
-        /** The budget that holds from now on; null = as before. */
+        /** The new budget; null = unchanged. */
         readonly granted: Budget | null;
       }
     | {
@@ -84,7 +84,7 @@ export type TaskMachineEvent = Stamp &
     | { readonly type: "timed_out"; readonly jitter: number }
   );
 
-/** What `task.submitted` brings. */
+/** The input of the chart, from `task.submitted`. */
 export interface TaskInput {
   readonly at: number;
   readonly maxAttempts: number;

@@ -1,12 +1,12 @@
 /**
  * The lifecycle of a task as a pure chart: no invoke, no after, no spawn, no clock, no randomness.
  *
- * C1 Every open state hears `cancel` and `timed_out` itself (pure transitions do not stop at final
- *    states, so nothing stands on the root).
+ * C1 Every open state accepts `cancel` and `timed_out` itself. They do not stand on the root,
+ *    because pure transitions do not stop at final states.
  * C2 Time arrives in the event (`at`); a `timed_out` before `dueAt` is not accepted.
- * C3 Each accepted event writes its own seq into the context, so "not accepted" is exactly "same
- *    snapshot".
- * C4 The meta of each state names the one effect that drives it and whether the state holds a slot.
+ * C3 Each accepted event writes its own seq into the context, so an event was accepted if and only
+ *    if the snapshot changed.
+ * C4 The meta of each state names the effect of the state, and whether the state holds a slot.
  */
 import { setup } from "xstate";
 import type { FailureStage } from "../src/core/failure.ts";
@@ -50,15 +50,15 @@ const chart = setup({
 const cancelNow = { target: "#task.cancelled", actions: "settle" } as const;
 const cancelGracefully = { target: "#task.cancelling", actions: "startCancel" } as const;
 /**
- * Not of `parked`: there the sandbox was stopped on purpose, and its last words must not cost the
- * open question.
+ * Not for `parked`: its sandbox is stopped on purpose, and a failure that the stop causes must not
+ * end the open question.
  */
 const runFails = [
   { guard: "retriesRunning", target: "#task.retrying", actions: "retryRunning" },
   { target: "#task.failed", actions: "giveUpRunning" },
 ] as const;
 
-/** `getNextTransitions`, paths and the drawing in README.md all come from this one chart. */
+/** The source of `getNextTransitions`, of the tested paths, and of the drawing in README.md. */
 export const taskMachine = chart.createMachine({
   id: "task",
   context: ({ input }) => initialContext(input),
@@ -127,7 +127,7 @@ export const taskMachine = chart.createMachine({
             usage: { actions: "useQuietly" },
             checkpoint: { actions: "saveQuietly" },
             failed: runFails,
-            answer: { guard: "answersOpen", target: "working", actions: "hearAnswer" },
+            answer: { guard: "answersOpen", target: "working", actions: "acceptAnswer" },
             timed_out: { guard: "due", target: "parked", actions: "park" },
           },
         },
@@ -135,7 +135,7 @@ export const taskMachine = chart.createMachine({
           meta: { drive: "park", slot: false },
           on: {
             answer: [
-              { guard: "stopsOpen", target: "#task.failed", actions: "refuseMore" },
+              { guard: "stopsOpen", target: "#task.failed", actions: "denyMore" },
               { guard: "answersOpen", target: "#task.queued", actions: "unpark" },
             ],
             cancel: cancelNow,

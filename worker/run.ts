@@ -119,7 +119,7 @@ class AttemptRun {
       const event = await this.#runStage(state, spec, this.#deadline);
       // A cancelled attempt has no report: what it must deliver is the saved work.
       const delivers =
-        state.value === "report" || (state.value === "winding_down" && state.context.verdict?.kind === "cancelled");
+        state.value === "report" || (state.value === "winding_down" && state.context.outcome?.kind === "cancelled");
       if (delivers && event.type !== "ok") delivered = false;
       state = stepAttempt(state, event);
     }
@@ -281,10 +281,10 @@ class AttemptRun {
 
   async #report(state: AttemptState): Promise<AttemptEvent> {
     const { link } = this.#options;
-    const { verdict, title, summary } = state.context;
-    if (verdict?.kind === "finished") link.emit("finished", { sha: verdict.sha, title, summary });
-    if (verdict?.kind === "failed")
-      link.emit("failed", { code: verdict.code, message: verdict.message, evidence: verdict.evidence });
+    const { outcome, title, summary } = state.context;
+    if (outcome?.kind === "finished") link.emit("finished", { sha: outcome.sha, title, summary });
+    if (outcome?.kind === "failed")
+      link.emit("failed", { code: outcome.code, message: outcome.message, evidence: outcome.evidence });
     await link.flush(this.#giveUp.signal);
     return { type: "ok" };
   }

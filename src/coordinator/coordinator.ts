@@ -42,7 +42,10 @@ export interface CoordinatorDeps {
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
-  /** Why there is too little disk space to claim, for people; null when there is enough. Never rejects. */
+  /**
+   * Why there is too little disk space to claim, for people; null when there is enough. Never
+   * rejects.
+   */
   readonly shortage: () => Promise<string | null>;
   /** When the model provider's rate limit ends, epoch ms; null = there is none now. */
   readonly rateLimitedUntil: () => number | null;
@@ -57,7 +60,7 @@ export interface CoordinatorSettings {
   /** The agents that are programs in the worker's image: name -> shell command. */
   readonly acpCommands: Readonly<Record<string, string>>;
   readonly model: string | null;
-  /** Models that tasks may use: names, or prefixes followed by `*`; none = there is no gateway. */
+  /** Models that tasks may use: names, or prefixes followed by `*`; none = the gateway is off. */
   readonly models: readonly string[];
   /** Policies that a task may have; the first is the default. */
   readonly egress: readonly [Egress, ...Egress[]];
@@ -69,7 +72,9 @@ export interface CoordinatorSettings {
   readonly images: readonly string[] | null;
   /** What a task may have at most. */
   readonly maxLimits: MaxLimits;
-  /** Model budget per UTC day of each user, and of all users together, US dollars; null = no limit. */
+  /**
+   * Model budget per UTC day of each user, and of all users together, US dollars; null = no limit.
+   */
   readonly userDayUsd: number | null;
   readonly dayUsd: number | null;
   readonly retentionMs: number;
@@ -269,7 +274,9 @@ class RunningCoordinator implements Coordinator {
     this.#ticks.push(this.#repeat(ms, name, work));
   }
 
-  /** Repeats `work` with a pause before each run. A failure is logged, and the next run tries again. */
+  /**
+   * Repeats `work` with a pause before each run. A failure is logged, and the next run tries again.
+   */
   async #repeat(ms: number, name: string, work: () => Promise<unknown>): Promise<void> {
     const { clock, log } = this.#deps;
     const { signal } = this.#stopped;

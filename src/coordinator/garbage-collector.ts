@@ -1,10 +1,10 @@
 /**
  * Removes what no task needs any more.
  *
- * J2 A sandbox is needed while its task is in a state that holds a slot, at that very attempt. Every
- *    other sandbox is removed (rule D3), with everything that belonged to it. Sandboxes are listed
- *    before each task is read, so a sandbox that is created later is never tested against an older
- *    row.
+ * J2 A sandbox is needed while its task is in a state that holds a slot, at that very attempt.
+ *    Every other sandbox is removed (rule D3), with everything that belonged to it. Sandboxes are
+ *    listed before each task is read, so a sandbox that is created later is never tested against an
+ *    older row.
  * J3 Repositories, artifacts and transcripts are kept for `retentionMs` after their task settled,
  *    mirrors for `mirrorMs` after their last use.
  */
@@ -33,7 +33,9 @@ export interface GarbageCollectorDeps {
   readonly log: Log;
   /** Longest wait for one sandbox to be removed, ms. */
   readonly clearMs: number;
-  /** How long task repositories, artifacts and transcripts are kept after their task settled, ms. */
+  /**
+   * How long task repositories, artifacts and transcripts are kept after their task settled, ms.
+   */
   readonly retentionMs: number;
   /** How long mirrors are kept after their last use, ms. */
   readonly mirrorMs: number;

@@ -20,7 +20,9 @@ export function readLogWithoutWorker(store: Pick<Store, "eventsOfOthers">, taskI
   return every((last) => store.eventsOfOthers(taskId, last?.seq ?? afterSeq, EVENTS));
 }
 
-/** All tasks of a query, newest first. Tasks that are submitted during the read are not included. */
+/**
+ * All tasks of a query, newest first. Tasks that are submitted during the read are not included.
+ */
 export function readTasks(
   store: Pick<Store, "tasks">,
   query: Omit<TaskQuery, "limit" | "before">,

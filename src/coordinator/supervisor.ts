@@ -1,11 +1,10 @@
 /**
- * One actor per open task: its running effect, and the level-triggered call that keeps state and
- * effect together.
+ * One actor per open task. It runs the effect of the task's state.
  *
- * V1 After a commit, at boot and on each tick the same question is asked: is this state's effect
- *    running? If not, it is started or adopts what exists.
- * V2 The effects of one task never overlap: the next begins when the one before has ended.
- * V3 An effect gets the newest task, never one that was handed in earlier.
+ * V1 Level-triggered: after each commit, at boot and on each tick the effect of the current state
+ *    is started unless it runs. Effects adopt what exists.
+ * V2 The effects of one task never overlap: the next starts when the previous one has ended.
+ * V3 An effect starts with the newest committed task.
  * V4 Shutdown aborts effects and leaves sandboxes running; the next boot adopts them.
  */
 import { effectOf, holdsSlot, isSettled } from "../../machines/fold.ts";
@@ -31,11 +30,9 @@ export interface SupervisorDeps {
   readonly store: Store;
   readonly scheduler: Scheduler;
   readonly effect: Effect;
-  /**
-   * When the worker of this attempt last spoke, epoch ms; null = never since this process began.
-   */
+  /** Time of the attempt's last call, epoch ms; null = none since this process started. */
   readonly lastSeen: (taskId: string, attempt: number) => number | null;
-  /** No sign of life for this long means `worker_lost`, ms. */
+  /** A worker without a sign of life for this long is lost, ms. */
   readonly livenessMs: number;
   readonly clock: Clock;
   readonly ids: Ids;
@@ -45,14 +42,14 @@ export interface SupervisorDeps {
 
 export interface Supervisor {
   /**
-   * Adopts every open task. Sandboxes that nobody needs are the janitor's, which runs before
-   * claiming begins.
-   * @param alive names of the sandboxes that run; null when the engine did not say.
+   * Adopts every open task. Sandboxes that no task needs are removed before, by the garbage
+   * collector.
+   * @param alive names of the running sandboxes; null when the engine did not answer.
    */
   boot(alive: ReadonlySet<string> | null): Promise<void>;
-  /** Starts what should run and does not. Idempotent. */
+  /** Starts every effect that should run and does not. Idempotent. */
   driveAll(): void;
-  /** Ends the attempts of workers that gave no sign of life for `livenessMs`. */
+  /** Ends attempts whose worker gave no sign of life for `livenessMs`. */
   endSilent(): Promise<void>;
   /** Number of open tasks that have an actor. */
   size(): number;
@@ -62,129 +59,144 @@ export interface Supervisor {
 
 interface Actor {
   task: Task;
-  running: {
-    readonly key: string;
-    readonly since: number;
-    readonly abort: AbortController;
-    readonly done: Promise<void>;
-  } | null;
+  running: RunningEffect | null;
+}
+
+interface RunningEffect {
+  readonly key: string;
+  readonly since: number;
+  readonly abort: AbortController;
+  readonly done: Promise<void>;
 }
 
 export function createSupervisor(deps: SupervisorDeps): Supervisor {
-  const { taskLog, store, scheduler, clock, log, crashpoint } = deps;
-  const actors = new Map<string, Actor>();
-  const unlisten = taskLog.onCommit(committed);
-  let closed = false;
+  return new EffectSupervisor(deps);
+}
 
-  function committed(task: Task, events: readonly TaskEvent[]): void {
-    if (events.some(isInfraFailure)) scheduler.noteInfraFailure();
-    const actor = actors.get(task.id) ?? { task, running: null };
+class EffectSupervisor implements Supervisor {
+  readonly #deps: SupervisorDeps;
+  readonly #actors = new Map<string, Actor>();
+  readonly #unsubscribe: () => void;
+  #isClosed = false;
+
+  constructor(deps: SupervisorDeps) {
+    this.#deps = deps;
+    this.#unsubscribe = deps.taskLog.onCommit((task, events) => this.#onCommit(task, events));
+  }
+
+  async boot(alive: ReadonlySet<string> | null): Promise<void> {
+    const { crashpoint, store } = this.#deps;
+    crashpoint("boot");
+    for await (const task of readTasks(store, { userId: null, states: DRIVEN_STATES })) await this.#adopt(task, alive);
+  }
+
+  driveAll(): void {
+    for (const actor of this.#actors.values()) if (!isIdle(actor)) this.#drive(actor);
+    this.#deps.scheduler.schedule();
+  }
+
+  async endSilent(): Promise<void> {
+    const { taskLog, clock, ids, lastSeen, livenessMs } = this.#deps;
+    for (const { task, running } of this.#actors.values()) {
+      if (running === null || effectOf(task.snapshot) !== "supervise") continue;
+      const { attempt } = task.snapshot.context;
+      const seenAt = Math.max(running.since, lastSeen(task.id, attempt) ?? 0);
+      if (clock.now() - seenAt <= livenessMs) continue;
+      const detail = `No sign of life for ${Math.round(livenessMs / 1_000)} s.`;
+      await taskLog.record(task.id, () => [{ attempt, ...failureProposal("worker_lost", ids.random(), { detail }) }]);
+    }
+  }
+
+  size(): number {
+    return this.#actors.size;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#unsubscribe();
+    const running = [...this.#actors.values()].flatMap((actor) => (actor.running === null ? [] : [actor.running]));
+    for (const { abort } of running) abort.abort(STATE_LEFT);
+    await Promise.all(running.map(({ done }) => done));
+  }
+
+  #onCommit(task: Task, events: readonly TaskEvent[]): void {
+    if (events.some(isInfraFailure)) this.#deps.scheduler.noteInfraFailure();
+    const actor = this.#actors.get(task.id) ?? { task, running: null };
     if (actor.task.seq <= task.seq) actor.task = task;
-    actors.set(task.id, actor);
-    drive(actor);
+    this.#actors.set(task.id, actor);
+    this.#drive(actor);
   }
 
-  /** Which effect, for which attempt, in which way: another key means another effect. */
-  function keyOf(task: Task): string {
-    const { attempt, forced } = task.snapshot.context;
-    const value = typeof task.snapshot.value === "string" ? "" : (task.snapshot.value["pushing"] ?? "");
-    return `${effectOf(task.snapshot)}:${attempt}:${value}${forced ? ":forced" : ""}`;
-  }
-
-  function drive(actor: Actor): void {
-    if (closed) return;
-    const key = keyOf(actor.task);
-    const running = actor.running;
+  #drive(actor: Actor): void {
+    if (this.#isClosed) return;
+    const { scheduler } = this.#deps;
+    const key = toEffectKey(actor.task);
+    const { running } = actor;
     if (running !== null) {
       if (running.key !== key) running.abort.abort(STATE_LEFT);
       return;
     }
     if (effectOf(actor.task.snapshot) === "claim") {
-      // A queued task needs no actor: the row is the queue, and retrying and parked have cleared
-      // what an earlier attempt left.
-      actors.delete(actor.task.id);
+      // A queued task has no actor: its row is the queue, and the effect of `retrying` or `parked`
+      // has cleared the previous attempt.
+      this.#actors.delete(actor.task.id);
       scheduler.release(actor.task.id);
       scheduler.schedule();
       return;
     }
-    run(actor, key);
+    this.#start(actor, key);
   }
 
-  function run(actor: Actor, key: string): void {
+  #start(actor: Actor, key: string): void {
+    const { effect, scheduler, clock, log } = this.#deps;
     const { task } = actor;
     const abort = new AbortController();
-    const done = deps
-      .effect(task, abort.signal, () => scheduler.release(task.id))
+    const done = effect(task, abort.signal, () => scheduler.release(task.id))
       .catch((error: unknown) => log.error({ task: task.id, error: errorMessage(error) }, "an effect threw"))
-      .then(() => ended(actor, key));
+      .then(() => this.#onEnd(actor, key));
     actor.running = { key, since: clock.now(), abort, done };
   }
 
-  function ended(actor: Actor, key: string): void {
+  #onEnd(actor: Actor, key: string): void {
     actor.running = null;
-    const now = keyOf(actor.task);
-    if (now !== key) return drive(actor);
-    // The effect of a settled or waiting state has nothing left to do; that of another state is
-    // started again by the tick.
-    if (isSettled(actor.task.snapshot)) actors.delete(actor.task.id);
+    if (toEffectKey(actor.task) !== key) return this.#drive(actor);
+    // A settled task needs no further effect. In any other state the next tick starts the effect
+    // again.
+    if (isSettled(actor.task.snapshot)) this.#actors.delete(actor.task.id);
   }
 
-  async function boot(alive: ReadonlySet<string> | null): Promise<void> {
-    crashpoint("boot");
-    for await (const task of readTasks(store, { userId: null, states: DRIVEN_STATES })) await adopt(task, alive);
-  }
-
-  async function adopt(task: Task, alive: ReadonlySet<string> | null): Promise<void> {
+  async #adopt(task: Task, alive: ReadonlySet<string> | null): Promise<void> {
+    const { scheduler, taskLog } = this.#deps;
     if (holdsSlot(task.snapshot)) scheduler.adopt(task.id);
-    const found = alive?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
-    // What is not known to be gone may go on: its end is seen when the engine answers.
-    const goesOn = task.state === "provisioning" || (effectOf(task.snapshot) === "supervise" && found !== false);
-    if (!goesOn) return committed(task, []);
-    // The clocks of progress and silence must not count the time in which nobody listened.
-    const text = found
+    const isAlive = alive?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
+    // Unknown (null) counts as alive: the end of a sandbox is seen when the engine answers.
+    const goesOn = task.state === "provisioning" || (effectOf(task.snapshot) === "supervise" && isAlive !== false);
+    if (!goesOn) return this.#onCommit(task, []);
+    // The notice restarts the clocks of progress and silence: they must not count the time without
+    // a coordinator.
+    const text = isAlive
       ? "The coordinator restarted and found the worker running."
       : "The coordinator restarted and goes on.";
     await taskLog.record(task.id, () => [{ type: "notice", data: { level: "info", code: "adopted", text } }]);
   }
-
-  return {
-    boot,
-    driveAll() {
-      for (const actor of actors.values()) if (!idles(actor)) drive(actor);
-      scheduler.schedule();
-    },
-    async endSilent() {
-      for (const { task, running } of actors.values()) {
-        if (running === null || effectOf(task.snapshot) !== "supervise") continue;
-        const { attempt } = task.snapshot.context;
-        const heard = Math.max(running.since, deps.lastSeen(task.id, attempt) ?? 0);
-        if (clock.now() - heard <= deps.livenessMs) continue;
-        const detail = `No sign of life for ${Math.round(deps.livenessMs / 1_000)} s.`;
-        await taskLog.record(task.id, () => [
-          { attempt, ...failureProposal("worker_lost", deps.ids.random(), { detail }) },
-        ]);
-      }
-    },
-    size: () => actors.size,
-    async close() {
-      closed = true;
-      unlisten();
-      const running = [...actors.values()].flatMap((actor) => (actor.running === null ? [] : [actor.running]));
-      for (const { abort } of running) abort.abort(STATE_LEFT);
-      await Promise.all(running.map(({ done }) => done));
-    },
-  };
 }
 
-/** Waiting states whose clearing is done are moved by a deadline or a person, not by an effect. */
-function idles(actor: Actor): boolean {
-  const now = effectOf(actor.task.snapshot);
-  return actor.running === null && (now === "wait" || now === "park");
+/** Identifies an effect: its name, the attempt, and the variant of both. */
+function toEffectKey({ snapshot }: Task): string {
+  const { attempt, forced } = snapshot.context;
+  const phase = typeof snapshot.value === "string" ? "" : (snapshot.value["pushing"] ?? "");
+  return `${effectOf(snapshot)}:${attempt}:${phase}${forced ? ":forced" : ""}`;
+}
+
+/** A cleared task in a waiting state is moved on by a deadline or a person, not by an effect. */
+function isIdle({ task, running }: Actor): boolean {
+  const name = effectOf(task.snapshot);
+  return running === null && (name === "wait" || name === "park");
 }
 
 /**
- * An interruption does not count: a worker can end in a way that looks like one, and must not pause
- * the tasks of others.
+ * `interrupted` does not count: a worker can end in a way that looks like it, and must not pause
+ * the tasks of other users.
  */
 function isInfraFailure({ type, data }: TaskEvent): boolean {
   if (type !== "task.state" || data["reason"] !== "failed" || data["code"] === "interrupted") return false;

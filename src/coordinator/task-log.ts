@@ -1,5 +1,6 @@
 /**
- * The only way in which a task changes: load -> transition -> commit -> publish -> notify listeners.
+ * The only way in which a task changes: load -> transition -> commit -> publish -> notify
+ * listeners.
  *
  * K1 Records of one task run one after another (a mutex per task). A record that loses the
  *    compare-and-swap reloads the task and decides again.
@@ -56,7 +57,8 @@ export interface TaskLog {
   /** Resolves after the commit (R2). Throws `not_found`. */
   record(taskId: string, decide: Decision): Promise<RecordResult>;
   /**
-   * The last committed task; null for an unknown id. Served from the cache while the task is active.
+   * The last committed task; null for an unknown id. Served from the cache while the task is
+   * active.
    */
   task(id: string): Promise<Task | null>;
   /** @returns a function that removes the listener. */

@@ -5,7 +5,7 @@
 import { getInitialMicrosteps, transition, type SnapshotFrom } from "xstate";
 import type { TaskEvent } from "../../src/core/event.ts";
 import type { Snapshot } from "../../src/core/task.ts";
-import { toMachineEvent, toMachineInput } from "../../machines/fold.ts";
+import { toMachineEvent, toMachineInput } from "../../machines/stored-events.ts";
 import { taskMachine } from "../../machines/task.ts";
 
 type Hydrated = SnapshotFrom<typeof taskMachine>;

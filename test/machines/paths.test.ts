@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { accepts, toMachineEvent, fold, isSettled, start, step } from "../../machines/fold.ts";
+import { accepts, fold, isSettled, start, step } from "../../machines/fold.ts";
+import { toMachineEvent } from "../../machines/stored-events.ts";
 import { Coverage, demands } from "./coverage.ts";
 import { begin, MOVES, MOVE_NAMES, offer, eventOf, valueName, type Play } from "./player.ts";
 import { reachable, SUBMISSIONS, taskPaths } from "./paths.ts";

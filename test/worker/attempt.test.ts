@@ -25,7 +25,7 @@ it("success passes every stage but `winding_down`", () => {
   expect(after(...happy).context).toEqual({
     title: "t",
     summary: "s\n\ngreen",
-    verdict: { kind: "finished", sha: "abc" },
+    outcome: { kind: "finished", sha: "abc" },
   });
 });
 
@@ -36,7 +36,7 @@ it.each([0, 1, 2, 3, 4])(
     const verdicts = [failed, { type: "cancel" } as const, { type: "deadline" } as const].map((event) => {
       expect(after(...before, event).value).toBe("winding_down");
       expect(after(...before, event, { type: "ok" }).value).toBe("report");
-      return after(...before, event).context.verdict;
+      return after(...before, event).context.outcome;
     });
     expect(verdicts).toMatchObject([
       { kind: "failed", code: "refused" },
@@ -49,7 +49,7 @@ it.each([0, 1, 2, 3, 4])(
 it("the first outcome stands", () => {
   const winding = after({ type: "cancel" });
   expect(stepAttempt(winding, { type: "deadline" })).toBe(winding);
-  expect(stepAttempt(winding, failed)).toMatchObject({ value: "report", context: { verdict: { kind: "cancelled" } } });
+  expect(stepAttempt(winding, failed)).toMatchObject({ value: "report", context: { outcome: { kind: "cancelled" } } });
 });
 
 it("`ended` is final, and events that a state does not handle change nothing", () => {

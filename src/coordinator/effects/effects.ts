@@ -5,8 +5,8 @@
  * E1 An effect changes a task only through records of the attempt that it was started for (the
  *    fence).
  * E2 Names are derived from (task, attempt): what exists already is adopted, never created twice.
- * E3 The effect of a state without a slot begins by clearing the attempt's sandbox; only then is the
- *    slot given back (rule D5).
+ * E3 The effect of a state without a slot begins by clearing the attempt's sandbox; only then is
+ *    the slot given back (rule D5).
  * E4 Before a sandbox is removed, and before its end is recorded where that is possible, work that
  *    no checkpoint holds is salvaged (rule W6).
  */

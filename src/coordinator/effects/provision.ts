@@ -134,7 +134,9 @@ class Provisioning {
   }
 }
 
-/** The task's limits, bounded by what the server allows now: that may have changed since the submit. */
+/**
+ * The task's limits, bounded by what the server allows now: that may have changed since the submit.
+ */
 function resolveLimits(task: Task, max: MaxLimits): Limits {
   const { memoryMb, cpus, diskMb } = task.spec.limits;
   const { memoryFactor } = task.snapshot.context;

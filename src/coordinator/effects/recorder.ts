@@ -1,4 +1,6 @@
-/** Records of an effect: always with the attempt that the effect was started for (the fence, E1). */
+/**
+ * Records of an effect: always with the attempt that the effect was started for (the fence, E1).
+ */
 import type { Proposal } from "../../core/event.ts";
 import type { FailureCode } from "../../core/failure.ts";
 import type { Ids } from "../../core/ports/runtime.ts";

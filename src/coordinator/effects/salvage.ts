@@ -4,8 +4,8 @@
  *
  * V1 An attempt that was ready is salvaged when a tool ran after its last checkpoint. An attempt
  *    that did not end in order is salvaged in any case, because its worker may have done more than
- *    it reported. It ended in order if its last event is a report or a question, or if its exit code
- *    is `reported`.
+ *    it reported. It ended in order if its last event is a report or a question, or if its exit
+ *    code is `reported`.
  * V2 One salvage per attempt. The artifact's notice, or the notice of a failed salvage, marks it as
  *    done. A settled task accepts no notice, so there its artifact is the only trace.
  * V3 Only a stopped sandbox is read, and only as a stream of bytes: nothing of it is run or
@@ -37,10 +37,10 @@ export interface SalvageDeps {
 }
 
 /**
- * Stops the sandbox and keeps its workspace if that holds more than the last checkpoint. Ends within
- * `salvageMs`. Concurrent calls for one attempt run one after another, and the later ones find the
- * result of the first. Rejects only when aborted, and with `sandbox_unavailable` when the engine
- * does not answer: the sandbox can then be salvaged later.
+ * Stops the sandbox and keeps its workspace if that holds more than the last checkpoint. Ends
+ * within `salvageMs`. Concurrent calls for one attempt run one after another, and the later ones
+ * find the result of the first. Rejects only when aborted, and with `sandbox_unavailable` when the
+ * engine does not answer: the sandbox can then be salvaged later.
  */
 export type Salvage = (
   taskId: string,
@@ -53,7 +53,9 @@ export type Salvage = (
 type WorkState = "saved" | "unsaved" | "unknown";
 
 const CODE = { kept: "salvaged", failed: "salvage_failed" } as const;
-/** Share of the time in which the stream may run: the rest is for the stop and for closing the file. */
+/**
+ * Share of the time in which the stream may run: the rest is for the stop and for closing the file.
+ */
 const STREAM_SHARE = 0.75;
 
 export function createSalvage(deps: SalvageDeps): Salvage {

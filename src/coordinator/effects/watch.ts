@@ -17,8 +17,8 @@ export interface WatchDeps {
 
 /**
  * Exit codes that point to a stop from outside. A worker exits with `reported` only when it was
- * asked to end or has reported; 255 is what Docker notes for a container that ended while the engine
- * was away.
+ * asked to end or has reported; 255 is what Docker notes for a container that ended while the
+ * engine was away.
  */
 const STOPPED_FROM_OUTSIDE: readonly number[] = [WORKER_EXIT.reported, 255];
 /** A worker chooses its exit code, so the number of such ends that are not counted is limited. */

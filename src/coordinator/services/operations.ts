@@ -1,4 +1,6 @@
-/** What operators see: why a task waits, which tasks are stuck and why, containers against rows. */
+/**
+ * For operators: why a task waits, which tasks are stuck and why, containers compared with rows.
+ */
 import { effectOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { QueueState, Scheduler } from "../scheduler/scheduler.ts";
@@ -24,7 +26,7 @@ export interface OperationDeps {
   readonly engineMs: number;
 }
 
-/** A deadline that is overdue by more than this was not fired by the tick. */
+/** A deadline that is overdue by more than this was missed by the tick. */
 const OVERDUE_MS = 10_000;
 const QUIET_MS = 120_000;
 const ACTIVE = OPEN_STATES.filter((state) => state !== "queued");
@@ -32,7 +34,7 @@ const ACTIVE = OPEN_STATES.filter((state) => state !== "queued");
 export function createOperationsService(deps: OperationDeps): OperationsService {
   const { scheduler, store, sandbox, clock } = deps;
 
-  function stuck(task: Task): Stuck | null {
+  function findStuckReason(task: Task): Stuck | null {
     const c = task.snapshot.context;
     const now = clock.now();
     if (c.dueAt !== null && now - c.dueAt > OVERDUE_MS)
@@ -55,7 +57,7 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
   async function stuckTasks() {
     const found: { id: string; state: Task["state"]; reason: string; since: number }[] = [];
     for await (const task of readTasks(store, { userId: null, states: ACTIVE })) {
-      const why = stuck(task);
+      const why = findStuckReason(task);
       if (why !== null) found.push({ id: task.id, state: task.state, ...why });
     }
     return found;
@@ -63,7 +65,7 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
 
   return {
     wait: (task) => (task.state === "queued" ? scheduler.wait(task) : Promise.resolve(null)),
-    stuck,
+    stuck: findStuckReason,
     stuckTasks,
     queue: () => scheduler.state(),
     pauseQueue: (paused) => scheduler.pause(paused),
@@ -78,7 +80,7 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
           Promise.all([sandbox.list(), sandbox.poolStatus()]),
           clock,
         );
-        const containers = found.filter((one) => one.state === "running").length;
+        const containers = found.filter(({ state }) => state === "running").length;
         return { kind, isolates, containers, expected, warm, error: null };
       } catch (error) {
         return { kind, isolates, containers: 0, expected, warm: null, error: errorMessage(error) };
@@ -103,10 +105,12 @@ export interface OperationsService {
   queue(): QueueState;
   /** Durable: holds over restarts. Idempotent. */
   pauseQueue(paused: boolean): Promise<void>;
-  /** What nobody needs any more; `remove` takes it away. Minutes long where much is left. */
+  /**
+   * Garbage collection (GarbageCollector.collect). May take minutes when there is much to remove.
+   */
   collect(mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
   slots(): Promise<{ used: number; max: number }>;
-  /** `warm`: workers that wait for a task; null when this kind of sandbox has none. */
+  /** `warm`: the pool of warm workers; null when this kind of sandbox has none. */
   sandbox(): Promise<{
     kind: string;
     isolates: boolean;

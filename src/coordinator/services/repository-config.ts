@@ -1,7 +1,7 @@
 /**
- * `.slipway.yml`: what a repository asks for. Its text is hostile, and the parser is recursive:
- * what is long, deep or broken is refused before it is parsed, because a stack that runs out ends
- * the process.
+ * Parses `.slipway.yml`, the settings of a repository. The text is not trusted, and the parser is
+ * recursive: long or deeply nested text is refused before it is parsed, because a stack overflow
+ * would end the process.
  */
 import { Lexer, LineCounter, Parser, parseDocument, type CST } from "yaml";
 import { z } from "zod";
@@ -55,20 +55,17 @@ export interface SetupCommand {
 }
 
 export interface RepositoryConfig {
-  /** Canonical, OWN_IMAGE, or null = nothing was said. */
+  /** Canonical, OWN_IMAGE, or null = the file names none. */
   readonly image: string | null;
   readonly setup: readonly SetupCommand[];
   readonly verify: readonly string[];
-  /** Servers of tools for the agent, run in its sandbox. */
+  /** MCP servers for the agent, run in its sandbox. */
   readonly mcp: McpServers;
-  /** `host:port` that the repository would like to reach. */
+  /** Requested egress, `host:port`. */
   readonly hosts: readonly string[];
 }
 
-/**
- * Something that a person must see. `config_invalid`: the whole file does not count.
- * `config_unknown_key`: only that key does not.
- */
+/** `config_invalid`: the whole file is ignored. `config_unknown_key`: only that key is ignored. */
 export interface ConfigWarning {
   readonly code: "config_invalid" | "config_unknown_key";
   readonly text: string;
@@ -81,7 +78,7 @@ export interface ParsedConfig {
 
 export const NO_CONFIG: RepositoryConfig = { image: null, setup: [], verify: [], mcp: {}, hosts: [] };
 
-/** The file as a whole does not count, for this reason. */
+/** The result for a file that is ignored as a whole. */
 export function invalidConfig(why: string): ParsedConfig {
   const text = `${REPOSITORY_CONFIG_FILE} is not used: ${why} The task goes on without it.`;
   return { config: NO_CONFIG, warnings: [{ code: "config_invalid", text }] };
@@ -89,51 +86,51 @@ export function invalidConfig(why: string): ParsedConfig {
 
 /** Never throws. */
 export function parseRepositoryConfig(text: string): ParsedConfig {
-  const tooMuch = refusal(text);
-  if (tooMuch !== null) return invalidConfig(tooMuch);
+  const refusal = checkSize(text);
+  if (refusal !== null) return invalidConfig(refusal);
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, version: "1.2" });
-  const lineAt = (offset: number): number => lines.linePos(offset).line;
+  const toLine = (offset: number): number => lines.linePos(offset).line;
   const [broken] = document.errors;
-  if (broken !== undefined) return invalidConfig(`line ${lineAt(broken.pos[0])}: ${broken.message}.`);
+  if (broken !== undefined) return invalidConfig(`line ${toLine(broken.pos[0])}: ${broken.message}.`);
   let value: unknown;
   try {
     value = document.toJS({ maxAliasCount: 0 }) ?? {};
   } catch {
     return invalidConfig("aliases (*name) are not supported.");
   }
-  const lineOf = (path: readonly PropertyKey[]): number => {
+  const findLine = (path: readonly PropertyKey[]): number => {
     for (let length = path.length; length > 0; length -= 1) {
       const node: unknown = document.getIn(path.slice(0, length), true);
       const range: unknown = typeof node === "object" && node !== null && "range" in node ? node.range : null;
-      if (Array.isArray(range)) return lineAt(Number(range[0]));
+      if (Array.isArray(range)) return toLine(Number(range[0]));
     }
     return 1;
   };
-  return judge(value, lineOf);
+  return validateConfig(value, findLine);
 }
 
-function judge(value: unknown, lineOf: (path: readonly PropertyKey[]) => number): ParsedConfig {
-  const complaints: ConfigWarning[] = [];
+function validateConfig(value: unknown, findLine: (path: readonly PropertyKey[]) => number): ParsedConfig {
+  const warnings: ConfigWarning[] = [];
   const first = schema.safeParse(value);
   for (const issue of first.error?.issues ?? []) {
     if (issue.code !== "unrecognized_keys") continue;
     for (const key of issue.keys) {
       const path = [...issue.path, key];
-      const text = `${REPOSITORY_CONFIG_FILE}, line ${lineOf(path)}: the key "${path.join(".").slice(0, 100)}" is not known and has no effect.`;
-      complaints.push({ code: "config_unknown_key", text });
-      forget(value, path);
+      const text = `${REPOSITORY_CONFIG_FILE}, line ${findLine(path)}: the key "${path.join(".").slice(0, 100)}" is not known and has no effect.`;
+      warnings.push({ code: "config_unknown_key", text });
+      removeKey(value, path);
     }
   }
-  const result = complaints.length === 0 ? first : schema.safeParse(value);
+  const result = warnings.length === 0 ? first : schema.safeParse(value);
   if (!result.success) {
     const [issue] = result.error.issues;
     const path = issue?.path ?? [];
     const what = path.length === 0 ? "the file" : path.map(String).join(".");
     const { config, warnings: refused } = invalidConfig(
-      `line ${lineOf(path)}: ${what}: ${issue?.message ?? "is not valid"}.`,
+      `line ${findLine(path)}: ${what}: ${issue?.message ?? "is not valid"}.`,
     );
-    return { config, warnings: [...complaints, ...refused] };
+    return { config, warnings: [...warnings, ...refused] };
   }
   const { image: name, setup, verify, mcp, egress } = result.data;
   const config = {
@@ -143,32 +140,34 @@ function judge(value: unknown, lineOf: (path: readonly PropertyKey[]) => number)
     mcp: mcp ?? {},
     hosts: egress?.hosts ?? [],
   };
-  return { config, warnings: complaints };
+  return { config, warnings };
 }
 
-/** Takes one key out of a value that came from YAML. */
-function forget(value: unknown, path: readonly PropertyKey[]): void {
-  const holder = path.slice(0, -1).reduce<unknown>((at, key) => (isRecord(at) ? Reflect.get(at, key) : null), value);
-  if (isRecord(holder)) Reflect.deleteProperty(holder, path.at(-1) ?? "");
+/** Removes one key from a value that came from YAML. */
+function removeKey(value: unknown, path: readonly PropertyKey[]): void {
+  const parent = path
+    .slice(0, -1)
+    .reduce<unknown>((node, key) => (isRecord(node) ? Reflect.get(node, key) : null), value);
+  if (isRecord(parent)) Reflect.deleteProperty(parent, path.at(-1) ?? "");
 }
 
 function isRecord(value: unknown): value is object {
   return typeof value === "object" && value !== null;
 }
 
-/** Why the text must not be parsed; null when it may be. */
-function refusal(text: string): string | null {
+/** Why the text must not be parsed; null when it is safe to parse. */
+function checkSize(text: string): string | null {
   let count = 0;
   for (const _ of new Lexer().lex(text)) if (++count > LEXEMES) return "it has too many entries.";
   const open = [...new Parser().parse(text)].map((token) => ({ token, depth: 1 }));
   for (let next = open.pop(); next !== undefined; next = open.pop()) {
     if (next.depth > DEPTH) return "it is nested too deeply.";
-    for (const token of childrenOf(next.token)) open.push({ token, depth: next.depth + 1 });
+    for (const token of listChildren(next.token)) open.push({ token, depth: next.depth + 1 });
   }
   return null;
 }
 
-function childrenOf(token: CST.Token): CST.Token[] {
+function listChildren(token: CST.Token): CST.Token[] {
   if (token.type === "document") return token.value === undefined ? [] : [token.value];
   if (!("items" in token)) return [];
   return token.items.flatMap((item) => [item.key ?? [], item.value ?? []].flat());

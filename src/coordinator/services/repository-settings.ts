@@ -1,6 +1,6 @@
 /**
- * What a repository asks for in its `.slipway.yml`, and what of it this server grants. It is read
- * at the base commit, which no worker can change, and again whenever it is needed: nothing about it
+ * The settings of a repository's `.slipway.yml`, and which of them this server grants. The file is
+ * read at the base commit, which no worker can change, each time that it is needed; nothing of it
  * is stored.
  */
 import type { Proposal } from "../../core/event.ts";
@@ -22,8 +22,7 @@ import type { Repositories } from "../../core/ports/repositories.ts";
 export const NO_SETTINGS: ParsedConfig = { config: NO_CONFIG, warnings: [] };
 
 /**
- * The task repository must be there. @param baseSha null = not known yet: then nothing is asked
- * for.
+ * Requires the task repository. @param baseSha null = not known yet; the settings are then empty.
  */
 export async function readRepositorySettings(
   repos: Pick<Repositories, "file">,
@@ -42,7 +41,7 @@ export async function readRepositorySettings(
   }
 }
 
-/** What a person must know about the file, once per attempt. */
+/** Notices about the file for people, recorded once per attempt. */
 export function settingsNotices({ config, warnings }: ParsedConfig, images: readonly string[] | null): Proposal[] {
   const notice = (level: "info" | "warning", code: string, text: string): Proposal => ({
     type: "notice",
@@ -71,8 +70,8 @@ export function commandsWithheldNotice(): Proposal {
 }
 
 /**
- * The image of a task's sandbox: what was asked for at submit, else what the repository says, else
- * null for Slipway's own.
+ * The image of a task's sandbox: that of the submission, else that of the repository, else null for
+ * Slipway's own.
  * @throws TaskFailure `image_not_allowed`. The operator's list may have changed since the submit.
  */
 export function resolveImage(
@@ -89,8 +88,8 @@ export function resolveImage(
 }
 
 /**
- * What the repository has the worker run: its setup, its servers of tools, and the checks of tasks
- * that bring none.
+ * What the worker runs for the repository: its setup, its MCP servers, and its checks unless the
+ * task has checks.
  */
 export function resolveCommands(
   spec: TaskSpec,

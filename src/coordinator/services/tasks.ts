@@ -1,17 +1,16 @@
 /**
- * What people ask for: submit, cancel, retry, talk, answer, look at the work. Every verb is
- * owner-scoped (rule S2).
+ * What users do with tasks: submit, cancel, retry, send messages, answer questions, read the work.
+ * A task of another user is `not_found`, except for operators (rule S2).
  */
-import { createHash } from "node:crypto";
 import type { Artifacts } from "../../core/ports/artifacts.ts";
 import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "../../core/budget.ts";
 import type { TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
-import type { EventData, Proposal, TaskEvent } from "../../core/event.ts";
-import { readLog, readTasks } from "../read-lists.ts";
+import type { Proposal, TaskEvent } from "../../core/event.ts";
+import { readLog } from "../read-lists.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
-import { checkLimits, describeCapabilities, createTaskSpec, deriveTitle, type ServerOptions } from "./task-spec.ts";
-import { isSettledState, type Policy, type Task, type TaskSpec } from "../../core/task.ts";
+import { describeCapabilities, createTaskSpec, type ServerOptions } from "./tasks/task-spec.ts";
+import { isSettledState, type Policy, type Task } from "../../core/task.ts";
 import type {
   MessageRequest,
   RetryRequest,
@@ -23,6 +22,8 @@ import type { Clock, Ids } from "../../core/ports/runtime.ts";
 import type { Repositories, Diff } from "../../core/ports/repositories.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
+import { planFollowUp, planRetry, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
+import { digest, type Idempotency } from "./tasks/idempotency.ts";
 
 export interface TaskServiceDeps extends ServerOptions {
   readonly taskLog: TaskLog;
@@ -34,212 +35,47 @@ export interface TaskServiceDeps extends ServerOptions {
   readonly policy: Policy;
 }
 
-/** What a child task carries on from its parent. */
-interface Inheritance {
-  readonly parent: Task;
-  readonly data: EventData;
+export function createTaskService(deps: TaskServiceDeps): TaskService {
+  return new OwnedTaskService(deps);
 }
 
-export function createTaskService(deps: TaskServiceDeps): TaskService {
-  const { taskLog, store, repos, ids } = deps;
+class OwnedTaskService implements TaskService {
+  readonly #deps: TaskServiceDeps;
 
-  async function owned(person: Identity, taskId: string): Promise<Task> {
-    const task = await store.task(taskId);
-    if (task === null || (task.userId !== person.userId && person.role === "user"))
-      throw new SlipwayError("not_found", "There is no such task.");
-    return task;
+  constructor(deps: TaskServiceDeps) {
+    this.#deps = deps;
   }
 
-  /** The first event holds all that the chart needs, so that folding the log asks nothing else. */
-  function submitted(spec: TaskSpec, person: Identity): EventData {
-    const { repo, base, branch, title, agent, model, effort, priority, maxAttempts, pullRequest, from } = spec;
-    const wallMs = spec.budget.minutes === undefined ? deps.policy.wallMs : Math.round(spec.budget.minutes * 60_000);
-    return {
-      repo,
-      base,
-      branch,
-      title,
-      agent,
-      model,
-      effort,
-      priority,
-      maxAttempts,
-      pullRequest,
-      from,
-      policy: { ...deps.policy, wallMs },
-      by: person.userId,
-    };
+  capabilities(): Capabilities {
+    return describeCapabilities(this.#deps);
   }
 
-  async function submit(person: Identity, request: SubmitRequest, key: string | null) {
+  submit(person: Identity, request: SubmitRequest, key: string | null): Promise<{ task: Task; replayed: boolean }> {
+    const { taskLog, ids, policy } = this.#deps;
     const id = ids.next("task");
-    const spec = createTaskSpec(deps, request, id);
+    const spec = createTaskSpec(this.#deps, request, id);
     return taskLog.create({
       id,
       userId: person.userId,
       threadId: id.replace("task_", "thread_"),
       parentId: null,
       spec,
-      data: submitted(spec, person),
+      data: toSubmittedData(spec, policy, person),
       inherits: null,
       idempotency: key === null ? null : { key, fingerprint: digest(["submit", request]) },
     });
   }
 
-  async function child(
-    person: Identity,
-    { parent, data }: Inheritance,
-    spec: TaskSpec,
-    idempotency: { key: string; fingerprint: string } | null,
-  ): Promise<Task> {
-    const { task } = await taskLog.create({
-      id: ids.next("task"),
-      // The thread stays its owner's, whoever retries it.
-      userId: parent.userId,
-      threadId: parent.threadId,
-      parentId: parent.id,
-      spec,
-      data: { ...submitted(spec, person), ...data },
-      // The conversation goes along wherever the work does, also past a retry of the push alone.
-      inherits: spec.from === "start" ? null : parent.id,
-      idempotency,
-    });
+  async task(person: Identity, taskId: string): Promise<Task> {
+    const task = await this.#deps.store.task(taskId);
+    if (task === null || (task.userId !== person.userId && person.role === "user"))
+      throw new SlipwayError("not_found", "There is no such task.");
     return task;
   }
 
-  /** The upstream branch as this thread last left it, for the lease of the next push. */
-  async function lease(parent: Task): Promise<string | null> {
-    for await (const { spec, snapshot } of readTasks(store, { userId: null, threadId: parent.threadId }))
-      if (spec.branch === parent.spec.branch && snapshot.context.outcome === "pushed") return snapshot.context.headSha;
-    return null;
-  }
-
-  function savedWork(parent: Task): EventData {
-    const { base, baseSha, headSha, checkpoint, report } = parent.snapshot.context;
-    const saved = headSha !== null && headSha !== baseSha ? { sha: headSha, cursor: null } : checkpoint;
-    return { base, baseSha, checkpoint: saved, headSha, report };
-  }
-
-  async function retry(person: Identity, taskId: string, request: RetryRequest): Promise<Task> {
-    const parent = await owned(person, taskId);
-    if (!isSettledState(parent.state))
-      throw new SlipwayError("task_open", "Cancel the task first, or wait for its end.");
-    const from = request.from ?? "start";
-    const { headSha, baseSha } = parent.snapshot.context;
-    if (from === "push" && (headSha === null || headSha === baseSha)) {
-      throw new SlipwayError(
-        "nothing_to_push",
-        "The task ended before its work was finished. Retry from `checkpoint` or `start`.",
-      );
-    }
-    const prompt = request.prompt ?? parent.spec.prompt;
-    const budget = { ...parent.spec.budget, ...request.budget };
-    const limits = { ...parent.spec.limits, ...checkLimits(request.limits ?? {}, deps.maxLimits) };
-    const spec: TaskSpec = { ...parent.spec, prompt, budget, limits, from, expectSha: await lease(parent) };
-    // A retry from the checkpoint goes on where the agent stood; finished work is not a place to
-    // stand.
-    const { checkpoint, base } = parent.snapshot.context;
-    const data = from === "start" ? {} : from === "push" ? savedWork(parent) : { base, baseSha, checkpoint };
-    return child(person, { parent, data }, spec, null);
-  }
-
-  async function message(person: Identity, taskId: string, request: MessageRequest, key: string | null) {
-    const task = await owned(person, taskId);
-    const fingerprint = digest(["message", taskId, request]);
-    // The id follows from the key, so that the same request again finds its own message.
-    const id = key === null ? ids.next("msg") : `msg_${digest([person.userId, key, taskId]).slice(0, 26)}`;
-    const known = await store.message(taskId, id);
-    if (known !== null) return replayed(known, request);
-    if (isSettledState(task.state)) return followUp(person, task, request, key === null ? null : { key, fingerprint });
-    const mode = request.mode ?? "steer";
-    const data = {
-      id,
-      role: "user",
-      content: [{ type: "text", text: request.text }],
-      mode,
-      status: "queued",
-      by: person.userId,
-    };
-    const { events, task: now } = await taskLog.record(taskId, () => [{ type: "message", data }]);
-    const event = events[0];
-    if (event === undefined) return followUp(person, now, request, key === null ? null : { key, fingerprint });
-    return { message: rowOf(event, request) };
-  }
-
-  function replayed(known: MessageRow, request: MessageRequest): { message: MessageRow } {
-    const same = known.content[0]?.["text"] === request.text && known.mode === (request.mode ?? "steer");
-    if (!same) throw new SlipwayError("idempotency_mismatch", "Use a new Idempotency-Key for a new message.");
-    return { message: known };
-  }
-
-  async function followUp(
-    person: Identity,
-    parent: Task,
-    request: MessageRequest,
-    idempotency: { key: string; fingerprint: string } | null,
-  ) {
-    const spec: TaskSpec = {
-      ...parent.spec,
-      prompt: request.text,
-      title: deriveTitle(request.text),
-      script: null,
-      from: "checkpoint",
-      expectSha: await lease(parent),
-    };
-    return {
-      task: await child(
-        person,
-        { parent, data: { ...savedWork(parent), headSha: null, report: null } },
-        spec,
-        idempotency,
-      ),
-    };
-  }
-
-  async function withdraw(person: Identity, taskId: string, messageId: string): Promise<void> {
-    await owned(person, taskId);
-    for (;;) {
-      const row = await store.message(taskId, messageId);
-      if (row === null || row.role !== "user") throw new SlipwayError("not_found", "There is no such message.");
-      if (row.status === "withdrawn") return;
-      if (row.status === "delivered") throw new SlipwayError("message_delivered", "The agent has read it already.");
-      let seq = 0;
-      const { events, task } = await taskLog.record(taskId, (now) => {
-        seq = now.seq;
-        return [{ type: "message.status", data: { id: messageId, status: "withdrawn", by: person.userId } }];
-      });
-      if (events.length > 0) return;
-      // Refused: the task settled meanwhile; what was not delivered will not be.
-      if (isSettledState(task.state) || seq === 0)
-        throw new SlipwayError("task_settled", "The task is settled; the message was never delivered.");
-    }
-  }
-
-  async function answer(
-    person: Identity,
-    taskId: string,
-    request: { questionId: string; text: string },
-  ): Promise<Task> {
-    await owned(person, taskId);
-    const data = { questionId: request.questionId, text: request.text, by: person.userId };
-    const { events, task } = await taskLog.record(taskId, (now): Proposal[] => [
-      { type: "answer", data: isBudgetQuestion(data.questionId) ? { ...data, ...decisionOf(now, data) } : data },
-    ]);
-    if (events.length > 0) return task;
-    if (await wasAsked(taskId, request.questionId))
-      throw new SlipwayError("already_answered", "The first answer counts.");
-    throw new SlipwayError("not_found", "There is no such question.");
-  }
-
-  async function wasAsked(taskId: string, questionId: string): Promise<boolean> {
-    for await (const event of readLog(store, taskId))
-      if (event.type === "question" && event.data["id"] === questionId) return true;
-    return false;
-  }
-
-  async function cancel(person: Identity, taskId: string, force: boolean): Promise<Task> {
-    await owned(person, taskId);
-    const { task, events } = await taskLog.record(taskId, () => [
+  async cancel(person: Identity, taskId: string, force: boolean): Promise<Task> {
+    await this.task(person, taskId);
+    const { task, events } = await this.#deps.taskLog.record(taskId, () => [
       { type: "task.state", data: { reason: "cancel", force, by: person.userId } },
     ]);
     if (events.length === 0 && isSettledState(task.state))
@@ -247,40 +83,148 @@ export function createTaskService(deps: TaskServiceDeps): TaskService {
     return task;
   }
 
-  async function range(person: Identity, taskId: string): Promise<{ base: string; head: string }> {
-    const { baseSha, headSha, checkpoint } = (await owned(person, taskId)).snapshot.context;
+  async retry(person: Identity, taskId: string, request: RetryRequest): Promise<Task> {
+    const parent = await this.task(person, taskId);
+    const plan = await planRetry(this.#deps.store, parent, request, this.#deps.maxLimits);
+    return await this.#createChild(person, parent, plan, null);
+  }
+
+  async message(
+    person: Identity,
+    taskId: string,
+    request: MessageRequest,
+    key: string | null,
+  ): Promise<{ message: MessageRow } | { task: Task }> {
+    const { taskLog, store, ids } = this.#deps;
+    const task = await this.task(person, taskId);
+    // The id is derived from the key, so that a repeated request finds its own message.
+    const id = key === null ? ids.next("msg") : `msg_${digest([person.userId, key, taskId]).slice(0, 26)}`;
+    const known = await store.message(taskId, id);
+    if (known !== null) return { message: checkSameMessage(known, request) };
+    const idempotency = key === null ? null : { key, fingerprint: digest(["message", taskId, request]) };
+    if (isSettledState(task.state)) return { task: await this.#followUp(person, task, request, idempotency) };
+    const data = {
+      id,
+      role: "user",
+      content: [{ type: "text", text: request.text }],
+      mode: request.mode ?? "steer",
+      status: "queued",
+      by: person.userId,
+    };
+    const { events, task: now } = await taskLog.record(taskId, () => [{ type: "message", data }]);
+    const event = events[0];
+    // Not accepted: the task has settled since it was read.
+    if (event === undefined) return { task: await this.#followUp(person, now, request, idempotency) };
+    return { message: toMessageRow(event, request) };
+  }
+
+  async withdraw(person: Identity, taskId: string, messageId: string): Promise<void> {
+    await this.task(person, taskId);
+    for (;;) {
+      const row = await this.#deps.store.message(taskId, messageId);
+      if (row === null || row.role !== "user") throw new SlipwayError("not_found", "There is no such message.");
+      if (row.status === "withdrawn") return;
+      if (row.status === "delivered") throw new SlipwayError("message_delivered", "The agent has read it already.");
+      let seq = 0;
+      const { events, task } = await this.#deps.taskLog.record(taskId, (now) => {
+        seq = now.seq;
+        return [{ type: "message.status", data: { id: messageId, status: "withdrawn", by: person.userId } }];
+      });
+      if (events.length > 0) return;
+      // Not accepted: the task has settled, and a message that was not delivered never will be.
+      if (isSettledState(task.state) || seq === 0)
+        throw new SlipwayError("task_settled", "The task is settled; the message was never delivered.");
+    }
+  }
+
+  async answer(person: Identity, taskId: string, { questionId, text }: AnswerRequest): Promise<Task> {
+    await this.task(person, taskId);
+    const { events, task } = await this.#deps.taskLog.record(taskId, (now): Proposal[] => {
+      const decision = isBudgetQuestion(questionId) ? parseBudgetDecision(now, questionId, text) : {};
+      return [{ type: "answer", data: { questionId, text, by: person.userId, ...decision } }];
+    });
+    if (events.length > 0) return task;
+    if (await this.#wasAsked(taskId, questionId))
+      throw new SlipwayError("already_answered", "The first answer counts.");
+    throw new SlipwayError("not_found", "There is no such question.");
+  }
+
+  async diff(person: Identity, taskId: string): Promise<Diff> {
+    const { base, head } = await this.#savedRange(person, taskId);
+    return await this.#deps.repos.diff(taskId, base, head);
+  }
+
+  async patch(person: Identity, taskId: string): Promise<string> {
+    const { base, head } = await this.#savedRange(person, taskId);
+    return await this.#deps.repos.patch(taskId, base, head);
+  }
+
+  async artifacts(person: Identity, taskId: string): Promise<Artifact[]> {
+    return await this.#deps.artifacts.list((await this.task(person, taskId)).id);
+  }
+
+  async artifact(
+    person: Identity,
+    taskId: string,
+    name: string,
+  ): Promise<{ artifact: Artifact; content: AsyncIterable<Uint8Array> }> {
+    const found = await this.#deps.artifacts.open((await this.task(person, taskId)).id, name);
+    if (found === null) throw new SlipwayError("not_found", "The task has no artifact of that name.");
+    return found;
+  }
+
+  async #followUp(
+    person: Identity,
+    parent: Task,
+    request: MessageRequest,
+    idempotency: Idempotency | null,
+  ): Promise<Task> {
+    return await this.#createChild(person, parent, await planFollowUp(this.#deps.store, parent, request), idempotency);
+  }
+
+  async #createChild(
+    person: Identity,
+    parent: Task,
+    { spec, data }: ChildPlan,
+    idempotency: Idempotency | null,
+  ): Promise<Task> {
+    const { task } = await this.#deps.taskLog.create({
+      id: this.#deps.ids.next("task"),
+      // The thread keeps its owner, also when an operator retries it.
+      userId: parent.userId,
+      threadId: parent.threadId,
+      parentId: parent.id,
+      spec,
+      data: { ...toSubmittedData(spec, this.#deps.policy, person), ...data },
+      // The conversation is inherited with the work, also by a retry of the push alone.
+      inherits: spec.from === "start" ? null : parent.id,
+      idempotency,
+    });
+    return task;
+  }
+
+  async #wasAsked(taskId: string, questionId: string): Promise<boolean> {
+    for await (const event of readLog(this.#deps.store, taskId))
+      if (event.type === "question" && event.data["id"] === questionId) return true;
+    return false;
+  }
+
+  /** Commits of the saved work. @throws SlipwayError `not_found`. */
+  async #savedRange(person: Identity, taskId: string): Promise<{ base: string; head: string }> {
+    const { baseSha, headSha, checkpoint } = (await this.task(person, taskId)).snapshot.context;
     const head = headSha ?? checkpoint?.sha ?? null;
     if (baseSha === null || head === null) throw new SlipwayError("not_found", "There is no saved work yet.");
     return { base: baseSha, head };
   }
-
-  return {
-    capabilities: () => describeCapabilities(deps),
-    submit,
-    task: owned,
-    cancel,
-    retry,
-    message,
-    withdraw,
-    answer,
-    async diff(person, taskId) {
-      const { base, head } = await range(person, taskId);
-      return repos.diff(taskId, base, head);
-    },
-    async patch(person, taskId) {
-      const { base, head } = await range(person, taskId);
-      return repos.patch(taskId, base, head);
-    },
-    artifacts: async (person, taskId) => deps.artifacts.list((await owned(person, taskId)).id),
-    async artifact(person, taskId, name) {
-      const found = await deps.artifacts.open((await owned(person, taskId)).id, name);
-      if (found === null) throw new SlipwayError("not_found", "The task has no artifact of that name.");
-      return found;
-    },
-  };
 }
 
-function decisionOf(task: Task, { questionId, text }: { questionId: string; text: string }): BudgetDecision {
+function checkSameMessage(known: MessageRow, request: MessageRequest): MessageRow {
+  const isSame = known.content[0]?.["text"] === request.text && known.mode === (request.mode ?? "steer");
+  if (!isSame) throw new SlipwayError("idempotency_mismatch", "Use a new Idempotency-Key for a new message.");
+  return known;
+}
+
+function parseBudgetDecision(task: Task, questionId: string, text: string): BudgetDecision {
   const decision = readBudgetAnswer(task, questionId, text);
   if (decision !== null) return decision;
   throw new SlipwayError("invalid_request", "Answer continue, stop, or how much more to grant.", {
@@ -288,11 +232,7 @@ function decisionOf(task: Task, { questionId, text }: { questionId: string; text
   });
 }
 
-function digest(value: unknown): string {
-  return createHash("sha256").update(JSON.stringify(value)).digest("hex");
-}
-
-function rowOf(event: TaskEvent, request: MessageRequest): MessageRow {
+function toMessageRow(event: TaskEvent, request: MessageRequest): MessageRow {
   return {
     id: String(event.data["id"]),
     taskId: event.taskId,
@@ -306,7 +246,7 @@ function rowOf(event: TaskEvent, request: MessageRequest): MessageRow {
 }
 
 export interface TaskService {
-  /** What a submission may ask for; the same for everybody. */
+  /** What a submission may ask for; the same for all users. */
   capabilities(): Capabilities;
   /**
    * Resolves after the task is durable (rule R1). With an idempotency key the same body gives the
@@ -337,27 +277,27 @@ export interface TaskService {
     idempotencyKey: string | null,
   ): Promise<{ message: MessageRow } | { task: Task }>;
   /**
-   * Takes back a message that was not delivered; `message_delivered` once it was; `not_found` for
-   * an unknown one. Idempotent.
+   * Withdraws a message that was not delivered; `message_delivered` once it was; `not_found` for an
+   * unknown one. Idempotent.
    */
   withdraw(person: Identity, taskId: string, messageId: string): Promise<void>;
   /**
-   * First answer wins: `already_answered` for a second, `not_found` for a question that was never
-   * asked, `invalid_request` for an answer to a question about the budget that is neither yes, no
-   * nor an amount.
+   * The first answer counts: `already_answered` for a second, `not_found` for a question that was
+   * never asked, `invalid_request` for an answer to a budget question that is neither `continue`,
+   * `stop` nor an amount.
    */
   answer(person: Identity, taskId: string, request: AnswerRequest): Promise<Task>;
   /**
-   * Base to head (or to the last checkpoint). Works when the sandbox is gone; `not_found` when
-   * there is no work yet.
+   * Base to head, or to the last checkpoint. Needs no sandbox; `not_found` before the first saved
+   * work.
    */
   diff(person: Identity, taskId: string): Promise<Diff>;
   patch(person: Identity, taskId: string): Promise<string>;
-  /** What was salvaged of its sandboxes. */
+  /** The salvaged workspaces of its attempts. */
   artifacts(person: Identity, taskId: string): Promise<Artifact[]>;
   /**
-   * `not_found` for a name that the list does not have. Whoever stops reading early must end the
-   * iteration.
+   * `not_found` for a name that is not in the list. A caller that stops reading early must end the
+   * iteration, which closes the file.
    */
   artifact(
     person: Identity,

@@ -1,10 +1,10 @@
 /**
- * The server side of the worker protocol. Workers are not trusted: each call passes the fence of its
- * attempt (rule T6), and events are checked before they are recorded (rules W1, W3).
+ * The server side of the worker protocol. Workers are not trusted: each call passes the fence of
+ * its attempt (rule T6), and events are checked before they are recorded (rules W1, W3).
  */
 import { holdsSlot } from "../../../machines/fold.ts";
 import { remainingBudget, type BudgetStanding } from "../../core/budget.ts";
-import { answerText, pollCommands, messageText } from "./worker-commands.ts";
+import { answerText, pollCommands, messageText } from "./worker/commands.ts";
 import type { TaskLog } from "../task-log.ts";
 import { failureProposal } from "../effects/failure-proposal.ts";
 import { SequenceGap, SlipwayError } from "../../core/error.ts";
@@ -32,7 +32,7 @@ import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
 import type { WorkerApi } from "../../core/ports/broker.ts";
 import { assertCurrentAttempt, staleAttempt } from "./current-attempt.ts";
-import { toProposal } from "./worker-events.ts";
+import { toProposal } from "./worker/events.ts";
 
 export interface WorkerServiceDeps {
   readonly taskLog: TaskLog;
@@ -45,7 +45,7 @@ export interface WorkerServiceDeps {
   readonly abandonMs: number;
   /** The budget of the task after the gateway refused it a request. */
   standing(task: Task): Promise<BudgetStanding>;
-  /** Models that tasks may use; none = there is no gateway. */
+  /** Models that tasks may use; none = the gateway is off. */
   readonly models: readonly string[];
   /** Agents that are programs: name -> shell command. */
   readonly acpCommands: Readonly<Record<string, string>>;

@@ -1,12 +1,10 @@
 /**
- * A private upstream on a server of its own: a real coordinator process, real workers, the
- * credential given through the API.
+ * A private upstream: a real git server, a real coordinator process, real workers, the credential
+ * stored through the API.
  */
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
@@ -43,9 +41,45 @@ const submit = async (script: readonly object[]): Promise<string> => {
   expect(status).toBe(201);
   return (body as WireTask).id;
 };
-const give = (token: string) => server.call("POST", "/v1/credentials", { host: upstream.host, kind: "token", token });
+const storeCredential = (token: string) =>
+  server.call("POST", "/v1/credentials", { host: upstream.host, kind: "token", token });
 
-/** Every file under a folder, with what is in it. */
+interface Process {
+  readonly pid: number;
+  readonly commandLine: string;
+  /** Empty for a process of another user. */
+  readonly environment: string;
+}
+
+/** Every process of the machine. */
+function listProcesses(): Process[] {
+  return readdirSync("/proc").flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    const read = (file: string): string => readFileSync(`/proc/${name}/${file}`, "utf8").replaceAll("\0", " ");
+    try {
+      const commandLine = read("cmdline");
+      let environment = "";
+      try {
+        environment = read("environ");
+      } catch {
+        // Another user's.
+      }
+      return [{ pid: Number(name), commandLine, environment }];
+    } catch {
+      return []; // It has ended since the folder was listed.
+    }
+  });
+}
+
+/** The forms in which the credential could leak. */
+const FORMS = [
+  TOKEN,
+  encodeURIComponent(TOKEN),
+  Buffer.from(TOKEN).toString("base64"),
+  Buffer.from(`x-access-token:${TOKEN}`).toString("base64"),
+];
+
+/** Every file under a folder, with its content. */
 function* contents(root: string): Iterable<[string, Buffer]> {
   for (const entry of readdirSync(root, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
@@ -53,15 +87,15 @@ function* contents(root: string): Iterable<[string, Buffer]> {
     try {
       yield [file, readFileSync(file)];
     } catch {
-      // A worker's scratch file that is gone again.
+      // Removed since the folder was listed, as a worker's temporary files are.
     }
   }
 }
 
 describe("a private repository", () => {
-  it("without or with a wrong credential ends in repo_auth with advice, before any sandbox starts", async () => {
+  it("a missing or wrong credential ends in repo_auth with advice, before any sandbox starts", async () => {
     for (const credential of [null, "wrong"]) {
-      if (credential !== null) await give(credential);
+      if (credential !== null) await storeCredential(credential);
       const task = await settled(await submit([{ bash: "true" }]));
       expect(task).toMatchObject({
         state: "failed",
@@ -73,39 +107,43 @@ describe("a private repository", () => {
     }
   });
 
-  it("[S1] with the credential the branch is upstream, and the secret is nowhere a worker or a reader can look", async () => {
-    expect((await give(TOKEN)).status).toBe(201);
-    const look = "env; cat /proc/self/environ | tr '\\0' '\\n'; git config --list --show-origin; cat .git/config";
+  it("[S1] with the credential the branch is pushed; the secret is in the environment of the coordinator's git and nowhere else", async () => {
+    expect((await storeCredential(TOKEN)).status).toBe(201);
+    // Holds the push open until the processes were listed.
+    const proceed = join(dir, "proceed");
+    upstream.hook("private", "pre-receive", `while [ ! -e '${proceed}' ]; do sleep 0.05; done`);
+    const inspect = "env; cat /proc/self/environ | tr '\\0' '\\n'; git config --list --show-origin; cat .git/config";
     const id = await submit([
-      { bash: look },
+      { bash: inspect },
       { bash: "echo changed > change.txt" },
-      { wait: 1_500 },
       { finish: { title: "Change it", summary: "Changed." } },
     ]);
-    await eventually(async () => ((await server.task(id)).state === "running" ? true : null), "the worker runs");
-    await delay(300);
-    const processes = execFileSync("ps", ["-eo", "args"], { encoding: "utf8" });
+    // Positive control: the list was taken while a git process held the credential.
+    const processes = await eventually(() => {
+      const listed = listProcesses();
+      const isPush = ({ commandLine, environment }: Process): boolean =>
+        environment.includes(TOKEN) && /\bgit\b.* push /.test(commandLine);
+      return Promise.resolve(listed.some(isPush) ? listed : null);
+    }, "a git process pushes with the credential");
+    for (const { commandLine, environment } of processes) {
+      for (const form of FORMS) expect(commandLine).not.toContain(form);
+      if (environment.includes(TOKEN)) expect(commandLine).toMatch(/\bgit\b/);
+    }
+    writeFileSync(proceed, "");
     const task = await settled(id);
     expect(task).toMatchObject({ state: "done", outcome: "pushed" });
     expect(upstream.git("private", "rev-parse", `refs/heads/${task.branch}`)).toBe(task.headSha);
     expect(upstream.git("private", "show", `${task.branch}:change.txt`)).toBe("changed");
-    const forms = [
-      TOKEN,
-      encodeURIComponent(TOKEN),
-      Buffer.from(TOKEN).toString("base64"),
-      Buffer.from(`x-access-token:${TOKEN}`).toString("base64"),
-    ];
     const events = JSON.stringify(await server.events(id));
     expect(events).toContain("GIT_");
-    for (const form of forms) {
-      expect(processes).not.toContain(form);
+    for (const form of FORMS) {
       expect(events).not.toContain(form);
       expect(server.stderr()).not.toContain(form);
       for (const [file, bytes] of contents(dir)) expect(bytes.includes(form), file).toBe(false);
     }
   });
 
-  it("the diff is there when the worker is gone, as JSON and as a patch that applies", async () => {
+  it("the diff is available after the worker has ended, as JSON and as a patch", async () => {
     const { body } = await server.call("GET", "/v1/tasks?state=done&limit=1");
     const task = (body as { items: WireTask[] }).items[0];
     const diff = await server.call("GET", `/v1/tasks/${task?.id}/diff`);
@@ -118,7 +156,7 @@ describe("a private repository", () => {
     expect(patch.body).toContain("+changed");
   });
 
-  it("[S4] the upstream gets exactly one branch, whatever the worker has made", async () => {
+  it("[S4] the upstream gets exactly one branch, although the worker created several branches and tags", async () => {
     const refs = (): string[] => upstream.git("private", "for-each-ref", "--format=%(refname)").split("\n");
     const before = refs();
     const id = await submit([

@@ -1,13 +1,12 @@
 /**
- * What people say to a running worker, read off the task's log: there is no queue beside it.
- * A command's id is the seq of the event behind it, so the poll needs no state of its own (decision
- * 005).
+ * Commands for a running worker, read from the task's log: there is no queue beside it. A command's
+ * id is the seq of its event, so the poll is stateless (decision 005).
  */
-import type { EventData, TaskEvent } from "../../core/event.ts";
-import type { MessageRow, Store } from "../../core/ports/store.ts";
-import type { Task } from "../../core/task.ts";
-import type { WorkerCommand } from "../../core/protocol/worker.ts";
-import type { Bus, Clock } from "../../core/ports/runtime.ts";
+import type { EventData, TaskEvent } from "../../../core/event.ts";
+import type { MessageRow, Store } from "../../../core/ports/store.ts";
+import type { Task } from "../../../core/task.ts";
+import type { WorkerCommand } from "../../../core/protocol/worker.ts";
+import type { Bus, Clock } from "../../../core/ports/runtime.ts";
 
 export interface CommandDeps {
   readonly store: Store;
@@ -18,7 +17,7 @@ export interface CommandDeps {
 export interface Poll {
   readonly taskId: string;
   readonly after: number;
-  /** The longest wait for the first command, ms. */
+  /** Longest wait for the first command, ms. */
   readonly waitMs: number;
   readonly signal: AbortSignal;
   /** The newest task. @throws SlipwayError stale_attempt, which ends the poll. */
@@ -27,44 +26,41 @@ export interface Poll {
 
 const EVENTS = 1_000;
 
-/**
- * Resolves as soon as there is a command after `after`, or with none when the time is up or the
- * signal is aborted.
- */
+/** Resolves with the first commands after `after`; with none after `waitMs` or when aborted. */
 export async function pollCommands({ store, bus, clock }: CommandDeps, poll: Poll): Promise<WorkerCommand[]> {
   const { taskId, waitMs, signal } = poll;
-  const until = clock.now() + waitMs;
+  const deadline = clock.now() + waitMs;
   let from = poll.after;
   for (;;) {
     const task = await poll.task();
     const hint = new AbortController();
-    const left = until - clock.now();
-    // Listen first, then read: a hint between the two is not missed.
-    const woken = nextHint({ bus, clock }, taskId, Math.max(0, left), AbortSignal.any([signal, hint.signal]));
-    const found = await commandsNow(store, taskId, from);
-    if (found.length > 0 || left <= 0 || signal.aborted) {
+    const remainingMs = deadline - clock.now();
+    // Subscribed before the read, so that a hint between the two is not missed.
+    const hinted = nextHint({ bus, clock }, taskId, Math.max(0, remainingMs), AbortSignal.any([signal, hint.signal]));
+    const found = await readCommands(store, taskId, from);
+    if (found.length > 0 || remainingMs <= 0 || signal.aborted) {
       hint.abort();
       const { graceMs } = task.snapshot.context.policy;
       return found.map((command) => (command.type === "cancel" ? { ...command, graceMs } : command));
     }
     from = Math.max(from, task.seq);
-    await woken;
+    await hinted;
   }
 }
 
-async function commandsNow(store: Store, taskId: string, after: number): Promise<WorkerCommand[]> {
+async function readCommands(store: Store, taskId: string, after: number): Promise<WorkerCommand[]> {
   for (let from = after; ;) {
     const { items, more } = await store.eventsOfOthers(taskId, from, EVENTS);
-    const found = (await Promise.all(items.map((event) => commandOf(store, event)))).filter(
+    const found = (await Promise.all(items.map((event) => toCommand(store, event)))).filter(
       (command) => command !== null,
     );
-    // What follows on the next page comes with the next poll: an answer is no larger than a page.
+    // Commands of later pages are returned by the next poll, so the size of a response is bounded.
     if (found.length > 0 || !more) return found;
     from = items.at(-1)?.seq ?? from;
   }
 }
 
-async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand | null> {
+async function toCommand(store: Store, event: TaskEvent): Promise<WorkerCommand | null> {
   const { seq: id, type, data } = event;
   if (type === "message" && data["role"] === "user") {
     const message = await store.message(event.taskId, String(data["id"]));
@@ -79,12 +75,12 @@ async function commandOf(store: Store, event: TaskEvent): Promise<WorkerCommand 
   return null;
 }
 
-/** The words of a person's message. */
+/** The text of a user message. */
 export function messageText({ content }: Pick<MessageRow, "content">): string {
   return content.map((block) => String(block["text"] ?? "")).join("\n");
 }
 
-/** What the worker hears: of a question that the coordinator asked, the decision. */
+/** The answer as the worker gets it: for a question of the coordinator, the decision. */
 export function answerText(data: EventData): string {
   return String(data["decision"] ?? data["text"]);
 }
@@ -97,12 +93,12 @@ function nextHint(
   signal: AbortSignal,
 ): Promise<void> {
   return new Promise((resolve) => {
-    const callOff = clock.timer(ms, done);
-    const off = bus.onHint((hint) => hint.taskId === taskId && done());
+    const cancelTimer = clock.timer(ms, done);
+    const unsubscribe = bus.onHint((hint) => hint.taskId === taskId && done());
     signal.addEventListener("abort", done, { once: true });
     function done(): void {
-      callOff();
-      off();
+      cancelTimer();
+      unsubscribe();
       signal.removeEventListener("abort", done);
       resolve();
     }

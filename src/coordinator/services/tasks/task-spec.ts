@@ -1,31 +1,29 @@
 /**
- * What was asked for -> what a task is: defaults filled in, and checked against what this
- * installation offers.
+ * SubmitRequest -> TaskSpec: fills in defaults and checks against what this installation offers.
  */
-import { matchesPattern } from "../../core/values/name-pattern.ts";
-import { SlipwayError } from "../../core/error.ts";
-import { isImageAllowed, OWN_IMAGE, parseImageReference } from "../../core/values/image-reference.ts";
-import { parseBranch, parseRepositoryUrl } from "../../core/values/repository-url.ts";
-import { EFFORTS, MODEL_AGENTS, type Egress, type Limits, type MaxLimits, type TaskSpec } from "../../core/task.ts";
-import type { Capabilities, SubmitRequest } from "../../core/protocol/rest.ts";
-import type { Forge } from "../../core/ports/repositories.ts";
+import { matchesPattern } from "../../../core/values/name-pattern.ts";
+import { SlipwayError } from "../../../core/error.ts";
+import { isImageAllowed, OWN_IMAGE, parseImageReference } from "../../../core/values/image-reference.ts";
+import { parseBranch, parseRepositoryUrl } from "../../../core/values/repository-url.ts";
+import { EFFORTS, MODEL_AGENTS, type Egress, type Limits, type MaxLimits, type TaskSpec } from "../../../core/task.ts";
+import type { Capabilities, SubmitRequest } from "../../../core/protocol/rest.ts";
+import type { Forge } from "../../../core/ports/repositories.ts";
 
-/** What this installation has. */
 export interface ServerOptions {
   readonly forges: readonly Forge[];
   /** The first is the default. */
   readonly agents: readonly string[];
-  /** Of tasks whose agent has a model and that name none. */
+  /** Default for tasks whose agent uses a model. */
   readonly model: string | null;
   /**
-   * Models that tasks may use: names, or beginnings that end in `*`; none = no agent has a model.
+   * Models that tasks may use: names, or prefixes followed by `*`; none = no agent has a model.
    */
   readonly models: readonly string[];
   /** Egress policies that the sandbox can enforce; the first is the default. */
   readonly egress: readonly [Egress, ...Egress[]];
   /** `host[:port]` that may be reached by plain http or at a private address. */
   readonly trustedHosts: readonly string[];
-  /** What a task may ask for at most. */
+  /** Largest limits of one task. */
   readonly maxLimits: MaxLimits;
   /** Images that may be chosen; null = the sandbox has no images. */
   readonly images: readonly string[] | null;
@@ -37,17 +35,17 @@ export function describeCapabilities({ agents, model, models, egress }: ServerOp
   return { agents: [...agents], model, models: [...models], efforts: [...EFFORTS], egress: [...egress] };
 }
 
-function agentOf(supply: ServerOptions, request: SubmitRequest): Pick<TaskSpec, "agent" | "model" | "effort"> {
-  const { agents, models } = supply;
+function resolveAgent(options: ServerOptions, request: SubmitRequest): Pick<TaskSpec, "agent" | "model" | "effort"> {
+  const { agents, models } = options;
   const agent = request.agent ?? agents[0] ?? "scripted";
   const needsKey = (MODEL_AGENTS as readonly string[]).includes(agent);
-  // A program behind the Agent Client Protocol is pointed at the gateway where there is one.
+  // An Agent Client Protocol program uses the gateway if there is one.
   const hasModel = needsKey || (agent !== "scripted" && models.length > 0);
   if (!agents.includes(agent)) {
     const key = needsKey ? ` The agent "${agent}" needs a model key: an operator sets ANTHROPIC_API_KEY.` : "";
     throw new SlipwayError("agent_unavailable", `This server offers: ${agents.join(", ")}.${key}`);
   }
-  const model = request.model ?? (hasModel ? supply.model : null);
+  const model = request.model ?? (hasModel ? options.model : null);
   if (model !== null && hasModel && !matchesPattern(models, model)) {
     throw new SlipwayError(
       "model_unavailable",
@@ -62,7 +60,7 @@ function agentOf(supply: ServerOptions, request: SubmitRequest): Pick<TaskSpec, 
   return { agent, model, effort: request.effort ?? null };
 }
 
-function egressOf({ egress: offered }: ServerOptions, request: SubmitRequest): Egress {
+function resolveEgress({ egress: offered }: ServerOptions, request: SubmitRequest): Egress {
   const egress = request.egress ?? offered[0];
   if (offered.includes(egress)) return egress;
   throw new SlipwayError(
@@ -71,7 +69,7 @@ function egressOf({ egress: offered }: ServerOptions, request: SubmitRequest): E
   );
 }
 
-function imageOf({ images }: ServerOptions, { image }: SubmitRequest): string | null {
+function resolveImage({ images }: ServerOptions, { image }: SubmitRequest): string | null {
   if (image === undefined || image === OWN_IMAGE) return image ?? null;
   const name = parseImageReference(image);
   if (images === null)
@@ -100,12 +98,12 @@ export function checkLimits(limits: Limits, max: MaxLimits): Limits {
   });
 }
 
-/** @throws SlipwayError as Service.submit says. */
-export function createTaskSpec(supply: ServerOptions, request: SubmitRequest, taskId: string): TaskSpec {
-  const { url } = parseRepositoryUrl(request.repo, { trustedHosts: supply.trustedHosts });
+/** @throws SlipwayError with the codes of TaskService.submit. */
+export function createTaskSpec(options: ServerOptions, request: SubmitRequest, taskId: string): TaskSpec {
+  const { url } = parseRepositoryUrl(request.repo, { trustedHosts: options.trustedHosts });
   const pullRequest = request.pullRequest ?? "none";
-  const chosen = { ...agentOf(supply, request), egress: egressOf(supply, request) };
-  if (pullRequest !== "none" && !supply.forges.some((forge) => forge.serves(url))) {
+  const chosen = { ...resolveAgent(options, request), egress: resolveEgress(options, request) };
+  if (pullRequest !== "none" && !options.forges.some((forge) => forge.serves(url))) {
     throw new SlipwayError(
       "forge_unavailable",
       'No forge is set up for this repository. Submit with pullRequest "none".',
@@ -120,9 +118,9 @@ export function createTaskSpec(supply: ServerOptions, request: SubmitRequest, ta
     ...chosen,
     script: request.script ?? null,
     budget: request.budget ?? {},
-    limits: checkLimits(request.limits ?? {}, supply.maxLimits),
+    limits: checkLimits(request.limits ?? {}, options.maxLimits),
     pullRequest,
-    image: imageOf(supply, request),
+    image: resolveImage(options, request),
     verify: request.verify ?? [],
     priority: request.priority ?? 0,
     maxAttempts: request.maxAttempts ?? MAX_ATTEMPTS,

@@ -1,16 +1,16 @@
 /**
- * Worker event -> proposal. The data is parsed against its schema, commits are looked up in the task
- * repository, and messages in the store; the worker's claims about either are not trusted.
+ * Worker event -> proposal. The data is parsed against its schema, commits are looked up in the
+ * task repository, and messages in the store; the worker's claims about either are not trusted.
  */
-import { failureProposal } from "../effects/failure-proposal.ts";
-import { SlipwayError } from "../../core/error.ts";
-import { WORKER_DATA, type Proposal, type WorkerEventType } from "../../core/event.ts";
-import { WORKER_FAILURES, type FailureCode } from "../../core/failure.ts";
-import { WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
-import type { Ids } from "../../core/ports/runtime.ts";
-import type { Store } from "../../core/ports/store.ts";
-import type { WorkerEvent } from "../../core/protocol/worker.ts";
-import type { Task } from "../../core/task.ts";
+import { failureProposal } from "../../effects/failure-proposal.ts";
+import { SlipwayError } from "../../../core/error.ts";
+import { WORKER_DATA, type Proposal, type WorkerEventType } from "../../../core/event.ts";
+import { WORKER_FAILURES, type FailureCode } from "../../../core/failure.ts";
+import { WORK_REF, type Repositories } from "../../../core/ports/repositories.ts";
+import type { Ids } from "../../../core/ports/runtime.ts";
+import type { Store } from "../../../core/ports/store.ts";
+import type { WorkerEvent } from "../../../core/protocol/worker.ts";
+import type { Task } from "../../../core/task.ts";
 
 export interface WorkerEventDeps {
   readonly store: Pick<Store, "message">;

@@ -1,0 +1,104 @@
+/**
+ * Tasks that continue a settled task of the same thread: retries and follow-ups. A plan is what
+ * such a task is (`spec`) and what it takes over from its parent (`data` of its first event).
+ */
+import { SlipwayError } from "../../../core/error.ts";
+import type { EventData } from "../../../core/event.ts";
+import type { Identity } from "../../../core/ports/accounts.ts";
+import type { Store } from "../../../core/ports/store.ts";
+import type { MessageRequest, RetryRequest } from "../../../core/protocol/rest.ts";
+import { isSettledState, type MaxLimits, type Policy, type Task, type TaskSpec } from "../../../core/task.ts";
+import { readTasks } from "../../read-lists.ts";
+import { checkLimits, deriveTitle } from "./task-spec.ts";
+
+export interface ChildPlan {
+  readonly spec: TaskSpec;
+  readonly data: EventData;
+}
+
+type TaskReader = Pick<Store, "tasks">;
+
+/**
+ * The data of `task.submitted`: all that the chart needs, so that folding the log reads nothing
+ * else.
+ */
+export function toSubmittedData(spec: TaskSpec, policy: Policy, person: Identity): EventData {
+  const { repo, base, branch, title, agent, model, effort, priority, maxAttempts, pullRequest, from } = spec;
+  const wallMs = spec.budget.minutes === undefined ? policy.wallMs : Math.round(spec.budget.minutes * 60_000);
+  return {
+    repo,
+    base,
+    branch,
+    title,
+    agent,
+    model,
+    effort,
+    priority,
+    maxAttempts,
+    pullRequest,
+    from,
+    policy: { ...policy, wallMs },
+    by: person.userId,
+  };
+}
+
+/** @throws SlipwayError `task_open`, `nothing_to_push`, `limits_unavailable`. */
+export async function planRetry(
+  store: TaskReader,
+  parent: Task,
+  request: RetryRequest,
+  maxLimits: MaxLimits,
+): Promise<ChildPlan> {
+  if (!isSettledState(parent.state)) throw new SlipwayError("task_open", "Cancel the task first, or wait for its end.");
+  const from = request.from ?? "start";
+  const { headSha, baseSha } = parent.snapshot.context;
+  if (from === "push" && (headSha === null || headSha === baseSha)) {
+    throw new SlipwayError(
+      "nothing_to_push",
+      "The task ended before its work was finished. Retry from `checkpoint` or `start`.",
+    );
+  }
+  const prompt = request.prompt ?? parent.spec.prompt;
+  const budget = { ...parent.spec.budget, ...request.budget };
+  const limits = { ...parent.spec.limits, ...checkLimits(request.limits ?? {}, maxLimits) };
+  const expectSha = await findPushedHead(store, parent);
+  return { spec: { ...parent.spec, prompt, budget, limits, from, expectSha }, data: inheritedData(parent, from) };
+}
+
+export async function planFollowUp(store: TaskReader, parent: Task, request: MessageRequest): Promise<ChildPlan> {
+  const spec: TaskSpec = {
+    ...parent.spec,
+    prompt: request.text,
+    title: deriveTitle(request.text),
+    script: null,
+    from: "checkpoint",
+    expectSha: await findPushedHead(store, parent),
+  };
+  return { spec, data: { ...savedWork(parent), headSha: null, report: null } };
+}
+
+/** A retry from the checkpoint continues where the agent was, not from work that was finished. */
+function inheritedData(parent: Task, from: TaskSpec["from"]): EventData {
+  const { base, baseSha, checkpoint } = parent.snapshot.context;
+  switch (from) {
+    case "start":
+      return {};
+    case "push":
+      return savedWork(parent);
+    case "checkpoint":
+      return { base, baseSha, checkpoint };
+  }
+}
+
+function savedWork(parent: Task): EventData {
+  const { base, baseSha, headSha, checkpoint, report } = parent.snapshot.context;
+  const saved = headSha !== null && headSha !== baseSha ? { sha: headSha, cursor: null } : checkpoint;
+  return { base, baseSha, checkpoint: saved, headSha, report };
+}
+
+/** The upstream branch as this thread last pushed it: the lease of the next push. */
+async function findPushedHead(store: TaskReader, parent: Task): Promise<string | null> {
+  for await (const { spec, snapshot } of readTasks(store, { userId: null, threadId: parent.threadId }))
+    if (spec.branch === parent.spec.branch && snapshot.context.outcome === "pushed") return snapshot.context.headSha;
+  return null;
+}
