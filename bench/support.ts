@@ -1,5 +1,5 @@
 /**
- * What every bench needs: a store in a folder of its own, a quiet log, a plain spec, percentiles.
+ * Shared by the benches: a store in a temporary folder, a silent log, a plain spec, percentiles.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

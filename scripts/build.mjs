@@ -1,7 +1,7 @@
 /**
- * Builds dist/: what others import (the client, the types, the bench) by tsc; what runs, by
- * esbuild: the worker as one file, the server and CLI as few, because a start from six hundred
- * files takes half as long again. Skips what is newer than its sources.
+ * Builds dist/: with tsc what others import (the client, the types, the benches), with esbuild what
+ * runs: the worker as one file, the server and CLI as a few (decision 028). Does nothing when dist/
+ * is newer than its sources.
  */
 import { execFileSync } from "node:child_process";
 import { builtinModules, createRequire } from "node:module";
@@ -18,7 +18,7 @@ function newest(path) {
   return Math.max(stat.mtimeMs, ...readdirSync(path).map((name) => newest(join(path, name))));
 }
 
-/** zod carries its messages in fifty languages; the worker starts sooner without. */
+/** zod contains messages in fifty languages; the worker starts faster without them. */
 const withoutLocales = {
   name: "without-locales",
   setup(bundler) {
@@ -27,8 +27,8 @@ const withoutLocales = {
 };
 
 /**
- * Node's own modules are loaded when the code that names them runs. As imports they would all stand
- * at the top of the one file, also those of parts that are hardly ever used; and an import of
+ * Loads Node.js modules when the code that uses them runs. As imports they would all be evaluated at
+ * the top of the single file, including those of rarely used parts; and an import of
  * node:http brings along all of fetch.
  */
 const builtinsWhenUsed = {
@@ -63,7 +63,7 @@ export async function build() {
   const tsc = join(require.resolve("typescript/package.json"), "..", "bin", "tsc");
   execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], { stdio: "inherit" });
   const { build: bundle, stop } = await import("esbuild");
-  // Of builds before.
+  // Chunks of earlier builds.
   rmSync(join(root, "dist", "chunks"), { recursive: true, force: true });
   const common = {
     outdir: join(root, "dist"),
@@ -73,7 +73,7 @@ export async function build() {
     format: "esm",
     target: "node20",
     sourcemap: false,
-    // Smaller and quicker to load; names stay, for the traces of errors.
+    // Smaller and faster to load; names stay, for stack traces.
     minifyWhitespace: true,
     minifySyntax: true,
     legalComments: "none",
@@ -93,7 +93,7 @@ export async function build() {
     },
     splitting: true,
     chunkNames: "chunks/[hash]",
-    // What is compiled, and what reads files beside itself.
+    // Native modules, and modules that read files beside themselves.
     external: ["better-sqlite3", "better-sqlite3-napi", "@node-rs/argon2", "dockerode"],
   });
   // esbuild's service process otherwise lives as long as this one, which may become the server.

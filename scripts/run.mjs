@@ -1,9 +1,13 @@
 /**
- * What the scripts of package.json run, on a fresh clone as well: checks Node.js, installs what is
- * missing, builds, then
- * (nothing)  the CLI with these arguments      --test [args]  the tests        --bench [args]  the benchmarks
- * --docs     the generated pages              --check        every check that a change must pass
- * --eval [args]  the agent on small repositories with a hidden test
+ * The scripts of package.json, also on a fresh clone: checks Node.js, installs what is missing,
+ * builds, then runs by the first argument
+ *
+ * (none)           the CLI with these arguments
+ * --test [args]    the tests
+ * --bench [args]   the benchmarks
+ * --eval [args]    an agent on small repositories with hidden tests
+ * --docs           writes the generated pages
+ * --check          every check that a change must pass
  */
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
@@ -31,10 +35,7 @@ function checkNode() {
   );
 }
 
-/**
- * npm writes node_modules/.package-lock.json last, so an install that was interrupted counts as
- * none.
- */
+/** npm writes node_modules/.package-lock.json last, so an interrupted install does not count. */
 function installed() {
   const lock = join(root, "package-lock.json");
   const mark = join(root, "node_modules", ".package-lock.json");
@@ -42,7 +43,7 @@ function installed() {
   return statSync(mark).mtimeMs >= statSync(lock).mtimeMs || sameTree(lock, mark);
 }
 
-/** A checkout gives the lock file a new time without changing it. */
+/** A checkout changes the time of the lock file without changing its content. */
 function sameTree(lock, mark) {
   const wanted = JSON.parse(readFileSync(lock, "utf8")).packages;
   const present = JSON.parse(readFileSync(mark, "utf8")).packages;
@@ -51,34 +52,15 @@ function sameTree(lock, mark) {
   );
 }
 
-/**
- * Whether `npm ci` can use the lock file: it refuses one in which an optional package of another
- * platform has no entry, which is what a registry that does not carry that package leaves behind.
- * `npm install --no-save` keeps to the same file and bears the gap.
- */
-function lockIsWhole() {
-  const { packages } = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8"));
-  const has = (path, name) => {
-    for (let at = path; ; at = at.slice(0, Math.max(0, at.lastIndexOf("/node_modules/")))) {
-      if (packages[at === "" ? `node_modules/${name}` : `${at}/node_modules/${name}`] !== undefined) return true;
-      if (at === "") return false;
-    }
-  };
-  return Object.entries(packages).every(([path, entry]) =>
-    Object.keys(entry.optionalDependencies ?? {}).every((name) => has(path, name)),
-  );
-}
-
 function install() {
   if (installed()) return;
-  const command = lockIsWhole() ? ["ci"] : ["install", "--no-save"];
-  say(`installing dependencies (npm ${command.join(" ")}); this is needed once and takes a minute`);
-  // When npm runs us, its own program is known and need not be on the path.
+  say("installing dependencies (npm ci); this is needed once and takes about a minute");
+  // When npm runs this script, its path is known and npm need not be on the PATH.
   const npm = process.env["npm_execpath"];
-  const [file, args] = npm?.endsWith("npm-cli.js") ? [process.execPath, [npm, ...command]] : ["npm", command];
+  const [file, args] = npm?.endsWith("npm-cli.js") ? [process.execPath, [npm, "ci"]] : ["npm", ["ci"]];
   const done = spawnSync(file, [...args, "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", 2, 2] });
   if (done.error) stop(`npm could not be started: ${done.error.message}`, 1);
-  if (done.status !== 0) stop(`npm ${command[0]} failed; its words are above. Correct that and run this again.`, 1);
+  if (done.status !== 0) stop("npm ci failed; its output is above. Correct the cause and run this again.", 1);
 }
 
 async function build() {
@@ -92,13 +74,13 @@ async function build() {
 
 /** The file behind a command of a dependency. */
 function tool(name, command = name) {
-  // By its place: not every package lets its package.json be resolved.
+  // By path: not every package exports its package.json.
   const folder = join(root, "node_modules", name);
   const { bin } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
   return join(folder, typeof bin === "string" ? bin : bin[command]);
 }
 
-/** Resolves to the exit code; signals that we get go to the child, whose end is then ours. */
+/** Resolves to the exit code; signals are forwarded to the child, whose end then ends this process. */
 function child(file, args) {
   return new Promise((resolve) => {
     const running = spawn(process.execPath, [file, ...args], { cwd: root, stdio: "inherit" });
@@ -121,12 +103,12 @@ async function check() {
     const began = performance.now();
     const code = await child(file, args);
     if (code !== 0) return code;
-    say(`${String(name)}: good (${((performance.now() - began) / 1_000).toFixed(1)} s)`);
+    say(`${String(name)}: ok (${((performance.now() - began) / 1_000).toFixed(1)} s)`);
   }
   return 0;
 }
 
-/** machines/README.md is drawn from the charts; the test that compares it can also write it. */
+/** machines/README.md is generated from the statecharts, by the test that compares it. */
 async function docs() {
   process.env["UPDATE_DOCS"] = "1";
   return child(tool("vitest"), ["run", "test/machines/readme.test.ts"]);
@@ -157,7 +139,7 @@ if (first === "--docs") process.exit(await docs());
 await build();
 if (first === "--eval") process.exit(await child(join(root, "dist", "bench", "eval", "main.js"), rest));
 if (first === "--bench") process.exit(await child(join(root, "dist", "bench", "main.js"), rest));
-// In this process, so that a signal for npm's child is one for the server.
+// In this process, so that a signal for npm's child reaches the server.
 process.env["SLIPWAY_COMMAND"] ||= process.env["npm_execpath"] ? "npm run -s slipway --" : "slipway";
 const cli = join(root, "dist", "slipway.mjs");
 process.argv = [process.argv[0], cli, ...process.argv.slice(2)];

@@ -1,6 +1,6 @@
 /**
- * Small repositories with something to do: what the agent is told, what it is given, and the test
- * that it never sees. `gold` is how somebody who knows the answer would go about it, as turns of
+ * Small repositories with something to do: the prompt, the files, and the test
+ * that the agent never sees. `gold` is a correct solution, as turns of
  * the fake model.
  */
 import type { Turn } from "../../src/broker/model/fake/scenario.ts";

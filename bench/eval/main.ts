@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { openUpstream, SAMPLE_USER } from "../../src/cli/demo/sample-project.ts";
-import { createSocketFactory } from "../../src/cli/socket.ts";
+import { createSocketFactory } from "../../src/cli/connect.ts";
 import { SlipwayClient } from "../../src/client/client.ts";
 import { readConfig, type Flags } from "../../src/app/config.ts";
 import { serve } from "../../src/app/serve.ts";
@@ -138,7 +138,7 @@ async function main(): Promise<number> {
   const agents: Agent[] =
     real !== null ? ["real"] : chosen === "both" ? ["gold", "null"] : [chosen === "gold" ? "gold" : "null"];
   const stop = new AbortController();
-  // A terminal sends it to us and to whoever started us, who passes it on.
+  // A terminal sends the signal to this process and to its parent, which forwards it.
   process.on("SIGINT", () => stop.abort(new Error("interrupted")));
   const progress = (text: string): void => void process.stderr.write(`eval: ${text}\n`);
   const sandbox = values.sandbox === "process" ? "process" : "docker";

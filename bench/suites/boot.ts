@@ -5,7 +5,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
-import { openBenchKernel } from "./lifecycle.ts";
+import { openBenchCoordinator } from "./lifecycle.ts";
 import { packageRoot } from "../../src/core/lib/package-root.ts";
 import { openBenchStore } from "../support.ts";
 
@@ -23,7 +23,7 @@ const rss = (): number => {
 export async function boot(open = 10_000): Promise<Boot> {
   const made = await openBenchStore();
   const idleMb = rss();
-  const filler = await openBenchKernel(1, { store: made.store, close: () => Promise.resolve() });
+  const filler = await openBenchCoordinator(1, { store: made.store, close: () => Promise.resolve() });
   for (let i = 0; i < open; i += 500) {
     const submits = Array.from({ length: 500 }, (_, n) =>
       filler.coordinator.tasks.submit(
@@ -40,7 +40,7 @@ export async function boot(open = 10_000): Promise<Boot> {
 
   const begun = performance.now();
   const { store } = openSqliteStore({ dir: made.dir, migrations: join(packageRoot(), "migrations", "sqlite") });
-  const bench = await openBenchKernel(1, { store, close: () => store.close() });
+  const bench = await openBenchCoordinator(1, { store, close: () => store.close() });
   const claimed = new Promise<number>((resolve) => {
     bench.coordinator.taskLog.onCommit((task) => task.state === "provisioning" && resolve(performance.now() - begun));
   });

@@ -52,7 +52,7 @@ const REST_MS = 40;
 const TEXT = "x".repeat(200);
 const TASK_ID = "task_00000000000000000000000001";
 const CLIENTS = "--fanout-clients";
-/** Sockets of one user; the door allows no more. */
+/** Sockets of one user; the server allows no more. */
 const PER_USER = 20;
 
 export async function fanout(
@@ -66,7 +66,7 @@ export async function fanout(
   try {
     const times: Record<"ours" | "floor", number[][]> = { ours: [], floor: [] };
     for (let round = 0; round < rounds + WARM_UP; round++) {
-      // Whoever goes first finds the caches cold: they take turns.
+      // The first one runs with cold caches, so they alternate.
       const order = round % 2 === 0 ? (["ours", "floor"] as const) : (["floor", "ours"] as const);
       for (const side of order) {
         await systemClock.sleep(REST_MS);
@@ -267,7 +267,7 @@ async function startClients(ports: readonly [number, number], sockets: number): 
 }
 
 /**
- * Runs in the child: opens the sockets, then says for each round when each of them had its frame.
+ * Runs in the child: opens the sockets, then reports for each round when each got its frame.
  */
 async function runClients(sockets: number, ports: readonly number[]): Promise<void> {
   let arrived: bigint[] = [];

@@ -30,8 +30,8 @@ export interface Bench {
   close(): Promise<void>;
 }
 
-/** A kernel on a real SQLite store whose workers commit one simulated change and report at once. */
-export async function openBenchKernel(
+/** A coordinator on a real SQLite store; its workers commit one simulated change and report at once. */
+export async function openBenchCoordinator(
   maxConcurrent: number,
   from?: { store: Store; close: () => Promise<void> },
 ): Promise<Bench> {
@@ -99,7 +99,7 @@ export interface Lifecycles {
  * server that has just begun is compiled as it goes.
  */
 export async function lifecycles(count = 10_000, inFlight = 128, warmUp = 2_000): Promise<Lifecycles> {
-  const bench = await openBenchKernel(inFlight);
+  const bench = await openBenchCoordinator(inFlight);
   await bench.coordinator.boot();
   let submitted = 0;
   let done = 0;
@@ -132,7 +132,7 @@ export interface Latencies {
 
 /** From the call of submit to the worker's first words in the database, one task at a time, ms. */
 export async function submitToStart(count = 300): Promise<Latencies> {
-  const bench = await openBenchKernel(4);
+  const bench = await openBenchCoordinator(4);
   await bench.coordinator.boot();
   const waits: number[] = [];
   for (let i = 0; i < count; i += 1) {

@@ -16,7 +16,7 @@ export interface Recovery {
    * From SIGKILL to the first event that the adopted worker sent and the new coordinator stored.
    */
   readonly ms: number;
-  /** From the start of the new process to the line that says it listens. */
+  /** From the start of the new process to its line with the address, ms. */
   readonly startMs: number;
 }
 

@@ -22,7 +22,7 @@ export interface Config {
   readonly host: string;
   /** 0 = any free port. */
   readonly port: number;
-  /** As given; whoever starts the server makes it absolute. */
+  /** As given; the caller of `serve` resolves it. */
   readonly dataDir: string;
   readonly sandbox: SandboxKind;
   /**
@@ -60,7 +60,7 @@ export interface Config {
   readonly anthropicBaseUrl: string;
   /** Of tasks that name none; null only without a key. */
   readonly model: string | null;
-  /** Names of models, or beginnings that end in `*`. */
+  /** Names of models, or prefixes followed by `*`. */
   readonly models: readonly string[];
   /** US dollars per UTC day; null = no limit. */
   readonly userDayUsd: number | null;

@@ -1,6 +1,6 @@
 /**
- * `slipway doctor`: is this installation sound? Reads the database beside a running server
- * (read-only) and asks the sandbox engine. The rules are those of src/coordinator/invariants.ts,
+ * `slipway doctor`: checks an installation. Reads the database read-only, beside a running server or
+ * without one, and asks the sandbox engine. The rules are those of src/coordinator/invariants.ts,
  * which the crash suite uses too.
  */
 import { execFile } from "node:child_process";
@@ -17,7 +17,7 @@ import { openSqliteReader } from "../store/sqlite/store.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 
 export interface CheckResult {
-  /** The rule of docs/spec.md, or the thing that was looked at. */
+  /** The rule of docs/spec.md, or the part that was checked. */
   readonly rule: string;
   readonly ok: boolean;
   readonly detail: string;
@@ -37,7 +37,7 @@ const RULES = {
 const SHOWN = 3;
 const SKEW_MS = 60_000;
 
-/** Never throws for what it finds; a check that could not be made is a result that is not ok. */
+/** Does not throw for findings; a check that could not run is a result that is not ok. */
 export async function runDoctor({ config }: { readonly config: Config }): Promise<CheckResult[]> {
   const dir = resolve(config.dataDir);
   const results: CheckResult[] = [node(), await git(), ...folder(dir)];
@@ -59,7 +59,7 @@ export async function runDoctor({ config }: { readonly config: Config }): Promis
   return results;
 }
 
-/** A lower wall is no fault of the installation: it is said, and what it means. */
+/** Degraded hardening is reported with its consequence but does not fail the check. */
 async function walls(sandbox: Pick<Sandbox, "hardeningChecks">): Promise<CheckResult[]> {
   try {
     const found = await sandbox.hardeningChecks(AbortSignal.timeout(15_000));
@@ -73,7 +73,7 @@ async function walls(sandbox: Pick<Sandbox, "hardeningChecks">): Promise<CheckRe
   }
 }
 
-/** Fewer than wanted is no fault: tasks start without, only later. */
+/** A pool that is not full is reported but does not fail the check: tasks then start cold. */
 async function warm(sandbox: Pick<Sandbox, "poolStatus">): Promise<CheckResult[]> {
   try {
     const found = await sandbox.poolStatus(AbortSignal.timeout(15_000));

@@ -248,7 +248,7 @@ async function openDocker(config: Config, dir: string, crashpoint: Crashpoint): 
 
 /**
  * One line about the sandbox for people. The server starts without an engine: then tasks wait for
- * it, or run as the fallback says.
+ * it, or run by the fallback (decision 031).
  */
 export async function describeSandbox(sandbox: Sandbox): Promise<string> {
   try {

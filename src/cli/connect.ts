@@ -1,12 +1,13 @@
 /**
- * Which server, and as whom. Server: --url, SLIPWAY_URL, the data folder's server.json, the default
- * address. Who: SLIPWAY_TOKEN, then (for the data folder's own server) its operator token, then the
+ * Chooses the server and the credentials. Server: --url, SLIPWAY_URL, the data folder's server.json, the default
+ * address. Credentials: SLIPWAY_TOKEN, then (for the data folder's own server) its operator token, then the
  * session of `slipway login`.
  */
+import { WebSocket } from "ws";
+import type { WebSocketConstructor } from "../client/stream.ts";
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { SlipwayClient } from "../client/client.ts";
-import { createSocketFactory } from "./socket.ts";
 import { CliExit, EXIT } from "./exit.ts";
 import { openSessionFile } from "./session-file.ts";
 
@@ -19,7 +20,7 @@ const DEFAULT_URL = "http://127.0.0.1:7080";
 
 export interface ServerTarget {
   readonly url: string;
-  /** Set when the server of this data folder is meant, and the folder can be read. */
+  /** Set when the target is the server of a readable data folder. */
   readonly operatorToken: string | null;
 }
 
@@ -54,7 +55,7 @@ function checked(url: string): string {
   );
 }
 
-/** The address that the data folder's server wrote down when it began to listen. */
+/** The address that the data folder's server recorded when it began to listen. */
 function ownServer(dataDir: string): string | null {
   const text = readText(join(dataDir, "server.json"));
   if (text === null) return null;
@@ -70,11 +71,16 @@ function sameOrigin(one: string, other: string): boolean {
   return URL.canParse(one) && URL.canParse(other) && new URL(one).origin === new URL(other).origin;
 }
 
-/** Null when it is not there or not ours to read. */
+/** Null when it does not exist or cannot be read. */
 function readText(path: string): string | null {
   try {
     return readFileSync(path, "utf8").trim() || null;
   } catch {
     return null;
   }
+}
+
+/** The `ws` package as the client's WebSocket: Node.js 20 has none. */
+export function createSocketFactory(): WebSocketConstructor {
+  return WebSocket;
 }

@@ -1,4 +1,4 @@
-/** How the CLI ends. */
+/** Exit codes, and the message for each error. */
 import { SlipwayProblem } from "../client/problem.ts";
 import { coerceError, SlipwayError } from "../core/error.ts";
 import { stripControls } from "./terminal/text.ts";
@@ -10,7 +10,7 @@ import { stripControls } from "./terminal/text.ts";
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130 } as const;
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
-/** Ends a command with words for people and a code for scripts. Without words it ends silently. */
+/** Ends a command with a message for people and a code for scripts. Without a message it ends silently. */
 export class CliExit extends Error {
   readonly exit: ExitCode;
 

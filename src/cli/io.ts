@@ -1,4 +1,4 @@
-/** What a command may touch of its process, and what several commands share. */
+/** The parts of the process that a command uses, and helpers that commands share. */
 import { createInterface } from "node:readline/promises";
 import { text as readAll } from "node:stream/consumers";
 import { Writable } from "node:stream";
@@ -13,7 +13,7 @@ export interface Io {
   readonly err: NodeJS.WriteStream;
   readonly in: NodeJS.ReadStream;
   readonly env: NodeJS.ProcessEnv;
-  /** How people call this program, for hints. */
+  /** How this program was called, for hints. */
   readonly command: string;
   /** The code to end with; 0 when never called. */
   end(code: ExitCode): void;
@@ -46,7 +46,7 @@ export function printJson(io: Io, value: unknown): void {
   print(io, JSON.stringify(value, null, 2));
 }
 
-/** Runs a part that Ctrl-C ends in an orderly way; a second Ctrl-C ends the process. */
+/** Aborts the work at the first Ctrl-C; a second Ctrl-C ends the process. */
 export async function untilInterrupted<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const stop = (): void => {
@@ -64,8 +64,8 @@ export async function untilInterrupted<T>(run: (signal: AbortSignal) => Promise<
 }
 
 /**
- * A secret from the variable, from a pipe, or typed without an echo. Never from the arguments:
- * those are visible to everyone on the machine.
+ * A secret from the variable, from a pipe, or typed without an echo. Never from the arguments, which
+ * are visible to everyone on the machine.
  */
 export async function readSecret(io: Io, what: string, variable: string): Promise<string> {
   const given = io.env[variable];

@@ -1,4 +1,4 @@
-/** The options that bound a task: what it may spend, and what its sandbox may use. */
+/** Options that limit a task: its budget, and the resources of its sandbox. */
 import type { Command } from "commander";
 import type { Budget, Limits } from "../core/task.ts";
 import { parseDecimal, parseWholeNumber } from "./io.ts";
@@ -14,15 +14,15 @@ export interface LimitOptions {
 
 export function addLimitOptions(command: Command): Command {
   return command
-    .option("--usd <amount>", "stop after this much money", parseDecimal)
-    .option("--minutes <number>", "stop after this much time", parseDecimal)
-    .option("--turns <number>", "stop after this many turns of the model", parseWholeNumber)
+    .option("--usd <amount>", "budget in US dollars", parseDecimal)
+    .option("--minutes <number>", "budget in minutes of work", parseDecimal)
+    .option("--turns <number>", "budget in turns of the model", parseWholeNumber)
     .option("--memory <MiB>", "memory of the sandbox", parseWholeNumber)
     .option("--cpus <number>", "CPU cores of the sandbox", parseDecimal)
     .option("--disk <MiB>", "size of the workspace", parseWholeNumber);
 }
 
-/** Only what was given; the server knows the defaults. */
+/** Only what was given; the server applies the defaults. */
 export function readLimitOptions({ usd, minutes, turns, memory, cpus, disk }: LimitOptions): {
   budget?: Budget;
   limits?: Limits;
@@ -37,7 +37,7 @@ export function readLimitOptions({ usd, minutes, turns, memory, cpus, disk }: Li
 
 type Present<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
 
-/** Leaves out what is undefined. */
+/** The properties that are not undefined. */
 export function withoutUndefined<T extends object>(fields: T): Present<T> {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Present<T>;
 }

@@ -11,7 +11,8 @@ import { demoCommand } from "./demo/demo.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { egressCommands } from "./commands/egress.ts";
 import { EXIT, exitCodeFor } from "./exit.ts";
-import { artifactsCommand, gcCommand } from "./commands/artifacts.ts";
+import { artifactsCommand } from "./commands/artifacts.ts";
+import { gcCommand } from "./commands/gc.ts";
 import type { Io } from "./io.ts";
 import { diffCommand, inspectCommand, tasksCommand } from "./commands/inspect.ts";
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./commands/accounts.ts";
@@ -28,7 +29,7 @@ function programFor(io: Io): Command {
     .version(version())
     .exitOverride()
     .configureHelp({ sortSubcommands: false })
-    .showHelpAfterError("(--help shows how it is used)");
+    .showHelpAfterError("Add --help for usage.");
   const commands = [
     serveCommand,
     demoCommand,
@@ -71,7 +72,7 @@ async function run(): Promise<number> {
     await programFor(io).parseAsync(process.argv);
     return code;
   } catch (thrown) {
-    // Commander has said what was wrong, or shown the help that was asked for.
+    // Commander has printed the error or the requested help.
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.ok : EXIT.usage;
     const { words, exit } = exitCodeFor(thrown, Boolean(process.env["SLIPWAY_DEBUG"]));
     if (words !== "") process.stderr.write(`slipway: ${words}\n`);
@@ -80,8 +81,8 @@ async function run(): Promise<number> {
 }
 
 let unread = false;
-// A reader that went away (`slipway tasks | head`) is no failure. Whoever must clean up (demo,
-// serve) hears of it as of a signal.
+// A closed pipe (`slipway tasks | head`) is not a failure. EPIPE is treated as SIGTERM so that `demo`
+// and `serve` still clean up.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") process.exit(EXIT.failed);
   if (unread) return;

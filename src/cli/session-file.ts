@@ -23,7 +23,7 @@ export function openSessionFile(url: string, env: NodeJS.ProcessEnv): SessionSto
   };
 }
 
-/** A file that is missing or spoilt counts as empty: logging in writes a new one. */
+/** A missing or invalid file counts as empty: the next login writes a new one. */
 function read(path: string): Sessions {
   try {
     const body: unknown = JSON.parse(readFileSync(path, "utf8"));
@@ -45,7 +45,7 @@ function isSession(value: unknown): value is Session {
   );
 }
 
-/** Readers see the old file or the new one, never a half of it. */
+/** Replaces the file atomically. */
 function write(path: string, sessions: Sessions): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const draft = `${path}.${process.pid}`;

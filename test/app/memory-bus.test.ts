@@ -1,8 +1,8 @@
-import { expect, test } from "vitest";
+import { expect, it } from "vitest";
 import { memoryBus } from "../../src/app/memory-bus.ts";
 import type { Delta, Hint } from "../../src/core/ports/runtime.ts";
 
-test("[R4] a hint carries an address and nothing else, whatever the caller holds", () => {
+it("[R4] a hint carries an address and nothing else, even when the caller passes more", () => {
   const bus = memoryBus();
   const heard: object[] = [];
   bus.onHint((hint) => heard.push(hint));
@@ -14,7 +14,7 @@ test("[R4] a hint carries an address and nothing else, whatever the caller holds
   expect(heard).toEqual([hint, delta]);
 });
 
-test("[R4] a listener that throws is reported and stops nobody; one that left hears nothing", async () => {
+it("[R4] a listener that throws is logged and does not stop the others; a removed one is not called", async () => {
   const reports: object[] = [];
   const bus = memoryBus({ error: (fields) => void reports.push(fields) });
   const heard: number[] = [];

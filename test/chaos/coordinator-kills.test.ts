@@ -14,25 +14,13 @@ import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import { isSettledState, type Task } from "../../src/core/task.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { startGitServer } from "../support/git-server.ts";
+import { createRandom, SEED } from "../support/random.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../support/process/server.ts";
 
 const TASKS = Number(process.env["SLIPWAY_CHAOS_TASKS"] ?? 8);
 const SLOTS = 4;
 /** A lone coordinator does several tasks a second; under kills it may take seconds for one. */
 const LIMIT_MS = 180_000 + TASKS * 5_000;
-const SEED = Number(process.env["SLIPWAY_CHAOS_SEED"] ?? Date.now() % 100_000);
-
-/** mulberry32 (public domain, Tommy Ettinger): the printed seed gives the same pauses again. */
-function chance(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 const WORKER = join(ROOT, "dist/worker.mjs");
 
 /**
@@ -70,7 +58,7 @@ it(
   `[T1] [T2] [T4] [T5] [T6] [R1] [R5] [D1] [D2] [D3] [D4] [D5] [W1] [W5] ${TASKS} tasks under random kills (seed ${SEED})`,
   { timeout: LIMIT_MS + 60_000 },
   async () => {
-    const random = chance(SEED);
+    const random = createRandom();
     const dir = mkdtempSync(join(tmpdir(), "slipway-kills-"));
     const data = join(dir, "data");
     const upstream = await startGitServer();

@@ -1,6 +1,6 @@
 /**
- * Workers that a model drives, under SIGKILL at random lines of their transcripts, until every task
- * is done; then the trees, the transcripts and the logs are looked at.
+ * Model-driven workers, killed at random records of their transcripts until every task is done; then
+ * trees, transcripts and logs are checked.
  */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,6 +17,7 @@ import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { WORKER_ENV } from "../../src/core/protocol/worker.ts";
 import { startGitServer } from "../support/git-server.ts";
+import { createRandom, SEED } from "../support/random.ts";
 import { eventually, ROOT, startServer } from "../support/process/server.ts";
 
 const KILLS = Number(process.env["SLIPWAY_CHAOS_KILLS"] ?? 30);
@@ -49,7 +50,7 @@ const REPAIR = {
 };
 const FINISH = { tools: [{ name: "finish", input: { title: "Do the work", summary: "It is done." } }] };
 const CHECK = NAMES.map((name) => `grep -qx ${name} log.txt`).join(" && ");
-/** Lines of a run that nothing interrupts: the beginning, one per turn, two per call. */
+/** Records of an uninterrupted run: the begin record, one per turn, two per call. */
 const LINES = 1 + 7 + 2 * 12;
 
 function work(dir: string): Scenario {
@@ -69,7 +70,7 @@ function work(dir: string): Scenario {
   return { turns } as Scenario;
 }
 
-/** @returns false for one that has ended by itself just now. */
+/** @returns false when the process has ended already. */
 function kill(pid: number): boolean {
   try {
     return process.kill(pid, "SIGKILL");
@@ -85,10 +86,11 @@ interface Row {
 }
 
 it(
-  `[A10] [X1] [X2] [X3] [W1] [W3] ${KILLS} SIGKILLs of workers at random lines: nothing that was finished is run again, nothing is lost`,
+  `[A10] [X1] [X2] [X3] [W1] [W3] ${KILLS} SIGKILLs of workers at random lines: no finished call runs again, nothing is lost (seed ${SEED})`,
   { timeout: LIMIT_MS + 60_000 },
   async () => {
-    const dir = mkdtempSync(join(tmpdir(), "slipway-deaths-"));
+    const random = createRandom();
+    const dir = mkdtempSync(join(tmpdir(), "slipway-kills-"));
     const data = join(dir, "data");
     const upstream = await startGitServer();
     const repo = upstream.createRepo("app");
@@ -134,11 +136,11 @@ it(
           if (!due.has(id))
             due.set(
               id,
-              Array.from({ length: PER_TASK }, () => 1 + Math.floor(Math.random() * LINES)).sort((x, y) => x - y),
+              Array.from({ length: PER_TASK }, () => 1 + Math.floor(random() * LINES)).sort((x, y) => x - y),
             );
           const next = due.get(id)?.[0];
           if (next === undefined || n < next) continue;
-          await delay(Math.random() * 8);
+          await delay(random() * 8);
           const killed = workersOf(id).filter(kill);
           if (killed.length === 0) {
             await delay(30);

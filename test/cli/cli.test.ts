@@ -117,7 +117,7 @@ describe("usage", () => {
     expect(out).toContain("SLIPWAY_MAX_CONCURRENT");
   });
 
-  it("serve says in one sentence what is wrong with the configuration", async () => {
+  it("serve reports a wrong setting in one sentence", async () => {
     expect(await run(home, ["serve"], { env: { SLIPWAY_SANDBOX: "podman" } })).toEqual({
       code: 2,
       out: "",
@@ -125,7 +125,7 @@ describe("usage", () => {
     });
   });
 
-  it("ends with 3 when nobody answers", async () => {
+  it("ends with 3 when the server cannot be reached", async () => {
     const { code, err } = await run(home, ["tasks", "--url", "http://127.0.0.1:9"]);
     expect(code).toBe(3);
     expect(err).toBe("slipway: The server at http://127.0.0.1:9 cannot be reached. (unreachable)\n");
@@ -259,7 +259,7 @@ describe("commands", () => {
       expect(out).toContain(part);
   });
 
-  it("watch of a failed task ends with 1 and says what to do", async () => {
+  it("watch of a failed task ends with 1 and names the next step", async () => {
     const failure = {
       code: "push_rejected",
       stage: "pushing",
@@ -334,7 +334,7 @@ describe("commands", () => {
     expect((await run(home, ["credential", "add", "git.example.org", ...at()])).code).toBe(2);
   });
 
-  it("says what the server complains about, field by field", async () => {
+  it("prints the server's validation errors by field", async () => {
     stage = await openMisbehavingServer(() => ({
       status: 400,
       body: {

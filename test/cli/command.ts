@@ -1,4 +1,4 @@
-/** Runs the command line as people do: the built file, in a process of its own. */
+/** Runs the built command line in a separate process, as people do. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -31,8 +31,7 @@ export interface Options {
 }
 
 /**
- * The environment of tests says nothing about Slipway: no server, no token, no session of whoever
- * runs them.
+ * An environment without Slipway settings: no server, no token, no session of the developer.
  */
 export function cleanEnv(home: string, extra: Record<string, string> = {}): Record<string, string> {
   return {

@@ -1,4 +1,4 @@
-/** The server, the demo and the fresh clone, as a stranger meets them. */
+/** The server, the demo and a fresh clone, as a new user runs them. */
 import { spawn } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -26,7 +26,7 @@ function runs(pid: number): boolean {
 }
 
 describe("serve", () => {
-  it("gc, artifacts and doctor work beside the running server; without one gc says so", async () => {
+  it("gc, artifacts and doctor work beside the running server; gc without a server ends with 3", async () => {
     const env = {
       SLIPWAY_PORT: "0",
       SLIPWAY_SANDBOX: "process",
@@ -43,7 +43,7 @@ describe("serve", () => {
     const look = await run(home, ["gc", "--dry-run", "--data-dir", "keep"]);
     expect([look.code, look.out]).toEqual([
       0,
-      expect.stringMatching(/sockets +slipway-task_0{26}-a1[^]*1 thing could be removed/),
+      expect.stringMatching(/sockets +slipway-task_0{26}-a1[^]*1 item can be removed/),
     ]);
     const gone = await run(home, ["gc", "--json", "--data-dir", "keep"]);
     expect(JSON.parse(gone.out)).toMatchObject({
@@ -65,7 +65,7 @@ describe("serve", () => {
     expect((await server.ended).code).toBe(0);
   });
 
-  it("says where it listens, serves a task to whoever reads its folder, and stops when it is told to", async () => {
+  it("prints its address, serves a reader of its data folder without a login, and stops on SIGTERM", async () => {
     const env = {
       SLIPWAY_PORT: "0",
       SLIPWAY_SANDBOX: "process",
@@ -95,7 +95,7 @@ describe("serve", () => {
     expect((await run(home, ["tasks", "--data-dir", "data"])).code).toBe(3);
   });
 
-  it("[S8] does not listen beyond this machine before somebody can log in", async () => {
+  it("[S8] does not listen beyond loopback without an admin", async () => {
     const env = { SLIPWAY_HOST: "0.0.0.0", SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "process", SLIPWAY_DATA_DIR: "open" };
     const { code, out, err } = await run(home, ["serve"], { env });
     expect({ code, out }).toEqual({ code: 2, out: "" });
@@ -113,7 +113,7 @@ describe("serve", () => {
 });
 
 describe("demo", () => {
-  it("runs a whole task without Docker, says so, and leaves nothing behind", async () => {
+  it("runs a whole task without Docker with a warning, and leaves nothing behind", async () => {
     const temp = join(home, "tmp");
     mkdirSync(temp);
     const env = { TMPDIR: temp, DOCKER_HOST: "unix:///nonexistent/docker.sock" };

@@ -4,7 +4,7 @@
  */
 import type { Reporter, TestModule } from "vitest/node";
 
-/** Characters of what an error says. */
+/** Longest part of an error message that is printed, characters. */
 const MESSAGE = 300;
 
 export default class Closing implements Reporter {

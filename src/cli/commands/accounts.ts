@@ -1,4 +1,4 @@
-/** Commands about people: login, logout, credential, token, users. */
+/** Commands for accounts: login, logout, credential, token, users. */
 import { createInterface } from "node:readline/promises";
 import { Option, type Command } from "commander";
 import { SlipwayClient } from "../../client/client.ts";
@@ -19,7 +19,7 @@ import {
 import { openSessionFile, sessionFilePath } from "../session-file.ts";
 import { stripControls, formatTable } from "../terminal/text.ts";
 
-/** Login and logout are about the stored session, whatever token the environment holds. */
+/** Login and logout use the stored session and ignore a token in the environment. */
 function sessionClient(io: Io, options: ServerOptions): SlipwayClient {
   const { url } = findServer(options, io.env);
   return new SlipwayClient({ baseUrl: url, sessions: openSessionFile(url, io.env), retries: 2 });
@@ -27,19 +27,19 @@ function sessionClient(io: Io, options: ServerOptions): SlipwayClient {
 
 export function loginCommands(program: Command, io: Io): void {
   client(program.command("login"))
-    .description("log in; the password comes from the terminal, standard input or SLIPWAY_PASSWORD")
-    .option("--email <email>", "who you are (SLIPWAY_EMAIL)")
+    .description("Log in. The password is read from the terminal, standard input or SLIPWAY_PASSWORD")
+    .option("--email <email>", "e-mail address of the account (SLIPWAY_EMAIL)")
     .action(async (options: ServerOptions & { readonly email?: string }) => {
       const server = sessionClient(io, options);
       const email = options.email ?? io.env["SLIPWAY_EMAIL"] ?? (await askEmail(io));
       const { user } = await server.login(email, await readSecret(io, "password", "SLIPWAY_PASSWORD"));
       print(
         io,
-        `Logged in at ${server.baseUrl} as ${stripControls(user.email)} (${user.role}). Kept in ${sessionFilePath(io.env)}.`,
+        `Logged in at ${server.baseUrl} as ${stripControls(user.email)} (${user.role}). The session is stored in ${sessionFilePath(io.env)}.`,
       );
     });
   client(program.command("logout"))
-    .description("end the session that login made")
+    .description("Log out: end the session that login stored")
     .action(async (options: ServerOptions) => {
       const server = sessionClient(io, options);
       await server.logout();
@@ -58,11 +58,13 @@ async function askEmail(io: Io): Promise<string> {
 }
 
 export function credentialCommands(program: Command, io: Io): void {
-  const group = program.command("credential").description("git credentials: how tasks reach private repositories");
+  const group = program.command("credential").description("Git credentials for private repositories");
   jsonOption(client(group.command("add")))
-    .description("add or replace the token for a host; it comes from the terminal, standard input or SLIPWAY_GIT_TOKEN")
+    .description(
+      "Add or replace the token for a host. It is read from the terminal, standard input or SLIPWAY_GIT_TOKEN",
+    )
     .argument("<host>", "host or host:port")
-    .option("--username <name>", "when the host wants one")
+    .option("--username <name>", "user name, for hosts that require one")
     .action(async (host: string, options: ReadOptions & { readonly username?: string }) => {
       const server = openClient(io, options);
       const token = (await readSecret(io, "git token", "SLIPWAY_GIT_TOKEN")).trim();
@@ -77,7 +79,7 @@ export function credentialCommands(program: Command, io: Io): void {
       else print(io, `${made.id}  ${stripControls(made.host)}`);
     });
   jsonOption(client(group.command("list")))
-    .description("list them; tokens are never shown")
+    .description("List credentials, without their tokens")
     .action(async (options: ReadOptions) => {
       const page = await openClient(io, options).credentials({ limit: 200 });
       if (options.json) return printJson(io, page);
@@ -90,22 +92,22 @@ export function credentialCommands(program: Command, io: Io): void {
       print(io, formatTable(["ID", "HOST", "USERNAME", "CREATED"], rows));
     });
   client(group.command("remove"))
-    .description("forget one")
+    .description("Remove a credential")
     .argument("<id>", "its id or its host")
     .action(async (which: string, options: ServerOptions) => {
       const server = openClient(io, options);
       const { items } = await server.credentials({ limit: 200 });
       await server.deleteCredential(items.find((item) => item.host === which.toLowerCase())?.id ?? which);
-      print(io, "removed");
+      print(io, "Removed.");
     });
 }
 
 export function tokenCommands(program: Command, io: Io): void {
-  const group = program.command("token").description("personal access tokens: for scripts and phones");
+  const group = program.command("token").description("Personal access tokens for scripts and other devices");
   jsonOption(client(group.command("add")))
-    .description("make one; it is shown this once")
+    .description("Create a token and print it once")
     .argument("<name>", "what it is for")
-    .option("--days <number>", "how long it is good", parseWholeNumber)
+    .option("--days <number>", "days until it expires", parseWholeNumber)
     .action(async (name: string, options: ReadOptions & { readonly days?: number }) => {
       const made = await openClient(io, options).createToken({
         name,
@@ -115,7 +117,7 @@ export function tokenCommands(program: Command, io: Io): void {
       else print(io, made.token);
     });
   jsonOption(client(group.command("list")))
-    .description("list them")
+    .description("List tokens")
     .action(async (options: ReadOptions) => {
       const page = await openClient(io, options).tokens({ limit: 200 });
       if (options.json) return printJson(io, page);
@@ -128,20 +130,20 @@ export function tokenCommands(program: Command, io: Io): void {
       print(io, formatTable(["ID", "NAME", "EXPIRES", "LAST USED"], rows));
     });
   client(group.command("remove"))
-    .description("revoke one")
+    .description("Revoke a token")
     .argument("<id>", "its id")
     .action(async (id: string, options: ServerOptions) => {
       await openClient(io, options).deleteToken(id);
-      print(io, "removed");
+      print(io, "Removed.");
     });
 }
 
 const ROLES = ["user", "operator", "admin"] as const satisfies readonly Role[];
 
 export function userCommands(program: Command, io: Io): void {
-  const group = program.command("users").description("who may use this server (admins)");
+  const group = program.command("users").description("Accounts of this server (admins)");
   jsonOption(client(group.command("add")))
-    .description("add a person; the password comes from the terminal, standard input or SLIPWAY_PASSWORD")
+    .description("Create an account. The password is read from the terminal, standard input or SLIPWAY_PASSWORD")
     .argument("<email>", "e-mail address")
     .addOption(new Option("--role <role>", "what they may do").choices([...ROLES]).default("user"))
     .action(async (email: string, options: ReadOptions & { readonly role: Role }) => {
@@ -152,7 +154,7 @@ export function userCommands(program: Command, io: Io): void {
       else print(io, `${made.id}  ${stripControls(made.email)}  ${made.role}`);
     });
   jsonOption(client(group.command("list")))
-    .description("list them")
+    .description("List accounts")
     .action(async (options: ReadOptions) => {
       const page = await openClient(io, options).users({ limit: 200 });
       if (options.json) return printJson(io, page);

@@ -1,4 +1,4 @@
-/** `slipway agents`: what a submission may ask for. */
+/** `slipway agents`: what a submission can request. */
 import type { Command } from "commander";
 import type { Capabilities } from "../../core/protocol/rest.ts";
 import { jsonOption, client, openClient, print, printJson, type Io, type ReadOptions } from "../io.ts";
@@ -6,7 +6,7 @@ import { stripControls, formatTable } from "../terminal/text.ts";
 
 export function agentsCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("agents")))
-    .description("which agents and models this server offers")
+    .description("List what this server offers: agents, models, effort")
     .action(async (options: ReadOptions) => {
       const offer = await openClient(io, options).offer();
       if (options.json) printJson(io, offer);

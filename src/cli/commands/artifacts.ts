@@ -1,11 +1,11 @@
-/** What is kept and what is thrown away: artifacts, gc. */
+/** `slipway artifacts`: salvaged workspaces. */
 import { createWriteStream } from "node:fs";
 import { createHash } from "node:crypto";
 import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Command } from "commander";
 import type { SlipwayClient } from "../../client/client.ts";
-import type { Artifact, Leftovers } from "../../client/types.ts";
+import type { Artifact } from "../../client/types.ts";
 import { CliExit, EXIT } from "../exit.ts";
 import {
   jsonOption,
@@ -18,7 +18,7 @@ import {
   type ReadOptions,
 } from "../io.ts";
 import { openSpinner } from "../terminal/spinner.ts";
-import { stripControls, formatDuration, pluralize, formatTable } from "../terminal/text.ts";
+import { stripControls, formatTable } from "../terminal/text.ts";
 
 interface ArtifactOptions extends ReadOptions {
   readonly out?: string;
@@ -34,10 +34,10 @@ export function formatBytes(bytes: number): string {
 
 export function artifactsCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("artifacts")))
-    .description("what was salvaged of a task's sandboxes when the worker could not save it")
+    .description("List or download workspaces that were salvaged from a task's sandboxes")
     .argument("<id>", "the task")
-    .option("--out <file>", "write one to this file, - for standard output; never over a file that is there")
-    .option("--name <name>", "which one (the newest)")
+    .option("--out <file>", "download to this file (- for standard output); an existing file is not overwritten")
+    .option("--name <name>", "which artifact (default: the newest)")
     .action(async (id: string, options: ArtifactOptions) => {
       const server = openClient(io, options);
       const { items } = await server.artifacts(id);
@@ -85,48 +85,9 @@ async function download(
     status.close();
   }
   if (hash.digest("hex") !== artifact.sha256)
-    throw new CliExit(EXIT.failed, "What arrived is not what the server keeps. Try again.");
+    throw new CliExit(EXIT.failed, "The download does not match the artifact on the server. Try again.");
   if (out === "-") return;
   io.err.write(
-    `${stripControls(out)}: ${formatBytes(bytes)}. It holds what an agent left: list it first (tar tzf), and unpack it over a fresh checkout.\n`,
+    `${stripControls(out)}: ${formatBytes(bytes)}. Its content is untrusted: list it first (tar tzf), then unpack it over a fresh checkout.\n`,
   );
-}
-
-interface GcOptions extends ReadOptions {
-  readonly dryRun?: true;
-}
-
-export function gcCommand(program: Command, io: Io): void {
-  jsonOption(client(program.command("gc")))
-    .description(
-      "remove what no task needs any more from the running server: sandboxes, volumes, old repositories (operators)",
-    )
-    .option("--dry-run", "only list it")
-    .action(async (options: GcOptions) => {
-      const server = openClient(io, options);
-      const begun = Date.now();
-      const status = openSpinner(io.err, () => `looking for what nobody needs (${formatDuration(Date.now() - begun)})`);
-      let found: Leftovers;
-      try {
-        found = await server.gc({ dryRun: options.dryRun ?? false });
-      } finally {
-        status.close();
-      }
-      const resisted = found.items.filter((one) => one.error !== null);
-      if (resisted.length > 0) io.end(EXIT.failed);
-      if (options.json) return printJson(io, found);
-      if (found.items.length === 0) return print(io, "Nothing to remove.");
-      const rows = found.items.map(({ kind, name, bytes, error }) => [
-        kind,
-        stripControls(name),
-        bytes === null ? "?" : formatBytes(bytes),
-        stripControls(error ?? ""),
-      ]);
-      print(io, formatTable(["KIND", "NAME", "SIZE", "PROBLEM"], rows));
-      const word = found.dryRun ? "could be removed" : "removed";
-      print(
-        io,
-        `${pluralize(found.items.length - resisted.length, "thing")} ${word}, ${formatBytes(found.bytes)} that are known.`,
-      );
-    });
 }

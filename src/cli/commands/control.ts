@@ -14,9 +14,9 @@ function show(io: Io, options: ReadOptions, task: WireTask): void {
 
 export function cancelCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("cancel")))
-    .description("stop a task; its work so far is kept")
+    .description("Cancel a task; its saved work is kept")
     .argument("<id>", "the task")
-    .option("--force", "without grace (operators)")
+    .option("--force", "without a grace period (operators)")
     .action(async (id: string, options: ReadOptions & { readonly force?: true }) => {
       const server = openClient(io, options);
       show(io, options, await (options.force ? server.kill(id) : server.cancel(id)));
@@ -31,13 +31,13 @@ interface RetryOptions extends ReadOptions, LimitOptions {
 
 export function retryCommand(program: Command, io: Io): void {
   addLimitOptions(jsonOption(client(program.command("retry"))))
-    .description("a new task of the same thread, made from one that ended; bounds that are not given stay as they were")
+    .description("Create a new task of the thread from one that ended; limits that are not given stay the same")
     .argument("<id>", "the task that ended")
     .addOption(
       new Option("--from <point>", "the start, the last saved work, or only the push").choices([...RETRY_FROM]),
     )
-    .option("--prompt <text>", "another prompt")
-    .option("-w, --watch", "watch it until it ends")
+    .option("--prompt <text>", "replaces the prompt")
+    .option("-w, --watch", "follow the task until it ends")
     .action(async (id: string, options: RetryOptions) => {
       const server = openClient(io, options);
       const { from, prompt } = options;
@@ -50,10 +50,10 @@ export function retryCommand(program: Command, io: Io): void {
 
 export function answerCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("answer")))
-    .description("answer the question that a task waits with")
+    .description("Answer the open question of a task")
     .argument("<id>", "the task")
     .argument("<text>", "the answer, or the number of an option")
-    .option("--question <id>", "which question (the open one)")
+    .option("--question <id>", "which question (default: the open one)")
     .action(async (id: string, text: string, options: ReadOptions & { readonly question?: string }) => {
       const server = openClient(io, options);
       const { question } = await server.task(id);
@@ -67,10 +67,10 @@ export function answerCommand(program: Command, io: Io): void {
 
 export function messageCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("message")))
-    .description("say something to the agent of a task; to one that ended it begins a follow-up")
+    .description("Send a message to the agent of a task; on an ended task it starts a follow-up")
     .argument("<id>", "the task")
     .argument("<text>", "the message; - reads it from standard input")
-    .option("--follow-up", "only after it finished what it does now")
+    .option("--follow-up", "deliver it when the agent has finished its current work")
     .action(async (id: string, text: string, options: ReadOptions & { readonly followUp?: true }) => {
       const answer = await openClient(io, options).message(id, {
         text: await readText(io, text),
@@ -79,6 +79,8 @@ export function messageCommand(program: Command, io: Io): void {
       if (options.json) return printJson(io, answer.kind === "queued" ? answer.message : answer.task);
       if (answer.kind === "queued") return print(io, `${answer.message.id}  ${answer.message.status}`);
       print(io, `${answer.task.id}  ${answer.task.state}`);
-      io.err.write(`The task had ended, so this is a follow-up. To watch it: ${io.command} watch ${answer.task.id}\n`);
+      io.err.write(
+        `The task had ended, so the message started a follow-up. To follow it: ${io.command} watch ${answer.task.id}\n`,
+      );
     });
 }

@@ -8,7 +8,7 @@ import { stripControls, createPaint, pluralize, formatTable } from "../terminal/
 
 export function doctorCommand(program: Command, io: Io): void {
   jsonOption(program.command("doctor"))
-    .description("check this machine and the data folder against the rules; 1 when one is broken")
+    .description("Check this machine, and the data folder against the rules. Exit code 1 when a check fails")
     .option("--data-dir <folder>", "the data folder (SLIPWAY_DATA_DIR)")
     .action(async (options: { readonly dataDir?: string; readonly json?: true }) => {
       const config = readConfig(io.env, options.dataDir === undefined ? {} : { dataDir: options.dataDir });
@@ -25,6 +25,6 @@ export function doctorCommand(program: Command, io: Io): void {
           findings.map(({ rule, ok, detail }) => [stripControls(rule), ok ? "ok" : "BROKEN", stripControls(detail)]),
         ),
       );
-      print(io, broken === 0 ? green("all good") : red(`${pluralize(broken, "finding")}`));
+      print(io, broken === 0 ? green("All checks passed.") : red(`${pluralize(broken, "finding")}`));
     });
 }

@@ -1,4 +1,4 @@
-/** What tasks may reach: the lists that operators keep. */
+/** What tasks can reach: the lists that operators maintain. */
 import type { Command } from "commander";
 import type { EgressChangeRequest, EgressListAnswer } from "../../core/protocol/rest.ts";
 import { jsonOption, client, openClient, print, printJson, type Io, type ReadOptions } from "../io.ts";
@@ -11,16 +11,16 @@ function show(io: Io, { json }: Options, { repo, hosts, shipped }: EgressListAns
   if (hosts.length > 0) print(io, hosts.map(stripControls).join("\n"));
   const whose =
     repo === null
-      ? "Every task with egress allowlist may reach these"
-      : `Tasks on ${stripControls(repo)} may reach these besides`;
-  io.err.write(`${hosts.length === 0 ? "Nothing is listed." : `${whose}${shipped ? " (as shipped)" : ""}.`}\n`);
+      ? "Every task with egress allowlist can reach these"
+      : `Tasks on ${stripControls(repo)} can also reach these`;
+  io.err.write(`${hosts.length === 0 ? "The list is empty." : `${whose}${shipped ? " (as shipped)" : ""}.`}\n`);
 }
 
 export function egressCommands(program: Command, io: Io): void {
   const withRepo = (command: Command): Command =>
     jsonOption(client(command)).option("--repo <url>", "the list of one repository");
   const group = withRepo(program.command("egress"))
-    .description("what tasks with egress allowlist may reach; for operators")
+    .description("Show or change what tasks with egress allowlist can reach (operators)")
     .action(async (options: Options) => {
       show(io, options, await openClient(io, options).egress(options.repo === undefined ? {} : { repo: options.repo }));
     });
@@ -34,7 +34,7 @@ export function egressCommands(program: Command, io: Io): void {
       }),
     );
   };
-  // The group has the same options: commander gives each to the innermost command that knows it.
+  // The group has the same options: commander assigns each to the innermost command that defines it.
   const add = (name: string, does: string): Command => withRepo(group.command(name)).description(does);
   add("allow", "add to the list")
     .argument("<host:port...>", "such as registry.example.com:443")

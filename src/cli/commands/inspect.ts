@@ -1,4 +1,4 @@
-/** Commands that only look: tasks, inspect, diff. */
+/** Commands that read tasks: tasks, inspect, diff. */
 import type { Command } from "commander";
 import type { SlipwayClient } from "../../client/client.ts";
 import { SlipwayProblem } from "../../client/problem.ts";
@@ -44,7 +44,7 @@ function states(text: string): TaskState[] {
     if (state === undefined)
       throw new CliExit(
         EXIT.usage,
-        `${JSON.stringify(stripControls(word))} is no state; they are ${TASK_STATES.join(", ")}.`,
+        `${JSON.stringify(stripControls(word))} is not a state. The states are ${TASK_STATES.join(", ")}.`,
       );
     return state;
   });
@@ -52,12 +52,12 @@ function states(text: string): TaskState[] {
 
 export function tasksCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("tasks")))
-    .description("list tasks, newest first")
-    .option("--state <list>", "only these states, comma-separated", states)
-    .option("--thread <id>", "only this thread")
-    .option("--search <text>", "only with this text in title, prompt or repository")
-    .option("--limit <number>", "how many", parseWholeNumber, 20)
-    .option("--cursor <id>", "go on after a list's `next`")
+    .description("List tasks, newest first")
+    .option("--state <list>", `only these states, comma-separated: ${TASK_STATES.join(", ")}`, states)
+    .option("--thread <id>", "only tasks of this thread")
+    .option("--search <text>", "only tasks with this text in title, prompt or repository")
+    .option("--limit <number>", "how many to list", parseWholeNumber, 20)
+    .option("--cursor <id>", "continue after the `next` of an earlier list")
     .action(async (options: TasksOptions) => {
       const { state, thread, search, limit, cursor } = options;
       const page = await openClient(io, options).tasks({
@@ -92,9 +92,9 @@ const LAST_EVENTS = 15;
 
 export function inspectCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("inspect")))
-    .description("everything about one task: where it stands, its attempts, its last events")
+    .description("Show one task: state, attempts, last events")
     .argument("<id>", "the task")
-    .option("--events <number>", "how many of the last events", parseWholeNumber, LAST_EVENTS)
+    .option("--events <number>", "how many of the last events to show", parseWholeNumber, LAST_EVENTS)
     .action(async (id: string, options: ReadOptions & { readonly events: number }) => {
       const server = openClient(io, options);
       const task = await server.task(id);
@@ -111,7 +111,7 @@ export function inspectCommand(program: Command, io: Io): void {
     });
 }
 
-/** Null for people who are no operators: they see the task itself only. */
+/** Null for users without the operator role, who see the task only. */
 async function machineOf(server: SlipwayClient, id: string): Promise<Machine | null> {
   try {
     return await server.machine(id);
@@ -181,15 +181,19 @@ function eventLines(events: readonly WireEvent[], io: Io): string[] {
 
 export function diffCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("diff")))
-    .description("what a task changed; works while it runs and after its container is gone")
+    .description("Show what a task changed, while it runs or afterwards")
     .argument("<id>", "the task")
-    .option("--patch", "the whole patch, for `git apply`")
+    .option("--patch", "print the whole patch, for `git apply`")
     .action(async (id: string, options: ReadOptions & { readonly patch?: true }) => {
       const server = openClient(io, options);
       if (options.json) return printJson(io, await server.diff(id));
-      if (!options.patch) return print(io, (await formatDiffStat(server, id)).join("\n") || "No work was saved yet.");
+      if (!options.patch) {
+        // Unknown tasks and tasks without saved work are both `not_found` for the diff.
+        await server.task(id);
+        return print(io, (await formatDiffStat(server, id)).join("\n") || "No work was saved yet.");
+      }
       const patch = await server.patch(id);
-      // For a pipe it must be the exact bytes; on a terminal it must not command it.
+      // A pipe gets the exact bytes; a terminal gets no control characters.
       if (io.out.isTTY)
         print(
           io,

@@ -51,24 +51,24 @@ const collect = (value: string, before: readonly string[] = []): readonly string
 
 export function submitCommand(program: Command, io: Io): void {
   addLimitOptions(jsonOption(client(program.command("submit"))))
-    .description("submit a task: a repository and what to do in it")
+    .description("Submit a task: a repository and a prompt")
     .argument("<repo>", "address of the git repository")
     .argument("<prompt>", "what to do; - reads it from standard input")
-    .option("--base <branch>", "branch to start from (the default branch)")
-    .option("--branch <name>", "branch to push to (slipway/<id>)")
-    .option("--title <text>", "a short name")
-    .option("--agent <name>", "which agent works on it")
-    .option("--model <name>", "which model it uses")
+    .option("--base <branch>", "branch to start from (default: the repository's default branch)")
+    .option("--branch <name>", "branch to push to (default: slipway/<id>)")
+    .option("--title <text>", "short title (default: from the prompt)")
+    .option("--agent <name>", "agent that works on it")
+    .option("--model <name>", "model that the agent uses")
     .addOption(new Option("--effort <level>", "how hard the model thinks").choices([...EFFORTS]))
     .option("--script <file>", "JSON steps for the scripted agent")
     .addOption(new Option("--egress <policy>", "what the sandbox may reach").choices([...EGRESS_POLICIES]))
     .option("--image <name>", 'image of the sandbox; "default" is Slipway\'s own (what .slipway.yml says, else that)')
     .addOption(new Option("--pull-request <mode>", "open a pull request").choices([...PULL_REQUEST_MODES]))
-    .option("--verify <command>", "run this after the agent; may be given again", collect)
-    .option("--priority <number>", "-10 to 10, larger goes first", parseWholeNumber)
+    .option("--verify <command>", "command that runs after the agent (repeatable)", collect)
+    .option("--priority <number>", "-10 to 10; higher priorities go first", parseWholeNumber)
     .option("--max-attempts <number>", "1 to 10", parseWholeNumber)
-    .option("--idempotency-key <key>", "the same key again gives the same task")
-    .option("-w, --watch", "watch it until it ends")
+    .option("--idempotency-key <key>", "repeating a submission with the same key returns the same task")
+    .option("-w, --watch", "follow the task until it ends")
     .action(async (repo: string, prompt: string, options: SubmitOptions) => {
       const server = openClient(io, options);
       const request = requestOf(repo, await readText(io, prompt), options);
@@ -83,11 +83,11 @@ export function submitCommand(program: Command, io: Io): void {
       }
       if (options.json) return printJson(io, task);
       print(io, task.id);
-      io.err.write(`To watch it: ${io.command} watch ${task.id}\n`);
+      io.err.write(`To follow it: ${io.command} watch ${task.id}\n`);
     });
 }
 
-/** Only what was given; the server knows the defaults. */
+/** Only what was given; the server applies the defaults. */
 function requestOf(repo: string, prompt: string, options: SubmitOptions): SubmitRequest {
   const { base, branch, title, agent, model, effort, egress, image, pullRequest, priority, maxAttempts } = options;
   const given = { base, branch, title, agent, model, effort, egress, image, pullRequest, priority, maxAttempts };
@@ -101,7 +101,7 @@ function requestOf(repo: string, prompt: string, options: SubmitOptions): Submit
   };
 }
 
-/** The server checks the steps; here it only has to be a JSON list. */
+/** A JSON list; the server validates the steps. */
 function readScript(file: string): ScriptStep[] {
   let steps: unknown;
   try {
@@ -119,13 +119,13 @@ interface WatchOptions extends ReadOptions {
 
 export function watchCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("watch")))
-    .description("watch a task live until it ends; Ctrl-C stops watching, not the task")
+    .description("Follow a task live until it ends. Ctrl-C ends the view, not the task")
     .argument("<id>", "the task")
-    .option("--after <seq>", "begin after this event", parseWholeNumber)
+    .option("--after <seq>", "start after this event", parseWholeNumber)
     .action(async (id: string, options: WatchOptions) => {
       const server = openClient(io, options);
-      // Asked first, so that a wrong id or a server that is away ends this at once; later the watch
-      // waits for it.
+      // Fails at once for a wrong id or an unreachable server; afterwards the watch waits for the
+      // server.
       await server.task(id);
       await watchUntilEnd(io, server, id, options, options.after ?? 0);
     });

@@ -28,7 +28,7 @@ import {
   SAMPLE_USER,
   type Upstream,
 } from "./sample-project.ts";
-import { createSocketFactory } from "../socket.ts";
+import { createSocketFactory } from "../connect.ts";
 import { stripControlsKeepLines, createPaint } from "../terminal/text.ts";
 import { showLiveView } from "../terminal/live-view.ts";
 
@@ -40,9 +40,7 @@ export function demoCommand(program: Command, io: Io): void {
       new Option("--sandbox <kind>", "docker, or a plain process when no engine answers").choices([...SANDBOX_KINDS]),
     )
     .addOption(
-      new Option("--model <kind>", "let the agent that has a model do it; the fake model needs no key").choices([
-        "fake",
-      ]),
+      new Option("--model <kind>", "use the agent that drives a model; the fake model needs no key").choices(["fake"]),
     )
     .action((options: DemoOptions) => untilInterrupted((signal) => demo(io, options, signal)));
 }
@@ -127,7 +125,7 @@ interface DemoModel {
  */
 const TOLERANCE = 0.01;
 
-/** The provider of the demo, if it has one: what it bills must be what the task says it cost. */
+/** The demo's model provider, if any: its bill must equal the cost of the task. */
 async function openModel({ io, options, disposers }: DemoRun): Promise<DemoModel | null> {
   if (options.model === undefined) return null;
   const { startFakeModel } = await import("../../broker/model/fake/server.ts");
@@ -168,7 +166,7 @@ async function live(io: Io, client: SlipwayClient, taskId: string, signal: Abort
   }
 }
 
-/** What is not as it should be, in words. */
+/** What differs from the expected result, one text each. */
 async function examine(client: SlipwayClient, upstream: Upstream, task: WireTask, base: string): Promise<string[]> {
   const wrong: string[] = [];
   if (task.state !== "done" || task.outcome !== "pushed")
@@ -206,10 +204,7 @@ async function showResult(io: Io, client: SlipwayClient, upstream: Upstream, tas
 
 const LEAVE_MS = 20_000;
 
-/**
- * A server that stops leaves its sandboxes running, for the next one to adopt; here there is no
- * next one.
- */
+/** Ends the sandboxes: a stopped server leaves them for the next one, and the demo has no next one. */
 async function leave(client: SlipwayClient, taskId: string): Promise<void> {
   const deadline = Date.now() + LEAVE_MS;
   const { settledAt } = await client.task(taskId);

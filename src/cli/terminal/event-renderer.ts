@@ -1,6 +1,6 @@
 /**
- * Events -> lines for a terminal. Pure but for what it remembers of the task; all text of others is
- * cleaned.
+ * Events -> lines for a terminal. Its only state is the progress of the task. Text from workers and
+ * people is stripped of control characters.
  */
 import { isSettledState, type TaskState } from "../../core/task.ts";
 import type { WireEvent } from "../../core/protocol/rest.ts";
@@ -26,7 +26,7 @@ export interface Progress {
 }
 
 export interface EventRenderer {
-  /** The lines that this event adds; often none. */
+  /** The lines for this event; often none. */
   lines(event: WireEvent): string[];
   progress(): Progress;
 }
@@ -40,125 +40,147 @@ const list = (data: Data, name: string): readonly Record<string, unknown>[] =>
     : [];
 
 export function createEventRenderer(paint: Paint, width: number): EventRenderer {
-  let beganAt: number | null = null;
-  let state: TaskState = "queued";
-  let since = 0;
-  let attempt = 0;
-  let step: { what: string; since: number } | null = null;
-  const tools = new Map<string, { what: string; since: number }>();
-  let todo: Progress["todo"] = null;
-  let todoLine = "";
-  const usage = { tokens: 0, usd: 0, turns: 0 };
-  const room = Math.max(40, width - 12);
+  return new TaskEventRenderer(paint, width);
+}
 
-  const withTime = (at: number, lines: readonly string[]): string[] => {
-    const elapsed = formatDuration(at - (beganAt ?? at)).padStart(9);
-    return lines.map((line, i) => `${paint.dim(i === 0 ? elapsed : " ".repeat(9))}  ${line}`);
-  };
+class TaskEventRenderer implements EventRenderer {
+  readonly #paint: Paint;
+  /** Columns for text beside the time. */
+  readonly #columns: number;
+  readonly #tools = new Map<string, { what: string; since: number }>();
+  readonly #usage = { tokens: 0, usd: 0, turns: 0 };
+  #beganAt: number | null = null;
+  #state: TaskState = "queued";
+  #since = 0;
+  #attempt = 0;
+  #step: { what: string; since: number } | null = null;
+  #todo: Progress["todo"] = null;
+  #todoLine = "";
 
-  function onState(event: WireEvent): string[] {
+  constructor(paint: Paint, width: number) {
+    this.#paint = paint;
+    this.#columns = Math.max(40, width - 12);
+  }
+
+  lines(event: WireEvent): string[] {
+    const at = Date.parse(event.at);
+    this.#beganAt ??= at;
+    if (event.to !== this.#state || this.#since === 0) this.#since = at;
+    const lines = this.#renderEvent(event, at);
+    this.#state = event.to;
+    this.#attempt = event.attempt;
+    return this.#withTime(at, lines);
+  }
+
+  progress(): Progress {
+    return {
+      state: this.#state,
+      since: this.#since,
+      attempt: this.#attempt,
+      doing: [...this.#tools.values()].at(-1) ?? this.#step,
+      todo: this.#todo,
+      usage: { ...this.#usage },
+    };
+  }
+
+  #withTime(at: number, lines: readonly string[]): string[] {
+    const elapsed = formatDuration(at - (this.#beganAt ?? at)).padStart(9);
+    return lines.map((line, i) => `${this.#paint.dim(i === 0 ? elapsed : " ".repeat(9))}  ${line}`);
+  }
+
+  #renderEvent(event: WireEvent, at: number): string[] {
+    const { data } = event;
+    switch (event.type) {
+      case "task.submitted":
+        return [`${this.#paint.bold("submitted")} ${stripControls(text(data, "title"))}`];
+      case "task.state":
+        return this.#renderState(event);
+      case "task.step":
+        return this.#renderStep(data, at);
+      case "tool.started":
+      case "tool.finished":
+        return this.#renderTool(event, at);
+      case "todo":
+        return this.#renderTodo(data);
+      case "message":
+        return messageLines(data, this.#paint);
+      case "usage":
+        this.#usage.tokens +=
+          number(data, "inputTokens") +
+          number(data, "outputTokens") +
+          number(data, "cacheReadTokens") +
+          number(data, "cacheWriteTokens");
+        this.#usage.usd += number(data, "usd");
+        this.#usage.turns += number(data, "turns");
+        return [];
+      default:
+        return otherLines(event, this.#paint, this.#columns);
+    }
+  }
+
+  #renderState(event: WireEvent): string[] {
     const lines: string[] = [];
     const reason = text(event.data, "reason");
     if (reason === "failed") {
       const detail = stripControls(text(event.data, "detail"));
       lines.push(
-        paint.red(`✗ ${stripControls(text(event.data, "code"))}`) +
-          (detail === "" ? "" : ` ${truncate(detail, room * 2)}`),
+        this.#paint.red(`✗ ${stripControls(text(event.data, "code"))}`) +
+          (detail === "" ? "" : ` ${truncate(detail, this.#columns * 2)}`),
       );
     }
-    // The end of the pause between two tries is a deadline too, and nothing went wrong.
-    if (reason === "timed_out" && event.from !== "retrying") lines.push(paint.yellow("! out of time"));
-    if (reason === "cancel" && event.from !== event.to) lines.push(paint.yellow("! cancelled by a person"));
+    // The end of a retry delay is a deadline as well, and not an error.
+    if (reason === "timed_out" && event.from !== "retrying") lines.push(this.#paint.yellow("! out of time"));
+    if (reason === "cancel" && event.from !== event.to) lines.push(this.#paint.yellow("! cancelled by a person"));
     if (event.from === event.to) return lines;
-    for (const { what } of tools.values()) lines.push(`${paint.dim("·")} ${what} ${paint.dim("(did not finish)")}`);
-    tools.clear();
-    step = null;
+    for (const { what } of this.#tools.values())
+      lines.push(`${this.#paint.dim("·")} ${what} ${this.#paint.dim("(did not finish)")}`);
+    this.#tools.clear();
+    this.#step = null;
     const tries = event.to === "provisioning" && event.attempt > 1 ? ` (attempt ${event.attempt})` : "";
-    lines.push(stateLine(paint, event.to) + tries);
+    lines.push(stateLine(this.#paint, event.to) + tries);
     return lines;
   }
 
-  function onTool(event: WireEvent, at: number): string[] {
+  #renderTool(event: WireEvent, at: number): string[] {
     const { data } = event;
     const id = text(data, "id");
     if (event.type === "tool.started") {
-      tools.set(id, { what: toolWords(data, room), since: at });
+      this.#tools.set(id, { what: toolWords(data, this.#columns), since: at });
       return [];
     }
-    const what = tools.get(id)?.what ?? stripControls(text(data, "name"));
-    tools.delete(id);
+    const what = this.#tools.get(id)?.what ?? stripControls(text(data, "name"));
+    this.#tools.delete(id);
     const code = data["exitCode"];
     const good = code === null || code === undefined || code === 0;
-    const end = good ? paint.green("✓") : paint.red(`✗ exit ${Number(code)}`);
-    return [`${paint.cyan("⏺")} ${what} ${end} ${paint.dim(formatDuration(number(data, "ms")))}`];
+    const end = good ? this.#paint.green("✓") : this.#paint.red(`✗ exit ${Number(code)}`);
+    return [`${this.#paint.cyan("⏺")} ${what} ${end} ${this.#paint.dim(formatDuration(number(data, "ms")))}`];
   }
 
-  function onStep(data: Data, at: number): string[] {
+  #renderStep(data: Data, at: number): string[] {
     const name = stripControls(text(data, "name"));
     const detail = stripControls(text(data, "detail"));
     if (text(data, "status") === "started") {
-      step = { what: detail === "" ? name : `${name}: ${truncate(detail, 40)}`, since: at };
+      this.#step = { what: detail === "" ? name : `${name}: ${truncate(detail, 40)}`, since: at };
       return [];
     }
-    const took = step === null ? "" : paint.dim(` ${formatDuration(at - step.since)}`);
-    step = null;
-    return [`${paint.green("✓")} ${name}${took}${detail === "" ? "" : paint.dim(`  ${truncate(detail, room)}`)}`];
+    const took = this.#step === null ? "" : this.#paint.dim(` ${formatDuration(at - this.#step.since)}`);
+    this.#step = null;
+    return [
+      `${this.#paint.green("✓")} ${name}${took}${detail === "" ? "" : this.#paint.dim(`  ${truncate(detail, this.#columns)}`)}`,
+    ];
   }
 
-  function onTodo(data: Data): string[] {
+  #renderTodo(data: Data): string[] {
     const items = list(data, "items");
     const completed = items.filter((item) => item["status"] === "completed").length;
     const current = items.find((item) => item["status"] === "in_progress");
     const words = current === undefined ? null : stripControls(String(current["text"]));
-    todo = { completed, total: items.length, current: words };
-    const line = `${progressBar(completed, items.length)} ${completed}/${items.length}${words === null ? "" : `  ${truncate(words, room - 20)}`}`;
-    if (line === todoLine) return [];
-    todoLine = line;
+    this.#todo = { completed, total: items.length, current: words };
+    const line = `${progressBar(completed, items.length)} ${completed}/${items.length}${words === null ? "" : `  ${truncate(words, this.#columns - 20)}`}`;
+    if (line === this.#todoLine) return [];
+    this.#todoLine = line;
     return [line];
   }
-
-  function linesOf(event: WireEvent, at: number): string[] {
-    const { data } = event;
-    switch (event.type) {
-      case "task.submitted":
-        return [`${paint.bold("submitted")} ${stripControls(text(data, "title"))}`];
-      case "task.state":
-        return onState(event);
-      case "task.step":
-        return onStep(data, at);
-      case "tool.started":
-      case "tool.finished":
-        return onTool(event, at);
-      case "todo":
-        return onTodo(data);
-      case "message":
-        return messageLines(data, paint);
-      case "usage":
-        usage.tokens +=
-          number(data, "inputTokens") +
-          number(data, "outputTokens") +
-          number(data, "cacheReadTokens") +
-          number(data, "cacheWriteTokens");
-        usage.usd += number(data, "usd");
-        usage.turns += number(data, "turns");
-        return [];
-      default:
-        return otherLines(event, paint, room);
-    }
-  }
-
-  return {
-    lines(event) {
-      const at = Date.parse(event.at);
-      beganAt ??= at;
-      if (event.to !== state || since === 0) since = at;
-      const lines = linesOf(event, at);
-      state = event.to;
-      attempt = event.attempt;
-      return withTime(at, lines);
-    },
-    progress: () => ({ state, since, attempt, doing: [...tools.values()].at(-1) ?? step, todo, usage: { ...usage } }),
-  };
 }
 
 export function stateLine(paint: Paint, state: TaskState): string {
@@ -223,7 +245,7 @@ function otherLines({ type, data }: WireEvent, paint: Paint, room: number): stri
   }
 }
 
-/** A tool's name and the one argument that says most. */
+/** A tool's name and its most descriptive argument. */
 function toolWords(data: Data, room: number): string {
   const name = stripControls(text(data, "name"));
   const input =
@@ -242,7 +264,7 @@ export function progressBar(completed: number, total: number): string {
   return `[${"█".repeat(full)}${"░".repeat(cells - full)}]`;
 }
 
-/** What goes on now, on one line of at most `width` characters. */
+/** The current activity on one line of at most `width` characters. */
 export function statusLine(progress: Progress, now: number, width: number): string {
   const { state, since, doing, todo, usage } = progress;
   const parts = [`${state} ${formatDuration(now - since)}`];

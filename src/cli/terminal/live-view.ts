@@ -12,7 +12,7 @@ export interface WatchView {
   readonly out: SpinnerStream;
   readonly env: NodeJS.ProcessEnv;
   readonly signal: AbortSignal;
-  /** How people call this command, for the hints that it prints. */
+  /** How this program was called, for hints. */
   readonly command: string;
   readonly after?: number;
 }
@@ -50,7 +50,7 @@ export async function showLiveView(client: SlipwayClient, taskId: string, view: 
     status.close();
     throw new CliExit(
       EXIT.interrupted,
-      `Stopped watching; the task goes on. To stop it: ${view.command} cancel ${taskId}`,
+      `Stopped following; the task continues. To cancel it: ${view.command} cancel ${taskId}`,
     );
   } finally {
     status.close();
@@ -60,10 +60,7 @@ export async function showLiveView(client: SlipwayClient, taskId: string, view: 
   return task;
 }
 
-/**
- * Says once that the server is away, and once that it is back. A quick reconnect is not worth a
- * line.
- */
+/** Prints one line when the server is unreachable and one when it is back; quick reconnects are silent. */
 function createNotice(print: (line: string) => void, colour: (text: string) => string): (kind: string) => void {
   let lostAt: number | null = null;
   let said = false;
@@ -79,7 +76,7 @@ function createNotice(print: (line: string) => void, colour: (text: string) => s
     lostAt ??= Date.now();
     if (said || Date.now() - lostAt < 2_000) return;
     said = true;
-    print(colour("! the server does not answer; waiting for it"));
+    print(colour("! the server does not answer; reconnecting"));
   };
 }
 
@@ -133,7 +130,7 @@ export async function formatDiffStat(client: SlipwayClient, taskId: string): Pro
       `  ${pluralize(files.length, "file")} changed, +${additions} -${deletions}${truncated ? " (shown in part)" : ""}`,
     ];
   } catch (thrown) {
-    // No work was saved: there is nothing to show.
+    // No work was saved, so there is no diff.
     if (thrown instanceof SlipwayProblem && thrown.status === 404) return [];
     throw thrown;
   }

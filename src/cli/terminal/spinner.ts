@@ -1,11 +1,8 @@
-/**
- * The last line of a terminal: a spinner and what goes on now. On anything but a terminal it is
- * nothing at all.
- */
+/** The last line of a terminal: a spinner and the current activity. Silent when not on a terminal. */
 const FRAMES = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
 export interface Spinner {
-  /** Prints a line above the status. */
+  /** Prints a line above the spinner. */
   line(text: string): void;
   close(): void;
 }
@@ -18,7 +15,7 @@ export interface SpinnerStream {
 
 const CLEAR = "\r\u001b[2K";
 
-/** @param words what to show now; asked ten times per second at most. */
+/** @param words the text to show; called at most ten times per second. */
 export function openSpinner(stream: SpinnerStream, words: (columns: number) => string): Spinner {
   if (stream.isTTY !== true) {
     return { line: (text) => void stream.write(`${text}\n`), close: () => undefined };

@@ -1,12 +1,12 @@
 /**
- * Words for a terminal. What a worker or a person wrote goes through `clean` first: it could move
- * the cursor, recolour or forge lines.
+ * Text for a terminal. Text from workers and people goes through `stripControls` first: it could move
+ * the cursor, change colours or forge lines.
  */
 
 /**
- * Everything that a terminal could take as a command or that cannot be seen: C0, DEL, C1, line
- * separators, and format characters (reading direction, zero width, tags), but for the two joiners
- * that emoji and several scripts are written with.
+ * Characters that control a terminal or are invisible: C0, DEL, C1, line separators, and format
+ * characters (direction, zero width, tags), except for the two joiners that emoji and several
+ * scripts need.
  */
 const ACTIVE = /[\p{Cc}\u2028\u2029]|(?![\u200c\u200d])\p{Cf}/gu;
 
@@ -69,7 +69,7 @@ export interface Paint {
   cyan(text: string): string;
 }
 
-/** Colours, or none: https://no-color.org is honoured. */
+/** Colours, or none; supports https://no-color.org. */
 export function createPaint(stream: { readonly isTTY?: boolean }, env: NodeJS.ProcessEnv): Paint {
   const on = stream.isTTY === true && !env["NO_COLOR"] && env["TERM"] !== "dumb";
   const code =
@@ -88,7 +88,7 @@ export function createPaint(stream: { readonly isTTY?: boolean }, env: NodeJS.Pr
 
 const width = (text: string): number => Array.from(text).length;
 
-/** Rows of clean cells under a heading; columns as wide as they need, the last one as it is. */
+/** Rows of stripped cells under a heading; all columns but the last are padded. */
 export function formatTable(heading: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [heading, ...rows];
   const widths = heading.map((_, column) => Math.max(...all.map((row) => width(row[column] ?? ""))));

@@ -36,7 +36,7 @@ function shown(events: readonly WireEvent[]): string {
 }
 
 describe("render", () => {
-  it("tells a task from start to end", () => {
+  it("renders a task from start to end", () => {
     const text = shown(
       story(
         [0, "task.submitted", "queued", { title: "Fix the test" }],
@@ -140,7 +140,7 @@ describe("render", () => {
     expect(text.replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Cf}\u2028\u2029]/u);
   });
 
-  it("says on one line what goes on now", () => {
+  it("shows the current activity on one line", () => {
     const renderer = createEventRenderer(plain, 100);
     for (const event of story(
       [0, "task.state", "running", { reason: "ready" }],
@@ -157,7 +157,7 @@ describe("render", () => {
 });
 
 describe("status", () => {
-  it("is plain lines where there is no terminal", () => {
+  it("prints plain lines without a terminal", () => {
     const written: string[] = [];
     const status = openSpinner({ write: (text) => written.push(text) }, () => "working");
     status.line("one");

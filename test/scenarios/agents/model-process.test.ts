@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import Database from "../../../src/store/sqlite/driver.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { createSocketFactory } from "../../../src/cli/socket.ts";
+import { createSocketFactory } from "../../../src/cli/connect.ts";
 import { SlipwayClient } from "../../../src/client/client.ts";
 import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";

@@ -1,6 +1,6 @@
 /**
- * A real server in a process of its own, as `slipway serve` starts it: to be talked to over HTTP
- * and to be killed.
+ * A real server in a separate process, as `slipway serve` starts it, for requests over HTTP and for
+ * kills.
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -40,7 +40,7 @@ export interface RealServer {
 }
 
 /**
- * Starts the process; resolves when it said that it listens, or rejects with what it said instead.
+ * Starts the process; resolves when it listens, rejects with its output when it ends before.
  */
 export async function startServer(options: ServerOptions): Promise<RealServer> {
   const starting = launch(options);
@@ -48,7 +48,7 @@ export async function startServer(options: ServerOptions): Promise<RealServer> {
   return { ...starting, url, ...caller(url, readFileSync(join(options.dataDir, "operator.token"), "utf8").trim()) };
 }
 
-/** The process alone, for those that are meant to die before they listen. */
+/** The process alone, for starts that are meant to fail. */
 export function launch({ dataDir, home = ROOT, sandbox, policy, env }: ServerOptions) {
   const child = spawn(process.execPath, [join(home, "dist", "slipway.mjs"), "serve"], {
     stdio: ["ignore", "pipe", "pipe"],
