@@ -1,5 +1,5 @@
 /**
- * The model gateway between a worker and the fake model: a real coordinator, real HTTP on both sides.
+ * The model gateway between a worker and the fake model: a real coordinator and real HTTP.
  */
 import Anthropic from "@anthropic-ai/sdk";
 import { createServer, type Server } from "node:http";
