@@ -124,7 +124,7 @@ describe("[S5] what the policy lists is reached by tools that know nothing but t
     expect(refusals).toEqual([]);
   });
 
-  it("a tool that is refused fails at once and hears why", async () => {
+  it("a refused tool fails immediately and gets the reason", async () => {
     const env = { PATH: process.env["PATH"], ...proxyEnv((await proxy()).port) };
     const tunnel = await run("curl", ["-sS", "https://evil.example/"], { env }).catch(
       (error: { stderr: string }) => error,
@@ -181,7 +181,7 @@ describe("[S5] what no policy allows", () => {
     "packages.example.evil.com:443",
     "packages.example:99999",
     "2130706433:443",
-  ])("%s is refused, and the refusal is told", async (place) => {
+  ])("%s is refused, and the refusal is reported", async (place) => {
     trusted.push("packages.example:443");
     expect(await raw(CONNECT(place))).toMatch(/^HTTP\/1\.1 40[03] /);
     expect(refusals).toHaveLength(1);
@@ -216,7 +216,7 @@ describe("[S5] what no policy allows", () => {
     expect(refusals).toHaveLength(1);
   });
 
-  it("what one side still has to say arrives after the other side has ended", async () => {
+  it("data of one side still arrives after the other side has ended", async () => {
     const size = 8 * 2 ** 20;
     let heard = 0;
     // Listens to the end, and only then answers, slowly read.
@@ -280,7 +280,7 @@ describe("[S5] what no policy allows", () => {
 });
 
 describe("[S3] whose connection it is", () => {
-  it("without the attempt's token there is no way out, and another attempt's token is none", async () => {
+  it("CONNECT requires the token of the same attempt", async () => {
     const { place, hits } = await site();
     const other = await broker.open("task_b", 1);
     expect(await raw(`CONNECT ${place} HTTP/1.1\r\nhost: x\r\n\r\n`)).toMatch(/^HTTP\/1\.1 407 /);

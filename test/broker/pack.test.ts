@@ -122,7 +122,7 @@ it.each([
   expect(answer.text).toMatch(/^slipway: /);
 });
 
-it("a refusal is no lost connection: the worker does not ask for ever", async () => {
+it("the worker does not retry a refused request", async () => {
   commit("a", 10);
   const refused = fetchPack(source, ["a".repeat(40)], never);
   await expect(refused).rejects.toBeInstanceOf(Unreachable);
@@ -153,7 +153,7 @@ it("[W2] a pack that is cut off anywhere is none, and the next one is whole", as
   expect(git(into, "fsck", "--full", sha)).toBe("");
 });
 
-it("[S6] whoever stops reading is not fed, and git is gone with the connection", async () => {
+it("[S6] a client that stops reading gets no more data, and git ends with its connection", async () => {
   const sha = commit("a", 8_000_000);
   const asked = request(`${source.url}/pack?want=${sha}`).end();
   const [answer] = (await once(asked, "response")) as [IncomingMessage];

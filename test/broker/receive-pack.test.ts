@@ -1,7 +1,7 @@
 /** What a worker can move: real pushes of a real git through the real broker. */
 import { execFile } from "node:child_process";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { openForwarder, type Forwarder } from "../../worker/connection/forward.ts";
 import { git, Rig } from "../worker/rig.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
@@ -48,7 +48,7 @@ function push(...refspecs: string[]): Promise<Pushed> {
 /** Every ref of the task repository and what it points at. */
 const refs = (): string[] => git(rig.repo, "for-each-ref", "--format=%(refname) %(objectname)").split("\n");
 
-test("[S4] the work and this attempt's checkpoints can be pushed, again and again", async () => {
+it("[S4] the work and this attempt's checkpoints can be pushed, again and again", async () => {
   const before = refs();
   expect(await push(`HEAD:${WORK_REF}`, `HEAD:${checkpointRef(ATTEMPT)}`)).toMatchObject({ ok: true });
   expect(refs().toSorted()).toEqual([...before, `${WORK_REF} ${mine}`, `${checkpointRef(ATTEMPT)} ${mine}`].toSorted());
@@ -57,7 +57,7 @@ test("[S4] the work and this attempt's checkpoints can be pushed, again and agai
   expect(git(rig.repo, "rev-parse", WORK_REF)).toBe(git(clone, "rev-parse", "HEAD"));
 });
 
-test.each([
+it.each([
   ["the base branch", ["HEAD:refs/heads/main"]],
   ["another branch", ["HEAD:refs/heads/evil"]],
   ["a tag", ["HEAD:refs/tags/v1"]],
@@ -76,7 +76,7 @@ test.each([
   expect(refs()).toEqual(before);
 });
 
-test("[S4] what is saved cannot be deleted", async () => {
+it("[S4] what is saved cannot be deleted", async () => {
   await push(`HEAD:${WORK_REF}`, `HEAD:${checkpointRef(ATTEMPT)}`);
   const before = refs();
   for (const ref of [WORK_REF, checkpointRef(ATTEMPT), "refs/heads/main"])

@@ -106,7 +106,7 @@ function post(door: BrokerEndpoint, path: string, body: string | Buffer): Promis
     );
     request.on("error", reject).end(body);
   });
-  // Whoever fails before it waits for this one has said enough.
+  // A test that failed earlier does not await this reply.
   reply.catch(() => undefined);
   return reply;
 }
@@ -358,7 +358,7 @@ describe("[S6] bodies of the worker's calls", () => {
   });
 });
 
-describe("[S6] bodies that nobody reads yet", () => {
+describe("[S6] bodies that are not read yet", () => {
   it.each([
     ["for the model", `POST ${MESSAGES}`],
     ["of the worker", `POST ${EVENTS}`],

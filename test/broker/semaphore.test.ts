@@ -1,5 +1,5 @@
-/** Permits in order. */
-import { expect, test } from "vitest";
+/** The weighted FIFO semaphore. */
+import { expect, it } from "vitest";
 import { Semaphore, type Release } from "../../src/broker/semaphore.ts";
 import { settle } from "../support/manual-clock.ts";
 
@@ -15,7 +15,7 @@ function ask(semaphore: Semaphore, entered: string[], name: string, weight: numb
   return turn;
 }
 
-test("who fits enters at once; who does not waits for its turn, and nobody overtakes", async () => {
+it("permits are granted in the order of the requests, and no request overtakes another", async () => {
   const semaphore = new Semaphore(10);
   const entered: string[] = [];
   const first = await ask(semaphore, entered, "first", 4);
@@ -37,7 +37,7 @@ test("who fits enters at once; who does not waits for its turn, and nobody overt
   expect(entered).toEqual(["first", "second", "heavy", "small", "none"]);
 });
 
-test("who gives up while it waits leaves the line, and lets those behind it in", async () => {
+it("an aborted request leaves the queue, and the requests behind it proceed", async () => {
   const semaphore = new Semaphore(10);
   const entered: string[] = [];
   const stop = new AbortController();
@@ -54,7 +54,7 @@ test("who gives up while it waits leaves the line, and lets those behind it in",
   expect([entered, semaphore.waiting]).toEqual([["small"], 0]);
 });
 
-test("a signal that is aborted after the turn has come takes nothing back", async () => {
+it("aborting the signal after permits are granted has no effect", async () => {
   const semaphore = new Semaphore(1);
   const stop = new AbortController();
   const held = await semaphore.acquire(1, never);
@@ -68,7 +68,7 @@ test("a signal that is aborted after the turn has come takes nothing back", asyn
   (await last)();
 });
 
-test("what is given back twice counts once", async () => {
+it("a second release has no effect", async () => {
   const semaphore = new Semaphore(2);
   const one = await semaphore.acquire(1, never);
   await semaphore.acquire(1, never);
@@ -79,14 +79,14 @@ test("what is given back twice counts once", async () => {
   expect(semaphore.waiting).toBe(1);
 });
 
-test("more than there is, and what is no weight, is refused at once", async () => {
+it("a weight above the total, negative or NaN is rejected immediately", async () => {
   const semaphore = new Semaphore(3);
   for (const weight of [4, -1, NaN, Infinity])
     await expect(semaphore.acquire(weight, never)).rejects.toThrow(RangeError);
   (await semaphore.acquire(3, never))();
 });
 
-test("after many turns in disorder everything is free again", async () => {
+it("after many turns in disorder everything is free again", async () => {
   const semaphore = new Semaphore(7);
   const turns = Array.from({ length: 500 }, async (_, i) => {
     const stop = new AbortController();

@@ -1,10 +1,10 @@
-/** The broker's door: address, token, limits, hostile callers. */
+/** The broker's listeners: socket paths, tokens, limits, hostile callers. */
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { request as httpRequest } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { openBroker, type BrokerOptions } from "../../src/broker/server.ts";
 import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
@@ -80,7 +80,7 @@ const bearer = (token: string): Record<string, string> => ({ authorization: `Bea
 const SPEC = "/worker/v1/spec";
 const EVENTS = "/worker/v1/events";
 
-test("open is idempotent, and a broker that is made again has the same address and token", async () => {
+it("open is idempotent, and a broker that is made again has the same address and token", async () => {
   const first = make();
   const [a, b] = await Promise.all([first.open(workerApi.taskId, 1), first.open(workerApi.taskId, 1)]);
   expect(a).toEqual(b);
@@ -94,7 +94,7 @@ test("open is idempotent, and a broker that is made again has the same address a
   ).not.toBe(a.token);
 });
 
-test("only the socket's user may dial, and a dead process's socket file is no obstacle", async () => {
+it("only the socket's user may connect, and the socket file of a dead process is replaced", async () => {
   const broker = make();
   const { socketDir } = await broker.open(workerApi.taskId, 1);
   expect(statSync(join(socketDir, "b.sock")).mode & 0o777).toBe(0o600);
@@ -105,14 +105,14 @@ test("only the socket's user may dial, and a dead process's socket file is no ob
   expect((await call(socketDir, "GET", SPEC, bearer(token))).status).toBe(200);
 });
 
-test("the socket can be given to the user that workers run as", async (context) => {
+it("the socket can be given to the user that workers run as", async (context) => {
   if (process.getuid?.() !== 0) return context.skip("only root can give a file to another user");
   const { socketDir } = await make({ uid: 10_001 }).open(workerApi.taskId, 1);
   expect(statSync(join(socketDir, "b.sock")).uid).toBe(10_001);
   expect(statSync(socketDir).uid).toBe(0);
 });
 
-test("a folder with too long a name is replaced by a short one, the same each time, closed to others, gone with the last attempt", async () => {
+it("a folder with too long a name is replaced by a short one, the same each time, closed to others, gone with the last attempt", async () => {
   const long = join(dir, "x".repeat(60), "y".repeat(60));
   const first = make({ dir: long });
   const a = await first.open(workerApi.taskId, 1);
@@ -126,7 +126,7 @@ test("a folder with too long a name is replaced by a short one, the same each ti
   for (const { socketDir } of [a, other]) expect(existsSync(dirname(socketDir))).toBe(false);
 });
 
-test("a folder that was put there by somebody else is not used", async () => {
+it("a path that is not a directory of this user is rejected", async () => {
   const broker = make();
   mkdirSync(join(dir, "elsewhere"));
   mkdirSync(join(dir, "run"));
@@ -136,7 +136,7 @@ test("a folder that was put there by somebody else is not used", async () => {
   await broker.open(workerApi.taskId, 1);
 });
 
-test("[S3] the token opens as bearer, API key or basic password; another attempt's token opens nothing", async () => {
+it("[S3] the token opens as bearer, API key or basic password; another attempt's token opens nothing", async () => {
   const broker = make();
   const { socketDir, token } = await broker.open(workerApi.taskId, 1);
   const other = await broker.open(workerApi.taskId, 2);
@@ -170,7 +170,7 @@ test("[S3] the token opens as bearer, API key or basic password; another attempt
   }
 });
 
-test("[S3] shut ends long polls and refuses everything from then on", async () => {
+it("[S3] shut ends long polls and refuses everything from then on", async () => {
   const broker = make();
   const { socketDir, token } = await broker.open(workerApi.taskId, 1);
   const poll = call(socketDir, "GET", "/worker/v1/commands?after=0&wait=25", bearer(token)).catch(
@@ -186,7 +186,7 @@ test("[S3] shut ends long polls and refuses everything from then on", async () =
   await broker.revoke(workerApi.taskId, 1);
 });
 
-test("git is served from the task's repository, and not once the attempt is over", async () => {
+it("git is served from the task's repository, and not once the attempt is over", async () => {
   const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const path = "/git/repo.git/info/refs?service=git-upload-pack";
   expect((await call(socketDir, "GET", path, bearer(token))).text).toBe(`git 1 ${dir}/repo.git`);
@@ -194,7 +194,7 @@ test("git is served from the task's repository, and not once the attempt is over
   expect((await call(socketDir, "GET", path, bearer(token))).status).toBe(410);
 });
 
-test("what is not there is 404, another method 405", async () => {
+it("an unknown path is 404, a wrong method 405", async () => {
   const { socketDir, token } = await make().open(workerApi.taskId, 1);
   for (const path of [
     "/",
@@ -214,7 +214,7 @@ test("what is not there is 404, another method 405", async () => {
   expect((await call(socketDir, "GET", EVENTS, bearer(token))).status).toBe(405);
 });
 
-test("[S6] hostile bodies get a code, and the broker goes on serving", async () => {
+it("[S6] hostile bodies get a code, and the broker goes on serving", async () => {
   const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const event = { seq: 1, at: "2026-01-01T00:00:00.000Z", type: "notice", data: {} };
   const batch = (events: unknown): string => JSON.stringify({ attempt: 1, events });
@@ -250,7 +250,7 @@ test("[S6] hostile bodies get a code, and the broker goes on serving", async () 
   expect((await call(socketDir, "GET", SPEC, bearer(token))).status).toBe(200);
 });
 
-test("[S6] a body without a length is cut off at the limit; headers are bounded", async () => {
+it("[S6] a body without a length is cut off at the limit; headers are bounded", async () => {
   const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const status = await new Promise<number>((resolve, reject) => {
     const headers = { ...bearer(token), "transfer-encoding": "chunked" };
@@ -270,7 +270,7 @@ test("[S6] a body without a length is cut off at the limit; headers are bounded"
   expect((await call(socketDir, "GET", SPEC, bearer(token))).status).toBe(200);
 });
 
-test("[S6] what is not HTTP gets 400 and ends", async () => {
+it("[S6] what is not HTTP gets 400 and ends", async () => {
   const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const answer = await new Promise<string>((resolve) => {
     const socket = connect(join(socketDir, "b.sock"));
@@ -283,7 +283,7 @@ test("[S6] what is not HTTP gets 400 and ends", async () => {
   expect((await call(socketDir, "GET", SPEC, bearer(token))).status).toBe(200);
 });
 
-test("a mistake of ours is 500 without its words", async () => {
+it("an unexpected error is a 500 without its message", async () => {
   workerApi.spec = async () => {
     throw new Error("secret path /etc/x");
   };
@@ -293,14 +293,14 @@ test("a mistake of ours is 500 without its words", async () => {
   expect(reply.text).not.toContain("/etc/x");
 });
 
-test("many at once: each attempt has a door of its own", async () => {
+it("attempts that open concurrently get separate sockets", async () => {
   const broker = make();
   const doors = await Promise.all(
     Array.from({ length: 20 }, async (_, index) => await broker.open(workerApi.taskId, index + 1)),
   );
-  expect(new Set(doors.map((door) => door.socketDir)).size).toBe(20);
+  expect(new Set(doors.map((endpoint) => endpoint.socketDir)).size).toBe(20);
   const replies = await Promise.all(
-    doors.map(async (door) => (await call(door.socketDir, "GET", SPEC, bearer(door.token))).status),
+    doors.map(async (endpoint) => (await call(endpoint.socketDir, "GET", SPEC, bearer(endpoint.token))).status),
   );
   expect(replies).toEqual([200, ...Array<number>(19).fill(410)]);
 });

@@ -3,7 +3,7 @@ import { request as httpRequest } from "node:http";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { openBroker } from "../../src/broker/server.ts";
 import { RECORD_BYTES } from "../../src/core/ports/transcripts.ts";
 import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
@@ -13,13 +13,13 @@ import type { Broker, BrokerEndpoint } from "../../src/core/ports/broker.ts";
 let dir: string;
 let workerApi: MemoryWorkerApi;
 let broker: Broker;
-let door: BrokerEndpoint;
+let endpoint: BrokerEndpoint;
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), "sw-tr-"));
   workerApi = new MemoryWorkerApi();
   broker = openBroker({ dir, workerApi: workerApi, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet });
-  door = await broker.open(workerApi.taskId, 1);
+  endpoint = await broker.open(workerApi.taskId, 1);
 });
 afterEach(async () => {
   await broker.close();
@@ -32,9 +32,9 @@ async function call(
   body?: string,
 ): Promise<{ status: number; body: Record<string, unknown> }> {
   return await new Promise((resolve, reject) => {
-    const headers = { authorization: `Bearer ${door.token}`, "content-type": "application/json" };
+    const headers = { authorization: `Bearer ${endpoint.token}`, "content-type": "application/json" };
     const request = httpRequest(
-      { socketPath: join(door.socketDir, "b.sock"), method, path, headers, agent: false },
+      { socketPath: join(endpoint.socketDir, "b.sock"), method, path, headers, agent: false },
       (response) => {
         let text = "";
         response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
@@ -52,7 +52,7 @@ const append = (n: number, record: unknown, attempt = 1) =>
   call("POST", "/worker/v1/transcript", JSON.stringify({ attempt, n, record }));
 const read = (after: number) => call("GET", `/worker/v1/transcript?after=${after}`);
 
-test("[X1] [X3] a record is written once, however often it is sent; another under its number is 409 with where it stands", async () => {
+it("[X1] [X3] a record is written once, however often it is sent; another under its number is 409 with where it stands", async () => {
   const one = { type: "message", content: [{ text: "naïve ☃ \u0000" }], __proto__x: { "1": true } };
   expect(await append(1, one)).toEqual({ status: 200, body: { last: 1 } });
   expect(await append(1, one)).toEqual({ status: 200, body: { last: 1 } });
@@ -68,14 +68,14 @@ test("[X1] [X3] a record is written once, however often it is sent; another unde
   expect((await read(2)).body).toEqual({ records: [] });
 });
 
-test("[X2] a stale attempt's record is 410", async () => {
+it("[X2] a stale attempt's record is 410", async () => {
   expect(await append(1, {}, 2)).toMatchObject({ status: 410, body: { code: "stale_attempt" } });
   workerApi.end();
   expect(await append(1, {})).toMatchObject({ status: 410 });
   expect(await read(0)).toMatchObject({ status: 410 });
 });
 
-test("[S6] what is no record, too large or too deep is refused with a code, and nothing is written", async () => {
+it("[S6] a record that is invalid, too large or too deep is refused with a code and not stored", async () => {
   const bad: [string, number, string][] = [
     ["not json", 400, "invalid_request"],
     [JSON.stringify({ attempt: 1, n: 1, record: [1] }), 400, "invalid_request"],
@@ -93,7 +93,7 @@ test("[S6] what is no record, too large or too deep is refused with a code, and 
   expect(workerApi.transcripts.last(workerApi.taskId)).toBe(0);
 });
 
-test("a long transcript is read in pages", async () => {
+it("a long transcript is read in pages", async () => {
   const text = "x".repeat(300_000);
   for (let n = 1; n <= 8; n += 1) await append(n, { n, text });
   const pages: number[][] = [];

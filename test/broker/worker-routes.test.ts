@@ -6,7 +6,7 @@ import { request as httpRequest } from "node:http";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { openBroker } from "../../src/broker/server.ts";
 import { workerSpecSchema } from "../../src/core/protocol/worker.ts";
 import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
@@ -16,14 +16,14 @@ import type { Broker, BrokerEndpoint } from "../../src/core/ports/broker.ts";
 let dir: string;
 let workerApi: MemoryWorkerApi;
 let broker: Broker;
-let door: BrokerEndpoint;
+let endpoint: BrokerEndpoint;
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), "sw-link-"));
   workerApi = new MemoryWorkerApi();
   const options = { dir, workerApi, repoPath: () => dir, secret: SECRET, instance: "test", log: quiet };
   broker = openBroker({ ...options, serveGit: async ({ response }) => void response.end() });
-  door = await broker.open(workerApi.taskId, 1);
+  endpoint = await broker.open(workerApi.taskId, 1);
 });
 afterEach(async () => {
   await broker.close();
@@ -37,8 +37,8 @@ async function call(
   signal?: AbortSignal,
 ): Promise<{ status: number; body: Record<string, unknown> }> {
   return await new Promise((resolve, reject) => {
-    const headers = { authorization: `Bearer ${door.token}`, "content-type": "application/json" };
-    const options = { socketPath: join(door.socketDir, "b.sock"), method, path, headers, agent: false as const };
+    const headers = { authorization: `Bearer ${endpoint.token}`, "content-type": "application/json" };
+    const options = { socketPath: join(endpoint.socketDir, "b.sock"), method, path, headers, agent: false as const };
     const request = httpRequest(signal === undefined ? options : { ...options, signal }, (response) => {
       let text = "";
       response.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
@@ -59,27 +59,27 @@ const notice = (seq: number): object => ({
 });
 const post = async (events: object[], attempt = 1) => await call("POST", "/worker/v1/events", { attempt, events });
 
-test("the spec is what the schema says", async () => {
+it("the spec matches its schema", async () => {
   const { status, body } = await call("GET", "/worker/v1/spec");
   expect(status).toBe(200);
   expect(workerSpecSchema.parse(body).taskId).toBe(workerApi.taskId);
 });
 
-test("[W1] a batch that is sent again, whole or in part, changes nothing", async () => {
+it("[W1] a batch that is sent again, whole or in part, changes nothing", async () => {
   expect(await post([notice(1), notice(2)])).toEqual({ status: 200, body: { ack: 2, commands: false } });
   expect(await post([notice(1), notice(2)])).toEqual({ status: 200, body: { ack: 2, commands: false } });
   expect(await post([notice(2), notice(3)])).toEqual({ status: 200, body: { ack: 3, commands: false } });
   expect(workerApi.events.map((event) => event.seq)).toEqual([1, 2, 3]);
 });
 
-test("a hole is 409 with the place to go on from, and nothing was taken", async () => {
+it("a sequence gap is 409 with the last accepted number, and no event is stored", async () => {
   await post([notice(1)]);
   const { status, body } = await post([notice(3), notice(4)]);
   expect([status, body["ack"], body["code"]]).toEqual([409, 1, "sequence_gap"]);
   expect(workerApi.events).toHaveLength(1);
 });
 
-test("an empty batch is a sign of life, with deltas or without", async () => {
+it("an empty batch is a sign of life, with deltas or without", async () => {
   expect((await post([])).body).toEqual({ ack: 0, commands: false });
   const { status } = await call("POST", "/worker/v1/events", {
     attempt: 1,
@@ -90,7 +90,7 @@ test("an empty batch is a sign of life, with deltas or without", async () => {
   expect(workerApi.deltas).toEqual([{ messageId: "m", text: "hel" }]);
 });
 
-test("[W3] an attempt that is over gets 410 for everything", async () => {
+it("[W3] every call of an ended attempt is 410", async () => {
   expect((await post([notice(1)], 2)).status).toBe(410);
   workerApi.next();
   for (const reply of [
@@ -100,12 +100,12 @@ test("[W3] an attempt that is over gets 410 for everything", async () => {
   ]) {
     expect([reply.status, reply.body["code"]]).toEqual([410, "stale_attempt"]);
   }
-  // The door of an old attempt does not lead to the new one.
+  // The endpoint of an old attempt does not lead to the new one.
   expect((await post([notice(1)], 2)).status).toBe(410);
   expect(workerApi.events).toEqual([]);
 });
 
-test("commands are waited for, and come after the cursor only", async () => {
+it("commands are waited for, and come after the cursor only", async () => {
   expect((await call("GET", "/worker/v1/commands")).body).toEqual({ commands: [] });
   const waiting = call("GET", "/worker/v1/commands?after=0&wait=25");
   setTimeout(() => workerApi.command({ type: "cancel", graceMs: 5 }), 50);
@@ -113,7 +113,7 @@ test("commands are waited for, and come after the cursor only", async () => {
   expect((await call("GET", "/worker/v1/commands?after=1&wait=0")).body).toEqual({ commands: [] });
 });
 
-test("a caller that hangs up ends its own wait", async () => {
+it("a poll ends when its caller disconnects", async () => {
   let ended = false;
   const commands = workerApi.commands.bind(workerApi);
   workerApi.commands = async (...args) => {
@@ -129,7 +129,7 @@ test("a caller that hangs up ends its own wait", async () => {
   await workerApi.until(() => ended, 5_000);
 });
 
-test("data that is not the type's own is 400, and names the field", async () => {
+it("data that is not the type's own is 400, and names the field", async () => {
   const { status, body } = await call("POST", "/worker/v1/events", { attempt: 1, events: [{ ...notice(1), seq: 0 }] });
   expect([status, body["code"]]).toEqual([400, "invalid_request"]);
   expect(body["errors"]).toMatchObject([{ path: "events.0.seq" }]);

@@ -1,5 +1,5 @@
 /**
- * The rate limit of the provider, shared by all tasks. After a refusal every request waits, and then
+ * The rate limit of the provider, shared by all tasks. After a refusal every request waits; then
  * one request every 2 s is sent as a probe until one succeeds.
  */
 import type { Clock } from "../../core/ports/runtime.ts";

@@ -1,5 +1,5 @@
 /**
- * The model gateway between a worker and the fake model: a real kernel, real HTTP on both sides.
+ * The model gateway between a worker and the fake model: a real coordinator and real HTTP.
  */
 import Anthropic from "@anthropic-ai/sdk";
 import { createServer, type Server } from "node:http";
@@ -128,7 +128,7 @@ describe("[S1] [L1] the key is added by the gateway and is nowhere else", () => 
     ]);
   });
 
-  it("a key that the provider refuses is told without its words", async () => {
+  it("a refused key is reported without the provider's message", async () => {
     const fault = { kind: "status", status: 401, message: "invalid x-api-key sk-real…" } as const;
     const { harness, client } = await open({ scenarios: { default: { turns: [{ faults: [fault] }] } } });
     const failure = await failureOf(ask(client(await working(harness))));
@@ -137,7 +137,7 @@ describe("[S1] [L1] the key is added by the gateway and is nowhere else", () => 
   });
 });
 
-describe("[L2] what the model says passes as it comes, and is counted on the way", () => {
+describe("[L2] an answer is relayed as it arrives and metered on the way", () => {
   it("the first words are there long before the last", async () => {
     const { harness, client } = await open({
       scenarios: { default: { turns: [{ say: "x".repeat(2_400), delayMs: 5 }] } },

@@ -38,7 +38,7 @@ describe("[G1] a request is priced by its own size", () => {
     expect(computePrice("claude-opus-5x", usage).known).toBe(false);
   });
 
-  it("a model that nobody knows costs the dearest price there is, and says so", () => {
+  it("an unknown model costs the highest price and is marked as unknown", () => {
     const { usd, known } = computePrice("some-new-model", {
       ...NO_TOKENS,
       inputTokens: million,

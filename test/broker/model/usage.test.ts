@@ -62,7 +62,7 @@ it("[G2] a stream that was cut is estimated from the text that passed", () => {
   expect(cut.usage.outputTokens).toBe(100);
 });
 
-it("[G2] an error in mid-stream is seen, and what is no event is passed over", () => {
+it("[G2] an error in mid-stream is recorded, and malformed events are ignored", () => {
   const odd = `: comment\n\ndata: not json\n\nevent: x\ndata: {"type":5}\n\n${frame({ type: "error", error: { type: "overloaded_error" } })}`;
   expect(read(frame(START) + odd)).toMatchObject({
     errorType: "overloaded_error",
