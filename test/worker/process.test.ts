@@ -1,6 +1,6 @@
 /**
- * The worker's process as a whole: killed, restarted, fenced off, resumed, with a coordinator that
- * goes away.
+ * The complete worker process: killed, restarted, fenced off, resumed, with a coordinator that goes
+ * away.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";

@@ -225,7 +225,7 @@ describe("a setup that fails", () => {
     expect(seen[1]).toEqual(seen[0]);
   });
 
-  /** Two attempts: the first ends after one turn, the second goes on with its conversation. */
+  /** Two attempts: the first ends after one turn, the second continues its conversation. */
   async function twoAttempts(first: Partial<WorkerSpec>, second: Partial<WorkerSpec>): Promise<string> {
     const turns = [{ tools: [{ name: "read", input: { path: "a.txt" } }] }, { tools: [FINISH] }];
     const fake = await startFakeModel({ scenarios: { default: { turns } }, apiKey: "att_key" });

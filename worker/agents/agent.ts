@@ -114,7 +114,7 @@ export interface AgentContext {
    */
   budgetQuestion(): Promise<"continue" | "stop">;
   sleep(ms: number): Promise<void>;
-  /** For tests: stops every heartbeat and never resolves; rejects when the agent must stop. */
+  /** For the script step `hang`: stops every heartbeat; rejects when the agent must stop. */
   hang(): Promise<never>;
 }
 

@@ -1,6 +1,6 @@
 /**
- * The model as an agent in the worker reaches it: loopback, the broker's socket, the gateway, the
- * provider. Real HTTP all the way.
+ * The path from an agent in the worker to the model: loopback, the broker's socket, the gateway,
+ * the provider, with real HTTP at each hop.
  */
 import Anthropic from "@anthropic-ai/sdk";
 import { mkdtempSync, rmSync } from "node:fs";

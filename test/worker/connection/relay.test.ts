@@ -1,6 +1,6 @@
 /**
- * The helper beside a worker that carries its connections out (worker/connection/relay.ts), as
- * processes of their own.
+ * The relay that carries connections out of a container (worker/connection/relay.ts), as separate
+ * processes.
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -20,7 +20,7 @@ afterEach(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** Starts one; resolves when the name leads to it. */
+/** Starts a relay; resolves when the socket path leads to it. */
 async function relay(): Promise<ChildProcess> {
   const before = existsSync(path) ? statSync(path).ino : 0;
   const env = { ...process.env, [WORKER_ENV.socket]: path };

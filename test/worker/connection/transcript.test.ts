@@ -1,5 +1,5 @@
 /**
- * The agent's memory over the real broker: a coordinator that goes away, doubles, another life of
+ * The transcript over the real broker: a coordinator that goes away, duplicates, another process of
  * the same worker, the fence.
  */
 import { join } from "node:path";

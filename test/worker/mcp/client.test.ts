@@ -160,7 +160,7 @@ it("[O5] servers that do not start or do not speak the protocol are reported as 
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
 });
 
-/** A server with one tool, and the proxy that leads to it: it notes where it was asked to go. */
+/** A server with one tool, and a proxy that leads to it and records the requested targets. */
 async function behindHttp(): Promise<{ port: number; asked: string[]; proxy: string }> {
   const serve = createServer((request, response) => {
     const server = new SdkServer({ name: "far", version: "1" });

@@ -1,4 +1,4 @@
-/** The rules for processes, with real ones. */
+/** The process rules B1 to B4, with real processes. */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -1,4 +1,4 @@
-/** The file tools: what they do, what they refuse, and that they stay in the workspace. */
+/** The file tools: their results and refusals, and their confinement to the workspace. */
 import {
   chmodSync,
   existsSync,

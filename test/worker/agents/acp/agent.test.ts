@@ -1,6 +1,6 @@
 /**
- * Another agent's program behind the harness: a second process that speaks the protocol through the
- * same SDK, on real broker and checkout.
+ * An agent program behind the harness: a second process that speaks the protocol through the same
+ * SDK, with the real broker and checkout.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
- * A real agent program that speaks the Agent Client Protocol. What it does is named in the prompt,
- * line by line; it works on real files.
+ * A real agent program that speaks the Agent Client Protocol. Each line of the prompt is one
+ * action; it works on real files.
  */
 import { spawn } from "node:child_process";
 import { writeFileSync, appendFileSync } from "node:fs";

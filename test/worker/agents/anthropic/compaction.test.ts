@@ -1,6 +1,6 @@
 /**
- * A conversation that has become long is replaced by a summary: the provider's, or our own where
- * the provider has none.
+ * A long conversation is replaced by a summary: the provider's, or one from a turn where the
+ * provider has none.
  */
 import { afterEach, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";

@@ -1,4 +1,4 @@
-/** The pure parts: the fold, what comes next, circles. */
+/** The pure parts: the fold, the next step, loop detection. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Conversation, type Call, type Trace } from "../../../../worker/agents/anthropic/conversation/conversation.ts";
@@ -131,8 +131,8 @@ describe("[A1] the next step is a function of the transcript", () => {
 
 describe("[A5] loop detection", () => {
   const trace = (call: string, output: string, status: "ok" | "failed" = "ok"): Trace => {
-    const one: Call = { id: "c", name: "bash", input: { command: call } };
-    return { call: one, result: { kind: "result", id: "c", output, status } };
+    const finished: Call = { id: "c", name: "bash", input: { command: call } };
+    return { call: finished, result: { kind: "result", id: "c", output, status } };
   };
   const times = (n: number, make: (i: number) => Trace): Trace[] => Array.from({ length: n }, (_, i) => make(i));
   const verdict = (entries: readonly Trace[]): string => detectLoop(entries).kind;

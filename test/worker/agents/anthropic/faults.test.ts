@@ -110,7 +110,7 @@ afterEach(async () => {
 function turnsWith(fault: Fault, place: number): Turn[] {
   const turns: Turn[] = [{ tools: [step("a")] }, { tools: [step("b")] }, { tools: [FINISH] }];
   const faulty: Turn = { ...turns[place], faults: [fault] };
-  // A cut answer stays in the conversation: what it wanted comes once more, as the next turn.
+  // A cut-off answer stays in the conversation; the model repeats its call in the next turn.
   const again = fault.kind === "cut_tool_json" ? [turns[place] ?? {}] : [];
   return [...turns.slice(0, place), faulty, ...again, ...turns.slice(place + 1)];
 }

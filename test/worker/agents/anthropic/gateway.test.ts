@@ -1,4 +1,4 @@
-/** The agent behind the real gateway: its money, its key, its rate limit. */
+/** The agent behind the real gateway: budget, key and rate limit. */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
@@ -97,10 +97,10 @@ it("[A8] summaries, retries and faults in mid-stream pass the gateway; the ledge
     },
     { usd: 5 },
   );
-  const one = agentRun();
-  expect(await one.run()).toMatchObject({ title: "Do the work" });
-  expect(one.notices().filter((code) => code === "model_retry")).toHaveLength(3);
-  expect(one.notices()).toContain("compacted");
+  const run = agentRun();
+  expect(await run.run()).toMatchObject({ title: "Do the work" });
+  expect(run.notices().filter((code) => code === "model_retry")).toHaveLength(3);
+  expect(run.notices()).toContain("compacted");
   expect(
     fake.requests().filter(({ request, status }) => request.compaction !== undefined && status === 200),
   ).toHaveLength(1);
@@ -126,7 +126,7 @@ it("[A8] [G4] a budget that is used up becomes a question; `stop` ends the task 
 it("[A5] [G4] used-up turns become a question too", async () => {
   const turns = Array.from({ length: 20 }, (_, i) => ({ tools: [step(`s${i}`)] }));
   const { fixture, agentRun } = await open({ turns }, { turns: 5 });
-  const one = agentRun({ spec: { budget: { turns: 5 } } });
-  await expect(one.run()).rejects.toMatchObject({ code: "budget_exceeded" });
+  const run = agentRun({ spec: { budget: { turns: 5 } } });
+  await expect(run.run()).rejects.toMatchObject({ code: "budget_exceeded" });
   expect(fixture.ran()).toHaveLength(5);
 });

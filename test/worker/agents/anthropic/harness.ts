@@ -151,8 +151,8 @@ export class TaskFixture {
   }
 
   /**
-   * Lines that commands left outside of the workspace, where no checkpoint reaches: what really
-   * ran.
+   * The names of commands that ran, from a file outside the workspace, which no checkpoint
+   * restores.
    */
   ran(): string[] {
     const file = join(this.outside, "ran");
@@ -175,7 +175,7 @@ export interface AgentRunOptions {
   readonly answer?: (question: string) => string | null;
   readonly instructions?: string;
   readonly notes?: readonly string[];
-  /** `due` checkpoints are made each n-th time (8); 0 = never. */
+  /** Every n-th `due` checkpoint is made (default 8); 0 = none. */
   readonly saveEach?: number;
 }
 

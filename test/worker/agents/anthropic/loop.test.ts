@@ -1,4 +1,4 @@
-/** The loop with the fake model: what it does with answers, people, limits and checks. */
+/** The loop with the fake model: answers, messages of people, limits and checks. */
 import { afterEach, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";

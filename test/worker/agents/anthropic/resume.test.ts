@@ -47,7 +47,7 @@ interface Death extends Kill {
 
 /** Starts one run after the other until a run is not killed. */
 async function live(fixture: TaskFixture, taskId: string, deaths: readonly Death[], saveEach: number): Promise<void> {
-  const runs = [...deaths.toSorted((one, other) => one.at - other.at), null];
+  const runs = [...deaths.toSorted((a, b) => a.at - b.at), null];
   for (const death of runs) {
     const before = readFileSync(fixture.file, "utf8");
     const known = new Set(
