@@ -322,8 +322,8 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
 
   it("a worker that is killed for its memory is retried with twice as much", async () => {
     await start();
-    // The kernel kills the process with the highest oom_score_adj unless another is larger by half of
-    // the limit: here the worker instead of one of the consumers.
+    // The kernel kills the process with the highest oom_score_adj, unless another one is larger by
+    // half of the limit: here the worker instead of one of the consumers.
     const eat = "for i in 1 2 3 4; do tail /dev/zero & done; wait";
     const first = `if [ "$SLIPWAY_ATTEMPT" = 1 ]; then echo 1000 > /proc/$PPID/oom_score_adj; ${eat}; fi`;
     const id = await submit([FILE, { bash: first }, { wait: 1_500 }, FINISH], { limits: { memoryMb: 128 } });
