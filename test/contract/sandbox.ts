@@ -24,7 +24,7 @@ export interface SandboxRig {
   vanish?(name: string): Promise<void>;
   /** Kills only the worker, without the adapter. */
   killWorker?(name: string): Promise<void>;
-  /** True once the engine has recorded an out-of-memory kill in the sandbox. */
+  /** True once the engine has reported an out-of-memory kill in the sandbox. */
   isOutOfMemory?(name: string): Promise<boolean>;
   /** Removes all sandboxes of this rig and closes the adapters. */
   close(): Promise<void>;
@@ -360,12 +360,12 @@ export function sandboxContract(
 
       // The engine learns of an out-of-memory kill and of an exit independently, so an exit that
       // follows at once may be recorded without it. Here the kill hits a child, and the worker ends
-      // only after the engine has recorded it.
+      // only after the engine has reported it.
       it.runIf(capabilities.outOfMemory)(
         "distinguishes a worker that ran out of memory from one that failed",
         async () => {
           const spec = await runs("memory", { memoryMb: 128 });
-          await eventually(async () => (await rig.isOutOfMemory?.(spec.name)) === true, "the kill is recorded");
+          await eventually(async () => (await rig.isOutOfMemory?.(spec.name)) === true, "the kill is reported");
           expect(await getState(spec)).toBe("running");
           await sandbox.stop(spec.name, 0);
           expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: 137, outOfMemory: true });

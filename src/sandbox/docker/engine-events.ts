@@ -1,7 +1,7 @@
 /**
  * The engine's event stream as hints: a container ended or was removed.
  *
- * H1 A hint is not a fact. Hints are lost while the stream reconnects, so callers check the state
+ * H1 Hints are not facts. Hints are lost while the stream reconnects, so callers check the state
  *    themselves when notified, after each reconnect (which notifies all), and at an interval.
  */
 import { Readable } from "node:stream";

@@ -1,8 +1,6 @@
 /**
- * Workers as Docker containers.
- *
- * D1 The container's name is the fence: the engine refuses a second container of that name, and
- *    the refused caller adopts the existing one.
+ * Workers as Docker containers. The container's name is the fence (rule D1): the engine refuses a
+ * second container of that name, and the refused caller adopts the existing one.
  */
 import type Docker from "dockerode";
 import { resolve } from "node:path";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { checkHost } from "../../../src/sandbox/docker/hardening/host-checks.ts";
-import { StandardOutput } from "../../../src/sandbox/docker/transport/stream-demux.ts";
+import { StandardOutput, unframe } from "../../../src/sandbox/docker/transport/stream-demux.ts";
 
 function frame(stream: number, text: string): Buffer {
   const head = Buffer.alloc(8);
@@ -25,6 +25,13 @@ describe("the engine's framing", () => {
     const pieces: Buffer[] = [];
     for await (const piece of output) pieces.push(piece as Buffer);
     expect(Buffer.concat(pieces).toString()).toBe("first second");
+  });
+
+  it("unframe joins all streams, and keeps what a truncated last frame contains", () => {
+    expect(unframe(Buffer.concat([frame(1, "out "), frame(2, "error "), frame(1, "truncated").subarray(0, 12)]))).toBe(
+      "out error trun",
+    );
+    expect(unframe(Buffer.from([1, 0, 0]))).toBe("");
   });
 });
 

@@ -1,5 +1,5 @@
 /**
- * Disk limits of workspaces on a real engine, attacked from inside; and that no disk is left after a
+ * Disk limits of workspaces on a real engine, attacked from inside; and no disk is left after a
  * crash of the coordinator at any point.
  */
 import { execFileSync } from "node:child_process";

@@ -278,7 +278,7 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) a private engine", () => {
     async () => {
       const once = { maxAttempts: 1 };
       const tags = (await engine.docker.listImages()).flatMap(({ RepoTags }) => RepoTags ?? []);
-      const tag = (tags.find((one) => one.startsWith("slipway-worker:")) ?? "").slice("slipway-worker:".length);
+      const tag = (tags.find((name) => name.startsWith("slipway-worker:")) ?? "").slice("slipway-worker:".length);
       try {
         await fill();
         const noContainer = await installation.submit([FILE, FINISH], once);

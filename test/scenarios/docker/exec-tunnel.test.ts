@@ -29,14 +29,14 @@ async function farEngine(): Promise<{ host: string; close(): void }> {
   const open = new Set<Socket>();
   const server: Server = createServer({ allowHalfOpen: true }, (near) => {
     const far = connect({ path, allowHalfOpen: true });
-    for (const [one, other] of [
+    for (const [source, target] of [
       [near, far],
       [far, near],
     ] as const) {
-      open.add(one);
-      one.pipe(other);
-      one.on("error", () => other.destroy());
-      one.on("close", () => (open.delete(one), other.destroy()));
+      open.add(source);
+      source.pipe(target);
+      source.on("error", () => target.destroy());
+      source.on("close", () => (open.delete(source), target.destroy()));
     }
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

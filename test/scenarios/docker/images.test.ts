@@ -50,7 +50,8 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
     await server.kill("SIGTERM");
     await removeRemains(deriveInstanceId(join(dir, "data")), disksOf(join(dir, "data")));
     const base = await docker.getImage(LOCAL).inspect();
-    for (const one of await docker.listImages()) if (one.Labels?.["slipway.base"] === base.Id) await dropImage(one.Id);
+    for (const image of await docker.listImages())
+      if (image.Labels?.["slipway.base"] === base.Id) await dropImage(image.Id);
     await dropImage(LOCAL);
     await upstream.close();
     rmSync(dir, { recursive: true, force: true });
@@ -126,10 +127,10 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
     ["images: node\n", /^config_unknown_key: .*line 1: the key "images"/],
     ["image: '../../etc'\n", /^config_invalid: .*line 1: image: Give a name like/],
     ["egress: { hosts: ['example.org:443'] }\n", /^egress_wish: .*example\.org:443\. That alone opens nothing/],
-  ])("%j: a notice explains it, and the task continues", async (config, words) => {
+  ])("%j: a notice explains it, and the task continues", async (config, text) => {
     const id = await submit(config, [{ bash: "command -v node" }, FINISH]);
     expect(await settled(id)).toMatchObject({ state: "done" });
-    expect(noticesOf(await server.events(id))).toEqual([expect.stringMatching(words)]);
+    expect(noticesOf(await server.events(id))).toEqual([expect.stringMatching(text)]);
   });
 
   it("an image that is not allowed ends the task before a sandbox is created; `default` selects Slipway's own", async () => {

@@ -117,7 +117,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
 
   /** Names of all containers ever created for this task. */
   function created(id: string): string[] {
-    const said = execFileSync(
+    const output = execFileSync(
       "docker",
       [
         "events",
@@ -134,7 +134,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
       ],
       { encoding: "utf8" },
     );
-    return said.trim().split("\n");
+    return output.trim().split("\n");
   }
 
   function expectUpstream(task: WireTask): void {
@@ -172,7 +172,8 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
       "/workspace": true,
     });
     expect(holders(name, "slipway/socket-that-is-nowhere")).toEqual([]);
-    const token = info.Config.Env.find((one) => one.startsWith("SLIPWAY_TOKEN="))?.slice("SLIPWAY_TOKEN=".length) ?? "";
+    const token =
+      info.Config.Env.find((variable) => variable.startsWith("SLIPWAY_TOKEN="))?.slice("SLIPWAY_TOKEN=".length) ?? "";
     expect(holders(name, token)).toContain("/proc/1/environ");
     const operator = readFileSync(join(data, "operator.token"), "utf8").trim();
     for (const secret of [TOKEN, `x-access-token:${TOKEN}`, KEY, operator]) {
@@ -202,8 +203,8 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
    * the environments of all processes.
    */
   function holders(name: string, text: string): string[] {
-    const look = "grep -rslF -f - /workspace /home/agent /tmp /run/slipway /proc/[0-9]*/environ || true";
-    return execFileSync("docker", ["exec", "-i", name, "sh", "-c", look], { input: `${text}\n`, encoding: "utf8" })
+    const command = "grep -rslF -f - /workspace /home/agent /tmp /run/slipway /proc/[0-9]*/environ || true";
+    return execFileSync("docker", ["exec", "-i", name, "sh", "-c", command], { input: `${text}\n`, encoding: "utf8" })
       .trim()
       .split("\n")
       .filter((line) => line !== "");
@@ -322,8 +323,8 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
 
   it("a worker that is killed for its memory is retried with twice as much", async () => {
     await start();
-    // The kernel kills the process with the highest oom_score_adj unless another is larger by half of
-    // the limit: here the worker instead of one of the consumers.
+    // The kernel kills the process with the highest oom_score_adj, unless another one is larger by
+    // half of the limit: here the worker instead of one of the consumers.
     const eat = "for i in 1 2 3 4; do tail /dev/zero & done; wait";
     const first = `if [ "$SLIPWAY_ATTEMPT" = 1 ]; then echo 1000 > /proc/$PPID/oom_score_adj; ${eat}; fi`;
     const id = await submit([FILE, { bash: first }, { wait: 1_500 }, FINISH], { limits: { memoryMb: 128 } });

@@ -82,10 +82,12 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
       `task ${id} settles; ${server.stderr().slice(-2_000)}`,
     );
 
-  const mine = (): Promise<Docker.ContainerInfo[]> =>
+  const listContainers = (): Promise<Docker.ContainerInfo[]> =>
     docker.listContainers({ all: true, filters: { label: [`slipway.instance=${instance}`] } });
   const waiting = async (): Promise<string[]> =>
-    (await mine()).filter((one) => one.Names[0]?.startsWith("/slipway-pool-")).map((one) => one.Id);
+    (await listContainers())
+      .filter((container) => container.Names[0]?.startsWith("/slipway-pool-"))
+      .map((container) => container.Id);
   const overview = async (): Promise<Overview> => (await server.call("GET", "/v1/ops/overview")).body as Overview;
   /** The pooled container, as soon as it exists. */
   const ready = (): Promise<string> =>
@@ -95,7 +97,7 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
     );
   /** The current name of the container, while it exists. */
   const nameOf = async (id: string): Promise<string | null> =>
-    (await mine()).find((one) => one.Id === id)?.Names[0]?.replace(/^\//, "") ?? null;
+    (await listContainers()).find((container) => container.Id === id)?.Names[0]?.replace(/^\//, "") ?? null;
 
   /** Containers created for this task instead of claimed. */
   const madeFor = (id: string): string => {
@@ -120,7 +122,7 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
     await eventually(async () => ((await nameOf(ahead)) === null ? true : null), "it went with its attempt");
     const next = await ready();
     expect(next).not.toBe(ahead);
-    expect((await mine()).map((one) => one.Id)).toEqual([next]);
+    expect((await listContainers()).map((container) => container.Id)).toEqual([next]);
     expect(readdirSync(join(data, "run")).filter((name) => !name.startsWith("pool-"))).toEqual([]);
     expect(readdirSync(join(data, "run"))).toHaveLength(1);
   });

@@ -19,7 +19,7 @@ export async function findRemains(instance: string, disks: string, docker = dock
   const containers = await docker.listContainers({ all: true, filters });
   const { Volumes } = await docker.listVolumes({ filters: JSON.stringify(filters) });
   return {
-    containers: containers.map((one) => one.Names[0]?.slice(1) ?? one.Id),
+    containers: containers.map(({ Names, Id }) => Names[0]?.slice(1) ?? Id),
     volumes: (Volumes ?? []).map(({ Name }) => Name),
     files: existsSync(disks) ? readdirSync(disks) : [],
     devices: devicesIn(disks),

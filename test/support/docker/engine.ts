@@ -28,13 +28,17 @@ function reason(): string | null {
       const found = await docker.getImage(process.env.SLIPWAY_BASE_IMAGE).inspect().then(() => true, () => false);
       process.stdout.write(found ? "ok" : "image");
       process.exit(0);`;
-    const said = execFileSync(process.execPath, ["--input-type=module", "-e", probe, JSON.stringify(dockerOptions())], {
-      env,
-      encoding: "utf8",
-      timeout: 20_000,
-      stdio: ["ignore", "pipe", "ignore"],
-    });
-    return said === "ok" ? null : `no image ${BASE_IMAGE}`;
+    const output = execFileSync(
+      process.execPath,
+      ["--input-type=module", "-e", probe, JSON.stringify(dockerOptions())],
+      {
+        env,
+        encoding: "utf8",
+        timeout: 20_000,
+        stdio: ["ignore", "pipe", "ignore"],
+      },
+    );
+    return output === "ok" ? null : `no image ${BASE_IMAGE}`;
   } catch {
     return "no Docker engine answers";
   }

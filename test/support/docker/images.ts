@@ -45,7 +45,7 @@ export function rootfs(own: string, change = ""): Buffer {
 
 /** Imports the tar as an image. @param changes Dockerfile instructions. */
 export function importImage(name: string, files: Buffer, changes: readonly string[] = []): void {
-  const flags = changes.flatMap((one) => ["--change", one]);
+  const flags = changes.flatMap((change) => ["--change", change]);
   execFileSync("docker", ["import", ...flags, "-", name], { input: files, stdio: ["pipe", "ignore", "pipe"] });
 }
 

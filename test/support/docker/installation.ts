@@ -181,8 +181,8 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   }
 
   /**
-   * [D1] Each attempt has exactly one container. An attempt may have none only if the engine refused
-   * it, or was killed while creating it.
+   * [D1] Each attempt has exactly one container. An attempt may have none only if the engine
+   * refused it, or was killed while creating it.
    */
   async function expectAllContainersKnown(store: StoreReader): Promise<void> {
     const tasks = (await store.tasks({ userId: null, states: TASK_STATES, limit: 1_000 })).items;

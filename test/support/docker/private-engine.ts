@@ -62,8 +62,7 @@ function reason(): string | null {
 }
 
 /**
- * A suite that needs an engine of its own; skipped with the reason in its name where there can be
- * none.
+ * A suite that needs a private engine. Skipped, with the reason in its name, where none can run.
  */
 export function describeWithPrivateEngine(name: string, suite: () => void): void {
   const missing = noPrivateEngine();

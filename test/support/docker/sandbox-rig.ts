@@ -1,4 +1,5 @@
 /** The Docker adapter with stand-in workers, for the contract suite and the adapter's own tests. */
+import type Docker from "dockerode";
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -57,7 +58,15 @@ export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<
         peers().start({ adapter: { kind: "docker", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
       vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
       killWorker: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
-      isOutOfMemory: async (name) => (await docker.getContainer(name).inspect()).State.OOMKilled,
+      // Until the container ends, the engine reports the kill only as an event.
+      async isOutOfMemory(name) {
+        const filters = { type: ["container"], event: ["oom"], container: [name] };
+        const until = Math.floor(Date.now() / 1_000);
+        let events = "";
+        for await (const piece of await docker.getEvents({ filters, since: 1, until } as Docker.GetEventsOptions))
+          events += String(piece);
+        return events !== "";
+      },
       async close() {
         await removeRemains(options.instance, disks);
         await Promise.all(opened.map((sandbox) => sandbox.close()));

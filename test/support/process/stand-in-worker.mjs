@@ -1,7 +1,8 @@
 /**
  * Replaces the worker in tests that concern only its process. The token selects the behaviour:
  * exit:<code>, sleep, deaf (ignores SIGTERM), family (starts a child in another session, then
- * sleeps), memory (a child is killed for its memory, then sleeps), print, env, run:<shell command>.
+ * sleeps), memory (ignores SIGTERM; a child is killed for its memory), print, env,
+ * run:<shell command>.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -55,6 +56,7 @@ switch (behaviour) {
       ["-e", "const held = []; setInterval(() => held.push(Buffer.alloc(16 * 1024 * 1024, 1)), 5)"],
       { stdio: "ignore" },
     );
+    process.on("SIGTERM", () => undefined);
     forever();
     break;
   case "print":
