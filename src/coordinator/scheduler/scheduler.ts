@@ -20,7 +20,6 @@ import { errorMessage } from "../../core/error.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Task, Wait, WaitReason } from "../../core/task.ts";
 import { withTimeout } from "../../core/lib/async.ts";
-import type { QueueState } from "../services/operations.ts";
 import { EngineBreaker, type EngineBreakerDeps } from "./engine-breaker.ts";
 import { Slots } from "./slots.ts";
 
@@ -41,6 +40,15 @@ export interface SchedulerDeps extends EngineBreakerDeps {
 
 /** Reasons for which a task waits without blocking the tasks behind it. */
 export type DeferralReason = Extract<WaitReason, "budget" | "model_rate_limited">;
+
+export interface QueueState {
+  readonly paused: boolean;
+  readonly breaker: "closed" | "open";
+  /** "low" while there is too little free disk space to claim. */
+  readonly disk: "ok" | "low";
+  /** Why claiming is paused, for people; null while it is not. */
+  readonly reason: string | null;
+}
 
 export interface Scheduler {
   /** Claims what can be claimed now. Safe to call at any time, any number of times. */

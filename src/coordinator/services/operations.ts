@@ -3,7 +3,7 @@
  */
 import { effectOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
-import type { Scheduler } from "../scheduler/scheduler.ts";
+import type { QueueState, Scheduler } from "../scheduler/scheduler.ts";
 import type { GarbageCollector } from "../garbage-collector.ts";
 import { readTasks } from "../read-lists.ts";
 import type { Store } from "../../core/ports/store.ts";
@@ -93,15 +93,6 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
 export interface Stuck {
   readonly reason: string;
   readonly since: number;
-}
-
-export interface QueueState {
-  readonly paused: boolean;
-  readonly breaker: "closed" | "open";
-  /** "low" while there is too little free disk space to claim. */
-  readonly disk: "ok" | "low";
-  /** Why claiming is paused, for people; null while it is not. */
-  readonly reason: string | null;
 }
 
 export interface OperationsService {
