@@ -62,7 +62,7 @@ export async function build() {
   const require = createRequire(import.meta.url);
   const tsc = join(require.resolve("typescript/package.json"), "..", "bin", "tsc");
   execFileSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], { stdio: "inherit" });
-  const { build: bundle } = await import("esbuild");
+  const { build: bundle, stop } = await import("esbuild");
   // Of builds before.
   rmSync(join(root, "dist", "chunks"), { recursive: true, force: true });
   const common = {
@@ -96,6 +96,8 @@ export async function build() {
     // What is compiled, and what reads files beside itself.
     external: ["better-sqlite3", "better-sqlite3-napi", "@node-rs/argon2", "dockerode"],
   });
+  // esbuild's service process otherwise lives as long as this one, which may become the server.
+  await stop();
   mkdirSync(join(root, "dist"), { recursive: true });
   writeFileSync(stamp, "");
   return true;

@@ -1,5 +1,5 @@
 /**
- * The worker put together: the real link, checkout and tools around one attempt. Used by the
+ * Assembles a worker: the real link, checkout and tools around one attempt. Used by the worker
  * process (main.ts) and by simulated sandboxes.
  */
 import { randomUUID } from "node:crypto";
@@ -9,7 +9,7 @@ import { WORKER_ENV } from "../src/core/protocol/worker.ts";
 import type { Agent } from "./agents/agent.ts";
 import { scriptedAgent } from "./agents/scripted.ts";
 import { Checkout, prepareRepository, type PreparedRepository } from "./workspace/checkout.ts";
-import { systemClock } from "./lib/clock.ts";
+import { systemClock } from "../src/core/lib/system-clock.ts";
 import { openForwarder } from "./connection/forward.ts";
 import { HttpLink } from "./connection/http-link.ts";
 import { Journal } from "./connection/journal.ts";
@@ -18,15 +18,12 @@ import { openProxy, proxyEnv } from "./connection/proxy.ts";
 import { runAttempt } from "./run.ts";
 import { createTools } from "./tools/toolbox.ts";
 
-/**
- * Its client is most of what a worker would load at its start: only who drives a model waits for
- * it.
- */
+/** Loaded on demand: the model client is most of the code that a worker would load at its start. */
 const modelAgent: Agent = {
   run: async (context) => await (await import("./agents/anthropic/agent.ts")).createModelAgent().run(context),
 };
 
-/** The same for the protocol of other agents' programs. */
+/** Loaded on demand, like the model client. */
 function programAgent(root: string, env: Readonly<Record<string, string>>): Agent {
   return {
     run: async (context) => await (await import("./agents/acp/agent.ts")).createAcpAgent({ root, env }).run(context),
@@ -37,17 +34,17 @@ export interface WorkerSettings {
   readonly socketPath: string;
   readonly token: string;
   readonly attempt: number;
-  /** The checkout; made if it is not there. */
+  /** The directory of the checkout; created if it does not exist. */
   readonly root: string;
-  /** Journal and logs; outlives a restart of the worker. */
+  /** The directory of the journal and the logs; survives a restart of the worker. */
   readonly stateDir: string;
-  /** An empty repository at `root` that is being made already. */
+  /** An empty repository at `root` whose creation has been started already. */
   readonly repository?: Promise<PreparedRepository>;
-  /** Aborted = cancel: the work is saved first. */
+  /** Aborting it cancels the attempt; the work is saved first. */
   readonly signal: AbortSignal;
 }
 
-/** @returns the exit code (WORKER_EXIT, or what a scripted agent asked for). */
+/** @returns the exit code: one of WORKER_EXIT, or the one that a scripted agent chose. */
 export async function runWorker(settings: WorkerSettings): Promise<number> {
   const { socketPath, token, attempt, root, stateDir, signal } = settings;
   mkdirSync(root, { recursive: true });

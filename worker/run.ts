@@ -1,37 +1,38 @@
 /**
- * Runs one attempt: the stage that the chart names, then what the chart says next.
+ * Runs one attempt: executes the stage of the current state, then steps the state machine.
  *
- * The loop knows no order of stages; machines/attempt.ts does. Anything that carries a Link, a
- * Workspace and tools can run it, in a process of its own (main.ts) or inside of another program.
+ * The order of the stages is defined in machines/attempt.ts alone. The loop depends only on a link,
+ * a workspace and tools, so it runs in the worker process (main.ts) or inside another program.
  */
 import { startAttempt, stepAttempt, type AttemptEvent, type AttemptState } from "../machines/attempt.ts";
 import { isAbort, errorMessage } from "../src/core/error.ts";
 import { WORKER_EXIT, type WorkerSpec } from "../src/core/protocol/worker.ts";
 import { WorkerExit, type Agent } from "./agents/agent.ts";
 import { Deadline } from "./lib/deadline.ts";
-import { toAttemptFailure } from "./lib/fault.ts";
+import { toAttemptFailure } from "./lib/attempt-failure.ts";
 import { NO_INSTRUCTIONS, readInstructions } from "./workspace/instructions.ts";
-import { waitingForPeople, Session, type WorkerParts } from "./session.ts";
+import { Session, type WorkerParts } from "./session.ts";
+import { retryUnreachable } from "./connection/retry.ts";
 import type { McpServers } from "../src/core/values/mcp-servers.ts";
 import type { McpClients } from "./mcp/client.ts";
 import { runSetup } from "./workspace/setup.ts";
 import { openTranscript } from "./connection/transcript.ts";
 import { verify, type Verified } from "./workspace/verify.ts";
 
-/** A person hears once that so much of the time is used. */
-const NEAR_SHARE = 0.8;
-/** From the wish to cancel to giving up on saving and reporting. */
-const LAST_WORDS_MS = 8_000;
+/** The share of the attempt's time after which people are warned, once. */
+const TIME_WARNING_SHARE = 0.8;
+/** The time between cancellation and giving up on saving and reporting. */
+const WIND_DOWN_MS = 8_000;
 
 export interface RunOptions extends WorkerParts {
   readonly agents: Readonly<Record<string, Agent>>;
-  /** Starts servers of tools. */
+  /** Starts the task's MCP servers. */
   openMcp(servers: McpServers, signal: AbortSignal): Promise<McpClients>;
-  /** Aborted = cancel: stop the tools, save the work, end. */
+  /** Aborting it cancels the attempt: the tools stop, the work is saved, the run ends. */
   readonly signal: AbortSignal;
 }
 
-/** Why the current stage is interrupted. */
+/** The reason why the current stage is interrupted. */
 class Interrupt extends Error {
   readonly event: "cancel" | "deadline";
 
@@ -43,13 +44,13 @@ class Interrupt extends Error {
 }
 
 /**
- * @returns the exit code of the worker (WORKER_EXIT, or what a scripted agent asked for). Never
- * rejects.
+ * Never rejects.
+ * @returns the exit code of the worker: one of WORKER_EXIT, or the one that a scripted agent chose.
  */
 export async function runAttempt(options: RunOptions): Promise<number> {
   const run = new AttemptRun(options);
   try {
-    return await run.toTheEnd();
+    return await run.execute();
   } catch (thrown) {
     if (thrown instanceof WorkerExit) return thrown.exitCode;
     if (run.isOver) return run.isStale ? WORKER_EXIT.stale : WORKER_EXIT.lost;
@@ -62,25 +63,24 @@ export async function runAttempt(options: RunOptions): Promise<number> {
 
 class AttemptRun {
   readonly #options: RunOptions;
-  /** Interrupts what runs before the winding down. */
+  /** Interrupts the stages before `winding_down`. */
   readonly #stop = new AbortController();
-  /** Ends the last words. */
-  readonly #patience = new AbortController();
+  /** Ends `winding_down` and `report`. */
+  readonly #giveUp = new AbortController();
+  /** Aborted when the run is over: removes its listeners and timers. */
   readonly #done = new AbortController();
   #session: Session | null = null;
   #deadline: Deadline | null = null;
-  /**
-   * What the checks said at the very end of the agent's work; null = they have not been run then.
-   */
+  /** The checks that the agent ran as its last action; null when other work followed them. */
   #verified: readonly Verified[] | null = null;
 
   constructor(options: RunOptions) {
     this.#options = options;
     const { signal, link } = options;
-    this.#on(signal, () => this.#cancel(LAST_WORDS_MS));
-    this.#on(link.over, () => {
+    this.#onAbort(signal, () => this.#cancel(WIND_DOWN_MS));
+    this.#onAbort(link.over, () => {
       this.#stop.abort(link.over.reason);
-      this.#patience.abort(link.over.reason);
+      this.#giveUp.abort(link.over.reason);
     });
   }
 
@@ -98,7 +98,7 @@ class AttemptRun {
     this.#done.abort();
   }
 
-  async toTheEnd(): Promise<number> {
+  async execute(): Promise<number> {
     const { link } = this.#options;
     let spec: WorkerSpec;
     try {
@@ -108,7 +108,7 @@ class AttemptRun {
       return WORKER_EXIT.lost;
     }
     if (link.recovered.reported) {
-      await link.flush(this.#patience.signal);
+      await link.flush(this.#giveUp.signal);
       return WORKER_EXIT.reported;
     }
     void this.#watchForCancel();
@@ -116,26 +116,26 @@ class AttemptRun {
     let state = startAttempt();
     let delivered = true;
     while (state.value !== "ended") {
-      const event = await this.#outcome(state, spec, this.#deadline);
-      // A cancelled attempt has no report: what it has to deliver is the saved work.
-      const counts =
+      const event = await this.#runStage(state, spec, this.#deadline);
+      // A cancelled attempt has no report: what it must deliver is the saved work.
+      const delivers =
         state.value === "report" || (state.value === "winding_down" && state.context.outcome?.kind === "cancelled");
-      if (counts && event.type !== "ok") delivered = false;
+      if (delivers && event.type !== "ok") delivered = false;
       state = stepAttempt(state, event);
     }
     return delivered ? WORKER_EXIT.reported : WORKER_EXIT.lost;
   }
 
-  #on(signal: AbortSignal, act: () => void): void {
-    if (signal.aborted) return act();
-    signal.addEventListener("abort", act, { once: true, signal: this.#done.signal });
+  #onAbort(signal: AbortSignal, callback: () => void): void {
+    if (signal.aborted) return callback();
+    signal.addEventListener("abort", callback, { once: true, signal: this.#done.signal });
   }
 
-  #cancel(lastWordsMs: number): void {
+  #cancel(windDownMs: number): void {
     this.#stop.abort(new Interrupt("cancel"));
     const { clock } = this.#options;
-    clock.sleep(lastWordsMs, this.#done.signal).then(
-      () => this.#patience.abort(),
+    clock.sleep(windDownMs, this.#done.signal).then(
+      () => this.#giveUp.abort(),
       () => {},
     );
   }
@@ -143,22 +143,22 @@ class AttemptRun {
   async #watchForCancel(): Promise<void> {
     try {
       const command = await this.#options.link.inbox.waitFor((c) => c.type === "cancel", this.#done.signal);
-      const graceMs = command.type === "cancel" ? command.graceMs : LAST_WORDS_MS;
-      this.#cancel(Math.min(LAST_WORDS_MS, Math.max(1_000, graceMs / 2)));
+      const graceMs = command.type === "cancel" ? command.graceMs : WIND_DOWN_MS;
+      this.#cancel(Math.min(WIND_DOWN_MS, Math.max(1_000, graceMs / 2)));
     } catch (thrown) {
       if (!isAbort(thrown)) throw thrown;
     }
   }
 
   /**
-   * Runs the state's stage; whatever goes wrong becomes an event, but for a stale attempt and a
-   * wanted crash.
+   * Runs the stage of the state. Failures become events. Only the end of the link and a WorkerExit
+   * reject.
    */
-  async #outcome(state: AttemptState, spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
+  async #runStage(state: AttemptState, spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
     const stop = this.#stop.signal;
     try {
       if (state.value !== "winding_down" && state.value !== "report") stop.throwIfAborted();
-      return await this.#stage(state, spec, deadline);
+      return await this.#executeStage(state, spec, deadline);
     } catch (thrown) {
       if (this.isOver) throw this.#options.link.over.reason;
       if (thrown instanceof WorkerExit) throw thrown;
@@ -168,7 +168,7 @@ class AttemptRun {
     }
   }
 
-  async #stage(state: AttemptState, spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
+  async #executeStage(state: AttemptState, spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
     switch (state.value) {
       case "clone":
         return await this.#clone(spec, deadline);
@@ -181,7 +181,7 @@ class AttemptRun {
       case "commit":
         return await this.#commit(state);
       case "winding_down":
-        await this.#session?.saveLast(this.#patience.signal);
+        await this.#session?.saveLast(this.#giveUp.signal);
         return { type: "ok" };
       case "report":
         return await this.#report(state);
@@ -195,16 +195,16 @@ class AttemptRun {
     const signal = this.#stop.signal;
     this.#step("connect", "started", null);
     this.#step("connect", "ended", null);
-    this.#step("clone", "started", spec.resume === null ? null : "going on from saved work");
-    await waitingForPeople(this.#options, signal, async () => await workspace.open(spec, signal));
+    this.#step("clone", "started", spec.resume === null ? null : "resuming from saved work");
+    await retryUnreachable(this.#options, signal, async () => await workspace.open(spec, signal));
     this.#step("clone", "ended", `${spec.base} at ${(spec.resume?.sha ?? spec.baseSha).slice(0, 12)}`);
     const transcript = await openTranscript(link, spec.transcript, signal);
-    const place = { root: workspace.root, baseSha: spec.baseSha };
-    // A script asks for no advice.
-    const instructions = spec.agent === "scripted" ? NO_INSTRUCTIONS : await readInstructions(place, signal);
+    const commit = { root: workspace.root, baseSha: spec.baseSha };
+    // The scripted agent does not read instructions.
+    const instructions = spec.agent === "scripted" ? NO_INSTRUCTIONS : await readInstructions(commit, signal);
     this.#session = new Session(this.#options, { spec, transcript, instructions, deadline, signal });
     for (const { id, name } of link.recovered.openTools) {
-      const output = "[interrupted: the worker was started again; look before you repeat it]";
+      const output = "[interrupted: the worker was restarted; check what this call did before you repeat it]";
       link.emit("tool.finished", { id, name, output, exitCode: null, ms: 0, truncated: false });
     }
     return { type: "ok" };
@@ -225,7 +225,7 @@ class AttemptRun {
     }
     if (failure !== null)
       this.#session?.addNote(
-        `Before you began, this repository's own setup failed; mend it if the task needs it.\n${failure}`,
+        `This repository's setup failed before you started. Fix it if the task needs it.\n${failure}`,
       );
     return { type: "ok" };
   }
@@ -235,11 +235,11 @@ class AttemptRun {
     const name = spec.acpCommand === undefined ? spec.agent : "acp";
     const agent = Object.hasOwn(agents, name) ? agents[name] : undefined;
     if (agent === undefined || this.#session === null) throw new Error(`this worker has no agent "${spec.agent}"`);
-    // An agent program starts its servers itself.
+    // An agent program starts its MCP servers itself.
     const mcp = await this.#options.openMcp(name === "acp" ? {} : (spec.mcpServers ?? {}), this.#stop.signal);
     for (const text of mcp.problems) link.emit("notice", { level: "warning", code: "mcp_problem", text });
     this.#session.addTools(mcp.tools);
-    deadline.mark(spec.wallMs * (1 - NEAR_SHARE), () => this.#tellThatTimeEnds(spec));
+    deadline.mark(spec.wallMs * (1 - TIME_WARNING_SHARE), () => this.#warnAboutTime(spec));
     deadline.start();
     try {
       const { title, summary, verified = null } = await agent.run(this.#session);
@@ -250,22 +250,20 @@ class AttemptRun {
     }
   }
 
-  #tellThatTimeEnds({ wallMs }: WorkerSpec): void {
+  #warnAboutTime({ wallMs }: WorkerSpec): void {
     const minutes = (ms: number): string => (ms / 60_000).toFixed(ms < 600_000 ? 1 : 0);
-    const text = `${minutes(wallMs * NEAR_SHARE)} of ${minutes(wallMs)} minutes are used.`;
+    const text = `${minutes(wallMs * TIME_WARNING_SHARE)} of ${minutes(wallMs)} minutes are used.`;
     this.#options.link.emit("notice", { level: "warning", code: "budget_near", text });
   }
 
   async #verify(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
-    const lines: string[] = [];
-    for (const { command, exitCode } of this.#verified ??
-      (await verify(this.#options, spec.verify, this.#stop.signal))) {
-      lines.push(
-        `- \`${command}\`: ${exitCode === 0 ? "passed" : `failed (${exitCode === null ? "stopped" : `exit code ${exitCode}`})`}`,
-      );
+    const results = this.#verified ?? (await verify(this.#options, spec.verify, this.#stop.signal));
+    const lines = results.map(({ command, exitCode }) => {
+      if (exitCode === 0) return `- \`${command}\`: passed`;
       const text = `${command} did not pass.`;
-      if (exitCode !== 0) this.#options.link.emit("notice", { level: "warning", code: "verify_failed", text });
-    }
+      this.#options.link.emit("notice", { level: "warning", code: "verify_failed", text });
+      return `- \`${command}\`: failed (${exitCode === null ? "stopped" : `exit code ${exitCode}`})`;
+    });
     deadline.stop();
     return { type: "verified", note: lines.length === 0 ? null : `Verification:\n${lines.join("\n")}` };
   }
@@ -273,7 +271,7 @@ class AttemptRun {
   async #commit(state: AttemptState): Promise<AttemptEvent> {
     const { workspace } = this.#options;
     const signal = this.#stop.signal;
-    const sha = await waitingForPeople(
+    const sha = await retryUnreachable(
       this.#options,
       signal,
       async () => await workspace.finalCommit(state.context.title, signal),
@@ -287,7 +285,7 @@ class AttemptRun {
     if (outcome?.kind === "finished") link.emit("finished", { sha: outcome.sha, title, summary });
     if (outcome?.kind === "failed")
       link.emit("failed", { code: outcome.code, message: outcome.message, evidence: outcome.evidence });
-    await link.flush(this.#patience.signal);
+    await link.flush(this.#giveUp.signal);
     return { type: "ok" };
   }
 }

@@ -21,7 +21,8 @@ import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../src/coordinator/services/budget.ts";
-import { systemClock, systemIds } from "../../src/app/system.ts";
+import { systemClock } from "../../src/core/lib/system-clock.ts";
+import { systemIds } from "../../src/app/system.ts";
 import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
 import { systemPrompt, getTools } from "../../worker/agents/anthropic/model/request.ts";
 import { Deadline } from "../../worker/lib/deadline.ts";
@@ -114,6 +115,7 @@ async function open(tasks: number): Promise<House> {
     abandonMs: 600_000,
     standing,
     acpCommands: {},
+    sandbox: {},
     models: ["claude-opus-5-5"],
   });
   const secret = Buffer.alloc(32, 7);

@@ -8,7 +8,7 @@ import { createTaskLog } from "../../src/coordinator/task-log.ts";
 import { noCrash } from "../../src/core/lib/crashpoint.ts";
 import { memoryBus } from "../../src/app/memory-bus.ts";
 import type { Store } from "../../src/core/ports/store.ts";
-import { systemClock } from "../../src/app/system.ts";
+import { systemClock } from "../../src/core/lib/system-clock.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { openBenchStore, quiet, SPEC } from "../support.ts";
 

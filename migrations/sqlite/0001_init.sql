@@ -1,4 +1,4 @@
--- People ----------------------------------------------------------------------------------------------------------------
+-- Users -----------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE users (
   id            TEXT PRIMARY KEY,
@@ -43,7 +43,7 @@ CREATE TABLE credentials (
 
 -- Tasks -----------------------------------------------------------------------------------------------------------------
 
--- The fold of each task's log. What was asked for is in task_specs: it is never written again, so it is not rewritten with each event.
+-- The current state of each task, computed from its log. The specification is in task_specs: it never changes, so it must not be rewritten with each event.
 CREATE TABLE tasks (
   id              TEXT PRIMARY KEY,
   user_id         TEXT NOT NULL,
@@ -86,7 +86,7 @@ CREATE TABLE task_specs (
   search  TEXT NOT NULL -- title, prompt and repository in lower case
 ) STRICT;
 
--- The log. Rows are only ever added.
+-- The log, append-only.
 CREATE TABLE task_events (
   task_id    TEXT NOT NULL,
   seq        INTEGER NOT NULL,
@@ -102,7 +102,7 @@ CREATE TABLE task_events (
 ) STRICT;
 CREATE UNIQUE INDEX task_events_worker ON task_events (task_id, attempt, worker_seq) WHERE worker_seq IS NOT NULL;
 
--- A settled task never changes again (rule T2). Its log cannot grow either: an event is only taken when the task's row has moved to its seq.
+-- A settled task never changes (rule T2), and its log cannot grow: an event is accepted only if the task's row already has its seq.
 CREATE TRIGGER tasks_settled BEFORE UPDATE ON tasks WHEN OLD.state IN ('done', 'failed', 'cancelled')
 BEGIN SELECT RAISE(ABORT, 'a settled task never changes again'); END;
 CREATE TRIGGER task_events_behind BEFORE INSERT ON task_events
@@ -113,7 +113,7 @@ BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 CREATE TRIGGER task_events_cascade AFTER DELETE ON tasks
 BEGIN DELETE FROM task_events WHERE task_id = OLD.id; END;
 
--- How many tasks are in each state: counting the settled ones anew takes longer with each of them.
+-- Number of tasks per state, maintained by triggers, because counting settled tasks takes longer with each of them.
 CREATE TABLE tallies (
   state TEXT PRIMARY KEY,
   tasks INTEGER NOT NULL CHECK (tasks >= 0)
@@ -170,7 +170,7 @@ CREATE TABLE attempts (
   PRIMARY KEY (task_id, number)
 ) STRICT, WITHOUT ROWID;
 
--- The rest --------------------------------------------------------------------------------------------------------------
+-- Other -----------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE idempotency_keys (
   user_id     TEXT NOT NULL,
@@ -181,7 +181,7 @@ CREATE TABLE idempotency_keys (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_keys_task ON idempotency_keys (task_id);
 
--- Fair queueing (rule D8): the largest turn that was claimed, per owner and priority; owner '' = the virtual time of the priority.
+-- Fair queueing (rule D8): the largest claimed turn per owner and priority; owner '' = the virtual time of the priority.
 CREATE TABLE turns (
   user_id  TEXT NOT NULL,
   priority INTEGER NOT NULL,

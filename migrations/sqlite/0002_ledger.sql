@@ -1,4 +1,4 @@
--- What model requests cost. No reference to tasks: money that was spent stays spent when a task is deleted.
+-- The usage ledger: one row per model request. No reference to tasks, because the cost remains when a task is deleted.
 CREATE TABLE model_requests (
   id                 TEXT PRIMARY KEY,
   task_id            TEXT NOT NULL,

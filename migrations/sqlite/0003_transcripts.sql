@@ -1,4 +1,4 @@
--- What agents remember: whole objects, in order. `total` = bytes of the task's records up to this one; it stands before the large column on purpose.
+-- Transcripts of agents. `total` = bytes of the task's records up to and including this one; it precedes the large column so that reading it is cheap.
 CREATE TABLE transcripts (
   task_id TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
   n       INTEGER NOT NULL CHECK (n >= 1),

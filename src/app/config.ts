@@ -91,10 +91,13 @@ export interface Config {
   /** Largest workspace that is salvaged, MiB before compression. */
   readonly salvageMb: number;
   /** Reverse proxies in front whose X-Forwarded-For is believed. */
+  /** What an operator should change, one sentence each. */
+  readonly warnings: readonly string[];
   readonly trustProxy: number;
 }
 
-export type Flags = Partial<Record<SettingName, string>>;
+/** By setting name; the flag of an earlier version under its own name. */
+export type Flags = Readonly<Record<string, string | undefined>>;
 type Env = Readonly<Record<string, string | undefined>>;
 
 const whole = (min: number, max: number) =>
@@ -165,14 +168,23 @@ const policySchema = z.strictObject({
   backoffCapMs: ms,
 } satisfies Record<keyof Policy, z.ZodType>);
 
-/** Reads one setting at a time and complains in one sentence. */
-function reader(env: Env, flags: Flags) {
+/** Reads one setting at a time; a wrong value is one sentence. */
+function reader(env: Env, flags: Flags, warnings: string[]) {
   const given = (value: string | undefined): string | undefined =>
     value === undefined || value.trim() === "" ? undefined : value.trim();
+  function formerly({ env: variable, flag, formerly: old }: Setting): string | undefined {
+    if (old === undefined) return undefined;
+    const fromFlag = given(flags[old.flag]);
+    const text = fromFlag ?? given(env[old.env]);
+    if (text === undefined) return undefined;
+    const [before, now] = fromFlag === undefined ? [old.env, variable] : [`--${old.flag}`, `--${flag}`];
+    warnings.push(`${before} is now ${now}; the old name stops working in the next minor version.`);
+    return text;
+  }
   return function read<T>(name: SettingName, schema: z.ZodType<T, string>, expects: string): T | null {
     const setting: Setting = SETTINGS[name];
     const flag = given(flags[name]);
-    const text = flag ?? given(env[setting.env]);
+    const text = flag ?? given(env[setting.env]) ?? formerly(setting);
     if (text === undefined) return null;
     const result = schema.safeParse(text);
     if (result.success) return result.data;
@@ -272,7 +284,8 @@ function readEgress(read: ReturnType<typeof reader>): Config["egress"] {
  * be.
  */
 export function readConfig(env: Env, flags: Flags = {}): Config {
-  const read = reader(env, flags);
+  const warnings: string[] = [];
+  const read = reader(env, flags, warnings);
   const sandbox = read("sandbox", z.enum(SANDBOX_KINDS), `one of ${SANDBOX_KINDS.join(", ")}`);
   const anthropicApiKey = read("anthropicApiKey", z.string().regex(/^[\x21-\x7e]+$/), "printable ASCII without spaces");
   return {
@@ -286,7 +299,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
     ...readLimits(read),
     minFreeMb: read("minFreeMb", whole(0, 100_000_000), "a whole number of megabytes") ?? DISK.minFreeMb,
-    transport: read("door", z.enum(["auto", "socket", "tunnel"]), "one of auto, socket, tunnel") ?? "auto",
+    transport: read("transport", z.enum(["auto", "socket", "tunnel"]), "one of auto, socket, tunnel") ?? "auto",
     userLimit: read("userLimit", whole(1, 1_000), "a whole number from 1 to 1000"),
     agent: readAgent(read, anthropicApiKey !== null),
     anthropicApiKey,
@@ -319,6 +332,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,
     trustProxy: read("trustProxy", whole(0, 10), "the number of reverse proxies in front, 0 to 10") ?? 0,
+    warnings,
   };
 }
 

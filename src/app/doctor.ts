@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { checkInvariants as checkTasks, type Violation } from "../coordinator/invariants.ts";
 import type { Config } from "./config.ts";
 import { errorMessage } from "../core/error.ts";
-import { getDisks, openSandbox } from "./serve.ts";
+import { getDisks, openSandbox } from "./wiring.ts";
 import { packageRoot } from "../core/lib/package-root.ts";
 import { readFreeMb, describeShortage } from "./disk-space.ts";
 import { openSqliteReader } from "../store/sqlite/store.ts";
@@ -66,7 +66,7 @@ async function walls(sandbox: Pick<Sandbox, "hardeningChecks">): Promise<CheckRe
     return found.map(({ name, state, detail }) => ({
       rule: name,
       ok: true,
-      detail: state === "full" ? detail : `weaker: ${detail}`,
+      detail: state === "full" ? detail : `degraded: ${detail}`,
     }));
   } catch (error) {
     return [{ rule: "engine", ok: false, detail: errorMessage(error) }];

@@ -1,4 +1,4 @@
-/** What `serve` can be told, and how it is said. */
+/** The settings of a server: names, flags, defaults and help. */
 export const LOG_LEVELS = ["debug", "info", "warn", "error", "silent"] as const;
 
 export interface Setting {
@@ -9,6 +9,8 @@ export interface Setting {
   readonly help: string;
   /** Its value is never repeated in a message. */
   readonly secret?: true;
+  /** The name of an earlier version, accepted with a warning until the next minor version. */
+  readonly formerly?: { readonly env: string; readonly flag: string };
 }
 
 export const DEFAULTS = {
@@ -95,11 +97,12 @@ export const SETTINGS = {
     argument: "megabytes",
     help: `with less free disk space no task is claimed (${DISK.minFreeMb})`,
   },
-  door: {
-    env: "SLIPWAY_DOOR",
-    flag: "door",
+  transport: {
+    env: "SLIPWAY_TRANSPORT",
+    flag: "transport",
     argument: "kind",
-    help: "socket, tunnel or auto: how containers reach the server (auto)",
+    help: "how containers reach the server: auto, socket (mounted), tunnel (through the engine) (auto)",
+    formerly: { env: "SLIPWAY_DOOR", flag: "door" },
   },
   userLimit: {
     env: "SLIPWAY_USER_LIMIT",

@@ -1,64 +1,72 @@
 /**
- * The wiring: the one file that names adapters. `serve` starts a coordinator and says where it
- * listens.
+ * Starts and stops the server.
+ *
+ * A1 Each part registers how to close it as soon as it is open. A start that fails closes what is
+ *    open in reverse order and rejects; nothing runs afterwards.
+ * A2 Listening does not wait for the clean-up that follows a crash.
+ * A3 `close` aborts a boot that still runs, then closes every part in reverse order. Sandboxes go on
+ *    running.
  */
-import { createHash, createHmac, randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { Agent as HttpAgent } from "node:http";
-import { Agent as HttpsAgent } from "node:https";
+import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import { availableParallelism, totalmem } from "node:os";
 import { join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import pino from "pino";
-import type { Accounts } from "../core/ports/accounts.ts";
-import { createConnectProxy } from "../broker/connect-proxy.ts";
-import { openArtifactFiles } from "../store/artifacts/artifact-files.ts";
-import { openBroker } from "../broker/server.ts";
-import { DEFAULT_RULES } from "../broker/model/request-policy.ts";
-import { createModelGateway, type ServeModel } from "../broker/model/gateway.ts";
-import { SocketDirs } from "../broker/socket-dirs.ts";
-import { serveGit } from "../broker/git-http.ts";
-import { memoryBus } from "./memory-bus.ts";
-import type { Config } from "./config.ts";
-import { assertMayListen, isLoopback } from "./listening.ts";
-import { crashpointFrom, noCrash, type Crashpoint } from "../core/lib/crashpoint.ts";
-import { errorMessage, SlipwayError } from "../core/error.ts";
-import { openRepositories } from "../git/repositories.ts";
+import { openSessions, type Sessions } from "../auth/sessions.ts";
+import { openVault, type Vault } from "../auth/vault.ts";
+import type { Coordinator } from "../coordinator/coordinator.ts";
+import { errorMessage, isAbort, SlipwayError } from "../core/error.ts";
+import { crashpointFrom } from "../core/lib/crashpoint.ts";
+import { Disposers } from "../core/lib/disposers.ts";
+import { packageRoot } from "../core/lib/package-root.ts";
+import type { Log } from "../core/ports/runtime.ts";
 import { createApp } from "../http/app.ts";
-import { credentialContext } from "../http/routes/auth.ts";
+import { openHub } from "../http/live/hub.ts";
 import { attachWebSocketServer } from "../http/live/websocket-server.ts";
 import { watchLoop } from "../http/routes/metrics.ts";
-import { createServer } from "../http/server.ts";
 import { toTaskView } from "../http/routes/tasks.ts";
-import { openHub } from "../http/live/hub.ts";
-import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../coordinator/coordinator.ts";
-import type { Store } from "../core/ports/store.ts";
-import type { UsageLedger } from "../core/ports/usage-ledger.ts";
-import { PRICES, priceTableSchema, type PriceTable } from "../broker/model/prices.ts";
-import { describeShortage, type Disk } from "./disk-space.ts";
-import { createProviderRateLimit, type ProviderRateLimit } from "../broker/model/rate-limit.ts";
-import { parseRepositoryUrl } from "../core/values/repository-url.ts";
-import { openProcessSandbox } from "../sandbox/process/sandbox.ts";
-import { openSimulatedSandbox } from "../sandbox/simulated.ts";
-import { packageRoot } from "../core/lib/package-root.ts";
-import { openSessions, type Sessions } from "../auth/sessions.ts";
-import { openSqliteStore } from "../store/sqlite/store.ts";
-import { systemClock, systemIds } from "./system.ts";
-import { DEFAULT_POLICY, MODEL_AGENTS, type MaxLimits } from "../core/task.ts";
-import { loadKey, openVault, type Vault } from "../auth/vault.ts";
-import type { Log } from "../core/ports/runtime.ts";
-import type { Sandbox } from "../core/ports/sandbox.ts";
-import type { GitAuth } from "../core/ports/repositories.ts";
-import type { ModelBudget } from "../core/ports/broker.ts";
+import { createServer } from "../http/server.ts";
+import { openSqliteStore, type SqliteStore } from "../store/sqlite/store.ts";
+import type { Config } from "./config.ts";
+import { openDataFolder, recordServer } from "./data-folder.ts";
+import { assertMayListen, isLoopback } from "./listening.ts";
+import { memoryBus } from "./memory-bus.ts";
+import { deriveSecret, loadOperatorToken, openSecretKey } from "./secrets.ts";
+import { systemClock } from "../core/lib/system-clock.ts";
+import { systemIds, version } from "./system.ts";
+import {
+  checkAgent,
+  createFirstAdmin,
+  describeSandbox,
+  openCoordinator,
+  openServerSandbox,
+  rememberSlots,
+  type CoordinatorParts,
+} from "./wiring.ts";
 
-/** Workers in containers run as this user; it must be able to open the broker's socket. */
-const WORKER_UID = 10_001;
-/** A provider may name hours; after this it is asked again, ms. */
-const LONGEST_RATE_LIMIT_MS = 5 * 60_000;
-const DAY_MS = 24 * 3_600_000;
-/** For tasks that name none. */
-const DEFAULT_MEMORY_MB = 4_096;
-const DEFAULT_CPUS = 2;
+/** How long requests that are under way may take to finish at shutdown, ms. */
+const DRAIN_MS = 1_000;
+const DRAIN_POLL_MS = 20;
+
+/** The steps of a start, in order. */
+export const START_STEPS = [
+  "data folder",
+  "database",
+  "secret key",
+  "sessions",
+  "sandbox",
+  "coordinator",
+  "http",
+  "listening",
+  "boot",
+] as const;
+export type StartStep = (typeof START_STEPS)[number];
+
+export interface ServeHooks {
+  readonly log?: Log;
+  /** Called after each step; an error that it throws fails the start. For tests. */
+  readonly onStep?: (step: StartStep) => void;
+}
 
 export interface RunningServer {
   readonly url: string;
@@ -70,67 +78,114 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-/**
- * Starts a coordinator on its data folder. Listening does not wait for the clean-up that follows a
- * crash.
- * @throws SlipwayError config_invalid, locked, newer_schema: nothing runs then.
- */
-export async function serve(config: Config, hooks: { readonly log?: Log } = {}): Promise<RunningServer> {
+/** @throws SlipwayError config_invalid, locked, newer_schema. Nothing is open afterwards (A1). */
+export async function serve(config: Config, hooks: ServeHooks = {}): Promise<RunningServer> {
   checkAgent(config);
-  const dir = resolve(config.dataDir);
-  mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const log: Log =
-    hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
-  const crash = process.env["SLIPWAY_CRASH"];
-  const crashpoint = crashpointFrom(crash);
-  const { store, accounts, ledger } = openSqliteStore({
-    dir,
-    migrations: join(packageRoot(), "migrations", "sqlite"),
-    crash,
-  });
-  const key = loadKey({ file: join(dir, "secret.key"), env: config.secretKey });
-  const vault = openVault(derive(key, "vault"));
-  const sessions = await openSessions({
-    accounts,
-    clock: systemClock,
-    ids: systemIds(),
-    secret: derive(key, "sessions"),
-    localToken: operatorToken(dir),
-    setupToken: derive(key, "setup").toString("base64url"),
-  });
+  const disposers = new Disposers();
+  const log = hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
+  const context = { config, log, disposers, onStep: hooks.onStep ?? (() => undefined) };
   try {
-    await firstAdmin(config, sessions);
-    await rememberSlots(store, config.maxConcurrent);
-    assertMayListen(config, !(await sessions.needsSetup()));
-    const sandbox = await openSandbox(config, dir, crashpoint);
-    const line = await checkSandbox(sandbox, config);
-    return await start({ config, dir, log, crashpoint, store, accounts, ledger, key, vault, sessions, sandbox, line });
+    return await start(context);
   } catch (error) {
-    await store.close();
+    await disposers
+      .close()
+      .catch((failure: unknown) => log.error({ error: errorMessage(failure) }, "a part of the server did not close"));
     throw error;
   }
 }
 
-interface Opened {
+interface StartContext {
   readonly config: Config;
-  readonly dir: string;
   readonly log: Log;
-  readonly crashpoint: (name: string) => void;
-  readonly store: Store;
-  readonly accounts: Accounts;
-  readonly ledger: UsageLedger;
-  readonly key: Buffer;
-  readonly vault: Vault;
-  readonly sessions: Sessions;
-  readonly sandbox: Sandbox;
-  readonly line: string;
+  readonly disposers: Disposers;
+  readonly onStep: (step: StartStep) => void;
 }
 
-async function start(parts: Opened): Promise<RunningServer> {
-  const { config, dir, log, store, accounts, sessions, sandbox } = parts;
+async function start(context: StartContext): Promise<RunningServer> {
+  const { config, log, disposers, onStep } = context;
+  for (const warning of config.warnings) log.warn({}, warning);
+  const dir = resolve(config.dataDir);
+  const crashpoint = crashpointFrom(process.env["SLIPWAY_CRASH"]);
+  const storage = openStorage(context, dir);
+  const sessions = await openAccounts(context, storage, dir);
+  onStep("sessions");
+  const sandbox = await openServerSandbox(config, dir, storage.store, crashpoint);
+  disposers.add(() => sandbox.close());
+  const line = await describeSandbox(sandbox);
+  log.info({}, `sandbox: ${line}`);
+  onStep("sandbox");
   const bus = memoryBus(log);
-  const coordinator = await assemble(parts, bus);
+  disposers.add(() => bus.close());
+  const parts = { config, dir, log, crashpoint, ...storage, sandbox, bus, disposers };
+  const coordinator = await openCoordinator(parts);
+  disposers.add(() => coordinator.close());
+  onStep("coordinator");
+  const url = await openHttp(context, parts, coordinator, sessions);
+  recordServer(dir, url);
+  log.info({}, `listening on ${url}`);
+  onStep("listening");
+  startBoot(context, coordinator);
+  onStep("boot");
+  const setupToken = deriveSecret(storage.key, "setup").toString("base64url");
+  return {
+    url,
+    setupUrl: (await sessions.needsSetup()) ? `${config.publicUrl ?? url}/setup#${setupToken}` : null,
+    agent: config.agent,
+    sandbox: { kind: sandbox.kind, isolates: sandbox.isolates, line },
+    close: () => disposers.close(),
+  };
+}
+
+interface Storage extends SqliteStore {
+  readonly key: Buffer;
+  readonly vault: Vault;
+}
+
+/** The data folder, its lock and database, and the secret key. */
+function openStorage({ config, log, disposers, onStep }: StartContext, dir: string): Storage {
+  const created = openDataFolder(dir);
+  log.info({}, `data folder: ${dir} (${created ? "new" : "existing"})`);
+  onStep("data folder");
+  const opened = openSqliteStore({
+    dir,
+    migrations: join(packageRoot(), "migrations", "sqlite"),
+    crash: process.env["SLIPWAY_CRASH"],
+  });
+  disposers.add(() => opened.store.close());
+  const [first, last] = [opened.migrated.at(0), opened.migrated.at(-1)];
+  if (first !== undefined) log.info({}, `database: applied migrations ${first} to ${last}`);
+  onStep("database");
+  const { key, source } = openSecretKey(config, dir);
+  log.info({}, `secret key: ${source === "setting" ? "from SLIPWAY_SECRET_KEY" : `${source}, in secret.key`}`);
+  onStep("secret key");
+  return { ...opened, key, vault: openVault(deriveSecret(key, "vault")) };
+}
+
+async function openAccounts({ config }: StartContext, { store, accounts, key }: Storage, dir: string) {
+  const sessions = await openSessions({
+    accounts,
+    clock: systemClock,
+    ids: systemIds(),
+    secret: deriveSecret(key, "sessions"),
+    localToken: loadOperatorToken(dir),
+    setupToken: deriveSecret(key, "setup").toString("base64url"),
+  });
+  await createFirstAdmin(config, sessions);
+  await rememberSlots(store, config.maxConcurrent);
+  assertMayListen(config, !(await sessions.needsSetup()));
+  return sessions;
+}
+
+/** The API and the live stream. @returns the address that the server listens on. */
+async function openHttp(
+  { config, disposers, onStep }: StartContext,
+  parts: CoordinatorParts,
+  coordinator: Coordinator,
+  sessions: Sessions,
+): Promise<string> {
+  const { log, store, bus, sandbox, dir } = parts;
   const loop = watchLoop();
+  disposers.add(() => loop.close());
   let events = 0;
   coordinator.taskLog.onCommit((_task, committed) => (events += committed.length));
   const deps = {
@@ -139,7 +194,7 @@ async function start(parts: Opened): Promise<RunningServer> {
     egress: coordinator.egress,
     sessions,
     store,
-    accounts,
+    accounts: parts.accounts,
     vault: parts.vault,
     clock: systemClock,
     ids: systemIds(),
@@ -153,7 +208,9 @@ async function start(parts: Opened): Promise<RunningServer> {
     gauges: { sockets: () => live.connections(), events: () => events, loopLagSeconds: () => loop.seconds() },
   };
   const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => toTaskView(deps, task) });
+  disposers.add(() => hub.close());
   const server = createServer(createApp(deps));
+  let url = "";
   const live = attachWebSocketServer(server, {
     hub,
     clock: systemClock,
@@ -161,287 +218,62 @@ async function start(parts: Opened): Promise<RunningServer> {
     authenticate: (bearer) => sessions.authenticate(bearer),
     redeemTicket: (ticket) => sessions.redeemTicket(ticket),
     isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
-    allowedOrigins: () => [origin(config, url), ...config.allowedOrigins],
+    allowedOrigins: () => [new URL(config.publicUrl ?? url).origin, ...config.allowedOrigins],
   });
-  await new Promise<void>((done, failed) => {
-    server.once("error", failed);
-    server.listen(config.port, config.host, () => done());
-  }).catch((error: unknown) => {
+  disposers.add(() => closeServer(server, () => live.close()));
+  onStep("http");
+  await listen(server, config);
+  url = formatAddress(server.address() as AddressInfo, config.host);
+  return url;
+}
+
+async function listen(server: Server, { host, port }: Config): Promise<void> {
+  try {
+    await new Promise<void>((done, failed) => {
+      server.once("error", failed);
+      server.listen(port, host, done);
+    });
+  } catch (error) {
     throw new SlipwayError(
       "config_invalid",
-      `Cannot listen on ${config.host}:${config.port}: ${errorMessage(error)}. Choose another SLIPWAY_PORT.`,
+      `Cannot listen on ${host}:${port}: ${errorMessage(error)}. Choose another SLIPWAY_PORT.`,
     );
-  });
-  const url = addressOf(server.address() as AddressInfo, config.host);
-  writeFileSync(join(dir, "server.json"), `${JSON.stringify({ url, pid: process.pid })}\n`, { mode: 0o600 });
-  // Listening does not wait for the clean-up after a crash.
-  const booting = coordinator
-    .boot()
-    .catch((error: unknown) => log.error({ error: errorMessage(error) }, "the boot failed"));
-  const setupUrl = (await sessions.needsSetup())
-    ? `${config.publicUrl ?? url}/setup#${derive(parts.key, "setup").toString("base64url")}`
-    : null;
+  }
+}
 
-  let closing: Promise<void> | null = null;
-  async function close(): Promise<void> {
-    const closed = new Promise<void>((done) => server.close(() => done()));
-    await live.close();
-    hub.close();
+/** Stops accepting, closes live connections, and lets requests that are under way finish. */
+async function closeServer(server: Server, closeLive: () => Promise<void>): Promise<void> {
+  let isClosed = false;
+  const closed = new Promise<void>((done) => server.close(() => done())).then(() => (isClosed = true));
+  await closeLive();
+  const deadline = Date.now() + DRAIN_MS;
+  while (!isClosed && Date.now() < deadline) {
     server.closeIdleConnections();
-    await booting;
-    await coordinator.close();
-    server.closeAllConnections();
-    await closed;
-    loop.close();
-    await sandbox.close();
-    await bus.close();
-    await store.close();
+    await Promise.race([closed, delay(DRAIN_POLL_MS)]);
   }
-  return {
-    url,
-    setupUrl,
-    agent: config.agent,
-    sandbox: { kind: sandbox.kind, isolates: sandbox.isolates, line: parts.line },
-    close: () => (closing ??= close()),
-  };
+  server.closeAllConnections();
+  await closed;
 }
 
-function assemble(parts: Opened, bus: ReturnType<typeof memoryBus>): Promise<Coordinator> {
-  const { config, dir, log, store, accounts, ledger, key, vault, sandbox, crashpoint } = parts;
-  const trustedHosts = config.trustedRepoHosts;
-  const repos = openRepositories({ dir: join(dir, "git"), trustedHosts });
-  const prices = pricesOf(config);
-  const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
-  return createCoordinator({
-    rateLimitedUntil: () => rate.until(),
-    store,
-    ledger,
-    bus,
-    sandbox,
-    repos,
-    artifacts: openArtifactFiles({
-      dir: join(dir, "artifacts"),
-      maxBytes: config.salvageMb * 2 ** 20,
-      now: () => systemClock.now(),
-    }),
-    log,
-    crashpoint,
-    forges: [],
-    clock: systemClock,
-    ids: systemIds(),
-    shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
-    authFor: (userId, repo) => authFor(accounts, vault, userId, parseRepositoryUrl(repo, { trustedHosts }).host),
-    broker: ({ worker, model, egress }) =>
-      openBroker({
-        dir: join(dir, "run"),
-        workerApi: worker,
-        log,
-        serveGit,
-        serveTunnel: createConnectProxy({ api: egress, trustedHosts: config.trustedEgressHosts, log }),
-        serveModel: gatewayOf(config, model, prices, rate, log),
-        repoPath: (taskId) => repos.path(taskId),
-        secret: derive(key, "attempts"),
-        instance: deriveInstanceId(dir),
-        ...(sandbox.kind === "docker" ? { uid: WORKER_UID } : {}),
-      }),
-    settings: {
-      ...DEFAULT_SETTINGS,
-      trustedHosts,
-      images: sandbox.kind === "docker" ? config.images : null,
-      agents: agentsOf(config),
-      acpCommands: config.acpCommands,
-      egress: config.egress,
-      model: config.model,
-      models: config.anthropicApiKey === null ? [] : config.models,
-      policy: { ...DEFAULT_POLICY, ...config.policy },
-      maxConcurrent: config.maxConcurrent,
-      userLimit: config.userLimit,
-      userDayUsd: config.userDayUsd,
-      dayUsd: config.dayUsd,
-      retentionMs: config.retentionDays * DAY_MS,
-      mirrorMs: config.mirrorDays * DAY_MS,
-      maxLimits: maxLimits(config),
+/** Runs the boot in the background; closing aborts it. */
+function startBoot({ log, disposers }: StartContext, coordinator: Coordinator): void {
+  const stop = new AbortController();
+  const booting = coordinator.boot(stop.signal).then(
+    ({ adopted, orphans }) => {
+      if (adopted > 0) log.info({}, `open tasks: adopted ${adopted}`);
+      if (orphans > 0) log.info({}, `orphaned sandboxes: removed ${orphans}`);
     },
+    (error: unknown) => {
+      if (!isAbort(error)) log.error({ error: errorMessage(error) }, "the boot failed");
+    },
+  );
+  disposers.add(() => {
+    stop.abort();
+    return booting;
   });
 }
 
-/** The disks that tasks write to. */
-export async function getDisks(dir: string, sandbox: Pick<Sandbox, "storage">): Promise<Disk[]> {
-  const path = await sandbox.storage();
-  return [{ label: "the data folder", path: dir }, ...(path === null ? [] : [{ label: "the sandbox engine", path }])];
-}
-
-/** What a task may have at most. */
-function maxLimits({ maxMemoryMb, maxCpus, maxDiskMb }: Config): MaxLimits {
-  const memoryMb = maxMemoryMb ?? Math.max(64, Math.min(65_536, Math.floor(totalmem() / 2 ** 20 / 2)));
-  return { memoryMb, cpus: maxCpus ?? availableParallelism(), diskMb: maxDiskMb };
-}
-
-/** Null without a key: then workers have no model. */
-function gatewayOf(
-  config: Config,
-  workerApi: ModelBudget,
-  prices: PriceTable,
-  rate: ProviderRateLimit,
-  log: Log,
-): ServeModel | null {
-  const { anthropicApiKey: apiKey, anthropicBaseUrl: baseUrl, models } = config;
-  if (apiKey === null) return null;
-  const Agent = baseUrl.startsWith("https:") ? HttpsAgent : HttpAgent;
-  const agent = new Agent({ keepAlive: true });
-  return createModelGateway({
-    baseUrl,
-    apiKey,
-    budget: workerApi,
-    rules: { ...DEFAULT_RULES, models },
-    prices,
-    rate,
-    log,
-    agent,
-  });
-}
-
-/** @throws SlipwayError config_invalid when the operator's table cannot be used. */
-function pricesOf({ pricesFile }: Config): PriceTable {
-  if (pricesFile === null) return PRICES;
-  try {
-    return priceTableSchema.parse(JSON.parse(readFileSync(pricesFile, "utf8")));
-  } catch (error) {
-    throw new SlipwayError(
-      "config_invalid",
-      `SLIPWAY_PRICES names ${pricesFile}, which is no price table: ${errorMessage(error).slice(0, 300)}`,
-    );
-  }
-}
-
-async function authFor(accounts: Accounts, vault: Vault, userId: string, host: string): Promise<GitAuth | null> {
-  const found = await accounts.credentialFor(userId, host);
-  if (found === null) return null;
-  return {
-    username: found.username ?? "x-access-token",
-    token: vault.open(found.sealed, credentialContext(userId, host)),
-  };
-}
-
-export async function openSandbox(config: Config, dir: string, crashpoint: Crashpoint = noCrash): Promise<Sandbox> {
-  const instance = deriveInstanceId(dir);
-  const workerFile = join(packageRoot(), "dist", "worker.mjs");
-  switch (config.sandbox) {
-    case "docker": {
-      const { memoryMb, cpus } = maxLimits(config);
-      // The engine's client is two fifths of all that a start loads: only who uses it waits for it.
-      return (await import("../sandbox/docker/sandbox.ts")).openDockerSandbox({
-        instance,
-        workerFile,
-        dockerfile: join(packageRoot(), "Dockerfile"),
-        transport: config.transport,
-        pool: { size: config.warm, dir: new SocketDirs(join(dir, "run"), instance, null).base() },
-        memoryMb: Math.min(DEFAULT_MEMORY_MB, memoryMb),
-        cpus: Math.min(DEFAULT_CPUS, cpus),
-        disk: { mode: config.disk, dir: join(dir, "disks"), defaultMb: config.diskMb },
-        crashpoint,
-      });
-    }
-    case "process":
-      return openProcessSandbox({ dir, workerFile, instance, crashpoint });
-    case "simulated":
-      return openSimulatedSandbox({
-        dir: join(dir, "sandboxes"),
-        run: async ({ name, socketDir, token, attempt }, signal) => {
-          const root = join(dir, "sandboxes", name);
-          const { runWorker } = await import("../../worker/assemble.ts");
-          return runWorker({
-            socketPath: join(socketDir, "b.sock"),
-            token,
-            attempt,
-            root: join(root, "workspace"),
-            stateDir: join(root, "state"),
-            signal,
-          });
-        },
-      });
-  }
-}
-
-/**
- * Never silently less isolated: without an engine the start ends here, unless docker was asked for
- * by name (then tasks wait for the engine).
- */
-async function checkSandbox(sandbox: Sandbox, config: Config): Promise<string> {
-  try {
-    // Where tasks may wait for the engine, listening does not.
-    return await sandbox.check(AbortSignal.timeout(config.sandboxChosen ? 2_000 : 10_000));
-  } catch (error) {
-    if (config.sandboxChosen) return `${errorMessage(error)} Tasks wait until it does.`;
-    throw new SlipwayError(
-      "config_invalid",
-      `No Docker engine answers (${errorMessage(error)}). Start one, or set SLIPWAY_SANDBOX=process to run agents as plain processes, which does not isolate them from this machine.`,
-    );
-  }
-}
-
-async function firstAdmin(config: Config, sessions: Sessions): Promise<void> {
-  if (config.admin !== null && (await sessions.needsSetup()))
-    await sessions.createUser({ ...config.admin, role: "admin" });
-}
-
-/** Agents that this server can run, the default first. */
-function agentsOf({
-  agent,
-  anthropicApiKey,
-  acpCommands,
-}: Pick<Config, "agent" | "anthropicApiKey" | "acpCommands">): string[] {
-  const all = [...(anthropicApiKey === null ? [] : MODEL_AGENTS), ...Object.keys(acpCommands), "scripted"];
-  return [agent, ...all.filter((one) => one !== agent)];
-}
-
-function checkAgent({ agent, ...config }: Config): void {
-  const all = agentsOf({ ...config, agent: "scripted" });
-  if (!all.includes(agent))
-    throw new SlipwayError(
-      "config_invalid",
-      `SLIPWAY_AGENT names "${agent}", but this server offers: ${all.join(", ")}.`,
-    );
-}
-
-/** The largest number of slots that this installation ever had: what `doctor` judges the log by. */
-async function rememberSlots(store: Store, max: number): Promise<void> {
-  const before = Number((await store.setting("slots.max")) ?? 0);
-  if (max > before) await store.setSetting("slots.max", String(max));
-}
-
-/** One secret at rest; what is made of it for each use tells nothing about the others. */
-function derive(key: Buffer, use: string): Buffer {
-  return createHmac("sha256", key).update(`slipway ${use}`).digest();
-}
-
-/**
- * The token with which this machine's owner needs no login: whoever can read the data folder owns
- * the installation anyway.
- */
-function operatorToken(dir: string): string {
-  const file = join(dir, "operator.token");
-  if (!existsSync(file)) writeFileSync(file, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600 });
-  return readFileSync(file, "utf8").trim();
-}
-
-/** Tells installations on one machine apart; the same over restarts. */
-export function deriveInstanceId(dir: string): string {
-  return createHash("sha256").update(dir).digest("hex").slice(0, 12);
-}
-
-function version(): string {
-  const { version: text } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as {
-    version: string;
-  };
-  return text;
-}
-
-function addressOf({ address, port, family }: AddressInfo, host: string): string {
+function formatAddress({ address, port, family }: AddressInfo, host: string): string {
   const shown = host === "0.0.0.0" || host === "::" ? "localhost" : family === "IPv6" ? `[${address}]` : address;
   return `http://${shown}:${port}`;
-}
-
-function origin(config: Config, url: string): string {
-  return new URL(config.publicUrl ?? url).origin;
 }

@@ -1,16 +1,18 @@
-/** The real clock and the real ids. Tests bring their own. */
+/** Real ids, and the version of this program. Tests inject their own ids. */
 import { randomBytes } from "node:crypto";
-import { setTimeout as delay } from "node:timers/promises";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { packageRoot } from "../core/lib/package-root.ts";
+import { systemClock } from "../core/lib/system-clock.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
 
-export const systemClock: Clock = {
-  now: () => Date.now(),
-  timer(ms, wake) {
-    const handle = setTimeout(wake, ms);
-    return () => clearTimeout(handle);
-  },
-  sleep: (ms, signal) => delay(ms, undefined, signal === undefined ? {} : { signal }),
-};
+/** The version in package.json. */
+export function version(): string {
+  const { version: text } = JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as {
+    version: string;
+  };
+  return text;
+}
 
 // Crockford's base 32: no letter that looks like a digit.
 const ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz";
@@ -21,16 +23,19 @@ function encode(value: bigint, length: number): string {
   return text;
 }
 
-/** ULID-like: 10 characters of time in ms, 16 of chance that grow within one ms. */
+/**
+ * ULID-like: 10 characters of time in ms, then 16 random characters, which count up within one
+ * millisecond.
+ */
 export function systemIds(clock: Clock = systemClock): Ids {
-  let lastAt = 0;
-  let lastChance = 0n;
+  let lastMs = 0;
+  let lastRandom = 0n;
   return {
     next(prefix) {
-      const now = Math.max(clock.now(), lastAt);
-      lastChance = now === lastAt ? lastChance + 1n : BigInt(`0x${randomBytes(9).toString("hex")}`);
-      lastAt = now;
-      return `${prefix}_${encode(BigInt(now), 10)}${encode(lastChance, 16)}`;
+      const now = Math.max(clock.now(), lastMs);
+      lastRandom = now === lastMs ? lastRandom + 1n : BigInt(`0x${randomBytes(9).toString("hex")}`);
+      lastMs = now;
+      return `${prefix}_${encode(BigInt(now), 10)}${encode(lastRandom, 16)}`;
     },
     random: () => randomBytes(6).readUIntBE(0, 6) / 2 ** 48,
   };

@@ -1,12 +1,11 @@
 /**
- * Who is asking: passwords, sessions, personal tokens, tickets. The one place that turns a secret
- * into a person.
+ * Authentication: passwords, sessions, personal tokens and socket tickets. Only this module maps a
+ * secret to a user.
  *
- * A1 Every refusal sounds the same and, for passwords, takes the same time.
- * A2 A rotated refresh token that comes back after the grace ends its session; within the grace it
- *    gets its one successor again.
- * A3 Roles and revocation are read from the store on every call: a JWT only says which session to
- *    look at.
+ * A1 All refusals have the same text and, for passwords, take the same time.
+ * A2 A rotated refresh token that is presented after the grace period revokes its session; within
+ *    the grace period it yields the same successor again.
+ * A3 Roles and revocation are read from the store on every call: a JWT only identifies the session.
  */
 import { randomBytes } from "node:crypto";
 import { hash, verify } from "@node-rs/argon2";
@@ -22,13 +21,13 @@ const DAY = 24 * 60 * 60 * SECOND;
 const ARGON2 = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 const TICKETS = 10_000;
 
-/** The built-in person behind the operator token of the data folder; nobody can log in as it. */
+/** The built-in user behind the operator token of the data folder; it has no usable password. */
 export const LOCAL_USER_ID = "user_00000000000000000000000000";
 
 export interface AuthenticatedCaller extends Identity {
-  /** What `stillValid` takes. Null for the local operator, who cannot be revoked. */
+  /** Argument of `isSessionValid`. Null for the local operator, which cannot be revoked. */
   readonly sessionId: string | null;
-  /** Epoch ms after which this authentication is over; null = not by time. */
+  /** Epoch ms at which this authentication expires; null = never. */
   readonly expiresAt: number | null;
   readonly via: "session" | "token" | "local";
 }
@@ -53,9 +52,9 @@ export interface SessionOptions {
   readonly ids: Ids;
   /** At least 32 random bytes that survive a restart. */
   readonly secret: Buffer;
-  /** The operator token of the data folder (a file of mode 0600); null = there is none. */
+  /** The operator token of the data folder (a file with mode 0600); null = disabled. */
   readonly localToken: string | null;
-  /** Good once, until the first admin exists (rule S7); null = closed. */
+  /** Accepted until the first admin exists (rule S7); null = setup is disabled. */
   readonly setupToken: string | null;
   readonly accessTtlMs?: number;
   readonly refreshGraceMs?: number;
@@ -76,7 +75,7 @@ export async function openSessions(options: SessionOptions): Promise<Sessions> {
       passwordHash,
     });
   }
-  // Not waited for: a start should not take longer for a hash that only a wrong login needs.
+  // Not awaited: the start must not wait for a hash that only failed logins need.
   return new Sessions(options, hash(randomBytes(32), ARGON2));
 }
 
@@ -84,16 +83,16 @@ export class Sessions {
   readonly #accounts: Accounts;
   readonly #clock: Clock;
   readonly #ids: Ids;
-  readonly #mint: TokenSigner;
+  readonly #signer: TokenSigner;
   readonly #options: Required<SessionOptions>;
-  /** Verified against when there is no such account (A1). */
-  readonly #nobody: Promise<string>;
+  /** Passwords of unknown accounts are verified against this hash (A1). */
+  readonly #dummyHash: Promise<string>;
   readonly #tickets = new Map<string, { readonly caller: AuthenticatedCaller; readonly until: number }>();
-  /** Argon2 is heavy on purpose: a flood of logins must not take all threads. */
+  /** Argon2 is expensive by design: a flood of logins must not occupy all threads. */
   readonly #hashing = new PQueue({ concurrency: 2 });
   readonly #setup = new PQueue({ concurrency: 1 });
 
-  constructor(options: SessionOptions, nobody: Promise<string>) {
+  constructor(options: SessionOptions, dummyHash: Promise<string>) {
     this.#options = {
       accessTtlMs: 10 * 60 * SECOND,
       refreshGraceMs: 30 * SECOND,
@@ -105,13 +104,13 @@ export class Sessions {
     this.#accounts = options.accounts;
     this.#clock = options.clock;
     this.#ids = options.ids;
-    this.#mint = new TokenSigner(options.secret);
-    this.#nobody = nobody;
+    this.#signer = new TokenSigner(options.secret);
+    this.#dummyHash = dummyHash;
   }
 
-  // ---------------------------------------------------------------- people
+  // ---------------------------------------------------------------- users
 
-  /** Throws `conflict` when the e-mail is taken. */
+  /** @throws SlipwayError `conflict` when the e-mail is taken. */
   async createUser(user: NewUser): Promise<User> {
     const passwordHash = await this.#hashing.add(() => hash(user.password.normalize("NFKC"), ARGON2));
     const row: User = {
@@ -124,7 +123,7 @@ export class Sessions {
     return row;
   }
 
-  /** The people that can log in. */
+  /** Users that can log in. */
   async listUsers(): Promise<User[]> {
     return (await this.#accounts.users()).filter((user) => user.id !== LOCAL_USER_ID);
   }
@@ -134,45 +133,45 @@ export class Sessions {
   }
 
   /**
-   * Makes the first admin and logs in. `unauthenticated` for a wrong token, and for the right one
-   * once an admin exists.
+   * Creates the first admin and logs in. @throws SlipwayError `unauthenticated` for a wrong token,
+   * and for the right one once an admin exists.
    */
   setUp(token: string, email: string, password: string): Promise<TokenGrant> {
     return this.#setup.add(async () => {
       const expected = this.#options.setupToken;
-      const good = expected !== null && equalSecrets(token, expected);
-      if (!good || !(await this.needsSetup()))
-        throw new SlipwayError("unauthenticated", "This setup link is not valid, or was used already.");
+      const matches = expected !== null && equalSecrets(token, expected);
+      if (!matches || !(await this.needsSetup()))
+        throw new SlipwayError("unauthenticated", "The setup link is not valid or has already been used.");
       return this.#begin(await this.createUser({ email, password, role: "admin" }));
     });
   }
 
   // ---------------------------------------------------------------- sessions
 
-  /** `invalid_credentials` when either is wrong (A1). */
+  /** @throws SlipwayError `invalid_credentials` when the e-mail or the password is wrong (A1). */
   async login(email: string, password: string): Promise<TokenGrant> {
     const user = await this.#accounts.login(email.toLowerCase());
-    const stored = user?.passwordHash ?? (await this.#nobody);
-    const right = await this.#hashing.add(() => verify(stored, password.normalize("NFKC")));
-    if (!right || user === null || user.id === LOCAL_USER_ID) throw new SlipwayError("invalid_credentials");
+    const stored = user?.passwordHash ?? (await this.#dummyHash);
+    const matches = await this.#hashing.add(() => verify(stored, password.normalize("NFKC")));
+    if (!matches || user === null || user.id === LOCAL_USER_ID) throw new SlipwayError("invalid_credentials");
     return this.#begin(user);
   }
 
   /**
-   * Rotates (A2). `unauthenticated` when the token is unknown, too old, reused or its session is
-   * over.
+   * Rotates the refresh token (A2). @throws SlipwayError `unauthenticated` when the token is
+   * unknown, expired or reused, or its session has ended.
    */
   async refresh(text: string): Promise<TokenGrant> {
-    const token = this.#mint.readRefresh(text);
-    if (token === null) throw refused();
+    const token = this.#signer.readRefresh(text);
+    if (token === null) throw unauthenticated();
     const session = await this.#accounts.session(token.sessionId);
-    if (session === null || !this.#isLive(session)) throw refused();
+    if (session === null || !this.#isLive(session)) throw unauthenticated();
     if (sha256(text) === session.tokenHash) return this.#rotate(token, session);
     return this.#replay(token, session);
   }
 
   async #rotate(token: RefreshToken, session: Session): Promise<TokenGrant> {
-    const next = this.#mint.nextRefresh(token);
+    const next = this.#signer.nextRefresh(token);
     if (await this.#accounts.rotateSession(session.id, session.tokenHash, sha256(next), this.#clock.now()))
       return this.#grant(session, next);
     return this.refresh(token.text);
@@ -180,18 +179,18 @@ export class Sessions {
 
   async #replay(token: RefreshToken, session: Session): Promise<TokenGrant> {
     const now = this.#clock.now();
-    const next = this.#mint.nextRefresh(token);
+    const next = this.#signer.nextRefresh(token);
     const unusedSuccessor = sha256(token.text) === session.previousHash && sha256(next) === session.tokenHash;
     if (unusedSuccessor && now - session.rotatedAt <= this.#options.refreshGraceMs) return this.#grant(session, next);
     await this.#accounts.revokeSession(session.id, now);
-    throw refused();
+    throw unauthenticated();
   }
 
   async logout(caller: AuthenticatedCaller): Promise<void> {
     if (caller.via !== "session" || caller.sessionId === null) {
       throw new SlipwayError(
         "forbidden",
-        "Only a login can log out. Personal tokens are revoked with DELETE /v1/tokens/{id}.",
+        "Only a login session can log out. Revoke a personal token with DELETE /v1/tokens/{id}.",
       );
     }
     await this.#accounts.revokeSession(caller.sessionId, this.#clock.now());
@@ -200,7 +199,7 @@ export class Sessions {
   async #begin(user: User): Promise<TokenGrant> {
     const now = this.#clock.now();
     const id = this.#ids.next("sess");
-    const token = this.#mint.firstRefresh(id);
+    const token = this.#signer.firstRefresh(id);
     const session: Session = {
       id,
       userId: user.id,
@@ -216,11 +215,11 @@ export class Sessions {
 
   async #grant(session: Session, refreshToken: string): Promise<TokenGrant> {
     const user = await this.#accounts.user(session.userId);
-    if (user === null) throw refused();
+    if (user === null) throw unauthenticated();
     const now = this.#clock.now();
     const { accessTtlMs } = this.#options;
     const claims = { userId: user.id, sessionId: session.id, expiresAt: now + accessTtlMs };
-    const accessToken = this.#mint.signAccess(claims, this.#ids.next("jti"), now);
+    const accessToken = this.#signer.signAccess(claims, this.#ids.next("jti"), now);
     const { id, email, role, createdAt } = user;
     return {
       accessToken,
@@ -239,7 +238,7 @@ export class Sessions {
 
   // ---------------------------------------------------------------- authentication
 
-  /** The person behind `Authorization: Bearer <bearer>`; throws `unauthenticated`. */
+  /** The caller of `Authorization: Bearer <bearer>`. @throws SlipwayError `unauthenticated`. */
   async authenticate(bearer: string): Promise<AuthenticatedCaller> {
     const { localToken } = this.#options;
     if (localToken !== null && equalSecrets(bearer, localToken)) {
@@ -249,16 +248,16 @@ export class Sessions {
   }
 
   async #byAccess(bearer: string): Promise<AuthenticatedCaller> {
-    const claims = this.#mint.readAccess(bearer, this.#clock.now());
+    const claims = this.#signer.readAccess(bearer, this.#clock.now());
     const session = claims && (await this.#accounts.session(claims.sessionId));
-    if (!claims || !session || !this.#isLive(session) || session.userId !== claims.userId) throw refused();
+    if (!claims || !session || !this.#isLive(session) || session.userId !== claims.userId) throw unauthenticated();
     return this.#caller(session.userId, { sessionId: session.id, expiresAt: claims.expiresAt, via: "session" });
   }
 
   async #byToken(bearer: string): Promise<AuthenticatedCaller> {
     const token = isPersonalToken(bearer) ? await this.#accounts.tokenByHash(sha256(bearer)) : null;
     const now = this.#clock.now();
-    if (token === null || (token.expiresAt !== null && token.expiresAt <= now)) throw refused();
+    if (token === null || (token.expiresAt !== null && token.expiresAt <= now)) throw unauthenticated();
     if (token.lastUsedAt === null || now - token.lastUsedAt >= 60 * SECOND)
       await this.#accounts.touchToken(token.id, now);
     return this.#caller(token.userId, { sessionId: `token:${token.hash}`, expiresAt: token.expiresAt, via: "token" });
@@ -266,13 +265,13 @@ export class Sessions {
 
   async #caller(userId: string, rest: Omit<AuthenticatedCaller, "userId" | "role">): Promise<AuthenticatedCaller> {
     const user = await this.#accounts.user(userId);
-    if (user === null) throw refused();
+    if (user === null) throw unauthenticated();
     return { userId: user.id, role: user.role, ...rest };
   }
 
   /**
-   * False once the session was revoked or is over, or the personal token was deleted: its sockets
-   * must go.
+   * False once the session is revoked or expired, or the personal token is deleted or expired. Its
+   * sockets must then be closed.
    */
   async isSessionValid(sessionId: string | null): Promise<boolean> {
     if (sessionId === null) return true;
@@ -286,14 +285,17 @@ export class Sessions {
 
   // ---------------------------------------------------------------- personal tokens
 
-  /** The only time that the token itself is seen. A token cannot make tokens: `forbidden`. */
+  /**
+   * The returned token is not stored and cannot be read again.
+   * @throws SlipwayError `forbidden` when the caller used a personal token.
+   */
   async createToken(
     caller: AuthenticatedCaller,
     name: string,
     ttlMs: number | null,
   ): Promise<{ row: AccessToken; token: string }> {
     if (caller.via === "token")
-      throw new SlipwayError("forbidden", "A personal token cannot make another one. Log in first.");
+      throw new SlipwayError("forbidden", "A personal token cannot create another token. Log in first.");
     const token = newPersonalToken();
     const now = this.#clock.now();
     const row: AccessToken = {
@@ -311,7 +313,7 @@ export class Sessions {
 
   // ---------------------------------------------------------------- tickets
 
-  /** A one-time secret for a socket, kept in memory. */
+  /** Issues a one-time secret for opening a socket. Kept in memory: a restart invalidates it. */
   issueTicket(caller: AuthenticatedCaller): { ticket: string; expiresIn: number } {
     const now = this.#clock.now();
     for (const [key, { until }] of this.#tickets)
@@ -322,19 +324,19 @@ export class Sessions {
   }
 
   /**
-   * Good once; throws `unauthenticated` for a used, old or unknown one, and when the session ended
-   * meanwhile.
+   * Accepts a ticket once. @throws SlipwayError `unauthenticated` for a used, expired or unknown
+   * ticket, and when the session has ended since.
    */
   async redeemTicket(ticket: string): Promise<AuthenticatedCaller> {
     const key = sha256(ticket);
     const found = this.#tickets.get(key);
     this.#tickets.delete(key);
     if (found === undefined || found.until <= this.#clock.now() || !(await this.isSessionValid(found.caller.sessionId)))
-      throw refused();
+      throw unauthenticated();
     return found.caller;
   }
 }
 
-function refused(): SlipwayError {
+function unauthenticated(): SlipwayError {
   return new SlipwayError("unauthenticated", "Log in, or send a valid token.");
 }

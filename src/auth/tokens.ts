@@ -1,11 +1,11 @@
 /**
- * The shapes of the secrets that people carry, made and recognised without any look-up.
+ * Formats of access, refresh and personal tokens: created and validated without the store.
  *
- * B1 An access token is a JWT under one algorithm; a header or payload with anything missing or
- *    anything more is refused.
- * B2 A refresh token's successor follows from the token and the server's key, so a repeated
- *    rotation gives the same one and none is kept in clear.
- * B3 What was not made here (wrong tag, wrong checksum) is refused before the store is asked.
+ * B1 An access token is a JWT with one fixed algorithm; missing or additional header or payload
+ *    fields are refused.
+ * B2 The successor of a refresh token is derived from the token and the server's key: a repeated
+ *    rotation yields the same one, and no token is stored in clear.
+ * B3 Forged tokens (wrong tag, wrong checksum) are refused before the store is queried.
  */
 import { createHash, createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
 import { crc32 } from "node:zlib";
@@ -17,7 +17,7 @@ const ALGORITHM = "HS256";
 const TYPE = "at+jwt";
 const ISSUER = "slipway";
 const AUDIENCE = "slipway-api";
-/** Longer than any token made here; what is longer is not even parsed. */
+/** Longer than any token issued here; longer input is not parsed. */
 const TOKEN_LIMIT = 2_048;
 
 const seconds = z.int().min(0);
@@ -48,12 +48,12 @@ export function sha256(text: string): string {
   return createHash("sha256").update(text).digest("hex");
 }
 
-/** Equal in a time that does not depend on where two secrets differ. */
+/** Compares in a time that does not depend on where the secrets differ. */
 export function equalSecrets(a: string, b: string): boolean {
   return timingSafeEqual(createHash("sha256").update(a).digest(), createHash("sha256").update(b).digest());
 }
 
-/** Keys for each use from the one secret of the installation. */
+/** Signs and verifies tokens, with one key per use derived from the installation's secret. */
 export class TokenSigner {
   readonly #accessKey: Buffer;
   readonly #refreshKey: Buffer;
@@ -74,9 +74,7 @@ export class TokenSigner {
     return jwt.sign(payload, this.#accessKey, { algorithm: ALGORITHM, header: { alg: ALGORITHM, typ: TYPE } });
   }
 
-  /**
-   * The claims of a token that was signed here and has not expired; null for everything else (B1).
-   */
+  /** The claims of a token that was signed here and has not expired; otherwise null (B1). */
   readAccess(text: string, now: number): AccessClaims | null {
     if (text.length > TOKEN_LIMIT || !/^[\w-]+\.[\w-]+\.[\w-]+$/.test(text)) return null;
     let verified: jwt.Jwt;
@@ -107,7 +105,7 @@ export class TokenSigner {
   }
 
   /**
-   * Null when the token was not made here (B3). Whether it is still good is the session's to say.
+   * Null when the token was not issued here (B3). Expiry and revocation are the session's state.
    */
   readRefresh(text: string): RefreshToken | null {
     const match = /^rt_(\w{1,64})\.([\w-]{43})\.[\w-]{22}$/.exec(text);
@@ -141,8 +139,8 @@ function base62(value: bigint, width: number): string {
 const checksum = (body: string): string => base62(BigInt(crc32(body)), 6);
 
 /**
- * `slp_<32 bytes in base 62><CRC-32>`: found by secret scanners, refused without a look-up when
- * mistyped.
+ * `slp_<32 bytes in base 62><CRC-32>`: secret scanners recognize it, and a mistyped one is refused
+ * without a query.
  */
 export function newPersonalToken(): string {
   const body = `slp_${base62(BigInt(`0x${randomBytes(32).toString("hex")}`), 43)}`;

@@ -1,18 +1,21 @@
 /**
- * Small secrets at rest: AES-256-GCM, a fresh 12-byte IV each, the full 16-byte tag, bound to the
- * row that they belong to (AAD). A text that does not open is an error, never a guess.
+ * Encryption of small secrets at rest: AES-256-GCM with a random 12-byte IV per secret, the full
+ * 16-byte tag, and the context as additional authenticated data.
  */
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
 import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { SlipwayError } from "../core/error.ts";
 
 export interface Vault {
-  /**
-   * @param context the row and person that the secret belongs to; it opens only with the same one.
-   */
+  /** @param context identifies the row of the secret; `open` needs the same one. */
   seal(plain: string, context: string): string;
-  /** @throws SlipwayError `internal` for another key, another context, or a changed text. */
+  /** @throws SlipwayError `internal` for another key, another context, or a modified text. */
   open(sealed: string, context: string): string;
+}
+
+/** The vault context of a git credential: one per user and host. */
+export function credentialContext(userId: string, host: string): string {
+  return `credential ${userId} ${host}`;
 }
 
 const KEY_BYTES = 32;
@@ -24,19 +27,21 @@ export function openVault(key: Buffer): Vault {
   if (key.length !== KEY_BYTES)
     throw new SlipwayError("config_invalid", `The secret key must have ${KEY_BYTES} bytes.`);
   const keyId = createHash("sha256").update("slipway key id").update(key).digest("hex").slice(0, 8);
-  const bound = (context: string): Buffer => Buffer.from(`${VERSION}|${keyId}|${context}`);
+  const authenticatedData = (context: string): Buffer => Buffer.from(`${VERSION}|${keyId}|${context}`);
 
   return {
     seal(plain, context) {
       const iv = randomBytes(IV_BYTES);
-      const cipher = createCipheriv("aes-256-gcm", key, iv, { authTagLength: TAG_BYTES }).setAAD(bound(context));
+      const cipher = createCipheriv("aes-256-gcm", key, iv, { authTagLength: TAG_BYTES }).setAAD(
+        authenticatedData(context),
+      );
       const body = Buffer.concat([cipher.update(plain, "utf8"), cipher.final()]);
       return [VERSION, keyId, Buffer.concat([iv, cipher.getAuthTag(), body]).toString("base64")].join(".");
     },
     open(sealed, context) {
       const [version, id, text] = sealed.split(".");
       if (version !== VERSION || text === undefined)
-        throw new SlipwayError("internal", "A sealed secret has an unknown form.");
+        throw new SlipwayError("internal", "A sealed secret has an unknown format.");
       if (id !== keyId)
         throw new SlipwayError(
           "internal",
@@ -47,12 +52,12 @@ export function openVault(key: Buffer): Vault {
         const decipher = createDecipheriv("aes-256-gcm", key, bytes.subarray(0, IV_BYTES), {
           authTagLength: TAG_BYTES,
         });
-        decipher.setAAD(bound(context)).setAuthTag(bytes.subarray(IV_BYTES, IV_BYTES + TAG_BYTES));
+        decipher.setAAD(authenticatedData(context)).setAuthTag(bytes.subarray(IV_BYTES, IV_BYTES + TAG_BYTES));
         return Buffer.concat([decipher.update(bytes.subarray(IV_BYTES + TAG_BYTES)), decipher.final()]).toString(
           "utf8",
         );
       } catch (cause) {
-        throw new SlipwayError("internal", "A sealed secret was changed, or belongs to another row.", { cause });
+        throw new SlipwayError("internal", "A sealed secret was modified or belongs to another row.", { cause });
       }
     },
   };
@@ -60,21 +65,22 @@ export function openVault(key: Buffer): Vault {
 
 /**
  * The installation's key: from the environment (64 hex digits or base64 of 32 bytes), else from a
- * file of mode 0600 that is made on first use.
- * @throws SlipwayError `config_invalid` when the text is no key or others can read the file.
+ * file with mode 0600, which is created on first use.
+ * @throws SlipwayError `config_invalid` when the text is not a key or other users can read the
+ * file.
  */
 export function loadKey({ file, env }: { readonly file: string; readonly env: string | null }): Buffer {
   if (env !== null) return parseKey(env, "SLIPWAY_SECRET_KEY");
   if (!existsSync(file)) createKey(file);
   if (process.platform !== "win32" && (statSync(file).mode & 0o077) !== 0) {
-    throw new SlipwayError("config_invalid", `Others can read ${file}. Run: chmod 600 ${file}`);
+    throw new SlipwayError("config_invalid", `Other users can read ${file}. Run: chmod 600 ${file}`);
   }
   return parseKey(readFileSync(file, "utf8").trim(), file);
 }
 
 /**
- * Whole or not at all: a crash in the middle must not leave half a key. The folder's lock keeps a
- * second writer away.
+ * Atomic: a crash must not leave a partial key. The lock of the data folder excludes a second
+ * writer.
  */
 function createKey(file: string): void {
   const draft = `${file}.new`;
@@ -82,8 +88,8 @@ function createKey(file: string): void {
   renameSync(draft, file);
 }
 
-function parseKey(text: string, from: string): Buffer {
+function parseKey(text: string, source: string): Buffer {
   const key = /^[0-9a-f]{64}$/i.test(text) ? Buffer.from(text, "hex") : Buffer.from(text, "base64");
   if (key.length === KEY_BYTES && (/^[0-9a-f]{64}$/i.test(text) || /^[A-Za-z0-9+/]{43}=?$/.test(text))) return key;
-  throw new SlipwayError("config_invalid", `${from} must hold 32 bytes, as 64 hex digits or base64.`);
+  throw new SlipwayError("config_invalid", `${source} must contain 32 bytes as 64 hex digits or base64.`);
 }

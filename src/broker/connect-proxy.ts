@@ -1,12 +1,12 @@
 /**
- * The way out of a sandbox: `CONNECT host:port` on the attempt's broker, by the task's egress
- * policy (rule S5).
+ * The only route out of a sandbox: `CONNECT host:port` on the attempt's listener, permitted by the
+ * task's egress policy (rule S5).
  *
- * X1 Decided is on the place that CONNECT names, before any name is looked up. What is inside of
- *    the tunnel is not looked at.
- * X2 A name is resolved once; when any of its addresses is private or this machine's own nothing is
- *    dialled; dialled is an address that was checked.
- * X3 When anything goes wrong, the answer is no.
+ * X1 The policy is applied to the host and port that CONNECT names, before the name is resolved.
+ *    The content of a tunnel is not inspected.
+ * X2 A name is resolved once. If any of its addresses is private or belongs to this machine, no
+ *    connection is made; otherwise the connection goes to an address that was checked.
+ * X3 Any unexpected failure refuses the connection.
  */
 import { lookup } from "node:dns/promises";
 import type { IncomingMessage } from "node:http";
@@ -15,18 +15,19 @@ import { networkInterfaces } from "node:os";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { isPrivate } from "../core/lib/ip-ranges.ts";
-import { explainRefusal, parseEndpoint } from "../core/values/egress-policy.ts";
+import { explainRefusal } from "../core/values/egress-policy.ts";
+import { parseHostAndPort } from "../core/values/hostname.ts";
 import { errorMessage, SlipwayError } from "../core/error.ts";
 import type { Log } from "../core/ports/runtime.ts";
 import type { EgressApi } from "../core/ports/broker.ts";
 
 export interface ConnectProxyOptions {
   readonly api: EgressApi;
-  /** `host:port` that may be at a private address, when a policy lists it. */
+  /** Every `host:port` that may resolve to a private address, if a policy permits it. */
   readonly trustedHosts: readonly string[];
   readonly log: Log;
   readonly resolve?: (name: string) => Promise<readonly string[]>;
-  /** This machine's own addresses; what listens there is nobody's business either. */
+  /** Addresses of this machine, public ones included; they are refused like private ones. */
   readonly ownAddresses?: () => readonly string[];
 }
 
@@ -35,22 +36,22 @@ export interface ConnectCall {
   readonly attempt: number;
   readonly request: IncomingMessage;
   readonly socket: Duplex;
-  /** What the caller sent behind its request. */
+  /** Bytes that arrived after the request's head. */
   readonly head: Buffer;
-  /** Aborted when the broker shuts. */
+  /** Aborted when the listener closes. */
   readonly signal: AbortSignal;
 }
 
-/** Serves one CONNECT; resolves when the tunnel is open or refused. Never rejects. */
+/** Serves one CONNECT; resolves once the tunnel is open or refused. Never rejects. */
 export type ServeConnect = (call: ConnectCall) => Promise<void>;
 
 const DIAL_MS = 15_000;
 const IDLE_MS = 300_000;
-const HANG_UP_MS = 1_000;
-/** At once, per attempt. */
-const TUNNELS = 128;
+const CLOSE_MS = 1_000;
+/** Open tunnels of one attempt. */
+const MAX_TUNNELS = 128;
 
-class Refused extends Error {
+class ConnectRefusal extends Error {
   readonly status: number;
   readonly code: string;
 
@@ -69,15 +70,19 @@ const STATUS: Readonly<Record<number, string>> = {
   502: "Bad Gateway",
 };
 
-function refuse(socket: Duplex, error: Refused): void {
-  const body = JSON.stringify({ code: error.code, title: "The sandbox may not reach this", detail: error.message });
+function refuse(socket: Duplex, error: ConnectRefusal): void {
+  const body = JSON.stringify({
+    code: error.code,
+    title: "The sandbox may not connect to this address",
+    detail: error.message,
+  });
   const length = Buffer.byteLength(body);
-  // The reason is in the status line as well: most clients show nothing else of a refused tunnel.
-  const words = `${STATUS[error.status] ?? "Forbidden"} - ${error.message.replace(/[^\x20-\x7e]/g, " ").slice(0, 200)}`;
+  // The reason is repeated in the status line: most clients show nothing else of a refused tunnel.
+  const statusText = `${STATUS[error.status] ?? "Forbidden"} - ${error.message.replace(/[^\x20-\x7e]/g, " ").slice(0, 200)}`;
   socket.end(
-    `HTTP/1.1 ${error.status} ${words}\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\nconnection: close\r\n\r\n${body}`,
-    // A caller that does not hang up by itself would hold one of the listener's connections.
-    () => setTimeout(() => socket.destroy(), HANG_UP_MS).unref(),
+    `HTTP/1.1 ${error.status} ${statusText}\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\nconnection: close\r\n\r\n${body}`,
+    // A caller that never closes would occupy one of the listener's connections.
+    () => setTimeout(() => socket.destroy(), CLOSE_MS).unref(),
   );
 }
 
@@ -92,7 +97,7 @@ function dial(address: string, port: number, signal: AbortSignal): Promise<Socke
       socket.destroy();
       settle(() => reject(error));
     };
-    const abort = (): void => fail(new Error("the attempt is over"));
+    const abort = (): void => fail(new Error("the attempt has ended"));
     const timer = setTimeout(() => fail(new Error(`no answer within ${DIAL_MS / 1_000} s`)), DIAL_MS);
     const settle = (done: () => void): void => {
       clearTimeout(timer);
@@ -112,107 +117,131 @@ function dial(address: string, port: number, signal: AbortSignal): Promise<Socke
 }
 
 /**
- * Joins both ends until each has ended, one breaks, nothing moves for long, or the broker shuts.
- * Each way ends by itself, and what was under way still arrives. Backpressure is the pipelines'.
+ * Relays in both directions until both have ended, one fails, the tunnel is idle for 5 minutes, or
+ * the listener closes. The directions end independently, so data in flight still arrives.
  */
-async function join(near: Duplex, far: Socket, signal: AbortSignal): Promise<void> {
-  const end = (): void => {
-    near.destroy();
-    far.destroy();
+async function relay(client: Duplex, upstream: Socket, signal: AbortSignal): Promise<void> {
+  const close = (): void => {
+    client.destroy();
+    upstream.destroy();
   };
-  signal.addEventListener("abort", end, { once: true });
-  far.setTimeout(IDLE_MS, end);
-  if (signal.aborted) end();
+  signal.addEventListener("abort", close, { once: true });
+  upstream.setTimeout(IDLE_MS, close);
+  if (signal.aborted) close();
   try {
-    await Promise.all([pipeline(near, far), pipeline(far, near)]);
+    await Promise.all([pipeline(client, upstream), pipeline(upstream, client)]);
   } catch {
-    // Broken by one side: there is nobody to tell but the other.
+    // A failed side has nowhere to report to; both are closed below.
   } finally {
-    signal.removeEventListener("abort", end);
-    end();
+    signal.removeEventListener("abort", close);
+    close();
   }
 }
 
-/** Addresses under which this machine itself can be reached, public ones among them. */
-function localAddresses(): string[] {
-  return Object.values(networkInterfaces()).flatMap((one) => (one ?? []).map(({ address }) => address));
+function getLocalAddresses(): string[] {
+  return Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map(({ address }) => address));
 }
 
-export function createConnectProxy({
-  api,
-  trustedHosts,
-  log,
-  resolve = resolveAll,
-  ownAddresses = localAddresses,
-}: ConnectProxyOptions): ServeConnect {
-  const open = new Map<string, number>();
+interface Target {
+  /** Lower case. */
+  readonly host: string;
+  readonly port: number;
+  /** `host:port`. */
+  readonly endpoint: string;
+}
 
-  async function placeOf({ taskId, attempt, request }: ConnectCall): Promise<string> {
-    const named = request.url ?? "";
-    const place = parseEndpoint(named);
-    if (place === null) {
-      api.reportRefusal(taskId, attempt, named.slice(0, 100), "This is no host:port.");
-      throw new Refused(400, "egress_refused", "CONNECT takes host:port, with a name and not more.");
-    }
-    const policy = await api.policy(taskId, attempt);
-    const why = explainRefusal(policy, place);
-    if (why === null) return place;
-    api.reportRefusal(taskId, attempt, place, why);
-    throw new Refused(403, "egress_refused", why);
+export function createConnectProxy(options: ConnectProxyOptions): ServeConnect {
+  const proxy = new ConnectProxy(options);
+  return (call) => proxy.serve(call);
+}
+
+class ConnectProxy {
+  readonly #options: ConnectProxyOptions;
+  /** Open tunnels per attempt. */
+  readonly #tunnels = new Map<string, number>();
+
+  constructor(options: ConnectProxyOptions) {
+    this.#options = options;
   }
 
-  async function addressOf(call: ConnectCall, host: string, place: string): Promise<string> {
-    const found = isIP(host) === 0 ? await resolve(host).catch(() => []) : [host];
-    const [first] = found;
-    if (first === undefined) throw new Refused(502, "egress_unreachable", `The name ${host} does not resolve.`);
-    const near = ownAddresses();
-    if (trustedHosts.includes(place) || !found.some((one) => isPrivate(one) || near.includes(one))) return first;
-    const why =
-      "It points into a private network or at this machine. An operator can allow it with SLIPWAY_TRUSTED_EGRESS_HOSTS.";
-    api.reportRefusal(call.taskId, call.attempt, place, why);
-    throw new Refused(403, "egress_refused", why);
-  }
-
-  async function tunnel(call: ConnectCall): Promise<void> {
-    const { taskId, attempt, socket, head, signal } = call;
-    const place = await placeOf(call);
-    const name = `${taskId}.${attempt}`;
-    const before = open.get(name) ?? 0;
-
-    if (before >= TUNNELS)
-      throw new Refused(429, "egress_busy", `A sandbox has at most ${TUNNELS} connections at once.`);
-    open.set(name, before + 1);
-    const over = (): void => {
-      const left = (open.get(name) ?? 1) - 1;
-      if (left > 0) open.set(name, left);
-      else open.delete(name);
-    };
+  async serve(call: ConnectCall): Promise<void> {
+    call.socket.on("error", () => call.socket.destroy());
     try {
-      const cut = place.lastIndexOf(":");
-      const address = await addressOf(call, place.slice(0, cut), place);
-      const far = await dial(address, Number(place.slice(cut + 1)), signal).catch((error: unknown) => {
-        throw new Refused(502, "egress_unreachable", `${place} cannot be reached: ${errorMessage(error)}`);
-      });
-      log.debug({ task: taskId, attempt, place }, "egress");
-      socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
-      if (head.length > 0) far.write(head);
-      void join(socket, far, signal).finally(over);
+      await this.#open(call, await this.#authorize(call));
     } catch (error) {
-      over();
+      if (error instanceof ConnectRefusal) return refuse(call.socket, error);
+      if (error instanceof SlipwayError)
+        return refuse(call.socket, new ConnectRefusal(error.status, error.code, error.message));
+      this.#options.log.error(
+        { task: call.taskId, error: errorMessage(error) },
+        "the egress policy could not be applied to a connection",
+      );
+      const message = "Slipway could not apply the egress policy, so the connection was refused.";
+      refuse(call.socket, new ConnectRefusal(502, "internal", message));
+    }
+  }
+
+  /** X1. @throws ConnectRefusal */
+  async #authorize({ taskId, attempt, request }: ConnectCall): Promise<Target> {
+    const { api } = this.#options;
+    const name = request.url ?? "";
+    const parsed = parseHostAndPort(name);
+    if (parsed === null || parsed.port === null) {
+      api.reportRefusal(taskId, attempt, name.slice(0, 100), "The address is not a valid host:port.");
+      throw new ConnectRefusal(400, "egress_refused", "CONNECT takes host:port and nothing else.");
+    }
+    const { host, port } = parsed;
+    const endpoint = `${host}:${port}`;
+    const reason = explainRefusal(await api.policy(taskId, attempt), endpoint);
+    if (reason === null) return { host, port, endpoint };
+    api.reportRefusal(taskId, attempt, endpoint, reason);
+    throw new ConnectRefusal(403, "egress_refused", reason);
+  }
+
+  /** Resolves once the tunnel is open; its relay runs on. @throws ConnectRefusal */
+  async #open(call: ConnectCall, target: Target): Promise<void> {
+    const { taskId, attempt, socket, head, signal } = call;
+    const release = this.#acquireTunnel(`${taskId}.${attempt}`);
+    try {
+      const address = await this.#resolve(call, target);
+      const upstream = await dial(address, target.port, signal).catch((error: unknown) => {
+        const message = `${target.endpoint} cannot be reached: ${errorMessage(error)}`;
+        throw new ConnectRefusal(502, "egress_unreachable", message);
+      });
+      this.#options.log.debug({ task: taskId, attempt, place: target.endpoint }, "egress");
+      socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
+      if (head.length > 0) upstream.write(head);
+      void relay(socket, upstream, signal).finally(release);
+    } catch (error) {
+      release();
       throw error;
     }
   }
 
-  return async (call) => {
-    call.socket.on("error", () => call.socket.destroy());
-    try {
-      await tunnel(call);
-    } catch (error) {
-      if (error instanceof Refused) return refuse(call.socket, error);
-      if (error instanceof SlipwayError)
-        return refuse(call.socket, new Refused(error.status, error.code, error.message));
-      log.error({ task: call.taskId, error: errorMessage(error) }, "a connection could not be judged");
-      refuse(call.socket, new Refused(502, "internal", "Slipway could not judge this connection, so it was refused."));
-    }
-  };
+  #acquireTunnel(key: string): () => void {
+    const open = this.#tunnels.get(key) ?? 0;
+    if (open >= MAX_TUNNELS)
+      throw new ConnectRefusal(429, "egress_busy", `A sandbox has at most ${MAX_TUNNELS} connections at once.`);
+    this.#tunnels.set(key, open + 1);
+    return () => {
+      const remaining = (this.#tunnels.get(key) ?? 1) - 1;
+      if (remaining > 0) this.#tunnels.set(key, remaining);
+      else this.#tunnels.delete(key);
+    };
+  }
+
+  /** X2. @returns the address to connect to. @throws ConnectRefusal */
+  async #resolve({ taskId, attempt }: ConnectCall, { host, endpoint }: Target): Promise<string> {
+    const { api, trustedHosts, resolve = resolveAll, ownAddresses = getLocalAddresses } = this.#options;
+    const addresses = isIP(host) === 0 ? await resolve(host).catch(() => []) : [host];
+    const [first] = addresses;
+    if (first === undefined) throw new ConnectRefusal(502, "egress_unreachable", `The name ${host} does not resolve.`);
+    const own = ownAddresses();
+    const isForbidden = (address: string): boolean => isPrivate(address) || own.includes(address);
+    if (trustedHosts.includes(endpoint) || !addresses.some(isForbidden)) return first;
+    const reason =
+      "It points into a private network or at this machine. An operator can allow it with SLIPWAY_TRUSTED_EGRESS_HOSTS.";
+    api.reportRefusal(taskId, attempt, endpoint, reason);
+    throw new ConnectRefusal(403, "egress_refused", reason);
+  }
 }

@@ -1,8 +1,8 @@
 /**
- * Git smart HTTP on one task repository (gitprotocol-http(5)): the only remote that a worker ever
- * sees. And `/pack?want=<commit>`, everything that leads to the named commits as one pack, which is
- * how a worker gets its checkout (decision 025). The listener has authenticated the caller; what
- * may be pushed is decided here, before git reads a byte.
+ * Git smart HTTP on one task repository (gitprotocol-http(5)), the only git remote of a worker, and
+ * `/pack?want=<commit>`: all objects reachable from the named commits as one pack, from which a
+ * worker creates its checkout (decision 025). The listener has authenticated the caller. Ref
+ * updates are checked here, before git reads a byte of a push.
  */
 import { spawn } from "node:child_process";
 import { readdir, stat } from "node:fs/promises";
@@ -10,7 +10,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
-import { checkRefUpdates, formatRejection } from "./receive-pack.ts";
+import { checkRefUpdates, formatRejection, type RefCommand } from "./receive-pack.ts";
 import { checkpointRef, WORK_REF } from "../core/ports/repositories.ts";
 
 export interface GitRequest {
@@ -19,47 +19,51 @@ export interface GitRequest {
   readonly attempt: number;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
-  /** Ends git and the answer. */
+  /** Aborting it ends git and the answer. */
   readonly signal: AbortSignal;
-  /** Largest pack that a push may hold, bytes. */
+  /** Largest pack of a push, bytes. */
   readonly packLimit?: number;
-  /** Most that all pushes of a task may add, bytes. Nothing is collected before the task's end. */
+  /**
+   * Limit for all packs that a task pushes, bytes. The repository is not garbage-collected before
+   * the task ends.
+   */
   readonly repoLimit?: number;
 }
 
 const PREFIX = "/git/repo.git/";
 const PACK_LIMIT = 512 * 2 ** 20;
 const REPO_LIMIT = 2 * 2 ** 30;
-/** What may come beside the pack itself. */
-const SLACK = 16 * 2 ** 20;
-/** What a fetch may say of its wants and haves, unpacked. */
+/** Bytes of a push request beside the pack: ref updates and framing. */
+const PUSH_OVERHEAD = 16 * 2 ** 20;
+/** Wants and haves of one fetch, bytes after decompression. */
 const UPLOAD_LIMIT = 64 * 2 ** 20;
-/** Commits that one pack leads to: the base, and the work that is gone on from. */
-const WANTS = 2;
+/** Commits in one `/pack` request: the base and the work to continue from. */
+const MAX_WANTS = 2;
 const COMMIT = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
+const RECEIVE_PACK_RESULT = "application/x-git-receive-pack-result";
 const SERVICES = ["git-upload-pack", "git-receive-pack"] as const;
 type Service = (typeof SERVICES)[number];
 
-/** Resolves when the answer is sent, whatever it is; never rejects. */
+/** Resolves when the answer, success or error, is sent; never rejects. */
 export async function serveGit(call: GitRequest): Promise<void> {
   const { request, response } = call;
   const url = new URL(request.url ?? "/", "http://broker");
   const path = url.pathname.startsWith(PREFIX) ? url.pathname.slice(PREFIX.length) : "";
   if (path.startsWith("info/lfs") || path.includes("/lfs/")) return refuseLfs(response);
-  const service = SERVICES.find((one) => path === one);
-  if (request.method === "GET" && path === "pack") return pack(call, url.searchParams.getAll("want"));
+  const service = SERVICES.find((name) => path === name);
+  if (request.method === "GET" && path === "pack") return servePack(call, url.searchParams.getAll("want"));
   if (request.method === "GET" && path === "info/refs") {
-    const asked = url.searchParams.getAll("service");
-    const named = SERVICES.find((one) => asked.length === 1 && one === asked[0]);
-    return named === undefined
+    const requested = url.searchParams.getAll("service");
+    const advertised = SERVICES.find((name) => requested.length === 1 && name === requested[0]);
+    return advertised === undefined
       ? refuse(response, 403, "Only the smart HTTP protocol is served here.")
-      : advertise(call, named);
+      : advertiseRefs(call, advertised);
   }
   if (request.method !== "POST" || service === undefined)
     return refuse(response, 403, "Only the smart HTTP protocol is served here.");
   if (request.headers["content-type"] !== `application/x-${service}-request`)
-    return refuse(response, 415, "This is not a git request.");
-  return service === "git-upload-pack" ? upload(call) : receive(call);
+    return refuse(response, 415, "The content type does not match the git service.");
+  return service === "git-upload-pack" ? serveUploadPack(call) : serveReceivePack(call);
 }
 
 function refuse(response: ServerResponse, status: number, text: string): void {
@@ -67,7 +71,7 @@ function refuse(response: ServerResponse, status: number, text: string): void {
   response.end(`slipway: ${text}\n`);
 }
 
-/** The words that git-lfs prints (git-lfs docs/api/batch.md, "Response Errors"). */
+/** git-lfs prints the message (git-lfs docs/api/batch.md, "Response Errors"). */
 function refuseLfs(response: ServerResponse): void {
   response.writeHead(501, { "content-type": "application/vnd.git-lfs+json" });
   response.end(
@@ -76,24 +80,23 @@ function refuseLfs(response: ServerResponse): void {
 }
 
 /**
- * What git may use of this machine for one request of a worker: one thread, and 2 GiB of address
- * space, because a few hundred bytes of deltas can stand for a file of any size. Larger files are
- * streamed.
+ * Resource limits of git for one request: one thread and 2 GiB of address space, because a few
+ * hundred bytes of deltas can expand to a file of any size. Files above 32 MiB are streamed.
  */
-const BOUNDED = 'ulimit -v 2097152 2>/dev/null; exec git "$@"';
-const MODEST = [
+const LIMITED_SHELL = 'ulimit -v 2097152 2>/dev/null; exec git "$@"';
+const RESOURCE_SETTINGS = [
   "pack.threads=1",
   "core.bigFileThreshold=32m",
   "core.packedGitWindowSize=32m",
   "core.packedGitLimit=256m",
 ];
 
-/** A process group of its own: git's helpers (index-pack, pack-objects) go when it goes. */
-function run({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, ...args: string[]) {
+/** Starts a new process group, so that git's helpers (index-pack, pack-objects) end with it. */
+function spawnGit({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, ...args: string[]) {
   const protocol = request.headers["git-protocol"];
-  const fixed = ["core.hooksPath=/dev/null", "gc.auto=0", `receive.maxInputSize=${packLimit}`, ...MODEST];
-  const settings = fixed.flatMap((one) => ["-c", one]);
-  return spawn("/bin/sh", ["-c", BOUNDED, "git", ...settings, ...args], {
+  const fixed = ["core.hooksPath=/dev/null", "gc.auto=0", `receive.maxInputSize=${packLimit}`, ...RESOURCE_SETTINGS];
+  const settings = fixed.flatMap((setting) => ["-c", setting]);
+  return spawn("/bin/sh", ["-c", LIMITED_SHELL, "git", ...settings, ...args], {
     cwd: repoPath,
     detached: true,
     stdio: ["pipe", "pipe", "ignore"],
@@ -109,22 +112,22 @@ function run({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, ...args:
   });
 }
 
-const start = (call: GitRequest, service: Service, ...flags: string[]) =>
-  run(call, service.slice("git-".length), "--stateless-rpc", ...flags, call.repoPath);
+const spawnService = (call: GitRequest, service: Service, ...flags: string[]) =>
+  spawnGit(call, service.slice("git-".length), "--stateless-rpc", ...flags, call.repoPath);
 
-type Child = ReturnType<typeof run>;
+type Child = ReturnType<typeof spawnGit>;
 
-function end(child: Child): void {
+function killGroup(child: Child): void {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   try {
     process.kill(-child.pid, "SIGTERM");
   } catch {
-    // The group is gone: nothing is left to end.
+    // The group has exited already.
   }
 }
 
-/** Streams git's answer; resolves when git and the connection are done with. */
-async function answer(child: Child, call: GitRequest, type: string, preface?: Buffer): Promise<void> {
+/** Streams git's output as the answer; resolves when git has exited and the response is closed. */
+async function sendOutput(child: Child, call: GitRequest, type: string, preface?: Buffer): Promise<void> {
   const { response, signal } = call;
   response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
   if (preface !== undefined) response.write(preface);
@@ -142,132 +145,130 @@ async function answer(child: Child, call: GitRequest, type: string, preface?: Bu
   if (signal.aborted) onAbort();
   await new Promise<void>((resolve) => (response.closed ? resolve() : response.once("close", resolve)));
   signal.removeEventListener("abort", onAbort);
-  end(child);
+  killGroup(child);
   child.stdout.destroy();
   child.stdin.destroy();
   await closed;
 }
 
-function advertise(call: GitRequest, service: Service): Promise<void> {
-  const child = start(call, service, "--http-backend-info-refs");
+function advertiseRefs(call: GitRequest, service: Service): Promise<void> {
+  const child = spawnService(call, service, "--http-backend-info-refs");
   child.stdin.end();
   const head = `# service=${service}\n`;
   const preface = Buffer.from(`${(head.length + 4).toString(16).padStart(4, "0")}${head}0000`);
-  // Version 2 has no such preface for fetches.
-  const plain = service === "git-upload-pack" && call.request.headers["git-protocol"] === "version=2";
-  return answer(child, call, `application/x-${service}-advertisement`, plain ? undefined : preface);
+  // Protocol version 2 omits the preface for fetches.
+  const withoutPreface = service === "git-upload-pack" && call.request.headers["git-protocol"] === "version=2";
+  return sendOutput(child, call, `application/x-${service}-advertisement`, withoutPreface ? undefined : preface);
 }
 
 /**
- * The answer begins with git's first byte, so that a commit that is not there is refused in words,
- * and a pack without its end is seen to be none.
+ * Sends the status only after git's first byte, so that an unknown commit is a 404. A pack that
+ * breaks off later is detected by its missing checksum.
  */
-async function pack(call: GitRequest, wants: readonly string[]): Promise<void> {
-  if (wants.length === 0 || wants.length > WANTS || !wants.every((want) => COMMIT.test(want)))
-    return refuse(call.response, 400, `Name one to ${WANTS} commits: ?want=<40 or 64 hexadecimal digits>.`);
-  const child = run(call, "pack-objects", "--revs", "--stdout", "--delta-base-offset", "--quiet");
+async function servePack(call: GitRequest, wants: readonly string[]): Promise<void> {
+  if (wants.length === 0 || wants.length > MAX_WANTS || !wants.every((want) => COMMIT.test(want)))
+    return refuse(call.response, 400, `Name one to ${MAX_WANTS} commits: ?want=<40 or 64 hexadecimal digits>.`);
+  const child = spawnGit(call, "pack-objects", "--revs", "--stdout", "--delta-base-offset", "--quiet");
   child.on("error", () => undefined);
   child.stdin.on("error", () => undefined).end(`${wants.join("\n")}\n`);
-  const first = await firstBytes(child, call);
-  if (first !== null) return answer(child, call, "application/x-git-pack", first);
-  end(child);
+  const first = await readFirstChunk(child, call);
+  if (first !== null) return sendOutput(child, call, "application/x-git-pack", first);
+  killGroup(child);
   refuse(call.response, 404, "The repository has no such commit.");
 }
 
-/** @returns null when git ends without a word, or nobody waits for it any more. */
-function firstBytes({ stdout }: Child, { response, signal }: GitRequest): Promise<Buffer | null> {
+/** @returns null when git exits without output, the response closes, or the call is aborted. */
+function readFirstChunk({ stdout }: Child, { response, signal }: GitRequest): Promise<Buffer | null> {
   return new Promise((resolve) => {
-    const none = (): void => resolve(null);
-    response.once("close", none);
-    signal.addEventListener("abort", none, { once: true });
-    stdout.once("close", none).once("data", (bytes: Buffer) => {
+    const finish = (): void => resolve(null);
+    response.once("close", finish);
+    signal.addEventListener("abort", finish, { once: true });
+    stdout.once("close", finish).once("data", (bytes: Buffer) => {
       stdout.pause();
-      response.off("close", none);
-      signal.removeEventListener("abort", none);
+      response.off("close", finish);
+      signal.removeEventListener("abort", finish);
       resolve(bytes);
     });
   });
 }
 
-function upload(call: GitRequest): Promise<void> {
+function serveUploadPack(call: GitRequest): Promise<void> {
   const { request } = call;
   const body: Readable = request.headers["content-encoding"] === "gzip" ? request.pipe(createGunzip()) : request;
-  const child = start(call, "git-upload-pack");
-  const done = answer(child, call, "application/x-git-upload-pack-result");
-  feed(child, body, UPLOAD_LIMIT);
+  const child = spawnService(call, "git-upload-pack");
+  const done = sendOutput(child, call, "application/x-git-upload-pack-result");
+  pipeBody(child, body, UPLOAD_LIMIT);
   return done;
 }
 
-async function receive(call: GitRequest): Promise<void> {
+async function serveReceivePack(call: GitRequest): Promise<void> {
   const { request, response, attempt, packLimit = PACK_LIMIT, repoLimit = REPO_LIMIT } = call;
-  const type = "application/x-git-receive-pack-result";
   if (request.headers["content-encoding"] !== undefined)
-    return refuse(response, 415, "A push is sent as it is, without an encoding.");
-  const { bytes, judgement } = await readHead(request, new Set([WORK_REF, checkpointRef(attempt)]));
-  switch (judgement.kind) {
-    case "more":
+    return refuse(response, 415, "Send the push without Content-Encoding.");
+  const { bytes, check } = await readRefUpdates(request, new Set([WORK_REF, checkpointRef(attempt)]));
+  switch (check.state) {
+    case "incomplete":
+      return refuse(response, 400, "The push ended before its ref updates were complete.");
     case "malformed":
-      return refuse(response, 400, judgement.kind === "more" ? "The push ended too early." : `${judgement.why}.`);
+      return refuse(response, 400, `${check.reason}.`);
     case "refused":
-      // The pack must be read before the answer, or git sees a broken pipe instead of the reason.
-      await drain(request, packLimit + SLACK);
-      response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
-      return void response.end(formatRejection(judgement.commands, judgement.why));
+      return await rejectPush(call, check.commands, check.reason);
     case "allowed": {
-      const room = repoLimit - (await packBytes(call.repoPath));
-      if (room <= 0) {
-        await drain(request, packLimit + SLACK);
-        response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
-        return void response.end(
-          formatRejection(judgement.commands, `this task has pushed ${repoLimit} bytes, which is the limit`),
-        );
-      }
-      const child = start({ ...call, packLimit: Math.min(packLimit, room) }, "git-receive-pack");
-      const done = answer(child, call, type);
+      const remaining = repoLimit - (await measurePacks(call.repoPath));
+      if (remaining <= 0)
+        return await rejectPush(call, check.commands, `this task has pushed ${repoLimit} bytes, which is the limit`);
+      const child = spawnService({ ...call, packLimit: Math.min(packLimit, remaining) }, "git-receive-pack");
+      const done = sendOutput(child, call, RECEIVE_PACK_RESULT);
       child.stdin.write(bytes);
-      // Git itself refuses what is too large, in words; past that the connection is cut.
-      feed(child, request, packLimit + SLACK);
+      // Git reports a pack above its limit itself; beyond this limit the connection is cut.
+      pipeBody(child, request, packLimit + PUSH_OVERHEAD);
       return done;
     }
   }
 }
 
-/**
- * What the repository holds by itself: everything that was pushed, because the rest is borrowed.
- */
-async function packBytes(repoPath: string): Promise<number> {
+/** Reads the pack before answering: git would report a broken pipe instead of the reason. */
+async function rejectPush(call: GitRequest, commands: readonly RefCommand[], reason: string): Promise<void> {
+  const { request, response, packLimit = PACK_LIMIT } = call;
+  await drain(request, packLimit + PUSH_OVERHEAD);
+  response.writeHead(200, { "content-type": RECEIVE_PACK_RESULT, "cache-control": "no-cache" });
+  response.end(formatRejection(commands, reason));
+}
+
+/** Bytes of all pushed packs: every other object is borrowed from another repository. */
+async function measurePacks(repoPath: string): Promise<number> {
   const dir = join(repoPath, "objects", "pack");
   const sizes = (await readdir(dir)).map(async (name) => (await stat(join(dir, name))).size);
   return (await Promise.all(sizes)).reduce((total, size) => total + size, 0);
 }
 
-/** Reads until the commands are known. */
-async function readHead(request: IncomingMessage, allowed: ReadonlySet<string>) {
+/** Reads until the ref updates are complete or cannot become valid. */
+async function readRefUpdates(request: IncomingMessage, allowed: ReadonlySet<string>) {
   let bytes = Buffer.alloc(0);
-  let judgement = checkRefUpdates(bytes, allowed);
-  while (judgement.kind === "more") {
+  let check = checkRefUpdates(bytes, allowed);
+  while (check.state === "incomplete") {
     const chunk = await nextChunk(request);
     if (chunk === null) break;
     bytes = Buffer.concat([bytes, chunk]);
-    judgement = checkRefUpdates(bytes, allowed);
+    check = checkRefUpdates(bytes, allowed);
   }
-  return { bytes, judgement };
+  return { bytes, check };
 }
 
 function nextChunk(request: IncomingMessage): Promise<Buffer | null> {
   return new Promise((resolve) => {
-    const look = (): void => {
+    const tryRead = (): void => {
       const chunk = request.read() as Buffer | null;
       if (chunk === null && !request.readableEnded && !request.destroyed) return;
-      for (const name of ["readable", "end", "close"] as const) request.off(name, look);
+      for (const name of ["readable", "end", "close"] as const) request.off(name, tryRead);
       resolve(chunk);
     };
-    for (const name of ["readable", "end", "close"] as const) request.on(name, look);
-    look();
+    for (const name of ["readable", "end", "close"] as const) request.on(name, tryRead);
+    tryRead();
   });
 }
 
-/** Resolves when the body has been read to its end, or its sender is gone. */
+/** Discards the body until it ends or its sender disconnects; disconnects it above the limit. */
 async function drain(request: IncomingMessage, limit: number): Promise<void> {
   let bytes = 0;
   request.on("data", (chunk: Buffer) => {
@@ -280,28 +281,28 @@ async function drain(request: IncomingMessage, limit: number): Promise<void> {
 }
 
 /**
- * The body into git, at git's pace. When git has stopped reading (it has refused the pack, say),
- * the rest is read and dropped, so that the sender gets to see the answer.
+ * Pipes the body into git with backpressure. Once git stops reading, for example because it refused
+ * the pack, the rest is discarded, so that the sender reads the answer.
  */
-function feed(child: Child, body: Readable, limit: number): void {
+function pipeBody(child: Child, body: Readable, limit: number): void {
   let bytes = 0;
-  let listening = true;
-  const deaf = (): void => {
-    listening = false;
+  let accepting = true;
+  const onStdinClosed = (): void => {
+    accepting = false;
     body.resume();
   };
   child.stdin
-    .on("error", deaf)
-    .on("close", deaf)
+    .on("error", onStdinClosed)
+    .on("close", onStdinClosed)
     .on("drain", () => body.resume());
   body.on("data", (chunk: Buffer) => {
     bytes += chunk.length;
     if (bytes > limit) {
-      end(child);
+      killGroup(child);
       body.destroy();
-    } else if (listening && !child.stdin.write(chunk)) body.pause();
+    } else if (accepting && !child.stdin.write(chunk)) body.pause();
   });
   if (body.readableEnded) child.stdin.end();
   body.once("end", () => child.stdin.end());
-  body.once("error", () => end(child));
+  body.once("error", () => killGroup(child));
 }

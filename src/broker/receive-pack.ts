@@ -1,7 +1,6 @@
 /**
- * What a worker may push: the commands at the head of a receive-pack request, read before git sees
- * a byte (rule S4). Format: gitprotocol-pack(5), "Reference Update Request"; pkt-lines:
- * gitprotocol-common(5).
+ * Checks the ref updates at the head of a receive-pack request before git reads a byte of it (rule
+ * S4). Format: gitprotocol-pack(5), "Reference Update Request"; pkt-lines: gitprotocol-common(5).
  */
 
 export interface RefCommand {
@@ -11,66 +10,65 @@ export interface RefCommand {
 }
 
 export type RefUpdateCheck =
-  /** The commands are not all here yet. */
-  | { readonly kind: "more" }
-  /** Not what git sends; nothing can be said about refs. */
-  | { readonly kind: "malformed"; readonly why: string }
-  | { readonly kind: "refused"; readonly commands: readonly RefCommand[]; readonly why: string }
-  | { readonly kind: "allowed"; readonly commands: readonly RefCommand[] };
+  /** The flush packet after the last command has not arrived. */
+  | { readonly state: "incomplete" }
+  | { readonly state: "malformed"; readonly reason: string }
+  | { readonly state: "refused"; readonly commands: readonly RefCommand[]; readonly reason: string }
+  | { readonly state: "allowed"; readonly commands: readonly RefCommand[] };
 
 const HEAD_LIMIT = 64 * 1024;
-const LINE = /^([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) (refs\/[^\0\n]{1,250})$/;
+const COMMAND = /^([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) (refs\/[^\0\n]{1,250})$/;
 const ZERO = /^0+$/;
 
-/** @param head what has arrived of the body; @param allowed the refs that may be made or moved. */
+/**
+ * @param head the bytes of the body that have arrived.
+ * @param allowed refs that may be created or updated.
+ */
 export function checkRefUpdates(head: Buffer, allowed: ReadonlySet<string>): RefUpdateCheck {
   const commands: RefCommand[] = [];
-  let at = 0;
+  let offset = 0;
   for (;;) {
-    if (at > HEAD_LIMIT) return { kind: "malformed", why: "too many refs in one push" };
-    if (head.length < at + 4) return { kind: "more" };
-    const size = head.toString("latin1", at, at + 4);
-    if (!/^[0-9a-f]{4}$/.test(size)) return { kind: "malformed", why: "a length is not hexadecimal" };
+    if (offset > HEAD_LIMIT) return { state: "malformed", reason: "too many refs in one push" };
+    if (head.length < offset + 4) return { state: "incomplete" };
+    const size = head.toString("latin1", offset, offset + 4);
+    if (!/^[0-9a-f]{4}$/.test(size)) return { state: "malformed", reason: "a packet length is not hexadecimal" };
     const length = Number.parseInt(size, 16);
     if (length === 0) break;
-    if (length < 5 || length > 65_520) return { kind: "malformed", why: "a length is out of range" };
-    if (head.length < at + length)
-      return length > HEAD_LIMIT ? { kind: "malformed", why: "a line is too long" } : { kind: "more" };
+    if (length < 5 || length > 65_520) return { state: "malformed", reason: "a packet length is out of range" };
+    if (head.length < offset + length)
+      return length > HEAD_LIMIT ? { state: "malformed", reason: "a packet is too long" } : { state: "incomplete" };
     const [line = "", capabilities = ""] = head
-      .toString("utf8", at + 4, at + length)
+      .toString("utf8", offset + 4, offset + length)
       .replace(/\n$/, "")
       .split("\0");
-    at += length;
-    if (/(^| )push-options/.test(capabilities)) return { kind: "malformed", why: "push options are not supported" };
+    offset += length;
+    if (/(^| )push-options/.test(capabilities)) return { state: "malformed", reason: "push options are not supported" };
     if (line.startsWith("shallow ")) continue;
-    const [, oldId = "", newId = "", ref = ""] = LINE.exec(line) ?? [];
-    if (ref === "") return { kind: "malformed", why: "this is not a ref update" };
+    const [, oldId = "", newId = "", ref = ""] = COMMAND.exec(line) ?? [];
+    if (ref === "") return { state: "malformed", reason: "this is not a ref update" };
     commands.push({ oldId, newId, ref });
   }
-  return verdict(commands, allowed);
+  return checkCommands(commands, allowed);
 }
 
-function verdict(commands: readonly RefCommand[], allowed: ReadonlySet<string>): RefUpdateCheck {
+function checkCommands(commands: readonly RefCommand[], allowed: ReadonlySet<string>): RefUpdateCheck {
   for (const { newId, ref } of commands) {
     if (!allowed.has(ref))
-      return { kind: "refused", commands, why: `only ${[...allowed].join(" and ")} can be pushed` };
-    if (ZERO.test(newId)) return { kind: "refused", commands, why: "refs are not deleted here" };
+      return { state: "refused", commands, reason: `only ${[...allowed].join(" and ")} can be pushed` };
+    if (ZERO.test(newId)) return { state: "refused", commands, reason: "refs are not deleted here" };
   }
-  return { kind: "allowed", commands };
+  return { state: "allowed", commands };
 }
 
-/**
- * The answer that makes git print the reason for each ref: a report-status inside side band 1, as
- * receive-pack sends it.
- */
-export function formatRejection(commands: readonly RefCommand[], why: string): Buffer {
+/** A report-status in side band 1, as receive-pack sends it: git prints the reason for each ref. */
+export function formatRejection(commands: readonly RefCommand[], reason: string): Buffer {
   const report = Buffer.concat([
-    line("unpack ok\n"),
-    ...commands.map(({ ref }) => line(`ng ${ref} ${why}\n`)),
+    textPacket("unpack ok\n"),
+    ...commands.map(({ ref }) => textPacket(`ng ${ref} ${reason}\n`)),
     Buffer.from("0000"),
   ]);
   const sideBand = Buffer.concat([Buffer.from([1]), report]);
-  const message = Buffer.concat([Buffer.from([2]), Buffer.from(`slipway: ${why}\n`)]);
+  const message = Buffer.concat([Buffer.from([2]), Buffer.from(`slipway: ${reason}\n`)]);
   return Buffer.concat([packet(message), packet(sideBand), Buffer.from("0000")]);
 }
 
@@ -78,6 +76,6 @@ function packet(body: Buffer): Buffer {
   return Buffer.concat([Buffer.from((body.length + 4).toString(16).padStart(4, "0")), body]);
 }
 
-function line(text: string): Buffer {
+function textPacket(text: string): Buffer {
   return packet(Buffer.from(text));
 }

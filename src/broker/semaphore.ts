@@ -1,20 +1,20 @@
 /**
- * Permits that are shared out in the order in which they were asked for: nobody overtakes, so that
- * whoever needs many gets them too.
+ * A weighted semaphore with a strict FIFO queue: a later request never overtakes an earlier one, so
+ * a request for many permits cannot starve.
  */
 
-/** Gives the permits back; a second call does nothing. */
+/** Returns the permits. Idempotent. */
 export type Release = () => void;
 
 interface Waiter {
   readonly weight: number;
-  readonly enter: () => void;
+  readonly resume: () => void;
 }
 
 export class Semaphore {
   readonly #permits: number;
   #free: number;
-  /** In the order in which they came. */
+  /** In order of arrival. */
   readonly #waiters = new Set<Waiter>();
 
   constructor(permits: number) {
@@ -22,21 +22,21 @@ export class Semaphore {
     this.#free = permits;
   }
 
-  /** How many wait for their turn. */
+  /** Requests in the queue. */
   get waiting(): number {
     return this.#waiters.size;
   }
 
   /**
-   * Resolves when so many permits are taken. Rejects with the signal's reason when that is aborted
-   * first; nothing was taken then.
-   * @throws RangeError at once when there will never be so many.
+   * Resolves once `weight` permits are taken. Rejects with the signal's reason when it is aborted
+   * first; no permit is taken then.
+   * @throws RangeError immediately for a weight that is negative, NaN or above the total.
    */
   async acquire(weight: number, signal: AbortSignal): Promise<Release> {
     if (!(weight >= 0 && weight <= this.#permits)) throw new RangeError(`${weight} of ${this.#permits} permits`);
     signal.throwIfAborted();
     if (this.#waiters.size === 0 && weight <= this.#free) this.#free -= weight;
-    else await this.#turn(weight, signal);
+    else await this.#wait(weight, signal);
     let held = true;
     return () => {
       if (!held) return;
@@ -46,31 +46,31 @@ export class Semaphore {
     };
   }
 
-  /** Resolves when the permits were taken for this waiter. */
-  #turn(weight: number, signal: AbortSignal): Promise<void> {
+  /** Resolves once `#admit` took the permits for this waiter. */
+  #wait(weight: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      const leave = (): void => {
+      const onAbort = (): void => {
         this.#waiters.delete(waiter);
         reject(signal.reason as Error);
         this.#admit();
       };
-      const enter = (): void => {
-        signal.removeEventListener("abort", leave);
+      const resume = (): void => {
+        signal.removeEventListener("abort", onAbort);
         resolve();
       };
-      const waiter: Waiter = { weight, enter };
-      signal.addEventListener("abort", leave, { once: true });
+      const waiter: Waiter = { weight, resume };
+      signal.addEventListener("abort", onAbort, { once: true });
       this.#waiters.add(waiter);
     });
   }
 
-  /** Lets in who stands first, and those after, as long as there is room. */
+  /** Resumes waiters from the head of the queue while their permits are free. */
   #admit(): void {
     for (const waiter of this.#waiters) {
       if (waiter.weight > this.#free) return;
       this.#waiters.delete(waiter);
       this.#free -= waiter.weight;
-      waiter.enter();
+      waiter.resume();
     }
   }
 }

@@ -1,14 +1,14 @@
 /**
- * Where the brokers' sockets lie. One folder per attempt, because the folder is what a container
- * mounts; its address is a function of (folder, task, attempt) alone, so that a restarted
- * coordinator listens where running workers knock.
+ * Directories of the broker's sockets: one per attempt, because a container mounts a directory. The
+ * path is a function of (base directory, task, attempt) alone, so a restarted coordinator listens
+ * on the path that running workers connect to.
  */
 import { createHash } from "node:crypto";
 import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
-/** The kernel takes 107 bytes; some systems less. */
+/** Linux permits 107 bytes in a socket address; other systems permit fewer. */
 const PATH_LIMIT = 100;
 const SOCKET = "b.sock";
 
@@ -21,76 +21,86 @@ const digest = (text: string): string => createHash("sha256").update(text).diges
 const isRoot = (): boolean => process.getuid?.() === 0;
 
 export class SocketDirs {
-  readonly #base: string;
-  readonly #long: string;
+  readonly #fallback: string;
+  readonly #dir: string;
   readonly #uid: number | null;
 
-  /** `uid`: who may dial, when this process is root; else only the user that runs it. */
+  /**
+   * @param uid the user that may connect when this process is root. Otherwise, and for null, only
+   * the user of this process may.
+   */
   constructor(dir: string, instance: string, uid: number | null) {
-    this.#long = dir;
-    this.#base = join(tmpdir(), `slipway-${digest(`${instance}\0${dir}`)}`);
+    this.#dir = dir;
+    this.#fallback = join(tmpdir(), `slipway-${digest(`${instance}\0${dir}`)}`);
     this.#uid = uid !== null && isRoot() ? uid : null;
   }
 
-  /** The folder that the places of this installation's attempts lie in. */
+  /** The directory that contains the directories of this installation's attempts. */
   base(): string {
     return dirname(this.locate(`task_${"0".repeat(26)}`, 1).dir);
   }
 
-  /** The attempt's place, whether it exists or not. */
+  /**
+   * The attempt's directory, which need not exist. It lies below the system's temporary directory
+   * when the path in the data directory is too long for a socket.
+   */
   locate(taskId: string, attempt: number): SocketLocation {
     const name = `${taskId}-a${attempt}`;
-    const wanted = join(this.#long, name);
-    const dir = Buffer.byteLength(join(wanted, SOCKET)) < PATH_LIMIT ? wanted : join(this.#base, digest(name));
+    const preferred = join(this.#dir, name);
+    const dir =
+      Buffer.byteLength(join(preferred, SOCKET)) < PATH_LIMIT ? preferred : join(this.#fallback, digest(name));
     const path = join(dir, SOCKET);
     if (Buffer.byteLength(path) >= PATH_LIMIT)
-      throw new Error(`the folder for temporary files has too long a name for sockets: ${tmpdir()}`);
+      throw new Error(`the path of the temporary directory is too long for sockets: ${tmpdir()}`);
     return { dir, path };
   }
 
-  /** The folder is there, closed to others until `open`, without a socket of an earlier process. */
-  make({ dir, path }: SocketLocation): void {
-    const base = dir.startsWith(this.#base) ? this.#base : this.#long;
+  /**
+   * Creates the directory, inaccessible to other users until `permit`, and removes the socket of an
+   * earlier process.
+   */
+  create({ dir, path }: SocketLocation): void {
+    const base = dir.startsWith(this.#fallback) ? this.#fallback : this.#dir;
     mkdirSync(base, { recursive: true, mode: 0o700 });
-    this.#own(base);
-    if (base === this.#base) chmodSync(base, this.#uid === null ? 0o700 : 0o711);
+    this.#assertOwned(base);
+    if (base === this.#fallback) chmodSync(base, this.#uid === null ? 0o700 : 0o711);
     mkdirSync(dir, { recursive: true, mode: 0o700 });
-    this.#own(dir);
+    this.#assertOwned(dir);
     chmodSync(dir, 0o700);
     rmSync(path, { force: true });
   }
 
-  /** After listening: who is meant to may dial now. */
-  open({ dir, path }: SocketLocation): void {
+  /** Grants access to the socket. Call it after listening. */
+  permit({ dir, path }: SocketLocation): void {
     chmodSync(path, 0o600);
     if (this.#uid !== null) chownSync(path, this.#uid, -1);
     chmodSync(dir, 0o711);
   }
 
-  /** Attempts that have a folder under a name that can be read back. */
+  /** Attempts with a directory below the data directory; hashed names are not listed. */
   list(): { readonly taskId: string; readonly attempt: number; readonly dir: string }[] {
-    const names = existsSync(this.#long) ? readdirSync(this.#long) : [];
+    const names = existsSync(this.#dir) ? readdirSync(this.#dir) : [];
     return names.flatMap((name) => {
       const [, taskId, attempt] = /^(task_[0-9a-z]+)-a(\d+)$/i.exec(name) ?? [];
-      return taskId === undefined ? [] : [{ taskId, attempt: Number(attempt), dir: join(this.#long, name) }];
+      return taskId === undefined ? [] : [{ taskId, attempt: Number(attempt), dir: join(this.#dir, name) }];
     });
   }
 
   remove({ dir }: SocketLocation): void {
     rmSync(dir, { recursive: true, force: true });
-    if (!dir.startsWith(this.#base)) return;
+    if (!dir.startsWith(this.#fallback)) return;
     try {
-      rmdirSync(this.#base);
+      rmdirSync(this.#fallback);
     } catch {
-      // Others are in it, or it is gone.
+      // Not empty, or removed already.
     }
   }
 
-  /** A folder under a public one could have been put there by somebody else. */
-  #own(dir: string): void {
-    const found = lstatSync(dir);
-    if (!found.isDirectory() || (process.getuid !== undefined && found.uid !== process.getuid())) {
-      throw new Error(`${dir} belongs to somebody else; remove it`);
+  /** In a shared temporary directory another user may have created the path first. */
+  #assertOwned(dir: string): void {
+    const stats = lstatSync(dir);
+    if (!stats.isDirectory() || (process.getuid !== undefined && stats.uid !== process.getuid())) {
+      throw new Error(`${dir} is not a directory of this user; remove it`);
     }
   }
 }

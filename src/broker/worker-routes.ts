@@ -1,24 +1,28 @@
 /**
- * The calls of the worker protocol. The worker is not trusted: every body is bounded in size and
- * depth and parsed before the desk sees it.
+ * Handlers of the worker protocol. The worker is not trusted: every body is limited in size and
+ * depth and parsed by its schema before WorkerApi receives it.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { SequenceGap, SlipwayError } from "../core/error.ts";
 import type { z } from "zod";
-import { TranscriptMoved } from "../core/ports/transcripts.ts";
-import { POLL_SECONDS, workerBatchSchema } from "../core/protocol/worker.ts";
-import { parseJson, type BodyReader } from "./request-body.ts";
+import { SequenceGap, SlipwayError } from "../core/error.ts";
 import type { WorkerApi } from "../core/ports/broker.ts";
+import { RECORD_BYTES, TRANSCRIPT_PAGE_BYTES, TranscriptMoved } from "../core/ports/transcripts.ts";
+import { POLL_SECONDS, transcriptAppendSchema, workerBatchSchema } from "../core/protocol/worker.ts";
+import { parseJsonBody, type BodyReader } from "./request-body.ts";
 
-/** Of a batch. */
-const BATCH_LIMITS: BodyLimits = { bytes: 2 * 1024 * 1024, depth: 32 };
-/** More than fit into a record or a batch that is not refused for its size. */
-const VALUES = 1_000_000;
-
-export interface BodyLimits {
+interface BodyLimits {
   readonly bytes: number;
   readonly depth: number;
 }
+
+/** Tool inputs of a model are the deepest JSON on this path; events are flatter. */
+export const TRANSCRIPT_DEPTH = 200;
+const BATCH_LIMITS: BodyLimits = { bytes: 2 * 1024 * 1024, depth: 32 };
+/** A record's JSON escapes (`\u00e9`) take up to twice the bytes that are stored. */
+const RECORD_LIMITS: BodyLimits = { bytes: 2 * RECORD_BYTES + TRANSCRIPT_PAGE_BYTES, depth: TRANSCRIPT_DEPTH };
+/** More values than fit into a record or a batch within the byte limits of their contents. */
+const MAX_VALUES = 1_000_000;
+const CURSOR_MAX = Number.MAX_SAFE_INTEGER;
 
 export interface WorkerCall {
   readonly workerApi: WorkerApi;
@@ -28,17 +32,36 @@ export interface WorkerCall {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly url: URL;
-  /** Of the bodies of all calls of this attempt. */
+  /** Shared by all calls of the attempt. */
   readonly bodyReader: BodyReader;
-  /** Aborted when the caller is gone or the broker shuts. */
+  /** Aborted when the caller disconnects or the broker closes. */
   readonly signal: AbortSignal;
 }
 
-export async function serveSpec({ workerApi, taskId, attempt, response, signal }: WorkerCall): Promise<void> {
+type Handler = (call: WorkerCall) => Promise<void>;
+
+const ROUTES: Readonly<Record<string, Readonly<Record<string, Handler>>>> = {
+  "/worker/v1/spec": { GET: serveSpec },
+  "/worker/v1/events": { POST: serveEvents },
+  "/worker/v1/commands": { GET: serveCommands },
+  "/worker/v1/budget": { GET: serveBudget },
+  "/worker/v1/transcript": { GET: serveTranscript, POST: serveAppend },
+};
+
+/** @throws SlipwayError not_found, method_not_allowed */
+export function getWorkerRoute(method: string, path: string): Handler {
+  const handlers = Object.hasOwn(ROUTES, path) ? ROUTES[path] : undefined;
+  if (handlers === undefined) throw new SlipwayError("not_found", "This path does not exist.");
+  const handler = Object.hasOwn(handlers, method) ? handlers[method] : undefined;
+  if (handler === undefined) throw new SlipwayError("method_not_allowed", `Use ${Object.keys(handlers).join(" or ")}.`);
+  return handler;
+}
+
+async function serveSpec({ workerApi, taskId, attempt, response, signal }: WorkerCall): Promise<void> {
   reply(response, 200, await workerApi.spec(taskId, attempt, signal));
 }
 
-export async function serveEvents(call: WorkerCall): Promise<void> {
+async function serveEvents(call: WorkerCall): Promise<void> {
   const { workerApi, taskId, attempt, response } = call;
   await withJson(call, BATCH_LIMITS, async (value, bytes) => {
     const batch = parseBody(workerBatchSchema, value);
@@ -47,7 +70,36 @@ export async function serveEvents(call: WorkerCall): Promise<void> {
   });
 }
 
-export function parseBody<T>(schema: z.ZodType<T>, value: unknown): T {
+async function serveCommands({ workerApi, taskId, attempt, response, url, signal }: WorkerCall): Promise<void> {
+  const after = parseWholeNumber(url, "after", CURSOR_MAX);
+  const wait = parseWholeNumber(url, "wait", POLL_SECONDS);
+  reply(response, 200, { commands: await workerApi.commands(taskId, attempt, after, wait * 1_000, signal) });
+}
+
+async function serveBudget({ workerApi, taskId, attempt, response }: WorkerCall): Promise<void> {
+  reply(response, 200, await workerApi.budget(taskId, attempt));
+}
+
+/** One page. Stored records are JSON already and are inserted into the answer without parsing. */
+async function serveTranscript({ workerApi, taskId, attempt, response, url }: WorkerCall): Promise<void> {
+  const after = parseWholeNumber(url, "after", CURSOR_MAX);
+  const records = await workerApi.transcript(taskId, attempt, after);
+  const items = records.map((record) => `{"n":${record.n},"attempt":${record.attempt},"record":${record.json}}`);
+  replyText(response, 200, `{"records":[${items.join(",")}]}`);
+}
+
+/** Stores the record as it was parsed, serialized again. */
+async function serveAppend(call: WorkerCall): Promise<void> {
+  const { workerApi, taskId, attempt, response } = call;
+  await withJson(call, RECORD_LIMITS, async (value) => {
+    const { record, ...head } = parseBody(transcriptAppendSchema, value);
+    if (head.attempt !== attempt) throw new SlipwayError("stale_attempt", "The record belongs to another attempt.");
+    await workerApi.append(taskId, { ...head, json: JSON.stringify(record) });
+    reply(response, 200, { last: head.n });
+  });
+}
+
+function parseBody<T>(schema: z.ZodType<T>, value: unknown): T {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const errors = parsed.error.issues
@@ -56,18 +108,8 @@ export function parseBody<T>(schema: z.ZodType<T>, value: unknown): T {
   throw new SlipwayError("invalid_request", "The body is not valid.", { errors });
 }
 
-export async function serveCommands({ workerApi, taskId, attempt, response, url, signal }: WorkerCall): Promise<void> {
-  const after = parseWholeNumber(url, "after", Number.MAX_SAFE_INTEGER);
-  const wait = parseWholeNumber(url, "wait", POLL_SECONDS);
-  reply(response, 200, { commands: await workerApi.commands(taskId, attempt, after, wait * 1_000, signal) });
-}
-
-export async function serveBudget({ workerApi, taskId, attempt, response }: WorkerCall): Promise<void> {
-  reply(response, 200, await workerApi.budget(taskId, attempt));
-}
-
-/** 0..max; 0 when it is left out. */
-export function parseWholeNumber(url: URL, name: string, max: number): number {
+/** A whole number from 0 to `max`; 0 when the parameter is absent. */
+function parseWholeNumber(url: URL, name: string, max: number): number {
   const text = url.searchParams.get(name) ?? "0";
   const value = /^\d{1,16}$/.test(text) ? Number(text) : NaN;
   if (!(value <= max)) throw new SlipwayError("invalid_request", `"${name}" must be a whole number from 0 to ${max}.`);
@@ -75,42 +117,33 @@ export function parseWholeNumber(url: URL, name: string, max: number): number {
 }
 
 /**
- * The body keeps its room in the intake until it was used, that is, until the answer is made.
- * The attempt's token is worth nothing elsewhere; still it is not what people should see when an
- * agent prints its environment.
+ * Parses the body and holds its share of the body budget until `use` settles. `bytes` is the length
+ * of the body as it was received.
+ * The attempt's token is replaced first: it is useless elsewhere, but an agent that prints its
+ * environment must not show it to users.
  */
-export async function withJson(
+async function withJson(
   call: WorkerCall,
   limits: BodyLimits,
   use: (value: unknown, bytes: number) => Promise<void>,
 ): Promise<void> {
   const { bytes, release } = await call.bodyReader.receive(call.request, limits.bytes, call.signal);
+  const redact = (text: string): string => text.replaceAll(call.token, "[attempt token]");
   try {
-    await use(
-      parseJson(bytes, { ...limits, values: VALUES }, (text) => text.replaceAll(call.token, "[attempt token]")),
-      bytes.length,
-    );
+    await use(parseJsonBody(bytes, { ...limits, values: MAX_VALUES }, redact), bytes.length);
   } finally {
     release();
   }
 }
 
-export function reply(
-  response: ServerResponse,
-  status: number,
-  body: object,
-  headers: Readonly<Record<string, string>> = {},
-): void {
+type Headers = Readonly<Record<string, string>>;
+
+function reply(response: ServerResponse, status: number, body: object, headers: Headers = {}): void {
   replyText(response, status, JSON.stringify(body), headers);
 }
 
 /** @param text JSON. */
-export function replyText(
-  response: ServerResponse,
-  status: number,
-  text: string,
-  headers: Readonly<Record<string, string>> = {},
-): void {
+function replyText(response: ServerResponse, status: number, text: string, headers: Headers = {}): void {
   if (response.headersSent || response.destroyed) return;
   response.writeHead(status, {
     "content-type": "application/json",
@@ -121,19 +154,15 @@ export function replyText(
   response.end(text);
 }
 
-/** The error as the worker reads it. */
-export function replyError(
-  response: ServerResponse,
-  error: SlipwayError,
-  headers: Readonly<Record<string, string>> = {},
-): void {
-  const gap =
-    error instanceof SequenceGap ? { ack: error.ack } : error instanceof TranscriptMoved ? { last: error.last } : {};
+/** Sends an error in the worker protocol's format. */
+export function replyError(response: ServerResponse, error: SlipwayError, headers: Headers = {}): void {
+  const { code, title, message: detail } = error;
   const errors = error.errors === undefined ? {} : { errors: error.errors };
-  reply(
-    response,
-    error.status,
-    { code: error.code, title: error.title, detail: error.message, ...gap, ...errors },
-    headers,
-  );
+  reply(response, error.status, { code, title, detail, ...getPosition(error), ...errors }, headers);
+}
+
+/** The sequence position at which the worker continues after a conflict. */
+function getPosition(error: SlipwayError): object {
+  if (error instanceof SequenceGap) return { ack: error.ack };
+  return error instanceof TranscriptMoved ? { last: error.last } : {};
 }

@@ -89,16 +89,6 @@ export async function readSecret(io: Io, what: string, variable: string): Promis
   }
 }
 
-/** A yes-or-no question on a terminal; no is the default. */
-export async function confirm(io: Io, question: string): Promise<boolean> {
-  const lines = createInterface({ input: io.in, output: io.err });
-  try {
-    return /^y(es)?$/i.test((await lines.question(`${question} [y/N] `)).trim());
-  } finally {
-    lines.close();
-  }
-}
-
 /** Text of an argument; `-` means standard input. */
 export async function readText(io: Io, argument: string): Promise<string> {
   return argument === "-" ? readAll(io.in) : argument;

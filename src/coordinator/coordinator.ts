@@ -21,7 +21,7 @@ import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { Egress, MaxLimits, Policy, Task } from "../core/task.ts";
-import { ignoreAbort, withTimeout } from "../core/lib/async.ts";
+import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
@@ -117,6 +117,12 @@ export const DEFAULT_SETTINGS = {
   engineMs: 3_000,
 } as const satisfies Omit<CoordinatorSettings, "policy">;
 
+/** What a boot found: open tasks, and sandboxes that no task needed. */
+export interface BootReport {
+  readonly adopted: number;
+  readonly orphans: number;
+}
+
 export interface Coordinator {
   readonly taskLog: TaskLog;
   readonly supervisor: Supervisor;
@@ -127,8 +133,11 @@ export interface Coordinator {
   readonly egress: EgressService;
   readonly tasks: TaskService;
   readonly operations: OperationsService;
-  /** Adopts what exists, then claims and ticks until `close`. */
-  boot(): Promise<void>;
+  /**
+   * Adopts what exists, then claims and ticks until `close`. Rejects with an AbortError when the
+   * signal is aborted first.
+   */
+  boot(signal?: AbortSignal): Promise<BootReport>;
   /**
    * Stops claiming, ends effects, finishes commits. Sandboxes stay. The caller closes the ports.
    */
@@ -152,7 +161,8 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing });
   const egress = createEgressService({ ...deps, ...settings, taskLog });
   const broker = deps.broker({ worker: workerApi, model: budget, egress });
-  const getDeferral = settings.models.length > 0 ? createDeferral(deps, budget) : null;
+  const canDefer = settings.models.length > 0 || deps.sandbox.isAvailableFor !== undefined;
+  const getDeferral = canDefer ? createDeferral(deps, budget) : null;
   const scheduler = await createScheduler({ ...deps, ...settings, taskLog, getDeferral });
   const salvage = createSalvage({ ...deps, taskLog, salvageMs: settings.clearMs * SALVAGE_SHARE });
   const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage });
@@ -172,14 +182,15 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   });
 }
 
-/** Why a task could not use the model now (rule G7). */
+/** Why a slot would be of no use to a task now (rule G7). */
 function createDeferral(
-  { settings, rateLimitedUntil }: CoordinatorDeps,
+  { settings, rateLimitedUntil, sandbox }: CoordinatorDeps,
   budget: BudgetService,
 ): (task: Task) => Promise<DeferralReason | null> {
   const hasDayBudget = settings.userDayUsd !== null || settings.dayUsd !== null;
   return async ({ spec, userId }) => {
-    if (spec.agent === "scripted") return null;
+    if (sandbox.isAvailableFor?.(spec.agent) === false) return "sandbox_unavailable";
+    if (spec.agent === "scripted" || settings.models.length === 0) return null;
     if (rateLimitedUntil() !== null) return "model_rate_limited";
     return hasDayBudget && (await budget.isExhausted(userId)) ? "budget" : null;
   };
@@ -216,18 +227,17 @@ class RunningCoordinator implements Coordinator {
     this.#broker = broker;
   }
 
-  async boot(): Promise<void> {
-    const { log } = this.#deps;
+  async boot(signal: AbortSignal = this.#stopped.signal): Promise<BootReport> {
     // Bounded: deadlines and cancels do not wait for an engine that does not answer.
-    const isEngineUp = await this.scheduler.checkHealth();
-    if (isEngineUp)
-      await this.garbageCollector
-        .removeOrphans()
-        .catch((error: unknown) => log.warn({ error: errorMessage(error) }, "sandboxes could not be listed at boot"));
-    await this.supervisor.boot(isEngineUp ? await this.#listRunning() : null);
-    await this.#fireDeadlines();
+    const isEngineUp = await raceAbort(this.scheduler.checkHealth(), signal);
+    const orphans = isEngineUp ? await raceAbort(this.#removeOrphans(), signal) : 0;
+    const running = isEngineUp ? await raceAbort(this.#listRunning(), signal) : null;
+    await raceAbort(this.supervisor.boot(running), signal);
+    const adopted = this.supervisor.size();
+    await raceAbort(this.#fireDeadlines(), signal);
     this.scheduler.start();
     this.#startTicks();
+    return { adopted, orphans };
   }
 
   async close(): Promise<void> {
@@ -254,7 +264,7 @@ class RunningCoordinator implements Coordinator {
     this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.scheduler.checkHealth());
     // The pool of warm workers does not grow while claiming is paused.
     this.#startTick(POOL_TICK_MS, "the pool tick", () =>
-      sandbox.maintainPool(this.scheduler.state().reason === null ? "grow" : "hold", signal),
+      sandbox.maintainPool({ grow: this.scheduler.state().reason === null }, signal),
     );
     this.#startTick(ORPHAN_TICK_MS, "the orphan tick", () => this.garbageCollector.removeOrphans());
     this.#startTick(RETENTION_TICK_MS, "the retention tick", () => this.garbageCollector.collect("remove", signal));
@@ -283,6 +293,14 @@ class RunningCoordinator implements Coordinator {
 
   #fireDeadlines(): Promise<void> {
     return fireDeadlines({ ...this.#deps, taskLog: this.taskLog });
+  }
+
+  /** How many were removed; 0 when the engine fails to list them, which the next tick repeats. */
+  #removeOrphans(): Promise<number> {
+    return this.garbageCollector.removeOrphans().catch((error: unknown) => {
+      this.#deps.log.warn({ error: errorMessage(error) }, "sandboxes could not be listed at boot");
+      return 0;
+    });
   }
 
   /** Names of the running sandboxes; null when the engine does not answer. */

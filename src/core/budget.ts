@@ -1,16 +1,13 @@
-/**
- * Budgets of a task in words: what a person is asked when one is used up, what the answer means,
- * and what holds then.
- */
+/** The question about a used-up budget, the parsing of its answer, and the budget that results. */
 import type { Budget, Task } from "./task.ts";
 
-/** Budgets that the gateway keeps; minutes are kept by the clock. */
+/** Budgets that the model gateway enforces. Minutes are enforced by a deadline. */
 export type BudgetKind = "usd" | "turns";
 
-/** Ids that begin like this are questions of the coordinator: a worker may not ask with one. */
+/** Prefix of the coordinator's question ids; workers may not use it. */
 const PREFIX = "budget_";
 const LARGEST = 10_000;
-/** Ids hold no dots: dollars are written in millionths. */
+/** Question ids contain no dots, so dollars are written in millionths. */
 const MICRO = 1_000_000;
 
 export interface BudgetQuestion {
@@ -19,12 +16,12 @@ export interface BudgetQuestion {
   readonly options: readonly string[];
 }
 
-/** What a person decided; `budget` = what holds from then on. */
+/** The decision of a user; `budget` is the total from then on. */
 export type BudgetDecision = { readonly decision: "continue"; readonly budget: Budget } | { readonly decision: "stop" };
 
 /**
- * What a worker is told when the gateway refused: a question is open, or how it was decided.
- * `reason` = why it must stop.
+ * The answer to a worker whose request the gateway refused: the question is open, or the decision.
+ * `reason` states why the worker must stop.
  */
 export type BudgetStanding =
   | { readonly state: "asked"; readonly questionId: string }
@@ -33,7 +30,7 @@ export type BudgetStanding =
 
 export const isBudgetQuestion = (id: string): boolean => id.startsWith(PREFIX);
 
-/** What was asked for at submission, and what people granted since. */
+/** The budget of the submission, with the amounts that users granted since. */
 export const remainingBudget = (task: Pick<Task, "spec" | "snapshot">): Budget => ({
   ...task.spec.budget,
   ...task.snapshot.context.granted,
@@ -42,12 +39,12 @@ export const remainingBudget = (task: Pick<Task, "spec" | "snapshot">): Budget =
 export const formatLimit = (kind: BudgetKind, amount: number): string =>
   kind === "usd" ? `$${amount.toFixed(Math.abs(amount) < 0.1 ? 4 : 2)}` : `${amount} turns`;
 
-/** The same limit always asks under the same id. @param step what "continue" adds. */
+/** The id depends only on kind and limit. @param step the amount that "continue" adds. */
 export function budgetQuestion(kind: BudgetKind, limit: number, step: number): BudgetQuestion {
   const example = kind === "usd" ? "$5" : "20";
   return {
     id: `${PREFIX}${kind}_${kind === "usd" ? Math.round(limit * MICRO) : limit}`,
-    question: `The task has used its budget of ${formatLimit(kind, limit)}. Continue with another ${formatLimit(kind, step)}? An amount such as ${example} grants that much instead.`,
+    question: `The task has used its budget of ${formatLimit(kind, limit)}. Continue with another ${formatLimit(kind, step)}? Answer with an amount such as ${example} to grant that instead.`,
     options: ["continue", "stop"],
   };
 }
@@ -56,17 +53,17 @@ const YES = /^(?:y|yes|ok|okay|continue|go on|go)[.! ]*$/i;
 const NO = /^(?:n|no|stop|end)[.! ]*$/i;
 const AMOUNT = /^\$?\s*(\d{1,5}(?:\.\d{1,4})?)$/;
 
-/** @returns null when the words are neither yes, no nor an amount. */
+/** @returns null when the text is neither yes, no nor an amount. */
 export function readBudgetAnswer(
   task: Pick<Task, "spec" | "snapshot">,
   questionId: string,
   text: string,
 ): BudgetDecision | null {
-  const words = text.trim();
-  if (NO.test(words)) return { decision: "stop" };
+  const answer = text.trim();
+  if (NO.test(answer)) return { decision: "stop" };
   const kind: BudgetKind = questionId.startsWith(`${PREFIX}usd_`) ? "usd" : "turns";
   const now = remainingBudget(task);
-  const step = YES.test(words) ? (task.spec.budget[kind] ?? 0) : Number(AMOUNT.exec(words)?.[1] ?? 0);
+  const step = YES.test(answer) ? (task.spec.budget[kind] ?? 0) : Number(AMOUNT.exec(answer)?.[1] ?? 0);
   const granted = kind === "usd" ? step : Math.floor(step);
   if (!(granted > 0)) return null;
   return {

@@ -1,6 +1,6 @@
 /**
- * The event: one row of a task's log. At once the chart's input, the database row and the frame on
- * the wire.
+ * The event: one entry of a task's log. The same shape is the statechart's input, the database row
+ * and, with ISO times, the frame on the wire.
  */
 import { z } from "zod";
 import { isBudgetQuestion } from "./budget.ts";
@@ -29,31 +29,29 @@ export type EventType = (typeof EVENT_TYPES)[number];
 export type EventData = Readonly<Record<string, unknown>>;
 
 /**
- * One row of the log. `seq` is 1..n per task without holes; `at` is epoch ms, given by the
- * coordinator's clock.
+ * One entry of the log. `seq` is 1..n per task without gaps; `at` is epoch ms of the coordinator's
+ * clock.
  */
 export interface TaskEvent {
   readonly taskId: string;
   readonly seq: number;
   readonly at: number;
-  /**
-   * The attempt that the event belongs to; 0 before the first. An old attempt's event is refused.
-   */
+  /** The attempt of the event; 0 before the first one. Events of earlier attempts are refused. */
   readonly attempt: number;
   readonly type: EventType;
   readonly from: TaskState | null;
   readonly to: TaskState;
-  /** What a `task.state` means stands in `reason`, in the words of machines/task-events.ts. */
+  /** `task.state` carries its cause in `reason`; machines/task-events.ts lists the values. */
   readonly data: EventData;
-  /** The worker's own number for it: a resent one is dropped. Null when no worker said it. */
+  /** The worker's number, which identifies resent events; null for events from elsewhere. */
   readonly workerSeq: number | null;
 }
 
-/** What a caller hands to `record`: the coordinator adds seq, at, from and to. */
+/** The input of `record`: the coordinator adds seq, at, from and to. */
 export interface Proposal {
   readonly type: EventType;
   readonly data: EventData;
-  /** The attempt that the sender speaks for. Left out by people: it means "the current one". */
+  /** The sender's attempt. Absent for events from users: the current attempt. */
   readonly attempt?: number;
   readonly workerSeq?: number;
 }
@@ -62,7 +60,7 @@ const sha = z.string().regex(/^[0-9a-f]{40}([0-9a-f]{24})?$/);
 const text = (max: number) => z.string().max(max);
 const id = z.string().regex(/^[A-Za-z0-9_-]{1,64}$/);
 
-/** Bounded, so that no sum of them is anything but a number. */
+/** Bounded, so that sums stay safe integers. */
 const amount = z.int().min(0).max(1_000_000_000);
 
 export const TEXT_LIMIT = 64 * 1024;
@@ -73,8 +71,8 @@ export const contentBlockSchema = z.discriminatedUnion("type", [
 ]);
 
 /**
- * What a worker may send, by type; `data` is checked against it before it is recorded. `ready`,
- * `finished` and `failed` become `task.state`.
+ * The `data` that a worker may send, by event type; validated before it is recorded. `ready`,
+ * `finished` and `failed` are recorded as `task.state`.
  */
 export const WORKER_DATA = {
   "task.step": z.strictObject({
@@ -114,7 +112,7 @@ export const WORKER_DATA = {
     deletions: z.int().min(0),
   }),
   question: z.strictObject({
-    id: id.refine((text) => !isBudgetQuestion(text), "is kept for the coordinator"),
+    id: id.refine((text) => !isBudgetQuestion(text), "is reserved for the coordinator"),
     question: text(4_000),
     options: z.array(text(500)).max(20).nullable(),
   }),

@@ -1,6 +1,6 @@
 /**
- * Every way in which a task's attempt can fail: code -> class, stage, message, advice. The class
- * decides the retry policy (machines/task.ts).
+ * The catalogue of failures of an attempt: code -> class, message, advice. The class selects the
+ * retry policy (machines/task.ts).
  */
 import { z } from "zod";
 
@@ -15,6 +15,11 @@ interface Row {
 
 const row = (cls: FailureClass, message: string, advice: string): Row => ({ class: cls, message, advice });
 
+/**
+ * The texts are part of stored snapshots, and folding a log again must give the same bytes:
+ * changing one is a change of the statechart and needs a new machine version
+ * (test/machines/fixtures).
+ */
 export const FAILURE_TABLE = {
   sandbox_unavailable: row(
     "infra",
@@ -146,7 +151,7 @@ export const FAILURE_STAGES = ["queued", "provisioning", "running", "pushing"] a
 export type FailureStage = (typeof FAILURE_STAGES)[number];
 
 /**
- * What a person sees. `evidence` is the tail of the log that shows it, at most 4,000 characters.
+ * A failure as users see it. `evidence` is the end of the relevant log, at most 4,000 characters.
  */
 export const failureSchema = z.strictObject({
   code: z.enum(FAILURE_CODES),
@@ -161,9 +166,8 @@ export type Failure = z.infer<typeof failureSchema>;
 export const EVIDENCE_LIMIT = 4_000;
 
 /**
- * Codes that a worker may name in its own report; anything else it says becomes `agent_error`. None
- * of the class `infra`: those are tried again without counting, and enough of them pause claiming
- * for everybody.
+ * Codes that a worker may report; any other code becomes `agent_error`. Codes of class `infra` are
+ * excluded: they are retried without counting, and enough of them pause claiming for all users.
  */
 export const WORKER_FAILURES: ReadonlySet<string> = new Set<FailureCode>([
   "agent_error",
@@ -182,10 +186,7 @@ export function failureClass(code: FailureCode): FailureClass {
   return FAILURE_TABLE[code].class;
 }
 
-/**
- * The failure that a person sees. `detail` (specific words) comes before the table's general
- * message.
- */
+/** Builds a failure. `detail` is appended to the catalogue's message. */
 export function makeFailure(
   code: FailureCode,
   stage: FailureStage,
@@ -203,14 +204,11 @@ export function makeFailure(
   };
 }
 
-/**
- * Thrown by adapters that can tell which failure it is (git, sandbox); an effect turns it into a
- * `failed` event.
- */
+/** Thrown by adapters that can classify a failure; effects convert it into a `failed` event. */
 export class TaskFailure extends Error {
   readonly code: FailureCode;
   readonly evidence: string | null;
-  /** Wait asked for by the other side, in ms; null when it did not say. */
+  /** Wait in ms that the remote side requested; null when it requested none. */
   readonly retryAfterMs: number | null;
 
   constructor(

@@ -1,6 +1,6 @@
 /**
- * What people may ask of a task, as schemas. They stand apart from task.ts, so that what only knows
- * tasks (the thread that writes) starts without zod.
+ * Schemas of the parts of a submission. Separate from task.ts, so that the writer thread, which
+ * only needs task.ts, starts without loading zod.
  */
 import { z } from "zod";
 

@@ -1,4 +1,4 @@
-/** The task: its states, what was asked for, and what the log has made of it so far. */
+/** The task: its states, its specification, and its context, which is computed from the log. */
 import type { Failure } from "./failure.ts";
 import type { Budget, Limits, ScriptStep } from "./task-schema.ts";
 
@@ -28,29 +28,29 @@ export const STEP_NAMES = ["mirror", "image", "container", "connect", "clone", "
 export type StepName = (typeof STEP_NAMES)[number];
 
 /**
- * The clocks of a task in ms. Copied into the task when it is submitted, so that folding its log
+ * The time limits of a task in ms. Copied into the task at submission, so that folding its log
  * again needs no configuration.
  */
 export interface Policy {
-  /** Longest wait in the queue. */
+  /** Maximum time in the queue. */
   readonly queueMs: number;
-  /** Longest time in provisioning without a step or a sign that one goes on. */
+  /** Maximum time in provisioning without a new step or progress of one. */
   readonly progressMs: number;
-  /** Longest time in provisioning in all. */
+  /** Maximum total time in provisioning. */
   readonly bootMs: number;
-  /** Longest time in running without an event. */
+  /** Maximum time in running without an event. */
   readonly silenceMs: number;
-  /** Longest time in running in all; waiting for an answer does not count. */
+  /** Maximum total time in running; waiting for an answer does not count. */
   readonly wallMs: number;
-  /** An open question frees the slot after this. */
+  /** The slot is released when a question is open for this long. */
   readonly parkMs: number;
-  /** A parked question fails the task after this. */
+  /** The task fails when a parked question has no answer for this long. */
   readonly answerMs: number;
-  /** Longest try to push. */
+  /** Maximum time of one push. */
   readonly pushMs: number;
-  /** From the stop signal to the kill. */
+  /** Time between SIGTERM and SIGKILL. */
   readonly graceMs: number;
-  /** Longest time in cancelling; then it is settled anyway. */
+  /** Maximum time in cancelling; the task is settled after it in any case. */
   readonly cancelMs: number;
   /** First retry delay; doubles up to `backoffCapMs`, then full jitter. */
   readonly backoffMs: number;
@@ -77,27 +77,27 @@ export const DEFAULT_POLICY: Policy = {
 };
 
 export type { Budget, Limits, ScriptStep };
-/** What a task may have at most: an operator's word. */
+/** The operator's upper bounds for the limits of a task. */
 export type MaxLimits = { readonly [name in keyof Limits]-?: number };
 
 export const EGRESS_POLICIES = ["none", "allowlist", "open"] as const;
 export type Egress = (typeof EGRESS_POLICIES)[number];
-/** How hard the model thinks, from quick and cheap to thorough. */
+/** Effort of the model, from quick and cheap to thorough. */
 export const EFFORTS = ["low", "medium", "high", "max"] as const;
 export type Effort = (typeof EFFORTS)[number];
-/** The agents that need a model, and so a model key of the installation. */
+/** Agents that need a model, and therefore a model key of the installation. */
 export const MODEL_AGENTS = ["anthropic"] as const;
 export const PULL_REQUEST_MODES = ["none", "draft", "ready"] as const;
 export type PullRequestMode = (typeof PULL_REQUEST_MODES)[number];
 export const RETRY_FROM = ["start", "checkpoint", "push"] as const;
 export type RetryFrom = (typeof RETRY_FROM)[number];
 
-/** What was asked for: written once, at submit, and never changed. */
+/** The specification of a task: written at submission, never changed. */
 export interface TaskSpec {
   readonly repo: string;
   /** The branch to start from; null for the upstream's default branch. */
   readonly base: string | null;
-  /** The upstream branch that the work goes to. */
+  /** The upstream branch that receives the work. */
   readonly branch: string;
   readonly prompt: string;
   readonly title: string;
@@ -111,19 +111,19 @@ export interface TaskSpec {
   readonly egress: Egress;
   readonly pullRequest: PullRequestMode;
   /**
-   * Canonical name of the sandbox image, "default" = Slipway's own; null or absent = as the
-   * repository says.
+   * Canonical name of the sandbox image; "default" = Slipway's own; null or absent = the
+   * repository's setting.
    */
   readonly image?: string | null;
-  /** Commands that the harness runs after the agent, in order; empty = as the repository says. */
+  /** Commands that the worker runs after the agent, in order; empty = the repository's setting. */
   readonly verify: readonly string[];
-  /** -10..10; larger goes first. */
+  /** -10..10; larger values are claimed first. */
   readonly priority: number;
   readonly maxAttempts: number;
   readonly from: RetryFrom;
   /**
-   * What the upstream branch must point at when we push: null = must not exist (or be ours
-   * already). Set for retries and follow-ups of a pushed task.
+   * The commit that the upstream branch must point at before the push; null = the branch must not
+   * exist, unless this task pushed it. Set for retries and follow-ups of a pushed task.
    */
   readonly expectSha: string | null;
 }
@@ -160,8 +160,8 @@ export interface Question {
 }
 
 /**
- * A saved state of the work: the commit in the task repository and, with it, where the agent stood
- * (`cursor`, opaque to the coordinator).
+ * A saved state of the work: a commit in the task repository and the agent's position (`cursor`,
+ * opaque to the coordinator).
  */
 export interface Checkpoint {
   readonly sha: string;
@@ -174,32 +174,29 @@ export interface PullRequest {
   readonly state: string;
 }
 
-/**
- * What the log has made of the task: the context of its chart (machines/task.ts). Everything here
- * is a function of the events alone.
- */
+/** The context of the statechart (machines/task.ts): a function of the task's events alone. */
 export interface TaskContext {
   readonly seq: number;
-  /** The fence: grows by one each time the task enters provisioning. */
+  /** The fence: incremented each time the task enters provisioning. */
   readonly attempt: number;
-  /** Attempts that do not count against `maxAttempts`: ended by infrastructure, or parked. */
+  /** Attempts that do not count against `maxAttempts`: ended by infrastructure or parked. */
   readonly excused: number;
   readonly maxAttempts: number;
   readonly policy: Policy;
   readonly wantsPullRequest: boolean;
   /** Where a retry resumes. */
   readonly resume: "provisioning" | "pushing";
-  /** Failures in a row, for the backoff. */
+  /** Consecutive failures, for the backoff. */
   readonly streak: number;
   readonly pushTries: number;
   readonly resourceTries: number;
   readonly agentTries: number;
   readonly memoryFactor: number;
-  /** Highest worker sequence number of this attempt that is in the log. */
+  /** Highest worker sequence number of this attempt in the log. */
   readonly workerSeq: number;
   readonly enteredAt: number;
   readonly activeAt: number;
-  /** When the wall clock of running ends. */
+  /** Deadline of the total time in running, epoch ms. */
   readonly wallAt: number | null;
   readonly dueAt: number | null;
   readonly forced: boolean;
@@ -207,7 +204,7 @@ export interface TaskContext {
   readonly failure: Failure | null;
   readonly question: Question | null;
   readonly checkpoint: Checkpoint | null;
-  /** The upstream branch that the work starts from, once it is known. */
+  /** The upstream branch that the work starts from; null until it is known. */
   readonly base: string | null;
   readonly baseSha: string | null;
   readonly headSha: string | null;
@@ -215,21 +212,19 @@ export interface TaskContext {
   readonly outcome: "pushed" | "no_changes" | null;
   readonly pullRequest: PullRequest | null;
   readonly usage: Usage;
-  /** The budget that people granted in place of the one asked for; absent until they did. */
+  /** The budget that users granted in place of the submitted one; absent until then. */
   readonly granted?: Budget;
   readonly startedAt: number | null;
   readonly settledAt: number | null;
 }
 
-/**
- * The persistable form of the chart: plain JSON, the same bytes whenever the same log is folded.
- */
+/** The stored form of the statechart: plain JSON, byte for byte the same for the same log. */
 export interface Snapshot {
   readonly value: string | { readonly [state: string]: string };
   readonly context: TaskContext;
 }
 
-/** A task as the store keeps it. `seq` is at once the optimistic lock and the length of the log. */
+/** A stored task. `seq` is the length of the log and the optimistic lock. */
 export interface Task {
   readonly id: string;
   readonly userId: string;
@@ -240,7 +235,7 @@ export interface Task {
   readonly snapshot: Snapshot;
   readonly state: TaskState;
   readonly seq: number;
-  /** Grows with every commit over all tasks: the cursor of "which tasks changed". */
+  /** Increases with every commit of any task: the cursor for changed tasks. */
   readonly rev: number;
   readonly createdAt: number;
   readonly updatedAt: number;
@@ -255,7 +250,7 @@ export type WaitReason =
   | "model_rate_limited"
   | "budget";
 
-/** Why a queued task waits, and how many are before it (0 = next). */
+/** Why a queued task waits, and how many tasks are ahead of it (0 = next). */
 export interface Wait {
   readonly reason: WaitReason;
   readonly position: number;
@@ -265,12 +260,12 @@ export function isSettledState(state: TaskState): boolean {
   return state === "done" || state === "failed" || state === "cancelled";
 }
 
-/** The name that makes "create" idempotent: one sandbox per (task, attempt). */
+/** The sandbox's name: derived, so that creating the sandbox of an attempt is idempotent. */
 export function sandboxName(taskId: string, attempt: number): string {
   return `slipway-${taskId}-a${attempt}`;
 }
 
-/** What `sandboxName` was made of; null for any other name. */
+/** The inverse of `sandboxName`; null for any other name. */
 export function parseSandboxName(name: string): { readonly taskId: string; readonly attempt: number } | null {
   const [, taskId, attempt] = /^slipway-(.+)-a([1-9]\d{0,8})$/.exec(name) ?? [];
   return taskId === undefined ? null : { taskId, attempt: Number(attempt) };

@@ -1,34 +1,41 @@
 /**
- * Sandboxes that are promises: the worker's loop runs in this process, and failures can be
- * scripted. For tests, benches and looking around. They end with the process, as containers do when
- * a machine loses power. Whoever holds the object is the "engine": several coordinators, one after
- * another, may be given the same one.
+ * Simulated sandboxes: the worker's loop runs in this process, and failures can be scripted. For
+ * tests, benchmarks and demos. The object plays the engine: it may be passed to several
+ * coordinators, one after another. All sandboxes end with the process.
  */
 import { rm, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { raceAbort } from "../core/lib/async.ts";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
-import { removeGarbage, type Garbage } from "../core/lib/garbage.ts";
-import { createWorkspaceTar } from "./workspace-tar.ts";
-import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../core/ports/sandbox.ts";
+import { removeGarbage, type GcMode, type Garbage, type IsNeeded } from "../core/lib/garbage.ts";
+import type {
+  HardeningCheck,
+  PoolStatus,
+  Sandbox,
+  SandboxExit,
+  SandboxInfo,
+  SandboxSpec,
+} from "../core/ports/sandbox.ts";
 import { WORKSPACE } from "../core/values/artifact.ts";
+import { createWorkspaceTar } from "./workspace-tar.ts";
 
 /**
- * `boot_hangs`: ensure never ends. `silent`: it runs and says nothing. `exits`: it ends at once
- * with code 7 and without a report. `out_of_memory`: the kernel kills it at once. `resists_kill`:
- * stop and remove never end. `engine_down`: the engine does not answer.
+ * - `boot_hangs`: ensure never resolves
+ * - `silent`: the worker runs and reports nothing
+ * - `exits`: the worker exits at once with code 7 and without a report
+ * - `out_of_memory`: the worker is killed at once, as by the out-of-memory killer
+ * - `resists_kill`: stop and remove never resolve
+ * - `engine_down`: the engine does not answer
  */
 export type SimulatedFault = "boot_hangs" | "silent" | "exits" | "out_of_memory" | "resists_kill" | "engine_down";
 
 export interface SimulatedOptions {
-  /** The worker's loop: resolves with its exit code; must end soon after the signal. */
+  /** The worker's loop. Resolves with its exit code, soon after the signal aborts. */
   readonly run: (spec: SandboxSpec, signal: AbortSignal) => Promise<number>;
-  /**
-   * Where workers have a folder of their own, `<dir>/<name>` with `workspace` in it; absent = they
-   * write no files.
-   */
+  /** Parent of the workers' folders `<dir>/<name>/workspace`; absent = workers write no files. */
   readonly dir?: string;
-  /** What goes wrong with this sandbox; null = nothing. Asked at each call that concerns it. */
+  /** The fault of this sandbox; null = none. Evaluated at each call. */
   readonly fault?: (spec: SandboxSpec) => SimulatedFault | null;
 }
 
@@ -40,138 +47,166 @@ interface Simulated {
   state: SandboxInfo["state"];
 }
 
-/** One error for all ends: it carries nothing. */
+/** Shared by all sandboxes, because it carries no data. */
 const ENDED: Error = Object.assign(new Error("the sandbox ended"), { name: "AbortError" });
-const GONE: SandboxExit = { exitCode: null, outOfMemory: false, diskFull: false, tail: "" };
+const NORMAL: SandboxExit = { exitCode: 0, outOfMemory: false, diskFull: false, tail: "" };
+const GONE: SandboxExit = { ...NORMAL, exitCode: null };
 
 export interface SimulatedSandbox extends Sandbox {
-  /** Ends one from outside, as an operator or the kernel would. */
+  /** Ends a sandbox from outside, as an operator would. */
   crash(name: string, exit: Omit<SandboxExit, "diskFull"> & Partial<SandboxExit>): void;
-  /** Every name that was ever created, in order: the contract is that none comes twice. */
+  /** All names ever created, in order. The port forbids duplicates. */
   readonly created: readonly string[];
 }
 
 export function openSimulatedSandbox(options: SimulatedOptions): SimulatedSandbox {
-  const boxes = new Map<string, Simulated>();
-  const created: string[] = [];
-  const faultOf = (spec: SandboxSpec): SimulatedFault | null => options.fault?.(spec) ?? null;
+  return new SimulatedEngine(options);
+}
 
-  function create(spec: SandboxSpec): Simulated {
-    const { promise: exited, resolve } = withResolvers<SandboxExit>();
-    const box: Simulated = { spec, abort: new AbortController(), exited, state: "running", exit };
-    function exit(how: SandboxExit): void {
-      if (box.state === "exited") return;
-      box.state = "exited";
-      box.abort.abort(ENDED);
-      resolve(how);
-    }
-    boxes.set(spec.name, box);
-    created.push(spec.name);
-    const fault = faultOf(spec);
-    if (fault === "exits")
-      exit({ exitCode: 7, outOfMemory: false, diskFull: false, tail: "simulated: exit without a report" });
-    else if (fault === "out_of_memory")
-      exit({ exitCode: 137, outOfMemory: true, diskFull: false, tail: "simulated: out of memory" });
-    else if (fault !== "silent") void runWorker(box);
-    return box;
+/** Methods are properties, so that a test can spread the object and override single ones. */
+class SimulatedEngine implements SimulatedSandbox {
+  readonly kind = "simulated";
+  readonly isolates = false;
+  readonly created: string[] = [];
+
+  readonly #options: SimulatedOptions;
+  readonly #sandboxes = new Map<string, Simulated>();
+
+  constructor(options: SimulatedOptions) {
+    this.#options = options;
   }
 
-  async function runWorker({ spec, abort, exit }: Simulated): Promise<void> {
-    try {
-      exit({ exitCode: await options.run(spec, abort.signal), outOfMemory: false, diskFull: false, tail: "" });
-    } catch (error) {
-      exit({ exitCode: 1, outOfMemory: false, diskFull: false, tail: String(error).slice(0, 4_000) });
-    }
-  }
-
-  function known(name: string): Simulated | null {
-    return boxes.get(name) ?? null;
-  }
-
-  return {
-    kind: "simulated",
-    isolates: false,
-    created,
-    hardeningChecks: () => Promise.resolve([]),
-    check: () => Promise.resolve("simulated sandbox: workers run inside the server; nothing is isolated"),
-    prepare: () => Promise.resolve(),
-    storage: () => Promise.resolve(null),
-    maintainPool: () => Promise.resolve(),
-    poolStatus: () => Promise.resolve(null),
-    async ensure(spec, signal) {
-      signal.throwIfAborted();
-      const fault = faultOf(spec);
-      if (fault === "engine_down")
-        throw new TaskFailure("sandbox_unavailable", { detail: "The simulated engine is down." });
-      if (fault === "boot_hangs") await aborted(signal);
-      if (known(spec.name) === null) create(spec);
-    },
-    async wait(name, signal) {
-      const box = known(name);
-      if (box === null) return GONE;
-      return Promise.race([box.exited, aborted(signal)]);
-    },
-    async stop(name, _graceMs, signal) {
-      const box = known(name);
-      if (box === null) return;
-      if (faultOf(box.spec) === "resists_kill") await aborted(signal ?? new AbortController().signal);
-      box.exit({ exitCode: 143, outOfMemory: false, diskFull: false, tail: "" });
-    },
-    async remove(name) {
-      const box = known(name);
-      if (box === null) return;
-      if (faultOf(box.spec) === "resists_kill") await aborted(new AbortController().signal);
-      box.exit(GONE);
-      boxes.delete(name);
-      if (options.dir !== undefined) await rm(join(options.dir, name), { recursive: true, force: true });
-    },
-    salvage(name, signal) {
-      const box = known(name);
-      if (box === null || options.dir === undefined) return Promise.resolve(null);
-      if (box.state !== "exited")
-        return Promise.reject(new TaskFailure("internal", { detail: `The worker of ${name} still runs.` }));
-      return Promise.resolve(createWorkspaceTar(join(options.dir, name, WORKSPACE), WORKSPACE, signal));
-    },
-    reclaimImages: () => Promise.resolve([]),
-    async reclaim(wanted, mode) {
-      const found: Garbage[] = [];
-      const { dir } = options;
-      for (const name of dir === undefined ? [] : await readdir(dir).catch(() => [])) {
-        if (dir === undefined || boxes.has(name) || (await wanted(name))) continue;
-        const remove = (): Promise<void> => rm(join(dir, name), { recursive: true, force: true });
-        found.push(
-          await removeGarbage(mode, { kind: "folder", name, bytes: await diskUsage(join(dir, name)) }, remove),
-        );
-      }
-      return found;
-    },
-    list: () =>
-      Promise.resolve(
-        [...boxes.values()].map(({ spec, state }) => ({
-          name: spec.name,
-          taskId: spec.taskId,
-          attempt: spec.attempt,
-          state,
-        })),
-      ),
-    crash: (name, exit) => known(name)?.exit({ diskFull: false, ...exit }),
-    close: () => Promise.resolve(),
+  readonly check = (): Promise<string> => {
+    return Promise.resolve("simulated sandbox: workers run inside the server; nothing is isolated");
   };
+
+  readonly hardeningChecks = (): Promise<readonly HardeningCheck[]> => {
+    return Promise.resolve([]);
+  };
+
+  readonly storage = (): Promise<null> => {
+    return Promise.resolve(null);
+  };
+
+  readonly prepare = (): Promise<void> => {
+    return Promise.resolve();
+  };
+
+  readonly ensure = async (spec: SandboxSpec, signal: AbortSignal): Promise<void> => {
+    signal.throwIfAborted();
+    const fault = this.#getFault(spec);
+    if (fault === "engine_down")
+      throw new TaskFailure("sandbox_unavailable", { detail: "The simulated engine is down." });
+    if (fault === "boot_hangs") await hang(signal);
+    if (!this.#sandboxes.has(spec.name)) this.#create(spec);
+  };
+
+  readonly maintainPool = (): Promise<void> => {
+    return Promise.resolve();
+  };
+
+  readonly poolStatus = (): Promise<PoolStatus | null> => {
+    return Promise.resolve(null);
+  };
+
+  readonly wait = async (name: string, signal: AbortSignal): Promise<SandboxExit> => {
+    const sandbox = this.#sandboxes.get(name);
+    return sandbox === undefined ? GONE : await raceAbort(sandbox.exited, signal);
+  };
+
+  readonly stop = async (name: string, _graceMs: number, signal?: AbortSignal): Promise<void> => {
+    const sandbox = this.#sandboxes.get(name);
+    if (sandbox === undefined) return;
+    if (this.#getFault(sandbox.spec) === "resists_kill") await hang(signal);
+    sandbox.exit({ ...NORMAL, exitCode: 143 });
+  };
+
+  readonly remove = async (name: string): Promise<void> => {
+    const sandbox = this.#sandboxes.get(name);
+    if (sandbox === undefined) return;
+    if (this.#getFault(sandbox.spec) === "resists_kill") await hang();
+    sandbox.exit(GONE);
+    this.#sandboxes.delete(name);
+    const { dir } = this.#options;
+    if (dir !== undefined) await rm(join(dir, name), { recursive: true, force: true });
+  };
+
+  readonly salvage = async (name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> => {
+    const sandbox = this.#sandboxes.get(name);
+    const { dir } = this.#options;
+    if (sandbox === undefined || dir === undefined) return null;
+    if (sandbox.state !== "exited") throw new TaskFailure("internal", { detail: `The worker of ${name} still runs.` });
+    return await Promise.resolve(createWorkspaceTar(join(dir, name, WORKSPACE), WORKSPACE, signal));
+  };
+
+  readonly list = (): Promise<SandboxInfo[]> => {
+    const infos = [...this.#sandboxes.values()].map(({ spec: { name, taskId, attempt }, state }) => ({
+      name,
+      taskId,
+      attempt,
+      state,
+    }));
+    return Promise.resolve(infos);
+  };
+
+  readonly reclaim = async (isNeeded: IsNeeded, mode: GcMode): Promise<Garbage[]> => {
+    const { dir } = this.#options;
+    if (dir === undefined) return [];
+    const garbage: Garbage[] = [];
+    for (const name of await readdir(dir).catch(() => [])) {
+      if (this.#sandboxes.has(name) || (await isNeeded(name))) continue;
+      const path = join(dir, name);
+      const folder = { kind: "folder", name, bytes: await diskUsage(path) } as const;
+      garbage.push(await removeGarbage(mode, folder, () => rm(path, { recursive: true, force: true })));
+    }
+    return garbage;
+  };
+
+  readonly reclaimImages = (): Promise<Garbage[]> => {
+    return Promise.resolve([]);
+  };
+
+  readonly close = (): Promise<void> => {
+    return Promise.resolve();
+  };
+
+  readonly crash = (name: string, exit: Omit<SandboxExit, "diskFull"> & Partial<SandboxExit>): void => {
+    this.#sandboxes.get(name)?.exit({ diskFull: false, ...exit });
+  };
+
+  #getFault(spec: SandboxSpec): SimulatedFault | null {
+    return this.#options.fault?.(spec) ?? null;
+  }
+
+  #create(spec: SandboxSpec): void {
+    let resolve: (exit: SandboxExit) => void = () => undefined;
+    const exited = new Promise<SandboxExit>((done) => (resolve = done));
+    const exit = (how: SandboxExit): void => {
+      if (sandbox.state === "exited") return;
+      sandbox.state = "exited";
+      sandbox.abort.abort(ENDED);
+      resolve(how);
+    };
+    const sandbox: Simulated = { spec, abort: new AbortController(), exited, state: "running", exit };
+    this.#sandboxes.set(spec.name, sandbox);
+    this.created.push(spec.name);
+    const fault = this.#getFault(spec);
+    if (fault === "exits") exit({ ...NORMAL, exitCode: 7, tail: "simulated: exit without a report" });
+    else if (fault === "out_of_memory")
+      exit({ ...NORMAL, exitCode: 137, outOfMemory: true, tail: "simulated: out of memory" });
+    else if (fault !== "silent") void this.#runWorker(sandbox);
+  }
+
+  async #runWorker({ spec, abort, exit }: Simulated): Promise<void> {
+    try {
+      exit({ ...NORMAL, exitCode: await this.#options.run(spec, abort.signal) });
+    } catch (error) {
+      exit({ ...NORMAL, exitCode: 1, tail: String(error).slice(0, 4_000) });
+    }
+  }
 }
 
-/** Rejects when the signal aborts; never resolves. */
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    const fail = (): void => reject(signal.reason instanceof Error ? signal.reason : new Error("aborted"));
-    if (signal.aborted) fail();
-    else signal.addEventListener("abort", fail, { once: true });
-  });
-}
-
-function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
-  let resolve: (value: T) => void = () => undefined;
-  const promise = new Promise<T>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
+/** Never resolves; rejects with the signal's reason. */
+function hang(signal: AbortSignal = new AbortController().signal): Promise<never> {
+  return raceAbort(new Promise<never>(() => undefined), signal);
 }

@@ -1,6 +1,6 @@
 /**
- * A folder as a tar stream. Links are written down and not followed; what is no file, folder or
- * link is left out.
+ * A workspace as a tar stream. Symbolic links are archived and not followed; everything except
+ * files, folders and links is skipped.
  */
 import { constants } from "node:fs";
 import { lstat, open, opendir, readlink } from "node:fs/promises";
@@ -10,13 +10,14 @@ import { pipeline } from "node:stream/promises";
 import { pack as openPack, type Pack } from "tar-stream";
 
 /**
- * Names begin with `prefix`. The folder may change meanwhile: what vanishes is left out, and no
- * more is read of a file than it had. An unreadable folder or file is left out too.
+ * @param prefix first component of all names.
+ * The folder may change while it is read: a vanished or unreadable entry is skipped, and of a file
+ * exactly its size at the start is archived.
  */
 export function createWorkspaceTar(path: string, prefix: string, signal: AbortSignal): Readable {
   const pack = openPack();
   const stream = Readable.from(pack as unknown as AsyncIterable<Uint8Array>);
-  // Whoever does not read it to its end must not hear of it as an uncaught error.
+  // A reader that stops early has no error handler; the error must not become an uncaught one.
   stream.on("error", () => undefined);
   add(pack, path, prefix, signal).then(
     () => pack.finalize(),
@@ -44,27 +45,27 @@ async function add(pack: Pack, path: string, name: string, signal: AbortSignal):
 }
 
 async function addFile(pack: Pack, path: string, name: string, signal: AbortSignal): Promise<void> {
-  // A pipe that took the file's place meanwhile must not make us wait for its writer.
+  // O_NONBLOCK: opening a pipe that replaced the file must not wait for its writer.
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(() => null);
   if (file === null) return;
   try {
     const { size, mode, mtime } = await file.stat();
     const sink = pack.entry({ name, size, mode, mtime });
-    await pipeline(Readable.from(exactly(file, size)), sink, { signal });
+    await pipeline(Readable.from(readExactly(file, size)), sink, { signal });
   } finally {
     await file.close();
   }
 }
 
-const PIECE = 64 * 1_024;
+const PIECE_BYTES = 64 * 1_024;
 
-/** As many bytes as the header promises: zeros for what was cut off meanwhile. */
-async function* exactly(file: Awaited<ReturnType<typeof open>>, size: number): AsyncGenerator<Buffer> {
-  for (let at = 0; at < size;) {
-    const want = Math.min(PIECE, size - at);
-    const { bytesRead, buffer } = await file.read(Buffer.alloc(want), 0, want, at);
+/** Exactly the size in the header: a file that was truncated is padded with zeros. */
+async function* readExactly(file: Awaited<ReturnType<typeof open>>, size: number): AsyncGenerator<Buffer> {
+  for (let offset = 0; offset < size;) {
+    const length = Math.min(PIECE_BYTES, size - offset);
+    const { bytesRead, buffer } = await file.read(Buffer.alloc(length), 0, length, offset);
     const piece = bytesRead === 0 ? buffer : buffer.subarray(0, bytesRead);
-    at += piece.length;
+    offset += piece.length;
     yield piece;
   }
 }

@@ -1,19 +1,19 @@
 /**
- * Fair order by start-time fair queueing (rule D8).
+ * Start-time fair queueing (rule D8).
  *
- * F1 Each task gets a turn when it is made: the next one of its owner at that priority, but not
- *    before the virtual time of the priority. So owners take turns however many tasks each of them
- *    has, and one who comes late starts with the others instead of before or after them.
- * F2 The virtual time of a priority is the largest turn that was claimed there; a priority with
- *    nothing queued starts again at the largest of all.
- * F3 The order is by rank, then by id. A level of priority is worth a number of turns, not
- *    infinity: old tasks are served at last.
- * F4 A task keeps its rank when it is queued again.
+ * F1 A task gets its turn at creation: its owner's previous turn at this priority plus one, but not
+ *    less than the virtual time of the priority. So owners alternate regardless of how many tasks
+ *    each has, and a new owner starts level with the others.
+ * F2 The virtual time of a priority is the largest turn claimed at it. A priority with an empty
+ *    queue restarts at the largest turn of all priorities.
+ * F3 The order is by rank, then by id. One level of priority equals TURNS_PER_PRIORITY turns, so
+ *    tasks of low priority do not starve.
+ * F4 A task that is queued again keeps its rank.
  */
 const TURNS_PER_PRIORITY = 100;
 
 /**
- * @param last the largest turn of this owner's queued and claimed tasks at this priority, or null.
+ * @param last the largest turn of the owner's queued and claimed tasks at this priority, or null.
  */
 export function nextTurn(virtualTime: number, last: number | null): number {
   return last === null ? virtualTime : Math.max(virtualTime, last + 1);

@@ -1,11 +1,10 @@
 /**
- * What one event changes in the lists of messages, tool calls and attempts: pure, and the same for
- * every store.
+ * Projects an event onto the lists of messages, tool calls and attempts. Pure, and shared by every
+ * store.
  *
- * P1 Rows are keyed by the seq of the event that made them: an id that a worker uses twice makes
- *    two rows, it never breaks the log.
- * P2 Only a person's messages have a status; a worker cannot change another message by sending its
- *    id.
+ * P1 Rows are keyed by the seq of their event: an id that a worker uses twice creates two rows
+ *    instead of a conflict.
+ * P2 Only messages of users have a status, so a worker cannot change a message by sending its id.
  */
 import type { EventData, TaskEvent } from "../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../core/ports/store.ts";
@@ -13,10 +12,10 @@ import { sandboxName, type TaskState } from "../core/task.ts";
 
 export type ProjectionChange =
   | { readonly kind: "message"; readonly row: MessageRow }
-  /** Every message of a person with this id. */
+  /** Applies to every user message with this id. */
   | { readonly kind: "message.status"; readonly id: string; readonly status: NonNullable<MessageRow["status"]> }
   | { readonly kind: "tool"; readonly row: ToolCallRow }
-  /** Every call of this attempt with this id that has not ended. */
+  /** Applies to every running call of this attempt with this id. */
   | {
       readonly kind: "tool.end";
       readonly id: string;
@@ -26,9 +25,9 @@ export type ProjectionChange =
       readonly exitCode: number | null;
       readonly truncated: boolean;
     }
-  /** Ignored when the attempt is there already. */
+  /** Ignored when the attempt exists. */
   | { readonly kind: "attempt"; readonly row: AttemptRow }
-  /** The attempt of this number, if it has not ended. */
+  /** Applies to the attempt with this number, unless it has ended. */
   | {
       readonly kind: "attempt.end";
       readonly number: number;
@@ -39,7 +38,7 @@ export type ProjectionChange =
 /** States in which an attempt has, or may have, a sandbox. */
 const LIVE: ReadonlySet<TaskState> = new Set<TaskState>(["provisioning", "running", "cancelling"]);
 
-/** The coordinator wrote `data` after checking it, so the casts here are true. */
+/** `data` was validated before it was recorded, so the casts are safe. */
 export function projectEvent(event: TaskEvent): ProjectionChange | null {
   const { data } = event;
   switch (event.type) {

@@ -1,7 +1,15 @@
 import type { Snapshot, Task, TaskSpec, TaskState } from "../core/task.ts";
-import type { TaskCore } from "./sqlite/tables/rows.ts";
 
-/** What a text search of a task looks at; queries are lowered too. */
+/** The part of a task that never changes. */
+export interface TaskCore extends Pick<
+  Task,
+  "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "createdAt"
+> {
+  /** Characters of the stored spec. */
+  readonly size: number;
+}
+
+/** The text that `TaskQuery.text` is searched in, lower case; stores lower the query as well. */
 export function searchableText({ title, prompt, repo }: TaskSpec): string {
   return `${title}\n${prompt}\n${repo}`.toLowerCase();
 }

@@ -34,7 +34,7 @@ describe("[S1] a sealed secret", () => {
   const key = randomBytes(32);
   const vault = openVault(key);
 
-  it("opens with its key and its row, and shows nothing of itself", () => {
+  it("opens with its key and context, and does not reveal the secret", () => {
     for (const secret of ["", "ghp_secret", "naïve ☃", "x".repeat(10_000)]) {
       const sealed = vault.seal(secret, CONTEXT);
       expect(openVault(Buffer.from(key)).open(sealed, CONTEXT)).toBe(secret);
@@ -44,7 +44,7 @@ describe("[S1] a sealed secret", () => {
     expect(new Set(Array.from({ length: 100 }, () => vault.seal("same", CONTEXT))).size).toBe(100);
   });
 
-  it("does not open for another row, another person, another key", () => {
+  it("does not open for another row, another user or another key", () => {
     const sealed = vault.seal("ghp_secret", CONTEXT);
     for (const other of ["git_credentials|github.com|user_b", "git_credentials|evil.example|user_a", ""]) {
       expect(refusal(() => vault.open(sealed, other))).toBe("internal");
@@ -56,7 +56,7 @@ describe("[S1] a sealed secret", () => {
     expect(refusal(() => stranger.open([version, theirs, text].join("."), CONTEXT))).toBe("internal");
   });
 
-  it("does not open once any part of it was changed or cut", () => {
+  it("does not open after any part was modified or cut off", () => {
     const sealed = vault.seal("ghp_secret", CONTEXT);
     const size = Buffer.from(sealed.split(".")[2] ?? "", "base64").length;
     expect(size).toBe(12 + 16 + "ghp_secret".length);
@@ -77,13 +77,13 @@ describe("[S1] a sealed secret", () => {
       expect(refusal(() => vault.open(odd, CONTEXT))).toBe("internal");
   });
 
-  it("is made with a key of 32 bytes only", () => {
+  it("needs a key of 32 bytes", () => {
     for (const bytes of [0, 16, 31, 33]) expect(refusal(() => openVault(Buffer.alloc(bytes)))).toBe("config_invalid");
   });
 });
 
 describe("the key", () => {
-  it("is made on first use, for its owner alone, and stays", () => {
+  it("is created on first use, readable by its owner only, and stays", () => {
     const file = join(dir, "secret.key");
     const first = loadKey({ file, env: null });
     expect(first).toHaveLength(32);
@@ -92,7 +92,7 @@ describe("the key", () => {
     expect(loadKey({ file: join(dir, "other.key"), env: null })).not.toEqual(first);
   });
 
-  it("is refused while others can read its file", () => {
+  it("is refused while other users can read its file", () => {
     const file = join(dir, "secret.key");
     loadKey({ file, env: null });
     for (const mode of [0o640, 0o604, 0o660]) {
@@ -104,13 +104,13 @@ describe("the key", () => {
     }
   });
 
-  it("[S1] is not repeated when it is refused", () => {
+  it("[S1] is not repeated in the error that refuses it", () => {
     expect(() => loadKey({ file: join(dir, "secret.key"), env: "short-one" })).toThrow(
-      /^SLIPWAY_SECRET_KEY must hold 32 bytes(?!.*short-one)/,
+      /^SLIPWAY_SECRET_KEY must contain 32 bytes(?!.*short-one)/,
     );
   });
 
-  it("from the environment comes before the file, in either form", () => {
+  it("is read from the environment before the file, in both encodings", () => {
     const key = randomBytes(32);
     const file = join(dir, "secret.key");
     for (const env of [
@@ -124,7 +124,7 @@ describe("the key", () => {
     expect(existsSync(file)).toBe(false);
   });
 
-  it("that is none is refused, wherever it is", () => {
+  it("is refused from any source when it is invalid", () => {
     const file = join(dir, "secret.key");
     for (const text of [
       "",

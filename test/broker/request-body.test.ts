@@ -16,7 +16,7 @@ import { createModelGateway } from "../../src/broker/model/gateway.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../src/broker/model/rate-limit.ts";
-import { systemClock } from "../../src/app/system.ts";
+import { systemClock } from "../../src/core/lib/system-clock.ts";
 import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
 import type { Broker, BrokerEndpoint, ModelBudget } from "../../src/core/ports/broker.ts";
@@ -393,15 +393,15 @@ describe("[S6] bodies that nobody reads yet", () => {
       return socket;
     };
     const unread = Array.from({ length: 100 }, ask);
-    await expect.poll(() => workerApi.heard.length, SOON).toBe(8);
+    await expect.poll(() => workerApi.requestTimes.length, SOON).toBe(8);
     await pause(500);
-    expect(workerApi.heard).toHaveLength(8);
+    expect(workerApi.requestTimes).toHaveLength(8);
     expect(used() - before).toBeLessThan(60 * MIB);
     expect(statusOf(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(429);
     expect(statusOf(await begin(other, "GET /worker/v1/spec", "connection: close", ""))).toBe(410);
     for (const socket of unread) socket.resume();
     // 8, and the 16 that waited; the rest was refused.
-    await expect.poll(() => workerApi.heard.length, SOON).toBe(25);
+    await expect.poll(() => workerApi.requestTimes.length, SOON).toBe(25);
     for (const socket of unread) socket.destroy();
     expect(statusOf(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(200);
   });

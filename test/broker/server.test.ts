@@ -131,7 +131,7 @@ test("a folder that was put there by somebody else is not used", async () => {
   mkdirSync(join(dir, "elsewhere"));
   mkdirSync(join(dir, "run"));
   symlinkSync(join(dir, "elsewhere"), join(dir, "run", `${workerApi.taskId}-a1`));
-  await expect(broker.open(workerApi.taskId, 1)).rejects.toThrow("somebody else");
+  await expect(broker.open(workerApi.taskId, 1)).rejects.toThrow("is not a directory of this user");
   rmSync(join(dir, "run", `${workerApi.taskId}-a1`));
   await broker.open(workerApi.taskId, 1);
 });
@@ -176,7 +176,7 @@ test("[S3] shut ends long polls and refuses everything from then on", async () =
   const poll = call(socketDir, "GET", "/worker/v1/commands?after=0&wait=25", bearer(token)).catch(
     (error: Error) => error.message,
   );
-  await workerApi.until(() => workerApi.heard.length === 1);
+  await workerApi.until(() => workerApi.requestTimes.length === 1);
   const begun = Date.now();
   await broker.revoke(workerApi.taskId, 1);
   expect(await poll).toMatch(/hang up|ECONNRESET/);

@@ -30,7 +30,7 @@ it("reclaims the sockets of attempts that are over, not those of one that is ope
   for (const name of ["task_over-a1", "task_wanted-a2", "pool-1"]) mkdirSync(join(dir, name));
   const wanted = (name: string) => Promise.resolve(name === "slipway-task_wanted-a2");
   const found = [{ kind: "sockets", name: "slipway-task_over-a1", bytes: null, error: null }];
-  expect(await broker.reclaim(wanted, "look")).toEqual(found);
+  expect(await broker.reclaim(wanted, "dry-run")).toEqual(found);
   expect(readdirSync(dir)).toContain("task_over-a1");
   expect(await broker.reclaim(wanted, "remove")).toEqual(found);
   expect(readdirSync(dir).toSorted()).toEqual(["pool-1", "task_open-a1", "task_wanted-a2"]);

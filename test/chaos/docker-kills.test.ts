@@ -1,7 +1,6 @@
 /**
- * Many tasks in containers under random SIGKILLs of the coordinator until everything is quiet: the
- * judge of kills.test.ts, on Docker. Where there can be an engine of its own, that one is restarted
- * and killed too; elsewhere the engine at hand is left alone.
+ * Many tasks in containers while the coordinator is killed at random moments, with the expectations
+ * of coordinator-kills.test.ts. Where a private engine can run, it is killed and restarted too.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
@@ -15,23 +14,23 @@ const TASKS = Number(process.env["SLIPWAY_CHAOS_DOCKER_TASKS"] ?? 10);
 const SLOTS = 4;
 const LIMIT_MS = 60_000 + TASKS * 10_000;
 const SEED = Number(process.env["SLIPWAY_CHAOS_SEED"] ?? Date.now() % 100_000);
-/** One kill in so many takes the engine along: killed and restarted in turn. */
+/** Every n-th kill includes the engine, alternately by SIGKILL and by a restart. */
 const ENGINE_EVERY = 5;
 const POLICY = { backoffMs: 100, backoffCapMs: 1_000, graceMs: 1_000, cancelMs: 5_000 };
 const RULES = "[T1] [T2] [T4] [T5] [T6] [R1] [R5] [D1] [D2] [D3] [D4] [D5] [W1] [W5]";
 
-/** What each task is for; its end must be the same under kills. */
+/** The expected outcomes, which kills must not change. */
 const KINDS = ["pushed", "pushed", "refused", "cancelled", "pushed", "answered"] as const;
 type Kind = (typeof KINDS)[number];
-const kindOf = (i: number): Kind => KINDS[i % KINDS.length] ?? "pushed";
+const getKind = (i: number): Kind => KINDS[i % KINDS.length] ?? "pushed";
 
-function scriptOf(i: number): object[] {
+function createScript(i: number): object[] {
   const work = [
     { write: { path: `task-${i}.txt`, content: `${i}\n` } },
     { wait: 300 },
     { finish: { title: `Task ${i}`, summary: "" } },
   ];
-  switch (kindOf(i)) {
+  switch (getKind(i)) {
     case "pushed":
       return work;
     case "refused":
@@ -43,69 +42,71 @@ function scriptOf(i: number): object[] {
   }
 }
 
-async function underKills(here: Installation, engine: PrivateEngine | null): Promise<void> {
+async function underKills(installation: Installation, engine: PrivateEngine | null): Promise<void> {
   const { random } = seededIds(SEED);
   const ids: string[] = [];
   let kills = 0;
   let engineEnds = 0;
   let quiet = false;
 
-  /** A coordinator that is away is asked again. */
-  async function ask(method: string, path: string, body?: unknown, headers?: Record<string, string>) {
+  /** Repeats the request while the coordinator is down. */
+  async function callUntilAnswered(method: string, path: string, body?: unknown, headers?: Record<string, string>) {
     for (;;) {
       const answer = await Promise.resolve()
-        .then(() => here.server().call(method, path, body, headers))
+        .then(() => installation.server().call(method, path, body, headers))
         .catch(() => null);
       if (answer !== null && answer.status < 500) return answer;
       await delay(50);
     }
   }
 
-  /** Does for the task what people have to, until it is settled. */
-  async function accompany(i: number): Promise<WireTask> {
-    const body = { repo: here.repo.url, prompt: `Task ${i}`, branch: `work/${i}`, script: scriptOf(i) };
-    const submitted = await ask("POST", "/v1/tasks", body, { "idempotency-key": `key-${i}` });
+  /** Submits the task, and cancels or answers it as its kind demands, until it is settled. */
+  async function runTask(i: number): Promise<WireTask> {
+    const body = { repo: installation.repo.url, prompt: `Task ${i}`, branch: `work/${i}`, script: createScript(i) };
+    const submitted = await callUntilAnswered("POST", "/v1/tasks", body, { "idempotency-key": `key-${i}` });
     expect(submitted.status, JSON.stringify(submitted.body)).toBeLessThan(300);
     const { id } = submitted.body as WireTask;
     ids[i] = id;
     for (const end = Date.now() + LIMIT_MS; ; await delay(100)) {
-      const task = (await ask("GET", `/v1/tasks/${id}`)).body as WireTask;
+      const task = (await callUntilAnswered("GET", `/v1/tasks/${id}`)).body as WireTask;
       if (task.settledAt !== null) return task;
       if (Date.now() > end) throw new Error(`task ${i} is ${task.state} ${JSON.stringify(task.failure)}`);
-      if (kindOf(i) === "cancelled" && task.state === "running") await ask("POST", `/v1/tasks/${id}/cancel`);
-      if (task.question) await ask("POST", `/v1/tasks/${id}/answer`, { questionId: task.question.id, text: "yes" });
+      if (getKind(i) === "cancelled" && task.state === "running")
+        await callUntilAnswered("POST", `/v1/tasks/${id}/cancel`);
+      if (task.question)
+        await callUntilAnswered("POST", `/v1/tasks/${id}/answer`, { questionId: task.question.id, text: "yes" });
     }
   }
 
   async function killAll(engine: PrivateEngine | null): Promise<void> {
     let startMs = 0;
     while (!quiet) {
-      // On a machine that takes long to start one, each lives longer: all would die before they did
+      // A slow start extends the delay; otherwise every coordinator would be killed before it does
       // anything.
       await delay(200 + random() * 1_300 + startMs);
-      await here.kill("SIGKILL");
+      await installation.kill("SIGKILL");
       kills += 1;
       if (engine === null || kills % ENGINE_EVERY !== 2) {
         const begun = Date.now();
-        await here.start();
+        await installation.start();
         startMs = Date.now() - begun;
         continue;
       }
       engineEnds += 1;
       await (engineEnds % 2 === 1 ? engine.kill() : engine.stop());
-      // The coordinator is back first, and finds no engine.
-      await here.start();
+      // The coordinator starts first, without an engine.
+      await installation.start();
       await engine.start();
     }
   }
 
-  const all = Promise.all(Array.from({ length: TASKS }, (_, i) => accompany(i))).finally(() => (quiet = true));
-  // Whatever fails, nobody is started any more when this ends.
+  const all = Promise.all(Array.from({ length: TASKS }, (_, i) => runTask(i))).finally(() => (quiet = true));
+  // Wait for both, so that no coordinator is started after this function returns.
   const [, killed] = await Promise.allSettled([all, killAll(engine)]);
   const tasks = await all;
   if (killed.status === "rejected") throw killed.reason;
-  await here.lawful();
-  const { created, attempts, refused, mostRunning } = here.seen;
+  await installation.expectInvariants();
+  const { created, attempts, refused, mostRunning } = installation.seen;
   process.stdout.write(
     `${TASKS} tasks, ${kills} kills, ${engineEnds} of them with the engine: ${attempts} attempts, ${created.size} containers, ` +
       `${refused} refused by the engine, at most ${mostRunning} at once (seed ${SEED})\n`,
@@ -113,18 +114,18 @@ async function underKills(here: Installation, engine: PrivateEngine | null): Pro
   expect(new Set(ids).size).toBe(TASKS);
   expect(kills).toBeGreaterThan(3);
   if (engine !== null) expect(engineEnds).toBeGreaterThan(0);
-  // That some were seen shows that this looks at the right engine.
+  // Proves that the observations are of the right engine.
   expect(mostRunning).toBeGreaterThan(0);
   expect(created.size).toBeGreaterThanOrEqual(TASKS);
-  tasks.forEach((task, i) => judge(task, i));
+  tasks.forEach((task, i) => expectOutcome(task, i));
 
-  function judge(task: WireTask, i: number): void {
-    const end = kindOf(i) === "refused" ? "failed" : kindOf(i) === "cancelled" ? "cancelled" : "done";
+  function expectOutcome(task: WireTask, i: number): void {
+    const end = getKind(i) === "refused" ? "failed" : getKind(i) === "cancelled" ? "cancelled" : "done";
     expect([i, task.state, task.failure?.code ?? null]).toEqual([i, end, end === "failed" ? "refused" : null]);
     if (end !== "done") return;
-    expect(here.upstream.git("app", "rev-parse", `refs/heads/work/${i}`)).toBe(task.headSha);
-    expect(here.upstream.git("app", "rev-list", "--count", `main..work/${i}`)).toBe("1");
-    expect(here.upstream.git("app", "show", `work/${i}:task-${i}.txt`)).toBe(String(i));
+    expect(installation.upstream.git("app", "rev-parse", `refs/heads/work/${i}`)).toBe(task.headSha);
+    expect(installation.upstream.git("app", "rev-list", "--count", `main..work/${i}`)).toBe("1");
+    expect(installation.upstream.git("app", "show", `work/${i}:task-${i}.txt`)).toBe(String(i));
   }
 }
 
@@ -134,17 +135,17 @@ const what = why === null ? "coordinator and engine" : `the coordinator (the eng
 describeWithDocker("Docker under kills", () => {
   it(`${RULES} ${TASKS} tasks under random kills of ${what} (seed ${SEED})`, { timeout: 2 * LIMIT_MS }, async () => {
     const engine = why === null ? await openPrivateEngine() : null;
-    const here = await openInstallation({
+    const installation = await openInstallation({
       docker: engine?.docker ?? dockerClient(),
       host: engine?.host ?? null,
       slots: SLOTS,
       policy: POLICY,
     });
     try {
-      await here.start();
-      await underKills(here, engine);
+      await installation.start();
+      await underKills(installation, engine);
     } finally {
-      await here.close();
+      await installation.close();
       await engine?.close();
     }
   });

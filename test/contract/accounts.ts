@@ -1,8 +1,8 @@
-/** The suite that every keeper of accounts passes (rule M1). */
+/** The contract suite of the accounts port (rule M1). */
 import { describe, expect, it } from "vitest";
 import type { AccessToken, Accounts, Credential, Session } from "../../src/core/ports/accounts.ts";
 
-const person = (id: string, email = `${id}@example.org`) => ({
+const newUser = (id: string, email = `${id}@example.org`) => ({
   id,
   email,
   role: "user" as const,
@@ -40,27 +40,27 @@ const credential = (id: string, userId: string, host: string): Credential => ({
 });
 
 export function accountsContract(get: () => Accounts): void {
-  describe("people", () => peopleSuite(get));
+  describe("users", () => userSuite(get));
   describe("sessions", () => sessionSuite(get));
   describe("tokens and credentials", () => secretSuite(get));
 }
 
-function peopleSuite(get: () => Accounts): void {
+function userSuite(get: () => Accounts): void {
   it("[M1] e-mails are compared in lower case, and a taken one is a conflict", async () => {
-    await get().createUser(person("u1", "Ada@Example.org"));
-    expect(await get().login("aDA@example.ORG")).toEqual(person("u1", "ada@example.org"));
-    const { passwordHash: _, ...bare } = person("u1", "ada@example.org");
-    expect(await get().user("u1")).toEqual(bare);
-    await expect(get().createUser(person("u2", "ADA@EXAMPLE.ORG"))).rejects.toMatchObject({ code: "conflict" });
-    await get().createUser({ ...person("u2"), createdAt: 0 });
+    await get().createUser(newUser("u1", "Ada@Example.org"));
+    expect(await get().login("aDA@example.ORG")).toEqual(newUser("u1", "ada@example.org"));
+    const { passwordHash: _, ...withoutHash } = newUser("u1", "ada@example.org");
+    expect(await get().user("u1")).toEqual(withoutHash);
+    await expect(get().createUser(newUser("u2", "ADA@EXAMPLE.ORG"))).rejects.toMatchObject({ code: "conflict" });
+    await get().createUser({ ...newUser("u2"), createdAt: 0 });
     expect((await get().users()).map(({ id }) => id)).toEqual(["u2", "u1"]);
     expect(await get().user("none")).toBeNull();
     expect(await get().login("none@example.org")).toBeNull();
   });
 
-  it("of sign-ups with one e-mail at the same time one wins", async () => {
+  it("one of several concurrent sign-ups with one e-mail wins", async () => {
     const results = await Promise.allSettled(
-      [1, 2, 3, 4].map((n) => get().createUser(person(`u${n}`, "one@example.org"))),
+      [1, 2, 3, 4].map((n) => get().createUser(newUser(`u${n}`, "one@example.org"))),
     );
     expect(results.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected", "rejected", "rejected"]);
     expect(await get().users()).toHaveLength(1);
@@ -68,8 +68,8 @@ function peopleSuite(get: () => Accounts): void {
 }
 
 function sessionSuite(get: () => Accounts): void {
-  it("a rotation is a compare-and-swap; the token before is still found", async () => {
-    await get().createUser(person("u1"));
+  it("a rotation is a compare-and-swap, and the previous token still finds the session", async () => {
+    await get().createUser(newUser("u1"));
     await get().createSession(session("s1", "h1"));
     const won = await Promise.all(["h2", "h3", "h4"].map((to) => get().rotateSession("s1", "h1", to, 20)));
     expect(won.filter(Boolean)).toHaveLength(1);
@@ -83,8 +83,8 @@ function sessionSuite(get: () => Accounts): void {
     expect(await get().session("none")).toBeNull();
   });
 
-  it("a revoked session stays revoked, keeps its first time and does not rotate", async () => {
-    await get().createUser(person("u1"));
+  it("a revoked session keeps its first revocation time and does not rotate", async () => {
+    await get().createUser(newUser("u1"));
     await get().createSession(session("s1", "h1"));
     await get().revokeSession("s1", 50);
     await get().revokeSession("s1", 60);
@@ -95,9 +95,9 @@ function sessionSuite(get: () => Accounts): void {
 }
 
 function secretSuite(get: () => Accounts): void {
-  it("tokens: found by hash, touched forwards only, deleted by their owner only", async () => {
-    await get().createUser(person("u1"));
-    await get().createUser(person("u2"));
+  it("a token is found by hash, its last use only moves forward, and only its owner deletes it", async () => {
+    await get().createUser(newUser("u1"));
+    await get().createUser(newUser("u2"));
     await get().createToken(token("t1", "u1"));
     await get().createToken({ ...token("t2", "u2"), expiresAt: 99 });
     await get().touchToken("t1", 40);
@@ -111,9 +111,9 @@ function secretSuite(get: () => Accounts): void {
     expect(await get().tokenByHash("hash of t1")).toBeNull();
   });
 
-  it("credentials: one per owner and host, the last one counts", async () => {
-    await get().createUser(person("u1"));
-    await get().createUser(person("u2"));
+  it("there is one credential per owner and host, and a new one replaces it", async () => {
+    await get().createUser(newUser("u1"));
+    await get().createUser(newUser("u2"));
     await get().putCredential(credential("c1", "u1", "git.example"));
     await get().putCredential(credential("c2", "u2", "git.example"));
     const newer = { ...credential("c3", "u1", "git.example"), username: "ada" };

@@ -1,27 +1,27 @@
-/** Pages: whole lists in parts that are bounded in items and in text. */
+/** The contract suite of pages, which are bounded in items and in characters. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { every, PAGE_BYTES, type Page } from "../../src/core/lib/pagination.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import type { Task, TaskState } from "../../src/core/task.ts";
-import { cancel, claim, create, move, notice, ready, type Move } from "./tasks.ts";
+import { cancel, claim, create, move, nextId, notice, ready, type Move } from "./tasks.ts";
 
 const LARGE = "x".repeat(100_000);
-/** Of each kind; together they are more than two pages. */
+/** Number of large items of each kind; they fill more than two pages. */
 const MANY = 60;
-/** As many of them as fill a page: the last one reaches over its end. */
+/** Number of large items on a full page; the last one exceeds its limit. */
 const FULL = Math.ceil(PAGE_BYTES / LARGE.length);
 
-/** All pages, and that each but the last is full and no more than that. */
-async function pages<T>(read: (last: T | null) => Promise<Page<T>>, full: number): Promise<T[]> {
+/** Reads all pages and checks that each except the last has exactly `full` items. */
+async function readPages<T>(read: (last: T | null) => Promise<Page<T>>, full: number): Promise<T[]> {
   const sizes: number[] = [];
   const found: T[] = [];
-  const noted = async (last: T | null): Promise<Page<T>> => {
+  const readAndCount = async (last: T | null): Promise<Page<T>> => {
     const page = await read(last);
     sizes.push(page.items.length);
     return page;
   };
-  for await (const item of every(noted)) found.push(item);
+  for await (const item of every(readAndCount)) found.push(item);
   expect(sizes.length).toBeGreaterThan(1);
   expect(sizes.slice(0, -1)).toEqual(sizes.slice(0, -1).map(() => full));
   expect(sizes.at(-1)).toBeGreaterThan(0);
@@ -29,7 +29,7 @@ async function pages<T>(read: (last: T | null) => Promise<Page<T>>, full: number
   return found;
 }
 
-/** The end of the work, whose summary stays in the snapshot. */
+/** Finishes the agent's work; the summary stays in the snapshot. */
 const finished = (summary: string): Move => ({
   type: "task.state",
   data: { reason: "finished", sha: "a".repeat(40), changed: true, title: "Done", summary },
@@ -46,7 +46,7 @@ const largeMoves = (i: number): Move[] => [
 ];
 
 export function pagesContract(get: () => Store): void {
-  it("[F1] events after a cursor, at most as many as asked for", async () => {
+  it("[F1] events after a cursor are read up to the limit", async () => {
     const task = await move(get(), await create(get()), claim, ready, notice("1"), notice("2"));
     const seqs = async (after: number, limit: number): Promise<[number[], boolean]> => {
       const { items, more } = await get().events(task.id, after, limit);
@@ -59,7 +59,7 @@ export function pagesContract(get: () => Store): void {
     expect(await seqs(5, 100)).toEqual([[], false]);
   });
 
-  it("[F6] what workers and people say in one task is read in pages of bounded text", async () => {
+  it("[F6] large events, messages and tool calls of a task are read in bounded pages", async () => {
     const { id, seq } = await move(
       get(),
       await create(get()),
@@ -75,27 +75,30 @@ export function pagesContract(get: () => Store): void {
     expect(log).toEqual(Array.from({ length: seq }, (_, i) => i + 1));
     // The first page has three small events too.
     expect((await get().events(id, 0, 1_000)).items).toHaveLength(3 + FULL);
-    const messages = await pages((last: { seq: number } | null) => get().messages(id, afterSeq(last), 1_000), FULL);
+    const messages = await readPages((last: { seq: number } | null) => get().messages(id, afterSeq(last), 1_000), FULL);
     expect(messages.map((row) => row.seq)).toEqual(wanted);
-    const calls = await pages((last: { seq: number } | null) => get().toolCalls(id, afterSeq(last), 1_000), FULL);
+    const calls = await readPages((last: { seq: number } | null) => get().toolCalls(id, afterSeq(last), 1_000), FULL);
     expect(calls.map((row) => row.seq)).toEqual(wanted.map((n) => n + 1));
-    const others = await pages((last: { seq: number } | null) => get().eventsOfOthers(id, last?.seq ?? 3, 1_000), FULL);
+    const others = await readPages(
+      (last: { seq: number } | null) => get().eventsOfOthers(id, last?.seq ?? 3, 1_000),
+      FULL,
+    );
     expect(others.map((event) => event.seq)).toEqual(wanted.map((n) => n + 2));
   });
 
-  it("[F6] tasks with long prompts are read in pages of bounded text", async () => {
-    const made: Task[] = [];
-    for (let i = 0; i < MANY; i++) made.push(await create(get(), { spec: { prompt: LARGE } }));
-    const revs = await pages((last: Task | null) => get().changes("user_a", last?.rev ?? 0, 1_000), FULL);
-    expect(revs.map(({ id }) => id)).toEqual(made.map(({ id }) => id));
-    const found = await pages(
+  it("[F6] tasks with long prompts are read in bounded pages", async () => {
+    const created: Task[] = [];
+    for (let i = 0; i < MANY; i++) created.push(await create(get(), { spec: { prompt: LARGE } }));
+    const revs = await readPages((last: Task | null) => get().changes("user_a", last?.rev ?? 0, 1_000), FULL);
+    expect(revs.map(({ id }) => id)).toEqual(created.map(({ id }) => id));
+    const found = await readPages(
       (last: Task | null) => get().tasks({ userId: "user_a", limit: 200, ...(last && { before: last.id }) }),
       FULL,
     );
-    expect(found.map(({ id }) => id)).toEqual(made.map(({ id }) => id).toReversed());
+    expect(found.map(({ id }) => id)).toEqual(created.map(({ id }) => id).toReversed());
   });
 
-  it("[F6] pages over several states leave nothing out, whichever of them are long", async () => {
+  it("[F6] pages over several states skip no task, for any combination of sizes", async () => {
     const moves: Partial<Record<TaskState, readonly Move[]>> = {
       queued: [],
       running: [claim, ready],
@@ -109,19 +112,19 @@ export function pagesContract(get: () => Store): void {
         fc.array(kind, { minLength: 1, maxLength: 50, size: "max" }),
         fc.integer({ min: 1, max: 30 }),
         async (kinds, limit) => {
-          const threadId = `thread_${Math.random()}`;
-          const mine: Task[] = [];
+          const threadId = nextId("thread");
+          const tasks: Task[] = [];
           for (const { state, large } of kinds) {
             const task = await create(get(), { threadId, spec: large ? { prompt: LARGE.repeat(4) } : {} });
             const path = moves[state] ?? [];
-            mine.push(path.length === 0 ? task : await move(get(), task, ...path));
+            tasks.push(path.length === 0 ? task : await move(get(), task, ...path));
           }
-          const wanted = mine.filter(({ state }) => state !== "queued").toReversed();
-          const asked = states.filter((state) => state !== "queued");
-          const oldest = mine[0]?.id ?? "";
+          const wanted = tasks.filter(({ state }) => state !== "queued").toReversed();
+          const queried = states.filter((state) => state !== "queued");
+          const oldest = tasks[0]?.id ?? "";
           const found: string[] = [];
           const read = (last: Task | null) =>
-            get().tasks({ userId: null, states: asked, limit, ...(last && { before: last.id }) });
+            get().tasks({ userId: null, states: queried, limit, ...(last && { before: last.id }) });
           for await (const { id } of every(read)) {
             if (id < oldest) break;
             found.push(id);

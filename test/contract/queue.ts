@@ -1,4 +1,4 @@
-/** Fair order and slots: the part of the store's suite that the gate stands on. */
+/** The contract suite of the fair queue and of slots, which the scheduler relies on. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Store } from "../../src/core/ports/store.ts";
@@ -7,7 +7,7 @@ import { cancel, claim, create, move, ready, retried, type TaskOptions } from ".
 
 const load = async (store: Store, id: string): Promise<Task> => (await store.task(id)) as Task;
 
-/** Claims the next task, and frees its slot at once. @returns its owner. */
+/** Claims the next task and releases its slot at once. @returns its owner. */
 async function serve(store: Store, userLimit: number | null = null): Promise<string | null> {
   const [id] = await store.claimable(1, userLimit);
   if (id === undefined) return null;
@@ -31,14 +31,14 @@ function fairSuite(get: () => Store): void {
   const submit = (userId: string, n = 1, more: TaskOptions = {}): Promise<Task[]> =>
     Promise.all(Array.from({ length: n }, () => create(get(), { userId, ...more })));
 
-  it("[D8] owners take turns, however many tasks each has", async () => {
+  it("[D8] owners alternate, regardless of how many tasks each has", async () => {
     await submit("a", 4);
     await submit("b", 2);
     await submit("c", 1);
     expect(await serveAll(get())).toEqual(["a", "b", "c", "a", "b", "a", "a"]);
   });
 
-  it("[D8] whoever comes late starts with the others, not after them", async () => {
+  it("[D8] a late owner starts level with the others, not after them", async () => {
     await submit("a", 6);
     await submit("b", 6);
     for (let i = 0; i < 6; i++) await serve(get());
@@ -49,7 +49,7 @@ function fairSuite(get: () => Store): void {
     expect(rest).toHaveLength(8);
   });
 
-  it("[D8] whoever comes late does not go before those who waited for all of their turns", async () => {
+  it("[D8] a late owner does not overtake all waiting tasks of the others", async () => {
     await submit("a", 3);
     for (let i = 0; i < 3; i++) await serve(get());
     await submit("a", 2);
@@ -57,14 +57,14 @@ function fairSuite(get: () => Store): void {
     expect(await serveAll(get())).toEqual(["b", "a", "b", "a", "b", "b"]);
   });
 
-  it("[D8] a larger priority goes first", async () => {
+  it("[D8] a higher priority is served first", async () => {
     await submit("a", 2);
     await submit("b", 2, { spec: { priority: 5 } });
     await submit("c", 1, { spec: { priority: -5 } });
     expect(await serveAll(get())).toEqual(["b", "b", "a", "a", "c"]);
   });
 
-  it("[D8] a stream of larger priority does not starve an old task", async () => {
+  it("[D8] a stream of higher priority does not starve an old task", async () => {
     await submit("old", 1);
     let served = 0;
     for (let user: string | null = ""; user !== "old"; served++) {
@@ -75,7 +75,7 @@ function fairSuite(get: () => Store): void {
     expect(served).toBeGreaterThan(50);
   });
 
-  it("[D8] other priorities' traffic does not put a newcomer behind a long queue of one owner", async () => {
+  it("[D8] traffic of other priorities does not put a new owner behind the long queue of another", async () => {
     await submit("a", 30);
     await serve(get());
     for (let i = 0; i < 20; i++) {
@@ -86,7 +86,7 @@ function fairSuite(get: () => Store): void {
     expect((await serveAll(get())).indexOf("b")).toBeLessThan(3);
   });
 
-  it("[D8] a task that is queued again keeps its place", async () => {
+  it("[D8] a task that is queued again keeps its position", async () => {
     const [first] = await submit("a", 1);
     await submit("b", 3);
     const again = await move(get(), await move(get(), first!, claim), ...retried.slice(0, 1));
@@ -105,13 +105,13 @@ function fairSuite(get: () => Store): void {
     for (const [i, id] of order.entries()) expect(await get().position(id)).toBe(i);
   });
 
-  it("[D8] property: while two owners both wait, neither is served twice more than the other", async () => {
+  it("[D8] while two owners wait, their numbers of served tasks differ by at most one", async () => {
     let run = 0;
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.constantFrom("a", "b", "c", "d"), { minLength: 2, maxLength: 14 }),
         async (letters) => {
-          // New owners each time, and an empty queue also after a run that failed.
+          // New owners in each run, and an empty queue even after a run that failed.
           while ((await serve(get())) !== null);
           const owners = letters.map((letter) => `${letter}${run}`);
           run++;
@@ -148,7 +148,7 @@ function slotSuite(get: () => Store): void {
     expect(await get().slotsHeld()).toBe(0);
   });
 
-  it("[D4] the user limit counts slots held and slots about to be given", async () => {
+  it("[D4] the user limit counts held slots and tasks chosen in the same call", async () => {
     const a = [
       await create(get(), { userId: "a" }),
       await create(get(), { userId: "a" }),
@@ -165,7 +165,7 @@ function slotSuite(get: () => Store): void {
     expect(await get().claimable(10, 2)).toEqual([b.id, a[2]!.id]);
   });
 
-  it("[D4] one owner's long queue does not hide the others, and a limit of none or a batch of none gives none", async () => {
+  it("[D4] a long queue of one owner does not hide the others, and a limit of 0 returns nothing", async () => {
     await Promise.all(Array.from({ length: 600 }, () => create(get(), { userId: "a" })));
     const b = await create(get(), { userId: "b", spec: { priority: -1 } });
     const c = await create(get(), { userId: "c", spec: { priority: -2 } });

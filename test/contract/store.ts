@@ -1,39 +1,27 @@
-/** The suite that every store passes (rule M1). */
+/** The contract suite of the store port (rule M1). */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { fold } from "../../machines/fold.ts";
 import type { Accounts } from "../../src/core/ports/accounts.ts";
 import type { UsageLedger } from "../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../src/core/ports/store.ts";
-import { sandboxName, TASK_STATES, type Task } from "../../src/core/task.ts";
+import { TASK_STATES, type Task } from "../../src/core/task.ts";
 import { accountsContract } from "./accounts.ts";
 import { ledgerContract } from "./usage-ledger.ts";
 import { pagesContract } from "./pages.ts";
+import { projectionContract } from "./projections.ts";
 import { queueContract } from "./queue.ts";
-import {
-  cancel,
-  claim,
-  commitOf,
-  create,
-  fail,
-  move,
-  newTask,
-  notice,
-  ready,
-  stopped,
-  T0,
-  type Move,
-} from "./tasks.ts";
+import { cancel, claim, createCommit, create, move, newTask, notice, ready, T0 } from "./tasks.ts";
 import { transcriptContract } from "./transcripts.ts";
 
 export interface Opened {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly ledger: UsageLedger;
-  /** Clears up what `open` made; the store is closed by then. */
+  /** Removes what `open` created; called after the store is closed. */
   clear?(): void;
 }
 
-/** @param open a new, empty store. */
+/** @param open creates a new, empty store. */
 export function storeContract(name: string, open: () => Opened): void {
   describe(`${name}: the store contract`, () => {
     let opened: Opened;
@@ -48,20 +36,20 @@ export function storeContract(name: string, open: () => Opened): void {
 
     describe("create", () => createSuite(get));
     describe("commit", () => commitSuite(get));
-    describe("lists made from the log", () => projectionSuite(get));
+    describe("projections of the log", () => projectionContract(get));
     describe("reads", () => readSuite(get));
     describe("pages", () => pagesContract(get));
     queueContract(get);
     accountsContract(() => opened.accounts);
     describe("transcripts", () => transcriptContract(get));
-    describe("the books", () => ledgerContract(() => opened.ledger));
+    describe("usage ledger", () => ledgerContract(() => opened.ledger));
   });
 }
 
 const ids = (tasks: readonly Task[]): string[] => tasks.map(({ id }) => id);
 
 function createSuite(get: () => Store): void {
-  it("[M1] a new task is stored with its first event and read back as it was", async () => {
+  it("[M1] a new task is stored with its first event and read back unchanged", async () => {
     const wanted = newTask({ userId: "user_z", spec: { prompt: "naïve ☃ 'quoted'", script: [{ say: "hi" }] } });
     const result = await get().create(wanted);
     expect(result).toMatchObject({
@@ -82,7 +70,7 @@ function createSuite(get: () => Store): void {
     expect((await get().events(task.id, 0, 10)).items).toHaveLength(1);
   });
 
-  it("[R5] same user and key at the same time make one task", async () => {
+  it("[R5] concurrent submissions with one user and key create one task", async () => {
     const results = await Promise.all(Array.from({ length: 20 }, () => get().create(newTask({ key: "k" }))));
     expect(results.filter(({ kind }) => kind === "created")).toHaveLength(1);
     expect(results.filter(({ kind }) => kind === "replayed")).toHaveLength(19);
@@ -90,28 +78,28 @@ function createSuite(get: () => Store): void {
     expect((await get().tasks({ userId: null, limit: 200 })).items).toHaveLength(1);
   });
 
-  it("[R5] a replay shows the task as it is now", async () => {
+  it("[R5] a replay returns the task in its current state", async () => {
     const task = await move(get(), await create(get(), { key: "k" }), claim);
     expect(await get().create(newTask({ key: "k" }))).toEqual({ kind: "replayed", task });
   });
 
-  it("[R5] same key, other body is a mismatch", async () => {
+  it("[R5] the same key with another body is a mismatch", async () => {
     await create(get(), { key: "k", fingerprint: "one" });
     expect(await get().create(newTask({ key: "k", fingerprint: "two" }))).toEqual({ kind: "mismatch" });
     expect((await get().tasks({ userId: null, limit: 200 })).items).toHaveLength(1);
   });
 
-  it("[R5] another user's same key is another task", async () => {
-    const mine = await create(get(), { key: "k", userId: "user_a" });
+  it("[R5] the same key of another user creates another task", async () => {
+    const first = await create(get(), { key: "k", userId: "user_a" });
     const other = await create(get(), { key: "k", userId: "user_b" });
-    expect(other.id).not.toBe(mine.id);
+    expect(other.id).not.toBe(first.id);
   });
 }
 
 function commitSuite(get: () => Store): void {
   it("[R2] a commit writes events, snapshot and state together", async () => {
     const first = await create(get());
-    const commit = commitOf(first, claim, notice("hello"), ready);
+    const commit = createCommit(first, claim, notice("hello"), ready);
     const task = await get().commit(commit);
     expect(task).toMatchObject({ seq: 4, state: "running", updatedAt: commit.events[2]?.at, createdAt: T0 });
     expect(await get().task(first.id)).toEqual(task);
@@ -120,15 +108,15 @@ function commitSuite(get: () => Store): void {
     expect(fold(log)).toEqual(task?.snapshot);
   });
 
-  it("what workers said can be left out of the log", async () => {
+  it("events that workers sent can be left out of the log", async () => {
     const { id } = await move(
       get(),
       await create(get()),
       claim,
       ready,
-      { ...notice("a worker's"), workerSeq: 1 },
-      notice("ours"),
-      notice("too"),
+      { ...notice("from the worker"), workerSeq: 1 },
+      notice("first"),
+      notice("second"),
     );
     const seqs = async (after: number, limit: number) =>
       (await get().eventsOfOthers(id, after, limit)).items.map(({ seq }) => seq);
@@ -137,26 +125,26 @@ function commitSuite(get: () => Store): void {
     expect(await seqs(6, 10)).toEqual([]);
   });
 
-  it("[T4] of commits with the same expected seq one wins, and nothing of the others is written", async () => {
+  it("[T4] one of several commits with the same expected seq wins, and the others write nothing", async () => {
     const first = await create(get());
-    const commits = Array.from({ length: 16 }, (_, i) => commitOf(first, claim, notice(`mine ${i}`)));
+    const commits = Array.from({ length: 16 }, (_, i) => createCommit(first, claim, notice(`commit ${i}`)));
     const results = await Promise.all(commits.map((commit) => get().commit(commit)));
     expect(results.filter((task) => task !== null)).toHaveLength(1);
     const winner = results.findIndex((task) => task !== null);
     const log = (await get().events(first.id, 0, 100)).items;
     expect(log.map(({ seq }) => seq)).toEqual([1, 2, 3]);
-    expect(log[2]?.data).toMatchObject({ text: `mine ${winner}` });
+    expect(log[2]?.data).toMatchObject({ text: `commit ${winner}` });
     expect(await get().attempts(first.id)).toHaveLength(1);
     expect((await get().task(first.id))?.rev).toBe(first.rev + 1);
   });
 
-  it("[T4] racing writers that load again on null leave one gapless log", async () => {
+  it("[T4] racing writers that reload after null produce one log without gaps", async () => {
     const { id } = await move(get(), await create(get()), claim, ready);
     await Promise.all(
       Array.from({ length: 8 }, async (_, writer) => {
         for (let i = 0; i < 10;) {
           const task = (await get().task(id)) as Task;
-          if ((await get().commit(commitOf(task, notice(`${writer}:${i}`)))) !== null) i++;
+          if ((await get().commit(createCommit(task, notice(`${writer}:${i}`)))) !== null) i++;
         }
       }),
     );
@@ -174,28 +162,28 @@ function commitSuite(get: () => Store): void {
   it("[T2] a settled task refuses every commit", async () => {
     const open = await create(get());
     const settled = await move(get(), open, cancel);
-    const late = { ...commitOf(open, notice("late")), expectedSeq: settled.seq };
+    const late = { ...createCommit(open, notice("late")), expectedSeq: settled.seq };
     const events = late.events.map((event) => ({ ...event, seq: settled.seq + 1 }));
     expect(await get().commit({ ...late, events })).toBeNull();
     expect(await get().task(open.id)).toEqual(settled);
     expect((await get().events(open.id, settled.seq, 10)).items).toEqual([]);
   });
 
-  it("[T4] a commit that expects a seq that is not there yet is null", async () => {
+  it("[T4] a commit that expects a future seq returns null", async () => {
     const first = await create(get());
-    const second = { ...first, seq: 2, snapshot: commitOf(first, claim).snapshot, state: "provisioning" as const };
-    expect(await get().commit(commitOf(second, ready))).toBeNull();
+    const second = { ...first, seq: 2, snapshot: createCommit(first, claim).snapshot, state: "provisioning" as const };
+    expect(await get().commit(createCommit(second, ready))).toBeNull();
     expect(await get().task(first.id)).toEqual(first);
     expect((await get().events(first.id, 0, 10)).items).toHaveLength(1);
   });
 
-  it("a commit of an unknown task is null", async () => {
-    expect(await get().commit(commitOf({ ...(await create(get())), id: "task_none" }, claim))).toBeNull();
+  it("a commit of an unknown task returns null", async () => {
+    expect(await get().commit(createCommit({ ...(await create(get())), id: "task_none" }, claim))).toBeNull();
   });
 
-  it("[R2] one poisoned commit rejects alone; the others of the same turn are written whole", async () => {
+  it("[R2] an invalid commit rejects alone; the others of the same turn are written completely", async () => {
     const tasks = await Promise.all(Array.from({ length: 6 }, () => create(get())));
-    const commits = tasks.map((task) => commitOf(task, claim, notice("x")));
+    const commits = tasks.map((task) => createCommit(task, claim, notice("x")));
     const [a, ...rest] = commits[3]!.events;
     commits[3] = { ...commits[3]!, events: [a!, ...rest.map((event) => ({ ...event, seq: event.seq + 7 }))] };
     const results = await Promise.allSettled(commits.map((commit) => get().commit(commit)));
@@ -213,126 +201,18 @@ function commitSuite(get: () => Store): void {
     await move(get(), tasks[3]!, claim);
   });
 
-  it("rev grows by one with each write of any task", async () => {
+  it("rev increases by one with each write of any task", async () => {
     const a = await create(get());
     const b = await create(get());
     const c = await move(get(), a, claim);
     expect([b.rev, c.rev]).toEqual([a.rev + 1, a.rev + 2]);
-    expect(await get().commit(commitOf(a, cancel))).toBeNull();
+    expect(await get().commit(createCommit(a, cancel))).toBeNull();
     expect((await create(get())).rev).toBe(a.rev + 3);
   });
 }
 
-const say = (id: string, role: "user" | "assistant", text: string, more: object = {}): Move => ({
-  type: "message",
-  data: { id, role, content: [{ type: "text", text }], ...more },
-});
-
-function projectionSuite(get: () => Store): void {
-  it("messages and their status", async () => {
-    const task = await move(
-      get(),
-      await create(get()),
-      claim,
-      ready,
-      say("m1", "user", "stop", { mode: "steer", status: "queued" }),
-    );
-    expect(await get().message(task.id, "m1")).toEqual({
-      id: "m1",
-      taskId: task.id,
-      seq: 4,
-      at: task.updatedAt,
-      role: "user",
-      content: [{ type: "text", text: "stop" }],
-      mode: "steer",
-      status: "queued",
-    });
-    const shown = await move(get(), task, say("a1", "assistant", "ok"), {
-      type: "message.status",
-      data: { id: "m1", status: "delivered" },
-    });
-    const messages = (await get().messages(shown.id, 0, 100)).items;
-    expect(messages.map(({ id, role, mode, status }) => [id, role, mode, status])).toEqual([
-      ["m1", "user", "steer", "delivered"],
-      ["a1", "assistant", null, null],
-    ]);
-    expect(await get().message(shown.id, "none")).toBeNull();
-  });
-
-  it("a worker that reuses a message's id can neither break the log nor hide or change that message", async () => {
-    const task = await move(
-      get(),
-      await create(get()),
-      claim,
-      ready,
-      say("m1", "user", "mine", { mode: "follow_up", status: "queued" }),
-    );
-    const after = await move(get(), task, say("m1", "assistant", "not yours"), say("m1", "assistant", "again"));
-    expect((await get().messages(after.id, 0, 100)).items).toHaveLength(3);
-    expect(await get().message(after.id, "m1")).toMatchObject({ role: "user", status: "queued" });
-    await move(get(), after, { type: "message.status", data: { id: "m1", status: "delivered" } });
-    expect((await get().messages(after.id, 0, 100)).items.map(({ status }) => status)).toEqual([
-      "delivered",
-      null,
-      null,
-    ]);
-  });
-
-  it("tool calls: begun, ended, and the same id again", async () => {
-    const begin: Move = { type: "tool.started", data: { id: "t1", name: "bash", input: { command: "ls" } } };
-    const end: Move = {
-      type: "tool.finished",
-      data: { id: "t1", name: "bash", output: "out", exitCode: 2, ms: 5, truncated: true },
-    };
-    const task = await move(get(), await create(get()), claim, ready, begin);
-    const call = {
-      id: "t1",
-      taskId: task.id,
-      attempt: 1,
-      seq: 4,
-      name: "bash",
-      input: { command: "ls" },
-      startedAt: task.updatedAt,
-    };
-    expect((await get().toolCalls(task.id, 0, 100)).items).toEqual([
-      { ...call, endedAt: null, output: null, exitCode: null, truncated: false },
-    ]);
-    const after = await move(get(), task, end);
-    const ended = { ...call, endedAt: after.updatedAt, output: "out", exitCode: 2, truncated: true };
-    expect((await get().toolCalls(task.id, 0, 100)).items).toEqual([ended]);
-    await move(get(), after, begin);
-    expect((await get().toolCalls(task.id, 0, 100)).items).toMatchObject([ended, { id: "t1", seq: 6, endedAt: null }]);
-  });
-
-  it("attempts: begun by the claim, ended by whatever ends them", async () => {
-    const first = await move(get(), await create(get()), { ...claim, at: T0 + 5 });
-    const row = { taskId: first.id, number: 1, container: sandboxName(first.id, 1), startedAt: T0 + 5 };
-    expect(await get().attempts(first.id)).toEqual([{ ...row, endedAt: null, exitCode: null, failure: null }]);
-    const failed = await move(get(), first, ready, { ...fail("worker_lost"), at: T0 + 9_000 });
-    expect(await get().attempts(first.id)).toMatchObject([{ ...row, endedAt: T0 + 9_000, failure: "worker_lost" }]);
-    const again: Move = { type: "task.state", data: { reason: "timed_out", jitter: 0 } };
-    const second = await move(get(), failed, again, claim, ready, cancel);
-    expect((await get().attempts(first.id))[1]).toMatchObject({ number: 2, endedAt: null });
-    const end = await move(get(), second, { ...stopped, at: T0 + 20_000 });
-    expect(end.state).toBe("cancelled");
-    expect((await get().attempts(first.id))[1]).toMatchObject({ endedAt: T0 + 20_000, failure: null });
-  });
-
-  it("an observed exit is kept once, also for a settled task, and an unknown attempt is ignored", async () => {
-    const task = await move(get(), await create(get()), claim, ready, cancel, stopped);
-    await get().recordExit(task.id, 1, null);
-    expect((await get().attempts(task.id))[0]?.exitCode).toBeNull();
-    await get().recordExit(task.id, 1, 137);
-    await get().recordExit(task.id, 1, null);
-    await get().recordExit(task.id, 1, 0);
-    await get().recordExit(task.id, 9, 0);
-    await get().recordExit("task_none", 1, 0);
-    expect(await get().attempts(task.id)).toMatchObject([{ number: 1, exitCode: 137 }]);
-  });
-}
-
 function readSuite(get: () => Store): void {
-  it("an unknown task is null or empty everywhere", async () => {
+  it("reads of an unknown task return null or an empty list", async () => {
     const store = get();
     expect(await store.task("x")).toBeNull();
     expect(await store.message("x", "y")).toBeNull();
@@ -351,7 +231,7 @@ function readSuite(get: () => Store): void {
     expect((await store.counts()).oldestOpenAt).toBeNull();
   });
 
-  it("tasks by owner, state, thread and text, newest first, page by page", async () => {
+  it("tasks are filtered by owner, state, thread and text, newest first, in pages", async () => {
     const a = await create(get(), {
       userId: "user_a",
       spec: { title: "Überholen", prompt: "Paint 100% of the _hull_" },
@@ -378,7 +258,7 @@ function readSuite(get: () => Store): void {
     expect(await query({ userId: "user_a", states: ["queued"], text: "hull", before: c.id })).toEqual([a.id]);
   });
 
-  it("[F1] changes after a cursor: each changed task once, oldest change first", async () => {
+  it("[F1] changes after a cursor list each changed task once, oldest change first", async () => {
     const a = await create(get(), { userId: "user_a" });
     const b = await create(get(), { userId: "user_b" });
     const moved = await move(get(), a, claim);
@@ -389,7 +269,7 @@ function readSuite(get: () => Store): void {
     expect((await get().changes(null, moved.rev, 10)).items).toEqual([]);
   });
 
-  it("open tasks, oldest first, and counts by state", async () => {
+  it("open tasks are listed oldest first, and all tasks are counted by state", async () => {
     const late = await create(get(), { at: T0 + 10 });
     const early = await create(get(), { at: T0 - 10 });
     await move(get(), await create(get(), { at: T0 - 50 }), cancel);
@@ -401,7 +281,7 @@ function readSuite(get: () => Store): void {
     expect(oldestOpenAt).toBe(T0 - 10);
   });
 
-  it("[D6] due tasks, most overdue first, settled ones never", async () => {
+  it("[D6] due tasks are listed most overdue first, settled ones never", async () => {
     const day = 24 * 3_600_000;
     const b = await create(get(), { at: T0 + 2 });
     const a = await create(get(), { at: T0 + 1 });
@@ -417,7 +297,7 @@ function readSuite(get: () => Store): void {
     expect(await get().nextDue()).toBe(T0 + 5 + 120_000);
   });
 
-  it("settings", async () => {
+  it("a setting is written, replaced and deleted", async () => {
     expect(await get().setting("queue.paused")).toBeNull();
     await get().setSetting("queue.paused", "yes");
     await get().setSetting("queue.paused", "1");
@@ -427,10 +307,10 @@ function readSuite(get: () => Store): void {
     expect(await get().setting("queue.paused")).toBeNull();
   });
 
-  it("a closed store refuses writes, and closes twice", async () => {
+  it("closing completes pending writes, refuses later ones, and is idempotent", async () => {
     const task = await create(get());
     await get().ping();
-    const last = get().commit(commitOf(task, claim));
+    const last = get().commit(createCommit(task, claim));
     await get().close();
     expect(await last).toMatchObject({ state: "provisioning" });
     await get().close();

@@ -1,4 +1,4 @@
-/** Tasks for the store's suites, moved by the real chart. */
+/** Tasks for the contract suites, advanced by the real statechart. */
 import { holdsSlot, start, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
 import type { EventData, EventType, TaskEvent } from "../../src/core/event.ts";
@@ -8,9 +8,9 @@ import { PLAIN_SPEC } from "../support/task-spec.ts";
 
 export const T0 = 1_750_000_000_000;
 
-let made = 0;
-/** Ids of one process sort by time of creation. */
-export const nextId = (prefix = "task"): string => `${prefix}_${String(++made).padStart(26, "0")}`;
+let lastId = 0;
+/** Ids sort by creation. */
+export const nextId = (prefix = "task"): string => `${prefix}_${String(++lastId).padStart(26, "0")}`;
 
 export interface TaskOptions {
   readonly id?: string;
@@ -22,45 +22,45 @@ export interface TaskOptions {
   readonly key?: string;
   readonly fingerprint?: string;
   readonly spec?: Partial<TaskSpec>;
-  /** Further data of `task.submitted`. */
+  /** Additional data of `task.submitted`. */
   readonly data?: EventData;
 }
 
-export function newTask(wish: TaskOptions = {}): NewTask {
-  const id = wish.id ?? nextId();
+export function newTask(options: TaskOptions = {}): NewTask {
+  const id = options.id ?? nextId();
   const spec: TaskSpec = {
     ...PLAIN_SPEC,
     repo: "https://git.example/octo/cat.git",
     branch: `slipway/${id}`,
     prompt: "Fix the thing",
     title: "Fix",
-    ...wish.spec,
+    ...options.spec,
   };
   const event: TaskEvent = {
     taskId: id,
     seq: 1,
-    at: wish.at ?? T0,
+    at: options.at ?? T0,
     attempt: 0,
     type: "task.submitted",
     from: null,
     to: "queued",
-    data: { maxAttempts: spec.maxAttempts, ...wish.data },
+    data: { maxAttempts: spec.maxAttempts, ...options.data },
     workerSeq: null,
   };
   const snapshot = start(event);
   return {
     id,
-    userId: wish.userId ?? "user_a",
-    threadId: wish.threadId ?? id,
-    parentId: wish.parentId ?? null,
+    userId: options.userId ?? "user_a",
+    threadId: options.threadId ?? id,
+    parentId: options.parentId ?? null,
     spec,
     machineVersion: TASK_MACHINE_VERSION,
     snapshot,
     state: stateOf(snapshot),
     slot: holdsSlot(snapshot),
     event: { ...event, to: stateOf(snapshot) },
-    inherits: wish.inherits ?? null,
-    idempotency: wish.key === undefined ? null : { key: wish.key, fingerprint: wish.fingerprint ?? "f" },
+    inherits: options.inherits ?? null,
+    idempotency: options.key === undefined ? null : { key: options.key, fingerprint: options.fingerprint ?? "f" },
   };
 }
 
@@ -71,8 +71,8 @@ export interface Move {
   readonly at?: number;
 }
 
-/** What `record` would write for these moves; throws when the chart refuses one. */
-export function commitOf(task: Task, ...moves: readonly Move[]): Commit {
+/** The commit that records these moves; throws when the statechart refuses one. */
+export function createCommit(task: Task, ...moves: readonly Move[]): Commit {
   const events: TaskEvent[] = [];
   let snapshot = task.snapshot;
   let from = task.state;
@@ -113,14 +113,14 @@ export const retried: readonly Move[] = [
   { type: "task.state", data: { reason: "timed_out", jitter: 0 } },
 ];
 
-export async function create(store: Store, wish: TaskOptions = {}): Promise<Task> {
-  const result = await store.create(newTask(wish));
+export async function create(store: Store, options: TaskOptions = {}): Promise<Task> {
+  const result = await store.create(newTask(options));
   if (result.kind !== "created") throw new Error(`expected a new task, got ${result.kind}`);
   return result.task;
 }
 
 export async function move(store: Store, task: Task, ...moves: readonly Move[]): Promise<Task> {
-  const moved = await store.commit(commitOf(task, ...moves));
+  const moved = await store.commit(createCommit(task, ...moves));
   if (moved === null) throw new Error(`the store refused a commit of ${task.id}`);
   return moved;
 }

@@ -1,4 +1,4 @@
-/** The suite that the transcripts of every store pass (rules M1, X1 to X3). */
+/** The contract suite of transcripts (rules M1, X1 to X3). */
 import { expect, it } from "vitest";
 import type { Store } from "../../src/core/ports/store.ts";
 import type { Task } from "../../src/core/task.ts";
@@ -12,7 +12,7 @@ export function transcriptContract(get: () => Store): void {
   const append = (task: Task, n: number, json: string, attempt = task.snapshot.context.attempt) =>
     get().appendRecord({ taskId: task.id, attempt, n, json });
 
-  it("[M1] [X1] records are numbered without hole and read back as they were, page by page", async () => {
+  it("[M1] [X1] records are numbered without gaps and read back unchanged, in pages", async () => {
     const task = await claimed();
     const all = ["naïve ☃", "x".repeat(500), { deep: [1, null] }].map(text);
     for (const [i, json] of all.entries()) expect(await append(task, i + 1, json)).toEqual({ kind: "appended" });
@@ -25,7 +25,7 @@ export function transcriptContract(get: () => Store): void {
     expect([await get().lastRecord("task_unknown"), await get().records("task_unknown", 0, 1e6)]).toEqual([0, []]);
   });
 
-  it("[X1] [X3] the same record again is no second one; another under its number, or one after a hole, is told where the end is", async () => {
+  it("[X1] [X3] the same record is stored once; another one with its number, or one after a gap, gets the last number", async () => {
     const task = await claimed();
     await append(task, 1, text("a"));
     await append(task, 2, text("b"));
@@ -35,14 +35,14 @@ export function transcriptContract(get: () => Store): void {
     expect(await get().lastRecord(task.id)).toBe(2);
   });
 
-  it("[X1] of records that are written under one number at the same time one is taken", async () => {
+  it("[X1] one of several concurrent records with the same number is stored", async () => {
     const task = await claimed();
     const results = await Promise.all(Array.from({ length: 12 }, (_, i) => append(task, 1, text(i))));
     expect(results.filter(({ kind }) => kind === "appended")).toHaveLength(1);
     expect(results.filter(({ kind }) => kind === "elsewhere")).toHaveLength(11);
   });
 
-  it("[X2] only the attempt that holds the slot writes; the next one reads what it wrote", async () => {
+  it("[X2] only the attempt that holds the slot writes, and the next attempt reads its records", async () => {
     const queued = await create(get());
     expect(await append(queued, 1, text("early"), 0)).toEqual({ kind: "stale" });
     const first = await move(get(), queued, claim, ready);
@@ -60,7 +60,7 @@ export function transcriptContract(get: () => Store): void {
     expect(await get().lastRecord(settled.id)).toBe(2);
   });
 
-  it("[X2] a task that goes on from another begins with its records, and leaves the other's alone", async () => {
+  it("[X2] a task that inherits a transcript starts with its records and does not change the parent's", async () => {
     const parent = await claimed();
     await append(parent, 1, text("one"));
     await append(parent, 2, text("two"));
@@ -73,7 +73,7 @@ export function transcriptContract(get: () => Store): void {
     expect(await get().lastRecord(parent.id)).toBe(2);
   });
 
-  it("the transcript of a task that settled long ago may be dropped, that of an open one never", async () => {
+  it("the transcript of a settled task can be dropped, that of an open task cannot", async () => {
     const settled = await claimed();
     await append(settled, 1, text("one"));
     const end = await move(get(), settled, fail("refused"));
@@ -89,7 +89,7 @@ export function transcriptContract(get: () => Store): void {
     expect(await get().oldTranscripts(at + 1)).toEqual([]);
   });
 
-  it("[X1] a transcript that is full takes nothing more, also as an inheritance", async () => {
+  it("[X1] a full transcript accepts no more records, also when it was inherited", async () => {
     const parent = await claimed();
     const big = text("x".repeat(TRANSCRIPT_BYTES / 2 - 12));
     await append(parent, 1, big);

@@ -1,4 +1,4 @@
-/** The suite that the books of every store pass (rule M1). */
+/** The contract suite of the usage ledger (rule M1). */
 import { expect, it } from "vitest";
 import type { UsageLedger, ModelUsage } from "../../src/core/ports/usage-ledger.ts";
 
@@ -18,19 +18,19 @@ const ROW: ModelUsage = {
 };
 
 export function ledgerContract(get: () => UsageLedger): void {
-  it("[M1] [G3] a request that is booked again counts once, with its last figures", async () => {
+  it("[M1] [G3] a request that is recorded again counts once, with its last figures", async () => {
     await get().record(ROW);
     await get().record({ ...ROW, usd: 0.5, estimated: false });
     expect(await get().spentBy("task_1")).toEqual({ usd: 0.5, requests: 1 });
   });
 
-  it("[M1] sums are per task, per user and of all, from a moment on; what cost nothing is no request", async () => {
-    const book = (part: Partial<ModelUsage>): Promise<void> => get().record({ ...ROW, ...part });
+  it("[M1] totals are per task, per user and overall from a given time, without requests that cost nothing", async () => {
+    const record = (part: Partial<ModelUsage>): Promise<void> => get().record({ ...ROW, ...part });
     await Promise.all([
-      book({ id: "a", at: 1_000, usd: 1 }),
-      book({ id: "b", at: 2_000, usd: 2, taskId: "task_2" }),
-      book({ id: "c", at: 2_000, usd: 4, userId: "user_b", taskId: "task_3" }),
-      book({ id: "d", at: 2_000, usd: 0 }),
+      record({ id: "a", at: 1_000, usd: 1 }),
+      record({ id: "b", at: 2_000, usd: 2, taskId: "task_2" }),
+      record({ id: "c", at: 2_000, usd: 4, userId: "user_b", taskId: "task_3" }),
+      record({ id: "d", at: 2_000, usd: 0 }),
     ]);
     expect(await get().spentBy("task_1")).toEqual({ usd: 1, requests: 1 });
     expect(await get().spentBy("task_unknown")).toEqual({ usd: 0, requests: 0 });

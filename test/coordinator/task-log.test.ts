@@ -10,7 +10,7 @@ import { createTaskLog, type TaskLog } from "../../src/coordinator/task-log.ts";
 import { noCrash } from "../../src/core/lib/crashpoint.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
-import { systemClock } from "../../src/app/system.ts";
+import { systemClock } from "../../src/core/lib/system-clock.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { newTask } from "../contract/tasks.ts";
 import { dropFolder, makeFolder, MIGRATIONS } from "../store/data-folder.ts";

@@ -218,7 +218,7 @@ describe("fetching", () => {
     expect((await repos.diff("task_a1", first.baseSha, sha)).files).toHaveLength(1);
     await repos.remove("task_a1");
     expect(await repos.reclaim(Date.now() - 60_000, "remove", signal)).toEqual([]);
-    const [found] = await repos.reclaim(later, "look", signal);
+    const [found] = await repos.reclaim(later, "dry-run", signal);
     expect(found).toMatchObject({ kind: "mirror", name: mirror.replace(/\.git$/, ""), error: null });
     expect(found?.bytes).toBeGreaterThan(10_000);
     expect(readdirSync(join(dir, "mirrors"))).toEqual([mirror]);

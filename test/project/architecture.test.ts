@@ -10,6 +10,8 @@ import { describe, expect, it } from "vitest";
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const FILE_LINES = 400;
 const FUNCTION_LINES = 60;
+/** A top-level function together with the functions inside it: a closure in place of a class. */
+const FACTORY_LINES = 120;
 
 interface Layer {
   readonly name: string;
@@ -129,13 +131,18 @@ function opensFunction(head: string): boolean {
   );
 }
 
-/**
- * Length in lines of each function, without the functions inside it. By brackets: good enough for
- * formatted code.
- */
-function functionLengths(code: string): { line: number; lines: number }[] {
+interface FunctionLength {
+  readonly line: number;
+  /** Without the functions inside it. */
+  readonly lines: number;
+  readonly withInner: number;
+  readonly isTopLevel: boolean;
+}
+
+/** Length of each function, by brackets: exact enough for formatted code. */
+function functionLengths(code: string): FunctionLength[] {
   const text = stripped(code, true);
-  const found: { line: number; lines: number }[] = [];
+  const found: FunctionLength[] = [];
   const open: { at: number; head: number; inner: number; isFunction: boolean; bracket: string }[] = [];
   let head = 0;
   const lineOf = (at: number): number => text.slice(0, at).split("\n").length;
@@ -150,7 +157,12 @@ function functionLengths(code: string): { line: number; lines: number }[] {
       let inner = frame.inner;
       if (frame.isFunction) {
         const all = lineOf(at) - lineOf(frame.at) + 1;
-        found.push({ line: lineOf(frame.at), lines: all - inner });
+        found.push({
+          line: lineOf(frame.at),
+          lines: all - inner,
+          withInner: all,
+          isTopLevel: open.length === 0,
+        });
         inner = all;
       }
       const outer = open.at(-1);
@@ -269,6 +281,15 @@ describe("the house card", () => {
     );
     expect(long).toEqual([]);
   });
+
+  it(`no factory is longer than ${FACTORY_LINES} lines with what is inside it`, () => {
+    const long = files.flatMap((file) =>
+      functionLengths(source(file))
+        .filter(({ withInner, isTopLevel }) => isTopLevel && withInner > FACTORY_LINES)
+        .map(({ line, withInner }) => `${file}:${line} has ${withInner} lines`),
+    );
+    expect(long).toEqual([]);
+  });
 });
 
 describe("the checks themselves", () => {
@@ -293,6 +314,8 @@ describe("the checks themselves", () => {
     const body = (n: number): string => "  x();\n".repeat(n);
     const code = `function a(b: { c: string }): void {\n${body(3)}}\nclass D {\n  async e(): Promise<{ f: 1 }> {\n${body(4)}  }\n}\nconst g = (h) => {\n${body(1)}  const i = () => {\n${body(5)}  };\n};\nif (j) {\n${body(9)}}\n`;
     expect(functionLengths(code).flatMap(({ lines }) => (lines > 1 ? lines : []))).toEqual([5, 6, 7, 3]);
+    const outer = functionLengths(code).filter(({ isTopLevel }) => isTopLevel);
+    expect(outer.map(({ withInner }) => withInner)).toEqual([5, 10]);
   });
 
   it("refuse what the table does not list", () => {

@@ -1,7 +1,4 @@
-/**
- * Two stores, one order: whatever is submitted, claimed, queued again and cancelled, both give the
- * same queue.
- */
+/** Model test: for any sequence of actions, both stores report the same queue. */
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { Store } from "../../src/core/ports/store.ts";
@@ -15,7 +12,7 @@ type Action =
   | { readonly do: "submit"; readonly user: string; readonly priority: number }
   | { readonly do: "claim" | "requeue" | "cancel"; readonly pick: number };
 
-const action: fc.Arbitrary<Action> = fc.oneof(
+const anyAction: fc.Arbitrary<Action> = fc.oneof(
   {
     weight: 3,
     arbitrary: fc.record({
@@ -33,16 +30,16 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   },
 );
 
-async function act(store: Store, id: string, what: Action): Promise<void> {
-  if (what.do === "submit")
-    return void (await create(store, { id, userId: what.user, spec: { priority: what.priority } }));
-  const wanted = what.do === "claim" ? await store.claimable(1 + (what.pick % 3), 2) : await store.openIds();
-  const chosen = wanted[what.pick % Math.max(1, wanted.length)];
+async function act(store: Store, id: string, action: Action): Promise<void> {
+  if (action.do === "submit")
+    return void (await create(store, { id, userId: action.user, spec: { priority: action.priority } }));
+  const candidates = action.do === "claim" ? await store.claimable(1 + (action.pick % 3), 2) : await store.openIds();
+  const chosen = candidates[action.pick % Math.max(1, candidates.length)];
   const task = chosen === undefined ? null : ((await store.task(chosen)) as Task);
   if (task === null) return;
-  if (what.do === "claim") await move(store, task, claim);
-  else if (what.do === "cancel" && task.state !== "cancelling") await move(store, task, cancel);
-  else if (what.do === "requeue" && task.state === "provisioning" && task.snapshot.context.attempt < 3)
+  if (action.do === "claim") await move(store, task, claim);
+  else if (action.do === "cancel" && task.state !== "cancelling") await move(store, task, cancel);
+  else if (action.do === "requeue" && task.state === "provisioning" && task.snapshot.context.attempt < 3)
     await move(store, task, ...retried);
 }
 
@@ -51,28 +48,28 @@ async function view(store: Store): Promise<object> {
   return {
     order,
     limited: [await store.claimable(100, 1), await store.claimable(3, 2)],
-    places: await Promise.all(order.map((id) => store.position(id))),
+    positions: await Promise.all(order.map((id) => store.position(id))),
     held: [await store.slotsHeld(), await store.slotsHeld("a"), await store.slotsHeld("b")],
     counts: await store.counts(),
     due: [await store.nextDue(), await store.due(Number.MAX_SAFE_INTEGER, 100)],
   };
 }
 
-it("[M1] [D8] memory and sqlite give the same order, slots and deadlines after any history", async () => {
+it("[M1] [D8] memory and SQLite agree on order, slots and deadlines after any history", async () => {
   await fc.assert(
-    fc.asyncProperty(fc.array(action, { minLength: 5, maxLength: 40 }), async (actions) => {
+    fc.asyncProperty(fc.array(anyAction, { minLength: 5, maxLength: 40 }), async (actions) => {
       const dir = makeFolder();
-      const one = openMemoryStore().store;
-      const two = openSqliteStore({ dir, migrations: MIGRATIONS, synchronous: "NORMAL" }).store;
+      const memory = openMemoryStore().store;
+      const sqlite = openSqliteStore({ dir, migrations: MIGRATIONS, synchronous: "NORMAL" }).store;
       try {
-        for (const what of actions) {
+        for (const action of actions) {
           const id = nextId();
-          await act(one, id, what);
-          await act(two, id, what);
-          expect(await view(two)).toEqual(await view(one));
+          await act(memory, id, action);
+          await act(sqlite, id, action);
+          expect(await view(sqlite)).toEqual(await view(memory));
         }
       } finally {
-        await two.close();
+        await sqlite.close();
         dropFolder(dir);
       }
     }),

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, it } from "vitest";
 import {
   ATTEMPT_STAGES,
   startAttempt,
@@ -19,7 +19,7 @@ const happy: AttemptEvent[] = [
   { type: "ok" },
 ];
 
-test("the straight way leads through every stage but the winding down", () => {
+it("success passes every stage but `winding_down`", () => {
   const seen = happy.map((_, index) => after(...happy.slice(0, index)).value);
   expect([...seen, after(...happy).value]).toEqual(ATTEMPT_STAGES.filter((stage) => stage !== "winding_down"));
   expect(after(...happy).context).toEqual({
@@ -29,27 +29,30 @@ test("the straight way leads through every stage but the winding down", () => {
   });
 });
 
-test.each([0, 1, 2, 3, 4])("whatever stops stage %i leads to the report by way of the winding down", (length) => {
-  const before = happy.slice(0, length);
-  const verdicts = [failed, { type: "cancel" } as const, { type: "deadline" } as const].map((event) => {
-    expect(after(...before, event).value).toBe("winding_down");
-    expect(after(...before, event, { type: "ok" }).value).toBe("report");
-    return after(...before, event).context.outcome;
-  });
-  expect(verdicts).toMatchObject([
-    { kind: "failed", code: "refused" },
-    { kind: "cancelled" },
-    { kind: "failed", code: "deadline_exceeded" },
-  ]);
-});
+it.each([0, 1, 2, 3, 4])(
+  "a failure, cancel or deadline in stage %i leads to the report through `winding_down`",
+  (length) => {
+    const before = happy.slice(0, length);
+    const verdicts = [failed, { type: "cancel" } as const, { type: "deadline" } as const].map((event) => {
+      expect(after(...before, event).value).toBe("winding_down");
+      expect(after(...before, event, { type: "ok" }).value).toBe("report");
+      return after(...before, event).context.outcome;
+    });
+    expect(verdicts).toMatchObject([
+      { kind: "failed", code: "refused" },
+      { kind: "cancelled" },
+      { kind: "failed", code: "deadline_exceeded" },
+    ]);
+  },
+);
 
-test("the first verdict stands", () => {
+it("the first outcome stands", () => {
   const winding = after({ type: "cancel" });
   expect(stepAttempt(winding, { type: "deadline" })).toBe(winding);
   expect(stepAttempt(winding, failed)).toMatchObject({ value: "report", context: { outcome: { kind: "cancelled" } } });
 });
 
-test("an end is an end, and what a state does not listen to changes nothing", () => {
+it("`ended` is final, and events that a state does not handle change nothing", () => {
   const end = after(...happy);
   for (const event of [...happy, failed, { type: "cancel" } as const]) expect(stepAttempt(end, event)).toBe(end);
   const start = startAttempt();

@@ -1,11 +1,11 @@
 /**
- * A desk in memory: the rules of acceptance of the real one (order, doubles, holes, the fence) over
- * plain arrays, for one task.
+ * The worker API in memory, for one task: accepts events by the rules of the real one (order,
+ * duplicates, gaps, the fence).
  */
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import { SequenceGap, SlipwayError } from "../../src/core/error.ts";
 import { WORKER_DATA, type WorkerEventType } from "../../src/core/event.ts";
-import { MemoryTranscripts } from "../../src/store/sqlite/tables/transcripts.ts";
+import { MemoryTranscripts } from "../../src/store/memory/transcripts.ts";
 import type { ScriptStep } from "../../src/core/task.ts";
 import {
   TRANSCRIPT_PAGE_BYTES,
@@ -34,8 +34,8 @@ export class MemoryWorkerApi implements WorkerApi {
   ack = 0;
   over = false;
   baseSha = "";
-  /** Every request, also refused ones: the times of the signs of life. */
-  readonly heard: number[] = [];
+  /** The times of all requests, including refused ones; epoch ms. */
+  readonly requestTimes: number[] = [];
   overrides: Partial<WorkerSpec> = {};
   script: ScriptStep[] | null = null;
   #commands: WorkerCommand[] = [];
@@ -46,7 +46,7 @@ export class MemoryWorkerApi implements WorkerApi {
   }
 
   #check(taskId: string, attempt: number): void {
-    this.heard.push(Date.now());
+    this.requestTimes.push(Date.now());
     if (taskId !== this.taskId || attempt !== this.attempt || this.over) throw new SlipwayError("stale_attempt");
   }
 
@@ -103,13 +103,13 @@ export class MemoryWorkerApi implements WorkerApi {
   async accept(taskId: string, batch: WorkerBatch): Promise<WorkerAck> {
     this.#check(taskId, batch.attempt);
     this.deltas.push(...(batch.deltas ?? []));
-    const news = batch.events.filter((event) => event.seq > this.ack);
-    if (news[0] !== undefined && news[0].seq !== this.ack + 1) throw new SequenceGap(this.ack);
-    for (const event of news) {
+    const newEvents = batch.events.filter((event) => event.seq > this.ack);
+    if (newEvents[0] !== undefined && newEvents[0].seq !== this.ack + 1) throw new SequenceGap(this.ack);
+    for (const event of newEvents) {
       const parsed = WORKER_DATA[event.type].safeParse(event.data);
       if (!parsed.success) throw new SlipwayError("invalid_request", parsed.error.message);
     }
-    for (const event of news) {
+    for (const event of newEvents) {
       this.events.push({ ...event, attempt: batch.attempt });
       this.ack = event.seq;
     }
@@ -154,8 +154,8 @@ export class MemoryWorkerApi implements WorkerApi {
     return this.events.filter((event) => event.type === type);
   }
 
-  /** Texts of the agent's messages. */
-  said(): string[] {
+  /** The texts of the agent's messages. */
+  messageTexts(): string[] {
     return this.of("message").map((event) =>
       (event.data["content"] as { text: string }[]).map((block) => block.text).join(""),
     );

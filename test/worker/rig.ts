@@ -1,6 +1,6 @@
 /**
- * Real parts around a worker: a bare repository, a desk in memory behind the real broker, the
- * worker's process from the bundle.
+ * The real parts around a worker: a bare repository, a worker API in memory behind the real broker,
+ * and the worker's process from the bundle.
  */
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -103,7 +103,7 @@ export class Rig {
   async run(script: ScriptStep[] | null, env: NodeJS.ProcessEnv = {}): Promise<number | null> {
     const running = await this.start(script, env);
     const code = await running.exit;
-    if (running.stderr() !== "") throw new Error(`the worker said: ${running.stderr()}`);
+    if (running.stderr() !== "") throw new Error(`the worker wrote to standard error: ${running.stderr()}`);
     return code;
   }
 

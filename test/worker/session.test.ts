@@ -1,14 +1,15 @@
 /**
- * What the harness gives to an agent, tried by agents of a few lines on real parts: broker,
- * checkout, tools.
+ * The agent's context, used by small test agents on real parts: broker, checkout, tools.
  */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
-import { AgentFailure, type Agent, type AgentContext } from "../../worker/agents/agent.ts";
+import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
+import { AgentFailure, WorkerExit, type Agent, type AgentContext } from "../../worker/agents/agent.ts";
 import { Checkout, prepareRepository } from "../../worker/workspace/checkout.ts";
-import { systemClock } from "../../worker/lib/clock.ts";
+import { systemClock } from "../../src/core/lib/system-clock.ts";
 import { openForwarder } from "../../worker/connection/forward.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
@@ -27,8 +28,17 @@ afterEach(async () => {
 
 const DONE = { title: "Done", summary: "It is done." };
 
-/** A whole attempt with this agent, in this process. @returns the worker's exit code. */
+/** Runs a whole attempt with this agent in this process and returns the worker's exit code. */
 async function attempt(run: (context: AgentContext) => Promise<void>, spec: Partial<WorkerSpec> = {}): Promise<number> {
+  return await runAgent({ run: async (context) => (await run(context), DONE) }, spec);
+}
+
+/** @param model the address of a fake model, in place of the broker's gateway. */
+async function runAgent(
+  agent: Agent,
+  spec: Partial<WorkerSpec>,
+  model?: { readonly baseURL: string; readonly token: string },
+): Promise<number> {
   rig.workerApi.overrides = { ...spec, agent: "probe" };
   const { attempt: number, taskId } = rig.workerApi;
   const { socketDir, token } = await rig.broker.open(taskId, number);
@@ -43,7 +53,6 @@ async function attempt(run: (context: AgentContext) => Promise<void>, spec: Part
     journal: new Journal(stateDir, number),
     clock: systemClock,
   });
-  const agent: Agent = { run: async (context) => (await run(context), DONE) };
   const authorization = `Basic ${Buffer.from(`worker:${token}`).toString("base64")}`;
   let ids = 0;
   try {
@@ -60,7 +69,7 @@ async function attempt(run: (context: AgentContext) => Promise<void>, spec: Part
       agents: { probe: agent },
       openMcp: async (servers, stop) => await openMcp(servers, { root, env: {}, proxy: null }, stop),
       clock: systemClock,
-      model: { baseURL: `${url}/anthropic`, token },
+      model: model ?? { baseURL: `${url}/anthropic`, token },
       newId: (prefix) => `${prefix}_${(ids += 1)}`,
       signal: new AbortController().signal,
     });
@@ -70,7 +79,7 @@ async function attempt(run: (context: AgentContext) => Promise<void>, spec: Part
   }
 }
 
-test("[O5] servers of tools of the task are there for the agent, those that are not are notices, and none outlives it", async () => {
+it("[O5] the task's MCP servers run for the agent, failing ones become notices, and none outlives the attempt", async () => {
   const mcpServers = {
     calc: { command: process.execPath, args: [join(import.meta.dirname, "mcp/server.mjs"), "", "sleep 76.9"] },
     gone: { command: "no-such" },
@@ -89,7 +98,7 @@ test("[O5] servers of tools of the task are there for the agent, those that are 
 });
 
 describe("verification", () => {
-  test("an agent sees exit codes, repairs, sees them again; the harness proves it once more, and all of it is told", async () => {
+  it("the agent gets the exit codes, repairs and checks again; the harness verifies once more, and each check is an event", async () => {
     const seen: (number | null)[] = [];
     const verify = ["grep -q fixed a.txt", "test -f a.txt"];
     const code = await attempt(
@@ -107,7 +116,7 @@ describe("verification", () => {
     expect(String(rig.workerApi.of("finished")[0]?.data["summary"])).toContain("`grep -q fixed a.txt`: passed");
   });
 
-  test("the harness says what failed, whatever the agent believes; without commands there is nothing to say", async () => {
+  it("the harness reports failing checks itself; without commands it reports nothing", async () => {
     await attempt(async (context) => void (await context.tool("bash", { command: "true" })), { verify: ["exit 3"] });
     expect(String(rig.workerApi.of("finished")[0]?.data["summary"])).toContain("failed (exit code 3)");
     rig.workerApi.next();
@@ -118,7 +127,7 @@ describe("verification", () => {
 });
 
 describe("[G5] the budget", () => {
-  test("an agent waits for the decision: its work is saved first, and waiting is no working time", async () => {
+  it("the work is saved before the wait for the decision, and the wait does not count as working time", async () => {
     rig.workerApi.standing = { state: "asked", questionId: "budget_usd_1" };
     let decided = "";
     const running = attempt(
@@ -137,7 +146,7 @@ describe("[G5] the budget", () => {
     expect(rig.workerApi.of("failed")).toEqual([]);
   });
 
-  test("`stop`, by a person or by a day's budget, ends the attempt with its own code", async () => {
+  it("`stop`, by a person or by the budget of the day, ends the attempt with its own code", async () => {
     const stop = async (context: AgentContext): Promise<void> => {
       if ((await context.budgetQuestion()) === "stop")
         throw new AgentFailure("budget_exceeded", "The budget is used up.");
@@ -151,7 +160,7 @@ describe("[G5] the budget", () => {
     expect(rig.workerApi.of("failed").map(({ data }) => data["code"])).toEqual(["budget_exceeded", "budget_exceeded"]);
   });
 
-  test("[G6] four fifths of the time are told once", async () => {
+  it("[G6] one notice is emitted when four fifths of the time are used", async () => {
     const near = () => rig.workerApi.of("notice").filter(({ data }) => data["code"] === "budget_near");
     rig.workerApi.standing = { state: "continue" };
     await attempt(
@@ -167,7 +176,7 @@ describe("[G5] the budget", () => {
   });
 });
 
-test("what the repository wants an agent to know is there: at the beginning, and where a folder is touched", async () => {
+it("the repository's instructions are in the context, those of a folder in the first result below it", async () => {
   await rig.close();
   rig = new Rig({ "AGENTS.md": "Use tabs.\n", "lib/AGENTS.md": "Keep it small.\n", "lib/a.js": "1\n" });
   let seen: string[] = [];
@@ -185,8 +194,68 @@ test("what the repository wants an agent to know is there: at the beginning, and
   ]);
 });
 
-describe("memory and model", () => {
-  test("[X2] the next attempt finds what the last one wrote down, though that one died", async () => {
+describe("a setup that fails", () => {
+  const FAILING = { setup: [{ command: "echo no compiler; exit 3", timeoutMs: 10_000 }] };
+  const FINISH = { name: "finish", input: { title: "Done", summary: "It is done." } };
+  const closers: (() => Promise<void>)[] = [];
+  afterEach(async () => {
+    for (const close of closers.splice(0)) await close();
+  });
+
+  it("reaches the agent as a note; the prompt stays as it was given", async () => {
+    let seen: unknown = null;
+    await attempt(async ({ spec, notes }) => void (seen = { prompt: spec.prompt, notes }), FAILING);
+    expect(seen).toEqual({ prompt: "Do the work", notes: [expect.stringContaining("no compiler")] });
+    rig.workerApi.next();
+    await attempt(async ({ notes }) => void (seen = notes), { notes: ["From the coordinator."] });
+    expect(seen).toEqual(["From the coordinator."]);
+  });
+
+  it("is the same note for a worker that restarts within the attempt", async () => {
+    const coloured = { setup: [{ command: "printf '\\033[31mno compiler\\033[0m'; exit 3", timeoutMs: 10_000 }] };
+    const seen: (readonly string[])[] = [];
+    const exit = attempt(async ({ notes }) => {
+      seen.push(notes);
+      throw new WorkerExit(7);
+    }, coloured);
+    expect(await exit).toBe(7);
+    await attempt(async ({ notes }) => void seen.push(notes), coloured);
+    expect(rig.workerApi.of("tool.started")).toHaveLength(1);
+    expect(seen[0]).toEqual([expect.stringContaining("no compiler")]);
+    expect(seen[1]).toEqual(seen[0]);
+  });
+
+  /** Two attempts: the first ends after one turn, the second goes on with its conversation. */
+  async function twoAttempts(first: Partial<WorkerSpec>, second: Partial<WorkerSpec>): Promise<string> {
+    const turns = [{ tools: [{ name: "read", input: { path: "a.txt" } }] }, { tools: [FINISH] }];
+    const fake = await startFakeModel({ scenarios: { default: { turns } }, apiKey: "att_key" });
+    closers.push(() => fake.close());
+    const model = { baseURL: fake.url, token: "att_key" };
+    expect(await runAgent(createModelAgent({ turns: 1 }), { ...first, gateway: "open" }, model)).toBe(0);
+    expect(rig.workerApi.of("failed")).toHaveLength(1);
+    rig.workerApi.next();
+    expect(await runAgent(createModelAgent(), { ...second, gateway: "open" }, model)).toBe(0);
+    expect(rig.workerApi.of("finished")).toHaveLength(1);
+    return JSON.stringify(fake.requests().at(-1)?.request.messages);
+  }
+
+  it("is reported to the model by the next attempt too, when only that one's setup failed", async () => {
+    expect(await twoAttempts({}, FAILING)).toContain("no compiler");
+  });
+
+  it("is withdrawn by the next attempt, when that one's setup passes", async () => {
+    const text = await twoAttempts(FAILING, {});
+    expect(text).toContain("no compiler");
+    expect(text).toContain("no longer apply");
+  });
+
+  it("is reported once, when both attempts fail alike", async () => {
+    expect((await twoAttempts(FAILING, FAILING)).split("ended with exit code 3")).toHaveLength(2);
+  });
+});
+
+describe("transcript and model", () => {
+  it("[X2] the next attempt gets the records of an attempt that failed", async () => {
     await attempt(async (context) => {
       await context.transcript.append({ role: "user", text: "one" });
       await context.transcript.append({ role: "assistant", text: "two" });
@@ -201,7 +270,7 @@ describe("memory and model", () => {
     ]);
   });
 
-  test("a model is there exactly where the installation has one", async () => {
+  it("the context has a model exactly when the installation has a gateway", async () => {
     const models: unknown[] = [];
     const look = async (context: AgentContext): Promise<void> => void models.push(context.model?.baseURL ?? null);
     await attempt(look, { gateway: "none" });
@@ -210,7 +279,7 @@ describe("memory and model", () => {
     expect(models).toEqual([null, expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+\/anthropic$/)]);
   });
 
-  test("the attempt's token is in nothing that a tool brings back", async () => {
+  it("the attempt's token is removed from the output of tools", async () => {
     let output = "";
     await attempt(
       async (context) => void (output = (await context.tool("bash", { command: "echo $PROBE_TOKEN" })).output),

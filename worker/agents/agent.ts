@@ -1,53 +1,55 @@
 /**
- * What an agent is to the harness, and what the harness gives it. The harness owns git,
- * verification, time limits and the line home.
+ * The contract between an agent and the harness that runs it. The harness owns git, verification,
+ * time limits and the link to the coordinator.
  */
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import type { CoordinatorLink } from "../connection/link.ts";
 import type { ToolInput, ToolResult } from "../tools/tool.ts";
 import type { Verified } from "../workspace/verify.ts";
 
-/** What the agent says about its work; becomes the commit's and the pull request's words. */
+/** The agent's report; it becomes the text of the commit and of the pull request. */
 export interface AgentResult {
   readonly title: string;
   readonly summary: string;
   /**
-   * What the last `verify()` said, if nothing was done after it: the harness need not run the
+   * The results of the last `verify()`, if no work followed it: the harness then does not run the
    * checks again.
    */
   readonly verified?: readonly Verified[];
 }
 
-/** A message of a person that is being shown to the agent now. */
+/** A message of a person, on its way to the agent. */
 export interface ReceivedMessage {
   readonly id: string;
   readonly text: string;
 }
 
 /**
- * When a checkpoint is made: `due` = when the last one is some seconds old, `now` = in any case
- * when there is work, `always` = the cursor is saved even when there is no work yet. `now` and
- * `always` wait for a coordinator that is away.
+ * When a checkpoint is made.
+ *
+ * `due`: when the last one is some seconds old. `now`: at once, if there is work to save. `always`:
+ * at once, and the cursor is saved even if there is no work yet. `now` and `always` wait while the
+ * coordinator is away.
  */
 export type CheckpointMode = "due" | "now" | "always";
 
-/** One line of the transcript, as the agent wrote it. */
+/** One record of the transcript, as the agent wrote it. */
 export interface TranscriptRecord {
-  /** The attempt that wrote it; 0 = inherited from the task that this one goes on from. */
+  /** The attempt that wrote it; 0 = inherited from the task that this one continues. */
   readonly attempt: number;
   readonly data: Readonly<Record<string, unknown>>;
 }
 
 /**
- * The agent's append-only memory, held by the coordinator: what a later attempt (or a follow-up
- * task) goes on from.
+ * The agent's append-only record of its work, stored by the coordinator. A later attempt or a
+ * follow-up task continues from it.
  */
 export interface Transcript {
-  /** Everything written before this life of the worker, oldest first. */
+  /** The records that existed when this worker process started, oldest first. */
   readonly records: readonly TranscriptRecord[];
   /**
-   * Durable at the coordinator when it resolves; waits for one that is away. One call at a time, at
-   * most 1 MB of JSON each. Rejects only when the agent must stop.
+   * Resolves when the record is durable at the coordinator; waits while the coordinator is away.
+   * One call at a time, at most 1 MB of JSON each. Rejects only when the agent must stop.
    */
   append(data: Readonly<Record<string, unknown>>): Promise<void>;
 }
@@ -55,8 +57,13 @@ export interface Transcript {
 export interface AgentContext {
   readonly spec: WorkerSpec;
   /**
-   * Where this agent stood when the work was last saved; null = from the beginning. Only the agent
-   * knows what is in it.
+   * What the agent must know beside the prompt, such as a setup that failed. It belongs to this
+   * attempt: the next one may have other notes or none.
+   */
+  readonly notes: readonly string[];
+  /**
+   * The agent's position when the work was last saved; null = from the start. Opaque to the
+   * harness.
    */
   readonly cursor: string | null;
   /** Aborted when the agent must stop at once. */
@@ -64,67 +71,61 @@ export interface AgentContext {
   readonly emit: CoordinatorLink["emit"];
   readonly delta: CoordinatorLink["delta"];
   newId(prefix: string): string;
-  /** Says a message of the agent. */
+  /** Emits a message of the agent. */
   message(text: string): Promise<void>;
-  /** Runs a tool and tells about it. Rejects only when the agent must stop. */
+  /** Runs a tool and emits its events. Rejects only when the agent must stop. */
   tool(name: string, input: ToolInput): Promise<ToolResult>;
   /**
-   * Asks a person. An answer that was given to an earlier attempt is returned at once. Waiting does
-   * not count as working time.
+   * Asks a person and waits for the answer. Returns at once if an earlier attempt got the answer.
+   * The wait does not count as working time.
    */
   ask(id: string, question: string, options: readonly string[] | null): Promise<string>;
   /**
-   * A safe point: the messages that have arrived, proven to be delivered and not taken back. `end`:
-   * those for after the work too.
+   * The messages that have arrived, reported as delivered and not withdrawn. Call it at a point
+   * where the agent can act on them. `end`: includes the messages for after the work.
    */
-  receiveMessages(at: "step" | "end"): Promise<readonly ReceivedMessage[]>;
-  /** Remembers the cursor for a later life of this attempt. */
+  receiveMessages(point: "step" | "end"): Promise<readonly ReceivedMessage[]>;
+  /** Records the cursor for a restart of the worker within this attempt. */
   mark(cursor: string): void;
   checkpoint(cursor: string, mode: CheckpointMode): Promise<void>;
   /** Commits everything. @returns the commit, or null when there was nothing to commit. */
   commit(message: string): Promise<string | null>;
   readonly transcript: Transcript;
   /**
-   * The Messages API as the coordinator's gateway serves it; `token` goes out as the Bearer. Null
-   * where the installation has no model.
+   * The address of the gateway, which serves the Messages API, and its bearer token. Null where the
+   * installation has no model.
    */
   readonly model: { readonly baseURL: string; readonly token: string } | null;
-  /** Names and JSON schemas of the tools that `tool()` knows (built-in and MCP), for the model. */
+  /** The tools that `tool()` runs (built-in and MCP), as a model is given them. */
   readonly toolSchemas: readonly {
     readonly name: string;
     readonly description: string;
     readonly inputSchema: Readonly<Record<string, unknown>>;
   }[];
   /**
-   * Text that the repository and the operator want the agent to know (AGENTS.md and the like),
-   * already trusted or fenced as its source deserves.
+   * The instructions of the repository (AGENTS.md and the like), marked as text of the repository.
    */
   readonly instructions: string;
-  /**
-   * Runs the task's verify commands now; each is an event with its exit code. Empty = the task has
-   * none.
-   */
+  /** Runs the task's verify commands and emits an event for each. Empty = the task has none. */
   verify(): Promise<readonly Verified[]>;
   /**
-   * Hooks of the budget: resolves to how the person decided when the coordinator paused this task
-   * for money ("continue" after more was granted, "stop"). Called by the loop after the gateway
-   * answered 402 `budget_exceeded`.
+   * Waits for the decision about a budget that is used up: `continue` after a person granted more,
+   * else `stop`. Call it after the gateway answered 402 `budget_exceeded`.
    */
   budgetQuestion(): Promise<"continue" | "stop">;
   sleep(ms: number): Promise<void>;
-  /** No sign of life any more; rejects when the agent must stop. */
+  /** For tests: stops every heartbeat and never resolves; rejects when the agent must stop. */
   hang(): Promise<never>;
 }
 
 export interface Agent {
   /**
-   * Rejects with an AgentFailure when the agent gives up, with the signal's reason when it was
-   * stopped.
+   * Rejects with an AgentFailure when the agent gives up, with the signal's reason when stopped.
    */
   run(context: AgentContext): Promise<AgentResult>;
 }
 
-/** The agent gives up. Codes that the coordinator does not know count as `agent_error`. */
+/** The agent gives up. The coordinator treats codes that it does not know as `agent_error`. */
 export class AgentFailure extends Error {
   readonly code: string;
   readonly evidence: string | null;
@@ -137,7 +138,7 @@ export class AgentFailure extends Error {
   }
 }
 
-/** The worker process must end at once with this code, without a report. */
+/** The worker process must exit at once with this code and without a report. */
 export class WorkerExit extends Error {
   readonly exitCode: number;
 

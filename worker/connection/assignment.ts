@@ -1,6 +1,6 @@
 /**
- * How a worker that was started ahead learns whom it works for: a file appears in the folder that
- * it shares with its coordinator.
+ * The assignment of a pooled worker: a worker that was started before its task waits for a file in
+ * the directory that it shares with the coordinator.
  */
 import { watch } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
@@ -8,56 +8,56 @@ import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { assignmentSchema, type Assignment } from "../../src/core/protocol/worker.ts";
 
-/** The watch may be deaf (no inotify left); this bounds what that costs, ms. */
-const LOOK_MS = 1_000;
+/** File watches fail when the machine has no inotify instances left, so the file is polled too. */
+const POLL_MS = 1_000;
 
 /**
- * Waits for as long as it takes, without using the processor.
- * @returns null when it is not wanted any more: the signal is aborted, or the folder was removed.
- * @throws when the file is there and is not an assignment.
+ * Waits without a limit until the file exists.
+ * @returns null when the signal is aborted or the directory was removed.
+ * @throws when the file is not an assignment.
  */
 export async function waitForAssignment(file: string, signal: AbortSignal): Promise<Assignment | null> {
   const dir = dirname(file);
   while (!signal.aborted) {
-    const hint = new AbortController();
-    // Watching begins before looking, so that nothing falls between the two.
-    const changed = change(dir, AbortSignal.any([signal, hint.signal]));
+    const stopWatching = new AbortController();
+    // The watch starts before the read, so that no change between the two is missed.
+    const changed = waitForChange(dir, AbortSignal.any([signal, stopWatching.signal]));
     try {
-      const text = await textOf(file);
+      const text = await readIfPresent(file);
       if (text !== null) return assignmentSchema.parse(JSON.parse(text));
-      if (await isGone(dir)) return null;
+      if (await isRemoved(dir)) return null;
       await changed;
     } finally {
-      hint.abort();
+      stopWatching.abort();
     }
   }
   return null;
 }
 
-async function change(dir: string, signal: AbortSignal): Promise<void> {
-  const heard = new Promise<void>((resolve) => {
+/** Resolves at a change in the directory, after POLL_MS, or when the signal is aborted. */
+async function waitForChange(dir: string, signal: AbortSignal): Promise<void> {
+  const watched = new Promise<void>((resolve) => {
     try {
       watch(dir, { signal }, () => resolve()).on("error", () => undefined);
     } catch {
-      // Looking now and then is enough.
+      // Polling is enough.
     }
   });
-  await Promise.race([heard, delay(LOOK_MS, undefined, { signal }).catch(() => undefined)]);
+  await Promise.race([watched, delay(POLL_MS, undefined, { signal }).catch(() => undefined)]);
 }
 
-async function textOf(file: string): Promise<string | null> {
+async function readIfPresent(file: string): Promise<string | null> {
   try {
     return await readFile(file, "utf8");
   } catch (error) {
-    // EACCES: a coordinator that starts again closes the folder for a moment while it makes the
-    // socket anew.
+    // EACCES: a coordinator that restarts closes the directory briefly while it creates the socket.
     if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "EACCES")) return null;
     throw error;
   }
 }
 
-/** A mounted folder that was removed outside stays, without a name. */
-async function isGone(dir: string): Promise<boolean> {
+/** A directory that was removed outside stays mounted in the container, with a link count of 0. */
+async function isRemoved(dir: string): Promise<boolean> {
   return await stat(dir).then(
     ({ nlink }) => nlink === 0,
     () => true,

@@ -1,33 +1,33 @@
 /**
- * A TCP port on loopback that leads to the broker's unix socket, for programs (git) that cannot
- * dial a socket file.
+ * Forwards a TCP port on loopback to the broker's unix socket, for programs such as git that cannot
+ * connect to a socket file.
  */
 import { createServer, connect, type AddressInfo, type Socket } from "node:net";
 
 export interface Forwarder {
   readonly port: number;
-  /** Ends every connection. */
+  /** Closes the port and every connection. */
   close(): Promise<void>;
 }
 
 /**
- * The port is open when this resolves. The token is what guards it: whoever can dial loopback here
- * could dial the socket as well.
+ * The port is open when this resolves. It needs no protection beyond the token of each request: a
+ * process that can connect to loopback here can connect to the socket as well.
  */
 export async function openForwarder(socketPath: string): Promise<Forwarder> {
-  const open = new Set<Socket>();
-  const keep = (socket: Socket, twin: Socket): void => {
-    open.add(socket);
-    socket.on("error", () => twin.destroy());
+  const sockets = new Set<Socket>();
+  const track = (socket: Socket, peer: Socket): void => {
+    sockets.add(socket);
+    socket.on("error", () => peer.destroy());
     socket.on("close", () => {
-      open.delete(socket);
-      twin.destroy();
+      sockets.delete(socket);
+      peer.destroy();
     });
   };
   const server = createServer({ allowHalfOpen: true }, (incoming) => {
     const outgoing = connect({ path: socketPath, allowHalfOpen: true });
-    keep(incoming, outgoing);
-    keep(outgoing, incoming);
+    track(incoming, outgoing);
+    track(outgoing, incoming);
     incoming.pipe(outgoing);
     outgoing.pipe(incoming);
   });
@@ -38,7 +38,7 @@ export async function openForwarder(socketPath: string): Promise<Forwarder> {
   return {
     port: (server.address() as AddressInfo).port,
     async close() {
-      for (const socket of open) socket.destroy();
+      for (const socket of sockets) socket.destroy();
       await new Promise<void>((resolve) => server.close(() => resolve()));
     },
   };

@@ -1,11 +1,11 @@
 /**
- * The attempt's journal: one JSON line per emitted event, written before it is sent.
+ * The attempt's journal: one JSON line per emitted event, written before the event is sent.
  *
- * J1 A line that was cut short by a crash is the last one; it was never sent and is dropped.
- * J2 A journal that cannot be written (disk full) is left as it is: what follows lives in memory
- *    only, so that the failure can be reported.
- * J3 Only what is not acknowledged is kept in memory; the rest is read back from the file when a
- *    coordinator asks for it.
+ * J1 Only the last line can be incomplete after a crash. Its event was never sent; it is dropped.
+ * J2 After a failed write (disk full) the journal is not written again: later events exist in
+ *    memory only, so that the failure can still be reported.
+ * J3 Memory holds only events that are not acknowledged. The others are read from the file when a
+ *    coordinator asks for them.
  */
 import { closeSync, existsSync, fdatasync, ftruncateSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
@@ -16,9 +16,10 @@ import type { RecoveredState } from "./link.ts";
 const datasync = promisify(fdatasync);
 
 /**
- * Losing one of these in a power cut would lose what the agent did or said; the rest is progress.
+ * Events that are flushed to the disk before they are sent, because they are the record of the
+ * agent's work. The others only show progress and may be lost in a power failure.
  */
-const PRECIOUS: ReadonlySet<string> = new Set([
+const DURABLE_TYPES: ReadonlySet<string> = new Set([
   "message",
   "message.status",
   "tool.finished",
@@ -28,7 +29,7 @@ const PRECIOUS: ReadonlySet<string> = new Set([
   "failed",
 ]);
 
-type Line = WorkerEvent | { readonly cursor: string } | { readonly attempt: number };
+type JournalEntry = WorkerEvent | { readonly cursor: string } | { readonly attempt: number };
 
 export class Journal {
   readonly #path: string;
@@ -38,44 +39,46 @@ export class Journal {
   #lastSeq: number;
   readonly recovered: RecoveredState;
 
-  /** Another attempt's journal in the same folder is begun anew. */
+  /** Opens the journal of the attempt. A journal of another attempt is overwritten. */
   constructor(stateDir: string, attempt: number) {
     mkdirSync(stateDir, { recursive: true, mode: 0o700 });
     this.#path = join(stateDir, "journal.jsonl");
-    const found = existsSync(this.#path) ? readLines(this.#path) : { lines: [], bytes: 0 };
-    const [head, ...lines] = found.lines;
-    const mine = head !== undefined && "attempt" in head && head.attempt === attempt;
+    const found = existsSync(this.#path) ? readEntries(this.#path) : { entries: [], bytes: 0 };
+    const [head, ...entries] = found.entries;
+    const isOfAttempt = head !== undefined && "attempt" in head && head.attempt === attempt;
     this.#fd = openSync(this.#path, "a", 0o600);
-    ftruncateSync(this.#fd, mine ? found.bytes : 0);
-    if (!mine) {
-      lines.length = 0;
+    ftruncateSync(this.#fd, isOfAttempt ? found.bytes : 0);
+    if (!isOfAttempt) {
+      entries.length = 0;
       this.#write(JSON.stringify({ attempt }));
     }
-    this.#lastSeq = lines.reduce((last, line) => ("seq" in line ? Math.max(last, line.seq) : last), 0);
-    this.recovered = recover(lines);
+    this.#lastSeq = entries.reduce((last, entry) => ("seq" in entry ? Math.max(last, entry.seq) : last), 0);
+    this.recovered = recoverState(entries);
   }
 
   get lastSeq(): number {
     return this.#lastSeq;
   }
 
-  /** Numbers that the coordinator knows of an attempt whose journal is lost are not used again. */
+  /**
+   * Continues the numbers after `seq`, which the coordinator knows even if the journal was lost.
+   */
   startAfter(seq: number): void {
     this.#lastSeq = Math.max(this.#lastSeq, seq);
   }
 
-  /** `json`: the event as it will be sent. */
+  /** @param json the event as it will be sent. */
   append(event: WorkerEvent, json: string): void {
     this.#lastSeq = event.seq;
     this.#write(json);
-    if (PRECIOUS.has(event.type)) this.#unsynced = true;
+    if (DURABLE_TYPES.has(event.type)) this.#unsynced = true;
   }
 
   mark(cursor: string): void {
     this.#write(JSON.stringify({ cursor }));
   }
 
-  /** Resolves when every precious line is on the disk. */
+  /** Resolves when every event of DURABLE_TYPES is on the disk. */
   async sync(): Promise<void> {
     if (!this.#unsynced) return;
     this.#unsynced = false;
@@ -84,9 +87,9 @@ export class Journal {
     });
   }
 
-  /** Events with a larger seq, from the file. */
+  /** The events with a larger seq, from the file. */
   after(seq: number): WorkerEvent[] {
-    return readLines(this.#path).lines.filter((line): line is WorkerEvent => "seq" in line && line.seq > seq);
+    return readEntries(this.#path).entries.filter((entry): entry is WorkerEvent => "seq" in entry && entry.seq > seq);
   }
 
   close(): void {
@@ -103,33 +106,34 @@ export class Journal {
   }
 }
 
-function readLines(path: string): { lines: Line[]; bytes: number } {
+/** Reads the complete lines (J1). @returns also their length in bytes. */
+function readEntries(path: string): { entries: JournalEntry[]; bytes: number } {
   const text = readFileSync(path, "utf8");
-  const whole = text.slice(0, text.lastIndexOf("\n") + 1);
-  const lines: Line[] = [];
-  for (const line of whole.split("\n")) {
-    if (line !== "") lines.push(JSON.parse(line) as Line);
+  const complete = text.slice(0, text.lastIndexOf("\n") + 1);
+  const entries: JournalEntry[] = [];
+  for (const line of complete.split("\n")) {
+    if (line !== "") entries.push(JSON.parse(line) as JournalEntry);
   }
-  return { lines, bytes: Buffer.byteLength(whole) };
+  return { entries, bytes: Buffer.byteLength(complete) };
 }
 
-function recover(lines: readonly Line[]): RecoveredState {
+function recoverState(entries: readonly JournalEntry[]): RecoveredState {
   const openTools = new Map<string, string>();
   const asked = new Set<string>();
   const delivered = new Set<string>();
   let [ready, reported] = [false, false];
   let [cursor, setupFailure]: [string | null, string | null] = [null, null];
-  for (const line of lines) {
-    if ("cursor" in line) cursor = line.cursor;
-    if (!("seq" in line)) continue;
-    const id = String(line.data["id"]);
-    if (line.type === "ready") ready = true;
-    if (line.type === "finished" || line.type === "failed") reported = true;
-    if (line.type === "notice" && line.data["code"] === "setup_failed") setupFailure = String(line.data["text"]);
-    if (line.type === "tool.started") openTools.set(id, String(line.data["name"]));
-    if (line.type === "tool.finished") openTools.delete(id);
-    if (line.type === "question") asked.add(id);
-    if (line.type === "message.status") delivered.add(id);
+  for (const entry of entries) {
+    if ("cursor" in entry) cursor = entry.cursor;
+    if (!("seq" in entry)) continue;
+    const id = String(entry.data["id"]);
+    if (entry.type === "ready") ready = true;
+    if (entry.type === "finished" || entry.type === "failed") reported = true;
+    if (entry.type === "notice" && entry.data["code"] === "setup_failed") setupFailure = String(entry.data["text"]);
+    if (entry.type === "tool.started") openTools.set(id, String(entry.data["name"]));
+    if (entry.type === "tool.finished") openTools.delete(id);
+    if (entry.type === "question") asked.add(id);
+    if (entry.type === "message.status") delivered.add(id);
   }
   return {
     ready,

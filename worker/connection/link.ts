@@ -1,10 +1,12 @@
-/** The worker's line to its coordinator, whatever carries it: events and text out, commands in. */
+/** The worker's connection to its coordinator: events and text go out, commands come in. */
 import type { BudgetStanding } from "../../src/core/budget.ts";
 import type { WorkerEventType } from "../../src/core/event.ts";
 import type { WorkerCommand, WorkerSpec, WorkerTranscript } from "../../src/core/protocol/worker.ts";
 import type { WorkerData } from "../lib/text.ts";
 
-/** The coordinator says that this attempt is over (rule W3): nothing more may be sent or pushed. */
+/**
+ * The coordinator reported that this attempt is over (rule W3): nothing more may be sent or pushed.
+ */
 export class StaleAttempt extends Error {
   constructor() {
     super("this attempt is over");
@@ -13,22 +15,22 @@ export class StaleAttempt extends Error {
 }
 
 /**
- * The coordinator does not take this record, now or later: it is too large, the transcript is full,
- * or another life of the worker wrote that number.
+ * The coordinator rejected a transcript record, and a retry would not help: the record is too
+ * large, the transcript is full, or another worker process wrote that number.
  */
 export class RecordRejected extends Error {
   constructor(message: string) {
     super(message);
-    this.name = "RecordRefused";
+    this.name = "RecordRejected";
   }
 }
 
-/** What an earlier life of the same attempt had said before it was interrupted. */
+/** The state that an earlier process of the same attempt left in the journal. */
 export interface RecoveredState {
   readonly ready: boolean;
-  /** What was said about a setup that failed. */
+  /** The text of the notice about a failed setup; null when none failed. */
   readonly setupFailure: string | null;
-  /** Its final report is in the journal: nothing is left but to deliver it. */
+  /** The final report is in the journal and only has to be delivered. */
   readonly reported: boolean;
   readonly cursor: string | null;
   readonly openTools: readonly { readonly id: string; readonly name: string }[];
@@ -37,21 +39,21 @@ export interface RecoveredState {
 }
 
 /**
- * One attempt's line. All waits reject with StaleAttempt once the coordinator said so, and with an
- * AbortError when their signal is aborted; a coordinator that is away only makes them longer.
+ * The connection of one attempt.
+ *
+ * Every method that waits rejects with StaleAttempt once the attempt is over, and with the signal's
+ * reason when its signal is aborted. While the coordinator is away they keep waiting.
  */
 export interface CoordinatorLink {
-  /**
-   * Asks until it is answered. Comes first: what is emitted is numbered from the spec's `ack` on.
-   */
+  /** Must be called first: events are numbered from the spec's `ack` on. */
   spec(signal: AbortSignal): Promise<WorkerSpec>;
-  /** Known once `spec` has resolved. */
+  /** Valid once `spec` has resolved. */
   readonly recovered: RecoveredState;
-  /** Written down at once, sent soon, resent until acknowledged. Never waits. */
+  /** Writes the event to the journal; it is sent soon and resent until acknowledged. */
   emit<T extends WorkerEventType>(type: T, data: WorkerData<T>): void;
-  /** Ephemeral text of a message that is being written; may be lost. */
+  /** Sends ephemeral text of a message that is being written; it may be lost. */
   delta(messageId: string, text: string): void;
-  /** Writes down, for a later life of the same attempt, where the agent stands. Not sent. */
+  /** Writes the agent's cursor to the journal, for a restart of the worker. It is not sent. */
   mark(cursor: string): void;
   /** Resolves when everything emitted so far is durable at the coordinator. */
   flush(signal: AbortSignal): Promise<void>;
@@ -63,27 +65,29 @@ export interface CoordinatorLink {
   /** A page of the task's transcript after record `after`; empty at its end. */
   transcript(after: number, signal: AbortSignal): Promise<WorkerTranscript["records"]>;
   /**
-   * Resolves when record `n` is durable. @param json an object. @throws RecordRefused when it never
-   * will be.
+   * Resolves when record `n` is durable. @param json an object. @throws RecordRejected when it will
+   * never be accepted.
    */
   append(n: number, json: string, signal: AbortSignal): Promise<void>;
-  /** Where the task stands after the gateway refused a request for the budget. */
+  /** The state of the budget after the gateway refused a request for it. */
   budget(signal: AbortSignal): Promise<BudgetStanding>;
-  /** No sign of life from now on but what is emitted: no heartbeat, no poll. */
+  /** Stops the heartbeat and the poll for commands. Emitted events are still sent. */
   silence(): void;
-  /** Aborted with a StaleAttempt as reason when the attempt is over. */
+  /**
+   * Aborted with StaleAttempt, or an Error when no coordinator came back or it refused the token.
+   */
   readonly over: AbortSignal;
-  /** Stops sending. What was not acknowledged stays in the journal. */
+  /** Stops sending. Events that were not acknowledged stay in the journal. */
   close(): Promise<void>;
 }
 
-/** Commands that were received and not yet taken, in order and once each. */
+/** The commands that were received and not yet taken: in order, each once. */
 export class Inbox {
   #last = -1;
-  #waiting: WorkerCommand[] = [];
+  #commands: WorkerCommand[] = [];
   #listeners = new Set<() => void>();
 
-  /** Commands up to this id were received before. */
+  /** Ignores commands up to this id, which were received before. */
   startAfter(id: number): void {
     this.#last = Math.max(this.#last, id);
   }
@@ -96,45 +100,45 @@ export class Inbox {
     for (const command of commands) {
       if (command.id <= this.#last) continue;
       this.#last = command.id;
-      this.#waiting.push(command);
+      this.#commands.push(command);
     }
     for (const listener of this.#listeners) listener();
   }
 
-  /** Removes and returns what matches. */
+  /** Removes and returns the commands that match. */
   take(matches: (command: WorkerCommand) => boolean): WorkerCommand[] {
-    const taken = this.#waiting.filter(matches);
-    this.#waiting = this.#waiting.filter((command) => !taken.includes(command));
+    const taken = this.#commands.filter(matches);
+    this.#commands = this.#commands.filter((command) => !taken.includes(command));
     return taken;
   }
 
   has(matches: (command: WorkerCommand) => boolean): boolean {
-    return this.#waiting.some(matches);
+    return this.#commands.some(matches);
   }
 
-  /** The first that matches, now or later, removed. Rejects with the signal's reason. */
+  /** Removes and returns the first command that matches, now or later. */
   async waitFor(matches: (command: WorkerCommand) => boolean, signal: AbortSignal): Promise<WorkerCommand> {
     return await new Promise((resolve, reject) => {
-      const stop = (): void => {
-        this.#listeners.delete(look);
+      const cleanUp = (): void => {
+        this.#listeners.delete(check);
         signal.removeEventListener("abort", abort);
       };
       const abort = (): void => {
-        stop();
+        cleanUp();
         reject(signal.reason as Error);
       };
-      const look = (): void => {
-        const index = this.#waiting.findIndex(matches);
-        const found = this.#waiting[index];
+      const check = (): void => {
+        const index = this.#commands.findIndex(matches);
+        const found = this.#commands[index];
         if (found === undefined) return;
-        this.#waiting.splice(index, 1);
-        stop();
+        this.#commands.splice(index, 1);
+        cleanUp();
         resolve(found);
       };
       if (signal.aborted) return abort();
       signal.addEventListener("abort", abort, { once: true });
-      this.#listeners.add(look);
-      look();
+      this.#listeners.add(check);
+      check();
     });
   }
 }

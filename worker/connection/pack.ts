@@ -1,6 +1,6 @@
 /**
- * The pack that a checkout begins with, from the broker: one request in place of git's own
- * conversation, and no process for it (decision 025).
+ * Fetches the pack of a new checkout from the broker: one request in place of git's negotiation,
+ * and no git process (decision 025).
  */
 import { request } from "node:http";
 import type { Readable } from "node:stream";
@@ -8,14 +8,14 @@ import { text } from "node:stream/consumers";
 import { Unreachable } from "../workspace/workspace.ts";
 
 export interface PackSource {
-  /** Where the task repository is served, and the header that opens it. */
+  /** The address of the task repository, and the value of the authorization header. */
   readonly url: string;
   readonly authorization: string;
 }
 
 /**
- * Everything that leads to the commits, for `git index-pack --stdin`, which sees whether it came
- * whole. Rejects with Unreachable, or with the signal's reason.
+ * Returns a pack with the commits and all their ancestors. `git index-pack --stdin` detects an
+ * incomplete one. Rejects with Unreachable, or with the signal's reason.
  */
 export function fetchPack(
   { url, authorization }: PackSource,
@@ -24,15 +24,17 @@ export function fetchPack(
 ): Promise<Readable> {
   const query = commits.map((sha) => `want=${sha}`).join("&");
   return new Promise((resolve, reject) => {
-    const fail = (why: string): void => reject(signal.aborted ? signal.reason : unreachable(why));
-    const asked = request(`${url}/pack?${query}`, { headers: { authorization }, agent: false, signal }, (answer) => {
-      if (answer.statusCode === 200) return resolve(answer);
-      const refusal = (said: string): void =>
-        fail(`The requested URL returned error: ${answer.statusCode}. ${said.slice(0, 1_000)}`);
-      text(answer).then(refusal, () => refusal(""));
+    const fail = (output: string): void => reject(signal.aborted ? signal.reason : unreachable(output));
+    const options = { headers: { authorization }, agent: false, signal };
+    const outgoing = request(`${url}/pack?${query}`, options, (response) => {
+      if (response.statusCode === 200) return resolve(response);
+      // Unreachable recognises refusals by git's own wording.
+      const refuse = (body: string): void =>
+        fail(`The requested URL returned error: ${response.statusCode}. ${body.slice(0, 1_000)}`);
+      text(response).then(refuse, () => refuse(""));
     });
-    asked.on("error", (error) => fail(`unable to access the task repository: ${error.message}`));
-    asked.end();
+    outgoing.on("error", (error) => fail(`unable to access the task repository: ${error.message}`));
+    outgoing.end();
   });
 }
 

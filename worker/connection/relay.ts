@@ -1,8 +1,9 @@
 /**
- * The other end of src/sandbox/docker/transport/exec-tunnel.ts, beside the worker in its container:
- * listens where the broker's socket would be mounted, and carries each connection over this
- * process's standard streams as one CONNECT stream of HTTP/2. It knows no token and reads nothing
- * of what it carries.
+ * The container's end of src/sandbox/docker/transport/exec-tunnel.ts.
+ *
+ * It listens where the broker's socket would be mounted and carries each connection as one CONNECT
+ * stream of HTTP/2 over this process's standard streams. It has no token and does not interpret the
+ * data.
  */
 import { renameSync } from "node:fs";
 import { connect } from "node:http2";
@@ -11,12 +12,12 @@ import { Duplex } from "node:stream";
 
 const WINDOW = 1_048_576;
 
-/** Resolves with an exit code when the line has ended. */
+/** Resolves with an exit code when the tunnel has ended. */
 export function runRelay(path: string): Promise<number> {
   return new Promise((resolve) => {
-    const line = Duplex.from({ readable: process.stdin, writable: process.stdout });
+    const tunnel = Duplex.from({ readable: process.stdin, writable: process.stdout });
     const session = connect("http://broker", {
-      createConnection: () => line,
+      createConnection: () => tunnel,
       settings: { initialWindowSize: WINDOW, enablePush: false },
     });
     session.on("connect", () => session.setLocalWindowSize(4 * WINDOW));
@@ -31,16 +32,16 @@ export function runRelay(path: string): Promise<number> {
       stream.pipe(socket);
       socket.pipe(stream);
     });
-    const end = (code: number) => (): void => {
+    const end = (code: number): void => {
       server.close();
       resolve(code);
     };
-    session.on("close", end(0));
-    session.on("error", end(1));
-    server.on("error", end(1));
-    // Node unlinks at the end what it was told to listen at: one that was here before may end later
-    // than we begin, and takes only its own name away.
-    const mine = `${path}.${process.pid}`;
-    server.listen(mine, () => renameSync(mine, path));
+    session.on("close", () => end(0));
+    session.on("error", () => end(1));
+    server.on("error", () => end(1));
+    // Node unlinks the path that it listened on when the server closes. An earlier relay may close
+    // after this one has started, so each listens on a path that only it uses, then renames it.
+    const ownPath = `${path}.${process.pid}`;
+    server.listen(ownPath, () => renameSync(ownPath, path));
   });
 }

@@ -1,14 +1,15 @@
-/** The agent's memory at the coordinator, as an agent uses it. */
+/** The agent's transcript, stored at the coordinator. */
 import { AgentFailure, type Transcript, type TranscriptRecord } from "../agents/agent.ts";
 import { RecordRejected, type CoordinatorLink } from "./link.ts";
 
-type Line = Pick<CoordinatorLink, "transcript" | "append">;
+type TranscriptLink = Pick<CoordinatorLink, "transcript" | "append">;
 
 /**
- * Reads what is there. Appends go out one after another.
- * @param last the number of the last record as far as it is known; 0 saves the reading.
+ * Reads all records. Appends are sent in the order of their calls, one at a time; after one that
+ * failed, the later ones fail too.
+ * @param last the number of the last known record; 0 = there is none, so nothing is read.
  */
-export async function openTranscript(link: Line, last: number, signal: AbortSignal): Promise<Transcript> {
+export async function openTranscript(link: TranscriptLink, last: number, signal: AbortSignal): Promise<Transcript> {
   const records: TranscriptRecord[] = [];
   for (let more = last > 0; more;) {
     const page = await link.transcript(records.length, signal);
@@ -16,9 +17,9 @@ export async function openTranscript(link: Line, last: number, signal: AbortSign
     more = page.length > 0;
   }
   let next = records.length + 1;
-  let before: Promise<void> = Promise.resolve();
+  let lastAppend: Promise<void> = Promise.resolve();
 
-  async function write(json: string): Promise<void> {
+  async function send(json: string): Promise<void> {
     try {
       await link.append(next, json, signal);
       next += 1;
@@ -31,9 +32,9 @@ export async function openTranscript(link: Line, last: number, signal: AbortSign
     records,
     append(data) {
       const json = JSON.stringify(data);
-      before = before.then(() => write(json));
-      before.catch(() => {});
-      return before;
+      lastAppend = lastAppend.then(() => send(json));
+      lastAppend.catch(() => {});
+      return lastAppend;
     },
   };
 }

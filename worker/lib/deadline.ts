@@ -1,41 +1,48 @@
+/** A time limit that can be stopped and started again, with marks that are reported on the way. */
 import type { Clock } from "../../src/core/ports/runtime.ts";
+
+/** `setTimeout` counts at most this many ms. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export class Deadline {
   readonly #clock: Clock;
-  readonly #expire: () => void;
-  readonly #marks: { readonly leftMs: number; readonly reached: () => void }[] = [];
+  readonly #onExpired: () => void;
+  readonly #marks: { readonly leftMs: number; readonly onReached: () => void }[] = [];
   #leftMs: number;
   #run: { readonly since: number; readonly stop: AbortController } | null = null;
 
-  constructor(clock: Clock, ms: number, expire: () => void) {
+  /** Does not run before `start`. */
+  constructor(clock: Clock, ms: number, onExpired: () => void) {
     this.#clock = clock;
     this.#leftMs = ms;
-    this.#expire = expire;
+    this.#onExpired = onExpired;
   }
 
-  /** Calls back once when no more than `leftMs` are left. Set before `start`. */
-  mark(leftMs: number, reached: () => void): void {
-    this.#marks.push({ leftMs, reached });
+  /** Calls back once, when at most `leftMs` are left. Call it before `start`. */
+  mark(leftMs: number, onReached: () => void): void {
+    this.#marks.push({ leftMs, onReached });
   }
 
+  /** Idempotent. */
   start(): void {
     if (this.#run !== null) return;
     const stop = new AbortController();
     this.#run = { since: this.#clock.now(), stop };
-    this.#after(this.#leftMs, stop.signal, this.#expire);
+    this.#after(this.#leftMs, stop.signal, this.#onExpired);
     for (const mark of this.#marks) {
-      const pass = (): void => {
+      const reach = (): void => {
         this.#marks.splice(this.#marks.indexOf(mark), 1);
-        mark.reached();
+        mark.onReached();
       };
-      this.#after(Math.max(0, this.#leftMs - mark.leftMs), stop.signal, pass);
+      this.#after(Math.max(0, this.#leftMs - mark.leftMs), stop.signal, reach);
     }
   }
 
-  #after(ms: number, stop: AbortSignal, act: () => void): void {
-    this.#clock.sleep(Math.min(ms, 2 ** 31 - 1), stop).then(act, () => {});
+  #after(ms: number, stop: AbortSignal, onElapsed: () => void): void {
+    this.#clock.sleep(Math.min(ms, MAX_TIMER_MS), stop).then(onElapsed, () => {});
   }
 
+  /** Keeps the time that is left. Idempotent. */
   stop(): void {
     if (this.#run === null) return;
     this.#leftMs = Math.max(0, this.#leftMs - (this.#clock.now() - this.#run.since));

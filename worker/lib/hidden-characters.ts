@@ -1,10 +1,10 @@
 /**
- * Characters that a person does not see and a model reads: direction marks, zero-width characters,
- * tags, supplementary variation selectors. Text of third parties passes without them, and says how
- * many there were.
+ * Removes characters that a person does not see but a model reads: direction marks, zero-width
+ * characters, tags, supplementary variation selectors. Text of third parties is passed on without
+ * them, with the number of removed characters.
  */
 
-/** Zero-width joiners are letters' business in some scripts and in emoji; those stay. */
+/** Zero-width joiners are part of the spelling in these scripts and in emoji; there they stay. */
 const JOINED =
   /[\p{Script=Arabic}\p{Script=Devanagari}\p{Script=Bengali}\p{Script=Gujarati}\p{Script=Gurmukhi}\p{Script=Kannada}\p{Script=Malayalam}\p{Script=Oriya}\p{Script=Sinhala}\p{Script=Tamil}\p{Script=Telugu}\p{Script=Khmer}\p{Script=Myanmar}\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f]/u;
 const HIDDEN =
@@ -17,24 +17,25 @@ export interface Stripped {
 
 export function stripHidden(text: string): Stripped {
   let count = 0;
-  const kept = text.replace(HIDDEN, (character, at: number) => {
-    if ((character === "\u200c" || character === "\u200d") && joins(text, at)) return character;
+  const stripped = text.replace(HIDDEN, (character, offset: number) => {
+    if ((character === "\u200c" || character === "\u200d") && isJoiner(text, offset)) return character;
     count += 1;
     return "";
   });
-  return { text: kept, count };
+  return { text: stripped, count };
 }
 
-/** With a last line that says how many characters are missing. */
+/** Strips the text and, when characters were removed, appends a line with their number. */
 export function withoutHidden(text: string): string {
-  const { text: kept, count } = stripHidden(text);
+  const { text: stripped, count } = stripHidden(text);
   return count === 0
     ? text
-    : `${kept}\n[${count} hidden ${count === 1 ? "character was" : "characters were"} left out: zero-width, direction or tag]`;
+    : `${stripped}\n[${count} hidden ${count === 1 ? "character was" : "characters were"} left out: zero-width, direction or tag]`;
 }
 
-function joins(text: string, at: number): boolean {
-  const before = /(?:[\ud800-\udbff][\udc00-\udfff]|[^])$/.exec(text.slice(Math.max(0, at - 2), at))?.[0] ?? "";
-  const after = String.fromCodePoint(text.codePointAt(at + 1) ?? 0);
+/** True when the characters before and after the offset are ones that joiners connect. */
+function isJoiner(text: string, offset: number): boolean {
+  const before = /(?:[\ud800-\udbff][\udc00-\udfff]|[^])$/.exec(text.slice(Math.max(0, offset - 2), offset))?.[0] ?? "";
+  const after = String.fromCodePoint(text.codePointAt(offset + 1) ?? 0);
   return JOINED.test(before) && JOINED.test(after);
 }

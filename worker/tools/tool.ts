@@ -1,15 +1,15 @@
-/** What a tool is: a name, and a function from an input to words for the agent. */
+/** The contract of a tool: a function from an input to text for the agent, known by a name. */
 
 export interface ToolResult {
   readonly output: string;
-  /** Of commands; file tools say 0, or 1 when they refused. Null: ended by a signal or a limit. */
+  /** Of the command; file tools return 0, or 1 for an error. Null: ended by a signal or a limit. */
   readonly exitCode: number | null;
   readonly truncated: boolean;
 }
 
 export type ToolInput = Readonly<Record<string, unknown>>;
 
-/** A tool's refusal in words that say what to do instead. */
+/** A tool cannot do what was asked. The message names what the agent can do instead. */
 export class ToolError extends Error {
   constructor(message: string) {
     super(message);
@@ -17,17 +17,14 @@ export class ToolError extends Error {
   }
 }
 
-/**
- * Runs one tool. Rejects only with the signal's reason; what the tool itself could not do is in the
- * result.
- */
 export interface ToolRunner {
+  /** Rejects only with the signal's reason; the failure of a tool is a result with exit code 1. */
   run(name: string, input: ToolInput, signal: AbortSignal): Promise<ToolResult>;
-  /** Ends everything that the tools have left running. Idempotent. */
+  /** Ends everything that the tools started. Idempotent. */
   close(): Promise<void>;
 }
 
-/** A tool as a model is told about it. */
+/** A tool's definition for a model. */
 export interface ToolSchema {
   readonly name: string;
   readonly description: string;
@@ -37,11 +34,11 @@ export interface ToolSchema {
 
 export function requireText(input: ToolInput, key: string): string {
   const value = input[key];
-  if (typeof value !== "string") throw new ToolError(`"${key}" must be a text.`);
+  if (typeof value !== "string") throw new ToolError(`"${key}" must be a string.`);
   return value;
 }
 
-/** An optional whole number of at least 1. */
+/** An optional whole number of at least 1; null when it is absent. */
 export function optionalCount(input: ToolInput, key: string): number | null {
   const value = input[key];
   if (value === undefined || value === null) return null;
@@ -55,7 +52,7 @@ export function optionalText(input: ToolInput, key: string): string | null {
   return value === undefined || value === null ? null : requireText(input, key);
 }
 
-/** An optional yes or no; absent = no. */
+/** An optional boolean; false when it is absent. */
 export function optionalFlag(input: ToolInput, key: string): boolean {
   const value = input[key] ?? false;
   if (typeof value !== "boolean") throw new ToolError(`"${key}" must be true or false.`);
@@ -65,7 +62,7 @@ export function optionalFlag(input: ToolInput, key: string): boolean {
 export function optionalChoice<T extends string>(input: ToolInput, key: string, values: readonly T[]): T | null {
   const value = optionalText(input, key);
   if (value === null) return null;
-  const known = values.find((one) => one === value);
+  const known = values.find((candidate) => candidate === value);
   if (known === undefined) throw new ToolError(`"${key}" must be one of ${values.join(", ")}.`);
   return known;
 }

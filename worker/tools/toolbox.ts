@@ -1,7 +1,8 @@
 /**
- * The tools that agents drive, by name. Mutating tools run one at a time: whoever drives them waits
- * for each. What a tool says comes from files, programs and servers of third parties, so hidden
- * characters are taken out of all of it.
+ * The tools by name, as agents use them.
+ *
+ * Callers run one tool at a time; the toolbox does not enforce it. Output comes from files,
+ * programs and servers of third parties, so hidden characters are removed from all of it.
  */
 import { isAbort, errorMessage } from "../../src/core/error.ts";
 import { writeFileSync } from "node:fs";
@@ -28,40 +29,42 @@ import {
 } from "./tool.ts";
 import { write } from "./files/write.ts";
 
-const LONGEST_MS = 3_600_000;
-const WAIT_MS = 30_000;
-const LONGEST_WAIT_MS = 600_000;
-/** Of the harness, not of models: start in the workspace again. */
+const MAX_TIMEOUT_MS = 3_600_000;
+const DEFAULT_WAIT_MS = 30_000;
+const MAX_WAIT_MS = 600_000;
+/** An input that only the harness uses: run the command in the workspace's root. */
 const FROM_ROOT = "fromRoot";
 
 type Tool = (input: ToolInput, signal: AbortSignal) => Promise<ToolResult>;
 
 export interface Toolbox extends ToolRunner {
-  /** Adds a tool (of an MCP server); its answer is bounded as a command's is. Names are unique. */
+  /**
+   * Adds a tool of an MCP server. Its output is bounded like a command's. @throws for a known name.
+   */
   add(name: string, tool: Tool): void;
 }
 
-/** `logs`: a folder of ours, for the logs of commands. `env`: added to what commands see. */
-export function createTools(root: string, logs: string, env: Readonly<Record<string, string>> = {}): Toolbox {
-  const kept = new Logs(logs);
-  const bash = new Bash(root, kept, env);
-  const jobs = new Jobs(kept, env);
+/**
+ * @param logDir a directory outside the workspace, for the logs of commands.
+ * @param env added to the environment of commands.
+ */
+export function createTools(root: string, logDir: string, env: Readonly<Record<string, string>> = {}): Toolbox {
+  const logs = new Logs(logDir);
+  const bash = new Bash(root, logs, env);
+  const jobs = new Jobs(logs, env);
   const tools = new Map<string, Tool>([
     [
       "bash",
       async (input, signal) => {
-        if (optionalFlag(input, FROM_ROOT)) bash.backToRoot();
+        if (optionalFlag(input, FROM_ROOT)) bash.resetCwd();
         const command = requireText(input, "command");
         if (optionalFlag(input, "background")) return jobs.start(command, bash.cwd);
-        return await bash.run(
-          command,
-          Math.min(optionalCount(input, "timeoutMs") ?? DEFAULT_TIMEOUT_MS, LONGEST_MS),
-          signal,
-        );
+        const timeoutMs = Math.min(optionalCount(input, "timeoutMs") ?? DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS);
+        return await bash.run(command, timeoutMs, signal);
       },
     ],
-    ["job", async (input, signal) => await look(jobs, input, signal)],
-    ["read", async (input) => await read(root, logs, input)],
+    ["job", async (input, signal) => await runJobAction(jobs, input, signal)],
+    ["read", async (input) => await read(root, logDir, input)],
     ["edit", async (input) => await edit(root, input)],
     ["write", async (input) => await write(root, input)],
     ["grep", async (input, signal) => await grep(root, input, signal)],
@@ -69,16 +72,16 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
   ]);
   return {
     add(name, tool) {
-      if (tools.has(name)) throw new Error(`there are two tools "${name}"`);
-      tools.set(name, async (input, signal) => bounded(kept, await tool(input, signal)));
+      if (tools.has(name)) throw new Error(`the tool "${name}" exists already`);
+      tools.set(name, async (input, signal) => boundOutput(logs, await tool(input, signal)));
     },
     async run(name, input, signal) {
       signal.throwIfAborted();
       try {
         const tool = tools.get(name);
         if (tool === undefined)
-          throw new ToolError(`There is no tool "${name}". There are: ${[...tools.keys()].join(", ")}.`);
-        checkNames(name, input);
+          throw new ToolError(`There is no tool "${name}". The tools are: ${[...tools.keys()].join(", ")}.`);
+        checkInputNames(name, input);
         const result = await tool(input, signal);
         return { ...result, output: withoutHidden(result.output) };
       } catch (thrown) {
@@ -91,14 +94,14 @@ export function createTools(root: string, logs: string, env: Readonly<Record<str
   };
 }
 
-function checkNames(name: string, input: ToolInput): void {
+function checkInputNames(name: string, input: ToolInput): void {
   const known = inputNames(name);
-  const strange = known === null ? [] : Object.keys(input).filter((key) => !known.includes(key) && key !== FROM_ROOT);
-  if (strange.length > 0)
-    throw new ToolError(`${name} has no "${strange.join('", "')}". It takes: ${known?.join(", ") ?? ""}.`);
+  const unknown = known === null ? [] : Object.keys(input).filter((key) => !known.includes(key) && key !== FROM_ROOT);
+  if (unknown.length > 0)
+    throw new ToolError(`${name} has no input "${unknown.join('", "')}". Its inputs are: ${known?.join(", ") ?? ""}.`);
 }
 
-async function look(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
+async function runJobAction(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
   const action = optionalChoice(input, "action", ["status", "wait", "kill", "list"]);
   switch (action) {
     case "list":
@@ -108,7 +111,7 @@ async function look(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<
     case "wait":
       return await jobs.wait(
         requireText(input, "id"),
-        Math.min(optionalCount(input, "timeoutMs") ?? WAIT_MS, LONGEST_WAIT_MS),
+        Math.min(optionalCount(input, "timeoutMs") ?? DEFAULT_WAIT_MS, MAX_WAIT_MS),
         signal,
       );
     case "kill":
@@ -118,12 +121,12 @@ async function look(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<
   }
 }
 
-/** Head and tail, the whole in a log. */
-function bounded(logs: Logs, result: ToolResult): ToolResult {
-  const log = logs.make("answer");
+/** Shortens the output to its head and tail; a complete copy is kept as a log. */
+function boundOutput(logs: Logs, result: ToolResult): ToolResult {
+  const log = logs.create("answer");
   writeFileSync(log, result.output.slice(0, OUTPUT_LIMIT), { mode: 0o600 });
   const { output, truncated } = readLogExcerpt(log);
-  if (truncated) logs.done(log);
-  else logs.drop(log);
+  if (truncated) logs.keep(log);
+  else logs.remove(log);
   return { ...result, output, truncated: result.truncated || truncated };
 }

@@ -1,15 +1,14 @@
 /**
- * What model requests cost. Data with a date, not code: prices change, and a request is priced when
- * it ends, by its own size. Source: the list prices that the vendor's own tools compute with, read
- * on the date below. An operator may give a newer table.
+ * Prices of model requests. A request is priced when it ends, by its own prompt size. Source: the
+ * vendor's list prices on the date of the table; an operator may supply a newer table.
  */
 import { z } from "zod";
 import type { TokenUsage } from "./usage.ts";
 
 const bandSchema = z.strictObject({
   /**
-   * The band holds for prompts of at most so many tokens (input, cache reads and cache writes
-   * together); absent = any size.
+   * Largest prompt of the band in tokens: input, cache reads and cache writes together. Absent =
+   * unlimited.
    */
   upToPromptTokens: z.int().positive().optional(),
   /** US dollars per million tokens. */
@@ -21,11 +20,11 @@ const bandSchema = z.strictObject({
 });
 
 export const priceTableSchema = z.strictObject({
-  /** The day on which the prices were read. */
+  /** The day the prices were read. */
   asOf: z.iso.date(),
   /**
-   * Name of a model, or the beginning of it -> bands, smallest first. The longest name that fits
-   * counts.
+   * Model name, or a prefix of it that ends before a `-`, -> bands in ascending order of size. The
+   * longest match applies.
    */
   models: z.record(z.string().min(1), z.array(bandSchema).min(1)),
 });
@@ -52,8 +51,8 @@ export const PRICES: PriceTable = {
     "claude-opus-5-5": [band(4, 20, 5, 8, 0.2)],
     "claude-sonnet-5-5": [band(2, 10, 2.5, 4, 0.1)],
     "claude-fable-5-2": [band(8, 40, 10, 16, 0.2)],
-    // The cache prices of the two bands are not published: the usual multiples of input (1.25, 2,
-    // 0.1) are the cautious reading.
+    // The vendor publishes no cache prices for these bands: the usual multiples of the input price
+    // (1.25, 2, 0.1) are assumed.
     "claude-haiku-5-5": [
       { upToPromptTokens: 100_000, ...band(0.1, 0.5, 0.125, 0.2, 0.01) },
       band(0.5, 2.5, 0.625, 1, 0.05),
@@ -69,8 +68,8 @@ export interface Price {
   /** US dollars. */
   readonly usd: number;
   /**
-   * False when the table does not know the model: then the dearest prices of the table were used,
-   * so that no budget is overspent unseen.
+   * False when the table does not contain the model. The table's highest prices were applied then,
+   * so that a budget is not overspent.
    */
   readonly known: boolean;
 }
@@ -78,30 +77,31 @@ export interface Price {
 const MILLION = 1_000_000;
 
 /** The longest name in the table that `model` begins with, at a boundary between words. */
-function entryOf(table: PriceTable, model: string): readonly PriceBand[] | null {
-  const fits = Object.keys(table.models).filter((name) => model === name || model.startsWith(`${name}-`));
-  const longest = fits.toSorted((a, b) => b.length - a.length)[0];
+function findBands(table: PriceTable, model: string): readonly PriceBand[] | null {
+  const matches = Object.keys(table.models).filter((name) => model === name || model.startsWith(`${name}-`));
+  const longest = matches.toSorted((a, b) => b.length - a.length)[0];
   return longest === undefined ? null : (table.models[longest] ?? null);
 }
 
-function dearest(table: PriceTable): PriceBand {
+function getHighestPrices(table: PriceTable): PriceBand {
   const all = Object.values(table.models).flat();
-  const most = (key: keyof Omit<PriceBand, "upToPromptTokens">): number => Math.max(0, ...all.map((one) => one[key]));
-  return band(most("input"), most("output"), most("cacheWrite5m"), most("cacheWrite1h"), most("cacheRead"));
+  const max = (key: keyof Omit<PriceBand, "upToPromptTokens">): number =>
+    Math.max(0, ...all.map((entry) => entry[key]));
+  return band(max("input"), max("output"), max("cacheWrite5m"), max("cacheWrite1h"), max("cacheRead"));
 }
 
-/** What one request costs. Pure; the same usage always costs the same by the same table. */
+/** The price of one request. Pure. */
 export function computePrice(model: string, usage: TokenUsage, table: PriceTable = PRICES): Price {
-  const bands = entryOf(table, model);
+  const bands = findBands(table, model);
   const prompt = usage.inputTokens + usage.cacheReadTokens + usage.cacheWrite5mTokens + usage.cacheWrite1hTokens;
-  const fitting =
-    bands?.find((one) => one.upToPromptTokens === undefined || prompt <= one.upToPromptTokens) ?? bands?.at(-1);
-  const price = fitting ?? dearest(table);
+  const match =
+    bands?.find((entry) => entry.upToPromptTokens === undefined || prompt <= entry.upToPromptTokens) ?? bands?.at(-1);
+  const price = match ?? getHighestPrices(table);
   const total =
     usage.inputTokens * price.input +
     usage.outputTokens * price.output +
     usage.cacheWrite5mTokens * price.cacheWrite5m +
     usage.cacheWrite1hTokens * price.cacheWrite1h +
     usage.cacheReadTokens * price.cacheRead;
-  return { usd: total / MILLION, known: fitting !== undefined };
+  return { usd: total / MILLION, known: match !== undefined };
 }

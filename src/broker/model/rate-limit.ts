@@ -1,41 +1,43 @@
+/**
+ * The rate limit of the provider, shared by all tasks. After a refusal every request waits, and then
+ * one request every 2 s is sent as a probe until one succeeds.
+ */
 import type { Clock } from "../../core/ports/runtime.ts";
 
 export interface ProviderRateLimitOptions {
   readonly clock: Clock;
-  /** The longest wait that is believed, ms: a provider may name hours. */
+  /** Upper bound for the wait that the provider requests, ms. */
   readonly longestMs: number;
 }
 
 export interface ProviderRateLimit {
   /**
-   * Waits for the limit to be over, at most `ms`.
-   * @returns 0 when the request may go, else how long the limit still lasts, ms. Rejects when
-   * aborted.
+   * Waits at most `ms` for the limit to end. Rejects when aborted.
+   * @returns 0 when the request may be sent, else the rest of the limit, ms.
    */
   remainingMs(ms: number, signal: AbortSignal): Promise<number>;
-  /** The provider refused for so long, ms; null when it did not say. */
+  /** Records a 429. @param ms the requested wait; null when the provider named none. */
   noteRefusal(ms: number | null): void;
-  /** A request got through. */
+  /** Records a successful request: the limit ends for all. */
   noteSuccess(): void;
-  /** Until when everybody waits, epoch ms; null = nobody waits. */
+  /** The end of the limit, epoch ms; null when none is active. */
   until(): number | null;
 }
 
-const UNSAID_MS = 5_000;
-/** Between two requests after a wait, until one has got through, ms. */
-const TRIAL_MS = 2_000;
+const DEFAULT_WAIT_MS = 5_000;
+/** Interval between probes after a refusal, ms. */
+const PROBE_MS = 2_000;
 
 export function createProviderRateLimit({ clock, longestMs }: ProviderRateLimitOptions): ProviderRateLimit {
   let blockedUntil = 0;
-  /** Set after a refusal: one request at a time is let out until one has passed. */
-  let onTrial = false;
+  let probing = false;
 
   async function wait(ms: number, signal: AbortSignal): Promise<number> {
     const end = clock.now() + ms;
     for (;;) {
       const now = clock.now();
       if (blockedUntil <= now) {
-        if (onTrial) blockedUntil = now + TRIAL_MS;
+        if (probing) blockedUntil = now + PROBE_MS;
         return 0;
       }
       if (now >= end) return blockedUntil - now;
@@ -46,12 +48,12 @@ export function createProviderRateLimit({ clock, longestMs }: ProviderRateLimitO
   return {
     remainingMs: wait,
     noteRefusal(ms) {
-      const pause = Math.min(longestMs, ms ?? UNSAID_MS);
-      blockedUntil = Math.max(onTrial ? 0 : blockedUntil, clock.now() + pause);
-      onTrial = true;
+      const pause = Math.min(longestMs, ms ?? DEFAULT_WAIT_MS);
+      blockedUntil = Math.max(probing ? 0 : blockedUntil, clock.now() + pause);
+      probing = true;
     },
     noteSuccess() {
-      onTrial = false;
+      probing = false;
       blockedUntil = 0;
     },
     until: () => (blockedUntil > clock.now() ? blockedUntil : null),

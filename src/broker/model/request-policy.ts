@@ -1,23 +1,21 @@
 /**
- * What of a worker's request goes on to the model provider. The worker is hostile: it may use the
- * server's key for nothing but messages.
+ * Which model requests of a worker are forwarded to the provider. The worker is hostile: the
+ * server's key must serve nothing but messages.
  *
- * Q1 What was checked is what is sent: the body is parsed, checked, and written anew.
- * Q2 Nothing that makes the provider fetch, run or keep something: no server tools, no addresses of
- *    images or documents, no files, no containers.
+ * Q1 The body that is sent is the body that was checked: it is parsed, checked, and serialized
+ *    again.
+ * Q2 A request must not make the provider fetch, run or store anything: server tools, URLs of
+ *    images or documents, files and containers are refused.
  */
 import { z } from "zod";
 import { matchesPattern } from "../../core/values/name-pattern.ts";
 
 export interface RequestRules {
-  /** Models that may be used; an entry that ends in `*` allows every name that begins with it. */
+  /** Permitted models; an entry that ends in `*` permits every name with that prefix. */
   readonly models: readonly string[];
-  /**
-   * Values of `anthropic-beta` that go on; an entry that ends in `*` allows every value that begins
-   * with it.
-   */
+  /** Values of `anthropic-beta` that are forwarded; a trailing `*` permits a prefix. */
   readonly betas: readonly string[];
-  /** The largest `max_tokens`. */
+  /** Larger values of `max_tokens` are reduced to this. */
   readonly maxTokens: number;
 }
 
@@ -38,21 +36,18 @@ export const DEFAULT_RULES: RequestRules = {
   maxTokens: 128_000,
 };
 
-/** Why a request does not go on, in words for whoever sent it. */
-export class RefusedRequest extends Error {}
+/** A request that the policy refuses; the message is sent to the worker. */
+export class InvalidModelRequest extends Error {}
 
 export interface ModelRequest {
   readonly model: string;
   readonly stream: boolean;
   readonly body: string;
-  /** Characters of the prompt: what the least cost is guessed from. */
+  /** Length of the body in characters; the minimum cost is estimated from it. */
   readonly promptLength: number;
 }
 
-/**
- * Top-level fields that go on. Others are refused by name, so that a new one is looked at before it
- * is let through.
- */
+/** Permitted top-level fields. A field that the API adds later is refused until it is reviewed. */
 const FIELDS = new Set(
   (
     "model max_tokens messages system tools tool_choice stream stop_sequences metadata thinking output_config cache_control " +
@@ -60,12 +55,12 @@ const FIELDS = new Set(
   ).split(" "),
 );
 
-/** Tools that run here, in the sandbox; everything else that has a type runs at the provider. */
+/** Tool types that run in the sandbox; every other type runs at the provider. */
 const LOCAL_TOOL = /^(?:custom|bash_\d+|text_editor_\d+|memory_\d+)$/;
-const REMOTE_SOURCE = new Set(["url", "file"]);
-const REMOTE_BLOCK = new Set(["container_upload", "server_tool_use", "mcp_tool_use"]);
+const REMOTE_SOURCES = new Set(["url", "file"]);
+const REMOTE_BLOCKS = new Set(["container_upload", "server_tool_use", "mcp_tool_use"]);
 
-const shape = z.looseObject({
+const requestSchema = z.looseObject({
   model: z.string().min(1).max(200),
   max_tokens: z.int().positive().optional(),
   stream: z.boolean().optional(),
@@ -74,43 +69,45 @@ const shape = z.looseObject({
 });
 
 /**
- * The first thing in messages, system or tools that the provider would fetch or run. The body was
- * measured before it was parsed, so it is not deep.
+ * Describes the first block in messages that the provider would fetch or run; null when there is
+ * none. Recursion is safe: the depth was limited before parsing.
  */
-function remote(value: unknown): string | null {
-  if (Array.isArray(value)) return firstOf(value);
+function findRemote(value: unknown): string | null {
+  if (Array.isArray(value)) {
+    for (const item of value) {
+      const found = findRemote(item);
+      if (found !== null) return found;
+    }
+    return null;
+  }
   if (typeof value !== "object" || value === null) return null;
   const { type, source } = value as { type?: unknown; source?: unknown };
-  if (typeof type === "string" && REMOTE_BLOCK.has(type)) return `a block of type "${type}"`;
-  const from = typeof source === "object" && source !== null ? (source as { type?: unknown }).type : undefined;
-  if (typeof from === "string" && REMOTE_SOURCE.has(from)) return `a source of type "${from}"`;
+  if (typeof type === "string" && REMOTE_BLOCKS.has(type)) return `a block of type "${type}"`;
+  const sourceType = typeof source === "object" && source !== null ? (source as { type?: unknown }).type : undefined;
+  if (typeof sourceType === "string" && REMOTE_SOURCES.has(sourceType)) return `a source of type "${sourceType}"`;
   const content = (value as { content?: unknown }).content;
-  return typeof content === "object" ? remote(content) : null;
+  return typeof content === "object" ? findRemote(content) : null;
 }
 
-function firstOf(values: readonly unknown[]): string | null {
-  for (const value of values) {
-    const found = remote(value);
-    if (found !== null) return found;
-  }
-  return null;
-}
-
-/** @throws RefusedRequest */
+/** @throws InvalidModelRequest */
 export function checkRequest(value: unknown, rules: RequestRules): ModelRequest {
-  const parsed = shape.safeParse(value);
-  if (!parsed.success) throw new RefusedRequest("The body is not a request for messages.");
+  const parsed = requestSchema.safeParse(value);
+  if (!parsed.success) throw new InvalidModelRequest("The body is not a Messages API request.");
   const { model, max_tokens: maxTokens, messages, tools = [], stream = false } = parsed.data;
   const unknown = Object.keys(parsed.data).find((name) => !FIELDS.has(name));
-  if (unknown !== undefined) throw new RefusedRequest(`The field "${unknown}" does not pass this gateway.`);
+  if (unknown !== undefined) throw new InvalidModelRequest(`The gateway does not permit the field "${unknown}".`);
   if (!matchesPattern(rules.models, model))
-    throw new RefusedRequest(`The model "${model}" is not offered here. An operator allows it with SLIPWAY_MODELS.`);
+    throw new InvalidModelRequest(
+      `The model "${model}" is not offered by this server. An operator permits it with SLIPWAY_MODELS.`,
+    );
   const tool = tools.find(({ type }) => typeof type === "string" && !LOCAL_TOOL.test(type));
   if (tool !== undefined)
-    throw new RefusedRequest(`The tool type "${tool.type}" would run at the provider and does not pass this gateway.`);
-  const fetched = remote(messages);
-  if (fetched !== null)
-    throw new RefusedRequest(`The messages hold ${fetched}, which the provider would fetch or run.`);
+    throw new InvalidModelRequest(
+      `The tool type "${tool.type}" would run at the provider, which the gateway does not permit.`,
+    );
+  const remote = findRemote(messages);
+  if (remote !== null)
+    throw new InvalidModelRequest(`The messages contain ${remote}, which the provider would fetch or run.`);
   const capped = maxTokens === undefined ? {} : { max_tokens: Math.min(maxTokens, rules.maxTokens) };
   const body = JSON.stringify({ ...parsed.data, ...capped });
   return { model, stream, body, promptLength: body.length };

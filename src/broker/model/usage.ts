@@ -1,17 +1,18 @@
 /**
- * What a model request used, read from its answer: the stream as it passes, or the whole message.
+ * Token usage of one model request, read from its answer: from the stream as it passes, or from the
+ * whole message.
  *
- * U1 What the provider counted goes before what was estimated. Until its closing count arrives,
- *    output is estimated from the text that passed, so that a budget can be enforced in mid-stream
- *    and a stream that was cut is still paid for.
- * U2 Where the answer has `iterations` (compaction on the provider's side), their sum counts: the
- *    numbers at the top leave them out.
+ * U1 The provider's count replaces the estimate. Until its final count arrives, output is estimated
+ *    from the text that has passed, so that a budget is enforced in mid-stream and a stream that
+ *    was cut is charged.
+ * U2 If the answer has `iterations` (compaction by the provider), their sum is the usage: the
+ *    top-level counts exclude them.
  */
 import { createParser, type EventSourceParser } from "eventsource-parser";
 import { z } from "zod";
 
 export interface TokenUsage {
-  /** Prompt tokens that were neither read from nor written to the cache. */
+  /** Prompt tokens outside the cache: neither read from nor written to it. */
   readonly inputTokens: number;
   /** Includes thinking. */
   readonly outputTokens: number;
@@ -28,10 +29,10 @@ export const NO_TOKENS: TokenUsage = {
   cacheWrite1hTokens: 0,
 };
 
-/** The whole answer of one request, as far as it has passed. */
+/** What the part of the answer that has passed contains. */
 export interface AnswerUsage {
   readonly usage: TokenUsage;
-  /** True while the output is estimated: the provider's closing count has not passed. */
+  /** True while output tokens are estimated: the provider's final count has not passed. */
   readonly estimated: boolean;
   readonly model: string | null;
   readonly stopReason: string | null;
@@ -42,8 +43,8 @@ export interface AnswerUsage {
 }
 
 /**
- * English prose and code have three to four characters a token; the smaller number errs on the side
- * of the budget.
+ * English prose and code have three to four characters per token; the smaller number overestimates
+ * the cost and so protects the budget.
  */
 const CHARACTERS_PER_TOKEN = 3;
 
@@ -79,7 +80,7 @@ const eventSchema = z.looseObject({
   error: z.looseObject({ type: z.string().nullish() }).nullish(),
 });
 
-function tokensOf(raw: Counts): TokenUsage {
+function toTokenUsage(raw: Counts): TokenUsage {
   const written = raw.cache_creation_input_tokens ?? 0;
   const long = raw.cache_creation?.ephemeral_1h_input_tokens ?? 0;
   return {
@@ -102,28 +103,26 @@ export function addTokens(a: TokenUsage, b: TokenUsage): TokenUsage {
   };
 }
 
-function total(raw: RawUsage): TokenUsage {
+function sumUsage(raw: RawUsage): TokenUsage {
   const parts = raw.iterations ?? [];
-  return parts.length === 0 ? tokensOf(raw) : parts.map(tokensOf).reduce(addTokens, NO_TOKENS);
+  return parts.length === 0 ? toTokenUsage(raw) : parts.map(toTokenUsage).reduce(addTokens, NO_TOKENS);
 }
 
-/**
- * Later counts replace earlier ones field by field: the closing count repeats only what changed.
- */
-function merged(before: RawUsage, after: RawUsage): RawUsage {
+/** Later counts replace earlier ones per field: the final count contains only changed fields. */
+function merge(before: RawUsage, after: RawUsage): RawUsage {
   const given = Object.entries(after).filter(([, value]) => value !== null && value !== undefined);
   return { ...before, ...Object.fromEntries(given) };
 }
 
 /**
- * Reads one answer as it passes. `feed` takes the bytes in any pieces; what is not the provider's
- * format is passed over.
+ * Reads the usage of one answer as it passes. Chunks may be cut anywhere; unknown events and
+ * malformed data are ignored.
  */
 export class UsageReader {
   readonly #parser: EventSourceParser;
   readonly #decoder = new TextDecoder();
   #raw: RawUsage = {};
-  #written = 0;
+  #characters = 0;
   #counted = false;
   #model: string | null = null;
   #stopReason: string | null = null;
@@ -131,7 +130,7 @@ export class UsageReader {
   #complete = false;
 
   constructor() {
-    this.#parser = createParser({ onEvent: ({ data }) => this.#hear(data) });
+    this.#parser = createParser({ onEvent: ({ data }) => this.#onEvent(data) });
   }
 
   /** Bytes of a stream (`text/event-stream`). */
@@ -139,18 +138,18 @@ export class UsageReader {
     this.#parser.feed(this.#decoder.decode(bytes, { stream: true }));
   }
 
-  /** A whole answer (`application/json`). */
+  /** The whole answer (`application/json`). */
   finish(text: string): void {
-    const message = messageSchema.safeParse(parsed(text));
+    const message = messageSchema.safeParse(parseJson(text));
     if (!message.success) return;
-    this.#take(message.data);
+    this.#applyMessage(message.data);
     this.#counted = this.#complete = message.data.usage !== null && message.data.usage !== undefined;
   }
 
   read(): AnswerUsage {
-    const known = total(this.#raw);
-    const guess = Math.ceil(this.#written / CHARACTERS_PER_TOKEN);
-    const outputTokens = this.#counted ? known.outputTokens : Math.max(known.outputTokens, guess);
+    const known = sumUsage(this.#raw);
+    const estimate = Math.ceil(this.#characters / CHARACTERS_PER_TOKEN);
+    const outputTokens = this.#counted ? known.outputTokens : Math.max(known.outputTokens, estimate);
     return {
       usage: { ...known, outputTokens },
       estimated: !this.#counted,
@@ -161,23 +160,24 @@ export class UsageReader {
     };
   }
 
-  #take(message: z.infer<typeof messageSchema>): void {
+  #applyMessage(message: z.infer<typeof messageSchema>): void {
     this.#model = message.model ?? this.#model;
     this.#stopReason = message.stop_reason ?? this.#stopReason;
-    if (message.usage) this.#raw = merged(this.#raw, message.usage);
+    if (message.usage) this.#raw = merge(this.#raw, message.usage);
   }
 
-  #hear(data: string): void {
-    const event = eventSchema.safeParse(parsed(data));
+  #onEvent(data: string): void {
+    const event = eventSchema.safeParse(parseJson(data));
     if (!event.success) return;
     const { type, message, usage, delta, error } = event.data;
-    if (type === "message_start" && message) this.#take(message);
+    if (type === "message_start" && message) this.#applyMessage(message);
     if (type === "content_block_delta")
-      this.#written += (delta?.text ?? "").length + (delta?.thinking ?? "").length + (delta?.partial_json ?? "").length;
+      this.#characters +=
+        (delta?.text ?? "").length + (delta?.thinking ?? "").length + (delta?.partial_json ?? "").length;
     if (type === "message_delta") {
       this.#stopReason = delta?.stop_reason ?? this.#stopReason;
       if (usage) {
-        this.#raw = merged(this.#raw, usage);
+        this.#raw = merge(this.#raw, usage);
         this.#counted = true;
       }
     }
@@ -186,7 +186,7 @@ export class UsageReader {
   }
 }
 
-function parsed(text: string): unknown {
+function parseJson(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch {

@@ -20,6 +20,16 @@ import { createEventRenderer, formatUsage } from "../terminal/event-renderer.ts"
 import { stripControls, truncate, formatDuration, createPaint, formatTable } from "../terminal/text.ts";
 import { formatDiffStat, formatFailure } from "../terminal/live-view.ts";
 
+const WAIT_REASONS: Readonly<Record<NonNullable<WireTask["wait"]>["reason"], string>> = {
+  concurrency: "all slots are taken",
+  user_limit: "the owner holds as many slots as one user may",
+  sandbox_unavailable: "no Docker engine answers; `slipway doctor` tells more",
+  disk_low: "too little free disk space",
+  paused: "an operator paused the queue",
+  model_rate_limited: "the model provider asks to wait",
+  budget: "the budget of the day is used up",
+};
+
 interface TasksOptions extends ReadOptions {
   readonly state?: readonly TaskState[];
   readonly thread?: string;
@@ -116,7 +126,7 @@ function overview(task: WireTask, machine: Machine | null): string[] {
     ["task", task.id],
     ["title", stripControls(task.title)],
     ["state", task.phase === null ? task.state : `${task.state} (${stripControls(task.phase)})`],
-    ["waits for", task.wait === null ? null : `${task.wait.reason}, ${task.wait.position} before it`],
+    ["waits for", task.wait === null ? null : formatWait(task.wait)],
     ["attempt", `${task.attempt} (at most ${task.maxAttempts})`],
     ["repository", stripControls(task.repo)],
     ["base", task.base === null ? null : `${stripControls(task.base)} ${task.baseSha?.slice(0, 10) ?? ""}`.trimEnd()],
@@ -190,4 +200,10 @@ export function diffCommand(program: Command, io: Io): void {
         );
       else io.out.write(patch);
     });
+}
+
+/** The reason, its code, and the position in the queue. */
+function formatWait({ reason, position }: NonNullable<WireTask["wait"]>): string {
+  const before = position === 0 ? "next in the queue" : `${position} before it`;
+  return `${WAIT_REASONS[reason]} (${reason}); ${before}`;
 }

@@ -9,7 +9,8 @@ import { join } from "node:path";
 import { Option, type Command } from "commander";
 import { SlipwayClient } from "../../client/client.ts";
 import { readConfig, SANDBOX_KINDS, type Config, type Flags } from "../../app/config.ts";
-import { errorMessage, SlipwayError } from "../../core/error.ts";
+import { errorMessage } from "../../core/error.ts";
+import { Disposers } from "../../core/lib/disposers.ts";
 import type { RunningServer } from "../../app/serve.ts";
 import { packageRoot } from "../../core/lib/package-root.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
@@ -51,53 +52,42 @@ interface DemoOptions {
   readonly model?: "fake";
 }
 
-/** What to undo, last first. */
-type Undo = (() => unknown)[];
-
 async function demo(io: Io, options: DemoOptions, signal: AbortSignal): Promise<void> {
-  const undo: Undo = [];
+  const disposers = new Disposers();
+  const cleanUp = (): Promise<unknown> => disposers.close().then(() => null, errorMessage);
   try {
     const folder = mkdtempSync(join(tmpdir(), "slipway-demo-"));
-    undo.push(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
-    await play({ io, folder, options, undo, signal });
-  } finally {
-    await undoAll(undo);
+    disposers.add(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+    await play({ io, folder, options, disposers, signal });
+  } catch (error) {
+    // The first failure is the one to report.
+    await cleanUp();
+    throw error;
   }
+  const failure = await cleanUp();
+  if (failure !== null) throw new CliExit(EXIT.failed, `The demo could not clean up: ${String(failure)}`);
 }
 
-/** Every step runs, whatever the ones before it did; the first that failed is told. */
-async function undoAll(undo: Undo): Promise<void> {
-  const failures: unknown[] = [];
-  for (const step of undo.toReversed()) {
-    try {
-      await step();
-    } catch (error) {
-      failures.push(error);
-    }
-  }
-  if (failures.length > 0) throw new CliExit(EXIT.failed, `the demo could not clean up: ${errorMessage(failures[0])}`);
-}
-
-interface Stage {
+interface DemoRun {
   readonly io: Io;
   readonly folder: string;
   readonly options: DemoOptions;
-  readonly undo: Undo;
+  readonly disposers: Disposers;
   readonly signal: AbortSignal;
 }
 
-async function play(stage: Stage): Promise<void> {
-  const { io, folder, undo, signal } = stage;
+async function play(demoRun: DemoRun): Promise<void> {
+  const { io, folder, disposers, signal } = demoRun;
   const { bold, dim, green } = createPaint(io.out, io.env);
   const { upstream, token } = await openUpstream(packageRoot(), join(folder, "upstream"));
-  undo.push(() => upstream.close());
+  disposers.add(() => upstream.close());
   const repo = upstream.createRepo(SAMPLE, { ...SAMPLE_FILES });
   print(io, `${bold("upstream")} ${repo.url} ${dim("a sample repository whose test fails, behind a password")}`);
-  const model = await openModel(stage);
+  const model = await openModel(demoRun);
 
   const dataDir = join(folder, "data");
-  const running = await begin(io, configOf(stage, { dataDir, trustedRepoHosts: upstream.host, ...model?.flags }));
-  undo.push(() => running.close());
+  const running = await begin(io, configOf(demoRun, { dataDir, trustedRepoHosts: upstream.host, ...model?.flags }));
+  disposers.add(() => running.close());
   print(io, `${bold("server")}   ${running.url} ${dim(`sandbox: ${running.sandbox.kind}; ${running.sandbox.line}`)}`);
 
   const client = new SlipwayClient({
@@ -108,7 +98,7 @@ async function play(stage: Stage): Promise<void> {
   await client.putCredential({ host: upstream.host, kind: "token", username: SAMPLE_USER, token });
   const script = model === null ? { script: [...SAMPLE_SCRIPT] } : {};
   const submitted = await client.submit({ repo: repo.url, prompt: SAMPLE_PROMPT, verify: [SAMPLE_TEST], ...script });
-  undo.push(() => leave(client, submitted.id));
+  disposers.add(() => leave(client, submitted.id));
   print(io, `${bold("task")}     ${submitted.id} ${dim(`"${SAMPLE_PROMPT}"`)}\n`);
   const task = await live(io, client, submitted.id, signal);
   const wrong = [...(await examine(client, upstream, task, repo.sha)), ...(model?.examine(task) ?? [])];
@@ -118,7 +108,7 @@ async function play(stage: Stage): Promise<void> {
   print(io, `\n${green("It works.")} To use it: npm start`);
 }
 
-function configOf({ io, options }: Stage, flags: Flags): Config {
+function configOf({ io, options }: DemoRun, flags: Flags): Config {
   const sandbox = options.sandbox ?? (io.env["SLIPWAY_SANDBOX"] || undefined);
   return readConfig(
     {},
@@ -138,13 +128,13 @@ interface DemoModel {
 const TOLERANCE = 0.01;
 
 /** The provider of the demo, if it has one: what it bills must be what the task says it cost. */
-async function openModel({ io, options, undo }: Stage): Promise<DemoModel | null> {
+async function openModel({ io, options, disposers }: DemoRun): Promise<DemoModel | null> {
   if (options.model === undefined) return null;
   const { startFakeModel } = await import("../../broker/model/fake/server.ts");
   const { bold, dim } = createPaint(io.out, io.env);
   const apiKey = `sk-demo-${randomBytes(16).toString("hex")}`;
   const fake = await startFakeModel({ scenarios: { default: SAMPLE_SCENARIO }, apiKey });
-  undo.push(() => fake.close());
+  disposers.add(() => fake.close());
   print(io, `${bold("model")}    ${fake.url} ${dim("a fake one: real HTTP, words from a scenario")}`);
   return {
     flags: { anthropicApiKey: apiKey, anthropicBaseUrl: fake.url },
@@ -157,18 +147,16 @@ async function openModel({ io, options, undo }: Stage): Promise<DemoModel | null
   };
 }
 
-/** Docker when an engine answers; otherwise a plain process, and it says so. */
+/** Docker when an engine answers; otherwise a plain process, with a warning. */
 async function begin(io: Io, config: Config): Promise<RunningServer> {
   const { serve } = await import("../../app/serve.ts");
-  try {
-    return await serve(config);
-  } catch (error) {
-    if (!(error instanceof SlipwayError) || config.sandboxChosen || config.sandbox !== "docker") throw error;
-    const { yellow, bold } = createPaint(io.out, io.env);
-    print(io, `${yellow(bold("NOT ISOLATED"))} ${error.message}`);
-    print(io, yellow("             The demo's own script is harmless, so the demo goes on with a plain process."));
-    return serve({ ...config, sandbox: "process", sandboxChosen: true });
-  }
+  const running = await serve(config);
+  if (running.sandbox.isolates || config.sandboxChosen) return running;
+  await running.close();
+  const { yellow, bold } = createPaint(io.out, io.env);
+  print(io, `${yellow(bold("NOT ISOLATED"))} No Docker engine answers.`);
+  print(io, yellow("             The demo's own script is harmless, so the demo runs it as a plain process."));
+  return serve({ ...config, sandbox: "process", sandboxChosen: true });
 }
 
 async function live(io: Io, client: SlipwayClient, taskId: string, signal: AbortSignal): Promise<WireTask> {

@@ -9,7 +9,13 @@ import type { Repositories } from "../../core/ports/repositories.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";
 import { sandboxName, type Limits, type MaxLimits, type Task } from "../../core/task.ts";
 import type { ParsedConfig } from "../services/repository-config.ts";
-import { NO_SETTINGS, readRepositorySettings, resolveImage, settingsNotices } from "../services/repository-settings.ts";
+import {
+  NO_SETTINGS,
+  commandsWithheldNotice,
+  readRepositorySettings,
+  resolveImage,
+  settingsNotices,
+} from "../services/repository-settings.ts";
 import { removeEarlier, type ClearDeps } from "./clear.ts";
 import { ProvisioningSteps } from "./provisioning-steps.ts";
 import { resolveUpstream, type GetAuth } from "./upstream.ts";
@@ -61,7 +67,17 @@ class Provisioning {
       await prepareRepository(this.#signal);
       await prepareSandbox(this.#signal);
     }
+    this.#reportWithheldCommands();
     await this.#steps.flush();
+  }
+
+  /** Without isolation the worker gets no commands of the repository (WorkerService). */
+  #reportWithheldCommands(): void {
+    const { sandbox } = this.#deps;
+    const { setup, verify, mcp } = this.#settings.config;
+    const hasCommands = setup.length > 0 || verify.length > 0 || Object.keys(mcp).length > 0;
+    const name = sandboxName(this.#task.id, this.#task.snapshot.context.attempt);
+    if (hasCommands && sandbox.runsRepositoryCommands?.(name) === false) this.#steps.add(commandsWithheldNotice());
   }
 
   async #prepareRepository(stop: AbortSignal): Promise<void> {

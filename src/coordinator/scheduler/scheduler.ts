@@ -39,7 +39,16 @@ export interface SchedulerDeps extends EngineBreakerDeps {
 }
 
 /** Reasons for which a task waits without blocking the tasks behind it. */
-export type DeferralReason = Extract<WaitReason, "budget" | "model_rate_limited">;
+export type DeferralReason = Extract<WaitReason, "budget" | "model_rate_limited" | "sandbox_unavailable">;
+
+export interface QueueState {
+  readonly paused: boolean;
+  readonly breaker: "closed" | "open";
+  /** "low" while there is too little free disk space to claim. */
+  readonly disk: "ok" | "low";
+  /** Why claiming is paused, for people; null when it is not. */
+  readonly reason: string | null;
+}
 
 export interface QueueState {
   readonly paused: boolean;

@@ -6,6 +6,7 @@
 import { Lexer, LineCounter, Parser, parseDocument, type CST } from "yaml";
 import { z } from "zod";
 import { errorMessage } from "../../core/error.ts";
+import { parseEndpoint } from "../../core/values/egress-policy.ts";
 import { OWN_IMAGE, parseImageReference } from "../../core/values/image-reference.ts";
 import { mcpServersSchema, type McpServers } from "../../core/values/mcp-servers.ts";
 import { SETUP_MINUTES } from "../../core/protocol/worker.ts";
@@ -38,7 +39,7 @@ const image = z.string().transform((text, context) => {
   }
 });
 
-const hostAndPort = z.string().regex(/^(?=.{1,253}:)[a-z0-9]([a-z0-9.-]*[a-z0-9])?:[1-9]\d{0,4}$/, "must be host:port");
+const hostAndPort = z.string().refine((text) => parseEndpoint(text) === text, "must be host:port");
 
 const schema = z.strictObject({
   image: image.nullish(),

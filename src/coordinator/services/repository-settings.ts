@@ -64,6 +64,11 @@ export function settingsNotices({ config, warnings }: ParsedConfig, images: read
   return notices;
 }
 
+export function commandsWithheldNotice(): Proposal {
+  const text = `The commands of ${REPOSITORY_CONFIG_FILE} (setup, checks, tool servers) do not run, because this task runs without isolation. Install a Docker engine to run them.`;
+  return { type: "notice", data: { level: "warning", code: "commands_withheld", text } };
+}
+
 /**
  * The image of a task's sandbox: that of the submission, else that of the repository, else null for
  * Slipway's own.

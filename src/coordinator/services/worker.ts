@@ -11,7 +11,8 @@ import { SequenceGap, SlipwayError } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
 import { readLogWithoutWorker } from "../read-lists.ts";
 import type { Store } from "../../core/ports/store.ts";
-import type { Task } from "../../core/task.ts";
+import type { Sandbox } from "../../core/ports/sandbox.ts";
+import { sandboxName, type Task } from "../../core/task.ts";
 import {
   TRANSCRIPT_PAGE_BYTES,
   RECORD_BYTES,
@@ -19,7 +20,7 @@ import {
   TranscriptMoved,
   type StoredRecord,
 } from "../../core/ports/transcripts.ts";
-import { resolveCommands, readRepositorySettings } from "./repository-settings.ts";
+import { NO_SETTINGS, resolveCommands, readRepositorySettings } from "./repository-settings.ts";
 import {
   DELIVERED,
   type WorkerAck,
@@ -38,6 +39,7 @@ export interface WorkerServiceDeps {
   readonly store: Store;
   readonly bus: Bus;
   readonly repos: Repositories;
+  readonly sandbox: Pick<Sandbox, "runsRepositoryCommands">;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly abandonMs: number;
@@ -88,12 +90,13 @@ class AttemptWorkerService implements WorkerService {
   }
 
   async spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec> {
-    const { store, repos, acpCommands, models, abandonMs } = this.#deps;
+    const { store, repos, sandbox, acpCommands, models, abandonMs } = this.#deps;
     const task = await this.#repositoryReady(taskId, attempt, signal);
     const { checkpoint, base, baseSha, workerSeq, policy } = task.snapshot.context;
     const { agent } = task.spec;
     const acpCommand = Object.hasOwn(acpCommands, agent) ? acpCommands[agent] : undefined;
-    const settings = await readRepositorySettings(repos, taskId, baseSha);
+    const isAllowed = sandbox.runsRepositoryCommands?.(sandboxName(taskId, attempt)) ?? true;
+    const settings = isAllowed ? await readRepositorySettings(repos, taskId, baseSha) : NO_SETTINGS;
     const { answers, delivered, commandsAfter } = await this.#readConversation(task);
     return {
       taskId,

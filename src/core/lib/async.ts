@@ -1,39 +1,41 @@
+import type { Writable } from "node:stream";
 import type { Clock } from "../ports/runtime.ts";
 
 /**
- * Why waits of an effect end when its state is left: one error for all, because it carries nothing.
+ * The abort reason for the effect of a state that the task has left. Shared: it carries no data.
  */
 export const STATE_LEFT: Error = Object.assign(new Error("the state was left"), { name: "AbortError" });
 
-/** The work's result, or an error after `ms`; the work itself goes on. */
+/** Settles like `work`, or rejects after `ms`. The work itself is not cancelled. */
 export function withTimeout<T>(ms: number, work: Promise<T>, clock: Clock): Promise<T> {
   return new Promise((resolve, reject) => {
-    const callOff = clock.timer(ms, () => reject(new Error(`it took longer than ${ms} ms`)));
-    work.then(resolve, reject).finally(callOff);
+    const cancel = clock.timer(ms, () => reject(new Error(`it took longer than ${ms} ms`)));
+    work.then(resolve, reject).finally(cancel);
   });
 }
 
 /**
- * The work's result, or the signal's reason when that is aborted first; the work itself goes on.
+ * Settles like `work`, or rejects with the signal's reason when that is aborted first. The work
+ * itself is not cancelled.
  */
 export async function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   work.catch(() => undefined);
   signal.throwIfAborted();
-  let leave = (): void => undefined;
+  let onAbort = (): void => undefined;
   const aborted = new Promise<never>((_, reject) => {
-    leave = () => reject(signal.reason as Error);
-    signal.addEventListener("abort", leave, { once: true });
+    onAbort = () => reject(signal.reason as Error);
+    signal.addEventListener("abort", onAbort, { once: true });
   });
   try {
     return await Promise.race([work, aborted]);
   } finally {
-    signal.removeEventListener("abort", leave);
+    signal.removeEventListener("abort", onAbort);
   }
 }
 
 /**
- * Resolves when the work is done or the signal is aborted, whichever comes first; rejects when the
- * work does before.
+ * Resolves when `work` is done or the signal is aborted, whichever comes first; rejects when `work`
+ * rejects before the abort.
  */
 export async function ignoreAbort(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
   await raceAbort(work, signal).catch((error: unknown) => {
@@ -42,8 +44,8 @@ export async function ignoreAbort(work: Promise<unknown>, signal: AbortSignal): 
 }
 
 /**
- * Runs both at once. When one fails the other is aborted; resolves or rejects (with the first
- * failure) only when both have ended.
+ * Runs all works concurrently. The first failure aborts the others. Settles only when all have
+ * ended; rejects with the first failure.
  */
 export async function allOrAbort(
   signal: AbortSignal,
@@ -62,4 +64,18 @@ export async function allOrAbort(
   });
   await Promise.all(each);
   if (failures.length > 0) throw failures[0];
+}
+
+/** Resolves when the stream drains, closes, or the signal is aborted; never rejects. */
+export function waitForDrain(stream: Writable, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const finish = (): void => {
+      stream.off("drain", finish).off("close", finish);
+      signal?.removeEventListener("abort", finish);
+      resolve();
+    };
+    stream.once("drain", finish).once("close", finish);
+    signal?.addEventListener("abort", finish, { once: true });
+    if (stream.destroyed || signal?.aborted === true) finish();
+  });
 }

@@ -1,18 +1,22 @@
 /**
- * Named crash points: no-ops in production. The crash suite sets SLIPWAY_CRASH="name:k" and the
- * process kills itself at the k-th hit of that name. The names: store.before, store.inside,
- * store.after (around a transaction), record.committed (before the announcement), effect.before,
- * effect.after, sandbox.before, sandbox.after (around ensure), push.before, push.after (around the
- * push, before its event), timer, boot, migration. Those of a container's disk: disk.made,
- * disk.attached (before the container starts), sandbox.removed, disk.volume.removed (after it).
+ * Named crash points: no-ops in production. With SLIPWAY_CRASH="name:k" the process sends itself
+ * SIGKILL at the k-th hit of that name. The names:
+ * - store.before, store.inside, store.after: around a transaction.
+ * - record.committed: after the commit, before the hint.
+ * - effect.before, effect.after: around an effect.
+ * - sandbox.before, sandbox.after: around `ensure`.
+ * - push.before, push.after: around the push, before its event.
+ * - disk.made, disk.attached (before the container starts), sandbox.removed, disk.volume.removed
+ *   (after it): a container's disk.
+ * - timer, boot, migration.
  */
 export type Crashpoint = (name: string) => void;
 
 export const noCrash: Crashpoint = () => undefined;
 
 /**
- * @param plan `name:k` or undefined (then it never crashes). Each thread counts its own hits; no
- * name is hit in two.
+ * @param plan `name:k`; undefined or empty = never crashes. Each thread counts its own hits; no
+ * name is used in two threads.
  */
 export function crashpointFrom(plan: string | undefined): Crashpoint {
   if (plan === undefined || plan === "") return noCrash;

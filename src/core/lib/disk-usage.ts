@@ -1,8 +1,7 @@
-/** What folders cost. */
 import { lstat, opendir } from "node:fs/promises";
 import { join } from "node:path";
 
-/** Bytes that a folder takes up, links not followed; 0 when it is not there. */
+/** Bytes on disk of a file or folder, links not followed; 0 when it does not exist. */
 export async function diskUsage(path: string): Promise<number> {
   const found = await lstat(path).catch(() => null);
   if (found === null) return 0;

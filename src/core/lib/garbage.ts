@@ -1,4 +1,4 @@
-/** What takes up space although no task needs it any more. */
+/** Garbage: resources that take up disk space and that no task needs any more. */
 import { z } from "zod";
 
 export const GARBAGE_KINDS = [
@@ -18,36 +18,37 @@ export const GARBAGE_KINDS = [
 export const garbageSchema = z.strictObject({
   kind: z.enum(GARBAGE_KINDS),
   name: z.string(),
-  /** On disk; null when it is not known. */
+  /** Size on disk; null when unknown. */
   bytes: z.number().min(0).nullable(),
-  /** Why it could not be removed; null when it was, or when it was only looked at. */
+  /** Why the removal failed; null when it succeeded, and in a dry run. */
   error: z.string().nullable(),
 });
 export type Garbage = z.infer<typeof garbageSchema>;
 
-export type GcMode = "look" | "remove";
+/** `dry-run` lists what `remove` would remove. */
+export type GcMode = "dry-run" | "remove";
 
 /**
- * True while an attempt needs what belongs to its sandbox. Asked after the thing was seen, so that
- * a new one is never judged by an older look.
+ * True while an attempt needs the resources of its sandbox. Call this after listing a resource, so
+ * that a resource created later is never tested against a stale answer.
  */
 export type IsNeeded = (sandboxName: string) => Promise<boolean>;
 
-/** Bytes in all, of what is known. */
-export function totalBytes(leftovers: readonly Garbage[]): number {
-  return leftovers.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0);
+/** Sum of the known sizes. */
+export function totalBytes(items: readonly Garbage[]): number {
+  return items.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0);
 }
 
-/** Runs the removal unless it is only a look, and says how it went. */
+/** Runs `remove` unless this is a dry run. Never rejects: a failure is reported in `error`. */
 export async function removeGarbage(
   mode: GcMode,
-  what: Pick<Garbage, "kind" | "name" | "bytes">,
+  item: Pick<Garbage, "kind" | "name" | "bytes">,
   remove: () => Promise<unknown>,
 ): Promise<Garbage> {
   try {
     if (mode === "remove") await remove();
-    return { ...what, error: null };
+    return { ...item, error: null };
   } catch (thrown) {
-    return { ...what, error: (thrown instanceof Error ? thrown.message : String(thrown)).slice(0, 300) };
+    return { ...item, error: (thrown instanceof Error ? thrown.message : String(thrown)).slice(0, 300) };
   }
 }

@@ -1,7 +1,7 @@
-/** Addresses of machines: which of them are nobody's business but this network's. Pure. */
+/** Classifies IP addresses as private or public. Pure. */
 import { BlockList, isIP } from "node:net";
 
-// Two lists: a rule for mapped IPv6 addresses would match every IPv4 address too.
+// Two lists: in a shared one, the rule for IPv4-mapped IPv6 addresses would match all of IPv4.
 const PRIVATE_4 = new BlockList();
 const PRIVATE_6 = new BlockList();
 for (const [net, bits] of [

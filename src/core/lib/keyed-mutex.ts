@@ -3,7 +3,7 @@
  * under different keys runs in parallel.
  *
  * K1 A queue exists only while work of its key waits or runs, so idle keys take no memory.
- * K2 A failure is the caller's alone: the next work of the key runs all the same.
+ * K2 A failure rejects only its caller: the next work of the key still runs.
  */
 import PQueue from "p-queue";
 
@@ -12,8 +12,8 @@ export class KeyedMutex {
 
   /**
    * Runs the work once all earlier work of the key has ended.
-   * An aborted signal rejects with its reason and takes waiting work out of the queue; running work
-   * goes on, and holds the key, until it ends by itself.
+   * An aborted signal rejects with its reason and removes waiting work from the queue. Running work
+   * is not cancelled: it continues and holds the key until it ends.
    */
   async run<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
@@ -31,7 +31,7 @@ export class KeyedMutex {
     return this.#queues.has(key);
   }
 
-  /** Resolves when no work waits or runs, including work that is added meanwhile. */
+  /** Resolves when no work waits or runs, including work that is added during the wait. */
   async idle(): Promise<void> {
     while (this.#queues.size > 0) await Promise.all([...this.#queues.values()].map((queue) => queue.onIdle()));
   }

@@ -1,24 +1,19 @@
-/**
- * Pages: every list that can be long is read in parts whose size is bounded, in items and in text.
- */
+/** Pages: long lists are read in parts that are bounded in items and in characters. */
 
 /** A part of a list, in the list's order. */
 export interface Page<T> {
   readonly items: readonly T[];
-  /** True when the list went on behind the last item at the time of the read. */
+  /** True when more items followed at the time of the read. */
   readonly more: boolean;
 }
 
-/**
- * A page is full once its items have so many characters as they are stored. The item that fills it
- * is whole.
- */
+/** A page ends after the item with which its stored characters reach this number. */
 export const PAGE_BYTES = 2 * 1024 * 1024;
 
 /**
- * Takes rows until there are `limit` or they fill the page, and looks at one row more to know
- * whether there are any. So what comes lazily (a database's cursor) is read no further than that.
- * @param sizeOf characters of a row as it is stored.
+ * Takes rows until there are `limit` of them or the page is full, and reads one more row to set
+ * `more`. A lazy source (a database cursor) is read no further.
+ * @param sizeOf returns the stored characters of a row.
  */
 export function pageOf<R, T>(
   rows: Iterable<R>,
@@ -37,8 +32,8 @@ export function pageOf<R, T>(
 }
 
 /**
- * Every item of a list, each page read when its first item is asked for. @param read the page
- * behind an item; null = the first.
+ * Iterates over all items. A page is read when its first item is requested.
+ * @param read returns the page after an item; null = the first page.
  */
 export async function* every<T>(read: (last: T | null) => Promise<Page<T>>): AsyncGenerator<T, void, undefined> {
   for (let last: T | null = null; ;) {

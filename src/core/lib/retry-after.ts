@@ -1,5 +1,3 @@
-/** How long an HTTP answer asks its client to wait, from its headers. */
-
 /** Reads one header; null or undefined when the answer does not have it. */
 export type ReadHeader = (name: string) => string | null | undefined;
 

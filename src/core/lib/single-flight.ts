@@ -1,54 +1,54 @@
 /**
- * Work that several callers want at the same time is done once. Whoever gives up leaves the others
- * theirs.
+ * Single-flight: concurrent callers with the same key share one run of the work. Aborting one
+ * caller does not cancel the run for the others.
  */
 import { raceAbort } from "./async.ts";
 
-type Tell = (text: string) => void;
+type Report = (text: string) => void;
 
-interface Running<T> {
+interface Run<T> {
   readonly done: Promise<T>;
-  readonly listeners: Set<Tell>;
-  last: string | null;
+  readonly listeners: Set<Report>;
+  lastReport: string | null;
 }
 
 export interface SingleFlight<T> {
   /**
-   * Joins the work of that key, or begins it. Who comes late is told the last word at once. Rejects
-   * as the work does, or with the signal's reason.
+   * Joins the run of the key, or starts one. A caller that joins late receives the last progress
+   * report at once. Rejects as the work does, or with the reason of `signal`.
    */
-  join(key: string, work: (tell: Tell) => Promise<T>, tell: Tell, signal: AbortSignal): Promise<T>;
+  join(key: string, work: (report: Report) => Promise<T>, report: Report, signal: AbortSignal): Promise<T>;
 }
 
 export function createSingleFlight<T>(): SingleFlight<T> {
-  const running = new Map<string, Running<T>>();
+  const runs = new Map<string, Run<T>>();
 
-  function begin(key: string, work: (tell: Tell) => Promise<T>): Running<T> {
-    const listeners = new Set<Tell>();
-    const said = (text: string): void => {
-      mine.last = text;
+  function start(key: string, work: (report: Report) => Promise<T>): Run<T> {
+    const listeners = new Set<Report>();
+    const reportToAll = (text: string): void => {
+      run.lastReport = text;
       for (const listener of listeners) listener(text);
     };
     const done = Promise.resolve()
-      .then(() => work(said))
-      .finally(() => running.delete(key));
-    const mine: Running<T> = { done, listeners, last: null };
-    running.set(key, mine);
-    return mine;
+      .then(() => work(reportToAll))
+      .finally(() => runs.delete(key));
+    const run: Run<T> = { done, listeners, lastReport: null };
+    runs.set(key, run);
+    return run;
   }
 
   return {
-    async join(key, work, tell, signal) {
+    async join(key, work, report, signal) {
       signal.throwIfAborted();
-      const { done, listeners, last } = running.get(key) ?? begin(key, work);
-      // A function of its own per caller: two may have given the same one.
-      const mine: Tell = (text) => tell(text);
-      if (last !== null) tell(last);
-      listeners.add(mine);
+      const { done, listeners, lastReport } = runs.get(key) ?? start(key, work);
+      // A new function per caller, because two callers may pass the same one.
+      const listener: Report = (text) => report(text);
+      if (lastReport !== null) report(lastReport);
+      listeners.add(listener);
       try {
         return await raceAbort(done, signal);
       } finally {
-        listeners.delete(mine);
+        listeners.delete(listener);
       }
     },
   };

@@ -1,6 +1,6 @@
 /**
- * People, their sessions, tokens and git credentials: the second half of the store, as a port of
- * its own.
+ * The accounts port: users, their sessions, personal tokens and git credentials. Secrets are stored
+ * as digests or sealed, never in clear. Every time is epoch ms.
  */
 
 export type Role = "user" | "operator" | "admin";
@@ -12,14 +12,14 @@ export interface User {
   readonly createdAt: number;
 }
 
-/** A chain of refresh tokens that began with one login. Only digests are stored. */
+/** A chain of refresh tokens that starts with one login. Hashes are SHA-256 of the tokens. */
 export interface Session {
   readonly id: string;
   readonly userId: string;
   readonly tokenHash: string;
   /**
-   * The token before this one, and when it was rotated: replay within the grace gives the same
-   * successor.
+   * The token that was replaced last, and when. Presented again within the grace period it yields
+   * the same successor; after it, the session is revoked.
    */
   readonly previousHash: string | null;
   readonly rotatedAt: number;
@@ -37,9 +37,7 @@ export interface AccessToken {
   readonly lastUsedAt: number | null;
 }
 
-/**
- * A git credential at rest: `sealed` is AES-256-GCM (src/auth/vault.ts), never the token itself.
- */
+/** A git credential at rest. `sealed` is the token encrypted by src/auth/vault.ts. */
 export interface Credential {
   readonly id: string;
   readonly userId: string;
@@ -50,39 +48,52 @@ export interface Credential {
 }
 
 /**
- * Who may do what. Same durability as Store. Inserts with a taken e-mail or (user, host) throw
- * `conflict`. Deletes are idempotent and say whether something was there.
+ * Contract in test/contract/accounts.ts.
+ * - Writes are durable when they resolve, like those of Store, and visible to every later read.
+ * - Reads of an unknown id, hash, e-mail or host return null or an empty list.
+ * - `createUser`, `createSession`, `createToken` throw SlipwayError `conflict` when the id, hash or
+ *   e-mail is taken; nothing is written then.
+ * - Deletes are idempotent and return whether the row existed. They match only rows of `userId`.
  */
 export interface Accounts {
   createUser(user: User & { readonly passwordHash: string }): Promise<void>;
   user(id: string): Promise<User | null>;
-  /** E-mails are compared in lower case. */
+  /** The user with this e-mail (compared in lower case) and the password hash. */
   login(email: string): Promise<(User & { readonly passwordHash: string }) | null>;
+  /** Oldest first. */
   users(): Promise<User[]>;
 
   createSession(session: Session): Promise<void>;
   session(id: string): Promise<Session | null>;
+  /** The session whose current token, or else whose previous token, has this hash. */
   sessionByHash(hash: string): Promise<Session | null>;
-  /** Compare-and-swap on the current hash; false when another rotation won. */
+  /**
+   * Replaces the current hash by compare-and-swap. @returns false, without a change, when the
+   * current hash is not `fromHash` or the session is revoked.
+   */
   rotateSession(id: string, fromHash: string, toHash: string, at: number): Promise<boolean>;
+  /** Idempotent: the first revocation time stays. An unknown id is ignored. */
   revokeSession(id: string, at: number): Promise<void>;
 
   createToken(token: AccessToken): Promise<void>;
   tokenByHash(hash: string): Promise<AccessToken | null>;
+  /** Oldest first. */
   tokens(userId: string): Promise<AccessToken[]>;
+  /** Records a use; an earlier time than the stored one is ignored. */
   touchToken(id: string, at: number): Promise<void>;
   deleteToken(userId: string, id: string): Promise<boolean>;
 
-  /** Replaces the user's credential for the same host. */
+  /** Inserts, or replaces the user's credential for the same host. */
   putCredential(credential: Credential): Promise<void>;
+  /** Sorted by host. */
   credentials(userId: string): Promise<Credential[]>;
   credentialFor(userId: string, host: string): Promise<Credential | null>;
   deleteCredential(userId: string, id: string): Promise<boolean>;
 }
 
 /**
- * Who asks. Every verb shows a task only to its owner, operators and admins; to others it is
- * `not_found` (rule S2).
+ * The authenticated caller of a service. A task is visible to its owner, operators and admins only;
+ * for everyone else it is `not_found` (rule S2).
  */
 export interface Identity {
   readonly userId: string;

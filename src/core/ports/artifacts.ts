@@ -1,37 +1,38 @@
+/** The artifact port: files salvaged from sandboxes. */
 import type { Artifact } from "../values/artifact.ts";
 
 export interface Salvaged {
   readonly taskId: string;
   readonly attempt: number;
-  /** As `Sandbox.salvage` gives it; its content is hostile. */
+  /** The result of `Sandbox.salvage`; its content is hostile. */
   readonly tar: AsyncIterable<Uint8Array>;
-  /** The stream is cut after this, ms; what was read until then is kept. */
+  /** Reading stops after this many ms; what was read by then is kept. */
   readonly maxMs: number;
 }
 
 /**
- * Where artifacts are kept. One artifact per attempt; it appears whole or not at all, and stays
- * until `remove`. Sizes are bounded by the adapter; what does not fit is left out and `note` says
- * so.
+ * Stores at most one artifact per attempt. An artifact appears whole or not at all, never changes,
+ * and stays until `remove`. The adapter bounds its size: files that do not fit are left out and
+ * listed in `note`.
  */
 export interface Artifacts {
   /**
-   * Keeps it, or gives the one that this attempt has already. Rejects with the signal's reason, or
-   * when nothing could be written.
+   * Stores the artifact. Idempotent: returns the existing artifact of the attempt without reading
+   * `tar`. Rejects with the signal's reason, or when writing fails; nothing is stored then.
    */
   keep(salvaged: Salvaged, signal: AbortSignal): Promise<Artifact>;
-  /** Oldest attempt first. An unknown task has none. */
+  /** Sorted by attempt, oldest first. Empty for an unknown task. */
   list(taskId: string): Promise<Artifact[]>;
-  /** Null when there is none of that name. Whoever stops reading early closes the file. */
+  /**
+   * Null when the task has no artifact of that name. Leaving the iteration of `content` early
+   * closes the file.
+   */
   open(
     taskId: string,
     name: string,
   ): Promise<{ readonly artifact: Artifact; readonly content: AsyncIterable<Uint8Array> } | null>;
-  /**
-   * Tasks that have something here, with its size in bytes and the time of the newest change, epoch
-   * ms.
-   */
+  /** Every task with artifacts: their bytes on disk, and the newest change in epoch ms. */
   usage(): Promise<{ readonly taskId: string; readonly bytes: number; readonly at: number }[]>;
-  /** Idempotent. */
+  /** Removes all artifacts of a task. Idempotent. */
   remove(taskId: string): Promise<void>;
 }

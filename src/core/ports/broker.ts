@@ -11,40 +11,46 @@ export interface BrokerEndpoint {
   readonly token: string;
 }
 
-/** One listener per attempt: the only door that a worker sees. */
+/**
+ * One listener per attempt: the only address that a worker can reach. Lifecycle: open -> revoke;
+ * `close` ends every listener when the process stops.
+ */
 export interface Broker {
   /**
-   * Idempotent; after a restart the same attempt gets the same address and token, so that a running
-   * worker reconnects.
+   * Starts the listener. Idempotent, across restarts too: an attempt keeps its address and token,
+   * so a running worker reconnects.
    */
   open(taskId: string, attempt: number): Promise<BrokerEndpoint>;
-  /** Refuses everything from then on. Idempotent. */
+  /** Closes the listener and invalidates the token. Idempotent. */
   revoke(taskId: string, attempt: number): Promise<void>;
-  /** What a crash left of attempts that are over. Never touches one that is open. */
-  reclaim(wanted: IsNeeded, mode: GcMode): Promise<Garbage[]>;
+  /** Removes what crashes left of attempts that are over; open listeners are never touched. */
+  reclaim(isNeeded: IsNeeded, mode: GcMode): Promise<Garbage[]>;
   close(): Promise<void>;
 }
 
 /**
- * The verbs behind the worker protocol (implemented by src/coordinator/services/worker.ts, called
- * by the broker and by the in-process link of simulated workers). All throw `stale_attempt` once
- * the attempt is over, and all but that count as a sign of life.
+ * The server side of the worker protocol, implemented by src/coordinator/services/worker.ts. The
+ * broker calls it, and so does the in-process link of simulated workers. Every method throws
+ * SlipwayError `stale_attempt` once the attempt is over; every other call counts as a sign of life.
  */
 export interface WorkerApi extends TranscriptApi {
   /** Waits until the attempt's repository is ready; rejects with the signal's reason. */
   spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec>;
   /**
-   * Resolves after the batch is durable. Resent events are dropped. Throws `sequence_gap` (a
-   * SequenceGap with `ack`) on a hole; nothing was written then.
+   * Resolves when the batch is durable. Idempotent: events that were accepted before are dropped.
+   * Throws SequenceGap, without writing anything, when events are missing before the batch.
    * @param bytes size of the batch as JSON.
    */
   accept(taskId: string, batch: WorkerBatch, bytes: number): Promise<WorkerAck>;
   /**
-   * After the gateway refused a request for the budget. A question that is due is open when it
-   * resolves.
+   * Called after the gateway refused a request because of the budget. When a question is due, it is
+   * open before this resolves.
    */
   budget(taskId: string, attempt: number): Promise<BudgetStanding>;
-  /** Commands with id > after; waits up to `waitMs` for the first. */
+  /**
+   * Commands with an id above `after`, in order. Waits up to `waitMs` for the first one, then
+   * returns an empty list.
+   */
   commands(
     taskId: string,
     attempt: number,
@@ -54,59 +60,63 @@ export interface WorkerApi extends TranscriptApi {
   ): Promise<WorkerCommand[]>;
 }
 
-/**
- * The verbs behind the worker's transcript. Like those of WorkerDesk they throw `stale_attempt`
- * once the attempt is over.
- */
+/** The transcript methods of the worker protocol; `stale_attempt` as in WorkerApi. */
 export interface TranscriptApi {
-  /** One page after record `after`; empty at the end. */
+  /** One page of the records after number `after`; empty at the end. */
   transcript(taskId: string, attempt: number, after: number): Promise<readonly StoredRecord[]>;
   /**
-   * Resolves when the record is durable; idempotent.
-   * Throws TranscriptMoved when the number is not the next one, `payload_too_large` and
-   * `transcript_full`: nothing was written then.
+   * Resolves when the record is durable. Idempotent for the same number and bytes.
+   * Throws, without writing anything, TranscriptMoved when the number is not the next one, or
+   * SlipwayError `payload_too_large` or `transcript_full`.
    */
   append(taskId: string, record: StoredRecord): Promise<void>;
 }
 
-/** What is left for one request, and where its end is told. */
+/** One admitted model request: the caller reports its cost and then calls `settle` or `cancel`. */
 export interface Admission {
   /**
-   * Told as the answer passes, with what it cost up to now (US dollars).
-   * @returns null, or why the answer is to be cut off: a budget is used up by it.
+   * Reports the cost so far, in US dollars, while the answer is forwarded.
+   * @returns the reason to cut the answer off because it uses up a budget, or null.
    */
   update(usd: number): string | null;
   /**
-   * Books the request and tells the task. Idempotent: the first call counts. Resolves when it is
-   * durable.
+   * Records the usage and emits it to the task's log. Idempotent: only the first call counts.
+   * Resolves when the usage is durable.
    */
   settle(end: Omit<ModelUsage, "id" | "taskId" | "userId" | "attempt" | "at">): Promise<void>;
   /**
-   * The request never reached the provider, or was refused there: it cost nothing. Idempotent;
-   * nothing after `settle`.
+   * Releases a request that cost nothing: it never reached the provider, or was refused there.
+   * Idempotent; without effect after `settle`.
    */
   cancel(): Promise<void>;
 }
 
-/** What the model gateway asks before each request. */
+/** The budget check of the model gateway. */
 export interface ModelBudget {
   /**
-   * @param usd the least that the request will cost.
-   * @throws SlipwayError `stale_attempt` when the attempt is over, `budget_exceeded` when there is
-   * nothing left to spend: nothing was booked.
+   * Called before each request; concurrent requests of a task share its budget.
+   * @param usd the lowest possible cost of the request.
+   * @throws SlipwayError `stale_attempt` when the attempt is over, `budget_exceeded` when the
+   * budget is used up; nothing is recorded then.
    */
   admit(taskId: string, attempt: number, model: string, usd: number): Promise<Admission>;
 }
 
-/** What the broker asks before each connection, and tells after a refusal. */
+/** The egress check of the broker's CONNECT proxy. */
 export interface EgressApi {
-  /** @throws SlipwayError `stale_attempt` when the attempt is over. */
+  /**
+   * The policy at this moment; called before each connection, so that changes of the lists apply at
+   * once. @throws SlipwayError `stale_attempt` when the attempt is over.
+   */
   policy(taskId: string, attempt: number): Promise<EgressPolicy>;
-  /** The owner sees it as a notice, once per place and attempt. Never rejects. */
-  reportRefusal(taskId: string, attempt: number, place: string, why: string): void;
+  /**
+   * Records a notice for the owner, once per endpoint and attempt. Returns at once and never
+   * throws.
+   */
+  reportRefusal(taskId: string, attempt: number, endpoint: string, reason: string): void;
 }
 
-/** What the broker of an attempt asks and tells. */
+/** The services that the broker calls. */
 export interface BrokerCallbacks {
   readonly worker: WorkerApi;
   readonly model: ModelBudget;

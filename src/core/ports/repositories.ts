@@ -2,8 +2,8 @@
 import type { GcMode, Garbage } from "../lib/garbage.ts";
 
 /**
- * A person's git credential in clear, for the length of one call. Never logged, never in argv, URL,
- * environment of a worker, or on disk.
+ * A user's git credential in clear, held for the duration of one call. It never appears in logs,
+ * argv, URLs, a worker's environment, or on disk.
  */
 export interface GitAuth {
   readonly username: string;
@@ -12,7 +12,7 @@ export interface GitAuth {
 
 export interface TaskRepository {
   readonly taskId: string;
-  /** Whose mirror: one per credential owner and repository. */
+  /** The credential owner. There is one mirror per owner and repository. */
   readonly userId: string;
   readonly repo: string;
   readonly auth: GitAuth | null;
@@ -38,6 +38,7 @@ export interface Diff {
 export type RepositoryFile =
   | { readonly kind: "absent" }
   | { readonly kind: "text"; readonly text: string }
+  /** Present, but a link, a directory, a submodule, too large or not UTF-8; `why` is a sentence. */
   | { readonly kind: "unusable"; readonly why: string };
 
 /** Refs of a task repository that the worker may write and the coordinator reads. */
@@ -46,71 +47,72 @@ export const WORK_REF = "refs/slipway/work";
 export const checkpointRef = (attempt: number): string => `refs/slipway/checkpoints/${attempt}`;
 
 /**
- * The upstream's mirror and the per-task repositories. Contract in test/contract/repositories.ts.
- * Failures are TaskFailures: repo_auth, repo_not_found, repo_unreachable, branch_not_found;
- * push_auth, push_rejected, push_workflow_scope, remote_unreachable.
+ * Mirrors of upstream repositories, and one bare repository per task that borrows objects from a
+ * mirror. Contract in test/contract/repositories.ts.
+ * - Lifecycle of a task repository: prepare -> (read, push)* -> remove.
+ * - `prepare` rejects with TaskFailure `repo_auth`, `repo_not_found`, `repo_unreachable` or
+ *   `branch_not_found`; `push` with `push_auth`, `push_rejected`, `push_workflow_scope` or
+ *   `remote_unreachable`. An aborted call rejects with the signal's reason.
  */
 export interface Repositories {
   /**
-   * Fetches the mirror (serialised per mirror) and makes the task repository from it if absent;
-   * idempotent. `parentTaskId`: the parent's saved work (WORK_REF, checkpoints) is fetched into it
-   * too.
-   * @returns the commit that `base` (null: the default branch) points at, and that branch's name. A
-   * repository made before keeps its base.
+   * Fetches the mirror, one fetch per mirror at a time, and creates the task repository if it does
+   * not exist. Idempotent: an existing repository keeps its base. With `parentTaskId`, the parent's
+   * saved work (WORK_REF, checkpoints) is fetched into it as well.
+   * @returns the name of the base branch (`base`, or the default branch when it is null) and the
+   * commit that it points at.
    */
   prepare(
     task: TaskRepository & { readonly base: string | null; readonly parentTaskId: string | null },
     signal: AbortSignal,
   ): Promise<{ baseSha: string; base: string }>;
-  /** True when this person's tasks have reached the repository before. */
+  /** True when an earlier task of this user has fetched the repository. */
   hasMirror(userId: string, repo: string): Promise<boolean>;
   /** Absolute path of the bare task repository, for the broker to serve. */
   path(taskId: string): string;
   /** The commit that a ref of the task repository points at, or null. */
   resolve(taskId: string, ref: string): Promise<string | null>;
   /**
-   * One file of a commit, as the coordinator reads it: nothing is checked out, no filter runs,
-   * nothing is followed. Reads at most `maxBytes`. `unusable`: it is there, but is a link, a
-   * folder, a submodule, too large or not UTF-8; `why` is a sentence.
+   * Reads one file of a commit, at most `maxBytes`, from the object database: no checkout, no
+   * filters, no links followed.
    */
   file(taskId: string, sha: string, path: string, maxBytes: number): Promise<RepositoryFile>;
   /** True when the task repository holds that commit. */
   has(taskId: string, sha: string): Promise<boolean>;
   /**
-   * Pushes one commit to one upstream branch by SHA with lease. `expect`: what the branch must
-   * point at now if it exists, null = it must not. A branch that is gone is made again (a merged
-   * pull request often takes its branch along): there is nothing to overwrite. A branch that points
-   * at `sha` already counts as pushed (idempotent).
+   * Pushes one commit to one upstream branch by SHA, with lease. An existing branch must point at
+   * `expect`; null = the branch must not exist. A deleted branch is created again, because there is
+   * nothing to overwrite (merging a pull request often deletes its branch). Idempotent: a branch
+   * that already points at `sha` counts as pushed.
    */
   push(
     task: TaskRepository & { readonly sha: string; readonly branch: string; readonly expect: string | null },
     signal: AbortSignal,
   ): Promise<void>;
   /**
-   * Files between two commits of the task repository; patches cut at 256 KiB in all (`truncated`).
+   * The changed files between two commits. All patches together are cut at 256 KiB, and `truncated`
+   * is set.
    */
   diff(taskId: string, base: string, head: string): Promise<Diff>;
   /**
-   * The same as one patch that `git apply` takes; SlipwayError `payload_too_large` when it is
-   * larger than 10 MiB.
+   * The same changes as one patch for `git apply`. @throws SlipwayError `payload_too_large` above
+   * 10 MiB.
    */
   patch(taskId: string, base: string, head: string): Promise<string>;
   /** Task ids that have a repository here. */
   list(): Promise<string[]>;
-  /** Bytes on disk of a task's repository, without what it borrows. */
+  /** Bytes on disk of a task repository, without the mirror's objects. */
   size(taskId: string): Promise<number>;
   /** Removes the task repository. Idempotent. */
   remove(taskId: string): Promise<void>;
   /**
-   * Mirrors that were last used before `before` (epoch ms) and that no task repository borrows
-   * from. Waits for a fetch under way.
+   * Removes mirrors that were last used before `before` (epoch ms) and from which no task
+   * repository borrows. Waits for a fetch of the same mirror.
    */
   reclaim(before: number, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
 }
 
-/**
- * Opens pull requests. Find-or-create by head branch, so that doing it twice gives the same one.
- */
+/** Opens pull requests. Idempotent: finds or creates the pull request of the head branch. */
 export interface Forge {
   /** True when this forge serves the repository. */
   serves(repo: string): boolean;

@@ -6,20 +6,20 @@ export interface Clock {
   /** Resolves after `ms`; rejects with an AbortError when aborted. Never resolves early. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
   /**
-   * Calls back once after `ms`, never early; the returned function calls it off. Cheaper than a
-   * sleep that is aborted.
+   * Calls `wake` once after `ms`, never early. The returned function cancels it and is idempotent.
+   * Cheaper than a sleep with an AbortSignal.
    */
   timer(ms: number, wake: () => void): () => void;
 }
 
 export interface Ids {
-  /** `<prefix>_<26 characters>`: unique, sortable by time of creation within one process. */
+  /** `<prefix>_<26 characters>`: unique; ids of one process sort by creation. */
   next(prefix: string): string;
   /** 0 <= x < 1. */
   random(): number;
 }
 
-/** What verbs and doors write their diary with; pino satisfies it. Fields first, words second. */
+/** The structured logger; pino satisfies it. */
 export interface Log {
   debug(fields: object, text: string): void;
   info(fields: object, text: string): void;
@@ -27,14 +27,14 @@ export interface Log {
   error(fields: object, text: string): void;
 }
 
-/** An address, not data (rule R4): "this task has grown to this seq". */
+/** "The log of this task has reached this seq": a pointer without data (rule R4). */
 export interface Hint {
   readonly taskId: string;
   readonly userId: string;
   readonly seq: number;
 }
 
-/** A piece of text on its way to the screen; never stored, may be dropped (rule F4). */
+/** Streamed assistant text. Never stored, and may be dropped (rule F4). */
 export interface Delta {
   readonly taskId: string;
   readonly userId: string;
@@ -43,8 +43,8 @@ export interface Delta {
 }
 
 /**
- * Carries hints to whoever listens. A lost hint costs latency, never data; listeners must not
- * throw.
+ * Delivers hints and deltas to subscribers. A lost hint costs latency, never data. Listeners must
+ * not throw. The function that `onHint` and `onDelta` return unsubscribes.
  */
 export interface Bus {
   publishHint(hint: Hint): void;

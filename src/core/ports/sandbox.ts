@@ -3,13 +3,13 @@ import type { GcMode, Garbage, IsNeeded } from "../lib/garbage.ts";
 import type { Limits } from "../task.ts";
 
 export interface SandboxSpec {
-  /** `slipway-<task>-a<attempt>`: the fence against a second create. */
+  /** `slipway-<task>-a<attempt>`; unique per engine, which makes `ensure` idempotent. */
   readonly name: string;
   readonly taskId: string;
   readonly attempt: number;
-  /** The broker's socket directory; it holds `b.sock`. Mounted (Docker) or used as it is. */
+  /** Directory of the broker's socket `b.sock`: mounted by Docker, used directly by processes. */
   readonly socketDir: string;
-  /** Good for this attempt only. */
+  /** The attempt's token; invalid once the attempt is over. */
   readonly token: string;
   readonly limits: Limits;
   /** Canonical name (src/core/values/image-reference.ts); null or absent = Slipway's own image. */
@@ -17,12 +17,12 @@ export interface SandboxSpec {
 }
 
 export interface SandboxExit {
-  /** Null when it is not known: the sandbox is gone, or was killed from outside without a trace. */
+  /** Null when unknown: the sandbox is gone, or something outside Slipway killed it. */
   readonly exitCode: number | null;
   readonly outOfMemory: boolean;
-  /** It did not end well, and its workspace had no room left. */
+  /** True when the worker failed and its workspace was full. */
   readonly diskFull: boolean;
-  /** Tail of the log, at most 4,000 characters. */
+  /** The end of the worker's log, at most 4,000 characters. */
   readonly tail: string;
 }
 
@@ -33,99 +33,104 @@ export interface SandboxInfo {
   readonly state: "created" | "running" | "exited";
 }
 
-/** Workers that were started ahead of their task. */
+/** The pool of workers that are started before their task is known. */
 export interface PoolStatus {
   readonly wanted: number;
   readonly ready: number;
   /**
-   * Why there are fewer than wanted, in words for operators; null when there are not, or when it is
-   * only a matter of time.
+   * Why fewer workers than wanted are ready, as a text for operators; null when enough are ready or
+   * being started.
    */
   readonly reason: string | null;
 }
 
-/**
- * One wall around a worker. `weaker`: it is lower than it could be, and the detail says what that
- * means.
- */
+/** One mechanism that confines a worker. The detail of a `degraded` one states its consequence. */
 export interface HardeningCheck {
   readonly name: string;
-  readonly state: "full" | "weaker";
+  readonly state: "full" | "degraded";
   readonly detail: string;
 }
 
 /**
- * Runs one worker per attempt. Lifecycle: ensure -> (wait) -> stop -> (salvage) -> remove. Contract
- * in test/contract/sandbox.ts.
- * - Every call is idempotent and safe after a crash between any two of them.
- * - All reject with TaskFailure `sandbox_unavailable` when the engine does not answer.
+ * Runs one worker per attempt. Contract in test/contract/sandbox.ts.
+ * - Lifecycle: ensure -> (wait) -> stop -> (salvage) -> remove.
+ * - Every call is idempotent, and safe after a crash between any two calls.
+ * - Calls may run concurrently; `wait` resolves when `stop` or `remove` ends the sandbox.
+ * - Every call that is not documented to never reject rejects with TaskFailure
+ *   `sandbox_unavailable` when the engine does not answer, and with the signal's reason when it is
+ *   aborted.
  */
 export interface Sandbox {
   readonly kind: string;
-  /** False when the worker can reach the host: the user is told so. */
+  /** False when the worker can reach the host; user interfaces show a warning then. */
   readonly isolates: boolean;
   /**
-   * One line for people; rejects with TaskFailure `sandbox_unavailable` when the engine does not
-   * answer.
+   * False while a sandbox for tasks of this agent cannot be created, so that they wait in the queue.
+   * Absent = all agents are alike.
    */
+  isAvailableFor?(agent: string): boolean;
+  /**
+   * False when the sandbox of this name must not run commands that its repository brought (setup,
+   * checks, tool servers), because nothing isolates it. Absent = they run.
+   */
+  runsRepositoryCommands?(name: string): boolean;
+  /** Checks that the engine answers. @returns one line that describes it. */
   check(signal?: AbortSignal): Promise<string>;
   /**
-   * The folder of this machine on whose disk the engine keeps what sandboxes write; null = none
-   * besides the data folder, or elsewhere. Never rejects.
+   * A local folder on the disk that holds the sandboxes' files; null when it is the data folder's
+   * disk or another machine. Never rejects.
    */
   storage(): Promise<string | null>;
-  /**
-   * What the engine does to keep a worker in its place, for `doctor`; empty where nothing does.
-   * Rejects as `check` does.
-   */
+  /** The engine's isolation mechanisms, for `doctor`; empty for adapters without any. */
   hardeningChecks(signal?: AbortSignal): Promise<readonly HardeningCheck[]>;
   /**
-   * Makes what a sandbox on this image needs; null or absent: on Slipway's own. Reports progress in
-   * words; callers at the same time share the work. Rejects with `image_missing` (no such image, or
-   * no worker can run in it) or `image_pull_failed`. Adapters without images ignore `image`.
-   * Whether an image may be used is judged before (src/core/values/image-reference.ts).
+   * Makes the image ready for `ensure`; null or absent = Slipway's own image. Concurrent calls for
+   * one image share the work; `progress` receives texts for people. Rejects with TaskFailure
+   * `image_missing` (no such image, or no worker can run in it) or `image_pull_failed`. The caller
+   * checks before that the image is allowed (src/core/values/image-reference.ts). Adapters without
+   * images ignore `image`.
    */
   prepare(progress: (text: string) => void, signal: AbortSignal, image?: string | null): Promise<void>;
   /**
-   * After it resolves a sandbox of that name runs, or has run and exited. One that exists already
-   * is adopted, never doubled: the name is unique per engine. An exited one is not started again.
+   * When it resolves, a sandbox of that name is running or has exited. An existing sandbox is
+   * adopted, never duplicated, and an exited one is not started again.
    */
   ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void>;
   /**
-   * Keeps ready what can be started ahead of a task, so that `ensure` is quick; removes what is
-   * ready and does not fit any more. `hold` = starts nothing. Called over and over; never rejects,
-   * because no task depends on it: `warmth` tells what is wrong.
+   * Starts workers ahead of their task if `grow` is set, so that `ensure` is quick, and removes
+   * pooled workers whose settings are outdated. Called periodically. Never rejects, because no task
+   * depends on it: `poolStatus` reports failures.
    */
-  maintainPool(growth: "grow" | "hold", signal: AbortSignal): Promise<void>;
+  maintainPool(options: { readonly grow: boolean }, signal: AbortSignal): Promise<void>;
   /** Null = nothing can be started ahead. Rejects like the other calls. */
   poolStatus(signal?: AbortSignal): Promise<PoolStatus | null>;
   /**
-   * Resolves when the sandbox is not running: stopped, or gone (exitCode null). Judges only what
-   * stopped.
+   * Resolves when the sandbox is not running: it exited, or does not exist (exitCode null). The
+   * result is read from the stopped sandbox only.
    */
   wait(name: string, signal: AbortSignal): Promise<SandboxExit>;
   /**
-   * SIGTERM, then SIGKILL after `graceMs`. Resolves when it is not running. Unknown name: resolves.
+   * Sends SIGTERM, and SIGKILL after `graceMs`. Resolves when the sandbox is not running, also for
+   * an unknown name.
    */
   stop(name: string, graceMs: number, signal?: AbortSignal): Promise<void>;
-  /** Kills it if need be and forgets it. Unknown name: resolves. */
+  /** Removes the sandbox and its files, running or not. Resolves for an unknown name. */
   remove(name: string): Promise<void>;
   /**
-   * The workspace of a sandbox that is not running, as a tar whose names begin with `workspace/`;
-   * read without running anything in it. Null when the sandbox is gone or keeps no files. Content
-   * and order are the worker's: hostile, and larger than anybody wants. Abort it, or read to the
-   * end.
+   * The workspace of a stopped sandbox as a tar with names under `workspace/`, read without running
+   * anything inside. Null when the sandbox does not exist or has no files. The content is hostile
+   * and unbounded. The caller must read to the end or abort.
    */
   salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null>;
-  /** Everything of this installation that exists, running or not. */
+  /** All sandboxes of this installation, running or not. */
   list(): Promise<SandboxInfo[]>;
   /**
-   * What belongs to sandboxes of this installation that `list` does not show and nobody wants:
-   * volumes, networks, folders. Idempotent.
+   * Removes volumes, networks and folders of this installation whose sandbox `list` does not show
+   * and no attempt needs.
    */
-  reclaim(wanted: IsNeeded, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
-  /** Images that no task will use again. Dearer than `reclaim`. */
+  reclaim(isNeeded: IsNeeded, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
+  /** Removes images that no task will use again. Slower than `reclaim`. */
   reclaimImages(mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
-  /** Lets go of watchers; running sandboxes stay. */
+  /** Ends watchers and connections; running sandboxes stay. */
   close(): Promise<void>;
 }

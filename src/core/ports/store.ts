@@ -1,10 +1,10 @@
-/** The log of tasks, and what is read off it: what a database has to do for the coordinator. */
+/** The store port: the log of every task, and the reads that the product needs. */
 import type { EventData, TaskEvent } from "../event.ts";
 import type { Page } from "../lib/pagination.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../task.ts";
 import type { Transcripts } from "./transcripts.ts";
 
-/** A task that is about to exist, with its first event. */
+/** A task to insert, with its first event. */
 export interface NewTask {
   readonly id: string;
   readonly userId: string;
@@ -16,23 +16,25 @@ export interface NewTask {
   readonly state: TaskState;
   readonly slot: boolean;
   readonly event: TaskEvent;
-  /** The task whose transcript this one begins with, if any. */
+  /** The task whose transcript is copied into this one; null = none. */
   readonly inherits: string | null;
-  /** Same user + same key = same task (rule R5). `fingerprint` is a digest of the body. */
+  /** The same user and key mean the same task (rule R5). `fingerprint` is a digest of the body. */
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | null;
 }
 
 export type CreateResult =
   | { readonly kind: "created"; readonly task: Task }
-  /** The key is known with the same fingerprint: the task as it is now; nothing was written. */
+  /**
+   * The key exists with the same fingerprint: its task in its current state; nothing was written.
+   */
   | { readonly kind: "replayed"; readonly task: Task }
-  /** The key is known with another fingerprint; nothing was written. */
+  /** The key exists with another fingerprint; nothing was written. */
   | { readonly kind: "mismatch" };
 
-/** One step of one task: its new events and what the chart made of them. */
+/** New events of one task, and the snapshot that the statechart computed from them. */
 export interface Commit {
   readonly taskId: string;
-  /** Compare-and-swap: written only while the stored seq is this. */
+  /** Compare-and-swap: written only if the stored seq equals this. */
   readonly expectedSeq: number;
   /** At least one; seq = expectedSeq + 1, + 2, ... */
   readonly events: readonly TaskEvent[];
@@ -42,7 +44,7 @@ export interface Commit {
 }
 
 export interface TaskQuery {
-  /** Null = every owner's (operators). */
+  /** Null = tasks of all owners (operators). */
   readonly userId: string | null;
   readonly states?: readonly TaskState[];
   readonly threadId?: string;
@@ -50,7 +52,7 @@ export interface TaskQuery {
   readonly text?: string;
   /** 1..200. */
   readonly limit: number;
-  /** Newest first: only tasks whose id sorts before this one. */
+  /** Only tasks whose id sorts before this one; the order is newest first. */
   readonly before?: string;
 }
 
@@ -62,7 +64,7 @@ export interface MessageRow {
   readonly role: "user" | "assistant";
   readonly content: readonly EventData[];
   readonly mode: "steer" | "follow_up" | null;
-  /** Of user messages; null for the assistant's. */
+  /** Null for messages of the assistant. */
   readonly status: "queued" | "delivered" | "withdrawn" | null;
 }
 
@@ -92,66 +94,73 @@ export interface AttemptRow {
 }
 
 /**
- * Where tasks live. Contract (test/contract/store.ts, one suite for every adapter):
- * - `create` and `commit` are atomic and resolve after the data is durable; what they wrote is seen
- *   by every later read. Calls made in one turn of the event loop may share one transaction (group
- *   commit).
- * - `commit` returns the task as stored, or null when `expectedSeq` does not match or the task is
- *   settled: nothing was written.
- * - messages, tool calls and attempts are projections of events, written in the same transaction
- *   (src/store/projection.ts).
- * - Reads of an unknown id return null or an empty list; they never throw for that.
- * - A page ends at `limit` items, or before that where they are large (page.ts): what one read
- *   holds in memory is bounded.
- * - One writer: a second process that opens the same data folder gets the error `locked`.
+ * Stores tasks. Contract in test/contract/store.ts, one suite for every adapter.
+ * - Durability: every write is atomic and resolves after it is durable. Every later read sees it.
+ * - Order: writes happen in the order of their calls. Calls of one turn of the event loop may share
+ *   a transaction (group commit); a write that fails does not affect the others.
+ * - Projections: messages, tool calls and attempts are derived from events and written in the same
+ *   transaction (src/store/projection.ts).
+ * - Reads of an unknown id return null or an empty list.
+ * - Memory: a page ends at `limit` items, or earlier when the items are large (PAGE_BYTES in
+ *   src/core/lib/pagination.ts).
+ * - One writer: opening a data folder that another process has open throws SlipwayError `locked`.
+ * - After `close`, writes reject with SlipwayError `unavailable`.
  */
 export interface Store extends Transcripts {
+  /** Inserts a task. Idempotent by idempotency key; without a key, a taken id rejects. */
   create(task: NewTask): Promise<CreateResult>;
+  /**
+   * Appends events. @returns the stored task, or null, with nothing written, when `expectedSeq`
+   * does not match or the task is settled.
+   */
   commit(commit: Commit): Promise<Task | null>;
 
   task(id: string): Promise<Task | null>;
   tasks(query: TaskQuery): Promise<Page<Task>>;
-  /** Tasks of one owner (null = all) with rev > `afterRev`, oldest change first. */
+  /** Tasks of one owner (null = of all) with a rev above `afterRev`, oldest change first. */
   changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>>;
-  /** The log with seq > `afterSeq`, in order. */
+  /** Events with a seq above `afterSeq`, in order. */
   events(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
-  /** The same without what workers said, however much that is. */
+  /** The same, without events that workers sent. */
   eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
-  /** The conversation with seq > `afterSeq`, in order. */
+  /** Messages with a seq above `afterSeq`, in order. */
   messages(taskId: string, afterSeq: number, limit: number): Promise<Page<MessageRow>>;
+  /** The user's message with this id, else the assistant's first one. */
   message(taskId: string, messageId: string): Promise<MessageRow | null>;
-  /** What the agent ran with seq > `afterSeq`, in order. */
+  /** Tool calls with a seq above `afterSeq`, in order. */
   toolCalls(taskId: string, afterSeq: number, limit: number): Promise<Page<ToolCallRow>>;
+  /** In order of their numbers. */
   attempts(taskId: string): Promise<AttemptRow[]>;
   /**
-   * What the coordinator itself observed of an attempt's end. Idempotent; an unknown attempt is
-   * ignored.
+   * Records the exit code that the coordinator observed. Idempotent: the first known code stays. An
+   * unknown attempt is ignored.
    */
   recordExit(taskId: string, attempt: number, exitCode: number | null): Promise<void>;
 
-  /** Ids of every task that is not settled, oldest first. */
+  /** Ids of all open (not settled) tasks, oldest first. */
   openIds(): Promise<string[]>;
-  /** Ids of open tasks with dueAt <= now, most overdue first. */
+  /** Ids of open tasks whose `dueAt` is at most `now` (epoch ms), most overdue first. */
   due(now: number, limit: number): Promise<string[]>;
-  /** When the next deadline is, or null. */
+  /** The earliest `dueAt` of an open task, epoch ms; null when none has one. */
   nextDue(): Promise<number | null>;
   /**
-   * Queued tasks in fair order (rule D8) without the users that hold `userLimit` slots already.
-   * Null = no limit.
+   * Ids of queued tasks in fair order (rule D8), as many per user as `userLimit` minus the slots
+   * the user holds. Null = no limit.
    */
   claimable(limit: number, userLimit: number | null): Promise<string[]>;
-  /** Queued tasks before this one in fair order; 0 = next. */
+  /** Number of queued tasks before this one in fair order; 0 = next. */
   position(taskId: string): Promise<number>;
-  /** Tasks that hold a slot: of one user, or of all. */
+  /** Number of tasks that hold a slot, of one user or of all. */
   slotsHeld(userId?: string): Promise<number>;
+  /** Number of tasks per state, and when the oldest open task was created (epoch ms). */
   counts(): Promise<{ readonly byState: Readonly<Record<TaskState, number>>; readonly oldestOpenAt: number | null }>;
 
-  /** Small durable settings (the queue is paused, ...). */
+  /** A small durable setting, such as "the queue is paused"; null when it is not set. */
   setting(key: string): Promise<string | null>;
+  /** Null deletes the setting. */
   setSetting(key: string, value: string | null): Promise<void>;
-  /** The cheapest proof that reads and writes work; rejects when they do not. */
+  /** Does one small write and one read; rejects when the store does not work. */
   ping(): Promise<void>;
+  /** Completes pending writes and releases the data folder. Idempotent. */
   close(): Promise<void>;
 }
-
-// ---------------------------------------------------------------- bus

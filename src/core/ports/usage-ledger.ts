@@ -1,11 +1,11 @@
 /**
- * What model requests cost: one row each, written by the gateway from what it saw. The sums decide
- * what may still be spent.
+ * The usage ledger: one row per model request, recorded by the gateway from the traffic it
+ * forwards. Budgets are checked against its sums.
  */
 
-/** One request to the model. A request that never reached the provider has no row. */
+/** One model request. A request that never reached the provider has no row. */
 export interface ModelUsage {
-  /** Chosen when the request begins; booking the same id again replaces the row. */
+  /** Created when the request begins; recording the same id again replaces the row. */
   readonly id: string;
   readonly taskId: string;
   readonly userId: string;
@@ -20,7 +20,8 @@ export interface ModelUsage {
   /** US dollars. */
   readonly usd: number;
   /**
-   * True while, or because, the provider's own count is not known: the request goes on, or was cut.
+   * True while the provider's own count is unknown: the request is running, or was cut off before
+   * the count arrived.
    */
   readonly estimated: boolean;
 }
@@ -31,17 +32,12 @@ export interface UsageTotal {
   readonly requests: number;
 }
 
-/** The books. Contract in test/contract/usage-ledger.ts. */
+/** Contract in test/contract/usage-ledger.ts. */
 export interface UsageLedger {
-  /** Resolves when the row is durable. Idempotent by `id`; the last booking counts. */
+  /** Resolves when the row is durable. Idempotent by `id`: the last call wins. */
   record(row: ModelUsage): Promise<void>;
-  /**
-   * What a task's requests cost so far; of an unknown task nothing. Requests that cost nothing are
-   * not counted.
-   */
+  /** Total of one task; zero for an unknown task. Requests without cost are not counted. */
   spentBy(taskId: string): Promise<UsageTotal>;
-  /**
-   * What requests that began at `since` (epoch ms) or later cost: of one user, or of all (null).
-   */
+  /** Total of requests that began at `since` (epoch ms) or later, of one user or of all (null). */
   spentSince(since: number, userId: string | null): Promise<UsageTotal>;
 }

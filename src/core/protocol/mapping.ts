@@ -1,11 +1,11 @@
-/** Stored task and event -> what the wire shows. */
+/** Maps stored tasks and events to their wire form. */
 import { remainingBudget } from "../budget.ts";
 import type { TaskEvent } from "../event.ts";
 import type { Task, Wait } from "../task.ts";
 import type { WireEvent, WireTask } from "./rest.ts";
 
-export function toIsoTime(at: number): string {
-  return new Date(at).toISOString();
+export function toIsoTime(epochMs: number): string {
+  return new Date(epochMs).toISOString();
 }
 
 function isoOrNull(at: number | null): string | null {
@@ -17,7 +17,10 @@ export function toWireEvent(event: TaskEvent): WireEvent {
   return { taskId, seq, at: toIsoTime(at), attempt, type, from, to, data };
 }
 
-/** @param phase of machines/fold.ts; @param wait why a queued task waits, null for others. */
+/**
+ * @param phase from machines/fold.ts.
+ * @param wait why a queued task waits; null in other states.
+ */
 export function toWireTask(task: Task, phase: string | null, wait: Wait | null): WireTask {
   const { spec, snapshot } = task;
   const c = snapshot.context;

@@ -1,7 +1,4 @@
-/**
- * What phones, scripts and the CLI may rely on: the zod schemas of the REST and socket interface.
- * Times on the wire are ISO 8601 UTC.
- */
+/** The schemas of the REST API. Times on the wire are ISO 8601 UTC. */
 import { z } from "zod";
 import { EVENT_TYPES, TEXT_LIMIT } from "../event.ts";
 import { failureSchema } from "../failure.ts";
@@ -17,14 +14,14 @@ export const BODY_LIMIT = 256 * 1024;
 const time = z.iso.datetime();
 /** Control characters would let a title forge log lines or terminal output. */
 const hasControl = (text: string): boolean => [...text].some((char) => char < " " || char === "\u007f");
-const line = (max: number) =>
+const singleLine = (max: number) =>
   z
     .string()
     .trim()
     .min(1)
     .max(max)
     .refine((text) => !hasControl(text), "must not contain control characters");
-const prose = (max: number) =>
+const nonEmptyText = (max: number) =>
   z
     .string()
     .max(max)
@@ -40,7 +37,7 @@ export const loginSchema = z.strictObject({
   password: z.string().min(1).max(1_024),
 });
 export const refreshSchema = z.strictObject({ refreshToken: z.string().min(1).max(512) });
-/** One-time admin link: its token, and the account to make. */
+/** Creates the first admin: the token of the one-time link, and the account. */
 export const setupSchema = z.strictObject({
   token: z.string().min(1).max(512),
   email: z.email().max(254),
@@ -51,7 +48,10 @@ export const newUserSchema = z.strictObject({
   password: z.string().min(10).max(1_024),
   role: roleSchema,
 });
-export const newTokenSchema = z.strictObject({ name: line(100), expiresInDays: z.int().min(1).max(365).optional() });
+export const newTokenSchema = z.strictObject({
+  name: singleLine(100),
+  expiresInDays: z.int().min(1).max(365).optional(),
+});
 export const newCredentialSchema = z.strictObject({
   host: z.string().min(1).max(255),
   kind: z.literal("token"),
@@ -70,10 +70,10 @@ export const newCredentialSchema = z.strictObject({
 
 export const submitSchema = z.strictObject({
   repo: z.string().min(1),
-  prompt: prose(PROMPT_LIMIT),
+  prompt: nonEmptyText(PROMPT_LIMIT),
   base: z.string().optional(),
   branch: z.string().optional(),
-  title: line(200).optional(),
+  title: singleLine(200).optional(),
   agent: z.string().min(1).max(50).optional(),
   model: z.string().min(1).max(100).optional(),
   effort: z.enum(EFFORTS).optional(),
@@ -81,35 +81,35 @@ export const submitSchema = z.strictObject({
   budget: budgetSchema.optional(),
   limits: limitsSchema.optional(),
   egress: z.enum(EGRESS_POLICIES).optional(),
-  /** "default" = Slipway's own; absent = as the repository's .slipway.yml says. */
+  /** "default" = Slipway's own; absent = the setting of the repository's .slipway.yml. */
   image: z.string().min(1).max(510).optional(),
   pullRequest: z.enum(PULL_REQUEST_MODES).optional(),
-  verify: z.array(prose(4_000)).max(20).optional(),
+  verify: z.array(nonEmptyText(4_000)).max(20).optional(),
   priority: z.int().min(-10).max(10).optional(),
   maxAttempts: z.int().min(1).max(10).optional(),
 });
 export type SubmitRequest = z.infer<typeof submitSchema>;
 
-/** What is left out of `budget` and `limits` stays as the ended task was submitted with. */
+/** Absent `budget` and `limits` fields keep the values of the original submission. */
 export const retrySchema = z.strictObject({
   from: z.enum(RETRY_FROM).optional(),
-  prompt: prose(PROMPT_LIMIT).optional(),
+  prompt: nonEmptyText(PROMPT_LIMIT).optional(),
   budget: budgetSchema.optional(),
   limits: limitsSchema.optional(),
 });
 export type RetryRequest = z.infer<typeof retrySchema>;
 export const messageSchema = z.strictObject({
-  text: prose(TEXT_LIMIT),
+  text: nonEmptyText(TEXT_LIMIT),
   mode: z.enum(["steer", "follow_up"]).optional(),
 });
 export type MessageRequest = z.infer<typeof messageSchema>;
-export const answerSchema = z.strictObject({ questionId: z.string().min(1).max(64), text: prose(TEXT_LIMIT) });
+export const answerSchema = z.strictObject({ questionId: z.string().min(1).max(64), text: nonEmptyText(TEXT_LIMIT) });
 export type AnswerRequest = z.infer<typeof answerSchema>;
 
 /** Idempotency-Key: 1..255 printable ASCII characters. */
 export const idempotencyKeySchema = z.string().regex(/^[\x21-\x7e]{1,255}$/);
 
-const count = z.coerce.number().int();
+const integer = z.coerce.number().int();
 export const taskQuerySchema = z.strictObject({
   state: z
     .string()
@@ -118,16 +118,16 @@ export const taskQuerySchema = z.strictObject({
     .optional(),
   thread: z.string().max(64).optional(),
   q: z.string().max(200).optional(),
-  limit: count.min(1).max(200).default(50),
+  limit: integer.min(1).max(200).default(50),
   cursor: z.string().max(64).optional(),
 });
 export const eventQuerySchema = z.strictObject({
-  after: count.min(0).max(Number.MAX_SAFE_INTEGER).default(0),
-  limit: count.min(1).max(1_000).default(500),
+  after: integer.min(0).max(Number.MAX_SAFE_INTEGER).default(0),
+  limit: integer.min(1).max(1_000).default(500),
 });
 export const diffQuerySchema = z.strictObject({ format: z.enum(["json", "patch"]).default("json") });
 
-// ---------------------------------------------------------------- answers
+// ---------------------------------------------------------------- responses
 
 export const problemSchema = z.strictObject({
   type: z.string(),
@@ -167,7 +167,7 @@ export const taskSchema = z.strictObject({
   agent: z.string(),
   model: z.string().nullable(),
   effort: z.enum(EFFORTS).nullable(),
-  /** The image that was asked for at submit; null = as the repository says. */
+  /** The submitted image; null = the repository's setting. */
   image: z.string().nullable(),
   wait: z
     .strictObject({
@@ -271,18 +271,18 @@ export const machineSchema = z.strictObject({
   snapshot: z.record(z.string(), z.unknown()),
   since: time,
   dueAt: time.nullable(),
-  /** Causes that the chart could accept now. */
+  /** Causes that the statechart accepts in this state. */
   can: z.array(z.string()),
   container: z.string().nullable(),
   stuck: z.strictObject({ reason: z.string(), since: time }).nullable(),
 });
-/** What a submission may ask for here. */
+/** The options of a submission on this server. */
 export const capabilitiesSchema = z.strictObject({
   /** Agents, the default first. */
   agents: z.array(z.string()).min(1),
-  /** Of tasks that name none; null where no agent has a model. */
+  /** The default model; null when no agent has a model. */
   model: z.string().nullable(),
-  /** Names, or beginnings that end in `*`; empty where no agent has a model. */
+  /** Names, or prefixes followed by `*`; empty when no agent has a model. */
   models: z.array(z.string()),
   efforts: z.array(z.enum(EFFORTS)),
   /** Egress policies, the default first. */
@@ -336,7 +336,7 @@ export const overviewSchema = z.strictObject({
     isolates: z.boolean(),
     containers: z.int(),
     expected: z.int(),
-    /** Workers that wait for a task. */
+    /** The pool of prestarted workers. */
     warm: z.strictObject({ wanted: z.int(), ready: z.int(), reason: z.string().nullable() }).nullable(),
     error: z.string().nullable(),
   }),
@@ -347,10 +347,11 @@ export function pageSchema<T extends z.ZodType>(item: T) {
   return z.strictObject({ items: z.array(item), next: z.string().nullable() });
 }
 
-// ---------------------------------------------------------------- socket
+// ---------------------------------------------------------------- egress, garbage
+
 /**
- * What tasks with egress `allowlist` may reach: the installation's list, or what one repository's
- * tasks may reach besides.
+ * Endpoints for tasks with egress `allowlist`: the installation's list, or the additional entries
+ * of one repository.
  */
 export const egressListSchema = z.strictObject({
   repo: z.string().nullable(),
@@ -359,21 +360,22 @@ export const egressListSchema = z.strictObject({
 });
 export type EgressListAnswer = z.infer<typeof egressListSchema>;
 
-const places = z.array(z.string().max(300)).max(500);
+const endpoints = z.array(z.string().max(300)).max(500);
 export const egressChangeSchema = z.strictObject({
   repo: z.string().max(2_000).optional(),
-  allow: places.optional(),
-  remove: places.optional(),
-  /** First back to the shipped list; of a repository: to none. */
+  allow: endpoints.optional(),
+  remove: endpoints.optional(),
+  /** Applied before the other changes: restores the shipped list, or empties a repository's. */
   reset: z.boolean().optional(),
 });
 export type EgressChangeRequest = z.infer<typeof egressChangeSchema>;
 /** An artifact as the wire shows it. */
 export const artifactRowSchema = artifactSchema.extend({ at: time });
 
-export const gcSchema = z.strictObject({ /** Only look. */ dryRun: z.boolean().optional() });
+export const gcSchema = z.strictObject({ dryRun: z.boolean().optional() });
 export const garbageReportSchema = z.strictObject({
   dryRun: z.boolean(),
-  /** Of what is known. */ bytes: z.number(),
+  /** Sum of the known sizes. */
+  bytes: z.number(),
   items: z.array(garbageSchema),
 });

@@ -1,16 +1,17 @@
 /**
- * The worker protocol (served by the broker of one attempt; not for people).
- * Every request carries `Authorization: Bearer <attempt token>`; git may send it as the password of
- * basic authentication.
+ * The worker protocol: internal, served by the broker, one listener per attempt.
+ * Every request carries `Authorization: Bearer <attempt token>`; git may send the token as the
+ * password of basic authentication. Every request answers 410 once the attempt is over.
  *
- * GET  /worker/v1/spec                     -> WorkerSpec
- * POST /worker/v1/events  WorkerBatch      -> WorkerAck   (409 with `{ack}` on a hole, 410 when the attempt is over)
- * GET  /worker/v1/commands?after=&wait=    -> { commands } (long poll, at most 25 s)
- * GET  /worker/v1/transcript?after=        -> WorkerTranscript, a page of it
- * POST /worker/v1/transcript               -> { last }    (409 with `{last}` when `n` is not the next number, 413 when there is no room, 410)
- * GET  /worker/v1/budget                   -> WorkerBudget, after the gateway answered 402
- *      /anthropic/v1/messages               -> the Messages API, by way of the coordinator
- *      /git/repo.git/...                   -> git smart HTTP on the task repository
+ * GET  /worker/v1/spec                   -> WorkerSpec
+ * POST /worker/v1/events  WorkerBatch    -> WorkerAck; 409 with `{ack}` when events are missing
+ * GET  /worker/v1/commands?after=&wait=  -> { commands }; long poll, at most 25 s
+ * GET  /worker/v1/transcript?after=      -> WorkerTranscript, one page
+ * POST /worker/v1/transcript             -> { last }; 409 with `{last}` when `n` is not the next
+ *                                           number, 413 when the transcript or record is too large
+ * GET  /worker/v1/budget                 -> WorkerBudget; requested after a 402 of the gateway
+ *      /anthropic/v1/messages            -> the Messages API, through the coordinator
+ *      /git/repo.git/...                 -> git smart HTTP on the task repository
  */
 import { z } from "zod";
 import { WORKER_EVENT_TYPES } from "../event.ts";
@@ -18,41 +19,38 @@ import { mcpServersSchema } from "../values/mcp-servers.ts";
 import { EFFORTS } from "../task.ts";
 import { budgetSchema, scriptStepSchema } from "../task-schema.ts";
 
-/** A batch holds at most this many events and bytes. */
+/** Maximum number of events and bytes of a batch. */
 export const BATCH_EVENTS = 200;
 export const BATCH_BYTES = 1_000_000;
-/**
- * The longest long poll in seconds, and the longest time between two signs of life of a worker in
- * ms.
- */
+/** Maximum long poll in seconds; maximum time between two requests of a live worker in ms. */
 export const POLL_SECONDS = 25;
 export const LIVENESS_MS = 90_000;
-/** A worker that could not reach its coordinator for this long gives up, ms. */
+/** A worker that cannot reach the coordinator for this long exits, ms. */
 export const ABANDON_MS = 24 * 3_600_000;
 
-/** Messages of people that a worker is told again when it starts. */
+/** Maximum number of messages in `WorkerSpec.delivered`. */
 export const DELIVERED = 50;
 
 /**
- * Longest time for all setup commands: they are a part of provisioning, and end before its 15
- * minutes do.
+ * Maximum total time of the setup commands. They are part of provisioning and must end before its
+ * limit of 15 minutes.
  */
 export const SETUP_MINUTES = 14;
 
 export const workerEventSchema = z.strictObject({
-  /** 1, 2, 3, ... per attempt, without holes. */
+  /** 1, 2, 3, ... per attempt, without gaps. */
   seq: z.int().positive(),
-  /** When the worker's clock says that it happened, ISO 8601. */
+  /** Time of the worker's clock, ISO 8601. */
   at: z.iso.datetime(),
   type: z.enum(WORKER_EVENT_TYPES),
-  /** Checked against WORKER_DATA[type]. */
+  /** Validated against WORKER_DATA[type]. */
   data: z.record(z.string(), z.unknown()),
 });
 export type WorkerEvent = z.infer<typeof workerEventSchema>;
 
 export const workerBatchSchema = z.strictObject({
   attempt: z.int().positive(),
-  /** May be empty: a heartbeat. Each event's `seq` is the one before it plus one. */
+  /** Consecutive `seq` numbers. An empty batch is a heartbeat. */
   events: z
     .array(workerEventSchema)
     .max(BATCH_EVENTS)
@@ -60,7 +58,7 @@ export const workerBatchSchema = z.strictObject({
       (events) => events.every(({ seq }, i) => seq === (events[0]?.seq ?? 0) + i),
       "the numbers must follow one another",
     ),
-  /** Ephemeral text; never stored. */
+  /** Streamed text; never stored. */
   deltas: z
     .array(z.strictObject({ messageId: z.string().max(64), text: z.string().max(16_384) }))
     .max(100)
@@ -73,21 +71,18 @@ const record = z.custom<Readonly<Record<string, unknown>>>(
   "must be an object",
 );
 
-/**
- * One more record of the agent's transcript; `n` = 1, 2, 3, ... per task. The same again is
- * answered alike.
- */
+/** The next record of the transcript; `n` = 1, 2, 3, ... per task. Idempotent. */
 export const transcriptAppendSchema = z.strictObject({ attempt: z.int().positive(), n: z.int().positive(), record });
 /**
- * Records after the number that was asked for, in order; none at the end. `attempt` 0 = inherited
- * from the task that this one goes on from.
+ * Records after the requested number, in order; empty at the end. `attempt` 0 = inherited from the
+ * parent task.
  */
 export const workerTranscriptSchema = z.strictObject({
   records: z.array(z.strictObject({ n: z.int().positive(), attempt: z.int().min(0), record })),
 });
 export type WorkerTranscript = z.infer<typeof workerTranscriptSchema>;
 
-/** Where the task's money stands: a question to wait for, or how it was decided. */
+/** State of the task's budget: a question is open, or the user's decision. */
 export const workerBudgetSchema = z.discriminatedUnion("state", [
   z.strictObject({ state: z.literal("asked"), questionId: z.string() }),
   z.strictObject({ state: z.literal("continue") }),
@@ -95,8 +90,8 @@ export const workerBudgetSchema = z.discriminatedUnion("state", [
 ]);
 
 /**
- * What a person said, in the order of the log; `id` is the seq of the event behind it: the cursor
- * of the poll.
+ * A user's message, withdrawal, answer or cancellation, in the order of the log. `id` is the seq of
+ * its event and the cursor of the poll.
  */
 export const workerCommandSchema = z.discriminatedUnion("type", [
   z.strictObject({
@@ -124,68 +119,62 @@ export const workerSpecSchema = z.strictObject({
   taskId: z.string(),
   attempt: z.int().positive(),
   prompt: z.string(),
+  /** What the agent must know beside the prompt; absent = nothing. Never part of the prompt itself. */
+  notes: z.array(z.string()).optional(),
   agent: z.string(),
   model: z.string().nullable(),
   /** Null = the agent's own default. */
   effort: z.enum(EFFORTS).nullable(),
-  /** Whether `/anthropic` leads to a model. */
+  /** Whether `/anthropic` serves a model. */
   gateway: z.enum(["open", "none"]),
   script: z.array(scriptStepSchema).nullable(),
-  /**
-   * The command of an agent program that speaks the Agent Client Protocol; absent for agents that
-   * the worker has itself.
-   */
+  /** Command of an agent that speaks the Agent Client Protocol; absent for built-in agents. */
   acpCommand: z.string().min(1).max(4_000).optional(),
-  /** Servers of tools; started by the worker once the setup is done. */
+  /** MCP servers; the worker starts them after the setup. */
   mcpServers: mcpServersSchema.optional(),
-  /** Commands of the repository that make the checkout ready, in order. */
+  /** The repository's setup commands, in order. */
   setup: z.array(z.strictObject({ command: z.string(), timeoutMs: z.number().positive() })),
-  /** Commands that the harness runs after the agent. */
+  /** Commands that the worker runs after the agent. */
   verify: z.array(z.string()),
   budget: budgetSchema,
-  /** The branch that the upstream calls the base, and the commit to start from. */
+  /** Name of the base branch upstream, and the commit to start from. */
   base: z.string(),
   baseSha: z.string(),
-  /** Push the work to `workRef` and checkpoints to `checkpointRef`, nothing else. */
+  /** The only refs that the worker may push: the work, and checkpoints. */
   workRef: z.string(),
   checkpointRef: z.string(),
   /**
-   * Go on from here instead of from baseSha: the commit is in the task repository, the cursor is
-   * the agent's own.
+   * Start from this commit of the task repository instead of baseSha; the cursor is the agent's
+   * own.
    */
   resume: z.strictObject({ sha: z.string(), cursor: z.string().nullable() }).nullable(),
-  /** The number of the transcript's last record; 0 = there is none. */
+  /** Number of the last transcript record; 0 = none. */
   transcript: z.int().min(0),
-  /** Answers that were given to questions of earlier attempts: question id -> text. */
+  /** Answers to questions of earlier attempts: question id -> text. */
   answers: z.record(z.string(), z.string()),
   /**
-   * What people said that an earlier life of the worker was shown, oldest first, the last DELIVERED
-   * at most: it may have ended before it wrote them down.
+   * The last user messages that an earlier worker process received (at most DELIVERED), oldest
+   * first. It may have exited before it stored them in the transcript.
    */
   delivered: z.array(z.strictObject({ id: z.string(), text: z.string() })),
-  /**
-   * Ask for commands after this id. Messages that no earlier attempt was shown come as commands.
-   */
+  /** Poll for commands after this id. Messages not yet delivered arrive as commands. */
   commandsAfter: z.int().min(0),
-  /**
-   * Events of this attempt up to this seq are durable already (a worker that restarts goes on from
-   * here).
-   */
+  /** Events of this attempt up to this seq are durable; a restarted worker continues from here. */
   ack: z.int().min(0),
   /**
-   * Stop by yourself (checkpoint, then fail with deadline_exceeded) this many ms after the agent
-   * began.
+   * The worker stops this many ms after the agent began: it pushes a checkpoint and fails with
+   * deadline_exceeded.
    */
   wallMs: z.number().positive(),
-  /** Give up when nothing was answered for this many ms. */
+  /** The worker exits when no request is answered for this many ms. */
   abandonMs: z.number().positive(),
 });
 export type WorkerSpec = z.infer<typeof workerSpecSchema>;
 
 /**
- * Environment of a worker process: the broker's unix socket, the attempt's token, the folder for
- * the checkout, and a folder for the journal. `assignment` stands in place of token and attempt:
- * the file in which a worker that was started ahead will find them (Assignment).
+ * Environment variables of a worker process: the broker's unix socket, the attempt and its token,
+ * the folder of the checkout, and the folder of the journal. A prestarted worker gets `assignment`
+ * in place of token and attempt: the path of the file that will hold them (Assignment).
  */
 export const WORKER_ENV = {
   socket: "SLIPWAY_SOCKET",
@@ -197,14 +186,14 @@ export const WORKER_ENV = {
 } as const;
 
 /**
- * Whom a worker that was started ahead works for. The file appears whole, after the socket beside
- * it.
+ * The attempt of a prestarted worker. The file appears atomically, after the socket in the same
+ * folder.
  */
 export const assignmentSchema = z.strictObject({ token: z.string().min(1), attempt: z.int().positive() });
 export type Assignment = z.infer<typeof assignmentSchema>;
 
 /**
- * Exit codes of the worker process: 0 = its report was acknowledged, 1 = it could not report, 3 =
- * told that its attempt is over.
+ * Exit codes of the worker process: 0 = its result was acknowledged, 1 = it could not report, 3 =
+ * its attempt is over.
  */
 export const WORKER_EXIT = { reported: 0, lost: 1, stale: 3 } as const;

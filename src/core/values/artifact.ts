@@ -1,13 +1,13 @@
 /**
- * An artifact: what was salvaged from a sandbox whose worker could not save it itself. Opaque:
+ * An artifact: the workspace of a sandbox whose worker could not push its work. Opaque to Slipway:
  * never unpacked, never executed.
  */
 import { z } from "zod";
 
-/** Every name in the tar of a workspace begins with this. */
+/** First path segment of every name in a workspace tar. */
 export const WORKSPACE = "workspace";
 
-/** A file name in an address, and which attempt it comes from. */
+/** File name of an artifact in a URL; group 1 is the attempt. */
 export const ARTIFACT_NAME = /^a(\d{1,6})-workspace\.tar\.gz$/;
 
 export const artifactName = (attempt: number): string => `a${attempt}-workspace.tar.gz`;
@@ -15,17 +15,14 @@ export const artifactName = (attempt: number): string => `a${attempt}-workspace.
 export const artifactSchema = z.strictObject({
   name: z.string().regex(ARTIFACT_NAME),
   attempt: z.int().positive(),
-  /** Size of the file. */
+  /** Size of the compressed file. */
   bytes: z.int().min(0),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
   /** Epoch ms. */
   at: z.number(),
-  /** Files that are in it. */
+  /** Number of files inside. */
   files: z.int().min(0),
-  /**
-   * What is missing and why, in words for people; null when only what can be made again was left
-   * out.
-   */
+  /** A text for people: what is missing and why; null when only regenerable files were left out. */
   note: z.string().max(1_000).nullable(),
 });
 

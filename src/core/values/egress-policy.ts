@@ -1,16 +1,18 @@
 /**
- * What a task may reach: exact `host:port`, nothing else. No wildcards: whoever can rent a name
- * below a listed one would be listed. Pure; what a name resolves to is checked where the connection
- * is made (src/broker/connect-proxy.ts).
+ * Egress policies: a task may connect to exact `host:port` endpoints only. Wildcards are not
+ * supported, because anyone who can register a subdomain of a listed name would be allowed too.
+ * Pure: the addresses that a name resolves to are checked when the connection is made
+ * (src/broker/connect-proxy.ts).
  */
 import { SlipwayError } from "../error.ts";
 import type { Egress } from "../task.ts";
+import { parseHostAndPort } from "./hostname.ts";
 
 /**
- * Package registries, and what their clients need. Left out on purpose are hosts that are made for
- * leaving data with an account of one's own: code hosting, object storage, content networks. What
- * remains: a registry that takes packages at the address where it hands them out (npm, rubygems)
- * also takes one from a task that brings an account; who cannot bear that shortens the list.
+ * The shipped allow-list: package registries and the hosts that their clients need. Code hosting,
+ * object storage and content networks are left out, because a task could upload data there to any
+ * account. Remaining risk: registries that accept uploads at their download address (npm, rubygems)
+ * accept them from a task that has an account; operators who cannot accept this remove them.
  * Reviewed on 2026-11-23.
  */
 export const DEFAULT_HOSTS: readonly string[] = [
@@ -31,51 +33,45 @@ export const DEFAULT_HOSTS: readonly string[] = [
   "repo.packagist.org:443",
 ];
 
-/** The policy of one attempt at the moment of one connection. */
+/** The policy of one attempt at the time of one connection. */
 export interface EgressPolicy {
   readonly egress: Egress;
   /** `host:port`, lower case. */
   readonly hosts: ReadonlySet<string>;
 }
 
-const NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
-
-const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/;
-
 /**
- * `host:port` as a CONNECT names it, in lower case; null when it is anything else: a user, a dot at
- * the end, an IPv6 address, a bad port.
+ * Parses the `host:port` of a CONNECT request into lower case; null for anything else: user
+ * information, a trailing dot, an IPv6 address, a missing or bad port.
  */
 export function parseEndpoint(text: string): string | null {
-  const [, host = "", port = ""] = /^([^:@/\s]+):([1-9]\d{0,4})$/.exec(text.toLowerCase()) ?? [];
-  const numeric = /(^|\.)(\d+|0x[0-9a-f]*)$/.test(host);
-  if (Number(port) > 65_535 || (numeric ? !IPV4.test(host) : !NAME.test(host))) return null;
-  return port === "" ? null : `${host}:${port}`;
+  const parsed = parseHostAndPort(text);
+  return parsed === null || parsed.port === null ? null : `${parsed.host}:${parsed.port}`;
 }
 
-/** @throws SlipwayError `invalid_request`: the list is taken whole or not at all. */
+/** @throws SlipwayError `invalid_request` when any entry is invalid. @returns a sorted set. */
 export function parseEndpoints(list: readonly string[]): string[] {
-  const places = list.map((text) => {
-    const place = parseEndpoint(text);
-    if (place !== null) return place;
+  const endpoints = list.map((text) => {
+    const endpoint = parseEndpoint(text);
+    if (endpoint !== null) return endpoint;
     throw new SlipwayError(
       "invalid_request",
-      `${JSON.stringify(text.slice(0, 100))} is no host:port, such as registry.npmjs.org:443.`,
+      `${JSON.stringify(text.slice(0, 100))} is not a host:port like registry.npmjs.org:443.`,
     );
   });
-  return [...new Set(places)].toSorted();
+  return [...new Set(endpoints)].toSorted();
 }
 
-/** Why the policy refuses a place; null = it does not. The words say how to change that. */
-export function explainRefusal({ egress, hosts }: EgressPolicy, place: string): string | null {
+/** Why the policy refuses an endpoint and how to change that; null when it allows it. */
+export function explainRefusal({ egress, hosts }: EgressPolicy, endpoint: string): string | null {
   switch (egress) {
     case "open":
       return null;
     case "none":
       return 'The task has egress "none". Submit with --egress allowlist to reach package registries.';
     case "allowlist":
-      return hosts.has(place)
+      return hosts.has(endpoint)
         ? null
-        : `It is not on the allow-list. An operator adds it with \`slipway egress allow ${place}\`.`;
+        : `It is not on the allow-list. An operator adds it with \`slipway egress allow ${endpoint}\`.`;
   }
 }

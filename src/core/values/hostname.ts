@@ -1,9 +1,9 @@
-/** The one grammar of host names, ports and `host:port`. Pure: it resolves nothing. */
+/** The grammar of host names, ports and `host:port`. Pure: nothing is resolved. */
 
 /** RFC 1123: labels of at most 63 characters, at most 253 in all; lower case. */
 const NAME = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
 const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.|$)){4}$/;
-/** A last label of digits or hexadecimal makes URL parsers read the whole name as an IPv4 address. */
+/** URL parsers read a name whose last label is a number as an IPv4 address. */
 const NUMERIC = /(^|\.)(\d+|0x[0-9a-f]*)$/;
 const PORT = /^[1-9]\d{0,4}$/;
 
@@ -14,7 +14,9 @@ export interface HostAndPort {
   readonly port: number | null;
 }
 
-/** True for a lower-case DNS name or a dotted IPv4 address; false for IPv6 and for other numeric forms. */
+/**
+ * True for a lower-case DNS name or a dotted IPv4 address; false for IPv6 and other numeric forms.
+ */
 export function isHostname(host: string): boolean {
   return NUMERIC.test(host) ? IPV4.test(host) : NAME.test(host);
 }

@@ -1,30 +1,32 @@
 /**
- * Names of images, as people and repositories may give them, and the operator's list of those that
- * may be used. Pure: no engine, no DNS. Everything is compared in the canonical form,
- * `registry/path:tag` or `registry/path@digest`, which is also what the engine is asked for, so
- * that no name can be read as the id of a local image.
+ * Image references from users and repositories, and the operator's allow-list. Pure: no engine, no
+ * DNS. References are compared, and passed to the engine, in canonical form: `registry/path:tag` or
+ * `registry/path@digest`. So the engine never reads a name as the id of a local image.
  */
 import { SlipwayError } from "../error.ts";
+import { parseHostAndPort } from "./hostname.ts";
 
-/** Stands for Slipway's own image: a task may say so against its repository's wish. */
+/** Selects Slipway's own image, also when the repository configures another one. */
 export const OWN_IMAGE = "default";
 
 const HUB = "docker.io";
-const HOST = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*(:[1-9]\d{0,4})?$/;
 const SEGMENT = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$/;
 const TAG = /^\w[\w.-]{0,127}$/;
 const DIGEST = /^sha256:[0-9a-f]{64}$/;
 const LONGEST = 255;
 
-/**
- * True when the first part of a name is a registry and not the owner of an image on the usual one.
- */
+/** True when the first segment of a name is a registry; otherwise it is an owner on Docker Hub. */
 function isRegistry(part: string): boolean {
   return part === "localhost" || part.includes(".") || part.includes(":");
 }
 
+/** Image names are case-sensitive: a registry in upper case is invalid. */
+function isRegistryHost(text: string): boolean {
+  return text === text.toLowerCase() && parseHostAndPort(text) !== null;
+}
+
 /**
- * `node` -> docker.io/library/node, `acme/app` -> docker.io/acme/app, `ghcr.io/acme/app` as it is.
+ * `node` -> docker.io/library/node, `acme/app` -> docker.io/acme/app, `ghcr.io/acme/app` stays.
  */
 function withRegistry(name: string): string {
   const [first = "", ...rest] = name.split("/");
@@ -35,7 +37,8 @@ function withRegistry(name: string): string {
 }
 
 /**
- * @returns the canonical name. A tag beside a digest is dropped, because the digest decides.
+ * @returns the canonical name. A tag next to a digest is dropped: the digest alone selects the
+ * image.
  * @throws SlipwayError `invalid_image`.
  */
 export function parseImageReference(text: string): string {
@@ -51,18 +54,19 @@ export function parseImageReference(text: string): string {
   const tag = colon < 0 ? "latest" : tagged.slice(colon + 1);
   const name = withRegistry(colon < 0 ? tagged : tagged.slice(0, colon));
   const [host = "", ...path] = name.split("/");
-  const fits = HOST.test(host) && path.length > 0 && path.every((part) => SEGMENT.test(part)) && name.length <= LONGEST;
-  // The engine takes 64 hexadecimal digits, and `sha256:` with any number of them, for the id of an
-  // image.
+  const fits =
+    isRegistryHost(host) && path.length > 0 && path.every((part) => SEGMENT.test(part)) && name.length <= LONGEST;
+  // The engine reads 64 hexadecimal digits, and `sha256:` with any number of them, as an image id.
   if (!fits || more.length > 0 || !TAG.test(tag) || /^([0-9a-f]{64}|sha256)$/.test(path.at(-1) ?? "")) return refuse();
   if (digest === undefined) return `${name}:${tag}`;
   return DIGEST.test(digest) ? `${name}@${digest}` : refuse();
 }
 
 /**
- * One entry of the operator's list: a name, or a beginning that ends in `*`, in canonical form.
- * @returns null when it is neither. A star stands only after the registry's `/`: `ghcr.io*` would
- * also mean ghcr.io.example.com.
+ * Parses one entry of the operator's list: a name, or a prefix followed by `*`.
+ * @returns the canonical form, or null when it is neither. A `*` before the first `/` would also
+ * match other registries (`ghcr.io*` matches ghcr.io.example.com), so such a prefix is read as a
+ * name on Docker Hub.
  */
 export function parseImageRule(text: string): string | null {
   if (!text.endsWith("*")) {
@@ -77,7 +81,7 @@ export function parseImageRule(text: string): string | null {
   const canonical =
     rest.length > 0 && isRegistry(first) ? start : `${HUB}/${rest.length === 0 ? "library/" : ""}${start}`;
   const [host = ""] = canonical.split("/");
-  return start !== "" && HOST.test(host) && /^[a-z0-9./_@-]*(:[\w.-]*)?$/.test(canonical.slice(host.length))
+  return start !== "" && isRegistryHost(host) && /^[a-z0-9./_@-]*(:[\w.-]*)?$/.test(canonical.slice(host.length))
     ? `${canonical}*`
     : null;
 }

@@ -1,11 +1,13 @@
 /**
- * Addresses of repositories and names of branches, as people may give them. Pure: no process, no
- * DNS (what a name resolves to is checked where the connection is made, src/git/host-pinning.ts).
+ * Repository URLs and branch names from users. Pure: no process, no DNS (the addresses that a name
+ * resolves to are checked when the connection is made, src/git/host-pinning.ts).
  */
+import { isIPv4 } from "node:net";
 import { SlipwayError } from "../error.ts";
+import { parseHostAndPort } from "./hostname.ts";
 
 export interface RepositoryUrl {
-  /** Canonical: scheme and host in lower case, no default port, no slash at the end. */
+  /** Canonical: scheme and host in lower case, no default port, no trailing slash. */
   readonly url: string;
   /** `host` or `host:port`. */
   readonly host: string;
@@ -14,34 +16,31 @@ export interface RepositoryUrl {
 }
 
 export interface RepositoryUrlRules {
-  /** `host[:port]` that may be reached by plain http, on that port, and at a private address. */
+  /** `host[:port]` entries that may use plain http, that port, and private addresses. */
   readonly trustedHosts: readonly string[];
 }
 
 const LONGEST = 2_000;
-const HOST = /^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/;
 const SEGMENT = /^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,100}$/;
-/** Names that never leave the machine or its network. */
+/** Names that resolve only on the machine or its network. */
 const LOCAL_NAME = /(^|\.)(localhost|local|internal|lan|home|arpa|invalid|test|onion)$/;
 
-/**
- * @throws SlipwayError `invalid_repository`, without repeating a secret that the address may hold.
- */
+/** @throws SlipwayError `invalid_repository`; its text never repeats a secret from the address. */
 export function parseRepositoryUrl(text: string, { trustedHosts }: RepositoryUrlRules): RepositoryUrl {
-  const refuse = (why: string): never => {
-    throw new SlipwayError("invalid_repository", `${why} Give an address like https://host/owner/repository.`);
+  const refuse = (reason: string): never => {
+    throw new SlipwayError("invalid_repository", `${reason} Give an address like https://host/owner/repository.`);
   };
   if (text.length > LONGEST) refuse("The address is too long.");
   const parts = /^(https?):\/\/([^/?#\\]*)\/([^?#\\]*)$/i.exec(text);
   if (parts === null || !/^[\x21-\x7e]+$/.test(text)) return refuse("This is not a web address of a repository.");
   const [, scheme = "", authority = "", rawPath = ""] = parts;
   if (authority.includes("@"))
-    refuse("The address must not hold a name or a token; add a credential for the host instead.");
-  const host = hostOf(authority.toLowerCase(), scheme.toLowerCase()) ?? refuse("The host name is not usable.");
+    refuse("The address must not contain a user name or a token; add a credential for the host instead.");
+  const host = readHost(authority, scheme.toLowerCase()) ?? refuse("The host name is not usable.");
   if (!trustedHosts.includes(host)) {
     if (scheme.toLowerCase() !== "https") refuse("Only https is used, except for hosts in SLIPWAY_TRUSTED_REPO_HOSTS.");
     if (host.includes(":")) refuse("Only the default port is used, except for hosts in SLIPWAY_TRUSTED_REPO_HOSTS.");
-    if (isAddress(host) || !host.includes(".") || LOCAL_NAME.test(host)) {
+    if (isIPv4(host) || !host.includes(".") || LOCAL_NAME.test(host)) {
       refuse("Numeric, local and private hosts are used only when they are in SLIPWAY_TRUSTED_REPO_HOSTS.");
     }
   }
@@ -53,26 +52,17 @@ export function parseRepositoryUrl(text: string, { trustedHosts }: RepositoryUrl
   return { url: `${scheme.toLowerCase()}://${host}/${path}`, host, path: path.replace(/\.git$/, "") };
 }
 
-/** `host[:port]` without the scheme's own port, or null. */
-function hostOf(authority: string, scheme: string): string | null {
-  const [, name = "", port] = /^([^:]*)(?::(\d{1,5}))?$/.exec(authority) ?? [];
-  if (!HOST.test(name) || name.includes("xn--")) return null;
-  if (port === undefined || Number(port) === (scheme === "https" ? 443 : 80)) return name;
-  return Number(port) > 0 && Number(port) < 65_536 && !port.startsWith("0") ? `${name}:${port}` : null;
+/** @returns `host[:port]` without the scheme's default port, or null when it is not usable. */
+function readHost(authority: string, scheme: string): string | null {
+  const parsed = parseHostAndPort(authority);
+  if (parsed === null || parsed.host.includes("xn--")) return null;
+  const { host, port } = parsed;
+  return port === null || port === (scheme === "https" ? 443 : 80) ? host : `${host}:${port}`;
 }
 
 /**
- * IPv4 in any of the forms that resolvers take: dotted, decimal, hex, octal. IPv6 does not pass
- * HOST at all.
- */
-function isAddress(host: string): boolean {
-  const last = host.split(":")[0]?.split(".").at(-1) ?? "";
-  return /^(\d+|0x[0-9a-f]*)$/.test(last);
-}
-
-/**
- * @throws SlipwayError `invalid_branch`. Stricter than git: nothing that a shell, a log or an
- * option parser could misread.
+ * Stricter than git: allows only characters that shells, logs and option parsers do not interpret.
+ * @throws SlipwayError `invalid_branch`.
  */
 export function parseBranch(name: string): string {
   const fits =

@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { Credential, User } from "../../core/ports/accounts.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { AuthenticatedCaller, TokenGrant } from "../../auth/sessions.ts";
+import { credentialContext } from "../../auth/vault.ts";
 import { toIsoTime } from "../../core/protocol/mapping.ts";
 import {
   credentialSchema,
@@ -19,6 +20,7 @@ import {
   tokenSchema,
   userSchema,
 } from "../../core/protocol/rest.ts";
+import { parseHostAndPort } from "../../core/values/hostname.ts";
 import { EMPTY, json, listQuerySchema, pageOfList, route, type ApiDeps, type RouteReply } from "../route.ts";
 
 const DAY = 24 * 60 * 60 * 1_000;
@@ -251,11 +253,6 @@ function removed(there: boolean): RouteReply {
   return { status: 204 };
 }
 
-/** What the vault binds a credential's sealed token to. */
-export function credentialContext(userId: string, host: string): string {
-  return `credential ${userId} ${host}`;
-}
-
 function sealed(deps: ApiDeps, caller: AuthenticatedCaller, body: z.infer<typeof newCredentialSchema>): Credential {
   const host = normalizeHost(body.host);
   return {
@@ -268,19 +265,17 @@ function sealed(deps: ApiDeps, caller: AuthenticatedCaller, body: z.infer<typeof
   };
 }
 
-const HOST = /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[1-9]\d{0,4})?$/;
-
 /**
- * `host[:port]` as it stands in a repository's address, in lower case and without https's own port.
+ * `host[:port]` in the form that repository addresses use: lower case, without the https port.
+ * @throws SlipwayError `invalid_request`.
  */
 export function normalizeHost(text: string): string {
-  const host = text.toLowerCase();
-  const fits = HOST.test(host) && URL.canParse(`https://${host}`);
-  const canonical = fits ? new URL(`https://${host}`).host : null;
-  if (canonical === null || canonical !== host.replace(/:443$/, "")) {
+  const parsed = parseHostAndPort(text);
+  if (parsed === null) {
     throw new SlipwayError("invalid_request", "The body is not valid: see errors.", {
       errors: [{ path: "host", message: "must be a host name, or host:port" }],
     });
   }
-  return canonical;
+  const { host, port } = parsed;
+  return port === null || port === 443 ? host : `${host}:${port}`;
 }

@@ -132,7 +132,10 @@ export const operationsRoutes = [
     answers: { 200: json(garbageReportSchema) },
     async handle({ deps, identity, body }) {
       deps.log.info({ by: identity.userId, dryRun: body.dryRun ?? false }, "an operator collects what nobody needs");
-      const items = await deps.operations.collect(body.dryRun === true ? "look" : "remove", AbortSignal.timeout(GC_MS));
+      const items = await deps.operations.collect(
+        body.dryRun === true ? "dry-run" : "remove",
+        AbortSignal.timeout(GC_MS),
+      );
       return {
         status: 200,
         body: { dryRun: body.dryRun ?? false, bytes: totalBytes(items), items: items.map((one) => ({ ...one })) },

@@ -1,25 +1,18 @@
 /**
- * News of the engine: wakes whoever waits for a container when the engine reports that one ended or
- * went away. News is a hint, not a fact: it may be lost while the stream reconnects, so waiters
- * look for themselves when woken, after each reconnect, and now and then anyway.
+ * The engine's event stream as hints: a container ended or was removed.
+ *
+ * H1 A hint is not a fact. Hints are lost while the stream reconnects, so callers check the state
+ *    themselves when notified, after each reconnect (which notifies all), and at an interval.
  */
 import { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Engine } from "./engine.ts";
 
-export interface EngineEvents {
-  /**
-   * Resolves at the next hint about `name`, or after `ms`. Rejects with the signal's reason when
-   * aborted.
-   */
-  next(name: string, ms: number, signal: AbortSignal): Promise<void>;
-  close(): void;
-}
-
 const RECONNECT_MIN_MS = 200;
 const RECONNECT_MAX_MS = 5_000;
 
-function nameIn(line: string): string | null {
+/** The container that an event is about; null when the line cannot be parsed. */
+function parseContainerName(line: string): string | null {
   try {
     const name: unknown = JSON.parse(line)?.Actor?.Attributes?.name;
     return typeof name === "string" ? name : null;
@@ -28,98 +21,113 @@ function nameIn(line: string): string | null {
   }
 }
 
-/** @param label the containers of interest, `key=value`. Listens from the first `next` on. */
-export function openEngineEvents(engine: Engine, label: string): EngineEvents {
-  const waiting = new Map<string, Set<() => void>>();
-  const closing = new AbortController();
-  let started = false;
+export class EngineEvents {
+  readonly #engine: Engine;
+  readonly #label: string;
+  readonly #subscribers = new Map<string, Set<() => void>>();
+  readonly #closing = new AbortController();
+  #connected = false;
 
-  function wake(name: string | null): void {
-    const sets = name === null ? [...waiting.values()] : [waiting.get(name) ?? new Set<() => void>()];
-    for (const set of sets) for (const rouse of set) rouse();
+  /** @param label selects containers, `key=value`. The stream opens with the first `next`. */
+  constructor(engine: Engine, label: string) {
+    this.#engine = engine;
+    this.#label = label;
   }
 
-  async function listen(): Promise<void> {
-    const filters = { type: ["container" as const], event: ["die", "destroy"], label: [label] };
-    const stream = await engine.call((docker, stop) => docker.getEvents({ filters, abortSignal: stop }));
+  /**
+   * Resolves at the next hint about the container, or after `ms`. Rejects with the reason of
+   * `signal` when it aborts.
+   */
+  next(name: string, ms: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (!this.#connected) {
+      this.#connected = true;
+      void this.#keepConnected();
+    }
+    return new Promise((resolve, reject) => {
+      const set = this.#subscribers.get(name) ?? new Set<() => void>();
+      this.#subscribers.set(name, set);
+      const unsubscribe = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener("abort", onAbort);
+        set.delete(wake);
+        if (set.size === 0 && this.#subscribers.get(name) === set) this.#subscribers.delete(name);
+      };
+      const wake = (): void => resolve(unsubscribe());
+      const onAbort = (): void => {
+        unsubscribe();
+        reject(signal.reason);
+      };
+      const timer = setTimeout(wake, ms);
+      signal.addEventListener("abort", onAbort, { once: true });
+      set.add(wake);
+    });
+  }
+
+  close(): void {
+    this.#closing.abort();
+  }
+
+  /** @param name null = all subscribers. */
+  #notify(name: string | null): void {
+    const sets = name === null ? [...this.#subscribers.values()] : [this.#subscribers.get(name) ?? []];
+    for (const set of sets) for (const wake of set) wake();
+  }
+
+  async #readEvents(): Promise<void> {
+    const filters = { type: ["container" as const], event: ["die", "destroy"], label: [this.#label] };
+    const stream = await this.#engine.call((docker, stop) => docker.getEvents({ filters, abortSignal: stop }));
     const source = stream instanceof Readable ? stream : new Readable().wrap(stream);
     const stop = (): void => void source.destroy();
-    closing.signal.addEventListener("abort", stop, { once: true });
-    if (closing.signal.aborted) stop();
-    wake(null);
+    this.#closing.signal.addEventListener("abort", stop, { once: true });
+    if (this.#closing.signal.aborted) stop();
+    this.#notify(null);
     let rest = "";
     try {
       for await (const piece of source) {
         const lines = (rest + String(piece)).split("\n");
         rest = lines.pop() ?? "";
-        for (const line of lines) wake(nameIn(line));
+        for (const line of lines) this.#notify(parseContainerName(line));
       }
     } finally {
-      closing.signal.removeEventListener("abort", stop);
+      this.#closing.signal.removeEventListener("abort", stop);
     }
   }
 
-  /** An engine that is away is no error here: the waiters' own look finds out. */
-  async function keepListening(): Promise<void> {
+  /** Errors are dropped: subscribers that poll (H1) see the outage themselves. */
+  async #keepConnected(): Promise<void> {
+    const { signal } = this.#closing;
     let gap = RECONNECT_MIN_MS;
-    while (!closing.signal.aborted) {
+    while (!signal.aborted) {
       const begun = Date.now();
-      await listen().catch(() => undefined);
+      await this.#readEvents().catch(() => undefined);
       gap = Date.now() - begun > RECONNECT_MAX_MS ? RECONNECT_MIN_MS : Math.min(gap * 2, RECONNECT_MAX_MS);
-      await delay(gap, undefined, { signal: closing.signal, ref: false }).catch(() => undefined);
+      await delay(gap, undefined, { signal, ref: false }).catch(() => undefined);
     }
   }
-
-  function next(name: string, ms: number, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    if (!started) {
-      started = true;
-      void keepListening();
-    }
-    return new Promise((resolve, reject) => {
-      const set = waiting.get(name) ?? new Set<() => void>();
-      waiting.set(name, set);
-      const end = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", stop);
-        set.delete(rouse);
-        if (set.size === 0 && waiting.get(name) === set) waiting.delete(name);
-      };
-      const rouse = (): void => resolve(end());
-      const stop = (): void => {
-        end();
-        reject(signal.reason);
-      };
-      const timer = setTimeout(rouse, ms);
-      signal.addEventListener("abort", stop, { once: true });
-      set.add(rouse);
-    });
-  }
-
-  return { next, close: () => closing.abort() };
 }
 
 /**
- * Asks `look` until it finds something; between two looks it waits for news, which it subscribes to
- * before it looks.
+ * Calls `check` until it returns a value: at once, then after each hint and at least every
+ * `pollMs`. Subscribes before each check, so a hint that arrives during a check is not missed.
  */
 export async function waitUntil<T>(
-  news: EngineEvents,
+  events: EngineEvents,
   name: string,
   pollMs: () => number,
   signal: AbortSignal,
-  look: () => Promise<T | null>,
+  check: () => Promise<T | null>,
 ): Promise<T> {
   for (;;) {
-    const over = new AbortController();
-    const hint = news.next(name, pollMs(), AbortSignal.any([signal, over.signal]));
+    const checked = new AbortController();
+    const hint = events.next(name, pollMs(), AbortSignal.any([signal, checked.signal]));
     hint.catch(() => undefined);
     try {
-      const found = await look();
+      const found = await check();
       if (found !== null) return found;
       await hint;
     } finally {
-      over.abort();
+      checked.abort();
     }
   }
 }

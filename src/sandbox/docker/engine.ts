@@ -1,23 +1,24 @@
 /**
- * The Docker engine as a dependency that may be slow, hang or be away: every call ends within its
- * time-out, and every answer that is not an answer becomes TaskFailure `sandbox_unavailable`. What
- * the engine itself says (404, 409, ...) passes through as an EngineError.
+ * Bounded calls to the Docker engine, which may be slow, hang or be unreachable. Every call settles
+ * within its timeout. Transport failures reject with TaskFailure `sandbox_unavailable`; HTTP errors
+ * of the engine (404, 409, ...) reject with EngineError, so that callers can handle the status.
  */
 import { join, relative } from "node:path";
 import Docker from "dockerode";
 import { errorMessage } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
+import { isDiskFullMessage } from "../../core/lib/disk-full.ts";
 
 export interface EngineOptions {
-  /** How dockerode reaches the engine. Null = as the environment says (dockerOptions). */
+  /** How dockerode reaches the engine. Null = from the environment (dockerOptions). */
   readonly docker?: Docker.DockerOptions | null;
-  /** Longest wait for one answer, ms. */
+  /** Timeout of one call, ms. */
   readonly timeoutMs?: number;
 }
 
 const TIMEOUT_MS = 30_000;
 
-/** A refusal in the engine's own words. */
+/** An HTTP error of the engine, with the engine's message. */
 export class EngineError extends Error {
   readonly status: number;
 
@@ -33,12 +34,7 @@ export function hasStatus(error: unknown, ...statuses: readonly number[]): boole
   return error instanceof EngineError && statuses.includes(error.status);
 }
 
-/** True for the engine's and the builder's words for a file system without room. */
-export function isDiskFullMessage(words: string): boolean {
-  return /no space left on device|disk quota exceeded/i.test(words);
-}
-
-/** An engine without room is nobody's fault but its machine's: tasks wait until there is some. */
+/** A full engine disk is not the task's failure: `sandbox_unavailable` makes the task wait. */
 export function diskFull(evidence: string): TaskFailure {
   return new TaskFailure("sandbox_unavailable", {
     detail: "The Docker engine's disk is full: free some space there (`docker system df` shows what takes it).",
@@ -47,9 +43,9 @@ export function diskFull(evidence: string): TaskFailure {
 }
 
 /**
- * How to reach the engine: DOCKER_HOST (unix://, tcp://, ssh://; with DOCKER_TLS_VERIFY and
- * DOCKER_CERT_PATH), else the usual socket. dockerode reads these itself when it is told nothing;
- * this only says so, and refuses what it would misread.
+ * Connection options from the environment. Handles the forms of DOCKER_HOST that dockerode
+ * misreads (`unix://`, a plain path). For all others (tcp://, ssh://, DOCKER_TLS_VERIFY,
+ * DOCKER_CERT_PATH, unset) the result is empty, and dockerode reads the environment itself.
  */
 export function dockerOptions(env: NodeJS.ProcessEnv = process.env): Docker.DockerOptions {
   const host = env["DOCKER_HOST"];
@@ -59,7 +55,7 @@ export function dockerOptions(env: NodeJS.ProcessEnv = process.env): Docker.Dock
   return {};
 }
 
-/** True when the engine shares this machine's files, which mounting the broker's socket needs. */
+/** True when DOCKER_HOST names a local socket; a bind mount of the broker's socket needs one. */
 export function isLocalEngine(env: NodeJS.ProcessEnv = process.env): boolean {
   const host = env["DOCKER_HOST"] ?? "";
   return host === "" || host.startsWith("unix://") || host.startsWith("/") || host.startsWith("npipe://");
@@ -69,13 +65,16 @@ function abortError(signal: AbortSignal): unknown {
   return signal.reason ?? new DOMException("The operation was aborted", "AbortError");
 }
 
-/** What a failed call means. A caller's own abort stays an abort. */
+/**
+ * Converts the error of a failed call: the reason of `signal` when it is aborted, EngineError for
+ * an HTTP error, else TaskFailure `sandbox_unavailable`.
+ */
 export function toEngineError(error: unknown, signal?: AbortSignal): unknown {
   if (signal?.aborted === true) return abortError(signal);
   if (error instanceof TaskFailure || error instanceof EngineError) return error;
   if (error instanceof Error && "statusCode" in error && typeof error.statusCode === "number") {
-    const words = "json" in error && isMessage(error.json) ? error.json.message : error.message;
-    return new EngineError(error.statusCode, words.trim(), error);
+    const message = "json" in error && isMessage(error.json) ? error.json.message : error.message;
+    return new EngineError(error.statusCode, message.trim(), error);
   }
   return new TaskFailure("sandbox_unavailable", {
     detail: `The Docker engine does not answer: ${errorMessage(error)}`,
@@ -90,9 +89,9 @@ function isMessage(json: unknown): json is { message: string } {
 export interface Engine {
   readonly docker: Docker;
   /**
-   * One call, bounded. The signal given to `run` ends the request; the race ends the wait even if
-   * the client ignores it. Rejects with EngineError, TaskFailure `sandbox_unavailable`, or the
-   * reason of `signal`.
+   * Runs one call with a timeout. `run` should pass its signal to dockerode, which then closes the
+   * request; the call settles at the timeout or abort even if dockerode ignores the signal.
+   * Rejects with EngineError, TaskFailure `sandbox_unavailable`, or the reason of `signal`.
    */
   call<T>(
     run: (docker: Docker, signal: AbortSignal) => Promise<T>,
@@ -103,26 +102,26 @@ export interface Engine {
 
 export function openEngine(options: EngineOptions): Engine {
   const docker = new Docker(options.docker ?? dockerOptions());
-  const limit = options.timeoutMs ?? TIMEOUT_MS;
+  const defaultTimeoutMs = options.timeoutMs ?? TIMEOUT_MS;
 
   async function call<T>(
     run: (docker: Docker, signal: AbortSignal) => Promise<T>,
     signal?: AbortSignal,
-    timeoutMs = limit,
+    timeoutMs = defaultTimeoutMs,
   ): Promise<T> {
     signal?.throwIfAborted();
-    const ends = new AbortController();
-    let stop: (reason: unknown) => void = () => undefined;
-    const stopped = new Promise<never>((_, reject) => (stop = reject));
-    const onAbort = (): void => stop(signal === undefined ? undefined : abortError(signal));
-    const timer = setTimeout(() => stop(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+    const request = new AbortController();
+    let giveUp: (reason: unknown) => void = () => undefined;
+    const givenUp = new Promise<never>((_, reject) => (giveUp = reject));
+    const onAbort = (): void => giveUp(signal === undefined ? undefined : abortError(signal));
+    const timer = setTimeout(() => giveUp(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
     signal?.addEventListener("abort", onAbort, { once: true });
-    const answer = run(docker, ends.signal);
+    const answer = run(docker, request.signal);
     answer.catch(() => undefined);
     try {
-      return await Promise.race([answer, stopped]);
+      return await Promise.race([answer, givenUp]);
     } catch (error) {
-      ends.abort();
+      request.abort();
       throw toEngineError(error, signal);
     } finally {
       clearTimeout(timer);
@@ -134,34 +133,38 @@ export function openEngine(options: EngineOptions): Engine {
 }
 
 /**
- * What the engine refuses although the request is right is the engine's failure; the words are
- * kept.
+ * Converts an EngineError that the caller does not handle into TaskFailure `sandbox_unavailable`
+ * with the engine's message. Other errors are returned unchanged.
  */
-export function engineFailure(error: unknown): unknown {
+export function toTaskFailure(error: unknown): unknown {
   if (!(error instanceof EngineError)) return error;
   if (isDiskFullMessage(error.message)) return diskFull(error.message);
   const detail = `The Docker engine refused (${error.status}): ${error.message.slice(0, 300)}`;
   return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
 }
 
-/** The same for work that asks the engine. */
-export async function named<T>(work: Promise<T>): Promise<T> {
+/** Awaits the work and applies `toTaskFailure` to its rejection. */
+export async function withTaskFailures<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
-    throw engineFailure(error);
+    throw toTaskFailure(error);
   }
 }
 
+/** A folder of the coordinator (`from`), and its path on the engine's machine (`to`). */
 export interface HostDir {
   readonly from: string;
   readonly to: string;
 }
 
-/** A path of this machine as the engine's machine calls it; `back` = the other way round. */
-export function hostPaths(map: HostDir | null | undefined, way: "there" | "back" = "there"): (path: string) => string {
+/**
+ * A function that maps paths below `from` to the same paths below `to`. Other paths, and all paths
+ * without a map, are returned unchanged.
+ */
+export function createPathMap(map: HostDir | null | undefined): (path: string) => string {
   if (map === undefined || map === null) return (path) => path;
-  const [from, to] = way === "there" ? [map.from, map.to] : [map.to, map.from];
+  const { from, to } = map;
   return (path) => {
     const inside = relative(from, path);
     return inside.startsWith("..") ? path : join(to, inside);

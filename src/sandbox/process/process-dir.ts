@@ -1,19 +1,18 @@
 /**
- * The folder of one worker process: the truth about it, readable by every coordinator that comes
- * after.
+ * The folder of one worker process. It is the only record of the process, so every later
+ * coordinator can read its state.
  *
- *   box.json   whose it is; there from the first moment, because the folder appears by rename
- *   claim      "<pid> <start>" of the keeper that runs the worker; "0 -" = stopped before anything ran
- *   exit       the worker's exit code, or "lost" when nobody saw it
- *   log        stdout and stderr;  workspace/ state/ home/ tmp/  what the worker uses
+ *   box.json   the owner; present from the start, because the folder appears by rename
+ *   claim      "<pid> <start>" of the worker's supervisor; "0 -" = stopped before it ran
+ *   exit       the worker's exit code, or "lost" when it was not observed
+ *   log        stdout and stderr;  workspace/ state/ home/ tmp/  used by the worker
  *
- * B1 The claim is made by a hard link, complete and at most once: whoever makes it may run the
- *    worker, nobody else ever (rule D1).
- * B2 The claimant is the keeper itself, not the coordinator that started it, so that a crash at any
- *    moment leaves either no claim (start again) or a claim whose holder can be looked up (running,
- *    or lost).
- * B3 No claim is ever taken away from a folder under its own name; removal renames the folder
- *    first.
+ * B1 The claim is created by a hard link, complete and at most once. Only its creator may run the
+ *    worker (rule D1).
+ * B2 The supervisor itself creates the claim, not the coordinator that started it. A crash at any
+ *    moment therefore leaves either no claim (the worker can be started) or the claim of a process
+ *    whose state can be determined (running or lost).
+ * B3 A claim is never removed from a folder under its own name: removal first renames the folder.
  */
 import { link, mkdir, open, readdir, readFile, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { execFile } from "node:child_process";
@@ -25,17 +24,18 @@ import type { ProcessId } from "./processes.ts";
 export const ownerSchema = z.object({ instance: z.string(), taskId: z.string(), attempt: z.int() });
 export type Owner = z.infer<typeof ownerSchema>;
 
-/** Stale leavings of a crash are deleted after this long, ms. */
+/** Incomplete folders older than this were left by a crash, ms. */
 const STALE_MS = 60_000;
 const TAIL_CHARACTERS = 4_000;
-/** A log over this size starts anew, bytes. */
+/** A larger log is truncated, bytes. */
 const LOG_LIMIT = 64 * 1_024 * 1_024;
 
 /**
- * Runs as `sh -c KEEPER keeper <folder> <node> <worker file>`. It ignores SIGTERM, because it must
- * outlive the worker to note its exit code; the trap does not reach the worker: a subshell begins
- * with the signals' defaults. After the worker it starts no further process, because whoever is
- * killing the worker would kill that too; hence a note that is whole only with its line end.
+ * Runs as `sh -c SUPERVISOR_SCRIPT keeper <folder> <node> <worker file>`. The supervisor ignores
+ * SIGTERM, because it must outlive the worker to record its exit code; the worker runs in a
+ * subshell, which resets the signals to their defaults. After the worker the script starts no
+ * process, because a kill of the worker's session would include it. The exit code is therefore
+ * written in place, and is complete only with its line end.
  */
 export const SUPERVISOR_SCRIPT = `
 dir=$1 node=$2 file=$3
@@ -66,7 +66,7 @@ function isCode(error: unknown, ...codes: readonly string[]): boolean {
   return error instanceof Error && "code" in error && codes.includes(String(error.code));
 }
 
-async function textOf(path: string): Promise<string | null> {
+async function readIfExists(path: string): Promise<string | null> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {
@@ -75,8 +75,8 @@ async function textOf(path: string): Promise<string | null> {
   }
 }
 
-/** Puts a file in place, whole, unless there is one already. @returns false when there was. */
-async function putOnce(dir: string, name: string, text: string): Promise<boolean> {
+/** Creates a file atomically. @returns false when it exists already, or the folder is gone. */
+async function createOnce(dir: string, name: string, text: string): Promise<boolean> {
   const draft = join(dir, `${name}.${randomBytes(6).toString("hex")}`);
   try {
     await writeFile(draft, text, { mode: 0o600 });
@@ -90,7 +90,7 @@ async function putOnce(dir: string, name: string, text: string): Promise<boolean
   }
 }
 
-/** Makes the folder if there is none of that name. */
+/** Creates the folder unless it exists. */
 export async function createProcessDir(root: string, name: string, owner: Owner): Promise<void> {
   await mkdir(root, { recursive: true, mode: 0o700 });
   if ((await readOwner(join(root, name))) !== null) return;
@@ -107,32 +107,32 @@ export async function createProcessDir(root: string, name: string, owner: Owner)
 }
 
 export async function readOwner(dir: string): Promise<Owner | null> {
-  const text = await textOf(join(dir, "box.json"));
+  const text = await readIfExists(join(dir, "box.json"));
   return text === null ? null : ownerSchema.parse(JSON.parse(text));
 }
 
-/** Null = nobody has claimed it. pid 0 = stopped before it ran. */
+/** Null = unclaimed. pid 0 = stopped before it ran. */
 export async function readClaim(dir: string): Promise<ProcessId | null> {
-  const text = await textOf(join(dir, "claim"));
+  const text = await readIfExists(join(dir, "claim"));
   const [, pid, start] = /^(\d+) (.*)$/m.exec(text ?? "") ?? [];
   return pid === undefined || start === undefined ? null : { pid: Number(pid), start: start.trim() };
 }
 
-/** Takes the claim so that no keeper can. @returns false when one has it. */
+/** Takes the claim, so that no supervisor can. @returns false when it is taken already. */
 export function reserve(dir: string): Promise<boolean> {
-  return putOnce(dir, "claim", "0 -\n");
+  return createOnce(dir, "claim", "0 -\n");
 }
 
-/** The recorded end: an exit code, "lost", or null while there is none. */
+/** The recorded exit; null = none yet. */
 export async function readExit(dir: string): Promise<number | "lost" | null> {
-  const [, word] = /^(\d+|lost)\n$/.exec((await textOf(join(dir, "exit"))) ?? "") ?? [];
-  if (word === undefined) return null;
-  return word === "lost" ? "lost" : Number(word);
+  const [, exit] = /^(\d+|lost)\n$/.exec((await readIfExists(join(dir, "exit"))) ?? "") ?? [];
+  if (exit === undefined) return null;
+  return exit === "lost" ? "lost" : Number(exit);
 }
 
-/** Records an end that the keeper did not; what is recorded stays. */
+/** Records an exit that the supervisor did not record. An existing record is kept. */
 export async function recordExit(dir: string, exit: number | "lost"): Promise<void> {
-  await putOnce(dir, "exit", `${exit}\n`);
+  await createOnce(dir, "exit", `${exit}\n`);
 }
 
 export async function readLogTail(dir: string): Promise<string> {
@@ -153,10 +153,7 @@ export async function readLogTail(dir: string): Promise<string> {
   }
 }
 
-/**
- * Keeps a chatty worker from filling the disk: its log is written in append mode, so that it goes
- * on at the new end.
- */
+/** Truncates a log above LOG_LIMIT. The worker appends, so it continues at the new end. */
 export async function truncateLog(dir: string): Promise<void> {
   try {
     const path = join(dir, "log");
@@ -166,7 +163,7 @@ export async function truncateLog(dir: string): Promise<void> {
   }
 }
 
-/** Names of all boxes. Leavings of crashed makers and removers are deleted on the way. */
+/** Names of all folders. Deletes incomplete folders that a crash left. */
 export async function listProcessDirs(root: string): Promise<string[]> {
   let names: string[];
   try {
@@ -175,14 +172,14 @@ export async function listProcessDirs(root: string): Promise<string[]> {
     if (isCode(error, "ENOENT")) return [];
     throw error;
   }
-  for (const name of names.filter((one) => one.startsWith("."))) {
-    const found = await stat(join(root, name)).catch(() => null);
-    if (found !== null && Date.now() - found.ctimeMs > STALE_MS) await deleteTree(join(root, name));
+  for (const name of names.filter((entry) => entry.startsWith("."))) {
+    const stats = await stat(join(root, name)).catch(() => null);
+    if (stats !== null && Date.now() - stats.ctimeMs > STALE_MS) await deleteTree(join(root, name));
   }
   return names.filter((name) => !name.startsWith("."));
 }
 
-/** Forgets the box at once and deletes what it held. Nothing may run in it any more. */
+/** Removes the folder atomically, then deletes its content. No process may use it any more. */
 export async function removeProcessDir(root: string, name: string): Promise<void> {
   const gone = join(root, `.gone-${randomBytes(6).toString("hex")}`);
   try {
@@ -194,7 +191,7 @@ export async function removeProcessDir(root: string, name: string): Promise<void
   await deleteTree(gone);
 }
 
-/** Package caches leave folders that even their owner may not write to. */
+/** Package caches contain folders without write permission for their owner. */
 async function deleteTree(path: string): Promise<void> {
   const options = { recursive: true, force: true, maxRetries: 5, retryDelay: 50 };
   try {

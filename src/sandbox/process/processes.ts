@@ -1,6 +1,6 @@
 /**
- * Processes of this machine, read from /proc; where there is none (macOS) from `ps`, as far as that
- * goes. A process id alone is no identity, because ids are used again: here it is id + start.
+ * Processes of this machine, read from /proc. Without /proc (macOS) only `isAlive` works, by `ps`.
+ * Process ids are reused, so a process is identified by its id and start time.
  */
 import { execFile } from "node:child_process";
 import { readdir, readFile, stat } from "node:fs/promises";
@@ -8,8 +8,8 @@ import { readdir, readFile, stat } from "node:fs/promises";
 export interface ProcessId {
   readonly pid: number;
   /**
-   * Boot id and start time (Linux), or the start time in the words of `ps`. The keeper's shell
-   * script writes the same text.
+   * Boot id and start time (Linux), or the start time as `ps` prints it. SUPERVISOR_SCRIPT writes
+   * the same text.
    */
   readonly start: string;
 }
@@ -21,7 +21,7 @@ interface Stat {
   readonly start: string;
 }
 
-async function textOf(path: string): Promise<string | null> {
+async function readOrNull(path: string): Promise<string | null> {
   try {
     return await readFile(path, "utf8");
   } catch {
@@ -31,7 +31,7 @@ async function textOf(path: string): Promise<string | null> {
 
 let proc: Promise<boolean> | null = null;
 
-/** True where /proc tells about processes. */
+/** True when this machine has /proc. Checked once. */
 function hasProc(): Promise<boolean> {
   proc ??= stat("/proc/self/stat").then(
     () => true,
@@ -41,17 +41,17 @@ function hasProc(): Promise<boolean> {
 }
 
 /**
- * The name of a process may hold spaces and brackets: fields are counted from the last bracket,
- * where field 3 begins.
+ * The process name may contain spaces and brackets, so fields are counted from the last bracket,
+ * after which field 3 begins.
  */
-async function statOf(pid: number): Promise<Stat | null> {
-  const text = await textOf(`/proc/${pid}/stat`);
+async function readStat(pid: number): Promise<Stat | null> {
+  const text = await readOrNull(`/proc/${pid}/stat`);
   if (text === null) return null;
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   return { state: fields[0] ?? "", group: Number(fields[2]), session: Number(fields[3]), start: fields[19] ?? "" };
 }
 
-function startByPs(pid: number): Promise<string | null> {
+function readStartByPs(pid: number): Promise<string | null> {
   return new Promise((resolve) => {
     execFile(
       "ps",
@@ -64,21 +64,21 @@ function startByPs(pid: number): Promise<string | null> {
   });
 }
 
-async function startOf(pid: number): Promise<string | null> {
-  if (!(await hasProc())) return startByPs(pid);
-  const found = await statOf(pid);
-  // A zombie has ended; whoever should have collected it is gone.
+async function readStart(pid: number): Promise<string | null> {
+  if (!(await hasProc())) return readStartByPs(pid);
+  const found = await readStat(pid);
+  // A zombie has ended; its parent has not collected it.
   if (found === null || found.state === "Z" || found.state === "X") return null;
-  const boot = (await textOf("/proc/sys/kernel/random/boot_id"))?.trim() ?? "";
+  const boot = (await readOrNull("/proc/sys/kernel/random/boot_id"))?.trim() ?? "";
   return `${boot} ${found.start}`.trim();
 }
 
-/** True while this very process lives, not merely one with its number. */
+/** True while the process runs; false for another process with the same id. */
 export async function isAlive(id: ProcessId): Promise<boolean> {
-  return (await startOf(id.pid)) === id.start;
+  return (await readStart(id.pid)) === id.start;
 }
 
-/** Sends a signal to a process, or with a negative id to a group. One that is gone is no error. */
+/** Sends a signal to a process, or with a negative id to a group. Ignores a missing process. */
 export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
@@ -87,8 +87,8 @@ export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-async function belongs(pid: number, leader: number, marks: readonly Buffer[]): Promise<boolean> {
-  const found = await statOf(pid);
+async function isFollower(pid: number, leader: number, marks: readonly Buffer[]): Promise<boolean> {
+  const found = await readStat(pid);
   if (found === null || found.state === "Z" || found.state === "X") return false;
   if (leader > 0 && (found.session === leader || found.group === leader)) return true;
   try {
@@ -100,24 +100,21 @@ async function belongs(pid: number, leader: number, marks: readonly Buffer[]): P
 }
 
 /**
- * Processes (without `leader` itself) of the leader's session or group, or with one of `marks`
- * ("NAME=value") in the environment that they were started with. Leader 0 = by marks only. Empty
- * where there is no /proc.
+ * Processes (without `leader`) in the leader's session or group, or with one of `marks`
+ * ("NAME=value") in their initial environment. Leader 0 = by marks only. Empty without /proc.
  */
-async function followers(leader: number, marks: readonly string[]): Promise<number[]> {
+async function findFollowers(leader: number, marks: readonly string[]): Promise<number[]> {
   if (!(await hasProc())) return [];
   const wanted = marks.map((mark) => Buffer.from(`\0${mark}\0`));
   const pids = (await readdir("/proc")).map(Number).filter((pid) => pid > 1 && pid !== leader && pid !== process.pid);
-  const mine = await Promise.all(pids.map(async (pid) => ((await belongs(pid, leader, wanted)) ? pid : 0)));
-  return mine.filter((pid) => pid !== 0);
+  const matches = await Promise.all(pids.map(async (pid) => ((await isFollower(pid, leader, wanted)) ? pid : 0)));
+  return matches.filter((pid) => pid !== 0);
 }
 
-/**
- * Kills all followers, again while new ones appear (they may fork meanwhile). The leader lives on.
- */
+/** Kills all followers, repeatedly because they may fork. Does not kill the leader. */
 export async function killFollowers(leader: number, marks: readonly string[]): Promise<void> {
   for (let round = 0; round < 20; round++) {
-    const found = await followers(leader, marks);
+    const found = await findFollowers(leader, marks);
     if (found.length === 0) return;
     for (const pid of found) sendSignal(pid, "SIGKILL");
     await new Promise((resolve) => setTimeout(resolve, 5 + round * 5));

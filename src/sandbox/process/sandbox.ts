@@ -1,38 +1,46 @@
 /**
- * Workers as processes of this machine: no isolation, no engine. A worker and its keeper (box.ts)
- * run in a session of their own with their output in a file, so they survive the coordinator, and
- * the next one finds them in the folder.
+ * Workers as processes of this machine, without isolation. A worker and its supervisor
+ * (process-dir.ts) run in their own session with their output in a file, so they survive the
+ * coordinator, and the next one finds them by their folder.
  */
 import { spawn } from "node:child_process";
 import { mkdir, open, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { errorMessage } from "../../core/error.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { errorMessage, isAbort } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
 import { diskUsage } from "../../core/lib/disk-usage.ts";
 import { removeGarbage, type GcMode, type Garbage, type IsNeeded } from "../../core/lib/garbage.ts";
 import { WORKER_ENV } from "../../core/protocol/worker.ts";
+import type {
+  HardeningCheck,
+  PoolStatus,
+  Sandbox,
+  SandboxExit,
+  SandboxInfo,
+  SandboxSpec,
+} from "../../core/ports/sandbox.ts";
+import { WORKSPACE } from "../../core/values/artifact.ts";
+import { createWorkspaceTar } from "../workspace-tar.ts";
 import {
-  truncateLog,
+  createProcessDir,
   listProcessDirs,
-  reserve,
   readClaim,
   readExit,
-  SUPERVISOR_SCRIPT,
-  createProcessDir,
+  readLogTail,
   readOwner,
   recordExit,
   removeProcessDir,
-  readLogTail,
+  reserve,
+  SUPERVISOR_SCRIPT,
+  truncateLog,
 } from "./process-dir.ts";
-import { createWorkspaceTar } from "../workspace-tar.ts";
 import { isAlive, killFollowers, sendSignal, type ProcessId } from "./processes.ts";
-import type { Sandbox, SandboxExit, SandboxInfo, SandboxSpec } from "../../core/ports/sandbox.ts";
-import { WORKSPACE } from "../../core/values/artifact.ts";
 
 export interface ProcessSandboxOptions {
-  /** Scratch folders are made below it. One coordinator at a time. */
+  /** Parent of the sandboxes' folders. Used by one coordinator at a time. */
   readonly dir: string;
-  /** What `node` runs. */
+  /** The worker's program, run by `node`. */
   readonly workerFile: string;
   /** Sandboxes of other installations are neither listed nor adopted. */
   readonly instance: string;
@@ -41,40 +49,269 @@ export interface ProcessSandboxOptions {
 }
 
 const POLL_MS = 50;
-/** Longest time from the start of a keeper to its claim, ms. */
+/** Longest time from the start of a supervisor to its claim, ms. */
 const CLAIM_MS = 15_000;
-/** Longest time from the death of the worker to the keeper's note of it, ms. */
-const NOTE_MS = 3_000;
+/** Longest time from the worker's death until the supervisor has recorded its exit, ms. */
+const RECORD_MS = 3_000;
 const GONE: SandboxExit = { exitCode: null, outOfMemory: false, diskFull: false, tail: "" };
 
-type Look =
+type ProcessState =
   | { readonly state: "absent" }
   | { readonly state: "created" }
-  | { readonly state: "running"; readonly keeper: ProcessId }
+  | { readonly state: "running"; readonly supervisor: ProcessId }
   | { readonly state: "exited"; readonly exit: number | "lost" };
 
-function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  signal?.throwIfAborted();
-  return new Promise((done, failed) => {
-    const stop = (): void => {
-      clearTimeout(timer);
-      failed(signal?.reason);
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", stop);
-      done();
-    }, ms);
-    signal?.addEventListener("abort", stop, { once: true });
+export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
+  return new ProcessSandbox(options);
+}
+
+class ProcessSandbox implements Sandbox {
+  readonly kind = "process";
+  readonly isolates = false;
+
+  readonly #root: string;
+  readonly #workerFile: string;
+  readonly #instance: string;
+  readonly #crashpoint: (name: string) => void;
+  readonly #closing = new AbortController();
+
+  constructor({ dir, workerFile, instance, crashpoint = () => undefined }: ProcessSandboxOptions) {
+    this.#root = join(resolve(dir), "sandboxes");
+    this.#workerFile = resolve(workerFile);
+    this.#instance = instance;
+    this.#crashpoint = crashpoint;
+  }
+
+  async check(): Promise<string> {
+    await withTaskFailures(() => mkdir(this.#root, { recursive: true, mode: 0o700 }));
+    return "worker processes: NOT ISOLATED - agents run as this user with this machine's files and network; memory and CPU limits are not enforced";
+  }
+
+  hardeningChecks(): Promise<readonly HardeningCheck[]> {
+    return Promise.resolve([]);
+  }
+
+  storage(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
+  async prepare(_progress: (text: string) => void, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const stats = await stat(this.#workerFile).catch(() => null);
+    if (stats?.isFile() === true) return;
+    throw new TaskFailure("image_missing", {
+      detail: "The worker's program is missing: run `npm run build`.",
+      evidence: this.#workerFile,
+    });
+  }
+
+  ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+    return withTaskFailures(() => this.#ensure(spec, signal), signal);
+  }
+
+  maintainPool(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  poolStatus(): Promise<PoolStatus | null> {
+    return Promise.resolve(null);
+  }
+
+  wait(name: string, signal: AbortSignal): Promise<SandboxExit> {
+    const stop = AbortSignal.any([signal, this.#closing.signal]);
+    return withTaskFailures(() => this.#wait(this.#getDir(name), stop), signal);
+  }
+
+  stop(name: string, graceMs: number, signal?: AbortSignal): Promise<void> {
+    return withTaskFailures(() => this.#stop(this.#getDir(name), graceMs, signal), signal);
+  }
+
+  remove(name: string): Promise<void> {
+    return withTaskFailures(() => this.#remove(name));
+  }
+
+  salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> {
+    return withTaskFailures(() => this.#salvage(name, signal), signal);
+  }
+
+  list(): Promise<SandboxInfo[]> {
+    return withTaskFailures(() => this.#list());
+  }
+
+  reclaim(isNeeded: IsNeeded, mode: GcMode): Promise<Garbage[]> {
+    return withTaskFailures(() => this.#reclaim(isNeeded, mode));
+  }
+
+  reclaimImages(): Promise<Garbage[]> {
+    return Promise.resolve([]);
+  }
+
+  close(): Promise<void> {
+    this.#closing.abort();
+    return Promise.resolve();
+  }
+
+  #getDir(name: string): string {
+    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,120}$/.test(name))
+      throw new TaskFailure("internal", { detail: `${name} is not a valid sandbox name.` });
+    return join(this.#root, name);
+  }
+
+  async #ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const dir = this.#getDir(spec.name);
+    const expected = { instance: this.#instance, taskId: spec.taskId, attempt: spec.attempt };
+    await createProcessDir(this.#root, spec.name, expected);
+    this.#crashpoint("sandbox.created");
+    const owner = await readOwner(dir);
+    const isOwned =
+      owner?.instance === expected.instance && owner.taskId === expected.taskId && owner.attempt === expected.attempt;
+    if (!isOwned) {
+      throw new TaskFailure("sandbox_unavailable", {
+        detail: `A sandbox named ${spec.name} belongs to something else.`,
+      });
+    }
+    if ((await readState(dir)).state === "created") await this.#startSupervisor(dir, spec, signal);
+  }
+
+  async #startSupervisor(dir: string, spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+    const log = await open(join(dir, "log"), "a", 0o600);
+    try {
+      const args = ["-c", SUPERVISOR_SCRIPT, "keeper", dir, process.execPath, this.#workerFile];
+      const supervisor = spawn("/bin/sh", args, {
+        cwd: dir,
+        env: createWorkerEnv(dir, spec),
+        detached: true,
+        stdio: ["ignore", log.fd, log.fd],
+      });
+      const failed = new Promise<never>((_, reject) => supervisor.once("error", reject));
+      failed.catch(() => undefined);
+      supervisor.unref();
+      this.#crashpoint("sandbox.spawned");
+      await Promise.race([failed, waitForClaim(dir, signal)]);
+    } finally {
+      await log.close();
+    }
+  }
+
+  async #wait(dir: string, signal: AbortSignal): Promise<SandboxExit> {
+    for (let round = 0; ; round++) {
+      signal.throwIfAborted();
+      const current = await readState(dir);
+      if (current.state === "absent" || current.state === "exited") await killFollowers(0, getMarks(dir));
+      if (current.state === "absent") return GONE;
+      if (current.state === "exited") {
+        const exitCode = current.exit === "lost" ? null : current.exit;
+        return { exitCode, outOfMemory: false, diskFull: false, tail: await readLogTail(dir) };
+      }
+      if (round % 100 === 0) await truncateLog(dir);
+      await pause(POLL_MS, signal);
+    }
+  }
+
+  async #stop(dir: string, graceMs: number, signal?: AbortSignal): Promise<void> {
+    if ((await readState(dir)).state === "created") await reserve(dir);
+    const current = await readState(dir);
+    if (current.state === "running") {
+      sendSignal(-current.supervisor.pid, "SIGTERM");
+      if (!(await waitForEnd(dir, graceMs, signal))) await kill(dir, current.supervisor);
+    }
+    await killFollowers(0, getMarks(dir));
+  }
+
+  async #remove(name: string): Promise<void> {
+    const dir = this.#getDir(name);
+    if ((await readState(dir)).state === "created") await reserve(dir);
+    const current = await readState(dir);
+    if (current.state === "running") await kill(dir, current.supervisor);
+    await killFollowers(0, getMarks(dir));
+    await removeProcessDir(this.#root, name);
+  }
+
+  async #list(): Promise<SandboxInfo[]> {
+    const sandboxes: SandboxInfo[] = [];
+    for (const name of await listProcessDirs(this.#root)) {
+      const dir = join(this.#root, name);
+      const owner = await readOwner(dir);
+      const { state } = await readState(dir);
+      if (owner === null || state === "absent" || owner.instance !== this.#instance) continue;
+      sandboxes.push({ name, taskId: owner.taskId, attempt: owner.attempt, state });
+    }
+    return sandboxes;
+  }
+
+  async #salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> {
+    const dir = this.#getDir(name);
+    const { state } = await readState(dir);
+    if (state === "absent") return null;
+    if (state === "running") throw new TaskFailure("internal", { detail: `The worker of ${name} still runs.` });
+    return createWorkspaceTar(join(dir, "workspace"), WORKSPACE, signal);
+  }
+
+  /** A folder without a readable owner is not a sandbox: creation or removal was interrupted. */
+  async #reclaim(isNeeded: IsNeeded, mode: GcMode): Promise<Garbage[]> {
+    const garbage: Garbage[] = [];
+    for (const name of await listProcessDirs(this.#root)) {
+      const dir = join(this.#root, name);
+      if ((await readOwner(dir).catch(() => null)) !== null || (await isNeeded(name))) continue;
+      const folder = { kind: "folder", name, bytes: await diskUsage(dir) } as const;
+      garbage.push(await removeGarbage(mode, folder, () => removeProcessDir(this.#root, name)));
+    }
+    return garbage;
+  }
+}
+
+/**
+ * Reads the state from the folder. A dead supervisor without a recorded exit means that worker and
+ * supervisor were killed together; this is recorded as "lost".
+ */
+async function readState(dir: string): Promise<ProcessState> {
+  const exit = await readExit(dir);
+  if (exit !== null) return { state: "exited", exit };
+  const supervisor = await readClaim(dir);
+  if (supervisor === null) return { state: (await readOwner(dir)) === null ? "absent" : "created" };
+  if (supervisor.pid !== 0 && (await isAlive(supervisor))) return { state: "running", supervisor };
+  // The supervisor may have recorded the exit after the first read.
+  const recorded = await readExit(dir);
+  if (recorded !== null) return { state: "exited", exit: recorded };
+  await killFollowers(0, getMarks(dir));
+  await recordExit(dir, "lost");
+  return { state: "exited", exit: (await readExit(dir)) ?? "lost" };
+}
+
+async function waitForClaim(dir: string, signal: AbortSignal): Promise<void> {
+  for (let waited = 0; waited < CLAIM_MS; waited += 10) {
+    if ((await readClaim(dir)) !== null) return;
+    await pause(10, signal);
+  }
+  throw new TaskFailure("sandbox_unavailable", {
+    detail: "The worker process did not start.",
+    evidence: await readLogTail(dir),
   });
 }
 
-function unavailable(error: unknown): TaskFailure {
-  if (error instanceof TaskFailure) return error;
-  return new TaskFailure("sandbox_unavailable", { detail: errorMessage(error), cause: error });
+/** @returns true when it is not running within `ms`. */
+async function waitForEnd(dir: string, ms: number, signal?: AbortSignal): Promise<boolean> {
+  const until = Date.now() + ms;
+  for (;;) {
+    if ((await readState(dir)).state !== "running") return true;
+    if (Date.now() >= until) return false;
+    await pause(Math.min(POLL_MS, Math.max(1, until - Date.now())), signal);
+  }
 }
 
-/** What a worker sees of this machine's environment, and nothing else. */
-function workerEnv(dir: string, spec: SandboxSpec): Record<string, string> {
+/** Kills the worker first, so that the supervisor can record its exit code. */
+async function kill(dir: string, supervisor: ProcessId): Promise<void> {
+  await killFollowers(supervisor.pid, getMarks(dir));
+  if (!(await waitForEnd(dir, RECORD_MS)) && (await isAlive(supervisor))) {
+    await recordExit(dir, 137);
+    sendSignal(-supervisor.pid, "SIGKILL");
+  }
+  await killFollowers(0, getMarks(dir));
+}
+
+/** The complete environment of a worker. */
+function createWorkerEnv(dir: string, spec: SandboxSpec): Record<string, string> {
   return {
     PATH: process.env["PATH"] ?? "/usr/local/bin:/usr/bin:/bin",
     LANG: process.env["LANG"] ?? "C.UTF-8",
@@ -89,229 +326,26 @@ function workerEnv(dir: string, spec: SandboxSpec): Record<string, string> {
   };
 }
 
-/**
- * A process of a box is known by either of these in its environment, also when it left the worker's
- * session.
- */
-function marksOf(dir: string): string[] {
+/** Environment variables that identify the worker's processes, even outside of its session. */
+function getMarks(dir: string): string[] {
   return [`SLIPWAY_BOX=${dir}`, `HOME=${join(dir, "home")}`];
 }
 
-export function openProcessSandbox(options: ProcessSandboxOptions): Sandbox {
-  const root = join(resolve(options.dir), "sandboxes");
-  const workerFile = resolve(options.workerFile);
-  const crashpoint = options.crashpoint ?? (() => undefined);
-  const closing = new AbortController();
-  const folder = (name: string): string => {
-    if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,120}$/.test(name))
-      throw new TaskFailure("internal", { detail: `${name} is no name of a sandbox.` });
-    return join(root, name);
-  };
-
-  /**
-   * Also settles what nobody saw the end of: a dead keeper without a note means that worker and
-   * keeper were killed together.
-   */
-  async function look(dir: string): Promise<Look> {
-    const exit = await readExit(dir);
-    if (exit !== null) return { state: "exited", exit };
-    const keeper = await readClaim(dir);
-    if (keeper === null) return { state: (await readOwner(dir)) === null ? "absent" : "created" };
-    if (keeper.pid !== 0 && (await isAlive(keeper))) return { state: "running", keeper };
-    const noted = await readExit(dir);
-    if (noted !== null) return { state: "exited", exit: noted };
-    await killFollowers(0, marksOf(dir));
-    await recordExit(dir, "lost");
-    return { state: "exited", exit: (await readExit(dir)) ?? "lost" };
-  }
-
-  async function startKeeper(dir: string, spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    const log = await open(join(dir, "log"), "a", 0o600);
-    try {
-      const keeper = spawn("/bin/sh", ["-c", SUPERVISOR_SCRIPT, "keeper", dir, process.execPath, workerFile], {
-        cwd: dir,
-        env: workerEnv(dir, spec),
-        detached: true,
-        stdio: ["ignore", log.fd, log.fd],
-      });
-      const failed = new Promise<never>((_, reject) => keeper.once("error", reject));
-      failed.catch(() => undefined);
-      keeper.unref();
-      crashpoint("sandbox.spawned");
-      await Promise.race([failed, claimed(dir, signal)]);
-    } finally {
-      await log.close();
-    }
-  }
-
-  async function claimed(dir: string, signal: AbortSignal): Promise<void> {
-    for (let waited = 0; waited < CLAIM_MS; waited += 10) {
-      if ((await readClaim(dir)) !== null) return;
-      await pause(10, signal);
-    }
-    throw new TaskFailure("sandbox_unavailable", {
-      detail: "The worker process did not start.",
-      evidence: await readLogTail(dir),
-    });
-  }
-
-  async function ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    const dir = folder(spec.name);
-    const mine = { instance: options.instance, taskId: spec.taskId, attempt: spec.attempt };
-    await createProcessDir(root, spec.name, mine);
-    crashpoint("sandbox.created");
-    const owner = await readOwner(dir);
-    if (owner?.instance !== mine.instance || owner.taskId !== mine.taskId || owner.attempt !== mine.attempt) {
-      throw new TaskFailure("sandbox_unavailable", {
-        detail: `A sandbox named ${spec.name} belongs to something else.`,
-      });
-    }
-    if ((await look(dir)).state === "created") await startKeeper(dir, spec, signal);
-  }
-
-  async function wait(name: string, signal: AbortSignal): Promise<SandboxExit> {
-    const dir = folder(name);
-    const stop = AbortSignal.any([signal, closing.signal]);
-    for (let round = 0; ; round++) {
-      stop.throwIfAborted();
-      const seen = await look(dir);
-      if (seen.state === "absent" || seen.state === "exited") await killFollowers(0, marksOf(dir));
-      if (seen.state === "absent") return GONE;
-      if (seen.state === "exited") {
-        return {
-          exitCode: seen.exit === "lost" ? null : seen.exit,
-          outOfMemory: false,
-          diskFull: false,
-          tail: await readLogTail(dir),
-        };
-      }
-      if (round % 100 === 0) await truncateLog(dir);
-      await pause(POLL_MS, stop);
-    }
-  }
-
-  /** @returns true when it is not running within `ms`. */
-  async function ended(dir: string, ms: number, signal?: AbortSignal): Promise<boolean> {
-    const until = Date.now() + ms;
-    for (;;) {
-      if ((await look(dir)).state !== "running") return true;
-      if (Date.now() >= until) return false;
-      await pause(Math.min(POLL_MS, Math.max(1, until - Date.now())), signal);
-    }
-  }
-
-  /** The keeper is spared at first: it knows the exit code. */
-  async function kill(dir: string, keeper: ProcessId): Promise<void> {
-    await killFollowers(keeper.pid, marksOf(dir));
-    if (!(await ended(dir, NOTE_MS)) && (await isAlive(keeper))) {
-      await recordExit(dir, 137);
-      sendSignal(-keeper.pid, "SIGKILL");
-    }
-    await killFollowers(0, marksOf(dir));
-  }
-
-  async function stop(name: string, graceMs: number, signal?: AbortSignal): Promise<void> {
-    const dir = folder(name);
-    if ((await look(dir)).state === "created") await reserve(dir);
-    const seen = await look(dir);
-    if (seen.state === "running") {
-      sendSignal(-seen.keeper.pid, "SIGTERM");
-      if (!(await ended(dir, graceMs, signal))) await kill(dir, seen.keeper);
-    }
-    await killFollowers(0, marksOf(dir));
-  }
-
-  async function remove(name: string): Promise<void> {
-    const dir = folder(name);
-    if ((await look(dir)).state === "created") await reserve(dir);
-    const seen = await look(dir);
-    if (seen.state === "running") await kill(dir, seen.keeper);
-    await killFollowers(0, marksOf(dir));
-    await removeProcessDir(root, name);
-  }
-
-  async function list(): Promise<SandboxInfo[]> {
-    const found: SandboxInfo[] = [];
-    for (const name of await listProcessDirs(root)) {
-      const owner = await readOwner(join(root, name));
-      const { state } = await look(join(root, name));
-      if (owner === null || state === "absent" || owner.instance !== options.instance) continue;
-      found.push({ name, taskId: owner.taskId, attempt: owner.attempt, state });
-    }
-    return found;
-  }
-
-  async function salvage(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | null> {
-    const dir = folder(name);
-    const { state } = await look(dir);
-    if (state === "absent") return null;
-    if (state === "running") throw new TaskFailure("internal", { detail: `The worker of ${name} still runs.` });
-    return createWorkspaceTar(join(dir, "workspace"), WORKSPACE, signal);
-  }
-
-  /**
-   * A folder that tells nothing about its owner is no sandbox: a maker or remover was killed over
-   * it.
-   */
-  async function reclaim(wanted: IsNeeded, mode: GcMode): Promise<Garbage[]> {
-    const found: Garbage[] = [];
-    for (const name of await listProcessDirs(root)) {
-      const dir = join(root, name);
-      if ((await readOwner(dir).catch(() => null)) !== null || (await wanted(name))) continue;
-      found.push(
-        await removeGarbage(mode, { kind: "folder", name, bytes: await diskUsage(dir) }, () =>
-          removeProcessDir(root, name),
-        ),
-      );
-    }
-    return found;
-  }
-
-  return {
-    kind: "process",
-    isolates: false,
-    hardeningChecks: () => Promise.resolve([]),
-    async check() {
-      await mkdir(root, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
-        throw unavailable(error);
-      });
-      return "worker processes: NOT ISOLATED - agents run as this user with this machine's files and network; memory and CPU limits are not enforced";
-    },
-    storage: () => Promise.resolve(null),
-    maintainPool: () => Promise.resolve(),
-    poolStatus: () => Promise.resolve(null),
-    async prepare(_progress, signal) {
-      signal.throwIfAborted();
-      const found = await stat(workerFile).catch(() => null);
-      if (found?.isFile() !== true) {
-        throw new TaskFailure("image_missing", {
-          detail: "The worker's program is missing: run `npm run build`.",
-          evidence: workerFile,
-        });
-      }
-    },
-    ensure: (spec, signal) => guarded(() => ensure(spec, signal), signal),
-    wait: (name, signal) => guarded(() => wait(name, signal), signal),
-    stop: (name, graceMs, signal) => guarded(() => stop(name, graceMs, signal), signal),
-    remove: (name) => guarded(() => remove(name)),
-    salvage: (name, signal) => guarded(() => salvage(name, signal), signal),
-    list: () => guarded(list),
-    reclaimImages: () => Promise.resolve([]),
-    reclaim: (wanted, mode) => guarded(() => reclaim(wanted, mode)),
-    close() {
-      closing.abort();
-      return Promise.resolve();
-    },
-  };
+/** Rejects with the reason of `signal`. */
+async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
+  await delay(ms, undefined, signal === undefined ? {} : { signal }).catch((error: unknown) => {
+    signal?.throwIfAborted();
+    throw error;
+  });
 }
 
-/** A full disk or a missing shell is the engine's failure here; an abort stays an abort. */
-async function guarded<T>(run: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+/** Errors of the machine become `sandbox_unavailable`; an abort stays an abort. */
+async function withTaskFailures<T>(run: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   try {
     return await run();
   } catch (error) {
-    if (signal?.aborted === true || (error instanceof Error && error.name === "AbortError")) throw error;
-    throw unavailable(error);
+    if (signal?.aborted === true || isAbort(error) || error instanceof TaskFailure) throw error;
+    throw new TaskFailure("sandbox_unavailable", { detail: errorMessage(error), cause: error });
   }
 }

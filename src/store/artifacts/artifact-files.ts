@@ -1,7 +1,7 @@
 /**
- * Artifacts as files: `<dir>/<task>/a<attempt>-workspace.tar.gz` with a note of the same name
- * beside it. The note is written last and makes the artifact exist; what a crash left without one
- * is written again.
+ * Artifacts as files: `<dir>/<task>/a<attempt>-workspace.tar.gz`, and a `.json` file of the same
+ * name with its metadata. The metadata is written last: an archive without it does not exist, and
+ * is written again after a crash.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
@@ -17,32 +17,33 @@ import { ARTIFACT_NAME, artifactName, artifactSchema, type Artifact } from "../.
 
 export interface ArtifactFilesOptions {
   readonly dir: string;
-  /** Largest workspace that is kept, before compression, bytes. */
+  /** Maximum size of a workspace before compression, bytes. */
   readonly maxBytes: number;
   /** Epoch ms. */
   readonly now: () => number;
 }
 
 const TASK_ID = /^task_[0-9a-z]{1,64}$/i;
-/** So much stays free on the disk beside the largest artifact, bytes. */
+/** Free disk space required in addition to the largest artifact, bytes. */
 const SPARE_BYTES = 256 * 2 ** 20;
 
 export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions): Artifacts {
   function folder(taskId: string): string {
-    if (!TASK_ID.test(taskId)) throw new Error("this is not the id of a task");
+    if (!TASK_ID.test(taskId)) throw new Error("not a task id");
     return join(dir, taskId);
   }
-  const noteOf = (taskId: string, name: string): string => join(folder(taskId), name.replace(/\.tar\.gz$/, ".json"));
+  const metadataPath = (taskId: string, name: string): string =>
+    join(folder(taskId), name.replace(/\.tar\.gz$/, ".json"));
 
   async function read(taskId: string, name: string): Promise<Artifact | null> {
     if (!ARTIFACT_NAME.test(name) || !TASK_ID.test(taskId)) return null;
-    const text = await readFile(noteOf(taskId, name), "utf8").catch(() => null);
+    const text = await readFile(metadataPath(taskId, name), "utf8").catch(() => null);
     return text === null ? null : artifactSchema.parse(JSON.parse(text));
   }
 
-  async function room(): Promise<void> {
+  async function assertFreeSpace(): Promise<void> {
     const { bavail, bsize } = await statfs(dir);
-    if (bavail * bsize < maxBytes + SPARE_BYTES) throw new Error("too little disk space is free on the server");
+    if (bavail * bsize < maxBytes + SPARE_BYTES) throw new Error("the server has too little free disk space");
   }
 
   async function keep({ taskId, attempt, tar, maxMs }: Salvaged, signal: AbortSignal): Promise<Artifact> {
@@ -52,12 +53,12 @@ export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions):
     await mkdir(folder(taskId), { recursive: true, mode: 0o700 });
     const draft = join(folder(taskId), `.${name}.${randomBytes(6).toString("hex")}`);
     try {
-      await room();
+      await assertFreeSpace();
       const measure = { bytes: 0, hash: createHash("sha256") };
       const { content, account } = sanitizeArchive(tar, { maxBytes, maxMs }, signal);
       const file = createWriteStream(draft, { mode: 0o600, flags: "wx", flush: true });
       const closed = new Promise<void>((resolve) => file.once("close", resolve));
-      // An aborted pipeline does not wait for a file that is just being made.
+      // An aborted pipeline does not wait until the file is closed.
       try {
         await pipeline(content, createGzip({ level: 3 }), measured(measure), file, { signal });
       } finally {
@@ -75,7 +76,7 @@ export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions):
       };
       await rename(draft, join(folder(taskId), name));
       await writeFile(`${draft}.note`, JSON.stringify(artifact), { mode: 0o600, flush: true });
-      await rename(`${draft}.note`, noteOf(taskId, name));
+      await rename(`${draft}.note`, metadataPath(taskId, name));
       return artifact;
     } finally {
       await rm(draft, { force: true });
@@ -86,7 +87,7 @@ export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions):
   async function list(taskId: string): Promise<Artifact[]> {
     const names = await readdir(folder(taskId)).catch(() => []);
     const found = await Promise.all(names.filter((name) => ARTIFACT_NAME.test(name)).map((name) => read(taskId, name)));
-    return found.filter((one) => one !== null).sort((a, b) => a.attempt - b.attempt);
+    return found.filter((artifact) => artifact !== null).sort((a, b) => a.attempt - b.attempt);
   }
 
   return {
@@ -105,8 +106,8 @@ export function openArtifactFiles({ dir, maxBytes, now }: ArtifactFilesOptions):
           const stats = await Promise.all(
             [".", ...files].map((file) => stat(join(folder(taskId), file)).catch(() => null)),
           );
-          const sizes = stats.slice(1).reduce((sum, one) => sum + (one?.size ?? 0), 0);
-          return { taskId, bytes: sizes, at: Math.max(0, ...stats.map((one) => one?.mtimeMs ?? 0)) };
+          const sizes = stats.slice(1).reduce((sum, entry) => sum + (entry?.size ?? 0), 0);
+          return { taskId, bytes: sizes, at: Math.max(0, ...stats.map((entry) => entry?.mtimeMs ?? 0)) };
         }),
       );
     },

@@ -1,14 +1,12 @@
 /**
- * A tar stream from a hostile folder -> a tar stream that is bounded and that a person may unpack
- * beside a checkout. Header are parsed, contents pass through; nothing is written to a file of that
- * name and nothing is executed.
+ * Converts a hostile tar stream into a bounded one that is safe to unpack next to a checkout.
+ * Headers are parsed and contents are passed through: nothing is unpacked or executed.
  *
- * A1 Only regular files, folders, and links that stay inside the workspace whatever else is in it:
- *    no devices, pipes, foreign paths, set-id bits.
- * A2 No `.git` at any depth: its configuration runs commands of whoever wrote it in the shell of
- *    whoever looks at it.
- * A3 What can be made again (installed packages, caches) is left out; what does not fit is left out
- *    and counted.
+ * A1 Only regular files, folders, and links that stay inside the workspace for any content of it:
+ *    no devices, pipes, outside paths or set-id bits.
+ * A2 No `.git` at any depth: its configuration can run commands when someone uses git there.
+ * A3 Regenerable files (installed packages, caches) are left out. Files that do not fit are left
+ *    out and counted.
  */
 import { posix } from "node:path";
 import { Readable } from "node:stream";
@@ -16,29 +14,29 @@ import { pipeline } from "node:stream/promises";
 import { extract as openExtract, pack as openPack, type Header, type Pack } from "tar-stream";
 import { WORKSPACE } from "../../core/values/artifact.ts";
 
-const MADE_AGAIN: ReadonlySet<string> = new Set(["node_modules", ".venv", "__pycache__", ".cache"]);
-/** What an entry costs beside its content. */
+const REGENERABLE: ReadonlySet<string> = new Set(["node_modules", ".venv", "__pycache__", ".cache"]);
+/** Size of an entry without its content, bytes. */
 const ENTRY_BYTES = 1_024;
 const MIB = 2 ** 20;
 
 export interface ArchiveLimits {
-  /** Contents and headers before compression. */
+  /** Maximum bytes of contents and headers, before compression. */
   readonly maxBytes: number;
-  /** The stream is cut after this. */
+  /** The stream is cut off after this many ms. */
   readonly maxMs: number;
 }
 
 export interface SanitizedArchive {
   files: number;
-  /** What is missing and cannot be made again. */
+  /** Which files are missing, except regenerable ones; null = none. */
   note: string | null;
 }
 
-type Verdict = "keep" | "skip" | "unsafe" | "too_large";
+type EntryClass = "keep" | "skip" | "unsafe" | "too_large";
 
 /**
- * @returns the bytes of the new tar, and an account that is complete when they have been read to
- * their end.
+ * @returns the bytes of the new tar, and an account that is complete once the bytes are read to the
+ * end.
  */
 export function sanitizeArchive(
   tar: AsyncIterable<Uint8Array>,
@@ -64,49 +62,49 @@ async function fill(
 ): Promise<void> {
   const late = AbortSignal.timeout(limits.maxMs);
   const stop = AbortSignal.any([signal, late]);
-  const left: Record<"unsafe" | "too_large", number> = { unsafe: 0, too_large: 0 };
-  let room = limits.maxBytes;
+  const omitted: Record<"unsafe" | "too_large", number> = { unsafe: 0, too_large: 0 };
+  let remaining = limits.maxBytes;
   const entries = openExtract();
-  // Its failure ends the loop below as well, which is where it is heard.
+  // A failure of the pipeline also ends the loop below, which reports it.
   pipeline(Readable.from(tar), entries, { signal: stop }).catch(() => undefined);
   try {
     for await (const entry of entries) {
       const { header } = entry;
       const cost = header.size + ENTRY_BYTES;
-      const verdict = judge(header, cost <= room);
-      if (verdict === "unsafe" || verdict === "too_large") left[verdict] += 1;
-      if (verdict !== "keep") {
+      const entryClass = classifyEntry(header, cost <= remaining);
+      if (entryClass === "unsafe" || entryClass === "too_large") omitted[entryClass] += 1;
+      if (entryClass !== "keep") {
         entry.resume();
         continue;
       }
-      room -= cost;
+      remaining -= cost;
       if (header.type === "file") account.files += 1;
-      await pipeline(entry, pack.entry(plain(header)), { signal: stop });
+      await pipeline(entry, pack.entry(safeHeader(header)), { signal: stop });
     }
-    account.note = words(left, limits);
+    account.note = describeOmitted(omitted, limits);
     pack.finalize();
   } catch (error) {
     if (!late.aborted || signal.aborted) throw signal.aborted ? signal.reason : error;
-    account.note = `Cut off after ${Math.round(limits.maxMs / 1_000)} s: files are missing, and tar says that the archive ends early.`;
+    account.note = `Cut off after ${Math.round(limits.maxMs / 1_000)} s: files are missing, and tar reports an unexpected end of the archive.`;
     (pack as unknown as Readable).push(null);
   }
 }
 
-function words(left: Record<"unsafe" | "too_large", number>, { maxBytes }: ArchiveLimits): string | null {
+function describeOmitted(omitted: Record<"unsafe" | "too_large", number>, { maxBytes }: ArchiveLimits): string | null {
   const parts = [
-    left.too_large === 0 ? "" : `${left.too_large} files did not fit into ${Math.round(maxBytes / MIB)} MB`,
-    left.unsafe === 0 ? "" : `${left.unsafe} entries could harm whoever unpacks them`,
+    omitted.too_large === 0 ? "" : `${omitted.too_large} files did not fit into ${Math.round(maxBytes / MIB)} MB`,
+    omitted.unsafe === 0 ? "" : `${omitted.unsafe} entries are unsafe to unpack`,
   ].filter((part) => part !== "");
   return parts.length === 0 ? null : `Left out: ${parts.join("; ")}.`;
 }
 
-/** What of a header is passed on: nothing that could make a program, an owner or a device of it. */
-function plain({ name, size, mode, mtime, type, linkname }: Header): Partial<Header> & Pick<Header, "name"> {
+/** Copies a header without owner, device numbers and set-id bits. */
+function safeHeader({ name, size, mode, mtime, type, linkname }: Header): Partial<Header> & Pick<Header, "name"> {
   const link = type === "symlink" || type === "link" ? { linkname } : {};
   return { name, size: type === "file" ? size : 0, mode: mode & 0o755, type, mtime, ...link };
 }
 
-function judge(header: Header, fits: boolean): Verdict {
+function classifyEntry(header: Header, fits: boolean): EntryClass {
   if (!isInside(header.name)) return "unsafe";
   if (!isKept(header.name)) return "skip";
   switch (header.type) {
@@ -125,7 +123,7 @@ function judge(header: Header, fits: boolean): Verdict {
 
 /** A2, A3. */
 function isKept(name: string): boolean {
-  return isInside(name) && !name.split("/").some((part) => part === ".git" || MADE_AGAIN.has(part));
+  return isInside(name) && !name.split("/").some((part) => part === ".git" || REGENERABLE.has(part));
 }
 
 function isInside(name: string): boolean {
@@ -136,13 +134,13 @@ function isInside(name: string): boolean {
 }
 
 /**
- * Steps up come first and are steps through real folders, so they can be counted; behind them no
- * more may come, because what looks like a folder there may be a link itself.
+ * Leading `..` segments of a link go through real folders, so they can be counted. Later ones are
+ * refused, because a segment before them may itself be a link.
  */
 function staysInside(name: string, target: string): boolean {
   if (target === "" || target.startsWith("/") || /[\0\\]/.test(target)) return false;
-  const steps = target.replace(/\/+$/, "").split("/");
-  const ups = steps.findIndex((step) => step !== "..");
-  if (ups !== -1 && steps.slice(ups).some((step) => step === "..")) return false;
+  const segments = target.replace(/\/+$/, "").split("/");
+  const firstName = segments.findIndex((segment) => segment !== "..");
+  if (firstName !== -1 && segments.slice(firstName).some((segment) => segment === "..")) return false;
   return isInside(posix.join(posix.dirname(name), target));
 }

@@ -1,17 +1,17 @@
-/** People in plain maps. */
+/** Users, sessions, tokens and credentials in memory. */
 import type { AccessToken, Accounts, Credential, Session, User } from "../../core/ports/accounts.ts";
 import { SlipwayError } from "../../core/error.ts";
 
-const taken = (what: string): SlipwayError => new SlipwayError("conflict", `${what} exists already.`);
+const taken = (what: string): SlipwayError => new SlipwayError("conflict", `${what} already exists.`);
 
 export function memoryAccounts(): Accounts {
-  return { ...people(), ...sessions(), ...tokens(), ...credentials() };
+  return { ...users(), ...sessions(), ...tokens(), ...credentials() };
 }
 
-function people(): Pick<Accounts, "createUser" | "user" | "login" | "users"> {
+function users(): Pick<Accounts, "createUser" | "user" | "login" | "users"> {
   const rows = new Map<string, User & { readonly passwordHash: string }>();
   const withEmail = (email: string) => [...rows.values()].find((row) => row.email === email.toLowerCase());
-  const bare = ({ id, email, role, createdAt }: User): User => ({ id, email, role, createdAt });
+  const withoutHash = ({ id, email, role, createdAt }: User): User => ({ id, email, role, createdAt });
   return {
     async createUser(user) {
       if (rows.has(user.id) || withEmail(user.email) !== undefined) throw taken("A user with this e-mail");
@@ -19,11 +19,11 @@ function people(): Pick<Accounts, "createUser" | "user" | "login" | "users"> {
     },
     async user(id) {
       const row = rows.get(id);
-      return row === undefined ? null : bare(row);
+      return row === undefined ? null : withoutHash(row);
     },
     login: async (email) => withEmail(email) ?? null,
     users: async () =>
-      [...rows.values()].map(bare).toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
+      [...rows.values()].map(withoutHash).toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
   };
 }
 
@@ -75,17 +75,17 @@ function tokens(): Pick<Accounts, "createToken" | "tokenByHash" | "tokens" | "to
 
 function credentials(): Pick<Accounts, "putCredential" | "credentials" | "credentialFor" | "deleteCredential"> {
   const rows = new Map<string, Credential>();
-  const of = (userId: string) =>
+  const findAll = (userId: string) =>
     [...rows.values()].filter((row) => row.userId === userId).toSorted((a, b) => (a.host < b.host ? -1 : 1));
   return {
     async putCredential(credential) {
-      const old = of(credential.userId).find(({ host }) => host === credential.host);
+      const old = findAll(credential.userId).find(({ host }) => host === credential.host);
       if (old?.id !== credential.id && rows.has(credential.id)) throw taken("The credential");
       if (old !== undefined) rows.delete(old.id);
       rows.set(credential.id, credential);
     },
-    credentials: async (userId) => of(userId),
-    credentialFor: async (userId, host) => of(userId).find((row) => row.host === host) ?? null,
+    credentials: async (userId) => findAll(userId),
+    credentialFor: async (userId, host) => findAll(userId).find((row) => row.host === host) ?? null,
     deleteCredential: async (userId, id) => rows.get(id)?.userId === userId && rows.delete(id),
   };
 }

@@ -1,9 +1,9 @@
-/** The lists of one task that are made from its log, in memory. */
+/** The projections of one task's log, in memory. */
 import type { TaskEvent } from "../../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../core/ports/store.ts";
 import { projectEvent, type ProjectionChange } from "../projection.ts";
 
-export class MemoryLists {
+export class MemoryProjections {
   messages: MessageRow[] = [];
   toolCalls: ToolCallRow[] = [];
   attempts: AttemptRow[] = [];
@@ -13,7 +13,7 @@ export class MemoryLists {
     if (change !== null) this.#change(change);
   }
 
-  /** A person's message goes before a worker's that has the same id. */
+  /** A user's message takes precedence over a worker's with the same id. */
   message(id: string): MessageRow | null {
     const found = this.messages.filter((row) => row.id === id);
     return found.find(({ role }) => role === "user") ?? found[0] ?? null;

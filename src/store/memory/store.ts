@@ -1,4 +1,4 @@
-/** The store in plain maps, for tests and simulations: the same contract, nothing durable. */
+/** The store in memory, for tests and simulations: the same contract without durability. */
 import type { TaskEvent } from "../../core/event.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
@@ -7,11 +7,11 @@ import { pageOf, type Page } from "../../core/lib/pagination.ts";
 import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../../core/ports/store.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
 import { isSettledState, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
-import { memoryLedger } from "../sqlite/tables/usage-ledger.ts";
 import { memoryAccounts } from "./accounts.ts";
-import { MemoryLists } from "./projections.ts";
+import { MemoryProjections } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
-import { MemoryTranscripts } from "../sqlite/tables/transcripts.ts";
+import { MemoryTranscripts } from "./transcripts.ts";
+import { memoryLedger } from "./usage-ledger.ts";
 import { makeTask, searchableText } from "../task-record.ts";
 
 interface Entry {
@@ -19,12 +19,12 @@ interface Entry {
   slot: boolean;
   readonly search: string;
   readonly log: TaskEvent[];
-  readonly lists: MemoryLists;
+  readonly lists: MemoryProjections;
 }
 
-const dueOf = (entry: Entry): number | null =>
+const getDueAt = (entry: Entry): number | null =>
   isSettledState(entry.task.state) ? null : entry.task.snapshot.context.dueAt;
-/** Characters of a thing as a database would store it. */
+/** Characters that a database would store. */
 const sizeOf = (stored: object): number => JSON.stringify(stored).length;
 const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T> =>
   pageOf(items, limit, sizeOf, (item) => item);
@@ -43,14 +43,14 @@ class MemoryStore implements Store {
   #closed = false;
 
   async create(task: NewTask): Promise<CreateResult> {
-    this.#writable();
+    this.#assertOpen();
     const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, slot, event, idempotency } = task;
     const key = idempotency === null ? null : JSON.stringify([userId, idempotency.key]);
     const known = key === null ? undefined : this.#keys.get(key);
     if (known !== undefined) return this.#replay(known, idempotency?.fingerprint);
-    if (this.#entries.has(id)) throw new SlipwayError("conflict", `Task ${id} exists already.`);
+    if (this.#entries.has(id)) throw new SlipwayError("conflict", `Task ${id} already exists.`);
     const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size: 0 };
-    const lists = new MemoryLists();
+    const lists = new MemoryProjections();
     const stored = makeTask(id, core, snapshot, state, event.seq, ++this.#rev, event.at);
     const entry: Entry = { task: stored, slot, search: searchableText(spec), log: [event], lists };
     lists.apply(event);
@@ -71,10 +71,10 @@ class MemoryStore implements Store {
   }
 
   async commit({ taskId, expectedSeq, events, snapshot, state, slot }: Commit): Promise<Task | null> {
-    this.#writable();
+    this.#assertOpen();
     const entry = this.#open.get(taskId);
     const last = events.at(-1);
-    if (last === undefined) throw new Error(`a commit of ${taskId} without an event`);
+    if (last === undefined) throw new Error(`a commit of ${taskId} has no events`);
     if (entry === undefined || entry.task.seq !== expectedSeq) return null;
     events.forEach(({ seq }, i) => {
       if (seq !== expectedSeq + 1 + i) throw new Error(`event ${seq} of ${taskId} is out of order`);
@@ -121,7 +121,7 @@ class MemoryStore implements Store {
   }
 
   async events(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
-    // The log has no holes: event n is at n - 1.
+    // The log has no gaps: event n is at index n - 1.
     const from = Math.max(0, afterSeq);
     return pageFrom(this.#entries.get(taskId)?.log.slice(from, from + limit + 1) ?? [], limit);
   }
@@ -151,12 +151,12 @@ class MemoryStore implements Store {
   }
 
   async recordExit(taskId: string, attempt: number, exitCode: number | null): Promise<void> {
-    this.#writable();
+    this.#assertOpen();
     this.#entries.get(taskId)?.lists.recordExit(attempt, exitCode);
   }
 
   async appendRecord(record: NewRecord): Promise<AppendResult> {
-    this.#writable();
+    this.#assertOpen();
     const entry = this.#open.get(record.taskId);
     return this.#transcripts.append(
       record,
@@ -171,12 +171,12 @@ class MemoryStore implements Store {
   async oldTranscripts(settledBefore: number) {
     const isOld = ({ taskId }: { taskId: string }): boolean =>
       (this.#entries.get(taskId)?.task.snapshot.context.settledAt ?? Infinity) < settledBefore;
-    return this.#transcripts.stock().filter(isOld);
+    return this.#transcripts.sizes().filter(isOld);
   }
 
   async dropTranscript(taskId: string): Promise<void> {
-    this.#writable();
-    if (this.#open.has(taskId)) throw new Error(`the transcript of the open task ${taskId} is kept`);
+    this.#assertOpen();
+    if (this.#open.has(taskId)) throw new Error(`the transcript of the open task ${taskId} cannot be dropped`);
     this.#transcripts.drop(taskId);
   }
 
@@ -193,16 +193,16 @@ class MemoryStore implements Store {
 
   async due(now: number, limit: number): Promise<string[]> {
     return [...this.#open.values()]
-      .map((entry) => ({ id: entry.task.id, at: dueOf(entry) ?? Infinity }))
-      .filter(({ at }) => at <= now)
-      .toSorted((a, b) => a.at - b.at || byId(a, b))
+      .map((entry) => ({ id: entry.task.id, dueAt: getDueAt(entry) ?? Infinity }))
+      .filter(({ dueAt }) => dueAt <= now)
+      .toSorted((a, b) => a.dueAt - b.dueAt || byId(a, b))
       .slice(0, limit)
       .map(({ id }) => id);
   }
 
   async nextDue(): Promise<number | null> {
     let next = Infinity;
-    for (const entry of this.#open.values()) next = Math.min(next, dueOf(entry) ?? Infinity);
+    for (const entry of this.#open.values()) next = Math.min(next, getDueAt(entry) ?? Infinity);
     return next === Infinity ? null : next;
   }
 
@@ -236,20 +236,20 @@ class MemoryStore implements Store {
   }
 
   async setSetting(key: string, value: string | null): Promise<void> {
-    this.#writable();
+    this.#assertOpen();
     if (value === null) this.#settings.delete(key);
     else this.#settings.set(key, value);
   }
 
   async ping(): Promise<void> {
-    this.#writable();
+    this.#assertOpen();
   }
 
   async close(): Promise<void> {
     this.#closed = true;
   }
 
-  #writable(): void {
+  #assertOpen(): void {
     if (this.#closed) throw new SlipwayError("unavailable", "The store is closed.");
   }
 }

@@ -1,8 +1,8 @@
 /**
- * better-sqlite3 in the version that this Node.js bears. Version 13 speaks Node-API 10, comes
- * compiled, and needs Node 22.14; built from source for Node 24.19 and later, version 12 brings the
- * process down when one of its objects is collected (better-sqlite3 issue 1515). So both are
- * optional dependencies; the newer one is taken where it works.
+ * Loads the newest better-sqlite3 that this Node.js supports. Version 13 needs Node-API 10 (Node
+ * 22.14) and ships compiled. Version 12 supports Node 20, but built from source for Node 24.19 and
+ * later it crashes the process when one of its objects is garbage-collected (better-sqlite3 issue
+ * 1515). So both are optional dependencies (decision 027).
  */
 import { createRequire } from "node:module";
 import type DatabaseConstructor from "better-sqlite3";
@@ -19,7 +19,7 @@ function load(): typeof DatabaseConstructor {
   for (const name of names) {
     try {
       const loaded = require(name) as typeof DatabaseConstructor;
-      // The compiled part is loaded with the first database.
+      // The native module is loaded when the first database is opened.
       new loaded(":memory:").close();
       return loaded;
     } catch (error) {

@@ -1,6 +1,6 @@
 /**
- * The single-writer lock of a data folder: an exclusive lock on a database of its own, which the
- * operating system lets go of when its holder dies.
+ * The single-writer lock of a data folder: an exclusive transaction on a separate database file.
+ * The operating system releases it when the process ends.
  */
 import { chmodSync, closeSync, mkdirSync, openSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -16,8 +16,8 @@ const hasCode = (error: unknown, code: string): boolean =>
   error instanceof Error && "code" in error && error.code === code;
 
 /**
- * Makes a file that only its owner reads. An existing one is not opened: closing a second
- * descriptor would drop this process's locks on it.
+ * Creates a file with mode 0600, or sets that mode. An existing file is not opened: closing a
+ * second descriptor would release this process's POSIX locks on it.
  */
 export function makePrivateFile(path: string): void {
   try {
@@ -34,14 +34,14 @@ function makePrivateFolder(dir: string): void {
   try {
     chmodSync(dir, 0o700);
   } catch (error) {
-    // A mounted folder may belong to another user; the files in it are private all the same.
+    // A mounted folder may belong to another user; the files in it are private in any case.
     if (!hasCode(error, "EPERM")) throw error;
   }
 }
 
 /**
- * @throws SlipwayError locked, at once, when another process (or another store of this one) holds
- * the folder.
+ * Does not wait. @throws SlipwayError `locked` when another process, or another store of this
+ * process, holds the folder.
  */
 export function lockFolder(dir: string): FolderLock {
   makePrivateFolder(dir);

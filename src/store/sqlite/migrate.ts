@@ -1,10 +1,9 @@
 /**
- * Numbered SQL files, each applied once in a transaction of its own.
+ * Migrations: numbered SQL files, each applied once, in a separate transaction.
  *
- * G1 The number goes in first: of two migrators that run at the same time, one finds it taken and
- *    goes on.
- * G2 A migration that fails, or a process that dies in it, changes nothing (rule M2).
- * G3 A database with a number that this binary does not know is refused before anything is written.
+ * G1 The number is inserted first: of two concurrent migrators, one finds it taken and continues.
+ * G2 A migration that fails, or during which the process dies, changes nothing (rule M2).
+ * G3 A database with an unknown, newer number is refused before anything is written.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,13 +18,13 @@ interface Migration {
 
 const FILE = /^(\d{4})_([a-z0-9_]+)\.sql$/;
 
-function migrationsIn(folder: string): Migration[] {
+function readMigrations(folder: string): Migration[] {
   const found = readdirSync(folder)
     .filter((file) => file.endsWith(".sql"))
     .toSorted()
     .map((file) => {
       const match = FILE.exec(file);
-      if (match === null) throw new Error(`${file} is not named like 0001_words.sql`);
+      if (match === null) throw new Error(`${file} is not named like 0001_name.sql`);
       return { number: Number(match[1]), name: match[2] ?? "", sql: readFileSync(join(folder, file), "utf8") };
     });
   found.forEach(({ number, name }, i) => {
@@ -34,16 +33,16 @@ function migrationsIn(folder: string): Migration[] {
   return found;
 }
 
-function appliedIn(db: Connection): number[] {
+function readApplied(db: Connection): number[] {
   const table = db.prepare("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'").get();
   if (table === undefined) return [];
   return db.prepare<[], number>("SELECT number FROM migrations ORDER BY number").pluck().all();
 }
 
-/** @throws SlipwayError newer_schema. @returns the migrations that are still to be applied. */
+/** @returns the migrations to apply, in order. @throws SlipwayError `newer_schema`. */
 export function pendingMigrations(db: Connection, folder: string): readonly Migration[] {
-  const known = migrationsIn(folder);
-  const applied = appliedIn(db);
+  const known = readMigrations(folder);
+  const applied = readApplied(db);
   const newest = applied.at(-1) ?? 0;
   if (newest > known.length) {
     throw new SlipwayError(
@@ -56,8 +55,8 @@ export function pendingMigrations(db: Connection, folder: string): readonly Migr
 
 /**
  * Brings the schema up to date.
- * @param folder holds 0001_words.sql, 0002_words.sql, ... without holes.
- * @param crashpoint called as `migration` inside each transaction, when its SQL has run.
+ * @param folder contains 0001_name.sql, 0002_name.sql, ... without gaps.
+ * @param crashpoint called with `migration` inside each transaction, after its SQL.
  * @returns the numbers that this call applied.
  */
 export function migrate(db: Connection, folder: string, crashpoint?: (name: string) => void): number[] {
@@ -70,7 +69,7 @@ export function migrate(db: Connection, folder: string, crashpoint?: (name: stri
 function apply(db: Connection, { number, name, sql }: Migration, crashpoint?: (name: string) => void): boolean {
   db.exec("BEGIN IMMEDIATE");
   try {
-    if (!take(db, number, name)) {
+    if (!insertNumber(db, number, name)) {
       db.exec("ROLLBACK");
       return false;
     }
@@ -87,8 +86,8 @@ function apply(db: Connection, { number, name, sql }: Migration, crashpoint?: (n
   }
 }
 
-/** False when another migrator took the number. */
-function take(db: Connection, number: number, name: string): boolean {
+/** @returns false when another migrator has inserted the number. */
+function insertNumber(db: Connection, number: number, name: string): boolean {
   try {
     db.prepare("INSERT INTO migrations (number, name) VALUES (?, ?)").run(number, name);
     return true;

@@ -1,10 +1,10 @@
 /**
- * The store on one SQLite file: `<dir>/slipway.db`, in WAL mode, synced with each commit.
+ * The store on one SQLite file, `<dir>/slipway.db`, in WAL mode, synced with each commit.
  *
- * S1 One writer: the folder's lock is taken before the database is opened, and let go of after it
+ * S1 One writer: the folder's lock is acquired before the database is opened and released after it
  *    is closed.
- * S2 Writes go through one group commit in a thread of its own (batch.ts). This thread's connection
- *    only reads.
+ * S2 All writes go through the writer thread (writer/group-commit.ts). The connection of the main
+ *    thread only reads.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -27,18 +27,15 @@ import { PING } from "./tables/task-writes.ts";
 import { makeTask } from "../task-record.ts";
 
 export interface SqliteOptions {
-  /** The data folder; made if it is not there. */
+  /** The data folder; created if it does not exist. */
   readonly dir: string;
-  /** The folder of numbered SQL files. */
+  /** The folder of the migrations. */
   readonly migrations: string;
-  /**
-   * Where the process kills itself (src/core/lib/crashpoint.ts): around transactions, or in a
-   * migration.
-   */
+  /** Crash plan of src/core/lib/crashpoint.ts: around transactions, or in a migration. */
   readonly crash?: string | undefined;
   /**
-   * FULL (the default): what was acknowledged survives power loss. NORMAL: it survives the end of
-   * the process only.
+   * FULL (default): acknowledged writes survive a power loss. NORMAL: they survive a crash of the
+   * process, but may be lost in a power loss.
    */
   readonly synchronous?: "FULL" | "NORMAL";
 }
@@ -47,9 +44,11 @@ export interface SqliteStore {
   readonly store: Store;
   readonly accounts: Accounts;
   readonly ledger: UsageLedger;
+  /** Numbers of the migrations that this call applied. */
+  readonly migrated: readonly number[];
 }
 
-/** The store without its writes, for those who look while a coordinator runs. */
+/** The reads of the store, for tools that run beside a coordinator. */
 export type StoreReader = Omit<
   Store,
   "create" | "commit" | "appendRecord" | "dropTranscript" | "recordExit" | "setSetting"
@@ -57,10 +56,10 @@ export type StoreReader = Omit<
 
 const DATABASE = "slipway.db";
 const BUSY_MS = 5_000;
-/** Less than the writer's: each commit of the other connection empties it. */
+/** Smaller than the writer's cache: each commit of the other connection invalidates it. */
 const READ_CACHE_KIB = 16 * 1_024;
 
-/** @throws SlipwayError locked, newer_schema. */
+/** @throws SlipwayError `locked`, `newer_schema`. */
 export function openSqliteStore(options: SqliteOptions): SqliteStore {
   const { dir, migrations, crash } = options;
   const lock = lockFolder(dir);
@@ -68,13 +67,13 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
   try {
     const path = join(dir, DATABASE);
     makePrivateFile(path);
-    const connecting = { path, synchronous: options.synchronous ?? "FULL" };
+    const connection = { path, synchronous: options.synchronous ?? "FULL" };
     refuseNewer(path, migrations);
-    db = connect(connecting);
-    migrate(db, migrations, crashpointFrom(crash));
+    db = connect(connection);
+    const migrated = migrate(db, migrations, crashpointFrom(crash));
     db.pragma("query_only = ON");
     db.pragma(`cache_size = -${READ_CACHE_KIB}`);
-    return assemble(db, new GroupCommit({ ...connecting, crash }), lock.release);
+    return { ...assemble(db, new GroupCommit({ ...connection, crash }), lock.release), migrated };
   } catch (error) {
     db?.close();
     lock.release();
@@ -82,7 +81,7 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
   }
 }
 
-/** Before anything of the file is changed. */
+/** Runs before anything in the file is changed. */
 function refuseNewer(path: string, migrations: string): void {
   const db = new Database(path, { timeout: BUSY_MS });
   try {
@@ -92,13 +91,13 @@ function refuseNewer(path: string, migrations: string): void {
   }
 }
 
-function assemble(db: Connection, batch: GroupCommit, release: () => void): SqliteStore {
+function assemble(db: Connection, groupCommit: GroupCommit, release: () => void): Omit<SqliteStore, "migrated"> {
   const cache = new CoreCache();
   const reads = sqliteReads(db, cache);
   let closed: Promise<void> | null = null;
 
   async function create(task: NewTask): Promise<CreateResult> {
-    const written = await batch.run("create", task);
+    const written = await groupCommit.run("create", task);
     if (written.kind === "mismatch") return written;
     if (written.kind === "replayed") {
       const first = reads.task(written.taskId);
@@ -118,18 +117,18 @@ function assemble(db: Connection, batch: GroupCommit, release: () => void): Sqli
     return { kind: "created", task: makeTask(id, core, snapshot, state, event.seq, written.rev, event.at) };
   }
 
-  async function commit(asked: Commit): Promise<Task | null> {
-    const { taskId, events, snapshot, state } = asked;
-    const rev = await batch.run("commit", asked);
+  async function commit(request: Commit): Promise<Task | null> {
+    const { taskId, events, snapshot, state } = request;
+    const rev = await groupCommit.run("commit", request);
     const last = events.at(-1);
     return rev === null || last === undefined
       ? null
       : makeTask(taskId, reads.core(taskId), snapshot, state, last.seq, rev, last.at);
   }
 
-  // The writer's connection is closed first: the last one to close empties the write-ahead log.
+  // The writer's connection is closed first, because the last one to close truncates the WAL.
   async function close(): Promise<void> {
-    await batch.close();
+    await groupCommit.close();
     db.close();
     release();
   }
@@ -138,22 +137,22 @@ function assemble(db: Connection, batch: GroupCommit, release: () => void): Sqli
     ...asyncReads(reads),
     create,
     commit,
-    recordExit: (taskId, attempt, exitCode) => batch.run("recordExit", taskId, attempt, exitCode),
-    dropTranscript: (taskId) => batch.run("dropTranscript", taskId),
-    appendRecord: (record) => batch.run("appendRecord", record),
-    setSetting: (key, value) => batch.run("setSetting", key, value),
+    recordExit: (taskId, attempt, exitCode) => groupCommit.run("recordExit", taskId, attempt, exitCode),
+    dropTranscript: (taskId) => groupCommit.run("dropTranscript", taskId),
+    appendRecord: (record) => groupCommit.run("appendRecord", record),
+    setSetting: (key, value) => groupCommit.run("setSetting", key, value),
     async ping() {
-      await batch.run("ping");
+      await groupCommit.run("ping");
       reads.setting(PING);
     },
     close: () => (closed ??= close()),
   };
-  return { store, accounts: sqliteAccounts(db, batch), ledger: sqliteLedger(db, batch) };
+  return { store, accounts: sqliteAccounts(db, groupCommit), ledger: sqliteLedger(db, groupCommit) };
 }
 
 /**
- * Opens the database beside a running coordinator, or while none runs. It never writes and takes no
- * lock. @throws SlipwayError unavailable, newer_schema.
+ * Opens the database read-only, whether or not a coordinator runs. Takes no lock.
+ * @throws SlipwayError `unavailable` when the database is missing or not migrated, `newer_schema`.
  */
 export function openSqliteReader({ dir, migrations }: Pick<SqliteOptions, "dir" | "migrations">): StoreReader {
   const path = join(dir, DATABASE);
@@ -164,7 +163,7 @@ export function openSqliteReader({ dir, migrations }: Pick<SqliteOptions, "dir" 
     if (pendingMigrations(db, migrations).length > 0) {
       throw new SlipwayError(
         "unavailable",
-        `The database in ${dir} was not brought up to date yet. Start this version of Slipway once.`,
+        `The database in ${dir} has not been migrated yet. Start this version of Slipway once.`,
       );
     }
     return {

@@ -6,15 +6,15 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
-import { createModelGateway, parseRetryAfterHeaders } from "../../../src/broker/model/gateway.ts";
+import { createModelGateway } from "../../../src/broker/model/gateway.ts";
 import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { PRICES } from "../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../../src/coordinator/services/budget.ts";
-import { memoryLedger } from "../../../src/store/sqlite/tables/usage-ledger.ts";
-import { systemClock } from "../../../src/app/system.ts";
+import { memoryLedger } from "../../../src/store/memory/usage-ledger.ts";
+import { systemClock } from "../../../src/core/lib/system-clock.ts";
 import type { Task } from "../../../src/core/task.ts";
 import { seededIds } from "../../support/manual-clock.ts";
 import { openHarness, quiet, type Harness } from "../../support/coordinator/harness.ts";
@@ -281,15 +281,6 @@ describe("[L3] what the provider refuses", () => {
     const task = await working(harness);
     expect(await failureOf(ask(client(task)))).toMatchObject({ status: ours, type });
     expect(await ledger.spentBy(task.id)).toEqual({ usd: 0, requests: 0 });
-  });
-
-  it("a wait is read from either header, in seconds or as a date", () => {
-    const now = Date.parse("2026-11-23T00:00:00Z");
-    expect(parseRetryAfterHeaders({ "retry-after-ms": "1500" }, now)).toBe(1_500);
-    expect(parseRetryAfterHeaders({ "retry-after": "2" }, now)).toBe(2_000);
-    expect(parseRetryAfterHeaders({ "retry-after": "Mon, 23 Nov 2026 00:00:10 GMT" }, now)).toBe(10_000);
-    expect(parseRetryAfterHeaders({ "retry-after": "soon" }, now)).toBeNull();
-    expect(parseRetryAfterHeaders({}, now)).toBeNull();
   });
 });
 

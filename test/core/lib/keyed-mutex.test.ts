@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { KeyedMutex } from "../../../src/core/lib/keyed-mutex.ts";
 
-/** Work that ends when the test says so. */
+/** Work that ends when the test resolves it. */
 function controlled(log: string[], name: string) {
   let finish = (): void => undefined;
   const finished = new Promise<void>((resolve) => (finish = resolve));
@@ -15,7 +15,7 @@ function controlled(log: string[], name: string) {
 }
 
 describe("KeyedMutex", () => {
-  it("runs work of one key in order, one at a time, and other keys beside it", async () => {
+  it("runs work of one key in order, one at a time, and other keys in parallel", async () => {
     const mutex = new KeyedMutex();
     const log: string[] = [];
     const [a, b, other] = [controlled(log, "a"), controlled(log, "b"), controlled(log, "other")];
@@ -38,7 +38,7 @@ describe("KeyedMutex", () => {
     expect(await next).toBe("next");
   });
 
-  it("takes waiting work out when its signal is aborted, and holds the key until running work ends", async () => {
+  it("removes waiting work when its signal is aborted, and holds the key until running work ends", async () => {
     const mutex = new KeyedMutex();
     const log: string[] = [];
     const [a, b, c] = [controlled(log, "a"), controlled(log, "b"), controlled(log, "c")];
@@ -56,7 +56,7 @@ describe("KeyedMutex", () => {
     expect(log).toEqual(["a begins", "a ends", "c begins", "c ends"]);
   });
 
-  it("is idle once all work has ended, including work that is added meanwhile", async () => {
+  it("is idle once all work has ended, including work that is added during the wait", async () => {
     const mutex = new KeyedMutex();
     const log: string[] = [];
     void mutex.run("x", async () => {

@@ -5,7 +5,7 @@ const label = "a".repeat(63);
 
 describe("host names", () => {
   it.each(["a", "localhost", "example.com", "x-1.example", label, "127.0.0.1", "255.255.255.255"])(
-    "%s is one",
+    "%s is valid",
     (host) => {
       expect(isHostname(host)).toBe(true);
     },
@@ -25,12 +25,12 @@ describe("host names", () => {
     `${label}a`,
     `${label}.`.repeat(4),
     "ä.example",
-  ])("%j is none", (host) => {
+  ])("%j is invalid", (host) => {
     expect(isHostname(host)).toBe(false);
   });
 
   it.each(["1", "0x7f000001", "127.1", "1.2.3.256", "01.2.3.4", "a.0x", "example.123"])(
-    "%s is a number in disguise",
+    "%s is refused as a numeric address",
     (host) => {
       expect(isHostname(host)).toBe(false);
     },

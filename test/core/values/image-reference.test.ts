@@ -12,7 +12,7 @@ function read(text: string): string {
 
 const SHA = `sha256:${"a".repeat(64)}`;
 
-describe("[S6] names of images", () => {
+describe("[S6] image references", () => {
   it.each([
     ["node", "docker.io/library/node:latest"],
     ["node:24-bookworm-slim", "docker.io/library/node:24-bookworm-slim"],
@@ -23,7 +23,7 @@ describe("[S6] names of images", () => {
     ["localhost/app", "localhost/app:latest"],
     ["127.0.0.1:5000/app:1", "127.0.0.1:5000/app:1"],
     [`node@${SHA}`, `docker.io/library/node@${SHA}`],
-    // The digest decides; a tag beside it would only look as if it did.
+    // The digest selects the image, so the tag is dropped.
     [`node:24@${SHA}`, `docker.io/library/node@${SHA}`],
     // Never the id of a local image.
     ["137ef046e51f", "docker.io/library/137ef046e51f:latest"],
@@ -73,7 +73,7 @@ describe("[S6] names of images", () => {
   ])("refuses %j", (text) => expect(read(text)).toMatch(/^invalid_image: Give a name like/));
 });
 
-describe("[S6] the operator's list of images", () => {
+describe("[S6] the operator's allow-list of images", () => {
   it.each([
     ["node:24", "docker.io/library/node:24"],
     ["node:*", "docker.io/library/node:*"],
@@ -85,19 +85,18 @@ describe("[S6] the operator's list of images", () => {
   ])("%s means %s", (text, rule) => expect(parseImageRule(text)).toBe(rule));
 
   it.each(["*", "ghcr.io*x*", "**", "*/app", "Node*", "-x", "a b*", "$(id)*"])(
-    "%j is neither a name nor a beginning of one",
+    "%j is neither a name nor a prefix",
     (text) => expect(parseImageRule(text)).toBeNull(),
   );
 
-  it("a registry's name alone is no beginning: somebody else could own a longer one", () => {
-    // It is read as the beginning of an image on the usual registry, and lets nothing of that host
-    // in.
+  it("a registry's name alone is not a prefix, because it would match longer host names", () => {
+    // It is read as a prefix on Docker Hub and matches nothing on that registry.
     const rule = parseImageRule("ghcr.io*");
     expect(isImageAllowed("ghcr.io.evil.example/x:1", [rule ?? ""])).toBe(false);
     expect(isImageAllowed("ghcr.io/x/y:1", [rule ?? ""])).toBe(false);
   });
 
-  it("lets in what it names and nothing else", () => {
+  it("allows what it names and nothing else", () => {
     const rules = ["node:24", "ghcr.io/acme/*"].map((text) => parseImageRule(text) ?? "");
     const may = (text: string): boolean => isImageAllowed(parseImageReference(text), rules);
     expect(["node:24", "docker.io/library/node:24", "ghcr.io/acme/x", `ghcr.io/acme/x@${SHA}`].map(may)).toEqual([

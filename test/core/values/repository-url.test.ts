@@ -13,7 +13,7 @@ function refusal(act: () => unknown): string {
   }
 }
 
-describe("[S6] addresses of repositories", () => {
+describe("[S6] repository URLs", () => {
   for (const [item, text] of [
     ...HOSTILE_ADDRESSES,
     [18, `https://github.com/${"a/".repeat(1_000_000)}`],
@@ -30,11 +30,11 @@ describe("[S6] addresses of repositories", () => {
     expect(refusal(() => parseRepositoryUrl("https://user:s3cr3t@github.com/o/r", rules))).not.toContain("s3cr3t");
   });
 
-  it("a look-alike host is a host of its own: no credential of the real one goes there", () => {
+  it("a look-alike host is a different host, so it gets no credential of the real one", () => {
     expect(parseRepositoryUrl("https://github.com.evil.com/o/r", rules).host).toBe("github.com.evil.com");
   });
 
-  it("canonicalises", () => {
+  it("are returned in canonical form", () => {
     expect(parseRepositoryUrl("HTTPS://GitHub.com:443/Owner/Repo.git/", rules)).toEqual({
       url: "https://github.com/Owner/Repo.git",
       host: "github.com",
@@ -42,19 +42,19 @@ describe("[S6] addresses of repositories", () => {
     });
   });
 
-  it("trusted hosts may be plain, private and on their port", () => {
+  it("trusted hosts may use plain http, private addresses and their port", () => {
     expect(parseRepositoryUrl("http://127.0.0.1:8080/demo.git", rules).host).toBe("127.0.0.1:8080");
     expect(parseRepositoryUrl("http://gitea:3000/o/r", rules).host).toBe("gitea:3000");
     expect(parseRepositoryUrl("https://git.corp.local/o/r", rules).host).toBe("git.corp.local");
   });
 });
 
-describe("[S6] names of branches", () => {
+describe("[S6] branch names", () => {
   for (const name of [...HOSTILE_BRANCHES, ""]) {
     it(`refuses ${JSON.stringify(name.slice(0, 40))}`, () =>
       expect(refusal(() => parseBranch(name))).toMatch(/^invalid_branch/));
   }
-  it("takes ordinary names", () => {
+  it("accepts ordinary names", () => {
     for (const name of ["main", "feature/login-form", "v1.2.x", "slipway/0abc", "a_b-c"])
       expect(parseBranch(name)).toBe(name);
   });

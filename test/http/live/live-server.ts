@@ -9,16 +9,17 @@ import { join } from "node:path";
 import { phaseOf, start, stateOf, step, holdsSlot } from "../../../machines/fold.ts";
 import { memoryBus } from "../../../src/app/memory-bus.ts";
 import type { EventData, TaskEvent } from "../../../src/core/event.ts";
+import type { StreamIdentity } from "../../../src/http/live/connection.ts";
 import {
   attachWebSocketServer,
   type WebSocketServerAdapter,
   type WebSocketTiming,
-  type StreamIdentity,
 } from "../../../src/http/live/websocket-server.ts";
 import { openHub, type Hub, type HubTiming } from "../../../src/http/live/hub.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { openSqliteStore } from "../../../src/store/sqlite/store.ts";
-import { systemClock, systemIds } from "../../../src/app/system.ts";
+import { systemClock } from "../../../src/core/lib/system-clock.ts";
+import { systemIds } from "../../../src/app/system.ts";
 import { DEFAULT_POLICY, type Task } from "../../../src/core/task.ts";
 import { toWireTask } from "../../../src/core/protocol/mapping.ts";
 import { PLAIN_SPEC } from "../../support/task-spec.ts";

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { credentialContext, normalizeHost } from "../../../src/http/routes/auth.ts";
+import { credentialContext } from "../../../src/auth/vault.ts";
+import { normalizeHost } from "../../../src/http/routes/auth.ts";
 import { LOCAL_TOKEN, openApiServer, PASSWORD, SETUP_TOKEN, type ApiServer } from "../api-server.ts";
 
 let api: ApiServer;

@@ -83,7 +83,7 @@ describe("passwords", () => {
     ] as const) {
       await expect(sessions.login(email, password)).rejects.toMatchObject({
         ...WRONG,
-        message: "E-mail or password is wrong",
+        message: "The e-mail or password is wrong",
       });
     }
   });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { checkHost } from "../../../src/sandbox/docker/hardening/host-checks.ts";
-import { StandardOutput } from "../../../src/sandbox/docker/transport/exec-tunnel.ts";
+import { StandardOutput } from "../../../src/sandbox/docker/transport/stream-demux.ts";
 
 function frame(stream: number, text: string): Buffer {
   const head = Buffer.alloc(8);
@@ -11,24 +11,24 @@ function frame(stream: number, text: string): Buffer {
 
 describe("the engine's framing", () => {
   const whole = Buffer.concat([
-    frame(1, "one "),
+    frame(1, "first "),
     frame(2, "an error"),
     frame(1, ""),
-    frame(1, "two"),
-    frame(3, "nobody's"),
+    frame(1, "second"),
+    frame(3, "other"),
   ]);
 
-  it.each([1, 2, 7, 8, 9, 1_000])("gives the standard output alone, however it is cut (%i bytes)", async (size) => {
+  it.each([1, 2, 7, 8, 9, 1_000])("yields only standard output for chunks of %i bytes", async (size) => {
     const output = new StandardOutput();
-    for (let at = 0; at < whole.length; at += size) output.write(whole.subarray(at, at + size));
+    for (let offset = 0; offset < whole.length; offset += size) output.write(whole.subarray(offset, offset + size));
     output.end();
     const pieces: Buffer[] = [];
     for await (const piece of output) pieces.push(piece as Buffer);
-    expect(Buffer.concat(pieces).toString()).toBe("one two");
+    expect(Buffer.concat(pieces).toString()).toBe("first second");
   });
 });
 
-describe("what an engine can do", () => {
+describe("hardening checks", () => {
   const facts = {
     ServerVersion: "27.3.1",
     CgroupVersion: "2",
@@ -39,13 +39,13 @@ describe("what an engine can do", () => {
     SecurityOptions: ["name=apparmor", "name=seccomp,profile=builtin", "name=userns"],
     LiveRestoreEnabled: true,
   };
-  const weak = (changes: object) =>
+  const listDegraded = (changes: object) =>
     checkHost({ ...facts, ...changes }, "socket")
-      .filter(({ state }) => state === "weaker")
+      .filter(({ state }) => state === "degraded")
       .map(({ name, detail }) => `${name}: ${detail}`);
 
-  it("an engine with everything has no gap", () => {
-    expect(weak({})).toEqual([]);
+  it("an engine with all mechanisms has no degraded check", () => {
+    expect(listDegraded({})).toEqual([]);
   });
 
   it.each([
@@ -56,11 +56,11 @@ describe("what an engine can do", () => {
     [{ SwapLimit: false }, /^limits: .*swap/],
     [{ PidsLimit: false }, /^limits: .*fork bomb/],
     [{ LiveRestoreEnabled: false }, /^engine restart: .*live-restore/],
-  ])("a gap is said with what it means: %o", (changes, words) => {
-    expect(weak(changes)).toEqual([expect.stringMatching(words)]);
+  ])("a degraded check states its consequence: %o", (changes, detail) => {
+    expect(listDegraded(changes)).toEqual([expect.stringMatching(detail)]);
   });
 
-  it("an engine that says nothing about itself counts as one without walls", () => {
-    expect(checkHost({}, "tunnel").filter(({ state }) => state === "weaker").length).toBeGreaterThanOrEqual(4);
+  it("an engine that reports no mechanisms is degraded", () => {
+    expect(checkHost({}, "tunnel").filter(({ state }) => state === "degraded").length).toBeGreaterThanOrEqual(4);
   });
 });

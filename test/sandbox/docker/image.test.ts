@@ -1,6 +1,6 @@
 /**
- * Images that people choose, on the real engine: what is added to them, what of them counts, and
- * what is said of those that do not work.
+ * Derived images on a real engine: what is added to an image, which of its settings count, and how
+ * unsuitable images are rejected.
  */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
 import { openWorkerImage } from "../../../src/sandbox/docker/image/worker-image.ts";
-import { openStaleImages } from "../../../src/sandbox/docker/stale.ts";
+import { UnusedImages } from "../../../src/sandbox/docker/garbage.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { dropImage, importImage, rootfs, startRegistry, type Registry } from "../../support/docker/images.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
@@ -22,7 +22,7 @@ const source = {
 const never = new AbortController().signal;
 const PATH = "ENV PATH=/usr/bin:/bin";
 
-describeWithDocker("[S5] images that people choose", () => {
+describeWithDocker("[S5] derived images", () => {
   const docker = dockerClient();
   const instance = `images-${process.pid}`;
   const names: string[] = [];
@@ -30,7 +30,7 @@ describeWithDocker("[S5] images that people choose", () => {
   let own: string;
   let sandbox: Sandbox;
   let dir: string;
-  let said: string[];
+  let reports: string[];
 
   beforeAll(async () => {
     const image = openWorkerImage(openEngine({}), source);
@@ -41,7 +41,7 @@ describeWithDocker("[S5] images that people choose", () => {
     dir = mkdtempSync(join(tmpdir(), "slipway-images-"));
     chmodSync(dir, 0o755);
     sandbox = openDockerSandbox({ instance, ...source, memoryMb: 256 });
-    said = [];
+    reports = [];
   });
   afterEach(async () => {
     for (const { name } of await sandbox.list()) await sandbox.remove(name);
@@ -66,23 +66,23 @@ describeWithDocker("[S5] images that people choose", () => {
     for (const name of names) await dropImage(name);
   });
 
-  /** A local image; its canonical name, as the engine is asked for it. */
-  function made(change = "", changes: readonly string[] = []): string {
+  /** Creates a local image. @returns its canonical name. */
+  function createImage(change = "", changes: readonly string[] = []): string {
     const name = `slipway-test-image:${process.pid}-${++serial}`;
     importImage(name, rootfs(own, change), [PATH, ...changes]);
     names.push(name);
     return `docker.io/library/${name}`;
   }
 
-  const prepare = (image: string): Promise<void> => sandbox.prepare((text) => void said.push(text), never, image);
+  const prepare = (image: string): Promise<void> => sandbox.prepare((text) => void reports.push(text), never, image);
 
   function specOf(image: string, token: string): SandboxSpec {
     const taskId = `tsk_i${process.pid}x${++serial}`;
     return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir: dir, token, limits: {}, image };
   }
 
-  /** What a command says inside of a worker on that image, whose output is also its log. */
-  async function inside(image: string, command: string): Promise<string> {
+  /** The output of a command in a worker on that image. */
+  async function runInside(image: string, command: string): Promise<string> {
     const spec = specOf(image, `run:${command}`);
     await sandbox.ensure(spec, never);
     const exit = await sandbox.wait(spec.name, never);
@@ -90,11 +90,11 @@ describeWithDocker("[S5] images that people choose", () => {
     return exit.tail;
   }
 
-  it("an image with git gets the worker; its own tools stay the ones that are found; it is prepared once", async () => {
-    const image = made("mkdir opt; echo theirs > opt/theirs", ["ENV COLOUR=blue"]);
+  it("an image with git gets the worker, keeps its own tools on the PATH, and is prepared once", async () => {
+    const image = createImage("mkdir opt; echo theirs > opt/theirs", ["ENV COLOUR=blue"]);
     await Promise.all([prepare(image), sandbox.prepare(() => undefined, never, image)]);
-    expect(said).toEqual([`adding the worker to ${image}`, `${image} is ready`]);
-    const tail = await inside(
+    expect(reports).toEqual([`adding the worker to ${image}`, `${image} is ready`]);
+    const tail = await runInside(
       image,
       `id; whoami; cat /opt/theirs; echo "$COLOUR"; stat -c "%u %n" /workspace; echo x > /tmp/x && echo x > ~/x && echo both writable; command -v node || echo no node; touch /x /worker/x 2>&1 || true`,
     );
@@ -109,14 +109,14 @@ describeWithDocker("[S5] images that people choose", () => {
       "Read-only file system",
     ])
       expect(tail).toContain(part);
-    said.length = 0;
+    reports.length = 0;
     await prepare(image);
-    expect(said).toEqual([]);
+    expect(reports).toEqual([]);
   });
 
-  it("nothing of a hostile image is run or believed", async () => {
+  it("a hostile image runs nothing, and its settings do not count", async () => {
     const evil = `echo 'throw new Error("evil.js ran")' > evil.js; rm etc/passwd; ln -s /proc/self/environ etc/passwd; ln -s / workspace; ln -s /etc worker; echo junk > evil.so; echo "echo evil bash" > evil.sh`;
-    const image = made(evil, [
+    const image = createImage(evil, [
       "ONBUILD RUN touch /onbuild-ran",
       "VOLUME /data",
       "VOLUME /tmp",
@@ -147,7 +147,7 @@ describeWithDocker("[S5] images that people choose", () => {
       StopSignal: "SIGTERM",
     });
     expect(info.HostConfig).toMatchObject({ NetworkMode: "none", CapDrop: ["ALL"], ReadonlyRootfs: true });
-    // No volume of the host but the workspace's (and one under /tmp that the memory there covers).
+    // The only volumes are the workspace and one below /tmp, which the tmpfs there covers.
     expect(info.Mounts.filter((one) => one.Type === "volume").map((one) => one.Destination)).not.toContain("/data");
     expect(tail).not.toMatch(/evil|their entry point/);
     expect(tail).toMatch(/^10001$/m);
@@ -159,10 +159,10 @@ describeWithDocker("[S5] images that people choose", () => {
       expect(tail).not.toMatch(new RegExp(`^${name}=.+`, "m"));
   });
 
-  describe("says what is wrong with an image", () => {
+  describe("rejects an unsuitable image and names the reason", () => {
     const cases: readonly (readonly [string, string, readonly string[], RegExp])[] = [
-      ["without git", "rm -r usr/bin/git usr/lib/git-core", [], /there is no git in it/],
-      ["without bash", "rm bin/bash", [], /there is no \/bin\/bash in it/],
+      ["without git", "rm -r usr/bin/git usr/lib/git-core", [], /it has no git/],
+      ["without bash", "rm bin/bash", [], /it has no \/bin\/bash/],
       [
         "built on musl",
         "rm -r lib64; touch lib/ld-musl-x86_64.so.1 lib/ld-musl-aarch64.so.1",
@@ -188,13 +188,13 @@ describeWithDocker("[S5] images that people choose", () => {
       ["with a volume that the engine refuses", "", ["VOLUME /proc"], /the engine refuses it/],
       ["that borrows our labels", "", ["LABEL slipway.instance=x"], /labels that begin with slipway/],
     ];
-    it.each(cases)("%s", async (_, change, changes, words) => {
-      const image = made(change, changes);
+    it.each(cases)("%s", async (_, change, changes, reason) => {
+      const image = createImage(change, changes);
       const failure = await prepare(image).then(
         () => null,
         (error: unknown) => error,
       );
-      expect(failure).toMatchObject({ code: "image_missing", message: expect.stringMatching(words) });
+      expect(failure).toMatchObject({ code: "image_missing", message: expect.stringMatching(reason) });
       expect(failure).toMatchObject({ message: expect.stringMatching(new RegExp(image.replaceAll(/[./]/g, "\\$&"))) });
     });
   });
@@ -210,20 +210,20 @@ describeWithDocker("[S5] images that people choose", () => {
     });
     afterEach(() => registry.close());
 
-    it("a pull shows how far it is, for everyone who waits for it", async () => {
+    it("a pull reports its progress to all waiting callers", async () => {
       const image = `${registry.host}/team/app:1`;
       names.push(image);
-      const heard: string[] = [];
-      await Promise.all([prepare(image), sandbox.prepare((text) => void heard.push(text), never, image)]);
-      expect(said[0]).toBe(`pulling ${image}`);
-      expect(said.some((line) => /^pulling \S+: \d+ % of \d+ MB$/.test(line))).toBe(true);
-      expect(said.slice(-2)).toEqual([`adding the worker to ${image}`, `${image} is ready`]);
-      expect(heard).toEqual(said);
+      const otherReports: string[] = [];
+      await Promise.all([prepare(image), sandbox.prepare((text) => void otherReports.push(text), never, image)]);
+      expect(reports[0]).toBe(`pulling ${image}`);
+      expect(reports.some((line) => /^pulling \S+: \d+ % of \d+ MB$/.test(line))).toBe(true);
+      expect(reports.slice(-2)).toEqual([`adding the worker to ${image}`, `${image} is ready`]);
+      expect(otherReports).toEqual(reports);
       expect(registry.asked.filter((line) => /^GET .*blobs/.test(line))).toHaveLength(2);
-      expect(await inside(image, "id -un")).toContain("agent");
+      expect(await runInside(image, "id -un")).toContain("agent");
     });
 
-    it("what the registry does not have is missing; what it cannot give now may come later", async () => {
+    it("an image that the registry lacks is image_missing; a failing registry is image_pull_failed", async () => {
       const image = `${registry.host}/team/gone:1`;
       registry.failure = { status: 404, body: '{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}' };
       await expect(prepare(image)).rejects.toMatchObject({
@@ -237,7 +237,7 @@ describeWithDocker("[S5] images that people choose", () => {
       await expect(prepare(`${host}/team/gone:1`)).rejects.toMatchObject({ code: "image_pull_failed" });
     });
 
-    it("an image for another architecture is told apart", async () => {
+    it("an image for another architecture is reported as such", async () => {
       await registry.close();
       registry = await startRegistry(files, {}, 0, "riscv64");
       const image = `${registry.host}/team/other:1`;
@@ -248,7 +248,7 @@ describeWithDocker("[S5] images that people choose", () => {
       });
     });
 
-    it("who gives up leaves the others their pull", async () => {
+    it("aborting one caller does not abort the pull of the others", async () => {
       const image = `${registry.host}/team/patience:1`;
       names.push(image);
       const impatient = new AbortController();
@@ -259,8 +259,8 @@ describeWithDocker("[S5] images that people choose", () => {
     });
   });
 
-  it("what is no longer current is listed and removed, what is used is not", async () => {
-    const [kept, used, old] = [made("echo 1 > kept"), made("echo 2 > used"), made("echo 3 > old")];
+  it("superseded images are listed and removed, used ones are kept", async () => {
+    const [kept, used, old] = [createImage("echo 1 > kept"), createImage("echo 2 > used"), createImage("echo 3 > old")];
     for (const image of [kept, used, old]) await prepare(image);
     await sandbox.ensure(specOf(used, "sleep"), never);
     const tags = async (base: string): Promise<string[]> =>
@@ -268,17 +268,17 @@ describeWithDocker("[S5] images that people choose", () => {
         .filter((one) => one.Labels?.["slipway.from"] === base)
         .flatMap((one) => one.RepoTags ?? []);
     const [oldTag, usedTag, keptTag] = [(await tags(old))[0]!, (await tags(used))[0]!, (await tags(kept))[0]!];
-    // The names come to mean other images.
+    // The names now refer to other images.
     for (const image of [used, old])
       importImage(image.replace("docker.io/library/", ""), rootfs(own, `echo newer > ${++serial}`), [PATH]);
     const engine = openEngine({});
-    const stale = openStaleImages(engine, openWorkerImage(engine, source), instance);
+    const images = new UnusedImages(engine, openWorkerImage(engine, source), instance);
     const crashed = await docker.createContainer({ Image: own, Labels: { "slipway.prepare": instance } });
-    const seen = async (age: number) => (await stale.reclaim(age, "look", never)).map(({ name }) => name);
+    const seen = async (age: number) => (await images.remove(age, "dry-run", never)).map(({ name }) => name);
     const found = await seen(0);
     expect(found).toContain(oldTag);
     for (const name of [usedTag, keptTag, own]) expect(found).not.toContain(name);
-    // What is young may be in the making.
+    // A recent container may belong to a running preparation.
     expect(await seen(3_600_000)).not.toContain(oldTag);
     expect(found).not.toContain(crashed.id);
     await crashed.remove();

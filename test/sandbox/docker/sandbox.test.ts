@@ -56,7 +56,7 @@ describeWithDocker("Docker", () => {
       return (await sandbox.wait(spec.name, never)).tail;
     }
 
-    it("reclaims volumes and networks of attempts that are over, and no others", async () => {
+    it("reclaims only volumes and networks of finished attempts", async () => {
       const docker = dockerClient();
       const label = { [LABELS.instance]: rig.options.instance };
       const n = `${process.pid}x${++serial}`;
@@ -73,7 +73,7 @@ describeWithDocker("Docker", () => {
         { kind: "network", name: `slipway-task_v${n}-a1`, error: null },
       ];
       try {
-        expect(await sandbox.reclaim(wanted, "look", never)).toMatchObject(gone);
+        expect(await sandbox.reclaim(wanted, "dry-run", never)).toMatchObject(gone);
         expect(await sandbox.reclaim(wanted, "remove", never)).toMatchObject(gone);
         expect(await sandbox.reclaim(wanted, "remove", never)).toEqual([]);
         const { Volumes } = await docker.listVolumes();
@@ -93,22 +93,22 @@ describeWithDocker("Docker", () => {
       }
     });
 
-    it("[S5] a worker has no network, no capabilities, no root and no writable image", async () => {
-      const said =
+    it("[S5] a worker has no network, no capabilities, no root and a read-only image", async () => {
+      const output =
         await inside(`id -u; grep -E "^(CapEff|CapBnd|NoNewPrivs|Seccomp):" /proc/self/status | tr -s "[:space:]" " "; echo;
         ls /sys/class/net | tr "\\n" " "; touch /worker/x 2>&1; touch /etc/x 2>&1; touch /run/slipway/x 2>&1;
         node -e 'fetch("http://127.0.0.1:1").catch(e => console.log("loopback", e.cause.code)); require("net").connect(53, "192.0.2.1").on("error", e => console.log("outside", e.code))'`);
-      expect(said).toContain("10001");
-      expect(said).toMatch(/CapEff: 0+ CapBnd: 0+ NoNewPrivs: 1 Seccomp: 2/);
-      expect(said).toContain("\nlo ");
-      expect(said).not.toContain("eth0");
-      expect(said.match(/Read-only file system/g)).toHaveLength(3);
-      expect(said).toContain("outside ENETUNREACH");
+      expect(output).toContain("10001");
+      expect(output).toMatch(/CapEff: 0+ CapBnd: 0+ NoNewPrivs: 1 Seccomp: 2/);
+      expect(output).toContain("\nlo ");
+      expect(output).not.toContain("eth0");
+      expect(output.match(/Read-only file system/g)).toHaveLength(3);
+      expect(output).toContain("outside ENETUNREACH");
     });
 
-    /** Numbers of x86-64; the profile itself names calls. */
+    /** The numbers are those of x86-64. */
     it.runIf(process.arch === "x64")(
-      "[Y1] system calls that lead out of a container fail, and those that work needs do not",
+      "[Y1] system calls that help to escape fail, and those that workers need succeed",
       async () => {
         const calls = {
           io_uring_setup: "425,1,0",
@@ -135,17 +135,17 @@ describeWithDocker("Docker", () => {
         const tries = Object.entries(calls).map(
           ([name, call]) => `$r=syscall(${call}); print "${name} $r ", $!+0, "\\n";`,
         );
-        const said = await inside(`perl -e '${tries.join(" ")} print "clone3 ", syscall(435,0,0), " ", $!+0, "\\n"'
+        const output = await inside(`perl -e '${tries.join(" ")} print "clone3 ", syscall(435,0,0), " ", $!+0, "\\n"'
         git --version; node -e 'console.log("node", require("child_process").execSync("echo ok").toString().trim(), new (require("worker_threads").Worker)("", { eval: true }).threadId > 0)'
         bash -c 'echo a | cat | wc -l'; rg --version | head -1; perl -e 'use Socket; socket(S, AF_UNIX, SOCK_STREAM, 0) and print "unix "; socket(S, AF_INET6, SOCK_DGRAM, 0) and print "inet6\\n"'`);
-        const refused = Object.keys(calls).filter((name) => said.includes(`${name} -1 1\n`));
-        expect(refused, said).toEqual(Object.keys(calls));
-        expect(said).toContain("clone3 -1 38\n");
-        expect(said).toMatch(/git version .*\nnode ok true\n1\nripgrep .*\nunix inet6/);
+        const refused = Object.keys(calls).filter((name) => output.includes(`${name} -1 1\n`));
+        expect(refused, output).toEqual(Object.keys(calls));
+        expect(output).toContain("clone3 -1 38\n");
+        expect(output).toMatch(/git version .*\nnode ok true\n1\nripgrep .*\nunix inet6/);
       },
     );
 
-    it("[D4] [S1] what the engine is told is all there is: a worker's container, field by field", async () => {
+    it("[D4] [S1] the container's settings are exactly these", async () => {
       const spec = specOf("run:sleep 30");
       await sandbox.ensure({ ...spec, limits: { memoryMb: 128, cpus: 0.5 } }, never);
       const { Config, HostConfig, Mounts } = await dockerClient().getContainer(spec.name).inspect();
@@ -197,7 +197,7 @@ describeWithDocker("Docker", () => {
         UsernsMode: "",
       });
       expect(HostConfig.SecurityOpt?.[0]).toBe("no-new-privileges:true");
-      // An empty list of masked paths would take the engine's masks of /proc away.
+      // An empty list of masked paths would remove the engine's masks of /proc.
       expect(HostConfig.MaskedPaths?.length).toBeGreaterThan(5);
       expect(HostConfig.ReadonlyPaths?.length).toBeGreaterThan(3);
       expect([
@@ -217,18 +217,18 @@ describeWithDocker("Docker", () => {
       expect(Config.User).toBe("10001:10001");
     });
 
-    it("a program in /tmp, the home and the workspace can be run, and all three are the worker's own", async () => {
-      const said = await inside(
+    it("programs in /tmp, home and workspace can be executed, and the worker owns all three", async () => {
+      const output = await inside(
         `for d in /tmp "$HOME" "$SLIPWAY_WORKSPACE"; do printf '#!/bin/sh\\necho ran $0\\n' > $d/p; chmod +x $d/p; $d/p; done; stat -c "%u %n" /workspace /home/agent`,
       );
-      expect(said).toContain("ran /tmp/p");
-      expect(said).toContain("ran /home/agent/p");
-      expect(said).toContain("ran /workspace/p");
-      expect(said).toContain("10001 /workspace");
-      expect(said).toContain("10001 /home/agent");
+      expect(output).toContain("ran /tmp/p");
+      expect(output).toContain("ran /home/agent/p");
+      expect(output).toContain("ran /workspace/p");
+      expect(output).toContain("10001 /workspace");
+      expect(output).toContain("10001 /home/agent");
     });
 
-    it("the limits of the task and of the server reach the engine, without swap", async () => {
+    it("limits of the task and of the server apply, without swap", async () => {
       const spec = { ...specOf("sleep"), limits: { memoryMb: 192, cpus: 0.5 } };
       await sandbox.ensure(spec, never);
       const { HostConfig } = await dockerClient().getContainer(spec.name).inspect();
@@ -244,7 +244,7 @@ describeWithDocker("Docker", () => {
       });
     });
 
-    it("[D3] remove takes the workspace's volume along", async () => {
+    it("[D3] remove deletes the workspace's volume", async () => {
       const spec = specOf("exit:0");
       await sandbox.ensure(spec, never);
       const docker = dockerClient();
@@ -267,7 +267,7 @@ describeWithDocker("Docker", () => {
       await other.close();
     });
 
-    it("an out-of-memory child of a worker that ends well is no failure", async () => {
+    it("an out-of-memory kill of a child is not a failure when the worker exits with 0", async () => {
       const spec = specOf(
         `run:node -e 'const a = []; for (;;) a.push(Buffer.alloc(16777216, 1))' >/dev/null 2>&1; echo went on`,
       );
@@ -277,7 +277,7 @@ describeWithDocker("Docker", () => {
       expect(exit.tail).toContain("went on");
     });
 
-    it("a socket folder that does not exist is said in the engine's words", async () => {
+    it("a missing socket folder is reported with the engine's message", async () => {
       const spec = { ...specOf("sleep"), socketDir: join(socketDir, "nothing") };
       await expect(sandbox.ensure(spec, never)).rejects.toMatchObject({
         code: "sandbox_unavailable",
@@ -305,23 +305,23 @@ describeWithDocker("Docker", () => {
       return openDockerSandbox({ instance: "images", workerFile, dockerfile, ...options });
     }
 
-    it("builds the worker's image once, with progress, and another one for another worker", async () => {
+    it("builds the worker image once, with progress, and a new image for a changed worker", async () => {
       const file = join(dir, "worker.mjs");
       writeFileSync(file, `console.log("worker of ${dir}");`);
       const sandbox = builder({ workerFile: file });
-      const said: string[] = [];
-      const hear = (text: string) => void said.push(text);
-      await Promise.all([sandbox.prepare(hear, never), sandbox.prepare(() => undefined, never)]);
-      const image = /building (slipway-worker:[0-9a-f]{12})/.exec(said.join("\n"))?.[1] ?? "";
+      const output: string[] = [];
+      const report = (text: string) => void output.push(text);
+      await Promise.all([sandbox.prepare(report, never), sandbox.prepare(() => undefined, never)]);
+      const image = /building (slipway-worker:[0-9a-f]{12})/.exec(output.join("\n"))?.[1] ?? "";
       made.push(image);
-      expect(said.filter((line) => line.startsWith("building"))).toHaveLength(1);
+      expect(output.filter((line) => line.startsWith("building"))).toHaveLength(1);
       expect((await dockerClient().getImage(image).inspect()).Config.User).toBe("10001:10001");
-      said.length = 0;
-      await sandbox.prepare(hear, never);
-      expect(said).toEqual([]);
+      output.length = 0;
+      await sandbox.prepare(report, never);
+      expect(output).toEqual([]);
       writeFileSync(file, `console.log("a newer worker of ${dir}");`);
-      await sandbox.prepare(hear, never);
-      const newer = /building (slipway-worker:[0-9a-f]{12})/.exec(said.join("\n"))?.[1] ?? "";
+      await sandbox.prepare(report, never);
+      const newer = /building (slipway-worker:[0-9a-f]{12})/.exec(output.join("\n"))?.[1] ?? "";
       made.push(newer);
       expect(newer).not.toBe(image);
       await sandbox.close();
@@ -333,7 +333,7 @@ describeWithDocker("Docker", () => {
       await sandbox.close();
     });
 
-    it("what cannot be built is image_missing or image_pull_failed, with the builder's words", async () => {
+    it("a failed build is image_missing or image_pull_failed, with the builder's output", async () => {
       const broken = join(dir, "Dockerfile");
       writeFileSync(broken, `FROM ${BASE_IMAGE} AS worker\nRUN echo the reason is this && exit 3\n`);
       const sandbox = builder({ dockerfile: broken });
@@ -349,7 +349,7 @@ describeWithDocker("Docker", () => {
   });
 });
 
-describe("an engine that is not there", () => {
+describe("an unavailable engine", () => {
   let dir: string;
   let server: Server | null = null;
   beforeEach(() => {
@@ -383,7 +383,7 @@ describe("an engine that is not there", () => {
     limits: {},
   };
 
-  async function refusesAll(sandbox: Sandbox): Promise<void> {
+  async function expectAllRejected(sandbox: Sandbox): Promise<void> {
     const unavailable = { code: "sandbox_unavailable" };
     await expect(sandbox.check()).rejects.toMatchObject(unavailable);
     await expect(sandbox.prepare(() => undefined, never)).rejects.toMatchObject(unavailable);
@@ -395,17 +395,17 @@ describe("an engine that is not there", () => {
     await sandbox.close();
   }
 
-  it("[D7] every call says sandbox_unavailable when nothing listens", () => refusesAll(open()));
+  it("[D7] every call rejects with sandbox_unavailable when nothing listens", () => expectAllRejected(open()));
 
-  it("[D7] every call says sandbox_unavailable when the engine hangs", async () => {
+  it("[D7] every call rejects with sandbox_unavailable when the engine hangs", async () => {
     const sockets = new Set<{ destroy(): void }>();
     server = createServer((socket) => sockets.add(socket.on("error", () => undefined)));
     await new Promise<void>((resolve) => server?.listen(join(dir, "e.sock"), resolve));
-    await refusesAll(open());
+    await expectAllRejected(open());
     for (const socket of sockets) socket.destroy();
   });
 
-  it("[D2] whoever waits for a container bears an engine that restarts, and learns what became of it", async () => {
+  it("[D2] wait tolerates a restart of the engine and reports the exit", async () => {
     const sandbox = open({ outageMs: 20_000 });
     const end = sandbox.wait(spec.name, never);
     end.catch(() => undefined);
@@ -416,7 +416,7 @@ describe("an engine that is not there", () => {
     await sandbox.close();
   });
 
-  it("[D7] a caller's abort ends a call to a hung engine before its time-out", async () => {
+  it("[D7] an abort ends a call to a hung engine before the timeout", async () => {
     const sockets = new Set<{ destroy(): void }>();
     server = createServer((socket) => sockets.add(socket.on("error", () => undefined)));
     await new Promise<void>((resolve) => server?.listen(join(dir, "e.sock"), resolve));
@@ -426,7 +426,7 @@ describe("an engine that is not there", () => {
     for (const socket of sockets) socket.destroy();
   });
 
-  it("DOCKER_HOST says where the engine is", () => {
+  it("DOCKER_HOST selects the engine", () => {
     expect(dockerOptions({})).toEqual({});
     expect(dockerOptions({ DOCKER_HOST: "unix:///run/user/1/docker.sock" })).toEqual({
       socketPath: "/run/user/1/docker.sock",

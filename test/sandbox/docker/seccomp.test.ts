@@ -14,13 +14,13 @@ interface Profile {
 const profile = JSON.parse(seccompProfile()) as Profile;
 const allowed = profile.syscalls.filter(({ action }) => action === "SCMP_ACT_ALLOW");
 
-describe("[Y1] the list of system calls", () => {
-  it("refuses by default and knows no second instruction set", () => {
+describe("[Y1] the seccomp profile", () => {
+  it("denies by default and supports one instruction set", () => {
     expect(profile.defaultAction).toBe("SCMP_ACT_ERRNO");
     expect(profile.archMap.flatMap(({ subArchitectures }) => subArchitectures)).toEqual([]);
   });
 
-  it("names each call once, but for those that depend on their arguments", () => {
+  it("lists each call once, except those that depend on their arguments", () => {
     const plain = allowed.filter(({ args }) => args.length === 0).flatMap(({ names }) => names);
     expect(new Set(plain).size).toBe(plain.length);
     const bound = new Set(allowed.filter(({ args }) => args.length > 0).flatMap(({ names }) => names));
@@ -28,7 +28,7 @@ describe("[Y1] the list of system calls", () => {
     expect(plain.filter((name) => bound.has(name))).toEqual([]);
   });
 
-  it("does not name what leads out", () => {
+  it("does not allow calls that help to escape", () => {
     const names = new Set(allowed.flatMap((rule) => rule.names));
     const never =
       `io_uring_setup io_uring_enter io_uring_register bpf unshare setns mount umount2 move_mount fsopen fsmount open_tree pivot_root chroot ptrace
@@ -39,7 +39,7 @@ describe("[Y1] the list of system calls", () => {
     expect(never.filter((name) => names.has(name))).toEqual([]);
   });
 
-  it("is used where the engine's own is older than that of version 25, or cannot be known", () => {
+  it("is used for engines older than version 25 and of unknown version", () => {
     expect(["20.10.24+dfsg1", "24.0.9", "", "dev"].map(needsOurProfile)).toEqual([true, true, true, true]);
     expect(["25.0.0", "28.2.2", "29.0.0-rc1"].map(needsOurProfile)).toEqual([false, false, false]);
   });

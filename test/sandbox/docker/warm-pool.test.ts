@@ -1,7 +1,4 @@
-/**
- * Workers that were started ahead of their task, on the real engine: the contract holds with them
- * as without, and what is theirs alone.
- */
+/** The warm pool on a real engine: the sandbox contract holds, and the pool's own rules. */
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
@@ -15,7 +12,7 @@ import type { Sandbox, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
 const never = new AbortController().signal;
 let serial = 0;
 
-describeWithDocker("Docker with workers that wait", () => {
+describeWithDocker("Docker with a warm pool", () => {
   const docker = dockerClient();
   let peers: Peers;
   const openRig = openDockerRig(() => peers, 1);
@@ -36,7 +33,7 @@ describeWithDocker("Docker with workers that wait", () => {
       rig = await openRig();
       sandbox = rig.open();
       await sandbox.prepare(() => undefined, never);
-      await sandbox.maintainPool("grow", never);
+      await sandbox.maintainPool({ grow: true }, never);
     });
     afterEach(() => rig.close());
 
@@ -48,17 +45,17 @@ describeWithDocker("Docker with workers that wait", () => {
       return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir, token, limits: {} };
     }
 
-    /** Ids of the containers that wait. */
-    async function waiting(): Promise<string[]> {
+    /** Ids of the unclaimed containers. */
+    async function listPooled(): Promise<string[]> {
       const filters = { label: [`${LABELS.instance}=${rig.options.instance}`, LABELS.pool] };
       const all = await docker.listContainers({ all: true, filters });
-      return all.filter((one) => one.Names[0]?.startsWith("/slipway-pool-")).map((one) => one.Id);
+      return all.filter(({ Names }) => Names[0]?.startsWith("/slipway-pool-")).map(({ Id }) => Id);
     }
     const idOf = async (spec: SandboxSpec): Promise<string> => (await docker.getContainer(spec.name).inspect()).Id;
     const folders = (): string[] => readdirSync(rig.socketBase).filter((name) => name.startsWith("pool-"));
 
-    it("[D1] a task gets the container that waits; its name is the attempt's and its folder lies at the attempt's address", async () => {
-      const [ahead] = await waiting();
+    it("[D1] a task claims the pooled container, which gets the attempt's name and socket folder", async () => {
+      const [ahead] = await listPooled();
       expect(await sandbox.list()).toEqual([]);
       expect(await sandbox.poolStatus()).toEqual({ wanted: 1, ready: 1, reason: null });
       const spec = specOf("run:cat /run/slipway/attempt.json; ls -a /run/slipway; id -u");
@@ -71,7 +68,7 @@ describeWithDocker("Docker with workers that wait", () => {
       expect(await sandbox.list()).toEqual([{ name: spec.name, taskId: spec.taskId, attempt: 1, state: "exited" }]);
     });
 
-    it("[S1] what waits knows no token, and the engine never learns it", async () => {
+    it("[S1] a pooled container has no token, and its settings never contain one", async () => {
       const spec = specOf("sleep");
       await sandbox.ensure(spec, never);
       const info = await docker.getContainer(spec.name).inspect();
@@ -79,38 +76,38 @@ describeWithDocker("Docker with workers that wait", () => {
       expect(JSON.stringify(info)).not.toContain('"sleep"');
     });
 
-    it("[D3] a container serves one attempt: it goes with it, and another one waits after the next tick, never more than wanted", async () => {
-      const [first] = await waiting();
+    it("[D3] a container serves one attempt and is removed with it; the next maintenance replaces it up to the size", async () => {
+      const [first] = await listPooled();
       const spec = specOf("exit:0");
       await sandbox.ensure(spec, never);
-      expect(await waiting()).toEqual([]);
-      for (let i = 0; i < 3; i++) await sandbox.maintainPool("grow", never);
-      const [second, ...more] = await waiting();
+      expect(await listPooled()).toEqual([]);
+      for (let i = 0; i < 3; i++) await sandbox.maintainPool({ grow: true }, never);
+      const [second, ...more] = await listPooled();
       expect([second === undefined, second === first, more]).toEqual([false, false, []]);
       const { Mounts } = await docker.getContainer(spec.name).inspect();
       await sandbox.wait(spec.name, never);
       await sandbox.remove(spec.name);
       await expect(
-        docker.getVolume(Mounts.find((one) => one.Destination === "/workspace")?.Name ?? "").inspect(),
+        docker.getVolume(Mounts.find(({ Destination }) => Destination === "/workspace")?.Name ?? "").inspect(),
       ).rejects.toMatchObject({
         statusCode: 404,
       });
-      expect(await waiting()).toEqual([second]);
+      expect(await listPooled()).toEqual([second]);
     });
 
-    it("[D9] nothing is started ahead while nothing may be claimed", async () => {
+    it("[D9] the pool does not grow while claiming is paused", async () => {
       await sandbox.ensure(specOf("sleep"), never);
-      await sandbox.maintainPool("hold", never);
-      expect(await waiting()).toEqual([]);
+      await sandbox.maintainPool({ grow: false }, never);
+      expect(await listPooled()).toEqual([]);
       expect(await sandbox.poolStatus()).toMatchObject({ ready: 0, reason: null });
     });
 
-    it("a task with limits of its own goes the cold way and leaves the container that waits", async () => {
-      const before = await waiting();
+    it("a task with other limits gets a new container and leaves the pooled one", async () => {
+      const before = await listPooled();
       const spec = { ...specOf("sleep"), limits: { memoryMb: 192 } };
       await sandbox.ensure(spec, never);
       expect((await docker.getContainer(spec.name).inspect()).HostConfig.Memory).toBe(192 * 2 ** 20);
-      expect(await waiting()).toEqual(before);
+      expect(await listPooled()).toEqual(before);
     });
 
     it.each([
@@ -118,7 +115,7 @@ describeWithDocker("Docker with workers that wait", () => {
       ["is gone", (id: string) => docker.getContainer(id).remove({ force: true, v: true })],
       ["is frozen", (id: string) => docker.getContainer(id).pause()],
     ])("[D2] a container that %s while it waited harms no task: the cold way is taken", async (_what, harm) => {
-      const [dead = ""] = await waiting();
+      const [dead = ""] = await listPooled();
       await harm(dead);
       const spec = specOf("exit:7");
       await sandbox.ensure(spec, never);
@@ -127,7 +124,7 @@ describeWithDocker("Docker with workers that wait", () => {
       expect(await sandbox.list()).toHaveLength(1);
     });
 
-    it("[D1] two tasks at once never share the container that waits", async () => {
+    it("[D1] concurrent tasks never share a pooled container", async () => {
       const specs = [specOf("exit:3"), specOf("exit:4"), specOf("exit:5")];
       await Promise.all(specs.map((spec) => sandbox.ensure(spec, never)));
       const exits = await Promise.all(specs.map((spec) => sandbox.wait(spec.name, never)));
@@ -135,57 +132,57 @@ describeWithDocker("Docker with workers that wait", () => {
       expect(new Set(await Promise.all(specs.map(idOf))).size).toBe(3);
     });
 
-    it("[D2] the next coordinator takes over what waits", async () => {
-      const before = await waiting();
+    it("[D2] the next coordinator takes the pool over", async () => {
+      const before = await listPooled();
       await sandbox.close();
       const next = rig.open();
-      await next.maintainPool("grow", never);
-      expect(await waiting()).toEqual(before);
+      await next.maintainPool({ grow: true }, never);
+      expect(await listPooled()).toEqual(before);
       const spec = specOf("exit:7");
       await next.ensure(spec, never);
       expect(await idOf(spec)).toBe(before[0]);
       expect(await next.wait(spec.name, never)).toMatchObject({ exitCode: 7 });
     });
 
-    it("what waits and does not fit any more is removed with its folder: other limits, fewer wanted", async () => {
-      const before = await waiting();
+    it("pooled containers with outdated settings are removed with their folders", async () => {
+      const before = await listPooled();
       const larger = rig.open({ memoryMb: 320 });
-      await larger.maintainPool("grow", never);
-      const [other = "", ...more] = await waiting();
+      await larger.maintainPool({ grow: true }, never);
+      const [other = "", ...more] = await listPooled();
       expect(more).toEqual([]);
       expect(before).not.toContain(other);
       expect((await docker.getContainer(other).inspect()).HostConfig.Memory).toBe(320 * 2 ** 20);
       const { size, dir } = { size: 0, dir: rig.socketBase };
-      await rig.open({ memoryMb: 320, pool: { size, dir } }).maintainPool("grow", never);
-      expect(await waiting()).toEqual([]);
+      await rig.open({ memoryMb: 320, pool: { size, dir } }).maintainPool({ grow: true }, never);
+      expect(await listPooled()).toEqual([]);
     });
 
-    it("a surplus goes, and its folder with it", async () => {
+    it("surplus containers are removed with their folders", async () => {
       const pool = { size: 3, dir: rig.socketBase };
-      await rig.open({ pool }).maintainPool("grow", never);
-      expect(await waiting()).toHaveLength(3);
+      await rig.open({ pool }).maintainPool({ grow: true }, never);
+      expect(await listPooled()).toHaveLength(3);
       expect(folders()).toHaveLength(3);
-      await rig.open().maintainPool("grow", never);
-      expect(await waiting()).toHaveLength(1);
+      await rig.open().maintainPool({ grow: true }, never);
+      expect(await listPooled()).toHaveLength(1);
       expect(folders()).toHaveLength(1);
     });
 
-    it("[D9] what cannot be started ahead is told to operators, is not tried at each tick, and fails no task", async () => {
+    it("[D9] a pool that cannot grow reports the reason, backs off, and fails no task", async () => {
       const broken = rig.open({ memoryMb: 1 });
-      await broken.maintainPool("grow", never);
+      await broken.maintainPool({ grow: true }, never);
       const told = await broken.poolStatus();
       expect(told).toMatchObject({ wanted: 1, ready: 0, reason: expect.stringMatching(/memory/i) });
       expect(folders().length).toBeLessThanOrEqual(1);
-      await broken.maintainPool("grow", never);
+      await broken.maintainPool({ grow: true }, never);
       const spec = { ...specOf("exit:0"), limits: { memoryMb: 128 } };
       await broken.ensure(spec, never);
       expect(await broken.wait(spec.name, never)).toMatchObject({ exitCode: 0 });
     });
 
-    it("[D2] a claim without its binding is finished by a coordinator that keeps no pool", async () => {
+    it("[D2] a coordinator without a pool completes an unfinished claim", async () => {
       const spec = specOf("exit:7");
       const first = rig.peer?.(spec, "sandbox.claimed");
-      await first?.said("ready");
+      await first?.waitForOutput("ready");
       first?.go();
       expect(await first?.ended).toBe("SIGKILL");
       const next = rig.open({ pool: { size: 0, dir: rig.socketBase } });
@@ -194,14 +191,14 @@ describeWithDocker("Docker with workers that wait", () => {
       expect(existsSync(join(spec.socketDir, "attempt.json"))).toBe(true);
     });
 
-    it("the engine's machine may call the folder by another name", async () => {
+    it("the folder may have another path on the engine's machine", async () => {
       const to = `${rig.socketBase}-on-the-host`;
       symlinkSync(rig.socketBase, to);
       onTestFinished(() => rmSync(to));
       const other = rig.open({ hostDir: { from: rig.socketBase, to }, memoryMb: 320 });
-      await other.maintainPool("grow", never);
+      await other.maintainPool({ grow: true }, never);
       const spec = specOf("exit:7");
-      const [ahead] = await waiting();
+      const [ahead] = await listPooled();
       await other.ensure(spec, never);
       expect(await idOf(spec)).toBe(ahead);
       expect(await other.wait(spec.name, never)).toMatchObject({ exitCode: 7 });

@@ -1,6 +1,6 @@
 /**
- * Workspaces with a size, attacked from inside, on the real engine; and that nothing of them is
- * left, whenever a coordinator dies.
+ * Disk limits of workspaces on a real engine, attacked from inside; and that no disk is left after a
+ * crash of the coordinator at any point.
  */
 import { execFileSync } from "node:child_process";
 import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { extract } from "tar-stream";
 import { Readable } from "node:stream";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { openLoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+import { LoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 import type { Limits } from "../../../src/core/task.ts";
 import { openDockerRig, type DockerRig } from "../../support/docker/sandbox-rig.ts";
 import { describeWithDocker, dockerClient, needsLoops } from "../../support/docker/engine.ts";
@@ -63,7 +63,7 @@ describeWithDocker("workspaces", () => {
   const wall = async (of: Sandbox) => (await of.hardeningChecks()).find(({ name }) => name === "disk of workers");
   const left = () => findRemains(rig.options.instance, rig.disks);
 
-  /** What the janitor's tick does when no task needs anything. */
+  /** One run of garbage collection when no task needs anything. */
   async function tick(using = sandbox): Promise<void> {
     for (const { name } of await using.list()) await using.remove(name);
     for (const { name, error } of await using.reclaim(nobody, "remove", never))
@@ -74,7 +74,7 @@ describeWithDocker("workspaces", () => {
     fallocate -l 200M a 2>&1; rm -f a
     dd if=/dev/zero of=b bs=1M count=200 2>&1; du -m b; rm b
     echo "one more" > c && cat c`;
-  /** Empty files until there is no further one; prints how many. */
+  /** Creates empty files until that fails; prints their number. */
   const FILES = `cd "$SLIPWAY_WORKSPACE"; mkdir f; cd f
     node -e 'const fs=require("fs");let n=0;try{for(;n<200000;n++)fs.writeFileSync("x"+n,"")}catch(e){console.log(e.code)};console.log("files",n)'`;
 
@@ -84,10 +84,10 @@ describeWithDocker("workspaces", () => {
       await needsLoops(skip);
     });
 
-    it("[Y2] whoever fills the disk sees ENOSPC and can go on after making room; the other task does not notice", async () => {
+    it("[Y2] a worker that fills its disk gets ENOSPC and can continue after deleting; other tasks are not affected", async () => {
       expect(await wall(sandbox)).toMatchObject({
         state: "full",
-        detail: expect.stringMatching(/bounded by the kernel \(loop devices\)/),
+        detail: expect.stringMatching(/the kernel enforces the size of workspaces/),
       });
       const other = specOf(
         `cd "$SLIPWAY_WORKSPACE"; sleep 1; for i in $(seq 20); do dd if=/dev/zero of=x$i bs=1M count=1 2>/dev/null; sleep 0.1; done; du -sm .`,
@@ -100,7 +100,7 @@ describeWithDocker("workspaces", () => {
       expect(quiet).toMatchObject({ exitCode: 0, tail: expect.stringMatching(/^2[01]\s/m) });
     });
 
-    it("[Y2] files without content come to an end too", async () => {
+    it("[Y2] the number of files is limited too", async () => {
       const { tail } = await runs(specOf(FILES));
       expect(tail).toContain("ENOSPC");
       expect(Number(/files (\d+)/.exec(tail)?.[1])).toBeLessThan((64 * 2 ** 20) / 16_384);
@@ -109,18 +109,15 @@ describeWithDocker("workspaces", () => {
     it.each([
       ["space", "dd if=/dev/zero of=b bs=1M; exit 3"],
       ["files", "i=0; while : > x$i; do i=$((i+1)); done; exit 3"],
-    ])(
-      "[Y2] a worker that ends badly with no %s left failed for that; one that ends badly otherwise did not",
-      async (_what, command) => {
-        expect(await runs(specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`))).toMatchObject({
-          exitCode: 3,
-          diskFull: true,
-        });
-        expect(await runs(specOf("exit 3"))).toMatchObject({ exitCode: 3, diskFull: false });
-      },
-    );
+    ])("[Y2] a failed worker with no %s left is disk_full; another failed worker is not", async (_what, command) => {
+      expect(await runs(specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`))).toMatchObject({
+        exitCode: 3,
+        diskFull: true,
+      });
+      expect(await runs(specOf("exit 3"))).toMatchObject({ exitCode: 3, diskFull: false });
+    });
 
-    it("a workspace begins empty, belongs to the worker, and has the size that the task asked for, or the server's", async () => {
+    it("a workspace starts empty, belongs to the worker, and has the task's size, or the server's", async () => {
       const look = `cd "$SLIPWAY_WORKSPACE"; ls -A | wc -l; stat -c "%u:%g" .; df -m --output=size . | tail -1`;
       const sizes = await Promise.all(
         [{ diskMb: 128 }, {}].map(async (limits) => {
@@ -135,7 +132,7 @@ describeWithDocker("workspaces", () => {
       expect(sizes[1]).toBeLessThanOrEqual(256);
     });
 
-    it("[D3] volume, image and device go with the container", async () => {
+    it("[D3] volume, image and device are removed with the container", async () => {
       const spec = specOf("sleep");
       await sandbox.ensure(spec, never);
       expect(await left()).toMatchObject({
@@ -148,13 +145,13 @@ describeWithDocker("workspaces", () => {
     });
 
     const CREATION = ["disk.made", "disk.attached", "sandbox.created"];
-    it.each(CREATION)("[D3] a coordinator that dies at %s leaves nothing after one tick", async (point) => {
+    it.each(CREATION)("[D3] after a crash at %s one garbage collection removes everything", async (point) => {
       const peer = rig.peer?.(specOf("sleep"), point);
-      await peer?.said("ready");
+      await peer?.waitForOutput("ready");
       peer?.go();
       expect(await peer?.ended).toBe("SIGKILL");
       expect((await left()).files).not.toEqual([]);
-      // Its container is made beside its disk: what the engine was told, it may do after the death.
+      // Container and disk are created concurrently; the engine may create it after the crash.
       for (const end = Date.now() + 10_000; Date.now() < end && (await left()).containers.length === 0;)
         await delay(50);
       await tick();
@@ -162,10 +159,10 @@ describeWithDocker("workspaces", () => {
     });
 
     it.each(["sandbox.removed", "disk.volume.removed"])(
-      "[D3] one that dies at %s leaves nothing either",
+      "[D3] after a crash at %s during removal one garbage collection removes everything",
       async (point) => {
-        const peer = rig.doomed(specOf("sleep"), point);
-        await peer.said("ready");
+        const peer = rig.startCrashing(specOf("sleep"), point);
+        await peer.waitForOutput("ready");
         peer.go();
         expect(await peer.ended).toBe("SIGKILL");
         const { containers, devices } = await left();
@@ -176,39 +173,39 @@ describeWithDocker("workspaces", () => {
     );
 
     it.each(CREATION)(
-      "[D2] after a death at %s the next coordinator makes it one running sandbox with one device",
+      "[D2] after a crash at %s the next ensure results in one running sandbox with one device",
       async (point) => {
         const spec = specOf('df "$SLIPWAY_WORKSPACE" | tail -1; exit 7');
         const peer = rig.peer?.(spec, point);
-        await peer?.said("ready");
+        await peer?.waitForOutput("ready");
         peer?.go();
         await peer?.ended;
-        // What an attempt still needs is nobody's to take.
+        // The attempt still needs it, so nothing is reclaimed.
         expect(await sandbox.reclaim((name) => Promise.resolve(name === spec.name), "remove", never)).toEqual([]);
         expect(await runs(spec)).toMatchObject({ exitCode: 7, tail: expect.stringMatching(/\.dev/) });
         expect((await left()).devices).toHaveLength(1);
       },
     );
 
-    it("[W6] after a restart of the machine a workspace is still the attempt's own, whoever has its device now", async () => {
+    it("[W6] after a restart of the machine a workspace is found again, even if another image has its device", async () => {
       const spec = specOf('echo mine > "$SLIPWAY_WORKSPACE/whose"');
       await runs(spec);
       const [device] = (await left()).devices;
-      // As after a restart: no image has a device, and another one comes first.
+      // Like after a restart: no image is attached, and another image gets the device first.
       execFileSync("losetup", ["--detach", `/dev/${device}`]);
-      const strange = openLoopDevices(rig.disks);
+      const strange = new LoopDevices(rig.disks);
       await strange.attach("slipway-pool-strange", 16);
       const [taken, ...others] = (await left()).devices;
       expect(others).toEqual([]);
-      // Whoever else makes devices on this machine may have been quicker: then the link is as if
-      // the attempt had had the strange one's.
-      rmSync(strange.deviceOf(spec.name));
-      symlinkSync(`/dev/${taken}`, strange.deviceOf(spec.name));
+      // If another process took the device, the link is set to the other image's, which is the
+      // same situation.
+      rmSync(strange.devicePath(spec.name));
+      symlinkSync(`/dev/${taken}`, strange.devicePath(spec.name));
       expect(await contents(await sandbox.salvage(spec.name, never))).toContain("mine\n");
       expect((await left()).devices).toHaveLength(2);
     });
 
-    it("[D7] no volume of an attempt that goes on is taken, and one that cannot be is told", async () => {
+    it("[D7] a volume of a running attempt is kept, and a failed removal is reported", async () => {
       const spec = specOf("sleep");
       await sandbox.ensure(spec, never);
       expect(await sandbox.reclaim(nobody, "remove", never)).toEqual([]);
@@ -216,14 +213,14 @@ describeWithDocker("workspaces", () => {
     });
   });
 
-  describe("of workers that wait", () => {
+  describe("of the warm pool", () => {
     beforeEach(async ({ skip }) => {
       await open(1);
       await needsLoops(skip);
-      await sandbox.maintainPool("grow", never);
+      await sandbox.maintainPool({ grow: true }, never);
     });
 
-    it("have their disk before they are claimed, keep it, and leave nothing", async () => {
+    it("exist before the claim, are kept by it, and are removed with the container", async () => {
       const [ahead] = await docker.listContainers({ filters: { label: [`slipway.instance=${rig.options.instance}`] } });
       const spec = specOf('df -m --output=size "$SLIPWAY_WORKSPACE" | tail -1', {});
       const { tail } = await runs(spec);
@@ -233,25 +230,25 @@ describeWithDocker("workspaces", () => {
       expect(await left()).toEqual(NOTHING);
     });
 
-    it("[D3] fit only a task that wants the server's size", async () => {
+    it("[D3] a task with another size does not claim a pooled container", async () => {
       const spec = specOf("sleep", { diskMb: 64 });
       await sandbox.ensure(spec, never);
       expect((await left()).containers).toHaveLength(2);
     });
   });
 
-  describe("that are watched", () => {
+  describe("in watch mode", () => {
     it.each([
       ["space", "dd if=/dev/zero of=b bs=1M count=100 2>/dev/null; sleep 60"],
       ["files", 'node -e \'for(let n=0;n<5000;n++)require("fs").writeFileSync("x"+n,"")\'; sleep 60'],
     ])(
-      "[Y2] a worker that takes too much %s is ended and fails as disk_full; the other one goes on",
+      "[Y2] a worker that uses too much %s is killed as disk_full; another worker continues",
       async (_what, command) => {
         await open();
         const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } });
         expect(await wall(watching)).toMatchObject({
-          state: "weaker",
-          detail: expect.stringMatching(/SLIPWAY_DISK=watch.*is ended some seconds later/),
+          state: "degraded",
+          detail: expect.stringMatching(/SLIPWAY_DISK=watch.*is killed some seconds later/),
         });
         const other = specOf(
           'dd if=/dev/zero of="$SLIPWAY_WORKSPACE/x" bs=1M count=40 2>/dev/null; sleep 9; echo done',
@@ -260,7 +257,7 @@ describeWithDocker("workspaces", () => {
         const [greedy, quiet] = await Promise.all([runs(spec, watching), runs(other, watching)]);
         expect(greedy).toMatchObject({ exitCode: 137, diskFull: true, outOfMemory: false });
         expect(quiet).toMatchObject({ exitCode: 0, diskFull: false, tail: expect.stringMatching(/done/) });
-        // Whoever did not see it happen comes to the same end.
+        // An adapter that did not measure it classifies it the same.
         expect(
           await rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 256 } }).wait(spec.name, never),
         ).toMatchObject({
@@ -271,7 +268,7 @@ describeWithDocker("workspaces", () => {
       },
     );
 
-    it("[Y2] the less is left, the sooner is looked again: half a second of writing comes through, not five", async () => {
+    it("[Y2] measurements become more frequent as the limit approaches", async () => {
       await open();
       const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 64 } });
       const slowly = "for i in $(seq 500); do dd if=/dev/zero of=x$i bs=1M count=4 2>/dev/null; sleep 0.1; done";
@@ -279,16 +276,16 @@ describeWithDocker("workspaces", () => {
       expect(await runs(spec, watching)).toMatchObject({ exitCode: 137, diskFull: true });
       const { Mountpoint } = await docker.getVolume(spec.name).inspect();
       const written = Number(execFileSync("du", ["-sm", Mountpoint], { encoding: "utf8" }).split("\t")[0]);
-      // At most 40 MiB a second: five seconds more would be 260.
+      // At most 40 MiB per second: a pause of 5 s would allow more than 260.
       expect(written).toBeGreaterThan(64);
       expect(written).toBeLessThan(180);
     });
 
-    it("[Y2] where the engine's files cannot be read, the engine is asked", async () => {
+    it("[Y2] without access to the engine's files the engine measures", async () => {
       await open();
       const elsewhere = rig.open({ docker: { socketPath: "/var/run/docker.sock" } });
       expect(await wall(elsewhere)).toMatchObject({
-        state: "weaker",
+        state: "degraded",
         detail: expect.stringMatching(/on another machine/),
       });
       const spec = specOf('dd if=/dev/zero of="$SLIPWAY_WORKSPACE/b" bs=1M count=100 2>/dev/null; sleep 60');
@@ -296,7 +293,7 @@ describeWithDocker("workspaces", () => {
     });
   });
 
-  it("[Y2] in memory: ENOSPC at half of the memory at most, and nothing to salvage", async () => {
+  it("[Y2] in tmpfs mode ENOSPC occurs at half of the memory, and nothing can be salvaged", async () => {
     await open(undefined, { disk: { mode: "tmpfs", dir: "/nowhere", defaultMb: 4_096 } });
     const spec = specOf(FILL, {});
     const exit = await runs(spec);
@@ -307,7 +304,7 @@ describeWithDocker("workspaces", () => {
     expect(await left()).toEqual(NOTHING);
   });
 
-  it("SLIPWAY_DISK=loop where there are no loop devices is the engine's failure, with the reason", async () => {
+  it("SLIPWAY_DISK=loop without loop devices is sandbox_unavailable with the reason", async () => {
     await open();
     const elsewhere = rig.open({
       docker: { socketPath: "/var/run/docker.sock" },
@@ -321,7 +318,7 @@ describeWithDocker("workspaces", () => {
     await expect(elsewhere.ensure(specOf("sleep"), never)).rejects.toMatchObject(expected);
   });
 
-  it("what is no image of ours in the folder is left alone, drafts that a crash left are not", async () => {
+  it("garbage collection keeps unknown files in the folder and removes stale drafts", async () => {
     await open();
     writeFileSync(join(rig.disks, "notes.txt"), "");
     writeFileSync(join(rig.disks, "young.abc.new"), "");

@@ -19,9 +19,9 @@ beforeAll(async () => {
 });
 afterAll(() => peers.close());
 
-/** The worker's own process below its keeper. */
-function workerPid(keeper: number): number {
-  return Number(execFileSync("ps", ["-o", "pid=", "--ppid", String(keeper)], { encoding: "utf8" }).trim());
+/** The worker process below its supervisor. */
+function workerPid(supervisor: number): number {
+  return Number(execFileSync("ps", ["-o", "pid=", "--ppid", String(supervisor)], { encoding: "utf8" }).trim());
 }
 
 function lives(pid: number): boolean {
@@ -36,8 +36,8 @@ async function openRig(): Promise<SandboxRig & { dir: string }> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-process-"));
   const options = { dir, workerFile, instance: "test" };
   const opened: Sandbox[] = [];
-  const box = (name: string) => join(dir, "sandboxes", name);
-  const keeperOf = async (name: string) => (await readClaim(box(name)))?.pid ?? 0;
+  const getDir = (name: string) => join(dir, "sandboxes", name);
+  const getSupervisor = async (name: string) => (await readClaim(getDir(name)))?.pid ?? 0;
   return {
     dir,
     open() {
@@ -48,16 +48,16 @@ async function openRig(): Promise<SandboxRig & { dir: string }> {
     peer: (spec, crashAt) =>
       peers.start({ adapter: { kind: "process", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
     async vanish(name) {
-      process.kill(-(await keeperOf(name)), "SIGKILL");
-      rmSync(box(name), { recursive: true });
+      process.kill(-(await getSupervisor(name)), "SIGKILL");
+      rmSync(getDir(name), { recursive: true });
     },
-    async murder(name) {
-      process.kill(workerPid(await keeperOf(name)), "SIGKILL");
+    async killWorker(name) {
+      process.kill(workerPid(await getSupervisor(name)), "SIGKILL");
     },
     async close() {
-      const sweeper = openProcessSandbox(options);
-      for (const { name } of await sweeper.list()) await sweeper.remove(name);
-      await Promise.all([sweeper, ...opened].map((one) => one.close()));
+      const cleaner = openProcessSandbox(options);
+      for (const { name } of await cleaner.list()) await cleaner.remove(name);
+      await Promise.all([cleaner, ...opened].map((one) => one.close()));
       rmSync(dir, { recursive: true, force: true });
     },
   };
@@ -85,18 +85,18 @@ describe("process sandbox", () => {
     return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir: rig.dir, token, limits: {} };
   }
 
-  const box = (spec: SandboxSpec) => join(rig.dir, "sandboxes", spec.name);
+  const getDir = (spec: SandboxSpec) => join(rig.dir, "sandboxes", spec.name);
 
-  async function keeperOf(spec: SandboxSpec): Promise<number> {
-    return (await readClaim(box(spec)))?.pid ?? 0;
+  async function getSupervisor(spec: SandboxSpec): Promise<number> {
+    return (await readClaim(getDir(spec)))?.pid ?? 0;
   }
 
-  it("says loudly that it does not isolate", async () => {
+  it("check reports that it does not isolate", async () => {
     expect(sandbox.isolates).toBe(false);
     expect(await sandbox.check()).toMatch(/NOT ISOLATED.*not enforced/);
   });
 
-  it("the worker's environment is exactly this", async () => {
+  it("the worker's environment contains exactly these variables", async () => {
     const spec = specOf("env");
     await sandbox.ensure(spec, never);
     const { tail } = await sandbox.wait(spec.name, never);
@@ -117,56 +117,59 @@ describe("process sandbox", () => {
     ]);
   });
 
-  it("[D7] stop reaps children that left the session and ignore SIGTERM", async () => {
+  it("[D7] stop kills children that left the session and ignore SIGTERM", async () => {
     const spec = specOf("family");
     await sandbox.ensure(spec, never);
-    await eventually(async () => readFileSync(join(box(spec), "log"), "utf8").includes("child"), "the child started");
-    const child = Number(/child (\d+)/.exec(readFileSync(join(box(spec), "log"), "utf8"))?.[1]);
+    await eventually(
+      async () => readFileSync(join(getDir(spec), "log"), "utf8").includes("child"),
+      "the child started",
+    );
+    const child = Number(/child (\d+)/.exec(readFileSync(join(getDir(spec), "log"), "utf8"))?.[1]);
     expect(lives(child)).toBe(true);
     await sandbox.stop(spec.name, 5_000);
     expect(lives(child)).toBe(false);
   });
 
-  it("[D1] when the keeper is killed, its orphaned worker is killed too and nothing is started again", async () => {
+  it("[D1] when the supervisor is killed, its worker is killed too and nothing is started again", async () => {
     const spec = specOf("deaf");
     await sandbox.ensure(spec, never);
-    const keeper = await keeperOf(spec);
-    await eventually(async () => workerPid(keeper) > 0, "the worker started");
-    const worker = workerPid(keeper);
-    process.kill(keeper, "SIGKILL");
+    const supervisor = await getSupervisor(spec);
+    await eventually(async () => workerPid(supervisor) > 0, "the worker started");
+    const worker = workerPid(supervisor);
+    process.kill(supervisor, "SIGKILL");
     await sandbox.ensure(spec, never);
     expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: null });
     expect(lives(worker)).toBe(false);
   });
 
-  it("[D1] a process that only has the keeper's number is not taken for it", async () => {
+  it("[D1] another process with the supervisor's id is not mistaken for it", async () => {
     const spec = specOf("exit:0");
     await sandbox.ensure(spec, never);
     await sandbox.wait(spec.name, never);
-    rmSync(join(box(spec), "exit"));
-    writeFileSync(join(box(spec), "claim"), `${process.pid} some other start\n`);
+    rmSync(join(getDir(spec), "exit"));
+    writeFileSync(join(getDir(spec), "claim"), `${process.pid} some other start\n`);
     expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: null });
     await sandbox.stop(spec.name, 0);
     await sandbox.remove(spec.name);
   });
 
-  it("the keeper's own words about its start are those that the adapter reads", async () => {
+  it("the supervisor's claim contains the start time that the adapter reads", async () => {
     const spec = specOf("sleep");
     await sandbox.ensure(spec, never);
-    const claim = await readClaim(box(spec));
+    const claim = await readClaim(getDir(spec));
     expect(claim).not.toBe(null);
     expect(await isAlive(claim!)).toBe(true);
     expect(await isAlive({ pid: claim!.pid, start: `${claim!.start}1` })).toBe(false);
   });
 
-  it("a stopped sandbox that never ran cannot start any more", async () => {
+  it("a sandbox that was stopped before it ran cannot start", async () => {
     const spec = specOf("sleep");
     const dead = peers.start({
       adapter: { kind: "process", options: { dir: rig.dir, workerFile, instance: "test" } },
       spec,
       crashAt: "sandbox.created",
     });
-    await dead.said("ready");
+    await dead.waitForOutput("ready");
     dead.go();
     await dead.ended;
     await sandbox.stop(spec.name, 0);
@@ -174,15 +177,15 @@ describe("process sandbox", () => {
     expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: null, tail: "" });
   });
 
-  it("removes folders that even their owner may not write to", async () => {
+  it("removes folders without write permission", async () => {
     const spec = specOf('run:mkdir -p "$HOME/a/b" && touch "$HOME/a/b/c" && chmod 500 "$HOME/a/b" "$HOME/a"');
     await sandbox.ensure(spec, never);
     await sandbox.wait(spec.name, never);
     await sandbox.remove(spec.name);
-    expect(existsSync(box(spec))).toBe(false);
+    expect(existsSync(getDir(spec))).toBe(false);
   });
 
-  it("another installation's sandbox is neither listed nor adopted", async () => {
+  it("a sandbox of another installation is neither listed nor adopted", async () => {
     const spec = specOf("sleep");
     await sandbox.ensure(spec, never);
     const other = openProcessSandbox({ dir: rig.dir, workerFile, instance: "other" });

@@ -205,13 +205,13 @@ describe("garbage collection", () => {
     await gone(old);
     await ends(old, "failed");
     const open_ = await running();
-    const collect = (mode: "look" | "remove") => harness.coordinator.operations.collect(mode, never);
+    const collect = (mode: "dry-run" | "remove") => harness.coordinator.operations.collect(mode, never);
     const lost = join(harness.dir, "sandboxes", "slipway-task_unknown-a1");
     const folder = { kind: "folder", name: "slipway-task_unknown-a1", error: null };
     mkdirSync(lost);
     // The folder is removed a moment later.
     await vanished(join(harness.dir, "sandboxes", sandboxName(old, 1)));
-    expect(await collect("look")).toMatchObject([folder]);
+    expect(await collect("dry-run")).toMatchObject([folder]);
     // Less than the time between two collections of the coordinator.
     await harness.clock.jump(1_800_000);
     // The orphan tick removes it.
@@ -222,10 +222,10 @@ describe("garbage collection", () => {
       { kind: "repository", name: old, error: null },
       { kind: "artifacts", name: old, error: null },
     ];
-    expect(await collect("look")).toMatchObject(wanted);
-    expect(await collect("look")).toMatchObject(wanted);
+    expect(await collect("dry-run")).toMatchObject(wanted);
+    expect(await collect("dry-run")).toMatchObject(wanted);
     expect((await collect("remove")).filter((one) => one.kind !== "sandbox")).toMatchObject(wanted);
-    expect(await collect("look")).toEqual([]);
+    expect(await collect("dry-run")).toEqual([]);
     expect([await kept(old), await harness.repos.list()]).toEqual([[], [open_]]);
   });
 

@@ -1,6 +1,6 @@
 /**
- * A task in a container installs packages from a registry that an operator lists, and from nowhere
- * else. The registry is a small one of this test.
+ * A task in a container installs packages from a registry on the operator's list, and from no other
+ * host. The test runs its own small registry.
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -10,14 +10,14 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { deriveInstanceId } from "../../../src/app/serve.ts";
+import { deriveInstanceId } from "../../../src/app/data-folder.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
-/** A package with a native binding, and the one that holds it for this machine. */
+/** A package with a native binding, and the package with the binding for this machine. */
 const PACKAGES = [
   "@node-rs/argon2",
   ...readdirSync(join(ROOT, "node_modules/@node-rs")).map((name) => `@node-rs/${name}`),
@@ -31,7 +31,7 @@ interface Packed {
   readonly manifest: Record<string, unknown>;
 }
 
-/** The package as its registry hands it out, made from what is installed here. */
+/** The package's tarball, packed from the installed one. */
 function pack(name: string, dir: string): Packed {
   const source = join(ROOT, "node_modules", name);
   const [{ filename }] = JSON.parse(
@@ -48,7 +48,7 @@ function pack(name: string, dir: string): Packed {
   return { name, version: manifest.version, file, integrity, manifest };
 }
 
-/** @returns a registry of these packages; `asked` are the paths that it was asked for. */
+/** A registry of these packages; `asked` are the requested paths. */
 async function startRegistry(packed: readonly Packed[]): Promise<{ server: Server; port: number; asked: string[] }> {
   const asked: string[] = [];
   const server = createServer((request, response) => {
@@ -62,7 +62,7 @@ async function startRegistry(packed: readonly Packed[]): Promise<{ server: Serve
       integrity: found.integrity,
       tarball: `http://${request.headers.host}/tarballs/${found.file.split("/").at(-1)}`,
     };
-    // Bindings for other machines are not in this registry, and `npm ci` wants each that is named.
+    // `npm ci` requires every named package, and this registry lacks bindings for other machines.
     const named = Object.entries((found.manifest["optionalDependencies"] ?? {}) as Record<string, string>);
     const optionalDependencies = Object.fromEntries(
       named.filter(([other]) => packed.some(({ name }) => name === other)),
@@ -134,8 +134,7 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
     events.flatMap(({ type, data }) =>
       type === "notice" && data["code"] === "egress_refused" ? [String(data["text"])] : [],
     );
-  // The test's registry is called localhost, which programs ask for without a proxy unless they are
-  // told otherwise.
+  // The registry's host is localhost, for which programs bypass a proxy by default.
   const env =
     "export NO_PROXY= no_proxy= npm_config_noproxy= npm_config_cache=/tmp/npm npm_config_update_notifier=false";
   const install = (port: number): object => ({

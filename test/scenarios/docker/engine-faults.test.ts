@@ -1,7 +1,7 @@
 /**
- * What befalls the engine itself: it restarts, dies, hangs, fills up. A private engine, the real
- * coordinator, tasks in every state; at the end of each test nothing is left, every slot can be
- * taken again, and the log obeys the rules.
+ * Faults of the engine: restart, kill, hang, full disk (decision 020). A private engine and the
+ * real coordinator, with a task in each of the seven open states. At the end of each test no
+ * container is left, every slot can be used, and the log satisfies the invariants.
  */
 import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";
@@ -21,17 +21,22 @@ import {
 import { eventually } from "../../support/process/server.ts";
 
 const SLOTS = 4;
-const POLICY: Partial<Policy> = { backoffMs: 1_500, backoffCapMs: 1_500, graceMs: 1_500, cancelMs: 3_000, parkMs: 300 };
-/** Longer than one call may take (30 s) with SLIPWAY_HANG_MS=40000. */
+const POLICY: Partial<Policy> = { backoffMs: 6_000, backoffCapMs: 6_000, graceMs: 2_500, cancelMs: 4_000, parkMs: 300 };
+/** Keeps a task in provisioning while the other tasks reach their states. */
+const SETUP_S = 12;
+/** Remaining backoff that suffices to bring the last tasks into their states, ms. */
+const LEAD_MS = 1_500;
+/** SLIPWAY_HANG_MS=40000 makes the hang longer than the timeout of one call (30 s). */
 const HANG_MS = Number(process.env["SLIPWAY_HANG_MS"] ?? 12_000);
 
 const FILE = { bash: "echo one > one.txt" };
 const FINISH = { finish: { title: "One", summary: "" } };
-const DEAF = { bash: "trap '' TERM INT HUP; echo deaf; while :; do sleep 1; done" };
+const IGNORES_SIGNALS = { bash: "trap '' TERM INT HUP; while :; do sleep 1; done" };
 
 const run = promisify(execFile);
 
-interface Cast {
+/** Tasks by the state in which the fault finds them. */
+interface TasksByState {
   readonly parked: string;
   readonly pushing: string;
   readonly retrying: readonly string[];
@@ -41,10 +46,11 @@ interface Cast {
   readonly queued: readonly string[];
 }
 
-describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
+describeWithPrivateEngine("[D2] [D3] [D5] (90) a private engine", () => {
   let engine: PrivateEngine;
-  let here: Installation;
-  let gate: string;
+  let installation: Installation;
+  /** The upstream accepts pushes to `blocked` once this file exists. */
+  let pushAllowed: string;
 
   beforeAll(async () => {
     engine = await openPrivateEngine();
@@ -52,94 +58,100 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
   afterAll(() => engine.close());
 
   beforeEach(async () => {
-    here = await openInstallation({ docker: engine.docker, host: engine.host, slots: SLOTS, policy: POLICY });
-    gate = join(here.upstream.root, "gate");
-    here.upstream.createRepo("slow", { ".slipway/setup.sh": "sleep 2\n" });
-    here.upstream.createRepo("gated");
-    here.upstream.hook("gated", "pre-receive", `while [ ! -e ${gate} ]; do sleep 0.1; done`);
-    await here.start();
+    installation = await openInstallation({ docker: engine.docker, host: engine.host, slots: SLOTS, policy: POLICY });
+    const { upstream } = installation;
+    pushAllowed = join(upstream.root, "push-allowed");
+    upstream.createRepo("slow", { ".slipway.yml": `setup:\n  - sleep ${SETUP_S}\n` });
+    upstream.createRepo("blocked");
+    upstream.hook("blocked", "pre-receive", `while [ ! -e ${pushAllowed} ]; do sleep 0.1; done`);
+    await installation.start();
   }, 60_000);
   afterEach(async () => {
     engine.resume();
-    await here.close();
+    await installation.close();
   });
 
-  const at = (name: string): object => ({ repo: here.repo.url.replace("/app.git", `/${name}.git`) });
-  const inState = (id: string, state: string): Promise<WireTask> =>
-    here.until(id, `${id} is ${state}`, (task) => task.state === state || task.phase === state);
+  const inRepo = (name: string): object => ({ repo: installation.repo.url.replace("/app.git", `/${name}.git`) });
+  const hasState = (task: WireTask, state: string): boolean => task.state === state || task.phase === state;
+  const waitForState = (id: string, state: string): Promise<WireTask> =>
+    installation.until(id, `${id} is ${state}`, (task) => hasState(task, state));
 
-  /** One task in each state, all at the same moment. @param more of those that are to end well. */
-  async function cast(more: object = {}): Promise<Cast> {
-    const parked = await here.submit([{ ask: { question: "Go on?" } }, FILE, FINISH], more);
-    await inState(parked, "parked");
-    const pushing = await here.submit([FILE, FINISH], { ...at("gated"), ...more });
-    await inState(pushing, "pushing");
-    const cancelling = await here.submit([FILE, DEAF]);
-    const running = await here.submit([FILE, { bash: "echo up" }, { wait: 9_000 }, FINISH], more);
-    await Promise.all([here.says(cancelling, "trap"), here.says(running, "up")]);
-    const retrying = await Promise.all([
-      here.submit([{ exit: 7 }], { maxAttempts: 2 }),
-      here.submit([{ exit: 7 }], { maxAttempts: 2 }),
-    ]);
+  /**
+   * Resolves when all seven open states occur at the same moment. The states that end by themselves
+   * come last: a retry is due after a random backoff, so tasks fail until one has LEAD_MS left.
+   * @param options of the tasks that are expected to be done in the end.
+   */
+  async function submitInAllStates(options: object = {}): Promise<TasksByState> {
+    const { submit, says, server } = installation;
+    const parked = await submit([{ ask: { question: "Go on?" } }, FILE, FINISH], options);
+    await waitForState(parked, "parked");
+    const pushing = await submit([FILE, FINISH], { ...inRepo("blocked"), ...options });
+    await waitForState(pushing, "pushing");
+    const cancelling = await submit([FILE, IGNORES_SIGNALS]);
+    const running = await submit([FILE, { bash: "echo up" }, { wait: 15_000 }, FINISH], options);
+    await Promise.all([says(cancelling, "trap"), says(running, "up")]);
+    const provisioning = await submit([FILE, FINISH], { ...inRepo("slow"), ...options });
+    await waitForState(provisioning, "provisioning");
+    const failing = { maxAttempts: 4 };
+    const retrying = [await submit([{ exit: 7 }], failing), await submit([{ exit: 7 }], failing)];
     await eventually(async () => {
-      const tasks = await Promise.all(retrying.map((id) => here.server().task(id)));
-      return tasks.some((task) => task.state === "retrying") ? true : null;
-    }, "one is retrying");
-    const provisioning = await here.submit([FILE, FINISH], { ...at("slow"), ...more });
-    const queued = await Promise.all([here.submit([FILE, FINISH], more), here.submit([FILE, FINISH], more)]);
-    await here.server().call("POST", `/v1/tasks/${cancelling}/cancel`);
-    const all = { parked, pushing, retrying, running, provisioning, cancelling, queued };
-    const tasks = await Promise.all(
-      Object.values(all)
-        .flat()
-        .map((id) => here.server().task(id)),
-    );
-    const states = new Set(tasks.map(({ state, phase }) => (phase === "parked" ? phase : state)));
-    expect([...states]).toEqual(expect.arrayContaining(["cancelling", "parked", "pushing", "queued"]));
-    // These pass by themselves: a busy machine may miss one of them.
-    expect(
-      (["provisioning", "retrying", "running"] as const).filter((state) => states.has(state)).length,
-    ).toBeGreaterThan(1);
-    return all;
+      const tasks = await Promise.all(retrying.map((id) => server().task(id)));
+      const isEarly = ({ state, dueAt }: WireTask): boolean =>
+        state === "retrying" && Date.parse(String(dueAt)) - Date.now() > LEAD_MS;
+      return tasks.some(isEarly) ? true : null;
+    }, "a task is retrying");
+    const queued = [await submit([FILE, FINISH], options), await submit([FILE, FINISH], options)];
+    await server().call("POST", `/v1/tasks/${cancelling}/cancel`);
+    const tasks: TasksByState = { parked, pushing, retrying, running, provisioning, cancelling, queued };
+    for (const [state, ids] of Object.entries(tasks)) {
+      const found = await Promise.all([ids].flat().map((id) => server().task(id)));
+      expect(
+        found.some((task) => hasState(task, state)),
+        `no task is ${state}`,
+      ).toBe(true);
+    }
+    return tasks;
   }
 
-  async function judge(all: Cast): Promise<void> {
-    writeFileSync(gate, "");
-    await answer(all.parked);
-    const ids = [all.parked, all.pushing, all.running, all.provisioning, ...all.queued];
-    const done = await Promise.all(ids.map((id) => here.settled(id)));
-    for (const one of done) {
-      expect(one, JSON.stringify(one.failure)).toMatchObject({ state: "done", outcome: "pushed" });
-      const name = one.id === all.pushing ? "gated" : one.id === all.provisioning ? "slow" : "app";
-      expect(here.upstream.git(name, "rev-parse", `refs/heads/${one.branch}`)).toBe(one.headSha);
-      expect(here.upstream.git(name, "show", `${one.branch}:one.txt`)).toBe("one");
+  /** Each task ends as its script demands, and the installation is clean. */
+  async function expectOutcomes(tasks: TasksByState): Promise<void> {
+    const { settled, upstream } = installation;
+    writeFileSync(pushAllowed, "");
+    await answer(tasks.parked);
+    const ids = [tasks.parked, tasks.pushing, tasks.running, tasks.provisioning, ...tasks.queued];
+    const done = await Promise.all(ids.map((id) => settled(id, 90_000)));
+    for (const task of done) {
+      expect(task, JSON.stringify(task.failure)).toMatchObject({ state: "done", outcome: "pushed" });
+      const name = task.id === tasks.pushing ? "blocked" : task.id === tasks.provisioning ? "slow" : "app";
+      expect(upstream.git(name, "rev-parse", `refs/heads/${task.branch}`)).toBe(task.headSha);
+      expect(upstream.git(name, "show", `${task.branch}:one.txt`)).toBe("one");
     }
-    expect(await here.settled(all.cancelling)).toMatchObject({ state: "cancelled" });
-    for (const id of all.retrying)
-      expect(await here.settled(id)).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
-    await allSlotsWork();
-    await here.lawful();
+    expect(await settled(tasks.cancelling)).toMatchObject({ state: "cancelled" });
+    for (const id of tasks.retrying)
+      expect(await settled(id)).toMatchObject({ state: "failed", failure: { code: "attempts_exhausted" } });
+    await expectAllSlotsUsable();
+    await installation.expectInvariants();
   }
 
   async function answer(id: string): Promise<void> {
-    const { question } = await inState(id, "parked");
-    const { status, body } = await here
+    const { question } = await waitForState(id, "parked");
+    const { status, body } = await installation
       .server()
       .call("POST", `/v1/tasks/${id}/answer`, { questionId: question?.id, text: "yes" });
     expect(status, JSON.stringify(body)).toBeLessThan(300);
   }
 
-  /** A slot that was lost would show here: as many tasks as there are slots run side by side. */
-  async function allSlotsWork(): Promise<void> {
-    const ids = await Promise.all(Array.from({ length: SLOTS }, () => here.submit([{ hang: true }])));
-    await Promise.all(ids.map((id) => inState(id, "running")));
-    await Promise.all(ids.map((id) => here.server().call("POST", `/v1/ops/tasks/${id}/kill`)));
-    for (const id of ids) expect((await here.settled(id)).state).toBe("cancelled");
+  /** As many tasks as there are slots run at the same time, so no slot was lost. */
+  async function expectAllSlotsUsable(): Promise<void> {
+    const ids = await Promise.all(Array.from({ length: SLOTS }, () => installation.submit([{ hang: true }])));
+    await Promise.all(ids.map((id) => waitForState(id, "running")));
+    await Promise.all(ids.map((id) => installation.server().call("POST", `/v1/ops/tasks/${id}/kill`)));
+    for (const id of ids) expect((await installation.settled(id)).state).toBe("cancelled");
   }
 
-  /** What test/chaos/docker-kills.test.ts does too, at random. */
+  /** test/chaos/docker-kills.test.ts causes the same faults at random moments. */
   const LONG = process.env["SLIPWAY_CHAOS_LONG"] === "1";
-  const HOWS: readonly (readonly [string, boolean, () => Promise<void>])[] = [
+  const FAULTS: readonly (readonly [string, boolean, () => Promise<void>])[] = [
     [
       "restarted",
       true,
@@ -158,85 +170,89 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
       },
     ],
     [
-      "that loses its coordinator",
+      "whose coordinator is killed",
       LONG,
       async () => {
-        await here.kill();
-        await here.start();
+        await installation.kill();
+        await installation.start();
       },
     ],
     [
-      "killed together with the coordinator, which is back first,",
+      "killed together with its coordinator, which restarts first,",
       true,
       async () => {
-        await Promise.all([engine.kill(), here.kill()]);
-        await here.start();
+        await Promise.all([engine.kill(), installation.kill()]);
+        await installation.start();
         await delay(1_000);
         await engine.start();
       },
     ],
   ];
-  for (const [how, runs, befall] of HOWS) {
-    it.runIf(runs)(
-      `[T5] [D1] ${how} while tasks are in every state: each goes on or ends by its name`,
-      { timeout: 120_000 },
+  for (const [fault, isEnabled, cause] of FAULTS) {
+    it.runIf(isEnabled)(
+      `[T5] [D1] an engine ${fault} with a task in each open state: every task continues or ends as it should`,
+      { timeout: 180_000 },
       async () => {
-        const all = await cast();
-        await befall();
-        await judge(all);
+        const tasks = await submitInAllStates();
+        await cause();
+        await expectOutcomes(tasks);
       },
     );
   }
 
   const TICKS = Array.from({ length: 20 }, (_, i) => [{ bash: `echo tick-${i}` }, { wait: 300 }]).flat();
   const queue = async (): Promise<{ breaker: string; reason: string | null }> => {
-    const { body } = await here.server().call("GET", "/v1/ops/overview");
+    const { body } = await installation.server().call("GET", "/v1/ops/overview");
     return (body as { queue: { breaker: string; reason: string | null } }).queue;
   };
   const cancelled = async (id: string): Promise<number> => {
     const begun = Date.now();
-    expect((await here.server().call("POST", `/v1/tasks/${id}/cancel`)).status).toBeLessThan(300);
-    expect((await here.settled(id, 30_000)).state).toBe("cancelled");
+    expect((await installation.server().call("POST", `/v1/tasks/${id}/cancel`)).status).toBeLessThan(300);
+    expect((await installation.settled(id, 30_000)).state).toBe("cancelled");
     return Date.now() - begun;
   };
 
   it(
-    "[D7] [D9] [T5] hung: claims pause and say why, cancel ends in its bound, workers go on, nothing is used up",
+    "[D7] [D9] [T5] a hung engine: claiming pauses with a reason, a cancel ends in time, workers continue, no attempt is lost",
     { timeout: 180_000 },
     async () => {
       const once = { maxAttempts: 1 };
-      const lively = await here.submit([FILE, ...TICKS, FINISH], once);
-      const doomed = await here.submit([FILE, DEAF], once);
-      const second = await here.submit([FILE, DEAF], once);
-      await Promise.all([here.says(lively, "tick-0"), here.says(doomed, "trap"), here.says(second, "trap")]);
+      const lively = await installation.submit([FILE, ...TICKS, FINISH], once);
+      const doomed = await installation.submit([FILE, IGNORES_SIGNALS], once);
+      const second = await installation.submit([FILE, IGNORES_SIGNALS], once);
+      await Promise.all([
+        installation.says(lively, "tick-0"),
+        installation.says(doomed, "trap"),
+        installation.says(second, "trap"),
+      ]);
       engine.hang();
       const hungAt = Date.now();
-      const caught = await here.submit([FILE, FINISH], once);
+      const caught = await installation.submit([FILE, FINISH], once);
       await eventually(async () => ((await queue()).breaker === "open" ? true : null), "claiming is paused", 20_000);
       const asked = Date.now();
       expect((await queue()).reason).toContain("does not answer");
       expect(Date.now() - asked).toBeLessThan(15_000);
-      const waiting = await here.submit([FILE, FINISH], once);
-      expect((await here.server().task(waiting)).wait).toMatchObject({ reason: "sandbox_unavailable" });
+      const waiting = await installation.submit([FILE, FINISH], once);
+      expect((await installation.server().task(waiting)).wait).toMatchObject({ reason: "sandbox_unavailable" });
       expect(await cancelled(doomed)).toBeLessThan(POLICY.cancelMs! + 6_000);
-      await here.says(lively, "tick-19");
-      // A coordinator that starts while the engine hangs keeps the bounds too.
-      await here.kill();
-      await here.start();
+      await installation.says(lively, "tick-19");
+      // The bounds also hold for a coordinator that starts while the engine hangs.
+      await installation.kill();
+      await installation.start();
       expect(await cancelled(second)).toBeLessThan(POLICY.cancelMs! + 6_000);
       await delay(Math.max(0, HANG_MS - (Date.now() - hungAt)));
       engine.resume();
       for (const id of [lively, caught, waiting])
-        expect(await here.settled(id)).toMatchObject({ state: "done", outcome: "pushed" });
-      expect((await here.server().task(lively)).attempt).toBe(1);
-      expect((await here.server().task(waiting)).attempt).toBe(1);
+        expect(await installation.settled(id)).toMatchObject({ state: "done", outcome: "pushed" });
+      expect((await installation.server().task(lively)).attempt).toBe(1);
+      expect((await installation.server().task(waiting)).attempt).toBe(1);
       expect(await queue()).toMatchObject({ breaker: "closed" });
-      await allSlotsWork();
-      await here.lawful();
+      await expectAllSlotsUsable();
+      await installation.expectInvariants();
     },
   );
 
-  /** Takes all space, to the last byte, and what gets free in the next moments. */
+  /** Fills the disk, including space that is freed during the next half second. */
   async function fill(): Promise<void> {
     const { bavail, bsize } = await statfs(engine.dataRoot);
     await run("fallocate", ["-l", String(bavail * bsize - 32 * 2 ** 20), join(engine.dataRoot, "filler")]);
@@ -247,57 +263,57 @@ describeWithPrivateEngine("[D2] [D3] [D5] (90) an engine of one's own", () => {
     ]);
   }
 
-  async function makeRoom(): Promise<void> {
+  async function freeDisk(): Promise<void> {
     for (const name of ["filler", "filler-rest"]) await rm(join(engine.dataRoot, name), { force: true });
   }
 
-  async function saysFull(id: string): Promise<void> {
-    const { failure } = await here.until(id, "it fails", (task) => task.failure !== null);
+  async function expectDiskFull(id: string): Promise<void> {
+    const { failure } = await installation.until(id, "it fails", (task) => task.failure !== null);
     expect(failure).toMatchObject({ code: "sandbox_unavailable", message: expect.stringMatching(/disk is full/) });
   }
 
   it(
-    "[T5] full: no container and no image can be made; tasks wait and say so, and go on when there is room",
-    { timeout: 120_000 },
+    "[T5] a full engine: neither containers nor images can be created; tasks wait with that reason and continue when space is free",
+    { timeout: 180_000 },
     async () => {
       const once = { maxAttempts: 1 };
       const tags = (await engine.docker.listImages()).flatMap(({ RepoTags }) => RepoTags ?? []);
       const tag = (tags.find((one) => one.startsWith("slipway-worker:")) ?? "").slice("slipway-worker:".length);
       try {
         await fill();
-        const noContainer = await here.submit([FILE, FINISH], once);
-        await saysFull(noContainer);
-        await makeRoom();
-        expect(await here.settled(noContainer)).toMatchObject({ state: "done", outcome: "pushed" });
+        const noContainer = await installation.submit([FILE, FINISH], once);
+        await expectDiskFull(noContainer);
+        await freeDisk();
+        expect(await installation.settled(noContainer)).toMatchObject({ state: "done", outcome: "pushed" });
         await engine.docker.getImage(`slipway-worker:${tag}`).tag({ repo: "kept", tag });
         await engine.docker.getImage(`slipway-worker:${tag}`).remove();
         await fill();
-        const noImage = await here.submit([FILE, FINISH], once);
-        await saysFull(noImage);
-        await makeRoom();
+        const noImage = await installation.submit([FILE, FINISH], once);
+        await expectDiskFull(noImage);
+        await freeDisk();
         await engine.docker.getImage(`kept:${tag}`).tag({ repo: "slipway-worker", tag });
-        expect(await here.settled(noImage)).toMatchObject({ state: "done", outcome: "pushed" });
+        expect(await installation.settled(noImage)).toMatchObject({ state: "done", outcome: "pushed" });
       } finally {
-        await makeRoom();
+        await freeDisk();
       }
-      await allSlotsWork();
-      await here.lawful();
+      await expectAllSlotsUsable();
+      await installation.expectInvariants();
     },
   );
 
   it(
-    "[T5] [D1] full for a while with tasks in every state: each goes on or ends by its name",
-    { timeout: 120_000 },
+    "[T5] [D1] a full engine with a task in each open state: every task continues or ends as it should",
+    { timeout: 180_000 },
     async () => {
-      // A clone without room fails as the worker's own.
-      const all = await cast({ maxAttempts: 10 });
+      // A clone that finds the disk full is the worker's failure, which costs an attempt.
+      const tasks = await submitInAllStates({ maxAttempts: 10 });
       try {
         await fill();
         await delay(5_000);
       } finally {
-        await makeRoom();
+        await freeDisk();
       }
-      await judge(all);
+      await expectOutcomes(tasks);
     },
   );
 });

@@ -1,7 +1,7 @@
 /**
- * What befalls single containers, and what they do to their host: one coordinator, all of it side
- * by side on the shared engine. A bystander runs throughout and must not notice; the coordinator's
- * memory and the engine's log files stay bounded.
+ * Faults of single containers, and load that containers cause: one coordinator, all tests in
+ * parallel on the shared engine. A bystander task runs throughout and must not be affected; the
+ * coordinator's memory and the engine's log files stay bounded.
  */
 import { readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -17,7 +17,7 @@ import { eventually } from "../../support/process/server.ts";
 const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 4_000, cancelMs: 15_000 };
 /** 10 GB with SLIPWAY_FLOOD_MB=10000. */
 const FLOOD_MB = Number(process.env["SLIPWAY_FLOOD_MB"] ?? 200);
-/** Also what takes minutes: a pause that outlasts the liveness limit. */
+/** Enables tests that take minutes: a pause that exceeds the liveness limit. */
 const LONG = process.env["SLIPWAY_CHAOS_LONG"] === "1";
 const RSS_MORE_MB = 200;
 const GAP_MS = 10_000;
@@ -26,11 +26,11 @@ const FILE = { bash: "echo one > one.txt" };
 const FINISH = { finish: { title: "One", summary: "" } };
 const SMALL = { limits: { memoryMb: 256, cpus: 0.5 } };
 const ONCE = { ...SMALL, maxAttempts: 1 };
-/** The container's own output: what the engine keeps as its log. */
+/** Writes to the container's output, which the engine keeps as its log. */
 const STDOUT = "/proc/1/fd/1";
 const BOMB = ":(){ :|:& };:; sleep 600";
 
-describeWithDocker("[D2] [D5] guests of the engine", () => {
+describeWithDocker("[D2] [D5] containers beside each other", () => {
   const docker = dockerClient();
   let here: Installation;
   let bystander: string;
@@ -43,7 +43,7 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
   const container = (id: string, attempt = 1): Docker.Container => docker.getContainer(sandboxName(id, attempt));
   const attempts = async (id: string): Promise<unknown> =>
     (await here.server().call("GET", `/v1/tasks/${id}/attempts`)).body;
-  /** A busy machine may fail to freeze a container the first time. */
+  /** On a busy machine the first attempt to freeze a container may fail. */
   const pause = (id: string): Promise<true> =>
     eventually(
       () =>
@@ -56,7 +56,7 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       `${id} is paused`,
       20_000,
     );
-  /** How often the engine reported this of the task's containers. */
+  /** Number of these events for the task's containers. */
   const reported = async (id: string, event: string): Promise<number> => {
     const filters = { type: ["container"], event: [event], label: [`slipway.task=${id}`] };
     const until = Math.floor(Date.now() / 1_000) + 1;
@@ -90,8 +90,8 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
   }, 120_000);
   afterAll(() => here.close());
 
-  describe.concurrent("side by side", { timeout: 180_000 }, () => {
-    it("[T5] killed from outside, not for memory: worker_lost, and tried again", async () => {
+  describe.concurrent("in parallel", { timeout: 180_000 }, () => {
+    it("[T5] a container killed from outside is worker_lost and is retried", async () => {
       const id = await here.submit([FILE, { bash: "echo up" }, { wait: 3_000 }, FINISH], SMALL);
       await here.says(id, "up");
       await container(id).kill({ signal: "SIGKILL" });
@@ -101,7 +101,7 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       });
     });
 
-    it("[D3] paused from outside and let go: it goes on as if nothing had been", async () => {
+    it("[D3] a container that is paused and resumed continues", async () => {
       const id = await here.submit([FILE, { bash: "echo up" }, { wait: 1_000 }, FINISH], ONCE);
       await here.says(id, "up");
       await pause(id);
@@ -113,7 +113,7 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       expect(task.attempt).toBe(1);
     });
 
-    it("[D7] paused from outside and cancelled: cancelled in its bound", async () => {
+    it("[D7] a paused container can be cancelled in time", async () => {
       const id = await here.submit([FILE, { hang: true }], ONCE);
       await here.says(id, "one.txt");
       await pause(id);
@@ -132,9 +132,9 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       },
     );
 
-    it("a child that runs out of memory is the child's own end: the worker goes on, although the engine reports it of the container", async () => {
+    it("an out-of-memory kill of a child does not end the worker, although the engine reports it for the container", async () => {
       const eat = `node -e 'const all = []; for (;;) all.push(Buffer.alloc(4194304, 1))' || echo survived`;
-      // Longer than the supervisor's own look every 10 s.
+      // Longer than the polling interval of 10 s.
       const id = await here.submit([FILE, { bash: eat }, { wait: 11_000 }, FINISH], ONCE);
       await here.says(id, "survived");
       await eventually(async () => ((await reported(id, "oom")) > 0 ? true : null), "the engine reports it", 20_000);
@@ -144,13 +144,13 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       expect(task.attempt).toBe(1);
     });
 
-    it("a fork bomb ends with its command: the task goes on", async () => {
+    it("a fork bomb ends with its command, and the task continues", async () => {
       const id = await here.submit([FILE, { bash: BOMB, timeoutMs: 3_000 }, { say: "still here" }, FINISH], ONCE);
       expectPushed(await here.settled(id));
       expect(JSON.stringify(await here.server().events(id))).toContain("still here");
     });
 
-    it("[D7] a fork bomb that is cancelled in full flight is cancelled in its bound", async () => {
+    it("[D7] a running fork bomb can be cancelled in time", async () => {
       const id = await here.submit([FILE, { bash: BOMB }], ONCE);
       await here.says(id, "sleep 600");
       await delay(2_000);
@@ -158,8 +158,8 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
     });
 
     /**
-     * Bytes of all log files that the engine keeps for the container; null when its disk cannot be
-     * seen from here.
+     * Bytes of all log files that the engine keeps for the container; null when they cannot be read
+     * from here.
      */
     async function logBytes(id: string): Promise<number | null> {
       const { LogPath } = await container(id).inspect();
@@ -189,7 +189,7 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
             { exit: 9 },
           ];
           const id = await here.submit(script, ONCE);
-          // Events quote the command too: what counts is its output.
+          // Events quote the command too, so only its output is counted.
           await eventually(
             async () =>
               (await here.server().events(id)).find(({ data }) => String(data["output"]).includes("flooded")) ?? null,
@@ -208,7 +208,7 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       );
     }
 
-    it("a flood and a line of 100 MB in a command's output are cut, and the task goes on", async () => {
+    it("a flood and a line of 100 MB in a command's output are truncated, and the task continues", async () => {
       const line = { bash: "head -c 100000000 /dev/zero | tr '\\0' x" };
       const id = await here.submit([FILE, { bash: "yes" }, line, { say: "still here" }, FINISH], ONCE);
       expectPushed(await here.settled(id));
@@ -219,7 +219,7 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       for (const output of outputs) expect(output.length).toBeLessThan(20_000);
     });
 
-    it("bytes that are no text and sequences for terminals arrive as text", async () => {
+    it("binary output and terminal sequences arrive as text", async () => {
       const noise = `printf '\\377\\376 \\303\\050 \\355\\240\\200 \\033[2J\\033]52;c;aGk=\\007 end'`;
       const id = await here.submit([FILE, { bash: noise }, { bash: `${noise} > ${STDOUT}` }, { exit: 9 }], ONCE);
       const task = await here.settled(id);
@@ -235,7 +235,7 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
   });
 
   it(
-    "[D3] [T1] [T4] the bystander noticed nothing, the coordinator's memory is bounded, nothing is left",
+    "[D3] [T1] [T4] the bystander is not affected, the coordinator's memory is bounded, no container is left",
     { timeout: 120_000 },
     async () => {
       const task = await here.settled(bystander);
@@ -246,7 +246,7 @@ describeWithDocker("[D2] [D5] guests of the engine", () => {
       const rssAfter = await rss();
       process.stdout.write(`coordinator: ${rssBefore} MB before, ${rssAfter} MB after\n`);
       expect(rssAfter - rssBefore).toBeLessThan(RSS_MORE_MB);
-      await here.lawful();
+      await here.expectInvariants();
     },
   );
 });

@@ -1,7 +1,6 @@
 /**
- * An engine that does not see the coordinator's files: it is reached by TCP, and nothing of this
- * machine is mounted into its containers. The real coordinator finds that out by itself; workers
- * reach their broker through the engine.
+ * An engine reached by TCP, so that nothing of this machine is mounted into its containers. The
+ * real coordinator detects this, and workers reach their broker through the exec tunnel.
  */
 import { createHash } from "node:crypto";
 import { execFile } from "node:child_process";
@@ -24,7 +23,7 @@ const FILE = { bash: "echo one > one.txt" };
 const HOLD = { bash: "echo holding; until [ -e /tmp/go ]; do sleep 0.1; done" };
 const FINISH = { finish: { title: "One", summary: "One file." } };
 
-/** The engine's socket as a port: what runs there does not know that it is this machine. */
+/** Forwards a TCP port to the engine's socket, so that the engine counts as remote. */
 async function farEngine(): Promise<{ host: string; close(): void }> {
   const path = dockerOptions().socketPath ?? "/var/run/docker.sock";
   const open = new Set<Socket>();
@@ -50,7 +49,7 @@ async function farEngine(): Promise<{ host: string; close(): void }> {
   };
 }
 
-describeWithDocker("[S1] an engine that does not see our files", () => {
+describeWithDocker("[S1] an engine without access to the coordinator's files", () => {
   const docker = dockerClient();
   let engine: { host: string; close(): void };
   let upstream: GitServer;
@@ -106,10 +105,10 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
       },
       `task ${id} settles; ${server.stderr().slice(-2_000)}`,
     );
-  const says = (id: string, words: string) =>
+  const says = (id: string, text: string) =>
     eventually(
-      async () => (JSON.stringify(await server.events(id)).includes(words) ? true : null),
-      `"${words}" is said`,
+      async () => (JSON.stringify(await server.events(id)).includes(text) ? true : null),
+      `"${text}" is checks`,
     );
   const inside = (id: string, command: string): Promise<string> =>
     new Promise((resolve) =>
@@ -121,7 +120,7 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
     expect(upstream.git("app", "show", `${task.branch}:one.txt`)).toBe("one");
   }
 
-  it("submit to done: no mount of this machine, no network, no port; the repository comes through", async () => {
+  it("a task is done without a mount, a network or a port", async () => {
     const id = await submit([FILE, { bash: "wc -c < big.bin" }, HOLD, FINISH]);
     await says(id, "holding");
     const info = await docker.getContainer(sandboxName(id, 1)).inspect();
@@ -134,7 +133,7 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
     expect(JSON.stringify(await server.events(id))).toContain("8388608");
   });
 
-  it("[D1] SIGKILL of the coordinator: the next one digs another tunnel, and no attempt is used up", async () => {
+  it("[D1] after SIGKILL of the coordinator the next one opens a new tunnel, and no attempt is lost", async () => {
     const id = await submit([FILE, HOLD, FINISH]);
     await says(id, "holding");
     await server.kill();
@@ -144,12 +143,12 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
   });
 
   it(
-    "[S6] a helper that is killed, or lies, is started again; what it says reaches nothing else",
+    "[S6] a relay that is killed or sends garbage is restarted, and affects nothing else",
     { timeout: 90_000 },
     async () => {
       const id = await submit([FILE, HOLD, FINISH]);
       await says(id, "holding");
-      // The brackets keep the search from finding itself.
+      // The brackets prevent the search from matching its own command line.
       const relays =
         "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q 'worker.mj[s] relay' && echo ${p#/proc/}; done; true";
       const first = await eventually(
@@ -162,9 +161,8 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
         return /^\d+\n$/.test(now) && now !== first ? now : null;
       };
       const second = await eventually(again, "another helper runs");
-      // What the engine carries is written by whoever may write to the helper's streams: every
-      // process of the worker's user. Nobody reads it to its end once it has been seen to be
-      // nonsense.
+      // Every process of the worker's user can write to the relay's streams. After a protocol
+      // error the coordinator stops reading.
       await inside(id, `timeout 3 head -c 3000000 /dev/urandom > /proc/$(${relays})/fd/1`);
       const third = async () => {
         const now = await again();
@@ -177,7 +175,7 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
     },
   );
 
-  it("[D7] [W4] a cancel reaches the worker, and its last words come out", async () => {
+  it("[D7] [W4] a cancel reaches the worker, and its last events are delivered", async () => {
     const id = await submit([FILE, HOLD]);
     await says(id, "holding");
     expect((await server.call("POST", `/v1/tasks/${id}/cancel`)).status).toBeLessThan(300);
@@ -187,7 +185,7 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
     expect(String(body)).toContain("+one");
   });
 
-  it("doctor says how workers reach the server, and what holds them", async () => {
+  it("doctor reports the transport and the hardening checks", async () => {
     const env = {
       ...process.env,
       DOCKER_HOST: engine.host,
@@ -199,10 +197,10 @@ describeWithDocker("[S1] an engine that does not see our files", () => {
       [join(ROOT, "dist/slipway.mjs"), "doctor", "--json"],
       { env },
     );
-    const said = JSON.parse(stdout) as { rule: string; ok: boolean; detail: string }[];
-    expect(said.filter(({ ok }) => !ok)).toEqual([]);
-    expect(said.find(({ rule }) => rule === "door")?.detail).toContain("through the engine");
-    expect(said.map(({ rule }) => rule)).toEqual(
+    const checks = JSON.parse(stdout) as { rule: string; ok: boolean; detail: string }[];
+    expect(checks.filter(({ ok }) => !ok)).toEqual([]);
+    expect(checks.find(({ rule }) => rule === "door")?.detail).toContain("through the engine");
+    expect(checks.map(({ rule }) => rule)).toEqual(
       expect.arrayContaining(["engine", "system calls", "users", "control groups", "limits"]),
     );
   });

@@ -1,13 +1,10 @@
-/**
- * What a repository asks for in `.slipway.yml`, granted or not, by a real coordinator on the real
- * engine.
- */
+/** Settings in `.slipway.yml`, allowed or not, with a real coordinator and engine. */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { deriveInstanceId } from "../../../src/app/serve.ts";
+import { deriveInstanceId } from "../../../src/app/data-folder.ts";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
 import { openWorkerImage } from "../../../src/sandbox/docker/image/worker-image.ts";
 import { sandboxName } from "../../../src/core/task.ts";
@@ -23,7 +20,7 @@ const IMAGE = `docker.io/library/${LOCAL}`;
 const FINISH = { finish: { title: "Done", summary: "" } };
 const HOLD = { bash: "echo holding; until [ -e /tmp/go ]; do sleep 0.1; done" };
 
-describeWithDocker("[S5] [S6] what a repository asks for", () => {
+describeWithDocker("[S5] [S6] settings of a repository", () => {
   const docker = dockerClient();
   let upstream: GitServer;
   let dir: string;
@@ -59,7 +56,7 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  /** A repository with that `.slipway.yml`, and a task on it. */
+  /** Submits a task on a repository with this `.slipway.yml`. */
   async function submit(config: string, script: readonly object[], more: object = {}): Promise<string> {
     const { url } = upstream.createRepo(`app-${++serial}`, { ".slipway.yml": config, "README.md": "# App\n" });
     const { status, body } = await server.call("POST", "/v1/tasks", { repo: url, prompt: "Do it.", script, ...more });
@@ -81,7 +78,7 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
   const outputsOf = (events: readonly WireEvent[]): string[] =>
     events.filter(({ type }) => type === "tool.finished").map(({ data }) => String(data["output"]));
 
-  it("its image, setup and checks; the first task prepares the image where everybody sees it, the second finds it", async () => {
+  it("image, setup and checks apply; the first task prepares the image with visible progress, the second reuses it", async () => {
     const config = `image: ${LOCAL}\nsetup:\n  - echo ready > /workspace/.made\nverify:\n  - cat /opt/theirs\n  - "false"\n`;
     const script = [
       { bash: "cat /opt/theirs .made; command -v node || echo no node" },
@@ -111,7 +108,7 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
     expect(JSON.stringify(await server.events(again))).not.toContain("adding the worker");
   }, 120_000);
 
-  it("a setup that fails is told to people and to the agent, which begins all the same", async () => {
+  it("a failed setup is reported to users and to the agent, which starts anyway", async () => {
     const id = await submit("setup:\n  - echo before\n  - echo broken pipe dream; exit 3\n  - echo never\n", [
       { bash: "echo works" },
       FINISH,
@@ -129,13 +126,13 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
     ["images: node\n", /^config_unknown_key: .*line 1: the key "images"/],
     ["image: '../../etc'\n", /^config_invalid: .*line 1: image: Give a name like/],
     ["egress: { hosts: ['example.org:443'] }\n", /^egress_wish: .*example\.org:443\. That alone opens nothing/],
-  ])("%j: a notice that says what it means, and the task goes on", async (config, words) => {
+  ])("%j: a notice explains it, and the task continues", async (config, words) => {
     const id = await submit(config, [{ bash: "command -v node" }, FINISH]);
     expect(await settled(id)).toMatchObject({ state: "done" });
     expect(noticesOf(await server.events(id))).toEqual([expect.stringMatching(words)]);
   });
 
-  it("an image that the operator does not allow ends the task before any sandbox; `default` does without it", async () => {
+  it("an image that is not allowed ends the task before a sandbox is created; `default` selects Slipway's own", async () => {
     const id = await submit("image: ghcr.io/somebody/else:1\n", [FINISH]);
     const task = await settled(id);
     expect(task).toMatchObject({
@@ -149,7 +146,7 @@ describeWithDocker("[S5] [S6] what a repository asks for", () => {
     expect(await settled(own)).toMatchObject({ state: "done" });
   });
 
-  it("a task's own image is judged at the door", async () => {
+  it("the image of a task is checked at submit", async () => {
     const { url } = upstream.createRepo("door");
     for (const [image, code] of [
       ["../x", "invalid_image"],

@@ -1,7 +1,7 @@
 /**
- * From submit to done in real containers: a real coordinator process, the engine, a private
- * upstream. One data folder for the whole file, as an installation has it; each test starts the
- * coordinator as it needs it, and the last one looks at everything that they left.
+ * Tasks from submit to done in real containers, with a real coordinator process and a private
+ * upstream. All tests share one data folder, as an installation does; each starts the coordinator
+ * with its own settings, and the last one checks the invariants over all tasks.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -26,7 +26,7 @@ const KEY = "5ec2e7".repeat(10) + "0a1b";
 const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 4_000 };
 const FILE = { bash: "echo one > one.txt; id -u" };
 const FINISH = { finish: { title: "One", summary: "One file." } };
-/** How often the janitor looks, and some. */
+/** A little longer than the interval of garbage collection, ms. */
 const TICK_MS = 15_000;
 
 describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
@@ -52,7 +52,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
       token: TOKEN,
     });
     expect(status).toBe(201);
-    // The first task of an installation builds the image; what follows is measured without that.
+    // The first task of an installation builds the image, which the tests should not measure.
     await settled(await submit([{ say: "hello" }]));
     await stop();
   });
@@ -72,7 +72,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     const env = {
       SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
       SLIPWAY_SECRET_KEY: KEY,
-      // Workers that wait have a file of their own: warm.test.ts.
+      // The warm pool is tested in warm-pool.test.ts.
       SLIPWAY_WARM: "0",
       ...(crash === undefined ? {} : { SLIPWAY_CRASH: crash }),
     };
@@ -85,7 +85,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     return running;
   }
 
-  /** The key makes it safe to send again when the server died over the first. */
+  /** The idempotency key makes it safe to repeat after the server was killed. */
   async function submit(script: readonly object[], more: object = {}, key = `docker-${++serial}`): Promise<string> {
     const body = { repo: repo.url, prompt: "Do it.", script, ...more };
     const answer = await server().call("POST", "/v1/tasks", body, { "idempotency-key": key });
@@ -101,13 +101,13 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
       },
       `task ${id} settles; ${server().stderr().slice(-2_000)}`,
     );
-  const toolSays = (id: string, words: string): Promise<WireEvent> =>
+  const waitForToolOutput = (id: string, text: string): Promise<WireEvent> =>
     eventually(
-      async () => (await server().events(id)).find((event) => JSON.stringify(event.data).includes(words)) ?? null,
-      `"${words}" is said`,
+      async () => (await server().events(id)).find((event) => JSON.stringify(event.data).includes(text)) ?? null,
+      `the output contains "${text}"`,
     );
 
-  /** Containers of this installation, also those that have ended. */
+  /** Containers of this installation, running or not. */
   const mine = (): Promise<Docker.ContainerInfo[]> =>
     docker.listContainers({ all: true, filters: { label: [`slipway.instance=${instance}`] } });
   const inspect = (id: string, attempt = 1): Promise<Docker.ContainerInspectInfo> =>
@@ -115,7 +115,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   const gone = (): Promise<true> =>
     eventually(async () => ((await mine()).length === 0 ? true : null), "[D3] no container is left", TICK_MS);
 
-  /** The names under which the engine ever made a container for this task. */
+  /** Names of all containers ever created for this task. */
   function created(id: string): string[] {
     const said = execFileSync(
       "docker",
@@ -144,10 +144,10 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expect(upstream.git("app", "show", `${task.branch}:one.txt`)).toBe("one");
   }
 
-  it("[S1] [S5] submit to done: a container without network, rights or secrets, which is gone afterwards", async () => {
+  it("[S1] [S5] a task is done in a container without network, capabilities or secrets, which is removed", async () => {
     await start();
     const id = await submit([FILE, { wait: 2_500 }, FINISH], { limits: { memoryMb: 512, cpus: 1 } });
-    await toolSays(id, "10001");
+    await waitForToolOutput(id, "10001");
     const name = sandboxName(id, 1);
     const info = await inspect(id);
     expect(info.Config.Labels).toMatchObject({
@@ -188,7 +188,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     const steps = (await server().events(id)).filter(
       ({ type, data: { status } }) => type === "task.step" && status === "ended",
     );
-    // Repository and container are prepared at the same time.
+    // Repository and container are prepared concurrently.
     expect(new Set(steps.map((step) => step.data["name"]))).toEqual(
       new Set(["mirror", "image", "container", "connect", "clone", "setup"]),
     );
@@ -198,8 +198,8 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   });
 
   /**
-   * Files in which this text lies, as the worker's user may read them: everything that it may
-   * write, and the environment of each process.
+   * Files readable by the worker's user that contain this text, among those that it can write and
+   * the environments of all processes.
    */
   function holders(name: string, text: string): string[] {
     const look = "grep -rslF -f - /workspace /home/agent /tmp /run/slipway /proc/[0-9]*/environ || true";
@@ -209,16 +209,16 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
       .filter((line) => line !== "");
   }
 
-  it("[D1] SIGKILL of the coordinator: the container goes on, the next start adopts it, and no attempt is used up", async () => {
+  it("[D1] after SIGKILL of the coordinator the container continues, the next start adopts it, and no attempt is lost", async () => {
     await start();
     const id = await submit([FILE, { wait: 4_000 }, { bash: "echo still there" }, FINISH]);
-    await toolSays(id, "10001");
+    await waitForToolOutput(id, "10001");
     const before = await inspect(id);
     expect(await server().kill()).toBe("SIGKILL");
     await delay(500);
     expect((await inspect(id)).State.Running).toBe(true);
     await start();
-    await toolSays(id, "adopted");
+    await waitForToolOutput(id, "adopted");
     const after = await inspect(id);
     expect([after.Id, after.State.StartedAt, after.State.Running]).toEqual([before.Id, before.State.StartedAt, true]);
     const task = await settled(id);
@@ -230,7 +230,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   });
 
   for (const point of ["sandbox.created:1", "sandbox.after:1", "push.after:1"]) {
-    it(`[W5] SIGKILL at ${point}: done, and one container was made`, async () => {
+    it(`[W5] after SIGKILL at ${point} the task is done with one container`, async () => {
       const doomed = await start(point);
       const key = `crash-${point}`;
       const id = await submit([FILE, FINISH], {}, key);
@@ -245,10 +245,10 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     });
   }
 
-  it("[D7] [W4] cancel while a command ignores SIGTERM: cancelled in time, with the work", async () => {
+  it("[D7] [W4] a cancel while a command ignores SIGTERM ends in time and keeps the work", async () => {
     await start();
     const id = await submit([FILE, { bash: "trap '' TERM INT HUP; echo deaf >> one.txt; while :; do sleep 1; done" }]);
-    await toolSays(id, "trap");
+    await waitForToolOutput(id, "trap");
     await eventually(async () => (execIn(id, "cat one.txt").includes("deaf") ? true : null), "the command runs");
     const begun = Date.now();
     expect((await server().call("POST", `/v1/tasks/${id}/cancel`)).status).toBeLessThan(300);
@@ -260,7 +260,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expect(diff.body).toContain("+deaf");
   });
 
-  it("[D7] cancel while the worker itself is frozen: the engine ends it", async () => {
+  it("[D7] a cancel while the worker is frozen ends by the engine", async () => {
     await start();
     const id = await submit([FILE, { bash: "kill -STOP $PPID; sleep 300" }]);
     await eventually(
@@ -276,16 +276,16 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     await gone();
   });
 
-  /** What a command in the container says; nothing while there is no container. */
+  /** The output of a command in the container; empty while there is none. */
   function execIn(id: string, command: string): string {
     const { stdout } = spawnSync("docker", ["exec", sandboxName(id, 1), "sh", "-c", command], { encoding: "utf8" });
     return stdout;
   }
 
-  it("[T5] a container removed from outside is an interruption: tried again without using up an attempt", async () => {
+  it("[T5] a container removed from outside is an interruption: retried without losing an attempt", async () => {
     await start();
     const id = await submit([FILE, { wait: 3_000 }, FINISH], { maxAttempts: 1 });
-    await toolSays(id, "10001");
+    await waitForToolOutput(id, "10001");
     await docker.getContainer(sandboxName(id, 1)).remove({ force: true, v: true });
     const task = await settled(id);
     expectUpstream(task);
@@ -301,10 +301,10 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     await gone();
   });
 
-  it("[T5] [W4] a container stopped from outside, as by an engine that restarts, saves its work and uses up no attempt", async () => {
+  it("[T5] [W4] a container stopped from outside, as by a restarting engine, saves its work and loses no attempt", async () => {
     await start();
     const id = await submit([FILE, { wait: 3_000 }, FINISH], { maxAttempts: 1 });
-    await toolSays(id, "10001");
+    await waitForToolOutput(id, "10001");
     await docker.getContainer(sandboxName(id, 1)).stop({ t: 10 });
     const task = await settled(id);
     expectUpstream(task);
@@ -316,14 +316,14 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
         { number: 2, failure: null },
       ],
     });
-    expect(JSON.stringify(await server().events(id))).toContain("going on from saved work");
+    expect(JSON.stringify(await server().events(id))).toContain("resuming from saved work");
     await gone();
   });
 
-  it("out of memory: the worker is killed by the kernel, and the second try gets twice as much", async () => {
+  it("a worker that is killed for its memory is retried with twice as much", async () => {
     await start();
-    // The kernel takes whoever says that he is the first to go, unless another is larger by half of
-    // the limit: the worker, and no eater alone.
+    // The kernel kills the process with the highest oom_score_adj unless another is larger by half of
+    // the limit: here the worker instead of one of the consumers.
     const eat = "for i in 1 2 3 4; do tail /dev/zero & done; wait";
     const first = `if [ "$SLIPWAY_ATTEMPT" = 1 ]; then echo 1000 > /proc/$PPID/oom_score_adj; ${eat}; fi`;
     const id = await submit([FILE, { bash: first }, { wait: 1_500 }, FINISH], { limits: { memoryMb: 128 } });
@@ -345,7 +345,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     await gone();
   });
 
-  it("[W6] SIGKILL of the worker in the middle of a tool: what no checkpoint holds is in the artifact, without what can be made again", async () => {
+  it("[W6] after SIGKILL of the worker during a tool the artifact contains the work after the last checkpoint, without regenerable files", async () => {
     await start();
     const mess =
       "mkdir -p node_modules/x .cache; echo y | tee node_modules/x/i.js > .cache/z; ln -s /etc/passwd link; ln -s one.txt fine";
@@ -371,15 +371,15 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expect(names).toEqual(expect.arrayContaining(["workspace/late.txt", "workspace/one.txt", "workspace/fine"]));
     expect(names.filter((name) => /node_modules|\.cache|\.git\/|link$/.test(name))).toEqual([]);
     expect(execFileSync("tar", ["xzOf", file, "workspace/late.txt"], { encoding: "utf8" })).toBe("late\n");
-    // The checkpoint from before is there beside it.
+    // The checkpoint remains available.
     const diff = await server().call("GET", `/v1/tasks/${id}/diff?format=patch`);
     expect(diff.body).toContain("+one");
   });
 
-  it("[W6] [W4] a cancel with grace leaves a checkpoint and therefore no artifact; a frozen worker leaves an artifact", async () => {
+  it("[W6] [W4] a cancel with grace leaves a checkpoint and no artifact; a frozen worker leaves an artifact", async () => {
     await start();
     const saved = await submit([FILE, { bash: "echo more > more.txt; sleep 300" }]);
-    await toolSays(saved, "sleep 300");
+    await waitForToolOutput(saved, "sleep 300");
     await eventually(async () => (execIn(saved, "cat more.txt").includes("more") ? true : null), "the command runs");
     await server().call("POST", `/v1/tasks/${saved}/cancel`);
     expect((await settled(saved)).state).toBe("cancelled");
@@ -399,7 +399,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
     expect(JSON.stringify(await server().events(frozen))).toContain("salvaged");
   });
 
-  it("[T1] [T2] [T4] [W1] the checker finds nothing in all that happened", async () => {
+  it("[T1] [T2] [T4] [W1] the invariants hold for all tasks of this file", async () => {
     await start();
     await gone();
     const store = openSqliteReader({ dir: data, migrations: join(ROOT, "migrations/sqlite") });

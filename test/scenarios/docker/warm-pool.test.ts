@@ -1,6 +1,6 @@
 /**
- * Tasks whose worker waited for them: a real coordinator process that is killed at each step of the
- * claim, the real worker, the engine.
+ * Tasks that claim a pooled worker, with a real coordinator process that is killed at each step of
+ * the claim, the real worker and engine.
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -18,7 +18,7 @@ import { eventually, startServer, type RealServer } from "../../support/process/
 
 const SCRIPT = [{ bash: "echo one > one.txt" }, { finish: { title: "One", summary: "One file." } }];
 
-describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
+describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
   const docker = dockerClient();
   let upstream: GitServer;
   let repo: string;
@@ -87,17 +87,17 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
   const waiting = async (): Promise<string[]> =>
     (await mine()).filter((one) => one.Names[0]?.startsWith("/slipway-pool-")).map((one) => one.Id);
   const overview = async (): Promise<Overview> => (await server.call("GET", "/v1/ops/overview")).body as Overview;
-  /** The container that waits, as soon as there is one. */
+  /** The pooled container, as soon as it exists. */
   const ready = (): Promise<string> =>
     eventually(
       async () => ((await overview()).sandbox.warm?.ready === 1 ? ((await waiting())[0] ?? null) : null),
       "a worker waits",
     );
-  /** The name of this container now, while it exists. */
+  /** The current name of the container, while it exists. */
   const nameOf = async (id: string): Promise<string | null> =>
     (await mine()).find((one) => one.Id === id)?.Names[0]?.replace(/^\//, "") ?? null;
 
-  /** Containers that were made for this very task, not ahead of it. */
+  /** Containers created for this task instead of claimed. */
   const madeFor = (id: string): string => {
     const filters = ["event=create", `label=slipway.task=${id}`].flatMap((one) => ["--filter", one]);
     return execFileSync("docker", ["events", "--since", "10m", "--until", "0s", ...filters], { encoding: "utf8" });
@@ -109,7 +109,7 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
     expect(upstream.git("app", "rev-list", "--count", `main..${task.branch}`)).toBe("1");
   }
 
-  it("submit to done in the container that waited; then another one waits, and nothing else is left", async () => {
+  it("a task is done in the pooled container; then another one is started, and nothing else is left", async () => {
     const ahead = await ready();
     const id = await submit();
     await eventually(
@@ -126,7 +126,7 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
   });
 
   for (const point of ["sandbox.claimed", "sandbox.emptied", "sandbox.moved", "sandbox.after"]) {
-    it(`[W5] SIGKILL at ${point}: done at the first attempt, in the container that waited`, async () => {
+    it(`[W5] after SIGKILL at ${point} the task is done in the first attempt, in the pooled container`, async () => {
       const ahead = await ready();
       await server.kill("SIGTERM");
       server = await start(`${point}:1`);
@@ -142,7 +142,7 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
     });
   }
 
-  it("a stop keeps the worker that waits for the next start; a start without a pool removes it", async () => {
+  it("a stop keeps the pooled worker for the next start; a start without a pool removes it", async () => {
     const ahead = await ready();
     await server.kill("SIGTERM");
     expect(await waiting()).toEqual([ahead]);
@@ -154,7 +154,7 @@ describeWithDocker("[D1] [D2] [D3] tasks whose worker waited", () => {
     expectDone(await settled(await submit()));
   });
 
-  it("[D9] a paused queue starts nobody ahead, and a worker that waits costs no processor", async () => {
+  it("[D9] the pool does not grow while the queue is paused, and a pooled worker uses no processor time", async () => {
     const ahead = await ready();
     const cpu = async (): Promise<number> => {
       const stats = (await docker

@@ -22,8 +22,8 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 type Entry = Partial<Header> & { name: string; content?: string | Buffer };
 
-/** A tar as an engine would give it, with anything in it. */
-async function* tarOf(...entries: readonly Entry[]): AsyncGenerator<Uint8Array> {
+/** A tar stream with arbitrary entries. */
+async function* createTar(...entries: readonly Entry[]): AsyncGenerator<Uint8Array> {
   const pack = openPack();
   for (const { content = "", ...header } of entries) pack.entry(header, content);
   pack.finalize();
@@ -37,7 +37,7 @@ interface Kept {
   readonly text: string;
 }
 
-async function contentOf(name = "a1-workspace.tar.gz"): Promise<Kept[]> {
+async function readContent(name = "a1-workspace.tar.gz"): Promise<Kept[]> {
   const found = await artifacts.open(TASK, name);
   const chunks: Uint8Array[] = [];
   for await (const chunk of found?.content ?? []) chunks.push(chunk);
@@ -64,13 +64,13 @@ const keep = (tar: AsyncIterable<Uint8Array>, maxMs = 10_000, attempt = 1) =>
   artifacts.keep({ taskId: TASK, attempt, tar, maxMs }, never);
 const file = (name: string, content: string | Buffer = "x"): Entry => ({ name: `workspace/${name}`, content });
 
-describe("[W6] what is kept of a workspace", () => {
-  it("its files and folders, compressed, with their digest", async () => {
+describe("[W6] the artifact of a workspace", () => {
+  it("contains its files and folders, compressed, with their digest", async () => {
     const kept = await keep(
-      tarOf({ name: "workspace/", type: "directory" }, file("a.txt", "one"), file("deep/b.txt", "two")),
+      createTar({ name: "workspace/", type: "directory" }, file("a.txt", "one"), file("deep/b.txt", "two")),
     );
     expect(kept).toMatchObject({ name: "a1-workspace.tar.gz", attempt: 1, files: 2, note: null, at: 1_000 });
-    expect((await contentOf()).map(({ name, text }) => [name, text])).toEqual([
+    expect((await readContent()).map(({ name, text }) => [name, text])).toEqual([
       ["workspace/", ""],
       ["workspace/a.txt", "one"],
       ["workspace/deep/b.txt", "two"],
@@ -79,7 +79,7 @@ describe("[W6] what is kept of a workspace", () => {
     expect(await artifacts.usage()).toMatchObject([{ taskId: TASK }]);
   });
 
-  it("not what can be made again, and no .git: its configuration would run in the shell of whoever looks at it", async () => {
+  it("contains no regenerable files and no .git, whose configuration could run commands", async () => {
     const names = [
       "node_modules/x/i.js",
       "sub/node_modules/y",
@@ -90,15 +90,15 @@ describe("[W6] what is kept of a workspace", () => {
       ".gitignore",
       "src/git/x",
     ];
-    const kept = await keep(tarOf(...names.map((name) => file(name))));
-    expect((await contentOf()).map((one) => one.name)).toEqual(["workspace/.gitignore", "workspace/src/git/x"]);
+    const kept = await keep(createTar(...names.map((name) => file(name))));
+    expect((await readContent()).map((one) => one.name)).toEqual(["workspace/.gitignore", "workspace/src/git/x"]);
     expect(kept.note).toBe(null);
   });
 
-  it("[S6] nothing that could harm whoever unpacks it: no device, foreign path, foreign link, or set-id bit", async () => {
+  it("[S6] contains no devices, no paths or links to the outside, and no set-id bits", async () => {
     const link = (name: string, linkname: string): Entry => ({ name: `workspace/${name}`, type: "symlink", linkname });
     const kept = await keep(
-      tarOf(
+      createTar(
         { name: "workspace/dev", type: "character-device", devmajor: 1, devminor: 3 },
         { name: "workspace/pipe", type: "fifo" },
         { name: "../outside", content: "x" },
@@ -117,7 +117,7 @@ describe("[W6] what is kept of a workspace", () => {
         { ...file("suid"), mode: 0o6777 },
       ),
     );
-    const found = await contentOf();
+    const found = await readContent();
     expect(found.map((one) => one.name)).toEqual([
       "workspace/here",
       "workspace/fine",
@@ -125,12 +125,12 @@ describe("[W6] what is kept of a workspace", () => {
       "workspace/suid",
     ]);
     expect(found.at(-1)?.mode).toBe(0o755);
-    expect(kept.note).toBe("Left out: 12 entries could harm whoever unpacks them.");
+    expect(kept.note).toBe("Left out: 12 entries are unsafe to unpack.");
   });
 
-  it("not more than its bound: what does not fit is left out and said, what is small and comes later still fits", async () => {
+  it("stays within its limit: a file that does not fit is left out and reported, a later small one is kept", async () => {
     const kept = await keep(
-      tarOf(
+      createTar(
         file("a", "first"),
         file("huge", Buffer.alloc(2 ** 20)),
         file("b", Buffer.alloc(2 ** 19)),
@@ -138,11 +138,11 @@ describe("[W6] what is kept of a workspace", () => {
         file("d", "last"),
       ),
     );
-    expect((await contentOf()).map((one) => one.name)).toEqual(["workspace/a", "workspace/b", "workspace/d"]);
+    expect((await readContent()).map((one) => one.name)).toEqual(["workspace/a", "workspace/b", "workspace/d"]);
     expect(kept).toMatchObject({ files: 3, note: "Left out: 2 files did not fit into 1 MB." });
   });
 
-  it("a stream without end is cut in time, and what came before is there", async () => {
+  it("is cut off at the time limit when the stream does not end, and keeps what came before", async () => {
     async function* endless(): AsyncGenerator<Uint8Array> {
       const pack = openPack();
       pack.entry({ name: "workspace/a", size: 5 }, "first");
@@ -158,12 +158,12 @@ describe("[W6] what is kept of a workspace", () => {
     }
     const kept = await keep(endless(), 500);
     expect(kept.note).toMatch(/^Cut off after/);
-    expect((await contentOf()).map((one) => [one.name, one.text])).toEqual([["workspace/a", "first"]]);
+    expect((await readContent()).map((one) => [one.name, one.text])).toEqual([["workspace/a", "first"]]);
   });
 
-  it("an ordinary tar unpacks it", async () => {
+  it("can be unpacked by tar", async () => {
     await keep(
-      tarOf(
+      createTar(
         { name: "workspace/", type: "directory" },
         file("sub/a.txt", "one"),
         file(`${"long/".repeat(40)}name`, "two"),
@@ -177,20 +177,20 @@ describe("[W6] what is kept of a workspace", () => {
 });
 
 describe("artifacts", () => {
-  it("one per attempt: a second salvage of it gives the first", async () => {
-    const first = await keep(tarOf(file("a", "one")));
-    expect(await keep(tarOf(file("a", "two")))).toEqual(first);
-    await keep(tarOf(file("a", "two")), 10_000, 2);
+  it("are stored once per attempt: a second salvage returns the first", async () => {
+    const first = await keep(createTar(file("a", "one")));
+    expect(await keep(createTar(file("a", "two")))).toEqual(first);
+    await keep(createTar(file("a", "two")), 10_000, 2);
     expect((await artifacts.list(TASK)).map((one) => one.attempt)).toEqual([1, 2]);
   });
 
-  it("[D2] a broken or aborted stream leaves nothing, and the next try begins anew", async () => {
+  it("[D2] a broken or aborted stream leaves nothing, and the next attempt starts over", async () => {
     async function* broken(): AsyncGenerator<Uint8Array> {
-      yield* tarOf(file("a", Buffer.alloc(100_000, 7)));
+      yield* createTar(file("a", Buffer.alloc(100_000, 7)));
       throw new Error("the engine went away");
     }
     async function* half(): AsyncGenerator<Uint8Array> {
-      for await (const chunk of tarOf(file("a", Buffer.alloc(100_000, 7)))) yield chunk.subarray(0, 600);
+      for await (const chunk of createTar(file("a", Buffer.alloc(100_000, 7)))) yield chunk.subarray(0, 600);
     }
     await expect(keep(broken())).rejects.toThrow("the engine went away");
     await expect(keep(half())).rejects.toThrow();
@@ -207,19 +207,19 @@ describe("artifacts", () => {
     });
     expect(readdirSync(join(dir, "kept", TASK))).toEqual([]);
     expect(await artifacts.list(TASK)).toEqual([]);
-    expect((await keep(tarOf(file("a", "one")))).files).toBe(1);
+    expect((await keep(createTar(file("a", "one")))).files).toBe(1);
   });
 
-  it("[D2] what a crash left without its note does not exist and is written again", async () => {
+  it("[D2] an archive that a crash left without metadata does not exist and is written again", async () => {
     mkdirSync(join(dir, "kept", TASK), { recursive: true });
     writeFileSync(join(dir, "kept", TASK, "a1-workspace.tar.gz"), "half");
     expect([await artifacts.list(TASK), await artifacts.open(TASK, "a1-workspace.tar.gz")]).toEqual([[], null]);
-    await keep(tarOf(file("a", "one")));
-    expect(await contentOf()).toHaveLength(1);
+    await keep(createTar(file("a", "one")));
+    expect(await readContent()).toHaveLength(1);
   });
 
-  it("[S6] a name or task that is none opens nothing", async () => {
-    await keep(tarOf(file("a")));
+  it("[S6] an invalid name or task id opens nothing", async () => {
+    await keep(createTar(file("a")));
     for (const name of ["../x", "a1-workspace.json", "a1-workspace.tar.gz/../../x", ""])
       expect(await artifacts.open(TASK, name)).toBe(null);
     expect(await artifacts.open("../task_0001", "a1-workspace.tar.gz")).toBe(null);

@@ -1,7 +1,4 @@
-/**
- * Real processes that run the built store: killed with SIGKILL, or asked to go on by a line on
- * their stdin.
- */
+/** Child processes that run the built store. Tests kill them, or send them lines on stdin. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
@@ -11,18 +8,18 @@ import { pathToFileURL } from "node:url";
 const built = (path: string): string => pathToFileURL(join(import.meta.dirname, "../../../dist", path)).href;
 
 export interface Child {
-  /** The next line of its stdout; null when it ended. */
+  /** The next line of stdout; null when the process has ended. */
   line(): Promise<string | null>;
-  say(line: string): void;
-  /** SIGKILL; resolves when it is gone. Idempotent. */
+  send(line: string): void;
+  /** Sends SIGKILL and resolves when the process has ended. Idempotent. */
   kill(): Promise<void>;
-  /** Resolves when it has ended by itself or was killed. */
+  /** Resolves when the process has exited or was killed. */
   ended(): Promise<{ code: number | null; signal: NodeJS.Signals | null; stderr: string }>;
 }
 
 /**
- * @param body an async function's body over `store`, `migrate`, `Database`, `print(line)`,
- * `heard()` (the next line of stdin) and `args`.
+ * @param body a module body that can use `sqlite` (the store module), `migrate`, `Database`,
+ * `print(line)`, `nextLine()` (of stdin) and `args`.
  */
 export function runChild(body: string, args: object): Child {
   const script = `
@@ -32,7 +29,7 @@ export function runChild(body: string, args: object): Child {
     import { migrate } from ${JSON.stringify(built("src/store/sqlite/migrate.js"))};
     const args = ${JSON.stringify(args)};
     const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-    const heard = async () => (await lines.next()).value;
+    const nextLine = async () => (await lines.next()).value;
     const print = (line) => process.stdout.write(line + "\\n");
     ${body}
     process.exit(0);`;
@@ -44,7 +41,7 @@ export function runChild(body: string, args: object): Child {
   child.stdin.on("error", () => undefined);
   return {
     line: async () => ((await lines.next()).value as string | undefined) ?? null,
-    say: (line) => void child.stdin.write(`${line}\n`),
+    send: (line) => void child.stdin.write(`${line}\n`),
     async kill() {
       child.kill("SIGKILL");
       await end;

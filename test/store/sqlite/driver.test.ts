@@ -16,12 +16,12 @@ beforeEach(() => {
 afterEach(() => dropFolder(dir));
 
 describe("the driver", () => {
-  it("is the version that comes compiled wherever Node.js bears it", () => {
+  it("is the precompiled version when Node.js supports it", () => {
     const name = Number(process.versions["napi"]) >= 10 ? "better-sqlite3-napi" : "better-sqlite3";
     expect(Database).toBe(createRequire(import.meta.url)(name));
   });
 
-  it("bears that its objects are collected at any time, and that a thread ends with some of them", () => {
+  it("survives garbage collection of its objects and the exit of a thread that holds some", () => {
     const script = join(dir, "churn.mjs");
     writeFileSync(
       script,
@@ -41,7 +41,7 @@ describe("the driver", () => {
     expect(execFileSync(process.execPath, ["--expose-gc", script], { encoding: "utf8" })).toBe("done\ndone\n");
   });
 
-  it("says what to do where none can be loaded", () => {
+  it("explains what to do when no version can be loaded", () => {
     copyFileSync(BUILT, join(dir, "driver.mjs"));
     const { status, stderr } = spawnSync(process.execPath, [join(dir, "driver.mjs")], { encoding: "utf8" });
     expect(status).toBe(1);

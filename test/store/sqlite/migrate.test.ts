@@ -38,7 +38,7 @@ afterEach(async () => {
 });
 
 describe("migrations", () => {
-  it("each number is applied once, in order", () => {
+  it("each migration is applied once, in order", () => {
     write("0002_two.sql", "INSERT INTO one SELECT n + 1 FROM one;");
     expect(migrate(connect(), folder)).toEqual([1, 2]);
     expect(migrate(connect(), folder)).toEqual([]);
@@ -47,7 +47,7 @@ describe("migrations", () => {
     expect(connect().prepare("SELECT n FROM one ORDER BY n").pluck().all()).toEqual([1, 2, 3]);
   });
 
-  it("[M2] a migration that fails changes nothing, and runs again when it is mended", () => {
+  it("[M2] a migration that fails changes nothing, and runs again after it is corrected", () => {
     const db = connect();
     migrate(db, folder);
     const before = dump(db);
@@ -61,7 +61,7 @@ describe("migrations", () => {
     expect(migrate(db, folder)).toEqual([2]);
   });
 
-  it("[M2] a process that is killed inside a migration changes nothing", async () => {
+  it("[M2] a process killed inside a migration has changed nothing", async () => {
     write("0002_two.sql", "CREATE TABLE two (n INTEGER); INSERT INTO two VALUES (1);");
     const child = runChild(
       `let hits = 0;
@@ -77,7 +77,7 @@ describe("migrations", () => {
     expect(db.prepare("SELECT n FROM two").pluck().all()).toEqual([1]);
   });
 
-  it("[M2] a database of a newer binary is refused, unchanged", () => {
+  it("[M2] a database of a newer version is refused unchanged", () => {
     write("0002_two.sql", "CREATE TABLE two (n INTEGER);");
     const db = connect();
     migrate(db, folder);
@@ -89,7 +89,7 @@ describe("migrations", () => {
     expect(dump(db)).toEqual(before);
   });
 
-  it("[M2] the store and its reader refuse a newer schema, and the folder's lock is free again", async () => {
+  it("[M2] the store and its reader refuse a newer schema, and the folder's lock is released", async () => {
     const data = join(dir, "data");
     await openSqliteStore({ dir: data, migrations: MIGRATIONS }).store.close();
     const db = new Database(join(data, "slipway.db"));
@@ -105,15 +105,15 @@ describe("migrations", () => {
     await openSqliteStore({ dir: data, migrations: MIGRATIONS }).store.close();
   });
 
-  it("two migrators at the same time apply each number once, and neither fails", async () => {
+  it("two concurrent migrators apply each migration once, and neither fails", async () => {
     for (let n = 2; n <= 60; n++) {
       write(`${String(n).padStart(4, "0")}_more.sql`, `CREATE TABLE t${n} (n INTEGER); INSERT INTO one VALUES (${n});`);
     }
-    const body = `const db = new Database(args.file, { timeout: 20000 }); print("there"); await heard(); print(JSON.stringify(migrate(db, args.folder)));`;
+    const body = `const db = new Database(args.file, { timeout: 20000 }); print("there"); await nextLine(); print(JSON.stringify(migrate(db, args.folder)));`;
     const both = [1, 2].map(() => runChild(body, { file, folder }));
     children.push(...both);
     await Promise.all(both.map((child) => child.line()));
-    for (const child of both) child.say("go");
+    for (const child of both) child.send("go");
     const numbers = await Promise.all(
       both.map(async (child) => JSON.parse((await child.line()) ?? "null") as number[]),
     );
@@ -129,7 +129,7 @@ describe("migrations", () => {
     expect(db.prepare("SELECT n FROM one ORDER BY n").pluck().all()).toEqual(all);
   });
 
-  it("a migrator whose list is stale finds the number taken and goes on", () => {
+  it("a migrator with a stale list finds the number taken and continues", () => {
     write("0002_two.sql", "CREATE TABLE two (n INTEGER);");
     const late = connect();
     late.exec("CREATE TABLE migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT");
@@ -146,7 +146,7 @@ describe("migrations", () => {
     expect(applied(other)).toEqual([1, 2]);
   });
 
-  it("holes, strange names and migrations that end their own transaction are refused", () => {
+  it("gaps, invalid names and migrations that end their transaction are refused", () => {
     write("0003_three.sql", "SELECT 1;");
     expect(() => migrate(connect(), folder)).toThrow(/has number 3, expected 2/);
     write("0002_two.sql", "CREATE TABLE two (n INTEGER); COMMIT;");
@@ -157,7 +157,7 @@ describe("migrations", () => {
 });
 
 describe("the schema", () => {
-  it("[M1] is the one in schema.sql", async () => {
+  it("[M1] equals schema.sql", async () => {
     const data = join(dir, "data");
     await openSqliteStore({ dir: data, migrations: MIGRATIONS }).store.close();
     const db = new Database(join(data, "slipway.db"), { readonly: true });

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { openSqliteReader, openSqliteStore, type SqliteStore } from "../../../src/store/sqlite/store.ts";
 import { connect, createWriter } from "../../../src/store/sqlite/writer/writer.ts";
-import { cancel, claim, commitOf, create, move, newTask, notice, ready, retried } from "../../contract/tasks.ts";
+import { cancel, claim, createCommit, create, move, newTask, notice, ready } from "../../contract/tasks.ts";
 import { runChild, type Child } from "./child-process.ts";
 import { dropFolder, makeFolder, MIGRATIONS } from "../data-folder.ts";
 
@@ -29,7 +29,7 @@ afterEach(async () => {
 });
 
 describe("the file", () => {
-  it("[R1] everything is there after the store was closed and opened again", async () => {
+  it("[R1] a closed store reopens with all of its data", async () => {
     const { store, accounts } = open();
     const user = { id: "user_a", email: "a@example.org", role: "admin" as const, createdAt: 1, passwordHash: "h" };
     await accounts.createUser(user);
@@ -52,7 +52,7 @@ describe("the file", () => {
     expect((await create(again.store)).rev).toBe(waiting.rev + 1);
   });
 
-  it("[D8] the virtual time is there after a restart: a newcomer does not go before those who waited", async () => {
+  it("[D8] the virtual time survives a restart: a new owner does not overtake waiting tasks", async () => {
     const { store } = open();
     for (let i = 0; i < 5; i++) {
       const task = await create(store, { userId: "a" });
@@ -65,7 +65,7 @@ describe("the file", () => {
     expect(await again.claimable(9, null)).toEqual([old.id, late.id]);
   });
 
-  it("[S1] the folder and its files are for their owner only", async () => {
+  it("[S1] the folder and its files are accessible to their owner only", async () => {
     const data = join(dir, "data");
     mkdirSync(data, { mode: 0o755 });
     const { store } = openSqliteStore({ dir: data, migrations: MIGRATIONS });
@@ -76,7 +76,7 @@ describe("the file", () => {
     for (const name of ["slipway.db", "slipway.db-wal", "slipway.lock"]) expect(mode(name)).toBe(0o600);
   });
 
-  it("is in write-ahead mode: readers never wait for the writer", async () => {
+  it("is in WAL mode, so readers never wait for the writer", async () => {
     await open().store.close();
     const db = new Database(join(dir, "slipway.db"));
     expect(db.pragma("journal_mode", { simple: true })).toBe("wal");
@@ -85,18 +85,18 @@ describe("the file", () => {
 });
 
 describe("group commit", () => {
-  it("[R2] what is written in one turn of the event loop shares one transaction, in order", async () => {
+  it("[R2] writes of one turn of the event loop share one transaction, in order", async () => {
     const { store } = open();
     const task = await create(store);
     const reader = new Database(join(dir, "slipway.db"), { readonly: true });
     const count = reader.prepare<[], number>("SELECT count(*) FROM tasks").pluck();
     const others = Array.from({ length: 50 }, () => store.create(newTask()));
-    const commit = store.commit(commitOf(task, claim));
+    const commit = store.commit(createCommit(task, claim));
     const setting = store.setSetting("a", "b");
     expect(count.get()).toBe(1);
     await new Promise(setImmediate);
-    // The loop stands still here while the other thread writes: all of it is there at once, before
-    // anybody is told.
+    // The busy loop blocks this thread while the writer commits: all writes become visible at once,
+    // before any promise resolves.
     while (count.get() === 1);
     expect(count.get()).toBe(51);
     expect(reader.prepare("SELECT value FROM settings WHERE key = 'a'").pluck().get()).toBe("b");
@@ -108,7 +108,7 @@ describe("group commit", () => {
     expect(revs).toEqual(Array.from({ length: 50 }, (_, i) => task.rev + 1 + i));
   });
 
-  it("[R2] an answer is given after the commit: another connection sees the data then, and not before", async () => {
+  it("[R2] a write is acknowledged after its commit, when other connections see it", async () => {
     await open().store.close();
     const path = join(dir, "slipway.db");
     const seen: [string, unknown][] = [];
@@ -127,7 +127,7 @@ describe("group commit", () => {
     ]);
   });
 
-  it("[R2] answers come in the order of the calls, also across transactions", async () => {
+  it("[R2] promises resolve in the order of the calls, across transactions as well", async () => {
     const { store } = open();
     const order: number[] = [];
     const calls = Array.from({ length: 300 }, (_, i) =>
@@ -142,18 +142,18 @@ describe("group commit", () => {
     expect(await store.setting("late")).toBe("299");
   });
 
-  it("[R1] closing writes what was asked for before, tells everybody, and refuses what comes after", async () => {
+  it("[R1] closing completes earlier writes and refuses later ones", async () => {
     const { store } = open();
-    const asked = Array.from({ length: 700 }, () => store.create(newTask()));
+    const pending = Array.from({ length: 700 }, () => store.create(newTask()));
     const closed = store.close();
     await expect(store.setSetting("a", "b")).rejects.toMatchObject({ code: "unavailable" });
     await closed;
     await store.close();
-    expect((await Promise.all(asked)).every(({ kind }) => kind === "created")).toBe(true);
+    expect((await Promise.all(pending)).every(({ kind }) => kind === "created")).toBe(true);
     expect(await open().store.openIds()).toHaveLength(700);
   });
 
-  it("the event loop goes on while the disk is waited for", async () => {
+  it("the event loop is not blocked while a write waits", async () => {
     const { store } = open();
     await create(store);
     const other = new Database(join(dir, "slipway.db"));
@@ -174,7 +174,7 @@ describe("group commit", () => {
     expect(await store.setting("a")).toBe("b");
   });
 
-  it("a process that cannot write any more ends, and says why", async () => {
+  it("a process whose writer thread fails exits with the reason", async () => {
     const child = runChild(
       `const { rmSync } = await import("node:fs");
        sqlite.openSqliteStore({ dir: args.dir, migrations: args.migrations });
@@ -188,7 +188,7 @@ describe("group commit", () => {
     expect(stderr).toContain("Cannot open database");
   });
 
-  it("[R2] a poisoned task takes nothing with it, neither its key nor its neighbours", async () => {
+  it("[R2] a refused task leaves no idempotency key and does not affect the other writes of its turn", async () => {
     const { store, accounts } = open();
     const taken = await create(store);
     const results = await Promise.allSettled([
@@ -218,7 +218,7 @@ describe("group commit", () => {
     expect((await store.create(newTask({ key: "one" }))).kind).toBe("replayed");
   });
 
-  it("more than one transaction can hold is written all the same, in order", async () => {
+  it("more writes than one transaction holds are all written, in order", async () => {
     const { store } = open();
     const results = await Promise.all(Array.from({ length: 700 }, () => store.create(newTask())));
     const revs = results.map((result) => (result.kind === "created" ? result.task.rev : 0));
@@ -228,7 +228,7 @@ describe("group commit", () => {
   it.each([
     ["store.inside", 0],
     ["store.after", 2],
-  ])("[R1] a process that is killed at %s leaves all or nothing of a turn", async (point, expected) => {
+  ])("[R1] a process killed at %s has written all or nothing of a turn", async (point, expected) => {
     const child = runChild(
       `const { store } = sqlite.openSqliteStore(args.options);
        await Promise.all(args.tasks.map((task) => store.create(task)));`,
@@ -245,69 +245,8 @@ describe("group commit", () => {
   });
 });
 
-describe("triggers", () => {
-  it("[T2] the database refuses a settled task's row and events, but takes its exit", async () => {
-    const { store } = open();
-    const settled = await move(store, await move(store, await create(store), claim), cancel, {
-      type: "task.state",
-      data: { reason: "stopped" },
-    });
-    const db = new Database(join(dir, "slipway.db"));
-    const add = db.prepare(
-      "INSERT INTO task_events (task_id, seq, at, attempt, type, to_state, data) VALUES (?, ?, 1, 0, 'notice', 'cancelled', '{}')",
-    );
-    expect(() => db.prepare("UPDATE tasks SET state = 'queued' WHERE id = ?").run(settled.id)).toThrow(
-      /settled task never changes/,
-    );
-    expect(() => db.prepare("UPDATE tasks SET rev = rev + 1 WHERE id = ?").run(settled.id)).toThrow(
-      /settled task never changes/,
-    );
-    expect(() => add.run(settled.id, settled.seq + 1)).toThrow(/grows only with its row/);
-    expect(() => add.run("task_none", 1)).toThrow(/grows only with its row/);
-    expect(() => db.prepare("UPDATE task_events SET data = '{}' WHERE task_id = ?").run(settled.id)).toThrow(
-      /append-only/,
-    );
-    db.close();
-    await store.recordExit(settled.id, 1, 0);
-    expect(await store.attempts(settled.id)).toMatchObject([{ exitCode: 0 }]);
-    expect(await store.task(settled.id)).toEqual(settled);
-  });
-
-  it("[W1] the database refuses a worker's event that it has already", async () => {
-    const { store } = open();
-    const task = await move(store, await create(store), claim, ready, { ...notice("one"), workerSeq: 1 });
-    await expect(store.commit(commitOf(task, { ...notice("one"), workerSeq: 1 }))).rejects.toThrow(/UNIQUE/);
-    expect(await store.task(task.id)).toEqual(task);
-    const next = await move(store, task, ...retried, claim, ready, { ...notice("one"), workerSeq: 1 });
-    expect(next.snapshot.context).toMatchObject({ attempt: 2, workerSeq: 1 });
-  });
-
-  it("a state that is not a word of the product is refused", async () => {
-    const { store } = open();
-    const task = await create(store);
-    const db = new Database(join(dir, "slipway.db"));
-    expect(() => db.prepare("UPDATE tasks SET state = 'paused' WHERE id = ?").run(task.id)).toThrow(/CHECK/);
-    expect(() => db.prepare("UPDATE tasks SET slot = 2 WHERE id = ?").run(task.id)).toThrow(/CHECK/);
-    db.close();
-  });
-
-  it("removing a task removes everything of it", async () => {
-    const { store } = open();
-    const tool = { type: "tool.started" as const, data: { id: "t", name: "bash", input: {} } };
-    const task = await move(store, await create(store, { key: "k" }), claim, ready, tool);
-    await store.close();
-    const db = new Database(join(dir, "slipway.db"));
-    db.pragma("foreign_keys = ON");
-    db.prepare("DELETE FROM tasks WHERE id = ?").run(task.id);
-    for (const table of ["task_events", "task_specs", "tool_calls", "attempts", "idempotency_keys"]) {
-      expect([table, db.prepare(`SELECT count(*) FROM ${table}`).pluck().get()]).toEqual([table, 0]);
-    }
-    db.close();
-  });
-});
-
 describe("one writer", () => {
-  const hold = `const { store } = sqlite.openSqliteStore(args); print("open"); await heard(); await store.close(); print("closed"); await heard();`;
+  const hold = `const { store } = sqlite.openSqliteStore(args); print("open"); await nextLine(); await store.close(); print("closed"); await nextLine();`;
 
   it("a second store of this process gets `locked`, until the first is closed", async () => {
     const first = open().store;
@@ -327,12 +266,12 @@ describe("one writer", () => {
     await create(open().store);
   });
 
-  it("a holder that closes lets go while it lives on", async () => {
+  it("closing the store releases the lock while the process continues", async () => {
     const child = runChild(hold, { dir, migrations: MIGRATIONS });
     children.push(child);
     expect(await child.line()).toBe("open");
     expect(() => open()).toThrow(expect.objectContaining({ code: "locked" }));
-    child.say("close");
+    child.send("close");
     expect(await child.line()).toBe("closed");
     const { store } = open();
     await create(store);
@@ -342,7 +281,7 @@ describe("one writer", () => {
     expect((await second.ended()).stderr).toContain("Another coordinator uses");
   });
 
-  it("a reader reads beside the writer and when nobody writes, and writes nothing", async () => {
+  it("a reader works with and without a running writer, and writes nothing", async () => {
     expect(() => openSqliteReader({ dir, migrations: MIGRATIONS })).toThrow(
       expect.objectContaining({ code: "unavailable" }),
     );
@@ -360,51 +299,5 @@ describe("one writer", () => {
     const alone = openSqliteReader({ dir, migrations: MIGRATIONS });
     expect(await alone.counts()).toMatchObject({ byState: { provisioning: 1 } });
     await alone.close();
-  });
-});
-
-describe("transcripts in the file", () => {
-  it("[X1] [R1] every record that was acknowledged before a SIGKILL is there, without hole", async () => {
-    const { store } = open();
-    const task = await move(store, await create(store), claim, ready);
-    await store.close();
-    const child = runChild(
-      `const { store } = sqlite.openSqliteStore(args.options);
-       for (let n = 1; ; n += 1) {
-         await store.appendRecord({ taskId: args.id, attempt: 1, n, json: JSON.stringify({ n, text: "x".repeat(n * 50) }) });
-         print(String(n));
-       }`,
-      { id: task.id, options: { dir, migrations: MIGRATIONS } },
-    );
-    children.push(child);
-    let acknowledged = 0;
-    while (acknowledged < 60) acknowledged = Number(await child.line());
-    await child.kill();
-    const again = open().store;
-    const records = await again.records(task.id, 0, 1e9);
-    expect(records.length).toBeGreaterThanOrEqual(acknowledged);
-    expect(records.map(({ n, json }) => [n, (JSON.parse(json) as { n: number }).n])).toEqual(
-      records.map((_, i) => [i + 1, i + 1]),
-    );
-  });
-
-  it("[X1] [X2] triggers refuse what the code would never do: a change, a hole, a removal, another attempt, a settled task", async () => {
-    const { store } = open();
-    const task = await move(store, await create(store), claim, ready);
-    await store.appendRecord({ taskId: task.id, attempt: 1, n: 1, json: "{}" });
-    const settled = await move(store, await create(store), cancel);
-    const db = new Database(join(dir, "slipway.db"));
-    try {
-      const insert = "INSERT INTO transcripts (task_id, n, attempt, total, record) VALUES";
-      expect(() => db.exec(`UPDATE transcripts SET record = '{"a":1}'`)).toThrow(/append-only/);
-      expect(() => db.exec("DELETE FROM transcripts")).toThrow(/append-only/);
-      expect(() => db.exec(`${insert} ('${task.id}', 3, 1, 4, '{}')`)).toThrow(/one record/);
-      expect(() => db.exec(`${insert} ('${task.id}', 2, 2, 4, '{}')`)).toThrow(/one record/);
-      expect(() => db.exec(`${insert} ('${settled.id}', 1, 0, 2, '{}')`)).toThrow(/one record/);
-      db.exec(`PRAGMA foreign_keys = ON; DELETE FROM tasks WHERE id = '${task.id}'`);
-      expect(db.prepare("SELECT count(*) FROM transcripts").pluck().get()).toBe(0);
-    } finally {
-      db.close();
-    }
   });
 });

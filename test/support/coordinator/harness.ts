@@ -21,7 +21,7 @@ import {
 import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { openSimulatedSandbox, type SimulatedFault, type SimulatedSandbox } from "../../../src/sandbox/simulated.ts";
-import { memoryLedger } from "../../../src/store/sqlite/tables/usage-ledger.ts";
+import { memoryLedger } from "../../../src/store/memory/usage-ledger.ts";
 import { openMemoryStore } from "../../../src/store/memory/store.ts";
 import { parseSandboxName, DEFAULT_POLICY, type Policy, type Task } from "../../../src/core/task.ts";
 import { createProviderRateLimit, type ProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";

@@ -1,19 +1,16 @@
-/**
- * What an installation leaves on the machine when a test is done with it, taken away without its
- * help.
- */
+/** Finds and removes everything that an installation created on this machine, without its help. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LABELS } from "../../../src/sandbox/docker/container-spec.ts";
-import { openLoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+import { LoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 import { dockerClient } from "./engine.ts";
 
 export interface Remains {
   readonly containers: string[];
   readonly volumes: string[];
-  /** Images of file systems, and whatever else lies in their folder. */
+  /** All files in the folder of the disk images. */
   readonly files: string[];
-  /** Loop devices that hold an image of that folder, removed or not. */
+  /** Loop devices of images in that folder, including deleted images. */
   readonly devices: string[];
 }
 
@@ -38,7 +35,7 @@ function devicesIn(disks: string): string[] {
   });
 }
 
-/** Removes it all. `disks` is the folder of images. */
+/** Removes everything. @param disks the folder of the disk images. */
 export async function removeRemains(instance: string, disks: string, docker = dockerClient()): Promise<void> {
   const { containers, volumes } = await findRemains(instance, disks, docker);
   for (const name of containers)
@@ -51,9 +48,9 @@ export async function removeRemains(instance: string, disks: string, docker = do
       .getVolume(name)
       .remove()
       .catch(() => undefined);
-  const loops = openLoopDevices(disks);
+  const loops = new LoopDevices(disks);
   for (const { name } of loops.list()) await loops.detach(name).catch(() => undefined);
 }
 
-/** The folder of images in a data folder. */
+/** The folder of the disk images in a data folder. */
 export const disksOf = (dataDir: string): string => join(dataDir, "disks");

@@ -1,6 +1,6 @@
 /**
- * Tests against a real Docker engine. Where none answers they are skipped by name, with the reason;
- * with SLIPWAY_REQUIRE_ENGINES=1 (CI) a missing engine is an error.
+ * Suites on a real Docker engine. Without an engine they are skipped, with the reason in their
+ * name; with SLIPWAY_REQUIRE_ENGINES=1 (CI) that is an error instead.
  */
 import Docker from "dockerode";
 import { execFileSync } from "node:child_process";
@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe } from "vitest";
 import { dockerOptions } from "../../../src/sandbox/docker/engine.ts";
-import { openLoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
+import { LoopDevices } from "../../../src/sandbox/docker/disk/loop-devices.ts";
 
 export const required = process.env["SLIPWAY_REQUIRE_ENGINES"] === "1";
 export const BASE_IMAGE = "node:24-bookworm-slim";
@@ -67,14 +67,14 @@ export function describeWithDocker(name: string, suite: () => void): void {
  */
 export async function needsLoops(skip: (note: string) => void): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-loops-"));
-  const missing = await openLoopDevices(dir).missing();
+  const missing = await new LoopDevices(dir).obstacle();
   rmSync(dir, { recursive: true, force: true });
   if (missing !== null && required)
     throw new Error(`SLIPWAY_REQUIRE_ENGINES=1, but there are no loop devices: ${missing}`);
   if (missing !== null) skip(`no loop devices: ${missing}`);
 }
 
-/** A client for the tests' own look at the engine. */
+/** A client with which tests inspect the engine. */
 export function dockerClient(): Docker {
   return new Docker(dockerOptions());
 }

@@ -1,6 +1,6 @@
 /**
- * Small images for the tests, made of the files of Slipway's own, so that nothing is downloaded;
- * and a registry on this machine that serves one.
+ * Small images built from files of Slipway's own image, so that tests download nothing; and a local
+ * registry that serves one of them.
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -43,7 +43,7 @@ export function rootfs(own: string, change = ""): Buffer {
   return execFileSync("docker", args, { maxBuffer: 256 * 2 ** 20, stdio: ["ignore", "pipe", "pipe"] });
 }
 
-/** Makes an image of that name of it. `changes` are instructions as in a Dockerfile. */
+/** Imports the tar as an image. @param changes Dockerfile instructions. */
 export function importImage(name: string, files: Buffer, changes: readonly string[] = []): void {
   const flags = changes.flatMap((one) => ["--change", one]);
   execFileSync("docker", ["import", ...flags, "-", name], { input: files, stdio: ["pipe", "ignore", "pipe"] });
@@ -59,7 +59,7 @@ export async function dropImage(name: string): Promise<void> {
 export interface Registry {
   /** `127.0.0.1:port`. */
   readonly host: string;
-  /** Every request, as `METHOD path`. */
+  /** All requests, as `METHOD path`. */
   readonly asked: readonly string[];
   /** What every request is answered with instead, until it is null again. */
   failure: { status: number; body: string } | null;

@@ -1,6 +1,6 @@
 /**
- * A Slipway installation on Docker as a test sees it: a coordinator that can be killed and started
- * again, its containers, its upstream.
+ * A Slipway installation on Docker: a coordinator process that can be killed and restarted, its
+ * containers, and its upstream repository.
  */
 import type Docker from "dockerode";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
-import { deriveInstanceId } from "../../../src/app/serve.ts";
+import { deriveInstanceId } from "../../../src/app/data-folder.ts";
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
 import type { StoreReader } from "../../../src/store/sqlite/store.ts";
@@ -27,14 +27,11 @@ export interface InstallationOptions {
   readonly policy: Partial<Policy>;
 }
 
-/** What was seen of the engine from beside the coordinator. */
-export interface Sightings {
-  /**
-   * Names of all containers that were ever seen or reported as made, by the engine's id: each once
-   * per making.
-   */
+/** Observed on the engine, independently of the coordinator. */
+export interface Observations {
+  /** Names of all containers ever created, by id. */
   readonly created: Map<string, string>;
-  /** Counted by `lawful`: all attempts, and those of them that the engine gave no container. */
+  /** Set by `expectInvariants`: all attempts, and those without a container. */
   attempts: number;
   refused: number;
   mostRunning: number;
@@ -44,7 +41,7 @@ export interface Sightings {
 export interface Installation {
   readonly upstream: GitServer;
   readonly repo: { readonly url: string };
-  readonly seen: Sightings;
+  readonly seen: Observations;
   readonly data: string;
   server(): RealServer;
   start(): Promise<RealServer>;
@@ -52,16 +49,16 @@ export interface Installation {
   submit(script: readonly object[], more?: object): Promise<string>;
   until(id: string, what: string, test: (task: WireTask) => boolean, ms?: number): Promise<WireTask>;
   settled(id: string, ms?: number): Promise<WireTask>;
-  says(id: string, words: string, ms?: number): Promise<WireEvent>;
+  says(id: string, text: string, ms?: number): Promise<WireEvent>;
   containers(): Promise<Docker.ContainerInfo[]>;
-  /** Nothing is left, no slot is held, and the checker finds nothing. */
-  lawful(): Promise<void>;
+  /** No container is left, no slot is in use, and the invariants hold. */
+  expectInvariants(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** How often the janitor looks, and some. */
+/** A little longer than the interval of garbage collection, ms. */
 export const TICK_MS = 15_000;
-const LOOK_MS = 100;
+const POLL_MS = 100;
 
 export async function openInstallation(options: InstallationOptions): Promise<Installation> {
   const { docker, host, slots, policy } = options;
@@ -71,14 +68,14 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   const label = `slipway.instance=${instance}`;
   const upstream = await startGitServer();
   const repo = upstream.createRepo("app");
-  const seen: Sightings = { created: new Map(), attempts: 0, refused: 0, mostRunning: 0, mostPerTask: 0 };
+  const seen: Observations = { created: new Map(), attempts: 0, refused: 0, mostRunning: 0, mostPerTask: 0 };
   const closing = new AbortController();
   let current: RealServer | null = null;
   let serial = 0;
   const env = {
     SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
     SLIPWAY_MAX_CONCURRENT: String(slots),
-    // The private engine is small: whether there is room is not the question here.
+    // The disk of the private engine is smaller than the default minimum.
     SLIPWAY_MIN_FREE_MB: "0",
     SLIPWAY_WARM: "0",
     ...(host === null ? {} : { DOCKER_HOST: host }),
@@ -97,15 +94,12 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   const containers = (): Promise<Docker.ContainerInfo[]> =>
     docker.listContainers({ all: true, filters: { label: [label] } });
 
-  /**
-   * Looks at the engine itself, not at what the coordinator says about it. Survives engines that
-   * are away or hang.
-   */
+  /** Polls the engine. Tolerates an engine that is down or hangs. */
   async function watchRunning(): Promise<void> {
-    for (; !closing.signal.aborted; await delay(LOOK_MS)) {
+    for (; !closing.signal.aborted; await delay(POLL_MS)) {
       const found = await containers().catch(() => []);
       for (const { Id, Names } of found) seen.created.set(Id, (Names[0] ?? "").slice(1));
-      const running = found.filter((one) => one.State === "running" || one.State === "paused");
+      const running = found.filter(({ State }) => State === "running" || State === "paused");
       const perTask = new Map<string, number>();
       for (const { Labels } of running)
         perTask.set(Labels["slipway.task"] ?? "", (perTask.get(Labels["slipway.task"] ?? "") ?? 0) + 1);
@@ -115,11 +109,11 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   }
 
   /**
-   * An engine that comes back tells what it did since its start; what one that was killed did not
-   * come to tell is seen in its list.
+   * Reads the events since the engine's start. Events that an engine lost when it was killed are
+   * covered by `watchRunning`, which lists the containers.
    */
   async function watchCreated(): Promise<void> {
-    for (; !closing.signal.aborted; await delay(LOOK_MS)) {
+    for (; !closing.signal.aborted; await delay(POLL_MS)) {
       try {
         const filters = { type: ["container"], event: ["create"], label: [label] };
         const stream = await docker.getEvents({
@@ -131,13 +125,13 @@ export async function openInstallation(options: InstallationOptions): Promise<In
         for await (const piece of stream) {
           const lines = (rest + String(piece)).split("\n");
           rest = lines.pop() ?? "";
-          for (const line of lines.filter((one) => one !== "")) {
+          for (const line of lines.filter((text) => text !== "")) {
             const { id, Actor } = JSON.parse(line) as { id: string; Actor: { Attributes: { name: string } } };
             seen.created.set(id, Actor.Attributes.name);
           }
         }
       } catch {
-        // It is away; the next round asks again.
+        // The engine is down; the next round reconnects.
       }
     }
   }
@@ -145,12 +139,12 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   const watching = [watchRunning(), watchCreated()];
 
   async function until(id: string, what: string, test: (task: WireTask) => boolean, ms = 60_000): Promise<WireTask> {
-    const look = async (): Promise<WireTask | null> => {
+    const check = async (): Promise<WireTask | null> => {
       const task = await server().task(id);
       return test(task) ? task : null;
     };
     try {
-      return await eventually(look, what, ms);
+      return await eventually(check, what, ms);
     } catch (error) {
       const { state, failure } = await server().task(id);
       throw new Error(`${id} is ${state} ${JSON.stringify(failure)}; ${server().stderr().slice(-2_000)}`, {
@@ -159,7 +153,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     }
   }
 
-  async function lawful(): Promise<void> {
+  async function expectInvariants(): Promise<void> {
     await eventually(
       async () => ((await containers()).length === 0 ? true : null),
       "[D3] no container is left",
@@ -179,7 +173,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     try {
       const { violations } = await checkInvariants({ store, sandbox, maxConcurrent: slots });
       expect(violations).toEqual([]);
-      await accountFor(store);
+      await expectAllContainersKnown(store);
     } finally {
       await sandbox.close();
       await store.close();
@@ -187,16 +181,16 @@ export async function openInstallation(options: InstallationOptions): Promise<In
   }
 
   /**
-   * [D1] Containers created = attempts; only an attempt that the engine gave none, or that went
-   * down with the engine while it was made, has none.
+   * [D1] Each attempt has exactly one container. An attempt may have none only if the engine refused
+   * it, or was killed while creating it.
    */
-  async function accountFor(store: StoreReader): Promise<void> {
+  async function expectAllContainersKnown(store: StoreReader): Promise<void> {
     const tasks = (await store.tasks({ userId: null, states: TASK_STATES, limit: 1_000 })).items;
     const attempts = (await Promise.all(tasks.map(({ id }) => store.attempts(id)))).flat();
     const created = [...seen.created.values()];
-    const without: readonly (string | null)[] = ["sandbox_unavailable", "interrupted"];
+    const mayHaveNone: readonly (string | null)[] = ["sandbox_unavailable", "interrupted"];
     const refused = new Set(
-      attempts.filter(({ failure }) => without.includes(failure)).map(({ container }) => container),
+      attempts.filter(({ failure }) => mayHaveNone.includes(failure)).map(({ container }) => container),
     );
     const named = attempts
       .map(({ container }) => container)
@@ -225,14 +219,14 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     },
     until,
     settled: (id, ms) => until(id, `task ${id} settles`, (task) => task.settledAt !== null, ms),
-    says: (id, words, ms) =>
+    says: (id, text, ms) =>
       eventually(
-        async () => (await server().events(id)).find((event) => JSON.stringify(event.data).includes(words)) ?? null,
-        `task ${id} says "${words}"; ${server().stderr().slice(-2_000)}`,
+        async () => (await server().events(id)).find((event) => JSON.stringify(event.data).includes(text)) ?? null,
+        `task ${id} outputs "${text}"; ${server().stderr().slice(-2_000)}`,
         ms,
       ),
     containers,
-    lawful,
+    expectInvariants,
     async close() {
       closing.abort();
       await current?.kill("SIGTERM");

@@ -1,11 +1,11 @@
 /**
- * A second Docker engine that belongs to one test file: it may be stopped, killed, hung and filled
- * up. The shared one is never touched.
+ * A second Docker engine for one test file, which may stop, kill, suspend and fill it. The shared
+ * engine is not affected.
  *
- * P1 It has a network namespace of its own: an engine without a bridge deletes `docker0` where it
- *    starts, and that is the shared engine's.
- * P2 Its data lies on a tmpfs, so that its size is known, overlay works wherever the tests run, and
- *    nothing is left on the disk.
+ * P1 It runs in a separate network namespace, because an engine without a bridge deletes `docker0`
+ *    at its start, which would be the shared engine's.
+ * P2 Its data is on a tmpfs, so that its size is known, overlay works on every machine, and nothing
+ *    remains on the disk.
  */
 import Docker from "dockerode";
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
@@ -26,14 +26,14 @@ export interface PrivateEngine {
   /** For DOCKER_HOST. */
   readonly host: string;
   readonly docker: Docker;
-  /** Where its data lies: a file system of its own. */
+  /** Its data folder, on a separate file system. */
   readonly dataRoot: string;
   start(): Promise<void>;
-  /** SIGTERM: it ends its containers as it does when a machine shuts down. */
+  /** SIGTERM: it stops its containers, as when the machine shuts down. */
   stop(): Promise<void>;
-  /** SIGKILL: its containers go on. */
+  /** SIGKILL: its containers keep running. */
   kill(): Promise<void>;
-  /** SIGSTOP: it accepts calls and answers none. */
+  /** SIGSTOP: it accepts connections and does not answer. */
   hang(): void;
   resume(): void;
   close(): Promise<void>;
@@ -71,7 +71,7 @@ export function describeWithPrivateEngine(name: string, suite: () => void): void
   describe.runIf(false)(`${name} (skipped: ${missing})`, suite);
 }
 
-/** @param sizeMb how much its images and containers may take. */
+/** @param sizeMb size of its data folder. */
 export async function openPrivateEngine(sizeMb = 2_048): Promise<PrivateEngine> {
   const dir = mkdtempSync(join(tmpdir(), "slipway-pe-"));
   const dataRoot = join(dir, "data");
@@ -82,7 +82,7 @@ export async function openPrivateEngine(sizeMb = 2_048): Promise<PrivateEngine> 
   let daemon: { readonly child: ChildProcess; readonly ended: Promise<void> } | null = null;
 
   async function start(): Promise<void> {
-    // The number in a pid file of one that was killed may belong to somebody else by now.
+    // The id in the pid file of a killed engine may have been reused.
     for (const file of ["pid", "x/containerd/containerd.pid"]) rmSync(join(dir, file), { force: true });
     const paths = [
       "--data-root",
@@ -126,7 +126,7 @@ export async function openPrivateEngine(sizeMb = 2_048): Promise<PrivateEngine> 
     const late = delay(STOP_MS, "late", { ref: false });
     if ((await Promise.race([ended, late])) === "late") throw new Error(`the private engine ignores ${name}`);
     daemon = null;
-    // Its containerd dies with it, but a moment later.
+    // Its containerd ends a moment later.
     await waitForNone("containerd", `${dir}/x/containerd/containerd.toml`);
   }
 
@@ -215,6 +215,6 @@ function quietly(act: () => void): void {
   try {
     act();
   } catch {
-    // It is gone already.
+    // The process has ended already.
   }
 }

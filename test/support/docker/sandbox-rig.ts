@@ -1,4 +1,4 @@
-/** The Docker adapter with stand-in workers, as the contract suite and its neighbours use it. */
+/** The Docker adapter with stand-in workers, for the contract suite and the adapter's own tests. */
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,20 +17,20 @@ let serial = 0;
 export interface DockerRig extends SandboxRig {
   readonly options: DockerSandboxOptions;
   readonly socketBase: string;
-  /** Where images of file systems lie. */
+  /** Folder of the loop disk images. */
   readonly disks: string;
-  /** A coordinator that ensures and removes, and dies at that point of it. */
-  doomed(spec: SandboxSpec, crashAt: string): Peer;
+  /** A coordinator process that ensures, removes, and kills itself at a crash point. */
+  startCrashing(spec: SandboxSpec, crashAt: string): Peer;
   open(changes?: Partial<DockerSandboxOptions>): Sandbox;
 }
 
-/** @param warm workers that wait; absent = an adapter without a pool. */
+/** @param warm size of the warm pool; absent = no pool. */
 export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<DockerRig> {
   return () => {
     const socketBase = mkdtempSync(join(tmpdir(), "slipway-run-"));
     chmodSync(socketBase, 0o755);
     const disks = mkdtempSync(join(tmpdir(), "slipway-disks-"));
-    // Polling is far apart, so that what is seen soon was seen by the engine's events.
+    // A long polling interval: a fast detection is due to an event.
     const options: DockerSandboxOptions = {
       instance: `test-${process.pid}-${++serial}`,
       workerFile,
@@ -51,15 +51,16 @@ export function openDockerRig(peers: () => Peers, warm?: number): () => Promise<
         opened.push(sandbox);
         return sandbox;
       },
-      doomed: (spec, crashAt) =>
+      startCrashing: (spec, crashAt) =>
         peers().start({ adapter: { kind: "docker", options }, spec, crashAt, after: "remove" }),
       peer: (spec, crashAt) =>
         peers().start({ adapter: { kind: "docker", options }, spec, ...(crashAt === undefined ? {} : { crashAt }) }),
       vanish: async (name) => void (await docker.getContainer(name).remove({ force: true, v: true })),
-      murder: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
+      killWorker: async (name) => void (await docker.getContainer(name).kill({ signal: "SIGKILL" })),
+      isOutOfMemory: async (name) => (await docker.getContainer(name).inspect()).State.OOMKilled,
       async close() {
         await removeRemains(options.instance, disks);
-        await Promise.all(opened.map((one) => one.close()));
+        await Promise.all(opened.map((sandbox) => sandbox.close()));
         rmSync(socketBase, { recursive: true, force: true });
         rmSync(disks, { recursive: true, force: true });
       },

@@ -1,7 +1,7 @@
 /**
- * Another coordinator process, for the tests of sandboxes: opens the adapter that its argument
- * names, says "ready", waits for a line on stdin, ensures one sandbox, says "ensured" and stays
- * until it is killed. With `crashAt` it kills itself at that point of ensure.
+ * A second coordinator process for sandbox tests. Opens the adapter in its argument, prints
+ * "ready", waits for a line on stdin, ensures one sandbox, prints "ensured", and runs until it is
+ * killed. With `crashAt` it kills itself at that crash point.
  */
 import { openDockerSandbox, type DockerSandboxOptions } from "../../../src/sandbox/docker/sandbox.ts";
 import { openProcessSandbox, type ProcessSandboxOptions } from "../../../src/sandbox/process/sandbox.ts";
@@ -15,7 +15,7 @@ export interface PeerOrder {
   readonly adapter: PeerAdapter;
   readonly spec: SandboxSpec;
   readonly crashAt?: string;
-  /** What it does after ensure. */
+  /** The call after ensure. */
   readonly after?: "remove";
 }
 

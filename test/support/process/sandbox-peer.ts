@@ -1,4 +1,4 @@
-/** Starts sandbox-peer.ts as a real second process and tells what became of it. */
+/** Starts sandbox-peer-main.ts as a second process and observes it. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -6,10 +6,10 @@ import { build } from "esbuild";
 import type { PeerOrder } from "./sandbox-peer-main.ts";
 
 export interface Peer {
-  /** Resolves when it said this word; rejects when it ended before. */
-  said(word: string): Promise<void>;
+  /** Resolves when the process has printed the word; rejects if it ends before. */
+  waitForOutput(word: string): Promise<void>;
   go(): void;
-  /** Resolves with the signal or exit code that ended it. */
+  /** The signal or exit code that ended it. */
   readonly ended: Promise<NodeJS.Signals | number | null>;
   kill(): Promise<void>;
 }
@@ -30,11 +30,11 @@ function follow(child: ChildProcess): Peer {
   return {
     ended,
     go: () => void child.stdin?.write("go\n"),
-    async said(word) {
-      let over: NodeJS.Signals | number | null | undefined;
-      void ended.then((how) => (over = how));
+    async waitForOutput(word) {
+      let end: NodeJS.Signals | number | null | undefined;
+      void ended.then((how) => (end = how));
       while (!out.includes(word)) {
-        if (over !== undefined) throw new Error(`the peer ended (${over}) before it said ${word}: ${errors}`);
+        if (end !== undefined) throw new Error(`the peer ended (${end}) before it printed ${word}: ${errors}`);
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
     },
@@ -45,7 +45,7 @@ function follow(child: ChildProcess): Peer {
   };
 }
 
-/** The bundle lies below node_modules, because it imports packages from there. */
+/** The bundle is written below node_modules, so that its imports of packages resolve. */
 export async function openPeers(): Promise<Peers> {
   const root = join(import.meta.dirname, "../../..");
   const dir = join(root, "node_modules", ".slipway-test");

@@ -1,7 +1,7 @@
 /**
- * Stands in for the worker where only its process matters. It does what its token says:
- * exit:<code>, sleep, deaf (ignores SIGTERM), family (a child that left the session, then sleep),
- * memory, print, env, run:<shell command>.
+ * Replaces the worker in tests that concern only its process. The token selects the behaviour:
+ * exit:<code>, sleep, deaf (ignores SIGTERM), family (starts a child in another session, then
+ * sleeps), memory (a child is killed for its memory, then sleeps), print, env, run:<shell command>.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -14,9 +14,9 @@ if (file !== undefined) {
   Object.assign(process.env, { SLIPWAY_TOKEN: token, SLIPWAY_ATTEMPT: String(attempt) });
 }
 
-const [what, value] = (process.env.SLIPWAY_TOKEN ?? "").split(/:(.*)/s);
+const [behaviour, value] = (process.env.SLIPWAY_TOKEN ?? "").split(/:(.*)/s);
 console.log(`started attempt ${process.env.SLIPWAY_ATTEMPT}`);
-/** Tells whoever listens that the handlers stand, and stays. */
+/** Reports to the broker's socket that the signal handlers are installed, and keeps running. */
 function forever() {
   connect(process.env.SLIPWAY_SOCKET)
     .on("error", () => undefined)
@@ -24,7 +24,7 @@ function forever() {
   setInterval(() => undefined, 1_000);
 }
 
-switch (what) {
+switch (behaviour) {
   case "exit":
     process.exitCode = Number(value);
     break;
@@ -49,11 +49,14 @@ switch (what) {
     forever();
     break;
   }
-  case "memory": {
-    const held = [];
-    setInterval(() => held.push(Buffer.alloc(16 * 1_024 * 1_024, 1)), 5);
+  case "memory":
+    spawn(
+      process.execPath,
+      ["-e", "const held = []; setInterval(() => held.push(Buffer.alloc(16 * 1024 * 1024, 1)), 5)"],
+      { stdio: "ignore" },
+    );
+    forever();
     break;
-  }
   case "print":
     for (let line = 0; line < 20_000; line++) console.log(`line ${line} ${"x".repeat(80)}`);
     console.log("the last words");
@@ -71,6 +74,6 @@ switch (what) {
     }
     break;
   default:
-    console.error(`unknown: ${what}`);
+    console.error(`unknown: ${behaviour}`);
     process.exitCode = 64;
 }

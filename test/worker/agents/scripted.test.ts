@@ -1,7 +1,7 @@
 /** The scripted agent's steps, each through the real worker process, broker, tools and git. */
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { git, Rig } from "../rig.ts";
 
 let rig: Rig;
@@ -12,11 +12,11 @@ afterEach(async () => await rig.close());
 
 const types = (): string[] => rig.workerApi.events.map((event) => event.type);
 
-test("without a script a file is added, said, looked at and committed", async () => {
+it("without a script the agent writes a file, reports it and commits it", async () => {
   expect(await rig.run(null)).toBe(0);
   const sha = rig.finalSha();
   expect(rig.show(sha, "SLIPWAY.md")).toContain("Do the work");
-  expect(rig.workerApi.said().length).toBeGreaterThan(0);
+  expect(rig.workerApi.messageTexts().length).toBeGreaterThan(0);
   expect(rig.workerApi.tool("bash")).toMatchObject({ exitCode: 0 });
   expect(git(rig.repo, "rev-parse", "refs/slipway/work")).toBe(sha);
   const steps = rig.workerApi
@@ -34,17 +34,17 @@ test("without a script a file is added, said, looked at and committed", async ()
   expect(types().at(-1)).toBe("finished");
 });
 
-test("say is a message whose text went ahead as deltas", async () => {
+it("`say` emits its text as deltas, then as a message", async () => {
   const text = "All is well. ".repeat(40);
   expect(await rig.run([{ say: text }])).toBe(0);
   const [message] = rig.workerApi.of("message");
-  expect(rig.workerApi.said()).toEqual([text]);
+  expect(rig.workerApi.messageTexts()).toEqual([text]);
   const deltas = rig.workerApi.deltas.filter((delta) => delta.messageId === message?.data["id"]);
   expect(text.startsWith(deltas.map((delta) => delta.text).join(""))).toBe(true);
   expect(deltas.length).toBeGreaterThan(0);
 });
 
-test("bash, read, write and edit are the real tools", async () => {
+it("bash, read, write and edit run the real tools", async () => {
   const code = await rig.run([
     { bash: "mkdir -p sub && cd sub && echo hello; exit 3" },
     { bash: "pwd" },
@@ -67,13 +67,13 @@ test("bash, read, write and edit are the real tools", async () => {
   expect(types().filter((type) => type === "tool.started")).toHaveLength(6);
 });
 
-test("todo and usage are told", async () => {
+it("`todo` and `usage` emit events", async () => {
   await rig.run([{ todo: [{ text: "a", status: "pending" }] }, { usage: { inputTokens: 5, usd: 0.25 } }, { wait: 10 }]);
   expect(rig.workerApi.of("todo")[0]?.data).toEqual({ items: [{ text: "a", status: "pending" }] });
   expect(rig.workerApi.of("usage")[0]?.data).toMatchObject({ inputTokens: 5, outputTokens: 0, usd: 0.25 });
 });
 
-test("a question waits for its answer; the answer of an earlier attempt is taken at once", async () => {
+it("a question waits for its answer; the answer of an earlier attempt is used at once", async () => {
   const script = [
     { bash: "echo 1 >> log" },
     { ask: { question: "Which?", options: ["a", "b"] } },
@@ -91,20 +91,20 @@ test("a question waits for its answer; the answer of an earlier attempt is taken
   rig.workerApi.answers[id] = "b";
   expect(await rig.run(script)).toBe(0);
   expect(rig.workerApi.of("question")).toHaveLength(1);
-  expect(rig.workerApi.said()).toContain("The answer is: b");
+  expect(rig.workerApi.messageTexts()).toContain("The answer is: b");
   expect(rig.show(rig.finalSha(), "log")).toBe("1\n");
 });
 
-test("an answer that comes while the worker waits", async () => {
+it("an answer that arrives during the wait is used", async () => {
   const running = await rig.start([{ ask: { question: "Go on?" } }]);
   await rig.workerApi.until(() => rig.workerApi.of("question").length === 1);
   rig.workerApi.command({ type: "answer", questionId: "q_other", text: "no" });
   rig.workerApi.command({ type: "answer", questionId: `q_${rig.workerApi.taskId}_0`, text: "yes" });
   expect(await running.exit).toBe(0);
-  expect(rig.workerApi.said()).toEqual(["The answer is: yes"]);
+  expect(rig.workerApi.messageTexts()).toEqual(["The answer is: yes"]);
 });
 
-test("the agent's own commits are kept, the rest is one more", async () => {
+it("the agent's own commits are kept; all other changes become one more commit", async () => {
   await rig.run([
     { write: { path: "b.txt", content: "b" } },
     { commit: "Add b" },
@@ -114,13 +114,13 @@ test("the agent's own commits are kept, the rest is one more", async () => {
   expect(rig.subjects(rig.finalSha())).toEqual(["Add c", "Add b"]);
 });
 
-test("nothing changed: the final commit is the base, and no branch is pushed", async () => {
+it("without changes the final commit is the base, and no branch is pushed", async () => {
   expect(await rig.run([{ bash: "touch x && rm x; mkdir -p ignored && touch ignored/y" }])).toBe(0);
   expect(rig.finalSha()).toBe(rig.workerApi.baseSha);
   expect(git(rig.repo, "for-each-ref", "refs/heads/slipway")).toBe("");
 });
 
-test("fail is reported with the work saved", async () => {
+it("`fail` saves the work and reports the failure", async () => {
   expect(
     await rig.run([{ write: { path: "b.txt", content: "b" } }, { fail: { code: "refused", message: "No." } }]),
   ).toBe(0);
@@ -130,7 +130,7 @@ test("fail is reported with the work saved", async () => {
   expect(rig.show(String(saved?.["sha"]), "b.txt")).toBe("b");
 });
 
-test("exit ends the process at once, with the work saved and without a report", async () => {
+it("`exit` saves the work and ends the process at once, without a report", async () => {
   expect(
     await rig.run([
       { write: { path: "b.txt", content: "b" } },
@@ -143,19 +143,19 @@ test("exit ends the process at once, with the work saved and without a report", 
   expect(rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
 });
 
-test("hang gives no sign of life, and still ends when asked to", async () => {
+it("`hang` stops all heartbeats, and still ends when it is cancelled", async () => {
   const running = await rig.start([{ write: { path: "b.txt", content: "b" } }, { hang: true }]);
   await rig.workerApi.until(() => types().includes("tool.finished"));
   await new Promise((resolve) => setTimeout(resolve, 700));
-  const before = rig.workerApi.heard.length;
+  const before = rig.workerApi.requestTimes.length;
   await new Promise((resolve) => setTimeout(resolve, 1_000));
-  expect(rig.workerApi.heard.length).toBe(before);
+  expect(rig.workerApi.requestTimes.length).toBe(before);
   running.child.kill("SIGTERM");
   expect(await running.exit).toBe(0);
   expect(rig.workerApi.of("checkpoint").length).toBe(1);
 });
 
-test("a message is shown at the next step and proven delivered; one that was taken back is not shown", async () => {
+it("a message is delivered and reported at the next step; a withdrawn one is not delivered", async () => {
   rig.workerApi.command({ type: "message", messageId: "msg_1", text: "Use tabs", mode: "steer" });
   rig.workerApi.command({ type: "message", messageId: "msg_2", text: "Never mind", mode: "steer" });
   rig.workerApi.command({ type: "withdraw", messageId: "msg_2" });
@@ -165,17 +165,17 @@ test("a message is shown at the next step and proven delivered; one that was tak
     { id: "msg_1", status: "delivered" },
     { id: "msg_3", status: "delivered" },
   ]);
-  expect(rig.workerApi.said()).toEqual([
-    'I heard you: "Use tabs"',
+  expect(rig.workerApi.messageTexts()).toEqual([
+    'Message received: "Use tabs"',
     "first",
     "second",
-    'I heard you: "And then the docs"',
+    'Message received: "And then the docs"',
   ]);
   const delivered = rig.workerApi.events.findIndex((event) => event.type === "message.status");
   expect(rig.workerApi.events.findIndex((event) => event.type === "message")).toBeGreaterThan(delivered);
 });
 
-test("a message that is taken back while it is being delivered is not shown", async () => {
+it("a message that is withdrawn during its delivery is dropped", async () => {
   rig.workerApi.command({ type: "message", messageId: "msg_1", text: "Use tabs", mode: "steer" });
   const accept = rig.workerApi.accept.bind(rig.workerApi);
   rig.workerApi.accept = async (taskId, batch) => {
@@ -185,10 +185,10 @@ test("a message that is taken back while it is being delivered is not shown", as
   };
   await rig.run([{ wait: 300 }, { say: "first" }]);
   expect(rig.workerApi.of("message.status")).toHaveLength(1);
-  expect(rig.workerApi.said()).toEqual(["first"]);
+  expect(rig.workerApi.messageTexts()).toEqual(["first"]);
 });
 
-test("verification is run from the root of the checkout and its failures are in the summary", async () => {
+it("verification runs in the root of the checkout, and its failures are part of the summary", async () => {
   rig.workerApi.overrides = { verify: ["test -f a.txt", "echo broken; exit 4"] };
   expect(await rig.run([{ bash: "mkdir sub; cd sub; touch f" }, { finish: { title: "t", summary: "Done." } }])).toBe(0);
   expect(rig.workerApi.of("verify").map((event) => event.data)).toMatchObject([
@@ -200,7 +200,7 @@ test("verification is run from the root of the checkout and its failures are in 
   expect(summary).toMatch(/^Done\.[\s\S]*passed[\s\S]*failed \(exit code 4\)/);
 });
 
-test("the repository's own setup runs before the worker is ready, each command with a log and a limit of its own", async () => {
+it("the repository's setup runs before the worker is ready; each command has its log and its time limit", async () => {
   rig.workerApi.overrides = {
     setup: [
       { command: "mkdir -p sub; cd sub; echo making; touch ../made", timeoutMs: 60_000 },
@@ -219,13 +219,13 @@ test("the repository's own setup runs before the worker is ready, each command w
   expect(types().indexOf("notice")).toBeLessThan(types().indexOf("ready"));
 });
 
-test("an agent that this worker does not have is an agent error", async () => {
+it("an unknown agent is reported as an agent error", async () => {
   rig.workerApi.overrides = { agent: "constructor" };
   expect(await rig.run([])).toBe(0);
   expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "agent_error" });
 });
 
-test("text of any kind arrives: escapes, NUL, lone surrogates, 5 MB of output", async () => {
+it("any text is accepted: escapes, NUL, lone surrogates, 5 MB of output", async () => {
   rig.workerApi.command({ type: "answer", questionId: `q_${rig.workerApi.taskId}_4`, text: "ok" });
   const code = await rig.run([
     { say: "a\u0000b\u001b[31mred\u001b[0m \ud800 end" },
@@ -236,14 +236,14 @@ test("text of any kind arrives: escapes, NUL, lone surrogates, 5 MB of output", 
     { finish: { title: "t".repeat(900), summary: "s".repeat(100_000) } },
   ]);
   expect(code).toBe(0);
-  expect(rig.workerApi.said()[0]).toBe("abred \ufffd end");
+  expect(rig.workerApi.messageTexts()[0]).toBe("abred \ufffd end");
   expect(rig.workerApi.tool("bash")).toMatchObject({ truncated: true });
   expect(rig.workerApi.tool("bash").output.length).toBeLessThan(17_000);
   expect(rig.workerApi.of("notice").filter((event) => event.data["code"] === "event_refused")).toEqual([]);
   expect(rig.show(rig.finalSha(), "big.txt").length).toBe(300_000);
 });
 
-test("the tools' environment holds neither the attempt's token nor the broker's address", async () => {
+it("the tools' environment contains neither the attempt's token nor the broker's address", async () => {
   await rig.run([{ bash: "env" }]);
   const { output } = rig.workerApi.tool("bash");
   expect(output).toContain("CI=1");
@@ -252,7 +252,7 @@ test("the tools' environment holds neither the attempt's token nor the broker's 
   expect(output).not.toMatch(/^SLIPWAY_(TOKEN|SOCKET)/m);
 });
 
-test("the deadline saves the work and reports it", async () => {
+it("at the deadline the work is saved and the failure is reported", async () => {
   rig.workerApi.overrides = { wallMs: 800 };
   expect(await rig.run([{ write: { path: "b.txt", content: "b" } }, { bash: "sleep 60" }])).toBe(0);
   expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "deadline_exceeded" });
@@ -260,7 +260,7 @@ test("the deadline saves the work and reports it", async () => {
   expect(rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
 });
 
-test("waiting for an answer does not count as working time", async () => {
+it("waiting for an answer does not count as working time", async () => {
   rig.workerApi.overrides = { wallMs: 1_200 };
   const running = await rig.start([{ ask: { question: "?" } }]);
   await rig.workerApi.until(() => rig.workerApi.of("question").length === 1);
@@ -270,7 +270,7 @@ test("waiting for an answer does not count as working time", async () => {
   expect(types()).toContain("finished");
 });
 
-test("[W4] cancel stops the tools, keeps the work and ends with 0", async () => {
+it("[W4] cancel stops the tools, keeps the work and ends with 0", async () => {
   const running = await rig.start([{ bash: "echo half > half.txt; trap '' TERM; sleep 60 & sleep 60" }]);
   await rig.workerApi.until(() => types().includes("tool.started"));
   await new Promise((resolve) => setTimeout(resolve, 300));
@@ -282,7 +282,7 @@ test("[W4] cancel stops the tools, keeps the work and ends with 0", async () => 
   expect(types()).not.toContain("failed");
 });
 
-test("the journal is for the worker's user alone", async () => {
+it("only the worker's user can read the journal", async () => {
   await rig.run([{ say: "x" }]);
   expect(statSync(join(rig.state, "journal.jsonl")).mode & 0o777).toBe(0o600);
 });

@@ -6,7 +6,7 @@ import Anthropic from "@anthropic-ai/sdk";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { openBroker } from "../../../src/broker/server.ts";
 import { DEFAULT_RULES } from "../../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../../src/broker/model/gateway.ts";
@@ -14,7 +14,7 @@ import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
-import { systemClock } from "../../../src/app/system.ts";
+import { systemClock } from "../../../src/core/lib/system-clock.ts";
 import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
 import { MemoryWorkerApi } from "../memory-worker-api.ts";
 import { quiet, SECRET } from "../rig.ts";
@@ -70,7 +70,7 @@ afterEach(async () => {
 
 const ASK = { model: "claude-sonnet-5-5", max_tokens: 1_000, messages: [{ role: "user" as const, content: "Hi." }] };
 
-test("[L2] [S1] the answer comes word by word; the attempt's token goes in, the server's key goes out", async () => {
+it("[L2] [S1] the answer is streamed; the request carries the attempt's token in, the server's key out", async () => {
   const begun = performance.now();
   let first = Infinity;
   const stream = client.messages.stream(ASK);
@@ -83,13 +83,13 @@ test("[L2] [S1] the answer comes word by word; the attempt's token goes in, the 
   expect(JSON.stringify(headers)).not.toContain(token);
 });
 
-test("[S3] another token opens nothing", async () => {
+it("[S3] another token is refused", async () => {
   const stranger = new Anthropic({ apiKey: "att_other", baseURL: client.baseURL, maxRetries: 0 });
   await expect(stranger.messages.stream(ASK).finalMessage()).rejects.toMatchObject({ status: 401 });
   expect(fake.requests()).toEqual([]);
 });
 
-test("an agent that hangs up ends the request at the provider", async () => {
+it("an agent that disconnects ends the request at the provider", async () => {
   const stop = new AbortController();
   const stream = client.messages.stream(ASK, { signal: stop.signal });
   stream.on("streamEvent", () => stop.abort());

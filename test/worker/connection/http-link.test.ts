@@ -1,11 +1,10 @@
 /**
- * The line home over the real broker: order, doubles, holes, the fence, a coordinator that goes
- * away.
+ * The link over the real broker: order, duplicates, gaps, the fence, a coordinator that goes away.
  */
 import { appendFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
-import { systemClock } from "../../../worker/lib/clock.ts";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { systemClock } from "../../../src/core/lib/system-clock.ts";
 import { HttpLink } from "../../../worker/connection/http-link.ts";
 import { Journal } from "../../../worker/connection/journal.ts";
 import { StaleAttempt } from "../../../worker/connection/link.ts";
@@ -25,7 +24,7 @@ afterEach(async () => {
   await rig.close();
 });
 
-async function dial(clock: Clock = systemClock): Promise<HttpLink> {
+async function openLink(clock: Clock = systemClock): Promise<HttpLink> {
   const { socketDir, token } = await rig.broker.open(rig.workerApi.taskId, rig.workerApi.attempt);
   const { attempt } = rig.workerApi;
   const link = new HttpLink({
@@ -39,16 +38,17 @@ async function dial(clock: Clock = systemClock): Promise<HttpLink> {
   return link;
 }
 
-const say = (link: HttpLink, n: number): void => link.emit("notice", { level: "info", code: "n", text: String(n) });
+const emitNumber = (link: HttpLink, n: number): void =>
+  link.emit("notice", { level: "info", code: "n", text: String(n) });
 const texts = (): number[] => rig.workerApi.of("notice").map((event) => Number(event.data["text"]));
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, index) => index + 1);
 
-test("[W2] 20,000 events through a coordinator that goes away 7 times arrive once and in order", async () => {
-  const link = await dial();
+it("[W2] 20,000 events through a coordinator that goes away 7 times arrive once and in order", async () => {
+  const link = await openLink();
   await link.spec(never);
   const emitting = (async () => {
     for (let n = 1; n <= 20_000; n += 1) {
-      say(link, n);
+      emitNumber(link, n);
       if (n % 100 === 0) await systemClock.sleep(8);
     }
   })();
@@ -66,8 +66,8 @@ test("[W2] 20,000 events through a coordinator that goes away 7 times arrive onc
   expect(rig.workerApi.events.map((event) => event.seq)).toEqual(upTo(20_000));
 }, 60_000);
 
-test("[W1] a batch that was taken but not acknowledged is sent again and changes nothing", async () => {
-  const link = await dial();
+it("[W1] a batch that was accepted but not acknowledged is sent again and changes nothing", async () => {
+  const link = await openLink();
   await link.spec(never);
   const accept = rig.workerApi.accept.bind(rig.workerApi);
   let losses = 3;
@@ -76,29 +76,29 @@ test("[W1] a batch that was taken but not acknowledged is sent again and changes
     if (losses-- > 0) throw new Error("died after the commit");
     return ack;
   };
-  for (const n of upTo(50)) say(link, n);
+  for (const n of upTo(50)) emitNumber(link, n);
   await link.flush(never);
   expect(losses).toBeLessThan(0);
   expect(texts()).toEqual(upTo(50));
 });
 
-test("after a hole it goes on from where the coordinator stands, also from the journal", async () => {
-  const link = await dial();
+it("after a gap it continues from the coordinator's number, reading the journal if necessary", async () => {
+  const link = await openLink();
   await link.spec(never);
-  for (const n of upTo(30)) say(link, n);
+  for (const n of upTo(30)) emitNumber(link, n);
   await link.flush(never);
   rig.workerApi.events.splice(10);
   rig.workerApi.ack = 10;
-  say(link, 31);
+  emitNumber(link, 31);
   await link.flush(never);
   expect(texts()).toEqual(upTo(31));
 });
 
-test("once the socket is back, waiting events arrive soon", async () => {
-  const link = await dial();
+it("once the socket is back, waiting events arrive soon", async () => {
+  const link = await openLink();
   await link.spec(never);
   await rig.broker.close();
-  say(link, 1);
+  emitNumber(link, 1);
   await systemClock.sleep(1_500);
   rig.newBroker();
   await rig.broker.open(rig.workerApi.taskId, 1);
@@ -108,28 +108,28 @@ test("once the socket is back, waiting events arrive soon", async () => {
   expect(texts()).toEqual([1]);
 });
 
-test("[W3] a stale attempt ends every wait", async () => {
-  const link = await dial();
+it("[W3] a stale attempt ends every wait", async () => {
+  const link = await openLink();
   await link.spec(never);
   const answer = link.inbox.waitFor(() => true, link.over);
-  say(link, 1);
+  emitNumber(link, 1);
   await link.flush(never);
   rig.workerApi.next();
-  say(link, 2);
+  emitNumber(link, 2);
   await expect(link.flush(never)).rejects.toBeInstanceOf(StaleAttempt);
   await expect(answer).rejects.toBeInstanceOf(StaleAttempt);
   await expect(link.reach(never)).rejects.toBeInstanceOf(StaleAttempt);
   expect(texts()).toEqual([1]);
 });
 
-test("a later life of the same attempt goes on from the journal and knows what was said", async () => {
-  const first = await dial();
+it("a restart of the same attempt continues from the journal and recovers its state", async () => {
+  const first = await openLink();
   await first.spec(never);
   first.emit("ready", {});
   first.emit("tool.started", { id: "tool_1", name: "bash", input: {} });
   await first.flush(never);
   await rig.broker.close();
-  say(first, 1);
+  emitNumber(first, 1);
   first.emit("question", { id: "q_1", question: "?", options: null });
   first.mark("3");
   await first.close();
@@ -137,7 +137,7 @@ test("a later life of the same attempt goes on from the journal and knows what w
   appendFileSync(join(rig.state, "journal.jsonl"), '{"seq":5,"at":"cut sho');
 
   rig.newBroker();
-  const second = await dial();
+  const second = await openLink();
   await second.spec(never);
   expect(second.recovered).toMatchObject({
     ready: true,
@@ -146,7 +146,7 @@ test("a later life of the same attempt goes on from the journal and knows what w
     openTools: [{ id: "tool_1", name: "bash" }],
   });
   expect(second.recovered.asked.has("q_1")).toBe(true);
-  say(second, 2);
+  emitNumber(second, 2);
   await second.flush(never);
   expect(rig.workerApi.events.map((event) => event.type)).toEqual([
     "ready",
@@ -158,35 +158,35 @@ test("a later life of the same attempt goes on from the journal and knows what w
   expect(rig.workerApi.events.map((event) => event.seq)).toEqual(upTo(5));
 });
 
-test("a lost journal does not reuse numbers; another attempt's journal is not read", async () => {
+it("a lost journal does not reuse numbers; another attempt's journal is not read", async () => {
   rig.workerApi.ack = 7;
   mkdirSync(rig.state, { recursive: true });
   appendFileSync(
     join(rig.state, "journal.jsonl"),
     `{"attempt":9}\n{"seq":1,"at":"2026-01-01T00:00:00.000Z","type":"ready","data":{}}\n`,
   );
-  const link = await dial();
+  const link = await openLink();
   await link.spec(never);
   expect(link.recovered.ready).toBe(false);
-  say(link, 1);
+  emitNumber(link, 1);
   await link.flush(never);
   expect(rig.workerApi.events.map((event) => event.seq)).toEqual([8]);
   expect(readFileSync(join(rig.state, "journal.jsonl"), "utf8")).toMatch(/^\{"attempt":1\}\n/);
 });
 
-test("one event that is refused for good blocks nothing", async () => {
-  const link = await dial();
+it("an event that is always refused does not block the rest", async () => {
+  const link = await openLink();
   await link.spec(never);
-  say(link, 1);
+  emitNumber(link, 1);
   link.emit("question", { id: "not an id!", question: "?", options: null });
-  say(link, 2);
+  emitNumber(link, 2);
   await link.flush(never);
   expect(rig.workerApi.events.map((event) => event.type)).toEqual(["notice", "notice", "notice"]);
   expect(rig.workerApi.events[1]?.data).toMatchObject({ code: "event_refused" });
 });
 
-test("events of any size fit into batches", async () => {
-  const link = await dial();
+it("events of any size fit into batches", async () => {
+  const link = await openLink();
   await link.spec(never);
   const text = "\u20ac".repeat(64 * 1024);
   for (let n = 0; n < 8; n += 1) {
@@ -206,8 +206,8 @@ test("events of any size fit into batches", async () => {
   expect(rig.workerApi.of("notice")).toEqual([]);
 });
 
-test("commands come once each, in order, over restarts of the coordinator", async () => {
-  const link = await dial();
+it("commands arrive once, in order, across restarts of the coordinator", async () => {
+  const link = await openLink();
   await link.spec(never);
   const got: number[] = [];
   for (let n = 1; n <= 6; n += 1) {
@@ -226,13 +226,13 @@ test("commands come once each, in order, over restarts of the coordinator", asyn
   expect(link.inbox.take(() => true).map((command) => command.id)).toEqual([7]);
 });
 
-test("a wait ends when its signal is aborted, although the coordinator is away", async () => {
-  const link = await dial();
+it("a wait ends when its signal is aborted, although the coordinator is away", async () => {
+  const link = await openLink();
   await rig.broker.close();
   await expect(link.spec(AbortSignal.timeout(200))).rejects.toThrow();
 });
 
-test("with nothing to say it gives a sign of life every 20 s, until it is told to be silent", async () => {
+it("an idle link sends a heartbeat every 20 s, until it is silenced", async () => {
   const asked: number[] = [];
   const fast: Clock = {
     ...systemClock,
@@ -241,36 +241,36 @@ test("with nothing to say it gives a sign of life every 20 s, until it is told t
       return systemClock.timer(ms / 400, wake);
     },
   };
-  const link = await dial(fast);
+  const link = await openLink(fast);
   await link.spec(never);
-  const before = rig.workerApi.heard.length;
-  await rig.workerApi.until(() => rig.workerApi.heard.length >= before + 4, 5_000);
+  const before = rig.workerApi.requestTimes.length;
+  await rig.workerApi.until(() => rig.workerApi.requestTimes.length >= before + 4, 5_000);
   expect(new Set(asked)).toEqual(new Set([20_000]));
   link.silence();
   await systemClock.sleep(200);
-  const silent = rig.workerApi.heard.length;
+  const silent = rig.workerApi.requestTimes.length;
   await systemClock.sleep(500);
-  expect(rig.workerApi.heard.length).toBe(silent);
-  say(link, 1);
+  expect(rig.workerApi.requestTimes.length).toBe(silent);
+  emitNumber(link, 1);
   await link.flush(never);
   await link.close();
   links = [];
 });
 
-test("a coordinator that never comes back is given up after abandonMs without an answer, and not before", async () => {
+it("the link gives up on the coordinator after abandonMs without a response, and not before", async () => {
   rig.workerApi.overrides = { abandonMs: 1_500 };
-  const link = await dial();
+  const link = await openLink();
   await link.spec(never);
   await rig.broker.close();
   await systemClock.sleep(700);
   expect(link.over.aborted).toBe(false);
   rig.newBroker();
   await rig.broker.open(rig.workerApi.taskId, 1);
-  say(link, 1);
+  emitNumber(link, 1);
   await link.flush(never);
   await rig.broker.close();
   const begun = Date.now();
-  say(link, 2);
+  emitNumber(link, 2);
   await expect(link.flush(AbortSignal.timeout(20_000))).rejects.toThrow("no coordinator came back");
   expect(Date.now() - begun).toBeGreaterThanOrEqual(1_000);
   expect(link.over.aborted).toBe(true);

@@ -33,7 +33,7 @@ async function relay(): Promise<ChildProcess> {
   return child;
 }
 
-it("[S6] one that ends after the next has begun takes only its own name away", async () => {
+it("[S6] a relay that ends after its successor has started removes only its own socket", async () => {
   const first = await relay();
   await relay();
   const ended = once(first, "exit");

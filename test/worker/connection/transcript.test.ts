@@ -3,9 +3,9 @@
  * the same worker, the fence.
  */
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { RECORD_BYTES } from "../../../src/core/ports/transcripts.ts";
-import { systemClock } from "../../../worker/lib/clock.ts";
+import { systemClock } from "../../../src/core/lib/system-clock.ts";
 import { HttpLink } from "../../../worker/connection/http-link.ts";
 import { Journal } from "../../../worker/connection/journal.ts";
 import { StaleAttempt } from "../../../worker/connection/link.ts";
@@ -37,7 +37,7 @@ async function dial() {
 const stored = (): unknown[] =>
   rig.workerApi.transcripts.records(rig.workerApi.taskId, 0, 1e9).map(({ json }) => JSON.parse(json) as unknown);
 
-test("[X1] [X3] 300 records through a coordinator that goes away 5 times are there once and in order", async () => {
+it("[X1] [X3] 300 records through a coordinator that goes away 5 times are there once and in order", async () => {
   const transcript = await dial();
   let written = 0;
   const writing = (async () => {
@@ -59,7 +59,7 @@ test("[X1] [X3] 300 records through a coordinator that goes away 5 times are the
   expect(stored()).toEqual(Array.from({ length: 300 }, (_, i) => ({ n: i + 1 })));
 });
 
-test("[X2] the next attempt reads what the one before it wrote, over more than one page", async () => {
+it("[X2] the next attempt reads the records of the earlier one, over more than one page", async () => {
   const first = await dial();
   const text = "x".repeat(400_000);
   for (const n of [1, 2, 3, 4]) await first.append({ n, text });
@@ -74,13 +74,13 @@ test("[X2] the next attempt reads what the one before it wrote, over more than o
   ]);
 });
 
-test("calls that do not wait for each other keep their order", async () => {
+it("concurrent appends keep their order", async () => {
   const transcript = await dial();
   await Promise.all([1, 2, 3, 4, 5].map((n) => transcript.append({ n })));
   expect(stored()).toEqual([1, 2, 3, 4, 5].map((n) => ({ n })));
 });
 
-test("what the coordinator will never take ends the agent with its words", async () => {
+it("a record that the coordinator rejects fails the agent with the coordinator's message", async () => {
   const transcript = await dial();
   await expect(transcript.append({ text: "x".repeat(RECORD_BYTES) })).rejects.toMatchObject({ code: "agent_error" });
   const other = await dial();

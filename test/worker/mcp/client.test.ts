@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { McpServer as SdkServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { mcpServersSchema, type McpServers } from "../../../src/core/values/mcp-servers.ts";
 import { openMcp, type McpClients } from "../../../worker/mcp/client.ts";
 import { createTools, type Toolbox } from "../../../worker/tools/toolbox.ts";
@@ -28,12 +28,12 @@ beforeEach(() => {
   tools = createTools(root, join(dir, "jobs"));
 });
 afterEach(async () => {
-  for (const one of open.splice(0)) await one.close();
+  for (const resource of open.splice(0)) await resource.close();
   rmSync(dir, { recursive: true, force: true });
 });
 
 const node = (...args: string[]): McpServers[string] => ({ command: process.execPath, args: [SERVER, ...args] });
-async function equipped(servers: McpServers, proxy: string | null = null): Promise<McpClients> {
+async function openServers(servers: McpServers, proxy: string | null = null): Promise<McpClients> {
   const mcp = await openMcp(servers, { root, env: { GREETING: "hello" }, proxy }, new AbortController().signal);
   open.push(mcp);
   for (const { schema, call } of mcp.tools) tools.add(schema.name, call);
@@ -43,15 +43,15 @@ const run = async (name: string, input: ToolInput = {}, signal = new AbortContro
   await tools.run(name, input, signal);
 const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
-test("its tools are given by name, with their schemas and their own words, and can be called", async () => {
-  const mcp = await equipped({ calc: node() });
+it("tools are listed by name with their schemas and descriptions, and can be called", async () => {
+  const mcp = await openServers({ calc: node() });
   expect(mcp.problems).toEqual([]);
   const toolSchemas = mcp.tools.map(({ schema }) => schema);
   expect(toolSchemas.map(({ name }) => name)).toEqual(
     ["add", "die", "flood", "hang", "long", "picture", "refuse", "where"].map((name) => `mcp__calc__${name}`),
   );
   const add = toolSchemas.find(({ name }) => name === "mcp__calc__add");
-  expect(add?.description).toBe('Of the MCP server "calc", in its own words: Adds two numbers');
+  expect(add?.description).toBe('From the MCP server "calc", which describes it as: Adds two numbers');
   expect(add?.inputSchema).toMatchObject({
     type: "object",
     properties: { a: { type: "number" } },
@@ -61,10 +61,10 @@ test("its tools are given by name, with their schemas and their own words, and c
   expect((await run("mcp__calc__picture")).output).toBe("[image, image/png, not shown]");
 });
 
-test("it runs in the workspace and is told no more than commands are", async () => {
+it("a server runs in the workspace, with the environment of commands", async () => {
   process.env["SLIPWAY_TOKEN"] = "att_secret";
   try {
-    await equipped({ a: { ...node() }, b: { ...node(), env: { GREETING: "bye" } } });
+    await openServers({ a: { ...node() }, b: { ...node(), env: { GREETING: "bye" } } });
     expect((await run("mcp__a__where")).output).toBe(`${root} hello undefined`);
     expect((await run("mcp__b__where")).output).toBe(`${root} bye undefined`);
   } finally {
@@ -72,8 +72,8 @@ test("it runs in the workspace and is told no more than commands are", async () 
   }
 });
 
-test("[O3] answers are bounded, kept whole in a log, and hold no hidden characters", async () => {
-  await equipped({ calc: node() });
+it("[O3] results are bounded, kept complete in a log, and free of hidden characters", async () => {
+  await openServers({ calc: node() });
   const { output, truncated } = await run("mcp__calc__long");
   expect([truncated, output.length < 17_500]).toEqual([true, true]);
   const path = /read \{"path": "([^"]+)"\}/.exec(output)?.[1] ?? "";
@@ -84,46 +84,46 @@ test("[O3] answers are bounded, kept whole in a log, and hold no hidden characte
   });
 });
 
-test("[O5] a server that dies or floods is told, the others go on, and nothing of any is left", async () => {
-  await equipped({ one: node("", "sleep 76.1"), two: node("", "sleep 76.1"), calc: node("", "sleep 76.1") });
+it("[O5] a server that dies or floods is reported, the others keep working, and no process is left", async () => {
+  await openServers({ one: node("", "sleep 76.1"), two: node("", "sleep 76.1"), calc: node("", "sleep 76.1") });
   expect(alive("sleep 76\\.1")).toBe(true);
   const dead = await run("mcp__one__die");
-  expect(dead.output).toMatch(/"one" went away during the call: it ended with exit code 3. It said: out of luck/);
+  expect(dead.output).toMatch(/"one" ended during the call: it ended with exit code 3. Standard error: out of luck/);
   expect((await run("mcp__two__flood")).output).toContain("it wrote more than 20 MB at once");
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
-  for (const one of open.splice(0)) await one.close();
+  for (const resource of open.splice(0)) await resource.close();
   expect(alive("sleep 76\\.1")).toBe(false);
-  expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toContain("is gone: it was ended");
+  expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toContain("has ended: it was ended");
 });
 
-test("[O5] a server that died is started again for the next call, once for all who call, and a few times at most", async () => {
-  await equipped({ calc: node("", "sleep 76.3") });
+it("[O5] a server that died is restarted by the next call, once for concurrent calls, and three times at most", async () => {
+  await openServers({ calc: node("", "sleep 76.3") });
   for (let death = 1; death <= 3; death += 1) {
     await run("mcp__calc__die");
     const both = await Promise.all([run("mcp__calc__add", { a: 1, b: 1 }), run("mcp__calc__add", { a: 1, b: 2 })]);
-    const said = both.map(({ output }) => output).sort();
-    expect(said[0]).toBe("3");
-    expect(said[1]).toMatch(
-      /^\[The MCP server "calc" was gone \(it ended with exit code 3.*started again: what it remembered is lost\.\]\n2$/s,
+    const outputs = both.map(({ output }) => output).sort();
+    expect(outputs[0]).toBe("3");
+    expect(outputs[1]).toMatch(
+      /^\[The MCP server "calc" had ended \(it ended with exit code 3.*restarted: its state is lost\.\]\n2$/s,
     );
   }
   await run("mcp__calc__die");
   const { output, exitCode } = await run("mcp__calc__add", { a: 1, b: 1 });
   expect([exitCode, output]).toEqual([
     1,
-    expect.stringMatching(/"calc" is gone: it ended with exit code 3.*Go on without its tools/s),
+    expect.stringMatching(/"calc" has ended: it ended with exit code 3.*Continue without its tools/s),
   ]);
-  for (const one of open.splice(0)) await one.close();
+  for (const resource of open.splice(0)) await resource.close();
   expect(alive("sleep 76\\.3")).toBe(false);
 });
 
-test("[O5] one that cannot be started again says why; a call that is called off does not wait for it, and closing ends it", async () => {
+it("[O5] a failing restart is reported with its reason; an aborted call does not wait for it, and closing ends it", async () => {
   const flag = join(root, "no-start");
-  await equipped({ calc: node("unless", "sleep 76.4", flag) });
+  await openServers({ calc: node("unless", "sleep 76.4", flag) });
   await run("mcp__calc__die");
   writeFileSync(flag, "fail");
   expect((await run("mcp__calc__add", { a: 1, b: 1 })).output).toMatch(
-    /is gone: .*could not be started again: .*the licence has expired/s,
+    /has ended: .*could not be restarted: .*the licence has expired/s,
   );
   writeFileSync(flag, "hang");
   const stop = new AbortController();
@@ -131,12 +131,12 @@ test("[O5] one that cannot be started again says why; a call that is called off 
   await expect.poll(() => existsSync(`${flag}.hangs`), { timeout: 10_000 }).toBe(true);
   stop.abort();
   await expect(running).rejects.toThrow();
-  for (const one of open.splice(0)) await one.close();
+  for (const resource of open.splice(0)) await resource.close();
   expect(alive("sleep 76\\.4")).toBe(false);
 });
 
-test("[O5] a call that hangs ends at its limit, or when the agent is stopped; the server goes on", async () => {
-  await equipped({ calc: { ...node(), timeoutMs: 1_000 } });
+it("[O5] a hanging call ends at its limit or when the agent is stopped; the server keeps working", async () => {
+  await openServers({ calc: { ...node(), timeoutMs: 1_000 } });
   expect(await run("mcp__calc__hang")).toMatchObject({ exitCode: 1, output: expect.stringContaining("timed out") });
   const stop = new AbortController();
   const running = run("mcp__calc__hang", {}, stop.signal);
@@ -145,8 +145,8 @@ test("[O5] a call that hangs ends at its limit, or when the agent is stopped; th
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
 });
 
-test("[O5] servers that do not start, or speak something else, are problems in words", async () => {
-  const { problems } = await equipped({
+it("[O5] servers that do not start or do not speak the protocol are reported as problems", async () => {
+  const { problems } = await openServers({
     gone: { command: "no-such-program-here" },
     sick: node("no-start"),
     loud: node("babble", "sleep 76.2"),
@@ -154,8 +154,8 @@ test("[O5] servers that do not start, or speak something else, are problems in w
   });
   expect(problems).toHaveLength(3);
   expect(problems[0]).toContain('"gone" could not be used: it could not be started');
-  expect(problems[1]).toContain("exit code 7. It said: the licence has expired");
-  expect(problems[2]).toContain("no messages");
+  expect(problems[1]).toContain("exit code 7. Standard error: the licence has expired");
+  expect(problems[2]).toContain("not protocol messages");
   expect(alive("sleep 76\\.2")).toBe(false);
   expect(await run("mcp__calc__add", { a: 1, b: 1 })).toMatchObject({ output: "2" });
 });
@@ -187,22 +187,22 @@ async function listening(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-test("a server behind HTTP is reached through the proxy, one on loopback directly", async () => {
+it("a server behind HTTP is reached through the proxy, one on loopback directly", async () => {
   const { port, asked, proxy } = await behindHttp();
   const url = (host: string) => ({ url: `http://${host}:${port}/mcp`, headers: { "x-who": "there" } });
-  const { problems } = await equipped({ far: url("tools.example.com"), near: url("127.0.0.1") }, proxy);
+  const { problems } = await openServers({ far: url("tools.example.com"), near: url("127.0.0.1") }, proxy);
   expect(problems).toEqual([]);
   expect(await run("mcp__far__hi")).toMatchObject({ output: "hi there", exitCode: 0 });
   expect(new Set(asked)).toEqual(new Set([`tools.example.com:${port}`]));
   expect(await run("mcp__near__hi")).toMatchObject({ output: "hi there" });
 });
 
-test("[O5] an HTTP server that is not there, or refused by the proxy, is a problem in words", async () => {
-  const { problems } = await equipped({ none: { url: "http://127.0.0.1:9/mcp" } });
+it("[O5] an unreachable HTTP server is reported as a problem", async () => {
+  const { problems } = await openServers({ none: { url: "http://127.0.0.1:9/mcp" } });
   expect(problems[0]).toContain('"none" could not be used');
 });
 
-test("the configuration is checked: names, addresses, and no unknown settings", () => {
+it("the configuration is validated: names, addresses, and no unknown settings", () => {
   const good = {
     a: { command: "x", args: ["-v"], env: { A: "1" } },
     "b-2": { url: "https://example.com/mcp", timeoutMs: 5_000 },

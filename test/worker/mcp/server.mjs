@@ -7,7 +7,7 @@ import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js"
 import { z } from "zod";
 
 const [mode = "", mark = "sleep 76", file = ""] = process.argv.slice(2);
-/** What it is told by a file that may come later. */
+/** The content of the flag file; "" until it exists. */
 const later = mode === "unless" && existsSync(file) ? readFileSync(file, "utf8") : "";
 if (mode === "no-start" || later === "fail") {
   console.error("the licence has expired");

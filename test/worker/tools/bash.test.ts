@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { Logs } from "../../../worker/tools/shell/logs.ts";
 import { Bash } from "../../../worker/tools/shell/bash.ts";
 
@@ -20,34 +20,34 @@ const run = async (command: string, timeoutMs = 20_000, signal = new AbortContro
   await bash.run(command, timeoutMs, signal);
 const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
-test("exit code, both outputs in order, and the folder are kept", async () => {
+it("exit code and both outputs are returned in order, and the current folder is kept", async () => {
   expect(await run("echo out; echo err >&2; mkdir d; cd d; exit 9")).toMatchObject({
     output: "out\nerr\n",
     exitCode: 9,
     truncated: false,
   });
   expect((await run("pwd")).output).toBe(`${dir}/work/d\n`);
-  bash.backToRoot();
+  bash.resetCwd();
   expect((await run("pwd")).output).toBe(`${dir}/work\n`);
 });
 
-test("a folder that is gone is the root again", async () => {
+it("a removed current folder is replaced by the root", async () => {
   await run("mkdir d; cd d; rmdir ../d");
   expect((await run("pwd")).output).toBe(`${dir}/work\n`);
 });
 
-test("standard input is empty, and no start-up file is read", async () => {
+it("standard input is empty, and no start-up file is read", async () => {
   expect(await run("cat; read x; echo $?")).toMatchObject({ output: "1\n", exitCode: 0 });
 });
 
-test("[O1] a child that keeps the output open does not hold the end up", async () => {
+it("[O1] a child that keeps the output open does not delay the end", async () => {
   const result = await run("sleep 71.5 & echo done");
   expect(result).toMatchObject({ output: "done\n", exitCode: 0 });
   expect(result.ms).toBeLessThan(10_000);
   expect(alive("sleep 71\\.5")).toBe(false);
 });
 
-test("[O1] nothing outlives the command: other sessions and processes that ignore SIGTERM are ended too", async () => {
+it("[O1] no process outlives the command, even in another session or ignoring SIGTERM", async () => {
   const deaf = `trap "" TERM; sleep 72.5`;
   const result = await run(
     `setsid sleep 72.5 & setsid bash -c '${deaf}' & bash -c '${deaf}' & sleep 0.2; echo started`,
@@ -56,15 +56,15 @@ test("[O1] nothing outlives the command: other sessions and processes that ignor
   expect(alive("sleep 72\\.5")).toBe(false);
 });
 
-test("a time limit ends it", async () => {
+it("a time limit ends the command", async () => {
   const result = await run("echo begun; setsid bash -c 'trap \"\" TERM; sleep 73.5' & sleep 73.5", 300);
   expect(result.exitCode).toBe(null);
-  expect(result.output).toMatch(/^begun\n\n\[stopped: no end after 300 ms\. /);
+  expect(result.output).toMatch(/^begun\n\n\[stopped: it did not end within 300 ms\. /);
   expect(result.ms).toBeLessThan(10_000);
   expect(alive("sleep 73\\.5")).toBe(false);
 });
 
-test("[O1] a flood is stopped, and its log is no longer than the limit", async () => {
+it("[O1] a flood is stopped, and its log stays within the limit", async () => {
   const result = await run("trap '' TERM; head -c 400000000 /dev/zero | tr '\\0' y; yes");
   expect(result).toMatchObject({ exitCode: null, truncated: true });
   expect(result.output).toContain("more than 20 MB");
@@ -74,23 +74,23 @@ test("[O1] a flood is stopped, and its log is no longer than the limit", async (
   expect(statSync(join(dir, "jobs", log ?? "")).size).toBe(20 * 1024 * 1024);
 });
 
-test("the log of what was shown whole is gone; of long ones the newest are kept, within 64 MB", async () => {
+it("logs of complete output are removed; of the others the newest are kept, within 64 MB", async () => {
   await run("echo short");
   expect(readdirSync(join(dir, "jobs"))).toEqual([]);
   for (let i = 0; i < 5; i += 1) await run("head -c 19000000 /dev/zero");
   expect(readdirSync(join(dir, "jobs"))).toHaveLength(3);
 });
 
-test("of a long output head and tail are shown, cut between characters", async () => {
+it("long output is shown by head and tail, cut between characters", async () => {
   const result = await run(`printf a; for i in $(seq 30000); do printf '\u20ac'; done; echo end`);
   expect(result.truncated).toBe(true);
   expect(result.output).not.toContain("\ufffd");
   expect(result.output).toMatch(
-    /^a\u20ac+\n\[\.\.\. \d+ bytes left out; the whole output: read .* \.\.\.\]\n\u20ac+end\n$/,
+    /^a\u20ac+\n\[\.\.\. \d+ bytes left out; the complete output: read .* \.\.\.\]\n\u20ac+end\n$/,
   );
 });
 
-test("abort ends it and everything it started", async () => {
+it("abort ends the command and everything that it started", async () => {
   const stop = new AbortController();
   const running = run("setsid sleep 74.5 & sleep 74.5", 20_000, stop.signal);
   setTimeout(() => stop.abort(), 200);
@@ -98,13 +98,13 @@ test("abort ends it and everything it started", async () => {
   expect(alive("sleep 74\\.5")).toBe(false);
 });
 
-test("a signal has no exit code; what is not a command has bash's", async () => {
+it("a signal has no exit code; an unknown command has the one of bash", async () => {
   expect(await run("kill -9 $$")).toMatchObject({ exitCode: null });
   expect(await run("no-such-command-here")).toMatchObject({ exitCode: 127 });
   expect(await run("if")).toMatchObject({ exitCode: 2 });
 });
 
-test("the environment is made from an allow-list", async () => {
+it("the environment is built from an allow-list", async () => {
   process.env["SLIPWAY_TOKEN"] = "att_secret";
   try {
     const { output } = await run("env");

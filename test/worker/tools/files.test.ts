@@ -14,7 +14,7 @@ import {
 import { execFileSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { createTools } from "../../../worker/tools/toolbox.ts";
 import type { ToolInput, ToolResult, ToolRunner } from "../../../worker/tools/tool.ts";
 
@@ -35,7 +35,7 @@ const run = async (name: string, input: ToolInput): Promise<ToolResult> =>
 const put = (name: string, content: string | Buffer): void => writeFileSync(join(root, name), content);
 const get = (name: string): string => readFileSync(join(root, name), "utf8");
 
-test.each([
+it.each([
   ["a path with ..", "../outside.txt"],
   ["an absolute path", "/etc/hostname"],
   ["a link to a file", "link"],
@@ -67,14 +67,14 @@ test.each([
   expect(existsSync(join(dir, "new.txt")) || existsSync(join(dir, "made.txt"))).toBe(false);
 });
 
-test("links that stay inside, and absolute paths of the workspace, work", async () => {
+it("links that stay inside and absolute paths in the workspace are accepted", async () => {
   put("a.txt", "inside");
   symlinkSync("a.txt", join(root, "link"));
   expect((await run("read", { path: "link" })).output).toContain("inside");
   expect((await run("read", { path: join(root, "a.txt") })).output).toContain("inside");
 });
 
-test("a pipe does not block the tools", async () => {
+it("a pipe does not block the tools", async () => {
   execFileSync("/bin/bash", ["-c", "mkfifo pipe"], { cwd: root });
   for (const [name, more] of [
     ["read", {}],
@@ -85,7 +85,7 @@ test("a pipe does not block the tools", async () => {
   }
 });
 
-test("read numbers lines, takes a range, cuts what is long and says how to go on", async () => {
+it("read numbers lines, accepts a range, cuts long output and names the line to continue from", async () => {
   put("a.txt", "one\r\ntwo\nthree\n");
   expect((await run("read", { path: "a.txt" })).output).toBe("     1\tone\n     2\ttwo\n     3\tthree");
   expect((await run("read", { path: "a.txt", start: 2, end: 2 })).output).toBe("     2\ttwo");
@@ -98,7 +98,7 @@ test("read numbers lines, takes a range, cuts what is long and says how to go on
   expect(await run("read", { path: "a.txt", start: 9 })).toMatchObject({ exitCode: 1 });
 });
 
-test("read refuses binaries and lists folders", async () => {
+it("read refuses binary files and lists folders", async () => {
   put("b.bin", Buffer.from([1, 0, 2]));
   expect((await run("read", { path: "b.bin" })).output).toContain("binary");
   mkdirSync(join(root, "sub"));
@@ -106,7 +106,7 @@ test("read refuses binaries and lists folders", async () => {
   expect(await run("read", { path: "missing" })).toMatchObject({ exitCode: 1, output: '"missing" does not exist.' });
 });
 
-test("edit keeps line ends, byte order mark and mode, and takes the text literally", async () => {
+it("edit preserves line ends, byte order mark and mode, and treats the text literally", async () => {
   put("dos.txt", "\ufeffone\r\ntwo\r\nthree\r\n");
   chmodSync(join(root, "dos.txt"), 0o755);
   expect(await run("edit", { path: "dos.txt", old: "one\ntwo", new: "1\n$& $1 2" })).toMatchObject({ exitCode: 0 });
@@ -114,7 +114,7 @@ test("edit keeps line ends, byte order mark and mode, and takes the text literal
   expect(statSync(join(root, "dos.txt")).mode & 0o777).toBe(0o755);
 });
 
-test("edit refuses what is not there, there twice, the same, or not text, and says what is near", async () => {
+it("edit refuses a text that is missing, ambiguous, unchanged or in a binary file, and shows the nearest lines", async () => {
   put("a.txt", "const alpha = compute(1);\nx\nx\ntail  \n");
   expect((await run("edit", { path: "a.txt", old: "x", new: "y" })).output).toContain(
     '2 times in "a.txt" (lines 2, 3)',
@@ -133,7 +133,7 @@ test("edit refuses what is not there, there twice, the same, or not text, and sa
   expect(get("a.txt")).toBe("const alpha = compute(1);\nx\nx\ntail  \n");
 });
 
-test("write makes folders, replaces, keeps the mode, and refuses a folder", async () => {
+it("write creates folders, replaces files, keeps the mode, and refuses a folder", async () => {
   expect((await run("write", { path: "x/y/z.txt", content: "1" })).output).toContain("Created");
   chmodSync(join(root, "x/y/z.txt"), 0o700);
   expect((await run("write", { path: "x/y/z.txt", content: "22" })).output).toContain("Replaced");
@@ -143,7 +143,7 @@ test("write makes folders, replaces, keeps the mode, and refuses a folder", asyn
   expect(await run("write", { path: "x/y/z.txt/under", content: "" })).toMatchObject({ exitCode: 1 });
 });
 
-test("an unknown tool and a wrong input are words, not a crash", async () => {
+it("an unknown tool and an invalid input are error results, not failures of the worker", async () => {
   expect((await run("toString", {})).output).toContain("no tool");
-  expect((await run("read", { path: 5 })).output).toContain('"path" must be a text');
+  expect((await run("read", { path: 5 })).output).toContain('"path" must be a string');
 });

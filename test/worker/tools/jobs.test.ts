@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { createTools, type Toolbox } from "../../../worker/tools/toolbox.ts";
 import type { ToolInput, ToolResult } from "../../../worker/tools/tool.ts";
 
@@ -27,7 +27,7 @@ const start = async (command: string): Promise<string> => {
   return /job_\w+/.exec(output)?.[0] ?? output;
 };
 
-test("a job goes on while the agent does other things; each look gives what is new", async () => {
+it("a job runs in the background; each status call returns the new output", async () => {
   const id = await start("echo one; while [ ! -e go ]; do sleep 0.05; done; echo two; exit 3");
   await expect.poll(async () => (await run("job", { action: "status", id })).output).toContain("one");
   expect((await run("job", { action: "status", id })).output).toMatch(/is running.*\n\[no new output\]$/);
@@ -38,7 +38,7 @@ test("a job goes on while the agent does other things; each look gives what is n
   expect(end.output).toMatch(/ended with exit code 3, after .* s\.\ntwo\n$/);
 });
 
-test("waiting has a limit, and ends when the agent is stopped", async () => {
+it("waiting has a limit, and ends when the agent is stopped", async () => {
   const id = await start("sleep 75.1");
   expect(await run("job", { action: "wait", id, timeoutMs: 100 })).toMatchObject({ exitCode: 0 });
   const stop = new AbortController();
@@ -47,7 +47,7 @@ test("waiting has a limit, and ends when the agent is stopped", async () => {
   await expect(waiting).rejects.toThrow();
 });
 
-test("[O1] killing a job ends what it started in other sessions and what ignores SIGTERM", async () => {
+it("[O1] killing a job ends its processes in other sessions and those that ignore SIGTERM", async () => {
   const deaf = `trap "" TERM; sleep 75.2`;
   const id = await start(`setsid sleep 75.2 & setsid bash -c '${deaf}' & ${deaf}`);
   await expect.poll(() => alive("sleep 75\\.2")).toBe(true);
@@ -57,7 +57,7 @@ test("[O1] killing a job ends what it started in other sessions and what ignores
   expect(alive("sleep 75\\.2")).toBe(false);
 });
 
-test("[O1] the end of the tools is the end of every job, and no more are started", async () => {
+it("[O1] closing the tools ends every job, and no more are started", async () => {
   await start("setsid sleep 75.3 & sleep 75.3");
   await start("nohup sleep 75.3 >/dev/null 2>&1 & disown; sleep 75.3");
   await expect.poll(() => alive("sleep 75\\.3")).toBe(true);
@@ -66,13 +66,13 @@ test("[O1] the end of the tools is the end of every job, and no more are started
   expect(await run("bash", { command: "sleep 75.3", background: true })).toMatchObject({ exitCode: 1 });
 });
 
-test("[O1] a job whose shell has ended takes its children with it", async () => {
+it("[O1] the children of a job end with its shell", async () => {
   const id = await start("sleep 75.4 & echo started");
   expect((await run("job", { action: "wait", id })).output).toContain("exit code 0");
   expect(alive("sleep 75\\.4")).toBe(false);
 });
 
-test("[O3] a job's long output is shown by head and tail, and its log can be read page by page", async () => {
+it("[O3] a job's long output is shown by head and tail, and its log can be read page by page", async () => {
   const id = await start("seq 1 200000");
   const { output, truncated } = await run("job", { action: "wait", id });
   expect(truncated).toBe(true);
@@ -84,13 +84,13 @@ test("[O3] a job's long output is shown by head and tail, and its log can be rea
   expect((await run("read", { path: log, start: 50_000, end: 50_000 })).output).toBe(" 50000\t50000");
 });
 
-test("[O2] of our folder only the logs can be read, and not written", async () => {
+it("[O2] in the worker's own directory only the logs can be read, and none can be written", async () => {
   for (const path of [join(dir, "jobs"), join(dir, "jobs", "..", "secret"), join(dir, "jobs", "missing.log")])
     expect(await run("read", { path })).toMatchObject({ exitCode: 1 });
   expect(await run("write", { path: join(dir, "jobs", "x.log"), content: "" })).toMatchObject({ exitCode: 1 });
 });
 
-test("a flood is stopped, unknown jobs and too many of them are words", async () => {
+it("a flood is stopped; unknown jobs and too many jobs are error results", async () => {
   const id = await start("yes");
   expect((await run("job", { action: "wait", id, timeoutMs: 60_000 })).output).toContain("more than 20 MB");
   expect((await run("job", { action: "status", id: "job_none" })).output).toContain(`There is no job "job_none"`);

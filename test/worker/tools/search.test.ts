@@ -1,12 +1,12 @@
 /**
- * grep and glob, with ripgrep (where it is installed) and without; hidden characters; what models
- * are told about the tools.
+ * grep and glob, with ripgrep (where it is installed) and without; hidden characters; the tool
+ * definitions for models.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { stripHidden } from "../../../worker/lib/hidden-characters.ts";
 import { toolSchemas } from "../../../worker/tools/schemas.ts";
 import { createTools, type Toolbox } from "../../../worker/tools/toolbox.ts";
@@ -59,7 +59,7 @@ describe.each(programs)("grep with $program", ({ program }) => {
     process.env["PATH"] = join(dir, "bin");
   });
 
-  test("[O2] it finds lines below the workspace, new files and hidden folders too, and keeps to .gitignore", async () => {
+  it("[O2] it finds lines in the workspace, in new files and hidden folders too, and obeys .gitignore", async () => {
     expect(await grep({ pattern: "needle" })).toEqual([
       ".github/c.yml:1:needle: three",
       "docs/ä b.md:1:a needle (x)",
@@ -67,7 +67,7 @@ describe.each(programs)("grep with $program", ({ program }) => {
     ]);
   });
 
-  test("path, glob, capitals, plain text, names and counts", async () => {
+  it("path, glob, ignoreCase, literal, names and counts", async () => {
     expect(await grep({ pattern: "needle", path: "src", ignoreCase: true })).toEqual([
       "src/a.ts:2:needle one",
       "src/deep/b.js:1:Needle two",
@@ -86,28 +86,28 @@ describe.each(programs)("grep with $program", ({ program }) => {
     ]);
   });
 
-  test("[O3] the answer is bounded and says how to narrow it", async () => {
+  it("[O3] the output is bounded and explains how to narrow the search", async () => {
     put("many.txt", "needle\n".repeat(100_000));
     put("wide.txt", `needle ${"w".repeat(1_000_000)}\n`);
     const many = await run("grep", { pattern: "needle", path: "many.txt", limit: 5 });
     expect(many).toMatchObject({ exitCode: 0, truncated: true });
     expect(many.output.split("\n")).toHaveLength(6);
-    expect(many.output).toContain('narrow it with "path"');
+    expect(many.output).toContain('narrow the search with "path"');
     expect((await run("grep", { pattern: "needle", path: "wide.txt" })).output.length).toBeLessThan(500);
   });
 
-  test("nothing found, and a pattern that is none, are words", async () => {
+  it("no match and an invalid pattern are error results", async () => {
     expect(await run("grep", { pattern: "nowhere-at-all" })).toMatchObject({ exitCode: 0 });
     expect((await run("grep", { pattern: "nowhere-at-all" })).output).toContain("Nothing in the workspace matches");
     expect(await run("grep", { pattern: "(" })).toMatchObject({ exitCode: 1 });
     expect((await run("grep", { pattern: "x", path: "missing" })).output).toBe('"missing" does not exist.');
     expect((await run("grep", { pattern: "x", files: "*.ts" })).output).toContain(
-      'grep has no "files". It takes: pattern, path',
+      'grep has no input "files". Its inputs are: pattern, path',
     );
   });
 });
 
-test("glob finds by name, changed last first, and keeps to .gitignore", async () => {
+it("glob finds files by name, most recently changed first, and obeys .gitignore", async () => {
   const at = (name: string, seconds: number): void => utimesSync(join(root, name), seconds, seconds);
   at("src/a.ts", 1_000);
   at("src/deep/b.js", 2_000);
@@ -117,13 +117,13 @@ test("glob finds by name, changed last first, and keeps to .gitignore", async ()
   expect(await glob({ pattern: "src/**/*.ts" })).toBe("src/a.ts");
   expect(await glob({ pattern: "*.js", path: "src" })).toBe("src/deep/b.js");
   expect(await glob({ pattern: "*.{ts,js}", limit: 1 })).toMatch(/^src\/deep\/b\.js\n\[the first 1 of 2 files/);
-  expect(await glob({ pattern: "*.rs" })).toContain("No file is called like");
+  expect(await glob({ pattern: "*.rs" })).toContain("No file name matches");
   expect(await run("glob", { pattern: "../*" })).toMatchObject({ exitCode: 1 });
   rmSync(join(root, "src/a.ts"));
   expect(await glob({ pattern: "*.ts" })).toContain("No file");
 });
 
-test("[O3] hidden characters are taken out of what any tool says, and counted", async () => {
+it("[O3] hidden characters are removed from the output of every tool, and counted", async () => {
   put("trick.txt", "if admin\u202e {\u2066 // ok\u{e0041}\u{e0042}\u200b\n");
   const shown = await run("read", { path: "trick.txt" });
   expect(shown.output).toBe(
@@ -137,7 +137,7 @@ test("[O3] hidden characters are taken out of what any tool says, and counted", 
   expect(stripHidden("pass\u200dword\u200c")).toEqual({ text: "password", count: 2 });
 });
 
-test("models are told about each tool that there is, by a schema that it keeps to", async () => {
+it("every tool has a definition for models, and accepts the inputs of its schema", async () => {
   const extra = { name: "mcp__x__y", description: "d", inputSchema: { type: "object" } };
   const schemas = toolSchemas([extra]);
   expect(schemas.map(({ name }) => name)).toEqual([

@@ -1,12 +1,13 @@
 /**
- * Any agent program that speaks the Agent Client Protocol (version 1) on its standard input and
- * output.
+ * Runs any agent program that speaks the Agent Client Protocol (version 1) on its standard input
+ * and output.
  *
- * E1 It runs under the rules for processes; when `run` ends, nothing of it is left.
- * E2 It is told where the gateway is and given the attempt's token as its key: the one thing that
- *    it can spend, and worth nothing elsewhere.
- * E3 A message that steers interrupts the turn and begins the next one: the protocol has no other
- *    way.
+ * E1 The program runs under the process rules of program.ts; when `run` settles, it has ended with
+ *    everything that it started.
+ * E2 Its environment holds the gateway's address and, as the API key, the attempt's token, which is
+ *    valid for nothing else.
+ * E3 A message that steers cancels the turn and starts the next one, because the protocol has no
+ *    other way to deliver it.
  */
 import { Readable, Writable } from "node:stream";
 import {
@@ -25,23 +26,24 @@ import type { Verified } from "../../workspace/verify.ts";
 import { AgentFailure, type Agent, type AgentContext, type AgentResult, type ReceivedMessage } from "../agent.ts";
 import { answerElicitation, grantPermission } from "./requests.ts";
 import { AcpEventMapper } from "./event-mapper.ts";
-import { failedChecksPrompt, GO_ON, messagePrompt, interruptionPrompt, firstPrompt } from "./messages.ts";
+import { CONTINUE, failedChecksPrompt, firstPrompt, interruptionPrompt, messagePrompt } from "./messages.ts";
 
 const START_MS = 60_000;
-/** From asking a turn to stop to not waiting any longer. */
+/** The time that a program has to end a cancelled turn. */
 const CANCEL_MS = 2_000;
-/** How often is looked for messages while a turn goes on. */
-const LOOK_MS = 500;
-/** From the end of the connection to the program's own. */
-const LAST_WORDS_MS = 3_000;
-const CONTINUATIONS = 3;
-const REPAIRS = 2;
+/** The interval between checks for messages during a turn. */
+const MESSAGE_POLL_MS = 500;
+/** The time from the end of the connection to the end of the program. */
+const EXIT_MS = 3_000;
+const MAX_CONTINUATIONS = 3;
+const MAX_REPAIRS = 2;
 const TITLE_LIMIT = 72;
+/** The program's own conversation cannot be resumed, so the cursor only records that it started. */
 const CURSOR = "acp";
 
 export interface AcpAgentOptions {
   readonly root: string;
-  /** What commands are told too. */
+  /** The environment variables that commands get. */
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -57,11 +59,11 @@ export function createAcpAgent({ root, env }: AcpAgentOptions): Agent {
         cwd: root,
         env: { ...env, ...modelEnvironment(context) },
       });
-      const work = new Work(context, program, root);
+      const run = new AcpRun(context, program, root);
       try {
-        return await work.toTheEnd();
+        return await run.execute();
       } finally {
-        await work.close();
+        await run.close();
         await program.close();
       }
     },
@@ -77,59 +79,61 @@ function modelEnvironment({ model, spec }: AgentContext): Record<string, string>
   };
 }
 
-class Work {
+interface TurnResult {
+  readonly stopReason: PromptResponse["stopReason"];
+  /** The messages for which the turn was cancelled. */
+  readonly messages: readonly ReceivedMessage[];
+}
+
+class AcpRun {
   readonly #context: AgentContext;
   readonly #program: Program;
   readonly #root: string;
-  readonly #screen: AcpEventMapper;
+  readonly #events: AcpEventMapper;
   readonly #connection: ClientConnection;
-  /** Rejects with the program's end. */
-  readonly #gone: Promise<never>;
+  /** Rejects when the program ends. */
+  readonly #programEnd: Promise<never>;
   #sessionId: string | null = null;
 
   constructor(context: AgentContext, program: Program, root: string) {
     this.#context = context;
     this.#program = program;
     this.#root = root;
-    const screen = new AcpEventMapper(context);
-    this.#screen = screen;
-    this.#gone = program.ended.then((why) => {
-      throw new AgentFailure(
-        "agent_error",
-        `The agent's program is gone: ${why}.`,
-        program.errors === "" ? null : program.errors,
-      );
+    const events = new AcpEventMapper(context);
+    this.#events = events;
+    this.#programEnd = program.ended.then((reason) => {
+      throw this.#createFailure(`The agent's program has ended: ${reason}.`);
     });
-    this.#gone.catch(() => undefined);
+    this.#programEnd.catch(() => undefined);
     const stream = ndJsonStream(
       Writable.toWeb(program.input),
       Readable.toWeb(program.output) as ReadableStream<Uint8Array>,
     );
     this.#connection = client({ name: "slipway" })
-      .onNotification(methods.client.session.update, ({ params }) => screen.update(params.update))
-      .onRequest(methods.client.session.requestPermission, ({ params }) => grantPermission(params, screen))
+      .onNotification(methods.client.session.update, ({ params }) => events.update(params.update))
+      .onRequest(methods.client.session.requestPermission, ({ params }) => grantPermission(params, events))
       .onRequest(
         methods.client.elicitation.create,
-        async ({ params }) => await answerElicitation(params, context, screen),
+        async ({ params }) => await answerElicitation(params, context, events),
       )
       .connect(stream);
     this.#connection.closed.catch(() => undefined);
   }
 
-  async toTheEnd(): Promise<AgentResult> {
-    await this.#open();
+  async execute(): Promise<AgentResult> {
+    await this.#openSession();
     let [prompt, continuations, repairs] = [firstPrompt(this.#context), 0, 0];
     for (;;) {
-      const { stopReason, heard } = await this.#turn(prompt);
+      const { stopReason, messages: interruptions } = await this.#runTurn(prompt);
       await this.#context.checkpoint(CURSOR, "due");
-      if (heard.length > 0) {
-        prompt = interruptionPrompt(heard);
+      if (interruptions.length > 0) {
+        prompt = interruptionPrompt(interruptions);
         continue;
       }
       if (stopReason !== "end_turn") {
-        if (stopReason === "refusal" || stopReason === "cancelled" || ++continuations > CONTINUATIONS)
-          throw this.#stopped(stopReason);
-        prompt = GO_ON;
+        if (stopReason === "refusal" || stopReason === "cancelled" || ++continuations > MAX_CONTINUATIONS)
+          throw this.#createStopFailure(stopReason);
+        prompt = CONTINUE;
         continue;
       }
       const messages = await this.#context.receiveMessages("end");
@@ -139,27 +143,27 @@ class Work {
       }
       const verified = await this.#context.verify();
       const failing = verified.filter(({ exitCode }) => exitCode !== 0);
-      if (failing.length === 0 || repairs === REPAIRS) return await this.#result(verified);
+      if (failing.length === 0 || repairs === MAX_REPAIRS) return await this.#finish(verified);
       repairs += 1;
       prompt = failedChecksPrompt(failing);
     }
   }
 
-  async #result(verified: readonly Verified[]): Promise<AgentResult> {
+  async #finish(verified: readonly Verified[]): Promise<AgentResult> {
     await this.#context.checkpoint(CURSOR, "now");
-    return { title: titleOf(this.#context.spec.prompt), summary: this.#screen.said, verified };
+    return { title: formatTitle(this.#context.spec.prompt), summary: this.#events.lastMessage, verified };
   }
 
-  /** Asks the program to stop, if a session is open; does not wait for it. */
+  /** Sends a cancel request when the agent was stopped; does not wait for its effect. */
   async close(): Promise<void> {
-    if (this.#sessionId !== null && this.#context.signal.aborted) await this.#cancel().catch(() => undefined);
-    this.#screen.endOfTurn();
+    if (this.#sessionId !== null && this.#context.signal.aborted) await this.#sendCancel().catch(() => undefined);
+    this.#events.endTurn();
     this.#connection.close();
   }
 
-  async #open(): Promise<void> {
+  async #openSession(): Promise<void> {
     const { agent } = this.#connection;
-    const hello = await this.#within(
+    const initialized = await this.#withStartTimeout(
       agent.request(methods.agent.initialize, {
         protocolVersion: PROTOCOL_VERSION,
         clientInfo: { name: "slipway", version: "1" },
@@ -170,140 +174,142 @@ class Work {
         },
       }),
     );
-    if (hello.protocolVersion !== PROTOCOL_VERSION)
+    if (initialized.protocolVersion !== PROTOCOL_VERSION)
       throw new AgentFailure(
         "agent_error",
-        `The agent's program speaks version ${hello.protocolVersion} of the protocol; version ${PROTOCOL_VERSION} is needed.`,
+        `The agent's program speaks version ${initialized.protocolVersion} of the protocol; version ${PROTOCOL_VERSION} is required.`,
       );
-    const mcpServers = this.#servers(hello.agentCapabilities?.mcpCapabilities?.http === true);
-    const session = await this.#within(agent.request(methods.agent.session.new, { cwd: this.#root, mcpServers }));
+    const mcpServers = this.#toMcpServers(initialized.agentCapabilities?.mcpCapabilities?.http === true);
+    const session = await this.#withStartTimeout(
+      agent.request(methods.agent.session.new, { cwd: this.#root, mcpServers }),
+    );
     this.#sessionId = session.sessionId;
     this.#context.mark(CURSOR);
   }
 
-  /** The program starts them itself. */
-  #servers(http: boolean): McpServer[] {
-    const pairs = (record: Readonly<Record<string, string>> = {}) =>
+  /** The task's MCP servers in the protocol's form; the program starts them itself. */
+  #toMcpServers(supportsHttp: boolean): McpServer[] {
+    const toPairs = (record: Readonly<Record<string, string>> = {}) =>
       Object.entries(record).map(([name, value]) => ({ name, value }));
     return Object.entries(this.#context.spec.mcpServers ?? {}).flatMap(([name, server]): McpServer[] => {
       if ("command" in server)
-        return [{ name, command: server.command, args: server.args ?? [], env: pairs(server.env) }];
-      if (http) return [{ type: "http", name, url: server.url, headers: pairs(server.headers) }];
-      this.#screen.notice(
+        return [{ name, command: server.command, args: server.args ?? [], env: toPairs(server.env) }];
+      if (supportsHttp) return [{ type: "http", name, url: server.url, headers: toPairs(server.headers) }];
+      this.#events.notice(
         "warning",
         "mcp_problem",
-        `The agent's program cannot use MCP servers behind HTTP; "${name}" is left out.`,
+        `The agent's program does not support MCP servers over HTTP; "${name}" is left out.`,
       );
       return [];
     });
   }
 
-  async #turn(text: string): Promise<{ stopReason: PromptResponse["stopReason"]; heard: ReceivedMessage[] }> {
+  /** Runs one turn until it ends or a message that steers arrives (E3). */
+  async #runTurn(text: string): Promise<TurnResult> {
     const { signal } = this.#context;
     const sessionId = this.#sessionId ?? "";
-    let over = false;
-    const asked = this.#connection.agent
+    let ended = false;
+    const response = this.#connection.agent
       .request(methods.agent.session.prompt, { sessionId, prompt: [{ type: "text", text }] })
-      .catch((error: unknown) => this.#failed(error))
-      .finally(() => (over = true));
-    asked.catch(() => undefined);
-    const heard: ReceivedMessage[] = [];
-    while (!over && heard.length === 0) {
-      await Promise.race([asked.catch(() => undefined), this.#gone, this.#context.sleep(LOOK_MS)]);
+      .catch((error: unknown) => this.#handleError(error))
+      .finally(() => (ended = true));
+    response.catch(() => undefined);
+    const messages: ReceivedMessage[] = [];
+    while (!ended && messages.length === 0) {
+      await Promise.race([response.catch(() => undefined), this.#programEnd, this.#context.sleep(MESSAGE_POLL_MS)]);
       signal.throwIfAborted();
-      if (!over) heard.push(...(await this.#context.receiveMessages("step")));
-      if (!over && heard.length === 0 && this.#screen.takeWorked()) await this.#context.checkpoint(CURSOR, "due");
+      if (!ended) messages.push(...(await this.#context.receiveMessages("step")));
+      if (!ended && messages.length === 0 && this.#events.takeToolEnded())
+        await this.#context.checkpoint(CURSOR, "due");
     }
-    if (!over) await this.#cancel(asked);
-    // What was told before the answer is handled before what follows from it.
+    if (!ended) await this.#cancelTurn(response);
+    // Updates that arrived before the response are handled before the turn ends.
     await new Promise((resolve) => setImmediate(resolve));
-    this.#screen.endOfTurn();
-    const stopReason = over ? (await asked).stopReason : "cancelled";
-    return { stopReason, heard };
+    this.#events.endTurn();
+    const stopReason = ended ? (await response).stopReason : "cancelled";
+    return { stopReason, messages };
   }
 
-  async #cancel(asked?: Promise<unknown>): Promise<void> {
+  async #sendCancel(): Promise<void> {
     await this.#connection.agent.notify(methods.agent.session.cancel, { sessionId: this.#sessionId ?? "" });
-    if (asked === undefined) return;
-    const late = this.#context.sleep(CANCEL_MS).then(() => "late");
-    const how = await Promise.race([
-      asked.then(
-        () => "over",
-        () => "over",
-      ),
-      this.#gone,
-      late,
-    ]);
-    if (how === "late")
-      throw new AgentFailure("agent_error", "The agent's program was asked to stop for a message and did not.");
+  }
+
+  /** @throws AgentFailure when the turn does not end in time. */
+  async #cancelTurn(response: Promise<unknown>): Promise<void> {
+    await this.#sendCancel();
+    const settled = response.then(
+      () => "settled",
+      () => "settled",
+    );
+    const timeout = this.#context.sleep(CANCEL_MS).then(() => "timeout");
+    if ((await Promise.race([settled, this.#programEnd, timeout])) === "timeout")
+      throw new AgentFailure("agent_error", "The agent's program did not end its turn for a message.");
   }
 
   /**
-   * The gateway's refusals reach us as the program's errors: a person may have granted more
-   * meanwhile.
+   * Handles an error response to a prompt. The gateway's refusals arrive as errors of the program;
+   * a person may have granted more since then.
    */
-  async #failed(error: unknown): Promise<PromptResponse> {
+  async #handleError(error: unknown): Promise<PromptResponse> {
     this.#context.signal.throwIfAborted();
-    await this.#sayWhyGone();
+    await this.#throwIfProgramEnded();
     const text = truncate(errorMessage(error), 2_000);
     if (this.#context.model !== null && /\b402\b|budget/i.test(text)) {
       if ((await this.#context.budgetQuestion()) === "continue") return { stopReason: "max_turn_requests" };
       throw new AgentFailure("budget_exceeded", "The task's budget is used up.", text);
     }
-    throw new AgentFailure(
-      "agent_error",
-      `The agent's program gave up: ${text}`,
-      this.#program.errors === "" ? null : this.#program.errors,
-    );
+    throw this.#createFailure(`The agent's program gave up: ${text}`);
   }
 
   /**
-   * A program that has just ended says more than its broken connection. @throws AgentFailure when
-   * it has.
+   * The end of the program explains more than its broken connection. @throws AgentFailure when the
+   * program ends shortly after its connection.
    */
-  async #sayWhyGone(): Promise<void> {
-    if (this.#connection.signal.aborted) await Promise.race([this.#gone, this.#context.sleep(LAST_WORDS_MS)]);
+  async #throwIfProgramEnded(): Promise<void> {
+    if (this.#connection.signal.aborted) await Promise.race([this.#programEnd, this.#context.sleep(EXIT_MS)]);
   }
 
-  #stopped(stopReason: PromptResponse["stopReason"]): AgentFailure {
-    const why = {
+  #createFailure(message: string): AgentFailure {
+    return new AgentFailure("agent_error", message, this.#program.errors === "" ? null : this.#program.errors);
+  }
+
+  #createStopFailure(stopReason: PromptResponse["stopReason"]): AgentFailure {
+    const reasons = {
       refusal: "the model refused",
-      cancelled: "it cancelled by itself",
+      cancelled: "the program cancelled the turn",
       max_tokens: "the limit of tokens",
       max_turn_requests: "the limit of requests",
       end_turn: "",
     };
-    return new AgentFailure(
-      "agent_error",
-      `The agent's program stopped before its end: ${why[stopReason]}.`,
-      this.#screen.said || null,
-    );
+    const message = `The agent's program stopped before its end: ${reasons[stopReason]}.`;
+    return new AgentFailure("agent_error", message, this.#events.lastMessage || null);
   }
 
-  async #within<T>(asked: Promise<T>): Promise<T> {
+  /** @throws AgentFailure when the program ends, fails, or does not respond within START_MS. */
+  async #withStartTimeout<T>(response: Promise<T>): Promise<T> {
     const { signal } = this.#context;
-    asked.catch(() => undefined);
-    const late = this.#context.sleep(START_MS).then((): never => {
+    response.catch(() => undefined);
+    const timeout = this.#context.sleep(START_MS).then((): never => {
       throw new AgentFailure(
         "agent_error",
-        `The agent's program did not answer within ${START_MS / 1_000} s. Does it speak the Agent Client Protocol on standard output?`,
+        `The agent's program did not respond within ${START_MS / 1_000} s. Does it speak the Agent Client Protocol on standard output?`,
       );
     });
-    late.catch(() => undefined);
+    timeout.catch(() => undefined);
     try {
-      return await Promise.race([asked, this.#gone, late]);
+      return await Promise.race([response, this.#programEnd, timeout]);
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof AgentFailure) throw error;
-      await this.#sayWhyGone();
+      await this.#throwIfProgramEnded();
       throw new AgentFailure(
         "agent_error",
-        `The agent's program could not begin: ${truncate(errorMessage(error), 2_000)}`,
+        `The agent's program could not start: ${truncate(errorMessage(error), 2_000)}`,
       );
     }
   }
 }
 
-function titleOf(text: string): string {
+function formatTitle(text: string): string {
   return truncate((text.trim().split("\n")[0] ?? "").trim(), TITLE_LIMIT) || "Changes by an agent";
 }

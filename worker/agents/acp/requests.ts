@@ -1,6 +1,6 @@
 /**
- * An agent program's questions: permissions are given, because the container is what confines it;
- * forms go to a person.
+ * Answers an agent program's requests. Permissions are granted, because the container confines the
+ * program; forms are answered by a person.
  */
 import { createHash } from "node:crypto";
 import type {
@@ -13,25 +13,25 @@ import { z } from "zod";
 import type { AgentContext } from "../agent.ts";
 import type { AcpEventMapper } from "./event-mapper.ts";
 
-const FIELDS = 10;
+const MAX_FIELDS = 10;
 
-/** Allowed once, so that each is seen. */
+/** Grants a permission once rather than always, so that each use is reported. */
 export function grantPermission(
   { toolCall, options }: RequestPermissionRequest,
-  screen: AcpEventMapper,
+  events: AcpEventMapper,
 ): RequestPermissionResponse {
   const kinds = ["allow_once", "allow_always"];
   const chosen = kinds.flatMap((kind) => options.filter((option) => option.kind === kind))[0];
   if (chosen === undefined) return { outcome: { outcome: "cancelled" } };
-  screen.notice(
+  events.notice(
     "info",
     "permission_given",
-    `The agent asked for permission, and the container's limits allow it: ${toolCall.title ?? toolCall.toolCallId}`,
+    `The agent asked for a permission, which was granted because the container confines it: ${toolCall.title ?? toolCall.toolCallId}`,
   );
   return { outcome: { outcome: "selected", optionId: chosen.optionId } };
 }
 
-/** As much of a form's schema as is asked for. */
+/** The part of a form's schema that is used. */
 const fieldSchema = z.object({
   type: z.string().optional(),
   title: z.string().optional(),
@@ -47,17 +47,18 @@ const formSchema = z.object({
 type Field = z.infer<typeof fieldSchema>;
 
 /**
- * One question per field. What cannot be shown (an address to visit, too many fields) is declined.
+ * Asks a person one question per field. Other requests (an address to visit, too many fields) are
+ * declined.
  */
 export async function answerElicitation(
   request: CreateElicitationRequest,
   context: AgentContext,
-  screen: AcpEventMapper,
+  events: AcpEventMapper,
 ): Promise<CreateElicitationResponse> {
   const form = formSchema.safeParse(request);
   const fields = form.success ? Object.entries(form.data.requestedSchema.properties ?? {}) : [];
-  if (!form.success || fields.length === 0 || fields.length > FIELDS) {
-    screen.notice(
+  if (!form.success || fields.length === 0 || fields.length > MAX_FIELDS) {
+    events.notice(
       "warning",
       "question_declined",
       `The agent asked something that cannot be shown here: ${String(request.message)}`,
@@ -66,21 +67,21 @@ export async function answerElicitation(
   }
   const content: Record<string, string | number | boolean> = {};
   for (const [name, field] of fields) {
-    const about = fields.length === 1 ? [] : [field.title ?? name, field.description ?? ""];
-    const question = [form.data.message, ...about].filter((text) => text !== "").join("\n");
+    const details = fields.length === 1 ? [] : [field.title ?? name, field.description ?? ""];
+    const question = [form.data.message, ...details].filter((text) => text !== "").join("\n");
     const options =
       field.enum ??
       field.oneOf?.map((option) => option.title ?? option.const) ??
       (field.type === "boolean" ? ["yes", "no"] : null);
-    // The same question of a later attempt finds the answer that was given.
+    // The id is derived from the question, so that a later attempt finds the answer.
     const id = `q_acp_${createHash("sha256").update(`${context.spec.taskId}\0${name}\0${question}`).digest("hex").slice(0, 32)}`;
     await context.checkpoint("acp", "always");
-    content[name] = valueOf(field, await context.ask(id, question, options));
+    content[name] = parseAnswer(field, await context.ask(id, question, options));
   }
   return { action: "accept", content };
 }
 
-function valueOf(field: Field, text: string): string | number | boolean {
+function parseAnswer(field: Field, text: string): string | number | boolean {
   if (field.type === "boolean") return /^(y|yes|true|1)$/i.test(text.trim());
   if (field.type === "number" || field.type === "integer") {
     const number = Number(text);

@@ -1,71 +1,64 @@
 /**
- * Does the agent go in circles? A pure look at its last calls: the same call with the same result,
- * or the same few calls in turn.
+ * Detects an agent that repeats itself: the same call with the same result, or a cycle of a few
+ * calls. Pure.
  *
- * A result that differs is progress, so waiting for a job whose output grows is no circle.
+ * A call with a different result is progress: waiting for a job whose output grows is not
+ * repetition.
  */
 import { createHash } from "node:crypto";
+import { canonicalJson } from "../../../src/core/lib/canonical-json.ts";
 import type { Call, Trace } from "./conversation/conversation.ts";
 import type { Result } from "./conversation/records.ts";
 
-/** The same call with the same result so often; with an error it is noticed sooner. */
-const SAME = 4;
-const SAME_ERROR = 3;
-/** Rounds of a circle of two to four calls. */
+/** Equal calls with equal results that count as a loop; failing ones count sooner. */
+const REPEATS = 4;
+const FAILED_REPEATS = 3;
+/** Rounds of a cycle of two to four calls that count as a loop. */
 const ROUNDS = 3;
-const LONGEST_CIRCLE = 4;
-/** So many more after the nudge, and it is over. */
-const AFTER_NUDGE = 2;
+const MAX_PERIOD = 4;
+/** Further repetitions after the nudge that stop the agent. */
+const REPEATS_AFTER_NUDGE = 2;
+/** Only the last calls are examined. */
+const WINDOW = 200;
 
 export type LoopCheck = { readonly kind: "fine" } | { readonly kind: "nudge" | "stop"; readonly what: string };
 
-/** The same text for the same value, whatever the order of keys. */
-function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
-  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
-  const entries = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return `{${entries.map(([key, item]) => `${JSON.stringify(key)}:${canonical(item)}`).join(",")}}`;
-}
-
-const signature = ({ name, input }: Call, { output, status }: Result): string =>
+const hashCall = ({ name, input }: Call, { output, status }: Result): string =>
   createHash("sha256")
-    .update(canonical([name, input, output, status]))
+    .update(canonicalJson([name, input, output, status]))
     .digest("base64");
 
-/** A call in one line, as people are told about it. */
+/** The call in one line, for notices and for the model: its name and its first text argument. */
 export function describeCall({ name, input }: Call): string {
   const [first] = Object.values(input).filter((value) => typeof value === "string");
-  const words = (first ?? "").replaceAll(/\s+/g, " ").trim();
-  return `${name}${words === "" ? "" : ` ${words.slice(0, 100)}${words.length > 100 ? "…" : ""}`}`;
+  const argument = (first ?? "").replaceAll(/\s+/g, " ").trim();
+  return `${name}${argument === "" ? "" : ` ${argument.slice(0, 100)}${argument.length > 100 ? "…" : ""}`}`;
 }
 
 export function detectLoop(trace: readonly Trace[]): LoopCheck {
-  const calls = trace.filter((one) => one !== "nudge").slice(-SAME_WINDOW);
+  const calls = trace.filter((entry) => entry !== "nudge").slice(-WINDOW);
   const last = calls.at(-1);
   if (last === undefined) return { kind: "fine" };
   const lastNudge = trace.lastIndexOf("nudge");
-  const sinceNudge = lastNudge === -1 ? Infinity : trace.length - 1 - lastNudge;
-  const marks = calls.map(({ call, result }) => signature(call, result));
-  for (let period = 1; period <= LONGEST_CIRCLE; period += 1) {
-    const length = circleLength(marks, period);
-    const enough = period > 1 ? ROUNDS * period : last.result.status === "failed" ? SAME_ERROR : SAME;
-    if (length < enough) continue;
+  const callsSinceNudge = lastNudge === -1 ? Infinity : trace.length - 1 - lastNudge;
+  const hashes = calls.map(({ call, result }) => hashCall(call, result));
+  for (let period = 1; period <= MAX_PERIOD; period += 1) {
+    const length = countPeriodicTail(hashes, period);
+    const limit = period > 1 ? ROUNDS * period : last.result.status === "failed" ? FAILED_REPEATS : REPEATS;
+    if (length < limit) continue;
     const what =
       period === 1
         ? `the same call had the same result ${length} times (${describeCall(last.call)})`
         : `the same ${period} calls had the same results ${Math.floor(length / period)} times (the last: ${describeCall(last.call)})`;
-    const nudged = sinceNudge < length;
-    if (!nudged) return { kind: "nudge", what };
-    return sinceNudge >= AFTER_NUDGE ? { kind: "stop", what } : { kind: "fine" };
+    if (callsSinceNudge >= length) return { kind: "nudge", what };
+    return callsSinceNudge >= REPEATS_AFTER_NUDGE ? { kind: "stop", what } : { kind: "fine" };
   }
   return { kind: "fine" };
 }
 
-const SAME_WINDOW = 200;
-
-/** How many of the last marks repeat with this period. */
-function circleLength(marks: readonly string[], period: number): number {
-  let length = Math.min(period, marks.length);
-  for (let at = marks.length - 1; at >= period && marks[at] === marks[at - period]; at -= 1) length += 1;
+/** The number of hashes at the end that repeat with this period. */
+function countPeriodicTail(hashes: readonly string[], period: number): number {
+  let length = Math.min(period, hashes.length);
+  for (let i = hashes.length - 1; i >= period && hashes[i] === hashes[i - period]; i -= 1) length += 1;
   return length;
 }

@@ -1,64 +1,80 @@
-/** What the loop itself says to the model. Each sentence says what happened and what to do next. */
+/**
+ * The texts that the loop sends to the model. Each states what happened and what to do next.
+ *
+ * Stored transcripts are recognised by `TURNS_LOW`, `TIME_LOW`, the `<task>` tags and the
+ * `[Slipway]` prefix: they must not change.
+ */
 
 export const CUT_OFF =
   "Not run: your answer reached its length limit before this call was complete. Send a smaller call; write large files in several steps.";
 export const NOT_ASKED =
-  "Not run: the answer ended without asking for its tools to be run. Send the call again if it is still wanted.";
+  "Not run: the answer ended without asking for its tools to be run. Send the call again if it is still needed.";
 export const TOO_MANY = (limit: number): string =>
-  `Not run: at most ${limit} calls of one answer are run. Look at the results of the others, then send what is still wanted.`;
+  `Not run: at most ${limit} calls of one answer are run. Read the results of the others, then send the calls that are still needed.`;
 export const UNKNOWN =
-  "Unknown: the worker was interrupted while this ran. It may have run in whole, in part or not at all; look before you repeat it.";
+  "Unknown: the worker was interrupted while this ran. It may have run completely, partly or not at all. Check its effects before you repeat it.";
 export const NOT_RUN =
-  "Not run: the worker was interrupted before this call began. Send it again if it is still wanted.";
+  "Not run: the worker was interrupted before this call began. Send it again if it is still needed.";
 
-export const GO_ON = "Your answer was cut off by its length limit. Go on from there, in smaller steps.";
-export const PAUSED = "Go on.";
+export const GO_ON = "Your answer was cut off by its length limit. Continue from there, in smaller steps.";
+export const PAUSED = "Continue.";
 export const FINISH_FIRST =
   "You ended your turn without calling a tool. If the work is done, check it and call `finish` with a title and a summary. " +
-  "If something is missing, go on with it. If you cannot go on without a person, call `ask_user`.";
+  "If something is missing, continue with it. If you cannot continue without a person, call `ask_user`.";
 export const TURNS_LOW =
   "Four fifths of the turns that this task may take are used up. Bring the work to a good state now, then call `finish`.";
 export const TIME_LOW =
   "Four fifths of the time that this task may take are used up. Bring the work to a good state now, then call `finish`.";
 
 export const CIRCLES = (what: string): string =>
-  `You are going in circles: ${what}. Doing it once more will not help. Think about why it does not bring you further and try another way, ` +
-  "or call `finish` and say honestly what is missing.";
+  `You are repeating yourself: ${what}. Doing it once more will not help. Think about why it makes no progress and try another way, ` +
+  "or call `finish` and state honestly what is missing.";
+
+/**
+ * The prefix shows the model, and readers of the transcript, that no person wrote the text.
+ */
+export const NOTE = (note: string): string => `[Slipway] ${note}`;
+/** @param notes as `NOTE` returns them. */
+export const NOTES_CHANGED = (notes: readonly string[]): string =>
+  notes.length === 0
+    ? "[Slipway] The earlier notes from Slipway no longer apply: the current attempt started without them."
+    : `[Slipway] These notes replace all earlier notes from Slipway:\n\n${notes.join("\n\n")}`;
 
 export const PERSON = (text: string): string => `A person who follows this task says:\n\n${text}`;
 export const NEXT_TASK = (prompt: string): string =>
-  `The work so far has been delivered. The next task in the same repository, whose files you should look at anew before you change them:\n\n<task>\n${prompt}\n</task>`;
+  `The work so far has been delivered. This is the next task in the same repository. Read its files again before you change them:\n\n<task>\n${prompt}\n</task>`;
 
 export const TAKEN_UP = (prompt: string): string =>
-  `The task was stopped before its end and is taken up again, with new limits:\n\n<task>\n${prompt}\n</task>`;
+  `The task was stopped before it was finished and is taken up again, with new limits:\n\n<task>\n${prompt}\n</task>`;
 
 export const FAILED_CHECKS = (failures: string, left: number): string =>
-  `The checks of this task were run after \`finish\` and do not pass:\n\n${failures}\n\nRepair the cause, not the check, and call \`finish\` again. ` +
+  `The checks of this task were run after \`finish\` and do not pass:\n\n${failures}\n\nFix the cause, not the check, and call \`finish\` again. ` +
   (left > 0
     ? `There will be ${left} more such round after this one.`
-    : "This is the last such round: if it cannot be repaired, say so in the summary.");
+    : "This is the last such round: if it cannot be fixed, state that in the summary.");
 
+/** @param lost the calls whose effects the files may lack. */
 export const RESUMED = (lost: readonly string[]): string =>
-  `The worker was interrupted and has been started again. ${FILES(lost)}`;
+  `The worker was interrupted and has been restarted. ${FILES(lost)}`;
 
-/** Where the files stand when a conversation is gone on with. */
+/** The state of the files when a conversation is continued. */
 export const FILES = (lost: readonly string[]): string =>
   lost.length === 0
-    ? "The files are as you left them; processes that you had started are gone."
-    : "The files stand at the last checkpoint, which is older than what you did last: the effects of these calls may be missing:\n" +
-      `${lost.map((one) => `- ${one}`).join("\n")}\nLook at the files before you go on, and do again what is missing.`;
+    ? "The files are as you left them; the processes that you had started have ended."
+    : "The files stand at the last checkpoint, which is older than your last calls. The effects of these calls may be missing:\n" +
+      `${lost.map((call) => `- ${call}`).join("\n")}\nCheck the files before you continue, and redo what is missing.`;
 
 export const SUM_UP =
-  "The conversation has become long and is replaced by a summary, which you write now. Do not call tools. You will have nothing but the task " +
-  "and this summary, so write down: the goal and every constraint that was named; what people said on the way; what is done, with the files it " +
-  "touched; decisions and why; commands and tests with their results; what failed and should not be tried again; what is open, in order. " +
-  "Exact paths, names and numbers.";
+  "The conversation has become long and is replaced by a summary, which you write now. Do not call tools. You will have only the task " +
+  "and this summary, so write down: the goal and every stated constraint; the messages of people during the work; what is done, with the files it " +
+  "changed; decisions with their reasons; commands and tests with their results; what failed and should not be tried again; what is open, in order. " +
+  "Give exact paths, names and numbers.";
 
 export const SUMMED_UP = (begin: string, summary: string | null, todo: string | null): string =>
   `${begin}\n\nYou have worked on this before; the conversation was replaced by a summary` +
   (summary === null ? " (above)." : `:\n\n<summary>\n${summary}\n</summary>`) +
   (todo === null ? "" : `\n\nYour list of steps:\n${todo}`) +
-  "\n\nLook at the state of the files (`git status`, `git diff`) where it matters, and go on with what is open.";
+  "\n\nCheck the state of the files (`git status`, `git diff`) where it matters, and continue with what is open.";
 
 export const LOG_OF_WORK = (begin: string, log: string): string =>
-  `${begin}\n\nThe log of the work so far, without its beginning:\n\n<log>\n${log}\n</log>\n\n${SUM_UP}`;
+  `${begin}\n\nThe log of the work so far, without its first part:\n\n<log>\n${log}\n</log>\n\n${SUM_UP}`;

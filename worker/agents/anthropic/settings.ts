@@ -1,38 +1,37 @@
-/** The bounds of the loop. The defaults are for real work; tests give smaller ones. */
+/** The limits of the loop. The defaults are for real work; tests use smaller ones. */
+import { DEFAULT_MODEL } from "../../../src/core/values/defaults.ts";
+
 export interface LoopSettings {
-  /** For a task that names none. */
+  /** The model of a task whose spec names none. */
   readonly model: string;
   /** Tokens of one answer, thinking included. */
   readonly maxTokens: number;
   /**
-   * Longest silence within one model call, ms. A provider's pings are not seen here, so it is
-   * generous.
+   * The longest silence within one model call, ms. The provider's pings are not visible here, so it
+   * must be generous.
    */
   readonly idleMs: number;
-  /**
-   * First pause between two tries, its largest, and the longest pause that a provider may ask for,
-   * ms.
-   */
+  /** The first and the longest pause between two tries, ms. */
   readonly backoffMs: number;
   readonly backoffCapMs: number;
+  /** The longest pause that the provider may request, ms. */
   readonly retryAfterCapMs: number;
-  /** From the first failure of one call to giving up, ms. */
+  /** The time from the first failure of a call to giving up, ms. */
   readonly patienceMs: number;
-  /**
-   * Model turns of a task that sets no `budget.turns`; one that does is stopped by the coordinator.
-   */
+  /** Turns of a task without `budget.turns`; the coordinator enforces `budget.turns` itself. */
   readonly turns: number;
-  /** Tokens of the conversation from which on it is summed up; null = by the model's window. */
+  /** The conversation is summarized at this many tokens; null = derived from the model's window. */
   readonly compactAt: number | null;
-  /** Who sums up: the provider where it can, else a turn of our own; or always our own. */
+  /** `provider`: the provider's summary where it has one, else a turn; `own`: always a turn. */
   readonly compaction: "provider" | "own";
+  /** Epoch ms. */
   now(): number;
   /** 0 <= x < 1. */
   random(): number;
 }
 
 export const DEFAULT_SETTINGS: LoopSettings = {
-  model: "claude-opus-5-5",
+  model: DEFAULT_MODEL,
   maxTokens: 32_000,
   idleMs: 180_000,
   backoffMs: 1_000,

@@ -1,25 +1,29 @@
-/** Working time of this life of the worker: waiting for people does not count. */
+/**
+ * The working time of this worker process. Time that is spent waiting for people does not count.
+ */
 export class Stopwatch {
   readonly #now: () => number;
-  readonly #begun: number;
-  #away = 0;
+  readonly #startedAt: number;
+  #pausedMs = 0;
 
+  /** Starts at once. */
   constructor(now: () => number) {
     this.#now = now;
-    this.#begun = now();
+    this.#startedAt = now();
   }
 
   /** ms. */
   elapsed(): number {
-    return this.#now() - this.#begun - this.#away;
+    return this.#now() - this.#startedAt - this.#pausedMs;
   }
 
+  /** Does not count the time until `wait` settles. */
   async paused<T>(wait: () => Promise<T>): Promise<T> {
-    const begun = this.#now();
+    const startedAt = this.#now();
     try {
       return await wait();
     } finally {
-      this.#away += this.#now() - begun;
+      this.#pausedMs += this.#now() - startedAt;
     }
   }
 }

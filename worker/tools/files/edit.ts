@@ -1,43 +1,46 @@
 /**
  * Replaces one exact piece of a file.
  *
- * The piece must occur exactly once, or all of them are meant; nothing is guessed. Line ends, byte
- * order mark and mode of the file stay as they are.
+ * The piece must occur exactly once, unless all occurrences are to be replaced: no match is
+ * guessed. Line ends, byte order mark and mode of the file are preserved.
  */
 import { readFile, writeFile } from "node:fs/promises";
-import { fileSize, inWorkspace } from "./paths.ts";
+import { regularFileSize, resolveInWorkspace } from "./paths.ts";
 import { stripHidden } from "../../lib/hidden-characters.ts";
 import { optionalFlag, requireText, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
 
 const FILE_LIMIT = 20 * 1024 * 1024;
-const AROUND = 3;
-const PLACES = 10;
+/** Lines shown before and after the nearest line. */
+const CONTEXT_LINES = 3;
+/** Occurrences whose lines are named. */
+const MAX_NAMED_LINES = 10;
 
 /** Input: `path`, `old`, `new`, optional `replaceAll`. */
 export async function edit(root: string, input: ToolInput): Promise<ToolResult> {
   const [shown, old, replacement] = [requireText(input, "path"), requireText(input, "old"), requireText(input, "new")];
-  if (old === "") throw new ToolError('"old" is empty. Use write to make a file.');
+  if (old === "") throw new ToolError('"old" is empty. Use write to create a file.');
   if (old === replacement) throw new ToolError('"old" and "new" are the same.');
-  const path = await inWorkspace(root, shown);
-  if ((await fileSize(path, shown)) > FILE_LIMIT) throw new ToolError(`"${shown}" is larger than 20 MB.`);
+  const path = await resolveInWorkspace(root, shown);
+  if ((await regularFileSize(path, shown)) > FILE_LIMIT) throw new ToolError(`"${shown}" is larger than 20 MB.`);
   const text = decode(await readFile(path), shown);
   const crlf = /\r\n/.test(text) && !/(?<!\r)\n/.test(text);
+  // A model writes LF; in a file with CRLF alone both texts are converted.
   const [from, to] =
     crlf && !text.includes(old) ? [toCrlf(old), toCrlf(replacement)] : [old, crlf ? toCrlf(replacement) : replacement];
   const first = text.indexOf(from);
-  if (first === -1) throw new ToolError(miss(text, from, shown));
+  if (first === -1) throw new ToolError(describeMiss(text, from, shown));
   if (optionalFlag(input, "replaceAll")) {
     const pieces = text.split(from);
     await writeFile(path, pieces.join(to));
     return {
-      output: `Edited ${shown} at ${pieces.length - 1} places, from line ${lineAt(text, first)} on.`,
+      output: `Edited ${shown} at ${pieces.length - 1} places, from line ${toLineNumber(text, first)} on.`,
       exitCode: 0,
       truncated: false,
     };
   }
-  if (text.includes(from, first + 1)) throw new ToolError(several(text, from, shown));
+  if (text.includes(from, first + 1)) throw new ToolError(describeOccurrences(text, from, shown));
   await writeFile(path, text.slice(0, first) + to + text.slice(first + from.length));
-  return { output: `Edited ${shown} at line ${lineAt(text, first)}.`, exitCode: 0, truncated: false };
+  return { output: `Edited ${shown} at line ${toLineNumber(text, first)}.`, exitCode: 0, truncated: false };
 }
 
 function decode(bytes: Buffer, shown: string): string {
@@ -49,44 +52,44 @@ function decode(bytes: Buffer, shown: string): string {
 }
 
 const toCrlf = (text: string): string => text.replace(/\r?\n/g, "\r\n");
-const lineAt = (text: string, index: number): number => text.slice(0, index).split("\n").length;
+const toLineNumber = (text: string, index: number): number => text.slice(0, index).split("\n").length;
 
-function several(text: string, from: string, shown: string): string {
+function describeOccurrences(text: string, from: string, shown: string): string {
   let count = 0;
   const lines: number[] = [];
-  for (let at = text.indexOf(from); at !== -1; at = text.indexOf(from, at + from.length), count += 1) {
-    if (lines.length < PLACES) lines.push(lineAt(text, at));
+  for (let offset = text.indexOf(from); offset !== -1; offset = text.indexOf(from, offset + from.length), count += 1) {
+    if (lines.length < MAX_NAMED_LINES) lines.push(toLineNumber(text, offset));
   }
-  const where = `lines ${lines.join(", ")}${count > PLACES ? " and more" : ""}`;
+  const where = `lines ${lines.join(", ")}${count > MAX_NAMED_LINES ? " and more" : ""}`;
   const places = count < 2 ? "more than once, overlapping" : `${count} times`;
   return `"old" occurs ${places} in "${shown}" (${where}). Give more of the text around it, or "replaceAll": true for all of them.`;
 }
 
-/** Says how close the file comes to the text that was not found. */
-function miss(text: string, from: string, shown: string): string {
-  const plain = stripHidden(text).text;
-  if (plain !== text && plain.includes(stripHidden(from).text)) {
-    const line = lineAt(plain, plain.indexOf(stripHidden(from).text));
-    return `"old" is in "${shown}" at line ${line}, but with hidden characters in between, which read leaves out. Remove them first: bash with perl -CSD -pi -e 's/\\p{Cf}//g'.`;
+/** The error message for a text that was not found: where the file comes closest to it, and how. */
+function describeMiss(text: string, from: string, shown: string): string {
+  const visible = stripHidden(text).text;
+  if (visible !== text && visible.includes(stripHidden(from).text)) {
+    const line = toLineNumber(visible, visible.indexOf(stripHidden(from).text));
+    return `"old" is in "${shown}" at line ${line}, but with hidden characters in between, which read does not show. Remove them first: bash with perl -CSD -pi -e 's/\\p{Cf}//g'.`;
   }
   const lines = text.split("\n").map((line) => line.trimEnd());
   const wanted = from.split("\n").map((line) => line.trimEnd());
-  const loose = lines.findIndex((_, index) => wanted.every((line, offset) => lines[index + offset] === line));
-  if (loose !== -1)
-    return `"old" is not in "${shown}" as given; it differs only in white space at line ends, at line ${loose + 1}.`;
+  const trimmedMatch = lines.findIndex((_, index) => wanted.every((line, offset) => lines[index + offset] === line));
+  if (trimmedMatch !== -1)
+    return `"old" is not in "${shown}" as given; it differs only in white space at line ends, at line ${trimmedMatch + 1}.`;
   const key = wanted.map((line) => line.trim()).find((line) => line !== "") ?? "";
-  const scored = lines.map((line, index) => ({ index, score: likeness(line.trim(), key) }));
+  const scored = lines.map((line, index) => ({ index, score: similarity(line.trim(), key) }));
   const best = scored.reduce((a, b) => (b.score > a.score ? b : a), { index: -1, score: 0 });
-  if (best.score < 0.5) return `"old" is not in "${shown}", and no line looks like it. Read the file first.`;
-  const begin = Math.max(0, best.index - AROUND);
-  const near = lines
-    .slice(begin, best.index + AROUND + 1)
-    .map((line, index) => `${String(begin + index + 1).padStart(6)}\t${line.slice(0, 300)}`);
-  return `"old" is not in "${shown}". The nearest place is line ${best.index + 1}:\n${near.join("\n")}`;
+  if (best.score < 0.5) return `"old" is not in "${shown}", and no line is similar. Read the file first.`;
+  const start = Math.max(0, best.index - CONTEXT_LINES);
+  const nearest = lines
+    .slice(start, best.index + CONTEXT_LINES + 1)
+    .map((line, index) => `${String(start + index + 1).padStart(6)}\t${line.slice(0, 300)}`);
+  return `"old" is not in "${shown}". The nearest match is line ${best.index + 1}:\n${nearest.join("\n")}`;
 }
 
-/** Share of the words that two lines have in common, 0..1. */
-function likeness(a: string, b: string): number {
+/** The share of words that two lines have in common, 0 to 1. */
+function similarity(a: string, b: string): number {
   const words = (text: string): Set<string> => new Set(text.slice(0, 2_000).split(/\W+/).filter(Boolean));
   const [left, right] = [words(a), words(b)];
   if (left.size === 0 || right.size === 0) return a === b && a !== "" ? 1 : 0;

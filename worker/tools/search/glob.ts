@@ -1,27 +1,29 @@
-/** Finds files by name: what git tracks or would track, newest first. */
+/** Finds files by name among those that git tracks or would track, most recently changed first. */
 import { lstat } from "node:fs/promises";
 import { join, relative } from "node:path";
-import { inWorkspace } from "../files/paths.ts";
+import { resolveInWorkspace } from "../files/paths.ts";
 import { search } from "./search.ts";
 import { optionalCount, optionalText, requireText, ToolError, type ToolInput, type ToolResult } from "../tool.ts";
 
-const FILES = 200;
-const MOST_FILES = 1_000;
-/** More than this are not sorted by time. */
-const LOOKED_AT = 20_000;
-const ALTERNATIVES = 64;
+const DEFAULT_LIMIT = 200;
+const MAX_LIMIT = 1_000;
+/** Only this many files are found and sorted. */
+const MAX_FOUND = 20_000;
+/** Patterns that the braces of one pattern may expand to. */
+const MAX_PATTERNS = 64;
 
 /** Input: `pattern`, optional `path` and `limit`. */
 export async function glob(root: string, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
   const pattern = requireText(input, "pattern").replace(/^\.?\//, "");
   if (pattern === "" || pattern.split("/").includes(".."))
     throw new ToolError('"pattern" is a pattern below "path", such as src/**/*.ts.');
-  const real = await inWorkspace(root, ".");
-  const place = relative(real, await inWorkspace(root, optionalText(input, "path") ?? "."));
-  const limit = Math.min(optionalCount(input, "limit") ?? FILES, MOST_FILES);
-  const specs = alternatives(pattern).map(
-    (one) => `:(glob)${place === "" ? "" : `${place}/`}${one.includes("/") ? one : `**/${one}`}`,
-  );
+  const real = await resolveInWorkspace(root, ".");
+  const directory = relative(real, await resolveInWorkspace(root, optionalText(input, "path") ?? "."));
+  const limit = Math.min(optionalCount(input, "limit") ?? DEFAULT_LIMIT, MAX_LIMIT);
+  const specs = expandBraces(pattern).map((expanded) => {
+    const anywhere = expanded.includes("/") ? expanded : `**/${expanded}`;
+    return `:(glob)${directory === "" ? "" : `${directory}/`}${anywhere}`;
+  });
   const args = [
     "-c",
     "core.fsmonitor=false",
@@ -34,39 +36,40 @@ export async function glob(root: string, input: ToolInput, signal: AbortSignal):
     "--",
     ...specs,
   ];
-  const found = await search({ program: "git", args, cwd: root, limit: LOOKED_AT, end: "\0" }, signal);
+  const found = await search({ program: "git", args, cwd: root, limit: MAX_FOUND, separator: "\0" }, signal);
   if (found === null) throw new ToolError("git is not installed. Use bash with find.");
   if (found.exitCode !== 0 && !found.more) throw new ToolError(`The search failed: ${found.errors.trim()}`);
-  const files = await newestFirst(real, found.lines);
+  const files = await sortNewestFirst(real, found.lines);
   if (files.length === 0) {
     return {
-      output: `No file is called like ${JSON.stringify(pattern)}. Files that git ignores were not looked at.`,
+      output: `No file name matches ${JSON.stringify(pattern)}. Files that git ignores were not searched.`,
       exitCode: 0,
       truncated: false,
     };
   }
   const truncated = found.more || files.length > limit;
-  const rest = found.more ? `more than ${LOOKED_AT}` : String(files.length);
+  const total = found.more ? `more than ${MAX_FOUND}` : String(files.length);
   const shown = files.slice(0, limit);
-  if (truncated) shown.push(`[the first ${limit} of ${rest} files; narrow it with "path" or a longer pattern]`);
+  if (truncated)
+    shown.push(`[the first ${limit} of ${total} files; narrow the search with "path" or a longer pattern]`);
   return { output: shown.join("\n"), exitCode: 0, truncated };
 }
 
-async function newestFirst(root: string, names: readonly string[]): Promise<string[]> {
-  const found: { readonly name: string; readonly at: number }[] = [];
+async function sortNewestFirst(root: string, names: readonly string[]): Promise<string[]> {
+  const found: { readonly name: string; readonly changedAt: number }[] = [];
   for (const name of names) {
     const stat = await lstat(join(root, name)).catch(() => null);
-    if (stat !== null) found.push({ name, at: stat.mtimeMs });
+    if (stat !== null) found.push({ name, changedAt: stat.mtimeMs });
   }
-  return found.sort((a, b) => b.at - a.at || (a.name < b.name ? -1 : 1)).map(({ name }) => name);
+  return found.sort((a, b) => b.changedAt - a.changedAt || (a.name < b.name ? -1 : 1)).map(({ name }) => name);
 }
 
 /** `a.{ts,js}` -> `a.ts`, `a.js`. */
-function alternatives(pattern: string): string[] {
+function expandBraces(pattern: string): string[] {
   const [, before, inside, after] = /^(.*?)\{([^{}]*)\}(.*)$/s.exec(pattern) ?? [];
   if (before === undefined || inside === undefined || after === undefined) return [pattern];
-  const all = inside.split(",").flatMap((one) => alternatives(`${before}${one}${after}`));
-  if (all.length > ALTERNATIVES)
-    throw new ToolError(`"pattern" stands for more than ${ALTERNATIVES} patterns. Use a simpler one.`);
+  const all = inside.split(",").flatMap((choice) => expandBraces(`${before}${choice}${after}`));
+  if (all.length > MAX_PATTERNS)
+    throw new ToolError(`"pattern" expands to more than ${MAX_PATTERNS} patterns. Use a simpler one.`);
   return all;
 }

@@ -1,4 +1,4 @@
-/** Runs a program that searches, and takes no more of its lines than were asked for. */
+/** Runs a search program and ends it when it has written enough lines. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
@@ -9,11 +9,11 @@ const TIMEOUT_MS = 60_000;
 const LINE_LIMIT = 300;
 const ERROR_LIMIT = 2_000;
 
-export interface Found {
+export interface SearchResult {
   readonly lines: readonly string[];
-  /** There was more than was taken. */
+  /** The program wrote more lines than the limit. */
   readonly more: boolean;
-  /** Null: the program was ended because enough was found. */
+  /** Null: the program was ended at the limit. */
   readonly exitCode: number | null;
   readonly errors: string;
 }
@@ -22,44 +22,50 @@ export interface Search {
   readonly program: string;
   readonly args: readonly string[];
   readonly cwd: string;
-  /** Lines that are taken. */
+  /** The most lines that are returned. */
   readonly limit: number;
-  /** What ends a line of the output. */
-  readonly end: "\n" | "\0";
+  /** Ends each line of the program's output. */
+  readonly separator: "\n" | "\0";
 }
 
 /**
- * @returns null when there is no such program. Rejects with the signal's reason. @throws ToolError
- * when it takes too long.
+ * @returns null when the program is not installed. @throws ToolError when it takes too long;
+ * rejects with the signal's reason.
  */
-export async function search({ program, args, cwd, limit, end }: Search, signal: AbortSignal): Promise<Found | null> {
+export async function search(
+  { program, args, cwd, limit, separator }: Search,
+  signal: AbortSignal,
+): Promise<SearchResult | null> {
   const env = { ...allowedEnvironment(), GIT_OPTIONAL_LOCKS: "0", LC_ALL: "C.UTF-8" };
-  const late = AbortSignal.timeout(TIMEOUT_MS);
+  const timeout = AbortSignal.timeout(TIMEOUT_MS);
   const child = spawn(program, args, {
     cwd,
     env,
     stdio: ["ignore", "pipe", "pipe"],
-    signal: AbortSignal.any([signal, late]),
+    signal: AbortSignal.any([signal, timeout]),
   });
-  const over = once(child, "close").catch((error: unknown) => error);
+  const closed = once(child, "close").catch((error: unknown) => error);
   let errors = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (errors = (errors + text).slice(0, ERROR_LIMIT)));
   const lines: string[] = [];
   let more = false;
-  const parts = end === "\n" ? createInterface({ input: child.stdout }) : zeros(child.stdout);
-  for await (const line of parts) {
+  const output = separator === "\n" ? createInterface({ input: child.stdout }) : splitAtNul(child.stdout);
+  for await (const line of output) {
     if (lines.length === limit) {
       more = true;
       child.kill("SIGKILL");
       break;
     }
     lines.push(
-      end === "\n" && line.length > LINE_LIMIT ? `${line.slice(0, LINE_LIMIT)}... (${line.length} characters)` : line,
+      separator === "\n" && line.length > LINE_LIMIT
+        ? `${line.slice(0, LINE_LIMIT)}... (${line.length} characters)`
+        : line,
     );
   }
-  const ended = await over;
+  const ended = await closed;
   signal.throwIfAborted();
-  if (late.aborted) throw new ToolError(`No end after ${TIMEOUT_MS / 1_000} s. Give a "path" or a simpler pattern.`);
+  if (timeout.aborted)
+    throw new ToolError(`The search did not end within ${TIMEOUT_MS / 1_000} s. Give a "path" or a simpler pattern.`);
   if (ended instanceof Error) {
     if ("code" in ended && ended.code === "ENOENT") return null;
     throw ended;
@@ -67,11 +73,11 @@ export async function search({ program, args, cwd, limit, end }: Search, signal:
   return { lines, more, exitCode: child.exitCode, errors };
 }
 
-async function* zeros(stream: NodeJS.ReadableStream): AsyncGenerator<string> {
+async function* splitAtNul(stream: NodeJS.ReadableStream): AsyncGenerator<string> {
   let rest = "";
   stream.setEncoding("utf8");
-  for await (const piece of stream) {
-    const names = (rest + String(piece)).split("\0");
+  for await (const chunk of stream) {
+    const names = (rest + String(chunk)).split("\0");
     rest = names.pop() ?? "";
     yield* names;
   }

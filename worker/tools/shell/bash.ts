@@ -1,7 +1,7 @@
 /**
- * Commands that are waited for. Rules B1 to B3 are in command.ts.
+ * Commands in the foreground. Rules B1 to B3 are in command.ts.
  *
- * B4 The folder is kept from one command to the next, shell variables are not.
+ * B4 The current directory is kept from one command to the next, shell variables are not.
  */
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { runCommand, type End } from "./command.ts";
@@ -21,7 +21,7 @@ export class Bash {
   readonly #env: Readonly<Record<string, string>>;
   #cwd: string;
 
-  /** `logs`: in a folder of ours, outside of what the agent works on. */
+  /** @param logs in a directory outside the workspace. */
   constructor(root: string, logs: Logs, env: Readonly<Record<string, string>> = {}) {
     this.#root = root;
     this.#env = env;
@@ -29,49 +29,52 @@ export class Bash {
     this.#logs = logs;
   }
 
-  /** The next command starts in the workspace again. */
-  backToRoot(): void {
+  /** The next command starts in the root of the workspace. */
+  resetCwd(): void {
     this.#cwd = this.#root;
   }
 
-  /** Where the next command starts. */
+  /** The directory in which the next command starts. */
   get cwd(): string {
     return existsSync(this.#cwd) ? this.#cwd : this.#root;
   }
 
-  /**
-   * Rejects with the signal's reason when aborted; by then everything the command started is gone.
-   */
+  /** Rejects with the signal's reason once everything that the command started has ended. */
   async run(command: string, timeoutMs: number, signal: AbortSignal): Promise<BashResult> {
     signal.throwIfAborted();
-    const log = this.#logs.make("command");
-    const folder = `${log}.cwd`;
-    let keep = false;
+    const log = this.#logs.create("command");
+    const cwdFile = `${log}.cwd`;
+    let keepLog = false;
     try {
       const script = `trap 'pwd >"$SLIPWAY_CWD" 2>/dev/null' EXIT\n${command}\n`;
-      const env = { ...this.#env, SLIPWAY_CWD: folder };
+      const env = { ...this.#env, SLIPWAY_CWD: cwdFile };
       const { end, exitCode, ms } = await runCommand({ script, cwd: this.cwd, env, log, timeoutMs, signal });
       if (end === "aborted") throw signal.reason;
-      this.#keepFolder(folder);
+      this.#rememberCwd(cwdFile);
       const { output, truncated } = readLogExcerpt(log);
-      keep = truncated;
-      return { output: output + why(end, timeoutMs), truncated: truncated || end === "too much output", exitCode, ms };
+      keepLog = truncated;
+      return {
+        output: output + describeEnd(end, timeoutMs),
+        truncated: truncated || end === "too much output",
+        exitCode,
+        ms,
+      };
     } finally {
-      rmSync(folder, { force: true });
-      if (keep) this.#logs.done(log);
-      else this.#logs.drop(log);
+      rmSync(cwdFile, { force: true });
+      if (keepLog) this.#logs.keep(log);
+      else this.#logs.remove(log);
     }
   }
 
-  #keepFolder(file: string): void {
+  #rememberCwd(file: string): void {
     if (!existsSync(file)) return;
     const cwd = readFileSync(file, "utf8").replace(/\n$/, "");
     if (cwd !== "" && existsSync(cwd)) this.#cwd = cwd;
   }
 }
 
-function why(end: End, timeoutMs: number): string {
+function describeEnd(end: End, timeoutMs: number): string {
   if (end === "too much output") return "\n[stopped: more than 20 MB of output]";
   if (end !== "timed out") return "";
-  return `\n[stopped: no end after ${timeoutMs} ms. Give more with "timeoutMs", or start what runs for long with "background": true]`;
+  return `\n[stopped: it did not end within ${timeoutMs} ms. Set a longer "timeoutMs", or start a long command with "background": true]`;
 }

@@ -1,19 +1,19 @@
 /**
- * One command in a shell of its own, from its start until nothing of it is left.
+ * One command in a new shell, from its start until all of its processes have ended.
  *
- * B1 Output goes to a file, never through a pipe, and the end is the shell's own `exit`: a child
- *    that keeps the output open holds nothing up.
- * B2 Nothing that a command started outlives it: not in the background, not in a session of its
- *    own, not by ignoring SIGTERM.
- * B3 The environment is made from an allow-list.
+ * B1 Output goes to a file, not through a pipe, and the command ends with its shell: a child that
+ *    keeps the output open delays nothing.
+ * B2 No process that a command started outlives it, even if it runs in the background, in a new
+ *    session, or ignores SIGTERM.
+ * B3 The environment is built from an allow-list.
  */
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { closeSync, ftruncateSync, fstatSync, openSync } from "node:fs";
 import { allowedEnvironment } from "./environment.ts";
-import { endAll, MARKER } from "./processes.ts";
+import { endProcesses, MARKER } from "./processes.ts";
 
-/** A command that writes more is stopped, bytes. */
+/** A command that writes more bytes than this is stopped. */
 export const OUTPUT_LIMIT = 20 * 1024 * 1024;
 const POLL_MS = 50;
 const GRACE_MS = 1_500;
@@ -32,19 +32,18 @@ export interface CommandOptions {
   readonly script: string;
   readonly cwd: string;
   readonly env: Readonly<Record<string, string>>;
-  /** Both outputs; made, never longer than OUTPUT_LIMIT once the command has ended. */
+  /** The file for both outputs. It is created, and at most OUTPUT_LIMIT long after the end. */
   readonly log: string;
-  /** Null: for as long as it takes. */
+  /** Null: no limit. */
   readonly timeoutMs: number | null;
   readonly signal: AbortSignal;
 }
 
 /**
- * Resolves when the command has ended and everything it started is gone. Rejects when no shell
- * could be started.
+ * Resolves when all processes of the command have ended. Rejects when no shell could be started.
  */
 export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: CommandOptions): Promise<Ended> {
-  const begun = performance.now();
+  const startedAt = performance.now();
   const marker = randomUUID();
   const fd = openSync(log, "w", 0o600);
   try {
@@ -55,13 +54,13 @@ export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: C
       stdio: ["ignore", fd, fd],
     });
     const ended = await new Promise<Omit<Ended, "ms">>((resolve, reject) => {
-      const settle = (): void => {
+      const cleanUp = (): void => {
         clearTimeout(timer);
         clearInterval(poll);
         signal.removeEventListener("abort", abort);
       };
       const done = (end: End, exitCode: number | null = null): void => {
-        settle();
+        cleanUp();
         resolve({ end, exitCode });
       };
       const abort = (): void => done("aborted");
@@ -70,12 +69,12 @@ export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: C
       signal.addEventListener("abort", abort, { once: true });
       child.on("exit", (code) => done("exited", code));
       child.on("error", (error) => {
-        settle();
+        cleanUp();
         reject(error);
       });
     });
-    if (child.pid !== undefined) await endAll(child.pid, marker, ended.end === "too much output" ? 0 : GRACE_MS);
-    return { ...ended, ms: Math.round(performance.now() - begun) };
+    if (child.pid !== undefined) await endProcesses(child.pid, marker, ended.end === "too much output" ? 0 : GRACE_MS);
+    return { ...ended, ms: Math.round(performance.now() - startedAt) };
   } finally {
     if (fstatSync(fd).size > OUTPUT_LIMIT) ftruncateSync(fd, OUTPUT_LIMIT);
     closeSync(fd);

@@ -1,11 +1,11 @@
 /**
- * What programs that the agent starts may know of the worker's own environment: an allow-list. The
+ * The part of the worker's environment that programs of the agent inherit: an allow-list. The
  * attempt's token and the broker's address are not on it.
  */
 
-const KEPT = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"];
+const ALLOWED = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR"];
 
 export function allowedEnvironment(): Record<string, string> {
-  const kept = Object.entries(process.env).filter(([name]) => KEPT.includes(name) || name.startsWith("LC_"));
-  return Object.fromEntries(kept.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])));
+  const allowed = Object.entries(process.env).filter(([name]) => ALLOWED.includes(name) || name.startsWith("LC_"));
+  return Object.fromEntries(allowed.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])));
 }

@@ -1,29 +1,26 @@
-/**
- * Commands that run in the background while the agent goes on. Rules B1 to B3 of command.ts hold
- * for them too.
- */
+/** Commands in the background. Rules B1 to B3 of command.ts apply to them too. */
 import { randomBytes } from "node:crypto";
 import { runCommand, type Ended } from "./command.ts";
 import type { Logs } from "./logs.ts";
 import { readLogExcerpt } from "./output.ts";
 import { ToolError, type ToolResult } from "../tool.ts";
 
-const RUNNING = 8;
-/** Jobs that have ended and can still be asked about. */
-const REMEMBERED = 32;
+const MAX_RUNNING = 8;
+/** Jobs that have ended and whose state is kept. */
+const MAX_ENDED = 32;
 
 interface Job {
   readonly id: string;
   readonly command: string;
   readonly log: string;
-  readonly begun: number;
+  readonly startedAt: number;
   readonly stop: AbortController;
-  /** Resolves when nothing of the job is left. */
-  readonly over: Promise<void>;
+  /** Resolves when all processes of the job have ended. */
+  readonly end: Promise<void>;
   ended: Ended | null;
   failure: string | null;
-  /** Bytes of the log that the agent has seen. */
-  seen: number;
+  /** The bytes of the log that were returned already. */
+  shownBytes: number;
 }
 
 export class Jobs {
@@ -39,22 +36,24 @@ export class Jobs {
 
   start(command: string, cwd: string): ToolResult {
     const running = [...this.#jobs.values()].filter((job) => job.ended === null);
-    if (this.#closed) throw new ToolError("The attempt is ending: no job can be started any more.");
-    if (running.length >= RUNNING)
-      throw new ToolError(`${RUNNING} jobs are running (${running.map(({ id }) => id).join(", ")}). Kill one first.`);
-    const log = this.#logs.make("job");
+    if (this.#closed) throw new ToolError("The attempt is ending: no more jobs can be started.");
+    if (running.length >= MAX_RUNNING)
+      throw new ToolError(
+        `${MAX_RUNNING} jobs are running (${running.map(({ id }) => id).join(", ")}). Kill one first.`,
+      );
+    const log = this.#logs.create("job");
     const stop = new AbortController();
     const run = runCommand({ script: command, cwd, env: this.#env, log, timeoutMs: null, signal: stop.signal });
     const job: Job = {
       id: `job_${randomBytes(3).toString("hex")}`,
       command,
       log,
-      begun: performance.now(),
+      startedAt: performance.now(),
       stop,
       ended: null,
       failure: null,
-      seen: 0,
-      over: run.then(
+      shownBytes: 0,
+      end: run.then(
         (ended) => {
           job.ended = ended;
         },
@@ -65,17 +64,17 @@ export class Jobs {
       ),
     };
     this.#jobs.set(job.id, job);
-    this.#forget();
-    const output = `Started ${job.id} in the background. Look at it with job {"action": "status", "id": "${job.id}"}. Its log: ${log}`;
+    this.#removeEnded();
+    const output = `Started ${job.id} in the background. Read its state with job {"action": "status", "id": "${job.id}"}. Its log: ${log}`;
     return { output, exitCode: 0, truncated: false };
   }
 
-  /** State and the output that is new since the last look. */
+  /** The state, and the output since the last call. */
   status(id: string): ToolResult {
-    return this.#told(this.#find(id));
+    return this.#report(this.#find(id));
   }
 
-  /** Waits for the end, at most `timeoutMs`. Rejects with the signal's reason. */
+  /** Like `status`, after the end of the job or `timeoutMs`. Rejects with the signal's reason. */
   async wait(id: string, timeoutMs: number, signal: AbortSignal): Promise<ToolResult> {
     const job = this.#find(id);
     let timer: NodeJS.Timeout | undefined;
@@ -85,62 +84,62 @@ export class Jobs {
       timer = setTimeout(resolve, timeoutMs);
       signal.addEventListener("abort", abort, { once: true });
     });
-    await Promise.race([job.over, limit]);
+    await Promise.race([job.end, limit]);
     clearTimeout(timer);
     signal.removeEventListener("abort", abort);
     signal.throwIfAborted();
-    return this.#told(job);
+    return this.#report(job);
   }
 
-  /** Resolves when nothing of the job is left. */
+  /** Ends the job; resolves when all of its processes have ended. */
   async kill(id: string): Promise<ToolResult> {
     const job = this.#find(id);
     job.stop.abort();
-    await job.over;
-    return this.#told(job);
+    await job.end;
+    return this.#report(job);
   }
 
   list(): ToolResult {
     const lines = [...this.#jobs.values()].map(
-      (job) => `${state(job)} \`${job.command.split("\n")[0]?.slice(0, 200) ?? ""}\``,
+      (job) => `${describeState(job)} \`${job.command.split("\n")[0]?.slice(0, 200) ?? ""}\``,
     );
     return { output: lines.length === 0 ? "There are no jobs." : lines.join("\n"), exitCode: 0, truncated: false };
   }
 
-  /** Ends all jobs and takes no more. Idempotent. */
+  /** Ends all jobs and accepts no more. Idempotent. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const { stop } of this.#jobs.values()) stop.abort();
-    await Promise.all([...this.#jobs.values()].map(({ over }) => over));
+    await Promise.all([...this.#jobs.values()].map(({ end }) => end));
   }
 
   #find(id: string): Job {
     const job = this.#jobs.get(id);
     if (job !== undefined) return job;
     const known = [...this.#jobs.keys()].join(", ") || "none";
-    throw new ToolError(`There is no job "${id}". Jobs of this life of the worker: ${known}.`);
+    throw new ToolError(`There is no job "${id}". The jobs of this worker process: ${known}.`);
   }
 
-  #told(job: Job): ToolResult {
-    const { output, truncated, end } = readLogExcerpt(job.log, job.seen);
-    job.seen = end;
+  #report(job: Job): ToolResult {
+    const { output, truncated, end } = readLogExcerpt(job.log, job.shownBytes);
+    job.shownBytes = end;
     const exitCode = job.ended === null ? 0 : job.ended.exitCode;
-    const news = output === "" ? "[no new output]" : output;
-    return { output: `${state(job)}\n${news}`, exitCode, truncated };
+    const newOutput = output === "" ? "[no new output]" : output;
+    return { output: `${describeState(job)}\n${newOutput}`, exitCode, truncated };
   }
 
-  #forget(): void {
-    const over = [...this.#jobs.values()].filter((job) => job.ended !== null);
-    for (const job of over.slice(0, Math.max(0, over.length - REMEMBERED))) {
+  #removeEnded(): void {
+    const ended = [...this.#jobs.values()].filter((job) => job.ended !== null);
+    for (const job of ended.slice(0, Math.max(0, ended.length - MAX_ENDED))) {
       this.#jobs.delete(job.id);
-      this.#logs.done(job.log);
+      this.#logs.keep(job.log);
     }
   }
 }
 
-function state({ id, begun, ended, failure }: Job): string {
+function describeState({ id, startedAt, ended, failure }: Job): string {
   const seconds = (ms: number): string => `${(ms / 1_000).toFixed(1)} s`;
-  if (ended === null) return `${id} is running, for ${seconds(performance.now() - begun)}.`;
+  if (ended === null) return `${id} is running, for ${seconds(performance.now() - startedAt)}.`;
   if (failure !== null) return `${id} could not be started: ${failure}.`;
   const how =
     ended.end === "aborted"

@@ -1,55 +1,55 @@
 /**
- * The logs of commands: files in a folder of ours that `read` can page. The oldest go when there
- * are too many.
+ * The logs of commands: files in a directory outside the workspace, which the `read` tool can page.
+ * The oldest are removed when there are too many.
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-/** Kept at most: of commands that have ended, bytes. */
-const KEPT_BYTES = 64 * 1024 * 1024;
-const KEPT_LOGS = 40;
+/** The limits for the logs of commands that have ended: bytes in all, and files. */
+const MAX_BYTES = 64 * 1024 * 1024;
+const MAX_LOGS = 40;
 
 export class Logs {
   readonly dir: string;
-  readonly #used = new Set<string>();
+  readonly #inUse = new Set<string>();
 
   constructor(dir: string) {
     this.dir = dir;
   }
 
-  /** @returns the path of a new log. It is not removed before `done` or `drop`. */
-  make(kind: "command" | "job" | "answer"): string {
+  /** @returns the path of a new log, which stays until `keep` or `remove` is called. */
+  create(kind: "command" | "job" | "answer"): string {
     mkdirSync(this.dir, { recursive: true, mode: 0o700 });
     const path = join(this.dir, `${kind}-${randomBytes(4).toString("hex")}.log`);
-    this.#used.add(path);
+    this.#inUse.add(path);
     return path;
   }
 
-  /** The command has ended; its log may be read for a while. */
-  done(path: string): void {
-    this.#used.delete(path);
-    this.#sweep();
+  /** The command has ended; its log stays readable until newer logs replace it. */
+  keep(path: string): void {
+    this.#inUse.delete(path);
+    this.#removeOldest();
   }
 
-  /** The command has ended, and everything in the log was shown. */
-  drop(path: string): void {
-    this.#used.delete(path);
+  /** The command has ended, and its output was shown completely. */
+  remove(path: string): void {
+    this.#inUse.delete(path);
     rmSync(path, { force: true });
   }
 
-  #sweep(): void {
+  #removeOldest(): void {
     const paths = readdirSync(this.dir)
       .map((name) => join(this.dir, name))
-      .filter((path) => !this.#used.has(path));
+      .filter((path) => !this.#inUse.has(path));
     const found = paths.flatMap((path) => {
       const stat = statSync(path, { throwIfNoEntry: false });
-      return stat === undefined ? [] : [{ path, bytes: stat.size, at: stat.mtimeMs }];
+      return stat === undefined ? [] : [{ path, bytes: stat.size, changedAt: stat.mtimeMs }];
     });
-    let left = KEPT_BYTES;
-    for (const [index, { path, bytes }] of found.sort((a, b) => b.at - a.at).entries()) {
-      left -= bytes;
-      if (index >= KEPT_LOGS || left < 0) rmSync(path, { force: true, recursive: true });
+    let bytesLeft = MAX_BYTES;
+    for (const [index, { path, bytes }] of found.sort((a, b) => b.changedAt - a.changedAt).entries()) {
+      bytesLeft -= bytes;
+      if (index >= MAX_LOGS || bytesLeft < 0) rmSync(path, { force: true, recursive: true });
     }
   }
 }

@@ -1,35 +1,36 @@
-/** How much of a command's output is shown, and where the rest is. */
+/** Excerpts of a command's log: its head and its tail, with the path of the complete log. */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { truncate, truncateStart } from "../../lib/text.ts";
 
+/** Bytes. */
 const HEAD = 4 * 1024;
 const TAIL = 12 * 1024;
 
 export interface LogExcerpt {
   readonly output: string;
   readonly truncated: boolean;
-  /** The end of what was looked at, bytes from the beginning of the log. */
+  /** The offset in the log, in bytes, up to which it was read. */
   readonly end: number;
 }
 
-/** Head and tail of the log from byte `from` on. What is left out can be read in the file. */
+/** The head and the tail of the log after byte `from`. */
 export function readLogExcerpt(log: string, from = 0): LogExcerpt {
   const fd = openSync(log, "r");
   try {
     const end = fstatSync(fd).size;
     const bytes = Math.max(0, end - from);
-    if (bytes <= HEAD + TAIL) return { output: part(fd, from, bytes), truncated: false, end: from + bytes };
-    const head = truncate(part(fd, from, HEAD), HEAD);
-    const tail = truncateStart(part(fd, end - TAIL, TAIL), TAIL);
-    const left = `[... ${bytes - HEAD - TAIL} bytes left out; the whole output: read {"path": "${log}"} ...]`;
-    return { output: `${head}\n${left}\n${tail}`, truncated: true, end };
+    if (bytes <= HEAD + TAIL) return { output: readText(fd, from, bytes), truncated: false, end: from + bytes };
+    const head = truncate(readText(fd, from, HEAD), HEAD);
+    const tail = truncateStart(readText(fd, end - TAIL, TAIL), TAIL);
+    const omitted = `[... ${bytes - HEAD - TAIL} bytes left out; the complete output: read {"path": "${log}"} ...]`;
+    return { output: `${head}\n${omitted}\n${tail}`, truncated: true, end };
   } finally {
     closeSync(fd);
   }
 }
 
-/** Text of a range of bytes, without the pieces of characters at its ends. */
-function part(fd: number, from: number, length: number): string {
+/** The text of a range of bytes, without incomplete characters at its ends. */
+function readText(fd: number, from: number, length: number): string {
   const buffer = Buffer.alloc(length);
   const read = readSync(fd, buffer, 0, length, from);
   let start = 0;

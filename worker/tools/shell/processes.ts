@@ -1,19 +1,21 @@
-/** Finds and ends everything that a command has started, also what left its process group. */
+/**
+ * Finds and ends all processes that a command started, including those outside its process group.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const POLL_MS = 50;
 const KILL_ROUNDS = 40;
 
-/** The name of the variable that marks a command's processes. */
+/** The environment variable that marks the processes of a command. */
 export const MARKER = "JOB";
 
 /**
- * Live processes whose environment holds the marker; zombies have none. Empty where there is no
- * /proc.
+ * The ids of the processes whose environment contains the marker. Zombies have no environment.
+ * Empty on systems without /proc.
  */
-export function findMarked(job: string): number[] {
-  const wanted = `${MARKER}=${job}`;
+export function findMarked(marker: string): number[] {
+  const wanted = `${MARKER}=${marker}`;
   let names: string[];
   try {
     names = readdirSync("/proc");
@@ -32,7 +34,8 @@ export function findMarked(job: string): number[] {
     .map(Number);
 }
 
-function signal(pid: number, name: "SIGTERM" | "SIGKILL" | 0): boolean {
+/** Signal 0 only tests. @returns false when the process does not exist. */
+function sendSignal(pid: number, name: "SIGTERM" | "SIGKILL" | 0): boolean {
   try {
     process.kill(pid, name);
     return true;
@@ -42,18 +45,19 @@ function signal(pid: number, name: "SIGTERM" | "SIGKILL" | 0): boolean {
 }
 
 /**
- * Nothing of the command is left when this resolves, but for what the kernel itself cannot kill.
- * `group`: the process group's id; `graceMs`: from SIGTERM to SIGKILL.
+ * Resolves when all processes of the command have ended, except those that the operating system
+ * cannot kill.
+ * @param group the id of the process group. @param graceMs the time from SIGTERM to SIGKILL.
  */
-export async function endAll(group: number, job: string, graceMs: number): Promise<void> {
-  const alive = (): boolean => signal(-group, 0) || findMarked(job).length > 0;
+export async function endProcesses(group: number, marker: string, graceMs: number): Promise<void> {
+  const alive = (): boolean => sendSignal(-group, 0) || findMarked(marker).length > 0;
   if (!alive()) return;
-  signal(-group, "SIGTERM");
-  for (const pid of findMarked(job)) signal(pid, "SIGTERM");
+  sendSignal(-group, "SIGTERM");
+  for (const pid of findMarked(marker)) sendSignal(pid, "SIGTERM");
   for (let waited = 0; waited < graceMs && alive(); waited += POLL_MS) await sleep(POLL_MS);
   for (let round = 0; round < KILL_ROUNDS && alive(); round += 1) {
-    signal(-group, "SIGKILL");
-    for (const pid of findMarked(job)) signal(pid, "SIGKILL");
+    sendSignal(-group, "SIGKILL");
+    for (const pid of findMarked(marker)) sendSignal(pid, "SIGKILL");
     await sleep(POLL_MS / 5);
   }
 }

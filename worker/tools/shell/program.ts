@@ -1,10 +1,10 @@
 /**
- * A program that is talked to through its standard input and output, under the rules for processes
- * of command.ts.
+ * A program that communicates over its standard input and output, under the process rules of
+ * command.ts.
  *
- * P1 When `ended` resolves nothing of the program is left, whatever ended it.
- * P2 One that writes without end is ended: more than a burst that refills slowly, or one line that
- *    does not stop.
+ * P1 When `ended` resolves, the program has ended with everything that it started.
+ * P2 A program that floods is ended: its output exceeds a token bucket, or one line exceeds a
+ *    limit.
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -13,15 +13,19 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Transform, type Readable, type Writable } from "node:stream";
 import { truncateStart } from "../../lib/text.ts";
 import { allowedEnvironment } from "./environment.ts";
-import { endAll, MARKER } from "./processes.ts";
+import { endProcesses, MARKER } from "./processes.ts";
 
-/** Bytes that may come at once, bytes per second after that, and bytes of one line. */
+/** The token bucket: its size in bytes, and the bytes per second that refill it. */
 const BURST = 20 * 1024 * 1024;
 const REFILL = 1024 * 1024;
-const LONGEST_LINE = 10 * 1024 * 1024;
+/** Bytes. */
+const LINE_LIMIT = 10 * 1024 * 1024;
+/** Characters of standard error that are kept. */
 const STDERR_TAIL = 4_000;
+/** The time from SIGTERM to SIGKILL. */
 const GRACE_MS = 1_500;
-const LAST_OUTPUT_MS = 500;
+/** The wait for output that is still in the pipe when the program has ended. */
+const DRAIN_MS = 500;
 
 export interface ProgramOptions {
   readonly command: string;
@@ -32,13 +36,13 @@ export interface ProgramOptions {
 
 export class Program {
   readonly input: Writable;
-  /** Ends with the program, also when a child of it keeps the pipe open. */
+  /** Ends with the program, even if a child of it keeps the pipe open. */
   readonly output: Readable;
-  /** Why it is over, in words. Never rejects. */
+  /** Resolves with the reason, as text. Never rejects. */
   readonly ended: Promise<string>;
-  #why = "";
+  #reason = "";
   #errors = "";
-  #grace = GRACE_MS;
+  #graceMs = GRACE_MS;
   readonly #child: ChildProcess;
   readonly #stop = new AbortController();
 
@@ -54,77 +58,78 @@ export class Program {
     this.#child = child;
     this.input = child.stdin;
     this.input.on("error", () => {});
-    const output = measured((what) => this.#end(what, 0));
+    const output = createFloodGuard((reason) => this.#stopWith(reason, 0));
     output.on("error", () => {});
     child.stdout.on("error", () => {}).pipe(output);
     this.output = output;
     child.stderr
       .setEncoding("utf8")
       .on("data", (text: string) => (this.#errors = truncateStart(this.#errors + text, STDERR_TAIL)));
-    this.ended = this.#watch(marker);
+    this.ended = this.#waitForEnd(marker);
   }
 
-  /** What cannot be started has ended. */
+  /** Never throws: a program that cannot be started has ended. */
   static start(options: ProgramOptions): Program {
     return new Program(options);
   }
 
-  /** The last of what it said on standard error. */
+  /** The tail of its standard error. */
   get errors(): string {
     return this.#errors.trim();
   }
 
   /** Ends it with everything that it started. Idempotent. */
-  async close(why = "it was ended"): Promise<void> {
-    this.#end(why, GRACE_MS);
+  async close(reason = "it was ended"): Promise<void> {
+    this.#stopWith(reason, GRACE_MS);
     await this.ended;
   }
 
-  #end(why: string, graceMs: number): void {
+  #stopWith(reason: string, graceMs: number): void {
     if (this.#stop.signal.aborted) return;
-    this.#why ||= why;
-    this.#grace = graceMs;
+    this.#reason ||= reason;
+    this.#graceMs = graceMs;
     this.#stop.abort();
   }
 
-  async #watch(marker: string): Promise<string> {
+  async #waitForEnd(marker: string): Promise<string> {
     const child = this.#child;
     await new Promise<void>((resolve) => {
       child.on("exit", (code, signal) => {
-        this.#why ||= code === null ? `it was ended by ${signal ?? "a signal"}` : `it ended with exit code ${code}`;
+        this.#reason ||= code === null ? `it was ended by ${signal ?? "a signal"}` : `it ended with exit code ${code}`;
         resolve();
       });
       child.on("error", (error) => {
-        this.#why ||= `it could not be started: ${error.message}`;
+        this.#reason ||= `it could not be started: ${error.message}`;
         resolve();
       });
       this.#stop.signal.addEventListener("abort", () => resolve(), { once: true });
     });
-    if (child.pid !== undefined) await endAll(child.pid, marker, this.#grace);
+    if (child.pid !== undefined) await endProcesses(child.pid, marker, this.#graceMs);
     this.input.destroy();
-    // What it wrote last may still be in the pipe. Who else holds the pipe is gone, or is not
+    // The last output may still be in the pipe. Other holders of the pipe have ended, or are not
     // waited for.
     if (!this.output.readableEnded)
-      await Promise.race([once(this.output, "end").catch(() => undefined), delay(LAST_OUTPUT_MS)]);
+      await Promise.race([once(this.output, "end").catch(() => undefined), delay(DRAIN_MS)]);
     child.stdout?.destroy();
     child.stderr?.destroy();
     this.output.destroy();
-    return this.#why;
+    return this.#reason;
   }
 }
 
-function measured(flood: (why: string) => void): Transform {
-  let [left, at, line] = [BURST, performance.now(), 0];
+/** P2 */
+function createFloodGuard(onFlood: (reason: string) => void): Transform {
+  let [tokens, refilledAt, lineLength] = [BURST, performance.now(), 0];
   return new Transform({
     transform(chunk: Buffer, _encoding, done) {
       const now = performance.now();
-      left = Math.min(BURST, left + ((now - at) / 1_000) * REFILL) - chunk.length;
-      at = now;
+      tokens = Math.min(BURST, tokens + ((now - refilledAt) / 1_000) * REFILL) - chunk.length;
+      refilledAt = now;
       const end = chunk.lastIndexOf(10);
-      line = end === -1 ? line + chunk.length : chunk.length - end - 1;
-      if (left < 0) flood("it wrote more than 20 MB at once");
-      if (line > LONGEST_LINE) flood("it wrote a line of more than 10 MB");
-      if (left < 0 || line > LONGEST_LINE) return done();
+      lineLength = end === -1 ? lineLength + chunk.length : chunk.length - end - 1;
+      if (tokens < 0) onFlood("it wrote more than 20 MB at once");
+      if (lineLength > LINE_LIMIT) onFlood("it wrote a line of more than 10 MB");
+      if (tokens < 0 || lineLength > LINE_LIMIT) return done();
       done(null, chunk);
     },
   });

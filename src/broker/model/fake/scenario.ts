@@ -1,29 +1,29 @@
 /**
- * What the fake model says: a list of turns as data, each with what it thinks, says and calls, and
- * with the faults that come before it succeeds.
+ * A scenario of the fake model: a list of turns as data. Each turn has thinking, text, tool calls,
+ * and the faults that precede its success.
  */
 import { z } from "zod";
 
 const after = z.int().min(0).max(10_000);
 
 /**
- * Something that goes wrong with one request. `times`: that many requests for this turn fail, then
- * it succeeds. `after`: so many events of the stream pass first.
+ * A fault of one request. `times`: number of requests for the turn that fail before one succeeds.
+ * `after`: number of stream events that are sent first.
  */
 export const faultSchema = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("status"),
     status: z.int().min(400).max(599),
-    /** The `type` inside of the error body; by default the one that belongs to the status. */
+    /** `error.type` of the body; by default derived from the status. */
     type: z.string().optional(),
     message: z.string().optional(),
     /** Seconds, as a `retry-after` header. */
     retryAfter: z.number().min(0).optional(),
     times: z.int().positive().optional(),
   }),
-  /** The socket breaks. */
+  /** The connection is destroyed. */
   z.strictObject({ kind: z.literal("drop"), after, times: z.int().positive().optional() }),
-  /** Nothing more comes, and the socket stays open. */
+  /** The stream stops and the connection stays open. */
   z.strictObject({ kind: z.literal("stall"), after, times: z.int().positive().optional() }),
   /** An `error` event in mid-stream. */
   z.strictObject({
@@ -36,13 +36,13 @@ export const faultSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("no_message_stop"), times: z.int().positive().optional() }),
   z.strictObject({ kind: z.literal("refusal"), category: z.string().optional(), times: z.int().positive().optional() }),
   /**
-   * The turn's last tool call is cut by the token limit: stop reason `max_tokens`, half of its
-   * JSON.
+   * The turn's last tool call is truncated by the token limit: incomplete JSON, stop reason
+   * `max_tokens`.
    */
   z.strictObject({ kind: z.literal("cut_tool_json"), times: z.int().positive().optional() }),
   /** The turn's last tool call has an input that is not JSON. */
   z.strictObject({ kind: z.literal("invalid_tool_json"), times: z.int().positive().optional() }),
-  /** The window is full: refused before the stream (`error`), or noticed at its end (`stop`). */
+  /** The context window is full: an error instead of the stream, or a stop reason at its end. */
   z.strictObject({
     kind: z.literal("context_limit"),
     form: z.enum(["error", "stop"]),
@@ -60,7 +60,7 @@ export const turnSchema = z.strictObject({
     .optional(),
   /** By default `tool_use` with tools, else `end_turn`. */
   stop: z.string().optional(),
-  /** Replaces parts of the simulated count. */
+  /** Overrides fields of the simulated usage. */
   usage: z
     .strictObject({
       input_tokens: z.int().min(0).optional(),
@@ -69,43 +69,41 @@ export const turnSchema = z.strictObject({
       cache_creation_input_tokens: z.int().min(0).optional(),
     })
     .optional(),
-  /** Gone through in order: each until its `times` (1) are over. */
+  /** Applied in order, each `times` (default 1) requests long. */
   faults: z.array(faultSchema).max(20).optional(),
-  /** Between two events of the stream, ms. */
+  /** Delay between two stream events, ms. */
   delayMs: z.number().min(0).max(60_000).optional(),
 });
 export type Turn = z.infer<typeof turnSchema>;
 
 export const scenarioSchema = z.strictObject({
   turns: z.array(turnSchema).min(1).max(1_000),
-  /** What follows the last turn: that one again for ever, or (the default) a closing word. */
+  /** After the last turn: repeat it, or (default) answer that the scenario is over. */
   afterwards: z.enum(["again", "end"]).optional(),
   /**
-   * Requests for the provider's own summary: answered (the default), or refused as by a model that
-   * has none.
+   * Requests for a provider-side summary: answered (default), or refused as by a model without the
+   * feature.
    */
   compaction: z.enum(["offered", "refused"]).optional(),
 });
 export type Scenario = z.infer<typeof scenarioSchema>;
 
-/**
- * A prompt chooses its scenario with this: `[scenario:NAME]`; one that names none gets `default`.
- */
+/** A prompt selects its scenario with `[scenario:NAME]`; without it, `default` applies. */
 export const SCENARIO_MARK = /\[scenario:([\w.-]{1,64})\]/;
 
-/** The turn of this number (from 0). */
+/** @param index from 0. */
 export function getTurn(scenario: Scenario, index: number): Turn {
   const turn = scenario.turns[index] ?? (scenario.afterwards === "again" ? scenario.turns.at(-1) : undefined);
   return turn ?? { say: "The scenario is over." };
 }
 
-/** The fault of the `tried`th request (from 0) for this turn; null = it succeeds. */
+/** @param tried earlier requests for this turn. @returns null when the request succeeds. */
 export function getFault(turn: Turn, tried: number): Fault | null {
-  let left = tried;
+  let remaining = tried;
   for (const fault of turn.faults ?? []) {
     const times = fault.times ?? 1;
-    if (left < times) return fault;
-    left -= times;
+    if (remaining < times) return fault;
+    remaining -= times;
   }
   return null;
 }

@@ -2,23 +2,23 @@
  * A model that follows scenarios: the Messages API over real HTTP, for tests, evaluations and
  * demonstrations without a key.
  *
- * M1 It keeps no transcript: which turn comes next is counted from the assistant messages in the
- *    request, so a request that is sent again gets the same turn. Kept are, per conversation, how
- *    often each turn was tried (faults), what is cached, and how many turns a compaction took away.
- * M2 It is strict (strict.ts), and every request that it answered is in its books: what a client
- *    says it spent can be compared.
+ * M1 It stores no transcript. The next turn is derived from the number of assistant messages in the
+ *    request, so a repeated request gets the same turn. Stored per conversation: attempts per turn
+ *    (faults), the cached prompt size, and the number of turns that a compaction removed.
+ * M2 It validates like the provider (strict.ts) and records every request that it answered, so a
+ *    client's reported cost can be compared with the billed cost.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { waitForDrain } from "../drained.ts";
+import { waitForDrain } from "../../../core/lib/async.ts";
 import { computePrice } from "../prices.ts";
 import {
   createAnswer,
-  eventsOf,
+  createEvents,
   toMessage,
-  promptTokens,
+  countPromptTokens,
   createSummary,
   type FakeAnswer,
   type StreamEvent,
@@ -27,22 +27,22 @@ import { getFault, SCENARIO_MARK, getTurn, type Fault, type Scenario, type Turn 
 import { getBlocks, findViolation, isSummary, requestSchema, type FakeRequest } from "./strict.ts";
 
 export interface FakeModelOptions {
-  /** By name; `default` is for prompts that name none. */
+  /** By name; `default` is for prompts without a scenario mark. */
   readonly scenarios: Readonly<Record<string, Scenario>>;
-  /** The key that is accepted, as `x-api-key` or bearer token. */
+  /** The accepted key, sent as `x-api-key` or bearer token. */
   readonly apiKey: string;
   /** 0 or absent = any free port of 127.0.0.1. */
   readonly port?: number;
 }
 
-/** One request in the books. */
+/** One recorded request. */
 export interface ServedRequest {
   readonly conversation: string;
   readonly turn: number;
   readonly status: number;
   readonly fault: Fault["kind"] | null;
   readonly model: string;
-  /** What was billed: nothing for a request that was refused before it began. */
+  /** The billed cost; 0 for a request that was refused. */
   readonly usd: number;
   readonly request: FakeRequest;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
@@ -77,17 +77,17 @@ const ERROR_TYPES: Readonly<Record<number, string>> = {
 interface Conversation {
   readonly tries: Map<number, number>;
   /**
-   * Assistant messages in the last request, and how that began: another beginning means that older
-   * turns were summed up.
+   * Assistant messages in the last request, and its first message: when that changes, older turns
+   * were replaced by a summary.
    */
   answers: number;
-  beginning: string | null;
-  /** Turns that are no longer in the messages since they were summed up. */
+  firstMessage: string | null;
+  /** Turns that a summary replaced. */
   offset: number;
   cached: number;
 }
 
-class Books {
+class RequestLog {
   readonly entries: ServedRequest[] = [];
   readonly #conversations = new Map<string, Conversation>();
   #number = 0;
@@ -96,7 +96,7 @@ class Books {
     const known = this.#conversations.get(key) ?? {
       tries: new Map<number, number>(),
       answers: 0,
-      beginning: null,
+      firstMessage: null,
       offset: 0,
       cached: 0,
     };
@@ -126,22 +126,22 @@ class Refusal extends Error {
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 const firstText = (request: FakeRequest): string =>
   getBlocks(request.messages.find(({ role }) => role === "user") ?? { role: "user", content: "" })
-    .map((one) => String(one["text"] ?? ""))
+    .map((block) => String(block["text"] ?? ""))
     .join("\n");
 
-/** Who speaks: `metadata.user_id`, else the beginning of the conversation. */
-function keyOf(request: FakeRequest): string {
+/** Identifies the conversation: `metadata.user_id`, else a digest of the first user message. */
+function getConversationKey(request: FakeRequest): string {
   return request.metadata?.user_id ?? digest(firstText(request)).toString("hex").slice(0, 16);
 }
 
-function scenarioOf(scenarios: FakeModelOptions["scenarios"], request: FakeRequest): Scenario {
+function getScenario(scenarios: FakeModelOptions["scenarios"], request: FakeRequest): Scenario {
   const name = SCENARIO_MARK.exec(firstText(request))?.[1] ?? "default";
   const found = Object.hasOwn(scenarios, name) ? scenarios[name] : undefined;
   if (found === undefined) throw new Refusal(400, `There is no scenario "${name}".`);
   return found;
 }
 
-async function bodyOf(request: IncomingMessage): Promise<unknown> {
+async function readBody(request: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of request) {
@@ -166,13 +166,13 @@ function reply(
   response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
 }
 
-function authorised(request: IncomingMessage, apiKey: string): boolean {
+function isAuthorized(request: IncomingMessage, apiKey: string): boolean {
   const bearer = /^Bearer (.+)$/i.exec(request.headers.authorization ?? "")?.[1];
-  const given = [bearer, request.headers["x-api-key"]].filter((one) => typeof one === "string");
-  return given.some((one) => timingSafeEqual(digest(one), digest(apiKey)));
+  const candidates = [bearer, request.headers["x-api-key"]].filter((key) => typeof key === "string");
+  return candidates.some((key) => timingSafeEqual(digest(key), digest(apiKey)));
 }
 
-interface Next {
+interface PlannedTurn {
   readonly turn: Turn;
   readonly index: number;
   readonly fault: Fault | null;
@@ -182,23 +182,23 @@ interface Next {
 const SUMMARY_BETA = "compact-2026-09-04";
 
 /**
- * A summary is asked for: by its own parameter, or as an answer that may call no tool. It is no
- * turn of the scenario.
+ * True for a request for a summary: by parameter, or as an answer without tool calls. A summary is
+ * not counted as a turn.
  */
-const asksForSummary = ({ compaction, tool_choice: choice }: FakeRequest): boolean =>
+const isSummaryRequest = ({ compaction, tool_choice: choice }: FakeRequest): boolean =>
   compaction !== undefined || choice?.type === "none";
 
-/** Which turn is asked for, and what goes wrong this time. */
-function next(scenario: Scenario, books: Books, request: FakeRequest): Next {
-  const conversation = books.conversation(keyOf(request));
+/** The requested turn and its fault, if any; counts the attempt. */
+function planTurn(scenario: Scenario, log: RequestLog, request: FakeRequest): PlannedTurn {
+  const conversation = log.conversation(getConversationKey(request));
   const answers = request.messages.filter((message) => message.role === "assistant" && !isSummary(message)).length;
-  const beginning = JSON.stringify(request.messages[0]?.content);
-  if (conversation.beginning !== null && conversation.beginning !== beginning)
+  const firstMessage = JSON.stringify(request.messages[0]?.content);
+  if (conversation.firstMessage !== null && conversation.firstMessage !== firstMessage)
     conversation.offset += Math.max(0, conversation.answers - answers);
   conversation.answers = answers;
-  conversation.beginning = beginning;
+  conversation.firstMessage = firstMessage;
   const index = answers + conversation.offset;
-  if (asksForSummary(request))
+  if (isSummaryRequest(request))
     return { turn: { say: `Summary of the turns up to ${index}.` }, index, fault: null, cached: conversation.cached };
   const turn = getTurn(scenario, index);
   const tried = conversation.tries.get(index) ?? 0;
@@ -207,17 +207,22 @@ function next(scenario: Scenario, books: Books, request: FakeRequest): Next {
   return { turn, index, fault: getFault(turn, tried), cached };
 }
 
-function refuseFor(fault: Fault | null): void {
+function throwFault(fault: Fault | null): void {
   if (fault?.kind === "status")
-    throw new Refusal(fault.status, fault.message ?? "The fake model was told to fail.", fault.type, fault.retryAfter);
+    throw new Refusal(
+      fault.status,
+      fault.message ?? "The scenario makes this request fail.",
+      fault.type,
+      fault.retryAfter,
+    );
   if (fault?.kind === "context_limit" && fault.form === "error")
     throw new Refusal(400, `prompt is too long: ${WINDOW + 1} tokens > ${WINDOW} maximum`);
 }
 
-const frame = (event: StreamEvent): string => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+const toFrame = (event: StreamEvent): string => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
 
-/** @returns false when the stream was broken off before its end. */
-async function stream(
+/** @returns false when the stream ended prematurely. */
+async function sendStream(
   response: ServerResponse,
   answer: FakeAnswer,
   fault: Fault | null,
@@ -225,11 +230,11 @@ async function stream(
 ): Promise<boolean> {
   response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
   let sent = 0;
-  for (const event of eventsOf(answer)) {
-    if (fault !== null && "after" in fault && sent >= fault.after) return breakOff(response, fault);
+  for (const event of createEvents(answer)) {
+    if (fault !== null && "after" in fault && sent >= fault.after) return interrupt(response, fault);
     if (fault?.kind === "no_message_stop" && event.type === "message_stop") break;
     if (response.destroyed) return false;
-    if (!response.write(frame(event))) await waitForDrain(response);
+    if (!response.write(toFrame(event))) await waitForDrain(response);
     if (delayMs > 0) await delay(delayMs);
     sent += 1;
   }
@@ -237,58 +242,59 @@ async function stream(
   return true;
 }
 
-function breakOff(response: ServerResponse, fault: Fault): false {
-  // What was sent before the break has to leave first.
+function interrupt(response: ServerResponse, fault: Fault): false {
+  // Flush what was sent before the fault.
   if (fault.kind === "drop") response.write("\n", () => response.destroy());
   if (fault.kind === "error_event") {
     const type = fault.type ?? "overloaded_error";
-    response.end(frame({ type: "error", error: { type, message: "The fake model was told to fail." } }));
+    response.end(toFrame({ type: "error", error: { type, message: "The scenario makes this request fail." } }));
   }
   return false;
 }
 
 async function messages(
   options: FakeModelOptions,
-  books: Books,
+  log: RequestLog,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   if (request.headers["anthropic-version"] === undefined)
     throw new Refusal(400, "anthropic-version: header is required");
-  const parsed = requestSchema.safeParse(await bodyOf(request));
+  const parsed = requestSchema.safeParse(await readBody(request));
   if (!parsed.success)
-    throw new Refusal(400, parsed.error.issues.map((one) => `${one.path.join(".")}: ${one.message}`).join("; "));
-  const asked = parsed.data;
-  const wrong = findViolation(asked);
-  if (wrong !== null) throw new Refusal(400, wrong);
-  const scenario = scenarioOf(options.scenarios, asked);
-  const offered = String(request.headers["anthropic-beta"]).includes(SUMMARY_BETA) && scenario.compaction !== "refused";
-  if (!offered && (asked.compaction !== undefined || asked.messages.some(isSummary)))
+    throw new Refusal(400, parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; "));
+  const body = parsed.data;
+  const violation = findViolation(body);
+  if (violation !== null) throw new Refusal(400, violation);
+  const scenario = getScenario(options.scenarios, body);
+  const summaries =
+    String(request.headers["anthropic-beta"]).includes(SUMMARY_BETA) && scenario.compaction !== "refused";
+  if (!summaries && (body.compaction !== undefined || body.messages.some(isSummary)))
     throw new Refusal(400, "compaction: Extra inputs are not permitted");
-  const { turn, index, fault, cached } = next(scenario, books, asked);
+  const { turn, index, fault, cached } = planTurn(scenario, log, body);
   const entry = {
-    conversation: keyOf(asked),
+    conversation: getConversationKey(body),
     turn: index,
     fault: fault?.kind ?? null,
-    model: asked.model,
-    request: asked,
+    model: body.model,
+    request: body,
     headers: request.headers,
   };
   try {
-    refuseFor(fault);
+    throwFault(fault);
   } catch (error) {
-    books.entries.push({ ...entry, status: error instanceof Refusal ? error.status : 500, usd: 0 });
+    log.entries.push({ ...entry, status: error instanceof Refusal ? error.status : 500, usd: 0 });
     throw error;
   }
-  const caches = JSON.stringify(asked).includes('"cache_control"');
-  const id = books.nextId();
+  const caches = JSON.stringify(body).includes('"cache_control"');
+  const id = log.nextId();
   const answer =
-    asked.compaction === undefined
-      ? createAnswer({ request: asked, turn, fault, id, cached, caches })
-      : createSummary(asked, id, turn.say ?? "");
-  if (caches) books.conversation(entry.conversation).cached = promptTokens(asked);
-  books.entries.push({ ...entry, status: 200, usd: bill(asked.model, answer) });
-  if (asked.stream === true) await stream(response, answer, fault, turn.delayMs ?? 0);
+    body.compaction === undefined
+      ? createAnswer({ request: body, turn, fault, id, cached, caches })
+      : createSummary(body, id, turn.say ?? "");
+  if (caches) log.conversation(entry.conversation).cached = countPromptTokens(body);
+  log.entries.push({ ...entry, status: 200, usd: bill(body.model, answer) });
+  if (body.stream === true) await sendStream(response, answer, fault, turn.delayMs ?? 0);
   else reply(response, 200, toMessage(answer));
 }
 
@@ -309,18 +315,18 @@ const modelInfo = (id: string): object => ({
 
 async function route(
   options: FakeModelOptions,
-  books: Books,
+  log: RequestLog,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  if (!authorised(request, options.apiKey)) throw new Refusal(401, "invalid x-api-key");
+  if (!isAuthorized(request, options.apiKey)) throw new Refusal(401, "invalid x-api-key");
   const path = new URL(request.url ?? "/", "http://fake").pathname;
   const call = `${request.method} ${path}`;
-  if (call === "POST /v1/messages") return await messages(options, books, request, response);
+  if (call === "POST /v1/messages") return await messages(options, log, request, response);
   if (call === "POST /v1/messages/count_tokens") {
-    const parsed = requestSchema.omit({ max_tokens: true }).safeParse(await bodyOf(request));
+    const parsed = requestSchema.omit({ max_tokens: true }).safeParse(await readBody(request));
     if (!parsed.success) throw new Refusal(400, "The request is not valid.");
-    return reply(response, 200, { input_tokens: promptTokens({ ...parsed.data, max_tokens: 1 }) });
+    return reply(response, 200, { input_tokens: countPromptTokens({ ...parsed.data, max_tokens: 1 }) });
   }
   if (call === "GET /v1/models")
     return reply(response, 200, {
@@ -331,21 +337,21 @@ async function route(
     });
   const model = /^GET \/v1\/models\/([\w.-]+)$/.exec(call)?.[1];
   if (model !== undefined) return reply(response, 200, modelInfo(model));
-  throw new Refusal(404, "There is nothing at this path.");
+  throw new Refusal(404, "This path does not exist.");
 }
 
-function fail(response: ServerResponse, error: unknown): void {
+function sendError(response: ServerResponse, error: unknown): void {
   const { status, type, message, retryAfter } = error instanceof Refusal ? error : new Refusal(500, String(error));
   const headers: Record<string, string> = retryAfter === null ? {} : { "retry-after": String(retryAfter) };
   reply(response, status, { type: "error", error: { type, message }, request_id: "req_fake" }, headers);
 }
 
-/** Starts the server. Close it: streams that stall are ended with it. */
+/** Starts the server. `close` also ends stalled streams. */
 export async function startFakeModel(options: FakeModelOptions): Promise<FakeModel> {
-  const books = new Books();
+  const log = new RequestLog();
   const server: Server = createServer((request, response) => {
     response.on("error", () => undefined);
-    route(options, books, request, response).catch((error: unknown) => fail(response, error));
+    route(options, log, request, response).catch((error: unknown) => sendError(response, error));
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -354,8 +360,8 @@ export async function startFakeModel(options: FakeModelOptions): Promise<FakeMod
   const { port } = server.address() as AddressInfo;
   return {
     url: `http://127.0.0.1:${port}`,
-    requests: () => books.entries,
-    spentUsd: () => books.entries.reduce((sum, one) => sum + one.usd, 0),
+    requests: () => log.entries,
+    spentUsd: () => log.entries.reduce((sum, { usd }) => sum + usd, 0),
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeAllConnections();

@@ -1,16 +1,16 @@
 /**
- * What the real API refuses, refused here as well, so that an agent which passes here is not
- * surprised there.
+ * Validates requests like the real API, so that an agent that works with the fake model works with
+ * the provider.
  *
- * F1 A thinking block is bound to everything before it: its signature is a digest of system, tools,
- *    the messages before and the block's own message. A changed prefix is refused as the provider
- *    refuses it ("bound to a different conversation"): the transcript is append-only.
- * F2 Each tool_use is answered by one tool_result at the start of the very next message.
- * F3 A summary of the provider's own (`compaction`) is signed, and stands alone in the first
- *    message.
+ * F1 A thinking block is bound to its prefix: its signature is a digest of system, tools, the
+ *    preceding messages and the block's message. A changed prefix is refused with the provider's
+ *    error ("bound to a different conversation"): the transcript is append-only.
+ * F2 Each tool_use is followed by exactly one tool_result at the start of the next message.
+ * F3 A provider-side summary (`compaction`) is signed and is the only block of the first message.
  */
 import { createHash, type Hash } from "node:crypto";
 import { z } from "zod";
+import { canonicalJson } from "../../../core/lib/canonical-json.ts";
 
 const block = z.looseObject({ type: z.string() });
 export type Block = z.infer<typeof block>;
@@ -34,55 +34,44 @@ export const requestSchema = z.looseObject({
 export type FakeRequest = z.infer<typeof requestSchema>;
 export type FakeMessage = FakeRequest["messages"][number];
 
-const BREAKPOINTS = 4;
+const MAX_BREAKPOINTS = 4;
 
 export const getBlocks = (message: FakeMessage): readonly Block[] =>
   typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
 
-/**
- * The same text for the same value, whatever the order of keys; without cache marks and signatures,
- * which may differ.
- */
-function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
-  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
-  const entries = Object.entries(value).filter(
-    ([key, item]) => key !== "cache_control" && key !== "signature" && item !== undefined,
-  );
-  return `{${entries
-    .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, item]) => `${JSON.stringify(key)}:${canonical(item)}`)
-    .join(",")}}`;
-}
+/** Canonical JSON without cache marks and signatures, which may differ between equal requests. */
+const IGNORED: ReadonlySet<string> = new Set(["cache_control", "signature"]);
+const canonical = (value: unknown): string => canonicalJson(value, IGNORED);
 
-const prefixOf = (request: FakeRequest): Hash =>
+const hashPrefix = (request: FakeRequest): Hash =>
   createHash("sha256").update(canonical([request.system ?? null, request.tools ?? null]));
 
-/** The signature of a message's thinking: see F1. @param before the messages before it. */
+/** The signature of F1. @param before the preceding messages. */
 export function signThinking(request: FakeRequest, before: readonly FakeMessage[], content: readonly Block[]): string {
-  const digest = prefixOf(request);
+  const digest = hashPrefix(request);
   for (const message of before) digest.update(canonical([message.role, getBlocks(message)]));
   return digest.update(canonical(content)).digest("base64");
 }
 
-function breakpoints(value: unknown): number {
-  if (Array.isArray(value)) return value.reduce((sum: number, item) => sum + breakpoints(item), 0);
+function countBreakpoints(value: unknown): number {
+  if (Array.isArray(value)) return value.reduce((sum: number, item) => sum + countBreakpoints(item), 0);
   if (typeof value !== "object" || value === null) return 0;
   const own = "cache_control" in value && value.cache_control !== null && value.cache_control !== undefined ? 1 : 0;
   return (
-    own + Object.entries(value).reduce((sum, [key, item]) => sum + (key === "cache_control" ? 0 : breakpoints(item)), 0)
+    own +
+    Object.entries(value).reduce((sum, [key, item]) => sum + (key === "cache_control" ? 0 : countBreakpoints(item)), 0)
   );
 }
 
-function parameters(request: FakeRequest): string | null {
+function findBadParameter(request: FakeRequest): string | null {
   for (const name of ["temperature", "top_p", "top_k"])
     if (name in request) return `${name}: Extra inputs are not permitted`;
   if (request.tool_choice !== undefined && ["any", "tool"].includes(request.tool_choice.type))
     return "tool_choice: forced tool use is not supported by this model";
   if (request.thinking !== undefined && !["adaptive", "between_tools"].includes(request.thinking.type))
     return `thinking.type: ${request.thinking.type} is not supported by this model`;
-  if (breakpoints(request) > BREAKPOINTS)
-    return `A maximum of ${BREAKPOINTS} blocks with cache_control may be provided.`;
+  if (countBreakpoints(request) > MAX_BREAKPOINTS)
+    return `A maximum of ${MAX_BREAKPOINTS} blocks with cache_control may be provided.`;
   const names = (request.tools ?? []).map(({ name }) => name);
   if (new Set(names).size < names.length) return "tools: Tool names must be unique.";
   return null;
@@ -94,7 +83,7 @@ export const summarySignature = (text: string): string =>
   createHash("sha256").update(`summary ${text}`).digest("base64");
 
 /** F3 */
-function summaries(messages: readonly FakeMessage[]): string | null {
+function findBadSummary(messages: readonly FakeMessage[]): string | null {
   for (const [i, message] of messages.entries()) {
     if (!isSummary(message)) continue;
     const [one, ...others] = getBlocks(message);
@@ -106,7 +95,7 @@ function summaries(messages: readonly FakeMessage[]): string | null {
   return null;
 }
 
-function order(messages: readonly FakeMessage[]): string | null {
+function findBadOrder(messages: readonly FakeMessage[]): string | null {
   const [first] = messages;
   if (first?.role !== "user" && (first === undefined || !isSummary(first)))
     return "messages.0: the first message must use the user role";
@@ -123,19 +112,19 @@ function order(messages: readonly FakeMessage[]): string | null {
   return messages.at(-1)?.role === "assistant" ? "This model does not support assistant message prefill." : null;
 }
 
-const idsOf = (message: FakeMessage | undefined, type: string, key: string): string[] =>
+const getIds = (message: FakeMessage | undefined, type: string, key: string): string[] =>
   message === undefined ? [] : getBlocks(message).flatMap((one) => (one.type === type ? [String(one[key])] : []));
 
-function toolPairs(messages: readonly FakeMessage[]): string | null {
+function findUnpairedTool(messages: readonly FakeMessage[]): string | null {
   const seen = new Set<string>();
   for (const [i, message] of messages.entries()) {
-    const called = message.role === "assistant" ? idsOf(message, "tool_use", "id") : [];
-    const answered = new Set(idsOf(messages[i + 1], "tool_result", "tool_use_id"));
+    const called = message.role === "assistant" ? getIds(message, "tool_use", "id") : [];
+    const answered = new Set(getIds(messages[i + 1], "tool_result", "tool_use_id"));
     const missing = called.filter((id) => !answered.has(id));
     if (missing.length > 0)
       return `messages.${i}: tool_use ids were found without tool_result blocks immediately after: ${missing.join(", ")}`;
-    const before = new Set(idsOf(messages[i - 1], "tool_use", "id"));
-    for (const id of idsOf(message, "tool_result", "tool_use_id")) {
+    const before = new Set(getIds(messages[i - 1], "tool_use", "id"));
+    for (const id of getIds(message, "tool_result", "tool_use_id")) {
       if (!before.has(id)) return `messages.${i}: unexpected tool_use_id found in tool_result blocks: ${id}`;
       if (seen.has(id)) return `messages.${i}: each tool_use must have a single result: ${id}`;
       seen.add(id);
@@ -148,12 +137,9 @@ function toolPairs(messages: readonly FakeMessage[]): string | null {
   return null;
 }
 
-/**
- * Each message is digested once: the running digest of what stands before it is copied, not made
- * again.
- */
-function bindings(request: FakeRequest): string | null {
-  const before = prefixOf(request);
+/** Linear: the digest of the prefix is copied for each signed message, not computed again. */
+function findForeignThinking(request: FakeRequest): string | null {
+  const before = hashPrefix(request);
   for (const [i, message] of request.messages.entries()) {
     const blocks = getBlocks(message);
     const signed = message.role === "assistant" ? blocks.filter((one) => one.type === "thinking") : [];
@@ -165,13 +151,13 @@ function bindings(request: FakeRequest): string | null {
   return null;
 }
 
-/** What the API would say against this request; null = nothing. */
+/** The API's error message for an invalid request; null for a valid one. */
 export function findViolation(request: FakeRequest): string | null {
   return (
-    parameters(request) ??
-    summaries(request.messages) ??
-    order(request.messages) ??
-    toolPairs(request.messages) ??
-    bindings(request)
+    findBadParameter(request) ??
+    findBadSummary(request.messages) ??
+    findBadOrder(request.messages) ??
+    findUnpairedTool(request.messages) ??
+    findForeignThinking(request)
   );
 }

@@ -1,14 +1,14 @@
 /**
- * File systems in files: the one bound on a volume's size that every local engine keeps. A sparse
- * image with ext4 in it, attached to a loop device. Names are derived from the volume's, so that
- * what a crash left half done is found and finished or taken away.
+ * Bounded volumes for a local engine: a sparse image file with ext4, attached to a loop device.
+ * Names derive from the volume's name, so that work that a crash interrupted is found again and
+ * finished or removed.
  *
- * L1 An image appears whole, by a hard link, and is never made anew: whoever comes second uses the
- *    first one.
- * L2 Devices are given and taken under a lock on the image: no image gets two, and nobody takes one
- *    that is another image's by now.
- * L3 Volumes name a link beside the image, not a device: after a restart of the machine the same
- *    number may be another image's. The link is set right before each use.
+ * L1 An image appears complete, by a hard link, and is never created again: of two concurrent
+ *    creators the second uses the image of the first.
+ * L2 Devices are attached and detached under a lock on the image: no image gets two devices, and no
+ *    device is detached that belongs to another image by then.
+ * L3 Volumes refer to a symbolic link beside the image instead of a device, because device numbers
+ *    change when the machine restarts. The link is set immediately before each use.
  */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -26,172 +26,175 @@ const MIB = 1_024 * 1_024;
 const IMAGE = ".img";
 const DEVICE = ".dev";
 const DRAFT = ".new";
-/** A draft that is older was left by a crash, ms. */
+/** An older draft was left by a crash, ms. */
 const STALE_MS = 60_000;
-/** A file system with less than this left is full, bytes and files. */
-const FULL = { bytes: MIB, files: 16 } as const;
+/** A file system with less than this left counts as full. */
+const MIN_FREE = { bytes: MIB, inodes: 16 } as const;
+const TOOLS = ["losetup", "flock", "mkfs.ext4", "debugfs", "dumpe2fs"];
 
-/** `flock` makes the file if it is gone meanwhile: then it is empty. */
+/** `flock` creates a missing image as an empty file; such a file is removed again. */
 const ATTACH = 'test -s "$1" || { rm -f "$1"; exit 1; }; exec losetup --nooverlap --find --show "$1"';
 const DETACH =
-  'for one in $(losetup --associated "$1" --noheadings --output NAME); do losetup --detach "$one" || exit; done; rm -f "$1"';
+  'for device in $(losetup --associated "$1" --noheadings --output NAME); do losetup --detach "$device" || exit; done; rm -f "$1"';
 
 export interface DiskImage {
   readonly name: string;
-  /** On the host's disk. */
+  /** Allocated on the host's disk. */
   readonly bytes: number;
   /** Epoch ms. */
   readonly changedAt: number;
 }
 
-export interface LoopDevices {
-  /** Why this machine has none; null when it does. Asked once. */
-  missing(): Promise<string | null>;
-  /** The path that the engine mounts for this volume. */
-  deviceOf(name: string): string;
-  /**
-   * Makes the file system unless there is one, and puts it behind `deviceOf`. Idempotent. Rejects
-   * when there is no device left.
-   */
-  attach(name: string, sizeMb: number): Promise<void>;
-  /** Puts an image that is there behind `deviceOf` again. @returns false when there is none. */
-  reattach(name: string): Promise<boolean>;
-  /** True when nothing more can be written. Only of one that is not mounted. */
-  isFull(name: string): Promise<boolean>;
-  /** Nothing may be mounted any more. Idempotent. */
-  detach(name: string): Promise<void>;
-  /** Images that are here; drafts of makers that were killed are removed on the way. */
-  list(): DiskImage[];
-}
-
-async function tool(name: string, ...args: string[]): Promise<string> {
+async function runTool(name: string, ...args: string[]): Promise<string> {
   const env = { PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`, LC_ALL: "C" };
   return (await run(name, args, { env, timeout: TIMEOUT_MS })).stdout.trim();
 }
 
-/** L2 */
-function locked(image: string, script: string): Promise<string> {
-  return tool("flock", image, "sh", "-c", script, "sh", image);
+async function isInstalled(tool: string): Promise<boolean> {
+  try {
+    await runTool(tool, "-V");
+    return true;
+  } catch (error) {
+    return !(error instanceof Error && "code" in error && error.code === "ENOENT");
+  }
 }
 
-const lastLine = (error: unknown): string => errorMessage(error).trim().split("\n").at(-1) ?? "";
+/** L2 */
+function runLocked(image: string, script: string): Promise<string> {
+  return runTool("flock", image, "sh", "-c", script, "sh", image);
+}
 
-/** @param dir a folder of the coordinator's own, on a disk with room. */
-export function openLoopDevices(dir: string, crashpoint: (name: string) => void = () => undefined): LoopDevices {
-  let looked: Promise<string | null> | null = null;
-  const imageOf = (name: string): string => join(dir, name + IMAGE);
-  const deviceOf = (name: string): string => join(dir, name + DEVICE);
+const getLastLine = (error: unknown): string => errorMessage(error).trim().split("\n").at(-1) ?? "";
 
-  async function look(): Promise<string | null> {
-    if (process.platform !== "linux") return "loop devices are Linux's";
-    if (process.getuid?.() !== 0) return "the server does not run as root";
-    if (!existsSync("/dev/loop-control")) return "there is no /dev/loop-control";
-    const tools = ["losetup", "flock", "mkfs.ext4", "debugfs", "dumpe2fs"];
-    for (const name of tools) {
-      const there = await tool(name, "-V").then(
-        () => true,
-        (error: unknown) => !(error instanceof Error && "code" in error && error.code === "ENOENT"),
-      );
-      if (!there) return `${name} is not installed (packages util-linux, mount, e2fsprogs)`;
-    }
-    return await tryOut();
+export class LoopDevices {
+  readonly #dir: string;
+  readonly #crashpoint: (name: string) => void;
+  #obstacle: Promise<string | null> | null = null;
+
+  /** @param dir owned by the coordinator; its disk stores the images. */
+  constructor(dir: string, crashpoint: (name: string) => void = () => undefined) {
+    this.#dir = dir;
+    this.#crashpoint = crashpoint;
+  }
+
+  /** Why loop devices do not work on this machine; null = they do. Determined once. */
+  obstacle(): Promise<string | null> {
+    return (this.#obstacle ??= this.#findObstacle());
+  }
+
+  /** The path that the engine mounts for this volume. */
+  devicePath(name: string): string {
+    return join(this.#dir, name + DEVICE);
   }
 
   /**
-   * Having the tools does not mean being allowed to use them: in a container it usually is not so.
+   * Creates the image unless it exists, and attaches it to `devicePath`. Idempotent. Rejects when
+   * no loop device is free.
    */
-  async function tryOut(): Promise<string | null> {
+  async attach(name: string, sizeMb: number): Promise<void> {
+    if (!existsSync(this.#imagePath(name))) await this.#createImage(name, sizeMb);
+    this.#crashpoint("disk.made");
+    await this.reattach(name);
+    this.#crashpoint("disk.attached");
+  }
+
+  /** Attaches an existing image to `devicePath` (again). @returns false when none exists. */
+  async reattach(name: string): Promise<boolean> {
+    const image = this.#imagePath(name);
+    if (!existsSync(image)) return false;
+    const device = await runLocked(image, ATTACH);
+    const draft = this.#draftPath(name);
+    await symlink(device, draft);
+    await rename(draft, this.devicePath(name));
+    return true;
+  }
+
+  /** True when nothing more can be written. The image must not be mounted. */
+  async isFull(name: string): Promise<boolean> {
+    if (!existsSync(this.#imagePath(name))) return false;
+    const output = await runTool("dumpe2fs", "-h", this.#imagePath(name));
+    const parse = (field: string): number =>
+      Number(new RegExp(`^${field}:\\s+(\\d+)$`, "m").exec(output)?.[1] ?? Infinity);
+    // ext4 reserves clusters for its own use: 2 % of the blocks, at most 4,096.
+    const blocks = parse("Free blocks") - Math.min(parse("Block count") / 50, 4_096);
+    return blocks * parse("Block size") < MIN_FREE.bytes || parse("Free inodes") < MIN_FREE.inodes;
+  }
+
+  /** Removes device and image, which must not be mounted any more. Idempotent. */
+  async detach(name: string): Promise<void> {
+    rmSync(this.devicePath(name), { force: true });
+    if (existsSync(this.#imagePath(name))) await runLocked(this.#imagePath(name), DETACH);
+  }
+
+  /** All images. Removes stale drafts. */
+  list(): DiskImage[] {
+    if (!existsSync(this.#dir)) return [];
+    return readdirSync(this.#dir).flatMap((file) => {
+      const path = join(this.#dir, file);
+      const stats = statSync(path, { throwIfNoEntry: false });
+      const changedAt = stats?.mtimeMs ?? 0;
+      if (file.endsWith(DRAFT) && Date.now() - changedAt > STALE_MS) rmSync(path, { force: true });
+      if (stats === undefined || !file.endsWith(IMAGE)) return [];
+      return [{ name: file.slice(0, -IMAGE.length), bytes: stats.blocks * 512, changedAt }];
+    });
+  }
+
+  #imagePath(name: string): string {
+    return join(this.#dir, name + IMAGE);
+  }
+
+  #draftPath(name: string): string {
+    return join(this.#dir, `${name}.${randomBytes(6).toString("hex")}${DRAFT}`);
+  }
+
+  async #findObstacle(): Promise<string | null> {
+    if (process.platform !== "linux") return "loop devices require Linux";
+    if (process.getuid?.() !== 0) return "the server does not run as root";
+    if (!existsSync("/dev/loop-control")) return "there is no /dev/loop-control";
+    for (const tool of TOOLS)
+      if (!(await isInstalled(tool))) return `${tool} is not installed (packages util-linux, mount, e2fsprogs)`;
+    return await this.#tryMount();
+  }
+
+  /** Root in a container usually has the tools but not the permission to use them. */
+  async #tryMount(): Promise<string | null> {
     const probe = `probe-${process.pid}-${randomBytes(3).toString("hex")}`;
-    const place = mkdtempSync(join(tmpdir(), "slipway-probe-"));
+    const mountPoint = mkdtempSync(join(tmpdir(), "slipway-probe-"));
     try {
-      await make(probe, 16);
-      await reattach(probe);
-      await tool("mount", "-t", "ext4", deviceOf(probe), place);
-      await tool("umount", place);
+      await this.#createImage(probe, 16);
+      await this.reattach(probe);
+      await runTool("mount", "-t", "ext4", this.devicePath(probe), mountPoint);
+      await runTool("umount", mountPoint);
       return null;
     } catch (error) {
-      return lastLine(error) || "a loop device cannot be mounted";
+      return getLastLine(error) || "a loop device cannot be mounted";
     } finally {
-      await detach(probe).catch(() => undefined);
-      rmdirSync(place);
+      await this.detach(probe).catch(() => undefined);
+      rmdirSync(mountPoint);
     }
   }
 
   /** L1 */
-  async function make(name: string, sizeMb: number): Promise<void> {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
-    const draft = join(dir, `${name}.${randomBytes(6).toString("hex")}${DRAFT}`);
+  async #createImage(name: string, sizeMb: number): Promise<void> {
+    mkdirSync(this.#dir, { recursive: true, mode: 0o700 });
+    const draft = this.#draftPath(name);
     try {
       await writeFile(draft, "", { flag: "wx", mode: 0o600 });
       await truncate(draft, sizeMb * MIB);
-      const extended = `lazy_itable_init=1,nodiscard,root_owner=${WORKER_UID}:${WORKER_UID}`;
-      // What is in it does not outlive the attempt: a journal would only cost.
-      await tool(
-        "mkfs.ext4",
-        "-q",
-        "-F",
-        "-m",
-        "0",
-        "-i",
-        String(INODE_BYTES),
-        "-O",
-        "^has_journal,^resize_inode",
-        "-E",
-        extended,
-        draft,
-      );
-      // A workspace begins empty.
-      await tool("debugfs", "-w", "-R", "rmdir lost+found", draft);
-      await link(draft, imageOf(name));
+      await formatImage(draft);
+      await link(draft, this.#imagePath(name));
     } catch (error) {
-      if (!existsSync(imageOf(name))) throw error;
+      if (!existsSync(this.#imagePath(name))) throw error;
     } finally {
       rmSync(draft, { force: true });
     }
   }
+}
 
-  async function attach(name: string, sizeMb: number): Promise<void> {
-    if (!existsSync(imageOf(name))) await make(name, sizeMb);
-    crashpoint("disk.made");
-    await reattach(name);
-    crashpoint("disk.attached");
-  }
-
-  async function reattach(name: string): Promise<boolean> {
-    const image = imageOf(name);
-    if (!existsSync(image)) return false;
-    const device = await locked(image, ATTACH);
-    const draft = join(dir, `${name}.${randomBytes(6).toString("hex")}${DRAFT}`);
-    await symlink(device, draft);
-    await rename(draft, deviceOf(name));
-    return true;
-  }
-
-  async function detach(name: string): Promise<void> {
-    rmSync(deviceOf(name), { force: true });
-    if (existsSync(imageOf(name))) await locked(imageOf(name), DETACH);
-  }
-
-  async function isFull(name: string): Promise<boolean> {
-    if (!existsSync(imageOf(name))) return false;
-    const said = await tool("dumpe2fs", "-h", imageOf(name));
-    const number = (field: string): number =>
-      Number(new RegExp(`^${field}:\\s+(\\d+)$`, "m").exec(said)?.[1] ?? Infinity);
-    // The kernel keeps some for itself: a fiftieth, at most 4,096 blocks.
-    const blocks = number("Free blocks") - Math.min(number("Block count") / 50, 4_096);
-    return blocks * number("Block size") < FULL.bytes || number("Free inodes") < FULL.files;
-  }
-
-  function list(): DiskImage[] {
-    if (!existsSync(dir)) return [];
-    return readdirSync(dir).flatMap((file) => {
-      const found = statSync(join(dir, file), { throwIfNoEntry: false });
-      const changedAt = found?.mtimeMs ?? 0;
-      if (file.endsWith(DRAFT) && Date.now() - changedAt > STALE_MS) rmSync(join(dir, file), { force: true });
-      if (found === undefined || !file.endsWith(IMAGE)) return [];
-      return [{ name: file.slice(0, -IMAGE.length), bytes: found.blocks * 512, changedAt }];
-    });
-  }
-
-  return { missing: () => (looked ??= look()), deviceOf, attach, reattach, isFull, detach, list };
+/** No journal, because the content does not outlive the attempt; no lost+found folder. */
+async function formatImage(path: string): Promise<void> {
+  const extended = `lazy_itable_init=1,nodiscard,root_owner=${WORKER_UID}:${WORKER_UID}`;
+  const size = ["-m", "0", "-i", String(INODE_BYTES)];
+  await runTool("mkfs.ext4", "-q", "-F", ...size, "-O", "^has_journal,^resize_inode", "-E", extended, path);
+  await runTool("debugfs", "-w", "-R", "rmdir lost+found", path);
 }

@@ -1,109 +1,73 @@
 /**
- * Where a worker writes, and what keeps it from writing more than it may (decision 011).
+ * Where a worker writes, and how its disk limit is enforced (decision 011).
  *
- *   loop    a volume on a loop device: the kernel refuses what is too much, the worker sees ENOSPC
- *   watch   a plain volume: measured every few seconds, and a worker that has written too much is ended
- *   tmpfs   memory of the container: bounded by the kernel, gone when the worker ends
+ *   loop    a volume on a loop device: the kernel enforces the size, the worker sees ENOSPC
+ *   watch   a plain volume: measured every few seconds; a worker above its limit is killed
+ *   tmpfs   memory of the container: the kernel enforces the size; lost when the worker ends
  *
- * A volume is named after the container that it was made for, and goes with it.
+ * A volume has the name of the container that it was created for, and is removed with it.
  */
-import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { hostname } from "node:os";
-import { promisify } from "node:util";
 import type Docker from "dockerode";
 import { TaskFailure } from "../../../core/failure.ts";
+import type { HardeningCheck, SandboxSpec } from "../../../core/ports/sandbox.ts";
 import { INODE_BYTES, LABELS, WORKSPACE, type Workspace } from "../container-spec.ts";
 import { isLocalEngine, hasStatus, type Engine } from "../engine.ts";
-import { openLoopDevices, type DiskImage } from "./loop-devices.ts";
-import type { HardeningCheck, SandboxSpec } from "../../../core/ports/sandbox.ts";
+import { LoopDevices, type DiskImage } from "./loop-devices.ts";
+import { measureDirectory, measureVolume, type DiskUsage } from "./measure.ts";
 
 export interface DiskOptions {
   /** `auto` = loop where it works, else watch. */
   readonly mode: "auto" | "loop" | "watch" | "tmpfs";
-  /** Where images lie: a folder of the coordinator's own. */
+  /** Folder of the images, owned by the coordinator. */
   readonly dir: string;
-  /** For tasks that name no size, MiB. */
+  /** Limit of tasks that set none, MiB. */
   readonly defaultMb: number;
 }
 
-/** What needs nothing of this machine. */
+/** Works on every machine. */
 export const PLAIN_DISK: DiskOptions = { mode: "watch", dir: "", defaultMb: 4_096 };
 
 export interface DiskDeps extends DiskOptions {
   readonly engine: Engine;
-  /** False when the engine was chosen in another way than by the environment. */
+  /** False when the engine was selected by options instead of the environment. */
   readonly byEnvironment: boolean;
-  /** A path of this machine as the engine's machine calls it. */
-  readonly onHost: (path: string) => string;
+  /** Maps a path of this machine to the engine's machine. */
+  readonly toHost: (path: string) => string;
   readonly crashpoint: (name: string) => void;
 }
 
 export interface DiskBound {
   readonly kind: Workspace["kind"];
-  /** For people. */
-  readonly words: string;
+  /** Human-readable. */
+  readonly description: string;
 }
 
-export interface WorkspaceDisks {
-  /**
-   * How workspaces are bounded here. Rejects with `sandbox_unavailable` when mode `loop` does not
-   * work.
-   */
-  bound(): Promise<DiskBound>;
-  /** What a container of that name is told to mount. Makes nothing. */
-  workspace(spec: SandboxSpec): Promise<Workspace>;
-  /** Makes what must be there before the container starts. Idempotent. */
-  make(spec: SandboxSpec): Promise<void>;
-  /**
-   * Before a container is started or read: what a restart of the machine took away is put back, and
-   * what one that never ran lacks is made.
-   */
-  ready(info: Docker.ContainerInspectInfo): Promise<void>;
-  /** True when the container's workspace is not bounded by the kernel. */
-  isWatched(info: Docker.ContainerInspectInfo): boolean;
-  /**
-   * True when a watched workspace holds too much, or one that is bounded has nothing left; asked of
-   * the latter only when it has stopped. What cannot be measured is not full.
-   */
-  isFull(info: Docker.ContainerInspectInfo): Promise<boolean>;
-  /**
-   * How long a watched workspace may rest after the last look at it, ms: it could not be full
-   * before, on a disk of ordinary speed.
-   */
-  restMs(info: Docker.ContainerInspectInfo): number;
-  /** Takes away the volume and what is behind it. Idempotent. Rejects while a container uses it. */
-  remove(volume: string): Promise<void>;
-  images(): DiskImage[];
-  /** See Sandbox.storage. */
-  storage(): Promise<string | null>;
-}
-
-const TIMEOUT_MS = 60_000;
-/** Longest time for a container that is gone to let go of its volume, ms. */
+/** Longest wait until a volume is released after its container was removed, ms. */
 const BUSY_MS = 5_000;
 const MIB = 1_024 * 1_024;
-/** What a worker may be expected to write, per ms. */
-const PACE = { bytes: 0.5 * MIB, files: 50 } as const;
-/** Between two looks at a workspace, ms. Looking takes a tenth of the time at most. */
-const REST = { least: 500, most: 5_000, share: 10 } as const;
+/** Highest assumed write rate of a worker, per ms. */
+const WRITE_RATE = { bytes: 0.5 * MIB, files: 50 } as const;
+/** Pause between two measurements, ms; at least `factor` times the duration of a measurement. */
+const PAUSE = { min: 500, max: 5_000, factor: 10 } as const;
 
-export function diskHardeningCheck({ kind, words }: DiskBound): HardeningCheck {
-  return { name: "disk of workers", state: kind === "loop" ? "full" : "weaker", detail: words };
+export function diskHardeningCheck({ kind, description }: DiskBound): HardeningCheck {
+  return { name: "disk of workers", state: kind === "loop" ? "full" : "degraded", detail: description };
 }
 
-/** The name of the volume that holds the workspace; null = none. */
-export function volumeName(info: Docker.ContainerInspectInfo): string | null {
-  return info.Mounts.find((mount) => mount.Destination === WORKSPACE)?.Name ?? null;
+/** The volume mounted as the workspace; null = none. */
+export function getVolumeName(info: Docker.ContainerInspectInfo): string | null {
+  return info.Mounts.find(({ Destination }) => Destination === WORKSPACE)?.Name ?? null;
 }
 
-interface Asked {
+interface DiskSettings {
   readonly kind: Workspace["kind"];
   readonly sizeMb: number | null;
 }
 
-/** What the container was made with. */
-function askedOf(info: Docker.ContainerInspectInfo): Asked {
+/** The settings that the container was created with. */
+function readSettings(info: Docker.ContainerInspectInfo): DiskSettings {
   const mount = info.HostConfig.Mounts?.find(({ Target }) => Target === WORKSPACE);
   if (mount === undefined) return { kind: "tmpfs", sizeMb: null };
   const options = mount.VolumeOptions;
@@ -114,164 +78,196 @@ function askedOf(info: Docker.ContainerInspectInfo): Asked {
   };
 }
 
-export function openWorkspaceDisks(deps: DiskDeps): WorkspaceDisks {
-  const { engine } = deps;
-  const loops = openLoopDevices(deps.dir, deps.crashpoint);
-  const isHere = isLocalEngine() && deps.byEnvironment;
-  /** Ids of containers that were seen to hold too much: who is ended for it is judged by that. */
-  const overfull = new Set<string>();
-  /** By id of the container: what the last look allows. */
-  const rests = new Map<string, number>();
-  let decided: Promise<DiskBound> | null = null;
-  let root: Promise<string | null> | null = null;
+export class WorkspaceDisks {
+  readonly #deps: DiskDeps;
+  readonly #engine: Engine;
+  readonly #loops: LoopDevices;
+  readonly #isLocal: boolean;
+  /** Ids of containers measured above their limit, so that their exit is still classified so. */
+  readonly #overfull = new Set<string>();
+  /** Pause after the last measurement, by container id. */
+  readonly #pauses = new Map<string, number>();
+  #bound: Promise<DiskBound> | null = null;
+  #storage: Promise<string | null> | null = null;
 
-  async function rootDir(): Promise<string | null> {
-    if (!isHere) return null;
-    try {
-      const { DockerRootDir }: { DockerRootDir?: string } = await engine.call((docker) => docker.info());
-      return DockerRootDir !== undefined && existsSync(DockerRootDir) ? DockerRootDir : null;
-    } catch {
-      root = null;
-      return null;
-    }
+  constructor(deps: DiskDeps) {
+    this.#deps = deps;
+    this.#engine = deps.engine;
+    this.#loops = new LoopDevices(deps.dir, deps.crashpoint);
+    this.#isLocal = isLocalEngine() && deps.byEnvironment;
   }
 
-  /** The engine must be on this very machine, and mount as its root. */
-  async function whyNoLoops(): Promise<string | null> {
-    if (!isHere) return "the engine is on another machine";
-    const info: { Name?: string; SecurityOptions?: string[] | null } = await engine.call((docker) => docker.info());
-    const special = (info.SecurityOptions ?? []).find((one) => /^name=(?:rootless|userns)\b/.test(one));
-    if (special !== undefined) return `the engine maps users (${special.slice("name=".length)})`;
-    // In a container or a virtual machine of its own; whoever knows better says so.
-    if (deps.mode === "auto" && info.Name !== hostname())
-      return `the engine is on "${info.Name}", not on "${hostname()}"`;
-    return await loops.missing();
+  /**
+   * How the limit is enforced here. Determined once. Rejects with `sandbox_unavailable` when mode
+   * `loop` does not work; the next call then tries again.
+   */
+  bound(): Promise<DiskBound> {
+    const bound = (this.#bound ??= this.#chooseBound());
+    bound.catch(() => (this.#bound = null));
+    return bound;
   }
 
-  async function decide(): Promise<DiskBound> {
-    switch (deps.mode) {
-      case "tmpfs":
-        return { kind: "tmpfs", words: "workspaces are memory, bounded by the kernel, and cannot be salvaged" };
-      case "watch":
-        return { kind: "watch", words: weaker("SLIPWAY_DISK=watch") };
-      case "auto":
-      case "loop": {
-        const why = await whyNoLoops();
-        if (why === null) return { kind: "loop", words: "workspaces are bounded by the kernel (loop devices)" };
-        if (deps.mode === "auto") return { kind: "watch", words: weaker(why) };
-        throw new TaskFailure("sandbox_unavailable", {
-          detail: `SLIPWAY_DISK=loop does not work here: ${why.slice(0, 120)}.`,
-        });
-      }
-    }
+  /** The workspace setting of a new container. Creates nothing. */
+  async workspace(spec: SandboxSpec): Promise<Workspace> {
+    const { kind } = await this.bound();
+    const sizeMb = this.#getSizeMb(spec);
+    if (kind !== "loop") return { kind, sizeMb };
+    return { kind, sizeMb, device: this.#deps.toHost(this.#loops.devicePath(spec.name)) };
   }
 
-  function bound(): Promise<DiskBound> {
-    decided ??= decide();
-    decided.catch(() => (decided = null));
-    return decided;
+  /** Creates what must exist before the container starts. Idempotent. */
+  async make(spec: SandboxSpec): Promise<void> {
+    if ((await this.bound()).kind === "loop") await this.#loops.attach(spec.name, this.#getSizeMb(spec));
   }
 
-  const sizeOf = ({ limits }: SandboxSpec): number => limits.diskMb ?? deps.defaultMb;
-
-  async function workspace(spec: SandboxSpec): Promise<Workspace> {
-    const { kind } = await bound();
-    const sizeMb = sizeOf(spec);
-    return kind === "loop" ? { kind, sizeMb, device: deps.onHost(loops.deviceOf(spec.name)) } : { kind, sizeMb };
+  /**
+   * Call this before a container is started or read. Attaches the disk again after a restart of the
+   * machine, and creates a disk whose creation a crash prevented if the container has never run.
+   */
+  async ready(info: Docker.ContainerInspectInfo): Promise<void> {
+    const volume = getVolumeName(info);
+    const { kind, sizeMb } = readSettings(info);
+    const isCreated = info.State.Status === "created";
+    if (kind === "tmpfs" && !isCreated)
+      throw new TaskFailure("internal", { detail: "A workspace in memory is lost when its worker ends." });
+    if (kind !== "loop" || volume === null) return;
+    if (isCreated && sizeMb !== null) return await this.#loops.attach(volume, sizeMb);
+    if (await this.#loops.reattach(volume)) return;
+    throw new TaskFailure("sandbox_unavailable", { detail: `The disk of ${volume} is gone.` });
   }
 
-  async function remove(volume: string): Promise<void> {
+  /** True when the limit of the container's workspace is enforced by measuring. */
+  isWatched(info: Docker.ContainerInspectInfo): boolean {
+    return readSettings(info).kind === "watch";
+  }
+
+  /**
+   * True when a `watch` workspace is above its limit, or a `loop` workspace has no space left (for
+   * the latter the container must have stopped). False when it cannot be measured.
+   */
+  async isFull(info: Docker.ContainerInspectInfo): Promise<boolean> {
+    if (this.#overfull.has(info.Id)) return true;
+    const isFull = await this.#measure(info).catch(() => false);
+    if (isFull && readSettings(info).kind === "watch") this.#overfull.add(info.Id);
+    return isFull;
+  }
+
+  /**
+   * Time until the next measurement of a `watch` workspace, ms: at WRITE_RATE it cannot be full
+   * before.
+   */
+  pauseMs({ Id }: Docker.ContainerInspectInfo): number {
+    return this.#pauses.get(Id) ?? PAUSE.max;
+  }
+
+  /** Removes volume and disk. Idempotent. Rejects while a container uses the volume. */
+  async remove(volume: string): Promise<void> {
     for (const end = Date.now() + BUSY_MS; ; await new Promise((resolve) => setTimeout(resolve, 100))) {
       try {
-        await engine.call((docker, stop) => docker.getVolume(volume).remove({ abortSignal: stop }));
+        await this.#engine.call((docker, stop) => docker.getVolume(volume).remove({ abortSignal: stop }));
         break;
       } catch (error) {
         if (hasStatus(error, 404)) break;
         if (!hasStatus(error, 409) || Date.now() > end) throw error;
       }
     }
-    deps.crashpoint("disk.volume.removed");
-    await loops.detach(volume);
+    this.#deps.crashpoint("disk.volume.removed");
+    await this.#loops.detach(volume);
   }
 
-  /** Bytes and files; what cannot be read here is asked of the engine, which counts no files. */
-  async function measure(info: Docker.ContainerInspectInfo): Promise<{ bytes: number; files: number }> {
-    const path = info.Mounts.find((mount) => mount.Destination === WORKSPACE)?.Source ?? "";
-    if (isHere && process.getuid?.() === 0 && existsSync(path)) {
-      const [bytes, files] = await Promise.all([du(path, "--block-size=1"), du(path, "--inodes")]);
-      return { bytes, files };
+  images(): DiskImage[] {
+    return this.#loops.list();
+  }
+
+  /** See Sandbox.storage. */
+  storage(): Promise<string | null> {
+    return (this.#storage ??= this.#findStorage());
+  }
+
+  #getSizeMb({ limits }: SandboxSpec): number {
+    return limits.diskMb ?? this.#deps.defaultMb;
+  }
+
+  async #findStorage(): Promise<string | null> {
+    if (!this.#isLocal) return null;
+    try {
+      const info: { DockerRootDir?: string } = await this.#engine.call((docker) => docker.info());
+      return info.DockerRootDir !== undefined && existsSync(info.DockerRootDir) ? info.DockerRootDir : null;
+    } catch {
+      this.#storage = null;
+      return null;
     }
-    const name = volumeName(info);
-    const usage: { Volumes?: readonly { Name: string; UsageData?: { Size: number } | null }[] | null } =
-      await engine.call((docker) => docker.df(), undefined, TIMEOUT_MS);
-    return { bytes: usage.Volumes?.find((one) => one.Name === name)?.UsageData?.Size ?? 0, files: 0 };
   }
 
-  async function isFull(info: Docker.ContainerInspectInfo): Promise<boolean> {
-    if (overfull.has(info.Id)) return true;
-    const full = await look(info).catch(() => false);
-    if (full && askedOf(info).kind === "watch") overfull.add(info.Id);
-    return full;
-  }
-
-  async function look(info: Docker.ContainerInspectInfo): Promise<boolean> {
-    const { kind, sizeMb } = askedOf(info);
-    switch (kind) {
+  async #chooseBound(): Promise<DiskBound> {
+    const { mode } = this.#deps;
+    switch (mode) {
       case "tmpfs":
-        return false;
-      case "loop":
-        return await loops.isFull(volumeName(info) ?? "");
-      case "watch": {
-        if (sizeMb === null) return false;
-        const begun = Date.now();
-        const { bytes, files } = await measure(info);
-        const left = { bytes: sizeMb * MIB - bytes, files: (sizeMb * MIB) / INODE_BYTES - files };
-        const full = Math.min(left.bytes / PACE.bytes, left.files / PACE.files);
-        if (!info.State.Running) rests.delete(info.Id);
-        else rests.set(info.Id, Math.min(REST.most, Math.max(REST.least, full, (Date.now() - begun) * REST.share)));
-        return left.bytes < 0 || left.files < 0;
+        return {
+          kind: "tmpfs",
+          description: "workspaces are memory: the kernel enforces their size, and they cannot be salvaged",
+        };
+      case "watch":
+        return { kind: "watch", description: describeWatch("SLIPWAY_DISK=watch") };
+      case "auto":
+      case "loop": {
+        const obstacle = await this.#findLoopObstacle();
+        if (obstacle === null)
+          return { kind: "loop", description: "the kernel enforces the size of workspaces (loop devices)" };
+        if (mode === "auto") return { kind: "watch", description: describeWatch(obstacle) };
+        throw new TaskFailure("sandbox_unavailable", {
+          detail: `SLIPWAY_DISK=loop does not work here: ${obstacle.slice(0, 120)}.`,
+        });
       }
     }
   }
 
-  return {
-    bound,
-    workspace,
-    async make(spec) {
-      if ((await bound()).kind === "loop") await loops.attach(spec.name, sizeOf(spec));
-    },
-    async ready(info) {
-      const volume = volumeName(info);
-      if (askedOf(info).kind === "tmpfs" && info.State.Status !== "created")
-        throw new TaskFailure("internal", { detail: "A workspace in memory ends with its worker." });
-      const { kind, sizeMb } = askedOf(info);
-      if (kind !== "loop" || volume === null) return;
-      // The engine's list and the files are written by one who may have died in between.
-      if (info.State.Status === "created" && sizeMb !== null) return await loops.attach(volume, sizeMb);
-      if (await loops.reattach(volume)) return;
-      throw new TaskFailure("sandbox_unavailable", { detail: `The disk of ${volume} is gone.` });
-    },
-    isWatched: (info) => askedOf(info).kind === "watch",
-    isFull,
-    restMs: ({ Id }) => rests.get(Id) ?? REST.most,
-    remove,
-    images: () => loops.list(),
-    storage: () => (root ??= rootDir()),
-  };
+  /** Loop devices require an engine on this machine that mounts as this machine's root. */
+  async #findLoopObstacle(): Promise<string | null> {
+    if (!this.#isLocal) return "the engine is on another machine";
+    const info: { Name?: string; SecurityOptions?: string[] | null } = await this.#engine.call((docker) =>
+      docker.info(),
+    );
+    const mapping = (info.SecurityOptions ?? []).find((option) => /^name=(?:rootless|userns)\b/.test(option));
+    if (mapping !== undefined) return `the engine maps users (${mapping.slice("name=".length)})`;
+    // A different name suggests that one of the two runs in a container or virtual machine. Mode
+    // `loop` skips this check, for installations where the names differ for another reason.
+    if (this.#deps.mode === "auto" && info.Name !== hostname())
+      return `the engine is on "${info.Name}", not on "${hostname()}"`;
+    return await this.#loops.obstacle();
+  }
+
+  /** @returns true when the workspace is full. */
+  async #measure(info: Docker.ContainerInspectInfo): Promise<boolean> {
+    const { kind, sizeMb } = readSettings(info);
+    switch (kind) {
+      case "tmpfs":
+        return false;
+      case "loop":
+        return await this.#loops.isFull(getVolumeName(info) ?? "");
+      case "watch":
+        return sizeMb !== null && (await this.#measureWatched(info, sizeMb * MIB));
+    }
+  }
+
+  async #measureWatched(info: Docker.ContainerInspectInfo, limit: number): Promise<boolean> {
+    const begun = Date.now();
+    const { bytes, files } = await this.#measureUsage(info);
+    const free = { bytes: limit - bytes, files: limit / INODE_BYTES - files };
+    const earliestFull = Math.min(free.bytes / WRITE_RATE.bytes, free.files / WRITE_RATE.files);
+    const pause = Math.max(PAUSE.min, earliestFull, (Date.now() - begun) * PAUSE.factor);
+    if (info.State.Running) this.#pauses.set(info.Id, Math.min(PAUSE.max, pause));
+    else this.#pauses.delete(info.Id);
+    return free.bytes < 0 || free.files < 0;
+  }
+
+  /** By `du` where the files are readable here; else by the engine, which counts no files. */
+  async #measureUsage(info: Docker.ContainerInspectInfo): Promise<DiskUsage> {
+    const path = info.Mounts.find(({ Destination }) => Destination === WORKSPACE)?.Source ?? "";
+    if (this.#isLocal && process.getuid?.() === 0 && existsSync(path)) return await measureDirectory(path);
+    return await measureVolume(this.#engine, getVolumeName(info));
+  }
 }
 
-const weaker = (why: string): string =>
-  `workspaces have no bound that the kernel keeps (${why.slice(0, 80)}): a worker that writes more than its limit is ended some seconds later`;
-
-/** A tree that changes meanwhile makes it complain, and still count. */
-async function du(path: string, unit: string): Promise<number> {
-  const { stdout } = await promisify(execFile)("du", ["-sx", unit, "--", path], {
-    timeout: TIMEOUT_MS,
-    env: { PATH: process.env["PATH"] ?? "", LC_ALL: "C" },
-  }).catch((error: unknown) => {
-    if (error instanceof Error && "stdout" in error && typeof error.stdout === "string" && error.stdout !== "")
-      return { stdout: error.stdout };
-    throw error;
-  });
-  return Number(/^\d+/.exec(stdout)?.[0] ?? 0);
-}
+const describeWatch = (reason: string): string =>
+  `the kernel does not enforce the size of workspaces (${reason.slice(0, 80)}): a worker above its limit is killed some seconds later`;

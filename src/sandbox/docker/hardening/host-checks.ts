@@ -1,11 +1,9 @@
+/** Rates how well the host confines a worker's container, for `slipway doctor`. */
 import type { TransportKind } from "../transport/transport.ts";
 import { needsOurProfile } from "./seccomp.ts";
 import type { HardeningCheck } from "../../../core/ports/sandbox.ts";
 
-/**
- * The parts of the engine's answers that are looked at; an older or another engine may lack any of
- * them.
- */
+/** The part of the engine's /info that is read. Other and older engines may lack any field. */
 export interface EngineFacts {
   readonly ServerVersion?: string;
   readonly OperatingSystem?: string;
@@ -24,81 +22,82 @@ export interface EngineFacts {
 }
 
 const full = (name: string, detail: string): HardeningCheck => ({ name, state: "full", detail });
-const weaker = (name: string, detail: string): HardeningCheck => ({ name, state: "weaker", detail });
+const degraded = (name: string, detail: string): HardeningCheck => ({ name, state: "degraded", detail });
 
-/** One line for each thing that holds a container in its place. */
-export function checkHost(facts: EngineFacts, door: TransportKind): HardeningCheck[] {
-  const options = (facts.SecurityOptions ?? []).map((one) => one.split(",")[0]?.replace("name=", "") ?? "");
+/** One result per mechanism. `doctor --json` exposes the names, so they do not change. */
+export function checkHost(facts: EngineFacts, transport: TransportKind): HardeningCheck[] {
+  const options = (facts.SecurityOptions ?? []).map((option) => option.split(",")[0]?.replace("name=", "") ?? "");
   const version = facts.ServerVersion ?? "";
   return [
     full(
       "engine",
       `Docker ${version || "of an unknown version"}, ${facts.OperatingSystem ?? "?"}, kernel ${facts.KernelVersion ?? "?"}`,
     ),
-    seccomp(version, options),
+    checkSeccomp(version, options),
     options.includes("apparmor") || options.includes("selinux")
       ? full("access control", options.includes("apparmor") ? "AppArmor" : "SELinux")
-      : weaker(
+      : degraded(
           "access control",
-          "neither AppArmor nor SELinux: the kernel's other walls (no capabilities, no network, read-only root) stand alone",
+          "neither AppArmor nor SELinux: only the kernel's other restrictions apply (no capabilities, no network, read-only root)",
         ),
-    users(options),
-    cgroups(facts),
-    limits(facts),
-    door === "socket"
+    checkUsers(options),
+    checkCgroups(facts),
+    checkLimits(facts),
+    transport === "socket"
       ? full("door", "the broker's socket, mounted; no network")
       : full(
           "door",
-          "through the engine; no network. A helper takes about 45 MB of each task's memory, and no worker is started ahead",
+          "through the engine; no network. A relay uses about 45 MB of each task's memory, and the warm pool is disabled",
         ),
     facts.LiveRestoreEnabled === true
-      ? full("engine restart", "workers live through it (live-restore)")
-      : weaker(
+      ? full("engine restart", "workers keep running (live-restore)")
+      : degraded(
           "engine restart",
-          'ends all workers, and their tasks are tried again; "live-restore": true in the engine\'s daemon.json lets them live',
+          'ends all workers, and their tasks are retried; "live-restore": true in the engine\'s daemon.json keeps them running',
         ),
   ];
 }
 
-function seccomp(version: string, options: readonly string[]): HardeningCheck {
+function checkSeccomp(version: string, options: readonly string[]): HardeningCheck {
   if (!options.includes("seccomp"))
-    return weaker(
+    return degraded(
       "system calls",
-      "the engine filters none (no seccomp): an error in the kernel is all that a worker needs. Use another engine",
+      "the engine filters none (no seccomp), so a worker can reach every vulnerable system call. Use another engine",
     );
   return full(
     "system calls",
-    needsOurProfile(version) ? "Slipway's own list (this engine's is old)" : "the engine's list",
+    needsOurProfile(version) ? "Slipway's seccomp profile (the engine's is old)" : "the engine's seccomp profile",
   );
 }
 
-function users(options: readonly string[]): HardeningCheck {
+function checkUsers(options: readonly string[]): HardeningCheck {
   if (options.includes("rootless")) return full("users", "the engine runs without root");
-  if (options.includes("userns")) return full("users", "root of a container is nobody on the host (userns-remap)");
-  return weaker(
+  if (options.includes("userns"))
+    return full("users", "a container's users are unprivileged on the host (userns-remap)");
+  return degraded(
     "users",
-    "workers are an unprivileged user, but that of the host (no userns-remap): who breaks out is user 10001 there",
+    "workers run as an unprivileged user of the host (no userns-remap): after a breakout they are user 10001 there",
   );
 }
 
-function cgroups({ CgroupVersion: version, CgroupDriver: driver }: EngineFacts): HardeningCheck {
-  const words = `version ${version ?? "1"} (${driver ?? "?"})`;
-  if (version === "2") return full("control groups", words);
-  return weaker(
+function checkCgroups({ CgroupVersion: version, CgroupDriver: driver }: EngineFacts): HardeningCheck {
+  const summary = `version ${version ?? "1"} (${driver ?? "?"})`;
+  if (version === "2") return full("control groups", summary);
+  return degraded(
     "control groups",
-    `${words}: which process ended for want of memory is told less exactly than by version 2`,
+    `${summary}: an out-of-memory kill is attributed to its process less precisely than by version 2`,
   );
 }
 
-function limits(facts: EngineFacts): HardeningCheck {
+function checkLimits(facts: EngineFacts): HardeningCheck {
   const quota = facts.CPUCfsQuota ?? facts.CpuCfsQuota ?? true;
   const missing = [
     facts.MemoryLimit === false ? "memory" : null,
-    facts.SwapLimit === false ? "swap (a worker may use as much again as it has memory)" : null,
+    facts.SwapLimit === false ? "swap (a worker may use as much swap as it has memory)" : null,
     facts.PidsLimit === false ? "processes (a fork bomb is not stopped)" : null,
     quota ? null : "processor time",
-  ].filter((one) => one !== null);
+  ].filter((limit) => limit !== null);
   return missing.length === 0
     ? full("limits", "memory, swap, processes, processor time")
-    : weaker("limits", `not kept by this kernel: ${missing.join(", ")}`);
+    : degraded("limits", `not enforced by this kernel: ${missing.join(", ")}`);
 }

@@ -1,40 +1,37 @@
 /**
- * A worker's container on somebody else's image: nothing that the image says about how it is run
- * counts, but for the environment that its tools need. The image's own words are hostile, as is
- * everything in it.
+ * Settings of a container on a task's image. Of the image's own settings only the environment is
+ * kept, for its tools. The image is untrusted: its settings, like its files, may be hostile.
  */
 import { posix } from "node:path";
 import type { ContainerCreateOptions, ImageInspectInfo } from "dockerode";
 import { WORKER_DIR } from "../container-spec.ts";
 
-/**
- * The worker's own Node, in an image of somebody else: not on the PATH, so that the image's own
- * stays the one that tools find.
- */
+/** The worker's Node. It is not on the PATH, so that tools find the image's own Node. */
 export const NODE_FILE = `${WORKER_DIR}/node`;
 const WORKER_FILE = `${WORKER_DIR}/worker.mjs`;
 
-const MIB = 1_024 * 1_024;
 /**
- * A folder that the image declares a volume would be unbounded disk of the host. It gets this much
- * memory instead, which counts as the task's.
+ * A volume that the image declares would be unbounded disk of the host. A tmpfs of this size, which
+ * counts as the task's memory, replaces it.
  */
-const VOLUME_BYTES = 64 * MIB;
-/** What would change the worker itself, its loader, its shell or its git. */
-const CLEARED =
-  /^(LD_|GLIBC_|MALLOC_|NODE_(?!VERSION$|EXTRA_CA_CERTS$)|GIT_|OPENSSL_|SLIPWAY_|BASH_ENV$|BASH_FUNC|ENV$|SHELLOPTS$|BASHOPTS$)/;
+const VOLUME_BYTES = 64 * 1_024 * 1_024;
+/** Variables that would affect the worker, its loader, its shell or its git. */
+const CLEARED = new RegExp(
+  "^(LD_|GLIBC_|MALLOC_|NODE_(?!VERSION$|EXTRA_CA_CERTS$)|GIT_|OPENSSL_|SLIPWAY_" +
+    "|BASH_ENV$|BASH_FUNC|ENV$|SHELLOPTS$|BASHOPTS$)",
+);
 
-/** Paths that the image declares volumes, normalised. */
+/** Paths that the image declares as volumes, normalised. */
 export function listImageVolumes(image: ImageInspectInfo): string[] {
   const declared: unknown = image.Config.Volumes;
   if (typeof declared !== "object" || declared === null) return [];
   return [...new Set(Object.keys(declared).map((path) => posix.resolve("/", path)))].toSorted();
 }
 
-/** Memory in place of the image's volumes, but for those that are mounted already. */
-export function replacementConfig(volumes: readonly string[], taken: readonly string[]) {
+/** Tmpfs mounts that replace the image's volumes, except at paths that are mounted already. */
+export function createVolumeReplacements(volumes: readonly string[], mounted: readonly string[]) {
   return volumes
-    .filter((path) => !taken.includes(path))
+    .filter((path) => !mounted.includes(path))
     .map((path) => ({
       Type: "tmpfs" as const,
       Source: "",
@@ -43,26 +40,31 @@ export function replacementConfig(volumes: readonly string[], taken: readonly st
     }));
 }
 
+const getVariableName = (assignment: string): string => assignment.slice(0, assignment.indexOf("="));
+
 /**
- * @param body a container for Slipway's own image. @param image the prepared image as the engine
- * describes it.
+ * @param body a container on Slipway's own image.
+ * @param image the derived image.
  */
 export function overrideImageSettings(body: ContainerCreateOptions, image: ImageInspectInfo): ContainerCreateOptions {
-  const own = body.Env ?? [];
-  const names = new Set(own.map((one) => one.slice(0, one.indexOf("="))));
+  const env = body.Env ?? [];
+  const names = new Set(env.map(getVariableName));
   const cleared = (image.Config.Env ?? [])
-    .map((one) => one.slice(0, one.indexOf("=")))
+    .map(getVariableName)
     .filter((name) => CLEARED.test(name) && !names.has(name));
   const mounts = body.HostConfig?.Mounts ?? [];
-  const taken = [...mounts.map((mount) => mount.Target), ...Object.keys(body.HostConfig?.Tmpfs ?? {})];
+  const mounted = [...mounts.map(({ Target }) => Target), ...Object.keys(body.HostConfig?.Tmpfs ?? {})];
   return {
     ...body,
     Image: image.Id,
     Entrypoint: [NODE_FILE, WORKER_FILE],
     Cmd: [],
-    Env: [...own, ...cleared.map((name) => `${name}=`)],
+    Env: [...env, ...cleared.map((name) => `${name}=`)],
     Healthcheck: { Test: ["NONE"] },
     StopSignal: "SIGTERM",
-    HostConfig: { ...body.HostConfig, Mounts: [...mounts, ...replacementConfig(listImageVolumes(image), taken)] },
+    HostConfig: {
+      ...body.HostConfig,
+      Mounts: [...mounts, ...createVolumeReplacements(listImageVolumes(image), mounted)],
+    },
   };
 }

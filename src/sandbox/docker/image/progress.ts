@@ -1,82 +1,90 @@
 /**
- * What the engine says while it builds or pulls an image, one JSON object per line. All of it is
- * evidence; people are told each step of the build, and of everything else (downloads, the output
- * of commands) a line now and then, which also shows that it goes on.
+ * Follows a build or a pull: the engine streams one JSON object per line. All output is kept as
+ * evidence for a failure. Reported are each step of a build, and of the rest (downloads, output of
+ * commands) at most one line per QUIET_MS.
  */
+import { Readable } from "node:stream";
+import { TaskFailure } from "../../../core/failure.ts";
+import { isDiskFullMessage } from "../../../core/lib/disk-full.ts";
+import { diskFull, toEngineError } from "../engine.ts";
 
 export interface Line {
-  /** In the engine's words; null = nothing. */
+  /** The engine's output; null = none. */
   readonly text: string | null;
   readonly error: string | null;
-  /** The layer that this is about. */
+  /** Id of the layer that the line is about. */
   readonly layer: string | null;
   readonly percent: number | null;
-  /** How much of the layer, in bytes. */
+  /** Progress within the layer. */
   readonly bytes: { readonly current: number; readonly total: number } | null;
 }
 
-/** At most one line between two steps in this time, ms. */
+export type ReportLine = (line: Line) => void;
+
+/** Longest silence of a build or a pull, ms. */
+export const SILENCE_MS = 5 * 60_000;
+/** Shortest time between two reports, except for steps, ms. */
 const QUIET_MS = 2_000;
-const LONGEST = 120;
-/** Ids of what lies between the steps. */
+const MAX_CHARACTERS = 120;
+/** Lines kept as evidence. */
+const MAX_EVIDENCE = 60;
+/** Output between the steps that contains only ids. */
 const NOISE = /^(?:--->|Removing intermediate container|Successfully (?:built|tagged))/;
+const NO_SUCH_IMAGE = new RegExp(
+  "not found|manifest unknown|does not exist|access denied|unauthorized|no such image|invalid reference" +
+    "|no matching manifest|unsupported manifest|denied:",
+  "i",
+);
 
 export function parseLine(line: string): Line {
-  const nothing = { text: null, error: null, layer: null, percent: null, bytes: null };
+  const empty = { text: null, error: null, layer: null, percent: null, bytes: null };
   try {
-    const said: unknown = JSON.parse(line);
-    if (typeof said !== "object" || said === null) return nothing;
-    const word = (key: string): string | null => {
-      const value: unknown = Reflect.get(said, key);
+    const parsed: unknown = JSON.parse(line);
+    if (typeof parsed !== "object" || parsed === null) return empty;
+    const read = (key: string): string | null => {
+      const value: unknown = Reflect.get(parsed, key);
       return typeof value === "string" && value.trim() !== "" ? value.trim() : null;
     };
-    const status = word("status");
-    // The first line of a pull has an id too: the tag.
-    const layer = status === null || status.startsWith("Pulling from") ? null : word("id");
-    const bytes = bytesOf(Reflect.get(said, "progressDetail"));
-    const percent = bytes === null ? null : percentOf(bytes.current, bytes.total);
-    return { text: word("stream") ?? status, error: word("error"), layer, percent, bytes };
+    const status = read("status");
+    // In the first line of a pull `id` is the tag.
+    const layer = status === null || status.startsWith("Pulling from") ? null : read("id");
+    const bytes = parseBytes(Reflect.get(parsed, "progressDetail"));
+    const percent = bytes === null ? null : toPercent(bytes.current, bytes.total);
+    return { text: read("stream") ?? status, error: read("error"), layer, percent, bytes };
   } catch {
-    return { ...nothing, text: line };
+    return { ...empty, text: line };
   }
 }
 
-function bytesOf(detail: unknown): Line["bytes"] {
+function parseBytes(detail: unknown): Line["bytes"] {
   if (typeof detail !== "object" || detail === null) return null;
   const [current, total]: unknown[] = [Reflect.get(detail, "current"), Reflect.get(detail, "total")];
   return typeof current === "number" && typeof total === "number" && total > 0 ? { current, total } : null;
 }
 
-const percentOf = (current: number, total: number): number => Math.min(100, Math.floor((current / total) * 100));
+const toPercent = (current: number, total: number): number => Math.min(100, Math.floor((current / total) * 100));
 
-/**
- * Layers come in any order and at the same time; people are told how much of all that is known to
- * come is here.
- */
-export function createPullReporter(
-  image: string,
-  tell: (text: string) => void,
-  now: () => number,
-): (line: Line) => void {
+/** Reports one percentage for all layers, which are downloaded in parallel and in any order. */
+export function createPullReporter(image: string, report: (text: string) => void, now: () => number): ReportLine {
   const layers = new Map<string, { current: number; total: number }>();
   let quietUntil = 0;
   return ({ text, layer, bytes }) => {
     const known = layer === null ? undefined : layers.get(layer);
     if (layer !== null && text === "Downloading" && bytes !== null) layers.set(layer, bytes);
-    // What says "complete" was small, or has told its size before.
+    // Any later status means that the layer is complete; a small layer never reports its size.
     else if (known !== undefined) known.current = known.total;
     if (layers.size === 0 || now() < quietUntil) return;
     quietUntil = now() + QUIET_MS;
-    const sum = (key: "current" | "total"): number => [...layers.values()].reduce((all, one) => all + one[key], 0);
-    const percent = percentOf(sum("current"), sum("total"));
-    tell(
-      percent === 100 ? `unpacking ${image}` : `pulling ${image}: ${percent} % of ${Math.ceil(sum("total") / 1e6)} MB`,
-    );
+    const sum = (key: "current" | "total"): number =>
+      [...layers.values()].reduce((total, layerBytes) => total + layerBytes[key], 0);
+    const percent = toPercent(sum("current"), sum("total"));
+    if (percent === 100) report(`unpacking ${image}`);
+    else report(`pulling ${image}: ${percent} % of ${Math.ceil(sum("total") / 1e6)} MB`);
   };
 }
 
-/** A function that passes on what people want to know. */
-export function createProgressReporter(tell: (text: string) => void, now: () => number): (line: Line) => void {
+/** Reports a build. */
+export function createProgressReporter(report: (text: string) => void, now: () => number): ReportLine {
   let quietUntil = 0;
   return ({ text, layer, percent }) => {
     if (text === null || NOISE.test(text)) return;
@@ -84,11 +92,74 @@ export function createProgressReporter(tell: (text: string) => void, now: () => 
     if (!isStep && now() < quietUntil) return;
     if (!isStep) quietUntil = now() + QUIET_MS;
     const where = layer === null ? "" : ` ${layer}`;
-    tell(shorten(`${text}${where}${percent === null ? "" : ` ${percent} %`}`));
+    report(shorten(`${text}${where}${percent === null ? "" : ` ${percent} %`}`));
   };
 }
 
 function shorten(text: string): string {
   const line = text.replace(/\s+/g, " ");
-  return line.length <= LONGEST ? line : `${line.slice(0, LONGEST - 1)}…`;
+  return line.length <= MAX_CHARACTERS ? line : `${line.slice(0, MAX_CHARACTERS - 1)}…`;
+}
+
+/**
+ * Classifies an error message of a registry or an engine: `image_missing`, or `image_pull_failed`,
+ * which a retry may solve.
+ */
+export function pullFailure(detail: string, message: string, output: readonly string[] = []): TaskFailure {
+  const code = NO_SUCH_IMAGE.test(message) ? "image_missing" : "image_pull_failed";
+  const advice = /no matching manifest/i.test(message) ? " It exists, but not for this engine's architecture." : "";
+  return new TaskFailure(code, {
+    detail: `${detail}: ${message.slice(0, 300)}.${advice}`,
+    evidence: [...output, message].join("\n"),
+  });
+}
+
+/**
+ * Reads the engine's output to its end. Rejects when it contains an error, and after SILENCE_MS
+ * without output.
+ * @param failureDetail what could not be done, for the error's detail.
+ */
+export async function followProgress(
+  stream: NodeJS.ReadableStream,
+  failureDetail: string,
+  report: ReportLine,
+  signal: AbortSignal,
+): Promise<void> {
+  const source = stream instanceof Readable ? stream : new Readable().wrap(stream);
+  const handleLine = createLineHandler(failureDetail, report);
+  const onSilence = (): void => void source.destroy(new Error(`no progress within ${SILENCE_MS} ms`));
+  const onAbort = (): void => void source.destroy(new Error("aborted"));
+  let timer = setTimeout(onSilence, SILENCE_MS);
+  let rest = "";
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    for await (const piece of source) {
+      clearTimeout(timer);
+      timer = setTimeout(onSilence, SILENCE_MS);
+      const lines = (rest + String(piece)).split("\n");
+      rest = lines.pop() ?? "";
+      lines.forEach(handleLine);
+    }
+    handleLine(rest);
+  } catch (error) {
+    throw toEngineError(error, signal);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Reports each line that is not empty, and throws at one that contains an error. */
+function createLineHandler(failureDetail: string, report: ReportLine): (raw: string) => void {
+  const output: string[] = [];
+  return (raw) => {
+    if (raw.trim() === "") return;
+    const line = parseLine(raw);
+    const { text, error, layer } = line;
+    if (text !== null && layer === null) output.push(text);
+    if (output.length > MAX_EVIDENCE) output.shift();
+    if (error === null) return report(line);
+    if (isDiskFullMessage(`${error} ${output.slice(-5).join(" ")}`)) throw diskFull([...output, error].join("\n"));
+    throw pullFailure(failureDetail, error, output);
+  };
 }

@@ -1,6 +1,6 @@
 /**
- * Slipway's own image, built from the Dockerfile's `worker` target when it is not there. The tag
- * holds a digest of what went in, so that an upgraded worker is another image.
+ * Slipway's own image, built from the `worker` target of the Dockerfile when the engine lacks it.
+ * The tag is a digest of Dockerfile and worker program, so a changed worker is a new image.
  */
 import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
@@ -8,32 +8,18 @@ import { Readable } from "node:stream";
 import type Docker from "dockerode";
 import { errorMessage } from "../../../core/error.ts";
 import { TaskFailure } from "../../../core/failure.ts";
-import { hasStatus, type Engine } from "../engine.ts";
-import { followProgress, SILENCE_MS } from "./follow.ts";
-import { createProgressReporter } from "./progress.ts";
 import { createSingleFlight } from "../../../core/lib/single-flight.ts";
-import { tar } from "./tar.ts";
+import { hasStatus, type Engine } from "../engine.ts";
+import { createArchive } from "./archive.ts";
+import { createProgressReporter, followProgress, SILENCE_MS } from "./progress.ts";
 
 export interface WorkerSource {
   readonly dockerfile: string;
-  /** dist/worker.mjs, or a stand-in. */
+  /** dist/worker.mjs; tests use a stand-in. */
   readonly workerFile: string;
 }
 
-export const OWN_REPOSITORY = "slipway-worker";
-
-export interface WorkerImage {
-  /**
-   * The name to create containers from. Rejects with `image_missing` when the sources of the image
-   * are not there.
-   */
-  name(): Promise<string>;
-  /**
-   * Resolves when the engine has it. Rejects with `image_missing`, `image_pull_failed` or
-   * `sandbox_unavailable`.
-   */
-  prepare(progress: (text: string) => void, signal: AbortSignal): Promise<void>;
-}
+export const WORKER_REPOSITORY = "slipway-worker";
 
 /** @returns null when the engine has no such image. */
 export async function inspectImage(
@@ -49,70 +35,79 @@ export async function inspectImage(
   }
 }
 
-export function openWorkerImage(engine: Engine, source: WorkerSource): WorkerImage {
-  const builds = createSingleFlight<void>();
-  let known: { readonly version: string | null; readonly name: string } | null = null;
+export class WorkerImage {
+  readonly #engine: Engine;
+  readonly #source: WorkerSource;
+  readonly #builds = createSingleFlight<void>();
+  #cached: { readonly fingerprint: string | null; readonly name: string } | null = null;
 
-  async function parts(): Promise<{ dockerfile: Buffer; worker: Buffer }> {
+  constructor(engine: Engine, source: WorkerSource) {
+    this.#engine = engine;
+    this.#source = source;
+  }
+
+  /** The tag. Rejects with `image_missing` when the source files do not exist. */
+  async name(): Promise<string> {
+    const fingerprint = await this.#readFingerprint();
+    if (this.#cached !== null && this.#cached.fingerprint === fingerprint) return this.#cached.name;
+    const { dockerfile, worker } = await this.#readSource();
+    const digest = createHash("sha256").update(dockerfile).update("\0").update(worker).digest("hex");
+    const name = `${WORKER_REPOSITORY}:${digest.slice(0, 12)}`;
+    this.#cached = { fingerprint, name };
+    return name;
+  }
+
+  /**
+   * Resolves when the engine has the image. Rejects with `image_missing`, `image_pull_failed` or
+   * `sandbox_unavailable`.
+   */
+  async prepare(progress: (text: string) => void, signal: AbortSignal): Promise<void> {
+    const name = await this.name();
+    if ((await inspectImage(this.#engine, name, signal)) !== null) return;
+    await this.#builds.join(name, (report) => this.#build(name, report), progress, signal);
+  }
+
+  async #readSource(): Promise<{ dockerfile: Buffer; worker: Buffer }> {
+    const { dockerfile, workerFile } = this.#source;
     try {
-      return { dockerfile: await readFile(source.dockerfile), worker: await readFile(source.workerFile) };
+      return { dockerfile: await readFile(dockerfile), worker: await readFile(workerFile) };
     } catch (error) {
-      const detail = "What the worker image is built from is not there: run `npm run build`.";
+      const detail = "The source files of the worker image do not exist: run `npm run build`.";
       throw new TaskFailure("image_missing", { detail, evidence: errorMessage(error) });
     }
   }
 
-  /**
-   * When the sources were written, and how large they are: what was read of them holds as long as
-   * that does.
-   */
-  async function version(): Promise<string | null> {
-    const stats = await Promise.all([source.dockerfile, source.workerFile].map((file) => stat(file).catch(() => null)));
-    return stats.includes(null)
-      ? null
-      : JSON.stringify(stats.map((found) => [found?.mtimeMs, found?.size, found?.ino]));
+  /** Times and sizes of the source files, so that they are hashed only after a change. */
+  async #readFingerprint(): Promise<string | null> {
+    const { dockerfile, workerFile } = this.#source;
+    const stats = await Promise.all([dockerfile, workerFile].map((file) => stat(file).catch(() => null)));
+    if (stats.includes(null)) return null;
+    return JSON.stringify(stats.map((file) => [file?.mtimeMs, file?.size, file?.ino]));
   }
 
-  async function name(): Promise<string> {
-    const now = await version();
-    if (known !== null && known.version === now) return known.name;
-    const { dockerfile, worker } = await parts();
-    const digest = createHash("sha256").update(dockerfile).update("\0").update(worker).digest("hex");
-    known = { version: now, name: `${OWN_REPOSITORY}:${digest.slice(0, 12)}` };
-    return known.name;
-  }
-
-  async function build(image: string, progress: (text: string) => void): Promise<void> {
+  async #build(image: string, report: (text: string) => void): Promise<void> {
+    // Shared by several callers, so it has no caller's signal.
     const { signal } = new AbortController();
-    const { dockerfile, worker } = await parts();
-    const context = tar([
-      { name: "Dockerfile", content: dockerfile },
-      { name: "dist/worker.mjs", content: worker },
+    const { dockerfile, worker } = await this.#readSource();
+    const context = await createArchive([
+      { type: "file", name: "Dockerfile", content: dockerfile },
+      { type: "file", name: "dist/worker.mjs", content: worker },
     ]);
-    progress(`building ${image}`);
+    report(`building ${image}`);
     const options = { t: image, target: "worker", rm: true, forcerm: true };
-    const stream = await engine.call(
+    const stream = await this.#engine.call(
       (docker) => docker.buildImage(Readable.from([context]), options),
       signal,
       SILENCE_MS,
     );
-    await followProgress(
-      stream,
-      "The worker image could not be built",
-      createProgressReporter(progress, Date.now),
-      signal,
-    );
-    if ((await inspectImage(engine, image)) === null)
+    const reportLine = createProgressReporter(report, Date.now);
+    await followProgress(stream, "The worker image could not be built", reportLine, signal);
+    if ((await inspectImage(this.#engine, image)) === null)
       throw new TaskFailure("image_missing", { detail: `The engine has no image ${image}.` });
-    progress(`${image} is ready`);
+    report(`${image} is ready`);
   }
+}
 
-  return {
-    name,
-    async prepare(progress, signal) {
-      const image = await name();
-      if ((await inspectImage(engine, image, signal)) !== null) return;
-      await builds.join(image, (tell) => build(image, tell), progress, signal);
-    },
-  };
+export function openWorkerImage(engine: Engine, source: WorkerSource): WorkerImage {
+  return new WorkerImage(engine, source);
 }

@@ -1,126 +1,81 @@
 /**
- * The door of a container on an engine that does not see our files (another machine, a virtual
- * one): the broker's socket cannot be mounted there.
+ * The transport for engines that cannot mount the broker's socket: another machine, or a virtual
+ * machine.
  *
- * U1 A helper in the container (worker/connection/relay.ts) listens where the socket would lie, and
- *    speaks HTTP/2 with us over its own standard streams, which the engine carries. Each connection
- *    of the worker is one CONNECT stream; for each we dial the broker's socket, which stays on this
- *    machine. The container has no network and nobody has a port (decision 024).
- * U2 The helper is as hostile as the worker: streams, headers and sessions are bounded, and nothing
- *    but CONNECT is answered. One that gives no sign of life is given up.
- * U3 A tunnel belongs to this process: a coordinator that starts again digs another one. A helper
+ * U1 A relay in the container (worker/connection/relay.ts) listens at the path of the socket and
+ *    speaks HTTP/2 with the coordinator over the standard streams of an exec. Each connection of
+ *    the worker is one CONNECT stream, for which the coordinator connects to the broker's socket on
+ *    its own machine. The container has no network, and no port is opened (decision 024).
+ * U2 The relay is as untrusted as the worker: streams, headers and sessions are bounded, only
+ *    CONNECT is answered, and a relay that misses its pings is disconnected.
+ * U3 A tunnel belongs to this process: after a restart the coordinator opens a new one. A relay
  *    that ends is started again while its container runs.
  */
 import { createServer, type Http2Session, type ServerHttp2Stream } from "node:http2";
 import { connect } from "node:net";
-import { Duplex, finished, Transform, type TransformCallback } from "node:stream";
+import { Duplex, finished } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { isAbort } from "../../../core/error.ts";
 import type { Engine } from "../engine.ts";
+import { StandardOutput } from "./stream-demux.ts";
 
-export interface ExecTunnels {
-  /**
-   * From now on, while the container runs, its worker reaches the socket at `path`. `worker`: how
-   * it is started there. Idempotent; never throws.
-   */
-  keep(name: string, path: string, worker: readonly string[]): void;
-  close(): void;
-}
-
-/** Connections of one worker at a time: a little above what the broker keeps (decision 019). */
-const STREAMS = 300;
-const WINDOW = 1_048_576;
-const HEADERS = 2_048;
-/**
- * How often a helper is asked for a sign of life, and after how much silence it is given up, ms.
- */
-const PING_MS = 2_000;
-const DEAF_MS = 10_000;
-/** A helper that ends is started again after this, doubled each time that it ends soon, ms. */
-const REST_MS = 100;
-const REST_MAX_MS = 5_000;
-/** One that lived so long had no trouble of its own, ms. */
+/** Concurrent connections per worker: a little above the broker's limit (decision 019). */
+const MAX_STREAMS = 300;
+const WINDOW_BYTES = 1_048_576;
+const MAX_HEADER_BYTES = 2_048;
+const PING_INTERVAL_MS = 2_000;
+/** A relay without an answer to a ping for this long is disconnected. */
+const PING_TIMEOUT_MS = 10_000;
+/** Delay before a relay is restarted, doubled with each run shorter than HEALTHY_MS. */
+const RESTART_MIN_MS = 100;
+const RESTART_MAX_MS = 5_000;
 const HEALTHY_MS = 10_000;
 
-const FRAME = 8;
-const STDOUT = 1;
-
-/**
- * The standard output in the engine's framing: a byte that says which stream, three of nothing,
- * four of length, then so many bytes.
- */
-export class StandardOutput extends Transform {
-  #head = Buffer.alloc(0);
-  #left = 0;
-  #wanted = false;
-
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    let at = 0;
-    while (at < chunk.length) {
-      if (this.#left === 0) {
-        const take = Math.min(FRAME - this.#head.length, chunk.length - at);
-        this.#head = Buffer.concat([this.#head, chunk.subarray(at, at + take)]);
-        at += take;
-        if (this.#head.length < FRAME) break;
-        this.#wanted = this.#head[0] === STDOUT;
-        this.#left = this.#head.readUInt32BE(4);
-        this.#head = Buffer.alloc(0);
-      } else {
-        const piece = chunk.subarray(at, at + this.#left);
-        if (this.#wanted) this.push(piece);
-        this.#left -= piece.length;
-        at += piece.length;
-      }
-    }
-    done();
-  }
-}
-
-/** Serves one helper until its streams end. */
-function serve(line: Duplex, path: string): Promise<void> {
+/** Serves one relay until its streams end. */
+function serve(relay: Duplex, socketPath: string): Promise<void> {
   const server = createServer({
     maxSessionMemory: 16,
     settings: {
-      maxConcurrentStreams: STREAMS,
-      initialWindowSize: WINDOW,
-      maxHeaderListSize: HEADERS,
+      maxConcurrentStreams: MAX_STREAMS,
+      initialWindowSize: WINDOW_BYTES,
+      maxHeaderListSize: MAX_HEADER_BYTES,
       enablePush: false,
     },
   });
   server.on("session", (session) => {
-    session.setLocalWindowSize(4 * WINDOW);
-    session.on("error", () => line.destroy());
-    session.on("close", () => line.destroy());
-    attend(session, line);
+    session.setLocalWindowSize(4 * WINDOW_BYTES);
+    session.on("error", () => relay.destroy());
+    session.on("close", () => relay.destroy());
+    pingRegularly(session, relay);
   });
-  server.on("sessionError", () => line.destroy());
+  server.on("sessionError", () => relay.destroy());
   server.on("stream", (stream, headers) => {
     stream.on("error", () => undefined);
-    if (headers[":method"] === "CONNECT") join(stream, path);
+    if (headers[":method"] === "CONNECT") forward(stream, socketPath);
     else stream.close();
   });
-  const over = new Promise<void>((resolve) => finished(line, () => resolve()));
-  line.on("error", () => undefined);
-  server.emit("connection", line);
-  return over;
+  const ended = new Promise<void>((resolve) => finished(relay, () => resolve()));
+  relay.on("error", () => undefined);
+  server.emit("connection", relay);
+  return ended;
 }
 
 /**
- * A session that was told nonsense may stop reading without a word; then the end of the line is not
- * seen either.
+ * After a protocol error Node's session may stop reading without an event; the end of the stream is
+ * then never seen. The ping timeout ends such a session.
  */
-function attend(session: Http2Session, line: Duplex): void {
-  let heardAt = Date.now();
+function pingRegularly(session: Http2Session, relay: Duplex): void {
+  let answeredAt = Date.now();
   const timer = setInterval(() => {
-    if (Date.now() - heardAt > DEAF_MS) return void line.destroy();
-    if (!session.destroyed) session.ping((error) => (error === null ? (heardAt = Date.now()) : line.destroy()));
-  }, PING_MS);
-  line.once("close", () => clearInterval(timer));
+    if (Date.now() - answeredAt > PING_TIMEOUT_MS) return void relay.destroy();
+    if (!session.destroyed) session.ping((error) => (error === null ? (answeredAt = Date.now()) : relay.destroy()));
+  }, PING_INTERVAL_MS);
+  relay.once("close", () => clearInterval(timer));
 }
 
-/** Both ends close their half by themselves; who breaks, breaks the other. */
-function join(stream: ServerHttp2Stream, path: string): void {
-  const socket = connect({ path, allowHalfOpen: true });
+/** Half-close is forwarded in both directions; an error on one side closes the other. */
+function forward(stream: ServerHttp2Stream, socketPath: string): void {
+  const socket = connect({ path: socketPath, allowHalfOpen: true });
   socket.on("connect", () => {
     if (stream.destroyed) return void socket.destroy();
     stream.respond({ ":status": 200 });
@@ -135,22 +90,61 @@ function join(stream: ServerHttp2Stream, path: string): void {
   stream.on("close", () => socket.destroy());
 }
 
-export interface TunnelDeps {
+export interface ExecTunnelDeps {
   readonly engine: Engine;
   /** False when the container has ended or is gone; rejects when the engine does not answer. */
-  readonly runs: (name: string, signal: AbortSignal) => Promise<boolean>;
+  readonly isRunning: (name: string, signal: AbortSignal) => Promise<boolean>;
 }
 
-export function openExecTunnels({ engine, runs }: TunnelDeps): ExecTunnels {
-  const dug = new Map<string, Promise<void>>();
-  const closing = new AbortController();
+export class ExecTunnels {
+  readonly #engine: Engine;
+  readonly #isRunning: ExecTunnelDeps["isRunning"];
+  readonly #open = new Set<string>();
+  readonly #closing = new AbortController();
 
-  async function dig(name: string, path: string, worker: readonly string[]): Promise<void> {
-    const { signal } = closing;
-    const exec = await engine.call(
+  constructor({ engine, isRunning }: ExecTunnelDeps) {
+    this.#engine = engine;
+    this.#isRunning = isRunning;
+  }
+
+  /**
+   * Keeps a tunnel from the container to the socket at `socketPath` open while the container runs.
+   * Idempotent; never throws.
+   * @param command starts the worker's program in the container; `relay` is appended.
+   */
+  open(name: string, socketPath: string, command: readonly string[]): void {
+    if (this.#closing.signal.aborted || this.#open.has(name)) return;
+    this.#open.add(name);
+    void this.#keepOpen(name, socketPath, command)
+      .catch(() => undefined)
+      .finally(() => this.#open.delete(name));
+  }
+
+  close(): void {
+    this.#closing.abort();
+  }
+
+  /** Errors of one run are dropped: only the container's end stops the restarts. */
+  async #keepOpen(name: string, socketPath: string, command: readonly string[]): Promise<void> {
+    const { signal } = this.#closing;
+    let pause = RESTART_MIN_MS;
+    while (!signal.aborted) {
+      const begun = Date.now();
+      await this.#runRelay(name, socketPath, command).catch(() => undefined);
+      if (!(await this.#isRunning(name, signal).catch(() => true))) return;
+      pause = Date.now() - begun > HEALTHY_MS ? RESTART_MIN_MS : Math.min(RESTART_MAX_MS, pause * 2);
+      await delay(pause, undefined, { signal }).catch((error: unknown) => {
+        if (!isAbort(error)) throw error;
+      });
+    }
+  }
+
+  async #runRelay(name: string, socketPath: string, command: readonly string[]): Promise<void> {
+    const { signal } = this.#closing;
+    const exec = await this.#engine.call(
       (docker, stop) =>
         docker.getContainer(name).exec({
-          Cmd: [...worker, "relay"],
+          Cmd: [...command, "relay"],
           AttachStdin: true,
           AttachStdout: true,
           AttachStderr: false,
@@ -159,45 +153,17 @@ export function openExecTunnels({ engine, runs }: TunnelDeps): ExecTunnels {
         }),
       signal,
     );
-    const raw = await engine.call(() => exec.start({ hijack: true, stdin: true }), signal);
+    const raw = await this.#engine.call(() => exec.start({ hijack: true, stdin: true }), signal);
     const output = new StandardOutput();
     raw.on("error", () => output.destroy());
-    const line = Duplex.from({ readable: raw.pipe(output), writable: raw });
-    const stop = (): void => void line.destroy();
+    const relay = Duplex.from({ readable: raw.pipe(output), writable: raw });
+    const stop = (): void => void relay.destroy();
     signal.addEventListener("abort", stop, { once: true });
     try {
-      await serve(line, path);
+      await serve(relay, socketPath);
     } finally {
       signal.removeEventListener("abort", stop);
       raw.destroy();
     }
   }
-
-  async function hold(name: string, path: string, worker: readonly string[]): Promise<void> {
-    const { signal } = closing;
-    let rest = REST_MS;
-    while (!signal.aborted) {
-      const begun = Date.now();
-      // Whatever went wrong: what counts is whether the container still runs.
-      await dig(name, path, worker).catch(() => undefined);
-      if (!(await runs(name, signal).catch(() => true))) return;
-      rest = Date.now() - begun > HEALTHY_MS ? REST_MS : Math.min(REST_MAX_MS, rest * 2);
-      await delay(rest, undefined, { signal }).catch((error: unknown) => {
-        if (!isAbort(error)) throw error;
-      });
-    }
-  }
-
-  return {
-    keep(name, path, worker) {
-      if (closing.signal.aborted || dug.has(name)) return;
-      const held = hold(name, path, worker)
-        .catch(() => undefined)
-        .finally(() => dug.delete(name));
-      dug.set(name, held);
-    },
-    close() {
-      closing.abort();
-    },
-  };
 }

@@ -1,59 +1,63 @@
 /**
- * How a container's worker reaches its broker: by the socket's folder, which it mounts, or by a
- * tunnel where the engine does not see our files.
+ * How a worker in a container reaches its broker: over the broker's socket, whose folder is
+ * mounted, or over an exec tunnel when the engine cannot mount files of this machine.
  */
 import type Docker from "dockerode";
 import { join } from "node:path";
 import { LABELS } from "../container-spec.ts";
 import { isLocalEngine, type Engine } from "../engine.ts";
-import { openExecTunnels, type TunnelDeps } from "./exec-tunnel.ts";
+import { ExecTunnels, type ExecTunnelDeps } from "./exec-tunnel.ts";
 
 export type TransportKind = "socket" | "tunnel";
 
 export interface TransportOptions {
-  /** Absent or `auto`: a tunnel for an engine on another machine or in a virtual one. */
+  /** Absent or `auto`: a tunnel for an engine on another machine or in a virtual machine. */
   readonly transport?: "auto" | TransportKind | undefined;
-  /** See DockerSandboxOptions. An engine that was named in code is on this machine. */
+  /** See DockerSandboxOptions. With explicit options the engine counts as local. */
   readonly docker?: Docker.DockerOptions | null;
 }
 
-export interface WorkerTransport {
-  /** Asked of the engine once. Rejects when it does not answer. */
-  kind(): Promise<TransportKind>;
-  /**
-   * To be called by whoever looks after a container: keeps its tunnel open if it has one.
-   * Idempotent.
-   */
-  attend(name: string, info: Docker.ContainerInspectInfo | null): void;
-  close(): void;
-}
-
-/** A desktop's engine runs in a machine of its own, and says so in its name. */
+/** Desktop products run the engine in a virtual machine; its operating system names the product. */
 const DESKTOP = /docker desktop|orbstack|colima|rancher desktop/i;
 
-export function openTransport(options: TransportOptions, engine: Engine, runs: TunnelDeps["runs"]): WorkerTransport {
-  const tunnels = openExecTunnels({ engine, runs });
-  let chosen: Promise<TransportKind> | null = null;
+export class WorkerTransport {
+  readonly #options: TransportOptions;
+  readonly #engine: Engine;
+  readonly #tunnels: ExecTunnels;
+  #detected: Promise<TransportKind> | null = null;
 
-  function kind(): Promise<TransportKind> {
-    const asked = options.transport ?? "auto";
-    if (asked !== "auto") return Promise.resolve(asked);
-    if (!isLocalEngine() && !options.docker) return Promise.resolve("tunnel");
-    chosen ??= engine
-      .call((docker) => docker.info() as Promise<{ OperatingSystem?: string }>)
-      .then(({ OperatingSystem = "" }) => (DESKTOP.test(OperatingSystem) ? "tunnel" : "socket"));
-    chosen.catch(() => (chosen = null));
-    return chosen;
+  constructor(options: TransportOptions, engine: Engine, isRunning: ExecTunnelDeps["isRunning"]) {
+    this.#options = options;
+    this.#engine = engine;
+    this.#tunnels = new ExecTunnels({ engine, isRunning });
   }
 
-  return {
-    kind,
-    attend(name, info) {
-      if (info?.State.Running !== true) return;
-      const { Labels, Entrypoint } = info.Config;
-      const place = Labels[LABELS.door];
-      if (place) tunnels.keep(name, join(place, "b.sock"), [Entrypoint ?? []].flat());
-    },
-    close: () => tunnels.close(),
-  };
+  /** Detected once. Rejects when the engine does not answer; the next call then detects again. */
+  kind(): Promise<TransportKind> {
+    const { transport = "auto", docker } = this.#options;
+    if (transport !== "auto") return Promise.resolve(transport);
+    if (!isLocalEngine() && !docker) return Promise.resolve("tunnel");
+    const detected = (this.#detected ??= this.#detect());
+    detected.catch(() => (this.#detected = null));
+    return detected;
+  }
+
+  /** Opens the container's tunnel if it uses one and is running. Idempotent. */
+  connect(name: string, info: Docker.ContainerInspectInfo | null): void {
+    if (info?.State.Running !== true) return;
+    const { Labels, Entrypoint } = info.Config;
+    const socketDir = Labels[LABELS.socketDir];
+    if (socketDir) this.#tunnels.open(name, join(socketDir, "b.sock"), [Entrypoint ?? []].flat());
+  }
+
+  close(): void {
+    this.#tunnels.close();
+  }
+
+  async #detect(): Promise<TransportKind> {
+    const { OperatingSystem = "" } = await this.#engine.call(
+      (docker) => docker.info() as Promise<{ OperatingSystem?: string }>,
+    );
+    return DESKTOP.test(OperatingSystem) ? "tunnel" : "socket";
+  }
 }

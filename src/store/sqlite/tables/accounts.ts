@@ -1,8 +1,9 @@
-/** People in SQL. Writes go through the same batches as tasks, and are as durable. */
+/** Users, sessions, tokens and credentials in SQL. Writes share the group commit of tasks. */
 import type { Connection } from "../driver.ts";
 import type { AccessToken, Accounts, Credential, Role, Session, User } from "../../../core/ports/accounts.ts";
 import { SlipwayError } from "../../../core/error.ts";
 import { WriteError, type GroupCommit } from "../writer/group-commit.ts";
+import type { AccountWrites } from "../writer/messages.ts";
 
 interface UserRow {
   id: string;
@@ -41,9 +42,9 @@ interface CredentialRow {
   created_at: number;
 }
 
-const userOf = (row: UserRow): User => ({ id: row.id, email: row.email, role: row.role, createdAt: row.created_at });
+const toUser = (row: UserRow): User => ({ id: row.id, email: row.email, role: row.role, createdAt: row.created_at });
 
-const sessionOf = (row: SessionRow): Session => ({
+const toSession = (row: SessionRow): Session => ({
   id: row.id,
   userId: row.user_id,
   tokenHash: row.token_hash,
@@ -53,7 +54,7 @@ const sessionOf = (row: SessionRow): Session => ({
   revokedAt: row.revoked_at,
 });
 
-const tokenOf = (row: TokenRow): AccessToken => ({
+const toToken = (row: TokenRow): AccessToken => ({
   id: row.id,
   userId: row.user_id,
   name: row.name,
@@ -63,7 +64,7 @@ const tokenOf = (row: TokenRow): AccessToken => ({
   lastUsedAt: row.last_used_at,
 });
 
-const credentialOf = (row: CredentialRow): Credential => ({
+const toCredential = (row: CredentialRow): Credential => ({
   id: row.id,
   userId: row.user_id,
   host: row.host,
@@ -72,12 +73,10 @@ const credentialOf = (row: CredentialRow): Credential => ({
   createdAt: row.created_at,
 });
 
-/** A row or null, by way of `map`. */
-const maybe = <R, T>(row: R | undefined, map: (row: R) => T): T | null => (row === undefined ? null : map(row));
+/** Maps a row, or returns null when there is none. */
+const mapRow = <R, T>(row: R | undefined, map: (row: R) => T): T | null => (row === undefined ? null : map(row));
 
-export type AccountWrites = ReturnType<typeof accountWrites>;
-
-export function accountWrites(db: Connection) {
+export function accountWrites(db: Connection): AccountWrites {
   const createUser = db.prepare(
     "INSERT INTO users (id, email, role, password_hash, created_at) VALUES (?, ?, ?, ?, ?)",
   );
@@ -117,17 +116,17 @@ export function accountWrites(db: Connection) {
   };
 }
 
-/** What is taken shows as `conflict`. */
-async function unlessTaken(what: string, insert: Promise<void>): Promise<void> {
+/** Converts a violated unique constraint into `conflict`. */
+async function orConflict(what: string, insert: Promise<void>): Promise<void> {
   try {
     await insert;
   } catch (error) {
     const taken = error instanceof WriteError && /^SQLITE_CONSTRAINT_(UNIQUE|PRIMARYKEY)$/.test(error.code ?? "");
-    throw taken ? new SlipwayError("conflict", `${what} exists already.`, { cause: error }) : error;
+    throw taken ? new SlipwayError("conflict", `${what} already exists.`, { cause: error }) : error;
   }
 }
 
-export function sqliteAccounts(db: Connection, batch: GroupCommit): Accounts {
+export function sqliteAccounts(db: Connection, groupCommit: GroupCommit): Accounts {
   const userById = db.prepare<[string], UserRow>("SELECT * FROM users WHERE id = ?");
   const userByEmail = db.prepare<[string], UserRow>("SELECT * FROM users WHERE email = ?");
   const users = db.prepare<[], UserRow>("SELECT * FROM users ORDER BY created_at, id");
@@ -143,24 +142,24 @@ export function sqliteAccounts(db: Connection, batch: GroupCommit): Accounts {
     "SELECT * FROM credentials WHERE user_id = ? AND host = ?",
   );
   return {
-    createUser: (user) => unlessTaken("A user with this e-mail", batch.run("createUser", user)),
-    user: async (id) => maybe(userById.get(id), userOf),
+    createUser: (user) => orConflict("A user with this e-mail", groupCommit.run("createUser", user)),
+    user: async (id) => mapRow(userById.get(id), toUser),
     login: async (email) =>
-      maybe(userByEmail.get(email.toLowerCase()), (row) => ({ ...userOf(row), passwordHash: row.password_hash })),
-    users: async () => users.all().map(userOf),
-    createSession: (session) => unlessTaken("The session", batch.run("createSession", session)),
-    session: async (id) => maybe(sessionById.get(id), sessionOf),
-    sessionByHash: async (hash) => maybe(sessionByHash.get(hash) ?? byPrevious.get(hash), sessionOf),
-    rotateSession: (id, fromHash, toHash, at) => batch.run("rotateSession", id, fromHash, toHash, at),
-    revokeSession: (id, at) => batch.run("revokeSession", id, at),
-    createToken: (token) => unlessTaken("The token", batch.run("createToken", token)),
-    tokenByHash: async (hash) => maybe(tokenByHash.get(hash), tokenOf),
-    tokens: async (userId) => tokens.all(userId).map(tokenOf),
-    touchToken: (id, at) => batch.run("touchToken", id, at),
-    deleteToken: (userId, id) => batch.run("deleteToken", userId, id),
-    putCredential: (credential) => unlessTaken("The credential", batch.run("putCredential", credential)),
-    credentials: async (userId) => credentials.all(userId).map(credentialOf),
-    credentialFor: async (userId, host) => maybe(credentialFor.get(userId, host), credentialOf),
-    deleteCredential: (userId, id) => batch.run("deleteCredential", userId, id),
+      mapRow(userByEmail.get(email.toLowerCase()), (row) => ({ ...toUser(row), passwordHash: row.password_hash })),
+    users: async () => users.all().map(toUser),
+    createSession: (session) => orConflict("The session", groupCommit.run("createSession", session)),
+    session: async (id) => mapRow(sessionById.get(id), toSession),
+    sessionByHash: async (hash) => mapRow(sessionByHash.get(hash) ?? byPrevious.get(hash), toSession),
+    rotateSession: (id, fromHash, toHash, at) => groupCommit.run("rotateSession", id, fromHash, toHash, at),
+    revokeSession: (id, at) => groupCommit.run("revokeSession", id, at),
+    createToken: (token) => orConflict("The token", groupCommit.run("createToken", token)),
+    tokenByHash: async (hash) => mapRow(tokenByHash.get(hash), toToken),
+    tokens: async (userId) => tokens.all(userId).map(toToken),
+    touchToken: (id, at) => groupCommit.run("touchToken", id, at),
+    deleteToken: (userId, id) => groupCommit.run("deleteToken", userId, id),
+    putCredential: (credential) => orConflict("The credential", groupCommit.run("putCredential", credential)),
+    credentials: async (userId) => credentials.all(userId).map(toCredential),
+    credentialFor: async (userId, host) => mapRow(credentialFor.get(userId, host), toCredential),
+    deleteCredential: (userId, id) => groupCommit.run("deleteCredential", userId, id),
   };
 }

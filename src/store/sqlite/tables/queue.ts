@@ -1,11 +1,8 @@
-/**
- * The queue in SQL: who gets which turn, who may be claimed, and who holds a slot (fair.ts says
- * why).
- */
+/** The fair queue in SQL: turns, claimable tasks and slots (src/store/fair-queue.ts). */
 import type { Connection } from "../driver.ts";
 import { nextTurn, computeRank } from "../../fair-queue.ts";
 
-/** How far from its head the queue is read before the owners are asked one by one. */
+/** Rows read from the head of the queue before the owners are queried one by one. */
 const PAGE = 256;
 
 interface QueuedRow {
@@ -15,15 +12,14 @@ interface QueuedRow {
 }
 
 export interface Queue {
-  /** The place of a new task. Writes: call it inside the transaction that makes the task. */
-  place(userId: string, priority: number): { turn: number; rank: number };
-  /** Moves the virtual time on. Call it inside the transaction that claims the task. */
+  /** Turn and rank of a new task. Call it inside the transaction that inserts the task. */
+  assign(userId: string, priority: number): { turn: number; rank: number };
+  /** Advances the virtual time. Call it inside the transaction that claims the task. */
   claimed(taskId: string): void;
 }
 
-/** What a writer needs. */
 export function queueWrites(db: Connection): Queue {
-  const turnOf = db
+  const claimedTurn = db
     .prepare<[string, number], number>("SELECT turn FROM turns WHERE user_id = ? AND priority = ?")
     .pluck();
   const newest = db.prepare<[], number | null>("SELECT max(turn) FROM turns WHERE user_id = ''").pluck();
@@ -41,22 +37,23 @@ export function queueWrites(db: Connection): Queue {
   );
   const claim = db.prepare<[string, string]>(
     `INSERT INTO turns (user_id, priority, turn)
-     SELECT user_id, priority, turn FROM tasks WHERE id = ? UNION ALL SELECT '', priority, turn FROM tasks WHERE id = ? ${raise}`,
+     SELECT user_id, priority, turn FROM tasks WHERE id = ?
+     UNION ALL SELECT '', priority, turn FROM tasks WHERE id = ? ${raise}`,
   );
 
   function virtualTime(priority: number): number {
-    const own = turnOf.get("", priority) ?? 0;
-    if (anyQueued.get(priority) !== undefined) return own;
-    const time = Math.max(own, newest.get() ?? 0);
-    if (time > own) setVirtual.run(priority, time);
+    const current = claimedTurn.get("", priority) ?? 0;
+    if (anyQueued.get(priority) !== undefined) return current;
+    const time = Math.max(current, newest.get() ?? 0);
+    if (time > current) setVirtual.run(priority, time);
     return time;
   }
 
   return {
-    place(userId, priority) {
+    assign(userId, priority) {
       const time = virtualTime(priority);
       const queued = lastQueued.get(priority, userId) ?? null;
-      const claimed = turnOf.get(userId, priority) ?? null;
+      const claimed = claimedTurn.get(userId, priority) ?? null;
       const turn = nextTurn(time, queued === null && claimed === null ? null : Math.max(queued ?? 0, claimed ?? 0));
       return { turn, rank: computeRank(turn, priority) };
     },
@@ -64,15 +61,15 @@ export function queueWrites(db: Connection): Queue {
   };
 }
 
-/** Chooses in the order of the rows, as many of each owner as there is room for. */
-function choose(rows: readonly QueuedRow[], limit: number, roomOf: (userId: string) => number): string[] {
+/** Takes up to `limit` rows in order, at most `freeSlots` of each owner. */
+function choose(rows: readonly QueuedRow[], limit: number, freeSlots: (userId: string) => number): string[] {
   const taken = new Map<string, number>();
   const chosen: string[] = [];
   for (const { id, user_id: user } of rows) {
     if (chosen.length >= limit) break;
-    const mine = taken.get(user) ?? 0;
-    if (mine >= roomOf(user)) continue;
-    taken.set(user, mine + 1);
+    const count = taken.get(user) ?? 0;
+    if (count >= freeSlots(user)) continue;
+    taken.set(user, count + 1);
     chosen.push(id);
   }
   return chosen;
@@ -84,13 +81,15 @@ export function queueReads(db: Connection) {
   const page = db.prepare<[number], QueuedRow>(
     "SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue WHERE state = 'queued' ORDER BY rank, id LIMIT ?",
   );
-  // One seek per owner, however many tasks each of them has.
+  // One index seek per owner, independent of the number of tasks.
   const owners = db
     .prepare<[], string>(
       `WITH RECURSIVE owner (id) AS (
          SELECT min(user_id) FROM tasks INDEXED BY tasks_queue_user WHERE state = 'queued'
          UNION ALL
-         SELECT (SELECT min(user_id) FROM tasks INDEXED BY tasks_queue_user WHERE state = 'queued' AND user_id > owner.id) FROM owner WHERE owner.id IS NOT NULL
+         SELECT (
+           SELECT min(user_id) FROM tasks INDEXED BY tasks_queue_user WHERE state = 'queued' AND user_id > owner.id
+         ) FROM owner WHERE owner.id IS NOT NULL
        ) SELECT id FROM owner WHERE id IS NOT NULL`,
     )
     .pluck();
@@ -109,23 +108,23 @@ export function queueReads(db: Connection) {
   const heldBy = db.prepare<[string], number>("SELECT count(*) FROM tasks WHERE slot = 1 AND user_id = ?").pluck();
   const held = db.prepare<[], number>("SELECT count(*) FROM tasks WHERE slot = 1").pluck();
 
-  function claimableWithin(limit: number, userLimit: number): string[] {
+  function claimableUnderLimit(limit: number, userLimit: number): string[] {
     const slots = new Map(holders.all().map((row) => [row.user_id, row.slots]));
-    const roomOf = (user: string): number => Math.max(0, userLimit - (slots.get(user) ?? 0));
+    const freeSlots = (user: string): number => Math.max(0, userLimit - (slots.get(user) ?? 0));
     const head = page.all(PAGE);
-    const chosen = choose(head, limit, roomOf);
+    const chosen = choose(head, limit, freeSlots);
     if (chosen.length === limit || head.length < PAGE) return chosen;
     const rows = owners.all().flatMap((user) => {
-      const room = Math.min(roomOf(user), limit);
-      return room === 0 ? [] : ofOwner.all(user, room);
+      const count = Math.min(freeSlots(user), limit);
+      return count === 0 ? [] : ofOwner.all(user, count);
     });
-    return choose(rows.toSorted(inOrder), limit, roomOf);
+    return choose(rows.toSorted(inOrder), limit, freeSlots);
   }
 
   return {
     claimable(limit: number, userLimit: number | null): string[] {
       if (limit <= 0 || (userLimit !== null && userLimit <= 0)) return [];
-      return userLimit === null ? page.all(limit).map(({ id }) => id) : claimableWithin(limit, userLimit);
+      return userLimit === null ? page.all(limit).map(({ id }) => id) : claimableUnderLimit(limit, userLimit);
     },
     position(taskId: string): number {
       const rank = rankOfTask.get(taskId);

@@ -1,27 +1,18 @@
 /**
- * Rows as SQLite gives them -> nouns. What was written was checked, so the casts of parsed JSON
- * here are true.
+ * Maps SQLite rows to the types of the store port. Data is validated before it is written, so the
+ * casts of parsed JSON are safe.
  */
 import type { EventData, EventType, TaskEvent } from "../../../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../../core/ports/store.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../../../core/task.ts";
-import { makeTask } from "../../task-record.ts";
+import { makeTask, type TaskCore } from "../../task-record.ts";
 
-/** The part of a task that never changes. */
-export interface TaskCore extends Pick<
-  Task,
-  "userId" | "threadId" | "parentId" | "spec" | "machineVersion" | "createdAt"
-> {
-  /** Characters of the spec as it is stored. */
-  readonly size: number;
-}
-
-const CORES = 1_024;
-const CORES_TEXT = 8 * 1024 * 1024;
+const MAX_CORES = 1_024;
+const MAX_CHARACTERS = 8 * 1024 * 1024;
 
 /**
- * The cores of the tasks that were used last: they save parsing the spec with each event. Bounded
- * in number and in text.
+ * An LRU cache of task cores, which saves parsing the spec with each event. Bounded
+ * in entries and in characters.
  */
 export class CoreCache {
   readonly #cores = new Map<string, TaskCore>();
@@ -41,7 +32,7 @@ export class CoreCache {
     this.#cores.set(id, core);
     this.#text += core.size;
     for (const oldest of this.#cores.keys()) {
-      if (this.#cores.size <= CORES && this.#text <= CORES_TEXT) return;
+      if (this.#cores.size <= MAX_CORES && this.#text <= MAX_CHARACTERS) return;
       this.#drop(oldest);
     }
   }
@@ -66,7 +57,7 @@ export function toTaskCore(row: CoreRow): TaskCore {
     userId: row.user_id,
     threadId: row.thread_id,
     parentId: row.parent_id,
-    // Tasks from before there was a choice of effort have none.
+    // Specs written before `effort` existed do not have it.
     spec: { effort: null, ...(JSON.parse(row.spec) as Omit<TaskSpec, "effort">) },
     machineVersion: row.machine_version,
     createdAt: row.created_at,
@@ -74,10 +65,10 @@ export function toTaskCore(row: CoreRow): TaskCore {
   };
 }
 
-/** The columns of a StateRow, of `tasks AS t`. */
+/** The columns of a StateRow, selected from `tasks AS t`. */
 export const STATE_COLUMNS = "t.id, t.state, t.seq, t.rev, t.updated_at, t.snapshot";
 
-/** The part of a task that its log changes. */
+/** The part of a task that changes with its log. */
 export interface StateRow {
   id: string;
   state: TaskState;

@@ -1,9 +1,10 @@
-/** What the store reads. Works on a connection of the writer and on a read-only one. */
+/** Reads of the store. Any connection to the database works, a read-only one as well. */
 import type { Connection } from "../driver.ts";
 import type { TaskEvent } from "../../../core/event.ts";
 import { pageOf, type Page } from "../../../core/lib/pagination.ts";
 import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../../../core/ports/store.ts";
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
+import type { TaskCore } from "../../task-record.ts";
 import { queueReads } from "./queue.ts";
 import * as rows from "./rows.ts";
 import { taskSearch } from "./task-search.ts";
@@ -16,7 +17,9 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
     `SELECT t.user_id, t.thread_id, t.parent_id, t.machine_version, t.created_at, s.spec
      FROM tasks AS t JOIN task_specs AS s ON s.task_id = t.id WHERE t.id = ?`,
   );
-  const one = db.prepare<[string], rows.StateRow>(`SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.id = ?`);
+  const selectState = db.prepare<[string], rows.StateRow>(
+    `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.id = ?`,
+  );
   const changes = db.prepare<[number, number], rows.StateRow>(
     `SELECT ${rows.STATE_COLUMNS} FROM tasks AS t WHERE t.rev > ? ORDER BY t.rev LIMIT ?`,
   );
@@ -27,7 +30,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
 
   const search = taskSearch(db);
 
-  function core(id: string): rows.TaskCore {
+  function core(id: string): TaskCore {
     const known = cache.get(id);
     if (known !== undefined) return known;
     const row = selectCore.get(id);
@@ -43,7 +46,7 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
   return {
     core,
     task(id: string): Task | null {
-      const row = one.get(id);
+      const row = selectState.get(id);
       return row === undefined ? null : toTask(row);
     },
     tasks(query: TaskQuery): Page<Task> {

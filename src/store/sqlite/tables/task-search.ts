@@ -1,6 +1,6 @@
 /**
- * Pages of tasks, newest first. Each index that is named here gives the tasks by id, so that a page
- * never sorts.
+ * Pages of tasks, newest first. Every index named here yields tasks in the order of their ids, so a
+ * page needs no sort.
  */
 import type { Connection, Statement } from "../driver.ts";
 import { pageOf, type Page } from "../../../core/lib/pagination.ts";
@@ -8,30 +8,30 @@ import type { TaskQuery } from "../../../core/ports/store.ts";
 import { OPEN_STATES, type TaskState } from "../../../core/task.ts";
 import { STATE_COLUMNS, type StateRow } from "./rows.ts";
 
-const textOf = ({ snapshot }: StateRow): number => snapshot.length;
+const getSize = ({ snapshot }: StateRow): number => snapshot.length;
 const isOpen = (state: TaskState): boolean => (OPEN_STATES as readonly TaskState[]).includes(state);
 
 export function taskSearch(db: Connection): (query: TaskQuery) => Page<StateRow> {
-  /** One statement per combination of filters; they are few. */
+  /** Prepared statements by SQL; the number of filter combinations is small. */
   const statements = new Map<string, Statement<unknown[], StateRow>>();
 
   function page(query: TaskQuery): Page<StateRow> {
     const { sql, values } = compose(query);
     const statement = statements.get(sql) ?? db.prepare<unknown[], StateRow>(sql);
     statements.set(sql, statement);
-    return pageOf(statement.iterate(...values), query.limit, textOf, (row) => row);
+    return pageOf(statement.iterate(...values), query.limit, getSize, (row) => row);
   }
 
   return (query) => {
     const { userId, threadId, states, limit } = query;
     if (userId !== null || threadId !== undefined || states === undefined) return page(query);
-    // Over all owners the index is by state: the newest of each state, then the newest of those.
+    // Without an owner the index is by state: read the newest of each state, then merge.
     const pages = [...new Set(states)].map((state) => page({ ...query, states: [state] }));
     const rows = pages.flatMap(({ items }) => items).toSorted((a, b) => (a.id < b.id ? 1 : -1));
-    // Where one state's page was cut, the page made of all of them is full too: nothing below that
-    // is given.
-    const { items, more } = pageOf(rows, limit, textOf, (row) => row);
-    return { items, more: more || pages.some((one) => one.more) };
+    // If the page of one state is full, the merged page is full as well, so no task of that state
+    // is skipped.
+    const { items, more } = pageOf(rows, limit, getSize, (row) => row);
+    return { items, more: more || pages.some((statePage) => statePage.more) };
   };
 }
 
@@ -49,7 +49,7 @@ function compose({ userId, states, threadId, text, limit, before }: TaskQuery): 
   if (states?.length === 1) filter("t.state = ?", states[0]);
   else if (states !== undefined) filter("t.state IN (SELECT value FROM json_each(?))", JSON.stringify(states));
   if (text !== undefined) filter("instr(s.search, ?) > 0", text.toLowerCase());
-  // The condition of a partial index has to stand in the query word for word.
+  // SQLite uses a partial index only if the query repeats its condition literally.
   if (open) where.push("t.state NOT IN ('done', 'failed', 'cancelled')");
   const index = indexFor({ user: userId !== null, thread: threadId !== undefined, state: states?.length === 1, open });
   const specs = text === undefined ? "" : "CROSS JOIN task_specs AS s ON s.task_id = t.id";

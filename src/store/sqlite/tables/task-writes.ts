@@ -1,50 +1,32 @@
 /**
- * What is written of tasks. Everything here runs inside a transaction of writer.ts.
+ * Writes of tasks. Everything here runs inside a transaction of writer/writer.ts.
  *
- * W1 The row moves first, by compare-and-swap on its seq; the log and its projections follow only
- *    when it moved.
- * W2 An index that a statement names is maintained even when the value stays: the common commit (no
- *    new state) names only what it changes.
+ * W1 The task's row is updated first, by compare-and-swap on its seq; the log and the projections
+ *    are written only when that succeeds.
+ * W2 SQLite maintains the indexes of all columns that an UPDATE names, even if their values stay.
+ *    So the common commit (same state) names only the columns that it changes.
  */
 import type { Connection } from "../driver.ts";
 import type { TaskEvent } from "../../../core/event.ts";
 import type { Commit, NewTask } from "../../../core/ports/store.ts";
 import { projectEvent, type ProjectionChange } from "../../projection.ts";
-import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import { isSettledState } from "../../../core/task.ts";
 import { queueWrites } from "./queue.ts";
 import { transcriptWrites } from "./transcripts.ts";
 import { searchableText } from "../../task-record.ts";
+import type { TaskWrites } from "../writer/messages.ts";
 
-/** The setting that pings change. */
+/** The setting that `ping` flips. */
 export const PING = "store.ping";
 
-/** What became of a new task: its rev, or the task that has its key already. */
-export type Created =
-  | { readonly kind: "created"; readonly rev: number }
-  | { readonly kind: "replayed"; readonly taskId: string }
-  | { readonly kind: "mismatch" };
-
-export interface TaskWrites {
-  create(task: NewTask): Created;
-  /** @returns the new rev; null when the task has moved meanwhile or is settled. */
-  commit(commit: Commit): number | null;
-  recordExit(taskId: string, attempt: number, exitCode: number | null): void;
-  setSetting(key: string, value: string | null): void;
-  appendRecord(record: NewRecord): AppendResult;
-  dropTranscript(taskId: string): void;
-  /** Changes a setting of its own. */
-  ping(): void;
-}
-
 /**
- * @returns the writes, and `forget`: what was counted in memory is read again, because a
- * transaction was rolled back.
+ * @returns the writes, and `resetRev`: call it after a rollback, so that the next write reads the
+ * newest rev from the database.
  */
-export function taskWrites(db: Connection): { readonly writes: TaskWrites; readonly forget: () => void } {
+export function taskWrites(db: Connection): { readonly writes: TaskWrites; readonly resetRev: () => void } {
   const queue = queueWrites(db);
   const log = logWrites(db);
-  const move = moveTask(db);
+  const updateTask = taskUpdate(db);
   const transcripts = transcriptWrites(db);
   const insertTask = taskInsert(db);
   const insertSpec = db.prepare("INSERT INTO task_specs (task_id, spec, search) VALUES (?, ?, ?)");
@@ -61,14 +43,14 @@ export function taskWrites(db: Connection): { readonly writes: TaskWrites; reado
     "INSERT INTO settings (key, value) VALUES (?, '1') ON CONFLICT DO UPDATE SET value = 1 - value",
   );
   const newestRev = db.prepare<[], number | null>("SELECT max(rev) FROM tasks").pluck();
-  /** The newest rev; null = not known, read it. */
+  /** The newest rev; null = read it from the database. */
   let newest: number | null = null;
   const nextRev = (): number => (newest ?? newestRev.get() ?? 0) + 1;
 
   function insert(task: NewTask): number {
     const { id, userId, spec, event } = task;
     const rev = nextRev();
-    insertTask(task, queue.place(userId, spec.priority), rev);
+    insertTask(task, queue.assign(userId, spec.priority), rev);
     insertSpec.run(id, JSON.stringify(spec), searchableText(spec));
     log(event);
     if (task.inherits !== null) transcripts.inherit(id, task.inherits);
@@ -89,9 +71,9 @@ export function taskWrites(db: Connection): { readonly writes: TaskWrites; reado
       const { taskId, events } = commit;
       const last = events.at(-1);
       if (last?.seq !== commit.expectedSeq + events.length)
-        throw new Error(`the events of a commit of ${taskId} are not in a row`);
+        throw new Error(`the events of a commit of ${taskId} are not consecutive`);
       const rev = nextRev();
-      if (!move(commit, last, rev)) return null;
+      if (!updateTask(commit, last, rev)) return null;
       newest = rev;
       for (const event of events) {
         log(event);
@@ -105,7 +87,7 @@ export function taskWrites(db: Connection): { readonly writes: TaskWrites; reado
     setSetting: (key, value) => void (value === null ? unset.run(key) : set.run(key, value)),
     ping: () => void ping.run(PING),
   };
-  return { writes, forget: () => void (newest = null) };
+  return { writes, resetRev: () => void (newest = null) };
 }
 
 function taskInsert(db: Connection) {
@@ -135,13 +117,14 @@ function taskInsert(db: Connection) {
   };
 }
 
-/** The compare-and-swap of a task's row. */
-function moveTask(db: Connection) {
-  const same = db.prepare(
+/** Updates a task's row by compare-and-swap (W1, W2). @returns whether it matched. */
+function taskUpdate(db: Connection) {
+  const updateSameState = db.prepare(
     `UPDATE tasks SET seq = ?, rev = ?, due_at = ?, updated_at = ?, snapshot = ?
-     WHERE id = ? AND seq = ? AND state = ? AND slot = ? AND attempt = ? AND state NOT IN ('done', 'failed', 'cancelled')`,
+     WHERE id = ? AND seq = ? AND state = ? AND slot = ? AND attempt = ?
+       AND state NOT IN ('done', 'failed', 'cancelled')`,
   );
-  const other = db.prepare(
+  const updateAny = db.prepare(
     `UPDATE tasks SET seq = ?, rev = ?, due_at = ?, updated_at = ?, snapshot = ?,
        state = ?, slot = ?, attempt = ?, excused = ?, started_at = ?, settled_at = ?
      WHERE id = ? AND seq = ? AND state NOT IN ('done', 'failed', 'cancelled')`,
@@ -151,16 +134,27 @@ function moveTask(db: Connection) {
     const json = JSON.stringify(snapshot);
     const held = slot ? 1 : 0;
     if (events[0]?.from === state) {
-      const { changes } = same.run(last.seq, rev, c.dueAt, last.at, json, taskId, expectedSeq, state, held, c.attempt);
+      const { changes } = updateSameState.run(
+        last.seq,
+        rev,
+        c.dueAt,
+        last.at,
+        json,
+        taskId,
+        expectedSeq,
+        state,
+        held,
+        c.attempt,
+      );
       if (changes === 1) return true;
     }
     const due = isSettledState(state) ? null : c.dueAt;
     const rest = [state, held, c.attempt, c.excused, c.startedAt, c.settledAt];
-    return other.run(last.seq, rev, due, last.at, json, ...rest, taskId, expectedSeq).changes === 1;
+    return updateAny.run(last.seq, rev, due, last.at, json, ...rest, taskId, expectedSeq).changes === 1;
   };
 }
 
-/** One event into the log and the lists that are made from it. */
+/** Appends one event to the log and updates its projections. */
 function logWrites(db: Connection) {
   const insert = db.prepare(
     `INSERT INTO task_events (task_id, seq, at, attempt, type, from_state, to_state, worker_seq, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,

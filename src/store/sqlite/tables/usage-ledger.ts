@@ -1,11 +1,8 @@
-/** The books in SQLite, and in memory: the same contract. */
+/** The usage ledger in SQLite. */
 import type { Connection } from "../driver.ts";
-import type { UsageLedger, ModelUsage, UsageTotal } from "../../../core/ports/usage-ledger.ts";
+import type { UsageLedger, UsageTotal } from "../../../core/ports/usage-ledger.ts";
 import type { GroupCommit } from "../writer/group-commit.ts";
-
-export interface LedgerWrites {
-  book(row: ModelUsage): void;
-}
+import type { LedgerWrites } from "../writer/messages.ts";
 
 export function ledgerWrites(db: Connection): LedgerWrites {
   const put = db.prepare(
@@ -14,48 +11,23 @@ export function ledgerWrites(db: Connection): LedgerWrites {
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
   return {
-    book(row) {
-      const {
-        id,
-        taskId,
-        userId,
-        attempt,
-        at,
-        model,
-        inputTokens,
-        outputTokens,
-        cacheReadTokens,
-        cacheWriteTokens,
-        usd,
-      } = row;
-      const counts = [inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens];
+    recordUsage(row) {
+      const { id, taskId, userId, attempt, at, model, usd } = row;
+      const counts = [row.inputTokens, row.outputTokens, row.cacheReadTokens, row.cacheWriteTokens];
       put.run(id, taskId, userId, attempt, at, model, ...counts, usd, row.estimated ? 1 : 0);
     },
   };
 }
 
-export function sqliteLedger(db: Connection, batch: GroupCommit): UsageLedger {
+export function sqliteLedger(db: Connection, groupCommit: GroupCommit): UsageLedger {
   const total = "SELECT coalesce(sum(usd), 0) AS usd, count(*) AS requests FROM model_requests WHERE usd > 0 AND";
   const ofTask = db.prepare<[string], UsageTotal>(`${total} task_id = ?`);
   const ofAll = db.prepare<[number], UsageTotal>(`${total} at >= ?`);
   const ofUser = db.prepare<[string, number], UsageTotal>(`${total} user_id = ? AND at >= ?`);
   const none: UsageTotal = { usd: 0, requests: 0 };
   return {
-    record: (row) => batch.run("book", row),
+    record: (row) => groupCommit.run("recordUsage", row),
     spentBy: async (taskId) => ofTask.get(taskId) ?? none,
     spentSince: async (since, userId) => (userId === null ? ofAll.get(since) : ofUser.get(userId, since)) ?? none,
-  };
-}
-
-export function memoryLedger(): UsageLedger {
-  const rows = new Map<string, ModelUsage>();
-  const total = (of: (row: ModelUsage) => boolean): UsageTotal => {
-    const found = [...rows.values()].filter((row) => row.usd > 0 && of(row));
-    return { usd: found.reduce((sum, { usd }) => sum + usd, 0), requests: found.length };
-  };
-  return {
-    record: async (row) => void rows.set(row.id, row),
-    spentBy: async (taskId) => total((row) => row.taskId === taskId),
-    spentSince: async (since, userId) => total((row) => row.at >= since && (userId === null || row.userId === userId)),
   };
 }

@@ -1,18 +1,17 @@
 /**
- * Group commit, in a thread of its own: what is written in one turn of the event loop, or while the
- * thread is busy, shares one transaction. The event loop neither runs SQL that writes nor waits for
- * the disk (decision 026).
+ * Group commit in the writer thread: writes of one turn of the event loop, or that arrive while the
+ * thread is busy, share one transaction. The event loop runs no writing SQL and never waits for the
+ * disk (decision 026).
  *
  * B1 A promise resolves after COMMIT, never before.
- * B2 A write that fails rejects; its neighbours do not notice (writer.ts).
- * B3 Writes happen in the order in which they were asked for, and are answered in that order.
+ * B2 A failed write rejects only its own promise (writer.ts).
+ * B3 Writes are executed and answered in the order of the calls.
  */
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { SlipwayError } from "../../../core/error.ts";
 import { packageRoot } from "../../../core/lib/package-root.ts";
-import type { ThreadData } from "./writer-thread.ts";
-import type { WriteCall, WriteOutcome, Writes } from "./writer.ts";
+import type { ThreadData, WriteCall, WriteOutcome, Writes } from "./messages.ts";
 
 interface Item {
   readonly call: WriteCall;
@@ -20,22 +19,22 @@ interface Item {
   readonly reject: (error: unknown) => void;
 }
 
-/** The longest transaction, in calls: it bounds how long the others wait. */
+/** Maximum number of calls in a transaction; bounds the wait of the following calls. */
 const BATCH = 256;
-/** Batches that the thread has at a time: while it writes one, the next is there already. */
+/** Batches in flight: while the thread writes one, the next is already queued there. */
 const DEPTH = 2;
 /**
- * How many are told of their commit in one turn of the loop: the first of them have their next call
- * with the thread while the rest is told.
+ * Promises settled per turn of the event loop: the first callers can submit their next write while
+ * the others are still being settled.
  */
-const TELL = 32;
+const SETTLED_PER_TURN = 32;
 
-/** Of the build, also for what runs from its sources (tests). */
+/** The built file, also when this module runs from its source (tests). */
 const THREAD = join(packageRoot(), "dist", "writer-thread.mjs");
 
-/** What the database said of a write that it refused. */
+/** The writer thread refused a write. */
 export class WriteError extends Error {
-  /** SQLite's, as SQLITE_CONSTRAINT_UNIQUE; null for other errors. */
+  /** The SQLite error code, such as SQLITE_CONSTRAINT_UNIQUE; null for other errors. */
   readonly code: string | null;
 
   constructor(message: string, code: string | null) {
@@ -48,24 +47,24 @@ export class WriteError extends Error {
 export class GroupCommit {
   readonly #thread: Worker;
   #queue: Item[] = [];
-  readonly #underWay: (readonly Item[])[] = [];
-  /** Answers that are due, in order. */
-  readonly #answers: (() => void)[] = [];
+  readonly #inFlight: (readonly Item[])[] = [];
+  /** Settles one promise each, in order. */
+  readonly #settlements: (() => void)[] = [];
   #scheduled = false;
   #closing: Promise<void> | null = null;
   #drained: (() => void) | null = null;
 
   /**
-   * Starts the thread. Should it fail (it cannot open the database, it has no memory), the process
-   * ends: nothing could be recorded.
+   * Starts the thread. If the thread fails (it cannot open the database, or is out of memory), the
+   * process ends, because nothing could be recorded.
    */
   constructor(data: ThreadData) {
     this.#thread = new Worker(THREAD, { workerData: data, env: {}, execArgv: [] });
-    this.#thread.on("message", (outcomes: readonly WriteOutcome[]) => this.#settle(outcomes));
+    this.#thread.on("message", (outcomes: readonly WriteOutcome[]) => this.#receive(outcomes));
     this.#thread.unref();
   }
 
-  /** Makes the call in the next transaction. @returns what it returned, once that is durable. */
+  /** Runs the call in the next transaction. Resolves with its result when that is durable. */
   run<K extends keyof Writes>(name: K, ...args: Parameters<Writes[K]>): Promise<ReturnType<Writes[K]>> {
     return new Promise((resolve, reject) => {
       if (this.#closing !== null) return reject(new SlipwayError("unavailable", "The store is closed."));
@@ -75,7 +74,7 @@ export class GroupCommit {
     });
   }
 
-  /** Writes what is queued and ends the thread; further work is refused. Idempotent. */
+  /** Completes queued writes and ends the thread; later calls of `run` reject. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -95,40 +94,40 @@ export class GroupCommit {
     setImmediate(() => {
       this.#scheduled = false;
       this.#send();
-      this.#tell();
+      this.#settleSome();
     });
   }
 
   #send(): void {
-    if (this.#underWay.length === DEPTH || this.#queue.length === 0) return;
+    if (this.#inFlight.length === DEPTH || this.#queue.length === 0) return;
     const items = this.#queue.length <= BATCH ? this.#queue : this.#queue.slice(0, BATCH);
     this.#queue = this.#queue.length <= BATCH ? [] : this.#queue.slice(BATCH);
-    this.#underWay.push(items);
-    // Only somebody who waits for an answer keeps the process.
+    this.#inFlight.push(items);
+    // The thread keeps the process alive only while a write is in flight.
     this.#thread.ref();
     this.#thread.postMessage(items.map(({ call }) => call));
   }
 
-  #settle(outcomes: readonly WriteOutcome[]): void {
-    for (const [i, item] of (this.#underWay.shift() ?? []).entries())
-      this.#answers.push(() => answer(item, outcomes[i]));
-    if (this.#underWay.length === 0) this.#thread.unref();
+  #receive(outcomes: readonly WriteOutcome[]): void {
+    for (const [i, item] of (this.#inFlight.shift() ?? []).entries())
+      this.#settlements.push(() => settle(item, outcomes[i]));
+    if (this.#inFlight.length === 0) this.#thread.unref();
     this.#send();
-    this.#tell();
+    this.#settleSome();
   }
 
-  #tell(): void {
-    for (const answered of this.#answers.splice(0, TELL)) answered();
-    if (this.#answers.length > 0) this.#schedule();
+  #settleSome(): void {
+    for (const settleNext of this.#settlements.splice(0, SETTLED_PER_TURN)) settleNext();
+    if (this.#settlements.length > 0) this.#schedule();
     else if (this.#idle()) this.#drained?.();
   }
 
   #idle(): boolean {
-    return this.#queue.length + this.#underWay.length + this.#answers.length === 0;
+    return this.#queue.length + this.#inFlight.length + this.#settlements.length === 0;
   }
 }
 
-function answer({ resolve, reject }: Item, outcome: WriteOutcome | undefined): void {
+function settle({ resolve, reject }: Item, outcome: WriteOutcome | undefined): void {
   if (outcome?.kind === "done") resolve(outcome.value);
-  else reject(new WriteError(outcome?.message ?? "The thread that writes did not answer.", outcome?.code ?? null));
+  else reject(new WriteError(outcome?.message ?? "The writer thread did not answer.", outcome?.code ?? null));
 }

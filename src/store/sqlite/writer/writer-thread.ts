@@ -1,18 +1,12 @@
-/**
- * The thread that writes: batches of calls come in, their outcomes go out; null = close and end.
- */
+/** The writer thread: receives batches of calls and posts their outcomes; null = close and exit. */
 import { parentPort, workerData } from "node:worker_threads";
 import { crashpointFrom } from "../../../core/lib/crashpoint.ts";
-import { connect, createWriter, type WriteCall, type Connecting } from "./writer.ts";
-
-/** What the thread is started with. `crash`: src/core/lib/crashpoint.ts. */
-export interface ThreadData extends Connecting {
-  readonly crash: string | undefined;
-}
+import type { ThreadData, WriteCall } from "./messages.ts";
+import { connect, createWriter } from "./writer.ts";
 
 const data = workerData as ThreadData;
 const port = parentPort;
-if (port === null) throw new Error("this file is the start of a thread");
+if (port === null) throw new Error("this module must run in a worker thread");
 
 const writer = createWriter(connect(data), crashpointFrom(data.crash));
 

@@ -1,56 +1,39 @@
 /**
- * The writing end of the database: one connection, which only the thread of writer-thread.ts has.
+ * The only writing connection to the database, used by the writer thread.
  *
- * B1 Calls of one batch share one transaction, and with it one sync to the disk; they run in the
- *    order in which they were made.
- * B2 When one call throws, the transaction is rolled back and each call runs in a transaction of
- *    its own: only the culprit fails.
+ * B1 Calls of one batch run in their order and share one transaction, and so one sync to the disk.
+ * B2 When a call throws, the batch is rolled back and each call runs again in a separate
+ *    transaction: only the failing call fails.
  */
 import Database, { type Connection } from "../driver.ts";
 import { noCrash, type Crashpoint } from "../../../core/lib/crashpoint.ts";
-import { accountWrites, type AccountWrites } from "../tables/accounts.ts";
-import { ledgerWrites, type LedgerWrites } from "../tables/usage-ledger.ts";
-import { taskWrites, type TaskWrites } from "../tables/task-writes.ts";
-
-/** Every write that there is: plain data in, plain data out. */
-export type Writes = TaskWrites & AccountWrites & LedgerWrites;
-
-/** The name of a write and what it is given. */
-export type WriteCall = { [K in keyof Writes]: readonly [name: K, ...args: Parameters<Writes[K]>] }[keyof Writes];
-
-export type WriteOutcome =
-  | { readonly kind: "done"; readonly value: unknown }
-  /** `code` is SQLite's, where the error has one. */
-  | { readonly kind: "failed"; readonly message: string; readonly code: string | null };
+import { accountWrites } from "../tables/accounts.ts";
+import { ledgerWrites } from "../tables/usage-ledger.ts";
+import { taskWrites } from "../tables/task-writes.ts";
+import type { ConnectionOptions, WriteCall, WriteOutcome, Writes } from "./messages.ts";
 
 export interface Writer {
-  /** @returns one outcome per call, after all that succeeded is durable. */
+  /** @returns one outcome per call; successful ones are durable. */
   run(calls: readonly WriteCall[]): WriteOutcome[];
   close(): void;
-}
-
-export interface Connecting {
-  /** The database's file. */
-  readonly path: string;
-  readonly synchronous: "FULL" | "NORMAL";
 }
 
 const BUSY_MS = 5_000;
 const CACHE_KIB = 64 * 1_024;
 /**
- * Pages of the log that are copied back at once; few large checkpoints write a page that changes
- * often only once.
+ * WAL pages per checkpoint. With few large checkpoints, a page that changes often is written back
+ * only once.
  */
 const CHECKPOINT_PAGES = 8_192;
 
-/** A connection that may write, in WAL mode. */
-export function connect({ path, synchronous }: Connecting): Connection {
+/** Opens a writing connection in WAL mode. */
+export function connect({ path, synchronous }: ConnectionOptions): Connection {
   const db = new Database(path, { timeout: BUSY_MS });
   try {
     db.pragma("journal_mode = WAL");
     db.pragma(`synchronous = ${synchronous}`);
     db.pragma("foreign_keys = ON");
-    // A statement with triggers keeps a journal of its own while it runs: it need not be a file.
+    // Statements with triggers use a statement journal; in memory it costs no file I/O.
     db.pragma("temp_store = MEMORY");
     db.pragma(`cache_size = -${CACHE_KIB}`);
     db.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
@@ -63,7 +46,7 @@ export function connect({ path, synchronous }: Connecting): Connection {
 }
 
 /**
- * @param crashpoint called as `store.before`, `store.inside` and `store.after` around each
+ * @param crashpoint called with `store.before`, `store.inside` and `store.after` around each
  * transaction.
  */
 export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): Writer {
@@ -72,13 +55,14 @@ export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): 
   const begin = db.prepare("BEGIN IMMEDIATE");
   const commit = db.prepare("COMMIT");
 
-  // A call's arguments are those of its name; the compiler cannot see that through a union.
+  // The arguments match the name by the type of WriteCall; TypeScript cannot infer it from the
+  // union.
   const call = ([name, ...args]: WriteCall): unknown => (writes[name] as (...given: unknown[]) => unknown)(...args);
 
   function transaction(calls: readonly WriteCall[]): WriteOutcome[] {
     crashpoint("store.before");
     begin.run();
-    const outcomes = calls.map((one): WriteOutcome => ({ kind: "done", value: call(one) }));
+    const outcomes = calls.map((item): WriteOutcome => ({ kind: "done", value: call(item) }));
     crashpoint("store.inside");
     commit.run();
     crashpoint("store.after");
@@ -86,7 +70,7 @@ export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): 
   }
 
   function rollback(): void {
-    tasks.forget();
+    tasks.resetRev();
     try {
       if (db.inTransaction) db.exec("ROLLBACK");
     } catch {
@@ -99,7 +83,7 @@ export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): 
       return transaction(calls);
     } catch (error) {
       rollback();
-      return calls.length === 1 ? [failed(error)] : calls.flatMap((one) => run([one]));
+      return calls.length === 1 ? [failed(error)] : calls.flatMap((item) => run([item]));
     }
   }
 

@@ -5,7 +5,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { Rig, type Running } from "../../rig.ts";
 import type { WorkerSpec } from "../../../../src/core/protocol/worker.ts";
 
@@ -30,7 +30,7 @@ const run = async (lines: readonly string[], spec: Partial<WorkerSpec> = {}): Pr
   use(lines, spec);
   return await rig.run(null);
 };
-const said = (): string[] =>
+const blocks = (): string[] =>
   rig.workerApi
     .of("message")
     .flatMap(({ data }) =>
@@ -42,7 +42,7 @@ const prompts = (): string[] =>
     .slice(1);
 const alive = (pattern: string): boolean => spawnSync("pgrep", ["-f", pattern]).status === 0;
 
-test("[O6] what it says, thinks, plans and does is told, its work is delivered in its own words", async () => {
+it("[O6] messages, thinking, plans and tool calls become events; the last message becomes the summary", async () => {
   const lines = [
     "think Hm.",
     "say Hello",
@@ -54,7 +54,7 @@ test("[O6] what it says, thinks, plans and does is told, its work is delivered i
     "say I wrote b.txt.",
   ];
   expect(await run(lines)).toBe(0);
-  expect(said()).toEqual(["thinking: Hm.", "text: Hello there.", "text: I wrote b.txt."]);
+  expect(blocks()).toEqual(["thinking: Hm.", "text: Hello there.", "text: I wrote b.txt."]);
   expect(rig.workerApi.of("todo")[0]?.data["items"]).toEqual([
     { text: "Look", status: "completed" },
     { text: "Write", status: "in_progress" },
@@ -66,14 +66,14 @@ test("[O6] what it says, thinks, plans and does is told, its work is delivered i
   expect(finished.map(({ output, exitCode }) => [output, exitCode])).toEqual([
     ["written", 0],
     ['{"why":"no luck"}', 1],
-    ["[no end was told]", null],
+    ["[no end was reported]", null],
   ]);
   expect(finished.map(({ id }) => id)).toEqual(started.map(({ id }) => id));
   expect(rig.show(rig.finalSha(), "b.txt")).toBe("new");
   expect(rig.workerApi.of("finished")[0]?.data).toMatchObject({ title: "think Hm.", summary: "I wrote b.txt." });
 });
 
-test("[O6] a call that is announced before its input is known is told once, with its input", async () => {
+it("[O6] a call that is announced before its input is known is emitted once, with its input", async () => {
   await run(["announce"]);
   expect(rig.workerApi.of("tool.started").map(({ data }) => [data["name"], data["input"]])).toEqual([
     ["Bash", { title: "ls -l", command: "ls -l" }],
@@ -81,13 +81,13 @@ test("[O6] a call that is announced before its input is known is told once, with
   expect(rig.workerApi.of("tool.finished").map(({ data }) => data["output"])).toEqual(["a.txt"]);
 });
 
-test("[O6] permissions are given within the container, and seen", async () => {
+it("[O6] permissions are granted and reported", async () => {
   await run(["permit"]);
-  expect(said()).toEqual(["text: permission: yes"]);
+  expect(blocks()).toEqual(["text: permission: yes"]);
   expect(rig.workerApi.of("notice").map(({ data }) => data["code"])).toContain("permission_given");
 });
 
-test("[O6] a form is a question to a person, field by field; an answer that was given before is taken", async () => {
+it("[O6] a form becomes one question per field; an earlier answer is reused", async () => {
   const running = await start(["ask", "visit"]);
   await rig.workerApi.until(() => rig.workerApi.of("question").length === 1);
   const first = rig.workerApi.of("question")[0]?.data;
@@ -97,25 +97,25 @@ test("[O6] a form is a question to a person, field by field; an answer that was 
   const second = rig.workerApi.of("question")[1]?.data;
   rig.workerApi.command({ type: "answer", questionId: String(second?.["id"]), text: "yes" });
   expect(await running.exit).toBe(0);
-  expect(said()[0]).toContain('answer: {"action":"accept","content":{"colour":"green","sure":true}}');
-  expect(said()[0]).toContain("visit: decline");
+  expect(blocks()[0]).toContain('answer: {"action":"accept","content":{"colour":"green","sure":true}}');
+  expect(blocks()[0]).toContain("visit: decline");
   rig.workerApi.next();
   const answers = { [String(first?.["id"])]: "red", [String(second?.["id"])]: "no" };
   expect(await run(["ask"], { answers })).toBe(0);
-  expect(said().at(-1)).toContain('{"colour":"red","sure":false}');
+  expect(blocks().at(-1)).toContain('{"colour":"red","sure":false}');
 });
 
-test("[O6] it is told where the model is, and its key is the attempt's token; without a gateway it is told nothing", async () => {
+it("[O6] the environment holds the gateway's address and the attempt's token as key; without a gateway neither", async () => {
   await run(["env"], { gateway: "open", model: "claude-x" });
-  expect(said()[0]).toMatch(
+  expect(blocks()[0]).toMatch(
     /^text: http:\/\/127\.0\.0\.1:\d+\/anthropic \[attempt token\] claude-x - http:\/\/127\.0\.0\.1:\d+$/,
   );
   rig.workerApi.next();
   await run(["env"], { gateway: "none" });
-  expect(said().at(-1)).toMatch(/^text: - - - - http/);
+  expect(blocks().at(-1)).toMatch(/^text: - - - - http/);
 });
 
-test("[O6] what it says that it cost counts only where the gateway does not count", async () => {
+it("[O6] the program's own cost counts only without a gateway", async () => {
   await run(["usage"], { gateway: "none" });
   expect(rig.workerApi.of("usage").map(({ data }) => data["usd"])).toEqual([0.25, 0.5]);
   rig.workerApi.next();
@@ -123,7 +123,7 @@ test("[O6] what it says that it cost counts only where the gateway does not coun
   expect(rig.workerApi.of("usage")).toHaveLength(2);
 });
 
-test("[O6] a message that steers interrupts the turn and is the next one; one for later waits for the end", async () => {
+it("[O6] a steering message interrupts the turn and starts the next one; a follow-up waits for the end", async () => {
   const running = await start(["write b.txt=1", "wait 60000"]);
   await rig.workerApi.until(() => rig.workerApi.of("tool.finished").length > 0);
   rig.workerApi.command({ type: "message", messageId: "m1", text: "write c.txt=2", mode: "follow_up" });
@@ -136,7 +136,7 @@ test("[O6] a message that steers interrupts the turn and is the next one; one fo
   expect(rig.files(rig.finalSha())).toEqual([".gitignore", "a.txt", "b.txt", "c.txt", "d.txt"]);
 });
 
-test("[O6] cancelled, it stops within its bound with its work saved, and nothing of it is left", async () => {
+it("[O6] cancelled, it stops in time, its work is saved and its processes have ended", async () => {
   const running = await start(["daemon 77.1", "stubborn", "write b.txt=1", "wait 60000"]);
   await rig.workerApi.until(() => rig.workerApi.of("tool.finished").length > 0);
   const begun = performance.now();
@@ -147,7 +147,7 @@ test("[O6] cancelled, it stops within its bound with its work saved, and nothing
   expect([alive("sleep 77\\.1"), alive("acp/program\\.mjs")]).toEqual([false, false]);
 });
 
-test("[O6] checks that fail are given back to it", async () => {
+it("[O6] failing checks are sent back to the program", async () => {
   expect(await run(["say done"], { verify: ["grep -q fixed a.txt"] })).toBe(0);
   expect(prompts()).toHaveLength(2);
   expect(prompts()[1]).toContain("grep -q fixed a.txt ended with 1");
@@ -155,7 +155,7 @@ test("[O6] checks that fail are given back to it", async () => {
   expect(String(rig.workerApi.of("finished")[0]?.data["summary"])).toContain("`grep -q fixed a.txt`: passed");
 });
 
-test("[O6] a turn that stops at a limit is continued, a refusal is a failure", async () => {
+it("[O6] a turn that stops at a limit is continued, a refusal is a failure", async () => {
   expect(await run(["stop max_tokens", "say end"])).toBe(0);
   expect(prompts()).toHaveLength(2);
   rig.workerApi.next();
@@ -166,20 +166,20 @@ test("[O6] a turn that stops at a limit is continued, a refusal is a failure", a
   });
 });
 
-test.each([
+it.each([
   ["a program that dies", ["die"], PROGRAM, "it ended with exit code 9", "the disk of dreams is full"],
   ["a program that gives up", ["error no way"], PROGRAM, "gave up", null],
   ["a program that floods", ["flood"], PROGRAM, "a line of more than 10 MB|more than 20 MB", null],
   ["another version", ["say x"], `${PROGRAM} old`, "speaks version 7", null],
   [
-    "a command that is not there",
+    "a command that does not exist",
     ["say x"],
     "no-such-agent-here",
     "exit code 127",
     "no-such-agent-here: command not found",
   ],
-  ["a program that speaks something else", ["say x"], "echo hello; echo world >&2; exit 4", "exit code 4", "world"],
-])("[O6] %s is a failure in words, and what it did is saved", async (_, lines, acpCommand, message, evidence) => {
+  ["a program that speaks another protocol", ["say x"], "echo hello; echo world >&2; exit 4", "exit code 4", "world"],
+])("[O6] %s fails with a readable message, and its work is saved", async (_, lines, acpCommand, message, evidence) => {
   await run(["write b.txt=1", ...lines], { acpCommand });
   const failed = rig.workerApi.of("failed")[0]?.data;
   expect(failed?.["code"]).toBe("agent_error");
@@ -189,7 +189,7 @@ test.each([
   expect(alive("acp/program\\.mjs")).toBe(false);
 });
 
-test("it is handed the MCP servers of the task, and what the repository tells agents", async () => {
+it("the program gets the task's MCP servers and the repository's instructions", async () => {
   await rig.close();
   rig = new Rig({ "a.txt": "a", "AGENTS.md": "Use tabs." });
   await run(["say x"], {

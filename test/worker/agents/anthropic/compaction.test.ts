@@ -5,7 +5,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
-import { Bench, FINISH, KEY, Life, linesOf, step, type LifeOptions } from "./harness.ts";
+import { TaskFixture, FINISH, KEY, AgentRun, readRecords, step, type AgentRunOptions } from "./harness.ts";
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -24,31 +24,31 @@ const TURNS: Scenario["turns"] = [
 
 async function run(
   scenario: Scenario,
-  options: Partial<LifeOptions> = {},
-): Promise<{ bench: Bench; fake: FakeModel; life: Life }> {
+  options: Partial<AgentRunOptions> = {},
+): Promise<{ fixture: TaskFixture; fake: FakeModel; agentRun: AgentRun }> {
   const fake = await startFakeModel({
     scenarios: { default: { turns: [{ say: "wrong" }] }, long: scenario },
     apiKey: KEY,
   });
-  const bench = new Bench();
+  const fixture = new TaskFixture();
   closers.push(
     () => fake.close(),
-    () => bench.close(),
+    () => fixture.close(),
   );
   const spec = { prompt: "[scenario:long] Do it." };
-  const life = new Life({ bench, model: { baseURL: fake.url, token: KEY }, spec, ...options });
-  await life.run();
-  return { bench, fake, life };
+  const agentRun = new AgentRun({ fixture, model: { baseURL: fake.url, token: KEY }, spec, ...options });
+  await agentRun.run();
+  return { fixture, fake, agentRun };
 }
 
-const compactions = (bench: Bench): Record<string, unknown>[] =>
-  linesOf(bench.file).flatMap(({ data }) => (data["kind"] === "compacted" ? [data] : []));
+const compactions = (fixture: TaskFixture): Record<string, unknown>[] =>
+  readRecords(fixture.file).flatMap(({ data }) => (data["kind"] === "compacted" ? [data] : []));
 
-describe("[A9] the transcript is never changed; a summary is one more line, and everything goes on", () => {
-  it("the provider's signed summary goes first, with its beta", async () => {
-    const { bench, fake, life } = await run({ turns: TURNS });
-    expect(bench.ran()).toEqual(["a", "b", "c", "d", "e"]);
-    expect(compactions(bench).map(({ block }) => (block as { type: string } | null)?.type)).toEqual([
+describe("[A9] the transcript is append-only: a summary is one more record", () => {
+  it("the provider's signed summary starts the next request, with its beta", async () => {
+    const { fixture, fake, agentRun } = await run({ turns: TURNS });
+    expect(fixture.ran()).toEqual(["a", "b", "c", "d", "e"]);
+    expect(compactions(fixture).map(({ block }) => (block as { type: string } | null)?.type)).toEqual([
       "compaction",
       "compaction",
     ]);
@@ -56,13 +56,13 @@ describe("[A9] the transcript is never changed; a summary is one more line, and 
     expect(after?.headers["anthropic-beta"]).toContain("compact-2026-09-04");
     expect(after?.request.messages[0]).toMatchObject({ role: "assistant", content: [{ type: "compaction" }] });
     expect(JSON.stringify(after?.request.messages[1])).toContain("Do it.");
-    expect(life.notices()).toEqual(["compacted", "compacted"]);
+    expect(agentRun.notices()).toEqual(["compacted", "compacted"]);
   });
 
-  it("where the provider refuses, a turn of our own without tools sums up, with the task and the list of steps", async () => {
-    const { bench, fake } = await run({ turns: TURNS, compaction: "refused" });
-    expect(bench.ran()).toEqual(["a", "b", "c", "d", "e"]);
-    const [first] = compactions(bench);
+  it("when the provider refuses, a turn without tools writes the summary, with the task and the list of steps", async () => {
+    const { fixture, fake } = await run({ turns: TURNS, compaction: "refused" });
+    expect(fixture.ran()).toEqual(["a", "b", "c", "d", "e"]);
+    const [first] = compactions(fixture);
     expect(first).toMatchObject({
       block: null,
       text: expect.stringContaining("Summary of the turns up to 2.") as string,
@@ -73,26 +73,42 @@ describe("[A9] the transcript is never changed; a summary is one more line, and 
     expect(fake.requests().at(-1)?.request.messages[0]?.role).toBe("user");
   });
 
-  it("without the beta nothing is asked of the provider", async () => {
-    const { bench, fake } = await run({ turns: TURNS }, { settings: { compaction: "own" } });
-    expect(bench.ran()).toEqual(["a", "b", "c", "d", "e"]);
+  it("with `own` compaction the provider's beta is not used", async () => {
+    const { fixture, fake } = await run({ turns: TURNS }, { settings: { compaction: "own" } });
+    expect(fixture.ran()).toEqual(["a", "b", "c", "d", "e"]);
     expect(fake.requests().some(({ headers }) => headers["anthropic-beta"] !== undefined)).toBe(false);
   });
 
-  it("a life that begins after a summary sends the same conversation", async () => {
+  it("a note that a later attempt withdrew is not part of the summary", async () => {
+    const fake = await startFakeModel({ scenarios: { default: { turns: TURNS } }, apiKey: KEY });
+    const fixture = new TaskFixture();
+    closers.push(
+      () => fake.close(),
+      () => fixture.close(),
+    );
+    const parts = { fixture, model: { baseURL: fake.url, token: KEY }, settings: { compaction: "own" as const } };
+    const first = new AgentRun({ ...parts, notes: ["There is no compiler."], kill: { at: 4, when: "after" } });
+    await expect(first.run()).rejects.toThrow();
+    await new AgentRun(parts).run();
+    expect(JSON.stringify(readRecords(fixture.file)[0])).toContain("no compiler");
+    expect(compactions(fixture)).toHaveLength(2);
+    expect(JSON.stringify(compactions(fixture))).not.toContain("no compiler");
+  });
+
+  it("a worker that restarts after a summary sends the same conversation", async () => {
     for (const compaction of ["provider", "own"] as const) {
       const fake = await startFakeModel({ scenarios: { default: { turns: TURNS } }, apiKey: KEY });
-      const bench = new Bench();
+      const fixture = new TaskFixture();
       closers.push(
         () => fake.close(),
-        () => bench.close(),
+        () => fixture.close(),
       );
-      const parts = { bench, model: { baseURL: fake.url, token: KEY }, settings: { compaction } };
-      const first = new Life({ ...parts, kill: { at: 18, when: "before" } });
+      const parts = { fixture, model: { baseURL: fake.url, token: KEY }, settings: { compaction } };
+      const first = new AgentRun({ ...parts, kill: { at: 18, when: "before" } });
       await expect(first.run()).rejects.toThrow();
-      expect(linesOf(bench.file).map(({ data }) => data["kind"])).toContain("compacted");
-      await new Life(parts).run();
-      expect(bench.ran().toSorted()).toEqual(["a", "b", "c", "d", "e"]);
+      expect(readRecords(fixture.file).map(({ data }) => data["kind"])).toContain("compacted");
+      await new AgentRun(parts).run();
+      expect(fixture.ran().toSorted()).toEqual(["a", "b", "c", "d", "e"]);
     }
   });
 });

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Conversation, type Call, type Trace } from "../../../../worker/agents/anthropic/conversation/conversation.ts";
 import { nextStep } from "../../../../worker/agents/anthropic/loop.ts";
-import type { Begin, Line } from "../../../../worker/agents/anthropic/conversation/records.ts";
+import type { Begin, ConversationRecord } from "../../../../worker/agents/anthropic/conversation/records.ts";
 import { detectLoop } from "../../../../worker/agents/anthropic/loop-detection.ts";
 
 const BEGIN: Begin = {
@@ -18,7 +18,7 @@ const BEGIN: Begin = {
   text: "Do it.",
 };
 
-const fold = (lines: readonly Line[]): Conversation => {
+const fold = (lines: readonly ConversationRecord[]): Conversation => {
   const view = new Conversation();
   for (const line of lines) view.add(line, false);
   return view;
@@ -39,9 +39,9 @@ const run = fc
       maxLength: 8,
     },
   )
-  .map((turns): Line[] => [
+  .map((turns): ConversationRecord[] => [
     BEGIN,
-    ...turns.flatMap(({ calls, texts, turned }, t): Line[] => {
+    ...turns.flatMap(({ calls, texts, turned }, t): ConversationRecord[] => {
       const ids = Array.from({ length: calls }, (_, i) => `${t}_${i}`);
       const content = [
         { type: "text", text: `turn ${t}` },
@@ -50,11 +50,11 @@ const run = fc
       const order = turned ? ids.toReversed() : ids;
       return [
         { kind: "turn", content, stop: calls > 0 ? "tool_use" : "end_turn", tokens: 1 },
-        ...order.flatMap((id): Line[] => [
+        ...order.flatMap((id): ConversationRecord[] => [
           { kind: "call", id },
           { kind: "result", id, output: `of ${id}`, status: "ok" },
         ]),
-        ...(texts.length === 0 && calls === 0 ? ["go on"] : texts).map((text): Line => ({
+        ...(texts.length === 0 && calls === 0 ? ["go on"] : texts).map((text): ConversationRecord => ({
           kind: "told",
           source: "person",
           text,
@@ -64,7 +64,7 @@ const run = fc
   ]);
 
 describe("[A9] the fold", () => {
-  it("what was sent once is a prefix of all that is sent later", () => {
+  it("what was sent is a prefix of everything that is sent later", () => {
     fc.assert(
       fc.property(run, (lines) => {
         const sent: string[][] = [];
@@ -95,7 +95,7 @@ describe("[A9] the fold", () => {
     );
   });
 
-  it("an empty answer is not sent back, and what it should have answered is asked once more with a word", () => {
+  it("an empty answer is not sent back; its message is sent again with a nudge", () => {
     const view = fold([BEGIN, { kind: "turn", content: [{ type: "text", text: " " }], stop: "end_turn", tokens: 1 }]);
     expect(view.messages()).toHaveLength(1);
     expect(nextStep(view)).toBe("nudge");
@@ -104,32 +104,32 @@ describe("[A9] the fold", () => {
   });
 });
 
-describe("[A1] what comes next is a function of the transcript", () => {
-  const turn = (names: readonly string[], stop = "tool_use"): Line => ({
+describe("[A1] the next step is a function of the transcript", () => {
+  const turn = (names: readonly string[], stop = "tool_use"): ConversationRecord => ({
     kind: "turn",
     content: names.map((name, i) => ({ type: "tool_use", id: `${name}_${i}`, name, input: {} })),
     stop,
     tokens: 1,
   });
-  const result = (id: string): Line => ({ kind: "result", id, output: "ok", status: "ok" });
+  const result = (id: string): ConversationRecord => ({ kind: "result", id, output: "ok", status: "ok" });
 
   it.each([
-    ["nothing was asked yet", [], "ask_model"],
+    ["no request was sent yet", [], "ask_model"],
     ["a call is open", [turn(["bash"])], "run_calls"],
     ["one of two calls is open", [turn(["bash", "read"]), result("bash_0")], "run_calls"],
     ["the calls are done", [turn(["bash"]), result("bash_0")], "ask_model"],
-    ["finish was taken", [turn(["finish"]), result("finish_0")], "conclude"],
+    ["finish was accepted", [turn(["finish"]), result("finish_0")], "conclude"],
     [
-      "finish was taken and somebody said something",
+      "finish was accepted and a person sent a message",
       [turn(["finish"]), result("finish_0"), { kind: "told", source: "person", text: "And?" }],
       "ask_model",
     ],
   ] as const)("%s", (_name, lines, expected) => {
-    expect(nextStep(fold([BEGIN, ...(lines as readonly Line[])]))).toBe(expected);
+    expect(nextStep(fold([BEGIN, ...(lines as readonly ConversationRecord[])]))).toBe(expected);
   });
 });
 
-describe("[A5] circles", () => {
+describe("[A5] loop detection", () => {
   const trace = (call: string, output: string, status: "ok" | "failed" = "ok"): Trace => {
     const one: Call = { id: "c", name: "bash", input: { command: call } };
     return { call: one, result: { kind: "result", id: "c", output, status } };
@@ -137,7 +137,7 @@ describe("[A5] circles", () => {
   const times = (n: number, make: (i: number) => Trace): Trace[] => Array.from({ length: n }, (_, i) => make(i));
   const verdict = (entries: readonly Trace[]): string => detectLoop(entries).kind;
 
-  it("the same call four times, a failing one three times; after the nudge two more", () => {
+  it("the limit is four equal calls, three failing ones, and two more after the nudge", () => {
     const same = (): Trace => trace("x", "y");
     expect([verdict(times(3, same)), verdict(times(4, same))]).toEqual(["fine", "nudge"]);
     const bad = (): Trace => trace("x", "no", "failed");
@@ -146,7 +146,7 @@ describe("[A5] circles", () => {
     expect(verdict([...times(4, same), "nudge", same(), same()])).toBe("stop");
   });
 
-  it("a job whose output grows is no circle; two to four calls in turn are one", () => {
+  it("growing output is not a loop; a cycle of two to four calls is one", () => {
     expect(verdict(times(50, (i) => trace("job output", `line ${i}`)))).toBe("fine");
     for (const period of [2, 3, 4]) {
       expect(verdict(times(3 * period - 1, (i) => trace(`c${i % period}`, "same")))).toBe("fine");
@@ -154,7 +154,7 @@ describe("[A5] circles", () => {
     }
   });
 
-  it("another way after the nudge is fine", () => {
+  it("different calls after the nudge are fine", () => {
     expect(
       verdict([...times(4, () => trace("x", "y")), "nudge", trace("a", "1"), trace("b", "2"), trace("x", "y")]),
     ).toBe("fine");

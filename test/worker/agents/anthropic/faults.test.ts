@@ -1,5 +1,5 @@
 /**
- * Each way in which a model call fails, at the first turn, after tools, and at the last: it ends
+ * Each failure of a model call, in the first turn, after tools, and in the last turn: the run ends
  * well or with its code, and no tool runs twice.
  */
 import { afterEach, describe, expect, it } from "vitest";
@@ -7,21 +7,21 @@ import { faultSchema, type Fault, type Turn } from "../../../../src/broker/model
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import type { LoopSettings } from "../../../../worker/agents/anthropic/settings.ts";
 import { classifyFault } from "../../../../worker/agents/anthropic/model/faults.ts";
-import { Bench, FINISH, KEY, Life, linesOf, step } from "./harness.ts";
+import { TaskFixture, FINISH, KEY, AgentRun, readRecords, step } from "./harness.ts";
 
 interface Row {
   readonly name: string;
   readonly fault: Fault;
   /** `well`, or the code of the failure. */
   readonly end: string;
-  /** What people are told on the way. */
+  /** The code of a notice that is expected. */
   readonly notice?: string;
   readonly settings?: Partial<LoopSettings>;
   readonly budget?: ("continue" | "stop")[];
 }
 
 const status = (code: number, more: object = {}): Fault => faultSchema.parse({ kind: "status", status: code, ...more });
-const FOR_EVER = { times: 10_000 };
+const ALWAYS = { times: 10_000 };
 
 const ROWS: readonly Row[] = [
   {
@@ -31,16 +31,16 @@ const ROWS: readonly Row[] = [
     notice: "model_retry",
   },
   {
-    name: "429 for ever",
-    fault: status(429, FOR_EVER),
+    name: "429, always",
+    fault: status(429, ALWAYS),
     end: "model_overloaded",
     notice: "model_retry",
     settings: { patienceMs: 100 },
   },
   { name: "529", fault: status(529, { times: 3 }), end: "well", notice: "model_retry" },
   {
-    name: "529 for ever",
-    fault: status(529, FOR_EVER),
+    name: "529, always",
+    fault: status(529, ALWAYS),
     end: "model_overloaded",
     notice: "model_retry",
     settings: { patienceMs: 100 },
@@ -66,7 +66,7 @@ const ROWS: readonly Row[] = [
   { name: "refusal", fault: { kind: "refusal" }, end: "refused" },
   { name: "cut tool JSON", fault: { kind: "cut_tool_json" }, end: "well" },
   { name: "invalid tool JSON", fault: { kind: "invalid_tool_json" }, end: "well", notice: "model_retry" },
-  { name: "invalid tool JSON for ever", fault: { kind: "invalid_tool_json", ...FOR_EVER }, end: "agent_error" },
+  { name: "invalid tool JSON, always", fault: { kind: "invalid_tool_json", ...ALWAYS }, end: "agent_error" },
   {
     name: "context limit as an error",
     fault: { kind: "context_limit", form: "error" },
@@ -79,9 +79,9 @@ const ROWS: readonly Row[] = [
     end: "well",
     notice: "compacted",
   },
-  { name: "context limit for ever", fault: { kind: "context_limit", form: "error", ...FOR_EVER }, end: "agent_error" },
+  { name: "context limit, always", fault: { kind: "context_limit", form: "error", ...ALWAYS }, end: "agent_error" },
   { name: "a request that is too large", fault: status(413), end: "well", notice: "compacted" },
-  { name: "the key is refused", fault: status(401), end: "model_auth" },
+  { name: "a refused key", fault: status(401), end: "model_auth" },
   { name: "no quota", fault: status(402), end: "model_quota" },
   {
     name: "the task's budget, and a person who stops",
@@ -101,10 +101,10 @@ const ROWS: readonly Row[] = [
 const PLACES = ["first turn", "after tools", "last turn"] as const;
 
 const open: FakeModel[] = [];
-const benches: Bench[] = [];
+const fixtures: TaskFixture[] = [];
 afterEach(async () => {
-  for (const bench of benches.splice(0)) bench.close();
-  await Promise.all(open.splice(0).map((one) => one.close()));
+  for (const fixture of fixtures.splice(0)) fixture.close();
+  await Promise.all(open.splice(0).map((fake) => fake.close()));
 });
 
 function turnsWith(fault: Fault, place: number): Turn[] {
@@ -117,44 +117,44 @@ function turnsWith(fault: Fault, place: number): Turn[] {
 
 describe.each(PLACES.map((name, place) => ({ name, place })))("[A8] faults: $name", ({ place }) => {
   it.each(ROWS)("$name", async ({ fault, end, notice, settings, budget }) => {
-    const bench = new Bench();
-    benches.push(bench);
+    const fixture = new TaskFixture();
+    fixtures.push(fixture);
     const fake = await startFakeModel({ scenarios: { default: { turns: turnsWith(fault, place) } }, apiKey: KEY });
     open.push(fake);
-    const life = new Life({
-      bench,
+    const agentRun = new AgentRun({
+      fixture,
       model: { baseURL: fake.url, token: KEY },
       settings: settings ?? {},
       budget: [...(budget ?? [])],
     });
-    const code = await life.run().then(
+    const code = await agentRun.run().then(
       () => "well",
       (thrown: { code?: string }) => thrown.code ?? String(thrown),
     );
     expect(code).toBe(end);
-    expect(bench.ran()).toEqual(end === "well" ? ["a", "b"] : ["a", "b"].slice(0, place));
-    if (notice !== undefined) expect(life.notices()).toContain(notice);
-    for (const { text, code: kind } of life.of("notice"))
+    expect(fixture.ran()).toEqual(end === "well" ? ["a", "b"] : ["a", "b"].slice(0, place));
+    if (notice !== undefined) expect(agentRun.notices()).toContain(notice);
+    for (const { text, code: kind } of agentRun.of("notice"))
       if (kind === "model_retry") expect(text).toMatch(/Next try at \d\d:\d\d:\d\d UTC/);
-    const lines = linesOf(bench.file).map(({ data }) => data);
+    const lines = readRecords(fixture.file).map(({ data }) => data);
     const calls = lines.flatMap(({ kind, id }) => (kind === "call" ? [id] : []));
     expect(new Set(calls).size).toBe(calls.length);
     if (notice === "compacted") expect(lines.find(({ kind }) => kind === "compacted")?.["block"]).not.toBeNull();
   });
 });
 
-describe("[A8] what a failure says", () => {
-  const said = (status: number, headers: Record<string, string>): unknown =>
+describe("[A8] classification of failures", () => {
+  const classify = (status: number, headers: Record<string, string>): unknown =>
     classifyFault({ status, headers: new Headers(headers) }, 1_000);
 
-  it("how long to wait, in each form", () => {
-    expect(said(429, { "retry-after": "2" })).toMatchObject({ kind: "again", afterMs: 2_000 });
-    expect(said(429, { "retry-after-ms": "30" })).toMatchObject({ afterMs: 30 });
-    expect(said(529, { "retry-after": new Date(61_000).toUTCString() })).toMatchObject({ afterMs: 60_000 });
-    expect(said(503, {})).toMatchObject({ afterMs: null });
+  it("the pause is read from each form of the header", () => {
+    expect(classify(429, { "retry-after": "2" })).toMatchObject({ kind: "again", afterMs: 2_000 });
+    expect(classify(429, { "retry-after-ms": "30" })).toMatchObject({ afterMs: 30 });
+    expect(classify(529, { "retry-after": new Date(61_000).toUTCString() })).toMatchObject({ afterMs: 60_000 });
+    expect(classify(503, {})).toMatchObject({ afterMs: null });
   });
 
-  it("a spend limit is no rate limit", () => {
+  it("a spend limit is not classified as a rate limit", () => {
     expect(
       classifyFault({ status: 429, type: "rate_limit_error", errorCode: "contract_spend_limit_reached" }, 0),
     ).toMatchObject({

@@ -10,12 +10,12 @@ import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fak
 import { PRICES } from "../../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../../../src/coordinator/services/budget.ts";
-import { memoryLedger } from "../../../../src/store/sqlite/tables/usage-ledger.ts";
-import { systemClock } from "../../../../src/app/system.ts";
+import { memoryLedger } from "../../../../src/store/memory/usage-ledger.ts";
+import { systemClock } from "../../../../src/core/lib/system-clock.ts";
 import type { Budget } from "../../../../src/core/task.ts";
 import { seededIds } from "../../../support/manual-clock.ts";
 import { openHarness, quiet } from "../../../support/coordinator/harness.ts";
-import { Bench, FINISH, Life, step, type LifeOptions } from "./harness.ts";
+import { TaskFixture, FINISH, AgentRun, step, type AgentRunOptions } from "./harness.ts";
 
 const KEY = "sk-real-key-of-the-server";
 const closers: (() => unknown)[] = [];
@@ -23,22 +23,22 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
 });
 
-interface House {
+interface GatewayFixture {
   readonly fake: FakeModel;
   readonly ledger: UsageLedger;
   readonly taskId: string;
-  readonly bench: Bench;
-  life(options?: Partial<LifeOptions>): Life;
+  readonly fixture: TaskFixture;
+  agentRun(options?: Partial<AgentRunOptions>): AgentRun;
 }
 
-async function open(scenario: Scenario, budget: Budget): Promise<House> {
+async function open(scenario: Scenario, budget: Budget): Promise<GatewayFixture> {
   const harness = await openHarness({ settings: { maxConcurrent: 5 } });
   const fake = await startFakeModel({ scenarios: { default: scenario }, apiKey: KEY });
-  const bench = new Bench();
+  const fixture = new TaskFixture();
   closers.push(
     () => harness.close(),
     () => fake.close(),
-    () => bench.close(),
+    () => fixture.close(),
   );
   const { id } = await harness.submit({ budget });
   await harness.until(id, "provisioning");
@@ -79,14 +79,14 @@ async function open(scenario: Scenario, budget: Budget): Promise<House> {
     await new Promise((resolve) => server.close(resolve));
   });
   const baseURL = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const life = (options: Partial<LifeOptions> = {}): Life =>
-    new Life({ model: { baseURL, token: "att_token" }, ...options, bench });
-  return { fake, ledger, taskId: id, bench, life };
+  const agentRun = (options: Partial<AgentRunOptions> = {}): AgentRun =>
+    new AgentRun({ model: { baseURL, token: "att_token" }, ...options, fixture });
+  return { fake, ledger, taskId: id, fixture, agentRun };
 }
 
-it("[A8] through the gateway everything passes: summaries, retries, faults in mid-stream; the books are the provider's", async () => {
+it("[A8] summaries, retries and faults in mid-stream pass the gateway; the ledger matches the provider's usage", async () => {
   const long = { usage: { input_tokens: 160_000 } };
-  const { fake, ledger, taskId, life } = await open(
+  const { fake, ledger, taskId, agentRun } = await open(
     {
       turns: [
         { tools: [step("a")], faults: [{ kind: "error_event", after: 3 }] },
@@ -97,7 +97,7 @@ it("[A8] through the gateway everything passes: summaries, retries, faults in mi
     },
     { usd: 5 },
   );
-  const one = life();
+  const one = agentRun();
   expect(await one.run()).toMatchObject({ title: "Do the work" });
   expect(one.notices().filter((code) => code === "model_retry")).toHaveLength(3);
   expect(one.notices()).toContain("compacted");
@@ -107,26 +107,26 @@ it("[A8] through the gateway everything passes: summaries, retries, faults in mi
   expect((await ledger.spentBy(taskId)).requests).toBe(fake.requests().filter(({ status }) => status === 200).length);
 });
 
-it("[A8] [G4] a budget that is used up is a question; a stop ends the task with its reason and its work saved", async () => {
+it("[A8] [G4] a budget that is used up becomes a question; `stop` ends the task with its reason and its work saved", async () => {
   const turns = Array.from({ length: 60 }, (_, i) => ({ tools: [step(`s${i}`)], usage: { output_tokens: 1_000 } }));
-  const { fake, ledger, taskId, bench, life } = await open({ turns }, { usd: 0.1 });
+  const { fake, ledger, taskId, fixture, agentRun } = await open({ turns }, { usd: 0.1 });
   const decisions: ("continue" | "stop")[] = ["continue", "stop"];
-  const failure: unknown = await life({ budget: decisions })
+  const failure: unknown = await agentRun({ budget: decisions })
     .run()
     .catch((thrown: unknown) => thrown);
   expect(failure).toMatchObject({ code: "budget_exceeded" });
   expect(decisions).toEqual([]);
-  expect(bench.checkpoint).not.toBeNull();
+  expect(fixture.checkpoint).not.toBeNull();
   const { usd } = await ledger.spentBy(taskId);
   expect(usd).toBeGreaterThan(0.09);
   expect(usd).toBeLessThan(0.1 + 0.05);
   expect(fake.spentUsd()).toBeGreaterThanOrEqual(usd * 0.99);
 });
 
-it("[A5] [G4] turns that are used up are a question too", async () => {
+it("[A5] [G4] used-up turns become a question too", async () => {
   const turns = Array.from({ length: 20 }, (_, i) => ({ tools: [step(`s${i}`)] }));
-  const { bench, life } = await open({ turns }, { turns: 5 });
-  const one = life({ spec: { budget: { turns: 5 } } });
+  const { fixture, agentRun } = await open({ turns }, { turns: 5 });
+  const one = agentRun({ spec: { budget: { turns: 5 } } });
   await expect(one.run()).rejects.toMatchObject({ code: "budget_exceeded" });
-  expect(bench.ran()).toHaveLength(5);
+  expect(fixture.ran()).toHaveLength(5);
 });

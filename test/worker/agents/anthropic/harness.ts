@@ -1,7 +1,7 @@
 /**
- * Around the agent: real tools in a real git workspace, a transcript in a file, the fake model over
- * HTTP. A life can be ended at any line of the transcript, and the next one goes on in the same
- * folder (the same attempt) or from the last checkpoint (the next attempt).
+ * The parts around the agent: real tools in a real git workspace, a transcript in a file, the fake
+ * model over HTTP. A run can be killed at any record of the transcript. The next one continues in
+ * the same directory (the same attempt) or from the last checkpoint (the next attempt).
  */
 import { execFileSync } from "node:child_process";
 import {
@@ -37,8 +37,8 @@ export const KEY = "att_key";
 export class Killed extends Error {}
 
 /**
- * Durable line by line. `limit`: the life ends when this line is to be written, before or after it
- * is durable.
+ * A transcript in a file. With `kill`, the append of that record rejects, before or after it is
+ * durable.
  */
 export class FileTranscript implements Transcript {
   readonly records: readonly TranscriptRecord[];
@@ -52,7 +52,7 @@ export class FileTranscript implements Transcript {
     this.#file = file;
     this.#attempt = attempt;
     this.#kill = kill;
-    this.records = linesOf(file);
+    this.records = readRecords(file);
     this.#length = this.records.length;
   }
 
@@ -77,7 +77,7 @@ export interface Kill {
   readonly when: "before" | "after";
 }
 
-export function linesOf(file: string): TranscriptRecord[] {
+export function readRecords(file: string): TranscriptRecord[] {
   const lines = readFileSync(file, "utf8").split("\n").filter(Boolean);
   return lines.map((line) => JSON.parse(line) as TranscriptRecord);
 }
@@ -92,8 +92,8 @@ export function git(cwd: string, args: readonly string[], env: NodeJS.ProcessEnv
   }).trim();
 }
 
-/** A task with its repository, as it outlives the worker's lives. */
-export class Bench {
+/** A task with its repository: the state that outlives the runs of its worker. */
+export class TaskFixture {
   readonly dir = mkdtempSync(join(tmpdir(), "swa-"));
   readonly file = join(this.dir, "transcript.jsonl");
   readonly origin = join(this.dir, "origin");
@@ -141,7 +141,7 @@ export class Bench {
     this.checkpoint = { sha, cursor };
   }
 
-  /** What an earlier task of the thread wrote. */
+  /** Sets the transcript of an earlier task of the thread. */
   adopt(lines: string): void {
     writeFileSync(this.file, `${lines}\n`);
   }
@@ -164,16 +164,17 @@ export class Bench {
   }
 }
 
-export interface LifeOptions {
-  readonly bench: Bench;
+export interface AgentRunOptions {
+  readonly fixture: TaskFixture;
   readonly model: { readonly baseURL: string; readonly token: string } | null;
   readonly spec?: Partial<WorkerSpec>;
   readonly settings?: Partial<LoopSettings>;
   readonly kill?: Kill;
   readonly budget?: ("continue" | "stop")[];
-  /** Null: as long as nobody answers. */
+  /** Null: the question stays open. */
   readonly answer?: (question: string) => string | null;
   readonly instructions?: string;
+  readonly notes?: readonly string[];
   /** `due` checkpoints are made each n-th time (8); 0 = never. */
   readonly saveEach?: number;
 }
@@ -195,7 +196,7 @@ const TOOLS: AgentContext["toolSchemas"] = [
   { name: "write", description: "Writes a file.", inputSchema: schema(["path", "content"]) },
 ];
 
-export class Life implements AgentContext {
+export class AgentRun implements AgentContext {
   readonly events: Emitted[] = [];
   readonly deltas: string[] = [];
   readonly stop = new AbortController();
@@ -203,24 +204,26 @@ export class Life implements AgentContext {
   readonly spec: WorkerSpec;
   readonly cursor: string | null;
   readonly transcript: FileTranscript;
-  readonly model: LifeOptions["model"];
+  readonly model: AgentRunOptions["model"];
   readonly toolSchemas = TOOLS;
   readonly instructions: string;
-  readonly #options: LifeOptions;
+  readonly notes: readonly string[];
+  readonly #options: AgentRunOptions;
   readonly #tools: ToolRunner;
   readonly #messages: (ReceivedMessage & { mode: "steer" | "follow_up" })[] = [];
   #ids = 0;
   #due = 0;
 
-  constructor(options: LifeOptions) {
-    const { bench, kill, spec } = options;
+  constructor(options: AgentRunOptions) {
+    const { fixture, kill, spec } = options;
     this.#options = options;
     this.model = options.model;
     this.instructions = options.instructions ?? "";
-    this.transcript = new FileTranscript(bench.file, bench.attempt, kill ?? null);
-    this.cursor = bench.marked ?? bench.checkpoint?.cursor ?? null;
-    this.spec = { ...SPEC, attempt: bench.attempt, answers: bench.answers, ...spec };
-    this.#tools = createTools(bench.root, join(bench.dir, "jobs"), { OUTSIDE: bench.outside });
+    this.notes = options.notes ?? [];
+    this.transcript = new FileTranscript(fixture.file, fixture.attempt, kill ?? null);
+    this.cursor = fixture.marked ?? fixture.checkpoint?.cursor ?? null;
+    this.spec = { ...SPEC, attempt: fixture.attempt, answers: fixture.answers, ...spec };
+    this.#tools = createTools(fixture.root, join(fixture.dir, "jobs"), { OUTSIDE: fixture.outside });
   }
 
   async run(): Promise<AgentResult> {
@@ -238,7 +241,7 @@ export class Life implements AgentContext {
 
   newId(prefix: string): string {
     this.#ids += 1;
-    return `${prefix}_${this.#options.bench.attempt}_${this.#ids}`;
+    return `${prefix}_${this.#options.fixture.attempt}_${this.#ids}`;
   }
 
   async message(text: string): Promise<void> {
@@ -263,25 +266,25 @@ export class Life implements AgentContext {
     );
   }
 
-  person(text: string, mode: "steer" | "follow_up" = "steer"): void {
+  sendMessage(text: string, mode: "steer" | "follow_up" = "steer"): void {
     this.#messages.push({ id: this.newId("m"), text, mode });
   }
 
-  async receiveMessages(at: "step" | "end"): Promise<readonly ReceivedMessage[]> {
-    const ready = this.#messages.filter(({ mode }) => at === "end" || mode === "steer");
-    for (const one of ready) this.#messages.splice(this.#messages.indexOf(one), 1);
+  async receiveMessages(point: "step" | "end"): Promise<readonly ReceivedMessage[]> {
+    const ready = this.#messages.filter(({ mode }) => point === "end" || mode === "steer");
+    for (const message of ready) this.#messages.splice(this.#messages.indexOf(message), 1);
     return ready;
   }
 
   mark(cursor: string): void {
-    this.#options.bench.marked = cursor;
+    this.#options.fixture.marked = cursor;
   }
 
   async checkpoint(cursor: string, mode: "due" | "now" | "always"): Promise<void> {
     const each = this.#options.saveEach ?? 8;
     this.#due += 1;
     if (mode === "due" && (each === 0 || this.#due % each > 0)) return;
-    this.#options.bench.save(cursor);
+    this.#options.fixture.save(cursor);
     this.emit("checkpoint", { cursor, mode });
   }
 
@@ -346,7 +349,7 @@ const SPEC: WorkerSpec = {
   wallMs: 3_600_000,
 };
 
-/** A command that leaves its name in the workspace and outside of it. */
+/** A command that records its name in the workspace and outside it. */
 export const step = (name: string): { name: string; input: Record<string, unknown> } => ({
   name: "bash",
   input: { command: `echo ${name} >> log.txt; echo ${name} >> "$OUTSIDE/ran"` },

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
 import type { AgentResult } from "../../../../worker/agents/agent.ts";
-import { Bench, FINISH, KEY, Life, linesOf, step, type LifeOptions } from "./harness.ts";
+import { TaskFixture, FINISH, KEY, AgentRun, readRecords, step, type AgentRunOptions } from "./harness.ts";
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -11,19 +11,19 @@ afterEach(async () => {
 });
 
 interface Ran {
-  readonly bench: Bench;
+  readonly fixture: TaskFixture;
   readonly fake: FakeModel;
-  readonly life: Life;
+  readonly agentRun: AgentRun;
 }
 
-async function prepare(scenario: Scenario, options: Partial<LifeOptions> = {}): Promise<Ran> {
+async function prepare(scenario: Scenario, options: Partial<AgentRunOptions> = {}): Promise<Ran> {
   const fake = await startFakeModel({ scenarios: { default: scenario }, apiKey: KEY });
-  const bench = options.bench ?? new Bench();
+  const fixture = options.fixture ?? new TaskFixture();
   closers.push(
     () => fake.close(),
-    () => bench.close(),
+    () => fixture.close(),
   );
-  return { bench, fake, life: new Life({ model: { baseURL: fake.url, token: KEY }, ...options, bench }) };
+  return { fixture, fake, agentRun: new AgentRun({ model: { baseURL: fake.url, token: KEY }, ...options, fixture }) };
 }
 
 const failure = async (work: Promise<AgentResult>): Promise<{ code: string; message: string }> =>
@@ -33,11 +33,11 @@ const failure = async (work: Promise<AgentResult>): Promise<{ code: string; mess
   );
 
 const texts = (fake: FakeModel): string => JSON.stringify(fake.requests().at(-1)?.request.messages);
-const kinds = (bench: Bench): string[] => linesOf(bench.file).map(({ data }) => String(data["kind"]));
+const kinds = (fixture: TaskFixture): string[] => readRecords(fixture.file).map(({ data }) => String(data["kind"]));
 
 describe("[A1] the work of a task", () => {
-  it("explores, edits, tests, finishes; each line is written before what follows from it", async () => {
-    const { bench, fake, life } = await prepare({
+  it("explores, edits, tests, finishes; each record is written before the next step", async () => {
+    const { fixture, fake, agentRun } = await prepare({
       turns: [
         { say: "I look.", tools: [{ name: "read", input: { path: "a.txt" } }, step("x")] },
         { think: "Now the edit.", tools: [{ name: "edit", input: { path: "a.txt", old: "one", new: "two" } }] },
@@ -46,9 +46,13 @@ describe("[A1] the work of a task", () => {
         { tools: [FINISH] },
       ],
     });
-    expect(await life.run()).toEqual({ title: "Do the work", summary: "It is done and was checked.", verified: [] });
-    expect(bench.read("a.txt")).toBe("two\n");
-    expect(kinds(bench)).toEqual([
+    expect(await agentRun.run()).toEqual({
+      title: "Do the work",
+      summary: "It is done and was checked.",
+      verified: [],
+    });
+    expect(fixture.read("a.txt")).toBe("two\n");
+    expect(kinds(fixture)).toEqual([
       "begin",
       "turn",
       "call",
@@ -57,24 +61,24 @@ describe("[A1] the work of a task", () => {
       "result",
       ...Array(4).fill(["turn", "call", "result"]).flat(),
     ]);
-    expect(life.of("todo")).toEqual([{ items: [{ text: "Edit", status: "completed" }] }]);
-    expect(JSON.stringify(life.of("message"))).toContain("The edit is made.");
-    expect(JSON.stringify(life.of("message"))).toContain("Now the edit.");
-    expect(life.deltas.join("")).toContain("I look.");
-    expect(bench.checkpoint?.cursor).toBe(String(linesOf(bench.file).length));
+    expect(agentRun.of("todo")).toEqual([{ items: [{ text: "Edit", status: "completed" }] }]);
+    expect(JSON.stringify(agentRun.of("message"))).toContain("The edit is made.");
+    expect(JSON.stringify(agentRun.of("message"))).toContain("Now the edit.");
+    expect(agentRun.deltas.join("")).toContain("I look.");
+    expect(fixture.checkpoint?.cursor).toBe(String(readRecords(fixture.file).length));
     expect(fake.requests()).toHaveLength(5);
   });
 
-  it("the request: own words, frozen tools, thinking as summaries, at most four cache marks, and the cache is read", async () => {
+  it("the request has the task's text, fixed tools, summarized thinking and at most four cache marks; the cache is read", async () => {
     const many = Array.from({ length: 30 }, (_, i) => ({ name: "bash", input: { command: `echo ${i}` } }));
-    const { fake, life } = await prepare(
+    const { fake, agentRun } = await prepare(
       { turns: [{ tools: many }, { tools: many }, { tools: [FINISH] }] },
       {
         spec: { model: "claude-sonnet-5-5", effort: "high", prompt: "Rename it." },
         instructions: "Notes of the project: use tabs.",
       },
     );
-    await life.run();
+    await agentRun.run();
     const request = fake.requests().at(-1)?.request;
     expect(request).toMatchObject({
       model: "claude-sonnet-5-5",
@@ -98,228 +102,236 @@ describe("[A1] the work of a task", () => {
     expect(JSON.stringify(request?.system)).not.toContain("Rename it.");
   });
 
-  it("without a model it says what an operator has to do", async () => {
-    const bench = new Bench();
-    closers.push(() => bench.close());
-    expect(await failure(new Life({ bench, model: null }).run())).toMatchObject({ code: "model_auth" });
+  it("without a model the failure names what an operator must do", async () => {
+    const fixture = new TaskFixture();
+    closers.push(() => fixture.close());
+    expect(await failure(new AgentRun({ fixture, model: null }).run())).toMatchObject({ code: "model_auth" });
   });
 });
 
-describe("[A2] tools run only when the answer ended by asking for them", () => {
-  it("calls of an answer that ended otherwise are answered, not run", async () => {
-    const { bench, fake, life } = await prepare({
+describe("[A2] tools run only when the answer ended with a request for them", () => {
+  it("calls of an answer that ended otherwise get a result but do not run", async () => {
+    const { fixture, fake, agentRun } = await prepare({
       turns: [
         { tools: [step("never")], stop: "end_turn" },
         { tools: [step("never")], stop: "pause_turn" },
         { tools: [FINISH] },
       ],
     });
-    await life.run();
-    expect(bench.ran()).toEqual([]);
+    await agentRun.run();
+    expect(fixture.ran()).toEqual([]);
     expect(texts(fake)).toContain("Not run");
   });
 
-  it("an answer that is cut off three times in a row ends the task with its reason", async () => {
-    const { bench, life } = await prepare({
+  it("three cut-off answers in a row end the task with the reason", async () => {
+    const { fixture, agentRun } = await prepare({
       turns: [{ tools: [step("never")], stop: "max_tokens" }],
       afterwards: "again",
     });
-    expect(await failure(life.run())).toMatchObject({
+    expect(await failure(agentRun.run())).toMatchObject({
       code: "agent_stuck",
       message: expect.stringContaining("cut off") as string,
     });
-    expect(bench.ran()).toEqual([]);
+    expect(fixture.ran()).toEqual([]);
   });
 
-  it("a pause is gone on from", async () => {
-    const { life } = await prepare({ turns: [{ say: "Wait.", stop: "pause_turn" }, { tools: [FINISH] }] });
-    expect(await life.run()).toMatchObject({ title: "Do the work" });
+  it("a paused answer is continued", async () => {
+    const { agentRun } = await prepare({ turns: [{ say: "Wait.", stop: "pause_turn" }, { tools: [FINISH] }] });
+    expect(await agentRun.run()).toMatchObject({ title: "Do the work" });
   });
 });
 
-describe("[A3] words without a call are a report, not a proof", () => {
-  it("text for ever: asked to finish twice, then the words are the report, and people are told", async () => {
-    const { fake, life } = await prepare({ turns: [{ say: "All is well." }], afterwards: "again" });
-    expect(await life.run()).toEqual({ title: "Do the work.", summary: "All is well.", verified: [] });
+describe("[A3] text without a call is a report, not a proof", () => {
+  it("after two requests to finish the text becomes the report, with a notice", async () => {
+    const { fake, agentRun } = await prepare({ turns: [{ say: "All is well." }], afterwards: "again" });
+    expect(await agentRun.run()).toEqual({ title: "Do the work.", summary: "All is well.", verified: [] });
     expect(fake.requests()).toHaveLength(3);
-    expect(life.notices()).toEqual(["no_finish"]);
+    expect(agentRun.notices()).toEqual(["no_finish"]);
   });
 
-  it("after the question the model may finish", async () => {
-    const { life } = await prepare({ turns: [{ say: "I think I am done." }, { tools: [FINISH] }] });
-    expect(await life.run()).toMatchObject({ title: "Do the work" });
-    expect(life.notices()).toEqual([]);
+  it("after a nudge the model may finish", async () => {
+    const { agentRun } = await prepare({ turns: [{ say: "I think I am done." }, { tools: [FINISH] }] });
+    expect(await agentRun.run()).toMatchObject({ title: "Do the work" });
+    expect(agentRun.notices()).toEqual([]);
   });
 
-  it("a finish without a summary is refused with words that teach", async () => {
-    const { fake, life } = await prepare({
+  it("a finish without a summary is refused with the name of the missing input", async () => {
+    const { fake, agentRun } = await prepare({
       turns: [{ tools: [{ name: "finish", input: { title: "T" } }] }, { tools: [FINISH] }],
     });
-    expect(await life.run()).toMatchObject({ summary: "It is done and was checked." });
+    expect(await agentRun.run()).toMatchObject({ summary: "It is done and was checked." });
     expect(texts(fake)).toContain("summary:");
   });
 });
 
-describe("[A4] checks run after finish, and their output comes back", () => {
-  it("a check that fails is repaired", async () => {
-    const { fake, life } = await prepare(
+describe("[A4] checks run after finish, and the model gets their output", () => {
+  it("a failing check is repaired", async () => {
+    const { fake, agentRun } = await prepare(
       { turns: [{ tools: [FINISH] }, { tools: [step("fix")] }, { tools: [FINISH] }] },
       { spec: { verify: ["grep -q fix log.txt"] } },
     );
-    expect((await life.run()).summary).toBe("It is done and was checked.");
-    expect(life.of("verify").map(({ exitCode }) => exitCode)).toEqual([2, 0]);
+    expect((await agentRun.run()).summary).toBe("It is done and was checked.");
+    expect(agentRun.of("verify").map(({ exitCode }) => exitCode)).toEqual([2, 0]);
     expect(texts(fake)).toContain("do not pass");
   });
 
-  it("a check that never passes ends after two rounds, and the summary says so", async () => {
-    const { fake, life } = await prepare(
+  it("a check that never passes ends after two rounds and is named in the summary", async () => {
+    const { fake, agentRun } = await prepare(
       { turns: [{ tools: [FINISH] }], afterwards: "again" },
       { spec: { verify: ["echo broken; exit 3"] } },
     );
-    expect((await life.run()).summary).toContain("`echo broken; exit 3`");
+    expect((await agentRun.run()).summary).toContain("`echo broken; exit 3`");
     expect(fake.requests()).toHaveLength(3);
     expect(texts(fake)).toContain("exit code 3");
   });
 });
 
-describe("[A5] an agent that does not come to an end is stopped, with its reason", () => {
-  it("the same call with the same result: told, then stopped", async () => {
+describe("[A5] an agent that does not end is stopped, with the reason", () => {
+  it("the same call with the same result: a nudge, then a stop", async () => {
     const same = { name: "bash", input: { command: "cat a.txt" } };
-    const { bench, fake, life } = await prepare({ turns: [{ tools: [same] }], afterwards: "again" });
-    expect(await failure(life.run())).toMatchObject({
+    const { fixture, fake, agentRun } = await prepare({ turns: [{ tools: [same] }], afterwards: "again" });
+    expect(await failure(agentRun.run())).toMatchObject({
       code: "agent_stuck",
       message: expect.stringContaining("bash cat a.txt") as string,
     });
-    expect(life.notices()).toEqual(["agent_circles"]);
+    expect(agentRun.notices()).toEqual(["agent_circles"]);
     expect(fake.requests()).toHaveLength(6);
-    expect(bench.checkpoint).not.toBeNull();
+    expect(fixture.checkpoint).not.toBeNull();
   });
 
-  it("two calls in turn, and an unknown tool", async () => {
+  it("a cycle of two calls, and an unknown tool", async () => {
     const call = (command: string) => ({ tools: [{ name: "bash", input: { command } }] });
     const turns = Array.from({ length: 30 }, (_, i) => call(i % 2 === 0 ? "echo a" : "echo b"));
     const two = await prepare({ turns });
-    expect(await failure(two.life.run())).toMatchObject({
+    expect(await failure(two.agentRun.run())).toMatchObject({
       code: "agent_stuck",
       message: expect.stringContaining("2 calls") as string,
     });
     const unknown = await prepare({ turns: [{ tools: [{ name: "teleport", input: {} }] }], afterwards: "again" });
-    expect(await failure(unknown.life.run())).toMatchObject({ code: "agent_stuck" });
+    expect(await failure(unknown.agentRun.run())).toMatchObject({ code: "agent_stuck" });
     expect(unknown.fake.requests()).toHaveLength(5);
   });
 
-  it("different work for ever ends with the turns, after a warning", async () => {
+  it("endless work ends at the limit of turns, after a warning", async () => {
     const turns = Array.from({ length: 40 }, (_, i) => ({ tools: [step(`s${i}`)] }));
-    const { bench, fake, life } = await prepare({ turns }, { settings: { turns: 10 } });
-    expect(await failure(life.run())).toMatchObject({
+    const { fixture, fake, agentRun } = await prepare({ turns }, { settings: { turns: 10 } });
+    expect(await failure(agentRun.run())).toMatchObject({
       code: "budget_exceeded",
       message: expect.stringContaining("10 turns") as string,
     });
-    expect(life.notices()).toEqual(["budget_near"]);
+    expect(agentRun.notices()).toEqual(["budget_near"]);
     expect(texts(fake)).toContain("Four fifths of the turns");
-    expect(bench.ran()).toHaveLength(10);
-    expect(bench.checkpoint?.cursor).toBe(String(linesOf(bench.file).length));
+    expect(fixture.ran()).toHaveLength(10);
+    expect(fixture.checkpoint?.cursor).toBe(String(readRecords(fixture.file).length));
   });
 
-  it("time that runs out is told", async () => {
+  it("the model is warned when most of the time is used", async () => {
     let now = 0;
     const turns = [{ tools: [step("a")] }, { tools: [FINISH] }];
-    const { life, fake } = await prepare({ turns }, { spec: { wallMs: 1_000 }, settings: { now: () => (now += 500) } });
-    await life.run();
+    const { agentRun, fake } = await prepare(
+      { turns },
+      { spec: { wallMs: 1_000 }, settings: { now: () => (now += 500) } },
+    );
+    await agentRun.run();
     expect(texts(fake)).toContain("Four fifths of the time");
   });
 
-  it("a flood of calls is bounded per answer", async () => {
+  it("the calls of one answer are bounded", async () => {
     const flood = Array.from({ length: 60 }, (_, i) => step(`f${i}`));
-    const { bench, life } = await prepare({ turns: [{ tools: flood }, { tools: [FINISH] }] });
-    await life.run();
-    expect(bench.ran()).toHaveLength(32);
-    expect(life.notices()).toEqual(["too_many_calls"]);
+    const { fixture, agentRun } = await prepare({ turns: [{ tools: flood }, { tools: [FINISH] }] });
+    await agentRun.run();
+    expect(fixture.ran()).toHaveLength(32);
+    expect(agentRun.notices()).toEqual(["too_many_calls"]);
   });
 
-  it("a flood of output is cut before it is stored", async () => {
+  it("long output is cut before it is recorded", async () => {
     const flood = { name: "bash", input: { command: "head -c 3000000 /dev/zero | tr '\\0' x" } };
-    const { bench, life } = await prepare({ turns: [{ tools: [flood] }, { tools: [FINISH] }] });
-    await life.run();
-    expect(Math.max(...linesOf(bench.file).map((line) => JSON.stringify(line).length))).toBeLessThan(120_000);
+    const { fixture, agentRun } = await prepare({ turns: [{ tools: [flood] }, { tools: [FINISH] }] });
+    await agentRun.run();
+    expect(Math.max(...readRecords(fixture.file).map((line) => JSON.stringify(line).length))).toBeLessThan(120_000);
   });
 });
 
-describe("[A6] people are heard at the next safe point", () => {
-  it("a message joins the results of the calls; one for later waits for the end", async () => {
-    const { fake, life } = await prepare({
+describe("[A6] messages of people are delivered at the next safe point", () => {
+  it("a steering message joins the results of the calls; a follow-up waits for the end", async () => {
+    const { fake, agentRun } = await prepare({
       turns: [{ tools: [step("a")] }, { tools: [FINISH] }, { tools: [step("b")] }, { tools: [FINISH] }],
     });
-    life.person("Use tabs.");
-    life.person("Then b, please.", "follow_up");
-    await life.run();
-    const said = fake.requests().map(
+    agentRun.sendMessage("Use tabs.");
+    agentRun.sendMessage("Then b, please.", "follow_up");
+    await agentRun.run();
+    const userTexts = fake.requests().map(
       ({ request }) =>
         JSON.stringify(request.messages)
           .match(/Use tabs|Then b/g)
           ?.join() ?? "",
     );
-    expect(said).toEqual(["Use tabs", "Use tabs", "Use tabs,Then b", "Use tabs,Then b"]);
+    expect(userTexts).toEqual(["Use tabs", "Use tabs", "Use tabs,Then b", "Use tabs,Then b"]);
   });
 
   it("a question is answered; the work is saved before the wait", async () => {
     const ask = { name: "ask_user", input: { question: "Which?", options: ["a", "b"] } };
-    const { fake, life } = await prepare(
+    const { fake, agentRun } = await prepare(
       { turns: [{ tools: [step("x"), ask] }, { tools: [FINISH] }] },
       { answer: () => "The first.", saveEach: 0 },
     );
-    await life.run();
+    await agentRun.run();
     expect(texts(fake)).toContain("The first.");
-    expect(life.events.map(({ type }) => type).slice(-4)).toEqual(["checkpoint", "question", "message", "checkpoint"]);
+    expect(agentRun.events.map(({ type }) => type).slice(-4)).toEqual([
+      "checkpoint",
+      "question",
+      "message",
+      "checkpoint",
+    ]);
   });
 
-  it("a question that nobody answers holds the task until it is stopped, and is found answered by the next attempt", async () => {
+  it("an unanswered question holds the task until it is stopped; the next attempt finds the answer", async () => {
     const ask = { name: "ask_user", input: { question: "Which?" } };
-    const { bench, fake, life } = await prepare({ turns: [{ tools: [step("x"), ask] }, { tools: [FINISH] }] });
-    const end = failure(life.run());
-    await expect.poll(() => life.of("question").length).toBe(1);
-    life.stop.abort(new Error("parked"));
+    const { fixture, fake, agentRun } = await prepare({ turns: [{ tools: [step("x"), ask] }, { tools: [FINISH] }] });
+    const end = failure(agentRun.run());
+    await expect.poll(() => agentRun.of("question").length).toBe(1);
+    agentRun.stop.abort(new Error("parked"));
     expect(await end).toMatchObject({ message: "parked" });
-    bench.nextAttempt();
-    bench.answers = { [String(life.of("question")[0]?.["id"])]: "The second." };
-    const later = new Life({ bench, model: { baseURL: fake.url, token: KEY } });
+    fixture.nextAttempt();
+    fixture.answers = { [String(agentRun.of("question")[0]?.["id"])]: "The second." };
+    const later = new AgentRun({ fixture, model: { baseURL: fake.url, token: KEY } });
     expect(await later.run()).toMatchObject({ title: "Do the work" });
-    expect(bench.ran()).toEqual(["x"]);
+    expect(fixture.ran()).toEqual(["x"]);
     expect(later.of("question")).toEqual([]);
     expect(texts(fake)).toContain("The second.");
   });
 
-  it("a stop in the middle of a command and in the middle of an answer ends at once", async () => {
+  it("a stop during a command or an answer takes effect at once", async () => {
     const slow = await prepare({ turns: [{ tools: [{ name: "bash", input: { command: "sleep 60" } }] }] });
-    const first = failure(slow.life.run());
-    await expect.poll(() => slow.life.of("tool.started").length).toBe(1);
-    slow.life.stop.abort(new Error("cancelled"));
+    const first = failure(slow.agentRun.run());
+    await expect.poll(() => slow.agentRun.of("tool.started").length).toBe(1);
+    slow.agentRun.stop.abort(new Error("cancelled"));
     expect(await first).toMatchObject({ message: "cancelled" });
     const talking = await prepare({ turns: [{ say: "word ".repeat(2_000), delayMs: 20 }] });
-    const second = failure(talking.life.run());
-    await expect.poll(() => talking.life.deltas.length).toBeGreaterThan(3);
-    talking.life.stop.abort(new Error("cancelled"));
+    const second = failure(talking.agentRun.run());
+    await expect.poll(() => talking.agentRun.deltas.length).toBeGreaterThan(3);
+    talking.agentRun.stop.abort(new Error("cancelled"));
     expect(await second).toMatchObject({ message: "cancelled" });
-    expect(kinds(talking.bench)).toEqual(["begin"]);
+    expect(kinds(talking.fixture)).toEqual(["begin"]);
   });
 });
 
-describe("[A7] a follow-up task goes on with the conversation", () => {
-  const handOver = (bench: Bench): Bench => {
-    const next = new Bench();
+describe("[A7] a follow-up task continues the conversation", () => {
+  const handOver = (fixture: TaskFixture): TaskFixture => {
+    const next = new TaskFixture();
     closers.push(() => next.close());
-    const inherited = linesOf(bench.file).map(({ data }) => JSON.stringify({ attempt: 0, data }));
+    const inherited = readRecords(fixture.file).map(({ data }) => JSON.stringify({ attempt: 0, data }));
     next.adopt(inherited.join("\n"));
     return next;
   };
   const turns = [{ tools: [step("a")] }, { tools: [FINISH] }, { tools: [step("b")] }, { tools: [FINISH] }];
 
-  it("with the same model and tools it is the same conversation", async () => {
-    const { bench, fake, life } = await prepare({ turns });
-    await life.run();
-    const next = handOver(bench);
-    const later = new Life({
-      bench: next,
+  it("with the same model and tools the conversation is continued", async () => {
+    const { fixture, fake, agentRun } = await prepare({ turns });
+    await agentRun.run();
+    const next = handOver(fixture);
+    const later = new AgentRun({
+      fixture: next,
       model: { baseURL: fake.url, token: KEY },
       spec: { prompt: "Now b.", budget: { turns: 3 } },
     });
@@ -329,27 +341,49 @@ describe("[A7] a follow-up task goes on with the conversation", () => {
     expect(texts(fake)).toContain("Do the work.");
   });
 
-  it("a task that was stopped and is taken up again is told so, with what its files lack", async () => {
-    const { bench, fake, life } = await prepare(
+  it("a stopped task that is taken up again is informed, with the calls that its files lack", async () => {
+    const { fixture, fake, agentRun } = await prepare(
       { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
       { saveEach: 0, settings: { turns: 1 } },
     );
-    expect(await failure(life.run())).toMatchObject({ code: "budget_exceeded" });
-    const next = handOver(bench);
+    expect(await failure(agentRun.run())).toMatchObject({ code: "budget_exceeded" });
+    const next = handOver(fixture);
     next.checkpoint = { sha: "HEAD", cursor: "3" };
-    await new Life({ bench: next, model: { baseURL: fake.url, token: KEY } }).run();
+    await new AgentRun({ fixture: next, model: { baseURL: fake.url, token: KEY } }).run();
     expect(next.ran()).toEqual(["b"]);
     expect(texts(fake)).toContain("is taken up again");
     expect(texts(fake)).toContain("bash echo a");
   });
 
-  it("with another model it begins anew and knows what was delivered", async () => {
-    const { bench, fake, life } = await prepare({ turns });
-    await life.run();
-    const next = handOver(bench);
+  it("a stopped task is recognised although its setup failed then and passes now; the note is withdrawn", async () => {
+    const { fixture, fake, agentRun } = await prepare(
+      { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
+      { settings: { turns: 1 }, notes: ["The setup failed: no compiler."] },
+    );
+    expect(await failure(agentRun.run())).toMatchObject({ code: "budget_exceeded" });
+    expect(JSON.stringify(fake.requests()[0]?.request.messages)).toContain("no compiler");
+    await new AgentRun({ fixture: handOver(fixture), model: { baseURL: fake.url, token: KEY } }).run();
+    expect(texts(fake)).toContain("is taken up again");
+    expect(texts(fake)).toContain("no longer apply");
+  });
+
+  it("a transcript of an older version, whose prompt contains the note, is recognised", async () => {
+    const { fixture, fake, agentRun } = await prepare(
+      { turns: [...turns.slice(0, 1), ...turns.slice(2)] },
+      { settings: { turns: 1 }, spec: { prompt: "Do the work.\n\n[Slipway] Before you began, its setup failed." } },
+    );
+    expect(await failure(agentRun.run())).toMatchObject({ code: "budget_exceeded" });
+    await new AgentRun({ fixture: handOver(fixture), model: { baseURL: fake.url, token: KEY } }).run();
+    expect(texts(fake)).toContain("is taken up again");
+  });
+
+  it("with another model a new conversation starts, with the delivered result", async () => {
+    const { fixture, fake, agentRun } = await prepare({ turns });
+    await agentRun.run();
+    const next = handOver(fixture);
     const model = { baseURL: fake.url, token: KEY };
-    await new Life({
-      bench: next,
+    await new AgentRun({
+      fixture: next,
       model,
       spec: { taskId: "task_2", prompt: "Now b.", model: "claude-haiku-5-5" },
     }).run();

@@ -1,15 +1,15 @@
-/** A life that ends at any line of the transcript, and the next one that goes on from it. */
+/** A worker process that ends at any record of the transcript, and the next one that continues. */
 import fc from "fast-check";
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fake/server.ts";
 import type { Scenario } from "../../../../src/broker/model/fake/scenario.ts";
 import { Conversation } from "../../../../worker/agents/anthropic/conversation/conversation.ts";
-import { readLine } from "../../../../worker/agents/anthropic/conversation/records.ts";
-import { Bench, FINISH, KEY, Killed, Life, linesOf, step, type Kill } from "./harness.ts";
+import { parseRecord } from "../../../../worker/agents/anthropic/conversation/records.ts";
+import { TaskFixture, FINISH, KEY, Killed, AgentRun, readRecords, step, type Kill } from "./harness.ts";
 
 const NAMES = ["a", "b", "c", "d", "e", "f"];
-/** What an agent does that looks before it repeats: only what is missing. */
+/** An agent that checks before it repeats runs only what is missing. */
 const repair = NAMES.map((name) => `grep -qx ${name} log.txt || echo ${name} >> log.txt`).join("; ");
 const CHECK = NAMES.map((name) => `grep -qx ${name} log.txt`).join(" && ");
 const REPAIR = { tools: [{ name: "bash", input: { command: `touch log.txt; ${repair}` } }] };
@@ -23,8 +23,8 @@ const WORK: Scenario = {
   ],
 };
 /**
- * Lines of a run that nothing interrupts: the beginning, and per turn itself, and a call and a
- * result each.
+ * The records of an uninterrupted run: one to begin, one per turn, and two per call: the call and
+ * its result.
  */
 const LINES = 1 + 6 + 2 * 10;
 
@@ -34,55 +34,57 @@ beforeAll(async () => {
 });
 afterAll(async () => await fake.close());
 
-const foldOf = (bench: Bench): Conversation => {
+const foldOf = (fixture: TaskFixture): Conversation => {
   const view = new Conversation();
-  for (const record of linesOf(bench.file)) view.add(readLine(record), record.attempt === 0);
+  for (const record of readRecords(fixture.file)) view.add(parseRecord(record), record.attempt === 0);
   return view;
 };
 
 interface Death extends Kill {
-  /** Goes on in the same container, or in the next one, from the checkpoint. */
-  readonly goesOn: "same" | "next";
+  /** Continues in the same container, or in a new one from the checkpoint. */
+  readonly continuesIn: "same" | "next";
 }
 
-/** Lives until one ends by itself. */
-async function live(bench: Bench, taskId: string, deaths: readonly Death[], saveEach: number): Promise<void> {
-  const lives = [...deaths.toSorted((one, other) => one.at - other.at), null];
-  for (const death of lives) {
-    const before = readFileSync(bench.file, "utf8");
-    const known = new Set(linesOf(bench.file).flatMap(({ data }) => (data["kind"] === "result" ? [data["id"]] : [])));
-    const kill = death === null || death.at < linesOf(bench.file).length ? {} : { kill: death };
-    const life = new Life({
-      bench,
+/** Starts one run after the other until a run is not killed. */
+async function live(fixture: TaskFixture, taskId: string, deaths: readonly Death[], saveEach: number): Promise<void> {
+  const runs = [...deaths.toSorted((one, other) => one.at - other.at), null];
+  for (const death of runs) {
+    const before = readFileSync(fixture.file, "utf8");
+    const known = new Set(
+      readRecords(fixture.file).flatMap(({ data }) => (data["kind"] === "result" ? [data["id"]] : [])),
+    );
+    const kill = death === null || death.at < readRecords(fixture.file).length ? {} : { kill: death };
+    const agentRun = new AgentRun({
+      fixture,
       model: { baseURL: fake.url, token: KEY },
       spec: { taskId, verify: [CHECK] },
       saveEach,
       ...kill,
     });
-    const end = await life.run().then(
+    const end = await agentRun.run().then(
       () => "ended" as const,
       (thrown: unknown) => {
         if (thrown instanceof Killed) return "killed" as const;
         throw thrown;
       },
     );
-    expect(readFileSync(bench.file, "utf8").startsWith(before)).toBe(true);
-    const calls = linesOf(bench.file).slice(before.split("\n").length - 1);
+    expect(readFileSync(fixture.file, "utf8").startsWith(before)).toBe(true);
+    const calls = readRecords(fixture.file).slice(before.split("\n").length - 1);
     expect(calls.filter(({ data }) => data["kind"] === "call" && known.has(data["id"]))).toEqual([]);
     if (end === "ended") return;
-    if (death?.goesOn === "next") bench.nextAttempt();
+    if (death?.continuesIn === "next") fixture.nextAttempt();
   }
 }
 
 const death = fc.record({
   at: fc.integer({ min: 0, max: LINES }),
   when: fc.constantFrom("before" as const, "after" as const),
-  goesOn: fc.constantFrom("same" as const, "next" as const),
+  continuesIn: fc.constantFrom("same" as const, "next" as const),
 });
 
-describe("[A10] killed at any line, the next life goes on", () => {
+describe("[A10] killed at any record, the next worker process continues", () => {
   it(
-    "40 times at random: the tree is right, the transcript only grows, no finished call is run again",
+    "40 random runs: the tree is right, the transcript only grows, no finished call runs again",
     { timeout: 400_000 },
     async () => {
       let task = 0;
@@ -91,15 +93,15 @@ describe("[A10] killed at any line, the next life goes on", () => {
           fc.array(death, { minLength: 1, maxLength: 3 }),
           fc.constantFrom(0, 1, 3),
           async (deaths, saveEach) => {
-            const bench = new Bench();
+            const fixture = new TaskFixture();
             try {
-              await live(bench, `task_${(task += 1)}`, deaths, saveEach);
-              expect(bench.read("log.txt").trim().split("\n").toSorted()).toEqual(NAMES);
-              const ran = bench.ran();
+              await live(fixture, `task_${(task += 1)}`, deaths, saveEach);
+              expect(fixture.read("log.txt").trim().split("\n").toSorted()).toEqual(NAMES);
+              const ran = fixture.ran();
               expect(new Set(ran).size).toBe(ran.length);
-              expect(foldOf(bench).open).toEqual([]);
+              expect(foldOf(fixture).openCalls).toEqual([]);
             } finally {
-              bench.close();
+              fixture.close();
             }
           },
         ),
@@ -110,69 +112,69 @@ describe("[A10] killed at any line, the next life goes on", () => {
 
   const after = async (
     kill: Kill,
-    goesOn: Death["goesOn"],
+    continuesIn: Death["continuesIn"],
     saveEach: number,
-  ): Promise<{ bench: Bench; text: string }> => {
-    const bench = new Bench();
-    const taskId = `task_${kill.at}_${kill.when}_${goesOn}_${saveEach}`;
-    await live(bench, taskId, [{ ...kill, goesOn }], saveEach);
-    return { bench, text: JSON.stringify(foldOf(bench).messages()) };
+  ): Promise<{ fixture: TaskFixture; text: string }> => {
+    const fixture = new TaskFixture();
+    const taskId = `task_${kill.at}_${kill.when}_${continuesIn}_${saveEach}`;
+    await live(fixture, taskId, [{ ...kill, continuesIn }], saveEach);
+    return { fixture, text: JSON.stringify(foldOf(fixture).messages()) };
   };
 
-  it("a call that had begun has an unknown end, and the model is told to look", async () => {
-    const { bench, text } = await after({ at: 3, when: "before" }, "same", 1);
+  it("a call that had started gets an unknown result, and the model is asked to check it", async () => {
+    const { fixture, text } = await after({ at: 3, when: "before" }, "same", 1);
     expect(text).toContain("Unknown: the worker was interrupted");
     expect(text).toContain("The files are as you left them");
-    expect(bench.ran().filter((name) => name === "a")).toHaveLength(1);
-    bench.close();
+    expect(fixture.ran().filter((name) => name === "a")).toHaveLength(1);
+    fixture.close();
   });
 
-  it("the files stand at the checkpoint, and what is younger is named", async () => {
-    const { bench, text } = await after({ at: 10, when: "after" }, "next", 0);
+  it("the files are those of the checkpoint, and later calls are named", async () => {
+    const { fixture, text } = await after({ at: 10, when: "after" }, "next", 0);
     expect(text).toContain("The files stand at the last checkpoint");
     expect(text).toContain("bash echo a >> log.txt");
-    bench.close();
+    fixture.close();
   });
 
-  it("a finish that was taken before the end is gone on from, unless the files are older than it", async () => {
+  it("an accepted finish is kept, unless the files are older than it", async () => {
     const same = await after({ at: LINES, when: "before" }, "same", 1);
     expect(same.text).not.toContain("interrupted");
     const next = await after({ at: LINES - 1, when: "after" }, "next", 0);
     expect(next.text).toContain("The files stand at the last checkpoint");
-    same.bench.close();
-    next.bench.close();
+    same.fixture.close();
+    next.fixture.close();
   });
 
-  it("[A6] what a person said and a life did not write down any more is heard by the next one, once", async () => {
-    const bench = new Bench();
+  it("[A6] a delivered message that was not recorded is recorded by the next process, once", async () => {
+    const fixture = new TaskFixture();
     const told = (): number =>
-      linesOf(bench.file).filter(({ data }) => String(data["text"]).includes("Use tabs.")).length;
-    const options = { bench, model: { baseURL: fake.url, token: KEY } };
-    // The lines before: the beginning, an answer, two calls with their results.
-    const first = new Life({ ...options, spec: { taskId: "task_heard" }, kill: { at: 6, when: "before" } });
+      readRecords(fixture.file).filter(({ data }) => String(data["text"]).includes("Use tabs.")).length;
+    const options = { fixture, model: { baseURL: fake.url, token: KEY } };
+    // The records before: begin, an answer, two calls with their results.
+    const first = new AgentRun({ ...options, spec: { taskId: "task_heard" }, kill: { at: 6, when: "before" } });
     const tool = first.tool.bind(first);
     first.tool = async (name, input) => {
-      if (told() === 0) first.person("Use tabs.");
+      if (told() === 0) first.sendMessage("Use tabs.");
       return await tool(name, input);
     };
     await expect(first.run()).rejects.toThrow(Killed);
     expect(told()).toBe(0);
     const delivered = [{ id: "m_1_1", text: "Use tabs." }];
     await expect(
-      new Life({ ...options, spec: { taskId: "task_heard", delivered }, kill: { at: 9, when: "after" } }).run(),
+      new AgentRun({ ...options, spec: { taskId: "task_heard", delivered }, kill: { at: 9, when: "after" } }).run(),
     ).rejects.toThrow(Killed);
     expect(told()).toBe(1);
-    await new Life({ ...options, spec: { taskId: "task_heard", delivered } }).run();
+    await new AgentRun({ ...options, spec: { taskId: "task_heard", delivered } }).run();
     expect(told()).toBe(1);
-    bench.close();
+    fixture.close();
   });
 
-  it("a transcript of another agent is refused with words", async () => {
-    const bench = new Bench();
-    bench.adopt(JSON.stringify({ attempt: 1, data: { kind: "something" } }));
-    await expect(new Life({ bench, model: { baseURL: fake.url, token: KEY } }).run()).rejects.toMatchObject({
+  it("a transcript of another agent is rejected", async () => {
+    const fixture = new TaskFixture();
+    fixture.adopt(JSON.stringify({ attempt: 1, data: { kind: "something" } }));
+    await expect(new AgentRun({ fixture, model: { baseURL: fake.url, token: KEY } }).run()).rejects.toMatchObject({
       code: "agent_error",
     });
-    bench.close();
+    fixture.close();
   });
 });

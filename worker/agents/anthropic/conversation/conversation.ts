@@ -1,12 +1,12 @@
 /**
- * The pure fold from the transcript's lines to the conversation.
+ * The pure fold from the transcript's records to the conversation.
  *
- * C1 What has been sent is a prefix of what will be sent, until a compaction or a new beginning
- *    replaces everything.
+ * C1 What has been sent is a prefix of what will be sent, until a compaction or a new `begin`
+ *    record replaces everything.
  * C2 The message after an answer holds the results of its calls in the order of the calls, then the
- *    texts that came after.
+ *    texts that came after them.
  */
-import type { Begin, Block, Line, Result } from "./records.ts";
+import type { Begin, Block, ConversationRecord, Result, TextRecord } from "./records.ts";
 
 export interface Call {
   readonly id: string;
@@ -19,146 +19,143 @@ export interface Message {
   readonly content: readonly Block[];
 }
 
-/**
- * One finished call as the watch for circles sees it; `nudge`: the model was told that it goes in
- * circles.
- */
+/** One finished call for loop detection; `nudge`: the model was warned that it repeats itself. */
 export type Trace = { readonly call: Call; readonly result: Result } | "nudge";
 
-const callOf = (block: Block): Call[] => {
+const parseCall = (block: Block): Call[] => {
   const { type, id, name, input } = block as { type: string; id?: unknown; name?: unknown; input?: unknown };
   if (type !== "tool_use" || typeof id !== "string" || typeof name !== "string") return [];
-  const plain = typeof input === "object" && input !== null && !Array.isArray(input);
-  return [{ id, name, input: plain ? (input as Record<string, unknown>) : {} }];
+  const isObject = typeof input === "object" && input !== null && !Array.isArray(input);
+  return [{ id, name, input: isObject ? (input as Record<string, unknown>) : {} }];
 };
 
 const isBlank = (block: Block): boolean => block.type === "text" && String(block["text"] ?? "").trim() === "";
 
-/** What of an answer is kept: the provider refuses blank texts when they come back. */
+/** An answer without its blank texts, which the provider refuses when they are sent back. */
 export const withoutBlanks = (content: readonly Block[]): Block[] => content.filter((block) => !isBlank(block));
 
 export class Conversation {
-  /** Lines so far. */
+  /** The number of records. */
   length = 0;
   begin: Begin | null = null;
-  /** The last answer; null before the first and after a compaction. */
-  stop: string | null = null;
+  /** The stop reason of the last answer; null before the first answer and after a compaction. */
+  stopReason: string | null = null;
   tokens = 0;
-  /** Calls of the last answer, and their results as far as there are any. */
+  /** The calls of the last answer, with the results that exist so far. */
   calls: readonly Call[] = [];
   readonly results = new Map<string, Result>();
   readonly started = new Set<string>();
-  /** Texts told since the last answer. */
+  /** The texts since the last answer. */
   #texts: string[] = [];
   #sent: Message[] = [];
-  /** Answers of this task; those that it inherited do not count. */
+  /** The answers of this task; inherited ones do not count. */
   turns = 0;
-  /** The last answer had nothing in it, and nothing was said since. */
-  empty = false;
-  /** Answers in a row that were cut off or paused. */
+  /** The last answer was empty, and no text has followed it. */
+  isEmptyAnswer = false;
+  /** Consecutive answers that were cut off or paused. */
   cutOff = 0;
-  /** Since a person said something last. */
+  /** Both count from the last message of a person. */
   nudges = 0;
   repairs = 0;
   trace: Trace[] = [];
-  /** Warnings about limits that were given already. */
+  /** The texts of the warnings about limits that were sent. */
   readonly warned = new Set<string>();
-  /** Ids of the messages of people that are in it. */
-  readonly heard = new Set<string>();
-  /** The words that the present task was given in. */
+  /** The ids of the messages of people. */
+  readonly messageIds = new Set<string>();
+  /** The notes that hold now, as the model was sent them. */
+  notes: readonly string[] = [];
+  /** The text that gave the current task to the model. */
   task = "";
   /** The items of the last `todo` call. */
   todo: unknown = null;
 
-  get open(): readonly Call[] {
+  /** The calls of the last answer that have no result. */
+  get openCalls(): readonly Call[] {
     return this.calls.filter(({ id }) => !this.results.has(id));
   }
 
-  get hasNews(): boolean {
+  get hasUnsentTexts(): boolean {
     return this.#texts.length > 0;
   }
 
-  /** The finish call of the last answer that was taken, as long as nothing was said after it. */
+  /** The accepted `finish` call of the last answer, unless a text has followed it. */
   get finish(): Call | null {
-    if (this.hasNews) return null;
+    if (this.hasUnsentTexts) return null;
     return this.calls.find(({ id, name }) => name === "finish" && this.results.get(id)?.status === "ok") ?? null;
   }
 
-  /** What the model is sent. Each call has its result by now. */
+  /** The messages of the next request. Requires that each call has its result. */
   messages(): readonly Message[] {
     const draft = this.#draft();
     return draft.length === 0 ? this.#sent : [...this.#sent, { role: "user", content: draft }];
   }
 
-  add(line: Line, inherited: boolean): void {
+  /** @param inherited the record belongs to the task that this one continues. */
+  add(record: ConversationRecord, inherited: boolean): void {
     this.length += 1;
-    switch (line.kind) {
+    switch (record.kind) {
       case "begin":
-        this.begin = line;
-        this.task = line.text;
-        this.#restart([], line.text);
-        this.#listen();
+        this.begin = record;
+        this.task = record.text;
+        this.notes = record.notes ?? [];
+        this.#restart([], [record.text, ...this.notes]);
+        this.#resetCounters();
         this.warned.clear();
         return;
       case "compacted":
-        this.#restart(line.block === null ? [] : [{ role: "assistant", content: [line.block] }], line.text);
+        this.#restart(record.block === null ? [] : [{ role: "assistant", content: [record.block] }], [record.text]);
         return;
       case "turn":
-        return this.#turn(line.content, line.stop, line.tokens, inherited);
+        return this.#addTurn(record.content, record.stop, record.tokens, inherited);
       case "call":
-        return void this.started.add(line.id);
+        return void this.started.add(record.id);
       case "result":
-        return this.#result(line);
+        return this.#addResult(record);
       case "told":
-        return this.#told(line);
+        return this.#addText(record);
     }
   }
 
-  #restart(sent: Message[], text: string): void {
+  #restart(sent: Message[], texts: string[]): void {
     this.#sent = sent;
-    this.#texts = [text];
+    this.#texts = texts;
     this.calls = [];
     this.results.clear();
     this.started.clear();
-    this.stop = null;
+    this.stopReason = null;
     this.tokens = 0;
-    this.empty = false;
+    this.isEmptyAnswer = false;
   }
 
-  #listen(): void {
+  #resetCounters(): void {
     this.nudges = 0;
     this.repairs = 0;
     this.cutOff = 0;
     this.trace = [];
   }
 
+  /** The content of the next user message. */
   #draft(): Block[] {
     const results = this.calls.flatMap(({ id }) => {
-      const found = this.results.get(id);
-      if (found === undefined) return [];
-      const failed = found.status === "ok" ? {} : { is_error: true };
-      return [
-        {
-          type: "tool_result",
-          tool_use_id: id,
-          content: found.output === "" ? "(no output)" : found.output,
-          ...failed,
-        },
-      ];
+      const result = this.results.get(id);
+      if (result === undefined) return [];
+      const error = result.status === "ok" ? {} : { is_error: true };
+      const content = result.output === "" ? "(no output)" : result.output;
+      return [{ type: "tool_result", tool_use_id: id, content, ...error }];
     });
     return [...results, ...this.#texts.map((text) => ({ type: "text", text }))];
   }
 
-  #turn(content: readonly Block[], stop: string, tokens: number, inherited: boolean): void {
+  #addTurn(content: readonly Block[], stop: string, tokens: number, inherited: boolean): void {
     if (!inherited) this.turns += 1;
     const answer = withoutBlanks(content);
-    const calls = answer.flatMap(callOf);
-    this.stop = stop;
+    const calls = answer.flatMap(parseCall);
+    this.stopReason = stop;
     this.tokens = tokens;
     this.cutOff = stop === "max_tokens" || stop === "pause_turn" ? this.cutOff + 1 : 0;
-    this.empty = answer.length === 0;
-    // An empty answer cannot be sent back: what it answered stays open.
-    if (this.empty) return;
+    this.isEmptyAnswer = answer.length === 0;
+    // An empty answer cannot be sent back, so the message that it answered stays unanswered.
+    if (this.isEmptyAnswer) return;
     const draft = this.#draft();
     if (draft.length > 0) this.#sent = [...this.#sent, { role: "user", content: draft }];
     this.#sent = [...this.#sent, { role: "assistant", content: answer }];
@@ -168,19 +165,20 @@ export class Conversation {
     this.#texts = [];
   }
 
-  #result(line: Result): void {
-    this.results.set(line.id, line);
-    const call = this.calls.find(({ id }) => id === line.id);
+  #addResult(result: Result): void {
+    this.results.set(result.id, result);
+    const call = this.calls.find(({ id }) => id === result.id);
     if (call === undefined) return;
-    this.trace.push({ call, result: line });
-    if (call.name === "todo" && line.status === "ok") this.todo = call.input["items"] ?? null;
+    this.trace.push({ call, result });
+    if (call.name === "todo" && result.status === "ok") this.todo = call.input["items"] ?? null;
   }
 
-  #told({ source, text, message }: Extract<Line, { kind: "told" }>): void {
-    if (message !== undefined) this.heard.add(message);
+  #addText({ source, text, message, notes }: TextRecord): void {
+    if (message !== undefined) this.messageIds.add(message);
+    if (notes !== undefined) this.notes = notes;
     this.#texts.push(text);
-    this.empty = false;
-    if (source === "person" || source === "task") this.#listen();
+    this.isEmptyAnswer = false;
+    if (source === "person" || source === "task") this.#resetCounters();
     if (source === "task") {
       this.task = text;
       this.warned.clear();

@@ -1,8 +1,8 @@
 /**
- * The lines of the transcript.
+ * The records of the transcript, in their stored form.
  *
- * Whatever the model sees is in here, as it saw it: nothing is changed afterwards. A call is
- * written before its tool runs, its result after.
+ * R1 The records hold everything that the model is sent, as it was sent. No record is changed.
+ * R2 A call is recorded before its tool runs, its result before the next call.
  */
 import { z } from "zod";
 import { EFFORTS } from "../../../../src/core/task.ts";
@@ -17,61 +17,73 @@ const toolSchema = z.strictObject({
   input_schema: z.record(z.string(), z.unknown()),
 });
 
-/** Who is behind a text that the model is told. */
-export const SOURCES = ["task", "person", "nudge", "stuck", "limit", "verify", "resumed", "go_on"] as const;
-export type Source = (typeof SOURCES)[number];
+/** The origins of a text that is sent to the model between its answers. */
+export const TEXT_SOURCES = ["task", "person", "nudge", "stuck", "limit", "verify", "resumed", "go_on"] as const;
+export type TextSource = (typeof TEXT_SOURCES)[number];
 
-const begin = z.strictObject({
+const beginRecord = z.strictObject({
   kind: z.literal("begin"),
   model: z.string(),
   effort: z.enum(EFFORTS).nullable(),
   maxTokens: z.int().positive(),
-  /** Tokens of the conversation from which on it is summed up. */
+  /** The conversation is summarized when it has this many tokens. */
   compactAt: z.int().positive(),
   thinking: z.enum(["summarized", "default"]),
   system: z.string(),
   tools: z.array(toolSchema),
   text: z.string(),
+  /** Texts after `text`, kept apart because a later attempt may withdraw them; absent = none. */
+  notes: z.array(z.string()).optional(),
 });
-export type Begin = z.infer<typeof begin>;
+export type Begin = z.infer<typeof beginRecord>;
 
-const turn = z.strictObject({
+const turnRecord = z.strictObject({
   kind: z.literal("turn"),
   content: z.array(block),
   stop: z.string(),
-  /** Size of the conversation with this answer. */
+  /** The tokens of the conversation up to and including this answer. */
   tokens: z.int().min(0),
 });
 
-const call = z.strictObject({ kind: z.literal("call"), id: z.string() });
+const callRecord = z.strictObject({ kind: z.literal("call"), id: z.string() });
 
-const result = z.strictObject({
+const resultRecord = z.strictObject({
   kind: z.literal("result"),
   id: z.string(),
   output: z.string(),
   status: z.enum(["ok", "failed", "unknown", "not_run"]),
 });
-export type Result = z.infer<typeof result>;
+export type Result = z.infer<typeof resultRecord>;
 
-/** `message`: the id of the person's message that it is. */
-const told = z.strictObject({
+const textRecord = z.strictObject({
   kind: z.literal("told"),
-  source: z.enum(SOURCES),
+  source: z.enum(TEXT_SOURCES),
   text: z.string(),
+  /** The id of the message of a person; absent for other texts. */
   message: z.string().optional(),
+  /** The notes that hold from here on; `text` announces them. Absent = the same as before. */
+  notes: z.array(z.string()).optional(),
 });
+export type TextRecord = z.infer<typeof textRecord>;
 
 /**
- * Everything before is replaced by this. `block`: the provider's own summary, to be sent back as it
- * is; null where `text` holds ours.
+ * Replaces everything before it. `block` is the provider's own summary, which is sent back
+ * unchanged; null when `text` contains a summary that the model wrote in a turn.
  */
-const compacted = z.strictObject({ kind: z.literal("compacted"), block: block.nullable(), text: z.string() });
+const compactedRecord = z.strictObject({ kind: z.literal("compacted"), block: block.nullable(), text: z.string() });
 
-export const recordSchema = z.discriminatedUnion("kind", [begin, turn, call, result, told, compacted]);
-export type Line = z.infer<typeof recordSchema>;
+export const recordSchema = z.discriminatedUnion("kind", [
+  beginRecord,
+  turnRecord,
+  callRecord,
+  resultRecord,
+  textRecord,
+  compactedRecord,
+]);
+export type ConversationRecord = z.infer<typeof recordSchema>;
 
-/** @throws AgentFailure when another version of this agent wrote it, or another agent. */
-export function readLine({ data }: TranscriptRecord): Line {
+/** @throws AgentFailure when another agent, or an incompatible version of this one, wrote it. */
+export function parseRecord({ data }: TranscriptRecord): ConversationRecord {
   const parsed = recordSchema.safeParse(data);
   if (!parsed.success)
     throw new AgentFailure("agent_error", "The transcript was not written by this agent. Retry from `start`.");

@@ -1,11 +1,10 @@
 /**
- * One model call, until there is an answer or a reason to stop.
+ * One model call, repeated until there is an answer or a reason to stop.
  *
- * M1 Every failed try is a notice with the time of the next one. Nothing of a try that failed is
- *    kept.
- * M2 A call never waits without bound: a silent stream is given up after `idleMs`, failing tries
- *    after `patienceMs`.
- * M3 What the model thinks and says is on the screen as it comes.
+ * M1 Every failed try emits a notice with the time of the next one. Its partial answer is
+ *    discarded.
+ * M2 Every wait is bounded: a silent stream by `idleMs`, failing tries by `patienceMs`.
+ * M3 Thinking and text are emitted as deltas while they arrive.
  */
 import { z } from "zod";
 import { AgentFailure, type AgentContext } from "../../agent.ts";
@@ -30,13 +29,14 @@ export type Outcome =
   | {
       readonly kind: "answer";
       readonly answer: Answer;
-      /** The message that is on the screen already. */ readonly messageId: string;
+      /** The id under which the deltas were emitted. */
+      readonly messageId: string;
     }
   | Extract<Fault, { kind: "too_long" | "budget" }>
-  /** Only for calls that may be refused: a refusal that trying again does not change. */
+  /** Only from `attempt`: a refusal that a retry does not change. */
   | Extract<Fault, { kind: "fatal" }>;
 
-const GARBLED_TRIES = 3;
+const MAX_GARBLED = 3;
 
 export const countTokens = ({ usage }: Answer): number =>
   usage.input_tokens +
@@ -56,8 +56,7 @@ export class ModelCaller {
   }
 
   /**
-   * @throws AgentFailure when trying again makes no sense any more; the signal's reason when
-   * aborted.
+   * @throws AgentFailure when a retry is useless or too late; the signal's reason when aborted.
    */
   async call(open: (signal: AbortSignal) => ModelStream): Promise<Exclude<Outcome, { kind: "fatal" }>> {
     const outcome = await this.attempt(open);
@@ -65,70 +64,69 @@ export class ModelCaller {
     return outcome;
   }
 
-  /** The same for a call that the provider may not know: its refusal is an outcome. */
+  /** Like `call`, for a request that the provider may not support: a refusal is an outcome. */
   async attempt(open: (signal: AbortSignal) => ModelStream): Promise<Outcome> {
     const { now, patienceMs } = this.#settings;
     let firstFailure: number | null = null;
     let garbled = 0;
     for (let tries = 1; ; tries += 1) {
-      const outcome = await this.#once(open);
+      const outcome = await this.#tryOnce(open);
       if (outcome.kind !== "again" && outcome.kind !== "garbled") return outcome;
       firstFailure ??= now();
-      if (outcome.kind === "garbled" && ++garbled >= GARBLED_TRIES)
-        throw new AgentFailure("agent_error", `${outcome.why} It was asked ${garbled} times.`);
+      if (outcome.kind === "garbled" && ++garbled >= MAX_GARBLED)
+        throw new AgentFailure("agent_error", `${outcome.why} It was requested ${garbled} times.`);
       const pause = this.#pause(outcome, tries);
       if (now() + pause - firstFailure > patienceMs)
         throw new AgentFailure(
           "model_overloaded",
           `${outcome.why} Tried ${tries} times in ${Math.round((now() - firstFailure) / 1_000)} s.`,
         );
-      this.#tell(outcome.why, pause);
+      this.#reportRetry(outcome.why, pause);
       await this.#context.sleep(pause);
     }
   }
 
-  /** What the provider asks for, within reason; else growing pauses with full jitter. */
+  /** The pause that the provider requests, up to a cap; else exponential backoff with jitter. */
   #pause(fault: Fault, tries: number): number {
     const { backoffMs, backoffCapMs, retryAfterCapMs, random } = this.#settings;
-    const asked = fault.kind === "again" ? fault.afterMs : null;
-    if (asked !== null) return Math.min(asked, retryAfterCapMs);
+    const requested = fault.kind === "again" ? fault.afterMs : null;
+    if (requested !== null) return Math.min(requested, retryAfterCapMs);
     const ceiling = Math.min(backoffCapMs, backoffMs * 2 ** Math.min(tries, 20));
     return Math.round(backoffMs / 2 + random() * (ceiling - backoffMs / 2));
   }
 
-  #tell(why: string, pause: number): void {
-    const at = new Date(this.#settings.now() + pause).toISOString().slice(11, 19);
-    const text = `${why} Next try at ${at} UTC, in ${(pause / 1_000).toFixed(pause < 10_000 ? 1 : 0)} s.`;
+  #reportRetry(why: string, pause: number): void {
+    const time = new Date(this.#settings.now() + pause).toISOString().slice(11, 19);
+    const text = `${why} Next try at ${time} UTC, in ${(pause / 1_000).toFixed(pause < 10_000 ? 1 : 0)} s.`;
     this.#context.emit("notice", { level: "warning", code: "model_retry", text });
   }
 
-  async #once(
+  async #tryOnce(
     open: (signal: AbortSignal) => ModelStream,
   ): Promise<Outcome | Extract<Fault, { kind: "again" | "garbled" }>> {
     const { signal } = this.#context;
     signal.throwIfAborted();
-    const stop = new AbortController();
-    const both = AbortSignal.any([signal, stop.signal]);
+    const idle = new AbortController();
     let timer: NodeJS.Timeout | undefined;
-    const watch = (): void => {
+    const restartTimer = (): void => {
       clearTimeout(timer);
-      timer = setTimeout(() => stop.abort(), this.#settings.idleMs);
+      timer = setTimeout(() => idle.abort(), this.#settings.idleMs);
     };
     const messageId = this.#context.newId("msg");
     try {
-      watch();
-      const stream = open(both);
+      restartTimer();
+      const stream = open(AbortSignal.any([signal, idle.signal]));
       stream.on("streamEvent", (event) => {
-        watch();
-        if (event.type === "content_block_delta") this.#show(messageId, event.delta);
+        restartTimer();
+        if (event.type === "content_block_delta") this.#emitDelta(messageId, event.delta);
       });
       const answer = answerSchema.safeParse(await stream.finalMessage());
       if (!answer.success) return { kind: "garbled", why: "The model's answer could not be read." };
       return { kind: "answer", answer: answer.data, messageId };
     } catch (thrown) {
       if (signal.aborted) throw signal.reason;
-      if (stop.signal.aborted) {
-        const why = `The model said nothing for ${Math.round(this.#settings.idleMs / 1_000)} s.`;
+      if (idle.signal.aborted) {
+        const why = `The model sent nothing for ${Math.round(this.#settings.idleMs / 1_000)} s.`;
         return { kind: "again", why, afterMs: null };
       }
       return classifyFault(thrown, this.#settings.now());
@@ -137,7 +135,7 @@ export class ModelCaller {
     }
   }
 
-  #show(messageId: string, delta: unknown): void {
+  #emitDelta(messageId: string, delta: unknown): void {
     const { data } = deltaSchema.safeParse(delta);
     const text = data?.text ?? data?.thinking ?? "";
     if (text !== "") this.#context.delta(messageId, text);

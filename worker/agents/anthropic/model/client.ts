@@ -1,13 +1,10 @@
-/**
- * The client library, loaded when a model is needed: a worker whose agent needs none starts without
- * it.
- */
+/** The provider's client library. It is loaded on demand, because most workers start without it. */
 import type Anthropic from "@anthropic-ai/sdk";
 import { z } from "zod";
 import type { Params } from "./request.ts";
 import { COMPACT_BETA } from "./request.ts";
 
-/** What of the library's streams is used. */
+/** The part of the library's stream that is used. */
 export interface ModelStream {
   on(event: "streamEvent", listener: (event: { readonly type: string; readonly delta?: unknown }) => void): unknown;
   finalMessage(): Promise<unknown>;
@@ -34,38 +31,38 @@ export interface ModelFacts {
 }
 
 export interface ModelClient {
-  /** @param betas `plain`: none. */
+  /** @param betas `compact`: the request holds a summary of the provider. */
   stream(params: Params, betas: "plain" | "compact", signal: AbortSignal): ModelStream;
-  /** The provider sums up in place of answering. */
+  /** Requests the provider's summary in place of an answer. */
   compact(params: Params, instructions: string, signal: AbortSignal): ModelStream;
   /**
-   * What the provider says about a model; careful assumptions where it says nothing. Rejects only
-   * when aborted.
+   * The provider's facts about a model; conservative assumptions where it reports none. Rejects
+   * only when aborted.
    */
   facts(model: string, signal: AbortSignal): Promise<ModelFacts>;
 }
 
-const UNKNOWN: ModelFacts = { window: 200_000, maxOutput: 32_000, adaptive: true, effort: true };
+const ASSUMED: ModelFacts = { window: 200_000, maxOutput: 32_000, adaptive: true, effort: true };
 const FACTS_MS = 15_000;
 
-function factsOf(info: unknown): ModelFacts {
+function readFacts(info: unknown): ModelFacts {
   const { data } = modelInfo.safeParse(info);
-  if (data === undefined) return UNKNOWN;
+  if (data === undefined) return ASSUMED;
   return {
-    window: data.max_input_tokens ?? UNKNOWN.window,
-    maxOutput: data.max_tokens ?? UNKNOWN.maxOutput,
-    adaptive: data.capabilities?.thinking?.types?.adaptive?.supported ?? UNKNOWN.adaptive,
-    effort: data.capabilities?.effort?.supported ?? UNKNOWN.effort,
+    window: data.max_input_tokens ?? ASSUMED.window,
+    maxOutput: data.max_tokens ?? ASSUMED.maxOutput,
+    adaptive: data.capabilities?.thinking?.types?.adaptive?.supported ?? ASSUMED.adaptive,
+    effort: data.capabilities?.effort?.supported ?? ASSUMED.effort,
   };
 }
 
-/** @param silenceMs longest wait for the head of an answer. */
+/** @param silenceMs the longest wait for the head of a response, ms. */
 export async function openClient(
   address: { readonly baseURL: string; readonly token: string },
   silenceMs: number,
 ): Promise<ModelClient> {
   const { default: Library } = await import("@anthropic-ai/sdk");
-  // Our own retries are visible to people; the library's are not.
+  // ModelCaller retries instead of the library, because its retries are reported to people.
   const client: Anthropic = new Library({
     apiKey: address.token,
     baseURL: address.baseURL,
@@ -90,10 +87,10 @@ export async function openClient(
       ),
     async facts(model, signal) {
       try {
-        return factsOf(await client.models.retrieve(model, {}, { signal, timeout: FACTS_MS }));
+        return readFacts(await client.models.retrieve(model, {}, { signal, timeout: FACTS_MS }));
       } catch {
         signal.throwIfAborted();
-        return UNKNOWN;
+        return ASSUMED;
       }
     },
   };

@@ -1,4 +1,4 @@
-/** The tools that are conversation, not work: they touch nothing but what people see. */
+/** The tools that only communicate with people: they change no files. */
 import { z } from "zod";
 import type { AgentContext } from "../../agent.ts";
 import type { Call } from "../conversation/conversation.ts";
@@ -20,7 +20,7 @@ const schema = (properties: Record<string, object>, required: readonly string[])
   additionalProperties: false,
 });
 
-interface ToolWords {
+interface ToolDefinition {
   readonly name: string;
   readonly description: string;
   readonly inputSchema: Readonly<Record<string, unknown>>;
@@ -31,32 +31,32 @@ const items = {
   maxItems: 200,
   items: schema(
     {
-      text: text("What is done in this step."),
+      text: text("What this step does."),
       status: { type: "string", enum: ["pending", "in_progress", "completed"] },
     },
     ["text", "status"],
   ),
 };
 
-export const CONVERSATION_TOOLS: readonly ToolWords[] = [
+export const CONVERSATION_TOOLS: readonly ToolDefinition[] = [
   {
     name: "todo",
     description:
-      "Replaces your list of steps. People see it as a progress bar. Make one for work of three steps or more, and send it again whenever a step begins or ends; one step at a time is in_progress.",
+      "Replaces your list of steps. People see it as a progress bar. Make one for work of three steps or more, and send it again each time a step begins or ends; one step at a time is in_progress.",
     inputSchema: schema({ items }, ["items"]),
   },
   {
     name: "ask_user",
     description:
-      "Asks a person and waits for the answer, which may take days. Only for what you cannot find out and must not guess; the work is saved before.",
+      "Asks a person and waits for the answer, which may take days. Use it only for what you cannot find out and must not guess. The work is saved first.",
     inputSchema: schema(
       {
-        question: text("One question with what is needed to answer it."),
+        question: text("One question, with everything that is needed to answer it."),
         options: {
           type: "array",
           maxItems: 20,
           items: { type: "string" },
-          description: "Answers to choose from, if there are a few.",
+          description: "The possible answers, if there are only a few.",
         },
       },
       ["question"],
@@ -65,18 +65,18 @@ export const CONVERSATION_TOOLS: readonly ToolWords[] = [
   {
     name: "report_progress",
     description:
-      "Tells the people who follow this task one or two sentences: what you found, what you do next. Nobody sees what you only think.",
-    inputSchema: schema({ text: text("What to tell.") }, ["text"]),
+      "Sends one or two sentences to the people who follow this task: what you found, what you do next. People do not see your thinking.",
+    inputSchema: schema({ text: text("The message.") }, ["text"]),
   },
   {
     name: "finish",
     description:
-      "Ends the work. Call it alone, when what was asked for is done and checked, or when it cannot be done. The task's checks run after it, and you get their output back if they fail.",
+      "Ends the work. Call it alone, when the task is done and checked, or when it cannot be done. The task's checks run after it; you get their output if they fail.",
     inputSchema: schema(
       {
         title: text("What was changed, as a commit's first line: at most 72 characters, imperative."),
         summary: text(
-          "For the reviewer: what was changed and why, which checks you ran with what result, what is open or risky. Only what is true.",
+          "For the reviewer: what was changed and why, which checks you ran and their results, what is open or risky. Only true statements.",
         ),
       },
       ["title", "summary"],
@@ -86,7 +86,7 @@ export const CONVERSATION_TOOLS: readonly ToolWords[] = [
 
 const NAMES = new Set(CONVERSATION_TOOLS.map(({ name }) => name));
 
-/** Talk may be repeated after an interruption: it has no effect that a second time would spoil. */
+/** These tools are idempotent: they may be run again after an interruption. */
 export const isConversationTool = (name: string): boolean => NAMES.has(name);
 
 export interface ConversationToolResult {
@@ -96,16 +96,15 @@ export interface ConversationToolResult {
 
 const ok = (output: string): ConversationToolResult => ({ output, status: "ok" });
 
-/**
- * The question's id is a function of the call, so that an answer which comes days later finds it.
- */
-const questionId = (call: Call): string => `q_${call.id.replaceAll(/[^\w-]/g, "_")}`.slice(0, 64);
+/** The question's id is derived from the call, so that a later attempt finds the answer. */
+const toQuestionId = (call: Call): string => `q_${call.id.replaceAll(/[^\w-]/g, "_")}`.slice(0, 64);
 
+/** The input of a `finish` call; null when it is invalid. */
 export function readFinish(call: Call): { readonly title: string; readonly summary: string } | null {
   return finishInput.safeParse(call.input).data ?? null;
 }
 
-/** Rejects only when the agent must stop. @param save called before a wait that may be long. */
+/** Rejects only when the agent must stop. @param save called before the wait for a person. */
 export async function runConversationTool(
   context: AgentContext,
   call: Call,
@@ -113,32 +112,32 @@ export async function runConversationTool(
 ): Promise<ConversationToolResult> {
   switch (call.name) {
     case "todo": {
-      const given = todoInput.safeParse(call.input);
-      if (!given.success) return wrong(given.error);
-      context.emit("todo", { items: given.data.items });
+      const input = todoInput.safeParse(call.input);
+      if (!input.success) return invalidInput(input.error);
+      context.emit("todo", { items: input.data.items });
       return ok("The list is on the screen.");
     }
     case "ask_user": {
-      const given = askInput.safeParse(call.input);
-      if (!given.success) return wrong(given.error);
+      const input = askInput.safeParse(call.input);
+      if (!input.success) return invalidInput(input.error);
       await save();
-      const answer = await context.ask(questionId(call), given.data.question, given.data.options ?? null);
+      const answer = await context.ask(toQuestionId(call), input.data.question, input.data.options ?? null);
       return ok(`The person answers:\n\n${answer}`);
     }
     case "report_progress": {
-      const given = reportInput.safeParse(call.input);
-      if (!given.success) return wrong(given.error);
-      await context.message(given.data.text);
-      return ok("Told.");
+      const input = reportInput.safeParse(call.input);
+      if (!input.success) return invalidInput(input.error);
+      await context.message(input.data.text);
+      return ok("Sent.");
     }
     default: {
-      const given = finishInput.safeParse(call.input);
-      return given.success ? ok("Taken down. Whatever is to be checked is checked now.") : wrong(given.error);
+      const input = finishInput.safeParse(call.input);
+      return input.success ? ok("Accepted. The checks run now.") : invalidInput(input.error);
     }
   }
 }
 
-function wrong(error: z.ZodError): ConversationToolResult {
-  const words = error.issues.map(({ path, message }) => `${path.length === 0 ? "input" : path.join(".")}: ${message}`);
-  return { output: `The input is not right. ${words.join("; ")}`, status: "failed" };
+function invalidInput(error: z.ZodError): ConversationToolResult {
+  const issues = error.issues.map(({ path, message }) => `${path.length === 0 ? "input" : path.join(".")}: ${message}`);
+  return { output: `The input is invalid. ${issues.join("; ")}`, status: "failed" };
 }

@@ -1,76 +1,74 @@
 /**
- * Runs the calls of one answer, one after the other: each is written down before it begins, and its
- * result before the next.
+ * Runs the calls of one answer in order. Each call is recorded before it starts, and its result
+ * before the next call starts.
  */
 import { truncate } from "../../../lib/text.ts";
 import type { AgentContext } from "../../agent.ts";
 import type { Call } from "../conversation/conversation.ts";
-import type { ConversationLog } from "../conversation/memory.ts";
+import type { ConversationLog } from "../conversation/conversation-log.ts";
 import type { Result } from "../conversation/records.ts";
 import type { Stopwatch } from "../stopwatch.ts";
 import { isConversationTool, runConversationTool } from "./conversation-tools.ts";
 import { CUT_OFF, NOT_ASKED, TOO_MANY } from "../messages.ts";
 
-/** Calls of one answer that are run. */
-const CALLS = 32;
-/** Characters of one result, and of all results of one answer: what a window holds at most. */
+/** At most this many calls of one answer are run. */
+const MAX_CALLS = 32;
+/**
+ * Characters of one result, and of all results of one answer. Every result gets at least the last.
+ */
 const RESULT_LIMIT = 100_000;
 const RESULTS_LIMIT = 400_000;
+const MIN_RESULT_LIMIT = 1_000;
 
-/** Look, but change nothing that a checkpoint holds. */
 const READ_ONLY = new Set(["read", "grep", "glob"]);
+
+/** True for tools that may change what a checkpoint saves. */
 export const changesFiles = (name: string): boolean => !READ_ONLY.has(name) && !isConversationTool(name);
 
-/**
- * Gives every call of the last answer that has none yet its result. Rejects only when the agent
- * must stop.
- */
-export async function runToolCalls(context: AgentContext, memory: ConversationLog, watch: Stopwatch): Promise<void> {
-  const { view } = memory;
-  const refusal = view.stop === "tool_use" ? null : view.stop === "max_tokens" ? CUT_OFF : NOT_ASKED;
-  const all = view.calls;
-  if (refusal === null && all.length > CALLS)
+/** Gives every open call of the last answer a result. Rejects only when the agent must stop. */
+export async function runToolCalls(context: AgentContext, log: ConversationLog, stopwatch: Stopwatch): Promise<void> {
+  const { calls, results, stopReason } = log.conversation;
+  const refusal = stopReason === "tool_use" ? null : stopReason === "max_tokens" ? CUT_OFF : NOT_ASKED;
+  if (refusal === null && calls.length > MAX_CALLS)
     context.emit("notice", {
       level: "warning",
       code: "too_many_calls",
-      text: `The model sent ${all.length} calls at once; ${CALLS} are run.`,
+      text: `The model sent ${calls.length} calls at once; ${MAX_CALLS} are run.`,
     });
-  let room = RESULTS_LIMIT;
-  for (const [i, call] of all.entries()) {
-    const known = view.results.get(call.id);
-    if (known !== undefined) room -= known.output.length;
-    else if (refusal !== null) await memory.write({ kind: "result", id: call.id, output: refusal, status: "not_run" });
-    else if (i >= CALLS)
-      await memory.write({ kind: "result", id: call.id, output: TOO_MANY(CALLS), status: "not_run" });
-    else room -= await runOne({ context, memory, watch }, call, Math.max(1_000, Math.min(room, RESULT_LIMIT)));
+  let remaining = RESULTS_LIMIT;
+  for (const [index, call] of calls.entries()) {
+    const known = results.get(call.id);
+    const notRun = refusal ?? (index >= MAX_CALLS ? TOO_MANY(MAX_CALLS) : null);
+    if (known !== undefined) remaining -= known.output.length;
+    else if (notRun !== null) await log.append({ kind: "result", id: call.id, output: notRun, status: "not_run" });
+    else {
+      const limit = Math.max(MIN_RESULT_LIMIT, Math.min(remaining, RESULT_LIMIT));
+      remaining -= await runCall({ context, log, stopwatch }, call, limit);
+    }
   }
 }
 
-interface Hands {
+interface CallParts {
   readonly context: AgentContext;
-  readonly memory: ConversationLog;
-  readonly watch: Stopwatch;
+  readonly log: ConversationLog;
+  readonly stopwatch: Stopwatch;
 }
 
-/** @returns how long the result is. */
-async function runOne({ context, memory, watch }: Hands, call: Call, limit: number): Promise<number> {
-  await memory.write({ kind: "call", id: call.id });
+/** @returns the length of the result. */
+async function runCall({ context, log, stopwatch }: CallParts, call: Call, limit: number): Promise<number> {
+  await log.append({ kind: "call", id: call.id });
+  const save = async (): Promise<void> => await context.checkpoint(log.cursor, "always");
   const { output, status } = isConversationTool(call.name)
-    ? await watch.paused(
-        async () =>
-          await runConversationTool(context, call, async () => await context.checkpoint(memory.cursor, "always")),
-      )
-    : await work(context, call);
-  const shown =
-    output.length <= limit
-      ? output
-      : `${truncate(output, limit)}\n[... ${output.length - limit} characters left out ...]`;
-  await memory.write({ kind: "result", id: call.id, output: shown, status });
-  if (changesFiles(call.name)) await context.checkpoint(memory.cursor, "due");
-  return shown.length;
+    ? await stopwatch.paused(async () => await runConversationTool(context, call, save))
+    : await runTool(context, call);
+  const omitted = output.length - limit;
+  const recorded = omitted <= 0 ? output : `${truncate(output, limit)}\n[... ${omitted} characters left out ...]`;
+  await log.append({ kind: "result", id: call.id, output: recorded, status });
+  if (changesFiles(call.name)) await context.checkpoint(log.cursor, "due");
+  return recorded.length;
 }
 
-async function work(context: AgentContext, call: Call): Promise<Pick<Result, "output" | "status">> {
+async function runTool(context: AgentContext, call: Call): Promise<Pick<Result, "output" | "status">> {
   const { output, exitCode } = await context.tool(call.name, call.input);
   if (exitCode === 0) return { output, status: "ok" };
   const end = exitCode === null ? "[ended by a signal or a limit]" : `[exit code ${exitCode}]`;

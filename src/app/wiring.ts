@@ -1,0 +1,301 @@
+/**
+ * Which adapter serves which port, and with which settings. No other file names an adapter of the
+ * coordinator.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+import { availableParallelism, totalmem } from "node:os";
+import { join } from "node:path";
+import type { Sessions } from "../auth/sessions.ts";
+import { credentialContext, type Vault } from "../auth/vault.ts";
+import { createConnectProxy } from "../broker/connect-proxy.ts";
+import { serveGit } from "../broker/git-http.ts";
+import { createModelGateway, type ServeModel } from "../broker/model/gateway.ts";
+import { PRICES, priceTableSchema, type PriceTable } from "../broker/model/prices.ts";
+import { createProviderRateLimit, type ProviderRateLimit } from "../broker/model/rate-limit.ts";
+import { DEFAULT_RULES } from "../broker/model/request-policy.ts";
+import { openBroker } from "../broker/server.ts";
+import { SocketDirs } from "../broker/socket-dirs.ts";
+import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../coordinator/coordinator.ts";
+import { errorMessage, SlipwayError } from "../core/error.ts";
+import { noCrash, type Crashpoint } from "../core/lib/crashpoint.ts";
+import type { Disposers } from "../core/lib/disposers.ts";
+import { packageRoot } from "../core/lib/package-root.ts";
+import type { Accounts } from "../core/ports/accounts.ts";
+import type { ModelBudget } from "../core/ports/broker.ts";
+import type { GitAuth } from "../core/ports/repositories.ts";
+import type { Bus, Log } from "../core/ports/runtime.ts";
+import type { Sandbox } from "../core/ports/sandbox.ts";
+import type { Store } from "../core/ports/store.ts";
+import type { UsageLedger } from "../core/ports/usage-ledger.ts";
+import { DEFAULT_POLICY, MODEL_AGENTS, type MaxLimits } from "../core/task.ts";
+import { parseRepositoryUrl } from "../core/values/repository-url.ts";
+import { openRepositories } from "../git/repositories.ts";
+
+import { ProcessFallback } from "../sandbox/process-fallback.ts";
+import { openProcessSandbox } from "../sandbox/process/sandbox.ts";
+import { openSimulatedSandbox } from "../sandbox/simulated.ts";
+import { openArtifactFiles } from "../store/artifacts/artifact-files.ts";
+import type { Config } from "./config.ts";
+import { deriveInstanceId } from "./data-folder.ts";
+import { describeShortage, type Disk } from "./disk-space.ts";
+import { deriveSecret } from "./secrets.ts";
+import { systemClock } from "../core/lib/system-clock.ts";
+import { systemIds } from "./system.ts";
+
+/** Workers in containers run as this user, who must be able to open the broker's socket. */
+const WORKER_UID = 10_001;
+/** A provider may ask for hours; the next request is made after this at the latest, ms. */
+const LONGEST_RATE_LIMIT_MS = 5 * 60_000;
+/** Set once an engine has answered for this data folder. */
+const ENGINE_SEEN = "sandbox.engine_seen";
+/** Listening does not wait longer for the engine, ms. */
+const CHECK_MS = 2_500;
+const DAY_MS = 24 * 3_600_000;
+/** For tasks that name no limits. */
+const DEFAULT_MEMORY_MB = 4_096;
+const DEFAULT_CPUS = 2;
+
+export interface CoordinatorParts {
+  readonly config: Config;
+  readonly dir: string;
+  readonly log: Log;
+  readonly crashpoint: Crashpoint;
+  readonly store: Store;
+  readonly accounts: Accounts;
+  readonly ledger: UsageLedger;
+  readonly key: Buffer;
+  readonly vault: Vault;
+  readonly sandbox: Sandbox;
+  readonly bus: Bus;
+  readonly disposers: Disposers;
+}
+
+export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
+  const { config, dir, log, store, ledger, key, sandbox, bus, crashpoint } = parts;
+  const { trustedRepoHosts: trustedHosts } = config;
+  const repos = openRepositories({ dir: join(dir, "git"), trustedHosts });
+  const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
+  const serveModel = prepareModelGateway(parts, rate);
+  return createCoordinator({
+    rateLimitedUntil: () => rate.until(),
+    store,
+    ledger,
+    bus,
+    sandbox,
+    repos,
+    artifacts: openArtifactFiles({
+      dir: join(dir, "artifacts"),
+      maxBytes: config.salvageMb * 2 ** 20,
+      now: () => systemClock.now(),
+    }),
+    log,
+    crashpoint,
+    forges: [],
+    clock: systemClock,
+    ids: systemIds(),
+    shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
+    authFor: (userId, repo) => findGitAuth(parts, userId, parseRepositoryUrl(repo, { trustedHosts }).host),
+    broker: ({ worker, model, egress }) =>
+      openBroker({
+        dir: join(dir, "run"),
+        workerApi: worker,
+        log,
+        serveGit,
+        serveTunnel: createConnectProxy({ api: egress, trustedHosts: config.trustedEgressHosts, log }),
+        serveModel: serveModel(model),
+        repoPath: (taskId) => repos.path(taskId),
+        secret: deriveSecret(key, "attempts"),
+        instance: deriveInstanceId(dir),
+        ...(config.sandbox === "docker" ? { uid: WORKER_UID } : {}),
+      }),
+    settings: readCoordinatorSettings(config),
+  });
+}
+
+function readCoordinatorSettings(config: Config) {
+  return {
+    ...DEFAULT_SETTINGS,
+    trustedHosts: config.trustedRepoHosts,
+    images: config.sandbox === "docker" ? config.images : null,
+    agents: listAgents(config),
+    acpCommands: config.acpCommands,
+    egress: config.egress,
+    model: config.model,
+    models: config.anthropicApiKey === null ? [] : config.models,
+    policy: { ...DEFAULT_POLICY, ...config.policy },
+    maxConcurrent: config.maxConcurrent,
+    userLimit: config.userLimit,
+    userDayUsd: config.userDayUsd,
+    dayUsd: config.dayUsd,
+    retentionMs: config.retentionDays * DAY_MS,
+    mirrorMs: config.mirrorDays * DAY_MS,
+    maxLimits: getMaxLimits(config),
+  };
+}
+
+/**
+ * The gateway to the model's provider, as a function of the budget that it charges. It returns null
+ * without a key: then workers have no model.
+ */
+function prepareModelGateway(
+  { config, log, disposers }: CoordinatorParts,
+  rate: ProviderRateLimit,
+): (budget: ModelBudget) => ServeModel | null {
+  const { anthropicApiKey: apiKey, anthropicBaseUrl: baseUrl, models } = config;
+  const prices = readPrices(config);
+  if (apiKey === null) return () => null;
+  const agent = new (baseUrl.startsWith("https:") ? HttpsAgent : HttpAgent)({ keepAlive: true });
+  disposers.add(() => agent.destroy());
+  const rules = { ...DEFAULT_RULES, models };
+  return (budget) => createModelGateway({ baseUrl, apiKey, budget, rules, prices, rate, log, agent });
+}
+
+/** @throws SlipwayError config_invalid when the operator's table cannot be used. */
+function readPrices({ pricesFile }: Config): PriceTable {
+  if (pricesFile === null) return PRICES;
+  try {
+    return priceTableSchema.parse(JSON.parse(readFileSync(pricesFile, "utf8")));
+  } catch (error) {
+    throw new SlipwayError(
+      "config_invalid",
+      `SLIPWAY_PRICES names ${pricesFile}, which is not a valid price table: ${errorMessage(error).slice(0, 300)}`,
+    );
+  }
+}
+
+/** The user's credential for a git host; null when there is none. */
+async function findGitAuth(
+  { accounts, vault }: Pick<CoordinatorParts, "accounts" | "vault">,
+  userId: string,
+  host: string,
+): Promise<GitAuth | null> {
+  const found = await accounts.credentialFor(userId, host);
+  if (found === null) return null;
+  return {
+    username: found.username ?? "x-access-token",
+    token: vault.open(found.sealed, credentialContext(userId, host)),
+  };
+}
+
+export async function openSandbox(config: Config, dir: string, crashpoint: Crashpoint = noCrash): Promise<Sandbox> {
+  const instance = deriveInstanceId(dir);
+  const workerFile = join(packageRoot(), "dist", "worker.mjs");
+  switch (config.sandbox) {
+    case "docker":
+      return openDocker(config, dir, crashpoint);
+    case "process":
+      return openProcessSandbox({ dir, workerFile, instance, crashpoint });
+    case "simulated":
+      return openSimulatedSandbox({
+        dir: join(dir, "sandboxes"),
+        run: async ({ name, socketDir, token, attempt }, signal) => {
+          const root = join(dir, "sandboxes", name);
+          const { runWorker } = await import("../../worker/assemble.ts");
+          return runWorker({
+            socketPath: join(socketDir, "b.sock"),
+            token,
+            attempt,
+            root: join(root, "workspace"),
+            stateDir: join(root, "state"),
+            signal,
+          });
+        },
+      });
+  }
+}
+
+/**
+ * The sandbox of a server: as configured, or by default Docker with the process fallback
+ * (src/sandbox/process-fallback.ts).
+ */
+export async function openServerSandbox(
+  config: Config,
+  dir: string,
+  store: Store,
+  crashpoint: Crashpoint,
+): Promise<Sandbox> {
+  if (config.sandboxChosen) return openSandbox(config, dir, crashpoint);
+  const docker = await openSandbox(config, dir, crashpoint);
+  const process = await openSandbox({ ...config, sandbox: "process" }, dir, crashpoint);
+  return new ProcessFallback({
+    docker,
+    process,
+    isProcess: (name) => existsSync(join(dir, "sandboxes", name)),
+    hadEngine: (await store.setting(ENGINE_SEEN)) !== null,
+    rememberEngine: () => store.setSetting(ENGINE_SEEN, "1"),
+  });
+}
+
+/** dockerode is two fifths of what a start loads, so only installations that use it load it. */
+async function openDocker(config: Config, dir: string, crashpoint: Crashpoint): Promise<Sandbox> {
+  const { openDockerSandbox } = await import("../sandbox/docker/sandbox.ts");
+  const instance = deriveInstanceId(dir);
+  const { memoryMb, cpus } = getMaxLimits(config);
+  return openDockerSandbox({
+    instance,
+    workerFile: join(packageRoot(), "dist", "worker.mjs"),
+    dockerfile: join(packageRoot(), "Dockerfile"),
+    transport: config.transport,
+    pool: { size: config.warm, dir: new SocketDirs(join(dir, "run"), instance, null).base() },
+    memoryMb: Math.min(DEFAULT_MEMORY_MB, memoryMb),
+    cpus: Math.min(DEFAULT_CPUS, cpus),
+    disk: { mode: config.disk, dir: join(dir, "disks"), defaultMb: config.diskMb },
+    crashpoint,
+  });
+}
+
+/**
+ * One line about the sandbox for people. The server starts without an engine: then tasks wait for
+ * it, or run as the fallback says.
+ */
+export async function describeSandbox(sandbox: Sandbox): Promise<string> {
+  try {
+    return await sandbox.check(AbortSignal.timeout(CHECK_MS));
+  } catch (error) {
+    return `${errorMessage(error)} Tasks wait until it does.`;
+  }
+}
+
+/** The disks that tasks write to. */
+export async function getDisks(dir: string, sandbox: Pick<Sandbox, "storage">): Promise<Disk[]> {
+  const path = await sandbox.storage();
+  return [{ label: "the data folder", path: dir }, ...(path === null ? [] : [{ label: "the sandbox engine", path }])];
+}
+
+/** The most that a task may ask for. */
+function getMaxLimits({ maxMemoryMb, maxCpus, maxDiskMb }: Config): MaxLimits {
+  const memoryMb = maxMemoryMb ?? Math.max(64, Math.min(65_536, Math.floor(totalmem() / 2 ** 20 / 2)));
+  return { memoryMb, cpus: maxCpus ?? availableParallelism(), diskMb: maxDiskMb };
+}
+
+/** Agents that this server can run, the default first. */
+function listAgents({
+  agent,
+  anthropicApiKey,
+  acpCommands,
+}: Pick<Config, "agent" | "anthropicApiKey" | "acpCommands">): string[] {
+  const all = [...(anthropicApiKey === null ? [] : MODEL_AGENTS), ...Object.keys(acpCommands), "scripted"];
+  return [agent, ...all.filter((name) => name !== agent)];
+}
+
+/** @throws SlipwayError config_invalid when the default agent is not one that this server offers. */
+export function checkAgent({ agent, ...config }: Config): void {
+  const all = listAgents({ ...config, agent: "scripted" });
+  if (!all.includes(agent))
+    throw new SlipwayError(
+      "config_invalid",
+      `SLIPWAY_AGENT names "${agent}", but this server offers: ${all.join(", ")}.`,
+    );
+}
+
+export async function createFirstAdmin({ admin }: Config, sessions: Sessions): Promise<void> {
+  if (admin !== null && (await sessions.needsSetup())) await sessions.createUser({ ...admin, role: "admin" });
+}
+
+/** The largest number of slots that this installation ever had: `doctor` checks rule D4 against it. */
+export async function rememberSlots(store: Store, max: number): Promise<void> {
+  const before = Number((await store.setting("slots.max")) ?? 0);
+  if (max > before) await store.setSetting("slots.max", String(max));
+}

@@ -1,0 +1,142 @@
+/**
+ * The request that the gateway sends to the model provider: the worker's body after the policy's
+ * check, with headers that are written here (L1).
+ */
+import {
+  request as httpRequest,
+  type Agent as HttpAgent,
+  type ClientRequest,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+} from "node:http";
+import { request as httpsRequest } from "node:https";
+import { matchesPattern } from "../../core/values/name-pattern.ts";
+import { BODY_MS, parseJsonBody, BodyReader } from "../request-body.ts";
+import type { Release } from "../semaphore.ts";
+import { TRANSCRIPT_DEPTH } from "../worker-routes.ts";
+import { checkRequest, type ModelRequest, type RequestRules } from "./request-policy.ts";
+
+const BODY_BYTES = 32 * 1024 * 1024;
+/** Per attempt: one request of the largest size at a time, or many of the usual size. */
+export const MODEL_BODY_LIMITS = { bytes: BODY_BYTES, maxWaiting: 32, ms: BODY_MS };
+/** No model's context window holds this many values: each takes at least two tokens. */
+const MAX_VALUES = 500_000;
+/**
+ * Longest silence of the provider, before and within an answer, ms. The worker's own watchdog is
+ * shorter.
+ */
+const SILENCE_MS = 600_000;
+const DEFAULT_VERSION = "2026-10-21";
+
+/** A request that passed the policy. It holds its share of the body budget until it is written. */
+export class CheckedRequest {
+  readonly model: string;
+  /** Characters of the prompt. */
+  readonly promptLength: number;
+  readonly #release: Release;
+  #body: Buffer | null;
+
+  constructor({ model, promptLength, body }: ModelRequest, release: Release) {
+    this.model = model;
+    this.promptLength = promptLength;
+    this.#body = Buffer.from(body);
+    this.#release = release;
+  }
+
+  get bytes(): number {
+    return this.#body?.length ?? 0;
+  }
+
+  /** Writes the body and drops the reference to it; the budget is returned once it is written. */
+  send(outgoing: ClientRequest): void {
+    outgoing.once("finish", this.#release).once("close", this.#release);
+    outgoing.end(this.#body);
+    this.#body = null;
+  }
+
+  /** Returns the budget. Idempotent; call it whether or not the request was sent. */
+  discard(): void {
+    this.#body = null;
+    this.#release();
+  }
+}
+
+/**
+ * Reads and checks the worker's body. A separate function, so that the received bytes and the
+ * parsed value are unreachable, and collected, while the provider answers.
+ * @throws SlipwayError or InvalidModelRequest
+ */
+export async function readCheckedRequest(
+  call: { readonly request: IncomingMessage; readonly bodyReader?: BodyReader; readonly signal: AbortSignal },
+  rules: RequestRules,
+): Promise<CheckedRequest> {
+  const bodyReader = call.bodyReader ?? new BodyReader(MODEL_BODY_LIMITS);
+  const { bytes, release } = await bodyReader.receive(call.request, BODY_BYTES, call.signal);
+  try {
+    const value = parseJsonBody(bytes, { depth: TRANSCRIPT_DEPTH, values: MAX_VALUES });
+    return new CheckedRequest(checkRequest(value, rules), release);
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+export interface ProviderOptions {
+  /** The provider's address, without a slash at the end. */
+  readonly baseUrl: string;
+  readonly apiKey: string;
+  readonly rules: RequestRules;
+  /** Keeps connections to the provider open. */
+  readonly agent?: HttpAgent;
+}
+
+export class ProviderClient {
+  readonly #options: ProviderOptions;
+  readonly #base: URL;
+
+  constructor(options: ProviderOptions) {
+    this.#options = options;
+    this.#base = new URL(options.baseUrl);
+  }
+
+  /**
+   * Resolves with the head of the answer, error statuses included; rejects when no answer arrives.
+   * @param body null sends a GET, a checked request a POST.
+   * @param incoming the worker's request: its API version and its permitted betas are passed on.
+   */
+  request(
+    path: string,
+    incoming: IncomingMessage,
+    body: CheckedRequest | null,
+    signal: AbortSignal,
+  ): Promise<IncomingMessage> {
+    const { agent } = this.#options;
+    const send = this.#base.protocol === "https:" ? httpsRequest : httpRequest;
+    const url = new URL(this.#base.pathname.replace(/\/$/, "") + path, this.#base);
+    const method = body === null ? "GET" : "POST";
+    const headers = this.#createHeaders(incoming.headers, body);
+    return new Promise((resolve, reject) => {
+      const outgoing = send(url, { method, headers, signal, timeout: SILENCE_MS, ...(agent && { agent }) }, resolve);
+      outgoing.on("timeout", () => outgoing.destroy(new Error(`no answer within ${SILENCE_MS / 1_000} s`)));
+      outgoing.on("error", reject);
+      if (body === null) outgoing.end();
+      else body.send(outgoing);
+    });
+  }
+
+  #createHeaders(incoming: IncomingMessage["headers"], body: CheckedRequest | null): OutgoingHttpHeaders {
+    const betas = String(incoming["anthropic-beta"] ?? "")
+      .split(",")
+      .map((beta) => beta.trim())
+      .filter((beta) => matchesPattern(this.#options.rules.betas, beta));
+    return {
+      accept: "application/json",
+      // The usage of a compressed answer could not be read as it passes.
+      "accept-encoding": "identity",
+      "anthropic-version": String(incoming["anthropic-version"] ?? DEFAULT_VERSION),
+      authorization: `Bearer ${this.#options.apiKey}`,
+      ...(betas.length === 0 ? {} : { "anthropic-beta": betas.join(",") }),
+      ...(body === null ? {} : { "content-type": "application/json", "content-length": body.bytes }),
+    };
+  }
+}

@@ -1,0 +1,113 @@
+/** Errors that the gateway sends instead of the provider's answer, in Messages API format. */
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
+import { errorMessage, SlipwayError, type ErrorCode } from "../../core/error.ts";
+import type { Log } from "../../core/ports/runtime.ts";
+import { parseRetryAfter } from "../../core/lib/retry-after.ts";
+import { InvalidModelRequest } from "./request-policy.ts";
+
+export class ModelRefusal extends Error {
+  readonly status: number;
+  /** `error.type` of the Messages API. */
+  readonly type: string;
+  readonly retryAfterMs: number | null;
+
+  constructor(status: number, type: string, message: string, retryAfterMs: number | null = null) {
+    super(message);
+    this.status = status;
+    this.type = type;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+const BUSY_MS = 1_000;
+/** The provider's error body is read up to this many characters. */
+const ERROR_BODY_LIMIT = 64 * 1024;
+const MESSAGE_LIMIT = 1_000;
+
+/** Error codes of Slipway as `error.type` values; `permission_error` stands for all others. */
+const TYPES: Partial<Record<ErrorCode, string>> = {
+  budget_exceeded: "budget_exceeded",
+  invalid_request: "invalid_request_error",
+  payload_too_large: "request_too_large",
+  request_timeout: "timeout_error",
+  rate_limited: "rate_limit_error",
+};
+
+export function toModelRefusal(error: unknown): ModelRefusal {
+  if (error instanceof ModelRefusal) return error;
+  if (error instanceof InvalidModelRequest) return new ModelRefusal(400, "invalid_request_error", error.message);
+  if (error instanceof SlipwayError) {
+    const retryAfterMs = error.code === "rate_limited" ? BUSY_MS : null;
+    return new ModelRefusal(error.status, TYPES[error.code] ?? "permission_error", error.message, retryAfterMs);
+  }
+  return new ModelRefusal(502, "api_error", `The model provider could not be reached: ${errorMessage(error)}`);
+}
+
+/** Closes the connection when the answer has begun already. */
+export function sendModelRefusal(response: ServerResponse, refusal: ModelRefusal): void {
+  if (response.headersSent || response.destroyed) return void response.destroy();
+  const text = JSON.stringify(toBody(refusal));
+  const retry: OutgoingHttpHeaders =
+    refusal.retryAfterMs === null ? {} : { "retry-after": String(Math.ceil(refusal.retryAfterMs / 1_000)) };
+  response.writeHead(refusal.status, {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(text),
+    ...retry,
+  });
+  response.end(text);
+}
+
+/** The refusal as the last event of a stream. */
+export const toErrorEvent = (refusal: ModelRefusal): string =>
+  `event: error\ndata: ${JSON.stringify(toBody(refusal))}\n\n`;
+
+const toBody = ({ type, message }: ModelRefusal): object => ({ type: "error", error: { type, message } });
+
+/**
+ * Translates the provider's error answer. Its message is passed on only for errors that concern the
+ * request: those about the key, the account or the load may name the account (L3).
+ */
+export async function readProviderRefusal(answer: IncomingMessage, log: Log): Promise<ModelRefusal> {
+  const status = answer.statusCode ?? 502;
+  const { type, message } = await readErrorBody(answer);
+  log.warn({ status, type }, "the model provider refused a request");
+  const retryAfterMs = parseRetryAfter((name) => {
+    const value = answer.headers[name];
+    return typeof value === "string" ? value : null;
+  }, Date.now());
+  if (status === 401 || status === 403)
+    return new ModelRefusal(403, "authentication_error", "The model provider refused this server's key.");
+  if (status === 402 || /spend|billing|credit/i.test(type))
+    return new ModelRefusal(402, "billing_error", "The model account has no quota left.");
+  if (status === 429 || status === 529 || status >= 500)
+    return new ModelRefusal(
+      status,
+      type,
+      "The model provider refused the request temporarily. Retry later.",
+      retryAfterMs,
+    );
+  return new ModelRefusal(status, type, message);
+}
+
+/** The provider's `error.type` and message; defaults when the body is not in the usual form. */
+async function readErrorBody(answer: IncomingMessage): Promise<{ type: string; message: string }> {
+  let text = "";
+  try {
+    for await (const chunk of answer as AsyncIterable<Buffer>) {
+      text += chunk.toString("utf8");
+      if (text.length > ERROR_BODY_LIMIT) break;
+    }
+    const { error } = JSON.parse(text) as { error?: { type?: unknown; message?: unknown } };
+    return {
+      type: typeof error?.type === "string" ? error.type : "api_error",
+      message:
+        typeof error?.message === "string"
+          ? error.message.slice(0, MESSAGE_LIMIT)
+          : "The model provider refused the request.",
+    };
+  } catch {
+    return { type: "api_error", message: "The model provider refused the request." };
+  } finally {
+    answer.destroy();
+  }
+}

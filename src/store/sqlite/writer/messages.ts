@@ -1,0 +1,66 @@
+/**
+ * The messages between the main thread and the writer thread. Every argument and result is plain
+ * data, because structured cloning carries it.
+ */
+import type { AccessToken, Credential, Session, User } from "../../../core/ports/accounts.ts";
+import type { Commit, NewTask } from "../../../core/ports/store.ts";
+import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
+import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
+
+/** The result of inserting a task: its rev, or the task that used the idempotency key before. */
+export type Created =
+  | { readonly kind: "created"; readonly rev: number }
+  | { readonly kind: "replayed"; readonly taskId: string }
+  | { readonly kind: "mismatch" };
+
+export interface TaskWrites {
+  create(task: NewTask): Created;
+  /** @returns the new rev, or null when `expectedSeq` does not match or the task is settled. */
+  commit(commit: Commit): number | null;
+  recordExit(taskId: string, attempt: number, exitCode: number | null): void;
+  setSetting(key: string, value: string | null): void;
+  appendRecord(record: NewRecord): AppendResult;
+  dropTranscript(taskId: string): void;
+  /** Flips a reserved setting, so that the whole write path is exercised. */
+  ping(): void;
+}
+
+export interface AccountWrites {
+  createUser(user: User & { readonly passwordHash: string }): void;
+  createSession(session: Session): void;
+  /** @returns false when the current hash is not `fromHash` or the session is revoked. */
+  rotateSession(id: string, fromHash: string, toHash: string, at: number): boolean;
+  revokeSession(id: string, at: number): void;
+  createToken(token: AccessToken): void;
+  touchToken(id: string, at: number): void;
+  deleteToken(userId: string, id: string): boolean;
+  putCredential(credential: Credential): void;
+  deleteCredential(userId: string, id: string): boolean;
+}
+
+export interface LedgerWrites {
+  recordUsage(row: ModelUsage): void;
+}
+
+/** All writes of the store. */
+export type Writes = TaskWrites & AccountWrites & LedgerWrites;
+
+/** One write: its name and arguments. */
+export type WriteCall = { [K in keyof Writes]: readonly [name: K, ...args: Parameters<Writes[K]>] }[keyof Writes];
+
+export type WriteOutcome =
+  | { readonly kind: "done"; readonly value: unknown }
+  /** `code` is the SQLite error code; null for other errors. */
+  | { readonly kind: "failed"; readonly message: string; readonly code: string | null };
+
+export interface ConnectionOptions {
+  /** Path of the database file. */
+  readonly path: string;
+  readonly synchronous: "FULL" | "NORMAL";
+}
+
+/** What the writer thread is started with. */
+export interface ThreadData extends ConnectionOptions {
+  /** See src/core/lib/crashpoint.ts. */
+  readonly crash: string | undefined;
+}

@@ -1,0 +1,130 @@
+/** A start that fails leaves nothing open; a wrong setting ends it with one sentence and exit code 2. */
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type AddressInfo, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { readConfig } from "../../src/app/config.ts";
+import { serve, START_STEPS } from "../../src/app/serve.ts";
+import { launch } from "../support/process/server.ts";
+
+/** From the error message of a failed start to the end of its process, ms. */
+const EXIT_MS = 2_000;
+const LOG = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+
+function ignore(): void {}
+
+let dir = "";
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), "slipway-start-"));
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }));
+
+/** Resolves when the process ends: its exit code, its output, and how long it lived after its first error text. */
+async function fail(env: Record<string, string>, sandbox: "process" | "simulated" | "docker" = "simulated") {
+  const server = launch({ dataDir: join(dir, "data"), sandbox, env });
+  let failedAt = Number.NaN;
+  server.process.stderr?.on("data", () => {
+    if (Number.isNaN(failedAt) && server.stderr().includes("slipway: ")) failedAt = performance.now();
+  });
+  const code = await server.exited;
+  return { code, err: server.stderr(), exitMs: performance.now() - failedAt };
+}
+
+function listenAnywhere(): Promise<Server> {
+  const server = createServer();
+  return new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(server)));
+}
+
+describe("a busy port", () => {
+  it.each(["process", "simulated", "docker"] as const)(
+    "ends the start with exit code 2 and one sentence, sandbox %s",
+    async (sandbox) => {
+      const taken = await listenAnywhere();
+      const port = String((taken.address() as AddressInfo).port);
+      const env = { SLIPWAY_PORT: port, SLIPWAY_LOG_LEVEL: "silent", DOCKER_HOST: "unix:///nonexistent/docker.sock" };
+      const { code, err, exitMs } = await fail(env, sandbox);
+      taken.close();
+      expect(code).toBe(2);
+      expect(err).toMatch(
+        new RegExp(`^slipway: Cannot listen on 127\\.0\\.0\\.1:${port}: .* Choose another SLIPWAY_PORT\\.`),
+      );
+      expect(err.trim().split("\n")).toHaveLength(1);
+      expect(exitMs).toBeLessThan(EXIT_MS);
+    },
+  );
+});
+
+describe("a data folder that cannot be used ends the start with exit code 2 and names its setting", () => {
+  const quiet = { SLIPWAY_LOG_LEVEL: "silent" };
+
+  it("a file stands in its place", async () => {
+    writeFileSync(join(dir, "file"), "");
+    const { code, err } = await fail({ ...quiet, SLIPWAY_DATA_DIR: join(dir, "file") });
+    expect([code, err]).toEqual([2, expect.stringMatching(/^slipway: SLIPWAY_DATA_DIR must be a folder/)]);
+  });
+
+  it("the folder lies in /proc, where nothing can be created", async () => {
+    const { code, err } = await fail({ ...quiet, SLIPWAY_DATA_DIR: "/proc/slipway" });
+    expect([code, err]).toEqual([2, expect.stringMatching(/^slipway: SLIPWAY_DATA_DIR must be a folder/)]);
+  });
+
+  it.skipIf(process.getuid?.() === 0)(
+    "its parent is not writable (skipped for root, who may write anywhere)",
+    async () => {
+      mkdirSync(join(dir, "closed"));
+      chmodSync(join(dir, "closed"), 0o500);
+      const { code, err } = await fail({ ...quiet, SLIPWAY_DATA_DIR: join(dir, "closed", "data") });
+      expect([code, err]).toEqual([2, expect.stringMatching(/^slipway: SLIPWAY_DATA_DIR must be a folder/)]);
+    },
+  );
+});
+
+describe("a start that fails closes what it opened", () => {
+  const config = () =>
+    readConfig({ SLIPWAY_DATA_DIR: join(dir, "data"), SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "simulated" });
+  /** Timers, servers and sockets that keep this process alive. */
+  const countResources = (): string[] =>
+    process
+      .getActiveResourcesInfo()
+      .filter((name) => /Timeout|TCPSERVER|TCPServer|PipeServer|FSEvent|MessagePort/.test(name));
+
+  it.each(START_STEPS)("after the step %s", async (failing) => {
+    const before = countResources();
+    const steps: string[] = [];
+    const onStep = (step: string): void => {
+      steps.push(step);
+      if (step === failing) throw new Error("injected");
+    };
+    await expect(serve(config(), { log: LOG, onStep })).rejects.toThrow("injected");
+    expect(steps.at(-1)).toBe(failing);
+    await expect.poll(countResources).toEqual(before);
+    // The folder's lock is free, and what the failed start wrote does not hinder the next one.
+    const running = await serve(config(), { log: LOG });
+    await running.close();
+    await expect.poll(countResources).toEqual(before);
+  });
+
+  it("closing twice is closing once, and nothing listens afterwards", async () => {
+    const running = await serve(config(), { log: LOG });
+    await Promise.all([running.close(), running.close()]);
+    await expect(fetch(`${running.url}/healthz`)).rejects.toThrow();
+  });
+
+  it("an earlier name of a setting works with a warning that names the new one", async () => {
+    const warnings: string[] = [];
+    const log = { ...LOG, warn: (_fields: object, text: string) => void warnings.push(text) };
+    const settings = { SLIPWAY_DATA_DIR: join(dir, "data"), SLIPWAY_PORT: "0", SLIPWAY_SANDBOX: "simulated" };
+    const old = readConfig({ ...settings, SLIPWAY_DOOR: "tunnel" });
+    expect(old.transport).toBe("tunnel");
+    expect(readConfig(settings, { door: "socket" }).transport).toBe("socket");
+    expect(readConfig({ ...settings, SLIPWAY_DOOR: "tunnel", SLIPWAY_TRANSPORT: "socket" })).toMatchObject({
+      transport: "socket",
+      warnings: [],
+    });
+    await (await serve(old, { log })).close();
+    expect(warnings).toContain(
+      "SLIPWAY_DOOR is now SLIPWAY_TRANSPORT; the old name stops working in the next minor version.",
+    );
+  });
+});

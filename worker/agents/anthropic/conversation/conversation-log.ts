@@ -1,0 +1,41 @@
+/**
+ * The transcript together with the conversation that it folds to. A record is added to the
+ * conversation once it is durable.
+ */
+import type { AgentContext, ReceivedMessage } from "../../agent.ts";
+import { Conversation } from "./conversation.ts";
+import { parseRecord, type ConversationRecord, type TextSource } from "./records.ts";
+import { PERSON } from "../messages.ts";
+
+export class ConversationLog {
+  readonly conversation = new Conversation();
+  readonly #context: AgentContext;
+
+  /** @throws AgentFailure when another agent wrote the transcript. */
+  constructor(context: AgentContext) {
+    this.#context = context;
+    for (const record of context.transcript.records) this.conversation.add(parseRecord(record), record.attempt === 0);
+  }
+
+  /** The cursor of the last record: the number of records. */
+  get cursor(): string {
+    return String(this.conversation.length);
+  }
+
+  async append(record: ConversationRecord): Promise<void> {
+    await this.#context.transcript.append(record);
+    this.conversation.add(record, false);
+    this.#context.mark(this.cursor);
+  }
+
+  /** @param notes the notes that hold from here on; null = the same as before. */
+  async appendText(source: TextSource, text: string, notes: readonly string[] | null = null): Promise<void> {
+    await this.append({ kind: "told", source, text, ...(notes === null ? {} : { notes: [...notes] }) });
+  }
+
+  /** Idempotent: a message that the conversation has already is ignored. */
+  async appendMessage({ id, text }: ReceivedMessage): Promise<void> {
+    if (this.conversation.messageIds.has(id)) return;
+    await this.append({ kind: "told", source: "person", text: PERSON(text), message: id });
+  }
+}
