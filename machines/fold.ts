@@ -67,12 +67,12 @@ export function isSettled(snapshot: Snapshot): boolean {
 
 /** The effect that drives the task now. */
 export function effectOf(snapshot: Snapshot): StateEffect {
-  return metaOf(snapshot).drive;
+  return getStateMeta(snapshot).drive;
 }
 
 /** True when the task occupies a slot. */
 export function holdsSlot(snapshot: Snapshot): boolean {
-  return metaOf(snapshot).slot;
+  return getStateMeta(snapshot).slot;
 }
 
 /**
@@ -103,7 +103,7 @@ export function accepts(snapshot: Snapshot): string[] {
 
 const META = new Map<string, StateMeta>();
 
-function metaOf(snapshot: Snapshot): StateMeta {
+function getStateMeta(snapshot: Snapshot): StateMeta {
   const path =
     typeof snapshot.value === "string" ? snapshot.value : (Object.entries(snapshot.value)[0]?.join(".") ?? "");
   const known = META.get(path);

@@ -1,7 +1,7 @@
 /**
- * The rules that can be checked on a live or a dead installation: by `slipway doctor`, and by the
- * crash suite after every kill. Each finding names the rule (docs/spec.md) and the task that breaks
- * it.
+ * Checks the rules of docs/spec.md that stored data can prove, on a running or a stopped
+ * installation: for `slipway doctor`, and for the crash tests after each kill. A violation names the
+ * rule and the task.
  */
 import { fold, holdsSlot, stateOf } from "../../machines/fold.ts";
 import { countedAttempts } from "../../machines/retry-policy.ts";
@@ -19,7 +19,7 @@ export interface Violation {
 
 export interface InvariantDeps {
   readonly store: Pick<Store, "tasks" | "task" | "events" | "attempts" | "slotsHeld">;
-  /** Null when the engine is not to be asked. */
+  /** Null = the engine is not checked. */
   readonly sandbox: Pick<Sandbox, "list"> | null;
   readonly maxConcurrent: number;
 }
@@ -31,27 +31,27 @@ export interface InvariantReport {
 }
 
 export async function checkInvariants(deps: InvariantDeps): Promise<InvariantReport> {
-  const findings: Violation[] = [];
+  const violations: Violation[] = [];
   const spans: Span[] = [];
   let tasks = 0;
   let events = 0;
   for await (const listed of readTasks(deps.store, { userId: null })) {
-    const { task, log } = await steady(deps.store, listed);
-    findings.push(...checkTask(task, log), ...(await checkAttempts(deps.store, task)));
+    const { task, log } = await readConsistent(deps.store, listed);
+    violations.push(...checkTask(task, log), ...(await checkAttempts(deps.store, task)));
     spans.push(...slotSpans(log));
     tasks += 1;
     events += log.length;
   }
-  findings.push(...checkCaps(spans, deps.maxConcurrent));
-  if (deps.sandbox !== null) findings.push(...(await checkSandboxes(deps.sandbox, deps.store)));
-  return { tasks, events, violations: findings };
+  violations.push(...checkCaps(spans, deps.maxConcurrent));
+  if (deps.sandbox !== null) violations.push(...(await checkSandboxes(deps.sandbox, deps.store)));
+  return { tasks, events, violations };
 }
 
 /**
  * The task and its whole log, read until both agree: a running server may write between the two
  * reads.
  */
-async function steady(store: InvariantDeps["store"], listed: Task): Promise<{ task: Task; log: TaskEvent[] }> {
+async function readConsistent(store: InvariantDeps["store"], listed: Task): Promise<{ task: Task; log: TaskEvent[] }> {
   let task = listed;
   for (let round = 0; ; round += 1) {
     const log: TaskEvent[] = [];
@@ -122,14 +122,14 @@ interface Span {
   readonly change: 1 | -1;
 }
 
-/** When the task took and gave back a slot, from its log alone. */
+/** When the task took a slot and gave it back, derived from its log alone. */
 function slotSpans(log: readonly TaskEvent[]): Span[] {
   const spans: Span[] = [];
   let held = false;
   for (const event of log) {
     const occupied = event.to === "provisioning" || event.to === "cancelling" || event.to === "running";
     const holds: boolean =
-      occupied && !(event.to === "running" && (parks(event) || (event.from === "running" && !held)));
+      occupied && !(event.to === "running" && (isParking(event) || (event.from === "running" && !held)));
     if (holds !== held) spans.push({ at: event.at, change: holds ? 1 : -1 });
     held = holds;
   }
@@ -137,13 +137,13 @@ function slotSpans(log: readonly TaskEvent[]): Span[] {
 }
 
 /** A time-out that leaves a task running can only have parked its question. */
-function parks({ type, from, data }: TaskEvent): boolean {
+function isParking({ type, from, data }: TaskEvent): boolean {
   return type === "task.state" && from === "running" && data["reason"] === "timed_out";
 }
 
 function checkCaps(spans: readonly Span[], max: number): Violation[] {
   let held = 0;
-  // Within one ms, what ends goes first: a slot is claimed only after the end that freed it was
+  // Within one millisecond releases come first: a slot is claimed only after its release was
   // committed.
   for (const { at, change } of [...spans].sort((a, b) => a.at - b.at || a.change - b.change)) {
     held += change;

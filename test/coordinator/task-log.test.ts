@@ -1,5 +1,5 @@
 /**
- * Announcing and driving against the commit: a second connection to the same database says what is
+ * Hints and listeners come after the commit: a second connection to the same database shows what is
  * durable.
  */
 import Database from "../../src/store/sqlite/driver.ts";
@@ -54,7 +54,7 @@ const note = (text: string) =>
 const durable = (): number =>
   beside.prepare<[string], number>("SELECT coalesce(max(seq), 0) FROM task_events WHERE task_id = ?").pluck().get(ID)!;
 
-it("[R3] [R2] when a hint or a listener speaks of an event, another connection sees it", async () => {
+it("[R3] [R2] an event is visible to another connection before its hint and its listeners", async () => {
   const heard: { from: string; says: number; stored: number }[] = [];
   bus.onHint(({ seq }) => heard.push({ from: "hint", says: seq, stored: durable() }));
   taskLog.onCommit((task) => heard.push({ from: "listener", says: task.seq, stored: durable() }));
@@ -69,7 +69,7 @@ it("[R3] [R2] when a hint or a listener speaks of an event, another connection s
   }
 });
 
-it("[R3] what is not committed is neither announced nor acted on", async () => {
+it("[R3] an event that is not committed causes no hint and no listener call", async () => {
   await create();
   const heard: number[] = [];
   bus.onHint(({ seq }) => heard.push(seq));

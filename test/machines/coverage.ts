@@ -1,6 +1,6 @@
 /**
- * Which transitions of the task chart were taken, and which way each guard went; the list to reach
- * is read off the chart itself.
+ * Which transitions of the task chart were taken, and the result of each guard; the expected list
+ * is read from the chart.
  */
 import { getInitialMicrosteps, transition, type SnapshotFrom } from "xstate";
 import type { TaskEvent } from "../../src/core/event.ts";
@@ -15,8 +15,8 @@ type Transition = ReturnType<typeof taskMachine.getTransitionData>[number];
 const hydrate = (snapshot: Snapshot): Hydrated =>
   taskMachine.resolveState({ value: snapshot.value, context: snapshot.context });
 
-function nodesOf(node: Node): Node[] {
-  return [node, ...Object.values(node.states).flatMap((child) => nodesOf(child as Node))];
+function getNodes(node: Node): Node[] {
+  return [node, ...Object.values(node.states).flatMap((child) => getNodes(child as Node))];
 }
 
 function candidatesOf(node: Node): Transition[] {
@@ -24,25 +24,27 @@ function candidatesOf(node: Node): Transition[] {
 }
 
 /** `task.running.working finished [changed] -> task.pushing`. */
-function nameOf(t: Transition): string {
+function toName(t: Transition): string {
   const guard = t.guard === undefined ? "" : ` [${String(t.guard)}]`;
   const target = t.target?.map((node) => node.id).join(",") ?? "(stays)";
   return `${t.source.id} ${String(t.eventType) || "always"}${guard} -> ${target}`;
 }
 
-/** Every transition must be taken, and every guard must be seen to refuse. */
+/** Every transition must be taken, and every guard must refuse at least once. */
 export function demands(): string[] {
-  return nodesOf(taskMachine.root)
+  return getNodes(taskMachine.root)
     .flatMap(candidatesOf)
     .flatMap((t) =>
-      t.guard === undefined ? [`taken: ${nameOf(t)}`] : [`taken: ${nameOf(t)}`, `refused: ${nameOf(t)}`],
+      t.guard === undefined ? [`taken: ${toName(t)}`] : [`taken: ${toName(t)}`, `refused: ${toName(t)}`],
     );
 }
 
 export class Coverage {
   readonly seen = new Set<string>();
 
-  /** The event is about to be offered to the snapshot. @returns true when the chart takes it. */
+  /**
+   * Called before the event is applied to the snapshot. @returns true when the chart accepts it.
+   */
   offered(snapshot: Snapshot, event: TaskEvent): boolean {
     const before = hydrate(snapshot);
     const cause = toMachineEvent(event);
@@ -66,7 +68,7 @@ export class Coverage {
       }
       const reached = pathUp(next);
       for (const t of pathUp(snapshot).flatMap((node) => (node.always ?? []) as Transition[])) {
-        if (t.target?.some((node) => reached.includes(node as Node))) this.seen.add(`taken: ${nameOf(t)}`);
+        if (t.target?.some((node) => reached.includes(node as Node))) this.seen.add(`taken: ${toName(t)}`);
       }
     }
   }
@@ -78,21 +80,21 @@ export class Coverage {
   #weigh(candidates: readonly Transition[], taken: Transition | undefined): boolean {
     for (const candidate of candidates) {
       if (candidate === taken) {
-        this.seen.add(`taken: ${nameOf(candidate)}`);
+        this.seen.add(`taken: ${toName(candidate)}`);
         return true;
       }
-      this.seen.add(`refused: ${nameOf(candidate)}`);
+      this.seen.add(`refused: ${toName(candidate)}`);
     }
     return false;
   }
 
-  /** A snapshot that came to rest: its `always` guards all refused. */
+  /** Called for a stable snapshot: all of its `always` guards refused. */
   #eventless(snapshot: Hydrated): void {
     for (const node of pathUp(snapshot)) this.#weigh((node.always ?? []) as Transition[], undefined);
   }
 }
 
-/** The active nodes, innermost first: the order in which the chart asks them. */
+/** The active nodes, innermost first: the order in which the chart evaluates them. */
 function pathUp(snapshot: Hydrated): Node[] {
   return ([...snapshot._nodes] as Node[]).sort((a, b) => b.path.length - a.path.length);
 }

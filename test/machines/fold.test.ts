@@ -5,7 +5,7 @@ import { countedAttempts } from "../../machines/retry-policy.ts";
 import {
   begin,
   EPOCH,
-  eventOf,
+  toEvent,
   MOVES,
   MOVE_NAMES,
   offer,
@@ -21,7 +21,7 @@ import { reachable, taskPaths } from "./paths.ts";
 
 const open = reachable().filter(({ play }) => !isSettled(play.snapshot));
 const settled = reachable().filter(({ play }) => isSettled(play.snapshot));
-/** One play that rests at each value of the chart. */
+/** One play that ends at each value of the chart. */
 const at = (value: string): Play => {
   const found = open.find(({ play }) => valueName(play.snapshot) === value);
   if (found === undefined) throw new Error(`no play reaches ${value}`);
@@ -46,16 +46,16 @@ describe("fold", () => {
   it("[T1] a step changes neither the snapshot nor the event that it is given", () => {
     const play = played(begin(), "claim", "step_started");
     const before = JSON.stringify(play.snapshot);
-    const event = eventOf(play, MOVES.step_ended(play));
+    const event = toEvent(play, MOVES.step_ended(play));
     const said = JSON.stringify(event);
     expect(step(play.snapshot, event)).not.toBeNull();
     expect(JSON.stringify(play.snapshot)).toBe(before);
     expect(JSON.stringify(event)).toBe(said);
   });
 
-  it("gives null for a log with an event that the chart refuses, and for no log", () => {
+  it("returns null for an empty log and for a log with an event that the chart refuses", () => {
     const play = begin();
-    expect(fold([...play.log, eventOf(play, MOVES.ready(play))])).toBeNull();
+    expect(fold([...play.log, toEvent(play, MOVES.ready(play))])).toBeNull();
     expect(fold([])).toBeNull();
   });
 
@@ -70,7 +70,7 @@ describe("fold", () => {
     }
   });
 
-  it("[T3] every open state hears cancel and time-out", () => {
+  it("[T3] every open state accepts cancel and time-out", () => {
     expect(new Set(open.map(({ play }) => stateName(play)))).toEqual(new Set(OPEN_STATES));
     for (const { play } of open) {
       const where = valueName(play.snapshot);
@@ -89,7 +89,7 @@ describe("fold", () => {
     }
   });
 
-  it("[D7] a repeated cancel changes nothing, one with force is heard once, and neither moves the deadline", () => {
+  it("[D7] a repeated cancel changes nothing, a forced one is accepted once, and neither moves the deadline", () => {
     const play = played(begin(), "claim", "ready", "cancel");
     expect(c(play).dueAt).toBe(play.at + P.cancelMs);
     expect(offer(play, MOVES.cancel(play))).toBeNull();
@@ -110,7 +110,7 @@ describe("fold", () => {
     }
   });
 
-  it("[D6] a deadline that passed while nobody looked fires late", () => {
+  it("[D6] a deadline that passed during downtime fires late", () => {
     const play = begin();
     const late = offer(play, { ...MOVES.timed_out(play), after: 30 * P.queueMs });
     expect(late && stateName(late)).toBe("failed");
@@ -151,7 +151,7 @@ describe("attempts", () => {
     }
   });
 
-  it("[T5] infrastructure failures never count: a hundred of them leave every attempt", () => {
+  it("[T5] infrastructure failures do not count: after a hundred of them every attempt is left", () => {
     let play = begin({ maxAttempts: 1 });
     for (let i = 1; i <= 100; i++) {
       play = played(play, "claim", ...(i % 2 === 0 ? (["ready"] as const) : []), "fail_infra");
@@ -186,7 +186,7 @@ describe("attempts", () => {
     },
   );
 
-  it("[T5] push tries are counted by themselves and start no attempt", () => {
+  it("[T5] push retries are counted separately and start no attempt", () => {
     let play = played(begin({ maxAttempts: 3 }), "claim", "ready", "finished");
     for (let i = 1; i < 3; i++) {
       play = played(play, "fail_transient");
@@ -200,7 +200,7 @@ describe("attempts", () => {
     expect(stateName(played(play, "fail_transient"))).toBe("failed");
   });
 
-  it("worker numbers start again with each attempt", () => {
+  it("worker numbers start at 1 in each attempt", () => {
     const first = played(begin(), "claim", "ready", "says", "says", "says");
     expect(c(first).workerSeq).toBe(4);
     expect(c(played(first, "fail_transient", "timed_out", "claim")).workerSeq).toBe(0);
@@ -217,7 +217,7 @@ describe("deadlines by state", () => {
     expect(c(played(play, "timed_out")).failure).toMatchObject({ code: "queue_expired", stage: "queued" });
   });
 
-  it("provisioning: progressMs after each sign, bootMs in all; then boot_timeout names the open step", () => {
+  it("provisioning: progressMs after each sign of progress, bootMs in total; then boot_timeout names the open step", () => {
     let play = played(begin(), "claim");
     const claimed = play.at;
     expect(after(play)).toBe(P.progressMs);
@@ -232,9 +232,9 @@ describe("deadlines by state", () => {
     expect(c(play).dueAt).toBe(claimed + P.bootMs);
   });
 
-  it("provisioning: a step that tells how far it is goes on; another note of the coordinator does not keep it alive", () => {
+  it("provisioning: progress of a step moves the deadline; other notes of the coordinator do not", () => {
     const play = played(begin(), "claim", "step_started");
-    const told = (code: string): number | null => {
+    const reported = (code: string): number | null => {
       const notice = {
         type: "notice",
         data: { level: "info", code, text: "half" },
@@ -243,11 +243,11 @@ describe("deadlines by state", () => {
       } as const;
       return c(offer(play, notice) as Play).dueAt;
     };
-    expect(told("step.image")).toBe(play.at + 60_000 + P.progressMs);
-    expect(told("remark")).toBe(c(play).dueAt);
+    expect(reported("step.image")).toBe(play.at + 60_000 + P.progressMs);
+    expect(reported("remark")).toBe(c(play).dueAt);
   });
 
-  it("running: silence stalls, the wall clock ends it for good", () => {
+  it("running: silence ends in stalled, the wall clock in a final failure", () => {
     const play = played(begin(), "claim", "ready");
     expect(after(play)).toBe(P.silenceMs);
     expect(c(played(play, "timed_out")).failure).toMatchObject({ code: "stalled", retryable: true });
@@ -260,7 +260,7 @@ describe("deadlines by state", () => {
     expect(c(end).failure).toMatchObject({ code: "deadline_exceeded", stage: "running" });
   });
 
-  it("a person's message and the coordinator's notes are no sign of life; an adopted worker is", () => {
+  it("messages of people and notes of the coordinator are not signs of life; an adoption is", () => {
     const play = played(begin(), "claim", "ready");
     for (const move of ["user_message", "notice"] as const) expect(c(played(play, move)).dueAt).toBe(c(play).dueAt);
     for (const move of ["adopted", "says", "tool", "usage", "checkpoint"] as const) {
@@ -268,7 +268,7 @@ describe("deadlines by state", () => {
     }
   });
 
-  it("retrying: back to the queue, or to pushing when that is what failed", () => {
+  it("retrying: back to the queue, or to pushing if the push failed", () => {
     const boot = played(begin(), "claim", "fail_transient");
     expect(after(boot)).toBe(P.backoffMs / 2);
     expect(after(played(boot, "timed_out"))).toBe(P.queueMs);
@@ -290,7 +290,7 @@ describe("deadlines by state", () => {
 describe("questions", () => {
   const asked = played(begin(), "claim", "ready", "question");
 
-  it("an answer goes on where the agent stood; waiting does not count against the wall clock", () => {
+  it("an answer continues the run; the wait does not count against the wall clock", () => {
     expect(c(asked)).toMatchObject({
       question: { id: "q1", askedAt: asked.at, options: ["a", "b"] },
       dueAt: asked.at + P.parkMs,
@@ -318,27 +318,27 @@ describe("questions", () => {
     expect(c(again)).toMatchObject({ question: null, dueAt: again.at + P.queueMs, wallAt: null });
   });
 
-  it("[G5] a grant stays for good; where nothing was granted there is no word of it", () => {
+  it("[G5] a grant is permanent; without one the context has no grant field", () => {
     expect("granted" in c(played(asked, "answer"))).toBe(false);
     for (const play of [asked, played(asked, "timed_out")])
       expect(c(played(play, "answer_more")).granted).toEqual({ usd: 10 });
     expect(c(played(asked, "answer_more", "question", "answer")).granted).toEqual({ usd: 10 });
   });
 
-  it("[G5] a parked task whose owner wants no more ends there, with its work", () => {
+  it("[G5] a parked task whose owner answers `stop` fails and keeps its work", () => {
     const end = played(begin(), "claim", "ready", "checkpoint", "question", "timed_out", "answer_stop");
     expect(stateName(end)).toBe("failed");
     expect(c(end)).toMatchObject({ failure: { code: "budget_exceeded" }, question: null, dueAt: null, attempt: 1 });
     expect(c(end).checkpoint).not.toBeNull();
   });
 
-  it("a parked question that nobody answers ends the task", () => {
+  it("a parked question without an answer ends the task", () => {
     const end = played(asked, "timed_out", "timed_out");
     expect(stateName(end)).toBe("failed");
     expect(c(end)).toMatchObject({ failure: { code: "deadline_exceeded" }, question: null });
   });
 
-  it("a parked task hears no worker: its sandbox and its broker are gone", () => {
+  it("a parked task accepts no worker event: its sandbox and its broker are gone", () => {
     const parked = played(asked, "timed_out");
     for (const move of [
       "says",
@@ -352,7 +352,7 @@ describe("questions", () => {
       expect(offer(parked, MOVES[move](parked))).toBeNull();
   });
 
-  it("what is said while a question is open does not push the parking away", () => {
+  it("messages while a question is open do not delay parking", () => {
     for (const move of ["says", "usage", "checkpoint", "notice"] as const)
       expect(c(played(asked, move)).dueAt).toBe(c(asked).dueAt);
   });
@@ -361,7 +361,7 @@ describe("questions", () => {
 describe("pushing", () => {
   const work = (pullRequest: string) => played(begin({ pullRequest }), "claim", "ready", "finished");
 
-  it("without a pull request the branch is the end", () => {
+  it("without a pull request the pushed branch ends the task", () => {
     const end = played(work("none"), "push");
     expect(c(end)).toMatchObject({
       outcome: "pushed",
@@ -372,7 +372,7 @@ describe("pushing", () => {
     });
   });
 
-  it.each(["draft", "ready"])("with pullRequest %s the request is the end", (mode) => {
+  it.each(["draft", "ready"])("with pullRequest %s the opened pull request ends the task", (mode) => {
     const branch = played(work(mode), "push");
     expect(stateName(branch)).toBe("pushing");
     expect(offer(branch, MOVES.push(branch))).toBeNull();
@@ -380,13 +380,13 @@ describe("pushing", () => {
     expect(c(end)).toMatchObject({ outcome: "pushed", pullRequest: { number: 7, state: "open" } });
   });
 
-  it("a failed pull request is tried again from the branch", () => {
+  it("a failed pull request is retried from the branch", () => {
     const again = played(work("draft"), "push", "fail_transient", "timed_out");
     expect(valueName(again.snapshot)).toBe("pushing.branch");
     expect(stateName(played(again, "push", "pull_request"))).toBe("done");
   });
 
-  it("no changes means done without a push", () => {
+  it("no changes end in done without a push", () => {
     const end = played(begin({ pullRequest: "draft" }), "claim", "ready", "finished_unchanged");
     expect(c(end)).toMatchObject({ outcome: "no_changes", headSha: sha(1) });
   });
@@ -413,7 +413,7 @@ describe("pushing", () => {
   });
 });
 
-describe("what a state says about itself", () => {
+describe("queries on a snapshot", () => {
   it.each([
     ["queued", "claim", false],
     ["provisioning", "provision", true],
@@ -436,11 +436,11 @@ describe("what a state says about itself", () => {
     expect(phaseOf(played(begin(), "claim", "step_started", "step_ended").snapshot)).toBeNull();
   });
 
-  it("the mirror step tells where the work starts", () => {
+  it("the mirror step sets the base of the work", () => {
     expect(c(played(begin(), "claim", "step_started", "step_ended"))).toMatchObject({ base: "main", baseSha: sha(1) });
   });
 
-  it("usage adds up over attempts", () => {
+  it("usage is summed over attempts", () => {
     const play = played(
       begin(),
       "claim",
@@ -464,7 +464,7 @@ describe("what a state says about itself", () => {
     });
   });
 
-  it("a submission that says nothing gets the defaults", () => {
+  it("a submission without settings gets the defaults", () => {
     const bare = start({ ...submission(), data: {} });
     expect(bare.context).toMatchObject({
       maxAttempts: 3,
@@ -475,10 +475,10 @@ describe("what a state says about itself", () => {
     });
   });
 
-  it("an unknown reason is a bug in the coordinator, and loud", () => {
+  it("an unknown reason throws", () => {
     const play = begin();
     expect(() =>
-      step(play.snapshot, eventOf(play, { type: "task.state", data: { reason: "nonsense" }, after: 0 })),
+      step(play.snapshot, toEvent(play, { type: "task.state", data: { reason: "nonsense" }, after: 0 })),
     ).toThrow("nonsense");
   });
 });

@@ -2,19 +2,19 @@ import { describe, expect, it } from "vitest";
 import { accepts, fold, isSettled, start, step } from "../../machines/fold.ts";
 import { toMachineEvent } from "../../machines/stored-events.ts";
 import { Coverage, demands } from "./coverage.ts";
-import { begin, MOVES, MOVE_NAMES, offer, eventOf, valueName, type Play } from "./player.ts";
+import { begin, MOVES, MOVE_NAMES, offer, toEvent, valueName, type Play } from "./player.ts";
 import { reachable, SUBMISSIONS, taskPaths } from "./paths.ts";
 
 const paths = taskPaths();
 
 describe("paths through the task chart", () => {
-  it("[T1] every path folds to the snapshot that playing it gave, byte for byte", () => {
+  it("[T1] every path folds to the snapshot of its last step, byte for byte", () => {
     for (const path of paths) {
       expect(JSON.stringify(fold(path.log)), path.name).toBe(JSON.stringify(path.end.snapshot));
     }
   });
 
-  it("[T4] on every path seq is contiguous and each event's from is the last one's to", () => {
+  it("[T4] on every path seq is contiguous and each event starts in the state where the previous one ended", () => {
     for (const { log, name } of paths) {
       log.forEach((event, i) => {
         expect(event.seq, name).toBe(i + 1);
@@ -23,7 +23,7 @@ describe("paths through the task chart", () => {
     }
   });
 
-  it("takes every transition of the chart and sees every guard refuse", () => {
+  it("take every transition of the chart and make every guard refuse once", () => {
     const coverage = new Coverage();
     for (const { log } of paths) {
       coverage.begun(log[0]!);
@@ -33,11 +33,11 @@ describe("paths through the task chart", () => {
         snapshot = step(snapshot, event)!;
       }
     }
-    // Moves that a vertex refuses lead nowhere, so they are on no path: they are offered here.
+    // Refused moves are on no path, so they are offered here.
     for (const { play } of reachable()) {
       if (isSettled(play.snapshot)) continue;
       for (const name of MOVE_NAMES) {
-        const event = eventOf(play, MOVES[name](play));
+        const event = toEvent(play, MOVES[name](play));
         if (step(play.snapshot, event) === null)
           expect(coverage.offered(play.snapshot, event), `${valueName(play.snapshot)} ${name}`).toBe(false);
       }
@@ -45,7 +45,7 @@ describe("paths through the task chart", () => {
     expect(demands().filter((demand) => !coverage.seen.has(demand))).toEqual([]);
   });
 
-  it("are not the beginning of one another and reach every value", () => {
+  it("are not prefixes of one another and reach every value", () => {
     const names = paths.map((path) => path.name);
     expect(names.filter((name) => names.some((other) => other.startsWith(`${name} > `)))).toEqual([]);
     const values = new Set(
@@ -54,7 +54,7 @@ describe("paths through the task chart", () => {
     expect([...values].sort()).toEqual(VALUES);
   });
 
-  it("offer an operator only causes that some move can bring about", () => {
+  it("offer only causes that some move can trigger", () => {
     const offered = new Set(reachable().flatMap(({ play }) => accepts(play.snapshot)));
     const brought = new Set<string>();
     for (const { play } of reachable()) {
@@ -84,5 +84,5 @@ const VALUES = [
 ];
 
 function causeName(play: Play, name: (typeof MOVE_NAMES)[number]): string {
-  return toMachineEvent(eventOf(play, MOVES[name](play))).type;
+  return toMachineEvent(toEvent(play, MOVES[name](play))).type;
 }

@@ -1,11 +1,11 @@
 /**
  * Paths through the task chart. `xstate/graph` walks machines/fold.ts itself (stored events in,
- * snapshots out), so what is walked is what runs.
+ * snapshots out), so the tested code is the code that runs.
  *
- * G1 Two plays that no guard can tell apart are one vertex (`vertex`); everything else of the
- *    context is dropped.
- * G2 A path is a list of moves; its events are made by playing it from its submission, so times and
- *    numbers on it are true.
+ * G1 Plays that all guards treat alike are one vertex (`vertex`); the rest of the context is
+ *    ignored.
+ * G2 A path is a list of moves. Its events come from playing it from its submission, so their times
+ *    and numbers are consistent.
  */
 import { getAdjacencyMap, getShortestPaths, getSimplePaths } from "xstate/graph";
 import type { ActorLogic, Snapshot as XSnapshot } from "xstate";
@@ -14,7 +14,7 @@ import type { TaskState } from "../../src/core/task.ts";
 import { isSettled, stateOf } from "../../machines/fold.ts";
 import { begin, MOVES, MOVE_NAMES, offer, valueName, type MoveName, type Play } from "./player.ts";
 
-/** What `record` is handed, and what must hold after it. */
+/** The arguments of `record`, and the expected result. */
 export interface PathEvent extends Proposal {
   readonly move: MoveName;
   /** Ms on the clock that pass before it is proposed. */
@@ -36,8 +36,7 @@ export interface TaskPath {
 }
 
 /**
- * The inputs that change which way the chart goes. Two attempts are enough for every branch of the
- * policy.
+ * The inputs on which transitions depend. Two attempts are enough for every branch of the policy.
  */
 export const SUBMISSIONS: Readonly<Record<string, EventData>> = {
   "start/none": { maxAttempts: 2, pullRequest: "none", from: "start" },
@@ -45,7 +44,7 @@ export const SUBMISSIONS: Readonly<Record<string, EventData>> = {
   "push/draft": { maxAttempts: 2, pullRequest: "draft", from: "push" },
 };
 
-/** What the guards look at (G1). */
+/** The fields that the guards read (G1). */
 export function vertex({ snapshot }: Play): string {
   const { value, context: c } = snapshot;
   const counted = c.attempt - c.excused;
@@ -67,7 +66,7 @@ interface Move {
 type Walk = XSnapshot<unknown> & { readonly play: Play };
 const walk = (play: Play): Walk => ({ status: "active", output: undefined, error: undefined, play });
 
-/** machines/fold.ts in the shape that `xstate/graph` walks; a refused move stays where it is. */
+/** machines/fold.ts in the shape that `xstate/graph` walks; a refused move keeps the state. */
 const logic: ActorLogic<Walk, Move, EventData> = {
   transition: (at, move) => walk(offer(at.play, MOVES[move.type](at.play)) ?? at.play),
   getInitialSnapshot: (_scope, input) => walk(begin(input)),
@@ -85,7 +84,7 @@ function options(input: EventData, names: readonly MoveName[], serialize: (play:
     events: (at: Walk) => accepted(at.play, names),
     serializeState: (at: Walk) => serialize(at.play),
     serializeEvent: (move: Move) => move.type,
-    // A chart that counts without end would be walked without end.
+    // An unbounded counter in the vertex would make the walk endless.
     limit: 20_000,
   };
 }
@@ -101,12 +100,12 @@ export function reachable(): { submission: string; play: Play }[] {
 }
 
 /** A path's moves; `xstate/graph` puts an `xstate.init` first. */
-const movesOf = (path: { steps: readonly { event: Move }[] }): MoveName[] =>
+const getMoves = (path: { steps: readonly { event: Move }[] }): MoveName[] =>
   path.steps.slice(1).map((step) => step.event.type);
 
 /**
- * For each (value, move, next value) that can happen and was not seen yet, the shortest way there
- * and through it.
+ * For each possible (value, move, next value) that is not covered yet, the shortest path through
+ * it.
  */
 function edgePaths(input: EventData, seen: Set<string>): MoveName[][] {
   const found: MoveName[][] = [];
@@ -118,15 +117,14 @@ function edgePaths(input: EventData, seen: Set<string>): MoveName[][] {
       const edge = `${valueName(play.snapshot)} ${type} ${valueName(next.snapshot)}`;
       if (seen.has(edge)) continue;
       seen.add(edge);
-      found.push([...movesOf(path), type]);
+      found.push([...getMoves(path), type]);
     }
   }
   return found;
 }
 
 /**
- * Moves that change the state, without a second way to say the same thing: few enough that every
- * simple path is walked.
+ * Moves that change the state, one per kind: few enough to walk every simple path.
  */
 const CROSSINGS = [
   "claim",
@@ -145,7 +143,7 @@ const CROSSINGS = [
 function simplePaths(input: EventData): MoveName[][] {
   return getSimplePaths(logic, options({ ...input, maxAttempts: 1 }, CROSSINGS, vertex))
     .filter((path) => isSettled(path.state.play.snapshot))
-    .map(movesOf);
+    .map(getMoves);
 }
 
 function follow(submission: string, input: EventData, moves: readonly MoveName[]): TaskPath {
@@ -178,8 +176,8 @@ function unique(paths: readonly MoveName[][]): MoveName[][] {
 }
 
 /**
- * Paths that together take every transition of the chart and every simple way to the end; none is
- * the beginning of another.
+ * Paths that together take every transition of the chart and every simple path to a final state.
+ * None is a prefix of another.
  */
 export function taskPaths(): TaskPath[] {
   const seen = new Set<string>();

@@ -1,5 +1,5 @@
 /**
- * Plays the task chart from stored events, the way the coordinator does, with a clock that only the
+ * Plays the task chart from stored events, as the coordinator does, with a clock that only the
  * player moves.
  */
 import type { EventData, Proposal, TaskEvent } from "../../src/core/event.ts";
@@ -11,7 +11,7 @@ export const EPOCH = Date.UTC(2026, 0, 1);
 export const TASK_ID = "task_00000000000000000000000001";
 export const sha = (n: number): string => n.toString(16).padStart(40, "0");
 
-/** A task in the middle of its life: its log, what the log makes of it, and the time. */
+/** A task at some point: its log, its snapshot, and the time. */
 export interface Play {
   readonly snapshot: Snapshot;
   readonly at: number;
@@ -43,10 +43,9 @@ export function begin(data: EventData = {}): Play {
 }
 
 /**
- * The event that `record` would write; `to` is filled in by `offer`, which knows what the chart
- * makes of it.
+ * The event that `record` would write; `offer` fills in `to` from the resulting snapshot.
  */
-export function eventOf(play: Play, proposal: Timed): TaskEvent {
+export function toEvent(play: Play, proposal: Timed): TaskEvent {
   const { context } = play.snapshot;
   const claim = proposal.type === "task.state" && proposal.data["reason"] === "claimed";
   return {
@@ -64,7 +63,7 @@ export function eventOf(play: Play, proposal: Timed): TaskEvent {
 
 /** The play after the proposal, or null when the chart refuses it. */
 export function offer(play: Play, proposal: Timed): Play | null {
-  const event = eventOf(play, proposal);
+  const event = toEvent(play, proposal);
   const snapshot = step(play.snapshot, event);
   if (snapshot === null) return null;
   return { snapshot, at: event.at, log: [...play.log, { ...event, to: stateOf(snapshot) }] };
@@ -105,11 +104,11 @@ const untilDue = (play: Play, early: number): number =>
 const timeout = (early: number): Mover => {
   return (play) => ({ type: "task.state", data: { reason: "timed_out", jitter: 0.5 }, after: untilDue(play, early) });
 };
-const questionOf = (play: Play): string => `q${play.snapshot.context.attempt}`;
+const getQuestion = (play: Play): string => `q${play.snapshot.context.attempt}`;
 const usage = { inputTokens: 10, outputTokens: 5, cacheReadTokens: 1, cacheWriteTokens: 1, usd: 0.25, turns: 1 };
 const report = { title: "A title", summary: "What was done." };
 
-/** Everything that can be said to a task, in one example each; the refused ones too. */
+/** One example of every proposal to a task, including refused ones. */
 const moves = {
   claim: state("claimed"),
   step_started: () => ({ type: "task.step", data: { name: "mirror", status: "started", detail: null }, after: SECOND }),
@@ -131,16 +130,16 @@ const moves = {
   adopted: () => ({ type: "notice", data: { level: "info", code: "adopted", text: "found again" }, after: SECOND }),
   usage: worker("usage", usage),
   checkpoint: worker("checkpoint", { sha: sha(2), cursor: "c1", files: 1, additions: 2, deletions: 0 }),
-  question: worker("question", (play) => ({ id: questionOf(play), question: "Which?", options: ["a", "b"] })),
-  answer: (play) => ({ type: "answer", data: { questionId: questionOf(play), text: "a" }, after: SECOND }),
+  question: worker("question", (play) => ({ id: getQuestion(play), question: "Which?", options: ["a", "b"] })),
+  answer: (play) => ({ type: "answer", data: { questionId: getQuestion(play), text: "a" }, after: SECOND }),
   answer_more: (play) => ({
     type: "answer",
-    data: { questionId: questionOf(play), text: "yes", decision: "continue", budget: { usd: 10 } },
+    data: { questionId: getQuestion(play), text: "yes", decision: "continue", budget: { usd: 10 } },
     after: SECOND,
   }),
   answer_stop: (play) => ({
     type: "answer",
-    data: { questionId: questionOf(play), text: "no", decision: "stop" },
+    data: { questionId: getQuestion(play), text: "no", decision: "stop" },
     after: SECOND,
   }),
   answer_other: () => ({ type: "answer", data: { questionId: "never_asked", text: "a" }, after: SECOND }),

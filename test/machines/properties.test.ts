@@ -3,11 +3,10 @@ import { describe, expect, it } from "vitest";
 import { isSettledState, type Snapshot } from "../../src/core/task.ts";
 import { effectOf, fold, holdsSlot, isSettled, stateOf, step } from "../../machines/fold.ts";
 import { countedAttempts } from "../../machines/retry-policy.ts";
-import { begin, eventOf, MOVES, MOVE_NAMES, valueName, type Play } from "./player.ts";
+import { begin, toEvent, MOVES, MOVE_NAMES, valueName, type Play } from "./player.ts";
 
 /**
- * Something is said after some time, perhaps in the name of another attempt. Most of it will be
- * refused, as in life.
+ * A proposal after some time, perhaps of another attempt. Most are refused.
  */
 const saying = fc.record({
   move: fc.constantFrom(...MOVE_NAMES),
@@ -17,7 +16,7 @@ const saying = fc.record({
     { weight: 1, arbitrary: fc.integer({ min: -2, max: 2 }) },
   ),
 });
-/** A likely life: refused sayings alone would seldom leave the queue. */
+/** A likely start: random proposals alone would seldom leave the queue. */
 const life = fc.constantFrom(
   [],
   ["claim"],
@@ -60,7 +59,7 @@ function live(start: Play, sayings: readonly { move: keyof typeof MOVES; extra: 
   let play = start;
   for (const { move, extra, attempt } of sayings) {
     const timed = MOVES[move](play);
-    const draft = eventOf(play, { ...timed, after: timed.after + extra });
+    const draft = toEvent(play, { ...timed, after: timed.after + extra });
     const event = { ...draft, attempt: draft.attempt + attempt };
     const settled = isSettled(play.snapshot);
     const next = step(play.snapshot, event);
@@ -75,7 +74,7 @@ function live(start: Play, sayings: readonly { move: keyof typeof MOVES; extra: 
   return play;
 }
 
-describe("any life of a task", () => {
+describe("any sequence of events", () => {
   it("[T1] [T2] [T4] [T5] [T6] [D6] keeps the invariants and folds to the same bytes", () => {
     let settled = 0;
     fc.assert(
@@ -90,7 +89,7 @@ describe("any life of a task", () => {
     expect(settled).toBeGreaterThan(50);
   });
 
-  it("[T3] ends: whatever happened, time alone settles it", () => {
+  it("[T3] time alone settles the task after any sequence", () => {
     fc.assert(
       fc.property(submission, life, fc.array(saying, { maxLength: 30 }), (data, first, sayings) => {
         let play = live(begin(data), [...first.map((move) => ({ move, extra: 0, attempt: 0 })), ...sayings]);
@@ -102,7 +101,7 @@ describe("any life of a task", () => {
     );
   });
 
-  it("[D7] ends: whatever happened, a cancel and the stop of its sandbox settle it", () => {
+  it("[D7] a cancel and the stop of its sandbox settle the task after any sequence", () => {
     fc.assert(
       fc.property(submission, life, fc.array(saying, { maxLength: 30 }), (data, first, sayings) => {
         const play = live(begin(data), [...first.map((move) => ({ move, extra: 0, attempt: 0 })), ...sayings]);

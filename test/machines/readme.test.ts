@@ -10,12 +10,12 @@ const page = join(import.meta.dirname, "../../machines/README.md");
 if (process.env["UPDATE_DOCS"] === "1") writeFileSync(page, drawMachines());
 
 describe("machines/README.md", () => {
-  it("is what the charts draw", () => {
+  it("is up to date", () => {
     const hint = "the charts changed: run `UPDATE_DOCS=1 npx vitest run test/machines/readme.test.ts`";
     expect(readFileSync(page, "utf8") === drawMachines(), hint).toBe(true);
   });
 
-  it("names every state of the task with the clocks that really set its deadline", () => {
+  it("lists every state of the task with the clocks that set its deadline", () => {
     const seen = new Set<string>();
     for (const { play } of reachable()) {
       for (const name of isSettled(play.snapshot) ? [] : MOVE_NAMES) {

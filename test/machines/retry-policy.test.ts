@@ -13,7 +13,9 @@ import type { AttemptFault } from "../../machines/task-events.ts";
 import { finalFailure, retryDelay } from "../../machines/retry-policy.ts";
 import { begin, offer, played, stateName, type MoveName, type Play } from "./player.ts";
 
-/** The table of the design, by hand: a code that changes its class must be changed here too. */
+/**
+ * The classes of the design, written by hand: a code that changes its class must change here too.
+ */
 const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
   infra: ["sandbox_unavailable", "interrupted", "internal"],
   transient: [
@@ -47,8 +49,8 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
   ],
 };
 /**
- * How often a task of three attempts starts over when it fails the same way each time (a hundred
- * stands for "for ever").
+ * How often a task of three attempts is retried when it fails the same way each time (100 stands
+ * for "without a limit").
  */
 const RETRIES: Record<FailureClass, number> = { infra: 100, transient: 2, resource: 1, agent: 1, terminal: 0 };
 const WAYS: Record<"provisioning" | "running" | "pushing", readonly MoveName[]> = {
@@ -77,7 +79,7 @@ describe("retry policy", () => {
       for (const code of codes) expect(failureClass(code), code).toBe(cls);
   });
 
-  it.each(cases)("%s while %s is tried again as often as its class says", (code, stage) => {
+  it.each(cases)("%s while %s is retried as often as its class allows", (code, stage) => {
     const retries = RETRIES[failureClass(code)];
     let play = played(begin(), ...WAYS[stage]);
     for (let i = 0; i < retries; i++) {
@@ -100,12 +102,12 @@ describe("retry policy", () => {
     });
   });
 
-  it.each(["resource", "agent"] as const)("a %s failure is not tried again when it was the only attempt", (cls) => {
+  it.each(["resource", "agent"] as const)("a %s failure is not retried when only one attempt is allowed", (cls) => {
     const code = CLASSES[cls][0] as FailureCode;
     expect(stateName(fail(played(begin({ maxAttempts: 1 }), "claim", "ready"), code))).toBe("failed");
   });
 
-  it("one resource failure and one agent failure are each forgiven once", () => {
+  it("one resource failure and one agent failure are each retried once", () => {
     let play = fail(played(begin({ maxAttempts: 5 }), "claim", "ready"), "out_of_memory");
     expect(play.snapshot.context.memoryFactor).toBe(2);
     play = fail(played(play, "timed_out", "claim", "ready"), "agent_error");
@@ -115,7 +117,7 @@ describe("retry policy", () => {
     expect(stateName(fail(played(play, "timed_out", "claim", "ready"), "stalled"))).toBe("retrying");
   });
 
-  it("the failure that used up the attempts keeps the last one's words, evidence and advice", () => {
+  it("attempts_exhausted keeps the message, evidence and advice of the last failure", () => {
     const context = played(begin({ maxAttempts: 1 }), "claim").snapshot.context;
     const last = makeFailure("repo_unreachable", "provisioning");
     const final = finalFailure(context, "provisioning", fault("repo_unreachable", { evidence: "connection refused" }));
@@ -124,7 +126,7 @@ describe("retry policy", () => {
     expect(final.advice).toContain(last.advice);
   });
 
-  it("every failure has words and advice for every stage", () => {
+  it("every failure has a message and advice for every stage", () => {
     for (const code of FAILURE_CODES) {
       for (const stage of FAILURE_STAGES) {
         const failure = makeFailure(code, stage);
@@ -145,7 +147,7 @@ describe("backoff", () => {
     expect(full).toEqual([2_000, 4_000, 8_000, 16_000, 256_000, P.backoffCapMs, P.backoffCapMs, P.backoffCapMs]);
   });
 
-  it("honours a wait that the other side asked for, up to the cap", () => {
+  it("honours a Retry-After up to the cap", () => {
     expect(retryDelay(context(0), fault("model_overloaded", { jitter: 0, retryAfterMs: 60_000 }))).toBe(60_000);
     expect(retryDelay(context(0), fault("model_overloaded", { jitter: 0, retryAfterMs: 86_400_000 }))).toBe(
       P.backoffCapMs,

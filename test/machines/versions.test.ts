@@ -1,6 +1,6 @@
 /**
  * One stored snapshot per value of the chart, for each released machine version:
- * fixtures/v<version>/<value>.json with the events that it must go on to accept.
+ * fixtures/v<version>/<value>.json with the events that it must accept.
  *
  * V1 The fixtures of a released version are never regenerated: a chart that cannot load them needs
  *    a migration, not new fixtures. `UPDATE_FIXTURES=1` writes those of the current version while
@@ -13,7 +13,7 @@ import type { TaskEvent } from "../../src/core/event.ts";
 import type { Snapshot } from "../../src/core/task.ts";
 import { accepts, effectOf, holdsSlot, isSettled, phaseOf, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
-import { eventOf, MOVES, MOVE_NAMES, offer, valueName, type Play } from "./player.ts";
+import { toEvent, MOVES, MOVE_NAMES, offer, valueName, type Play } from "./player.ts";
 import { reachable } from "./paths.ts";
 
 interface Fixture {
@@ -27,24 +27,24 @@ interface Fixture {
 const folder = join(import.meta.dirname, "fixtures");
 const current = `v${TASK_MACHINE_VERSION}`;
 
-function fixtureOf(play: Play): Fixture {
+function toFixture(play: Play): Fixture {
   const { snapshot } = play;
   const next = MOVE_NAMES.flatMap((name) => {
     const timed = MOVES[name](play);
     const after = offer(play, timed);
-    return after === null ? [] : [{ event: eventOf(play, timed), value: valueName(after.snapshot) }];
+    return after === null ? [] : [{ event: toEvent(play, timed), value: valueName(after.snapshot) }];
   });
   return { snapshot, drive: effectOf(snapshot), slot: holdsSlot(snapshot), next };
 }
 
 /** The name of a fixture: the value, and for a retry where it goes. */
-function nameOf({ snapshot }: Play): string {
+function toName({ snapshot }: Play): string {
   return valueName(snapshot) === "retrying" ? `retrying-${snapshot.context.resume}` : valueName(snapshot);
 }
 
 function fixtures(): Map<string, Fixture> {
   const found = new Map<string, Fixture>();
-  for (const { play } of reachable()) if (!found.has(nameOf(play))) found.set(nameOf(play), fixtureOf(play));
+  for (const { play } of reachable()) if (!found.has(toName(play))) found.set(toName(play), toFixture(play));
   return found;
 }
 
@@ -71,7 +71,7 @@ describe.each(readdirSync(folder))("snapshots of machine version %s", (version) 
     if (!isSettled(snapshot)) expect(accepts(snapshot)).toEqual(expect.arrayContaining(["cancel", "timed_out"]));
   });
 
-  it("[M3] there is one for each value that the version could be at", () => {
+  it("[M3] a fixture exists for each value of the version", () => {
     if (version !== current) return;
     expect(files.map((file) => file.replace(/\.json$/, "")).sort()).toEqual([...fixtures().keys()].sort());
   });

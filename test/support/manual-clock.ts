@@ -1,11 +1,10 @@
 import type { Clock, Ids } from "../../src/core/ports/runtime.ts";
 
 export interface ManualClock extends Clock {
-  /** Lets `ms` pass, waking sleepers on the way, and lets what they started settle. */
+  /** Advances by `ms`, wakes each sleeper at its time, and lets its work settle. */
   advance(ms: number): Promise<void>;
   /**
-   * Lets `ms` pass at once: whoever slept past that wakes once, however long ago it should have
-   * been.
+   * Jumps by `ms`: each sleeper whose time has passed wakes once.
    */
   jump(ms: number): Promise<void>;
 }
@@ -15,7 +14,7 @@ interface Sleeper {
   readonly wake: () => void;
 }
 
-/** Lets promises and immediates that are under way finish. */
+/** Lets pending promises and immediates finish. */
 export async function settle(rounds = 20): Promise<void> {
   for (let i = 0; i < rounds; i += 1) await new Promise((resolve) => setImmediate(resolve));
 }
@@ -49,21 +48,21 @@ export function createManualClock(startAt = Date.UTC(2026, 0, 1)): ManualClock {
       });
     },
     async advance(ms) {
-      const until = now + ms;
+      const end = now + ms;
       for (;;) {
         await settle();
-        const next = [...sleepers].filter((one) => one.at <= until).sort((a, b) => a.at - b.at)[0];
+        const next = [...sleepers].filter((sleeper) => sleeper.at <= end).sort((a, b) => a.at - b.at)[0];
         if (next === undefined) break;
         now = Math.max(now, next.at);
         sleepers.delete(next);
         next.wake();
       }
-      now = until;
+      now = end;
       await settle();
     },
     async jump(ms) {
       now += ms;
-      for (const sleeper of [...sleepers].filter((one) => one.at <= now).sort((a, b) => a.at - b.at)) {
+      for (const sleeper of [...sleepers].filter((sleeper) => sleeper.at <= now).sort((a, b) => a.at - b.at)) {
         sleepers.delete(sleeper);
         sleeper.wake();
       }
@@ -72,7 +71,7 @@ export function createManualClock(startAt = Date.UTC(2026, 0, 1)): ManualClock {
   };
 }
 
-/** Ids and chance from a seed: the same run again gives the same names. */
+/** Deterministic ids and random numbers from a seed. */
 export function seededIds(seed = 1): Ids {
   let state = seed >>> 0 || 1;
   let count = 0;

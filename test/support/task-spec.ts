@@ -1,4 +1,4 @@
-/** A submission with nothing special about it; tests change what they are about. */
+/** A plain task spec; tests override the fields that they are about. */
 import type { TaskSpec } from "../../src/core/task.ts";
 
 export const PLAIN_SPEC: TaskSpec = {

@@ -50,6 +50,15 @@ export interface QueueState {
   readonly reason: string | null;
 }
 
+export interface QueueState {
+  readonly paused: boolean;
+  readonly breaker: "closed" | "open";
+  /** "low" while there is too little free disk space to claim. */
+  readonly disk: "ok" | "low";
+  /** Why claiming is paused, for people; null while it is not. */
+  readonly reason: string | null;
+}
+
 export interface Scheduler {
   /** Claims what can be claimed now. Safe to call at any time, any number of times. */
   schedule(): void;

@@ -95,7 +95,6 @@ export interface Stuck {
   readonly since: number;
 }
 
-/** What operators see and do. */
 export interface OperationsService {
   /** Why this queued task waits; null when it is not queued. */
   wait(task: Task): Promise<Wait | null>;

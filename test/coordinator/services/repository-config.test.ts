@@ -23,7 +23,7 @@ egress:
 `;
 
 describe("[S6] .slipway.yml", () => {
-  it("says which image, setup, checks and hosts a repository would like", () => {
+  it("parses image, setup, checks and hosts", () => {
     expect(parseRepositoryConfig(FULL)).toEqual({
       warnings: [],
       config: {
@@ -39,11 +39,11 @@ describe("[S6] .slipway.yml", () => {
     });
   });
 
-  it.each(["", "# nothing\n", "---\n", "image:\nsetup:\negress: {}\n"])("%j asks for nothing", (text) =>
+  it.each(["", "# nothing\n", "---\n", "image:\nsetup:\negress: {}\n"])("%j is an empty configuration", (text) =>
     expect(parseRepositoryConfig(text)).toEqual({ config: NO_CONFIG, warnings: [] }),
   );
 
-  it("a key that is not known has no effect, is named with its line, and the rest counts", () => {
+  it("an unknown key is ignored and reported with its line; the other keys are used", () => {
     const { config, warnings } = parseRepositoryConfig(
       "verify: [npm test]\nimages: node\n__proto__: 1\negress:\n  host: [a:1]\nsetup:\n  - run: x\n    timeout: 3\n",
     );
@@ -73,12 +73,12 @@ describe("[S6] .slipway.yml", () => {
     ["image: 'open", /line 1/],
     ["\tverify: x", /line 1/],
     ['verify:\n - "a\\0b"', /must not contain NUL/],
-  ])("%j is not used, and a person is told why", (text, words) => {
+  ])("%j is ignored, with a warning that gives the reason", (text, reason) => {
     const { config, warnings } = parseRepositoryConfig(text);
     expect(config).toEqual(NO_CONFIG);
     const last = warnings.at(-1);
     expect(last?.code).toBe("config_invalid");
-    expect(last?.text).toMatch(words);
+    expect(last?.text).toMatch(reason);
     expect(last?.text).toMatch(/^\.slipway\.yml is not used: .* The task goes on without it\.$/s);
   });
 
@@ -102,7 +102,7 @@ describe("[S6] .slipway.yml", () => {
       (_, i) => `a${i}: &a${i} [${`*a${i - 1},`.repeat(i === 0 ? 0 : 9)}]`,
     ).join("\n"),
   };
-  it.each(Object.keys(bombs))("a file of %s neither ends the process nor holds it up", (name) => {
+  it.each(Object.keys(bombs))("a file of %s neither ends nor blocks the process", (name) => {
     const began = performance.now();
     expect(parseRepositoryConfig(bombs[name] ?? "").warnings.at(-1)?.code).toMatch(/^config_/);
     expect(performance.now() - began).toBeLessThan(5_000);

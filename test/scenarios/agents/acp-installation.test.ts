@@ -5,7 +5,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
@@ -46,7 +46,7 @@ const holding = (folder: string, text: string): string[] =>
     return statSync(path).isFile() && readFileSync(path).includes(text);
   });
 
-test(
+it(
   "[O6] [S1] a program of the installation reaches the model by the gateway alone; its use is counted there, its work is pushed",
   { timeout: 60_000 },
   async () => {
@@ -64,10 +64,10 @@ test(
     expect(task.usage.turns).toBe(1);
     expect(task.usage.outputTokens).toBeGreaterThan(0);
     const { body } = await server.call("GET", `/v1/tasks/${id}/events?limit=500`);
-    const said = (body as { items: WireEvent[] }).items
+    const messages = (body as { items: WireEvent[] }).items
       .filter(({ type }) => type === "message")
       .map(({ data }) => JSON.stringify(data));
-    expect(said.join()).toContain("Hello from the model.");
+    expect(messages.join()).toContain("Hello from the model.");
     expect(holding(join(dir, "data"), KEY)).toEqual([]);
   },
 );

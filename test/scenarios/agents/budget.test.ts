@@ -1,6 +1,6 @@
 /**
- * Budgets that are used up: a real kernel, the gateway over real HTTP, the fake model. What the
- * worker does is played by puppets.
+ * Budgets that are used up: a real coordinator, the gateway over real HTTP, the fake model, fake
+ * workers.
  */
 import Anthropic from "@anthropic-ai/sdk";
 import { createServer } from "node:http";
@@ -88,13 +88,13 @@ async function ready(harness: Harness, id: string): Promise<void> {
   await harness.until(id, "provisioning");
   const { attempt } = (await harness.task(id)).snapshot.context;
   for (let round = 0; round < 200; round += 1) {
-    const said = await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]).catch(() => null);
-    if (said !== null && (await harness.task(id)).snapshot.context.attempt === attempt) return;
+    const sent = await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]).catch(() => null);
+    if (sent !== null && (await harness.task(id)).snapshot.context.attempt === attempt) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
-const eventsOf = async (harness: Harness, id: string, type: string) =>
+const readEvents = async (harness: Harness, id: string, type: string) =>
   (await harness.store.events(id, 0, 1_000)).items.filter((event) => event.type === type);
 const answer = (harness: Harness, task: Task, text: string, questionId = task.snapshot.context.question?.id ?? "") =>
   harness.coordinator.tasks.answer(ALICE, task.id, { questionId, text });
@@ -103,7 +103,7 @@ const standing = async (harness: Harness, id: string) =>
 const REFUSED = { status: 402, type: "budget_exceeded" };
 
 describe("[G5] a budget that is used up is a question", () => {
-  it("the refusal comes after the question; `continue` grants as much again, and the task goes on", async () => {
+  it("the question is open before the refusal; `continue` grants the same amount again, and the task goes on", async () => {
     const { harness, ask } = await open();
     const task = await working(harness, { turns: 2 });
     expect([await ask(task), await ask(task)]).toEqual(["answered", "answered"]);
@@ -126,7 +126,7 @@ describe("[G5] a budget that is used up is a question", () => {
     expect((await harness.task(task.id)).snapshot.context.question?.id).toBe("budget_turns_4");
   });
 
-  it("dollars too, also when an answer is cut in mid-stream; an amount grants that much", async () => {
+  it("a budget in dollars as well, also when an answer is cut mid-stream; an amount grants that amount", async () => {
     const { harness, fake, ask } = await open({}, { say: "x".repeat(4_000) });
     const task = await working(harness, { usd: 0.01 });
     expect(await ask(task)).toMatchObject({ type: "budget_exceeded" });
@@ -138,7 +138,7 @@ describe("[G5] a budget that is used up is a question", () => {
     expect(fake.requests()).toHaveLength(2);
   });
 
-  it("what is neither yes, no nor an amount is refused, and the question stays open", async () => {
+  it("an answer that is neither continue, stop nor an amount is refused, and the question stays open", async () => {
     const { harness, ask } = await open();
     const task = await working(harness, { turns: 1 });
     await ask(task);
@@ -152,7 +152,7 @@ describe("[G5] a budget that is used up is a question", () => {
     await expect(answer(harness, asked, "yes")).rejects.toMatchObject({ code: "already_answered" });
   });
 
-  it("`stop` reaches the worker, and whoever asks again is not asked again", async () => {
+  it("`stop` reaches the worker, and further refusals open no question", async () => {
     const { harness, ask } = await open();
     const task = await working(harness, { turns: 1 });
     await ask(task);
@@ -161,13 +161,13 @@ describe("[G5] a budget that is used up is a question", () => {
     expect(stopped.snapshot.value).toEqual({ running: "working" });
     expect(await ask(task)).toMatchObject(REFUSED);
     expect(await standing(harness, task.id)).toMatchObject({ state: "stop" });
-    expect(await eventsOf(harness, task.id, "question")).toHaveLength(1);
+    expect(await readEvents(harness, task.id, "question")).toHaveLength(1);
     const end = { code: "budget_exceeded", message: "No more.", evidence: null };
     await harness.fakeWorkers.send(harness.coordinator.workerApi, task.id, ["failed", end]);
     expect((await harness.until(task.id, "failed")).snapshot.context.failure?.code).toBe("budget_exceeded");
   });
 
-  it("parked: `continue` brings the task back with the larger budget, a restart in between forgets nothing", async () => {
+  it("parked: `continue` resumes the task with the larger budget, also after a restart", async () => {
     const { harness, ask } = await open();
     const task = await working(harness, { turns: 1 });
     await ask(task);
@@ -183,7 +183,7 @@ describe("[G5] a budget that is used up is a question", () => {
     expect(await ask(again)).toMatchObject(REFUSED);
   });
 
-  it("parked: `stop` ends the task at once, with no further attempt", async () => {
+  it("parked: `stop` ends the task at once, without a further attempt", async () => {
     const { harness, ask } = await open();
     const task = await working(harness, { turns: 1 });
     await ask(task);
@@ -198,7 +198,7 @@ describe("[G5] a budget that is used up is a question", () => {
     ]);
   });
 
-  it("a worker may not ask under such an id", async () => {
+  it("a worker may not ask a question with a reserved id", async () => {
     const { harness } = await open();
     const task = await working(harness, { turns: 1 });
     const question = { id: "budget_turns_1", question: "More?", options: null };
@@ -210,7 +210,7 @@ describe("[G5] a budget that is used up is a question", () => {
     expect((await harness.task(task.id)).snapshot.value).toEqual({ running: "working" });
   });
 
-  it("a day's budget asks nobody: the worker hears which limit it was", async () => {
+  it("a daily budget opens no question: the worker gets the reason", async () => {
     const { harness, ask } = await open({ userDayUsd: 0.0001 });
     const task = await working(harness, { usd: 5 });
     await ask(task);
@@ -222,10 +222,10 @@ describe("[G5] a budget that is used up is a question", () => {
       state: "stop",
       reason: expect.stringContaining("today") as string,
     });
-    expect(await eventsOf(harness, task.id, "question")).toEqual([]);
+    expect(await readEvents(harness, task.id, "question")).toEqual([]);
   });
 
-  it("whose day's money is gone waits in the queue and lets others by; the next day it is claimed", async () => {
+  it("a task whose daily budget is used up waits in the queue without blocking others; the next day it is claimed", async () => {
     const models = { agents: ["anthropic", "scripted"], model: "claude-opus-5-5", models: ["claude-*"] };
     const { harness, ask } = await open({ userDayUsd: 0.0001, ...models });
     await harness.clock.jump(HOUR_MS);
@@ -240,7 +240,7 @@ describe("[G5] a budget that is used up is a question", () => {
     await harness.until(id, "provisioning");
   });
 
-  it("[G5] while the provider refuses everybody, whoever needs it waits in the queue and lets others by", async () => {
+  it("[G5] during a rate limit of the provider, tasks with a model wait in the queue without blocking others", async () => {
     const { harness } = await open({
       agents: ["anthropic", "scripted"],
       model: "claude-opus-5-5",
@@ -259,7 +259,7 @@ describe("[G5] a budget that is used up is a question", () => {
     await harness.until(id, "provisioning");
   });
 
-  it("without a refusal there is nothing to wait for", async () => {
+  it("without a refusal the standing is `continue`", async () => {
     const { harness } = await open();
     const task = await working(harness, {});
     expect(await standing(harness, task.id)).toEqual({ state: "continue" });
@@ -267,11 +267,11 @@ describe("[G5] a budget that is used up is a question", () => {
 });
 
 describe("[G6] a budget that is nearly used up", () => {
-  it("is told once per kind, also over a restart, and again for what was granted", async () => {
+  it("is reported once per kind, also over a restart, and again for a granted budget", async () => {
     const { harness, ask } = await open();
     const task = await working(harness, { turns: 5, usd: 100 });
     const near = async () =>
-      (await eventsOf(harness, task.id, "notice")).filter(({ data }) => data["code"] === "budget_near");
+      (await readEvents(harness, task.id, "notice")).filter(({ data }) => data["code"] === "budget_near");
     for (let turn = 0; turn < 3; turn += 1) await ask(task);
     expect(await near()).toEqual([]);
     await ask(task);

@@ -104,13 +104,13 @@ describeWithDocker("[G2] [S1] [A1] an agent with a model in a container", () => 
     expect(new Set(verified)).toEqual(new Set([0]));
   });
 
-  it("messages, tool calls, usage and cost were there while it worked", () => {
+  it("messages, tool calls, usage and cost were visible while it worked", () => {
     expect(seenLive).toEqual(expect.arrayContaining(["message", "tool.started", "tool.finished", "usage"]));
     expect(task.usage.turns).toBe(TURNS.length);
     expect(Math.abs(task.usage.usd - fake.spentUsd())).toBeLessThanOrEqual(fake.spentUsd() / 100);
   });
 
-  it("the rows are what the log says", () => {
+  it("the rows agree with the log", () => {
     const db = new Database(join(dir, "data", "slipway.db"), { readonly: true });
     const calls = db.prepare("SELECT id, name FROM tool_calls WHERE task_id = ? ORDER BY rowid").all(id) as {
       id: string;
@@ -129,7 +129,7 @@ describeWithDocker("[G2] [S1] [A1] an agent with a model in a container", () => 
     expect(transcript).toEqual(transcript.map((_, index) => index + 1));
   });
 
-  it("the real key is nowhere but in the coordinator", () => {
+  it("the real key is only in the coordinator", () => {
     expect(inspected).not.toContain(KEY);
     expect(JSON.stringify(events)).not.toContain(KEY);
     for (const root of [join(dir, "data"), upstream.root])

@@ -39,6 +39,9 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
 });
 
+/** Between the end of a coordinator and the start of the next, ms; no result depends on it. */
+const DOWNTIME_MS = 150;
+
 /** Worker processes of this test's server. */
 function workers(): number[] {
   const mine = `${WORKER_ENV.workspace}=${join(dir, "data")}`;
@@ -149,8 +152,9 @@ describe("a task with a model", () => {
       const { id } = await submit();
       for (const lines of [2, 5]) {
         await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
-        for (const pid of workers()) process.kill(pid, "SIGKILL");
-        await delay(100);
+        const killed = workers();
+        for (const pid of killed) process.kill(pid, "SIGKILL");
+        await expect.poll(() => workers().filter((pid) => killed.includes(pid))).toEqual([]);
       }
       const task = await settled(id);
       expect([task.state, task.attempt]).toEqual(["done", 3]);
@@ -169,7 +173,7 @@ describe("a task with a model", () => {
       for (const lines of [1, 3, 6]) {
         await eventually(async () => (ran().length >= lines ? true : null), `${lines} steps`);
         await server!.kill("SIGKILL");
-        await delay(150);
+        await delay(DOWNTIME_MS);
         await begin();
       }
       const task = await settled(id);
@@ -187,7 +191,7 @@ describe("[G5] the budget of a task with a model", () => {
       return task.phase === wanted ? task : null;
     }, wanted);
 
-  it("is a question; it parks, and the answer brings the task back where it stood", { timeout: 60_000 }, async () => {
+  it("opens a question; it parks, and the answer resumes the task", { timeout: 60_000 }, async () => {
     await open([...work(5), { tools: [FINISH] }], { parkMs: 400 });
     const { id } = await submit({ budget: { turns: 3 } });
     const asked = await phase(id, "awaiting_input");
@@ -203,7 +207,7 @@ describe("[G5] the budget of a task with a model", () => {
     expect(near.map(({ data }) => data["limit"])).toEqual([3, 6]);
   });
 
-  it("`stop` ends it with the work kept", { timeout: 60_000 }, async () => {
+  it("`stop` ends the task and keeps the work", { timeout: 60_000 }, async () => {
     await open([...work(9), { tools: [FINISH] }]);
     const { id } = await submit({ budget: { turns: 2 } });
     await phase(id, "awaiting_input");
@@ -216,7 +220,7 @@ describe("[G5] the budget of a task with a model", () => {
   });
 });
 
-it("[X2] [A7] a follow-up goes on with the conversation of the task before it", { timeout: 60_000 }, async () => {
+it("[X2] [A7] a follow-up continues the conversation of the previous task", { timeout: 60_000 }, async () => {
   await open([{ tools: [step("one")] }, { tools: [FINISH] }, { tools: [step("two")] }, { tools: [FINISH] }]);
   const { id } = await submit();
   await settled(id);

@@ -1,4 +1,4 @@
-/** Whose memory a new task begins with. */
+/** Which transcript a new task inherits. */
 import { afterEach, beforeEach, expect, it } from "vitest";
 import type { Task } from "../../../src/core/task.ts";
 import { ALICE, openHarness, type Harness } from "../../support/coordinator/harness.ts";
@@ -26,13 +26,13 @@ async function parent(): Promise<Task> {
   return await harness.until(id, "failed");
 }
 
-it("[X2] a retry from the checkpoint and a follow-up begin with it, a retry from the start does not", async () => {
+it("[X2] a retry from the checkpoint and a follow-up inherit the transcript, a retry from the start does not", async () => {
   const { id } = await parent();
   const { tasks } = harness.coordinator;
   const again = await tasks.retry(ALICE, id, { from: "checkpoint" });
   const anew = await tasks.retry(ALICE, id, { from: "start" });
-  const said = await tasks.message(ALICE, id, { text: "Go on." }, null);
-  const next = "task" in said ? said.task : null;
+  const sent = await tasks.message(ALICE, id, { text: "Go on." }, null);
+  const next = "task" in sent ? sent.task : null;
   const lengths = await Promise.all([again.id, anew.id, next?.id ?? ""].map((one) => harness.store.lastRecord(one)));
   expect(lengths).toEqual([2, 0, 2]);
   const records = await harness.store.records(again.id, 0, 1e6);
@@ -42,7 +42,7 @@ it("[X2] a retry from the checkpoint and a follow-up begin with it, a retry from
   ]);
 });
 
-it("[X2] a worker that is over may not write, and the one after it reads on", async () => {
+it("[X2] a stale worker may not write, and the next one reads the whole transcript", async () => {
   const { id } = await parent();
   const late = harness.coordinator.workerApi.append(id, { n: 3, attempt: 1, json: "{}" });
   await expect(late).rejects.toMatchObject({ code: "stale_attempt" });

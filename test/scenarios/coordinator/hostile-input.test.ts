@@ -1,6 +1,6 @@
 /**
- * Items 1-27 of the hostile inputs at the front door of a real server: refused with a code, no
- * process started, nothing stored, still serving.
+ * Items 1-27 of the hostile inputs against the API of a real server: refused with a code, without a
+ * process started or a row stored, and the server goes on.
  */
 import { readdirSync, readFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -36,12 +36,12 @@ function descendants(): number {
       const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
       parents.set(Number(pid), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
     } catch {
-      // It is gone.
+      // It has ended.
     }
   }
-  const mine = (pid: number | undefined): boolean =>
-    pid !== undefined && pid > 1 && (pid === server.pid || mine(parents.get(pid)));
-  return [...parents.values()].filter(mine).length;
+  const isDescendant = (pid: number | undefined): boolean =>
+    pid !== undefined && pid > 1 && (pid === server.pid || isDescendant(parents.get(pid)));
+  return [...parents.values()].filter(isDescendant).length;
 }
 
 it.runIf(process.platform === "linux")(
@@ -75,7 +75,7 @@ it.runIf(process.platform === "linux")(
   },
 );
 
-it("[S6] a base branch that does not exist (27) fails the task with its own code, and the server goes on", async () => {
+it("[S6] (27) a base branch that does not exist fails the task with its own code, and the server goes on", async () => {
   const { body } = await server.call("POST", "/v1/tasks", { repo, prompt: "x", base: "nowhere" });
   const task = await eventually(async () => {
     const now = await server.task((body as WireTask).id);
@@ -84,7 +84,7 @@ it("[S6] a base branch that does not exist (27) fails the task with its own code
   expect(task).toMatchObject({ state: "failed", failure: { code: "branch_not_found", stage: "provisioning" } });
 });
 
-it("[S6] (55) control characters in a title are refused, and the prompt's never reach the diary raw", async () => {
+it("[S6] (55) control characters in a title are refused, and those of a prompt are escaped in the log", async () => {
   const title = await server.call("POST", "/v1/tasks", { repo, prompt: "x", title: "a\r\nINFO forged\u001b[2J" });
   expect(title).toMatchObject({ status: 400, body: { code: "invalid_request" } });
   await server.call("POST", "/v1/tasks", { repo: "nonsense", prompt: "a\r\nforged-line\u001b[2J" });

@@ -1,6 +1,5 @@
 /**
- * Every path of the chart, replayed against the real coordinator: what the chart says on paper is
- * what the whole does.
+ * Every path of the chart, replayed against the real coordinator, ends in the same states.
  */
 import { afterEach, describe, expect, it } from "vitest";
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
@@ -18,12 +17,12 @@ afterEach(() => harness.close());
 
 const BASE_SHA = "0".repeat(39) + "1";
 
-/** What makes each move happen in the world. */
+/** How each move is triggered on the harness. */
 async function make(id: string, event: PathEvent): Promise<void> {
   const { coordinator, latches, fakeWorkers, sandbox, repos, clock } = harness;
   const task = await harness.task(id);
   const attempt = task.snapshot.context.attempt;
-  const say = (...events: Parameters<typeof fakeWorkers.send>[2][]): Promise<unknown> =>
+  const send = (...events: Parameters<typeof fakeWorkers.send>[2][]): Promise<unknown> =>
     fakeWorkers.send(coordinator.workerApi, id, ...events);
   const record = (code: Parameters<typeof failureProposal>[0]): Promise<unknown> =>
     coordinator.taskLog.record(id, () => [failureProposal(code, 0.5)]);
@@ -40,35 +39,35 @@ async function make(id: string, event: PathEvent): Promise<void> {
       for (let i = 0; i < 50 && !fakeWorkers.has(id); i += 1) await settle();
       return;
     case "step_started":
-      return void (await say(["task.step", { name: "clone", status: "started", detail: null }]));
+      return void (await send(["task.step", { name: "clone", status: "started", detail: null }]));
     case "step_ended":
-      return void (await say(["task.step", { name: "clone", status: "ended", detail: null }]));
+      return void (await send(["task.step", { name: "clone", status: "ended", detail: null }]));
     case "ready":
-      return void (await say(["ready", {}]));
+      return void (await send(["ready", {}]));
     case "user_message":
     case "notice":
       return void (await coordinator.tasks.message(ALICE, id, { text: "hello" }, null));
     case "delivered":
     case "says":
-      return void (await say([
+      return void (await send([
         "message",
         { id: "a1", role: "assistant", content: [{ type: "text", text: "working" }] },
       ]));
     case "tool":
-      return void (await say(["tool.started", { id: "t1", name: "bash", input: {} }]));
+      return void (await send(["tool.started", { id: "t1", name: "bash", input: {} }]));
     case "adopted":
       return await harness.restart();
     case "usage":
-      return void (await say([
+      return void (await send([
         "usage",
         { inputTokens: 1, outputTokens: 1, cacheReadTokens: 0, cacheWriteTokens: 0, usd: 0, turns: 1 },
       ]));
     case "checkpoint": {
       const sha = await repos.commit(id, `refs/slipway/checkpoints/${attempt}`, "half");
-      return void (await say(["checkpoint", { sha, cursor: "1", files: 1, additions: 1, deletions: 0 }]));
+      return void (await send(["checkpoint", { sha, cursor: "1", files: 1, additions: 1, deletions: 0 }]));
     }
     case "question":
-      return void (await say(["question", { id: `q${attempt}`, question: "Which?", options: null }]));
+      return void (await send(["question", { id: `q${attempt}`, question: "Which?", options: null }]));
     case "answer":
       return void (await coordinator.tasks.answer(ALICE, id, { questionId: `q${attempt}`, text: "a" }));
     case "answer_more":
@@ -78,10 +77,13 @@ async function make(id: string, event: PathEvent): Promise<void> {
     }
     case "finished": {
       const sha = await repos.commit(id, WORK_REF, `work ${attempt}`);
-      return void (await say(["finished", { sha, title: "A title", summary: "Done." }]));
+      return void (await send(["finished", { sha, title: "A title", summary: "Done." }]));
     }
     case "finished_unchanged":
-      return void (await say(["finished", { sha: task.snapshot.context.baseSha ?? BASE_SHA, title: "", summary: "" }]));
+      return void (await send([
+        "finished",
+        { sha: task.snapshot.context.baseSha ?? BASE_SHA, title: "", summary: "" },
+      ]));
     case "fail_infra":
       return void (await record("sandbox_unavailable"));
     case "fail_transient":
@@ -98,7 +100,7 @@ async function make(id: string, event: PathEvent): Promise<void> {
     case "fail_agent":
       return void (pushing
         ? await record("agent_error")
-        : await say(["failed", { code: "agent_error", message: "no", evidence: null }]));
+        : await send(["failed", { code: "agent_error", message: "no", evidence: null }]));
     case "fail_terminal":
       return void (await record("budget_exceeded"));
     case "push":

@@ -1,6 +1,5 @@
 /**
- * Random lives: whatever happens in whatever order, the log folds to what is stored, and everything
- * comes to an end.
+ * Random sequences of events: the log folds to the stored snapshot, and every task settles.
  */
 import fc from "fast-check";
 import { expect, it } from "vitest";
@@ -47,7 +46,7 @@ const steps = fc.array(fc.record({ kind: fc.constantFrom(...KINDS), pick: fc.nat
   maxLength: 40,
 });
 
-/** Refusals are part of life: only what is not one of ours may fail a run. */
+/** Refusals are expected: only an error that is not a SlipwayError fails a run. */
 async function mayRefuse(work: Promise<unknown>): Promise<void> {
   await work.catch((error: unknown) => {
     if (!(error instanceof SlipwayError)) throw error;
@@ -66,7 +65,7 @@ async function take(harness: Harness, ids: string[], { kind, pick }: Step): Prom
   const task = await harness.task(id);
   const owner = { userId: task.userId, role: "user" } as const;
   const { attempt, baseSha, question } = task.snapshot.context;
-  const say = (...events: Parameters<typeof fakeWorkers.send>[2][]): Promise<void> =>
+  const send = (...events: Parameters<typeof fakeWorkers.send>[2][]): Promise<void> =>
     fakeWorkers.has(id) ? mayRefuse(fakeWorkers.send(coordinator.workerApi, id, ...events)) : Promise.resolve();
   const crash = (exitCode: number | null, outOfMemory: boolean): void =>
     sandbox.crash(sandboxName(id, attempt), { exitCode, outOfMemory, tail: "" });
@@ -88,24 +87,24 @@ async function take(harness: Harness, ids: string[], { kind, pick }: Step): Prom
           .then((made) => "task" in made && ids.push(made.task.id)),
       );
     case "ready":
-      return say(["ready", {}]);
+      return send(["ready", {}]);
     case "finish": {
       const sha = baseSha === null ? "" : await repos.commit(id, WORK_REF, `work ${pick}`);
-      return say(["finished", { sha: sha || "f".repeat(40), title: "t", summary: "s" }]);
+      return send(["finished", { sha: sha || "f".repeat(40), title: "t", summary: "s" }]);
     }
     case "finishNothing":
-      return say(["finished", { sha: baseSha ?? "f".repeat(40), title: "", summary: "" }]);
+      return send(["finished", { sha: baseSha ?? "f".repeat(40), title: "", summary: "" }]);
     case "checkpoint": {
       if (baseSha === null) return;
       const sha = await repos.commit(id, checkpointRef(attempt), `half ${pick}`);
-      return say(["checkpoint", { sha, cursor: String(pick), files: 1, additions: 1, deletions: 0 }]);
+      return send(["checkpoint", { sha, cursor: String(pick), files: 1, additions: 1, deletions: 0 }]);
     }
     case "ask":
-      return say(["question", { id: `q${pick}`, question: "Which?", options: null }]);
+      return send(["question", { id: `q${pick}`, question: "Which?", options: null }]);
     case "answer":
       return mayRefuse(coordinator.tasks.answer(owner, id, { questionId: question?.id ?? "q0", text: "this" }));
     case "agentFails":
-      return say(["failed", { code: pick % 2 ? "agent_error" : "nonsense", message: "no", evidence: null }]);
+      return send(["failed", { code: pick % 2 ? "agent_error" : "nonsense", message: "no", evidence: null }]);
     case "exit":
       return crash(pick % 2 ? 7 : 0, false);
     case "outOfMemory":
@@ -142,25 +141,25 @@ async function take(harness: Harness, ids: string[], { kind, pick }: Step): Prom
   }
 }
 
-async function lawful(harness: Harness): Promise<void> {
+async function checkRules(harness: Harness): Promise<void> {
   const { violations } = await checkInvariants({ store: harness.store, sandbox: null, maxConcurrent: MAX });
   expect(violations).toEqual([]);
-  const running = (await harness.sandbox.list()).filter((box) => box.state === "running");
-  expect(new Set(running.map((box) => box.taskId)).size).toBe(running.length);
+  const running = (await harness.sandbox.list()).filter((info) => info.state === "running");
+  expect(new Set(running.map((info) => info.taskId)).size).toBe(running.length);
   expect(running.length).toBeLessThanOrEqual(MAX);
   expect(new Set(harness.sandbox.created).size).toBe(harness.sandbox.created.length);
 }
 
 /**
- * [D5] With everything at rest, the gate counts exactly the tasks whose row holds a slot: none is
- * given back late, none too early.
+ * [D5] At rest the scheduler counts exactly the tasks whose row holds a slot: none is given back
+ * late or early.
  */
 async function slotsAgree(harness: Harness): Promise<void> {
   await settle();
   expect(harness.coordinator.scheduler.slotsUsed()).toBe(await harness.store.slotsHeld());
 }
 
-/** Nothing may hang: with everyone cancelled, all slots and sandboxes come back. */
+/** Nothing may hang: after every task is cancelled, all slots and sandboxes are free. */
 async function comesToAnEnd(harness: Harness, ids: readonly string[]): Promise<Task[]> {
   await harness.coordinator.scheduler.pause(false);
   for (const id of ids)
@@ -191,9 +190,9 @@ it(
             if (step.pick % 4 === 0) await slotsAgree(harness);
           }
           await slotsAgree(harness);
-          await lawful(harness);
+          await checkRules(harness);
           await comesToAnEnd(harness, ids);
-          await lawful(harness);
+          await checkRules(harness);
         } finally {
           await harness.close();
         }

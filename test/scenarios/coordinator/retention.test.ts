@@ -1,6 +1,6 @@
 /**
- * What is kept and what is thrown away, on a whole kernel: real store, real artifacts on disk,
- * simulated engine and repositories.
+ * Salvage, retention and garbage collection on a whole coordinator: real store, real artifacts on
+ * disk, simulated engine and repositories.
  */
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -23,7 +23,7 @@ async function open(options: HarnessOptions = {}): Promise<Harness> {
   return harness;
 }
 
-const say = (id: string, ...events: Parameters<Harness["fakeWorkers"]["send"]>[2][]) =>
+const send = (id: string, ...events: Parameters<Harness["fakeWorkers"]["send"]>[2][]) =>
   harness.fakeWorkers.send(harness.coordinator.workerApi, id, ...events);
 const toolStarts = ["tool.started", { id: "t1", name: "bash", input: {} }] as const;
 const toolEnds = [
@@ -40,7 +40,7 @@ const begun = (id: string): Promise<true> =>
 async function running(request = {}): Promise<string> {
   const { id } = await harness.submit(request);
   await begun(id);
-  await say(id, ["ready", {}]);
+  await send(id, ["ready", {}]);
   await harness.until(id, "running");
   const workspace = join(harness.dir, "sandboxes", sandboxName(id, 1), "workspace");
   mkdirSync(workspace, { recursive: true });
@@ -50,10 +50,10 @@ async function running(request = {}): Promise<string> {
 
 async function saves(id: string): Promise<void> {
   const sha = await harness.repos.commit(id, checkpointRef(1), "saved");
-  await say(id, ["checkpoint", { sha, cursor: "1", files: 1, additions: 1, deletions: 0 }]);
+  await send(id, ["checkpoint", { sha, cursor: "1", files: 1, additions: 1, deletions: 0 }]);
 }
 
-/** Real files take real time, which the clock in the hand does not pass. */
+/** Real files take real time, which the manual clock does not advance. */
 const ends = (id: string, state: string): Promise<true> =>
   eventually(async () => ((await harness.task(id)).state === state ? true : null), `task ${id} is ${state}`);
 const gone = (id: string): Promise<true> =>
@@ -68,7 +68,7 @@ const vanished = (path: string): Promise<true> =>
   }, `${path} is gone`);
 const crash = (id: string, outOfMemory = false): void =>
   harness.sandbox.crash(sandboxName(id, 1), { exitCode: 137, outOfMemory, tail: "killed" });
-const noticesOf = async (id: string): Promise<unknown[]> =>
+const readNotices = async (id: string): Promise<unknown[]> =>
   (await harness.store.events(id, 0, 1_000)).items
     .filter((event) => event.type === "notice")
     .map((event) => event.data["code"]);
@@ -79,11 +79,11 @@ describe("[W6] salvage", () => {
     ["was killed", false],
     ["ran out of memory", true],
   ] as const)
-    it(`a worker that ${what} in the middle of a tool: its workspace is an artifact, and the log says how to get it`, async () => {
+    it(`a worker that ${what} in the middle of a tool: its workspace becomes an artifact, and the log names the command to get it`, async () => {
       await open();
       const id = await running({ maxAttempts: 1 });
       await saves(id);
-      await say(id, toolStarts);
+      await send(id, toolStarts);
       crash(id, outOfMemory);
       await gone(id);
       expect(await kept(id)).toMatchObject([{ name: "a1-workspace.tar.gz", attempt: 1, files: 1, note: null }]);
@@ -95,37 +95,37 @@ describe("[W6] salvage", () => {
       expect(await harness.store.slotsHeld()).toBe(0);
     });
 
-  it("a checkpoint that came after the last tool of a worker that ended in order holds everything", async () => {
+  it("a worker that ended in order with a checkpoint after its last tool is not salvaged", async () => {
     await open();
     const id = await running({ maxAttempts: 1 });
-    await say(id, toolStarts, toolEnds);
+    await send(id, toolStarts, toolEnds);
     await saves(id);
     harness.sandbox.crash(sandboxName(id, 1), { exitCode: 0, outOfMemory: false, tail: "" });
     await harness.coordinator.tasks.cancel(ALICE, id, false);
     await gone(id);
-    expect([await kept(id), await noticesOf(id)]).toEqual([[], []]);
+    expect([await kept(id), await readNotices(id)]).toEqual([[], []]);
   });
 
-  it("so it does when the worker's last word is its report; without a last word it may have done more than it could tell", async () => {
+  it("a worker whose last event is its report is not salvaged; without a report it is", async () => {
     await open();
-    const told = await running({ maxAttempts: 1 });
-    await say(told, toolStarts, toolEnds);
-    await saves(told);
-    await say(told, ["failed", { code: "agent_error", message: "no", evidence: null }]);
-    await gone(told);
+    const notices = await running({ maxAttempts: 1 });
+    await send(notices, toolStarts, toolEnds);
+    await saves(notices);
+    await send(notices, ["failed", { code: "agent_error", message: "no", evidence: null }]);
+    await gone(notices);
     const mute = await running({ maxAttempts: 1 });
     await saves(mute);
     crash(mute);
     await gone(mute);
-    expect([(await kept(told)).length, (await kept(mute)).length]).toEqual([0, 1]);
+    expect([(await kept(notices)).length, (await kept(mute)).length]).toEqual([0, 1]);
   });
 
-  it("an attempt that finished, or that was never ready, is not salvaged", async () => {
+  it("an attempt that finished or was never ready is not salvaged", async () => {
     await open();
     const done = await running();
-    await say(done, toolStarts, toolEnds);
+    await send(done, toolStarts, toolEnds);
     const sha = await harness.repos.commit(done, WORK_REF, "work");
-    await say(done, ["finished", { sha, title: "T", summary: "S" }]);
+    await send(done, ["finished", { sha, title: "T", summary: "S" }]);
     await ends(done, "done");
     await gone(done);
     const { id: early } = await harness.submit({ maxAttempts: 1 });
@@ -135,58 +135,57 @@ describe("[W6] salvage", () => {
     expect([await kept(done), await kept(early)]).toEqual([[], []]);
   });
 
-  it("a worker that is ended from here (kill, deadline, silence) is stopped, and then salvaged", async () => {
+  it("a worker that the coordinator ends (kill, deadline, silence) is stopped and then salvaged", async () => {
     await open({ settings: { livenessMs: 90_000 } });
     const killed = await running();
-    await say(killed, toolStarts);
+    await send(killed, toolStarts);
     await harness.coordinator.tasks.cancel(ALICE, killed, true);
     await gone(killed);
-    expect([(await kept(killed)).length, await noticesOf(killed)]).toEqual([1, ["salvaged"]]);
+    expect([(await kept(killed)).length, await readNotices(killed)]).toEqual([1, ["salvaged"]]);
     const silent = await running();
-    await say(silent, toolStarts);
+    await send(silent, toolStarts);
     await harness.clock.jump(95_000);
     await gone(silent);
-    expect([(await kept(silent)).length, await noticesOf(silent)]).toEqual([1, ["salvaged"]]);
+    expect([(await kept(silent)).length, await readNotices(silent)]).toEqual([1, ["salvaged"]]);
     await harness.coordinator.tasks.cancel(ALICE, silent, true);
     const late = await running({ budget: { minutes: 1 }, maxAttempts: 1 });
-    await say(late, toolStarts);
+    await send(late, toolStarts);
     await harness.clock.jump(61_000);
     await gone(late);
-    // It had settled before its sandbox was stopped: the list of artifacts says what the log no
-    // longer may.
+    // It settled before its sandbox was stopped, so only the list of artifacts shows the salvage.
     expect([(await harness.task(late)).state, (await kept(late)).length]).toEqual(["failed", 1]);
   });
 
-  it("[D2] a coordinator that goes away before the salvage: the next one does it, once", async () => {
+  it("[D2] a restart before the salvage: the next coordinator salvages once", async () => {
     await open();
     const id = await running({ maxAttempts: 1 });
-    await say(id, toolStarts);
+    await send(id, toolStarts);
     await harness.coordinator.close();
     crash(id);
     await harness.restart();
     await gone(id);
     expect(await kept(id)).toHaveLength(1);
     await harness.restart();
-    expect(await noticesOf(id)).toEqual(expect.arrayContaining(["salvaged"]));
-    expect((await noticesOf(id)).filter((code) => code === "salvaged")).toHaveLength(1);
+    expect(await readNotices(id)).toEqual(expect.arrayContaining(["salvaged"]));
+    expect((await readNotices(id)).filter((code) => code === "salvaged")).toHaveLength(1);
   });
 
-  it("[D5] a workspace that cannot be read costs a notice, not the slot", async () => {
+  it("[D5] a workspace that cannot be read leads to a notice, and the slot is given back", async () => {
     await open({ settings: { clearMs: 1_500, maxConcurrent: 1 } });
     const id = await running({ maxAttempts: 1 });
-    await say(id, toolStarts);
+    await send(id, toolStarts);
     rmSync(join(harness.dir, "artifacts"), { recursive: true, force: true });
     writeFileSync(join(harness.dir, "artifacts"), "a file stands in the way");
     crash(id);
     await gone(id);
-    expect(await noticesOf(id)).toEqual(["salvage_failed"]);
+    expect(await readNotices(id)).toEqual(["salvage_failed"]);
     expect(await harness.store.slotsHeld()).toBe(0);
   });
 
-  it("[S2] artifacts are their owner's", async () => {
+  it("[S2] only the owner and operators read artifacts", async () => {
     await open();
     const id = await running({ maxAttempts: 1 });
-    await say(id, toolStarts);
+    await send(id, toolStarts);
     crash(id);
     await gone(id);
     const { tasks } = harness.coordinator;
@@ -197,11 +196,11 @@ describe("[W6] salvage", () => {
   });
 });
 
-describe("what nobody needs any more", () => {
-  it("a look changes nothing; a collection removes old repositories, artifacts and folders, and what is in use stays", async () => {
+describe("garbage collection", () => {
+  it("a dry run changes nothing; a collection removes old repositories, artifacts and folders, and keeps those in use", async () => {
     await open({ settings: { retentionMs: 600_000 }, policy: { silenceMs: DAY, wallMs: DAY } });
     const old = await running({ maxAttempts: 1 });
-    await say(old, toolStarts);
+    await send(old, toolStarts);
     crash(old);
     await gone(old);
     await ends(old, "failed");
@@ -210,12 +209,12 @@ describe("what nobody needs any more", () => {
     const lost = join(harness.dir, "sandboxes", "slipway-task_unknown-a1");
     const folder = { kind: "folder", name: "slipway-task_unknown-a1", error: null };
     mkdirSync(lost);
-    // The folder of what is gone takes a moment to go too.
+    // The folder is removed a moment later.
     await vanished(join(harness.dir, "sandboxes", sandboxName(old, 1)));
     expect(await collect("dry-run")).toMatchObject([folder]);
-    // Less than what passes between two collections of the kernel's own.
+    // Less than the time between two collections of the coordinator.
     await harness.clock.jump(1_800_000);
-    // A tick takes it.
+    // The orphan tick removes it.
     await vanished(lost);
     mkdirSync(lost);
     const wanted = [
@@ -230,7 +229,7 @@ describe("what nobody needs any more", () => {
     expect([await kept(old), await harness.repos.list()]).toEqual([[], [open_]]);
   });
 
-  it("one part that cannot be looked through does not hide the others", async () => {
+  it("a resource kind that cannot be listed does not hide the others", async () => {
     await open({ settings: { retentionMs: DAY } });
     harness.sandbox.reclaim = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
     mkdirSync(join(harness.dir, "sandboxes"), { recursive: true });
@@ -238,8 +237,8 @@ describe("what nobody needs any more", () => {
   });
 });
 
-describe("[D9] the engine goes away", () => {
-  it("after the first infrastructure failure it is asked before the next claim, so that an outage costs no attempts", async () => {
+describe("[D9] an engine outage", () => {
+  it("after the first infrastructure failure the engine is checked before the next claim, so an outage uses up no attempts", async () => {
     await open({ settings: { maxConcurrent: 1 } });
     const { id } = await harness.submit();
     harness.faults.set(id, "engine_down");
@@ -255,7 +254,7 @@ describe("[D9] the engine goes away", () => {
     expect((await harness.task(id)).snapshot.context.attempt).toBe(2);
   });
 
-  it("one that is silent is noticed before any attempt fails, and costs none", async () => {
+  it("an engine that does not answer is noticed before any attempt fails", async () => {
     await open({ settings: { maxConcurrent: 1 } });
     harness.engine.check = true;
     await harness.clock.advance(6_100);
@@ -273,14 +272,14 @@ describe("[D9] the engine goes away", () => {
     await harness.until(id, "provisioning");
   });
 
-  it("[T5] a start that finds it silent ends nobody's attempt: whoever runs goes on", async () => {
+  it("[T5] a start during the outage ends no attempt: running workers go on", async () => {
     await open({ policy: { silenceMs: 60_000 } });
     const id = await running();
     await harness.clock.advance(40_000);
     harness.engine.check = true;
     harness.sandbox.list = () => Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }));
     await harness.restart();
-    // The clock of silence does not count the time in which nobody listened.
+    // Downtime does not count as silence.
     await harness.clock.advance(40_000);
     expect(await harness.task(id)).toMatchObject({
       state: "running",
@@ -288,7 +287,7 @@ describe("[D9] the engine goes away", () => {
     });
   });
 
-  it("[D1] what it did not remove is gone before the next attempt of that task begins", async () => {
+  it("[D1] a sandbox that could not be removed is gone before the next attempt of its task starts", async () => {
     await open({ policy: { backoffMs: 100, backoffCapMs: 100 } });
     const id = await running({ maxAttempts: 2 });
     const { remove } = harness.sandbox;
@@ -306,7 +305,7 @@ describe("[D9] the engine goes away", () => {
     expect(names).toEqual([sandboxName(id, 2)]);
   });
 
-  it("an engine that answers while attempts fail gives claiming a rest", async () => {
+  it("failing attempts pause claiming although the engine answers", async () => {
     await open({ settings: { maxConcurrent: 8, breakerRestMs: 15_000 } });
     const ids = await Promise.all(Array.from({ length: 8 }, () => harness.submit().then((task) => task.id)));
     for (const id of ids) harness.faults.set(id, "engine_down");

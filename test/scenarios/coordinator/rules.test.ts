@@ -1,6 +1,6 @@
 /**
- * The rules of the verbs, each on a whole kernel: real store, simulated engine and repositories,
- * time in the hand.
+ * The rules of the task service on a whole coordinator: real store, simulated engine and
+ * repositories, manual clock.
  */
 import { afterEach, describe, expect, it } from "vitest";
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
@@ -26,13 +26,13 @@ afterEach(async () => {
   expect(violations).toEqual([]);
 });
 
-async function boxed(id: string): Promise<void> {
+async function sandboxes(id: string): Promise<void> {
   for (let i = 0; i < 100 && !harness.fakeWorkers.has(id); i += 1) await settle();
 }
 async function running(request = {}, person = ALICE): Promise<string> {
   const { id } = await harness.submit(request, person);
   await harness.until(id, "provisioning");
-  await boxed(id);
+  await sandboxes(id);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   await harness.until(id, "running");
   return id;
@@ -52,7 +52,7 @@ const code = (promise: Promise<unknown>): Promise<unknown> =>
   );
 
 describe("submit to done", () => {
-  it("[D3] goes through every state, pushes once and leaves nothing behind", async () => {
+  it("[D3] goes through every state, pushes once and leaves no sandbox behind", async () => {
     await open();
     const id = await running();
     const sha = await finish(id);
@@ -67,7 +67,7 @@ describe("submit to done", () => {
     expect(states).toEqual(["queued", "provisioning", "running", "pushing", "done"]);
   });
 
-  it("[D3] a sandbox that no task needs is gone after one tick, one that is needed stays", async () => {
+  it("[D3] a sandbox that no task needs is removed by the next tick; a needed one stays", async () => {
     await open();
     const id = await running();
     const stray = { taskId: "task_unknown", attempt: 1, socketDir: "/nowhere", token: "att_test", limits: {} };
@@ -78,7 +78,7 @@ describe("submit to done", () => {
     expect((await harness.sandbox.list()).map((one) => one.taskId)).toEqual([id]);
   });
 
-  it("no change ends in done without a push", async () => {
+  it("a run without changes ends in done without a push", async () => {
     await open();
     const id = await running();
     const { baseSha } = (await harness.task(id)).snapshot.context;
@@ -90,7 +90,7 @@ describe("submit to done", () => {
     expect(task.snapshot.context.outcome).toBe("no_changes");
   });
 
-  it("a commit that is not in the task repository is not believed", async () => {
+  it("a reported commit that is not in the task repository fails the attempt", async () => {
     await open();
     const id = await running({ maxAttempts: 1 });
     await harness.fakeWorkers.send(harness.coordinator.workerApi, id, [
@@ -116,7 +116,7 @@ describe("slots", () => {
     await open({ settings: { maxConcurrent: 3 } });
     let most = 0;
     const count = async (): Promise<void> => {
-      const boxes = (await harness.sandbox.list()).filter((box) => box.state === "running").length;
+      const boxes = (await harness.sandbox.list()).filter((info) => info.state === "running").length;
       most = Math.max(most, boxes, await harness.store.slotsHeld());
     };
     const ids = await Promise.all(Array.from({ length: 12 }, () => harness.submit().then((task) => task.id)));
@@ -161,7 +161,7 @@ describe("slots", () => {
     await harness.until(next, "done");
   });
 
-  it("[D5] the slot is free as soon as the sandbox is gone: a push under way holds none", async () => {
+  it("[D5] the slot is free once the sandbox is removed: a push under way holds none", async () => {
     await open({ settings: { maxConcurrent: 1 } });
     harness.latches.push.closed = true;
     const pushing = await running();
@@ -176,10 +176,10 @@ describe("slots", () => {
     await harness.until(next, "done");
   });
 
-  it("[D8] users take turns, whoever submitted more", async () => {
+  it("[D8] users take turns, independent of how much each submitted", async () => {
     await open({ settings: { maxConcurrent: 1 } });
     await harness.coordinator.scheduler.pause(true);
-    const mine = await Promise.all(Array.from({ length: 4 }, () => harness.submit({}, ALICE)));
+    const own = await Promise.all(Array.from({ length: 4 }, () => harness.submit({}, ALICE)));
     const other = await harness.submit({}, BOB);
     await harness.coordinator.scheduler.pause(false);
     const order: string[] = [];
@@ -188,7 +188,7 @@ describe("slots", () => {
       const now = (await harness.store.tasks({ userId: null, states: ["provisioning"], limit: 10 })).items[0];
       order.push(now?.userId ?? "nobody");
       if (now) {
-        await boxed(now.id);
+        await sandboxes(now.id);
         await harness.fakeWorkers.send(harness.coordinator.workerApi, now.id, ["ready", {}]);
         await finish(now.id);
         await harness.until(now.id, "done");
@@ -196,11 +196,11 @@ describe("slots", () => {
     }
     expect(order.slice(0, 2).sort()).toEqual([ALICE.userId, BOB.userId]);
     expect(order.filter((user) => user === ALICE.userId)).toHaveLength(4);
-    expect(mine).toHaveLength(4);
+    expect(own).toHaveLength(4);
     expect((await harness.task(other.id)).state).toBe("done");
   });
 
-  it("a user's limit leaves slots to others, and the wait says so", async () => {
+  it("a user's limit leaves slots to others, and is the reason of the wait", async () => {
     await open({ settings: { maxConcurrent: 3, userLimit: 1 } });
     await running();
     const second = await harness.submit();
@@ -214,7 +214,7 @@ describe("slots", () => {
 });
 
 describe("deadlines", () => {
-  it("[D6] never early, once, and after downtime", async () => {
+  it("[D6] fire once, never early, and after downtime", async () => {
     await open({ policy: { queueMs: 60_000 } });
     await harness.coordinator.scheduler.pause(true);
     const { id } = await harness.submit();
@@ -231,7 +231,7 @@ describe("deadlines", () => {
     expect(fired).toHaveLength(1);
   });
 
-  it("[D6] a running task's silence is not counted while nobody listened", async () => {
+  it("[D6] downtime does not count as a running task's silence", async () => {
     await open();
     const id = await running();
     await harness.coordinator.close();
@@ -243,7 +243,7 @@ describe("deadlines", () => {
     expect((await harness.until(id, "retrying")).snapshot.context.failure?.code).toBe("stalled");
   });
 
-  it("[T5] [D6] a boot that was under way goes on after downtime and uses up no attempt", async () => {
+  it("[T5] [D6] provisioning that was under way continues after downtime and uses up no attempt", async () => {
     await open();
     const { id } = await harness.submit();
     await harness.until(id, "provisioning");
@@ -267,7 +267,7 @@ describe("deadlines", () => {
 });
 
 describe("[D7] cancel", () => {
-  it("works from every open state and twice is fine", async () => {
+  it("works from every open state and is idempotent", async () => {
     await open({ settings: { maxConcurrent: 8 } });
     harness.latches.push.closed = true;
     const seen = new Set<string>();
@@ -305,7 +305,7 @@ describe("[D7] cancel", () => {
     expect(await harness.sandbox.list()).toEqual([]);
   });
 
-  it("ends within its bound when the container ignores every signal", async () => {
+  it("ends within its time limit when the container ignores every signal", async () => {
     await open({ settings: { clearMs: 5_000 } });
     const id = await running();
     harness.faults.set(id, "resists_kill");
@@ -321,7 +321,7 @@ describe("[D7] cancel", () => {
     expect(await harness.sandbox.list()).toEqual([]);
   });
 
-  it("work that was checkpointed before stays", async () => {
+  it("keeps work that was checkpointed before", async () => {
     await open();
     const id = await running();
     const sha = await harness.repos.commit(id, checkpointRef(1), "half done");
@@ -337,7 +337,7 @@ describe("[D7] cancel", () => {
 });
 
 describe("disk space", () => {
-  it("[D10] with too little of it nothing is claimed and nothing fails; what runs goes on, and the rest when there is room", async () => {
+  it("[D10] with too little of it no task is claimed and none fails; running tasks go on, and claims resume when there is space", async () => {
     await open({ settings: { maxConcurrent: 4 } });
     const before = await running();
     harness.disks.shortage = "Too little disk space.";
@@ -364,12 +364,12 @@ describe("disk space", () => {
     expect(harness.coordinator.scheduler.state()).toMatchObject({ disk: "ok", reason: null });
   });
 
-  it("a workspace that is full fails the attempt by that name, and once more at most", async () => {
+  it("a full workspace fails the attempt with disk_full, and is retried at most once", async () => {
     await open();
     const id = await running();
     for (const attempt of [1, 2]) {
       if (attempt === 2) await harness.until(id, "provisioning");
-      await boxed(id);
+      await sandboxes(id);
       harness.sandbox.crash(sandboxName(id, attempt), {
         exitCode: 1,
         outOfMemory: false,
@@ -384,7 +384,7 @@ describe("disk space", () => {
     expect((await harness.task(id)).snapshot.context.failure).toMatchObject({ evidence: "ENOSPC" });
   });
 
-  it("a maximum that was lowered since counts for what was submitted before", async () => {
+  it("a lowered maximum applies to tasks that were submitted before", async () => {
     const { store } = openMemoryStore();
     await open({ store });
     await harness.coordinator.scheduler.pause(true);
@@ -402,7 +402,7 @@ describe("disk space", () => {
 });
 
 describe("failures", () => {
-  it("[D9] a storm of engine failures pauses claiming until the engine answers", async () => {
+  it("[D9] many engine failures pause claiming until the engine answers", async () => {
     await open({ settings: { maxConcurrent: 8, breakerRestMs: 1_000 } });
     const ids = await Promise.all(Array.from({ length: 8 }, () => harness.submit().then((task) => task.id)));
     for (const id of ids) harness.faults.set(id, "engine_down");
@@ -423,14 +423,14 @@ describe("failures", () => {
     }
   });
 
-  it("[D2] a coordinator that goes away in any state ends in the same kind of end", async () => {
+  it("[D2] a restart in any state leads to the same final state", async () => {
     await open();
     harness.latches.push.closed = true;
     const { id } = await harness.submit();
     await harness.restart();
     await harness.until(id, "provisioning");
     await harness.restart();
-    await boxed(id);
+    await sandboxes(id);
     await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
     await harness.restart();
     await finish(id);
@@ -441,7 +441,7 @@ describe("failures", () => {
     expect(harness.sandbox.created).toEqual([sandboxName(id, 1)]);
   });
 
-  it("[D1] a stale worker's words change nothing", async () => {
+  it("[D1] a stale worker's events change nothing", async () => {
     await open();
     const id = await running();
     harness.sandbox.crash(sandboxName(id, 1), { exitCode: 7, outOfMemory: false, tail: "boom" });
@@ -456,7 +456,7 @@ describe("failures", () => {
     expect(await code(harness.coordinator.workerApi.accept(id, old, 0))).toBe("stale_attempt");
   });
 
-  it("out of memory is tried once more with double memory", async () => {
+  it("out_of_memory is retried once with double memory", async () => {
     await open({ settings: { maxLimits: { memoryMb: 3_000, cpus: 4, diskMb: 8_192 } } });
     const id = await running({ limits: { memoryMb: 2_000 } });
     harness.sandbox.crash(sandboxName(id, 1), { exitCode: 137, outOfMemory: true, tail: "" });
@@ -467,7 +467,7 @@ describe("failures", () => {
 });
 
 describe("people in the loop", () => {
-  it("a question parks after its time, frees the slot, and the answer resumes without using up an attempt", async () => {
+  it("a question parks after parkMs and frees the slot; its answer resumes the task without using up an attempt", async () => {
     await open({ settings: { maxConcurrent: 1 } });
     const id = await running();
     await harness.fakeWorkers.send(harness.coordinator.workerApi, id, [
@@ -493,7 +493,7 @@ describe("people in the loop", () => {
     expect((await harness.coordinator.workerApi.spec(id, 2, AbortSignal.timeout(5_000))).answers).toEqual({ q1: "a" });
   });
 
-  it("a message is delivered once, can be taken back before and not after", async () => {
+  it("a message is delivered once, and can be withdrawn only before that", async () => {
     await open();
     const id = await running();
     const { tasks, workerApi } = harness.coordinator;
@@ -519,13 +519,12 @@ describe("people in the loop", () => {
       [first, "withdrawn"],
       [second, "delivered"],
     ]);
-    // Whoever starts after a worker that was shown it is told again: it may have ended before it
-    // wrote it down.
+    // The next worker gets the message again: the first may have ended before it recorded it.
     expect((await workerApi.spec(id, 1, AbortSignal.timeout(5_000))).delivered).toEqual([{ id: second, text: "two" }]);
     expect(await workerApi.commands(id, 1, (await harness.task(id)).seq, 0, new AbortController().signal)).toEqual([]);
   });
 
-  it("[F6] more messages than fit into an answer come with the polls that follow, each once", async () => {
+  it("[F6] messages beyond the size of one response are returned by the next polls, each once", async () => {
     await open();
     const id = await running();
     const { tasks, workerApi } = harness.coordinator;
@@ -542,7 +541,7 @@ describe("people in the loop", () => {
       after = commands.at(-1)?.id ?? after;
     }
     expect(polls.flat()).toEqual(sent);
-    // 2 MiB and the message that reached over.
+    // 2 MiB, plus the message that crosses the limit.
     expect(Math.max(...polls.map(({ length }) => length))).toBe(35);
     await harness.fakeWorkers.send(
       workerApi,
@@ -553,7 +552,7 @@ describe("people in the loop", () => {
     expect(delivered.map((one) => one.id)).toEqual(sent.slice(-DELIVERED));
   });
 
-  it("[R5] a message sent again with its key is one message", async () => {
+  it("[R5] a message that is sent again with its key is stored once", async () => {
     await open();
     const id = await running();
     const send = (text: string): Promise<unknown> => harness.coordinator.tasks.message(ALICE, id, { text }, "key-1");
@@ -563,7 +562,7 @@ describe("people in the loop", () => {
     expect((await harness.store.messages(id, 0, 100)).items).toHaveLength(1);
   });
 
-  it("[S2] another person's task is not found, by any verb", async () => {
+  it("[S2] another user's task is not found, by any method", async () => {
     await open();
     const id = await running();
     const { tasks } = harness.coordinator;
@@ -592,7 +591,7 @@ describe("threads", () => {
     expect(harness.sandbox.created.length).toBe(boxes);
   });
 
-  it("a retry from the checkpoint begins where the agent stood", async () => {
+  it("a retry from the checkpoint starts from the checkpoint", async () => {
     await open();
     const id = await running();
     const sha = await harness.repos.commit(id, checkpointRef(1), "half");
@@ -606,14 +605,14 @@ describe("threads", () => {
     expect(await code(harness.coordinator.tasks.retry(ALICE, id, { from: "push" }))).toBe("nothing_to_push");
     const child = await harness.coordinator.tasks.retry(ALICE, id, { from: "checkpoint" });
     await harness.until(child.id, "provisioning");
-    await boxed(child.id);
+    await sandboxes(child.id);
     expect((await harness.coordinator.workerApi.spec(child.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({
       sha,
       cursor: "5",
     });
   });
 
-  it("a retry may have other bounds; what is not named stays, and no bound is above the server's", async () => {
+  it("a retry may change budget and limits; the others are kept, and none may exceed the server's", async () => {
     await open({ settings: { maxLimits: { memoryMb: 1_000, cpus: 2, diskMb: 1_000 } } });
     const { id } = await harness.submit({ budget: { usd: 1, turns: 5 }, limits: { memoryMb: 500, cpus: 1 } });
     await harness.coordinator.tasks.cancel(ALICE, id, false);
@@ -625,7 +624,7 @@ describe("threads", () => {
     expect(child.spec).toMatchObject({ budget: { usd: 3, turns: 5 }, limits: { memoryMb: 900, cpus: 1 } });
   });
 
-  it("a follow-up on a settled task continues its branch with a lease on what was pushed", async () => {
+  it("a follow-up on a settled task continues its branch with a lease on the pushed commit", async () => {
     await open();
     const id = await running();
     const sha = await finish(id);
@@ -634,7 +633,7 @@ describe("threads", () => {
     if (!("task" in made)) throw new Error("expected a task");
     expect(made.task).toMatchObject({ parentId: id, spec: { prompt: "And the docs, please.", expectSha: sha } });
     await harness.until(made.task.id, "provisioning");
-    await boxed(made.task.id);
+    await sandboxes(made.task.id);
     expect((await harness.coordinator.workerApi.spec(made.task.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({
       sha,
       cursor: null,

@@ -1,6 +1,6 @@
 /**
- * A whole kernel in this process: a real store, the simulated sandbox and repositories, puppet
- * workers, and a clock in the hand.
+ * A whole coordinator in this process: a real store, the simulated sandbox and repositories, fake
+ * workers, and a manual clock.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -46,7 +46,7 @@ export const quiet: Log = {
 
 const UNTIL_MS = 15_000;
 
-/** Holds calls back until the test lets one through, or makes it fail. Open unless closed. */
+/** Blocks calls until the test lets one through or makes it fail. Open unless `closed`. */
 export interface Latch {
   closed: boolean;
   pass(signal?: AbortSignal): Promise<void>;
@@ -71,10 +71,10 @@ export function latch(): Latch {
         return;
       }
       await new Promise<void>((resolve, reject) => {
-        const mine = { resolve, reject };
-        waiting.push(mine);
+        const waiter = { resolve, reject };
+        waiting.push(waiter);
         signal?.addEventListener("abort", () => {
-          waiting = waiting.filter((one) => one !== mine);
+          waiting = waiting.filter((one) => one !== waiter);
           reject(new DOMException("aborted", "AbortError"));
         });
       });
@@ -105,19 +105,19 @@ export interface Harness {
   /** Artifacts, and the folders of simulated workers. */
   readonly dir: string;
   readonly artifacts: Artifacts;
-  /** Set `check` and the engine does not answer when it is asked. */
+  /** While `check` is true, health checks of the engine fail. */
   readonly engine: { check: boolean };
-  /** Set `shortage` and nothing is claimed. */
+  /** While `shortage` is set, no task is claimed. */
   readonly disks: { shortage: string | null };
   coordinator: Coordinator;
   submit(request?: Partial<SubmitRequest>, person?: Identity): Promise<Task>;
   task(id: string): Promise<Task>;
   /**
-   * Lets everything settle until the task is in that state (or chart value `running.parked`); fails
-   * loudly after UNTIL_MS.
+   * Waits until the task is in that state or chart value (`running.parked`); rejects after
+   * UNTIL_MS.
    */
   until(id: string, value: string): Promise<Task>;
-  /** The coordinator goes away and another begins on the same store and engine. */
+  /** Closes the coordinator and starts another one on the same store and engine. */
   restart(): Promise<void>;
   close(): Promise<void>;
 }
@@ -132,7 +132,7 @@ export interface HarnessOptions {
   readonly files?: boolean;
 }
 
-/** Addresses without listeners: the puppets reach the desk directly. */
+/** Endpoints without listeners: fake workers call the worker service directly. */
 function noBroker(): Broker {
   return {
     open: (taskId, attempt) => Promise.resolve({ socketDir: `/nowhere/${taskId}/${attempt}`, token: "att_test" }),
@@ -153,25 +153,27 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
   const bus = memoryBus();
   const clock = createManualClock();
   const ids = seededIds();
-  const strings = createFakeWorkers();
+  const fakeWorkers = createFakeWorkers();
   const faults = new Map<string, SimulatedFault>();
-  const down = { check: false };
+  const engineFaults = { check: false };
   const latches = { push: latch(), forge: latch(), stop: latch(), prepare: latch() };
-  const dir = mkdtempSync(join(tmpdir(), "slipway-world-"));
+  const dir = mkdtempSync(join(tmpdir(), "slipway-harness-"));
   const artifacts = openArtifactFiles({ dir: join(dir, "artifacts"), maxBytes: 2 ** 20, now: () => clock.now() });
   const rate = createProviderRateLimit({ clock, longestMs: 3_600_000 });
   const disks: { shortage: string | null } = { shortage: null };
   const engine = openSimulatedSandbox({
     ...(options.files === true ? { dir: join(dir, "sandboxes") } : {}),
-    run: options.run ?? strings.run,
+    run: options.run ?? fakeWorkers.run,
     fault: (spec) => faults.get(spec.taskId) ?? null,
   });
   const sandbox: SimulatedSandbox = {
     ...engine,
     check: (signal) =>
-      down.check ? Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." })) : engine.check(signal),
+      engineFaults.check
+        ? Promise.reject(new TaskFailure("sandbox_unavailable", { detail: "Down." }))
+        : engine.check(signal),
     async stop(name, graceMs, signal) {
-      // What holds back is the stop of a cancel; one that clears up after an attempt goes through.
+      // Only the stop of a cancel is blocked, not the one that clears up after an attempt.
       const task = await store.task(parseSandboxName(name)?.taskId ?? "");
       if (task?.state === "cancelling") await latches.stop.pass(signal);
       await engine.stop(name, graceMs, signal);
@@ -229,14 +231,14 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     dir,
     rate,
     artifacts,
-    engine: down,
+    engine: engineFaults,
     disks,
     store,
     bus,
     sandbox,
     repos: simulated,
     clock,
-    fakeWorkers: strings,
+    fakeWorkers,
     latches,
     faults,
     coordinator: await begin(),
@@ -254,8 +256,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       return task;
     },
     async until(id, value) {
-      // Turns of the loop are enough for what happens in this thread; files and other threads take
-      // time of the machine's.
+      // Turns of the event loop are enough for this thread; files and other threads need real time.
       for (const end = Date.now() + UNTIL_MS; Date.now() < end; await delay(1)) {
         await settle(5);
         const task = await harness.task(id);
