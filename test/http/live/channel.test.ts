@@ -33,7 +33,7 @@ function heldLog(length: number) {
       const sees = log.held ? await new Promise<"then" | "now">((resolve) => waiting.push(resolve)) : "now";
       const seen = upTo(sees === "then" ? then : log.length, after + 1);
       return {
-        items: seen.slice(0, limit).map((cursor) => ({ cursor, json: String(cursor) })),
+        items: seen.slice(0, limit).map((cursor) => ({ cursor, json: String(cursor), bytes: String(cursor).length })),
         more: seen.length > limit,
       };
     },
@@ -74,8 +74,7 @@ interface Guest extends Subscriber {
 
 function guest(cursor = 0): Guest {
   const one: Guest = {
-    cursor,
-    live: true,
+    position: { state: "catching_up", cursor },
     seen: [],
     frames: 0,
     deltas: "",
@@ -86,7 +85,7 @@ function guest(cursor = 0): Guest {
       buffered: () => one.bytes,
       close: () => undefined,
       send(bytes) {
-        if (!one.live) one.late++;
+        if (one.position.state === "left") one.late++;
         const frame = JSON.parse(bytes.toString());
         if (frame.type === "delta") one.deltas += frame.text;
         else one.seen.push(...frame.items);

@@ -381,12 +381,12 @@ test("[F1] a store that fails for a while delays, and nothing is missed", async 
   const phone = await connectClient(stage.url, ann);
   phone.subscribe(topic);
   await until("first", () => phone.seqs(topic).length === 1);
-  const events = stage.store.events;
-  const broken = stage.store as { events: typeof events };
-  broken.events = () => Promise.reject(new Error("disk on fire"));
+  const { eventRows } = stage.store;
+  const broken = stage.store as { eventRows: typeof eventRows };
+  broken.eventRows = () => Promise.reject(new Error("disk on fire"));
   await stage.writer.grow(id, 4);
   await until("it was noticed", () => stage.diary.some(({ level }) => level === "warn"));
-  broken.events = events;
+  broken.eventRows = eventRows;
   await until("the rest", () => phone.seqs(topic).at(-1) === 5);
   expect(phone.seqs(topic)).toEqual(upTo(5));
 });
