@@ -5,6 +5,7 @@
 import { agentFigures, type AgentFigures } from "./suites/agent.ts";
 import { boot, type Boot } from "./suites/boot.ts";
 import { fanout, type FanoutResult } from "./suites/fanout.ts";
+import { hubRates, type HubRates } from "./suites/hub.ts";
 import { lifecycles, submitToStart, type Latencies, type Lifecycles } from "./suites/lifecycle.ts";
 import { provision, whyNoDocker, type Provision } from "./suites/provision.ts";
 import { record, type Rates } from "./suites/record.ts";
@@ -18,7 +19,7 @@ interface Row {
   readonly aim: string;
 }
 
-/** `npm run bench -- docker` measures containers alone, `-- agent` the model's turns. */
+/** `npm run bench -- docker` measures containers alone, `-- agent` the model's turns, `-- hub` the hub. */
 const only = process.argv[2];
 
 const n = (value: number): string => Math.round(value).toLocaleString("en");
@@ -30,6 +31,7 @@ const say = (text: string): void => void process.stderr.write(`bench: ${text}\n`
 /** One after the other: two at once would measure each other. */
 async function measure() {
   if (only === "agent") return agentRows(await agentFigures());
+  if (only === "hub") return hubRows(await hubFigures());
   const missing = await whyNoDocker();
   const provisioned = missing ?? (say("tasks in containers"), await provision());
   if (only === "docker") return rowsOf(provisioned);
@@ -43,15 +45,30 @@ async function measure() {
   const waited = await submitToStart();
   say("fan-out to 2,000 sockets");
   const fanned = await fanout({ sockets: 2_000 });
+  say("events through the hub");
+  const caughtUp = await hubFigures();
   say("SIGKILL of the coordinator to the next event");
   const recovered = await recovery();
   say("turns of a model");
   const turned = await agentFigures();
   return [
     ...rows({ started, recorded, lived, waited, fanned, recovered }),
+    ...hubRows(caughtUp),
     ...agentRows(turned),
     ...rowsOf(provisioned),
   ];
+}
+
+const hubFigures = async (): Promise<HubRates[]> => [await hubRates(200, 10_000), await hubRates(8_000, 2_000)];
+
+function hubRows(rates: readonly HubRates[]): Row[] {
+  return rates.map(({ textBytes, ours, floor }) => ({
+    what: `events/s through the hub, ${n(textBytes)} bytes of text each`,
+    ours: n(ours),
+    floor: `${n(floor)} = rows parsed and written as JSON again`,
+    ratio: `${(ours / floor).toFixed(2)}x`,
+    aim: ">= 1x",
+  }));
 }
 
 function agentRows({ turn, firstPiece, streams }: AgentFigures): Row[] {

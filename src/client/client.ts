@@ -15,7 +15,7 @@ import type {
   WireTask,
 } from "../core/protocol/rest.ts";
 import type { WebSocketConstructor } from "./stream.ts";
-import { createTransport, type Call, type Fetch, type Transport } from "./transport.ts";
+import { Transport, type Call, type Fetch } from "./transport.ts";
 import type {
   Account,
   Artifact,
@@ -84,7 +84,7 @@ export class SlipwayClient {
   readonly #watching: WatchDeps;
 
   constructor(options: ClientOptions) {
-    this.#transport = createTransport(options);
+    this.#transport = new Transport(options);
     const found: unknown = Reflect.get(globalThis, "WebSocket");
     const Socket = options.WebSocket ?? (typeof found === "function" ? (found as WebSocketConstructor) : null);
     this.#watching = { transport: this.#transport, Socket, timing: { ...WATCH_TIMING, ...options.timing } };

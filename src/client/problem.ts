@@ -1,16 +1,14 @@
-/**
- * What a call of the client fails with: the server's problem document, or `unreachable` when there
- * was no answer at all.
- */
+/** The error of every failed call: the server's problem document, or `unreachable` without a response. */
 import type { FieldError } from "../core/error.ts";
+import { parseRetryAfter, type ReadHeader } from "../core/lib/retry-after.ts";
 
 export class SlipwayProblem extends Error {
-  /** Stable; branch on it. `unreachable` = the server gave no answer (status 0). */
+  /** Stable; branch on it. `unreachable` = no response (status 0). */
   readonly code: string;
   readonly status: number;
   readonly detail: string;
   readonly errors: readonly FieldError[];
-  /** Wait asked for by the server, in ms; null when it did not say. */
+  /** The wait that the server asks for, in ms; null when it asks for none. */
   readonly retryAfterMs: number | null;
 
   constructor(
@@ -41,26 +39,17 @@ function fieldErrors(value: unknown): FieldError[] {
   }));
 }
 
-/** Seconds or an HTTP date -> ms from now; null when it says nothing usable. */
-export function readRetryAfter(header: string | null, now: number): number | null {
-  if (header === null || header.trim() === "") return null;
-  const seconds = Number(header);
-  if (Number.isFinite(seconds)) return Math.max(0, seconds * 1_000);
-  const date = Date.parse(header);
-  return Number.isNaN(date) ? null : Math.max(0, date - now);
-}
-
-/** Any answer that is no success, also one of a proxy that knows nothing of problem documents. */
-export function readProblem(status: number, text: string, retryAfterHeader: string | null): SlipwayProblem {
+/** Converts any error response, including one of a proxy without a problem document. */
+export function readProblem(status: number, text: string, readHeader: ReadHeader): SlipwayProblem {
   let body: Record<string, unknown> = {};
   try {
     body = record(JSON.parse(text));
   } catch {
-    // Not ours: the status has to do.
+    // Not a problem document: only the status is known.
   }
   const title = textOr(body["title"], `The server answered ${status}.`);
   return new SlipwayProblem(textOr(body["code"], `http_${status}`), status, textOr(body["detail"], title), {
     errors: fieldErrors(body["errors"]),
-    retryAfterMs: readRetryAfter(retryAfterHeader, Date.now()),
+    retryAfterMs: parseRetryAfter(readHeader, Date.now()),
   });
 }

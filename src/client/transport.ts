@@ -1,8 +1,8 @@
 /**
- * One HTTP call, with its authentication and its retries.
+ * HTTP calls with authentication and retries.
  *
- * C1 Only what is safe to repeat is repeated after a lost answer: reads, deletes, and calls that
- *    carry an Idempotency-Key or are idempotent by rule.
+ * C1 After a lost response only a call that is safe to repeat is sent again: reads, deletes, calls
+ *    with an Idempotency-Key and calls that are idempotent by rule.
  * C2 A refused access token is renewed once per call; concurrent calls share one renewal.
  */
 import { readProblem, SlipwayProblem } from "./problem.ts";
@@ -16,9 +16,9 @@ export interface TransportOptions {
   readonly token?: string;
   readonly sessions?: SessionStore;
   readonly fetch?: Fetch;
-  /** Longest wait for one answer, in ms. */
+  /** Longest wait for one response, in ms (30,000). */
   readonly timeoutMs?: number;
-  /** How often a repeatable call is repeated. */
+  /** Maximum number of retries (5). */
   readonly retries?: number;
 }
 
@@ -28,196 +28,189 @@ export interface Call {
   readonly query?: Readonly<Record<string, string | number | undefined>>;
   readonly body?: unknown;
   readonly idempotencyKey?: string;
-  /** May be sent again when its answer was lost (C1). */
+  /** May be sent again when its response was lost (C1). */
   readonly repeatable: boolean;
-  /** How often it is repeated at most; the transport's own number when left out. */
+  /** Overrides `retries` of the transport. */
   readonly retries?: number;
-  /** In place of the transport's own. */
+  /** Overrides `timeoutMs` of the transport. */
   readonly timeoutMs?: number;
-  /** False for the calls that make authentication. */
+  /** False for the calls that create a session. */
   readonly authenticated?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A success with its whole body. */
+/** A successful response with its whole body. */
 export interface Answer {
   readonly status: number;
   readonly text: string;
 }
+
+type SessionState = { readonly state: "not_loaded" } | { readonly state: "loaded"; readonly session: Session | null };
+
+type ReadBody<T> = (response: Response) => Promise<T>;
 
 type Received<T> = { readonly status: number; readonly headers: Headers } & (
   | { readonly body: T }
   | { readonly text: string }
 );
 
-export interface Transport {
-  readonly baseUrl: string;
-  /** @throws SlipwayProblem; the signal's reason when the caller's signal fired. */
-  send(call: Call): Promise<Answer>;
-  /**
-   * The same for a body that is too large to hold: only its beginning is waited for and repeated.
-   */
-  stream(call: Call): Promise<ReadableStream<Uint8Array>>;
-  /** The bearer token as it is now; null without authentication. */
-  bearer(): Promise<string | null>;
-  /** A token other than `refused`, or null when there is none to be had. */
-  renew(refused: string | null): Promise<string | null>;
-  /** After a login (or, with null, a logout). */
-  adopt(session: Session | null): Promise<void>;
-  session(): Promise<Session | null>;
-}
-
 const RETRY_CAP_MS = 60_000;
 
-export function createTransport(options: TransportOptions): Transport {
-  const baseUrl = options.baseUrl.replace(/\/+$/, "");
-  const fetchNow: Fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
-  const timeoutMs = options.timeoutMs ?? 30_000;
-  const retries = options.retries ?? 5;
-  let current: Session | null = null;
-  let loaded = false;
-  let renewal: Promise<string | null> | null = null;
+/** Methods that send a call throw SlipwayProblem, or the reason of the caller's signal. */
+export class Transport {
+  readonly baseUrl: string;
+  readonly #options: TransportOptions;
+  readonly #fetch: Fetch;
+  #session: SessionState = { state: "not_loaded" };
+  /** Concurrent calls share one renewal (C2). */
+  #renewal: Promise<string | null> | null = null;
 
-  async function session(): Promise<Session | null> {
-    if (!loaded) {
-      const stored = (await options.sessions?.load()) ?? null;
-      if (!loaded) current = stored;
-      loaded = true;
+  constructor(options: TransportOptions) {
+    this.baseUrl = options.baseUrl.replace(/\/+$/, "");
+    this.#options = options;
+    this.#fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
+  }
+
+  async send(call: Call): Promise<Answer> {
+    const { status, body } = await this.#sendWithRetries(call, (response) => response.text());
+    return { status, text: body };
+  }
+
+  /** For a body too large to hold in memory: time-out and retries cover only its headers. */
+  async stream(call: Call): Promise<ReadableStream<Uint8Array>> {
+    const read = (response: Response) => Promise.resolve(response.body ?? new ReadableStream<Uint8Array>());
+    return (await this.#sendWithRetries(call, read)).body;
+  }
+
+  /** The current bearer token; null without authentication. */
+  async bearer(): Promise<string | null> {
+    return this.#options.token ?? (await this.session())?.accessToken ?? null;
+  }
+
+  /** Returns a token other than the refused one, or null when none can be obtained. */
+  async renew(refused: string | null): Promise<string | null> {
+    if (this.#options.token !== undefined) return null;
+    const current = (await this.session())?.accessToken ?? null;
+    if (current !== refused) return current;
+    this.#renewal ??= this.#refresh(refused).finally(() => {
+      this.#renewal = null;
+    });
+    return this.#renewal;
+  }
+
+  /** Stores the session of a login, or null after a logout. */
+  async adopt(next: Session | null): Promise<void> {
+    const session = next === null ? null : { accessToken: next.accessToken, refreshToken: next.refreshToken };
+    this.#session = { state: "loaded", session };
+    await this.#options.sessions?.save(session);
+  }
+
+  async session(): Promise<Session | null> {
+    if (this.#session.state === "loaded") return this.#session.session;
+    const stored = (await this.#options.sessions?.load()) ?? null;
+    return this.#getLoaded() ?? this.#setLoaded(stored);
+  }
+
+  /** The session if it was loaded or adopted, maybe during an await of the caller. */
+  #getLoaded(): Session | null {
+    return this.#session.state === "loaded" ? this.#session.session : null;
+  }
+
+  #setLoaded(session: Session | null): Session | null {
+    if (this.#session.state === "not_loaded") this.#session = { state: "loaded", session };
+    return this.#getLoaded();
+  }
+
+  async #sendWithRetries<T>(call: Call, read: ReadBody<T>): Promise<{ status: number; body: T }> {
+    const retries = call.retries ?? this.#options.retries ?? 5;
+    for (let tries = 0; ; tries++) {
+      try {
+        return await this.#sendAuthenticated(call, read);
+      } catch (thrown) {
+        if (!(thrown instanceof SlipwayProblem) || tries >= retries || !isWorthRepeating(call, thrown)) throw thrown;
+        const requested = Math.min(thrown.retryAfterMs ?? 0, RETRY_CAP_MS);
+        await sleep(Math.max(requested, backoffDelay(tries, 250, 8_000)), call.signal);
+      }
     }
-    return current;
   }
 
-  async function adopt(next: Session | null): Promise<void> {
-    loaded = true;
-    current = next === null ? null : { accessToken: next.accessToken, refreshToken: next.refreshToken };
-    await options.sessions?.save(current);
+  /** Renews a refused token once (C2). */
+  async #sendAuthenticated<T>(call: Call, read: ReadBody<T>): Promise<{ status: number; body: T }> {
+    const needsToken = call.authenticated !== false;
+    const token = needsToken ? await this.bearer() : null;
+    let answer = await this.#sendOnce(call, token, read);
+    if (answer.status === 401 && needsToken) {
+      const renewed = await this.renew(token);
+      if (renewed !== null) answer = await this.#sendOnce(call, renewed, read);
+    }
+    const { headers } = answer;
+    if ("text" in answer) throw readProblem(answer.status, answer.text, (name) => headers.get(name));
+    return answer;
   }
 
-  async function bearer(): Promise<string | null> {
-    return options.token ?? (await session())?.accessToken ?? null;
-  }
-
-  async function once<T>(
-    call: Call,
-    token: string | null,
-    read: (response: Response) => Promise<T>,
-  ): Promise<Received<T>> {
+  async #sendOnce<T>(call: Call, token: string | null, read: ReadBody<T>): Promise<Received<T>> {
     const headers: Record<string, string> = { accept: "application/json" };
     if (token !== null) headers["authorization"] = `Bearer ${token}`;
     if (call.idempotencyKey !== undefined) headers["idempotency-key"] = call.idempotencyKey;
     if (call.body !== undefined) headers["content-type"] = "application/json";
-    const limit = call.timeoutMs ?? timeoutMs;
+    const timeoutMs = call.timeoutMs ?? this.#options.timeoutMs ?? 30_000;
     const timeout = new AbortController();
-    const timer = setTimeout(() => timeout.abort(), limit);
+    const timer = setTimeout(() => timeout.abort(), timeoutMs);
     try {
-      const response = await fetchNow(addressOf(baseUrl, call), {
+      const response = await this.#fetch(getAddress(this.baseUrl, call), {
         method: call.method,
         headers,
         ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
         signal: call.signal === undefined ? timeout.signal : AbortSignal.any([call.signal, timeout.signal]),
       });
       const { status, headers: received } = response;
-      const isGood = status >= 200 && status <= 299;
-      return isGood
+      const isSuccess = status >= 200 && status <= 299;
+      return isSuccess
         ? { status, headers: received, body: await read(response) }
         : { status, headers: received, text: await response.text() };
     } catch (cause) {
       call.signal?.throwIfAborted();
-      const words = timeout.signal.aborted ? `did not answer within ${limit / 1_000} s` : "cannot be reached";
-      throw new SlipwayProblem("unreachable", 0, `The server at ${baseUrl} ${words}.`, { cause });
+      const problem = timeout.signal.aborted ? `did not answer within ${timeoutMs / 1_000} s` : "cannot be reached";
+      throw new SlipwayProblem("unreachable", 0, `The server at ${this.baseUrl} ${problem}.`, { cause });
     } finally {
       clearTimeout(timer);
     }
   }
 
-  async function attempt<T>(
-    call: Call,
-    read: (response: Response) => Promise<T>,
-  ): Promise<{ status: number; body: T }> {
-    const wantsToken = call.authenticated !== false;
-    const token = wantsToken ? await bearer() : null;
-    let answer = await once(call, token, read);
-    if (answer.status === 401 && wantsToken) {
-      const renewed = await renew(token);
-      if (renewed !== null) answer = await once(call, renewed, read);
-    }
-    if ("text" in answer) throw readProblem(answer.status, answer.text, answer.headers.get("retry-after"));
-    return answer;
-  }
-
-  async function send(call: Call): Promise<Answer> {
-    const { status, body } = await repeated(call, (response) => response.text());
-    return { status, text: body };
-  }
-
-  async function stream(call: Call): Promise<ReadableStream<Uint8Array>> {
-    return (await repeated(call, (response) => Promise.resolve(response.body ?? new ReadableStream<Uint8Array>())))
-      .body;
-  }
-
-  async function repeated<T>(
-    call: Call,
-    read: (response: Response) => Promise<T>,
-  ): Promise<{ status: number; body: T }> {
-    for (let tries = 0; ; tries++) {
-      try {
-        return await attempt(call, read);
-      } catch (thrown) {
-        if (!(thrown instanceof SlipwayProblem) || tries >= (call.retries ?? retries) || !worthRepeating(call, thrown))
-          throw thrown;
-        const asked = Math.min(thrown.retryAfterMs ?? 0, RETRY_CAP_MS);
-        await sleep(Math.max(asked, backoffDelay(tries, 250, 8_000)), call.signal);
-      }
-    }
-  }
-
-  async function renewNow(refused: string | null): Promise<string | null> {
-    // Another program that shares the session may have renewed it already: its refresh token is
-    // spent, ours would be a replay.
-    const stored = (await options.sessions?.load()) ?? current;
+  async #refresh(refused: string | null): Promise<string | null> {
+    // Another program that shares the session may have renewed it: its refresh token works only
+    // once, and sending it again would end the session as a replay.
+    const stored = (await this.#options.sessions?.load()) ?? this.#getLoaded();
     if (stored === null) return null;
     if (stored.accessToken !== refused) {
-      current = stored;
+      this.#session = { state: "loaded", session: stored };
       return stored.accessToken;
     }
     try {
-      const body = { refreshToken: stored.refreshToken };
-      const response = await send({
+      const response = await this.send({
         method: "POST",
         path: "/v1/auth/refresh",
-        body,
+        body: { refreshToken: stored.refreshToken },
         repeatable: true,
         authenticated: false,
       });
       const answer = JSON.parse(response.text) as LoginAnswer;
-      await adopt(answer);
+      await this.adopt(answer);
       return answer.accessToken;
     } catch (thrown) {
       if (thrown instanceof SlipwayProblem && thrown.status === 401) return null;
       throw thrown;
     }
   }
-
-  async function renew(refused: string | null): Promise<string | null> {
-    if (options.token !== undefined) return null;
-    const known = (await session())?.accessToken ?? null;
-    if (known !== refused) return known;
-    renewal ??= renewNow(refused).finally(() => {
-      renewal = null;
-    });
-    return renewal;
-  }
-
-  return { baseUrl, send, stream, bearer, renew, adopt, session };
 }
 
-function worthRepeating(call: Call, problem: SlipwayProblem): boolean {
-  // A 429 was refused before anything happened, so every call may come again.
+function isWorthRepeating(call: Call, problem: SlipwayProblem): boolean {
+  // A 429 had no effect, so every call may be sent again.
   if (problem.status === 429) return true;
   return call.repeatable && (problem.code === "unreachable" || problem.status >= 500);
 }
 
-function addressOf(baseUrl: string, call: Call): string {
+function getAddress(baseUrl: string, call: Call): string {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(call.query ?? {})) if (value !== undefined) query.set(name, String(value));
   const text = query.toString();

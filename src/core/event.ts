@@ -47,6 +47,13 @@ export interface TaskEvent {
   readonly workerSeq: number | null;
 }
 
+/** An event whose data is the JSON text as it is stored: valid JSON of an object. */
+export interface EventRow extends Omit<TaskEvent, "data"> {
+  readonly data: string;
+  /** Length of `data` in UTF-8. */
+  readonly dataBytes: number;
+}
+
 /** The input of `record`: the coordinator adds seq, at, from and to. */
 export interface Proposal {
   readonly type: EventType;

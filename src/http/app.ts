@@ -1,9 +1,9 @@
 /**
  * The route table as an express application.
  *
- * H1 Who asks is known before anything that they sent is read; what they sent is parsed before
- *    anything is done.
- * H2 Every refusal is a problem document with a code; nothing of an internal failure is shown.
+ * H1 A call is authenticated before its body is read, and its input is validated before the handler
+ *    runs.
+ * H2 Every error is a problem document with a code; an internal error shows no detail.
  */
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -13,7 +13,6 @@ import { SlipwayError } from "../core/error.ts";
 import type { AuthenticatedCaller } from "../auth/sessions.ts";
 import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { readBody } from "./body.ts";
-import { allowOrigins } from "./cors.ts";
 import { LoginThrottle } from "./login-throttle.ts";
 import { invalidRequest, sendProblem } from "./problem.ts";
 import { isLocalCall, areParamsValid, type RouteCall, type ApiDeps, type RouteReply, type Route } from "./route.ts";
@@ -32,13 +31,13 @@ const SECURITY_HEADERS = {
 export function createApp(deps: ApiDeps): Express {
   const app = express();
   const throttle = new LoginThrottle(deps.clock);
-  app.disable("x-powered-by").disable("etag").set("query parser", false).set("trust proxy", trusted(deps));
+  app.disable("x-powered-by").disable("etag").set("query parser", false).set("trust proxy", getTrustProxy(deps));
   app.enable("case sensitive routing").enable("strict routing");
-  app.use(opened(deps));
+  app.use(beginResponse(deps));
   app.use(allowOrigins(deps.origins ?? []));
   const methods = new Map<string, string[]>();
   for (const row of ROUTES) {
-    app[row.method](row.path, (request, response) => answer({ deps: deps, throttle, row, request, response }));
+    app[row.method](row.path, (request, response) => answer({ deps, throttle, row, request, response }));
     methods.set(row.path, [
       ...(methods.get(row.path) ?? []),
       ...(row.method === "get" ? ["GET", "HEAD"] : [row.method.toUpperCase()]),
@@ -54,26 +53,24 @@ export function createApp(deps: ApiDeps): Express {
   return app;
 }
 
-function trusted({ trustProxy }: ApiDeps): false | number | string[] {
+function getTrustProxy({ trustProxy }: ApiDeps): false | number | string[] {
   if (trustProxy === undefined) return false;
   return typeof trustProxy === "number" ? trustProxy : [...trustProxy];
 }
 
-/**
- * First of all: the id, the headers of every answer, the diary, and the refusal of header floods.
- */
-function opened({ ids, clock, log }: ApiDeps) {
+/** Sets the request id and the headers of every response, logs the request, limits the headers. */
+function beginResponse({ ids, clock, log }: ApiDeps) {
   return (request: Request, response: Response, next: NextFunction): void => {
     const requestId = ids.next("req");
-    const begun = clock.now();
-    // The path without its query: a query may hold what people typed.
+    const startedAt = clock.now();
+    // Without the query, which may contain text that a user typed.
     const path = request.path;
     response.set(SECURITY_HEADERS).set("X-Request-Id", requestId);
     if (path.startsWith("/v1/") || path === "/v1") response.set("Cache-Control", "no-store");
     response.once("close", () => {
       const { method } = request;
       log.debug(
-        { requestId, method, path: path.slice(0, 200), status: response.statusCode, ms: clock.now() - begun },
+        { requestId, method, path: path.slice(0, 200), status: response.statusCode, ms: clock.now() - startedAt },
         "request",
       );
     });
@@ -82,6 +79,24 @@ function opened({ ids, clock, log }: ApiDeps) {
         ? new SlipwayError("headers_too_large", `At most ${HEADER_COUNT} headers.`)
         : undefined,
     );
+  };
+}
+
+/** Allows other browser origins, by exact name. An empty list sends no cross-origin header. */
+function allowOrigins(origins: readonly string[]) {
+  const allowed = new Set(origins);
+  return (request: Request, response: Response, next: NextFunction): void => {
+    const { origin } = request.headers;
+    if (allowed.size > 0) response.vary("Origin");
+    if (origin === undefined || !allowed.has(origin)) return next();
+    response.set("Access-Control-Allow-Origin", origin);
+    response.set("Access-Control-Expose-Headers", "Location, Retry-After, X-Request-Id");
+    response.set("Cross-Origin-Resource-Policy", "cross-origin");
+    if (request.method !== "OPTIONS" || request.headers["access-control-request-method"] === undefined) return next();
+    response.set("Access-Control-Allow-Methods", "GET, POST, DELETE");
+    response.set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key");
+    response.set("Access-Control-Max-Age", "600");
+    response.status(204).end();
   };
 }
 
@@ -101,7 +116,7 @@ interface Exchange {
 }
 
 async function answer(exchange: Exchange): Promise<void> {
-  const reply = await exchange.row.handle(await callOf(exchange));
+  const reply = await exchange.row.handle(await readCall(exchange));
   if (reply.content === undefined) return send(exchange.response, reply);
   const { status, media = "application/octet-stream", headers } = reply;
   exchange.response
@@ -112,20 +127,20 @@ async function answer(exchange: Exchange): Promise<void> {
     await reply.content[Symbol.asyncIterator]().return?.();
     return void exchange.response.end();
   }
-  // A reader who goes away is no failure of ours; one whose bytes cannot be read is cut, because
-  // the status is sent.
+  // Either the client closed the connection, or reading failed after the status was sent: in both
+  // cases only the connection can end.
   await pipeline(Readable.from(reply.content), exchange.response).catch(() => exchange.response.destroy());
 }
 
-/** Everything about the request that the handler may rely on (H1). */
-async function callOf({ deps, throttle, row, request }: Exchange): Promise<RouteCall<unknown, unknown>> {
+/** Authenticates the request and validates its input (H1). */
+async function readCall({ deps, throttle, row, request }: Exchange): Promise<RouteCall<unknown, unknown>> {
   const ip = request.ip ?? "";
-  const caller = await admit(deps, row, request, ip);
+  const caller = await authorize(deps, row, request, ip);
   const params = request.params as Record<string, string>;
   if (!areParamsValid(params)) throw new SlipwayError("not_found");
-  const query = parsed(row.query, queryOf(request), "query");
-  const idempotencyKey = row.idempotent ? keyOf(request) : null;
-  const body = row.method === "post" ? parsed(row.body, await readBody(request), "body") : undefined;
+  const query = parseInput(row.query, readQuery(request), "query");
+  const idempotencyKey = row.idempotent ? readIdempotencyKey(request) : null;
+  const body = row.method === "post" ? parseInput(row.body, await readBody(request), "body") : undefined;
   return {
     deps,
     throttle,
@@ -145,7 +160,7 @@ async function callOf({ deps, throttle, row, request }: Exchange): Promise<Route
   };
 }
 
-async function admit(
+async function authorize(
   { sessions, trustProxy, isFronted }: ApiDeps,
   row: Route,
   request: Request,
@@ -157,29 +172,29 @@ async function admit(
   const bearer = /^Bearer +([\x21-\x7e]+)$/i.exec(request.headers.authorization ?? "")?.[1];
   if (bearer === undefined) throw new SlipwayError("unauthenticated", "Send Authorization: Bearer <token>.");
   const caller = await sessions.authenticate(bearer);
-  const enough =
+  const isAllowed =
     row.access === "user" || caller.role === "admin" || (caller.role === "operator" && row.access !== "admin");
-  if (!enough)
+  if (!isAllowed)
     throw new SlipwayError("forbidden", `This needs the role ${row.access === "admin" ? "admin" : "operator"}.`);
   return caller;
 }
 
-function parsed(schema: z.ZodType, value: unknown, where: string): unknown {
+function parseInput(schema: z.ZodType, value: unknown, where: string): unknown {
   const result = schema.safeParse(value);
   if (!result.success) throw invalidRequest(result.error, where);
   return result.data;
 }
 
-/** A name that comes twice is refused: parts of a system that read different ones disagree. */
-function queryOf(request: Request): Record<string, string> {
-  const at = request.url.indexOf("?");
-  const pairs = [...new URLSearchParams(at === -1 ? "" : request.url.slice(at))];
+/** @throws `invalid_request` for a repeated name: a proxy and this server may read different ones. */
+function readQuery(request: Request): Record<string, string> {
+  const start = request.url.indexOf("?");
+  const pairs = [...new URLSearchParams(start === -1 ? "" : request.url.slice(start))];
   const query = Object.fromEntries(pairs);
   if (Object.keys(query).length === pairs.length) return query;
-  throw new SlipwayError("invalid_request", "A query parameter came twice.");
+  throw new SlipwayError("invalid_request", "A query parameter is repeated.");
 }
 
-function keyOf(request: Request): string | null {
+function readIdempotencyKey(request: Request): string | null {
   const key = request.headers["idempotency-key"];
   if (key === undefined) return null;
   const result = idempotencyKeySchema.safeParse(key);

@@ -1,16 +1,22 @@
-/**
- * Reads the body of a request strictly: bounded, UTF-8 through and through, JSON, not nested
- * without end.
- */
+/** Reads the JSON body of a request: bounded in bytes and depth, valid UTF-8, no lone surrogates. */
 import type { IncomingMessage } from "node:http";
 import { SlipwayError } from "../core/error.ts";
+import { parseJson, type JsonProblem } from "../core/lib/json-limits.ts";
 import { BODY_LIMIT } from "../core/protocol/rest.ts";
 
 const DEPTH = 32;
 
+const PROBLEMS: Readonly<Record<JsonProblem, string>> = {
+  too_deep: `The body is nested deeper than ${DEPTH}.`,
+  too_many_values: "The body has too many values.",
+  not_utf8: "The body is not UTF-8.",
+  not_json: "The body is not JSON.",
+};
+
 /**
- * The parsed body; `{}` when there is none. Throws invalid_request, payload_too_large,
- * unsupported_media_type.
+ * Returns the parsed body; `{}` when it is empty.
+ * @throws SlipwayError `invalid_request`, `payload_too_large`, `unsupported_media_type`,
+ * `request_timeout`.
  */
 export async function readBody(request: IncomingMessage): Promise<unknown> {
   const bytes = await readBytes(request);
@@ -20,21 +26,10 @@ export async function readBody(request: IncomingMessage): Promise<unknown> {
 }
 
 function parseStrict(bytes: Uint8Array): unknown {
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    throw new SlipwayError("invalid_request", "The body is not UTF-8.");
-  }
-  checkDepth(text);
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    throw new SlipwayError("invalid_request", "The body is not JSON.");
-  }
-  checkText(value, "");
-  return value;
+  const result = parseJson(bytes, { depth: DEPTH });
+  if (result.state === "refused") throw new SlipwayError("invalid_request", PROBLEMS[result.problem]);
+  checkText(result.value, "");
+  return result.value;
 }
 
 async function readBytes(request: IncomingMessage): Promise<Buffer> {
@@ -53,7 +48,8 @@ async function readBytes(request: IncomingMessage): Promise<Buffer> {
       else chunks.push(chunk);
     };
     const onEnd = (): void => done(() => resolve(Buffer.concat(chunks)));
-    const onClose = (): void => done(() => reject(new SlipwayError("request_timeout", "The body never came.")));
+    const onClose = (): void =>
+      done(() => reject(new SlipwayError("request_timeout", "The connection ended before the body.")));
     request.on("data", onData).on("end", onEnd).on("close", onClose);
     request.on("error", () => undefined);
   });
@@ -67,22 +63,6 @@ function checkMedia(request: IncomingMessage): void {
   }
   if (encoding !== "identity")
     throw new SlipwayError("unsupported_media_type", "Send the body without Content-Encoding.");
-}
-
-/** Before parsing: nesting costs stack in everything that walks the value later. */
-function checkDepth(text: string): void {
-  let depth = 0;
-  let quoted = false;
-  for (let i = 0; i < text.length; i++) {
-    const char = text[i];
-    if (quoted) {
-      if (char === "\\") i++;
-      else if (char === '"') quoted = false;
-    } else if (char === '"') quoted = true;
-    else if (char === "{" || char === "[") {
-      if (++depth > DEPTH) throw new SlipwayError("invalid_request", `The body is nested deeper than ${DEPTH}.`);
-    } else if (char === "}" || char === "]") depth--;
-  }
 }
 
 function checkText(value: unknown, path: string): void {

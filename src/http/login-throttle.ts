@@ -1,55 +1,59 @@
 /**
- * How often somebody may guess. Counted before the guess is judged, so that a hundred at once are a
- * hundred.
+ * Limits failed logins, refreshes and setups per address and per account (decision 030).
+ *
+ * T1 An attempt is counted before it is checked, so a hundred at once count as a hundred; a
+ *    successful one is taken back.
+ * T2 A rejected attempt creates no count, and a full table drops no count that is blocking: requests
+ *    from many addresses or with invented accounts cannot reset another count.
+ * T3 Memory is bounded: MAX_KEYS per table, MAX_WAITING per queue.
  */
 import { isIPv6 } from "node:net";
+import PQueue from "p-queue";
 import { SlipwayError } from "../core/error.ts";
 import type { Clock } from "../core/ports/runtime.ts";
 
+const SECOND = 1_000;
 const MINUTE = 60_000;
-/** Failed guesses per address and minute. */
+/** Failed attempts per address and minute. */
 const PER_ADDRESS = 10;
 /**
- * Failed guesses per account before each further one has to wait: 1 s, doubling to 5 min. Never a
- * lock-out: the owner only waits too.
+ * Failed attempts per account before each further one has to wait: 1 s, doubling to 5 min. An
+ * account is never locked: its owner waits no longer than that.
  */
 const PER_ACCOUNT = 5;
 const ACCOUNT_WINDOW = 15 * MINUTE;
-const DELAY = 1_000;
+const DELAY = SECOND;
 const DELAY_CAP = 5 * MINUTE;
-/** Keys remembered at once; the oldest go first. */
-const MEMORY = 20_000;
-/** Guesses that may wait for their turn. */
-const LINE = 500;
+/** Counts per table. */
+const MAX_KEYS = 10_000;
+/** Attempts that wait for their turn, per kind. */
+const MAX_WAITING = 500;
 
 export class RateLimited extends SlipwayError {
   readonly retryAfterSeconds: number;
 
   constructor(waitMs: number) {
-    const seconds = Math.max(1, Math.ceil(waitMs / 1_000));
+    const seconds = Math.max(1, Math.ceil(waitMs / SECOND));
     super("rate_limited", `Try again in ${seconds} s.`);
     this.retryAfterSeconds = seconds;
   }
 }
 
-interface Count {
-  failures: number;
-  /** When the count starts anew. */
-  resetAt: number;
-  /** No guess before this. */
-  nextAt: number;
-}
-
-/** What is guessed at. Each kind has its own counts and its own lane. */
+/** Each kind has its own counts and its own queue. */
 export type AttemptKind = "login" | "refresh" | "setup";
 
 export class LoginThrottle {
   readonly #clock: Clock;
-  readonly #counts = new Map<string, Count>();
-  readonly #lanes: Readonly<Record<AttemptKind, Lane>> = {
-    login: new Lane(2),
-    refresh: new Lane(4),
-    setup: new Lane(1),
+  readonly #addresses = new CountTable();
+  readonly #accounts = new CountTable();
+  /**
+   * Few attempts run at a time: an attempt counts as failed until it has succeeded, so many valid
+   * ones at once must not reach the limit.
+   */
+  readonly #queues: Readonly<Record<AttemptKind, PQueue>> = {
+    login: new PQueue({ concurrency: 2 }),
+    refresh: new PQueue({ concurrency: 4 }),
+    setup: new PQueue({ concurrency: 1 }),
   };
 
   constructor(clock: Clock) {
@@ -57,90 +61,94 @@ export class LoginThrottle {
   }
 
   /**
-   * Lets one guess through when its turn comes, or throws RateLimited. A guess that does not throw
-   * is forgotten. `account` null = only the address counts.
+   * Runs the attempt when its turn comes, or throws RateLimited. An attempt that does not throw is
+   * not counted, and resets the count of its account.
+   * @param account null = only the address counts.
    */
-  attempt<T>(kind: AttemptKind, ip: string, account: string | null, attempt: () => Promise<T>): Promise<T> {
-    return this.#lanes[kind].run(async () => {
-      const right = this.#admit(
-        `${kind} ip ${addressGroup(ip)}`,
-        account === null ? null : `${kind} account ${account.toLowerCase()}`,
-      );
+  async attempt<T>(kind: AttemptKind, ip: string, account: string | null, attempt: () => Promise<T>): Promise<T> {
+    const queue = this.#queues[kind];
+    if (queue.size >= MAX_WAITING) throw new RateLimited(SECOND);
+    return queue.add(async () => {
+      const accountKey = account === null ? null : `${kind} ${account.toLowerCase()}`;
+      const undo = this.#countFailure(`${kind} ${getAddressGroup(ip)}`, accountKey);
       const result = await attempt();
-      right();
+      undo();
       return result;
     });
   }
 
-  /** Counts a failure; what it returns takes it back. */
-  #admit(addressKey: string, accountKey: string | null): () => void {
+  /** @returns a function that takes the failure back. */
+  #countFailure(addressKey: string, accountKey: string | null): () => void {
     const now = this.#clock.now();
-    const address = this.#count(addressKey, now, MINUTE);
-    const account = accountKey === null ? null : this.#count(accountKey, now, ACCOUNT_WINDOW);
-    if (address.failures >= PER_ADDRESS) throw new RateLimited(address.resetAt - now);
-    if (account !== null && account.nextAt > now) throw new RateLimited(account.nextAt - now);
+    // The address first: an address that is blocked creates no count of an account (T2).
+    const address = this.#addresses.get(addressKey, now, MINUTE);
+    if (address.blockedUntil > now) throw new RateLimited(address.blockedUntil - now);
+    const account = accountKey === null ? null : this.#accounts.get(accountKey, now, ACCOUNT_WINDOW);
+    if (account !== null && account.blockedUntil > now) throw new RateLimited(account.blockedUntil - now);
     address.failures++;
-    if (account !== null) fail(account, now);
+    if (address.failures >= PER_ADDRESS) address.blockedUntil = address.resetAt;
+    if (account !== null) {
+      account.failures++;
+      if (account.failures >= PER_ACCOUNT) {
+        account.blockedUntil = now + Math.min(DELAY_CAP, DELAY * 2 ** (account.failures - PER_ACCOUNT));
+        account.resetAt = Math.max(account.resetAt, now + ACCOUNT_WINDOW);
+      }
+    }
     return () => {
       address.failures--;
-      if (accountKey !== null) this.#counts.delete(accountKey);
+      address.blockedUntil = 0;
+      if (accountKey !== null) this.#accounts.delete(accountKey);
     };
   }
+}
 
-  #count(key: string, now: number, windowMs: number): Count {
+interface Count {
+  failures: number;
+  /** The count restarts at 0 at this time. Epoch ms. */
+  resetAt: number;
+  /** Attempts before this time are rejected. Epoch ms. */
+  blockedUntil: number;
+}
+
+/** Failures per key, at most MAX_KEYS of them. */
+class CountTable {
+  readonly #counts = new Map<string, Count>();
+
+  /**
+   * The count of the key, a new one if it has none.
+   * @throws RateLimited when every count of a full table is blocking.
+   */
+  get(key: string, now: number, windowMs: number): Count {
     const known = this.#counts.get(key);
     if (known !== undefined && known.resetAt > now) return known;
     this.#counts.delete(key);
-    const fresh = { failures: 0, resetAt: now + windowMs, nextAt: 0 };
-    this.#counts.set(key, fresh);
-    for (const oldest of this.#counts.keys()) {
-      if (this.#counts.size <= MEMORY) break;
-      this.#counts.delete(oldest);
+    if (this.#counts.size >= MAX_KEYS) this.#dropOldest(now);
+    const count: Count = { failures: 0, resetAt: now + windowMs, blockedUntil: 0 };
+    this.#counts.set(key, count);
+    return count;
+  }
+
+  delete(key: string): void {
+    this.#counts.delete(key);
+  }
+
+  #dropOldest(now: number): void {
+    for (const [key, { blockedUntil }] of this.#counts) {
+      if (blockedUntil > now) continue;
+      this.#counts.delete(key);
+      return;
     }
-    return fresh;
+    throw new RateLimited(MINUTE);
   }
 }
 
-function fail(count: Count, now: number): void {
-  count.failures++;
-  if (count.failures < PER_ACCOUNT) return;
-  count.nextAt = now + Math.min(DELAY_CAP, DELAY * 2 ** (count.failures - PER_ACCOUNT));
-  count.resetAt = Math.max(count.resetAt, now + ACCOUNT_WINDOW);
-}
-
-/** One subscriber owns a whole /64 of IPv6. */
-function addressGroup(ip: string): string {
-  const plain = ip.replace(/^::ffff:(?=\d+\.)/, "");
-  if (!isIPv6(plain)) return plain;
-  const [head = "", tail = ""] = plain.split("::");
+/** The /64 network of an IPv6 address, because one subscriber has all of it; else the address. */
+function getAddressGroup(ip: string): string {
+  const address = ip.replace(/^::ffff:(?=\d+\.)/, "");
+  if (!isIPv6(address)) return address;
+  const [head = "", tail = ""] = address.split("::");
   const left = head.split(":").filter(Boolean);
   const right = tail.split(":").filter(Boolean);
   const zeros = Array.from({ length: Math.max(0, 8 - left.length - right.length) }, () => "0");
   return [...left, ...zeros, ...right].slice(0, 4).join(":");
-}
-
-/**
- * Few at a time, the rest in line: guesses under way count as failures, so many right ones at once
- * must not look like an attack.
- */
-class Lane {
-  #free: number;
-  readonly #line: (() => void)[] = [];
-
-  constructor(width: number) {
-    this.#free = width;
-  }
-
-  async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#line.length >= LINE) throw new RateLimited(MINUTE / 60);
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#line.push(resolve));
-    try {
-      return await work();
-    } finally {
-      const next = this.#line.shift();
-      if (next === undefined) this.#free++;
-      else next();
-    }
-  }
 }

@@ -54,7 +54,7 @@ for (const [id, schema] of Object.entries(NAMED)) names.add(schema, { id });
 const address = (id: string): string => `#/components/schemas/${id}`;
 
 /** A schema as JSON Schema 2020-12; named ones become references to the components. */
-function schemaOf(schema: z.ZodType, io: "input" | "output"): Json {
+function toJsonSchema(schema: z.ZodType, io: "input" | "output"): Json {
   const named = names.get(schema);
   if (named !== undefined) return { $ref: address(named.id) };
   const {
@@ -68,7 +68,7 @@ function schemaOf(schema: z.ZodType, io: "input" | "output"): Json {
 function components(): Json {
   const entries = Object.entries(NAMED).map(([id, schema]) => {
     const others = z.registry<{ id: string }>();
-    for (const [other, one] of Object.entries(NAMED)) if (other !== id) others.add(one, { id: other });
+    for (const [other, otherSchema] of Object.entries(NAMED)) if (other !== id) others.add(otherSchema, { id: other });
     const io = id === "Submit" ? "input" : "output";
     const {
       $schema: _,
@@ -80,7 +80,7 @@ function components(): Json {
   return Object.fromEntries(entries);
 }
 
-/** Codes that a call may answer with because of what kind of call it is. */
+/** All codes that a call may answer with: those of its kind and those of its row. */
 export function routeProblems(row: Route): ErrorCode[] {
   const general: ErrorCode[] = ["internal"];
   if (row.access !== "none") general.push("unauthenticated");
@@ -88,21 +88,23 @@ export function routeProblems(row: Route): ErrorCode[] {
   if (row.method === "post")
     general.push("invalid_request", "payload_too_large", "unsupported_media_type", "request_timeout");
   else if (row.path.startsWith("/v1/")) general.push("invalid_request");
+  // While the server stops, the store answers with this.
+  if (row.path.startsWith("/v1/")) general.push("unavailable");
   return [...new Set([...general, ...row.problems])];
 }
 
-function contentOf(answers: readonly Answer[]): Json {
+function toContent(answers: readonly Answer[]): Json {
   const content = answers.flatMap((answer): [string, Json][] => {
-    if ("schema" in answer) return [["application/json", { schema: schemaOf(answer.schema, "output") }]];
+    if ("schema" in answer) return [["application/json", { schema: toJsonSchema(answer.schema, "output") }]];
     if ("binary" in answer) return [[answer.binary, { schema: { type: "string", format: "binary" } }]];
     return "media" in answer ? [[answer.media, { schema: { type: "string" } }]] : [];
   });
   return content.length === 0 ? {} : { content: Object.fromEntries(content) };
 }
 
-function responsesOf(row: Route): Json {
+function toResponses(row: Route): Json {
   const good = Object.entries(row.answers).map(
-    ([status, answers]) => [status, { description: row.summary, ...contentOf(answers) }] as const,
+    ([status, answers]) => [status, { description: row.summary, ...toContent(answers) }] as const,
   );
   const codes = new Map<string, ErrorCode[]>();
   for (const code of routeProblems(row)) {
@@ -119,7 +121,7 @@ function responsesOf(row: Route): Json {
   return Object.fromEntries([...good, ...bad]);
 }
 
-function parametersOf(row: Route): Json[] {
+function toParameters(row: Route): Json[] {
   const inPath = [...row.path.matchAll(/:(\w+)/g)].map(([, name]) => ({
     name,
     in: "path",
@@ -137,8 +139,8 @@ function parametersOf(row: Route): Json[] {
   return [...inPath, ...inQuery, ...(row.idempotent ? [key] : [])];
 }
 
-function operationOf(row: Route): Json {
-  const parameters = parametersOf(row);
+function toOperation(row: Route): Json {
+  const parameters = toParameters(row);
   return {
     operationId: operationId(row),
     summary: row.summary,
@@ -146,8 +148,10 @@ function operationOf(row: Route): Json {
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(row.body === nothing
       ? {}
-      : { requestBody: { required: true, content: { "application/json": { schema: schemaOf(row.body, "input") } } } }),
-    responses: responsesOf(row),
+      : {
+          requestBody: { required: true, content: { "application/json": { schema: toJsonSchema(row.body, "input") } } },
+        }),
+    responses: toResponses(row),
   };
 }
 
@@ -163,7 +167,7 @@ export const toOpenapiPath = (row: Pick<Route, "path">): string => row.path.repl
 export function openapiDocument(routes: readonly Route[], version: string): Json {
   const paths: Record<string, Json> = {};
   for (const row of routes)
-    paths[toOpenapiPath(row)] = { ...paths[toOpenapiPath(row)], [row.method]: operationOf(row) };
+    paths[toOpenapiPath(row)] = { ...paths[toOpenapiPath(row)], [row.method]: toOperation(row) };
   return {
     openapi: "3.1.0",
     info: {
@@ -176,7 +180,7 @@ export function openapiDocument(routes: readonly Route[], version: string): Json
   };
 }
 
-/** The call that shows the document; it describes itself too. */
+/** The route of the document, which contains itself. */
 export function openapiRoute(others: readonly Route[]): Route {
   const row: Route = route({
     method: "get",

@@ -1,6 +1,5 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { SlipwayClient, type Session, type SessionStore } from "../../src/client/index.ts";
-import { readRetryAfter } from "../../src/client/problem.ts";
 import { openMisbehavingServer, type Handler, type MisbehavingServer } from "./misbehaving-server.ts";
 
 let stage: MisbehavingServer | undefined;
@@ -61,7 +60,7 @@ describe("retries", () => {
     expect(stage?.seen).toHaveLength(2);
   });
 
-  it("gives up after its retries, and says what the server said last", async () => {
+  it("after its last retry a call throws the server's last problem", async () => {
     const client = await open(() => ({ status: 503, body: { code: "unavailable", detail: "Not now." } }), {
       token: "slp_x",
       retries: 2,
@@ -70,16 +69,9 @@ describe("retries", () => {
     expect(stage?.seen).toHaveLength(3);
   });
 
-  it("makes a problem of any answer", async () => {
+  it("every error response becomes a SlipwayProblem", async () => {
     const client = await open(() => ({ status: 418 }));
     await expect(client.task("task_1")).rejects.toMatchObject({ code: "http_418", status: 418 });
-  });
-
-  it("reads Retry-After as seconds and as a date", () => {
-    expect(readRetryAfter("3", 0)).toBe(3_000);
-    expect(readRetryAfter("Thu, 01 Jan 1970 00:00:05 GMT", 1_000)).toBe(4_000);
-    expect(readRetryAfter("soon", 0)).toBeNull();
-    expect(readRetryAfter(null, 0)).toBeNull();
   });
 });
 
@@ -161,7 +153,7 @@ describe("shapes", () => {
     expect(stage?.seen.at(-1)?.path).toBe("/v1/tasks/..%2Fusers/events");
   });
 
-  it("tells a queued message from a follow-up task", async () => {
+  it("a queued message and a follow-up task are distinguished by kind", async () => {
     const client = await open((_seen, index) =>
       index === 0 ? { status: 202, body: { id: "m1", status: "queued" } } : { status: 201, body: { id: "task_2" } },
     );

@@ -147,7 +147,7 @@ describe("watch", () => {
     expect(kinds.at(-1)).toBe("live");
   });
 
-  it("logs in again once when the server no longer knows it, and says so when that does not help", async () => {
+  it("a refused token is renewed once; when the server refuses again, the watch throws `unauthenticated`", async () => {
     const good = new Set(["fresh"]);
     const handler: Handler = (seen, index) => {
       if (seen.path === "/v1/auth/refresh")

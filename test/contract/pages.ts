@@ -4,7 +4,9 @@ import { expect, it } from "vitest";
 import { every, PAGE_BYTES, type Page } from "../../src/core/lib/pagination.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import type { Task, TaskState } from "../../src/core/task.ts";
-import { cancel, claim, create, move, nextId, notice, ready, type Move } from "./tasks.ts";
+import { EVENT_TYPES, type TaskEvent } from "../../src/core/event.ts";
+import { toWireEvent, toWireEventJson } from "../../src/core/protocol/mapping.ts";
+import { cancel, claim, create, createCommit, move, nextId, notice, ready, type Move } from "./tasks.ts";
 
 const LARGE = "x".repeat(100_000);
 /** Number of large items of each kind; they fill more than two pages. */
@@ -59,6 +61,36 @@ export function pagesContract(get: () => Store): void {
     expect(await seqs(5, 100)).toEqual([[], false]);
   });
 
+  it("[F2] the JSON of an event row is the event's JSON, for every type, with unicode, escapes and large data", async () => {
+    const texts = [
+      "naïve ☃ 👩‍🚀 𝒳",
+      'quote " backslash \\ / slash',
+      "\0\u0001\u001f\n\r\t\u2028\u2029",
+      "\ud800 lone",
+      LARGE,
+    ];
+    const task = await create(get());
+    const commit = createCommit(task, claim, ready, ...EVENT_TYPES.map((type) => notice(type)));
+    const types = EVENT_TYPES.filter((type) => type !== "task.submitted" && type !== "task.state");
+    const events = commit.events.map((event, i): TaskEvent => {
+      if (event.type !== "notice") return event;
+      const text = texts[i % texts.length];
+      const nested = { __proto__x: [null, true, -0.5, 1e21, {}, []], "": texts[(i + 1) % texts.length] };
+      // The fields that the projections of messages and tool calls read.
+      const projected = { id: `id${i}`, role: "assistant", content: [{ type: "text", text }], name: "bash", input: {} };
+      return { ...event, type: types[i % types.length]!, workerSeq: i, data: { ...projected, text, nested } };
+    });
+    expect(new Set(events.map(({ type }) => type)).size).toBe(EVENT_TYPES.length - 1);
+    expect(await get().commit({ ...commit, events })).not.toBeNull();
+    const read = await get().events(task.id, 0, 100);
+    const rows = await get().eventRows(task.id, 0, 100);
+    expect(rows.more).toBe(read.more);
+    expect(rows.items.map(toWireEventJson)).toEqual(read.items.map((event) => JSON.stringify(toWireEvent(event))));
+    for (const row of rows.items) expect(row.dataBytes).toBe(Buffer.byteLength(row.data));
+    expect((await get().eventRows(task.id, 3, 2)).items.map(({ seq }) => seq)).toEqual([4, 5]);
+    expect(await get().eventRows("task_none", 0, 10)).toEqual({ items: [], more: false });
+  });
+
   it("[F6] large events, messages and tool calls of a task are read in bounded pages", async () => {
     const { id, seq } = await move(
       get(),
@@ -75,6 +107,7 @@ export function pagesContract(get: () => Store): void {
     expect(log).toEqual(Array.from({ length: seq }, (_, i) => i + 1));
     // The first page has three small events too.
     expect((await get().events(id, 0, 1_000)).items).toHaveLength(3 + FULL);
+    expect((await get().eventRows(id, 0, 1_000)).items).toHaveLength(3 + FULL);
     const messages = await readPages((last: { seq: number } | null) => get().messages(id, afterSeq(last), 1_000), FULL);
     expect(messages.map((row) => row.seq)).toEqual(wanted);
     const calls = await readPages((last: { seq: number } | null) => get().toolCalls(id, afterSeq(last), 1_000), FULL);

@@ -1,5 +1,5 @@
 import { connect, type Socket } from "node:net";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { SlipwayError } from "../../src/core/error.ts";
 import { BODY_LIMIT } from "../../src/core/protocol/rest.ts";
 import { openApiServer, REPO, type Asked, type ApiServer } from "./api-server.ts";
@@ -33,7 +33,7 @@ describe("[S6] what is not HTTP", () => {
     "another protocol": `\x16\x03\x01\x02\x00\x01\x00`,
   };
   for (const [name, text] of Object.entries(smuggles)) {
-    test(`${name} is 400`, async () => {
+    it(`${name} is 400`, async () => {
       const answered = await api.raw(text);
       expect(statusOf(answered), answered).toBe(400);
       expect(answered.split("HTTP/1.1 ")).toHaveLength(2);
@@ -41,7 +41,7 @@ describe("[S6] what is not HTTP", () => {
     });
   }
 
-  test("a refusal of the parser is a problem document too", async () => {
+  it("a refusal of the parser is a problem document too", async () => {
     const answered = await api.raw("nonsense\r\n\r\n");
     expect(answered).toContain("application/problem+json");
     expect(codeOf(answered)).toBe("invalid_request");
@@ -49,12 +49,12 @@ describe("[S6] what is not HTTP", () => {
 });
 
 describe("[S6] slow and many", () => {
-  test("headers that never end are 408", async () => {
+  it("headers that never end are 408", async () => {
     const answered = await api.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow:");
     expect([statusOf(answered), codeOf(answered)]).toEqual([408, "request_timeout"]);
   });
 
-  test("a body that never comes is 408", async () => {
+  it("a body that never comes is 408", async () => {
     const answered = await api.raw(
       `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"name":`,
     );
@@ -63,7 +63,7 @@ describe("[S6] slow and many", () => {
     await alive();
   });
 
-  test("a body that breaks off changes nothing and leaves no error in the diary", async () => {
+  it("a body that breaks off changes nothing and leaves no error in the diary", async () => {
     const before = api.lines.filter((line) => line.level === "error").length;
     const socket = connect(api.port, "127.0.0.1");
     socket.write(
@@ -76,7 +76,7 @@ describe("[S6] slow and many", () => {
     expect(api.lines.filter((line) => line.level === "error")).toHaveLength(before);
   });
 
-  test("10,000 headers, one of 64 KiB, and 101 small ones are 431; 100 pass", async () => {
+  it("10,000 headers, one of 64 KiB, and 101 small ones are 431; 100 pass", async () => {
     const many = (count: number) => Array.from({ length: count }, (_, i) => `X-${i}: 1\r\n`).join("");
     const get = (headers: string) => api.raw(`GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${headers}\r\n`);
     for (const headers of [many(10_000), `X: ${"a".repeat(65_536)}\r\n`, many(99)]) {
@@ -86,7 +86,7 @@ describe("[S6] slow and many", () => {
     expect(statusOf(await get(many(98)))).toBe(200);
   });
 
-  test("a token of a megabyte is 431, one of 9 KB is 401", async () => {
+  it("a token of a megabyte is 431, one of 9 KB is 401", async () => {
     const answered = await api.raw(
       `GET /v1/me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${"x".repeat(1_000_000)}\r\n\r\n`,
     );
@@ -94,7 +94,7 @@ describe("[S6] slow and many", () => {
     expect((await api.call("GET", "/v1/me", { token: "x".repeat(9_000) })).status).toBe(401);
   });
 
-  test("more connections than allowed are dropped, and the rest are served", async () => {
+  it("more connections than allowed are dropped, and the rest are served", async () => {
     const small = await openApiServer({ limits: { connections: 3 } });
     try {
       const held = await Promise.all(
@@ -153,20 +153,20 @@ describe("[S6] bodies", () => {
     ],
   };
   for (const [name, [asked, status, code]] of Object.entries(bad)) {
-    test(`${name} is ${status}`, async () => {
+    it(`${name} is ${status}`, async () => {
       const answered = await submit(asked);
       expect([answered.status, answered.body.code]).toEqual([status, code]);
       await alive();
     });
   }
 
-  test("exactly the limit is read", async () => {
+  it("exactly the limit is read", async () => {
     const frame = JSON.stringify({ repo: REPO, prompt: "" }).length;
     const answered = await submit({ raw: JSON.stringify({ repo: REPO, prompt: "" }) + " ".repeat(BODY_LIMIT - frame) });
     expect(answered.body.errors).toMatchObject([{ path: "prompt" }]);
   });
 
-  test("a body without end in chunks is 413, and the connection ends by itself", async () => {
+  it("a body without end in chunks is 413, and the connection ends by itself", async () => {
     const chunk = `10000\r\n${"a".repeat(0x10000)}\r\n`;
     const answered = await api.raw(
       `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n${chunk.repeat(8)}`,
@@ -175,12 +175,12 @@ describe("[S6] bodies", () => {
     await alive();
   });
 
-  test("a byte order mark is no harm", async () => {
+  it("a byte order mark is no harm", async () => {
     const answered = await api.call("POST", "/v1/tokens", { token, raw: `\ufeff${JSON.stringify({ name: "bom" })}` });
     expect(answered.status).toBe(201);
   });
 
-  test("keys that mean something to JavaScript are unknown fields, once or twice, at any depth", async () => {
+  it("keys that mean something to JavaScript are unknown fields, once or twice, at any depth", async () => {
     const raws = [
       `{"repo":"${REPO}","prompt":"x","__proto__":{"role":"admin"}}`,
       `{"repo":"${REPO}","prompt":"x","__proto__":1,"__proto__":{"isAdmin":true}}`,
@@ -196,7 +196,7 @@ describe("[S6] bodies", () => {
     expect(({} as Record<string, unknown>)["isAdmin"]).toBeUndefined();
   });
 
-  test("unknown fields are refused by name, wherever they stand", async () => {
+  it("unknown fields are refused by name, wherever they stand", async () => {
     const body = {
       repo: REPO,
       prompt: "x",
@@ -222,7 +222,7 @@ describe("[S6] bodies", () => {
 });
 
 describe("[S6] addresses", () => {
-  test("what is not there is 404, another method is 405 and says which", async () => {
+  it("what is not there is 404, another method is 405 and says which", async () => {
     for (const path of ["/", "/v1", "/v1/", "/v2/tasks", "/v1/Tasks", "/v1/tasks/", "/wp-login.php", "/v1/stream"]) {
       expect((await api.call("GET", path, { token })).body.code, path).toBe("not_found");
     }
@@ -233,7 +233,7 @@ describe("[S6] addresses", () => {
     expect(statusOf(await api.raw(`TRACE /v1/me HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`))).toBe(405);
   });
 
-  test("[S2] ids that are none are 404 before the store is asked", async () => {
+  it("[S2] ids that are none are 404 before the store is asked", async () => {
     let asked = 0;
     const store = new Proxy(api.store, {
       get(target, key, receiver) {
@@ -274,12 +274,12 @@ describe("[S6] addresses", () => {
     }
   });
 
-  test("an address that does not decode is 400", async () => {
+  it("an address that does not decode is 400", async () => {
     const answered = await api.raw(`GET /v1/tasks/%zz HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
     expect([statusOf(answered), codeOf(answered)]).toEqual([400, "invalid_request"]);
   });
 
-  test("a path that climbs is 404", async () => {
+  it("a path that climbs is 404", async () => {
     for (const path of ["/v1/tasks/../../etc/passwd", "//v1/me", "/v1/./me", "http://evil/v1/nothing", "*"]) {
       const answered = await api.raw(`GET ${path} HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
       expect([400, 404], answered).toContain(statusOf(answered));
@@ -288,7 +288,7 @@ describe("[S6] addresses", () => {
 });
 
 describe("headers", () => {
-  test("every answer carries the security headers, an id, and nothing about the software", async () => {
+  it("every answer carries the security headers, an id, and nothing about the software", async () => {
     const answers = [
       await api.call("GET", "/healthz"),
       await api.call("GET", "/v1/me"),
@@ -308,12 +308,12 @@ describe("headers", () => {
     for (const { headers } of answers.slice(1)) expect(headers.get("cache-control")).toBe("no-store");
   });
 
-  test("Host is never believed", async () => {
+  it("Host is never believed", async () => {
     const answered = await api.raw("GET /v1/me HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
     expect(answered).not.toContain("evil.example");
   });
 
-  test("other origins only when they are on the list, and only they", async () => {
+  it("other origins only when they are on the list, and only they", async () => {
     const mine = await openApiServer({ deps: { origins: ["https://app.example.com"] } });
     try {
       const preflight = (origin: string) =>
@@ -342,7 +342,7 @@ describe("headers", () => {
 });
 
 describe("when it is our own fault", () => {
-  test("the cause is in the diary with the request's id, and not in the answer", async () => {
+  it("the cause is in the diary with the request's id, and not in the answer", async () => {
     const secret = "SELECT the inside of the database";
     const service = { ...api.harness.coordinator.tasks, submit: () => Promise.reject(new Error(secret)) };
     const mine = await openApiServer({ deps: { tasks: service } });
@@ -362,7 +362,7 @@ describe("when it is our own fault", () => {
     }
   });
 
-  test("our own coded errors with a 500 keep their words to themselves too", async () => {
+  it("our own coded errors with a 500 keep their words to themselves too", async () => {
     const service = {
       ...api.harness.coordinator.tasks,
       submit: () => Promise.reject(new SlipwayError("newer_schema", "/secret/path")),
@@ -381,7 +381,7 @@ describe("when it is our own fault", () => {
     }
   });
 
-  test("each request is in the diary once, without its query and without its token", async () => {
+  it("each request is in the diary once, without its query and without its token", async () => {
     const before = api.lines.length;
     const answered = await api.call("GET", "/v1/tasks?q=what-people-typed", { token });
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -1,5 +1,5 @@
 /** The store port: the log of every task, and the reads that the product needs. */
-import type { EventData, TaskEvent } from "../event.ts";
+import type { EventData, EventRow, TaskEvent } from "../event.ts";
 import type { Page } from "../lib/pagination.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../task.ts";
 import type { Transcripts } from "./transcripts.ts";
@@ -121,7 +121,12 @@ export interface Store extends Transcripts {
   changes(userId: string | null, afterRev: number, limit: number): Promise<Page<Task>>;
   /** Events with a seq above `afterSeq`, in order. */
   events(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
-  /** The same, without events that workers sent. */
+  /**
+   * The same events, their data as JSON text that was not parsed. A page is bounded by the bytes of
+   * that text.
+   */
+  eventRows(taskId: string, afterSeq: number, limit: number): Promise<Page<EventRow>>;
+  /** The events without those that workers sent. */
   eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>>;
   /** Messages with a seq above `afterSeq`, in order. */
   messages(taskId: string, afterSeq: number, limit: number): Promise<Page<MessageRow>>;

@@ -1,6 +1,6 @@
 /** Maps stored tasks and events to their wire form. */
 import { remainingBudget } from "../budget.ts";
-import type { TaskEvent } from "../event.ts";
+import type { EventRow, TaskEvent } from "../event.ts";
 import type { Task, Wait } from "../task.ts";
 import type { WireEvent, WireTask } from "./rest.ts";
 
@@ -15,6 +15,12 @@ function isoOrNull(at: number | null): string | null {
 export function toWireEvent(event: TaskEvent): WireEvent {
   const { taskId, seq, at, attempt, type, from, to, data } = event;
   return { taskId, seq, at: toIsoTime(at), attempt, type, from, to, data };
+}
+
+/** The JSON of `toWireEvent` for the same event; the data is inserted as the text that is stored. */
+export function toWireEventJson({ taskId, seq, at, attempt, type, from, to, data }: EventRow): string {
+  const fields = JSON.stringify({ taskId, seq, at: toIsoTime(at), attempt, type, from, to });
+  return `${fields.slice(0, -1)},"data":${data}}`;
 }
 
 /**

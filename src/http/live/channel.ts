@@ -1,14 +1,15 @@
 /**
- * A room: everyone who follows one feed, and how far each has come.
+ * A channel: the subscribers of one feed and how far each has read.
  *
- * H1 Those at the head have all seen the same: they share one frame per flush, its bytes made once.
- * H2 Everyone else is a laggard: it reads its own pages from the store until it has seen what the
- *    head has seen, then joins.
- * H3 Between a laggard's last read and its place at the head there is no await, so nothing is
- *    missed and nothing comes twice.
- * H4 Nothing is queued per member: one whose socket is full keeps only its cursor and reads on when
- *    the socket has drained.
- * H5 The head's cursor exists only while someone stands there; the first laggard that reaches the
+ * H1 Subscribers at the tail have seen the same items: they share one frame per flush, which is
+ *    encoded once.
+ * H2 A subscriber that is catching up reads its own pages from the store until it has seen what the
+ *    tail has seen, then joins the tail.
+ * H3 Between the last read of such a subscriber and its place at the tail there is no await, so it
+ *    misses no item and sees none twice.
+ * H4 Nothing is queued per subscriber: one whose socket is full keeps only its cursor and reads on
+ *    when the socket has drained.
+ * H5 The tail has a cursor only while a subscriber is there; the first subscriber that reaches the
  *    end of the feed sets it.
  */
 import { isAbort, errorMessage } from "../../core/error.ts";
@@ -16,33 +17,40 @@ import type { Page } from "../../core/lib/pagination.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { ServerFrame } from "../../core/protocol/stream.ts";
 
-/** Where frames go: one socket. `send` must not throw. */
+/** The sending half of one socket. `send` must not throw. */
 export interface FrameSink {
   send(frame: string | Buffer): void;
-  /** Bytes that were sent but have not left this process. */
+  /** Bytes passed to `send` that this process still holds. */
   buffered(): number;
   close(code: number, reason: string): void;
 }
 
-/** One entry of a feed, as the wire shows it. */
+/** One entry of a feed as it goes over the wire. */
 export interface FeedItem {
   readonly cursor: number;
   readonly json: string;
+  /** Length of `json` in UTF-8. */
+  readonly bytes: number;
 }
 
 /**
- * Items after a cursor in ascending order, at most `limit`: a consistent view of what is committed.
- * Empty only at the end.
+ * Reads at most `limit` items after a cursor in ascending order, as one consistent view of what is
+ * committed. The page is empty only at the end of the feed.
  */
 export type Feed = (after: number, limit: number) => Promise<Page<FeedItem>>;
 
+/** At the tail the cursor of the channel is the subscriber's cursor. */
+export type SubscriberPosition =
+  | { readonly state: "catching_up"; readonly cursor: number }
+  | { readonly state: "tail" }
+  | { readonly state: "left" };
+
 export interface Subscriber {
   readonly sink: FrameSink;
-  /** Ends the whole connection: it does not read what it asked for. */
+  /** Ends the whole connection, because its client does not read. */
   readonly tooSlow: () => void;
-  /** Meaningful only while it is a laggard; at the head the room's cursor counts. */
-  cursor: number;
-  live: boolean;
+  /** `left` is final. */
+  position: SubscriberPosition;
 }
 
 export interface ChannelContext {
@@ -50,25 +58,25 @@ export interface ChannelContext {
   readonly log: Pick<Log, "warn">;
   /** Aborted when the hub closes. */
   readonly signal: AbortSignal;
-  /** A member that is behind and whose socket takes nothing for this long is too slow. */
+  /** A subscriber whose full socket drains nothing for this long is too slow. */
   readonly stallMs: number;
-  /** Least time between two frames of one room, in ms; the first after a rest goes at once. */
+  /** Least time between two frames of the channel, in ms; the first after a pause is sent at once. */
   readonly gapMs: number;
 }
 
-/** Items per read, and so per frame (rule F5). */
+/** Maximum items per read, and so per frame (rule F5). */
 const PAGE_ITEMS = 1_000;
-/** A frame is closed when it has grown to this. A single item may be larger. */
+/** A frame ends with the item that brings it to this size. */
 const FRAME_BYTES = 256 * 1024;
-/** Above this a socket is not fed. */
+/** No frame is sent to a socket that holds more bytes than this. */
 const SOFT_BYTES = 1024 * 1024;
-/** A full socket is fed again below this. */
+/** Sending to a full socket resumes at this many bytes. */
 const LOW_BYTES = 256 * 1024;
-/** Above this a socket is cut. */
+/** A connection that holds more bytes than this is closed. */
 const HARD_BYTES = 8 * 1024 * 1024;
-/** Above this a socket gets no deltas: they are the first to go (rule F4). */
+/** No delta is sent to a socket that holds more bytes than this (rule F4). */
 const DELTA_BYTES = 64 * 1024;
-/** Most text of one delta frame, in characters. */
+/** Maximum text of one delta frame, in characters. */
 const DELTA_TEXT = 64 * 1024;
 const DRAIN_MS = { first: 10, longest: 250 };
 const RETRY_MS = 1_000;
@@ -77,13 +85,14 @@ export class Channel {
   readonly #topic: string;
   readonly #feed: Feed;
   readonly #context: ChannelContext;
-  readonly #members = new Set<Subscriber>();
-  readonly #head = new Set<Subscriber>();
+  readonly #subscribers = new Set<Subscriber>();
+  readonly #tail = new Set<Subscriber>();
+  /** Null while the tail is empty (H5). */
   #cursor: number | null = null;
   #dirty = false;
-  #pumping = false;
+  #flushing = false;
   #delta: { readonly messageId: string; text: string } | null = null;
-  #whispering = false;
+  #sendingDeltas = false;
 
   constructor(topic: string, feed: Feed, context: ChannelContext) {
     this.#topic = topic;
@@ -92,49 +101,50 @@ export class Channel {
   }
 
   get empty(): boolean {
-    return this.#members.size === 0;
+    return this.#subscribers.size === 0;
   }
 
-  /** From now on the member gets everything after its cursor. */
-  join(member: Subscriber): void {
-    this.#members.add(member);
-    void this.#catchUp(member);
+  /** Sends everything after the subscriber's cursor until it leaves. */
+  join(subscriber: Subscriber): void {
+    this.#subscribers.add(subscriber);
+    void this.#catchUp(subscriber);
   }
 
   /** Idempotent. */
-  leave(member: Subscriber): void {
-    member.live = false;
-    this.#members.delete(member);
-    this.#stepDown(member);
+  leave(subscriber: Subscriber): void {
+    subscriber.position = { state: "left" };
+    this.#subscribers.delete(subscriber);
+    this.#removeFromTail(subscriber);
   }
 
   /**
-   * The feed may have grown. Cheap to call: many calls within one gap are one read and one frame.
+   * Reports that the feed may have grown. Calls within one gap share one read and one frame.
+   * @param seq cursor of the newest item, if known.
    */
   notify(seq?: number): void {
     if (this.#cursor === null || (seq !== undefined && seq <= this.#cursor)) return;
     this.#dirty = true;
-    if (!this.#pumping) void this.#pump();
+    if (!this.#flushing) void this.#flushWhileDirty();
   }
 
-  /** Text on its way to the screen, for those at the head whose socket is nearly empty. */
+  /** Sends text of a message in progress to subscribers at the tail whose socket is nearly empty. */
   publishDelta(messageId: string, text: string): void {
     if (this.#cursor === null) return;
     if (this.#delta !== null && this.#delta.messageId !== messageId) this.#sendDelta();
     if (this.#delta === null) this.#delta = { messageId, text: text.slice(0, DELTA_TEXT) };
     else if (this.#delta.text.length + text.length <= DELTA_TEXT) this.#delta.text += text;
-    if (!this.#whispering) void this.#pumpDeltas();
+    if (!this.#sendingDeltas) void this.#sendDeltas();
   }
 
-  // ---------------------------------------------------------------- the head
+  // ---------------------------------------------------------------- the tail
 
-  async #pump(): Promise<void> {
+  async #flushWhileDirty(): Promise<void> {
     const { clock, log, signal, gapMs } = this.#context;
-    this.#pumping = true;
+    this.#flushing = true;
     try {
       while (this.#dirty) {
         this.#dirty = false;
-        // The poll tries again; until then the members only wait.
+        // The next poll retries; until then the subscribers wait.
         await this.#flush().catch((error: unknown) =>
           log.warn({ topic: this.#topic, error: errorMessage(error) }, "a feed could not be read"),
         );
@@ -143,7 +153,7 @@ export class Channel {
     } catch (error) {
       if (!isAbort(error)) throw error;
     } finally {
-      this.#pumping = false;
+      this.#flushing = false;
     }
   }
 
@@ -154,7 +164,7 @@ export class Channel {
       const { items, more } = await this.#feed(from, PAGE_ITEMS);
       if (this.#cursor !== from) continue;
       if (items.length > 0) this.#sendDelta();
-      for (const frame of framesOf(this.#topic, items)) {
+      for (const frame of encodeFrames(this.#topic, items)) {
         this.#deliver(frame.bytes);
         if (this.#cursor === null) return;
         this.#cursor = frame.cursor;
@@ -166,25 +176,25 @@ export class Channel {
 
   #deliver(bytes: Buffer): void {
     const cursor = this.#cursor;
-    for (const member of this.#head) {
-      if (member.sink.buffered() <= SOFT_BYTES) {
-        member.sink.send(bytes);
+    for (const subscriber of this.#tail) {
+      if (subscriber.sink.buffered() <= SOFT_BYTES) {
+        subscriber.sink.send(bytes);
       } else if (cursor !== null) {
-        member.cursor = cursor;
-        this.#stepDown(member);
-        void this.#catchUp(member);
+        subscriber.position = { state: "catching_up", cursor };
+        this.#removeFromTail(subscriber);
+        void this.#catchUp(subscriber);
       }
     }
   }
 
-  #stepDown(member: Subscriber): void {
-    this.#head.delete(member);
-    if (this.#head.size === 0) this.#cursor = null;
+  #removeFromTail(subscriber: Subscriber): void {
+    this.#tail.delete(subscriber);
+    if (this.#tail.size === 0) this.#cursor = null;
   }
 
-  async #pumpDeltas(): Promise<void> {
+  async #sendDeltas(): Promise<void> {
     const { clock, signal, gapMs } = this.#context;
-    this.#whispering = true;
+    this.#sendingDeltas = true;
     try {
       while (this.#delta !== null) {
         this.#sendDelta();
@@ -193,7 +203,7 @@ export class Channel {
     } catch (error) {
       if (!isAbort(error)) throw error;
     } finally {
-      this.#whispering = false;
+      this.#sendingDeltas = false;
     }
   }
 
@@ -203,21 +213,23 @@ export class Channel {
     this.#delta = null;
     const frame: ServerFrame = { type: "delta", topic: this.#topic, messageId: delta.messageId, text: delta.text };
     const bytes = Buffer.from(JSON.stringify(frame));
-    for (const { sink } of this.#head) if (sink.buffered() <= DELTA_BYTES) sink.send(bytes);
+    for (const { sink } of this.#tail) if (sink.buffered() <= DELTA_BYTES) sink.send(bytes);
   }
 
-  // ---------------------------------------------------------------- laggards
+  // ---------------------------------------------------------------- catching up
 
-  async #catchUp(member: Subscriber): Promise<void> {
+  async #catchUp(subscriber: Subscriber): Promise<void> {
     const { clock, log, signal, gapMs } = this.#context;
-    while (member.live && !signal.aborted) {
+    while (!signal.aborted) {
       try {
-        if (!(await this.#drained(member))) return;
-        const from = member.cursor;
+        if (!(await this.#waitForDrain(subscriber))) return;
+        const from = getCursor(subscriber);
+        if (from === null) return;
         const { items, more } = await this.#feed(from, PAGE_ITEMS);
-        if (!member.live || this.#advance(member, items, !more)) return;
-        // Also the turn of everyone else: a long log is read in pages.
-        await clock.sleep(member.cursor === from ? gapMs : 0, signal);
+        const cursor = getCursor(subscriber);
+        if (cursor === null || this.#advance(subscriber, cursor, items, !more)) return;
+        // A pause after each page lets other subscribers read: a long log takes many pages.
+        await clock.sleep(getCursor(subscriber) === from ? gapMs : 0, signal);
       } catch (error) {
         if (isAbort(error)) return;
         log.warn({ topic: this.#topic, error: errorMessage(error) }, "a feed could not be read");
@@ -227,50 +239,54 @@ export class Channel {
   }
 
   /**
-   * Sends what was read and takes the member to the head if that is where it now is. Without an
-   * await (H3). @returns true at the head.
+   * Sends the items that were read and moves the subscriber to the tail if it has seen the same
+   * items now. Synchronous (H3). @returns true at the tail.
    */
-  #advance(member: Subscriber, items: readonly FeedItem[], atEnd: boolean): boolean {
-    const head = this.#cursor;
-    // What is beyond the head comes to everyone with the next flush.
-    const mine = head === null ? items : items.filter((item) => item.cursor <= head);
-    for (const frame of framesOf(this.#topic, mine)) {
-      if (member.sink.buffered() > SOFT_BYTES) return false;
-      member.sink.send(frame.bytes);
-      member.cursor = frame.cursor;
+  #advance(subscriber: Subscriber, from: number, items: readonly FeedItem[], atEnd: boolean): boolean {
+    const tailCursor = this.#cursor;
+    // Items after the tail's cursor are sent to all by the next flush.
+    const unseen = tailCursor === null ? items : items.filter((item) => item.cursor <= tailCursor);
+    let cursor = from;
+    for (const frame of encodeFrames(this.#topic, unseen)) {
+      if (subscriber.sink.buffered() > SOFT_BYTES) return false;
+      subscriber.sink.send(frame.bytes);
+      cursor = frame.cursor;
+      subscriber.position = { state: "catching_up", cursor };
     }
-    if (head === null) {
+    if (tailCursor === null) {
       if (!atEnd) return false;
-    } else if (mine.length < items.length && member.cursor < head) {
-      // The read saw beyond the head, so it saw all that is before it.
-      member.cursor = head;
-    } else if (member.cursor !== head) {
+    } else if (unseen.length < items.length && cursor < tailCursor) {
+      // The read saw items after the tail's cursor, so it saw all items before it.
+      cursor = tailCursor;
+    } else if (cursor !== tailCursor) {
       this.notify();
       return false;
     }
-    this.#head.add(member);
-    this.#cursor = member.cursor;
-    // A hint that came while nobody stood at the head was not heard.
-    if (head === null) this.notify();
+    subscriber.position = { state: "tail" };
+    this.#tail.add(subscriber);
+    this.#cursor = cursor;
+    // Hints are ignored while the tail is empty: one may have come during the read.
+    if (tailCursor === null) this.notify();
     return true;
   }
 
-  /** Waits until the socket can be fed. False when the member left or was cut. */
-  async #drained(member: Subscriber): Promise<boolean> {
+  /** Waits until the socket takes frames. False when the subscriber left or was too slow. */
+  async #waitForDrain(subscriber: Subscriber): Promise<boolean> {
     const { clock, signal, stallMs } = this.#context;
-    let last = member.sink.buffered();
-    if (last <= SOFT_BYTES) return member.live;
-    let movedAt = clock.now();
-    for (let pause = DRAIN_MS.first; member.live; pause = Math.min(pause * 2, DRAIN_MS.longest)) {
-      const now = member.sink.buffered();
+    const { sink } = subscriber;
+    let last = sink.buffered();
+    if (last <= SOFT_BYTES) return hasJoined(subscriber);
+    let drainedAt = clock.now();
+    for (let pause = DRAIN_MS.first; hasJoined(subscriber); pause = Math.min(pause * 2, DRAIN_MS.longest)) {
+      const now = sink.buffered();
       if (now <= LOW_BYTES) return true;
       if (now < last) {
-        movedAt = clock.now();
+        drainedAt = clock.now();
         pause = DRAIN_MS.first;
       }
       last = now;
-      if (now > HARD_BYTES || clock.now() - movedAt >= stallMs) {
-        member.tooSlow();
+      if (now > HARD_BYTES || clock.now() - drainedAt >= stallMs) {
+        subscriber.tooSlow();
         return false;
       }
       await clock.sleep(pause, signal);
@@ -279,11 +295,17 @@ export class Channel {
   }
 }
 
-/**
- * `events` frames of items in order, each closed when it is large enough; made one by one, as they
- * are asked for.
- */
-function* framesOf(
+function hasJoined({ position }: Subscriber): boolean {
+  return position.state !== "left";
+}
+
+/** Null when the subscriber is not catching up. */
+function getCursor({ position }: Subscriber): number | null {
+  return position.state === "catching_up" ? position.cursor : null;
+}
+
+/** Yields `events` frames of the items in order. A frame is encoded when it is requested. */
+function* encodeFrames(
   topic: string,
   items: readonly FeedItem[],
 ): Generator<{ readonly bytes: Buffer; readonly cursor: number }> {
@@ -292,7 +314,7 @@ function* framesOf(
   let size = 0;
   for (const [index, item] of items.entries()) {
     parts.push(item.json);
-    size += item.json.length;
+    size += item.bytes;
     if (size < FRAME_BYTES && index < items.length - 1) continue;
     yield { bytes: Buffer.from(`${opening}${parts.join(",")}],"cursor":${item.cursor}}`), cursor: item.cursor };
     parts = [];

@@ -1,77 +1,74 @@
 /**
- * Cursor subscriptions -> batched frames. A hint only says "look again": every frame is made of
- * what the store holds, so a frame can show nothing that was not committed (rule F2), and a lost
- * hint costs latency (the poll), never data.
+ * Turns subscriptions with a cursor into batched frames. A hint carries no data: every frame is
+ * built from what the store returns, so a frame contains only committed data (rule F2), and a lost
+ * hint costs latency (until the next poll), never data.
  */
 import { setMaxListeners } from "node:events";
 import { coerceError, isAbort, errorMessage } from "../../core/error.ts";
+import type { EventRow } from "../../core/event.ts";
 import type { Store } from "../../core/ports/store.ts";
-import { Channel, type Feed, type Subscriber, type FrameSink } from "./channel.ts";
+import { Channel, type Feed, type FeedItem, type Subscriber, type FrameSink } from "./channel.ts";
 import type { Task } from "../../core/task.ts";
-import { toWireEvent } from "../../core/protocol/mapping.ts";
+import { toWireEventJson } from "../../core/protocol/mapping.ts";
 import { type WireTask } from "../../core/protocol/rest.ts";
 import type { Bus, Clock, Log } from "../../core/ports/runtime.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import { CLOSE_CODES, type ServerFrame } from "../../core/protocol/stream.ts";
 
-export type { FrameSink } from "./channel.ts";
-
 export interface HubTiming {
-  /** Least time between two frames of a task's log. */
+  /** Least time between two frames of a task's log, in ms. */
   readonly logGapMs: number;
-  /**
-   * The same for lists of tasks, whose items are larger and change with every event of every task.
-   */
+  /** The same for task lists, whose items are larger and change with every event of every task. */
   readonly listGapMs: number;
-  /** How long a lost hint can stay unnoticed. */
+  /** Longest delay, in ms, that a lost hint causes. */
   readonly pollMs: number;
-  /** A reader that is behind and takes nothing for this long is cut. */
+  /** A client whose full socket drains nothing for this long, in ms, is disconnected. */
   readonly stallMs: number;
 }
-export const HUB_TIMING: HubTiming = { logGapMs: 16, listGapMs: 100, pollMs: 3_000, stallMs: 30_000 };
+const HUB_TIMING: HubTiming = { logGapMs: 16, listGapMs: 100, pollMs: 3_000, stallMs: 30_000 };
 
 export interface HubDeps {
-  readonly store: Pick<Store, "task" | "events" | "changes">;
+  readonly store: Pick<Store, "task" | "eventRows" | "changes">;
   readonly bus: Pick<Bus, "onHint" | "onDelta">;
-  /** The task as the wire shows it now. */
+  /** Converts a task to its current wire form. */
   readonly view: (task: Task) => Promise<WireTask>;
   readonly clock: Clock;
   readonly log: Pick<Log, "warn">;
   readonly timing?: Partial<HubTiming>;
 }
 
-/** What one socket follows. */
+/** The subscriptions of one socket. */
 export interface HubConnection {
   /**
-   * Follows a topic from after a cursor (null = from its beginning); a topic that is followed
-   * already begins again there. Answers with a `subscribed` or an `error` frame: `not_found` (also
-   * for what the person may not see), `invalid_cursor`, `too_many_subscriptions`. Resolves when it
-   * has answered; never rejects.
+   * Subscribes to a topic after a cursor (null = from its beginning); a second subscription to the
+   * same topic replaces the first. Sends a `subscribed` or an `error` frame: `not_found` (also for
+   * a topic that the user may not see), `invalid_cursor`, `too_many_subscriptions`. Resolves when
+   * that frame is sent; never rejects.
    */
   subscribe(topic: string, after: number | null): Promise<void>;
-  /** Idempotent; no frame of that topic is sent after it. */
+  /** Idempotent; no frame of the topic follows. */
   unsubscribe(topic: string): void;
-  /** Idempotent; no frame at all is sent after it. The sink is the caller's to close. */
+  /** Idempotent; no frame follows. The caller closes the sink. */
   close(): void;
 }
 
 export interface Hub {
-  connect(person: Identity, sink: FrameSink): HubConnection;
-  /** Rooms that someone is in. */
+  connect(identity: Identity, sink: FrameSink): HubConnection;
+  /** Number of channels with subscribers. */
   channels(): number;
-  /** Stops feeding everyone. Sinks are their owners' to close. */
+  /** Stops all channels. The callers of `connect` close their sinks. */
   close(): void;
 }
 
 export const SUBSCRIPTIONS_PER_CONNECTION = 200;
-/** Rooms polled before others get their turn. */
+/** Channels polled before the event loop gets a turn. */
 const POLL_BATCH = 50;
 
 /**
- * Topics: `task:<id>`, `tasks` (one's own), `tasks:all` (operators and admins). Keys name the room
- * behind a topic.
+ * Topics: `task:<id>`, `tasks` (the user's own), `tasks:all` (operators and admins). A key names
+ * the channel of a topic; `tasks` has one channel per user.
  */
-const keyOf = { log: (taskId: string) => `task:${taskId}`, own: (userId: string) => `own:${userId}`, all: "all" };
+const channelKey = { log: (taskId: string) => `task:${taskId}`, own: (userId: string) => `own:${userId}`, all: "all" };
 
 interface ChannelTarget {
   readonly key: string;
@@ -80,165 +77,200 @@ interface ChannelTarget {
 }
 
 export function openHub(deps: HubDeps): Hub {
-  const { bus, clock, log } = deps;
-  const timing: HubTiming = { ...HUB_TIMING, ...deps.timing };
-  const stopped = new AbortController();
-  const { signal } = stopped;
-  // Every room that rests waits for it too.
-  setMaxListeners(0, signal);
-  const rooms = new Map<string, Channel>();
-  const locate = locator(deps, timing);
+  return new ChannelHub(deps);
+}
 
-  function roomOf(place: ChannelTarget, topic: string): Channel {
-    const known = rooms.get(place.key);
-    if (known !== undefined) return known;
-    const room = new Channel(topic, place.feed, { clock, log, signal, stallMs: timing.stallMs, gapMs: place.gapMs });
-    rooms.set(place.key, room);
-    return room;
+class ChannelHub implements Hub {
+  readonly #deps: HubDeps;
+  readonly #timing: HubTiming;
+  readonly #channels = new Map<string, Channel>();
+  readonly #stopped = new AbortController();
+  readonly #unsubscribers: readonly (() => void)[];
+
+  constructor(deps: HubDeps) {
+    const { bus, log } = deps;
+    this.#deps = deps;
+    this.#timing = { ...HUB_TIMING, ...deps.timing };
+    // Every channel that pauses listens to this signal.
+    setMaxListeners(0, this.#stopped.signal);
+    this.#unsubscribers = [
+      bus.onHint(({ taskId, userId, seq }) => {
+        this.#channels.get(channelKey.log(taskId))?.notify(seq);
+        this.#channels.get(channelKey.own(userId))?.notify();
+        this.#channels.get(channelKey.all)?.notify();
+      }),
+      bus.onDelta(({ taskId, messageId, text }) =>
+        this.#channels.get(channelKey.log(taskId))?.publishDelta(messageId, text),
+      ),
+    ];
+    void this.#poll().catch((error: unknown) => {
+      if (!isAbort(error)) log.warn({ error: errorMessage(error) }, "the poll of the hub ended");
+    });
   }
 
-  async function poll(): Promise<void> {
+  connect(identity: Identity, sink: FrameSink): HubConnection {
+    const resolve = (topic: string, after: number) => resolveTopic(this.#deps, this.#timing, identity, topic, after);
+    return new Subscriptions(sink, resolve, (target, topic, subscriber) => this.#join(target, topic, subscriber));
+  }
+
+  channels(): number {
+    return this.#channels.size;
+  }
+
+  close(): void {
+    for (const unsubscribe of this.#unsubscribers) unsubscribe();
+    this.#stopped.abort();
+  }
+
+  #join(target: ChannelTarget, topic: string, subscriber: Subscriber): () => void {
+    const channel = this.#channels.get(target.key) ?? this.#openChannel(target, topic);
+    channel.join(subscriber);
+    return () => {
+      channel.leave(subscriber);
+      if (channel.empty && this.#channels.get(target.key) === channel) this.#channels.delete(target.key);
+    };
+  }
+
+  #openChannel({ key, feed, gapMs }: ChannelTarget, topic: string): Channel {
+    const { clock, log } = this.#deps;
+    const { signal } = this.#stopped;
+    const channel = new Channel(topic, feed, { clock, log, signal, stallMs: this.#timing.stallMs, gapMs });
+    this.#channels.set(key, channel);
+    return channel;
+  }
+
+  async #poll(): Promise<void> {
+    const { clock } = this.#deps;
+    const { signal } = this.#stopped;
     for (;;) {
-      await clock.sleep(timing.pollMs, signal);
-      let turn = 0;
-      for (const room of rooms.values()) {
-        room.notify();
-        if (++turn % POLL_BATCH === 0) await clock.sleep(0, signal);
+      await clock.sleep(this.#timing.pollMs, signal);
+      let polled = 0;
+      for (const channel of this.#channels.values()) {
+        channel.notify();
+        if (++polled % POLL_BATCH === 0) await clock.sleep(0, signal);
       }
     }
   }
-  void poll().catch((error: unknown) => {
-    if (!isAbort(error)) log.warn({ error: errorMessage(error) }, "the poll of the hub ended");
-  });
-
-  const deaf = [
-    bus.onHint(({ taskId, userId, seq }) => {
-      rooms.get(keyOf.log(taskId))?.notify(seq);
-      rooms.get(keyOf.own(userId))?.notify();
-      rooms.get(keyOf.all)?.notify();
-    }),
-    bus.onDelta(({ taskId, messageId, text }) => rooms.get(keyOf.log(taskId))?.publishDelta(messageId, text)),
-  ];
-
-  return {
-    connect: (person, sink) =>
-      connection(sink, {
-        locate: (topic, after) => locate(person, topic, after),
-        enter(place, topic, member) {
-          const room = roomOf(place, topic);
-          room.join(member);
-          return () => {
-            room.leave(member);
-            if (room.empty && rooms.get(place.key) === room) rooms.delete(place.key);
-          };
-        },
-      }),
-    channels: () => rooms.size,
-    close() {
-      for (const stop of deaf) stop();
-      stopped.abort();
-    },
-  };
 }
 
-interface Access {
-  locate(topic: string, after: number): Promise<ChannelTarget | "not_found" | "invalid_cursor">;
-  /** @returns what leaves again. */
-  enter(place: ChannelTarget, topic: string, member: Subscriber): () => void;
-}
+type ResolveTopic = (topic: string, after: number) => Promise<ChannelTarget | "not_found" | "invalid_cursor">;
+/** @returns a function that leaves the channel again; idempotent. */
+type JoinChannel = (target: ChannelTarget, topic: string, subscriber: Subscriber) => () => void;
 
-function connection(sink: FrameSink, access: Access): HubConnection {
-  const followed = new Map<string, { readonly member: Subscriber; leave: () => void }>();
-  let open = true;
+/** The topics of one connection. */
+class Subscriptions implements HubConnection {
+  readonly #sink: FrameSink;
+  readonly #resolve: ResolveTopic;
+  readonly #join: JoinChannel;
+  readonly #topics = new Map<string, { readonly subscriber: Subscriber; leave: () => void }>();
+  #state: "open" | "closed" = "open";
 
-  const send = (frame: ServerFrame): void => {
-    if (open) sink.send(JSON.stringify(frame));
-  };
-  function unsubscribe(topic: string): void {
-    const entry = followed.get(topic);
+  constructor(sink: FrameSink, resolve: ResolveTopic, join: JoinChannel) {
+    this.#sink = sink;
+    this.#resolve = resolve;
+    this.#join = join;
+  }
+
+  async subscribe(topic: string, after: number | null): Promise<void> {
+    this.unsubscribe(topic);
+    if (this.#topics.size >= SUBSCRIPTIONS_PER_CONNECTION)
+      return this.#send({ type: "error", code: "too_many_subscriptions", topic });
+    const cursor = after ?? 0;
+    const subscriber: Subscriber = {
+      sink: this.#sink,
+      tooSlow: () => this.#closeTooSlow(),
+      position: { state: "catching_up", cursor },
+    };
+    const hasLeft = (): boolean => subscriber.position.state === "left";
+    // Registered before the first await, so that the limit holds and a later unsubscribe finds it.
+    const entry = { subscriber, leave: (): void => undefined };
+    this.#topics.set(topic, entry);
+    const target = await this.#resolve(topic, cursor).catch((error: unknown) => coerceError(error).code);
+    if (hasLeft()) return;
+    if (typeof target === "string") {
+      this.unsubscribe(topic);
+      return this.#send({ type: "error", code: target, topic });
+    }
+    this.#send({ type: "subscribed", topic, after });
+    // Sending may close the connection.
+    if (!hasLeft()) entry.leave = this.#join(target, topic, subscriber);
+  }
+
+  unsubscribe(topic: string): void {
+    const entry = this.#topics.get(topic);
     if (entry === undefined) return;
-    followed.delete(topic);
-    entry.member.live = false;
+    this.#topics.delete(topic);
+    entry.subscriber.position = { state: "left" };
     entry.leave();
   }
-  function close(): void {
-    open = false;
-    for (const topic of followed.keys()) unsubscribe(topic);
-  }
-  function tooSlow(): void {
-    if (!open) return;
-    close();
-    sink.close(CLOSE_CODES.tooSlow, "too slow; reconnect with your cursor");
+
+  close(): void {
+    this.#state = "closed";
+    for (const topic of this.#topics.keys()) this.unsubscribe(topic);
   }
 
+  #closeTooSlow(): void {
+    if (this.#state === "closed") return;
+    this.close();
+    this.#sink.close(CLOSE_CODES.tooSlow, "too slow; reconnect with the last cursor");
+  }
+
+  #send(frame: ServerFrame): void {
+    if (this.#state === "open") this.#sink.send(JSON.stringify(frame));
+  }
+}
+
+/** Checks that the user may see the topic and that the cursor is one that the server can have sent. */
+async function resolveTopic(
+  deps: HubDeps,
+  timing: HubTiming,
+  { userId, role }: Identity,
+  topic: string,
+  after: number,
+): Promise<ChannelTarget | "not_found" | "invalid_cursor"> {
+  const { store } = deps;
+  const seesAll = role !== "user";
+  if (topic === "tasks" || (topic === "tasks:all" && seesAll)) {
+    const owner = topic === "tasks" ? userId : null;
+    // The task with the rev that was sent as the cursor has that rev or a higher one from then on.
+    const valid = after === 0 || (await store.changes(owner, after - 1, 1)).items.length > 0;
+    return valid ? getListTarget(deps, timing, owner) : "invalid_cursor";
+  }
+  if (!topic.startsWith("task:")) return "not_found";
+  const task = await store.task(topic.slice("task:".length));
+  if (task === null || (task.userId !== userId && !seesAll)) return "not_found";
+  return after > task.seq ? "invalid_cursor" : getLogTarget(deps, timing, task.id);
+}
+
+/** The data of an event goes from its row into the frame as text: it was checked when it was stored. */
+function getLogTarget({ store }: HubDeps, timing: HubTiming, taskId: string): ChannelTarget {
   return {
-    unsubscribe,
-    close,
-    async subscribe(topic, after) {
-      unsubscribe(topic);
-      if (followed.size >= SUBSCRIPTIONS_PER_CONNECTION)
-        return send({ type: "error", code: "too_many_subscriptions", topic });
-      const member: Subscriber = { sink, tooSlow, cursor: after ?? 0, live: true };
-      // Takes its place before the first await, so that the limit holds and a later unsubscribe
-      // finds it.
-      const entry = { member, leave: (): void => undefined };
-      followed.set(topic, entry);
-      const place = await access.locate(topic, member.cursor).catch((error: unknown) => coerceError(error).code);
-      if (!open || !member.live) return;
-      if (typeof place === "string") {
-        unsubscribe(topic);
-        return send({ type: "error", code: place, topic });
-      }
-      send({ type: "subscribed", topic, after });
-      entry.leave = access.enter(place, topic, member);
-      if (!member.live) entry.leave();
+    key: channelKey.log(taskId),
+    gapMs: timing.logGapMs,
+    async feed(after, limit) {
+      const { items, more } = await store.eventRows(taskId, after, limit);
+      return { items: items.map(toFeedItem), more };
     },
   };
 }
 
-/**
- * Finds the room behind a topic, if the person may enter it and the cursor is one that we can have
- * given.
- */
-function locator({ store, view }: HubDeps, timing: HubTiming) {
-  const log = (taskId: string): ChannelTarget => ({
-    key: keyOf.log(taskId),
-    gapMs: timing.logGapMs,
-    async feed(after, limit) {
-      const { items, more } = await store.events(taskId, after, limit);
-      return { items: items.map((event) => ({ cursor: event.seq, json: JSON.stringify(toWireEvent(event)) })), more };
-    },
-  });
-  const list = (userId: string | null): ChannelTarget => ({
-    key: userId === null ? keyOf.all : keyOf.own(userId),
+function toFeedItem(row: EventRow): FeedItem {
+  const json = toWireEventJson(row);
+  // All fields beside the data are ASCII: one byte per character.
+  return { cursor: row.seq, json, bytes: json.length - row.data.length + row.dataBytes };
+}
+
+function getListTarget({ store, view }: HubDeps, timing: HubTiming, owner: string | null): ChannelTarget {
+  return {
+    key: owner === null ? channelKey.all : channelKey.own(owner),
     gapMs: timing.listGapMs,
     async feed(after, limit) {
-      const { items, more } = await store.changes(userId, after, limit);
-      return {
-        items: await Promise.all(
-          items.map(async (task) => ({ cursor: task.rev, json: JSON.stringify(await view(task)) })),
-        ),
-        more,
+      const { items, more } = await store.changes(owner, after, limit);
+      const toItem = async (task: Task): Promise<FeedItem> => {
+        const json = JSON.stringify(await view(task));
+        return { cursor: task.rev, json, bytes: Buffer.byteLength(json) };
       };
+      return { items: await Promise.all(items.map(toItem)), more };
     },
-  });
-  // The task that gave a cursor has that rev or a later one, for ever.
-  const given = async (userId: string | null, cursor: number): Promise<boolean> =>
-    cursor === 0 || (await store.changes(userId, cursor - 1, 1)).items.length > 0;
-
-  return async (
-    person: Identity,
-    topic: string,
-    after: number,
-  ): Promise<ChannelTarget | "not_found" | "invalid_cursor"> => {
-    const seesAll = person.role !== "user";
-    if (topic === "tasks" || (topic === "tasks:all" && seesAll)) {
-      const userId = topic === "tasks" ? person.userId : null;
-      return (await given(userId, after)) ? list(userId) : "invalid_cursor";
-    }
-    if (!topic.startsWith("task:")) return "not_found";
-    const task = await store.task(topic.slice("task:".length));
-    if (task === null || (task.userId !== person.userId && !seesAll)) return "not_found";
-    return after > task.seq ? "invalid_cursor" : log(task.id);
   };
 }

@@ -1,4 +1,4 @@
-/** Doors to tasks. Whose task it is, the service says: everything here asks it first (rule S2). */
+/** Routes of tasks. The task service authorizes: every handler goes through it (rule S2). */
 import type { z } from "zod";
 import { accepts, phaseOf } from "../../../machines/fold.ts";
 import { SlipwayError } from "../../core/error.ts";
@@ -28,20 +28,20 @@ import { EMPTY, isId, json, listQuerySchema, nextCursor, pageOfList, route, type
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 
-/** A stored task as the wire shows it, with why it waits. */
+/** Converts a task to its wire form, with the reason why a queued task waits. */
 export async function toTaskView(deps: Pick<ApiDeps, "operations">, task: Task): Promise<WireTask> {
   const wait = task.state === "queued" ? await deps.operations.wait(task) : null;
   return toWireTask(task, phaseOf(task.snapshot), wait);
 }
 
-const when = (at: number | null): string | null => (at === null ? null : toIsoTime(at));
+const isoOrNull = (at: number | null): string | null => (at === null ? null : toIsoTime(at));
 
-function showMessage(row: MessageRow): z.infer<typeof messageRowSchema> {
+function toWireMessage(row: MessageRow): z.infer<typeof messageRowSchema> {
   const { id, seq, at, role, content, mode, status } = row;
   return { id, seq, at: toIsoTime(at), role, content: content.map((block) => ({ ...block })), mode, status };
 }
 
-function showToolCall(row: ToolCallRow): z.infer<typeof toolCallSchema> {
+function toWireToolCall(row: ToolCallRow): z.infer<typeof toolCallSchema> {
   const { id, attempt, seq, name, input, startedAt, endedAt, output, exitCode, truncated } = row;
   return {
     id,
@@ -50,26 +50,29 @@ function showToolCall(row: ToolCallRow): z.infer<typeof toolCallSchema> {
     name,
     input,
     startedAt: toIsoTime(startedAt),
-    endedAt: when(endedAt),
+    endedAt: isoOrNull(endedAt),
     output,
     exitCode,
     truncated,
   };
 }
 
-function showAttempt(row: AttemptRow): z.infer<typeof attemptSchema> {
+function toWireAttempt(row: AttemptRow): z.infer<typeof attemptSchema> {
   const { number, container, startedAt, endedAt, exitCode, failure } = row;
-  return { number, container, startedAt: toIsoTime(startedAt), endedAt: when(endedAt), exitCode, failure };
+  return { number, container, startedAt: toIsoTime(startedAt), endedAt: isoOrNull(endedAt), exitCode, failure };
 }
 
-const showArtifact = ({ at, ...rest }: Artifact): z.infer<typeof artifactRowSchema> => ({ ...rest, at: toIsoTime(at) });
+const toWireArtifact = ({ at, ...rest }: Artifact): z.infer<typeof artifactRowSchema> => ({
+  ...rest,
+  at: toIsoTime(at),
+});
 
 const bySeq = ({ seq }: { readonly seq: number }): string => String(seq);
 
-/** What follows a cursor that is a seq; nothing follows one that is not. */
-const seqOf = (cursor = "0"): number => (/^\d{1,15}$/.test(cursor) ? Number(cursor) : Number.MAX_SAFE_INTEGER);
+/** The seq of a cursor. A cursor that is no seq gives an empty page. */
+const parseSeq = (cursor = "0"): number => (/^\d{1,15}$/.test(cursor) ? Number(cursor) : Number.MAX_SAFE_INTEGER);
 
-async function listTasks(deps: ApiDeps, person: Identity, query: z.infer<typeof taskQuerySchema>) {
+async function listTasks(deps: ApiDeps, identity: Identity, query: z.infer<typeof taskQuerySchema>) {
   const { state, thread, q, limit, cursor } = query;
   if (cursor !== undefined && !isId(cursor)) {
     throw new SlipwayError("invalid_request", undefined, {
@@ -77,7 +80,7 @@ async function listTasks(deps: ApiDeps, person: Identity, query: z.infer<typeof 
     });
   }
   const found = await deps.store.tasks({
-    userId: person.role === "user" ? person.userId : null,
+    userId: identity.role === "user" ? identity.userId : null,
     limit,
     ...(state === undefined ? {} : { states: state }),
     ...(thread === undefined ? {} : { threadId: thread }),
@@ -100,6 +103,8 @@ export const taskRoutes = [
     problems: [
       "invalid_repository",
       "invalid_branch",
+      "invalid_image",
+      "image_not_allowed",
       "agent_unavailable",
       "model_unavailable",
       "egress_unavailable",
@@ -172,18 +177,18 @@ export const messageRoutes = [
     method: "post",
     path: "/v1/tasks/:id/messages",
     access: "user",
-    summary: "Say something to the agent; on a settled task this makes a follow-up task",
+    summary: "Send the agent a message; on a settled task this creates a follow-up task",
     body: messageSchema,
     idempotent: true,
     answers: { 202: json(messageRowSchema), 201: json(taskSchema) },
     problems: ["not_found", "idempotency_mismatch"],
     async handle({ deps, identity, params, body, idempotencyKey }) {
-      const said = await deps.tasks.message(identity, params["id"] ?? "", body, idempotencyKey);
-      if ("message" in said) return { status: 202, body: showMessage(said.message) };
+      const result = await deps.tasks.message(identity, params["id"] ?? "", body, idempotencyKey);
+      if ("message" in result) return { status: 202, body: toWireMessage(result.message) };
       return {
         status: 201,
-        body: await toTaskView(deps, said.task),
-        headers: { Location: `/v1/tasks/${said.task.id}` },
+        body: await toTaskView(deps, result.task),
+        headers: { Location: `/v1/tasks/${result.task.id}` },
       };
     },
   }),
@@ -197,15 +202,15 @@ export const messageRoutes = [
     problems: ["not_found"],
     async handle({ deps, identity, params, query }) {
       const { id } = await deps.tasks.task(identity, params["id"] ?? "");
-      const page = await deps.store.messages(id, seqOf(query.cursor), query.limit);
-      return { status: 200, body: { items: page.items.map(showMessage), next: nextCursor(page, bySeq) } };
+      const page = await deps.store.messages(id, parseSeq(query.cursor), query.limit);
+      return { status: 200, body: { items: page.items.map(toWireMessage), next: nextCursor(page, bySeq) } };
     },
   }),
   route({
     method: "delete",
     path: "/v1/tasks/:id/messages/:mid",
     access: "user",
-    summary: "Take back a message that was not delivered",
+    summary: "Withdraw a message that was not delivered",
     answers: { 204: EMPTY },
     problems: ["not_found", "message_delivered", "task_settled"],
     async handle({ deps, identity, params }) {
@@ -246,38 +251,38 @@ export const historyRoutes = [
     method: "get",
     path: "/v1/tasks/:id/tool-calls",
     access: "user",
-    summary: "What the agent ran",
+    summary: "Tool calls of the agent",
     query: listQuerySchema,
     answers: { 200: json(pageSchema(toolCallSchema)) },
     problems: ["not_found"],
     async handle({ deps, identity, params, query }) {
       const { id } = await deps.tasks.task(identity, params["id"] ?? "");
-      const page = await deps.store.toolCalls(id, seqOf(query.cursor), query.limit);
-      return { status: 200, body: { items: page.items.map(showToolCall), next: nextCursor(page, bySeq) } };
+      const page = await deps.store.toolCalls(id, parseSeq(query.cursor), query.limit);
+      return { status: 200, body: { items: page.items.map(toWireToolCall), next: nextCursor(page, bySeq) } };
     },
   }),
   route({
     method: "get",
     path: "/v1/tasks/:id/attempts",
     access: "user",
-    summary: "Every attempt and how it ended",
+    summary: "Attempts and how they ended",
     query: listQuerySchema,
     answers: { 200: json(pageSchema(attemptSchema)) },
     problems: ["not_found"],
     async handle({ deps, identity, params, query }) {
       const { id } = await deps.tasks.task(identity, params["id"] ?? "");
       const { items, next } = pageOfList(await deps.store.attempts(id), (row) => String(row.number), query);
-      return { status: 200, body: { items: items.map(showAttempt), next } };
+      return { status: 200, body: { items: items.map(toWireAttempt), next } };
     },
   }),
   route({
     method: "get",
     path: "/v1/tasks/:id/diff",
     access: "user",
-    summary: "The work: files and patches, or one patch that git applies",
+    summary: "The changes: files and patches, or one patch for git apply",
     query: diffQuerySchema,
     answers: { 200: [{ schema: diffSchema }, { media: "text/x-diff" }] },
-    problems: ["not_found", "expired"],
+    problems: ["not_found", "expired", "payload_too_large"],
     async handle({ deps, identity, params, query }) {
       const id = params["id"] ?? "";
       if (query.format === "json") return { status: 200, body: await deps.tasks.diff(identity, id) };
@@ -288,21 +293,21 @@ export const historyRoutes = [
     method: "get",
     path: "/v1/tasks/:id/artifacts",
     access: "user",
-    summary: "What was salvaged of sandboxes whose worker could not save its work",
+    summary: "Artifacts salvaged from sandboxes whose worker could not save its work",
     query: listQuerySchema,
     answers: { 200: json(pageSchema(artifactRowSchema)) },
     problems: ["not_found"],
     async handle({ deps, identity, params, query }) {
-      const found = await deps.tasks.artifacts(identity, params["id"] ?? "");
-      const { items, next } = pageOfList(found, (one) => one.name, query);
-      return { status: 200, body: { items: items.map(showArtifact), next } };
+      const artifacts = await deps.tasks.artifacts(identity, params["id"] ?? "");
+      const { items, next } = pageOfList(artifacts, (artifact) => artifact.name, query);
+      return { status: 200, body: { items: items.map(toWireArtifact), next } };
     },
   }),
   route({
     method: "get",
     path: "/v1/tasks/:id/artifacts/:name",
     access: "user",
-    summary: "One artifact, as it is: an archive whose content nobody has looked at",
+    summary: "One artifact, unchanged: an archive whose content was not inspected",
     answers: { 200: [{ binary: "application/gzip" }] },
     problems: ["not_found"],
     async handle({ deps, identity, params }) {
@@ -337,7 +342,7 @@ async function machineView(deps: ApiDeps, task: Task): Promise<z.infer<typeof ma
     state,
     snapshot: { ...snapshot },
     since: toIsoTime(snapshot.context.enteredAt),
-    dueAt: when(snapshot.context.dueAt),
+    dueAt: isoOrNull(snapshot.context.dueAt),
     can: accepts(snapshot),
     container: attempt !== undefined && attempt.endedAt === null ? attempt.container : null,
     stuck: stuck && { reason: stuck.reason, since: toIsoTime(stuck.since) },

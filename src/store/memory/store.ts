@@ -1,5 +1,5 @@
 /** The store in memory, for tests and simulations: the same contract without durability. */
-import type { TaskEvent } from "../../core/event.ts";
+import type { EventRow, TaskEvent } from "../../core/event.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import { SlipwayError } from "../../core/error.ts";
@@ -30,6 +30,11 @@ const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T>
   pageOf(items, limit, sizeOf, (item) => item);
 const byId = (a: { readonly id: string }, b: { readonly id: string }): number =>
   a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
+
+function toEventRow(event: TaskEvent): EventRow {
+  const data = JSON.stringify(event.data);
+  return { ...event, data, dataBytes: Buffer.byteLength(data) };
+}
 
 class MemoryStore implements Store {
   readonly #entries = new Map<string, Entry>();
@@ -124,6 +129,17 @@ class MemoryStore implements Store {
     // The log has no gaps: event n is at index n - 1.
     const from = Math.max(0, afterSeq);
     return pageFrom(this.#entries.get(taskId)?.log.slice(from, from + limit + 1) ?? [], limit);
+  }
+
+  async eventRows(taskId: string, afterSeq: number, limit: number): Promise<Page<EventRow>> {
+    const from = Math.max(0, afterSeq);
+    const found = this.#entries.get(taskId)?.log.slice(from, from + limit + 1) ?? [];
+    return pageOf(
+      found.map(toEventRow),
+      limit,
+      ({ dataBytes }) => dataBytes,
+      (row) => row,
+    );
   }
 
   async eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {

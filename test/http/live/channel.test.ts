@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, it } from "vitest";
 import type { Page } from "../../../src/core/lib/pagination.ts";
 import { Channel, type FeedItem, type Subscriber } from "../../../src/http/live/channel.ts";
 import { systemClock } from "../../../src/core/lib/system-clock.ts";
@@ -33,7 +33,7 @@ function heldLog(length: number) {
       const sees = log.held ? await new Promise<"then" | "now">((resolve) => waiting.push(resolve)) : "now";
       const seen = upTo(sees === "then" ? then : log.length, after + 1);
       return {
-        items: seen.slice(0, limit).map((cursor) => ({ cursor, json: String(cursor) })),
+        items: seen.slice(0, limit).map((cursor) => ({ cursor, json: String(cursor), bytes: String(cursor).length })),
         more: seen.length > limit,
       };
     },
@@ -50,7 +50,7 @@ function heldLog(length: number) {
   return log;
 }
 
-function roomOf(log: ReturnType<typeof heldLog>): Channel {
+function createChannel(log: ReturnType<typeof heldLog>): Channel {
   const stop = new AbortController();
   stopped.push(stop);
   const context = {
@@ -63,7 +63,7 @@ function roomOf(log: ReturnType<typeof heldLog>): Channel {
   return new Channel("task:1", (after, limit) => log.feed(after, limit), context);
 }
 
-interface Guest extends Subscriber {
+interface TestSubscriber extends Subscriber {
   seen: number[];
   frames: number;
   deltas: string;
@@ -72,10 +72,9 @@ interface Guest extends Subscriber {
   late: number;
 }
 
-function guest(cursor = 0): Guest {
-  const one: Guest = {
-    cursor,
-    live: true,
+function createSubscriber(cursor = 0): TestSubscriber {
+  const one: TestSubscriber = {
+    position: { state: "catching_up", cursor },
     seen: [],
     frames: 0,
     deltas: "",
@@ -86,7 +85,7 @@ function guest(cursor = 0): Guest {
       buffered: () => one.bytes,
       close: () => undefined,
       send(bytes) {
-        if (!one.live) one.late++;
+        if (one.position.state === "left") one.late++;
         const frame = JSON.parse(bytes.toString());
         if (frame.type === "delta") one.deltas += frame.text;
         else one.seen.push(...frame.items);
@@ -97,51 +96,51 @@ function guest(cursor = 0): Guest {
   return one;
 }
 
-test("[F1] a read that saw beyond the head joins at the head at once; the rest comes with the flush, once", async () => {
+it("[F1] a read that saw items after the tail joins the tail at once; the flush sends those items once", async () => {
   const log = heldLog(3);
-  const room = roomOf(log);
-  const [first, second] = [guest(), guest()];
-  room.join(first);
+  const channel = createChannel(log);
+  const [first, second] = [createSubscriber(), createSubscriber()];
+  channel.join(first);
   await log.let("now");
   await log.let("now");
-  room.join(second);
+  channel.join(second);
   log.length = 5;
   await log.let("now");
   expect(second.seen).toEqual([1, 2, 3]);
   const before = log.reads;
-  room.notify(5);
+  channel.notify(5);
   await log.let("now");
   expect(first.seen).toEqual([1, 2, 3, 4, 5]);
   expect(second.seen).toEqual([1, 2, 3, 4, 5]);
   expect(log.reads).toBe(before + 1);
 });
 
-test("[F1] a hint that comes during the last read before the head is not lost", async () => {
+it("[F1] a hint during the last read before the tail is not lost", async () => {
   const log = heldLog(3);
-  const room = roomOf(log);
-  const one = guest();
-  room.join(one);
+  const channel = createChannel(log);
+  const one = createSubscriber();
+  channel.join(one);
   await settle();
   log.length = 4;
-  room.notify(4);
+  channel.notify(4);
   await log.let("then");
   expect(one.seen).toEqual([1, 2, 3]);
   await log.let("now");
   expect(one.seen).toEqual([1, 2, 3, 4]);
 });
 
-test("[F1] a flush whose head left while it read does not speak to those who came after", async () => {
+it("[F1] a flush sends nothing to subscribers that reached the tail during its read", async () => {
   const log = heldLog(3);
-  const room = roomOf(log);
-  const [first, second] = [guest(3), guest(3)];
-  room.join(first);
+  const channel = createChannel(log);
+  const [first, second] = [createSubscriber(3), createSubscriber(3)];
+  channel.join(first);
   await log.let("now");
   await log.let("now");
   await pause(5);
   log.length = 5;
-  room.notify(5);
-  room.leave(first);
-  room.join(second);
+  channel.notify(5);
+  channel.leave(first);
+  channel.join(second);
   await settle();
   log.pass("now", "newest");
   await settle();
@@ -152,57 +151,57 @@ test("[F1] a flush whose head left while it read does not speak to those who cam
   expect(first.seen).toEqual([]);
 });
 
-test("[F1] who begins beyond the head, because its hint was lost, sees nothing twice", async () => {
+it("[F1] a subscriber that starts after the tail, because a hint was lost, receives nothing twice", async () => {
   const log = heldLog(2);
-  const room = roomOf(log);
-  const [first, second] = [guest(), guest(3)];
-  room.join(first);
+  const channel = createChannel(log);
+  const [first, second] = [createSubscriber(), createSubscriber(3)];
+  channel.join(first);
   await log.let("now");
   await log.let("now");
   log.length = 4;
   log.held = false;
-  room.join(second);
+  channel.join(second);
   await until("both", () => first.seen.length === 4 && second.seen.length > 0);
   await pause(10);
   expect(first.seen).toEqual([1, 2, 3, 4]);
   expect(second.seen).toEqual([4]);
   log.length = 5;
-  room.notify(5);
+  channel.notify(5);
   await until("live", () => [first, second].every((one) => one.seen.at(-1) === 5));
   expect(second.seen).toEqual([4, 5]);
 });
 
-test("[F4] a socket that is not empty gets events but no deltas", async () => {
+it("[F4] a socket that is not empty gets events but no deltas", async () => {
   const log = heldLog(1);
   log.held = false;
-  const room = roomOf(log);
-  const [free, busy] = [guest(), guest()];
+  const channel = createChannel(log);
+  const [free, busy] = [createSubscriber(), createSubscriber()];
   busy.bytes = 100 * 1024;
-  for (const one of [free, busy]) room.join(one);
+  for (const one of [free, busy]) channel.join(one);
   await until("the head", () => [free, busy].every((one) => one.seen.length === 1));
-  room.publishDelta("m1", "Hel");
-  room.publishDelta("m1", "lo ");
-  room.publishDelta("m2", "you");
+  channel.publishDelta("m1", "Hel");
+  channel.publishDelta("m1", "lo ");
+  channel.publishDelta("m2", "you");
   await until("deltas", () => free.deltas === "Hello you");
   log.length = 2;
-  room.notify(2);
+  channel.notify(2);
   await until("events", () => [free, busy].every((one) => one.seen.length === 2));
   expect(busy.deltas).toBe("");
 });
 
-test("[F3] a full socket costs nobody a frame, and its owner reads on from where it was", async () => {
+it("[F3] a full socket delays no other subscriber, and continues from its cursor", async () => {
   const log = heldLog(1);
   log.held = false;
-  const room = roomOf(log);
-  const [free, full] = [guest(), guest()];
-  for (const one of [free, full]) room.join(one);
+  const channel = createChannel(log);
+  const [free, full] = [createSubscriber(), createSubscriber()];
+  for (const one of [free, full]) channel.join(one);
   await until("the head", () => [free, full].every((one) => one.seen.length === 1));
   log.length = 2;
-  room.notify(2);
+  channel.notify(2);
   await until("the flush", () => full.seen.length === 2);
   full.bytes = 2 * 1024 * 1024;
   for (log.length = 3; log.length < 50; log.length++) {
-    room.notify(log.length);
+    channel.notify(log.length);
     await until("the free one", () => free.seen.at(-1) === log.length);
   }
   expect(full.seen).toEqual([1, 2]);
@@ -212,7 +211,7 @@ test("[F3] a full socket costs nobody a frame, and its owner reads on from where
   expect(full.frames).toBeLessThan(5);
 });
 
-test("[F1] whatever the order of reads, hints, joins and full sockets, everyone sees every item once and in order", async () => {
+it("[F1] for any order of reads, hints, joins and full sockets, each subscriber receives every item once and in order", async () => {
   const step = fc.oneof(
     fc.record({ do: fc.constant("grow" as const), by: fc.integer({ min: 1, max: 5 }), told: fc.boolean() }),
     fc.record({ do: fc.constant("join" as const), from: fc.double({ min: 0, max: 1, noNaN: true }) }),
@@ -229,21 +228,21 @@ test("[F1] whatever the order of reads, hints, joins and full sockets, everyone 
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
       const log = heldLog(2);
-      const room = roomOf(log);
+      const channel = createChannel(log);
       log.held = false;
-      const here: { one: Guest; from: number }[] = [];
-      const left: Guest[] = [];
+      const here: { one: TestSubscriber; from: number }[] = [];
+      const left: TestSubscriber[] = [];
       for (const now of steps) {
         const entry = "who" in now ? here[now.who % Math.max(1, here.length)] : undefined;
         if (now.do === "grow") {
           log.length += now.by;
-          if (now.told) room.notify(log.length);
+          if (now.told) channel.notify(log.length);
         } else if (now.do === "join") {
           const from = Math.floor(now.from * log.length);
-          here.push({ one: guest(from), from });
-          room.join(here.at(-1)!.one);
+          here.push({ one: createSubscriber(from), from });
+          channel.join(here.at(-1)!.one);
         } else if (now.do === "leave" && entry !== undefined) {
-          room.leave(entry.one);
+          channel.leave(entry.one);
           left.push(entry.one);
           here.splice(here.indexOf(entry), 1);
         } else if (now.do === "fill" && entry !== undefined) entry.one.bytes = now.bytes;
@@ -258,7 +257,7 @@ test("[F1] whatever the order of reads, hints, joins and full sockets, everyone 
       await until(
         "everyone",
         () => {
-          room.notify();
+          channel.notify();
           return here.every(({ one, from }) => one.seen.length >= log.length - from);
         },
         5_000,

@@ -1,29 +1,34 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, it } from "vitest";
 import { SUBSCRIPTIONS_PER_CONNECTION } from "../../../src/http/live/hub.ts";
 import { taskSchema, type WireTask } from "../../../src/core/protocol/rest.ts";
 import { ALICE, BOB, OPERATOR, openLiveServer, until, type LiveServer, type LiveServerOptions } from "./live-server.ts";
+import { seededRandom } from "./seeded-random.ts";
 import { connectClient, upTo } from "./stream-client.ts";
 
-const ann = `token-${ALICE.userId}`;
+const alice = `token-${ALICE.userId}`;
 const bob = `token-${BOB.userId}`;
-const opa = `token-${OPERATOR.userId}`;
+const operator = `token-${OPERATOR.userId}`;
+/** Printed when a test fails; SLIPWAY_HUB_SEED repeats the run with the same numbers. */
+const seed = Number(process.env["SLIPWAY_HUB_SEED"] ?? Date.now() % 1_000_000);
+const random = seededRandom(seed);
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-const stages: LiveServer[] = [];
-async function stageWith(options: LiveServerOptions = {}): Promise<LiveServer> {
-  const stage = await openLiveServer(options);
-  stages.push(stage);
-  return stage;
+const servers: LiveServer[] = [];
+async function openServer(options: LiveServerOptions = {}): Promise<LiveServer> {
+  const server = await openLiveServer(options);
+  servers.push(server);
+  return server;
 }
-afterEach(async () => {
-  await Promise.all(stages.splice(0).map((stage) => stage.close()));
+afterEach(async ({ task }) => {
+  if (task.result?.state === "fail") process.stderr.write(`SLIPWAY_HUB_SEED=${seed}\n`);
+  await Promise.all(servers.splice(0).map((server) => server.close()));
 });
 
-test("[F1] a phone that loses its socket fifty times sees every seq once, in order", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[F1] a client that reconnects fifty times receives every seq once, in order", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   const total = 1_500;
   const seen: number[] = [];
@@ -31,30 +36,30 @@ test("[F1] a phone that loses its socket fifty times sees every seq once, in ord
   let writing = true;
   const written = (async () => {
     for (let seq = 1; seq < total;) {
-      seq = await stage.writer.growAtOnce(id, Math.min(total - seq, 1 + Math.floor(Math.random() * 3)));
-      await pause(Math.random() * 4);
+      seq = await server.writer.growAtOnce(id, Math.min(total - seq, 1 + Math.floor(random() * 3)));
+      await pause(random() * 4);
     }
     writing = false;
   })();
   let drops = 0;
   while (cursor < total) {
-    const phone = await connectClient(stage.url, ann, {
+    const client = await connectClient(server.url, alice, {
       onFrame(frame) {
         if (frame.type !== "events") return;
         seen.push(...frame.items.map((item) => item.seq));
         cursor = frame.cursor;
       },
     });
-    phone.subscribe(topic, cursor);
+    client.subscribe(topic, cursor);
     if (drops < 50) {
-      await pause(Math.random() * 40);
+      await pause(random() * 40);
       drops++;
     } else {
       await until("the rest", () => cursor >= total);
     }
-    phone.ws.removeAllListeners("message");
-    phone.drop();
-    if (drops === 25) await stage.restart();
+    client.ws.removeAllListeners("message");
+    client.drop();
+    if (drops === 25) await server.restart();
   }
   await written;
   expect(writing).toBe(false);
@@ -62,103 +67,103 @@ test("[F1] a phone that loses its socket fifty times sees every seq once, in ord
   expect(seen).toEqual(upTo(total));
 });
 
-test("[F1] subscribing while the log grows fast neither misses nor doubles, for many at once", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[F1] many subscribers to a fast growing log miss no event and receive none twice", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  await stage.writer.growAtOnce(id, 2_500);
+  await server.writer.growAtOnce(id, 2_500);
   let stop = false;
   const writing = (async () => {
     while (!stop) {
-      await stage.writer.grow(id, 3);
+      await server.writer.grow(id, 3);
       await pause(0);
     }
   })();
-  const phones = await Promise.all(upTo(15).map(() => connectClient(stage.url, ann)));
-  const starts = phones.map((_, i) => [0, 1, 700, 1_999, 2_400][i % 5]!);
-  for (const [i, phone] of phones.entries()) {
-    phone.subscribe(topic, starts[i]!);
+  const clients = await Promise.all(upTo(15).map(() => connectClient(server.url, alice)));
+  const starts = clients.map((_, i) => [0, 1, 700, 1_999, 2_400][i % 5]!);
+  for (const [i, client] of clients.entries()) {
+    client.subscribe(topic, starts[i]!);
     await pause(7);
   }
   await pause(200);
   stop = true;
   await writing;
-  const last = (await stage.store.task(id))!.seq;
-  for (const [i, phone] of phones.entries()) {
-    await until(`phone ${i}`, () => phone.seqs(topic).at(-1) === last);
-    expect(phone.seqs(topic)).toEqual(upTo(last, starts[i]! + 1));
+  const last = (await server.store.task(id))!.seq;
+  for (const [i, client] of clients.entries()) {
+    await until(`client ${i}`, () => client.seqs(topic).at(-1) === last);
+    expect(client.seqs(topic)).toEqual(upTo(last, starts[i]! + 1));
   }
 });
 
-test("[F1] a new subscription to the same topic starts again at its cursor, unsubscribe ends it", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[F1] a new subscription to the same topic starts again at its cursor, unsubscribe ends it", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  await stage.writer.growAtOnce(id, 9);
-  const phone = await connectClient(stage.url, ann);
-  phone.subscribe(topic, 0);
-  await until("first", () => phone.seqs(topic).length === 10);
-  phone.subscribe(topic, 7);
-  await until("again", () => phone.seqs(topic).length === 13);
-  expect(phone.seqs(topic).slice(10)).toEqual([8, 9, 10]);
-  phone.say({ type: "unsubscribe", topic });
-  phone.say({ type: "ping" });
-  await until("pong", () => phone.frames.some((frame) => frame.type === "pong"));
-  await stage.writer.grow(id, 3);
+  await server.writer.growAtOnce(id, 9);
+  const client = await connectClient(server.url, alice);
+  client.subscribe(topic, 0);
+  await until("first", () => client.seqs(topic).length === 10);
+  client.subscribe(topic, 7);
+  await until("again", () => client.seqs(topic).length === 13);
+  expect(client.seqs(topic).slice(10)).toEqual([8, 9, 10]);
+  client.say({ type: "unsubscribe", topic });
+  client.say({ type: "ping" });
+  await until("pong", () => client.frames.some((frame) => frame.type === "pong"));
+  await server.writer.grow(id, 3);
   await pause(100);
-  expect(phone.seqs(topic)).toHaveLength(13);
-  expect(stage.hub.channels()).toBe(0);
+  expect(client.seqs(topic)).toHaveLength(13);
+  expect(server.hub.channels()).toBe(0);
 });
 
-test("[F2] [R3] a frame shows only what the store holds, whatever a hint says", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[F2] [R3] a frame contains only stored events, also after a hint ahead of the commit", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   const early: number[] = [];
   const checks: Promise<void>[] = [];
-  const phone = await connectClient(stage.url, ann, {
+  const client = await connectClient(server.url, alice, {
     onFrame(frame) {
       if (frame.type !== "events") return;
-      checks.push(stage.store.task(id).then((task) => void (task!.seq < frame.cursor && early.push(frame.cursor))));
+      checks.push(server.store.task(id).then((task) => void (task!.seq < frame.cursor && early.push(frame.cursor))));
     },
   });
-  phone.subscribe(topic);
-  await until("the first event", () => phone.seqs(topic).length === 1);
-  stage.bus.publishHint({ taskId: id, userId: ALICE.userId, seq: 1_000 });
+  client.subscribe(topic);
+  await until("the first event", () => client.seqs(topic).length === 1);
+  server.bus.publishHint({ taskId: id, userId: ALICE.userId, seq: 1_000 });
   await pause(60);
-  expect(phone.seqs(topic)).toEqual([1]);
+  expect(client.seqs(topic)).toEqual([1]);
   for (let n = 0; n < 40; n++) {
-    const commit = stage.writer.grow(id, 1);
+    const commit = server.writer.grow(id, 1);
     // Ahead of the commit: there is nothing to show yet.
-    stage.bus.publishHint({ taskId: id, userId: ALICE.userId, seq: n + 2 });
+    server.bus.publishHint({ taskId: id, userId: ALICE.userId, seq: n + 2 });
     await commit;
   }
-  await until("all", () => phone.seqs(topic).at(-1) === 41);
+  await until("all", () => client.seqs(topic).at(-1) === 41);
   await Promise.all(checks);
   expect(early).toEqual([]);
-  expect(phone.seqs(topic)).toEqual(upTo(41));
+  expect(client.seqs(topic)).toEqual(upTo(41));
 });
 
-test("[F3] a reader that never reads is cut with 4408, the others get everything, and memory stays flat", async () => {
-  const stage = await stageWith({ hubTiming: { stallMs: 1_500 } });
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[F3] a client that never reads is closed with 4408, others receive everything, memory stays bounded", async () => {
+  const server = await openServer({ hubTiming: { stallMs: 1_500 } });
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  const deaf = await connectClient(stage.url, ann);
+  const deaf = await connectClient(server.url, alice);
   deaf.subscribe(topic);
   await until("subscribed", () => deaf.seqs(topic).length === 1);
   deaf.ws.pause();
-  const others = await Promise.all(upTo(20).map((n) => connectClient(stage.url, [ann, opa][n % 2]!)));
-  for (const phone of others) phone.subscribe(topic);
+  const others = await Promise.all(upTo(20).map((n) => connectClient(server.url, [alice, operator][n % 2]!)));
+  for (const client of others) client.subscribe(topic);
   const slowest: number[] = [];
   const heapBefore = heap();
   let total = 1;
-  const cut = (): boolean => stage.diary.some(({ fields }) => fields["code"] === 4408);
+  const cut = (): boolean => server.logLines.some(({ fields }) => fields["code"] === 4408);
   for (let round = 0; round < 400 && !cut(); round++) {
-    total = await stage.writer.growAtOnce(id, 5, 30_000);
+    total = await server.writer.growAtOnce(id, 5, 30_000);
     const sent = performance.now();
-    await until("the others", () => others.every((phone) => phone.batches(topic).at(-1)?.cursor === total));
+    await until("the others", () => others.every((client) => client.batches(topic).at(-1)?.cursor === total));
     slowest.push(performance.now() - sent);
-    for (const phone of others) trim(phone.frames);
+    for (const client of others) trim(client.frames);
     await pause(10);
   }
   expect(cut()).toBe(true);
@@ -172,54 +177,54 @@ test("[F3] a reader that never reads is cut with 4408, the others get everything
   const got = deaf.batches(topic).at(-1)!.cursor;
   expect(deaf.seqs(topic)).toEqual(upTo(got));
   // It resumes by its cursor.
-  const again = await connectClient(stage.url, ann);
+  const again = await connectClient(server.url, alice);
   again.subscribe(topic, got);
   await until("the rest", () => again.batches(topic).at(-1)?.cursor === total);
   expect(again.seqs(topic)).toEqual(upTo(total, got + 1));
 }, 60_000);
 
-test("[F3] a reader that pauses for a while is not fed meanwhile and then gets the rest, once and in order", async () => {
-  const stage = await stageWith({ hubTiming: { stallMs: 20_000 } });
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[F3] a client that pauses receives nothing during the pause and then the rest, once and in order", async () => {
+  const server = await openServer({ hubTiming: { stallMs: 20_000 } });
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  const phone = await connectClient(stage.url, ann);
-  phone.subscribe(topic);
-  await until("subscribed", () => phone.seqs(topic).length === 1);
-  phone.ws.pause();
+  const client = await connectClient(server.url, alice);
+  client.subscribe(topic);
+  await until("subscribed", () => client.seqs(topic).length === 1);
+  client.ws.pause();
   let total = 1;
-  for (let round = 0; round < 60; round++) total = await stage.writer.growAtOnce(id, 10, 30_000);
+  for (let round = 0; round < 60; round++) total = await server.writer.growAtOnce(id, 10, 30_000);
   await pause(300);
-  const ahead = phone.seqs(topic).length;
+  const ahead = client.seqs(topic).length;
   expect(ahead).toBeLessThan(total);
-  phone.ws.resume();
-  await until("everything", () => phone.batches(topic).at(-1)?.cursor === total);
-  expect(phone.seqs(topic)).toEqual(upTo(total));
-  await stage.writer.grow(id, 1);
-  await until("live again", () => phone.batches(topic).at(-1)?.cursor === total + 1);
+  client.ws.resume();
+  await until("everything", () => client.batches(topic).at(-1)?.cursor === total);
+  expect(client.seqs(topic)).toEqual(upTo(total));
+  await server.writer.grow(id, 1);
+  await until("live again", () => client.batches(topic).at(-1)?.cursor === total + 1);
 });
 
-test("[F4] deltas reach those at the head, are never stored, and a full socket gets none", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[F4] deltas reach subscribers at the tail, are never stored, and are not sent to a full socket", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  const [reader, slow] = await Promise.all([connectClient(stage.url, ann), connectClient(stage.url, ann)]);
-  for (const phone of [reader, slow]) phone.subscribe(topic);
-  await until("subscribed", () => [reader, slow].every((phone) => phone.seqs(topic).length === 1));
+  const [reader, slow] = await Promise.all([connectClient(server.url, alice), connectClient(server.url, alice)]);
+  for (const client of [reader, slow]) client.subscribe(topic);
+  await until("subscribed", () => [reader, slow].every((client) => client.seqs(topic).length === 1));
   slow.ws.pause();
   // Up to where the socket holds more than deltas may join, and less than what makes it a laggard.
-  for (let n = 0; n < 300; n++) await stage.writer.growAtOnce(id, 1, 30_000);
+  for (let n = 0; n < 300; n++) await server.writer.growAtOnce(id, 1, 30_000);
   await until("the reader is at the head", () => reader.seqs(topic).at(-1) === 301);
-  const before = (await stage.store.task(id))!.seq;
+  const before = (await server.store.task(id))!.seq;
   const sent = upTo(2_000).map((n) => `t${n} `);
   for (const [n, text] of sent.entries()) {
-    stage.bus.publishDelta({ taskId: id, userId: ALICE.userId, messageId: "m1", text });
+    server.bus.publishDelta({ taskId: id, userId: ALICE.userId, messageId: "m1", text });
     if (n % 100 === 0) await pause(5);
   }
   await until("the last delta", () => deltas(reader.frames).endsWith("t2000 "));
   expect(deltas(reader.frames)).toBe(sent.join(""));
   expect(reader.frames.filter((frame) => frame.type === "delta").length).toBeLessThan(200);
-  expect((await stage.store.task(id))!.seq).toBe(before);
-  expect((await stage.store.events(id, 0, 1_000)).items.some((event) => JSON.stringify(event).includes("t2000"))).toBe(
+  expect((await server.store.task(id))!.seq).toBe(before);
+  expect((await server.store.events(id, 0, 1_000)).items.some((event) => JSON.stringify(event).includes("t2000"))).toBe(
     false,
   );
   slow.ws.resume();
@@ -228,85 +233,88 @@ test("[F4] deltas reach those at the head, are never stored, and a full socket g
   expect(slow.frames.some((frame) => frame.type === "delta")).toBe(false);
 });
 
-test("[F5] a phone that was away for 1,000 events gets them in one frame, and large ones in frames of bounded size", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[F5] 1,000 missed events arrive in one frame, large ones in frames of bounded size", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  await stage.writer.growAtOnce(id, 1_999);
-  const phone = await connectClient(stage.url, ann);
-  phone.subscribe(topic, 1_000);
-  await until("caught up", () => phone.seqs(topic).at(-1) === 2_000);
-  expect(phone.seqs(topic)).toEqual(upTo(2_000, 1_001));
-  expect(phone.batches(topic).length).toBeLessThanOrEqual(2);
+  await server.writer.growAtOnce(id, 1_999);
+  const client = await connectClient(server.url, alice);
+  client.subscribe(topic, 1_000);
+  await until("caught up", () => client.seqs(topic).at(-1) === 2_000);
+  expect(client.seqs(topic)).toEqual(upTo(2_000, 1_001));
+  expect(client.batches(topic).length).toBeLessThanOrEqual(2);
 
-  const big = await stage.writer.create(ALICE.userId);
-  await stage.writer.growAtOnce(big.id, 300, 60_000);
-  phone.subscribe(`task:${big.id}`, 0);
-  await until("the large ones", () => phone.seqs(`task:${big.id}`).at(-1) === 301);
-  expect(phone.seqs(`task:${big.id}`)).toEqual(upTo(301));
-  for (const batch of phone.batches(`task:${big.id}`)) expect(JSON.stringify(batch).length).toBeLessThan(512 * 1024);
+  const big = await server.writer.create(ALICE.userId);
+  await server.writer.growAtOnce(big.id, 300, 60_000);
+  client.subscribe(`task:${big.id}`, 0);
+  await until("the large ones", () => client.seqs(`task:${big.id}`).at(-1) === 301);
+  expect(client.seqs(`task:${big.id}`)).toEqual(upTo(301));
+  for (const batch of client.batches(`task:${big.id}`)) expect(JSON.stringify(batch).length).toBeLessThan(512 * 1024);
 });
 
-test("[F1] a bus that loses hints costs latency, never data", async () => {
+it("[F1] a bus that loses hints costs latency, never data", async () => {
   let n = 0;
-  const stage = await stageWith({
+  const server = await openServer({
     hubTiming: { pollMs: 300 },
-    ears: (bus) => ({
+    hubBus: (bus) => ({
       onDelta: (l) => bus.onDelta(l),
       onHint: (listener) => bus.onHint((hint) => void (n++ % 2 === 0 && listener(hint))),
     }),
   });
-  const { id } = await stage.writer.create(ALICE.userId);
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  const phone = await connectClient(stage.url, ann);
-  phone.subscribe(topic);
-  phone.subscribe("tasks", null);
+  const client = await connectClient(server.url, alice);
+  client.subscribe(topic);
+  client.subscribe("tasks", null);
   for (let i = 0; i < 30; i++) {
-    await stage.writer.grow(id, 1);
-    await pause(Math.random() * 30);
+    await server.writer.grow(id, 1);
+    await pause(random() * 30);
   }
-  await until("everything", () => phone.seqs(topic).at(-1) === 31 && phone.seqs("tasks").at(-1) === 31, 5_000);
-  expect(phone.seqs(topic)).toEqual(upTo(31));
+  await until("everything", () => client.seqs(topic).at(-1) === 31 && client.seqs("tasks").at(-1) === 31, 5_000);
+  expect(client.seqs(topic)).toEqual(upTo(31));
 
-  const mute = await stageWith({
+  const mute = await openServer({
     hubTiming: { pollMs: 300 },
-    ears: () => ({ onHint: () => () => false, onDelta: () => () => false }),
+    hubBus: () => ({ onHint: () => () => false, onDelta: () => () => false }),
   });
   const task = await mute.writer.create(ALICE.userId);
-  const other = await connectClient(mute.url, ann);
+  const other = await connectClient(mute.url, alice);
   other.subscribe(`task:${task.id}`);
   await until("first", () => other.seqs(`task:${task.id}`).length === 1);
   await mute.writer.grow(task.id, 5);
   await until("by the poll", () => other.seqs(`task:${task.id}`).at(-1) === 6, 5_000);
 });
 
-test("[F1] `tasks` shows a person's own tasks in their newest form, from a cursor, and `tasks:all` everyone's to operators", async () => {
-  const stage = await stageWith();
+it("[F1] `tasks` sends the user's tasks in their newest form after a cursor, `tasks:all` those of all users to operators", async () => {
+  const server = await openServer();
   const mine = [];
-  for (let n = 0; n < 5; n++) mine.push(await stage.writer.create(ALICE.userId));
-  const theirs = await stage.writer.create(BOB.userId);
-  const phone = await connectClient(stage.url, ann);
-  const workerApi = await connectClient(stage.url, opa);
-  phone.subscribe("tasks", null);
-  workerApi.subscribe("tasks", null);
-  workerApi.subscribe("tasks:all", null);
-  await until("lists", () => idsIn(phone, "tasks").length === 5 && idsIn(workerApi, "tasks:all").length === 6);
-  expect(idsIn(phone, "tasks")).toEqual(mine.map((task) => task.id));
-  expect(idsIn(workerApi, "tasks")).toEqual([]);
-  for (const batch of phone.batches("tasks")) for (const item of batch.items) taskSchema.parse(item);
-  const cursor = phone.batches("tasks").at(-1)!.cursor;
+  for (let n = 0; n < 5; n++) mine.push(await server.writer.create(ALICE.userId));
+  const theirs = await server.writer.create(BOB.userId);
+  const client = await connectClient(server.url, alice);
+  const operatorClient = await connectClient(server.url, operator);
+  client.subscribe("tasks", null);
+  operatorClient.subscribe("tasks", null);
+  operatorClient.subscribe("tasks:all", null);
+  await until("lists", () => idsIn(client, "tasks").length === 5 && idsIn(operatorClient, "tasks:all").length === 6);
+  expect(idsIn(client, "tasks")).toEqual(mine.map((task) => task.id));
+  expect(idsIn(operatorClient, "tasks")).toEqual([]);
+  for (const batch of client.batches("tasks")) for (const item of batch.items) taskSchema.parse(item);
+  const cursor = client.batches("tasks").at(-1)!.cursor;
 
-  await stage.writer.growAtOnce(mine[2]!.id, 7);
-  await stage.writer.growAtOnce(theirs.id, 3);
-  await until("changes", () => idsIn(phone, "tasks").length === 6 && idsIn(workerApi, "tasks:all").includes(theirs.id));
+  await server.writer.growAtOnce(mine[2]!.id, 7);
+  await server.writer.growAtOnce(theirs.id, 3);
+  await until(
+    "changes",
+    () => idsIn(client, "tasks").length === 6 && idsIn(operatorClient, "tasks:all").includes(theirs.id),
+  );
   expect(
-    phone
+    client
       .batches("tasks")
       .at(-1)!
       .items.map((item) => [(item as WireTask).id, item.seq]),
   ).toEqual([[mine[2]!.id, 8]]);
 
-  const back = await connectClient(stage.url, ann);
+  const back = await connectClient(server.url, alice);
   back.subscribe("tasks", cursor);
   await until("only what changed", () => idsIn(back, "tasks").length > 0);
   expect(idsIn(back, "tasks")).toEqual([mine[2]!.id]);
@@ -316,24 +324,24 @@ test("[F1] `tasks` shows a person's own tasks in their newest form, from a curso
   expect(idsIn(back, "tasks")).toHaveLength(1);
 });
 
-test("[F1] a cursor beyond the head is refused, and nothing else of the connection suffers", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
-  const phone = await connectClient(stage.url, ann);
-  phone.subscribe(`task:${id}`, 2);
-  phone.subscribe("tasks", 1_000);
-  await until("errors", () => phone.errors().length === 2);
-  expect(phone.errors()).toEqual(["invalid_cursor", "invalid_cursor"]);
-  phone.subscribe(`task:${id}`, 1);
-  await stage.writer.grow(id, 1);
-  await until("live", () => phone.seqs(`task:${id}`).length === 1);
-  expect(phone.seqs(`task:${id}`)).toEqual([2]);
+it("[F1] a cursor beyond the end is rejected; the connection stays usable", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
+  const client = await connectClient(server.url, alice);
+  client.subscribe(`task:${id}`, 2);
+  client.subscribe("tasks", 1_000);
+  await until("errors", () => client.errors().length === 2);
+  expect(client.errors()).toEqual(["invalid_cursor", "invalid_cursor"]);
+  client.subscribe(`task:${id}`, 1);
+  await server.writer.grow(id, 1);
+  await until("live", () => client.seqs(`task:${id}`).length === 1);
+  expect(client.seqs(`task:${id}`)).toEqual([2]);
 });
 
-test("[S2] another's task, an unknown one and a made-up topic get the same answer (item 59)", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
-  const thief = await connectClient(stage.url, bob);
+it("[S2] another user's task, an unknown task and an invalid topic get the same error (item 59)", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
+  const thief = await connectClient(server.url, bob);
   const topics = [
     `task:${id}`,
     `task:${id.slice(0, -1)}0`,
@@ -349,52 +357,52 @@ test("[S2] another's task, an unknown one and a made-up topic get the same answe
   expect(thief.frames.filter((frame) => frame.type === "error")).toEqual(
     topics.map((topic) => ({ type: "error", code: "not_found", topic })),
   );
-  await stage.writer.grow(id, 5);
-  stage.bus.publishDelta({ taskId: id, userId: ALICE.userId, messageId: "m", text: "secret" });
+  await server.writer.grow(id, 5);
+  server.bus.publishDelta({ taskId: id, userId: ALICE.userId, messageId: "m", text: "secret" });
   await pause(100);
   expect(thief.frames.some((frame) => frame.type === "events" || frame.type === "delta")).toBe(false);
-  const workerApi = await connectClient(stage.url, opa);
-  workerApi.subscribe(`task:${id}`);
-  await until("operators see it", () => workerApi.seqs(`task:${id}`).length === 6);
+  const operatorClient = await connectClient(server.url, operator);
+  operatorClient.subscribe(`task:${id}`);
+  await until("operators see it", () => operatorClient.seqs(`task:${id}`).length === 6);
 });
 
-test("[F3] a connection follows at most so many topics", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
-  const phone = await connectClient(stage.url, ann);
-  const others = await Promise.all(upTo(SUBSCRIPTIONS_PER_CONNECTION).map(() => stage.writer.create(ALICE.userId)));
-  for (const task of others) phone.subscribe(`task:${task.id}`);
-  phone.subscribe(`task:${id}`);
-  await until("the answer", () => phone.errors().length === 1);
-  expect(phone.errors()).toEqual(["too_many_subscriptions"]);
-  phone.say({ type: "unsubscribe", topic: `task:${others[0]!.id}` });
-  phone.subscribe(`task:${id}`);
-  await until("room again", () => phone.seqs(`task:${id}`).length === 1);
-  phone.drop();
-  await until("empty rooms are gone", () => stage.hub.channels() === 0);
+it("[F3] a connection has a limited number of subscriptions", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
+  const client = await connectClient(server.url, alice);
+  const others = await Promise.all(upTo(SUBSCRIPTIONS_PER_CONNECTION).map(() => server.writer.create(ALICE.userId)));
+  for (const task of others) client.subscribe(`task:${task.id}`);
+  client.subscribe(`task:${id}`);
+  await until("the answer", () => client.errors().length === 1);
+  expect(client.errors()).toEqual(["too_many_subscriptions"]);
+  client.say({ type: "unsubscribe", topic: `task:${others[0]!.id}` });
+  client.subscribe(`task:${id}`);
+  await until("room again", () => client.seqs(`task:${id}`).length === 1);
+  client.drop();
+  await until("empty rooms are gone", () => server.hub.channels() === 0);
 });
 
-test("[F1] a store that fails for a while delays, and nothing is missed", async () => {
-  const stage = await stageWith({ hubTiming: { pollMs: 200 } });
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[F1] a store that fails temporarily delays events and loses none", async () => {
+  const server = await openServer({ hubTiming: { pollMs: 200 } });
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
-  const phone = await connectClient(stage.url, ann);
-  phone.subscribe(topic);
-  await until("first", () => phone.seqs(topic).length === 1);
-  const events = stage.store.events;
-  const broken = stage.store as { events: typeof events };
-  broken.events = () => Promise.reject(new Error("disk on fire"));
-  await stage.writer.grow(id, 4);
-  await until("it was noticed", () => stage.diary.some(({ level }) => level === "warn"));
-  broken.events = events;
-  await until("the rest", () => phone.seqs(topic).at(-1) === 5);
-  expect(phone.seqs(topic)).toEqual(upTo(5));
+  const client = await connectClient(server.url, alice);
+  client.subscribe(topic);
+  await until("first", () => client.seqs(topic).length === 1);
+  const { eventRows } = server.store;
+  const broken = server.store as { eventRows: typeof eventRows };
+  broken.eventRows = () => Promise.reject(new Error("disk on fire"));
+  await server.writer.grow(id, 4);
+  await until("it was noticed", () => server.logLines.some(({ level }) => level === "warn"));
+  broken.eventRows = eventRows;
+  await until("the rest", () => client.seqs(topic).at(-1) === 5);
+  expect(client.seqs(topic)).toEqual(upTo(5));
 });
 
 type Frames = Awaited<ReturnType<typeof connectClient>>["frames"];
 const deltas = (frames: Frames): string => frames.map((frame) => (frame.type === "delta" ? frame.text : "")).join("");
-const idsIn = (phone: Awaited<ReturnType<typeof connectClient>>, topic: string): string[] =>
-  phone.batches(topic).flatMap((batch) => batch.items.map((item) => (item as WireTask).id));
+const idsIn = (client: Awaited<ReturnType<typeof connectClient>>, topic: string): string[] =>
+  client.batches(topic).flatMap((batch) => batch.items.map((item) => (item as WireTask).id));
 /** Only the last frame is needed: the rest would be the test's own memory. */
 const trim = (frames: Frames): void => void frames.splice(0, frames.length - 1);
 /** Bytes in use after everything that can be collected has been. */

@@ -124,9 +124,9 @@ export function writerOf(store: Store, bus: Pick<Bus, "publishHint">): Writer {
 
 export interface LiveServerOptions {
   /** What the hub hears; the writer announces on `bus`. */
-  readonly ears?: (bus: Bus) => Pick<Bus, "onHint" | "onDelta">;
+  readonly hubBus?: (bus: Bus) => Pick<Bus, "onHint" | "onDelta">;
   readonly hubTiming?: Partial<HubTiming>;
-  readonly liveTiming?: Partial<WebSocketTiming>;
+  readonly webSocketTiming?: Partial<WebSocketTiming>;
 }
 
 export interface LiveServer {
@@ -144,7 +144,7 @@ export interface LiveServer {
   /** Sessions that ended. */
   readonly revoked: Set<string>;
   /** What was logged, newest last. */
-  readonly diary: { readonly level: string; readonly fields: Record<string, unknown>; readonly text: string }[];
+  readonly logLines: { readonly level: string; readonly fields: Record<string, unknown>; readonly text: string }[];
   /** Ends hub and door and opens new ones on the same port, as a restart does. */
   restart(): Promise<void>;
   close(): Promise<void>;
@@ -158,11 +158,11 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
   const dir = await mkdtemp(join(tmpdir(), "slipway-hub-"));
   const { store } = openSqliteStore({ dir, migrations: MIGRATIONS, synchronous: "NORMAL" });
   const bus = memoryBus();
-  const diary: LiveServer["diary"] = [];
+  const logLines: LiveServer["logLines"] = [];
   const note =
     (level: string) =>
     (fields: object, text: string): void =>
-      void diary.push({ level, fields: fields as Record<string, unknown>, text });
+      void logLines.push({ level, fields: fields as Record<string, unknown>, text });
   const log: Log = { debug: note("debug"), info: note("info"), warn: note("warn"), error: note("error") };
   const people = new Map([ALICE, BOB, OPERATOR].map((visitor) => [`token-${visitor.userId}`, visitor]));
   const tickets = new Map<string, StreamIdentity>();
@@ -179,7 +179,7 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
   const openHubNow = (): Hub =>
     openHub({
       store,
-      bus: options.ears?.(bus) ?? bus,
+      bus: options.hubBus?.(bus) ?? bus,
       view: async (task) => toWireTask(task, phaseOf(task.snapshot), null),
       clock: systemClock,
       log,
@@ -198,7 +198,7 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
       allowedOrigins: () => [ORIGIN],
       clock: systemClock,
       log,
-      ...(options.liveTiming && { timing: options.liveTiming }),
+      ...(options.webSocketTiming && { timing: options.webSocketTiming }),
     });
 
   const hub = openHubNow();
@@ -206,10 +206,10 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   const end = async (): Promise<void> => {
-    await stage.live.close();
-    stage.hub.close();
+    await liveServer.live.close();
+    liveServer.hub.close();
   };
-  const stage: LiveServer = {
+  const liveServer: LiveServer = {
     store,
     bus,
     writer: writerOf(store, bus),
@@ -221,11 +221,11 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
     people,
     tickets,
     revoked,
-    diary,
+    logLines,
     async restart() {
       await end();
-      stage.hub = openHubNow();
-      stage.live = attach(stage.hub);
+      liveServer.hub = openHubNow();
+      liveServer.live = attach(liveServer.hub);
     },
     async close() {
       await end();
@@ -236,7 +236,7 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
       await rm(dir, { recursive: true, force: true });
     },
   };
-  return stage;
+  return liveServer;
 }
 
 export async function until(what: string, check: () => boolean | Promise<boolean>, ms = 20_000): Promise<void> {
@@ -248,6 +248,6 @@ export async function until(what: string, check: () => boolean | Promise<boolean
 }
 
 /** True while the server answers a plain request and lets a person subscribe. */
-export async function serves(stage: LiveServer): Promise<boolean> {
-  return (await (await fetch(`http://127.0.0.1:${stage.port}/`)).text()) === "serving";
+export async function serves(liveServer: LiveServer): Promise<boolean> {
+  return (await (await fetch(`http://127.0.0.1:${liveServer.port}/`)).text()) === "serving";
 }

@@ -31,12 +31,12 @@ export async function connectClient(
     headers: { authorization: `Bearer ${token}` },
     perMessageDeflate: false,
   });
-  const phone = createStreamClient(ws, options.onFrame);
+  const client = createStreamClient(ws, options.onFrame);
   await until("ready", () => {
-    if (phone.closed() !== null) throw new Error(`closed with ${phone.closed()} before ready`);
-    return phone.frames.some((frame) => frame.type === "ready");
+    if (client.closed() !== null) throw new Error(`closed with ${client.closed()} before ready`);
+    return client.frames.some((frame) => frame.type === "ready");
   });
-  return phone;
+  return client;
 }
 
 export function createStreamClient(ws: WebSocket, onFrame?: (frame: ServerFrame) => void): StreamClient {

@@ -1,5 +1,5 @@
 import { connect, type Socket } from "node:net";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, it } from "vitest";
 import { WebSocket } from "ws";
 import { SOCKETS_PER_USER } from "../../../src/http/live/websocket-server.ts";
 import { connectClient, createStreamClient, upTo, type StreamClient } from "./stream-client.ts";
@@ -15,32 +15,32 @@ import {
 } from "./live-server.ts";
 import { frame, rawSocket, type RawSocket } from "./raw-websocket.ts";
 
-const ann = `token-${ALICE.userId}`;
-const AUTH = { Authorization: `Bearer ${ann}` };
+const alice = `token-${ALICE.userId}`;
+const AUTH = { Authorization: `Bearer ${alice}` };
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-const stages: LiveServer[] = [];
-async function stageWith(options: LiveServerOptions = {}): Promise<LiveServer> {
-  const stage = await openLiveServer(options);
-  stages.push(stage);
-  return stage;
+const servers: LiveServer[] = [];
+async function openServer(options: LiveServerOptions = {}): Promise<LiveServer> {
+  const server = await openLiveServer(options);
+  servers.push(server);
+  return server;
 }
 afterEach(async () => {
-  await Promise.all(stages.splice(0).map((stage) => stage.close()));
+  await Promise.all(servers.splice(0).map((server) => server.close()));
 });
 
-async function stranger(stage: LiveServer): Promise<StreamClient> {
-  const phone = createStreamClient(new WebSocket(stage.url, "slipway.v1"));
-  await until("open", () => phone.ws.readyState === WebSocket.OPEN);
-  return phone;
+async function stranger(server: LiveServer): Promise<StreamClient> {
+  const client = createStreamClient(new WebSocket(server.url, "slipway.v1"));
+  await until("open", () => client.ws.readyState === WebSocket.OPEN);
+  return client;
 }
 
-const closedWith = (phone: StreamClient, code: number, ms?: number): Promise<void> =>
-  until(`close ${code}, had ${phone.closed()}`, () => phone.closed() === code, ms);
+const closedWith = (client: StreamClient, code: number, ms?: number): Promise<void> =>
+  until(`close ${code}, had ${client.closed()}`, () => client.closed() === code, ms);
 
-test("[S6] who is foreign or nobody is refused before the upgrade (item 56)", async () => {
-  const stage = await stageWith();
-  stage.tickets.set("good", ALICE);
+it("[S6] foreign origins and invalid credentials are rejected before the upgrade (item 56)", async () => {
+  const server = await openServer();
+  server.tickets.set("good", ALICE);
   const refused: [number, Record<string, string>][] = [
     [403, { ...AUTH, Origin: "https://evil.example" }],
     [403, { ...AUTH, Origin: "null" }],
@@ -61,42 +61,42 @@ test("[S6] who is foreign or nobody is refused before the upgrade (item 56)", as
     [400, { ...AUTH, "Sec-WebSocket-Version": "99" }],
   ];
   for (const [status, headers] of refused) {
-    const raw = await rawSocket(stage.port, headers);
+    const raw = await rawSocket(server.port, headers);
     expect([raw.status, headers]).toEqual([status, headers]);
     await raw.ended();
   }
-  expect((await rawSocket(stage.port, AUTH, "/v1/streams")).status).toBe(404);
-  expect((await rawSocket(stage.port, AUTH, "/v1/tasks")).status).toBe(404);
-  expect(stage.live.connections()).toBe(0);
+  expect((await rawSocket(server.port, AUTH, "/v1/streams")).status).toBe(404);
+  expect((await rawSocket(server.port, AUTH, "/v1/tasks")).status).toBe(404);
+  expect(server.live.connections()).toBe(0);
 
   const offered = { Origin: ORIGIN, "Sec-WebSocket-Protocol": "slipway.v1, ticket.good" };
-  const first = await rawSocket(stage.port, offered);
+  const first = await rawSocket(server.port, offered);
   expect(first.status).toBe(101);
   expect(/sec-websocket-protocol: (.*)/i.exec(first.head)?.[1]).toBe("slipway.v1");
-  expect((await rawSocket(stage.port, offered)).status, "a used ticket").toBe(401);
-  const bare = await rawSocket(stage.port, AUTH);
+  expect((await rawSocket(server.port, offered)).status, "a used ticket").toBe(401);
+  const bare = await rawSocket(server.port, AUTH);
   expect([bare.status, /sec-websocket-protocol/i.test(bare.head)]).toEqual([101, false]);
   await until("ready", () => bare.texts().length === 1);
   expect(bare.texts()).toEqual(['{"type":"ready"}']);
   for (const raw of [first, bare]) raw.socket.destroy();
-  expect(await serves(stage)).toBe(true);
+  expect(await serves(server)).toBe(true);
 });
 
-test("[S6] a stranger says who they are in the first frame, in time, or goes with 4401", async () => {
-  const stage = await stageWith({ liveTiming: { authMs: 300 } });
-  const { id } = await stage.writer.create(ALICE.userId);
-  const silent = await stranger(stage);
-  const hasty = await stranger(stage);
+it("[S6] an unauthenticated client authenticates in its first frame and in time, or is closed with 4401", async () => {
+  const server = await openServer({ webSocketTiming: { authMs: 300 } });
+  const { id } = await server.writer.create(ALICE.userId);
+  const silent = await stranger(server);
+  const hasty = await stranger(server);
   hasty.subscribe(`task:${id}`);
-  const wrong = await stranger(stage);
+  const wrong = await stranger(server);
   wrong.say({ type: "auth", token: "wrong" });
-  const known = await stranger(stage);
-  known.say({ type: "auth", token: ann });
+  const known = await stranger(server);
+  known.say({ type: "auth", token: alice });
   // Sent without waiting for `ready`: taken in order.
   known.subscribe(`task:${id}`);
-  for (const phone of [silent, hasty, wrong]) {
-    await closedWith(phone, 4401);
-    expect(phone.frames).toEqual([]);
+  for (const client of [silent, hasty, wrong]) {
+    await closedWith(client, 4401);
+    expect(client.frames).toEqual([]);
   }
   await until("events", () => known.seqs(`task:${id}`).length === 1);
   expect(known.frames.map((sent) => sent.type)).toEqual(["ready", "subscribed", "events"]);
@@ -104,8 +104,8 @@ test("[S6] a stranger says who they are in the first frame, in time, or goes wit
   expect(known.closed()).toBe(null);
 });
 
-test("[S6] frames that break the protocol end the connection, not the server (items 57, 58)", async () => {
-  const stage = await stageWith();
+it("[S6] frames that break the protocol end the connection, not the server (items 57, 58)", async () => {
+  const server = await openServer();
   const bad: [string, number, Buffer][] = [
     ["1 GiB announced", 1009, frame("x", { claims: 1n << 30n })],
     ["65,537 bytes", 1009, frame(Buffer.alloc(65_537, 120))],
@@ -124,23 +124,23 @@ test("[S6] frames that break the protocol end the connection, not the server (it
     ],
   ];
   for (const [name, code, bytes] of bad) {
-    const raw = await rawSocket(stage.port, AUTH);
+    const raw = await rawSocket(server.port, AUTH);
     expect(raw.status, name).toBe(101);
     raw.send(bytes);
     await until(name, () => raw.closeCode() !== null);
     expect([name, raw.closeCode()]).toEqual([name, code]);
     raw.socket.destroy();
   }
-  await until("all gone", () => stage.live.connections() === 0);
-  expect(await serves(stage)).toBe(true);
-  const phone = await connectClient(stage.url, ann);
-  phone.say({ type: "ping" });
-  await until("pong", () => phone.frames.some((sent) => sent.type === "pong"));
+  await until("all gone", () => server.live.connections() === 0);
+  expect(await serves(server)).toBe(true);
+  const client = await connectClient(server.url, alice);
+  client.say({ type: "ping" });
+  await until("pong", () => client.frames.some((sent) => sent.type === "pong"));
 });
 
-test("[S6] what is no frame of ours gets `invalid_frame`, ten of them 1008 (item 63)", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[S6] an invalid frame is answered with `invalid_frame`, the tenth with 1008 (item 63)", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
   const topic = `task:${id}`;
   const bad = [
     `{"type":"subscribe","topic":"${topic}","after":-1}`,
@@ -153,27 +153,27 @@ test("[S6] what is no frame of ours gets `invalid_frame`, ten of them 1008 (item
     "not json",
     `${"[".repeat(30_000)}`,
   ];
-  const phone = await connectClient(stage.url, ann);
-  for (const text of bad) phone.ws.send(text);
-  await until("answers", () => phone.errors().length === bad.length);
-  expect(phone.closed()).toBe(null);
-  expect(new Set(phone.errors())).toEqual(new Set(["invalid_frame"]));
-  expect(phone.batches(topic)).toEqual([]);
-  phone.ws.send(Buffer.from('{"type":"ping"}'), { binary: true });
-  await closedWith(phone, 1008);
-  expect(phone.errors()).toHaveLength(10);
-  expect(await serves(stage)).toBe(true);
+  const client = await connectClient(server.url, alice);
+  for (const text of bad) client.ws.send(text);
+  await until("answers", () => client.errors().length === bad.length);
+  expect(client.closed()).toBe(null);
+  expect(new Set(client.errors())).toEqual(new Set(["invalid_frame"]));
+  expect(client.batches(topic)).toEqual([]);
+  client.ws.send(Buffer.from('{"type":"ping"}'), { binary: true });
+  await closedWith(client, 1008);
+  expect(client.errors()).toHaveLength(10);
+  expect(await serves(server)).toBe(true);
 });
 
-test("[S6] who sends too much is closed with 1008: frames and pings alike (item 60)", async () => {
-  const stage = await stageWith();
-  const { id } = await stage.writer.create(ALICE.userId);
-  const flood = await connectClient(stage.url, ann);
+it("[S6] a client that sends too many frames or pings is closed with 1008 (item 60)", async () => {
+  const server = await openServer();
+  const { id } = await server.writer.create(ALICE.userId);
+  const flood = await connectClient(server.url, alice);
   for (let n = 0; n < 10_000; n++) flood.subscribe(`task:${id}`);
-  const burst = await rawSocket(stage.port, AUTH);
+  const burst = await rawSocket(server.port, AUTH);
   burst.send(Buffer.concat(upTo(1_000).map(() => frame("", { opcode: 9 }))));
-  const trickle = await rawSocket(stage.port, AUTH);
-  const other = await connectClient(stage.url, `token-${BOB.userId}`);
+  const trickle = await rawSocket(server.port, AUTH);
+  const other = await connectClient(server.url, `token-${BOB.userId}`);
   other.say({ type: "ping" });
   await until("the other is served", () => other.frames.some((sent) => sent.type === "pong"), 5_000);
   await closedWith(flood, 1008);
@@ -185,7 +185,7 @@ test("[S6] who sends too much is closed with 1008: frames and pings alike (item 
   }
   await until("1008", () => trickle.closeCode() === 1008);
   trickle.socket.destroy();
-  const eager = await connectClient(stage.url, ann);
+  const eager = await connectClient(server.url, alice);
   for (let n = 0; n < 200; n++) eager.say({ type: "ping" });
   await until(
     "what a reconnect sends at once passes",
@@ -193,53 +193,53 @@ test("[S6] who sends too much is closed with 1008: frames and pings alike (item 
   );
 });
 
-test("[S6] a session that ends takes its sockets with it, and a new token keeps them (item 62)", async () => {
-  const stage = await stageWith({ liveTiming: { sessionMs: 200 } });
-  const { id } = await stage.writer.create(ALICE.userId);
+it("[S6] connections of an ended session are closed, those with a renewed token stay open (item 62)", async () => {
+  const server = await openServer({ webSocketTiming: { sessionMs: 200 } });
+  const { id } = await server.writer.create(ALICE.userId);
   const soon = Date.now() + 1_200;
-  stage.people.set("short", { ...ALICE, sessionId: "s_short", expiresAt: soon });
-  stage.people.set("other", { ...ALICE, sessionId: "s_other" });
+  server.people.set("short", { ...ALICE, sessionId: "s_short", expiresAt: soon });
+  server.people.set("other", { ...ALICE, sessionId: "s_other" });
   const [expiring, renewed, revoked, impostor, steady] = await Promise.all(
-    ["short", "short", "other", ann, ann].map((token) => connectClient(stage.url, token)),
+    ["short", "short", "other", alice, alice].map((token) => connectClient(server.url, token)),
   );
-  for (const phone of [expiring, renewed, revoked, steady]) phone!.subscribe(`task:${id}`);
-  renewed!.say({ type: "auth", token: ann });
+  for (const client of [expiring, renewed, revoked, steady]) client!.subscribe(`task:${id}`);
+  renewed!.say({ type: "auth", token: alice });
   impostor!.say({ type: "auth", token: `token-${BOB.userId}` });
   await closedWith(impostor!, 4401);
-  stage.revoked.add("s_other");
+  server.revoked.add("s_other");
   await closedWith(revoked!, 4401, 5_000);
   await closedWith(expiring!, 4401, 5_000);
   expect(Date.now()).toBeGreaterThanOrEqual(soon);
-  await stage.writer.grow(id, 3);
-  for (const phone of [renewed, steady]) {
-    await until("live", () => phone!.seqs(`task:${id}`).length === 4);
-    expect(phone!.closed()).toBe(null);
+  await server.writer.grow(id, 3);
+  for (const client of [renewed, steady]) {
+    await until("live", () => client!.seqs(`task:${id}`).length === 4);
+    expect(client!.closed()).toBe(null);
   }
-  for (const phone of [expiring, revoked]) expect(phone!.seqs(`task:${id}`)).toEqual([1]);
+  for (const client of [expiring, revoked]) expect(client!.seqs(`task:${id}`)).toEqual([1]);
 });
 
-test("[S6] nothing follows a close frame, also when the client does not answer it", async () => {
-  const stage = await stageWith({ liveTiming: { sessionMs: 100, closeMs: 600 } });
-  const { id } = await stage.writer.create(ALICE.userId);
-  const raw = await rawSocket(stage.port, AUTH);
+it("[S6] no data follows a close frame, also when the client does not answer it", async () => {
+  const server = await openServer({ webSocketTiming: { sessionMs: 100, closeMs: 600 } });
+  const { id } = await server.writer.create(ALICE.userId);
+  const raw = await rawSocket(server.port, AUTH);
   raw.send(frame(JSON.stringify({ type: "subscribe", topic: `task:${id}`, after: 0 })));
   await until("events", () => raw.texts().length === 3);
-  stage.revoked.add("s_ann");
+  server.revoked.add("s_ann");
   await until("4401", () => raw.closeCode() === 4401);
   const before = raw.texts().length;
-  await stage.writer.grow(id, 5);
+  await server.writer.grow(id, 5);
   raw.send(frame('{"type":"ping"}'));
   await raw.ended();
   expect(raw.texts()).toHaveLength(before);
-  expect(stage.live.connections()).toBe(0);
+  expect(server.live.connections()).toBe(0);
 });
 
-test("[S6] a thousand half-open upgrades end by time-out while others are served (item 64)", async () => {
-  const stage = await stageWith({ liveTiming: { authMs: 1_500, closeMs: 500 } });
+it("[S6] a thousand half-open upgrades time out while other clients are served (item 64)", async () => {
+  const server = await openServer({ webSocketTiming: { authMs: 1_500, closeMs: 500 } });
   const open = new Set<Socket>();
   const started = await Promise.all(
     upTo(1_000).map(async (n) => {
-      const socket = connect(stage.port, "127.0.0.1");
+      const socket = connect(server.port, "127.0.0.1");
       open.add(socket);
       socket.on("error", () => undefined);
       socket.on("close", () => open.delete(socket));
@@ -254,32 +254,32 @@ test("[S6] a thousand half-open upgrades end by time-out while others are served
     }),
   );
   expect(started).toHaveLength(1_000);
-  await until("strangers", () => stage.live.connections() === 500);
-  expect(await serves(stage)).toBe(true);
-  const phone = await connectClient(stage.url, ann);
+  await until("strangers", () => server.live.connections() === 500);
+  expect(await serves(server)).toBe(true);
+  const client = await connectClient(server.url, alice);
   await until("all ended", () => open.size === 0);
-  await until("only the phone", () => stage.live.connections() === 1);
-  expect(phone.closed()).toBe(null);
+  await until("only the client", () => server.live.connections() === 1);
+  expect(client.closed()).toBe(null);
 }, 60_000);
 
-test("[S6] a user has at most so many sockets, others are not touched", async () => {
-  const stage = await stageWith();
-  const phones = await Promise.all(upTo(SOCKETS_PER_USER).map(() => connectClient(stage.url, ann)));
-  expect((await rawSocket(stage.port, AUTH)).status).toBe(429);
-  const late = await stranger(stage);
-  late.say({ type: "auth", token: ann });
+it("[S6] the number of sockets per user is limited; other users are not affected", async () => {
+  const server = await openServer();
+  const clients = await Promise.all(upTo(SOCKETS_PER_USER).map(() => connectClient(server.url, alice)));
+  expect((await rawSocket(server.port, AUTH)).status).toBe(429);
+  const late = await stranger(server);
+  late.say({ type: "auth", token: alice });
   await closedWith(late, 1008);
-  await connectClient(stage.url, `token-${BOB.userId}`);
-  phones[0]!.ws.close();
-  await until("one less", () => stage.live.connections() === SOCKETS_PER_USER);
-  const next = await connectClient(stage.url, ann);
+  await connectClient(server.url, `token-${BOB.userId}`);
+  clients[0]!.ws.close();
+  await until("one less", () => server.live.connections() === SOCKETS_PER_USER);
+  const next = await connectClient(server.url, alice);
   expect(next.closed()).toBe(null);
 });
 
-test("[F3] two missed pings end a connection, answered ones keep it", async () => {
-  const stage = await stageWith({ liveTiming: { pingMs: 150 } });
-  const dead = await rawSocket(stage.port, AUTH);
-  const alive = await connectClient(stage.url, ann);
+it("[F3] two missed pings end a connection, answered ones keep it", async () => {
+  const server = await openServer({ webSocketTiming: { pingMs: 150 } });
+  const dead = await rawSocket(server.port, AUTH);
+  const alive = await connectClient(server.url, alice);
   const started = Date.now();
   await dead.ended();
   expect(Date.now() - started).toBeGreaterThan(250);
@@ -287,17 +287,17 @@ test("[F3] two missed pings end a connection, answered ones keep it", async () =
   expect(alive.closed()).toBe(null);
 });
 
-test("[F1] a shutdown tells everyone to reconnect and waits a second at most for those who do not listen", async () => {
-  const stage = await stageWith();
-  const phones = await Promise.all(upTo(5).map(() => connectClient(stage.url, ann)));
-  const deaf: RawSocket = await rawSocket(stage.port, AUTH);
-  const unknown = await stranger(stage);
+it("[F1] a shutdown closes every connection with 1012 and terminates after a second those that do not answer", async () => {
+  const server = await openServer();
+  const clients = await Promise.all(upTo(5).map(() => connectClient(server.url, alice)));
+  const deaf: RawSocket = await rawSocket(server.port, AUTH);
+  const unknown = await stranger(server);
   const started = Date.now();
-  await stage.live.close();
+  await server.live.close();
   expect(Date.now() - started).toBeLessThan(3_000);
-  for (const phone of [...phones, unknown]) await closedWith(phone, 1012);
+  for (const client of [...clients, unknown]) await closedWith(client, 1012);
   expect(deaf.closeCode()).toBe(1012);
   await deaf.ended();
-  expect(stage.live.connections()).toBe(0);
-  expect((await rawSocket(stage.port, AUTH)).status).not.toBe(101);
+  expect(server.live.connections()).toBe(0);
+  expect((await rawSocket(server.port, AUTH)).status).not.toBe(101);
 });

@@ -1,5 +1,5 @@
 import { pack as openPack } from "tar-stream";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LOCAL_TOKEN, openApiServer, REPO, type ApiServer } from "../api-server.ts";
 
 let api: ApiServer;
@@ -29,14 +29,14 @@ const bytesOf = async (token: string, method = "GET") =>
   });
 
 describe("artifacts", () => {
-  test("the list says what there is", async () => {
+  it("the list says what there is", async () => {
     const { status, body } = await get(`/v1/tasks/${id}/artifacts`);
     expect([status, body.next]).toEqual([200, null]);
     expect(body.items).toMatchObject([{ name: NAME, attempt: 1, files: 1, note: null }]);
     expect(body.items[0].at).toMatch(/^20\d\d-.*Z$/);
   });
 
-  test("[S6] the bytes come as they are, as a file to be saved and not as a page", async () => {
+  it("[S6] the bytes come as they are, as a file to be saved and not as a page", async () => {
     const answer = await bytesOf(ada);
     expect(answer.status).toBe(200);
     expect(Object.fromEntries(answer.headers)).toMatchObject({
@@ -52,7 +52,7 @@ describe("artifacts", () => {
     expect([head.status, head.headers.get("content-length")]).toEqual([200, String(bytes.length)]);
   });
 
-  test("[S2] another's are 404, an operator's are not; so is a name that is none", async () => {
+  it("[S2] another's are 404, an operator's are not; so is a name that is none", async () => {
     for (const path of [`/v1/tasks/${id}/artifacts`, `/v1/tasks/${id}/artifacts/${NAME}`])
       expect((await get(path, bob)).body).toMatchObject({ status: 404, code: "not_found" });
     expect((await bytesOf(LOCAL_TOKEN)).status).toBe(200);
@@ -60,7 +60,7 @@ describe("artifacts", () => {
       expect((await get(`/v1/tasks/${id}/artifacts/${name}`)).status).toBe(404);
   });
 
-  test("a reader who goes away leaves the server serving", async () => {
+  it("a reader who goes away leaves the server serving", async () => {
     const stop = new AbortController();
     const answer = await fetch(`http://127.0.0.1:${api.port}/v1/tasks/${id}/artifacts/${NAME}`, {
       headers: { authorization: `Bearer ${ada}` },

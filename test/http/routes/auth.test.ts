@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { credentialContext } from "../../../src/auth/vault.ts";
 import { normalizeHost } from "../../../src/http/routes/auth.ts";
 import { LOCAL_TOKEN, openApiServer, PASSWORD, SETUP_TOKEN, type ApiServer } from "../api-server.ts";
@@ -13,7 +13,7 @@ const login = (email: string, password = PASSWORD) => api.call("POST", "/v1/auth
 const minute = () => api.clock.advance(61_000);
 
 describe("setup", () => {
-  test("[S7] sign-up is closed: nobody can make a user without being admin", async () => {
+  it("[S7] sign-up is closed: nobody can make a user without being admin", async () => {
     const eve = { email: "eve@example.com", password: PASSWORD, role: "admin" };
     expect((await api.call("POST", "/v1/users", { body: eve })).status).toBe(401);
     expect(
@@ -21,7 +21,7 @@ describe("setup", () => {
     ).toBe(401);
   });
 
-  test("[S7] the one-time link makes the first admin once", async () => {
+  it("[S7] the one-time link makes the first admin once", async () => {
     const page = await api.call("GET", "/setup");
     expect(page.status).toBe(200);
     const policy = page.headers.get("content-security-policy") ?? "";
@@ -44,7 +44,7 @@ describe("setup", () => {
 });
 
 describe("sessions over the wire", () => {
-  test("login, me, refresh, replay in the grace, reuse, logout", async () => {
+  it("login, me, refresh, replay in the grace, reuse, logout", async () => {
     await api.person("ada@example.com");
     const first = await login("ADA@example.com");
     expect(first.status).toBe(200);
@@ -66,7 +66,7 @@ describe("sessions over the wire", () => {
     expect(after.headers.get("www-authenticate")).toBe("Bearer");
   });
 
-  test("wrong credentials are 401 with one body for every reason", async () => {
+  it("wrong credentials are 401 with one body for every reason", async () => {
     await minute();
     await api.person("bea@example.com");
     const wrong = await login("bea@example.com", "wrong");
@@ -76,7 +76,7 @@ describe("sessions over the wire", () => {
     expect(wrong.body.code).toBe("invalid_credentials");
   });
 
-  test("no header, another scheme, garbage: 401 and never a look at the body", async () => {
+  it("no header, another scheme, garbage: 401 and never a look at the body", async () => {
     for (const authorization of [
       undefined,
       "",
@@ -97,7 +97,7 @@ describe("sessions over the wire", () => {
 });
 
 describe("guessing", () => {
-  test("five failures slow an account down, more and more; the owner is not locked out", async () => {
+  it("five failures slow an account down, more and more; the owner is not locked out", async () => {
     const mine = await openApiServer();
     try {
       await mine.person("cleo@example.com");
@@ -122,7 +122,7 @@ describe("guessing", () => {
     }
   });
 
-  test("guesses that come at once are counted as many", async () => {
+  it("guesses that come at once are counted as many", async () => {
     const mine = await openApiServer();
     try {
       await mine.person("dora@example.com");
@@ -138,7 +138,7 @@ describe("guessing", () => {
     }
   });
 
-  test("many right logins and refreshes at once are no guesses", async () => {
+  it("many right logins and refreshes at once are no guesses", async () => {
     const mine = await openApiServer();
     try {
       const { refreshToken } = await mine.person("emil@example.com");
@@ -152,7 +152,7 @@ describe("guessing", () => {
     }
   });
 
-  test("ten failures a minute from one address, whatever X-Forwarded-For says", async () => {
+  it("ten failures a minute from one address, whatever X-Forwarded-For says", async () => {
     const mine = await openApiServer();
     try {
       const guess = (i: number) =>
@@ -170,7 +170,7 @@ describe("guessing", () => {
     }
   });
 
-  test("right logins are not counted, and a trusted proxy's word is taken", async () => {
+  it("right logins are not counted, and a trusted proxy's word is taken", async () => {
     const mine = await openApiServer({ deps: { trustProxy: 1 } });
     try {
       await mine.person("finn@example.com");
@@ -197,7 +197,7 @@ describe("guessing", () => {
 });
 
 describe("tokens, credentials, users, tickets", () => {
-  test("a personal token is shown once, lists without itself, works, and is revoked by its owner only", async () => {
+  it("a personal token is shown once, lists without itself, works, and is revoked by its owner only", async () => {
     const gus = await api.person("gus@example.com");
     const hal = await api.person("hal@example.com");
     const made = await api.call("POST", "/v1/tokens", {
@@ -219,7 +219,7 @@ describe("tokens, credentials, users, tickets", () => {
     expect((await api.call("DELETE", `/v1/tokens/${shown.id}`, { token: gus.accessToken })).status).toBe(404);
   });
 
-  test("lists come in pages", async () => {
+  it("lists come in pages", async () => {
     const ivy = await api.person("ivy@example.com");
     for (const name of ["a", "b", "c"])
       await api.call("POST", "/v1/tokens", { token: ivy.accessToken, body: { name } });
@@ -233,7 +233,7 @@ describe("tokens, credentials, users, tickets", () => {
     expect(rest.body.next).toBeNull();
   });
 
-  test("[S1] a credential is sealed at rest and never returned; the same host replaces", async () => {
+  it("[S1] a credential is sealed at rest and never returned; the same host replaces", async () => {
     const jan = await api.person("jan@example.com");
     const secret = "ghp_thisIsTheSecretOfJan";
     const put = (host: string) =>
@@ -257,7 +257,7 @@ describe("tokens, credentials, users, tickets", () => {
     expect((await api.call("DELETE", `/v1/credentials/${row!.id}`, { token: jan.accessToken })).status).toBe(204);
   });
 
-  test("a credential's host is a plain host", async () => {
+  it("a credential's host is a plain host", async () => {
     expect(normalizeHost("git.example.com:8443")).toBe("git.example.com:8443");
     expect(normalizeHost("127.0.0.1:3000")).toBe("127.0.0.1:3000");
     const bad = [
@@ -286,7 +286,7 @@ describe("tokens, credentials, users, tickets", () => {
     expect(answered.body.errors).toEqual([{ path: "host", message: expect.any(String) }]);
   });
 
-  test("roles: what users, operators and admins may do", async () => {
+  it("roles: what users, operators and admins may do", async () => {
     const user = await api.person("mia@example.com");
     const operator = await api.person("ned@example.com", "operator");
     const admin = await api.person("oda@example.com", "admin");
@@ -308,7 +308,7 @@ describe("tokens, credentials, users, tickets", () => {
     ).toBe("forbidden");
   });
 
-  test("a ticket stands for its caller once", async () => {
+  it("a ticket stands for its caller once", async () => {
     const rob = await api.person("rob@example.com");
     const made = await api.call("POST", "/v1/tickets", { token: rob.accessToken });
     expect([made.status, made.body.expiresIn]).toEqual([201, 30]);

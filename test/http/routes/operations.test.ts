@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import Database from "../../../src/store/sqlite/driver.ts";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { openapiDocument, toOpenapiPath } from "../../../src/http/openapi.ts";
 import { ROUTES } from "../../../src/http/routes/index.ts";
@@ -14,14 +14,14 @@ beforeAll(async () => {
 afterAll(() => api.close());
 
 describe("probes", () => {
-  test("alive and ready need nobody", async () => {
+  it("alive and ready need nobody", async () => {
     expect((await api.call("GET", "/healthz")).body).toEqual({ status: "alive", version: "0.0.0-test" });
     expect((await api.call("GET", "/readyz?from=balancer")).body).toEqual({ status: "ready" });
     const head = await api.call("HEAD", "/healthz");
     expect([head.status, head.text]).toEqual([200, ""]);
   });
 
-  test("not ready names the part, keeps the reason to itself, and looks again only after a second", async () => {
+  it("not ready names the part, keeps the reason to itself, and looks again only after a second", async () => {
     let looks = 0;
     let works = false;
     const checkSandbox = (): Promise<string> => {
@@ -46,7 +46,7 @@ describe("probes", () => {
     }
   });
 
-  test("[D10] too little disk space is not ready, and everybody who looks is told", async () => {
+  it("[D10] too little disk space is not ready, and everybody who looks is told", async () => {
     const mine = await openApiServer();
     try {
       mine.harness.disks.shortage = "Too little disk space: the disk of the data folder has 5 MB free, 10 are needed.";
@@ -69,7 +69,7 @@ describe("probes", () => {
     }
   });
 
-  test("a store that does not answer is not ready, but alive", async () => {
+  it("a store that does not answer is not ready, but alive", async () => {
     const mine = await openApiServer();
     const broken = { ...mine.store, ping: () => Promise.reject(new Error("disk I/O error")) };
     await mine.close();
@@ -84,7 +84,7 @@ describe("probes", () => {
 });
 
 describe("a disk that hangs", () => {
-  test("is not ready within seconds; people go on reading, and what was submitted meanwhile is done when it goes on", async () => {
+  it("is not ready within seconds; people go on reading, and what was submitted meanwhile is done when it goes on", async () => {
     const mine = await openApiServer();
     const held = new Database(join(mine.dir, "slipway.db"));
     try {
@@ -110,7 +110,7 @@ describe("a disk that hangs", () => {
 });
 
 describe("metrics", () => {
-  test("are Prometheus text, for this machine and for operators", async () => {
+  it("are Prometheus text, for this machine and for operators", async () => {
     await api.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } });
     const answered = await api.call("GET", "/metrics");
     expect(answered.status).toBe(200);
@@ -130,7 +130,7 @@ describe("metrics", () => {
       expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="\w+"\})? [\d.e+-]+)$/);
   });
 
-  test("a page that points its name at us, and whoever comes through a proxy, must show a token", async () => {
+  it("a page that points its name at us, and whoever comes through a proxy, must show a token", async () => {
     const strange = await api.raw("GET /metrics HTTP/1.1\r\nHost: evil.example:80\r\nConnection: close\r\n\r\n");
     expect(strange).toMatch(/^HTTP\/1.1 401/);
     expect((await api.call("GET", "/metrics", { headers: { "x-forwarded-for": "203.0.113.9" } })).status).toBe(401);
@@ -146,26 +146,23 @@ describe("metrics", () => {
 
 describe("metrics behind a proxy on the same machine", () => {
   const headers = ["x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via", "forwarded", "cf-connecting-ip"];
-  test.each(headers)("%s says that the caller may be anywhere", async (name) => {
+  it.each(headers)("%s says that the caller may be anywhere", async (name) => {
     expect((await api.call("GET", "/metrics", { headers: { [name]: "localhost" } })).status).toBe(401);
   });
 
-  test.each([{ trustProxy: 1 }, { isFronted: true }])(
-    "with %o nobody is local, also without a header",
-    async (deps) => {
-      const mine = await openApiServer({ deps });
-      try {
-        expect((await mine.call("GET", "/metrics")).status).toBe(401);
-        expect((await mine.call("GET", "/metrics", { token: LOCAL_TOKEN })).status).toBe(200);
-      } finally {
-        await mine.close();
-      }
-    },
-  );
+  it.each([{ trustProxy: 1 }, { isFronted: true }])("with %o nobody is local, also without a header", async (deps) => {
+    const mine = await openApiServer({ deps });
+    try {
+      expect((await mine.call("GET", "/metrics")).status).toBe(401);
+      expect((await mine.call("GET", "/metrics", { token: LOCAL_TOKEN })).status).toBe(200);
+    } finally {
+      await mine.close();
+    }
+  });
 });
 
 describe("gc", () => {
-  test("lists or removes what nobody needs, for operators", async () => {
+  it("lists or removes what nobody needs, for operators", async () => {
     const user = await api.person("gc@example.com");
     expect((await api.call("POST", "/v1/ops/gc", { token: user.accessToken, body: {} })).status).toBe(403);
     expect((await api.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dry: true } })).status).toBe(400);
@@ -188,7 +185,7 @@ describe("gc", () => {
 });
 
 describe("overview", () => {
-  test("counts what the store counts", async () => {
+  it("counts what the store counts", async () => {
     const { body } = await api.call("GET", "/v1/ops/overview", { token: LOCAL_TOKEN });
     const sum = Object.values(body.counts as Record<string, number>).reduce((a, b) => a + b, 0);
     expect(sum).toBe((await api.store.tasks({ userId: null, limit: 200 })).items.length);
@@ -197,7 +194,7 @@ describe("overview", () => {
     expect(body.sandbox).toMatchObject({ kind: "simulated", isolates: false, error: null });
   });
 
-  test("pausing is durable and idempotent", async () => {
+  it("pausing is durable and idempotent", async () => {
     const post = (word: string) => api.call("POST", `/v1/ops/queue/${word}`, { token: LOCAL_TOKEN });
     expect((await post("pause")).body.paused).toBe(true);
     expect((await post("pause")).body.paused).toBe(true);
@@ -219,7 +216,7 @@ describe("the OpenAPI document", () => {
       components: { schemas: Record<string, unknown> };
     };
 
-  test("has every route that is registered, and no other", async () => {
+  it("has every route that is registered, and no other", async () => {
     const { paths, openapi } = await document();
     expect(openapi).toBe("3.1.0");
     const told = Object.entries(paths).flatMap(([path, methods]) =>
@@ -230,7 +227,7 @@ describe("the OpenAPI document", () => {
     expect(new Set(ids).size).toBe(ids.length);
   });
 
-  test("every call of the wire's description is there", async () => {
+  it("every call of the wire's description is there", async () => {
     const { paths } = await document();
     const promised = [
       "post /v1/auth/login",
@@ -275,7 +272,7 @@ describe("the OpenAPI document", () => {
     }
   });
 
-  test("each reference leads somewhere, each path parameter is named, nothing of ours leaks into schemas", async () => {
+  it("each reference leads somewhere, each path parameter is named, nothing of ours leaks into schemas", async () => {
     const whole = await document();
     const text = JSON.stringify(whole);
     for (const [, name] of text.matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g))
@@ -292,7 +289,7 @@ describe("the OpenAPI document", () => {
     expect(text).not.toContain("passwordHash");
   });
 
-  test("its Task schema accepts a real task and refuses a stranger's field", async () => {
+  it("its Task schema accepts a real task and refuses a stranger's field", async () => {
     const whole = await document();
     const task = (await api.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: { repo: REPO, prompt: "x" } }))
       .body as Record<string, unknown>;
@@ -306,7 +303,7 @@ describe("the OpenAPI document", () => {
     expect(schema.additionalProperties).toBe(false);
   });
 
-  test("is made without a server too, and of the rows alone", () => {
+  it("is made without a server too, and of the rows alone", () => {
     const alone = z
       .object({ paths: z.record(z.string(), z.unknown()) })
       .parse(openapiDocument(ROUTES.slice(0, 1), "1"));

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import jwt from "jsonwebtoken";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Accounts } from "../../../src/core/ports/accounts.ts";
 import { isPersonalToken, newPersonalToken } from "../../../src/auth/tokens.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
@@ -60,7 +60,7 @@ const UNAUTHENTICATED = { code: "unauthenticated" };
 const WRONG = { code: "invalid_credentials" };
 
 describe("passwords", () => {
-  test("the right one gives a session, in any case of the e-mail", async () => {
+  it("the right one gives a session, in any case of the e-mail", async () => {
     const grant = await begin();
     expect(grant.user).toMatchObject({ email: "ada@example.com", role: "user" });
     expect(grant.expiresIn).toBe(600);
@@ -74,7 +74,7 @@ describe("passwords", () => {
     });
   });
 
-  test("a wrong one, an unknown e-mail and the built-in person sound the same", async () => {
+  it("a wrong one, an unknown e-mail and the built-in person sound the same", async () => {
     await begin();
     for (const [email, password] of [
       ["ada@example.com", "wrong"],
@@ -88,7 +88,7 @@ describe("passwords", () => {
     }
   });
 
-  test("an unknown e-mail costs a hash too", async () => {
+  it("an unknown e-mail costs a hash too", async () => {
     await begin();
     const timed = async (email: string): Promise<number> => {
       const begun = performance.now();
@@ -99,7 +99,7 @@ describe("passwords", () => {
     expect(await timed("nobody@example.com")).toBeGreaterThan(known / 5);
   });
 
-  test("a taken e-mail is a conflict", async () => {
+  it("a taken e-mail is a conflict", async () => {
     await begin();
     await expect(
       sessions.createUser({ email: "ADA@example.com", password: PASSWORD, role: "user" }),
@@ -108,7 +108,7 @@ describe("passwords", () => {
     });
   });
 
-  test("[S1] no password or token is in the database's files in clear", async () => {
+  it("[S1] no password or token is in the database's files in clear", async () => {
     const grant = await begin();
     const next = await sessions.refresh(grant.refreshToken);
     const { token } = await sessions.createToken(await sessions.authenticate(grant.accessToken), "ci", DAY);
@@ -122,7 +122,7 @@ describe("passwords", () => {
 });
 
 describe("refresh tokens", () => {
-  test("each is good once; its successor goes on", async () => {
+  it("each is good once; its successor goes on", async () => {
     const first = await begin();
     const second = await sessions.refresh(first.refreshToken);
     const third = await sessions.refresh(second.refreshToken);
@@ -130,14 +130,14 @@ describe("refresh tokens", () => {
     expect(await sessions.authenticate(third.accessToken)).toMatchObject({ userId: first.user.id });
   });
 
-  test("parallel refreshes with one token get one successor", async () => {
+  it("parallel refreshes with one token get one successor", async () => {
     const first = await begin();
     const all = await Promise.all(Array.from({ length: 8 }, () => sessions.refresh(first.refreshToken)));
     expect(new Set(all.map((grant) => grant.refreshToken)).size).toBe(1);
     expect(await sessions.refresh(all[0]!.refreshToken)).toBeDefined();
   });
 
-  test("the same token within the grace gives the same successor, also after a restart", async () => {
+  it("the same token within the grace gives the same successor, also after a restart", async () => {
     const first = await begin();
     const second = await sessions.refresh(first.refreshToken);
     await clock.advance(29 * SECOND);
@@ -152,7 +152,7 @@ describe("refresh tokens", () => {
     expect((await again.refresh(first.refreshToken)).refreshToken).toBe(second.refreshToken);
   });
 
-  test("after the grace, reuse ends the whole family", async () => {
+  it("after the grace, reuse ends the whole family", async () => {
     const first = await begin();
     const second = await sessions.refresh(first.refreshToken);
     await clock.advance(31 * SECOND);
@@ -161,7 +161,7 @@ describe("refresh tokens", () => {
     await expect(sessions.authenticate(second.accessToken)).rejects.toMatchObject(UNAUTHENTICATED);
   });
 
-  test("a token whose successor was used is reuse, however soon and however old", async () => {
+  it("a token whose successor was used is reuse, however soon and however old", async () => {
     const first = await begin();
     const second = await sessions.refresh(first.refreshToken);
     const third = await sessions.refresh(second.refreshToken);
@@ -169,7 +169,7 @@ describe("refresh tokens", () => {
     await expect(sessions.refresh(third.refreshToken)).rejects.toMatchObject(UNAUTHENTICATED);
   });
 
-  test("a token that was not made here ends nobody's session", async () => {
+  it("a token that was not made here ends nobody's session", async () => {
     const first = await begin();
     const [head, body, tag] = first.refreshToken.split(".") as [string, string, string];
     const forged = [
@@ -184,7 +184,7 @@ describe("refresh tokens", () => {
     expect(await sessions.refresh(first.refreshToken)).toBeDefined();
   });
 
-  test("30 idle days end a session, use keeps it, 90 days end it anyway", async () => {
+  it("30 idle days end a session, use keeps it, 90 days end it anyway", async () => {
     const idle = await begin();
     await clock.advance(30 * DAY);
     await expect(sessions.refresh(idle.refreshToken)).rejects.toMatchObject(UNAUTHENTICATED);
@@ -197,7 +197,7 @@ describe("refresh tokens", () => {
     await expect(sessions.refresh(used.refreshToken)).rejects.toMatchObject(UNAUTHENTICATED);
   });
 
-  test("logout ends access and refresh at once", async () => {
+  it("logout ends access and refresh at once", async () => {
     const grant = await begin();
     const caller = await sessions.authenticate(grant.accessToken);
     expect(await sessions.isSessionValid(caller.sessionId)).toBe(true);
@@ -238,12 +238,12 @@ describe("access tokens under attack", () => {
     return outcomes.filter((one) => one !== null);
   }
 
-  test("the forger's own good token passes, so that what follows fails for its one difference", async () => {
+  it("the forger's own good token passes, so that what follows fails for its one difference", async () => {
     const { good, sign, header, grant } = await forger();
     expect(await sessions.authenticate(sign(header, good))).toMatchObject({ userId: grant.user.id });
   });
 
-  test("no algorithm, in any spelling, and other algorithms", async () => {
+  it("no algorithm, in any spelling, and other algorithms", async () => {
     const { good, sign, b64, key } = await forger();
     const tokens = ["none", "nOnE", "", "HS384", "RS256", "EdDSA"].flatMap((alg) => {
       return [sign({ alg, typ: "at+jwt" }, good), `${b64({ alg, typ: "at+jwt" })}.${b64(good)}.`];
@@ -253,7 +253,7 @@ describe("access tokens under attack", () => {
     expect(await admitted(tokens)).toEqual([]);
   });
 
-  test("other types of token, and headers that point at keys", async () => {
+  it("other types of token, and headers that point at keys", async () => {
     const { good, sign, header } = await forger();
     const types = ["JWT", "rt+jwt", undefined, "AT+JWT "].map((typ) => sign({ alg: "HS256", typ }, good));
     const tricks = [
@@ -268,7 +268,7 @@ describe("access tokens under attack", () => {
     expect(await admitted([...types, ...tricks])).toEqual([]);
   });
 
-  test("claims that are wrong, missing, or of another kind", async () => {
+  it("claims that are wrong, missing, or of another kind", async () => {
     const { good, sign, header } = await forger();
     const now = clock.now() / 1_000;
     const missing = ["iss", "aud", "sub", "sid", "jti", "iat", "exp"].map((claim) => {
@@ -291,7 +291,7 @@ describe("access tokens under attack", () => {
     expect(await admitted([...missing, ...wrong, endless, sign(header, "null"), sign(header, "{")])).toEqual([]);
   });
 
-  test("shapes that are no token", async () => {
+  it("shapes that are no token", async () => {
     const { grant } = await forger();
     const good = grant.accessToken;
     const [a, b, c] = good.split(".") as [string, string, string];
@@ -313,7 +313,7 @@ describe("access tokens under attack", () => {
     expect(await admitted([...shapes, ...huge, grant.refreshToken])).toEqual([]);
   });
 
-  test("a token expires to the second", async () => {
+  it("a token expires to the second", async () => {
     const { grant } = await forger();
     await clock.advance(599 * SECOND);
     expect(await sessions.authenticate(grant.accessToken)).toBeDefined();
@@ -323,7 +323,7 @@ describe("access tokens under attack", () => {
 });
 
 describe("personal tokens", () => {
-  test("work until they expire or are deleted, and cannot make more", async () => {
+  it("work until they expire or are deleted, and cannot make more", async () => {
     const caller = await sessions.authenticate((await begin()).accessToken);
     const { row, token } = await sessions.createToken(caller, "ci", DAY);
     const byToken = await sessions.authenticate(token);
@@ -340,7 +340,7 @@ describe("personal tokens", () => {
     expect(await sessions.isSessionValid(byToken.sessionId)).toBe(false);
   });
 
-  test("a flipped checksum is refused without a look-up", async () => {
+  it("a flipped checksum is refused without a look-up", async () => {
     const token = newPersonalToken();
     expect(token).toMatch(/^slp_[0-9A-Za-z]{49}$/);
     expect(isPersonalToken(token)).toBe(true);
@@ -361,7 +361,7 @@ describe("personal tokens", () => {
 });
 
 describe("tickets, the local operator, and the first admin", () => {
-  test("a ticket is good once and for 30 seconds", async () => {
+  it("a ticket is good once and for 30 seconds", async () => {
     const caller = await sessions.authenticate((await begin()).accessToken);
     const { ticket } = sessions.issueTicket(caller);
     expect(await sessions.redeemTicket(ticket)).toEqual(caller);
@@ -372,14 +372,14 @@ describe("tickets, the local operator, and the first admin", () => {
     await expect(sessions.redeemTicket("x")).rejects.toMatchObject(UNAUTHENTICATED);
   });
 
-  test("a ticket dies with the session that asked for it", async () => {
+  it("a ticket dies with the session that asked for it", async () => {
     const caller = await sessions.authenticate((await begin()).accessToken);
     const { ticket } = sessions.issueTicket(caller);
     await sessions.logout(caller);
     await expect(sessions.redeemTicket(ticket)).rejects.toMatchObject(UNAUTHENTICATED);
   });
 
-  test("the data folder's token is the local admin; a near miss is nobody", async () => {
+  it("the data folder's token is the local admin; a near miss is nobody", async () => {
     expect(await sessions.authenticate("local-secret")).toMatchObject({
       userId: LOCAL_USER_ID,
       role: "admin",
@@ -392,7 +392,7 @@ describe("tickets, the local operator, and the first admin", () => {
     expect((await accounts.users()).filter((user) => user.id === LOCAL_USER_ID)).toHaveLength(1);
   });
 
-  test("[S7] the setup token makes one admin, also for two at once, and is dead then", async () => {
+  it("[S7] the setup token makes one admin, also for two at once, and is dead then", async () => {
     await expect(sessions.setUp("wrong", "eve@example.com", PASSWORD)).rejects.toMatchObject(UNAUTHENTICATED);
     expect(await sessions.needsSetup()).toBe(true);
     const both = await Promise.allSettled([
@@ -405,7 +405,7 @@ describe("tickets, the local operator, and the first admin", () => {
     expect(await sessions.needsSetup()).toBe(false);
   });
 
-  test("a short secret stops the start", async () => {
+  it("a short secret stops the start", async () => {
     const weak = openSessions({
       accounts,
       clock,

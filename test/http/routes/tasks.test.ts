@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LOCAL_TOKEN, openApiServer, REPO, type Asked, type ApiServer } from "../api-server.ts";
 import { checkpointRef } from "../../../src/core/ports/repositories.ts";
 
@@ -41,7 +41,7 @@ async function until(done: () => boolean): Promise<void> {
 }
 
 describe("submit", () => {
-  test("[R1] 201 with the task and where it is; the store has it", async () => {
+  it("[R1] 201 with the task and where it is; the store has it", async () => {
     const made = await submit({
       body: { repo: REPO, prompt: "Fix the <b>bug</b>", title: "Bug", budget: { usd: 1, minutes: 5 }, priority: 3 },
     });
@@ -58,7 +58,7 @@ describe("submit", () => {
     expect((await get(`/v1/tasks/${made.body.id}`)).body.id).toBe(made.body.id);
   });
 
-  test("[R5] the same key: 201, then 200 with the same task, also for many at once; another body is 422; another person's key is their own", async () => {
+  it("[R5] the same key: 201, then 200 with the same task, also for many at once; another body is 422; another person's key is their own", async () => {
     const headers = { "idempotency-key": "k-1" };
     const many = await Promise.all(Array.from({ length: 10 }, () => submit({ headers })));
     expect(new Set(many.map((one) => one.body.id)).size).toBe(1);
@@ -74,14 +74,14 @@ describe("submit", () => {
     expect(bobs.body.id).not.toBe(many[0]!.body.id);
   });
 
-  test("a key that is none is 400", async () => {
+  it("a key that is none is 400", async () => {
     for (const key of ["", "a b", "x".repeat(256), "a,\tb"]) {
       const answered = await submit({ headers: { "idempotency-key": key } });
       expect([answered.status, answered.body.errors[0].path]).toEqual([400, "Idempotency-Key"]);
     }
   });
 
-  test("what the service refuses shows with its code, and nothing was made", async () => {
+  it("what the service refuses shows with its code, and nothing was made", async () => {
     const before = (await get("/v1/tasks?limit=200")).body.items.length;
     const refusals: [object, string][] = [
       [{ repo: "ext::sh -c touch% /tmp/x" }, "invalid_repository"],
@@ -103,7 +103,7 @@ describe("submit", () => {
 });
 
 describe("the agent and its model", () => {
-  test("what may be asked for is told, and what is asked for shows", async () => {
+  it("what may be asked for is told, and what is asked for shows", async () => {
     const offer = (await get("/v1/config")).body;
     expect(offer).toMatchObject({
       agents: ["scripted", "anthropic"],
@@ -122,7 +122,7 @@ describe("the agent and its model", () => {
   });
 });
 
-test("limits beyond the operator's maxima are told one by one, with the setting; at the maximum they are taken", async () => {
+it("limits beyond the operator's maxima are told one by one, with the setting; at the maximum they are taken", async () => {
   const asks = (limits: object) => submit({ body: { repo: REPO, prompt: "x", limits } });
   const answered = await asks({ diskMb: 20_000, memoryMb: 64, cpus: 64.5 });
   expect([answered.status, answered.body.code]).toEqual([400, "invalid_request"]);
@@ -135,7 +135,7 @@ test("limits beyond the operator's maxima are told one by one, with the setting;
 });
 
 describe("[S2] another's task", () => {
-  test("is 404 at every door, for reading and for doing, and in no list", async () => {
+  it("is 404 at every door, for reading and for doing, and in no list", async () => {
     const id = await running();
     const path = `/v1/tasks/${id}`;
     for (const suffix of [
@@ -168,13 +168,13 @@ describe("[S2] another's task", () => {
     expect((await get(path)).body.state).toBe("running");
   });
 
-  test("says the same as one that never was", async () => {
+  it("says the same as one that never was", async () => {
     const id = await submitted();
     const never = await get(`/v1/tasks/task_${"9".repeat(26)}`, bob);
     expect((await get(`/v1/tasks/${id}`, bob)).body).toEqual(never.body);
   });
 
-  test("is open to operators", async () => {
+  it("is open to operators", async () => {
     const id = await submitted();
     expect((await get(`/v1/tasks/${id}`, operator)).body.id).toBe(id);
     expect((await get(`/v1/tasks/${id}/machine`, LOCAL_TOKEN)).status).toBe(200);
@@ -183,7 +183,7 @@ describe("[S2] another's task", () => {
 });
 
 describe("lists", () => {
-  test("newest first, in pages without hole or double, by state, thread and text", async () => {
+  it("newest first, in pages without hole or double, by state, thread and text", async () => {
     const cleo = (await api.person("cleo@example.com")).accessToken;
     const ids: string[] = [];
     for (let i = 0; i < 5; i++) ids.push(await submitted({ token: cleo, body: { repo: REPO, prompt: `Number ${i}` } }));
@@ -205,7 +205,7 @@ describe("lists", () => {
     expect(await only("state=queued,provisioning,running&limit=200")).toHaveLength(5);
   });
 
-  test("a query that is none is 400 with the field", async () => {
+  it("a query that is none is 400 with the field", async () => {
     for (const [query, path] of [
       ["limit=0", "limit"],
       ["limit=201", "limit"],
@@ -225,7 +225,7 @@ describe("lists", () => {
 });
 
 describe("a task's life", () => {
-  test("[D7] cancel is 202 and may be repeated; once settled it is 409", async () => {
+  it("[D7] cancel is 202 and may be repeated; once settled it is 409", async () => {
     const id = await running();
     const cancel = () => api.call("POST", `/v1/tasks/${id}/cancel`, { token: ada });
     expect((await cancel()).status).toBe(202);
@@ -236,7 +236,7 @@ describe("a task's life", () => {
     expect((await cancel()).body.code).toBe("task_settled");
   });
 
-  test("retry makes a task of the same thread; an open one is 409", async () => {
+  it("retry makes a task of the same thread; an open one is 409", async () => {
     const open = await running();
     expect((await api.call("POST", `/v1/tasks/${open}/retry`, { token: ada })).body.code).toBe("task_open");
     const id = await cancelled();
@@ -254,7 +254,7 @@ describe("a task's life", () => {
     );
   });
 
-  test("messages: queued, listed, taken back once, and a follow-up when it is over", async () => {
+  it("messages: queued, listed, taken back once, and a follow-up when it is over", async () => {
     const id = await running();
     const said = await api.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text: "Use tabs." } });
     expect([said.status, said.body.status, said.body.mode]).toEqual([202, "queued", "steer"]);
@@ -282,7 +282,7 @@ describe("a task's life", () => {
     expect(follow.body).toMatchObject({ parentId: over, prompt: "One more thing." });
   });
 
-  test("[R5] the same key says a message once", async () => {
+  it("[R5] the same key says a message once", async () => {
     const id = await running();
     const say = (text: string) =>
       api.call("POST", `/v1/tasks/${id}/messages`, {
@@ -296,7 +296,7 @@ describe("a task's life", () => {
     expect((await get(`/v1/tasks/${id}/messages`)).body.items).toHaveLength(1);
   });
 
-  test("a question shows, the first answer counts, the second is 409", async () => {
+  it("a question shows, the first answer counts, the second is 409", async () => {
     const id = await running();
     await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, [
       "question",
@@ -315,7 +315,7 @@ describe("a task's life", () => {
     expect((await answer("q1")).body.code).toBe("already_answered");
   });
 
-  test("[T4] the log, the tool calls, the attempts and the machine", async () => {
+  it("[T4] the log, the tool calls, the attempts and the machine", async () => {
     const id = await running();
     await api.harness.fakeWorkers.send(
       api.harness.coordinator.workerApi,
@@ -350,7 +350,7 @@ describe("a task's life", () => {
     expect(machine.can).toContain("cancel");
   });
 
-  test("[W4] saved work is there to see as soon as a checkpoint says so, as JSON and as a patch", async () => {
+  it("[W4] saved work is there to see as soon as a checkpoint says so, as JSON and as a patch", async () => {
     const id = await running();
     const { repos, coordinator, fakeWorkers } = api.harness;
     const sha = await repos.commit(id, checkpointRef(1), "half of it");
@@ -366,7 +366,7 @@ describe("a task's life", () => {
     expect([patch.status, patch.headers.get("content-type")]).toEqual([200, "text/x-diff; charset=utf-8"]);
   });
 
-  test("a patch goes out byte for byte, whatever is in it", async () => {
+  it("a patch goes out byte for byte, whatever is in it", async () => {
     const text = 'diff --git a/ä b/ä\n@@ -1 +1 @@\n-<script>\r\n+"\u2028\u001b[31m\n';
     const service = { ...api.harness.coordinator.tasks, patch: () => Promise.resolve(text) };
     const mine = await openApiServer({ deps: { tasks: service } });
@@ -380,13 +380,13 @@ describe("a task's life", () => {
     }
   });
 
-  test("a diff before there is work is 404", async () => {
+  it("a diff before there is work is 404", async () => {
     const id = await submitted();
     expect((await get(`/v1/tasks/${id}/diff`)).body.code).toBe("not_found");
     expect((await get(`/v1/tasks/${id}/diff?format=xml`)).status).toBe(400);
   });
 
-  test("an operator's kill is a cancel without grace", async () => {
+  it("an operator's kill is a cancel without grace", async () => {
     const id = await running();
     const killed = await api.call("POST", `/v1/ops/tasks/${id}/kill`, { token: operator });
     expect(killed.status).toBe(202);
@@ -394,7 +394,7 @@ describe("a task's life", () => {
     expect(event?.data).toMatchObject({ force: true, by: (await get("/v1/me", operator)).body.id });
   });
 
-  test("a queued task says why it waits", async () => {
+  it("a queued task says why it waits", async () => {
     expect((await api.call("POST", "/v1/ops/queue/pause", { token: operator })).body.paused).toBe(true);
     const made = await submit();
     expect(made.body).toMatchObject({ state: "queued", wait: { reason: "paused" } });

@@ -2,7 +2,7 @@
  * Maps SQLite rows to the types of the store port. Data is validated before it is written, so the
  * casts of parsed JSON are safe.
  */
-import type { EventData, EventType, TaskEvent } from "../../../core/event.ts";
+import type { EventData, EventRow, EventType, TaskEvent } from "../../../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../../core/ports/store.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../../../core/task.ts";
 import { makeTask, type TaskCore } from "../../task-record.ts";
@@ -82,7 +82,7 @@ export function toTask(row: StateRow, core: TaskCore): Task {
   return makeTask(row.id, core, JSON.parse(row.snapshot) as Snapshot, row.state, row.seq, row.rev, row.updated_at);
 }
 
-export interface EventRow {
+export interface EventRecord {
   task_id: string;
   seq: number;
   at: number;
@@ -94,7 +94,25 @@ export interface EventRow {
   data: string;
 }
 
-export function toTaskEvent(row: EventRow): TaskEvent {
+/** The columns of an EventRecord, with the bytes of `data`, which SQLite knows without reading it. */
+export const EVENT_COLUMNS = "*, octet_length(data) AS data_bytes";
+
+export function toEventRow(row: EventRecord & { data_bytes: number }): EventRow {
+  return {
+    taskId: row.task_id,
+    seq: row.seq,
+    at: row.at,
+    attempt: row.attempt,
+    type: row.type,
+    from: row.from_state,
+    to: row.to_state,
+    data: row.data,
+    dataBytes: row.data_bytes,
+    workerSeq: row.worker_seq,
+  };
+}
+
+export function toTaskEvent(row: EventRecord): TaskEvent {
   return {
     taskId: row.task_id,
     seq: row.seq,

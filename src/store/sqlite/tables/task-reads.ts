@@ -1,6 +1,6 @@
 /** Reads of the store. Any connection to the database works, a read-only one as well. */
 import type { Connection } from "../driver.ts";
-import type { TaskEvent } from "../../../core/event.ts";
+import type { EventRow, TaskEvent } from "../../../core/event.ts";
 import { pageOf, type Page } from "../../../core/lib/pagination.ts";
 import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../../../core/ports/store.ts";
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
@@ -67,14 +67,17 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
   };
 }
 
-const eventSize = ({ data }: rows.EventRow): number => data.length;
+const eventSize = ({ data }: rows.EventRecord): number => data.length;
 const callSize = ({ input, output }: rows.ToolCallRecord): number => input.length + (output?.length ?? 0);
 
 function logReads(db: Connection) {
-  const events = db.prepare<[string, number, number], rows.EventRow>(
+  const events = db.prepare<[string, number, number], rows.EventRecord>(
     "SELECT * FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
   );
-  const eventsOfOthers = db.prepare<[string, number, number], rows.EventRow>(
+  const eventRows = db.prepare<[string, number, number], rows.EventRecord & { data_bytes: number }>(
+    `SELECT ${rows.EVENT_COLUMNS} FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`,
+  );
+  const eventsOfOthers = db.prepare<[string, number, number], rows.EventRecord>(
     "SELECT * FROM task_events WHERE task_id = ? AND seq > ? AND worker_seq IS NULL ORDER BY seq LIMIT ?",
   );
   const messages = db.prepare<[string, number, number], rows.MessageRecord>(
@@ -90,6 +93,8 @@ function logReads(db: Connection) {
   return {
     events: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
       pageOf(events.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.toTaskEvent),
+    eventRows: (taskId: string, afterSeq: number, limit: number): Page<EventRow> =>
+      pageOf(eventRows.iterate(taskId, afterSeq, limit + 1), limit, (row) => row.data_bytes, rows.toEventRow),
     eventsOfOthers: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
       pageOf(eventsOfOthers.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.toTaskEvent),
     messages: (taskId: string, afterSeq: number, limit: number): Page<MessageRow> =>
