@@ -1,7 +1,7 @@
 /**
  * Checks the rules of docs/spec.md that stored data can prove, on a running or a stopped
- * installation: for `slipway doctor`, and for the crash tests after each kill. A violation names the
- * rule and the task.
+ * installation: for `slipway doctor`, and for the crash tests after each kill. A violation names
+ * the rule and the task.
  */
 import { fold, holdsSlot, stateOf } from "../../machines/fold.ts";
 import { countedAttempts } from "../../machines/retry-policy.ts";
