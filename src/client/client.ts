@@ -1,7 +1,4 @@
-/**
- * Slipway from a program: one method per call of the API, and watching. Runs in browsers and in
- * Node.js.
- */
+/** The client of the Slipway API: one method per call, and watching. Runs in browsers and Node.js. */
 import type {
   AnswerRequest,
   EgressChangeRequest,
@@ -73,7 +70,7 @@ export interface ClientOptions {
   readonly timing?: Partial<WatchTiming>;
 }
 
-/** A little more than the server takes for it. */
+/** More than the time limit of the server. */
 const GC_MS = 16 * 60_000;
 type Query = NonNullable<Call["query"]>;
 const task = (id: string): string => `/v1/tasks/${encodeURIComponent(id)}`;
@@ -133,7 +130,7 @@ export class SlipwayClient {
     return this.#transport.session();
   }
 
-  /** What a submission may ask for at this server. */
+  /** The options for submissions to this server. */
   offer(options: CallOptions = {}): Promise<Capabilities> {
     return this.#get("/v1/config", {}, options);
   }
@@ -147,7 +144,7 @@ export class SlipwayClient {
     return this.#json({ method: "POST", path: "/v1/tickets", repeatable: true, signal: options.signal });
   }
 
-  /** The token itself is in this answer and in no other. */
+  /** Only this response contains the token. */
   createToken(
     body: { name: string; expiresInDays?: number },
     options: CallOptions = {},
@@ -186,7 +183,7 @@ export class SlipwayClient {
 
   // -------------------------------------------------------------- tasks
 
-  /** Safe to lose the answer of: it is sent again under the same key, and one task comes of it. */
+  /** Retried under the same Idempotency-Key: a lost response never creates a second task. */
   submit(body: SubmitRequest, options: KeyedCallOptions = {}): Promise<WireTask> {
     return this.#json({ method: "POST", path: "/v1/tasks", body, ...keyed(options) });
   }
@@ -284,8 +281,7 @@ export class SlipwayClient {
 
   /**
    * Every event of a task from `after` on, once each and in order; ends after the event that
-   * settled it. Reconnects for as long as it takes; throws when the server says that it would be of
-   * no use.
+   * settled it. Reconnects without limit; throws when the server rejects the watch.
    */
   watch(id: string, options: WatchOptions = {}): AsyncIterable<WireEvent> {
     return watchTask(this.#watching, id, options);

@@ -1,18 +1,12 @@
-/**
- * Where a reader of one task's log stands. Invariant: what `take` gives is seq+1, seq+2, ...
- * without hole or double.
- */
+/** Position in the log of one task. Invariant: `take` returns seq+1, seq+2, ... without gap or duplicate. */
 import { isSettledState } from "../core/task.ts";
 import type { WireEvent } from "../core/protocol/rest.ts";
 
 export interface Cursor {
   readonly seq: number;
-  /** True once the event that settled the task was given: nothing follows it. */
+  /** True after the event that settled the task, which is the last one. */
   readonly ended: boolean;
-  /**
-   * The next events in order; `hole` when what came leaves some out, which have to be fetched
-   * first.
-   */
+  /** Returns the next events in order; `hole` = events before the rest are missing and must be fetched first. */
   take(items: readonly WireEvent[]): { readonly events: readonly WireEvent[]; readonly hole: boolean };
 }
 

@@ -1,4 +1,4 @@
-/** Waiting between tries. */
+/** Delays between retries. */
 
 /** Resolves after `ms`; rejects with the signal's reason when it is aborted. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
@@ -25,8 +25,8 @@ function reasonOf(signal: AbortSignal | undefined): Error {
 }
 
 /**
- * Full jitter below a ceiling that doubles: many clients that lost the same server do not come back
- * together. `tries` starts at 0.
+ * A random delay below a ceiling that doubles with each try, so that clients of a restarted server
+ * do not reconnect at the same time. `tries` starts at 0.
  */
 export function backoffDelay(tries: number, baseMs: number, capMs: number): number {
   const ceiling = Math.min(capMs, baseMs * 2 ** Math.min(tries, 20));

@@ -1,6 +1,7 @@
+/** One WebSocket connection with one subscription, as an async iterable of its frames. */
 import { CLOSE_CODES, type ServerFrame } from "../core/protocol/stream.ts";
 
-/** Frames that wait for a slow reader. */
+/** Maximum frames that wait for the consumer. */
 const INBOX_LIMIT = 1_000;
 
 export interface SocketLike {
@@ -12,10 +13,7 @@ export interface SocketLike {
 }
 export type WebSocketConstructor = new (url: string, protocols: string[]) => SocketLike;
 
-/**
- * Why a connection is over: `code` is its close code (1006 when it just broke), `opened` whether it
- * ever became ready.
- */
+/** The end of a connection: its close code (1006 without a close frame), and whether it became ready. */
 export class StreamEnd extends Error {
   readonly code: number;
   readonly opened: boolean;
@@ -28,7 +26,7 @@ export class StreamEnd extends Error {
   }
 }
 
-/** The server refuses this topic; connecting again would not help. */
+/** The server rejected the subscription; reconnecting does not help. */
 export class TopicRejected extends Error {
   readonly code: string;
 
@@ -49,16 +47,13 @@ export interface StreamRequest {
   readonly topic: string;
   readonly after: number | null;
   readonly signal?: AbortSignal | undefined;
-  /**
-   * No frame for this long and a ping goes out; no frame for twice as long and the connection
-   * counts as broken.
-   */
+  /** After this many ms without a frame a ping is sent; after twice as many the connection counts as broken. */
   readonly quietMs: number;
 }
 
 /**
- * Ends by throwing: StreamEnd, TopicRefused, or the signal's reason. Leaving the loop closes the
- * connection.
+ * Yields frames until it throws StreamEnd, TopicRejected or the reason of the signal. Leaving the
+ * loop closes the connection.
  */
 export async function* openStream(request: StreamRequest): AsyncGenerator<TopicFrame, void, undefined> {
   const { signal, quietMs } = request;
@@ -67,31 +62,31 @@ export async function* openStream(request: StreamRequest): AsyncGenerator<TopicF
   const ending: { reason: Error | null } = { reason: null };
   let wake: (() => void) | null = null;
   let opened = false;
-  let heardAt = Date.now();
+  let lastFrameAt = Date.now();
 
-  const rouse = (): void => {
+  const notifyConsumer = (): void => {
     wake?.();
     wake = null;
   };
   const finish = (reason: Error): void => {
     ending.reason ??= reason;
-    rouse();
+    notifyConsumer();
   };
   const socket = new request.Socket(request.url, [request.protocol]);
   const abort = (): void =>
     finish(signal?.reason instanceof Error ? signal.reason : new DOMException("The watch was aborted.", "AbortError"));
-  const say = (frame: object): void => socket.send(JSON.stringify(frame));
+  const send = (frame: object): void => socket.send(JSON.stringify(frame));
 
-  socket.addEventListener("open", () => say({ type: "auth", token: request.token }));
+  socket.addEventListener("open", () => send({ type: "auth", token: request.token }));
   socket.addEventListener("error", () => finish(new StreamEnd(1006, opened)));
   socket.addEventListener("close", (event) => finish(new StreamEnd(event.code, opened)));
   socket.addEventListener("message", (event) => {
-    heardAt = Date.now();
+    lastFrameAt = Date.now();
     const frame = parseFrame(event.data);
     if (frame === null) return;
     switch (frame.type) {
       case "ready":
-        if (!opened) say({ type: "subscribe", topic: request.topic, after: request.after });
+        if (!opened) send({ type: "subscribe", topic: request.topic, after: request.after });
         opened = true;
         return;
       case "error":
@@ -102,16 +97,16 @@ export async function* openStream(request: StreamRequest): AsyncGenerator<TopicF
       default:
         if (frame.topic !== request.topic || ending.reason !== null) return;
         inbox.push(frame);
-        // The reader is far behind: what is left is fetched again by cursor when it gets there.
+        // The consumer is too slow: the rest is fetched again from its cursor after a reconnect.
         if (inbox.length >= INBOX_LIMIT) finish(new StreamEnd(CLOSE_CODES.tooSlow, true));
-        rouse();
+        notifyConsumer();
     }
   });
   signal?.addEventListener("abort", abort, { once: true });
   const heartbeat = setInterval(() => {
-    const quiet = Date.now() - heardAt;
+    const quiet = Date.now() - lastFrameAt;
     if (quiet >= 2 * quietMs) finish(new StreamEnd(1006, opened));
-    else if (quiet >= quietMs && opened) say({ type: "ping" });
+    else if (quiet >= quietMs && opened) send({ type: "ping" });
   }, quietMs / 2);
 
   try {
@@ -131,7 +126,7 @@ export async function* openStream(request: StreamRequest): AsyncGenerator<TopicF
   }
 }
 
-/** Null for what this version does not know: a newer server may say more. */
+/** Null for an unknown frame: a newer server may send other types. */
 function parseFrame(data: unknown): ServerFrame | null {
   if (typeof data !== "string") return null;
   try {

@@ -1,11 +1,10 @@
 /**
- * Watching as a loop that never gives up: stream while there is one, fetch what is missing, poll
- * while there is no stream.
+ * Watches topics over the stream, fetches missing events, and polls while no stream can be opened.
  *
- * L1 Events come out once each and in order, whatever the connection does (cursor.ts).
- * L2 A watch of one task ends by itself after the event that settled it.
- * L3 Only an answer ends it early: no longer authenticated, not allowed, no such task. A server
- *    that is away is waited for.
+ * L1 Each event is yielded once and in order, across reconnects (event-cursor.ts).
+ * L2 A watch of one task ends after the event that settled it.
+ * L3 Only a response of the server ends a watch early: not authenticated, not allowed, no such task.
+ *    While the server is unreachable the watch retries.
  */
 import type { WireEvent, WireTask } from "../core/protocol/rest.ts";
 import { isSettledState } from "../core/task.ts";
@@ -21,9 +20,9 @@ export interface WatchOptions {
   /** Begin after this seq; 0 = from the first event. */
   readonly after?: number;
   readonly signal?: AbortSignal;
-  /** Told about text that is being written. It may miss some and nothing depends on it. */
+  /** Called with parts of a message in progress. Parts may be missing. */
   readonly onDelta?: (delta: { readonly messageId: string; readonly text: string }) => void;
-  /** Told when the connection is lost (with the ms until the next try) and when it is back. */
+  /** Called when the connection is lost (with the ms until the next try) and when it is restored. */
   readonly onConnection?: (state: ConnectionState) => void;
 }
 export type ConnectionState =
@@ -32,7 +31,7 @@ export type ConnectionState =
   | { readonly kind: "lost"; readonly retryInMs: number };
 
 export interface WatchTasksOptions extends Pick<WatchOptions, "signal" | "onConnection"> {
-  /** The cursor that a watch before gave; null or left out = every task, then its changes. */
+  /** The cursor of an earlier watch; null or absent = all tasks, then their changes. */
   readonly after?: number | null;
 }
 
@@ -41,9 +40,9 @@ export interface WatchTiming {
   readonly pollMs: number;
   readonly backoffMs: number;
   readonly backoffCapMs: number;
-  /** Streams that never opened before polling takes their place. */
+  /** Failed tries to open a stream after which polling starts. */
   readonly patience: number;
-  /** How long to poll before the stream is tried again. */
+  /** Time of polling before the next try to open a stream. */
   readonly pollForMs: number;
 }
 export const WATCH_TIMING: WatchTiming = {
@@ -62,15 +61,12 @@ export interface WatchDeps {
   readonly timing: WatchTiming;
 }
 
-/**
- * One topic as seen by the loop: how to read it by stream and by polling. Both give batches; `done`
- * ends the watch.
- */
+/** One topic: how to read it from the stream and by polling. The watch ends when `done` returns true. */
 interface Topic<T> {
   readonly name: string;
   after(): number | null;
   onFrame(frame: TopicFrame): AsyncIterable<T>;
-  /** Everything that is new; called again and again. */
+  /** Yields everything new since the last call. */
   poll(): AsyncIterable<T>;
   done(): boolean;
 }
@@ -85,7 +81,7 @@ export async function* watchTask(
   const cursor = createCursor(options.after ?? 0);
   const { signal } = options;
   const path = `/v1/tasks/${encodeURIComponent(taskId)}`;
-  // A cursor at or behind the end would wait for an event that never comes.
+  // After the last event of a settled task no further event comes.
   if (cursor.seq > 0 && (await settledBy(deps, path, cursor.seq, options))) return;
   const missing = (): AsyncGenerator<WireEvent> => fetchEvents(deps.transport, path, cursor, signal);
   yield* follow(deps, options, {
@@ -123,7 +119,7 @@ async function settledBy(deps: WatchDeps, path: string, seq: number, options: Wa
   }
 }
 
-/** From the cursor to the end of the log as it is now. */
+/** Yields the events from the cursor to the current end of the log. */
 async function* fetchEvents(
   transport: Transport,
   path: string,
@@ -156,7 +152,7 @@ export async function* watchTasks(
   const { signal } = options;
   let after = options.after ?? null;
   const seen = new Map<string, string>();
-  /** The same form of a task is given once, however it came. */
+  /** False for a form of the task that was already yielded, from the stream or by polling. */
   const fresh = (task: WireTask): boolean => {
     const form = `${task.seq} ${JSON.stringify(task.wait)}`;
     const known = seen.get(task.id);
@@ -195,7 +191,7 @@ async function* follow<T>(
 ): AsyncGenerator<T> {
   const { timing, Socket } = deps;
   const { signal } = options;
-  /** Tries in a row that brought no frame. */
+  /** Consecutive tries without a frame. */
   let failures = 0;
   let pollForMs = timing.pollForMs / 8;
   let refused: string | null = null;
@@ -231,7 +227,7 @@ async function* follow<T>(
   }
 }
 
-/** The token to connect with; one that the server refused is renewed once. */
+/** The token for the next connection; a refused token is renewed once. */
 async function tokenFor(transport: Transport, refused: string | null): Promise<string> {
   const token = refused === null ? await transport.bearer() : await transport.renew(refused);
   if (token !== null) return token;
@@ -259,7 +255,7 @@ function streamRequest<T>(
   };
 }
 
-/** How long to wait before the next connection; throws what no further try can mend (L3). */
+/** Returns the delay before the next try; throws an error that a retry cannot resolve (L3). */
 function waitAfter(thrown: unknown, failures: number, timing: WatchTiming): number {
   if (thrown instanceof StreamEnd) {
     if (thrown.code === CLOSE_CODES.unauthenticated) throw new SlipwayProblem("unauthenticated", 401, EXPIRED);
@@ -275,13 +271,13 @@ function waitAfter(thrown: unknown, failures: number, timing: WatchTiming): numb
       thrown.code === "not_found" ? "There is no such task." : thrown.message,
     );
   }
-  if (thrown instanceof SlipwayProblem && passes(thrown))
+  if (thrown instanceof SlipwayProblem && isTransient(thrown))
     return backoffDelay(failures, timing.backoffMs, timing.backoffCapMs);
   throw thrown;
 }
 
-/** True for problems that end by themselves. */
-function passes(problem: SlipwayProblem): boolean {
+/** True for problems that may pass without a change of the request. */
+function isTransient(problem: SlipwayProblem): boolean {
   return problem.code === "unreachable" || problem.status >= 500 || problem.status === 429;
 }
 
@@ -300,7 +296,7 @@ async function* pollFor<T>(
       yield* topic.poll();
       failures = 0;
     } catch (thrown) {
-      if (!(thrown instanceof SlipwayProblem) || !passes(thrown)) throw thrown;
+      if (!(thrown instanceof SlipwayProblem) || !isTransient(thrown)) throw thrown;
       wait = backoffDelay(failures++, deps.timing.backoffMs, deps.timing.backoffCapMs);
       options.onConnection?.({ kind: "lost", retryInMs: wait });
     }

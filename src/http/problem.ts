@@ -1,4 +1,4 @@
-/** RFC 9457 problem documents: the only form in which a refusal leaves the server. */
+/** RFC 9457 problem documents: the only form of an error response. */
 import type { ServerResponse } from "node:http";
 import { STATUS_CODES } from "node:http";
 import type { z } from "zod";
@@ -8,9 +8,9 @@ import { RateLimited } from "./login-throttle.ts";
 import type { Log } from "../core/ports/runtime.ts";
 
 const MEDIA = "application/problem+json; charset=utf-8";
-const COMPLAINTS = 50;
+const MAX_FIELD_ERRORS = 50;
 
-function problemOf(error: SlipwayError): Problem {
+function toProblem(error: SlipwayError): Problem {
   return {
     type: `urn:slipway:problem:${error.code}`,
     title: error.title,
@@ -21,32 +21,29 @@ function problemOf(error: SlipwayError): Problem {
   };
 }
 
-/**
- * What zod complains about, in the words of the wire: `budget.minutes`, or the name of a field that
- * is not known.
- */
+/** Converts the issues of zod to field errors with wire paths, for example `budget.minutes`. */
 export function invalidRequest(error: z.ZodError, where: string): SlipwayError {
   const errors = error.issues.flatMap((issue): FieldError[] => {
     if (issue.code === "unrecognized_keys") {
       return issue.keys.map((key) => ({
-        path: [...issue.path, key].map(shown).join("."),
+        path: [...issue.path, key].map(toPathPart).join("."),
         message: "is not a known field",
       }));
     }
-    return [{ path: issue.path.map(shown).join("."), message: issue.message }];
+    return [{ path: issue.path.map(toPathPart).join("."), message: issue.message }];
   });
   return new SlipwayError("invalid_request", `The ${where} is not valid: see errors.`, {
-    errors: errors.slice(0, COMPLAINTS),
+    errors: errors.slice(0, MAX_FIELD_ERRORS),
   });
 }
 
-function shown(part: PropertyKey): string {
+function toPathPart(part: PropertyKey): string {
   return String(part).slice(0, 100);
 }
 
 /**
- * Any thrown value as an answer. What is not ours, or is our own fault, is logged with its cause
- * and shown without.
+ * Sends a thrown value as a problem document. An internal error is logged with its cause and sent
+ * without it.
  */
 export function sendProblem(response: ServerResponse, thrown: unknown, log: Log, fields: object): void {
   const error = coerceError(fromParser(thrown));
@@ -62,10 +59,10 @@ export function sendProblem(response: ServerResponse, thrown: unknown, log: Log,
   response.statusCode = shownError.status;
   response.setHeader("Content-Type", MEDIA);
   response.setHeader("Cache-Control", "no-store");
-  response.end(JSON.stringify(problemOf(shownError)));
+  response.end(JSON.stringify(toProblem(shownError)));
 }
 
-/** Express refuses an undecodable path with an error of its own. */
+/** Maps the errors of express for an undecodable path to `invalid_request`. */
 function fromParser(thrown: unknown): unknown {
   if (thrown instanceof SlipwayError) return thrown;
   const status = thrown instanceof Error && "status" in thrown ? thrown.status : undefined;
@@ -74,9 +71,9 @@ function fromParser(thrown: unknown): unknown {
     : thrown;
 }
 
-/** The same for a request that never became one: written to the bare socket. */
+/** A whole HTTP response for a request that could not be parsed, to be written to its socket. */
 export function rawProblem(code: ErrorCode): string {
-  const body = JSON.stringify(problemOf(new SlipwayError(code)));
+  const body = JSON.stringify(toProblem(new SlipwayError(code)));
   const [status] = ERROR_TABLE[code];
   return [
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}`,

@@ -1,7 +1,4 @@
-/**
- * One row per call: what registers it in express and what the OpenAPI document prints are the same
- * thing.
- */
+/** A route is one row: express registers it, and the OpenAPI document is generated from it. */
 import type { IncomingMessage } from "node:http";
 import { z } from "zod";
 import type { Accounts, Identity } from "../core/ports/accounts.ts";
@@ -16,25 +13,22 @@ import type { OperationsService } from "../coordinator/services/operations.ts";
 import type { TaskService } from "../coordinator/services/tasks.ts";
 import { ARTIFACT_NAME } from "../core/values/artifact.ts";
 
-/**
- * Seals small secrets for the disk. `context` binds a sealed text to its row: it opens only with
- * the same one.
- */
+/** Encrypts small secrets for the database. A sealed text opens only with the same `context`. */
 export interface Sealer {
   seal(plain: string, context: string): string;
 }
 
-/** Numbers that only their owners know. */
+/** Measurements of other parts of the process. */
 export interface Gauges {
   /** Open WebSockets. */
   sockets(): number;
   /** Events committed since the start. */
   events(): number;
-  /** Lag of the event loop in seconds: its 99th percentile since the last call. */
+  /** 99th percentile of the event loop lag since the last call, in seconds. */
   loopLagSeconds(): number;
 }
 
-/** Everything that the doors need; main.ts hands it over. */
+/** Dependencies of all route handlers. */
 export interface ApiDeps {
   readonly tasks: TaskService;
   readonly operations: OperationsService;
@@ -46,32 +40,25 @@ export interface ApiDeps {
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
-  /** Resolves when tasks can be sandboxed; rejects with the reason. */
+  /** Resolves when sandboxes can be started; rejects with the reason. */
   readonly checkSandbox: (signal: AbortSignal) => Promise<unknown>;
-  /** The folder whose disk must not fill up. */
+  /** The data folder; its disk must have free space. */
   readonly dataDir: string;
   readonly gauges: Gauges;
   readonly version: string;
-  /** Browser origins other than our own that may call the API; none by default. */
+  /** Other browser origins that may call the API; none by default. */
   readonly origins?: readonly string[];
-  /**
-   * People reach the server under another address than its own: something stands in front of it.
-   */
+  /** True when clients reach the server through a proxy or a tunnel. */
   readonly isFronted?: boolean;
-  /**
-   * Whose `X-Forwarded-For` to believe: a number of hops, or addresses and CIDR ranges. Nobody's by
-   * default.
-   */
+  /** Proxies whose `X-Forwarded-For` is trusted: a number of hops, or addresses and CIDR ranges. None by default. */
   readonly trustProxy?: number | readonly string[];
 }
 
 export type Method = "get" | "post" | "delete";
-/** `metrics` = operators, or whoever asks from this machine. */
+/** `metrics` = operators, and callers on the same machine. */
 export type Access = "none" | "user" | "operator" | "admin" | "metrics";
 
-/**
- * What a status answers with: JSON of that schema, a text or bytes of that media type, or nothing.
- */
+/** The content of a response: JSON of a schema, text or bytes of a media type, or nothing. */
 export type Answer =
   | { readonly schema: z.ZodType }
   | { readonly media: string }
@@ -81,17 +68,17 @@ export type Answer =
 export interface RouteReply {
   readonly status: number;
   readonly body?: unknown;
-  /** Media type; JSON unless said. `body` is a string then. */
+  /** Media type; JSON when absent. With a media type, `body` is a string. */
   readonly media?: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Bytes instead of a body, of the type that `media` says. */
+  /** Bytes in place of `body`, of type `media`. */
   readonly content?: AsyncIterable<Uint8Array>;
 }
 
 export interface RouteCall<B, Q> {
   readonly deps: ApiDeps;
   readonly throttle: LoginThrottle;
-  /** Throws `unauthenticated` on routes that anybody may call. */
+  /** @throws `unauthenticated` on routes without authentication. */
   readonly caller: AuthenticatedCaller;
   readonly identity: Identity;
   readonly params: Readonly<Record<string, string>>;
@@ -112,7 +99,7 @@ export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.
   /** True when the call takes an Idempotency-Key. */
   readonly idempotent: boolean;
   readonly answers: Readonly<Record<number, readonly Answer[]>>;
-  /** Codes of its problem documents beyond those that every call of its kind has. */
+  /** Error codes beside those that every call of its kind has (openapi.ts, `routeProblems`). */
   readonly problems: readonly ErrorCode[];
   readonly handle: (call: RouteCall<z.infer<B>, z.infer<Q>>) => Promise<RouteReply>;
 }
@@ -126,7 +113,7 @@ type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<
 > &
   Partial<Pick<Route<B, Q>, "body" | "query" | "idempotent" | "problems">>;
 
-/** Checks the row's own types, then forgets them: the table holds rows of every kind. */
+/** Checks the types of one row and erases them, because the table holds rows of different types. */
 export function route<B extends z.ZodType = Nothing, Q extends z.ZodType = Nothing>(row: Row<B, Q>): Route {
   return { body: nothing, query: nothing, idempotent: false, problems: [], ...row } as unknown as Route;
 }
@@ -140,29 +127,29 @@ export const listQuerySchema = z.strictObject({
   cursor: z.string().max(64).optional(),
 });
 
-/** The cursor of the page behind this one; null at the end. */
-export function nextCursor<T>({ items, more }: Page<T>, keyOf: (item: T) => string): string | null {
+/** The cursor of the next page; null at the end. */
+export function nextCursor<T>({ items, more }: Page<T>, getKey: (item: T) => string): string | null {
   const last = items.at(-1);
-  return more && last !== undefined ? keyOf(last) : null;
+  return more && last !== undefined ? getKey(last) : null;
 }
 
 /**
- * One page of a list that is short enough to be read whole, after the item whose key is `cursor`;
- * an unknown cursor gives an empty page.
+ * One page of a list that is read as a whole, after the item whose key is `cursor`. An unknown
+ * cursor gives an empty page.
  */
 export function pageOfList<T>(
   items: readonly T[],
-  keyOf: (item: T) => string,
+  getKey: (item: T) => string,
   query: z.infer<typeof listQuerySchema>,
 ): { items: T[]; next: string | null } {
-  const found = query.cursor === undefined ? -1 : items.findIndex((item) => keyOf(item) === query.cursor);
+  const found = query.cursor === undefined ? -1 : items.findIndex((item) => getKey(item) === query.cursor);
   const from = query.cursor !== undefined && found === -1 ? items.length : found + 1;
   const page = items.slice(from, from + query.limit);
   const last = page.at(-1);
-  return { items: page, next: last !== undefined && from + page.length < items.length ? keyOf(last) : null };
+  return { items: page, next: last !== undefined && from + page.length < items.length ? getKey(last) : null };
 }
 
-/** The shapes of path parameters. What does not fit is 404 before anything is asked (rule S2). */
+/** Path parameters: a value of another form is 404 before the handler runs (rule S2). */
 const ID = /^[a-z]{1,10}_[0-9A-Za-z]{26}$/;
 const FREE_ID = /^[\w-]{1,64}$/;
 const SHAPES: Readonly<Record<string, RegExp>> = { mid: FREE_ID, name: ARTIFACT_NAME };
@@ -175,14 +162,14 @@ export function isId(text: string): boolean {
   return ID.test(text);
 }
 
-/** What proxies add. One of them means that the caller may be anywhere. */
+/** Headers that proxies add. With one of them the caller may be on another machine. */
 const FORWARDED =
   /^(?:x-forwarded(?:-\w+)?|forwarded|via|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|cf-connecting-ip|cf-ray|x-original-(?:for|host|url))$/;
 
 /**
- * True when the peer and the name that it called us by are both this machine: a page of the web
- * that points its name at us is not, and neither is whoever comes through a proxy on this machine.
- * To be asked only where no such proxy is known of: one may be silent.
+ * True when both the peer address and the Host header are loopback and no proxy header is present.
+ * This excludes web pages that rebind their name to this machine, and proxies on this machine. A
+ * proxy may add no header: call this only when none is configured.
  */
 export function isLocalCall(ip: string, request: IncomingMessage): boolean {
   const loopback = ip === "::1" || /^(::ffff:)?127\./.test(ip);

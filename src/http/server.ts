@@ -1,20 +1,17 @@
-/**
- * The HTTP server with its limits. They are set at creation: set later, some of them are checked
- * too rarely to hold.
- */
+/** The HTTP server with its limits, set at creation: some take no effect when they are set later. */
 import { createServer as createHttpServer, type RequestListener, type Server } from "node:http";
 import type { Duplex } from "node:stream";
 import type { ErrorCode } from "../core/error.ts";
 import { rawProblem } from "./problem.ts";
 
-/** Headers of one request. */
+/** Maximum headers of one request. */
 export const HEADER_COUNT = 100;
 
 export interface ServerLimits {
-  /** Longest time in ms for all headers, and for the whole request. */
+  /** Time limits in ms for all headers, and for the whole request. */
   readonly headersMs: number;
   readonly requestMs: number;
-  /** How often in ms the two are checked. */
+  /** Interval in ms at which both are checked. */
   readonly checkMs: number;
   readonly connections: number;
 }
@@ -32,29 +29,29 @@ export function createServer(listener: RequestListener, limits: Partial<ServerLi
     },
     listener,
   );
-  // One more than allowed is read, so that the application sees the excess and refuses instead of
-  // missing a header.
+  // One more than the maximum is read, so that the application rejects the request: Node drops
+  // further headers silently.
   server.maxHeadersCount = HEADER_COUNT + 1;
   server.maxConnections = connections;
-  server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => refuse(error, socket));
+  server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => rejectRequest(error, socket));
   return server;
 }
 
-function refuse(error: NodeJS.ErrnoException, socket: Duplex): void {
+function rejectRequest(error: NodeJS.ErrnoException, socket: Duplex): void {
   const busy = "_httpMessage" in socket && socket._httpMessage !== null && socket._httpMessage !== undefined;
   if (error.code === "ECONNRESET" || !socket.writable || (busy && headersSent(socket._httpMessage))) {
     socket.destroy();
     return;
   }
-  socket.end(rawProblem(codeOf(error)), () => socket.destroy());
+  socket.end(rawProblem(getErrorCode(error)), () => socket.destroy());
 }
 
-/** True when an answer is on its way on this socket: a second one would be read as part of it. */
+/** True when a response was started: a second one would be read as part of its body. */
 function headersSent(message: unknown): boolean {
   return typeof message === "object" && message !== null && "headersSent" in message && message.headersSent === true;
 }
 
-function codeOf(error: NodeJS.ErrnoException): ErrorCode {
+function getErrorCode(error: NodeJS.ErrnoException): ErrorCode {
   if (error.code === "HPE_HEADER_OVERFLOW") return "headers_too_large";
   return error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? "request_timeout" : "invalid_request";
 }

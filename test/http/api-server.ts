@@ -1,5 +1,5 @@
 /**
- * The real doors on a real port over a real kernel and a real database; every answer is checked
+ * The HTTP API on a real port with a real coordinator and a real database; every answer is checked
  * against the route table.
  */
 import { randomBytes } from "node:crypto";
@@ -43,15 +43,15 @@ export interface Answered {
   readonly headers: Headers;
   readonly text: string;
   /** The JSON of the answer; null when it is none. */
-  // oxlint-disable-next-line typescript/no-explicit-any -- each answer was checked against its
-  // schema; tests read it freely
+  // Each answer was checked against its schema, so tests read it without types.
+  // oxlint-disable-next-line typescript/no-explicit-any
   readonly body: any;
 }
 
 export interface Asked {
   readonly token?: string;
   readonly body?: unknown;
-  /** The body as it is, instead of JSON of `body`. */
+  /** The raw body, in place of the JSON of `body`. */
   readonly raw?: string | Uint8Array;
   readonly headers?: Record<string, string>;
 }
@@ -70,7 +70,7 @@ export interface ApiServer {
   call(method: string, path: string, asked?: Asked): Promise<Answered>;
   /** Bytes in, bytes out until the server closes the connection. */
   raw(text: string | Uint8Array): Promise<string>;
-  /** A new person with a session; @returns the access token and more. */
+  /** Creates a user with a session. */
   person(email: string, role?: Role): Promise<{ userId: string; accessToken: string; refreshToken: string }>;
   close(): Promise<void>;
 }
@@ -81,7 +81,7 @@ export interface ApiServerOptions {
   readonly setupToken?: string | null;
 }
 
-function diary(lines: Line[]): Log {
+function createLog(lines: Line[]): Log {
   const write = (level: Line["level"]) => (fields: object, text: string) => {
     lines.push({ level, fields: fields as Record<string, unknown>, text });
   };
@@ -127,7 +127,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     vault,
     clock,
     ids,
-    log: diary(lines),
+    log: createLog(lines),
     checkSandbox: (signal) => harness.sandbox.check(signal),
     dataDir: dir,
     gauges: { sockets: () => 0, events: () => 0, loopLagSeconds: loop.seconds },
@@ -190,7 +190,7 @@ async function call(port: number, method: string, path: string, asked: Asked): P
   return answered;
 }
 
-/** Every answer is one that the table promises, down to its fields. */
+/** Throws unless the route table declares the status, the media type, the fields and the error code. */
 export function conforms(method: string, path: string, answered: Answered): void {
   const row = rowFor(method, path);
   if (row === undefined || answered.status >= 400) {

@@ -166,7 +166,7 @@ describe("[S6] bodies", () => {
     expect(answered.body.errors).toMatchObject([{ path: "prompt" }]);
   });
 
-  it("a body without end in chunks is 413, and the connection ends by itself", async () => {
+  it("an endless chunked body is 413, and the server closes the connection", async () => {
     const chunk = `10000\r\n${"a".repeat(0x10000)}\r\n`;
     const answered = await api.raw(
       `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n${chunk.repeat(8)}`,
@@ -175,7 +175,7 @@ describe("[S6] bodies", () => {
     await alive();
   });
 
-  it("a byte order mark is no harm", async () => {
+  it("a byte order mark is accepted", async () => {
     const answered = await api.call("POST", "/v1/tokens", { token, raw: `\ufeff${JSON.stringify({ name: "bom" })}` });
     expect(answered.status).toBe(201);
   });
@@ -222,7 +222,7 @@ describe("[S6] bodies", () => {
 });
 
 describe("[S6] addresses", () => {
-  it("what is not there is 404, another method is 405 and says which", async () => {
+  it("an unknown path is 404, another method is 405 with Allow", async () => {
     for (const path of ["/", "/v1", "/v1/", "/v2/tasks", "/v1/Tasks", "/v1/tasks/", "/wp-login.php", "/v1/stream"]) {
       expect((await api.call("GET", path, { token })).body.code, path).toBe("not_found");
     }

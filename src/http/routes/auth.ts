@@ -1,4 +1,4 @@
-/** Doors for people about themselves: login, tokens, git credentials, and for admins: users. */
+/** Routes of accounts: login, tokens, git credentials, tickets and users. */
 import { z } from "zod";
 import type { Credential, User } from "../../core/ports/accounts.ts";
 import { SlipwayError } from "../../core/error.ts";
@@ -26,7 +26,7 @@ import { EMPTY, json, listQuerySchema, pageOfList, route, type ApiDeps, type Rou
 const DAY = 24 * 60 * 60 * 1_000;
 const TOKEN_DAYS = 90;
 
-/** A personal token on the one occasion when it is shown. */
+/** The response to the creation of a personal token; no other response contains the token. */
 const mintedTokenSchema = tokenSchema.extend({ token: z.string() });
 
 function session(grant: TokenGrant): z.infer<typeof sessionSchema> {
@@ -46,7 +46,7 @@ function wireCredential({ id, host, username, createdAt }: Credential): z.infer<
   return { id, host, kind: "token", username, createdAt: toIsoTime(createdAt) };
 }
 
-const when = (at: number | null): string | null => (at === null ? null : toIsoTime(at));
+const isoOrNull = (at: number | null): string | null => (at === null ? null : toIsoTime(at));
 
 export const authRoutes = [
   route({
@@ -67,7 +67,7 @@ export const authRoutes = [
     method: "post",
     path: "/v1/auth/refresh",
     access: "none",
-    summary: "Trade a refresh token for its successor; reuse ends the session",
+    summary: "Exchange a refresh token for a new session pair; reuse ends the session",
     body: refreshSchema,
     answers: { 200: json(sessionSchema) },
     problems: ["unauthenticated", "rate_limited"],
@@ -92,7 +92,7 @@ export const authRoutes = [
     method: "post",
     path: "/v1/setup",
     access: "none",
-    summary: "Make the first admin with the one-time token that was printed at the start",
+    summary: "Create the first admin with the one-time token printed at startup",
     body: setupSchema,
     answers: { 201: json(sessionSchema) },
     problems: ["unauthenticated", "conflict", "rate_limited"],
@@ -106,7 +106,7 @@ export const authRoutes = [
     method: "get",
     path: "/v1/me",
     access: "user",
-    summary: "Who am I",
+    summary: "The authenticated user",
     answers: { 200: json(meSchema) },
     async handle({ deps, caller }) {
       const user = await deps.accounts.user(caller.userId);
@@ -131,7 +131,7 @@ export const tokenRoutes = [
     method: "post",
     path: "/v1/tokens",
     access: "user",
-    summary: "Make a personal access token; it is shown this once",
+    summary: "Create a personal access token; only this response contains it",
     body: newTokenSchema,
     answers: { 201: json(mintedTokenSchema) },
     problems: ["forbidden"],
@@ -146,8 +146,8 @@ export const tokenRoutes = [
         id,
         name,
         createdAt: toIsoTime(createdAt),
-        expiresAt: when(expiresAt),
-        lastUsedAt: when(lastUsedAt),
+        expiresAt: isoOrNull(expiresAt),
+        lastUsedAt: isoOrNull(lastUsedAt),
       };
       return { status: 201, body: { ...shown, token } };
     },
@@ -162,7 +162,13 @@ export const tokenRoutes = [
     async handle({ deps, caller, query }) {
       const { items, next } = pageOfList(await deps.accounts.tokens(caller.userId), (token) => token.id, query);
       const shown = items.map(({ id, name, createdAt, expiresAt, lastUsedAt }) => {
-        return { id, name, createdAt: toIsoTime(createdAt), expiresAt: when(expiresAt), lastUsedAt: when(lastUsedAt) };
+        return {
+          id,
+          name,
+          createdAt: toIsoTime(createdAt),
+          expiresAt: isoOrNull(expiresAt),
+          lastUsedAt: isoOrNull(lastUsedAt),
+        };
       });
       return { status: 200, body: { items: shown, next } };
     },
@@ -185,7 +191,7 @@ export const credentialRoutes = [
     method: "post",
     path: "/v1/credentials",
     access: "user",
-    summary: "Keep a git credential for a host; replaces the one that was there. The token is never returned",
+    summary: "Store a git credential for a host, replacing an existing one. The token is never returned",
     body: newCredentialSchema,
     answers: { 201: json(credentialSchema) },
     async handle({ deps, caller, body }) {
@@ -202,7 +208,11 @@ export const credentialRoutes = [
     query: listQuerySchema,
     answers: { 200: json(pageSchema(credentialSchema)) },
     async handle({ deps, caller, query }) {
-      const { items, next } = pageOfList(await deps.accounts.credentials(caller.userId), (one) => one.id, query);
+      const { items, next } = pageOfList(
+        await deps.accounts.credentials(caller.userId),
+        (credential) => credential.id,
+        query,
+      );
       return { status: 200, body: { items: items.map(wireCredential), next } };
     },
   }),
@@ -210,7 +220,7 @@ export const credentialRoutes = [
     method: "delete",
     path: "/v1/credentials/:id",
     access: "user",
-    summary: "Forget a git credential",
+    summary: "Delete a git credential",
     answers: { 204: EMPTY },
     problems: ["not_found"],
     async handle({ deps, caller, params }) {
@@ -224,13 +234,13 @@ export const userRoutes = [
     method: "post",
     path: "/v1/users",
     access: "admin",
-    summary: "Add a person",
+    summary: "Create a user",
     body: newUserSchema,
     answers: { 201: json(userSchema) },
     problems: ["conflict"],
     async handle({ deps, caller, body }) {
       if (caller.via === "token")
-        throw new SlipwayError("forbidden", "A personal token cannot add people. Log in first.");
+        throw new SlipwayError("forbidden", "A personal token cannot create users. Log in first.");
       return { status: 201, body: wireUser(await deps.sessions.createUser(body)) };
     },
   }),
@@ -238,7 +248,7 @@ export const userRoutes = [
     method: "get",
     path: "/v1/users",
     access: "admin",
-    summary: "Everybody who can log in",
+    summary: "All users",
     query: listQuerySchema,
     answers: { 200: json(pageSchema(userSchema)) },
     async handle({ deps, query }) {

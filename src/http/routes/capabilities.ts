@@ -1,4 +1,4 @@
-/** The door to what a submission may ask for. */
+/** The route of the options for submissions. */
 import { capabilitiesSchema } from "../../core/protocol/rest.ts";
 import { json, route } from "../route.ts";
 
@@ -7,7 +7,7 @@ export const capabilityRoutes = [
     method: "get",
     path: "/v1/config",
     access: "user",
-    summary: "What a submission may ask for here: agents, models, efforts, egress policies",
+    summary: "Options for submissions: agents, models, efforts, egress policies",
     answers: { 200: json(capabilitiesSchema) },
     async handle({ deps }) {
       return { status: 200, body: deps.tasks.capabilities() };

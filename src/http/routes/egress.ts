@@ -1,4 +1,4 @@
-/** Doors to the lists of what tasks may reach. */
+/** Routes of the egress allowlists. */
 import { z } from "zod";
 import { egressChangeSchema, egressListSchema } from "../../core/protocol/rest.ts";
 import { json, route } from "../route.ts";
@@ -10,7 +10,7 @@ export const egressRoutes = [
     method: "get",
     path,
     access: "operator",
-    summary: "What tasks with egress allowlist may reach; with a repository: what its tasks may reach besides",
+    summary: "Hosts that tasks with egress allowlist may reach; with a repository: its additional hosts",
     query: z.strictObject({ repo: z.string().max(2_000).optional() }),
     answers: { 200: json(egressListSchema) },
     problems: ["invalid_repository"],
@@ -22,14 +22,14 @@ export const egressRoutes = [
     method: "post",
     path,
     access: "operator",
-    summary: "Change what tasks with egress allowlist may reach",
+    summary: "Change the hosts that tasks with egress allowlist may reach",
     body: egressChangeSchema,
     answers: { 200: json(egressListSchema) },
     problems: ["invalid_repository"],
     async handle({ deps, identity, body }) {
       const { repo = null, ...change } = body;
       const changed = await deps.egress.change(repo, change);
-      deps.log.info({ by: identity.userId, repo: changed.repo, ...change }, "an operator changed what tasks may reach");
+      deps.log.info({ by: identity.userId, repo: changed.repo, ...change }, "an operator changed an egress allowlist");
       return { status: 200, body: changed };
     },
   }),

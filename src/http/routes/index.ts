@@ -1,4 +1,4 @@
-/** Every call that this server answers. */
+/** The route table of the server. */
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./auth.ts";
 import { egressRoutes } from "./egress.ts";
 import { capabilityRoutes } from "./capabilities.ts";

@@ -1,4 +1,4 @@
-/** Doors for operators and for machines that watch machines. */
+/** Routes for operators and for monitoring. */
 import { statfs } from "node:fs/promises";
 import { availableParallelism, freemem, loadavg, totalmem } from "node:os";
 import { z } from "zod";
@@ -13,12 +13,12 @@ import { json, nothing, route, type ApiDeps, type Route } from "../route.ts";
 import { toTaskView } from "./tasks.ts";
 
 const MB = 1024 * 1024;
-/** With less the store could fail to write. */
+/** Below this, writes of the store may fail. */
 const DISK_MIN_MB = 200;
 const READY_TIMEOUT_MS = 3_000;
-/** One look at the parts serves everybody who asks within this time. */
+/** The result of a readiness check is reused for this long. */
 const READY_CACHE_MS = 1_000;
-/** Longest collection; what is left then, the next one finds. */
+/** Time limit of one collection; the next one continues. */
 const GC_MS = 15 * 60_000;
 
 const healthSchema = z.strictObject({ status: z.literal("alive"), version: z.string() });
@@ -42,7 +42,7 @@ async function overview(deps: ApiDeps): Promise<Overview> {
   return {
     counts: { ...byState },
     oldestOpenSeconds: oldestOpenAt === null ? null : Math.max(0, (clock.now() - oldestOpenAt) / 1_000),
-    stuck: stuck.map((one) => ({ ...one, since: toIsoTime(one.since) })),
+    stuck: stuck.map((item) => ({ ...item, since: toIsoTime(item.since) })),
     slots,
     queue: { ...operations.queue() },
     host: {
@@ -57,8 +57,8 @@ async function overview(deps: ApiDeps): Promise<Overview> {
   };
 }
 
-/** What is not usable, in words that may be public. Empty = ready. */
-async function complaints(deps: ApiDeps): Promise<FieldError[]> {
+/** The parts that are not usable, without internal details. Empty = ready. */
+async function findUnusable(deps: ApiDeps): Promise<FieldError[]> {
   const parts: [string, () => Promise<unknown>][] = [
     ["store", () => deps.store.ping()],
     ["sandbox", () => deps.checkSandbox(AbortSignal.timeout(READY_TIMEOUT_MS))],
@@ -84,14 +84,14 @@ async function complaints(deps: ApiDeps): Promise<FieldError[]> {
   return found.flat();
 }
 
-const looks = new WeakMap<ApiDeps, { readonly at: number; readonly found: Promise<FieldError[]> }>();
+const readyChecks = new WeakMap<ApiDeps, { readonly at: number; readonly found: Promise<FieldError[]> }>();
 
-function lookOnce(deps: ApiDeps): Promise<FieldError[]> {
+function checkReady(deps: ApiDeps): Promise<FieldError[]> {
   const now = deps.clock.now();
-  const last = looks.get(deps);
+  const last = readyChecks.get(deps);
   if (last !== undefined && now - last.at < READY_CACHE_MS) return last.found;
-  const found = complaints(deps);
-  looks.set(deps, { at: now, found });
+  const found = findUnusable(deps);
+  readyChecks.set(deps, { at: now, found });
   return found;
 }
 
@@ -100,7 +100,7 @@ function queueRoute(word: "pause" | "resume"): Route {
     method: "post",
     path: `/v1/ops/queue/${word}`,
     access: "operator",
-    summary: word === "pause" ? "Claim no more tasks; holds over restarts" : "Claim tasks again",
+    summary: word === "pause" ? "Stop claiming tasks; persists across restarts" : "Resume claiming tasks",
     answers: { 200: json(queueSchema) },
     async handle({ deps, identity }) {
       await deps.operations.pauseQueue(word === "pause");
@@ -115,7 +115,7 @@ export const operationsRoutes = [
     method: "get",
     path: "/v1/ops/overview",
     access: "operator",
-    summary: "Everything at a glance",
+    summary: "Overview of tasks, queue, slots, host and sandbox",
     answers: { 200: json(overviewSchema) },
     async handle({ deps }) {
       return { status: 200, body: await overview(deps) };
@@ -127,18 +127,18 @@ export const operationsRoutes = [
     method: "post",
     path: "/v1/ops/gc",
     access: "operator",
-    summary: "Remove what no task needs any more, or only list it",
+    summary: "Remove garbage that no task needs, or list it",
     body: gcSchema,
     answers: { 200: json(garbageReportSchema) },
     async handle({ deps, identity, body }) {
-      deps.log.info({ by: identity.userId, dryRun: body.dryRun ?? false }, "an operator collects what nobody needs");
+      deps.log.info({ by: identity.userId, dryRun: body.dryRun ?? false }, "an operator started a garbage collection");
       const items = await deps.operations.collect(
         body.dryRun === true ? "dry-run" : "remove",
         AbortSignal.timeout(GC_MS),
       );
       return {
         status: 200,
-        body: { dryRun: body.dryRun ?? false, bytes: totalBytes(items), items: items.map((one) => ({ ...one })) },
+        body: { dryRun: body.dryRun ?? false, bytes: totalBytes(items), items: items.map((item) => ({ ...item })) },
       };
     },
   }),
@@ -177,7 +177,7 @@ export const probeRoutes = [
     answers: { 200: json(readySchema) },
     problems: ["unavailable"],
     async handle({ deps }) {
-      const errors = await lookOnce(deps);
+      const errors = await checkReady(deps);
       if (errors.length > 0)
         throw new SlipwayError("unavailable", "Some parts are not usable: see errors.", { errors });
       return { status: 200, body: { status: "ready" } };

@@ -1,7 +1,4 @@
-/**
- * The page behind the one-time link: plain HTML. The token stays in the fragment, which no server
- * and no log sees.
- */
+/** The setup page of the one-time link, plain HTML. Its token is in the fragment, which browsers do not send. */
 import { createHash } from "node:crypto";
 import { nothing, route } from "../route.ts";
 
@@ -55,7 +52,7 @@ const PAGE = `<!doctype html>
 <body>
 <h1>Slipway</h1>
 <form method="post" action="/v1/setup">
-<p>Make the first account. It is the administrator's.</p>
+<p>Create the first account, which is the administrator.</p>
 <label>E-mail <input name="email" type="email" autocomplete="username" required maxlength="254"></label>
 <label>Password <input name="password" type="password" autocomplete="new-password" required minlength="10" maxlength="1024"></label>
 <button>Create account</button>
@@ -66,12 +63,12 @@ const PAGE = `<!doctype html>
 </html>
 `;
 
-const hashOf = (text: string): string => `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
+const hashSource = (text: string): string => `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
 
 const POLICY = [
   "default-src 'none'",
-  `script-src ${hashOf(SCRIPT)}`,
-  `style-src ${hashOf(STYLE)}`,
+  `script-src ${hashSource(SCRIPT)}`,
+  `style-src ${hashSource(STYLE)}`,
   "connect-src 'self'",
   "form-action 'none'",
   "base-uri 'none'",
@@ -83,7 +80,7 @@ export const setupRoutes = [
     method: "get",
     path: "/setup",
     access: "none",
-    summary: "The page of the one-time link",
+    summary: "Setup page of the one-time link",
     query: nothing.loose(),
     answers: { 200: [{ media: "text/html" }] },
     async handle() {

@@ -29,7 +29,7 @@ const bytesOf = async (token: string, method = "GET") =>
   });
 
 describe("artifacts", () => {
-  it("the list says what there is", async () => {
+  it("the list returns the artifacts", async () => {
     const { status, body } = await get(`/v1/tasks/${id}/artifacts`);
     expect([status, body.next]).toEqual([200, null]);
     expect(body.items).toMatchObject([{ name: NAME, attempt: 1, files: 1, note: null }]);

@@ -13,7 +13,7 @@ const login = (email: string, password = PASSWORD) => api.call("POST", "/v1/auth
 const minute = () => api.clock.advance(61_000);
 
 describe("setup", () => {
-  it("[S7] sign-up is closed: nobody can make a user without being admin", async () => {
+  it("[S7] only an admin can create a user", async () => {
     const eve = { email: "eve@example.com", password: PASSWORD, role: "admin" };
     expect((await api.call("POST", "/v1/users", { body: eve })).status).toBe(401);
     expect(
@@ -76,7 +76,7 @@ describe("sessions over the wire", () => {
     expect(wrong.body.code).toBe("invalid_credentials");
   });
 
-  it("no header, another scheme, garbage: 401 and never a look at the body", async () => {
+  it("a missing or invalid Authorization header is 401 before the body is read", async () => {
     for (const authorization of [
       undefined,
       "",
@@ -122,7 +122,7 @@ describe("guessing", () => {
     }
   });
 
-  it("guesses that come at once are counted as many", async () => {
+  it("concurrent guesses are each counted", async () => {
     const mine = await openApiServer();
     try {
       await mine.person("dora@example.com");
@@ -138,7 +138,7 @@ describe("guessing", () => {
     }
   });
 
-  it("many right logins and refreshes at once are no guesses", async () => {
+  it("many valid logins and refreshes at once are not limited", async () => {
     const mine = await openApiServer();
     try {
       const { refreshToken } = await mine.person("emil@example.com");
@@ -152,7 +152,7 @@ describe("guessing", () => {
     }
   });
 
-  it("ten failures a minute from one address, whatever X-Forwarded-For says", async () => {
+  it("ten failures a minute per address; X-Forwarded-For of an untrusted client is ignored", async () => {
     const mine = await openApiServer();
     try {
       const guess = (i: number) =>
@@ -170,7 +170,7 @@ describe("guessing", () => {
     }
   });
 
-  it("right logins are not counted, and a trusted proxy's word is taken", async () => {
+  it("valid logins are not counted, and the header of a trusted proxy is used", async () => {
     const mine = await openApiServer({ deps: { trustProxy: 1 } });
     try {
       await mine.person("finn@example.com");

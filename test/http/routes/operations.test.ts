@@ -14,7 +14,7 @@ beforeAll(async () => {
 afterAll(() => api.close());
 
 describe("probes", () => {
-  it("alive and ready need nobody", async () => {
+  it("healthz and readyz need no authentication", async () => {
     expect((await api.call("GET", "/healthz")).body).toEqual({ status: "alive", version: "0.0.0-test" });
     expect((await api.call("GET", "/readyz?from=balancer")).body).toEqual({ status: "ready" });
     const head = await api.call("HEAD", "/healthz");
@@ -46,7 +46,7 @@ describe("probes", () => {
     }
   });
 
-  it("[D10] too little disk space is not ready, and everybody who looks is told", async () => {
+  it("[D10] low disk space is reported by readyz, overview and metrics", async () => {
     const mine = await openApiServer();
     try {
       mine.harness.disks.shortage = "Too little disk space: the disk of the data folder has 5 MB free, 10 are needed.";
@@ -162,7 +162,7 @@ describe("metrics behind a proxy on the same machine", () => {
 });
 
 describe("gc", () => {
-  it("lists or removes what nobody needs, for operators", async () => {
+  it("operators list or remove garbage", async () => {
     const user = await api.person("gc@example.com");
     expect((await api.call("POST", "/v1/ops/gc", { token: user.accessToken, body: {} })).status).toBe(403);
     expect((await api.call("POST", "/v1/ops/gc", { token: LOCAL_TOKEN, body: { dry: true } })).status).toBe(400);

@@ -169,7 +169,7 @@ describe("refresh tokens", () => {
     await expect(sessions.refresh(third.refreshToken)).rejects.toMatchObject(UNAUTHENTICATED);
   });
 
-  it("a token that was not made here ends nobody's session", async () => {
+  it("a forged token ends no session", async () => {
     const first = await begin();
     const [head, body, tag] = first.refreshToken.split(".") as [string, string, string];
     const forged = [
@@ -291,7 +291,7 @@ describe("access tokens under attack", () => {
     expect(await admitted([...missing, ...wrong, endless, sign(header, "null"), sign(header, "{")])).toEqual([]);
   });
 
-  it("shapes that are no token", async () => {
+  it("malformed tokens are refused", async () => {
     const { grant } = await forger();
     const good = grant.accessToken;
     const [a, b, c] = good.split(".") as [string, string, string];
@@ -340,7 +340,7 @@ describe("personal tokens", () => {
     expect(await sessions.isSessionValid(byToken.sessionId)).toBe(false);
   });
 
-  it("a flipped checksum is refused without a look-up", async () => {
+  it("a wrong checksum is refused without a query", async () => {
     const token = newPersonalToken();
     expect(token).toMatch(/^slp_[0-9A-Za-z]{49}$/);
     expect(isPersonalToken(token)).toBe(true);
@@ -379,7 +379,7 @@ describe("tickets, the local operator, and the first admin", () => {
     await expect(sessions.redeemTicket(ticket)).rejects.toMatchObject(UNAUTHENTICATED);
   });
 
-  it("the data folder's token is the local admin; a near miss is nobody", async () => {
+  it("the data folder's token authenticates the local admin; a similar one does not", async () => {
     expect(await sessions.authenticate("local-secret")).toMatchObject({
       userId: LOCAL_USER_ID,
       role: "admin",

@@ -103,7 +103,7 @@ describe("submit", () => {
 });
 
 describe("the agent and its model", () => {
-  it("what may be asked for is told, and what is asked for shows", async () => {
+  it("the options for submissions are returned, and a task shows what was submitted", async () => {
     const offer = (await get("/v1/config")).body;
     expect(offer).toMatchObject({
       agents: ["scripted", "anthropic"],
@@ -122,7 +122,7 @@ describe("the agent and its model", () => {
   });
 });
 
-it("limits beyond the operator's maxima are told one by one, with the setting; at the maximum they are taken", async () => {
+it("each limit above the operator's maximum is reported with its setting; the maximum itself is accepted", async () => {
   const asks = (limits: object) => submit({ body: { repo: REPO, prompt: "x", limits } });
   const answered = await asks({ diskMb: 20_000, memoryMb: 64, cpus: 64.5 });
   expect([answered.status, answered.body.code]).toEqual([400, "invalid_request"]);
@@ -168,7 +168,7 @@ describe("[S2] another's task", () => {
     expect((await get(path)).body.state).toBe("running");
   });
 
-  it("says the same as one that never was", async () => {
+  it("returns the same error as an unknown task", async () => {
     const id = await submitted();
     const never = await get(`/v1/tasks/task_${"9".repeat(26)}`, bob);
     expect((await get(`/v1/tasks/${id}`, bob)).body).toEqual(never.body);
@@ -282,7 +282,7 @@ describe("a task's life", () => {
     expect(follow.body).toMatchObject({ parentId: over, prompt: "One more thing." });
   });
 
-  it("[R5] the same key says a message once", async () => {
+  it("[R5] the same key sends a message once", async () => {
     const id = await running();
     const say = (text: string) =>
       api.call("POST", `/v1/tasks/${id}/messages`, {
@@ -350,7 +350,7 @@ describe("a task's life", () => {
     expect(machine.can).toContain("cancel");
   });
 
-  it("[W4] saved work is there to see as soon as a checkpoint says so, as JSON and as a patch", async () => {
+  it("[W4] saved work is readable after its checkpoint, as JSON and as a patch", async () => {
     const id = await running();
     const { repos, coordinator, fakeWorkers } = api.harness;
     const sha = await repos.commit(id, checkpointRef(1), "half of it");
@@ -366,7 +366,7 @@ describe("a task's life", () => {
     expect([patch.status, patch.headers.get("content-type")]).toEqual([200, "text/x-diff; charset=utf-8"]);
   });
 
-  it("a patch goes out byte for byte, whatever is in it", async () => {
+  it("a patch is returned byte for byte, for any content", async () => {
     const text = 'diff --git a/ä b/ä\n@@ -1 +1 @@\n-<script>\r\n+"\u2028\u001b[31m\n';
     const service = { ...api.harness.coordinator.tasks, patch: () => Promise.resolve(text) };
     const mine = await openApiServer({ deps: { tasks: service } });
@@ -394,7 +394,7 @@ describe("a task's life", () => {
     expect(event?.data).toMatchObject({ force: true, by: (await get("/v1/me", operator)).body.id });
   });
 
-  it("a queued task says why it waits", async () => {
+  it("a queued task shows why it waits", async () => {
     expect((await api.call("POST", "/v1/ops/queue/pause", { token: operator })).body.paused).toBe(true);
     const made = await submit();
     expect(made.body).toMatchObject({ state: "queued", wait: { reason: "paused" } });
