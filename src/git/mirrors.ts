@@ -17,8 +17,7 @@ import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
 import { resolvePin } from "./host-pinning.ts";
-import { removeStaleLocks } from "./leftovers.ts";
-import { GitError, type Git } from "./git-process.ts";
+import { GitError, removeStaleLocks, type Git } from "./git-process.ts";
 import { classifyFetchError } from "./git-errors.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
@@ -155,8 +154,9 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     const found: Garbage[] = [];
     for (const name of readdirSync(dir)) {
       const path = join(dir, name);
-      const judge = async (): Promise<Garbage[]> => {
-        if (!existsSync(path) || lastUse(path) >= before || borrowed().has(resolve(path))) return [];
+      const isUnused = (): boolean => existsSync(path) && lastUse(path) < before && !borrowed().has(resolve(path));
+      const removeUnused = async (): Promise<Garbage[]> => {
+        if (!isUnused()) return [];
         const remove = (): Promise<void> =>
           name.endsWith(".git") ? drop(path) : rm(path, { recursive: true, force: true });
         return [
@@ -167,7 +167,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
           ),
         ];
       };
-      found.push(...(await inLine(queueOf(lines, path, 1), judge, signal)));
+      found.push(...(await inLine(queueOf(lines, path, 1), removeUnused, signal)));
     }
     return found;
   }
