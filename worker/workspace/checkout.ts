@@ -19,9 +19,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join, relative } from "node:path";
+import { isDiskFullMessage } from "../../src/core/lib/disk-full.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { sanitize, truncate } from "../lib/text.ts";
-import { git, GitError, gitPlumbing, isDiskFullMessage, type GitOptions } from "./git.ts";
+import { git, GitError, gitPlumbing, type GitOptions } from "./git.ts";
 import { fetchPack } from "../connection/pack.ts";
 import { Unreachable, type SavedWork, type Workspace } from "./workspace.ts";
 

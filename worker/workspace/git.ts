@@ -21,11 +21,6 @@ export class GitError extends Error {
   }
 }
 
-/** True when a program's words say that nothing more can be written. */
-export function isDiskFullMessage(output: string): boolean {
-  return /No space left on device|Disk quota exceeded/.test(output);
-}
-
 export interface GitOptions {
   readonly cwd: string;
   /** Another index than the checkout's own. */
