@@ -11,7 +11,7 @@
  *    hold the credential too, and outlive a git that is killed alone.
  */
 import { spawn } from "node:child_process";
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
@@ -224,4 +224,23 @@ function scrub(text: string, auth: GitAuth | null): string {
   const basic = Buffer.from(`${auth.username}:${auth.token}`).toString("base64");
   const forms = [auth.token, encodeURIComponent(auth.token), basic, Buffer.from(auth.token).toString("base64")];
   return forms.reduce((clean, form) => clean.replaceAll(form, "***"), text);
+}
+
+/**
+ * Removes what a git that was killed with SIGKILL leaves in a bare repository: lock files, on which
+ * every later write fails, and partial packs, which only take space. The caller ensures that no
+ * other process writes to the repository.
+ */
+export function removeStaleLocks(repository: string): void {
+  const drop = (folder: string, unwanted: (name: string) => boolean, recursive = false): void => {
+    const path = join(repository, folder);
+    if (!existsSync(path)) return;
+    for (const name of readdirSync(path, { recursive, encoding: "utf8" })) {
+      if (unwanted(name)) rmSync(join(path, name), { recursive: true, force: true });
+    }
+  };
+  drop("", (name) => name.endsWith(".lock"));
+  drop("refs", (name) => name.endsWith(".lock"), true);
+  drop("objects", (name) => name.startsWith("tmp_objdir-"));
+  drop("objects/pack", (name) => name.startsWith("tmp_"));
 }

@@ -1,24 +1,25 @@
 /**
- * The upstream's cache: one bare mirror per credential owner and repository. Task repositories
- * borrow its objects, so nothing in it is ever pruned while it lives (gc and maintenance are off).
+ * Cache of upstream repositories: one bare mirror per credential owner and repository. Task
+ * repositories borrow its objects through `alternates`, so nothing in a mirror is pruned (gc and
+ * maintenance are off).
  *
- * M1 Fetches of one mirror run one after another; other mirrors do not wait.
- * M2 What is there is not fetched again: the base's commit is asked for first.
- * M3 A use leaves its time behind (`slipway-used`). A mirror is removed in its own line, and only
- *    when nobody borrows from it and its last use is long ago: whoever has just fetched it makes a
- *    task repository of it next.
+ * M1 Fetches of one mirror run one after another; fetches of other mirrors run in parallel.
+ * M2 A commit that the mirror holds is not fetched again: the tip of the base is read first.
+ * M3 Each use sets the time of `slipway-used`. A mirror is removed under its own lock, and only if
+ *    no task repository borrows from it and its last use is old: a task that has just fetched
+ *    creates its repository, which borrows, only afterwards.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import PQueue from "p-queue";
+import { KeyedMutex } from "../core/lib/keyed-mutex.ts";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
 import { resolvePin } from "./host-pinning.ts";
-import { removeStaleLocks } from "./leftovers.ts";
-import { GitError, type Git } from "./git-process.ts";
+import { GitError, removeStaleLocks, type Git } from "./git-process.ts";
 import { classifyFetchError } from "./git-errors.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
@@ -41,27 +42,32 @@ export interface Mirrors {
   fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror>;
   has(userId: string, repo: string): boolean;
   /**
-   * Mirrors that were last used before `before` (epoch ms). `borrowed` is asked in the mirror's own
-   * line.
+   * Removes (or, in a dry run, only lists) the mirrors that were last used before `before` (epoch
+   * ms). `borrowed` is called while the mirror is locked.
    */
   reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
 }
 
 const USED = "slipway-used";
 
-/** How often a branch may move between the look and the fetch. */
-const LOOKS = 3;
-const LOOKS_AT_ONCE = 4;
+/** Attempts to fetch a branch that moves between `ls-remote` and the fetch. */
+const FETCH_ATTEMPTS = 3;
+/** Concurrent `ls-remote` calls per repository. */
+const READS_AT_ONCE = 4;
 
 export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const lines = new Map<string, PQueue>();
-  const crowds = new Map<string, PQueue>();
+  const writes = new KeyedMutex();
+  const reads = new Map<string, PQueue>();
 
-  function queueOf(queues: Map<string, PQueue>, path: string, concurrency: number): PQueue {
-    const queue = queues.get(path) ?? new PQueue({ concurrency });
-    queues.set(path, queue);
-    return queue;
+  function write<T>(path: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    return untilBegun((begin, queued) => writes.run(path, begin, queued), work, signal);
+  }
+
+  function read<T>(path: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const queue = reads.get(path) ?? new PQueue({ concurrency: READS_AT_ONCE });
+    reads.set(path, queue);
+    return untilBegun((begin, queued) => queue.add(begin, { signal: queued }), work, signal);
   }
 
   function pathOf({ userId, repo }: Pick<MirrorSource, "userId" | "repo">): string {
@@ -101,7 +107,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     const wanted = base === null ? "HEAD" : `refs/heads/${base}`;
     const ask = (): ReturnType<Git> =>
       git({ cwd: dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
-    const { text } = await inLine(queueOf(crowds, pathOf(source), LOOKS_AT_ONCE), ask, signal);
+    const { text } = await read(pathOf(source), ask, signal);
     return readTip(text, base);
   }
 
@@ -123,10 +129,9 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
 
   async function fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
     const path = pathOf(source);
-    const line = queueOf(lines, path, 1);
-    for (let round = 0; round < LOOKS; round += 1) {
+    for (let round = 0; round < FETCH_ATTEMPTS; round += 1) {
       const tip = await look(source, signal);
-      if (await inLine(line, () => bring(source, path, tip.baseSha, signal), signal)) return { path, ...tip };
+      if (await write(path, () => bring(source, path, tip.baseSha, signal), signal)) return { path, ...tip };
     }
     throw new TaskFailure("repo_unreachable", {
       detail: "The base branch moved each time that it was about to be fetched.",
@@ -155,8 +160,9 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     const found: Garbage[] = [];
     for (const name of readdirSync(dir)) {
       const path = join(dir, name);
-      const judge = async (): Promise<Garbage[]> => {
-        if (!existsSync(path) || lastUse(path) >= before || borrowed().has(resolve(path))) return [];
+      const isUnused = (): boolean => existsSync(path) && lastUse(path) < before && !borrowed().has(resolve(path));
+      const removeUnused = async (): Promise<Garbage[]> => {
+        if (!isUnused()) return [];
         const remove = (): Promise<void> =>
           name.endsWith(".git") ? drop(path) : rm(path, { recursive: true, force: true });
         return [
@@ -167,7 +173,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
           ),
         ];
       };
-      found.push(...(await inLine(queueOf(lines, path, 1), judge, signal)));
+      found.push(...(await write(path, removeUnused, signal)));
     }
     return found;
   }
@@ -181,10 +187,14 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
 }
 
 /**
- * Who is cancelled does not wait for those before it; but once begun, the work's own end is waited
- * for, or its git would outlive its turn.
+ * An abort takes waiting work out of its queue at once. Work that has begun is waited for, so that
+ * its git never outlives its turn.
  */
-async function inLine<T>(line: PQueue, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+async function untilBegun<T>(
+  enqueue: (begin: () => Promise<T>, queued: AbortSignal) => Promise<T>,
+  work: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
   signal.throwIfAborted();
   const queued = new AbortController();
   const leave = (): void => queued.abort(signal.reason);
@@ -193,7 +203,7 @@ async function inLine<T>(line: PQueue, work: () => Promise<T>, signal: AbortSign
     signal.removeEventListener("abort", leave);
     return work();
   };
-  return await line.add(begin, { signal: queued.signal });
+  return await enqueue(begin, queued.signal);
 }
 
 /**

@@ -1,11 +1,11 @@
 /**
- * What changed between two commits of a bare repository. Read by plumbing that runs no filter,
- * textconv or external diff.
+ * Reads of a bare repository: the difference of two commits, and one file of a commit. Every
+ * command is plumbing that runs no filter, textconv or external diff.
  */
 import { isUtf8 } from "node:buffer";
 import { SlipwayError } from "../core/error.ts";
 import type { Git } from "./git-process.ts";
-import type { Diff, DiffFile } from "../core/ports/repositories.ts";
+import type { Diff, DiffFile, RepositoryFile } from "../core/ports/repositories.ts";
 
 const FILES_LIMIT = 3_000;
 const LIST_BYTES = 4 * 2 ** 20;
@@ -101,4 +101,30 @@ function withCounts(files: ReturnType<typeof readRaw>, text: string): Listed[] {
     const binary = added === "-";
     return { ...file, additions: binary ? 0 : Number(added), deletions: binary ? 0 : Number(deleted), binary };
   });
+}
+
+interface FileRequest {
+  readonly cwd: string;
+  readonly sha: string;
+  /** A plain name at the top of the tree. */
+  readonly path: string;
+  readonly maxBytes: number;
+}
+
+const unusable = (why: string): RepositoryFile => ({ kind: "unusable", why });
+
+/** The file as UTF-8 text. Links, folders, larger files and other encodings are `unusable`. */
+export async function readFileAt(git: Git, { cwd, sha, path, maxBytes }: FileRequest): Promise<RepositoryFile> {
+  const { text } = await git({ cwd, args: ["--literal-pathspecs", "ls-tree", "-z", "--long", sha, "--", path] });
+  const [, mode, object, size] = /^(\d{6}) \w+ ([0-9a-f]{40,64}) +(\d+|-)\t/.exec(text) ?? [];
+  if (mode === undefined || object === undefined) return { kind: "absent" };
+  if (mode === "120000") return unusable("it is a symbolic link.");
+  if (mode !== "100644" && mode !== "100755") return unusable("it is not a file.");
+  if (Number(size) > maxBytes) return unusable(`it has ${size} bytes, and at most ${maxBytes} are read.`);
+  const { bytes } = await git({ cwd, args: ["cat-file", "blob", object], maxBytes });
+  try {
+    return { kind: "text", text: new TextDecoder("utf-8", { fatal: true }).decode(bytes) };
+  } catch {
+    return unusable("it is not UTF-8.");
+  }
 }

@@ -16,8 +16,7 @@ import {
 import { rm } from "node:fs/promises";
 import { dirname, join, relative, resolve as resolvePath } from "node:path";
 import type { FetchedMirror } from "./mirrors.ts";
-import { removeStaleLocks } from "./leftovers.ts";
-import { GitError, type Git } from "./git-process.ts";
+import { GitError, removeStaleLocks, type Git } from "./git-process.ts";
 
 export interface TaskRepositories {
   path(taskId: string): string;

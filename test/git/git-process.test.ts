@@ -5,9 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { removeStaleLocks } from "../../src/git/leftovers.ts";
 import { openMirrors } from "../../src/git/mirrors.ts";
-import { GitError, openGit, type Git } from "../../src/git/git-process.ts";
+import { GitError, openGit, removeStaleLocks, type Git } from "../../src/git/git-process.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import type { GitAuth } from "../../src/core/ports/repositories.ts";
 

@@ -4,7 +4,6 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { isPrivate } from "../../src/core/lib/ip-ranges.ts";
 import { resolvePin } from "../../src/git/host-pinning.ts";
@@ -323,8 +322,11 @@ describe("pushing", () => {
         cancel.signal,
       )
       .catch(() => undefined);
-    await delay(500);
-    const commands = execFileSync("ps", ["-eo", "args"], { encoding: "utf8" });
+    const listProcesses = (): string => execFileSync("ps", ["-eo", "args"], { encoding: "utf8" });
+    // The hung push itself must be in the list: an empty list would prove nothing.
+    const address = rig?.url ?? "";
+    await expect.poll(listProcesses, { timeout: 20_000 }).toMatch(new RegExp(`git-remote-http.*${address}`));
+    const commands = listProcesses();
     cancel.abort();
     await slow;
     server.refuse("app", null);

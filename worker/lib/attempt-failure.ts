@@ -2,8 +2,9 @@
 import type { AttemptFailure, AttemptStage } from "../../machines/attempt.ts";
 import { errorMessage } from "../../src/core/error.ts";
 import { TaskFailure } from "../../src/core/failure.ts";
+import { isDiskFullMessage } from "../../src/core/lib/disk-full.ts";
 import { AgentFailure } from "../agents/agent.ts";
-import { GitError, isDiskFullMessage } from "../workspace/git.ts";
+import { GitError } from "../workspace/git.ts";
 import { Unreachable } from "../workspace/workspace.ts";
 
 function isDiskFull(thrown: unknown, evidence: string | null): boolean {

@@ -19,9 +19,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join, relative } from "node:path";
+import { isDiskFullMessage } from "../../src/core/lib/disk-full.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { sanitize, truncate } from "../lib/text.ts";
-import { git, GitError, isDiskFullMessage, type GitOptions } from "./git.ts";
+import { git, GitError, gitPlumbing, type GitOptions } from "./git.ts";
 import { fetchPack } from "../connection/pack.ts";
 import { Unreachable, type SavedWork, type Workspace } from "./workspace.ts";
 
@@ -106,13 +107,13 @@ export class Checkout implements Workspace {
 
   async checkpoint(signal: AbortSignal): Promise<SavedWork> {
     const spec = this.#opened();
-    const [head, tree] = [await this.#git(["rev-parse", "HEAD"], { signal }), await this.#writeTree(signal)];
+    const [head, tree] = [await this.#plumbing(["rev-parse", "HEAD"], { signal }), await this.#writeTree(signal)];
     const key = `${head} ${tree}`;
     if (key !== this.#lastTree) {
-      const clean = tree === (await this.#git(["rev-parse", "HEAD^{tree}"], { signal }));
+      const clean = tree === (await this.#plumbing(["rev-parse", "HEAD^{tree}"], { signal }));
       this.#lastSha = clean
         ? head
-        : await this.#git(["commit-tree", tree, "-p", head, "-m", CHECKPOINT_MESSAGE], { signal });
+        : await this.#plumbing(["commit-tree", tree, "-p", head, "-m", CHECKPOINT_MESSAGE], { signal });
       this.#lastTree = key;
     }
     const sha = this.#lastSha;
@@ -124,19 +125,19 @@ export class Checkout implements Workspace {
   async commit(message: string, signal: AbortSignal): Promise<string | null> {
     await this.#addAll({ signal });
     const [tree, current] = [
-      await this.#git(["write-tree"], { signal }),
-      await this.#git(["rev-parse", "HEAD^{tree}"], { signal }),
+      await this.#plumbing(["write-tree"], { signal }),
+      await this.#plumbing(["rev-parse", "HEAD^{tree}"], { signal }),
     ];
     if (tree === current) return null;
     const text = truncate(sanitize(message), MESSAGE_LIMIT).trim() || "Changes by the agent";
     await this.#git(["commit", "--quiet", "--no-verify", "--cleanup=whitespace", "-F", "-"], { signal, input: text });
-    return await this.#git(["rev-parse", "HEAD"], { signal });
+    return await this.#plumbing(["rev-parse", "HEAD"], { signal });
   }
 
   async finalCommit(title: string, signal: AbortSignal): Promise<string> {
     const spec = this.#opened();
     await this.commit(truncate(sanitize(title), TITLE_LIMIT), signal);
-    const head = await this.#git(["rev-parse", "HEAD"], { signal });
+    const head = await this.#plumbing(["rev-parse", "HEAD"], { signal });
     if (head === spec.baseSha) return head;
     await this.#push(head, spec.workRef, signal);
     return head;
@@ -149,6 +150,10 @@ export class Checkout implements Workspace {
 
   async #git(args: readonly string[], options: Omit<GitOptions, "cwd"> = {}): Promise<string> {
     return await git(args, { cwd: this.root, ...options });
+  }
+
+  async #plumbing(args: readonly string[], options: Pick<GitOptions, "indexFile" | "signal">): Promise<string> {
+    return await gitPlumbing(args, { cwd: this.root, ...options });
   }
 
   async #fetch(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
@@ -167,7 +172,7 @@ export class Checkout implements Workspace {
 
   /** As a clone would. */
   async #nameBase(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
-    await this.#git(["update-ref", `refs/remotes/origin/${spec.base}`, spec.baseSha], { signal });
+    await this.#plumbing(["update-ref", `refs/remotes/origin/${spec.base}`, spec.baseSha], { signal });
   }
 
   async #restore(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
@@ -177,7 +182,7 @@ export class Checkout implements Workspace {
     await this.#git(["checkout", "--quiet", "--force", "-B", BRANCH, sha], { signal });
     if (!empty) await this.#git(["clean", "--quiet", "-ffdx", "-e", `/${this.#inside() ?? ".git"}`], { signal });
     if (sha === spec.baseSha) return;
-    const message = await this.#git(["log", "-1", "--format=%s", sha], { signal });
+    const message = await this.#plumbing(["log", "-1", "--no-show-signature", "--format=%s", sha], { signal });
     if (message !== CHECKPOINT_MESSAGE) return;
     await this.#git(["reset", "--quiet", "--mixed", `${sha}^`], { signal });
     this.#lastPushed = "";
@@ -208,10 +213,10 @@ export class Checkout implements Workspace {
     } catch (thrown) {
       if (signal.aborted) throw thrown;
       rmSync(indexFile, { force: true });
-      await this.#git(["read-tree", "HEAD"], { signal, indexFile });
+      await this.#plumbing(["read-tree", "HEAD"], { signal, indexFile });
       await this.#addAll({ signal, indexFile });
     }
-    return await this.#git(["write-tree"], { signal, indexFile });
+    return await this.#plumbing(["write-tree"], { signal, indexFile });
   }
 
   /**
@@ -247,7 +252,9 @@ export class Checkout implements Workspace {
 
   async #count(base: string, sha: string, signal: AbortSignal): Promise<Omit<SavedWork, "sha">> {
     const lines = (
-      await this.#git(["diff", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", base, sha], { signal })
+      await this.#plumbing(["diff", "--numstat", "--no-renames", "--no-ext-diff", "--no-textconv", base, sha], {
+        signal,
+      })
     ).split("\n");
     const rows = lines.filter((line) => line !== "").map((line) => line.split("\t"));
     const sum = (column: number): number => rows.reduce((total, row) => total + (Number(row[column]) || 0), 0);

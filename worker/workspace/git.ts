@@ -9,6 +9,7 @@
 import { spawn } from "node:child_process";
 import { dirname } from "node:path";
 import { pipeline, type Readable } from "node:stream";
+import type { SimpleGitOptions } from "simple-git";
 
 export class GitError extends Error {
   readonly output: string;
@@ -18,11 +19,6 @@ export class GitError extends Error {
     this.name = "GitError";
     this.output = output;
   }
-}
-
-/** True when a program's words say that nothing more can be written. */
-export function isDiskFullMessage(output: string): boolean {
-  return /No space left on device|Disk quota exceeded/.test(output);
 }
 
 export interface GitOptions {
@@ -128,4 +124,47 @@ export async function git(args: readonly string[], options: GitOptions): Promise
       }),
     );
   });
+}
+
+type PlumbingOptions = Pick<GitOptions, "cwd" | "indexFile" | "signal">;
+
+/** simple-git rejects these settings unless each kind is named; all of them close the environment. */
+const UNSAFE: NonNullable<SimpleGitOptions["unsafe"]> = {
+  allowUnsafeConfigEnvCount: true,
+  allowUnsafeConfigPaths: true,
+  allowUnsafeCredentialHelper: true,
+  allowUnsafeEditor: true,
+  allowUnsafeFsMonitor: true,
+  allowUnsafeHooksPath: true,
+};
+
+/**
+ * Runs git commands that start no other program and receive no token, by way of simple-git, in the
+ * environment of G1. Commands that may start one (`add` and `checkout` run filters of the tree's
+ * configuration) need `git`, which ends the whole process group.
+ * Standard output without the last line end; rejects like `git`.
+ */
+export async function gitPlumbing(args: readonly string[], options: PlumbingOptions): Promise<string> {
+  const { cwd, signal } = options;
+  signal?.throwIfAborted();
+  const { simpleGit } = await import("simple-git");
+  const env = environment(options);
+  const names = Object.keys(env);
+  const runner = simpleGit({
+    baseDir: cwd,
+    timeout: { block: TIMEOUT_MS },
+    allowEnvironment: names,
+    unsafe: UNSAFE,
+    // By default simple-git accepts a failed command that wrote nothing to standard error.
+    errors: (error, { exitCode, stdErr, stdOut }) =>
+      error ??
+      (exitCode === 0 ? undefined : Buffer.concat([...stdErr, ...stdOut, Buffer.from(`\nended with ${exitCode}`)])),
+    ...(signal === undefined ? {} : { abort: signal }),
+  });
+  try {
+    return (await runner.env(env).raw([...args])).replace(/\n$/, "");
+  } catch (thrown) {
+    signal?.throwIfAborted();
+    throw new GitError(args, "failed", thrown instanceof Error ? thrown.message.slice(-4_000) : String(thrown));
+  }
 }
