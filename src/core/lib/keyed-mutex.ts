@@ -12,15 +12,16 @@ export class KeyedMutex {
 
   /**
    * Runs the work once all earlier work of the key has ended.
-   * An aborted signal rejects with its reason and removes waiting work from the queue. Running work
-   * is not cancelled: it continues and holds the key until it ends.
+   * An aborted signal rejects with its reason and takes waiting work out of the queue. It does not
+   * end work that has begun: that holds the key, and decides the result, until it ends.
    */
   async run<T>(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
     const queue = this.#queues.get(key) ?? new PQueue({ concurrency: 1 });
     this.#queues.set(key, queue);
     try {
-      return await queue.add(work, signal === undefined ? {} : { signal });
+      if (signal === undefined) return await queue.add(work);
+      return await addUntilBegun(queue, work, signal);
     } finally {
       if (queue.size === 0 && queue.pending === 0 && this.#queues.get(key) === queue) this.#queues.delete(key);
     }
@@ -34,5 +35,21 @@ export class KeyedMutex {
   /** Resolves when no work waits or runs, including work that is added during the wait. */
   async idle(): Promise<void> {
     while (this.#queues.size > 0) await Promise.all([...this.#queues.values()].map((queue) => queue.onIdle()));
+  }
+}
+
+/** p-queue lets go of a running job when its signal is aborted, so the signal ends with the wait. */
+async function addUntilBegun<T>(queue: PQueue, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  const waiting = new AbortController();
+  const abort = (): void => waiting.abort(signal.reason);
+  signal.addEventListener("abort", abort, { once: true });
+  const begin = (): Promise<T> => {
+    signal.removeEventListener("abort", abort);
+    return work();
+  };
+  try {
+    return await queue.add(begin, { signal: waiting.signal });
+  } finally {
+    signal.removeEventListener("abort", abort);
   }
 }

@@ -56,6 +56,23 @@ describe("KeyedMutex", () => {
     expect(log).toEqual(["a begins", "a ends", "c begins", "c ends"]);
   });
 
+  it("an abort after the begin leaves the work running: it holds the key and decides the result", async () => {
+    const mutex = new KeyedMutex();
+    const log: string[] = [];
+    const [a, b] = [controlled(log, "a"), controlled(log, "b")];
+    const stop = new AbortController();
+    const first = mutex.run("x", a.work, stop.signal);
+    const second = mutex.run("x", b.work);
+    await expect.poll(() => log).toEqual(["a begins"]);
+    stop.abort(new Error("too late"));
+    b.finish();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect([log, mutex.isBusy("x")]).toEqual([["a begins"], true]);
+    a.finish();
+    expect(await Promise.all([first, second])).toEqual(["a", "b"]);
+    expect(log).toEqual(["a begins", "a ends", "b begins", "b ends"]);
+  });
+
   it("is idle once all work has ended, including work that is added during the wait", async () => {
     const mutex = new KeyedMutex();
     const log: string[] = [];
