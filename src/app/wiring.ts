@@ -48,7 +48,7 @@ import { systemIds } from "./system.ts";
 const WORKER_UID = 10_001;
 /** A provider may ask for hours; the next request is made after this at the latest, ms. */
 const LONGEST_RATE_LIMIT_MS = 5 * 60_000;
-/** Set once an engine has answered for this data folder. */
+/** "1" once an engine has answered for this data folder, "0" until then. */
 const ENGINE_SEEN = "sandbox.engine_seen";
 /** Listening does not wait longer for the engine, ms. */
 const CHECK_MS = 2_500;
@@ -223,9 +223,22 @@ export async function openServerSandbox(
     docker,
     process,
     isProcess: (name) => existsSync(join(dir, "sandboxes", name)),
-    hadEngine: (await store.setting(ENGINE_SEEN)) !== null,
+    hadEngine: await hadEngine(store),
     rememberEngine: () => store.setSetting(ENGINE_SEEN, "1"),
   });
+}
+
+/**
+ * A data folder with tasks and without a record comes from a version that needed an engine, so it
+ * counts as one that had an engine.
+ */
+async function hadEngine(store: Store): Promise<boolean> {
+  const recorded = await store.setting(ENGINE_SEEN);
+  if (recorded !== null) return recorded === "1";
+  const { items } = await store.tasks({ userId: null, limit: 1 });
+  if (items.length > 0) return true;
+  await store.setSetting(ENGINE_SEEN, "0");
+  return false;
 }
 
 /** dockerode is two fifths of what a start loads, so only installations that use it load it. */

@@ -2,14 +2,16 @@
  * Docker where an engine answers; until one has ever answered, plain processes for the scripted
  * agent.
  *
- * F1 The fallback exists only before an engine has answered for this data folder. From then on this
- *    is the Docker adapter: an engine that is down makes tasks wait, it never lowers isolation.
+ * F1 The fallback exists only for a data folder that was new when no engine answered, and only until
+ *    one does. Otherwise this is the Docker adapter: an engine that is down makes tasks wait, it never
+ *    lowers isolation.
  * F2 Only the scripted agent runs as a process: it runs the steps of its script and nothing else.
  *    Commands of a repository (setup, checks, tool servers) do not run there.
  * F3 A sandbox stays with the adapter that created it, also when an engine appears while it runs.
  */
 import { errorMessage } from "../core/error.ts";
-import type { Sandbox } from "../core/ports/sandbox.ts";
+import { TaskFailure } from "../core/failure.ts";
+import type { Sandbox, SandboxSpec } from "../core/ports/sandbox.ts";
 
 /** The only agent that may run without isolation. */
 const UNISOLATED_AGENT = "scripted";
@@ -21,7 +23,7 @@ export interface ProcessFallbackOptions {
   readonly process: Sandbox;
   /** True when the process adapter has, or had, the sandbox of this name. */
   readonly isProcess: (name: string) => boolean;
-  /** True when an engine has answered for this data folder before. */
+  /** True when an engine has answered for this data folder before, or may have. */
   readonly hadEngine: boolean;
   /** Called once, when an engine answers for the first time. It must be durable when it resolves. */
   readonly rememberEngine: () => Promise<void>;
@@ -76,7 +78,11 @@ export class ProcessFallback implements Sandbox {
 
   prepare: Sandbox["prepare"] = (progress, signal, image) => this.#current().prepare(progress, signal, image);
 
-  ensure: Sandbox["ensure"] = (spec, signal) => this.#owner(spec.name).ensure(spec, signal);
+  async ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
+    if (!this.#isProcess(spec.name) && !this.isAvailableFor(spec.agent ?? ""))
+      throw new TaskFailure("sandbox_unavailable", { detail: "No Docker engine answers." });
+    await this.#owner(spec.name).ensure(spec, signal);
+  }
 
   maintainPool: Sandbox["maintainPool"] = (growth, signal) => this.#current().maintainPool(growth, signal);
 

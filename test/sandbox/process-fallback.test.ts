@@ -4,7 +4,15 @@ import { TaskFailure } from "../../src/core/failure.ts";
 import { ProcessFallback } from "../../src/sandbox/process-fallback.ts";
 import { openSimulatedSandbox } from "../../src/sandbox/simulated.ts";
 
-const spec = (name: string) => ({ name, taskId: "t", attempt: 1, socketDir: "/", token: "", limits: {} });
+const spec = (name: string, agent = "scripted") => ({
+  name,
+  agent,
+  taskId: "t",
+  attempt: 1,
+  socketDir: "/",
+  token: "",
+  limits: {},
+});
 const { signal } = new AbortController();
 
 /** Two engines in memory: one that stands for Docker and can be absent, one for processes. */
@@ -38,6 +46,7 @@ describe("before an engine has answered", () => {
     expect([sandbox.isAvailableFor("scripted"), sandbox.isAvailableFor("anthropic")]).toEqual([true, false]);
     expect(sandbox.isolates).toBe(false);
     await sandbox.ensure(spec("a"), signal);
+    await expect(sandbox.ensure(spec("other", "anthropic"), signal)).rejects.toThrow("No Docker engine answers.");
     expect([process.created, docker.created]).toEqual([["a"], []]);
     expect(sandbox.runsRepositoryCommands("a")).toBe(false);
     await sandbox.close();

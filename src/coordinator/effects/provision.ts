@@ -122,14 +122,14 @@ class Provisioning {
 
   async #ensureSandbox(image: string | null): Promise<void> {
     const { sandbox, broker, crashpoint, maxLimits } = this.#deps;
-    const { id: taskId, snapshot } = this.#task;
+    const { id: taskId, snapshot, spec } = this.#task;
     const { attempt } = snapshot.context;
     if (attempt > 1) await removeEarlier(this.#deps, taskId, attempt, this.#signal);
     const { socketDir, token } = await broker.open(taskId, attempt);
     crashpoint("sandbox.before");
     const limits = resolveLimits(this.#task, maxLimits);
     const name = sandboxName(taskId, attempt);
-    await sandbox.ensure({ name, taskId, attempt, socketDir, token, limits, image }, this.#signal);
+    await sandbox.ensure({ name, taskId, attempt, socketDir, token, limits, agent: spec.agent, image }, this.#signal);
     crashpoint("sandbox.after");
   }
 }

@@ -12,6 +12,8 @@ export interface SandboxSpec {
   /** The attempt's token; invalid once the attempt is over. */
   readonly token: string;
   readonly limits: Limits;
+  /** The task's agent; absent = unknown. Adapters that isolate ignore it. */
+  readonly agent?: string;
   /** Canonical name (src/core/values/image-reference.ts); null or absent = Slipway's own image. */
   readonly image?: string | null;
 }

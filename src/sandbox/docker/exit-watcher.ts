@@ -2,6 +2,7 @@
  * Waits for the end of a container and reports how it ended. Only a stopped container is
  * classified: while it runs, its out-of-memory flag may refer to a child process.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import type { SandboxExit } from "../../core/ports/sandbox.ts";
 import { getState, type ContainerInfo, type Containers } from "./containers.ts";
 import type { WorkspaceDisks } from "./disk/workspace-disk.ts";
@@ -9,6 +10,13 @@ import type { Engine } from "./engine.ts";
 import { waitUntil, type EngineEvents } from "./engine-events.ts";
 import { readLogTail } from "./transport/stream-demux.ts";
 import type { WorkerTransport } from "./transport/transport.ts";
+
+const KILLED = 137;
+/**
+ * A forced removal kills the container first. For this long a killed container may still turn out
+ * to be one that is being removed, ms.
+ */
+const REMOVAL_MS = 500;
 
 const GONE: SandboxExit = { exitCode: null, outOfMemory: false, diskFull: false, tail: "" };
 
@@ -73,10 +81,17 @@ export class ExitWatcher {
     this.#measureAt = Date.now() + disks.pauseMs(info);
   }
 
+  async #isBeingRemoved(): Promise<boolean> {
+    await delay(REMOVAL_MS, undefined, { signal: this.#signal });
+    const info = await this.#deps.containers.inspect(this.#name, this.#signal);
+    return info === null || info.State.Status === "removing";
+  }
+
   async #classifyExit(info: ContainerInfo): Promise<SandboxExit> {
     const { engine, disks } = this.#deps;
     const { ExitCode: exitCode, OOMKilled } = info.State;
     const outOfMemory = OOMKilled && exitCode !== 0;
+    if (exitCode === KILLED && !outOfMemory && (await this.#isBeingRemoved())) return GONE;
     const diskFull = !outOfMemory && exitCode !== 0 && (await disks.isFull(info));
     return { exitCode, outOfMemory, diskFull, tail: await readLogTail(engine, this.#name) };
   }
