@@ -27,9 +27,9 @@ const withoutLocales = {
 };
 
 /**
- * Loads Node.js modules when the code that uses them runs. As imports they would all be evaluated at
- * the top of the single file, including those of rarely used parts; and an import of
- * node:http brings along all of fetch.
+ * Loads Node.js modules when the code that uses them runs. As imports they would all be evaluated
+ * at the top of the single file, including those of rarely used parts; and an import of node:http
+ * brings along all of fetch.
  */
 const builtinsWhenUsed = {
   name: "builtins-when-used",

@@ -80,7 +80,9 @@ function tool(name, command = name) {
   return join(folder, typeof bin === "string" ? bin : bin[command]);
 }
 
-/** Resolves to the exit code; signals are forwarded to the child, whose end then ends this process. */
+/**
+ * Resolves to the exit code; signals are forwarded to the child, whose end then ends this process.
+ */
 function child(file, args) {
   return new Promise((resolve) => {
     const running = spawn(process.execPath, [file, ...args], { cwd: root, stdio: "inherit" });

@@ -24,8 +24,8 @@ export function openDataFolder(dir: string): boolean {
 }
 
 /**
- * Level by level instead of mkdir's `recursive`, which never returns for a path such as /proc/x: the
- * parent exists, and creating the folder fails with ENOENT again and again.
+ * Level by level instead of mkdir's `recursive`, which never returns for a path such as /proc/x:
+ * the parent exists, and creating the folder fails with ENOENT again and again.
  */
 function createFolder(dir: string): boolean {
   if (statSync(dir, { throwIfNoEntry: false })?.isDirectory() === true) return false;

@@ -1,7 +1,7 @@
 /**
- * `slipway doctor`: checks an installation. Reads the database read-only, beside a running server or
- * without one, and asks the sandbox engine. The rules are those of src/coordinator/invariants.ts,
- * which the crash suite uses too.
+ * `slipway doctor`: checks an installation. Reads the database read-only, beside a running server
+ * or without one, and asks the sandbox engine. The rules are those of
+ * src/coordinator/invariants.ts, which the crash suite uses too.
  */
 import { execFile } from "node:child_process";
 import { existsSync, statSync } from "node:fs";

@@ -9,8 +9,8 @@ export function isLoopback(host: string): boolean {
 }
 
 /**
- * Rule S8: beyond loopback the server listens only when an admin exists or is configured, so that no
- * stranger can become the first admin.
+ * Rule S8: beyond loopback the server listens only when an admin exists or is configured, so that
+ * no stranger can become the first admin.
  * @param hasAdmin whether the store knows an admin already.
  * @throws SlipwayError `config_invalid` when it must not listen.
  */

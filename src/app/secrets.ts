@@ -24,8 +24,8 @@ export function deriveSecret(key: Buffer, use: string): Buffer {
 }
 
 /**
- * The token that lets a reader of the data folder act as operator without a login. It grants nothing
- * new: that reader can read the database and the key as well.
+ * The token that lets a reader of the data folder act as operator without a login. It grants
+ * nothing new: that reader can read the database and the key as well.
  */
 export function loadOperatorToken(dir: string): string {
   const file = join(dir, "operator.token");

@@ -4,8 +4,8 @@
  * A1 Each part registers how to close it as soon as it is open. A start that fails closes what is
  *    open in reverse order and rejects; nothing runs afterwards.
  * A2 Listening does not wait for the clean-up that follows a crash.
- * A3 `close` aborts a boot that still runs, then closes every part in reverse order. Sandboxes go on
- *    running.
+ * A3 `close` aborts a boot that still runs, then closes every part in reverse order. Sandboxes go
+ *    on running.
  */
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";

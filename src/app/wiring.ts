@@ -293,7 +293,9 @@ function listAgents({
   return [agent, ...all.filter((name) => name !== agent)];
 }
 
-/** @throws SlipwayError config_invalid when the default agent is not one that this server offers. */
+/**
+ * @throws SlipwayError config_invalid when the default agent is not one that this server offers.
+ */
 export function checkAgent({ agent, ...config }: Config): void {
   const all = listAgents({ ...config, agent: "scripted" });
   if (!all.includes(agent))
@@ -307,7 +309,9 @@ export async function createFirstAdmin({ admin }: Config, sessions: Sessions): P
   if (admin !== null && (await sessions.needsSetup())) await sessions.createUser({ ...admin, role: "admin" });
 }
 
-/** The largest number of slots that this installation ever had: `doctor` checks rule D4 against it. */
+/**
+ * The largest number of slots that this installation ever had: `doctor` checks rule D4 against it.
+ */
 export async function rememberSlots(store: Store, max: number): Promise<void> {
   const before = Number((await store.setting("slots.max")) ?? 0);
   if (max > before) await store.setSetting("slots.max", String(max));

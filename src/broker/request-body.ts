@@ -11,7 +11,7 @@
  */
 import type { IncomingMessage } from "node:http";
 import { SlipwayError } from "../core/error.ts";
-import { parseJson, type JsonLimits } from "../core/lib/json-limits.ts";
+import { parseJson, type JsonLimits } from "../core/lib/json/json-limits.ts";
 import { Semaphore, type Release } from "./semaphore.ts";
 
 export const BODY_MS = 30_000;

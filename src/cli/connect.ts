@@ -1,7 +1,7 @@
 /**
- * Chooses the server and the credentials. Server: --url, SLIPWAY_URL, the data folder's server.json, the default
- * address. Credentials: SLIPWAY_TOKEN, then (for the data folder's own server) its operator token, then the
- * session of `slipway login`.
+ * Chooses the server and the credentials. Server: --url, SLIPWAY_URL, the data folder's
+ * server.json, the default address. Credentials: SLIPWAY_TOKEN, then (for the data folder's own
+ * server) its operator token, then the session of `slipway login`.
  */
 import { WebSocket } from "ws";
 import type { WebSocketConstructor } from "../client/stream.ts";

@@ -10,7 +10,10 @@ import { stripControls } from "./terminal/text.ts";
 export const EXIT = { ok: 0, failed: 1, usage: 2, unreachable: 3, interrupted: 130 } as const;
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
-/** Ends a command with a message for people and a code for scripts. Without a message it ends silently. */
+/**
+ * Ends a command with a message for people and a code for scripts. Without a message it ends
+ * silently.
+ */
 export class CliExit extends Error {
   readonly exit: ExitCode;
 

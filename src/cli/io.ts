@@ -64,8 +64,8 @@ export async function untilInterrupted<T>(run: (signal: AbortSignal) => Promise<
 }
 
 /**
- * A secret from the variable, from a pipe, or typed without an echo. Never from the arguments, which
- * are visible to everyone on the machine.
+ * A secret from the variable, from a pipe, or typed without an echo. Never from the arguments,
+ * which are visible to everyone on the machine.
  */
 export async function readSecret(io: Io, what: string, variable: string): Promise<string> {
   const given = io.env[variable];

@@ -81,8 +81,8 @@ async function run(): Promise<number> {
 }
 
 let unread = false;
-// A closed pipe (`slipway tasks | head`) is not a failure. EPIPE is treated as SIGTERM so that `demo`
-// and `serve` still clean up.
+// A closed pipe (`slipway tasks | head`) is not a failure. EPIPE is treated as SIGTERM so that
+// `demo` and `serve` still clean up.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   if (error.code !== "EPIPE") process.exit(EXIT.failed);
   if (unread) return;

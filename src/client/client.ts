@@ -1,4 +1,6 @@
-/** The client of the Slipway API: one method per call, and watching. Runs in browsers and Node.js. */
+/**
+ * The client of the Slipway API: one method per call, and watching. Runs in browsers and Node.js.
+ */
 import type {
   AnswerRequest,
   EgressChangeRequest,

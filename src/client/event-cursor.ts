@@ -1,4 +1,7 @@
-/** Position in the log of one task. Invariant: `take` returns seq+1, seq+2, ... without gap or duplicate. */
+/**
+ * Position in the log of one task. Invariant: `take` returns seq+1, seq+2, ... without gap or
+ * duplicate.
+ */
 import { isSettledState } from "../core/task.ts";
 import type { WireEvent } from "../core/protocol/rest.ts";
 
@@ -6,7 +9,10 @@ export interface Cursor {
   readonly seq: number;
   /** True after the event that settled the task, which is the last one. */
   readonly ended: boolean;
-  /** Returns the next events in order; `hole` = events before the rest are missing and must be fetched first. */
+  /**
+   * Returns the next events in order; `hole` = events before the rest are missing and must be
+   * fetched first.
+   */
   take(items: readonly WireEvent[]): { readonly events: readonly WireEvent[]; readonly hole: boolean };
 }
 

@@ -1,4 +1,7 @@
-/** The error of every failed call: the server's problem document, or `unreachable` without a response. */
+/**
+ * The error of every failed call: the server's problem document, or `unreachable` without a
+ * response.
+ */
 import type { FieldError } from "../core/error.ts";
 import { parseRetryAfter, type ReadHeader } from "../core/lib/retry-after.ts";
 

@@ -13,7 +13,10 @@ export interface SocketLike {
 }
 export type WebSocketConstructor = new (url: string, protocols: string[]) => SocketLike;
 
-/** The end of a connection: its close code (1006 without a close frame), and whether it became ready. */
+/**
+ * The end of a connection: its close code (1006 without a close frame), and whether it became
+ * ready.
+ */
 export class StreamEnd extends Error {
   readonly code: number;
   readonly opened: boolean;
@@ -47,7 +50,10 @@ export interface StreamRequest {
   readonly topic: string;
   readonly after: number | null;
   readonly signal?: AbortSignal | undefined;
-  /** After this many ms without a frame a ping is sent; after twice as many the connection counts as broken. */
+  /**
+   * After this many ms without a frame a ping is sent; after twice as many the connection counts as
+   * broken.
+   */
   readonly quietMs: number;
 }
 

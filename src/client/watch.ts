@@ -3,8 +3,8 @@
  *
  * L1 Each event is yielded once and in order, across reconnects (event-cursor.ts).
  * L2 A watch of one task ends after the event that settled it.
- * L3 Only a response of the server ends a watch early: not authenticated, not allowed, no such task.
- *    While the server is unreachable the watch retries.
+ * L3 Only a response of the server ends a watch early: not authenticated, not allowed, no such
+ *    task. While the server is unreachable the watch retries.
  */
 import type { WireEvent, WireTask } from "../core/protocol/rest.ts";
 import { isSettledState } from "../core/task.ts";
@@ -22,7 +22,9 @@ export interface WatchOptions {
   readonly signal?: AbortSignal;
   /** Called with parts of a message in progress. Parts may be missing. */
   readonly onDelta?: (delta: { readonly messageId: string; readonly text: string }) => void;
-  /** Called when the connection is lost (with the ms until the next try) and when it is restored. */
+  /**
+   * Called when the connection is lost (with the ms until the next try) and when it is restored.
+   */
   readonly onConnection?: (state: ConnectionState) => void;
 }
 export type ConnectionState =
@@ -61,7 +63,10 @@ export interface WatchDeps {
   readonly timing: WatchTiming;
 }
 
-/** One topic: how to read it from the stream and by polling. The watch ends when `done` returns true. */
+/**
+ * One topic: how to read it from the stream and by polling. The watch ends when `done` returns
+ * true.
+ */
 interface Topic<T> {
   readonly name: string;
   after(): number | null;

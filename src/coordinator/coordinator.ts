@@ -21,7 +21,7 @@ import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
 import type { Egress, MaxLimits, Policy, Task } from "../core/task.ts";
-import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/async.ts";
+import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/concurrency/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";

@@ -19,7 +19,7 @@ import type { Scheduler } from "./scheduler/scheduler.ts";
 import { readTasks } from "./read-lists.ts";
 import type { Store } from "../core/ports/store.ts";
 import { OPEN_STATES, sandboxName, type Task } from "../core/task.ts";
-import { STATE_LEFT } from "../core/lib/async.ts";
+import { STATE_LEFT } from "../core/lib/concurrency/async.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
 
 /** Queued tasks have no actor. */

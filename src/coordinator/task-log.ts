@@ -11,7 +11,7 @@
 import { holdsSlot, isSettled, start, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
 import type { Crashpoint } from "../core/lib/crashpoint.ts";
-import { KeyedMutex } from "../core/lib/keyed-mutex.ts";
+import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../core/event.ts";
 import type { NewTask, Store } from "../core/ports/store.ts";

@@ -6,7 +6,7 @@
 import { lookup } from "node:dns/promises";
 import { isPrivate } from "../core/lib/ip-ranges.ts";
 import { TaskFailure } from "../core/failure.ts";
-import { raceAbort } from "../core/lib/async.ts";
+import { raceAbort } from "../core/lib/concurrency/async.ts";
 
 /**
  * @returns what git is to be pinned to, or null for trusted hosts, which are used as they are.

@@ -14,7 +14,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, write
 import { rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import PQueue from "p-queue";
-import { KeyedMutex } from "../core/lib/keyed-mutex.ts";
+import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";

@@ -185,7 +185,9 @@ function parseInput(schema: z.ZodType, value: unknown, where: string): unknown {
   return result.data;
 }
 
-/** @throws `invalid_request` for a repeated name: a proxy and this server may read different ones. */
+/**
+ * @throws `invalid_request` for a repeated name: a proxy and this server may read different ones.
+ */
 function readQuery(request: Request): Record<string, string> {
   const start = request.url.indexOf("?");
   const pairs = [...new URLSearchParams(start === -1 ? "" : request.url.slice(start))];

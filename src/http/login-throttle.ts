@@ -3,8 +3,8 @@
  *
  * T1 An attempt is counted before it is checked, so a hundred at once count as a hundred; a
  *    successful one is taken back.
- * T2 A rejected attempt creates no count, and a full table drops no count that is blocking: requests
- *    from many addresses or with invented accounts cannot reset another count.
+ * T2 A rejected attempt creates no count, and a full table drops no count that is blocking:
+ *    requests from many addresses or with invented accounts cannot reset another count.
  * T3 Memory is bounded: MAX_KEYS per table, MAX_WAITING per queue.
  */
 import { isIPv6 } from "node:net";

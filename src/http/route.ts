@@ -50,7 +50,10 @@ export interface ApiDeps {
   readonly origins?: readonly string[];
   /** True when clients reach the server through a proxy or a tunnel. */
   readonly isFronted?: boolean;
-  /** Proxies whose `X-Forwarded-For` is trusted: a number of hops, or addresses and CIDR ranges. None by default. */
+  /**
+   * Proxies whose `X-Forwarded-For` is trusted: a number of hops, or addresses and CIDR ranges.
+   * None by default.
+   */
   readonly trustProxy?: number | readonly string[];
 }
 

@@ -1,4 +1,6 @@
-/** The HTTP server with its limits, set at creation: some take no effect when they are set later. */
+/**
+ * The HTTP server with its limits, set at creation: some take no effect when they are set later.
+ */
 import { createServer as createHttpServer, type RequestListener, type Server } from "node:http";
 import type { Duplex } from "node:stream";
 import type { ErrorCode } from "../core/error.ts";

@@ -2,9 +2,9 @@
  * Docker where an engine answers; until one has ever answered, plain processes for the scripted
  * agent.
  *
- * F1 The fallback exists only for a data folder that was new when no engine answered, and only until
- *    one does. Otherwise this is the Docker adapter: an engine that is down makes tasks wait, it never
- *    lowers isolation.
+ * F1 The fallback exists only for a data folder that was new when no engine answered, and only
+ *    until one does. Otherwise this is the Docker adapter: an engine that is down makes tasks wait,
+ *    it never lowers isolation.
  * F2 Only the scripted agent runs as a process: it runs the steps of its script and nothing else.
  *    Commands of a repository (setup, checks, tool servers) do not run there.
  * F3 A sandbox stays with the adapter that created it, also when an engine appears while it runs.
@@ -25,7 +25,9 @@ export interface ProcessFallbackOptions {
   readonly isProcess: (name: string) => boolean;
   /** True when an engine has answered for this data folder before, or may have. */
   readonly hadEngine: boolean;
-  /** Called once, when an engine answers for the first time. It must be durable when it resolves. */
+  /**
+   * Called once, when an engine answers for the first time. It must be durable when it resolves.
+   */
   readonly rememberEngine: () => Promise<void>;
 }
 

@@ -1,4 +1,7 @@
-/** A start that fails leaves nothing open; a wrong setting ends it with one sentence and exit code 2. */
+/**
+ * A start that fails leaves nothing open; a wrong setting ends it with one sentence and exit code
+ * 2.
+ */
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { tmpdir } from "node:os";
@@ -20,7 +23,10 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }));
 
-/** Resolves when the process ends: its exit code, its output, and how long it lived after its first error text. */
+/**
+ * Resolves when the process ends: its exit code, its output, and how long it lived after its first
+ * error text.
+ */
 async function fail(env: Record<string, string>, sandbox: "process" | "simulated" | "docker" = "simulated") {
   const server = launch({ dataDir: join(dir, "data"), sandbox, env });
   let failedAt = Number.NaN;

@@ -1,6 +1,6 @@
 /**
- * Model-driven workers, killed at random records of their transcripts until every task is done; then
- * trees, transcripts and logs are checked.
+ * Model-driven workers, killed at random records of their transcripts until every task is done;
+ * then trees, transcripts and logs are checked.
  */
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -190,7 +190,9 @@ async function call(port: number, method: string, path: string, asked: Asked): P
   return answered;
 }
 
-/** Throws unless the route table declares the status, the media type, the fields and the error code. */
+/**
+ * Throws unless the route table declares the status, the media type, the fields and the error code.
+ */
 export function conforms(method: string, path: string, answered: Answered): void {
   const row = rowFor(method, path);
   if (row === undefined || answered.status >= 400) {

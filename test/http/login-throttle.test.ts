@@ -6,7 +6,9 @@ import { createManualClock } from "../support/manual-clock.ts";
 const MINUTE = 60_000;
 const wrong = (): Promise<never> => Promise.reject(new SlipwayError("invalid_credentials"));
 
-/** Tries a wrong password. @returns the seconds to wait when the attempt was rejected, else null. */
+/**
+ * Tries a wrong password. @returns the seconds to wait when the attempt was rejected, else null.
+ */
 async function guess(throttle: LoginThrottle, ip: string, account: string | null): Promise<number | null> {
   return throttle.attempt("login", ip, account, wrong).catch((error: unknown) => {
     return error instanceof RateLimited ? error.retryAfterSeconds : null;

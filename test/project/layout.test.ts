@@ -22,11 +22,17 @@ const isComment = (line: string): boolean => /^\s*(?:\/\/|\/\*|\*[ /]|\*$)/.test
 /** A line that cannot be broken without cutting a text or a pattern: the formatter keeps it. */
 const isLongLiteral = (line: string): boolean => /(["'`]).{40,}\1|`.{40,}$|^.{40,}`|\/.{40,}\/[a-z]*/.test(line);
 
-/** Lines that are too wide. The text of a template literal counts as code. */
+/**
+ * Lines that are too wide. Lines of a template literal that began on an earlier line are text and
+ * are passed over.
+ */
 function findWideLines(file: string, code: string): string[] {
+  let isText = false;
   return code.split("\n").flatMap((line, index) => {
+    const wasText = isText;
+    if (!isComment(line) && (line.replaceAll("\\`", "").split("`").length - 1) % 2 === 1) isText = !isText;
     const limit = isComment(line) ? COMMENT_COLUMNS : CODE_COLUMNS;
-    if (line.length <= limit || (!isComment(line) && isLongLiteral(line))) return [];
+    if (wasText || line.length <= limit || (!isComment(line) && isLongLiteral(line))) return [];
     return [`${file}:${index + 1} has ${line.length} columns, at most ${limit}`];
   });
 }

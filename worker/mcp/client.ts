@@ -13,7 +13,7 @@
  */
 import { errorMessage } from "../../src/core/error.ts";
 import type { McpServer, McpServers } from "../../src/core/values/mcp-servers.ts";
-import { raceAbort } from "../../src/core/lib/async.ts";
+import { raceAbort } from "../../src/core/lib/concurrency/async.ts";
 import { truncate } from "../lib/text.ts";
 import { ToolError, type ToolInput, type ToolResult, type ToolSchema } from "../tools/tool.ts";
 import { cleanMessage, connectServer, type McpConnection, type McpOptions } from "./connection.ts";

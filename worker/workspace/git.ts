@@ -128,7 +128,9 @@ export async function git(args: readonly string[], options: GitOptions): Promise
 
 type PlumbingOptions = Pick<GitOptions, "cwd" | "indexFile" | "signal">;
 
-/** simple-git rejects these settings unless each kind is named; all of them close the environment. */
+/**
+ * simple-git rejects these settings unless each kind is named; all of them close the environment.
+ */
 const UNSAFE: NonNullable<SimpleGitOptions["unsafe"]> = {
   allowUnsafeConfigEnvCount: true,
   allowUnsafeConfigPaths: true,

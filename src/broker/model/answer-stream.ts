@@ -3,7 +3,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { errorMessage } from "../../core/error.ts";
-import { waitForDrain } from "../../core/lib/async.ts";
+import { waitForDrain } from "../../core/lib/concurrency/async.ts";
 import type { Admission } from "../../core/ports/broker.ts";
 import type { Log } from "../../core/ports/runtime.ts";
 import { computePrice, type PriceTable } from "./prices.ts";

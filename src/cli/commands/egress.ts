@@ -34,7 +34,8 @@ export function egressCommands(program: Command, io: Io): void {
       }),
     );
   };
-  // The group has the same options: commander assigns each to the innermost command that defines it.
+  // The group has the same options: commander assigns each to the innermost command that defines
+  // it.
   const add = (name: string, does: string): Command => withRepo(group.command(name)).description(does);
   add("allow", "add to the list")
     .argument("<host:port...>", "such as registry.example.com:443")

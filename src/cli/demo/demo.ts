@@ -204,7 +204,9 @@ async function showResult(io: Io, client: SlipwayClient, upstream: Upstream, tas
 
 const LEAVE_MS = 20_000;
 
-/** Ends the sandboxes: a stopped server leaves them for the next one, and the demo has no next one. */
+/**
+ * Ends the sandboxes: a stopped server leaves them for the next one, and the demo has no next one.
+ */
 async function leave(client: SlipwayClient, taskId: string): Promise<void> {
   const deadline = Date.now() + LEAVE_MS;
   const { settledAt } = await client.task(taskId);

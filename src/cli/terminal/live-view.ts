@@ -60,7 +60,10 @@ export async function showLiveView(client: SlipwayClient, taskId: string, view: 
   return task;
 }
 
-/** Prints one line when the server is unreachable and one when it is back; quick reconnects are silent. */
+/**
+ * Prints one line when the server is unreachable and one when it is back; quick reconnects are
+ * silent.
+ */
 function createNotice(print: (line: string) => void, colour: (text: string) => string): (kind: string) => void {
   let lostAt: number | null = null;
   let said = false;

@@ -1,4 +1,6 @@
-/** The last line of a terminal: a spinner and the current activity. Silent when not on a terminal. */
+/**
+ * The last line of a terminal: a spinner and the current activity. Silent when not on a terminal.
+ */
 const FRAMES = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
 export interface Spinner {

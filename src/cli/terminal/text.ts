@@ -1,6 +1,6 @@
 /**
- * Text for a terminal. Text from workers and people goes through `stripControls` first: it could move
- * the cursor, change colours or forge lines.
+ * Text for a terminal. Text from workers and people goes through `stripControls` first: it could
+ * move the cursor, change colours or forge lines.
  */
 
 /**

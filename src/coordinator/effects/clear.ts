@@ -3,7 +3,7 @@
  * removed, work that no checkpoint holds is salvaged (E4, rule W6).
  */
 import { errorMessage } from "../../core/error.ts";
-import { withTimeout } from "../../core/lib/async.ts";
+import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import type { Broker } from "../../core/ports/broker.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";

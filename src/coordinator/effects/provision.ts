@@ -3,7 +3,7 @@
  * sandbox does not depend on the repository. Ends when the sandbox ends.
  */
 import type { Crashpoint } from "../../core/lib/crashpoint.ts";
-import { allOrAbort } from "../../core/lib/async.ts";
+import { allOrAbort } from "../../core/lib/concurrency/async.ts";
 import type { Broker } from "../../core/ports/broker.ts";
 import type { Repositories } from "../../core/ports/repositories.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";

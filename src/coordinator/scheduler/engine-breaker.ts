@@ -8,7 +8,7 @@
  *    at least `breakerRestMs`, even if the engine answers (rule D9).
  */
 import { errorMessage } from "../../core/error.ts";
-import { withTimeout } from "../../core/lib/async.ts";
+import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { Sandbox } from "../../core/ports/sandbox.ts";
 

@@ -19,7 +19,7 @@ import type { TaskLog } from "../task-log.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Task, Wait, WaitReason } from "../../core/task.ts";
-import { withTimeout } from "../../core/lib/async.ts";
+import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import { EngineBreaker, type EngineBreakerDeps } from "./engine-breaker.ts";
 import { Slots } from "./slots.ts";
 

@@ -11,7 +11,7 @@ import { holdsSlot } from "../../../machines/fold.ts";
 import type { TaskLog } from "../task-log.ts";
 import { DEFAULT_HOSTS, parseEndpoints, type EgressPolicy } from "../../core/values/egress-policy.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
-import { KeyedMutex } from "../../core/lib/keyed-mutex.ts";
+import { KeyedMutex } from "../../core/lib/concurrency/keyed-mutex.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { parseRepositoryUrl } from "../../core/values/repository-url.ts";
 import type { Egress } from "../../core/task.ts";

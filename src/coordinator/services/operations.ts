@@ -8,7 +8,7 @@ import type { GarbageCollector } from "../garbage-collector.ts";
 import { readTasks } from "../read-lists.ts";
 import type { Store } from "../../core/ports/store.ts";
 import { OPEN_STATES, type Task, type TaskState, type Wait } from "../../core/task.ts";
-import { withTimeout } from "../../core/lib/async.ts";
+import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import type { Clock } from "../../core/ports/runtime.ts";
 import type { Sandbox, PoolStatus } from "../../core/ports/sandbox.ts";
 import type { GcMode, Garbage } from "../../core/lib/garbage.ts";

@@ -67,8 +67,8 @@ export interface Sandbox {
   /** False when the worker can reach the host; user interfaces show a warning then. */
   readonly isolates: boolean;
   /**
-   * False while a sandbox for tasks of this agent cannot be created, so that they wait in the queue.
-   * Absent = all agents are alike.
+   * False while a sandbox for tasks of this agent cannot be created, so that they wait in the
+   * queue. Absent = all agents are alike.
    */
   isAvailableFor?(agent: string): boolean;
   /**

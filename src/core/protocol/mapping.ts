@@ -17,7 +17,9 @@ export function toWireEvent(event: TaskEvent): WireEvent {
   return { taskId, seq, at: toIsoTime(at), attempt, type, from, to, data };
 }
 
-/** The JSON of `toWireEvent` for the same event; the data is inserted as the text that is stored. */
+/**
+ * The JSON of `toWireEvent` for the same event; the data is inserted as the text that is stored.
+ */
 export function toWireEventJson({ taskId, seq, at, attempt, type, from, to, data }: EventRow): string {
   const fields = JSON.stringify({ taskId, seq, at: toIsoTime(at), attempt, type, from, to });
   return `${fields.slice(0, -1)},"data":${data}}`;

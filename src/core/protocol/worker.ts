@@ -119,7 +119,9 @@ export const workerSpecSchema = z.strictObject({
   taskId: z.string(),
   attempt: z.int().positive(),
   prompt: z.string(),
-  /** What the agent must know beside the prompt; absent = nothing. Never part of the prompt itself. */
+  /**
+   * What the agent must know beside the prompt; absent = nothing. Never part of the prompt itself.
+   */
   notes: z.array(z.string()).optional(),
   agent: z.string(),
   model: z.string().nullable(),

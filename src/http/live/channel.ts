@@ -60,7 +60,9 @@ export interface ChannelContext {
   readonly signal: AbortSignal;
   /** A subscriber whose full socket drains nothing for this long is too slow. */
   readonly stallMs: number;
-  /** Least time between two frames of the channel, in ms; the first after a pause is sent at once. */
+  /**
+   * Least time between two frames of the channel, in ms; the first after a pause is sent at once.
+   */
   readonly gapMs: number;
 }
 
@@ -127,7 +129,9 @@ export class Channel {
     if (!this.#flushing) void this.#flushWhileDirty();
   }
 
-  /** Sends text of a message in progress to subscribers at the tail whose socket is nearly empty. */
+  /**
+   * Sends text of a message in progress to subscribers at the tail whose socket is nearly empty.
+   */
   publishDelta(messageId: string, text: string): void {
     if (this.#cursor === null) return;
     if (this.#delta !== null && this.#delta.messageId !== messageId) this.#sendDelta();

@@ -21,7 +21,10 @@ export interface StreamIdentity extends Identity {
 }
 
 export interface ConnectionTiming {
-  /** Longest wait, in ms, for the first frame of an unauthenticated client and for one credential check. */
+  /**
+   * Longest wait, in ms, for the first frame of an unauthenticated client and for one credential
+   * check.
+   */
   readonly authMs: number;
   /** From the server's close frame to the end of the TCP connection, in ms. */
   readonly closeMs: number;
@@ -135,7 +138,9 @@ export class Connection {
 
   // ---------------------------------------------------------------- authentication
 
-  /** Exchanges the unauthenticated slot for one of the user, or closes when the user has none left. */
+  /**
+   * Exchanges the unauthenticated slot for one of the user, or closes when the user has none left.
+   */
   #open(identity: StreamIdentity): void {
     const releaseSlot = this.#context.slots.takeForUser(identity.userId);
     if (releaseSlot === null) return this.close(CLOSE_CODES.policy, "too many connections");

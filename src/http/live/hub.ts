@@ -220,7 +220,9 @@ class Subscriptions implements HubConnection {
   }
 }
 
-/** Checks that the user may see the topic and that the cursor is one that the server can have sent. */
+/**
+ * Checks that the user may see the topic and that the cursor is one that the server can have sent.
+ */
 async function resolveTopic(
   deps: HubDeps,
   timing: HubTiming,
@@ -242,7 +244,9 @@ async function resolveTopic(
   return after > task.seq ? "invalid_cursor" : getLogTarget(deps, timing, task.id);
 }
 
-/** The data of an event goes from its row into the frame as text: it was checked when it was stored. */
+/**
+ * The data of an event goes from its row into the frame as text: it was checked when it was stored.
+ */
 function getLogTarget({ store }: HubDeps, timing: HubTiming, taskId: string): ChannelTarget {
   return {
     key: channelKey.log(taskId),

@@ -163,7 +163,9 @@ class StreamServer implements WebSocketServerAdapter {
     return { state: "authenticated", identity };
   }
 
-  /** Null when the credential is invalid or was not checked in time. The header wins over a ticket. */
+  /**
+   * Null when the credential is invalid or was not checked in time. The header wins over a ticket.
+   */
   async #authenticateUpgrade(
     authorization: string | undefined,
     tickets: readonly string[],
@@ -223,7 +225,8 @@ class StreamServer implements WebSocketServerAdapter {
       if (identity === null) return;
       const { sessionId, expiresAt } = identity;
       const valid = (expiresAt === null || expiresAt > now) && (sessionId === null || (await isValid(sessionId)));
-      // Close only if the identity is still the one that was checked: the client may have renewed it.
+      // Close only if the identity is still the one that was checked: the client may have renewed
+      // it.
       if (!valid && connection.identity === identity) connection.close(CLOSE_CODES.unauthenticated, "session ended");
     };
     await Promise.all([...this.#connections].map(checkSession));

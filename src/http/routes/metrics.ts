@@ -67,7 +67,9 @@ export async function metricsText(deps: ApiDeps): Promise<string> {
   return `${lines.join("\n")}\n`;
 }
 
-/** Measures event loop lag until `close`; `seconds` returns the 99th percentile since its last call. */
+/**
+ * Measures event loop lag until `close`; `seconds` returns the 99th percentile since its last call.
+ */
 export function watchLoop(): { seconds(): number; close(): void } {
   const histogram = monitorEventLoopDelay({ resolution: 20 });
   histogram.enable();

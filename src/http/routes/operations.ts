@@ -6,7 +6,7 @@ import { SlipwayError, type FieldError } from "../../core/error.ts";
 import { totalBytes } from "../../core/lib/garbage.ts";
 import type { Task } from "../../core/task.ts";
 import { toIsoTime } from "../../core/protocol/mapping.ts";
-import { withTimeout } from "../../core/lib/async.ts";
+import { withTimeout } from "../../core/lib/concurrency/async.ts";
 import { gcSchema, garbageReportSchema, overviewSchema, taskSchema, type Overview } from "../../core/protocol/rest.ts";
 import { metricsText } from "./metrics.ts";
 import { json, nothing, route, type ApiDeps, type Route } from "../route.ts";

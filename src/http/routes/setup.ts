@@ -1,4 +1,7 @@
-/** The setup page of the one-time link, plain HTML. Its token is in the fragment, which browsers do not send. */
+/**
+ * The setup page of the one-time link, plain HTML. Its token is in the fragment, which browsers do
+ * not send.
+ */
 import { createHash } from "node:crypto";
 import { nothing, route } from "../route.ts";
 

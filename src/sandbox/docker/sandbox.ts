@@ -5,7 +5,7 @@
 import type Docker from "dockerode";
 import { resolve } from "node:path";
 import { TaskFailure } from "../../core/failure.ts";
-import { KeyedMutex } from "../../core/lib/keyed-mutex.ts";
+import { KeyedMutex } from "../../core/lib/concurrency/keyed-mutex.ts";
 import type { Garbage, GcMode, IsNeeded } from "../../core/lib/garbage.ts";
 import type {
   HardeningCheck,

@@ -1,7 +1,7 @@
 /**
- * A machine without a Docker engine: the server starts, scripted tasks run as plain processes, tasks
- * of agents with a model wait, and continue without a restart when an engine answers. The engine
- * appears as a socket that leads to the real one.
+ * A machine without a Docker engine: the server starts, scripted tasks run as plain processes,
+ * tasks of agents with a model wait, and continue without a restart when an engine answers. The
+ * engine appears as a socket that leads to the real one.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";

@@ -6,7 +6,7 @@
  * repetition.
  */
 import { createHash } from "node:crypto";
-import { canonicalJson } from "../../../src/core/lib/canonical-json.ts";
+import { canonicalJson } from "../../../src/core/lib/json/canonical-json.ts";
 import type { Call, Trace } from "./conversation/conversation.ts";
 import type { Result } from "./conversation/records.ts";
 

@@ -12,7 +12,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { waitForDrain } from "../../../core/lib/async.ts";
+import { waitForDrain } from "../../../core/lib/concurrency/async.ts";
 import { computePrice } from "../prices.ts";
 import {
   createAnswer,

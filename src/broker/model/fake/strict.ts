@@ -10,7 +10,7 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { z } from "zod";
-import { canonicalJson } from "../../../core/lib/canonical-json.ts";
+import { canonicalJson } from "../../../core/lib/json/canonical-json.ts";
 
 const block = z.looseObject({ type: z.string() });
 export type Block = z.infer<typeof block>;

@@ -8,7 +8,7 @@ import { createHash } from "node:crypto";
 import type Docker from "dockerode";
 import { TaskFailure } from "../../../core/failure.ts";
 import { isDiskFullMessage } from "../../../core/lib/disk-full.ts";
-import { createSingleFlight } from "../../../core/lib/single-flight.ts";
+import { createSingleFlight } from "../../../core/lib/concurrency/single-flight.ts";
 import { WORKER_DIR } from "../container-spec.ts";
 import { EngineError, hasStatus, toTaskFailure, type Engine } from "../engine.ts";
 import { listImageVolumes } from "./image-overrides.ts";

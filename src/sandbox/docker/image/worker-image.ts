@@ -8,7 +8,7 @@ import { Readable } from "node:stream";
 import type Docker from "dockerode";
 import { errorMessage } from "../../../core/error.ts";
 import { TaskFailure } from "../../../core/failure.ts";
-import { createSingleFlight } from "../../../core/lib/single-flight.ts";
+import { createSingleFlight } from "../../../core/lib/concurrency/single-flight.ts";
 import { hasStatus, type Engine } from "../engine.ts";
 import { createArchive } from "./archive.ts";
 import { createProgressReporter, followProgress, SILENCE_MS } from "./progress.ts";

@@ -94,7 +94,9 @@ export interface EventRecord {
   data: string;
 }
 
-/** The columns of an EventRecord, with the bytes of `data`, which SQLite knows without reading it. */
+/**
+ * The columns of an EventRecord, with the bytes of `data`, which SQLite knows without reading it.
+ */
 export const EVENT_COLUMNS = "*, octet_length(data) AS data_bytes";
 
 export function toEventRow(row: EventRecord & { data_bytes: number }): EventRow {

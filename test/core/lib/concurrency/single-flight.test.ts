@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { createSingleFlight } from "../../../src/core/lib/single-flight.ts";
+import { createSingleFlight } from "../../../../src/core/lib/concurrency/single-flight.ts";
 
 const never = new AbortController().signal;
 const ignore = (): void => undefined;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { canonicalJson } from "../../../src/core/lib/canonical-json.ts";
+import { canonicalJson } from "../../../../src/core/lib/json/canonical-json.ts";
 
 describe("canonical JSON", () => {
   it("is the same for any order of keys, at every depth", () => {

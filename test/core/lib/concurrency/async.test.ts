@@ -1,6 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { allOrAbort, ignoreAbort, raceAbort, STATE_LEFT, withTimeout } from "../../../src/core/lib/async.ts";
-import { createManualClock } from "../../support/manual-clock.ts";
+import {
+  allOrAbort,
+  ignoreAbort,
+  raceAbort,
+  STATE_LEFT,
+  withTimeout,
+} from "../../../../src/core/lib/concurrency/async.ts";
+import { createManualClock } from "../../../support/manual-clock.ts";
 
 const unsettled = (): Promise<never> => new Promise(() => undefined);
 const reason = new Error("aborted");

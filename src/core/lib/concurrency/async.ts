@@ -1,5 +1,5 @@
 import type { Writable } from "node:stream";
-import type { Clock } from "../ports/runtime.ts";
+import type { Clock } from "../../ports/runtime.ts";
 
 /**
  * The abort reason for the effect of a state that the task has left. Shared: it carries no data.

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseJson, type JsonProblem } from "../../../src/core/lib/json-limits.ts";
+import { parseJson, type JsonProblem } from "../../../../src/core/lib/json/json-limits.ts";
 
 const LIMITS = { depth: 3, values: 6 };
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { KeyedMutex } from "../../../src/core/lib/keyed-mutex.ts";
+import { KeyedMutex } from "../../../../src/core/lib/concurrency/keyed-mutex.ts";
 
 /** Work that ends when the test resolves it. */
 function controlled(log: string[], name: string) {

@@ -9,7 +9,9 @@
 export interface JsonLimits {
   /** Levels of objects and arrays. Deeper JSON overflows the stack of code that walks it later. */
   readonly depth: number;
-  /** Objects, arrays and their items; three bytes of JSON become an object of sixty. Absent: any. */
+  /**
+   * Objects, arrays and their items; three bytes of JSON become an object of sixty. Absent: any.
+   */
   readonly values?: number;
 }
 

@@ -38,7 +38,9 @@ export class KeyedMutex {
   }
 }
 
-/** p-queue lets go of a running job when its signal is aborted, so the signal ends with the wait. */
+/**
+ * p-queue lets go of a running job when its signal is aborted, so the signal ends with the wait.
+ */
 async function addUntilBegun<T>(queue: PQueue, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
   const waiting = new AbortController();
   const abort = (): void => waiting.abort(signal.reason);
