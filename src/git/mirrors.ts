@@ -14,6 +14,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, write
 import { rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import PQueue from "p-queue";
+import { untilBegun } from "../core/lib/concurrency/async.ts";
 import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
@@ -57,39 +58,107 @@ const READS_AT_ONCE = 4;
 
 export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const writes = new KeyedMutex();
-  const reads = new Map<string, PQueue>();
+  return new MirrorFolder(git, dir, trustedHosts);
+}
 
-  function write<T>(path: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    return untilBegun((begin, queued) => writes.run(path, begin, queued), work, signal);
+class MirrorFolder implements Mirrors {
+  readonly #git: Git;
+  readonly #dir: string;
+  readonly #trustedHosts: readonly string[];
+  readonly #writes = new KeyedMutex();
+  readonly #reads = new Map<string, PQueue>();
+
+  constructor(git: Git, dir: string, trustedHosts: readonly string[]) {
+    this.#git = git;
+    this.#dir = dir;
+    this.#trustedHosts = trustedHosts;
   }
 
-  function read<T>(path: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    const queue = reads.get(path) ?? new PQueue({ concurrency: READS_AT_ONCE });
-    reads.set(path, queue);
-    return untilBegun((begin, queued) => queue.add(begin, { signal: queued }), work, signal);
+  has(userId: string, repo: string): boolean {
+    return existsSync(this.#getPath({ userId, repo }));
   }
 
-  function pathOf({ userId, repo }: Pick<MirrorSource, "userId" | "repo">): string {
-    const name = createHash("sha256")
-      .update(`${userId}\n${repo.replace(/\.git$/, "")}`)
-      .digest("hex")
-      .slice(0, 32);
-    return join(dir, `${name}.git`);
+  async fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
+    try {
+      return await this.#fetch(source, signal);
+    } catch (error) {
+      throw classifyFetchError(error) as Error;
+    }
   }
 
-  /** Whole or not at all: a folder under the final name is a repository. */
-  async function make(path: string): Promise<void> {
+  async reclaim(
+    before: number,
+    borrowed: () => ReadonlySet<string>,
+    mode: GcMode,
+    signal: AbortSignal,
+  ): Promise<Garbage[]> {
+    const found: Garbage[] = [];
+    for (const name of readdirSync(this.#dir)) {
+      const path = join(this.#dir, name);
+      const isUnused = (): boolean => existsSync(path) && readLastUse(path) < before && !borrowed().has(resolve(path));
+      const removeUnused = async (): Promise<Garbage[]> => {
+        if (!isUnused()) return [];
+        const garbage = { kind: "mirror", name: basename(name, ".git"), bytes: await diskUsage(path) } as const;
+        return [await removeGarbage(mode, garbage, () => removeMirror(path))];
+      };
+      found.push(...(await this.#writes.run(path, removeUnused, signal)));
+    }
+    return found;
+  }
+
+  async #fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
+    const path = this.#getPath(source);
+    for (let round = 0; round < FETCH_ATTEMPTS; round += 1) {
+      const tip = await this.#readTip(source, signal);
+      const update = (): Promise<boolean> => this.#update(source, path, tip.baseSha, signal);
+      if (await this.#writes.run(path, update, signal)) return { path, ...tip };
+    }
+    throw new TaskFailure("repo_unreachable", {
+      detail: "The base branch moved each time that it was about to be fetched.",
+    });
+  }
+
+  /** Reads the tip of the base upstream, a few at a time per repository. */
+  async #readTip(source: MirrorSource, signal: AbortSignal) {
+    const { repo, auth, base } = source;
+    const pin = await resolvePin(repo, this.#trustedHosts, signal);
+    const ref = base === null ? "HEAD" : `refs/heads/${base}`;
+    const path = this.#getPath(source);
+    const queue = this.#reads.get(path) ?? new PQueue({ concurrency: READS_AT_ONCE });
+    this.#reads.set(path, queue);
+    const list = (): ReturnType<Git> =>
+      this.#git({ cwd: this.#dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, ref] });
+    const { text } = await untilBegun((begin, queued) => queue.add(begin, { signal: queued }), list, signal);
+    return parseTip(text, base);
+  }
+
+  /**
+   * @returns whether the mirror has the commit; the branch may have moved since its tip was read.
+   */
+  async #update({ repo, auth }: MirrorSource, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
+    await this.#create(path);
+    writeFileSync(join(path, USED), "");
+    if (await this.#hasCommit(path, sha)) return true;
+    removeStaleLocks(path);
+    const pin = await resolvePin(repo, this.#trustedHosts, signal);
+    // A pruned branch loses its name only: its objects stay for repositories that borrow them.
+    const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
+    await this.#git({ cwd: path, auth, pin, signal, args });
+    return await this.#hasCommit(path, sha);
+  }
+
+  /** Atomic: a folder under the final name is a complete repository. */
+  async #create(path: string): Promise<void> {
     if (existsSync(path)) return;
     const draft = `${path}.new`;
     rmSync(draft, { recursive: true, force: true });
-    await git({ cwd: dir, args: ["init", "--quiet", "--bare", "--template=", draft] });
+    await this.#git({ cwd: this.#dir, args: ["init", "--quiet", "--bare", "--template=", draft] });
     renameSync(draft, path);
   }
 
-  async function holds(path: string, sha: string): Promise<boolean> {
+  async #hasCommit(path: string, sha: string): Promise<boolean> {
     try {
-      await git({ cwd: path, args: ["cat-file", "-e", `${sha}^{commit}`] });
+      await this.#git({ cwd: path, args: ["cat-file", "-e", `${sha}^{commit}`] });
       return true;
     } catch (error) {
       if (error instanceof GitError) return false;
@@ -97,120 +166,31 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     }
   }
 
-  /**
-   * Where the base stands upstream. Only reads; a crowd before one repository is let in a few at a
-   * time, so that the first are through early.
-   */
-  async function look(source: MirrorSource, signal: AbortSignal) {
-    const { repo, auth, base } = source;
-    const pin = await resolvePin(repo, trustedHosts, signal);
-    const wanted = base === null ? "HEAD" : `refs/heads/${base}`;
-    const ask = (): ReturnType<Git> =>
-      git({ cwd: dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
-    const { text } = await read(pathOf(source), ask, signal);
-    return readTip(text, base);
+  #getPath({ userId, repo }: Pick<MirrorSource, "userId" | "repo">): string {
+    const name = createHash("sha256")
+      .update(`${userId}\n${repo.replace(/\.git$/, "")}`)
+      .digest("hex")
+      .slice(0, 32);
+    return join(this.#dir, `${name}.git`);
   }
-
-  /**
-   * @returns whether the mirror holds that commit now: the branch may have moved since the look.
-   */
-  async function bring({ repo, auth }: MirrorSource, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
-    await make(path);
-    writeFileSync(join(path, USED), "");
-    if (await holds(path, sha)) return true;
-    removeStaleLocks(path);
-    const pin = await resolvePin(repo, trustedHosts, signal);
-    // Another's branch can vanish at any time; only its name is forgotten, its objects stay for
-    // those who borrow them.
-    const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
-    await git({ cwd: path, auth, pin, signal, args });
-    return await holds(path, sha);
-  }
-
-  async function fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
-    const path = pathOf(source);
-    for (let round = 0; round < FETCH_ATTEMPTS; round += 1) {
-      const tip = await look(source, signal);
-      if (await write(path, () => bring(source, path, tip.baseSha, signal), signal)) return { path, ...tip };
-    }
-    throw new TaskFailure("repo_unreachable", {
-      detail: "The base branch moved each time that it was about to be fetched.",
-    });
-  }
-
-  function lastUse(path: string): number {
-    const mark = join(path, USED);
-    return statSync(existsSync(mark) ? mark : path).mtimeMs;
-  }
-
-  /** Renamed first, so that a crash leaves no half mirror under its name. */
-  async function drop(path: string): Promise<void> {
-    const gone = `${path}.gone`;
-    rmSync(gone, { recursive: true, force: true });
-    renameSync(path, gone);
-    await rm(gone, { recursive: true, force: true, maxRetries: 3 });
-  }
-
-  async function reclaim(
-    before: number,
-    borrowed: () => ReadonlySet<string>,
-    mode: GcMode,
-    signal: AbortSignal,
-  ): Promise<Garbage[]> {
-    const found: Garbage[] = [];
-    for (const name of readdirSync(dir)) {
-      const path = join(dir, name);
-      const isUnused = (): boolean => existsSync(path) && lastUse(path) < before && !borrowed().has(resolve(path));
-      const removeUnused = async (): Promise<Garbage[]> => {
-        if (!isUnused()) return [];
-        const remove = (): Promise<void> =>
-          name.endsWith(".git") ? drop(path) : rm(path, { recursive: true, force: true });
-        return [
-          await removeGarbage(
-            mode,
-            { kind: "mirror", name: basename(name, ".git"), bytes: await diskUsage(path) },
-            remove,
-          ),
-        ];
-      };
-      found.push(...(await write(path, removeUnused, signal)));
-    }
-    return found;
-  }
-
-  return {
-    has: (userId, repo) => existsSync(pathOf({ userId, repo })),
-    reclaim,
-    fetch: (source, signal) =>
-      fetch(source, signal).catch((error: unknown) => Promise.reject(classifyFetchError(error) as Error)),
-  };
 }
 
-/**
- * An abort takes waiting work out of its queue at once. Work that has begun is waited for, so that
- * its git never outlives its turn.
- */
-async function untilBegun<T>(
-  enqueue: (begin: () => Promise<T>, queued: AbortSignal) => Promise<T>,
-  work: () => Promise<T>,
-  signal: AbortSignal,
-): Promise<T> {
-  signal.throwIfAborted();
-  const queued = new AbortController();
-  const leave = (): void => queued.abort(signal.reason);
-  signal.addEventListener("abort", leave, { once: true });
-  const begin = (): Promise<T> => {
-    signal.removeEventListener("abort", leave);
-    return work();
-  };
-  return await enqueue(begin, queued.signal);
+function readLastUse(path: string): number {
+  const mark = join(path, USED);
+  return statSync(existsSync(mark) ? mark : path).mtimeMs;
 }
 
-/**
- * The tip in the answer of `ls-remote --symref`, whose pattern also matches longer names that end
- * alike.
- */
-function readTip(text: string, asked: string | null): { base: string; baseSha: string } {
+/** Renames a mirror first, so that a crash leaves no half mirror under its name. */
+async function removeMirror(path: string): Promise<void> {
+  if (!path.endsWith(".git")) return rm(path, { recursive: true, force: true });
+  const gone = `${path}.gone`;
+  rmSync(gone, { recursive: true, force: true });
+  renameSync(path, gone);
+  await rm(gone, { recursive: true, force: true, maxRetries: 3 });
+}
+
+/** Parses `ls-remote --symref`, whose pattern also matches longer names with the same end. */
+function parseTip(text: string, asked: string | null): { base: string; baseSha: string } {
   const lines = text.split("\n").map((line) => line.split("\t"));
   const ref = asked === null ? "HEAD" : `refs/heads/${asked}`;
   const baseSha = lines.find(([value = "", name]) => name === ref && /^[0-9a-f]{40,64}$/.test(value))?.[0];

@@ -79,3 +79,29 @@ export function waitForDrain(stream: Writable, signal?: AbortSignal): Promise<vo
     if (stream.destroyed || signal?.aborted === true) finish();
   });
 }
+
+/**
+ * Enqueues work whose signal ends with its wait: an abort takes waiting work out of the queue at
+ * once, and is ignored by work that has begun. p-queue by itself lets go of a running job when its
+ * signal is aborted.
+ * @param enqueue adds `begin` to a queue with the signal `queued`.
+ */
+export async function untilBegun<T>(
+  enqueue: (begin: () => Promise<T>, queued: AbortSignal) => Promise<T>,
+  work: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  signal.throwIfAborted();
+  const queued = new AbortController();
+  const leave = (): void => queued.abort(signal.reason);
+  signal.addEventListener("abort", leave, { once: true });
+  const begin = (): Promise<T> => {
+    signal.removeEventListener("abort", leave);
+    return work();
+  };
+  try {
+    return await enqueue(begin, queued.signal);
+  } finally {
+    signal.removeEventListener("abort", leave);
+  }
+}

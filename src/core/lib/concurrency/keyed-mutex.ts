@@ -6,6 +6,7 @@
  * K2 A failure rejects only its caller: the next work of the key still runs.
  */
 import PQueue from "p-queue";
+import { untilBegun } from "./async.ts";
 
 export class KeyedMutex {
   readonly #queues = new Map<string, PQueue>();
@@ -21,7 +22,7 @@ export class KeyedMutex {
     this.#queues.set(key, queue);
     try {
       if (signal === undefined) return await queue.add(work);
-      return await addUntilBegun(queue, work, signal);
+      return await untilBegun((begin, queued) => queue.add(begin, { signal: queued }), work, signal);
     } finally {
       if (queue.size === 0 && queue.pending === 0 && this.#queues.get(key) === queue) this.#queues.delete(key);
     }
@@ -35,23 +36,5 @@ export class KeyedMutex {
   /** Resolves when no work waits or runs, including work that is added during the wait. */
   async idle(): Promise<void> {
     while (this.#queues.size > 0) await Promise.all([...this.#queues.values()].map((queue) => queue.onIdle()));
-  }
-}
-
-/**
- * p-queue lets go of a running job when its signal is aborted, so the signal ends with the wait.
- */
-async function addUntilBegun<T>(queue: PQueue, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-  const waiting = new AbortController();
-  const abort = (): void => waiting.abort(signal.reason);
-  signal.addEventListener("abort", abort, { once: true });
-  const begin = (): Promise<T> => {
-    signal.removeEventListener("abort", abort);
-    return work();
-  };
-  try {
-    return await queue.add(begin, { signal: waiting.signal });
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }

@@ -57,7 +57,7 @@ function codeOf(text) {
   }
 }
 
-export const say = (name, answer) => console.log(JSON.stringify({ name, status: answer.status, code: answer.code }));
+export const report = (name, answer) => console.log(JSON.stringify({ name, status: answer.status, code: answer.code }));
 export const at = "2026-01-01T00:00:00.000Z";
 export const post = (events, more = {}) =>
   call("POST", "/worker/v1/events", {

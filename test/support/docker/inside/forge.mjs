@@ -1,6 +1,6 @@
 // Forged worker events and requests that no worker sends. `node forge.mjs <sha that another task
 // has> <id of another task> <its token>`
-import { acked, at, attempt, bytes, call, post, raw, say, token } from "./broker.mjs";
+import { acked, at, attempt, bytes, call, post, raw, report, token } from "./broker.mjs";
 
 const [foreignSha, foreignTask, foreignToken] = process.argv.slice(2);
 const first = await acked();
@@ -94,6 +94,6 @@ const cut = (answer) =>
 
 for (const [name, attack] of Object.entries(tries)) {
   start = await acked();
-  say(name, await attack());
+  report(name, await attack());
 }
 console.log(JSON.stringify({ name: "accepted events", status: (await acked()) - first, code: null }));

@@ -1,8 +1,8 @@
 // Who does this token open? Prints one line of JSON per door. `node knock.mjs <token>`
-import { call, say } from "./broker.mjs";
+import { call, report } from "./broker.mjs";
 
 const as = process.argv[2];
-say("spec", await call("GET", "/worker/v1/spec", { as }));
-say("events", await call("POST", "/worker/v1/events", { as, body: '{"attempt":1,"events":[]}' }));
-say("commands", await call("GET", "/worker/v1/commands", { as }));
-say("git", await call("GET", "/git/repo.git/info/refs?service=git-receive-pack", { as }));
+report("spec", await call("GET", "/worker/v1/spec", { as }));
+report("events", await call("POST", "/worker/v1/events", { as, body: '{"attempt":1,"events":[]}' }));
+report("commands", await call("GET", "/worker/v1/commands", { as }));
+report("git", await call("GET", "/git/repo.git/info/refs?service=git-receive-pack", { as }));

@@ -3,7 +3,7 @@
 // $REPO, $TOKEN set `node ports.mjs raw <other task> <sha>` raw requests
 import { spawn } from "node:child_process";
 import { connect, createServer } from "node:net";
-import { bytes, call, say, SOCKET, token } from "./broker.mjs";
+import { bytes, call, report, SOCKET, token } from "./broker.mjs";
 
 const [mode, ...rest] = process.argv.slice(2);
 if (mode === "run") await run(rest.join(" "));
@@ -75,6 +75,6 @@ async function raw(other, sha) {
   for (const [name, attack] of Object.entries(tries)) {
     const answer = await attack();
     const refused = /ERR [^\n\0]*not our ref/.exec(answer.text)?.[0];
-    say(name, refused === undefined ? answer : { status: answer.status, code: "not our ref" });
+    report(name, refused === undefined ? answer : { status: answer.status, code: "not our ref" });
   }
 }
