@@ -2,7 +2,6 @@
  * What a checkout begins with: one pack of a task repository, fed to a real git, also when it is
  * cut off on the way.
  */
-import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -15,15 +14,9 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { serveGit } from "../../src/broker/git-http.ts";
 import { Unreachable } from "../../worker/workspace/workspace.ts";
 import { fetchPack } from "../../worker/connection/pack.ts";
+import { git } from "../support/repository.ts";
 import { git as workerGit, GitError } from "../../worker/workspace/git.ts";
 
-const ENV = {
-  PATH: process.env["PATH"] ?? "",
-  HOME: "/nonexistent",
-  GIT_CONFIG_GLOBAL: "/dev/null",
-  GIT_CONFIG_NOSYSTEM: "1",
-};
-const WHO = ["-c", "user.name=W", "-c", "user.email=w@example.com"];
 const never = new AbortController().signal;
 
 let dir: string;
@@ -35,23 +28,20 @@ let open: number;
 let cutAfter: number;
 let source: { url: string; authorization: string };
 
-const git = (cwd: string, ...args: string[]): string =>
-  execFileSync("git", [...WHO, ...args], { cwd, env: ENV, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim();
-
-function commit(name: string, size: number): string {
+async function commit(name: string, size: number): Promise<string> {
   // What packs badly, so that there is something to cut.
   writeFileSync(join(dir, "work", name), randomBytes(size));
-  git(join(dir, "work"), "add", "-A");
-  git(join(dir, "work"), "commit", "-q", "-m", name);
-  git(join(dir, "work"), "push", "-q", repo, "HEAD:main");
-  return git(join(dir, "work"), "rev-parse", "HEAD");
+  await git(join(dir, "work"), "add", "-A");
+  await git(join(dir, "work"), "commit", "-q", "-m", name);
+  await git(join(dir, "work"), "push", "-q", repo, "HEAD:main");
+  return await git(join(dir, "work"), "rev-parse", "HEAD");
 }
 
 beforeEach(async () => {
   dir = mkdtempSync(join(tmpdir(), "slipway-pack-"));
   repo = join(dir, "repo.git");
-  git(dir, "init", "-q", "-b", "main", "work");
-  git(dir, "init", "-q", "--bare", "-b", "main", repo);
+  await git(dir, "init", "-q", "-b", "main", "work");
+  await git(dir, "init", "-q", "--bare", "-b", "main", repo);
   [stop, open, cutAfter] = [new AbortController(), 0, Infinity];
   server = createServer((asked, response) => {
     open += 1;
@@ -82,8 +72,8 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-function empty(name: string): string {
-  git(dir, "init", "-q", name);
+async function empty(name: string): Promise<string> {
+  await git(dir, "init", "-q", name);
   return join(dir, name);
 }
 async function take(into: string, ...commits: string[]): Promise<void> {
@@ -96,16 +86,18 @@ async function call(query: string): Promise<{ status: number; text: string }> {
 }
 
 it("everything that leads to the named commits, and nothing else", async () => {
-  const [first, second, third] = [commit("a", 10), commit("b", 10), commit("c", 10)];
-  git(repo, "update-ref", "refs/heads/main", second);
-  const into = empty("one");
+  const first = await commit("a", 10);
+  const second = await commit("b", 10);
+  const third = await commit("c", 10);
+  await git(repo, "update-ref", "refs/heads/main", second);
+  const into = await empty("one");
   await take(into, second);
-  expect(git(into, "log", "--format=%H", second).split("\n")).toEqual([second, first]);
-  expect(() => git(into, "cat-file", "-e", third)).toThrow();
+  expect((await git(into, "log", "--format=%H", second)).split("\n")).toEqual([second, first]);
+  await expect(git(into, "cat-file", "-e", third)).rejects.toThrow();
   // No ref leads to the third any more: by its name it is there all the same.
-  const both = empty("two");
+  const both = await empty("two");
   await take(both, first, third);
-  expect(git(both, "fsck", "--full", "--strict", third)).toBe("");
+  expect(await git(both, "fsck", "--full", "--strict", third)).toBe("");
 });
 
 it.each([
@@ -116,14 +108,14 @@ it.each([
   ["a line more", `?want=${"a".repeat(40)}%0a--all`, 400],
   ["a commit that is not there", `?want=${"a".repeat(40)}`, 404],
 ])("[S6] %s is refused", async (_name, query, status) => {
-  commit("a", 10);
+  await commit("a", 10);
   const answer = await call(query);
   expect(answer.status).toBe(status);
   expect(answer.text).toMatch(/^slipway: /);
 });
 
 it("the worker does not retry a refused request", async () => {
-  commit("a", 10);
+  await commit("a", 10);
   const refused = fetchPack(source, ["a".repeat(40)], never);
   await expect(refused).rejects.toBeInstanceOf(Unreachable);
   await expect(refused).rejects.toMatchObject({
@@ -136,8 +128,8 @@ it("the worker does not retry a refused request", async () => {
 });
 
 it("[W2] a pack that is cut off anywhere is none, and the next one is whole", async () => {
-  const sha = commit("a", 400_000);
-  const into = empty("cut");
+  const sha = await commit("a", 400_000);
+  const into = await empty("cut");
   for (const bytes of [0, 1_000, 200_000, 390_000]) {
     cutAfter = bytes;
     const failed = await take(into, sha).then(
@@ -146,15 +138,15 @@ it("[W2] a pack that is cut off anywhere is none, and the next one is whole", as
     );
     const output = failed instanceof GitError || failed instanceof Unreachable ? failed.output : "";
     expect(new Unreachable("", null, output).lost, output).toBe(true);
-    expect(() => git(into, "cat-file", "-e", sha)).toThrow();
+    await expect(git(into, "cat-file", "-e", sha)).rejects.toThrow();
   }
   cutAfter = Infinity;
   await take(into, sha);
-  expect(git(into, "fsck", "--full", sha)).toBe("");
+  expect(await git(into, "fsck", "--full", sha)).toBe("");
 });
 
 it("[S6] a client that stops reading gets no more data, and git ends with its connection", async () => {
-  const sha = commit("a", 8_000_000);
+  const sha = await commit("a", 8_000_000);
   const asked = request(`${source.url}/pack?want=${sha}`).end();
   const [answer] = (await once(asked, "response")) as [IncomingMessage];
   answer.pause();

@@ -3,7 +3,8 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { openForwarder, type Forwarder } from "../../worker/connection/forward.ts";
-import { git, Rig } from "../worker/rig.ts";
+import { git } from "../support/repository.ts";
+import { Rig } from "../worker/rig.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 
 const ATTEMPT = 2;
@@ -14,15 +15,15 @@ let clone: string;
 let mine: string;
 
 beforeEach(async () => {
-  rig = new Rig();
+  rig = await Rig.open();
   rig.workerApi.attempt = ATTEMPT;
   const opened = await rig.broker.open(rig.workerApi.taskId, ATTEMPT);
   token = opened.token;
   forwarder = await openForwarder(join(opened.socketDir, "b.sock"));
   clone = join(rig.dir, "clone");
-  git(rig.dir, "clone", "-q", rig.repo, clone);
-  git(clone, "commit", "-q", "--allow-empty", "-m", "mine");
-  mine = git(clone, "rev-parse", "HEAD");
+  await git(rig.dir, "clone", "-q", rig.repo, clone);
+  await git(clone, "commit", "-q", "--allow-empty", "-m", "mine");
+  mine = await git(clone, "rev-parse", "HEAD");
 });
 afterEach(async () => {
   await forwarder.close();
@@ -46,15 +47,18 @@ function push(...refspecs: string[]): Promise<Pushed> {
 }
 
 /** Every ref of the task repository and what it points at. */
-const refs = (): string[] => git(rig.repo, "for-each-ref", "--format=%(refname) %(objectname)").split("\n");
+const refs = async (): Promise<string[]> =>
+  (await git(rig.repo, "for-each-ref", "--format=%(refname) %(objectname)")).split("\n");
 
 it("[S4] the work and this attempt's checkpoints can be pushed, again and again", async () => {
-  const before = refs();
+  const before = await refs();
   expect(await push(`HEAD:${WORK_REF}`, `HEAD:${checkpointRef(ATTEMPT)}`)).toMatchObject({ ok: true });
-  expect(refs().toSorted()).toEqual([...before, `${WORK_REF} ${mine}`, `${checkpointRef(ATTEMPT)} ${mine}`].toSorted());
-  git(clone, "commit", "-q", "--amend", "--allow-empty", "-m", "other");
+  expect((await refs()).toSorted()).toEqual(
+    [...before, `${WORK_REF} ${mine}`, `${checkpointRef(ATTEMPT)} ${mine}`].toSorted(),
+  );
+  await git(clone, "commit", "-q", "--amend", "--allow-empty", "-m", "other");
   expect(await push(`HEAD:${WORK_REF}`)).toMatchObject({ ok: true });
-  expect(git(rig.repo, "rev-parse", WORK_REF)).toBe(git(clone, "rev-parse", "HEAD"));
+  expect(await git(rig.repo, "rev-parse", WORK_REF)).toBe(await git(clone, "rev-parse", "HEAD"));
 });
 
 it.each([
@@ -69,17 +73,17 @@ it.each([
   ["the work with something else", [`HEAD:${WORK_REF}`, "HEAD:refs/heads/evil"]],
   ["everything there is", ["--mirror"]],
 ])("[S4] a push of %s is refused whole, with the reason, and moves nothing", async (_what, refspecs) => {
-  const before = refs();
+  const before = await refs();
   const { ok, said } = await push(...refspecs);
   expect(ok).toBe(false);
   expect(said).toMatch(/can be pushed|not a ref update|not deleted/);
-  expect(refs()).toEqual(before);
+  expect(await refs()).toEqual(before);
 });
 
 it("[S4] what is saved cannot be deleted", async () => {
   await push(`HEAD:${WORK_REF}`, `HEAD:${checkpointRef(ATTEMPT)}`);
-  const before = refs();
+  const before = await refs();
   for (const ref of [WORK_REF, checkpointRef(ATTEMPT), "refs/heads/main"])
     expect((await push(`:${ref}`)).ok).toBe(false);
-  expect(refs()).toEqual(before);
+  expect(await refs()).toEqual(before);
 });

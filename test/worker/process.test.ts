@@ -9,8 +9,8 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { Rig } from "./rig.ts";
 
 let rig: Rig;
-beforeEach(() => {
-  rig = new Rig();
+beforeEach(async () => {
+  rig = await Rig.open();
 });
 afterEach(async () => await rig.close());
 
@@ -45,9 +45,9 @@ it("[W4] the next attempt resumes from the checkpoint: earlier steps are not rep
   rig.workerApi.next();
   expect(await rig.run(script)).toBe(0);
   const sha = rig.finalSha();
-  expect(rig.show(sha, "log.txt")).toBe("once\n");
-  expect(rig.files(sha)).toEqual([".gitignore", "a.txt", "later", "log.txt", "second.txt"]);
-  expect(rig.subjects(sha)).toEqual(["The rest", "Add the log"]);
+  expect(await rig.show(sha, "log.txt")).toBe("once\n");
+  expect(await rig.files(sha)).toEqual([".gitignore", "a.txt", "later", "log.txt", "second.txt"]);
+  expect(await rig.subjects(sha)).toEqual(["The rest", "Add the log"]);
 });
 
 it("[W4] the work is saved while a tool runs, including changes that the previous step left unsaved", async () => {
@@ -61,7 +61,7 @@ it("[W4] the work is saved while a tool runs, including changes that the previou
   running.child.kill("SIGKILL");
   await running.exit;
   const saved = String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]);
-  expect(rig.files(saved)).toEqual([".gitignore", "a.txt", "first.txt", "second.txt", "third.txt"]);
+  expect(await rig.files(saved)).toEqual([".gitignore", "a.txt", "first.txt", "second.txt", "third.txt"]);
 });
 
 it("[W3] without a coordinator the worker gives up after `abandonMs`, and its tools end", async () => {
@@ -88,7 +88,7 @@ it("killed and restarted in the same directories, the worker finishes the same a
   expect(rig.workerApi.of("ready")).toHaveLength(1);
   expect(rig.workerApi.of("tool.finished").filter((event) => event.data["name"] === "write")).toHaveLength(1);
   expect(rig.workerApi.events.map((event) => event.seq)).toEqual(rig.workerApi.events.map((_, index) => index + 1));
-  expect(rig.files(rig.finalSha())).toContain("b.txt");
+  expect(await rig.files(rig.finalSha())).toContain("b.txt");
 });
 
 it("an attempt succeeds although the coordinator is away while it works and pushes", async () => {
@@ -106,7 +106,7 @@ it("an attempt succeeds although the coordinator is away while it works and push
   rig.newBroker();
   await rig.broker.open(rig.workerApi.taskId, 1);
   expect(await running.exit).toBe(0);
-  expect(rig.files(rig.finalSha())).toEqual([".gitignore", "a.txt", "x", "y"]);
+  expect(await rig.files(rig.finalSha())).toEqual([".gitignore", "a.txt", "x", "y"]);
 });
 
 it("SIGTERM while the coordinator is away ends the worker within 10 s, with the exit code for a lost report", async () => {

@@ -2,13 +2,14 @@
  * The real parts around a worker: a bare repository, a worker API in memory behind the real broker,
  * and the worker's process from the bundle.
  */
-import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { openBroker } from "../../src/broker/server.ts";
 import type { ScriptStep } from "../../src/core/task.ts";
 import { WORKER_ENV } from "../../src/core/protocol/worker.ts";
+import { createRepository, git, readGit } from "../support/repository.ts";
 import { MemoryWorkerApi } from "./memory-worker-api.ts";
 import type { Log } from "../../src/core/ports/runtime.ts";
 import type { Broker } from "../../src/core/ports/broker.ts";
@@ -16,17 +17,6 @@ import type { Broker } from "../../src/core/ports/broker.ts";
 export const SECRET = Buffer.alloc(32, 7);
 export const BUNDLE = join(import.meta.dirname, "../../dist/worker.mjs");
 export const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} };
-
-export function git(cwd: string, ...args: string[]): string {
-  const env = {
-    ...process.env,
-    GIT_AUTHOR_NAME: "T",
-    GIT_AUTHOR_EMAIL: "t@t",
-    GIT_COMMITTER_NAME: "T",
-    GIT_COMMITTER_EMAIL: "t@t",
-  };
-  return execFileSync("git", args, { cwd, env, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim();
-}
 
 export interface Running {
   readonly child: ChildProcess;
@@ -41,18 +31,16 @@ export class Rig {
   readonly #children: Running[] = [];
   broker: Broker = this.newBroker();
 
-  constructor(files: Readonly<Record<string, string>> = { "a.txt": "one\ntwo\nthree\n", ".gitignore": "ignored/\n" }) {
-    const seed = join(this.dir, "seed");
-    mkdirSync(seed);
-    git(seed, "init", "-q", "-b", "main");
-    for (const [path, content] of Object.entries(files)) {
-      mkdirSync(dirname(join(seed, path)), { recursive: true });
-      writeFileSync(join(seed, path), content);
-    }
-    git(seed, "add", "-A");
-    git(seed, "commit", "-q", "-m", "base");
-    this.workerApi.baseSha = git(seed, "rev-parse", "HEAD");
-    git(this.dir, "clone", "-q", "--bare", seed, this.repo);
+  private constructor() {}
+
+  static async open(
+    files: Readonly<Record<string, string>> = { "a.txt": "one\ntwo\nthree\n", ".gitignore": "ignored/\n" },
+  ): Promise<Rig> {
+    const rig = new Rig();
+    const seed = join(rig.dir, "seed");
+    rig.workerApi.baseSha = await createRepository(seed, files);
+    await git(rig.dir, "clone", "-q", "--bare", seed, rig.repo);
+    return rig;
   }
 
   newBroker(): Broker {
@@ -114,16 +102,18 @@ export class Rig {
     return String(finished.data["sha"]);
   }
 
-  show(sha: string, path: string): string {
-    return execFileSync("git", ["show", `${sha}:${path}`], { cwd: this.repo, encoding: "utf8" });
+  async show(sha: string, path: string): Promise<string> {
+    return readGit(this.repo, "show", `${sha}:${path}`);
   }
 
-  files(sha: string): string[] {
-    return git(this.repo, "ls-tree", "-r", "--name-only", sha).split("\n");
+  async files(sha: string): Promise<string[]> {
+    return (await git(this.repo, "ls-tree", "-r", "--name-only", sha)).split("\n");
   }
 
-  subjects(sha: string): string[] {
-    return git(this.repo, "log", "--format=%s", `${this.workerApi.baseSha}..${sha}`).split("\n").filter(Boolean);
+  async subjects(sha: string): Promise<string[]> {
+    return (await git(this.repo, "log", "--format=%s", `${this.workerApi.baseSha}..${sha}`))
+      .split("\n")
+      .filter(Boolean);
   }
 
   async close(): Promise<void> {

@@ -19,8 +19,8 @@ import { createTools } from "../../worker/tools/toolbox.ts";
 import { Rig } from "./rig.ts";
 
 let rig: Rig;
-beforeEach(() => {
-  rig = new Rig();
+beforeEach(async () => {
+  rig = await Rig.open();
 });
 afterEach(async () => {
   await rig.close();
@@ -178,7 +178,7 @@ describe("[G5] the budget", () => {
 
 it("the repository's instructions are in the context, those of a folder in the first result below it", async () => {
   await rig.close();
-  rig = new Rig({ "AGENTS.md": "Use tabs.\n", "lib/AGENTS.md": "Keep it small.\n", "lib/a.js": "1\n" });
+  rig = await Rig.open({ "AGENTS.md": "Use tabs.\n", "lib/AGENTS.md": "Keep it small.\n", "lib/a.js": "1\n" });
   let seen: string[] = [];
   await attempt(async (context) => {
     const outputs = [];

@@ -2,11 +2,12 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { git, Rig } from "../rig.ts";
+import { Rig } from "../rig.ts";
+import { git } from "../../support/repository.ts";
 
 let rig: Rig;
-beforeEach(() => {
-  rig = new Rig();
+beforeEach(async () => {
+  rig = await Rig.open();
 });
 afterEach(async () => await rig.close());
 
@@ -15,10 +16,10 @@ const types = (): string[] => rig.workerApi.events.map((event) => event.type);
 it("without a script the agent writes a file, reports it and commits it", async () => {
   expect(await rig.run(null)).toBe(0);
   const sha = rig.finalSha();
-  expect(rig.show(sha, "SLIPWAY.md")).toContain("Do the work");
+  expect(await rig.show(sha, "SLIPWAY.md")).toContain("Do the work");
   expect(rig.workerApi.messageTexts().length).toBeGreaterThan(0);
   expect(rig.workerApi.tool("bash")).toMatchObject({ exitCode: 0 });
-  expect(git(rig.repo, "rev-parse", "refs/slipway/work")).toBe(sha);
+  expect(await git(rig.repo, "rev-parse", "refs/slipway/work")).toBe(sha);
   const steps = rig.workerApi
     .of("task.step")
     .map((event) => `${String(event.data["name"])} ${String(event.data["status"])}`);
@@ -60,10 +61,12 @@ it("bash, read, write and edit run the real tools", async () => {
   expect(rig.workerApi.tool("read").output).toContain("1\tx = 1");
   expect(rig.workerApi.tool("edit")).toMatchObject({ exitCode: 0 });
   expect(rig.workerApi.tool("edit", 1)).toMatchObject({ exitCode: 1 });
-  expect(rig.show(rig.finalSha(), "a.txt")).toBe("one\n2\nthree\n");
-  expect(rig.subjects(rig.finalSha())).toEqual(["Change things"]);
+  expect(await rig.show(rig.finalSha(), "a.txt")).toBe("one\n2\nthree\n");
+  expect(await rig.subjects(rig.finalSha())).toEqual(["Change things"]);
   expect(rig.workerApi.of("finished")[0]?.data).toMatchObject({ title: "Change things", summary: "They are changed." });
-  expect(git(rig.repo, "log", "-1", "--format=%an <%ae>", rig.finalSha())).toBe("Slipway <agent@slipway.invalid>");
+  expect(await git(rig.repo, "log", "-1", "--format=%an <%ae>", rig.finalSha())).toBe(
+    "Slipway <agent@slipway.invalid>",
+  );
   expect(types().filter((type) => type === "tool.started")).toHaveLength(6);
 });
 
@@ -92,7 +95,7 @@ it("a question waits for its answer; the answer of an earlier attempt is used at
   expect(await rig.run(script)).toBe(0);
   expect(rig.workerApi.of("question")).toHaveLength(1);
   expect(rig.workerApi.messageTexts()).toContain("The answer is: b");
-  expect(rig.show(rig.finalSha(), "log")).toBe("1\n");
+  expect(await rig.show(rig.finalSha(), "log")).toBe("1\n");
 });
 
 it("an answer that arrives during the wait is used", async () => {
@@ -111,13 +114,13 @@ it("the agent's own commits are kept; all other changes become one more commit",
     { write: { path: "c.txt", content: "c" } },
     { finish: { title: "Add c", summary: "" } },
   ]);
-  expect(rig.subjects(rig.finalSha())).toEqual(["Add c", "Add b"]);
+  expect(await rig.subjects(rig.finalSha())).toEqual(["Add c", "Add b"]);
 });
 
 it("without changes the final commit is the base, and no branch is pushed", async () => {
   expect(await rig.run([{ bash: "touch x && rm x; mkdir -p ignored && touch ignored/y" }])).toBe(0);
   expect(rig.finalSha()).toBe(rig.workerApi.baseSha);
-  expect(git(rig.repo, "for-each-ref", "refs/heads/slipway")).toBe("");
+  expect(await git(rig.repo, "for-each-ref", "refs/heads/slipway")).toBe("");
 });
 
 it("`fail` saves the work and reports the failure", async () => {
@@ -127,7 +130,7 @@ it("`fail` saves the work and reports the failure", async () => {
   expect(rig.workerApi.of("failed")[0]?.data).toEqual({ code: "refused", message: "No.", evidence: null });
   const saved = rig.workerApi.of("checkpoint").at(-1)?.data;
   expect(saved).toMatchObject({ cursor: "1" });
-  expect(rig.show(String(saved?.["sha"]), "b.txt")).toBe("b");
+  expect(await rig.show(String(saved?.["sha"]), "b.txt")).toBe("b");
 });
 
 it("`exit` saves the work and ends the process at once, without a report", async () => {
@@ -140,7 +143,7 @@ it("`exit` saves the work and ends the process at once, without a report", async
   ).toBe(7);
   expect(types()).not.toContain("failed");
   expect(types()).not.toContain("finished");
-  expect(rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
+  expect(await rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
 });
 
 it("`hang` stops all heartbeats, and still ends when it is cancelled", async () => {
@@ -240,7 +243,7 @@ it("any text is accepted: escapes, NUL, lone surrogates, 5 MB of output", async 
   expect(rig.workerApi.tool("bash")).toMatchObject({ truncated: true });
   expect(rig.workerApi.tool("bash").output.length).toBeLessThan(17_000);
   expect(rig.workerApi.of("notice").filter((event) => event.data["code"] === "event_refused")).toEqual([]);
-  expect(rig.show(rig.finalSha(), "big.txt").length).toBe(300_000);
+  expect((await rig.show(rig.finalSha(), "big.txt")).length).toBe(300_000);
 });
 
 it("the tools' environment contains neither the attempt's token nor the broker's address", async () => {
@@ -257,7 +260,7 @@ it("at the deadline the work is saved and the failure is reported", async () => 
   expect(await rig.run([{ write: { path: "b.txt", content: "b" } }, { bash: "sleep 60" }])).toBe(0);
   expect(rig.workerApi.of("failed")[0]?.data).toMatchObject({ code: "deadline_exceeded" });
   expect(rig.workerApi.tool("bash")).toMatchObject({ exitCode: null });
-  expect(rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
+  expect(await rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "b.txt")).toBe("b");
 });
 
 it("waiting for an answer does not count as working time", async () => {
@@ -278,7 +281,7 @@ it("[W4] cancel stops the tools, keeps the work and ends with 0", async () => {
   rig.workerApi.command({ type: "cancel", graceMs: 15_000 });
   expect(await running.exit).toBe(0);
   expect(Date.now() - begun).toBeLessThan(10_000);
-  expect(rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "half.txt")).toBe("half\n");
+  expect(await rig.show(String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]), "half.txt")).toBe("half\n");
   expect(types()).not.toContain("failed");
 });
 

@@ -16,8 +16,8 @@ let rig: Rig;
 let links: HttpLink[] = [];
 const never = new AbortController().signal;
 
-beforeEach(() => {
-  rig = new Rig();
+beforeEach(async () => {
+  rig = await Rig.open();
 });
 afterEach(async () => {
   await Promise.all(links.map(async (link) => await link.close()));

@@ -3,6 +3,7 @@
  * definitions for models.
  */
 import { execFileSync, spawnSync } from "node:child_process";
+import { git } from "../../support/repository.ts";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -16,11 +17,11 @@ let dir: string;
 let root: string;
 let tools: Toolbox;
 const path = process.env["PATH"];
-beforeEach(() => {
+beforeEach(async () => {
   dir = realpathSync(mkdtempSync(join(tmpdir(), "sw-search-")));
   root = join(dir, "work");
   mkdirSync(root);
-  execFileSync("git", ["init", "-q"], { cwd: root });
+  await git(root, "init", "-q");
   put(".gitignore", "ignored/\n");
   put("ignored/a.ts", "needle\n");
   put("src/a.ts", "one\nneedle one\n");
@@ -28,7 +29,7 @@ beforeEach(() => {
   put("docs/ä b.md", "a needle (x)\n");
   put(".github/c.yml", "needle: three\n");
   put("blob.bin", Buffer.from("needle\0needle"));
-  execFileSync("git", ["add", "src/a.ts"], { cwd: root });
+  await git(root, "add", "src/a.ts");
   writeFileSync(join(dir, "outside.ts"), "needle outside\n");
   symlinkSync(dir, join(root, "up"));
   tools = createTools(root, join(dir, "jobs"));

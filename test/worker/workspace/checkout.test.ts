@@ -6,14 +6,15 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { Checkout } from "../../../worker/workspace/checkout.ts";
 import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
 import { Unreachable } from "../../../worker/workspace/workspace.ts";
-import { git, Rig } from "../rig.ts";
+import { Rig } from "../rig.ts";
+import { git } from "../../support/repository.ts";
 
 let rig: Rig;
 let forwarder: Forwarder;
 const never = new AbortController().signal;
 
-beforeEach(() => {
-  rig = new Rig();
+beforeEach(async () => {
+  rig = await Rig.open();
 });
 afterEach(async () => {
   await forwarder.close();
@@ -35,33 +36,33 @@ async function open(overrides: { stateDir?: string; token?: string } = {}): Prom
 }
 
 const put = (path: string, content: string): void => writeFileSync(join(rig.workspace, path), content);
-const inside = (...args: string[]): string => git(rig.workspace, ...args);
+const inside = async (...args: string[]): Promise<string> => await git(rig.workspace, ...args);
 
 test("a checkpoint holds what is staged, unstaged and untracked, not what is ignored, and changes nothing for the agent", async () => {
   const checkout = await open();
   put("a.txt", "staged\n");
-  inside("add", "a.txt");
+  await inside("add", "a.txt");
   put("a.txt", "staged\nunstaged\n");
   put("new file.txt", "untracked\n");
   mkdirSync(join(rig.workspace, "ignored"));
   put("ignored/x", "x");
   const before = [
-    inside("status", "--porcelain=v2", "--branch"),
-    inside("diff", "--cached"),
-    inside("diff"),
-    inside("log", "--oneline"),
+    await inside("status", "--porcelain=v2", "--branch"),
+    await inside("diff", "--cached"),
+    await inside("diff"),
+    await inside("log", "--oneline"),
   ];
   const saved = await checkout.checkpoint(never);
   expect([
-    inside("status", "--porcelain=v2", "--branch"),
-    inside("diff", "--cached"),
-    inside("diff"),
-    inside("log", "--oneline"),
+    await inside("status", "--porcelain=v2", "--branch"),
+    await inside("diff", "--cached"),
+    await inside("diff"),
+    await inside("log", "--oneline"),
   ]).toEqual(before);
-  expect(rig.files(saved.sha)).toEqual([".gitignore", "a.txt", "new file.txt"]);
-  expect(rig.show(saved.sha, "a.txt")).toBe("staged\nunstaged\n");
+  expect(await rig.files(saved.sha)).toEqual([".gitignore", "a.txt", "new file.txt"]);
+  expect(await rig.show(saved.sha, "a.txt")).toBe("staged\nunstaged\n");
   expect(saved).toMatchObject({ files: 2, additions: 3, deletions: 3 });
-  expect(git(rig.repo, "rev-parse", "refs/slipway/checkpoints/1")).toBe(saved.sha);
+  expect(await git(rig.repo, "rev-parse", "refs/slipway/checkpoints/1")).toBe(saved.sha);
   expect(await checkout.checkpoint(never)).toEqual(saved);
 });
 
@@ -83,20 +84,20 @@ test("hooks, monitors, signatures and filters of the tree's making hold nothing 
       mode: 0o755,
     });
   }
-  inside("config", "core.fsmonitor", `touch ${rig.dir}/hooked; false`);
-  inside("config", "commit.gpgSign", "true");
+  await inside("config", "core.fsmonitor", `touch ${rig.dir}/hooked; false`);
+  await inside("config", "commit.gpgSign", "true");
   put("b.txt", "b");
   const sha = await checkout.finalCommit("Add b", never);
-  expect(rig.files(sha)).toContain("b.txt");
-  expect(() => git(rig.dir, "hash-object", "hooked")).toThrow();
+  expect(await rig.files(sha)).toContain("b.txt");
+  await expect(git(rig.dir, "hash-object", "hooked")).rejects.toThrow();
 });
 
 test("the repository's own identity is respected", async () => {
   const checkout = await open();
-  inside("config", "user.email", "me@example.org");
+  await inside("config", "user.email", "me@example.org");
   put("b.txt", "b");
   const sha = await checkout.finalCommit("Add b", never);
-  expect(git(rig.repo, "log", "-1", "--format=%an %ae", sha)).toBe("Slipway me@example.org");
+  expect(await git(rig.repo, "log", "-1", "--format=%an %ae", sha)).toBe("Slipway me@example.org");
 });
 
 test("odd trees: links, a nested repository without a commit, one with a commit, an unreadable name", async () => {
@@ -104,14 +105,14 @@ test("odd trees: links, a nested repository without a commit, one with a commit,
   symlinkSync("/etc/passwd", join(rig.workspace, "link"));
   for (const name of ["empty", "nested"]) {
     mkdirSync(join(rig.workspace, name));
-    git(join(rig.workspace, name), "init", "-q");
+    await git(join(rig.workspace, name), "init", "-q");
   }
-  git(join(rig.workspace, "nested"), "commit", "-q", "--allow-empty", "-m", "x");
+  await git(join(rig.workspace, "nested"), "commit", "-q", "--allow-empty", "-m", "x");
   put("line\nbreak", "x");
   const saved = await checkout.checkpoint(never);
-  expect(git(rig.repo, "ls-tree", "-r", saved.sha)).toMatch(/120000 blob \w+\tlink/);
+  expect(await git(rig.repo, "ls-tree", "-r", saved.sha)).toMatch(/120000 blob \w+\tlink/);
   const sha = await checkout.finalCommit("odd", never);
-  expect(git(rig.repo, "ls-tree", "--name-only", "-z", sha).split("\0")).toContain("line\nbreak");
+  expect((await git(rig.repo, "ls-tree", "--name-only", "-z", sha)).split("\0")).toContain("line\nbreak");
 });
 
 test("our own folder inside of the checkout is neither work nor swept away", async () => {
@@ -121,22 +122,22 @@ test("our own folder inside of the checkout is neither work nor swept away", asy
   const checkout = await open({ stateDir });
   put("b.txt", "b");
   const sha = await checkout.finalCommit("Add b", never);
-  expect(rig.files(sha)).toEqual([".gitignore", "a.txt", "b.txt"]);
-  expect(inside("status", "--porcelain")).toBe("");
-  expect(git(rig.dir, "hash-object", join(stateDir, "journal.jsonl"))).toMatch(/^[0-9a-f]{40}$/);
+  expect(await rig.files(sha)).toEqual([".gitignore", "a.txt", "b.txt"]);
+  expect(await inside("status", "--porcelain")).toBe("");
+  expect(await git(rig.dir, "hash-object", join(stateDir, "journal.jsonl"))).toMatch(/^[0-9a-f]{40}$/);
 });
 
 test("work done on a branch of the agent's own, or on none, is the work", async () => {
   const checkout = await open();
-  inside("checkout", "-q", "-b", "feature/x");
+  await inside("checkout", "-q", "-b", "feature/x");
   put("b.txt", "b");
-  inside("add", "-A");
-  inside("commit", "-q", "-m", "on a branch");
-  inside("checkout", "-q", "--detach");
+  await inside("add", "-A");
+  await inside("commit", "-q", "-m", "on a branch");
+  await inside("checkout", "-q", "--detach");
   put("c.txt", "c");
   const sha = await checkout.finalCommit("detached", never);
-  expect(rig.subjects(sha)).toEqual(["detached", "on a branch"]);
-  expect(git(rig.repo, "for-each-ref", "--format=%(refname)")).toBe("refs/heads/main\nrefs/slipway/work");
+  expect(await rig.subjects(sha)).toEqual(["detached", "on a branch"]);
+  expect(await git(rig.repo, "for-each-ref", "--format=%(refname)")).toBe("refs/heads/main\nrefs/slipway/work");
 });
 
 test("a finished commit is gone on from as history, a checkpoint as uncommitted changes", async () => {
@@ -149,9 +150,9 @@ test("a finished commit is gone on from as history, a checkpoint as uncommitted 
   rig.workerApi.next();
   rig.workerApi.overrides = { resume: { sha, cursor: null } };
   const second = await open();
-  expect(inside("status", "--porcelain")).toBe("?? c.txt");
-  expect(inside("rev-parse", "HEAD")).toBe(finished);
-  expect(rig.subjects(await second.finalCommit("Add c", never))).toEqual(["Add c", "Add b"]);
+  expect(await inside("status", "--porcelain")).toBe("?? c.txt");
+  expect(await inside("rev-parse", "HEAD")).toBe(finished);
+  expect(await rig.subjects(await second.finalCommit("Add c", never))).toEqual(["Add c", "Add b"]);
 });
 
 test("the attempt's token is nowhere in the checkout", async () => {
@@ -159,7 +160,7 @@ test("the attempt's token is nowhere in the checkout", async () => {
   await open();
   expect(spawnSync("grep", ["-rqF", token, rig.workspace]).status).toBe(1);
   expect(spawnSync("grep", ["-rqF", rig.workerApi.baseSha, rig.workspace]).status).toBe(0);
-  expect(inside("config", "--list", "--local")).not.toContain("127.0.0.1");
+  expect(await inside("config", "--list", "--local")).not.toContain("127.0.0.1");
 });
 
 test("what the repository's door refuses is told apart from what is wrong here", async () => {

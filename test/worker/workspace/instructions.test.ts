@@ -4,12 +4,12 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { readInstructions, type Instructions } from "../../../worker/workspace/instructions.ts";
-import { git } from "../rig.ts";
+import { git } from "../../support/repository.ts";
 
 let root: string;
-beforeEach(() => {
+beforeEach(async () => {
   root = mkdtempSync(join(tmpdir(), "sw-notes-"));
-  git(root, "init", "-q");
+  await git(root, "init", "-q");
 });
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 
@@ -18,12 +18,12 @@ async function commit(files: Readonly<Record<string, string>>): Promise<Instruct
     mkdirSync(dirname(join(root, path)), { recursive: true });
     writeFileSync(join(root, path), content);
   }
-  git(root, "add", "-A");
-  git(root, "commit", "-q", "--allow-empty", "-m", "base");
+  await git(root, "add", "-A");
+  await git(root, "commit", "-q", "--allow-empty", "-m", "base");
   return await read();
 }
 const read = async (): Promise<Instructions> =>
-  await readInstructions({ root, baseSha: git(root, "rev-parse", "HEAD") }, new AbortController().signal);
+  await readInstructions({ root, baseSha: await git(root, "rev-parse", "HEAD") }, new AbortController().signal);
 
 test("[O4] both files of the root are given, marked as the repository's words; the same twice is given once", async () => {
   const { text } = await commit({ "AGENTS.md": "Use tabs.", "CLAUDE.md": "Run make." });

@@ -12,8 +12,8 @@ import type { WorkerSpec } from "../../../../src/core/protocol/worker.ts";
 const PROGRAM = `exec ${JSON.stringify(process.execPath)} ${JSON.stringify(join(import.meta.dirname, "program.mjs"))}`;
 
 let rig: Rig;
-beforeEach(() => {
-  rig = new Rig();
+beforeEach(async () => {
+  rig = await Rig.open();
 });
 afterEach(async () => {
   await rig.close();
@@ -69,7 +69,7 @@ it("[O6] messages, thinking, plans and tool calls become events; the last messag
     ["[no end was reported]", null],
   ]);
   expect(finished.map(({ id }) => id)).toEqual(started.map(({ id }) => id));
-  expect(rig.show(rig.finalSha(), "b.txt")).toBe("new");
+  expect(await rig.show(rig.finalSha(), "b.txt")).toBe("new");
   expect(rig.workerApi.of("finished")[0]?.data).toMatchObject({ title: "think Hm.", summary: "I wrote b.txt." });
 });
 
@@ -133,7 +133,7 @@ it("[O6] a steering message interrupts the turn and starts the next one; a follo
   expect(second).toContain("write d.txt=3\n\n(You were interrupted");
   expect(third).toContain("write c.txt=2");
   expect(rig.workerApi.of("message.status").map(({ data }) => data["id"])).toEqual(["m2", "m1"]);
-  expect(rig.files(rig.finalSha())).toEqual([".gitignore", "a.txt", "b.txt", "c.txt", "d.txt"]);
+  expect(await rig.files(rig.finalSha())).toEqual([".gitignore", "a.txt", "b.txt", "c.txt", "d.txt"]);
 });
 
 it("[O6] cancelled, it stops in time, its work is saved and its processes have ended", async () => {
@@ -191,11 +191,11 @@ it.each([
 
 it("the program gets the task's MCP servers and the repository's instructions", async () => {
   await rig.close();
-  rig = new Rig({ "a.txt": "a", "AGENTS.md": "Use tabs." });
+  rig = await Rig.open({ "a.txt": "a", "AGENTS.md": "Use tabs." });
   await run(["say x"], {
     mcpServers: { calc: { command: "calc", args: ["-v"], env: { A: "1" } }, far: { url: "https://example.com/mcp" } },
   });
-  expect(JSON.parse(rig.show(rig.finalSha(), "mcp.json"))).toEqual([
+  expect(JSON.parse(await rig.show(rig.finalSha(), "mcp.json"))).toEqual([
     { name: "calc", command: "calc", args: ["-v"], env: [{ name: "A", value: "1" }] },
   ]);
   expect(rig.workerApi.of("notice").map(({ data }) => data["text"])).toEqual([
