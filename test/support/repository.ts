@@ -1,4 +1,7 @@
-/** Repositories for tests and benches, made with simple-git. No configuration of this machine counts. */
+/**
+ * Repositories for tests and benches, made with simple-git. No configuration of this machine
+ * counts.
+ */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { simpleGit, type SimpleGitOptions } from "simple-git";
@@ -26,8 +29,8 @@ const UNSAFE: NonNullable<SimpleGitOptions["unsafe"]> = {
 };
 
 /**
- * Runs one git command in a folder. @returns its output, byte for byte. Rejects with the error output
- * when the command fails, even when it wrote none.
+ * Runs one git command in a folder. @returns its output, byte for byte. Rejects with the error
+ * output when the command fails, even when it wrote none.
  */
 export async function readGit(cwd: string, ...args: string[]): Promise<string> {
   const runner = simpleGit({
