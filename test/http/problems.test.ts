@@ -26,7 +26,7 @@ const REACHED: readonly (readonly [method: "get" | "post", path: string, files: 
   [
     "post",
     "/v1/tasks",
-    ["coordinator/services/task-spec.ts", "core/values/repository-url.ts", "core/values/image-reference.ts"],
+    ["coordinator/services/tasks/task-spec.ts", "core/values/repository-url.ts", "core/values/image-reference.ts"],
   ],
   ["get", "/v1/tasks/:id/diff", ["git/read.ts"]],
 ];
