@@ -19,7 +19,10 @@ interface Row {
   readonly aim: string;
 }
 
-/** `npm run bench -- docker` measures containers alone, `-- agent` the model's turns, `-- hub` the hub. */
+/**
+ * `npm run bench -- docker` measures containers alone, `-- agent` the turns of the model, `-- hub`
+ * the hub.
+ */
 const only = process.argv[2];
 
 const n = (value: number): string => Math.round(value).toLocaleString("en");

@@ -17,7 +17,7 @@ import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { openEngine } from "../../src/sandbox/docker/engine.ts";
 import { openWorkerImage } from "../../src/sandbox/docker/image/worker-image.ts";
 import { CASES, type Case } from "./cases.ts";
-import { judgeHere, judgeIn, scenariosOf, trial, type Agent, type Judge, type Outcome } from "./trial.ts";
+import { verifyHere, verifyInContainer, scenariosOf, trial, type Agent, type Verifier, type Outcome } from "./trial.ts";
 
 export interface Plan {
   readonly cases: readonly Case[];
@@ -60,7 +60,7 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
     const operator = readFileSync(join(dataDir, "operator.token"), "utf8").trim();
     const client = new SlipwayClient({ baseUrl: server.url, token: operator, WebSocket: createSocketFactory() });
     await client.putCredential({ host: upstream.host, kind: "token", username: SAMPLE_USER, token });
-    const judge = await judgeFor(sandbox);
+    const judge = await createVerifier(sandbox);
     const outcomes: Outcome[] = [];
     for (const one of cases)
       for (const agent of agents) {
@@ -77,15 +77,15 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
   }
 }
 
-async function judgeFor(sandbox: Plan["sandbox"]): Promise<Judge> {
-  if (sandbox === "process") return judgeHere;
+async function createVerifier(sandbox: Plan["sandbox"]): Promise<Verifier> {
+  if (sandbox === "process") return verifyHere;
   const source = {
     dockerfile: join(packageRoot(), "Dockerfile"),
     workerFile: join(packageRoot(), "dist", "worker.mjs"),
   };
   const image = openWorkerImage(openEngine({}), source);
   await image.prepare(() => undefined, new AbortController().signal);
-  return judgeIn(await image.name());
+  return verifyInContainer(await image.name());
 }
 
 export function tableOf({ outcomes, billed }: Report): string {

@@ -32,10 +32,10 @@ export interface Outcome {
 }
 
 /** Runs a command in a folder; @returns true for exit code 0. */
-export type Judge = (command: string, folder: string) => Promise<boolean>;
+export type Verifier = (command: string, folder: string) => Promise<boolean>;
 
 /** As a plain process of this machine. */
-export const judgeHere: Judge = (command, folder) =>
+export const verifyHere: Verifier = (command, folder) =>
   run("bash", ["-c", `exec </dev/null\n${command}`], { cwd: folder, timeout: CHECK_MS }).then(
     () => true,
     () => false,
@@ -45,8 +45,8 @@ export const judgeHere: Judge = (command, folder) =>
  * In a container of the worker's image, without network and rights: what an agent wrote is not run
  * on this machine.
  */
-export const judgeIn =
-  (image: string): Judge =>
+export const verifyInContainer =
+  (image: string): Verifier =>
   (command, folder) => {
     const confined = [
       "--network",
@@ -110,7 +110,7 @@ export function lay(folder: string, files: Readonly<Record<string, string>>): vo
 export interface Place {
   readonly client: SlipwayClient;
   readonly upstream: Upstream;
-  readonly judge: Judge;
+  readonly judge: Verifier;
   readonly signal: AbortSignal;
 }
 

@@ -30,7 +30,7 @@ export interface Bench {
   close(): Promise<void>;
 }
 
-/** A coordinator on a real SQLite store; its workers commit one simulated change and report at once. */
+/** A coordinator on a real SQLite store; its workers commit one simulated change and report it. */
 export async function openBenchCoordinator(
   maxConcurrent: number,
   from?: { store: Store; close: () => Promise<void> },

@@ -4,7 +4,7 @@
 import { describe, expect, it } from "vitest";
 import { CASES } from "../../bench/eval/cases.ts";
 import { evaluate, tableOf } from "../../bench/eval/main.ts";
-import { judgeHere, lay, withFolder } from "../../bench/eval/trial.ts";
+import { verifyHere, lay, withFolder } from "../../bench/eval/trial.ts";
 
 const never = new AbortController().signal;
 
@@ -20,7 +20,7 @@ describe("every case", () => {
     async (_, one) => {
       await withFolder(async (folder) => {
         lay(folder, { ...one.files, ...one.hidden });
-        expect(await judgeHere(one.check, folder)).toBe(false);
+        expect(await verifyHere(one.check, folder)).toBe(false);
       });
     },
   );
