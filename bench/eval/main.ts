@@ -60,13 +60,13 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
     const operator = readFileSync(join(dataDir, "operator.token"), "utf8").trim();
     const client = new SlipwayClient({ baseUrl: server.url, token: operator, WebSocket: createSocketFactory() });
     await client.putCredential({ host: upstream.host, kind: "token", username: SAMPLE_USER, token });
-    const judge = await chooseVerifier(sandbox);
+    const verify = await chooseVerifier(sandbox);
     const outcomes: Outcome[] = [];
     for (const one of cases)
       for (const agent of agents) {
         signal.throwIfAborted();
         progress(`${outcomes.length + 1} of ${cases.length * agents.length}: ${one.name}, ${agent} agent`);
-        outcomes.push(await trial({ client, upstream, judge, signal }, one, agent));
+        outcomes.push(await trial({ client, upstream, verify, signal }, one, agent));
       }
     return { outcomes, billed: real === null ? fake.spentUsd() : null };
   } finally {

@@ -110,14 +110,14 @@ export function lay(folder: string, files: Readonly<Record<string, string>>): vo
 export interface Place {
   readonly client: SlipwayClient;
   readonly upstream: Upstream;
-  readonly judge: Verifier;
+  readonly verify: Verifier;
   readonly signal: AbortSignal;
 }
 
-export async function trial({ client, upstream, judge, signal }: Place, one: Case, agent: Agent): Promise<Outcome> {
+export async function trial({ client, upstream, verify, signal }: Place, one: Case, agent: Agent): Promise<Outcome> {
   const about = { name: one.name, language: one.language, agent };
   const none = { turns: 0, tokens: 0, usd: 0, ms: 0 };
-  if (!(await withFolder((folder) => judge(one.needs, folder))))
+  if (!(await withFolder((folder) => verify(one.needs, folder))))
     return { ...about, ...none, solved: null, why: `skipped: \`${one.needs}\` fails here` };
   const repo = upstream.createRepo(`${one.name}-${agent}`, { ...one.files });
   const mark = agent === "real" ? "" : `\n\n[scenario:${agent === "gold" ? one.name : "null"}]`;
@@ -130,7 +130,7 @@ export async function trial({ client, upstream, judge, signal }: Place, one: Cas
   const solved = await withFolder(async (folder) => {
     await run("bash", ["-c", 'git --git-dir "$1" archive "$2" | tar -x -C "$3"', "archive", repo.path, tree, folder]);
     lay(folder, one.hidden);
-    return await judge(one.check, folder);
+    return await verify(one.check, folder);
   });
   const { turns, usd, inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens } = task.usage;
   const tokens = inputTokens + outputTokens + cacheReadTokens + cacheWriteTokens;

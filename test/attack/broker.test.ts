@@ -16,14 +16,14 @@ import { describeWithDocker } from "../support/docker/engine.ts";
 import { eventually, ROOT } from "../support/process/server.ts";
 
 /**
- * Bounds for a coordinator under attack. Far above what is measured: they tell trouble from none,
- * not fast from slow.
+ * Bounds for a coordinator under attack, far above the measured values: exceeding one means a
+ * fault, not a slow machine.
  */
 const SLOWEST_MS = 5_000;
 const PEAK_MB = 1_024;
 
 const FINISH = { finish: { title: "Done", summary: "Done." } };
-/** Holds a command up until the test says go. */
+/** Blocks a command until the test releases it. */
 const HOLD: ScriptStep[] = [
   { bash: "echo holding" },
   { bash: "until [ -e /tmp/go ]; do sleep 0.2; done", timeoutMs: 300_000 },
@@ -297,7 +297,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     const felt = await pulse.stop();
     expect(JSON.parse(slow)).toMatchObject({ ended: 50 });
     expect((JSON.parse(slow) as { within: number }).within).toBeLessThan(60);
-    // Whoever dials is accepted by the kernel; the broker keeps 256.
+    // The kernel accepts every connection; the broker keeps 256.
     expect((JSON.parse(connections) as { held: number }).held).toBeLessThanOrEqual(256);
     // Some are read and refused for what they are, the others because they are too many; who sends
     // on after that may see the end of the connection alone.
@@ -320,7 +320,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect(end.megabytes).toBeLessThan(150);
     const { task } = await stage.settled(id);
     expect(task).toMatchObject({ state: "failed", failure: { code: "agent_stuck" } });
-    // Those who look at what it said: people who fetch the log, phones that begin at its start.
+    // Readers of the flooded log: HTTP clients that fetch it, subscribers that start at seq 1.
     const client = new SlipwayClient({ baseUrl: stage.server.url, token: stage.server.token, WebSocket });
     const watched = async (): Promise<number> => {
       let seen = 0;

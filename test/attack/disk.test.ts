@@ -1,6 +1,6 @@
 /**
- * Item 77 on whole tasks: whoever fills the disk harms nobody else, is told why, and what he has
- * done is kept.
+ * Item 77 on whole tasks: a task that fills its disk does not affect other tasks, receives the
+ * reason, and its work is kept.
  */
 import { afterEach, expect, it } from "vitest";
 import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";

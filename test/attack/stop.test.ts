@@ -1,4 +1,4 @@
-/** Item 89: whoever only burns the processor is stopped, by silence or by the clock on the wall. */
+/** Item 89: a task that only uses CPU is stopped by the silence limit or the wall-clock limit. */
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { openAttackTarget, type AttackTarget } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";

@@ -24,7 +24,7 @@ let repo: string;
 let server: Server;
 let stop: AbortController;
 let open: number;
-/** Cuts the connection after so many bytes of an answer. */
+/** Cuts the connection after a given number of response bytes. */
 let cutAfter: number;
 let source: { url: string; authorization: string };
 

@@ -129,7 +129,7 @@ function begin(door: BrokerEndpoint, line: string, header: string, body: string)
 
 const statusOf = (text: string): number => Number(/^HTTP\/1\.1 (\d+)/.exec(text)?.[1] ?? 0);
 
-/** A request for messages of exactly so many bytes. */
+/** A messages request of exactly the given number of bytes. */
 function ask(bytes: number): Buffer {
   const [before, after] = [
     '{"model":"claude-opus-5-5","max_tokens":100,"messages":[{"role":"user","content":"',

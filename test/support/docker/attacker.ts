@@ -32,7 +32,7 @@ export interface Attack {
   readonly id: string;
   readonly task: WireTask;
   readonly events: WireEvent[];
-  /** What each command of the script said, in order. */
+  /** The output of each command of the script, in order. */
   readonly said: { readonly output: string; readonly exitCode: number | null }[];
 }
 
