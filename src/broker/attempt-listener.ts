@@ -3,7 +3,7 @@
  * limits what the attempt may hold at once (rule S6), and routes to git, the model gateway, the
  * worker protocol and the CONNECT proxy.
  */
-import { setTimeout as delay } from "node:timers/promises";
+import { setImmediate } from "node:timers/promises";
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -20,8 +20,6 @@ import { BODY_MS, BodyReader, discardRest } from "./request-body.ts";
 import { Semaphore } from "./semaphore.ts";
 import { getWorkerRoute, replyError } from "./worker-routes.ts";
 
-/** Longest wait at the close for answers that are being written, ms. */
-const LAST_ANSWER_MS = 100;
 const HEADERS_MS = 10_000;
 const KEEP_ALIVE_MS = 65_000;
 const CHECK_MS = 2_000;
@@ -109,12 +107,9 @@ export class AttemptListener {
   /** Ends every open request, long polls and tunnels included. */
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    // The request that ended the attempt gets its answer in this turn of the event loop.
+    await setImmediate();
     this.#closing.abort();
-    // The request that ended the attempt may be about to get its answer.
-    this.#server.closeIdleConnections();
-    const timeout = new AbortController();
-    await Promise.race([closed, delay(LAST_ANSWER_MS, undefined, { signal: timeout.signal }).catch(() => undefined)]);
-    timeout.abort();
     this.#server.closeAllConnections();
     await closed;
   }
