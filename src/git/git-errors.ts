@@ -3,7 +3,7 @@
  * of the large hosts.
  */
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
-import { GitError } from "./git-process.ts";
+import { GitError } from "../core/lib/git-error.ts";
 
 interface Rule {
   readonly words: RegExp;

@@ -19,7 +19,8 @@ import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
 import { resolvePin } from "./host-pinning.ts";
-import { GitError, removeStaleLocks, type Git } from "./git-process.ts";
+import { GitError } from "../core/lib/git-error.ts";
+import { removeStaleLocks, type Git } from "./git-process.ts";
 import { classifyFetchError } from "./git-errors.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 

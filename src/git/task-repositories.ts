@@ -16,7 +16,8 @@ import {
 import { rm } from "node:fs/promises";
 import { dirname, join, relative, resolve as resolvePath } from "node:path";
 import type { FetchedMirror } from "./mirrors.ts";
-import { GitError, removeStaleLocks, type Git } from "./git-process.ts";
+import { GitError } from "../core/lib/git-error.ts";
+import { removeStaleLocks, type Git } from "./git-process.ts";
 
 export interface TaskRepositories {
   path(taskId: string): string;

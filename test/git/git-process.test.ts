@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openMirrors } from "../../src/git/mirrors.ts";
-import { GitError, openGit, removeStaleLocks, type Git } from "../../src/git/git-process.ts";
+import { GitError } from "../../src/core/lib/git-error.ts";
+import { openGit, removeStaleLocks, type Git } from "../../src/git/git-process.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import type { GitAuth } from "../../src/core/ports/repositories.ts";
 
@@ -161,7 +162,7 @@ describe("the output", () => {
     expect([whole.bytes.length, whole.truncated]).toEqual([3_300_000, false]);
     for (let i = 0; i < 6; i += 1)
       server.commit("app", "main", { "big.txt": "0123456789\n".repeat(300_000 * (i + 1)) });
-    expect(await said(git({ cwd: bare, args: ["show", "HEAD:big.txt"] }))).toContain("git said too much");
+    expect(await said(git({ cwd: bare, args: ["show", "HEAD:big.txt"] }))).toContain("git exceeded the output limit");
   });
 
   it("an aborted call does not begin", async () => {

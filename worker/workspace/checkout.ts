@@ -22,7 +22,8 @@ import { join, relative } from "node:path";
 import { isDiskFullMessage } from "../../src/core/lib/disk-full.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { sanitize, truncate } from "../lib/text.ts";
-import { git, GitError, gitPlumbing, type GitOptions } from "./git.ts";
+import { GitError } from "../../src/core/lib/git-error.ts";
+import { git, gitPlumbing, type GitOptions } from "./git.ts";
 import { fetchPack } from "../connection/pack.ts";
 import { Unreachable, type SavedWork, type Workspace } from "./workspace.ts";
 
