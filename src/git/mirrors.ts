@@ -71,7 +71,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     return untilBegun((begin, queued) => queue.add(begin, { signal: queued }), work, signal);
   }
 
-  function pathOf({ userId, repo }: Pick<MirrorSource, "userId" | "repo">): string {
+  function getPath({ userId, repo }: Pick<MirrorSource, "userId" | "repo">): string {
     const name = createHash("sha256")
       .update(`${userId}\n${repo.replace(/\.git$/, "")}`)
       .digest("hex")
@@ -79,7 +79,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     return join(dir, `${name}.git`);
   }
 
-  /** Whole or not at all: a folder under the final name is a repository. */
+  /** Creates the mirror atomically: it gets its final name by a rename. */
   async function make(path: string): Promise<void> {
     if (existsSync(path)) return;
     const draft = `${path}.new`;
@@ -99,43 +99,49 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
   }
 
   /**
-   * Where the base stands upstream. Only reads; a crowd before one repository is let in a few at a
-   * time, so that the first are through early.
+   * Reads the upstream tip of the base. At most READS_AT_ONCE calls per repository run at a time, so
+   * that the first callers finish early.
    */
-  async function look(source: MirrorSource, signal: AbortSignal) {
+  async function readUpstreamTip(source: MirrorSource, signal: AbortSignal) {
     const { repo, auth, base } = source;
     const pin = await resolvePin(repo, trustedHosts, signal);
     const wanted = base === null ? "HEAD" : `refs/heads/${base}`;
-    const ask = (): ReturnType<Git> =>
+    const listRemote = (): ReturnType<Git> =>
       git({ cwd: dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
-    const { text } = await read(pathOf(source), ask, signal);
+    const { text } = await read(getPath(source), listRemote, signal);
     return readTip(text, base);
   }
 
   /**
-   * @returns whether the mirror holds that commit now: the branch may have moved since the look.
+   * @returns true if the mirror now holds the commit; false if the branch moved after its tip was
+   * read.
    */
-  async function bring({ repo, auth }: MirrorSource, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
+  async function update(
+    { repo, auth }: MirrorSource,
+    path: string,
+    sha: string,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     await make(path);
     writeFileSync(join(path, USED), "");
     if (await holds(path, sha)) return true;
     removeStaleLocks(path);
     const pin = await resolvePin(repo, trustedHosts, signal);
-    // Another's branch can vanish at any time; only its name is forgotten, its objects stay for
-    // those who borrow them.
+    // `--prune` removes only refs of deleted branches; the objects stay for the task repositories
+    // that borrow them.
     const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
     await git({ cwd: path, auth, pin, signal, args });
     return await holds(path, sha);
   }
 
   async function fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
-    const path = pathOf(source);
+    const path = getPath(source);
     for (let round = 0; round < FETCH_ATTEMPTS; round += 1) {
-      const tip = await look(source, signal);
-      if (await write(path, () => bring(source, path, tip.baseSha, signal), signal)) return { path, ...tip };
+      const tip = await readUpstreamTip(source, signal);
+      if (await write(path, () => update(source, path, tip.baseSha, signal), signal)) return { path, ...tip };
     }
     throw new TaskFailure("repo_unreachable", {
-      detail: "The base branch moved each time that it was about to be fetched.",
+      detail: "The base branch moved before each of the fetch attempts.",
     });
   }
 
@@ -144,7 +150,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
     return statSync(existsSync(mark) ? mark : path).mtimeMs;
   }
 
-  /** Renamed first, so that a crash leaves no half mirror under its name. */
+  /** Renames before it removes, so that a crash leaves no partial mirror under the final name. */
   async function drop(path: string): Promise<void> {
     const gone = `${path}.gone`;
     rmSync(gone, { recursive: true, force: true });
@@ -180,7 +186,7 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
   }
 
   return {
-    has: (userId, repo) => existsSync(pathOf({ userId, repo })),
+    has: (userId, repo) => existsSync(getPath({ userId, repo })),
     reclaim,
     fetch: (source, signal) =>
       fetch(source, signal).catch((error: unknown) => Promise.reject(classifyFetchError(error) as Error)),
@@ -188,8 +194,8 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
 }
 
 /**
- * An abort takes waiting work out of its queue at once. Work that has begun is waited for, so that
- * its git never outlives its turn.
+ * An abort removes waiting work from its queue at once. Work that has started is awaited, so that
+ * its git process ends before the next work of the queue starts.
  */
 async function untilBegun<T>(
   enqueue: (begin: () => Promise<T>, queued: AbortSignal) => Promise<T>,
@@ -208,8 +214,8 @@ async function untilBegun<T>(
 }
 
 /**
- * The tip in the answer of `ls-remote --symref`, whose pattern also matches longer names that end
- * alike.
+ * Parses the tip from the output of `ls-remote --symref`. Its pattern also matches longer ref names
+ * with the same suffix.
  */
 function readTip(text: string, asked: string | null): { base: string; baseSha: string } {
   const lines = text.split("\n").map((line) => line.split("\t"));
@@ -219,6 +225,7 @@ function readTip(text: string, asked: string | null): { base: string; baseSha: s
   const base = asked ?? target?.slice("ref: refs/heads/".length) ?? null;
   if (base !== null && baseSha !== undefined) return { base, baseSha };
   throw new TaskFailure("branch_not_found", {
-    detail: asked === null ? "The repository is empty, or has no default branch." : `It was looked for as "${asked}".`,
+    detail:
+      asked === null ? "The repository is empty, or has no default branch." : `The requested branch is "${asked}".`,
   });
 }

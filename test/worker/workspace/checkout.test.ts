@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { Checkout } from "../../../worker/workspace/checkout.ts";
 import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
 import { Unreachable } from "../../../worker/workspace/workspace.ts";
@@ -37,7 +37,7 @@ async function open(overrides: { stateDir?: string; token?: string } = {}): Prom
 const put = (path: string, content: string): void => writeFileSync(join(rig.workspace, path), content);
 const inside = (...args: string[]): string => git(rig.workspace, ...args);
 
-test("a checkpoint holds what is staged, unstaged and untracked, not what is ignored, and changes nothing for the agent", async () => {
+it("a checkpoint holds what is staged, unstaged and untracked, not what is ignored, and changes nothing for the agent", async () => {
   const checkout = await open();
   put("a.txt", "staged\n");
   inside("add", "a.txt");
@@ -65,7 +65,7 @@ test("a checkpoint holds what is staged, unstaged and untracked, not what is ign
   expect(await checkout.checkpoint(never)).toEqual(saved);
 });
 
-test("without a change the checkpoint is the commit itself", async () => {
+it("without a change the checkpoint is the commit itself", async () => {
   const checkout = await open();
   expect(await checkout.checkpoint(never)).toEqual({
     sha: rig.workerApi.baseSha,
@@ -75,7 +75,7 @@ test("without a change the checkpoint is the commit itself", async () => {
   });
 });
 
-test("hooks, monitors, signatures and filters of the tree's making hold nothing up", async () => {
+it("hooks, monitors, signatures and filters of the tree's making hold nothing up", async () => {
   const checkout = await open();
   mkdirSync(join(rig.workspace, ".githooks"));
   for (const hook of ["pre-commit", "pre-push", "commit-msg", "reference-transaction"]) {
@@ -91,7 +91,7 @@ test("hooks, monitors, signatures and filters of the tree's making hold nothing 
   expect(() => git(rig.dir, "hash-object", "hooked")).toThrow();
 });
 
-test("the repository's own identity is respected", async () => {
+it("the repository's own identity is respected", async () => {
   const checkout = await open();
   inside("config", "user.email", "me@example.org");
   put("b.txt", "b");
@@ -99,7 +99,7 @@ test("the repository's own identity is respected", async () => {
   expect(git(rig.repo, "log", "-1", "--format=%an %ae", sha)).toBe("Slipway me@example.org");
 });
 
-test("odd trees: links, a nested repository without a commit, one with a commit, an unreadable name", async () => {
+it("odd trees: links, a nested repository without a commit, one with a commit, an unreadable name", async () => {
   const checkout = await open();
   symlinkSync("/etc/passwd", join(rig.workspace, "link"));
   for (const name of ["empty", "nested"]) {
@@ -114,7 +114,7 @@ test("odd trees: links, a nested repository without a commit, one with a commit,
   expect(git(rig.repo, "ls-tree", "--name-only", "-z", sha).split("\0")).toContain("line\nbreak");
 });
 
-test("our own folder inside of the checkout is neither work nor swept away", async () => {
+it("our own folder inside of the checkout is neither work nor swept away", async () => {
   const stateDir = join(rig.workspace, ".slipway-state");
   mkdirSync(stateDir, { recursive: true });
   writeFileSync(join(stateDir, "journal.jsonl"), "x");
@@ -126,7 +126,7 @@ test("our own folder inside of the checkout is neither work nor swept away", asy
   expect(git(rig.dir, "hash-object", join(stateDir, "journal.jsonl"))).toMatch(/^[0-9a-f]{40}$/);
 });
 
-test("work done on a branch of the agent's own, or on none, is the work", async () => {
+it("work done on a branch of the agent's own, or on none, is the work", async () => {
   const checkout = await open();
   inside("checkout", "-q", "-b", "feature/x");
   put("b.txt", "b");
@@ -139,7 +139,7 @@ test("work done on a branch of the agent's own, or on none, is the work", async 
   expect(git(rig.repo, "for-each-ref", "--format=%(refname)")).toBe("refs/heads/main\nrefs/slipway/work");
 });
 
-test("a finished commit is gone on from as history, a checkpoint as uncommitted changes", async () => {
+it("a finished commit is gone on from as history, a checkpoint as uncommitted changes", async () => {
   const first = await open();
   put("b.txt", "b");
   const finished = await first.finalCommit("Add b", never);
@@ -154,7 +154,7 @@ test("a finished commit is gone on from as history, a checkpoint as uncommitted 
   expect(rig.subjects(await second.finalCommit("Add c", never))).toEqual(["Add c", "Add b"]);
 });
 
-test("the attempt's token is nowhere in the checkout", async () => {
+it("the attempt's token is nowhere in the checkout", async () => {
   const { token } = await rig.broker.open(rig.workerApi.taskId, 1);
   await open();
   expect(spawnSync("grep", ["-rqF", token, rig.workspace]).status).toBe(1);
@@ -162,6 +162,6 @@ test("the attempt's token is nowhere in the checkout", async () => {
   expect(inside("config", "--list", "--local")).not.toContain("127.0.0.1");
 });
 
-test("what the repository's door refuses is told apart from what is wrong here", async () => {
+it("what the repository's door refuses is told apart from what is wrong here", async () => {
   await expect(open({ token: "att_wrong" })).rejects.toBeInstanceOf(Unreachable);
 });
