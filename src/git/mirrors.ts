@@ -58,39 +58,64 @@ const READS_AT_ONCE = 4;
 
 export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  const writes = new KeyedMutex();
-  const reads = new Map<string, PQueue>();
+  return new MirrorCache(git, dir, trustedHosts);
+}
 
-  function write<T>(path: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    return untilBegun((begin, queued) => writes.run(path, begin, queued), work, signal);
+class MirrorCache implements Mirrors {
+  readonly #git: Git;
+  readonly #dir: string;
+  readonly #trustedHosts: readonly string[];
+  readonly #writes = new KeyedMutex();
+  readonly #reads = new Map<string, PQueue>();
+
+  constructor(git: Git, dir: string, trustedHosts: readonly string[]) {
+    this.#git = git;
+    this.#dir = dir;
+    this.#trustedHosts = trustedHosts;
   }
 
-  function read<T>(path: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    const queue = reads.get(path) ?? new PQueue({ concurrency: READS_AT_ONCE });
-    reads.set(path, queue);
+  has(userId: string, repo: string): boolean {
+    return existsSync(this.#getPath({ userId, repo }));
+  }
+
+  async fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
+    try {
+      return await this.#fetch(source, signal);
+    } catch (error) {
+      throw classifyFetchError(error);
+    }
+  }
+
+  #write<T>(path: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    return untilBegun((begin, queued) => this.#writes.run(path, begin, queued), work, signal);
+  }
+
+  #read<T>(path: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const queue = this.#reads.get(path) ?? new PQueue({ concurrency: READS_AT_ONCE });
+    this.#reads.set(path, queue);
     return untilBegun((begin, queued) => queue.add(begin, { signal: queued }), work, signal);
   }
 
-  function getPath({ userId, repo }: Pick<MirrorSource, "userId" | "repo">): string {
+  #getPath({ userId, repo }: Pick<MirrorSource, "userId" | "repo">): string {
     const name = createHash("sha256")
       .update(`${userId}\n${repo.replace(/\.git$/, "")}`)
       .digest("hex")
       .slice(0, 32);
-    return join(dir, `${name}.git`);
+    return join(this.#dir, `${name}.git`);
   }
 
   /** Creates the mirror atomically: it gets its final name by a rename. */
-  async function make(path: string): Promise<void> {
+  async #make(path: string): Promise<void> {
     if (existsSync(path)) return;
     const draft = `${path}.new`;
     rmSync(draft, { recursive: true, force: true });
-    await git({ cwd: dir, args: ["init", "--quiet", "--bare", "--template=", draft] });
+    await this.#git({ cwd: this.#dir, args: ["init", "--quiet", "--bare", "--template=", draft] });
     renameSync(draft, path);
   }
 
-  async function holds(path: string, sha: string): Promise<boolean> {
+  async #holds(path: string, sha: string): Promise<boolean> {
     try {
-      await git({ cwd: path, args: ["cat-file", "-e", `${sha}^{commit}`] });
+      await this.#git({ cwd: path, args: ["cat-file", "-e", `${sha}^{commit}`] });
       return true;
     } catch (error) {
       if (error instanceof GitError) return false;
@@ -102,13 +127,13 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
    * Reads the upstream tip of the base. At most READS_AT_ONCE calls per repository run at a time, so
    * that the first callers finish early.
    */
-  async function readUpstreamTip(source: MirrorSource, signal: AbortSignal) {
+  async #readUpstreamTip(source: MirrorSource, signal: AbortSignal) {
     const { repo, auth, base } = source;
-    const pin = await resolvePin(repo, trustedHosts, signal);
+    const pin = await resolvePin(repo, this.#trustedHosts, signal);
     const wanted = base === null ? "HEAD" : `refs/heads/${base}`;
     const listRemote = (): ReturnType<Git> =>
-      git({ cwd: dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
-    const { text } = await read(getPath(source), listRemote, signal);
+      this.#git({ cwd: this.#dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
+    const { text } = await this.#read(this.#getPath(source), listRemote, signal);
     return readTip(text, base);
   }
 
@@ -116,62 +141,59 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
    * @returns true if the mirror now holds the commit; false if the branch moved after its tip was
    * read.
    */
-  async function update(
-    { repo, auth }: MirrorSource,
-    path: string,
-    sha: string,
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    await make(path);
+  async #update({ repo, auth }: MirrorSource, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
+    await this.#make(path);
     writeFileSync(join(path, USED), "");
-    if (await holds(path, sha)) return true;
+    if (await this.#holds(path, sha)) return true;
     removeStaleLocks(path);
-    const pin = await resolvePin(repo, trustedHosts, signal);
+    const pin = await resolvePin(repo, this.#trustedHosts, signal);
     // `--prune` removes only refs of deleted branches; the objects stay for the task repositories
     // that borrow them.
     const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
-    await git({ cwd: path, auth, pin, signal, args });
-    return await holds(path, sha);
+    await this.#git({ cwd: path, auth, pin, signal, args });
+    return await this.#holds(path, sha);
   }
 
-  async function fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
-    const path = getPath(source);
+  async #fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
+    const path = this.#getPath(source);
     for (let round = 0; round < FETCH_ATTEMPTS; round += 1) {
-      const tip = await readUpstreamTip(source, signal);
-      if (await write(path, () => update(source, path, tip.baseSha, signal), signal)) return { path, ...tip };
+      const tip = await this.#readUpstreamTip(source, signal);
+      if (await this.#write(path, () => this.#update(source, path, tip.baseSha, signal), signal))
+        return { path, ...tip };
     }
     throw new TaskFailure("repo_unreachable", {
       detail: "The base branch moved before each of the fetch attempts.",
     });
   }
 
-  function lastUse(path: string): number {
+  #lastUse(path: string): number {
     const mark = join(path, USED);
     return statSync(existsSync(mark) ? mark : path).mtimeMs;
   }
 
   /** Renames before it removes, so that a crash leaves no partial mirror under the final name. */
-  async function drop(path: string): Promise<void> {
+  async #drop(path: string): Promise<void> {
     const gone = `${path}.gone`;
     rmSync(gone, { recursive: true, force: true });
     renameSync(path, gone);
     await rm(gone, { recursive: true, force: true, maxRetries: 3 });
   }
 
-  async function reclaim(
+  async reclaim(
     before: number,
     borrowed: () => ReadonlySet<string>,
     mode: GcMode,
     signal: AbortSignal,
   ): Promise<Garbage[]> {
     const found: Garbage[] = [];
-    for (const name of readdirSync(dir)) {
-      const path = join(dir, name);
-      const isUnused = (): boolean => existsSync(path) && lastUse(path) < before && !borrowed().has(resolve(path));
+    for (const name of readdirSync(this.#dir)) {
+      const path = join(this.#dir, name);
+      const isUnused = (): boolean =>
+        existsSync(path) && this.#lastUse(path) < before && !borrowed().has(resolve(path));
       const removeUnused = async (): Promise<Garbage[]> => {
         if (!isUnused()) return [];
         const remove = (): Promise<void> =>
-          name.endsWith(".git") ? drop(path) : rm(path, { recursive: true, force: true });
+          name.endsWith(".git") ? this.#drop(path) : rm(path, { recursive: true, force: true });
         return [
           await removeGarbage(
             mode,
@@ -180,17 +202,10 @@ export function openMirrors(git: Git, dir: string, trustedHosts: readonly string
           ),
         ];
       };
-      found.push(...(await write(path, removeUnused, signal)));
+      found.push(...(await this.#write(path, removeUnused, signal)));
     }
     return found;
   }
-
-  return {
-    has: (userId, repo) => existsSync(getPath({ userId, repo })),
-    reclaim,
-    fetch: (source, signal) =>
-      fetch(source, signal).catch((error: unknown) => Promise.reject(classifyFetchError(error) as Error)),
-  };
 }
 
 /**
