@@ -4,8 +4,8 @@
  * K1 A checkpoint uses a separate index: the agent's index, commits and files do not change.
  * K2 Checkpoint commits never become part of the work's history: an attempt that resumes from one
  *    gets its files as uncommitted changes on the parent commit.
- * K3 Pushes go to `workRef` and `checkpointRef` only, to the broker's address, whatever remotes the
- *    agent has set up.
+ * K3 Pushes go to `workRef` and `checkpointRef` only, to the broker's address, regardless of the
+ *    remotes that the agent configures.
  */
 import {
   appendFileSync,

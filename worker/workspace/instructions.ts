@@ -42,7 +42,7 @@ interface Entry {
   readonly bytes: number;
 }
 
-/** Rejects when there is no such commit, or with the signal's reason. */
+/** Rejects when the commit does not exist, or with the signal's reason. */
 export async function readInstructions(source: InstructionSource, signal: AbortSignal): Promise<Instructions> {
   const entries = await listFiles(source, signal);
   const atRoot = entries.filter(({ path }) => !path.includes("/"));
