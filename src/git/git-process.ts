@@ -2,8 +2,8 @@
  * The coordinator's only runner of git: a closed environment, a separate process group per call and
  * bounded output.
  *
- * N1 Git reads only the configuration that this file sets: no system or global file, no hooks, no credential helper, no
- *    redirects, no proxy, http and https only.
+ * N1 Git reads only the configuration that this file sets: no system or global file, no hooks, no
+ *    credential helper, no redirects, no proxy, http and https only.
  * N2 A credential lives in the environment of the git child for one call; `askpass` returns
  *    it. Never in argv, URL or on disk.
  * N3 The credential is redacted from git's error output before the output leaves this file.

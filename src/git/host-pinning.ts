@@ -1,7 +1,7 @@
 /**
- * Protection against DNS rebinding. The host name of a repository is resolved once, every address is
- * checked, and git is pinned to the checked addresses (`http.curloptResolve`), so that a DNS change
- * between the check and the connection has no effect.
+ * Protection against DNS rebinding. The host name of a repository is resolved once, every address
+ * is checked, and git is pinned to the checked addresses (`http.curloptResolve`), so that a DNS
+ * change between the check and the connection has no effect.
  */
 import { lookup } from "node:dns/promises";
 import { isPrivate } from "../core/lib/ip-ranges.ts";

@@ -124,8 +124,8 @@ class MirrorCache implements Mirrors {
   }
 
   /**
-   * Reads the upstream tip of the base. At most READS_AT_ONCE calls per repository run at a time, so
-   * that the first callers finish early.
+   * Reads the upstream tip of the base. At most READS_AT_ONCE calls per repository run at a time,
+   * so that the first callers finish early.
    */
   async #readUpstreamTip(source: MirrorSource, signal: AbortSignal) {
     const { repo, auth, base } = source;

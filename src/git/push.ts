@@ -52,13 +52,14 @@ export async function push(
       pin: await resolvePin(repo, trustedHosts, signal),
       args: ["push", "--progress", "--no-verify", lease, "--", repo, `${sha}:${ref}`],
     }).catch(async (error: unknown) => {
-      // The push of a killed coordinator may still have run and won the race: the call succeeds if the
-      // branch points at the commit.
+      // The push of a killed coordinator may still have run and won the race: the call succeeds if
+      // the branch points at the commit.
       if ((await readTip().catch(() => null)) !== sha) throw error;
     });
   } catch (error) {
     const failure = classifyPushError(error);
-    // `repo_unreachable` is a failure of the fetch; an unreachable host fails a push with its own code.
+    // `repo_unreachable` is a failure of the fetch; an unreachable host fails a push with its own
+    // code.
     throw failure instanceof TaskFailure && failure.code === "repo_unreachable"
       ? new TaskFailure("remote_unreachable", { detail: failure.message, cause: failure })
       : failure;

@@ -43,8 +43,8 @@ const NOTE = "checkout";
 export type PreparedRepository = "fresh" | "found";
 
 /**
- * Creates the repository before the task is known. Never rejects: after a failure `open` repeats the
- * work and reports the error.
+ * Creates the repository before the task is known. Never rejects: after a failure `open` repeats
+ * the work and reports the error.
  */
 export async function prepareRepository(root: string, stateDir: string): Promise<PreparedRepository> {
   try {

@@ -4,8 +4,8 @@
  * I1 The text comes from the base commit: later writes to these files by the agent have no effect.
  * I2 The text is untrusted and marked as repository content: anyone with write access to the
  *    repository can change it. The content cannot close its own tags.
- * I3 The same commit gives the same text, byte for byte: it is part of the prompt prefix, which must
- *    not change.
+ * I3 The same commit gives the same text, byte for byte: it is part of the prompt prefix, which
+ *    must not change.
  */
 import { dirname, posix } from "node:path";
 import { gitPlumbing } from "./git.ts";
