@@ -1,18 +1,19 @@
 /**
- * The one way in which the coordinator runs git: a closed environment, a process group of its own,
- * a bounded output.
+ * The coordinator's only runner of git: a closed environment, a separate process group per call and
+ * bounded output.
  *
- * N1 No configuration but ours: no system or global file, no hooks, no credential helper, no
- *    redirects, no proxy, http and https only.
- * N2 A credential lives in the environment of the git child for the length of one call; `askpass`
- *    hands it over. Never in argv, URL or on disk.
- * N3 What git says is scrubbed of the credential before anyone sees it.
- * N4 A call that has ended, however it ended, leaves no process behind: git's transport helpers
- *    hold the credential too, and outlive a git that is killed alone.
+ * N1 Git reads only the configuration that this file sets: no system or global file, no hooks, no
+ *    credential helper, no redirects, no proxy, http and https only.
+ * N2 A credential lives in the environment of the git child for one call; `askpass` returns
+ *    it. Never in argv, URL or on disk.
+ * N3 The credential is redacted from git's error output before the output leaves this file.
+ * N4 A call settles after its whole process group has ended: git's transport helpers hold the
+ *    credential too, and survive when only git is killed.
  */
-import { spawn } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { GitError } from "../core/lib/git-error.ts";
+import { runProcessGroup } from "../core/lib/process-group.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
 export interface GitCall {
@@ -27,7 +28,7 @@ export interface GitCall {
   readonly pin?: string | null;
   /** Local repositories of ours may be read by path. */
   readonly local?: boolean;
-  /** What git reads; nothing unless told. */
+  /** Standard input; empty by default. */
   readonly input?: string;
   /**
    * The output is cut after this many bytes, and git is stopped. Without it, more than 16 MiB is an
@@ -43,31 +44,20 @@ export interface GitOutput {
   readonly truncated: boolean;
 }
 
-/** Git ended with an error; `output` is what it said, without the progress. */
-export class GitError extends Error {
-  readonly output: string;
-
-  constructor(output: string) {
-    super(output.trim().split("\n").at(-1) ?? "git failed");
-    this.name = "GitError";
-    this.output = output;
-  }
-}
-
 export interface Git {
-  /** @throws GitError when git fails or falls silent; the signal's reason when aborted. */
+  /** @throws GitError when git fails or exceeds the idle timeout; the signal's reason when aborted. */
   (call: GitCall): Promise<GitOutput>;
 }
 
 /**
- * Longest silence of a git process, ms. Long transfers show progress; a hook of the upstream may
- * think for a while.
+ * Longest time without output, ms. Long transfers write progress; an upstream hook may run for
+ * minutes without output.
  */
-const SILENCE_MS = 300_000;
+const IDLE_MS = 300_000;
 /** From SIGTERM, on which git removes its lock files, to SIGKILL, ms. */
-const KILL_MS = 3_000;
+const GRACE_MS = 3_000;
 const OUTPUT_BYTES = 16 * 2 ** 20;
-const SAID_BYTES = 16_384;
+const ERROR_CHARS = 16_384;
 
 const CONFIG = [
   "core.hooksPath=/dev/null",
@@ -93,97 +83,28 @@ export function openGit(dir: string): Git {
   return async (call) => {
     const { signal, auth, pin, args, cwd, maxBytes } = call;
     signal?.throwIfAborted();
-    const settings = [...CONFIG, ...(pin ? [`http.curloptResolve=${pin}`] : [])].flatMap((one) => ["-c", one]);
-    const ended = await run({
-      args: [...settings, ...args],
+    const settings = [...CONFIG, ...(pin ? [`http.curloptResolve=${pin}`] : [])].flatMap((setting) => ["-c", setting]);
+    const result = await runProcessGroup("git", [...settings, ...args], {
       cwd,
       env: environment(askpass, call),
       input: call.input,
-      limit: maxBytes ?? OUTPUT_BYTES,
       signal,
+      maxStdoutBytes: maxBytes ?? OUTPUT_BYTES,
+      maxStderrChars: 4 * ERROR_CHARS,
+      timeout: { kind: "idle", ms: IDLE_MS },
+      graceMs: GRACE_MS,
+    }).catch((cause: unknown) => {
+      throw new Error("git could not be started", { cause });
     });
     signal?.throwIfAborted();
-    const { bytes, why } = ended;
-    if (why === "full" && maxBytes !== undefined) return { bytes, text: bytes.toString("utf8"), truncated: true };
-    if (why === "done") return { bytes, text: bytes.toString("utf8"), truncated: false };
-    const said = scrub(withoutProgress(ended.said), auth ?? null);
-    throw new GitError(
-      why === "failed" ? said : `${said}\n${why === "full" ? "git said too much" : "git fell silent"}`,
-    );
+    const { stdout: bytes, stopped, exitCode } = result;
+    const truncated = stopped === "output_limit" && maxBytes !== undefined;
+    if (truncated || (stopped === null && exitCode === 0)) return { bytes, text: bytes.toString("utf8"), truncated };
+    const output = redact(withoutProgress(result.stderr), auth ?? null);
+    if (stopped === null) throw new GitError(output);
+    const limit = stopped === "output_limit" ? "git exceeded the output limit" : "git exceeded the idle timeout";
+    throw new GitError(`${output}\n${limit}`);
   };
-}
-
-interface Ended {
-  readonly why: "done" | "failed" | "full" | "silent" | "aborted";
-  readonly bytes: Buffer;
-  readonly said: string;
-}
-
-interface Run {
-  readonly args: string[];
-  readonly cwd: string;
-  readonly env: Record<string, string>;
-  readonly input: string | undefined;
-  readonly limit: number;
-  readonly signal: AbortSignal | undefined;
-}
-
-/**
- * Resolves when every process of the group has let go of its output; rejects when git cannot be
- * started.
- */
-function run({ args, cwd, env, input, limit, signal }: Run): Promise<Ended> {
-  return new Promise((resolve, reject) => {
-    const child = spawn("git", args, { cwd, env, detached: true, stdio: ["pipe", "pipe", "pipe"] });
-    child.stdin.on("error", () => undefined);
-    child.stdin.end(input);
-    const chunks: Buffer[] = [];
-    let size = 0;
-    let said = "";
-    let cut: Ended["why"] | null = null;
-    let killer: NodeJS.Timeout | undefined;
-    const stop = (why: Ended["why"]): void => {
-      if (cut !== null) return;
-      cut = why;
-      killGroup(child.pid, "SIGTERM");
-      killer = setTimeout(() => killGroup(child.pid, "SIGKILL"), KILL_MS);
-    };
-    const silence = setTimeout(() => stop("silent"), SILENCE_MS);
-    const onAbort = (): void => stop("aborted");
-    signal?.addEventListener("abort", onAbort, { once: true });
-    const release = (): void => {
-      clearTimeout(silence);
-      clearTimeout(killer);
-      signal?.removeEventListener("abort", onAbort);
-    };
-    child.stdout.on("data", (chunk: Buffer) => {
-      silence.refresh();
-      if (size < limit) chunks.push(chunk.subarray(0, limit - size));
-      size += chunk.length;
-      if (size > limit) stop("full");
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      silence.refresh();
-      said = (said + text).slice(-4 * SAID_BYTES);
-    });
-    child.once("error", (cause) => {
-      release();
-      reject(new Error("git could not be started", { cause }));
-    });
-    child.once("close", (code) => {
-      release();
-      resolve({ why: cut ?? (code === 0 ? "done" : "failed"), bytes: Buffer.concat(chunks), said });
-    });
-  });
-}
-
-function killGroup(pid: number | undefined, signal: NodeJS.Signals): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, signal);
-  } catch {
-    // The group is gone: nothing is left to stop.
-  }
 }
 
 function environment(askpass: string, { auth, local }: GitCall): Record<string, string> {
@@ -207,19 +128,19 @@ function environment(askpass: string, { auth, local }: GitCall): Record<string, 
  * Progress lines overwrite one another with a carriage return; only the last state of each line is
  * worth showing.
  */
-function withoutProgress(said: string): string {
-  const lines = said.split("\n").map((line) => line.split("\r").findLast((part) => part.trim() !== "") ?? "");
+function withoutProgress(output: string): string {
+  const lines = output.split("\n").map((line) => line.split("\r").findLast((part) => part.trim() !== "") ?? "");
   return lines
     .filter(
       (line) =>
         !/^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing) (objects|deltas):/.test(line),
     )
     .join("\n")
-    .slice(-SAID_BYTES);
+    .slice(-ERROR_CHARS);
 }
 
 /** The secret in each form that it could take in a message. */
-function scrub(text: string, auth: GitAuth | null): string {
+function redact(text: string, auth: GitAuth | null): string {
   if (auth === null || auth.token === "") return text;
   const basic = Buffer.from(`${auth.username}:${auth.token}`).toString("base64");
   const forms = [auth.token, encodeURIComponent(auth.token), basic, Buffer.from(auth.token).toString("base64")];

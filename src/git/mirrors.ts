@@ -20,7 +20,8 @@ import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
 import { resolvePin } from "./host-pinning.ts";
-import { GitError, removeStaleLocks, type Git } from "./git-process.ts";
+import { GitError } from "../core/lib/git-error.ts";
+import { removeStaleLocks, type Git } from "./git-process.ts";
 import { classifyFetchError } from "./git-errors.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
@@ -58,10 +59,10 @@ const READS_AT_ONCE = 4;
 
 export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
-  return new MirrorFolder(git, dir, trustedHosts);
+  return new MirrorCache(git, dir, trustedHosts);
 }
 
-class MirrorFolder implements Mirrors {
+class MirrorCache implements Mirrors {
   readonly #git: Git;
   readonly #dir: string;
   readonly #trustedHosts: readonly string[];
@@ -82,8 +83,101 @@ class MirrorFolder implements Mirrors {
     try {
       return await this.#fetch(source, signal);
     } catch (error) {
-      throw classifyFetchError(error) as Error;
+      throw classifyFetchError(error);
     }
+  }
+
+  #write<T>(path: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    return this.#writes.run(path, work, signal);
+  }
+
+  #read<T>(path: string, work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const queue = this.#reads.get(path) ?? new PQueue({ concurrency: READS_AT_ONCE });
+    this.#reads.set(path, queue);
+    return untilBegun((begin, queued) => queue.add(begin, { signal: queued }), work, signal);
+  }
+
+  #getPath({ userId, repo }: Pick<MirrorSource, "userId" | "repo">): string {
+    const name = createHash("sha256")
+      .update(`${userId}\n${repo.replace(/\.git$/, "")}`)
+      .digest("hex")
+      .slice(0, 32);
+    return join(this.#dir, `${name}.git`);
+  }
+
+  /** Creates the mirror atomically: it gets its final name by a rename. */
+  async #make(path: string): Promise<void> {
+    if (existsSync(path)) return;
+    const draft = `${path}.new`;
+    rmSync(draft, { recursive: true, force: true });
+    await this.#git({ cwd: this.#dir, args: ["init", "--quiet", "--bare", "--template=", draft] });
+    renameSync(draft, path);
+  }
+
+  async #holds(path: string, sha: string): Promise<boolean> {
+    try {
+      await this.#git({ cwd: path, args: ["cat-file", "-e", `${sha}^{commit}`] });
+      return true;
+    } catch (error) {
+      if (error instanceof GitError) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Reads the upstream tip of the base. At most READS_AT_ONCE calls per repository run at a time,
+   * so that the first callers finish early.
+   */
+  async #readUpstreamTip(source: MirrorSource, signal: AbortSignal) {
+    const { repo, auth, base } = source;
+    const pin = await resolvePin(repo, this.#trustedHosts, signal);
+    const wanted = base === null ? "HEAD" : `refs/heads/${base}`;
+    const listRemote = (): ReturnType<Git> =>
+      this.#git({ cwd: this.#dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
+    const { text } = await this.#read(this.#getPath(source), listRemote, signal);
+    return readTip(text, base);
+  }
+
+  /**
+   * @returns true if the mirror now holds the commit; false if the branch moved after its tip was
+   * read.
+   */
+  async #update({ repo, auth }: MirrorSource, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
+    await this.#make(path);
+    writeFileSync(join(path, USED), "");
+    if (await this.#holds(path, sha)) return true;
+    removeStaleLocks(path);
+    const pin = await resolvePin(repo, this.#trustedHosts, signal);
+    // `--prune` removes only refs of deleted branches; the objects stay for the task repositories
+    // that borrow them.
+    const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
+    await this.#git({ cwd: path, auth, pin, signal, args });
+    return await this.#holds(path, sha);
+  }
+
+  async #fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
+    const path = this.#getPath(source);
+    for (let round = 0; round < FETCH_ATTEMPTS; round += 1) {
+      const tip = await this.#readUpstreamTip(source, signal);
+      if (await this.#write(path, () => this.#update(source, path, tip.baseSha, signal), signal))
+        return { path, ...tip };
+    }
+    throw new TaskFailure("repo_unreachable", {
+      detail: "The base branch moved before each of the fetch attempts.",
+    });
+  }
+
+  #lastUse(path: string): number {
+    const mark = join(path, USED);
+    return statSync(existsSync(mark) ? mark : path).mtimeMs;
+  }
+
+  /** Renames before it removes, so that a crash leaves no partial mirror under the final name. */
+  async #drop(path: string): Promise<void> {
+    const gone = `${path}.gone`;
+    rmSync(gone, { recursive: true, force: true });
+    renameSync(path, gone);
+    await rm(gone, { recursive: true, force: true, maxRetries: 3 });
   }
 
   async reclaim(
@@ -95,102 +189,31 @@ class MirrorFolder implements Mirrors {
     const found: Garbage[] = [];
     for (const name of readdirSync(this.#dir)) {
       const path = join(this.#dir, name);
-      const isUnused = (): boolean => existsSync(path) && readLastUse(path) < before && !borrowed().has(resolve(path));
+      const isUnused = (): boolean =>
+        existsSync(path) && this.#lastUse(path) < before && !borrowed().has(resolve(path));
       const removeUnused = async (): Promise<Garbage[]> => {
         if (!isUnused()) return [];
-        const garbage = { kind: "mirror", name: basename(name, ".git"), bytes: await diskUsage(path) } as const;
-        return [await removeGarbage(mode, garbage, () => removeMirror(path))];
+        const remove = (): Promise<void> =>
+          name.endsWith(".git") ? this.#drop(path) : rm(path, { recursive: true, force: true });
+        return [
+          await removeGarbage(
+            mode,
+            { kind: "mirror", name: basename(name, ".git"), bytes: await diskUsage(path) },
+            remove,
+          ),
+        ];
       };
-      found.push(...(await this.#writes.run(path, removeUnused, signal)));
+      found.push(...(await this.#write(path, removeUnused, signal)));
     }
     return found;
   }
-
-  async #fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
-    const path = this.#getPath(source);
-    for (let round = 0; round < FETCH_ATTEMPTS; round += 1) {
-      const tip = await this.#readTip(source, signal);
-      const update = (): Promise<boolean> => this.#update(source, path, tip.baseSha, signal);
-      if (await this.#writes.run(path, update, signal)) return { path, ...tip };
-    }
-    throw new TaskFailure("repo_unreachable", {
-      detail: "The base branch moved each time that it was about to be fetched.",
-    });
-  }
-
-  /** Reads the tip of the base upstream, a few at a time per repository. */
-  async #readTip(source: MirrorSource, signal: AbortSignal) {
-    const { repo, auth, base } = source;
-    const pin = await resolvePin(repo, this.#trustedHosts, signal);
-    const ref = base === null ? "HEAD" : `refs/heads/${base}`;
-    const path = this.#getPath(source);
-    const queue = this.#reads.get(path) ?? new PQueue({ concurrency: READS_AT_ONCE });
-    this.#reads.set(path, queue);
-    const list = (): ReturnType<Git> =>
-      this.#git({ cwd: this.#dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, ref] });
-    const { text } = await untilBegun((begin, queued) => queue.add(begin, { signal: queued }), list, signal);
-    return parseTip(text, base);
-  }
-
-  /**
-   * @returns whether the mirror has the commit; the branch may have moved since its tip was read.
-   */
-  async #update({ repo, auth }: MirrorSource, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
-    await this.#create(path);
-    writeFileSync(join(path, USED), "");
-    if (await this.#hasCommit(path, sha)) return true;
-    removeStaleLocks(path);
-    const pin = await resolvePin(repo, this.#trustedHosts, signal);
-    // A pruned branch loses its name only: its objects stay for repositories that borrow them.
-    const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
-    await this.#git({ cwd: path, auth, pin, signal, args });
-    return await this.#hasCommit(path, sha);
-  }
-
-  /** Atomic: a folder under the final name is a complete repository. */
-  async #create(path: string): Promise<void> {
-    if (existsSync(path)) return;
-    const draft = `${path}.new`;
-    rmSync(draft, { recursive: true, force: true });
-    await this.#git({ cwd: this.#dir, args: ["init", "--quiet", "--bare", "--template=", draft] });
-    renameSync(draft, path);
-  }
-
-  async #hasCommit(path: string, sha: string): Promise<boolean> {
-    try {
-      await this.#git({ cwd: path, args: ["cat-file", "-e", `${sha}^{commit}`] });
-      return true;
-    } catch (error) {
-      if (error instanceof GitError) return false;
-      throw error;
-    }
-  }
-
-  #getPath({ userId, repo }: Pick<MirrorSource, "userId" | "repo">): string {
-    const name = createHash("sha256")
-      .update(`${userId}\n${repo.replace(/\.git$/, "")}`)
-      .digest("hex")
-      .slice(0, 32);
-    return join(this.#dir, `${name}.git`);
-  }
 }
 
-function readLastUse(path: string): number {
-  const mark = join(path, USED);
-  return statSync(existsSync(mark) ? mark : path).mtimeMs;
-}
-
-/** Renames a mirror first, so that a crash leaves no half mirror under its name. */
-async function removeMirror(path: string): Promise<void> {
-  if (!path.endsWith(".git")) return rm(path, { recursive: true, force: true });
-  const gone = `${path}.gone`;
-  rmSync(gone, { recursive: true, force: true });
-  renameSync(path, gone);
-  await rm(gone, { recursive: true, force: true, maxRetries: 3 });
-}
-
-/** Parses `ls-remote --symref`, whose pattern also matches longer names with the same end. */
-function parseTip(text: string, asked: string | null): { base: string; baseSha: string } {
+/**
+ * Parses the tip from the output of `ls-remote --symref`. Its pattern also matches longer ref names
+ * with the same suffix.
+ */
+function readTip(text: string, asked: string | null): { base: string; baseSha: string } {
   const lines = text.split("\n").map((line) => line.split("\t"));
   const ref = asked === null ? "HEAD" : `refs/heads/${asked}`;
   const baseSha = lines.find(([value = "", name]) => name === ref && /^[0-9a-f]{40,64}$/.test(value))?.[0];
@@ -198,6 +221,7 @@ function parseTip(text: string, asked: string | null): { base: string; baseSha: 
   const base = asked ?? target?.slice("ref: refs/heads/".length) ?? null;
   if (base !== null && baseSha !== undefined) return { base, baseSha };
   throw new TaskFailure("branch_not_found", {
-    detail: asked === null ? "The repository is empty, or has no default branch." : `It was looked for as "${asked}".`,
+    detail:
+      asked === null ? "The repository is empty, or has no default branch." : `The requested branch is "${asked}".`,
   });
 }

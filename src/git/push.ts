@@ -15,7 +15,11 @@ export interface PushRequest {
   readonly expect: string | null;
 }
 
-/** A branch that is gone is made again, whatever was expected: there is nothing to overwrite. */
+/**
+ * Pushes one commit with a lease; a no-op when the branch already points at it. A branch that no
+ * longer exists is created again regardless of `expect`: there is nothing to overwrite.
+ * @throws TaskFailure; the signal's reason when aborted.
+ */
 export async function push(
   git: Git,
   trustedHosts: readonly string[],
@@ -24,10 +28,10 @@ export async function push(
 ): Promise<void> {
   const { cwd, repo, auth, sha, branch, expect } = call;
   const ref = `refs/heads/${branch}`;
-  const ask = { cwd, auth, signal };
-  async function look(): Promise<string | null> {
+  const common = { cwd, auth, signal };
+  async function readTip(): Promise<string | null> {
     const { text } = await git({
-      ...ask,
+      ...common,
       pin: await resolvePin(repo, trustedHosts, signal),
       args: ["ls-remote", "--", repo, ref],
     });
@@ -35,7 +39,7 @@ export async function push(
     return lines.find(([, name]) => name === ref)?.[0] ?? null;
   }
   try {
-    const tip = await look();
+    const tip = await readTip();
     if (tip === sha) return;
     if (tip !== null && tip !== expect) {
       throw new TaskFailure("push_rejected", {
@@ -44,19 +48,20 @@ export async function push(
     }
     const lease = `--force-with-lease=${ref}:${tip ?? ""}`;
     await git({
-      ...ask,
+      ...common,
       pin: await resolvePin(repo, trustedHosts, signal),
       args: ["push", "--progress", "--no-verify", lease, "--", repo, `${sha}:${ref}`],
     }).catch(async (error: unknown) => {
-      // A push that a killed coordinator left behind may have won the race: what counts is that the
-      // commit is there.
-      if ((await look().catch(() => null)) !== sha) throw error;
+      // The push of a killed coordinator may still have run and won the race: the call succeeds if
+      // the branch points at the commit.
+      if ((await readTip().catch(() => null)) !== sha) throw error;
     });
   } catch (error) {
-    const meant = classifyPushError(error);
-    // A host that cannot be reached for a push is the push's failure, not the repository's.
-    throw meant instanceof TaskFailure && meant.code === "repo_unreachable"
-      ? new TaskFailure("remote_unreachable", { detail: meant.message, cause: meant })
-      : meant;
+    const failure = classifyPushError(error);
+    // `repo_unreachable` is a failure of the fetch; an unreachable host fails a push with its own
+    // code.
+    throw failure instanceof TaskFailure && failure.code === "repo_unreachable"
+      ? new TaskFailure("remote_unreachable", { detail: failure.message, cause: failure })
+      : failure;
   }
 }

@@ -1,4 +1,4 @@
-/** The Repos port on real git. */
+/** The `Repositories` port on real git. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { diskUsage } from "../core/lib/disk-usage.ts";
@@ -25,8 +25,8 @@ export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Re
   const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts);
   const tasks = openTaskRepositories(git, join(dir, "tasks"));
 
-  /** Where the two commits are to be compared. */
-  function between(taskId: string, base: string, head: string): string {
+  /** Validates both SHAs and returns the path of the task repository. */
+  function validateRange(taskId: string, base: string, head: string): string {
     if (!COMMIT.test(base) || !COMMIT.test(head))
       throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
     if (!tasks.exists(taskId))
@@ -49,8 +49,8 @@ export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Re
     has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),
-    diff: async (taskId, base, head) => await readDiff(git, between(taskId, base, head), base, head),
-    patch: async (taskId, base, head) => await readPatch(git, between(taskId, base, head), base, head, allBinary),
+    diff: async (taskId, base, head) => await readDiff(git, validateRange(taskId, base, head), base, head),
+    patch: async (taskId, base, head) => await readPatch(git, validateRange(taskId, base, head), base, head, allBinary),
     list: () => Promise.resolve(tasks.list()),
     size: (taskId) => diskUsage(tasks.path(taskId)),
     remove: tasks.remove,

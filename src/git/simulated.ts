@@ -6,24 +6,24 @@ import { createHash } from "node:crypto";
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
 import type { Diff, Repositories } from "../core/ports/repositories.ts";
 
-/** What goes wrong with a task's next calls. */
+/** Failure codes for the next calls of a task. */
 export interface SimulatedFault {
   readonly prepare?: FailureCode;
   readonly push?: FailureCode;
-  /** How many calls of each kind fail before one passes. */
+  /** Number of calls of each kind that fail before one succeeds. */
   readonly times: number;
 }
 
 export interface SimulatedRepositories extends Repositories {
-  /** What a worker's commit and push would do: a new commit on that ref of the task repository. */
+  /** Simulates a worker's commit and push: a new commit on that ref of the task repository. */
   commit(taskId: string, ref: string, content: string): Promise<string>;
-  /** The file of that name at the base of tasks on that repository; null takes it away. */
+  /** Sets the file at the base of every task on that repository; null removes it. */
   write(repo: string, path: string, text: string | null): void;
-  /** From now on that task's calls fail like this; a later fault replaces an earlier one. */
+  /** Sets the fault of a task; a later fault replaces an earlier one. */
   fail(taskId: string, fault: SimulatedFault): void;
   /**
-   * Branch tips of the simulated upstream, by `<repo>#<branch>`, with how often each was pushed.
-   * Delete one to take the branch away.
+   * Branch tips of the simulated upstream by `<repo>#<branch>`, with the number of pushes. Deleting
+   * an entry deletes the branch.
    */
   readonly upstream: Map<string, { readonly sha: string; readonly pushes: number }>;
 }
@@ -42,16 +42,16 @@ export function openSimulatedRepositories(): SimulatedRepositories {
   const reached = new Set<string>();
   const files = new Map<string, string>();
   const faults = new Map<string, { fault: SimulatedFault; left: { prepare: number; push: number } }>();
-  const refsOf = (taskId: string): ReadonlyMap<string, string> => tasks.get(taskId)?.refs ?? new Map();
+  const getRefs = (taskId: string): ReadonlyMap<string, string> => tasks.get(taskId)?.refs ?? new Map();
 
-  function make(taskId: string, repo: string, base: string): Repository {
+  function getOrCreate(taskId: string, repo: string, base: string): Repository {
     const made = tasks.get(taskId) ?? { repo, base, refs: new Map([[`refs/heads/${base}`, digest(repo, base)]]) };
     tasks.set(taskId, made);
     return made;
   }
 
-  /** Throws what the task's fault says about this kind of call, as often as it says. */
-  function stumble(taskId: string, kind: "prepare" | "push", signal: AbortSignal): void {
+  /** Throws the fault that is set for this kind of call, up to `times` times. */
+  function throwFault(taskId: string, kind: "prepare" | "push", signal: AbortSignal): void {
     signal.throwIfAborted();
     const known = faults.get(taskId);
     const code = known?.fault[kind];
@@ -71,26 +71,26 @@ export function openSimulatedRepositories(): SimulatedRepositories {
     },
     commit(taskId, ref, content) {
       const sha = digest(taskId, ref, content);
-      make(taskId, "", "main").refs.set(ref, sha).set(`commit ${sha}`, sha);
+      getOrCreate(taskId, "", "main").refs.set(ref, sha).set(`commit ${sha}`, sha);
       return Promise.resolve(sha);
     },
     async prepare({ taskId, userId, repo, base, parentTaskId }, signal) {
-      stumble(taskId, "prepare", signal);
+      throwFault(taskId, "prepare", signal);
       reached.add(`${userId}\n${repo}`);
-      const made = make(taskId, repo, base ?? "main");
-      if (parentTaskId !== null) for (const [name, sha] of refsOf(parentTaskId)) made.refs.set(`parent ${name}`, sha);
+      const made = getOrCreate(taskId, repo, base ?? "main");
+      if (parentTaskId !== null) for (const [name, sha] of getRefs(parentTaskId)) made.refs.set(`parent ${name}`, sha);
       return { base: made.base, baseSha: made.refs.get(`refs/heads/${made.base}`) ?? "" };
     },
     hasMirror: (userId, repo) => Promise.resolve(reached.has(`${userId}\n${repo}`)),
     path: (taskId) => `/simulated/${taskId}.git`,
-    resolve: (taskId, ref) => Promise.resolve(refsOf(taskId).get(ref) ?? null),
+    resolve: (taskId, ref) => Promise.resolve(getRefs(taskId).get(ref) ?? null),
     file(taskId, _sha, path) {
       const text = files.get(`${tasks.get(taskId)?.repo ?? ""} ${path}`);
       return Promise.resolve(text === undefined ? { kind: "absent" } : { kind: "text", text });
     },
-    has: (taskId, sha) => Promise.resolve([...refsOf(taskId).values()].includes(sha)),
+    has: (taskId, sha) => Promise.resolve([...getRefs(taskId).values()].includes(sha)),
     async push({ taskId, repo, branch, sha, expect }, signal) {
-      stumble(taskId, "push", signal);
+      throwFault(taskId, "push", signal);
       const name = `${repo}#${branch}`;
       const tip = upstream.get(name);
       if (tip?.sha === sha) return;

@@ -1,7 +1,7 @@
 /**
- * The repository that one task's workers see: bare, ours, with the mirror's objects borrowed
- * through `alternates` instead of copied. It is made under another name and renamed, so that a
- * crash leaves a whole one or none.
+ * One bare repository per task, which the task's workers access. It borrows the mirror's objects
+ * through `alternates` instead of a copy. It is created under another name and renamed, so that a
+ * crash leaves either a complete repository or none.
  */
 import {
   appendFileSync,
@@ -16,12 +16,13 @@ import {
 import { rm } from "node:fs/promises";
 import { dirname, join, relative, resolve as resolvePath } from "node:path";
 import type { FetchedMirror } from "./mirrors.ts";
-import { GitError, removeStaleLocks, type Git } from "./git-process.ts";
+import { GitError } from "../core/lib/git-error.ts";
+import { removeStaleLocks, type Git } from "./git-process.ts";
 
 export interface TaskRepositories {
   path(taskId: string): string;
   exists(taskId: string): boolean;
-  /** Makes it if it is not there; one that is there keeps its base. */
+  /** Creates the repository if it is absent; an existing one keeps its base. */
   make(
     taskId: string,
     fetched: FetchedMirror,
@@ -37,9 +38,9 @@ export interface TaskRepositories {
 
 const TASK_ID = /^task_[0-9a-z]{1,64}$/i;
 /**
- * What the repository itself says about what is pushed to it; the broker guards the refs before
- * that. New objects are checked; old history with known faults must still be usable, so what is
- * borrowed is not. Each push stays one pack, because git makes packs durable and loose objects not.
+ * Rules for pushes to the repository; the broker checks the ref updates first. New objects are
+ * checked; borrowed objects are not, so that old history with known faults stays usable. Each push
+ * stays one pack, because git syncs packs to disk but not loose objects.
  */
 const CONFIG = `[receive]
 	denyDeletes = true
@@ -62,7 +63,7 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
 
   function path(taskId: string): string {
-    if (!TASK_ID.test(taskId)) throw new Error("this is not the id of a task");
+    if (!TASK_ID.test(taskId)) throw new Error("invalid task id");
     return join(dir, `${taskId}.git`);
   }
   const exists = (taskId: string): boolean => existsSync(path(taskId));
@@ -97,8 +98,8 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
   }
 
   /**
-   * The parent's saved work, under names of its own; what the parent inherited comes along, a level
-   * deeper.
+   * Fetches the parent's saved work into `refs/slipway/parent/`; work that the parent inherited is
+   * nested one level deeper.
    */
   async function inherit(taskId: string, parentTaskId: string, signal: AbortSignal): Promise<void> {
     if (!exists(parentTaskId)) return;

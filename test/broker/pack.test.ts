@@ -15,7 +15,8 @@ import { serveGit } from "../../src/broker/git-http.ts";
 import { Unreachable } from "../../worker/workspace/workspace.ts";
 import { fetchPack } from "../../worker/connection/pack.ts";
 import { git } from "../support/repository.ts";
-import { git as workerGit, GitError } from "../../worker/workspace/git.ts";
+import { GitError } from "../../src/core/lib/git-error.ts";
+import { git as workerGit } from "../../worker/workspace/git.ts";
 
 const never = new AbortController().signal;
 

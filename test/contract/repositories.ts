@@ -1,4 +1,4 @@
-/** What every Repos adapter promises. The adapter brings an upstream of its own. */
+/** The contract of every `Repositories` adapter. Each adapter provides its own upstream. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { TaskFailure } from "../../src/core/failure.ts";
 import { checkpointRef, WORK_REF, type GitAuth, type Repositories } from "../../src/core/ports/repositories.ts";
@@ -7,11 +7,11 @@ export interface RepoBench {
   readonly repos: Repositories;
   readonly repo: string;
   readonly auth: GitAuth | null;
-  /** What a worker does: a commit on the ref of the task repository. */
+  /** Creates a commit on the ref of the task repository, as a worker does. */
   commit(taskId: string, ref: string, content: string): Promise<string>;
-  /** Where the upstream branch points, or null. */
+  /** SHA of the upstream branch, or null. */
   tip(branch: string): Promise<string | null>;
-  /** Takes the upstream branch away, as somebody else would. */
+  /** Deletes the upstream branch, as another client would. */
   drop(branch: string): Promise<void>;
   close(): Promise<void>;
 }
@@ -47,7 +47,7 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       expect(await bench.repos.list()).toEqual([ID]);
     });
 
-    it("a repository is known to whoever reached it", async () => {
+    it("a mirror exists only for the user who fetched it", async () => {
       expect(await bench.repos.hasMirror("user_a", bench.repo)).toBe(false);
       await prepare();
       expect(await bench.repos.hasMirror("user_a", bench.repo)).toBe(true);
@@ -55,14 +55,14 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       expect(await bench.repos.hasMirror("user_a", `${bench.repo}2`)).toBe(false);
     });
 
-    it("six at once on one repository are fine", async () => {
+    it("six concurrent prepares of one repository succeed", async () => {
       const made = await Promise.all(
         ["task_1", "task_2", "task_3", "task_4", "task_5", "task_6"].map((id) => prepare(id)),
       );
-      expect(new Set(made.map((one) => one.baseSha)).size).toBe(1);
+      expect(new Set(made.map(({ baseSha }) => baseSha)).size).toBe(1);
     });
 
-    it("what a worker pushed is resolved, had, and survives another prepare", async () => {
+    it("a commit that a worker pushed can be resolved and survives another prepare", async () => {
       await prepare();
       expect(await bench.repos.resolve(ID, WORK_REF)).toBeNull();
       const sha = await bench.commit(ID, WORK_REF, "one");
@@ -73,7 +73,7 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       expect(await bench.repos.has("task_unknown", sha)).toBe(false);
     });
 
-    it("[W5] pushes by SHA, twice is once, and the lease holds", async () => {
+    it("[W5] a push by SHA is idempotent and enforces the lease", async () => {
       await prepare();
       const sha = await bench.commit(ID, WORK_REF, "one");
       await push(ID, sha, null);
@@ -85,7 +85,7 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       expect(await bench.tip("slipway/x")).toBe(sha);
       await push(ID, other, sha);
       expect(await bench.tip("slipway/x")).toBe(other);
-      // A branch that went with its pull request is made again.
+      // A branch that was deleted with its pull request is created again.
       await bench.drop("slipway/x");
       await push(ID, sha, other);
       expect(await bench.tip("slipway/x")).toBe(sha);
@@ -98,7 +98,7 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       await prepare("task_b2", ID);
       expect(await bench.repos.has("task_b2", work)).toBe(true);
       expect(await bench.repos.has("task_b2", half)).toBe(true);
-      // What the child itself has done is another matter.
+      // The child's own work ref does not exist yet.
       expect(await bench.repos.resolve("task_b2", WORK_REF)).toBeNull();
       await prepare("task_c3", "task_b2");
       expect(await bench.repos.has("task_c3", work)).toBe(true);
@@ -106,7 +106,7 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       expect(await bench.tip("slipway/x")).toBe(work);
     });
 
-    it("a repository that was made before keeps its base", async () => {
+    it("an existing repository keeps its base", async () => {
       const first = await prepare();
       const again = {
         taskId: ID,
@@ -119,7 +119,7 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       expect(await bench.repos.prepare(again, signal)).toEqual(first);
     });
 
-    it("who is cancelled before it begins gets nothing", async () => {
+    it("a prepare that is cancelled before it starts creates nothing", async () => {
       const task = { taskId: ID, userId: "user_a", repo: bench.repo, auth: bench.auth };
       await expect(
         bench.repos.prepare({ ...task, base: null, parentTaskId: null }, AbortSignal.abort()),

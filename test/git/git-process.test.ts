@@ -1,4 +1,4 @@
-/** How the coordinator runs git: what gets in, what gets out, what stays behind. */
+/** The coordinator's git runner: environment, credentials, output limits and stale files. */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { openMirrors } from "../../src/git/mirrors.ts";
-import { GitError, openGit, removeStaleLocks, type Git } from "../../src/git/git-process.ts";
+import { GitError } from "../../src/core/lib/git-error.ts";
+import { openGit, removeStaleLocks, type Git } from "../../src/git/git-process.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
 import type { GitAuth } from "../../src/core/ports/repositories.ts";
 
@@ -28,7 +29,7 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-const said = (work: Promise<unknown>): Promise<string> =>
+const getOutput = (work: Promise<unknown>): Promise<string> =>
   work.then(
     () => "no error",
     (error: unknown) => (error instanceof GitError ? error.output : String(error)),
@@ -50,10 +51,10 @@ function holders(): { pid: number; name: string; args: string }[] {
 }
 
 describe.runIf(process.platform === "linux")("[S1] the credential", () => {
-  it("is held by git's own processes while they run, and by none afterwards", async () => {
+  it("exists only in git processes while they run, and in no process afterwards", async () => {
     server.refuse("app", { hang: true });
     const cancel = new AbortController();
-    const slow = said(git({ cwd: dir, auth: AUTH, signal: cancel.signal, args: ["ls-remote", "--", url] }));
+    const slow = getOutput(git({ cwd: dir, auth: AUTH, signal: cancel.signal, args: ["ls-remote", "--", url] }));
     for (let i = 0; i < 1_000 && !holders().some(({ name }) => name.startsWith("git-remote")); i += 1) await delay(20);
     const during = holders();
     expect(during.map(({ name }) => name)).toContain("git-remote-http");
@@ -66,23 +67,23 @@ describe.runIf(process.platform === "linux")("[S1] the credential", () => {
     expect(holders()).toEqual([]);
   });
 
-  it("is taken out of what the upstream says", async () => {
+  it("is redacted from the output of the upstream", async () => {
     const echo = [TOKEN, encodeURIComponent(TOKEN), Buffer.from(`robot:${TOKEN}`).toString("base64")];
     server.refuse("app", { status: 403, text: echo.join(" ") });
-    const words = await said(git({ cwd: dir, auth: AUTH, args: ["ls-remote", "--", url] }));
-    expect(words).toContain("*** *** ***");
-    expect(words).toContain("error: 403");
-    for (const form of echo) expect(words).not.toContain(form);
+    const output = await getOutput(git({ cwd: dir, auth: AUTH, args: ["ls-remote", "--", url] }));
+    expect(output).toContain("*** *** ***");
+    expect(output).toContain("error: 403");
+    for (const form of echo) expect(output).not.toContain(form);
   });
 
-  it("is not in the helper, which only its owner may read", () => {
+  it("is not in the askpass helper, which only its owner can read", () => {
     expect(statSync(join(dir, "askpass.sh")).mode & 0o077).toBe(0);
     expect(readFileSync(join(dir, "askpass.sh"), "utf8")).not.toContain(TOKEN);
   });
 });
 
 describe("the environment", () => {
-  it("[S6] is closed: nothing of the server's own environment or home reaches git", async () => {
+  it("[S6] does not contain the server's environment variables or home folder", async () => {
     const home = join(dir, "home");
     mkdirSync(home);
     writeFileSync(join(home, ".gitconfig"), '[url "http://127.0.0.1:1/"]\n\tinsteadOf = http\n');
@@ -109,7 +110,7 @@ describe("the environment", () => {
     }
   });
 
-  it("[S6] speaks http and https only, and reads local repositories only when told so", async () => {
+  it("[S6] allows http and https only, and local repositories only with the `local` option", async () => {
     const path = join(server.root, "app.git");
     for (const source of [
       `file://${path}`,
@@ -118,25 +119,25 @@ describe("the environment", () => {
       "ssh://127.0.0.1/x",
       "git://127.0.0.1/x",
     ]) {
-      expect(await said(git({ cwd: dir, args: ["ls-remote", "--", source] })), source).toMatch(/not allowed/);
+      expect(await getOutput(git({ cwd: dir, args: ["ls-remote", "--", source] })), source).toMatch(/not allowed/);
     }
     expect(readdirSync(dir)).not.toContain("ran");
     expect((await git({ cwd: dir, local: true, args: ["ls-remote", "--", path, "HEAD"] })).text).toContain("HEAD");
-    expect(await said(git({ cwd: dir, local: true, args: ["ls-remote", "--", url] }))).toMatch(/not allowed/);
+    expect(await getOutput(git({ cwd: dir, local: true, args: ["ls-remote", "--", url] }))).toMatch(/not allowed/);
   });
 
-  it("[S6] is pinned to the address that was judged, whatever the name says", async () => {
+  it("[S6] connects to the pinned address, not to the address in DNS", async () => {
     const { port } = new URL(url);
     const named = url.replace("127.0.0.1", "upstream.example.com");
-    expect(await said(git({ cwd: dir, args: ["ls-remote", "--", named] }))).toMatch(/could not resolve/i);
+    expect(await getOutput(git({ cwd: dir, args: ["ls-remote", "--", named] }))).toMatch(/could not resolve/i);
     const pin = `upstream.example.com:${port}:127.0.0.1`;
     expect((await git({ cwd: dir, pin, args: ["ls-remote", "--", named, "HEAD"] })).text).toContain("HEAD");
     // The other way round: a name that resolves to the server is not connected to when the pin says
     // otherwise.
     const away = url.replace("127.0.0.1", "localhost");
-    expect(await said(git({ cwd: dir, pin: `localhost:${port}:127.0.0.2`, args: ["ls-remote", "--", away] }))).not.toBe(
-      "no error",
-    );
+    expect(
+      await getOutput(git({ cwd: dir, pin: `localhost:${port}:127.0.0.2`, args: ["ls-remote", "--", away] })),
+    ).not.toBe("no error");
   });
 
   it("[S6] a redirect is not followed", async () => {
@@ -146,13 +147,13 @@ describe("the environment", () => {
       headers: { location: `${server.url}/other.git/info/refs?service=git-upload-pack` },
     });
     server.createRepo("other");
-    expect(await said(git({ cwd: dir, args: ["ls-remote", "--", url] }))).toMatch(/error: 302/);
+    expect(await getOutput(git({ cwd: dir, args: ["ls-remote", "--", url] }))).toMatch(/error: 302/);
     expect(server.requests.filter(({ path }) => path.startsWith("/other"))).toEqual([]);
   });
 });
 
 describe("the output", () => {
-  it("is cut where the caller says, and git is stopped there", async () => {
+  it("is truncated at the limit of the caller, and git stops", async () => {
     const bare = join(server.root, "app.git");
     server.commit("app", "main", { "big.txt": "0123456789\n".repeat(300_000) });
     const cut = await git({ cwd: bare, args: ["show", "HEAD:big.txt"], maxBytes: 1_000 });
@@ -161,10 +162,12 @@ describe("the output", () => {
     expect([whole.bytes.length, whole.truncated]).toEqual([3_300_000, false]);
     for (let i = 0; i < 6; i += 1)
       server.commit("app", "main", { "big.txt": "0123456789\n".repeat(300_000 * (i + 1)) });
-    expect(await said(git({ cwd: bare, args: ["show", "HEAD:big.txt"] }))).toContain("git said too much");
+    expect(await getOutput(git({ cwd: bare, args: ["show", "HEAD:big.txt"] }))).toContain(
+      "git exceeded the output limit",
+    );
   });
 
-  it("an aborted call does not begin", async () => {
+  it("an aborted call does not start git", async () => {
     await expect(git({ cwd: dir, signal: AbortSignal.abort(), args: ["ls-remote", "--", url] })).rejects.toThrow(
       "aborted",
     );
@@ -172,10 +175,10 @@ describe("the output", () => {
   });
 });
 
-describe("[D2] what a killed git leaves", () => {
-  it("does not stop the next one", async () => {
+describe("[D2] stale locks of a killed git", () => {
+  it("do not block the next call after their removal", async () => {
     const bare = join(server.root, "app.git");
-    const update = (): Promise<string> => said(git({ cwd: bare, args: ["update-ref", "refs/heads/x", "HEAD"] }));
+    const update = (): Promise<string> => getOutput(git({ cwd: bare, args: ["update-ref", "refs/heads/x", "HEAD"] }));
     for (const path of ["refs/heads/x.lock", "packed-refs.lock", "HEAD.lock", "objects/pack/tmp_pack_abc"])
       writeFileSync(join(bare, path), "");
     mkdirSync(join(bare, "objects/tmp_objdir-incoming-abc/pack"), { recursive: true });
@@ -192,7 +195,7 @@ describe("mirrors", () => {
   const signal = new AbortController().signal;
   const source = (base: string | null) => ({ userId: "user_a", repo: url, auth: null, base });
 
-  it("follow a branch that moves between the look and the fetch", async () => {
+  it("retry when a branch moves between ls-remote and the fetch", async () => {
     let moves = 1;
     const move = (): void => {
       if (moves > 0)
@@ -217,7 +220,7 @@ describe("mirrors", () => {
     await expect(mirrors.fetch(source(null), signal)).rejects.toMatchObject({ code: "repo_unreachable" });
   });
 
-  it("find the branch that is meant among those that end alike", async () => {
+  it("select the exact branch among refs with the same suffix", async () => {
     const wanted = server.git("app", "rev-parse", "refs/heads/main");
     server.git(
       "app",
@@ -229,7 +232,7 @@ describe("mirrors", () => {
     expect(await mirrors.fetch(source("main"), signal)).toMatchObject({ base: "main", baseSha: wanted });
   });
 
-  it("let those go who are cancelled while others are served, one at a time", async () => {
+  it("reject a cancelled waiting fetch at once and run the others one at a time", async () => {
     let release: () => void = () => undefined;
     const released = new Promise<void>((resolve) => (release = resolve));
     let running = 0;

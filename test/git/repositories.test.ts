@@ -138,7 +138,7 @@ const forms = (token: string): string[] => [
 ];
 
 describe("the simulated adapter", () => {
-  it("fails as it was told, as often as it was told", async () => {
+  it("fails with the configured code, the configured number of times", async () => {
     const repos = openSimulatedRepositories();
     const task = { taskId: "task_a1", userId: "u", repo: "https://git.example.com/team/app", auth: null };
     const make = () => codeOf(repos.prepare({ ...task, base: null, parentTaskId: null }, signal));
@@ -153,7 +153,7 @@ describe("the simulated adapter", () => {
 });
 
 describe("fetching", () => {
-  it("tells a refused credential, a missing repository, a missing branch and a dead host apart", async () => {
+  it("a refused credential, a missing repository, a missing branch and an unreachable host have separate codes", async () => {
     const { url, server } = await open({ auth: { username: "robot", password: TOKEN } });
     expect(await codeOf(prepare(null))).toBe("repo_auth");
     expect(await codeOf(prepare({ username: "robot", token: "wrong" }))).toBe("repo_auth");
@@ -169,13 +169,13 @@ describe("fetching", () => {
     expect(await codeOf(prepare(AUTH))).toBe("repo_unreachable");
   });
 
-  it("an empty repository has no branch to start from", async () => {
+  it("an empty repository fails with branch_not_found", async () => {
     const { server } = await open();
     execFileSync("git", ["init", "-q", "--bare", join(server.root, "empty.git")], { env: ENV });
     expect(await codeOf(prepare(null, { repo: `${server.url}/empty.git` }))).toBe("branch_not_found");
   });
 
-  it("the second task on a repository transfers nothing that is there", async () => {
+  it("the second task on a repository does not transfer existing objects again", async () => {
     const { server, repos } = await open();
     server.commit("app", "main", { "large.bin": randomBytes(500_000).toString("hex") });
     const posts = (): number =>
@@ -194,7 +194,7 @@ describe("fetching", () => {
     expect(readFileSync(join(objects, "info/alternates"), "utf8")).toMatch(/mirrors/);
   });
 
-  it("a branch that vanishes upstream does not break a task that stands on it", async () => {
+  it("a deletion of the upstream branch does not break a task that is based on it", async () => {
     const { server, repos } = await open();
     const sha = server.commit("app", "feature", { "b.txt": "two" });
     const made = await prepare(null, { base: "feature" });
@@ -206,7 +206,7 @@ describe("fetching", () => {
     expect(await repos.has("task_a1", sha)).toBe(true);
   });
 
-  it("a mirror goes when nobody has used it for long and nobody borrows from it, and the next task makes it again", async () => {
+  it("an old mirror that no task repository borrows from is removed, and the next task creates it again", async () => {
     const { repos, dir, url } = await open();
     const signal = new AbortController().signal;
     const first = await prepare();
@@ -230,7 +230,7 @@ describe("fetching", () => {
     expect(await repos.size("task_gone")).toBe(0);
   });
 
-  it("[D2] a prepare that was killed in its middle is taken up again", async () => {
+  it("[D2] a prepare that was killed midway can be repeated", async () => {
     const { repos, dir } = await open();
     const first = await prepare();
     const sha = commitInto(repos.path("task_a1"), WORK_REF, { "work.txt": "kept" });
@@ -250,7 +250,7 @@ describe("fetching", () => {
     expect((await repos.list()).toSorted()).toEqual(["task_a1", "task_b2"]);
   });
 
-  it("a hanging host is let go of when the task is cancelled", async () => {
+  it("a cancelled task closes the connection to a host that does not answer", async () => {
     const { server, repos, url } = await open();
     server.refuse("app", { hang: true });
     const cancel = new AbortController();
@@ -275,7 +275,7 @@ describe("pushing", () => {
     return { server, sha: commitInto(repos.path("task_a1"), WORK_REF, { "work.txt": "done" }) };
   }
 
-  it("tells the refusals of the upstream apart", async () => {
+  it("each refusal of the upstream has its own code", async () => {
     const { server, sha } = await withWork();
     server.refuse("app", { status: 403, on: "push" });
     expect(await codeOf(push(null, sha))).toBe("push_auth");
@@ -296,7 +296,7 @@ describe("pushing", () => {
     expect(await codeOf(push(null, sha, "later"))).toBe("remote_unreachable");
   });
 
-  it("[W5] a push that lost to its own double, which a killed coordinator left behind, counts: the commit is there", async () => {
+  it("[W5] a push that loses the race to the same push of a killed coordinator succeeds: the branch has the commit", async () => {
     const { server, sha } = await withWork();
     server.hook("app", "update", 'git update-ref "$1" "$3"');
     await push(null, sha);
@@ -305,13 +305,13 @@ describe("pushing", () => {
     expect(await codeOf(push(null, sha, "other"))).not.toBe("no failure");
   });
 
-  it("a read-only credential is push_auth, a wrong one too", async () => {
+  it("a read-only credential and a wrong credential fail with push_auth", async () => {
     const { sha } = await withWork({ auth: { username: "robot", password: TOKEN, readOnly: true } }, AUTH);
     expect(await codeOf(push(AUTH, sha))).toBe("push_auth");
     expect(await codeOf(push({ username: "robot", token: "wrong" }, sha))).toBe("push_auth");
   });
 
-  it("[S1] the credential is nowhere on disk, in no command line, and in no evidence", async () => {
+  it("[S1] the credential is not on disk, in a command line or in evidence", async () => {
     const { server, sha } = await withWork({ auth: { username: "robot", password: TOKEN } }, AUTH);
     const dir = rig?.dir ?? "";
     server.refuse("app", { hang: true, on: "push" });
@@ -331,20 +331,20 @@ describe("pushing", () => {
     await slow;
     server.refuse("app", null);
     await push(AUTH, sha);
-    const said = await push({ username: "robot", token: "wrong-T0ken" }, sha, "other").catch(
+    const failure = await push({ username: "robot", token: "wrong-T0ken" }, sha, "other").catch(
       (error: unknown) => JSON.stringify(error) + String((error as { evidence?: string }).evidence),
     );
     for (const form of forms(TOKEN)) {
       expect(commands).not.toContain(form);
       for (const file of everyFile(dir)) expect(readFileSync(file).includes(form), file).toBe(false);
     }
-    for (const form of forms("wrong-T0ken")) expect(String(said)).not.toContain(form);
+    for (const form of forms("wrong-T0ken")) expect(String(failure)).not.toContain(form);
     expect(statSync(join(dir, "askpass.sh")).mode & 0o077).toBe(0);
   });
 });
 
 describe("diffs", () => {
-  it("of a task whose repository is gone, or between names that are no commits, are refused in words", async () => {
+  it("a removed task repository and names that are not commit SHAs are rejected with a reason", async () => {
     const { repos } = await open();
     const { baseSha } = await prepare();
     await expect(repos.diff("task_gone", baseSha, baseSha)).rejects.toMatchObject({ code: "expired" });
@@ -356,7 +356,7 @@ describe("diffs", () => {
     expect(() => repos.path("../etc")).toThrow();
   });
 
-  it("lists every kind of change, with odd names, and gives a patch that applies", async () => {
+  it("lists every kind of change, including unusual file names, and returns a patch that applies", async () => {
     const { server, repos } = await open();
     server.commit("app", "main", { "old name.txt": "a\nb\nc\nd\ne\n", "gone.txt": "x\n", "bin.dat": "\0\x01\x02" });
     const { baseSha } = await prepare();
@@ -404,7 +404,7 @@ describe("diffs", () => {
     rmSync(work, { recursive: true, force: true });
   });
 
-  it("a huge change is cut and says so", async () => {
+  it("a large change is truncated and marked as truncated", async () => {
     const { repos } = await open();
     const { baseSha } = await prepare();
     const sha = commitInto(repos.path("task_a1"), WORK_REF, {
@@ -433,7 +433,7 @@ describe("[S6] where a name points", () => {
       typeof resolvePin
     >[3];
 
-  it("pins git to what was judged, and refuses a name with any private address", async () => {
+  it("pins git to the checked addresses, and rejects a name with any private address", async () => {
     expect(await resolvePin("https://git.example.com/a/b", [], signal, answer("93.184.215.14"))).toBe(
       "git.example.com:443:93.184.215.14",
     );
@@ -447,7 +447,7 @@ describe("[S6] where a name points", () => {
     expect(await resolvePin("http://127.0.0.1:99/a", ["127.0.0.1:99"], signal)).toBeNull();
   });
 
-  it("knows the private ranges", () => {
+  it("recognises the private ranges", () => {
     for (const address of [
       "127.0.0.1",
       "10.1.2.3",

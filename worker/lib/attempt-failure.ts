@@ -3,8 +3,8 @@ import type { AttemptFailure, AttemptStage } from "../../machines/attempt.ts";
 import { errorMessage } from "../../src/core/error.ts";
 import { TaskFailure } from "../../src/core/failure.ts";
 import { isDiskFullMessage } from "../../src/core/lib/disk-full.ts";
+import { GitError } from "../../src/core/lib/git-error.ts";
 import { AgentFailure } from "../agents/agent.ts";
-import { GitError } from "../workspace/git.ts";
 import { Unreachable } from "../workspace/workspace.ts";
 
 function isDiskFull(thrown: unknown, evidence: string | null): boolean {

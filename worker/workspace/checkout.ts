@@ -1,12 +1,11 @@
 /**
  * The workspace as a git checkout.
  *
- * K1 A checkpoint is made through an index of its own: what the agent has staged, committed or left
- *    lying is not touched.
- * K2 Checkpoint commits never become part of the work's history: who goes on from one gets its
- *    files back as uncommitted changes on its parent.
- * K3 Pushes go to `workRef` and `checkpointRef` only, to the broker's address, whatever remotes the
- *    agent has set up.
+ * K1 A checkpoint uses a separate index: the agent's index, commits and files do not change.
+ * K2 Checkpoint commits never become part of the work's history: an attempt that resumes from one
+ *    gets its files as uncommitted changes on the parent commit.
+ * K3 Pushes go to `workRef` and `checkpointRef` only, to the broker's address, regardless of the
+ *    remotes that the agent configures.
  */
 import {
   appendFileSync,
@@ -22,13 +21,14 @@ import { join, relative } from "node:path";
 import { isDiskFullMessage } from "../../src/core/lib/disk-full.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { sanitize, truncate } from "../lib/text.ts";
-import { git, GitError, gitPlumbing, type GitOptions } from "./git.ts";
+import { GitError } from "../../src/core/lib/git-error.ts";
+import { git, gitPlumbing, type GitOptions } from "./git.ts";
 import { fetchPack } from "../connection/pack.ts";
 import { Unreachable, type SavedWork, type Workspace } from "./workspace.ts";
 
 const BRANCH = "slipway/work";
 const AUTHOR = { name: "Slipway", email: "agent@slipway.invalid" };
-/** Of commit messages, characters: hosts and pages choke on more. */
+/** Limits of commit messages, characters: hosts and web pages fail on longer ones. */
 const TITLE_LIMIT = 500;
 const MESSAGE_LIMIT = 16_384;
 /** Marks checkpoint commits (K2). */
@@ -37,14 +37,14 @@ const CHECKPOINT_MESSAGE = "slipway: checkpoint, not part of the work";
 const NOTE = "checkout";
 
 /**
- * `fresh`: an empty repository was made there just now. `found`: another life of a worker was here;
- * what it left is as it was.
+ * `fresh`: this process created an empty repository. `found`: files of an earlier worker process
+ * exist and are unchanged, or the preparation failed.
  */
 export type PreparedRepository = "fresh" | "found";
 
 /**
- * What can be done for a checkout before it is known what of. Never rejects: whoever needs a
- * repository that could not be made makes one himself, and learns why not.
+ * Creates the repository before the task is known. Never rejects: after a failure `open` repeats
+ * the work and reports the error.
  */
 export async function prepareRepository(root: string, stateDir: string): Promise<PreparedRepository> {
   try {
@@ -69,9 +69,9 @@ export interface CheckoutOptions {
   readonly root: string;
   /** A folder of ours for indexes and notes. */
   readonly stateDir: string;
-  /** The repository at `root`, which may still be in the making. Absent: `open` makes it. */
+  /** The pending or finished repository at `root`. If absent, `open` creates it. */
   readonly repository?: Promise<PreparedRepository>;
-  /** Where the task repository is served, and the header that opens it. */
+  /** Address of the task repository, and the Authorization header for it. */
   readonly url: string;
   readonly authorization: string;
 }
@@ -92,9 +92,9 @@ export class Checkout implements Workspace {
   async open(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
     this.#spec = spec;
     const note = join(this.#options.stateDir, NOTE);
-    const mine = `${spec.taskId} ${spec.attempt}`;
+    const attemptKey = `${spec.taskId} ${spec.attempt}`;
     const prepared = (await this.#options.repository) ?? "found";
-    if (existsSync(note) && readFileSync(note, "utf8") === mine && existsSync(join(this.root, ".git"))) return;
+    if (existsSync(note) && readFileSync(note, "utf8") === attemptKey && existsSync(join(this.root, ".git"))) return;
     if (prepared === "found") {
       mkdirSync(this.root, { recursive: true });
       rmSync(join(this.root, ".git"), { recursive: true, force: true });
@@ -102,11 +102,11 @@ export class Checkout implements Workspace {
     }
     await this.#fetch(spec, signal);
     await Promise.all([this.#nameBase(spec, signal), this.#restore(spec, signal)]);
-    writeFileSync(note, mine);
+    writeFileSync(note, attemptKey);
   }
 
   async checkpoint(signal: AbortSignal): Promise<SavedWork> {
-    const spec = this.#opened();
+    const spec = this.#requireSpec();
     const [head, tree] = [await this.#plumbing(["rev-parse", "HEAD"], { signal }), await this.#writeTree(signal)];
     const key = `${head} ${tree}`;
     if (key !== this.#lastTree) {
@@ -135,7 +135,7 @@ export class Checkout implements Workspace {
   }
 
   async finalCommit(title: string, signal: AbortSignal): Promise<string> {
-    const spec = this.#opened();
+    const spec = this.#requireSpec();
     await this.commit(truncate(sanitize(title), TITLE_LIMIT), signal);
     const head = await this.#plumbing(["rev-parse", "HEAD"], { signal });
     if (head === spec.baseSha) return head;
@@ -143,7 +143,7 @@ export class Checkout implements Workspace {
     return head;
   }
 
-  #opened(): WorkerSpec {
+  #requireSpec(): WorkerSpec {
     if (this.#spec === null) throw new Error("the workspace is not open");
     return this.#spec;
   }
@@ -170,17 +170,18 @@ export class Checkout implements Workspace {
     }
   }
 
-  /** As a clone would. */
+  /** Creates the remote-tracking ref that a clone creates. */
   async #nameBase(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
     await this.#plumbing(["update-ref", `refs/remotes/origin/${spec.base}`, spec.baseSha], { signal });
   }
 
   async #restore(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
     const sha = spec.resume?.sha ?? spec.baseSha;
-    const spared = [".git", this.#inside()?.split("/")[0]];
+    const spared = [".git", this.#stateDirInRoot()?.split("/")[0]];
     const empty = readdirSync(this.root).every((name) => spared.includes(name));
     await this.#git(["checkout", "--quiet", "--force", "-B", BRANCH, sha], { signal });
-    if (!empty) await this.#git(["clean", "--quiet", "-ffdx", "-e", `/${this.#inside() ?? ".git"}`], { signal });
+    if (!empty)
+      await this.#git(["clean", "--quiet", "-ffdx", "-e", `/${this.#stateDirInRoot() ?? ".git"}`], { signal });
     if (sha === spec.baseSha) return;
     const message = await this.#plumbing(["log", "-1", "--no-show-signature", "--format=%s", sha], { signal });
     if (message !== CHECKPOINT_MESSAGE) return;
@@ -189,19 +190,19 @@ export class Checkout implements Workspace {
   }
 
   #hideOwnFiles(): void {
-    const inside = this.#inside();
+    const inside = this.#stateDirInRoot();
     if (inside === null) return;
     mkdirSync(join(this.root, ".git", "info"), { recursive: true });
     writeFileSync(join(this.root, ".git", "info", "exclude"), `/${inside}/\n`);
   }
 
-  /** Our own folder's path below the root, when it lies there. */
-  #inside(): string | null {
+  /** Path of the state folder below the root; null when it is outside. */
+  #stateDirInRoot(): string | null {
     const path = relative(this.root, this.#options.stateDir);
     return path === "" || path.startsWith("..") ? null : path;
   }
 
-  /** The tree of everything that is not ignored, by way of an index of our own (K1). */
+  /** The tree of everything that is not ignored, through a separate index (K1). */
   async #writeTree(signal: AbortSignal): Promise<string> {
     const indexFile = join(this.#options.stateDir, "checkpoint-index");
     const own = join(this.root, ".git", "index");
@@ -221,7 +222,7 @@ export class Checkout implements Workspace {
 
   /**
    * Files that git cannot add (unreadable, a nested repository without a commit) are left out; the
-   * rest is added. On a full disk nothing is.
+   * rest is added. A full disk rejects.
    */
   async #addAll(options: Omit<GitOptions, "cwd">): Promise<void> {
     try {

@@ -1,36 +1,27 @@
 /**
- * Runs git for the harness, in a tree that the agent may have prepared against us.
+ * Runs git for the harness in an untrusted tree: the agent may have written its configuration.
  *
- * G1 No hook, file-system monitor, signature or prompt of the tree's making is ever run or waited
- *    for.
+ * G1 Hooks, file-system monitors, commit signatures and prompts that the tree configures do not
+ *    run.
  * G2 The attempt's token goes through the environment of the git process that talks to the broker,
  *    never through arguments or files.
  */
-import { spawn } from "node:child_process";
 import { dirname } from "node:path";
-import { pipeline, type Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import type { SimpleGitOptions } from "simple-git";
-
-export class GitError extends Error {
-  readonly output: string;
-
-  constructor(args: readonly string[], reason: string, output: string) {
-    super(`git ${args[0] ?? ""} ${reason}`);
-    this.name = "GitError";
-    this.output = output;
-  }
-}
+import { GitError } from "../../src/core/lib/git-error.ts";
+import { runProcessGroup } from "../../src/core/lib/process-group.ts";
 
 export interface GitOptions {
   readonly cwd: string;
-  /** Another index than the checkout's own. */
+  /** Replaces the checkout's index. */
   readonly indexFile?: string;
   /** The value of an Authorization header. */
   readonly authorization?: string;
-  /** Of a stream that breaks git sees the end. */
+  /** Standard input. A stream that breaks ends the input. */
   readonly input?: string | Readable;
   readonly signal?: AbortSignal;
-  /** Killed after this; 10 minutes unless told. */
+  /** Time limit, ms; 10 minutes by default. */
   readonly timeoutMs?: number;
 }
 
@@ -75,55 +66,37 @@ function environment(options: GitOptions): NodeJS.ProcessEnv {
 }
 
 /**
- * Standard output without the last line end. Rejects with a GitError that holds what git said, or
- * with the signal's reason.
+ * Returns standard output without the last line end.
+ * @throws GitError with the end of git's output; the signal's reason when aborted.
  */
 export async function git(args: readonly string[], options: GitOptions): Promise<string> {
-  options.signal?.throwIfAborted();
-  return await new Promise((resolve, reject) => {
-    const child = spawn("git", args, {
-      cwd: options.cwd,
-      env: environment(options),
-      detached: true,
-      stdio: ["pipe", "pipe", "pipe"],
-    });
-    let [out, err, over] = ["", "", ""];
-    const stop = (why: string): void => {
-      over ||= why;
-      if (child.pid === undefined) return;
-      try {
-        process.kill(-child.pid, "SIGKILL");
-      } catch {
-        // gone already
-      }
-    };
-    const abort = (): void => stop("aborted");
-    const timer = setTimeout(() => stop("timed out"), options.timeoutMs ?? TIMEOUT_MS);
-    options.signal?.addEventListener("abort", abort, { once: true });
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      out += text;
-      if (out.length > OUTPUT_LIMIT) stop("said too much");
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      err = (err + text).slice(-8_000);
-    });
-    child.stdin.on("error", () => {});
-    if (typeof options.input === "object") pipeline(options.input, child.stdin, () => {});
-    else child.stdin.end(options.input ?? "");
-    const end = (settle: () => void): void => {
-      clearTimeout(timer);
-      options.signal?.removeEventListener("abort", abort);
-      settle();
-    };
-    child.on("error", (error) => end(() => reject(error)));
-    child.on("close", (code, killedBy) =>
-      end(() => {
-        if (options.signal?.aborted) return reject(options.signal.reason as Error);
-        if (code === 0 && over === "") return resolve(out.replace(/\n$/, ""));
-        reject(new GitError(args, over || `ended with ${code ?? killedBy}`, (err || out).slice(-4_000)));
-      }),
-    );
+  const { cwd, input, signal, timeoutMs } = options;
+  signal?.throwIfAborted();
+  const { stopped, exitCode, exitSignal, stdout, stderr } = await runProcessGroup("git", args, {
+    cwd,
+    env: environment(options),
+    input,
+    signal,
+    maxStdoutBytes: OUTPUT_LIMIT,
+    maxStderrChars: 8_000,
+    timeout: { kind: "total", ms: timeoutMs ?? TIMEOUT_MS },
+    graceMs: 0,
   });
+  signal?.throwIfAborted();
+  const text = stdout.toString("utf8");
+  if (stopped === null && exitCode === 0) return text.replace(/\n$/, "");
+  const reason = stopped === null ? `ended with ${exitCode ?? exitSignal}` : STOP_REASONS[stopped];
+  throw gitError(args, reason, stderr || text);
+}
+
+const STOP_REASONS = {
+  aborted: "was aborted",
+  timeout: "timed out",
+  output_limit: "exceeded the output limit",
+} as const;
+
+function gitError(args: readonly string[], reason: string, output: string): GitError {
+  return new GitError(output.slice(-4_000), `git ${args[0] ?? ""} ${reason}`);
 }
 
 type PlumbingOptions = Pick<GitOptions, "cwd" | "indexFile" | "signal">;
@@ -167,6 +140,6 @@ export async function gitPlumbing(args: readonly string[], options: PlumbingOpti
     return (await runner.env(env).raw([...args])).replace(/\n$/, "");
   } catch (thrown) {
     signal?.throwIfAborted();
-    throw new GitError(args, "failed", thrown instanceof Error ? thrown.message.slice(-4_000) : String(thrown));
+    throw gitError(args, "failed", thrown instanceof Error ? thrown.message : String(thrown));
   }
 }

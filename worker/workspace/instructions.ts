@@ -1,12 +1,11 @@
 /**
- * What the repository wants an agent to know: AGENTS.md and CLAUDE.md.
+ * Reads the repository's instructions for agents: AGENTS.md and CLAUDE.md.
  *
- * I1 Read from the base commit: what the agent itself (or what it runs) writes into such a file
- *    changes nothing.
- * I2 The repository's words, and marked as such: whoever may change the repository can have written
- *    them. They cannot end their own marks.
- * I3 The same commit gives the same text, byte for byte: it stands at the beginning of a
- *    conversation that must not change.
+ * I1 The text comes from the base commit: later writes to these files by the agent have no effect.
+ * I2 The text is untrusted and marked as repository content: anyone with write access to the
+ *    repository can change it. The content cannot close its own tags.
+ * I3 The same commit gives the same text, byte for byte: it is part of the prompt prefix, which
+ *    must not change.
  */
 import { dirname, posix } from "node:path";
 import { gitPlumbing } from "./git.ts";
@@ -21,11 +20,11 @@ const NESTED_FILES = 40;
 const BLOB_LIMIT = 1024 * 1024;
 
 export interface Instructions {
-  /** For the beginning; empty when the repository has none. */
+  /** For the initial prompt; empty when the repository has none. */
   readonly text: string;
   /**
-   * What holds for a file of the workspace and was not given before; for the result of the tool
-   * that touches it. @param path below the root.
+   * Returns the instructions for a workspace file that were not returned before, or null. They are
+   * added to the result of the tool that accesses the file. @param path relative to the root.
    */
   notesFor(path: string): string | null;
 }
@@ -43,31 +42,31 @@ interface Entry {
   readonly bytes: number;
 }
 
-/** Rejects when there is no such commit, or with the signal's reason. */
-export async function readInstructions(place: InstructionSource, signal: AbortSignal): Promise<Instructions> {
-  const entries = await found(place, signal);
+/** Rejects when the commit does not exist, or with the signal's reason. */
+export async function readInstructions(source: InstructionSource, signal: AbortSignal): Promise<Instructions> {
+  const entries = await listFiles(source, signal);
   const atRoot = entries.filter(({ path }) => !path.includes("/"));
   const below = entries.filter(({ path }) => path.includes("/")).slice(0, NESTED_FILES);
   const nested = await Promise.all(
     below.map(async (entry) => ({
       folder: dirname(entry.path),
-      note: fenced(entry, await words(entry, place, signal), NESTED_LIMIT),
+      note: fenced(entry, await readText(entry, source, signal), NESTED_LIMIT),
     })),
   );
   return {
-    text: opening(await rootFiles(atRoot, place, signal), below),
+    text: opening(await rootFiles(atRoot, source, signal), below),
     notesFor(path) {
       const folder = posix.dirname(posix.normalize(path));
-      const at = nested.filter((one) => `${folder}/`.startsWith(`${one.folder}/`));
-      // Given once. The nearest comes last: the later word wins.
-      for (const one of at) nested.splice(nested.indexOf(one), 1);
-      return at.length === 0 ? null : at.map(({ note }) => note).join("\n");
+      const matching = nested.filter((note) => `${folder}/`.startsWith(`${note.folder}/`));
+      // Each note is returned once. The nearest file comes last and takes precedence.
+      for (const note of matching) nested.splice(nested.indexOf(note), 1);
+      return matching.length === 0 ? null : matching.map(({ note }) => note).join("\n");
     },
   };
 }
 
 /** Regular files of these names, those nearest to the root first. */
-async function found({ root, baseSha }: InstructionSource, signal: AbortSignal): Promise<Entry[]> {
+async function listFiles({ root, baseSha }: InstructionSource, signal: AbortSignal): Promise<Entry[]> {
   const listed = await gitPlumbing(["ls-tree", "-r", "-z", "-l", "--full-tree", baseSha, "--"], { cwd: root, signal });
   const entries = listed.split("\0").flatMap((line) => {
     const [, mode = "", sha = "", bytes = "", path = ""] = /^(\d+) blob (\w+) +(\d+)\t(.*)$/s.exec(line) ?? [];
@@ -78,16 +77,16 @@ async function found({ root, baseSha }: InstructionSource, signal: AbortSignal):
   return entries.sort((a, b) => depth(a.path) - depth(b.path) || (a.path < b.path ? -1 : 1));
 }
 
-async function words({ sha }: Entry, { root }: InstructionSource, signal: AbortSignal): Promise<string> {
+async function readText({ sha }: Entry, { root }: InstructionSource, signal: AbortSignal): Promise<string> {
   return stripHidden(await gitPlumbing(["cat-file", "blob", sha], { cwd: root, signal })).text.trim();
 }
 
-async function rootFiles(entries: readonly Entry[], place: InstructionSource, signal: AbortSignal): Promise<string[]> {
+async function rootFiles(entries: readonly Entry[], source: InstructionSource, signal: AbortSignal): Promise<string[]> {
   const notes: string[] = [];
   const known = new Set<string>();
   let left = ROOT_LIMIT;
   for (const entry of entries) {
-    const text = await words(entry, place, signal);
+    const text = await readText(entry, source, signal);
     if (text === "" || known.has(text)) continue;
     known.add(text);
     notes.push(fenced(entry, text, left));

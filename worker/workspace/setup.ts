@@ -1,16 +1,16 @@
 /**
- * The repository's own setup: each command a tool call in the log, the first that fails ends it.
- * The agent begins all the same.
+ * Runs the repository's setup commands in order. Each command is logged as a tool call. The first
+ * failure skips the remaining commands; the agent starts regardless.
  */
 import { isAbort } from "../../src/core/error.ts";
 import { SETUP_MINUTES, type WorkerSpec } from "../../src/core/protocol/worker.ts";
 import type { WorkerParts } from "../session.ts";
 
-/** The coordinator wants to see progress. */
+/** Interval of progress notices, ms. */
 const NOTICE_MS = 60_000;
 const TAIL = 3_000;
 
-/** @returns what the agent must know about a failure, or null. Rejects only when aborted. */
+/** @returns the failure message for the agent, or null. Rejects only when aborted. */
 export async function runSetup(
   parts: WorkerParts,
   commands: WorkerSpec["setup"],
@@ -23,7 +23,7 @@ export async function runSetup(
     const begun = clock.now();
     link.emit("tool.started", { id, name: "setup", input: { command } });
     const ended = new AbortController();
-    void tellThatItRuns(parts, command, ended.signal);
+    void emitProgress(parts, command, ended.signal);
     const input = { command, timeoutMs: Math.max(1, Math.min(timeoutMs, endsAt - begun)), fromRoot: true };
     const result = await tools.run("bash", input, signal).finally(() => ended.abort());
     link.emit("tool.finished", { id, name: "setup", ...result, ms: Math.max(0, clock.now() - begun) });
@@ -38,7 +38,7 @@ export async function runSetup(
   return null;
 }
 
-async function tellThatItRuns({ clock, link }: WorkerParts, command: string, ended: AbortSignal): Promise<void> {
+async function emitProgress({ clock, link }: WorkerParts, command: string, ended: AbortSignal): Promise<void> {
   try {
     for (let ms = NOTICE_MS; ; ms += NOTICE_MS) {
       await clock.sleep(NOTICE_MS, ended);

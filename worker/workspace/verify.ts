@@ -4,7 +4,7 @@ import type { Clock } from "../../src/core/ports/runtime.ts";
 
 export interface Verified {
   readonly command: string;
-  /** Null: ended by a signal or by its time limit. */
+  /** Null when a signal or the time limit ended the command. */
   readonly exitCode: number | null;
   readonly tail: string;
 }
@@ -12,8 +12,8 @@ export interface Verified {
 const VERIFY_MS = 15 * 60_000;
 
 /**
- * In order, each from the top of the checkout, also after one that failed. Rejects with the
- * signal's reason.
+ * Runs the commands in order at the root of the checkout; a failed command does not stop the next.
+ * Rejects only with the signal's reason.
  */
 export async function verify(
   parts: { readonly link: CoordinatorLink; readonly tools: ToolRunner; readonly clock: Clock },

@@ -1,4 +1,4 @@
-/** The checkout that the agent works in, as the harness sees it. */
+/** The interface between the harness and the agent's checkout. */
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 
 /** A saved state of the work. Counted against the commit that the attempt started from. */
@@ -11,13 +11,13 @@ export interface SavedWork {
 
 /**
  * Lifecycle: open -> (checkpoint, commit)* -> finalCommit. One call at a time.
- * Methods that talk to the task repository reject with `Unreachable` when it did not take or give
- * what was asked; they may be called again.
+ * Methods that access the task repository reject with `Unreachable` when it does not answer or
+ * refuses the request; they may be retried.
  */
 export interface Workspace {
   /** Absolute path of the checkout. */
   readonly root: string;
-  /** Makes the checkout, or finds the one that an earlier life of this attempt made. */
+  /** Creates the checkout, or reuses the one that an earlier process of this attempt created. */
   open(spec: WorkerSpec, signal: AbortSignal): Promise<void>;
   /**
    * Saves everything that is not ignored to the checkpoint ref. The agent's index, commits and
@@ -27,16 +27,15 @@ export interface Workspace {
   /** The agent's own commit of everything. Null when there is nothing to commit. */
   commit(message: string, signal: AbortSignal): Promise<string | null>;
   /**
-   * The work as history on the work ref: the agent's own commits, then one commit of what is left
-   * over.
+   * Pushes the work to the work ref: the agent's commits, then one commit of the remaining changes.
    * @returns baseSha, without a push, when nothing changed.
    */
   finalCommit(title: string, signal: AbortSignal): Promise<string>;
 }
 
 /**
- * What git says when the other side went away before or in the middle of an answer (curl's and
- * git's own words, git 2.30 to 2.50).
+ * Error texts of curl and git (2.30 to 2.50) for a connection that broke before or during a
+ * response.
  */
 const LOST =
   /unable to access|empty reply|(recv|send) failure|connection (refused|reset|closed|timed out)|transfer closed|unexpected disconnect|early eof|hung up|rpc failed|index-pack|bad pack|expected flush/i;

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { Checkout } from "../../../worker/workspace/checkout.ts";
 import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
 import { Unreachable } from "../../../worker/workspace/workspace.ts";
@@ -38,7 +38,7 @@ async function open(overrides: { stateDir?: string; token?: string } = {}): Prom
 const put = (path: string, content: string): void => writeFileSync(join(rig.workspace, path), content);
 const inside = async (...args: string[]): Promise<string> => await git(rig.workspace, ...args);
 
-test("a checkpoint holds what is staged, unstaged and untracked, not what is ignored, and changes nothing for the agent", async () => {
+it("a checkpoint contains staged, unstaged and untracked files but no ignored ones, and leaves the agent's index unchanged", async () => {
   const checkout = await open();
   put("a.txt", "staged\n");
   await inside("add", "a.txt");
@@ -66,7 +66,7 @@ test("a checkpoint holds what is staged, unstaged and untracked, not what is ign
   expect(await checkout.checkpoint(never)).toEqual(saved);
 });
 
-test("without a change the checkpoint is the commit itself", async () => {
+it("without changes the checkpoint is the current commit", async () => {
   const checkout = await open();
   expect(await checkout.checkpoint(never)).toEqual({
     sha: rig.workerApi.baseSha,
@@ -76,7 +76,7 @@ test("without a change the checkpoint is the commit itself", async () => {
   });
 });
 
-test("hooks, monitors, signatures and filters of the tree's making hold nothing up", async () => {
+it("hooks, file-system monitors and commit signatures that the tree configures do not run", async () => {
   const checkout = await open();
   mkdirSync(join(rig.workspace, ".githooks"));
   for (const hook of ["pre-commit", "pre-push", "commit-msg", "reference-transaction"]) {
@@ -92,7 +92,7 @@ test("hooks, monitors, signatures and filters of the tree's making hold nothing 
   await expect(git(rig.dir, "hash-object", "hooked")).rejects.toThrow();
 });
 
-test("the repository's own identity is respected", async () => {
+it("the identity in the repository's configuration is used", async () => {
   const checkout = await open();
   await inside("config", "user.email", "me@example.org");
   put("b.txt", "b");
@@ -100,7 +100,7 @@ test("the repository's own identity is respected", async () => {
   expect(await git(rig.repo, "log", "-1", "--format=%an %ae", sha)).toBe("Slipway me@example.org");
 });
 
-test("odd trees: links, a nested repository without a commit, one with a commit, an unreadable name", async () => {
+it("links, nested repositories with and without a commit, and a file name with a line feed can be saved", async () => {
   const checkout = await open();
   symlinkSync("/etc/passwd", join(rig.workspace, "link"));
   for (const name of ["empty", "nested"]) {
@@ -115,7 +115,7 @@ test("odd trees: links, a nested repository without a commit, one with a commit,
   expect((await git(rig.repo, "ls-tree", "--name-only", "-z", sha)).split("\0")).toContain("line\nbreak");
 });
 
-test("our own folder inside of the checkout is neither work nor swept away", async () => {
+it("the state folder inside the checkout is neither committed nor removed", async () => {
   const stateDir = join(rig.workspace, ".slipway-state");
   mkdirSync(stateDir, { recursive: true });
   writeFileSync(join(stateDir, "journal.jsonl"), "x");
@@ -127,7 +127,7 @@ test("our own folder inside of the checkout is neither work nor swept away", asy
   expect(await git(rig.dir, "hash-object", join(stateDir, "journal.jsonl"))).toMatch(/^[0-9a-f]{40}$/);
 });
 
-test("work done on a branch of the agent's own, or on none, is the work", async () => {
+it("commits on another branch or on a detached HEAD are part of the work", async () => {
   const checkout = await open();
   await inside("checkout", "-q", "-b", "feature/x");
   put("b.txt", "b");
@@ -140,7 +140,7 @@ test("work done on a branch of the agent's own, or on none, is the work", async 
   expect(await git(rig.repo, "for-each-ref", "--format=%(refname)")).toBe("refs/heads/main\nrefs/slipway/work");
 });
 
-test("a finished commit is gone on from as history, a checkpoint as uncommitted changes", async () => {
+it("a resumed attempt keeps a finished commit as history and a checkpoint as uncommitted changes", async () => {
   const first = await open();
   put("b.txt", "b");
   const finished = await first.finalCommit("Add b", never);
@@ -155,7 +155,7 @@ test("a finished commit is gone on from as history, a checkpoint as uncommitted 
   expect(await rig.subjects(await second.finalCommit("Add c", never))).toEqual(["Add c", "Add b"]);
 });
 
-test("the attempt's token is nowhere in the checkout", async () => {
+it("the attempt's token is not stored in the checkout", async () => {
   const { token } = await rig.broker.open(rig.workerApi.taskId, 1);
   await open();
   expect(spawnSync("grep", ["-rqF", token, rig.workspace]).status).toBe(1);
@@ -163,6 +163,6 @@ test("the attempt's token is nowhere in the checkout", async () => {
   expect(await inside("config", "--list", "--local")).not.toContain("127.0.0.1");
 });
 
-test("what the repository's door refuses is told apart from what is wrong here", async () => {
+it("a refusal by the task repository rejects with Unreachable", async () => {
   await expect(open({ token: "att_wrong" })).rejects.toBeInstanceOf(Unreachable);
 });
