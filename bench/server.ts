@@ -2,7 +2,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "../src/core/lib/package-root.ts";
+import { packageRoot } from "../src/core/lib/runtime/package-root.ts";
 
 export interface Server {
   readonly url: string;

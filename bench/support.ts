@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { Accounts } from "../src/core/ports/accounts.ts";
 import type { UsageLedger } from "../src/core/ports/usage-ledger.ts";
 import type { Store } from "../src/core/ports/store.ts";
-import { packageRoot } from "../src/core/lib/package-root.ts";
+import { packageRoot } from "../src/core/lib/runtime/package-root.ts";
 import { openSqliteStore } from "../src/store/sqlite/store.ts";
 import type { TaskSpec } from "../src/core/task.ts";
 import type { Log } from "../src/core/ports/runtime.ts";

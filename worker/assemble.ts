@@ -9,7 +9,7 @@ import { WORKER_ENV } from "../src/core/protocol/worker.ts";
 import type { Agent } from "./agents/agent.ts";
 import { scriptedAgent } from "./agents/scripted.ts";
 import { Checkout, prepareRepository, type PreparedRepository } from "./workspace/checkout.ts";
-import { systemClock } from "../src/core/lib/system-clock.ts";
+import { systemClock } from "../src/core/lib/runtime/system-clock.ts";
 import { openForwarder } from "./connection/forward.ts";
 import { HttpLink } from "./connection/http-link.ts";
 import { Journal } from "./connection/journal.ts";

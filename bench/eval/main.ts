@@ -12,7 +12,7 @@ import { createSocketFactory } from "../../src/cli/connect.ts";
 import { SlipwayClient } from "../../src/client/client.ts";
 import { readConfig, type Flags } from "../../src/app/config.ts";
 import { serve } from "../../src/app/serve.ts";
-import { packageRoot } from "../../src/core/lib/package-root.ts";
+import { packageRoot } from "../../src/core/lib/runtime/package-root.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { openEngine } from "../../src/sandbox/docker/engine.ts";
 import { openWorkerImage } from "../../src/sandbox/docker/image/worker-image.ts";

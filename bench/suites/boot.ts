@@ -6,7 +6,7 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
 import { openBenchCoordinator } from "./lifecycle.ts";
-import { packageRoot } from "../../src/core/lib/package-root.ts";
+import { packageRoot } from "../../src/core/lib/runtime/package-root.ts";
 import { openBenchStore } from "../support.ts";
 
 export interface Boot {

@@ -18,7 +18,7 @@ import type { TaskEvent } from "../../src/core/event.ts";
 import { attachWebSocketServer } from "../../src/http/live/websocket-server.ts";
 import { openHub } from "../../src/http/live/hub.ts";
 import type { Store } from "../../src/core/ports/store.ts";
-import { systemClock } from "../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { toWireTask } from "../../src/core/protocol/mapping.ts";
 import { openBenchStore, percentile, quiet, SPEC } from "../support.ts";

@@ -4,7 +4,7 @@
  */
 import { phaseOf, start, step } from "../../machines/fold.ts";
 import { memoryBus } from "../../src/app/memory-bus.ts";
-import { systemClock } from "../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import type { TaskEvent } from "../../src/core/event.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { toWireEvent, toWireTask } from "../../src/core/protocol/mapping.ts";

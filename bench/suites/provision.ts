@@ -17,7 +17,7 @@ import { dockerOptions } from "../../src/sandbox/docker/engine.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";
 import { startServer, startUpstream, type Server } from "../server.ts";
-import { packageRoot } from "../../src/core/lib/package-root.ts";
+import { packageRoot } from "../../src/core/lib/runtime/package-root.ts";
 import { percentile } from "../support.ts";
 
 /** Milliseconds, each the median of all rounds. */

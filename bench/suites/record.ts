@@ -5,10 +5,10 @@
 import Database from "../../src/store/sqlite/driver.ts";
 import { join } from "node:path";
 import { createTaskLog } from "../../src/coordinator/task-log.ts";
-import { noCrash } from "../../src/core/lib/crashpoint.ts";
+import { noCrash } from "../../src/core/lib/runtime/crashpoint.ts";
 import { memoryBus } from "../../src/app/memory-bus.ts";
 import type { Store } from "../../src/core/ports/store.ts";
-import { systemClock } from "../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { openBenchStore, quiet, SPEC } from "../support.ts";
 

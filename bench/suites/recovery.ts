@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import { startServer, startUpstream, type Server } from "../server.ts";
-import { packageRoot } from "../../src/core/lib/package-root.ts";
+import { packageRoot } from "../../src/core/lib/runtime/package-root.ts";
 import { percentile } from "../support.ts";
 
 export interface Recovery {

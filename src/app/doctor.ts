@@ -11,7 +11,7 @@ import { checkInvariants as checkTasks, type Violation } from "../coordinator/in
 import type { Config } from "./config.ts";
 import { errorMessage } from "../core/error.ts";
 import { getDisks, openSandbox } from "./wiring.ts";
-import { packageRoot } from "../core/lib/package-root.ts";
+import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import { readFreeMb, describeShortage } from "./disk-space.ts";
 import { openSqliteReader } from "../store/sqlite/store.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";

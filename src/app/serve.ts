@@ -16,9 +16,9 @@ import { openSessions, type Sessions } from "../auth/sessions.ts";
 import { openVault, type Vault } from "../auth/vault.ts";
 import type { Coordinator } from "../coordinator/coordinator.ts";
 import { errorMessage, isAbort, SlipwayError } from "../core/error.ts";
-import { crashpointFrom } from "../core/lib/crashpoint.ts";
+import { crashpointFrom } from "../core/lib/runtime/crashpoint.ts";
 import { Disposers } from "../core/lib/disposers.ts";
-import { packageRoot } from "../core/lib/package-root.ts";
+import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import type { Log } from "../core/ports/runtime.ts";
 import { createApp } from "../http/app.ts";
 import { openHub } from "../http/live/hub.ts";
@@ -32,7 +32,7 @@ import { openDataFolder, recordServer } from "./data-folder.ts";
 import { assertMayListen, isLoopback } from "./listening.ts";
 import { memoryBus } from "./memory-bus.ts";
 import { deriveSecret, loadOperatorToken, openSecretKey } from "./secrets.ts";
-import { systemClock } from "../core/lib/system-clock.ts";
+import { systemClock } from "../core/lib/runtime/system-clock.ts";
 import { systemIds, version } from "./system.ts";
 import {
   checkAgent,

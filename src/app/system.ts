@@ -2,8 +2,8 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { packageRoot } from "../core/lib/package-root.ts";
-import { systemClock } from "../core/lib/system-clock.ts";
+import { packageRoot } from "../core/lib/runtime/package-root.ts";
+import { systemClock } from "../core/lib/runtime/system-clock.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
 
 /** The version in package.json. */

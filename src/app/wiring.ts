@@ -19,9 +19,9 @@ import { openBroker } from "../broker/server.ts";
 import { SocketDirs } from "../broker/socket-dirs.ts";
 import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../coordinator/coordinator.ts";
 import { errorMessage, SlipwayError } from "../core/error.ts";
-import { noCrash, type Crashpoint } from "../core/lib/crashpoint.ts";
+import { noCrash, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import type { Disposers } from "../core/lib/disposers.ts";
-import { packageRoot } from "../core/lib/package-root.ts";
+import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import type { Accounts } from "../core/ports/accounts.ts";
 import type { ModelBudget } from "../core/ports/broker.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
@@ -41,7 +41,7 @@ import type { Config } from "./config.ts";
 import { deriveInstanceId } from "./data-folder.ts";
 import { describeShortage, type Disk } from "./disk-space.ts";
 import { deriveSecret } from "./secrets.ts";
-import { systemClock } from "../core/lib/system-clock.ts";
+import { systemClock } from "../core/lib/runtime/system-clock.ts";
 import { systemIds } from "./system.ts";
 
 /** Workers in containers run as this user, who must be able to open the broker's socket. */

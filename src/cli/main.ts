@@ -18,7 +18,7 @@ import { diffCommand, inspectCommand, tasksCommand } from "./commands/inspect.ts
 import { credentialCommands, loginCommands, tokenCommands, userCommands } from "./commands/accounts.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { submitCommand, watchCommand } from "./commands/submit.ts";
-import { packageRoot } from "../core/lib/package-root.ts";
+import { packageRoot } from "../core/lib/runtime/package-root.ts";
 
 const version = (): string =>
   (JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string }).version;

@@ -5,7 +5,7 @@
  */
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { createTaskLog, type TaskLog } from "./task-log.ts";
-import type { Crashpoint } from "../core/lib/crashpoint.ts";
+import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { createWorkerService, type WorkerService, type WorkerServiceDeps } from "./services/worker.ts";
 import { createEffects } from "./effects/effects.ts";
 import { isAbort, errorMessage } from "../core/error.ts";

@@ -4,7 +4,7 @@
  */
 import { deadlineFailure } from "../../machines/fold.ts";
 import type { TaskLog } from "./task-log.ts";
-import type { Crashpoint } from "../core/lib/crashpoint.ts";
+import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { errorMessage } from "../core/error.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";

@@ -9,7 +9,7 @@
  */
 import { effectOf, holdsSlot, isSettled } from "../../machines/fold.ts";
 import type { TaskLog } from "./task-log.ts";
-import type { Crashpoint } from "../core/lib/crashpoint.ts";
+import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import type { Effect } from "./effects/effects.ts";
 import { failureProposal } from "./effects/failure-proposal.ts";
 import { errorMessage } from "../core/error.ts";

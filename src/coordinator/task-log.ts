@@ -10,7 +10,7 @@
  */
 import { holdsSlot, isSettled, start, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
-import type { Crashpoint } from "../core/lib/crashpoint.ts";
+import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../core/event.ts";

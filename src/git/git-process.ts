@@ -7,13 +7,13 @@
  * N2 A credential lives in the environment of the git child for one call; `askpass` returns
  *    it. Never in argv, URL or on disk.
  * N3 The credential is redacted from git's error output before the output leaves this file.
- * N4 A call settles after its whole process group has ended: git's transport helpers hold the
- *    credential too, and survive when only git is killed.
+ * N4 A call settles when no process of its group holds its output any more. The whole group is
+ *    signalled, because git's transport helpers hold the credential too and outlive a killed git.
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { GitError } from "../core/lib/git-error.ts";
-import { runProcessGroup } from "../core/lib/process-group.ts";
+import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
 export interface GitCall {
@@ -45,7 +45,9 @@ export interface GitOutput {
 }
 
 export interface Git {
-  /** @throws GitError when git fails or exceeds the idle timeout; the signal's reason when aborted. */
+  /**
+   * @throws GitError when git fails or exceeds the idle timeout; the signal's reason when aborted.
+   */
   (call: GitCall): Promise<GitOutput>;
 }
 

@@ -16,7 +16,7 @@ import { createModelGateway } from "../../src/broker/model/gateway.ts";
 import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../src/broker/model/rate-limit.ts";
-import { systemClock } from "../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import { MemoryWorkerApi } from "../worker/memory-worker-api.ts";
 import { quiet, SECRET } from "../worker/rig.ts";
 import type { Broker, BrokerEndpoint, ModelBudget } from "../../src/core/ports/broker.ts";

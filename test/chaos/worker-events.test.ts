@@ -8,7 +8,7 @@ import { readLog } from "../../src/coordinator/read-lists.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import { WORKER_ENV } from "../../src/core/protocol/worker.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
-import { systemClock } from "../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";
 import { startGitServer } from "../support/git-server.ts";

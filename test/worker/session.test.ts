@@ -9,7 +9,7 @@ import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { createModelAgent } from "../../worker/agents/anthropic/agent.ts";
 import { AgentFailure, WorkerExit, type Agent, type AgentContext } from "../../worker/agents/agent.ts";
 import { Checkout, prepareRepository } from "../../worker/workspace/checkout.ts";
-import { systemClock } from "../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import { openForwarder } from "../../worker/connection/forward.ts";
 import { HttpLink } from "../../worker/connection/http-link.ts";
 import { Journal } from "../../worker/connection/journal.ts";

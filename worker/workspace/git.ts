@@ -10,7 +10,7 @@ import { dirname } from "node:path";
 import type { Readable } from "node:stream";
 import type { SimpleGitOptions } from "simple-git";
 import { GitError } from "../../src/core/lib/git-error.ts";
-import { runProcessGroup } from "../../src/core/lib/process-group.ts";
+import { runProcessGroup } from "../../src/core/lib/runtime/process-group.ts";
 
 export interface GitOptions {
   readonly cwd: string;

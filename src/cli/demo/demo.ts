@@ -12,7 +12,7 @@ import { readConfig, SANDBOX_KINDS, type Config, type Flags } from "../../app/co
 import { errorMessage } from "../../core/error.ts";
 import { Disposers } from "../../core/lib/disposers.ts";
 import type { RunningServer } from "../../app/serve.ts";
-import { packageRoot } from "../../core/lib/package-root.ts";
+import { packageRoot } from "../../core/lib/runtime/package-root.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
 import { CliExit, EXIT } from "../exit.ts";
 import { untilInterrupted, print, type Io } from "../io.ts";

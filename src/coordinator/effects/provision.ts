@@ -2,7 +2,7 @@
  * The effect of `provisioning`: the task's repository and its sandbox, in parallel where the
  * sandbox does not depend on the repository. Ends when the sandbox ends.
  */
-import type { Crashpoint } from "../../core/lib/crashpoint.ts";
+import type { Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { allOrAbort } from "../../core/lib/concurrency/async.ts";
 import type { Broker } from "../../core/ports/broker.ts";
 import type { Repositories } from "../../core/ports/repositories.ts";

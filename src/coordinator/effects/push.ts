@@ -4,7 +4,7 @@
  * repeated without running the agent again.
  */
 import { phaseOf } from "../../../machines/fold.ts";
-import type { Crashpoint } from "../../core/lib/crashpoint.ts";
+import type { Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { TaskFailure } from "../../core/failure.ts";
 import type { Forge, Repositories } from "../../core/ports/repositories.ts";
 import type { Task } from "../../core/task.ts";

@@ -10,7 +10,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import Database, { type Connection } from "./driver.ts";
 import type { Accounts } from "../../core/ports/accounts.ts";
-import { crashpointFrom } from "../../core/lib/crashpoint.ts";
+import { crashpointFrom } from "../../core/lib/runtime/crashpoint.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import type { Commit, CreateResult, NewTask, Store } from "../../core/ports/store.ts";
@@ -31,7 +31,7 @@ export interface SqliteOptions {
   readonly dir: string;
   /** The folder of the migrations. */
   readonly migrations: string;
-  /** Crash plan of src/core/lib/crashpoint.ts: around transactions, or in a migration. */
+  /** Crash plan of src/core/lib/runtime/crashpoint.ts: around transactions, or in a migration. */
   readonly crash?: string | undefined;
   /**
    * FULL (default): acknowledged writes survive a power loss. NORMAL: they survive a crash of the

@@ -14,7 +14,7 @@ import { PRICES } from "../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../../src/coordinator/services/budget.ts";
 import { memoryLedger } from "../../../src/store/memory/usage-ledger.ts";
-import { systemClock } from "../../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import type { Task } from "../../../src/core/task.ts";
 import { seededIds } from "../../support/manual-clock.ts";
 import { openHarness, quiet, type Harness } from "../../support/coordinator/harness.ts";

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { afterEach, expect, it } from "vitest";
 import type { Page } from "../../../src/core/lib/pagination.ts";
 import { Channel, type FeedItem, type Subscriber } from "../../../src/http/live/channel.ts";
-import { systemClock } from "../../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import { upTo } from "./stream-client.ts";
 import { until } from "./live-server.ts";
 

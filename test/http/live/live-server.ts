@@ -18,7 +18,7 @@ import {
 import { openHub, type Hub, type HubTiming } from "../../../src/http/live/hub.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { openSqliteStore } from "../../../src/store/sqlite/store.ts";
-import { systemClock } from "../../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import { systemIds } from "../../../src/app/system.ts";
 import { DEFAULT_POLICY, type Task } from "../../../src/core/task.ts";
 import { toWireTask } from "../../../src/core/protocol/mapping.ts";

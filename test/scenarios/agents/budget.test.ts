@@ -14,7 +14,7 @@ import type { Turn } from "../../../src/broker/model/fake/scenario.ts";
 import { PRICES } from "../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import type { CoordinatorSettings } from "../../../src/coordinator/coordinator.ts";
-import { systemClock } from "../../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import { DEFAULT_POLICY, type Budget, type Task } from "../../../src/core/task.ts";
 import { toWireTask } from "../../../src/core/protocol/mapping.ts";
 import { ALICE, BOB, openHarness, quiet, type Harness } from "../../support/coordinator/harness.ts";

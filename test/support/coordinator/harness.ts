@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
 import { openArtifactFiles } from "../../../src/store/artifacts/artifact-files.ts";
 import { memoryBus } from "../../../src/app/memory-bus.ts";
-import { noCrash } from "../../../src/core/lib/crashpoint.ts";
+import { noCrash } from "../../../src/core/lib/runtime/crashpoint.ts";
 import { TaskFailure } from "../../../src/core/failure.ts";
 import { openSimulatedRepositories } from "../../../src/git/simulated.ts";
 import {

@@ -14,7 +14,7 @@ import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import { PRICES } from "../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
-import { systemClock } from "../../../src/core/lib/system-clock.ts";
+import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
 import { MemoryWorkerApi } from "../memory-worker-api.ts";
 import { quiet, SECRET } from "../rig.ts";

@@ -10,7 +10,7 @@
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { SlipwayError } from "../../../core/error.ts";
-import { packageRoot } from "../../../core/lib/package-root.ts";
+import { packageRoot } from "../../../core/lib/runtime/package-root.ts";
 import type { ThreadData, WriteCall, WriteOutcome, Writes } from "./messages.ts";
 
 interface Item {

@@ -61,6 +61,6 @@ export interface ConnectionOptions {
 
 /** What the writer thread is started with. */
 export interface ThreadData extends ConnectionOptions {
-  /** See src/core/lib/crashpoint.ts. */
+  /** See src/core/lib/runtime/crashpoint.ts. */
   readonly crash: string | undefined;
 }

@@ -1,6 +1,6 @@
 /** The writer thread: receives batches of calls and posts their outcomes; null = close and exit. */
 import { parentPort, workerData } from "node:worker_threads";
-import { crashpointFrom } from "../../../core/lib/crashpoint.ts";
+import { crashpointFrom } from "../../../core/lib/runtime/crashpoint.ts";
 import type { ThreadData, WriteCall } from "./messages.ts";
 import { connect, createWriter } from "./writer.ts";
 

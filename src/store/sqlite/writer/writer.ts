@@ -6,7 +6,7 @@
  *    transaction: only the failing call fails.
  */
 import Database, { type Connection } from "../driver.ts";
-import { noCrash, type Crashpoint } from "../../../core/lib/crashpoint.ts";
+import { noCrash, type Crashpoint } from "../../../core/lib/runtime/crashpoint.ts";
 import { accountWrites } from "../tables/accounts.ts";
 import { ledgerWrites } from "../tables/usage-ledger.ts";
 import { taskWrites } from "../tables/task-writes.ts";

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Clock } from "../ports/runtime.ts";
+import type { Clock } from "../../ports/runtime.ts";
 
 /** The clock of the operating system. Tests inject their own. */
 export const systemClock: Clock = {
