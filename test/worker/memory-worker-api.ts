@@ -166,7 +166,7 @@ export class MemoryWorkerApi implements WorkerApi {
   }
 
   /** Resolves when the condition holds; checked at each change. */
-  async until(condition: () => boolean, ms = 20_000): Promise<void> {
+  async until(condition: () => boolean, ms = 60_000): Promise<void> {
     const end = Date.now() + ms;
     while (!condition()) {
       if (Date.now() > end)

@@ -39,7 +39,7 @@ it("[W4] the next attempt resumes from the checkpoint: earlier steps are not rep
     { finish: { title: "The rest", summary: "" } },
   ];
   const first = await rig.start(script);
-  await rig.workerApi.until(() => rig.workerApi.of("checkpoint").at(-1)?.data["cursor"] === "4", 15_000);
+  await rig.workerApi.until(() => rig.workerApi.of("checkpoint").at(-1)?.data["cursor"] === "4");
   first.child.kill("SIGKILL");
   expect([await first.exit, rig.workerApi.of("failed")]).toEqual([null, []]);
   rig.workerApi.next();
@@ -57,7 +57,7 @@ it("[W4] the work is saved while a tool runs, including changes that the previou
     { bash: "echo third > third.txt; sleep 60" },
   ];
   const running = await rig.start(script);
-  await rig.workerApi.until(() => rig.workerApi.of("checkpoint").some((event) => event.data["files"] === 3), 15_000);
+  await rig.workerApi.until(() => rig.workerApi.of("checkpoint").some((event) => event.data["files"] === 3));
   running.child.kill("SIGKILL");
   await running.exit;
   const saved = String(rig.workerApi.of("checkpoint").at(-1)?.data["sha"]);

@@ -239,7 +239,7 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
   return liveServer;
 }
 
-export async function until(what: string, check: () => boolean | Promise<boolean>, ms = 20_000): Promise<void> {
+export async function until(what: string, check: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
   const end = Date.now() + ms;
   while (!(await check())) {
     if (Date.now() > end) throw new Error(`not within ${ms} ms: ${what}`);
