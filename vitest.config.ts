@@ -10,6 +10,7 @@ export default defineConfig({
     // Bounds for hangs only: tests wait for conditions, however slow the machine is.
     testTimeout: 120_000,
     hookTimeout: 120_000,
+    expect: { poll: { timeout: 60_000 } },
     pool: "forks",
     maxWorkers: 4,
   },
