@@ -172,7 +172,7 @@ export class Checkout implements Workspace {
 
   /** Creates the remote-tracking ref that a clone creates. */
   async #nameBase(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
-    await this.#plumbing(["update-ref", `refs/remotes/origin/${spec.base}`, spec.baseSha], { signal });
+    await this.#git(["update-ref", `refs/remotes/origin/${spec.base}`, spec.baseSha], { signal });
   }
 
   async #restore(spec: WorkerSpec, signal: AbortSignal): Promise<void> {

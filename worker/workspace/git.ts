@@ -115,9 +115,10 @@ const UNSAFE: NonNullable<SimpleGitOptions["unsafe"]> = {
 
 /**
  * Runs git commands that start no other program and receive no token, by way of simple-git, in the
- * environment of G1. Commands that may start one (`add` and `checkout` run filters of the tree's
- * configuration) need `git`, which ends the whole process group.
- * Standard output without the last line end; rejects like `git`.
+ * environment of G1. It is loaded at the first checkpoint: nothing before the agent's first step
+ * uses it. Commands that may start a program (`add` and `checkout` run filters of the tree's
+ * configuration) need `git`, which ends the whole process group. Standard output without the last
+ * line end; rejects like `git`.
  */
 export async function gitPlumbing(args: readonly string[], options: PlumbingOptions): Promise<string> {
   const { cwd, signal } = options;

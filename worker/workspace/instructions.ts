@@ -8,7 +8,7 @@
  *    must not change.
  */
 import { dirname, posix } from "node:path";
-import { gitPlumbing } from "./git.ts";
+import { git } from "./git.ts";
 import { stripHidden } from "../lib/hidden-characters.ts";
 
 const NAMES = ["AGENTS.md", "CLAUDE.md"];
@@ -67,7 +67,7 @@ export async function readInstructions(source: InstructionSource, signal: AbortS
 
 /** Regular files of these names, those nearest to the root first. */
 async function listFiles({ root, baseSha }: InstructionSource, signal: AbortSignal): Promise<Entry[]> {
-  const listed = await gitPlumbing(["ls-tree", "-r", "-z", "-l", "--full-tree", baseSha, "--"], { cwd: root, signal });
+  const listed = await git(["ls-tree", "-r", "-z", "-l", "--full-tree", baseSha, "--"], { cwd: root, signal });
   const entries = listed.split("\0").flatMap((line) => {
     const [, mode = "", sha = "", bytes = "", path = ""] = /^(\d+) blob (\w+) +(\d+)\t(.*)$/s.exec(line) ?? [];
     const wanted = mode.startsWith("100") && NAMES.includes(posix.basename(path)) && Number(bytes) <= BLOB_LIMIT;
@@ -78,7 +78,7 @@ async function listFiles({ root, baseSha }: InstructionSource, signal: AbortSign
 }
 
 async function readText({ sha }: Entry, { root }: InstructionSource, signal: AbortSignal): Promise<string> {
-  return stripHidden(await gitPlumbing(["cat-file", "blob", sha], { cwd: root, signal })).text.trim();
+  return stripHidden(await git(["cat-file", "blob", sha], { cwd: root, signal })).text.trim();
 }
 
 async function rootFiles(entries: readonly Entry[], source: InstructionSource, signal: AbortSignal): Promise<string[]> {
