@@ -16,6 +16,9 @@ import type PQueue from "p-queue";
 const ADOPTED = 1;
 const CLAIMED = 0;
 
+/** One error for all slots: `abort()` without a reason records a stack each time. */
+const RELEASED = Object.assign(new Error("the slot was given back"), { name: "AbortError" });
+
 export class Slots {
   readonly #queue: PQueue;
   readonly #held = new Map<string, AbortController>();
@@ -56,7 +59,7 @@ export class Slots {
 
   /** Idempotent. */
   release(taskId: string): void {
-    this.#held.get(taskId)?.abort();
+    this.#held.get(taskId)?.abort(RELEASED);
     this.#held.delete(taskId);
   }
 
