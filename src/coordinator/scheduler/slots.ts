@@ -7,8 +7,8 @@
  * L2 Adopted tasks hold a slot already and go before claims. When there are more of them than the
  *    concurrency allows (the setting was lowered), the rest wait in the queue, where they keep
  *    claims out.
- * L3 A slot is given back by aborting the signal of its job: a running job ends, a waiting job
- *    leaves the queue.
+ * L3 A slot is given back by ending its running job, or by aborting the signal of a waiting one,
+ *    which then leaves the queue.
  */
 import type PQueue from "p-queue";
 
@@ -19,9 +19,16 @@ const CLAIMED = 0;
 /** One error for all slots: `abort()` without a reason records a stack each time. */
 const RELEASED = Object.assign(new Error("the slot was given back"), { name: "AbortError" });
 
+/** How a slot is given back: by ending its job, or by taking the job out of the queue. */
+interface HeldSlot {
+  readonly end: () => void;
+  /** Null when the job started at once: a signal costs more than the rest of the job. */
+  readonly waiting: AbortController | null;
+}
+
 export class Slots {
   readonly #queue: PQueue;
-  readonly #held = new Map<string, AbortController>();
+  readonly #held = new Map<string, HeldSlot>();
 
   /** @param freed called after each slot that was given back, when the queue counts it as free. */
   constructor(queue: PQueue, freed: () => void) {
@@ -59,27 +66,27 @@ export class Slots {
 
   /** Idempotent. */
   release(taskId: string): void {
-    this.#held.get(taskId)?.abort(RELEASED);
+    const slot = this.#held.get(taskId);
     this.#held.delete(taskId);
+    slot?.end();
+    slot?.waiting?.abort(RELEASED);
   }
 
   #start(taskId: string, priority: number, claim: () => Promise<boolean>): Promise<void> {
-    const slot = new AbortController();
-    this.#held.set(taskId, slot);
+    let end = (): void => undefined;
+    const ended = new Promise<void>((resolve) => (end = resolve));
+    const waiting = this.free > 0 ? null : new AbortController();
+    this.#held.set(taskId, { end, waiting });
     return new Promise((resolve) => {
       const hold = async (): Promise<void> => {
         const isClaimed = await claim();
         resolve();
-        if (isClaimed) await aborted(slot.signal);
+        if (isClaimed) await ended;
         else this.release(taskId);
       };
+      const options = waiting === null ? { priority } : { priority, signal: waiting.signal };
       // An aborted job rejects: the slot was given back.
-      this.#queue.add(hold, { priority, signal: slot.signal }).catch(() => resolve());
+      this.#queue.add(hold, options).catch(() => resolve());
     });
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
