@@ -227,7 +227,7 @@ describe("the import table of docs/architecture.md", () => {
     expect(globs.filter((glob) => !files.some((file) => globbed(glob).test(file)))).toEqual([]);
   });
 
-  it("allows nothing that nobody needs", () => {
+  it("has no unused entry", () => {
     const spare = layers.flatMap((layer) => {
       const mine = files.filter((file) => layersOf(file)[0]?.name === layer.name);
       const used = mine.flatMap((file) => importsOf(stripped(source(file), false)).map((one) => ({ file, ...one })));
