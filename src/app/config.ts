@@ -1,6 +1,6 @@
 /**
- * What a server is told from outside: environment and flags -> Config. Pure: reads nothing by
- * itself and resolves no path. A flag goes before its variable; an empty value counts as not given.
+ * Environment and flags -> Config. Pure: reads no file and resolves no path. A flag has precedence
+ * over its variable; an empty value counts as not given.
  */
 import { z } from "zod";
 import { parseEndpoint } from "../core/values/egress-policy.ts";

@@ -48,7 +48,7 @@ export async function runDoctor({ config }: { readonly config: Config }): Promis
       (error: unknown) => ({ ok: false, detail: errorMessage(error) }),
     );
     results.push({ rule: "sandbox", ...line });
-    results.push(...(await room(config, dir, sandbox)));
+    results.push(...(await checkDisks(config, dir, sandbox)));
     if (line.ok) results.push(...(await walls(sandbox)), ...(await warm(sandbox)));
     if (!existsSync(join(dir, "slipway.db")))
       return [...results, { rule: "database", ok: true, detail: "there is none yet: `slipway serve` makes it" }];
@@ -162,9 +162,10 @@ function clock(newest: number): CheckResult {
 }
 
 /**
- * All slots at once may want more than there is: that is told, and is no fault while it is not so.
+ * Free disk space. Workspaces that together are larger than the disk are reported, but fail the
+ * check only when space is short now.
  */
-async function room(
+async function checkDisks(
   { minFreeMb, maxConcurrent, diskMb, sandbox: kind }: Config,
   dir: string,
   sandbox: Sandbox,

@@ -44,8 +44,7 @@ const FAILS = [{ exit: 7 }];
 const KEY = { "idempotency-key": "the-one" };
 
 /**
- * The submit may die with the server: whoever sends it again with its key must get the one task
- * (R1, R5).
+ * The submit may die with the server; sending it again with its key returns the same task (R1, R5).
  */
 async function submit(to: RealServer, script: readonly object[]): Promise<string | null> {
   const body = { repo: repo.url, prompt: "Do it.", script, maxAttempts: 2 };

@@ -180,8 +180,8 @@ describe("run.mjs", () => {
       SLIPWAY_DATA_DIR: "data4",
       npm_lifecycle_event: "start",
     };
-    // The second command keeps the shell from becoming the server: what it is told is told to it
-    // alone.
+    // The second command keeps the shell from replacing itself with the server, so that the signal
+    // reaches the shell only.
     const shell = spawn("sh", ["-c", `"${process.execPath}" "${RUN}" serve; exit 9`], {
       cwd: home,
       env,
