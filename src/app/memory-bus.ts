@@ -5,8 +5,8 @@ import { errorMessage } from "../core/error.ts";
 import type { Bus, Delta, Hint, Log } from "../core/ports/runtime.ts";
 
 /**
- * Delivers before `publishHint` and `publishDelta` return. A listener that throws is logged and does
- * not stop the others. Only the keys of Hint and Delta are delivered (rule R4).
+ * Delivers before `publishHint` and `publishDelta` return. A listener that throws is logged and
+ * does not stop the others. Only the keys of Hint and Delta are delivered (rule R4).
  */
 export function memoryBus(log?: Pick<Log, "error">): Bus {
   const hints = new Set<(hint: Hint) => void>();
