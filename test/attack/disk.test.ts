@@ -6,7 +6,7 @@ import { afterEach, expect, it } from "vitest";
 import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";
 import { openAttackTarget, SECRETS, type AttackTarget, type AttackTargetOptions } from "../support/docker/attacker.ts";
 import { describeWithDocker, needsLoops } from "../support/docker/engine.ts";
-import { disksOf, findRemains } from "../support/docker/cleanup.ts";
+import { disksDir, findRemains } from "../support/docker/cleanup.ts";
 import { eventually, startServer } from "../support/process/server.ts";
 
 const HONEST = [
@@ -24,7 +24,7 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
   /** Nothing of a task is left: containers, volumes, images, devices; and its slot is free. */
   const gone = (): Promise<unknown> =>
     eventually(async () => {
-      const { containers, volumes, files, devices } = await findRemains(stage.instance, disksOf(stage.data));
+      const { containers, volumes, files, devices } = await findRemains(stage.instance, disksDir(stage.data));
       const { slots } = (await stage.server.call("GET", "/v1/ops/overview")).body as Overview;
       const all = [...containers, ...volumes, ...files, ...devices];
       return all.length === 0 && slots.used === 0 ? true : null;
@@ -98,7 +98,7 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
     // What waited is this server's to keep; without a pool the next one removes it.
     const next = await again({ SLIPWAY_WARM: "0" });
     await eventually(
-      async () => ((await findRemains(stage.instance, disksOf(stage.data))).volumes.length === 0 ? true : null),
+      async () => ((await findRemains(stage.instance, disksDir(stage.data))).volumes.length === 0 ? true : null),
       "no volume is left",
     );
     await next.kill("SIGTERM");
@@ -135,7 +135,7 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
       );
       expect(task, point).toMatchObject({ state: "done", attempt: 1 });
       await eventually(async () => {
-        const { containers, volumes, files, devices } = await findRemains(stage.instance, disksOf(stage.data));
+        const { containers, volumes, files, devices } = await findRemains(stage.instance, disksDir(stage.data));
         return [...containers, ...volumes, ...files, ...devices].length === 0 ? true : null;
       }, `${point}: nothing is left`);
       await next.kill("SIGTERM");

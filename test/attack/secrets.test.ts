@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { sandboxName } from "../../src/core/task.ts";
 import { ADMIN, openAttackTarget, SECRETS, type AttackTarget } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";
-import { formsOf, openScanner, type Scanner } from "../support/scanner.ts";
+import { encodedForms, openScanner, type Scanner } from "../support/scanner.ts";
 
 /** Everything that an agent can read about itself and its surroundings. */
 const DIG = `{ env; set; cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'; cat /proc/self/mountinfo ~/.gitconfig ~/.netrc .git/config /etc/hosts;
@@ -22,7 +22,7 @@ const TOKEN = /att_[A-Za-z0-9_-]{43}/;
 /**
  * A workspace's file system is a file with holes: as an archive it is as large as what is in it.
  */
-function bytesOf(path: string): Buffer {
+function readBytes(path: string): Buffer {
   if (statSync(path).size < 2 ** 26) return readFileSync(path);
   return execFileSync("tar", ["--sparse", "-cf", "-", "-C", dirname(path), basename(path)], { maxBuffer: 2 ** 28 });
 }
@@ -126,7 +126,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
             await scanner.stream(Readable.from([Buffer.alloc(100_000), Buffer.from(form), Buffer.alloc(10)])),
           ).toEqual([name]);
       }
-      expect(formsOf(secret).every((form) => form.length >= 10)).toBe(true);
+      expect(encodedForms(secret).every((form) => form.length >= 10)).toBe(true);
     }
     // What is known to be there: the upstream was given the credential, and the data folder keeps
     // the operator's token.
@@ -186,7 +186,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
 
   it("are not in the data folder but for the one file that is for it, and not in the database", async () => {
     const held = files(stage.data).map(
-      (path) => [path.slice(stage.data.length + 1), scanner.bytes(bytesOf(path))] as const,
+      (path) => [path.slice(stage.data.length + 1), scanner.bytes(readBytes(path))] as const,
     );
     expect(held.length).toBeGreaterThan(10);
     expect(held.filter(([, found]) => found.length > 0)).toEqual([["operator.token", ["operatorToken"]]]);

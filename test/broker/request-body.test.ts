@@ -127,7 +127,7 @@ function begin(door: BrokerEndpoint, line: string, header: string, body: string)
   });
 }
 
-const statusOf = (text: string): number => Number(/^HTTP\/1\.1 (\d+)/.exec(text)?.[1] ?? 0);
+const parseStatus = (text: string): number => Number(/^HTTP\/1\.1 (\d+)/.exec(text)?.[1] ?? 0);
 
 /** A messages request of exactly the given number of bytes. */
 function ask(bytes: number): Buffer {
@@ -238,10 +238,10 @@ describe("[S6] bodies for the model", () => {
       expect.stringContaining("rate_limit_error"),
     ]);
     const never = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB + 1}\r\nconnection: close`, "");
-    expect(statusOf(await never)).toBe(413);
+    expect(parseStatus(await never)).toBe(413);
     // Both were refused at once: all room is still taken.
     expect(sockets[0]?.bytesRead).toBe(0);
-    expect(statusOf(await slow)).toBe(408);
+    expect(parseStatus(await slow)).toBe(408);
     expect(await slow).toContain("timeout_error");
     expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual(Array(32).fill(200));
     expect((await post(door, MESSAGES, ask(1_000_000))).status).toBe(200);
@@ -255,7 +255,7 @@ describe("[S6] bodies for the model", () => {
       sockets.at(-1)!.destroy();
       expect(await cut).toBe("");
       const large = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB + 1}\r\nconnection: close`, "{");
-      expect(statusOf(await large)).toBe(413);
+      expect(parseStatus(await large)).toBe(413);
       expect(await large).toContain("request_too_large");
       const pieces = begin(
         door,
@@ -263,7 +263,7 @@ describe("[S6] bodies for the model", () => {
         "transfer-encoding: chunked\r\nconnection: close",
         "1\r\n{\r\n0\r\n\r\n",
       );
-      expect(statusOf(await pieces)).toBe(400);
+      expect(parseStatus(await pieces)).toBe(400);
     }
     expect((await post(door, MESSAGES, ask(31 * MIB))).status).toBe(200);
   });
@@ -277,7 +277,7 @@ describe("[S6] bodies for the model", () => {
     expect(used() - before).toBeLessThan(20 * MIB);
     sockets[0]?.write("0\r\n\r\n");
     sockets[0]?.end();
-    expect(statusOf(await answer)).toBe(400);
+    expect(parseStatus(await answer)).toBe(400);
   });
 
   it("are measured before they are parsed: neither depth nor number of values is free", async () => {
@@ -377,7 +377,7 @@ describe("[S6] bodies that are not read yet", () => {
     expect(used() - before).toBeLessThan(120 * MIB);
     expect((await post(other, MESSAGES, ask(200))).status).toBe(200);
     await broker.revoke(workerApi.taskId, 1);
-    expect(new Set((await Promise.all(ends)).map(statusOf))).toEqual(new Set([0, 429]));
+    expect(new Set((await Promise.all(ends)).map(parseStatus))).toEqual(new Set([0, 429]));
   });
 
   it("nor do answers that nobody reads: few are made, and the next is made when one has left", async () => {
@@ -397,13 +397,13 @@ describe("[S6] bodies that are not read yet", () => {
     await pause(500);
     expect(workerApi.requestTimes).toHaveLength(8);
     expect(used() - before).toBeLessThan(60 * MIB);
-    expect(statusOf(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(429);
-    expect(statusOf(await begin(other, "GET /worker/v1/spec", "connection: close", ""))).toBe(410);
+    expect(parseStatus(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(429);
+    expect(parseStatus(await begin(other, "GET /worker/v1/spec", "connection: close", ""))).toBe(410);
     for (const socket of unread) socket.resume();
     // 8, and the 16 that waited; the rest was refused.
     await expect.poll(() => workerApi.requestTimes.length, SOON).toBe(25);
     for (const socket of unread) socket.destroy();
-    expect(statusOf(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(200);
+    expect(parseStatus(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(200);
   });
 
   it("end when the broker shuts", async () => {

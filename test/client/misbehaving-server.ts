@@ -33,7 +33,7 @@ export interface MisbehavingServer {
   close(): Promise<void>;
 }
 
-export function logOf(states: readonly WireEvent["to"][], taskId = "task_1"): WireEvent[] {
+export function makeLog(states: readonly WireEvent["to"][], taskId = "task_1"): WireEvent[] {
   return states.map((to, i) => ({
     taskId,
     seq: i + 1,

@@ -15,8 +15,8 @@ afterAll(() => api.close());
 const submit = (asked: Asked) => api.call("POST", "/v1/tasks", { token, ...asked });
 const alive = async () => expect((await api.call("GET", "/healthz")).status).toBe(200);
 const bearer = () => `Authorization: Bearer ${token}\r\n`;
-const statusOf = (text: string) => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1]);
-const codeOf = (text: string) => /"code":"(\w+)"/.exec(text)?.[1];
+const parseStatus = (text: string) => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1]);
+const parseCode = (text: string) => /"code":"(\w+)"/.exec(text)?.[1];
 
 describe("[S6] what is not HTTP", () => {
   const body = '{"name":"x"}';
@@ -35,7 +35,7 @@ describe("[S6] what is not HTTP", () => {
   for (const [name, text] of Object.entries(smuggles)) {
     it(`${name} is 400`, async () => {
       const answered = await api.raw(text);
-      expect(statusOf(answered), answered).toBe(400);
+      expect(parseStatus(answered), answered).toBe(400);
       expect(answered.split("HTTP/1.1 ")).toHaveLength(2);
       await alive();
     });
@@ -44,21 +44,21 @@ describe("[S6] what is not HTTP", () => {
   it("a refusal of the parser is a problem document too", async () => {
     const answered = await api.raw("nonsense\r\n\r\n");
     expect(answered).toContain("application/problem+json");
-    expect(codeOf(answered)).toBe("invalid_request");
+    expect(parseCode(answered)).toBe("invalid_request");
   });
 });
 
 describe("[S6] slow and many", () => {
   it("headers that never end are 408", async () => {
     const answered = await api.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow:");
-    expect([statusOf(answered), codeOf(answered)]).toEqual([408, "request_timeout"]);
+    expect([parseStatus(answered), parseCode(answered)]).toEqual([408, "request_timeout"]);
   });
 
   it("a body that never comes is 408", async () => {
     const answered = await api.raw(
       `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"name":`,
     );
-    expect([statusOf(answered), codeOf(answered)]).toEqual([408, "request_timeout"]);
+    expect([parseStatus(answered), parseCode(answered)]).toEqual([408, "request_timeout"]);
     expect(answered.split("HTTP/1.1 ")).toHaveLength(2);
     await alive();
   });
@@ -81,16 +81,16 @@ describe("[S6] slow and many", () => {
     const get = (headers: string) => api.raw(`GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${headers}\r\n`);
     for (const headers of [many(10_000), `X: ${"a".repeat(65_536)}\r\n`, many(99)]) {
       const answered = await get(headers);
-      expect([statusOf(answered), codeOf(answered)]).toEqual([431, "headers_too_large"]);
+      expect([parseStatus(answered), parseCode(answered)]).toEqual([431, "headers_too_large"]);
     }
-    expect(statusOf(await get(many(98)))).toBe(200);
+    expect(parseStatus(await get(many(98)))).toBe(200);
   });
 
   it("a token of a megabyte is 431, one of 9 KB is 401", async () => {
     const answered = await api.raw(
       `GET /v1/me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${"x".repeat(1_000_000)}\r\n\r\n`,
     );
-    expect(statusOf(answered)).toBe(431);
+    expect(parseStatus(answered)).toBe(431);
     expect((await api.call("GET", "/v1/me", { token: "x".repeat(9_000) })).status).toBe(401);
   });
 
@@ -109,7 +109,7 @@ describe("[S6] slow and many", () => {
       expect(await small.raw("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")).toBe("");
       held[0]!.destroy();
       await new Promise((resolve) => setTimeout(resolve, 100));
-      expect(statusOf(await small.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))).toBe(200);
+      expect(parseStatus(await small.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))).toBe(200);
       for (const socket of held) socket.destroy();
     } finally {
       await small.close();
@@ -171,7 +171,7 @@ describe("[S6] bodies", () => {
     const answered = await api.raw(
       `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n${chunk.repeat(8)}`,
     );
-    expect([statusOf(answered), codeOf(answered)]).toEqual([413, "payload_too_large"]);
+    expect([parseStatus(answered), parseCode(answered)]).toEqual([413, "payload_too_large"]);
     await alive();
   });
 
@@ -230,7 +230,7 @@ describe("[S6] addresses", () => {
     expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "POST, GET, HEAD"]);
     expect((await api.call("PATCH", "/v1/auth/login")).headers.get("allow")).toBe("POST");
     expect((await api.call("OPTIONS", "/v1/me")).status).toBe(405);
-    expect(statusOf(await api.raw(`TRACE /v1/me HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`))).toBe(405);
+    expect(parseStatus(await api.raw(`TRACE /v1/me HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`))).toBe(405);
   });
 
   it("[S2] ids that are none are 404 before the store is asked", async () => {
@@ -276,13 +276,13 @@ describe("[S6] addresses", () => {
 
   it("an address that does not decode is 400", async () => {
     const answered = await api.raw(`GET /v1/tasks/%zz HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
-    expect([statusOf(answered), codeOf(answered)]).toEqual([400, "invalid_request"]);
+    expect([parseStatus(answered), parseCode(answered)]).toEqual([400, "invalid_request"]);
   });
 
   it("a path that climbs is 404", async () => {
     for (const path of ["/v1/tasks/../../etc/passwd", "//v1/me", "/v1/./me", "http://evil/v1/nothing", "*"]) {
       const answered = await api.raw(`GET ${path} HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
-      expect([400, 404], answered).toContain(statusOf(answered));
+      expect([400, 404], answered).toContain(parseStatus(answered));
     }
   });
 });

@@ -41,7 +41,7 @@ export interface Writer {
   growAtOnce(taskId: string, events: number, size?: number): Promise<number>;
 }
 
-export function writerOf(store: Store, bus: Pick<Bus, "publishHint">): Writer {
+export function createWriter(store: Store, bus: Pick<Bus, "publishHint">): Writer {
   async function growAtOnce(taskId: string, count: number, size = 20): Promise<number> {
     const task = await store.task(taskId);
     if (task === null) throw new Error("no such task");
@@ -212,7 +212,7 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
   const liveServer: LiveServer = {
     store,
     bus,
-    writer: writerOf(store, bus),
+    writer: createWriter(store, bus),
     server,
     port,
     url: `ws://127.0.0.1:${port}/v1/stream`,
