@@ -63,7 +63,7 @@ describe("[S6] slow and many", () => {
     await alive();
   });
 
-  it("a body that breaks off changes nothing and leaves no error in the diary", async () => {
+  it("a body that breaks off changes nothing and logs no error", async () => {
     const before = api.lines.filter((line) => line.level === "error").length;
     const socket = connect(api.port, "127.0.0.1");
     socket.write(
@@ -180,7 +180,7 @@ describe("[S6] bodies", () => {
     expect(answered.status).toBe(201);
   });
 
-  it("keys that mean something to JavaScript are unknown fields, once or twice, at any depth", async () => {
+  it("`__proto__` and its like are unknown fields, once or twice, at any depth", async () => {
     const raws = [
       `{"repo":"${REPO}","prompt":"x","__proto__":{"role":"admin"}}`,
       `{"repo":"${REPO}","prompt":"x","__proto__":1,"__proto__":{"isAdmin":true}}`,
@@ -196,7 +196,7 @@ describe("[S6] bodies", () => {
     expect(({} as Record<string, unknown>)["isAdmin"]).toBeUndefined();
   });
 
-  it("unknown fields are refused by name, wherever they stand", async () => {
+  it("unknown fields are refused by name at any depth", async () => {
     const body = {
       repo: REPO,
       prompt: "x",
@@ -233,7 +233,7 @@ describe("[S6] addresses", () => {
     expect(parseStatus(await api.raw(`TRACE /v1/me HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`))).toBe(405);
   });
 
-  it("[S2] ids that are none are 404 before the store is asked", async () => {
+  it("[S2] malformed ids are 404 before the store is queried", async () => {
     let asked = 0;
     const store = new Proxy(api.store, {
       get(target, key, receiver) {
@@ -308,12 +308,12 @@ describe("headers", () => {
     for (const { headers } of answers.slice(1)) expect(headers.get("cache-control")).toBe("no-store");
   });
 
-  it("Host is never believed", async () => {
+  it("the Host header is never trusted", async () => {
     const answered = await api.raw("GET /v1/me HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
     expect(answered).not.toContain("evil.example");
   });
 
-  it("other origins only when they are on the list, and only they", async () => {
+  it("other origins are allowed only when they are listed", async () => {
     const mine = await openApiServer({ deps: { origins: ["https://app.example.com"] } });
     try {
       const preflight = (origin: string) =>
@@ -341,8 +341,8 @@ describe("headers", () => {
   });
 });
 
-describe("when it is our own fault", () => {
-  it("the cause is in the diary with the request's id, and not in the answer", async () => {
+describe("internal errors", () => {
+  it("the cause is in the log with the request's id, and not in the answer", async () => {
     const secret = "SELECT the inside of the database";
     const service = { ...api.harness.coordinator.tasks, submit: () => Promise.reject(new Error(secret)) };
     const mine = await openApiServer({ deps: { tasks: service } });
@@ -362,7 +362,7 @@ describe("when it is our own fault", () => {
     }
   });
 
-  it("our own coded errors with a 500 keep their words to themselves too", async () => {
+  it("coded errors with a 500 do not show their message either", async () => {
     const service = {
       ...api.harness.coordinator.tasks,
       submit: () => Promise.reject(new SlipwayError("newer_schema", "/secret/path")),
@@ -381,7 +381,7 @@ describe("when it is our own fault", () => {
     }
   });
 
-  it("each request is in the diary once, without its query and without its token", async () => {
+  it("each request is logged once, without its query and without its token", async () => {
     const before = api.lines.length;
     const answered = await api.call("GET", "/v1/tasks?q=what-people-typed", { token });
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -138,7 +138,7 @@ describe("[S1] [L1] the key is added by the gateway and is nowhere else", () => 
 });
 
 describe("[L2] an answer is relayed as it arrives and metered on the way", () => {
-  it("the first words are there long before the last", async () => {
+  it("the first bytes arrive long before the last", async () => {
     const { harness, client } = await open({
       scenarios: { default: { turns: [{ say: "x".repeat(2_400), delayMs: 5 }] } },
     });
@@ -150,7 +150,7 @@ describe("[L2] an answer is relayed as it arrives and metered on the way", () =>
     expect(first).toBeLessThan((performance.now() - begun) / 2);
   });
 
-  it("the task, the books and the provider agree about tokens and money", async () => {
+  it("the task, the usage ledger and the provider agree about tokens and money", async () => {
     const { harness, fake, ledger, client } = await open();
     const task = await working(harness);
     const cached = { system: [{ type: "text", text: "s".repeat(4_000), cache_control: { type: "ephemeral" } }] };
@@ -326,7 +326,7 @@ describe("[L4] nothing passes but messages", () => {
     expect(fake.requests()).toHaveLength(0);
   });
 
-  it("other paths and methods, bodies that are no JSON, bodies that are too large", async () => {
+  it("other paths and methods, bodies that are not JSON, bodies that are too large", async () => {
     const { harness, url } = await open();
     const base = url(await working(harness));
     const status = async (path: string, init: RequestInit = {}): Promise<number> =>
@@ -339,7 +339,7 @@ describe("[L4] nothing passes but messages", () => {
     expect(await status("/v1/messages", { method: "POST", body: Buffer.alloc(33 * 1024 * 1024, 0x20) })).toBe(413);
   });
 
-  it("[S3] an attempt that is over asks nothing more", async () => {
+  it("[S3] an ended attempt sends no more requests", async () => {
     const { harness, fake, client } = await open();
     const task = await working(harness);
     await harness.coordinator.tasks.cancel({ userId: task.userId, role: "user" }, task.id, true);

@@ -123,7 +123,7 @@ export function createWriter(store: Store, bus: Pick<Bus, "publishHint">): Write
 }
 
 export interface LiveServerOptions {
-  /** What the hub hears; the writer announces on `bus`. */
+  /** The bus that the hub subscribes to; the writer publishes on `bus`. */
   readonly hubBus?: (bus: Bus) => Pick<Bus, "onHint" | "onDelta">;
   readonly hubTiming?: Partial<HubTiming>;
   readonly webSocketTiming?: Partial<WebSocketTiming>;

@@ -36,7 +36,7 @@ describe("artifacts", () => {
     expect(body.items[0].at).toMatch(/^20\d\d-.*Z$/);
   });
 
-  it("[S6] the bytes come as they are, as a file to be saved and not as a page", async () => {
+  it("[S6] the bytes are unchanged, and sent as a download", async () => {
     const answer = await download(ada);
     expect(answer.status).toBe(200);
     expect(Object.fromEntries(answer.headers)).toMatchObject({
@@ -52,7 +52,7 @@ describe("artifacts", () => {
     expect([head.status, head.headers.get("content-length")]).toEqual([200, String(bytes.length)]);
   });
 
-  it("[S2] another's are 404, an operator's are not; so is a name that is none", async () => {
+  it("[S2] artifacts of another person and malformed names are 404; an operator may read them", async () => {
     for (const path of [`/v1/tasks/${id}/artifacts`, `/v1/tasks/${id}/artifacts/${NAME}`])
       expect((await get(path, bob)).body).toMatchObject({ status: 404, code: "not_found" });
     expect((await download(LOCAL_TOKEN)).status).toBe(200);
