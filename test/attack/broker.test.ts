@@ -263,11 +263,11 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
       "cat /proc/1/environ /run/slipway/attempt.json 2>/dev/null | grep -aom 1 'att_[A-Za-z0-9_-]*' | rev > token.txt";
     const die =
       'if [ "$SLIPWAY_ATTEMPT" = 1 ]; then until [ -e /tmp/go ]; do sleep 0.2; done; kill -9 $PPID; sleep 60; fi';
-    const knock = "node attack/knock.mjs $(rev token.txt)";
+    const check = "node attack/check-token.mjs $(rev token.txt)";
     const id = await stage.submit([
       { bash: `if [ "$SLIPWAY_ATTEMPT" = 1 ]; then ${keep}; fi` },
       { bash: die },
-      { bash: knock },
+      { bash: check },
       { bash: "rm token.txt" },
     ]);
     const saved = async () => (await stage.server.events(id)).some(({ type }) => type === "checkpoint") || null;

@@ -184,7 +184,7 @@ describeWithDocker("hostile repositories, files, names and words", () => {
     const id = await stage.submit(hold, { prompt });
     // The worker removes escapes and reports bytes that are not UTF-8.
     expect(await stage.says(id, "holding")).toBe("holding\n\ufffd\ufffdred\n");
-    expect((await stage.execIn(id, ["node", "attack/words.mjs"])).trim().split("\n")).toEqual([
+    expect((await stage.execIn(id, ["node", "attack/hostile-texts.mjs"])).trim().split("\n")).toEqual([
       "200",
       "400",
       "400",
