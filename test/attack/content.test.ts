@@ -1,6 +1,6 @@
 /**
- * Items 68-73 and 80: hostile repositories, files, names and texts. The coordinator executes none of
- * them and shows them escaped.
+ * Items 68-73 and 80: hostile repositories, files, names and texts. The coordinator executes none
+ * of them and shows them escaped.
  */
 import { existsSync, rmSync } from "node:fs";
 import { afterAll, beforeAll, expect, it } from "vitest";

@@ -1,4 +1,5 @@
-// Requests each endpoint with a token and prints one line of JSON per endpoint: `node check-token.mjs <token>`
+// Requests each endpoint with a token and prints one line of JSON per endpoint:
+// `node check-token.mjs <token>`
 import { call, report } from "./broker.mjs";
 
 const as = process.argv[2];
