@@ -49,7 +49,15 @@ const builtinsWhenUsed = {
 /** The web app, with compressed copies beside the files: the server compresses nothing itself. */
 async function buildWebApp(dir) {
   const { build: bundle } = await import("vite");
-  await bundle({ configFile: join(root, "web", "vite.config.ts"), logLevel: "warn" });
+  // React has a build of its own for every NODE_ENV; a test run sets another one.
+  const before = process.env["NODE_ENV"];
+  process.env["NODE_ENV"] = "production";
+  try {
+    await bundle({ configFile: join(root, "web", "vite.config.ts"), logLevel: "warn" });
+  } finally {
+    if (before === undefined) delete process.env["NODE_ENV"];
+    else process.env["NODE_ENV"] = before;
+  }
   for (const entry of readdirSync(dir, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile() || !/\.(?:css|html|js|svg|webmanifest)$/.test(entry.name)) continue;
     const path = join(entry.parentPath, entry.name);

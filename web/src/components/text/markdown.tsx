@@ -30,7 +30,7 @@ function renderBlock(token: Token): ReactNode {
   switch (token.type) {
     case "heading": {
       const { depth, tokens } = token as Tokens.Heading;
-      return depth <= 2 ? <h3>{renderInline(tokens)}</h3> : <h4>{renderInline(tokens)}</h4>;
+      return depth <= 2 ? <h2>{renderInline(tokens)}</h2> : <h3>{renderInline(tokens)}</h3>;
     }
     case "paragraph":
       return <p>{renderInline((token as Tokens.Paragraph).tokens)}</p>;
