@@ -3,7 +3,7 @@ import { Link } from "@tanstack/react-router";
 import { memo, type ReactNode } from "react";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { formatAge, formatElapsed, formatRepo } from "../lib/format.ts";
-import { describeCost, describeStep, getLook, isSettled } from "../lib/task-view.ts";
+import { describeCost, describeStep, getAppearance, isSettled } from "../lib/task-view.ts";
 import { Icon } from "./icon.tsx";
 import { Mini } from "./lifecycle/mini.tsx";
 
@@ -15,21 +15,21 @@ interface RowProps {
 
 function getAge(task: WireTask, now: number): string {
   if (isSettled(task)) return formatAge(Date.parse(task.settledAt ?? task.updatedAt), now);
-  const look = getLook(task);
-  if (look === "running" || look === "provisioning" || look === "pushing")
+  const appearance = getAppearance(task);
+  if (appearance === "running" || appearance === "provisioning" || appearance === "pushing")
     return formatElapsed(now - Date.parse(task.startedAt ?? task.createdAt));
   return formatAge(Date.parse(task.question?.askedAt ?? task.createdAt), now);
 }
 
 export const TaskRow = memo(function TaskRow({ task, now, children }: RowProps) {
-  const look = getLook(task);
+  const appearance = getAppearance(task);
   const { word, rest } = describeStep(task);
   const cost = describeCost(task);
-  const isWrapped = look === "awaiting" || look === "queued";
+  const isWrapped = appearance === "awaiting" || appearance === "queued";
   return (
-    <li className={`row st-${look}`}>
+    <li className={`row st-${appearance}`}>
       <Link className="row-link" to="/tasks/$id" params={{ id: task.id }}>
-        <Icon name={`st-${look}`} className="state-ic" />
+        <Icon name={`st-${appearance}`} className="state-ic" />
         <span className="row-title">{task.title}</span>
         <span className="row-age">{getAge(task, now)}</span>
         <span className={isWrapped ? "row-step wrap" : "row-step"}>
@@ -37,7 +37,7 @@ export const TaskRow = memo(function TaskRow({ task, now, children }: RowProps) 
             <b>{word}</b>
             {rest === "" ? "" : ` · ${rest}`}
           </span>
-          {!isSettled(task) && look !== "awaiting" && <Mini look={look} />}
+          {!isSettled(task) && appearance !== "awaiting" && <Mini appearance={appearance} />}
         </span>
         <span className="row-meta">
           <span className="repo">{formatRepo(task.repo)}</span>

@@ -1,8 +1,8 @@
-/** How a task looks: the look of its state, its word, and a line that says what happens. */
+/** How a task looks: the appearance of its state, its word, and a line that says what happens. */
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { formatOrdinal, formatUsd } from "./format.ts";
 
-export type Look =
+export type Appearance =
   | "queued"
   | "provisioning"
   | "running"
@@ -18,7 +18,7 @@ export type Look =
 export const isSettled = (task: Pick<WireTask, "state">): boolean =>
   task.state === "done" || task.state === "failed" || task.state === "cancelled";
 
-export function getLook(task: Pick<WireTask, "state" | "phase">): Look {
+export function getAppearance(task: Pick<WireTask, "state" | "phase">): Appearance {
   if (task.state !== "running") return task.state;
   if (task.phase === "awaiting_input") return "awaiting";
   return task.phase === "parked" ? "parked" : "running";
@@ -41,8 +41,8 @@ export function describeWait(wait: NonNullable<WireTask["wait"]>): string {
 
 /** The word of the step in bold, and the rest of the line. */
 export function describeStep(task: WireTask): { readonly word: string; readonly rest: string } {
-  const look = getLook(task);
-  switch (look) {
+  const appearance = getAppearance(task);
+  switch (appearance) {
     case "queued":
       return { word: "queued", rest: task.wait === null ? "" : describeWait(task.wait) };
     case "provisioning":
@@ -50,7 +50,7 @@ export function describeStep(task: WireTask): { readonly word: string; readonly 
     case "awaiting":
     case "parked": {
       const isBudget = task.question?.id.startsWith("budget_") === true;
-      const word = look === "parked" ? "parked" : isBudget ? "budget" : "asks";
+      const word = appearance === "parked" ? "parked" : isBudget ? "budget" : "asks";
       return { word, rest: task.question?.question ?? "" };
     }
     case "running":
@@ -68,7 +68,7 @@ export function describeStep(task: WireTask): { readonly word: string; readonly 
     case "cancelled":
       return { word: "cancelled", rest: "" };
     default:
-      return look satisfies never;
+      return appearance satisfies never;
   }
 }
 
@@ -80,9 +80,9 @@ export type Group = "needs" | "running" | "waiting" | "today" | "earlier";
 const DAY = 24 * 60 * 60 * 1_000;
 
 export function getGroup(task: WireTask, now: number): Group {
-  const look = getLook(task);
-  if (look === "awaiting" || look === "parked") return "needs";
-  if (look === "queued" || look === "retrying") return "waiting";
+  const appearance = getAppearance(task);
+  if (appearance === "awaiting" || appearance === "parked") return "needs";
+  if (appearance === "queued" || appearance === "retrying") return "waiting";
   if (!isSettled(task)) return "running";
   return now - Date.parse(task.settledAt ?? task.updatedAt) < DAY ? "today" : "earlier";
 }

@@ -10,7 +10,7 @@ import { Sheet } from "../components/sheet.tsx";
 import { client, problemText } from "../lib/client.ts";
 import { formatAge, formatClock, formatDuration, formatElapsed, formatRepo, pluralize } from "../lib/format.ts";
 import { useNow } from "../lib/server-time.ts";
-import { describeStep, describeWait, getLook } from "../lib/task-view.ts";
+import { describeStep, describeWait, getAppearance } from "../lib/task-view.ts";
 
 const REFRESH_MS = 3_000;
 const OPEN = ["queued", "provisioning", "running", "pushing", "retrying", "cancelling"] as const;
@@ -186,10 +186,10 @@ function SlotsCard({ overview, tasks, now }: { overview: Overview; tasks: readon
       <div className="slots">
         {tasks.length === 0 && <p className="note">No task is running.</p>}
         {tasks.map((task) => {
-          const look = getLook(task);
+          const appearance = getAppearance(task);
           return (
-            <Link key={task.id} className={`slot st-${look}`} to="/tasks/$id/machine" params={{ id: task.id }}>
-              <Icon name={`st-${look}`} />
+            <Link key={task.id} className={`slot st-${appearance}`} to="/tasks/$id/machine" params={{ id: task.id }}>
+              <Icon name={`st-${appearance}`} />
               <span>
                 <b>{task.title}</b>
                 <small>
@@ -198,7 +198,7 @@ function SlotsCard({ overview, tasks, now }: { overview: Overview; tasks: readon
               </span>
               <span className="slot-end">
                 <span className="num">{formatElapsed(now - Date.parse(task.startedAt ?? task.createdAt))}</span>
-                <Mini look={look} />
+                <Mini appearance={appearance} />
               </span>
             </Link>
           );

@@ -2,7 +2,7 @@
  * The layout of the statechart's drawing, tall for phones and wide for desks. A test compares its
  * states and edges with the chart that runs (machines/task.ts).
  */
-import type { Look } from "../../lib/task-view.ts";
+import type { Appearance } from "../../lib/task-view.ts";
 
 export interface ChartLayout {
   readonly viewBox: string;
@@ -20,7 +20,7 @@ export interface ChartLayout {
   }[];
   readonly states: readonly {
     readonly name: string;
-    readonly look: Look;
+    readonly appearance: Appearance;
     /** x, y, width, height. */
     readonly box: readonly [number, number, number, number];
     /** x of the icon; null = no room for one. */
@@ -70,7 +70,7 @@ export const TALL: ChartLayout = {
   states: [
     {
       name: "queued",
-      look: "queued",
+      appearance: "queued",
       box: [84, 18, 112, 40],
       icon: 94,
       textX: 118,
@@ -79,7 +79,7 @@ export const TALL: ChartLayout = {
     },
     {
       name: "provisioning",
-      look: "provisioning",
+      appearance: "provisioning",
       box: [84, 98, 112, 44],
       icon: 94,
       textX: 118,
@@ -88,17 +88,17 @@ export const TALL: ChartLayout = {
     },
     {
       name: "done",
-      look: "done",
+      appearance: "done",
       box: [84, 562, 112, 42],
       icon: 94,
       textX: 118,
 
       isCentered: false,
     },
-    { name: "retrying", look: "retrying", box: [2, 294, 58, 40], icon: null, textX: 31, isCentered: true },
+    { name: "retrying", appearance: "retrying", box: [2, 294, 58, 40], icon: null, textX: 31, isCentered: true },
     {
       name: "cancelling",
-      look: "cancelling",
+      appearance: "cancelling",
       box: [276, 230, 64, 40],
       icon: null,
       textX: 308,
@@ -107,29 +107,29 @@ export const TALL: ChartLayout = {
     },
     {
       name: "cancelled",
-      look: "cancelled",
+      appearance: "cancelled",
       box: [276, 398, 80, 42],
       icon: null,
       textX: 316,
 
       isCentered: true,
     },
-    { name: "failed", look: "failed", box: [276, 562, 80, 42], icon: null, textX: 316, isCentered: true },
-    { name: "working", look: "running", box: [92, 214, 54, 118], icon: null, textX: 119, isCentered: true },
+    { name: "failed", appearance: "failed", box: [276, 562, 80, 42], icon: null, textX: 316, isCentered: true },
+    { name: "working", appearance: "running", box: [92, 214, 54, 118], icon: null, textX: 119, isCentered: true },
     {
       name: "awaiting_input",
-      look: "awaiting",
+      appearance: "awaiting",
       box: [156, 214, 92, 44],
       icon: null,
       textX: 202,
 
       isCentered: true,
     },
-    { name: "parked", look: "parked", box: [156, 288, 92, 44], icon: null, textX: 202, isCentered: true },
-    { name: "branch", look: "pushing", box: [92, 428, 54, 44], icon: null, textX: 119, isCentered: true },
+    { name: "parked", appearance: "parked", box: [156, 288, 92, 44], icon: null, textX: 202, isCentered: true },
+    { name: "branch", appearance: "pushing", box: [92, 428, 54, 44], icon: null, textX: 119, isCentered: true },
     {
       name: "pull_request",
-      look: "pushing",
+      appearance: "pushing",
       box: [156, 428, 92, 44],
       icon: null,
       textX: 202,
@@ -187,7 +187,7 @@ export const WIDE: ChartLayout = {
   states: [
     {
       name: "queued",
-      look: "queued",
+      appearance: "queued",
       box: [20, 94, 112, 52],
       icon: 30,
       textX: 54,
@@ -196,7 +196,7 @@ export const WIDE: ChartLayout = {
     },
     {
       name: "provisioning",
-      look: "provisioning",
+      appearance: "provisioning",
       box: [188, 94, 124, 52],
       icon: 198,
       textX: 222,
@@ -205,7 +205,7 @@ export const WIDE: ChartLayout = {
     },
     {
       name: "done",
-      look: "done",
+      appearance: "done",
       box: [918, 94, 104, 52],
       icon: 928,
       textX: 952,
@@ -214,7 +214,7 @@ export const WIDE: ChartLayout = {
     },
     {
       name: "retrying",
-      look: "retrying",
+      appearance: "retrying",
       box: [188, 296, 112, 52],
       icon: 198,
       textX: 222,
@@ -223,7 +223,7 @@ export const WIDE: ChartLayout = {
     },
     {
       name: "cancelling",
-      look: "cancelling",
+      appearance: "cancelling",
       box: [420, 296, 112, 52],
       icon: 430,
       textX: 454,
@@ -232,7 +232,7 @@ export const WIDE: ChartLayout = {
     },
     {
       name: "cancelled",
-      look: "cancelled",
+      appearance: "cancelled",
       box: [592, 296, 112, 52],
       icon: 602,
       textX: 626,
@@ -241,17 +241,17 @@ export const WIDE: ChartLayout = {
     },
     {
       name: "failed",
-      look: "failed",
+      appearance: "failed",
       box: [918, 296, 104, 52],
       icon: 928,
       textX: 952,
 
       isCentered: false,
     },
-    { name: "working", look: "running", box: [386, 104, 92, 44], icon: null, textX: 432, isCentered: true },
+    { name: "working", appearance: "running", box: [386, 104, 92, 44], icon: null, textX: 432, isCentered: true },
     {
       name: "awaiting_input",
-      look: "awaiting",
+      appearance: "awaiting",
       box: [514, 78, 128, 44],
       icon: 524,
       textX: 548,
@@ -260,7 +260,7 @@ export const WIDE: ChartLayout = {
     },
     {
       name: "parked",
-      look: "parked",
+      appearance: "parked",
       box: [514, 142, 128, 44],
       icon: 524,
       textX: 548,
@@ -269,7 +269,7 @@ export const WIDE: ChartLayout = {
     },
     {
       name: "branch",
-      look: "pushing",
+      appearance: "pushing",
       box: [716, 78, 118, 44],
       icon: 726,
       textX: 750,
@@ -278,7 +278,7 @@ export const WIDE: ChartLayout = {
     },
     {
       name: "pull_request",
-      look: "pushing",
+      appearance: "pushing",
       box: [716, 142, 118, 44],
       icon: 726,
       textX: 750,

@@ -108,11 +108,11 @@ function Edges({ layout, now, path, tip }: PartProps & { path: readonly string[]
 }
 
 function States({ layout, now, path }: PartProps & { path: readonly string[] }) {
-  return layout.states.map(({ name, look, box: [x, y, width, height], icon, textX, isCentered }) => (
-    <g key={name} className={`ch-state st-${look}${name === now ? " now" : path.includes(name) ? " been" : ""}`}>
+  return layout.states.map(({ name, appearance, box: [x, y, width, height], icon, textX, isCentered }) => (
+    <g key={name} className={`ch-state st-${appearance}${name === now ? " now" : path.includes(name) ? " been" : ""}`}>
       <rect className="ch-box" x={x} y={y} width={width} height={height} rx="10" />
       {icon !== null && (
-        <use href={`#i-st-${look}`} x={icon} y={y + height / 2 - 9} width="18" height="18" className="ch-ic" />
+        <use href={`#i-st-${appearance}`} x={icon} y={y + height / 2 - 9} width="18" height="18" className="ch-ic" />
       )}
       <text
         className={`ch-name${icon === null ? " tight" : ""}`}

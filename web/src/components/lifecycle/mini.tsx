@@ -1,5 +1,5 @@
 /** The lifecycle in one line of a row: where the task is on its way. */
-import type { Look } from "../../lib/task-view.ts";
+import type { Appearance } from "../../lib/task-view.ts";
 
 const STOPS = [
   [5, 4],
@@ -9,7 +9,7 @@ const STOPS = [
   [61, 10.4],
 ] as const;
 
-const PLACES: Readonly<Record<Look, number>> = {
+const PLACES: Readonly<Record<Appearance, number>> = {
   queued: 0,
   provisioning: 1,
   running: 2,
@@ -22,14 +22,14 @@ const PLACES: Readonly<Record<Look, number>> = {
   failed: 3,
   cancelled: 2,
 };
-const ASHORE: ReadonlySet<Look> = new Set<Look>(["retrying", "cancelling", "failed", "cancelled"]);
+const ASHORE: ReadonlySet<Appearance> = new Set<Appearance>(["retrying", "cancelling", "failed", "cancelled"]);
 
-export function Mini({ look }: { look: Look }) {
-  const place = PLACES[look];
+export function Mini({ appearance }: { appearance: Appearance }) {
+  const place = PLACES[appearance];
   const [x, y] = STOPS[place] ?? STOPS[0];
-  const isAshore = ASHORE.has(look);
+  const isAshore = ASHORE.has(appearance);
   return (
-    <svg className={`mini st-${look}`} viewBox="0 0 66 20" aria-hidden="true">
+    <svg className={`mini st-${appearance}`} viewBox="0 0 66 20" aria-hidden="true">
       <path className="m-way" d="M5 4 61 10.4" />
       <path className="m-been" d={`M5 4 ${x} ${y}`} />
       {isAshore && <path className="m-off" d={`M${x} ${y}V16`} />}

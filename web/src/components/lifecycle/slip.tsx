@@ -4,10 +4,10 @@
  */
 import type { StateSpan } from "../../lib/conversation.ts";
 import { formatDuration, formatElapsed } from "../../lib/format.ts";
-import type { Look } from "../../lib/task-view.ts";
+import type { Appearance } from "../../lib/task-view.ts";
 
 interface SlipProps {
-  readonly look: Look;
+  readonly appearance: Appearance;
   /** `running, working` for people who listen. */
   readonly phrase: string;
   /** The line below the present state's name. */
@@ -18,7 +18,7 @@ interface SlipProps {
 
 type Place = readonly [x: number, y: number];
 
-const PLACES: Readonly<Record<Look, Place>> = {
+const PLACES: Readonly<Record<Appearance, Place>> = {
   queued: [22, 42],
   provisioning: [96, 48.3],
   running: [153, 53.1],
@@ -39,8 +39,8 @@ const NAMES: readonly (readonly [state: string, x: number, y: number])[] = [
   ["pushing", 285, 30.4],
   ["done", 336, 34.7],
 ];
-const ASHORE: ReadonlySet<Look> = new Set<Look>(["retrying", "cancelling", "cancelled", "failed"]);
-const SETTLED: ReadonlySet<Look> = new Set<Look>(["done", "failed", "cancelled"]);
+const ASHORE: ReadonlySet<Appearance> = new Set<Appearance>(["retrying", "cancelling", "cancelled", "failed"]);
+const SETTLED: ReadonlySet<Appearance> = new Set<Appearance>(["done", "failed", "cancelled"]);
 
 /** Total time per state up to now. */
 function sumTimes(spans: readonly StateSpan[], now: number): ReadonlyMap<string, number> {
@@ -49,16 +49,17 @@ function sumTimes(spans: readonly StateSpan[], now: number): ReadonlyMap<string,
   return times;
 }
 
-export function Slip({ look, phrase, detail, spans, now }: SlipProps) {
+export function Slip({ appearance, phrase, detail, spans, now }: SlipProps) {
   const times = sumTimes(spans, now);
   const been = (state: string): boolean => times.has(state);
-  const state = look === "awaiting" || look === "parked" ? "running" : look;
-  const isAshore = ASHORE.has(look);
+  const state = appearance === "awaiting" || appearance === "parked" ? "running" : appearance;
+  const isAshore = ASHORE.has(appearance);
   const furthest = [...NAMES].reverse().find(([name]) => been(name) && name !== "done")?.[0] ?? "queued";
-  const leftAt = look === "failed" && furthest === "running" ? ([222, 59] as Place) : PLACES[toLook(furthest)];
-  const [toX, toY] = isAshore ? leftAt : PLACES[look];
+  const leftAt =
+    appearance === "failed" && furthest === "running" ? ([222, 59] as Place) : PLACES[toAppearance(furthest)];
+  const [toX, toY] = isAshore ? leftAt : PLACES[appearance];
   return (
-    <div className={`slip-wrap st-${look}${SETTLED.has(look) ? "" : " live"}`}>
+    <div className={`slip-wrap st-${appearance}${SETTLED.has(appearance) ? "" : " live"}`}>
       <figure className="slip" aria-label={`Lifecycle: ${phrase}`}>
         <svg
           className="slip-art"
@@ -67,13 +68,13 @@ export function Slip({ look, phrase, detail, spans, now }: SlipProps) {
           focusable="false"
         >
           <path className="water" d="M312 83q4-3 8 0t8 0 8 0 8 0 8 0M322 89q4-3 8 0t8 0 8 0" />
-          <Sidings look={look} furthest={furthest} been={been} />
+          <Sidings appearance={appearance} furthest={furthest} been={been} />
           <path className="way" d="M22 42L336 68.7" />
           <path className="way-in" d="M22 42L336 68.7" />
           <path className="travelled" d={`M22 42L${toX} ${toY}`} />
           <Cap
             name="running"
-            look={look}
+            appearance={appearance}
             isNow={state === "running"}
             isBeen={been("running")}
             x={138}
@@ -83,7 +84,7 @@ export function Slip({ look, phrase, detail, spans, now }: SlipProps) {
           />
           <Cap
             name="pushing"
-            look={look}
+            appearance={appearance}
             isNow={state === "pushing"}
             isBeen={been("pushing")}
             x={260}
@@ -91,9 +92,9 @@ export function Slip({ look, phrase, detail, spans, now }: SlipProps) {
             width={50}
             center="285 64.4"
           />
-          <Marks look={look} been={been} />
-          <Stops look={look} been={been} />
-          <Names look={look} state={state} detail={detail} times={times} />
+          <Marks appearance={appearance} been={been} />
+          <Stops appearance={appearance} been={been} />
+          <Names appearance={appearance} state={state} detail={detail} times={times} />
         </svg>
       </figure>
       <ol className="slip-list" aria-label="Lifecycle so far">
@@ -109,10 +110,10 @@ export function Slip({ look, phrase, detail, spans, now }: SlipProps) {
   );
 }
 
-const toLook = (state: string): Look => (state in PLACES ? (state as Look) : "running");
+const toAppearance = (state: string): Appearance => (state in PLACES ? (state as Appearance) : "running");
 
 interface PartProps {
-  readonly look: Look;
+  readonly appearance: Appearance;
   readonly been: (state: string) => boolean;
 }
 
@@ -124,10 +125,11 @@ const FAILED_LANES: Readonly<Record<string, string>> = {
   pushing: "M288 75.6C290 98 312 96 324 107",
 };
 
-function Sidings({ look, furthest, been }: PartProps & { furthest: string }) {
-  const isRetrying = look === "retrying";
-  const isFailed = look === "failed";
-  const lane = (isNow: boolean, isBeen = false): string => `siding${isNow ? ` now st-${look}` : isBeen ? " been" : ""}`;
+function Sidings({ appearance, furthest, been }: PartProps & { furthest: string }) {
+  const isRetrying = appearance === "retrying";
+  const isFailed = appearance === "failed";
+  const lane = (isNow: boolean, isBeen = false): string =>
+    `siding${isNow ? ` now st-${appearance}` : isBeen ? " been" : ""}`;
   const fromProvisioning = isRetrying && furthest === "provisioning";
   return (
     <>
@@ -143,9 +145,9 @@ function Sidings({ look, furthest, been }: PartProps & { furthest: string }) {
         className={isRetrying ? "tip next st-retrying" : been("retrying") ? "tip been" : "tip"}
         d="M18.3 59.5 22 53l3.7 6.5"
       />
-      <path className={lane(look === "cancelling", been("cancelling"))} d="M190 67.3V106" />
+      <path className={lane(appearance === "cancelling", been("cancelling"))} d="M190 67.3V106" />
       <path
-        className={look === "cancelling" ? "siding next st-cancelling" : lane(false, look === "cancelled")}
+        className={appearance === "cancelling" ? "siding next st-cancelling" : lane(false, appearance === "cancelled")}
         d="M196 112H258"
       />
       <path
@@ -158,7 +160,7 @@ function Sidings({ look, furthest, been }: PartProps & { furthest: string }) {
 
 interface CapProps {
   readonly name: string;
-  readonly look: Look;
+  readonly appearance: Appearance;
   readonly isNow: boolean;
   readonly isBeen: boolean;
   readonly x: number;
@@ -167,8 +169,8 @@ interface CapProps {
   readonly center: string;
 }
 
-function Cap({ look, isNow, isBeen, x, y, width, center }: CapProps) {
-  const lit = isNow ? `cap now st-${look}` : isBeen ? "cap been" : "cap";
+function Cap({ appearance, isNow, isBeen, x, y, width, center }: CapProps) {
+  const lit = isNow ? `cap now st-${appearance}` : isBeen ? "cap been" : "cap";
   return <rect className={lit} x={x} y={y} width={width} height="22" rx="11" transform={`rotate(4.86 ${center})`} />;
 }
 
@@ -180,10 +182,10 @@ const MARKS = [
   ["pr", "done", 289.5, 58.8],
 ] as const;
 
-function Marks({ look, been }: PartProps) {
+function Marks({ appearance, been }: PartProps) {
   return (
     <>
-      {MARKS.filter(([, mark]) => mark !== look).map(([icon, mark, x, y]) => (
+      {MARKS.filter(([, mark]) => mark !== appearance).map(([icon, mark, x, y]) => (
         <use
           key={icon}
           href={`#i-${icon}`}
@@ -198,10 +200,10 @@ function Marks({ look, been }: PartProps) {
   );
 }
 
-function Stops({ look, been }: PartProps) {
-  const [x, y] = PLACES[look];
-  const stop = (name: Look, cx: number, cy: number, isSmall = false) =>
-    look === name ? null : (
+function Stops({ appearance, been }: PartProps) {
+  const [x, y] = PLACES[appearance];
+  const stop = (name: Appearance, cx: number, cy: number, isSmall = false) =>
+    appearance === name ? null : (
       <circle
         className={`stop${isSmall ? " small" : ""}${been(name) ? " been" : ""}`}
         cx={cx}
@@ -218,10 +220,10 @@ function Stops({ look, been }: PartProps) {
       {stop("cancelling", 190, 112, true)}
       <path className="buffer" d="M257 107v10M257 112h6M263 107v10" />
       <path className="buffer" d="M325 107v10M325 112h6M331 107v10" />
-      <g className={`present st-${look}`}>
+      <g className={`present st-${appearance}`}>
         <circle className="halo" cx={x} cy={y} r="17" />
         <circle className="lamp" cx={x} cy={y} r="12.5" />
-        <use href={`#i-st-${look}`} x={x - 8.5} y={y - 8.5} width="17" height="17" />
+        <use href={`#i-st-${appearance}`} x={x - 8.5} y={y - 8.5} width="17" height="17" />
       </g>
     </>
   );
@@ -235,12 +237,12 @@ const ASHORE_NAMES = [
 ] as const;
 
 function Names({
-  look,
+  appearance,
   state,
   detail,
   times,
 }: {
-  look: Look;
+  appearance: Appearance;
   state: string;
   detail: string;
   times: ReadonlyMap<string, number>;
@@ -249,7 +251,7 @@ function Names({
     <>
       {NAMES.map(([name, x, y]) => {
         const time = times.get(name);
-        const lit = name === state ? `now st-${look}` : time === undefined ? "" : "been";
+        const lit = name === state ? `now st-${appearance}` : time === undefined ? "" : "been";
         const below = name === state ? detail : time === undefined || name === "done" ? "" : formatElapsed(time);
         return (
           <g key={name}>
@@ -258,7 +260,7 @@ function Names({
             </text>
             {below !== "" && (
               <text
-                className={`slip-time${name === state ? ` now st-${look}` : ""}`}
+                className={`slip-time${name === state ? ` now st-${appearance}` : ""}`}
                 x={x}
                 y={y + 14}
                 textAnchor="middle"
@@ -272,15 +274,15 @@ function Names({
       {ASHORE_NAMES.map(([name, x]) => (
         <g key={name}>
           <text
-            className={`slip-name${name === look ? ` now st-${look}` : ""}`}
+            className={`slip-name${name === appearance ? ` now st-${appearance}` : ""}`}
             x={x}
-            y={name === look ? 146 : 134}
+            y={name === appearance ? 146 : 134}
             textAnchor="middle"
           >
             {name}
           </text>
-          {name === look && detail !== "" && (
-            <text className={`slip-time now st-${look}`} x={x} y="160" textAnchor="middle">
+          {name === appearance && detail !== "" && (
+            <text className={`slip-time now st-${appearance}`} x={x} y="160" textAnchor="middle">
               {detail}
             </text>
           )}

@@ -1,11 +1,11 @@
-import type { Look } from "../../lib/task-view.ts";
+import type { Appearance } from "../../lib/task-view.ts";
 import { Icon } from "../icon.tsx";
 
-/** The state as icon and word; `word` differs from the look for sub-states. */
-export function StatePill({ look, word }: { look: Look; word: string }) {
+/** The state as icon and word; `word` differs from the appearance for sub-states. */
+export function StatePill({ appearance, word }: { appearance: Appearance; word: string }) {
   return (
-    <span className={`pill st-${look}`}>
-      <Icon name={`st-${look}`} />
+    <span className={`pill st-${appearance}`}>
+      <Icon name={`st-${appearance}`} />
       {word}
     </span>
   );

@@ -147,10 +147,11 @@ function TodoBar({ todo }: { todo: readonly Todo[] }) {
       >
         <ul className="checks">
           {todo.map((item, i) => {
-            const look = item.status === "completed" ? "done" : item.status === "in_progress" ? "running" : "queued";
+            const appearance =
+              item.status === "completed" ? "done" : item.status === "in_progress" ? "running" : "queued";
             return (
-              <li key={`${i} ${item.text}`} className={`st-${look}`}>
-                <Icon name={`st-${look}`} />
+              <li key={`${i} ${item.text}`} className={`st-${appearance}`}>
+                <Icon name={`st-${appearance}`} />
                 <span>{item.text}</span>
               </li>
             );

@@ -15,7 +15,7 @@ import { useEventLog, type LogView } from "../../lib/event-log.ts";
 import { formatClock, formatElapsed, formatRepo } from "../../lib/format.ts";
 import { useNow } from "../../lib/server-time.ts";
 import { getTask, putTask, useTaskList } from "../../lib/task-list.ts";
-import { describeStep, getLook, isSettled } from "../../lib/task-view.ts";
+import { describeStep, getAppearance, isSettled } from "../../lib/task-view.ts";
 import { StopButton } from "./stop-button.tsx";
 
 interface TaskView {
@@ -90,7 +90,7 @@ function TaskTop({ task }: { task: WireTask }) {
       <div>
         <h1>{task.title}</h1>
         <p className="crumb">
-          <Mini look={getLook(task)} />
+          <Mini appearance={getAppearance(task)} />
           <span>
             {formatRepo(task.repo)} · {task.branch}
           </span>
@@ -103,25 +103,25 @@ function TaskTop({ task }: { task: WireTask }) {
 function StateSection({ task, log, now }: TaskView) {
   const [isChartOpen, setChartOpen] = useState(false);
   const isConversation = useMatch({ from: "/private/tasks/$id/", shouldThrow: false }) !== undefined;
-  const look = getLook(task);
+  const appearance = getAppearance(task);
   const { word } = describeStep(task);
   const { spans } = log.conversation;
   const since = spans.at(-1)?.from ?? Date.parse(task.updatedAt);
   const elapsed = isSettled(task) ? formatClock(since) : formatElapsed(now - since);
-  const sub = look === "running" || look === "awaiting" || look === "provisioning" ? `${word} ` : "";
+  const sub = appearance === "running" || appearance === "awaiting" || appearance === "provisioning" ? `${word} ` : "";
   const phrase = isSettled(task) ? `${task.state} at ${elapsed}` : `${task.state}, ${word} for ${elapsed}`;
   return (
     <section className="status" aria-label="State">
-      <div className={`status-line st-${look}`}>
+      <div className={`status-line st-${appearance}`}>
         <span role="status" aria-label="Task state">
-          <StatePill look={look} word={task.state} />
+          <StatePill appearance={appearance} word={task.state} />
         </span>
         <span className="detail">{describeDetail(task)}</span>
         {!isSettled(task) && <StopButton task={task} />}
       </div>
       {isConversation && (
         <div className="slip-block">
-          <Slip look={look} phrase={phrase} detail={`${sub}${elapsed}`} spans={spans} now={now} />
+          <Slip appearance={appearance} phrase={phrase} detail={`${sub}${elapsed}`} spans={spans} now={now} />
           <div className="slip-foot">
             <span />
             <button className="btn" type="button" onClick={() => setChartOpen(true)}>
@@ -133,7 +133,7 @@ function StateSection({ task, log, now }: TaskView) {
       )}
       <Sheet title="The machine" isOpen={isChartOpen} onClose={() => setChartOpen(false)}>
         <Chart
-          now={task.phase !== null && look !== "provisioning" ? task.phase : task.state}
+          now={task.phase !== null && appearance !== "provisioning" ? task.phase : task.state}
           path={spans.map((span) =>
             span.state === "running" ? "working" : span.state === "pushing" ? "branch" : span.state,
           )}
@@ -145,10 +145,10 @@ function StateSection({ task, log, now }: TaskView) {
 
 /** What the slip does not say: the attempt, the reason of a wait, or whose move it is. */
 function describeDetail(task: WireTask): string {
-  const look = getLook(task);
+  const appearance = getAppearance(task);
   if (isSettled(task)) return "";
-  if (look === "awaiting" || look === "parked") return "waits for an answer";
-  if (look === "queued" || look === "retrying") return describeStep(task).rest;
+  if (appearance === "awaiting" || appearance === "parked") return "waits for an answer";
+  if (appearance === "queued" || appearance === "retrying") return describeStep(task).rest;
   return `attempt ${Math.max(1, task.attempt)} of ${task.maxAttempts}`;
 }
 
