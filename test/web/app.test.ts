@@ -10,11 +10,11 @@ import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import {
-  DESK,
+  WIDE,
   describeWithBrowser,
   launchBrowser,
   openPage,
-  PHONE,
+  NARROW,
   type WatchedPage,
 } from "../support/browser/browser.ts";
 import { startGitServer, type GitServer } from "../support/git-server.ts";
@@ -276,10 +276,10 @@ describeWithBrowser("the web app", () => {
   });
 
   it.each([
-    ["a phone", PHONE, "light"],
-    ["a phone", PHONE, "dark"],
-    ["a desk", DESK, "light"],
-    ["a desk", DESK, "dark"],
+    ["a phone", NARROW, "light"],
+    ["a phone", NARROW, "dark"],
+    ["a desk", WIDE, "light"],
+    ["a desk", WIDE, "dark"],
     ["320 pixels", { width: 320, height: 640 }, "light"],
   ] as const)(
     "on %s at %o in %s axe finds no violation, and nothing is wider than the screen",

@@ -9,8 +9,8 @@ import { describe } from "vitest";
 const PATHS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"];
 
-export const PHONE = { width: 390, height: 844 } as const;
-export const DESK = { width: 1440, height: 900 } as const;
+export const NARROW = { width: 390, height: 844 } as const;
+export const WIDE = { width: 1440, height: 900 } as const;
 
 function findChromium(): string | null {
   const chosen = process.env["SLIPWAY_CHROMIUM"];
@@ -36,7 +36,7 @@ export interface WatchedPage {
 
 /** A page of a fresh device. */
 export async function openPage(browser: Browser, options: BrowserContextOptions = {}): Promise<WatchedPage> {
-  const context = await browser.newContext({ viewport: PHONE, ...options });
+  const context = await browser.newContext({ viewport: NARROW, ...options });
   const page = await context.newPage();
   const errors: string[] = [];
   page.on("pageerror", (error) => errors.push(error.message));
