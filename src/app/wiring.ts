@@ -2,6 +2,7 @@
  * Which adapter serves which port, and with which settings. No other file names an adapter of the
  * coordinator.
  */
+import { openAliveFile } from "./alive-file.ts";
 import { existsSync, readFileSync } from "node:fs";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
@@ -73,11 +74,13 @@ export interface CoordinatorParts {
 }
 
 export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
-  const { config, dir, log, store, ledger, key, sandbox, bus, crashpoint } = parts;
+  const { config, dir, log, store, ledger, key, sandbox, bus, crashpoint, disposers } = parts;
   const { trustedRepoHosts: trustedHosts } = config;
   const repos = openRepositories({ dir: join(dir, "git"), trustedHosts });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
   const serveModel = prepareModelGateway(parts, rate);
+  const heartbeat = openAliveFile(dir, log);
+  disposers.add(() => heartbeat.close());
   return createCoordinator({
     rateLimitedUntil: () => rate.until(),
     store,
@@ -94,6 +97,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     crashpoint,
     forges: [],
     clock: systemClock,
+    heartbeat,
     ids: systemIds(),
     shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
     authFor: (userId, repo) => findGitAuth(parts, userId, parseRepositoryUrl(repo, { trustedHosts }).host),

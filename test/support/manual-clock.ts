@@ -4,7 +4,7 @@ export interface ManualClock extends Clock {
   /** Advances by `ms`, wakes each sleeper at its time, and lets its work settle. */
   advance(ms: number): Promise<void>;
   /**
-   * Jumps by `ms`, as a process that is stopped does: each sleeper whose time has passed wakes once.
+   * Jumps by `ms`, as for a process that is stopped: each sleeper whose time has passed wakes once.
    */
   jump(ms: number): Promise<void>;
   /** Sets the wall clock forward or back by `ms`; no time passes for sleepers. */
