@@ -96,6 +96,8 @@ class CommittedTaskLog implements TaskLog {
   }
 
   async create({ data, ...creation }: TaskCreation): Promise<{ task: Task; replayed: boolean }> {
+    this.#deps.workingTime?.observe();
+    const generation = this.#deps.workingTime?.generation ?? 0;
     const base = {
       taskId: creation.id,
       seq: 1,
@@ -111,7 +113,6 @@ class CommittedTaskLog implements TaskLog {
     const event: TaskEvent = { to: state, ...base };
     const slot = holdsSlot(snapshot);
     const machineVersion = TASK_MACHINE_VERSION;
-    const generation = this.#deps.workingTime?.generation ?? 0;
     const result = await this.#deps.store.create({ ...creation, machineVersion, snapshot, state, slot, event });
     switch (result.kind) {
       case "created":
@@ -149,14 +150,14 @@ class CommittedTaskLog implements TaskLog {
 
   async #recordNow(taskId: string, decide: Decision, notice: LossNotice | null = null): Promise<RecordResult> {
     const { store, clock, log, workingTime } = this.#deps;
-    workingTime?.observe();
-    const generation = workingTime?.generation ?? 0;
     for (let refusedSeq = 0; ;) {
       const task = this.#cache.get(taskId) ?? (await store.task(taskId));
       if (task === null) throw new SlipwayError("not_found", "There is no such task.");
       // The store refused the seq that it has just returned again: another round would not end.
       if (task.seq === refusedSeq)
         throw new SlipwayError("internal", "The store refuses an event that the chart accepts.");
+      workingTime?.observe();
+      const generation = workingTime?.generation ?? 0;
       const now = clock.now();
       const caughtUp = this.#applyLoss(task, now, notice);
       const draft = apply(caughtUp.task, decide(caughtUp.task), now);
