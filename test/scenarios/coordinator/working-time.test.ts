@@ -284,6 +284,22 @@ describe("a wall clock that is set", () => {
     expect((await times(id)).due).toBe(silenceMs);
   });
 
+  it.each([
+    ["too many failures", () => Array.from({ length: 6 }, () => harness.coordinator.scheduler.noteInfraFailure())],
+    ["too little disk space", () => (harness.disks.shortage = "Full.")],
+  ])("[D9] [D10] back, during a pause of claiming for %s, does not prolong the pause", async (_, pause) => {
+    await open();
+    await harness.clock.advance(2 * SECOND);
+    pause();
+    const { id } = await harness.submit();
+    await harness.clock.advance(5 * SECOND);
+    expect((await harness.task(id)).state).toBe("queued");
+    harness.clock.setWall(-HOUR);
+    harness.disks.shortage = null;
+    await harness.clock.advance(20 * SECOND);
+    expect((await harness.task(id)).state).toBe("provisioning");
+  });
+
   it("a new task after a set-back has the time of the wall clock", async () => {
     await open();
     const before = await running();
