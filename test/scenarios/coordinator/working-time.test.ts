@@ -289,8 +289,8 @@ describe("a wall clock that is set", () => {
     ["too little disk space", () => (harness.disks.shortage = "Full.")],
   ])("[D9] [D10] back, during a pause of claiming for %s, does not prolong the pause", async (_, pause) => {
     await open();
-    await harness.clock.advance(2 * SECOND);
     pause();
+    await harness.clock.advance(2 * SECOND);
     const { id } = await harness.submit();
     await harness.clock.advance(5 * SECOND);
     expect((await harness.task(id)).state).toBe("queued");
