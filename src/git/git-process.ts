@@ -11,9 +11,10 @@
  *    signalled, because git's transport helpers hold the credential too and outlive a killed git.
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { GitError } from "../core/lib/git-error.ts";
 import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
+import { readProgress } from "./progress.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
 export interface GitCall {
@@ -35,6 +36,8 @@ export interface GitCall {
    * error.
    */
   readonly maxBytes?: number;
+  /** Receives git's progress (src/git/progress.ts). */
+  readonly progress?: ((text: string) => void) | undefined;
 }
 
 export interface GitOutput {
@@ -62,6 +65,12 @@ const OUTPUT_BYTES = 16 * 2 ** 20;
 const ERROR_CHARS = 16_384;
 
 const CONFIG = [
+  // What is received stays one pack: it appears when it is whole, and git syncs it to disk. Loose
+  // objects appear one by one, the commit before its trees and files, so that a fetch that breaks
+  // off would leave a commit with holes.
+  "fetch.unpackLimit=1",
+  "receive.unpackLimit=1",
+  "transfer.unpackLimit=1",
   "core.hooksPath=/dev/null",
   "credential.helper=",
   "http.followRedirects=false",
@@ -93,6 +102,7 @@ export function openGit(dir: string): Git {
       signal,
       maxStdoutBytes: maxBytes ?? OUTPUT_BYTES,
       maxStderrChars: 4 * ERROR_CHARS,
+      onStderr: call.progress === undefined ? undefined : readProgress(call.progress),
       timeout: { kind: "idle", ms: IDLE_MS },
       graceMs: GRACE_MS,
     }).catch((cause: unknown) => {
@@ -109,7 +119,7 @@ export function openGit(dir: string): Git {
   };
 }
 
-function environment(askpass: string, { auth, local }: GitCall): Record<string, string> {
+function environment(askpass: string, { auth, local, cwd }: GitCall): Record<string, string> {
   const authorities = process.env["GIT_SSL_CAINFO"] ?? process.env["SSL_CERT_FILE"];
   return {
     PATH: process.env["PATH"] ?? "/usr/bin:/bin",
@@ -120,6 +130,8 @@ function environment(askpass: string, { auth, local }: GitCall): Record<string, 
     GIT_CONFIG_NOSYSTEM: "1",
     GIT_CONFIG_GLOBAL: "/dev/null",
     GIT_NO_REPLACE_OBJECTS: "1",
+    // A damaged repository is an error; a repository around the data folder is not used instead.
+    GIT_CEILING_DIRECTORIES: dirname(resolve(cwd)),
     GIT_ALLOW_PROTOCOL: local ? "file" : "http:https",
     ...(authorities ? { GIT_SSL_CAINFO: authorities } : {}),
     ...(auth ? { SLIPWAY_GIT_USERNAME: auth.username, SLIPWAY_GIT_TOKEN: auth.token } : {}),
@@ -135,7 +147,9 @@ function withoutProgress(output: string): string {
   return lines
     .filter(
       (line) =>
-        !/^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing) (objects|deltas):/.test(line),
+        !/^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing|Checking) (objects|deltas|connectivity):/.test(
+          line,
+        ),
     )
     .join("\n")
     .slice(-ERROR_CHARS);

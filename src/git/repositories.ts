@@ -35,9 +35,9 @@ export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Re
   }
 
   return {
-    async prepare({ taskId, userId, repo, auth, base, parentTaskId }, signal) {
-      const fetched = await mirrors.fetch({ userId, repo, auth, base }, signal);
-      return await tasks.make(taskId, fetched, parentTaskId, signal);
+    async prepare({ taskId, userId, repo, auth, base, parentTaskId, distrustBefore = null }, signal, progress) {
+      const fetched = await mirrors.fetch({ userId, repo, auth, base, distrustBefore }, signal, progress);
+      return await tasks.make(taskId, fetched, parentTaskId, signal, { isSuspect: distrustBefore !== null });
     },
     hasMirror: (userId, repo) => Promise.resolve(mirrors.has(userId, repo)),
     path: tasks.path,
@@ -55,5 +55,8 @@ export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Re
     size: (taskId) => diskUsage(tasks.path(taskId)),
     remove: tasks.remove,
     reclaim: (before, mode, signal) => mirrors.reclaim(before, tasks.borrowed, mode, signal),
+    check: async (signal) => [...(await mirrors.check(signal)), ...(await tasks.check(signal))],
+    distrust: (mirror) => Promise.resolve(mirrors.distrust(mirror)),
+    close: mirrors.close.bind(mirrors),
   };
 }

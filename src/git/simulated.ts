@@ -107,5 +107,8 @@ export function openSimulatedRepositories(): SimulatedRepositories {
       return Promise.resolve();
     },
     reclaim: () => Promise.resolve([]),
+    check: () => Promise.resolve([]),
+    distrust: () => Promise.resolve(),
+    close: () => Promise.resolve(),
   };
 }

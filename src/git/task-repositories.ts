@@ -5,6 +5,7 @@
  */
 import {
   appendFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -17,18 +18,26 @@ import { rm } from "node:fs/promises";
 import { dirname, join, relative, resolve as resolvePath } from "node:path";
 import type { FetchedMirror } from "./mirrors.ts";
 import { GitError } from "../core/lib/git-error.ts";
+import type { IncompleteRepository } from "../core/ports/repositories.ts";
+import { findMissing } from "./completeness.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
 
 export interface TaskRepositories {
   path(taskId: string): string;
   exists(taskId: string): boolean;
-  /** Creates the repository if it is absent; an existing one keeps its base. */
+  /**
+   * Creates the repository if it is absent; an existing one keeps its base. One whose base cannot
+   * be read, or that is suspect and has holes, is created anew with the saved work that it has.
+   */
   make(
     taskId: string,
     fetched: FetchedMirror,
     parentTaskId: string | null,
     signal: AbortSignal,
+    options?: { readonly isSuspect: boolean },
   ): Promise<{ base: string; baseSha: string }>;
+  /** The task repositories with holes of their own, beside those of their mirrors. */
+  check(signal: AbortSignal): Promise<IncompleteRepository[]>;
   resolve(taskId: string, ref: string): Promise<string | null>;
   list(): string[];
   /** Paths of the mirrors that task repositories borrow from. */
@@ -59,6 +68,11 @@ const CONFIG = `[receive]
 `;
 const BASE_REF = "refs/slipway/base";
 
+function orNothing(error: unknown): { text: string } {
+  if (error instanceof GitError) return { text: "" };
+  throw error;
+}
+
 export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
 
@@ -67,6 +81,8 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     return join(dir, `${taskId}.git`);
   }
   const exists = (taskId: string): boolean => existsSync(path(taskId));
+  const setAside = (taskId: string): string => `${path(taskId)}.gone`;
+  const list = (): string[] => readdirSync(dir).flatMap((name) => (name.endsWith(".git") ? [name.slice(0, -4)] : []));
 
   async function resolve(taskId: string, ref: string): Promise<string | null> {
     if (!exists(taskId)) return null;
@@ -81,6 +97,10 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
   }
 
   async function create(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<void> {
+    renameSync(await draftOf(taskId, fetched, signal), path(taskId));
+  }
+
+  async function draftOf(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<string> {
     const draft = `${path(taskId)}.new`;
     rmSync(draft, { recursive: true, force: true });
     await git({
@@ -94,7 +114,35 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     appendFileSync(join(draft, "config"), CONFIG);
     const refs = [`refs/heads/${fetched.base}`, BASE_REF].map((ref) => `create ${ref} ${fetched.baseSha}\n`);
     await git({ cwd: draft, signal, args: ["update-ref", "--stdin"], input: refs.join("") });
-    renameSync(draft, path(taskId));
+    return draft;
+  }
+
+  /** Replaces a damaged repository. Its objects, and its refs whose commits exist, are kept. */
+  async function rebuild(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<void> {
+    const draft = await draftOf(taskId, fetched, signal);
+    const damaged = path(taskId);
+    const alternates = join(damaged, "objects", "info");
+    if (existsSync(join(damaged, "objects")))
+      cpSync(join(damaged, "objects"), join(draft, "objects"), {
+        recursive: true,
+        filter: (source) => source !== alternates,
+      });
+    const args = ["for-each-ref", "--format=%(refname) %(objectname)", "refs/slipway/"];
+    const { text } = await git({ cwd: damaged, signal, args }).catch(orNothing);
+    for (const line of text.split("\n")) {
+      const [ref = "", sha = ""] = line.split(" ");
+      if (ref === "" || ref === BASE_REF) continue;
+      await git({ cwd: draft, signal, args: ["update-ref", ref, sha] }).catch(orNothing);
+    }
+    // Killed between the two, the next call finds the damaged one under its other name.
+    renameSync(damaged, setAside(taskId));
+    renameSync(draft, damaged);
+    await rm(setAside(taskId), { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  async function isSound(taskId: string, isSuspect: boolean, signal: AbortSignal): Promise<boolean> {
+    if ((await resolve(taskId, BASE_REF)) === null) return false;
+    return !isSuspect || (await findMissing(git, path(taskId), "alternates", signal)) === null;
   }
 
   /**
@@ -111,16 +159,29 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     path,
     exists,
     resolve,
-    async make(taskId, fetched, parentTaskId, signal) {
+    async make(taskId, fetched, parentTaskId, signal, { isSuspect } = { isSuspect: false }) {
+      if (exists(taskId)) rmSync(setAside(taskId), { recursive: true, force: true });
+      else if (existsSync(setAside(taskId))) renameSync(setAside(taskId), path(taskId));
       const isNew = !exists(taskId);
       if (isNew) await create(taskId, fetched, signal);
-      else removeStaleLocks(path(taskId));
+      else {
+        removeStaleLocks(path(taskId));
+        if (!(await isSound(taskId, isSuspect, signal))) await rebuild(taskId, fetched, signal);
+      }
       if (parentTaskId !== null) await inherit(taskId, parentTaskId, signal);
       if (isNew) return { base: fetched.base, baseSha: fetched.baseSha };
       const { text } = await git({ cwd: path(taskId), signal, args: ["symbolic-ref", "--short", "HEAD"] });
       return { base: text.trim(), baseSha: (await resolve(taskId, BASE_REF)) ?? fetched.baseSha };
     },
-    list: () => readdirSync(dir).flatMap((name) => (name.endsWith(".git") ? [name.slice(0, -4)] : [])),
+    list,
+    async check(signal) {
+      const found: IncompleteRepository[] = [];
+      for (const name of list()) {
+        const problem = await findMissing(git, path(name), "alternates", signal);
+        if (problem !== null) found.push({ kind: "task", name, problem });
+      }
+      return found;
+    },
     borrowed() {
       const paths = new Set<string>();
       for (const name of readdirSync(dir)) {
@@ -133,7 +194,7 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
       return paths;
     },
     async remove(taskId) {
-      for (const folder of [path(taskId), `${path(taskId)}.new`])
+      for (const folder of [path(taskId), `${path(taskId)}.new`, setAside(taskId)])
         await rm(folder, { recursive: true, force: true, maxRetries: 3 });
     },
   };

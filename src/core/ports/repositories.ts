@@ -41,6 +41,15 @@ export type RepositoryFile =
   /** Present, but a link, a directory, a submodule, too large or not UTF-8; `why` is a sentence. */
   | { readonly kind: "unusable"; readonly why: string };
 
+/** A repository on this server that lacks objects which its refs reach, or that git cannot read. */
+export interface IncompleteRepository {
+  readonly kind: "mirror" | "task";
+  /** The mirror's name (for `distrust`), or the task id. */
+  readonly name: string;
+  /** Git's own words, at most a few lines. */
+  readonly problem: string;
+}
+
 /** Refs of a task repository that the worker may write and the coordinator reads. */
 export const WORK_REF = "refs/slipway/work";
 
@@ -59,12 +68,25 @@ export interface Repositories {
    * Fetches the mirror, one fetch per mirror at a time, and creates the task repository if it does
    * not exist. Idempotent: an existing repository keeps its base. With `parentTaskId`, the parent's
    * saved work (WORK_REF, checkpoints) is fetched into it as well.
+   *
+   * The mirror is complete when it resolves: every object that the base reaches is there. A mirror
+   * with holes is fetched again in full. `distrustBefore` (epoch ms) demands that for a mirror that
+   * was last fetched in full before that time: an attempt could not read its base then.
+   *
+   * An aborted call leaves its fetch running for a short time, so that the next call continues it.
+   * `progress` gets a line of git's own progress at most once per second, and only while bytes
+   * arrive.
    * @returns the name of the base branch (`base`, or the default branch when it is null) and the
    * commit that it points at.
    */
   prepare(
-    task: TaskRepository & { readonly base: string | null; readonly parentTaskId: string | null },
+    task: TaskRepository & {
+      readonly base: string | null;
+      readonly parentTaskId: string | null;
+      readonly distrustBefore?: number | null;
+    },
     signal: AbortSignal,
+    progress?: (text: string) => void,
   ): Promise<{ baseSha: string; base: string }>;
   /** True when an earlier task of this user has fetched the repository. */
   hasMirror(userId: string, repo: string): Promise<boolean>;
@@ -110,6 +132,16 @@ export interface Repositories {
    * repository borrows. Waits for a fetch of the same mirror.
    */
   reclaim(before: number, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
+  /**
+   * All mirrors and task repositories that are not complete. Changes nothing; reads every commit
+   * and tree of each mirror, so it takes seconds on a large one. A task repository is compared with
+   * its mirror only.
+   */
+  check(signal: AbortSignal): Promise<IncompleteRepository[]>;
+  /** The mirror's next use fetches it again in full if it has holes. Idempotent. */
+  distrust(mirror: string): Promise<void>;
+  /** Ends the fetches that still run. */
+  close(): Promise<void>;
 }
 
 /** Opens pull requests. Idempotent: finds or creates the pull request of the head branch. */
