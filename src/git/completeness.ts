@@ -5,21 +5,21 @@
  * were known to be complete. Git moves a ref only after it has checked that what is new is
  * complete, so later fetches keep a proof true. It is void when one of its packs is missing or has
  * another size.
+ *
+ * A walk from the refs does not read file contents. So a repository that could not be read although
+ * its walk finds nothing missing is marked as suspect, and no walk clears that mark.
  */
-import { readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { GitError } from "../core/lib/git-error.ts";
 import type { Git } from "./git-process.ts";
 
 const PROOF = "slipway-complete";
-const Proof = z.object({
-  /** Size in bytes of each pack by file name. */
-  packs: z.record(z.string(), z.number()),
-  /** When the mirror was last fetched in full, epoch ms; 0 = unknown. */
-  fetchedAt: z.number(),
-});
-export type Proof = z.infer<typeof Proof>;
+/** The mark of `distrust`. */
+const SUSPECT = "slipway-suspect";
+/** Size in bytes of each pack by file name. */
+const Proof = z.object({ packs: z.record(z.string(), z.number()) });
 
 /** Characters of git's words that are kept. */
 const PROBLEM_LENGTH = 500;
@@ -30,27 +30,34 @@ function listPacks(repository: string): Record<string, number> {
   return Object.fromEntries(names.map((name) => [name, statSync(join(dir, name)).size]));
 }
 
-/** The proof if it still holds; null otherwise. */
-export function readProof(repository: string): Proof | null {
+export function isProven(repository: string): boolean {
   try {
     const proof = Proof.parse(JSON.parse(readFileSync(join(repository, PROOF), "utf8")));
     const packs = listPacks(repository);
-    return Object.entries(proof.packs).every(([name, size]) => packs[name] === size) ? proof : null;
+    return !isSuspect(repository) && Object.entries(proof.packs).every(([name, size]) => packs[name] === size);
   } catch {
-    return null;
+    return false;
   }
 }
 
 /** To be called only when all refs are known to be complete. */
-export function writeProof(repository: string, fetchedAt: number): void {
+export function writeProof(repository: string): void {
   const path = join(repository, PROOF);
-  const proof: Proof = { packs: listPacks(repository), fetchedAt };
-  writeFileSync(`${path}.new`, JSON.stringify(proof));
+  writeFileSync(`${path}.new`, JSON.stringify({ packs: listPacks(repository) }));
   renameSync(`${path}.new`, path);
 }
 
 export function dropProof(repository: string): void {
   rmSync(join(repository, PROOF), { force: true });
+}
+
+export function isSuspect(repository: string): boolean {
+  return existsSync(join(repository, SUSPECT));
+}
+
+export function setSuspect(repository: string, suspect: boolean): void {
+  if (!suspect) rmSync(join(repository, SUSPECT), { force: true });
+  else if (existsSync(repository)) writeFileSync(join(repository, SUSPECT), "");
 }
 
 /**

@@ -10,7 +10,7 @@
  * N4 A call settles when no process of its group holds its output any more. The whole group is
  *    signalled, because git's transport helpers hold the credential too and outlive a killed git.
  */
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { GitError } from "../core/lib/git-error.ts";
 import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
@@ -163,21 +163,42 @@ function redact(text: string, auth: GitAuth | null): string {
   return forms.reduce((clean, form) => clean.replaceAll(form, "***"), text);
 }
 
+/** Git holds a lock of a ref for milliseconds; one of this age has lost its holder, ms. */
+const LOCK_AGE_MS = 60_000;
+
+/**
+ * Removes lock files that have lost their holder from a repository that others may write to at the
+ * same time: those from before `since` (epoch ms), and those of LOCK_AGE_MS.
+ */
+export function removeOldLocks(repository: string, since: number): void {
+  const isOld = (path: string): boolean => {
+    const { mtimeMs } = statSync(path, { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() };
+    return mtimeMs < since || Math.abs(Date.now() - mtimeMs) > LOCK_AGE_MS;
+  };
+  removeMatching(repository, "", (name, path) => isLock(name) && isOld(path));
+  removeMatching(repository, "refs", (name, path) => isLock(name) && isOld(path));
+}
+
 /**
  * Removes what a git that was killed with SIGKILL leaves in a bare repository: lock files, on which
  * every later write fails, and partial packs, which only take space. The caller ensures that no
  * other process writes to the repository.
  */
 export function removeStaleLocks(repository: string): void {
-  const drop = (folder: string, unwanted: (name: string) => boolean, recursive = false): void => {
-    const path = join(repository, folder);
-    if (!existsSync(path)) return;
-    for (const name of readdirSync(path, { recursive, encoding: "utf8" })) {
-      if (unwanted(name)) rmSync(join(path, name), { recursive: true, force: true });
-    }
-  };
-  drop("", (name) => name.endsWith(".lock"));
-  drop("refs", (name) => name.endsWith(".lock"), true);
-  drop("objects", (name) => name.startsWith("tmp_objdir-"));
-  drop("objects/pack", (name) => name.startsWith("tmp_"));
+  removeMatching(repository, "", isLock);
+  removeMatching(repository, "refs", isLock);
+  removeMatching(repository, "objects", (name) => name.startsWith("tmp_objdir-"));
+  removeMatching(repository, "objects/pack", (name) => name.startsWith("tmp_"));
+}
+
+const isLock = (name: string): boolean => name.endsWith(".lock");
+
+/** Only `refs` is searched below its first level. */
+function removeMatching(repository: string, folder: string, isUnwanted: (name: string, path: string) => boolean): void {
+  const dir = join(repository, folder);
+  if (!existsSync(dir)) return;
+  for (const name of readdirSync(dir, { recursive: folder === "refs", encoding: "utf8" })) {
+    const path = join(dir, name);
+    if (isUnwanted(name, path)) rmSync(path, { recursive: true, force: true });
+  }
 }

@@ -26,7 +26,7 @@ import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
-import { dropProof, findMissing, readProof, writeProof } from "./completeness.ts";
+import { dropProof, findMissing, isProven, isSuspect, setSuspect, writeProof } from "./completeness.ts";
 import { resolvePin } from "./host-pinning.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
@@ -39,8 +39,6 @@ export interface MirrorSource {
   readonly auth: GitAuth | null;
   /** Null = the default branch. */
   readonly base: string | null;
-  /** See Repositories.prepare. */
-  readonly distrustBefore?: number | null;
 }
 
 export interface FetchedMirror {
@@ -63,7 +61,7 @@ export interface Mirrors {
   reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
   /** The mirrors with holes. */
   check(signal: AbortSignal): Promise<IncompleteRepository[]>;
-  /** Voids the proof of a mirror. */
+  /** The mirror's next use fetches it in full. */
   distrust(name: string): void;
   close(): Promise<void>;
 }
@@ -139,16 +137,15 @@ class MirrorCache implements Mirrors {
     if (existsSync(path)) return;
     const draft = `${path}.new`;
     await this.#init(draft);
-    writeProof(draft, 0);
+    writeProof(draft);
     renameSync(draft, path);
   }
 
   /** True when the mirror has that tip of the base (M2). Marks the mirror as used. */
-  async #has(path: string, tip: Tip, { distrustBefore = null }: MirrorSource): Promise<boolean> {
+  async #has(path: string, tip: Tip): Promise<boolean> {
     if (!existsSync(path)) return false;
     writeFileSync(join(path, USED), "");
-    const proof = readProof(path);
-    if (proof === null || (distrustBefore !== null && proof.fetchedAt < distrustBefore)) return false;
+    if (!isProven(path)) return false;
     try {
       const args = ["rev-parse", "--verify", "--quiet", "--end-of-options", `refs/heads/${tip.base}^{commit}`];
       const { text } = await this.#git({ cwd: path, args });
@@ -179,7 +176,7 @@ class MirrorCache implements Mirrors {
    */
   async #update(source: MirrorSource, tip: Tip, signal: AbortSignal, progress?: Progress): Promise<boolean> {
     const path = this.#getPath(source);
-    const has = (): Promise<boolean> => this.#write(path, () => this.#has(path, tip, source), signal);
+    const has = (): Promise<boolean> => this.#write(path, () => this.#has(path, tip), signal);
     const start = (stop: AbortSignal, report: Progress): Promise<void> =>
       this.#write(path, () => this.#refresh(source, path, stop, report), stop);
     for (;;) {
@@ -195,14 +192,14 @@ class MirrorCache implements Mirrors {
   async #refresh(source: MirrorSource, path: string, signal: AbortSignal, progress: Progress): Promise<void> {
     await this.#make(path);
     removeStaleLocks(path);
-    const { distrustBefore = null } = source;
-    const proof = readProof(path);
-    const isComplete = proof !== null || (await findMissing(this.#git, path, "nothing", signal, progress)) === null;
-    const fetchedAt = proof?.fetchedAt ?? 0;
-    if (!isComplete || (distrustBefore !== null && fetchedAt < distrustBefore))
-      return await this.#heal(source, path, signal, progress);
+    if (!(await this.#isComplete(path, signal, progress))) return await this.#heal(source, path, signal, progress);
     await this.#download(source, path, signal, progress);
-    writeProof(path, fetchedAt);
+    writeProof(path);
+  }
+
+  async #isComplete(path: string, signal: AbortSignal, progress: Progress): Promise<boolean> {
+    if (isProven(path)) return true;
+    return !isSuspect(path) && (await findMissing(this.#git, path, "nothing", signal, progress)) === null;
   }
 
   async #download({ repo, auth }: MirrorSource, cwd: string, signal: AbortSignal, progress: Progress): Promise<void> {
@@ -223,7 +220,8 @@ class MirrorCache implements Mirrors {
     await this.#init(draft);
     await this.#download(source, draft, signal, progress);
     adoptContents(draft, path);
-    writeProof(path, Date.now());
+    setSuspect(path, false);
+    writeProof(path);
     rmSync(draft, { recursive: true, force: true });
   }
 
@@ -248,7 +246,7 @@ class MirrorCache implements Mirrors {
 
   distrust(name: string): void {
     if (!MIRROR_NAME.test(name)) throw new Error("invalid mirror name");
-    dropProof(join(this.#dir, `${name}.git`));
+    setSuspect(join(this.#dir, `${name}.git`), true);
   }
 
   close(): Promise<void> {

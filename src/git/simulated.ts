@@ -109,6 +109,7 @@ export function openSimulatedRepositories(): SimulatedRepositories {
     reclaim: () => Promise.resolve([]),
     check: () => Promise.resolve([]),
     distrust: () => Promise.resolve(),
+    isBaseUnreadable: () => Promise.resolve(false),
     close: () => Promise.resolve(),
   };
 }

@@ -19,7 +19,7 @@ import { dirname, join, relative, resolve as resolvePath } from "node:path";
 import type { FetchedMirror } from "./mirrors.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import type { IncompleteRepository } from "../core/ports/repositories.ts";
-import { findMissing } from "./completeness.ts";
+import { findMissing, isSuspect, setSuspect } from "./completeness.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
 
 export interface TaskRepositories {
@@ -34,12 +34,15 @@ export interface TaskRepositories {
     fetched: FetchedMirror,
     parentTaskId: string | null,
     signal: AbortSignal,
-    options?: { readonly isSuspect: boolean },
   ): Promise<{ base: string; baseSha: string }>;
   /** The task repositories with holes of their own, beside those of their mirrors. */
   check(signal: AbortSignal): Promise<IncompleteRepository[]>;
   resolve(taskId: string, ref: string): Promise<string | null>;
   list(): string[];
+  /** Marks the repository; `make` then looks for holes. @returns the paths of its mirrors. */
+  distrust(taskId: string): readonly string[];
+  /** True when git cannot enumerate what the base reaches. */
+  isBaseUnreadable(taskId: string, signal: AbortSignal): Promise<boolean>;
   /** Paths of the mirrors that task repositories borrow from. */
   borrowed(): ReadonlySet<string>;
   remove(taskId: string): Promise<void>;
@@ -67,6 +70,15 @@ const CONFIG = `[receive]
 	alternateRefsPrefixes = refs/slipway/
 `;
 const BASE_REF = "refs/slipway/base";
+
+/** Paths of the repositories that this one borrows from. */
+function readAlternates(repository: string): string[] {
+  const objects = join(repository, "objects");
+  const file = join(objects, "info", "alternates");
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, "utf8").split("\n");
+  return lines.flatMap((line) => (line === "" ? [] : [dirname(resolvePath(objects, line))]));
+}
 
 function orNothing(error: unknown): { text: string } {
   if (error instanceof GitError) return { text: "" };
@@ -140,9 +152,9 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     await rm(setAside(taskId), { recursive: true, force: true, maxRetries: 3 });
   }
 
-  async function isSound(taskId: string, isSuspect: boolean, signal: AbortSignal): Promise<boolean> {
+  async function isSound(taskId: string, signal: AbortSignal): Promise<boolean> {
     if ((await resolve(taskId, BASE_REF)) === null) return false;
-    return !isSuspect || (await findMissing(git, path(taskId), "alternates", signal)) === null;
+    return !isSuspect(path(taskId)) || (await findMissing(git, path(taskId), "alternates", signal)) === null;
   }
 
   /**
@@ -159,14 +171,15 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     path,
     exists,
     resolve,
-    async make(taskId, fetched, parentTaskId, signal, { isSuspect } = { isSuspect: false }) {
+    async make(taskId, fetched, parentTaskId, signal) {
       if (exists(taskId)) rmSync(setAside(taskId), { recursive: true, force: true });
       else if (existsSync(setAside(taskId))) renameSync(setAside(taskId), path(taskId));
       const isNew = !exists(taskId);
       if (isNew) await create(taskId, fetched, signal);
       else {
         removeStaleLocks(path(taskId));
-        if (!(await isSound(taskId, isSuspect, signal))) await rebuild(taskId, fetched, signal);
+        if (!(await isSound(taskId, signal))) await rebuild(taskId, fetched, signal);
+        setSuspect(path(taskId), false);
       }
       if (parentTaskId !== null) await inherit(taskId, parentTaskId, signal);
       if (isNew) return { base: fetched.base, baseSha: fetched.baseSha };
@@ -182,17 +195,23 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
       }
       return found;
     },
-    borrowed() {
-      const paths = new Set<string>();
-      for (const name of readdirSync(dir)) {
-        const objects = join(dir, name, "objects");
-        const file = join(objects, "info", "alternates");
-        if (!existsSync(file)) continue;
-        for (const line of readFileSync(file, "utf8").split("\n"))
-          if (line !== "") paths.add(dirname(resolvePath(objects, line)));
-      }
-      return paths;
+    distrust(taskId) {
+      setSuspect(path(taskId), true);
+      return readAlternates(path(taskId));
     },
+    async isBaseUnreadable(taskId, signal) {
+      if (!exists(taskId)) return false;
+      const args = ["pack-objects", "--revs", "--stdout", "--quiet"];
+      try {
+        // Git writes its first byte when it has found all objects.
+        await git({ cwd: path(taskId), signal, args, input: `${BASE_REF}\n`, maxBytes: 1 });
+        return false;
+      } catch (error) {
+        if (error instanceof GitError) return true;
+        throw error;
+      }
+    },
+    borrowed: () => new Set(readdirSync(dir).flatMap((name) => readAlternates(join(dir, name)))),
     async remove(taskId) {
       for (const folder of [path(taskId), `${path(taskId)}.new`, setAside(taskId)])
         await rm(folder, { recursive: true, force: true, maxRetries: 3 });

@@ -44,7 +44,7 @@ export type RepositoryFile =
 /** A repository on this server that lacks objects which its refs reach, or that git cannot read. */
 export interface IncompleteRepository {
   readonly kind: "mirror" | "task";
-  /** The mirror's name (for `distrust`), or the task id. */
+  /** The mirror's file name without its ending, or the task id. */
   readonly name: string;
   /** Git's own words, at most a few lines. */
   readonly problem: string;
@@ -70,8 +70,7 @@ export interface Repositories {
    * saved work (WORK_REF, checkpoints) is fetched into it as well.
    *
    * The mirror is complete when it resolves: every object that the base reaches is there. A mirror
-   * with holes is fetched again in full. `distrustBefore` (epoch ms) demands that for a mirror that
-   * was last fetched in full before that time: an attempt could not read its base then.
+   * with holes, or one that `distrust` has marked, is fetched again in full.
    *
    * An aborted call leaves its fetch running for a short time, so that the next call continues it.
    * `progress` gets a line of git's own progress at most once per second, and only while bytes
@@ -83,14 +82,16 @@ export interface Repositories {
     task: TaskRepository & {
       readonly base: string | null;
       readonly parentTaskId: string | null;
-      readonly distrustBefore?: number | null;
     },
     signal: AbortSignal,
     progress?: (text: string) => void,
   ): Promise<{ baseSha: string; base: string }>;
   /** True when an earlier task of this user has fetched the repository. */
   hasMirror(userId: string, repo: string): Promise<boolean>;
-  /** Absolute path of the bare task repository, for the broker to serve. */
+  /**
+   * Absolute path of the bare task repository, for the broker to serve. Removes lock files that a
+   * killed git has left there.
+   */
   path(taskId: string): string;
   /** The commit that a ref of the task repository points at, or null. */
   resolve(taskId: string, ref: string): Promise<string | null>;
@@ -138,8 +139,16 @@ export interface Repositories {
    * its mirror only.
    */
   check(signal: AbortSignal): Promise<IncompleteRepository[]>;
-  /** The mirror's next use fetches it again in full if it has holes. Idempotent. */
-  distrust(mirror: string): Promise<void>;
+  /**
+   * Marks a repository whose objects cannot be read: its mirror is fetched again in full at its
+   * next use, and a task repository with holes of its own is created anew. Idempotent.
+   */
+  distrust(repository: Pick<IncompleteRepository, "kind" | "name">): Promise<void>;
+  /**
+   * True when the base of the task repository cannot be read in full; then it is also marked as by
+   * `distrust`. Costs as much as a checkout's enumeration of objects.
+   */
+  isBaseUnreadable(taskId: string, signal: AbortSignal): Promise<boolean>;
   /** Ends the fetches that still run. */
   close(): Promise<void>;
 }
