@@ -17,6 +17,7 @@ import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { createEgressService, type EgressService } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
 import { createTaskService, type TaskService } from "./services/tasks.ts";
+import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
@@ -155,7 +156,7 @@ const SALVAGE_SHARE = 2 / 3;
 
 export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordinator> {
   const { settings } = deps;
-  const taskLog = createTaskLog(deps);
+  const taskLog = createTaskLog({ ...deps, planUnread: createUnreadPlanner({ ...deps, policy: settings.policy }) });
   const budget = createBudgetService({ ...deps, ...settings, taskLog });
   const standing: WorkerServiceDeps["standing"] = (task) => budget.standing(task);
   const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing });

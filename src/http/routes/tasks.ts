@@ -163,10 +163,11 @@ export const taskRoutes = [
     access: "user",
     summary: "A new task of the same thread, from the start, the checkpoint or the push",
     body: retrySchema,
+    idempotent: true,
     answers: { 201: json(taskSchema) },
-    problems: ["not_found", "task_open", "nothing_to_push", "limits_unavailable"],
-    async handle({ deps, identity, params, body }) {
-      const task = await deps.tasks.retry(identity, params["id"] ?? "", body);
+    problems: ["not_found", "task_open", "nothing_to_push", "limits_unavailable", "idempotency_mismatch"],
+    async handle({ deps, identity, params, body, idempotencyKey }) {
+      const task = await deps.tasks.retry(identity, params["id"] ?? "", body, idempotencyKey);
       return { status: 201, body: await toTaskView(deps, task), headers: { Location: `/v1/tasks/${task.id}` } };
     },
   }),

@@ -191,6 +191,7 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     eventsOfOthers: async (taskId, afterSeq, limit) => reads.eventsOfOthers(taskId, afterSeq, limit),
     messages: async (taskId, afterSeq, limit) => reads.messages(taskId, afterSeq, limit),
     message: async (taskId, messageId) => reads.message(taskId, messageId),
+    queuedMessages: async (taskId) => reads.queuedMessages(taskId),
     toolCalls: async (taskId, afterSeq, limit) => reads.toolCalls(taskId, afterSeq, limit),
     attempts: async (taskId) => reads.attempts(taskId),
     openIds: async () => reads.openIds(),
