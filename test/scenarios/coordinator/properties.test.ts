@@ -160,7 +160,7 @@ async function slotsAgree(harness: Harness): Promise<void> {
 }
 
 /** Nothing may hang: after every task is cancelled, all slots and sandboxes are free. */
-async function comesToAnEnd(harness: Harness): Promise<Task[]> {
+async function comesToAnEnd(harness: Harness): Promise<readonly Task[]> {
   await harness.coordinator.scheduler.pause(false);
   // Also follow-up tasks, which begin when a task settles. A cancelled task begins none.
   for (const id of await harness.store.openIds())
