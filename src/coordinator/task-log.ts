@@ -130,7 +130,7 @@ class CommittedTaskLog implements TaskLog {
   }
 
   async #recordNow(taskId: string, decide: Decision): Promise<RecordResult> {
-    const { store, clock, log } = this.#deps;
+    const { store, clock, log, crashpoint } = this.#deps;
     for (let refusedSeq = 0; ;) {
       const task = this.#cache.get(taskId) ?? (await store.task(taskId));
       if (task === null) throw new SlipwayError("not_found", "There is no such task.");
@@ -139,6 +139,7 @@ class CommittedTaskLog implements TaskLog {
         throw new SlipwayError("internal", "The store refuses an event that the chart accepts.");
       const { draft, followUp } = await this.#draft(task, await decide(task), clock.now());
       if (draft.events.length === 0) return { task, events: [], rejected: draft.refused };
+      if (followUp !== null) crashpoint("follow.before");
       const written = await store.commit({
         taskId,
         expectedSeq: task.seq,
@@ -150,7 +151,10 @@ class CommittedTaskLog implements TaskLog {
       });
       if (written !== null) {
         this.#committed(written, draft.events);
-        if (followUp !== null) await this.#begun(followUp);
+        if (followUp !== null) {
+          crashpoint("follow.after");
+          await this.#begun(followUp);
+        }
         return { task: written, events: draft.events, rejected: draft.refused };
       }
       log.warn({ taskId, seq: task.seq }, "the task has changed since it was read; deciding again");
