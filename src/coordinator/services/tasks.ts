@@ -7,7 +7,7 @@ import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "../../c
 import type { TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { Proposal, TaskEvent } from "../../core/event.ts";
-import { readLog } from "../read-lists.ts";
+import { readLog, readLogWithoutWorker } from "../read-lists.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
 import { describeCapabilities, createTaskSpec, type ServerOptions } from "./tasks/task-spec.ts";
 import { isSettledState, type Policy, type Task } from "../../core/task.ts";
@@ -73,17 +73,18 @@ class OwnedTaskService implements TaskService {
     return task;
   }
 
-  async cancel(person: Identity, taskId: string, force: boolean): Promise<Task> {
+  async cancel(person: Identity, taskId: string, force: boolean, key: string | null = null): Promise<Task> {
     await this.task(person, taskId);
+    const request = requestOf(person, "cancel", key);
     const { task, events } = await this.#deps.taskLog.record(taskId, () => [
-      { type: "task.state", data: { reason: "cancel", force, by: person.userId } },
+      { type: "task.state", data: { reason: "cancel", force, by: person.userId, ...request } },
     ]);
-    if (events.length === 0 && isSettledState(task.state))
+    if (events.length === 0 && isSettledState(task.state) && !(await this.#isRecorded(taskId, request)))
       throw new SlipwayError("task_settled", `It ended as ${task.state}.`);
     return task;
   }
 
-  async retry(person: Identity, taskId: string, request: RetryRequest, key: string | null): Promise<Task> {
+  async retry(person: Identity, taskId: string, request: RetryRequest, key: string | null = null): Promise<Task> {
     const parent = await this.task(person, taskId);
     const plan = await planRetry(this.#deps.store, parent, request, this.#deps.maxLimits);
     const idempotency = key === null ? null : { key, fingerprint: digest(["retry", taskId, person.userId, request]) };
@@ -142,13 +143,19 @@ class OwnedTaskService implements TaskService {
       throw new SlipwayError("task_settled", "The task is settled; the message was never delivered.");
   }
 
-  async answer(person: Identity, taskId: string, { questionId, text }: AnswerRequest): Promise<Task> {
+  async answer(
+    person: Identity,
+    taskId: string,
+    { questionId, text }: AnswerRequest,
+    key: string | null = null,
+  ): Promise<Task> {
     await this.task(person, taskId);
+    const request = requestOf(person, `answer ${questionId}`, key);
     const { events, task } = await this.#deps.taskLog.record(taskId, (now): Proposal[] => {
       const decision = isBudgetQuestion(questionId) ? parseBudgetDecision(now, questionId, text) : {};
-      return [{ type: "answer", data: { questionId, text, by: person.userId, ...decision } }];
+      return [{ type: "answer", data: { questionId, text, by: person.userId, ...decision, ...request } }];
     });
-    if (events.length > 0) return task;
+    if (events.length > 0 || (await this.#isRecorded(taskId, request))) return task;
     if (await this.#wasAsked(taskId, questionId))
       throw new SlipwayError("already_answered", "The first answer counts.");
     throw new SlipwayError("not_found", "There is no such question.");
@@ -199,6 +206,14 @@ class OwnedTaskService implements TaskService {
     return false;
   }
 
+  /** True when an event of this request is in the log: the request was sent again (rule R5). */
+  async #isRecorded(taskId: string, { request }: RequestMark): Promise<boolean> {
+    if (request === undefined) return false;
+    for await (const { data } of readLogWithoutWorker(this.#deps.store, taskId, 0))
+      if (data["request"] === request) return true;
+    return false;
+  }
+
   /** Commits of the saved work. @throws SlipwayError `not_found`. */
   async #savedRange(person: Identity, taskId: string): Promise<{ base: string; head: string }> {
     const { baseSha, headSha, checkpoint } = (await this.task(person, taskId)).snapshot.context;
@@ -206,6 +221,15 @@ class OwnedTaskService implements TaskService {
     if (baseSha === null || head === null) throw new SlipwayError("not_found", "There is no saved work yet.");
     return { base: baseSha, head };
   }
+}
+
+/** Part of the event of a request that came with a key. */
+interface RequestMark {
+  readonly request?: string;
+}
+
+function requestOf(person: Identity, what: string, key: string | null): RequestMark {
+  return key === null ? {} : { request: digest([person.userId, what, key]).slice(0, 26) };
 }
 
 function checkSameMessage(known: MessageRow, request: MessageRequest): MessageRow {
@@ -251,14 +275,15 @@ export interface TaskService {
   ): Promise<{ task: Task; replayed: boolean }>;
   task(person: Identity, taskId: string): Promise<Task>;
   /**
-   * Idempotent while the task is open; `task_settled` after. `force` = without grace (operators).
+   * Idempotent while the task is open; `task_settled` after, except for the key that cancelled it.
+   * `force` = without grace (operators).
    */
-  cancel(person: Identity, taskId: string, force: boolean): Promise<Task>;
+  cancel(person: Identity, taskId: string, force: boolean, idempotencyKey?: string | null): Promise<Task>;
   /**
    * A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for
    * `push` without finished work; `limits_unavailable`. The same key and body give the same task.
    */
-  retry(person: Identity, taskId: string, request: RetryRequest, idempotencyKey: string | null): Promise<Task>;
+  retry(person: Identity, taskId: string, request: RetryRequest, idempotencyKey?: string | null): Promise<Task>;
   /**
    * Queued for the agent; on a settled task a follow-up task of the thread instead. A message that
    * the agent has not read when the task ends as `done` becomes a follow-up task (rule R6).
@@ -275,11 +300,11 @@ export interface TaskService {
    */
   withdraw(person: Identity, taskId: string, messageId: string): Promise<void>;
   /**
-   * The first answer counts: `already_answered` for a second, `not_found` for a question that was
+   * The first answer counts: `already_answered` for a second (not for the key of the first), `not_found` for a question that was
    * never asked, `invalid_request` for an answer to a budget question that is neither `continue`,
    * `stop` nor an amount.
    */
-  answer(person: Identity, taskId: string, request: AnswerRequest): Promise<Task>;
+  answer(person: Identity, taskId: string, request: AnswerRequest, idempotencyKey?: string | null): Promise<Task>;
   /**
    * Base to head, or to the last checkpoint. Needs no sandbox; `not_found` before the first saved
    * work.

@@ -29,8 +29,8 @@ async function parent(): Promise<Task> {
 it("[X2] a retry from the checkpoint and a follow-up inherit the transcript, a retry from the start does not", async () => {
   const { id } = await parent();
   const { tasks } = harness.coordinator;
-  const again = await tasks.retry(ALICE, id, { from: "checkpoint" }, null);
-  const anew = await tasks.retry(ALICE, id, { from: "start" }, null);
+  const again = await tasks.retry(ALICE, id, { from: "checkpoint" });
+  const anew = await tasks.retry(ALICE, id, { from: "start" });
   const sent = await tasks.message(ALICE, id, { text: "Go on." }, null);
   const next = "task" in sent ? sent.task : null;
   const lengths = await Promise.all([again.id, anew.id, next?.id ?? ""].map((one) => harness.store.lastRecord(one)));

@@ -148,7 +148,7 @@ async function begin(submitted: Readonly<Record<string, unknown>>): Promise<stri
   const parentId = submitted["from"] === "push" ? await failedPush(request) : null;
   await coordinator.scheduler.pause(true);
   latches.push.closed = latches.forge.closed = latches.stop.closed = true;
-  if (parentId !== null) return (await coordinator.tasks.retry(ALICE, parentId, { from: "push" }, null)).id;
+  if (parentId !== null) return (await coordinator.tasks.retry(ALICE, parentId, { from: "push" })).id;
   return (await harness.submit(request)).id;
 }
 

@@ -568,7 +568,7 @@ describe("people in the loop", () => {
     const { tasks } = harness.coordinator;
     expect(await code(tasks.task(BOB, id))).toBe("not_found");
     expect(await code(tasks.cancel(BOB, id, false))).toBe("not_found");
-    expect(await code(tasks.retry(BOB, id, {}, null))).toBe("not_found");
+    expect(await code(tasks.retry(BOB, id, {}))).toBe("not_found");
     expect(await code(tasks.message(BOB, id, { text: "x" }, null))).toBe("not_found");
     expect(await code(tasks.withdraw(BOB, id, "m"))).toBe("not_found");
     expect(await code(tasks.answer(BOB, id, { questionId: "q", text: "x" }))).toBe("not_found");
@@ -584,7 +584,7 @@ describe("threads", () => {
     const sha = await finish(id);
     await harness.until(id, "failed");
     const boxes = harness.sandbox.created.length;
-    const child = await harness.coordinator.tasks.retry(ALICE, id, { from: "push" }, null);
+    const child = await harness.coordinator.tasks.retry(ALICE, id, { from: "push" });
     const done = await harness.until(child.id, "done");
     expect(done.snapshot.context).toMatchObject({ headSha: sha, outcome: "pushed", attempt: 0 });
     expect(done.threadId).toBe((await harness.task(id)).threadId);
@@ -599,11 +599,11 @@ describe("threads", () => {
       "checkpoint",
       { sha, cursor: "5", files: 1, additions: 1, deletions: 0 },
     ]);
-    expect(await code(harness.coordinator.tasks.retry(ALICE, id, {}, null))).toBe("task_open");
+    expect(await code(harness.coordinator.tasks.retry(ALICE, id, {}))).toBe("task_open");
     await harness.coordinator.tasks.cancel(ALICE, id, false);
     await harness.until(id, "cancelled");
-    expect(await code(harness.coordinator.tasks.retry(ALICE, id, { from: "push" }, null))).toBe("nothing_to_push");
-    const child = await harness.coordinator.tasks.retry(ALICE, id, { from: "checkpoint" }, null);
+    expect(await code(harness.coordinator.tasks.retry(ALICE, id, { from: "push" }))).toBe("nothing_to_push");
+    const child = await harness.coordinator.tasks.retry(ALICE, id, { from: "checkpoint" });
     await harness.until(child.id, "provisioning");
     await sandboxes(child.id);
     expect((await harness.coordinator.workerApi.spec(child.id, 1, AbortSignal.timeout(5_000))).resume).toEqual({
@@ -617,15 +617,10 @@ describe("threads", () => {
     const { id } = await harness.submit({ budget: { usd: 1, turns: 5 }, limits: { memoryMb: 500, cpus: 1 } });
     await harness.coordinator.tasks.cancel(ALICE, id, false);
     await harness.until(id, "cancelled");
-    expect(await code(harness.coordinator.tasks.retry(ALICE, id, { limits: { memoryMb: 2_000 } }, null))).toBe(
+    expect(await code(harness.coordinator.tasks.retry(ALICE, id, { limits: { memoryMb: 2_000 } }))).toBe(
       "limits_unavailable",
     );
-    const child = await harness.coordinator.tasks.retry(
-      ALICE,
-      id,
-      { budget: { usd: 3 }, limits: { memoryMb: 900 } },
-      null,
-    );
+    const child = await harness.coordinator.tasks.retry(ALICE, id, { budget: { usd: 3 }, limits: { memoryMb: 900 } });
     expect(child.spec).toMatchObject({ budget: { usd: 3, turns: 5 }, limits: { memoryMb: 900, cpus: 1 } });
   });
 
