@@ -42,7 +42,7 @@ interface KeptReply {
 const KEEP_MS = 24 * 3_600_000;
 const KEEP_PER_USER = 500;
 /** UTF-16 units of an answer that is kept at most. */
-const KEEP_LENGTH = 256 * 1_024;
+const KEEP_LENGTH = 128 * 1_024;
 const KEEP_IN_MEMORY = 1_000;
 
 export class Replies {

@@ -3,7 +3,7 @@ import type { z } from "zod";
 import { accepts, phaseOf } from "../../../machines/fold.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../core/ports/store.ts";
-import type { Task } from "../../core/task.ts";
+import { isSettledState, type Task } from "../../core/task.ts";
 import { toIsoTime, toWireEvent, toWireTask } from "../../core/protocol/mapping.ts";
 import {
   answerSchema,
@@ -198,9 +198,12 @@ export const messageRoutes = [
     answers: { 200: json(pageSchema(messageRowSchema)) },
     problems: ["not_found"],
     async handle({ deps, identity, params, query }) {
-      const { id } = await deps.tasks.task(identity, params["id"] ?? "");
+      const { id, state } = await deps.tasks.task(identity, params["id"] ?? "");
       const page = await deps.store.messages(id, parseSeq(query.cursor), query.limit);
-      return { status: 200, body: { items: page.items.map(toWireMessage), next: nextCursor(page, bySeq) } };
+      // Tasks that settled before rule R6 was kept still have queued messages.
+      const isLost = ({ status }: MessageRow): boolean => status === "queued" && isSettledState(state);
+      const rows = page.items.map((row): MessageRow => (isLost(row) ? { ...row, status: "undelivered" } : row));
+      return { status: 200, body: { items: rows.map(toWireMessage), next: nextCursor(page, bySeq) } };
     },
   }),
   route({

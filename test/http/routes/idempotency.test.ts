@@ -187,7 +187,7 @@ describe("each unsafe call of the document", () => {
     expect(first.status, first.text).toBeLessThan(300);
     if (name === "post /v1/tasks") {
       // The second is the task as it is now, with 200.
-      expect([first.status, second.status].toSorted()).toEqual([200, 201]);
+      expect(new Set([first.status, second.status])).toEqual(new Set([200, 201]));
       expect(second.body.id).toBe(first.body.id);
     } else expect(seen(second)).toEqual(seen(first));
     if (sample.effects !== undefined) expect(await sample.effects()).toBe(1);

@@ -2,9 +2,11 @@
  * Messages that the agent can no longer read: posted during the checks, a push, a wait or a cancel.
  * Over HTTP, on a real database.
  */
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TaskFailure } from "../../../src/core/failure.ts";
 import { WORK_REF } from "../../../src/core/ports/repositories.ts";
+import Database from "../../../src/store/sqlite/driver.ts";
 import { LOCAL_TOKEN, openApiServer, REPO, type ApiServer } from "../api-server.ts";
 
 let api: ApiServer;
@@ -122,6 +124,11 @@ describe("a message that the agent did not read", () => {
       const notices = (await events(id)).filter(({ data }) => data["code"] === "messages_undelivered");
       expect(notices).toMatchObject([{ data: { level: "warning" } }]);
     }
+    // A task of an older version has settled with its messages queued.
+    const db = new Database(join(api.dir, "slipway.db"));
+    db.prepare("UPDATE messages SET status = 'queued' WHERE task_id = ?").run(ended);
+    db.close();
+    expect((await messages(ended)).map(({ status }) => status)).toEqual(["undelivered"]);
     const again = await say(ended, "Too late.");
     expect([again.status, again.body.parentId]).toEqual([201, ended]);
   });
