@@ -33,7 +33,7 @@ import { assertMayListen, isLoopback } from "./listening.ts";
 import { memoryBus } from "./memory-bus.ts";
 import { deriveSecret, loadOperatorToken, openSecretKey } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
-import { systemIds, version } from "./system.ts";
+import { findWebApp, systemIds, version } from "./system.ts";
 import {
   checkAgent,
   createFirstAdmin,
@@ -202,6 +202,7 @@ async function openHttp(
     checkSandbox: (signal: AbortSignal) => sandbox.check(signal),
     dataDir: dir,
     version: version(),
+    webDir: findWebApp(),
     origins: config.allowedOrigins,
     trustProxy: config.trustProxy,
     isFronted: config.publicUrl !== null && !isLoopback(new URL(config.publicUrl).hostname),

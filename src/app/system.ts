@@ -1,6 +1,6 @@
 /** Real ids, and the version of this program. Tests inject their own ids. */
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
@@ -39,4 +39,10 @@ export function systemIds(clock: Clock = systemClock): Ids {
     },
     random: () => randomBytes(6).readUIntBE(0, 6) / 2 ** 48,
   };
+}
+
+/** The folder of the built web app; null when only the sources are there. */
+export function findWebApp(): string | null {
+  const dir = join(packageRoot(), "dist", "web");
+  return existsSync(join(dir, "index.html")) ? dir : null;
 }

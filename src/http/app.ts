@@ -27,6 +27,7 @@ import {
 } from "./route.ts";
 import { HEADER_COUNT } from "./server.ts";
 import { ROUTES } from "./routes/index.ts";
+import { serveWebApp } from "./web-app.ts";
 
 const SECURITY_HEADERS = {
   "X-Content-Type-Options": "nosniff",
@@ -54,6 +55,7 @@ export function createApp(deps: ApiDeps): Express {
     ]);
   }
   for (const [path, allowed] of methods) app.all(path, refuseMethod(allowed));
+  serveWebApp(app, deps.webDir ?? null);
   app.use(() => {
     throw new SlipwayError("not_found", "There is nothing at this address.");
   });
@@ -172,6 +174,8 @@ async function readCall({ deps, throttle, row, request }: Exchange): Promise<Key
     idempotencyKey,
     userId: caller?.userId ?? "",
     ip,
+    headers: request.headers,
+    isSecure: request.secure,
     get caller() {
       if (caller === null) throw new SlipwayError("unauthenticated");
       return caller;

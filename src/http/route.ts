@@ -1,5 +1,5 @@
 /** A route is one row: express registers it, and the OpenAPI document is generated from it. */
-import type { IncomingMessage } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { z } from "zod";
 import type { Accounts, Identity } from "../core/ports/accounts.ts";
 import type { ErrorCode } from "../core/error.ts";
@@ -56,6 +56,8 @@ export interface ApiDeps {
    * None by default.
    */
   readonly trustProxy?: number | readonly string[];
+  /** The folder of the built web app; absent or null = none is served. */
+  readonly webDir?: string | null;
 }
 
 export type Method = "get" | "post" | "delete";
@@ -90,12 +92,15 @@ export interface RouteCall<B, Q> {
   readonly query: Q;
   readonly idempotencyKey: string | null;
   readonly ip: string;
+  readonly headers: IncomingHttpHeaders;
+  /** True when the client used https, here or at a trusted proxy. */
+  readonly isSecure: boolean;
 }
 
 /**
  * `store`: a day, also after a restart. `handler`: the handler finds what the key made before.
  * `memoryMs`: in this process only, for answers that would be of no use later, and for calls
- * without a user.
+ * without a user whose whole credential is the body.
  */
 export type Replay = "store" | "handler" | { readonly memoryMs: number };
 
@@ -129,7 +134,9 @@ type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<
 
 /** Checks the types of one row and erases them, because the table holds rows of different types. */
 export function route<B extends z.ZodType = Nothing, Q extends z.ZodType = Nothing>(row: Row<B, Q>): Route {
-  return { body: nothing, query: nothing, replay: "store", problems: [], ...row } as unknown as Route;
+  // Without a user a kept answer could reach anybody, unless the body is the whole credential.
+  const replay: Replay = row.access === "none" ? "handler" : "store";
+  return { body: nothing, query: nothing, replay, problems: [], ...row } as unknown as Route;
 }
 
 export const json = (...schemas: z.ZodType[]): Answer[] => schemas.map((schema) => ({ schema }));

@@ -10,7 +10,8 @@ import { WebSocket, type RawData } from "ws";
 import { errorMessage } from "../../core/error.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
-import { CLOSE_CODES, clientFrameSchema, type ClientFrame, type ServerFrame } from "../../core/protocol/stream.ts";
+import { CLOSE_CODES } from "../../core/protocol/stream-constants.ts";
+import { clientFrameSchema, type ClientFrame, type ServerFrame } from "../../core/protocol/stream.ts";
 import type { Hub, HubConnection } from "./hub.ts";
 
 /** An authenticated user and what ends the connection. Null = not ended by that. */

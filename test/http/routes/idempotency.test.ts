@@ -22,12 +22,18 @@ beforeAll(async () => {
   api = await openApiServer();
   operator = (await api.person("olga@example.com", "operator")).accessToken;
 });
-afterAll(() => api.close());
+let fresh: ApiServer | null = null;
+afterAll(async () => {
+  await fresh?.close();
+  await api.close();
+});
 
 interface Sample {
   /** The path with its ids; `{id}` is replaced. */
   readonly path?: string;
   readonly token?: string | null;
+  readonly headers?: Record<string, string>;
+  readonly on?: ApiServer;
   readonly body?: object;
   /** A valid body that is not the same; absent when the call has no body. */
   readonly other?: object;
@@ -35,12 +41,8 @@ interface Sample {
   readonly effects?: () => Promise<number>;
 }
 
-const call = (method: string, path: string, body?: object, token: string | null = LOCAL_TOKEN, key?: string) =>
-  api.call(method, path, {
-    ...(token === null ? {} : { token }),
-    ...(body === undefined ? {} : { body }),
-    ...(key === undefined ? {} : { headers: { "idempotency-key": key } }),
-  });
+const call = (method: string, path: string, body?: object) =>
+  api.call(method, path, { token: LOCAL_TOKEN, ...(body === undefined ? {} : { body }) });
 const list = async (path: string): Promise<Record<string, unknown>[]> => (await call("GET", path)).body.items;
 const events = async (id: string, type: string): Promise<Record<string, unknown>[]> =>
   (await list(`/v1/tasks/${id}/events?limit=1000`)).filter((event) => event["type"] === type);
@@ -88,6 +90,23 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
       (await list("/v1/users")).filter(({ email }) => email === body.email).length;
     return { token: null, body, other: { ...body, email: "second@example.com" }, effects };
   },
+  "post /v1/session": async () => {
+    await api.person("browser@example.com");
+    const body = { email: "browser@example.com", password: PASSWORD };
+    return { token: null, body, other: { ...body, email: "olga@example.com" } };
+  },
+  "post /v1/session/refresh": async () => {
+    const { refreshToken } = await api.person("cookie@example.com");
+    return { token: null, headers: { cookie: `slipway=${refreshToken}` } };
+  },
+  "post /v1/session/setup": async () => {
+    fresh = await openApiServer();
+    const body = { token: SETUP_TOKEN, email: "first@example.com", password: PASSWORD };
+    const effects = async (): Promise<number> =>
+      (await fresh?.sessions.listUsers())?.filter(({ email }) => email === body.email).length ?? 0;
+    return { token: null, body, other: { ...body, email: "second@example.com" }, effects, on: fresh };
+  },
+  "delete /v1/session": async () => ({ token: (await api.person("leave@example.com")).accessToken }),
   "post /v1/tickets": async () => ({}),
   "post /v1/tokens": async () => ({
     body: { name: "one" },
@@ -166,7 +185,12 @@ const unsafe = Object.entries(document.paths).flatMap(([path, methods]) =>
   Object.entries(methods).flatMap(([method, operation]) => (SAFE.has(method) ? [] : [{ method, path, operation }])),
 );
 
-const seen = ({ status, body, headers }: Answered): unknown => ({ status, body, location: headers.get("location") });
+const seen = ({ status, body, headers }: Answered): unknown => ({
+  status,
+  body,
+  location: headers.get("location"),
+  cookie: headers.get("set-cookie"),
+});
 
 describe("each unsafe call of the document", () => {
   it("has a sample here, names the header and the conflict", () => {
@@ -181,17 +205,29 @@ describe("each unsafe call of the document", () => {
     const [method = "", path = ""] = name.split(" ");
     const sample = (await SAMPLES[name]?.()) ?? {};
     const token = sample.token === undefined ? LOCAL_TOKEN : sample.token;
-    const send = (body = sample.body, key = `key of ${name}`.replaceAll(" ", "-")) =>
-      call(method.toUpperCase(), sample.path ?? path, body, token, key);
+    const send = (body = sample.body) =>
+      (sample.on ?? api).call(method.toUpperCase(), sample.path ?? path, {
+        ...(token === null ? {} : { token }),
+        ...(body === undefined ? {} : { body }),
+        headers: { ...sample.headers, "idempotency-key": `key-of-${name.replaceAll(" ", "-")}` },
+      });
     const [first, second] = await Promise.all([send(), send()]);
     expect(first.status, first.text).toBeLessThan(300);
     if (name === "post /v1/tasks") {
       // The second is the task as it is now, with 200.
       expect(new Set([first.status, second.status])).toEqual(new Set([200, 201]));
       expect(second.body.id).toBe(first.body.id);
+    } else if (name === "post /v1/session/refresh") {
+      // The same next refresh token, as long as the cookie may be sent again.
+      expect(second.headers.get("set-cookie")).toBe(first.headers.get("set-cookie"));
+      const { refreshToken } = await api.person("somebody@example.com");
+      const headers = { cookie: `slipway=${refreshToken}`, "idempotency-key": `key-of-${name.replaceAll(" ", "-")}` };
+      const other = await api.call("POST", path, { headers });
+      expect(other.body.user.email).toBe("somebody@example.com");
     } else expect(seen(second)).toEqual(seen(first));
     if (sample.effects !== undefined) expect(await sample.effects()).toBe(1);
-    if (name === "post /v1/auth/logout") return expect((await send()).status).toBe(401);
+    if (name === "post /v1/auth/logout" || name === "delete /v1/session")
+      return expect((await send()).status).toBe(401);
     const later = await send();
     expect([later.status < 300, later.body?.id]).toEqual([true, first.body?.id]);
     if (sample.effects !== undefined) expect(await sample.effects()).toBe(1);
