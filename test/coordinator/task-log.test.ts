@@ -6,7 +6,7 @@ import Database from "../../src/store/sqlite/driver.ts";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { memoryBus } from "../../src/app/memory-bus.ts";
-import { createTaskLog, type TaskLog } from "../../src/coordinator/task-log.ts";
+import { createTaskLog, type TaskLog, noUnread } from "../../src/coordinator/task-log.ts";
 import { noCrash } from "../../src/core/lib/runtime/crashpoint.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
@@ -27,7 +27,7 @@ beforeEach(() => {
   dir = makeFolder();
   store = openSqliteStore({ dir, migrations: MIGRATIONS }).store;
   bus = memoryBus();
-  taskLog = createTaskLog({ store, bus, clock: systemClock, log: silent, crashpoint: noCrash });
+  taskLog = createTaskLog({ store, bus, clock: systemClock, log: silent, crashpoint: noCrash, planUnread: noUnread });
   beside = new Database(join(dir, "slipway.db"));
 });
 afterEach(async () => {
