@@ -146,6 +146,7 @@ export interface Coordinator {
 
 const DEADLINE_TICK_MS = 200;
 const DRIVE_TICK_MS = 1_000;
+const RECONCILE_TICK_MS = 1_000;
 const POOL_TICK_MS = 1_000;
 const HEALTH_TICK_MS = 1_000;
 const ORPHAN_TICK_MS = 10_000;
@@ -261,6 +262,7 @@ class RunningCoordinator implements Coordinator {
       await this.supervisor.endSilent();
       this.supervisor.driveAll();
     });
+    this.#startTick(RECONCILE_TICK_MS, "the tick for unknown commits", () => this.taskLog.reconcile());
     this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.scheduler.checkHealth());
     // The pool of warm workers does not grow while claiming is paused.
     this.#startTick(POOL_TICK_MS, "the pool tick", () =>

@@ -7,6 +7,8 @@
  * K2 Hints are published and listeners run only after the commit is durable (rule R3).
  * K3 A proposal that the chart does not accept is not recorded; it is returned in `rejected`.
  * K4 Time never runs backwards within a task: an event's `at` is at least its predecessor's.
+ * K5 A commit that rejects may be durable all the same (an I/O error after COMMIT). The store is
+ *    read again: what is stored is announced, now or as soon as the store can be read.
  */
 import { holdsSlot, isSettled, start, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
@@ -14,6 +16,7 @@ import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../core/event.ts";
+import { readLogAfter } from "./read-lists.ts";
 import type { NewTask, Store } from "../core/ports/store.ts";
 import type { Snapshot, Task } from "../core/task.ts";
 import type { Bus, Clock, Log } from "../core/ports/runtime.ts";
@@ -63,6 +66,11 @@ export interface TaskLog {
   task(id: string): Promise<Task | null>;
   /** @returns a function that removes the listener. */
   onCommit(listener: Listener): () => void;
+  /**
+   * Announces what is stored of tasks whose last commit rejected while the store could not be read
+   * (K5). Idempotent; called on a tick. Rejects when the store still cannot be read.
+   */
+  reconcile(): Promise<void>;
   /** Resolves when every record under way is committed. */
   idle(): Promise<void>;
 }
@@ -76,6 +84,8 @@ class CommittedTaskLog implements TaskLog {
   readonly #mutex = new KeyedMutex();
   /** This process is the only writer, so the last committed task is the current one. */
   readonly #cache = new Map<string, Task>();
+  /** Tasks whose last commit has an unknown result, with the seq that was announced (K5). */
+  readonly #uncertain = new Map<string, number>();
   readonly #listeners = new Set<Listener>();
 
   constructor(deps: TaskLogDeps) {
@@ -123,34 +133,63 @@ class CommittedTaskLog implements TaskLog {
     return () => this.#listeners.delete(listener);
   }
 
+  async reconcile(): Promise<void> {
+    for (const taskId of this.#uncertain.keys()) await this.#mutex.run(taskId, () => this.#load(taskId));
+  }
+
   idle(): Promise<void> {
     return this.#mutex.idle();
   }
 
   async #recordNow(taskId: string, decide: Decision): Promise<RecordResult> {
-    const { store, clock, log } = this.#deps;
+    const { clock, log } = this.#deps;
     for (let refusedSeq = 0; ;) {
-      const task = this.#cache.get(taskId) ?? (await store.task(taskId));
+      const task = await this.#load(taskId);
       if (task === null) throw new SlipwayError("not_found", "There is no such task.");
       // The store refused the seq that it has just returned again: another round would not end.
       if (task.seq === refusedSeq)
         throw new SlipwayError("internal", "The store refuses an event that the chart accepts.");
       const draft = apply(task, decide(task), clock.now());
       if (draft.events.length === 0) return { task, events: [], rejected: draft.refused };
-      const written = await store.commit({
-        taskId,
-        expectedSeq: task.seq,
-        events: draft.events,
-        snapshot: draft.snapshot,
-        state: stateOf(draft.snapshot),
-        slot: holdsSlot(draft.snapshot),
-      });
+      const written = await this.#commit(task, draft);
       if (written !== null) {
         this.#committed(written, draft.events);
         return { task: written, events: draft.events, rejected: draft.refused };
       }
       log.warn({ taskId, seq: task.seq }, "the task has changed since it was read; deciding again");
       refusedSeq = this.#cache.delete(taskId) ? 0 : task.seq;
+    }
+  }
+
+  /** The newest stored task. */
+  async #load(taskId: string): Promise<Task | null> {
+    const { store } = this.#deps;
+    const announced = this.#uncertain.get(taskId);
+    if (announced === undefined) return this.#cache.get(taskId) ?? (await store.task(taskId));
+    const task = await store.task(taskId);
+    const missed: TaskEvent[] = [];
+    if (task !== null) for await (const event of readLogAfter(store, taskId, announced)) missed.push(event);
+    this.#uncertain.delete(taskId);
+    if (task !== null && missed.length > 0) this.#committed(task, missed);
+    return task;
+  }
+
+  /** @returns the stored task; null when another write was first. */
+  async #commit(task: Task, { events, snapshot }: Draft): Promise<Task | null> {
+    const { store, log } = this.#deps;
+    const [state, slot] = [stateOf(snapshot), holdsSlot(snapshot)];
+    try {
+      return await store.commit({ taskId: task.id, expectedSeq: task.seq, events, snapshot, state, slot });
+    } catch (error) {
+      this.#cache.delete(task.id);
+      this.#uncertain.set(task.id, task.seq);
+      const stored = await store.task(task.id).catch(() => null);
+      if (stored === null) throw error;
+      this.#uncertain.delete(task.id);
+      // This process is the only writer, and writes of a task come one at a time.
+      if (stored.seq === task.seq) throw error;
+      log.warn({ taskId: task.id, seq: stored.seq }, "a commit is durable although the store reported an error");
+      return stored;
     }
   }
 
@@ -164,16 +203,18 @@ class CommittedTaskLog implements TaskLog {
   }
 }
 
+interface Draft {
+  readonly events: readonly TaskEvent[];
+  readonly snapshot: Snapshot;
+  readonly refused: readonly Proposal[];
+}
+
 /**
  * The events of the proposals that the chart accepts, and the snapshot after them. Pure.
  * A worker's event that is not accepted is replaced by a notice, so that worker numbers stay
  * without gaps (decision 006).
  */
-export function apply(
-  task: Task,
-  proposals: readonly Proposal[],
-  now: number,
-): { events: TaskEvent[]; snapshot: Snapshot; refused: Proposal[] } {
+export function apply(task: Task, proposals: readonly Proposal[], now: number): Draft {
   let snapshot = task.snapshot;
   const at = Math.max(now, task.updatedAt);
   const events: TaskEvent[] = [];

@@ -54,7 +54,8 @@ export class Rules {
     trace.add(`${id} 1 task.submitted ${state} (${spec.prompt})`);
     this.history.add(id, parentId, snapshot, state, time.now);
     this.branches.set(id, `${spec.repo}#${spec.branch}`);
-    if (JSON.stringify(fold([event])) !== JSON.stringify(snapshot)) this.break("T1", `${id}: the first snapshot is wrong`);
+    if (JSON.stringify(fold([event])) !== JSON.stringify(snapshot))
+      this.break("T1", `${id}: the first snapshot is wrong`);
   }
 
   committed({ taskId, events, snapshot, slot }: Commit): void {

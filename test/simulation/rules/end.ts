@@ -13,7 +13,8 @@ export async function checkEnd(world: World): Promise<void> {
   await checkSlots(world);
   checkUpstream(world, tasks);
   const logs = new Map<string, TaskEvent[]>();
-  for (const task of tasks) logs.set(task.id, (await world.base.store.events(task.id, 0, 100_000)).items as TaskEvent[]);
+  for (const task of tasks)
+    logs.set(task.id, (await world.base.store.events(task.id, 0, 100_000)).items as TaskEvent[]);
   checkPromises(world, tasks, logs);
   await checkMessages(world, tasks);
   const { maxConcurrent } = world.plan;
@@ -53,7 +54,8 @@ function checkUpstream(world: World, tasks: readonly Task[]): void {
     const kept = new Set(upstream.history(to));
     for (const sha of upstream.history(from)) {
       const by = upstream.commits.get(sha)?.by ?? "";
-      if (!kept.has(sha) && !own.has(by)) rules.break("W5", `the push of ${taskId} to ${branch} lost a commit of ${by}`);
+      if (!kept.has(sha) && !own.has(by))
+        rules.break("W5", `the push of ${taskId} to ${branch} lost a commit of ${by}`);
     }
   }
   for (const { id, state, snapshot } of tasks) {
@@ -74,12 +76,15 @@ function checkPromises({ people, rules }: World, tasks: readonly Task[], logs: M
   const events = [...logs.values()].flat();
   for (const { key, kind, text, results } of people.promises.values()) {
     const made = tasks.filter(({ spec }) => spec.prompt === text);
-    const heard = events.filter(({ type, data }) => type === "message" && JSON.stringify(data["content"])?.includes(`"${text}"`));
+    const heard = events.filter(
+      ({ type, data }) => type === "message" && JSON.stringify(data["content"])?.includes(`"${text}"`),
+    );
     if (kind !== "message" && results.size > 1) rules.break("R5", `${kind} ${key} gave ${[...results].join(", ")}`);
     if (made.length > 1) rules.break("R5", `${kind} ${key} made ${made.length} tasks`);
     if (heard.length > 1) rules.break("R5", `${kind} ${key} is ${heard.length} messages`);
     for (const id of results)
-      if (!ids.has(id) && !heard.some(({ data }) => data["id"] === id)) rules.break("R1", `${kind} ${key}: ${id} is gone`);
+      if (!ids.has(id) && !heard.some(({ data }) => data["id"] === id))
+        rules.break("R1", `${kind} ${key}: ${id} is gone`);
   }
 }
 

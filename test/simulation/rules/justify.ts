@@ -21,7 +21,14 @@ export interface Situation {
   readonly branch: string;
 }
 
-const STORE = ["store.fails", "store.answer_lost", "store.locked", "store.full", "store.reads_fail", "store.slow"] as const;
+const STORE = [
+  "store.fails",
+  "store.answer_lost",
+  "store.locked",
+  "store.full",
+  "store.reads_fail",
+  "store.slow",
+] as const;
 const ENGINE = ["engine.down", "engine.hangs", "engine.slow", "engine.answer_lost"] as const;
 const GIT = ["upstream.down", "fetch.breaks", "fetch.slow"] as const;
 const PUSH = ["upstream.down", "push.answer_lost", "push.slow", "fetch.breaks", "fetch.slow"] as const;
@@ -38,7 +45,9 @@ export function findMistake(event: TaskEvent, code: FailureCode, given: Situatio
     isJustified ? null : `${code} in ${event.from} (attempt ${event.attempt}) has no cause`;
   switch (code) {
     case "worker_lost":
-      return unless(had("dies", "exits", "killed", "vanished", "out_of_memory") || cut(given, since, given.livenessMs / 3));
+      return unless(
+        had("dies", "exits", "killed", "vanished", "out_of_memory") || cut(given, since, given.livenessMs / 3),
+      );
     case "stalled":
       return unless(had("dies", "falls_silent") || cut(given, since, given.policy.silenceMs / 3) || met(STORE));
     case "deadline_exceeded":

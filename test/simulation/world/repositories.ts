@@ -51,7 +51,8 @@ class Transfers {
     const made = known ?? { repo, base, baseSha: upstream.baseTip(repo, base), refs: new Map<string, string>() };
     upstream.repositories.set(taskId, made);
     const parent = parentTaskId === null ? undefined : upstream.repositories.get(parentTaskId);
-    for (const [ref, sha] of parent?.refs ?? []) if (!made.refs.has(`parent ${ref}`)) made.refs.set(`parent ${ref}`, sha);
+    for (const [ref, sha] of parent?.refs ?? [])
+      if (!made.refs.has(`parent ${ref}`)) made.refs.set(`parent ${ref}`, sha);
     return { base: made.base, baseSha: made.baseSha };
   }
 
@@ -79,7 +80,9 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
   const transfers = new Transfers(deps);
   const holds = (taskId: string, sha: string): boolean => {
     const found = upstream.repositories.get(taskId);
-    return found !== undefined && (found.baseSha === sha || [...found.refs.values()].some((tip) => upstream.holds(tip, sha)));
+    return (
+      found !== undefined && (found.baseSha === sha || [...found.refs.values()].some((tip) => upstream.holds(tip, sha)))
+    );
   };
   return {
     prepare: (task, signal) => transfers.prepare(task, signal),

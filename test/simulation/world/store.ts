@@ -25,7 +25,16 @@ interface Outcome {
   readonly failure: { readonly text: string; readonly ms: number } | null;
 }
 
-const WRITES = new Set(["create", "commit", "recordExit", "appendRecord", "dropTranscript", "setSetting", "ping", "record"]);
+const WRITES = new Set([
+  "create",
+  "commit",
+  "recordExit",
+  "appendRecord",
+  "dropTranscript",
+  "setSetting",
+  "ping",
+  "record",
+]);
 const BUSY_MS = 5_000;
 const never = (): Promise<never> => new Promise(() => undefined);
 

@@ -62,7 +62,9 @@ export class Wire {
         forget();
         unwatch();
         const broken = this.#isLost();
-        time.schedule(this.#domain, this.#dice.log(1, 20), () => (broken ? reject(new Unreachable("no answer")) : call()));
+        time.schedule(this.#domain, this.#dice.log(1, 20), () =>
+          broken ? reject(new Unreachable("no answer")) : call(),
+        );
       };
       const unwatch = server.domain.onEnd(() => answer(() => reject(new Unreachable("the connection broke"))));
       time.schedule(server.domain, 0, () => {

@@ -5,7 +5,12 @@
 import { SequenceGap, SlipwayError } from "../../../src/core/error.ts";
 import type { EventData, WorkerEventType } from "../../../src/core/event.ts";
 import type { SandboxSpec } from "../../../src/core/ports/sandbox.ts";
-import { WORKER_EXIT, type WorkerCommand, type WorkerEvent, type WorkerSpec } from "../../../src/core/protocol/worker.ts";
+import {
+  WORKER_EXIT,
+  type WorkerCommand,
+  type WorkerEvent,
+  type WorkerSpec,
+} from "../../../src/core/protocol/worker.ts";
 import type { Behaviour, Misdeed, Step } from "./behaviour.ts";
 import type { Dice } from "./dice.ts";
 import type { Upstream } from "./upstream.ts";
@@ -108,7 +113,14 @@ export class Worker {
       case "tool":
         this.#emit("tool.started", { id, name: "bash", input: {} });
         await this.#wait(step.ms);
-        return this.#emit("tool.finished", { id, name: "bash", output: "", exitCode: 0, ms: step.ms, truncated: false });
+        return this.#emit("tool.finished", {
+          id,
+          name: "bash",
+          output: "",
+          exitCode: 0,
+          ms: step.ms,
+          truncated: false,
+        });
       case "talk":
         await this.#wait(step.ms);
         return this.#emit("message", { id, role: "assistant", content: [{ type: "text", text: "Hm." }] });
