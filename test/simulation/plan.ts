@@ -116,7 +116,7 @@ const LIVENESS_MS = 15 * SECOND;
 export function createPlan(seed: number, store: Plan["store"] = "memory"): Plan {
   const dice = new Dice(seed, "plan");
   const policy = SHORT_POLICY;
-  const spanMs = policy.wallMs * dice.int(1, 3);
+  const spanMs = dice.int(policy.wallMs / 2, policy.wallMs * 2);
   const acts = [...drawPeople(dice, spanMs), ...drawFaults(dice, policy, spanMs)];
   return {
     seed,
@@ -132,12 +132,12 @@ export function createPlan(seed: number, store: Plan["store"] = "memory"): Plan 
 
 function drawPeople(dice: Dice, spanMs: number): Act[] {
   const acts: Act[] = [];
-  const names = Array.from({ length: dice.int(1, 8) }, (_, i) => `t${i + 1}`);
+  const names = Array.from({ length: dice.int(1, 9) }, (_, i) => `t${i + 1}`);
   const shares = dice.chance(0.3);
   for (const name of names)
     acts.push({
       do: "submit",
-      at: dice.int(0, spanMs * 0.7),
+      at: dice.int(0, spanMs * dice.pick([0.1, 0.7])),
       name,
       user: dice.pick(["user_alice", "user_bob"]),
       branch: shares && dice.chance(0.5) ? "shared" : null,
@@ -150,7 +150,7 @@ function drawPeople(dice: Dice, spanMs: number): Act[] {
   for (let i = 0; i < wishes; i += 1)
     acts.push({
       do: dice.pick(["message", "message", "message", "retry", "retry", ...WISHES]),
-      at: dice.int(0, spanMs * 1.3),
+      at: dice.int(0, spanMs * 1.1),
       task: dice.pick(names),
       newest: dice.chance(0.6),
       choice: dice.int(0, 999),
@@ -169,13 +169,13 @@ function drawFaults(dice: Dice, policy: Policy, spanMs: number): Act[] {
     const limit = dice.pick(limits);
     return dice.pick([dice.log(1, 500), dice.log(500, 5_000), dice.int(0, limit), dice.int(limit, limit * 3)]);
   };
-  for (const kind of dice.sample(WINDOWS, dice.pick([0, 1, 1, 2, 4])))
-    for (let left = dice.int(1, 4); left > 0; left -= 1) {
+  for (const kind of dice.sample(WINDOWS, dice.pick([0, 1, 1, 2, 5])))
+    for (let left = dice.int(2, 8); left > 0; left -= 1) {
       const ms = dice.chance(0.5) ? dice.log(100, 10_000) : drawLength();
-      acts.push({ do: kind, at: dice.int(0, spanMs), ms, p: dice.pick([0.1, 0.3, 1]) });
+      acts.push({ do: kind, at: dice.int(0, spanMs), ms, p: dice.pick([0.1, 0.3, 1, 1]) });
     }
-  for (const kind of dice.sample(MOMENTS, dice.pick([0, 1, 1, 2, 3])))
-    for (let left = dice.int(1, 5); left > 0; left -= 1) {
+  for (const kind of dice.sample(MOMENTS, dice.pick([0, 1, 1, 2, 4])))
+    for (let left = dice.int(1, 6); left > 0; left -= 1) {
       const sign = kind === "clock.jump" && dice.chance(0.4) ? -1 : 1;
       acts.push({ do: kind, at: dice.int(0, spanMs), ms: sign * drawLength(), choice: dice.int(0, 999) });
     }

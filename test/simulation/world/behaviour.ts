@@ -34,8 +34,8 @@ export interface Behaviour {
 
 export function drawBehaviour(dice: Dice, policy: Policy, badShare: number, hasModel: boolean): Behaviour {
   const isLong = dice.chance(0.2);
-  const count = dice.int(1, isLong ? 20 : 6);
-  const longest = isLong ? policy.wallMs / 40 : policy.silenceMs / 20;
+  const count = dice.int(1, isLong ? 20 : 8);
+  const longest = isLong ? policy.wallMs / 40 : policy.silenceMs / dice.pick([6, 20]);
   const steps = Array.from({ length: count }, (_, i): Step => {
     const ms = dice.int(20, longest);
     const kind = dice.pick(["tool", "tool", "talk", "checkpoint", hasModel ? "model" : "tool", "ask"] as const);
