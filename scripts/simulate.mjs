@@ -1,6 +1,7 @@
 /**
- * `npm run simulate`: bundles test/simulation/main.ts and runs it. With --workers N as N processes,
- * each with seeds of its own.
+ * Bundles test/simulation/main.ts and runs it with these arguments; with --workers N as N
+ * processes, each with seeds of its own. Needs dist/, for the SQLite store's thread: `npm run
+ * simulate` builds it first.
  */
 import { fork } from "node:child_process";
 import { mkdirSync } from "node:fs";
@@ -14,10 +15,7 @@ const outdir = join(root, "dist", "simulate");
 
 mkdirSync(outdir, { recursive: true });
 await build({
-  entryPoints: {
-    main: join(root, "test", "simulation", "main.ts"),
-    "writer-thread": join(root, "src", "store", "sqlite", "writer", "writer-thread.ts"),
-  },
+  entryPoints: { main: join(root, "test", "simulation", "main.ts") },
   outdir,
   outExtension: { ".js": ".mjs" },
   bundle: true,
