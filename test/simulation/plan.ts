@@ -117,12 +117,14 @@ export function createPlan(seed: number, store: Plan["store"] = "memory"): Plan 
   const dice = new Dice(seed, "plan");
   const policy = SHORT_POLICY;
   const spanMs = dice.int(policy.wallMs / 2, policy.wallMs * 2);
-  const acts = [...drawPeople(dice, spanMs), ...drawFaults(dice, policy, spanMs)];
+  const people = drawPeople(dice, spanMs);
+  const faults = drawFaults(dice, policy, spanMs);
+  const acts = [...people, ...faults, ...drawDuringBoots(dice, people, faults)];
   return {
     seed,
     store,
     policy,
-    maxConcurrent: dice.pick([1, 2, 2, 3, 4]),
+    maxConcurrent: dice.pick([1, 2, 2, 3, 4, 8]),
     userLimit: dice.pick([null, null, 1, 2]),
     livenessMs: LIVENESS_MS,
     badWorkers: dice.pick([0, 0, 0.1, 0.3]),
@@ -147,17 +149,33 @@ function drawPeople(dice: Dice, spanMs: number): Act[] {
       twice: drawRepeat(dice),
     });
   const wishes = dice.int(0, names.length * 3);
-  for (let i = 0; i < wishes; i += 1)
-    acts.push({
-      do: dice.pick(["message", "message", "message", "retry", "retry", ...WISHES]),
-      at: dice.int(0, spanMs * 1.1),
-      task: dice.pick(names),
-      newest: dice.chance(0.6),
-      choice: dice.int(0, 999),
-      twice: drawRepeat(dice),
-    });
+  for (let i = 0; i < wishes; i += 1) acts.push(drawWish(dice, names, dice.int(0, spanMs * 1.1)));
   return acts;
 }
+
+const drawWish = (dice: Dice, names: readonly string[], at: number): Extract<Act, { readonly do: WishKind }> => ({
+  do: dice.pick(["message", "message", "message", "retry", "retry", ...WISHES]),
+  at,
+  task: dice.pick(names),
+  newest: dice.chance(0.6),
+  choice: dice.int(0, 999),
+  twice: drawRepeat(dice),
+});
+
+/** People who have waited for a coordinator speak while it boots. */
+function drawDuringBoots(dice: Dice, people: readonly Act[], faults: readonly Act[]): Act[] {
+  const names = people.flatMap((act) => (act.do === "submit" ? [act.name] : []));
+  const starts = faults.flatMap((act) => (isStop(act) && dice.chance(0.6) ? [act.at + act.ms] : []));
+  return starts.flatMap((at) =>
+    Array.from({ length: dice.int(1, 4) }, () => {
+      const wish = drawWish(dice, names, at + dice.log(1, 300));
+      return dice.chance(0.5) ? { ...wish, do: dice.pick(["cancel", "force"] as const) } : wish;
+    }),
+  );
+}
+
+const isStop = (act: Act): act is Extract<Act, { readonly do: MomentKind }> =>
+  (["kill", "kill_in_boot", "stop", "reboot"] as readonly string[]).includes(act.do);
 
 const drawRepeat = (dice: Dice): number | null => (dice.chance(0.25) ? dice.pick([0, 0, 1, 5, 50, 3_000]) : null);
 

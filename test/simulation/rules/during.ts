@@ -28,7 +28,7 @@ export interface RulesDeps {
 }
 
 /** More lines of a coordinator's log in one second are a loop. */
-const LOG_LINES = 300;
+const LOG_LINES = 150;
 
 export class Rules {
   readonly findings: Finding[] = [];
