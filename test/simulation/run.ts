@@ -27,7 +27,7 @@ export interface Outcome {
 /** After everything is settled, the ticks get this long to clear up. */
 const REST_MS = 45_000;
 /** More steps than any run needs. */
-const MOST_STEPS = 3_000_000;
+const MOST_STEPS = 400_000;
 
 export async function run(plan: Plan): Promise<Outcome> {
   const { base, close } = openBase(plan);

@@ -125,6 +125,7 @@ export class CoordinatorProcess implements Server {
       ...common,
       onWrite: (name: string, args: readonly unknown[], result: unknown) => this.#onWrite(name, args, result),
       onAnswer: (name: string, args: readonly unknown[]) => this.#onAnswer(name, args),
+      onLoop: (name: string) => rules.break("loop", `${name} is read without end, and nothing else runs`),
     };
     return {
       store: openFaultyStore({ ...writes, base: base.store }, "store"),
@@ -151,7 +152,11 @@ export class CoordinatorProcess implements Server {
     const write = readWrite(name, args, result);
     if (write === null) return;
     if (name === "create") this.#world.rules.created(write as NewTask);
-    else this.#world.rules.committed(write as Commit);
+    else {
+      this.#world.rules.committed(write as Commit);
+      const { followUp } = write as { followUp?: NewTask };
+      if (followUp !== undefined) this.#world.rules.created(followUp);
+    }
     this.#world.people.onWrite(write);
   }
 

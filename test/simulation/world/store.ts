@@ -17,6 +17,8 @@ export interface FaultyStoreDeps<T> {
   readonly onWrite: (name: string, args: readonly unknown[], result: unknown) => void;
   /** Called when the coordinator learns the result of a write. */
   readonly onAnswer: (name: string, args: readonly unknown[]) => void;
+  /** Called when the coordinator reads without end. */
+  readonly onLoop: (name: string) => void;
 }
 
 interface Outcome {
@@ -36,6 +38,8 @@ const WRITES = new Set([
   "record",
 ]);
 const BUSY_MS = 5_000;
+/** More reads in one step are a loop that never returns to the event loop. */
+const READS = 5_000;
 const never = (): Promise<never> => new Promise(() => undefined);
 
 class Writes<T> {
@@ -83,8 +87,9 @@ class Writes<T> {
 }
 
 export function openFaultyStore<T extends object>(deps: FaultyStoreDeps<T>, label: string): T {
-  const { base, domain, faults } = deps;
+  const { base, domain, faults, time, onLoop } = deps;
   const writes = new Writes(deps, label);
+  let reads = { step: 0, count: 0 };
   return new Proxy(base, {
     get(target, name: string) {
       const method = Reflect.get(target, name) as (...args: unknown[]) => Promise<unknown>;
@@ -93,6 +98,11 @@ export function openFaultyStore<T extends object>(deps: FaultyStoreDeps<T>, labe
         const call = (): Promise<unknown> => Reflect.apply(method, target, args);
         if (!domain.alive) return never();
         if (WRITES.has(name)) return writes.run(name, args, call);
+        reads = { step: time.steps, count: reads.step === time.steps ? reads.count + 1 : 1 };
+        if (reads.count > READS) {
+          onLoop(name);
+          return never();
+        }
         return faults.hits("store.reads_fail") ? Promise.reject(new Error("disk I/O error")) : call();
       };
     },
