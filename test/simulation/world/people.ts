@@ -22,7 +22,7 @@ type Submission = Extract<Act, { readonly do: "submit" }>;
 type Wish = Extract<Act, { readonly do: WishKind }>;
 
 /** What was promised to a person. */
-export interface Promise_ {
+export interface Request {
   readonly key: string;
   readonly kind: "submit" | "message" | "retry";
   /** The text that is unique to this request. */
@@ -31,7 +31,7 @@ export interface Promise_ {
 }
 
 export class People {
-  readonly promises = new Map<string, Promise_>();
+  readonly promises = new Map<string, Request>();
   readonly #world: World;
   readonly #domain = new Domain("people");
   readonly #dice: Dice;
@@ -144,7 +144,7 @@ export class People {
     });
   }
 
-  #promise(key: string, kind: Promise_["kind"], text: string, twice: number | null, call: Call): void {
+  #promise(key: string, kind: Request["kind"], text: string, twice: number | null, call: Call): void {
     const results = new Set<string>();
     this.promises.set(key, { key, kind, text, results });
     this.#send(key, twice, async (coordinator) => {

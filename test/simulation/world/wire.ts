@@ -3,7 +3,7 @@
  * or lose an answer, and it breaks when one of its ends does.
  */
 import type { BrokerCallbacks } from "../../../src/core/ports/broker.ts";
-import { Dice } from "./dice.ts";
+import type { Dice } from "./dice.ts";
 import type { Faults } from "./faults.ts";
 import type { Domain, VirtualTime } from "./virtual-time.ts";
 

@@ -280,22 +280,28 @@ export class Worker {
 
   /** Until something has arrived. */
   async #changed(): Promise<void> {
-    if (this.#exit !== null) throw this.#exit;
+    this.#assertRunning();
     await new Promise<void>((resolve) => (this.#wake = resolve));
-    if (this.#exit !== null) throw this.#exit;
+    this.#assertRunning();
   }
 
   async #wait(ms: number): Promise<void> {
-    if (this.#exit !== null) throw this.#exit;
+    this.#assertRunning();
     await this.#deps.time.wait(this.#deps.domain, ms);
-    if (this.#exit !== null) throw this.#exit;
+    this.#assertRunning();
+  }
+
+  /** @throws Exit. */
+  #assertRunning(): void {
+    const exit = this.#exit;
+    if (exit instanceof Exit) throw exit;
   }
 
   /** Repeats a request until it is answered. @throws Exit when the attempt is over. */
   async #retry<T>(request: Request<T>): Promise<T> {
     const { wire, dice, time } = this.#deps;
     for (let tries = 0; ; tries += 1) {
-      if (this.#exit !== null) throw this.#exit;
+      this.#assertRunning();
       try {
         const value = await wire.call(request);
         this.#lastAnswerAt = time.now;
