@@ -119,6 +119,7 @@ export class CoordinatorProcess implements Server {
   #ports() {
     const { plan, time, trace, faults, upstream, engine, base, kept, rules } = this.#world;
     const { domain } = this;
+    const world = this.#world;
     const { seed, policy } = plan;
     const common = { seed, time, trace, faults, domain };
     const writes = {
@@ -128,6 +129,7 @@ export class CoordinatorProcess implements Server {
       onLoop: (name: string) => rules.break("loop", `${name} is read without end, and nothing else runs`),
     };
     return {
+      heartbeat: { last: () => world.aliveAt, beat: (at: number) => void (world.aliveAt = at) },
       store: openFaultyStore({ ...writes, base: base.store }, "store"),
       ledger: openFaultyStore({ ...writes, base: base.ledger }, "ledger"),
       artifacts: openArtifacts(kept, faults, time, domain),

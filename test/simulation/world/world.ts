@@ -43,6 +43,8 @@ export class World {
   readonly kept: Kept = new Map();
   readonly ids: ReturnType<typeof seededIds>;
   readonly machine = new Domain("machine");
+  /** The last sign of life of a coordinator, by the wall clock; kept on its disk. */
+  aliveAt: number | null = null;
   /** The coordinator's process; null = there is none. */
   process: CoordinatorProcess | null = null;
   /** Until then a start is not tried, virtual ms. */
