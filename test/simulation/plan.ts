@@ -166,12 +166,14 @@ const drawWish = (dice: Dice, names: readonly string[], at: number): Extract<Act
 function drawDuringBoots(dice: Dice, people: readonly Act[], faults: readonly Act[]): Act[] {
   const names = people.flatMap((act) => (act.do === "submit" ? [act.name] : []));
   const starts = faults.flatMap((act) => (isStop(act) && dice.chance(0.6) ? [act.at + act.ms] : []));
-  return starts.flatMap((at) =>
-    Array.from({ length: dice.int(1, 4) }, () => {
+  return starts.flatMap((at): Act[] => [
+    // A slow boot is longer than the time between two requests.
+    ...(dice.chance(0.4) ? [{ do: "store.slow", at, ms: 6_000, p: 1 } as const] : []),
+    ...Array.from({ length: dice.int(1, 4) }, () => {
       const wish = drawWish(dice, names, at + dice.log(1, 300));
       return dice.chance(0.5) ? { ...wish, do: dice.pick(["cancel", "force"] as const) } : wish;
     }),
-  );
+  ]);
 }
 
 const isStop = (act: Act): act is Extract<Act, { readonly do: MomentKind }> =>
