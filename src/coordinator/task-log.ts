@@ -9,6 +9,8 @@
  * K4 Time never runs backwards within a task: an event's `at` is at least its predecessor's.
  * K5 Time that nobody could use since the task's last record is recorded before anything else, in
  *    the same commit: nothing is decided with deadlines that did not move (rule D11).
+ * K6 A commit that rejects may be durable all the same (an I/O error after COMMIT). The store is
+ *    read again: what is stored is announced, now or as soon as the store can be read.
  */
 import { holdsSlot, isSettled, start, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
@@ -16,6 +18,7 @@ import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../core/event.ts";
+import { readLogAfter } from "./read-lists.ts";
 import type { MessageRow, NewTask, Store } from "../core/ports/store.ts";
 import type { Snapshot, Task } from "../core/task.ts";
 import type { Bus, Clock, Log } from "../core/ports/runtime.ts";
@@ -90,6 +93,11 @@ export interface TaskLog {
   task(id: string): Promise<Task | null>;
   /** @returns a function that removes the listener. */
   onCommit(listener: Listener): () => void;
+  /**
+   * Announces what is stored of tasks whose last commit rejected while the store could not be read
+   * (K6). Idempotent; called on a tick. Rejects when the store still cannot be read.
+   */
+  reconcile(): Promise<void>;
   /** Resolves when every record under way is committed. */
   idle(): Promise<void>;
 }
@@ -103,6 +111,8 @@ class CommittedTaskLog implements TaskLog {
   readonly #mutex = new KeyedMutex();
   /** This process is the only writer, so the last committed task is the current one. */
   readonly #cache = new Map<string, Task>();
+  /** Tasks whose last commit has an unknown result, with the seq that was announced (K6). */
+  readonly #uncertain = new Map<string, { readonly seq: number; readonly generation: number }>();
   readonly #listeners = new Set<Listener>();
   /** The generation of losses up to which each open task was recorded by this process. */
   readonly #seen = new Map<string, number>();
@@ -146,14 +156,18 @@ class CommittedTaskLog implements TaskLog {
     return () => this.#listeners.delete(listener);
   }
 
+  async reconcile(): Promise<void> {
+    for (const taskId of this.#uncertain.keys()) await this.#mutex.run(taskId, () => this.#load(taskId));
+  }
+
   idle(): Promise<void> {
     return this.#mutex.idle();
   }
 
   async #recordNow(taskId: string, decide: Decision, notice: LossNotice | null = null): Promise<RecordResult> {
-    const { store, clock, log, crashpoint, workingTime } = this.#deps;
+    const { clock, log, crashpoint, workingTime } = this.#deps;
     for (let refusedSeq = 0; ;) {
-      const task = this.#cache.get(taskId) ?? (await store.task(taskId));
+      const task = await this.#load(taskId);
       if (task === null) throw new SlipwayError("not_found", "There is no such task.");
       // The store refused the seq that it has just returned again: another round would not end.
       if (task.seq === refusedSeq)
@@ -169,15 +183,7 @@ class CommittedTaskLog implements TaskLog {
         return { task, events: [], rejected: draft.refused };
       }
       if (followUp !== null) crashpoint("follow.before");
-      const written = await store.commit({
-        taskId,
-        expectedSeq: task.seq,
-        events,
-        snapshot: draft.snapshot,
-        state: stateOf(draft.snapshot),
-        slot: holdsSlot(draft.snapshot),
-        ...(followUp === null ? {} : { followUp }),
-      });
+      const written = await this.#commit(task, { events, snapshot: draft.snapshot, followUp }, generation);
       if (written !== null) {
         this.#committed(written, events, generation);
         if (followUp !== null) {
@@ -188,6 +194,43 @@ class CommittedTaskLog implements TaskLog {
       }
       log.warn({ taskId, seq: task.seq }, "the task has changed since it was read; deciding again");
       refusedSeq = this.#cache.delete(taskId) ? 0 : task.seq;
+    }
+  }
+
+  /** The newest stored task. */
+  async #load(taskId: string): Promise<Task | null> {
+    const { store } = this.#deps;
+    const announced = this.#uncertain.get(taskId);
+    if (announced === undefined) return this.#cache.get(taskId) ?? (await store.task(taskId));
+    const task = await store.task(taskId);
+    const missed: TaskEvent[] = [];
+    if (task !== null) for await (const event of readLogAfter(store, taskId, announced.seq)) missed.push(event);
+    this.#uncertain.delete(taskId);
+    if (task !== null && missed.length > 0) this.#committed(task, missed, announced.generation);
+    return task;
+  }
+
+  /** @returns the stored task; null when another write was first. */
+  async #commit(
+    task: Task,
+    { events, snapshot, followUp }: { events: readonly TaskEvent[]; snapshot: Snapshot; followUp: NewTask | null },
+    generation: number,
+  ): Promise<Task | null> {
+    const { store, log } = this.#deps;
+    const write = { taskId: task.id, expectedSeq: task.seq, events, snapshot };
+    const columns = { state: stateOf(snapshot), slot: holdsSlot(snapshot) };
+    try {
+      return await store.commit({ ...write, ...columns, ...(followUp === null ? {} : { followUp }) });
+    } catch (error) {
+      this.#cache.delete(task.id);
+      this.#uncertain.set(task.id, { seq: task.seq, generation });
+      const stored = await store.task(task.id).catch(() => null);
+      if (stored === null) throw error;
+      this.#uncertain.delete(task.id);
+      // This process is the only writer, and writes of a task come one at a time.
+      if (stored.seq === task.seq) throw error;
+      log.warn({ taskId: task.id, seq: stored.seq }, "a commit is durable although the store reported an error");
+      return stored;
     }
   }
 

@@ -83,3 +83,57 @@ it("[R3] an event that is not committed causes no hint and no listener call", as
   await note("kept");
   expect([heard, durable()]).toEqual([[2, 2], 2]);
 });
+
+/** A store whose commits are durable and reject all the same, as after an I/O error at the end. */
+function withoutAnswers(given: Store, faults: { readonly isReadable: () => boolean }): Store {
+  let hasFailed = false;
+  return {
+    ...given,
+    async commit(request) {
+      await given.commit(request);
+      hasFailed = true;
+      throw new Error("disk I/O error");
+    },
+    task: (id) => (hasFailed && !faults.isReadable() ? Promise.reject(new Error("disk I/O error")) : given.task(id)),
+  };
+}
+
+it("[R3] [D5] a commit that is durable although the store reports an error is announced", async () => {
+  const lossy = withoutAnswers(store, { isReadable: () => true });
+  taskLog = createTaskLog({
+    store: lossy,
+    bus,
+    clock: systemClock,
+    log: silent,
+    crashpoint: noCrash,
+    planUnread: noUnread,
+  });
+  await create();
+  const heard: number[] = [];
+  taskLog.onCommit((task, events) => heard.push(...events.map(({ seq }) => seq), task.seq));
+  const { task } = await note("kept");
+  expect([task.seq, heard, durable()]).toEqual([2, [2, 2], 2]);
+});
+
+it("[R3] [D5] a commit with an unknown result is announced when the store can be read again", async () => {
+  let isReadable = false;
+  const lossy = withoutAnswers(store, { isReadable: () => isReadable });
+  taskLog = createTaskLog({
+    store: lossy,
+    bus,
+    clock: systemClock,
+    log: silent,
+    crashpoint: noCrash,
+    planUnread: noUnread,
+  });
+  await create();
+  const heard: number[] = [];
+  taskLog.onCommit((_task, events) => heard.push(...events.map(({ seq }) => seq)));
+  await expect(note("unknown")).rejects.toThrow("disk I/O error");
+  await expect(taskLog.reconcile()).rejects.toThrow("disk I/O error");
+  expect(heard).toEqual([]);
+  isReadable = true;
+  await taskLog.reconcile();
+  await taskLog.reconcile();
+  expect(heard).toEqual([2]);
+});

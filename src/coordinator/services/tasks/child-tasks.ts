@@ -114,9 +114,16 @@ function savedWork(parent: Task): EventData {
   return { base, baseSha, checkpoint: saved, headSha, report };
 }
 
-/** The upstream branch as this thread last pushed it: the lease of the next push. */
+/**
+ * The upstream branch as the work that this task continues was pushed last: the lease of the next
+ * push. A sibling's commit is not part of that work, so a push over it is rejected (rule W5).
+ */
 async function findPushedHead(store: TaskReader, parent: Task): Promise<string | null> {
-  for await (const { spec, snapshot } of readTasks(store, { userId: null, threadId: parent.threadId }))
-    if (spec.branch === parent.spec.branch && snapshot.context.outcome === "pushed") return snapshot.context.headSha;
+  const thread = new Map<string, Task>();
+  for await (const task of readTasks(store, { userId: null, threadId: parent.threadId })) thread.set(task.id, task);
+  for (let task: Task | undefined = parent; task !== undefined; task = thread.get(task.parentId ?? "")) {
+    const { outcome, headSha } = task.snapshot.context;
+    if (task.spec.branch === parent.spec.branch && outcome === "pushed") return headSha;
+  }
   return null;
 }
