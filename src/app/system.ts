@@ -26,9 +26,11 @@ function encode(value: bigint, length: number): string {
 /**
  * ULID-like: 10 characters of time in ms, then 16 random characters, which count up within one
  * millisecond.
+ * @param after epoch ms of the last ids of an earlier process: new ones sort behind them, even when
+ * the clock was set back.
  */
-export function systemIds(clock: Clock = systemClock): Ids {
-  let lastMs = 0;
+export function systemIds(clock: Clock = systemClock, after = 0): Ids {
+  let lastMs = after;
   let lastRandom = 0n;
   return {
     next(prefix) {

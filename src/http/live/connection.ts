@@ -82,7 +82,7 @@ export class Connection {
   constructor(ws: WebSocket, identity: StreamIdentity | null, context: ConnectionContext) {
     this.#ws = ws;
     this.#context = context;
-    this.#countedAt = context.clock.now();
+    this.#countedAt = context.clock.monotonic();
     this.#releaseSlot = context.slots.takeUnauthenticated();
     ws.on("error", (error) => context.log.debug({ error: errorMessage(error) }, "a WebSocket failed"));
     ws.once("close", () => this.#onClosed());
@@ -189,7 +189,7 @@ export class Connection {
   /** Returns false and closes the connection when the client exceeds its allowance of frames. */
   #countFrame(): boolean {
     if (this.#ws.readyState !== WebSocket.OPEN) return false;
-    const now = this.#context.clock.now();
+    const now = this.#context.clock.monotonic();
     const earned = (Math.max(0, now - this.#countedAt) * PER_MINUTE) / 60_000;
     this.#allowance = Math.min(BURST, this.#allowance + earned) - 1;
     this.#countedAt = now;
