@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TaskFailure } from "../../../src/core/failure.ts";
 import { WORK_REF } from "../../../src/core/ports/repositories.ts";
+import { LOCAL_USER_ID } from "../../../src/auth/sessions.ts";
 import Database from "../../../src/store/sqlite/driver.ts";
 import { LOCAL_TOKEN, openApiServer, REPO, type ApiServer } from "../api-server.ts";
 
@@ -131,6 +132,28 @@ describe("a message that the agent did not read", () => {
     expect((await messages(ended)).map(({ status }) => status)).toEqual(["undelivered"]);
     const again = await say(ended, "Too late.");
     expect([again.status, again.body.parentId]).toEqual([201, ended]);
+  });
+
+  it("[R6] taken back while the worker reports it as delivered, it is one of the two", async () => {
+    const id = await running();
+    const { tasks } = api.harness.coordinator;
+    const person = { userId: LOCAL_USER_ID, role: "admin" } as const;
+    for (let n = 0; n < 30; n++) {
+      const mid = (await say(id, `Message ${n}.`)).body.id as string;
+      const turns = async (): Promise<void> => {
+        for (let turn = 0; turn < n; turn++) await Promise.resolve();
+      };
+      const [withdrawn] = await Promise.all([
+        turns().then(() =>
+          tasks.withdraw(person, id, mid).then(
+            () => true,
+            () => false,
+          ),
+        ),
+        send(id, ["message.status", { id: mid, status: "delivered" }]),
+      ]);
+      expect([n, (await api.store.message(id, mid))?.status]).toEqual([n, withdrawn ? "withdrawn" : "delivered"]);
+    }
   });
 
   it("[R6] withdrawn messages are not moved", async () => {
