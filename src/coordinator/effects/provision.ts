@@ -89,7 +89,11 @@ class Provisioning {
     if (!isDone) {
       await this.#steps.run("mirror", async (progress) => {
         const upstream = await resolveUpstream(authFor, task);
-        const asked = { ...upstream, base: task.spec.base, parentTaskId: task.parentId };
+        const asked = {
+          ...upstream,
+          base: task.spec.base,
+          parentTaskId: task.snapshot.context.continues ?? task.parentId,
+        };
         const found = await repos.prepare(asked, stop, progress);
         baseSha = found.baseSha;
         return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };

@@ -77,7 +77,8 @@ async function ensureCommit(
   signal: AbortSignal,
 ): Promise<void> {
   if (await repos.has(task.id, sha)) return;
-  await repos.prepare({ ...upstream, base: task.spec.base, parentTaskId: task.parentId }, signal);
+  const parentTaskId = task.snapshot.context.continues ?? task.parentId;
+  await repos.prepare({ ...upstream, base: task.spec.base, parentTaskId }, signal);
   if (await repos.has(task.id, sha)) return;
   throw new TaskFailure("push_rejected", { detail: "The saved work is no longer on this server." });
 }
