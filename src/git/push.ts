@@ -26,7 +26,7 @@ export interface PushRequest {
 
 /** `refs/slipway/pushed/<sha>`: a push of that commit was begun here. Inherited by child tasks. */
 const PUSHED = "refs/slipway/pushed";
-/** `refs/slipway/delivered/<branch>`: the commit of ours that the branch was last seen to contain. */
+/** `refs/slipway/delivered/<branch>`: the commit of ours that the branch last contained. */
 const DELIVERED = "refs/slipway/delivered";
 /** The upstream tip, fetched for a comparison. */
 const UPSTREAM = "refs/slipway/upstream";

@@ -97,7 +97,7 @@ function fairSuite(get: () => Store): void {
     expect((await get().claimable(1, null))[0]).toBe(first!.id);
   });
 
-  it("[W6] of one thread only the oldest open task can be claimed, whatever its state", async () => {
+  it("[W8] of one thread only the oldest open task can be claimed, whatever its state", async () => {
     const store = get();
     const first = await create(store, { userId: "a" });
     const second = await create(store, { userId: "a", threadId: first.threadId, parentId: first.id });

@@ -56,7 +56,7 @@ const tip = (branch: string): string =>
   upstream.git("app", "for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`);
 
 it(
-  "[W5] [W6] two follow-ups of one task run one after the other, and the branch has the work of both",
+  "[W5] [W8] two follow-ups of one task run one after the other, and the branch has the work of both",
   LIMIT,
   async () => {
     const { id, branch } = await submit();
