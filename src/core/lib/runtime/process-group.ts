@@ -8,6 +8,7 @@
  */
 import { spawn } from "node:child_process";
 import { pipeline, type Readable } from "node:stream";
+import { startRunTimer } from "./run-timer.ts";
 
 export interface ProcessGroupOptions {
   readonly cwd: string;
@@ -19,6 +20,8 @@ export interface ProcessGroupOptions {
   readonly maxStdoutBytes: number;
   /** Characters of standard error that are kept, from its end. */
   readonly maxStderrChars: number;
+  /** Receives standard error as it arrives. Must not throw. */
+  readonly onStderr?: ((text: string) => void) | undefined;
   /** `total` counts from the start, `idle` from the last output; ms. */
   readonly timeout: { readonly kind: "total" | "idle"; readonly ms: number };
   /** From SIGTERM to SIGKILL, ms. 0 sends SIGKILL at once. */
@@ -39,7 +42,7 @@ export function runProcessGroup(
   args: readonly string[],
   options: ProcessGroupOptions,
 ): Promise<ProcessGroupResult> {
-  const { cwd, env, input, signal, maxStdoutBytes, maxStderrChars, timeout, graceMs } = options;
+  const { cwd, env, input, signal, maxStdoutBytes, maxStderrChars, onStderr, timeout, graceMs } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { cwd, env, detached: true, stdio: ["pipe", "pipe", "pipe"] });
     const chunks: Buffer[] = [];
@@ -53,12 +56,12 @@ export function runProcessGroup(
       signalGroup(child.pid, graceMs === 0 ? "SIGKILL" : "SIGTERM");
       if (graceMs > 0) killTimer = setTimeout(() => signalGroup(child.pid, "SIGKILL"), graceMs);
     };
-    const timer = setTimeout(() => stop("timeout"), timeout.ms);
+    const timer = startRunTimer(timeout.ms, () => stop("timeout"));
     const onOutput = (): void => void (timeout.kind === "idle" && timer.refresh());
     const onAbort = (): void => stop("aborted");
     signal?.addEventListener("abort", onAbort, { once: true });
     const release = (): void => {
-      clearTimeout(timer);
+      timer.clear();
       clearTimeout(killTimer);
       signal?.removeEventListener("abort", onAbort);
     };
@@ -71,6 +74,7 @@ export function runProcessGroup(
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       onOutput();
       stderr = (stderr + text).slice(-maxStderrChars);
+      onStderr?.(text);
     });
     child.stdin.on("error", () => undefined);
     if (typeof input === "object") pipeline(input, child.stdin, () => undefined);
