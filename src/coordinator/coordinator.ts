@@ -18,6 +18,7 @@ import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { createEgressService, type EgressService } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
 import { createTaskService, type TaskService } from "./services/tasks.ts";
+import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
@@ -165,7 +166,8 @@ const SALVAGE_SHARE = 2 / 3;
 export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordinator> {
   const { settings } = deps;
   const workingTime = new WorkingTime({ ...deps, ...settings, aliveAt: deps.heartbeat?.last() ?? null });
-  const taskLog = createTaskLog({ ...deps, workingTime });
+  const planUnread = createUnreadPlanner({ ...deps, policy: settings.policy });
+  const taskLog = createTaskLog({ ...deps, workingTime, planUnread });
   const budget = createBudgetService({ ...deps, ...settings, taskLog });
   const standing: WorkerServiceDeps["standing"] = (task) => budget.standing(task);
   const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing });

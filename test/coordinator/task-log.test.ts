@@ -6,7 +6,7 @@ import Database from "../../src/store/sqlite/driver.ts";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { memoryBus } from "../../src/app/memory-bus.ts";
-import { createTaskLog, type TaskLog } from "../../src/coordinator/task-log.ts";
+import { createTaskLog, type TaskLog, noUnread } from "../../src/coordinator/task-log.ts";
 import { noCrash } from "../../src/core/lib/runtime/crashpoint.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
@@ -27,7 +27,7 @@ beforeEach(() => {
   dir = makeFolder();
   store = openSqliteStore({ dir, migrations: MIGRATIONS }).store;
   bus = memoryBus();
-  taskLog = createTaskLog({ store, bus, clock: systemClock, log: silent, crashpoint: noCrash });
+  taskLog = createTaskLog({ store, bus, clock: systemClock, log: silent, crashpoint: noCrash, planUnread: noUnread });
   beside = new Database(join(dir, "slipway.db"));
 });
 afterEach(async () => {
@@ -100,7 +100,14 @@ function withoutAnswers(given: Store, faults: { readonly isReadable: () => boole
 
 it("[R3] [D5] a commit that is durable although the store reports an error is announced", async () => {
   const lossy = withoutAnswers(store, { isReadable: () => true });
-  taskLog = createTaskLog({ store: lossy, bus, clock: systemClock, log: silent, crashpoint: noCrash });
+  taskLog = createTaskLog({
+    store: lossy,
+    bus,
+    clock: systemClock,
+    log: silent,
+    crashpoint: noCrash,
+    planUnread: noUnread,
+  });
   await create();
   const heard: number[] = [];
   taskLog.onCommit((task, events) => heard.push(...events.map(({ seq }) => seq), task.seq));
@@ -111,7 +118,14 @@ it("[R3] [D5] a commit that is durable although the store reports an error is an
 it("[R3] [D5] a commit with an unknown result is announced when the store can be read again", async () => {
   let isReadable = false;
   const lossy = withoutAnswers(store, { isReadable: () => isReadable });
-  taskLog = createTaskLog({ store: lossy, bus, clock: systemClock, log: silent, crashpoint: noCrash });
+  taskLog = createTaskLog({
+    store: lossy,
+    bus,
+    clock: systemClock,
+    log: silent,
+    crashpoint: noCrash,
+    planUnread: noUnread,
+  });
   await create();
   const heard: number[] = [];
   taskLog.onCommit((_task, events) => heard.push(...events.map(({ seq }) => seq)));
