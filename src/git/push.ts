@@ -16,7 +16,7 @@ export interface PushRequest {
 }
 
 /**
- * Pushes one commit with a lease; a no-op when the branch already points at it. A branch that no
+ * Pushes one commit with a lease; a no-op when the branch already holds it. A branch that no
  * longer exists is created again regardless of `expect`: there is nothing to overwrite.
  * @throws TaskFailure; the signal's reason when aborted.
  */
@@ -38,10 +38,22 @@ export async function push(
     const lines = text.split("\n").map((line) => line.split("\t"));
     return lines.find(([, name]) => name === ref)?.[0] ?? null;
   }
+  /** True when others have gone on from the commit: it was pushed, and nothing is left to do. */
+  async function isBelow(tip: string): Promise<boolean> {
+    const pin = await resolvePin(repo, trustedHosts, signal);
+    const args = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", repo, ref];
+    await git({ ...common, pin, args });
+    const compare = git({ cwd, signal, args: ["merge-base", "--is-ancestor", sha, tip] });
+    return await compare.then(
+      () => true,
+      () => false,
+    );
+  }
   try {
     const tip = await readTip();
     if (tip === sha) return;
     if (tip !== null && tip !== expect) {
+      if (await isBelow(tip)) return;
       throw new TaskFailure("push_rejected", {
         detail: `The branch ${branch} exists upstream with other work (${tip.slice(0, 8)}).`,
       });

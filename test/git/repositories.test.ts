@@ -305,6 +305,18 @@ describe("pushing", () => {
     expect(await errorCode(push(null, sha, "other"))).not.toBe("no failure");
   });
 
+  it("[W5] a commit that others have gone on from counts as pushed; a branch with other work does not", async () => {
+    const { server, sha } = await withWork();
+    await push(null, sha);
+    const byBot = ["-c", "user.name=B", "-c", "user.email=b@example.com", "commit-tree", `${sha}^{tree}`];
+    const onTop = server.git("app", ...byBot, "-p", sha, "-m", "format");
+    server.git("app", "update-ref", "refs/heads/slipway/x", onTop);
+    await push(null, sha);
+    expect(server.git("app", "rev-parse", "refs/heads/slipway/x")).toBe(onTop);
+    server.git("app", "update-ref", "refs/heads/slipway/x", "main");
+    expect(await errorCode(push(null, sha))).toBe("push_rejected");
+  });
+
   it("a read-only credential and a wrong credential fail with push_auth", async () => {
     const { sha } = await withWork({ auth: { username: "robot", password: TOKEN, readOnly: true } }, AUTH);
     expect(await errorCode(push(AUTH, sha))).toBe("push_auth");

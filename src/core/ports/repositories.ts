@@ -106,7 +106,7 @@ export interface Repositories {
    * Pushes one commit to one upstream branch by SHA, with lease. An existing branch must point at
    * `expect`; null = the branch must not exist. A deleted branch is created again, because there is
    * nothing to overwrite (merging a pull request often deletes its branch). Idempotent: a branch
-   * that already points at `sha` counts as pushed.
+   * that already holds `sha`, as its tip or below it, counts as pushed.
    */
   push(
     task: TaskRepository & { readonly sha: string; readonly branch: string; readonly expect: string | null },

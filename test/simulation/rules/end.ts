@@ -19,7 +19,11 @@ export async function checkEnd(world: World): Promise<void> {
   await checkMessages(world, tasks);
   const { maxConcurrent } = world.plan;
   const { violations } = await checkInvariants({ store: world.base.store, sandbox: world.engine, maxConcurrent });
-  for (const { rule, taskId, detail } of violations) world.rules.break(rule, `doctor: ${taskId}: ${detail}`);
+  // The checker orders the slots of different tasks by the wall clock. After that was set back the
+  // order is not the true one; the rows are counted at each write as well.
+  const isSetBack = world.plan.acts.some((act) => act.do === "clock.jump" && act.ms < 0);
+  for (const { rule, taskId, detail } of violations)
+    if (rule !== "D4" || !isSetBack) world.rules.break(rule, `doctor: ${taskId}: ${detail}`);
 }
 
 export async function readTasks(world: World): Promise<readonly Task[]> {

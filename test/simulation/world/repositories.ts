@@ -73,7 +73,7 @@ class Transfers {
     await time.wait(domain, ms, signal);
     if (faults.hits("upstream.down")) throw new TaskFailure("remote_unreachable", { detail: "Simulated." });
     const tip = upstream.tips.get(`${repo}#${branch}`) ?? null;
-    if (tip === sha) return;
+    if (upstream.holds(tip, sha)) return;
     if (tip !== null && tip !== expect) {
       trace.add(`push of ${taskId} refused: ${tip.slice(0, 8)} is there, ${String(expect).slice(0, 8)} was expected`);
       throw new TaskFailure("push_rejected", { detail: "The branch has moved." });
