@@ -2,14 +2,14 @@
  * The repositories port over the simulated git, with faults: unreachable and slow hosts, fetches
  * that break off, pushes that arrive without an answer.
  */
-import { SlipwayError } from "../../../src/core/error.ts";
-import { TaskFailure } from "../../../src/core/failure.ts";
-import type { Repositories } from "../../../src/core/ports/repositories.ts";
-import { Dice } from "./dice.ts";
-import type { Faults } from "./faults.ts";
-import type { Trace } from "./trace.ts";
-import type { Upstream } from "./upstream.ts";
-import type { Domain, VirtualTime } from "./virtual-time.ts";
+import { SlipwayError } from "../../../../src/core/error.ts";
+import { TaskFailure } from "../../../../src/core/failure.ts";
+import type { Repositories } from "../../../../src/core/ports/repositories.ts";
+import { Dice } from "../dice.ts";
+import type { Faults } from "../faults.ts";
+import type { Trace } from "../trace.ts";
+import type { Upstream } from "../upstream.ts";
+import type { Domain, VirtualTime } from "../virtual-time.ts";
 
 export interface RepositoriesDeps {
   readonly seed: number;
