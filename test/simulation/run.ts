@@ -92,7 +92,8 @@ async function settle(world: Simulation): Promise<void> {
   let restAt = Infinity;
   await runUntil(world, () => {
     const isSettled = [...rules.history.tasks.values()].every(({ state }) => isSettledState(state));
-    if (!isSettled) restAt = Infinity;
+    // The ticks that clear up need a coordinator.
+    if (!isSettled || world.process?.isListening !== true) restAt = Infinity;
     else if (restAt === Infinity) restAt = time.now + REST_MS;
     return time.now >= restAt || time.now > longest;
   });
