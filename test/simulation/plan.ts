@@ -3,7 +3,7 @@
  * same plan gives the same run, and a plan with some acts left out is a plan too.
  */
 import type { Policy } from "../../src/core/task.ts";
-import { Dice } from "./world/dice.ts";
+import { Dice } from "./model/dice.ts";
 
 /** A fault that lasts: `at` to `at + ms`. `p` is the share of calls that it hits. */
 export const WINDOWS = [
@@ -45,8 +45,8 @@ export const MOMENTS = [
 ] as const;
 export type MomentKind = (typeof MOMENTS)[number];
 
-export const WISHES = ["message", "cancel", "force", "retry", "withdraw", "pause_queue"] as const;
-export type WishKind = (typeof WISHES)[number];
+export const REQUESTS = ["message", "cancel", "force", "retry", "withdraw", "pause_queue"] as const;
+export type RequestKind = (typeof REQUESTS)[number];
 
 export type Act =
   | {
@@ -63,7 +63,7 @@ export type Act =
       readonly twice: number | null;
     }
   | {
-      readonly do: WishKind;
+      readonly do: RequestKind;
       readonly at: number;
       /** The task that was submitted under this name, or the newest task of its thread. */
       readonly task: string;
@@ -148,13 +148,13 @@ function drawPeople(dice: Dice, spanMs: number): Act[] {
       turns: dice.chance(0.2) ? dice.int(1, 4) : null,
       twice: drawRepeat(dice),
     });
-  const wishes = dice.int(0, names.length * 3);
-  for (let i = 0; i < wishes; i += 1) acts.push(drawWish(dice, names, dice.int(0, spanMs * 1.1)));
+  const requests = dice.int(0, names.length * 3);
+  for (let i = 0; i < requests; i += 1) acts.push(drawRequest(dice, names, dice.int(0, spanMs * 1.1)));
   return acts;
 }
 
-const drawWish = (dice: Dice, names: readonly string[], at: number): Extract<Act, { readonly do: WishKind }> => ({
-  do: dice.pick(["message", "message", "message", "retry", "retry", ...WISHES]),
+const drawRequest = (dice: Dice, names: readonly string[], at: number): Extract<Act, { readonly do: RequestKind }> => ({
+  do: dice.pick(["message", "message", "message", "retry", "retry", ...REQUESTS]),
   at,
   task: dice.pick(names),
   newest: dice.chance(0.6),
@@ -170,8 +170,8 @@ function drawDuringBoots(dice: Dice, people: readonly Act[], faults: readonly Ac
     // A slow boot is longer than the time between two requests.
     ...(dice.chance(0.4) ? [{ do: "store.slow", at, ms: 6_000, p: 1 } as const] : []),
     ...Array.from({ length: dice.int(1, 4) }, () => {
-      const wish = drawWish(dice, names, at + dice.log(1, 300));
-      return dice.chance(0.5) ? { ...wish, do: dice.pick(["cancel", "force"] as const) } : wish;
+      const request = drawRequest(dice, names, at + dice.log(1, 300));
+      return dice.chance(0.5) ? { ...request, do: dice.pick(["cancel", "force"] as const) } : request;
     }),
   ]);
 }

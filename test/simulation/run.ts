@@ -6,11 +6,11 @@ import { isSettledState } from "../../src/core/task.ts";
 import { openMemoryStore } from "../../src/store/memory/store.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
 import type { Act, MomentKind, Plan, WindowKind } from "./plan.ts";
-import { WISHES, WINDOWS } from "./plan.ts";
+import { REQUESTS, WINDOWS } from "./plan.ts";
 import type { Finding } from "./rules/during.ts";
 import { checkEnd, readTasks } from "./rules/end.ts";
-import { REPO } from "./world/people.ts";
-import { World, type Base } from "./world/world.ts";
+import { REPO } from "./model/people.ts";
+import { Simulation, type Base } from "./model/simulation.ts";
 
 export interface Outcome {
   readonly plan: Plan;
@@ -31,7 +31,7 @@ const MOST_STEPS = 400_000;
 
 export async function run(plan: Plan): Promise<Outcome> {
   const { base, close } = openBase(plan);
-  const world = new World(plan, base);
+  const world = new Simulation(plan, base);
   const watch = (error: unknown): void =>
     world.rules.break("crash", `nobody handles: ${error instanceof Error ? error.stack : String(error)}`);
   process.on("unhandledRejection", watch);
@@ -69,7 +69,7 @@ function openBase({ store }: Plan): { base: Base; close: () => Promise<void> } {
   return { base, close };
 }
 
-async function play(world: World): Promise<void> {
+async function play(world: Simulation): Promise<void> {
   const { plan, time, machine, faults, trace, people } = world;
   world.start();
   for (const act of plan.acts) time.schedule(machine, act.at, () => perform(world, act));
@@ -85,14 +85,15 @@ async function play(world: World): Promise<void> {
 }
 
 /** Until everything is settled, and for REST_MS more; or until every deadline has passed. */
-async function settle(world: World): Promise<void> {
+async function settle(world: Simulation): Promise<void> {
   const { time, plan, rules } = world;
   const { queueMs, wallMs, answerMs, parkMs, bootMs, pushMs } = plan.policy;
   const longest = time.now + queueMs + 3 * (wallMs + answerMs + parkMs + bootMs + pushMs);
   let restAt = Infinity;
   await runUntil(world, () => {
     const isSettled = [...rules.history.tasks.values()].every(({ state }) => isSettledState(state));
-    if (!isSettled) restAt = Infinity;
+    // The ticks that clear up need a coordinator.
+    if (!isSettled || world.process?.isListening !== true) restAt = Infinity;
     else if (restAt === Infinity) restAt = time.now + REST_MS;
     return time.now >= restAt || time.now > longest;
   });
@@ -100,7 +101,7 @@ async function settle(world: World): Promise<void> {
   await readTasks(world);
 }
 
-async function runUntil({ time, rules }: World, isOver: () => boolean): Promise<void> {
+async function runUntil({ time, rules }: Simulation, isOver: () => boolean): Promise<void> {
   let [at, steps] = [time.now, time.steps];
   while (!isOver() && (await time.step())) {
     if (time.steps > MOST_STEPS) return rules.break("loop", "the run does not end");
@@ -109,22 +110,22 @@ async function runUntil({ time, rules }: World, isOver: () => boolean): Promise<
   }
 }
 
-const isWish = (act: Act): act is Extract<Act, { readonly do: (typeof WISHES)[number] }> =>
-  (WISHES as readonly string[]).includes(act.do);
+const isRequest = (act: Act): act is Extract<Act, { readonly do: (typeof REQUESTS)[number] }> =>
+  (REQUESTS as readonly string[]).includes(act.do);
 const isWindow = (act: Act): act is Extract<Act, { readonly do: WindowKind }> =>
   (WINDOWS as readonly string[]).includes(act.do);
 
-function perform(world: World, act: Act): void {
+function perform(world: Simulation, act: Act): void {
   const { faults, people, trace, rules } = world;
   if (act.do === "submit") return people.submit(act);
-  if (isWish(act)) return void people.wish(act).catch((error: unknown) => rules.break("people", String(error)));
+  if (isRequest(act)) return void people.request(act).catch((error: unknown) => rules.break("people", String(error)));
   trace.add(`fault: ${act.do} ${act.ms} ms`);
   if (isWindow(act)) return faults.open(act.do, act.ms, act.p);
   faults.count(act.do);
   performMoment(world, act.do, act.ms, act.choice);
 }
 
-function performMoment(world: World, kind: MomentKind, ms: number, choice: number): void {
+function performMoment(world: Simulation, kind: MomentKind, ms: number, choice: number): void {
   const { time, machine, faults, upstream } = world;
   const running = world.runningSandboxes();
   switch (kind) {

@@ -5,10 +5,10 @@ import type { FailureCode } from "../../../src/core/failure.ts";
 import type { Commit, NewTask } from "../../../src/core/ports/store.ts";
 import { isSettledState } from "../../../src/core/task.ts";
 import type { Plan } from "../plan.ts";
-import type { Faults } from "../world/faults.ts";
-import type { Trace } from "../world/trace.ts";
-import type { Upstream } from "../world/upstream.ts";
-import type { VirtualTime } from "../world/virtual-time.ts";
+import type { Faults } from "../model/faults.ts";
+import type { Trace } from "../model/trace.ts";
+import type { Upstream } from "../model/upstream.ts";
+import type { VirtualTime } from "../model/virtual-time.ts";
 import { History, type TaskHistory } from "./history.ts";
 import { findMistake } from "./justify.ts";
 

@@ -5,9 +5,9 @@
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
 import type { TaskEvent } from "../../../src/core/event.ts";
 import { isSettledState, type Task } from "../../../src/core/task.ts";
-import type { World } from "../world/world.ts";
+import type { Simulation } from "../model/simulation.ts";
 
-export async function checkEnd(world: World): Promise<void> {
+export async function checkEnd(world: Simulation): Promise<void> {
   const tasks = await readTasks(world);
   checkSettled(world, tasks);
   await checkSlots(world);
@@ -19,20 +19,24 @@ export async function checkEnd(world: World): Promise<void> {
   await checkMessages(world, tasks);
   const { maxConcurrent } = world.plan;
   const { violations } = await checkInvariants({ store: world.base.store, sandbox: world.engine, maxConcurrent });
-  for (const { rule, taskId, detail } of violations) world.rules.break(rule, `doctor: ${taskId}: ${detail}`);
+  // The checker orders the slots of different tasks by the wall clock. After that was set back the
+  // order is not the true one; the rows are counted at each write as well.
+  const isSetBack = world.plan.acts.some((act) => act.do === "clock.jump" && act.ms < 0);
+  for (const { rule, taskId, detail } of violations)
+    if (rule !== "D4" || !isSetBack) world.rules.break(rule, `doctor: ${taskId}: ${detail}`);
 }
 
-export async function readTasks(world: World): Promise<readonly Task[]> {
+export async function readTasks(world: Simulation): Promise<readonly Task[]> {
   return (await world.base.store.tasks({ userId: null, limit: 10_000 })).items;
 }
 
-function checkSettled({ rules }: World, tasks: readonly Task[]): void {
+function checkSettled({ rules }: Simulation, tasks: readonly Task[]): void {
   for (const { id, state, snapshot } of tasks)
     if (!isSettledState(state))
       rules.break("D2", `${id} is ${JSON.stringify(snapshot.value)} for ever (due at ${snapshot.context.dueAt})`);
 }
 
-async function checkSlots({ rules, base, engine, process }: World): Promise<void> {
+async function checkSlots({ rules, base, engine, process }: Simulation): Promise<void> {
   const rows = await base.store.slotsHeld();
   const used = process?.coordinator?.scheduler.slotsUsed() ?? 0;
   if (rows !== 0 || used !== 0) rules.break("D5", `${rows} rows hold a slot, the scheduler counts ${used}`);
@@ -40,13 +44,13 @@ async function checkSlots({ rules, base, engine, process }: World): Promise<void
 }
 
 /** The tasks whose work this task continues or replaces. */
-function lineage({ rules }: World, taskId: string): Set<string> {
+function lineage({ rules }: Simulation, taskId: string): Set<string> {
   const found = new Set<string>();
   for (let id: string | null = taskId; id !== null; id = rules.history.tasks.get(id)?.parentId ?? null) found.add(id);
   return found;
 }
 
-function checkUpstream(world: World, tasks: readonly Task[]): void {
+function checkUpstream(world: Simulation, tasks: readonly Task[]): void {
   const { upstream, rules } = world;
   for (const { taskId, from, to, branch } of upstream.updates) {
     if (taskId === null) continue;
@@ -71,7 +75,7 @@ function checkUpstream(world: World, tasks: readonly Task[]): void {
 }
 
 /** Each key had one effect, and what was promised is there. */
-function checkPromises({ people, rules }: World, tasks: readonly Task[], logs: Map<string, TaskEvent[]>): void {
+function checkPromises({ people, rules }: Simulation, tasks: readonly Task[], logs: Map<string, TaskEvent[]>): void {
   const ids = new Set(tasks.map(({ id }) => id));
   const events = [...logs.values()].flat();
   for (const { key, kind, text, results } of people.promises.values()) {
@@ -89,7 +93,7 @@ function checkPromises({ people, rules }: World, tasks: readonly Task[], logs: M
 }
 
 /** A message that was accepted is delivered, taken back, or a task of its own. */
-async function checkMessages({ base, rules }: World, tasks: readonly Task[]): Promise<void> {
+async function checkMessages({ base, rules }: Simulation, tasks: readonly Task[]): Promise<void> {
   const prompts = new Set(tasks.map(({ spec }) => spec.prompt));
   for (const { id, state } of tasks) {
     const { items } = await base.store.messages(id, 0, 10_000);

@@ -4,7 +4,7 @@
  */
 import type { TaskEvent } from "../../../src/core/event.ts";
 import { isSettledState, type Snapshot, type TaskState } from "../../../src/core/task.ts";
-import type { Misdeed } from "../world/behaviour.ts";
+import type { Misdeed } from "../model/behaviour.ts";
 
 export type Misfortune = Misdeed | "killed" | "vanished";
 

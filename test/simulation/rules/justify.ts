@@ -6,8 +6,8 @@
 import type { TaskEvent } from "../../../src/core/event.ts";
 import type { FailureCode } from "../../../src/core/failure.ts";
 import type { Policy } from "../../../src/core/task.ts";
-import type { Faults } from "../world/faults.ts";
-import type { Upstream } from "../world/upstream.ts";
+import type { Faults } from "../model/faults.ts";
+import type { Upstream } from "../model/upstream.ts";
 import type { Attempt, Misfortune, TaskHistory } from "./history.ts";
 
 export interface Situation {

@@ -1,4 +1,4 @@
-/** A simulated world: one machine with an engine, an upstream, workers, people and a coordinator. */
+/** A simulated world: a machine with an engine, an upstream, workers, people and a coordinator. */
 import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import type { SandboxSpec } from "../../../src/core/ports/sandbox.ts";
@@ -8,9 +8,9 @@ import { seededIds } from "../../support/manual-clock.ts";
 import type { Plan } from "../plan.ts";
 import { Rules } from "../rules/during.ts";
 import type { Misfortune } from "../rules/history.ts";
-import type { Kept } from "./artifacts.ts";
+import type { Kept } from "./ports/artifacts.ts";
 import { drawBehaviour } from "./behaviour.ts";
-import type { WallClock } from "./clock.ts";
+import type { WallClock } from "./ports/clock.ts";
 import { CoordinatorProcess } from "./coordinator-process.ts";
 import { Dice } from "./dice.ts";
 import { Faults } from "./faults.ts";
@@ -29,7 +29,7 @@ export interface Base {
 /** A service manager starts a process again that could not start. */
 const RESTART_MS = 1_000;
 
-export class World {
+export class Simulation {
   readonly plan: Plan;
   readonly base: Base;
   readonly time: VirtualTime;

@@ -10,14 +10,14 @@ import type { Broker, BrokerCallbacks } from "../../../src/core/ports/broker.ts"
 import type { Commit, NewTask } from "../../../src/core/ports/store.ts";
 import type { Log } from "../../../src/core/ports/runtime.ts";
 import { isSettledState } from "../../../src/core/task.ts";
-import { openArtifacts } from "./artifacts.ts";
-import { openClock } from "./clock.ts";
-import { openEngine } from "./engine.ts";
-import { openRepositories } from "./repositories.ts";
-import { openFaultyStore, readWrite } from "./store.ts";
+import { openArtifacts } from "./ports/artifacts.ts";
+import { openClock } from "./ports/clock.ts";
+import { openEngine } from "./ports/engine.ts";
+import { openRepositories } from "./ports/repositories.ts";
+import { openFaultyStore, readWrite } from "./ports/store.ts";
 import { Domain } from "./virtual-time.ts";
 import type { Server } from "./wire.ts";
-import type { World } from "./world.ts";
+import type { Simulation } from "./simulation.ts";
 
 /** A service manager kills a process that does not stop. */
 const STOP_MS = 60_000;
@@ -27,7 +27,7 @@ export class CoordinatorProcess implements Server {
   coordinator: Coordinator | null = null;
   /** False once it is asked to stop. */
   isListening = false;
-  readonly #world: World;
+  readonly #world: Simulation;
   readonly #endpoints = new Set<string>();
   readonly #stopping = new AbortController();
   /** Settled tasks that this process knows of. */
@@ -35,7 +35,7 @@ export class CoordinatorProcess implements Server {
   #callbacks: BrokerCallbacks | null = null;
   #booting: Promise<void> = Promise.resolve();
 
-  constructor(world: World, number: number) {
+  constructor(world: Simulation, number: number) {
     this.#world = world;
     this.domain = new Domain(`coordinator ${number}`);
     for (const task of world.rules.history.tasks.values()) if (isSettledState(task.state)) this.#settled.add(task.id);

@@ -2,10 +2,10 @@
  * A store whose writes take time, fail, or succeed without an answer; in the order of their calls,
  * as the port demands. The data outlives the coordinator that used it.
  */
-import type { Commit, NewTask } from "../../../src/core/ports/store.ts";
-import { Dice } from "./dice.ts";
-import type { Faults } from "./faults.ts";
-import type { Domain, VirtualTime } from "./virtual-time.ts";
+import type { Commit, NewTask } from "../../../../src/core/ports/store.ts";
+import { Dice } from "../dice.ts";
+import type { Faults } from "../faults.ts";
+import type { Domain, VirtualTime } from "../virtual-time.ts";
 
 export interface FaultyStoreDeps<T> {
   readonly seed: number;

@@ -2,13 +2,13 @@
  * The sandbox port over the simulated engine, with faults: an engine that is down, hangs, is slow,
  * or does what it was asked to and does not say so.
  */
-import { TaskFailure } from "../../../src/core/failure.ts";
-import type { Sandbox, SandboxInfo, SandboxSpec } from "../../../src/core/ports/sandbox.ts";
-import type { SimulatedSandbox } from "../../../src/sandbox/simulated.ts";
-import { Dice } from "./dice.ts";
-import type { Faults } from "./faults.ts";
-import type { Trace } from "./trace.ts";
-import type { Domain, VirtualTime } from "./virtual-time.ts";
+import { TaskFailure } from "../../../../src/core/failure.ts";
+import type { Sandbox, SandboxInfo, SandboxSpec } from "../../../../src/core/ports/sandbox.ts";
+import type { SimulatedSandbox } from "../../../../src/sandbox/simulated.ts";
+import { Dice } from "../dice.ts";
+import type { Faults } from "../faults.ts";
+import type { Trace } from "../trace.ts";
+import type { Domain, VirtualTime } from "../virtual-time.ts";
 
 export interface EngineDeps {
   readonly seed: number;

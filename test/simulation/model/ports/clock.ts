@@ -1,6 +1,6 @@
 /** The clock of a coordinator in a simulated world. Its wall clock can jump; its timers do not. */
-import type { Clock } from "../../../src/core/ports/runtime.ts";
-import type { Domain, VirtualTime } from "./virtual-time.ts";
+import type { Clock } from "../../../../src/core/ports/runtime.ts";
+import type { Domain, VirtualTime } from "../virtual-time.ts";
 
 /** The machine's wall clock: epoch ms at the world's beginning, moved by jumps. */
 export interface WallClock {

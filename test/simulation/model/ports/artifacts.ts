@@ -1,8 +1,8 @@
 /** Artifacts in memory, on a disk that may be full. */
-import type { Artifacts } from "../../../src/core/ports/artifacts.ts";
-import { artifactName, type Artifact } from "../../../src/core/values/artifact.ts";
-import type { Faults } from "./faults.ts";
-import type { Domain, VirtualTime } from "./virtual-time.ts";
+import type { Artifacts } from "../../../../src/core/ports/artifacts.ts";
+import { artifactName, type Artifact } from "../../../../src/core/values/artifact.ts";
+import type { Faults } from "../faults.ts";
+import type { Domain, VirtualTime } from "../virtual-time.ts";
 
 export type Kept = Map<string, Map<number, Artifact>>;
 

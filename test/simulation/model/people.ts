@@ -7,10 +7,10 @@ import type { Commit, NewTask } from "../../../src/core/ports/store.ts";
 import type { Coordinator } from "../../../src/coordinator/coordinator.ts";
 import { SlipwayError } from "../../../src/core/error.ts";
 import { isSettledState, type Task } from "../../../src/core/task.ts";
-import type { Act, WishKind } from "../plan.ts";
+import type { Act, RequestKind } from "../plan.ts";
 import { Dice } from "./dice.ts";
 import { Domain } from "./virtual-time.ts";
-import type { World } from "./world.ts";
+import type { Simulation } from "./simulation.ts";
 
 export const REPO = "https://git.example.com/team/app";
 const OPERATOR: Identity = { userId: "user_op", role: "operator" };
@@ -19,10 +19,10 @@ const TRIES = 40;
 
 type Call = (coordinator: Coordinator) => Promise<string>;
 type Submission = Extract<Act, { readonly do: "submit" }>;
-type Wish = Extract<Act, { readonly do: WishKind }>;
+type PlannedRequest = Extract<Act, { readonly do: RequestKind }>;
 
 /** What was promised to a person. */
-export interface Request {
+export interface Promised {
   readonly key: string;
   readonly kind: "submit" | "message" | "retry";
   /** The text that is unique to this request. */
@@ -31,14 +31,14 @@ export interface Request {
 }
 
 export class People {
-  readonly promises = new Map<string, Request>();
-  readonly #world: World;
+  readonly promises = new Map<string, Promised>();
+  readonly #world: Simulation;
   readonly #domain = new Domain("people");
   readonly #dice: Dice;
   readonly #names = new Map<string, string>();
   #count = 0;
 
-  constructor(world: World) {
+  constructor(world: Simulation) {
     this.#world = world;
     this.#dice = new Dice(world.plan.seed, "people");
   }
@@ -61,12 +61,12 @@ export class People {
     });
   }
 
-  async wish(act: Wish): Promise<void> {
+  async request(act: PlannedRequest): Promise<void> {
     const task = await this.#find(act);
     if (task === null) return;
     const text = `${act.do}${(this.#count += 1)}`;
     const person: Identity = { userId: task.userId, role: "user" };
-    this.#world.trace.add(`wish: ${act.do} ${task.id} (${text})`);
+    this.#world.trace.add(`request: ${act.do} ${task.id} (${text})`);
     switch (act.do) {
       case "message":
         return this.#promise(text, "message", text, act.twice, async ({ tasks }) => {
@@ -124,12 +124,12 @@ export class People {
     }
   }
 
-  async #find({ task: name, newest, do: kind }: Wish): Promise<Task | null> {
+  async #find({ task: name, newest, do: kind }: PlannedRequest): Promise<Task | null> {
     const { store } = this.#world.base;
     const first = await store.task(this.#names.get(name) ?? "");
     if (first === null || !newest) return first;
     const { items } = await store.tasks({ userId: null, threadId: first.threadId, limit: 200 });
-    // A wish to cancel is about what is going on.
+    // A request to cancel is about what is going on.
     const open = items.find(({ state }) => !isSettledState(state));
     return (kind === "cancel" || kind === "force" ? open : items[0]) ?? first;
   }
@@ -144,7 +144,7 @@ export class People {
     });
   }
 
-  #promise(key: string, kind: Request["kind"], text: string, twice: number | null, call: Call): void {
+  #promise(key: string, kind: Promised["kind"], text: string, twice: number | null, call: Call): void {
     const results = new Set<string>();
     this.promises.set(key, { key, kind, text, results });
     this.#send(key, twice, async (coordinator) => {
@@ -171,7 +171,10 @@ export class People {
     trace.add(`${what}: given up`);
   }
 
-  /** @returns the result or the refusal; null when there is no answer, or one that invites to try again. */
+  /**
+   * @returns the result or the refusal; null when there is no answer, or one that invites to try
+   * again.
+   */
   #request(call: Call): Promise<string | null> {
     const { time, process } = this.#world;
     const coordinator = process?.coordinator ?? null;

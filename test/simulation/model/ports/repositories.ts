@@ -2,14 +2,14 @@
  * The repositories port over the simulated git, with faults: unreachable and slow hosts, fetches
  * that break off, pushes that arrive without an answer.
  */
-import { SlipwayError } from "../../../src/core/error.ts";
-import { TaskFailure } from "../../../src/core/failure.ts";
-import type { Repositories } from "../../../src/core/ports/repositories.ts";
-import { Dice } from "./dice.ts";
-import type { Faults } from "./faults.ts";
-import type { Trace } from "./trace.ts";
-import type { Upstream } from "./upstream.ts";
-import type { Domain, VirtualTime } from "./virtual-time.ts";
+import { SlipwayError } from "../../../../src/core/error.ts";
+import { TaskFailure } from "../../../../src/core/failure.ts";
+import type { Repositories } from "../../../../src/core/ports/repositories.ts";
+import { Dice } from "../dice.ts";
+import type { Faults } from "../faults.ts";
+import type { Trace } from "../trace.ts";
+import type { Upstream } from "../upstream.ts";
+import type { Domain, VirtualTime } from "../virtual-time.ts";
 
 export interface RepositoriesDeps {
   readonly seed: number;
@@ -23,6 +23,9 @@ export interface RepositoriesDeps {
   readonly onBegin: (what: string, taskId: string) => void;
 }
 
+/** Time between two lines of progress. */
+const PROGRESS_MS = 1_000;
+
 type Prepare = Parameters<Repositories["prepare"]>[0];
 type Push = Parameters<Repositories["push"]>[0];
 
@@ -35,13 +38,20 @@ class Transfers {
     this.#dice = new Dice(deps.seed, `git of ${deps.domain.name}`);
   }
 
-  async prepare(task: Prepare, signal: AbortSignal): Promise<{ base: string; baseSha: string }> {
+  async prepare(
+    task: Prepare,
+    signal: AbortSignal,
+    progress?: (text: string) => void,
+  ): Promise<{ base: string; baseSha: string }> {
     const { time, trace, faults, upstream, domain, policy, onBegin } = this.#deps;
     const { taskId, userId, repo, parentTaskId } = task;
     onBegin("fetch", taskId);
     const base = task.base ?? "main";
-    const ms = faults.hits("fetch.slow") ? this.#dice.log(1_000, policy.progressMs * 1.5) : this.#dice.log(5, 500);
-    await time.wait(domain, ms, signal);
+    const ms = faults.hits("fetch.slow") ? this.#dice.log(1_000, policy.progressMs * 2) : this.#dice.log(5, 500);
+    for (let left = ms; left > 0; left -= PROGRESS_MS) {
+      await time.wait(domain, Math.min(left, PROGRESS_MS), signal);
+      if (left > PROGRESS_MS) progress?.("Receiving objects");
+    }
     if (faults.hits("upstream.down") || faults.hits("fetch.breaks")) {
       trace.add(`fetch of ${taskId} failed`);
       throw new TaskFailure("repo_unreachable", { detail: "Simulated." });
@@ -91,7 +101,7 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
     );
   };
   return {
-    prepare: (task, signal) => transfers.prepare(task, signal),
+    prepare: (task, signal, progress) => transfers.prepare(task, signal, progress),
     push: (task, signal) => transfers.push(task, signal),
     hasMirror: async (userId, repo) => upstream.mirrors.has(`${userId}\n${repo}`),
     path: (taskId) => `/simulated/${taskId}.git`,
