@@ -1,19 +1,20 @@
 /**
  * `slipway doctor`: checks an installation. Reads the database read-only, beside a running server
- * or without one, and asks the sandbox engine. The rules are those of
- * src/coordinator/invariants.ts, which the crash suite uses too.
+ * or without one, and asks the sandbox engine (checker/).
  */
 import { execFile } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { checkInvariants as checkTasks, type Violation } from "../coordinator/invariants.ts";
+import { checkDatabase } from "./checker/check-database.ts";
+import { checkEngine } from "./checker/check-engine.ts";
+import { RULES, type Finding } from "./checker/finding.ts";
 import type { Config } from "./config.ts";
 import { errorMessage } from "../core/error.ts";
 import { getDisks, openSandbox } from "./wiring.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import { readFreeMb, describeShortage } from "./disk-space.ts";
-import { openSqliteReader } from "../store/sqlite/store.ts";
+import { openInspection } from "../store/sqlite/inspection/inspection.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 
 export interface CheckResult {
@@ -21,20 +22,13 @@ export interface CheckResult {
   readonly rule: string;
   readonly ok: boolean;
   readonly detail: string;
+  /** What was found, when it is not ok; at most MOST_LISTED. */
+  readonly findings?: readonly Finding[];
 }
 
-const RULES = {
-  T1: "each snapshot is the fold of its log",
-  T2: "nothing follows the end of a task",
-  T4: "each log is whole and in order",
-  T5: "attempts grow by one and stay within their number",
-  W1: "each worker's events are whole",
-  D1: "one sandbox per attempt, one running per task",
-  D3: "no sandbox outlives its task",
-  D4: "the slots never exceeded their number",
-} as const;
-
+/** Findings in the text of one rule, and in its list. */
 const SHOWN = 3;
+const MOST_LISTED = 1_000;
 const SKEW_MS = 60_000;
 
 /** Does not throw for findings; a check that could not run is a result that is not ok. */
@@ -85,40 +79,42 @@ async function warm(sandbox: Pick<Sandbox, "poolStatus">): Promise<CheckResult[]
   }
 }
 
-async function rules(
-  dir: string,
-  config: Config,
-  sandbox: Parameters<typeof checkTasks>[0]["sandbox"],
-): Promise<CheckResult[]> {
+async function rules(dir: string, config: Config, sandbox: Pick<Sandbox, "list"> | null): Promise<CheckResult[]> {
   try {
-    const store = openSqliteReader({ dir, migrations: join(packageRoot(), "migrations", "sqlite") });
+    const inspection = openInspection(dir, join(packageRoot(), "migrations", "sqlite"));
     try {
       // A restart may have lowered the number since: what ran under the larger one was right then.
-      const maxConcurrent = Math.max(config.maxConcurrent, Number((await store.setting("slots.max")) ?? 0));
-      const [newest] = (await store.tasks({ userId: null, limit: 1 })).items;
-      const { tasks, events, violations } = await checkTasks({ store, sandbox, maxConcurrent });
-      const looked = `${tasks} tasks, ${events} events`;
+      const slots = Math.max(config.maxConcurrent, Number(inspection.setting("slots.max") ?? 0));
+      const report = checkDatabase(inspection, slots);
+      const findings = [...report.findings];
+      if (sandbox !== null) findings.push(...(await checkEngine({ dir, inspection, sandbox, active: report.active })));
+      const looked = `${report.tasks} tasks, ${report.events} events`;
       const rows = Object.entries(RULES).map(([rule, words]) =>
-        judged(
+        summarize(
           rule,
           words,
           looked,
-          violations.filter((one) => one.rule === rule),
+          findings.filter((one) => one.rule === rule),
         ),
       );
-      return [clock(newest?.createdAt ?? 0), ...rows];
+      return [clock(report.newestTaskAt), ...rows];
     } finally {
-      await store.close();
+      inspection.close();
     }
   } catch (error) {
     return [{ rule: "database", ok: false, detail: errorMessage(error) }];
   }
 }
 
-function judged(rule: string, words: string, looked: string, findings: readonly Violation[]): CheckResult {
+function summarize(rule: string, words: string, looked: string, findings: readonly Finding[]): CheckResult {
   if (findings.length === 0) return { rule, ok: true, detail: `${words} (${looked})` };
   const some = findings.slice(0, SHOWN).map((one) => `${one.taskId}: ${one.detail}`);
-  return { rule, ok: false, detail: `${words}: broken ${findings.length} times. ${some.join("; ")}` };
+  return {
+    rule,
+    ok: false,
+    detail: `${words}: broken ${findings.length} times. ${some.join("; ")}`,
+    findings: findings.slice(0, MOST_LISTED),
+  };
 }
 
 function node(): CheckResult {
