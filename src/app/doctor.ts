@@ -3,18 +3,22 @@
  * or without one, and asks the sandbox engine (checker/).
  */
 import { execFile } from "node:child_process";
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { checkDatabase } from "./checker/check-database.ts";
+import { checkDatabase, type SavedWork } from "./checker/check-database.ts";
 import { checkEngine } from "./checker/check-engine.ts";
+import { checkLocks, checkPermissions, checkSecrets } from "./checker/check-files.ts";
+import { checkRepositories } from "./checker/check-repositories.ts";
 import { RULES, type Finding } from "./checker/finding.ts";
+import { repairFolder } from "./checker/repair.ts";
 import type { Config } from "./config.ts";
-import { errorMessage } from "../core/error.ts";
+import { errorMessage, SlipwayError } from "../core/error.ts";
 import { getDisks, openSandbox } from "./wiring.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import { readFreeMb, describeShortage } from "./disk-space.ts";
-import { openInspection } from "../store/sqlite/inspection/inspection.ts";
+import { openRepositories } from "../git/repositories.ts";
+import { openInspection, type Inspection } from "../store/sqlite/inspection/inspection.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 
 export interface CheckResult {
@@ -30,11 +34,46 @@ export interface CheckResult {
 const SHOWN = 3;
 const MOST_LISTED = 1_000;
 const SKEW_MS = 60_000;
+const DAY_MS = 24 * 3_600_000;
+const MIGRATIONS = join(packageRoot(), "migrations", "sqlite");
 
-/** Does not throw for findings; a check that could not run is a result that is not ok. */
-export async function runDoctor({ config }: { readonly config: Config }): Promise<CheckResult[]> {
+/**
+ * Does not throw for findings; a check that could not run is a result that is not ok.
+ * @param options.repair corrects first what can be derived (checker/repair.ts), then checks.
+ * @throws SlipwayError `locked` when a repair is asked for while a coordinator uses the folder.
+ */
+export async function runDoctor(options: { readonly config: Config; readonly repair?: true }): Promise<CheckResult[]> {
+  const { config } = options;
   const dir = resolve(config.dataDir);
-  const results: CheckResult[] = [node(), await git(), ...folder(dir)];
+  const repaired = options.repair === true ? await repair(dir, config) : [];
+  return [...repaired, ...(await examine(dir, config))];
+}
+
+async function repair(dir: string, config: Config): Promise<CheckResult[]> {
+  if (!existsSync(join(dir, "slipway.db"))) return [];
+  try {
+    const reader = openInspection(dir, MIGRATIONS);
+    const maxConcurrent = countSlots(reader, config);
+    reader.close();
+    const { backup, repaired } = await repairFolder({ dir, migrations: MIGRATIONS, maxConcurrent, now: Date.now() });
+    if (repaired.length === 0) return [{ rule: "repair", ok: true, detail: "nothing to repair" }];
+    const copy = backup === null ? "" : `; the database from before is ${backup}`;
+    return [
+      ...repaired.map(({ rule, taskId, detail }) => ({
+        rule: "repaired",
+        ok: true,
+        detail: `${rule} ${taskId}: ${detail}`,
+      })),
+      { rule: "repair", ok: true, detail: `${repaired.length} findings repaired${copy}` },
+    ];
+  } catch (error) {
+    if (error instanceof SlipwayError && error.code === "locked") throw error;
+    return [{ rule: "repair", ok: false, detail: errorMessage(error) }];
+  }
+}
+
+async function examine(dir: string, config: Config): Promise<CheckResult[]> {
+  const results: CheckResult[] = [node(), await git(), ...folder(dir, config)];
   const sandbox = await openSandbox(config, dir);
   try {
     const line = await sandbox.check(AbortSignal.timeout(15_000)).then(
@@ -81,22 +120,14 @@ async function warm(sandbox: Pick<Sandbox, "poolStatus">): Promise<CheckResult[]
 
 async function rules(dir: string, config: Config, sandbox: Pick<Sandbox, "list"> | null): Promise<CheckResult[]> {
   try {
-    const inspection = openInspection(dir, join(packageRoot(), "migrations", "sqlite"));
+    const inspection = openInspection(dir, MIGRATIONS);
     try {
-      // A restart may have lowered the number since: what ran under the larger one was right then.
-      const slots = Math.max(config.maxConcurrent, Number(inspection.setting("slots.max") ?? 0));
-      const report = checkDatabase(inspection, slots);
-      const findings = [...report.findings];
+      const report = checkDatabase(inspection, countSlots(inspection, config));
+      const findings = [...report.findings, ...(await repositories(dir, config, report.savedWork))];
       if (sandbox !== null) findings.push(...(await checkEngine({ dir, inspection, sandbox, active: report.active })));
       const looked = `${report.tasks} tasks, ${report.events} events`;
-      const rows = Object.entries(RULES).map(([rule, words]) =>
-        summarize(
-          rule,
-          words,
-          looked,
-          findings.filter((one) => one.rule === rule),
-        ),
-      );
+      const ofRule = (rule: string): Finding[] => findings.filter((one) => one.rule === rule);
+      const rows = Object.entries(RULES).map(([rule, words]) => summarize(rule, words, looked, ofRule(rule)));
       return [clock(report.newestTaskAt), ...rows];
     } finally {
       inspection.close();
@@ -104,6 +135,17 @@ async function rules(dir: string, config: Config, sandbox: Pick<Sandbox, "list">
   } catch (error) {
     return [{ rule: "database", ok: false, detail: errorMessage(error) }];
   }
+}
+
+/** A restart may have lowered the number since: what ran under the larger one was right then. */
+function countSlots(inspection: Inspection, { maxConcurrent }: Config): number {
+  return Math.max(maxConcurrent, Number(inspection.setting("slots.max") ?? 0));
+}
+
+async function repositories(dir: string, config: Config, savedWork: readonly SavedWork[]): Promise<Finding[]> {
+  if (savedWork.length === 0) return [];
+  const repos = openRepositories({ dir: join(dir, "git"), trustedHosts: config.trustedRepoHosts });
+  return checkRepositories({ repos, savedWork, keptSince: Date.now() - config.retentionDays * DAY_MS });
 }
 
 function summarize(rule: string, words: string, looked: string, findings: readonly Finding[]): CheckResult {
@@ -182,18 +224,16 @@ async function checkDisks(
   return [{ rule: "disk", ok: true, detail: `${free} MB free, tasks are claimed down to ${minFreeMb}${more}` }];
 }
 
-function folder(dir: string): CheckResult[] {
+function folder(dir: string, { secretKey }: Config): CheckResult[] {
   if (!existsSync(dir))
     return [{ rule: "data folder", ok: true, detail: `${dir} is not there yet: \`slipway serve\` makes it` }];
-  const open = ["secret.key", "operator.token", "slipway.db"].filter((name) => {
-    const file = join(dir, name);
-    return process.platform !== "win32" && existsSync(file) && (statSync(file).mode & 0o077) !== 0;
-  });
+  const found = [...checkPermissions(dir), ...checkSecrets(dir, secretKey !== null)];
+  const details = found.map(({ detail }) => detail).join("; ");
+  const locks = checkLocks(dir);
   return [
-    {
-      rule: "data folder",
-      ok: open.length === 0,
-      detail: open.length === 0 ? dir : `others can read ${open.join(", ")} in ${dir}: chmod 600`,
-    },
+    found.length === 0
+      ? { rule: "data folder", ok: true, detail: dir }
+      : { rule: "data folder", ok: false, detail: details, findings: found },
+    summarize("locks", "no git that has ended left a lock", dir, locks),
   ];
 }

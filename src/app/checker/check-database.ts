@@ -7,6 +7,7 @@ import { findExcess, type SlotChange } from "../../coordinator/checks/log-check.
 import { errorMessage } from "../../core/error.ts";
 import { isSettledState, type Snapshot, type TaskState } from "../../core/task.ts";
 import type { Inspection } from "../../store/sqlite/inspection/inspection.ts";
+import { DERIVED_TABLES } from "../../store/sqlite/inspection/schema.ts";
 import { checkTask } from "./check-task.ts";
 import type { Finding } from "./finding.ts";
 
@@ -26,12 +27,12 @@ export interface DatabaseReport {
   /** Tasks that hold a slot. */
   readonly active: ReadonlyMap<string, Snapshot>;
   readonly newestTaskAt: number;
+  /** The file itself is damaged: what it holds cannot be relied upon. */
+  readonly isDamaged: boolean;
 }
 
-/** Tables that logs and tasks give; `doctor --repair` makes and fills them again. */
-export const DERIVED_TABLES: ReadonlySet<string> = new Set(["messages", "tool_calls", "attempts", "tallies"]);
 /** Tables whose orphaned rows nothing needs. Specifications, transcripts and logs are kept. */
-const EXPENDABLE: ReadonlySet<string> = new Set([
+export const EXPENDABLE: ReadonlySet<string> = new Set([
   ...DERIVED_TABLES,
   "idempotency_keys",
   "sessions",
@@ -51,6 +52,7 @@ class DatabaseCheck implements DatabaseReport {
   tasks = 0;
   events = 0;
   newestTaskAt = 0;
+  isDamaged = false;
   readonly findings: Finding[] = [];
   readonly savedWork: SavedWork[] = [];
   readonly active = new Map<string, Snapshot>();
@@ -67,8 +69,10 @@ class DatabaseCheck implements DatabaseReport {
 
   file(): void {
     for (const line of this.#inspection.damage()) {
-      const isIndex = / index /.test(line);
-      this.#report("M6", "-", `SQLite reports: ${line}`, isIndex ? "index" : null);
+      const repair = / index /.test(line) ? "index" : isLostPages(line) ? "pages" : null;
+      // Of a row: "CHECK constraint failed in tasks", "NULL value in tasks.seq".
+      this.isDamaged ||= repair === null && !/constraint failed in|value in/.test(line);
+      this.#report("M6", "-", `SQLite reports: ${line.replaceAll("\n", ", ")}`, repair);
     }
   }
 
@@ -127,4 +131,10 @@ class DatabaseCheck implements DatabaseReport {
     for (const id of this.#inspection.foreignKeys())
       this.#report("R5", id, "an idempotency key of another user leads to it", null);
   }
+}
+
+/** Pages that hold nothing and are not free either: only space is lost. */
+function isLostPages(line: string): boolean {
+  const [head = "", ...pages] = line.split("\n");
+  return head.startsWith("***") && pages.every((page) => /^Page \d+: never used$/.test(page));
 }

@@ -10,11 +10,12 @@ import { errorMessage } from "../../core/error.ts";
 import type { TaskEvent } from "../../core/event.ts";
 import { isSettledState, type Snapshot, type TaskSpec } from "../../core/task.ts";
 import { computeRank } from "../../store/fair-queue.ts";
-import type { Inspection, LedgerAmounts, RawTask } from "../../store/sqlite/inspection/inspection.ts";
+import type { Inspection, RawTask } from "../../store/sqlite/inspection/inspection.ts";
 import { LogProjections } from "../../store/sqlite/inspection/log-projections.ts";
 import { toTaskEvent } from "../../store/sqlite/tables/rows.ts";
 import { searchableText } from "../../store/task-record.ts";
 import type { Finding } from "./finding.ts";
+import { matchLedger, toRequestUsage, type RequestUsage } from "./ledger-match.ts";
 
 export interface TaskReport {
   readonly findings: readonly Finding[];
@@ -65,7 +66,7 @@ export function checkTask(inspection: Inspection, task: RawTask): TaskReport {
 export class FoldedLog {
   readonly check = new LogCheck();
   readonly projections: LogProjections;
-  readonly usage: LedgerAmounts[] = [];
+  readonly usage: RequestUsage[] = [];
   readonly saved = new Set<string>();
   createdAt: number | null = null;
 
@@ -87,22 +88,12 @@ export class FoldedLog {
     this.check.end();
   }
 
-  #note({ type, data, workerSeq }: TaskEvent): void {
-    if (type === "usage" && workerSeq === null) this.usage.push(toAmounts(data));
+  #note(event: TaskEvent): void {
+    const { type, data, workerSeq } = event;
+    if (type === "usage" && workerSeq === null) this.usage.push(toRequestUsage(event));
     if (type === "checkpoint" || (type === "task.state" && data["reason"] === "finished"))
       this.saved.add(String(data["sha"]));
   }
-}
-
-function toAmounts(data: TaskEvent["data"]): LedgerAmounts {
-  return {
-    model: String(data["model"]),
-    input_tokens: Number(data["inputTokens"]),
-    output_tokens: Number(data["outputTokens"]),
-    cache_read_tokens: Number(data["cacheReadTokens"]),
-    cache_write_tokens: Number(data["cacheWriteTokens"]),
-    usd: Number(data["usd"]),
-  };
 }
 
 /** Null when the log is damaged, or the specification cannot be read. */
@@ -234,9 +225,9 @@ class TaskCheck {
   /** Rows without an event are no finding: usage after the attempt is not in the log. */
   #checkLedger(): void {
     if (this.#log.usage.length === 0) return;
-    const missing = findUnbooked(this.#log.usage, this.#inspection.ledger(this.#task.id));
+    const { missing } = matchLedger(this.#log.usage, this.#inspection.ledger(this.#task.id));
     if (missing.length === 0) return;
-    const usd = missing.reduce((total, row) => total + row.usd, 0);
+    const usd = missing.reduce((total, { amounts }) => total + amounts.usd, 0);
     this.#report("G3", `${missing.length} usage events (${usd} US dollars) have no row in the ledger`, "ledger");
   }
 
@@ -244,19 +235,6 @@ class TaskCheck {
     const { checkpoint = null, headSha = null } = snapshot?.context ?? {};
     return [checkpoint?.sha ?? null, headSha].filter((sha): sha is string => sha !== null && this.#log.saved.has(sha));
   }
-}
-
-/** The usage that no row of the ledger has; each row counts once. */
-export function findUnbooked(usage: readonly LedgerAmounts[], ledger: readonly LedgerAmounts[]): LedgerAmounts[] {
-  const keyOf = (row: LedgerAmounts): string =>
-    [row.model, row.input_tokens, row.output_tokens, row.cache_read_tokens, row.cache_write_tokens, row.usd].join(" ");
-  const left = new Map<string, number>();
-  for (const row of ledger) left.set(keyOf(row), (left.get(keyOf(row)) ?? 0) + 1);
-  return usage.filter((row) => {
-    const count = left.get(keyOf(row)) ?? 0;
-    left.set(keyOf(row), count - 1);
-    return count <= 0;
-  });
 }
 
 /** @param except a column that does not come from the log. */

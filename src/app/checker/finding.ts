@@ -5,6 +5,7 @@
  * - `task`: the task's columns, snapshot, messages, calls and attempts are derived from its log
  * - `schema`: triggers and indexes are made again, and tables that are derived from logs
  * - `index`: indexes are built again
+ * - `pages`: the file is written again without pages that nothing uses
  * - `orphans`: rows of accounts and projections that belong to no row are deleted
  * - `ledger`: the missing row is derived from the `usage` event
  * - `mirror`: the mirror is removed; the next task fetches it again
@@ -14,6 +15,7 @@ export type Repair =
   | "task"
   | "schema"
   | "index"
+  | "pages"
   | "revs"
   | "tallies"
   | "orphans"
@@ -42,6 +44,7 @@ export const RULES = {
   T7: "each change of state is one that a task may make",
   R5: "no user's message is in a log twice",
   W1: "each worker's events are whole",
+  W4: "saved work is in the task's repository",
   D1: "one sandbox per attempt, one running per task",
   D3: "no sandbox outlives its task, no running task lacks one",
   D4: "the slots never exceeded their number, and are stored as the states give them",

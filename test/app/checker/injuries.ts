@@ -7,6 +7,10 @@ export interface Injury {
   readonly rule: string;
   /** `doctor --repair` corrects it. */
   readonly repaired: boolean;
+  /** False = the log itself was changed, so what follows from it differs. */
+  readonly fromLog?: false;
+  /** It changes SQLite's own structures, so that others cannot follow it. */
+  readonly isOfFile?: true;
   readonly change: (db: Connection, tasks: Tasks) => void;
 }
 
@@ -158,13 +162,16 @@ const LOGS: Injury[] = [
     "queued",
     "UPDATE task_events SET to_state = 'done' WHERE task_id = ? AND seq = 1",
   ),
-  sql(
-    "T1",
-    "the usage of an event",
-    true,
-    "running",
-    "UPDATE task_events SET data = json_set(data, '$.usd', 7) WHERE task_id = ? AND type = 'usage'",
-  ),
+  {
+    ...sql(
+      "T1",
+      "the usage of an event",
+      true,
+      "running",
+      "UPDATE task_events SET data = json_set(data, '$.usd', 7) WHERE task_id = ? AND type = 'usage'",
+    ),
+    fromLog: false,
+  },
   sql(
     "T2",
     "an event after the end",
@@ -269,16 +276,38 @@ const SCHEMA: Injury[] = [
     "UPDATE sqlite_schema SET sql = replace(sql, 'CHECK (slot IN (0, 1))', '') WHERE name = 'tasks'",
     "PRAGMA writable_schema = OFF",
   ),
-  ddl(
-    "M6",
-    "an index that lacks a row",
-    true,
-    "PRAGMA writable_schema = ON",
-    "CREATE INDEX tasks_other ON tasks (rev) WHERE id > 'z'",
-    "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'tasks_other') WHERE name = 'tasks_rev'",
-    "DELETE FROM sqlite_schema WHERE name = 'tasks_other'",
-    "PRAGMA writable_schema = OFF",
-  ),
+  {
+    ...ddl(
+      "M6",
+      "an index that lacks a row",
+      true,
+      "PRAGMA writable_schema = ON",
+      "CREATE INDEX tasks_other ON tasks (rev) WHERE id > 'z'",
+      `UPDATE sqlite_schema SET rootpage = (
+       SELECT sum(rootpage) FROM sqlite_schema WHERE name IN ('tasks_rev', 'tasks_other')
+     ) - rootpage WHERE name IN ('tasks_rev', 'tasks_other')`,
+      "PRAGMA writable_schema = OFF",
+    ),
+    isOfFile: true,
+  },
 ];
 
-export const INJURIES: readonly Injury[] = [...COLUMNS, ...LISTS, ...LOGS, ...OTHERS, ...SCHEMA];
+/** A page that nothing uses: a crash of SQLite between two pages of a free list. */
+const LOST_PAGE = ddl(
+  "M6",
+  "a page of the file that nothing uses",
+  true,
+  "CREATE TABLE lost (a TEXT)",
+  "PRAGMA writable_schema = ON",
+  "DELETE FROM sqlite_schema WHERE name = 'lost'",
+  "PRAGMA writable_schema = OFF",
+);
+
+export const INJURIES: readonly Injury[] = [
+  ...COLUMNS,
+  ...LISTS,
+  ...LOGS,
+  ...OTHERS,
+  ...SCHEMA,
+  { ...LOST_PAGE, isOfFile: true },
+];

@@ -38,14 +38,20 @@ export interface RawTask {
   readonly search: string | null;
 }
 
-/** The amounts of a row of the usage ledger. */
-export interface LedgerAmounts {
+/** What a request to the model cost. */
+export interface RequestAmounts {
   readonly model: string;
   readonly input_tokens: number;
   readonly output_tokens: number;
   readonly cache_read_tokens: number;
   readonly cache_write_tokens: number;
   readonly usd: number;
+}
+
+/** A row of the usage ledger. */
+export interface LedgerRow extends RequestAmounts {
+  readonly id: string;
+  readonly estimated: 0 | 1;
 }
 
 export interface Orphan {
@@ -157,10 +163,9 @@ export class Inspection {
     );
   }
 
-  /** Amounts of the task's requests. */
-  ledger(taskId: string): LedgerAmounts[] {
-    return this.#prepare<[string], LedgerAmounts>(
-      `SELECT model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, usd
+  ledger(taskId: string): LedgerRow[] {
+    return this.#prepare<[string], LedgerRow>(
+      `SELECT id, estimated, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, usd
        FROM model_requests WHERE task_id = ?`,
     ).all(taskId);
   }

@@ -21,6 +21,9 @@ export interface SchemaDifference {
   readonly sql: string | null;
 }
 
+/** Tables that logs and tasks give; `doctor --repair` makes and fills them again. */
+export const DERIVED_TABLES: ReadonlySet<string> = new Set(["messages", "tool_calls", "attempts", "tallies"]);
+
 /** @param migrations the folder of the migrations. */
 export function compareSchema(db: Connection, migrations: string): SchemaDifference[] {
   const expected = expectedSchema(migrations);
@@ -47,7 +50,7 @@ function expectedSchema(migrations: string): Map<string, SchemaObject> {
 }
 
 /** Without the objects that SQLite makes itself. */
-function readSchema(db: Connection): Map<string, SchemaObject> {
+export function readSchema(db: Connection): Map<string, SchemaObject> {
   const rows = db
     .prepare<[], SchemaObject>(
       "SELECT type, name, tbl_name AS 'table', sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
