@@ -47,15 +47,24 @@ const COLUMN_RULES: Readonly<Record<keyof DerivedColumns, string>> = {
   settled_at: "M4",
 };
 
-/** Longer texts are compared by digest, so that the rows of a long task fit into memory. */
-const COMPARED_AS_THEY_ARE = 64;
+/** Characters of a task's lists that are kept as they are. The rest is kept as digests. */
+const KEPT_CHARACTERS = 16 * 1024 * 1024;
+/** Longer texts have a digest. */
+const DIGESTED_FROM = 64;
 
 /** Idempotent. Half a surrogate pair, which a worker may send, is not stored as it came. */
-function digest(given: string): string {
-  const comparable = given.replaceAll(/[\p{Surrogate}\ufffd]+/gu, "\ufffd");
-  return comparable.length <= COMPARED_AS_THEY_ARE
-    ? comparable
-    : createHash("sha1").update(comparable).digest("base64");
+function digest(text: string): string {
+  const comparable = text.replaceAll(/[\p{Surrogate}\ufffd]+/gu, "\ufffd");
+  return comparable.length <= DIGESTED_FROM ? comparable : createHash("sha1").update(comparable).digest("base64");
+}
+
+/** Bounds the memory for the lists of one task, however long its log is. */
+function createShortener(): (text: string) => string {
+  let left = KEPT_CHARACTERS;
+  return (text) => {
+    left -= text.length;
+    return left > 0 ? text : digest(text);
+  };
 }
 
 export function checkTask(inspection: Inspection, task: RawTask): TaskReport {
@@ -145,7 +154,7 @@ class TaskCheck {
   constructor(inspection: Inspection, task: RawTask) {
     this.#inspection = inspection;
     this.#task = task;
-    this.#log = new FoldedLog(inspection, task.id, digest);
+    this.#log = new FoldedLog(inspection, task.id, createShortener());
   }
 
   run(): TaskReport {
@@ -247,6 +256,7 @@ function findDifferences<R extends object>(
   let found = 0;
   let unknown = 0;
   const changed = new Set<string>();
+  let columns: (keyof R & string)[] | null = null;
   for (const row of stored) {
     const want = expected.get(keyOf(row));
     if (want === undefined) {
@@ -254,7 +264,8 @@ function findDifferences<R extends object>(
       continue;
     }
     found += 1;
-    for (const column of Object.keys(want) as (keyof R & string)[])
+    columns ??= Object.keys(want) as (keyof R & string)[];
+    for (const column of columns)
       if (column !== except && !isSame(row[column], want[column])) changed.add(`${column} of ${keyOf(row)}`);
   }
   const parts = [
