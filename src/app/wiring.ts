@@ -77,6 +77,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
   const { trustedRepoHosts: trustedHosts } = config;
   const repos = openRepositories({ dir: join(dir, "git"), trustedHosts });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
+  parts.disposers.add(() => repos.close());
   const serveModel = prepareModelGateway(parts, rate);
   return createCoordinator({
     rateLimitedUntil: () => rate.until(),
@@ -106,6 +107,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
         serveTunnel: createConnectProxy({ api: egress, trustedHosts: config.trustedEgressHosts, log }),
         serveModel: serveModel(model),
         repoPath: (taskId) => repos.path(taskId),
+        isBaseUnreadable: (taskId, signal) => repos.isBaseUnreadable(taskId, signal),
         secret: deriveSecret(key, "attempts"),
         instance: deriveInstanceId(dir),
         ...(config.sandbox === "docker" ? { uid: WORKER_UID } : {}),

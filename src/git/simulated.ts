@@ -107,5 +107,9 @@ export function openSimulatedRepositories(): SimulatedRepositories {
       return Promise.resolve();
     },
     reclaim: () => Promise.resolve([]),
+    check: () => Promise.resolve([]),
+    distrust: () => Promise.resolve(),
+    isBaseUnreadable: () => Promise.resolve(false),
+    close: () => Promise.resolve(),
   };
 }

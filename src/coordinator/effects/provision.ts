@@ -87,9 +87,10 @@ class Provisioning {
     const isDone = task.snapshot.context.steps.some((step) => step.name === "mirror" && step.endedAt !== null);
     let { baseSha } = task.snapshot.context;
     if (!isDone) {
-      await this.#steps.run("mirror", async () => {
+      await this.#steps.run("mirror", async (progress) => {
         const upstream = await resolveUpstream(authFor, task);
-        const found = await repos.prepare({ ...upstream, base: task.spec.base, parentTaskId: task.parentId }, stop);
+        const asked = { ...upstream, base: task.spec.base, parentTaskId: task.parentId };
+        const found = await repos.prepare(asked, stop, progress);
         baseSha = found.baseSha;
         return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
       });

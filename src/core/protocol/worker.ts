@@ -199,3 +199,6 @@ export type Assignment = z.infer<typeof assignmentSchema>;
  * its attempt is over.
  */
 export const WORKER_EXIT = { reported: 0, lost: 1, stale: 3 } as const;
+
+/** HTTP status of `GET /git/repo.git/pack` when objects of the task's base are missing. */
+export const REPOSITORY_INCOMPLETE = 409;

@@ -19,6 +19,8 @@ export interface ProcessGroupOptions {
   readonly maxStdoutBytes: number;
   /** Characters of standard error that are kept, from its end. */
   readonly maxStderrChars: number;
+  /** Receives standard error as it arrives. Must not throw. */
+  readonly onStderr?: ((text: string) => void) | undefined;
   /** `total` counts from the start, `idle` from the last output; ms. */
   readonly timeout: { readonly kind: "total" | "idle"; readonly ms: number };
   /** From SIGTERM to SIGKILL, ms. 0 sends SIGKILL at once. */
@@ -39,7 +41,7 @@ export function runProcessGroup(
   args: readonly string[],
   options: ProcessGroupOptions,
 ): Promise<ProcessGroupResult> {
-  const { cwd, env, input, signal, maxStdoutBytes, maxStderrChars, timeout, graceMs } = options;
+  const { cwd, env, input, signal, maxStdoutBytes, maxStderrChars, onStderr, timeout, graceMs } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { cwd, env, detached: true, stdio: ["pipe", "pipe", "pipe"] });
     const chunks: Buffer[] = [];
@@ -71,6 +73,7 @@ export function runProcessGroup(
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       onOutput();
       stderr = (stderr + text).slice(-maxStderrChars);
+      onStderr?.(text);
     });
     child.stdin.on("error", () => undefined);
     if (typeof input === "object") pipeline(input, child.stdin, () => undefined);
