@@ -9,7 +9,7 @@ import { promisify } from "node:util";
 import { checkDatabase, type SavedWork } from "./checker/check-database.ts";
 import { checkEngine } from "./checker/check-engine.ts";
 import { checkLocks, checkPermissions, checkSecrets } from "./checker/check-files.ts";
-import { checkRepositories } from "./checker/check-repositories.ts";
+import { checkRepositories, repairMirrors } from "./checker/check-repositories.ts";
 import { RULES, type Finding } from "./checker/finding.ts";
 import { repairFolder } from "./checker/repair.ts";
 import type { Config } from "./config.ts";
@@ -19,6 +19,7 @@ import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import { readFreeMb, describeShortage } from "./disk-space.ts";
 import { openRepositories } from "../git/repositories.ts";
 import { openInspection, type Inspection } from "../store/sqlite/inspection/inspection.ts";
+import type { Repositories } from "../core/ports/repositories.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 
 export interface CheckResult {
@@ -55,7 +56,13 @@ async function repair(dir: string, config: Config): Promise<CheckResult[]> {
     const reader = openInspection(dir, MIGRATIONS);
     const maxConcurrent = countSlots(reader, config);
     reader.close();
-    const { backup, repaired } = await repairFolder({ dir, migrations: MIGRATIONS, maxConcurrent, now: Date.now() });
+    const { backup, repaired } = await repairFolder({
+      dir,
+      migrations: MIGRATIONS,
+      maxConcurrent,
+      now: Date.now(),
+      besides: () => withRepositories(dir, config, repairMirrors),
+    });
     if (repaired.length === 0) return [{ rule: "repair", ok: true, detail: "nothing to repair" }];
     const copy = backup === null ? "" : `; the database from before is ${backup}`;
     return [
@@ -143,9 +150,24 @@ function countSlots(inspection: Inspection, { maxConcurrent }: Config): number {
 }
 
 async function repositories(dir: string, config: Config, savedWork: readonly SavedWork[]): Promise<Finding[]> {
-  if (savedWork.length === 0) return [];
-  const repos = openRepositories({ dir: join(dir, "git"), trustedHosts: config.trustedRepoHosts });
-  return checkRepositories({ repos, savedWork, keptSince: Date.now() - config.retentionDays * DAY_MS });
+  const keptSince = Date.now() - config.retentionDays * DAY_MS;
+  return withRepositories(dir, config, (repos, root) => checkRepositories({ repos, dir: root, savedWork, keptSince }));
+}
+
+/** Nothing, where no repository was ever made. */
+async function withRepositories(
+  dir: string,
+  { trustedRepoHosts: trustedHosts }: Config,
+  work: (repos: Repositories, root: string) => Promise<Finding[]>,
+): Promise<Finding[]> {
+  const root = join(dir, "git");
+  if (!existsSync(root)) return [];
+  const repos = openRepositories({ dir: root, trustedHosts });
+  try {
+    return await work(repos, root);
+  } finally {
+    await repos.close();
+  }
 }
 
 function summarize(rule: string, words: string, looked: string, findings: readonly Finding[]): CheckResult {

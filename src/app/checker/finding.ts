@@ -8,7 +8,7 @@
  * - `pages`: the file is written again without pages that nothing uses
  * - `orphans`: rows of accounts and projections that belong to no row are deleted
  * - `ledger`: the missing row is derived from the `usage` event
- * - `mirror`: the mirror is removed; the next task fetches it again
+ * - `mirror`: the mirror is marked, and its next use fetches it in full
  * - `lock`: the lock file of a git that has ended is removed
  */
 export type Repair =
@@ -45,6 +45,7 @@ export const RULES = {
   R5: "no user's message is in a log twice",
   W1: "each worker's events are whole",
   W4: "saved work is in the task's repository",
+  W7: "mirrors and repositories of tasks have all objects, or are marked to be fetched again",
   D1: "one sandbox per attempt, one running per task",
   D3: "no sandbox outlives its task, no running task lacks one",
   D4: "the slots never exceeded their number, and are stored as the states give them",

@@ -35,14 +35,16 @@ export async function repairFolder(options: {
   readonly migrations: string;
   readonly maxConcurrent: number;
   readonly now: number;
+  /** More repairs under the folder's lock; returns what it repaired. */
+  readonly besides: () => Promise<readonly Finding[]>;
 }): Promise<RepairReport> {
-  const { dir, migrations, maxConcurrent, now } = options;
+  const { dir, migrations, maxConcurrent, now, besides } = options;
   const lock = lockFolder(dir);
   try {
     const repairs = openRepairs(dir, migrations);
     try {
       const { backup, repaired } = await repairInRounds(repairs, maxConcurrent, () => backUp(repairs, dir, now));
-      return { backup, repaired: [...repairFiles(dir), ...repaired] };
+      return { backup, repaired: [...repairFiles(dir), ...(await besides()), ...repaired] };
     } finally {
       repairs.close();
     }

@@ -1,5 +1,16 @@
 /** `slipway doctor` on what lies beside the database: files, git repositories, sandboxes. */
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { deriveInstanceId } from "../../../src/app/data-folder.ts";
@@ -7,6 +18,7 @@ import { runDoctor, type CheckResult } from "../../../src/app/doctor.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";
 import { eventually, ROOT } from "../../support/process/server.ts";
+import { readGit } from "../../support/repository.ts";
 import { configFor, makeHealthyFolder, type HealthyFolder } from "./healthy-folder.ts";
 
 let healthy: HealthyFolder;
@@ -25,6 +37,17 @@ function repositoryOf(dir: string, taskId: string): string {
     path.endsWith(`${taskId}.git`),
   );
   return join(dir, "git", name ?? "absent");
+}
+
+/** Makes loose objects of a repository's packs, so that single ones can be removed. */
+async function unpack(repository: string): Promise<void> {
+  const packs = join(repository, "objects", "pack");
+  const outside = join(repository, "..", "..", "unpacked");
+  renameSync(packs, outside);
+  mkdirSync(packs);
+  for (const name of readdirSync(outside).filter((file) => file.endsWith(".pack")))
+    execFileSync("git", ["unpack-objects", "-q"], { cwd: repository, input: readFileSync(join(outside, name)) });
+  rmSync(outside, { recursive: true });
 }
 
 it("[M7] private files that others can read are found and closed", async () => {
@@ -67,6 +90,27 @@ it("[W4] a task's repository that is gone, or that has lost its objects, is foun
     expect(broken(await examine(dir))).toContainEqual(expect.stringMatching(/^W4: .*its repository is gone/));
     rmSync(dir, { recursive: true });
   }
+});
+
+it("[W7] [M7] a mirror with a hole is found, marked once, and fetched again by the next task", async () => {
+  const dir = healthy.copy();
+  const mirrors = join(dir, "git", "mirrors");
+  const [mirror = ""] = readdirSync(mirrors);
+  const tree = (await readGit(join(mirrors, mirror), "rev-parse", "refs/heads/main^{tree}")).trim();
+  await unpack(join(mirrors, mirror));
+  rmSync(join(mirrors, mirror, "objects", tree.slice(0, 2), tree.slice(2)));
+  expect(broken(await examine(dir))).toContainEqual(expect.stringMatching(/^W7: .*lacks objects/));
+  expect(broken(await repair(dir))).toEqual([]);
+  expect((await repair(dir)).find(({ rule }) => rule === "repair")?.detail).toBe("nothing to repair");
+  const server = await healthy.serve(dir);
+  try {
+    await server.call("POST", `/v1/tasks/${healthy.tasks.running}/cancel`, {});
+    await eventually(async () => ((await server.task(healthy.tasks.queued)).state === "done" ? true : null), "done");
+  } finally {
+    await healthy.stop(server, dir);
+  }
+  expect(await readGit(join(mirrors, mirror), "cat-file", "-t", tree)).toBe("tree\n");
+  expect(broken(await examine(dir))).toEqual([]);
 });
 
 it("[D3] a running task whose sandbox is gone is found while a coordinator holds the folder, and only then", async () => {
