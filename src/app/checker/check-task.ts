@@ -197,24 +197,19 @@ class TaskCheck {
       this.#report(COLUMN_RULES[name], detail, repair);
     }
     const { id } = this.#task;
-    const { messages, toolCalls, attempts } = this.#log.projections;
+    const { messages, toolCalls, attempts, doubles } = this.#log.projections;
     const compare = (rule: string, table: string, differences: string | null): void => {
       if (differences !== null) this.#report(rule, `${table}: ${differences}`, repair);
     };
-    compare(
-      "M4",
-      "messages",
-      findDifferences(messages, this.#inspection.messages(id), ({ seq }) => seq),
-    );
-    compare(
-      "M4",
-      "tool_calls",
-      findDifferences(toolCalls, this.#inspection.toolCalls(id), ({ seq }) => seq),
-    );
+    const seqOf = ({ seq }: { readonly seq: number }): number => seq;
+    const calls = this.#inspection.toolCalls(id);
+    compare("M4", "messages", findDifferences(messages, this.#inspection.messages(id), seqOf, doubles.messages));
+    compare("M4", "tool_calls", findDifferences(toolCalls, calls, seqOf, doubles.toolCalls));
+    const rows = this.#inspection.attempts(id).map((row) => ({ ...row, exit_code: null }));
     compare(
       "T5",
       "attempts",
-      findDifferences(attempts, this.#inspection.attempts(id), (row) => row.number, "exit_code"),
+      findDifferences(attempts, rows, ({ number }) => number, NONE),
     );
   }
 
@@ -246,12 +241,14 @@ class TaskCheck {
   }
 }
 
-/** @param except a column that does not come from the log. */
+const NONE: ReadonlySet<number> = new Set();
+
+/** @param optional keys of rows that may be there or not. */
 function findDifferences<R extends object>(
   expected: ReadonlyMap<number, R>,
   stored: Iterable<R>,
   keyOf: (row: R) => number,
-  except?: keyof R,
+  optional: ReadonlySet<number>,
 ): string | null {
   let found = 0;
   let unknown = 0;
@@ -260,13 +257,12 @@ function findDifferences<R extends object>(
   for (const row of stored) {
     const want = expected.get(keyOf(row));
     if (want === undefined) {
-      unknown += 1;
+      if (!optional.has(keyOf(row))) unknown += 1;
       continue;
     }
     found += 1;
     columns ??= Object.keys(want) as (keyof R & string)[];
-    for (const column of columns)
-      if (column !== except && !isSame(row[column], want[column])) changed.add(`${column} of ${keyOf(row)}`);
+    for (const column of columns) if (!isSame(row[column], want[column])) changed.add(`${column} of ${keyOf(row)}`);
   }
   const parts = [
     expected.size > found ? `${expected.size - found} rows are missing` : null,
