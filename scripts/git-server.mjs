@@ -38,6 +38,8 @@ export async function startGitServer({ root, port = 0, auth = null }) {
   mkdirSync(root, { recursive: true });
   /** What to answer instead, by repository name: { status?, hang?, on?: "fetch" | "push" }. */
   const refusals = new Map();
+  /** How packs are sent, by repository name: { bytesPerSecond?, cutAfter? }. */
+  const shapes = new Map();
   const requests = [];
   const children = new Set();
 
@@ -76,10 +78,11 @@ export async function startGitServer({ root, port = 0, auth = null }) {
       if (refusal.hang) return;
       return answer(response, refusal.status, refusal.text ?? "refused", refusal.headers);
     }
-    backend(request, response, url, seen);
+    backend(request, response, url, seen, shapes.get(found[1]) ?? {});
   }
 
-  function backend(request, response, url, seen) {
+  function backend(request, response, url, seen, { bytesPerSecond = Infinity, cutAfter = Infinity }) {
+    const startedAt = Date.now();
     const child = spawn("git", ["http-backend"], {
       env: {
         ...ENV,
@@ -105,6 +108,12 @@ export async function startGitServer({ root, port = 0, auth = null }) {
     let begun = false;
     child.stdout.on("data", (chunk) => {
       seen.sent += chunk.length;
+      if (seen.sent > cutAfter) return void response.destroy();
+      const early = startedAt + (seen.sent / bytesPerSecond) * 1_000 - Date.now();
+      if (early > 0) {
+        child.stdout.pause();
+        setTimeout(() => child.stdout.resume(), early);
+      }
       if (begun) return void response.write(chunk);
       head = Buffer.concat([head, chunk]);
       const end = head.indexOf("\r\n\r\n");
@@ -183,6 +192,11 @@ export async function startGitServer({ root, port = 0, auth = null }) {
     refuse(name, refusal) {
       if (refusal === null) refusals.delete(name);
       else refusals.set(name, refusal);
+    },
+    /** Sends every answer at this rate, or cuts it after so many bytes; null ends that. */
+    shape(name, shape) {
+      if (shape === null) shapes.delete(name);
+      else shapes.set(name, shape);
     },
     async close() {
       server.closeAllConnections();

@@ -75,6 +75,9 @@ const READS_AT_ONCE = 4;
 /** How long a fetch goes on that no task waits for, ms. */
 const LINGER_MS = 120_000;
 const BRANCHES = "+refs/heads/*:refs/heads/*";
+/** Git's words (2.30 to 2.50) for a repository that it cannot read, in the output of a fetch. */
+const DAMAGED =
+  /not a git repository|bad object|bad config|did not send all necessary objects|unable to (read|parse|get type)|missing (blob|tree|commit|object)|(object|packfile) .*(corrupt|empty)|cannot be accessed/i;
 const MIRROR_NAME = /^[0-9a-f]{32}$/;
 
 export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
@@ -193,7 +196,12 @@ class MirrorCache implements Mirrors {
     await this.#make(path);
     removeStaleLocks(path);
     if (!(await this.#isComplete(path, signal, progress))) return await this.#heal(source, path, signal, progress);
-    await this.#download(source, path, signal, progress);
+    try {
+      await this.#download(source, path, signal, progress);
+    } catch (error) {
+      if (!(error instanceof GitError) || !DAMAGED.test(error.output)) throw error;
+      return await this.#heal(source, path, signal, progress);
+    }
     writeProof(path);
   }
 

@@ -30,6 +30,8 @@ export interface GitServer {
       on?: "fetch" | "push";
     } | null,
   ): void;
+  /** Sends every answer at this rate, or cuts it after so many bytes, until it is null. */
+  shape(name: string, shape: { bytesPerSecond?: number; cutAfter?: number } | null): void;
   close(): Promise<void>;
 }
 
