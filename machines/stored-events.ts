@@ -55,6 +55,7 @@ export function toMachineEvent(event: TaskEvent): TaskMachineEvent {
     case "message.status":
       return { type: event.workerSeq === null ? "note" : "progress", ...stamp };
     case "notice":
+      if (typeof d["lostMs"] === "number" && event.workerSeq === null) return toTimeLost(stamp, d);
       return { type: event.workerSeq !== null || isProgress(d["code"]) ? "progress" : "note", ...stamp };
     case "tool.started":
     case "tool.finished":
@@ -121,6 +122,16 @@ function toDetailedEvent(type: DetailedType, stamp: Stamp, d: TaskEvent["data"])
         ...stamp,
       };
   }
+}
+
+function toTimeLost(stamp: Stamp, d: TaskEvent["data"]): TaskMachineEvent {
+  return {
+    type: "time_lost",
+    lostMs: d["lostMs"] as number,
+    graceMs: (d["graceMs"] as number | undefined) ?? 0,
+    aheadMs: (d["aheadMs"] as number | undefined) ?? 0,
+    ...stamp,
+  };
 }
 
 /**

@@ -31,6 +31,16 @@ interface Stamp {
   readonly workerSeq: number | null;
 }
 
+/** What a notice of lost time carries for the chart. */
+export interface LostTime {
+  /** Ms that deadlines move by; negative when the wall clock was set back. */
+  readonly lostMs: number;
+  /** No deadline of work passes earlier than this after the event, ms. */
+  readonly graceMs: number;
+  /** How far the task's events are ahead of the wall clock from now on, ms. */
+  readonly aheadMs: number;
+}
+
 /** Result of the mirror step. */
 export interface ResolvedBase {
   readonly base: string;
@@ -52,6 +62,7 @@ export type TaskMachineEvent = Stamp &
       }
     | { readonly type: "ready" }
     | { readonly type: "note" }
+    | ({ readonly type: "time_lost" } & LostTime)
     | { readonly type: "progress" }
     | { readonly type: "usage"; readonly usage: Usage }
     | { readonly type: "checkpoint"; readonly checkpoint: Checkpoint }

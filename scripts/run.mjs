@@ -96,6 +96,7 @@ function child(file, args) {
 async function check() {
   const steps = [
     ["types", tool("typescript", "tsc"), ["-p", "tsconfig.json"]],
+    ["types of web", tool("typescript", "tsc"), ["-p", "web/tsconfig.json", "--noEmit"]],
     ["lint", tool("oxlint"), ["--type-aware", "--deny-warnings"]],
     ["format", tool("oxfmt"), ["--check"]],
     ["unused", tool("knip"), []],

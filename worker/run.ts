@@ -112,7 +112,8 @@ class AttemptRun {
       return WORKER_EXIT.reported;
     }
     void this.#watchForCancel();
-    this.#deadline = new Deadline(this.#options.clock, spec.wallMs, () => this.#stop.abort(new Interrupt("deadline")));
+    const { clock } = this.#options;
+    this.#deadline = new Deadline(clock, link, spec.wallMs, () => this.#stop.abort(new Interrupt("deadline")));
     let state = startAttempt();
     let delivered = true;
     while (state.value !== "ended") {

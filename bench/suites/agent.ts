@@ -173,7 +173,7 @@ async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string):
     return { output: "Nothing here.", exitCode: 0, truncated: false };
   };
   const spec = await link.spec(signal);
-  const deadline = new Deadline(systemClock, spec.wallMs, () => undefined);
+  const deadline = new Deadline(systemClock, link, spec.wallMs, () => undefined);
   const parts = {
     link,
     workspace: WORKSPACE,

@@ -14,7 +14,7 @@ import type {
   WireTask,
 } from "../core/protocol/rest.ts";
 import type { WebSocketConstructor } from "./stream.ts";
-import { Transport, type Call, type Fetch } from "./transport.ts";
+import { Transport, type Call, type Fetch, type TokenProvider } from "./transport.ts";
 import type {
   Account,
   Artifact,
@@ -59,6 +59,8 @@ export interface ClientOptions {
   readonly token?: string;
   /** Keeps the session between runs; without it the session lives as long as this object. */
   readonly sessions?: SessionStore;
+  /** Replaces `token` and `sessions`: access tokens come from here. */
+  readonly tokens?: TokenProvider;
   readonly fetch?: Fetch;
   /**
    * The global one when left out. Node.js 20 has none: pass the one of the `ws` package, or

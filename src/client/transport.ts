@@ -11,10 +11,22 @@ import { backoffDelay, sleep } from "./retry.ts";
 
 export type Fetch = (input: string, init: RequestInit) => Promise<Response>;
 
+/**
+ * Supplies access tokens from elsewhere, for example from a cookie session of a browser. `renew`
+ * returns a token other than the refused one, or null when the person must log in again; concurrent
+ * calls share one renewal.
+ */
+export interface TokenProvider {
+  bearer(): Promise<string | null>;
+  renew(refused: string | null): Promise<string | null>;
+}
+
 export interface TransportOptions {
   readonly baseUrl: string;
   readonly token?: string;
   readonly sessions?: SessionStore;
+  /** Replaces `token` and `sessions`. */
+  readonly tokens?: TokenProvider;
   readonly fetch?: Fetch;
   /** Longest wait for one response, in ms (30,000). */
   readonly timeoutMs?: number;
@@ -84,15 +96,17 @@ export class Transport {
 
   /** The current bearer token; null without authentication. */
   async bearer(): Promise<string | null> {
-    return this.#options.token ?? (await this.session())?.accessToken ?? null;
+    const { tokens, token } = this.#options;
+    return tokens === undefined ? (token ?? (await this.session())?.accessToken ?? null) : tokens.bearer();
   }
 
   /** Returns a token other than the refused one, or null when none can be obtained. */
   async renew(refused: string | null): Promise<string | null> {
-    if (this.#options.token !== undefined) return null;
-    const current = (await this.session())?.accessToken ?? null;
+    const { tokens, token } = this.#options;
+    if (token !== undefined && tokens === undefined) return null;
+    const current = await this.bearer();
     if (current !== refused) return current;
-    this.#renewal ??= this.#refresh(refused).finally(() => {
+    this.#renewal ??= (tokens === undefined ? this.#refresh(refused) : tokens.renew(refused)).finally(() => {
       this.#renewal = null;
     });
     return this.#renewal;

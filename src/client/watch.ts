@@ -14,7 +14,7 @@ import { openStream, StreamEnd, TopicRejected, type WebSocketConstructor, type T
 import type { Transport } from "./transport.ts";
 import type { Page } from "./types.ts";
 import { backoffDelay, sleep } from "./retry.ts";
-import { CLOSE_CODES, PROTOCOL } from "../core/protocol/stream.ts";
+import { CLOSE_CODES, PROTOCOL } from "../core/protocol/stream-constants.ts";
 
 export interface WatchOptions {
   /** Begin after this seq; 0 = from the first event. */

@@ -10,7 +10,8 @@ import { createWorkerService, type WorkerService, type WorkerServiceDeps } from 
 import { createEffects } from "./effects/effects.ts";
 import { isAbort, errorMessage } from "../core/error.ts";
 import { createScheduler, type Scheduler, type DeferralReason } from "./scheduler/scheduler.ts";
-import { fireDeadlines } from "./deadlines.ts";
+import { catchUpAll, fireDeadlines } from "./deadlines.ts";
+import { WorkingTime, type Heartbeat } from "./working-time.ts";
 import { GarbageCollector } from "./garbage-collector.ts";
 import { createOperationsService, type OperationsService } from "./services/operations.ts";
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
@@ -42,6 +43,8 @@ export interface CoordinatorDeps {
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
+  /** Absent = at a start, the last event of each task is the last sign of life. */
+  readonly heartbeat?: Heartbeat;
   /**
    * Why there is too little disk space to claim, for people; null when there is enough. Never
    * rejects.
@@ -80,6 +83,8 @@ export interface CoordinatorSettings {
   readonly retentionMs: number;
   readonly mirrorMs: number;
   readonly livenessMs: number;
+  /** A coordinator that did nothing for this long was stopped: the time does not count, ms. */
+  readonly pauseMs: number;
   readonly clearMs: number;
   /** A worker that could not reach a coordinator for this long gives up, ms. */
   readonly abandonMs: number;
@@ -108,6 +113,7 @@ export const DEFAULT_SETTINGS = {
   retentionMs: 30 * 24 * 3_600_000,
   mirrorMs: 30 * 24 * 3_600_000,
   livenessMs: LIVENESS_MS,
+  pauseMs: 5_000,
   clearMs: 30_000,
   abandonMs: ABANDON_MS,
   shutdownMs: 2_000,
@@ -145,6 +151,7 @@ export interface Coordinator {
 }
 
 const DEADLINE_TICK_MS = 200;
+const TIME_TICK_MS = 1_000;
 const DRIVE_TICK_MS = 1_000;
 const POOL_TICK_MS = 1_000;
 const HEALTH_TICK_MS = 1_000;
@@ -155,7 +162,8 @@ const SALVAGE_SHARE = 2 / 3;
 
 export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordinator> {
   const { settings } = deps;
-  const taskLog = createTaskLog(deps);
+  const workingTime = new WorkingTime({ ...deps, ...settings, aliveAt: deps.heartbeat?.last() ?? null });
+  const taskLog = createTaskLog({ ...deps, workingTime });
   const budget = createBudgetService({ ...deps, ...settings, taskLog });
   const standing: WorkerServiceDeps["standing"] = (task) => budget.standing(task);
   const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing });
@@ -167,9 +175,9 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const salvage = createSalvage({ ...deps, taskLog, salvageMs: settings.clearMs * SALVAGE_SHARE });
   const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage });
   const lastSeen: WorkerService["lastSeen"] = (taskId, attempt) => workerApi.lastSeen(taskId, attempt);
-  const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler, effect, lastSeen });
+  const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler, effect, lastSeen, workingTime });
   const garbageCollector = new GarbageCollector({ ...deps, ...settings, broker, salvage });
-  return new RunningCoordinator(deps, broker, {
+  return new RunningCoordinator(deps, broker, workingTime, {
     taskLog,
     supervisor,
     scheduler,
@@ -210,10 +218,13 @@ class RunningCoordinator implements Coordinator {
   readonly operations: OperationsService;
   readonly #deps: CoordinatorDeps;
   readonly #broker: Broker;
+  readonly #workingTime: WorkingTime;
+  /** The losses that every open task has; -1 until the first pass over all of them. */
+  #caughtUp = -1;
   readonly #stopped = new AbortController();
   readonly #ticks: Promise<void>[] = [];
 
-  constructor(deps: CoordinatorDeps, broker: Broker, parts: Parts) {
+  constructor(deps: CoordinatorDeps, broker: Broker, workingTime: WorkingTime, parts: Parts) {
     this.taskLog = parts.taskLog;
     this.supervisor = parts.supervisor;
     this.scheduler = parts.scheduler;
@@ -225,6 +236,7 @@ class RunningCoordinator implements Coordinator {
     this.operations = parts.operations;
     this.#deps = deps;
     this.#broker = broker;
+    this.#workingTime = workingTime;
   }
 
   async boot(signal: AbortSignal = this.#stopped.signal): Promise<BootReport> {
@@ -250,6 +262,8 @@ class RunningCoordinator implements Coordinator {
       log.warn({ error: errorMessage(error) }, "an effect did not end"),
     );
     await this.taskLog.idle();
+    if (this.#caughtUp >= 0) this.#deps.heartbeat?.beat(clock.now());
+    this.#caughtUp = -1;
     await this.#broker.close();
   }
 
@@ -257,6 +271,7 @@ class RunningCoordinator implements Coordinator {
     const { sandbox } = this.#deps;
     const { signal } = this.#stopped;
     this.#startTick(DEADLINE_TICK_MS, "the deadline tick", () => this.#fireDeadlines());
+    this.#startTick(TIME_TICK_MS, "the time tick", () => this.#keepTime());
     this.#startTick(DRIVE_TICK_MS, "the drive tick", async () => {
       await this.supervisor.endSilent();
       this.supervisor.driveAll();
@@ -289,6 +304,21 @@ class RunningCoordinator implements Coordinator {
         log.error({ error: errorMessage(error) }, `${name} failed`);
       }
     }
+  }
+
+  /**
+   * Records lost time in every open task. The heartbeat goes on only when all have it: after a
+   * crash before that, the next boot counts from the earlier beat.
+   */
+  async #keepTime(): Promise<void> {
+    const { clock, heartbeat, store } = this.#deps;
+    this.#workingTime.observe();
+    const { generation } = this.#workingTime;
+    if (this.#caughtUp !== generation) {
+      await catchUpAll({ store, taskLog: this.taskLog });
+      this.#caughtUp = generation;
+    }
+    heartbeat?.beat(clock.now());
   }
 
   #fireDeadlines(): Promise<void> {

@@ -21,6 +21,7 @@ import type { Store } from "../core/ports/store.ts";
 import { OPEN_STATES, sandboxName, type Task } from "../core/task.ts";
 import { STATE_LEFT } from "../core/lib/concurrency/async.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
+import type { WorkingTime } from "./working-time.ts";
 
 /** Queued tasks have no actor. */
 const DRIVEN_STATES = OPEN_STATES.filter((state) => state !== "queued");
@@ -30,8 +31,9 @@ export interface SupervisorDeps {
   readonly store: Store;
   readonly scheduler: Scheduler;
   readonly effect: Effect;
-  /** Time of the attempt's last call, epoch ms; null = none since this process started. */
+  /** Time of the attempt's last call on the monotonic clock; null = none in this process. */
   readonly lastSeen: (taskId: string, attempt: number) => number | null;
+  readonly workingTime: WorkingTime;
   /** A worker without a sign of life for this long is lost, ms. */
   readonly livenessMs: number;
   readonly clock: Clock;
@@ -64,6 +66,7 @@ interface Actor {
 
 interface RunningEffect {
   readonly key: string;
+  /** On the monotonic clock. */
   readonly since: number;
   readonly abort: AbortController;
   readonly done: Promise<void>;
@@ -96,12 +99,14 @@ class EffectSupervisor implements Supervisor {
   }
 
   async endSilent(): Promise<void> {
-    const { taskLog, clock, ids, lastSeen, livenessMs } = this.#deps;
+    const { taskLog, clock, ids, lastSeen, livenessMs, workingTime } = this.#deps;
+    workingTime.observe();
     for (const { task, running } of this.#actors.values()) {
       if (running === null || effectOf(task.snapshot) !== "supervise") continue;
       const { attempt } = task.snapshot.context;
-      const seenAt = Math.max(running.since, lastSeen(task.id, attempt) ?? 0);
-      if (clock.now() - seenAt <= livenessMs) continue;
+      // After a pause, calls may wait in the sockets.
+      const seenAt = Math.max(running.since, lastSeen(task.id, attempt) ?? 0, workingTime.heardFrom);
+      if (clock.monotonic() - seenAt <= livenessMs) continue;
       const detail = `No sign of life for ${Math.round(livenessMs / 1_000)} s.`;
       await taskLog.record(task.id, () => [{ attempt, ...failureProposal("worker_lost", ids.random(), { detail }) }]);
     }
@@ -154,7 +159,7 @@ class EffectSupervisor implements Supervisor {
     const done = effect(task, abort.signal, () => scheduler.release(task.id))
       .catch((error: unknown) => log.error({ task: task.id, error: errorMessage(error) }, "an effect threw"))
       .then(() => this.#onEnd(actor, key));
-    actor.running = { key, since: clock.now(), abort, done };
+    actor.running = { key, since: clock.monotonic(), abort, done };
   }
 
   #onEnd(actor: Actor, key: string): void {
@@ -171,13 +176,14 @@ class EffectSupervisor implements Supervisor {
     const isAlive = alive?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
     // Unknown (null) counts as alive: the end of a sandbox is seen when the engine answers.
     const goesOn = task.state === "provisioning" || (effectOf(task.snapshot) === "supervise" && isAlive !== false);
-    if (!goesOn) return this.#onCommit(task, []);
-    // The notice restarts the clocks of progress and silence: they must not count the time without
-    // a coordinator.
+    if (!goesOn) {
+      await taskLog.catchUp(task.id, null);
+      return this.#onCommit((await taskLog.task(task.id)) ?? task, []);
+    }
     const text = isAlive
       ? "The coordinator restarted and found the worker running."
       : "The coordinator restarted and goes on.";
-    await taskLog.record(task.id, () => [{ type: "notice", data: { level: "info", code: "adopted", text } }]);
+    await taskLog.catchUp(task.id, { code: "adopted", text });
   }
 }
 

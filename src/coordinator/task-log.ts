@@ -7,6 +7,8 @@
  * K2 Hints are published and listeners run only after the commit is durable (rule R3).
  * K3 A proposal that the chart does not accept is not recorded; it is returned in `rejected`.
  * K4 Time never runs backwards within a task: an event's `at` is at least its predecessor's.
+ * K5 Time that nobody could use since the task's last record is recorded before anything else, in
+ *    the same commit: nothing is decided with deadlines that did not move (rule D11).
  */
 import { holdsSlot, isSettled, start, stateOf, step } from "../../machines/fold.ts";
 import { TASK_MACHINE_VERSION } from "../../machines/task.ts";
@@ -17,6 +19,7 @@ import type { EventData, Proposal, TaskEvent } from "../core/event.ts";
 import type { NewTask, Store } from "../core/ports/store.ts";
 import type { Snapshot, Task } from "../core/task.ts";
 import type { Bus, Clock, Log } from "../core/ports/runtime.ts";
+import { lossProposal, type LossNotice, type WorkingTime } from "./working-time.ts";
 
 export interface TaskLogDeps {
   readonly store: Store;
@@ -24,10 +27,13 @@ export interface TaskLogDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
+  /** Absent = no time is ever lost. */
+  readonly workingTime?: WorkingTime;
 }
 
 export interface RecordResult {
   readonly task: Task;
+  /** Of the proposals, in order; without a notice of lost time. */
   readonly events: readonly TaskEvent[];
   /** Proposals that the chart did not accept, in order. */
   readonly rejected: readonly Proposal[];
@@ -57,6 +63,11 @@ export interface TaskLog {
   /** Resolves after the commit (R2). Throws `not_found`. */
   record(taskId: string, decide: Decision): Promise<RecordResult>;
   /**
+   * Records the time that the task lost, if any. A notice that is given is recorded in any case,
+   * and says it. Idempotent without a notice.
+   */
+  catchUp(taskId: string, notice: LossNotice | null): Promise<void>;
+  /**
    * The last committed task; null for an unknown id. Served from the cache while the task is
    * active.
    */
@@ -77,12 +88,16 @@ class CommittedTaskLog implements TaskLog {
   /** This process is the only writer, so the last committed task is the current one. */
   readonly #cache = new Map<string, Task>();
   readonly #listeners = new Set<Listener>();
+  /** The generation of losses up to which each open task was recorded by this process. */
+  readonly #seen = new Map<string, number>();
 
   constructor(deps: TaskLogDeps) {
     this.#deps = deps;
   }
 
   async create({ data, ...creation }: TaskCreation): Promise<{ task: Task; replayed: boolean }> {
+    this.#deps.workingTime?.observe();
+    const generation = this.#deps.workingTime?.generation ?? 0;
     const base = {
       taskId: creation.id,
       seq: 1,
@@ -101,7 +116,7 @@ class CommittedTaskLog implements TaskLog {
     const result = await this.#deps.store.create({ ...creation, machineVersion, snapshot, state, slot, event });
     switch (result.kind) {
       case "created":
-        this.#committed(result.task, [event]);
+        this.#committed(result.task, [event], generation);
         return { task: result.task, replayed: false };
       case "replayed":
         return { task: result.task, replayed: true };
@@ -112,6 +127,12 @@ class CommittedTaskLog implements TaskLog {
 
   record(taskId: string, decide: Decision): Promise<RecordResult> {
     return this.#mutex.run(taskId, () => this.#recordNow(taskId, decide));
+  }
+
+  async catchUp(taskId: string, notice: LossNotice | null): Promise<void> {
+    const { workingTime } = this.#deps;
+    if (notice === null && this.#seen.get(taskId) === (workingTime?.generation ?? 0)) return;
+    await this.#mutex.run(taskId, () => this.#recordNow(taskId, () => [], notice));
   }
 
   async task(id: string): Promise<Task | null> {
@@ -127,26 +148,34 @@ class CommittedTaskLog implements TaskLog {
     return this.#mutex.idle();
   }
 
-  async #recordNow(taskId: string, decide: Decision): Promise<RecordResult> {
-    const { store, clock, log } = this.#deps;
+  async #recordNow(taskId: string, decide: Decision, notice: LossNotice | null = null): Promise<RecordResult> {
+    const { store, clock, log, workingTime } = this.#deps;
     for (let refusedSeq = 0; ;) {
       const task = this.#cache.get(taskId) ?? (await store.task(taskId));
       if (task === null) throw new SlipwayError("not_found", "There is no such task.");
       // The store refused the seq that it has just returned again: another round would not end.
       if (task.seq === refusedSeq)
         throw new SlipwayError("internal", "The store refuses an event that the chart accepts.");
-      const draft = apply(task, decide(task), clock.now());
-      if (draft.events.length === 0) return { task, events: [], rejected: draft.refused };
+      workingTime?.observe();
+      const generation = workingTime?.generation ?? 0;
+      const now = clock.now();
+      const caughtUp = this.#applyLoss(task, now, notice);
+      const draft = apply(caughtUp.task, decide(caughtUp.task), now);
+      const events = [...caughtUp.events, ...draft.events];
+      if (events.length === 0) {
+        if (!isSettled(task.snapshot)) this.#seen.set(taskId, generation);
+        return { task, events: [], rejected: draft.refused };
+      }
       const written = await store.commit({
         taskId,
         expectedSeq: task.seq,
-        events: draft.events,
+        events,
         snapshot: draft.snapshot,
         state: stateOf(draft.snapshot),
         slot: holdsSlot(draft.snapshot),
       });
       if (written !== null) {
-        this.#committed(written, draft.events);
+        this.#committed(written, events, generation);
         return { task: written, events: draft.events, rejected: draft.refused };
       }
       log.warn({ taskId, seq: task.seq }, "the task has changed since it was read; deciding again");
@@ -154,7 +183,20 @@ class CommittedTaskLog implements TaskLog {
     }
   }
 
-  #committed(task: Task, events: readonly TaskEvent[]): void {
+  /** The task after the notice of what it lost. */
+  #applyLoss(task: Task, now: number, notice: LossNotice | null): { task: Task; events: readonly TaskEvent[] } {
+    const loss = this.#deps.workingTime?.lossOf(task, this.#seen.get(task.id) ?? null) ?? null;
+    if (loss === null && notice === null) return { task, events: [] };
+    const proposal: Proposal =
+      loss === null ? { type: "notice", data: { level: "info", ...notice } } : lossProposal(loss, notice);
+    const { events, snapshot } = apply(task, [proposal], now, loss?.aheadMs);
+    const updatedAt = events.at(-1)?.at ?? task.updatedAt;
+    return { task: { ...task, snapshot, seq: task.seq + events.length, updatedAt }, events };
+  }
+
+  #committed(task: Task, events: readonly TaskEvent[], generation: number): void {
+    if (isSettled(task.snapshot)) this.#seen.delete(task.id);
+    else this.#seen.set(task.id, generation);
     // Queued tasks are not cached: there may be ten thousand, and few events arrive for each.
     if (isSettled(task.snapshot) || task.state === "queued") this.#cache.delete(task.id);
     else this.#cache.set(task.id, task);
@@ -173,9 +215,10 @@ export function apply(
   task: Task,
   proposals: readonly Proposal[],
   now: number,
+  aheadMs = task.snapshot.context.aheadMs ?? 0,
 ): { events: TaskEvent[]; snapshot: Snapshot; refused: Proposal[] } {
   let snapshot = task.snapshot;
-  const at = Math.max(now, task.updatedAt);
+  const at = Math.max(now + aheadMs, task.updatedAt);
   const events: TaskEvent[] = [];
   const refused: Proposal[] = [];
 

@@ -194,10 +194,12 @@ export interface TaskContext {
   readonly memoryFactor: number;
   /** Highest worker sequence number of this attempt in the log. */
   readonly workerSeq: number;
+  /** In provisioning, moved by the time that nobody could use. */
   readonly enteredAt: number;
   readonly activeAt: number;
-  /** Deadline of the total time in running, epoch ms. */
+  /** Deadline of the total time in running, epoch ms of the wall clock. */
   readonly wallAt: number | null;
+  /** Deadline of the state, epoch ms of the wall clock. */
   readonly dueAt: number | null;
   readonly forced: boolean;
   readonly steps: readonly Step[];
@@ -214,6 +216,11 @@ export interface TaskContext {
   readonly usage: Usage;
   /** The budget that users granted in place of the submitted one; absent until then. */
   readonly granted?: Budget;
+  /**
+   * How far the task's events are ahead of the wall clock after it was set back, ms; absent until
+   * then.
+   */
+  readonly aheadMs?: number;
   readonly startedAt: number | null;
   readonly settledAt: number | null;
 }

@@ -18,6 +18,7 @@ import { invalidRequest, sendProblem } from "./problem.ts";
 import { isLocalCall, areParamsValid, type RouteCall, type ApiDeps, type RouteReply, type Route } from "./route.ts";
 import { HEADER_COUNT } from "./server.ts";
 import { ROUTES } from "./routes/index.ts";
+import { serveWebApp } from "./web-app.ts";
 
 const SECURITY_HEADERS = {
   "X-Content-Type-Options": "nosniff",
@@ -44,6 +45,7 @@ export function createApp(deps: ApiDeps): Express {
     ]);
   }
   for (const [path, allowed] of methods) app.all(path, refuseMethod(allowed));
+  serveWebApp(app, deps.webDir ?? null);
   app.use(() => {
     throw new SlipwayError("not_found", "There is nothing at this address.");
   });
@@ -149,6 +151,8 @@ async function readCall({ deps, throttle, row, request }: Exchange): Promise<Rou
     body,
     idempotencyKey,
     ip,
+    headers: request.headers,
+    isSecure: request.secure,
     get caller() {
       if (caller === null) throw new SlipwayError("unauthenticated");
       return caller;

@@ -1,5 +1,5 @@
 /** A route is one row: express registers it, and the OpenAPI document is generated from it. */
-import type { IncomingMessage } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { z } from "zod";
 import type { Accounts, Identity } from "../core/ports/accounts.ts";
 import type { ErrorCode } from "../core/error.ts";
@@ -55,6 +55,8 @@ export interface ApiDeps {
    * None by default.
    */
   readonly trustProxy?: number | readonly string[];
+  /** The folder of the built web app; absent or null = none is served. */
+  readonly webDir?: string | null;
 }
 
 export type Method = "get" | "post" | "delete";
@@ -89,6 +91,9 @@ export interface RouteCall<B, Q> {
   readonly query: Q;
   readonly idempotencyKey: string | null;
   readonly ip: string;
+  readonly headers: IncomingHttpHeaders;
+  /** True when the client used https, here or at a trusted proxy. */
+  readonly isSecure: boolean;
 }
 
 export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.ZodType> {

@@ -253,7 +253,7 @@ class TaskScheduler implements Scheduler {
 
   async #hasDiskSpace(): Promise<boolean> {
     const { clock, log, shortage: getShortage, engineMs } = this.#deps;
-    const now = clock.now();
+    const now = clock.monotonic();
     if (now - this.#disk.checkedAt < DISK_MS) return this.#disk.shortage === null;
     const before = this.#disk.shortage;
     this.#disk = { checkedAt: now, shortage: before };

@@ -53,7 +53,7 @@ export interface WorkerServiceDeps {
 
 export interface WorkerService extends WorkerApi {
   /**
-   * Time of the attempt's last call, epoch ms; null = none since this process started.
+   * Time of the attempt's last call on the monotonic clock; null = none in this process.
    */
   lastSeen(taskId: string, attempt: number): number | null;
 }
@@ -69,6 +69,7 @@ const LOG_LIMIT = 128 * 2 ** 20;
 /** What this process knows of a connected worker. */
 interface Contact {
   readonly attempt: number;
+  /** On the monotonic clock. */
   readonly seenAt: number;
   readonly bytes: number;
 }
@@ -216,7 +217,7 @@ class AttemptWorkerService implements WorkerService {
     assertCurrentAttempt(task, attempt);
     const last = this.#contacts.get(task.id);
     const bytes = last?.attempt === attempt ? last.bytes : 0;
-    this.#contacts.set(task.id, { attempt, seenAt: this.#deps.clock.now(), bytes });
+    this.#contacts.set(task.id, { attempt, seenAt: this.#deps.clock.monotonic(), bytes });
   }
 
   /** Ends an attempt that has sent more than `LOG_LIMIT`. */

@@ -8,6 +8,7 @@
  */
 import { spawn } from "node:child_process";
 import { pipeline, type Readable } from "node:stream";
+import { startRunTimer } from "./run-timer.ts";
 
 export interface ProcessGroupOptions {
   readonly cwd: string;
@@ -55,12 +56,12 @@ export function runProcessGroup(
       signalGroup(child.pid, graceMs === 0 ? "SIGKILL" : "SIGTERM");
       if (graceMs > 0) killTimer = setTimeout(() => signalGroup(child.pid, "SIGKILL"), graceMs);
     };
-    const timer = setTimeout(() => stop("timeout"), timeout.ms);
+    const timer = startRunTimer(timeout.ms, () => stop("timeout"));
     const onOutput = (): void => void (timeout.kind === "idle" && timer.refresh());
     const onAbort = (): void => stop("aborted");
     signal?.addEventListener("abort", onAbort, { once: true });
     const release = (): void => {
-      clearTimeout(timer);
+      timer.clear();
       clearTimeout(killTimer);
       signal?.removeEventListener("abort", onAbort);
     };
