@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import type { CheckResult } from "../../src/app/doctor.ts";
+import type { CheckResult } from "../../src/app/checker/doctor.ts";
 import Database from "../../src/store/sqlite/driver.ts";
 import { killAll, run, start } from "./command.ts";
 

@@ -16,7 +16,7 @@ export function doctorCommand(program: Command, io: Io): void {
     )
     .action(async (options: { readonly dataDir?: string; readonly json?: true; readonly repair?: true }) => {
       const config = readConfig(io.env, options.dataDir === undefined ? {} : { dataDir: options.dataDir });
-      const { runDoctor: checkUp } = await import("../../app/doctor.ts");
+      const { runDoctor: checkUp } = await import("../../app/checker/doctor.ts");
       const repair = options.repair === true ? { repair: true as const } : {};
       const findings = await checkUp({ config: { ...config, dataDir: resolve(config.dataDir) }, ...repair });
       const broken = findings.filter(({ ok }) => !ok).length;

@@ -1,7 +1,7 @@
 /** `slipway doctor` on copies of a healthy data folder, each with one injury. */
 import { rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { runDoctor, type CheckResult } from "../../../src/app/doctor.ts";
+import { runDoctor, type CheckResult } from "../../../src/app/checker/doctor.ts";
 import { configFor, injure, makeHealthyFolder, type HealthyFolder } from "./healthy-folder.ts";
 import { INJURIES } from "./injuries.ts";
 

@@ -14,7 +14,7 @@ import {
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { deriveInstanceId } from "../../../src/app/data-folder.ts";
-import { runDoctor, type CheckResult } from "../../../src/app/doctor.ts";
+import { runDoctor, type CheckResult } from "../../../src/app/checker/doctor.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";
 import { eventually, ROOT } from "../../support/process/server.ts";
@@ -121,7 +121,10 @@ it("[D3] a running task whose sandbox is gone is found while a coordinator holds
   const workerFile = join(ROOT, "dist/worker.mjs");
   const sandbox = openProcessSandbox({ dir, workerFile, instance: deriveInstanceId(dir) });
   try {
-    await eventually(async () => ((await server.task(running)).phase === "working" ? true : null), "it works again");
+    await eventually(async () => {
+      const { attempt, phase } = await server.task(running);
+      return attempt === 2 && phase === "working" ? true : null;
+    }, "it works again");
     expect(broken(await examine(dir))).toEqual([]);
     // A coordinator that hangs corrects nothing.
     process.kill(server.pid, "SIGSTOP");

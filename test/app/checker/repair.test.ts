@@ -2,7 +2,7 @@
 import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { runDoctor, type CheckResult } from "../../../src/app/doctor.ts";
+import { runDoctor, type CheckResult } from "../../../src/app/checker/doctor.ts";
 import Database from "../../../src/store/sqlite/driver.ts";
 import { eventually } from "../../support/process/server.ts";
 import { configFor, injure, makeHealthyFolder, type HealthyFolder } from "./healthy-folder.ts";

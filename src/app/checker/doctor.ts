@@ -1,26 +1,26 @@
 /**
  * `slipway doctor`: checks an installation. Reads the database read-only, beside a running server
- * or without one, and asks the sandbox engine (checker/).
+ * or without one, and asks the sandbox engine.
  */
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { checkDatabase, type SavedWork } from "./checker/check-database.ts";
-import { checkEngine } from "./checker/check-engine.ts";
-import { checkLocks, checkPermissions, checkSecrets } from "./checker/check-files.ts";
-import { checkRepositories, repairMirrors } from "./checker/check-repositories.ts";
-import { RULES, type Finding } from "./checker/finding.ts";
-import { repairFolder } from "./checker/repair.ts";
-import type { Config } from "./config.ts";
-import { errorMessage, SlipwayError } from "../core/error.ts";
-import { getDisks, openSandbox } from "./wiring.ts";
-import { packageRoot } from "../core/lib/runtime/package-root.ts";
-import { readFreeMb, describeShortage } from "./disk-space.ts";
-import { openRepositories } from "../git/repositories.ts";
-import { openInspection, type Inspection } from "../store/sqlite/inspection/inspection.ts";
-import type { Repositories } from "../core/ports/repositories.ts";
-import type { Sandbox } from "../core/ports/sandbox.ts";
+import { checkDatabase, type SavedWork } from "./check-database.ts";
+import { checkEngine } from "./check-engine.ts";
+import { checkLocks, checkPermissions, checkSecrets } from "./check-files.ts";
+import { checkRepositories, repairMirrors } from "./check-repositories.ts";
+import { RULES, type Finding } from "./finding.ts";
+import { repairFolder } from "./repair.ts";
+import type { Config } from "../config.ts";
+import { errorMessage, SlipwayError } from "../../core/error.ts";
+import { getDisks, openSandbox } from "../wiring.ts";
+import { packageRoot } from "../../core/lib/runtime/package-root.ts";
+import { readFreeMb, describeShortage } from "../disk-space.ts";
+import { openRepositories } from "../../git/repositories.ts";
+import { openInspection, type Inspection } from "../../store/sqlite/inspection/inspection.ts";
+import type { Repositories } from "../../core/ports/repositories.ts";
+import type { Sandbox } from "../../core/ports/sandbox.ts";
 
 export interface CheckResult {
   /** The rule of docs/spec.md, or the part that was checked. */
