@@ -110,7 +110,6 @@ async function settledBy(deps: WatchDeps, path: string, seq: number, options: Wa
       const answer = await deps.transport.send({
         method: "GET",
         path,
-        repeatable: true,
         retries: 0,
         signal: options.signal,
       });
@@ -137,7 +136,6 @@ async function* fetchEvents(
       method: "GET",
       path: `${path}/events`,
       query,
-      repeatable: true,
       retries: 0,
       signal,
     });
@@ -179,7 +177,6 @@ export async function* watchTasks(
         method: "GET",
         path: "/v1/tasks",
         query: { limit: 200 },
-        repeatable: true,
         retries: 0,
         signal,
       });

@@ -18,6 +18,7 @@ import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { createEgressService, type EgressService } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
 import { createTaskService, type TaskService } from "./services/tasks.ts";
+import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
@@ -140,8 +141,8 @@ export interface Coordinator {
   readonly tasks: TaskService;
   readonly operations: OperationsService;
   /**
-   * Adopts what exists, then claims and ticks until `close`. Rejects with an AbortError when the
-   * signal is aborted first.
+   * Adopts what exists, then claims and ticks until `close`. What fails is tried again; only
+   * claiming waits for all of it. Rejects with an AbortError when the signal is aborted first.
    */
   boot(signal?: AbortSignal): Promise<BootReport>;
   /**
@@ -153,17 +154,20 @@ export interface Coordinator {
 const DEADLINE_TICK_MS = 200;
 const TIME_TICK_MS = 1_000;
 const DRIVE_TICK_MS = 1_000;
+const RECONCILE_TICK_MS = 1_000;
 const POOL_TICK_MS = 1_000;
 const HEALTH_TICK_MS = 1_000;
 const ORPHAN_TICK_MS = 10_000;
 const RETENTION_TICK_MS = 3_600_000;
+const BOOT_RETRY_MS = 1_000;
 /** Share of `clearMs` that a salvage may take; the rest is for the removal. */
 const SALVAGE_SHARE = 2 / 3;
 
 export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordinator> {
   const { settings } = deps;
   const workingTime = new WorkingTime({ ...deps, ...settings, aliveAt: deps.heartbeat?.last() ?? null });
-  const taskLog = createTaskLog({ ...deps, workingTime });
+  const planUnread = createUnreadPlanner({ ...deps, policy: settings.policy });
+  const taskLog = createTaskLog({ ...deps, workingTime, planUnread });
   const budget = createBudgetService({ ...deps, ...settings, taskLog });
   const standing: WorkerServiceDeps["standing"] = (task) => budget.standing(task);
   const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing });
@@ -240,6 +244,25 @@ class RunningCoordinator implements Coordinator {
   }
 
   async boot(signal: AbortSignal = this.#stopped.signal): Promise<BootReport> {
+    const { clock, log } = this.#deps;
+    for (;;) {
+      try {
+        const report = await this.#bootOnce(signal);
+        this.scheduler.start();
+        this.#startTicks();
+        return report;
+      } catch (error) {
+        if (signal.aborted || isAbort(error)) throw error;
+        log.error({ error: errorMessage(error) }, "the boot is not complete; it is tried again");
+        // What was adopted is driven meanwhile.
+        this.#startTicks();
+        await clock.sleep(BOOT_RETRY_MS, signal);
+      }
+    }
+  }
+
+  /** Idempotent. Rejects when a part fails, such as the adoption of one task. */
+  async #bootOnce(signal: AbortSignal): Promise<BootReport> {
     // Bounded: deadlines and cancels do not wait for an engine that does not answer.
     const isEngineUp = await raceAbort(this.scheduler.checkHealth(), signal);
     const orphans = isEngineUp ? await raceAbort(this.#removeOrphans(), signal) : 0;
@@ -247,8 +270,6 @@ class RunningCoordinator implements Coordinator {
     await raceAbort(this.supervisor.boot(running), signal);
     const adopted = this.supervisor.size();
     await raceAbort(this.#fireDeadlines(), signal);
-    this.scheduler.start();
-    this.#startTicks();
     return { adopted, orphans };
   }
 
@@ -267,7 +288,9 @@ class RunningCoordinator implements Coordinator {
     await this.#broker.close();
   }
 
+  /** Idempotent. */
   #startTicks(): void {
+    if (this.#ticks.length > 0) return;
     const { sandbox } = this.#deps;
     const { signal } = this.#stopped;
     this.#startTick(DEADLINE_TICK_MS, "the deadline tick", () => this.#fireDeadlines());
@@ -276,6 +299,7 @@ class RunningCoordinator implements Coordinator {
       await this.supervisor.endSilent();
       this.supervisor.driveAll();
     });
+    this.#startTick(RECONCILE_TICK_MS, "the tick for unknown commits", () => this.taskLog.reconcile());
     this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.scheduler.checkHealth());
     // The pool of warm workers does not grow while claiming is paused.
     this.#startTick(POOL_TICK_MS, "the pool tick", () =>

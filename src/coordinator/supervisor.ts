@@ -45,7 +45,7 @@ export interface SupervisorDeps {
 export interface Supervisor {
   /**
    * Adopts every open task. Sandboxes that no task needs are removed before, by the garbage
-   * collector.
+   * collector. Idempotent; rejects when a task could not be adopted, after the others were.
    * @param alive names of the running sandboxes; null when the engine did not answer.
    */
   boot(alive: ReadonlySet<string> | null): Promise<void>;
@@ -79,6 +79,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 class EffectSupervisor implements Supervisor {
   readonly #deps: SupervisorDeps;
   readonly #actors = new Map<string, Actor>();
+  /** Tasks that need not be adopted again when the boot is repeated. */
+  readonly #adopted = new Set<string>();
   readonly #unsubscribe: () => void;
   #isClosed = false;
 
@@ -88,9 +90,17 @@ class EffectSupervisor implements Supervisor {
   }
 
   async boot(alive: ReadonlySet<string> | null): Promise<void> {
-    const { crashpoint, store } = this.#deps;
+    const { crashpoint, store, log } = this.#deps;
     crashpoint("boot");
-    for await (const task of readTasks(store, { userId: null, states: DRIVEN_STATES })) await this.#adopt(task, alive);
+    const failures: unknown[] = [];
+    for await (const { id } of readTasks(store, { userId: null, states: DRIVEN_STATES }))
+      // One task that cannot be adopted does not keep the others waiting.
+      await this.#adopt(id, alive).catch((error: unknown) => {
+        log.error({ task: id, error: errorMessage(error) }, "a task could not be adopted");
+        failures.push(error);
+      });
+    if (failures.length > 0) throw new Error(`${failures.length} tasks could not be adopted`, { cause: failures[0] });
+    this.#adopted.clear();
   }
 
   driveAll(): void {
@@ -170,20 +180,26 @@ class EffectSupervisor implements Supervisor {
     if (isSettled(actor.task.snapshot)) this.#actors.delete(actor.task.id);
   }
 
-  async #adopt(task: Task, alive: ReadonlySet<string> | null): Promise<void> {
+  async #adopt(taskId: string, alive: ReadonlySet<string> | null): Promise<void> {
     const { scheduler, taskLog } = this.#deps;
+    if (this.#adopted.has(taskId)) return;
+    // Read again, because people are served during the boot: the task may have moved on.
+    const task = await taskLog.task(taskId);
+    if (task === null || isSettled(task.snapshot) || task.state === "queued") return;
     if (holdsSlot(task.snapshot)) scheduler.adopt(task.id);
     const isAlive = alive?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
     // Unknown (null) counts as alive: the end of a sandbox is seen when the engine answers.
     const goesOn = task.state === "provisioning" || (effectOf(task.snapshot) === "supervise" && isAlive !== false);
     if (!goesOn) {
       await taskLog.catchUp(task.id, null);
+      this.#adopted.add(taskId);
       return this.#onCommit((await taskLog.task(task.id)) ?? task, []);
     }
     const text = isAlive
       ? "The coordinator restarted and found the worker running."
       : "The coordinator restarted and goes on.";
     await taskLog.catchUp(task.id, { code: "adopted", text });
+    this.#adopted.add(taskId);
   }
 }
 

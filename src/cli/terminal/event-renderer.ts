@@ -201,8 +201,10 @@ function messageLines(data: Data, paint: Paint): string[] {
 
 function otherLines({ type, data }: WireEvent, paint: Paint, room: number): string[] {
   switch (type) {
-    case "message.status":
-      return [paint.dim(`message ${stripControls(text(data, "status"))}`)];
+    case "message.status": {
+      const followUp = typeof data["taskId"] === "string" ? ` to the follow-up ${stripControls(data["taskId"])}` : "";
+      return [paint.dim(`message ${stripControls(text(data, "status"))}${followUp}`)];
+    }
     case "checkpoint": {
       const counts = `${pluralize(number(data, "files"), "file")} +${number(data, "additions")} -${number(data, "deletions")}`;
       return [`${paint.cyan("◆")} checkpoint ${stripControls(text(data, "sha")).slice(0, 10)} ${paint.dim(counts)}`];

@@ -13,6 +13,9 @@
  *    space is checked before claims and at each health check (rule D10).
  * G7 A task whose model provider refuses all requests for now, or whose daily budget is used up,
  *    waits without a slot and does not block the tasks behind it.
+ * G8 After a claim that could not be read or written nothing is claimed for `REST_MS`: the store is
+ *    unlikely to work a moment later, and a claim that is repeated at once would occupy the process
+ *    and its log.
  */
 import PQueue from "p-queue";
 import type { TaskLog } from "../task-log.ts";
@@ -91,6 +94,8 @@ const LOOK_AHEAD = 1_000;
 const PAUSED = "queue.paused";
 /** How long one answer about free disk space is used, ms. */
 const DISK_MS = 1_000;
+/** Pause after a claim that failed, ms. */
+const REST_MS = 1_000;
 
 /**
  * @param queue limits the slots; by default its concurrency is `maxConcurrent`.
@@ -115,6 +120,8 @@ class TaskScheduler implements Scheduler {
   #disk: { readonly checkedAt: number; readonly shortage: string | null } = { checkedAt: -Infinity, shortage: null };
   /** The last batch passed over deferred tasks. */
   #hasDeferred = false;
+  /** Why claiming rests (G8), and how to end the rest; null while it does not. */
+  #rest: { readonly reason: string; readonly cancel: () => void } | null = null;
 
   constructor(deps: SchedulerDeps, queue: PQueue, isPaused: boolean) {
     this.#deps = deps;
@@ -130,7 +137,10 @@ class TaskScheduler implements Scheduler {
     }
     if (this.#isBlocked() || this.#slots.free === 0) return;
     this.#claiming = this.#claimBatches()
-      .catch((error: unknown) => this.#deps.log.error({ error: errorMessage(error) }, "claiming failed"))
+      .catch((error: unknown) => {
+        this.#deps.log.error({ error: errorMessage(error) }, "claiming failed");
+        this.#restAfter(error);
+      })
       .finally(() => {
         this.#claiming = null;
         if (this.#isRescheduled) this.schedule();
@@ -145,6 +155,7 @@ class TaskScheduler implements Scheduler {
   async stop(): Promise<void> {
     this.#isStarted = false;
     await this.#claiming;
+    this.#rest?.cancel();
   }
 
   adopt(taskId: string): void {
@@ -180,7 +191,7 @@ class TaskScheduler implements Scheduler {
       paused: this.#isPaused,
       breaker: engine === null ? "closed" : "open",
       disk: shortage === null ? "ok" : "low",
-      reason: this.#isPaused ? "An operator paused the queue." : (engine ?? shortage),
+      reason: this.#isPaused ? "An operator paused the queue." : (engine ?? shortage ?? this.#rest?.reason ?? null),
     };
   }
 
@@ -201,7 +212,18 @@ class TaskScheduler implements Scheduler {
   }
 
   #isBlocked(): boolean {
-    return !this.#isStarted || this.#isPaused || this.#breaker.reason !== null;
+    return !this.#isStarted || this.#isPaused || this.#breaker.reason !== null || this.#rest !== null;
+  }
+
+  /** Nothing is claimed for a while after a failure of the store (G8). */
+  #restAfter(error: unknown): void {
+    if (this.#rest !== null) return;
+    const end = (): void => {
+      this.#rest = null;
+      this.schedule();
+    };
+    const cancel = this.#deps.clock.timer(REST_MS, end);
+    this.#rest = { reason: `A claim could not be stored (${errorMessage(error)}).`, cancel };
   }
 
   async #claimBatches(): Promise<void> {
@@ -228,6 +250,7 @@ class TaskScheduler implements Scheduler {
       return events.length > 0;
     } catch (error) {
       this.#deps.log.error({ task: taskId, error: errorMessage(error) }, "a claim failed");
+      this.#restAfter(error);
       return false;
     }
   }

@@ -137,12 +137,15 @@ class AttemptWorkerService implements WorkerService {
     if (fresh.length > 0) await this.#countBytes(task, attempt, bytes);
     const proposals = new Map<number, Proposal>();
     for (const event of fresh) proposals.set(event.seq, await toProposal(this.#deps, task, attempt, event));
-    const { task: after } = await taskLog.record(taskId, (now) => {
+    const { task: after } = await taskLog.record(taskId, async (now): Promise<Proposal[]> => {
       this.#touch(now, attempt);
       const last = now.snapshot.context.workerSeq;
       const unrecorded = events.filter((event) => event.seq > last);
       const first = unrecorded[0];
       if (first !== undefined && first.seq !== last + 1) throw new SequenceGap(last);
+      // A person may take a message back until this record.
+      for (const event of unrecorded.filter(({ type }) => type === "message.status"))
+        proposals.set(event.seq, await toProposal(this.#deps, now, attempt, event));
       return unrecorded.flatMap((event) => proposals.get(event.seq) ?? []);
     });
     // A batch that ended the attempt is acknowledged whole: none of it is needed again.

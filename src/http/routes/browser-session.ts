@@ -13,6 +13,8 @@ import { loginSchema, sessionSchema, setupSchema } from "../../core/protocol/res
 import { EMPTY, json, route, type RouteCall, type RouteReply } from "../route.ts";
 
 const browserSessionSchema = sessionSchema.omit({ refreshToken: true });
+/** The refresh has none: its credential is the cookie, which yields the same successor for 30 s. */
+const REPLAY = { memoryMs: 30_000 };
 const COOKIE_SECONDS = 90 * 24 * 60 * 60;
 
 type AnyCall = Pick<RouteCall<unknown, unknown>, "headers" | "isSecure">;
@@ -57,6 +59,7 @@ export const browserSessionRoutes = [
     method: "post",
     path: "/v1/session",
     access: "none",
+    replay: REPLAY,
     summary: "Log in with e-mail and password; the refresh token is set as a cookie",
     body: loginSchema,
     answers: { 200: json(browserSessionSchema) },
@@ -89,6 +92,7 @@ export const browserSessionRoutes = [
     method: "post",
     path: "/v1/session/setup",
     access: "none",
+    replay: REPLAY,
     summary: "Create the first admin with the one-time token, and log in as it",
     body: setupSchema,
     answers: { 201: json(browserSessionSchema) },

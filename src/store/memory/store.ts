@@ -31,6 +31,9 @@ const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T>
 const byId = (a: { readonly id: string }, b: { readonly id: string }): number =>
   a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
 
+const keyOf = ({ userId, idempotency }: NewTask): string | null =>
+  idempotency === null ? null : JSON.stringify([userId, idempotency.key]);
+
 function toEventRow(event: TaskEvent): EventRow {
   const data = JSON.stringify(event.data);
   return { ...event, data, dataBytes: Buffer.byteLength(data) };
@@ -50,10 +53,10 @@ class MemoryStore implements Store {
   async create(task: NewTask): Promise<CreateResult> {
     this.#assertOpen();
     const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, slot, event, idempotency } = task;
-    const key = idempotency === null ? null : JSON.stringify([userId, idempotency.key]);
+    const key = keyOf(task);
     const known = key === null ? undefined : this.#keys.get(key);
     if (known !== undefined) return this.#replay(known, idempotency?.fingerprint);
-    if (this.#entries.has(id)) throw new SlipwayError("conflict", `Task ${id} already exists.`);
+    this.#assertFree(id);
     const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size: 0 };
     const lists = new MemoryProjections();
     const stored = makeTask(id, core, snapshot, state, event.seq, ++this.#rev, event.at);
@@ -67,6 +70,10 @@ class MemoryStore implements Store {
     return { kind: "created", task: stored };
   }
 
+  #assertFree(id: string): void {
+    if (this.#entries.has(id)) throw new SlipwayError("conflict", `Task ${id} already exists.`);
+  }
+
   #replay(
     known: { readonly taskId: string; readonly fingerprint: string },
     fingerprint: string | undefined,
@@ -75,7 +82,7 @@ class MemoryStore implements Store {
     return task === undefined ? { kind: "mismatch" } : { kind: "replayed", task };
   }
 
-  async commit({ taskId, expectedSeq, events, snapshot, state, slot }: Commit): Promise<Task | null> {
+  async commit({ taskId, expectedSeq, events, snapshot, state, slot, followUp }: Commit): Promise<Task | null> {
     this.#assertOpen();
     const entry = this.#open.get(taskId);
     const last = events.at(-1);
@@ -84,6 +91,9 @@ class MemoryStore implements Store {
     events.forEach(({ seq }, i) => {
       if (seq !== expectedSeq + 1 + i) throw new Error(`event ${seq} of ${taskId} is out of order`);
     });
+    entry.lists.assertNew(events);
+    const isFollowUpKnown = followUp !== undefined && this.#keys.has(keyOf(followUp) ?? "");
+    if (followUp !== undefined && !isFollowUpKnown) this.#assertFree(followUp.id);
     const task: Task = { ...entry.task, snapshot, state, seq: last.seq, rev: ++this.#rev, updatedAt: last.at };
     entry.task = task;
     entry.slot = slot;
@@ -94,6 +104,7 @@ class MemoryStore implements Store {
     }
     this.#queue.mark(taskId, state === "queued");
     if (isSettledState(state)) this.#open.delete(taskId);
+    if (followUp !== undefined) await this.create(followUp);
     return task;
   }
 
@@ -155,6 +166,10 @@ class MemoryStore implements Store {
 
   async message(taskId: string, messageId: string) {
     return this.#entries.get(taskId)?.lists.message(messageId) ?? null;
+  }
+
+  async queuedMessages(taskId: string) {
+    return this.#entries.get(taskId)?.lists.queued() ?? [];
   }
 
   async toolCalls(taskId: string, afterSeq: number, limit: number) {

@@ -86,6 +86,9 @@ function logReads(db: Connection) {
   const message = db.prepare<[string, string], rows.MessageRecord>(
     "SELECT * FROM messages WHERE task_id = ? AND id = ? ORDER BY role = 'user' DESC, seq LIMIT 1",
   );
+  const queued = db.prepare<[string], rows.MessageRecord>(
+    "SELECT * FROM messages WHERE task_id = ? AND status = 'queued' ORDER BY seq",
+  );
   const toolCalls = db.prepare<[string, number, number], rows.ToolCallRecord>(
     "SELECT * FROM tool_calls WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
   );
@@ -97,6 +100,7 @@ function logReads(db: Connection) {
       pageOf(eventRows.iterate(taskId, afterSeq, limit + 1), limit, (row) => row.data_bytes, rows.toEventRow),
     eventsOfOthers: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
       pageOf(eventsOfOthers.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.toTaskEvent),
+    queuedMessages: (taskId: string): MessageRow[] => queued.all(taskId).map(rows.toMessageRow),
     messages: (taskId: string, afterSeq: number, limit: number): Page<MessageRow> =>
       pageOf(messages.iterate(taskId, afterSeq, limit + 1), limit, ({ content }) => content.length, rows.toMessageRow),
     message(taskId: string, messageId: string): MessageRow | null {

@@ -9,6 +9,7 @@ import Database, { type Connection } from "../driver.ts";
 import { noCrash, type Crashpoint } from "../../../core/lib/runtime/crashpoint.ts";
 import { accountWrites } from "../tables/accounts.ts";
 import { ledgerWrites } from "../tables/usage-ledger.ts";
+import { replyWrites } from "../tables/replies.ts";
 import { taskWrites } from "../tables/task-writes.ts";
 import type { ConnectionOptions, WriteCall, WriteOutcome, Writes } from "./messages.ts";
 
@@ -51,7 +52,7 @@ export function connect({ path, synchronous }: ConnectionOptions): Connection {
  */
 export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): Writer {
   const tasks = taskWrites(db);
-  const writes: Writes = { ...tasks.writes, ...accountWrites(db), ...ledgerWrites(db) };
+  const writes: Writes = { ...tasks.writes, ...accountWrites(db), ...replyWrites(db), ...ledgerWrites(db) };
   const begin = db.prepare("BEGIN IMMEDIATE");
   const commit = db.prepare("COMMIT");
 

@@ -49,6 +49,8 @@ const STATUS_TEXT: Readonly<Record<string, string>> = {
   queued: "the server has it",
   delivered: "delivered",
   withdrawn: "taken back",
+  moved: "in the follow-up task",
+  undelivered: "not delivered",
 };
 
 function PersonMessage({ block }: { block: Kind<"person"> }) {
