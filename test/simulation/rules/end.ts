@@ -43,10 +43,17 @@ async function checkSlots({ rules, base, engine, process }: Simulation): Promise
   for (const { name, state } of await engine.list()) rules.break("D3", `${name} (${state}) is there at the end`);
 }
 
-/** The tasks whose work this task continues or replaces. */
-function lineage({ rules }: Simulation, taskId: string): Set<string> {
+/** The tasks whose work this task continues or replaces: its parents, and what they began from. */
+function lineage(tasks: readonly Task[], taskId: string): Set<string> {
   const found = new Set<string>();
-  for (let id: string | null = taskId; id !== null; id = rules.history.tasks.get(id)?.parentId ?? null) found.add(id);
+  const open = [taskId];
+  for (let id = open.pop(); id !== undefined; id = open.pop()) {
+    if (found.has(id)) continue;
+    found.add(id);
+    const task = tasks.find((candidate) => candidate.id === id);
+    for (const next of [task?.parentId, task?.snapshot.context.continues])
+      if (next !== undefined && next !== null) open.push(next);
+  }
   return found;
 }
 
@@ -54,7 +61,7 @@ function checkUpstream(world: Simulation, tasks: readonly Task[]): void {
   const { upstream, rules } = world;
   for (const { taskId, from, to, branch } of upstream.updates) {
     if (taskId === null) continue;
-    const own = lineage(world, taskId);
+    const own = lineage(tasks, taskId);
     const kept = new Set(upstream.history(to));
     for (const sha of upstream.history(from)) {
       const by = upstream.commits.get(sha)?.by ?? "";
