@@ -13,7 +13,7 @@ import {
   type TaskContext,
   type Usage,
 } from "../src/core/task.ts";
-import type { ResolvedBase, TaskInput, TaskMachineEvent } from "./task-events.ts";
+import type { Continuation, ResolvedBase, TaskInput, TaskMachineEvent } from "./task-events.ts";
 
 /** The input of the chart from the event `task.submitted`. */
 export function toMachineInput(event: Pick<TaskEvent, "at" | "data">): TaskInput {
@@ -145,8 +145,9 @@ function isProgress(code: unknown): boolean {
 function toStateEvent(stamp: Stamp, d: TaskEvent["data"]): TaskMachineEvent {
   switch (d["reason"]) {
     case "claimed":
+      return { type: "claimed", continues: (d["continues"] as Continuation | undefined) ?? null, ...stamp };
     case "stopped":
-      return { type: d["reason"], ...stamp };
+      return { type: "stopped", ...stamp };
     case "ready":
       return { type: "ready", ...stamp };
     case "finished":

@@ -195,7 +195,8 @@ export const taskActions = {
   shiftQuestion: put<"time_lost">(shiftQuestion),
   shiftPush: put<"time_lost">(shiftPush),
   keepCalendar: put<"time_lost">(keepCalendar),
-  claim: put((context, event, now) => ({
+  claim: put<"claimed">((context, event, now) => ({
+    ...(event.continues === null ? {} : { continues: event.continues.taskId, checkpoint: event.continues.checkpoint }),
     attempt: context.attempt + 1,
     workerSeq: 0,
     steps: [],

@@ -47,10 +47,20 @@ export interface ResolvedBase {
   readonly baseSha: string;
 }
 
+/** Pushed work of another task of the thread, from which a task begins. */
+export interface Continuation {
+  readonly taskId: string;
+  readonly checkpoint: Checkpoint;
+}
+
 /** An event of the chart (stored-events.ts derives it from the stored event). */
 export type TaskMachineEvent = Stamp &
   (
-    | { readonly type: "claimed" }
+    | {
+        readonly type: "claimed";
+        /** Newer work of the thread than the parent's; null = the parent's. */
+        readonly continues: Continuation | null;
+      }
     | {
         readonly type: "step";
         readonly name: StepName;

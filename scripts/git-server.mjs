@@ -57,6 +57,26 @@ export async function startGitServer({ root, port = 0, auth = null }) {
     response.end(`${text}\n`);
   }
 
+  /** Commits the files to the branch, from `start` or from the default branch. @returns the SHA */
+  function commit(name, branch, start, files, message) {
+    const bare = join(root, `${name}.git`);
+    const work = mkdtempSync(join(tmpdir(), "slipway-upstream-"));
+    try {
+      git(work, "clone", "-q", bare, ".");
+      git(work, "checkout", "-q", "-B", branch, ...(start === null ? [] : [start]));
+      for (const [path, content] of Object.entries(files)) {
+        mkdirSync(dirname(join(work, path)), { recursive: true });
+        writeFileSync(join(work, path), content);
+      }
+      git(work, "add", "-A");
+      git(work, "commit", "-q", "--allow-empty", "-m", message);
+      git(work, "push", "-q", "--force", "origin", `HEAD:refs/heads/${branch}`);
+      return git(work, "rev-parse", "HEAD");
+    } finally {
+      rmSync(work, { recursive: true, force: true });
+    }
+  }
+
   function serve(request, response) {
     const url = new URL(request.url ?? "/", "http://localhost");
     const found = /^\/([\w.-]+)\.git\/(info\/refs|git-upload-pack|git-receive-pack)$/.exec(url.pathname);
@@ -162,22 +182,11 @@ export async function startGitServer({ root, port = 0, auth = null }) {
     },
     /** A new commit on a branch of the upstream, as another person would make it. */
     commit(name, branch, files, message = "Another commit") {
-      const bare = join(root, `${name}.git`);
-      const work = mkdtempSync(join(tmpdir(), "slipway-upstream-"));
-      try {
-        git(work, "clone", "-q", bare, ".");
-        git(work, "checkout", "-q", "-B", branch);
-        for (const [path, content] of Object.entries(files)) {
-          mkdirSync(dirname(join(work, path)), { recursive: true });
-          writeFileSync(join(work, path), content);
-        }
-        git(work, "add", "-A");
-        git(work, "commit", "-q", "--allow-empty", "-m", message);
-        git(work, "push", "-q", "--force", "origin", `HEAD:refs/heads/${branch}`);
-        return git(work, "rev-parse", "HEAD");
-      } finally {
-        rmSync(work, { recursive: true, force: true });
-      }
+      return commit(name, branch, null, files, message);
+    },
+    /** A commit on top of the branch. @returns its SHA */
+    commitOn(name, branch, files, message = "One more commit") {
+      return commit(name, branch, `origin/${branch}`, files, message);
     },
     /** Runs git in the bare repository. */
     git: (name, ...args) => git(join(root, `${name}.git`), ...args),

@@ -206,6 +206,11 @@ export interface TaskContext {
   readonly failure: Failure | null;
   readonly question: Question | null;
   readonly checkpoint: Checkpoint | null;
+  /**
+   * The task of the thread whose pushed work this one continues in place of its parent's; absent
+   * when that is the parent.
+   */
+  readonly continues?: string;
   /** The upstream branch that the work starts from; null until it is known. */
   readonly base: string | null;
   readonly baseSha: string | null;
@@ -251,6 +256,7 @@ export interface Task {
 export type WaitReason =
   | "concurrency"
   | "user_limit"
+  | "thread_busy"
   | "sandbox_unavailable"
   | "disk_low"
   | "paused"

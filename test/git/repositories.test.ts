@@ -85,6 +85,10 @@ reposContract("git", async () => {
     commit: (taskId, ref, content) => Promise.resolve(commitInto(repos.path(taskId), ref, { "work.txt": content })),
     tip: (branch) =>
       Promise.resolve(server.git("app", "for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`) || null),
+    replace: (branch) => {
+      server.git("app", "update-ref", "-d", `refs/heads/${branch}`);
+      return Promise.resolve(server.commit("app", branch, { "foreign.txt": `${branch}` }));
+    },
     drop: (branch) => Promise.resolve(void server.git("app", "update-ref", "-d", `refs/heads/${branch}`)),
     async close() {
       await server.close();
@@ -102,6 +106,11 @@ reposContract("simulated", () => {
     auth: null,
     commit: (taskId: string, ref: string, content: string) => repos.commit(taskId, ref, content),
     tip: (branch: string) => Promise.resolve(repos.upstream.get(`${repo}#${branch}`)?.sha ?? null),
+    replace: (branch: string) => {
+      const sha = "f".repeat(40);
+      repos.upstream.set(`${repo}#${branch}`, { sha, pushes: 1 });
+      return Promise.resolve(sha);
+    },
     drop: (branch: string) => Promise.resolve(void repos.upstream.delete(`${repo}#${branch}`)),
     close: () => Promise.resolve(),
   });
@@ -305,16 +314,19 @@ describe("pushing", () => {
     expect(await errorCode(push(null, sha, "other"))).not.toBe("no failure");
   });
 
-  it("[W5] a commit that others have gone on from counts as pushed; a branch with other work does not", async () => {
+  it("[W5] a commit on which others have built is delivered, and a commit that contains theirs is pushed", async () => {
     const { server, sha } = await withWork();
     await push(null, sha);
-    const byBot = ["-c", "user.name=B", "-c", "user.email=b@example.com", "commit-tree", `${sha}^{tree}`];
-    const onTop = server.git("app", ...byBot, "-p", sha, "-m", "format");
-    server.git("app", "update-ref", "refs/heads/slipway/x", onTop);
+    const bot = server.commitOn("app", "slipway/x", { "format.txt": "formatted" });
     await push(null, sha);
-    expect(server.git("app", "rev-parse", "refs/heads/slipway/x")).toBe(onTop);
-    server.git("app", "update-ref", "refs/heads/slipway/x", "main");
-    expect(await errorCode(push(null, sha))).toBe("push_rejected");
+    expect(server.git("app", "rev-parse", "refs/heads/slipway/x")).toBe(bot);
+    const path = rig?.repos.path("task_a1") ?? "";
+    execFileSync("git", ["fetch", "-q", join(server.root, "app.git"), "slipway/x"], { cwd: path });
+    const tree = execFileSync("git", ["rev-parse", `${bot}^{tree}`], { cwd: path, encoding: "utf8" }).trim();
+    const on = ["-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", tree, "-p", bot, "-m", "on top"];
+    const ours = execFileSync("git", on, { cwd: path, encoding: "utf8" }).trim();
+    await push(null, ours);
+    expect(server.git("app", "rev-parse", "refs/heads/slipway/x")).toBe(ours);
   });
 
   it("a read-only credential and a wrong credential fail with push_auth", async () => {

@@ -18,6 +18,8 @@ export interface GitServer {
   }[];
   createRepo(name: string, files?: Readonly<Record<string, string>>): { url: string; path: string; sha: string };
   commit(name: string, branch: string, files: Readonly<Record<string, string>>, message?: string): string;
+  /** A commit on top of the branch. */
+  commitOn(name: string, branch: string, files: Readonly<Record<string, string>>, message?: string): string;
   git(name: string, ...args: string[]): string;
   hook(name: string, hook: string, script: string): void;
   refuse(

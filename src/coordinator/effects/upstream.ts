@@ -28,9 +28,10 @@ export interface SourceDeps {
  * that holds it. A parent that ended before its own repository was made holds nothing.
  */
 export async function findSource({ store, repos }: SourceDeps, task: Task): Promise<string | null> {
-  const { headSha, checkpoint } = task.snapshot.context;
+  const { headSha, checkpoint, continues } = task.snapshot.context;
   const sha = headSha ?? checkpoint?.sha ?? null;
-  for (let id = task.parentId; id !== null && sha !== null; id = (await store.task(id))?.parentId ?? null)
+  const nearest = continues ?? task.parentId;
+  for (let id = nearest; id !== null && sha !== null; id = (await store.task(id))?.parentId ?? null)
     if (await repos.has(id, sha)) return id;
-  return task.parentId;
+  return nearest;
 }

@@ -18,6 +18,8 @@
  *    and its log.
  */
 import PQueue from "p-queue";
+import { isSettled } from "../../../machines/fold.ts";
+import { findNewerWork } from "../services/tasks/child-tasks.ts";
 import type { TaskLog } from "../task-log.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { Store } from "../../core/ports/store.ts";
@@ -28,7 +30,10 @@ import { Slots } from "./slots.ts";
 
 export interface SchedulerDeps extends EngineBreakerDeps {
   readonly taskLog: TaskLog;
-  readonly store: Pick<Store, "claimable" | "position" | "slotsHeld" | "task" | "setting" | "setSetting">;
+  readonly store: Pick<
+    Store,
+    "claimable" | "position" | "slotsHeld" | "threadAhead" | "task" | "tasks" | "setting" | "setSetting"
+  >;
   readonly maxConcurrent: number;
   /** Slots that one user may hold; null = no limit. */
   readonly userLimit: number | null;
@@ -128,6 +133,10 @@ class TaskScheduler implements Scheduler {
     this.#breaker = new EngineBreaker(deps);
     this.#slots = new Slots(queue, () => this.schedule());
     this.#isPaused = isPaused;
+    // A task without a slot (in pushing, for example) may hold back others of its thread.
+    deps.taskLog.onCommit((task) => {
+      if (isSettled(task.snapshot)) this.schedule();
+    });
   }
 
   schedule(): void {
@@ -203,6 +212,7 @@ class TaskScheduler implements Scheduler {
     if (this.#disk.shortage !== null) return { reason: "disk_low", position };
     const deferral = (await getDeferral?.(task)) ?? null;
     if (deferral !== null) return { reason: deferral, position };
+    if ((await store.threadAhead(task.id)) !== null) return { reason: "thread_busy", position };
     const isUserFull = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
     return { reason: isUserFull ? "user_limit" : "concurrency", position };
   }
@@ -244,9 +254,12 @@ class TaskScheduler implements Scheduler {
   /** @returns true when the task was claimed. Never rejects. */
   async #claim(taskId: string): Promise<boolean> {
     try {
-      const { events } = await this.#deps.taskLog.record(taskId, (task) => [
-        { type: "task.state", data: { reason: "claimed" }, attempt: task.snapshot.context.attempt + 1 },
-      ]);
+      const { store, taskLog } = this.#deps;
+      const { events } = await taskLog.record(taskId, async (task) => {
+        const continues = await findNewerWork(store, task);
+        const data = { reason: "claimed", ...(continues === null ? {} : { continues }) };
+        return [{ type: "task.state", data, attempt: task.snapshot.context.attempt + 1 }];
+      });
       return events.length > 0;
     } catch (error) {
       this.#deps.log.error({ task: taskId, error: errorMessage(error) }, "a claim failed");

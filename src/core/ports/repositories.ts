@@ -103,10 +103,10 @@ export interface Repositories {
   /** True when the task repository holds that commit. */
   has(taskId: string, sha: string): Promise<boolean>;
   /**
-   * Pushes one commit to one upstream branch by SHA, with lease. An existing branch must point at
-   * `expect`; null = the branch must not exist. A deleted branch is created again, because there is
-   * nothing to overwrite (merging a pull request often deletes its branch). Idempotent: a branch
-   * that already holds `sha`, as its tip or below it, counts as pushed.
+   * Pushes one commit to one upstream branch by SHA, with lease. The branch may point at `expect`,
+   * at a commit that this task or one that it continues has pushed (with or without an answer), or
+   * at an ancestor of `sha`; other work is never replaced. Idempotent: a branch that contains `sha`
+   * counts as pushed, and so does one that was deleted after it had contained it.
    */
   push(
     task: TaskRepository & { readonly sha: string; readonly branch: string; readonly expect: string | null },

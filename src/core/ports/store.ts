@@ -160,9 +160,11 @@ export interface Store extends Transcripts {
   nextDue(): Promise<number | null>;
   /**
    * Ids of queued tasks in fair order (rule D8), as many per user as `userLimit` minus the slots
-   * the user holds. Null = no limit.
+   * the user holds. Null = no limit. Without tasks that `threadAhead` holds back.
    */
   claimable(limit: number, userLimit: number | null): Promise<string[]>;
+  /** The oldest task of the same thread that is older than this one and not settled; or null. */
+  threadAhead(taskId: string): Promise<string | null>;
   /** Number of queued tasks before this one in fair order; 0 = next. */
   position(taskId: string): Promise<number>;
   /** Number of tasks that hold a slot, of one user or of all. */

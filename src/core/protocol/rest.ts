@@ -174,6 +174,7 @@ export const taskSchema = z.strictObject({
       reason: z.enum([
         "concurrency",
         "user_limit",
+        "thread_busy",
         "sandbox_unavailable",
         "disk_low",
         "paused",

@@ -240,7 +240,17 @@ class MemoryStore implements Store {
   async claimable(limit: number, userLimit: number | null): Promise<string[]> {
     const held = new Map<string, number>();
     for (const { task, slot } of this.#open.values()) if (slot) held.set(task.userId, (held.get(task.userId) ?? 0) + 1);
-    return this.#queue.claimable(limit, userLimit, held);
+    return this.#queue.claimable(limit, userLimit, held, (id) => this.#findAhead(id) === null);
+  }
+
+  async threadAhead(taskId: string): Promise<string | null> {
+    return this.#findAhead(taskId);
+  }
+
+  #findAhead(taskId: string): string | null {
+    const threadId = this.#open.get(taskId)?.task.threadId;
+    const ahead = [...this.#open.values()].filter(({ task }) => task.threadId === threadId && task.id < taskId);
+    return ahead.map(({ task }) => task.id).toSorted()[0] ?? null;
   }
 
   async position(taskId: string): Promise<number> {

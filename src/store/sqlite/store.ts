@@ -203,6 +203,7 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     due: async (now, limit) => reads.due(now, limit),
     nextDue: async () => reads.nextDue(),
     claimable: async (limit, userLimit) => reads.claimable(limit, userLimit),
+    threadAhead: async (taskId) => reads.threadAhead(taskId),
     position: async (taskId) => reads.position(taskId),
     slotsHeld: async (userId) => reads.slotsHeld(userId),
     counts: async () => reads.counts(),

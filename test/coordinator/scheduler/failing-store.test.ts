@@ -30,6 +30,8 @@ async function openFailing(fails: (call: "claimable" | "record") => boolean) {
     slotsHeld: (userId) => harness.store.slotsHeld(userId),
     task: (id) => harness.store.task(id),
     position: (id) => harness.store.position(id),
+    threadAhead: (id) => harness.store.threadAhead(id),
+    tasks: (query) => harness.store.tasks(query),
   };
   const log: Log = { ...quiet, error: (_fields, text) => void errors.push(text) };
   const { taskLog } = harness.coordinator;
@@ -37,6 +39,7 @@ async function openFailing(fails: (call: "claimable" | "record") => boolean) {
     store,
     taskLog: {
       ...taskLog,
+      onCommit: (listener) => taskLog.onCommit(listener),
       record: async (...args) => {
         check("record");
         return await taskLog.record(...args);

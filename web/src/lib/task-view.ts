@@ -26,6 +26,7 @@ export function getAppearance(task: Pick<WireTask, "state" | "phase">): Appearan
 
 const WAIT_REASONS: Readonly<Record<NonNullable<WireTask["wait"]>["reason"], string>> = {
   concurrency: "all slots are in use",
+  thread_busy: "an earlier task of the thread is at work",
   user_limit: "you use all your slots",
   sandbox_unavailable: "no container engine answers",
   disk_low: "the disk is almost full",

@@ -6,7 +6,14 @@ import { SlipwayError } from "../../../core/error.ts";
 import type { EventData } from "../../../core/event.ts";
 import type { NewTask, Store } from "../../../core/ports/store.ts";
 import type { MessageRequest, RetryRequest } from "../../../core/protocol/rest.ts";
-import { isSettledState, type MaxLimits, type Policy, type Task, type TaskSpec } from "../../../core/task.ts";
+import {
+  isSettledState,
+  type Checkpoint,
+  type MaxLimits,
+  type Policy,
+  type Task,
+  type TaskSpec,
+} from "../../../core/task.ts";
 import { readTasks } from "../../read-lists.ts";
 import { checkLimits, deriveTitle } from "./task-spec.ts";
 
@@ -106,6 +113,25 @@ function inheritedData(parent: Task, from: TaskSpec["from"]): EventData {
     case "checkpoint":
       return { base, baseSha, checkpoint };
   }
+}
+
+/**
+ * The newest pushed work of the thread, when a task that began after the parent's has pushed since
+ * this task was planned; null = the plan is current.
+ */
+export async function findNewerWork(
+  store: TaskReader,
+  task: Task,
+): Promise<{ readonly taskId: string; readonly checkpoint: Checkpoint } | null> {
+  const { id, parentId, threadId, spec, snapshot } = task;
+  if (parentId === null || spec.from !== "checkpoint" || snapshot.context.attempt > 0) return null;
+  for await (const other of readTasks(store, { userId: null, threadId })) {
+    const { outcome, headSha } = other.snapshot.context;
+    if (other.id >= id || outcome !== "pushed" || headSha === null || other.spec.branch !== spec.branch) continue;
+    // Newest first: the first one decides.
+    return other.id > parentId ? { taskId: other.id, checkpoint: { sha: headSha, cursor: null } } : null;
+  }
+  return null;
 }
 
 function savedWork(parent: Task): EventData {

@@ -73,12 +73,18 @@ class Transfers {
     await time.wait(domain, ms, signal);
     if (faults.hits("upstream.down")) throw new TaskFailure("remote_unreachable", { detail: "Simulated." });
     const tip = upstream.tips.get(`${repo}#${branch}`) ?? null;
-    if (upstream.holds(tip, sha)) return;
-    if (tip !== null && tip !== expect) {
+    const refs = upstream.repositories.get(taskId)?.refs ?? new Map<string, string>();
+    const isOurs = [...refs].some(([ref, pushed]) => /^(?:parent )*pushed /.test(ref) && pushed === tip);
+    refs.set(`pushed ${sha}`, sha);
+    if (tip === null && refs.get(`delivered ${branch}`) === sha) return;
+    const isDelivered = tip !== null && tip !== expect && !isOurs && upstream.holds(tip, sha);
+    if (tip === sha || isDelivered) return void refs.set(`delivered ${branch}`, sha);
+    if (tip !== null && tip !== expect && !isOurs && !upstream.holds(sha, tip)) {
       trace.add(`push of ${taskId} refused: ${tip.slice(0, 8)} is there, ${String(expect).slice(0, 8)} was expected`);
       throw new TaskFailure("push_rejected", { detail: "The branch has moved." });
     }
     upstream.set(taskId, repo, branch, sha);
+    refs.set(`delivered ${branch}`, sha);
     trace.add(`push of ${taskId}: ${branch} is ${sha.slice(0, 8)}`);
     await time.wait(domain, this.#dice.log(1, 50), signal);
     if (faults.hits("push.answer_lost")) throw new TaskFailure("remote_unreachable", { detail: "No answer." });
