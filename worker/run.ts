@@ -258,7 +258,7 @@ class AttemptRun {
   }
 
   async #verify(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
-    const results = this.#verified ?? (await verify(this.#options, spec.verify, this.#stop.signal));
+    const results = this.#verified ?? (await verify(this.#options, spec, this.#stop.signal));
     const lines = results.map(({ command, exitCode }) => {
       if (exitCode === 0) return `- \`${command}\`: passed`;
       const text = `${command} did not pass.`;

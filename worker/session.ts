@@ -10,7 +10,7 @@ import type { AgentContext, CheckpointMode, ReceivedMessage, Transcript } from "
 import { Checkpointer } from "./checkpointer.ts";
 import type { CoordinatorLink } from "./connection/link.ts";
 import type { Deadline } from "./lib/deadline.ts";
-import { withSignsOfLife } from "./lib/signs-of-life.ts";
+import { SIGN_MS, withSignsOfLife } from "./lib/signs-of-life.ts";
 import { sanitize } from "./lib/text.ts";
 import type { McpTool } from "./mcp/client.ts";
 import type { Toolbox } from "./tools/toolbox.ts";
@@ -20,8 +20,6 @@ import type { Instructions } from "./workspace/instructions.ts";
 import { verify, type Verified } from "./workspace/verify.ts";
 import type { Workspace } from "./workspace/workspace.ts";
 
-/** Between two signs of life of a tool, ms. */
-const SIGN_MS = 60_000;
 const FILE_TOOLS: ReadonlySet<string> = new Set(["read", "edit", "write"]);
 /** A whole message is shown as at most this many deltas, this many ms apart. */
 const DELTAS_PER_MESSAGE = 8;
@@ -228,7 +226,7 @@ export class Session implements AgentContext {
   }
 
   async verify(): Promise<readonly Verified[]> {
-    return await this.#alive("A check", () => verify(this.#parts, this.spec.verify, this.signal));
+    return await verify(this.#parts, this.spec, this.signal);
   }
 
   #alive<T>(what: string, work: () => Promise<T>): Promise<T> {

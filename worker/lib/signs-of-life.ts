@@ -7,6 +7,9 @@ import type { Clock } from "../../src/core/ports/runtime.ts";
 import { isAbort } from "../../src/core/error.ts";
 import type { CoordinatorLink } from "../connection/link.ts";
 
+/** Between two signs of life, unless the coordinator says otherwise, ms. */
+export const SIGN_MS = 60_000;
+
 export interface SignsOfLife {
   readonly link: Pick<CoordinatorLink, "emit">;
   readonly clock: Clock;
