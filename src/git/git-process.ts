@@ -13,8 +13,8 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { GitError } from "../core/lib/git-error.ts";
+import { readProgress, withoutProgress } from "../core/lib/git-progress.ts";
 import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
-import { readProgress } from "./progress.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
 export interface GitCall {
@@ -36,7 +36,7 @@ export interface GitCall {
    * error.
    */
   readonly maxBytes?: number;
-  /** Receives git's progress (src/git/progress.ts). */
+  /** Receives git's progress (src/core/lib/git-progress.ts). */
   readonly progress?: ((text: string) => void) | undefined;
 }
 
@@ -112,7 +112,7 @@ export function openGit(dir: string): Git {
     const { stdout: bytes, stopped, exitCode } = result;
     const truncated = stopped === "output_limit" && maxBytes !== undefined;
     if (truncated || (stopped === null && exitCode === 0)) return { bytes, text: bytes.toString("utf8"), truncated };
-    const output = redact(withoutProgress(result.stderr), auth ?? null);
+    const output = redact(withoutProgress(result.stderr).slice(-ERROR_CHARS), auth ?? null);
     if (stopped === null) throw new GitError(output);
     const limit = stopped === "output_limit" ? "git exceeded the output limit" : "git exceeded the idle timeout";
     throw new GitError(`${output}\n${limit}`);
@@ -136,23 +136,6 @@ function environment(askpass: string, { auth, local, cwd }: GitCall): Record<str
     ...(authorities ? { GIT_SSL_CAINFO: authorities } : {}),
     ...(auth ? { SLIPWAY_GIT_USERNAME: auth.username, SLIPWAY_GIT_TOKEN: auth.token } : {}),
   };
-}
-
-/**
- * Progress lines overwrite one another with a carriage return; only the last state of each line is
- * worth showing.
- */
-function withoutProgress(output: string): string {
-  const lines = output.split("\n").map((line) => line.split("\r").findLast((part) => part.trim() !== "") ?? "");
-  return lines
-    .filter(
-      (line) =>
-        !/^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing|Checking) (objects|deltas|connectivity):/.test(
-          line,
-        ),
-    )
-    .join("\n")
-    .slice(-ERROR_CHARS);
 }
 
 /** The secret in each form that it could take in a message. */
