@@ -1,4 +1,7 @@
-/** A command and a check that are silent for longer than the limit of silence: a real server and worker. */
+/**
+ * A command and a check that are silent for longer than the limit of silence: a real server and
+ * worker.
+ */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
