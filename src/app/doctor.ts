@@ -3,15 +3,14 @@
  * or without one, and asks the sandbox engine. The rules are those of
  * src/coordinator/invariants.ts, which the crash suite uses too.
  */
-import { execFile } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { promisify } from "node:util";
 import { checkInvariants as checkTasks, type Violation } from "../coordinator/invariants.ts";
 import type { Config } from "./config.ts";
 import { errorMessage } from "../core/error.ts";
 import { getDisks, openSandbox } from "./wiring.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
+import { ProcessStartError, runTool } from "../core/lib/runtime/process-group.ts";
 import { readFreeMb, describeShortage } from "./disk-space.ts";
 import { openSqliteReader } from "../store/sqlite/store.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
@@ -135,7 +134,7 @@ const GIT = [2, 37] as const;
 
 async function git(): Promise<CheckResult> {
   try {
-    const { stdout } = await promisify(execFile)("git", ["--version"], { timeout: 10_000 });
+    const stdout = await runTool("git", ["--version"], { env: { PATH: process.env["PATH"] }, timeoutMs: 10_000 });
     const [, major = "0", minor = "0"] = /(\d+)\.(\d+)/.exec(stdout) ?? [];
     const ok = Number(major) > GIT[0] || (Number(major) === GIT[0] && Number(minor) >= GIT[1]);
     return {
@@ -143,7 +142,9 @@ async function git(): Promise<CheckResult> {
       ok,
       detail: ok ? stdout.trim() : `${stdout.trim()}: Slipway needs git ${GIT.join(".")} or newer`,
     };
-  } catch {
+  } catch (error) {
+    if (!(error instanceof ProcessStartError && error.isMissing))
+      return { rule: "git", ok: false, detail: errorMessage(error) };
     return { rule: "git", ok: false, detail: `there is no git on the PATH: install ${GIT.join(".")} or newer` };
   }
 }

@@ -95,8 +95,6 @@ export function openGit(dir: string): Git {
       maxStderrChars: 4 * ERROR_CHARS,
       timeout: { kind: "idle", ms: IDLE_MS },
       graceMs: GRACE_MS,
-    }).catch((cause: unknown) => {
-      throw new Error("git could not be started", { cause });
     });
     signal?.throwIfAborted();
     const { stdout: bytes, stopped, exitCode } = result;

@@ -15,10 +15,10 @@
  * B3 A claim is never removed from a folder under its own name: removal first renames the folder.
  */
 import { link, mkdir, open, readdir, readFile, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
-import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
+import { runTool } from "../../core/lib/runtime/process-group.ts";
 import type { ProcessId } from "./processes.ts";
 
 export const ownerSchema = z.object({ instance: z.string(), taskId: z.string(), attempt: z.int() });
@@ -26,6 +26,7 @@ export type Owner = z.infer<typeof ownerSchema>;
 
 /** Incomplete folders older than this were left by a crash, ms. */
 const STALE_MS = 60_000;
+const CHMOD_MS = 120_000;
 const TAIL_CHARACTERS = 4_000;
 /** A larger log is truncated, bytes. */
 const LOG_LIMIT = 64 * 1_024 * 1_024;
@@ -198,7 +199,9 @@ async function deleteTree(path: string): Promise<void> {
     await rm(path, options);
   } catch (error) {
     if (!isCode(error, "EACCES", "EPERM")) throw error;
-    await new Promise((resolve) => execFile("chmod", ["-R", "u+rwX", path], resolve));
+    await runTool("chmod", ["-R", "u+rwX", path], { env: { PATH: process.env["PATH"] }, timeoutMs: CHMOD_MS }).catch(
+      () => undefined,
+    );
     await rm(path, options);
   }
 }

@@ -3,13 +3,13 @@
  * (process-dir.ts) run in their own session with their output in a file, so they survive the
  * coordinator, and the next one finds them by their folder.
  */
-import { spawn } from "node:child_process";
 import { mkdir, open, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { errorMessage, isAbort } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
 import { diskUsage } from "../../core/lib/disk-usage.ts";
+import { startProcess } from "../../core/lib/runtime/process-group.ts";
 import { removeGarbage, type GcMode, type Garbage, type IsNeeded } from "../../core/lib/garbage.ts";
 import { WORKER_ENV } from "../../core/protocol/worker.ts";
 import type {
@@ -178,17 +178,15 @@ class ProcessSandbox implements Sandbox {
     const log = await open(join(dir, "log"), "a", 0o600);
     try {
       const args = ["-c", SUPERVISOR_SCRIPT, "keeper", dir, process.execPath, this.#workerFile];
-      const supervisor = spawn("/bin/sh", args, {
+      const supervisor = await startProcess("/bin/sh", args, {
         cwd: dir,
         env: createWorkerEnv(dir, spec),
         detached: true,
         stdio: ["ignore", log.fd, log.fd],
       });
-      const failed = new Promise<never>((_, reject) => supervisor.once("error", reject));
-      failed.catch(() => undefined);
       supervisor.unref();
       this.#crashpoint("sandbox.spawned");
-      await Promise.race([failed, waitForClaim(dir, signal)]);
+      await waitForClaim(dir, signal);
     } finally {
       await log.close();
     }
