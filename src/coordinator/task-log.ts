@@ -15,6 +15,7 @@ import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../core/event.ts";
 import type { NewTask, Store } from "../core/ports/store.ts";
+import type { ModelUsage } from "../core/ports/usage-ledger.ts";
 import type { Snapshot, Task } from "../core/task.ts";
 import type { Bus, Clock, Log } from "../core/ports/runtime.ts";
 
@@ -54,8 +55,11 @@ export interface TaskLog {
    * is the same, else throws `idempotency_mismatch`.
    */
   create(creation: TaskCreation): Promise<{ task: Task; replayed: boolean }>;
-  /** Resolves after the commit (R2). Throws `not_found`. */
-  record(taskId: string, decide: Decision): Promise<RecordResult>;
+  /**
+   * Resolves after the commit (R2). Throws `not_found`.
+   * @param usage recorded in the same transaction; not at all when the result has no events.
+   */
+  record(taskId: string, decide: Decision, usage?: ModelUsage): Promise<RecordResult>;
   /**
    * The last committed task; null for an unknown id. Served from the cache while the task is
    * active.
@@ -110,8 +114,8 @@ class CommittedTaskLog implements TaskLog {
     }
   }
 
-  record(taskId: string, decide: Decision): Promise<RecordResult> {
-    return this.#mutex.run(taskId, () => this.#recordNow(taskId, decide));
+  record(taskId: string, decide: Decision, usage?: ModelUsage): Promise<RecordResult> {
+    return this.#mutex.run(taskId, () => this.#recordNow(taskId, decide, usage));
   }
 
   async task(id: string): Promise<Task | null> {
@@ -127,7 +131,7 @@ class CommittedTaskLog implements TaskLog {
     return this.#mutex.idle();
   }
 
-  async #recordNow(taskId: string, decide: Decision): Promise<RecordResult> {
+  async #recordNow(taskId: string, decide: Decision, usage: ModelUsage | undefined): Promise<RecordResult> {
     const { store, clock, log } = this.#deps;
     for (let refusedSeq = 0; ;) {
       const task = this.#cache.get(taskId) ?? (await store.task(taskId));
@@ -144,6 +148,7 @@ class CommittedTaskLog implements TaskLog {
         snapshot: draft.snapshot,
         state: stateOf(draft.snapshot),
         slot: holdsSlot(draft.snapshot),
+        ...(usage === undefined ? {} : { usage }),
       });
       if (written !== null) {
         this.#committed(written, draft.events);

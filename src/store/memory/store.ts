@@ -11,7 +11,7 @@ import { memoryAccounts } from "./accounts.ts";
 import { MemoryProjections } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
 import { MemoryTranscripts } from "./transcripts.ts";
-import { memoryLedger } from "./usage-ledger.ts";
+import { MemoryLedger } from "./usage-ledger.ts";
 import { makeTask, searchableText } from "../task-record.ts";
 
 interface Entry {
@@ -37,6 +37,7 @@ function toEventRow(event: TaskEvent): EventRow {
 }
 
 class MemoryStore implements Store {
+  readonly #ledger: MemoryLedger;
   readonly #entries = new Map<string, Entry>();
   /** Tasks that are not settled. */
   readonly #open = new Map<string, Entry>();
@@ -46,6 +47,10 @@ class MemoryStore implements Store {
   readonly #queue = new MemoryQueue();
   #rev = 0;
   #closed = false;
+
+  constructor(ledger: MemoryLedger) {
+    this.#ledger = ledger;
+  }
 
   async create(task: NewTask): Promise<CreateResult> {
     this.#assertOpen();
@@ -75,7 +80,7 @@ class MemoryStore implements Store {
     return task === undefined ? { kind: "mismatch" } : { kind: "replayed", task };
   }
 
-  async commit({ taskId, expectedSeq, events, snapshot, state, slot }: Commit): Promise<Task | null> {
+  async commit({ taskId, expectedSeq, events, snapshot, state, slot, usage }: Commit): Promise<Task | null> {
     this.#assertOpen();
     const entry = this.#open.get(taskId);
     const last = events.at(-1);
@@ -94,6 +99,7 @@ class MemoryStore implements Store {
     }
     this.#queue.mark(taskId, state === "queued");
     if (isSettledState(state)) this.#open.delete(taskId);
+    if (usage !== undefined) this.#ledger.put(usage);
     return task;
   }
 
@@ -275,5 +281,6 @@ export function openMemoryStore(): {
   readonly accounts: Accounts;
   readonly ledger: UsageLedger;
 } {
-  return { store: new MemoryStore(), accounts: memoryAccounts(), ledger: memoryLedger() };
+  const ledger = new MemoryLedger();
+  return { store: new MemoryStore(ledger), accounts: memoryAccounts(), ledger };
 }

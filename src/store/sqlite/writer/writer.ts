@@ -55,8 +55,9 @@ export function connect({ path, synchronous }: ConnectionOptions): Connection {
  * transaction.
  */
 export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): Writer {
-  const tasks = taskWrites(db);
-  const writes: Writes = { ...tasks.writes, ...accountWrites(db), ...ledgerWrites(db) };
+  const ledger = ledgerWrites(db);
+  const tasks = taskWrites(db, ledger);
+  const writes: Writes = { ...tasks.writes, ...accountWrites(db), ...ledger };
   const begin = db.prepare("BEGIN IMMEDIATE");
   const commit = db.prepare("COMMIT");
 
