@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { accessSync, constants, mkdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errorMessage, SlipwayError } from "../core/error.ts";
-import { replaceFile } from "../core/lib/runtime/replace-file.ts";
+import { readIfExists, replaceFile } from "../core/lib/runtime/replace-file.ts";
 
 /**
  * Creates the folder, and its missing parents, for this user alone.
@@ -44,4 +44,10 @@ export function deriveInstanceId(dir: string): string {
 /** Lets the command line on this machine find the server (src/cli/connect.ts). */
 export function recordServer(dir: string, url: string): void {
   replaceFile(join(dir, "server.json"), `${JSON.stringify({ url, pid: process.pid })}\n`);
+}
+
+/** The process that recorded itself last; it may have ended. Null = none. */
+export function readServerPid(dir: string): number | null {
+  const [, pid] = /"pid":(\d+)/.exec(readIfExists(join(dir, "server.json")) ?? "") ?? [];
+  return pid === undefined ? null : Number(pid);
 }

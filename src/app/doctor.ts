@@ -7,9 +7,11 @@ import { existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { checkInvariants as checkTasks, type Violation } from "../coordinator/invariants.ts";
 import type { Config } from "./config.ts";
+import { readServerPid } from "./data-folder.ts";
 import { errorMessage } from "../core/error.ts";
 import { getDisks, openSandbox } from "./wiring.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
+import { describeReduction, planDescriptors, readDescriptorLimit } from "../core/lib/runtime/descriptors.ts";
 import { ProcessStartError, runTool } from "../core/lib/runtime/process-group.ts";
 import { readFreeMb, describeShortage } from "./disk-space.ts";
 import { openSqliteReader } from "../store/sqlite/store.ts";
@@ -39,7 +41,7 @@ const SKEW_MS = 60_000;
 /** Does not throw for findings; a check that could not run is a result that is not ok. */
 export async function runDoctor({ config }: { readonly config: Config }): Promise<CheckResult[]> {
   const dir = resolve(config.dataDir);
-  const results: CheckResult[] = [node(), await git(), ...folder(dir)];
+  const results: CheckResult[] = [node(), await git(), descriptors(config, dir), ...folder(dir)];
   const sandbox = await openSandbox(config, dir);
   try {
     const line = await sandbox.check(AbortSignal.timeout(15_000)).then(
@@ -147,6 +149,18 @@ async function git(): Promise<CheckResult> {
       return { rule: "git", ok: false, detail: errorMessage(error) };
     return { rule: "git", ok: false, detail: `there is no git on the PATH: install ${GIT.join(".")} or newer` };
   }
+}
+
+/** Those of the running server, whose limit may differ from this shell's. */
+function descriptors({ maxConcurrent }: Config, dir: string): CheckResult {
+  const limit = readDescriptorLimit(readServerPid(dir) ?? "self") ?? readDescriptorLimit();
+  const plan = planDescriptors(limit, maxConcurrent);
+  const reduction = describeReduction(plan, maxConcurrent);
+  return {
+    rule: "descriptors",
+    ok: plan.slots === maxConcurrent,
+    detail: reduction ?? `at most ${limit ?? "an unknown number of"} open files`,
+  };
 }
 
 /**
