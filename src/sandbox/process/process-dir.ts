@@ -32,7 +32,8 @@ const TAIL_CHARACTERS = 4_000;
 const LOG_LIMIT = 64 * 1_024 * 1_024;
 
 /**
- * Runs as `sh -c SUPERVISOR_SCRIPT keeper <folder> <node> <worker file>`. The supervisor ignores
+ * Runs as `sh -c SUPERVISOR_SCRIPT keeper <folder> <node> <worker file> <mark>`. The supervisor and
+ * everything below it carry the mark (process-mark.ts). The supervisor ignores
  * SIGTERM, because it must outlive the worker to record its exit code; the worker runs in a
  * subshell, which resets the signals to their defaults. After the worker the script starts no
  * process, because a kill of the worker's session would include it. The exit code is therefore
@@ -40,6 +41,7 @@ const LOG_LIMIT = 64 * 1_024 * 1_024;
  */
 export const SUPERVISOR_SCRIPT = `
 dir=$1 node=$2 file=$3
+ulimit -m "$4" 2>/dev/null
 cd "$dir" || exit 1
 if [ -r /proc/self/stat ]; then
   boot=

@@ -3,6 +3,7 @@
  * Process ids are reused, so a process is identified by its id and start time.
  */
 import { readdir, readFile, stat } from "node:fs/promises";
+import { hasMark, type ProcessMark } from "../../core/lib/runtime/process-mark.ts";
 import { runTool, ToolExitError } from "../../core/lib/runtime/process-group.ts";
 
 export interface ProcessId {
@@ -104,13 +105,20 @@ export function sendSignal(pid: number, signal: NodeJS.Signals): void {
 /** Processes that are read at once; each takes a descriptor. */
 const READ_AT_ONCE = 16;
 
-async function isFollower(pid: number, leader: number, marks: readonly Buffer[]): Promise<boolean> {
+export interface Marks {
+  /** "NAME=value" in the initial environment of a process. */
+  readonly environment: readonly string[];
+  readonly limit: ProcessMark;
+}
+
+async function isFollower(pid: number, leader: number, { environment, limit }: Marks): Promise<boolean> {
   const found = await readStat(pid);
   if (found === null || found.state === "Z" || found.state === "X") return false;
   if (leader > 0 && (found.session === leader || found.group === leader)) return true;
+  if (hasMark((await readOrNull(`/proc/${pid}/limits`)) ?? "", limit)) return true;
   try {
     const environ = Buffer.concat([Buffer.from("\0"), await readFile(`/proc/${pid}/environ`)]);
-    return marks.some((mark) => environ.includes(mark));
+    return environment.some((mark) => environ.includes(`\0${mark}\0`));
   } catch (error) {
     // Ended meanwhile, or of another user.
     if (isCode(error, "ENOENT", "ESRCH", "EACCES", "EPERM")) return false;
@@ -119,28 +127,36 @@ async function isFollower(pid: number, leader: number, marks: readonly Buffer[])
 }
 
 /**
- * Processes (without `leader`) in the leader's session or group, or with one of `marks`
- * ("NAME=value") in their initial environment. Leader 0 = by marks only. Empty without /proc.
+ * Processes (without `leader`) in the leader's session or group, or with one of `marks`. Leader 0 =
+ * by marks only. Empty without /proc.
  */
-async function findFollowers(leader: number, marks: readonly string[]): Promise<number[]> {
+async function findFollowers(leader: number, marks: Marks): Promise<number[]> {
   if (!(await hasProc())) return [];
-  const wanted = marks.map((mark) => Buffer.from(`\0${mark}\0`));
   const pids = (await readdir("/proc")).map(Number).filter((pid) => pid > 1 && pid !== leader && pid !== process.pid);
   const found: number[] = [];
   for (let at = 0; at < pids.length; at += READ_AT_ONCE) {
     const some = pids.slice(at, at + READ_AT_ONCE);
-    const matches = await Promise.all(some.map((pid) => isFollower(pid, leader, wanted)));
+    const matches = await Promise.all(some.map((pid) => isFollower(pid, leader, marks)));
     found.push(...some.filter((_pid, index) => matches[index]));
   }
   return found;
 }
 
-/** Kills all followers, repeatedly because they may fork. Does not kill the leader. */
-export async function killFollowers(leader: number, marks: readonly string[]): Promise<void> {
+/**
+ * Kills all followers, repeatedly because they may fork. Does not kill the leader, nor what became
+ * another user's process.
+ */
+export async function killFollowers(leader: number, marks: Marks): Promise<void> {
   for (let round = 0; round < 20; round++) {
     const found = await findFollowers(leader, marks);
     if (found.length === 0) return;
-    for (const pid of found) sendSignal(pid, "SIGKILL");
+    for (const pid of found) {
+      try {
+        sendSignal(pid, "SIGKILL");
+      } catch (error) {
+        if (!isCode(error, "EPERM")) throw error;
+      }
+    }
     await new Promise((resolve) => setTimeout(resolve, 5 + round * 5));
   }
 }

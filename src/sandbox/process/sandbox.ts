@@ -9,6 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { errorMessage, isAbort } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
 import { diskUsage } from "../../core/lib/disk-usage.ts";
+import { createMark, type ProcessMark } from "../../core/lib/runtime/process-mark.ts";
 import { startProcess } from "../../core/lib/runtime/process-group.ts";
 import { removeGarbage, type GcMode, type Garbage, type IsNeeded } from "../../core/lib/garbage.ts";
 import { WORKER_ENV } from "../../core/protocol/worker.ts";
@@ -35,7 +36,7 @@ import {
   SUPERVISOR_SCRIPT,
   truncateLog,
 } from "./process-dir.ts";
-import { isAlive, killFollowers, sendSignal, type ProcessId } from "./processes.ts";
+import { isAlive, killFollowers, sendSignal, type Marks, type ProcessId } from "./processes.ts";
 
 export interface ProcessSandboxOptions {
   /** Parent of the sandboxes' folders. Used by one coordinator at a time. */
@@ -177,7 +178,15 @@ class ProcessSandbox implements Sandbox {
   async #startSupervisor(dir: string, spec: SandboxSpec, signal: AbortSignal): Promise<void> {
     const log = await open(join(dir, "log"), "a", 0o600);
     try {
-      const args = ["-c", SUPERVISOR_SCRIPT, "keeper", dir, process.execPath, this.#workerFile];
+      const args = [
+        "-c",
+        SUPERVISOR_SCRIPT,
+        "keeper",
+        dir,
+        process.execPath,
+        this.#workerFile,
+        createSandboxMark(dir).kib,
+      ];
       const supervisor = await startProcess("/bin/sh", args, {
         cwd: dir,
         env: createWorkerEnv(dir, spec),
@@ -324,9 +333,11 @@ function createWorkerEnv(dir: string, spec: SandboxSpec): Record<string, string>
   };
 }
 
-/** Environment variables that identify the worker's processes, even outside of its session. */
-function getMarks(dir: string): string[] {
-  return [`SLIPWAY_BOX=${dir}`, `HOME=${join(dir, "home")}`];
+const createSandboxMark = (dir: string): ProcessMark => createMark("hard", dir);
+
+/** What identifies the worker's processes, even outside of its session. */
+function getMarks(dir: string): Marks {
+  return { environment: [`SLIPWAY_BOX=${dir}`, `HOME=${join(dir, "home")}`], limit: createSandboxMark(dir) };
 }
 
 /** Rejects with the reason of `signal`. */

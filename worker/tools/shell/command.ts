@@ -4,11 +4,12 @@
  * B1 Output goes to a file, not through a pipe, and the command ends with its shell: a child that
  *    keeps the output open delays nothing.
  * B2 No process that a command started outlives it, even if it runs in the background, in a new
- *    session, or ignores SIGTERM.
+ *    session, with a cleaned environment, or ignores SIGTERM.
  * B3 The environment is built from an allow-list.
  */
 import { randomUUID } from "node:crypto";
 import { closeSync, ftruncateSync, fstatSync, openSync } from "node:fs";
+import { createMark, runMarked } from "../../../src/core/lib/runtime/process-mark.ts";
 import { startProcess } from "../../../src/core/lib/runtime/process-group.ts";
 import { allowedEnvironment } from "./environment.ts";
 import { endProcesses, MARKER } from "./processes.ts";
@@ -47,7 +48,8 @@ export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: C
   const marker = randomUUID();
   const fd = openSync(log, "w", 0o600);
   try {
-    const child = await startProcess("/bin/bash", ["--norc", "-c", script], {
+    const mark = createMark("soft", marker);
+    const child = await startProcess("/bin/bash", runMarked(mark, "/bin/bash", ["--norc", "-c", script]), {
       cwd,
       env: { ...allowedEnvironment(), ...env, ...FIXED, [MARKER]: marker },
       detached: true,
