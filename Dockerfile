@@ -35,8 +35,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends python3 make g+
 ENV npm_config_nodedir=/usr/local
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# Follows the lock file. Unlike `npm ci` it accepts a lock file that lacks optional packages of other platforms.
-RUN npm install --no-save
+RUN npm ci
 COPY . .
 RUN npm run build && npm prune --omit=dev
 

@@ -37,7 +37,7 @@ async function measure() {
   if (only === "hub") return hubRows(await hubFigures());
   const missing = await whyNoDocker();
   const provisioned = missing ?? (say("tasks in containers"), await provision());
-  if (only === "docker") return rowsOf(provisioned);
+  if (only === "docker") return toRows(provisioned);
   say("boot with 10,000 open tasks");
   const started = await boot();
   say("record against bare better-sqlite3");
@@ -58,7 +58,7 @@ async function measure() {
     ...rows({ started, recorded, lived, waited, fanned, recovered }),
     ...hubRows(caughtUp),
     ...agentRows(turned),
-    ...rowsOf(provisioned),
+    ...toRows(provisioned),
   ];
 }
 
@@ -90,7 +90,7 @@ function agentRows({ turn, firstPiece, streams }: AgentFigures): Row[] {
 }
 
 /** @param found the figures, or why there are none. */
-function rowsOf(found: Provision | string): Row[] {
+function toRows(found: Provision | string): Row[] {
   if (typeof found === "string")
     return [{ what: "tasks in containers", ours: `skipped: ${found}`, floor: "-", ratio: "-", aim: "-" }];
   const times = (a: number, b: number): string => `${(a / b).toFixed(2)}x`;

@@ -17,7 +17,7 @@ import { startFakeModel } from "../../src/broker/model/fake/server.ts";
 import { openEngine } from "../../src/sandbox/docker/engine.ts";
 import { openWorkerImage } from "../../src/sandbox/docker/image/worker-image.ts";
 import { CASES, type Case } from "./cases.ts";
-import { verifyHere, verifyInContainer, scenariosOf, trial, type Agent, type Verifier, type Outcome } from "./trial.ts";
+import { verifyHere, verifyInContainer, toScenarios, trial, type Agent, type Verifier, type Outcome } from "./trial.ts";
 
 export interface Plan {
   readonly cases: readonly Case[];
@@ -43,7 +43,7 @@ export async function evaluate({ cases, agents, sandbox, real, signal, progress 
   const folder = mkdtempSync(join(tmpdir(), "slipway-eval-"));
   const { upstream, token } = await openUpstream(packageRoot(), join(folder, "upstream"));
   const apiKey = `sk-eval-${randomBytes(16).toString("hex")}`;
-  const fake = await startFakeModel({ scenarios: scenariosOf(cases), apiKey });
+  const fake = await startFakeModel({ scenarios: toScenarios(cases), apiKey });
   const model = real ?? { anthropicApiKey: apiKey, anthropicBaseUrl: fake.url };
   const dataDir = join(folder, "data");
   const flags = {
@@ -88,7 +88,7 @@ async function chooseVerifier(sandbox: Plan["sandbox"]): Promise<Verifier> {
   return verifyInContainer(await image.name());
 }
 
-export function tableOf({ outcomes, billed }: Report): string {
+export function formatTable({ outcomes, billed }: Report): string {
   const rows = outcomes.map(({ name, language, agent, solved, why, turns, tokens, usd, ms }) => [
     name,
     language,
@@ -144,7 +144,7 @@ async function main(): Promise<number> {
   const sandbox = values.sandbox === "process" ? "process" : "docker";
   const report = await evaluate({ cases, agents, sandbox, real, signal: stop.signal, progress });
   if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(report, null, 2)}\n`);
-  process.stdout.write(`${tableOf(report)}\n`);
+  process.stdout.write(`${formatTable(report)}\n`);
   const wrong = report.outcomes.filter(
     ({ agent, solved }) => (agent === "gold" && solved === false) || (agent === "null" && solved === true),
   );

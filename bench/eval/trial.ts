@@ -83,7 +83,7 @@ export const verifyInContainer =
   };
 
 /** What the fake model does: one scenario per case, and one for the agent that does nothing. */
-export function scenariosOf(cases: readonly Case[]): Record<string, Scenario> {
+export function toScenarios(cases: readonly Case[]): Record<string, Scenario> {
   const nothing: Scenario = {
     turns: [{ tools: [{ name: "finish", input: { title: "Nothing", summary: "I did nothing." } }] }],
   };

@@ -94,7 +94,7 @@ async function bare(tasks: number, rounds: number): Promise<number> {
     ids.forEach((id, i) => {
       const seq = READY_SEQ + round;
       update.run(10_000_000 + round * tasks + i, now + 600_000 + round, now + round, snapshot, id, seq - 1);
-      insert.run(id, seq, now + round, round, dataOf(round));
+      insert.run(id, seq, now + round, round, eventData(round));
       tool.run(id, `m${round}`, seq, '{"command":"npm test"}', now + round);
     });
   });
@@ -106,4 +106,4 @@ async function bare(tasks: number, rounds: number): Promise<number> {
   return rate;
 }
 
-const dataOf = (n: number): string => JSON.stringify({ id: `m${n}`, name: "bash", input: { command: "npm test" } });
+const eventData = (n: number): string => JSON.stringify({ id: `m${n}`, name: "bash", input: { command: "npm test" } });

@@ -244,8 +244,8 @@ function readModels(read: ReturnType<typeof reader>, hasKey: boolean): Pick<Conf
       `SLIPWAY_MODEL names "${chosen}", which SLIPWAY_MODELS does not list: ${models.join(", ")}.`,
     );
   if (chosen !== null || !hasKey) return { model: chosen, models };
-  const model = [DEFAULTS.model, ...models.filter((one) => !one.endsWith("*"))].find((one) =>
-    matchesPattern(models, one),
+  const model = [DEFAULTS.model, ...models.filter((pattern) => !pattern.endsWith("*"))].find((name) =>
+    matchesPattern(models, name),
   );
   if (model === undefined)
     throw new SlipwayError("config_invalid", "SLIPWAY_MODEL must name one of the models that SLIPWAY_MODELS lists.");

@@ -8,13 +8,13 @@ export async function readFreeMb(path: string): Promise<number> {
 }
 
 export interface Disk {
-  /** In words for operators. */
+  /** Text for operators. */
   readonly label: string;
   readonly path: string;
 }
 
 /**
- * Disks with less than `minMb` MiB free, in words; null = all have enough. Folders on one disk
+ * Disks with less than `minMb` MiB free, as text; null = all have enough. Folders on one disk
  * count once, one that cannot be looked at has enough.
  */
 export async function describeShortage(disks: readonly Disk[], minMb: number): Promise<string | null> {

@@ -17,32 +17,32 @@ export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 export class CliExit extends Error {
   readonly exit: ExitCode;
 
-  constructor(exit: ExitCode, words = "") {
-    super(words);
+  constructor(exit: ExitCode, text = "") {
+    super(text);
     this.name = "CliExit";
     this.exit = exit;
   }
 }
 
 /** What to print on stderr for an error, and the code to end with. */
-export function exitCodeFor(thrown: unknown, debug: boolean): { words: string; exit: ExitCode } {
-  if (thrown instanceof CliExit) return { words: thrown.message, exit: thrown.exit };
-  if (thrown instanceof SlipwayProblem) return { words: problemWords(thrown), exit: exitOf(thrown) };
+export function exitCodeFor(thrown: unknown, debug: boolean): { text: string; exit: ExitCode } {
+  if (thrown instanceof CliExit) return { text: thrown.message, exit: thrown.exit };
+  if (thrown instanceof SlipwayProblem) return { text: problemText(thrown), exit: exitForProblem(thrown) };
   const error = thrown instanceof SlipwayError ? thrown : coerceError(thrown);
-  if (CONFIGURATION.has(error.code)) return { words: error.message, exit: EXIT.usage };
+  if (CONFIGURATION.has(error.code)) return { text: error.message, exit: EXIT.usage };
   const cause = error.cause instanceof Error ? ((debug ? error.cause.stack : undefined) ?? error.cause.message) : "";
-  return { words: [error.message, cause].filter((text) => text !== "").join("\n"), exit: EXIT.failed };
+  return { text: [error.message, cause].filter((text) => text !== "").join("\n"), exit: EXIT.failed };
 }
 const CONFIGURATION: ReadonlySet<string> = new Set(["config_invalid", "locked", "newer_schema"]);
 
-function exitOf(problem: SlipwayProblem): ExitCode {
+function exitForProblem(problem: SlipwayProblem): ExitCode {
   if (problem.code === "unreachable") return EXIT.unreachable;
   return problem.status === 400 || problem.status === 422 || problem.status === 401 || problem.status === 403
     ? EXIT.usage
     : EXIT.failed;
 }
 
-function problemWords(problem: SlipwayProblem): string {
+function problemText(problem: SlipwayProblem): string {
   const fields = problem.errors.map(({ path, message }) => `  ${stripControls(path)}: ${stripControls(message)}`);
   const hint =
     problem.status === 401 && problem.code !== "invalid_credentials"

@@ -74,8 +74,8 @@ async function run(): Promise<number> {
   } catch (thrown) {
     // Commander has printed the error or the requested help.
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    const { words, exit } = exitCodeFor(thrown, Boolean(process.env["SLIPWAY_DEBUG"]));
-    if (words !== "") process.stderr.write(`slipway: ${words}\n`);
+    const { text, exit } = exitCodeFor(thrown, Boolean(process.env["SLIPWAY_DEBUG"]));
+    if (text !== "") process.stderr.write(`slipway: ${text}\n`);
     return exit;
   }
 }

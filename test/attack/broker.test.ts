@@ -36,7 +36,7 @@ interface Try {
   readonly code: string | null;
 }
 
-/** What was answered to each try, by its name: `status code`. */
+/** The answer to each attempt by name: `status code`. */
 function answers(text: string): Record<string, string> {
   const tries = text
     .trim()
@@ -91,7 +91,7 @@ const FORGED = {
   "path tricks": "404 not_found",
   "a cursor below zero": "400 invalid_request",
   "an endless poll": "400 invalid_request",
-  // Taken as what they are: words of this task about itself.
+  // Accepted: a task's own events about itself.
   "an upgrade": "200",
   "half a surrogate pair": "200",
   "keys of every object": "200",
@@ -133,11 +133,11 @@ const PROXY = [
 
 describeWithDocker("an agent that speaks to the broker itself", () => {
   let stage: AttackTarget;
-  /** A task beside the attackers, which must not notice. */
+  /** A task that runs beside the attackers and must not be affected. */
   let neighbour: { readonly id: string; readonly token: string; readonly sha: string };
 
   beforeAll(async () => {
-    // As on a small machine: what is held on to, rather than not yet collected, ends this
+    // The heap of a small machine: memory that is retained, not merely uncollected, ends this
     // coordinator.
     stage = await openAttackTarget({ maxConcurrent: 8, env: { NODE_OPTIONS: "--max-old-space-size=256" } });
     const work =
@@ -161,14 +161,14 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
   it("[S3] [S6] (81, 84, 86) forged events and requests are refused with a code, and change no other task", async () => {
     const id = await hold();
     const { id: other, sha, token } = neighbour;
-    // Its own worker may save its work meanwhile.
+    // The task's own worker may save a checkpoint concurrently.
     const told = async () => (await stage.server.events(other)).filter(({ type }) => type !== "checkpoint");
     const before = await told();
     const { "accepted events": accepted, ...refused } = answers(
       await stage.execIn(id, ["node", "attack/forge.mjs", sha, other, token]),
     );
     expect(refused).toEqual(FORGED);
-    // Its own worker may save its work meanwhile, once or twice.
+    // The task's own worker may save one or two checkpoints concurrently.
     expect([203, 204, 205]).toContain(Number(accepted));
     const events = await stage.server.events(id);
     expect(JSON.stringify(events)).not.toContain("history rewritten");
@@ -184,7 +184,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect(Object.hasOwn(Object.prototype, "polluted")).toBe(false);
   }, 60_000);
 
-  it("[S3] [S4] (67, 85) git and proxy requests that go elsewhere are refused", async () => {
+  it("[S3] [S4] (67, 85) git and proxy requests to other repositories and hosts are refused", async () => {
     const id = await hold();
     const said = answers(await stage.execIn(id, ["node", "attack/ports.mjs", "raw", neighbour.id, neighbour.sha]));
     // A sender that goes on after the answer may see the end of the connection before it sees the
@@ -199,7 +199,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect((await stage.settled(id)).task.state).toBe("done");
   }, 60_000);
 
-  it("[S4] (67) pushes to other refs, deletions and tags are refused in words; the upstream gets one branch", async () => {
+  it("[S4] (67) pushes to other refs, deletions and tags are refused with a message; the upstream gets one branch", async () => {
     const id = await hold();
     const refs = [
       "HEAD:refs/heads/main",
@@ -246,7 +246,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect(finished.task.failure?.message).toContain("not in the task repository");
   }, 60_000);
 
-  it("[D9] no end that a worker chooses counts as trouble of the engine: claiming goes on, and attempts are used up", async () => {
+  it("[D9] no failure that a worker causes counts as an engine fault: claiming continues, and attempts are used up", async () => {
     const failing = { fail: { code: "internal", message: "the coordinator's fault" } };
     const ends = await Promise.all([
       ...[1, 2, 3].map(() => stage.attack([failing], { maxAttempts: 2 })),
@@ -258,16 +258,16 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect((await stage.server.call("GET", "/v1/ops/overview")).body).toMatchObject({ queue: { breaker: "closed" } });
   }, 90_000);
 
-  it("[S3] (87) the token of an attempt that is over opens nothing: not its own door, not the next attempt's", async () => {
+  it("[S3] (87) the token of an ended attempt opens neither its own socket nor the next attempt's", async () => {
     const keep =
       "cat /proc/1/environ /run/slipway/attempt.json 2>/dev/null | grep -aom 1 'att_[A-Za-z0-9_-]*' | rev > token.txt";
     const die =
       'if [ "$SLIPWAY_ATTEMPT" = 1 ]; then until [ -e /tmp/go ]; do sleep 0.2; done; kill -9 $PPID; sleep 60; fi';
-    const knock = "node attack/knock.mjs $(rev token.txt)";
+    const check = "node attack/check-token.mjs $(rev token.txt)";
     const id = await stage.submit([
       { bash: `if [ "$SLIPWAY_ATTEMPT" = 1 ]; then ${keep}; fi` },
       { bash: die },
-      { bash: knock },
+      { bash: check },
       { bash: "rm token.txt" },
     ]);
     const saved = async () => (await stage.server.events(id)).some(({ type }) => type === "checkpoint") || null;
@@ -286,7 +286,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect(readdirSync(join(stage.data, "run")).filter((name) => name.startsWith(task.id))).toEqual([]);
   }, 60_000);
 
-  it("[S6] (84) floods of connections, slow requests and large bodies: the coordinator answers others meanwhile, in bounded memory", async () => {
+  it("[S6] (84) under floods of connections, slow requests and large bodies the coordinator answers others, in bounded memory", async () => {
     const ids = await Promise.all([hold(), hold(), hold()]);
     const pulse = watchPulse(stage.server);
     const [slow = "", connections = "", batches = ""] = await Promise.all(
@@ -299,8 +299,8 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect((JSON.parse(slow) as { within: number }).within).toBeLessThan(60);
     // The kernel accepts every connection; the broker keeps 256.
     expect((JSON.parse(connections) as { held: number }).held).toBeLessThanOrEqual(256);
-    // Some are read and refused for what they are, the others because they are too many; who sends
-    // on after that may see the end of the connection alone.
+    // Some are refused for their content, the others because of their number; a client that sends
+    // more afterwards may see only the end of the connection.
     const { "0": _cut, ...refused } = (JSON.parse(batches) as { statuses: Record<string, number> }).statuses;
     expect(Object.keys(refused)).toEqual(["400", "429"]);
     expect(felt.slowestMs).toBeLessThan(SLOWEST_MS);
@@ -309,7 +309,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     for (const id of ids) expect((await stage.settled(id)).task.state).toBe("done");
   }, 120_000);
 
-  it("[S6] [F6] (79) a flood of valid events ends its own attempt at a bound, and can be looked at by many", async () => {
+  it("[S6] [F6] (79) a flood of valid events ends its own attempt at a bound, and many clients can read its log", async () => {
     const id = await hold();
     const pulse = watchPulse(stage.server);
     const end = JSON.parse(await stage.execIn(id, ["node", "attack/flood.mjs", "events"])) as {
@@ -335,7 +335,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect(felt.peakMb).toBeLessThan(PEAK_MB);
   }, 120_000);
 
-  it("[S6] (83) packs that stand for far more than they are: git refuses or streams, and the diff stays small", async () => {
+  it("[S6] (83) packs that expand to far more than their size: git refuses or streams, and the diff stays small", async () => {
     const id = await hold();
     const bomb = JSON.parse(await stage.execIn(id, ["node", "attack/bomb.mjs"])) as {
       bytes: number;
@@ -359,7 +359,7 @@ describeWithDocker("an agent that speaks to the broker itself", () => {
     expect((await pulse.stop()).slowestMs).toBeLessThan(SLOWEST_MS);
   }, 120_000);
 
-  it("[D3] [D5] [T1] [T4] after all that the neighbour ends well, nothing is left, and the checker finds nothing", async () => {
+  it("[D3] [D5] [T1] [T4] after all of this the neighbour is done, nothing is left, and the checker finds nothing", async () => {
     await go(neighbour.id);
     const { task, events } = await stage.settled(neighbour.id);
     expect(task).toMatchObject({ state: "done", outcome: "pushed", attempt: 1, headSha: neighbour.sha });

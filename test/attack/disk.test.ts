@@ -6,7 +6,7 @@ import { afterEach, expect, it } from "vitest";
 import type { Overview, WireTask } from "../../src/core/protocol/rest.ts";
 import { openAttackTarget, SECRETS, type AttackTarget, type AttackTargetOptions } from "../support/docker/attacker.ts";
 import { describeWithDocker, needsLoops } from "../support/docker/engine.ts";
-import { disksOf, findRemains } from "../support/docker/cleanup.ts";
+import { disksDir, findRemains } from "../support/docker/cleanup.ts";
 import { eventually, startServer } from "../support/process/server.ts";
 
 const HONEST = [
@@ -21,16 +21,16 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
   const open = async (options: AttackTargetOptions): Promise<void> => void (stage = await openAttackTarget(options));
   afterEach(async () => await stage.close());
 
-  /** Nothing of a task is left: containers, volumes, images, devices; and its slot is free. */
+  /** Asserts that no container, volume, image or device of a task remains and its slot is free. */
   const gone = (): Promise<unknown> =>
     eventually(async () => {
-      const { containers, volumes, files, devices } = await findRemains(stage.instance, disksOf(stage.data));
+      const { containers, volumes, files, devices } = await findRemains(stage.instance, disksDir(stage.data));
       const { slots } = (await stage.server.call("GET", "/v1/ops/overview")).body as Overview;
       const all = [...containers, ...volumes, ...files, ...devices];
       return all.length === 0 && slots.used === 0 ? true : null;
     }, "nothing is left");
 
-  it("on a loop device sees ENOSPC and ends well when it makes room; when it does not, it fails as disk_full and its work is kept", async ({
+  it("on a loop device sees ENOSPC and is done when it frees space; otherwise it fails as disk_full and its work is kept", async ({
     skip,
   }) => {
     await open({ env: { SLIPWAY_DISK_MB: "96", SLIPWAY_WARM: "0" } });
@@ -78,7 +78,7 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
     expect(artifacts).toMatchObject({ items: [{ name: "a1-workspace.tar.gz" }] });
   }, 180_000);
 
-  it("where nothing but a watch bounds it is ended, and what it did is kept as far as the salvage goes", async () => {
+  it("in watch mode is ended at the limit, and its work is salvaged", async () => {
     await open({ env: { SLIPWAY_DISK_MB: "64", SLIPWAY_DISK: "watch", SLIPWAY_WARM: "1", SLIPWAY_SALVAGE_MB: "8" } });
     const [greedy, honest] = await Promise.all([
       stage.attack(
@@ -95,10 +95,10 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
     expect(body).toMatchObject({ items: [{ failure: "disk_full", exitCode: 137 }] });
     expect(greedy.events.map(({ data }) => data["code"])).toContain("salvaged");
     await stage.server.kill("SIGTERM");
-    // What waited is this server's to keep; without a pool the next one removes it.
+    // Warm workers belong to this server; a server without a pool removes them.
     const next = await again({ SLIPWAY_WARM: "0" });
     await eventually(
-      async () => ((await findRemains(stage.instance, disksOf(stage.data))).volumes.length === 0 ? true : null),
+      async () => ((await findRemains(stage.instance, disksDir(stage.data))).volumes.length === 0 ? true : null),
       "no volume is left",
     );
     await next.kill("SIGTERM");
@@ -111,7 +111,7 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
       env: { SLIPWAY_TRUSTED_REPO_HOSTS: stage.upstream.host, SLIPWAY_SECRET_KEY: SECRETS.secretKey, ...env },
     });
 
-  it("[D2] [D3] a server killed between the steps that make a disk goes on after its restart; a task that was cancelled meanwhile leaves nothing", async ({
+  it("[D2] [D3] killed between the steps that make a disk, a restart ends in done; a task cancelled in between leaves nothing", async ({
     skip,
   }) => {
     await open({ env: { SLIPWAY_DISK_MB: "96", SLIPWAY_WARM: "0" } });
@@ -135,14 +135,14 @@ describeWithDocker("[Y2] (77) an agent that fills its disk", () => {
       );
       expect(task, point).toMatchObject({ state: "done", attempt: 1 });
       await eventually(async () => {
-        const { containers, volumes, files, devices } = await findRemains(stage.instance, disksOf(stage.data));
+        const { containers, volumes, files, devices } = await findRemains(stage.instance, disksDir(stage.data));
         return [...containers, ...volumes, ...files, ...devices].length === 0 ? true : null;
       }, `${point}: nothing is left`);
       await next.kill("SIGTERM");
     }
   }, 300_000);
 
-  it("[D10] while the host has less room than the operator wants, tasks wait and say why, and go on when there is more", async () => {
+  it("[D10] while the host has less free space than the operator's minimum, tasks wait with a reason and start when there is more", async () => {
     await open({ env: { SLIPWAY_WARM: "0" } });
     await stage.server.kill("SIGTERM");
     const low = await again({ SLIPWAY_MIN_FREE_MB: "99999999", SLIPWAY_WARM: "0" });

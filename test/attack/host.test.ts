@@ -1,6 +1,6 @@
 /**
- * Items 65-66 and the reach of a container: a long list of ways out, each tried from inside one
- * task; and the same list where it works.
+ * Items 65-66: a list of escapes from a container, each tried from inside one
+ * task, and, as a positive control, in an unconfined container.
  */
 import { execFile, spawnSync } from "node:child_process";
 import { createSocket, type Socket } from "node:dgram";
@@ -17,7 +17,7 @@ describeWithDocker("a way out of the container", () => {
   let facts: Facts;
   const heard: string[] = [];
   const closing: (() => void)[] = [];
-  /** A container with a network, as a person may run one beside Slipway. */
+  /** A container with a network: a person's own, beside Slipway. */
   const bystander = `slipway-test-bystander-${process.pid}`;
 
   beforeAll(async () => {
@@ -73,7 +73,7 @@ describeWithDocker("a way out of the container", () => {
     return socket;
   }
 
-  /** Not in the way of the canaries, which live in this process. */
+  /** A port that the canaries of this process do not use. */
   function spawned(args: readonly string[], input: string): Promise<{ stdout: string; stderr: string }> {
     return new Promise((resolve) => {
       const child = execFile("docker", args, { timeout: 120_000, maxBuffer: 2 ** 26 }, (_error, stdout, stderr) =>
@@ -85,7 +85,7 @@ describeWithDocker("a way out of the container", () => {
 
   const shown = (text: string): string => text.trim().split("\n").slice(-2).join(" | ").slice(0, 120);
 
-  it("[S1] [S5] (65, 66) every try is refused, and no canary hears anything", async () => {
+  it("[S1] [S5] (65, 66) every escape is refused, and no canary receives a connection", async () => {
     const tries = attackBattery(facts);
     const { said, task } = await stage.attack(
       tries.map(({ command }) => ({ bash: `{ ${command}\n} 2>&1`, timeoutMs: 20_000 })),
@@ -99,7 +99,7 @@ describeWithDocker("a way out of the container", () => {
     expect(task).toMatchObject({ state: "done", attempt: 1 });
   }, 180_000);
 
-  it("the same tries reach their aim in a container that is not confined", async () => {
+  it("the same escapes succeed in an unconfined container", async () => {
     const tries = attackBattery(facts).filter(({ control }) => control === "reaches");
     const script = tries.map(({ command }, i) => `echo "@@${i}"\n{ ${command}\n} 2>&1`).join("\n");
     const capabilities = [

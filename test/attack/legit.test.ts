@@ -1,5 +1,5 @@
 /**
- * What the same container must still let people do: git, npm with a native module, pip, compilers,
+ * What the same container must still allow: git, npm with a native module, pip, compilers,
  * test runs; all without a network.
  */
 import { spawnSync } from "node:child_process";

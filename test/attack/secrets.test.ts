@@ -1,6 +1,6 @@
 /**
- * Item 91 and rule S1: real secrets are planted, every kind of task runs, and then they are looked
- * for wherever they could have gone.
+ * Item 91 and rule S1: real secrets are planted, every kind of task runs, then each place that
+ * could hold a secret is scanned.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
@@ -10,9 +10,9 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { sandboxName } from "../../src/core/task.ts";
 import { ADMIN, openAttackTarget, SECRETS, type AttackTarget } from "../support/docker/attacker.ts";
 import { describeWithDocker } from "../support/docker/engine.ts";
-import { formsOf, openScanner, type Scanner } from "../support/scanner.ts";
+import { encodedForms, openScanner, type Scanner } from "../support/scanner.ts";
 
-/** Everything that an agent can read about itself and its surroundings. */
+/** Everything that an agent can read about its process and container. */
 const DIG = `{ env; set; cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'; cat /proc/self/mountinfo ~/.gitconfig ~/.netrc .git/config /etc/hosts;
 git config --list --show-origin; cat /home/agent/state/* /run/slipway/*; } 2>/dev/null | tee dug.txt | tail -c 4000; grep -aom 2 'att_[A-Za-z0-9_-]*' dug.txt`;
 
@@ -20,9 +20,9 @@ git config --list --show-origin; cat /home/agent/state/* /run/slipway/*; } 2>/de
 const TOKEN = /att_[A-Za-z0-9_-]{43}/;
 
 /**
- * A workspace's file system is a file with holes: as an archive it is as large as what is in it.
+ * The file system of a workspace is a sparse file: an archive of it is as large as its content.
  */
-function bytesOf(path: string): Buffer {
+function readBytes(path: string): Buffer {
   if (statSync(path).size < 2 ** 26) return readFileSync(path);
   return execFileSync("tar", ["--sparse", "-cf", "-", "-C", dirname(path), basename(path)], { maxBuffer: 2 ** 28 });
 }
@@ -126,9 +126,9 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
             await scanner.stream(Readable.from([Buffer.alloc(100_000), Buffer.from(form), Buffer.alloc(10)])),
           ).toEqual([name]);
       }
-      expect(formsOf(secret).every((form) => form.length >= 10)).toBe(true);
+      expect(encodedForms(secret).every((form) => form.length >= 10)).toBe(true);
     }
-    // What is known to be there: the upstream was given the credential, and the data folder keeps
+    // Positive control: the upstream received the credential, and the data folder stores
     // the operator's token.
     expect(scanner.bytes(stage.upstream.requests.map(({ authorization }) => authorization).join("\n"))).toEqual([
       "gitToken",
@@ -144,7 +144,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
     }
   });
 
-  it("are not in what people are shown; the attempt's token is not there either", async () => {
+  it("are not in any answer to people; neither is the attempt's token", async () => {
     for (const id of Object.values(ended)) {
       for (const path of [
         "",
@@ -178,15 +178,15 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
     expect(said).not.toMatch(TOKEN);
   });
 
-  it("are not in the server's log, whatever its level", () => {
+  it("are not in the server's log at any level", () => {
     const log = stage.server.stderr();
     expect(log.length).toBeLessThan(1_000_000);
     expect(scanner.bytes(log)).toEqual([]);
   });
 
-  it("are not in the data folder but for the one file that is for it, and not in the database", async () => {
+  it("are in no file of the data folder except the one that holds them, and not in the database", async () => {
     const held = files(stage.data).map(
-      (path) => [path.slice(stage.data.length + 1), scanner.bytes(bytesOf(path))] as const,
+      (path) => [path.slice(stage.data.length + 1), scanner.bytes(readBytes(path))] as const,
     );
     expect(held.length).toBeGreaterThan(10);
     expect(held.filter(([, found]) => found.length > 0)).toEqual([["operator.token", ["operatorToken"]]]);
@@ -205,7 +205,7 @@ describeWithDocker("[S1] (65, 91) planted secrets", () => {
       expect([repo, scanner.bytes(await objects(join(stage.data, "git", repo)))]).toEqual([repo, []]);
   });
 
-  it("are not in the pushed branch, although the agent committed all that it dug up", async () => {
+  it("are not in the pushed branch, although the agent committed everything that it could read", async () => {
     const path = join(stage.upstream.root, "app.git");
     const all = await objects(path);
     expect(TOKEN.test(all.toString("latin1"))).toBe(true);

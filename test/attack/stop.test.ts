@@ -11,7 +11,7 @@ describeWithDocker("[D6] (89) an agent that burns the processor", () => {
   }, 300_000);
   afterAll(async () => await stage.close());
 
-  it("is stopped when it says nothing, however busy it is, or when its time is up, however much it says; others go on", async () => {
+  it("a silent task is stopped although it is busy, a talking task is stopped at its wall time, and others continue", async () => {
     const burn = "for i in 1 2 3 4; do (while :; do :; done) & done; wait";
     const limits = { cpus: 0.5 };
     const [silent, talking, deaf, honest] = await Promise.all([

@@ -3,7 +3,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { CASES } from "../../bench/eval/cases.ts";
-import { evaluate, tableOf } from "../../bench/eval/main.ts";
+import { evaluate, formatTable } from "../../bench/eval/main.ts";
 import { verifyHere, lay, withFolder } from "../../bench/eval/trial.ts";
 
 const never = new AbortController().signal;
@@ -48,7 +48,7 @@ it(
     const cost = report.outcomes.reduce((sum, { usd }) => sum + usd, 0);
     expect(report.billed).toBeGreaterThan(0);
     expect(Math.abs(cost - (report.billed ?? 0))).toBeLessThan((report.billed ?? 0) / 100);
-    const table = tableOf(report);
+    const table = formatTable(report);
     for (const { turns, tokens } of report.outcomes) expect(table).toContain(`${turns}      ${tokens}`);
     expect(table).toContain("gold: 2 of 2 solved; null: 0 of 2 solved");
   },

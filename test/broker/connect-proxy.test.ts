@@ -1,5 +1,5 @@
 /**
- * The way out: real tools' connections through the worker's proxy and the broker to servers on this
+ * Egress: connections of real tools through the worker's proxy and the broker to servers on this
  * machine.
  */
 import { execFile } from "node:child_process";
@@ -110,7 +110,7 @@ function raw(head: string, path = socketPath()): Promise<string> {
 const CONNECT = (place: string, token = endpoint.token): string =>
   `CONNECT ${place} HTTP/1.1\r\nhost: x\r\nproxy-authorization: Bearer ${token}\r\n\r\n`;
 
-describe("[S5] what the policy lists is reached by tools that know nothing but their environment", () => {
+describe("[S5] hosts that the policy lists are reached by tools that read only their environment", () => {
   it("through a tunnel, and as a plain request", async () => {
     const { place, hits } = await site();
     const env = { PATH: process.env["PATH"], ...proxyEnv((await proxy()).port) };
@@ -187,7 +187,7 @@ describe("[S5] what no policy allows", () => {
     expect(refusals).toHaveLength(1);
   });
 
-  it("a listed or open name that points into a private network is not dialled", async () => {
+  it("a listed or open name that resolves into a private network is not dialled", async () => {
     policy = () => ({ egress: "open", hosts: new Set() });
     let reached = 0;
     const port = await listening(createTcpServer(() => (reached += 1)));
@@ -208,7 +208,7 @@ describe("[S5] what no policy allows", () => {
     expect(reached).toBe(0);
   });
 
-  it("a name that points at this machine's own public address is not dialled", async () => {
+  it("a name that resolves to this machine's public address is not dialled", async () => {
     policy = () => ({ egress: "open", hosts: new Set() });
     const port = await listening(createTcpServer());
     names["here.example"] = ["93.184.215.99"];
@@ -264,7 +264,7 @@ describe("[S5] what no policy allows", () => {
     expect(hits()).toBe(0);
   });
 
-  it("a name that does not resolve and a place that does not answer are told apart from a refusal", async () => {
+  it("an unresolvable name, a host that does not answer and a refusal are different errors", async () => {
     trusted.push("nowhere.example:443", "closed.example:1");
     names["closed.example"] = ["127.0.0.1"];
     expect(await raw(CONNECT("nowhere.example:443"))).toMatch(/^HTTP\/1\.1 502 .*does not resolve/);
@@ -272,7 +272,7 @@ describe("[S5] what no policy allows", () => {
     expect(refusals).toEqual([]);
   });
 
-  it("the proxy takes whole addresses only", async () => {
+  it("the proxy accepts absolute addresses only", async () => {
     const { port } = await proxy();
     const answer = await fetch(`http://127.0.0.1:${port}/worker/v1/spec`);
     expect(answer.status).toBe(400);
@@ -324,7 +324,7 @@ describe("[S3] whose connection it is", () => {
           }),
         { timeout: 30_000 },
       )
-      // The desk of this test knows no task: that it says so is what counts.
+      // The service of this test knows no task; its answer is enough.
       .toBe(410);
   });
 });

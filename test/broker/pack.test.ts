@@ -95,7 +95,7 @@ it("everything that leads to the named commits, and nothing else", async () => {
   await take(into, second);
   expect((await git(into, "log", "--format=%H", second)).split("\n")).toEqual([second, first]);
   await expect(git(into, "cat-file", "-e", third)).rejects.toThrow();
-  // No ref leads to the third any more: by its name it is there all the same.
+  // No ref leads to the third any more; it is still served by its SHA.
   const both = await empty("two");
   await take(both, first, third);
   expect(await git(both, "fsck", "--full", "--strict", third)).toBe("");

@@ -1,6 +1,6 @@
 /**
- * What the bodies of one attempt's requests may take here: memory, number, time. Real sockets; the
- * memory is this process's own.
+ * Limits of the request bodies of one attempt: memory, number, time. Real sockets; the
+ * memory is that of this process.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
@@ -112,7 +112,7 @@ function post(door: BrokerEndpoint, path: string, body: string | Buffer): Promis
 }
 
 /**
- * Begins a request as its head and the beginning of its body say; resolves with all that came back
+ * Sends the head and the first part of the body; resolves with everything that was received
  * when the connection ends.
  */
 function begin(door: BrokerEndpoint, line: string, header: string, body: string): Promise<string> {
@@ -127,7 +127,7 @@ function begin(door: BrokerEndpoint, line: string, header: string, body: string)
   });
 }
 
-const statusOf = (text: string): number => Number(/^HTTP\/1\.1 (\d+)/.exec(text)?.[1] ?? 0);
+const parseStatus = (text: string): number => Number(/^HTTP\/1\.1 (\d+)/.exec(text)?.[1] ?? 0);
 
 /** A messages request of exactly the given number of bytes. */
 function ask(bytes: number): Buffer {
@@ -138,7 +138,7 @@ function ask(bytes: number): Buffer {
   return Buffer.from(before + "x".repeat(bytes - before.length - after.length) + after);
 }
 
-/** What is in use after everything that can be collected has been. */
+/** Heap in use after a full collection. */
 function used(): number {
   setFlagsFromString("--expose-gc");
   (runInNewContext("gc") as () => void)();
@@ -146,7 +146,7 @@ function used(): number {
   return heapUsed + external;
 }
 
-/** The same once what earlier tests left has gone. */
+/** The same, after the objects of earlier tests are gone. */
 async function rest(): Promise<number> {
   for (;;) {
     const before = used();
@@ -158,7 +158,7 @@ async function rest(): Promise<number> {
 
 interface Provider {
   readonly url: string;
-  /** Requests that have come, in order. Nothing of their bodies is read. */
+  /** Requests that arrived, in order. Their bodies are not read. */
   readonly come: { readonly request: IncomingMessage; readonly response: ServerResponse }[];
 }
 
@@ -174,7 +174,7 @@ async function reluctant(): Promise<Provider> {
 }
 
 const STREAM = { "content-type": "text/event-stream" };
-/** Long enough for what has to happen before, on a machine that is busy. */
+/** Bounds a hang; generous, because the machine may be busy. */
 const BODY_MS = 5_000;
 /** The machine may be busy. */
 const SOON = { timeout: 20_000 };
@@ -215,7 +215,7 @@ describe("[S6] bodies for the model", () => {
     },
   );
 
-  it("of a usual size do not wait for each other, however slow the provider is", async () => {
+  it("of a usual size do not wait for each other, even if the provider is slow", async () => {
     const provider = await reluctant();
     const door = await make(provider.url).open(workerApi.taskId, 1);
     const replies = Array.from({ length: 100 }, () => post(door, MESSAGES, ask(200_000)));
@@ -225,7 +225,7 @@ describe("[S6] bodies for the model", () => {
     expect(new Set((await Promise.all(replies)).map(({ status }) => status))).toEqual(new Set([200]));
   });
 
-  it("that do not come give their room back in time; too many that wait are told to come later", async () => {
+  it("that do not arrive release their memory in time; requests beyond the waiting limit get Retry-After", async () => {
     const door = await (await withFake({ bodyMs: BODY_MS })).open(workerApi.taskId, 1);
     const slow = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB}`, '{"mo');
     await pause(100);
@@ -238,16 +238,16 @@ describe("[S6] bodies for the model", () => {
       expect.stringContaining("rate_limit_error"),
     ]);
     const never = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB + 1}\r\nconnection: close`, "");
-    expect(statusOf(await never)).toBe(413);
-    // Both were refused at once: all room is still taken.
+    expect(parseStatus(await never)).toBe(413);
+    // Both were refused immediately: no memory is free.
     expect(sockets[0]?.bytesRead).toBe(0);
-    expect(statusOf(await slow)).toBe(408);
+    expect(parseStatus(await slow)).toBe(408);
     expect(await slow).toContain("timeout_error");
     expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual(Array(32).fill(200));
     expect((await post(door, MESSAGES, ask(1_000_000))).status).toBe(200);
   });
 
-  it("that are cut short, or have no room ever, hold nothing", async () => {
+  it("that are cut short or can never fit hold no memory", async () => {
     const door = await (await withFake()).open(workerApi.taskId, 1);
     for (let n = 0; n < 3; n += 1) {
       const cut = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB}`, '{"mo');
@@ -255,7 +255,7 @@ describe("[S6] bodies for the model", () => {
       sockets.at(-1)!.destroy();
       expect(await cut).toBe("");
       const large = begin(door, `POST ${MESSAGES}`, `content-length: ${32 * MIB + 1}\r\nconnection: close`, "{");
-      expect(statusOf(await large)).toBe(413);
+      expect(parseStatus(await large)).toBe(413);
       expect(await large).toContain("request_too_large");
       const pieces = begin(
         door,
@@ -263,12 +263,12 @@ describe("[S6] bodies for the model", () => {
         "transfer-encoding: chunked\r\nconnection: close",
         "1\r\n{\r\n0\r\n\r\n",
       );
-      expect(statusOf(await pieces)).toBe(400);
+      expect(parseStatus(await pieces)).toBe(400);
     }
     expect((await post(door, MESSAGES, ask(31 * MIB))).status).toBe(200);
   });
 
-  it("take what their bytes say, also in pieces of one byte", async () => {
+  it("take as much as their bytes, also in pieces of one byte", async () => {
     const door = await (await withFake()).open(workerApi.taskId, 1);
     const before = await rest();
     const answer = begin(door, `POST ${MESSAGES}`, "transfer-encoding: chunked", "1\r\n \r\n".repeat(400_000));
@@ -277,7 +277,7 @@ describe("[S6] bodies for the model", () => {
     expect(used() - before).toBeLessThan(20 * MIB);
     sockets[0]?.write("0\r\n\r\n");
     sockets[0]?.end();
-    expect(statusOf(await answer)).toBe(400);
+    expect(parseStatus(await answer)).toBe(400);
   });
 
   it("are measured before they are parsed: neither depth nor number of values is free", async () => {
@@ -310,7 +310,7 @@ describe("[S6] bodies for the model", () => {
 describe("[S6] bodies of the worker's calls", () => {
   const heartbeat = JSON.stringify({ attempt: 1, events: [] });
 
-  it("share their room, give it back in time, and do not hold up another attempt", async () => {
+  it("share their memory, release it in time, and do not delay another attempt", async () => {
     const broker = await withFake({ bodyMs: BODY_MS });
     const [door, other] = [await broker.open(workerApi.taskId, 1), await broker.open(workerApi.taskId, 2)];
     const slow = ["content-length: 2000000", "transfer-encoding: chunked"].map((header) =>
@@ -320,7 +320,7 @@ describe("[S6] bodies of the worker's calls", () => {
     let answered = false;
     const large = post(door, EVENTS, JSON.stringify({ attempt: 1, events: [], padding: "x".repeat(1_000_000) }));
     void large.then(() => (answered = true));
-    // The desk knows attempt 1 only: this is an answer too.
+    // The service knows attempt 1 only; its refusal is an answer too.
     expect((await post(other, EVENTS, heartbeat)).status).toBe(410);
     await pause(500);
     expect(answered).toBe(false);
@@ -338,7 +338,7 @@ describe("[S6] bodies of the worker's calls", () => {
     ).toBe(200);
   });
 
-  it("keep it until the answer is made", async () => {
+  it("keep it until the answer is complete", async () => {
     const accept = workerApi.accept.bind(workerApi);
     let [open, held] = [(): void => undefined, 0];
     const opened = new Promise<void>((resolve) => (open = resolve));
@@ -377,10 +377,10 @@ describe("[S6] bodies that are not read yet", () => {
     expect(used() - before).toBeLessThan(120 * MIB);
     expect((await post(other, MESSAGES, ask(200))).status).toBe(200);
     await broker.revoke(workerApi.taskId, 1);
-    expect(new Set((await Promise.all(ends)).map(statusOf))).toEqual(new Set([0, 429]));
+    expect(new Set((await Promise.all(ends)).map(parseStatus))).toEqual(new Set([0, 429]));
   });
 
-  it("nor do answers that nobody reads: few are made, and the next is made when one has left", async () => {
+  it("answers that the client does not read are bounded: the next is made when one has been sent", async () => {
     workerApi.overrides = { prompt: "x".repeat(3 * MIB) };
     const broker = await withFake();
     const [door, other] = [await broker.open(workerApi.taskId, 1), await broker.open(workerApi.taskId, 2)];
@@ -397,13 +397,13 @@ describe("[S6] bodies that are not read yet", () => {
     await pause(500);
     expect(workerApi.requestTimes).toHaveLength(8);
     expect(used() - before).toBeLessThan(60 * MIB);
-    expect(statusOf(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(429);
-    expect(statusOf(await begin(other, "GET /worker/v1/spec", "connection: close", ""))).toBe(410);
+    expect(parseStatus(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(429);
+    expect(parseStatus(await begin(other, "GET /worker/v1/spec", "connection: close", ""))).toBe(410);
     for (const socket of unread) socket.resume();
     // 8, and the 16 that waited; the rest was refused.
     await expect.poll(() => workerApi.requestTimes.length, SOON).toBe(25);
     for (const socket of unread) socket.destroy();
-    expect(statusOf(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(200);
+    expect(parseStatus(await begin(door, "GET /worker/v1/spec", "connection: close", ""))).toBe(200);
   });
 
   it("end when the broker shuts", async () => {

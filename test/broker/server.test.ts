@@ -105,14 +105,14 @@ it("only the socket's user may connect, and the socket file of a dead process is
   expect((await call(socketDir, "GET", SPEC, bearer(token))).status).toBe(200);
 });
 
-it("the socket can be given to the user that workers run as", async (context) => {
+it("the socket's owner can be the user that workers run as", async (context) => {
   if (process.getuid?.() !== 0) return context.skip("only root can give a file to another user");
   const { socketDir } = await make({ uid: 10_001 }).open(workerApi.taskId, 1);
   expect(statSync(join(socketDir, "b.sock")).uid).toBe(10_001);
   expect(statSync(socketDir).uid).toBe(0);
 });
 
-it("a folder with too long a name is replaced by a short one, the same each time, closed to others, gone with the last attempt", async () => {
+it("a folder whose name is too long is replaced by a short, stable, private one, which is removed with the last attempt", async () => {
   const long = join(dir, "x".repeat(60), "y".repeat(60));
   const first = make({ dir: long });
   const a = await first.open(workerApi.taskId, 1);
@@ -186,7 +186,7 @@ it("[S3] shut ends long polls and refuses everything from then on", async () => 
   await broker.revoke(workerApi.taskId, 1);
 });
 
-it("git is served from the task's repository, and not once the attempt is over", async () => {
+it("git is served from the task's repository until the attempt ends", async () => {
   const { socketDir, token } = await make().open(workerApi.taskId, 1);
   const path = "/git/repo.git/info/refs?service=git-upload-pack";
   expect((await call(socketDir, "GET", path, bearer(token))).text).toBe(`git 1 ${dir}/repo.git`);

@@ -25,7 +25,7 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-it("reclaims the sockets of attempts that are over, not those of one that is open or wanted, nor what it does not know", async () => {
+it("removes the sockets of ended attempts, and keeps those of open or expected attempts and unknown files", async () => {
   await broker.open("task_open", 1);
   for (const name of ["task_over-a1", "task_wanted-a2", "pool-1"]) mkdirSync(join(dir, name));
   const wanted = (name: string) => Promise.resolve(name === "slipway-task_wanted-a2");

@@ -1,5 +1,5 @@
 /**
- * The worker protocol on the wire: what a worker written from the protocol's page alone may rely
+ * The worker protocol on the wire: what a worker written from docs/protocol.md alone may rely
  * on.
  */
 import { request as httpRequest } from "node:http";
@@ -105,7 +105,7 @@ it("[W3] every call of an ended attempt is 410", async () => {
   expect(workerApi.events).toEqual([]);
 });
 
-it("commands are waited for, and come after the cursor only", async () => {
+it("a poll waits for commands and returns only those after the cursor", async () => {
   expect((await call("GET", "/worker/v1/commands")).body).toEqual({ commands: [] });
   const waiting = call("GET", "/worker/v1/commands?after=0&wait=25");
   setTimeout(() => workerApi.command({ type: "cancel", graceMs: 5 }), 50);
@@ -129,7 +129,7 @@ it("a poll ends when its caller disconnects", async () => {
   await workerApi.until(() => ended);
 });
 
-it("data that is not the type's own is 400, and names the field", async () => {
+it("data that does not match its event type is 400, and names the field", async () => {
   const { status, body } = await call("POST", "/worker/v1/events", { attempt: 1, events: [{ ...notice(1), seq: 0 }] });
   expect([status, body["code"]]).toEqual([400, "invalid_request"]);
   expect(body["errors"]).toMatchObject([{ path: "events.0.seq" }]);

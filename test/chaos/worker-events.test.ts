@@ -55,7 +55,7 @@ it.runIf(process.platform === "linux")(
       });
       const { id } = body as WireTask;
       await eventually(async () => ((await server.task(id)).state === "running" ? true : null), "it runs");
-      // The real worker hangs and says nothing; the real link goes on in its name, from where it
+      // The real worker hangs without output; the real link continues in its name, from where it
       // stood.
       const env = await eventually(() => Promise.resolve(workerEnvironment(data)), "the worker is found");
       const attempt = Number(env[WORKER_ENV.attempt]);
@@ -78,7 +78,7 @@ it.runIf(process.platform === "linux")(
           server = await startServer(options);
         }
       }
-      // Bounded, so that a broken dedupe shows as a failure of its own and the server is ended.
+      // Bounded, so that a broken dedupe fails this assertion and the server is ended.
       await link.flush(AbortSignal.timeout(60_000));
       await link.close();
       expect(kills).toBe(KILLS);

@@ -112,7 +112,7 @@ it(
     let settled = false;
 
     /** Worker processes of a task. */
-    function workersOf(id: string): number[] {
+    function findWorkers(id: string): number[] {
       return readdirSync("/proc").flatMap((name) => {
         try {
           const pairs = /^\d+$/.test(name) ? readFileSync(`/proc/${name}/environ`, "utf8").split("\0") : [];
@@ -141,7 +141,7 @@ it(
           const next = due.get(id)?.[0];
           if (next === undefined || n < next) continue;
           await delay(random() * 8);
-          const killed = workersOf(id).filter(kill);
+          const killed = findWorkers(id).filter(kill);
           if (killed.length === 0) {
             await delay(30);
             continue;
@@ -153,7 +153,10 @@ it(
           seen.set(id, text);
           deaths.push(now.length);
           // One death each: the next one needs another life.
-          await eventually(async () => (workersOf(id).some((pid) => killed.includes(pid)) ? null : true), "it is dead");
+          await eventually(
+            async () => (findWorkers(id).some((pid) => killed.includes(pid)) ? null : true),
+            "it is dead",
+          );
         }
         await delay(2);
       }

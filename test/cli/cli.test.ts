@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
 import {
-  logOf,
+  makeLog,
   openMisbehavingServer,
   sendFrame,
   type Handler,
@@ -27,7 +27,7 @@ afterAll(() => {
   remove();
 });
 
-function taskOf(over: Partial<WireTask> = {}): WireTask {
+function makeTask(over: Partial<WireTask> = {}): WireTask {
   const usage = { inputTokens: 10, outputTokens: 5, cacheReadTokens: 0, cacheWriteTokens: 0, usd: 0, turns: 1 };
   const at = "2026-01-01T00:00:00.000Z";
   return {
@@ -85,11 +85,11 @@ function serving(task: WireTask): Handler {
 
 /** Streams the log; without its end the watch goes on. */
 const streaming =
-  (states: Parameters<typeof logOf>[0]): Live =>
+  (states: Parameters<typeof makeLog>[0]): Live =>
   (socket, frame) => {
     if (frame["type"] === "auth") sendFrame(socket, { type: "ready" });
     if (frame["type"] !== "subscribe") return;
-    const items = logOf(states);
+    const items = makeLog(states);
     sendFrame(socket, { type: "subscribed", topic: frame["topic"], after: 0 });
     sendFrame(socket, { type: "events", topic: frame["topic"], items, cursor: items.length });
   };
@@ -135,7 +135,7 @@ describe("usage", () => {
 
 describe("which server, as whom", () => {
   it("finds the server of the data folder and needs no login there", async () => {
-    stage = await openMisbehavingServer(serving(taskOf()));
+    stage = await openMisbehavingServer(serving(makeTask()));
     const data = join(home, "data");
     mkdirSync(data, { recursive: true });
     writeFileSync(join(data, "server.json"), JSON.stringify({ url: stage.url }));
@@ -143,7 +143,7 @@ describe("which server, as whom", () => {
     expect((await run(home, ["tasks", "--data-dir", data])).code).toBe(0);
     expect(stage.seen.at(-1)?.token).toBe("op-token");
     // Another server never gets to see the token of this one.
-    const other = await openMisbehavingServer(serving(taskOf()));
+    const other = await openMisbehavingServer(serving(makeTask()));
     await run(home, ["tasks", "--data-dir", data, "--url", other.url]);
     await other.close();
     expect(other.seen.at(-1)?.token).toBeUndefined();
@@ -187,15 +187,18 @@ describe("commands", () => {
   const at = (): string[] => ["--url", stage?.url ?? ""];
 
   it("lists tasks as a table that commands no terminal, and as JSON", async () => {
-    stage = await openMisbehavingServer(serving(taskOf()));
+    stage = await openMisbehavingServer(serving(makeTask()));
     const { out } = await run(home, ["tasks", ...at()]);
     expect(out).toMatch(/^ID +STATE +AGE +TITLE +REPOSITORY\ntask_1 +done /);
     expect(out).not.toContain("\u001b");
-    expect(JSON.parse((await run(home, ["tasks", "--json", ...at()])).out)).toEqual({ items: [taskOf()], next: null });
+    expect(JSON.parse((await run(home, ["tasks", "--json", ...at()])).out)).toEqual({
+      items: [makeTask()],
+      next: null,
+    });
   });
 
   it("submits every field, and only what was given", async () => {
-    stage = await openMisbehavingServer(() => ({ status: 201, body: taskOf({ state: "queued" }) }));
+    stage = await openMisbehavingServer(() => ({ status: 201, body: makeTask({ state: "queued" }) }));
     const script = join(home, "script.json");
     writeFileSync(script, '[{"say":"hi"}]');
     const flags =
@@ -231,7 +234,7 @@ describe("commands", () => {
   });
 
   it("retry sends the point, the prompt and the bounds, and only what was given", async () => {
-    stage = await openMisbehavingServer(() => ({ status: 201, body: taskOf({ state: "queued" }) }));
+    stage = await openMisbehavingServer(() => ({ status: 201, body: makeTask({ state: "queued" }) }));
     await run(home, ["retry", "task_1", ...at()]);
     await run(home, [
       "retry",
@@ -246,7 +249,7 @@ describe("commands", () => {
   });
 
   it("watch shows the result and ends as the task did", async () => {
-    stage = await openMisbehavingServer(serving(taskOf()), streaming(["queued", "running", "done"]));
+    stage = await openMisbehavingServer(serving(makeTask()), streaming(["queued", "running", "done"]));
     const { code, out } = await run(home, ["watch", "task_1", ...at()], { env: { SLIPWAY_TOKEN: "t" } });
     expect(code).toBe(0);
     for (const part of [
@@ -269,7 +272,7 @@ describe("commands", () => {
       retryable: false,
     } as const;
     stage = await openMisbehavingServer(
-      serving(taskOf({ state: "failed", outcome: null, failure })),
+      serving(makeTask({ state: "failed", outcome: null, failure })),
       streaming(["queued", "failed"]),
     );
     const { code, out } = await run(home, ["watch", "task_1", ...at()], { env: { SLIPWAY_TOKEN: "t" } });
@@ -280,7 +283,7 @@ describe("commands", () => {
   });
 
   it("watch --json is one event per line", async () => {
-    stage = await openMisbehavingServer(serving(taskOf()), streaming(["queued", "running", "done"]));
+    stage = await openMisbehavingServer(serving(makeTask()), streaming(["queued", "running", "done"]));
     const { code, out } = await run(home, ["watch", "task_1", "--json", ...at()], { env: { SLIPWAY_TOKEN: "t" } });
     expect(code).toBe(0);
     expect(
@@ -292,7 +295,7 @@ describe("commands", () => {
   });
 
   it("Ctrl-C stops watching, not the task", async () => {
-    stage = await openMisbehavingServer(serving(taskOf({ state: "running" })), streaming(["queued", "running"]));
+    stage = await openMisbehavingServer(serving(makeTask({ state: "running" })), streaming(["queued", "running"]));
     const watching = start(home, ["watch", "task_1", ...at()], { env: { SLIPWAY_TOKEN: "t" } });
     await watching.saw("event 2");
     watching.process.kill("SIGINT");
@@ -304,7 +307,7 @@ describe("commands", () => {
 
   it("answers with the words of an option, or with one's own", async () => {
     const question = { id: "q1", question: "Which?", options: ["left", "right"], askedAt: "2026-01-01T00:00:00.000Z" };
-    stage = await openMisbehavingServer(serving(taskOf({ state: "running", question })));
+    stage = await openMisbehavingServer(serving(makeTask({ state: "running", question })));
     await run(home, ["answer", "task_1", "2", ...at()]);
     expect(stage.seen.at(-1)?.body).toEqual({ questionId: "q1", text: "right" });
     await run(home, ["answer", "task_1", "neither", ...at()]);

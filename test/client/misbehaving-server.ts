@@ -21,7 +21,7 @@ export interface Reply {
 }
 /** "drop" = the connection is cut without an answer. */
 export type Handler = (seen: Seen, index: number) => Reply | "drop";
-/** One connection: told each client frame, may send and close. */
+/** One connection: receives each client frame, may send and close. */
 export type Live = (socket: WebSocket, frame: Record<string, unknown>, connection: number) => void;
 
 export interface MisbehavingServer {
@@ -33,7 +33,7 @@ export interface MisbehavingServer {
   close(): Promise<void>;
 }
 
-export function logOf(states: readonly WireEvent["to"][], taskId = "task_1"): WireEvent[] {
+export function makeLog(states: readonly WireEvent["to"][], taskId = "task_1"): WireEvent[] {
   return states.map((to, i) => ({
     taskId,
     seq: i + 1,

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { WebSocket as NodeSocket } from "ws";
 import { SlipwayClient, SlipwayProblem, type WatchTiming, type WireEvent } from "../../src/client/index.ts";
 import {
-  logOf,
+  makeLog,
   openMisbehavingServer,
   sendFrame,
   type Handler,
@@ -11,7 +11,7 @@ import {
 } from "./misbehaving-server.ts";
 
 const FAST: Partial<WatchTiming> = { pollMs: 10, backoffMs: 5, backoffCapMs: 20, pollForMs: 80, quietMs: 5_000 };
-const LOG = logOf(["queued", "provisioning", "running", "running", "running", "running", "pushing", "done"]);
+const LOG = makeLog(["queued", "provisioning", "running", "running", "running", "running", "pushing", "done"]);
 const SEQS = LOG.map(({ seq }) => seq);
 
 let stage: MisbehavingServer | undefined;
@@ -206,7 +206,7 @@ describe("watch", () => {
   });
 
   it("survives a reader that is slower than the stream", async () => {
-    const long = logOf([...Array.from({ length: 2_999 }, () => "running" as const), "done"]);
+    const long = makeLog([...Array.from({ length: 2_999 }, () => "running" as const), "done"]);
     const client = await open(
       ({ path, query }) => {
         if (!path.endsWith("/events")) return { status: 200, body: { state: "running", seq: 3_000 } };

@@ -16,7 +16,7 @@ export interface RepoBench {
   close(): Promise<void>;
 }
 
-export const codeOf = (promise: Promise<unknown>): Promise<string> =>
+export const errorCode = (promise: Promise<unknown>): Promise<string> =>
   promise.then(
     () => "no failure",
     (error: unknown) => (error instanceof TaskFailure ? error.code : String(error)),
@@ -80,8 +80,8 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       await push(ID, sha, null);
       expect(await bench.tip("slipway/x")).toBe(sha);
       const other = await bench.commit(ID, WORK_REF, "two");
-      expect(await codeOf(push(ID, other, null))).toBe("push_rejected");
-      expect(await codeOf(push(ID, other, "e".repeat(40)))).toBe("push_rejected");
+      expect(await errorCode(push(ID, other, null))).toBe("push_rejected");
+      expect(await errorCode(push(ID, other, "e".repeat(40)))).toBe("push_rejected");
       expect(await bench.tip("slipway/x")).toBe(sha);
       await push(ID, other, sha);
       expect(await bench.tip("slipway/x")).toBe(other);

@@ -9,7 +9,7 @@ import { isPrivate } from "../../src/core/lib/ip-ranges.ts";
 import { resolvePin } from "../../src/git/host-pinning.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import { openSimulatedRepositories } from "../../src/git/simulated.ts";
-import { codeOf, reposContract } from "../contract/repositories.ts";
+import { errorCode, reposContract } from "../contract/repositories.ts";
 import { startGitServer, type GitServer, type GitServerOptions } from "../support/git-server.ts";
 import { WORK_REF, type GitAuth, type Repositories } from "../../src/core/ports/repositories.ts";
 
@@ -141,12 +141,12 @@ describe("the simulated adapter", () => {
   it("fails with the configured code, the configured number of times", async () => {
     const repos = openSimulatedRepositories();
     const task = { taskId: "task_a1", userId: "u", repo: "https://git.example.com/team/app", auth: null };
-    const make = () => codeOf(repos.prepare({ ...task, base: null, parentTaskId: null }, signal));
-    const send = () => codeOf(repos.push({ ...task, sha: "a".repeat(40), branch: "b", expect: null }, signal));
+    const make = () => errorCode(repos.prepare({ ...task, base: null, parentTaskId: null }, signal));
+    const send = () => errorCode(repos.push({ ...task, sha: "a".repeat(40), branch: "b", expect: null }, signal));
     repos.fail("task_a1", { prepare: "repo_unreachable", push: "push_rejected", times: 2 });
     expect([await make(), await make(), await make()]).toEqual(["repo_unreachable", "repo_unreachable", "no failure"]);
     expect([await send(), await send(), await send()]).toEqual(["push_rejected", "push_rejected", "no failure"]);
-    expect(await codeOf(repos.prepare({ ...task, taskId: "task_b2", base: null, parentTaskId: null }, signal))).toBe(
+    expect(await errorCode(repos.prepare({ ...task, taskId: "task_b2", base: null, parentTaskId: null }, signal))).toBe(
       "no failure",
     );
   });
@@ -155,24 +155,24 @@ describe("the simulated adapter", () => {
 describe("fetching", () => {
   it("a refused credential, a missing repository, a missing branch and an unreachable host have separate codes", async () => {
     const { url, server } = await open({ auth: { username: "robot", password: TOKEN } });
-    expect(await codeOf(prepare(null))).toBe("repo_auth");
-    expect(await codeOf(prepare({ username: "robot", token: "wrong" }))).toBe("repo_auth");
-    expect(await codeOf(prepare(AUTH, { repo: url.replace("app", "nothing") }))).toBe("repo_not_found");
-    expect(await codeOf(prepare(AUTH, { base: "nowhere" }))).toBe("branch_not_found");
+    expect(await errorCode(prepare(null))).toBe("repo_auth");
+    expect(await errorCode(prepare({ username: "robot", token: "wrong" }))).toBe("repo_auth");
+    expect(await errorCode(prepare(AUTH, { repo: url.replace("app", "nothing") }))).toBe("repo_not_found");
+    expect(await errorCode(prepare(AUTH, { base: "nowhere" }))).toBe("branch_not_found");
     expect((await prepare(AUTH)).base).toBe("main");
     server.refuse("app", { status: 503 });
-    expect(await codeOf(prepare(AUTH))).toBe("repo_unreachable");
+    expect(await errorCode(prepare(AUTH))).toBe("repo_unreachable");
     server.refuse("app", { status: 301, text: "moved" });
-    expect(await codeOf(prepare(AUTH))).toBe("repo_not_found");
+    expect(await errorCode(prepare(AUTH))).toBe("repo_not_found");
     server.refuse("app", null);
     await server.close();
-    expect(await codeOf(prepare(AUTH))).toBe("repo_unreachable");
+    expect(await errorCode(prepare(AUTH))).toBe("repo_unreachable");
   });
 
   it("an empty repository fails with branch_not_found", async () => {
     const { server } = await open();
     execFileSync("git", ["init", "-q", "--bare", join(server.root, "empty.git")], { env: ENV });
-    expect(await codeOf(prepare(null, { repo: `${server.url}/empty.git` }))).toBe("branch_not_found");
+    expect(await errorCode(prepare(null, { repo: `${server.url}/empty.git` }))).toBe("branch_not_found");
   });
 
   it("the second task on a repository does not transfer existing objects again", async () => {
@@ -278,22 +278,22 @@ describe("pushing", () => {
   it("each refusal of the upstream has its own code", async () => {
     const { server, sha } = await withWork();
     server.refuse("app", { status: 403, on: "push" });
-    expect(await codeOf(push(null, sha))).toBe("push_auth");
+    expect(await errorCode(push(null, sha))).toBe("push_auth");
     server.refuse("app", { status: 500, on: "push" });
-    expect(await codeOf(push(null, sha))).toBe("remote_unreachable");
+    expect(await errorCode(push(null, sha))).toBe("remote_unreachable");
     server.refuse("app", null);
     server.hook("app", "pre-receive", 'echo "GH006: Protected branch update failed" >&2; exit 1');
-    expect(await codeOf(push(null, sha))).toBe("push_rejected");
+    expect(await errorCode(push(null, sha))).toBe("push_rejected");
     server.hook(
       "app",
       "pre-receive",
       'echo "refusing to allow an OAuth App to create or update workflow .github/workflows/x.yml without workflow scope" >&2; exit 1',
     );
-    expect(await codeOf(push(null, sha))).toBe("push_workflow_scope");
+    expect(await errorCode(push(null, sha))).toBe("push_workflow_scope");
     server.hook("app", "pre-receive", "sleep 1; exit 0");
     await push(null, sha);
     await server.close();
-    expect(await codeOf(push(null, sha, "later"))).toBe("remote_unreachable");
+    expect(await errorCode(push(null, sha, "later"))).toBe("remote_unreachable");
   });
 
   it("[W5] a push that loses the race to the same push of a killed coordinator succeeds: the branch has the commit", async () => {
@@ -302,13 +302,13 @@ describe("pushing", () => {
     await push(null, sha);
     expect(server.git("app", "rev-parse", "refs/heads/slipway/x")).toBe(sha);
     server.hook("app", "update", 'git update-ref "$1" main');
-    expect(await codeOf(push(null, sha, "other"))).not.toBe("no failure");
+    expect(await errorCode(push(null, sha, "other"))).not.toBe("no failure");
   });
 
   it("a read-only credential and a wrong credential fail with push_auth", async () => {
     const { sha } = await withWork({ auth: { username: "robot", password: TOKEN, readOnly: true } }, AUTH);
-    expect(await codeOf(push(AUTH, sha))).toBe("push_auth");
-    expect(await codeOf(push({ username: "robot", token: "wrong" }, sha))).toBe("push_auth");
+    expect(await errorCode(push(AUTH, sha))).toBe("push_auth");
+    expect(await errorCode(push({ username: "robot", token: "wrong" }, sha))).toBe("push_auth");
   });
 
   it("[S1] the credential is not on disk, in a command line or in evidence", async () => {
@@ -438,12 +438,12 @@ describe("[S6] where a name points", () => {
       "git.example.com:443:93.184.215.14",
     );
     expect(
-      await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer("93.184.215.14", "10.0.0.1"))),
+      await errorCode(resolvePin("https://git.example.com/a/b", [], signal, answer("93.184.215.14", "10.0.0.1"))),
     ).toBe("repo_unreachable");
-    expect(await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer("169.254.169.254")))).toBe(
+    expect(await errorCode(resolvePin("https://git.example.com/a/b", [], signal, answer("169.254.169.254")))).toBe(
       "repo_unreachable",
     );
-    expect(await codeOf(resolvePin("https://git.example.com/a/b", [], signal, answer()))).toBe("repo_unreachable");
+    expect(await errorCode(resolvePin("https://git.example.com/a/b", [], signal, answer()))).toBe("repo_unreachable");
     expect(await resolvePin("http://127.0.0.1:99/a", ["127.0.0.1:99"], signal)).toBeNull();
   });
 

@@ -15,8 +15,8 @@ afterAll(() => api.close());
 const submit = (asked: Asked) => api.call("POST", "/v1/tasks", { token, ...asked });
 const alive = async () => expect((await api.call("GET", "/healthz")).status).toBe(200);
 const bearer = () => `Authorization: Bearer ${token}\r\n`;
-const statusOf = (text: string) => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1]);
-const codeOf = (text: string) => /"code":"(\w+)"/.exec(text)?.[1];
+const parseStatus = (text: string) => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1]);
+const parseCode = (text: string) => /"code":"(\w+)"/.exec(text)?.[1];
 
 describe("[S6] what is not HTTP", () => {
   const body = '{"name":"x"}';
@@ -35,7 +35,7 @@ describe("[S6] what is not HTTP", () => {
   for (const [name, text] of Object.entries(smuggles)) {
     it(`${name} is 400`, async () => {
       const answered = await api.raw(text);
-      expect(statusOf(answered), answered).toBe(400);
+      expect(parseStatus(answered), answered).toBe(400);
       expect(answered.split("HTTP/1.1 ")).toHaveLength(2);
       await alive();
     });
@@ -44,26 +44,26 @@ describe("[S6] what is not HTTP", () => {
   it("a refusal of the parser is a problem document too", async () => {
     const answered = await api.raw("nonsense\r\n\r\n");
     expect(answered).toContain("application/problem+json");
-    expect(codeOf(answered)).toBe("invalid_request");
+    expect(parseCode(answered)).toBe("invalid_request");
   });
 });
 
 describe("[S6] slow and many", () => {
   it("headers that never end are 408", async () => {
     const answered = await api.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow:");
-    expect([statusOf(answered), codeOf(answered)]).toEqual([408, "request_timeout"]);
+    expect([parseStatus(answered), parseCode(answered)]).toEqual([408, "request_timeout"]);
   });
 
   it("a body that never comes is 408", async () => {
     const answered = await api.raw(
       `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"name":`,
     );
-    expect([statusOf(answered), codeOf(answered)]).toEqual([408, "request_timeout"]);
+    expect([parseStatus(answered), parseCode(answered)]).toEqual([408, "request_timeout"]);
     expect(answered.split("HTTP/1.1 ")).toHaveLength(2);
     await alive();
   });
 
-  it("a body that breaks off changes nothing and leaves no error in the diary", async () => {
+  it("a body that breaks off changes nothing and logs no error", async () => {
     const before = api.lines.filter((line) => line.level === "error").length;
     const socket = connect(api.port, "127.0.0.1");
     socket.write(
@@ -81,16 +81,16 @@ describe("[S6] slow and many", () => {
     const get = (headers: string) => api.raw(`GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n${headers}\r\n`);
     for (const headers of [many(10_000), `X: ${"a".repeat(65_536)}\r\n`, many(99)]) {
       const answered = await get(headers);
-      expect([statusOf(answered), codeOf(answered)]).toEqual([431, "headers_too_large"]);
+      expect([parseStatus(answered), parseCode(answered)]).toEqual([431, "headers_too_large"]);
     }
-    expect(statusOf(await get(many(98)))).toBe(200);
+    expect(parseStatus(await get(many(98)))).toBe(200);
   });
 
   it("a token of a megabyte is 431, one of 9 KB is 401", async () => {
     const answered = await api.raw(
       `GET /v1/me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${"x".repeat(1_000_000)}\r\n\r\n`,
     );
-    expect(statusOf(answered)).toBe(431);
+    expect(parseStatus(answered)).toBe(431);
     expect((await api.call("GET", "/v1/me", { token: "x".repeat(9_000) })).status).toBe(401);
   });
 
@@ -109,7 +109,7 @@ describe("[S6] slow and many", () => {
       expect(await small.raw("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")).toBe("");
       held[0]!.destroy();
       await new Promise((resolve) => setTimeout(resolve, 100));
-      expect(statusOf(await small.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))).toBe(200);
+      expect(parseStatus(await small.raw("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))).toBe(200);
       for (const socket of held) socket.destroy();
     } finally {
       await small.close();
@@ -171,7 +171,7 @@ describe("[S6] bodies", () => {
     const answered = await api.raw(
       `POST /v1/tokens HTTP/1.1\r\nHost: a\r\n${bearer()}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n${chunk.repeat(8)}`,
     );
-    expect([statusOf(answered), codeOf(answered)]).toEqual([413, "payload_too_large"]);
+    expect([parseStatus(answered), parseCode(answered)]).toEqual([413, "payload_too_large"]);
     await alive();
   });
 
@@ -180,7 +180,7 @@ describe("[S6] bodies", () => {
     expect(answered.status).toBe(201);
   });
 
-  it("keys that mean something to JavaScript are unknown fields, once or twice, at any depth", async () => {
+  it("`__proto__` and its like are unknown fields, once or twice, at any depth", async () => {
     const raws = [
       `{"repo":"${REPO}","prompt":"x","__proto__":{"role":"admin"}}`,
       `{"repo":"${REPO}","prompt":"x","__proto__":1,"__proto__":{"isAdmin":true}}`,
@@ -196,7 +196,7 @@ describe("[S6] bodies", () => {
     expect(({} as Record<string, unknown>)["isAdmin"]).toBeUndefined();
   });
 
-  it("unknown fields are refused by name, wherever they stand", async () => {
+  it("unknown fields are refused by name at any depth", async () => {
     const body = {
       repo: REPO,
       prompt: "x",
@@ -230,10 +230,10 @@ describe("[S6] addresses", () => {
     expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "POST, GET, HEAD"]);
     expect((await api.call("PATCH", "/v1/auth/login")).headers.get("allow")).toBe("POST");
     expect((await api.call("OPTIONS", "/v1/me")).status).toBe(405);
-    expect(statusOf(await api.raw(`TRACE /v1/me HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`))).toBe(405);
+    expect(parseStatus(await api.raw(`TRACE /v1/me HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`))).toBe(405);
   });
 
-  it("[S2] ids that are none are 404 before the store is asked", async () => {
+  it("[S2] malformed ids are 404 before the store is queried", async () => {
     let asked = 0;
     const store = new Proxy(api.store, {
       get(target, key, receiver) {
@@ -276,13 +276,13 @@ describe("[S6] addresses", () => {
 
   it("an address that does not decode is 400", async () => {
     const answered = await api.raw(`GET /v1/tasks/%zz HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
-    expect([statusOf(answered), codeOf(answered)]).toEqual([400, "invalid_request"]);
+    expect([parseStatus(answered), parseCode(answered)]).toEqual([400, "invalid_request"]);
   });
 
   it("a path that climbs is 404", async () => {
     for (const path of ["/v1/tasks/../../etc/passwd", "//v1/me", "/v1/./me", "http://evil/v1/nothing", "*"]) {
       const answered = await api.raw(`GET ${path} HTTP/1.1\r\nHost: a\r\n${bearer()}Connection: close\r\n\r\n`);
-      expect([400, 404], answered).toContain(statusOf(answered));
+      expect([400, 404], answered).toContain(parseStatus(answered));
     }
   });
 });
@@ -308,12 +308,12 @@ describe("headers", () => {
     for (const { headers } of answers.slice(1)) expect(headers.get("cache-control")).toBe("no-store");
   });
 
-  it("Host is never believed", async () => {
+  it("the Host header is never trusted", async () => {
     const answered = await api.raw("GET /v1/me HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
     expect(answered).not.toContain("evil.example");
   });
 
-  it("other origins only when they are on the list, and only they", async () => {
+  it("other origins are allowed only when they are listed", async () => {
     const mine = await openApiServer({ deps: { origins: ["https://app.example.com"] } });
     try {
       const preflight = (origin: string) =>
@@ -341,8 +341,8 @@ describe("headers", () => {
   });
 });
 
-describe("when it is our own fault", () => {
-  it("the cause is in the diary with the request's id, and not in the answer", async () => {
+describe("internal errors", () => {
+  it("the cause is in the log with the request's id, and not in the answer", async () => {
     const secret = "SELECT the inside of the database";
     const service = { ...api.harness.coordinator.tasks, submit: () => Promise.reject(new Error(secret)) };
     const mine = await openApiServer({ deps: { tasks: service } });
@@ -362,7 +362,7 @@ describe("when it is our own fault", () => {
     }
   });
 
-  it("our own coded errors with a 500 keep their words to themselves too", async () => {
+  it("coded errors with a 500 do not show their message either", async () => {
     const service = {
       ...api.harness.coordinator.tasks,
       submit: () => Promise.reject(new SlipwayError("newer_schema", "/secret/path")),
@@ -381,7 +381,7 @@ describe("when it is our own fault", () => {
     }
   });
 
-  it("each request is in the diary once, without its query and without its token", async () => {
+  it("each request is logged once, without its query and without its token", async () => {
     const before = api.lines.length;
     const answered = await api.call("GET", "/v1/tasks?q=what-people-typed", { token });
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -19,7 +19,7 @@ function getNodes(node: Node): Node[] {
   return [node, ...Object.values(node.states).flatMap((child) => getNodes(child as Node))];
 }
 
-function candidatesOf(node: Node): Transition[] {
+function listCandidates(node: Node): Transition[] {
   return [...[...node.transitions.values()].flat(), ...(node.always ?? [])] as Transition[];
 }
 
@@ -33,7 +33,7 @@ function toName(t: Transition): string {
 /** Every transition must be taken, and every guard must refuse at least once. */
 export function demands(): string[] {
   return getNodes(taskMachine.root)
-    .flatMap(candidatesOf)
+    .flatMap(listCandidates)
     .flatMap((t) =>
       t.guard === undefined ? [`taken: ${toName(t)}`] : [`taken: ${toName(t)}`, `refused: ${toName(t)}`],
     );

@@ -47,10 +47,10 @@ describe("fold", () => {
     const play = played(begin(), "claim", "step_started");
     const before = JSON.stringify(play.snapshot);
     const event = toEvent(play, MOVES.step_ended(play));
-    const said = JSON.stringify(event);
+    const eventBefore = JSON.stringify(event);
     expect(step(play.snapshot, event)).not.toBeNull();
     expect(JSON.stringify(play.snapshot)).toBe(before);
-    expect(JSON.stringify(event)).toBe(said);
+    expect(JSON.stringify(event)).toBe(eventBefore);
   });
 
   it("returns null for an empty log and for a log with an event that the chart refuses", () => {
@@ -118,7 +118,7 @@ describe("fold", () => {
 });
 
 describe("attempts", () => {
-  const oldOf = (play: Play, name: MoveName): boolean => {
+  const foldsToOld = (play: Play, name: MoveName): boolean => {
     const proposal = MOVES[name](play);
     return offer(play, { ...proposal, attempt: c(play).attempt - 1 }) === null;
   };
@@ -126,7 +126,7 @@ describe("attempts", () => {
   it("[T6] an event of an old attempt changes nothing", () => {
     for (const { play } of open.filter(({ play }) => c(play).attempt > 0)) {
       for (const name of MOVE_NAMES.filter((move) => move !== "claim")) {
-        expect(oldOf(play, name), `${valueName(play.snapshot)} ${name}`).toBe(true);
+        expect(foldsToOld(play, name), `${valueName(play.snapshot)} ${name}`).toBe(true);
       }
     }
   });

@@ -81,7 +81,7 @@ interface Import {
  * The names between the braces of an import; null when there are none (a default, a namespace, a
  * side effect, `export *`).
  */
-function namesOf(clause: string): string[] | null {
+function parseNames(clause: string): string[] | null {
   const inside = /^\{([^}]*)\}$/.exec(clause.trim())?.[1];
   const name = (item: string): string[] => /^\s*(?:type\s+)?([\w$]+)/.exec(item)?.slice(1) ?? [];
   return inside === undefined ? null : inside.split(",").flatMap(name);
@@ -91,7 +91,7 @@ function namesOf(clause: string): string[] | null {
  * Static imports, re-exports, dynamic imports and `import("...")` types. Works on text without
  * comments.
  */
-function importsOf(code: string): Import[] {
+function parseImports(code: string): Import[] {
   const statics = [...code.matchAll(/^\s*(?:import|export)\s+(type\s+)?(?:([^"';]*?)\sfrom\s+)?["']([^"']+)["']/gm)];
   const dynamics = [...code.matchAll(/\bimport\(\s*["'`]([^"'`]+)["'`]/g)];
   const requires = [...code.matchAll(/\brequire\(\s*["'`]([^"'`]+)["'`]/g)];
@@ -99,7 +99,7 @@ function importsOf(code: string): Import[] {
     ...statics.map((match) => ({
       from: match[3] ?? "",
       typeOnly: match[1] !== undefined,
-      names: namesOf(match[2] ?? ""),
+      names: parseNames(match[2] ?? ""),
     })),
     ...[...dynamics, ...requires].map((match) => ({ from: match[1] ?? "", typeOnly: false, names: null })),
   ];
@@ -145,7 +145,7 @@ function functionLengths(code: string): FunctionLength[] {
   const found: FunctionLength[] = [];
   const open: { at: number; head: number; inner: number; isFunction: boolean; bracket: string }[] = [];
   let head = 0;
-  const lineOf = (at: number): number => text.slice(0, at).split("\n").length;
+  const lineNumber = (at: number): number => text.slice(0, at).split("\n").length;
   for (let at = 0; at < text.length; at++) {
     const char = text[at] ?? "";
     if ("({[".includes(char)) {
@@ -156,9 +156,9 @@ function functionLengths(code: string): FunctionLength[] {
       if (frame === undefined) break;
       let inner = frame.inner;
       if (frame.isFunction) {
-        const all = lineOf(at) - lineOf(frame.at) + 1;
+        const all = lineNumber(at) - lineNumber(frame.at) + 1;
         found.push({
-          line: lineOf(frame.at),
+          line: lineNumber(frame.at),
           lines: all - inner,
           withInner: all,
           isTopLevel: open.length === 0,
@@ -179,7 +179,7 @@ function functionLengths(code: string): FunctionLength[] {
 
 const layers = readTable();
 const files = ["src", "machines", "worker", "bench"].flatMap(filesUnder).sort();
-const layersOf = (file: string): Layer[] =>
+const findLayers = (file: string): Layer[] =>
   layers.filter((layer) => layer.globs.some((glob) => globbed(glob).test(file)));
 const source = (file: string): string => readFileSync(join(root, file), "utf8");
 
@@ -188,7 +188,7 @@ function objection(file: string, layer: Layer, { from, typeOnly, names }: Import
   if (from.startsWith(".")) {
     if (!from.endsWith(".ts")) return `${file} imports ${from}: relative imports end in .ts`;
     const target = join(dirname(file), from);
-    const [of] = layersOf(target);
+    const [of] = findLayers(target);
     if (of === undefined) return `${file} imports ${target}, which is in no row`;
     if (of.name === layer.name || layer.layers.includes("everything") || layer.layers.includes(of.name)) return null;
     if (typeOnly && layer.types.includes(of.name)) return null;
@@ -216,9 +216,9 @@ describe("the import table of docs/architecture.md", () => {
   it("has exactly one row for every file, and no row for a file that is not there", () => {
     expect(
       files.flatMap((file) =>
-        layersOf(file).length === 1
+        findLayers(file).length === 1
           ? []
-          : `${file}: ${layersOf(file)
+          : `${file}: ${findLayers(file)
               .map((layer) => layer.name)
               .join(", ")}`,
       ),
@@ -229,11 +229,11 @@ describe("the import table of docs/architecture.md", () => {
 
   it("has no unused entry", () => {
     const spare = layers.flatMap((layer) => {
-      const mine = files.filter((file) => layersOf(file)[0]?.name === layer.name);
-      const used = mine.flatMap((file) => importsOf(stripped(source(file), false)).map((one) => ({ file, ...one })));
+      const mine = files.filter((file) => findLayers(file)[0]?.name === layer.name);
+      const used = mine.flatMap((file) => parseImports(stripped(source(file), false)).map((one) => ({ file, ...one })));
       const inside = used.filter(({ from }) => from.startsWith("."));
       const target = ({ file, from }: { file: string; from: string }): string | undefined =>
-        layersOf(join(dirname(file), from))[0]?.name;
+        findLayers(join(dirname(file), from))[0]?.name;
       const uses = (name: string): boolean =>
         used.some(({ from }) => globbed(name).test(from) || from.startsWith(`${name}/`));
       return [
@@ -249,10 +249,10 @@ describe("the import table of docs/architecture.md", () => {
   });
 
   it("allows every import of src, machines, worker and bench", () => {
-    const found = files.map((file) => ({ file, imports: importsOf(stripped(source(file), false)) }));
+    const found = files.map((file) => ({ file, imports: parseImports(stripped(source(file), false)) }));
     expect(found.reduce((sum, { imports }) => sum + imports.length, 0)).toBeGreaterThan(100);
     const objections = found.flatMap(({ file, imports }) => {
-      const [layer] = layersOf(file);
+      const [layer] = findLayers(file);
       return layer === undefined ? [] : imports.flatMap((one) => objection(file, layer, one) ?? []);
     });
     expect(objections).toEqual([]);
@@ -298,7 +298,7 @@ describe("the checks themselves", () => {
       'import a from "a";\nimport "b";\nimport type {\n  C,\n} from "c";\nexport * from "d";\n// import e from "e";\nvoid import("f");',
       false,
     );
-    expect(importsOf(code)).toEqual([
+    expect(parseImports(code)).toEqual([
       { from: "a", typeOnly: false, names: null },
       { from: "b", typeOnly: false, names: null },
       { from: "c", typeOnly: true, names: ["C"] },
@@ -306,7 +306,7 @@ describe("the checks themselves", () => {
       { from: "f", typeOnly: false, names: null },
     ]);
     expect(
-      importsOf('import { a as b, type C } from "d";\nimport e, { f } from "g";').map(({ names }) => names),
+      parseImports('import { a as b, type C } from "d";\nimport e, { f } from "g";').map(({ names }) => names),
     ).toEqual([["a", "C"], null]);
   });
 
@@ -319,7 +319,7 @@ describe("the checks themselves", () => {
   });
 
   it("refuse what the table does not list", () => {
-    const [machines] = layersOf("machines/task.ts");
+    const [machines] = findLayers("machines/task.ts");
     const ask = (from: string, typeOnly = false) =>
       objection("machines/task.ts", machines as Layer, { from, typeOnly, names: null });
     expect([ask("../src/core/task.ts"), ask("xstate"), ask("xstate/graph")]).toEqual([null, null, null]);
@@ -328,7 +328,7 @@ describe("the checks themselves", () => {
         (text) => text !== null,
       ),
     ).toBe(true);
-    const [http] = layersOf("src/http/routes/tasks.ts");
+    const [http] = findLayers("src/http/routes/tasks.ts");
     const fold = { from: "../../../machines/fold.ts", typeOnly: false };
     const look = (names: string[] | null) => objection("src/http/routes/tasks.ts", http as Layer, { ...fold, names });
     expect(look(["accepts", "phaseOf"])).toBeNull();

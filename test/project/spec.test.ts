@@ -10,11 +10,11 @@ import { SETTINGS } from "../../src/app/options.ts";
 const tests = join(import.meta.dirname, "..");
 const page = readFileSync(join(import.meta.dirname, "../../docs/spec.md"), "utf8");
 const [inForce = "", later = ""] = page.split("## Not yet in force");
-const rulesOf = (text: string): string[] =>
+const readRules = (text: string): string[] =>
   [...text.matchAll(/^- \*\*([A-Z]\d+)\*\*/gm)].flatMap((match) => match[1] ?? []);
 
 /** `[T1]` and `[T1] [T2]` at the start of the name of a test or of a group. */
-function citationsOf(code: string): string[] {
+function readCitations(code: string): string[] {
   const names = code.matchAll(
     /\b(?:it|test|describe)(?:\.\w+)*(?:\((?:[^()]|\([^()]*\))*\))?\s*\(\s*(["'`])((?:\[[A-Z]\d+\]\s*)+)/g,
   );
@@ -28,29 +28,29 @@ const files = readdirSync(tests, { recursive: true, encoding: "utf8" }).filter(
 );
 const cited = new Map<string, string[]>();
 for (const file of files) {
-  for (const rule of citationsOf(readFileSync(join(tests, file), "utf8")))
+  for (const rule of readCitations(readFileSync(join(tests, file), "utf8")))
     cited.set(rule, [...(cited.get(rule) ?? []), file]);
 }
 
 it("docs/spec.md numbers each rule once", () => {
-  const rules = [...rulesOf(inForce), ...rulesOf(later)];
+  const rules = [...readRules(inForce), ...readRules(later)];
   expect(rules.length).toBeGreaterThan(30);
   expect(new Set(rules).size).toBe(rules.length);
 });
 
 it("every rule in force is cited by a test", () => {
-  expect(rulesOf(inForce).filter((rule) => !cited.has(rule))).toEqual([]);
+  expect(readRules(inForce).filter((rule) => !cited.has(rule))).toEqual([]);
 });
 
 it("no test cites a rule that docs/spec.md does not have", () => {
-  const known = new Set([...rulesOf(inForce), ...rulesOf(later)]);
+  const known = new Set([...readRules(inForce), ...readRules(later)]);
   expect([...cited].filter(([rule]) => !known.has(rule))).toEqual([]);
 });
 
 it("finds citations in every kind of test name, and only there", () => {
   const code =
     'it("[A1] x", f); it.each([1, 2])("[A2] [A3] x", f);\ndescribe.each(list)(\n  `[A4] x`, f); test.skipIf(no)("[A5] x", f); expect(x).toBe("[A6]"); it.each(cases(1))("[A7] x", f);';
-  expect(citationsOf(code)).toEqual(["A1", "A2", "A3", "A4", "A5", "A7"]);
+  expect(readCitations(code)).toEqual(["A1", "A2", "A3", "A4", "A5", "A7"]);
 });
 
 it("docs/operate.md lists every setting with its flag", () => {

@@ -14,7 +14,7 @@ function base64Cores(secret: Buffer): string[] {
   });
 }
 
-export function formsOf(secret: string): string[] {
+export function encodedForms(secret: string): string[] {
   const bytes = Buffer.from(secret);
   const cores = base64Cores(bytes);
   const urlSafe = cores.map((core) => core.replaceAll("+", "-").replaceAll("/", "_"));
@@ -43,7 +43,7 @@ export interface Scanner {
 
 /** @param patternFile where the scanner may write its patterns; must not be scanned itself. */
 export function openScanner(secrets: Readonly<Record<string, string>>, patternFile: string): Scanner {
-  const forms = Object.entries(secrets).map(([name, secret]) => [name, formsOf(secret)] as const);
+  const forms = Object.entries(secrets).map(([name, secret]) => [name, encodedForms(secret)] as const);
   writeFileSync(patternFile, forms.flatMap(([, list]) => list).join("\n"), { mode: 0o600 });
 
   function bytes(content: Buffer | string): string[] {

@@ -1,5 +1,5 @@
 /**
- * The last lines of a run, in words that neither colour nor terminal changes: what failed, one line
+ * The last lines of a run, as plain text without colour: what failed, one line
  * each, and then `1450 passed, 0 failed, 1 skipped`.
  */
 import type { Reporter, TestModule } from "vitest/node";
@@ -12,8 +12,8 @@ export default class Closing implements Reporter {
     const count = { passed: 0, failed: 0, skipped: 0, pending: 0 };
     const fail = (where: string, errors: readonly { readonly message: string }[] | undefined): void => {
       count.failed += 1;
-      const said = (errors ?? []).map(({ message }) => message.replaceAll(/\s+/g, " ").slice(0, MESSAGE)).join(" | ");
-      process.stdout.write(`failed: ${where}: ${said}\n`);
+      const text = (errors ?? []).map(({ message }) => message.replaceAll(/\s+/g, " ").slice(0, MESSAGE)).join(" | ");
+      process.stdout.write(`failed: ${where}: ${text}\n`);
     };
     for (const { message } of unhandled) fail("outside every test", [{ message }]);
     for (const one of modules) {

@@ -10,11 +10,11 @@ export function agentsCommand(program: Command, io: Io): void {
     .action(async (options: ReadOptions) => {
       const offer = await openClient(io, options).offer();
       if (options.json) printJson(io, offer);
-      else print(io, linesOf(offer));
+      else print(io, formatCapabilities(offer));
     });
 }
 
-function linesOf({ agents, model, models, efforts, egress }: Capabilities): string {
+function formatCapabilities({ agents, model, models, efforts, egress }: Capabilities): string {
   const first = (list: readonly string[]): string =>
     list.map((one, i) => (i === 0 ? `${stripControls(one)} (default)` : stripControls(one))).join(", ");
   const none = "none: an operator sets ANTHROPIC_API_KEY";

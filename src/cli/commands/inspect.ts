@@ -99,7 +99,7 @@ export function inspectCommand(program: Command, io: Io): void {
       const server = openClient(io, options);
       const task = await server.task(id);
       const [machine, attempts, events] = await Promise.all([
-        machineOf(server, id),
+        readMachine(server, id),
         server.attempts(id),
         server.events(id, { after: Math.max(0, task.seq - options.events), limit: 1_000 }),
       ]);
@@ -112,7 +112,7 @@ export function inspectCommand(program: Command, io: Io): void {
 }
 
 /** Null for users without the operator role, who see the task only. */
-async function machineOf(server: SlipwayClient, id: string): Promise<Machine | null> {
+async function readMachine(server: SlipwayClient, id: string): Promise<Machine | null> {
   try {
     return await server.machine(id);
   } catch (thrown) {

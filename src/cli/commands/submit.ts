@@ -71,7 +71,7 @@ export function submitCommand(program: Command, io: Io): void {
     .option("-w, --watch", "follow the task until it ends")
     .action(async (repo: string, prompt: string, options: SubmitOptions) => {
       const server = openClient(io, options);
-      const request = requestOf(repo, await readText(io, prompt), options);
+      const request = toRequest(repo, await readText(io, prompt), options);
       const task = await server.submit(
         request,
         options.idempotencyKey === undefined ? {} : { idempotencyKey: options.idempotencyKey },
@@ -88,7 +88,7 @@ export function submitCommand(program: Command, io: Io): void {
 }
 
 /** Only what was given; the server applies the defaults. */
-function requestOf(repo: string, prompt: string, options: SubmitOptions): SubmitRequest {
+function toRequest(repo: string, prompt: string, options: SubmitOptions): SubmitRequest {
   const { base, branch, title, agent, model, effort, egress, image, pullRequest, priority, maxAttempts } = options;
   const given = { base, branch, title, agent, model, effort, egress, image, pullRequest, priority, maxAttempts };
   return {

@@ -84,7 +84,7 @@ async function play(demoRun: DemoRun): Promise<void> {
   const model = await openModel(demoRun);
 
   const dataDir = join(folder, "data");
-  const running = await begin(io, configOf(demoRun, { dataDir, trustedRepoHosts: upstream.host, ...model?.flags }));
+  const running = await begin(io, demoConfig(demoRun, { dataDir, trustedRepoHosts: upstream.host, ...model?.flags }));
   disposers.add(() => running.close());
   print(io, `${bold("server")}   ${running.url} ${dim(`sandbox: ${running.sandbox.kind}; ${running.sandbox.line}`)}`);
 
@@ -106,7 +106,7 @@ async function play(demoRun: DemoRun): Promise<void> {
   print(io, `\n${green("It works.")} To use it: npm start`);
 }
 
-function configOf({ io, options }: DemoRun, flags: Flags): Config {
+function demoConfig({ io, options }: DemoRun, flags: Flags): Config {
   const sandbox = options.sandbox ?? (io.env["SLIPWAY_SANDBOX"] || undefined);
   return readConfig(
     {},
@@ -116,7 +116,7 @@ function configOf({ io, options }: DemoRun, flags: Flags): Config {
 
 interface DemoModel {
   readonly flags: Flags;
-  /** What is wrong with the books of that task, in words. */
+  /** The differences between the usage ledger and the bill of that task, as text. */
   examine(task: WireTask): string[];
 }
 
@@ -171,7 +171,7 @@ async function examine(client: SlipwayClient, upstream: Upstream, task: WireTask
   const wrong: string[] = [];
   if (task.state !== "done" || task.outcome !== "pushed")
     return [`the task ended as ${task.state} (${task.outcome ?? "nothing pushed"})`];
-  const branches = branchesOf(upstream);
+  const branches = readBranches(upstream);
   if (branches.get(task.branch) !== task.headSha) wrong.push(`${task.branch} is not at ${task.headSha} upstream`);
   if (branches.get("main") !== base) wrong.push("main was changed upstream");
   if (branches.size !== 2) wrong.push(`the upstream has other branches: ${[...branches.keys()].join(", ")}`);
@@ -184,7 +184,7 @@ async function examine(client: SlipwayClient, upstream: Upstream, task: WireTask
   return wrong;
 }
 
-function branchesOf(upstream: Upstream): Map<string, string> {
+function readBranches(upstream: Upstream): Map<string, string> {
   const lines = upstream
     .git(SAMPLE, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads/")
     .split("\n");
@@ -194,7 +194,7 @@ function branchesOf(upstream: Upstream): Map<string, string> {
 async function showResult(io: Io, client: SlipwayClient, upstream: Upstream, task: WireTask): Promise<void> {
   const { bold, dim, green, red } = createPaint(io.out, io.env);
   print(io, `\n${bold("the upstream now")}`);
-  for (const [branch, sha] of branchesOf(upstream))
+  for (const [branch, sha] of readBranches(upstream))
     print(io, `  ${dim(sha.slice(0, 10))} ${branch === task.branch ? green(branch) : branch}`);
   print(io, `\n${bold("the change")}`);
   for (const line of stripControlsKeepLines((await client.patch(task.id)).trimEnd())) {

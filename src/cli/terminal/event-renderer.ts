@@ -145,7 +145,7 @@ class TaskEventRenderer implements EventRenderer {
     const { data } = event;
     const id = text(data, "id");
     if (event.type === "tool.started") {
-      this.#tools.set(id, { what: toolWords(data, this.#columns), since: at });
+      this.#tools.set(id, { what: toolLabel(data, this.#columns), since: at });
       return [];
     }
     const what = this.#tools.get(id)?.what ?? stripControls(text(data, "name"));
@@ -174,9 +174,9 @@ class TaskEventRenderer implements EventRenderer {
     const items = list(data, "items");
     const completed = items.filter((item) => item["status"] === "completed").length;
     const current = items.find((item) => item["status"] === "in_progress");
-    const words = current === undefined ? null : stripControls(String(current["text"]));
-    this.#todo = { completed, total: items.length, current: words };
-    const line = `${progressBar(completed, items.length)} ${completed}/${items.length}${words === null ? "" : `  ${truncate(words, this.#columns - 20)}`}`;
+    const label = current === undefined ? null : stripControls(String(current["text"]));
+    this.#todo = { completed, total: items.length, current: label };
+    const line = `${progressBar(completed, items.length)} ${completed}/${items.length}${label === null ? "" : `  ${truncate(label, this.#columns - 20)}`}`;
     if (line === this.#todoLine) return [];
     this.#todoLine = line;
     return [line];
@@ -184,10 +184,10 @@ class TaskEventRenderer implements EventRenderer {
 }
 
 export function stateLine(paint: Paint, state: TaskState): string {
-  const words = `→ ${state}`;
-  if (state === "done") return paint.green(paint.bold(words));
-  if (state === "failed" || state === "cancelled") return paint.red(paint.bold(words));
-  return isSettledState(state) ? words : paint.bold(words);
+  const line = `→ ${state}`;
+  if (state === "done") return paint.green(paint.bold(line));
+  if (state === "failed" || state === "cancelled") return paint.red(paint.bold(line));
+  return isSettledState(state) ? line : paint.bold(line);
 }
 
 function messageLines(data: Data, paint: Paint): string[] {
@@ -218,8 +218,8 @@ function otherLines({ type, data }: WireEvent, paint: Paint, room: number): stri
         paint.bold(`${i === 0 ? "answer: " : "        "}${line}`),
       );
     case "notice": {
-      const words = truncate(stripControls(text(data, "text")), room * 2);
-      return [text(data, "level") === "info" ? paint.dim(words) : paint.yellow(`! ${words}`)];
+      const line = truncate(stripControls(text(data, "text")), room * 2);
+      return [text(data, "level") === "info" ? paint.dim(line) : paint.yellow(`! ${line}`)];
     }
     case "verify": {
       const good = data["exitCode"] === 0;
@@ -246,15 +246,15 @@ function otherLines({ type, data }: WireEvent, paint: Paint, room: number): stri
 }
 
 /** A tool's name and its most descriptive argument. */
-function toolWords(data: Data, room: number): string {
+function toolLabel(data: Data, room: number): string {
   const name = stripControls(text(data, "name"));
   const input =
     typeof data["input"] === "object" && data["input"] !== null ? (data["input"] as Record<string, unknown>) : {};
   const main = ["command", "path", "file_path", "pattern", "query", "url"]
     .map((key) => input[key])
     .find((value) => typeof value === "string");
-  const words = main ?? Object.values(input).find((value) => typeof value === "string") ?? "";
-  return `${name} ${truncate(stripControls(words), Math.max(20, room - name.length - 16))}`.trimEnd();
+  const argument = main ?? Object.values(input).find((value) => typeof value === "string") ?? "";
+  return `${name} ${truncate(stripControls(argument), Math.max(20, room - name.length - 16))}`.trimEnd();
 }
 
 /** Twelve cells. */

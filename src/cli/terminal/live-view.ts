@@ -66,19 +66,19 @@ export async function showLiveView(client: SlipwayClient, taskId: string, view: 
  */
 function createNotice(print: (line: string) => void, colour: (text: string) => string): (kind: string) => void {
   let lostAt: number | null = null;
-  let said = false;
+  let announced = false;
   return (kind) => {
     if (kind !== "lost") {
-      if (said && kind === "live") print(colour("! connected again"));
+      if (announced && kind === "live") print(colour("! connected again"));
       if (kind === "live") {
         lostAt = null;
-        said = false;
+        announced = false;
       }
       return;
     }
     lostAt ??= Date.now();
-    if (said || Date.now() - lostAt < 2_000) return;
-    said = true;
+    if (announced || Date.now() - lostAt < 2_000) return;
+    announced = true;
     print(colour("! the server does not answer; reconnecting"));
   };
 }
@@ -93,11 +93,11 @@ export async function formatEnding(client: SlipwayClient, task: WireTask, colour
     task.usage.inputTokens + task.usage.outputTokens + task.usage.cacheReadTokens + task.usage.cacheWriteTokens;
   const spent = tokens > 0 ? `, ${formatUsage({ tokens, usd: task.usage.usd, turns: task.usage.turns })}` : "";
   if (task.state === "done") {
-    const words =
+    const result =
       task.outcome === "pushed"
         ? `pushed ${stripControls(task.branch)} ${task.headSha?.slice(0, 10) ?? ""}`
         : "nothing to change";
-    lines.push(colours.green(colours.bold(`done: ${words}`)) + colours.dim(`  ${took}${spent}`));
+    lines.push(colours.green(colours.bold(`done: ${result}`)) + colours.dim(`  ${took}${spent}`));
     if (task.pullRequest !== null) lines.push(`  ${stripControls(task.pullRequest.url)}`);
   } else {
     lines.push(colours.red(colours.bold(task.state)) + colours.dim(`  ${took}${spent}`), ...formatFailure(task));

@@ -17,8 +17,8 @@ export interface SpinnerStream {
 
 const CLEAR = "\r\u001b[2K";
 
-/** @param words the text to show; called at most ten times per second. */
-export function openSpinner(stream: SpinnerStream, words: (columns: number) => string): Spinner {
+/** @param render returns the text to show; called at most ten times per second. */
+export function openSpinner(stream: SpinnerStream, render: (columns: number) => string): Spinner {
   if (stream.isTTY !== true) {
     return { line: (text) => void stream.write(`${text}\n`), close: () => undefined };
   }
@@ -27,7 +27,7 @@ export function openSpinner(stream: SpinnerStream, words: (columns: number) => s
   const draw = (): void => {
     const columns = stream.columns || 80;
     const spin = FRAMES[frame++ % FRAMES.length] ?? "";
-    stream.write(`${CLEAR}${spin} ${words(columns)}`);
+    stream.write(`${CLEAR}${spin} ${render(columns)}`);
   };
   const timer = setInterval(draw, 100);
   return {

@@ -1,5 +1,5 @@
 /**
- * The fake model through the real SDK: what it says, what it refuses, and each way in which it
+ * The fake model through the real SDK: its answers, its refusals, and each way in which it
  * fails.
  */
 import Anthropic from "@anthropic-ai/sdk";
@@ -60,7 +60,7 @@ describe("[K1] the fake model speaks the Messages API", () => {
     expect(fake.spentUsd()).toBeGreaterThan(0);
   });
 
-  it("says the same without a stream, counts tokens, and names its models", async () => {
+  it("gives the same answer without a stream, counts tokens, and lists its models", async () => {
     const { client } = await start();
     const { content, stop_reason: reason } = await client.messages.create({
       ...BASE,
@@ -191,7 +191,7 @@ describe("[K2] the fake model refuses what the provider refuses", () => {
   });
 });
 
-describe("[K3] each fault happens as often as it was told to, then the turn succeeds", () => {
+describe("[K3] each fault happens the configured number of times, then the turn succeeds", () => {
   const faults: readonly [string, Fault, object | RegExp][] = [
     ["429", { kind: "status", status: 429, retryAfter: 2 }, { status: 429, type: "rate_limit_error" }],
     ["529", { kind: "status", status: 529 }, { status: 529, type: "overloaded_error" }],

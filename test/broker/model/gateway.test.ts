@@ -101,7 +101,7 @@ const ASK: Anthropic.MessageStreamParams = {
 };
 const ask = (client: Anthropic, part: object = {}): Promise<Anthropic.Message> =>
   client.messages.stream({ ...ASK, ...part } as Anthropic.MessageStreamParams).finalMessage();
-const failureOf = (work: Promise<unknown>): Promise<unknown> =>
+const rejection = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => null,
     (error: unknown) => error,
@@ -130,14 +130,14 @@ describe("[S1] [L1] the key is added by the gateway and is nowhere else", () => 
   it("a refused key is reported without the provider's message", async () => {
     const fault = { kind: "status", status: 401, message: "invalid x-api-key sk-real…" } as const;
     const { harness, client } = await open({ scenarios: { default: { turns: [{ faults: [fault] }] } } });
-    const failure = await failureOf(ask(client(await working(harness))));
+    const failure = await rejection(ask(client(await working(harness))));
     expect(failure).toMatchObject({ status: 403, type: "authentication_error" });
     expect(String(failure)).not.toContain("sk-real");
   });
 });
 
 describe("[L2] an answer is relayed as it arrives and metered on the way", () => {
-  it("the first words are there long before the last", async () => {
+  it("the first bytes arrive long before the last", async () => {
     const { harness, client } = await open({
       scenarios: { default: { turns: [{ say: "x".repeat(2_400), delayMs: 5 }] } },
     });
@@ -149,7 +149,7 @@ describe("[L2] an answer is relayed as it arrives and metered on the way", () =>
     expect(first).toBeLessThan((performance.now() - begun) / 2);
   });
 
-  it("the task, the books and the provider agree about tokens and money", async () => {
+  it("the task, the usage ledger and the provider agree about tokens and money", async () => {
     const { harness, fake, ledger, client } = await open();
     const task = await working(harness);
     const cached = { system: [{ type: "text", text: "s".repeat(4_000), cache_control: { type: "ephemeral" } }] };
@@ -181,7 +181,7 @@ describe("[L2] an answer is relayed as it arrives and metered on the way", () =>
       scenarios: { default: { turns: [{ say: "x".repeat(900), faults: [{ kind: "drop", after: 30 }] }] } },
     });
     const task = await working(harness);
-    expect(await failureOf(ask(client(task)))).not.toBeNull();
+    expect(await rejection(ask(client(task)))).not.toBeNull();
     await expect.poll(async () => (await ledger.spentBy(task.id)).usd).toBeGreaterThan(0);
     expect((await usages(harness, task)).length).toBe(1);
   });
@@ -193,8 +193,8 @@ describe("[G4] no budget is exceeded by more than the request under way", () => 
       scenarios: { default: { turns: [{ say: "x".repeat(200_000) }], afterwards: "again" } },
     });
     const task = await working(harness, { budget: { usd: 0.05 } });
-    expect(await failureOf(ask(client(task)))).toMatchObject({ type: "budget_exceeded" });
-    expect(await failureOf(ask(client(task)))).toMatchObject({ status: 402, type: "budget_exceeded" });
+    expect(await rejection(ask(client(task)))).toMatchObject({ type: "budget_exceeded" });
+    expect(await rejection(ask(client(task)))).toMatchObject({ status: 402, type: "budget_exceeded" });
     expect(fake.requests()).toHaveLength(1);
     const { usd } = await ledger.spentBy(task.id);
     expect(usd).toBeGreaterThanOrEqual(0.05);
@@ -207,7 +207,7 @@ describe("[G4] no budget is exceeded by more than the request under way", () => 
       scenarios: { default: { turns: [{ say: "slow", delayMs: 20 }], afterwards: "again" } },
     });
     const task = await working(harness, { budget: { turns: 3 } });
-    const ends = await Promise.all(Array.from({ length: 8 }, () => failureOf(ask(client(task)))));
+    const ends = await Promise.all(Array.from({ length: 8 }, () => rejection(ask(client(task)))));
     expect(ends.filter((end) => end === null)).toHaveLength(3);
     expect(fake.requests()).toHaveLength(3);
   });
@@ -223,7 +223,7 @@ describe("[G4] no budget is exceeded by more than the request under way", () => 
       await Promise.all(
         tasks.map(async (task) => {
           for (let failure: unknown = null; failure === null;)
-            failure = await failureOf(ask(client(task), { metadata: { user_id: task.id } }));
+            failure = await rejection(ask(client(task), { metadata: { user_id: task.id } }));
         }),
       );
       const spent = await Promise.all(tasks.map(async ({ id }) => (await ledger.spentBy(id)).usd));
@@ -245,7 +245,7 @@ describe("[G4] no budget is exceeded by more than the request under way", () => 
     });
     const task = await working(harness);
     let failure: unknown = null;
-    for (let i = 0; i < 50 && failure === null; i += 1) failure = await failureOf(ask(client(task)));
+    for (let i = 0; i < 50 && failure === null; i += 1) failure = await rejection(ask(client(task)));
     expect(failure).toMatchObject({ type: "budget_exceeded" });
     expect(String(failure)).toMatch(/Your budget for today/);
   });
@@ -260,7 +260,7 @@ describe("[L3] what the provider refuses", () => {
       },
     });
     const task = await working(harness);
-    expect(await failureOf(ask(client(task)))).toMatchObject({ status: 429, type: "rate_limit_error" });
+    expect(await rejection(ask(client(task)))).toMatchObject({ status: 429, type: "rate_limit_error" });
     const begun = performance.now();
     const other = { messages: [{ role: "user", content: "[scenario:other] Hi." }] };
     await Promise.all([ask(client(task), other), ask(client(task), other)]);
@@ -278,7 +278,7 @@ describe("[L3] what the provider refuses", () => {
       scenarios: { default: { turns: [{ faults: [{ kind: "status", status }] }] } },
     });
     const task = await working(harness);
-    expect(await failureOf(ask(client(task)))).toMatchObject({ status: ours, type });
+    expect(await rejection(ask(client(task)))).toMatchObject({ status: ours, type });
     expect(await ledger.spentBy(task.id)).toEqual({ usd: 0, requests: 0 });
   });
 });
@@ -319,13 +319,13 @@ describe("[L4] nothing passes but messages", () => {
   ];
   it.each(refused)("%s", async (_name, part, words) => {
     const { harness, fake, client } = await open();
-    const failure = await failureOf(ask(client(await working(harness)), part));
+    const failure = await rejection(ask(client(await working(harness)), part));
     expect(failure).toMatchObject({ status: 400 });
     expect(String(failure)).toMatch(words);
     expect(fake.requests()).toHaveLength(0);
   });
 
-  it("other paths and methods, bodies that are no JSON, bodies that are too large", async () => {
+  it("other paths and methods, bodies that are not JSON, bodies that are too large", async () => {
     const { harness, url } = await open();
     const base = url(await working(harness));
     const status = async (path: string, init: RequestInit = {}): Promise<number> =>
@@ -338,12 +338,12 @@ describe("[L4] nothing passes but messages", () => {
     expect(await status("/v1/messages", { method: "POST", body: Buffer.alloc(33 * 1024 * 1024, 0x20) })).toBe(413);
   });
 
-  it("[S3] an attempt that is over asks nothing more", async () => {
+  it("[S3] an ended attempt sends no more requests", async () => {
     const { harness, fake, client } = await open();
     const task = await working(harness);
     await harness.coordinator.tasks.cancel({ userId: task.userId, role: "user" }, task.id, true);
     await harness.until(task.id, "cancelled");
-    expect(await failureOf(ask(client(task)))).toMatchObject({ status: 410 });
+    expect(await rejection(ask(client(task)))).toMatchObject({ status: 410 });
     expect(fake.requests()).toHaveLength(0);
   });
 });

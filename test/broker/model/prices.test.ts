@@ -48,7 +48,7 @@ describe("[G1] a request is priced by its own size", () => {
     expect(usd).toBe(48);
   });
 
-  it("the table is what an operator's own table must be", () => {
+  it("the built-in table satisfies the schema of an operator's table", () => {
     expect(priceTableSchema.parse(PRICES)).toEqual(PRICES);
     expect(priceTableSchema.safeParse({ asOf: "2026-11-22", models: { m: [{ input: -1 }] } }).success).toBe(false);
   });

@@ -71,7 +71,7 @@ it("[G2] an error in mid-stream is recorded, and malformed events are ignored", 
   });
 });
 
-it("[G2] with iterations their sum counts, and cache writes of one hour are told apart", () => {
+it("[G2] the iterations of one answer are summed, and one-hour cache writes are counted separately", () => {
   const reader = new UsageReader();
   const part = {
     input_tokens: 5,

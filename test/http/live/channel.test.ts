@@ -17,8 +17,8 @@ const settle = async (): Promise<void> => {
 };
 
 /**
- * A log in the hand: each read waits until it is let through, and sees the log as it is then or as
- * it was when it began.
+ * A log whose reads wait until the test releases them. A read returns the log as of its start or
+ * as of its release.
  */
 function heldLog(length: number) {
   const waiting: ((sees: "then" | "now") => void)[] = [];

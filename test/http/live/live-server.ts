@@ -41,7 +41,7 @@ export interface Writer {
   growAtOnce(taskId: string, events: number, size?: number): Promise<number>;
 }
 
-export function writerOf(store: Store, bus: Pick<Bus, "publishHint">): Writer {
+export function createWriter(store: Store, bus: Pick<Bus, "publishHint">): Writer {
   async function growAtOnce(taskId: string, count: number, size = 20): Promise<number> {
     const task = await store.task(taskId);
     if (task === null) throw new Error("no such task");
@@ -123,7 +123,7 @@ export function writerOf(store: Store, bus: Pick<Bus, "publishHint">): Writer {
 }
 
 export interface LiveServerOptions {
-  /** What the hub hears; the writer announces on `bus`. */
+  /** The bus that the hub subscribes to; the writer publishes on `bus`. */
   readonly hubBus?: (bus: Bus) => Pick<Bus, "onHint" | "onDelta">;
   readonly hubTiming?: Partial<HubTiming>;
   readonly webSocketTiming?: Partial<WebSocketTiming>;
@@ -212,7 +212,7 @@ export async function openLiveServer(options: LiveServerOptions = {}): Promise<L
   const liveServer: LiveServer = {
     store,
     bus,
-    writer: writerOf(store, bus),
+    writer: createWriter(store, bus),
     server,
     port,
     url: `ws://127.0.0.1:${port}/v1/stream`,

@@ -21,7 +21,7 @@ export interface FrameOptions {
   readonly fin?: boolean;
   readonly rsv1?: boolean;
   readonly masked?: boolean;
-  /** Says another length than there is. */
+  /** Declares a length that differs from the payload's. */
   readonly claims?: bigint;
 }
 
@@ -39,7 +39,7 @@ export function frame(payload: string | Buffer, options: FrameOptions = {}): Buf
     head.set([first, bit | 127]);
     head.writeBigUInt64BE(length, 2);
   }
-  // A mask of zeros leaves the payload as it is.
+  // A mask of zeros leaves the payload unchanged.
   return Buffer.concat(masked ? [head, Buffer.alloc(4), data] : [head, data]);
 }
 

@@ -21,7 +21,7 @@ export interface StreamClient {
   drop(): void;
 }
 
-/** Resolves when the server said `ready`. */
+/** Resolves when the server has sent `ready`. */
 export async function connectClient(
   url: string,
   token: string,

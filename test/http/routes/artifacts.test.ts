@@ -22,7 +22,7 @@ beforeAll(async () => {
 afterAll(() => api.close());
 
 const get = (path: string, token = ada) => api.call("GET", path, { token });
-const bytesOf = async (token: string, method = "GET") =>
+const download = async (token: string, method = "GET") =>
   fetch(`http://127.0.0.1:${api.port}/v1/tasks/${id}/artifacts/${NAME}`, {
     method,
     headers: { authorization: `Bearer ${token}` },
@@ -36,8 +36,8 @@ describe("artifacts", () => {
     expect(body.items[0].at).toMatch(/^20\d\d-.*Z$/);
   });
 
-  it("[S6] the bytes come as they are, as a file to be saved and not as a page", async () => {
-    const answer = await bytesOf(ada);
+  it("[S6] the bytes are unchanged, and sent as a download", async () => {
+    const answer = await download(ada);
     expect(answer.status).toBe(200);
     expect(Object.fromEntries(answer.headers)).toMatchObject({
       "content-type": "application/gzip",
@@ -48,14 +48,14 @@ describe("artifacts", () => {
     const bytes = Buffer.from(await answer.arrayBuffer());
     expect(bytes.subarray(0, 2).toString("hex")).toBe("1f8b");
     expect(bytes.length).toBe(Number(answer.headers.get("content-length")));
-    const head = await bytesOf(ada, "HEAD");
+    const head = await download(ada, "HEAD");
     expect([head.status, head.headers.get("content-length")]).toEqual([200, String(bytes.length)]);
   });
 
-  it("[S2] another's are 404, an operator's are not; so is a name that is none", async () => {
+  it("[S2] artifacts of another person and malformed names are 404; an operator may read them", async () => {
     for (const path of [`/v1/tasks/${id}/artifacts`, `/v1/tasks/${id}/artifacts/${NAME}`])
       expect((await get(path, bob)).body).toMatchObject({ status: 404, code: "not_found" });
-    expect((await bytesOf(LOCAL_TOKEN)).status).toBe(200);
+    expect((await download(LOCAL_TOKEN)).status).toBe(200);
     for (const name of ["a2-workspace.tar.gz", "a1-workspace.json", "..%2fa1-workspace.tar.gz", "x"])
       expect((await get(`/v1/tasks/${id}/artifacts/${name}`)).status).toBe(404);
   });

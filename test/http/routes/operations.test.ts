@@ -21,7 +21,7 @@ describe("probes", () => {
     expect([head.status, head.text]).toEqual([200, ""]);
   });
 
-  it("not ready names the part, keeps the reason to itself, and looks again only after a second", async () => {
+  it("not ready names the part without the reason, and checks again only after a second", async () => {
     let looks = 0;
     let works = false;
     const checkSandbox = (): Promise<string> => {
@@ -84,7 +84,7 @@ describe("probes", () => {
 });
 
 describe("a disk that hangs", () => {
-  it("is not ready within seconds; people go on reading, and what was submitted meanwhile is done when it goes on", async () => {
+  it("is not ready within seconds; reads still work, and tasks submitted during the hang are done after it", async () => {
     const mine = await openApiServer();
     const held = new Database(join(mine.dir, "slipway.db"));
     try {
@@ -130,7 +130,7 @@ describe("metrics", () => {
       expect(line).toMatch(/^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="\w+"\})? [\d.e+-]+)$/);
   });
 
-  it("a page that points its name at us, and whoever comes through a proxy, must show a token", async () => {
+  it("a request with a foreign Host, and one through a proxy, needs a token", async () => {
     const strange = await api.raw("GET /metrics HTTP/1.1\r\nHost: evil.example:80\r\nConnection: close\r\n\r\n");
     expect(strange).toMatch(/^HTTP\/1.1 401/);
     expect((await api.call("GET", "/metrics", { headers: { "x-forwarded-for": "203.0.113.9" } })).status).toBe(401);
@@ -146,19 +146,22 @@ describe("metrics", () => {
 
 describe("metrics behind a proxy on the same machine", () => {
   const headers = ["x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via", "forwarded", "cf-connecting-ip"];
-  it.each(headers)("%s says that the caller may be anywhere", async (name) => {
+  it.each(headers)("with %s the caller counts as remote", async (name) => {
     expect((await api.call("GET", "/metrics", { headers: { [name]: "localhost" } })).status).toBe(401);
   });
 
-  it.each([{ trustProxy: 1 }, { isFronted: true }])("with %o nobody is local, also without a header", async (deps) => {
-    const mine = await openApiServer({ deps });
-    try {
-      expect((await mine.call("GET", "/metrics")).status).toBe(401);
-      expect((await mine.call("GET", "/metrics", { token: LOCAL_TOKEN })).status).toBe(200);
-    } finally {
-      await mine.close();
-    }
-  });
+  it.each([{ trustProxy: 1 }, { isFronted: true }])(
+    "with %o no caller counts as local, even without a header",
+    async (deps) => {
+      const mine = await openApiServer({ deps });
+      try {
+        expect((await mine.call("GET", "/metrics")).status).toBe(401);
+        expect((await mine.call("GET", "/metrics", { token: LOCAL_TOKEN })).status).toBe(200);
+      } finally {
+        await mine.close();
+      }
+    },
+  );
 });
 
 describe("gc", () => {

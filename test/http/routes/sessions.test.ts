@@ -74,7 +74,7 @@ describe("passwords", () => {
     });
   });
 
-  it("a wrong one, an unknown e-mail and the built-in person sound the same", async () => {
+  it("a wrong one, an unknown e-mail and the built-in user get the same answer", async () => {
     await begin();
     for (const [email, password] of [
       ["ada@example.com", "wrong"],
@@ -122,7 +122,7 @@ describe("passwords", () => {
 });
 
 describe("refresh tokens", () => {
-  it("each is good once; its successor goes on", async () => {
+  it("each is valid once; its successor continues the session", async () => {
     const first = await begin();
     const second = await sessions.refresh(first.refreshToken);
     const third = await sessions.refresh(second.refreshToken);
@@ -223,7 +223,7 @@ describe("access tokens under attack", () => {
     return { grant, good, key, sign, b64, header: { alg: "HS256", typ: "at+jwt" } };
   }
 
-  /** Those that get in, of which there should be none. */
+  /** Returns the forged tokens that are accepted: none is expected. */
   async function admitted(tokens: readonly string[]): Promise<string[]> {
     expect(tokens.length).toBeGreaterThan(0);
     const outcomes = await Promise.all(
@@ -238,7 +238,7 @@ describe("access tokens under attack", () => {
     return outcomes.filter((one) => one !== null);
   }
 
-  it("the forger's own good token passes, so that what follows fails for its one difference", async () => {
+  it("the unmodified token passes, so each forgery fails for its one difference", async () => {
     const { good, sign, header, grant } = await forger();
     expect(await sessions.authenticate(sign(header, good))).toMatchObject({ userId: grant.user.id });
   });
@@ -361,7 +361,7 @@ describe("personal tokens", () => {
 });
 
 describe("tickets, the local operator, and the first admin", () => {
-  it("a ticket is good once and for 30 seconds", async () => {
+  it("a ticket is valid once and for 30 seconds", async () => {
     const caller = await sessions.authenticate((await begin()).accessToken);
     const { ticket } = sessions.issueTicket(caller);
     expect(await sessions.redeemTicket(ticket)).toEqual(caller);
@@ -392,7 +392,7 @@ describe("tickets, the local operator, and the first admin", () => {
     expect((await accounts.users()).filter((user) => user.id === LOCAL_USER_ID)).toHaveLength(1);
   });
 
-  it("[S7] the setup token makes one admin, also for two at once, and is dead then", async () => {
+  it("[S7] the setup token makes one admin, also for two concurrent requests, and is invalid afterwards", async () => {
     await expect(sessions.setUp("wrong", "eve@example.com", PASSWORD)).rejects.toMatchObject(UNAUTHENTICATED);
     expect(await sessions.needsSetup()).toBe(true);
     const both = await Promise.allSettled([

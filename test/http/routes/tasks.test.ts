@@ -41,7 +41,7 @@ async function until(done: () => boolean): Promise<void> {
 }
 
 describe("submit", () => {
-  it("[R1] 201 with the task and where it is; the store has it", async () => {
+  it("[R1] 201 with the task and its Location; the store has it", async () => {
     const made = await submit({
       body: { repo: REPO, prompt: "Fix the <b>bug</b>", title: "Bug", budget: { usd: 1, minutes: 5 }, priority: 3 },
     });
@@ -74,14 +74,14 @@ describe("submit", () => {
     expect(bobs.body.id).not.toBe(many[0]!.body.id);
   });
 
-  it("a key that is none is 400", async () => {
+  it("a malformed key is 400", async () => {
     for (const key of ["", "a b", "x".repeat(256), "a,\tb"]) {
       const answered = await submit({ headers: { "idempotency-key": key } });
       expect([answered.status, answered.body.errors[0].path]).toEqual([400, "Idempotency-Key"]);
     }
   });
 
-  it("what the service refuses shows with its code, and nothing was made", async () => {
+  it("a refusal of the service has its code, and nothing is created", async () => {
     const before = (await get("/v1/tasks?limit=200")).body.items.length;
     const refusals: [object, string][] = [
       [{ repo: "ext::sh -c touch% /tmp/x" }, "invalid_repository"],
@@ -135,7 +135,7 @@ it("each limit above the operator's maximum is reported with its setting; the ma
 });
 
 describe("[S2] another's task", () => {
-  it("is 404 at every door, for reading and for doing, and in no list", async () => {
+  it("is 404 on every route, for reads and writes, and in no list", async () => {
     const id = await running();
     const path = `/v1/tasks/${id}`;
     for (const suffix of [
@@ -183,7 +183,7 @@ describe("[S2] another's task", () => {
 });
 
 describe("lists", () => {
-  it("newest first, in pages without hole or double, by state, thread and text", async () => {
+  it("newest first, in pages without gaps or duplicates, by state, thread and text", async () => {
     const cleo = (await api.person("cleo@example.com")).accessToken;
     const ids: string[] = [];
     for (let i = 0; i < 5; i++) ids.push(await submitted({ token: cleo, body: { repo: REPO, prompt: `Number ${i}` } }));
@@ -205,7 +205,7 @@ describe("lists", () => {
     expect(await only("state=queued,provisioning,running&limit=200")).toHaveLength(5);
   });
 
-  it("a query that is none is 400 with the field", async () => {
+  it("a malformed query is 400 with the field", async () => {
     for (const [query, path] of [
       ["limit=0", "limit"],
       ["limit=201", "limit"],
@@ -254,7 +254,7 @@ describe("a task's life", () => {
     );
   });
 
-  it("messages: queued, listed, taken back once, and a follow-up when it is over", async () => {
+  it("messages: queued, listed, withdrawn once, and a follow-up when the task is settled", async () => {
     const id = await running();
     const said = await api.call("POST", `/v1/tasks/${id}/messages`, { token: ada, body: { text: "Use tabs." } });
     expect([said.status, said.body.status, said.body.mode]).toEqual([202, "queued", "steer"]);

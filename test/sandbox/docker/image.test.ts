@@ -76,14 +76,14 @@ describeWithDocker("[S5] derived images", () => {
 
   const prepare = (image: string): Promise<void> => sandbox.prepare((text) => void reports.push(text), never, image);
 
-  function specOf(image: string, token: string): SandboxSpec {
+  function testSpec(image: string, token: string): SandboxSpec {
     const taskId = `tsk_i${process.pid}x${++serial}`;
     return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir: dir, token, limits: {}, image };
   }
 
   /** The output of a command in a worker on that image. */
   async function runInside(image: string, command: string): Promise<string> {
-    const spec = specOf(image, `run:${command}`);
+    const spec = testSpec(image, `run:${command}`);
     await sandbox.ensure(spec, never);
     const exit = await sandbox.wait(spec.name, never);
     expect(exit, exit.tail).toMatchObject({ exitCode: 0 });
@@ -131,7 +131,7 @@ describeWithDocker("[S5] derived images", () => {
       "WORKDIR /root",
     ]);
     await prepare(image);
-    const spec = specOf(
+    const spec = testSpec(
       image,
       `run:id -u; ls -d /onbuild-ran /tmp/health; env | grep -E "^(LD_|NODE_|BASH_ENV|SLIPWAY_EXTRA)"; ls -ld /etc/passwd /workspace; pwd; grep " /data " /proc/mounts`,
     );
@@ -262,7 +262,7 @@ describeWithDocker("[S5] derived images", () => {
   it("superseded images are listed and removed, used ones are kept", async () => {
     const [kept, used, old] = [createImage("echo 1 > kept"), createImage("echo 2 > used"), createImage("echo 3 > old")];
     for (const image of [kept, used, old]) await prepare(image);
-    await sandbox.ensure(specOf(used, "sleep"), never);
+    await sandbox.ensure(testSpec(used, "sleep"), never);
     const tags = async (base: string): Promise<string[]> =>
       (await docker.listImages())
         .filter((one) => one.Labels?.["slipway.from"] === base)

@@ -44,14 +44,14 @@ describeWithDocker("Docker", () => {
       rmSync(socketDir, { recursive: true, force: true });
     });
 
-    function specOf(token: string): SandboxSpec {
+    function testSpec(token: string): SandboxSpec {
       const taskId = `tsk_d${process.pid}x${++serial}`;
       return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir, token, limits: {} };
     }
 
     /** The output of a command in a worker's container. */
     async function inside(command: string): Promise<string> {
-      const spec = specOf(`run:${command}`);
+      const spec = testSpec(`run:${command}`);
       await sandbox.ensure(spec, never);
       return (await sandbox.wait(spec.name, never)).tail;
     }
@@ -146,7 +146,7 @@ describeWithDocker("Docker", () => {
     );
 
     it("[D4] [S1] the container's settings are exactly these", async () => {
-      const spec = specOf("run:sleep 30");
+      const spec = testSpec("run:sleep 30");
       await sandbox.ensure({ ...spec, limits: { memoryMb: 128, cpus: 0.5 } }, never);
       const { Config, HostConfig, Mounts } = await dockerClient().getContainer(spec.name).inspect();
       const {
@@ -229,7 +229,7 @@ describeWithDocker("Docker", () => {
     });
 
     it("limits of the task and of the server apply, without swap", async () => {
-      const spec = { ...specOf("sleep"), limits: { memoryMb: 192, cpus: 0.5 } };
+      const spec = { ...testSpec("sleep"), limits: { memoryMb: 192, cpus: 0.5 } };
       await sandbox.ensure(spec, never);
       const { HostConfig } = await dockerClient().getContainer(spec.name).inspect();
       expect(HostConfig).toMatchObject({
@@ -245,7 +245,7 @@ describeWithDocker("Docker", () => {
     });
 
     it("[D3] remove deletes the workspace's volume", async () => {
-      const spec = specOf("exit:0");
+      const spec = testSpec("exit:0");
       await sandbox.ensure(spec, never);
       const docker = dockerClient();
       const { Mounts } = await docker.getContainer(spec.name).inspect();
@@ -256,7 +256,7 @@ describeWithDocker("Docker", () => {
     });
 
     it("[D1] a foreign container of that name is not adopted and not started", async () => {
-      const spec = specOf("sleep");
+      const spec = testSpec("sleep");
       await rig.open().ensure({ ...spec, taskId: "tsk_other" }, never);
       await expect(sandbox.ensure(spec, never)).rejects.toMatchObject({ code: "sandbox_unavailable" });
       const other = openDockerSandbox({ ...rig.options, instance: `${rig.options.instance}-other` });
@@ -268,7 +268,7 @@ describeWithDocker("Docker", () => {
     });
 
     it("an out-of-memory kill of a child is not a failure when the worker exits with 0", async () => {
-      const spec = specOf(
+      const spec = testSpec(
         `run:node -e 'const a = []; for (;;) a.push(Buffer.alloc(16777216, 1))' >/dev/null 2>&1; echo went on`,
       );
       await sandbox.ensure(spec, never);
@@ -278,7 +278,7 @@ describeWithDocker("Docker", () => {
     });
 
     it("a missing socket folder is reported with the engine's message", async () => {
-      const spec = { ...specOf("sleep"), socketDir: join(socketDir, "nothing") };
+      const spec = { ...testSpec("sleep"), socketDir: join(socketDir, "nothing") };
       await expect(sandbox.ensure(spec, never)).rejects.toMatchObject({
         code: "sandbox_unavailable",
         evidence: expect.stringMatching(/nothing/),

@@ -37,7 +37,7 @@ describeWithDocker("Docker with a warm pool", () => {
     });
     afterEach(() => rig.close());
 
-    function specOf(token: string): SandboxSpec {
+    function testSpec(token: string): SandboxSpec {
       const taskId = `tsk_w${process.pid}x${++serial}`;
       const socketDir = join(rig.socketBase, `${taskId}-a1`);
       mkdirSync(socketDir);
@@ -51,17 +51,18 @@ describeWithDocker("Docker with a warm pool", () => {
       const all = await docker.listContainers({ all: true, filters });
       return all.filter(({ Names }) => Names[0]?.startsWith("/slipway-pool-")).map(({ Id }) => Id);
     }
-    const idOf = async (spec: SandboxSpec): Promise<string> => (await docker.getContainer(spec.name).inspect()).Id;
+    const containerId = async (spec: SandboxSpec): Promise<string> =>
+      (await docker.getContainer(spec.name).inspect()).Id;
     const folders = (): string[] => readdirSync(rig.socketBase).filter((name) => name.startsWith("pool-"));
 
     it("[D1] a task claims the pooled container, which gets the attempt's name and socket folder", async () => {
       const [ahead] = await listPooled();
       expect(await sandbox.list()).toEqual([]);
       expect(await sandbox.poolStatus()).toEqual({ wanted: 1, ready: 1, reason: null });
-      const spec = specOf("run:cat /run/slipway/attempt.json; ls -a /run/slipway; id -u");
+      const spec = testSpec("run:cat /run/slipway/attempt.json; ls -a /run/slipway; id -u");
       await sandbox.ensure(spec, never);
       const exit = await sandbox.wait(spec.name, never);
-      expect(await idOf(spec)).toBe(ahead);
+      expect(await containerId(spec)).toBe(ahead);
       expect(exit).toMatchObject({ exitCode: 0, tail: expect.stringMatching(/"attempt":1/) });
       expect(folders()).toEqual([]);
       expect(statSync(join(spec.socketDir, "attempt.json")).mode & 0o077).toBe(process.getuid?.() === 0 ? 0 : 0o044);
@@ -69,7 +70,7 @@ describeWithDocker("Docker with a warm pool", () => {
     });
 
     it("[S1] a pooled container has no token, and its settings never contain one", async () => {
-      const spec = specOf("sleep");
+      const spec = testSpec("sleep");
       await sandbox.ensure(spec, never);
       const info = await docker.getContainer(spec.name).inspect();
       expect(JSON.stringify(info)).not.toContain("SLIPWAY_TOKEN");
@@ -78,7 +79,7 @@ describeWithDocker("Docker with a warm pool", () => {
 
     it("[D3] a container serves one attempt and is removed with it; the next maintenance replaces it up to the size", async () => {
       const [first] = await listPooled();
-      const spec = specOf("exit:0");
+      const spec = testSpec("exit:0");
       await sandbox.ensure(spec, never);
       expect(await listPooled()).toEqual([]);
       for (let i = 0; i < 3; i++) await sandbox.maintainPool({ grow: true }, never);
@@ -96,7 +97,7 @@ describeWithDocker("Docker with a warm pool", () => {
     });
 
     it("[D9] the pool does not grow while claiming is paused", async () => {
-      await sandbox.ensure(specOf("sleep"), never);
+      await sandbox.ensure(testSpec("sleep"), never);
       await sandbox.maintainPool({ grow: false }, never);
       expect(await listPooled()).toEqual([]);
       expect(await sandbox.poolStatus()).toMatchObject({ ready: 0, reason: null });
@@ -104,7 +105,7 @@ describeWithDocker("Docker with a warm pool", () => {
 
     it("a task with other limits gets a new container and leaves the pooled one", async () => {
       const before = await listPooled();
-      const spec = { ...specOf("sleep"), limits: { memoryMb: 192 } };
+      const spec = { ...testSpec("sleep"), limits: { memoryMb: 192 } };
       await sandbox.ensure(spec, never);
       expect((await docker.getContainer(spec.name).inspect()).HostConfig.Memory).toBe(192 * 2 ** 20);
       expect(await listPooled()).toEqual(before);
@@ -117,19 +118,19 @@ describeWithDocker("Docker with a warm pool", () => {
     ])("[D2] a container that %s while it waited harms no task: the cold way is taken", async (_what, harm) => {
       const [dead = ""] = await listPooled();
       await harm(dead);
-      const spec = specOf("exit:7");
+      const spec = testSpec("exit:7");
       await sandbox.ensure(spec, never);
-      expect(await idOf(spec)).not.toBe(dead);
+      expect(await containerId(spec)).not.toBe(dead);
       expect(await sandbox.wait(spec.name, never)).toMatchObject({ exitCode: 7 });
       expect(await sandbox.list()).toHaveLength(1);
     });
 
     it("[D1] concurrent tasks never share a pooled container", async () => {
-      const specs = [specOf("exit:3"), specOf("exit:4"), specOf("exit:5")];
+      const specs = [testSpec("exit:3"), testSpec("exit:4"), testSpec("exit:5")];
       await Promise.all(specs.map((spec) => sandbox.ensure(spec, never)));
       const exits = await Promise.all(specs.map((spec) => sandbox.wait(spec.name, never)));
       expect(exits.map((exit) => exit.exitCode)).toEqual([3, 4, 5]);
-      expect(new Set(await Promise.all(specs.map(idOf))).size).toBe(3);
+      expect(new Set(await Promise.all(specs.map(containerId))).size).toBe(3);
     });
 
     it("[D2] the next coordinator takes the pool over", async () => {
@@ -138,9 +139,9 @@ describeWithDocker("Docker with a warm pool", () => {
       const next = rig.open();
       await next.maintainPool({ grow: true }, never);
       expect(await listPooled()).toEqual(before);
-      const spec = specOf("exit:7");
+      const spec = testSpec("exit:7");
       await next.ensure(spec, never);
-      expect(await idOf(spec)).toBe(before[0]);
+      expect(await containerId(spec)).toBe(before[0]);
       expect(await next.wait(spec.name, never)).toMatchObject({ exitCode: 7 });
     });
 
@@ -174,13 +175,13 @@ describeWithDocker("Docker with a warm pool", () => {
       expect(told).toMatchObject({ wanted: 1, ready: 0, reason: expect.stringMatching(/memory/i) });
       expect(folders().length).toBeLessThanOrEqual(1);
       await broken.maintainPool({ grow: true }, never);
-      const spec = { ...specOf("exit:0"), limits: { memoryMb: 128 } };
+      const spec = { ...testSpec("exit:0"), limits: { memoryMb: 128 } };
       await broken.ensure(spec, never);
       expect(await broken.wait(spec.name, never)).toMatchObject({ exitCode: 0 });
     });
 
     it("[D2] a coordinator without a pool completes an unfinished claim", async () => {
-      const spec = specOf("exit:7");
+      const spec = testSpec("exit:7");
       const first = rig.peer?.(spec, "sandbox.claimed");
       await first?.waitForOutput("ready");
       first?.go();
@@ -197,10 +198,10 @@ describeWithDocker("Docker with a warm pool", () => {
       onTestFinished(() => rmSync(to));
       const other = rig.open({ hostDir: { from: rig.socketBase, to }, memoryMb: 320 });
       await other.maintainPool({ grow: true }, never);
-      const spec = specOf("exit:7");
+      const spec = testSpec("exit:7");
       const [ahead] = await listPooled();
       await other.ensure(spec, never);
-      expect(await idOf(spec)).toBe(ahead);
+      expect(await containerId(spec)).toBe(ahead);
       expect(await other.wait(spec.name, never)).toMatchObject({ exitCode: 7 });
     });
   });

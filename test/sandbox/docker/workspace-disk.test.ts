@@ -40,7 +40,7 @@ describeWithDocker("workspaces", () => {
     await sandbox.prepare(() => undefined, never);
   }
 
-  function specOf(command: string, limits: Limits = { diskMb: 64 }): SandboxSpec {
+  function testSpec(command: string, limits: Limits = { diskMb: 64 }): SandboxSpec {
     const taskId = `tsk_k${process.pid}x${++serial}`;
     const socketDir = join(rig.socketBase, `${taskId}-a1`);
     mkdirSync(socketDir);
@@ -89,10 +89,10 @@ describeWithDocker("workspaces", () => {
         state: "full",
         detail: expect.stringMatching(/the kernel enforces the size of workspaces/),
       });
-      const other = specOf(
+      const other = testSpec(
         `cd "$SLIPWAY_WORKSPACE"; sleep 1; for i in $(seq 20); do dd if=/dev/zero of=x$i bs=1M count=1 2>/dev/null; sleep 0.1; done; du -sm .`,
       );
-      const [filled, quiet] = await Promise.all([runs(specOf(FILL)), runs(other)]);
+      const [filled, quiet] = await Promise.all([runs(testSpec(FILL)), runs(other)]);
       expect(filled.tail.match(/No space left on device/g)).toHaveLength(2);
       expect(Number(/^(\d+)\s+b$/m.exec(filled.tail)?.[1])).toBeLessThanOrEqual(64);
       expect(filled.tail).toContain("one more\none more".slice(0, 8));
@@ -101,7 +101,7 @@ describeWithDocker("workspaces", () => {
     });
 
     it("[Y2] the number of files is limited too", async () => {
-      const { tail } = await runs(specOf(FILES));
+      const { tail } = await runs(testSpec(FILES));
       expect(tail).toContain("ENOSPC");
       expect(Number(/files (\d+)/.exec(tail)?.[1])).toBeLessThan((64 * 2 ** 20) / 16_384);
     });
@@ -110,18 +110,18 @@ describeWithDocker("workspaces", () => {
       ["space", "dd if=/dev/zero of=b bs=1M; exit 3"],
       ["files", "i=0; while : > x$i; do i=$((i+1)); done; exit 3"],
     ])("[Y2] a failed worker with no %s left is disk_full; another failed worker is not", async (_what, command) => {
-      expect(await runs(specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`))).toMatchObject({
+      expect(await runs(testSpec(`cd "$SLIPWAY_WORKSPACE"; ${command}`))).toMatchObject({
         exitCode: 3,
         diskFull: true,
       });
-      expect(await runs(specOf("exit 3"))).toMatchObject({ exitCode: 3, diskFull: false });
+      expect(await runs(testSpec("exit 3"))).toMatchObject({ exitCode: 3, diskFull: false });
     });
 
     it("a workspace starts empty, belongs to the worker, and has the task's size, or the server's", async () => {
       const look = `cd "$SLIPWAY_WORKSPACE"; ls -A | wc -l; stat -c "%u:%g" .; df -m --output=size . | tail -1`;
       const sizes = await Promise.all(
         [{ diskMb: 128 }, {}].map(async (limits) => {
-          const [, files, owner, size] = (await runs(specOf(look, limits))).tail.split("\n");
+          const [, files, owner, size] = (await runs(testSpec(look, limits))).tail.split("\n");
           expect([files, owner]).toEqual(["0", "10001:10001"]);
           return Number(size);
         }),
@@ -133,7 +133,7 @@ describeWithDocker("workspaces", () => {
     });
 
     it("[D3] volume, image and device are removed with the container", async () => {
-      const spec = specOf("sleep");
+      const spec = testSpec("sleep");
       await sandbox.ensure(spec, never);
       expect(await left()).toMatchObject({
         volumes: [spec.name],
@@ -146,7 +146,7 @@ describeWithDocker("workspaces", () => {
 
     const CREATION = ["disk.made", "disk.attached", "sandbox.created"];
     it.each(CREATION)("[D3] after a crash at %s one garbage collection removes everything", async (point) => {
-      const peer = rig.peer?.(specOf("sleep"), point);
+      const peer = rig.peer?.(testSpec("sleep"), point);
       await peer?.waitForOutput("ready");
       peer?.go();
       expect(await peer?.ended).toBe("SIGKILL");
@@ -161,7 +161,7 @@ describeWithDocker("workspaces", () => {
     it.each(["sandbox.removed", "disk.volume.removed"])(
       "[D3] after a crash at %s during removal one garbage collection removes everything",
       async (point) => {
-        const peer = rig.startCrashing(specOf("sleep"), point);
+        const peer = rig.startCrashing(testSpec("sleep"), point);
         await peer.waitForOutput("ready");
         peer.go();
         expect(await peer.ended).toBe("SIGKILL");
@@ -175,7 +175,7 @@ describeWithDocker("workspaces", () => {
     it.each(CREATION)(
       "[D2] after a crash at %s the next ensure results in one running sandbox with one device",
       async (point) => {
-        const spec = specOf('df "$SLIPWAY_WORKSPACE" | tail -1; exit 7');
+        const spec = testSpec('df "$SLIPWAY_WORKSPACE" | tail -1; exit 7');
         const peer = rig.peer?.(spec, point);
         await peer?.waitForOutput("ready");
         peer?.go();
@@ -188,7 +188,7 @@ describeWithDocker("workspaces", () => {
     );
 
     it("[W6] after a restart of the machine a workspace is found again, even if another image has its device", async () => {
-      const spec = specOf('echo mine > "$SLIPWAY_WORKSPACE/whose"');
+      const spec = testSpec('echo mine > "$SLIPWAY_WORKSPACE/whose"');
       await runs(spec);
       const [device] = (await left()).devices;
       // Like after a restart: no image is attached, and another image gets the device first.
@@ -206,7 +206,7 @@ describeWithDocker("workspaces", () => {
     });
 
     it("[D7] a volume of a running attempt is kept, and a failed removal is reported", async () => {
-      const spec = specOf("sleep");
+      const spec = testSpec("sleep");
       await sandbox.ensure(spec, never);
       expect(await sandbox.reclaim(nobody, "remove", never)).toEqual([]);
       expect((await left()).devices).toHaveLength(1);
@@ -222,7 +222,7 @@ describeWithDocker("workspaces", () => {
 
     it("exist before the claim, are kept by it, and are removed with the container", async () => {
       const [ahead] = await docker.listContainers({ filters: { label: [`slipway.instance=${rig.options.instance}`] } });
-      const spec = specOf('df -m --output=size "$SLIPWAY_WORKSPACE" | tail -1', {});
+      const spec = testSpec('df -m --output=size "$SLIPWAY_WORKSPACE" | tail -1', {});
       const { tail } = await runs(spec);
       expect((await docker.getContainer(spec.name).inspect()).Id).toBe(ahead?.Id);
       expect(Number(/^\s*(\d+)$/m.exec(tail)?.[1])).toBeGreaterThan(230);
@@ -231,7 +231,7 @@ describeWithDocker("workspaces", () => {
     });
 
     it("[D3] a task with another size does not claim a pooled container", async () => {
-      const spec = specOf("sleep", { diskMb: 64 });
+      const spec = testSpec("sleep", { diskMb: 64 });
       await sandbox.ensure(spec, never);
       expect((await left()).containers).toHaveLength(2);
     });
@@ -250,10 +250,10 @@ describeWithDocker("workspaces", () => {
           state: "degraded",
           detail: expect.stringMatching(/SLIPWAY_DISK=watch.*is killed some seconds later/),
         });
-        const other = specOf(
+        const other = testSpec(
           'dd if=/dev/zero of="$SLIPWAY_WORKSPACE/x" bs=1M count=40 2>/dev/null; sleep 9; echo done',
         );
-        const spec = specOf(`cd "$SLIPWAY_WORKSPACE"; ${command}`);
+        const spec = testSpec(`cd "$SLIPWAY_WORKSPACE"; ${command}`);
         const [greedy, quiet] = await Promise.all([runs(spec, watching), runs(other, watching)]);
         expect(greedy).toMatchObject({ exitCode: 137, diskFull: true, outOfMemory: false });
         expect(quiet).toMatchObject({ exitCode: 0, diskFull: false, tail: expect.stringMatching(/done/) });
@@ -272,7 +272,7 @@ describeWithDocker("workspaces", () => {
       await open();
       const watching = rig.open({ disk: { mode: "watch", dir: rig.disks, defaultMb: 64 } });
       const slowly = "for i in $(seq 500); do dd if=/dev/zero of=x$i bs=1M count=4 2>/dev/null; sleep 0.1; done";
-      const spec = specOf(`cd "$SLIPWAY_WORKSPACE"; ${slowly}`, {});
+      const spec = testSpec(`cd "$SLIPWAY_WORKSPACE"; ${slowly}`, {});
       expect(await runs(spec, watching)).toMatchObject({ exitCode: 137, diskFull: true });
       const { Mountpoint } = await docker.getVolume(spec.name).inspect();
       const written = Number(execFileSync("du", ["-sm", Mountpoint], { encoding: "utf8" }).split("\t")[0]);
@@ -288,14 +288,14 @@ describeWithDocker("workspaces", () => {
         state: "degraded",
         detail: expect.stringMatching(/on another machine/),
       });
-      const spec = specOf('dd if=/dev/zero of="$SLIPWAY_WORKSPACE/b" bs=1M count=100 2>/dev/null; sleep 60');
+      const spec = testSpec('dd if=/dev/zero of="$SLIPWAY_WORKSPACE/b" bs=1M count=100 2>/dev/null; sleep 60');
       expect(await runs(spec, elsewhere)).toMatchObject({ exitCode: 137, diskFull: true });
     });
   });
 
   it("[Y2] in tmpfs mode ENOSPC occurs at half of the memory, and nothing can be salvaged", async () => {
     await open(undefined, { disk: { mode: "tmpfs", dir: "/nowhere", defaultMb: 4_096 } });
-    const spec = specOf(FILL, {});
+    const spec = testSpec(FILL, {});
     const exit = await runs(spec);
     expect(exit.tail.match(/No space left on device/g)).toHaveLength(2);
     expect(Number(/^(\d+)\s+b$/m.exec(exit.tail)?.[1])).toBeLessThanOrEqual(128);
@@ -315,7 +315,7 @@ describeWithDocker("workspaces", () => {
       message: /SLIPWAY_DISK=loop does not work here: the engine is on another machine/,
     };
     await expect(elsewhere.check()).rejects.toMatchObject(expected);
-    await expect(elsewhere.ensure(specOf("sleep"), never)).rejects.toMatchObject(expected);
+    await expect(elsewhere.ensure(testSpec("sleep"), never)).rejects.toMatchObject(expected);
   });
 
   it("garbage collection keeps unknown files in the folder and removes stale drafts", async () => {

@@ -80,7 +80,7 @@ describe("process sandbox", () => {
   });
   afterEach(() => rig.close());
 
-  function specOf(token: string): SandboxSpec {
+  function testSpec(token: string): SandboxSpec {
     const taskId = `tsk_p${process.pid}x${++serial}`;
     return { name: `slipway-${taskId}-a1`, taskId, attempt: 1, socketDir: rig.dir, token, limits: {} };
   }
@@ -97,7 +97,7 @@ describe("process sandbox", () => {
   });
 
   it("the worker's environment contains exactly these variables", async () => {
-    const spec = specOf("env");
+    const spec = testSpec("env");
     await sandbox.ensure(spec, never);
     const { tail } = await sandbox.wait(spec.name, never);
     const names = (tail.split("\n")[1] ?? "")
@@ -143,7 +143,7 @@ describe("process sandbox", () => {
   );
 
   it("[D7] stop kills children that left the session and ignore SIGTERM", async () => {
-    const spec = specOf("family");
+    const spec = testSpec("family");
     await sandbox.ensure(spec, never);
     await eventually(
       async () => readFileSync(join(getDir(spec), "log"), "utf8").includes("child"),
@@ -156,7 +156,7 @@ describe("process sandbox", () => {
   });
 
   it("[D1] when the supervisor is killed, its worker is killed too and nothing is started again", async () => {
-    const spec = specOf("deaf");
+    const spec = testSpec("deaf");
     await sandbox.ensure(spec, never);
     const supervisor = await getSupervisor(spec);
     await eventually(async () => workerPid(supervisor) > 0, "the worker started");
@@ -168,7 +168,7 @@ describe("process sandbox", () => {
   });
 
   it("[D1] another process with the supervisor's id is not mistaken for it", async () => {
-    const spec = specOf("exit:0");
+    const spec = testSpec("exit:0");
     await sandbox.ensure(spec, never);
     await sandbox.wait(spec.name, never);
     rmSync(join(getDir(spec), "exit"));
@@ -179,7 +179,7 @@ describe("process sandbox", () => {
   });
 
   it("the supervisor's claim contains the start time that the adapter reads", async () => {
-    const spec = specOf("sleep");
+    const spec = testSpec("sleep");
     await sandbox.ensure(spec, never);
     const claim = await readClaim(getDir(spec));
     expect(claim).not.toBe(null);
@@ -188,7 +188,7 @@ describe("process sandbox", () => {
   });
 
   it("a sandbox that was stopped before it ran cannot start", async () => {
-    const spec = specOf("sleep");
+    const spec = testSpec("sleep");
     const dead = peers.start({
       adapter: { kind: "process", options: { dir: rig.dir, workerFile, instance: "test" } },
       spec,
@@ -203,7 +203,7 @@ describe("process sandbox", () => {
   });
 
   it("removes folders without write permission", async () => {
-    const spec = specOf('run:mkdir -p "$HOME/a/b" && touch "$HOME/a/b/c" && chmod 500 "$HOME/a/b" "$HOME/a"');
+    const spec = testSpec('run:mkdir -p "$HOME/a/b" && touch "$HOME/a/b/c" && chmod 500 "$HOME/a/b" "$HOME/a"');
     await sandbox.ensure(spec, never);
     await sandbox.wait(spec.name, never);
     await sandbox.remove(spec.name);
@@ -211,7 +211,7 @@ describe("process sandbox", () => {
   });
 
   it("a sandbox of another installation is neither listed nor adopted", async () => {
-    const spec = specOf("sleep");
+    const spec = testSpec("sleep");
     await sandbox.ensure(spec, never);
     const other = openProcessSandbox({ dir: rig.dir, workerFile, instance: "other" });
     expect(await other.list()).toEqual([]);

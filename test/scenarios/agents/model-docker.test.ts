@@ -15,7 +15,7 @@ import { sandboxName } from "../../../src/core/task.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
-import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
+import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 
 const KEY = "sk-real-key-of-the-server-0123456789";
@@ -89,7 +89,7 @@ describeWithDocker("[G2] [S1] [A1] an agent with a model in a container", () => 
   }, 300_000);
   afterAll(async () => {
     await server.kill("SIGTERM");
-    await removeRemains(deriveInstanceId(join(dir, "data")), disksOf(join(dir, "data")));
+    await removeRemains(deriveInstanceId(join(dir, "data")), disksDir(join(dir, "data")));
     await fake.close();
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });

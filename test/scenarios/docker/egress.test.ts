@@ -14,7 +14,7 @@ import { deriveInstanceId } from "../../../src/app/data-folder.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
-import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
+import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
 /** A package with a native binding, and the package with the binding for this machine. */
@@ -104,7 +104,7 @@ describeWithDocker("[S5] a task that installs packages in a container", () => {
     registry?.server.closeAllConnections();
     registry?.server.close();
     await upstream?.close();
-    await removeRemains(deriveInstanceId(join(dir, "data")), disksOf(join(dir, "data")));
+    await removeRemains(deriveInstanceId(join(dir, "data")), disksDir(join(dir, "data")));
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });
 

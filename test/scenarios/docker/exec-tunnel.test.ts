@@ -14,7 +14,7 @@ import { dockerOptions } from "../../../src/sandbox/docker/engine.ts";
 import { sandboxName, type Policy } from "../../../src/core/task.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
-import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
+import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
@@ -76,7 +76,7 @@ describeWithDocker("[S1] an engine without access to the coordinator's files", (
   });
   afterAll(async () => {
     await server.kill("SIGTERM");
-    await removeRemains(instance, disksOf(join(dir, "data")));
+    await removeRemains(instance, disksDir(join(dir, "data")));
     await upstream.close();
     engine.close();
     rmSync(dir, { recursive: true, force: true });

@@ -12,7 +12,7 @@ import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { dropImage, importImage, rootfs } from "../../support/docker/images.ts";
-import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
+import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
 const LOCAL = `slipway-test-scenario:${process.pid}`;
@@ -48,7 +48,7 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
   }, 300_000);
   afterAll(async () => {
     await server.kill("SIGTERM");
-    await removeRemains(deriveInstanceId(join(dir, "data")), disksOf(join(dir, "data")));
+    await removeRemains(deriveInstanceId(join(dir, "data")), disksDir(join(dir, "data")));
     const base = await docker.getImage(LOCAL).inspect();
     for (const image of await docker.listImages())
       if (image.Labels?.["slipway.base"] === base.Id) await dropImage(image.Id);
@@ -72,11 +72,11 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
       },
       `task ${id} settles; ${server.stderr().slice(-2_000)}`,
     );
-  const noticesOf = (events: readonly WireEvent[]): string[] =>
+  const listNotices = (events: readonly WireEvent[]): string[] =>
     events
       .filter(({ type }) => type === "notice")
       .map(({ data }) => `${String(data["code"])}: ${String(data["text"])}`);
-  const outputsOf = (events: readonly WireEvent[]): string[] =>
+  const listOutputs = (events: readonly WireEvent[]): string[] =>
     events.filter(({ type }) => type === "tool.finished").map(({ data }) => String(data["output"]));
 
   it("image, setup and checks apply; the first task prepares the image with visible progress, the second reuses it", async () => {
@@ -88,7 +88,7 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
       FINISH,
     ];
     const id = await submit(config, script);
-    await eventually(async () => (outputsOf(await server.events(id)).length > 1 ? true : null), "it works");
+    await eventually(async () => (listOutputs(await server.events(id)).length > 1 ? true : null), "it works");
     const info = await docker.getContainer(sandboxName(id, 1)).inspect();
     expect(info.Config).toMatchObject({ User: "10001:10001", Entrypoint: ["/worker/node", "/worker/worker.mjs"] });
     expect(info.HostConfig).toMatchObject({ NetworkMode: "none", CapDrop: ["ALL"], ReadonlyRootfs: true });
@@ -96,7 +96,7 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
     expect(await settled(id)).toMatchObject({ state: "done", outcome: "pushed", attempt: 1 });
     const events = await server.events(id);
     expect(JSON.stringify(events)).toContain(`adding the worker to ${IMAGE}`);
-    expect(outputsOf(events).slice(0, 2)).toEqual(["", "theirs\nready\nno node\n"]);
+    expect(listOutputs(events).slice(0, 2)).toEqual(["", "theirs\nready\nno node\n"]);
     const verified = events
       .filter(({ type }) => type === "verify")
       .map(({ data }) => [data["command"], data["exitCode"]]);
@@ -116,8 +116,8 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
     ]);
     expect(await settled(id)).toMatchObject({ state: "done" });
     const events = await server.events(id);
-    expect(outputsOf(events)).toEqual(["before\n", "broken pipe dream\n", "works\n"]);
-    expect(noticesOf(events)).toEqual([
+    expect(listOutputs(events)).toEqual(["before\n", "broken pipe dream\n", "works\n"]);
+    expect(listNotices(events)).toEqual([
       expect.stringMatching(/^setup_failed: .*exit code 3\. The 1 after it did not run\.\nbroken pipe dream/),
     ]);
   });
@@ -130,7 +130,7 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
   ])("%j: a notice explains it, and the task continues", async (config, text) => {
     const id = await submit(config, [{ bash: "command -v node" }, FINISH]);
     expect(await settled(id)).toMatchObject({ state: "done" });
-    expect(noticesOf(await server.events(id))).toEqual([expect.stringMatching(text)]);
+    expect(listNotices(await server.events(id))).toEqual([expect.stringMatching(text)]);
   });
 
   it("an image that is not allowed ends the task before a sandbox is created; `default` selects Slipway's own", async () => {

@@ -17,7 +17,7 @@ import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
 import { sandboxName, type Policy } from "../../../src/core/task.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
-import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
+import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
 
@@ -58,7 +58,7 @@ describeWithDocker("[D1] [D2] [D3] tasks in containers", () => {
   });
   afterEach(stop);
   afterAll(async () => {
-    await removeRemains(instance, disksOf(data));
+    await removeRemains(instance, disksDir(data));
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });

@@ -12,7 +12,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { sandboxName } from "../../../src/core/task.ts";
 import type { Overview, WireTask } from "../../../src/core/protocol/rest.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
-import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
+import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 
@@ -46,7 +46,7 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
     await server.kill("SIGTERM");
   });
   afterAll(async () => {
-    await removeRemains(instance, disksOf(data));
+    await removeRemains(instance, disksDir(data));
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
   });
@@ -96,7 +96,7 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
       "a worker waits",
     );
   /** The current name of the container, while it exists. */
-  const nameOf = async (id: string): Promise<string | null> =>
+  const containerName = async (id: string): Promise<string | null> =>
     (await listContainers()).find((container) => container.Id === id)?.Names[0]?.replace(/^\//, "") ?? null;
 
   /** Containers created for this task instead of claimed. */
@@ -115,11 +115,11 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
     const ahead = await ready();
     const id = await submit();
     await eventually(
-      async () => ((await nameOf(ahead)) === sandboxName(id, 1) ? true : null),
+      async () => ((await containerName(ahead)) === sandboxName(id, 1) ? true : null),
       "the waiting container is the task's",
     );
     expectDone(await settled(id));
-    await eventually(async () => ((await nameOf(ahead)) === null ? true : null), "it went with its attempt");
+    await eventually(async () => ((await containerName(ahead)) === null ? true : null), "it went with its attempt");
     const next = await ready();
     expect(next).not.toBe(ahead);
     expect((await listContainers()).map((container) => container.Id)).toEqual([next]);
@@ -138,7 +138,7 @@ describeWithDocker("[D1] [D2] [D3] tasks with a warm pool", () => {
       expect(await server.exited).toBe("SIGKILL");
       server = await start();
       const id = await submit(key);
-      expect(await nameOf(ahead)).toSatisfy((name) => name === null || name === sandboxName(id, 1));
+      expect(await containerName(ahead)).toSatisfy((name) => name === null || name === sandboxName(id, 1));
       expectDone(await settled(id));
       expect(madeFor(id)).toBe("");
     });

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { deriveInstanceId } from "../../../src/app/data-folder.ts";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { disksOf, removeRemains } from "../../support/docker/cleanup.ts";
+import { disksDir, removeRemains } from "../../support/docker/cleanup.ts";
 import { describeWithDocker } from "../../support/docker/engine.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
@@ -70,7 +70,7 @@ describeWithDocker("without a Docker engine", () => {
   afterAll(async () => {
     await server.kill("SIGTERM");
     engine?.close();
-    await removeRemains(deriveInstanceId(join(dir, "data")), disksOf(join(dir, "data")));
+    await removeRemains(deriveInstanceId(join(dir, "data")), disksDir(join(dir, "data")));
     await fake.close();
     await upstream.close();
     rmSync(dir, { recursive: true, force: true, maxRetries: 5 });

@@ -1,8 +1,8 @@
 /**
- * What a hostile agent tries in order to leave its container: name, command, and how the kernel or
- * the engine says no. Each command prints REACHED when it got what it wanted. `control` says
- * whether it does so in a container that is not confined (root with capabilities, the host's
- * network, processes and files), which is how a try proves that it could find anything.
+ * Escapes that a hostile agent tries: name, command, and the refusal of the kernel or the engine.
+ * Each command prints REACHED when it succeeds. `control` states whether it succeeds in an
+ * unconfined container (root with capabilities, the host's network, processes and files): the
+ * positive control of the attempt.
  */
 export interface AttackAttempt {
   readonly name: string;

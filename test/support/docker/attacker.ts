@@ -13,7 +13,7 @@ import type Docker from "dockerode";
 import { sandboxName, type Policy, type ScriptStep } from "../../../src/core/task.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
 import { dockerClient } from "./engine.ts";
-import { disksOf, removeRemains } from "./cleanup.ts";
+import { disksDir, removeRemains } from "./cleanup.ts";
 import { startGitServer, type GitServer } from "../git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../process/server.ts";
 
@@ -172,7 +172,7 @@ export async function openAttackTarget(options: AttackTargetOptions = {}): Promi
     containers,
     async close() {
       await server.kill("SIGTERM");
-      await removeRemains(instance, disksOf(data));
+      await removeRemains(instance, disksDir(data));
       await upstream.close();
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },

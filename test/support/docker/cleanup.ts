@@ -53,4 +53,4 @@ export async function removeRemains(instance: string, disks: string, docker = do
 }
 
 /** The folder of the disk images in a data folder. */
-export const disksOf = (dataDir: string): string => join(dataDir, "disks");
+export const disksDir = (dataDir: string): string => join(dataDir, "disks");

@@ -68,7 +68,7 @@ export interface Registry {
 
 const MANIFEST = "application/vnd.docker.distribution.manifest.v2+json";
 const PIECE = 256 * 1024;
-const digestOf = (bytes: Buffer): string => `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+const toDigest = (bytes: Buffer): string => `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
 
 /**
  * A registry without TLS, as the engine allows it on loopback. It serves one image under any name,
@@ -85,19 +85,19 @@ export async function startRegistry(
       architecture,
       os: "linux",
       config,
-      rootfs: { type: "layers", diff_ids: [digestOf(files)] },
+      rootfs: { type: "layers", diff_ids: [toDigest(files)] },
       history: [],
     }),
   );
   const layer = {
     mediaType: "application/vnd.docker.image.rootfs.diff.tar",
     size: files.length,
-    digest: digestOf(files),
+    digest: toDigest(files),
   };
   const own = {
     mediaType: "application/vnd.docker.container.image.v1+json",
     size: image.length,
-    digest: digestOf(image),
+    digest: toDigest(image),
   };
   const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MANIFEST, config: own, layers: [layer] }));
   const blobs = new Map([
@@ -131,7 +131,7 @@ export async function startRegistry(
     response.writeHead(200, {
       "content-type": type,
       "content-length": body.length,
-      "docker-content-digest": digestOf(body),
+      "docker-content-digest": toDigest(body),
     });
     if (request.method === "HEAD") return void response.end();
     void send(response, body);

@@ -15,7 +15,7 @@ import { openSqliteReader } from "../../../src/store/sqlite/store.ts";
 import type { StoreReader } from "../../../src/store/sqlite/store.ts";
 import { TASK_STATES, type Policy } from "../../../src/core/task.ts";
 import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
-import { disksOf, removeRemains } from "./cleanup.ts";
+import { disksDir, removeRemains } from "./cleanup.ts";
 import { startGitServer, type GitServer } from "../git-server.ts";
 import { eventually, ROOT, startServer, type RealServer } from "../process/server.ts";
 
@@ -231,7 +231,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
       closing.abort();
       await current?.kill("SIGTERM");
       await Promise.all(watching);
-      await removeRemains(instance, disksOf(data), docker).catch(() => undefined);
+      await removeRemains(instance, disksDir(data), docker).catch(() => undefined);
       await upstream.close();
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },

@@ -132,7 +132,7 @@ export async function openPrivateEngine(sizeMb = 2_048): Promise<PrivateEngine> 
   async function close(): Promise<void> {
     await end("SIGKILL");
     const mine = processesWith(dir);
-    for (const pid of mine) for (const child of childrenOf(pid)) quietly(() => process.kill(child, "SIGKILL"));
+    for (const pid of mine) for (const child of listChildren(pid)) quietly(() => process.kill(child, "SIGKILL"));
     for (const pid of mine) quietly(() => process.kill(pid, "SIGKILL"));
     for (const end = Date.now() + 5_000; processesWith(dir).length > 0 && Date.now() < end;) await delay(50);
     const mounts = readFileSync("/proc/mounts", "utf8")
@@ -188,21 +188,21 @@ async function loadImages(host: string): Promise<void> {
 function processesWith(dir: string): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
-    .filter((pid) => (textOf(`/proc/${pid}/cmdline`) ?? "").includes(`${dir}/`))
+    .filter((pid) => (readText(`/proc/${pid}/cmdline`) ?? "").includes(`${dir}/`))
     .map(Number);
 }
 
-function childrenOf(pid: number): number[] {
-  return (textOf(`/proc/${pid}/task/${pid}/children`) ?? "").split(" ").filter(Boolean).map(Number);
+function listChildren(pid: number): number[] {
+  return (readText(`/proc/${pid}/task/${pid}/children`) ?? "").split(" ").filter(Boolean).map(Number);
 }
 
 async function waitForNone(name: string, text: string): Promise<void> {
   const lives = (): boolean =>
-    processesWith(text.slice(0, text.lastIndexOf("/"))).some((pid) => textOf(`/proc/${pid}/comm`) === `${name}\n`);
+    processesWith(text.slice(0, text.lastIndexOf("/"))).some((pid) => readText(`/proc/${pid}/comm`) === `${name}\n`);
   for (const end = Date.now() + STOP_MS; lives() && Date.now() < end;) await delay(20);
 }
 
-function textOf(file: string): string | null {
+function readText(file: string): string | null {
   try {
     return readFileSync(file, "utf8");
   } catch {

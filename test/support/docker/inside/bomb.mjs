@@ -1,5 +1,5 @@
 // A pack of a few kilobytes whose one delta stands for a file of 16 GB. Prints what the
-// coordinator's git said.
+// coordinator's git answered.
 import { createHash } from "node:crypto";
 import { deflateSync } from "node:zlib";
 import { call } from "./broker.mjs";

@@ -25,7 +25,7 @@ export function call(method, path, { body, headers = {}, as = token(), chunks = 
       let text = "";
       response.setEncoding("utf8").on("data", (piece) => (text = (text + piece).slice(0, 100_000)));
       response.on("error", () => {});
-      response.on("close", () => done({ status: response.statusCode, code: codeOf(text), text }));
+      response.on("close", () => done({ status: response.statusCode, code: parseCode(text), text }));
     });
     outgoing.on(
       "connect",
@@ -49,7 +49,7 @@ export function call(method, path, { body, headers = {}, as = token(), chunks = 
   });
 }
 
-function codeOf(text) {
+function parseCode(text) {
   try {
     return JSON.parse(text).code ?? null;
   } catch {

@@ -5,7 +5,7 @@ import { acked, at, attempt, call, post, SOCKET, token } from "./broker.mjs";
 
 const seconds = (from) => (performance.now() - from) / 1_000;
 
-/** 10,000 connections that say nothing, as many at once as this process may have. */
+/** 10,000 silent connections, as many at once as this process may open. */
 async function connections() {
   let [made, refused] = [0, 0];
   const open = new Set();

@@ -34,7 +34,7 @@ beforeAll(async () => {
 });
 afterAll(async () => await fake.close());
 
-const foldOf = (fixture: TaskFixture): Conversation => {
+const foldFixture = (fixture: TaskFixture): Conversation => {
   const view = new Conversation();
   for (const record of readRecords(fixture.file)) view.add(parseRecord(record), record.attempt === 0);
   return view;
@@ -99,7 +99,7 @@ describe("[A10] killed at any record, the next worker process continues", () => 
               expect(fixture.read("log.txt").trim().split("\n").toSorted()).toEqual(NAMES);
               const ran = fixture.ran();
               expect(new Set(ran).size).toBe(ran.length);
-              expect(foldOf(fixture).openCalls).toEqual([]);
+              expect(foldFixture(fixture).openCalls).toEqual([]);
             } finally {
               fixture.close();
             }
@@ -118,7 +118,7 @@ describe("[A10] killed at any record, the next worker process continues", () => 
     const fixture = new TaskFixture();
     const taskId = `task_${kill.at}_${kill.when}_${continuesIn}_${saveEach}`;
     await live(fixture, taskId, [{ ...kill, continuesIn }], saveEach);
-    return { fixture, text: JSON.stringify(foldOf(fixture).messages()) };
+    return { fixture, text: JSON.stringify(foldFixture(fixture).messages()) };
   };
 
   it("a call that had started gets an unknown result, and the model is asked to check it", async () => {

@@ -1,5 +1,5 @@
-// Words that a terminal or a page could choke on, sent past the worker's own cleaning. Prints the
-// status of each batch.
+// Texts with terminal sequences, hidden characters and markup, sent to the broker past the
+// worker's cleaning. Prints the status of each batch.
 import { acked, at, post } from "./broker.mjs";
 
 export const EVIL =

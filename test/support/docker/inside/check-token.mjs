@@ -1,4 +1,5 @@
-// Who does this token open? Prints one line of JSON per door. `node knock.mjs <token>`
+// Requests each endpoint with a token and prints one line of JSON per endpoint:
+// `node check-token.mjs <token>`
 import { call, report } from "./broker.mjs";
 
 const as = process.argv[2];
