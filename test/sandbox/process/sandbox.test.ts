@@ -121,7 +121,7 @@ describe("process sandbox", () => {
     "[D3] [O1] a daemon in another session with a cleaned environment ends with its sandbox: %s",
     async (how) => {
       const rest = how === "exit" ? "" : "; sleep 60";
-      const spec = specOf(
+      const spec = testSpec(
         `run:(cd / && exec env -i setsid sleep 77.${++serial}) > /dev/null 2>&1 & echo $! > pid${rest}`,
       );
       await sandbox.ensure(spec, never);
