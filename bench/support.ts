@@ -10,7 +10,11 @@ import type { Store } from "../src/core/ports/store.ts";
 import { packageRoot } from "../src/core/lib/runtime/package-root.ts";
 import { openSqliteStore } from "../src/store/sqlite/store.ts";
 import type { TaskSpec } from "../src/core/task.ts";
-import type { Log } from "../src/core/ports/runtime.ts";
+import type { Bus, Log } from "../src/core/ports/runtime.ts";
+import { createTaskLog, noUnread, type TaskLog } from "../src/coordinator/task-log.ts";
+import { memoryBus } from "../src/app/memory-bus.ts";
+import { noCrash } from "../src/core/lib/runtime/crashpoint.ts";
+import { systemClock } from "../src/core/lib/runtime/system-clock.ts";
 
 export const quiet: Log = {
   debug: () => undefined,
@@ -64,4 +68,9 @@ export async function openBenchStore(): Promise<{
 export function percentile(values: readonly number[], p: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * p) / 100))] ?? NaN;
+}
+
+/** A task log whose tasks get no messages from people. */
+export function openBenchTaskLog(store: Store, bus: Bus = memoryBus()): TaskLog {
+  return createTaskLog({ store, bus, clock: systemClock, log: quiet, crashpoint: noCrash, planUnread: noUnread });
 }

@@ -76,13 +76,14 @@ export function holdsSlot(snapshot: Snapshot): boolean {
 }
 
 /**
- * The failure that a deadline at this moment would mean; null where it means something else (a
- * question parks, a retry goes on).
+ * The failure that a deadline at this moment of the wall clock would mean; null where it means
+ * something else (a question parks, a retry goes on).
  */
-export function deadlineFailure(snapshot: Snapshot, at: number): FailureCode | null {
+export function deadlineFailure(snapshot: Snapshot, now: number): FailureCode | null {
   const stage = stateOf(snapshot);
   if (phaseOf(snapshot) === "awaiting_input") return null;
   if (stage !== "queued" && stage !== "provisioning" && stage !== "running" && stage !== "pushing") return null;
+  const at = now + (snapshot.context.aheadMs ?? 0);
   return describeFault(snapshot.context, stage, { type: "timed_out", seq: 0, at, workerSeq: null, jitter: 0 }).code;
 }
 

@@ -13,7 +13,7 @@ import {
   type TaskContext,
   type Usage,
 } from "../src/core/task.ts";
-import type { ResolvedBase, TaskInput, TaskMachineEvent } from "./task-events.ts";
+import type { Continuation, ResolvedBase, TaskInput, TaskMachineEvent } from "./task-events.ts";
 
 /** The input of the chart from the event `task.submitted`. */
 export function toMachineInput(event: Pick<TaskEvent, "at" | "data">): TaskInput {
@@ -55,6 +55,7 @@ export function toMachineEvent(event: TaskEvent): TaskMachineEvent {
     case "message.status":
       return { type: event.workerSeq === null ? "note" : "progress", ...stamp };
     case "notice":
+      if (typeof d["lostMs"] === "number" && event.workerSeq === null) return toTimeLost(stamp, d);
       return { type: event.workerSeq !== null || isProgress(d["code"]) ? "progress" : "note", ...stamp };
     case "tool.started":
     case "tool.finished":
@@ -123,6 +124,16 @@ function toDetailedEvent(type: DetailedType, stamp: Stamp, d: TaskEvent["data"])
   }
 }
 
+function toTimeLost(stamp: Stamp, d: TaskEvent["data"]): TaskMachineEvent {
+  return {
+    type: "time_lost",
+    lostMs: d["lostMs"] as number,
+    graceMs: (d["graceMs"] as number | undefined) ?? 0,
+    aheadMs: (d["aheadMs"] as number | undefined) ?? 0,
+    ...stamp,
+  };
+}
+
 /**
  * Notices of the coordinator that count as progress: a worker was adopted, or a step continues (an
  * image is being pulled).
@@ -134,8 +145,9 @@ function isProgress(code: unknown): boolean {
 function toStateEvent(stamp: Stamp, d: TaskEvent["data"]): TaskMachineEvent {
   switch (d["reason"]) {
     case "claimed":
+      return { type: "claimed", continues: (d["continues"] as Continuation | undefined) ?? null, ...stamp };
     case "stopped":
-      return { type: d["reason"], ...stamp };
+      return { type: "stopped", ...stamp };
     case "ready":
       return { type: "ready", ...stamp };
     case "finished":

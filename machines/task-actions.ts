@@ -7,6 +7,15 @@ import { failureClass, makeFailure, type FailureCode, type FailureStage } from "
 import { DEFAULT_POLICY, NO_USAGE, type Step, type TaskContext, type Usage } from "../src/core/task.ts";
 import type { TaskMachineEvent, AttemptFault, EventOf, TaskInput } from "./task-events.ts";
 import { finalFailure, retryDelay } from "./retry-policy.ts";
+import {
+  keepCalendar,
+  shiftProvisioning,
+  shiftPush,
+  shiftQuestion,
+  shiftWait,
+  shiftWork,
+  toWallTime,
+} from "./working-time.ts";
 
 export const NO_INPUT: TaskInput = {
   at: 0,
@@ -63,21 +72,24 @@ export function initialContext(given: TaskInput | undefined): TaskContext {
   };
 }
 
-/** An action that stamps the event's seq and changes what `change` returns (invariant C3). */
+/**
+ * An action that stamps the event's seq and changes what `change` returns (invariant C3). `now` is
+ * the time of the wall clock, which deadlines are counted from.
+ */
 function put<T extends TaskMachineEvent["type"]>(
-  change: (context: TaskContext, event: EventOf<T>) => Partial<TaskContext>,
+  change: (context: TaskContext, event: EventOf<T>, now: number) => Partial<TaskContext>,
 ) {
   return assign<TaskContext, TaskMachineEvent, undefined, TaskMachineEvent, never>(({ context, event }) => ({
     seq: event.seq,
     workerSeq: event.workerSeq ?? context.workerSeq,
-    ...change(context, event as EventOf<T>),
+    ...change(context, event as EventOf<T>, toWallTime(context, event.at)),
   }));
 }
 
-const runningDue = (context: TaskContext, at: number): number =>
-  Math.min(at + context.policy.silenceMs, context.wallAt ?? Infinity);
-const bootDue = (context: TaskContext, at: number): number =>
-  Math.min(at + context.policy.progressMs, context.enteredAt + context.policy.bootMs);
+const runningDue = (context: TaskContext, now: number): number =>
+  Math.min(now + context.policy.silenceMs, context.wallAt ?? Infinity);
+const bootDue = (context: TaskContext, now: number): number =>
+  Math.min(now + context.policy.progressMs, toWallTime(context, context.enteredAt) + context.policy.bootMs);
 const settle = (at: number): Partial<TaskContext> => ({ dueAt: null, settledAt: at, enteredAt: at, question: null });
 
 /** Bounds the context: a worker may report any number of steps. */
@@ -137,7 +149,7 @@ export function describeFault(
     case "provisioning":
       return fault("boot_timeout", context.steps.find((step) => step.endedAt === null)?.name ?? null);
     case "running":
-      return context.question !== null || (context.wallAt !== null && event.at >= context.wallAt)
+      return context.question !== null || (context.wallAt !== null && toWallTime(context, event.at) >= context.wallAt)
         ? fault("deadline_exceeded", null)
         : fault("stalled", null);
     case "pushing":
@@ -153,7 +165,7 @@ function giveUp(stage: FailureStage) {
 }
 
 function retryLater(stage: FailureStage) {
-  return put<"failed" | "timed_out">((context, event) => {
+  return put<"failed" | "timed_out">((context, event, now) => {
     const fault = describeFault(context, stage, event);
     const cls = failureClass(fault.code);
     const infra = cls === "infra";
@@ -161,7 +173,7 @@ function retryLater(stage: FailureStage) {
     return {
       failure: makeFailure(fault.code, stage, fault.detail, fault.evidence),
       enteredAt: event.at,
-      dueAt: event.at + retryDelay(context, fault),
+      dueAt: now + retryDelay(context, fault),
       streak: context.streak + 1,
       question: null,
       wallAt: null,
@@ -177,54 +189,61 @@ function retryLater(stage: FailureStage) {
 
 export const taskActions = {
   note: put(() => ({})),
-  claim: put((context, event) => ({
+  shiftWait: put<"time_lost">(shiftWait),
+  shiftProvisioning: put<"time_lost">(shiftProvisioning),
+  shiftWork: put<"time_lost">(shiftWork),
+  shiftQuestion: put<"time_lost">(shiftQuestion),
+  shiftPush: put<"time_lost">(shiftPush),
+  keepCalendar: put<"time_lost">(keepCalendar),
+  claim: put<"claimed">((context, event, now) => ({
+    ...(event.continues === null ? {} : { continues: event.continues.taskId, checkpoint: event.continues.checkpoint }),
     attempt: context.attempt + 1,
     workerSeq: 0,
     steps: [],
     question: null,
     enteredAt: event.at,
     activeAt: event.at,
-    dueAt: Math.min(event.at + context.policy.progressMs, event.at + context.policy.bootMs),
+    dueAt: Math.min(now + context.policy.progressMs, now + context.policy.bootMs),
     startedAt: context.startedAt ?? event.at,
   })),
-  step: put<"step">((context, event) => ({
+  step: put<"step">((context, event, now) => ({
     steps: nextSteps(context.steps, event),
     base: event.found?.base ?? context.base,
     baseSha: event.found?.baseSha ?? context.baseSha,
     activeAt: event.at,
-    dueAt: bootDue(context, event.at),
+    dueAt: bootDue(context, now),
   })),
   lateStep: put<"step">((context, event) => ({ steps: nextSteps(context.steps, event) })),
-  bootProgress: put((context, event) => ({ activeAt: event.at, dueAt: bootDue(context, event.at) })),
-  ready: put<"ready">((context, event) => {
-    const wallAt = event.at + context.policy.wallMs;
+  bootProgress: put((context, event, now) => ({ activeAt: event.at, dueAt: bootDue(context, now) })),
+  ready: put<"ready">((context, event, now) => {
+    const wallAt = now + context.policy.wallMs;
     return {
       enteredAt: event.at,
       activeAt: event.at,
       wallAt,
-      dueAt: runningDue({ ...context, wallAt }, event.at),
+      dueAt: runningDue({ ...context, wallAt }, now),
       failure: null,
     };
   }),
-  progress: put((context, event) => ({ activeAt: event.at, dueAt: runningDue(context, event.at) })),
-  use: put<"usage">((context, event) => ({
+  progress: put((context, event, now) => ({ activeAt: event.at, dueAt: runningDue(context, now) })),
+  use: put<"usage">((context, event, now) => ({
     activeAt: event.at,
-    dueAt: runningDue(context, event.at),
+    dueAt: runningDue(context, now),
     usage: addUsage(context.usage, event.usage),
   })),
   useQuietly: put<"usage">((context, event) => ({ usage: addUsage(context.usage, event.usage) })),
-  save: put<"checkpoint">((context, event) => ({
+  save: put<"checkpoint">((context, event, now) => ({
     activeAt: event.at,
-    dueAt: runningDue(context, event.at),
+    dueAt: runningDue(context, now),
     checkpoint: event.checkpoint,
   })),
   saveQuietly: put<"checkpoint">((_context, event) => ({ checkpoint: event.checkpoint })),
-  ask: put<"question">((context, event) => ({
+  ask: put<"question">((context, event, now) => ({
     question: { id: event.id, question: event.question, options: event.options, askedAt: event.at },
     activeAt: event.at,
-    dueAt: event.at + context.policy.parkMs,
+    dueAt: now + context.policy.parkMs,
   })),
-  acceptAnswer: put<"answer">((context, event) => {
+  acceptAnswer: put<"answer">((context, event, now) => {
     const wallAt =
       context.wallAt === null ? null : context.wallAt + (event.at - (context.question?.askedAt ?? event.at));
     return {
@@ -232,15 +251,15 @@ export const taskActions = {
       question: null,
       activeAt: event.at,
       wallAt,
-      dueAt: runningDue({ ...context, wallAt }, event.at),
+      dueAt: runningDue({ ...context, wallAt }, now),
     };
   }),
-  park: put((context, event) => ({ enteredAt: event.at, dueAt: event.at + context.policy.answerMs })),
-  unpark: put<"answer">((context, event) => ({
+  park: put((context, event, now) => ({ enteredAt: event.at, dueAt: now + context.policy.answerMs })),
+  unpark: put<"answer">((context, event, now) => ({
     ...grant(event),
     question: null,
     enteredAt: event.at,
-    dueAt: event.at + context.policy.queueMs,
+    dueAt: now + context.policy.queueMs,
     wallAt: null,
     excused: context.excused + 1,
   })),
@@ -248,11 +267,11 @@ export const taskActions = {
     ...settle(event.at),
     failure: makeFailure("budget_exceeded", "running", "More was not granted."),
   })),
-  finishChanged: put<"finished">((context, event) => ({
+  finishChanged: put<"finished">((context, event, now) => ({
     headSha: event.sha,
     report: { title: event.title, summary: event.summary },
     enteredAt: event.at,
-    dueAt: event.at + context.policy.pushMs,
+    dueAt: now + context.policy.pushMs,
     question: null,
     wallAt: null,
     streak: 0,
@@ -264,21 +283,21 @@ export const taskActions = {
     outcome: "no_changes",
   })),
   pushed: put((_context, event) => ({ ...settle(event.at), outcome: "pushed", failure: null })),
-  branchPushed: put((context, event) => ({ enteredAt: event.at, dueAt: event.at + context.policy.pushMs })),
+  branchPushed: put((context, event, now) => ({ enteredAt: event.at, dueAt: now + context.policy.pushMs })),
   opened: put<"pull_request">((_context, event) => ({
     ...settle(event.at),
     outcome: "pushed",
     failure: null,
     pullRequest: { url: event.url, number: event.number, state: event.state },
   })),
-  again: put((context, event) => ({
+  again: put((context, event, now) => ({
     enteredAt: event.at,
-    dueAt: event.at + (context.resume === "pushing" ? context.policy.pushMs : context.policy.queueMs),
+    dueAt: now + (context.resume === "pushing" ? context.policy.pushMs : context.policy.queueMs),
   })),
   settle: put((_context, event) => settle(event.at)),
-  startCancel: put<"cancel">((context, event) => ({
+  startCancel: put<"cancel">((context, event, now) => ({
     enteredAt: event.at,
-    dueAt: event.at + context.policy.cancelMs,
+    dueAt: now + context.policy.cancelMs,
     forced: event.force,
     question: null,
   })),

@@ -31,16 +31,36 @@ interface Stamp {
   readonly workerSeq: number | null;
 }
 
+/** What a notice of lost time carries for the chart. */
+export interface LostTime {
+  /** Ms that deadlines move by; negative when the wall clock was set back. */
+  readonly lostMs: number;
+  /** No deadline of work passes earlier than this after the event, ms. */
+  readonly graceMs: number;
+  /** How far the task's events are ahead of the wall clock from now on, ms. */
+  readonly aheadMs: number;
+}
+
 /** Result of the mirror step. */
 export interface ResolvedBase {
   readonly base: string;
   readonly baseSha: string;
 }
 
+/** Pushed work of another task of the thread, from which a task begins. */
+export interface Continuation {
+  readonly taskId: string;
+  readonly checkpoint: Checkpoint;
+}
+
 /** An event of the chart (stored-events.ts derives it from the stored event). */
 export type TaskMachineEvent = Stamp &
   (
-    | { readonly type: "claimed" }
+    | {
+        readonly type: "claimed";
+        /** Newer work of the thread than the parent's; null = the parent's. */
+        readonly continues: Continuation | null;
+      }
     | {
         readonly type: "step";
         readonly name: StepName;
@@ -52,6 +72,7 @@ export type TaskMachineEvent = Stamp &
       }
     | { readonly type: "ready" }
     | { readonly type: "note" }
+    | ({ readonly type: "time_lost" } & LostTime)
     | { readonly type: "progress" }
     | { readonly type: "usage"; readonly usage: Usage }
     | { readonly type: "checkpoint"; readonly checkpoint: Checkpoint }

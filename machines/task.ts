@@ -3,7 +3,8 @@
  *
  * C1 Every open state accepts `cancel` and `timed_out` itself. They do not stand on the root,
  *    because pure transitions do not stop at final states.
- * C2 Time arrives in the event (`at`); a `timed_out` before `dueAt` is not accepted.
+ * C2 Time arrives in the event (`at`); a `timed_out` before `dueAt` is not accepted. Time that
+ *    nobody could use arrives as `time_lost` and moves the deadlines (working-time.ts).
  * C3 Each accepted event writes its own seq into the context, so an event was accepted if and only
  *    if the snapshot changed.
  * C4 The meta of each state names the effect of the state, and whether the state holds a slot.
@@ -14,11 +15,12 @@ import type { TaskContext } from "../src/core/task.ts";
 import type { TaskMachineEvent, StateMeta, TaskInput } from "./task-events.ts";
 import { taskActions, describeFault, initialContext } from "./task-actions.ts";
 import { willRetry } from "./retry-policy.ts";
+import { toWallTime } from "./working-time.ts";
 
 export const TASK_MACHINE_VERSION = 1;
 
 const due = ({ context, event }: { context: TaskContext; event: TaskMachineEvent }): boolean =>
-  context.dueAt !== null && event.at >= context.dueAt;
+  context.dueAt !== null && toWallTime(context, event.at) >= context.dueAt;
 const retries =
   (stage: FailureStage) =>
   ({ context, event }: { context: TaskContext; event: TaskMachineEvent }): boolean =>
@@ -70,6 +72,7 @@ export const taskMachine = chart.createMachine({
       on: {
         claimed: { target: "provisioning", actions: "claim" },
         note: { actions: "note" },
+        time_lost: { actions: "shiftWait" },
         cancel: cancelNow,
         timed_out: { guard: "due", target: "failed", actions: "expire" },
       },
@@ -80,6 +83,7 @@ export const taskMachine = chart.createMachine({
         step: { actions: "step" },
         ready: { target: "running", actions: "ready" },
         note: { actions: "note" },
+        time_lost: { actions: "shiftProvisioning" },
         progress: { actions: "bootProgress" },
         usage: { actions: "useQuietly" },
         failed: [
@@ -108,6 +112,7 @@ export const taskMachine = chart.createMachine({
           meta: { drive: "supervise", slot: true },
           on: {
             step: { actions: "lateStep" },
+            time_lost: { actions: "shiftWork" },
             progress: { actions: "progress" },
             usage: { actions: "use" },
             checkpoint: { actions: "save" },
@@ -123,6 +128,7 @@ export const taskMachine = chart.createMachine({
           meta: { drive: "supervise", slot: true },
           on: {
             step: { actions: "lateStep" },
+            time_lost: { actions: "shiftQuestion" },
             progress: { actions: "note" },
             usage: { actions: "useQuietly" },
             checkpoint: { actions: "saveQuietly" },
@@ -134,6 +140,7 @@ export const taskMachine = chart.createMachine({
         parked: {
           meta: { drive: "park", slot: false },
           on: {
+            time_lost: { actions: "keepCalendar" },
             answer: [
               { guard: "stopsOpen", target: "#task.failed", actions: "denyMore" },
               { guard: "answersOpen", target: "#task.queued", actions: "unpark" },
@@ -148,6 +155,7 @@ export const taskMachine = chart.createMachine({
       initial: "branch",
       on: {
         note: { actions: "note" },
+        time_lost: { actions: "shiftPush" },
         failed: [
           { guard: "retriesPushing", target: "retrying", actions: "retryPushing" },
           { target: "failed", actions: "giveUpPushing" },
@@ -178,6 +186,7 @@ export const taskMachine = chart.createMachine({
       meta: { drive: "wait", slot: false },
       on: {
         note: { actions: "note" },
+        time_lost: { actions: "shiftWait" },
         cancel: cancelNow,
         timed_out: [
           { guard: "dueToPush", target: "pushing", actions: "again" },
@@ -189,6 +198,7 @@ export const taskMachine = chart.createMachine({
       meta: { drive: "kill", slot: true },
       on: {
         note: { actions: "note" },
+        time_lost: { actions: "shiftWait" },
         progress: { actions: "note" },
         usage: { actions: "useQuietly" },
         checkpoint: { actions: "saveQuietly" },

@@ -1,13 +1,14 @@
 /**
  * Builds dist/: with tsc what others import (the client, the types, the benches), with esbuild what
- * runs: the worker as one file, the server and CLI as a few (decision 028). Does nothing when dist/
- * is newer than its sources.
+ * runs: the worker as one file, the server and CLI as a few (decision 028), with Vite the web app.
+ * Does nothing when dist/ is newer than its sources.
  */
 import { execFileSync } from "node:child_process";
 import { builtinModules, createRequire } from "node:module";
-import { readdirSync, rmSync, statSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const stamp = join(root, "dist", ".built");
@@ -45,6 +46,27 @@ const builtinsWhenUsed = {
   },
 };
 
+/** The web app, with compressed copies beside the files: the server compresses nothing itself. */
+async function buildWebApp(dir) {
+  const { build: bundle } = await import("vite");
+  // React has a build of its own for every NODE_ENV; a test run sets another one.
+  const before = process.env["NODE_ENV"];
+  process.env["NODE_ENV"] = "production";
+  try {
+    await bundle({ configFile: join(root, "web", "vite.config.ts"), logLevel: "warn" });
+  } finally {
+    if (before === undefined) delete process.env["NODE_ENV"];
+    else process.env["NODE_ENV"] = before;
+  }
+  for (const entry of readdirSync(dir, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile() || !/\.(?:css|html|js|svg|webmanifest)$/.test(entry.name)) continue;
+    const path = join(entry.parentPath, entry.name);
+    const content = readFileSync(path);
+    writeFileSync(`${path}.br`, brotliCompressSync(content));
+    writeFileSync(`${path}.gz`, gzipSync(content, { level: 9 }));
+  }
+}
+
 /** @returns true when something was built. */
 export async function build() {
   const sources = [
@@ -52,6 +74,7 @@ export async function build() {
     "machines",
     "worker",
     "bench",
+    "web",
     "tsconfig.json",
     "tsconfig.build.json",
     "package.json",
@@ -96,6 +119,7 @@ export async function build() {
     // Native modules, and modules that read files beside themselves.
     external: ["better-sqlite3", "better-sqlite3-napi", "@node-rs/argon2", "dockerode"],
   });
+  await buildWebApp(from("dist", "web"));
   // esbuild's service process otherwise lives as long as this one, which may become the server.
   await stop();
   mkdirSync(join(root, "dist"), { recursive: true });

@@ -38,6 +38,8 @@ export async function startGitServer({ root, port = 0, auth = null }) {
   mkdirSync(root, { recursive: true });
   /** What to answer instead, by repository name: { status?, hang?, on?: "fetch" | "push" }. */
   const refusals = new Map();
+  /** How packs are sent, by repository name: { bytesPerSecond?, cutAfter? }. */
+  const shapes = new Map();
   const requests = [];
   const children = new Set();
 
@@ -53,6 +55,26 @@ export async function startGitServer({ root, port = 0, auth = null }) {
   function answer(response, status, text, headers = {}) {
     response.writeHead(status, { "content-type": "text/plain", ...headers });
     response.end(`${text}\n`);
+  }
+
+  /** Commits the files to the branch, from `start` or from the default branch. @returns the SHA */
+  function commit(name, branch, start, files, message) {
+    const bare = join(root, `${name}.git`);
+    const work = mkdtempSync(join(tmpdir(), "slipway-upstream-"));
+    try {
+      git(work, "clone", "-q", bare, ".");
+      git(work, "checkout", "-q", "-B", branch, ...(start === null ? [] : [start]));
+      for (const [path, content] of Object.entries(files)) {
+        mkdirSync(dirname(join(work, path)), { recursive: true });
+        writeFileSync(join(work, path), content);
+      }
+      git(work, "add", "-A");
+      git(work, "commit", "-q", "--allow-empty", "-m", message);
+      git(work, "push", "-q", "--force", "origin", `HEAD:refs/heads/${branch}`);
+      return git(work, "rev-parse", "HEAD");
+    } finally {
+      rmSync(work, { recursive: true, force: true });
+    }
   }
 
   function serve(request, response) {
@@ -76,10 +98,11 @@ export async function startGitServer({ root, port = 0, auth = null }) {
       if (refusal.hang) return;
       return answer(response, refusal.status, refusal.text ?? "refused", refusal.headers);
     }
-    backend(request, response, url, seen);
+    backend(request, response, url, seen, shapes.get(found[1]) ?? {});
   }
 
-  function backend(request, response, url, seen) {
+  function backend(request, response, url, seen, { bytesPerSecond = Infinity, cutAfter = Infinity }) {
+    const startedAt = Date.now();
     const child = spawn("git", ["http-backend"], {
       env: {
         ...ENV,
@@ -105,6 +128,12 @@ export async function startGitServer({ root, port = 0, auth = null }) {
     let begun = false;
     child.stdout.on("data", (chunk) => {
       seen.sent += chunk.length;
+      if (seen.sent > cutAfter) return void response.destroy();
+      const early = startedAt + (seen.sent / bytesPerSecond) * 1_000 - Date.now();
+      if (early > 0) {
+        child.stdout.pause();
+        setTimeout(() => child.stdout.resume(), early);
+      }
       if (begun) return void response.write(chunk);
       head = Buffer.concat([head, chunk]);
       const end = head.indexOf("\r\n\r\n");
@@ -153,22 +182,11 @@ export async function startGitServer({ root, port = 0, auth = null }) {
     },
     /** A new commit on a branch of the upstream, as another person would make it. */
     commit(name, branch, files, message = "Another commit") {
-      const bare = join(root, `${name}.git`);
-      const work = mkdtempSync(join(tmpdir(), "slipway-upstream-"));
-      try {
-        git(work, "clone", "-q", bare, ".");
-        git(work, "checkout", "-q", "-B", branch);
-        for (const [path, content] of Object.entries(files)) {
-          mkdirSync(dirname(join(work, path)), { recursive: true });
-          writeFileSync(join(work, path), content);
-        }
-        git(work, "add", "-A");
-        git(work, "commit", "-q", "--allow-empty", "-m", message);
-        git(work, "push", "-q", "--force", "origin", `HEAD:refs/heads/${branch}`);
-        return git(work, "rev-parse", "HEAD");
-      } finally {
-        rmSync(work, { recursive: true, force: true });
-      }
+      return commit(name, branch, null, files, message);
+    },
+    /** A commit on top of the branch. @returns its SHA */
+    commitOn(name, branch, files, message = "One more commit") {
+      return commit(name, branch, `origin/${branch}`, files, message);
     },
     /** Runs git in the bare repository. */
     git: (name, ...args) => git(join(root, `${name}.git`), ...args),
@@ -183,6 +201,11 @@ export async function startGitServer({ root, port = 0, auth = null }) {
     refuse(name, refusal) {
       if (refusal === null) refusals.delete(name);
       else refusals.set(name, refusal);
+    },
+    /** Sends every answer at this rate, or cuts it after so many bytes; null ends that. */
+    shape(name, shape) {
+      if (shape === null) shapes.delete(name);
+      else shapes.set(name, shape);
     },
     async close() {
       server.closeAllConnections();

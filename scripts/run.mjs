@@ -6,6 +6,7 @@
  * --test [args]    the tests
  * --bench [args]   the benchmarks
  * --eval [args]    an agent on small repositories with hidden tests
+ * --simulate [args] simulated coordinators (test/simulation/main.ts)
  * --docs           writes the generated pages
  * --check          every check that a change must pass
  */
@@ -96,6 +97,7 @@ function child(file, args) {
 async function check() {
   const steps = [
     ["types", tool("typescript", "tsc"), ["-p", "tsconfig.json"]],
+    ["types of web", tool("typescript", "tsc"), ["-p", "web/tsconfig.json", "--noEmit"]],
     ["lint", tool("oxlint"), ["--type-aware", "--deny-warnings"]],
     ["format", tool("oxfmt"), ["--check"]],
     ["unused", tool("knip"), []],
@@ -140,6 +142,7 @@ if (first === "--test") process.exit(await child(tool("vitest"), ["run", ...rest
 if (first === "--docs") process.exit(await docs());
 await build();
 if (first === "--eval") process.exit(await child(join(root, "dist", "bench", "eval", "main.js"), rest));
+if (first === "--simulate") process.exit(await child(join(root, "scripts", "simulate.mjs"), rest));
 if (first === "--bench") process.exit(await child(join(root, "dist", "bench", "main.js"), rest));
 // In this process, so that a signal for npm's child reaches the server.
 process.env["SLIPWAY_COMMAND"] ||= process.env["npm_execpath"] ? "npm run -s slipway --" : "slipway";

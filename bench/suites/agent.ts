@@ -12,8 +12,6 @@ import { openBroker } from "../../src/broker/server.ts";
 import { DEFAULT_RULES } from "../../src/broker/model/request-policy.ts";
 import { createModelGateway } from "../../src/broker/model/gateway.ts";
 import { memoryBus } from "../../src/app/memory-bus.ts";
-import { createTaskLog } from "../../src/coordinator/task-log.ts";
-import { noCrash } from "../../src/core/lib/runtime/crashpoint.ts";
 import { createWorkerService } from "../../src/coordinator/services/worker.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import type { Scenario } from "../../src/broker/model/fake/scenario.ts";
@@ -35,7 +33,7 @@ import { toolSchemas } from "../../worker/tools/schemas.ts";
 import { openTranscript } from "../../worker/connection/transcript.ts";
 import type { Workspace } from "../../worker/workspace/workspace.ts";
 import { runningTasks } from "./record.ts";
-import { openBenchStore, percentile, quiet } from "../support.ts";
+import { openBenchStore, openBenchTaskLog, percentile, quiet } from "../support.ts";
 
 export interface AgentFigures {
   /** p50 of one turn with one call of a tool that does nothing, ms. */
@@ -92,7 +90,7 @@ async function open(tasks: number): Promise<House> {
   const { store, ledger, dir, close } = await openBenchStore();
   const ids = await runningTasks(store, tasks);
   const bus = memoryBus();
-  const taskLog = createTaskLog({ store, bus, clock: systemClock, log: quiet, crashpoint: noCrash });
+  const taskLog = openBenchTaskLog(store, bus);
   const books = { ledger, userDayUsd: null, dayUsd: null };
   const spend = createBudgetService({ ...books, taskLog, store, clock: systemClock, ids: systemIds(), log: quiet });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: 60_000 });
@@ -173,7 +171,7 @@ async function ourTurns({ socketPath, token, baseURL }: Door, stateDir: string):
     return { output: "Nothing here.", exitCode: 0, truncated: false };
   };
   const spec = await link.spec(signal);
-  const deadline = new Deadline(systemClock, spec.wallMs, () => undefined);
+  const deadline = new Deadline(systemClock, link, spec.wallMs, () => undefined);
   const parts = {
     link,
     workspace: WORKSPACE,

@@ -23,7 +23,7 @@ import { DEFAULT_POLICY } from "../../src/core/task.ts";
 import { toWireTask } from "../../src/core/protocol/mapping.ts";
 import { openBenchStore, percentile, quiet, SPEC } from "../support.ts";
 import type { Bus } from "../../src/core/ports/runtime.ts";
-import { PROTOCOL } from "../../src/core/protocol/stream.ts";
+import { PROTOCOL } from "../../src/core/protocol/stream-constants.ts";
 
 /**
  * Milliseconds until half, and 99 %, of the sockets have the frame, in the middle one of all

@@ -4,13 +4,9 @@
  */
 import Database from "../../src/store/sqlite/driver.ts";
 import { join } from "node:path";
-import { createTaskLog } from "../../src/coordinator/task-log.ts";
-import { noCrash } from "../../src/core/lib/runtime/crashpoint.ts";
-import { memoryBus } from "../../src/app/memory-bus.ts";
 import type { Store } from "../../src/core/ports/store.ts";
-import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
-import { openBenchStore, quiet, SPEC } from "../support.ts";
+import { openBenchStore, openBenchTaskLog, SPEC } from "../support.ts";
 
 export interface Rates {
   readonly ours: number;
@@ -36,7 +32,7 @@ export async function record(tasks = 100, rounds = 240): Promise<Rates> {
 const READY_SEQ = 3;
 
 export async function runningTasks(store: Store, tasks: number): Promise<string[]> {
-  const taskLog = createTaskLog({ store, bus: memoryBus(), clock: systemClock, log: quiet, crashpoint: noCrash });
+  const taskLog = openBenchTaskLog(store);
   const ids = Array.from({ length: tasks }, (_, i) => `task_${String(i).padStart(26, "0")}`);
   const data = { policy: DEFAULT_POLICY, maxAttempts: 3 };
   const submission = { userId: "user_bench", parentId: null, spec: SPEC, data, inherits: null, idempotency: null };
@@ -50,7 +46,7 @@ export async function runningTasks(store: Store, tasks: number): Promise<string[
 async function through(tasks: number, rounds: number): Promise<number> {
   const { store, close } = await openBenchStore();
   const ids = await runningTasks(store, tasks);
-  const taskLog = createTaskLog({ store, bus: memoryBus(), clock: systemClock, log: quiet, crashpoint: noCrash });
+  const taskLog = openBenchTaskLog(store);
   const begun = performance.now();
   await Promise.all(
     ids.map(async (id) => {

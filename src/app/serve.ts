@@ -13,6 +13,7 @@ import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import pino from "pino";
 import { openSessions, type Sessions } from "../auth/sessions.ts";
+import { openAliveFile } from "./alive-file.ts";
 import { openVault, type Vault } from "../auth/vault.ts";
 import type { Coordinator } from "../coordinator/coordinator.ts";
 import { errorMessage, isAbort, SlipwayError } from "../core/error.ts";
@@ -40,7 +41,7 @@ import { assertMayListen, isLoopback } from "./listening.ts";
 import { memoryBus } from "./memory-bus.ts";
 import { deriveSecret, loadOperatorToken, openSecretKey } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
-import { systemIds, version } from "./system.ts";
+import { findWebApp, systemIds, version } from "./system.ts";
 import {
   checkAgent,
   createFirstAdmin,
@@ -128,9 +129,12 @@ async function start(context: StartContext): Promise<RunningServer> {
   const line = await describeSandbox(sandbox);
   log.info({}, `sandbox: ${line}`);
   onStep("sandbox");
+  const heartbeat = openAliveFile(dir, log);
+  disposers.add(() => heartbeat.close());
+  const ids = systemIds(systemClock, heartbeat.last() ?? 0);
   const bus = memoryBus(log);
   disposers.add(() => bus.close());
-  const parts = { config, descriptors, dir, log, crashpoint, ...storage, sandbox, bus, disposers };
+  const parts = { config, descriptors, dir, log, crashpoint, ...storage, sandbox, bus, disposers, heartbeat, ids };
   const coordinator = await openCoordinator(parts);
   disposers.add(() => coordinator.close());
   onStep("coordinator");
@@ -211,11 +215,12 @@ async function openHttp(
     accounts: parts.accounts,
     vault: parts.vault,
     clock: systemClock,
-    ids: systemIds(),
+    ids: parts.ids,
     log,
     checkSandbox: (signal: AbortSignal) => sandbox.check(signal),
     dataDir: dir,
     version: version(),
+    webDir: findWebApp(),
     origins: config.allowedOrigins,
     trustProxy: config.trustProxy,
     isFronted: config.publicUrl !== null && !isLoopback(new URL(config.publicUrl).hostname),

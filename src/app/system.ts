@@ -1,6 +1,6 @@
 /** Real ids, and the version of this program. Tests inject their own ids. */
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
@@ -26,9 +26,11 @@ function encode(value: bigint, length: number): string {
 /**
  * ULID-like: 10 characters of time in ms, then 16 random characters, which count up within one
  * millisecond.
+ * @param after epoch ms of the last ids of an earlier process: new ones sort behind them, even when
+ * the clock was set back.
  */
-export function systemIds(clock: Clock = systemClock): Ids {
-  let lastMs = 0;
+export function systemIds(clock: Clock = systemClock, after = 0): Ids {
+  let lastMs = after;
   let lastRandom = 0n;
   return {
     next(prefix) {
@@ -39,4 +41,10 @@ export function systemIds(clock: Clock = systemClock): Ids {
     },
     random: () => randomBytes(6).readUIntBE(0, 6) / 2 ** 48,
   };
+}
+
+/** The folder of the built web app; null when only the sources are there. */
+export function findWebApp(): string | null {
+  const dir = join(packageRoot(), "dist", "web");
+  return existsSync(join(dir, "index.html")) ? dir : null;
 }

@@ -26,7 +26,8 @@ import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import type { Accounts } from "../core/ports/accounts.ts";
 import type { ModelBudget } from "../core/ports/broker.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
-import type { Bus, Log } from "../core/ports/runtime.ts";
+import type { Bus, Ids, Log } from "../core/ports/runtime.ts";
+import type { Heartbeat } from "../coordinator/working-time.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
@@ -43,7 +44,6 @@ import { deriveInstanceId } from "./data-folder.ts";
 import { describeShortage, type Disk } from "./disk-space.ts";
 import { deriveSecret } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";
-import { systemIds } from "./system.ts";
 
 /** Workers in containers run as this user, who must be able to open the broker's socket. */
 const WORKER_UID = 10_001;
@@ -72,13 +72,16 @@ export interface CoordinatorParts {
   readonly sandbox: Sandbox;
   readonly bus: Bus;
   readonly disposers: Disposers;
+  readonly heartbeat: Heartbeat;
+  readonly ids: Ids;
 }
 
 export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
-  const { config, descriptors, dir, log, store, ledger, key, sandbox, bus, crashpoint } = parts;
+  const { config, descriptors, dir, log, store, ledger, key, sandbox, bus, crashpoint, heartbeat, ids } = parts;
   const { trustedRepoHosts: trustedHosts } = config;
   const repos = openRepositories({ dir: join(dir, "git"), trustedHosts });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
+  parts.disposers.add(() => repos.close());
   const serveModel = prepareModelGateway(parts, rate);
   return createCoordinator({
     rateLimitedUntil: () => rate.until(),
@@ -96,7 +99,8 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     crashpoint,
     forges: [],
     clock: systemClock,
-    ids: systemIds(),
+    heartbeat,
+    ids,
     shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
     authFor: (userId, repo) => findGitAuth(parts, userId, parseRepositoryUrl(repo, { trustedHosts }).host),
     broker: ({ worker, model, egress }) =>
@@ -114,6 +118,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
         maxConnections: descriptors.workerConnections,
         serveModel: serveModel(model),
         repoPath: (taskId) => repos.path(taskId),
+        isBaseUnreadable: (taskId, signal) => repos.isBaseUnreadable(taskId, signal),
         secret: deriveSecret(key, "attempts"),
         instance: deriveInstanceId(dir),
         ...(config.sandbox === "docker" ? { uid: WORKER_UID } : {}),

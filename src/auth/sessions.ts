@@ -110,15 +110,20 @@ export class Sessions {
 
   // ---------------------------------------------------------------- users
 
-  /** @throws SlipwayError `conflict` when the e-mail is taken. */
-  async createUser(user: NewUser): Promise<User> {
+  /**
+   * @param request names the request; sent again, it finds its user (rule R5).
+   * @throws SlipwayError `conflict` when the e-mail is taken.
+   */
+  async createUser(user: NewUser, request: string | null = null): Promise<User> {
     const passwordHash = await this.#hashing.add(() => hash(user.password.normalize("NFKC"), ARGON2));
     const row: User = {
-      id: this.#ids.next("user"),
+      id: request === null ? this.#ids.next("user") : `user_${shortDigest(request)}`,
       email: user.email.toLowerCase(),
       role: user.role,
       createdAt: this.#clock.now(),
     };
+    const made = request === null ? null : await this.#accounts.user(row.id);
+    if (made?.email === row.email && made.role === row.role) return made;
     await this.#accounts.createUser({ ...row, passwordHash });
     return row;
   }
@@ -286,20 +291,22 @@ export class Sessions {
   // ---------------------------------------------------------------- personal tokens
 
   /**
-   * The returned token is not stored and cannot be read again.
+   * The returned token is not stored and cannot be read again. With a key, a token that the same
+   * key made and nobody used is replaced: its answer was lost with the process (rule R5).
    * @throws SlipwayError `forbidden` when the caller used a personal token.
    */
   async createToken(
     caller: AuthenticatedCaller,
     name: string,
     ttlMs: number | null,
+    key: string | null = null,
   ): Promise<{ row: AccessToken; token: string }> {
     if (caller.via === "token")
       throw new SlipwayError("forbidden", "A personal token cannot create another token. Log in first.");
     const token = newPersonalToken();
     const now = this.#clock.now();
     const row: AccessToken = {
-      id: this.#ids.next("tok"),
+      id: key === null ? this.#ids.next("tok") : await this.#takeTokenId(caller.userId, key, now),
       userId: caller.userId,
       name,
       hash: sha256(token),
@@ -309,6 +316,15 @@ export class Sessions {
     };
     await this.#accounts.createToken(row);
     return { row, token };
+  }
+
+  async #takeTokenId(userId: string, key: string, now: number): Promise<string> {
+    const id = `tok_${shortDigest(`${userId} ${key}`)}`;
+    const made = (await this.#accounts.tokens(userId)).find((token) => token.id === id);
+    if (made === undefined) return id;
+    if (made.lastUsedAt !== null || now - made.createdAt >= DAY) return this.#ids.next("tok");
+    await this.#accounts.deleteToken(userId, id);
+    return id;
   }
 
   // ---------------------------------------------------------------- tickets
@@ -335,6 +351,11 @@ export class Sessions {
       throw unauthenticated();
     return found.caller;
   }
+}
+
+/** The last part of an id that is derived. */
+function shortDigest(text: string): string {
+  return sha256(text).slice(0, 26);
 }
 
 function unauthenticated(): SlipwayError {

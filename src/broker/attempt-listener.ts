@@ -50,6 +50,8 @@ export type ServeGit = (call: GitRequest) => Promise<void>;
 export interface ListenerOptions {
   readonly workerApi: WorkerApi;
   repoPath(taskId: string): string;
+  /** Asked when a pack of the task repository cannot be made. Absent = never. */
+  isBaseUnreadable?(taskId: string, signal: AbortSignal): Promise<boolean>;
   readonly log: Log;
   readonly serveGit?: ServeGit;
   /** Null or absent = the installation has no model. */
@@ -190,10 +192,22 @@ export class AttemptListener {
         // Rejects with stale_attempt once the attempt is over: a poll that does not wait is the
         // cheapest call of WorkerApi that checks.
         await workerApi.commands(taskId, attempt, Number.MAX_SAFE_INTEGER, 0, signal);
-        await serve({ repoPath: repoPath(taskId), attempt, request, response, signal });
+        const isBaseUnreadable = (): Promise<boolean> => this.#isBaseUnreadable(signal);
+        await serve({ repoPath: repoPath(taskId), attempt, request, response, signal, isBaseUnreadable });
       },
       { signal },
     );
+  }
+
+  async #isBaseUnreadable(signal: AbortSignal): Promise<boolean> {
+    const { log, isBaseUnreadable } = this.#options;
+    const { taskId, attempt } = this.#identity;
+    try {
+      return (await isBaseUnreadable?.(taskId, signal)) ?? false;
+    } catch (error) {
+      log.warn({ taskId, attempt, error: errorMessage(error) }, "a task repository could not be checked");
+      return false;
+    }
   }
 
   /**

@@ -11,6 +11,7 @@ import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { ProcessStartError, signalGroup, startProcess, type Child } from "../core/lib/runtime/process-group.ts";
 import { checkRefUpdates, formatRejection, type RefCommand } from "./receive-pack.ts";
+import { REPOSITORY_INCOMPLETE } from "../core/protocol/worker.ts";
 import { checkpointRef, WORK_REF } from "../core/ports/repositories.ts";
 
 export interface GitRequest {
@@ -19,6 +20,8 @@ export interface GitRequest {
   readonly attempt: number;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+  /** True when the task's base cannot be read in full. Must not reject. */
+  readonly isBaseUnreadable?: () => Promise<boolean>;
   /** Aborting it ends git and the answer. */
   readonly signal: AbortSignal;
   /** Largest pack of a push, bytes. */
@@ -174,7 +177,10 @@ async function servePack(call: GitRequest, wants: readonly string[]): Promise<vo
   const first = await readFirstChunk(child, call);
   if (first !== null) return sendOutput(child, call, "application/x-git-pack", first);
   killGroup(child);
-  refuse(call.response, 404, "The repository has no such commit.");
+  if (call.signal.aborted || call.response.closed) return;
+  const isIncomplete = (await call.isBaseUnreadable?.()) === true;
+  if (isIncomplete) refuse(call.response, REPOSITORY_INCOMPLETE, "Objects of the repository are missing.");
+  else refuse(call.response, 404, "The repository has no such commit.");
 }
 
 /** @returns null when git exits without output, the response closes, or the call is aborted. */

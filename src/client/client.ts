@@ -14,7 +14,8 @@ import type {
   WireTask,
 } from "../core/protocol/rest.ts";
 import type { WebSocketConstructor } from "./stream.ts";
-import { Transport, type Call, type Fetch } from "./transport.ts";
+import { SlipwayProblem } from "./problem.ts";
+import { Transport, type Call, type Fetch, type TokenProvider } from "./transport.ts";
 import type {
   Account,
   Artifact,
@@ -59,6 +60,8 @@ export interface ClientOptions {
   readonly token?: string;
   /** Keeps the session between runs; without it the session lives as long as this object. */
   readonly sessions?: SessionStore;
+  /** Replaces `token` and `sessions`: access tokens come from here. */
+  readonly tokens?: TokenProvider;
   readonly fetch?: Fetch;
   /**
    * The global one when left out. Node.js 20 has none: pass the one of the `ws` package, or
@@ -77,7 +80,10 @@ const GC_MS = 16 * 60_000;
 type Query = NonNullable<Call["query"]>;
 const task = (id: string): string => `/v1/tasks/${encodeURIComponent(id)}`;
 
-/** Every method throws SlipwayProblem, or the reason of its signal. */
+/**
+ * Every method throws SlipwayProblem, or the reason of its signal. A call whose response was lost
+ * is sent again, under the same Idempotency-Key if it changes something.
+ */
 export class SlipwayClient {
   readonly #transport: Transport;
   readonly #watching: WatchDeps;
@@ -95,35 +101,38 @@ export class SlipwayClient {
 
   // -------------------------------------------------------------- who
 
-  async login(email: string, password: string, options: CallOptions = {}): Promise<LoginAnswer> {
+  async login(email: string, password: string, options: KeyedCallOptions = {}): Promise<LoginAnswer> {
     const body = { email, password };
     return this.#enter({
       method: "POST",
       path: "/v1/auth/login",
       body,
-      repeatable: true,
       authenticated: false,
-      signal: options.signal,
+      ...keyed(options),
     });
   }
 
   /** Makes the first admin with the one-time token of the printed link, and logs in as it. */
-  async setUp(token: string, email: string, password: string, options: CallOptions = {}): Promise<LoginAnswer> {
+  async setUp(token: string, email: string, password: string, options: KeyedCallOptions = {}): Promise<LoginAnswer> {
     const body = { token, email, password };
     return this.#enter({
       method: "POST",
       path: "/v1/setup",
       body,
-      repeatable: false,
       authenticated: false,
-      signal: options.signal,
+      ...keyed(options),
     });
   }
 
   /** Ends the session here and at the server. */
-  async logout(options: CallOptions = {}): Promise<void> {
+  async logout(options: KeyedCallOptions = {}): Promise<void> {
     if ((await this.#transport.session()) === null) return;
-    await this.#transport.send({ method: "POST", path: "/v1/auth/logout", repeatable: true, signal: options.signal });
+    try {
+      await this.#transport.send({ method: "POST", path: "/v1/auth/logout", ...keyed(options) });
+    } catch (thrown) {
+      // The session has ended already, maybe by a request whose answer was lost.
+      if (!(thrown instanceof SlipwayProblem) || thrown.status !== 401) throw thrown;
+    }
     await this.#transport.adopt(null);
   }
 
@@ -142,41 +151,41 @@ export class SlipwayClient {
   }
 
   /** One-time ticket for a WebSocket of your own. */
-  ticket(options: CallOptions = {}): Promise<Ticket> {
-    return this.#json({ method: "POST", path: "/v1/tickets", repeatable: true, signal: options.signal });
+  ticket(options: KeyedCallOptions = {}): Promise<Ticket> {
+    return this.#json({ method: "POST", path: "/v1/tickets", ...keyed(options) });
   }
 
   /** Only this response contains the token. */
   createToken(
     body: { name: string; expiresInDays?: number },
-    options: CallOptions = {},
+    options: KeyedCallOptions = {},
   ): Promise<PersonalToken & { token: string }> {
-    return this.#json({ method: "POST", path: "/v1/tokens", body, repeatable: false, signal: options.signal });
+    return this.#json({ method: "POST", path: "/v1/tokens", body, ...keyed(options) });
   }
 
   tokens(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<PersonalToken>> {
     return this.#get("/v1/tokens", { ...query }, options);
   }
 
-  deleteToken(id: string, options: CallOptions = {}): Promise<void> {
+  deleteToken(id: string, options: KeyedCallOptions = {}): Promise<void> {
     return this.#delete(`/v1/tokens/${encodeURIComponent(id)}`, options);
   }
 
   /** Replaces the credential for the same host. */
-  putCredential(body: NewCredential, options: CallOptions = {}): Promise<GitCredential> {
-    return this.#json({ method: "POST", path: "/v1/credentials", body, repeatable: true, signal: options.signal });
+  putCredential(body: NewCredential, options: KeyedCallOptions = {}): Promise<GitCredential> {
+    return this.#json({ method: "POST", path: "/v1/credentials", body, ...keyed(options) });
   }
 
   credentials(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<GitCredential>> {
     return this.#get("/v1/credentials", { ...query }, options);
   }
 
-  deleteCredential(id: string, options: CallOptions = {}): Promise<void> {
+  deleteCredential(id: string, options: KeyedCallOptions = {}): Promise<void> {
     return this.#delete(`/v1/credentials/${encodeURIComponent(id)}`, options);
   }
 
-  createUser(body: NewUser, options: CallOptions = {}): Promise<Account> {
-    return this.#json({ method: "POST", path: "/v1/users", body, repeatable: false, signal: options.signal });
+  createUser(body: NewUser, options: KeyedCallOptions = {}): Promise<Account> {
+    return this.#json({ method: "POST", path: "/v1/users", body, ...keyed(options) });
   }
 
   users(query: ListQuery = {}, options: CallOptions = {}): Promise<Page<Account>> {
@@ -185,7 +194,7 @@ export class SlipwayClient {
 
   // -------------------------------------------------------------- tasks
 
-  /** Retried under the same Idempotency-Key: a lost response never creates a second task. */
+  /** A lost response never creates a second task. */
   submit(body: SubmitRequest, options: KeyedCallOptions = {}): Promise<WireTask> {
     return this.#json({ method: "POST", path: "/v1/tasks", body, ...keyed(options) });
   }
@@ -199,13 +208,13 @@ export class SlipwayClient {
     return this.#get("/v1/tasks", { ...rest, state: state?.join(",") }, options);
   }
 
-  cancel(id: string, options: CallOptions = {}): Promise<WireTask> {
-    return this.#json({ method: "POST", path: `${task(id)}/cancel`, repeatable: true, signal: options.signal });
+  cancel(id: string, options: KeyedCallOptions = {}): Promise<WireTask> {
+    return this.#json({ method: "POST", path: `${task(id)}/cancel`, ...keyed(options) });
   }
 
   /** A new task of the same thread. */
-  retry(id: string, body: RetryRequest = {}, options: CallOptions = {}): Promise<WireTask> {
-    return this.#json({ method: "POST", path: `${task(id)}/retry`, body, repeatable: false, signal: options.signal });
+  retry(id: string, body: RetryRequest = {}, options: KeyedCallOptions = {}): Promise<WireTask> {
+    return this.#json({ method: "POST", path: `${task(id)}/retry`, body, ...keyed(options) });
   }
 
   async message(id: string, body: MessageRequest, options: KeyedCallOptions = {}): Promise<MessageAnswer> {
@@ -219,12 +228,12 @@ export class SlipwayClient {
     return { kind: "follow_up", task: JSON.parse(answer.text) as WireTask };
   }
 
-  withdraw(id: string, messageId: string, options: CallOptions = {}): Promise<void> {
+  withdraw(id: string, messageId: string, options: KeyedCallOptions = {}): Promise<void> {
     return this.#delete(`${task(id)}/messages/${encodeURIComponent(messageId)}`, options);
   }
 
-  answer(id: string, body: AnswerRequest, options: CallOptions = {}): Promise<WireTask> {
-    return this.#json({ method: "POST", path: `${task(id)}/answer`, body, repeatable: false, signal: options.signal });
+  answer(id: string, body: AnswerRequest, options: KeyedCallOptions = {}): Promise<WireTask> {
+    return this.#json({ method: "POST", path: `${task(id)}/answer`, body, ...keyed(options) });
   }
 
   events(
@@ -259,7 +268,6 @@ export class SlipwayClient {
         method: "GET",
         path: `${task(id)}/diff`,
         query,
-        repeatable: true,
         signal: options.signal,
       })
     ).text;
@@ -276,7 +284,7 @@ export class SlipwayClient {
    */
   artifact(id: string, name: string, options: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
     const path = `${task(id)}/artifacts/${encodeURIComponent(name)}`;
-    return this.#transport.stream({ method: "GET", path, repeatable: true, signal: options.signal });
+    return this.#transport.stream({ method: "GET", path, signal: options.signal });
   }
 
   // -------------------------------------------------------------- live
@@ -304,9 +312,9 @@ export class SlipwayClient {
     return this.#get("/v1/ops/overview", {}, options);
   }
 
-  async pauseQueue(paused: boolean, options: CallOptions = {}): Promise<void> {
+  async pauseQueue(paused: boolean, options: KeyedCallOptions = {}): Promise<void> {
     const path = `/v1/ops/queue/${paused ? "pause" : "resume"}`;
-    await this.#transport.send({ method: "POST", path, repeatable: true, signal: options.signal });
+    await this.#transport.send({ method: "POST", path, ...keyed(options) });
   }
 
   /**
@@ -317,29 +325,27 @@ export class SlipwayClient {
     return this.#get("/v1/ops/egress", { ...query }, options);
   }
 
-  changeEgress(body: EgressChangeRequest, options: CallOptions = {}): Promise<EgressListAnswer> {
-    return this.#json({ method: "POST", path: "/v1/ops/egress", body, repeatable: true, signal: options.signal });
+  changeEgress(body: EgressChangeRequest, options: KeyedCallOptions = {}): Promise<EgressListAnswer> {
+    return this.#json({ method: "POST", path: "/v1/ops/egress", body, ...keyed(options) });
   }
 
   /** Removes what no task needs any more; with `dryRun` it only lists it. May take minutes. */
-  gc(body: { dryRun?: boolean } = {}, options: CallOptions = {}): Promise<Leftovers> {
+  gc(body: { dryRun?: boolean } = {}, options: KeyedCallOptions = {}): Promise<Leftovers> {
     return this.#json({
       method: "POST",
       path: "/v1/ops/gc",
       body,
-      repeatable: false,
       timeoutMs: GC_MS,
-      signal: options.signal,
+      ...keyed(options),
     });
   }
 
   /** Cancel without grace. */
-  kill(id: string, options: CallOptions = {}): Promise<WireTask> {
+  kill(id: string, options: KeyedCallOptions = {}): Promise<WireTask> {
     return this.#json({
       method: "POST",
       path: `/v1/ops/tasks/${encodeURIComponent(id)}/kill`,
-      repeatable: true,
-      signal: options.signal,
+      ...keyed(options),
     });
   }
 
@@ -354,23 +360,15 @@ export class SlipwayClient {
   }
 
   #get<T>(path: string, query: Query, options: CallOptions): Promise<T> {
-    return this.#json({ method: "GET", path, query, repeatable: true, signal: options.signal });
+    return this.#json({ method: "GET", path, query, signal: options.signal });
   }
 
-  async #delete(path: string, options: CallOptions): Promise<void> {
-    await this.#transport.send({ method: "DELETE", path, repeatable: true, signal: options.signal });
+  async #delete(path: string, options: KeyedCallOptions): Promise<void> {
+    await this.#transport.send({ method: "DELETE", path, ...keyed(options) });
   }
 }
 
-function keyed(options: KeyedCallOptions): Pick<Call, "idempotencyKey" | "repeatable" | "signal"> {
-  return { idempotencyKey: options.idempotencyKey ?? newKey(), repeatable: true, signal: options.signal };
-}
-
-/**
- * `crypto.randomUUID` is missing on pages without https, where the server may well be used in a
- * home network.
- */
-function newKey(): string {
-  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+/** Without a key of the caller, the transport makes one up. */
+function keyed({ idempotencyKey, signal }: KeyedCallOptions): Pick<Call, "idempotencyKey" | "signal"> {
+  return { signal, ...(idempotencyKey === undefined ? {} : { idempotencyKey }) };
 }

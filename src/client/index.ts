@@ -2,7 +2,7 @@
 export { SlipwayClient, type ClientOptions } from "./client.ts";
 export { SlipwayProblem } from "./problem.ts";
 export type { SocketLike, WebSocketConstructor } from "./stream.ts";
-export type { Fetch } from "./transport.ts";
+export type { Fetch, TokenProvider } from "./transport.ts";
 export type {
   Account,
   Artifact,

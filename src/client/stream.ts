@@ -1,5 +1,6 @@
 /** One WebSocket connection with one subscription, as an async iterable of its frames. */
-import { CLOSE_CODES, type ServerFrame } from "../core/protocol/stream.ts";
+import { CLOSE_CODES } from "../core/protocol/stream-constants.ts";
+import type { ServerFrame } from "../core/protocol/stream.ts";
 
 /** Maximum frames that wait for the consumer. */
 const INBOX_LIMIT = 1_000;

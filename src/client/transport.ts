@@ -1,8 +1,8 @@
 /**
  * HTTP calls with authentication and retries.
  *
- * C1 After a lost response only a call that is safe to repeat is sent again: reads, deletes, calls
- *    with an Idempotency-Key and calls that are idempotent by rule.
+ * C1 After a lost response a call is sent again. One that changes something has an Idempotency-Key,
+ *    the same each time, so it has one effect (rule R5).
  * C2 A refused access token is renewed once per call; concurrent calls share one renewal.
  */
 import { readProblem, SlipwayProblem } from "./problem.ts";
@@ -11,10 +11,22 @@ import { backoffDelay, sleep } from "./retry.ts";
 
 export type Fetch = (input: string, init: RequestInit) => Promise<Response>;
 
+/**
+ * Supplies access tokens from elsewhere, for example from a cookie session of a browser. `renew`
+ * returns a token other than the refused one, or null when the person must log in again; concurrent
+ * calls share one renewal.
+ */
+export interface TokenProvider {
+  bearer(): Promise<string | null>;
+  renew(refused: string | null): Promise<string | null>;
+}
+
 export interface TransportOptions {
   readonly baseUrl: string;
   readonly token?: string;
   readonly sessions?: SessionStore;
+  /** Replaces `token` and `sessions`. */
+  readonly tokens?: TokenProvider;
   readonly fetch?: Fetch;
   /** Longest wait for one response, in ms (30,000). */
   readonly timeoutMs?: number;
@@ -27,9 +39,8 @@ export interface Call {
   readonly path: string;
   readonly query?: Readonly<Record<string, string | number | undefined>>;
   readonly body?: unknown;
+  /** Made up when left out, except for reads. */
   readonly idempotencyKey?: string;
-  /** May be sent again when its response was lost (C1). */
-  readonly repeatable: boolean;
   /** Overrides `retries` of the transport. */
   readonly retries?: number;
   /** Overrides `timeoutMs` of the transport. */
@@ -84,15 +95,17 @@ export class Transport {
 
   /** The current bearer token; null without authentication. */
   async bearer(): Promise<string | null> {
-    return this.#options.token ?? (await this.session())?.accessToken ?? null;
+    const { tokens, token } = this.#options;
+    return tokens === undefined ? (token ?? (await this.session())?.accessToken ?? null) : tokens.bearer();
   }
 
   /** Returns a token other than the refused one, or null when none can be obtained. */
   async renew(refused: string | null): Promise<string | null> {
-    if (this.#options.token !== undefined) return null;
-    const current = (await this.session())?.accessToken ?? null;
+    const { tokens, token } = this.#options;
+    if (token !== undefined && tokens === undefined) return null;
+    const current = await this.bearer();
     if (current !== refused) return current;
-    this.#renewal ??= this.#refresh(refused).finally(() => {
+    this.#renewal ??= (tokens === undefined ? this.#refresh(refused) : tokens.renew(refused)).finally(() => {
       this.#renewal = null;
     });
     return this.#renewal;
@@ -121,13 +134,14 @@ export class Transport {
     return this.#getLoaded();
   }
 
-  async #sendWithRetries<T>(call: Call, read: ReadBody<T>): Promise<{ status: number; body: T }> {
+  async #sendWithRetries<T>(given: Call, read: ReadBody<T>): Promise<{ status: number; body: T }> {
+    const call = given.method === "GET" ? given : { idempotencyKey: newKey(), ...given };
     const retries = call.retries ?? this.#options.retries ?? 5;
     for (let tries = 0; ; tries++) {
       try {
         return await this.#sendAuthenticated(call, read);
       } catch (thrown) {
-        if (!(thrown instanceof SlipwayProblem) || tries >= retries || !isWorthRepeating(call, thrown)) throw thrown;
+        if (!(thrown instanceof SlipwayProblem) || tries >= retries || !isWorthRepeating(thrown)) throw thrown;
         const requested = Math.min(thrown.retryAfterMs ?? 0, RETRY_CAP_MS);
         await sleep(Math.max(requested, backoffDelay(tries, 250, 8_000)), call.signal);
       }
@@ -191,7 +205,6 @@ export class Transport {
         method: "POST",
         path: "/v1/auth/refresh",
         body: { refreshToken: stored.refreshToken },
-        repeatable: true,
         authenticated: false,
       });
       const answer = JSON.parse(response.text) as LoginAnswer;
@@ -204,10 +217,17 @@ export class Transport {
   }
 }
 
-function isWorthRepeating(call: Call, problem: SlipwayProblem): boolean {
-  // A 429 had no effect, so every call may be sent again.
-  if (problem.status === 429) return true;
-  return call.repeatable && (problem.code === "unreachable" || problem.status >= 500);
+function isWorthRepeating({ status, code }: SlipwayProblem): boolean {
+  return status === 429 || status >= 500 || code === "unreachable";
+}
+
+/**
+ * `crypto.randomUUID` is missing on pages without https, where the server may well be used in a
+ * home network.
+ */
+function newKey(): string {
+  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function getAddress(baseUrl: string, call: Call): string {

@@ -14,7 +14,7 @@ import { openStream, StreamEnd, TopicRejected, type WebSocketConstructor, type T
 import type { Transport } from "./transport.ts";
 import type { Page } from "./types.ts";
 import { backoffDelay, sleep } from "./retry.ts";
-import { CLOSE_CODES, PROTOCOL } from "../core/protocol/stream.ts";
+import { CLOSE_CODES, PROTOCOL } from "../core/protocol/stream-constants.ts";
 
 export interface WatchOptions {
   /** Begin after this seq; 0 = from the first event. */
@@ -110,7 +110,6 @@ async function settledBy(deps: WatchDeps, path: string, seq: number, options: Wa
       const answer = await deps.transport.send({
         method: "GET",
         path,
-        repeatable: true,
         retries: 0,
         signal: options.signal,
       });
@@ -137,7 +136,6 @@ async function* fetchEvents(
       method: "GET",
       path: `${path}/events`,
       query,
-      repeatable: true,
       retries: 0,
       signal,
     });
@@ -179,7 +177,6 @@ export async function* watchTasks(
         method: "GET",
         path: "/v1/tasks",
         query: { limit: 200 },
-        repeatable: true,
         retries: 0,
         signal,
       });

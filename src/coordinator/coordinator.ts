@@ -10,13 +10,15 @@ import { createWorkerService, type WorkerService, type WorkerServiceDeps } from 
 import { createEffects } from "./effects/effects.ts";
 import { isAbort, errorMessage } from "../core/error.ts";
 import { createScheduler, type Scheduler, type DeferralReason } from "./scheduler/scheduler.ts";
-import { fireDeadlines } from "./deadlines.ts";
+import { catchUpAll, fireDeadlines } from "./deadlines.ts";
+import { WorkingTime, type Heartbeat } from "./working-time.ts";
 import { GarbageCollector } from "./garbage-collector.ts";
 import { createOperationsService, type OperationsService } from "./services/operations.ts";
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { createEgressService, type EgressService } from "./services/egress.ts";
 import type { Store } from "../core/ports/store.ts";
 import { createTaskService, type TaskService } from "./services/tasks.ts";
+import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
 import { createSupervisor, type Supervisor } from "./supervisor.ts";
@@ -42,6 +44,8 @@ export interface CoordinatorDeps {
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
+  /** Absent = at a start, the last event of each task is the last sign of life. */
+  readonly heartbeat?: Heartbeat;
   /**
    * Why there is too little disk space to claim, for people; null when there is enough. Never
    * rejects.
@@ -80,6 +84,8 @@ export interface CoordinatorSettings {
   readonly retentionMs: number;
   readonly mirrorMs: number;
   readonly livenessMs: number;
+  /** A coordinator that did nothing for this long was stopped: the time does not count, ms. */
+  readonly pauseMs: number;
   readonly clearMs: number;
   /** A worker that could not reach a coordinator for this long gives up, ms. */
   readonly abandonMs: number;
@@ -108,6 +114,7 @@ export const DEFAULT_SETTINGS = {
   retentionMs: 30 * 24 * 3_600_000,
   mirrorMs: 30 * 24 * 3_600_000,
   livenessMs: LIVENESS_MS,
+  pauseMs: 5_000,
   clearMs: 30_000,
   abandonMs: ABANDON_MS,
   shutdownMs: 2_000,
@@ -134,8 +141,8 @@ export interface Coordinator {
   readonly tasks: TaskService;
   readonly operations: OperationsService;
   /**
-   * Adopts what exists, then claims and ticks until `close`. Rejects with an AbortError when the
-   * signal is aborted first.
+   * Adopts what exists, then claims and ticks until `close`. What fails is tried again; only
+   * claiming waits for all of it. Rejects with an AbortError when the signal is aborted first.
    */
   boot(signal?: AbortSignal): Promise<BootReport>;
   /**
@@ -145,17 +152,22 @@ export interface Coordinator {
 }
 
 const DEADLINE_TICK_MS = 200;
+const TIME_TICK_MS = 1_000;
 const DRIVE_TICK_MS = 1_000;
+const RECONCILE_TICK_MS = 1_000;
 const POOL_TICK_MS = 1_000;
 const HEALTH_TICK_MS = 1_000;
 const ORPHAN_TICK_MS = 10_000;
 const RETENTION_TICK_MS = 3_600_000;
+const BOOT_RETRY_MS = 1_000;
 /** Share of `clearMs` that a salvage may take; the rest is for the removal. */
 const SALVAGE_SHARE = 2 / 3;
 
 export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordinator> {
   const { settings } = deps;
-  const taskLog = createTaskLog(deps);
+  const workingTime = new WorkingTime({ ...deps, ...settings, aliveAt: deps.heartbeat?.last() ?? null });
+  const planUnread = createUnreadPlanner({ ...deps, policy: settings.policy });
+  const taskLog = createTaskLog({ ...deps, workingTime, planUnread });
   const budget = createBudgetService({ ...deps, ...settings, taskLog });
   const standing: WorkerServiceDeps["standing"] = (task) => budget.standing(task);
   const workerApi = createWorkerService({ ...deps, ...settings, taskLog, standing });
@@ -167,9 +179,9 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const salvage = createSalvage({ ...deps, taskLog, salvageMs: settings.clearMs * SALVAGE_SHARE });
   const effect = createEffects({ ...deps, ...settings, taskLog, broker, salvage });
   const lastSeen: WorkerService["lastSeen"] = (taskId, attempt) => workerApi.lastSeen(taskId, attempt);
-  const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler, effect, lastSeen });
+  const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler, effect, lastSeen, workingTime });
   const garbageCollector = new GarbageCollector({ ...deps, ...settings, broker, salvage });
-  return new RunningCoordinator(deps, broker, {
+  return new RunningCoordinator(deps, broker, workingTime, {
     taskLog,
     supervisor,
     scheduler,
@@ -210,10 +222,13 @@ class RunningCoordinator implements Coordinator {
   readonly operations: OperationsService;
   readonly #deps: CoordinatorDeps;
   readonly #broker: Broker;
+  readonly #workingTime: WorkingTime;
+  /** The losses that every open task has; -1 until the first pass over all of them. */
+  #caughtUp = -1;
   readonly #stopped = new AbortController();
   readonly #ticks: Promise<void>[] = [];
 
-  constructor(deps: CoordinatorDeps, broker: Broker, parts: Parts) {
+  constructor(deps: CoordinatorDeps, broker: Broker, workingTime: WorkingTime, parts: Parts) {
     this.taskLog = parts.taskLog;
     this.supervisor = parts.supervisor;
     this.scheduler = parts.scheduler;
@@ -225,9 +240,29 @@ class RunningCoordinator implements Coordinator {
     this.operations = parts.operations;
     this.#deps = deps;
     this.#broker = broker;
+    this.#workingTime = workingTime;
   }
 
   async boot(signal: AbortSignal = this.#stopped.signal): Promise<BootReport> {
+    const { clock, log } = this.#deps;
+    for (;;) {
+      try {
+        const report = await this.#bootOnce(signal);
+        this.scheduler.start();
+        this.#startTicks();
+        return report;
+      } catch (error) {
+        if (signal.aborted || isAbort(error)) throw error;
+        log.error({ error: errorMessage(error) }, "the boot is not complete; it is tried again");
+        // What was adopted is driven meanwhile.
+        this.#startTicks();
+        await clock.sleep(BOOT_RETRY_MS, signal);
+      }
+    }
+  }
+
+  /** Idempotent. Rejects when a part fails, such as the adoption of one task. */
+  async #bootOnce(signal: AbortSignal): Promise<BootReport> {
     // Bounded: deadlines and cancels do not wait for an engine that does not answer.
     const isEngineUp = await raceAbort(this.scheduler.checkHealth(), signal);
     const orphans = isEngineUp ? await raceAbort(this.#removeOrphans(), signal) : 0;
@@ -235,8 +270,6 @@ class RunningCoordinator implements Coordinator {
     await raceAbort(this.supervisor.boot(running), signal);
     const adopted = this.supervisor.size();
     await raceAbort(this.#fireDeadlines(), signal);
-    this.scheduler.start();
-    this.#startTicks();
     return { adopted, orphans };
   }
 
@@ -250,17 +283,23 @@ class RunningCoordinator implements Coordinator {
       log.warn({ error: errorMessage(error) }, "an effect did not end"),
     );
     await this.taskLog.idle();
+    if (this.#caughtUp >= 0) this.#deps.heartbeat?.beat(clock.now());
+    this.#caughtUp = -1;
     await this.#broker.close();
   }
 
+  /** Idempotent. */
   #startTicks(): void {
+    if (this.#ticks.length > 0) return;
     const { sandbox } = this.#deps;
     const { signal } = this.#stopped;
     this.#startTick(DEADLINE_TICK_MS, "the deadline tick", () => this.#fireDeadlines());
+    this.#startTick(TIME_TICK_MS, "the time tick", () => this.#keepTime());
     this.#startTick(DRIVE_TICK_MS, "the drive tick", async () => {
       await this.supervisor.endSilent();
       this.supervisor.driveAll();
     });
+    this.#startTick(RECONCILE_TICK_MS, "the tick for unknown commits", () => this.taskLog.reconcile());
     this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.scheduler.checkHealth());
     // The pool of warm workers does not grow while claiming is paused.
     this.#startTick(POOL_TICK_MS, "the pool tick", () =>
@@ -289,6 +328,21 @@ class RunningCoordinator implements Coordinator {
         log.error({ error: errorMessage(error) }, `${name} failed`);
       }
     }
+  }
+
+  /**
+   * Records lost time in every open task. The heartbeat goes on only when all have it: after a
+   * crash before that, the next boot counts from the earlier beat.
+   */
+  async #keepTime(): Promise<void> {
+    const { clock, heartbeat, store } = this.#deps;
+    this.#workingTime.observe();
+    const { generation } = this.#workingTime;
+    if (this.#caughtUp !== generation) {
+      await catchUpAll({ store, taskLog: this.taskLog });
+      this.#caughtUp = generation;
+    }
+    heartbeat?.beat(clock.now());
   }
 
   #fireDeadlines(): Promise<void> {

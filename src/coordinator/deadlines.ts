@@ -6,6 +6,8 @@ import { deadlineFailure } from "../../machines/fold.ts";
 import type { TaskLog } from "./task-log.ts";
 import type { Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import { errorMessage } from "../core/error.ts";
+import { OPEN_STATES } from "../core/task.ts";
+import { readTasks } from "./read-lists.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
 
@@ -19,6 +21,24 @@ export interface DeadlineDeps {
 }
 
 const BATCH = 500;
+/** Records that are under way at once: they share commits. */
+const CATCH_UP_BATCH = 64;
+
+/** Records the time that each open task lost. One that cannot be recorded stops no other. */
+export async function catchUpAll({ taskLog, store }: { taskLog: TaskLog; store: Store }): Promise<void> {
+  const failures: unknown[] = [];
+  const catchUp = (ids: readonly string[]): Promise<unknown> =>
+    Promise.all(ids.map((id) => taskLog.catchUp(id, null).catch((error: unknown) => failures.push(error))));
+  let batch: string[] = [];
+  for await (const task of readTasks(store, { userId: null, states: OPEN_STATES })) {
+    batch.push(task.id);
+    if (batch.length < CATCH_UP_BATCH) continue;
+    await catchUp(batch);
+    batch = [];
+  }
+  await catchUp(batch);
+  if (failures.length > 0) throw failures[0];
+}
 
 /** Fires every overdue deadline. One that cannot be recorded is logged and stays overdue. */
 export async function fireDeadlines(deps: DeadlineDeps): Promise<void> {

@@ -12,7 +12,12 @@ type Events = AsyncGenerator<TaskEvent, void, undefined>;
 
 /** The whole log of a task, oldest first. */
 export function readLog(store: Pick<Store, "events">, taskId: string): Events {
-  return every((last) => store.events(taskId, last?.seq ?? 0, EVENTS));
+  return readLogAfter(store, taskId, 0);
+}
+
+/** The events after `afterSeq`, oldest first. */
+export function readLogAfter(store: Pick<Store, "events">, taskId: string, afterSeq: number): Events {
+  return every((last) => store.events(taskId, last?.seq ?? afterSeq, EVENTS));
 }
 
 /** The events after `afterSeq` that no worker sent, oldest first. */

@@ -21,6 +21,7 @@ import type { Store } from "../core/ports/store.ts";
 import { OPEN_STATES, sandboxName, type Task } from "../core/task.ts";
 import { STATE_LEFT } from "../core/lib/concurrency/async.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
+import type { WorkingTime } from "./working-time.ts";
 
 /** Queued tasks have no actor. */
 const DRIVEN_STATES = OPEN_STATES.filter((state) => state !== "queued");
@@ -30,8 +31,9 @@ export interface SupervisorDeps {
   readonly store: Store;
   readonly scheduler: Scheduler;
   readonly effect: Effect;
-  /** Time of the attempt's last call, epoch ms; null = none since this process started. */
+  /** Time of the attempt's last call on the monotonic clock; null = none in this process. */
   readonly lastSeen: (taskId: string, attempt: number) => number | null;
+  readonly workingTime: WorkingTime;
   /** A worker without a sign of life for this long is lost, ms. */
   readonly livenessMs: number;
   readonly clock: Clock;
@@ -43,7 +45,7 @@ export interface SupervisorDeps {
 export interface Supervisor {
   /**
    * Adopts every open task. Sandboxes that no task needs are removed before, by the garbage
-   * collector.
+   * collector. Idempotent; rejects when a task could not be adopted, after the others were.
    * @param alive names of the running sandboxes; null when the engine did not answer.
    */
   boot(alive: ReadonlySet<string> | null): Promise<void>;
@@ -64,6 +66,7 @@ interface Actor {
 
 interface RunningEffect {
   readonly key: string;
+  /** On the monotonic clock. */
   readonly since: number;
   readonly abort: AbortController;
   readonly done: Promise<void>;
@@ -76,6 +79,8 @@ export function createSupervisor(deps: SupervisorDeps): Supervisor {
 class EffectSupervisor implements Supervisor {
   readonly #deps: SupervisorDeps;
   readonly #actors = new Map<string, Actor>();
+  /** Tasks that need not be adopted again when the boot is repeated. */
+  readonly #adopted = new Set<string>();
   readonly #unsubscribe: () => void;
   #isClosed = false;
 
@@ -85,9 +90,17 @@ class EffectSupervisor implements Supervisor {
   }
 
   async boot(alive: ReadonlySet<string> | null): Promise<void> {
-    const { crashpoint, store } = this.#deps;
+    const { crashpoint, store, log } = this.#deps;
     crashpoint("boot");
-    for await (const task of readTasks(store, { userId: null, states: DRIVEN_STATES })) await this.#adopt(task, alive);
+    const failures: unknown[] = [];
+    for await (const { id } of readTasks(store, { userId: null, states: DRIVEN_STATES }))
+      // One task that cannot be adopted does not keep the others waiting.
+      await this.#adopt(id, alive).catch((error: unknown) => {
+        log.error({ task: id, error: errorMessage(error) }, "a task could not be adopted");
+        failures.push(error);
+      });
+    if (failures.length > 0) throw new Error(`${failures.length} tasks could not be adopted`, { cause: failures[0] });
+    this.#adopted.clear();
   }
 
   driveAll(): void {
@@ -96,12 +109,14 @@ class EffectSupervisor implements Supervisor {
   }
 
   async endSilent(): Promise<void> {
-    const { taskLog, clock, ids, lastSeen, livenessMs } = this.#deps;
+    const { taskLog, clock, ids, lastSeen, livenessMs, workingTime } = this.#deps;
+    workingTime.observe();
     for (const { task, running } of this.#actors.values()) {
       if (running === null || effectOf(task.snapshot) !== "supervise") continue;
       const { attempt } = task.snapshot.context;
-      const seenAt = Math.max(running.since, lastSeen(task.id, attempt) ?? 0);
-      if (clock.now() - seenAt <= livenessMs) continue;
+      // After a pause, calls may wait in the sockets.
+      const seenAt = Math.max(running.since, lastSeen(task.id, attempt) ?? 0, workingTime.heardFrom);
+      if (clock.monotonic() - seenAt <= livenessMs) continue;
       const detail = `No sign of life for ${Math.round(livenessMs / 1_000)} s.`;
       await taskLog.record(task.id, () => [{ attempt, ...failureProposal("worker_lost", ids.random(), { detail }) }]);
     }
@@ -154,7 +169,7 @@ class EffectSupervisor implements Supervisor {
     const done = effect(task, abort.signal, () => scheduler.release(task.id))
       .catch((error: unknown) => log.error({ task: task.id, error: errorMessage(error) }, "an effect threw"))
       .then(() => this.#onEnd(actor, key));
-    actor.running = { key, since: clock.now(), abort, done };
+    actor.running = { key, since: clock.monotonic(), abort, done };
   }
 
   #onEnd(actor: Actor, key: string): void {
@@ -165,19 +180,26 @@ class EffectSupervisor implements Supervisor {
     if (isSettled(actor.task.snapshot)) this.#actors.delete(actor.task.id);
   }
 
-  async #adopt(task: Task, alive: ReadonlySet<string> | null): Promise<void> {
+  async #adopt(taskId: string, alive: ReadonlySet<string> | null): Promise<void> {
     const { scheduler, taskLog } = this.#deps;
+    if (this.#adopted.has(taskId)) return;
+    // Read again, because people are served during the boot: the task may have moved on.
+    const task = await taskLog.task(taskId);
+    if (task === null || isSettled(task.snapshot) || task.state === "queued") return;
     if (holdsSlot(task.snapshot)) scheduler.adopt(task.id);
     const isAlive = alive?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
     // Unknown (null) counts as alive: the end of a sandbox is seen when the engine answers.
     const goesOn = task.state === "provisioning" || (effectOf(task.snapshot) === "supervise" && isAlive !== false);
-    if (!goesOn) return this.#onCommit(task, []);
-    // The notice restarts the clocks of progress and silence: they must not count the time without
-    // a coordinator.
+    if (!goesOn) {
+      await taskLog.catchUp(task.id, null);
+      this.#adopted.add(taskId);
+      return this.#onCommit((await taskLog.task(task.id)) ?? task, []);
+    }
     const text = isAlive
       ? "The coordinator restarted and found the worker running."
       : "The coordinator restarted and goes on.";
-    await taskLog.record(task.id, () => [{ type: "notice", data: { level: "info", code: "adopted", text } }]);
+    await taskLog.catchUp(task.id, { code: "adopted", text });
+    this.#adopted.add(taskId);
   }
 }
 

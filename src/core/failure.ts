@@ -46,6 +46,11 @@ export const FAILURE_TABLE = {
     "The repository's host did not answer.",
     "Check that the address is reachable from the server.",
   ),
+  repo_incomplete: row(
+    "transient",
+    "Objects are missing in this server's copy of the repository.",
+    "Slipway fetches the repository again by itself. If it persists, run `slipway doctor`.",
+  ),
   worker_lost: row(
     "transient",
     "The worker stopped without a report.",
@@ -180,6 +185,7 @@ export const WORKER_FAILURES: ReadonlySet<string> = new Set<FailureCode>([
   "model_quota",
   "model_overloaded",
   "repo_unreachable",
+  "repo_incomplete",
 ]);
 
 export function failureClass(code: FailureCode): FailureClass {

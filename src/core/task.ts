@@ -194,16 +194,23 @@ export interface TaskContext {
   readonly memoryFactor: number;
   /** Highest worker sequence number of this attempt in the log. */
   readonly workerSeq: number;
+  /** In provisioning, moved by the time that nobody could use. */
   readonly enteredAt: number;
   readonly activeAt: number;
-  /** Deadline of the total time in running, epoch ms. */
+  /** Deadline of the total time in running, epoch ms of the wall clock. */
   readonly wallAt: number | null;
+  /** Deadline of the state, epoch ms of the wall clock. */
   readonly dueAt: number | null;
   readonly forced: boolean;
   readonly steps: readonly Step[];
   readonly failure: Failure | null;
   readonly question: Question | null;
   readonly checkpoint: Checkpoint | null;
+  /**
+   * The task of the thread whose pushed work this one continues in place of its parent's; absent
+   * when that is the parent.
+   */
+  readonly continues?: string;
   /** The upstream branch that the work starts from; null until it is known. */
   readonly base: string | null;
   readonly baseSha: string | null;
@@ -214,6 +221,11 @@ export interface TaskContext {
   readonly usage: Usage;
   /** The budget that users granted in place of the submitted one; absent until then. */
   readonly granted?: Budget;
+  /**
+   * How far the task's events are ahead of the wall clock after it was set back, ms; absent until
+   * then.
+   */
+  readonly aheadMs?: number;
   readonly startedAt: number | null;
   readonly settledAt: number | null;
 }
@@ -244,6 +256,7 @@ export interface Task {
 export type WaitReason =
   | "concurrency"
   | "user_limit"
+  | "thread_busy"
   | "sandbox_unavailable"
   | "disk_low"
   | "paused"

@@ -10,9 +10,10 @@
  * N4 A call settles when no process of its group holds its output any more. The whole group is
  *    signalled, because git's transport helpers hold the credential too and outlive a killed git.
  */
-import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { GitError } from "../core/lib/git-error.ts";
+import { readProgress, withoutProgress } from "../core/lib/git-progress.ts";
 import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
@@ -36,6 +37,8 @@ export interface GitCall {
    * error.
    */
   readonly maxBytes?: number;
+  /** Receives git's progress (src/core/lib/git-progress.ts). */
+  readonly progress?: ((text: string) => void) | undefined;
 }
 
 export interface GitOutput {
@@ -63,6 +66,12 @@ const OUTPUT_BYTES = 16 * 2 ** 20;
 const ERROR_CHARS = 16_384;
 
 const CONFIG = [
+  // What is received stays one pack: it appears when it is whole, and git syncs it to disk. Loose
+  // objects appear one by one, the commit before its trees and files, so that a fetch that breaks
+  // off would leave a commit with holes.
+  "fetch.unpackLimit=1",
+  "receive.unpackLimit=1",
+  "transfer.unpackLimit=1",
   "core.hooksPath=/dev/null",
   "credential.helper=",
   "http.followRedirects=false",
@@ -94,6 +103,7 @@ export function openGit(dir: string): Git {
       signal,
       maxStdoutBytes: maxBytes ?? OUTPUT_BYTES,
       maxStderrChars: 4 * ERROR_CHARS,
+      onStderr: call.progress === undefined ? undefined : readProgress(call.progress),
       timeout: { kind: "idle", ms: IDLE_MS },
       graceMs: GRACE_MS,
     });
@@ -101,14 +111,14 @@ export function openGit(dir: string): Git {
     const { stdout: bytes, stopped, exitCode } = result;
     const truncated = stopped === "output_limit" && maxBytes !== undefined;
     if (truncated || (stopped === null && exitCode === 0)) return { bytes, text: bytes.toString("utf8"), truncated };
-    const output = redact(withoutProgress(result.stderr), auth ?? null);
+    const output = redact(withoutProgress(result.stderr).slice(-ERROR_CHARS), auth ?? null);
     if (stopped === null) throw new GitError(output);
     const limit = stopped === "output_limit" ? "git exceeded the output limit" : "git exceeded the idle timeout";
     throw new GitError(`${output}\n${limit}`);
   };
 }
 
-function environment(askpass: string, { auth, local }: GitCall): Record<string, string> {
+function environment(askpass: string, { auth, local, cwd }: GitCall): Record<string, string> {
   const authorities = process.env["GIT_SSL_CAINFO"] ?? process.env["SSL_CERT_FILE"];
   return {
     PATH: process.env["PATH"] ?? "/usr/bin:/bin",
@@ -119,25 +129,12 @@ function environment(askpass: string, { auth, local }: GitCall): Record<string, 
     GIT_CONFIG_NOSYSTEM: "1",
     GIT_CONFIG_GLOBAL: "/dev/null",
     GIT_NO_REPLACE_OBJECTS: "1",
+    // A damaged repository is an error; a repository around the data folder is not used instead.
+    GIT_CEILING_DIRECTORIES: dirname(resolve(cwd)),
     GIT_ALLOW_PROTOCOL: local ? "file" : "http:https",
     ...(authorities ? { GIT_SSL_CAINFO: authorities } : {}),
     ...(auth ? { SLIPWAY_GIT_USERNAME: auth.username, SLIPWAY_GIT_TOKEN: auth.token } : {}),
   };
-}
-
-/**
- * Progress lines overwrite one another with a carriage return; only the last state of each line is
- * worth showing.
- */
-function withoutProgress(output: string): string {
-  const lines = output.split("\n").map((line) => line.split("\r").findLast((part) => part.trim() !== "") ?? "");
-  return lines
-    .filter(
-      (line) =>
-        !/^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing) (objects|deltas):/.test(line),
-    )
-    .join("\n")
-    .slice(-ERROR_CHARS);
 }
 
 /** The secret in each form that it could take in a message. */
@@ -148,21 +145,42 @@ function redact(text: string, auth: GitAuth | null): string {
   return forms.reduce((clean, form) => clean.replaceAll(form, "***"), text);
 }
 
+/** Git holds a lock of a ref for milliseconds; one of this age has lost its holder, ms. */
+const LOCK_AGE_MS = 60_000;
+
+/**
+ * Removes lock files that have lost their holder from a repository that others may write to at the
+ * same time: those from before `since` (epoch ms), and those of LOCK_AGE_MS.
+ */
+export function removeOldLocks(repository: string, since: number): void {
+  const isOld = (path: string): boolean => {
+    const { mtimeMs } = statSync(path, { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() };
+    return mtimeMs < since || Math.abs(Date.now() - mtimeMs) > LOCK_AGE_MS;
+  };
+  removeMatching(repository, "", (name, path) => isLock(name) && isOld(path));
+  removeMatching(repository, "refs", (name, path) => isLock(name) && isOld(path));
+}
+
 /**
  * Removes what a git that was killed with SIGKILL leaves in a bare repository: lock files, on which
  * every later write fails, and partial packs, which only take space. The caller ensures that no
  * other process writes to the repository.
  */
 export function removeStaleLocks(repository: string): void {
-  const drop = (folder: string, unwanted: (name: string) => boolean, recursive = false): void => {
-    const path = join(repository, folder);
-    if (!existsSync(path)) return;
-    for (const name of readdirSync(path, { recursive, encoding: "utf8" })) {
-      if (unwanted(name)) rmSync(join(path, name), { recursive: true, force: true });
-    }
-  };
-  drop("", (name) => name.endsWith(".lock"));
-  drop("refs", (name) => name.endsWith(".lock"), true);
-  drop("objects", (name) => name.startsWith("tmp_objdir-"));
-  drop("objects/pack", (name) => name.startsWith("tmp_"));
+  removeMatching(repository, "", isLock);
+  removeMatching(repository, "refs", isLock);
+  removeMatching(repository, "objects", (name) => name.startsWith("tmp_objdir-"));
+  removeMatching(repository, "objects/pack", (name) => name.startsWith("tmp_"));
+}
+
+const isLock = (name: string): boolean => name.endsWith(".lock");
+
+/** Only `refs` is searched below its first level. */
+function removeMatching(repository: string, folder: string, isUnwanted: (name: string, path: string) => boolean): void {
+  const dir = join(repository, folder);
+  if (!existsSync(dir)) return;
+  for (const name of readdirSync(dir, { recursive: folder === "refs", encoding: "utf8" })) {
+    const path = join(dir, name);
+    if (isUnwanted(name, path)) rmSync(path, { recursive: true, force: true });
+  }
 }

@@ -4,26 +4,34 @@
  * maintenance are off).
  *
  * M1 Fetches of one mirror run one after another; fetches of other mirrors run in parallel.
- * M2 A commit that the mirror holds is not fetched again: the tip of the base is read first.
+ * M2 A branch whose tip the mirror has is not fetched again: the tip is read first. The mirror has
+ *    a tip if its own ref points at it and a proof holds (src/git/completeness.ts): a commit object
+ *    alone proves nothing about its trees and files.
  * M3 Each use sets the time of `slipway-used`. A mirror is removed under its own lock, and only if
  *    no task repository borrows from it and its last use is old: a task that has just fetched
  *    creates its repository, which borrows, only afterwards.
+ * M4 A mirror with holes is fetched in full beside itself, and the packs are added to it: what it
+ *    has stays, because task repositories borrow it meanwhile.
+ * M5 Tasks that need the same mirror share one fetch. It goes on for LINGER_MS after the last of
+ *    them has left, so that the next attempt finds it further on or done.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import PQueue from "p-queue";
+import { SharedRuns } from "../core/lib/concurrency/shared-runs.ts";
 import { untilBegun } from "../core/lib/concurrency/async.ts";
 import { KeyedMutex } from "../core/lib/concurrency/keyed-mutex.ts";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
+import { dropProof, findMissing, isProven, isSuspect, setSuspect, writeProof } from "./completeness.ts";
 import { resolvePin } from "./host-pinning.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
 import { classifyFetchError } from "./git-errors.ts";
-import type { GitAuth } from "../core/ports/repositories.ts";
+import type { GitAuth, IncompleteRepository } from "../core/ports/repositories.ts";
 
 export interface MirrorSource {
   readonly userId: string;
@@ -40,14 +48,22 @@ export interface FetchedMirror {
   readonly baseSha: string;
 }
 
+type Tip = Pick<FetchedMirror, "base" | "baseSha">;
+type Progress = (text: string) => void;
+
 export interface Mirrors {
-  fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror>;
+  fetch(source: MirrorSource, signal: AbortSignal, progress?: Progress): Promise<FetchedMirror>;
   has(userId: string, repo: string): boolean;
   /**
    * Removes (or, in a dry run, only lists) the mirrors that were last used before `before` (epoch
    * ms). `borrowed` is called while the mirror is locked.
    */
   reclaim(before: number, borrowed: () => ReadonlySet<string>, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
+  /** The mirrors with holes. */
+  check(signal: AbortSignal): Promise<IncompleteRepository[]>;
+  /** The mirror's next use fetches it in full. */
+  distrust(name: string): void;
+  close(): Promise<void>;
 }
 
 const USED = "slipway-used";
@@ -56,6 +72,13 @@ const USED = "slipway-used";
 const FETCH_ATTEMPTS = 3;
 /** Concurrent `ls-remote` calls per repository. */
 const READS_AT_ONCE = 4;
+/** How long a fetch goes on that no task waits for, ms. */
+const LINGER_MS = 120_000;
+const BRANCHES = "+refs/heads/*:refs/heads/*";
+/** Git's words (2.30 to 2.50) for a repository that it cannot read, in the output of a fetch. */
+const DAMAGED =
+  /not a git repository|bad object|bad config|did not send all necessary objects|unable to (read|parse|get type)|missing (blob|tree|commit|object)|(object|packfile) .*(corrupt|empty)|cannot be accessed/i;
+const MIRROR_NAME = /^[0-9a-f]{32}$/;
 
 export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
@@ -67,6 +90,7 @@ class MirrorCache implements Mirrors {
   readonly #dir: string;
   readonly #trustedHosts: readonly string[];
   readonly #writes = new KeyedMutex();
+  readonly #fetches = new SharedRuns(LINGER_MS);
   readonly #reads = new Map<string, PQueue>();
 
   constructor(git: Git, dir: string, trustedHosts: readonly string[]) {
@@ -79,9 +103,9 @@ class MirrorCache implements Mirrors {
     return existsSync(this.#getPath({ userId, repo }));
   }
 
-  async fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
+  async fetch(source: MirrorSource, signal: AbortSignal, progress?: Progress): Promise<FetchedMirror> {
     try {
-      return await this.#fetch(source, signal);
+      return await this.#fetch(source, signal, progress);
     } catch (error) {
       throw classifyFetchError(error);
     }
@@ -105,19 +129,30 @@ class MirrorCache implements Mirrors {
     return join(this.#dir, `${name}.git`);
   }
 
+  /** Creates an empty repository, replacing what has that name. */
+  async #init(path: string): Promise<void> {
+    rmSync(path, { recursive: true, force: true });
+    await this.#git({ cwd: this.#dir, args: ["init", "--quiet", "--bare", "--template=", path] });
+  }
+
   /** Creates the mirror atomically: it gets its final name by a rename. */
   async #make(path: string): Promise<void> {
     if (existsSync(path)) return;
     const draft = `${path}.new`;
-    rmSync(draft, { recursive: true, force: true });
-    await this.#git({ cwd: this.#dir, args: ["init", "--quiet", "--bare", "--template=", draft] });
+    await this.#init(draft);
+    writeProof(draft);
     renameSync(draft, path);
   }
 
-  async #holds(path: string, sha: string): Promise<boolean> {
+  /** True when the mirror has that tip of the base (M2). Marks the mirror as used. */
+  async #has(path: string, tip: Tip): Promise<boolean> {
+    if (!existsSync(path)) return false;
+    writeFileSync(join(path, USED), "");
+    if (!isProven(path)) return false;
     try {
-      await this.#git({ cwd: path, args: ["cat-file", "-e", `${sha}^{commit}`] });
-      return true;
+      const args = ["rev-parse", "--verify", "--quiet", "--end-of-options", `refs/heads/${tip.base}^{commit}`];
+      const { text } = await this.#git({ cwd: path, args });
+      return text.trim() === tip.baseSha;
     } catch (error) {
       if (error instanceof GitError) return false;
       throw error;
@@ -139,32 +174,91 @@ class MirrorCache implements Mirrors {
   }
 
   /**
-   * @returns true if the mirror now holds the commit; false if the branch moved after its tip was
-   * read.
+   * Fetches the mirror unless it has that tip. Joins the fetch of another task (M5).
+   * @returns true if the mirror now has the tip; false if the branch moved after its tip was read.
    */
-  async #update({ repo, auth }: MirrorSource, path: string, sha: string, signal: AbortSignal): Promise<boolean> {
+  async #update(source: MirrorSource, tip: Tip, signal: AbortSignal, progress?: Progress): Promise<boolean> {
+    const path = this.#getPath(source);
+    const has = (): Promise<boolean> => this.#write(path, () => this.#has(path, tip), signal);
+    const start = (stop: AbortSignal, report: Progress): Promise<void> =>
+      this.#write(path, () => this.#refresh(source, path, stop, report), stop);
+    for (;;) {
+      if (!this.#fetches.isRunning(path) && (await has())) return true;
+      // The fetch of another task may have begun before this tip existed.
+      const isJoined = this.#fetches.isRunning(path);
+      await this.#fetches.join(path, start, signal, progress);
+      if (!isJoined) return await has();
+    }
+  }
+
+  /** Makes the mirror complete and current. The caller holds its lock. */
+  async #refresh(source: MirrorSource, path: string, signal: AbortSignal, progress: Progress): Promise<void> {
     await this.#make(path);
-    writeFileSync(join(path, USED), "");
-    if (await this.#holds(path, sha)) return true;
     removeStaleLocks(path);
+    if (!(await this.#isComplete(path, signal, progress))) return await this.#heal(source, path, signal, progress);
+    try {
+      await this.#download(source, path, signal, progress);
+    } catch (error) {
+      if (!(error instanceof GitError) || !DAMAGED.test(error.output)) throw error;
+      return await this.#heal(source, path, signal, progress);
+    }
+    writeProof(path);
+  }
+
+  async #isComplete(path: string, signal: AbortSignal, progress: Progress): Promise<boolean> {
+    if (isProven(path)) return true;
+    return !isSuspect(path) && (await findMissing(this.#git, path, "nothing", signal, progress)) === null;
+  }
+
+  async #download({ repo, auth }: MirrorSource, cwd: string, signal: AbortSignal, progress: Progress): Promise<void> {
     const pin = await resolvePin(repo, this.#trustedHosts, signal);
     // `--prune` removes only refs of deleted branches; the objects stay for the task repositories
     // that borrow them.
-    const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, "+refs/heads/*:refs/heads/*"];
-    await this.#git({ cwd: path, auth, pin, signal, args });
-    return await this.#holds(path, sha);
+    const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, BRANCHES];
+    await this.#git({ cwd, auth, pin, signal, args, progress });
   }
 
-  async #fetch(source: MirrorSource, signal: AbortSignal): Promise<FetchedMirror> {
-    const path = this.#getPath(source);
+  /**
+   * Fetches everything again (M4). Killed at any point, the mirror has no proof, and its next use
+   * begins anew.
+   */
+  async #heal(source: MirrorSource, path: string, signal: AbortSignal, progress: Progress): Promise<void> {
+    const draft = `${path}.heal`;
+    dropProof(path);
+    await this.#init(draft);
+    await this.#download(source, draft, signal, progress);
+    adoptContents(draft, path);
+    setSuspect(path, false);
+    writeProof(path);
+    rmSync(draft, { recursive: true, force: true });
+  }
+
+  async #fetch(source: MirrorSource, signal: AbortSignal, progress?: Progress): Promise<FetchedMirror> {
     for (let round = 0; round < FETCH_ATTEMPTS; round += 1) {
       const tip = await this.#readUpstreamTip(source, signal);
-      if (await this.#write(path, () => this.#update(source, path, tip.baseSha, signal), signal))
-        return { path, ...tip };
+      if (await this.#update(source, tip, signal, progress)) return { path: this.#getPath(source), ...tip };
     }
     throw new TaskFailure("repo_unreachable", {
       detail: "The base branch moved before each of the fetch attempts.",
     });
+  }
+
+  async check(signal: AbortSignal): Promise<IncompleteRepository[]> {
+    const found: IncompleteRepository[] = [];
+    for (const name of readdirSync(this.#dir).filter((entry) => entry.endsWith(".git"))) {
+      const problem = await findMissing(this.#git, join(this.#dir, name), "nothing", signal);
+      if (problem !== null) found.push({ kind: "mirror", name: basename(name, ".git"), problem });
+    }
+    return found;
+  }
+
+  distrust(name: string): void {
+    if (!MIRROR_NAME.test(name)) throw new Error("invalid mirror name");
+    setSuspect(join(this.#dir, `${name}.git`), true);
+  }
+
+  close(): Promise<void> {
+    return this.#fetches.close();
   }
 
   #lastUse(path: string): number {
@@ -210,10 +304,27 @@ class MirrorCache implements Mirrors {
 }
 
 /**
+ * Moves the packs, refs and configuration of a complete repository into a damaged one. A pack is
+ * found by its index, so that comes last. Packs are read before loose objects, so that damaged ones
+ * of those no longer matter.
+ */
+function adoptContents(from: string, to: string): void {
+  const packs = join("objects", "pack");
+  mkdirSync(join(to, packs), { recursive: true });
+  const isIndex = (name: string): number => (name.endsWith(".idx") ? 1 : 0);
+  for (const name of readdirSync(join(from, packs)).toSorted((a, b) => isIndex(a) - isIndex(b)))
+    renameSync(join(from, packs, name), join(to, packs, name));
+  for (const name of ["refs", "packed-refs", "HEAD", "config"]) {
+    rmSync(join(to, name), { recursive: true, force: true });
+    if (existsSync(join(from, name))) renameSync(join(from, name), join(to, name));
+  }
+}
+
+/**
  * Parses the tip from the output of `ls-remote --symref`. Its pattern also matches longer ref names
  * with the same suffix.
  */
-function readTip(text: string, asked: string | null): { base: string; baseSha: string } {
+function readTip(text: string, asked: string | null): Tip {
   const lines = text.split("\n").map((line) => line.split("\t"));
   const ref = asked === null ? "HEAD" : `refs/heads/${asked}`;
   const baseSha = lines.find(([value = "", name]) => name === ref && /^[0-9a-f]{40,64}$/.test(value))?.[0];

@@ -1,14 +1,14 @@
 /** The `Repositories` port on real git. */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import { readDiff, readFileAt, readPatch } from "./read.ts";
 import { openMirrors } from "./mirrors.ts";
 import { push } from "./push.ts";
-import { openGit } from "./git-process.ts";
+import { openGit, removeOldLocks } from "./git-process.ts";
 import { openTaskRepositories } from "./task-repositories.ts";
-import type { Repositories } from "../core/ports/repositories.ts";
+import type { IncompleteRepository, Repositories } from "../core/ports/repositories.ts";
 
 export interface RepositoriesOptions {
   readonly dir: string;
@@ -20,6 +20,7 @@ const COMMIT = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
 
 export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Repositories {
   const git = openGit(dir);
+  const openedAt = Date.now();
   const allBinary = join(dir, "binary.attributes");
   replaceFile(allBinary, "* -diff\n");
   const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts);
@@ -34,13 +35,22 @@ export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Re
     return tasks.path(taskId);
   }
 
+  function distrust(kind: IncompleteRepository["kind"], name: string): void {
+    const paths = kind === "mirror" ? [name] : tasks.distrust(name);
+    for (const path of paths) mirrors.distrust(basename(path, ".git"));
+  }
+
   return {
-    async prepare({ taskId, userId, repo, auth, base, parentTaskId }, signal) {
-      const fetched = await mirrors.fetch({ userId, repo, auth, base }, signal);
+    async prepare({ taskId, userId, repo, auth, base, parentTaskId }, signal, progress) {
+      const fetched = await mirrors.fetch({ userId, repo, auth, base }, signal, progress);
       return await tasks.make(taskId, fetched, parentTaskId, signal);
     },
     hasMirror: (userId, repo) => Promise.resolve(mirrors.has(userId, repo)),
-    path: tasks.path,
+    path(taskId) {
+      const path = tasks.path(taskId);
+      removeOldLocks(path, openedAt);
+      return path;
+    },
     resolve: tasks.resolve,
     file: async (taskId, sha, path, maxBytes) => {
       if (!COMMIT.test(sha)) throw new SlipwayError("invalid_request", "Commits are named by their full SHA.");
@@ -55,5 +65,13 @@ export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Re
     size: (taskId) => diskUsage(tasks.path(taskId)),
     remove: tasks.remove,
     reclaim: (before, mode, signal) => mirrors.reclaim(before, tasks.borrowed, mode, signal),
+    check: async (signal) => [...(await mirrors.check(signal)), ...(await tasks.check(signal))],
+    distrust: ({ kind, name }) => Promise.resolve(distrust(kind, name)),
+    async isBaseUnreadable(taskId, signal) {
+      if (!(await tasks.isBaseUnreadable(taskId, signal))) return false;
+      distrust("task", taskId);
+      return true;
+    },
+    close: mirrors.close.bind(mirrors),
   };
 }

@@ -5,6 +5,7 @@
  */
 import {
   appendFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -17,20 +18,31 @@ import { rm } from "node:fs/promises";
 import { dirname, join, relative, resolve as resolvePath } from "node:path";
 import type { FetchedMirror } from "./mirrors.ts";
 import { GitError } from "../core/lib/git-error.ts";
+import type { IncompleteRepository } from "../core/ports/repositories.ts";
+import { findMissing, isSuspect, setSuspect } from "./completeness.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
 
 export interface TaskRepositories {
   path(taskId: string): string;
   exists(taskId: string): boolean;
-  /** Creates the repository if it is absent; an existing one keeps its base. */
+  /**
+   * Creates the repository if it is absent; an existing one keeps its base. One whose base cannot
+   * be read, or that is suspect and has holes, is created anew with the saved work that it has.
+   */
   make(
     taskId: string,
     fetched: FetchedMirror,
     parentTaskId: string | null,
     signal: AbortSignal,
   ): Promise<{ base: string; baseSha: string }>;
+  /** The task repositories with holes of their own, beside those of their mirrors. */
+  check(signal: AbortSignal): Promise<IncompleteRepository[]>;
   resolve(taskId: string, ref: string): Promise<string | null>;
   list(): string[];
+  /** Marks the repository; `make` then looks for holes. @returns the paths of its mirrors. */
+  distrust(taskId: string): readonly string[];
+  /** True when git cannot enumerate what the base reaches. */
+  isBaseUnreadable(taskId: string, signal: AbortSignal): Promise<boolean>;
   /** Paths of the mirrors that task repositories borrow from. */
   borrowed(): ReadonlySet<string>;
   remove(taskId: string): Promise<void>;
@@ -59,6 +71,32 @@ const CONFIG = `[receive]
 `;
 const BASE_REF = "refs/slipway/base";
 
+/** Paths of the repositories that this one borrows from. */
+function readAlternates(repository: string): string[] {
+  const objects = join(repository, "objects");
+  const file = join(objects, "info", "alternates");
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, "utf8").split("\n");
+  return lines.flatMap((line) => (line === "" ? [] : [dirname(resolvePath(objects, line))]));
+}
+
+function orNothing(error: unknown): { text: string } {
+  if (error instanceof GitError) return { text: "" };
+  throw error;
+}
+
+async function isBaseUnreadable(git: Git, repository: string, signal: AbortSignal): Promise<boolean> {
+  const args = ["pack-objects", "--revs", "--stdout", "--quiet"];
+  try {
+    // Git writes its first byte when it has found all objects.
+    await git({ cwd: repository, signal, args, input: `${BASE_REF}\n`, maxBytes: 1 });
+    return false;
+  } catch (error) {
+    if (error instanceof GitError) return true;
+    throw error;
+  }
+}
+
 export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
 
@@ -67,6 +105,8 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     return join(dir, `${taskId}.git`);
   }
   const exists = (taskId: string): boolean => existsSync(path(taskId));
+  const setAside = (taskId: string): string => `${path(taskId)}.gone`;
+  const list = (): string[] => readdirSync(dir).flatMap((name) => (name.endsWith(".git") ? [name.slice(0, -4)] : []));
 
   async function resolve(taskId: string, ref: string): Promise<string | null> {
     if (!exists(taskId)) return null;
@@ -80,7 +120,7 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     }
   }
 
-  async function create(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<void> {
+  async function makeDraft(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<string> {
     const draft = `${path(taskId)}.new`;
     rmSync(draft, { recursive: true, force: true });
     await git({
@@ -94,7 +134,35 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     appendFileSync(join(draft, "config"), CONFIG);
     const refs = [`refs/heads/${fetched.base}`, BASE_REF].map((ref) => `create ${ref} ${fetched.baseSha}\n`);
     await git({ cwd: draft, signal, args: ["update-ref", "--stdin"], input: refs.join("") });
-    renameSync(draft, path(taskId));
+    return draft;
+  }
+
+  /** Replaces a damaged repository. Its objects, and its refs whose commits exist, are kept. */
+  async function rebuild(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<void> {
+    const draft = await makeDraft(taskId, fetched, signal);
+    const damaged = path(taskId);
+    const alternates = join(damaged, "objects", "info");
+    if (existsSync(join(damaged, "objects")))
+      cpSync(join(damaged, "objects"), join(draft, "objects"), {
+        recursive: true,
+        filter: (source) => source !== alternates,
+      });
+    const args = ["for-each-ref", "--format=%(refname) %(objectname)", "refs/slipway/"];
+    const { text } = await git({ cwd: damaged, signal, args }).catch(orNothing);
+    for (const line of text.split("\n")) {
+      const [ref = "", sha = ""] = line.split(" ");
+      if (ref === "" || ref === BASE_REF) continue;
+      await git({ cwd: draft, signal, args: ["update-ref", ref, sha] }).catch(orNothing);
+    }
+    // Killed between the two, the next call finds the damaged one under its other name.
+    renameSync(damaged, setAside(taskId));
+    renameSync(draft, damaged);
+    await rm(setAside(taskId), { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  async function isSound(taskId: string, signal: AbortSignal): Promise<boolean> {
+    if ((await resolve(taskId, BASE_REF)) === null) return false;
+    return !isSuspect(path(taskId)) || (await findMissing(git, path(taskId), "alternates", signal)) === null;
   }
 
   /**
@@ -112,28 +180,37 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     exists,
     resolve,
     async make(taskId, fetched, parentTaskId, signal) {
+      if (exists(taskId)) rmSync(setAside(taskId), { recursive: true, force: true });
+      else if (existsSync(setAside(taskId))) renameSync(setAside(taskId), path(taskId));
       const isNew = !exists(taskId);
-      if (isNew) await create(taskId, fetched, signal);
-      else removeStaleLocks(path(taskId));
+      if (isNew) renameSync(await makeDraft(taskId, fetched, signal), path(taskId));
+      else {
+        removeStaleLocks(path(taskId));
+        if (!(await isSound(taskId, signal))) await rebuild(taskId, fetched, signal);
+        setSuspect(path(taskId), false);
+      }
       if (parentTaskId !== null) await inherit(taskId, parentTaskId, signal);
       if (isNew) return { base: fetched.base, baseSha: fetched.baseSha };
       const { text } = await git({ cwd: path(taskId), signal, args: ["symbolic-ref", "--short", "HEAD"] });
       return { base: text.trim(), baseSha: (await resolve(taskId, BASE_REF)) ?? fetched.baseSha };
     },
-    list: () => readdirSync(dir).flatMap((name) => (name.endsWith(".git") ? [name.slice(0, -4)] : [])),
-    borrowed() {
-      const paths = new Set<string>();
-      for (const name of readdirSync(dir)) {
-        const objects = join(dir, name, "objects");
-        const file = join(objects, "info", "alternates");
-        if (!existsSync(file)) continue;
-        for (const line of readFileSync(file, "utf8").split("\n"))
-          if (line !== "") paths.add(dirname(resolvePath(objects, line)));
+    list,
+    async check(signal) {
+      const found: IncompleteRepository[] = [];
+      for (const name of list()) {
+        const problem = await findMissing(git, path(name), "alternates", signal);
+        if (problem !== null) found.push({ kind: "task", name, problem });
       }
-      return paths;
+      return found;
     },
+    distrust(taskId) {
+      setSuspect(path(taskId), true);
+      return readAlternates(path(taskId));
+    },
+    isBaseUnreadable: async (taskId, signal) => exists(taskId) && (await isBaseUnreadable(git, path(taskId), signal)),
+    borrowed: () => new Set(readdirSync(dir).flatMap((name) => readAlternates(join(dir, name)))),
     async remove(taskId) {
-      for (const folder of [path(taskId), `${path(taskId)}.new`])
+      for (const folder of [path(taskId), `${path(taskId)}.new`, setAside(taskId)])
         await rm(folder, { recursive: true, force: true, maxRetries: 3 });
     },
   };

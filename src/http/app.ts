@@ -15,9 +15,19 @@ import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { readBody } from "./body.ts";
 import { LoginThrottle } from "./login-throttle.ts";
 import { invalidRequest, sendProblem } from "./problem.ts";
-import { isLocalCall, areParamsValid, type RouteCall, type ApiDeps, type RouteReply, type Route } from "./route.ts";
+import { Replies } from "./replies.ts";
+import {
+  isLocalCall,
+  isUnsafe,
+  areParamsValid,
+  type RouteCall,
+  type ApiDeps,
+  type RouteReply,
+  type Route,
+} from "./route.ts";
 import { HEADER_COUNT } from "./server.ts";
 import { ROUTES } from "./routes/index.ts";
+import { serveWebApp } from "./web-app.ts";
 
 const SECURITY_HEADERS = {
   "X-Content-Type-Options": "nosniff",
@@ -31,19 +41,21 @@ const SECURITY_HEADERS = {
 export function createApp(deps: ApiDeps): Express {
   const app = express();
   const throttle = new LoginThrottle(deps.clock);
+  const replies = new Replies(deps);
   app.disable("x-powered-by").disable("etag").set("query parser", false).set("trust proxy", getTrustProxy(deps));
   app.enable("case sensitive routing").enable("strict routing");
   app.use(beginResponse(deps));
   app.use(allowOrigins(deps.origins ?? []));
   const methods = new Map<string, string[]>();
   for (const row of ROUTES) {
-    app[row.method](row.path, (request, response) => answer({ deps, throttle, row, request, response }));
+    app[row.method](row.path, (request, response) => answer({ deps, throttle, replies, row, request, response }));
     methods.set(row.path, [
       ...(methods.get(row.path) ?? []),
       ...(row.method === "get" ? ["GET", "HEAD"] : [row.method.toUpperCase()]),
     ]);
   }
   for (const [path, allowed] of methods) app.all(path, refuseMethod(allowed));
+  serveWebApp(app, deps.webDir ?? null);
   app.use(() => {
     throw new SlipwayError("not_found", "There is nothing at this address.");
   });
@@ -110,13 +122,17 @@ function refuseMethod(allowed: readonly string[]) {
 interface Exchange {
   readonly deps: ApiDeps;
   readonly throttle: LoginThrottle;
+  readonly replies: Replies;
   readonly row: Route;
   readonly request: Request;
   readonly response: Response;
 }
 
+/** `userId` is empty for a call without authentication. */
+type KeyedCall = RouteCall<unknown, unknown> & { readonly userId: string };
+
 async function answer(exchange: Exchange): Promise<void> {
-  const reply = await exchange.row.handle(await readCall(exchange));
+  const reply = await handle(exchange, await readCall(exchange));
   if (reply.content === undefined) return send(exchange.response, reply);
   const { status, media = "application/octet-stream", headers } = reply;
   exchange.response
@@ -132,14 +148,22 @@ async function answer(exchange: Exchange): Promise<void> {
   await pipeline(Readable.from(reply.content), exchange.response).catch(() => exchange.response.destroy());
 }
 
+/** A call with an Idempotency-Key has one effect, however often it is sent (rule R5). */
+function handle({ row, request, replies }: Exchange, call: KeyedCall): Promise<RouteReply> {
+  const { idempotencyKey: key, userId, body } = call;
+  if (key === null || row.replay === "handler") return row.handle(call);
+  const endpoint = `${request.method} ${request.path}`;
+  return replies.run({ userId, endpoint, key, body }, row.replay, () => row.handle(call));
+}
+
 /** Authenticates the request and validates its input (H1). */
-async function readCall({ deps, throttle, row, request }: Exchange): Promise<RouteCall<unknown, unknown>> {
+async function readCall({ deps, throttle, row, request }: Exchange): Promise<KeyedCall> {
   const ip = request.ip ?? "";
   const caller = await authorize(deps, row, request, ip);
   const params = request.params as Record<string, string>;
   if (!areParamsValid(params)) throw new SlipwayError("not_found");
   const query = parseInput(row.query, readQuery(request), "query");
-  const idempotencyKey = row.idempotent ? readIdempotencyKey(request) : null;
+  const idempotencyKey = isUnsafe(row) ? readIdempotencyKey(request) : null;
   const body = row.method === "post" ? parseInput(row.body, await readBody(request), "body") : undefined;
   return {
     deps,
@@ -148,7 +172,10 @@ async function readCall({ deps, throttle, row, request }: Exchange): Promise<Rou
     query,
     body,
     idempotencyKey,
+    userId: caller?.userId ?? "",
     ip,
+    headers: request.headers,
+    isSecure: request.secure,
     get caller() {
       if (caller === null) throw new SlipwayError("unauthenticated");
       return caller;

@@ -79,7 +79,7 @@ export class LoginThrottle {
 
   /** @returns a function that takes the failure back. */
   #countFailure(addressKey: string, accountKey: string | null): () => void {
-    const now = this.#clock.now();
+    const now = this.#clock.monotonic();
     // The address first: an address that is blocked creates no count of an account (T2).
     const address = this.#addresses.get(addressKey, now, MINUTE);
     if (address.blockedUntil > now) throw new RateLimited(address.blockedUntil - now);
@@ -104,9 +104,9 @@ export class LoginThrottle {
 
 interface Count {
   failures: number;
-  /** The count restarts at 0 at this time. Epoch ms. */
+  /** The count restarts at 0 at this time of the monotonic clock. */
   resetAt: number;
-  /** Attempts before this time are rejected. Epoch ms. */
+  /** Attempts before this time of the monotonic clock are rejected. */
   blockedUntil: number;
 }
 

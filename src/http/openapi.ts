@@ -22,7 +22,7 @@ import {
   toolCallSchema,
   userSchema,
 } from "../core/protocol/rest.ts";
-import { json, nothing, route, type Answer, type Route } from "./route.ts";
+import { isUnsafe, json, nothing, route, type Answer, type Route } from "./route.ts";
 
 type Json = Record<string, unknown>;
 
@@ -88,6 +88,7 @@ export function routeProblems(row: Route): ErrorCode[] {
   if (row.method === "post")
     general.push("invalid_request", "payload_too_large", "unsupported_media_type", "request_timeout");
   else if (row.path.startsWith("/v1/")) general.push("invalid_request");
+  if (isUnsafe(row)) general.push("idempotency_mismatch", "invalid_request");
   // While the server stops, the store answers with this.
   if (row.path.startsWith("/v1/")) general.push("unavailable");
   return [...new Set([...general, ...row.problems])];
@@ -135,8 +136,15 @@ function toParameters(row: Route): Json[] {
   const inQuery = Object.entries(query.properties ?? {}).map(([name, schema]) => {
     return { name, in: "query", required: query.required?.includes(name) ?? false, schema };
   });
-  const key = { name: "Idempotency-Key", in: "header", required: false, schema: { type: "string", maxLength: 255 } };
-  return [...inPath, ...inQuery, ...(row.idempotent ? [key] : [])];
+  const key = {
+    name: "Idempotency-Key",
+    in: "header",
+    required: false,
+    description:
+      "A request that is sent again with the same key and body has no second effect and gets the same answer.",
+    schema: { type: "string", maxLength: 255 },
+  };
+  return [...inPath, ...inQuery, ...(isUnsafe(row) ? [key] : [])];
 }
 
 function toOperation(row: Route): Json {

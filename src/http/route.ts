@@ -1,5 +1,5 @@
 /** A route is one row: express registers it, and the OpenAPI document is generated from it. */
-import type { IncomingMessage } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { z } from "zod";
 import type { Accounts, Identity } from "../core/ports/accounts.ts";
 import type { ErrorCode } from "../core/error.ts";
@@ -16,6 +16,7 @@ import { ARTIFACT_NAME } from "../core/values/artifact.ts";
 /** Encrypts small secrets for the database. A sealed text opens only with the same `context`. */
 export interface Sealer {
   seal(plain: string, context: string): string;
+  open(sealed: string, context: string): string;
 }
 
 /** Measurements of other parts of the process. */
@@ -55,6 +56,8 @@ export interface ApiDeps {
    * None by default.
    */
   readonly trustProxy?: number | readonly string[];
+  /** The folder of the built web app; absent or null = none is served. */
+  readonly webDir?: string | null;
 }
 
 export type Method = "get" | "post" | "delete";
@@ -89,7 +92,17 @@ export interface RouteCall<B, Q> {
   readonly query: Q;
   readonly idempotencyKey: string | null;
   readonly ip: string;
+  readonly headers: IncomingHttpHeaders;
+  /** True when the client used https, here or at a trusted proxy. */
+  readonly isSecure: boolean;
 }
+
+/**
+ * `store`: a day, also after a restart. `handler`: the handler finds what the key made before.
+ * `memoryMs`: in this process only, for answers that would be of no use later, and for calls
+ * without a user whose whole credential is the body.
+ */
+export type Replay = "store" | "handler" | { readonly memoryMs: number };
 
 export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.ZodType> {
   readonly method: Method;
@@ -99,13 +112,16 @@ export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.
   readonly summary: string;
   readonly body: B;
   readonly query: Q;
-  /** True when the call takes an Idempotency-Key. */
-  readonly idempotent: boolean;
+  /** Where the answer to a call with an Idempotency-Key is kept; every unsafe call takes one. */
+  readonly replay: Replay;
   readonly answers: Readonly<Record<number, readonly Answer[]>>;
   /** Error codes beside those that every call of its kind has (openapi.ts, `routeProblems`). */
   readonly problems: readonly ErrorCode[];
   readonly handle: (call: RouteCall<z.infer<B>, z.infer<Q>>) => Promise<RouteReply>;
 }
+
+/** Unsafe calls change something: they take an Idempotency-Key. */
+export const isUnsafe = ({ method }: Pick<Route, "method">): boolean => method !== "get";
 
 export const nothing = z.strictObject({});
 type Nothing = typeof nothing;
@@ -114,11 +130,13 @@ type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<
   Route<B, Q>,
   "method" | "path" | "access" | "summary" | "answers" | "handle"
 > &
-  Partial<Pick<Route<B, Q>, "body" | "query" | "idempotent" | "problems">>;
+  Partial<Pick<Route<B, Q>, "body" | "query" | "replay" | "problems">>;
 
 /** Checks the types of one row and erases them, because the table holds rows of different types. */
 export function route<B extends z.ZodType = Nothing, Q extends z.ZodType = Nothing>(row: Row<B, Q>): Route {
-  return { body: nothing, query: nothing, idempotent: false, problems: [], ...row } as unknown as Route;
+  // Without a user a kept answer could reach anybody, unless the body is the whole credential.
+  const replay: Replay = row.access === "none" ? "handler" : "store";
+  return { body: nothing, query: nothing, replay, problems: [], ...row } as unknown as Route;
 }
 
 export const json = (...schemas: z.ZodType[]): Answer[] => schemas.map((schema) => ({ schema }));

@@ -3,7 +3,8 @@
  * store.
  *
  * P1 Rows are keyed by the seq of their event: an id that a worker uses twice creates two rows
- *    instead of a conflict.
+ *    instead of a conflict. The id of a user's message is unique: the coordinator derives it. Of
+ *    two running calls with one id in one attempt, the first is kept.
  * P2 Only messages of users have a status, so a worker cannot change a message by sending its id.
  */
 import type { EventData, TaskEvent } from "../core/event.ts";
@@ -11,11 +12,13 @@ import type { AttemptRow, MessageRow, ToolCallRow } from "../core/ports/store.ts
 import { sandboxName, type TaskState } from "../core/task.ts";
 
 export type ProjectionChange =
+  /** A user's message with a taken id is never written (P1). */
   | { readonly kind: "message"; readonly row: MessageRow }
   /** Applies to every user message with this id. */
   | { readonly kind: "message.status"; readonly id: string; readonly status: NonNullable<MessageRow["status"]> }
+  /** Ignored while a call of this attempt with this id runs. */
   | { readonly kind: "tool"; readonly row: ToolCallRow }
-  /** Applies to every running call of this attempt with this id. */
+  /** Applies to the running call of this attempt with this id. */
   | {
       readonly kind: "tool.end";
       readonly id: string;

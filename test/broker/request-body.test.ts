@@ -177,14 +177,14 @@ const STREAM = { "content-type": "text/event-stream" };
 /** Bounds a hang; generous, because the machine may be busy. */
 const BODY_MS = 5_000;
 /** The machine may be busy. */
-const SOON = { timeout: 20_000 };
+const SOON = { timeout: 90_000, interval: 50 };
 const PING = 'event: ping\ndata: {"type":"ping"}\n\n';
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe("[S6] bodies for the model", () => {
   it(
     "wait outside until there is room, and are let go once they are written, long before they are answered",
-    { timeout: 60_000 },
+    { timeout: 180_000 },
     async () => {
       const provider = await reluctant();
       const broker = make(provider.url);
@@ -364,7 +364,7 @@ describe("[S6] bodies that are not read yet", () => {
     ["of the worker", `POST ${EVENTS}`],
     ["of git", "POST /git/repo.git/git-receive-pack"],
     ["of long polls", "GET /worker/v1/commands?wait=25"],
-  ])("cost little, also in pieces of one byte: %s", { timeout: 60_000 }, async (_name, line) => {
+  ])("cost little, also in pieces of one byte: %s", { timeout: 180_000 }, async (_name, line) => {
     const serveGit: BrokerOptions["serveGit"] = ({ signal }) =>
       new Promise((resolve) => signal.addEventListener("abort", () => resolve()));
     const broker = await withFake({ serveGit });

@@ -47,17 +47,57 @@ describe("retries", () => {
     expect(performance.now() - began).toBeGreaterThan(950);
   });
 
-  it("never repeats what is not safe to repeat, and never what the server refused", async () => {
+  it("[R5] each call that changes something is sent again under its own key when its answer was lost", async () => {
+    const client = await open((_seen, index) => (index % 2 === 0 ? "drop" : { status: 200, body: {} }));
+    const calls = [
+      () => client.login("a@example.com", "secret"),
+      () => client.setUp("token", "a@example.com", "secret"),
+      () => client.ticket(),
+      () => client.createToken({ name: "ci" }),
+      () => client.deleteToken("tok_1"),
+      () => client.putCredential({ host: "h", kind: "token", token: "t" }),
+      () => client.deleteCredential("cred_1"),
+      () => client.createUser({ email: "b@example.com", password: "secret", role: "user" }),
+      () => client.submit({ repo: "https://x/y.git", prompt: "p" }),
+      () => client.cancel("task_1"),
+      () => client.retry("task_1"),
+      () => client.message("task_1", { text: "hi" }),
+      () => client.withdraw("task_1", "msg_1"),
+      () => client.answer("task_1", { questionId: "q", text: "yes" }),
+      () => client.pauseQueue(true),
+      () => client.changeEgress({}),
+      () => client.gc(),
+      () => client.kill("task_1"),
+      () => client.logout(),
+    ];
+    for (const call of calls) await call();
+    const seen = stage?.seen ?? [];
+    expect(seen).toHaveLength(2 * calls.length);
+    const keys = seen.map(({ key }) => key);
+    expect(keys.filter((_, i) => i % 2 === 0)).toEqual(keys.filter((_, i) => i % 2 === 1));
+    expect(new Set(keys).size).toBe(calls.length);
+    expect(keys).not.toContain(undefined);
+  });
+
+  it("a session that has ended at the server is logged out here", async () => {
     const client = await open(({ path }) =>
-      path.endsWith("/retry") ? "drop" : { status: 409, body: { code: "task_settled", detail: "It is settled." } },
+      path.endsWith("/login")
+        ? { status: 200, body: { accessToken: "a", refreshToken: "r" } }
+        : { status: 401, body: { code: "unauthenticated", detail: "Log in." } },
     );
-    await expect(client.retry("task_1")).rejects.toMatchObject({ code: "unreachable", status: 0 });
+    await client.login("a@example.com", "secret");
+    await client.logout();
+    expect(await client.session()).toBeNull();
+  });
+
+  it("never repeats what the server refused", async () => {
+    const client = await open(() => ({ status: 409, body: { code: "task_settled", detail: "It is settled." } }));
     await expect(client.cancel("task_1")).rejects.toMatchObject({
       code: "task_settled",
       status: 409,
       detail: "It is settled.",
     });
-    expect(stage?.seen).toHaveLength(2);
+    expect(stage?.seen).toHaveLength(1);
   });
 
   it("after its last retry a call throws the server's last problem", async () => {

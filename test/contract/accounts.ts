@@ -1,6 +1,6 @@
 /** The contract suite of the accounts port (rule M1). */
 import { describe, expect, it } from "vitest";
-import type { AccessToken, Accounts, Credential, Session } from "../../src/core/ports/accounts.ts";
+import type { AccessToken, Accounts, Credential, Reply, Session } from "../../src/core/ports/accounts.ts";
 
 const newUser = (id: string, email = `${id}@example.org`) => ({
   id,
@@ -127,5 +127,33 @@ function secretSuite(get: () => Accounts): void {
     expect(await get().deleteCredential("u1", "c1")).toBe(false);
     expect(await get().deleteCredential("u1", "c3")).toBe(true);
     expect(await get().credentialFor("u1", "git.example")).toBeNull();
+  });
+
+  it("[R5] an answer is found by user, endpoint and key, replaced, and removed by age and number", async () => {
+    const reply = (n: number, more: Partial<Reply> = {}): Reply => ({
+      userId: "u1",
+      endpoint: "POST /v1/tasks",
+      key: `k${n}`,
+      at: n,
+      sealed: `answer ${n}`,
+      ...more,
+    });
+    const all = { after: -1, perUser: 10 };
+    await get().putReply(reply(1), all);
+    expect(await get().reply(reply(1))).toEqual(reply(1));
+    await get().putReply(reply(1, { sealed: "again" }), all);
+    expect(await get().reply(reply(1))).toMatchObject({ sealed: "again" });
+    for (const other of [{ userId: "u2" }, { endpoint: "POST /v1/users" }, { key: "k9" }])
+      expect(await get().reply(reply(1, other))).toBeNull();
+    await get().putReply(reply(1, { userId: "u2" }), all);
+    await get().putReply(reply(2), all);
+    await get().putReply(reply(3), { after: -1, perUser: 2 });
+    expect(await get().reply(reply(1))).toBeNull();
+    expect(await get().reply(reply(2))).toEqual(reply(2));
+    expect(await get().reply(reply(1, { userId: "u2" }))).not.toBeNull();
+    await get().putReply(reply(4), { after: 2, perUser: 10 });
+    expect(await get().reply(reply(1, { userId: "u2" }))).toBeNull();
+    expect(await get().reply(reply(2))).toBeNull();
+    expect(await get().reply(reply(3))).toEqual(reply(3));
   });
 }

@@ -40,6 +40,33 @@ export function projectionContract(get: () => Store): void {
     expect(await get().message(shown.id, "none")).toBeNull();
   });
 
+  it("[R5] a second message of a user with a taken id is refused whole", async () => {
+    const sent = message("m1", "user", "once", { mode: "steer", status: "queued" });
+    const task = await move(get(), await create(get()), claim, ready, message("m1", "assistant", "same id"), sent);
+    await expect(move(get(), task, sent)).rejects.toThrow();
+    expect(await get().task(task.id)).toEqual(task);
+    expect((await get().messages(task.id, 0, 100)).items).toHaveLength(2);
+  });
+
+  it("[R6] queued messages are listed in order until their status changes", async () => {
+    const send = (id: string): Move => message(id, "user", id, { mode: "steer", status: "queued" });
+    const to = (id: string, status: string): Move => ({ type: "message.status", data: { id, status } });
+    const task = await move(get(), await create(get()), send("m3"), send("m1"), claim, ready, send("m2"));
+    const queued = async (): Promise<string[]> => (await get().queuedMessages(task.id)).map(({ id }) => id);
+    expect(await queued()).toEqual(["m3", "m1", "m2"]);
+    const after = await move(get(), task, to("m1", "delivered"), message("a", "assistant", "ok"));
+    expect(await queued()).toEqual(["m3", "m2"]);
+    await move(get(), after, to("m3", "moved"), to("m2", "undelivered"));
+    expect(await queued()).toEqual([]);
+    expect((await get().messages(task.id, 0, 100)).items.map(({ status }) => status)).toEqual([
+      "moved",
+      "delivered",
+      "undelivered",
+      null,
+    ]);
+    expect(await get().queuedMessages("task_none")).toEqual([]);
+  });
+
   it("a worker that reuses the id of a user's message neither hides nor changes it", async () => {
     const task = await move(
       get(),
@@ -81,7 +108,7 @@ export function projectionContract(get: () => Store): void {
     const after = await move(get(), task, end);
     const ended = { ...call, endedAt: after.updatedAt, output: "out", exitCode: 2, truncated: true };
     expect((await get().toolCalls(task.id, 0, 100)).items).toEqual([ended]);
-    await move(get(), after, begin);
+    await move(get(), await move(get(), after, begin), begin);
     expect((await get().toolCalls(task.id, 0, 100)).items).toMatchObject([ended, { id: "t1", seq: 6, endedAt: null }]);
   });
 

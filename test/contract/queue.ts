@@ -97,6 +97,23 @@ function fairSuite(get: () => Store): void {
     expect((await get().claimable(1, null))[0]).toBe(first!.id);
   });
 
+  it("[W8] of one thread only the oldest open task can be claimed, whatever its state", async () => {
+    const store = get();
+    const first = await create(store, { userId: "a" });
+    const second = await create(store, { userId: "a", threadId: first.threadId, parentId: first.id });
+    const other = await create(store, { userId: "b" });
+    const ids = async (): Promise<string[]> => (await store.claimable(10, null)).toSorted();
+    expect(await ids()).toEqual([first.id, other.id].toSorted());
+    expect(await store.threadAhead(second.id)).toBe(first.id);
+    expect(await store.threadAhead(first.id)).toBeNull();
+    const claimed = await move(store, first, claim);
+    expect(await ids()).toEqual([other.id]);
+    expect(await store.claimable(10, 5)).toEqual([other.id]);
+    await move(store, await move(store, claimed, cancel), { type: "task.state", data: { reason: "stopped" } });
+    expect(await ids()).toEqual([second.id, other.id].toSorted());
+    expect(await store.threadAhead(second.id)).toBeNull();
+  });
+
   it("position counts the tasks before it", async () => {
     const a = await submit("a", 3);
     const [b] = await submit("b", 1);

@@ -11,6 +11,8 @@ export interface RepoBench {
   commit(taskId: string, ref: string, content: string): Promise<string>;
   /** SHA of the upstream branch, or null. */
   tip(branch: string): Promise<string | null>;
+  /** Somebody else replaces the upstream branch by a commit of their own; @returns the commit. */
+  replace(branch: string): Promise<string>;
   /** Deletes the upstream branch, as another client would. */
   drop(branch: string): Promise<void>;
   close(): Promise<void>;
@@ -80,15 +82,46 @@ export function reposContract(name: string, open: () => Promise<RepoBench>): voi
       await push(ID, sha, null);
       expect(await bench.tip("slipway/x")).toBe(sha);
       const other = await bench.commit(ID, WORK_REF, "two");
-      expect(await errorCode(push(ID, other, null))).toBe("push_rejected");
-      expect(await errorCode(push(ID, other, "e".repeat(40)))).toBe("push_rejected");
-      expect(await bench.tip("slipway/x")).toBe(sha);
       await push(ID, other, sha);
       expect(await bench.tip("slipway/x")).toBe(other);
-      // A branch that was deleted with its pull request is created again.
+    });
+
+    it("[W5] a push never replaces work of others, also when it is tried again", async () => {
+      await prepare();
+      const sha = await bench.commit(ID, WORK_REF, "one");
+      await push(ID, sha, null);
+      const foreign = await bench.replace("slipway/x");
+      const other = await bench.commit(ID, WORK_REF, "two");
+      for (const expected of [null, sha, "e".repeat(40), null])
+        expect(await errorCode(push(ID, other, expected))).toBe("push_rejected");
+      expect(await bench.tip("slipway/x")).toBe(foreign);
+    });
+
+    it("[W5] a push replaces what its own lineage has pushed, also when nobody was told of that push", async () => {
+      await prepare();
+      const sha = await bench.commit(ID, WORK_REF, "one");
+      await push(ID, sha, null);
+      await prepare("task_b2", ID);
+      const other = await bench.commit("task_b2", WORK_REF, "two");
+      await push("task_b2", other, null);
+      expect(await bench.tip("slipway/x")).toBe(other);
+      // A sibling that continues the first task knows nothing of the second.
+      await prepare("task_c3", ID);
+      const third = await bench.commit("task_c3", WORK_REF, "three");
+      expect(await errorCode(push("task_c3", third, sha))).toBe("push_rejected");
+      expect(await bench.tip("slipway/x")).toBe(other);
+    });
+
+    it("[W5] a branch that was deleted after the delivery is not made again by the same commit, but by new work", async () => {
+      await prepare();
+      const sha = await bench.commit(ID, WORK_REF, "one");
+      await push(ID, sha, null);
       await bench.drop("slipway/x");
-      await push(ID, sha, other);
-      expect(await bench.tip("slipway/x")).toBe(sha);
+      await push(ID, sha, null);
+      expect(await bench.tip("slipway/x")).toBeNull();
+      const other = await bench.commit(ID, WORK_REF, "two");
+      await push(ID, other, sha);
+      expect(await bench.tip("slipway/x")).toBe(other);
     });
 
     it("[W4] a child inherits the saved work of its parent", async () => {

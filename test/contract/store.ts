@@ -10,7 +10,7 @@ import { ledgerContract } from "./usage-ledger.ts";
 import { pagesContract } from "./pages.ts";
 import { projectionContract } from "./projections.ts";
 import { queueContract } from "./queue.ts";
-import { cancel, claim, createCommit, create, move, newTask, notice, ready, T0 } from "./tasks.ts";
+import { cancel, claim, createCommit, create, move, newTask, notice, ready, stopped, T0 } from "./tasks.ts";
 import { transcriptContract } from "./transcripts.ts";
 
 export interface Opened {
@@ -97,6 +97,26 @@ function createSuite(get: () => Store): void {
 }
 
 function commitSuite(get: () => Store): void {
+  it("[R6] a task that settles and its follow-up task are one commit", async () => {
+    const first = await move(get(), await create(get()), claim, ready, cancel);
+    const followUp = newTask({ key: "follow", parentId: first.id });
+    const settled = await get().commit({ ...createCommit(first, stopped), followUp });
+    expect(settled?.state).toBe("cancelled");
+    const child = await get().task(followUp.id);
+    expect(child).toMatchObject({ parentId: first.id, state: "queued" });
+    expect(child?.rev).toBeGreaterThan(settled?.rev ?? Infinity);
+    expect(await get().create(newTask({ key: "follow" }))).toEqual({ kind: "replayed", task: child });
+    // A key that is known begins nothing, and an id that is taken leaves the task as it was.
+    const second = await move(get(), await create(get()), claim, ready, cancel);
+    await expect(
+      get().commit({ ...createCommit(second, stopped), followUp: newTask({ id: child?.id ?? "" }) }),
+    ).rejects.toThrow();
+    expect(await get().task(second.id)).toEqual(second);
+    expect((await get().events(second.id, 0, 100)).items).toHaveLength(second.seq);
+    await get().commit({ ...createCommit(second, stopped), followUp: newTask({ key: "follow" }) });
+    expect((await get().tasks({ userId: null, limit: 200 })).items).toHaveLength(3);
+  });
+
   it("[R2] a commit writes events, snapshot and state together", async () => {
     const first = await create(get());
     const commit = createCommit(first, claim, notice("hello"), ready);

@@ -6,7 +6,7 @@ import Database from "../../src/store/sqlite/driver.ts";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { memoryBus } from "../../src/app/memory-bus.ts";
-import { createTaskLog, type TaskLog } from "../../src/coordinator/task-log.ts";
+import { createTaskLog, type TaskLog, noUnread } from "../../src/coordinator/task-log.ts";
 import { noCrash } from "../../src/core/lib/runtime/crashpoint.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
@@ -27,7 +27,7 @@ beforeEach(() => {
   dir = makeFolder();
   store = openSqliteStore({ dir, migrations: MIGRATIONS }).store;
   bus = memoryBus();
-  taskLog = createTaskLog({ store, bus, clock: systemClock, log: silent, crashpoint: noCrash });
+  taskLog = createTaskLog({ store, bus, clock: systemClock, log: silent, crashpoint: noCrash, planUnread: noUnread });
   beside = new Database(join(dir, "slipway.db"));
 });
 afterEach(async () => {
@@ -82,4 +82,58 @@ it("[R3] an event that is not committed causes no hint and no listener call", as
   beside.exec("DROP TRIGGER refuse");
   await note("kept");
   expect([heard, durable()]).toEqual([[2, 2], 2]);
+});
+
+/** A store whose commits are durable and reject all the same, as after an I/O error at the end. */
+function withoutAnswers(given: Store, faults: { readonly isReadable: () => boolean }): Store {
+  let hasFailed = false;
+  return {
+    ...given,
+    async commit(request) {
+      await given.commit(request);
+      hasFailed = true;
+      throw new Error("disk I/O error");
+    },
+    task: (id) => (hasFailed && !faults.isReadable() ? Promise.reject(new Error("disk I/O error")) : given.task(id)),
+  };
+}
+
+it("[R3] [D5] a commit that is durable although the store reports an error is announced", async () => {
+  const lossy = withoutAnswers(store, { isReadable: () => true });
+  taskLog = createTaskLog({
+    store: lossy,
+    bus,
+    clock: systemClock,
+    log: silent,
+    crashpoint: noCrash,
+    planUnread: noUnread,
+  });
+  await create();
+  const heard: number[] = [];
+  taskLog.onCommit((task, events) => heard.push(...events.map(({ seq }) => seq), task.seq));
+  const { task } = await note("kept");
+  expect([task.seq, heard, durable()]).toEqual([2, [2, 2], 2]);
+});
+
+it("[R3] [D5] a commit with an unknown result is announced when the store can be read again", async () => {
+  let isReadable = false;
+  const lossy = withoutAnswers(store, { isReadable: () => isReadable });
+  taskLog = createTaskLog({
+    store: lossy,
+    bus,
+    clock: systemClock,
+    log: silent,
+    crashpoint: noCrash,
+    planUnread: noUnread,
+  });
+  await create();
+  const heard: number[] = [];
+  taskLog.onCommit((_task, events) => heard.push(...events.map(({ seq }) => seq)));
+  await expect(note("unknown")).rejects.toThrow("disk I/O error");
+  await expect(taskLog.reconcile()).rejects.toThrow("disk I/O error");
+  expect(heard).toEqual([]);
+  isReadable = true;
+  await taskLog.reconcile();
+  await taskLog.reconcile();
+  expect(heard).toEqual([2]);
 });

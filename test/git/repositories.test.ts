@@ -85,6 +85,10 @@ reposContract("git", async () => {
     commit: (taskId, ref, content) => Promise.resolve(commitInto(repos.path(taskId), ref, { "work.txt": content })),
     tip: (branch) =>
       Promise.resolve(server.git("app", "for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`) || null),
+    replace: (branch) => {
+      server.git("app", "update-ref", "-d", `refs/heads/${branch}`);
+      return Promise.resolve(server.commit("app", branch, { "foreign.txt": `${branch}` }));
+    },
     drop: (branch) => Promise.resolve(void server.git("app", "update-ref", "-d", `refs/heads/${branch}`)),
     async close() {
       await server.close();
@@ -102,6 +106,11 @@ reposContract("simulated", () => {
     auth: null,
     commit: (taskId: string, ref: string, content: string) => repos.commit(taskId, ref, content),
     tip: (branch: string) => Promise.resolve(repos.upstream.get(`${repo}#${branch}`)?.sha ?? null),
+    replace: (branch: string) => {
+      const sha = "f".repeat(40);
+      repos.upstream.set(`${repo}#${branch}`, { sha, pushes: 1 });
+      return Promise.resolve(sha);
+    },
     drop: (branch: string) => Promise.resolve(void repos.upstream.delete(`${repo}#${branch}`)),
     close: () => Promise.resolve(),
   });
@@ -303,6 +312,21 @@ describe("pushing", () => {
     expect(server.git("app", "rev-parse", "refs/heads/slipway/x")).toBe(sha);
     server.hook("app", "update", 'git update-ref "$1" main');
     expect(await errorCode(push(null, sha, "other"))).not.toBe("no failure");
+  });
+
+  it("[W5] a commit on which others have built is delivered, and a commit that contains theirs is pushed", async () => {
+    const { server, sha } = await withWork();
+    await push(null, sha);
+    const bot = server.commitOn("app", "slipway/x", { "format.txt": "formatted" });
+    await push(null, sha);
+    expect(server.git("app", "rev-parse", "refs/heads/slipway/x")).toBe(bot);
+    const path = rig?.repos.path("task_a1") ?? "";
+    execFileSync("git", ["fetch", "-q", join(server.root, "app.git"), "slipway/x"], { cwd: path });
+    const tree = execFileSync("git", ["rev-parse", `${bot}^{tree}`], { cwd: path, encoding: "utf8" }).trim();
+    const on = ["-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", tree, "-p", bot, "-m", "on top"];
+    const ours = execFileSync("git", on, { cwd: path, encoding: "utf8" }).trim();
+    await push(null, ours);
+    expect(server.git("app", "rev-parse", "refs/heads/slipway/x")).toBe(ours);
   });
 
   it("a read-only credential and a wrong credential fail with push_auth", async () => {

@@ -79,6 +79,7 @@ export interface ApiServerOptions {
   readonly deps?: Partial<ApiDeps>;
   readonly limits?: Partial<ServerLimits>;
   readonly setupToken?: string | null;
+  readonly wrapAccounts?: (accounts: Accounts) => Accounts;
 }
 
 function createLog(lines: Line[]): Log {
@@ -123,7 +124,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     egress: harness.coordinator.egress,
     sessions,
     store,
-    accounts,
+    accounts: options.wrapAccounts?.(accounts) ?? accounts,
     vault,
     clock,
     ids,

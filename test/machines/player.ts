@@ -128,6 +128,11 @@ const moves = {
   tool: worker("tool.started", { id: "t1", name: "bash", input: { command: "ls" } }),
   notice: () => ({ type: "notice", data: { level: "info", code: "limits_near", text: "note" }, after: SECOND }),
   adopted: () => ({ type: "notice", data: { level: "info", code: "adopted", text: "found again" }, after: SECOND }),
+  time_lost: () => ({
+    type: "notice",
+    data: { level: "info", code: "resumed", text: "away", lostMs: 60_000, graceMs: 30_000, aheadMs: 0 },
+    after: SECOND,
+  }),
   usage: worker("usage", usage),
   checkpoint: worker("checkpoint", { sha: sha(2), cursor: "c1", files: 1, additions: 2, deletions: 0 }),
   question: worker("question", (play) => ({ id: getQuestion(play), question: "Which?", options: ["a", "b"] })),

@@ -21,6 +21,7 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
   transient: [
     "boot_timeout",
     "repo_unreachable",
+    "repo_incomplete",
     "worker_lost",
     "stalled",
     "model_overloaded",

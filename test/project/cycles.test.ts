@@ -10,7 +10,7 @@ import { describe, expect, it } from "vitest";
 type Graph = ReadonlyMap<string, readonly string[]>;
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const FOLDERS = ["src", "machines", "worker"];
+const FOLDERS = ["src", "machines", "worker", "web/src"];
 
 function listFiles(folder: string): string[] {
   return readdirSync(join(root, folder), { withFileTypes: true, recursive: true })

@@ -43,7 +43,7 @@ function readExports(code: string): string[] {
 const retired = readRetiredWords();
 const findRetired = (name: string): string[] =>
   KEPT.has(name) ? [] : splitWords(name).filter((word) => retired.has(word));
-const files = sourceFiles(["src", "machines", "worker", "bench", "test", "scripts"]);
+const files = sourceFiles(["src", "machines", "worker", "bench", "web/src", "test", "scripts"]);
 
 describe("docs/glossary.md", () => {
   it("lists every retired word once, and defines the words that stay once", () => {

@@ -18,6 +18,8 @@ export interface GitServer {
   }[];
   createRepo(name: string, files?: Readonly<Record<string, string>>): { url: string; path: string; sha: string };
   commit(name: string, branch: string, files: Readonly<Record<string, string>>, message?: string): string;
+  /** A commit on top of the branch. */
+  commitOn(name: string, branch: string, files: Readonly<Record<string, string>>, message?: string): string;
   git(name: string, ...args: string[]): string;
   hook(name: string, hook: string, script: string): void;
   refuse(
@@ -30,6 +32,8 @@ export interface GitServer {
       on?: "fetch" | "push";
     } | null,
   ): void;
+  /** Sends every answer at this rate, or cuts it after so many bytes, until it is null. */
+  shape(name: string, shape: { bytesPerSecond?: number; cutAfter?: number } | null): void;
   close(): Promise<void>;
 }
 

@@ -4,9 +4,11 @@ export interface ManualClock extends Clock {
   /** Advances by `ms`, wakes each sleeper at its time, and lets its work settle. */
   advance(ms: number): Promise<void>;
   /**
-   * Jumps by `ms`: each sleeper whose time has passed wakes once.
+   * Jumps by `ms`, as for a process that is stopped: each sleeper whose time has passed wakes once.
    */
   jump(ms: number): Promise<void>;
+  /** Sets the wall clock forward or back by `ms`; no time passes for sleepers. */
+  setWall(ms: number): void;
 }
 
 interface Sleeper {
@@ -20,10 +22,15 @@ export async function settle(rounds = 20): Promise<void> {
 }
 
 export function createManualClock(startAt = Date.UTC(2026, 0, 1)): ManualClock {
-  let now = startAt;
+  let now = 0;
+  let offset = startAt;
   const sleepers = new Set<Sleeper>();
   return {
-    now: () => now,
+    now: () => now + offset,
+    monotonic: () => now,
+    setWall(ms) {
+      offset += ms;
+    },
     timer(ms, wake) {
       const sleeper: Sleeper = { at: now + ms, wake };
       sleepers.add(sleeper);

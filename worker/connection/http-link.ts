@@ -26,6 +26,7 @@ import {
 } from "../../src/core/protocol/worker.ts";
 import { z } from "zod";
 import type { Journal } from "./journal.ts";
+import { Absence } from "./absence.ts";
 import { Inbox, RecordRejected, StaleAttempt, type CoordinatorLink, type RecoveredState } from "./link.ts";
 import { Outbox } from "./outbox.ts";
 import { BrokerSocket, isDisconnected, type BrokerRequest, type BrokerResponse } from "./broker-socket.ts";
@@ -45,6 +46,9 @@ const LAST_RETRY_MS = 1_000;
 /** Characters of one message, and messages, in one batch. */
 const DELTA_LIMIT = 16_384;
 const DELTA_MESSAGES = 100;
+
+/** The poll for commands, which the coordinator answers late on purpose. */
+const COMMANDS = "/worker/v1/commands";
 
 const commandsSchema = z.object({ commands: z.array(workerCommandSchema) });
 const problemSchema = z.object({ detail: z.string() });
@@ -72,7 +76,9 @@ export class HttpLink implements CoordinatorLink {
   readonly #silenced = new AbortController();
   /** Text that waits to be sent, by message id. */
   readonly #deltas = new Map<string, string>();
+  readonly #absence: Absence;
   #abandonMs: number;
+  /** On the monotonic clock. */
   #lastResponseAt: number;
   /** Ends the pause of the send loop. */
   #wake: () => void = () => {};
@@ -85,12 +91,17 @@ export class HttpLink implements CoordinatorLink {
     this.#outbox = new Outbox(options.journal);
     this.#clock = options.clock;
     this.#abandonMs = options.abandonMs ?? ABANDON_MS;
-    this.#lastResponseAt = options.clock.now();
+    this.#absence = new Absence(() => options.clock.monotonic());
+    this.#lastResponseAt = options.clock.monotonic();
     this.#over.signal.addEventListener("abort", () => this.#wake());
   }
 
   get over(): AbortSignal {
     return this.#over.signal;
+  }
+
+  get awayMs(): number {
+    return this.#absence.totalMs;
   }
 
   get recovered(): RecoveredState {
@@ -183,7 +194,7 @@ export class HttpLink implements CoordinatorLink {
     for (let delay = FIRST_RETRY_MS; ; delay *= 2) {
       let maxDelay = LAST_RETRY_MS;
       try {
-        const response = await this.#request({ ...request, signal });
+        const response = await this.#request({ ...request, signal }, request.path.startsWith(COMMANDS));
         const parsed = response.status === 200 ? schema.safeParse(response.body) : null;
         if (parsed?.success) return parsed.data;
         checkRejection(response);
@@ -199,13 +210,16 @@ export class HttpLink implements CoordinatorLink {
   }
 
   /** One request. Ends the link when the attempt is over or no coordinator came back in time. */
-  async #request(request: BrokerRequest): Promise<BrokerResponse> {
+  async #request(request: BrokerRequest, isPoll = false): Promise<BrokerResponse> {
+    const startedAt = this.#clock.monotonic();
     const response = await this.#socket.request(request).catch((thrown: unknown) => {
-      if (!request.signal.aborted && this.#clock.now() - this.#lastResponseAt > this.#abandonMs)
+      if (!request.signal.aborted) this.#absence.onFailure(startedAt);
+      if (!request.signal.aborted && this.#clock.monotonic() - this.#lastResponseAt > this.#abandonMs)
         this.#over.abort(new Error("no coordinator came back"));
       throw thrown;
     });
-    this.#lastResponseAt = this.#clock.now();
+    this.#absence.onAnswer(startedAt, isPoll);
+    this.#lastResponseAt = this.#clock.monotonic();
     if (response.status === 410) this.#over.abort(new StaleAttempt());
     if (response.status === 401) this.#over.abort(new Error("the coordinator refused the attempt's token"));
     this.#over.signal.throwIfAborted();
@@ -224,7 +238,7 @@ export class HttpLink implements CoordinatorLink {
   }
 
   async #fetchCommands(waitSeconds: number, signal: AbortSignal): Promise<void> {
-    const path = `/worker/v1/commands?after=${this.inbox.last}&wait=${waitSeconds}`;
+    const path = `${COMMANDS}?after=${this.inbox.last}&wait=${waitSeconds}`;
     const request = { method: "GET", path, timeoutMs: waitSeconds * 1_000 + RESPONSE_MS, signal } as const;
     const { commands } = await this.#requestUntilOk(request, commandsSchema);
     const { delivered } = this.recovered;

@@ -61,6 +61,8 @@ export interface CoordinatorLink {
   reach(signal: AbortSignal): Promise<void>;
   /** Resolves when every command that existed at the time of the call is in the inbox. */
   catchUp(signal: AbortSignal): Promise<void>;
+  /** The time in which the coordinator gave no answer, as far as it was noticed, ms. */
+  readonly awayMs: number;
   readonly inbox: Inbox;
   /** A page of the task's transcript after record `after`; empty at its end. */
   transcript(after: number, signal: AbortSignal): Promise<WorkerTranscript["records"]>;

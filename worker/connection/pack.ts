@@ -5,6 +5,8 @@
 import { request } from "node:http";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
+import { TaskFailure } from "../../src/core/failure.ts";
+import { REPOSITORY_INCOMPLETE } from "../../src/core/protocol/worker.ts";
 import { Unreachable } from "../workspace/workspace.ts";
 
 export interface PackSource {
@@ -15,7 +17,8 @@ export interface PackSource {
 
 /**
  * Returns a pack with the commits and all their ancestors. `git index-pack --stdin` detects an
- * incomplete one. Rejects with Unreachable, or with the signal's reason.
+ * incomplete one. Rejects with Unreachable, with TaskFailure `repo_incomplete`, or with the
+ * signal's reason.
  */
 export function fetchPack(
   { url, authorization }: PackSource,
@@ -29,6 +32,10 @@ export function fetchPack(
     const outgoing = request(`${url}/pack?${query}`, options, (response) => {
       if (response.statusCode === 200) return resolve(response);
       // Unreachable recognises refusals by git's own wording.
+      if (response.statusCode === REPOSITORY_INCOMPLETE) {
+        response.resume();
+        return reject(new TaskFailure("repo_incomplete", { detail: "The worker could not check out its base." }));
+      }
       const refuse = (body: string): void =>
         fail(`The requested URL returned error: ${response.statusCode}. ${body.slice(0, 1_000)}`);
       text(response).then(refuse, () => refuse(""));

@@ -29,19 +29,20 @@ const DEFAULT_WAIT_MS = 5_000;
 const PROBE_MS = 2_000;
 
 export function createProviderRateLimit({ clock, longestMs }: ProviderRateLimitOptions): ProviderRateLimit {
+  /** On the monotonic clock: a wall clock that is set back would prolong the limit. */
   let blockedUntil = 0;
   let probing = false;
 
   async function wait(ms: number, signal: AbortSignal): Promise<number> {
-    const end = clock.now() + ms;
+    const end = clock.monotonic() + ms;
     for (;;) {
-      const now = clock.now();
+      const now = clock.monotonic();
       if (blockedUntil <= now) {
         if (probing) blockedUntil = now + PROBE_MS;
         return 0;
       }
-      if (now >= end) return blockedUntil - now;
-      await clock.sleep(Math.min(blockedUntil, end) - now, signal);
+      if (now >= end) return Math.ceil(blockedUntil - now);
+      await clock.sleep(Math.ceil(Math.min(blockedUntil, end) - now), signal);
     }
   }
 
@@ -49,13 +50,16 @@ export function createProviderRateLimit({ clock, longestMs }: ProviderRateLimitO
     remainingMs: wait,
     noteRefusal(ms) {
       const pause = Math.min(longestMs, ms ?? DEFAULT_WAIT_MS);
-      blockedUntil = Math.max(probing ? 0 : blockedUntil, clock.now() + pause);
+      blockedUntil = Math.max(probing ? 0 : blockedUntil, clock.monotonic() + pause);
       probing = true;
     },
     noteSuccess() {
       probing = false;
       blockedUntil = 0;
     },
-    until: () => (blockedUntil > clock.now() ? blockedUntil : null),
+    until() {
+      const leftMs = blockedUntil - clock.monotonic();
+      return leftMs > 0 ? Math.ceil(clock.now() + leftMs) : null;
+    },
   };
 }

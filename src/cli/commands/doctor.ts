@@ -10,10 +10,15 @@ export function doctorCommand(program: Command, io: Io): void {
   jsonOption(program.command("doctor"))
     .description("Check this machine, and the data folder against the rules. Exit code 1 when a check fails")
     .option("--data-dir <folder>", "the data folder (SLIPWAY_DATA_DIR)")
-    .action(async (options: { readonly dataDir?: string; readonly json?: true }) => {
+    .option(
+      "--repair",
+      "first correct what follows from the logs, after a copy of the database; only while no server runs",
+    )
+    .action(async (options: { readonly dataDir?: string; readonly json?: true; readonly repair?: true }) => {
       const config = readConfig(io.env, options.dataDir === undefined ? {} : { dataDir: options.dataDir });
-      const { runDoctor: checkUp } = await import("../../app/doctor.ts");
-      const findings = await checkUp({ config: { ...config, dataDir: resolve(config.dataDir) } });
+      const { runDoctor: checkUp } = await import("../../app/checker/doctor.ts");
+      const repair = options.repair === true ? { repair: true as const } : {};
+      const findings = await checkUp({ config: { ...config, dataDir: resolve(config.dataDir) }, ...repair });
       const broken = findings.filter(({ ok }) => !ok).length;
       if (broken > 0) io.end(EXIT.failed);
       if (options.json) return printJson(io, findings);

@@ -22,6 +22,7 @@ import { formatDiffStat, formatFailure } from "../terminal/live-view.ts";
 
 const WAIT_REASONS: Readonly<Record<NonNullable<WireTask["wait"]>["reason"], string>> = {
   concurrency: "all slots are taken",
+  thread_busy: "an earlier task of its thread is not settled",
   user_limit: "the owner holds as many slots as one user may",
   sandbox_unavailable: "no Docker engine answers; `slipway doctor` tells more",
   disk_low: "too little free disk space",

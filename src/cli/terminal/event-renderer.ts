@@ -201,8 +201,10 @@ function messageLines(data: Data, paint: Paint): string[] {
 
 function otherLines({ type, data }: WireEvent, paint: Paint, room: number): string[] {
   switch (type) {
-    case "message.status":
-      return [paint.dim(`message ${stripControls(text(data, "status"))}`)];
+    case "message.status": {
+      const followUp = typeof data["taskId"] === "string" ? ` to the follow-up ${stripControls(data["taskId"])}` : "";
+      return [paint.dim(`message ${stripControls(text(data, "status"))}${followUp}`)];
+    }
     case "checkpoint": {
       const counts = `${pluralize(number(data, "files"), "file")} +${number(data, "additions")} -${number(data, "deletions")}`;
       return [`${paint.cyan("◆")} checkpoint ${stripControls(text(data, "sha")).slice(0, 10)} ${paint.dim(counts)}`];
@@ -218,6 +220,8 @@ function otherLines({ type, data }: WireEvent, paint: Paint, room: number): stri
         paint.bold(`${i === 0 ? "answer: " : "        "}${line}`),
       );
     case "notice": {
+      // A sign of life: the progress line shows the time already.
+      if (text(data, "code") === "working") return [];
       const line = truncate(stripControls(text(data, "text")), room * 2);
       return [text(data, "level") === "info" ? paint.dim(line) : paint.yellow(`! ${line}`)];
     }

@@ -27,14 +27,14 @@ export interface ClearDeps {
  */
 export async function clear(deps: ClearDeps, task: Task, release: () => void): Promise<void> {
   const { attempt } = task.snapshot.context;
-  const startedAt = deps.clock.now();
+  const startedAt = deps.clock.monotonic();
   try {
     if (attempt > 0) {
       await deps.broker.revoke(task.id, attempt);
       // A finished attempt has pushed all of its work.
       if (task.state !== "done" && task.state !== "pushing")
         await deps.salvage(task.id, attempt, "perhaps_running", new AbortController().signal);
-      const remainingMs = deps.clearMs - (deps.clock.now() - startedAt);
+      const remainingMs = deps.clearMs - (deps.clock.monotonic() - startedAt);
       const removed = deps.sandbox.remove(sandboxName(task.id, attempt));
       await withTimeout(Math.max(remainingMs, deps.clearMs / 10), removed, deps.clock);
     }

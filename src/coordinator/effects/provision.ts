@@ -18,10 +18,11 @@ import {
 } from "../services/repository-settings.ts";
 import { removeEarlier, type ClearDeps } from "./clear.ts";
 import { ProvisioningSteps } from "./provisioning-steps.ts";
-import { resolveUpstream, type GetAuth } from "./upstream.ts";
+import { findSource, resolveUpstream, type GetAuth, type SourceDeps } from "./upstream.ts";
 import { watch, type WatchDeps } from "./watch.ts";
 
 export interface ProvisionDeps extends WatchDeps, ClearDeps {
+  readonly store: WatchDeps["store"] & SourceDeps["store"];
   readonly sandbox: Sandbox;
   readonly broker: Pick<Broker, "open" | "revoke">;
   readonly repos: Repositories;
@@ -87,9 +88,11 @@ class Provisioning {
     const isDone = task.snapshot.context.steps.some((step) => step.name === "mirror" && step.endedAt !== null);
     let { baseSha } = task.snapshot.context;
     if (!isDone) {
-      await this.#steps.run("mirror", async () => {
+      await this.#steps.run("mirror", async (progress) => {
         const upstream = await resolveUpstream(authFor, task);
-        const found = await repos.prepare({ ...upstream, base: task.spec.base, parentTaskId: task.parentId }, stop);
+        const parentTaskId = await findSource(this.#deps, task);
+        const asked = { ...upstream, base: task.spec.base, parentTaskId };
+        const found = await repos.prepare(asked, stop, progress);
         baseSha = found.baseSha;
         return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
       });

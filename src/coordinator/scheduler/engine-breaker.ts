@@ -52,7 +52,7 @@ export class EngineBreaker {
 
   noteFailure(): void {
     const { clock, log, breakerLimit, breakerWindowMs, breakerRestMs } = this.#deps;
-    const now = clock.now();
+    const now = clock.monotonic();
     this.#isSuspect = true;
     this.#failures = [...this.#failures.filter((failedAt) => now - failedAt < breakerWindowMs), now];
     const count = this.#failures.length;
@@ -69,7 +69,8 @@ export class EngineBreaker {
 
   /** Checks the engine if that is due. @returns the result of the latest check. */
   async checkIfDue(): Promise<boolean> {
-    const isDue = this.#breaker.state === "open" || this.#isSuspect || this.#deps.clock.now() >= this.#nextCheckAt;
+    const isDue =
+      this.#breaker.state === "open" || this.#isSuspect || this.#deps.clock.monotonic() >= this.#nextCheckAt;
     return isDue ? await this.#checkOnce() : true;
   }
 
@@ -78,7 +79,7 @@ export class EngineBreaker {
    * @returns true when it closed.
    */
   closeIfRested(): boolean {
-    if (this.#breaker.state === "closed" || this.#deps.clock.now() < this.#breaker.until) return false;
+    if (this.#breaker.state === "closed" || this.#deps.clock.monotonic() < this.#breaker.until) return false;
     this.#breaker = { state: "closed" };
     this.#failures = [];
     this.#deps.log.info({}, "the sandbox engine answers; claiming goes on");
@@ -94,7 +95,7 @@ export class EngineBreaker {
   async #runCheck(): Promise<boolean> {
     this.#isSuspect = false;
     const reason = await this.#askEngine();
-    this.#nextCheckAt = this.#deps.clock.now() + CHECK_MS;
+    this.#nextCheckAt = this.#deps.clock.monotonic() + CHECK_MS;
     if (reason === null) return true;
     const before = this.#breaker;
     if (before.state === "closed")

@@ -13,8 +13,13 @@
  *    space is checked before claims and at each health check (rule D10).
  * G7 A task whose model provider refuses all requests for now, or whose daily budget is used up,
  *    waits without a slot and does not block the tasks behind it.
+ * G8 After a claim that could not be read or written nothing is claimed for `REST_MS`: the store is
+ *    unlikely to work a moment later, and a claim that is repeated at once would occupy the process
+ *    and its log.
  */
 import PQueue from "p-queue";
+import { isSettled } from "../../../machines/fold.ts";
+import { findNewerWork } from "../services/tasks/child-tasks.ts";
 import type { TaskLog } from "../task-log.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { Store } from "../../core/ports/store.ts";
@@ -25,7 +30,10 @@ import { Slots } from "./slots.ts";
 
 export interface SchedulerDeps extends EngineBreakerDeps {
   readonly taskLog: TaskLog;
-  readonly store: Pick<Store, "claimable" | "position" | "slotsHeld" | "task" | "setting" | "setSetting">;
+  readonly store: Pick<
+    Store,
+    "claimable" | "position" | "slotsHeld" | "threadAhead" | "task" | "tasks" | "setting" | "setSetting"
+  >;
   readonly maxConcurrent: number;
   /** Slots that one user may hold; null = no limit. */
   readonly userLimit: number | null;
@@ -91,6 +99,8 @@ const LOOK_AHEAD = 1_000;
 const PAUSED = "queue.paused";
 /** How long one answer about free disk space is used, ms. */
 const DISK_MS = 1_000;
+/** Pause after a claim that failed, ms. */
+const REST_MS = 1_000;
 
 /**
  * @param queue limits the slots; by default its concurrency is `maxConcurrent`.
@@ -115,12 +125,18 @@ class TaskScheduler implements Scheduler {
   #disk: { readonly checkedAt: number; readonly shortage: string | null } = { checkedAt: -Infinity, shortage: null };
   /** The last batch passed over deferred tasks. */
   #hasDeferred = false;
+  /** Why claiming rests (G8), and how to end the rest; null while it does not. */
+  #rest: { readonly reason: string; readonly cancel: () => void } | null = null;
 
   constructor(deps: SchedulerDeps, queue: PQueue, isPaused: boolean) {
     this.#deps = deps;
     this.#breaker = new EngineBreaker(deps);
     this.#slots = new Slots(queue, () => this.schedule());
     this.#isPaused = isPaused;
+    // A task without a slot (in pushing, for example) may hold back others of its thread.
+    deps.taskLog.onCommit((task) => {
+      if (isSettled(task.snapshot)) this.schedule();
+    });
   }
 
   schedule(): void {
@@ -130,7 +146,10 @@ class TaskScheduler implements Scheduler {
     }
     if (this.#isBlocked() || this.#slots.free === 0) return;
     this.#claiming = this.#claimBatches()
-      .catch((error: unknown) => this.#deps.log.error({ error: errorMessage(error) }, "claiming failed"))
+      .catch((error: unknown) => {
+        this.#deps.log.error({ error: errorMessage(error) }, "claiming failed");
+        this.#restAfter(error);
+      })
       .finally(() => {
         this.#claiming = null;
         if (this.#isRescheduled) this.schedule();
@@ -145,6 +164,7 @@ class TaskScheduler implements Scheduler {
   async stop(): Promise<void> {
     this.#isStarted = false;
     await this.#claiming;
+    this.#rest?.cancel();
   }
 
   adopt(taskId: string): void {
@@ -180,7 +200,7 @@ class TaskScheduler implements Scheduler {
       paused: this.#isPaused,
       breaker: engine === null ? "closed" : "open",
       disk: shortage === null ? "ok" : "low",
-      reason: this.#isPaused ? "An operator paused the queue." : (engine ?? shortage),
+      reason: this.#isPaused ? "An operator paused the queue." : (engine ?? shortage ?? this.#rest?.reason ?? null),
     };
   }
 
@@ -192,6 +212,7 @@ class TaskScheduler implements Scheduler {
     if (this.#disk.shortage !== null) return { reason: "disk_low", position };
     const deferral = (await getDeferral?.(task)) ?? null;
     if (deferral !== null) return { reason: deferral, position };
+    if ((await store.threadAhead(task.id)) !== null) return { reason: "thread_busy", position };
     const isUserFull = userLimit !== null && (await store.slotsHeld(task.userId)) >= userLimit;
     return { reason: isUserFull ? "user_limit" : "concurrency", position };
   }
@@ -201,7 +222,18 @@ class TaskScheduler implements Scheduler {
   }
 
   #isBlocked(): boolean {
-    return !this.#isStarted || this.#isPaused || this.#breaker.reason !== null;
+    return !this.#isStarted || this.#isPaused || this.#breaker.reason !== null || this.#rest !== null;
+  }
+
+  /** Nothing is claimed for a while after a failure of the store (G8). */
+  #restAfter(error: unknown): void {
+    if (this.#rest !== null) return;
+    const end = (): void => {
+      this.#rest = null;
+      this.schedule();
+    };
+    const cancel = this.#deps.clock.timer(REST_MS, end);
+    this.#rest = { reason: `A claim could not be stored (${errorMessage(error)}).`, cancel };
   }
 
   async #claimBatches(): Promise<void> {
@@ -222,12 +254,16 @@ class TaskScheduler implements Scheduler {
   /** @returns true when the task was claimed. Never rejects. */
   async #claim(taskId: string): Promise<boolean> {
     try {
-      const { events } = await this.#deps.taskLog.record(taskId, (task) => [
-        { type: "task.state", data: { reason: "claimed" }, attempt: task.snapshot.context.attempt + 1 },
-      ]);
+      const { store, taskLog } = this.#deps;
+      const { events } = await taskLog.record(taskId, async (task) => {
+        const continues = await findNewerWork(store, task);
+        const data = { reason: "claimed", ...(continues === null ? {} : { continues }) };
+        return [{ type: "task.state", data, attempt: task.snapshot.context.attempt + 1 }];
+      });
       return events.length > 0;
     } catch (error) {
       this.#deps.log.error({ task: taskId, error: errorMessage(error) }, "a claim failed");
+      this.#restAfter(error);
       return false;
     }
   }
@@ -253,7 +289,7 @@ class TaskScheduler implements Scheduler {
 
   async #hasDiskSpace(): Promise<boolean> {
     const { clock, log, shortage: getShortage, engineMs } = this.#deps;
-    const now = clock.now();
+    const now = clock.monotonic();
     if (now - this.#disk.checkedAt < DISK_MS) return this.#disk.shortage === null;
     const before = this.#disk.shortage;
     this.#disk = { checkedAt: now, shortage: before };

@@ -20,6 +20,7 @@ export interface OperationDeps {
   readonly sandbox: Sandbox;
   readonly clock: Clock;
   readonly maxConcurrent: number;
+  /** As in SupervisorDeps. */
   readonly lastSeen: (taskId: string, attempt: number) => number | null;
   readonly livenessMs: number;
   /** Longest wait for the engine's list, ms. */
@@ -41,8 +42,9 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
       return { reason: "its deadline passed and nothing happened", since: c.dueAt };
     if (effectOf(task.snapshot) === "supervise") {
       const seen = deps.lastSeen(task.id, c.attempt);
-      if (seen !== null && now - seen > deps.livenessMs / 2)
-        return { reason: "the worker gives no sign of life", since: seen };
+      const silentMs = seen === null ? 0 : clock.monotonic() - seen;
+      if (silentMs > deps.livenessMs / 2)
+        return { reason: "the worker gives no sign of life", since: Math.round(now - silentMs) };
       if (c.question !== null) return { reason: "it waits for an answer", since: c.question.askedAt };
       if (now - c.activeAt > QUIET_MS)
         return { reason: "the worker has reported nothing for a while", since: c.activeAt };

@@ -7,7 +7,7 @@ import { isBudgetQuestion, readBudgetAnswer, type BudgetDecision } from "../../c
 import type { TaskLog } from "../task-log.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { Proposal, TaskEvent } from "../../core/event.ts";
-import { readLog } from "../read-lists.ts";
+import { readLog, readLogWithoutWorker } from "../read-lists.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
 import { describeCapabilities, createTaskSpec, type ServerOptions } from "./tasks/task-spec.ts";
 import { isSettledState, type Policy, type Task } from "../../core/task.ts";
@@ -22,7 +22,7 @@ import type { Clock, Ids } from "../../core/ports/runtime.ts";
 import type { Repositories, Diff } from "../../core/ports/repositories.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
-import { planFollowUp, planRetry, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
+import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
 import { digest, type Idempotency } from "./tasks/idempotency.ts";
 
 export interface TaskServiceDeps extends ServerOptions {
@@ -60,7 +60,7 @@ class OwnedTaskService implements TaskService {
       threadId: id.replace("task_", "thread_"),
       parentId: null,
       spec,
-      data: toSubmittedData(spec, policy, person),
+      data: toSubmittedData(spec, policy, person.userId),
       inherits: null,
       idempotency: key === null ? null : { key, fingerprint: digest(["submit", request]) },
     });
@@ -73,20 +73,22 @@ class OwnedTaskService implements TaskService {
     return task;
   }
 
-  async cancel(person: Identity, taskId: string, force: boolean): Promise<Task> {
+  async cancel(person: Identity, taskId: string, force: boolean, key: string | null = null): Promise<Task> {
     await this.task(person, taskId);
+    const request = requestOf(person, "cancel", key);
     const { task, events } = await this.#deps.taskLog.record(taskId, () => [
-      { type: "task.state", data: { reason: "cancel", force, by: person.userId } },
+      { type: "task.state", data: { reason: "cancel", force, by: person.userId, ...request } },
     ]);
-    if (events.length === 0 && isSettledState(task.state))
+    if (events.length === 0 && isSettledState(task.state) && !(await this.#isRecorded(taskId, request)))
       throw new SlipwayError("task_settled", `It ended as ${task.state}.`);
     return task;
   }
 
-  async retry(person: Identity, taskId: string, request: RetryRequest): Promise<Task> {
+  async retry(person: Identity, taskId: string, request: RetryRequest, key: string | null = null): Promise<Task> {
     const parent = await this.task(person, taskId);
     const plan = await planRetry(this.#deps.store, parent, request, this.#deps.maxLimits);
-    return await this.#createChild(person, parent, plan, null);
+    const idempotency = key === null ? null : { key, fingerprint: digest(["retry", taskId, person.userId, request]) };
+    return await this.#createChild(person, parent, plan, idempotency);
   }
 
   async message(
@@ -96,13 +98,9 @@ class OwnedTaskService implements TaskService {
     key: string | null,
   ): Promise<{ message: MessageRow } | { task: Task }> {
     const { taskLog, store, ids } = this.#deps;
-    const task = await this.task(person, taskId);
+    await this.task(person, taskId);
     // The id is derived from the key, so that a repeated request finds its own message.
     const id = key === null ? ids.next("msg") : `msg_${digest([person.userId, key, taskId]).slice(0, 26)}`;
-    const known = await store.message(taskId, id);
-    if (known !== null) return { message: checkSameMessage(known, request) };
-    const idempotency = key === null ? null : { key, fingerprint: digest(["message", taskId, request]) };
-    if (isSettledState(task.state)) return { task: await this.#followUp(person, task, request, idempotency) };
     const data = {
       id,
       role: "user",
@@ -111,39 +109,53 @@ class OwnedTaskService implements TaskService {
       status: "queued",
       by: person.userId,
     };
-    const { events, task: now } = await taskLog.record(taskId, () => [{ type: "message", data }]);
+    let known: MessageRow | null = null;
+    const { events, task } = await taskLog.record(taskId, async (): Promise<Proposal[]> => {
+      known = key === null ? null : await store.message(taskId, id);
+      return known === null ? [{ type: "message", data }] : [];
+    });
+    if (known !== null) return { message: checkSameMessage(known, request) };
     const event = events[0];
-    // Not accepted: the task has settled since it was read.
-    if (event === undefined) return { task: await this.#followUp(person, now, request, idempotency) };
-    return { message: toMessageRow(event, request) };
+    if (event !== undefined) return { message: toMessageRow(event, request) };
+    // Not accepted: the task is settled.
+    const idempotency = key === null ? null : { key, fingerprint: digest(["message", taskId, request]) };
+    return { task: await this.#followUp(person, task, request, idempotency) };
   }
 
   async withdraw(person: Identity, taskId: string, messageId: string): Promise<void> {
     await this.task(person, taskId);
-    for (;;) {
+    const isQueued = async (): Promise<boolean> => {
       const row = await this.#deps.store.message(taskId, messageId);
       if (row === null || row.role !== "user") throw new SlipwayError("not_found", "There is no such message.");
-      if (row.status === "withdrawn") return;
       if (row.status === "delivered") throw new SlipwayError("message_delivered", "The agent has read it already.");
-      let seq = 0;
-      const { events, task } = await this.#deps.taskLog.record(taskId, (now) => {
-        seq = now.seq;
-        return [{ type: "message.status", data: { id: messageId, status: "withdrawn", by: person.userId } }];
-      });
-      if (events.length > 0) return;
-      // Not accepted: the task has settled, and a message that was not delivered never will be.
-      if (isSettledState(task.state) || seq === 0)
-        throw new SlipwayError("task_settled", "The task is settled; the message was never delivered.");
-    }
+      if (row.status === "moved")
+        throw new SlipwayError("message_delivered", "It is part of the follow-up task. Cancel that one.");
+      return row.status !== "withdrawn";
+    };
+    let wasQueued = false;
+    const { events } = await this.#deps.taskLog.record(taskId, async (): Promise<Proposal[]> => {
+      wasQueued = await isQueued();
+      if (!wasQueued) return [];
+      return [{ type: "message.status", data: { id: messageId, status: "withdrawn", by: person.userId } }];
+    });
+    // Not accepted: the task is settled, and a message that was not delivered never will be.
+    if (wasQueued && events.length === 0)
+      throw new SlipwayError("task_settled", "The task is settled; the message was never delivered.");
   }
 
-  async answer(person: Identity, taskId: string, { questionId, text }: AnswerRequest): Promise<Task> {
+  async answer(
+    person: Identity,
+    taskId: string,
+    { questionId, text }: AnswerRequest,
+    key: string | null = null,
+  ): Promise<Task> {
     await this.task(person, taskId);
+    const request = requestOf(person, `answer ${questionId}`, key);
     const { events, task } = await this.#deps.taskLog.record(taskId, (now): Proposal[] => {
       const decision = isBudgetQuestion(questionId) ? parseBudgetDecision(now, questionId, text) : {};
-      return [{ type: "answer", data: { questionId, text, by: person.userId, ...decision } }];
+      return [{ type: "answer", data: { questionId, text, by: person.userId, ...decision, ...request } }];
     });
-    if (events.length > 0) return task;
+    if (events.length > 0 || (await this.#isRecorded(taskId, request))) return task;
     if (await this.#wasAsked(taskId, questionId))
       throw new SlipwayError("already_answered", "The first answer counts.");
     throw new SlipwayError("not_found", "There is no such question.");
@@ -182,30 +194,23 @@ class OwnedTaskService implements TaskService {
     return await this.#createChild(person, parent, await planFollowUp(this.#deps.store, parent, request), idempotency);
   }
 
-  async #createChild(
-    person: Identity,
-    parent: Task,
-    { spec, data }: ChildPlan,
-    idempotency: Idempotency | null,
-  ): Promise<Task> {
-    const { task } = await this.#deps.taskLog.create({
-      id: this.#deps.ids.next("task"),
-      // The thread keeps its owner, also when an operator retries it.
-      userId: parent.userId,
-      threadId: parent.threadId,
-      parentId: parent.id,
-      spec,
-      data: { ...toSubmittedData(spec, this.#deps.policy, person), ...data },
-      // The conversation is inherited with the work, also by a retry of the push alone.
-      inherits: spec.from === "start" ? null : parent.id,
-      idempotency,
-    });
-    return task;
+  async #createChild(person: Identity, parent: Task, plan: ChildPlan, idempotency: Idempotency | null): Promise<Task> {
+    const { ids, policy, taskLog } = this.#deps;
+    const child = toChild(parent, plan, { id: ids.next("task"), policy, by: person.userId });
+    return (await taskLog.create({ ...child, idempotency })).task;
   }
 
   async #wasAsked(taskId: string, questionId: string): Promise<boolean> {
     for await (const event of readLog(this.#deps.store, taskId))
       if (event.type === "question" && event.data["id"] === questionId) return true;
+    return false;
+  }
+
+  /** True when an event of this request is in the log: the request was sent again (rule R5). */
+  async #isRecorded(taskId: string, { request }: RequestMark): Promise<boolean> {
+    if (request === undefined) return false;
+    for await (const { data } of readLogWithoutWorker(this.#deps.store, taskId, 0))
+      if (data["request"] === request) return true;
     return false;
   }
 
@@ -216,6 +221,15 @@ class OwnedTaskService implements TaskService {
     if (baseSha === null || head === null) throw new SlipwayError("not_found", "There is no saved work yet.");
     return { base: baseSha, head };
   }
+}
+
+/** Part of the event of a request that came with a key. */
+interface RequestMark {
+  readonly request?: string;
+}
+
+function requestOf(person: Identity, what: string, key: string | null): RequestMark {
+  return key === null ? {} : { request: digest([person.userId, what, key]).slice(0, 26) };
 }
 
 function checkSameMessage(known: MessageRow, request: MessageRequest): MessageRow {
@@ -261,15 +275,19 @@ export interface TaskService {
   ): Promise<{ task: Task; replayed: boolean }>;
   task(person: Identity, taskId: string): Promise<Task>;
   /**
-   * Idempotent while the task is open; `task_settled` after. `force` = without grace (operators).
+   * Idempotent while the task is open; `task_settled` after, except for the key that cancelled it.
+   * `force` = without grace (operators).
    */
-  cancel(person: Identity, taskId: string, force: boolean): Promise<Task>;
+  cancel(person: Identity, taskId: string, force: boolean, idempotencyKey?: string | null): Promise<Task>;
   /**
    * A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for
-   * `push` without finished work; `limits_unavailable`.
+   * `push` without finished work; `limits_unavailable`. The same key and body give the same task.
    */
-  retry(person: Identity, taskId: string, request: RetryRequest): Promise<Task>;
-  /** Queued for the agent; on a settled task a follow-up task of the thread instead. */
+  retry(person: Identity, taskId: string, request: RetryRequest, idempotencyKey?: string | null): Promise<Task>;
+  /**
+   * Queued for the agent; on a settled task a follow-up task of the thread instead. A message that
+   * the agent has not read when the task ends as `done` becomes a follow-up task (rule R6).
+   */
   message(
     person: Identity,
     taskId: string,
@@ -277,16 +295,16 @@ export interface TaskService {
     idempotencyKey: string | null,
   ): Promise<{ message: MessageRow } | { task: Task }>;
   /**
-   * Withdraws a message that was not delivered; `message_delivered` once it was; `not_found` for an
-   * unknown one. Idempotent.
+   * Withdraws a message that was not delivered; `message_delivered` once it was, or is part of a
+   * follow-up task; `not_found` for an unknown one. Idempotent.
    */
   withdraw(person: Identity, taskId: string, messageId: string): Promise<void>;
   /**
-   * The first answer counts: `already_answered` for a second, `not_found` for a question that was
-   * never asked, `invalid_request` for an answer to a budget question that is neither `continue`,
-   * `stop` nor an amount.
+   * The first answer counts: `already_answered` for a second, except for the key of the first;
+   * `not_found` for a question that was never asked, `invalid_request` for an answer to a budget
+   * question that is neither `continue`, `stop` nor an amount.
    */
-  answer(person: Identity, taskId: string, request: AnswerRequest): Promise<Task>;
+  answer(person: Identity, taskId: string, request: AnswerRequest, idempotencyKey?: string | null): Promise<Task>;
   /**
    * Base to head, or to the last checkpoint. Needs no sandbox; `not_found` before the first saved
    * work.

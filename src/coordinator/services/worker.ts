@@ -53,12 +53,15 @@ export interface WorkerServiceDeps {
 
 export interface WorkerService extends WorkerApi {
   /**
-   * Time of the attempt's last call, epoch ms; null = none since this process started.
+   * Time of the attempt's last call on the monotonic clock; null = none in this process.
    */
   lastSeen(taskId: string, attempt: number): number | null;
 }
 
 /** Time that a worker gets to save its work before the attempt's wall clock ends, ms. */
+/** Between two signs of life while a tool runs, ms, and how many fit into the limit of silence. */
+const SIGN_MS = 60_000;
+const SIGNS_PER_SILENCE = 3;
 const WIND_DOWN_MS = 15_000;
 /**
  * Most bytes of event batches of one attempt, counted anew after a restart of the coordinator. The
@@ -69,6 +72,7 @@ const LOG_LIMIT = 128 * 2 ** 20;
 /** What this process knows of a connected worker. */
 interface Contact {
   readonly attempt: number;
+  /** On the monotonic clock. */
   readonly seenAt: number;
   readonly bytes: number;
 }
@@ -123,6 +127,7 @@ class AttemptWorkerService implements WorkerService {
       abandonMs,
       // Shorter than the coordinator's own deadline, so that the worker can still save its work.
       wallMs: policy.wallMs - Math.min(WIND_DOWN_MS, policy.wallMs / 10),
+      signMs: Math.min(SIGN_MS, policy.silenceMs / SIGNS_PER_SILENCE),
     };
   }
 
@@ -136,12 +141,15 @@ class AttemptWorkerService implements WorkerService {
     if (fresh.length > 0) await this.#countBytes(task, attempt, bytes);
     const proposals = new Map<number, Proposal>();
     for (const event of fresh) proposals.set(event.seq, await toProposal(this.#deps, task, attempt, event));
-    const { task: after } = await taskLog.record(taskId, (now) => {
+    const { task: after } = await taskLog.record(taskId, async (now): Promise<Proposal[]> => {
       this.#touch(now, attempt);
       const last = now.snapshot.context.workerSeq;
       const unrecorded = events.filter((event) => event.seq > last);
       const first = unrecorded[0];
       if (first !== undefined && first.seq !== last + 1) throw new SequenceGap(last);
+      // A person may take a message back until this record.
+      for (const event of unrecorded.filter(({ type }) => type === "message.status"))
+        proposals.set(event.seq, await toProposal(this.#deps, now, attempt, event));
       return unrecorded.flatMap((event) => proposals.get(event.seq) ?? []);
     });
     // A batch that ended the attempt is acknowledged whole: none of it is needed again.
@@ -216,7 +224,7 @@ class AttemptWorkerService implements WorkerService {
     assertCurrentAttempt(task, attempt);
     const last = this.#contacts.get(task.id);
     const bytes = last?.attempt === attempt ? last.bytes : 0;
-    this.#contacts.set(task.id, { attempt, seenAt: this.#deps.clock.now(), bytes });
+    this.#contacts.set(task.id, { attempt, seenAt: this.#deps.clock.monotonic(), bytes });
   }
 
   /** Ends an attempt that has sent more than `LOG_LIMIT`. */

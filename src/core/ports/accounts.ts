@@ -89,6 +89,27 @@ export interface Accounts {
   credentials(userId: string): Promise<Credential[]>;
   credentialFor(userId: string, host: string): Promise<Credential | null>;
   deleteCredential(userId: string, id: string): Promise<boolean>;
+
+  reply(address: ReplyAddress): Promise<Reply | null>;
+  /**
+   * Inserts or replaces. Also removes what `keep` excludes: answers of all users that are not newer
+   * than `after` (epoch ms), and of this user all but the newest `perUser` (more when several have
+   * the same time).
+   */
+  putReply(reply: Reply, keep: { readonly after: number; readonly perUser: number }): Promise<void>;
+}
+
+/** Names a request that came with an Idempotency-Key. `endpoint` is its method and path. */
+export interface ReplyAddress {
+  readonly userId: string;
+  readonly endpoint: string;
+  readonly key: string;
+}
+
+/** The answer to such a request, sealed. */
+export interface Reply extends ReplyAddress {
+  readonly at: number;
+  readonly sealed: string;
 }
 
 /**

@@ -41,6 +41,15 @@ export type RepositoryFile =
   /** Present, but a link, a directory, a submodule, too large or not UTF-8; `why` is a sentence. */
   | { readonly kind: "unusable"; readonly why: string };
 
+/** A repository on this server that lacks objects which its refs reach, or that git cannot read. */
+export interface IncompleteRepository {
+  readonly kind: "mirror" | "task";
+  /** The mirror's file name without its ending, or the task id. */
+  readonly name: string;
+  /** Git's own words, at most a few lines. */
+  readonly problem: string;
+}
+
 /** Refs of a task repository that the worker may write and the coordinator reads. */
 export const WORK_REF = "refs/slipway/work";
 
@@ -59,16 +68,30 @@ export interface Repositories {
    * Fetches the mirror, one fetch per mirror at a time, and creates the task repository if it does
    * not exist. Idempotent: an existing repository keeps its base. With `parentTaskId`, the parent's
    * saved work (WORK_REF, checkpoints) is fetched into it as well.
+   *
+   * The mirror is complete when it resolves: every object that the base reaches is there. A mirror
+   * with holes, or one that `distrust` has marked, is fetched again in full.
+   *
+   * An aborted call leaves its fetch running for a short time, so that the next call continues it.
+   * `progress` gets a line of git's own progress at most once per second, and only while bytes
+   * arrive.
    * @returns the name of the base branch (`base`, or the default branch when it is null) and the
    * commit that it points at.
    */
   prepare(
-    task: TaskRepository & { readonly base: string | null; readonly parentTaskId: string | null },
+    task: TaskRepository & {
+      readonly base: string | null;
+      readonly parentTaskId: string | null;
+    },
     signal: AbortSignal,
+    progress?: (text: string) => void,
   ): Promise<{ baseSha: string; base: string }>;
   /** True when an earlier task of this user has fetched the repository. */
   hasMirror(userId: string, repo: string): Promise<boolean>;
-  /** Absolute path of the bare task repository, for the broker to serve. */
+  /**
+   * Absolute path of the bare task repository, for the broker to serve. Removes lock files that a
+   * killed git has left there.
+   */
   path(taskId: string): string;
   /** The commit that a ref of the task repository points at, or null. */
   resolve(taskId: string, ref: string): Promise<string | null>;
@@ -80,10 +103,10 @@ export interface Repositories {
   /** True when the task repository holds that commit. */
   has(taskId: string, sha: string): Promise<boolean>;
   /**
-   * Pushes one commit to one upstream branch by SHA, with lease. An existing branch must point at
-   * `expect`; null = the branch must not exist. A deleted branch is created again, because there is
-   * nothing to overwrite (merging a pull request often deletes its branch). Idempotent: a branch
-   * that already points at `sha` counts as pushed.
+   * Pushes one commit to one upstream branch by SHA, with lease. The branch may point at `expect`,
+   * at a commit that this task or one that it continues has pushed (with or without an answer), or
+   * at an ancestor of `sha`; other work is never replaced. Idempotent: a branch that contains `sha`
+   * counts as pushed, and so does one that was deleted after it had contained it.
    */
   push(
     task: TaskRepository & { readonly sha: string; readonly branch: string; readonly expect: string | null },
@@ -110,6 +133,24 @@ export interface Repositories {
    * repository borrows. Waits for a fetch of the same mirror.
    */
   reclaim(before: number, mode: GcMode, signal: AbortSignal): Promise<Garbage[]>;
+  /**
+   * All mirrors and task repositories that are not complete. Changes nothing; reads every commit
+   * and tree of each mirror, so it takes seconds on a large one. A task repository is compared with
+   * its mirror only.
+   */
+  check(signal: AbortSignal): Promise<IncompleteRepository[]>;
+  /**
+   * Marks a repository whose objects cannot be read: its mirror is fetched again in full at its
+   * next use, and a task repository with holes of its own is created anew. Idempotent.
+   */
+  distrust(repository: Pick<IncompleteRepository, "kind" | "name">): Promise<void>;
+  /**
+   * True when the base of the task repository cannot be read in full; then it is also marked as by
+   * `distrust`. Costs as much as a checkout's enumeration of objects.
+   */
+  isBaseUnreadable(taskId: string, signal: AbortSignal): Promise<boolean>;
+  /** Ends the fetches that still run. */
+  close(): Promise<void>;
 }
 
 /** Opens pull requests. Idempotent: finds or creates the pull request of the head branch. */

@@ -1,8 +1,13 @@
 /** Ports of the process itself: time, ids, log and the bus. */
 
 export interface Clock {
-  /** Epoch ms. */
+  /** The wall clock: epoch ms. It can be set, in both directions. */
   now(): number;
+  /**
+   * Ms since an arbitrary moment, with fractions. It never goes back, a change of the wall clock
+   * does not move it, and it may stand still while the machine is suspended.
+   */
+  monotonic(): number;
   /** Resolves after `ms`; rejects with an AbortError when aborted. Never resolves early. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
   /**

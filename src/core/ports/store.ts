@@ -44,6 +44,11 @@ export interface Commit {
   readonly slot: boolean;
   /** A row of the usage ledger that is recorded with these events, or not at all (rule G3). */
   readonly usage?: ModelUsage;
+  /**
+   * A task that begins because this one settles, inserted in the same transaction. One whose
+   * idempotency key is known is not inserted again.
+   */
+  readonly followUp?: NewTask;
 }
 
 export interface TaskQuery {
@@ -67,8 +72,11 @@ export interface MessageRow {
   readonly role: "user" | "assistant";
   readonly content: readonly EventData[];
   readonly mode: "steer" | "follow_up" | null;
-  /** Null for messages of the assistant. */
-  readonly status: "queued" | "delivered" | "withdrawn" | null;
+  /**
+   * Null for messages of the assistant. `moved`: it is part of the prompt of the follow-up task;
+   * `undelivered`: the task settled before the agent read it.
+   */
+  readonly status: "queued" | "delivered" | "withdrawn" | "moved" | "undelivered" | null;
 }
 
 export interface ToolCallRow {
@@ -102,7 +110,7 @@ export interface AttemptRow {
  * - Order: writes happen in the order of their calls. Calls of one turn of the event loop may share
  *   a transaction (group commit); a write that fails does not affect the others.
  * - Projections: messages, tool calls and attempts are derived from events and written in the same
- *   transaction (src/store/projection.ts).
+ *   transaction (src/store/projection.ts). A second message of a user with a taken id rejects.
  * - Reads of an unknown id return null or an empty list.
  * - Memory: a page ends at `limit` items, or earlier when the items are large (PAGE_BYTES in
  *   src/core/lib/pagination.ts).
@@ -135,6 +143,8 @@ export interface Store extends Transcripts {
   messages(taskId: string, afterSeq: number, limit: number): Promise<Page<MessageRow>>;
   /** The user's message with this id, else the assistant's first one. */
   message(taskId: string, messageId: string): Promise<MessageRow | null>;
+  /** The user's messages with the status `queued`, in order. */
+  queuedMessages(taskId: string): Promise<MessageRow[]>;
   /** Tool calls with a seq above `afterSeq`, in order. */
   toolCalls(taskId: string, afterSeq: number, limit: number): Promise<Page<ToolCallRow>>;
   /** In order of their numbers. */
@@ -153,9 +163,11 @@ export interface Store extends Transcripts {
   nextDue(): Promise<number | null>;
   /**
    * Ids of queued tasks in fair order (rule D8), as many per user as `userLimit` minus the slots
-   * the user holds. Null = no limit.
+   * the user holds. Null = no limit. Without tasks that `threadAhead` holds back.
    */
   claimable(limit: number, userLimit: number | null): Promise<string[]>;
+  /** The oldest task of the same thread that is older than this one and not settled; or null. */
+  threadAhead(taskId: string): Promise<string | null>;
   /** Number of queued tasks before this one in fair order; 0 = next. */
   position(taskId: string): Promise<number>;
   /** Number of tasks that hold a slot, of one user or of all. */

@@ -174,6 +174,7 @@ export const taskSchema = z.strictObject({
       reason: z.enum([
         "concurrency",
         "user_limit",
+        "thread_busy",
         "sandbox_unavailable",
         "disk_low",
         "paused",
@@ -228,7 +229,7 @@ export const messageRowSchema = z.strictObject({
   role: z.enum(["user", "assistant"]),
   content: z.array(z.record(z.string(), z.unknown())),
   mode: z.enum(["steer", "follow_up"]).nullable(),
-  status: z.enum(["queued", "delivered", "withdrawn"]).nullable(),
+  status: z.enum(["queued", "delivered", "withdrawn", "moved", "undelivered"]).nullable(),
 });
 export const toolCallSchema = z.strictObject({
   id: z.string(),

@@ -2,16 +2,6 @@
 import { z } from "zod";
 import type { WireTask, WireEvent } from "./rest.ts";
 
-export const PROTOCOL = "slipway.v1";
-
-export const CLOSE_CODES = {
-  unauthenticated: 4401,
-  forbidden: 4403,
-  tooSlow: 4408,
-  restarting: 1012,
-  policy: 1008,
-} as const;
-
 const topic = z.string().max(100);
 
 export const clientFrameSchema = z.discriminatedUnion("type", [

@@ -168,6 +168,11 @@ export const workerSpecSchema = z.strictObject({
    * deadline_exceeded.
    */
   wallMs: z.number().positive(),
+  /**
+   * While a tool or a check runs, the worker emits an event at least this often, ms; absent = each
+   * minute.
+   */
+  signMs: z.number().positive().optional(),
   /** The worker exits when no request is answered for this many ms. */
   abandonMs: z.number().positive(),
 });
@@ -199,3 +204,6 @@ export type Assignment = z.infer<typeof assignmentSchema>;
  * its attempt is over.
  */
 export const WORKER_EXIT = { reported: 0, lost: 1, stale: 3 } as const;
+
+/** HTTP status of `GET /git/repo.git/pack` when objects of the task's base are missing. */
+export const REPOSITORY_INCOMPLETE = 409;

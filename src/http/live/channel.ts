@@ -280,16 +280,16 @@ export class Channel {
     const { sink } = subscriber;
     let last = sink.buffered();
     if (last <= SOFT_BYTES) return hasJoined(subscriber);
-    let drainedAt = clock.now();
+    let drainedAt = clock.monotonic();
     for (let pause = DRAIN_MS.first; hasJoined(subscriber); pause = Math.min(pause * 2, DRAIN_MS.longest)) {
       const now = sink.buffered();
       if (now <= LOW_BYTES) return true;
       if (now < last) {
-        drainedAt = clock.now();
+        drainedAt = clock.monotonic();
         pause = DRAIN_MS.first;
       }
       last = now;
-      if (now > HARD_BYTES || clock.now() - drainedAt >= stallMs) {
+      if (now > HARD_BYTES || clock.monotonic() - drainedAt >= stallMs) {
         subscriber.tooSlow();
         return false;
       }

@@ -10,7 +10,8 @@ import { WebSocket, type RawData } from "ws";
 import { errorMessage } from "../../core/error.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
-import { CLOSE_CODES, clientFrameSchema, type ClientFrame, type ServerFrame } from "../../core/protocol/stream.ts";
+import { CLOSE_CODES } from "../../core/protocol/stream-constants.ts";
+import { clientFrameSchema, type ClientFrame, type ServerFrame } from "../../core/protocol/stream.ts";
 import type { Hub, HubConnection } from "./hub.ts";
 
 /** An authenticated user and what ends the connection. Null = not ended by that. */
@@ -81,7 +82,7 @@ export class Connection {
   constructor(ws: WebSocket, identity: StreamIdentity | null, context: ConnectionContext) {
     this.#ws = ws;
     this.#context = context;
-    this.#countedAt = context.clock.now();
+    this.#countedAt = context.clock.monotonic();
     this.#releaseSlot = context.slots.takeUnauthenticated();
     ws.on("error", (error) => context.log.debug({ error: errorMessage(error) }, "a WebSocket failed"));
     ws.once("close", () => this.#onClosed());
@@ -188,7 +189,7 @@ export class Connection {
   /** Returns false and closes the connection when the client exceeds its allowance of frames. */
   #countFrame(): boolean {
     if (this.#ws.readyState !== WebSocket.OPEN) return false;
-    const now = this.#context.clock.now();
+    const now = this.#context.clock.monotonic();
     const earned = (Math.max(0, now - this.#countedAt) * PER_MINUTE) / 60_000;
     this.#allowance = Math.min(BURST, this.#allowance + earned) - 1;
     this.#countedAt = now;

@@ -13,7 +13,8 @@ import { toWireEventJson } from "../../core/protocol/mapping.ts";
 import { type WireTask } from "../../core/protocol/rest.ts";
 import type { Bus, Clock, Log } from "../../core/ports/runtime.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
-import { CLOSE_CODES, type ServerFrame } from "../../core/protocol/stream.ts";
+import { CLOSE_CODES } from "../../core/protocol/stream-constants.ts";
+import type { ServerFrame } from "../../core/protocol/stream.ts";
 
 export interface HubTiming {
   /** Least time between two frames of a task's log, in ms. */

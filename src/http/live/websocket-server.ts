@@ -12,7 +12,7 @@ import type { Duplex } from "node:stream";
 import { WebSocketServer, type WebSocket } from "ws";
 import { isAbort, errorMessage } from "../../core/error.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
-import { CLOSE_CODES, PROTOCOL } from "../../core/protocol/stream.ts";
+import { CLOSE_CODES, PROTOCOL } from "../../core/protocol/stream-constants.ts";
 import { Connection, type ConnectionSlots, type ConnectionTiming, type StreamIdentity } from "./connection.ts";
 import type { Hub } from "./hub.ts";
 

@@ -25,6 +25,8 @@ import { EMPTY, json, listQuerySchema, pageOfList, route, type ApiDeps, type Rou
 
 const DAY = 24 * 60 * 60 * 1_000;
 const TOKEN_DAYS = 90;
+/** For credentials of short life: as long as a ticket is valid. */
+const REPLAY = { memoryMs: 30_000 };
 
 /** The response to the creation of a personal token; no other response contains the token. */
 const mintedTokenSchema = tokenSchema.extend({ token: z.string() });
@@ -53,6 +55,7 @@ export const authRoutes = [
     method: "post",
     path: "/v1/auth/login",
     access: "none",
+    replay: REPLAY,
     summary: "Log in with e-mail and password",
     body: loginSchema,
     answers: { 200: json(sessionSchema) },
@@ -67,6 +70,7 @@ export const authRoutes = [
     method: "post",
     path: "/v1/auth/refresh",
     access: "none",
+    replay: REPLAY,
     summary: "Exchange a refresh token for a new session pair; reuse ends the session",
     body: refreshSchema,
     answers: { 200: json(sessionSchema) },
@@ -92,6 +96,7 @@ export const authRoutes = [
     method: "post",
     path: "/v1/setup",
     access: "none",
+    replay: REPLAY,
     summary: "Create the first admin with the one-time token printed at startup",
     body: setupSchema,
     answers: { 201: json(sessionSchema) },
@@ -118,6 +123,7 @@ export const authRoutes = [
     method: "post",
     path: "/v1/tickets",
     access: "user",
+    replay: REPLAY,
     summary: "A one-time ticket for a WebSocket",
     answers: { 201: json(ticketSchema) },
     async handle({ deps, caller }) {
@@ -135,11 +141,12 @@ export const tokenRoutes = [
     body: newTokenSchema,
     answers: { 201: json(mintedTokenSchema) },
     problems: ["forbidden"],
-    async handle({ deps, caller, body }) {
+    async handle({ deps, caller, body, idempotencyKey }) {
       const { row, token } = await deps.sessions.createToken(
         caller,
         body.name,
         (body.expiresInDays ?? TOKEN_DAYS) * DAY,
+        idempotencyKey,
       );
       const { id, name, createdAt, expiresAt, lastUsedAt } = row;
       const shown = {
@@ -238,10 +245,11 @@ export const userRoutes = [
     body: newUserSchema,
     answers: { 201: json(userSchema) },
     problems: ["conflict"],
-    async handle({ deps, caller, body }) {
+    async handle({ deps, caller, body, idempotencyKey }) {
       if (caller.via === "token")
         throw new SlipwayError("forbidden", "A personal token cannot create users. Log in first.");
-      return { status: 201, body: wireUser(await deps.sessions.createUser(body)) };
+      const request = idempotencyKey === null ? null : `${caller.userId} ${idempotencyKey}`;
+      return { status: 201, body: wireUser(await deps.sessions.createUser(body, request)) };
     },
   }),
   route({

@@ -1,15 +1,16 @@
 /** The route table of the server. */
 import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./auth.ts";
+import { browserSessionRoutes } from "./browser-session.ts";
 import { egressRoutes } from "./egress.ts";
 import { capabilityRoutes } from "./capabilities.ts";
 import { openapiRoute } from "../openapi.ts";
 import { operationsRoutes, probeRoutes } from "./operations.ts";
 import type { Route } from "../route.ts";
-import { setupRoutes } from "./setup.ts";
 import { historyRoutes, messageRoutes, taskRoutes } from "./tasks.ts";
 
 const own: readonly Route[] = [
   ...authRoutes,
+  ...browserSessionRoutes,
   ...tokenRoutes,
   ...credentialRoutes,
   ...userRoutes,
@@ -20,7 +21,6 @@ const own: readonly Route[] = [
   ...operationsRoutes,
   ...egressRoutes,
   ...probeRoutes,
-  ...setupRoutes,
 ];
 
 export const ROUTES: readonly Route[] = [...own, openapiRoute(own)];

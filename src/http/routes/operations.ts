@@ -149,8 +149,8 @@ export const operationsRoutes = [
     summary: "Cancel without grace",
     answers: { 202: json(taskSchema) },
     problems: ["not_found", "task_settled"],
-    async handle({ deps, identity, params }) {
-      const task: Task = await deps.tasks.cancel(identity, params["id"] ?? "", true);
+    async handle({ deps, identity, params, idempotencyKey }) {
+      const task: Task = await deps.tasks.cancel(identity, params["id"] ?? "", true, idempotencyKey);
       return { status: 202, body: await toTaskView(deps, task) };
     },
   }),

@@ -3,7 +3,7 @@ import type { z } from "zod";
 import { accepts, phaseOf } from "../../../machines/fold.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../core/ports/store.ts";
-import type { Task } from "../../core/task.ts";
+import { isSettledState, type Task } from "../../core/task.ts";
 import { toIsoTime, toWireEvent, toWireTask } from "../../core/protocol/mapping.ts";
 import {
   answerSchema,
@@ -98,7 +98,7 @@ export const taskRoutes = [
     access: "user",
     summary: "Submit a task",
     body: submitSchema,
-    idempotent: true,
+    replay: "handler",
     answers: { 201: json(taskSchema), 200: json(taskSchema) },
     problems: [
       "invalid_repository",
@@ -150,11 +150,9 @@ export const taskRoutes = [
     summary: "Stop a task; its work so far is kept",
     answers: { 202: json(taskSchema) },
     problems: ["not_found", "task_settled"],
-    async handle({ deps, identity, params }) {
-      return {
-        status: 202,
-        body: await toTaskView(deps, await deps.tasks.cancel(identity, params["id"] ?? "", false)),
-      };
+    async handle({ deps, identity, params, idempotencyKey }) {
+      const task = await deps.tasks.cancel(identity, params["id"] ?? "", false, idempotencyKey);
+      return { status: 202, body: await toTaskView(deps, task) };
     },
   }),
   route({
@@ -165,8 +163,8 @@ export const taskRoutes = [
     body: retrySchema,
     answers: { 201: json(taskSchema) },
     problems: ["not_found", "task_open", "nothing_to_push", "limits_unavailable"],
-    async handle({ deps, identity, params, body }) {
-      const task = await deps.tasks.retry(identity, params["id"] ?? "", body);
+    async handle({ deps, identity, params, body, idempotencyKey }) {
+      const task = await deps.tasks.retry(identity, params["id"] ?? "", body, idempotencyKey);
       return { status: 201, body: await toTaskView(deps, task), headers: { Location: `/v1/tasks/${task.id}` } };
     },
   }),
@@ -179,9 +177,8 @@ export const messageRoutes = [
     access: "user",
     summary: "Send the agent a message; on a settled task this creates a follow-up task",
     body: messageSchema,
-    idempotent: true,
     answers: { 202: json(messageRowSchema), 201: json(taskSchema) },
-    problems: ["not_found", "idempotency_mismatch"],
+    problems: ["not_found"],
     async handle({ deps, identity, params, body, idempotencyKey }) {
       const result = await deps.tasks.message(identity, params["id"] ?? "", body, idempotencyKey);
       if ("message" in result) return { status: 202, body: toWireMessage(result.message) };
@@ -201,9 +198,12 @@ export const messageRoutes = [
     answers: { 200: json(pageSchema(messageRowSchema)) },
     problems: ["not_found"],
     async handle({ deps, identity, params, query }) {
-      const { id } = await deps.tasks.task(identity, params["id"] ?? "");
+      const { id, state } = await deps.tasks.task(identity, params["id"] ?? "");
       const page = await deps.store.messages(id, parseSeq(query.cursor), query.limit);
-      return { status: 200, body: { items: page.items.map(toWireMessage), next: nextCursor(page, bySeq) } };
+      // Tasks that settled before rule R6 was kept still have queued messages.
+      const isLost = ({ status }: MessageRow): boolean => status === "queued" && isSettledState(state);
+      const rows = page.items.map((row): MessageRow => (isLost(row) ? { ...row, status: "undelivered" } : row));
+      return { status: 200, body: { items: rows.map(toWireMessage), next: nextCursor(page, bySeq) } };
     },
   }),
   route({
@@ -226,8 +226,9 @@ export const messageRoutes = [
     body: answerSchema,
     answers: { 200: json(taskSchema) },
     problems: ["not_found", "already_answered"],
-    async handle({ deps, identity, params, body }) {
-      return { status: 200, body: await toTaskView(deps, await deps.tasks.answer(identity, params["id"] ?? "", body)) };
+    async handle({ deps, identity, params, body, idempotencyKey }) {
+      const task = await deps.tasks.answer(identity, params["id"] ?? "", body, idempotencyKey);
+      return { status: 200, body: await toTaskView(deps, task) };
     },
   }),
 ];

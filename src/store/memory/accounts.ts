@@ -1,11 +1,19 @@
 /** Users, sessions, tokens and credentials in memory. */
-import type { AccessToken, Accounts, Credential, Session, User } from "../../core/ports/accounts.ts";
+import type {
+  AccessToken,
+  Accounts,
+  Credential,
+  Reply,
+  ReplyAddress,
+  Session,
+  User,
+} from "../../core/ports/accounts.ts";
 import { SlipwayError } from "../../core/error.ts";
 
 const taken = (what: string): SlipwayError => new SlipwayError("conflict", `${what} already exists.`);
 
 export function memoryAccounts(): Accounts {
-  return { ...users(), ...sessions(), ...tokens(), ...credentials() };
+  return { ...users(), ...sessions(), ...tokens(), ...credentials(), ...replies() };
 }
 
 function users(): Pick<Accounts, "createUser" | "user" | "login" | "users"> {
@@ -70,6 +78,21 @@ function tokens(): Pick<Accounts, "createToken" | "tokenByHash" | "tokens" | "to
       if (row !== undefined) rows.set(id, { ...row, lastUsedAt: Math.max(row.lastUsedAt ?? 0, at) });
     },
     deleteToken: async (userId, id) => rows.get(id)?.userId === userId && rows.delete(id),
+  };
+}
+
+function replies(): Pick<Accounts, "reply" | "putReply"> {
+  const rows = new Map<string, Reply>();
+  const keyOf = ({ userId, endpoint, key }: ReplyAddress): string => JSON.stringify([userId, endpoint, key]);
+  return {
+    reply: async (address) => rows.get(keyOf(address)) ?? null,
+    async putReply(reply, { after, perUser }) {
+      rows.set(keyOf(reply), reply);
+      const own = [...rows.values()].filter(({ userId }) => userId === reply.userId).map(({ at }) => at);
+      const oldest = own.toSorted((a, b) => b - a)[perUser - 1] ?? -Infinity;
+      for (const [key, { at, userId }] of rows)
+        if (at <= after || (userId === reply.userId && at < oldest)) rows.delete(key);
+    },
   };
 }
 

@@ -19,6 +19,21 @@ export class MemoryProjections {
     return found.find(({ role }) => role === "user") ?? found[0] ?? null;
   }
 
+  queued(): MessageRow[] {
+    return this.messages.filter(({ status }) => status === "queued");
+  }
+
+  /** Throws when an event is a message of a user with a taken id (P1 of projection.ts). */
+  assertNew(events: readonly TaskEvent[]): void {
+    for (const { type, data } of events)
+      if (type === "message" && data["role"] === "user" && this.message(String(data["id"]))?.role === "user")
+        throw new Error(`there is a message ${String(data["id"])} already`);
+  }
+
+  #isRunning({ attempt, id }: ToolCallRow): boolean {
+    return this.toolCalls.some((row) => row.attempt === attempt && row.id === id && row.endedAt === null);
+  }
+
   recordExit(attempt: number, exitCode: number | null): void {
     this.attempts = this.attempts.map((row) =>
       row.number === attempt ? { ...row, exitCode: row.exitCode ?? exitCode } : row,
@@ -36,7 +51,7 @@ export class MemoryProjections {
         );
         return;
       case "tool":
-        this.toolCalls.push(change.row);
+        if (!this.#isRunning(change.row)) this.toolCalls.push(change.row);
         return;
       case "tool.end": {
         const { id, attempt, endedAt, output, exitCode, truncated } = change;

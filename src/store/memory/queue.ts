@@ -49,14 +49,22 @@ export class MemoryQueue {
     this.#time.set(priority, Math.max(this.#time.get(priority) ?? 0, turn));
   }
 
-  /** @param held number of slots per owner. */
-  claimable(limit: number, userLimit: number | null, held: ReadonlyMap<string, number>): string[] {
+  /**
+   * @param held number of slots per owner.
+   * @param isFirst false for a task that waits behind another one of its thread.
+   */
+  claimable(
+    limit: number,
+    userLimit: number | null,
+    held: ReadonlyMap<string, number>,
+    isFirst: (id: string) => boolean,
+  ): string[] {
     const taken = new Map(held);
     const chosen: string[] = [];
     for (const { id, userId } of this.#queued) {
       if (chosen.length >= limit) break;
       const slots = taken.get(userId) ?? 0;
-      if (userLimit !== null && slots >= userLimit) continue;
+      if ((userLimit !== null && slots >= userLimit) || !isFirst(id)) continue;
       taken.set(userId, slots + 1);
       chosen.push(id);
     }

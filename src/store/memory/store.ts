@@ -31,6 +31,9 @@ const pageFrom = <T extends object>(items: readonly T[], limit: number): Page<T>
 const byId = (a: { readonly id: string }, b: { readonly id: string }): number =>
   a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
 
+const keyOf = ({ userId, idempotency }: NewTask): string | null =>
+  idempotency === null ? null : JSON.stringify([userId, idempotency.key]);
+
 function toEventRow(event: TaskEvent): EventRow {
   const data = JSON.stringify(event.data);
   return { ...event, data, dataBytes: Buffer.byteLength(data) };
@@ -55,10 +58,10 @@ class MemoryStore implements Store {
   async create(task: NewTask): Promise<CreateResult> {
     this.#assertOpen();
     const { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, slot, event, idempotency } = task;
-    const key = idempotency === null ? null : JSON.stringify([userId, idempotency.key]);
+    const key = keyOf(task);
     const known = key === null ? undefined : this.#keys.get(key);
     if (known !== undefined) return this.#replay(known, idempotency?.fingerprint);
-    if (this.#entries.has(id)) throw new SlipwayError("conflict", `Task ${id} already exists.`);
+    this.#assertFree(id);
     const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size: 0 };
     const lists = new MemoryProjections();
     const stored = makeTask(id, core, snapshot, state, event.seq, ++this.#rev, event.at);
@@ -72,6 +75,10 @@ class MemoryStore implements Store {
     return { kind: "created", task: stored };
   }
 
+  #assertFree(id: string): void {
+    if (this.#entries.has(id)) throw new SlipwayError("conflict", `Task ${id} already exists.`);
+  }
+
   #replay(
     known: { readonly taskId: string; readonly fingerprint: string },
     fingerprint: string | undefined,
@@ -80,7 +87,8 @@ class MemoryStore implements Store {
     return task === undefined ? { kind: "mismatch" } : { kind: "replayed", task };
   }
 
-  async commit({ taskId, expectedSeq, events, snapshot, state, slot, usage }: Commit): Promise<Task | null> {
+  async commit(commit: Commit): Promise<Task | null> {
+    const { taskId, expectedSeq, events, snapshot, state, slot, usage, followUp } = commit;
     this.#assertOpen();
     const entry = this.#open.get(taskId);
     const last = events.at(-1);
@@ -89,6 +97,9 @@ class MemoryStore implements Store {
     events.forEach(({ seq }, i) => {
       if (seq !== expectedSeq + 1 + i) throw new Error(`event ${seq} of ${taskId} is out of order`);
     });
+    entry.lists.assertNew(events);
+    const isFollowUpKnown = followUp !== undefined && this.#keys.has(keyOf(followUp) ?? "");
+    if (followUp !== undefined && !isFollowUpKnown) this.#assertFree(followUp.id);
     const task: Task = { ...entry.task, snapshot, state, seq: last.seq, rev: ++this.#rev, updatedAt: last.at };
     entry.task = task;
     entry.slot = slot;
@@ -100,6 +111,7 @@ class MemoryStore implements Store {
     this.#queue.mark(taskId, state === "queued");
     if (isSettledState(state)) this.#open.delete(taskId);
     if (usage !== undefined) this.#ledger.put(usage);
+    if (followUp !== undefined) await this.create(followUp);
     return task;
   }
 
@@ -161,6 +173,10 @@ class MemoryStore implements Store {
 
   async message(taskId: string, messageId: string) {
     return this.#entries.get(taskId)?.lists.message(messageId) ?? null;
+  }
+
+  async queuedMessages(taskId: string) {
+    return this.#entries.get(taskId)?.lists.queued() ?? [];
   }
 
   async toolCalls(taskId: string, afterSeq: number, limit: number) {
@@ -231,7 +247,17 @@ class MemoryStore implements Store {
   async claimable(limit: number, userLimit: number | null): Promise<string[]> {
     const held = new Map<string, number>();
     for (const { task, slot } of this.#open.values()) if (slot) held.set(task.userId, (held.get(task.userId) ?? 0) + 1);
-    return this.#queue.claimable(limit, userLimit, held);
+    return this.#queue.claimable(limit, userLimit, held, (id) => this.#findAhead(id) === null);
+  }
+
+  async threadAhead(taskId: string): Promise<string | null> {
+    return this.#findAhead(taskId);
+  }
+
+  #findAhead(taskId: string): string | null {
+    const threadId = this.#open.get(taskId)?.task.threadId;
+    const ahead = [...this.#open.values()].filter(({ task }) => task.threadId === threadId && task.id < taskId);
+    return ahead.map(({ task }) => task.id).toSorted()[0] ?? null;
   }
 
   async position(taskId: string): Promise<number> {

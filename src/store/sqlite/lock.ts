@@ -2,7 +2,7 @@
  * The single-writer lock of a data folder: an exclusive transaction on a separate database file.
  * The operating system releases it when the process ends.
  */
-import { chmodSync, closeSync, mkdirSync, openSync, statSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, statSync } from "node:fs";
 import { join } from "node:path";
 import Database from "./driver.ts";
 import { SlipwayError } from "../../core/error.ts";
@@ -40,14 +40,36 @@ function makePrivateFolder(dir: string): void {
 }
 
 /**
- * Does not wait. @throws SlipwayError `locked` when another process, or another store of this
- * process, holds the folder.
+ * A lock that another process holds longer than this is a coordinator's, ms: `isFolderLocked` holds
+ * it for less.
+ */
+const PROBE_MS = 100;
+
+/** True while a coordinator, or a repair, uses the folder. Takes no lock that lasts. */
+export function isFolderLocked(dir: string): boolean {
+  const path = join(dir, "slipway.lock");
+  if (!existsSync(path)) return false;
+  const db = new Database(path, { readonly: true, timeout: 0 });
+  try {
+    db.prepare("SELECT count(*) FROM sqlite_schema").get();
+    return false;
+  } catch (error) {
+    if (hasCode(error, "SQLITE_BUSY")) return true;
+    throw error;
+  } finally {
+    db.close();
+  }
+}
+
+/**
+ * Waits for PROBE_MS at most. @throws SlipwayError `locked` when another process, or another store
+ * of this process, holds the folder.
  */
 export function lockFolder(dir: string): FolderLock {
   makePrivateFolder(dir);
   const path = join(dir, "slipway.lock");
   makePrivateFile(path);
-  const db = new Database(path, { timeout: 0 });
+  const db = new Database(path, { timeout: PROBE_MS });
   try {
     db.exec("BEGIN EXCLUSIVE");
   } catch (error) {

@@ -16,6 +16,7 @@ import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import type { Commit, CreateResult, NewTask, Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
 import { sqliteAccounts } from "./tables/accounts.ts";
+import { sqliteReplies } from "./tables/replies.ts";
 import { GroupCommit } from "./writer/group-commit.ts";
 import { sqliteLedger } from "./tables/usage-ledger.ts";
 import { lockFolder, makePrivateFile } from "./lock.ts";
@@ -147,7 +148,11 @@ function assemble(db: Connection, groupCommit: GroupCommit, release: () => void)
     },
     close: () => (closed ??= close()),
   };
-  return { store, accounts: sqliteAccounts(db, groupCommit), ledger: sqliteLedger(db, groupCommit) };
+  return {
+    store,
+    accounts: { ...sqliteAccounts(db, groupCommit), ...sqliteReplies(db, groupCommit) },
+    ledger: sqliteLedger(db, groupCommit),
+  };
 }
 
 /**
@@ -191,12 +196,14 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     eventsOfOthers: (taskId, afterSeq, limit) => reads.eventsOfOthers(taskId, afterSeq, limit),
     messages: async (taskId, afterSeq, limit) => reads.messages(taskId, afterSeq, limit),
     message: async (taskId, messageId) => reads.message(taskId, messageId),
+    queuedMessages: async (taskId) => reads.queuedMessages(taskId),
     toolCalls: async (taskId, afterSeq, limit) => reads.toolCalls(taskId, afterSeq, limit),
     attempts: async (taskId) => reads.attempts(taskId),
     openIds: async () => reads.openIds(),
     due: async (now, limit) => reads.due(now, limit),
     nextDue: async () => reads.nextDue(),
     claimable: async (limit, userLimit) => reads.claimable(limit, userLimit),
+    threadAhead: async (taskId) => reads.threadAhead(taskId),
     position: async (taskId) => reads.position(taskId),
     slotsHeld: async (userId) => reads.slotsHeld(userId),
     counts: async () => reads.counts(),

@@ -57,6 +57,8 @@ async function make(id: string, event: PathEvent): Promise<void> {
       return void (await send(["tool.started", { id: "t1", name: "bash", input: {} }]));
     case "adopted":
       return await harness.restart();
+    case "time_lost":
+      return void (await coordinator.taskLog.record(id, () => [{ type: "notice", data: event.data }]));
     case "usage":
       return void (await send([
         "usage",

@@ -223,6 +223,9 @@ describe("deadlines", () => {
     await harness.coordinator.close();
     await harness.clock.jump(3_600_000);
     await harness.restart();
+    await harness.clock.advance(500);
+    expect((await harness.task(id)).state).toBe("queued");
+    await harness.clock.advance(600);
     const task = await harness.until(id, "failed");
     expect(task.snapshot.context.failure?.code).toBe("queue_expired");
     const fired = (await harness.store.events(id, 0, 100)).items.filter(

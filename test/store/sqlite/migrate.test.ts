@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import Database, { type Connection } from "../../../src/store/sqlite/driver.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -153,6 +153,43 @@ describe("migrations", () => {
     expect(() => migrate(connect(), folder)).toThrow(/must not end its own transaction/);
     write("2-two.sql", "SELECT 1;");
     expect(() => migrate(connect(), folder)).toThrow(/not named like/);
+  });
+});
+
+describe("0004", () => {
+  it("[R5] a database that has messages and running calls twice keeps the first of each, and its whole log", () => {
+    const old = join(dir, "old");
+    mkdirSync(old);
+    for (const name of readdirSync(MIGRATIONS).filter((one) => one < "0004"))
+      copyFileSync(join(MIGRATIONS, name), join(old, name));
+    const db = connect();
+    db.pragma("foreign_keys = ON");
+    migrate(db, old);
+    db.exec(`
+      INSERT INTO tasks VALUES ('t', 'u', 't', NULL, 1, 0, 0, 0, 0, 'running', 1, 1, 0, 9, 1, NULL, 0, 0, NULL, '{}');
+      INSERT INTO task_events (task_id, seq, at, attempt, type, to_state, data) VALUES
+        ('t', 4, 0, 1, 'message', 'running', '{}'), ('t', 5, 0, 1, 'message', 'running', '{}');
+      INSERT INTO messages VALUES
+        ('t', 3, 'm1', 0, 'assistant', NULL, NULL, '[]'), ('t', 4, 'm1', 0, 'user', 'steer', 'queued', '[]'),
+        ('t', 5, 'm1', 0, 'user', 'steer', 'queued', '[]'), ('t', 6, 'm1', 0, 'assistant', NULL, NULL, '[]'),
+        ('t', 7, 'm2', 0, 'user', 'steer', 'withdrawn', '[]');
+      INSERT INTO tool_calls VALUES
+        ('t', 1, 1, 'c', 'bash', '{}', 0, 1, '', 0, 0), ('t', 2, 1, 'c', 'bash', '{}', 0, NULL, NULL, NULL, 0),
+        ('t', 8, 1, 'c', 'bash', '{}', 0, NULL, NULL, NULL, 0), ('t', 9, 2, 'c', 'bash', '{}', 0, NULL, NULL, NULL, 0);
+    `);
+    expect(migrate(db, MIGRATIONS)[0]).toBe(4);
+    const seqs = (table: string): unknown[] => db.prepare(`SELECT seq FROM ${table} ORDER BY seq`).pluck().all();
+    expect(seqs("messages")).toEqual([3, 4, 6, 7]);
+    expect(seqs("tool_calls")).toEqual([1, 2, 9]);
+    expect(seqs("task_events")).toEqual([4, 5]);
+    expect(() =>
+      db.exec(
+        "INSERT INTO messages SELECT task_id, 10, id, at, role, mode, status, content FROM messages WHERE seq = 4",
+      ),
+    ).toThrow(/UNIQUE/);
+    expect(db.pragma("foreign_key_check")).toEqual([]);
+    db.exec("DELETE FROM tasks");
+    expect(seqs("messages")).toEqual([]);
   });
 });
 

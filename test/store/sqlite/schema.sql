@@ -2,11 +2,19 @@ CREATE INDEX idempotency_keys_task ON idempotency_keys (task_id);
 
 CREATE INDEX messages_id ON messages (task_id, id);
 
+CREATE UNIQUE INDEX messages_of_users ON messages (task_id, id) WHERE role = 'user';
+
+CREATE INDEX messages_queued ON messages (task_id, seq) WHERE status = 'queued';
+
 CREATE INDEX model_requests_at ON model_requests (at, usd);
 
 CREATE INDEX model_requests_task ON model_requests (task_id, usd);
 
 CREATE INDEX model_requests_user ON model_requests (user_id, at, usd);
+
+CREATE INDEX replies_at ON replies (at);
+
+CREATE INDEX replies_user ON replies (user_id, at);
 
 CREATE INDEX sessions_previous ON sessions (previous_hash) WHERE previous_hash IS NOT NULL;
 
@@ -40,7 +48,7 @@ CREATE INDEX tasks_user_rev ON tasks (user_id, rev);
 
 CREATE INDEX tokens_user ON tokens (user_id, created_at);
 
-CREATE INDEX tool_calls_running ON tool_calls (task_id, attempt, id) WHERE ended_at IS NULL;
+CREATE UNIQUE INDEX tool_calls_running ON tool_calls (task_id, attempt, id) WHERE ended_at IS NULL;
 
 CREATE TABLE attempts (
   task_id    TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
@@ -71,14 +79,14 @@ CREATE TABLE idempotency_keys (
   PRIMARY KEY (user_id, key)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE messages (
+CREATE TABLE "messages" (
   task_id TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
   seq     INTEGER NOT NULL,
   id      TEXT NOT NULL,
   at      INTEGER NOT NULL,
   role    TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
   mode    TEXT CHECK (mode IN ('steer', 'follow_up')),
-  status  TEXT CHECK (status IN ('queued', 'delivered', 'withdrawn')),
+  status  TEXT CHECK (status IN ('queued', 'delivered', 'withdrawn', 'moved', 'undelivered')),
   content TEXT NOT NULL,
   PRIMARY KEY (task_id, seq)
 ) STRICT;
@@ -98,6 +106,15 @@ CREATE TABLE model_requests (
   cache_write_tokens INTEGER NOT NULL,
   usd                REAL NOT NULL,
   estimated          INTEGER NOT NULL CHECK (estimated IN (0, 1))
+) STRICT;
+
+CREATE TABLE replies (
+  user_id  TEXT NOT NULL,
+  endpoint TEXT NOT NULL, -- method and path
+  key      TEXT NOT NULL,
+  at       INTEGER NOT NULL,
+  sealed   TEXT NOT NULL,
+  PRIMARY KEY (user_id, endpoint, key)
 ) STRICT;
 
 CREATE TABLE sessions (

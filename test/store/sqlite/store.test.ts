@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Store } from "../../../src/core/ports/store.ts";
 import { openSqliteReader, openSqliteStore, type SqliteStore } from "../../../src/store/sqlite/store.ts";
 import { connect, createWriter } from "../../../src/store/sqlite/writer/writer.ts";
-import { cancel, claim, createCommit, create, move, newTask, notice, ready } from "../../contract/tasks.ts";
+import { cancel, claim, createCommit, create, move, newTask, notice, ready, stopped } from "../../contract/tasks.ts";
 import { runChild, type Child } from "./child-process.ts";
 import { dropFolder, makeFolder, MIGRATIONS } from "../data-folder.ts";
 
@@ -243,6 +243,30 @@ describe("group commit", () => {
     expect((await store.tasks({ userId: null, limit: 10 })).items).toHaveLength(expected);
     expect((await store.create(newTask({ key: "a" }))).kind).toBe(expected === 0 ? "created" : "replayed");
   });
+
+  it.each([
+    ["store.inside", "cancelling", 1],
+    ["store.after", "cancelled", 2],
+  ])(
+    "[R6] a process killed at %s has settled a task with its follow-up task, or neither",
+    async (point, state, tasks) => {
+      const before = open().store;
+      const first = await move(before, await create(before), claim, ready, cancel);
+      await before.close();
+      const child = runChild(
+        `const { store } = sqlite.openSqliteStore(args.options); await store.commit(args.commit);`,
+        {
+          options: { dir, migrations: MIGRATIONS, crash: `${point}:1` },
+          commit: { ...createCommit(first, stopped), followUp: newTask({ key: "follow" }) },
+        },
+      );
+      children.push(child);
+      expect((await child.ended()).signal).toBe("SIGKILL");
+      const { store } = open();
+      expect((await store.task(first.id))?.state).toBe(state);
+      expect((await store.tasks({ userId: null, limit: 10 })).items).toHaveLength(tasks);
+    },
+  );
 });
 
 describe("[G3] a process that is killed at a commit with usage", () => {

@@ -34,7 +34,7 @@ afterEach(async () => {
   dropFolder(dir);
 });
 
-it("[M4] however many writes wait for a stuck lock, they fail within seconds, and succeed once it is released", async () => {
+it("[M8] however many writes wait for a stuck lock, they fail within seconds, and succeed once it is released", async () => {
   const begun = performance.now();
   const writes = Array.from({ length: 1_000 }, (_, i) => store.setSetting(`key${i}`, "x"));
   const results = await Promise.allSettled(writes);
@@ -55,7 +55,7 @@ it("[M4] however many writes wait for a stuck lock, they fail within seconds, an
   expect((await store.tasks({ userId: null, limit: 10 })).items).toHaveLength(2);
 });
 
-it("[M4] a lock that is released within 5 s fails no write", async () => {
+it("[M8] a lock that is released within 5 s fails no write", async () => {
   holder.send("1000");
   await Promise.all(Array.from({ length: 300 }, (_, i) => store.setSetting(`key${i}`, "x")));
   expect(await store.setting("key299")).toBe("x");

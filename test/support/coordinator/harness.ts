@@ -20,6 +20,7 @@ import {
 } from "../../../src/coordinator/coordinator.ts";
 import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
+import type { Heartbeat } from "../../../src/coordinator/working-time.ts";
 import { openSimulatedSandbox, type SimulatedFault, type SimulatedSandbox } from "../../../src/sandbox/simulated.ts";
 import { openMemoryStore } from "../../../src/store/memory/store.ts";
 import { parseSandboxName, DEFAULT_POLICY, type Policy, type Task } from "../../../src/core/task.ts";
@@ -163,6 +164,8 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
   const artifacts = openArtifactFiles({ dir: join(dir, "artifacts"), maxBytes: 2 ** 20, now: () => clock.now() });
   const rate = createProviderRateLimit({ clock, longestMs: 3_600_000 });
   const disks: { shortage: string | null } = { shortage: null };
+  let beatAt: number | null = null;
+  const heartbeat: Heartbeat = { last: () => beatAt, beat: (at) => (beatAt = at) };
   const engine = openSimulatedSandbox({
     ...(options.files === true ? { dir: join(dir, "sandboxes") } : {}),
     run: options.run ?? fakeWorkers.run,
@@ -206,6 +209,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       store,
       ledger,
       bus,
+      heartbeat,
       sandbox,
       repos,
       artifacts,
@@ -221,6 +225,8 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       settings: {
         ...DEFAULT_SETTINGS,
         livenessMs: 1e15,
+        // A jump of the clock is time that passes while the coordinator works.
+        pauseMs: 1e15,
         policy: { ...DEFAULT_POLICY, ...options.policy },
         ...options.settings,
       },

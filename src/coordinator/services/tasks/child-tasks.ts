@@ -4,10 +4,16 @@
  */
 import { SlipwayError } from "../../../core/error.ts";
 import type { EventData } from "../../../core/event.ts";
-import type { Identity } from "../../../core/ports/accounts.ts";
-import type { Store } from "../../../core/ports/store.ts";
+import type { NewTask, Store } from "../../../core/ports/store.ts";
 import type { MessageRequest, RetryRequest } from "../../../core/protocol/rest.ts";
-import { isSettledState, type MaxLimits, type Policy, type Task, type TaskSpec } from "../../../core/task.ts";
+import {
+  isSettledState,
+  type Checkpoint,
+  type MaxLimits,
+  type Policy,
+  type Task,
+  type TaskSpec,
+} from "../../../core/task.ts";
 import { readTasks } from "../../read-lists.ts";
 import { checkLimits, deriveTitle } from "./task-spec.ts";
 
@@ -22,7 +28,7 @@ type TaskReader = Pick<Store, "tasks">;
  * The data of `task.submitted`: all that the chart needs, so that folding the log reads nothing
  * else.
  */
-export function toSubmittedData(spec: TaskSpec, policy: Policy, person: Identity): EventData {
+export function toSubmittedData(spec: TaskSpec, policy: Policy, by: string): EventData {
   const { repo, base, branch, title, agent, model, effort, priority, maxAttempts, pullRequest, from } = spec;
   const wallMs = spec.budget.minutes === undefined ? policy.wallMs : Math.round(spec.budget.minutes * 60_000);
   return {
@@ -38,8 +44,27 @@ export function toSubmittedData(spec: TaskSpec, policy: Policy, person: Identity
     pullRequest,
     from,
     policy: { ...policy, wallMs },
-    by: person.userId,
+    by,
   };
+}
+
+/** The new task of a plan. @param by the user whose request it is. */
+export function toChild(
+  parent: Task,
+  { spec, data }: ChildPlan,
+  { id, policy, by }: { readonly id: string; readonly policy: Policy; readonly by: string },
+) {
+  return {
+    id,
+    // The thread keeps its owner, also when an operator retries it.
+    userId: parent.userId,
+    threadId: parent.threadId,
+    parentId: parent.id,
+    spec,
+    data: { ...toSubmittedData(spec, policy, by), ...data },
+    // The conversation is inherited with the work, also by a retry of the push alone.
+    inherits: spec.from === "start" ? null : parent.id,
+  } satisfies Partial<NewTask> & { readonly data: EventData };
 }
 
 /** @throws SlipwayError `task_open`, `nothing_to_push`, `limits_unavailable`. */
@@ -90,15 +115,41 @@ function inheritedData(parent: Task, from: TaskSpec["from"]): EventData {
   }
 }
 
+/**
+ * The newest pushed work of the thread, when a task that began after the parent's has pushed since
+ * this task was planned; null = the plan is current.
+ */
+export async function findNewerWork(
+  store: TaskReader,
+  task: Task,
+): Promise<{ readonly taskId: string; readonly checkpoint: Checkpoint } | null> {
+  const { id, parentId, threadId, spec, snapshot } = task;
+  if (parentId === null || spec.from !== "checkpoint" || snapshot.context.attempt > 0) return null;
+  for await (const other of readTasks(store, { userId: null, threadId })) {
+    const { outcome, headSha } = other.snapshot.context;
+    if (other.id >= id || outcome !== "pushed" || headSha === null || other.spec.branch !== spec.branch) continue;
+    // Newest first: the first one decides.
+    return other.id > parentId ? { taskId: other.id, checkpoint: { sha: headSha, cursor: null } } : null;
+  }
+  return null;
+}
+
 function savedWork(parent: Task): EventData {
   const { base, baseSha, headSha, checkpoint, report } = parent.snapshot.context;
   const saved = headSha !== null && headSha !== baseSha ? { sha: headSha, cursor: null } : checkpoint;
   return { base, baseSha, checkpoint: saved, headSha, report };
 }
 
-/** The upstream branch as this thread last pushed it: the lease of the next push. */
+/**
+ * The upstream branch as the work that this task continues was pushed last: the lease of the next
+ * push. A sibling's commit is not part of that work, so a push over it is rejected (rule W5).
+ */
 async function findPushedHead(store: TaskReader, parent: Task): Promise<string | null> {
-  for await (const { spec, snapshot } of readTasks(store, { userId: null, threadId: parent.threadId }))
-    if (spec.branch === parent.spec.branch && snapshot.context.outcome === "pushed") return snapshot.context.headSha;
+  const thread = new Map<string, Task>();
+  for await (const task of readTasks(store, { userId: null, threadId: parent.threadId })) thread.set(task.id, task);
+  for (let task: Task | undefined = parent; task !== undefined; task = thread.get(task.parentId ?? "")) {
+    const { outcome, headSha } = task.snapshot.context;
+    if (task.spec.branch === parent.spec.branch && outcome === "pushed") return headSha;
+  }
   return null;
 }

@@ -29,12 +29,12 @@ const EVENTS = 1_000;
 /** Resolves with the first commands after `after`; with none after `waitMs` or when aborted. */
 export async function pollCommands({ store, bus, clock }: CommandDeps, poll: Poll): Promise<WorkerCommand[]> {
   const { taskId, waitMs, signal } = poll;
-  const deadline = clock.now() + waitMs;
+  const deadline = clock.monotonic() + waitMs;
   let from = poll.after;
   for (;;) {
     const task = await poll.task();
     const hint = new AbortController();
-    const remainingMs = deadline - clock.now();
+    const remainingMs = deadline - clock.monotonic();
     // Subscribed before the read, so that a hint between the two is not missed.
     const hinted = nextHint({ bus, clock }, taskId, Math.max(0, remainingMs), AbortSignal.any([signal, hint.signal]));
     const found = await readCommands(store, taskId, from);

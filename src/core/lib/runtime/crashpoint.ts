@@ -3,6 +3,7 @@
  * SIGKILL at the k-th hit of that name. The names:
  * - store.before, store.inside, store.after: around a transaction.
  * - record.committed: after the commit, before the hint.
+ * - follow.before, follow.after: around the commit of a task that settles with a follow-up task.
  * - effect.before, effect.after: around an effect.
  * - sandbox.before, sandbox.after: around `ensure`.
  * - push.before, push.after: around the push, before its event.

@@ -9,6 +9,7 @@
 import { spawn, type ChildProcessByStdio, type SpawnOptions } from "node:child_process";
 import { pipeline, type Readable, type Writable } from "node:stream";
 import { errorMessage } from "../../error.ts";
+import { startRunTimer } from "./run-timer.ts";
 
 type Stdio = "pipe" | "ignore" | number;
 
@@ -89,6 +90,8 @@ export interface ProcessGroupOptions {
   readonly maxStdoutBytes: number;
   /** Characters of standard error that are kept, from its end. */
   readonly maxStderrChars: number;
+  /** Receives standard error as it arrives. Must not throw. */
+  readonly onStderr?: ((text: string) => void) | undefined;
   /** `total` counts from the start, `idle` from the last output; ms. */
   readonly timeout: { readonly kind: "total" | "idle"; readonly ms: number };
   /** From SIGTERM to SIGKILL, ms. 0 sends SIGKILL at once. */
@@ -117,7 +120,7 @@ export async function runProcessGroup(
   args: readonly string[],
   options: ProcessGroupOptions,
 ): Promise<ProcessGroupResult> {
-  const { cwd, env, input, signal, maxStdoutBytes, maxStderrChars, timeout, graceMs } = options;
+  const { cwd, env, input, signal, maxStdoutBytes, maxStderrChars, onStderr, timeout, graceMs } = options;
   const place = cwd === undefined ? {} : { cwd };
   // The input may break before the program runs.
   if (typeof input === "object") input.on("error", () => undefined);
@@ -141,7 +144,7 @@ export async function runProcessGroup(
     signalGroup(child.pid, graceMs === 0 ? "SIGKILL" : "SIGTERM");
     if (graceMs > 0) killTimer = setTimeout(() => signalGroup(child.pid, "SIGKILL"), graceMs);
   };
-  const timer = setTimeout(() => stop("timeout"), timeout.ms);
+  const timer = startRunTimer(timeout.ms, () => stop("timeout"));
   const onOutput = (): void => void (timeout.kind === "idle" && timer.refresh());
   const onAbort = (): void => stop("aborted");
   signal?.addEventListener("abort", onAbort, { once: true });
@@ -155,13 +158,14 @@ export async function runProcessGroup(
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     onOutput();
     stderr = (stderr + text).slice(-maxStderrChars);
+    onStderr?.(text);
   });
   child.stdin.on("error", () => undefined);
   if (typeof input === "object") pipeline(input, child.stdin, () => undefined);
   else child.stdin.end(input ?? "");
   return new Promise((resolve) => {
     child.once("close", (exitCode, exitSignal) => {
-      clearTimeout(timer);
+      timer.clear();
       clearTimeout(killTimer);
       signal?.removeEventListener("abort", onAbort);
       resolve({ stopped, exitCode, exitSignal, stdout: Buffer.concat(chunks), stderr });

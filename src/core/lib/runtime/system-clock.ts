@@ -4,6 +4,7 @@ import type { Clock } from "../../ports/runtime.ts";
 /** The clock of the operating system. Tests inject their own. */
 export const systemClock: Clock = {
   now: () => Date.now(),
+  monotonic: () => performance.now(),
   timer(ms, wake) {
     const handle = setTimeout(wake, ms);
     return () => clearTimeout(handle);

@@ -126,7 +126,7 @@ async function orConflict(what: string, insert: Promise<void>): Promise<void> {
   }
 }
 
-export function sqliteAccounts(db: Connection, groupCommit: GroupCommit): Accounts {
+export function sqliteAccounts(db: Connection, groupCommit: GroupCommit): Omit<Accounts, "reply" | "putReply"> {
   const userById = db.prepare<[string], UserRow>("SELECT * FROM users WHERE id = ?");
   const userByEmail = db.prepare<[string], UserRow>("SELECT * FROM users WHERE email = ?");
   const users = db.prepare<[], UserRow>("SELECT * FROM users ORDER BY created_at, id");

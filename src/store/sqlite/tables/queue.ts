@@ -77,9 +77,16 @@ function choose(rows: readonly QueuedRow[], limit: number, freeSlots: (userId: s
 
 const inOrder = (a: QueuedRow, b: QueuedRow): number => a.rank - b.rank || (a.id < b.id ? -1 : 1);
 
+/** Tasks of one thread push to one branch, so they run one after another. */
+const IS_FIRST_OF_THREAD = `NOT EXISTS (
+  SELECT 1 FROM tasks AS ahead INDEXED BY tasks_thread
+  WHERE ahead.thread_id = tasks.thread_id AND ahead.id < tasks.id AND ahead.state NOT IN ('done', 'failed', 'cancelled')
+)`;
+
 export function queueReads(db: Connection) {
   const page = db.prepare<[number], QueuedRow>(
-    "SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue WHERE state = 'queued' ORDER BY rank, id LIMIT ?",
+    `SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue
+     WHERE state = 'queued' AND ${IS_FIRST_OF_THREAD} ORDER BY rank, id LIMIT ?`,
   );
   // One index seek per owner, independent of the number of tasks.
   const owners = db
@@ -94,11 +101,19 @@ export function queueReads(db: Connection) {
     )
     .pluck();
   const ofOwner = db.prepare<[string, number], QueuedRow>(
-    "SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue_user WHERE state = 'queued' AND user_id = ? ORDER BY rank, id LIMIT ?",
+    `SELECT rank, id, user_id FROM tasks INDEXED BY tasks_queue_user
+     WHERE state = 'queued' AND user_id = ? AND ${IS_FIRST_OF_THREAD} ORDER BY rank, id LIMIT ?`,
   );
   const holders = db.prepare<[], { user_id: string; slots: number }>(
     "SELECT user_id, count(*) AS slots FROM tasks WHERE slot = 1 GROUP BY user_id",
   );
+  const ahead = db
+    .prepare<[string], string>(
+      `SELECT ahead.id FROM tasks JOIN tasks AS ahead INDEXED BY tasks_thread
+       ON ahead.thread_id = tasks.thread_id AND ahead.id < tasks.id
+       WHERE tasks.id = ? AND ahead.state NOT IN ('done', 'failed', 'cancelled') ORDER BY ahead.id LIMIT 1`,
+    )
+    .pluck();
   const rankOfTask = db.prepare<[string], number>("SELECT rank FROM tasks WHERE id = ?").pluck();
   const before = db
     .prepare<[number, string], number>(
@@ -126,6 +141,7 @@ export function queueReads(db: Connection) {
       if (limit <= 0 || (userLimit !== null && userLimit <= 0)) return [];
       return userLimit === null ? page.all(limit).map(({ id }) => id) : claimableUnderLimit(limit, userLimit);
     },
+    threadAhead: (taskId: string): string | null => ahead.get(taskId) ?? null,
     position(taskId: string): number {
       const rank = rankOfTask.get(taskId);
       return rank === undefined ? 0 : (before.get(rank, taskId) ?? 0);

@@ -91,6 +91,9 @@ function logReads(db: Connection) {
   const message = db.prepare<[string, string], rows.MessageRecord>(
     "SELECT * FROM messages WHERE task_id = ? AND id = ? ORDER BY role = 'user' DESC, seq LIMIT 1",
   );
+  const queued = db.prepare<[string], rows.MessageRecord>(
+    "SELECT * FROM messages WHERE task_id = ? AND status = 'queued' ORDER BY seq",
+  );
   const toolCalls = db.prepare<[string, number, number], rows.ToolCallRecord>(
     "SELECT * FROM tool_calls WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
   );
@@ -109,6 +112,7 @@ function logReads(db: Connection) {
         await setImmediate();
       }
     },
+    queuedMessages: (taskId: string): MessageRow[] => queued.all(taskId).map(rows.toMessageRow),
     messages: (taskId: string, afterSeq: number, limit: number): Page<MessageRow> =>
       pageOf(messages.iterate(taskId, afterSeq, limit + 1), limit, ({ content }) => content.length, rows.toMessageRow),
     message(taskId: string, messageId: string): MessageRow | null {

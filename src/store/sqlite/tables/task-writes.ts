@@ -83,6 +83,7 @@ export function taskWrites(
         if (event.from === "queued" && event.to === "provisioning") queue.claimed(taskId);
       }
       if (commit.usage !== undefined) recordUsage(commit.usage);
+      if (commit.followUp !== undefined) writes.create(commit.followUp);
       return rev;
     },
     recordExit: (taskId, attempt, exitCode) => void exit.run(exitCode, taskId, attempt),
@@ -178,7 +179,8 @@ function projectionWrites(db: Connection) {
   );
   const messageStatus = db.prepare("UPDATE messages SET status = ? WHERE task_id = ? AND id = ? AND role = 'user'");
   const tool = db.prepare(
-    "INSERT INTO tool_calls (task_id, seq, attempt, id, name, input, started_at, truncated) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+    `INSERT INTO tool_calls (task_id, seq, attempt, id, name, input, started_at, truncated) VALUES (?, ?, ?, ?, ?, ?, ?, 0)
+     ON CONFLICT (task_id, attempt, id) WHERE ended_at IS NULL DO NOTHING`,
   );
   const toolEnd = db.prepare(
     `UPDATE tool_calls SET ended_at = ?, output = ?, exit_code = ?, truncated = ?

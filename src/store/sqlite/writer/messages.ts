@@ -2,7 +2,7 @@
  * The messages between the main thread and the writer thread. Every argument and result is plain
  * data, because structured cloning carries it.
  */
-import type { AccessToken, Credential, Session, User } from "../../../core/ports/accounts.ts";
+import type { AccessToken, Accounts, Credential, Reply, Session, User } from "../../../core/ports/accounts.ts";
 import type { Commit, NewTask } from "../../../core/ports/store.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
@@ -42,8 +42,12 @@ export interface LedgerWrites {
   recordUsage(row: ModelUsage): void;
 }
 
+export interface ReplyWrites {
+  putReply(reply: Reply, keep: Parameters<Accounts["putReply"]>[1]): void;
+}
+
 /** All writes of the store. */
-export type Writes = TaskWrites & AccountWrites & LedgerWrites;
+export type Writes = TaskWrites & AccountWrites & ReplyWrites & LedgerWrites;
 
 /** One write: its name and arguments. */
 export type WriteCall = { [K in keyof Writes]: readonly [name: K, ...args: Parameters<Writes[K]>] }[keyof Writes];

@@ -31,7 +31,7 @@ function withFullDisk(work: () => void): unknown {
   }
 }
 
-describe.runIf(hasPrlimit)("[M5] on a full disk", () => {
+describe.runIf(hasPrlimit)("[M9] on a full disk", () => {
   it("a file keeps its content and no draft is left", () => {
     replaceFile(join(dir, "a"), "before");
     expect(withFullDisk(() => replaceFile(join(dir, "a"), "after"))).toMatchObject({ code: "EFBIG" });
@@ -60,7 +60,7 @@ describe.runIf(hasPrlimit)("[M5] on a full disk", () => {
   });
 });
 
-it("[M5] an empty token, left by an earlier version on a full disk, is replaced; another is kept", () => {
+it("[M9] an empty token, left by an earlier version on a full disk, is replaced; another is kept", () => {
   writeFileSync(join(dir, "operator.token"), "");
   const token = loadOperatorToken(dir);
   expect(token).toMatch(/^[\w-]{43}$/);

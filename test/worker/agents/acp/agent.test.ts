@@ -137,14 +137,16 @@ it("[O6] a steering message interrupts the turn and starts the next one; a follo
 });
 
 it("[O6] cancelled, it stops in time, its work is saved and its processes have ended", async () => {
-  const running = await start(["daemon 77.1", "stubborn", "write b.txt=1", "wait 60000"]);
+  // A number of this process: other runs on the machine may have such a daemon too.
+  const seconds = `77.${process.pid}`;
+  const running = await start([`daemon ${seconds}`, "stubborn", "write b.txt=1", "wait 60000"]);
   await rig.workerApi.until(() => rig.workerApi.of("tool.finished").length > 0);
   const begun = performance.now();
   rig.workerApi.command({ type: "cancel", graceMs: 10_000 });
   expect(await running.exit).toBe(0);
   expect(performance.now() - begun).toBeLessThan(15_000);
   expect(rig.workerApi.of("checkpoint").at(-1)?.data).toMatchObject({ files: 1 });
-  expect([alive("sleep 77\\.1"), alive("acp/program\\.mjs")]).toEqual([false, false]);
+  expect([alive(`sleep ${seconds}`), alive("acp/program\\.mjs")]).toEqual([false, false]);
 });
 
 it("[O6] failing checks are sent back to the program", async () => {

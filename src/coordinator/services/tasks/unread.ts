@@ -1,0 +1,58 @@
+/**
+ * What becomes of messages that the agent has not read when their task settles (rule R6): after
+ * `done` they are the prompt of one follow-up task, in order; after `failed` and `cancelled` no
+ * task begins unasked, they are `undelivered` and a notice says so.
+ */
+import type { Proposal } from "../../../core/event.ts";
+import type { MessageRow, Store } from "../../../core/ports/store.ts";
+import type { Ids } from "../../../core/ports/runtime.ts";
+import type { Policy, Task } from "../../../core/task.ts";
+import type { PlanUnread, TaskCreation } from "../../task-log.ts";
+import { planFollowUp, toChild } from "./child-tasks.ts";
+
+export interface UnreadDeps {
+  readonly store: Pick<Store, "tasks" | "events">;
+  readonly ids: Ids;
+  readonly policy: Policy;
+}
+
+export function createUnreadPlanner(deps: UnreadDeps): PlanUnread {
+  return async (task, unread) => {
+    if (task.state !== "done") return { proposals: toUndelivered(task, unread), followUp: null };
+    const followUp = await planOne(deps, task, unread);
+    const proposals = unread.map(({ id }): Proposal => toStatus(id, { status: "moved", taskId: followUp.id }));
+    return { proposals, followUp };
+  };
+}
+
+const toStatus = (id: string, data: object): Proposal => ({ type: "message.status", data: { id, ...data } });
+
+function toUndelivered({ state }: Task, unread: readonly MessageRow[]): Proposal[] {
+  const many = unread.length === 1 ? "A message was" : `${unread.length} messages were`;
+  const text = `${many} not delivered: the task ended as ${state} first. Sent again, a message begins a follow-up task.`;
+  return [
+    ...unread.map(({ id }) => toStatus(id, { status: "undelivered" })),
+    { type: "notice", data: { level: "warning", code: "messages_undelivered", text } },
+  ];
+}
+
+async function planOne(
+  { store, ids, policy }: UnreadDeps,
+  task: Task,
+  unread: readonly MessageRow[],
+): Promise<TaskCreation> {
+  // The store still has the task as it was before it settled.
+  const reader: Pick<Store, "tasks"> = {
+    async tasks(query) {
+      const page = await store.tasks(query);
+      return { ...page, items: page.items.map((stored) => (stored.id === task.id ? task : stored)) };
+    },
+  };
+  const text = unread.map(({ content }) => content.map((block) => String(block["text"] ?? "")).join("\n")).join("\n\n");
+  const plan = await planFollowUp(reader, task, { text });
+  const first = (await store.events(task.id, (unread[0]?.seq ?? 1) - 1, 1)).items[0];
+  const by = String(first?.data["by"] ?? task.userId);
+  // A client cannot send a key with a space, so this one names the follow-up of this task alone.
+  const idempotency = { key: `messages of ${task.id}`, fingerprint: "" };
+  return { ...toChild(task, plan, { id: ids.next("task"), policy, by }), idempotency };
+}

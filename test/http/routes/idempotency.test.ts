@@ -1,0 +1,239 @@
+/**
+ * Each unsafe call of the OpenAPI document, sent twice at once with one Idempotency-Key: one effect
+ * and equal answers; with another body it is a conflict (rule R5). Over HTTP, on a real database.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { WORK_REF } from "../../../src/core/ports/repositories.ts";
+import { openapiDocument } from "../../../src/http/openapi.ts";
+import { ROUTES } from "../../../src/http/routes/index.ts";
+import {
+  LOCAL_TOKEN,
+  openApiServer,
+  PASSWORD,
+  REPO,
+  SETUP_TOKEN,
+  type Answered,
+  type ApiServer,
+} from "../api-server.ts";
+
+let api: ApiServer;
+let operator: string;
+beforeAll(async () => {
+  api = await openApiServer();
+  operator = (await api.person("olga@example.com", "operator")).accessToken;
+});
+let fresh: ApiServer | null = null;
+afterAll(async () => {
+  await fresh?.close();
+  await api.close();
+});
+
+interface Sample {
+  /** The path with its ids; `{id}` is replaced. */
+  readonly path?: string;
+  readonly token?: string | null;
+  readonly headers?: Record<string, string>;
+  readonly on?: ApiServer;
+  readonly body?: object;
+  /** A valid body that is not the same; absent when the call has no body. */
+  readonly other?: object;
+  /** What the call leaves behind; it must be 1 after both calls. */
+  readonly effects?: () => Promise<number>;
+}
+
+const call = (method: string, path: string, body?: object) =>
+  api.call(method, path, { token: LOCAL_TOKEN, ...(body === undefined ? {} : { body }) });
+const list = async (path: string): Promise<Record<string, unknown>[]> => (await call("GET", path)).body.items;
+const events = async (id: string, type: string): Promise<Record<string, unknown>[]> =>
+  (await list(`/v1/tasks/${id}/events?limit=1000`)).filter((event) => event["type"] === type);
+
+async function running(): Promise<string> {
+  const { id } = (await call("POST", "/v1/tasks", { repo: REPO, prompt: "Do it." })).body;
+  await expect.poll(() => api.harness.fakeWorkers.has(id)).toBe(true);
+  await api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ["ready", {}]);
+  await api.harness.until(id, "running.working");
+  return id;
+}
+const work = (
+  id: string,
+  ...given: Parameters<typeof api.harness.fakeWorkers.send> extends [unknown, unknown, ...infer R] ? R : never
+) => api.harness.fakeWorkers.send(api.harness.coordinator.workerApi, id, ...given);
+
+async function done(): Promise<string> {
+  const id = await running();
+  const sha = await api.harness.repos.commit(id, WORK_REF, `work of ${id}`);
+  await work(id, ["finished", { sha, title: "", summary: "" }]);
+  await api.harness.until(id, "done");
+  return id;
+}
+
+async function children(id: string): Promise<number> {
+  const { threadId } = (await call("GET", `/v1/tasks/${id}`)).body;
+  return (await list(`/v1/tasks?thread=${threadId}`)).filter((task) => task["parentId"] === id).length;
+}
+
+/** By `method path` of the document. */
+const SAMPLES: Record<string, () => Promise<Sample>> = {
+  "post /v1/auth/login": async () => {
+    await api.person("login@example.com");
+    const body = { email: "login@example.com", password: PASSWORD };
+    return { token: null, body, other: { ...body, email: "olga@example.com" } };
+  },
+  "post /v1/auth/refresh": async () => {
+    const { refreshToken } = await api.person("refresh@example.com");
+    return { token: null, body: { refreshToken }, other: { refreshToken: "other" } };
+  },
+  "post /v1/auth/logout": async () => ({ token: (await api.person("logout@example.com")).accessToken }),
+  "post /v1/setup": async () => {
+    const body = { token: SETUP_TOKEN, email: "first@example.com", password: PASSWORD };
+    const effects = async (): Promise<number> =>
+      (await list("/v1/users")).filter(({ email }) => email === body.email).length;
+    return { token: null, body, other: { ...body, email: "second@example.com" }, effects };
+  },
+  "post /v1/session": async () => {
+    await api.person("browser@example.com");
+    const body = { email: "browser@example.com", password: PASSWORD };
+    return { token: null, body, other: { ...body, email: "olga@example.com" } };
+  },
+  "post /v1/session/refresh": async () => {
+    const { refreshToken } = await api.person("cookie@example.com");
+    return { token: null, headers: { cookie: `slipway=${refreshToken}` } };
+  },
+  "post /v1/session/setup": async () => {
+    fresh = await openApiServer();
+    const body = { token: SETUP_TOKEN, email: "first@example.com", password: PASSWORD };
+    const effects = async (): Promise<number> =>
+      (await fresh?.sessions.listUsers())?.filter(({ email }) => email === body.email).length ?? 0;
+    return { token: null, body, other: { ...body, email: "second@example.com" }, effects, on: fresh };
+  },
+  "delete /v1/session": async () => ({ token: (await api.person("leave@example.com")).accessToken }),
+  "post /v1/tickets": async () => ({}),
+  "post /v1/tokens": async () => ({
+    body: { name: "one" },
+    other: { name: "two" },
+    effects: async () => (await list("/v1/tokens")).filter(({ name }) => name === "one").length,
+  }),
+  "delete /v1/tokens/{id}": async () => ({
+    path: `/v1/tokens/${(await call("POST", "/v1/tokens", { name: "old" })).body.id}`,
+  }),
+  "post /v1/credentials": async () => {
+    const body = { host: "git.example.com", kind: "token", token: "secret-a" };
+    return { body, other: { ...body, token: "secret-b" }, effects: async () => (await list("/v1/credentials")).length };
+  },
+  "delete /v1/credentials/{id}": async () => ({
+    path: `/v1/credentials/${(await call("POST", "/v1/credentials", { host: "x.example.com", kind: "token", token: "s" })).body.id}`,
+  }),
+  "post /v1/users": async () => {
+    const body = { email: "new@example.com", password: PASSWORD, role: "user" };
+    const effects = async (): Promise<number> =>
+      (await list("/v1/users")).filter(({ email }) => email === body.email).length;
+    return { body, other: { ...body, email: "newer@example.com" }, effects };
+  },
+  "post /v1/tasks": async () => {
+    const body = { repo: REPO, prompt: "Only once, please." };
+    const effects = async (): Promise<number> => (await list("/v1/tasks?q=only%20once")).length;
+    return { body, other: { ...body, prompt: "Else." }, effects };
+  },
+  "post /v1/tasks/{id}/cancel": async () => {
+    const id = await running();
+    const effects = async (): Promise<number> =>
+      (await events(id, "task.state")).filter(({ data }) => (data as { reason: string }).reason === "cancel").length;
+    return { path: `/v1/tasks/${id}/cancel`, effects };
+  },
+  "post /v1/tasks/{id}/retry": async () => {
+    const id = await done();
+    const path = `/v1/tasks/${id}/retry`;
+    return { path, body: { from: "start" }, other: { from: "checkpoint" }, effects: () => children(id) };
+  },
+  "post /v1/tasks/{id}/messages": async () => {
+    const id = await running();
+    const effects = async (): Promise<number> => (await events(id, "message")).length;
+    return { path: `/v1/tasks/${id}/messages`, body: { text: "a" }, other: { text: "b" }, effects };
+  },
+  "delete /v1/tasks/{id}/messages/{mid}": async () => {
+    const id = await running();
+    const mid = (await call("POST", `/v1/tasks/${id}/messages`, { text: "No." })).body.id;
+    const effects = async (): Promise<number> => (await events(id, "message.status")).length;
+    return { path: `/v1/tasks/${id}/messages/${mid}`, effects };
+  },
+  "post /v1/tasks/{id}/answer": async () => {
+    const id = await running();
+    await work(id, ["question", { id: "q1", question: "Tabs?", options: null }]);
+    const body = { questionId: "q1", text: "yes" };
+    const effects = async (): Promise<number> => (await events(id, "answer")).length;
+    return { path: `/v1/tasks/${id}/answer`, body, other: { ...body, text: "no" }, effects };
+  },
+  "post /v1/ops/queue/pause": async () => ({ token: operator }),
+  "post /v1/ops/queue/resume": async () => ({ token: operator }),
+  "post /v1/ops/egress": async () => ({
+    body: { allow: ["one.example.com:443"] },
+    other: { allow: ["two.example.com:443"] },
+    effects: async () => {
+      const { hosts } = (await call("GET", "/v1/ops/egress")).body as { hosts: string[] };
+      return hosts.filter((host) => host === "one.example.com:443").length;
+    },
+  }),
+  "post /v1/ops/gc": async () => ({ body: { dryRun: true }, other: { dryRun: false } }),
+  "post /v1/ops/tasks/{id}/kill": async () => ({ path: `/v1/ops/tasks/${await running()}/kill` }),
+};
+
+const SAFE = new Set(["get", "head", "options"]);
+const document = openapiDocument(ROUTES, "0.0.0") as {
+  paths: Record<string, Record<string, { parameters?: { name: string; in: string }[]; responses: object }>>;
+};
+const unsafe = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).flatMap(([method, operation]) => (SAFE.has(method) ? [] : [{ method, path, operation }])),
+);
+
+const seen = ({ status, body, headers }: Answered): unknown => ({
+  status,
+  body,
+  location: headers.get("location"),
+  cookie: headers.get("set-cookie"),
+});
+
+describe("each unsafe call of the document", () => {
+  it("has a sample here, names the header and the conflict", () => {
+    expect(unsafe.map(({ method, path }) => `${method} ${path}`).toSorted()).toEqual(Object.keys(SAMPLES).toSorted());
+    for (const { operation } of unsafe) {
+      expect(operation.parameters).toContainEqual(expect.objectContaining({ name: "Idempotency-Key", in: "header" }));
+      expect(JSON.stringify(operation.responses)).toContain("idempotency_mismatch");
+    }
+  });
+
+  it.each(unsafe.map(({ method, path }) => `${method} ${path}`))("[R5] %s", async (name) => {
+    const [method = "", path = ""] = name.split(" ");
+    const sample = (await SAMPLES[name]?.()) ?? {};
+    const token = sample.token === undefined ? LOCAL_TOKEN : sample.token;
+    const send = (body = sample.body) =>
+      (sample.on ?? api).call(method.toUpperCase(), sample.path ?? path, {
+        ...(token === null ? {} : { token }),
+        ...(body === undefined ? {} : { body }),
+        headers: { ...sample.headers, "idempotency-key": `key-of-${name.replaceAll(" ", "-")}` },
+      });
+    const [first, second] = await Promise.all([send(), send()]);
+    expect(first.status, first.text).toBeLessThan(300);
+    if (name === "post /v1/tasks") {
+      // The second is the task as it is now, with 200.
+      expect(new Set([first.status, second.status])).toEqual(new Set([200, 201]));
+      expect(second.body.id).toBe(first.body.id);
+    } else if (name === "post /v1/session/refresh") {
+      // The same next refresh token, as long as the cookie may be sent again.
+      expect(second.headers.get("set-cookie")).toBe(first.headers.get("set-cookie"));
+      const { refreshToken } = await api.person("somebody@example.com");
+      const headers = { cookie: `slipway=${refreshToken}`, "idempotency-key": `key-of-${name.replaceAll(" ", "-")}` };
+      const other = await api.call("POST", path, { headers });
+      expect(other.body.user.email).toBe("somebody@example.com");
+    } else expect(seen(second)).toEqual(seen(first));
+    if (sample.effects !== undefined) expect(await sample.effects()).toBe(1);
+    if (name === "post /v1/auth/logout" || name === "delete /v1/session")
+      return expect((await send()).status).toBe(401);
+    const later = await send();
+    expect([later.status < 300, later.body?.id]).toEqual([true, first.body?.id]);
+    if (sample.effects !== undefined) expect(await sample.effects()).toBe(1);
+    if (sample.other === undefined) return;
+    const conflict = await send(sample.other);
+    expect([conflict.status, conflict.body.code]).toEqual([422, "idempotency_mismatch"]);
+    if (sample.effects !== undefined) expect(await sample.effects()).toBe(1);
+  });
+});

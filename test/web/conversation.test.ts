@@ -1,0 +1,133 @@
+/** The fold of events into a conversation, and the parts of the page that need no browser. */
+import { describe, expect, it } from "vitest";
+import type { WireEvent } from "../../src/core/protocol/rest.ts";
+import { ConversationFold, toSections } from "../../web/src/lib/conversation.ts";
+import { parsePatch } from "../../web/src/lib/patch.ts";
+
+type Part = Partial<WireEvent> & Pick<WireEvent, "type">;
+
+function events(parts: readonly Part[]): WireEvent[] {
+  return parts.map((part, i) => ({
+    taskId: "task_1",
+    seq: i + 1,
+    at: new Date(i * 1_000).toISOString(),
+    attempt: 1,
+    from: "running",
+    to: "running",
+    data: {},
+    ...part,
+  }));
+}
+
+function foldAll(parts: readonly Part[]) {
+  const fold = new ConversationFold();
+  for (const event of events(parts)) fold.add(event);
+  return fold.get();
+}
+
+const tool = (id: string): Part[] => [
+  { type: "tool.started", data: { id, name: "bash", input: { command: "ls" } } },
+  { type: "tool.finished", data: { id, name: "bash", output: "a", exitCode: 0, ms: 5, truncated: false } },
+];
+const say = (text: string): Part => ({
+  type: "message",
+  data: { id: text, role: "assistant", content: [{ type: "text", text }] },
+});
+
+describe("the conversation", () => {
+  it("a finished tool call has its result, one of an ended attempt is marked as lost", () => {
+    const { blocks } = foldAll([
+      ...tool("1"),
+      { type: "tool.started", data: { id: "2", name: "bash", input: {} } },
+      { type: "task.state", to: "retrying", data: { reason: "failed", code: "worker_lost" } },
+    ]);
+    expect(blocks.map((block) => (block.kind === "tool" ? block.result : block.kind))).toEqual([
+      { output: "a", exitCode: 0, ms: 5, truncated: false },
+      "lost",
+      "line",
+    ]);
+  });
+
+  it("the time in each state follows from the events that change it, whatever their type", () => {
+    const { spans } = foldAll([
+      { type: "task.submitted", from: null, to: "queued" },
+      { type: "task.state", from: "queued", to: "provisioning" },
+      { type: "task.state", from: "provisioning", to: "running" },
+      { type: "task.state", from: "running", to: "pushing" },
+      { type: "push", from: "pushing", to: "done", data: { branch: "b", sha: "a".repeat(40) } },
+    ]);
+    expect(spans.map(({ state, from, to }) => [state, to === null ? null : to - from])).toEqual([
+      ["queued", 1_000],
+      ["provisioning", 1_000],
+      ["running", 1_000],
+      ["pushing", 1_000],
+      ["done", null],
+    ]);
+  });
+
+  it("consecutive tool calls are one group of work between the agent's texts", () => {
+    const { blocks } = foldAll([say("one"), ...tool("1"), ...tool("2"), say("two"), ...tool("3")]);
+    expect(toSections(blocks).map((section) => (section.kind === "work" ? section.tools : section.block.kind))).toEqual(
+      ["text", 2, "text", 1],
+    );
+  });
+
+  it("an answer belongs to its question, and a message has the status that the server reported", () => {
+    const { blocks, statuses } = foldAll([
+      { type: "question", data: { id: "q1", question: "Which?", options: ["a", "b"] } },
+      { type: "answer", data: { questionId: "q1", text: "a" } },
+      { type: "message", data: { id: "m1", role: "user", content: [{ type: "text", text: "hello" }] } },
+      { type: "message.status", data: { id: "m1", status: "delivered" } },
+    ]);
+    expect(blocks[0]).toMatchObject({ kind: "question", answer: { text: "a" } });
+    expect(statuses.get("m1")).toBe("delivered");
+  });
+
+  it("a snapshot does not change when further events are added", () => {
+    const fold = new ConversationFold();
+    const [first, second] = events([say("one"), say("two")]);
+    fold.add(first!);
+    const before = fold.get();
+    fold.add(second!);
+    expect(before.blocks).toHaveLength(1);
+    expect(fold.get().blocks).toHaveLength(2);
+  });
+});
+
+describe("a patch", () => {
+  const patch = [
+    "diff --git a/x b/x",
+    "--- a/x",
+    "+++ b/x",
+    "@@ -1,3 +1,4 @@",
+    " first",
+    "-const voucher = find(code);",
+    "+const voucher = lock(tx, code);",
+    "+// new",
+    " last",
+    "\\ No newline at end of file",
+  ].join("\n");
+
+  it("has the line numbers of both files, and no header lines", () => {
+    expect(parsePatch(patch).map(({ kind, number }) => [kind, number])).toEqual([
+      ["hunk", 0],
+      ["same", 1],
+      ["del", 2],
+      ["add", 2],
+      ["add", 3],
+      ["same", 4],
+    ]);
+  });
+
+  it("marks the words that differ where one line replaces another", () => {
+    const [, , before, after] = parsePatch("@@ -1,1 +1,1 @@\n x\n-find(code);\n+lock(tx, code);");
+    expect(before?.parts).toEqual([
+      { text: "find(", isChanged: true },
+      { text: "code);", isChanged: false },
+    ]);
+    expect(after?.parts).toEqual([
+      { text: "lock(tx, ", isChanged: true },
+      { text: "code);", isChanged: false },
+    ]);
+  });
+});

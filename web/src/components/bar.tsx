@@ -1,0 +1,47 @@
+/** The main navigation: a bar at the bottom of a phone, at the side from 64rem. */
+import { Link } from "@tanstack/react-router";
+import { useStore } from "../lib/store.ts";
+import { session } from "../lib/session.ts";
+import { serverNow } from "../lib/server-time.ts";
+import { getGroup } from "../lib/task-view.ts";
+import { useTaskList } from "../lib/task-list.ts";
+import { Icon } from "./icon.tsx";
+
+export function Bar() {
+  const { tasks } = useTaskList();
+  const state = useStore(session);
+  const needs = tasks.filter((task) => getGroup(task, serverNow()) === "needs").length;
+  const isOperator = state.kind === "active" && state.user.role !== "user";
+  return (
+    <nav className="bar" aria-label="Main">
+      <span className="brand">
+        <img className="brand-mark" src="/icons/icon.svg" alt="" width="28" height="28" />
+        Slipway
+      </span>
+      <Link className="tab" to="/" activeOptions={{ exact: true }}>
+        <Icon name="inbox" />
+        Inbox
+        {needs > 0 && (
+          <span className="badge">
+            {needs}
+            <span className="sr"> need you</span>
+          </span>
+        )}
+      </Link>
+      {isOperator && (
+        <Link className="tab" to="/console">
+          <Icon name="console" />
+          Console
+        </Link>
+      )}
+      <Link className="tab" to="/you">
+        <Icon name="person" />
+        You
+      </Link>
+      <Link className="btn primary pill new" to="/new">
+        <Icon name="plus" />
+        New task
+      </Link>
+    </nav>
+  );
+}

@@ -1,0 +1,49 @@
+/** The options of an open question as buttons of a row. */
+import { Link } from "@tanstack/react-router";
+import { useState } from "react";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { client, problemText } from "../lib/client.ts";
+import { putTask } from "../lib/task-list.ts";
+
+const SHOWN = 2;
+const LONGEST = 28;
+
+export function QuickAnswer({ task }: { task: WireTask }) {
+  const { question } = task;
+  const [sent, setSent] = useState<string | null>(null);
+  const [problem, setProblem] = useState<string | null>(null);
+  if (question === null) return null;
+  const options = (question.options ?? []).filter((option) => option.length <= LONGEST).slice(0, SHOWN);
+  const send = async (text: string): Promise<void> => {
+    setSent(text);
+    try {
+      putTask(await client.answer(task.id, { questionId: question.id, text }));
+    } catch (thrown) {
+      setSent(null);
+      setProblem(problemText(thrown));
+    }
+  };
+  return (
+    <div className="row-acts">
+      {options.map((option) => (
+        <button
+          key={option}
+          className="btn line"
+          type="button"
+          disabled={sent !== null}
+          onClick={() => void send(option)}
+        >
+          {sent === option ? "Sending…" : option}
+        </button>
+      ))}
+      <Link className="btn quiet" to="/tasks/$id" params={{ id: task.id }}>
+        Open
+      </Link>
+      {problem !== null && (
+        <p className="hint bad" role="alert">
+          {problem}
+        </p>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,21 @@
+/** The state of the connection, shown apart from the state of the task. */
+import { formatCount } from "../lib/format.ts";
+
+const TEXT: Readonly<Record<string, string>> = {
+  connecting: "connecting",
+  live: "in sync",
+  polling: "in sync, polling",
+  lost: "no connection",
+  ended: "complete",
+};
+
+export function Sync({ connection, seq }: { connection: string; seq: number | null }) {
+  const base = TEXT[connection] ?? connection;
+  const isGood = connection !== "lost" && connection !== "connecting";
+  const label = seq === null || !isGood || connection === "ended" ? base : `${base} at ${formatCount(seq)}`;
+  return (
+    <span className={isGood ? "sync" : "sync off"} role="img" aria-label={`Connection: ${label}`}>
+      {label}
+    </span>
+  );
+}

@@ -1,0 +1,50 @@
+/** A task in a list. */
+import { Link } from "@tanstack/react-router";
+import { memo, type ReactNode } from "react";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { formatAge, formatElapsed, formatRepo } from "../lib/format.ts";
+import { describeCost, describeStep, getAppearance, isSettled } from "../lib/task-view.ts";
+import { Icon } from "./icon.tsx";
+import { Mini } from "./lifecycle/mini.tsx";
+
+interface RowProps {
+  readonly task: WireTask;
+  readonly now: number;
+  readonly children?: ReactNode;
+}
+
+function getAge(task: WireTask, now: number): string {
+  if (isSettled(task)) return formatAge(Date.parse(task.settledAt ?? task.updatedAt), now);
+  const appearance = getAppearance(task);
+  if (appearance === "running" || appearance === "provisioning" || appearance === "pushing")
+    return formatElapsed(now - Date.parse(task.startedAt ?? task.createdAt));
+  return formatAge(Date.parse(task.question?.askedAt ?? task.createdAt), now);
+}
+
+export const TaskRow = memo(function TaskRow({ task, now, children }: RowProps) {
+  const appearance = getAppearance(task);
+  const { word, rest } = describeStep(task);
+  const cost = describeCost(task);
+  const isWrapped = appearance === "awaiting" || appearance === "queued";
+  return (
+    <li className={`row st-${appearance}`}>
+      <Link className="row-link" to="/tasks/$id" params={{ id: task.id }}>
+        <Icon name={`st-${appearance}`} className="state-ic" />
+        <span className="row-title">{task.title}</span>
+        <span className="row-age">{getAge(task, now)}</span>
+        <span className={isWrapped ? "row-step wrap" : "row-step"}>
+          <span className="txt">
+            <b>{word}</b>
+            {rest === "" ? "" : ` · ${rest}`}
+          </span>
+          {!isSettled(task) && appearance !== "awaiting" && <Mini appearance={appearance} />}
+        </span>
+        <span className="row-meta">
+          <span className="repo">{formatRepo(task.repo)}</span>
+          {cost !== "" && <span>{cost}</span>}
+        </span>
+      </Link>
+      {children}
+    </li>
+  );
+});

@@ -1,0 +1,30 @@
+/** The SDK with the session of this browser, and the cache of REST answers. */
+import { QueryClient } from "@tanstack/react-query";
+import { SlipwayClient } from "../../../src/client/client.ts";
+import { SlipwayProblem } from "../../../src/client/problem.ts";
+import { observeServerTime } from "./server-time.ts";
+import { tokens } from "./session.ts";
+
+export const client = new SlipwayClient({
+  baseUrl: location.origin,
+  tokens,
+  fetch: async (input, init) => {
+    const sentAt = Date.now();
+    const response = await fetch(input, init);
+    observeServerTime(response.headers.get("date"), sentAt, Date.now());
+    return response;
+  },
+});
+
+export const queryClient = new QueryClient({
+  defaultOptions: { queries: { staleTime: 10_000, retry: false, networkMode: "always" } },
+});
+
+/** The text of an error for people. */
+export function problemText(thrown: unknown): string {
+  if (thrown instanceof SlipwayProblem) {
+    const fields = thrown.errors.map(({ path, message }) => `${path} ${message}`);
+    return [thrown.detail, ...fields].join(" ");
+  }
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}

@@ -1,0 +1,135 @@
+/**
+ * The event log of a task in this page: watched through the SDK, folded into a conversation.
+ *
+ * E1 Subscribers are notified at most once per frame, so that 2,000 events cost a few renders.
+ * E2 A log stays for a while after its last reader left: going back shows it at once, and the watch
+ *    continues after the last event.
+ */
+import { useEffect, useSyncExternalStore } from "react";
+import type { ConnectionState } from "../../../src/client/watch.ts";
+import { client, problemText } from "./client.ts";
+import { ConversationFold, type Conversation } from "./conversation.ts";
+
+export interface LogView {
+  readonly seq: number;
+  readonly conversation: Conversation;
+  /** The text of the message that is being written. */
+  readonly streaming: { readonly id: string; readonly text: string } | null;
+  readonly connection: ConnectionState["kind"] | "ended" | "connecting";
+  readonly problem: string | null;
+}
+
+const KEEP_MS = 5 * 60_000;
+const RATE_HIDDEN_MS = 1_000;
+
+class EventLog {
+  readonly #id: string;
+  readonly #fold = new ConversationFold();
+  readonly #listeners = new Set<() => void>();
+  #seq = 0;
+  #streaming: LogView["streaming"] = null;
+  #connection: LogView["connection"] = "connecting";
+  #problem: string | null = null;
+  #view: LogView;
+  #stop: AbortController | null = null;
+  #isScheduled = false;
+  #expiry: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(id: string) {
+    this.#id = id;
+    this.#view = this.#build();
+  }
+
+  readonly view = (): LogView => this.#view;
+
+  readonly subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    clearTimeout(this.#expiry);
+    if (this.#stop === null && this.#connection !== "ended") this.#start();
+    return () => {
+      this.#listeners.delete(listener);
+      if (this.#listeners.size === 0) this.#expiry = setTimeout(() => this.#expire(), KEEP_MS);
+    };
+  };
+
+  /** Ends the watch; the next subscription begins a new one, from the start of the log. */
+  #expire(): void {
+    this.#stop?.abort();
+    this.#stop = null;
+    logs.delete(this.#id);
+  }
+
+  #start(): void {
+    const stop = new AbortController();
+    this.#stop = stop;
+    void this.#watch(stop.signal).catch((thrown: unknown) => {
+      if (stop.signal.aborted) return;
+      this.#problem = problemText(thrown);
+      this.#stop = null;
+      this.#notify();
+    });
+  }
+
+  async #watch(signal: AbortSignal): Promise<void> {
+    const events = client.watch(this.#id, {
+      after: this.#seq,
+      signal,
+      onDelta: ({ messageId, text }) => {
+        const current = this.#streaming?.id === messageId ? this.#streaming.text : "";
+        this.#streaming = { id: messageId, text: current + text };
+        this.#notify();
+      },
+      onConnection: ({ kind }) => {
+        this.#connection = kind;
+        this.#notify();
+      },
+    });
+    for await (const event of events) {
+      this.#fold.add(event);
+      this.#seq = event.seq;
+      if (event.type === "message" || event.type === "task.state") this.#streaming = null;
+      this.#notify();
+    }
+    this.#connection = "ended";
+    this.#notify();
+  }
+
+  #notify(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    const publish = (): void => {
+      this.#isScheduled = false;
+      this.#view = this.#build();
+      for (const listener of this.#listeners) listener();
+    };
+    if (document.visibilityState === "visible") requestAnimationFrame(publish);
+    else setTimeout(publish, RATE_HIDDEN_MS);
+  }
+
+  #build(): LogView {
+    return {
+      seq: this.#seq,
+      conversation: this.#fold.get(),
+      streaming: this.#streaming,
+      connection: this.#connection,
+      problem: this.#problem,
+    };
+  }
+}
+
+const logs = new Map<string, EventLog>();
+
+function getLog(id: string): EventLog {
+  const known = logs.get(id);
+  if (known !== undefined) return known;
+  const log = new EventLog(id);
+  logs.set(id, log);
+  return log;
+}
+
+export function useEventLog(id: string, onSeq?: (seq: number) => void): LogView {
+  const log = getLog(id);
+  const view = useSyncExternalStore(log.subscribe, log.view);
+  useEffect(() => onSeq?.(view.seq), [onSeq, view.seq]);
+  return view;
+}

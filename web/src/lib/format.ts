@@ -1,0 +1,75 @@
+/** Numbers, times and names as people read them. */
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** `8 s`, `4:12`, `2:07:30`: for something that goes on. */
+export function formatElapsed(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / SECOND));
+  if (seconds < 60) return `${seconds} s`;
+  const pad = (value: number): string => String(value).padStart(2, "0");
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes}:${pad(seconds % 60)}`;
+  return `${Math.floor(minutes / 60)}:${pad(minutes % 60)}:${pad(seconds % 60)}`;
+}
+
+/** `0.9 s`, `21 s`, `4 min 12 s`, `2 h 5 min`: for something that ended. */
+export function formatDuration(ms: number): string {
+  if (ms < 10 * SECOND) return `${(Math.max(0, ms) / SECOND).toFixed(1)} s`;
+  const seconds = Math.round(ms / SECOND);
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return seconds % 60 === 0 ? `${minutes} min` : `${minutes} min ${seconds % 60} s`;
+  return minutes % 60 === 0 ? `${Math.floor(minutes / 60)} h` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** `2 min`, `3 h`, `Mon`, `12 Mar`: how long ago, or when. */
+export function formatAge(at: number, now: number): string {
+  const ms = Math.max(0, now - at);
+  if (ms < MINUTE) return `${Math.floor(ms / SECOND)} s`;
+  if (ms < HOUR) return `${Math.floor(ms / MINUTE)} min`;
+  if (ms < DAY) return `${Math.floor(ms / HOUR)} h`;
+  const date = new Date(at);
+  if (ms < 6 * DAY) return date.toLocaleDateString("en", { weekday: "short" });
+  return date.toLocaleDateString("en", { day: "numeric", month: "short" });
+}
+
+/** `12:04`. */
+export function formatClock(at: number): string {
+  return new Date(at).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+}
+
+export function formatUsd(usd: number): string {
+  return `$${usd >= 0.01 || usd === 0 ? usd.toFixed(2) : usd.toFixed(4)}`;
+}
+
+export function formatCount(count: number): string {
+  return count.toLocaleString("en");
+}
+
+export function formatBytes(bytes: number): string {
+  if (bytes < 1_000) return `${bytes} B`;
+  if (bytes < 1_000_000) return `${(bytes / 1_000).toFixed(1)} kB`;
+  return `${(bytes / 1_000_000).toFixed(1)} MB`;
+}
+
+export function pluralize(count: number, one: string, many = `${one}s`): string {
+  return `${formatCount(count)} ${count === 1 ? one : many}`;
+}
+
+/** `owner/name` of a repository's URL. */
+export function formatRepo(url: string): string {
+  return url
+    .replace(/\.git$/, "")
+    .replace(/^[a-z+]+:\/\/(?:[^@/]*@)?[^/]+\//i, "")
+    .replace(/^[^/@:]+@[^:/]+:/, "");
+}
+
+const ORDINALS: Readonly<Record<string, string>> = { one: "st", two: "nd", few: "rd", other: "th" };
+const rules = new Intl.PluralRules("en", { type: "ordinal" });
+
+export function formatOrdinal(position: number): string {
+  return `${position}${ORDINALS[rules.select(position)] ?? "th"}`;
+}

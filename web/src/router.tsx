@@ -1,0 +1,127 @@
+/** The addresses of the app. Every screen but the inbox is loaded when it is opened. */
+import {
+  createRootRoute,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  Outlet,
+  redirect,
+} from "@tanstack/react-router";
+import { useEffect } from "react";
+import { Sprite } from "./components/sprite.tsx";
+import { session, startSession } from "./lib/session.ts";
+import { useStore } from "./lib/store.ts";
+import { startTaskList, stopTaskList } from "./lib/task-list.ts";
+import { Inbox } from "./screens/inbox.tsx";
+import { NotFound } from "./screens/not-found.tsx";
+
+const rootRoute = createRootRoute({ component: Root, notFoundComponent: NotFound });
+
+function Root() {
+  const state = useStore(session);
+  const userId = state.kind === "active" ? state.user.id : null;
+  useEffect(() => {
+    if (userId !== null) startTaskList();
+    else stopTaskList();
+  }, [userId]);
+  useEffect(() => {
+    const { pathname, href } = router.state.location;
+    if (state.kind === "none" && state.endedAt !== null && pathname !== "/login")
+      void router.navigate({ to: "/login", search: { next: href } });
+  }, [state]);
+  return (
+    <>
+      <Sprite />
+      <Outlet />
+    </>
+  );
+}
+
+/** Screens behind the log-in wait for the session, and send people without one to it. */
+const privateRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  id: "private",
+  beforeLoad: async ({ location }) => {
+    await startSession();
+    if (session.get().kind !== "active") redirect({ to: "/login", search: { next: location.href }, throw: true });
+  },
+});
+
+const loginRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/login",
+  validateSearch: (search): { next?: string } =>
+    typeof search["next"] === "string" && /^\/(?![/\\])/.test(search["next"]) ? { next: search["next"] } : {},
+  component: lazyRouteComponent(() => import("./screens/login.tsx"), "LoginScreen"),
+});
+const setupRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: "/setup",
+  component: lazyRouteComponent(() => import("./screens/setup.tsx"), "SetupScreen"),
+});
+const inboxRoute = createRoute({
+  getParentRoute: () => privateRoute,
+  path: "/",
+  validateSearch: (search): { q?: string; repo?: string } => ({
+    ...(typeof search["q"] === "string" && search["q"] !== "" ? { q: search["q"] } : {}),
+    ...(typeof search["repo"] === "string" ? { repo: search["repo"] } : {}),
+  }),
+  component: Inbox,
+});
+const newTaskRoute = createRoute({
+  getParentRoute: () => privateRoute,
+  path: "/new",
+  component: lazyRouteComponent(() => import("./screens/new-task.tsx"), "NewTask"),
+});
+const taskRoute = createRoute({
+  getParentRoute: () => privateRoute,
+  path: "/tasks/$id",
+  component: lazyRouteComponent(() => import("./screens/task/task-screen.tsx"), "TaskScreen"),
+});
+const conversationRoute = createRoute({
+  getParentRoute: () => taskRoute,
+  path: "/",
+  component: lazyRouteComponent(() => import("./screens/task/conversation-view.tsx"), "ConversationView"),
+});
+const changesRoute = createRoute({
+  getParentRoute: () => taskRoute,
+  path: "/changes",
+  component: lazyRouteComponent(() => import("./screens/task/changes/changes-view.tsx"), "ChangesView"),
+});
+const machineRoute = createRoute({
+  getParentRoute: () => taskRoute,
+  path: "/machine",
+  component: lazyRouteComponent(() => import("./screens/task/machine-view.tsx"), "MachineView"),
+});
+const consoleRoute = createRoute({
+  getParentRoute: () => privateRoute,
+  path: "/console",
+  component: lazyRouteComponent(() => import("./screens/console.tsx"), "Console"),
+});
+const youRoute = createRoute({
+  getParentRoute: () => privateRoute,
+  path: "/you",
+  component: lazyRouteComponent(() => import("./screens/you.tsx"), "You"),
+});
+
+export const router = createRouter({
+  routeTree: rootRoute.addChildren([
+    loginRoute,
+    setupRoute,
+    privateRoute.addChildren([
+      inboxRoute,
+      newTaskRoute,
+      taskRoute.addChildren([conversationRoute, changesRoute, machineRoute]),
+      consoleRoute,
+      youRoute,
+    ]),
+  ]),
+  defaultPreload: "intent",
+  scrollRestoration: true,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}

@@ -1,0 +1,314 @@
+/** The operator's console: slots, queue, host, stuck machines. */
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { Link } from "@tanstack/react-router";
+import { useState } from "react";
+import type { Overview, WireTask } from "../../../src/core/protocol/rest.ts";
+import { Bar } from "../components/bar.tsx";
+import { Icon } from "../components/icon.tsx";
+import { Mini } from "../components/lifecycle/mini.tsx";
+import { Sheet } from "../components/sheet.tsx";
+import { client, problemText } from "../lib/client.ts";
+import { formatAge, formatClock, formatDuration, formatElapsed, formatRepo, pluralize } from "../lib/format.ts";
+import { useNow } from "../lib/server-time.ts";
+import { describeStep, describeWait, getAppearance } from "../lib/task-view.ts";
+
+const REFRESH_MS = 3_000;
+const OPEN = ["queued", "provisioning", "running", "pushing", "retrying", "cancelling"] as const;
+
+export function Console() {
+  const overview = useQuery({
+    queryKey: ["overview"],
+    queryFn: ({ signal }) => client.overview({ signal }),
+    refetchInterval: REFRESH_MS,
+  });
+  const open = useQuery({
+    queryKey: ["open-tasks"],
+    queryFn: ({ signal }) => client.tasks({ state: OPEN, limit: 200 }, { signal }),
+    refetchInterval: REFRESH_MS,
+  });
+  const now = useNow();
+  const problem = overview.error ?? open.error;
+  return (
+    <div className="app has-side">
+      <Bar />
+      <main className="page full" id="main">
+        <header className="top">
+          <h1>Console</h1>
+        </header>
+        {problem !== null && (
+          <p className="banner st-failed" role="alert">
+            {problemText(problem)}
+          </p>
+        )}
+        {overview.data !== undefined && <Fleet overview={overview.data} tasks={open.data?.items ?? []} now={now} />}
+      </main>
+    </div>
+  );
+}
+
+function Fleet({ overview, tasks, now }: { overview: Overview; tasks: readonly WireTask[]; now: number }) {
+  const { slots, queue, stuck, oldestOpenSeconds } = overview;
+  const waiting = tasks.filter((task) => task.state === "queued");
+  return (
+    <>
+      <p className="read">
+        {slots.used} of {slots.max} slots are in use, {pluralize(waiting.length, "task")}{" "}
+        {waiting.length === 1 ? "waits" : "wait"}
+        {oldestOpenSeconds === null ? "" : `, the oldest open task is ${formatDuration(oldestOpenSeconds * 1_000)} old`}
+        .{" "}
+        {stuck.length > 0 && (
+          <b>
+            {pluralize(stuck.length, "machine")} {stuck.length === 1 ? "needs" : "need"} attention.
+          </b>
+        )}
+        {queue.reason !== null && <b> {queue.reason}</b>}
+      </p>
+      <QueueActions overview={overview} />
+      <div className="grid console">
+        {stuck.map((machine) => (
+          <StuckCard key={machine.id} machine={machine} now={now} />
+        ))}
+        <SlotsCard
+          overview={overview}
+          tasks={tasks.filter((task) => task.state !== "queued" && task.state !== "retrying")}
+          now={now}
+        />
+        <HostCard overview={overview} />
+        <QueueCard tasks={waiting} now={now} />
+        <CountsCard overview={overview} />
+      </div>
+    </>
+  );
+}
+
+type Action = "pause" | "gc";
+
+function QueueActions({ overview }: { overview: Overview }) {
+  const [action, setAction] = useState<Action | null>(null);
+  const [result, setResult] = useState<string | null>(null);
+  const queries = useQueryClient();
+  const { paused } = overview.queue;
+  const run = async (): Promise<void> => {
+    setResult("Working…");
+    try {
+      if (action === "pause") {
+        await client.pauseQueue(!paused);
+        setResult(paused ? "The queue runs again." : "The queue is paused. Running tasks continue.");
+      } else {
+        const { items } = await client.gc({});
+        setResult(`${pluralize(items.length, "item")} removed.`);
+      }
+      await queries.invalidateQueries({ queryKey: ["overview"] });
+    } catch (thrown) {
+      setResult(problemText(thrown));
+    }
+    setAction(null);
+  };
+  const pauseText = paused
+    ? "Waiting tasks start again, in fair order."
+    : "No further task starts. Running tasks continue to their end.";
+  return (
+    <div className="talk">
+      <div className="acts tight">
+        <button className="btn line" type="button" onClick={() => setAction("pause")}>
+          <Icon name="pause" small />
+          {paused ? "Resume the queue" : "Pause the queue"}
+        </button>
+        <button className="btn line" type="button" onClick={() => setAction("gc")}>
+          <Icon name="trash" small />
+          Clean up
+        </button>
+        {result !== null && (
+          <span className="note" role="status">
+            {result}
+          </span>
+        )}
+      </div>
+      <Sheet
+        title={action === "gc" ? "Clean up?" : paused ? "Resume the queue?" : "Pause the queue?"}
+        isOpen={action !== null}
+        onClose={() => setAction(null)}
+      >
+        <p className="read">
+          {action === "gc"
+            ? "Removes containers, images, volumes and repositories that no task needs any more. Running tasks keep theirs."
+            : pauseText}
+        </p>
+        <div className="acts">
+          <button className="btn primary" type="button" onClick={() => void run()}>
+            {action === "gc" ? "Clean up" : paused ? "Resume" : "Pause"}
+          </button>
+          <button className="btn line" type="button" onClick={() => setAction(null)}>
+            Leave it
+          </button>
+        </div>
+      </Sheet>
+    </div>
+  );
+}
+
+function StuckCard({ machine, now }: { machine: Overview["stuck"][number]; now: number }) {
+  const since = Date.parse(machine.since);
+  const isAsking = machine.reason.includes("waits for an answer");
+  return (
+    <section className={`card tinted st-${isAsking ? "awaiting" : "failed"} c12`}>
+      <div className="card-head">
+        <Icon name={isAsking ? "st-awaiting" : "st-failed"} className="state-ic" />
+        <div className="grow">
+          <h2>{isAsking ? "A person must answer" : `Stuck: ${machine.reason}`}</h2>
+          <p className="note">
+            {machine.state} since {formatClock(since)} ({formatAge(since, now)}) ·{" "}
+            <span className="mono">{machine.id}</span>
+          </p>
+        </div>
+      </div>
+      <div className="acts tight">
+        <Link className="btn line" to="/tasks/$id/machine" params={{ id: machine.id }}>
+          Inspect
+        </Link>
+      </div>
+    </section>
+  );
+}
+
+function SlotsCard({ overview, tasks, now }: { overview: Overview; tasks: readonly WireTask[]; now: number }) {
+  const { slots, sandbox } = overview;
+  return (
+    <section className="card c7" aria-labelledby="slots-title">
+      <div className="card-top">
+        <h2 id="slots-title">Slots</h2>
+        <span className="note">
+          {slots.used} of {slots.max}
+          {sandbox.warm !== null &&
+            ` · ${sandbox.warm.ready} of ${pluralize(sandbox.warm.wanted, "warm worker")} ready`}
+        </span>
+      </div>
+      <div className="slots">
+        {tasks.length === 0 && <p className="note">No task is running.</p>}
+        {tasks.map((task) => {
+          const appearance = getAppearance(task);
+          return (
+            <Link key={task.id} className={`slot st-${appearance}`} to="/tasks/$id/machine" params={{ id: task.id }}>
+              <Icon name={`st-${appearance}`} />
+              <span>
+                <b>{task.title}</b>
+                <small>
+                  {describeStep(task).word} · {formatRepo(task.repo)}
+                </small>
+              </span>
+              <span className="slot-end">
+                <span className="num">{formatElapsed(now - Date.parse(task.startedAt ?? task.createdAt))}</span>
+                <Mini appearance={appearance} />
+              </span>
+            </Link>
+          );
+        })}
+      </div>
+    </section>
+  );
+}
+
+function HostCard({ overview }: { overview: Overview }) {
+  const { host, sandbox, queue } = overview;
+  const used = host.memoryTotalMb - host.memoryFreeMb;
+  const gb = (mb: number): string => (mb / 1_024).toFixed(1);
+  return (
+    <section className="card c5" aria-labelledby="host-title">
+      <div className="card-top">
+        <h2 id="host-title">Host</h2>
+        <span className="note">
+          {sandbox.kind}, {sandbox.isolates ? "isolates" : "does not isolate"}
+        </span>
+      </div>
+      <Meter label="CPU" value={host.load1} max={host.cpus} text={`${host.load1.toFixed(1)} of ${host.cpus}`} />
+      <Meter
+        label="Memory"
+        value={used}
+        max={host.memoryTotalMb}
+        text={`${gb(used)} of ${gb(host.memoryTotalMb)} GB`}
+      />
+      <Meter label="Server" value={host.rssMb} max={1_024} text={`${Math.round(host.rssMb)} MB`} />
+      <dl className="facts">
+        <dt>Disk</dt>
+        <dd>{gb(host.diskFreeMb)} GB free</dd>
+        <dt>Containers</dt>
+        <dd>
+          {sandbox.containers},{" "}
+          {sandbox.containers === sandbox.expected ? "as many as tasks need" : `${sandbox.expected} expected`}
+        </dd>
+        <dt>Breaker</dt>
+        <dd>{queue.breaker}</dd>
+        {sandbox.error !== null && (
+          <>
+            <dt>Engine</dt>
+            <dd>{sandbox.error}</dd>
+          </>
+        )}
+      </dl>
+    </section>
+  );
+}
+
+function Meter({ label, value, max, text }: { label: string; value: number; max: number; text: string }) {
+  return (
+    <div className="hostrow">
+      <span>{label}</span>
+      <progress className="gauge plain-gauge" max={max} value={Math.min(value, max)} aria-label={label}>
+        {text}
+      </progress>
+      <span className="num">{text}</span>
+    </div>
+  );
+}
+
+function QueueCard({ tasks, now }: { tasks: readonly WireTask[]; now: number }) {
+  return (
+    <section className="card c8" aria-labelledby="queue-title">
+      <div className="card-top">
+        <h2 id="queue-title">Queue</h2>
+        <span className="note">{tasks.length === 0 ? "empty" : pluralize(tasks.length, "task")}</span>
+      </div>
+      {tasks.length > 0 && (
+        <div className="tablewrap" tabIndex={0} role="region" aria-label="Queue, scrolls sideways">
+          <table className="table">
+            <thead>
+              <tr>
+                <th scope="col">Task</th>
+                <th scope="col">Why it waits</th>
+                <th scope="col">Since</th>
+              </tr>
+            </thead>
+            <tbody>
+              {tasks.map((task) => (
+                <tr key={task.id}>
+                  <td>
+                    <Link to="/tasks/$id" params={{ id: task.id }}>
+                      <span className="t">{task.title}</span>
+                    </Link>
+                  </td>
+                  <td>{task.wait === null ? "starts now" : describeWait(task.wait)}</td>
+                  <td className="num">{formatAge(Date.parse(task.createdAt), now)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}
+
+function CountsCard({ overview }: { overview: Overview }) {
+  return (
+    <section className="card c4" aria-labelledby="counts-title">
+      <div className="card-top">
+        <h2 id="counts-title">Tasks by state</h2>
+      </div>
+      <dl className="facts">
+        {Object.entries(overview.counts)
+          .filter(([, count]) => count > 0)
+          .map(([state, count]) => [<dt key={state}>{state}</dt>, <dd key={`${state} count`}>{count}</dd>])}
+      </dl>
+    </section>
+  );
+}

@@ -1,0 +1,39 @@
+import { useNavigate, useSearch } from "@tanstack/react-router";
+import { CredentialsForm } from "../components/forms/credentials-form.tsx";
+import { Icon } from "../components/icon.tsx";
+import { formatClock } from "../lib/format.ts";
+import { logIn, session } from "../lib/session.ts";
+import { useStore } from "../lib/store.ts";
+
+export function LoginScreen() {
+  const { next } = useSearch({ from: "/login" });
+  const navigate = useNavigate();
+  const state = useStore(session);
+  const endedAt = state.kind === "none" ? state.endedAt : null;
+  return (
+    <main className="login" id="main">
+      <img className="mark" src="/icons/icon.svg" alt="" width="48" height="48" />
+      <div>
+        <h1>Log in to Slipway</h1>
+        <p className="muted">{location.host}</p>
+      </div>
+      {endedAt !== null && (
+        <div className="banner st-awaiting">
+          <Icon name="info" />
+          <span className="grow">
+            <b>Your session ended at {formatClock(endedAt)}.</b> Drafts are kept on this device.
+          </span>
+        </div>
+      )}
+      <CredentialsForm
+        label="Log in"
+        isNew={false}
+        action={async (email, password) => {
+          await logIn(email, password);
+          await navigate({ href: next ?? "/", replace: true });
+        }}
+      />
+      <p className="note">First time here? Use the one-time link that the server printed when it started.</p>
+    </main>
+  );
+}

@@ -1,0 +1,270 @@
+/**
+ * A new task. The draft is kept on this device until the server has the task; the idempotency key
+ * belongs to the draft, so that a repeated tap or a lost answer never makes a second task.
+ */
+import { Link, useNavigate } from "@tanstack/react-router";
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import type { Capabilities, SubmitRequest } from "../../../src/core/protocol/rest.ts";
+import { Icon } from "../components/icon.tsx";
+import { Choice, SelectField, TextField } from "../components/forms/fields.tsx";
+import { client, problemText } from "../lib/client.ts";
+import { readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
+import { formatCount, formatRepo } from "../lib/format.ts";
+import { putTask, useTaskList } from "../lib/task-list.ts";
+
+const PROMPT_LIMIT = 64 * 1024;
+const RECENT = 6;
+
+export function NewTask() {
+  const [repo, setRepo] = useDraft("new.repo");
+  const [prompt, setPrompt] = useDraft("new.prompt");
+  const [options, setOptions] = useState<Options>({});
+  const [problem, setProblem] = useState<string | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  const config = useQuery({
+    queryKey: ["config"],
+    queryFn: ({ signal }) => client.offer({ signal }),
+    staleTime: 60_000,
+  });
+  const navigate = useNavigate();
+
+  const submit = async (): Promise<void> => {
+    setBusy(true);
+    setProblem(null);
+    try {
+      const task = await client.submit(toRequest(repo, prompt, options), { idempotencyKey: draftKey() });
+      putTask(task);
+      for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
+      await navigate({ to: "/tasks/$id", params: { id: task.id }, replace: true });
+    } catch (thrown) {
+      setProblem(problemText(thrown));
+      setBusy(false);
+    }
+  };
+
+  return (
+    <main className="page bare" id="main">
+      <header className="top sub">
+        <Link className="iconbtn" to="/" aria-label="Close">
+          <Icon name="close" />
+        </Link>
+        <h1>New task</h1>
+        {repo + prompt !== "" && <span className="note">draft kept</span>}
+      </header>
+      <form
+        className="form"
+        aria-label="New task"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (!isBusy) void submit();
+        }}
+      >
+        <RepositoryField repo={repo} setRepo={setRepo} />
+        <div className="field">
+          <label className="label" htmlFor="prompt">
+            Prompt{" "}
+            <span className="opt num">
+              {prompt === "" ? "" : `${formatCount(prompt.length)} of ${formatCount(PROMPT_LIMIT)}`}
+            </span>
+          </label>
+          <textarea
+            className="input"
+            id="prompt"
+            rows={7}
+            required
+            maxLength={PROMPT_LIMIT}
+            value={prompt}
+            onChange={(event) => setPrompt(event.target.value)}
+          />
+        </div>
+        {config.data !== undefined && <OptionsFold config={config.data} options={options} setOptions={setOptions} />}
+        {problem !== null && <Problem text={problem} />}
+        <div className="docked">
+          <button className="btn primary wide" type="submit" disabled={isBusy}>
+            {isBusy ? "Sending…" : "Start task"}
+          </button>
+        </div>
+      </form>
+    </main>
+  );
+}
+
+function Problem({ text }: { text: string }) {
+  return (
+    <p className="banner st-failed" role="alert">
+      <Icon name="warn" />
+      <span className="grow">{text}</span>
+    </p>
+  );
+}
+
+/** One key per draft, kept with it: sending the draft again gives the same task. */
+function draftKey(): string {
+  const known = readDraft("new.key");
+  if (known !== "") return known;
+  const key = crypto.randomUUID();
+  writeDraft("new.key", key);
+  return key;
+}
+
+interface Options {
+  readonly base?: string;
+  readonly model?: string;
+  readonly agent?: string;
+  readonly effort?: string;
+  readonly egress?: string;
+  readonly usd?: string;
+  readonly minutes?: string;
+  readonly image?: string;
+}
+
+function toRequest(repo: string, prompt: string, options: Options): SubmitRequest {
+  const { base, model, agent, effort, egress, usd, minutes, image } = options;
+  const budget = { ...toNumber("usd", usd), ...toNumber("minutes", minutes) };
+  return {
+    repo: repo.trim(),
+    prompt,
+    ...given("base", base),
+    ...given("agent", agent),
+    ...given("model", model),
+    ...given("image", image),
+    ...given("effort", effort),
+    ...given("egress", egress),
+    ...(Object.keys(budget).length === 0 ? {} : { budget }),
+  } as SubmitRequest;
+}
+
+function given(name: string, value: string | undefined): Record<string, string> {
+  return value === undefined || value.trim() === "" ? {} : { [name]: value.trim() };
+}
+
+function toNumber(name: string, value: string | undefined): Record<string, number> {
+  const number = Number((value ?? "").replace(",", "."));
+  return Number.isFinite(number) && number > 0 ? { [name]: number } : {};
+}
+
+function RepositoryField({ repo, setRepo }: { repo: string; setRepo: (repo: string) => void }) {
+  const { tasks } = useTaskList();
+  const recent = [...new Set(tasks.map((task) => task.repo))].slice(0, RECENT);
+  return (
+    <>
+      <div className="field">
+        <label className="label" htmlFor="repo">
+          Repository
+        </label>
+        <input
+          className="input"
+          id="repo"
+          inputMode="url"
+          autoComplete="off"
+          autoCapitalize="off"
+          spellCheck={false}
+          required
+          placeholder="https://github.com/owner/name.git"
+          value={repo}
+          onChange={(event) => setRepo(event.target.value)}
+        />
+      </div>
+      {recent.length > 0 && (
+        <div className="chips" role="group" aria-label="Recent repositories">
+          {recent.map((url) => (
+            <button key={url} className="chip" type="button" aria-pressed={url === repo} onClick={() => setRepo(url)}>
+              {formatRepo(url)}
+            </button>
+          ))}
+        </div>
+      )}
+    </>
+  );
+}
+
+interface OptionsFoldProps {
+  readonly config: Capabilities;
+  readonly options: Options;
+  readonly setOptions: (options: Options) => void;
+}
+
+function OptionsFold({ config, options, setOptions }: OptionsFoldProps) {
+  const set = (change: Options): void => setOptions({ ...options, ...change });
+  const agent = options.agent ?? config.agents[0] ?? "";
+  const summary = [options.base ?? "default branch", agent, options.effort ?? "", options.usd ? `$${options.usd}` : ""];
+  return (
+    <details className="fold">
+      <summary>
+        <Icon name="chev-r" small className="turn" />
+        <b>Options</b>
+        <span>{summary.filter((part) => part !== "").join(", ")}</span>
+      </summary>
+      <div>
+        <PlainOptions config={config} options={options} set={set} agent={agent} />
+        {config.efforts.length > 0 && (
+          <Choice
+            label="Effort"
+            name="effort"
+            value={options.effort ?? ""}
+            options={config.efforts}
+            onChange={(effort) => set({ effort })}
+          />
+        )}
+        <Choice
+          label="What it may reach"
+          name="egress"
+          value={options.egress ?? config.egress[0] ?? ""}
+          options={config.egress}
+          names={{ none: "nothing", allowlist: "listed hosts", open: "everything" }}
+          onChange={(egress) => set({ egress })}
+        />
+      </div>
+    </details>
+  );
+}
+
+interface PlainOptionsProps {
+  readonly config: Capabilities;
+  readonly options: Options;
+  readonly set: (change: Options) => void;
+  readonly agent: string;
+}
+
+function PlainOptions({ config, options, set, agent }: PlainOptionsProps) {
+  const models = config.models.filter((name) => !name.endsWith("*"));
+  return (
+    <div className="pair">
+      <TextField
+        label="Base branch"
+        value={options.base ?? ""}
+        placeholder="default"
+        onChange={(base) => set({ base })}
+      />
+      <SelectField label="Agent" value={agent} options={config.agents} onChange={(next) => set({ agent: next })} />
+      {models.length > 0 && (
+        <SelectField
+          label="Model"
+          value={options.model ?? ""}
+          options={["", ...models]}
+          names={{ "": config.model === null ? "Default" : `Default (${config.model})` }}
+          onChange={(model) => set({ model })}
+        />
+      )}
+      <TextField
+        label="Budget in dollars"
+        value={options.usd ?? ""}
+        inputMode="decimal"
+        onChange={(usd) => set({ usd })}
+      />
+      <TextField
+        label="Minutes"
+        value={options.minutes ?? ""}
+        inputMode="numeric"
+        onChange={(minutes) => set({ minutes })}
+      />
+      <TextField
+        label="Image"
+        value={options.image ?? ""}
+        placeholder="as the repository says"
+        onChange={(image) => set({ image })}
+      />
+    </div>
+  );
+}

@@ -1,0 +1,109 @@
+/** An open question. The answer names the question, so a late tap never answers another one. */
+import { useState } from "react";
+import { SlipwayProblem } from "../../../../src/client/problem.ts";
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { Icon } from "../../components/icon.tsx";
+import { client, problemText } from "../../lib/client.ts";
+import { useDraft } from "../../lib/drafts.ts";
+import { formatClock } from "../../lib/format.ts";
+import { putTask } from "../../lib/task-list.ts";
+
+interface AskCardProps {
+  readonly task: WireTask;
+  readonly question: NonNullable<WireTask["question"]>;
+}
+
+export function AskCard({ task, question }: AskCardProps) {
+  const [own, setOwn] = useDraft(`answer.${question.id}`);
+  const [choice, setChoice] = useState(question.options?.[0] ?? null);
+  const [state, setState] = useState<"open" | "sending" | "elsewhere">("open");
+  const [problem, setProblem] = useState<string | null>(null);
+  const isBudget = question.id.startsWith("budget_");
+  const text = own.trim() === "" ? choice : own;
+
+  const send = async (): Promise<void> => {
+    if (text === null) return;
+    setState("sending");
+    setProblem(null);
+    try {
+      putTask(await client.answer(task.id, { questionId: question.id, text }));
+      setOwn("");
+    } catch (thrown) {
+      const isLate = thrown instanceof SlipwayProblem && thrown.status === 409;
+      setState(isLate ? "elsewhere" : "open");
+      if (!isLate) setProblem(problemText(thrown));
+    }
+  };
+
+  return (
+    <section className="ask st-awaiting" aria-labelledby="ask-title">
+      <div className="ask-head">
+        <Icon name={isBudget ? "coin" : "st-awaiting"} />
+        <span>{isBudget ? "Budget used up" : "Your move"}</span>
+        <span className="end">{formatClock(Date.parse(question.askedAt))}</span>
+      </div>
+      <div className="ask-body">
+        <h2 className="read" id="ask-title">
+          {question.question}
+        </h2>
+        <form
+          onSubmit={(event) => {
+            event.preventDefault();
+            void send();
+          }}
+        >
+          <AnswerOptions
+            options={question.options ?? []}
+            choice={own.trim() === "" ? choice : null}
+            onPick={setChoice}
+          />
+          <div className="field">
+            <label className="label" htmlFor="own-answer">
+              {question.options === null ? "Answer" : "Or in your own words"}
+            </label>
+            <textarea
+              className="input low"
+              id="own-answer"
+              rows={2}
+              value={own}
+              onChange={(event) => setOwn(event.target.value)}
+            />
+          </div>
+          {state === "elsewhere" && <p className="hint">Somebody answered first; your answer was not applied.</p>}
+          {problem !== null && (
+            <p className="hint bad" role="alert">
+              {problem}
+            </p>
+          )}
+          <div className="acts">
+            <button className="btn primary" type="submit" disabled={state !== "open" || text === null}>
+              {state === "sending" ? "Sending…" : "Answer"}
+            </button>
+          </div>
+        </form>
+      </div>
+    </section>
+  );
+}
+
+interface AnswerOptionsProps {
+  readonly options: readonly string[];
+  /** Null while own words are given. */
+  readonly choice: string | null;
+  readonly onPick: (option: string) => void;
+}
+
+function AnswerOptions({ options, choice, onPick }: AnswerOptionsProps) {
+  if (options.length === 0) return null;
+  return (
+    <fieldset className="options">
+      <legend className="sr">Answers</legend>
+      {options.map((option) => (
+        <label key={option} className="option">
+          <input type="radio" name="answer" checked={choice === option} onChange={() => onPick(option)} />
+          <b>{option}</b>
+        </label>
+      ))}
+    </fieldset>
+  );
+}

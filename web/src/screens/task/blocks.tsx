@@ -1,0 +1,223 @@
+/** One block of the conversation. */
+import { memo, useState } from "react";
+import { Ansi } from "../../components/text/ansi.tsx";
+import { Icon } from "../../components/icon.tsx";
+import { Markdown } from "../../components/text/markdown.tsx";
+import type { Block, Step } from "../../lib/conversation.ts";
+import { formatBytes, formatClock, formatDuration, formatElapsed, pluralize } from "../../lib/format.ts";
+import { useNow } from "../../lib/server-time.ts";
+import { useTaskView } from "./task-screen.tsx";
+
+type Kind<K extends Block["kind"]> = Extract<Block, { kind: K }>;
+
+export const BlockView = memo(function BlockView({ block }: { block: Block }) {
+  switch (block.kind) {
+    case "person":
+      return <PersonMessage block={block} />;
+    case "text":
+      return (
+        <div className="read">
+          <Markdown text={block.text} />
+        </div>
+      );
+    case "steps":
+      return <Steps block={block} />;
+    case "question":
+      return block.answer === null ? null : <Answered block={block} />;
+    case "check":
+      return <Check block={block} />;
+    case "line":
+      return (
+        <p
+          className={`event-line st-${block.level === "error" ? "failed" : block.level === "warning" ? "retrying" : "queued"}`}
+        >
+          <Icon name={block.level === "info" ? "info" : "warn"} small />
+          <span>{block.text}</span>
+          <span className="end">{formatClock(block.at)}</span>
+        </p>
+      );
+    case "tool":
+      return <ToolRow block={block} />;
+    case "thought":
+      return null;
+    default:
+      return block satisfies never;
+  }
+});
+
+const STATUS_TEXT: Readonly<Record<string, string>> = {
+  queued: "the server has it",
+  delivered: "delivered",
+  withdrawn: "taken back",
+  moved: "in the follow-up task",
+  undelivered: "not delivered",
+};
+
+function PersonMessage({ block }: { block: Kind<"person"> }) {
+  const { log } = useTaskView();
+  const status = block.id === null ? undefined : log.conversation.statuses.get(block.id);
+  return (
+    <article className="said">
+      <p className="who">
+        <b>You</b>{" "}
+        <span>
+          {formatClock(block.at)}
+          {status === undefined ? "" : ` · ${STATUS_TEXT[status] ?? status}`}
+        </span>
+      </p>
+      <p className="read prompt">{block.text}</p>
+    </article>
+  );
+}
+
+function Steps({ block }: { block: Kind<"steps"> }) {
+  const open = block.steps.find((step) => step.endedAt === null);
+  const now = useNow(open !== undefined);
+  const last = block.steps.at(-1);
+  const total = (last?.endedAt ?? now) - block.at;
+  return (
+    <details className="fold" open={open !== undefined || undefined}>
+      <summary>
+        <Icon name="chev-r" small className="turn" />
+        <b>{open === undefined ? `Ready in ${formatDuration(total)}` : `Preparing, ${formatElapsed(total)}`}</b>
+        <span>
+          {pluralize(block.steps.length, "step")}
+          {block.attempt > 1 ? `, attempt ${block.attempt}` : ""}
+        </span>
+        <span className="end">{formatClock(block.at)}</span>
+      </summary>
+      <div className="inner">
+        <ol className="steps">
+          {block.steps.map((step) => (
+            <StepRow key={step.name} step={step} now={now} />
+          ))}
+        </ol>
+      </div>
+    </details>
+  );
+}
+
+function StepRow({ step, now }: { step: Step; now: number }) {
+  const isOpen = step.endedAt === null;
+  return (
+    <li className={isOpen ? "st-running" : "st-done"}>
+      <Icon name={isOpen ? "st-running" : "check"} small />
+      <span>
+        {step.name} {step.detail !== null && <small>{step.detail}</small>}
+      </span>
+      <span className="end">
+        {isOpen ? formatElapsed(now - step.startedAt) : formatDuration((step.endedAt ?? now) - step.startedAt)}
+      </span>
+    </li>
+  );
+}
+
+function Answered({ block }: { block: Kind<"question"> }) {
+  return (
+    <div className="said st-done">
+      <p className="who">
+        <Icon name="check" small />
+        <b>Answered</b> <span>{block.answer === null ? "" : formatClock(block.answer.at)}</span>
+      </p>
+      <p>
+        {block.question} → <b>{block.answer?.text}</b>
+      </p>
+    </div>
+  );
+}
+
+function Check({ block }: { block: Kind<"check"> }) {
+  const isGood = block.exitCode === 0;
+  return (
+    <div className="tools">
+      <details className={`tool st-${isGood ? "done" : "failed"}`}>
+        <summary>
+          <Icon name={isGood ? "check" : "warn"} small />
+          <b>Check</b>
+          <span className="arg">{block.command}</span>
+          <span className="end">
+            {!isGood && <span className="bad">exit {block.exitCode ?? "unknown"}</span>} {formatDuration(block.ms)}
+          </span>
+        </summary>
+        <pre className="out" tabIndex={0} role="region" aria-label="Output of the check">
+          <Ansi text={block.tail} />
+        </pre>
+      </details>
+    </div>
+  );
+}
+
+const TOOL_ICONS: Readonly<Record<string, string>> = {
+  bash: "term",
+  read: "read",
+  write: "pencil",
+  edit: "pencil",
+  glob: "search",
+  grep: "search",
+};
+const ARGUMENTS = ["command", "path", "file_path", "pattern", "query", "url"];
+
+function describeInput(input: Readonly<Record<string, unknown>>): string {
+  const main = ARGUMENTS.map((key) => input[key]).find((value) => typeof value === "string");
+  return String(main ?? Object.values(input).find((value) => typeof value === "string") ?? "");
+}
+
+/** One line that opens to the input and the output. Its content is made when it is opened. */
+export const ToolRow = memo(function ToolRow({ block }: { block: Kind<"tool"> }) {
+  const [isOpen, setOpen] = useState(false);
+  const isRunning = block.result === null;
+  const now = useNow(isRunning);
+  const { result } = block;
+  const ended = result === null || result === "lost" ? null : result;
+  const isBad = ended !== null && ended.exitCode !== null && ended.exitCode !== 0;
+  return (
+    <details className="tool" onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>
+        <Icon name={TOOL_ICONS[block.name] ?? "box"} small />
+        <b>{block.name}</b>
+        <span className="arg">{describeInput(block.input)}</span>
+        <span className="end">
+          {isBad && <span className="bad">exit {ended.exitCode} </span>}
+          {isRunning ? formatElapsed(now - block.at) : ended === null ? "did not finish" : formatDuration(ended.ms)}
+        </span>
+      </summary>
+      {isOpen && <ToolDetail block={block} />}
+    </details>
+  );
+});
+
+/** Shown at once; the rest on request, because a long text costs layout. */
+const SHOWN = 20_000;
+
+function ToolDetail({ block }: { block: Kind<"tool"> }) {
+  const [isWhole, setWhole] = useState(false);
+  const { result } = block;
+  const output = result === null || result === "lost" ? "" : result.output;
+  const text = isWhole ? output : output.slice(0, SHOWN);
+  const input =
+    typeof block.input["command"] === "string" ? `$ ${block.input["command"]}` : JSON.stringify(block.input, null, 2);
+  return (
+    <>
+      <pre className="out" tabIndex={0} role="region" aria-label={`Input and output of ${block.name}`}>
+        <span className="d">{input}</span>
+        {"\n"}
+        <Ansi text={text} />
+      </pre>
+      <div className="outfoot">
+        {result !== null && result !== "lost" && (
+          <>
+            {result.exitCode !== null && <span>exit {result.exitCode}</span>}
+            <span>{formatDuration(result.ms)}</span>
+            <span>{formatBytes(output.length)}</span>
+            {result.truncated && <span>shortened by the worker</span>}
+          </>
+        )}
+        {output.length > SHOWN && !isWhole && (
+          <button className="link" type="button" onClick={() => setWhole(true)}>
+            Whole output
+          </button>
+        )}
+      </div>
+    </>
+  );
+}

@@ -1,0 +1,177 @@
+/** Writes to the agent: now or after its turn; to a settled task it begins a follow-up. */
+import { useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
+import { Icon } from "../../components/icon.tsx";
+import { Sheet } from "../../components/sheet.tsx";
+import { client, problemText } from "../../lib/client.ts";
+import type { Todo } from "../../lib/conversation.ts";
+import { useDraft } from "../../lib/drafts.ts";
+import { formatCount, formatUsd } from "../../lib/format.ts";
+import { putTask } from "../../lib/task-list.ts";
+import { isSettled } from "../../lib/task-view.ts";
+import { useTaskView } from "./task-screen.tsx";
+
+type Mode = "steer" | "follow_up";
+
+const isTouch = (): boolean => matchMedia("(pointer: coarse)").matches;
+
+export function Composer() {
+  const { task, log } = useTaskView();
+  const [text, setText] = useDraft(`message.${task.id}`);
+  const [mode, setMode] = useState<Mode>("steer");
+  const [problem, setProblem] = useState<string | null>(null);
+  const [pending, setPending] = useState<{ readonly text: string; readonly key: string } | null>(null);
+  const navigate = useNavigate();
+  const ended = isSettled(task);
+
+  /** The key is kept after a failure: sending the same text again is the same message. */
+  const send = async (): Promise<void> => {
+    const current = pending !== null && pending.text === text ? pending : { text, key: crypto.randomUUID() };
+    setPending(current);
+    setProblem(null);
+    try {
+      const answer = await client.message(task.id, ended ? { text } : { text, mode }, { idempotencyKey: current.key });
+      setText("");
+      setPending(null);
+      if (answer.kind === "follow_up") {
+        putTask(answer.task);
+        await navigate({ to: "/tasks/$id", params: { id: answer.task.id } });
+      }
+    } catch (thrown) {
+      setProblem(problemText(thrown));
+    }
+  };
+
+  return (
+    <div className="dock">
+      <form
+        className="composer"
+        aria-label="Write to the agent"
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (text.trim() !== "") void send();
+        }}
+      >
+        <TodoBar todo={log.conversation.todo} />
+        {problem !== null && (
+          <p className="hint bad" role="alert">
+            {problem} The text is kept.
+          </p>
+        )}
+        <label className="sr" htmlFor="message">
+          Message
+        </label>
+        <textarea
+          id="message"
+          rows={Math.min(8, text.split("\n").length)}
+          placeholder={ended ? "Follow up" : "Message"}
+          value={text}
+          onChange={(event) => setText(event.target.value)}
+          onKeyDown={(event) => {
+            if (event.key !== "Enter" || event.shiftKey || event.nativeEvent.isComposing || isTouch()) return;
+            event.preventDefault();
+            event.currentTarget.form?.requestSubmit();
+          }}
+        />
+        <div className="composer-row">
+          {!ended && (
+            <fieldset className="seg">
+              <legend className="sr">When the agent reads it</legend>
+              <ModeOption mode={mode} value="steer" label="Steer now" onPick={setMode} />
+              <ModeOption mode={mode} value="follow_up" label="After turn" onPick={setMode} />
+            </fieldset>
+          )}
+          {ended && <span className="grow note">Begins a new task on the same branch.</span>}
+          <button className="sendbtn" type="submit" aria-label="Send" disabled={text.trim() === ""}>
+            <Icon name="send" />
+          </button>
+        </div>
+      </form>
+    </div>
+  );
+}
+
+function ModeOption({
+  mode,
+  value,
+  label,
+  onPick,
+}: {
+  mode: Mode;
+  value: Mode;
+  label: string;
+  onPick: (mode: Mode) => void;
+}) {
+  return (
+    <label>
+      <input type="radio" name="mode" checked={mode === value} onChange={() => onPick(value)} />
+      <span>{label}</span>
+    </label>
+  );
+}
+
+function TodoBar({ todo }: { todo: readonly Todo[] }) {
+  const { task } = useTaskView();
+  const [isOpen, setOpen] = useState(false);
+  const { usage, budget } = task;
+  if (todo.length === 0 && usage.usd === 0) return null;
+  const completed = todo.filter((item) => item.status === "completed").length;
+  const current = todo.find((item) => item.status === "in_progress");
+  return (
+    <>
+      <button className="todo" type="button" onClick={() => setOpen(true)}>
+        {todo.length > 0 && (
+          <>
+            <span className="sr">To do: </span>
+            <span className="ticks" aria-hidden="true">
+              {todo.slice(0, 12).map((item, i) => (
+                <i
+                  key={`${i} ${item.text}`}
+                  className={item.status === "completed" ? "y" : item.status === "in_progress" ? "n" : ""}
+                />
+              ))}
+            </span>
+            <span className="num">
+              {completed} of {todo.length}
+            </span>
+          </>
+        )}
+        <span className="now">{current?.text ?? ""}</span>
+        {usage.usd > 0 && <span className="num">{formatUsd(usage.usd)}</span>}
+        <Icon name="chev-d" small />
+      </button>
+      <Sheet
+        title={todo.length > 0 ? `To do, ${completed} of ${todo.length}` : "Cost"}
+        isOpen={isOpen}
+        onClose={() => setOpen(false)}
+      >
+        <ul className="checks">
+          {todo.map((item, i) => {
+            const appearance =
+              item.status === "completed" ? "done" : item.status === "in_progress" ? "running" : "queued";
+            return (
+              <li key={`${i} ${item.text}`} className={`st-${appearance}`}>
+                <Icon name={`st-${appearance}`} />
+                <span>{item.text}</span>
+              </li>
+            );
+          })}
+        </ul>
+        <dl className="facts">
+          <dt>Cost</dt>
+          <dd>
+            {formatUsd(usage.usd)}
+            {budget?.usd === undefined ? "" : ` of ${formatUsd(budget.usd)}`}
+          </dd>
+          <dt>Tokens</dt>
+          <dd>
+            {formatCount(usage.inputTokens + usage.cacheReadTokens + usage.cacheWriteTokens)} in,{" "}
+            {formatCount(usage.outputTokens)} out
+          </dd>
+          <dt>Turns</dt>
+          <dd>{formatCount(usage.turns)}</dd>
+        </dl>
+      </Sheet>
+    </>
+  );
+}

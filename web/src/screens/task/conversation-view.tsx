@@ -1,0 +1,117 @@
+/** The conversation: what was asked, what the agent wrote and did, and the composer. */
+import { useEffect, useMemo, useRef } from "react";
+import { WindowVirtualizer, type WindowVirtualizerHandle } from "virtua";
+import { Icon } from "../../components/icon.tsx";
+import { Markdown } from "../../components/text/markdown.tsx";
+import { toSections, type Block, type Section } from "../../lib/conversation.ts";
+import { formatClock, formatDuration, pluralize } from "../../lib/format.ts";
+import { isSettled } from "../../lib/task-view.ts";
+import { AskCard } from "./ask-card.tsx";
+import { BlockView, ToolRow } from "./blocks.tsx";
+import { Composer } from "./composer.tsx";
+import { ResultCards } from "./result-cards.tsx";
+import { useTaskView } from "./task-screen.tsx";
+
+export function ConversationView() {
+  const { task, log } = useTaskView();
+  const { blocks } = log.conversation;
+  const sections = useMemo(() => toSections(blocks), [blocks]);
+  const list = useRef<WindowVirtualizerHandle>(null);
+  const ended = isSettled(task);
+  useFollow(log.seq, log.streaming?.text.length ?? 0, !ended);
+  return (
+    <>
+      <section className="talk" aria-label="Conversation">
+        {ended && <ResultCards />}
+        <article className="said">
+          <p className="who">
+            <b>Prompt</b> <span>{formatClock(Date.parse(task.createdAt))}</span>
+          </p>
+          <p className="read prompt">{task.prompt}</p>
+        </article>
+        <WindowVirtualizer ref={list} bufferSize={800}>
+          {sections.map((section, i) => (
+            <div key={section.key} className="talk-item">
+              <SectionView section={section} isLast={i === sections.length - 1 && !ended} />
+            </div>
+          ))}
+        </WindowVirtualizer>
+        {log.streaming !== null && (
+          <div className="read" aria-live="off">
+            <Markdown text={log.streaming.text} />
+            <span className="caret" />
+          </div>
+        )}
+        {task.question !== null && <AskCard key={task.question.id} task={task} question={task.question} />}
+        {log.problem !== null && <p className="banner st-failed">{log.problem}</p>}
+      </section>
+      <Composer />
+    </>
+  );
+}
+
+function SectionView({ section, isLast }: { section: Section; isLast: boolean }) {
+  if (section.kind === "block") return <BlockView block={section.block} />;
+  const rows = <WorkRows blocks={section.blocks} />;
+  if (isLast) return rows;
+  const { tools, thoughts } = section;
+  const parts = [tools > 0 ? pluralize(tools, "tool") : "", thoughts > 0 ? pluralize(thoughts, "thought") : ""];
+  return (
+    <details className="fold">
+      <summary>
+        <Icon name="chev-r" small className="turn" />
+        <b>Worked {formatDuration(section.ms)}</b>
+        <span>{parts.filter((part) => part !== "").join(", ")}</span>
+      </summary>
+      <div className="inner">{rows}</div>
+    </details>
+  );
+}
+
+function WorkRows({ blocks }: { blocks: readonly Block[] }) {
+  return (
+    <div className="tools">
+      {blocks.map((block) =>
+        block.kind === "tool" ? (
+          <ToolRow key={block.key} block={block} />
+        ) : (
+          <details key={block.key} className="tool">
+            <summary>
+              <Icon name="info" small />
+              <span className="muted">Thought</span>
+            </summary>
+            <div className="inner thought">{block.kind === "thought" ? block.text : ""}</div>
+          </details>
+        ),
+      )}
+    </div>
+  );
+}
+
+/**
+ * Follows the end of the page until a finger or a wheel scrolls up; reaching the end follows
+ * again.
+ */
+function useFollow(seq: number, streamed: number, isLive: boolean): void {
+  const isFollowing = useRef(false);
+  useEffect(() => {
+    const atEnd = (): boolean => innerHeight + scrollY >= document.documentElement.scrollHeight - 120;
+    const leave = (event: WheelEvent | TouchEvent): void => {
+      if (!(event instanceof WheelEvent) || event.deltaY < 0) isFollowing.current = false;
+    };
+    const settle = (): void => {
+      if (atEnd() && scrollY > 0) isFollowing.current = true;
+    };
+    addEventListener("wheel", leave, { passive: true });
+    addEventListener("touchmove", leave, { passive: true });
+    addEventListener("scroll", settle, { passive: true });
+    return () => {
+      removeEventListener("wheel", leave);
+      removeEventListener("touchmove", leave);
+      removeEventListener("scroll", settle);
+    };
+  }, []);
+  useEffect(() => {
+    if (isLive && isFollowing.current) scrollTo({ top: document.documentElement.scrollHeight });
+  }, [seq, streamed, isLive]);
+}

@@ -1,0 +1,133 @@
+/** The end of a task: what came out, or what went wrong and what to do. */
+import { Link } from "@tanstack/react-router";
+import { Icon } from "../../components/icon.tsx";
+import { Markdown } from "../../components/text/markdown.tsx";
+import { formatBytes, formatUsd } from "../../lib/format.ts";
+import { client } from "../../lib/client.ts";
+import { useQuery } from "@tanstack/react-query";
+import { RetryButton } from "./retry-button.tsx";
+import { useTaskView } from "./task-screen.tsx";
+
+export function ResultCards() {
+  const { task, log } = useTaskView();
+  const { changes } = log.conversation;
+  return (
+    <div className="stack">
+      {task.state === "failed" && <Failure />}
+      {task.summary !== null && task.summary !== "" && (
+        <section className="read" aria-label="Summary">
+          <Markdown text={task.summary} />
+        </section>
+      )}
+      <div className="acts">
+        {changes !== null && (
+          <Link className="btn primary" to="/tasks/$id/changes" params={{ id: task.id }} replace>
+            <Icon name="diff" />
+            Changes{" "}
+            <span className="num">
+              +{changes.additions} −{changes.deletions}
+            </span>
+          </Link>
+        )}
+        <RetryButton task={task} />
+      </div>
+      <ResultFacts />
+    </div>
+  );
+}
+
+function Failure() {
+  const { task } = useTaskView();
+  const { failure } = task;
+  if (failure === null) return null;
+  return (
+    <>
+      <section className="card tinted st-failed" aria-labelledby="failure-title">
+        <div className="card-head">
+          <Icon name="st-failed" className="state-ic" />
+          <div>
+            <h2 id="failure-title">{failure.message}</h2>
+            <p className="note">
+              <code>{failure.code}</code> · attempt {task.attempt} of {task.maxAttempts}
+            </p>
+          </div>
+        </div>
+      </section>
+      {failure.advice !== "" && (
+        <section className="card" aria-labelledby="advice-title">
+          <h2 id="advice-title">What to do</h2>
+          <p className="read">{failure.advice}</p>
+        </section>
+      )}
+      {failure.evidence !== null && failure.evidence !== undefined && failure.evidence !== "" && (
+        <section className="card flush" aria-label="Evidence">
+          <details className="tool">
+            <summary>
+              <Icon name="term" small />
+              <b>Evidence</b>
+              <span className="arg">{failure.evidence.split("\n", 1)[0]}</span>
+            </summary>
+            <pre className="out" tabIndex={0} role="region" aria-label="Evidence">
+              {failure.evidence}
+            </pre>
+          </details>
+        </section>
+      )}
+    </>
+  );
+}
+
+function ResultFacts() {
+  const { task } = useTaskView();
+  const artifacts = useQuery({
+    queryKey: ["artifacts", task.id],
+    queryFn: ({ signal }) => client.artifacts(task.id, {}, { signal }),
+  });
+  const isPushed = task.outcome === "pushed";
+  return (
+    <section className="card" aria-label="Result">
+      <dl className="facts">
+        <dt>Branch</dt>
+        <dd>
+          <code>{task.branch}</code>
+          {isPushed && task.headSha !== null ? (
+            <>
+              {" "}
+              at <code>{task.headSha.slice(0, 7)}</code>
+            </>
+          ) : (
+            ", not pushed"
+          )}
+        </dd>
+        {task.base !== null && (
+          <>
+            <dt>Base</dt>
+            <dd>
+              <code>{task.base}</code>
+              {task.baseSha !== null && (
+                <>
+                  {" "}
+                  at <code>{task.baseSha.slice(0, 7)}</code>
+                </>
+              )}
+            </dd>
+          </>
+        )}
+        <dt>Cost</dt>
+        <dd>{formatUsd(task.usage.usd)}</dd>
+        {artifacts.data !== undefined && artifacts.data.items.length > 0 && (
+          <>
+            <dt>Saved</dt>
+            <dd>
+              {artifacts.data.items.map((artifact) => (
+                <span key={artifact.name}>
+                  {artifact.name}, {formatBytes(artifact.bytes)}{" "}
+                </span>
+              ))}
+            </dd>
+          </>
+        )}
+      </dl>
+    </section>
+  );
+}

@@ -1,0 +1,172 @@
+/** The frame of a task: title, state, lifecycle and tabs; the views are its children. */
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { Link, Outlet, useMatch, useParams } from "@tanstack/react-router";
+import { createContext, useContext, useEffect, useState } from "react";
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { Chart } from "../../components/lifecycle/chart.tsx";
+import { Icon } from "../../components/icon.tsx";
+import { Mini } from "../../components/lifecycle/mini.tsx";
+import { Sheet } from "../../components/sheet.tsx";
+import { Slip } from "../../components/lifecycle/slip.tsx";
+import { StatePill } from "../../components/lifecycle/state-pill.tsx";
+import { Sync } from "../../components/sync.tsx";
+import { client, problemText } from "../../lib/client.ts";
+import { useEventLog, type LogView } from "../../lib/event-log.ts";
+import { formatClock, formatElapsed, formatRepo } from "../../lib/format.ts";
+import { useNow } from "../../lib/server-time.ts";
+import { getTask, putTask, useTaskList } from "../../lib/task-list.ts";
+import { describeStep, getAppearance, isSettled } from "../../lib/task-view.ts";
+import { StopButton } from "./stop-button.tsx";
+
+interface TaskView {
+  readonly task: WireTask;
+  readonly log: LogView;
+  readonly now: number;
+}
+
+const TaskContext = createContext<TaskView | null>(null);
+
+export function useTaskView(): TaskView {
+  const view = useContext(TaskContext);
+  if (view === null) throw new Error("the task's views are children of its screen");
+  return view;
+}
+
+/** The newest form of the task: read once, then again after each event that may change it. */
+function useTask(id: string, seq: number): { task: WireTask | undefined; problem: string | null } {
+  useTaskList();
+  const queries = useQueryClient();
+  const query = useQuery({
+    queryKey: ["task", id],
+    queryFn: async ({ signal }) => {
+      const task = await client.task(id, { signal });
+      putTask(task);
+      return task;
+    },
+  });
+  const listed = getTask(id);
+  const task = [listed, query.data].filter((form) => form !== undefined).toSorted((a, b) => b.seq - a.seq)[0];
+  const isBehind = task !== undefined && task.seq < seq;
+  useEffect(() => {
+    if (!isBehind) return undefined;
+    const timer = setTimeout(() => void queries.invalidateQueries({ queryKey: ["task", id] }), 150);
+    return () => clearTimeout(timer);
+  }, [isBehind, seq, id, queries]);
+  return { task, problem: query.error === null ? null : problemText(query.error) };
+}
+
+export function TaskScreen() {
+  const { id } = useParams({ from: "/private/tasks/$id" });
+  const log = useEventLog(id);
+  const { task, problem } = useTask(id, log.seq);
+  const now = useNow(task !== undefined && !isSettled(task));
+  useEffect(() => {
+    if (task !== undefined) document.title = `${task.title} · Slipway`;
+  }, [task]);
+  if (task === undefined)
+    return (
+      <main className="page bare" id="main">
+        <p className="empty">{problem ?? "Loading the task…"}</p>
+      </main>
+    );
+  return (
+    <TaskContext value={{ task, log, now }}>
+      <main className="page bare task" id="main">
+        <TaskTop task={task} />
+        <StateSection task={task} log={log} now={now} />
+        <Tabs task={task} log={log} />
+        <Outlet />
+      </main>
+    </TaskContext>
+  );
+}
+
+function TaskTop({ task }: { task: WireTask }) {
+  return (
+    <header className="task-top">
+      <Link className="iconbtn" to="/" aria-label="Back">
+        <Icon name="chev-l" />
+      </Link>
+      <div>
+        <h1>{task.title}</h1>
+        <p className="crumb">
+          <Mini appearance={getAppearance(task)} />
+          <span>
+            {formatRepo(task.repo)} · {task.branch}
+          </span>
+        </p>
+      </div>
+    </header>
+  );
+}
+
+function StateSection({ task, log, now }: TaskView) {
+  const [isChartOpen, setChartOpen] = useState(false);
+  const isConversation = useMatch({ from: "/private/tasks/$id/", shouldThrow: false }) !== undefined;
+  const appearance = getAppearance(task);
+  const { word } = describeStep(task);
+  const { spans } = log.conversation;
+  const since = spans.at(-1)?.from ?? Date.parse(task.updatedAt);
+  const elapsed = isSettled(task) ? formatClock(since) : formatElapsed(now - since);
+  const sub = appearance === "running" || appearance === "awaiting" || appearance === "provisioning" ? `${word} ` : "";
+  const phrase = isSettled(task) ? `${task.state} at ${elapsed}` : `${task.state}, ${word} for ${elapsed}`;
+  return (
+    <section className="status" aria-label="State">
+      <div className={`status-line st-${appearance}`}>
+        <span role="status" aria-label="Task state">
+          <StatePill appearance={appearance} word={task.state} />
+        </span>
+        <span className="detail">{describeDetail(task)}</span>
+        {!isSettled(task) && <StopButton task={task} />}
+      </div>
+      {isConversation && (
+        <div className="slip-block">
+          <Slip appearance={appearance} phrase={phrase} detail={`${sub}${elapsed}`} spans={spans} now={now} />
+          <div className="slip-foot">
+            <span />
+            <button className="btn" type="button" onClick={() => setChartOpen(true)}>
+              Whole machine
+              <Icon name="chev-r" small />
+            </button>
+          </div>
+        </div>
+      )}
+      <Sheet title="The machine" isOpen={isChartOpen} onClose={() => setChartOpen(false)}>
+        <Chart
+          now={task.phase !== null && appearance !== "provisioning" ? task.phase : task.state}
+          path={spans.map((span) =>
+            span.state === "running" ? "working" : span.state === "pushing" ? "branch" : span.state,
+          )}
+        />
+      </Sheet>
+    </section>
+  );
+}
+
+/** What the slip does not say: the attempt, the reason of a wait, or whose move it is. */
+function describeDetail(task: WireTask): string {
+  const appearance = getAppearance(task);
+  if (isSettled(task)) return "";
+  if (appearance === "awaiting" || appearance === "parked") return "waits for an answer";
+  if (appearance === "queued" || appearance === "retrying") return describeStep(task).rest;
+  return `attempt ${Math.max(1, task.attempt)} of ${task.maxAttempts}`;
+}
+
+function Tabs({ task, log }: { task: WireTask; log: LogView }) {
+  const { changes } = log.conversation;
+  const params = { id: task.id };
+  return (
+    <nav className="tabs" aria-label="Task">
+      <Link to="/tasks/$id" params={params} activeOptions={{ exact: true }} replace>
+        Conversation
+      </Link>
+      <Link to="/tasks/$id/changes" params={params} replace>
+        Changes {changes !== null && changes.files > 0 && <span className="n">{changes.files}</span>}
+      </Link>
+      <Link to="/tasks/$id/machine" params={params} replace>
+        Machine
+      </Link>
+      <Sync connection={log.connection} seq={log.seq} />
+    </nav>
+  );
+}
