@@ -10,11 +10,12 @@
  * N4 A call settles when no process of its group holds its output any more. The whole group is
  *    signalled, because git's transport helpers hold the credential too and outlive a killed git.
  */
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { GitError } from "../core/lib/git-error.ts";
 import { readProgress, withoutProgress } from "../core/lib/git-progress.ts";
 import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
+import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
 export interface GitCall {
@@ -85,11 +86,11 @@ const CONFIG = [
 export function openGit(dir: string): Git {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const askpass = join(dir, "askpass.sh");
-  writeFileSync(
+  replaceFile(
     askpass,
     `#!/bin/sh\ncase "$1" in\nUsername*) printf '%s\\n' "$SLIPWAY_GIT_USERNAME" ;;\n*) printf '%s\\n' "$SLIPWAY_GIT_TOKEN" ;;\nesac\n`,
+    0o700,
   );
-  chmodSync(askpass, 0o700);
 
   return async (call) => {
     const { signal, auth, pin, args, cwd, maxBytes } = call;
@@ -105,8 +106,6 @@ export function openGit(dir: string): Git {
       onStderr: call.progress === undefined ? undefined : readProgress(call.progress),
       timeout: { kind: "idle", ms: IDLE_MS },
       graceMs: GRACE_MS,
-    }).catch((cause: unknown) => {
-      throw new Error("git could not be started", { cause });
     });
     signal?.throwIfAborted();
     const { stdout: bytes, stopped, exitCode } = result;
