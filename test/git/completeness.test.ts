@@ -93,7 +93,8 @@ describe("a fetch that breaks off", () => {
 
   it("[W7] goes on without the task that began it: the next one joins it, and nothing is sent twice", async () => {
     server.commit("app", "main", { "large.txt": large(4 * MB) });
-    server.shape("app", { bytesPerSecond: MB });
+    // Slow enough for the second task to see a part of it.
+    server.shape("app", { bytesPerSecond: MB / 2 });
     const cancel = new AbortController();
     const first = prepare("task_a1", cancel.signal, () => cancel.abort());
     await expect(first).rejects.toThrow(/abort/);
@@ -101,7 +102,7 @@ describe("a fetch that breaks off", () => {
     const { baseSha } = await prepare("task_b2", never, (text) => lines.push(text));
     await expectCheckout("task_b2", baseSha);
     expect(packsSent()).toBe(1);
-    expect(lines.at(-1)).toMatch(/^(Receiving objects|Resolving deltas): +\d+%/);
+    expect(lines.filter((line) => /^(Receiving objects|Resolving deltas): +\d+%/.test(line))).not.toEqual([]);
   });
 
   it("ends when the repositories are closed", async () => {
