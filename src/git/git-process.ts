@@ -112,7 +112,7 @@ export function openGit(dir: string): Git {
     const truncated = stopped === "output_limit" && maxBytes !== undefined;
     if (truncated || (stopped === null && exitCode === 0)) return { bytes, text: bytes.toString("utf8"), truncated };
     const output = redact(withoutProgress(result.stderr).slice(-ERROR_CHARS), auth ?? null);
-    if (stopped === null) throw new GitError(output);
+    if (stopped === null) throw new GitError(output, undefined, exitCode);
     const limit = stopped === "output_limit" ? "git exceeded the output limit" : "git exceeded the idle timeout";
     throw new GitError(`${output}\n${limit}`);
   };

@@ -9,6 +9,7 @@
  */
 import { TaskFailure } from "../core/failure.ts";
 import { resolvePin } from "./host-pinning.ts";
+import { GitError } from "../core/lib/git-error.ts";
 import type { Git } from "./git-process.ts";
 import { classifyPushError } from "./git-errors.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
@@ -107,24 +108,14 @@ class Push {
 
   /** True when this task, or one that it continues, has begun a push of the commit. */
   async #isOfLineage(tip: string): Promise<boolean> {
-    const { text } = await this.#local([
-      "for-each-ref",
-      "--format=%(refname)",
-      "--points-at",
-      tip,
-      "refs/slipway/",
-    ]).catch(
-      // An unknown object: nobody here has pushed it.
-      () => ({ text: "" }),
-    );
+    // An unknown object: nobody here has pushed it.
+    if ((await this.#resolve(tip)) === null) return false;
+    const { text } = await this.#local(["for-each-ref", "--format=%(refname)", "--points-at", tip, "refs/slipway/"]);
     return text.split("\n").some((name) => /^refs\/slipway\/(?:parent\/)*pushed\//.test(name));
   }
 
   async #contains(tip: string, sha: string): Promise<boolean> {
-    return this.#local(["merge-base", "--is-ancestor", sha, tip]).then(
-      () => true,
-      () => false,
-    );
+    return (await this.#ask(["merge-base", "--is-ancestor", sha, tip])) !== null;
   }
 
   async #readTip(): Promise<string | null> {
@@ -134,10 +125,17 @@ class Push {
   }
 
   async #resolve(ref: string): Promise<string | null> {
-    return this.#local(["rev-parse", "--quiet", "--verify", `${ref}^{commit}`]).then(
-      ({ text }) => text.trim(),
-      () => null,
-    );
+    return await this.#ask(["rev-parse", "--quiet", "--verify", `${ref}^{commit}`]);
+  }
+
+  /** Git's answer; null when it is "no" (exit code 1). Any other failure is not an answer. */
+  async #ask(args: readonly string[]): Promise<string | null> {
+    try {
+      return (await this.#local(args)).text.trim();
+    } catch (error) {
+      if (error instanceof GitError && error.exitCode === 1) return null;
+      throw error;
+    }
   }
 
   #local(args: readonly string[]): ReturnType<Git> {
