@@ -8,6 +8,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, request, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
+import { setTimeout as delay } from "node:timers/promises";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -54,13 +55,19 @@ beforeEach(async () => {
   server = createServer((asked, response) => {
     open += 1;
     let sent = 0;
+    let written = Promise.resolve();
     const write = response.write.bind(response);
+    const end = response.end.bind(response);
+    response.end = ((...args: []) => {
+      void written.then(() => end(...args));
+      return response;
+    }) as typeof response.end;
     response.write = ((chunk: Buffer) => {
       sent += chunk.length;
       if (sent <= cutAfter && chunkMs === 0) return write(chunk);
       if (sent <= cutAfter) {
-        write(chunk);
-        setTimeout(() => response.emit("drain"), chunkMs);
+        // Written later, so that the socket's own "drain" does not hurry the sender.
+        written = written.then(() => delay(chunkMs)).then(() => void (write(chunk), response.emit("drain")));
         return false;
       }
       response.destroy();
