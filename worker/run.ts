@@ -197,7 +197,11 @@ class AttemptRun {
     this.#step("connect", "started", null);
     this.#step("connect", "ended", null);
     this.#step("clone", "started", spec.resume === null ? null : "resuming from saved work");
-    await retryUnreachable(this.#options, signal, async () => await workspace.open(spec, signal));
+    // Each line moves the deadline of the boot: a large checkout counts as alive.
+    const progress = (text: string): void => {
+      if (!link.recovered.ready) link.emit("notice", { level: "info", code: "step.clone", text });
+    };
+    await retryUnreachable(this.#options, signal, async () => await workspace.open(spec, signal, progress));
     this.#step("clone", "ended", `${spec.base} at ${(spec.resume?.sha ?? spec.baseSha).slice(0, 12)}`);
     const transcript = await openTranscript(link, spec.transcript, signal);
     const commit = { root: workspace.root, baseSha: spec.baseSha };
@@ -258,7 +262,7 @@ class AttemptRun {
   }
 
   async #verify(spec: WorkerSpec, deadline: Deadline): Promise<AttemptEvent> {
-    const results = this.#verified ?? (await verify(this.#options, spec.verify, this.#stop.signal));
+    const results = this.#verified ?? (await verify(this.#options, spec, this.#stop.signal));
     const lines = results.map(({ command, exitCode }) => {
       if (exitCode === 0) return `- \`${command}\`: passed`;
       const text = `${command} did not pass.`;

@@ -10,6 +10,7 @@ import type { AgentContext, CheckpointMode, ReceivedMessage, Transcript } from "
 import { Checkpointer } from "./checkpointer.ts";
 import type { CoordinatorLink } from "./connection/link.ts";
 import type { Deadline } from "./lib/deadline.ts";
+import { SIGN_MS, withSignsOfLife } from "./lib/signs-of-life.ts";
 import { sanitize } from "./lib/text.ts";
 import type { McpTool } from "./mcp/client.ts";
 import type { Toolbox } from "./tools/toolbox.ts";
@@ -126,7 +127,7 @@ export class Session implements AgentContext {
       this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, clock.now() - startedAt) });
     };
     try {
-      const output = this.#withoutToken(await tools.run(name, input, this.signal));
+      const output = this.#withoutToken(await this.#alive(name, () => tools.run(name, input, this.signal)));
       const result = this.#withDirectoryInstructions(name, input, output);
       finish(result);
       return result;
@@ -225,7 +226,12 @@ export class Session implements AgentContext {
   }
 
   async verify(): Promise<readonly Verified[]> {
-    return await verify(this.#parts, this.spec.verify, this.signal);
+    return await verify(this.#parts, this.spec, this.signal);
+  }
+
+  #alive<T>(what: string, work: () => Promise<T>): Promise<T> {
+    const { link, clock } = this.#parts;
+    return withSignsOfLife({ link, clock, everyMs: this.spec.signMs ?? SIGN_MS }, what, work);
   }
 
   async budgetQuestion(): Promise<"continue" | "stop"> {

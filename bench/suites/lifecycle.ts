@@ -11,7 +11,7 @@ import { openSimulatedRepositories } from "../../src/git/simulated.ts";
 import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../../src/coordinator/coordinator.ts";
 import { type Store } from "../../src/core/ports/store.ts";
 import { openSimulatedSandbox } from "../../src/sandbox/simulated.ts";
-import { memoryLedger } from "../../src/store/memory/usage-ledger.ts";
+import { MemoryLedger } from "../../src/store/memory/usage-ledger.ts";
 import { systemClock } from "../../src/core/lib/runtime/system-clock.ts";
 import { systemIds } from "../../src/app/system.ts";
 import { DEFAULT_POLICY } from "../../src/core/task.ts";
@@ -61,7 +61,7 @@ export async function openBenchCoordinator(
   }
   const coordinator = await createCoordinator({
     store,
-    ledger: memoryLedger(),
+    ledger: new MemoryLedger(),
     bus: memoryBus(),
     sandbox: openSimulatedSandbox({ run }),
     repos,

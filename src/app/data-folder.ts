@@ -1,8 +1,9 @@
 /** The data folder of an installation: creating it, and what is derived from its path. */
 import { createHash } from "node:crypto";
-import { accessSync, constants, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { accessSync, constants, mkdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { errorMessage, SlipwayError } from "../core/error.ts";
+import { readIfExists, replaceFile } from "../core/lib/runtime/replace-file.ts";
 
 /**
  * Creates the folder, and its missing parents, for this user alone.
@@ -42,5 +43,11 @@ export function deriveInstanceId(dir: string): string {
 
 /** Lets the command line on this machine find the server (src/cli/connect.ts). */
 export function recordServer(dir: string, url: string): void {
-  writeFileSync(join(dir, "server.json"), `${JSON.stringify({ url, pid: process.pid })}\n`, { mode: 0o600 });
+  replaceFile(join(dir, "server.json"), `${JSON.stringify({ url, pid: process.pid })}\n`);
+}
+
+/** The process that recorded itself last; it may have ended. Null = none. */
+export function readServerPid(dir: string): number | null {
+  const [, pid] = /"pid":(\d+)/.exec(readIfExists(join(dir, "server.json")) ?? "") ?? [];
+  return pid === undefined ? null : Number(pid);
 }

@@ -1,8 +1,9 @@
 /** The secrets of an installation. One key is stored; every other secret is derived from it. */
 import { createHmac, randomBytes } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { loadKey } from "../auth/vault.ts";
+import { readIfExists, replaceFile } from "../core/lib/runtime/replace-file.ts";
 import type { Config } from "./config.ts";
 
 export interface SecretKey {
@@ -25,10 +26,14 @@ export function deriveSecret(key: Buffer, use: string): Buffer {
 
 /**
  * The token that lets a reader of the data folder act as operator without a login. It grants
- * nothing new: that reader can read the database and the key as well.
+ * nothing new: that reader can read the database and the key as well. An empty file, left by a
+ * disk that was full, is replaced.
  */
 export function loadOperatorToken(dir: string): string {
   const file = join(dir, "operator.token");
-  if (!existsSync(file)) writeFileSync(file, `${randomBytes(32).toString("base64url")}\n`, { mode: 0o600 });
-  return readFileSync(file, "utf8").trim();
+  const existing = readIfExists(file)?.trim() ?? "";
+  if (existing !== "") return existing;
+  const token = randomBytes(32).toString("base64url");
+  replaceFile(file, `${token}\n`);
+  return token;
 }

@@ -19,7 +19,14 @@ import type { Coordinator } from "../coordinator/coordinator.ts";
 import { errorMessage, isAbort, SlipwayError } from "../core/error.ts";
 import { crashpointFrom } from "../core/lib/runtime/crashpoint.ts";
 import { Disposers } from "../core/lib/disposers.ts";
+import {
+  describeReduction,
+  planDescriptors,
+  readDescriptorLimit,
+  type DescriptorPlan,
+} from "../core/lib/runtime/descriptors.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
+import { limitLogRate } from "../core/lib/runtime/rate-limited-log.ts";
 import type { Log } from "../core/ports/runtime.ts";
 import { createApp } from "../http/app.ts";
 import { openHub } from "../http/live/hub.ts";
@@ -83,8 +90,14 @@ export interface RunningServer {
 export async function serve(config: Config, hooks: ServeHooks = {}): Promise<RunningServer> {
   checkAgent(config);
   const disposers = new Disposers();
-  const log = hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
-  const context = { config, log, disposers, onStep: hooks.onStep ?? (() => undefined) };
+  const lines = hooks.log ?? pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: false }));
+  const log = limitLogRate(lines, systemClock);
+  disposers.add(() => log.close());
+  const descriptors = planDescriptors(readDescriptorLimit(), config.maxConcurrent);
+  const reduction = describeReduction(descriptors, config.maxConcurrent);
+  if (reduction !== null) log.warn({}, reduction);
+  const fitted = { ...config, maxConcurrent: descriptors.slots };
+  const context = { config: fitted, descriptors, log, disposers, onStep: hooks.onStep ?? (() => undefined) };
   try {
     return await start(context);
   } catch (error) {
@@ -97,13 +110,14 @@ export async function serve(config: Config, hooks: ServeHooks = {}): Promise<Run
 
 interface StartContext {
   readonly config: Config;
+  readonly descriptors: DescriptorPlan;
   readonly log: Log;
   readonly disposers: Disposers;
   readonly onStep: (step: StartStep) => void;
 }
 
 async function start(context: StartContext): Promise<RunningServer> {
-  const { config, log, disposers, onStep } = context;
+  const { config, descriptors, log, disposers, onStep } = context;
   for (const warning of config.warnings) log.warn({}, warning);
   const dir = resolve(config.dataDir);
   const crashpoint = crashpointFrom(process.env["SLIPWAY_CRASH"]);
@@ -120,7 +134,7 @@ async function start(context: StartContext): Promise<RunningServer> {
   const ids = systemIds(systemClock, heartbeat.last() ?? 0);
   const bus = memoryBus(log);
   disposers.add(() => bus.close());
-  const parts = { config, dir, log, crashpoint, ...storage, sandbox, bus, disposers, heartbeat, ids };
+  const parts = { config, descriptors, dir, log, crashpoint, ...storage, sandbox, bus, disposers, heartbeat, ids };
   const coordinator = await openCoordinator(parts);
   disposers.add(() => coordinator.close());
   onStep("coordinator");
@@ -182,7 +196,7 @@ async function openAccounts({ config }: StartContext, { store, accounts, key }: 
 
 /** The API and the live stream. @returns the address that the server listens on. */
 async function openHttp(
-  { config, disposers, onStep }: StartContext,
+  { config, descriptors, disposers, onStep }: StartContext,
   parts: CoordinatorParts,
   coordinator: Coordinator,
   sessions: Sessions,
@@ -214,7 +228,7 @@ async function openHttp(
   };
   const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => toTaskView(deps, task) });
   disposers.add(() => hub.close());
-  const server = createServer(createApp(deps));
+  const server = createServer(createApp(deps), { connections: descriptors.httpConnections });
   let url = "";
   const live = attachWebSocketServer(server, {
     hub,
@@ -227,16 +241,20 @@ async function openHttp(
   });
   disposers.add(() => closeServer(server, () => live.close()));
   onStep("http");
-  await listen(server, config);
+  await listen(server, config, log);
   url = formatAddress(server.address() as AddressInfo, config.host);
   return url;
 }
 
-async function listen(server: Server, { host, port }: Config): Promise<void> {
+async function listen(server: Server, { host, port }: Config, log: Log): Promise<void> {
   try {
     await new Promise<void>((done, failed) => {
       server.once("error", failed);
-      server.listen(port, host, done);
+      server.listen(port, host, () => {
+        server.off("error", failed);
+        server.on("error", (error) => log.error({ error: errorMessage(error) }, "a connection could not be accepted"));
+        done();
+      });
     });
   } catch (error) {
     throw new SlipwayError(

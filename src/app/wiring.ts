@@ -21,6 +21,7 @@ import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../coordi
 import { errorMessage, SlipwayError } from "../core/error.ts";
 import { noCrash, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import type { Disposers } from "../core/lib/disposers.ts";
+import type { DescriptorPlan } from "../core/lib/runtime/descriptors.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import type { Accounts } from "../core/ports/accounts.ts";
 import type { ModelBudget } from "../core/ports/broker.ts";
@@ -59,6 +60,7 @@ const DEFAULT_CPUS = 2;
 
 export interface CoordinatorParts {
   readonly config: Config;
+  readonly descriptors: DescriptorPlan;
   readonly dir: string;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
@@ -75,7 +77,7 @@ export interface CoordinatorParts {
 }
 
 export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
-  const { config, dir, log, store, ledger, key, sandbox, bus, crashpoint, heartbeat, ids } = parts;
+  const { config, descriptors, dir, log, store, ledger, key, sandbox, bus, crashpoint, heartbeat, ids } = parts;
   const { trustedRepoHosts: trustedHosts } = config;
   const repos = openRepositories({ dir: join(dir, "git"), trustedHosts });
   const rate = createProviderRateLimit({ clock: systemClock, longestMs: LONGEST_RATE_LIMIT_MS });
@@ -107,7 +109,13 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
         workerApi: worker,
         log,
         serveGit,
-        serveTunnel: createConnectProxy({ api: egress, trustedHosts: config.trustedEgressHosts, log }),
+        serveTunnel: createConnectProxy({
+          api: egress,
+          trustedHosts: config.trustedEgressHosts,
+          maxTunnels: descriptors.tunnels,
+          log,
+        }),
+        maxConnections: descriptors.workerConnections,
         serveModel: serveModel(model),
         repoPath: (taskId) => repos.path(taskId),
         isBaseUnreadable: (taskId, signal) => repos.isBaseUnreadable(taskId, signal),

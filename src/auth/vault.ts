@@ -3,7 +3,8 @@
  * 16-byte tag, and the context as additional authenticated data.
  */
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
-import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import { SlipwayError } from "../core/error.ts";
 
 export interface Vault {
@@ -71,21 +72,12 @@ export function openVault(key: Buffer): Vault {
  */
 export function loadKey({ file, env }: { readonly file: string; readonly env: string | null }): Buffer {
   if (env !== null) return parseKey(env, "SLIPWAY_SECRET_KEY");
-  if (!existsSync(file)) createKey(file);
+  // Atomic: a crash must not leave a partial key. The data folder's lock excludes a second writer.
+  if (!existsSync(file)) replaceFile(file, `${randomBytes(KEY_BYTES).toString("hex")}\n`);
   if (process.platform !== "win32" && (statSync(file).mode & 0o077) !== 0) {
     throw new SlipwayError("config_invalid", `Other users can read ${file}. Run: chmod 600 ${file}`);
   }
   return parseKey(readFileSync(file, "utf8").trim(), file);
-}
-
-/**
- * Atomic: a crash must not leave a partial key. The lock of the data folder excludes a second
- * writer.
- */
-function createKey(file: string): void {
-  const draft = `${file}.new`;
-  writeFileSync(draft, `${randomBytes(KEY_BYTES).toString("hex")}\n`, { mode: 0o600, flush: true });
-  renameSync(draft, file);
 }
 
 function parseKey(text: string, source: string): Buffer {

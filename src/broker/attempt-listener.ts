@@ -58,6 +58,8 @@ export interface ListenerOptions {
   readonly serveModel?: ServeModel | null;
   /** Absent = CONNECT is refused. */
   readonly serveTunnel?: ServeConnect;
+  /** Open connections of the attempt, at most; absent = 256. */
+  readonly maxConnections?: number;
   /** Longest time for the body of a worker call or a model request to arrive, ms; absent = 30 s. */
   readonly bodyMs?: number;
 }
@@ -101,9 +103,12 @@ export class AttemptListener {
     const { taskId, attempt } = this.#identity;
     await new Promise<void>((resolve, reject) => {
       this.#server.once("error", reject);
-      this.#server.listen(socketPath, resolve);
+      this.#server.listen(socketPath, () => {
+        this.#server.off("error", reject);
+        this.#server.on("error", (error) => log.error({ taskId, attempt, error: errorMessage(error) }, "broker"));
+        resolve();
+      });
     });
-    this.#server.on("error", (error) => log.error({ taskId, attempt, error: errorMessage(error) }, "broker"));
   }
 
   /** Ends every open request, long polls and tunnels included. */
@@ -129,7 +134,7 @@ export class AttemptListener {
       (request, response) => void this.#serve(request, response),
     );
     server.maxHeadersCount = MAX_HEADERS;
-    server.maxConnections = MAX_CONNECTIONS;
+    server.maxConnections = this.#options.maxConnections ?? MAX_CONNECTIONS;
     server.on("clientError", rejectMalformedRequest);
     server.on("connect", (request: IncomingMessage, socket: Duplex, head: Buffer) =>
       this.#connect(request, socket, head),

@@ -26,6 +26,8 @@ export interface ConnectProxyOptions {
   /** Every `host:port` that may resolve to a private address, if a policy permits it. */
   readonly trustedHosts: readonly string[];
   readonly log: Log;
+  /** Open tunnels of one attempt, at most; absent = 128. */
+  readonly maxTunnels?: number;
   readonly resolve?: (name: string) => Promise<readonly string[]>;
   /** Addresses of this machine, public ones included; they are refused like private ones. */
   readonly ownAddresses?: () => readonly string[];
@@ -220,8 +222,9 @@ class ConnectProxy {
 
   #acquireTunnel(key: string): () => void {
     const open = this.#tunnels.get(key) ?? 0;
-    if (open >= MAX_TUNNELS)
-      throw new ConnectRefusal(429, "egress_busy", `A sandbox has at most ${MAX_TUNNELS} connections at once.`);
+    const { maxTunnels = MAX_TUNNELS } = this.#options;
+    if (open >= maxTunnels)
+      throw new ConnectRefusal(429, "egress_busy", `A sandbox has at most ${maxTunnels} connections at once.`);
     this.#tunnels.set(key, open + 1);
     return () => {
       const remaining = (this.#tunnels.get(key) ?? 1) - 1;

@@ -4,12 +4,12 @@
  * worker creates its checkout (decision 025). The listener has authenticated the caller. Ref
  * updates are checked here, before git reads a byte of a push.
  */
-import { spawn } from "node:child_process";
 import { readdir, stat } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
+import { ProcessStartError, signalGroup, startProcess, type Child } from "../core/lib/runtime/process-group.ts";
 import { checkRefUpdates, formatRejection, type RefCommand } from "./receive-pack.ts";
 import { REPOSITORY_INCOMPLETE } from "../core/protocol/worker.ts";
 import { checkpointRef, WORK_REF } from "../core/ports/repositories.ts";
@@ -47,8 +47,17 @@ const RECEIVE_PACK_RESULT = "application/x-git-receive-pack-result";
 const SERVICES = ["git-upload-pack", "git-receive-pack"] as const;
 type Service = (typeof SERVICES)[number];
 
-/** Resolves when the answer, success or error, is sent; never rejects. */
+/** Resolves when the answer, success or error, is sent. */
 export async function serveGit(call: GitRequest): Promise<void> {
+  try {
+    await route(call);
+  } catch (error) {
+    if (!(error instanceof ProcessStartError)) throw error;
+    refuse(call.response, 503, `${error.message}. Try again.`);
+  }
+}
+
+async function route(call: GitRequest): Promise<void> {
   const { request, response } = call;
   const url = new URL(request.url ?? "/", "http://broker");
   const path = url.pathname.startsWith(PREFIX) ? url.pathname.slice(PREFIX.length) : "";
@@ -94,12 +103,17 @@ const RESOURCE_SETTINGS = [
   "core.packedGitLimit=256m",
 ];
 
-/** Starts a new process group, so that git's helpers (index-pack, pack-objects) end with it. */
-function spawnGit({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, ...args: string[]) {
+type GitChild = Child<"pipe", "pipe", "ignore">;
+
+/**
+ * Starts a new process group, so that git's helpers (index-pack, pack-objects) end with it.
+ * @throws ProcessStartError
+ */
+function startGit({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, ...args: string[]): Promise<GitChild> {
   const protocol = request.headers["git-protocol"];
   const fixed = ["core.hooksPath=/dev/null", "gc.auto=0", `receive.maxInputSize=${packLimit}`, ...RESOURCE_SETTINGS];
   const settings = fixed.flatMap((setting) => ["-c", setting]);
-  return spawn("/bin/sh", ["-c", LIMITED_SHELL, "git", ...settings, ...args], {
+  return startProcess("/bin/sh", ["-c", LIMITED_SHELL, "git", ...settings, ...args], {
     cwd: repoPath,
     detached: true,
     stdio: ["pipe", "pipe", "ignore"],
@@ -115,34 +129,21 @@ function spawnGit({ repoPath, request, packLimit = PACK_LIMIT }: GitRequest, ...
   });
 }
 
-const spawnService = (call: GitRequest, service: Service, ...flags: string[]) =>
-  spawnGit(call, service.slice("git-".length), "--stateless-rpc", ...flags, call.repoPath);
+const startService = (call: GitRequest, service: Service, ...flags: string[]): Promise<GitChild> =>
+  startGit(call, service.slice("git-".length), "--stateless-rpc", ...flags, call.repoPath);
 
-type Child = ReturnType<typeof spawnGit>;
-
-function killGroup(child: Child): void {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-  try {
-    process.kill(-child.pid, "SIGTERM");
-  } catch {
-    // The group has exited already.
-  }
+function killGroup(child: GitChild): void {
+  if (child.exitCode === null && child.signalCode === null) signalGroup(child.pid, "SIGTERM");
 }
 
 /** Streams git's output as the answer; resolves when git has exited and the response is closed. */
-async function sendOutput(child: Child, call: GitRequest, type: string, preface?: Buffer): Promise<void> {
+async function sendOutput(child: GitChild, call: GitRequest, type: string, preface?: Buffer): Promise<void> {
   const { response, signal } = call;
   response.writeHead(200, { "content-type": type, "cache-control": "no-cache" });
   if (preface !== undefined) response.write(preface);
   child.stdin.on("error", () => undefined);
   child.stdout.pipe(response);
-  const closed = new Promise<void>((resolve) => {
-    child.once("close", () => resolve());
-    child.on("error", () => {
-      response.destroy();
-      resolve();
-    });
-  });
+  const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
   const onAbort = (): void => void response.destroy();
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
@@ -154,8 +155,8 @@ async function sendOutput(child: Child, call: GitRequest, type: string, preface?
   await closed;
 }
 
-function advertiseRefs(call: GitRequest, service: Service): Promise<void> {
-  const child = spawnService(call, service, "--http-backend-info-refs");
+async function advertiseRefs(call: GitRequest, service: Service): Promise<void> {
+  const child = await startService(call, service, "--http-backend-info-refs");
   child.stdin.end();
   const head = `# service=${service}\n`;
   const preface = Buffer.from(`${(head.length + 4).toString(16).padStart(4, "0")}${head}0000`);
@@ -171,8 +172,7 @@ function advertiseRefs(call: GitRequest, service: Service): Promise<void> {
 async function servePack(call: GitRequest, wants: readonly string[]): Promise<void> {
   if (wants.length === 0 || wants.length > MAX_WANTS || !wants.every((want) => COMMIT.test(want)))
     return refuse(call.response, 400, `Name one to ${MAX_WANTS} commits: ?want=<40 or 64 hexadecimal digits>.`);
-  const child = spawnGit(call, "pack-objects", "--revs", "--stdout", "--delta-base-offset", "--quiet");
-  child.on("error", () => undefined);
+  const child = await startGit(call, "pack-objects", "--revs", "--stdout", "--delta-base-offset", "--quiet");
   child.stdin.on("error", () => undefined).end(`${wants.join("\n")}\n`);
   const first = await readFirstChunk(child, call);
   if (first !== null) return sendOutput(child, call, "application/x-git-pack", first);
@@ -184,7 +184,7 @@ async function servePack(call: GitRequest, wants: readonly string[]): Promise<vo
 }
 
 /** @returns null when git exits without output, the response closes, or the call is aborted. */
-function readFirstChunk({ stdout }: Child, { response, signal }: GitRequest): Promise<Buffer | null> {
+function readFirstChunk({ stdout }: GitChild, { response, signal }: GitRequest): Promise<Buffer | null> {
   return new Promise((resolve) => {
     const finish = (): void => resolve(null);
     response.once("close", finish);
@@ -198,13 +198,13 @@ function readFirstChunk({ stdout }: Child, { response, signal }: GitRequest): Pr
   });
 }
 
-function serveUploadPack(call: GitRequest): Promise<void> {
+async function serveUploadPack(call: GitRequest): Promise<void> {
   const { request } = call;
+  const child = await startService(call, "git-upload-pack");
   const body: Readable = request.headers["content-encoding"] === "gzip" ? request.pipe(createGunzip()) : request;
-  const child = spawnService(call, "git-upload-pack");
   const done = sendOutput(child, call, "application/x-git-upload-pack-result");
   pipeBody(child, body, UPLOAD_LIMIT);
-  return done;
+  await done;
 }
 
 async function serveReceivePack(call: GitRequest): Promise<void> {
@@ -223,12 +223,12 @@ async function serveReceivePack(call: GitRequest): Promise<void> {
       const remaining = repoLimit - (await measurePacks(call.repoPath));
       if (remaining <= 0)
         return await rejectPush(call, check.commands, `this task has pushed ${repoLimit} bytes, which is the limit`);
-      const child = spawnService({ ...call, packLimit: Math.min(packLimit, remaining) }, "git-receive-pack");
+      const child = await startService({ ...call, packLimit: Math.min(packLimit, remaining) }, "git-receive-pack");
       const done = sendOutput(child, call, RECEIVE_PACK_RESULT);
       child.stdin.write(bytes);
       // Git reports a pack above its limit itself; beyond this limit the connection is cut.
       pipeBody(child, request, packLimit + PUSH_OVERHEAD);
-      return done;
+      return await done;
     }
   }
 }
@@ -290,7 +290,7 @@ async function drain(request: IncomingMessage, limit: number): Promise<void> {
  * Pipes the body into git with backpressure. Once git stops reading, for example because it refused
  * the pack, the rest is discarded, so that the sender reads the answer.
  */
-function pipeBody(child: Child, body: Readable, limit: number): void {
+function pipeBody(child: GitChild, body: Readable, limit: number): void {
   let bytes = 0;
   let accepting = true;
   const onStdinClosed = (): void => {

@@ -201,11 +201,12 @@ export class GarbageCollector {
 
   async #collectTranscripts(mode: GcMode): Promise<Garbage[]> {
     const { store, clock, retentionMs } = this.#deps;
-    const old = await store.oldTranscripts(clock.now() - retentionMs);
-    return await Promise.all(
-      old.map(({ taskId, bytes }) =>
-        removeGarbage(mode, { kind: "transcript", name: taskId, bytes }, () => store.dropTranscript(taskId)),
-      ),
-    );
+    const found: Garbage[] = [];
+    // One after the other: together they would be one transaction, and other writes would wait.
+    for (const { taskId, bytes } of await store.oldTranscripts(clock.now() - retentionMs)) {
+      const transcript = { kind: "transcript", name: taskId, bytes } as const;
+      found.push(await removeGarbage(mode, transcript, () => store.dropTranscript(taskId)));
+    }
+    return found;
   }
 }

@@ -20,6 +20,7 @@ import { SlipwayError } from "../core/error.ts";
 import type { EventData, Proposal, TaskEvent } from "../core/event.ts";
 import { readLogAfter } from "./read-lists.ts";
 import type { MessageRow, NewTask, Store } from "../core/ports/store.ts";
+import type { ModelUsage } from "../core/ports/usage-ledger.ts";
 import type { Snapshot, Task } from "../core/task.ts";
 import type { Bus, Clock, Log } from "../core/ports/runtime.ts";
 import { lossProposal, type LossNotice, type WorkingTime } from "./working-time.ts";
@@ -79,8 +80,11 @@ export interface TaskLog {
    * is the same, else throws `idempotency_mismatch`.
    */
   create(creation: TaskCreation): Promise<{ task: Task; replayed: boolean }>;
-  /** Resolves after the commit (R2). Throws `not_found`. */
-  record(taskId: string, decide: Decision): Promise<RecordResult>;
+  /**
+   * Resolves after the commit (R2). Throws `not_found`.
+   * @param usage recorded in the same transaction; not at all when the result has no events.
+   */
+  record(taskId: string, decide: Decision, usage?: ModelUsage): Promise<RecordResult>;
   /**
    * Records the time that the task lost, if any. A notice that is given is recorded in any case,
    * and says it. Idempotent without a notice.
@@ -137,14 +141,14 @@ class CommittedTaskLog implements TaskLog {
     }
   }
 
-  record(taskId: string, decide: Decision): Promise<RecordResult> {
-    return this.#mutex.run(taskId, () => this.#recordNow(taskId, decide));
+  record(taskId: string, decide: Decision, usage?: ModelUsage): Promise<RecordResult> {
+    return this.#mutex.run(taskId, () => this.#recordNow(taskId, decide, { usage }));
   }
 
   async catchUp(taskId: string, notice: LossNotice | null): Promise<void> {
     const { workingTime } = this.#deps;
     if (notice === null && this.#seen.get(taskId) === (workingTime?.generation ?? 0)) return;
-    await this.#mutex.run(taskId, () => this.#recordNow(taskId, () => [], notice));
+    await this.#mutex.run(taskId, () => this.#recordNow(taskId, () => [], { notice }));
   }
 
   async task(id: string): Promise<Task | null> {
@@ -164,7 +168,11 @@ class CommittedTaskLog implements TaskLog {
     return this.#mutex.idle();
   }
 
-  async #recordNow(taskId: string, decide: Decision, notice: LossNotice | null = null): Promise<RecordResult> {
+  async #recordNow(
+    taskId: string,
+    decide: Decision,
+    { notice = null, usage }: { notice?: LossNotice | null; usage?: ModelUsage | undefined },
+  ): Promise<RecordResult> {
     const { clock, log, crashpoint, workingTime } = this.#deps;
     for (let refusedSeq = 0; ;) {
       const task = await this.#load(taskId);
@@ -183,7 +191,8 @@ class CommittedTaskLog implements TaskLog {
         return { task, events: [], rejected: draft.refused };
       }
       if (followUp !== null) crashpoint("follow.before");
-      const written = await this.#commit(task, { events, snapshot: draft.snapshot, followUp }, generation);
+      const besides = { followUp, usage: draft.events.length === 0 ? undefined : usage };
+      const written = await this.#commit(task, { events, snapshot: draft.snapshot, ...besides }, generation);
       if (written !== null) {
         this.#committed(written, events, generation);
         if (followUp !== null) {
@@ -211,16 +220,14 @@ class CommittedTaskLog implements TaskLog {
   }
 
   /** @returns the stored task; null when another write was first. */
-  async #commit(
-    task: Task,
-    { events, snapshot, followUp }: { events: readonly TaskEvent[]; snapshot: Snapshot; followUp: NewTask | null },
-    generation: number,
-  ): Promise<Task | null> {
+  async #commit(task: Task, { followUp, usage, ...logged }: Written, generation: number): Promise<Task | null> {
     const { store, log } = this.#deps;
-    const write = { taskId: task.id, expectedSeq: task.seq, events, snapshot };
+    const { snapshot } = logged;
+    const write = { taskId: task.id, expectedSeq: task.seq, ...logged };
     const columns = { state: stateOf(snapshot), slot: holdsSlot(snapshot) };
+    const besides = { ...(followUp === null ? {} : { followUp }), ...(usage === undefined ? {} : { usage }) };
     try {
-      return await store.commit({ ...write, ...columns, ...(followUp === null ? {} : { followUp }) });
+      return await store.commit({ ...write, ...columns, ...besides });
     } catch (error) {
       this.#cache.delete(task.id);
       this.#uncertain.set(task.id, { seq: task.seq, generation });
@@ -297,6 +304,14 @@ function toNewTask({ data, ...creation }: TaskCreation, at: number): NewTask {
   const state = stateOf(snapshot);
   const event: TaskEvent = { to: state, ...base };
   return { ...creation, machineVersion: TASK_MACHINE_VERSION, snapshot, state, slot: holdsSlot(snapshot), event };
+}
+
+/** What one commit writes. */
+interface Written {
+  readonly events: readonly TaskEvent[];
+  readonly snapshot: Snapshot;
+  readonly followUp: NewTask | null;
+  readonly usage: ModelUsage | undefined;
 }
 
 interface Draft {

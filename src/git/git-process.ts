@@ -10,11 +10,12 @@
  * N4 A call settles when no process of its group holds its output any more. The whole group is
  *    signalled, because git's transport helpers hold the credential too and outlive a killed git.
  */
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { GitError } from "../core/lib/git-error.ts";
+import { readProgress, withoutProgress } from "../core/lib/git-progress.ts";
 import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
-import { readProgress } from "./progress.ts";
+import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
 export interface GitCall {
@@ -36,7 +37,7 @@ export interface GitCall {
    * error.
    */
   readonly maxBytes?: number;
-  /** Receives git's progress (src/git/progress.ts). */
+  /** Receives git's progress (src/core/lib/git-progress.ts). */
   readonly progress?: ((text: string) => void) | undefined;
 }
 
@@ -85,11 +86,11 @@ const CONFIG = [
 export function openGit(dir: string): Git {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const askpass = join(dir, "askpass.sh");
-  writeFileSync(
+  replaceFile(
     askpass,
     `#!/bin/sh\ncase "$1" in\nUsername*) printf '%s\\n' "$SLIPWAY_GIT_USERNAME" ;;\n*) printf '%s\\n' "$SLIPWAY_GIT_TOKEN" ;;\nesac\n`,
+    0o700,
   );
-  chmodSync(askpass, 0o700);
 
   return async (call) => {
     const { signal, auth, pin, args, cwd, maxBytes } = call;
@@ -105,14 +106,12 @@ export function openGit(dir: string): Git {
       onStderr: call.progress === undefined ? undefined : readProgress(call.progress),
       timeout: { kind: "idle", ms: IDLE_MS },
       graceMs: GRACE_MS,
-    }).catch((cause: unknown) => {
-      throw new Error("git could not be started", { cause });
     });
     signal?.throwIfAborted();
     const { stdout: bytes, stopped, exitCode } = result;
     const truncated = stopped === "output_limit" && maxBytes !== undefined;
     if (truncated || (stopped === null && exitCode === 0)) return { bytes, text: bytes.toString("utf8"), truncated };
-    const output = redact(withoutProgress(result.stderr), auth ?? null);
+    const output = redact(withoutProgress(result.stderr).slice(-ERROR_CHARS), auth ?? null);
     if (stopped === null) throw new GitError(output);
     const limit = stopped === "output_limit" ? "git exceeded the output limit" : "git exceeded the idle timeout";
     throw new GitError(`${output}\n${limit}`);
@@ -136,23 +135,6 @@ function environment(askpass: string, { auth, local, cwd }: GitCall): Record<str
     ...(authorities ? { GIT_SSL_CAINFO: authorities } : {}),
     ...(auth ? { SLIPWAY_GIT_USERNAME: auth.username, SLIPWAY_GIT_TOKEN: auth.token } : {}),
   };
-}
-
-/**
- * Progress lines overwrite one another with a carriage return; only the last state of each line is
- * worth showing.
- */
-function withoutProgress(output: string): string {
-  const lines = output.split("\n").map((line) => line.split("\r").findLast((part) => part.trim() !== "") ?? "");
-  return lines
-    .filter(
-      (line) =>
-        !/^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing|Checking) (objects|deltas|connectivity):/.test(
-          line,
-        ),
-    )
-    .join("\n")
-    .slice(-ERROR_CHARS);
 }
 
 /** The secret in each form that it could take in a message. */

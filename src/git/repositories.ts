@@ -1,8 +1,8 @@
 /** The `Repositories` port on real git. */
-import { writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
+import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import { readDiff, readFileAt, readPatch } from "./read.ts";
 import { openMirrors } from "./mirrors.ts";
 import { push } from "./push.ts";
@@ -22,7 +22,7 @@ export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Re
   const git = openGit(dir);
   const openedAt = Date.now();
   const allBinary = join(dir, "binary.attributes");
-  writeFileSync(allBinary, "* -diff\n");
+  replaceFile(allBinary, "* -diff\n");
   const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts);
   const tasks = openTaskRepositories(git, join(dir, "tasks"));
 

@@ -85,6 +85,18 @@ function orNothing(error: unknown): { text: string } {
   throw error;
 }
 
+async function isBaseUnreadable(git: Git, repository: string, signal: AbortSignal): Promise<boolean> {
+  const args = ["pack-objects", "--revs", "--stdout", "--quiet"];
+  try {
+    // Git writes its first byte when it has found all objects.
+    await git({ cwd: repository, signal, args, input: `${BASE_REF}\n`, maxBytes: 1 });
+    return false;
+  } catch (error) {
+    if (error instanceof GitError) return true;
+    throw error;
+  }
+}
+
 export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
 
@@ -108,11 +120,7 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
     }
   }
 
-  async function create(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<void> {
-    renameSync(await draftOf(taskId, fetched, signal), path(taskId));
-  }
-
-  async function draftOf(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<string> {
+  async function makeDraft(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<string> {
     const draft = `${path(taskId)}.new`;
     rmSync(draft, { recursive: true, force: true });
     await git({
@@ -131,7 +139,7 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
 
   /** Replaces a damaged repository. Its objects, and its refs whose commits exist, are kept. */
   async function rebuild(taskId: string, fetched: FetchedMirror, signal: AbortSignal): Promise<void> {
-    const draft = await draftOf(taskId, fetched, signal);
+    const draft = await makeDraft(taskId, fetched, signal);
     const damaged = path(taskId);
     const alternates = join(damaged, "objects", "info");
     if (existsSync(join(damaged, "objects")))
@@ -175,7 +183,7 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
       if (exists(taskId)) rmSync(setAside(taskId), { recursive: true, force: true });
       else if (existsSync(setAside(taskId))) renameSync(setAside(taskId), path(taskId));
       const isNew = !exists(taskId);
-      if (isNew) await create(taskId, fetched, signal);
+      if (isNew) renameSync(await makeDraft(taskId, fetched, signal), path(taskId));
       else {
         removeStaleLocks(path(taskId));
         if (!(await isSound(taskId, signal))) await rebuild(taskId, fetched, signal);
@@ -199,18 +207,7 @@ export function openTaskRepositories(git: Git, dir: string): TaskRepositories {
       setSuspect(path(taskId), true);
       return readAlternates(path(taskId));
     },
-    async isBaseUnreadable(taskId, signal) {
-      if (!exists(taskId)) return false;
-      const args = ["pack-objects", "--revs", "--stdout", "--quiet"];
-      try {
-        // Git writes its first byte when it has found all objects.
-        await git({ cwd: path(taskId), signal, args, input: `${BASE_REF}\n`, maxBytes: 1 });
-        return false;
-      } catch (error) {
-        if (error instanceof GitError) return true;
-        throw error;
-      }
-    },
+    isBaseUnreadable: async (taskId, signal) => exists(taskId) && (await isBaseUnreadable(git, path(taskId), signal)),
     borrowed: () => new Set(readdirSync(dir).flatMap((name) => readAlternates(join(dir, name)))),
     async remove(taskId) {
       for (const folder of [path(taskId), `${path(taskId)}.new`, setAside(taskId)])

@@ -13,6 +13,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { serveGit } from "../../src/broker/git-http.ts";
+import { hasPrlimit, withDescriptors } from "../support/process/descriptors.ts";
 import { checkpointRef, WORK_REF } from "../../src/core/ports/repositories.ts";
 
 const ENV = {
@@ -119,6 +120,14 @@ function commit(work: string, name: string, content: Buffer | string): string {
   git(work, "commit", "-q", "-m", `Add ${name}`);
   return git(work, "rev-parse", "HEAD");
 }
+
+it.runIf(hasPrlimit)("[Y3] without a descriptor for git the answer is 503, and then it serves again", async () => {
+  const refs = "/info/refs?service=git-upload-pack";
+  // One for each end of the connection.
+  const refused = await withDescriptors(2, () => call("GET", refs));
+  expect(refused).toMatchObject({ status: 503, text: expect.stringContaining("EMFILE") });
+  expect((await call("GET", refs)).status).toBe(200);
+});
 
 describe("a real git", () => {
   for (const version of ["0", "1", "2"]) {

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, request, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -12,6 +12,8 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { serveGit } from "../../src/broker/git-http.ts";
+import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
+import { Checkout } from "../../worker/workspace/checkout.ts";
 import { Unreachable } from "../../worker/workspace/workspace.ts";
 import { fetchPack } from "../../worker/connection/pack.ts";
 import { git } from "../support/repository.ts";
@@ -27,6 +29,10 @@ let stop: AbortController;
 let open: number;
 /** Cuts the connection after a given number of response bytes. */
 let cutAfter: number;
+/** Time that each chunk of a response takes, ms. */
+let chunkMs: number;
+/** What the server says about the task's base. */
+let isDamaged: boolean;
 let source: { url: string; authorization: string };
 
 async function commit(name: string, size: number): Promise<string> {
@@ -44,19 +50,31 @@ beforeEach(async () => {
   await git(dir, "init", "-q", "-b", "main", "work");
   await git(dir, "init", "-q", "--bare", "-b", "main", repo);
   [stop, open, cutAfter] = [new AbortController(), 0, Infinity];
+  [chunkMs, isDamaged] = [0, false];
   server = createServer((asked, response) => {
     open += 1;
     let sent = 0;
     const write = response.write.bind(response);
     response.write = ((chunk: Buffer) => {
       sent += chunk.length;
-      if (sent <= cutAfter) return write(chunk);
+      if (sent <= cutAfter && chunkMs === 0) return write(chunk);
+      if (sent <= cutAfter) {
+        write(chunk);
+        setTimeout(() => response.emit("drain"), chunkMs);
+        return false;
+      }
       response.destroy();
       return false;
     }) as typeof response.write;
-    void serveGit({ repoPath: repo, attempt: 1, request: asked, response, signal: stop.signal }).finally(
-      () => (open -= 1),
-    );
+    const isBaseUnreadable = (): Promise<boolean> => Promise.resolve(isDamaged);
+    void serveGit({
+      repoPath: repo,
+      attempt: 1,
+      request: asked,
+      response,
+      signal: stop.signal,
+      isBaseUnreadable,
+    }).finally(() => (open -= 1));
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -154,4 +172,25 @@ it("[S6] a client that stops reading gets no more data, and git ends with its co
   await expect.poll(() => open).toBe(1);
   asked.destroy();
   await expect.poll(() => open, { timeout: 10_000 }).toBe(0);
+});
+
+it("[W7] objects that are missing on the server are named as such, at the first try", async () => {
+  const sha = await commit("a", 10);
+  rmSync(join(repo, "objects"), { recursive: true });
+  await expect(fetchPack(source, [sha], never)).rejects.toThrow(Unreachable);
+  isDamaged = true;
+  await expect(fetchPack(source, [sha], never)).rejects.toMatchObject({ name: "TaskFailure", code: "repo_incomplete" });
+});
+
+it("[W7] a slow checkout reports its progress while bytes arrive", async () => {
+  const baseSha = await commit("a", 4_000_000);
+  chunkMs = 50;
+  const root = join(dir, "checkout");
+  const checkout = new Checkout({ root, stateDir: join(dir, "state"), ...source });
+  mkdirSync(join(dir, "state"));
+  const lines: string[] = [];
+  const spec = { taskId: "task_a1", attempt: 1, base: "main", baseSha, resume: null } as unknown as WorkerSpec;
+  await checkout.open(spec, never, (text) => lines.push(text));
+  expect(lines[0]).toMatch(/^Receiving objects: +\d+% .*[KM]iB/);
+  expect(await git(root, "rev-parse", "HEAD")).toBe(baseSha);
 });

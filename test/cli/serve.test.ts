@@ -57,7 +57,7 @@ describe("serve", () => {
     expect([missing.code, missing.err]).toEqual([1, expect.stringContaining("not_found")]);
     const doctor = await run(home, ["doctor", "--json", "--data-dir", "keep"], { env });
     const rules = (JSON.parse(doctor.out) as { rule: string; ok: boolean }[]).map((one) => one.rule);
-    expect(rules).toEqual(expect.arrayContaining(["node", "git", "disk", "clock", "sandbox", "D3"]));
+    expect(rules).toEqual(expect.arrayContaining(["node", "git", "descriptors", "disk", "clock", "sandbox", "D3"]));
     expect(doctor.code).toBe(0);
     const bare = await run(home, ["doctor", "--json", "--data-dir", "keep"], { env: { ...env, PATH: "/nonexistent" } });
     expect([bare.code, bare.out]).toEqual([1, expect.stringContaining("there is no git on the PATH")]);

@@ -42,7 +42,7 @@ export function storeContract(name: string, open: () => Opened): void {
     queueContract(get);
     accountsContract(() => opened.accounts);
     describe("transcripts", () => transcriptContract(get));
-    describe("usage ledger", () => ledgerContract(() => opened.ledger));
+    describe("usage ledger", () => ledgerContract(() => opened.ledger, get));
   });
 }
 

@@ -1,6 +1,8 @@
 /** The contract suite of the usage ledger (rule M1). */
 import { expect, it } from "vitest";
+import type { Store } from "../../src/core/ports/store.ts";
 import type { UsageLedger, ModelUsage } from "../../src/core/ports/usage-ledger.ts";
+import { claim, create, createCommit, move, notice } from "./tasks.ts";
 
 const ROW: ModelUsage = {
   id: "req_1",
@@ -17,7 +19,19 @@ const ROW: ModelUsage = {
   estimated: true,
 };
 
-export function ledgerContract(get: () => UsageLedger): void {
+export function ledgerContract(get: () => UsageLedger, getStore: () => Store): void {
+  it("[M1] [G3] a row that comes with a commit is recorded with it, or not at all", async () => {
+    const store = getStore();
+    const queued = await create(store);
+    const task = await move(store, queued, claim);
+    const usage: ModelUsage = { ...ROW, taskId: task.id, usd: 0.5 };
+    await get().record({ ...usage, usd: 0.1 });
+    expect(await store.commit({ ...createCommit(queued, claim), usage })).toBeNull();
+    expect((await get().spentBy(task.id)).usd).toBe(0.1);
+    expect(await store.commit({ ...createCommit(task, notice("used")), usage })).not.toBeNull();
+    expect(await get().spentBy(task.id)).toEqual({ usd: 0.5, requests: 1 });
+  });
+
   it("[M1] [G3] a request that is recorded again counts once, with its last figures", async () => {
     await get().record(ROW);
     await get().record({ ...ROW, usd: 0.5, estimated: false });

@@ -17,7 +17,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { readProgress } from "../../src/git/progress.ts";
+import { readProgress } from "../../src/core/lib/git-progress.ts";
 import { openRepositories } from "../../src/git/repositories.ts";
 import { checkpointRef, type Repositories } from "../../src/core/ports/repositories.ts";
 import { errorCode } from "../contract/repositories.ts";
@@ -211,14 +211,19 @@ describe("git's progress", () => {
       () => now,
     );
     read("remote: Counting objects:  50% (1/2)\rremote: Counting obj");
-    read("ects: 100% (2/2), done.\nReceiving objects:   1% (1/100)\r");
-    expect(seen).toEqual(["Counting objects:  50% (1/2)"]);
+    expect(seen).toEqual([]);
     now = 1_000;
+    read("ects: 100% (2/2), done.\nReceiving objects:   1% (1/100)\r");
+    expect(seen).toEqual(["Receiving objects:   1% (1/100)"]);
+    now = 1_999;
+    read("Receiving objects:   2% (2/100)\r");
+    expect(seen).toHaveLength(1);
+    now = 2_000;
     read(
       "remote: \x1b[31mCounting objects: 100%\rremote: buy now\nReceiving objects:  40% (4/10), 12.00 MiB | 1.50 MiB/s\r",
     );
     expect(seen.at(-1)).toBe("Receiving objects:  40% (4/10), 12.00 MiB | 1.50 MiB/s");
-    now = 2_000;
+    now = 3_000;
     read("remote: nothing that git says\n");
     expect(seen).toHaveLength(2);
   });

@@ -141,7 +141,7 @@ function performMoment(world: Simulation, kind: MomentKind, ms: number, choice: 
       return world.endSandboxes(running, [null, 0, 255, 137][choice % 4] ?? null);
     case "pause":
       faults.open("paused", ms);
-      if (world.process !== null) world.process.domain.pausedUntil = time.now + ms;
+      if (world.process !== null) world.process.domain.pause(time.now + ms);
       return;
     case "clock.jump":
       world.wall.offset += ms;

@@ -17,8 +17,8 @@ export interface PackSource {
 
 /**
  * Returns a pack with the commits and all their ancestors. `git index-pack --stdin` detects an
- * incomplete one. Rejects with Unreachable, with TaskFailure `repo_incomplete`, or with the signal's
- * reason.
+ * incomplete one. Rejects with Unreachable, with TaskFailure `repo_incomplete`, or with the
+ * signal's reason.
  */
 export function fetchPack(
   { url, authorization }: PackSource,

@@ -34,7 +34,7 @@ export class StdioTransport implements ClosableTransport {
 
   async start(): Promise<void> {
     const { ReadBuffer } = await import("@modelcontextprotocol/sdk/shared/stdio.js");
-    const program = Program.start(this.#options);
+    const program = await Program.start(this.#options);
     const buffer = new ReadBuffer();
     let invalidLines = 0;
     const readMessage = (): JSONRPCMessage | null => {

@@ -65,6 +65,8 @@ async function initRepository(root: string, signal?: AbortSignal): Promise<void>
   appendFileSync(join(root, ".git", "config"), `[user]\n\tname = ${AUTHOR.name}\n\temail = ${AUTHOR.email}\n`);
 }
 
+type Progress = (text: string) => void;
+
 export interface CheckoutOptions {
   readonly root: string;
   /** A folder of ours for indexes and notes. */
@@ -89,7 +91,7 @@ export class Checkout implements Workspace {
     this.#options = options;
   }
 
-  async open(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
+  async open(spec: WorkerSpec, signal: AbortSignal, progress: Progress = () => undefined): Promise<void> {
     this.#spec = spec;
     const note = join(this.#options.stateDir, NOTE);
     const attemptKey = `${spec.taskId} ${spec.attempt}`;
@@ -100,8 +102,8 @@ export class Checkout implements Workspace {
       rmSync(join(this.root, ".git"), { recursive: true, force: true });
       await initRepository(this.root, signal);
     }
-    await this.#fetch(spec, signal);
-    await Promise.all([this.#nameBase(spec, signal), this.#restore(spec, signal)]);
+    await this.#fetch(spec, signal, progress);
+    await Promise.all([this.#nameBase(spec, signal), this.#restore(spec, signal, progress)]);
     writeFileSync(note, attemptKey);
   }
 
@@ -156,7 +158,7 @@ export class Checkout implements Workspace {
     return await gitPlumbing(args, { cwd: this.root, ...options });
   }
 
-  async #fetch(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
+  async #fetch(spec: WorkerSpec, signal: AbortSignal, progress: Progress): Promise<void> {
     this.#hideOwnFiles();
     const input = await fetchPack(
       this.#options,
@@ -164,7 +166,7 @@ export class Checkout implements Workspace {
       signal,
     );
     try {
-      await this.#git(["index-pack", "--stdin"], { signal, input });
+      await this.#git(["index-pack", "--stdin", "-v"], { signal, input, progress });
     } catch (thrown) {
       throw unreachable("the task repository could not be fetched", thrown, signal);
     }
@@ -175,11 +177,11 @@ export class Checkout implements Workspace {
     await this.#git(["update-ref", `refs/remotes/origin/${spec.base}`, spec.baseSha], { signal });
   }
 
-  async #restore(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
+  async #restore(spec: WorkerSpec, signal: AbortSignal, progress: Progress): Promise<void> {
     const sha = spec.resume?.sha ?? spec.baseSha;
     const spared = [".git", this.#stateDirInRoot()?.split("/")[0]];
     const empty = readdirSync(this.root).every((name) => spared.includes(name));
-    await this.#git(["checkout", "--quiet", "--force", "-B", BRANCH, sha], { signal });
+    await this.#git(["checkout", "--quiet", "--progress", "--force", "-B", BRANCH, sha], { signal, progress });
     if (!empty)
       await this.#git(["clean", "--quiet", "-ffdx", "-e", `/${this.#stateDirInRoot() ?? ".git"}`], { signal });
     if (sha === spec.baseSha) return;

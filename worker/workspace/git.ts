@@ -10,6 +10,7 @@ import { dirname } from "node:path";
 import type { Readable } from "node:stream";
 import type { SimpleGitOptions } from "simple-git";
 import { GitError } from "../../src/core/lib/git-error.ts";
+import { readProgress, withoutProgress } from "../../src/core/lib/git-progress.ts";
 import { runProcessGroup } from "../../src/core/lib/runtime/process-group.ts";
 
 export interface GitOptions {
@@ -23,6 +24,8 @@ export interface GitOptions {
   readonly signal?: AbortSignal;
   /** Time limit, ms; 10 minutes by default. */
   readonly timeoutMs?: number;
+  /** Receives git's progress. The time limit then counts from the last output. */
+  readonly progress?: ((text: string) => void) | undefined;
 }
 
 const OUTPUT_LIMIT = 16 * 1024 * 1024;
@@ -70,7 +73,7 @@ function environment(options: GitOptions): NodeJS.ProcessEnv {
  * @throws GitError with the end of git's output; the signal's reason when aborted.
  */
 export async function git(args: readonly string[], options: GitOptions): Promise<string> {
-  const { cwd, input, signal, timeoutMs } = options;
+  const { cwd, input, signal, timeoutMs, progress } = options;
   signal?.throwIfAborted();
   const { stopped, exitCode, exitSignal, stdout, stderr } = await runProcessGroup("git", args, {
     cwd,
@@ -79,14 +82,15 @@ export async function git(args: readonly string[], options: GitOptions): Promise
     signal,
     maxStdoutBytes: OUTPUT_LIMIT,
     maxStderrChars: 8_000,
-    timeout: { kind: "total", ms: timeoutMs ?? TIMEOUT_MS },
+    onStderr: progress === undefined ? undefined : readProgress(progress),
+    timeout: { kind: progress === undefined ? "total" : "idle", ms: timeoutMs ?? TIMEOUT_MS },
     graceMs: 0,
   });
   signal?.throwIfAborted();
   const text = stdout.toString("utf8");
   if (stopped === null && exitCode === 0) return text.replace(/\n$/, "");
   const reason = stopped === null ? `ended with ${exitCode ?? exitSignal}` : STOP_REASONS[stopped];
-  throw gitError(args, reason, stderr || text);
+  throw gitError(args, reason, (progress === undefined ? stderr : withoutProgress(stderr)) || text);
 }
 
 const STOP_REASONS = {

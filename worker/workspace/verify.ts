@@ -1,6 +1,8 @@
 import type { CoordinatorLink } from "../connection/link.ts";
 import type { ToolRunner } from "../tools/tool.ts";
 import type { Clock } from "../../src/core/ports/runtime.ts";
+import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
+import { SIGN_MS, withSignsOfLife } from "../lib/signs-of-life.ts";
 
 export interface Verified {
   readonly command: string;
@@ -17,18 +19,15 @@ const VERIFY_MS = 15 * 60_000;
  */
 export async function verify(
   parts: { readonly link: CoordinatorLink; readonly tools: ToolRunner; readonly clock: Clock },
-  commands: readonly string[],
+  { verify: commands, signMs: everyMs = SIGN_MS }: Pick<WorkerSpec, "verify" | "signMs">,
   signal: AbortSignal,
 ): Promise<readonly Verified[]> {
   const { link, tools, clock } = parts;
   const results: Verified[] = [];
   for (const command of commands) {
     const begun = clock.now();
-    const { exitCode, output: tail } = await tools.run(
-      "bash",
-      { command, timeoutMs: VERIFY_MS, fromRoot: true },
-      signal,
-    );
+    const run = () => tools.run("bash", { command, timeoutMs: VERIFY_MS, fromRoot: true }, signal);
+    const { exitCode, output: tail } = await withSignsOfLife({ link, clock, everyMs }, "A check", run);
     link.emit("verify", { command, exitCode, ms: Math.max(0, clock.now() - begun), tail });
     results.push({ command, exitCode, tail });
   }

@@ -17,8 +17,11 @@ export interface SavedWork {
 export interface Workspace {
   /** Absolute path of the checkout. */
   readonly root: string;
-  /** Creates the checkout, or reuses the one that an earlier process of this attempt created. */
-  open(spec: WorkerSpec, signal: AbortSignal): Promise<void>;
+  /**
+   * Creates the checkout, or reuses the one that an earlier process of this attempt created.
+   * `progress` gets git's progress, at most one line per second.
+   */
+  open(spec: WorkerSpec, signal: AbortSignal, progress?: (text: string) => void): Promise<void>;
   /**
    * Saves everything that is not ignored to the checkpoint ref. The agent's index, commits and
    * files stay as they are.

@@ -2,10 +2,8 @@
  * `slipway doctor`: checks an installation. Reads the database read-only, beside a running server
  * or without one, and asks the sandbox engine.
  */
-import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { promisify } from "node:util";
 import { checkDatabase, type SavedWork } from "./check-database.ts";
 import { checkEngine } from "./check-engine.ts";
 import { checkLocks, checkPermissions, checkSecrets } from "./check-files.ts";
@@ -13,9 +11,12 @@ import { checkRepositories, repairMirrors } from "./check-repositories.ts";
 import { RULES, type Finding } from "./finding.ts";
 import { repairFolder } from "./repair.ts";
 import type { Config } from "../config.ts";
+import { readServerPid } from "../data-folder.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 import { getDisks, openSandbox } from "../wiring.ts";
+import { describeReduction, planDescriptors, readDescriptorLimit } from "../../core/lib/runtime/descriptors.ts";
 import { packageRoot } from "../../core/lib/runtime/package-root.ts";
+import { ProcessStartError, runTool } from "../../core/lib/runtime/process-group.ts";
 import { readFreeMb, describeShortage } from "../disk-space.ts";
 import { openRepositories } from "../../git/repositories.ts";
 import { openInspection, type Inspection } from "../../store/sqlite/inspection/inspection.ts";
@@ -80,7 +81,7 @@ async function repair(dir: string, config: Config): Promise<CheckResult[]> {
 }
 
 async function examine(dir: string, config: Config): Promise<CheckResult[]> {
-  const results: CheckResult[] = [node(), await git(), ...folder(dir, config)];
+  const results: CheckResult[] = [node(), await git(), descriptors(config, dir), ...folder(dir, config)];
   const sandbox = await openSandbox(config, dir);
   try {
     const line = await sandbox.check(AbortSignal.timeout(15_000)).then(
@@ -195,7 +196,7 @@ const GIT = [2, 37] as const;
 
 async function git(): Promise<CheckResult> {
   try {
-    const { stdout } = await promisify(execFile)("git", ["--version"], { timeout: 10_000 });
+    const stdout = await runTool("git", ["--version"], { env: { PATH: process.env["PATH"] }, timeoutMs: 10_000 });
     const [, major = "0", minor = "0"] = /(\d+)\.(\d+)/.exec(stdout) ?? [];
     const ok = Number(major) > GIT[0] || (Number(major) === GIT[0] && Number(minor) >= GIT[1]);
     return {
@@ -203,9 +204,23 @@ async function git(): Promise<CheckResult> {
       ok,
       detail: ok ? stdout.trim() : `${stdout.trim()}: Slipway needs git ${GIT.join(".")} or newer`,
     };
-  } catch {
+  } catch (error) {
+    if (!(error instanceof ProcessStartError && error.isMissing))
+      return { rule: "git", ok: false, detail: errorMessage(error) };
     return { rule: "git", ok: false, detail: `there is no git on the PATH: install ${GIT.join(".")} or newer` };
   }
+}
+
+/** Those of the running server, whose limit may differ from this shell's. */
+function descriptors({ maxConcurrent }: Config, dir: string): CheckResult {
+  const limit = readDescriptorLimit(readServerPid(dir) ?? "self") ?? readDescriptorLimit();
+  const plan = planDescriptors(limit, maxConcurrent);
+  const reduction = describeReduction(plan, maxConcurrent);
+  return {
+    rule: "descriptors",
+    ok: plan.slots === maxConcurrent,
+    detail: reduction ?? `at most ${limit ?? "an unknown number of"} open files`,
+  };
 }
 
 /**

@@ -220,6 +220,8 @@ function otherLines({ type, data }: WireEvent, paint: Paint, room: number): stri
         paint.bold(`${i === 0 ? "answer: " : "        "}${line}`),
       );
     case "notice": {
+      // A sign of life: the progress line shows the time already.
+      if (text(data, "code") === "working") return [];
       const line = truncate(stripControls(text(data, "text")), room * 2);
       return [text(data, "level") === "info" ? paint.dim(line) : paint.yellow(`! ${line}`)];
     }

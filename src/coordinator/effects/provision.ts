@@ -18,10 +18,11 @@ import {
 } from "../services/repository-settings.ts";
 import { removeEarlier, type ClearDeps } from "./clear.ts";
 import { ProvisioningSteps } from "./provisioning-steps.ts";
-import { resolveUpstream, type GetAuth } from "./upstream.ts";
+import { findSource, resolveUpstream, type GetAuth, type SourceDeps } from "./upstream.ts";
 import { watch, type WatchDeps } from "./watch.ts";
 
 export interface ProvisionDeps extends WatchDeps, ClearDeps {
+  readonly store: WatchDeps["store"] & SourceDeps["store"];
   readonly sandbox: Sandbox;
   readonly broker: Pick<Broker, "open" | "revoke">;
   readonly repos: Repositories;
@@ -89,11 +90,8 @@ class Provisioning {
     if (!isDone) {
       await this.#steps.run("mirror", async (progress) => {
         const upstream = await resolveUpstream(authFor, task);
-        const asked = {
-          ...upstream,
-          base: task.spec.base,
-          parentTaskId: task.snapshot.context.continues ?? task.parentId,
-        };
+        const parentTaskId = await findSource(this.#deps, task);
+        const asked = { ...upstream, base: task.spec.base, parentTaskId };
         const found = await repos.prepare(asked, stop, progress);
         baseSha = found.baseSha;
         return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };

@@ -9,9 +9,9 @@ import { TaskFailure } from "../../core/failure.ts";
 import type { Forge, Repositories } from "../../core/ports/repositories.ts";
 import type { Task } from "../../core/task.ts";
 import type { Recorder } from "./recorder.ts";
-import { resolveUpstream, type GetAuth, type Upstream } from "./upstream.ts";
+import { findSource, resolveUpstream, type GetAuth, type SourceDeps, type Upstream } from "./upstream.ts";
 
-export interface PushDeps {
+export interface PushDeps extends Pick<SourceDeps, "store"> {
   readonly recorder: Recorder;
   readonly repos: Pick<Repositories, "has" | "prepare" | "push">;
   readonly forges: readonly Forge[];
@@ -70,14 +70,14 @@ async function openPullRequest(deps: PushDeps, task: Task, upstream: Upstream, s
  * @throws TaskFailure `push_rejected` when the commit is no longer there.
  */
 async function ensureCommit(
-  { repos }: PushDeps,
+  { store, repos }: PushDeps,
   task: Task,
   upstream: Upstream,
   sha: string,
   signal: AbortSignal,
 ): Promise<void> {
   if (await repos.has(task.id, sha)) return;
-  const parentTaskId = task.snapshot.context.continues ?? task.parentId;
+  const parentTaskId = await findSource({ store, repos }, task);
   await repos.prepare({ ...upstream, base: task.spec.base, parentTaskId }, signal);
   if (await repos.has(task.id, sha)) return;
   throw new TaskFailure("push_rejected", { detail: "The saved work is no longer on this server." });

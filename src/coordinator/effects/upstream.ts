@@ -1,5 +1,6 @@
 /** The task's repository as the repositories port takes it, with the owner's credential. */
-import type { GitAuth } from "../../core/ports/repositories.ts";
+import type { GitAuth, Repositories } from "../../core/ports/repositories.ts";
+import type { Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
 
 /** The owner's git credential for a repository, in clear text; null when there is none. */
@@ -15,4 +16,22 @@ export interface Upstream {
 export async function resolveUpstream(authFor: GetAuth, task: Task): Promise<Upstream> {
   const { repo } = task.spec;
   return { taskId: task.id, userId: task.userId, repo, auth: await authFor(task.userId, repo) };
+}
+
+export interface SourceDeps {
+  readonly store: Pick<Store, "task">;
+  readonly repos: Pick<Repositories, "has">;
+}
+
+/**
+ * The earlier task of the thread from whose repository this one takes the saved work: the nearest
+ * that holds it. A parent that ended before its own repository was made holds nothing.
+ */
+export async function findSource({ store, repos }: SourceDeps, task: Task): Promise<string | null> {
+  const { headSha, checkpoint, continues } = task.snapshot.context;
+  const sha = headSha ?? checkpoint?.sha ?? null;
+  const nearest = continues ?? task.parentId;
+  for (let id = nearest; id !== null && sha !== null; id = (await store.task(id))?.parentId ?? null)
+    if (await repos.has(id, sha)) return id;
+  return nearest;
 }

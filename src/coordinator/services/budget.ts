@@ -5,7 +5,8 @@
  *    before each request and while its answer is streamed. A budget is therefore exceeded by less
  *    than one request, however many run at once.
  * P2 A request is recorded when it starts, with the least that it can cost, and again when it ends:
- *    a coordinator that dies in between does not lose it.
+ *    a coordinator that dies in between does not lose it. The end is one transaction with the
+ *    task's `usage` event.
  * P3 When the task's own budget refuses a request, a question is open before the refusal is
  *    returned. A daily budget opens none.
  * P4 Usage that the worker itself reports is not counted.
@@ -140,7 +141,7 @@ class LedgerBudgetService implements BudgetService {
       },
       settle: async (end) => {
         if (!close(end.usd, 1)) return;
-        await Promise.all([ledger.record({ ...usage, ...end }), this.#recordUsage(task, limits, end)]);
+        await this.#recordUsage(task, limits, { ...usage, ...end });
         if (exceeded !== null) await this.#refuse(task, exceeded);
       },
       cancel: async () => {
@@ -149,14 +150,16 @@ class LedgerBudgetService implements BudgetService {
     };
   }
 
-  async #recordUsage(task: Task, limits: readonly Limit[], end: Parameters<Admission["settle"]>[0]): Promise<void> {
-    const { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, model } = end;
+  async #recordUsage(task: Task, limits: readonly Limit[], row: ModelUsage): Promise<void> {
+    const { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, model } = row;
     const data = { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, turns: 1, model };
     const own = limits.find(({ scope }) => scope === "task");
     const warnings = own === undefined ? [] : await this.#warnings.due(task.id, own);
     const proposals: Proposal[] = [{ type: "usage", data }, ...warnings];
     try {
-      await this.#deps.taskLog.record(task.id, () => proposals);
+      const { events } = await this.#deps.taskLog.record(task.id, () => proposals, row);
+      // A settled task takes no more events; what it used is paid for all the same.
+      if (events.length === 0) await this.#deps.ledger.record(row);
     } catch (error) {
       this.#deps.log.error({ task: task.id, error: errorMessage(error) }, "usage could not be recorded");
     }

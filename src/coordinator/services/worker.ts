@@ -59,6 +59,9 @@ export interface WorkerService extends WorkerApi {
 }
 
 /** Time that a worker gets to save its work before the attempt's wall clock ends, ms. */
+/** Between two signs of life while a tool runs, ms, and how many fit into the limit of silence. */
+const SIGN_MS = 60_000;
+const SIGNS_PER_SILENCE = 3;
 const WIND_DOWN_MS = 15_000;
 /**
  * Most bytes of event batches of one attempt, counted anew after a restart of the coordinator. The
@@ -124,6 +127,7 @@ class AttemptWorkerService implements WorkerService {
       abandonMs,
       // Shorter than the coordinator's own deadline, so that the worker can still save its work.
       wallMs: policy.wallMs - Math.min(WIND_DOWN_MS, policy.wallMs / 10),
+      signMs: Math.min(SIGN_MS, policy.silenceMs / SIGNS_PER_SILENCE),
     };
   }
 

@@ -1,4 +1,5 @@
 /** Pages: long lists are read in parts that are bounded in items and in characters. */
+import { setImmediate } from "node:timers/promises";
 
 /** A part of a list, in the list's order. */
 export interface Page<T> {
@@ -21,18 +22,49 @@ export function pageOf<R, T>(
   sizeOf: (row: R) => number,
   make: (row: R) => T,
 ): Page<T> {
-  const items: T[] = [];
-  let text = 0;
-  for (const row of rows) {
-    if (items.length >= limit || text >= PAGE_BYTES) return { items, more: true };
-    items.push(make(row));
-    text += sizeOf(row);
+  const page = new PageBuilder(limit, sizeOf, make);
+  page.take(rows);
+  return page.finish();
+}
+
+/** A page that is filled from several sources, one after the other. */
+export class PageBuilder<R, T> {
+  readonly #items: T[] = [];
+  #more = false;
+  readonly #limit: number;
+  readonly #sizeOf: (row: R) => number;
+  readonly #make: (row: R) => T;
+  #text = 0;
+
+  constructor(limit: number, sizeOf: (row: R) => number, make: (row: R) => T) {
+    this.#limit = limit;
+    this.#sizeOf = sizeOf;
+    this.#make = make;
   }
-  return { items, more: false };
+
+  /** True once a row did not fit. */
+  get isFull(): boolean {
+    return this.#more;
+  }
+
+  /** Takes rows until one does not fit. */
+  take(rows: Iterable<R>): void {
+    for (const row of rows) {
+      this.#more = this.#items.length >= this.#limit || this.#text >= PAGE_BYTES;
+      if (this.#more) return;
+      this.#items.push(this.#make(row));
+      this.#text += this.#sizeOf(row);
+    }
+  }
+
+  finish(): Page<T> {
+    return { items: this.#items, more: this.#more };
+  }
 }
 
 /**
- * Iterates over all items. A page is read when its first item is requested.
+ * Iterates over all items. A page is read when its first item is requested, and in a turn of the
+ * event loop of its own: the pages of a database are read synchronously (rule F7).
  * @param read returns the page after an item; null = the first page.
  */
 export async function* every<T>(read: (last: T | null) => Promise<Page<T>>): AsyncGenerator<T, void, undefined> {
@@ -40,6 +72,7 @@ export async function* every<T>(read: (last: T | null) => Promise<Page<T>>): Asy
     const { items, more }: Page<T> = await read(last);
     yield* items;
     if (!more) return;
+    await setImmediate();
     last = items.at(-1) ?? last;
   }
 }

@@ -3,6 +3,7 @@ import type { EventData, EventRow, TaskEvent } from "../event.ts";
 import type { Page } from "../lib/pagination.ts";
 import type { Snapshot, Task, TaskSpec, TaskState } from "../task.ts";
 import type { Transcripts } from "./transcripts.ts";
+import type { ModelUsage } from "./usage-ledger.ts";
 
 /** A task to insert, with its first event. */
 export interface NewTask {
@@ -41,6 +42,8 @@ export interface Commit {
   readonly snapshot: Snapshot;
   readonly state: TaskState;
   readonly slot: boolean;
+  /** A row of the usage ledger that is recorded with these events, or not at all (rule G3). */
+  readonly usage?: ModelUsage;
   /**
    * A task that begins because this one settles, inserted in the same transaction. One whose
    * idempotency key is known is not inserted again.

@@ -168,6 +168,11 @@ export const workerSpecSchema = z.strictObject({
    * deadline_exceeded.
    */
   wallMs: z.number().positive(),
+  /**
+   * While a tool or a check runs, the worker emits an event at least this often, ms; absent = each
+   * minute.
+   */
+  signMs: z.number().positive().optional(),
   /** The worker exits when no request is answered for this many ms. */
   abandonMs: z.number().positive(),
 });

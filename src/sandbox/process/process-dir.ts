@@ -15,10 +15,10 @@
  * B3 A claim is never removed from a folder under its own name: removal first renames the folder.
  */
 import { link, mkdir, open, readdir, readFile, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
-import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
+import { runTool } from "../../core/lib/runtime/process-group.ts";
 import type { ProcessId } from "./processes.ts";
 
 export const ownerSchema = z.object({ instance: z.string(), taskId: z.string(), attempt: z.int() });
@@ -26,12 +26,14 @@ export type Owner = z.infer<typeof ownerSchema>;
 
 /** Incomplete folders older than this were left by a crash, ms. */
 const STALE_MS = 60_000;
+const CHMOD_MS = 120_000;
 const TAIL_CHARACTERS = 4_000;
 /** A larger log is truncated, bytes. */
 const LOG_LIMIT = 64 * 1_024 * 1_024;
 
 /**
- * Runs as `sh -c SUPERVISOR_SCRIPT keeper <folder> <node> <worker file>`. The supervisor ignores
+ * Runs as `sh -c SUPERVISOR_SCRIPT keeper <folder> <node> <worker file> <mark>`. The supervisor and
+ * everything below it carry the mark (process-mark.ts). The supervisor ignores
  * SIGTERM, because it must outlive the worker to record its exit code; the worker runs in a
  * subshell, which resets the signals to their defaults. After the worker the script starts no
  * process, because a kill of the worker's session would include it. The exit code is therefore
@@ -39,6 +41,7 @@ const LOG_LIMIT = 64 * 1_024 * 1_024;
  */
 export const SUPERVISOR_SCRIPT = `
 dir=$1 node=$2 file=$3
+ulimit -m "$4" 2>/dev/null
 cd "$dir" || exit 1
 if [ -r /proc/self/stat ]; then
   boot=
@@ -198,7 +201,9 @@ async function deleteTree(path: string): Promise<void> {
     await rm(path, options);
   } catch (error) {
     if (!isCode(error, "EACCES", "EPERM")) throw error;
-    await new Promise((resolve) => execFile("chmod", ["-R", "u+rwX", path], resolve));
+    await runTool("chmod", ["-R", "u+rwX", path], { env: { PATH: process.env["PATH"] }, timeoutMs: CHMOD_MS }).catch(
+      () => undefined,
+    );
     await rm(path, options);
   }
 }

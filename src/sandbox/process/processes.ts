@@ -2,8 +2,9 @@
  * Processes of this machine, read from /proc. Without /proc (macOS) only `isAlive` works, by `ps`.
  * Process ids are reused, so a process is identified by its id and start time.
  */
-import { execFile } from "node:child_process";
 import { readdir, readFile, stat } from "node:fs/promises";
+import { hasMark, type ProcessMark } from "../../core/lib/runtime/process-mark.ts";
+import { runTool, ToolExitError } from "../../core/lib/runtime/process-group.ts";
 
 export interface ProcessId {
   readonly pid: number;
@@ -14,6 +15,8 @@ export interface ProcessId {
   readonly start: string;
 }
 
+const PS_MS = 10_000;
+
 interface Stat {
   readonly state: string;
   readonly group: number;
@@ -21,12 +24,21 @@ interface Stat {
   readonly start: string;
 }
 
+/**
+ * Null for a process that does not exist. Any other error rejects: a process that cannot be read,
+ * because the descriptors are used up, has not ended.
+ */
 async function readOrNull(path: string): Promise<string | null> {
   try {
     return await readFile(path, "utf8");
-  } catch {
-    return null;
+  } catch (error) {
+    if (isCode(error, "ENOENT", "ESRCH")) return null;
+    throw error;
   }
+}
+
+function isCode(error: unknown, ...codes: readonly string[]): boolean {
+  return error instanceof Error && "code" in error && codes.includes(String(error.code));
 }
 
 let proc: Promise<boolean> | null = null;
@@ -35,7 +47,11 @@ let proc: Promise<boolean> | null = null;
 function hasProc(): Promise<boolean> {
   proc ??= stat("/proc/self/stat").then(
     () => true,
-    () => false,
+    (error: unknown) => {
+      if (isCode(error, "ENOENT", "ENOTDIR")) return false;
+      proc = null;
+      throw error;
+    },
   );
   return proc;
 }
@@ -51,17 +67,16 @@ async function readStat(pid: number): Promise<Stat | null> {
   return { state: fields[0] ?? "", group: Number(fields[2]), session: Number(fields[3]), start: fields[19] ?? "" };
 }
 
-function readStartByPs(pid: number): Promise<string | null> {
-  return new Promise((resolve) => {
-    execFile(
-      "ps",
-      ["-o", "lstart=", "-p", String(pid)],
-      { env: { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C" } },
-      (error, out) => {
-        resolve(error === null && out.trim() !== "" ? out.trim().replace(/\s+/g, " ") : null);
-      },
-    );
-  });
+async function readStartByPs(pid: number): Promise<string | null> {
+  const env = { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C" };
+  try {
+    const text = await runTool("ps", ["-o", "lstart=", "-p", String(pid)], { env, timeoutMs: PS_MS });
+    return text.trim().replace(/\s+/g, " ") || null;
+  } catch (error) {
+    // `ps` ends with 1 for a process that does not exist.
+    if (error instanceof ToolExitError) return null;
+    throw error;
+  }
 }
 
 async function readStart(pid: number): Promise<string | null> {
@@ -87,36 +102,61 @@ export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-async function isFollower(pid: number, leader: number, marks: readonly Buffer[]): Promise<boolean> {
+/** Processes that are read at once; each takes a descriptor. */
+const READ_AT_ONCE = 16;
+
+export interface Marks {
+  /** "NAME=value" in the initial environment of a process. */
+  readonly environment: readonly string[];
+  readonly limit: ProcessMark;
+}
+
+async function isFollower(pid: number, leader: number, { environment, limit }: Marks): Promise<boolean> {
   const found = await readStat(pid);
   if (found === null || found.state === "Z" || found.state === "X") return false;
   if (leader > 0 && (found.session === leader || found.group === leader)) return true;
+  if (hasMark((await readOrNull(`/proc/${pid}/limits`)) ?? "", limit)) return true;
   try {
     const environ = Buffer.concat([Buffer.from("\0"), await readFile(`/proc/${pid}/environ`)]);
-    return marks.some((mark) => environ.includes(mark));
-  } catch {
-    return false;
+    return environment.some((mark) => environ.includes(`\0${mark}\0`));
+  } catch (error) {
+    // Ended meanwhile, or of another user.
+    if (isCode(error, "ENOENT", "ESRCH", "EACCES", "EPERM")) return false;
+    throw error;
   }
 }
 
 /**
- * Processes (without `leader`) in the leader's session or group, or with one of `marks`
- * ("NAME=value") in their initial environment. Leader 0 = by marks only. Empty without /proc.
+ * Processes (without `leader`) in the leader's session or group, or with one of `marks`. Leader 0 =
+ * by marks only. Empty without /proc.
  */
-async function findFollowers(leader: number, marks: readonly string[]): Promise<number[]> {
+async function findFollowers(leader: number, marks: Marks): Promise<number[]> {
   if (!(await hasProc())) return [];
-  const wanted = marks.map((mark) => Buffer.from(`\0${mark}\0`));
   const pids = (await readdir("/proc")).map(Number).filter((pid) => pid > 1 && pid !== leader && pid !== process.pid);
-  const matches = await Promise.all(pids.map(async (pid) => ((await isFollower(pid, leader, wanted)) ? pid : 0)));
-  return matches.filter((pid) => pid !== 0);
+  const found: number[] = [];
+  for (let at = 0; at < pids.length; at += READ_AT_ONCE) {
+    const some = pids.slice(at, at + READ_AT_ONCE);
+    const matches = await Promise.all(some.map((pid) => isFollower(pid, leader, marks)));
+    found.push(...some.filter((_pid, index) => matches[index]));
+  }
+  return found;
 }
 
-/** Kills all followers, repeatedly because they may fork. Does not kill the leader. */
-export async function killFollowers(leader: number, marks: readonly string[]): Promise<void> {
+/**
+ * Kills all followers, repeatedly because they may fork. Does not kill the leader, nor what became
+ * another user's process.
+ */
+export async function killFollowers(leader: number, marks: Marks): Promise<void> {
   for (let round = 0; round < 20; round++) {
     const found = await findFollowers(leader, marks);
     if (found.length === 0) return;
-    for (const pid of found) sendSignal(pid, "SIGKILL");
+    for (const pid of found) {
+      try {
+        sendSignal(pid, "SIGKILL");
+      } catch (error) {
+        if (!isCode(error, "EPERM")) throw error;
+      }
+    }
     await new Promise((resolve) => setTimeout(resolve, 5 + round * 5));
   }
 }

@@ -3,13 +3,14 @@
  * (process-dir.ts) run in their own session with their output in a file, so they survive the
  * coordinator, and the next one finds them by their folder.
  */
-import { spawn } from "node:child_process";
 import { mkdir, open, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { errorMessage, isAbort } from "../../core/error.ts";
 import { TaskFailure } from "../../core/failure.ts";
 import { diskUsage } from "../../core/lib/disk-usage.ts";
+import { createMark, type ProcessMark } from "../../core/lib/runtime/process-mark.ts";
+import { startProcess } from "../../core/lib/runtime/process-group.ts";
 import { removeGarbage, type GcMode, type Garbage, type IsNeeded } from "../../core/lib/garbage.ts";
 import { WORKER_ENV } from "../../core/protocol/worker.ts";
 import type {
@@ -35,7 +36,7 @@ import {
   SUPERVISOR_SCRIPT,
   truncateLog,
 } from "./process-dir.ts";
-import { isAlive, killFollowers, sendSignal, type ProcessId } from "./processes.ts";
+import { isAlive, killFollowers, sendSignal, type Marks, type ProcessId } from "./processes.ts";
 
 export interface ProcessSandboxOptions {
   /** Parent of the sandboxes' folders. Used by one coordinator at a time. */
@@ -177,18 +178,24 @@ class ProcessSandbox implements Sandbox {
   async #startSupervisor(dir: string, spec: SandboxSpec, signal: AbortSignal): Promise<void> {
     const log = await open(join(dir, "log"), "a", 0o600);
     try {
-      const args = ["-c", SUPERVISOR_SCRIPT, "keeper", dir, process.execPath, this.#workerFile];
-      const supervisor = spawn("/bin/sh", args, {
+      const args = [
+        "-c",
+        SUPERVISOR_SCRIPT,
+        "keeper",
+        dir,
+        process.execPath,
+        this.#workerFile,
+        createSandboxMark(dir).kib,
+      ];
+      const supervisor = await startProcess("/bin/sh", args, {
         cwd: dir,
         env: createWorkerEnv(dir, spec),
         detached: true,
         stdio: ["ignore", log.fd, log.fd],
       });
-      const failed = new Promise<never>((_, reject) => supervisor.once("error", reject));
-      failed.catch(() => undefined);
       supervisor.unref();
       this.#crashpoint("sandbox.spawned");
-      await Promise.race([failed, waitForClaim(dir, signal)]);
+      await waitForClaim(dir, signal);
     } finally {
       await log.close();
     }
@@ -326,9 +333,11 @@ function createWorkerEnv(dir: string, spec: SandboxSpec): Record<string, string>
   };
 }
 
-/** Environment variables that identify the worker's processes, even outside of its session. */
-function getMarks(dir: string): string[] {
-  return [`SLIPWAY_BOX=${dir}`, `HOME=${join(dir, "home")}`];
+const createSandboxMark = (dir: string): ProcessMark => createMark("hard", dir);
+
+/** What identifies the worker's processes, even outside of its session. */
+function getMarks(dir: string): Marks {
+  return { environment: [`SLIPWAY_BOX=${dir}`, `HOME=${join(dir, "home")}`], limit: createSandboxMark(dir) };
 }
 
 /** Rejects with the reason of `signal`. */

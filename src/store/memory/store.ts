@@ -11,7 +11,7 @@ import { memoryAccounts } from "./accounts.ts";
 import { MemoryProjections } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
 import { MemoryTranscripts } from "./transcripts.ts";
-import { memoryLedger } from "./usage-ledger.ts";
+import { MemoryLedger } from "./usage-ledger.ts";
 import { makeTask, searchableText } from "../task-record.ts";
 
 interface Entry {
@@ -40,6 +40,7 @@ function toEventRow(event: TaskEvent): EventRow {
 }
 
 class MemoryStore implements Store {
+  readonly #ledger: MemoryLedger;
   readonly #entries = new Map<string, Entry>();
   /** Tasks that are not settled. */
   readonly #open = new Map<string, Entry>();
@@ -49,6 +50,10 @@ class MemoryStore implements Store {
   readonly #queue = new MemoryQueue();
   #rev = 0;
   #closed = false;
+
+  constructor(ledger: MemoryLedger) {
+    this.#ledger = ledger;
+  }
 
   async create(task: NewTask): Promise<CreateResult> {
     this.#assertOpen();
@@ -82,7 +87,8 @@ class MemoryStore implements Store {
     return task === undefined ? { kind: "mismatch" } : { kind: "replayed", task };
   }
 
-  async commit({ taskId, expectedSeq, events, snapshot, state, slot, followUp }: Commit): Promise<Task | null> {
+  async commit(commit: Commit): Promise<Task | null> {
+    const { taskId, expectedSeq, events, snapshot, state, slot, usage, followUp } = commit;
     this.#assertOpen();
     const entry = this.#open.get(taskId);
     const last = events.at(-1);
@@ -104,6 +110,7 @@ class MemoryStore implements Store {
     }
     this.#queue.mark(taskId, state === "queued");
     if (isSettledState(state)) this.#open.delete(taskId);
+    if (usage !== undefined) this.#ledger.put(usage);
     if (followUp !== undefined) await this.create(followUp);
     return task;
   }
@@ -300,5 +307,6 @@ export function openMemoryStore(): {
   readonly accounts: Accounts;
   readonly ledger: UsageLedger;
 } {
-  return { store: new MemoryStore(), accounts: memoryAccounts(), ledger: memoryLedger() };
+  const ledger = new MemoryLedger();
+  return { store: new MemoryStore(ledger), accounts: memoryAccounts(), ledger };
 }

@@ -1,15 +1,27 @@
 /** The usage ledger in memory. */
 import type { ModelUsage, UsageLedger, UsageTotal } from "../../core/ports/usage-ledger.ts";
 
-export function memoryLedger(): UsageLedger {
-  const rows = new Map<string, ModelUsage>();
-  const sum = (included: (row: ModelUsage) => boolean): UsageTotal => {
-    const found = [...rows.values()].filter((row) => row.usd > 0 && included(row));
+export class MemoryLedger implements UsageLedger {
+  readonly #rows = new Map<string, ModelUsage>();
+
+  put(row: ModelUsage): void {
+    this.#rows.set(row.id, row);
+  }
+
+  async record(row: ModelUsage): Promise<void> {
+    this.put(row);
+  }
+
+  async spentBy(taskId: string): Promise<UsageTotal> {
+    return this.#sum((row) => row.taskId === taskId);
+  }
+
+  async spentSince(since: number, userId: string | null): Promise<UsageTotal> {
+    return this.#sum((row) => row.at >= since && (userId === null || row.userId === userId));
+  }
+
+  #sum(isIncluded: (row: ModelUsage) => boolean): UsageTotal {
+    const found = [...this.#rows.values()].filter((row) => row.usd > 0 && isIncluded(row));
     return { usd: found.reduce((total, { usd }) => total + usd, 0), requests: found.length };
-  };
-  return {
-    record: async (row) => void rows.set(row.id, row),
-    spentBy: async (taskId) => sum((row) => row.taskId === taskId),
-    spentSince: async (since, userId) => sum((row) => row.at >= since && (userId === null || row.userId === userId)),
-  };
+  }
 }

@@ -193,7 +193,7 @@ function asyncReads(reads: Reads): Omit<StoreReader, "ping" | "close"> {
     changes: async (userId, afterRev, limit) => reads.changes(userId, afterRev, limit),
     events: async (taskId, afterSeq, limit) => reads.events(taskId, afterSeq, limit),
     eventRows: async (taskId, afterSeq, limit) => reads.eventRows(taskId, afterSeq, limit),
-    eventsOfOthers: async (taskId, afterSeq, limit) => reads.eventsOfOthers(taskId, afterSeq, limit),
+    eventsOfOthers: (taskId, afterSeq, limit) => reads.eventsOfOthers(taskId, afterSeq, limit),
     messages: async (taskId, afterSeq, limit) => reads.messages(taskId, afterSeq, limit),
     message: async (taskId, messageId) => reads.message(taskId, messageId),
     queuedMessages: async (taskId) => reads.queuedMessages(taskId),

@@ -13,7 +13,6 @@ import type { Scenario } from "../../../src/broker/model/fake/scenario.ts";
 import { PRICES } from "../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../../src/coordinator/services/budget.ts";
-import { memoryLedger } from "../../../src/store/memory/usage-ledger.ts";
 import { systemClock } from "../../../src/core/lib/runtime/system-clock.ts";
 import type { Task } from "../../../src/core/task.ts";
 import { seededIds } from "../../support/manual-clock.ts";
@@ -42,7 +41,7 @@ async function open(
   closers.push(() => harness.close());
   const fake = await startFakeModel({ scenarios: { default: HELLO, ...options.scenarios }, apiKey: KEY });
   closers.push(() => fake.close());
-  const ledger = memoryLedger();
+  const { ledger } = harness;
   const { taskLog } = harness.coordinator;
   const limits = { userDayUsd: options.userDayUsd ?? null, dayUsd: options.dayUsd ?? null };
   const workerApi = createBudgetService({

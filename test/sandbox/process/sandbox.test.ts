@@ -117,6 +117,31 @@ describe("process sandbox", () => {
     ]);
   });
 
+  it.runIf(process.platform === "linux").each(["stop", "remove", "exit"] as const)(
+    "[D3] [O1] a daemon in another session with a cleaned environment ends with its sandbox: %s",
+    async (how) => {
+      const rest = how === "exit" ? "" : "; sleep 60";
+      const spec = testSpec(
+        `run:(cd / && exec env -i setsid sleep 77.${++serial}) > /dev/null 2>&1 & echo $! > pid${rest}`,
+      );
+      await sandbox.ensure(spec, never);
+      const file = join(getDir(spec), "workspace", "pid");
+      if (how !== "exit") {
+        await eventually(
+          async () => existsSync(file) && readFileSync(file, "utf8").endsWith("\n"),
+          "the daemon started",
+        );
+        const daemon = Number(readFileSync(file, "utf8"));
+        expect(lives(daemon)).toBe(true);
+        await (how === "stop" ? sandbox.stop(spec.name, 5_000) : sandbox.remove(spec.name));
+        expect(lives(daemon)).toBe(false);
+      } else {
+        await sandbox.wait(spec.name, never);
+        expect(lives(Number(readFileSync(file, "utf8")))).toBe(false);
+      }
+    },
+  );
+
   it("[D7] stop kills children that left the session and ignore SIGTERM", async () => {
     const spec = testSpec("family");
     await sandbox.ensure(spec, never);

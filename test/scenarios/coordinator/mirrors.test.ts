@@ -126,7 +126,8 @@ it(
     expect(await end(old)).toBe("done at attempt 1");
     const mirrors = join(dir, "data/git/mirrors");
     const [mirror = ""] = readdirSync(mirrors);
-    // Unnoticed by the proof, which names packs: as when loose objects of an earlier version are lost.
+    // The proof names packs only, so it does not notice: as when loose objects of an earlier
+    // version are lost.
     writeFileSync(join(mirrors, mirror, "slipway-complete"), JSON.stringify({ packs: {} }));
     const packs = join(mirrors, mirror, "objects/pack");
     for (const name of readdirSync(packs)) {

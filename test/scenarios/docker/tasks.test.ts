@@ -23,7 +23,7 @@ import { eventually, ROOT, startServer, type RealServer } from "../../support/pr
 
 const TOKEN = "gh0_S3cr3t/Token+0123456789";
 const KEY = "5ec2e7".repeat(10) + "0a1b";
-const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 4_000 };
+const POLICY: Partial<Policy> = { backoffMs: 100, backoffCapMs: 200, graceMs: 10_000 };
 const FILE = { bash: "echo one > one.txt; id -u" };
 const FINISH = { finish: { title: "One", summary: "One file." } };
 /** A little longer than the interval of garbage collection, ms. */

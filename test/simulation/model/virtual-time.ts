@@ -22,6 +22,11 @@ export class Domain {
     this.name = name;
   }
 
+  /** A pause within a longer one changes nothing. */
+  pause(until: number): void {
+    this.pausedUntil = Math.max(this.pausedUntil, until);
+  }
+
   end(): void {
     this.alive = false;
     for (const call of this.#onEnd) call();

@@ -269,6 +269,44 @@ describe("group commit", () => {
   );
 });
 
+describe("[G3] a process that is killed at a commit with usage", () => {
+  const usage = {
+    id: "req_1",
+    userId: "user_a",
+    attempt: 1,
+    at: 1,
+    model: "m",
+    inputTokens: 0,
+    outputTokens: 0,
+    cacheReadTokens: 0,
+    cacheWriteTokens: 0,
+    usd: 2,
+    estimated: false,
+  };
+
+  it.each([
+    ["store.inside", 0],
+    ["store.after", 1],
+  ])("at %s has written the event and the row, or neither", async (point, expected) => {
+    const before = open().store;
+    const task = await create(before);
+    await before.close();
+    const child = runChild(
+      `const { store } = sqlite.openSqliteStore(args.options);
+       await store.commit(args.commit);`,
+      {
+        options: { dir, migrations: MIGRATIONS, crash: `${point}:1` },
+        commit: { ...createCommit(task, notice("used")), usage: { ...usage, taskId: task.id } },
+      },
+    );
+    children.push(child);
+    expect((await child.ended()).signal).toBe("SIGKILL");
+    const { store, ledger } = open();
+    const notices = (await store.events(task.id, 1, 10)).items.length;
+    expect([notices, (await ledger.spentBy(task.id)).requests]).toEqual([expected, expected]);
+  });
+});
+
 describe("one writer", () => {
   const hold = `const { store } = sqlite.openSqliteStore(args); print("open"); await nextLine(); await store.close(); print("closed"); await nextLine();`;
 

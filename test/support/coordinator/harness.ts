@@ -22,7 +22,6 @@ import type { UsageLedger } from "../../../src/core/ports/usage-ledger.ts";
 import type { Store } from "../../../src/core/ports/store.ts";
 import type { Heartbeat } from "../../../src/coordinator/working-time.ts";
 import { openSimulatedSandbox, type SimulatedFault, type SimulatedSandbox } from "../../../src/sandbox/simulated.ts";
-import { memoryLedger } from "../../../src/store/memory/usage-ledger.ts";
 import { openMemoryStore } from "../../../src/store/memory/store.ts";
 import { parseSandboxName, DEFAULT_POLICY, type Policy, type Task } from "../../../src/core/task.ts";
 import { createProviderRateLimit, type ProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
@@ -110,6 +109,7 @@ export interface Harness {
   readonly engine: { check: boolean };
   /** While `shortage` is set, no task is claimed. */
   readonly disks: { shortage: string | null };
+  readonly ledger: UsageLedger;
   coordinator: Coordinator;
   submit(request?: Partial<SubmitRequest>, person?: Identity): Promise<Task>;
   task(id: string): Promise<Task>;
@@ -125,6 +125,7 @@ export interface Harness {
 
 export interface HarnessOptions {
   readonly store?: Store;
+  /** Of the same store, so that a commit and its usage are one; by default the memory store's. */
   readonly ledger?: UsageLedger;
   readonly settings?: Partial<CoordinatorSettings>;
   readonly policy?: Partial<Policy>;
@@ -149,8 +150,9 @@ export function valueOf(task: Task): string {
 }
 
 export async function openHarness(options: HarnessOptions = {}): Promise<Harness> {
-  const store = options.store ?? openMemoryStore().store;
-  const ledger = options.ledger ?? memoryLedger();
+  const memory = openMemoryStore();
+  const store = options.store ?? memory.store;
+  const ledger = options.ledger ?? memory.ledger;
   const bus = memoryBus();
   const clock = createManualClock();
   const ids = seededIds();
@@ -240,6 +242,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     engine: engineFaults,
     disks,
     store,
+    ledger,
     bus,
     sandbox,
     repos: simulated,

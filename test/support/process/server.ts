@@ -18,6 +18,8 @@ export interface ServerOptions {
   readonly sandbox?: "process" | "simulated" | "docker";
   readonly policy?: Partial<Policy>;
   readonly env?: Readonly<Record<string, string>>;
+  /** The most files that the process may open; by default that of the tests. */
+  readonly descriptors?: number;
 }
 
 export interface RealServer {
@@ -49,8 +51,10 @@ export async function startServer(options: ServerOptions): Promise<RealServer> {
 }
 
 /** The process alone, for starts that are meant to fail. */
-export function launch({ dataDir, home = ROOT, sandbox, policy, env }: ServerOptions) {
-  const child = spawn(process.execPath, [join(home, "dist", "slipway.mjs"), "serve"], {
+export function launch({ dataDir, home = ROOT, sandbox, policy, env, descriptors }: ServerOptions) {
+  const limit = descriptors === undefined ? "" : `ulimit -n ${descriptors} && `;
+  const command = ["-c", `${limit}exec "$0" "$@"`, process.execPath, join(home, "dist", "slipway.mjs"), "serve"];
+  const child = spawn("/bin/sh", command, {
     stdio: ["ignore", "pipe", "pipe"],
     env: {
       PATH: process.env["PATH"] ?? "",

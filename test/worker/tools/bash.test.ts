@@ -56,6 +56,15 @@ it("[O1] no process outlives the command, even in another session or ignoring SI
   expect(alive("sleep 72\\.5")).toBe(false);
 });
 
+it.runIf(process.platform === "linux")(
+  "[O1] no process outlives the command in another session with a cleaned environment",
+  async () => {
+    const result = await run("env -i setsid sleep 72.25 </dev/null >/dev/null 2>&1 & sleep 0.2; echo started");
+    expect(result.output).toBe("started\n");
+    expect(alive("sleep 72\\.25")).toBe(false);
+  },
+);
+
 it("a time limit ends the command", async () => {
   const result = await run("echo begun; setsid bash -c 'trap \"\" TERM; sleep 73.5' & sleep 73.5", 300);
   expect(result.exitCode).toBe(null);

@@ -203,6 +203,8 @@ export class ConversationFold {
         });
         return;
       case "notice":
+        // A sign of life: the row of the tool shows its time already.
+        if (text(data, "code") === "working") return;
         this.#blocks.push({ kind: "line", key, at, level: toLevel(text(data, "level")), text: text(data, "text") });
         return;
       case "push":

@@ -53,7 +53,7 @@ export function createAcpAgent({ root, env }: AcpAgentOptions): Agent {
     async run(context) {
       const { acpCommand } = context.spec;
       if (acpCommand === undefined) throw new AgentFailure("agent_error", "No command was given for this agent.");
-      const program = Program.start({
+      const program = await Program.start({
         command: "/bin/bash",
         args: ["--norc", "-c", acpCommand],
         cwd: root,

@@ -1,7 +1,6 @@
 /** Runs a search program and ends it when it has written enough lines. */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { createInterface } from "node:readline";
+import { ProcessStartError, startProcess } from "../../../src/core/lib/runtime/process-group.ts";
 import { allowedEnvironment } from "../shell/environment.ts";
 import { ToolError } from "../tool.ts";
 
@@ -38,13 +37,17 @@ export async function search(
 ): Promise<SearchResult | null> {
   const env = { ...allowedEnvironment(), GIT_OPTIONAL_LOCKS: "0", LC_ALL: "C.UTF-8" };
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
-  const child = spawn(program, args, {
-    cwd,
-    env,
-    stdio: ["ignore", "pipe", "pipe"],
-    signal: AbortSignal.any([signal, timeout]),
-  });
-  const closed = once(child, "close").catch((error: unknown) => error);
+  signal.throwIfAborted();
+  const child = await startProcess(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] }).catch(
+    (error: unknown) => {
+      if (error instanceof ProcessStartError && error.isMissing) return null;
+      throw error;
+    },
+  );
+  if (child === null) return null;
+  const stop = AbortSignal.any([signal, timeout]);
+  stop.addEventListener("abort", () => child.kill("SIGKILL"), { once: true });
+  const closed = new Promise((resolve) => child.once("close", resolve));
   let errors = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (errors = (errors + text).slice(0, ERROR_LIMIT)));
   const lines: string[] = [];
@@ -62,14 +65,10 @@ export async function search(
         : line,
     );
   }
-  const ended = await closed;
+  await closed;
   signal.throwIfAborted();
   if (timeout.aborted)
     throw new ToolError(`The search did not end within ${TIMEOUT_MS / 1_000} s. Give a "path" or a simpler pattern.`);
-  if (ended instanceof Error) {
-    if ("code" in ended && ended.code === "ENOENT") return null;
-    throw ended;
-  }
   return { lines, more, exitCode: child.exitCode, errors };
 }
 

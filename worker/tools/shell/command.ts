@@ -4,12 +4,13 @@
  * B1 Output goes to a file, not through a pipe, and the command ends with its shell: a child that
  *    keeps the output open delays nothing.
  * B2 No process that a command started outlives it, even if it runs in the background, in a new
- *    session, or ignores SIGTERM.
+ *    session, with a cleaned environment, or ignores SIGTERM.
  * B3 The environment is built from an allow-list.
  */
-import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { closeSync, ftruncateSync, fstatSync, openSync } from "node:fs";
+import { createMark, runMarked } from "../../../src/core/lib/runtime/process-mark.ts";
+import { startProcess } from "../../../src/core/lib/runtime/process-group.ts";
 import { allowedEnvironment } from "./environment.ts";
 import { endProcesses, MARKER } from "./processes.ts";
 
@@ -47,13 +48,14 @@ export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: C
   const marker = randomUUID();
   const fd = openSync(log, "w", 0o600);
   try {
-    const child = spawn("/bin/bash", ["--norc", "-c", script], {
+    const mark = createMark("soft", marker);
+    const child = await startProcess("/bin/bash", runMarked(mark, "/bin/bash", ["--norc", "-c", script]), {
       cwd,
       env: { ...allowedEnvironment(), ...env, ...FIXED, [MARKER]: marker },
       detached: true,
       stdio: ["ignore", fd, fd],
     });
-    const ended = await new Promise<Omit<Ended, "ms">>((resolve, reject) => {
+    const ended = await new Promise<Omit<Ended, "ms">>((resolve) => {
       const cleanUp = (): void => {
         clearTimeout(timer);
         clearInterval(poll);
@@ -67,13 +69,10 @@ export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: C
       const timer = timeoutMs === null ? undefined : setTimeout(() => done("timed out"), timeoutMs);
       const poll = setInterval(() => fstatSync(fd).size > OUTPUT_LIMIT && done("too much output"), POLL_MS);
       signal.addEventListener("abort", abort, { once: true });
+      if (signal.aborted) abort();
       child.on("exit", (code) => done("exited", code));
-      child.on("error", (error) => {
-        cleanUp();
-        reject(error);
-      });
     });
-    if (child.pid !== undefined) await endProcesses(child.pid, marker, ended.end === "too much output" ? 0 : GRACE_MS);
+    await endProcesses(child.pid, marker, ended.end === "too much output" ? 0 : GRACE_MS);
     return { ...ended, ms: Math.round(performance.now() - startedAt) };
   } finally {
     if (fstatSync(fd).size > OUTPUT_LIMIT) ftruncateSync(fd, OUTPUT_LIMIT);

@@ -3,19 +3,24 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { createMark, hasMark } from "../../../src/core/lib/runtime/process-mark.ts";
 
 const POLL_MS = 50;
 const KILL_ROUNDS = 40;
 
-/** The environment variable that marks the processes of a command. */
+/**
+ * The environment variable that marks the processes of a command. They also have the soft mark of
+ * process-mark.ts, if they were started with it.
+ */
 export const MARKER = "JOB";
 
 /**
- * The ids of the processes whose environment contains the marker. Zombies have no environment.
- * Empty on systems without /proc.
+ * The ids of the processes that carry the marker, in the environment or as a limit. Zombies have
+ * neither. Empty on systems without /proc.
  */
 export function findMarked(marker: string): number[] {
   const wanted = `${MARKER}=${marker}`;
+  const limit = createMark("soft", marker);
   let names: string[];
   try {
     names = readdirSync("/proc");
@@ -26,6 +31,7 @@ export function findMarked(marker: string): number[] {
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .filter((name) => {
       try {
+        if (hasMark(readFileSync(`/proc/${name}/limits`, "latin1"), limit)) return !isZombie(name);
         return readFileSync(`/proc/${name}/environ`, "latin1").split("\0").includes(wanted);
       } catch {
         return false;
@@ -33,6 +39,8 @@ export function findMarked(marker: string): number[] {
     })
     .map(Number);
 }
+
+const isZombie = (pid: string): boolean => /^\d+ \(.*\) [ZX]/s.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
 
 /** Signal 0 only tests. @returns false when the process does not exist. */
 function sendSignal(pid: number, name: "SIGTERM" | "SIGKILL" | 0): boolean {

@@ -6,11 +6,12 @@
  * P2 A program that floods is ended: its output exceeds a token bucket, or one line exceeds a
  *    limit.
  */
-import { spawn, type ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { Transform, type Readable, type Writable } from "node:stream";
+import { PassThrough, Transform, type Readable, type Writable } from "node:stream";
+import { startProcess, type Child } from "../../../src/core/lib/runtime/process-group.ts";
+import { errorMessage } from "../../../src/core/error.ts";
 import { truncateStart } from "../../lib/text.ts";
 import { allowedEnvironment } from "./environment.ts";
 import { endProcesses, MARKER } from "./processes.ts";
@@ -43,34 +44,38 @@ export class Program {
   #reason = "";
   #errors = "";
   #graceMs = GRACE_MS;
-  readonly #child: ChildProcess;
   readonly #stop = new AbortController();
 
-  private constructor(options: ProgramOptions) {
-    const { command, args, cwd, env } = options;
+  /** @param started the child, or why it could not be started. */
+  private constructor(started: Child | string, marker: string) {
+    const output = createFloodGuard((reason) => this.#stopWith(reason, 0));
+    output.on("error", () => {});
+    this.output = output;
+    if (typeof started === "string") {
+      this.input = new PassThrough().destroy();
+      output.destroy();
+      this.ended = Promise.resolve(`it could not be started: ${started}`);
+      return;
+    }
+    this.input = started.stdin;
+    this.input.on("error", () => {});
+    started.stdout.on("error", () => {}).pipe(output);
+    started.stderr
+      .setEncoding("utf8")
+      .on("data", (text: string) => (this.#errors = truncateStart(this.#errors + text, STDERR_TAIL)));
+    this.ended = this.#waitForEnd(started, marker);
+  }
+
+  /** Never rejects: a program that cannot be started has ended. */
+  static async start({ command, args, cwd, env }: ProgramOptions): Promise<Program> {
     const marker = randomUUID();
-    const child = spawn(command, args, {
+    const started = await startProcess(command, args, {
       cwd,
       env: { ...allowedEnvironment(), CI: "1", NO_COLOR: "1", ...env, [MARKER]: marker },
       detached: true,
       stdio: ["pipe", "pipe", "pipe"],
-    });
-    this.#child = child;
-    this.input = child.stdin;
-    this.input.on("error", () => {});
-    const output = createFloodGuard((reason) => this.#stopWith(reason, 0));
-    output.on("error", () => {});
-    child.stdout.on("error", () => {}).pipe(output);
-    this.output = output;
-    child.stderr
-      .setEncoding("utf8")
-      .on("data", (text: string) => (this.#errors = truncateStart(this.#errors + text, STDERR_TAIL)));
-    this.ended = this.#waitForEnd(marker);
-  }
-
-  /** Never throws: a program that cannot be started has ended. */
-  static start(options: ProgramOptions): Program {
-    return new Program(options);
+    }).catch((error: unknown) => errorMessage(error));
+    return new Program(started, marker);
   }
 
   /** The tail of its standard error. */
@@ -91,27 +96,22 @@ export class Program {
     this.#stop.abort();
   }
 
-  async #waitForEnd(marker: string): Promise<string> {
-    const child = this.#child;
+  async #waitForEnd(child: Child, marker: string): Promise<string> {
     await new Promise<void>((resolve) => {
       child.on("exit", (code, signal) => {
         this.#reason ||= code === null ? `it was ended by ${signal ?? "a signal"}` : `it ended with exit code ${code}`;
         resolve();
       });
-      child.on("error", (error) => {
-        this.#reason ||= `it could not be started: ${error.message}`;
-        resolve();
-      });
       this.#stop.signal.addEventListener("abort", () => resolve(), { once: true });
     });
-    if (child.pid !== undefined) await endProcesses(child.pid, marker, this.#graceMs);
+    await endProcesses(child.pid, marker, this.#graceMs);
     this.input.destroy();
     // The last output may still be in the pipe. Other holders of the pipe have ended, or are not
     // waited for.
     if (!this.output.readableEnded)
       await Promise.race([once(this.output, "end").catch(() => undefined), delay(DRAIN_MS)]);
-    child.stdout?.destroy();
-    child.stderr?.destroy();
+    child.stdout.destroy();
+    child.stderr.destroy();
     this.output.destroy();
     return this.#reason;
   }

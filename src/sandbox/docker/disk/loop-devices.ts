@@ -10,17 +10,15 @@
  * L3 Volumes refer to a symbolic link beside the image instead of a device, because device numbers
  *    change when the machine restarts. The link is set immediately before each use.
  */
-import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { link, rename, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { errorMessage } from "../../../core/error.ts";
+import { ProcessStartError, runTool as runBounded } from "../../../core/lib/runtime/process-group.ts";
 import { INODE_BYTES, WORKER_UID } from "../container-spec.ts";
 
-const run = promisify(execFile);
 const TIMEOUT_MS = 20_000;
 const MIB = 1_024 * 1_024;
 const IMAGE = ".img";
@@ -47,7 +45,7 @@ export interface DiskImage {
 
 async function runTool(name: string, ...args: string[]): Promise<string> {
   const env = { PATH: `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`, LC_ALL: "C" };
-  return (await run(name, args, { env, timeout: TIMEOUT_MS })).stdout.trim();
+  return (await runBounded(name, args, { env, timeoutMs: TIMEOUT_MS })).trim();
 }
 
 async function isInstalled(tool: string): Promise<boolean> {
@@ -55,7 +53,7 @@ async function isInstalled(tool: string): Promise<boolean> {
     await runTool(tool, "-V");
     return true;
   } catch (error) {
-    return !(error instanceof Error && "code" in error && error.code === "ENOENT");
+    return !(error instanceof ProcessStartError && error.isMissing);
   }
 }
 

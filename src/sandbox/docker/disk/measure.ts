@@ -1,6 +1,5 @@
 /** Measures the disk usage of a workspace. */
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
+import { runTool, ToolExitError } from "../../../core/lib/runtime/process-group.ts";
 import type { Engine } from "../engine.ts";
 
 const TIMEOUT_MS = 60_000;
@@ -26,13 +25,12 @@ export async function measureVolume(engine: Engine, name: string | null): Promis
 
 /** When files vanish while it reads, `du` fails but still prints the sum. */
 async function runDu(path: string, unit: string): Promise<number> {
-  const { stdout } = await promisify(execFile)("du", ["-sx", unit, "--", path], {
-    timeout: TIMEOUT_MS,
-    env: { PATH: process.env["PATH"] ?? "", LC_ALL: "C" },
-  }).catch((error: unknown) => {
-    if (error instanceof Error && "stdout" in error && typeof error.stdout === "string" && error.stdout !== "")
-      return { stdout: error.stdout };
-    throw error;
-  });
+  const env = { PATH: process.env["PATH"] ?? "", LC_ALL: "C" };
+  const stdout = await runTool("du", ["-sx", unit, "--", path], { env, timeoutMs: TIMEOUT_MS }).catch(
+    (error: unknown) => {
+      if (error instanceof ToolExitError && error.stdout !== "") return error.stdout;
+      throw error;
+    },
+  );
   return Number(/^\d+/.exec(stdout)?.[0] ?? 0);
 }

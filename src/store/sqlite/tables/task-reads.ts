@@ -1,7 +1,8 @@
 /** Reads of the store. Any connection to the database works, a read-only one as well. */
+import { setImmediate } from "node:timers/promises";
 import type { Connection } from "../driver.ts";
 import type { EventRow, TaskEvent } from "../../../core/event.ts";
-import { pageOf, type Page } from "../../../core/lib/pagination.ts";
+import { PageBuilder, pageOf, type Page } from "../../../core/lib/pagination.ts";
 import type { AttemptRow, MessageRow, TaskQuery, ToolCallRow } from "../../../core/ports/store.ts";
 import { TASK_STATES, type Task, type TaskState } from "../../../core/task.ts";
 import type { TaskCore } from "../../task-record.ts";
@@ -67,6 +68,9 @@ export function sqliteReads(db: Connection, cache: rows.CoreCache) {
   };
 }
 
+/** Events that are searched in one turn of the event loop. */
+const SEARCHED = 5_000;
+
 const eventSize = ({ data }: rows.EventRecord): number => data.length;
 const callSize = ({ input, output }: rows.ToolCallRecord): number => input.length + (output?.length ?? 0);
 
@@ -78,8 +82,9 @@ function logReads(db: Connection) {
     `SELECT ${rows.EVENT_COLUMNS} FROM task_events WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?`,
   );
   const eventsOfOthers = db.prepare<[string, number, number], rows.EventRecord>(
-    "SELECT * FROM task_events WHERE task_id = ? AND seq > ? AND worker_seq IS NULL ORDER BY seq LIMIT ?",
+    "SELECT * FROM task_events WHERE task_id = ? AND seq > ? AND seq <= ? AND worker_seq IS NULL ORDER BY seq",
   );
+  const lastSeq = db.prepare<[string], number>("SELECT max(seq) FROM task_events WHERE task_id = ?").pluck();
   const messages = db.prepare<[string, number, number], rows.MessageRecord>(
     "SELECT * FROM messages WHERE task_id = ? AND seq > ? ORDER BY seq LIMIT ?",
   );
@@ -98,8 +103,15 @@ function logReads(db: Connection) {
       pageOf(events.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.toTaskEvent),
     eventRows: (taskId: string, afterSeq: number, limit: number): Page<EventRow> =>
       pageOf(eventRows.iterate(taskId, afterSeq, limit + 1), limit, (row) => row.data_bytes, rows.toEventRow),
-    eventsOfOthers: (taskId: string, afterSeq: number, limit: number): Page<TaskEvent> =>
-      pageOf(eventsOfOthers.iterate(taskId, afterSeq, limit + 1), limit, eventSize, rows.toTaskEvent),
+    /** Most events are a worker's, and no index knows the others: they are searched in parts. */
+    async eventsOfOthers(taskId: string, afterSeq: number, limit: number): Promise<Page<TaskEvent>> {
+      const page = new PageBuilder(limit, eventSize, rows.toTaskEvent);
+      for (let from = afterSeq; ; from += SEARCHED) {
+        page.take(eventsOfOthers.iterate(taskId, from, from + SEARCHED));
+        if (page.isFull || from + SEARCHED >= (lastSeq.get(taskId) ?? 0)) return page.finish();
+        await setImmediate();
+      }
+    },
     queuedMessages: (taskId: string): MessageRow[] => queued.all(taskId).map(rows.toMessageRow),
     messages: (taskId: string, afterSeq: number, limit: number): Page<MessageRow> =>
       pageOf(messages.iterate(taskId, afterSeq, limit + 1), limit, ({ content }) => content.length, rows.toMessageRow),

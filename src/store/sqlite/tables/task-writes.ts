@@ -14,7 +14,7 @@ import { isSettledState } from "../../../core/task.ts";
 import { queueWrites } from "./queue.ts";
 import { transcriptWrites } from "./transcripts.ts";
 import { searchableText } from "../../task-record.ts";
-import type { TaskWrites } from "../writer/messages.ts";
+import type { LedgerWrites, TaskWrites } from "../writer/messages.ts";
 
 /** The setting that `ping` flips. */
 export const PING = "store.ping";
@@ -23,7 +23,10 @@ export const PING = "store.ping";
  * @returns the writes, and `resetRev`: call it after a rollback, so that the next write reads the
  * newest rev from the database.
  */
-export function taskWrites(db: Connection): { readonly writes: TaskWrites; readonly resetRev: () => void } {
+export function taskWrites(
+  db: Connection,
+  { recordUsage }: LedgerWrites,
+): { readonly writes: TaskWrites; readonly resetRev: () => void } {
   const queue = queueWrites(db);
   const log = logWrites(db);
   const updateTask = taskUpdate(db);
@@ -79,6 +82,7 @@ export function taskWrites(db: Connection): { readonly writes: TaskWrites; reado
         log(event);
         if (event.from === "queued" && event.to === "provisioning") queue.claimed(taskId);
       }
+      if (commit.usage !== undefined) recordUsage(commit.usage);
       if (commit.followUp !== undefined) writes.create(commit.followUp);
       return rev;
     },

@@ -32,6 +32,8 @@ const SETTLED_PER_TURN = 32;
 /** The built file, also when this module runs from its source (tests). */
 const THREAD = join(packageRoot(), "dist", "writer-thread.mjs");
 
+const LOCKED = "Another process holds the database's lock. Try again.";
+
 /** The writer thread refused a write. */
 export class WriteError extends Error {
   /** The SQLite error code, such as SQLITE_CONSTRAINT_UNIQUE; null for other errors. */
@@ -128,6 +130,9 @@ export class GroupCommit {
 }
 
 function settle({ resolve, reject }: Item, outcome: WriteOutcome | undefined): void {
-  if (outcome?.kind === "done") resolve(outcome.value);
-  else reject(new WriteError(outcome?.message ?? "The writer thread did not answer.", outcome?.code ?? null));
+  if (outcome?.kind === "done") return resolve(outcome.value);
+  const error = new WriteError(outcome?.message ?? "The writer thread did not answer.", outcome?.code ?? null);
+  reject(
+    /^SQLITE_(BUSY|LOCKED)/.test(error.code ?? "") ? new SlipwayError("unavailable", LOCKED, { cause: error }) : error,
+  );
 }

@@ -4,6 +4,9 @@
  * B1 Calls of one batch run in their order and share one transaction, and so one sync to the disk.
  * B2 When a call throws, the batch is rolled back and each call runs again in a separate
  *    transaction: only the failing call fails.
+ * B3 When another process holds the lock, one wait of `BUSY_MS` fails the whole batch, and the
+ *    following batches only probe the lock until one of them gets it: no write waits longer because
+ *    others wait too.
  */
 import Database, { type Connection } from "../driver.ts";
 import { noCrash, type Crashpoint } from "../../../core/lib/runtime/crashpoint.ts";
@@ -20,6 +23,8 @@ export interface Writer {
 }
 
 const BUSY_MS = 5_000;
+/** How long a batch waits for a lock that the batch before did not get. */
+const PROBE_MS = 100;
 const CACHE_KIB = 64 * 1_024;
 /**
  * WAL pages per checkpoint. With few large checkpoints, a page that changes often is written back
@@ -51,8 +56,9 @@ export function connect({ path, synchronous }: ConnectionOptions): Connection {
  * transaction.
  */
 export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): Writer {
-  const tasks = taskWrites(db);
-  const writes: Writes = { ...tasks.writes, ...accountWrites(db), ...replyWrites(db), ...ledgerWrites(db) };
+  const ledger = ledgerWrites(db);
+  const tasks = taskWrites(db, ledger);
+  const writes: Writes = { ...tasks.writes, ...accountWrites(db), ...replyWrites(db), ...ledger };
   const begin = db.prepare("BEGIN IMMEDIATE");
   const commit = db.prepare("COMMIT");
 
@@ -79,16 +85,42 @@ export function createWriter(db: Connection, crashpoint: Crashpoint = noCrash): 
     }
   }
 
+  let isLocked = false;
+  const setLocked = (locked: boolean): void => {
+    if (locked === isLocked) return;
+    isLocked = locked;
+    db.pragma(`busy_timeout = ${locked ? PROBE_MS : BUSY_MS}`);
+  };
+
   function run(calls: readonly WriteCall[]): WriteOutcome[] {
     try {
-      return transaction(calls);
+      const outcomes = transaction(calls);
+      setLocked(false);
+      return outcomes;
     } catch (error) {
       rollback();
-      return calls.length === 1 ? [failed(error)] : calls.flatMap((item) => run([item]));
+      setLocked(isBusy(error));
+      if (calls.length === 1 || isLocked) return calls.map(() => failed(error));
+      return runEach(calls);
     }
   }
 
+  /** B2; after a call that did not get the lock, the others are not tried (B3). */
+  function runEach(calls: readonly WriteCall[]): WriteOutcome[] {
+    const outcomes: WriteOutcome[] = [];
+    for (const [index, item] of calls.entries()) {
+      const [outcome] = run([item]);
+      if (outcome !== undefined) outcomes.push(outcome);
+      if (isLocked && outcome?.kind === "failed") return [...outcomes, ...calls.slice(index + 1).map(() => outcome)];
+    }
+    return outcomes;
+  }
+
   return { run, close: () => void db.close() };
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Database.SqliteError && /^SQLITE_(BUSY|LOCKED)/.test(error.code);
 }
 
 function failed(error: unknown): WriteOutcome {

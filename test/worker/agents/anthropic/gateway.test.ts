@@ -10,7 +10,6 @@ import { startFakeModel, type FakeModel } from "../../../../src/broker/model/fak
 import { PRICES } from "../../../../src/broker/model/prices.ts";
 import { createProviderRateLimit } from "../../../../src/broker/model/rate-limit.ts";
 import { createBudgetService } from "../../../../src/coordinator/services/budget.ts";
-import { memoryLedger } from "../../../../src/store/memory/usage-ledger.ts";
 import { systemClock } from "../../../../src/core/lib/runtime/system-clock.ts";
 import type { Budget } from "../../../../src/core/task.ts";
 import { seededIds } from "../../../support/manual-clock.ts";
@@ -45,7 +44,7 @@ async function open(scenario: Scenario, budget: Budget): Promise<GatewayFixture>
   await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
   await harness.fakeWorkers.send(harness.coordinator.workerApi, id, ["ready", {}]);
   const task = await harness.until(id, "running.working");
-  const ledger = memoryLedger();
+  const { ledger } = harness;
   const { taskLog } = harness.coordinator;
   const limits = { userDayUsd: null, dayUsd: null };
   const modelBudget = createBudgetService({

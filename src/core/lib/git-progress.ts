@@ -2,7 +2,9 @@
 
 /** A host chooses what follows `remote: `, so only git's own phases and figures are passed on. */
 const LINE =
-  /^(?:remote: )?((?:Enumerating objects|Counting objects|Compressing objects|Receiving objects|Resolving deltas|Checking objects|Checking connectivity): +\d[\d%(), /.|]*(?:(?:bytes|[KMGT]iB)(?: \| [\d.]+ (?:bytes|[KMGT]iB)\/s)?)?)/;
+  /^(?:remote: )?((?:Enumerating objects|Counting objects|Compressing objects|Receiving objects|Resolving deltas|Checking objects|Checking connectivity|Updating files): +\d[\d%(), /.|]*(?:(?:bytes|[KMGT]iB)(?: \| [\d.]+ (?:bytes|[KMGT]iB)\/s)?)?)/;
+const PHASE =
+  /^(remote: )?(Enumerating|Counting|Compressing|Receiving|Resolving|Writing|Checking|Updating) (objects|deltas|connectivity|files):/;
 /** An unfinished line is dropped beyond this length, characters. */
 const LINE_LIMIT = 1_000;
 /** Interval between two lines that are passed on: 1 s, later a sixtieth of the elapsed time, ms. */
@@ -17,7 +19,8 @@ const GAPS = 60;
  */
 export function readProgress(report: (text: string) => void, now: () => number = Date.now): (chunk: string) => void {
   const startedAt = now();
-  let reportedAt = -Infinity;
+  // What ends within the first interval has no progress.
+  let reportedAt = startedAt;
   let rest = "";
   return (chunk) => {
     const lines = (rest + chunk).split(/[\r\n]/);
@@ -29,4 +32,13 @@ export function readProgress(report: (text: string) => void, now: () => number =
     reportedAt = now();
     report(newest.trimEnd().replace(/,$/, ""));
   };
+}
+
+/**
+ * Error output without progress. Its lines overwrite one another with a carriage return; only the
+ * last state of each line is worth showing.
+ */
+export function withoutProgress(output: string): string {
+  const lines = output.split("\n").map((line) => line.split("\r").findLast((part) => part.trim() !== "") ?? "");
+  return lines.filter((line) => !PHASE.test(line)).join("\n");
 }
