@@ -22,7 +22,7 @@ import { createTaskService, type TaskService } from "./services/tasks.ts";
 import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
-import { createSupervisor, type Supervisor } from "./supervisor.ts";
+import { createSupervisor, type ListedSandboxes, type Supervisor } from "./supervisor.ts";
 import type { Egress, MaxLimits, Policy, Task } from "../core/task.ts";
 import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/concurrency/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
@@ -273,10 +273,9 @@ class RunningCoordinator implements Coordinator {
   /** Idempotent. Rejects when a part fails, such as the adoption of one task. */
   async #bootOnce(signal: AbortSignal): Promise<BootReport> {
     // Bounded: deadlines and cancels do not wait for an engine that does not answer.
-    const running = (await raceAbort(this.#checkEngine(), signal))
-      ? await raceAbort(this.#listRunning(), signal)
-      : null;
-    await raceAbort(this.supervisor.boot(running), signal);
+    const isEngineUp = await raceAbort(this.#checkEngine(), signal);
+    const listed = isEngineUp ? await raceAbort(this.#listSandboxes(), signal) : null;
+    await raceAbort(this.supervisor.boot(listed), signal);
     const adopted = this.supervisor.size();
     await raceAbort(this.#fireDeadlines(), signal);
     return { adopted };
@@ -386,14 +385,12 @@ class RunningCoordinator implements Coordinator {
     return isUp;
   }
 
-  /** Names of the running sandboxes; null when the engine does not answer. */
-  async #listRunning(): Promise<ReadonlySet<string> | null> {
+  /** Null when the engine does not answer. */
+  async #listSandboxes(): Promise<ListedSandboxes | null> {
     const { sandbox, clock, settings } = this.#deps;
-    try {
-      const found = await withTimeout(settings.engineMs, sandbox.list(), clock);
-      return new Set(found.filter((info) => info.state === "running").map((info) => info.name));
-    } catch {
-      return null;
-    }
+    const found = await withTimeout(settings.engineMs, sandbox.list(), clock).catch(() => null);
+    if (found === null) return null;
+    const running = found.filter((info) => info.state === "running");
+    return { all: new Set(found.map(({ name }) => name)), running: new Set(running.map(({ name }) => name)) };
   }
 }
