@@ -282,9 +282,8 @@ async function closeServer(server: Server, closeLive: () => Promise<void>): Prom
 function startBoot({ log, disposers }: StartContext, coordinator: Coordinator): void {
   const stop = new AbortController();
   const booting = coordinator.boot(stop.signal).then(
-    ({ adopted, orphans }) => {
+    ({ adopted }) => {
       if (adopted > 0) log.info({}, `open tasks: adopted ${adopted}`);
-      if (orphans > 0) log.info({}, `orphaned sandboxes: removed ${orphans}`);
     },
     (error: unknown) => {
       if (!isAbort(error)) log.error({ error: errorMessage(error) }, "the boot failed");

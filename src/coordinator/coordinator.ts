@@ -1,7 +1,7 @@
 /**
- * Wires the coordinator over any set of ports, and boots it in this order: list sandboxes -> remove
- * those that no task needs -> adopt the rest -> fire overdue deadlines -> only then claim. The
- * server listens while this runs.
+ * Wires the coordinator over any set of ports, and boots it in this order: list sandboxes -> adopt
+ * open tasks -> fire overdue deadlines -> only then claim. Sandboxes that no task needs are removed
+ * beside it. The server listens while this runs.
  */
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { createTaskLog, type TaskLog } from "./task-log.ts";
@@ -12,6 +12,7 @@ import { isAbort, errorMessage } from "../core/error.ts";
 import { createScheduler, type Scheduler, type DeferralReason } from "./scheduler/scheduler.ts";
 import { catchUpAll, fireDeadlines } from "./deadlines.ts";
 import { WorkingTime, type Heartbeat } from "./working-time.ts";
+import { BootStatus } from "./boot-status.ts";
 import { GarbageCollector } from "./garbage-collector.ts";
 import { createOperationsService, type OperationsService } from "./services/operations.ts";
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
@@ -21,7 +22,7 @@ import { createTaskService, type TaskService } from "./services/tasks.ts";
 import { createUnreadPlanner } from "./services/tasks/unread.ts";
 import { createSalvage } from "./effects/salvage.ts";
 import { createBudgetService, type BudgetService } from "./services/budget.ts";
-import { createSupervisor, type Supervisor } from "./supervisor.ts";
+import { createSupervisor, type ListedSandboxes, type Supervisor } from "./supervisor.ts";
 import type { Egress, MaxLimits, Policy, Task } from "../core/task.ts";
 import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/concurrency/async.ts";
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
@@ -124,10 +125,10 @@ export const DEFAULT_SETTINGS = {
   engineMs: 3_000,
 } as const satisfies Omit<CoordinatorSettings, "policy">;
 
-/** What a boot found: open tasks, and sandboxes that no task needed. */
+/** What a boot found. */
 export interface BootReport {
+  /** Open tasks. */
   readonly adopted: number;
-  readonly orphans: number;
 }
 
 export interface Coordinator {
@@ -181,7 +182,8 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
   const lastSeen: WorkerService["lastSeen"] = (taskId, attempt) => workerApi.lastSeen(taskId, attempt);
   const supervisor = createSupervisor({ ...deps, ...settings, taskLog, scheduler, effect, lastSeen, workingTime });
   const garbageCollector = new GarbageCollector({ ...deps, ...settings, broker, salvage });
-  return new RunningCoordinator(deps, broker, workingTime, {
+  const bootStatus = new BootStatus();
+  return new RunningCoordinator(deps, broker, workingTime, bootStatus, {
     taskLog,
     supervisor,
     scheduler,
@@ -190,7 +192,7 @@ export async function createCoordinator(deps: CoordinatorDeps): Promise<Coordina
     budget,
     egress,
     tasks: createTaskService({ ...deps, ...settings, taskLog }),
-    operations: createOperationsService({ ...deps, ...settings, scheduler, garbageCollector, lastSeen }),
+    operations: createOperationsService({ ...deps, ...settings, scheduler, garbageCollector, lastSeen, bootStatus }),
   });
 }
 
@@ -223,12 +225,15 @@ class RunningCoordinator implements Coordinator {
   readonly #deps: CoordinatorDeps;
   readonly #broker: Broker;
   readonly #workingTime: WorkingTime;
+  readonly #bootStatus: BootStatus;
   /** The losses that every open task has; -1 until the first pass over all of them. */
   #caughtUp = -1;
   readonly #stopped = new AbortController();
   readonly #ticks: Promise<void>[] = [];
+  #hasTicks = false;
+  #hasOrphanTick = false;
 
-  constructor(deps: CoordinatorDeps, broker: Broker, workingTime: WorkingTime, parts: Parts) {
+  constructor(deps: CoordinatorDeps, broker: Broker, workingTime: WorkingTime, bootStatus: BootStatus, parts: Parts) {
     this.taskLog = parts.taskLog;
     this.supervisor = parts.supervisor;
     this.scheduler = parts.scheduler;
@@ -241,19 +246,23 @@ class RunningCoordinator implements Coordinator {
     this.#deps = deps;
     this.#broker = broker;
     this.#workingTime = workingTime;
+    this.#bootStatus = bootStatus;
   }
 
   async boot(signal: AbortSignal = this.#stopped.signal): Promise<BootReport> {
     const { clock, log } = this.#deps;
+    this.#startOrphanTick();
     for (;;) {
       try {
         const report = await this.#bootOnce(signal);
+        this.#bootStatus.set("tasks", null);
         this.scheduler.start();
         this.#startTicks();
         return report;
       } catch (error) {
         if (signal.aborted || isAbort(error)) throw error;
         log.error({ error: errorMessage(error) }, "the boot is not complete; it is tried again");
+        this.#bootStatus.set("tasks", `${errorMessage(error)}. It is tried again.`);
         // What was adopted is driven meanwhile.
         this.#startTicks();
         await clock.sleep(BOOT_RETRY_MS, signal);
@@ -264,13 +273,12 @@ class RunningCoordinator implements Coordinator {
   /** Idempotent. Rejects when a part fails, such as the adoption of one task. */
   async #bootOnce(signal: AbortSignal): Promise<BootReport> {
     // Bounded: deadlines and cancels do not wait for an engine that does not answer.
-    const isEngineUp = await raceAbort(this.scheduler.checkHealth(), signal);
-    const orphans = isEngineUp ? await raceAbort(this.#removeOrphans(), signal) : 0;
-    const running = isEngineUp ? await raceAbort(this.#listRunning(), signal) : null;
-    await raceAbort(this.supervisor.boot(running), signal);
+    const isEngineUp = await raceAbort(this.#checkEngine(), signal);
+    const listed = isEngineUp ? await raceAbort(this.#listSandboxes(), signal) : null;
+    await raceAbort(this.supervisor.boot(listed), signal);
     const adopted = this.supervisor.size();
     await raceAbort(this.#fireDeadlines(), signal);
-    return { adopted, orphans };
+    return { adopted };
   }
 
   async close(): Promise<void> {
@@ -290,7 +298,8 @@ class RunningCoordinator implements Coordinator {
 
   /** Idempotent. */
   #startTicks(): void {
-    if (this.#ticks.length > 0) return;
+    if (this.#hasTicks) return;
+    this.#hasTicks = true;
     const { sandbox } = this.#deps;
     const { signal } = this.#stopped;
     this.#startTick(DEADLINE_TICK_MS, "the deadline tick", () => this.#fireDeadlines());
@@ -300,13 +309,21 @@ class RunningCoordinator implements Coordinator {
       this.supervisor.driveAll();
     });
     this.#startTick(RECONCILE_TICK_MS, "the tick for unknown commits", () => this.taskLog.reconcile());
-    this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.scheduler.checkHealth());
+    this.#startTick(HEALTH_TICK_MS, "the health check of the engine", () => this.#checkEngine());
     // The pool of warm workers does not grow while claiming is paused.
     this.#startTick(POOL_TICK_MS, "the pool tick", () =>
       sandbox.maintainPool({ grow: this.scheduler.state().reason === null }, signal),
     );
-    this.#startTick(ORPHAN_TICK_MS, "the orphan tick", () => this.garbageCollector.removeOrphans());
     this.#startTick(RETENTION_TICK_MS, "the retention tick", () => this.garbageCollector.collect("remove", signal));
+  }
+
+  /** Runs beside the boot, at once and then on each tick. Idempotent. */
+  #startOrphanTick(): void {
+    if (this.#hasOrphanTick) return;
+    this.#hasOrphanTick = true;
+    const { signal } = this.#stopped;
+    const first = ignoreAbort(this.#removeOrphans(), signal);
+    this.#ticks.push(first.then(() => this.#repeat(ORPHAN_TICK_MS, "the orphan tick", () => this.#removeOrphans())));
   }
 
   #startTick(ms: number, name: string, work: () => Promise<unknown>): void {
@@ -349,21 +366,31 @@ class RunningCoordinator implements Coordinator {
     return fireDeadlines({ ...this.#deps, taskLog: this.taskLog });
   }
 
-  /** How many were removed; 0 when the engine fails to list them, which the next tick repeats. */
-  #removeOrphans(): Promise<number> {
-    return this.garbageCollector.removeOrphans().catch((error: unknown) => {
-      this.#deps.log.warn({ error: errorMessage(error) }, "sandboxes could not be listed at boot");
-      return 0;
-    });
+  /** Never rejects. */
+  async #removeOrphans(): Promise<void> {
+    const { signal } = this.#stopped;
+    try {
+      const failed = await this.garbageCollector.removeOrphans(signal);
+      this.#bootStatus.set("orphans", failed === 0 ? null : `${failed} sandboxes could not be removed.`);
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#bootStatus.set("orphans", `Sandboxes could not be listed (${errorMessage(error)}).`);
+      this.#deps.log.warn({ error: errorMessage(error) }, "sandboxes that no task needs could not be listed");
+    }
   }
 
-  /** Names of the running sandboxes; null when the engine does not answer. */
-  async #listRunning(): Promise<ReadonlySet<string> | null> {
-    try {
-      const found = await this.#deps.sandbox.list();
-      return new Set(found.filter((info) => info.state === "running").map((info) => info.name));
-    } catch {
-      return null;
-    }
+  async #checkEngine(): Promise<boolean> {
+    const isUp = await this.scheduler.checkHealth();
+    this.#bootStatus.set("engine", isUp ? null : "The sandbox engine does not answer.");
+    return isUp;
+  }
+
+  /** Null when the engine does not answer. */
+  async #listSandboxes(): Promise<ListedSandboxes | null> {
+    const { sandbox, clock, settings } = this.#deps;
+    const found = await withTimeout(settings.engineMs, sandbox.list(), clock).catch(() => null);
+    if (found === null) return null;
+    const running = found.filter((info) => info.state === "running");
+    return { all: new Set(found.map(({ name }) => name)), running: new Set(running.map(({ name }) => name)) };
   }
 }

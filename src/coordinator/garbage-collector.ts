@@ -8,6 +8,7 @@
  * J3 Repositories, artifacts and transcripts are kept for `retentionMs` after their task settled,
  *    mirrors for `mirrorMs` after their last use.
  */
+import PQueue from "p-queue";
 import type { Artifacts } from "../core/ports/artifacts.ts";
 import { holdsSlot } from "../../machines/fold.ts";
 import { errorMessage } from "../core/error.ts";
@@ -44,33 +45,40 @@ export interface GarbageCollectorDeps {
 type Collect = (mode: GcMode, signal: AbortSignal) => Promise<Garbage[]>;
 
 const ERROR_LENGTH = 300;
+/** Sandboxes that are removed at once. */
+const REMOVALS = 8;
 
 export class GarbageCollector {
   readonly #deps: GarbageCollectorDeps;
   readonly #mutex = new KeyedMutex();
+  readonly #removals = new PQueue({ concurrency: REMOVALS });
 
   constructor(deps: GarbageCollectorDeps) {
     this.#deps = deps;
   }
 
   /**
-   * Removes sandboxes that no task needs, and what belonged to one. @returns how many sandboxes.
+   * Removes sandboxes that no task needs, and what belonged to one. Several at a time, each within
+   * its own time. An abort begins no further removal. @returns how many could not be removed.
    */
-  async removeOrphans(): Promise<number> {
-    let removed = 0;
-    for (const info of await this.#listOrphans()) {
+  async removeOrphans(signal: AbortSignal): Promise<number> {
+    const { log } = this.#deps;
+    let failed = 0;
+    const remove = async (info: SandboxInfo): Promise<void> => {
+      if (signal.aborted) return;
       try {
         await this.#removeSandbox(info);
-        removed += 1;
       } catch (error) {
-        this.#deps.log.warn(
-          { name: info.name, error: errorMessage(error) },
-          "an orphan could not be removed; the next tick tries again",
-        );
+        failed += 1;
+        if (signal.aborted) return;
+        const fields = { name: info.name, error: errorMessage(error) };
+        log.warn(fields, "an orphan could not be removed; the next tick tries again");
       }
-    }
-    await this.#removeSandboxParts();
-    return removed;
+    };
+    const orphans = await this.#listOrphans();
+    await this.#removals.addAll(orphans.map((info) => () => remove(info)));
+    await this.#removeSandboxParts(signal);
+    return failed;
   }
 
   /**
@@ -129,22 +137,27 @@ export class GarbageCollector {
     return found;
   }
 
-  async #removeSandbox({ name, taskId, attempt }: SandboxInfo): Promise<void> {
+  /** Bounded: an engine that hangs does not keep the other sandboxes waiting for ever. */
+  async #removeSandbox(info: SandboxInfo): Promise<void> {
+    const { clock, clearMs } = this.#deps;
+    await withTimeout(clearMs * 2, this.#salvageAndRemove(info), clock);
+  }
+
+  async #salvageAndRemove({ name, taskId, attempt }: SandboxInfo): Promise<void> {
     const { store, sandbox, broker, salvage, clock, log, clearMs } = this.#deps;
     log.info({ task: taskId, attempt }, "removing a sandbox that no task needs");
     await broker.revoke(taskId, attempt);
     const task = await store.task(taskId);
     if (task !== null && task.state !== "done" && task.state !== "pushing")
       await salvage(taskId, attempt, "perhaps_running", new AbortController().signal);
-    // Bounded: a sandbox that cannot be removed does not delay the others.
     await withTimeout(clearMs, sandbox.remove(name), clock);
   }
 
   /** What a crash left between the steps that create or remove a sandbox. */
-  async #removeSandboxParts(): Promise<void> {
+  async #removeSandboxParts(signal: AbortSignal): Promise<void> {
     const { sandbox, log } = this.#deps;
     const isNeeded = (name: string): Promise<boolean> => this.#isNamedSandboxNeeded(name);
-    for (const { kind, name, error } of await sandbox.reclaim(isNeeded, "remove", new AbortController().signal)) {
+    for (const { kind, name, error } of await sandbox.reclaim(isNeeded, "remove", signal)) {
       if (error === null) log.info({ name }, `removed a ${kind} that no task needs`);
       else log.warn({ name, error }, `a ${kind} could not be removed; the next tick tries again`);
     }
@@ -152,11 +165,9 @@ export class GarbageCollector {
 
   async #collectSandboxes(mode: GcMode): Promise<Garbage[]> {
     const orphans = await this.#listOrphans();
-    return await Promise.all(
-      orphans.map((info) =>
-        removeGarbage(mode, { kind: "sandbox", name: info.name, bytes: null }, () => this.#removeSandbox(info)),
-      ),
-    );
+    const collect = (info: SandboxInfo) => (): Promise<Garbage> =>
+      removeGarbage(mode, { kind: "sandbox", name: info.name, bytes: null }, () => this.#removeSandbox(info));
+    return await this.#removals.addAll(orphans.map(collect));
   }
 
   /** J3. False for an unknown task: the database may be restored from an older copy. */

@@ -42,13 +42,19 @@ export interface SupervisorDeps {
   readonly crashpoint: Crashpoint;
 }
 
+/** Names of sandboxes. */
+export interface ListedSandboxes {
+  readonly all: ReadonlySet<string>;
+  readonly running: ReadonlySet<string>;
+}
+
 export interface Supervisor {
   /**
    * Adopts every open task. Sandboxes that no task needs are removed before, by the garbage
    * collector. Idempotent; rejects when a task could not be adopted, after the others were.
-   * @param alive names of the running sandboxes; null when the engine did not answer.
+   * @param listed null when the engine did not answer.
    */
-  boot(alive: ReadonlySet<string> | null): Promise<void>;
+  boot(listed: ListedSandboxes | null): Promise<void>;
   /** Starts every effect that should run and does not. Idempotent. */
   driveAll(): void;
   /** Ends attempts whose worker gave no sign of life for `livenessMs`. */
@@ -62,6 +68,8 @@ export interface Supervisor {
 interface Actor {
   task: Task;
   running: RunningEffect | null;
+  /** The effect that only clears an attempt (`park`), and did. It does not run again. */
+  cleared: string | null;
 }
 
 interface RunningEffect {
@@ -89,13 +97,13 @@ class EffectSupervisor implements Supervisor {
     this.#unsubscribe = deps.taskLog.onCommit((task, events) => this.#onCommit(task, events));
   }
 
-  async boot(alive: ReadonlySet<string> | null): Promise<void> {
+  async boot(listed: ListedSandboxes | null): Promise<void> {
     const { crashpoint, store, log } = this.#deps;
     crashpoint("boot");
     const failures: unknown[] = [];
     for await (const { id } of readTasks(store, { userId: null, states: DRIVEN_STATES }))
       // One task that cannot be adopted does not keep the others waiting.
-      await this.#adopt(id, alive).catch((error: unknown) => {
+      await this.#adopt(id, listed).catch((error: unknown) => {
         log.error({ task: id, error: errorMessage(error) }, "a task could not be adopted");
         failures.push(error);
       });
@@ -136,7 +144,7 @@ class EffectSupervisor implements Supervisor {
 
   #onCommit(task: Task, events: readonly TaskEvent[]): void {
     if (events.some(isInfraFailure)) this.#deps.scheduler.noteInfraFailure();
-    const actor = this.#actors.get(task.id) ?? { task, running: null };
+    const actor = this.#actors.get(task.id) ?? { task, running: null, cleared: null };
     if (actor.task.seq <= task.seq) actor.task = task;
     this.#actors.set(task.id, actor);
     this.#drive(actor);
@@ -159,7 +167,7 @@ class EffectSupervisor implements Supervisor {
       scheduler.schedule();
       return;
     }
-    this.#start(actor, key);
+    if (actor.cleared !== key) this.#start(actor, key);
   }
 
   #start(actor: Actor, key: string): void {
@@ -175,22 +183,24 @@ class EffectSupervisor implements Supervisor {
   #onEnd(actor: Actor, key: string): void {
     actor.running = null;
     if (toEffectKey(actor.task) !== key) return this.#drive(actor);
+    if (effectOf(actor.task.snapshot) === "park") actor.cleared = key;
     // A settled task needs no further effect. In any other state the next tick starts the effect
     // again.
     if (isSettled(actor.task.snapshot)) this.#actors.delete(actor.task.id);
   }
 
-  async #adopt(taskId: string, alive: ReadonlySet<string> | null): Promise<void> {
+  async #adopt(taskId: string, listed: ListedSandboxes | null): Promise<void> {
     const { scheduler, taskLog } = this.#deps;
     if (this.#adopted.has(taskId)) return;
     // Read again, because people are served during the boot: the task may have moved on.
     const task = await taskLog.task(taskId);
     if (task === null || isSettled(task.snapshot) || task.state === "queued") return;
     if (holdsSlot(task.snapshot)) scheduler.adopt(task.id);
-    const isAlive = alive?.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
+    const isAlive = listed?.running.has(sandboxName(task.id, task.snapshot.context.attempt)) ?? null;
     // Unknown (null) counts as alive: the end of a sandbox is seen when the engine answers.
     const goesOn = task.state === "provisioning" || (effectOf(task.snapshot) === "supervise" && isAlive !== false);
     if (!goesOn) {
+      this.#skipCleared(task, listed);
       await taskLog.catchUp(task.id, null);
       this.#adopted.add(taskId);
       return this.#onCommit((await taskLog.task(task.id)) ?? task, []);
@@ -200,6 +210,13 @@ class EffectSupervisor implements Supervisor {
       : "The coordinator restarted and goes on.";
     await taskLog.catchUp(task.id, { code: "adopted", text });
     this.#adopted.add(taskId);
+  }
+
+  /** A parked task without a sandbox was cleared before the start: its log is not read again. */
+  #skipCleared(task: Task, listed: ListedSandboxes | null): void {
+    const name = sandboxName(task.id, task.snapshot.context.attempt);
+    if (effectOf(task.snapshot) !== "park" || listed?.all.has(name) !== false || this.#actors.has(task.id)) return;
+    this.#actors.set(task.id, { task, running: null, cleared: toEffectKey(task) });
   }
 }
 

@@ -10,6 +10,7 @@
  * E4 Before a sandbox is removed, and before its end is recorded where that is possible, work that
  *    no checkpoint holds is salvaged (rule W6).
  */
+import PQueue from "p-queue";
 import { isAbort, errorMessage } from "../../core/error.ts";
 import { effectOf } from "../../../machines/fold.ts";
 import type { StateEffect } from "../../../machines/task-events.ts";
@@ -30,7 +31,14 @@ export interface EffectDeps extends Omit<ProvisionDeps & PushDeps, "recorder"> {
   readonly ids: Ids;
 }
 
-type RunDeps = EffectDeps & { readonly recorder: Recorder };
+type RunDeps = EffectDeps & {
+  readonly recorder: Recorder;
+  /** Limits the clears of tasks that go on without a slot: a start has one for each of them. */
+  readonly clears: PQueue;
+};
+
+/** Clears at once: each may read every process of the machine, or call the engine. */
+const CLEARS = 8;
 
 /**
  * Runs until its state is left (the signal aborts it) or its work is recorded. Never rejects.
@@ -46,16 +54,20 @@ const EFFECTS: Readonly<Record<Exclude<StateEffect, "claim">, RunEffect>> = {
   supervise,
   kill,
   push: async (deps, task, signal, release) => {
-    await clear(deps, task, release);
+    await clearInTurn(deps, task, signal, release);
     if (!signal.aborted) await push(deps, task, signal);
   },
-  park: (deps, task, _signal, release) => clear(deps, task, release),
-  wait: (deps, task, _signal, release) => clear(deps, task, release),
+  park: clearInTurn,
+  wait: clearInTurn,
   retire: (deps, task, _signal, release) => clear(deps, task, release),
 };
 
 export function createEffects(given: EffectDeps): Effect {
-  const deps: RunDeps = { ...given, recorder: new Recorder(given.taskLog, given.ids) };
+  const deps: RunDeps = {
+    ...given,
+    recorder: new Recorder(given.taskLog, given.ids),
+    clears: new PQueue({ concurrency: CLEARS }),
+  };
   return async (task, signal, release) => {
     const name = effectOf(task.snapshot);
     if (name === "claim") return;
@@ -70,6 +82,10 @@ export function createEffects(given: EffectDeps): Effect {
       );
     }
   };
+}
+
+function clearInTurn(deps: RunDeps, task: Task, _signal: AbortSignal, release: () => void): Promise<void> {
+  return deps.clears.add(() => clear(deps, task, release));
 }
 
 async function supervise(deps: RunDeps, task: Task, signal: AbortSignal): Promise<void> {

@@ -54,16 +54,9 @@ export interface QueueState {
   readonly breaker: "closed" | "open";
   /** "low" while there is too little free disk space to claim. */
   readonly disk: "ok" | "low";
+  /** "failing" from a claim that could not be read or written until one could be (G8). */
+  readonly store: "ok" | "failing";
   /** Why claiming is paused, for people; null when it is not. */
-  readonly reason: string | null;
-}
-
-export interface QueueState {
-  readonly paused: boolean;
-  readonly breaker: "closed" | "open";
-  /** "low" while there is too little free disk space to claim. */
-  readonly disk: "ok" | "low";
-  /** Why claiming is paused, for people; null while it is not. */
   readonly reason: string | null;
 }
 
@@ -125,8 +118,10 @@ class TaskScheduler implements Scheduler {
   #disk: { readonly checkedAt: number; readonly shortage: string | null } = { checkedAt: -Infinity, shortage: null };
   /** The last batch passed over deferred tasks. */
   #hasDeferred = false;
-  /** Why claiming rests (G8), and how to end the rest; null while it does not. */
-  #rest: { readonly reason: string; readonly cancel: () => void } | null = null;
+  /** How to end the rest after a failure (G8); null while claiming does not rest. */
+  #rest: { readonly cancel: () => void } | null = null;
+  /** Why the last claim failed; null after one that did not. Outlives the rest. */
+  #failure: string | null = null;
 
   constructor(deps: SchedulerDeps, queue: PQueue, isPaused: boolean) {
     this.#deps = deps;
@@ -200,7 +195,8 @@ class TaskScheduler implements Scheduler {
       paused: this.#isPaused,
       breaker: engine === null ? "closed" : "open",
       disk: shortage === null ? "ok" : "low",
-      reason: this.#isPaused ? "An operator paused the queue." : (engine ?? shortage ?? this.#rest?.reason ?? null),
+      store: this.#failure === null ? "ok" : "failing",
+      reason: this.#isPaused ? "An operator paused the queue." : (engine ?? shortage ?? this.#failure),
     };
   }
 
@@ -227,13 +223,14 @@ class TaskScheduler implements Scheduler {
 
   /** Nothing is claimed for a while after a failure of the store (G8). */
   #restAfter(error: unknown): void {
+    this.#failure = `A claim could not be stored (${errorMessage(error)}).`;
     if (this.#rest !== null) return;
     const end = (): void => {
       this.#rest = null;
       this.schedule();
     };
     const cancel = this.#deps.clock.timer(REST_MS, end);
-    this.#rest = { reason: `A claim could not be stored (${errorMessage(error)}).`, cancel };
+    this.#rest = { cancel };
   }
 
   async #claimBatches(): Promise<void> {
@@ -246,6 +243,7 @@ class TaskScheduler implements Scheduler {
       const free = Math.min(BATCH, this.#slots.free, maxConcurrent - (await store.slotsHeld()));
       if (free <= 0) return;
       const taskIds = await this.#nextClaims(free);
+      if (taskIds.length === 0) this.#failure = null;
       await Promise.all(taskIds.map((taskId) => this.#slots.take(taskId, () => this.#claim(taskId))));
       this.#isRescheduled ||= taskIds.length === free;
     } while (this.#isRescheduled);
@@ -260,6 +258,7 @@ class TaskScheduler implements Scheduler {
         const data = { reason: "claimed", ...(continues === null ? {} : { continues }) };
         return [{ type: "task.state", data, attempt: task.snapshot.context.attempt + 1 }];
       });
+      this.#failure = null;
       return events.length > 0;
     } catch (error) {
       this.#deps.log.error({ task: taskId, error: errorMessage(error) }, "a claim failed");

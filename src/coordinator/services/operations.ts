@@ -4,6 +4,7 @@
 import { effectOf } from "../../../machines/fold.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { QueueState, Scheduler } from "../scheduler/scheduler.ts";
+import type { BootStatus, IncompletePart } from "../boot-status.ts";
 import type { GarbageCollector } from "../garbage-collector.ts";
 import { readTasks } from "../read-lists.ts";
 import type { Store } from "../../core/ports/store.ts";
@@ -15,6 +16,7 @@ import type { GcMode, Garbage } from "../../core/lib/garbage.ts";
 
 export interface OperationDeps {
   readonly scheduler: Scheduler;
+  readonly bootStatus: BootStatus;
   readonly garbageCollector: Pick<GarbageCollector, "collect">;
   readonly store: Store;
   readonly sandbox: Sandbox;
@@ -70,6 +72,7 @@ export function createOperationsService(deps: OperationDeps): OperationsService 
     stuck: findStuckReason,
     stuckTasks,
     queue: () => scheduler.state(),
+    boot: () => deps.bootStatus.incomplete(),
     pauseQueue: (paused) => scheduler.pause(paused),
     collect: (mode, signal) => deps.garbageCollector.collect(mode, signal),
     slots: async () => ({ used: await store.slotsHeld(), max: deps.maxConcurrent }),
@@ -104,6 +107,8 @@ export interface OperationsService {
   /** Every open task that is stuck. */
   stuckTasks(): Promise<{ id: string; state: TaskState; reason: string; since: number }[]>;
   queue(): QueueState;
+  /** The parts of the boot that are not complete yet. */
+  boot(): readonly IncompletePart[];
   /** Durable: holds over restarts. Idempotent. */
   pauseQueue(paused: boolean): Promise<void>;
   /**

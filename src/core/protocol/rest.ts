@@ -322,8 +322,12 @@ export const overviewSchema = z.strictObject({
     paused: z.boolean(),
     breaker: z.enum(["closed", "open"]),
     disk: z.enum(["ok", "low"]),
+    /** "failing" while claims cannot be stored. */
+    store: z.enum(["ok", "failing"]),
     reason: z.string().nullable(),
   }),
+  /** The parts of the boot that are not complete yet; empty = the boot is complete. */
+  boot: z.array(z.strictObject({ part: z.enum(["tasks", "engine", "orphans"]), reason: z.string() })),
   host: z.strictObject({
     cpus: z.int(),
     load1: z.number(),

@@ -22,7 +22,11 @@ const READY_CACHE_MS = 1_000;
 const GC_MS = 15 * 60_000;
 
 const healthSchema = z.strictObject({ status: z.literal("alive"), version: z.string() });
-const readySchema = z.strictObject({ status: z.literal("ready") });
+const readySchema = z.strictObject({
+  status: z.literal("ready"),
+  /** Parts of the boot that are not complete and hold nothing up; absent = none. */
+  incomplete: z.array(overviewSchema.shape.boot.element.shape.part).optional(),
+});
 const queueSchema = overviewSchema.shape.queue;
 
 async function diskFreeMb(deps: ApiDeps): Promise<number> {
@@ -45,6 +49,7 @@ async function overview(deps: ApiDeps): Promise<Overview> {
     stuck: stuck.map((item) => ({ ...item, since: toIsoTime(item.since) })),
     slots,
     queue: { ...operations.queue() },
+    boot: operations.boot().map((item) => ({ ...item })),
     host: {
       cpus: availableParallelism(),
       load1: loadavg()[0] ?? 0,
@@ -70,6 +75,11 @@ async function findUnusable(deps: ApiDeps): Promise<FieldError[]> {
       },
     ],
   ];
+  const claiming: FieldError[] = [];
+  // Both end by themselves. The reasons are for operators.
+  if (deps.operations.boot().some(({ part }) => part === "tasks"))
+    claiming.push({ path: "tasks", message: "are not adopted yet" });
+  if (deps.operations.queue().store === "failing") claiming.push({ path: "claims", message: "cannot be stored" });
   const found = await Promise.all(
     parts.map(async ([path, check]) => {
       try {
@@ -81,7 +91,7 @@ async function findUnusable(deps: ApiDeps): Promise<FieldError[]> {
       }
     }),
   );
-  return found.flat();
+  return [...found.flat(), ...claiming];
 }
 
 const readyChecks = new WeakMap<ApiDeps, { readonly at: number; readonly found: Promise<FieldError[]> }>();
@@ -172,7 +182,7 @@ export const probeRoutes = [
     method: "get",
     path: "/readyz",
     access: "none",
-    summary: "Store, sandbox and disk are usable",
+    summary: "Store, sandbox and disk are usable, and open tasks are adopted",
     query: nothing.loose(),
     answers: { 200: json(readySchema) },
     problems: ["unavailable"],
@@ -180,7 +190,8 @@ export const probeRoutes = [
       const errors = await checkReady(deps);
       if (errors.length > 0)
         throw new SlipwayError("unavailable", "Some parts are not usable: see errors.", { errors });
-      return { status: 200, body: { status: "ready" } };
+      const incomplete = deps.operations.boot().map(({ part }) => part);
+      return { status: 200, body: { status: "ready", ...(incomplete.length === 0 ? {} : { incomplete }) } };
     },
   }),
   route({

@@ -320,7 +320,7 @@ describe("[D7] cancel", () => {
     await harness.clock.advance(6_000);
     expect(harness.coordinator.scheduler.slotsUsed()).toBe(0);
     harness.faults.delete(id);
-    expect(await harness.coordinator.garbageCollector.removeOrphans()).toBe(1);
+    expect(await harness.coordinator.garbageCollector.removeOrphans(new AbortController().signal)).toBe(0);
     expect(await harness.sandbox.list()).toEqual([]);
   });
 

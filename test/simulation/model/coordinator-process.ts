@@ -56,7 +56,7 @@ export class CoordinatorProcess implements Server {
     this.coordinator = coordinator;
     this.isListening = true;
     this.#booting = coordinator.boot(this.#stopping.signal).then(
-      ({ adopted, orphans }) => trace.add(`booted: ${adopted} adopted, ${orphans} orphans`),
+      ({ adopted }) => trace.add(`booted: ${adopted} adopted`),
       (error: unknown) => {
         if (!isAbort(error)) rules.logged("error", { error }, "the boot failed");
       },

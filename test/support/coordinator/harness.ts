@@ -204,7 +204,8 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     },
   };
 
-  async function begin(): Promise<Coordinator> {
+  /** @param onCreated called before the boot begins. */
+  async function begin(onCreated: (coordinator: Coordinator) => void = () => undefined): Promise<Coordinator> {
     const coordinator = await createCoordinator({
       store,
       ledger,
@@ -231,6 +232,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
         ...options.settings,
       },
     });
+    onCreated(coordinator);
     await coordinator.boot();
     return coordinator;
   }
@@ -278,7 +280,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     },
     async restart() {
       await harness.coordinator.close();
-      harness.coordinator = await begin();
+      await begin((coordinator) => (harness.coordinator = coordinator));
     },
     async close() {
       await harness.coordinator.close();
