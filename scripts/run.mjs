@@ -11,7 +11,7 @@
  * --check          every check that a change must pass
  */
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
@@ -55,6 +55,9 @@ function sameTree(lock, mark) {
 
 function install() {
   if (installed()) return;
+  // npm ci would empty the folder behind the link, which belongs to another checkout.
+  if (lstatSync(join(root, "node_modules"), { throwIfNoEntry: false })?.isSymbolicLink())
+    stop("node_modules is a symbolic link and lacks packages. Install them where it leads, or remove the link.", 2);
   say("installing dependencies (npm ci); this is needed once and takes about a minute");
   // When npm runs this script, its path is known and npm need not be on the PATH.
   const npm = process.env["npm_execpath"];
