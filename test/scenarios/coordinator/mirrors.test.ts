@@ -100,7 +100,7 @@ it(
 );
 
 it("[W7] a slow fetch counts as alive while bytes arrive: it ends in done at the first attempt", LIMIT, async () => {
-  addLargeFile(10);
+  addLargeFile(20);
   upstream.shape("app", { bytesPerSecond: MB });
   const id = await submit();
   expect(await end(id)).toBe("done at attempt 1");
