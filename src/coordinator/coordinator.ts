@@ -263,7 +263,9 @@ class RunningCoordinator implements Coordinator {
         if (signal.aborted || isAbort(error)) throw error;
         log.error({ error: errorMessage(error) }, "the boot is not complete; it is tried again");
         this.#bootStatus.set("tasks", `${errorMessage(error)}. It is tried again.`);
-        // What was adopted is driven meanwhile.
+        // What was adopted is driven, and others begin: slots are counted from the store (D4), so a
+        // task that cannot be adopted keeps only its own.
+        this.scheduler.start();
         this.#startTicks();
         await clock.sleep(BOOT_RETRY_MS, signal);
       }
