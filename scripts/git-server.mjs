@@ -202,7 +202,7 @@ export async function startGitServer({ root, port = 0, auth = null }) {
       if (refusal === null) refusals.delete(name);
       else refusals.set(name, refusal);
     },
-    /** Sends every answer at this rate, or cuts it after so many bytes; null ends that. */
+    /** Sends every answer at this rate, or cuts it after a number of bytes; null ends that. */
     shape(name, shape) {
       if (shape === null) shapes.delete(name);
       else shapes.set(name, shape);

@@ -4,7 +4,7 @@
  *
  * --minutes N     how long (default 1)
  * --from N        first seed (default: from the clock)
- * --count N       at most so many seeds
+ * --count N       at most N seeds
  * --store sqlite  on a real SQLite file (default: memory)
  * --out DIR       where findings are written (default .simulation)
  * --replay FILE   runs the plan of a file and prints its trace

@@ -6,7 +6,7 @@ import type { Store } from "../../../src/core/ports/store.ts";
 import { openHarness, quiet } from "../../support/coordinator/harness.ts";
 import { settle } from "../../support/manual-clock.ts";
 
-/** A second scheduler on the queue of the harness; its store fails when it is told to. */
+/** A second scheduler on the queue of the harness; its store fails on demand. */
 async function openFailing(fails: (call: "claimable" | "record") => boolean) {
   const harness = await openHarness({ settings: { maxConcurrent: 2 } });
   await harness.coordinator.scheduler.pause(true);

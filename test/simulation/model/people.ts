@@ -14,7 +14,7 @@ import type { Simulation } from "./simulation.ts";
 
 export const REPO = "https://git.example.com/team/app";
 const OPERATOR: Identity = { userId: "user_op", role: "operator" };
-/** The client gives up after so many tries. */
+/** Tries after which the client gives up. */
 const TRIES = 40;
 
 type Call = (coordinator: Coordinator) => Promise<string>;
