@@ -4,8 +4,8 @@
  */
 
 /**
- * `tasks`: open tasks that are not adopted; nothing is claimed before. `engine`: no list of the
- * running sandboxes. `orphans`: sandboxes that no task needs. The last two hold nothing up.
+ * `tasks`: open tasks that are not adopted; each keeps its own slot. `engine`: no list of the
+ * running sandboxes. `orphans`: sandboxes that no task needs.
  */
 export type BootPart = "tasks" | "engine" | "orphans";
 

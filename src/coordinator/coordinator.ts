@@ -13,6 +13,7 @@ import { createScheduler, type Scheduler, type DeferralReason } from "./schedule
 import { catchUpAll, fireDeadlines } from "./deadlines.ts";
 import { WorkingTime, type Heartbeat } from "./working-time.ts";
 import { BootStatus } from "./boot-status.ts";
+import { startClaiming } from "./scheduler/claim-start.ts";
 import { GarbageCollector } from "./garbage-collector.ts";
 import { createOperationsService, type OperationsService } from "./services/operations.ts";
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
@@ -230,6 +231,7 @@ class RunningCoordinator implements Coordinator {
   #caughtUp = -1;
   readonly #stopped = new AbortController();
   readonly #ticks: Promise<void>[] = [];
+  #orphans: Promise<unknown> = Promise.resolve();
   #hasTicks = false;
   #hasOrphanTick = false;
 
@@ -256,16 +258,14 @@ class RunningCoordinator implements Coordinator {
       try {
         const report = await this.#bootOnce(signal);
         this.#bootStatus.set("tasks", null);
-        this.scheduler.start();
+        startClaiming(this.scheduler, this.#orphans, clock, this.#stopped.signal);
         this.#startTicks();
         return report;
       } catch (error) {
         if (signal.aborted || isAbort(error)) throw error;
         log.error({ error: errorMessage(error) }, "the boot is not complete; it is tried again");
         this.#bootStatus.set("tasks", `${errorMessage(error)}. It is tried again.`);
-        // What was adopted is driven, and others begin: slots are counted from the store (D4), so a
-        // task that cannot be adopted keeps only its own.
-        this.scheduler.start();
+        startClaiming(this.scheduler, this.#orphans, clock, this.#stopped.signal);
         this.#startTicks();
         await clock.sleep(BOOT_RETRY_MS, signal);
       }
@@ -324,8 +324,10 @@ class RunningCoordinator implements Coordinator {
     if (this.#hasOrphanTick) return;
     this.#hasOrphanTick = true;
     const { signal } = this.#stopped;
-    const first = ignoreAbort(this.#removeOrphans(), signal);
-    this.#ticks.push(first.then(() => this.#repeat(ORPHAN_TICK_MS, "the orphan tick", () => this.#removeOrphans())));
+    this.#orphans = ignoreAbort(this.#removeOrphans(), signal);
+    this.#ticks.push(
+      this.#orphans.then(() => this.#repeat(ORPHAN_TICK_MS, "the orphan tick", () => this.#removeOrphans())),
+    );
   }
 
   #startTick(ms: number, name: string, work: () => Promise<unknown>): void {

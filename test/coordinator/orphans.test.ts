@@ -1,4 +1,5 @@
 /** Sandboxes that no task needs and that resist their removal: the boot does not wait for them. */
+import { ORPHAN_GRACE_MS } from "../../src/coordinator/scheduler/claim-start.ts";
 import { afterEach, expect, it } from "vitest";
 import { openHarness, type Harness } from "../support/coordinator/harness.ts";
 import { settle } from "../support/manual-clock.ts";
@@ -43,16 +44,19 @@ async function openWithOrphans(orphans: number) {
   return { running: running.id, stuck, removing };
 }
 
-it("[D2] [D3] [D13] sandboxes that resist delay neither adoption nor claims, and go when they can", async () => {
+it("[D2] [D3] [D13] sandboxes that resist delay no adoption, and claims by a bounded time; they go when they can", async () => {
   const { running, stuck, removing } = await openWithOrphans(20);
   removing.clear();
   stuck.most = 0;
   await harness.restart();
   expect(harness.coordinator.scheduler.slotsUsed()).toBe(1);
   const next = await harness.submit();
+  await settle();
+  expect((await harness.task(next.id)).state).toBe("queued");
+  expect(removing.size).toBe(8);
+  await harness.clock.advance(ORPHAN_GRACE_MS);
   await startWorker(next.id);
   await settle();
-  expect(removing.size).toBe(8);
   expect(harness.coordinator.operations.boot().map(({ part }) => part)).toEqual(["orphans"]);
   stuck.remove = false;
   await harness.clock.advance(20_000);

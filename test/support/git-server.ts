@@ -32,7 +32,7 @@ export interface GitServer {
       on?: "fetch" | "push";
     } | null,
   ): void;
-  /** Sends every answer at this rate, or cuts it after so many bytes, until it is null. */
+  /** Sends every answer at this rate, or cuts it after a number of bytes; null ends that. */
   shape(name: string, shape: { bytesPerSecond?: number; cutAfter?: number } | null): void;
   close(): Promise<void>;
 }

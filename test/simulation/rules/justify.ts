@@ -82,7 +82,7 @@ function cut({ now, faults }: Situation, since: number, ms: number): boolean {
   return faults.overlap(NETWORK, since, now) >= ms;
 }
 
-/** True when the worker had all of its time, not counting what nobody could use. */
+/** True when the worker had all of its time; lost time does not count. */
 function usedUpWall({ now, faults, policy }: Situation, attempt: Attempt | undefined): boolean {
   if (attempt?.readyAt === undefined || attempt.readyAt === null) return false;
   const lost = faults.overlap(["down", "paused"], attempt.readyAt, now) + attempt.askedMs;
