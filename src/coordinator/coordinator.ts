@@ -10,7 +10,7 @@ import { createWorkerService, type WorkerService, type WorkerServiceDeps } from 
 import { createEffects } from "./effects/effects.ts";
 import { isAbort, errorMessage } from "../core/error.ts";
 import { createScheduler, type Scheduler, type DeferralReason } from "./scheduler/scheduler.ts";
-import { catchUpAll, fireDeadlines } from "./deadlines.ts";
+import { fireDeadlines, keepTime } from "./deadlines.ts";
 import { WorkingTime, type Heartbeat } from "./working-time.ts";
 import { BootStatus } from "./boot-status.ts";
 import { startClaiming } from "./scheduler/claim-start.ts";
@@ -293,7 +293,7 @@ class RunningCoordinator implements Coordinator {
       log.warn({ error: errorMessage(error) }, "an effect did not end"),
     );
     await this.taskLog.idle();
-    if (this.#caughtUp >= 0) this.#deps.heartbeat?.beat(clock.now());
+    if (this.#caughtUp >= 0 && !this.#workingTime.isStoreFailing) this.#deps.heartbeat?.beat(clock.now());
     this.#caughtUp = -1;
     await this.#broker.close();
   }
@@ -307,7 +307,7 @@ class RunningCoordinator implements Coordinator {
     this.#startTick(DEADLINE_TICK_MS, "the deadline tick", () => this.#fireDeadlines());
     this.#startTick(TIME_TICK_MS, "the time tick", () => this.#keepTime());
     this.#startTick(DRIVE_TICK_MS, "the drive tick", async () => {
-      await this.supervisor.endSilent();
+      if (!this.#workingTime.isStoreFailing) await this.supervisor.endSilent();
       this.supervisor.driveAll();
     });
     this.#startTick(RECONCILE_TICK_MS, "the tick for unknown commits", () => this.taskLog.reconcile());
@@ -351,23 +351,13 @@ class RunningCoordinator implements Coordinator {
     }
   }
 
-  /**
-   * Records lost time in every open task. The heartbeat goes on only when all have it: after a
-   * crash before that, the next boot counts from the earlier beat.
-   */
   async #keepTime(): Promise<void> {
-    const { clock, heartbeat, store } = this.#deps;
-    this.#workingTime.observe();
-    const { generation } = this.#workingTime;
-    if (this.#caughtUp !== generation) {
-      await catchUpAll({ store, taskLog: this.taskLog });
-      this.#caughtUp = generation;
-    }
-    heartbeat?.beat(clock.now());
+    const deps = { ...this.#deps, taskLog: this.taskLog, workingTime: this.#workingTime };
+    this.#caughtUp = await keepTime(deps, this.#caughtUp);
   }
 
   #fireDeadlines(): Promise<void> {
-    return fireDeadlines({ ...this.#deps, taskLog: this.taskLog });
+    return fireDeadlines({ ...this.#deps, taskLog: this.taskLog, workingTime: this.#workingTime });
   }
 
   /** Never rejects. */

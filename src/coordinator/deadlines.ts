@@ -1,6 +1,7 @@
 /**
- * Fires deadlines. A deadline is data (`dueAt`); the tick turns an overdue one into the event
- * `timed_out`. The chart refuses an early one, so a deadline fires once and never early (rule D6).
+ * Keeps working time and fires deadlines. A deadline is data (`dueAt`); the tick turns an overdue
+ * one into the event `timed_out`. The chart refuses an early one, so a deadline fires once and
+ * never early (rule D6).
  */
 import { deadlineFailure } from "../../machines/fold.ts";
 import type { TaskLog } from "./task-log.ts";
@@ -10,6 +11,7 @@ import { OPEN_STATES } from "../core/task.ts";
 import { readTasks } from "./read-lists.ts";
 import type { Store } from "../core/ports/store.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
+import type { Heartbeat, WorkingTime } from "./working-time.ts";
 
 export interface DeadlineDeps {
   readonly taskLog: TaskLog;
@@ -18,6 +20,7 @@ export interface DeadlineDeps {
   readonly ids: Ids;
   readonly log: Log;
   readonly crashpoint: Crashpoint;
+  readonly workingTime: Pick<WorkingTime, "isStoreFailing">;
 }
 
 const BATCH = 500;
@@ -25,7 +28,7 @@ const BATCH = 500;
 const CATCH_UP_BATCH = 64;
 
 /** Records the time that each open task lost. One that cannot be recorded stops no other. */
-export async function catchUpAll({ taskLog, store }: { taskLog: TaskLog; store: Store }): Promise<void> {
+async function catchUpAll({ taskLog, store }: { taskLog: TaskLog; store: Store }): Promise<void> {
   const failures: unknown[] = [];
   const catchUp = (ids: readonly string[]): Promise<unknown> =>
     Promise.all(ids.map((id) => taskLog.catchUp(id, null).catch((error: unknown) => failures.push(error))));
@@ -40,9 +43,41 @@ export async function catchUpAll({ taskLog, store }: { taskLog: TaskLog; store: 
   if (failures.length > 0) throw failures[0];
 }
 
-/** Fires every overdue deadline. One that cannot be recorded is logged and stays overdue. */
+/** A row that is written to learn whether the store writes; the value means nothing. */
+const PROBE = "time.probe";
+
+export interface TimeDeps {
+  readonly taskLog: TaskLog;
+  readonly store: Store;
+  readonly clock: Pick<Clock, "now">;
+  readonly workingTime: WorkingTime;
+  readonly heartbeat?: Heartbeat;
+}
+
+/**
+ * Records lost time in every open task. The heartbeat goes on only when all have it: after a crash
+ * before that, the next boot counts from the earlier beat.
+ * @param caughtUp the losses that every open task has. @returns the same after this pass.
+ */
+export async function keepTime(deps: TimeDeps, caughtUp: number): Promise<number> {
+  const { taskLog, store, clock, workingTime, heartbeat } = deps;
+  workingTime.observe();
+  if (workingTime.isStoreFailing) {
+    await store.setSetting(PROBE, String(clock.now()));
+    workingTime.noteStoreWrites();
+  }
+  const { generation } = workingTime;
+  if (caughtUp !== generation) await catchUpAll({ store, taskLog });
+  heartbeat?.beat(clock.now());
+  return generation;
+}
+
+/**
+ * Fires every overdue deadline. One that cannot be recorded is logged and stays overdue. None is
+ * overdue while the store rejects commits: the time is lost (rule D11).
+ */
 export async function fireDeadlines(deps: DeadlineDeps): Promise<void> {
-  for (;;) {
+  while (!deps.workingTime.isStoreFailing) {
     const ids = await deps.store.due(deps.clock.now(), BATCH);
     if (ids.length === 0) return;
     deps.crashpoint("timer");

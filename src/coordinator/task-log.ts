@@ -129,7 +129,7 @@ class CommittedTaskLog implements TaskLog {
     this.#deps.workingTime?.observe();
     const generation = this.#deps.workingTime?.generation ?? 0;
     const task = toNewTask(creation, this.#deps.clock.now());
-    const result = await this.#deps.store.create(task);
+    const result = await this.#deps.store.create(task).catch((error: unknown) => this.#rejected(error));
     switch (result.kind) {
       case "created":
         this.#committed(result.task, [task.event], generation);
@@ -232,13 +232,18 @@ class CommittedTaskLog implements TaskLog {
       this.#cache.delete(task.id);
       this.#uncertain.set(task.id, { seq: task.seq, generation });
       const stored = await store.task(task.id).catch(() => null);
-      if (stored === null) throw error;
+      if (stored === null) return this.#rejected(error);
       this.#uncertain.delete(task.id);
       // This process is the only writer, and writes of a task come one at a time.
-      if (stored.seq === task.seq) throw error;
+      if (stored.seq === task.seq) return this.#rejected(error);
       log.warn({ taskId: task.id, seq: stored.seq }, "a commit is durable although the store reported an error");
       return stored;
     }
+  }
+
+  #rejected(error: unknown): never {
+    this.#deps.workingTime?.noteStoreFails();
+    throw error;
   }
 
   /** The task after the notice of what it lost. */

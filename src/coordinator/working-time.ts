@@ -8,6 +8,8 @@
  *    machine was suspended.
  * W3 Each task gets a loss once: `generation` numbers the losses of this process, and the caller
  *    remembers up to which one a task was recorded.
+ * W4 From the first commit that the store rejects until it writes again, nothing can be recorded,
+ *    neither a result nor a sign of life. Deadlines wait meanwhile.
  */
 import { effectOf, isSettled, phaseOf } from "../../machines/fold.ts";
 import type { LostTime, StateEffect } from "../../machines/task-events.ts";
@@ -29,7 +31,7 @@ export interface WorkingTimeDeps {
   readonly aliveAt: number | null;
   /** Everybody gets this long to be heard after a loss, ms. */
   readonly livenessMs: number;
-  /** A comparison that comes later than this after the last one is a pause, ms. */
+  /** A later comparison than this is a pause, and a longer outage of the store is a loss, ms. */
   readonly pauseMs: number;
 }
 
@@ -45,6 +47,9 @@ export class WorkingTime {
   #wall: number;
   #monotonic: number;
   #heardFrom: number;
+  /** What pauses added to the monotonic clock, ms. */
+  #pausedMs = 0;
+  #outage: { readonly from: number; readonly pausedMs: number } | null = null;
 
   constructor(deps: WorkingTimeDeps) {
     this.#deps = deps;
@@ -56,6 +61,11 @@ export class WorkingTime {
   /** The number of losses that were found so far. */
   get generation(): number {
     return this.#totals.length - 1;
+  }
+
+  /** True from a commit that the store rejected until `noteStoreWrites`. */
+  get isStoreFailing(): boolean {
+    return this.#outage !== null;
   }
 
   /** Silence counts from here on, in time of the monotonic clock. */
@@ -74,8 +84,28 @@ export class WorkingTime {
     const isPause = elapsed > this.#deps.pauseMs;
     const step = passed - elapsed;
     if (!isPause && Math.abs(step) <= STEP_MS) return;
-    this.#totals.push((this.#totals.at(-1) ?? 0) + Math.round(isPause ? passed : step));
-    this.#heardFrom = monotonic;
+    if (isPause) this.#pausedMs += elapsed;
+    this.#add(isPause ? passed : step);
+  }
+
+  /** The store rejected a commit. Idempotent until it writes again. */
+  noteStoreFails(): void {
+    this.#outage ??= { from: this.#deps.clock.monotonic(), pausedMs: this.#pausedMs };
+  }
+
+  /** The store has just written. A short outage is no loss: its records are tried again at once. */
+  noteStoreWrites(): void {
+    if (this.#outage === null) return;
+    const { from, pausedMs } = this.#outage;
+    this.#outage = null;
+    // A pause within the outage is counted already.
+    const outageMs = this.#deps.clock.monotonic() - from - (this.#pausedMs - pausedMs);
+    if (outageMs > this.#deps.pauseMs) this.#add(outageMs);
+  }
+
+  #add(lostMs: number): void {
+    this.#totals.push((this.#totals.at(-1) ?? 0) + Math.round(lostMs));
+    this.#heardFrom = this.#deps.clock.monotonic();
   }
 
   /**
@@ -134,7 +164,7 @@ function describeLoss(lostMs: number): string {
   const amount = formatDuration(Math.abs(lostMs));
   return lostMs < 0
     ? `The server's clock was set back by ${amount}; the deadlines move with it.`
-    : `For ${amount} the coordinator did not run, or its clock was set forward; this time does not count.`;
+    : `For ${amount} the coordinator did not run, could not record, or its clock was set forward; this time does not count.`;
 }
 
 function formatDuration(ms: number): string {

@@ -4,6 +4,7 @@ import { checkInvariants } from "../../../src/coordinator/invariants.ts";
 import { WORK_REF } from "../../../src/core/ports/repositories.ts";
 import { DEFAULT_POLICY, sandboxName } from "../../../src/core/task.ts";
 import { ALICE, openHarness, type Harness, type HarnessOptions } from "../../support/coordinator/harness.ts";
+import { openMemoryStore } from "../../../src/store/memory/store.ts";
 import { settle } from "../../support/manual-clock.ts";
 
 const SECOND = 1_000;
@@ -24,6 +25,23 @@ async function open(options: HarnessOptions = {}): Promise<void> {
     ...options,
     settings: { livenessMs: LIVENESS, pauseMs: 5 * SECOND, maxConcurrent: 8, ...options.settings },
   });
+}
+
+const WRITES = new Set(["commit", "create", "setSetting"]);
+
+/** The memory store, which rejects every write while `fails.now`. */
+function openFailingStore(): { options: HarnessOptions; fails: { now: boolean } } {
+  const { store, ledger } = openMemoryStore();
+  const fails = { now: false };
+  const failing = new Proxy(store, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name);
+      if (typeof value !== "function") return value;
+      if (WRITES.has(String(name)) && fails.now) return () => Promise.reject(new Error("disk I/O error"));
+      return value.bind(target) as unknown;
+    },
+  });
+  return { options: { store: failing, ledger }, fails };
 }
 
 async function running(request = {}): Promise<string> {
@@ -308,5 +326,39 @@ describe("a wall clock that is set", () => {
     const after = await running();
     expect((await harness.task(after)).createdAt).toBe(harness.clock.now());
     expect((await harness.task(before)).updatedAt).toBeGreaterThan(harness.clock.now());
+  });
+});
+
+describe("a store that rejects every write", () => {
+  it("[D11] [W4] for longer than the task has left, moves its deadline, and the report that waited counts", async () => {
+    const { options, fails } = openFailingStore();
+    await open(options);
+    const id = await running({ maxAttempts: 1 });
+    await workFor(wallMs - 5 * MINUTE, id);
+    fails.now = true;
+    await expect(harness.submit()).rejects.toThrow("disk I/O error");
+    for (let passed = 0; passed < 20 * MINUTE; passed += MINUTE)
+      await harness.clock.advance(MINUTE).catch(() => undefined);
+    fails.now = false;
+    await harness.clock.advance(2 * SECOND);
+    expect((await harness.task(id)).state).toBe("running");
+    expect(await notices(id, "resumed")).toHaveLength(1);
+    await finish(id);
+    expect((await harness.until(id, "done")).snapshot.context).toMatchObject({ attempt: 1, outcome: "pushed" });
+  });
+
+  it("[D11] for a moment, is no loss: a worker that fell silent is found in time", async () => {
+    const { options, fails } = openFailingStore();
+    await open(options);
+    const id = await running();
+    const before = await times(id);
+    fails.now = true;
+    await expect(harness.submit()).rejects.toThrow("disk I/O error");
+    fails.now = false;
+    await harness.clock.advance(3 * SECOND);
+    expect(await notices(id, "resumed")).toEqual([]);
+    expect((await times(id)).wall).toBe(before.wall - 3 * SECOND);
+    await harness.clock.advance(LIVENESS);
+    expect(await failure(id)).toBe("worker_lost");
   });
 });
