@@ -3,13 +3,15 @@
  * which of them count as attempts.
  *
  * P1 Infrastructure failures are retried without a limit and are not counted (`excused`); the
- *    scheduler's breaker limits their rate.
+ *    scheduler's breaker limits their rate. One that is `counted` is retried as a transient one:
+ *    a mistake of the coordinator (`internal`) happens again. Logs from before that field have it
+ *    nowhere, and fold as they did.
  * P2 Transient failures are retried until `maxAttempts` counted attempts; resource and agent
  *    failures once.
  * P3 The delay doubles from `backoffMs` to `backoffCapMs` with full jitter, which arrives in the
  *    event: there is no randomness here. A Retry-After is honoured up to the same cap.
  */
-import { failureClass, makeFailure, type Failure, type FailureStage } from "../src/core/failure.ts";
+import { failureClass, makeFailure, type Failure, type FailureClass, type FailureStage } from "../src/core/failure.ts";
 import type { TaskContext } from "../src/core/task.ts";
 import type { AttemptFault } from "./task-events.ts";
 
@@ -18,10 +20,15 @@ export function countedAttempts(context: TaskContext): number {
   return context.attempt - context.excused;
 }
 
+export function faultClass({ code, counted }: AttemptFault): FailureClass {
+  const cls = failureClass(code);
+  return cls === "infra" && counted ? "transient" : cls;
+}
+
 export function willRetry(context: TaskContext, stage: FailureStage, fault: AttemptFault): boolean {
   const isUnderLimit =
     stage === "pushing" ? context.pushTries + 1 < context.maxAttempts : countedAttempts(context) < context.maxAttempts;
-  switch (failureClass(fault.code)) {
+  switch (faultClass(fault)) {
     case "infra":
       return true;
     case "transient":

@@ -167,6 +167,7 @@ function toStateEvent(stamp: Stamp, d: TaskEvent["data"]): TaskMachineEvent {
         evidence: (d["evidence"] as string | null) ?? null,
         jitter: (d["jitter"] as number | undefined) ?? 0.5,
         retryAfterMs: (d["retryAfterMs"] as number | null) ?? null,
+        counted: d["counted"] === true,
         ...stamp,
       };
     case "cancel":

@@ -3,10 +3,10 @@
  * the event. Every change goes through `put`, which stamps the event's seq (C3 of task.ts).
  */
 import { assign } from "xstate";
-import { failureClass, makeFailure, type FailureCode, type FailureStage } from "../src/core/failure.ts";
+import { makeFailure, type FailureCode, type FailureStage } from "../src/core/failure.ts";
 import { DEFAULT_POLICY, NO_USAGE, type Step, type TaskContext, type Usage } from "../src/core/task.ts";
 import type { TaskMachineEvent, AttemptFault, EventOf, TaskInput } from "./task-events.ts";
-import { finalFailure, retryDelay } from "./retry-policy.ts";
+import { faultClass, finalFailure, retryDelay } from "./retry-policy.ts";
 import {
   keepCalendar,
   shiftProvisioning,
@@ -142,6 +142,7 @@ export function describeFault(
     evidence: null,
     jitter: event.jitter,
     retryAfterMs: null,
+    counted: false,
   });
   switch (stage) {
     case "queued":
@@ -167,7 +168,7 @@ function giveUp(stage: FailureStage) {
 function retryLater(stage: FailureStage) {
   return put<"failed" | "timed_out">((context, event, now) => {
     const fault = describeFault(context, stage, event);
-    const cls = failureClass(fault.code);
+    const cls = faultClass(fault);
     const infra = cls === "infra";
     const pushing = stage === "pushing";
     return {

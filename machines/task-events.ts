@@ -11,6 +11,8 @@ export interface AttemptFault {
   readonly jitter: number;
   /** Wait asked for by the other side in ms, or null. */
   readonly retryAfterMs: number | null;
+  /** True: an infrastructure failure that uses up an attempt (P1 of retry-policy.ts). */
+  readonly counted: boolean;
 }
 
 /**

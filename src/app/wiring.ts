@@ -19,6 +19,7 @@ import { openBroker } from "../broker/server.ts";
 import { SocketDirs } from "../broker/socket-dirs.ts";
 import { createCoordinator, DEFAULT_SETTINGS, type Coordinator } from "../coordinator/coordinator.ts";
 import { errorMessage, SlipwayError } from "../core/error.ts";
+import { TaskFailure } from "../core/failure.ts";
 import { noCrash, type Crashpoint } from "../core/lib/runtime/crashpoint.ts";
 import type { Disposers } from "../core/lib/disposers.ts";
 import type { DescriptorPlan } from "../core/lib/runtime/descriptors.ts";
@@ -102,7 +103,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     heartbeat,
     ids,
     shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
-    authFor: (userId, repo) => findGitAuth(parts, userId, parseRepositoryUrl(repo, { trustedHosts }).host),
+    authFor: (userId, repo) => findGitAuth(parts, userId, readHost(repo, trustedHosts)),
     broker: ({ worker, model, egress }) =>
       openBroker({
         dir: join(dir, "run"),
@@ -178,18 +179,38 @@ function readPrices({ pricesFile }: Config): PriceTable {
   }
 }
 
-/** The user's credential for a git host; null when there is none. */
-async function findGitAuth(
-  { accounts, vault }: Pick<CoordinatorParts, "accounts" | "vault">,
+/**
+ * The host of a task's repository. @throws TaskFailure `repo_not_found` when the server's rules for
+ * addresses have changed since the task was submitted.
+ */
+function readHost(repo: string, trustedHosts: readonly string[]): string {
+  try {
+    return parseRepositoryUrl(repo, { trustedHosts }).host;
+  } catch (cause) {
+    throw new TaskFailure("repo_not_found", { detail: errorMessage(cause), cause });
+  }
+}
+
+/**
+ * The user's credential for a git host; null when there is none.
+ * @throws TaskFailure `repo_auth` when it cannot be opened: the secret key is another one, or the
+ * row was modified.
+ */
+export async function findGitAuth(
+  { accounts, vault, log }: Pick<CoordinatorParts, "accounts" | "vault" | "log">,
   userId: string,
   host: string,
 ): Promise<GitAuth | null> {
   const found = await accounts.credentialFor(userId, host);
   if (found === null) return null;
-  return {
-    username: found.username ?? "x-access-token",
-    token: vault.open(found.sealed, credentialContext(userId, host)),
-  };
+  const username = found.username ?? "x-access-token";
+  try {
+    return { username, token: vault.open(found.sealed, credentialContext(userId, host)) };
+  } catch (cause) {
+    log.error({ user: userId, host, error: errorMessage(cause) }, "a saved git credential cannot be opened");
+    const detail = `The saved credential for ${host} cannot be opened with this server's key. Save it again.`;
+    throw new TaskFailure("repo_auth", { detail, cause });
+  }
 }
 
 export async function openSandbox(config: Config, dir: string, crashpoint: Crashpoint = noCrash): Promise<Sandbox> {

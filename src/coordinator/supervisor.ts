@@ -14,7 +14,7 @@ import type { Effect } from "./effects/effects.ts";
 import { failureProposal } from "./effects/failure-proposal.ts";
 import { errorMessage } from "../core/error.ts";
 import type { TaskEvent } from "../core/event.ts";
-import { failureClass, type FailureCode } from "../core/failure.ts";
+import type { FailureCode } from "../core/failure.ts";
 import type { Scheduler } from "./scheduler/scheduler.ts";
 import { readTasks } from "./read-lists.ts";
 import type { Store } from "../core/ports/store.ts";
@@ -22,6 +22,8 @@ import { OPEN_STATES, sandboxName, type Task } from "../core/task.ts";
 import { STATE_LEFT } from "../core/lib/concurrency/async.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { WorkingTime } from "./working-time.ts";
+
+const ENGINE_FAILURE: FailureCode = "sandbox_unavailable";
 
 /** Queued tasks have no actor. */
 const DRIVEN_STATES = OPEN_STATES.filter((state) => state !== "queued");
@@ -143,7 +145,7 @@ class EffectSupervisor implements Supervisor {
   }
 
   #onCommit(task: Task, events: readonly TaskEvent[]): void {
-    if (events.some(isInfraFailure)) this.#deps.scheduler.noteInfraFailure();
+    if (events.some(isEngineFailure)) this.#deps.scheduler.noteInfraFailure();
     const actor = this.#actors.get(task.id) ?? { task, running: null, cleared: null };
     if (actor.task.seq <= task.seq) actor.task = task;
     this.#actors.set(task.id, actor);
@@ -233,11 +235,7 @@ function isIdle({ task, running }: Actor): boolean {
   return running === null && (name === "wait" || name === "park");
 }
 
-/**
- * `interrupted` does not count: a worker can end in a way that looks like it, and must not pause
- * the tasks of other users.
- */
-function isInfraFailure({ type, data }: TaskEvent): boolean {
-  if (type !== "task.state" || data["reason"] !== "failed" || data["code"] === "interrupted") return false;
-  return failureClass(data["code"] as FailureCode) === "infra";
+/** Of all codes this alone is about the engine: nothing that others say brings it about. */
+function isEngineFailure({ type, data }: TaskEvent): boolean {
+  return type === "task.state" && data["reason"] === "failed" && data["code"] === ENGINE_FAILURE;
 }

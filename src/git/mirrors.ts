@@ -27,6 +27,7 @@ import { diskUsage } from "../core/lib/disk-usage.ts";
 import { TaskFailure } from "../core/failure.ts";
 import { removeGarbage, type GcMode, type Garbage } from "../core/lib/garbage.ts";
 import { dropProof, findMissing, isProven, isSuspect, setSuspect, writeProof } from "./completeness.ts";
+import { isBranchName } from "./branch-name.ts";
 import { resolvePin } from "./host-pinning.ts";
 import { GitError } from "../core/lib/git-error.ts";
 import { removeStaleLocks, type Git } from "./git-process.ts";
@@ -78,6 +79,8 @@ const BRANCHES = "+refs/heads/*:refs/heads/*";
 /** Git's words (2.30 to 2.50) for a repository that it cannot read, in the output of a fetch. */
 const DAMAGED =
   /not a git repository|bad object|bad config|did not send all necessary objects|unable to (read|parse|get type)|missing (blob|tree|commit|object)|(object|packfile) .*(corrupt|empty)|cannot be accessed/i;
+const OBJECT_ID = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
+const SHA1_LENGTH = 40;
 const MIRROR_NAME = /^[0-9a-f]{32}$/;
 
 export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
@@ -327,10 +330,17 @@ function adoptContents(from: string, to: string): void {
 function readTip(text: string, asked: string | null): Tip {
   const lines = text.split("\n").map((line) => line.split("\t"));
   const ref = asked === null ? "HEAD" : `refs/heads/${asked}`;
-  const baseSha = lines.find(([value = "", name]) => name === ref && /^[0-9a-f]{40,64}$/.test(value))?.[0];
+  const baseSha = lines.find(([value = "", name]) => name === ref && OBJECT_ID.test(value))?.[0];
   const target = lines.find(([value = "", name]) => name === "HEAD" && value.startsWith("ref: refs/heads/"))?.[0];
   const base = asked ?? target?.slice("ref: refs/heads/".length) ?? null;
-  if (base !== null && baseSha !== undefined) return { base, baseSha };
+  if (base !== null && !isBranchName(base))
+    throw new TaskFailure("branch_not_found", {
+      detail: `The repository's default branch has a name that cannot be used: ${JSON.stringify(base.slice(0, 100))}. Name another branch as the base.`,
+    });
+  if (base !== null && baseSha !== undefined) {
+    if (baseSha.length === SHA1_LENGTH) return { base, baseSha };
+    throw new TaskFailure("repo_not_found", { detail: "It uses SHA-256 object names, which are not supported." });
+  }
   throw new TaskFailure("branch_not_found", {
     detail:
       asked === null ? "The repository is empty, or has no default branch." : `The requested branch is "${asked}".`,

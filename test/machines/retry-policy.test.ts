@@ -65,6 +65,7 @@ const fault = (code: FailureCode, extra: Partial<AttemptFault> = {}): AttemptFau
   evidence: null,
   jitter: 0.5,
   retryAfterMs: null,
+  counted: false,
   ...extra,
 });
 const fail = (play: Play, code: FailureCode): Play =>
@@ -101,6 +102,25 @@ describe("retry policy", () => {
       stage,
       retryable: false,
     });
+  });
+
+  it("[T5] a mistake of the coordinator uses up attempts; one in a log from before that field does not", () => {
+    const broken = (play: Play, counted: boolean): Play =>
+      offer(play, {
+        type: "task.state",
+        data: { reason: "failed", ...fault("internal", { counted }) },
+        after: 1,
+      }) as Play;
+    let play = played(begin({ maxAttempts: 2 }), "claim");
+    expect(stateName(broken(played(begin({ maxAttempts: 1 }), "claim"), false))).toBe("retrying");
+    play = broken(play, true);
+    expect([stateName(play), play.snapshot.context.excused]).toEqual(["retrying", 0]);
+    play = broken(played(play, "timed_out", "claim"), true);
+    expect([stateName(play), play.snapshot.context.failure?.code]).toEqual(["failed", "attempts_exhausted"]);
+    let push = played(begin({ maxAttempts: 2 }), "claim", "ready", "finished");
+    push = broken(push, true);
+    expect([stateName(push), push.snapshot.context.pushTries]).toEqual(["retrying", 1]);
+    expect(stateName(broken(played(push, "timed_out"), true))).toBe("failed");
   });
 
   it.each(["resource", "agent"] as const)("a %s failure is not retried when only one attempt is allowed", (cls) => {

@@ -15,10 +15,10 @@ import { isAbort, errorMessage } from "../../core/error.ts";
 import { effectOf } from "../../../machines/fold.ts";
 import type { StateEffect } from "../../../machines/task-events.ts";
 import type { TaskLog } from "../task-log.ts";
-import { TaskFailure } from "../../core/failure.ts";
 import { sandboxName, type Task } from "../../core/task.ts";
 import type { Broker } from "../../core/ports/broker.ts";
 import type { Ids } from "../../core/ports/runtime.ts";
+import { classifyError } from "./classify-error.ts";
 import { clear } from "./clear.ts";
 import { provision, type ProvisionDeps } from "./provision.ts";
 import { push, type PushDeps } from "./push.ts";
@@ -103,10 +103,10 @@ async function kill(deps: RunDeps, task: Task, signal: AbortSignal): Promise<voi
 }
 
 async function recordFailure({ recorder, log }: RunDeps, task: Task, error: unknown): Promise<void> {
-  if (error instanceof TaskFailure) {
-    const { message: detail, evidence, retryAfterMs } = error;
-    return recorder.fail(task, error.code, { detail, evidence, retryAfterMs });
+  const { code, ...details } = classifyError(error);
+  if (code === "internal") {
+    const { attempt } = task.snapshot.context;
+    log.error({ task: task.id, attempt, state: task.state, err: error }, "a defect of Slipway ended an attempt");
   }
-  log.error({ task: task.id, err: error }, "an effect failed unexpectedly");
-  return recorder.fail(task, "internal", { evidence: errorMessage(error) });
+  await recorder.fail(task, code, details);
 }

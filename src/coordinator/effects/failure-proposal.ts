@@ -2,6 +2,12 @@
 import type { Proposal } from "../../core/event.ts";
 import type { FailureCode } from "../../core/failure.ts";
 
+/**
+ * A mistake of the coordinator uses up an attempt: whatever brought it about is there again the
+ * next time.
+ */
+const COUNTED: FailureCode = "internal";
+
 export interface FailureDetails {
   readonly detail?: string | undefined;
   readonly evidence?: string | null;
@@ -24,6 +30,7 @@ export function failureProposal(code: FailureCode, jitter: number, details: Fail
       evidence: evidence?.slice(-EVIDENCE_LENGTH) ?? null,
       jitter,
       retryAfterMs: retryAfterMs ?? null,
+      ...(code === COUNTED ? { counted: true } : {}),
     },
   };
 }

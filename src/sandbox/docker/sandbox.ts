@@ -31,7 +31,7 @@ import { ExitWatcher } from "./exit-watcher.ts";
 import { readWorkspace, removeUnusedVolumes, UnusedImages } from "./garbage.ts";
 import { checkHost, type EngineFacts } from "./hardening/host-checks.ts";
 import { createProfileLoader } from "./hardening/seccomp.ts";
-import { DerivedImages } from "./image/derived-image.ts";
+import { blameImage, DerivedImages } from "./image/derived-image.ts";
 import { overrideImageSettings } from "./image/image-overrides.ts";
 import { openWorkerImage, type WorkerImage } from "./image/worker-image.ts";
 import { WarmPool, type WarmPoolOptions } from "./pool/warm-pool.ts";
@@ -157,7 +157,7 @@ class DockerSandbox implements Sandbox {
   }
 
   ensure(spec: SandboxSpec, signal: AbortSignal): Promise<void> {
-    return this.#ensuring.run(spec.name, () => this.#ensureOnce(spec, signal));
+    return this.#ensuring.run(spec.name, () => this.#ensureOnce(spec, signal).catch(blameImage(spec.image ?? null)));
   }
 
   async maintainPool(options: { readonly grow: boolean }, signal: AbortSignal): Promise<void> {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { SlipwayError } from "../../../src/core/error.ts";
 import { parseBranch, parseRepositoryUrl } from "../../../src/core/values/repository-url.ts";
-import { HOSTILE_ADDRESSES, HOSTILE_BRANCHES } from "../../support/hostile-inputs.ts";
+import { HOSTILE_ADDRESSES, HOSTILE_BRANCHES } from "../../support/hostile/inputs.ts";
 
 const rules = { trustedHosts: ["127.0.0.1:8080", "git.corp.local", "gitea:3000"] };
 function refusal(act: () => unknown): string {

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { HOSTILE_ADDRESSES, HOSTILE_BRANCHES } from "../../support/hostile-inputs.ts";
+import { HOSTILE_ADDRESSES, HOSTILE_BRANCHES } from "../../support/hostile/inputs.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 

@@ -44,6 +44,20 @@ export const quiet: Log = {
   error: () => undefined,
 };
 
+interface LogLine {
+  readonly level: "warn" | "error";
+  readonly fields: object;
+  readonly text: string;
+}
+
+function keepLog(logged: LogLine[]): Log {
+  const keep =
+    (level: LogLine["level"]): Log["warn"] =>
+    (fields, text) =>
+      void logged.push({ level, fields, text });
+  return { ...quiet, warn: keep("warn"), error: keep("error") };
+}
+
 const UNTIL_MS = 15_000;
 
 /** Blocks calls until the test lets one through or makes it fail. Open unless `closed`. */
@@ -93,6 +107,8 @@ export function latch(): Latch {
 }
 
 export interface Harness {
+  /** Warnings and errors of the log, oldest first. */
+  readonly logged: readonly LogLine[];
   readonly store: Store;
   readonly bus: Bus;
   readonly sandbox: SimulatedSandbox;
@@ -156,6 +172,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
   const bus = memoryBus();
   const clock = createManualClock();
   const ids = seededIds();
+  const logged: LogLine[] = [];
   const fakeWorkers = createFakeWorkers();
   const faults = new Map<string, SimulatedFault>();
   const engineFaults = { check: false };
@@ -220,7 +237,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       shortage: () => Promise.resolve(disks.shortage),
       clock,
       ids,
-      log: quiet,
+      log: keepLog(logged),
       crashpoint: noCrash,
       rateLimitedUntil: () => rate.until(),
       settings: {
@@ -239,6 +256,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
 
   const harness: Harness = {
     dir,
+    logged,
     rate,
     artifacts,
     engine: engineFaults,

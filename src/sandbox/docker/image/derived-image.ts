@@ -140,5 +140,21 @@ function checkImage(name: string, base: ImageInfo, worker: ImageInfo): void {
 function toPreparationFailure(image: string, error: unknown): unknown {
   if (!(error instanceof EngineError) || isDiskFullMessage(error.message)) return toTaskFailure(error);
   const detail = `The Docker engine refused to prepare ${image} (${error.status}): ${error.message.slice(0, 300)}`;
-  return new TaskFailure("sandbox_unavailable", { detail, evidence: error.message, cause: error });
+  return new TaskFailure("image_pull_failed", { detail, evidence: error.message, cause: error });
+}
+
+/**
+ * Blames a chosen image for what the engine refuses to do with it: a repository may name any image
+ * that is allowed, so this is no failure of the engine (rule D9).
+ */
+export function blameImage(image: string | null): (error: unknown) => never {
+  return (error) => {
+    if (image === null || !(error instanceof TaskFailure) || !(error.cause instanceof EngineError)) throw error;
+    if (error.code !== "sandbox_unavailable") throw error;
+    throw new TaskFailure("image_pull_failed", {
+      detail: `${image} cannot be started. ${error.message}`,
+      evidence: error.cause.message,
+      cause: error.cause,
+    });
+  };
 }
