@@ -9,11 +9,14 @@
  * P2 Transient failures are retried until `maxAttempts` counted attempts; resource and agent
  *    failures once.
  * P3 The delay doubles from `backoffMs` to `backoffCapMs` with full jitter, which arrives in the
- *    event: there is no randomness here. A Retry-After is honoured up to the same cap.
+ *    event: there is no randomness here. A Retry-After is honoured up to the same cap; that of a
+ *    forge, whose limits last up to an hour, up to FORGE_WAIT_MS.
  */
 import { failureClass, makeFailure, type Failure, type FailureClass, type FailureStage } from "../src/core/failure.ts";
 import type { TaskContext } from "../src/core/task.ts";
 import type { AttemptFault } from "./task-events.ts";
+
+const FORGE_WAIT_MS = 3_600_000;
 
 /** Attempts that count against `maxAttempts`. */
 export function countedAttempts(context: TaskContext): number {
@@ -61,6 +64,7 @@ export function finalFailure(context: TaskContext, stage: FailureStage, fault: A
 export function retryDelay(context: TaskContext, fault: AttemptFault): number {
   const { backoffMs, backoffCapMs } = context.policy;
   const ceiling = Math.min(backoffCapMs, backoffMs * 2 ** Math.min(context.streak, 30));
-  const requested = Math.min(fault.retryAfterMs ?? 0, backoffCapMs);
+  const longest = fault.code === "forge_rate_limited" ? Math.max(FORGE_WAIT_MS, backoffCapMs) : backoffCapMs;
+  const requested = Math.min(fault.retryAfterMs ?? 0, longest);
   return Math.max(requested, Math.round(ceiling * fault.jitter));
 }

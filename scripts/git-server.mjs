@@ -79,7 +79,7 @@ export async function startGitServer({ root, port = 0, auth = null }) {
 
   function serve(request, response) {
     const url = new URL(request.url ?? "/", "http://localhost");
-    const found = /^\/([\w.-]+)\.git\/(info\/refs|git-upload-pack|git-receive-pack)$/.exec(url.pathname);
+    const found = /^\/((?:[\w-]+\/)?[\w.-]+)\.git\/(info\/refs|git-upload-pack|git-receive-pack)$/.exec(url.pathname);
     const push = url.searchParams.get("service") === "git-receive-pack" || url.pathname.endsWith("git-receive-pack");
     const seen = {
       method: request.method,

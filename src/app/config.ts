@@ -5,7 +5,7 @@
 import { z } from "zod";
 import { parseEndpoint } from "../core/values/egress-policy.ts";
 import { parseAcpCommands } from "./acp-commands.ts";
-import { ANTHROPIC, DEFAULTS, DISK, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
+import { ANTHROPIC, DEFAULTS, DISK, GITHUB, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
 import { SlipwayError } from "../core/error.ts";
 import { parseImageRule } from "../core/values/image-reference.ts";
 import { matchesPattern } from "../core/values/name-pattern.ts";
@@ -73,6 +73,9 @@ export interface Config {
   readonly trustedEgressHosts: readonly string[];
   /** `host` or `host:port`, lower case. */
   readonly trustedRepoHosts: readonly string[];
+  /** Without a slash at the end. */
+  readonly githubUrl: string;
+  readonly githubApiUrl: string;
   /** Images that tasks and repositories may choose, as parseImageRule gives them. */
   readonly images: readonly string[];
   readonly admin: { readonly email: string; readonly password: string } | null;
@@ -271,6 +274,20 @@ function readLimits(
   };
 }
 
+function readGitHub(
+  read: ReturnType<typeof reader>,
+  trustedHosts: readonly string[],
+): Pick<Config, "githubUrl" | "githubApiUrl"> {
+  const isSafe = ({ protocol, host }: URL): boolean => protocol === "https:" || trustedHosts.includes(host);
+  const safe = webUrl
+    .refine((text) => URL.canParse(text) && isSafe(new URL(text)))
+    .transform((text) => trimSlash(new URL(text).href));
+  const expects = "an https address without a query (http only for hosts in SLIPWAY_TRUSTED_REPO_HOSTS)";
+  const githubUrl = read("githubUrl", safe, expects) ?? GITHUB.url;
+  const usual = githubUrl === GITHUB.url ? GITHUB.apiUrl : `${githubUrl}/api/v3`;
+  return { githubUrl, githubApiUrl: read("githubApiUrl", safe, expects) ?? usual };
+}
+
 function readEgress(read: ReturnType<typeof reader>): Config["egress"] {
   const chosen = read("egress", z.enum(EGRESS_POLICIES), `one of ${EGRESS_POLICIES.join(", ")}`) ?? "none";
   const open = read("egressOpen", z.enum(["0", "1"]), "0 or 1") === "1";
@@ -287,6 +304,8 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
   const warnings: string[] = [];
   const read = reader(env, flags, warnings);
   const sandbox = read("sandbox", z.enum(SANDBOX_KINDS), `one of ${SANDBOX_KINDS.join(", ")}`);
+  const trustedRepoHosts =
+    read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [];
   const anthropicApiKey = read("anthropicApiKey", z.string().regex(/^[\x21-\x7e]+$/), "printable ASCII without spaces");
   return {
     host: read("host", z.string().refine(isHost), "an address or a host name without a port") ?? DEFAULTS.host,
@@ -318,7 +337,8 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
         list(z.string().refine((text) => parseEndpoint(text) !== null)),
         "a comma-separated list of host:port",
       ) ?? [],
-    trustedRepoHosts: read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [],
+    trustedRepoHosts,
+    ...readGitHub(read, trustedRepoHosts),
     images: read("images", list(imageRule), IMAGES) ?? [],
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),

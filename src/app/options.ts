@@ -23,6 +23,8 @@ export const DEFAULTS = {
   model: "claude-sonnet-5-5",
 } as const;
 export const DISK = { mode: "auto", mb: 4_096, maxMb: 16_384, minFreeMb: 2_048 } as const;
+/** Of pull requests, and of people's log-in with GitHub. */
+export const GITHUB = { url: "https://github.com", apiUrl: "https://api.github.com" } as const;
 export const ANTHROPIC = "https://api.anthropic.com";
 
 /**
@@ -188,6 +190,18 @@ export const SETTINGS = {
     flag: "trusted-repo-hosts",
     argument: "list",
     help: "host[:port],... that may be reached by plain http or at private addresses",
+  },
+  githubUrl: {
+    env: "SLIPWAY_GITHUB_URL",
+    flag: "github-url",
+    argument: "url",
+    help: `GitHub, or a GitHub Enterprise Server (${GITHUB.url})`,
+  },
+  githubApiUrl: {
+    env: "SLIPWAY_GITHUB_API_URL",
+    flag: "github-api-url",
+    argument: "url",
+    help: `its API (${GITHUB.apiUrl}; /api/v3 on an Enterprise Server)`,
   },
   images: {
     env: "SLIPWAY_IMAGES",

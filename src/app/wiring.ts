@@ -26,7 +26,7 @@ import type { DescriptorPlan } from "../core/lib/runtime/descriptors.ts";
 import { packageRoot } from "../core/lib/runtime/package-root.ts";
 import type { Accounts } from "../core/ports/accounts.ts";
 import type { ModelBudget } from "../core/ports/broker.ts";
-import type { GitAuth } from "../core/ports/repositories.ts";
+import type { Forge, GitAuth } from "../core/ports/repositories.ts";
 import type { Bus, Ids, Log } from "../core/ports/runtime.ts";
 import type { Heartbeat } from "../coordinator/working-time.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
@@ -34,8 +34,8 @@ import type { Store } from "../core/ports/store.ts";
 import type { UsageLedger } from "../core/ports/usage-ledger.ts";
 import { DEFAULT_POLICY, MODEL_AGENTS, type MaxLimits } from "../core/task.ts";
 import { parseRepositoryUrl } from "../core/values/repository-url.ts";
+import { openForges } from "../git/forges/open-forges.ts";
 import { openRepositories } from "../git/repositories.ts";
-
 import { ProcessFallback } from "../sandbox/process-fallback.ts";
 import { openProcessSandbox } from "../sandbox/process/sandbox.ts";
 import { openSimulatedSandbox } from "../sandbox/simulated.ts";
@@ -98,7 +98,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     }),
     log,
     crashpoint,
-    forges: [],
+    forges: openConfiguredForges(parts),
     clock: systemClock,
     heartbeat,
     ids,
@@ -128,10 +128,18 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
   });
 }
 
+function openConfiguredForges({ config, disposers }: CoordinatorParts): readonly Forge[] {
+  const { githubUrl: url, githubApiUrl: apiUrl, trustedRepoHosts: trustedHosts } = config;
+  const { forges, close } = openForges({ addresses: [{ url, apiUrl }], trustedHosts, now: () => systemClock.now() });
+  disposers.add(close);
+  return forges;
+}
+
 function readCoordinatorSettings(config: Config) {
   return {
     ...DEFAULT_SETTINGS,
     trustedHosts: config.trustedRepoHosts,
+    publicUrl: config.publicUrl,
     images: config.sandbox === "docker" ? config.images : null,
     agents: listAgents(config),
     acpCommands: config.acpCommands,

@@ -29,7 +29,7 @@ import { ignoreAbort, raceAbort, withTimeout } from "../core/lib/concurrency/asy
 import { ABANDON_MS, LIVENESS_MS } from "../core/protocol/worker.ts";
 import type { Bus, Clock, Ids, Log } from "../core/ports/runtime.ts";
 import type { Sandbox } from "../core/ports/sandbox.ts";
-import type { Forge, GitAuth, Repositories } from "../core/ports/repositories.ts";
+import type { Forge, GitAuth, PullRequestOptions, Repositories } from "../core/ports/repositories.ts";
 import type { Broker, BrokerCallbacks } from "../core/ports/broker.ts";
 
 export interface CoordinatorDeps {
@@ -58,7 +58,7 @@ export interface CoordinatorDeps {
   readonly settings: CoordinatorSettings;
 }
 
-export interface CoordinatorSettings {
+export interface CoordinatorSettings extends PullRequestOptions {
   readonly policy: Policy;
   readonly maxConcurrent: number;
   readonly userLimit: number | null;

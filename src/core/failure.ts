@@ -67,6 +67,16 @@ export const FAILURE_TABLE = {
     "The push did not reach the repository's host.",
     "The work is safe. Slipway pushes again; you can also retry from `push`.",
   ),
+  forge_unreachable: row(
+    "transient",
+    "The forge did not answer the request for a pull request.",
+    "The branch is pushed. Slipway asks again; you can also retry from `push`.",
+  ),
+  forge_rate_limited: row(
+    "transient",
+    "The forge accepts no more requests for now.",
+    "The branch is pushed. Slipway asks again when the forge allows it; you can also retry from `push` later.",
+  ),
   image_pull_failed: row(
     "transient",
     "The sandbox image could not be pulled.",
@@ -136,6 +146,16 @@ export const FAILURE_TABLE = {
     "terminal",
     "The credential may not change workflow files.",
     "Grant the `workflow` scope or undo the change under .github/workflows, then retry from `push`.",
+  ),
+  pull_request_auth: row(
+    "terminal",
+    "The forge refused the credential for the pull request.",
+    "The branch is pushed. Let the git credential of this host open pull requests, then retry from `push`.",
+  ),
+  pull_request_rejected: row(
+    "terminal",
+    "The forge refused the pull request.",
+    "The branch is pushed. Remove the cause and retry from `push`, or open the pull request on the forge.",
   ),
   queue_expired: row(
     "terminal",

@@ -64,6 +64,8 @@ describe("readConfig", () => {
       egress: ["none", "allowlist"],
       trustedEgressHosts: [],
       trustedRepoHosts: [],
+      githubUrl: "https://github.com",
+      githubApiUrl: "https://api.github.com",
       images: [],
       admin: null,
       publicUrl: null,
@@ -95,6 +97,8 @@ describe("readConfig", () => {
       ANTHROPIC_BASE_URL: "http://127.0.0.1:9/v0/",
       SLIPWAY_MODEL: "claude-haiku-5-5",
       SLIPWAY_TRUSTED_REPO_HOSTS: "Git.example.org, 10.0.0.2:3000,[::1]:80,",
+      SLIPWAY_GITHUB_URL: "http://git.example.org/",
+      SLIPWAY_GITHUB_API_URL: "https://api.git.example.org/",
       SLIPWAY_IMAGES: "node:24, ghcr.io/acme/*",
       SLIPWAY_ADMIN_EMAIL: "a@example.org",
       SLIPWAY_ADMIN_PASSWORD: "0123456789",
@@ -149,6 +153,8 @@ describe("readConfig", () => {
       egress: ["allowlist", "none", "open"],
       trustedEgressHosts: ["registry.example:4873", "10.0.0.5:443"],
       trustedRepoHosts: ["git.example.org", "10.0.0.2:3000", "[::1]:80"],
+      githubUrl: "http://git.example.org",
+      githubApiUrl: "https://api.git.example.org",
       images: ["docker.io/library/node:24", "ghcr.io/acme/*"],
       admin: { email: "a@example.org", password: "0123456789" },
       publicUrl: "https://slipway.example.org",
@@ -230,9 +236,28 @@ describe("readConfig", () => {
     ["SLIPWAY_TRUSTED_EGRESS_HOSTS", "*.example.com:443"],
     ["SLIPWAY_MODELS", "two words"],
     ["SLIPWAY_DAY_USD", "-1"],
+    ["SLIPWAY_GITHUB_URL", "github.example.com"],
+    ["SLIPWAY_GITHUB_URL", "http://github.example.com"],
+    ["SLIPWAY_GITHUB_API_URL", "https://u:p@github.example.com"],
   ])("says in one line what is wrong with %s=%s", (name, value) => {
     const words = complaint({ [name]: value });
     expect(words).toMatch(new RegExp(`^${name} must be [^\\n]+\\.$`));
+  });
+
+  it("knows github.com, and derives the API of an Enterprise Server", () => {
+    const github = (env: Record<string, string>): string[] => {
+      const { githubUrl, githubApiUrl } = readConfig(env);
+      return [githubUrl, githubApiUrl];
+    };
+    expect(github({})).toEqual(["https://github.com", "https://api.github.com"]);
+    const url = "https://GitHub.example.com/";
+    expect(github({ SLIPWAY_GITHUB_URL: url })).toEqual([
+      "https://github.example.com",
+      "https://github.example.com/api/v3",
+    ]);
+    expect(github({ SLIPWAY_GITHUB_URL: "http://git.lan:3000", SLIPWAY_TRUSTED_REPO_HOSTS: "git.lan:3000" })[1]).toBe(
+      "http://git.lan:3000/api/v3",
+    );
   });
 
   it("never repeats a secret", () => {

@@ -27,6 +27,8 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
     "model_overloaded",
     "remote_unreachable",
     "image_pull_failed",
+    "forge_unreachable",
+    "forge_rate_limited",
   ],
   resource: ["out_of_memory", "disk_full"],
   agent: ["agent_error"],
@@ -45,6 +47,8 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
     "push_rejected",
     "push_auth",
     "push_workflow_scope",
+    "pull_request_auth",
+    "pull_request_rejected",
     "queue_expired",
     "attempts_exhausted",
   ],
@@ -166,6 +170,12 @@ describe("backoff", () => {
       retryDelay(context(streak), fault("stalled", { jitter: 1 })),
     );
     expect(full).toEqual([2_000, 4_000, 8_000, 16_000, 256_000, P.backoffCapMs, P.backoffCapMs, P.backoffCapMs]);
+  });
+
+  it("honours a forge's rate limit up to an hour, beyond the cap", () => {
+    const wait = (retryAfterMs: number) =>
+      retryDelay(context(0), fault("forge_rate_limited", { jitter: 0, retryAfterMs }));
+    expect([wait(1_800_000), wait(86_400_000)]).toEqual([1_800_000, 3_600_000]);
   });
 
   it("honours a Retry-After up to the cap", () => {

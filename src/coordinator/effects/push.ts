@@ -8,10 +8,11 @@ import type { Crashpoint } from "../../core/lib/runtime/crashpoint.ts";
 import { TaskFailure } from "../../core/failure.ts";
 import type { Forge, Repositories } from "../../core/ports/repositories.ts";
 import type { Task } from "../../core/task.ts";
+import { describePullRequest, type DescriptionDeps } from "./pull-request-text.ts";
 import type { Recorder } from "./recorder.ts";
-import { findSource, resolveUpstream, type GetAuth, type SourceDeps, type Upstream } from "./upstream.ts";
+import { findSource, resolveUpstream, type GetAuth, type Upstream } from "./upstream.ts";
 
-export interface PushDeps extends Pick<SourceDeps, "store"> {
+export interface PushDeps extends DescriptionDeps {
   readonly recorder: Recorder;
   readonly repos: Pick<Repositories, "has" | "prepare" | "push">;
   readonly forges: readonly Forge[];
@@ -43,25 +44,28 @@ async function pushBranch(
 }
 
 async function openPullRequest(deps: PushDeps, task: Task, upstream: Upstream, signal: AbortSignal): Promise<void> {
-  const { report, base } = task.snapshot.context;
-  const { branch, repo, pullRequest, title } = task.spec;
+  const { base, headSha } = task.snapshot.context;
+  const { branch, repo, pullRequest } = task.spec;
   const forge = deps.forges.find((candidate) => candidate.serves(repo));
-  if (forge === undefined) {
-    const detail = "No forge is set up for pull requests on this repository.";
-    return deps.recorder.fail(task, "push_rejected", { detail });
+  if (forge === undefined || headSha === null) {
+    const detail = "No forge is set up for this repository any more; an operator adds it with SLIPWAY_FORGES.";
+    return deps.recorder.fail(task, "pull_request_rejected", { detail });
   }
+  const text = await describePullRequest(deps, task);
   const opened = await forge.openPullRequest(
     {
       repo,
       auth: upstream.auth,
       head: branch,
+      headSha,
       base: base ?? "main",
-      title: report?.title || title,
-      body: report?.summary ?? "",
+      ...text,
       draft: pullRequest === "draft",
+      marker: task.id,
     },
     signal,
   );
+  deps.crashpoint("pull_request.after");
   await deps.recorder.record(task, { type: "pull_request", data: { ...opened } });
 }
 

@@ -1,5 +1,6 @@
 /** The git ports: mirrors, task repositories, pushes, and the forge that opens pull requests. */
 import type { GcMode, Garbage } from "../lib/garbage.ts";
+import type { PullRequest } from "../task.ts";
 
 /**
  * A user's git credential in clear, held for the duration of one call. It never appears in logs,
@@ -153,20 +154,42 @@ export interface Repositories {
   close(): Promise<void>;
 }
 
-/** Opens pull requests. Idempotent: finds or creates the pull request of the head branch. */
+/** A pull request to open; `head` and `base` are branches of the same repository. */
+export interface PullRequestRequest {
+  readonly repo: string;
+  readonly auth: GitAuth | null;
+  readonly head: string;
+  /** The commit that was pushed to `head`. */
+  readonly headSha: string;
+  readonly base: string;
+  readonly title: string;
+  /** Markdown. Contains `marker`. */
+  readonly body: string;
+  readonly draft: boolean;
+  /** Text that no other task's pull request contains. */
+  readonly marker: string;
+}
+
+/**
+ * Opens pull requests in the repositories of one host. Contract in test/contract/forge.ts.
+ * - `openPullRequest` is idempotent: it adopts the open pull request of the head branch, whoever
+ *   opened it, and leaves its title and body as they are. A closed or merged one is adopted when it
+ *   has the marker, or was merged with the same commit.
+ * - It rejects with TaskFailure `pull_request_auth`, `pull_request_rejected`, `forge_unreachable`
+ *   or `forge_rate_limited`; an aborted call with the signal's reason.
+ */
 export interface Forge {
+  /** For people, such as "GitHub". */
+  readonly name: string;
+  /** `host` or `host:port` of its repositories. */
+  readonly host: string;
   /** True when this forge serves the repository. */
   serves(repo: string): boolean;
-  openPullRequest(
-    request: {
-      readonly repo: string;
-      readonly auth: GitAuth | null;
-      readonly head: string;
-      readonly base: string;
-      readonly title: string;
-      readonly body: string;
-      readonly draft: boolean;
-    },
-    signal: AbortSignal,
-  ): Promise<{ url: string; number: number; state: string }>;
+  openPullRequest(request: PullRequestRequest, signal: AbortSignal): Promise<PullRequest>;
+}
+
+/** How this installation opens pull requests. */
+export interface PullRequestOptions {
+  /** Origin under which people reach this server; absent = pull requests link no task. */
+  readonly publicUrl?: string | null;
 }

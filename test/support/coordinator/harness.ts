@@ -214,6 +214,8 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     },
   };
   const forge: Forge = {
+    name: "Test forge",
+    host: "git.example.com",
     serves: () => true,
     async openPullRequest(request, signal) {
       await latches.forge.pass(signal);

@@ -7,6 +7,7 @@
  * - effect.before, effect.after: around an effect.
  * - sandbox.before, sandbox.after: around `ensure`.
  * - push.before, push.after: around the push, before its event.
+ * - pull_request.after: after the pull request was opened, before its event.
  * - disk.made, disk.attached (before the container starts), sandbox.removed, disk.volume.removed
  *   (after it): a container's disk.
  * - timer, boot, migration.
