@@ -53,11 +53,16 @@ const YES = /^(?:y|yes|ok|okay|continue|go on|go)[.! ]*$/i;
 const NO = /^(?:n|no|stop|end)[.! ]*$/i;
 const AMOUNT = /^\$?\s*(\d{1,5}(?:\.\d{1,4})?)$/;
 
-/** @returns null when the text is neither yes, no nor an amount. */
+/**
+ * An amount that is granted is one that the task can use: if it has spent more than its budget, the
+ * amount is added to what it has spent.
+ * @returns null when the text is neither yes, no nor an amount.
+ */
 export function readBudgetAnswer(
   task: Pick<Task, "spec" | "snapshot">,
   questionId: string,
   text: string,
+  spent: { readonly usd: number; readonly requests: number },
 ): BudgetDecision | null {
   const answer = text.trim();
   if (NO.test(answer)) return { decision: "stop" };
@@ -66,8 +71,11 @@ export function readBudgetAnswer(
   const step = YES.test(answer) ? (task.spec.budget[kind] ?? 0) : Number(AMOUNT.exec(answer)?.[1] ?? 0);
   const granted = kind === "usd" ? step : Math.floor(step);
   if (!(granted > 0)) return null;
+  const used = kind === "usd" ? spent.usd : spent.requests;
+  const before = now[kind] ?? 0;
+  const total = before + granted > used ? before + granted : used + granted;
   return {
     decision: "continue",
-    budget: { ...now, [kind]: Math.min(LARGEST, Math.round(((now[kind] ?? 0) + granted) * MICRO) / MICRO) },
+    budget: { ...now, [kind]: Math.min(LARGEST, Math.round(total * MICRO) / MICRO) },
   };
 }

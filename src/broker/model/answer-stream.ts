@@ -6,37 +6,36 @@ import { errorMessage } from "../../core/error.ts";
 import { waitForDrain } from "../../core/lib/concurrency/async.ts";
 import type { Admission } from "../../core/ports/broker.ts";
 import type { Log } from "../../core/ports/runtime.ts";
-import { computePrice, type PriceTable } from "./prices.ts";
+import type { Meter } from "./meter.ts";
 import { ModelRefusal, toErrorEvent } from "./refusal.ts";
-import { UsageReader } from "./usage.ts";
 
 /** An event that exceeds this size is relayed in parts, without waiting for its end. */
 const EVENT_LIMIT = 1024 * 1024;
+/** A whole answer that exceeds this is relayed, but not read: it is booked as if it were cut. */
+const MESSAGE_LIMIT = 16 * 1024 * 1024;
 
 export interface AnswerRelay {
   /** The provider's answer, status 200. */
   readonly answer: IncomingMessage;
   readonly response: ServerResponse;
-  readonly model: string;
+  readonly meter: Meter;
   readonly admission: Admission;
-  readonly prices: PriceTable;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
 
 /**
- * Resolves when the answer has passed or was cut, and its usage is recorded. An answer that is cut
- * because a budget is exhausted ends with an `error` event if it is a stream.
+ * Resolves when the answer has passed or was cut; recording its usage is left to the caller. An
+ * answer that is cut because a budget is exhausted ends with an `error` event if it is a stream.
  */
 export async function relayAnswer(relay: AnswerRelay): Promise<void> {
   const { answer, response, log, signal } = relay;
   const contentType = String(answer.headers["content-type"] ?? "application/json");
   const isStream = contentType.startsWith("text/event-stream");
-  const reader = new UsageReader();
   response.writeHead(200, { "content-type": contentType, "cache-control": "no-cache" });
   try {
-    if (isStream) await relayEvents(relay, reader);
-    else await relayMessage(relay, reader);
+    if (isStream) await relayEvents(relay);
+    else await relayMessage(relay);
     response.end();
   } catch (error) {
     if (error instanceof ModelRefusal && isStream && !response.destroyed) response.end(toErrorEvent(error));
@@ -45,46 +44,35 @@ export async function relayAnswer(relay: AnswerRelay): Promise<void> {
       log.warn({ error: errorMessage(error) }, "a model answer ended prematurely");
   } finally {
     answer.destroy();
-    await recordUsage(relay, reader);
   }
 }
 
-async function relayEvents({ answer, response, signal, ...relay }: AnswerRelay, reader: UsageReader): Promise<void> {
+async function relayEvents({ answer, response, signal, ...relay }: AnswerRelay): Promise<void> {
   const events = new EventBuffer();
   for await (const chunk of answer as AsyncIterable<Buffer>) {
-    reader.feed(chunk);
+    relay.meter.feed(chunk);
     if (!response.write(events.take(chunk))) await waitForDrain(response, signal);
-    checkBudget(relay, reader);
+    checkBudget(relay);
   }
   response.write(events.rest());
 }
 
-async function relayMessage({ answer, response, signal, ...relay }: AnswerRelay, reader: UsageReader): Promise<void> {
+async function relayMessage({ answer, response, signal, ...relay }: AnswerRelay): Promise<void> {
   const chunks: Buffer[] = [];
+  let size = 0;
   for await (const chunk of answer as AsyncIterable<Buffer>) {
-    chunks.push(chunk);
+    size += chunk.length;
+    if (size <= MESSAGE_LIMIT) chunks.push(chunk);
     if (!response.write(chunk)) await waitForDrain(response, signal);
-    checkBudget(relay, reader);
+    checkBudget(relay);
   }
-  reader.finish(Buffer.concat(chunks).toString("utf8"));
+  if (size <= MESSAGE_LIMIT) relay.meter.finish(Buffer.concat(chunks).toString("utf8"));
 }
 
 /** @throws ModelRefusal when the cost so far exhausts a budget. */
-function checkBudget(
-  { model, admission, prices }: Pick<AnswerRelay, "model" | "admission" | "prices">,
-  reader: UsageReader,
-): void {
-  const reason = admission.update(computePrice(model, reader.read().usage, prices).usd);
+function checkBudget({ meter, admission }: Pick<AnswerRelay, "meter" | "admission">): void {
+  const reason = admission.update(meter.cost());
   if (reason !== null) throw new ModelRefusal(402, "budget_exceeded", reason);
-}
-
-async function recordUsage({ model, admission, prices, log }: AnswerRelay, reader: UsageReader): Promise<void> {
-  const { usage, estimated } = reader.read();
-  const { usd, known } = computePrice(model, usage, prices);
-  if (!known) log.warn({ model }, "the price table does not contain this model: its highest prices were applied");
-  const { inputTokens, outputTokens, cacheReadTokens } = usage;
-  const cacheWriteTokens = usage.cacheWrite5mTokens + usage.cacheWrite1hTokens;
-  await admission.settle({ model, inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens, usd, estimated });
 }
 
 /** Splits a stream after complete events, so that the gateway can end it with its own event. */

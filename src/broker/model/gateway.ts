@@ -12,16 +12,18 @@
  *    awaited or relayed.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { waitForDrain } from "../../core/lib/concurrency/async.ts";
 import { isAbort } from "../../core/error.ts";
 import type { ModelBudget } from "../../core/ports/broker.ts";
 import type { Log } from "../../core/ports/runtime.ts";
 import { discardRest, type BodyReader } from "../request-body.ts";
 import { relayAnswer } from "./answer-stream.ts";
-import { computePrice, type PriceTable } from "./prices.ts";
+import { CallLimits } from "./call-limits.ts";
+import { Meter } from "./meter.ts";
+import type { PriceTable } from "./prices.ts";
 import { ProviderClient, readCheckedRequest, type CheckedRequest, type ProviderOptions } from "./provider-request.ts";
 import type { ProviderRateLimit } from "./rate-limit.ts";
 import { ModelRefusal, readProviderRefusal, sendModelRefusal, toModelRefusal } from "./refusal.ts";
-import { NO_TOKENS } from "./usage.ts";
 
 export interface ModelGatewayOptions extends ProviderOptions {
   readonly budget: ModelBudget;
@@ -48,8 +50,8 @@ export type ServeModel = (call: ModelCall) => Promise<void>;
 
 /** Longest wait for the provider's rate limit before the worker gets a 429 instead, ms. */
 const RATE_LIMIT_WAIT_MS = 20_000;
-/** High on purpose: the cost that is reserved before a request must not exceed its real cost. */
-const CHARACTERS_PER_TOKEN = 5;
+/** A proxy's or the provider's time-out: the answer may have been written, and be billed. */
+const TIMEOUT_STATUSES = new Set([408, 504, 524]);
 
 export function createModelGateway(options: ModelGatewayOptions): ServeModel {
   const gateway = new ModelGateway(options);
@@ -59,6 +61,7 @@ export function createModelGateway(options: ModelGatewayOptions): ServeModel {
 class ModelGateway {
   readonly #options: ModelGatewayOptions;
   readonly #provider: ProviderClient;
+  readonly #calls = new CallLimits();
 
   constructor(options: ModelGatewayOptions) {
     this.#options = options;
@@ -81,7 +84,7 @@ class ModelGateway {
     if (method === "POST" && pathname === "/v1/messages") return await this.#serveMessages(call);
     if (method === "POST" && pathname === "/v1/messages/count_tokens") return await this.#serveTokenCount(call);
     if (method === "GET" && /^\/v1\/models(?:\/[\w.-]{1,200})?$/.test(pathname))
-      return await this.#serveFree(call, null);
+      return await this.#serveModelList(call);
     throw new ModelRefusal(
       404,
       "not_found_error",
@@ -90,62 +93,85 @@ class ModelGateway {
   }
 
   async #serveMessages(call: ModelCall): Promise<void> {
-    const { response, signal } = call;
-    const { budget, prices, log } = this.#options;
-    const request = await readCheckedRequest(call, this.#options.rules);
+    const release = await this.#calls.acquireMessage(call);
     try {
-      const { model } = request;
-      const admission = await budget.admit(call.taskId, call.attempt, model, this.#computeMinimumUsd(request));
+      const request = await readCheckedRequest(call, this.#options.rules);
       try {
-        const answer = await this.#sendMessages(call, request);
-        await relayAnswer({ answer, response, model, admission, prices, log, signal });
+        await this.#serveChecked(call, request);
       } finally {
-        await admission.cancel();
+        request.discard();
       }
     } finally {
-      request.discard();
+      release();
     }
   }
 
-  /** The cost if the whole prompt is read from the cache: cheaper is impossible. */
-  #computeMinimumUsd({ model, promptLength }: CheckedRequest): number {
-    const cacheReadTokens = Math.ceil(promptLength / CHARACTERS_PER_TOKEN);
-    return computePrice(model, { ...NO_TOKENS, cacheReadTokens }, this.#options.prices).usd;
+  async #serveChecked(call: ModelCall, request: CheckedRequest): Promise<void> {
+    const { taskId, attempt, response, signal } = call;
+    const { budget, prices, log } = this.#options;
+    const { model, ceiling } = request;
+    await this.#awaitRate(signal);
+    const meter = new Meter(model, ceiling, prices);
+    const admission = await budget.admit(taskId, attempt, model, meter.ceilingUsd, signal);
+    let isBilled = true;
+    try {
+      const answer = await this.#provider.request(call.path, call.request, request, signal);
+      if (answer.statusCode !== 200) {
+        isBilled = TIMEOUT_STATUSES.has(answer.statusCode ?? 0);
+        throw await this.#readRefusal(answer);
+      }
+      this.#options.rate.noteSuccess();
+      await relayAnswer({ answer, response, meter, admission, log, signal });
+    } catch (error) {
+      isBilled &&= request.isSent;
+      throw error;
+    } finally {
+      await (isBilled ? admission.settle(meter.book()) : admission.cancel());
+    }
   }
 
-  /** @returns an answer with status 200. @throws ModelRefusal for any other. */
-  async #sendMessages(
-    { request: incoming, path, signal }: ModelCall,
-    request: CheckedRequest,
-  ): Promise<IncomingMessage> {
-    const { rate } = this.#options;
-    const remainingMs = await rate.remainingMs(RATE_LIMIT_WAIT_MS, signal);
+  /** @throws ModelRefusal when the provider's rate limit lasts too long. */
+  async #awaitRate(signal: AbortSignal): Promise<void> {
+    const remainingMs = await this.#options.rate.remainingMs(RATE_LIMIT_WAIT_MS, signal);
     if (remainingMs > 0)
       throw new ModelRefusal(429, "rate_limit_error", "The model provider's rate limit is reached.", remainingMs);
-    const answer = await this.#provider.request(path, incoming, request, signal);
-    if (answer.statusCode !== 200) throw await this.#readRefusal(answer);
-    rate.noteSuccess();
-    return answer;
   }
 
   async #serveTokenCount(call: ModelCall): Promise<void> {
-    const request = await readCheckedRequest(call, this.#options.rules);
+    const release = await this.#calls.acquireFree(call);
     try {
-      await this.#serveFree(call, request);
+      const request = await readCheckedRequest(call, this.#options.rules);
+      try {
+        await this.#relayFree(call, request);
+      } finally {
+        request.discard();
+      }
     } finally {
-      request.discard();
+      release();
+    }
+  }
+
+  async #serveModelList(call: ModelCall): Promise<void> {
+    const release = await this.#calls.acquireFree(call);
+    try {
+      await this.#relayFree(call, null);
+    } finally {
+      release();
     }
   }
 
   /** Requests that cost nothing: counting tokens and listing models. */
-  async #serveFree(
-    { request: incoming, response, path, signal }: ModelCall,
+  async #relayFree(
+    { taskId, attempt, request: incoming, response, path, signal }: ModelCall,
     request: CheckedRequest | null,
   ): Promise<void> {
+    await this.#awaitRate(signal);
+    await this.#options.budget.admitFree(taskId, attempt);
     const answer = await this.#provider.request(path, incoming, request, signal);
     if (answer.statusCode !== 200) throw await this.#readRefusal(answer);
     response.writeHead(200, { "content-type": "application/json" });
-    for await (const chunk of answer as AsyncIterable<Buffer>) response.write(chunk);
+    for await (const chunk of answer as AsyncIterable<Buffer>)
+      if (!response.write(chunk)) await waitForDrain(response, signal);
     response.end();
   }
 

@@ -3,7 +3,8 @@
  * vendor's list prices on the date of the table; an operator may supply a newer table.
  */
 import { z } from "zod";
-import type { TokenUsage } from "./usage.ts";
+import type { RequestCeiling } from "./ceiling.ts";
+import { countPrompt, NO_TOKENS, type TokenUsage } from "./usage.ts";
 
 const bandSchema = z.strictObject({
   /**
@@ -93,7 +94,7 @@ function getHighestPrices(table: PriceTable): PriceBand {
 /** The price of one request. Pure. */
 export function computePrice(model: string, usage: TokenUsage, table: PriceTable = PRICES): Price {
   const bands = findBands(table, model);
-  const prompt = usage.inputTokens + usage.cacheReadTokens + usage.cacheWrite5mTokens + usage.cacheWrite1hTokens;
+  const prompt = countPrompt(usage);
   const match =
     bands?.find((entry) => entry.upToPromptTokens === undefined || prompt <= entry.upToPromptTokens) ?? bands?.at(-1);
   const price = match ?? getHighestPrices(table);
@@ -104,4 +105,13 @@ export function computePrice(model: string, usage: TokenUsage, table: PriceTable
     usage.cacheWrite1hTokens * price.cacheWrite1h +
     usage.cacheReadTokens * price.cacheRead;
   return { usd: total / MILLION, known: match !== undefined };
+}
+
+/** The most that a request can be billed, US dollars. Pure. */
+export function computeCeilingPrice(model: string, ceiling: RequestCeiling, table: PriceTable = PRICES): number {
+  const { inputTokens, outputTokens, cache, passes } = ceiling;
+  const inputs: TokenUsage[] = [{ ...NO_TOKENS, inputTokens }];
+  if (cache !== "none") inputs.push({ ...NO_TOKENS, cacheWrite5mTokens: inputTokens });
+  if (cache === "1h") inputs.push({ ...NO_TOKENS, cacheWrite1hTokens: inputTokens });
+  return passes * Math.max(...inputs.map((input) => computePrice(model, { ...input, outputTokens }, table).usd));
 }

@@ -14,6 +14,7 @@ import { matchesPattern } from "../../core/values/name-pattern.ts";
 import { BODY_MS, parseJsonBody, BodyReader } from "../request-body.ts";
 import type { Release } from "../semaphore.ts";
 import { TRANSCRIPT_DEPTH } from "../worker-routes.ts";
+import type { RequestCeiling } from "./ceiling.ts";
 import { checkRequest, type ModelRequest, type RequestRules } from "./request-policy.ts";
 
 const BODY_BYTES = 32 * 1024 * 1024;
@@ -31,14 +32,14 @@ const DEFAULT_VERSION = "2026-10-21";
 /** A request that passed the policy. It holds its share of the body budget until it is written. */
 export class CheckedRequest {
   readonly model: string;
-  /** Characters of the prompt. */
-  readonly promptLength: number;
+  readonly ceiling: RequestCeiling;
   readonly #release: Release;
   #body: Buffer | null;
+  #isSent = false;
 
-  constructor({ model, promptLength, body }: ModelRequest, release: Release) {
+  constructor({ model, ceiling, body }: ModelRequest, release: Release) {
     this.model = model;
-    this.promptLength = promptLength;
+    this.ceiling = ceiling;
     this.#body = Buffer.from(body);
     this.#release = release;
   }
@@ -47,8 +48,14 @@ export class CheckedRequest {
     return this.#body?.length ?? 0;
   }
 
+  /** True once the whole body was handed to the network: from then on the provider may bill it. */
+  get isSent(): boolean {
+    return this.#isSent;
+  }
+
   /** Writes the body and drops the reference to it; the budget is returned once it is written. */
   send(outgoing: ClientRequest): void {
+    outgoing.once("finish", () => (this.#isSent = true));
     outgoing.once("finish", this.#release).once("close", this.#release);
     outgoing.end(this.#body);
     this.#body = null;

@@ -9,6 +9,7 @@
  */
 import { z } from "zod";
 import { matchesPattern } from "../../core/values/name-pattern.ts";
+import { computeCeiling, type RequestCeiling } from "./ceiling.ts";
 
 export interface RequestRules {
   /** Permitted models; an entry that ends in `*` permits every name with that prefix. */
@@ -43,8 +44,7 @@ export interface ModelRequest {
   readonly model: string;
   readonly stream: boolean;
   readonly body: string;
-  /** Length of the body in characters; the minimum cost is estimated from it. */
-  readonly promptLength: number;
+  readonly ceiling: RequestCeiling;
 }
 
 /** Permitted top-level fields. A field that the API adds later is refused until it is reviewed. */
@@ -109,6 +109,7 @@ export function checkRequest(value: unknown, rules: RequestRules): ModelRequest 
   if (remote !== null)
     throw new InvalidModelRequest(`The messages contain ${remote}, which the provider would fetch or run.`);
   const capped = maxTokens === undefined ? {} : { max_tokens: Math.min(maxTokens, rules.maxTokens) };
-  const body = JSON.stringify({ ...parsed.data, ...capped });
-  return { model, stream, body, promptLength: body.length };
+  const request = { ...parsed.data, ...capped };
+  const body = JSON.stringify(request);
+  return { model, stream, body, ceiling: computeCeiling(request, body) };
 }

@@ -3,8 +3,7 @@
  * whole message.
  *
  * U1 The provider's count replaces the estimate. Until its final count arrives, output is estimated
- *    from the text that has passed, so that a budget is enforced in mid-stream and a stream that
- *    was cut is charged.
+ *    from the text that has passed, so that a budget is enforced in mid-stream.
  * U2 If the answer has `iterations` (compaction by the provider), their sum is the usage: the
  *    top-level counts exclude them.
  */
@@ -34,6 +33,10 @@ export interface AnswerUsage {
   readonly usage: TokenUsage;
   /** True while output tokens are estimated: the provider's final count has not passed. */
   readonly estimated: boolean;
+  /** True once the provider has counted the prompt; a count of zero is none. */
+  readonly promptCounted: boolean;
+  /** True once a part of the answer's content has passed. */
+  readonly hasContent: boolean;
   readonly model: string | null;
   readonly stopReason: string | null;
   /** An `error` event in mid-stream: its type, such as `overloaded_error`. */
@@ -63,6 +66,7 @@ type RawUsage = z.infer<typeof usageSchema>;
 const messageSchema = z.looseObject({
   model: z.string().nullish(),
   stop_reason: z.string().nullish(),
+  content: z.array(z.unknown()).nullish(),
   usage: usageSchema.nullish(),
 });
 const eventSchema = z.looseObject({
@@ -80,15 +84,16 @@ const eventSchema = z.looseObject({
   error: z.looseObject({ type: z.string().nullish() }).nullish(),
 });
 
-function toTokenUsage(raw: Counts): TokenUsage {
-  const written = raw.cache_creation_input_tokens ?? 0;
-  const long = raw.cache_creation?.ephemeral_1h_input_tokens ?? 0;
+/** @param dearest the kind of cache write that a count without a split is. */
+function toTokenUsage(raw: Counts, dearest: "5m" | "1h"): TokenUsage {
+  const { ephemeral_5m_input_tokens: short, ephemeral_1h_input_tokens: long } = raw.cache_creation ?? {};
+  const rest = Math.max(0, (raw.cache_creation_input_tokens ?? 0) - (short ?? 0) - (long ?? 0));
   return {
     inputTokens: raw.input_tokens ?? 0,
     outputTokens: raw.output_tokens ?? 0,
     cacheReadTokens: raw.cache_read_input_tokens ?? 0,
-    cacheWrite5mTokens: raw.cache_creation?.ephemeral_5m_input_tokens ?? Math.max(0, written - long),
-    cacheWrite1hTokens: long,
+    cacheWrite5mTokens: (short ?? 0) + (dearest === "5m" ? rest : 0),
+    cacheWrite1hTokens: (long ?? 0) + (dearest === "1h" ? rest : 0),
   };
 }
 
@@ -103,15 +108,29 @@ export function addTokens(a: TokenUsage, b: TokenUsage): TokenUsage {
   };
 }
 
-function sumUsage(raw: RawUsage): TokenUsage {
+function sumUsage(raw: RawUsage, dearest: "5m" | "1h"): TokenUsage {
   const parts = raw.iterations ?? [];
-  return parts.length === 0 ? toTokenUsage(raw) : parts.map(toTokenUsage).reduce(addTokens, NO_TOKENS);
+  if (parts.length === 0) return toTokenUsage(raw, dearest);
+  return parts.map((part) => toTokenUsage(part, dearest)).reduce(addTokens, NO_TOKENS);
 }
 
-/** Later counts replace earlier ones per field: the final count contains only changed fields. */
+const isCount = (value: number | null | undefined): boolean => value !== null && value !== undefined;
+
+/** Prompt tokens, read from and written to the cache or neither. */
+export const countPrompt = (usage: TokenUsage): number =>
+  usage.inputTokens + usage.cacheReadTokens + usage.cacheWrite5mTokens + usage.cacheWrite1hTokens;
+
+/**
+ * Counts are cumulative: of two the larger one is right. The final count has only changed fields.
+ */
 function merge(before: RawUsage, after: RawUsage): RawUsage {
-  const given = Object.entries(after).filter(([, value]) => value !== null && value !== undefined);
-  return { ...before, ...Object.fromEntries(given) };
+  const merged: Record<string, unknown> = { ...before };
+  for (const [name, value] of Object.entries(after)) {
+    const known = merged[name];
+    if (value === null || value === undefined) continue;
+    merged[name] = typeof value === "number" && typeof known === "number" ? Math.max(known, value) : value;
+  }
+  return merged;
 }
 
 /**
@@ -121,15 +140,19 @@ function merge(before: RawUsage, after: RawUsage): RawUsage {
 export class UsageReader {
   readonly #parser: EventSourceParser;
   readonly #decoder = new TextDecoder();
+  readonly #dearest: "5m" | "1h";
   #raw: RawUsage = {};
   #characters = 0;
   #counted = false;
+  #hasContent = false;
   #model: string | null = null;
   #stopReason: string | null = null;
   #errorType: string | null = null;
   #complete = false;
 
-  constructor() {
+  /** @param cache the dearest cache write that the request asks for. */
+  constructor(cache: "none" | "5m" | "1h" = "none") {
+    this.#dearest = cache === "1h" ? "1h" : "5m";
     this.#parser = createParser({ onEvent: ({ data }) => this.#onEvent(data) });
   }
 
@@ -143,16 +166,20 @@ export class UsageReader {
     const message = messageSchema.safeParse(parseJson(text));
     if (!message.success) return;
     this.#applyMessage(message.data);
-    this.#counted = this.#complete = message.data.usage !== null && message.data.usage !== undefined;
+    this.#counted = isCount(message.data.usage?.output_tokens);
+    this.#hasContent = (message.data.content ?? []).length > 0;
+    this.#complete = true;
   }
 
   read(): AnswerUsage {
-    const known = sumUsage(this.#raw);
+    const known = sumUsage(this.#raw, this.#dearest);
     const estimate = Math.ceil(this.#characters / CHARACTERS_PER_TOKEN);
     const outputTokens = this.#counted ? known.outputTokens : Math.max(known.outputTokens, estimate);
     return {
       usage: { ...known, outputTokens },
       estimated: !this.#counted,
+      promptCounted: countPrompt(known) > 0,
+      hasContent: this.#hasContent,
       model: this.#model,
       stopReason: this.#stopReason,
       errorType: this.#errorType,
@@ -171,6 +198,7 @@ export class UsageReader {
     if (!event.success) return;
     const { type, message, usage, delta, error } = event.data;
     if (type === "message_start" && message) this.#applyMessage(message);
+    if (type === "content_block_start") this.#hasContent = true;
     if (type === "content_block_delta")
       this.#characters +=
         (delta?.text ?? "").length + (delta?.thinking ?? "").length + (delta?.partial_json ?? "").length;
@@ -178,7 +206,7 @@ export class UsageReader {
       this.#stopReason = delta?.stop_reason ?? this.#stopReason;
       if (usage) {
         this.#raw = merge(this.#raw, usage);
-        this.#counted = true;
+        this.#counted ||= isCount(usage.output_tokens) || (usage.iterations ?? []).length > 0;
       }
     }
     if (type === "message_stop") this.#complete = true;

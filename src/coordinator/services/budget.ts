@@ -1,12 +1,13 @@
 /**
  * Admits requests to the model within the budgets of the task, its owner and the installation.
  *
- * P1 A budget is checked against the recorded usage plus the cost so far of the requests under way,
- *    before each request and while its answer is streamed. A budget is therefore exceeded by less
- *    than one request, however many run at once.
- * P2 A request is recorded when it starts, with the least that it can cost, and again when it ends:
- *    a coordinator that dies in between does not lose it. The end is one transaction with the
- *    task's `usage` event.
+ * P1 A request reserves the most that it can be billed. It is admitted while all reservations fit
+ *    into what is left of each budget, or when no other request draws on that budget; else it waits
+ *    for those under way. A budget is therefore exceeded by less than one request, however many run
+ *    at once. An answer is cut as soon as what has passed of it uses up a budget.
+ * P2 A request is recorded with its reservation before it is sent, and again when it ends: a
+ *    coordinator that dies in between does not lose it. The end is one transaction with the task's
+ *    `usage` event.
  * P3 When the task's own budget refuses a request, a question is open before the refusal is
  *    returned. A daily budget opens none.
  * P4 Usage that the worker itself reports is not counted.
@@ -15,15 +16,16 @@ import { holdsSlot } from "../../../machines/fold.ts";
 import { remainingBudget, budgetQuestion, isBudgetQuestion, type BudgetStanding } from "../../core/budget.ts";
 import { readLogWithoutWorker } from "../read-lists.ts";
 import type { TaskLog } from "../task-log.ts";
-import { errorMessage, SlipwayError } from "../../core/error.ts";
+import { errorMessage } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
 import type { UsageLedger, ModelUsage } from "../../core/ports/usage-ledger.ts";
 import type { Store } from "../../core/ports/store.ts";
 import type { Task } from "../../core/task.ts";
 import type { Clock, Ids, Log } from "../../core/ports/runtime.ts";
 import type { Admission, ModelBudget } from "../../core/ports/broker.ts";
-import { assertCurrentAttempt } from "./current-attempt.ts";
+import { assertMaySpend } from "./current-attempt.ts";
 import { BudgetAccounts, findExceeded, type Limit, type Refusal } from "./budget/accounts.ts";
+import { AdmissionQueue } from "./budget/admission-queue.ts";
 import { BudgetWarnings } from "./budget/warnings.ts";
 
 export interface BudgetDeps {
@@ -54,6 +56,7 @@ class LedgerBudgetService implements BudgetService {
   readonly #deps: BudgetDeps;
   readonly #accounts: BudgetAccounts;
   readonly #warnings: BudgetWarnings;
+  readonly #queue: AdmissionQueue;
   /** By task: the latest refusal. */
   readonly #refusals = new Map<string, Refusal>();
 
@@ -61,7 +64,13 @@ class LedgerBudgetService implements BudgetService {
     this.#deps = deps;
     this.#accounts = new BudgetAccounts(deps);
     this.#warnings = new BudgetWarnings(deps.store);
+    this.#queue = new AdmissionQueue({
+      ...deps,
+      limits: (task) => this.#accounts.limits(task),
+      onRefusal: (task, refusal) => this.#refuse(task, refusal),
+    });
     deps.taskLog.onCommit((task) => {
+      this.#queue.wake(task.id);
       if (holdsSlot(task.snapshot)) return;
       this.#accounts.forget(task.id);
       this.#warnings.forget(task.id);
@@ -69,43 +78,46 @@ class LedgerBudgetService implements BudgetService {
     });
   }
 
-  async admit(taskId: string, attempt: number, model: string, usd: number): Promise<Admission> {
-    const task = await this.#deps.store.task(taskId);
-    assertCurrentAttempt(task, attempt);
-    const limits = await this.#accounts.limits(task);
-    const refusal = findExceeded(limits, Math.max(usd, Number.MIN_VALUE));
-    if (refusal !== null) {
-      await this.#refuse(task, refusal);
-      throw new SlipwayError("budget_exceeded", refusal.why);
-    }
+  async admit(
+    taskId: string,
+    attempt: number,
+    model: string,
+    mostUsd: number,
+    signal?: AbortSignal,
+  ): Promise<Admission> {
+    const id = this.#deps.ids.next("req");
+    const { task, limits } = await this.#queue.enter({ id, taskId, attempt, mostUsd, ...(signal && { signal }) });
+    const { clock, ledger } = this.#deps;
     const usage: ModelUsage = {
-      id: this.#deps.ids.next("req"),
+      id,
       taskId,
       userId: task.userId,
       attempt,
-      at: this.#deps.clock.now(),
+      at: clock.now(),
       model,
       inputTokens: 0,
       outputTokens: 0,
       cacheReadTokens: 0,
       cacheWriteTokens: 0,
-      usd,
+      usd: mostUsd,
       estimated: true,
     };
-    for (const { account } of limits) account.open.set(usage.id, usd);
-    this.#deps.ledger
-      .record(usage)
-      .catch((error: unknown) =>
-        this.#deps.log.error(
-          { task: taskId, error: errorMessage(error) },
-          "the usage of a request could not be recorded",
-        ),
-      );
-    return this.#createAdmission(task, limits, usage);
+    const admission = this.#createAdmission(task, limits, usage);
+    try {
+      await ledger.record(usage);
+    } catch (error) {
+      await admission.cancel().catch(() => undefined);
+      throw error;
+    }
+    return admission;
+  }
+
+  async admitFree(taskId: string, attempt: number): Promise<void> {
+    assertMaySpend(await this.#deps.store.task(taskId), attempt);
   }
 
   async isExhausted(userId: string): Promise<boolean> {
-    return findExceeded(await this.#accounts.dayLimits(userId), 0) !== null;
+    return findExceeded(await this.#accounts.dayLimits(userId)) !== null;
   }
 
   async standing(task: Task): Promise<BudgetStanding> {
@@ -129,13 +141,16 @@ class LedgerBudgetService implements BudgetService {
         account.open.delete(usage.id);
         account.spent = { usd: account.spent.usd + usd, requests: account.spent.requests + requests };
       }
+      this.#queue.wake();
       return true;
     };
     return {
-      update: (usd) => {
+      update: (cost) => {
         if (isClosed) return null;
-        for (const { account } of limits) account.open.set(usage.id, Math.max(usd, usage.usd));
-        exceeded ??= findExceeded(limits, 0);
+        const isLess = cost.mostUsd < (limits[0]?.account.open.get(usage.id)?.mostUsd ?? 0);
+        for (const { account } of limits) account.open.set(usage.id, cost);
+        if (isLess) this.#queue.wake();
+        exceeded ??= findExceeded(limits);
         if (exceeded !== null) this.#refusals.set(task.id, exceeded);
         return exceeded?.why ?? null;
       },

@@ -11,3 +11,13 @@ export function staleAttempt(): SlipwayError {
 export function assertCurrentAttempt(task: Task | null, attempt: number): asserts task is Task {
   if (task === null || task.snapshot.context.attempt !== attempt || !holdsSlot(task.snapshot)) throw staleAttempt();
 }
+
+/**
+ * @throws SlipwayError `stale_attempt` unless the attempt may still spend: work that a person ended
+ * costs nothing more.
+ */
+export function assertMaySpend(task: Task | null, attempt: number): asserts task is Task {
+  assertCurrentAttempt(task, attempt);
+  if (task.state === "cancelling")
+    throw new SlipwayError("stale_attempt", "The task is being cancelled. It makes no more requests to the model.");
+}

@@ -9,6 +9,7 @@ import { SlipwayError } from "../../core/error.ts";
 import type { Proposal, TaskEvent } from "../../core/event.ts";
 import { readLog, readLogWithoutWorker } from "../read-lists.ts";
 import type { MessageRow, Store } from "../../core/ports/store.ts";
+import type { UsageLedger, UsageTotal } from "../../core/ports/usage-ledger.ts";
 import { describeCapabilities, createTaskSpec, type ServerOptions } from "./tasks/task-spec.ts";
 import { isSettledState, type Policy, type Task } from "../../core/task.ts";
 import type {
@@ -28,6 +29,7 @@ import { digest, type Idempotency } from "./tasks/idempotency.ts";
 export interface TaskServiceDeps extends ServerOptions {
   readonly taskLog: TaskLog;
   readonly store: Store;
+  readonly ledger: Pick<UsageLedger, "spentBy">;
   readonly repos: Repositories;
   readonly artifacts: Artifacts;
   readonly clock: Clock;
@@ -151,8 +153,9 @@ class OwnedTaskService implements TaskService {
   ): Promise<Task> {
     await this.task(person, taskId);
     const request = requestOf(person, `answer ${questionId}`, key);
+    const spent = isBudgetQuestion(questionId) ? await this.#deps.ledger.spentBy(taskId) : null;
     const { events, task } = await this.#deps.taskLog.record(taskId, (now): Proposal[] => {
-      const decision = isBudgetQuestion(questionId) ? parseBudgetDecision(now, questionId, text) : {};
+      const decision = spent === null ? {} : parseBudgetDecision(now, questionId, text, spent);
       return [{ type: "answer", data: { questionId, text, by: person.userId, ...decision, ...request } }];
     });
     if (events.length > 0 || (await this.#isRecorded(taskId, request))) return task;
@@ -238,8 +241,8 @@ function checkSameMessage(known: MessageRow, request: MessageRequest): MessageRo
   return known;
 }
 
-function parseBudgetDecision(task: Task, questionId: string, text: string): BudgetDecision {
-  const decision = readBudgetAnswer(task, questionId, text);
+function parseBudgetDecision(task: Task, questionId: string, text: string, spent: UsageTotal): BudgetDecision {
+  const decision = readBudgetAnswer(task, questionId, text, spent);
   if (decision !== null) return decision;
   throw new SlipwayError("invalid_request", "Answer continue, stop, or how much more to grant.", {
     errors: [{ path: "text", message: "must be continue, stop or an amount" }],

@@ -75,10 +75,11 @@ export interface TranscriptApi {
 /** One admitted model request: the caller reports its cost and then calls `settle` or `cancel`. */
 export interface Admission {
   /**
-   * Reports the cost so far, in US dollars, while the answer is forwarded.
+   * Reports the cost while the answer is forwarded, US dollars: of what has passed, and the most
+   * that the request can still cost in all, which is what it holds of its budgets from now on.
    * @returns the reason to cut the answer off because it uses up a budget, or null.
    */
-  update(usd: number): string | null;
+  update(cost: { readonly usd: number; readonly mostUsd: number }): string | null;
   /**
    * Records the usage and emits it to the task's log. Idempotent: only the first call counts.
    * Resolves when the usage is durable.
@@ -94,12 +95,19 @@ export interface Admission {
 /** The budget check of the model gateway. */
 export interface ModelBudget {
   /**
-   * Called before each request; concurrent requests of a task share its budget.
-   * @param usd the lowest possible cost of the request.
-   * @throws SlipwayError `stale_attempt` when the attempt is over, `budget_exceeded` when the
-   * budget is used up; nothing is recorded then.
+   * Called before each request. Resolves once its reservation is durable: what was not recorded is
+   * not sent. A request that does not fit beside those under way waits for them.
+   * @param mostUsd the most that the request can cost, which it reserves.
+   * @throws SlipwayError `stale_attempt` when the attempt is over or the task is being cancelled,
+   * `budget_exceeded` when the budget is used up, `rate_limited` when others held what is left of
+   * it for too long; nothing is recorded then.
    */
-  admit(taskId: string, attempt: number, model: string, usd: number): Promise<Admission>;
+  admit(taskId: string, attempt: number, model: string, mostUsd: number, signal?: AbortSignal): Promise<Admission>;
+  /**
+   * Called before each request that costs nothing.
+   * @throws SlipwayError `stale_attempt` as `admit` does.
+   */
+  admitFree(taskId: string, attempt: number): Promise<void>;
 }
 
 /** The egress check of the broker's CONNECT proxy. */

@@ -23,6 +23,7 @@ import type { Broker, ModelBudget } from "../../../src/core/ports/broker.ts";
 const KEY = "sk-real-key-of-the-server";
 const generous: ModelBudget = {
   admit: async () => ({ update: () => null, settle: async () => undefined, cancel: async () => undefined }),
+  admitFree: async () => undefined,
 };
 let dir: string;
 let fake: FakeModel;

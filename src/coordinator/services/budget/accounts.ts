@@ -10,8 +10,18 @@ import type { Task } from "../../../core/task.ts";
 export interface Account {
   /** Of the requests that have ended. */
   spent: UsageTotal;
-  /** Requests under way: id -> cost so far, US dollars. */
-  readonly open: Map<string, number>;
+  /** Requests under way, by id. */
+  readonly open: Map<string, OpenRequest>;
+  /** Requests that wait for those under way, in order of arrival: their tickets. */
+  readonly waiting: Set<number>;
+}
+
+/** US dollars. */
+export interface OpenRequest {
+  /** Of the part of the answer that has passed. */
+  readonly usd: number;
+  /** The most that the request can still cost in all. */
+  readonly mostUsd: number;
 }
 
 export interface Limit {
@@ -81,29 +91,51 @@ export class BudgetAccounts {
   #account(key: string, read: () => Promise<UsageTotal>): Promise<Account> {
     const known = this.#accounts.get(key);
     if (known !== undefined) return known;
-    const fresh = read().then((spent) => ({ spent, open: new Map<string, number>() }));
+    const fresh = read().then((spent) => ({ spent, open: new Map<string, OpenRequest>(), waiting: new Set<number>() }));
     fresh.catch(() => this.#accounts.delete(key));
     this.#accounts.set(key, fresh);
     return fresh;
   }
 }
 
-/**
- * The first limit that is reached; null when none is.
- * @param moreUsd the least cost of a request that has not begun; 0 = no request is to begin.
- */
-export function findExceeded(limits: readonly Limit[], moreUsd: number): Refusal | null {
-  for (const { scope, name, account, usd, requests } of limits) {
-    const { spent, open } = account;
-    const used = spent.usd + [...open.values()].reduce((total, cost) => total + cost, 0) + moreUsd;
-    const refuse = (kind: BudgetKind, limit: number): Refusal => ({
-      scope,
-      kind,
-      limit,
-      why: `${name} of ${formatLimit(kind, limit)} is used up.`,
-    });
-    if (usd !== null && (used > usd || spent.usd >= usd)) return refuse("usd", usd);
-    if (moreUsd > 0 && requests !== null && spent.requests + open.size >= requests) return refuse("turns", requests);
+/** The first limit that is reached by what was spent so far; null when none is. */
+export function findExceeded(limits: readonly Limit[]): Refusal | null {
+  for (const limit of limits)
+    if (limit.usd !== null && sum(limit.account, "usd") >= limit.usd) return toRefusal(limit, "usd", limit.usd);
+  return null;
+}
+
+/** The first limit that admits no further request; null when none does. */
+export function findRefusing(limits: readonly Limit[]): Refusal | null {
+  for (const limit of limits) {
+    const { requests, account } = limit;
+    const exceeded = findExceeded([limit]);
+    if (exceeded !== null) return exceeded;
+    if (requests !== null && account.spent.requests + account.open.size >= requests)
+      return toRefusal(limit, "turns", requests);
   }
   return null;
+}
+
+/**
+ * The account that has no room for the request beside those under way, or for which others wait
+ * longer; null when every account has room. A request alone always has room: it exceeds the limit
+ * by less than itself.
+ * @param ticket the place of the request in the order of arrival.
+ */
+export function findCrowded(limits: readonly Limit[], mostUsd: number, ticket: number): Account | null {
+  for (const { account, usd } of limits) {
+    if (usd === null) continue;
+    const isFirst = [...account.waiting].every((other) => other >= ticket);
+    const fits = account.open.size === 0 || sum(account, "mostUsd") + mostUsd <= usd;
+    if (!isFirst || !fits) return account;
+  }
+  return null;
+}
+
+const sum = ({ spent, open }: Account, part: keyof OpenRequest): number =>
+  [...open.values()].reduce((total, request) => total + request[part], spent.usd);
+
+function toRefusal({ scope, name }: Limit, kind: BudgetKind, limit: number): Refusal {
+  return { scope, kind, limit, why: `${name} of ${formatLimit(kind, limit)} is used up.` };
 }
