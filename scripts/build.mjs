@@ -4,6 +4,7 @@
  * Does nothing when dist/ is newer than its sources.
  */
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { builtinModules, createRequire } from "node:module";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -58,6 +59,7 @@ async function buildWebApp(dir) {
     if (before === undefined) delete process.env["NODE_ENV"];
     else process.env["NODE_ENV"] = before;
   }
+  await buildServiceWorker(dir);
   for (const entry of readdirSync(dir, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile() || !/\.(?:css|html|js|svg|webmanifest)$/.test(entry.name)) continue;
     const path = join(entry.parentPath, entry.name);
@@ -65,6 +67,31 @@ async function buildWebApp(dir) {
     writeFileSync(`${path}.br`, brotliCompressSync(content));
     writeFileSync(`${path}.gz`, gzipSync(content, { level: 9 }));
   }
+}
+
+/**
+ * The service worker with the list of the app's files. Its version covers what the server sends
+ * with them too, because the headers of a file are kept beside it.
+ */
+async function buildServiceWorker(dir) {
+  const entries = readdirSync(dir, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const paths = entries.map((entry) => join(entry.parentPath, entry.name)).toSorted();
+  const digest = createHash("sha256");
+  for (const path of [...paths, join(root, "src", "http", "web-app.ts")]) digest.update(readFileSync(path));
+  const names = paths.map((path) => path.slice(dir.length).replaceAll("\\", "/"));
+  const files = names.map((name) => (name === "/index.html" ? "/" : name));
+  const { build: bundle } = await import("esbuild");
+  await bundle({
+    entryPoints: [join(root, "web", "service-worker", "main.ts")],
+    outfile: join(dir, "sw.js"),
+    bundle: true,
+    minify: true,
+    format: "iife",
+    target: "es2022",
+    legalComments: "none",
+    logLevel: "warning",
+    define: { __SHELL__: JSON.stringify({ version: digest.digest("hex").slice(0, 16), files }) },
+  });
 }
 
 /** @returns true when something was built. */

@@ -101,6 +101,7 @@ async function check() {
   const steps = [
     ["types", tool("typescript", "tsc"), ["-p", "tsconfig.json"]],
     ["types of web", tool("typescript", "tsc"), ["-p", "web/tsconfig.json", "--noEmit"]],
+    ["types of the service worker", tool("typescript", "tsc"), ["-p", "web/service-worker", "--noEmit"]],
     ["lint", tool("oxlint"), ["--type-aware", "--deny-warnings"]],
     ["format", tool("oxfmt"), ["--check"]],
     ["unused", tool("knip"), []],

@@ -2,100 +2,26 @@
  * The web app in a real browser, against a real server with the scripted agent: the flows of a
  * person on a phone and at a desk. The accessible names are those of docs/web.md.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { AxeBuilder } from "@axe-core/playwright";
-import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import type { WireTask } from "../../src/core/protocol/rest.ts";
-import {
-  WIDE,
-  describeWithBrowser,
-  launchBrowser,
-  openPage,
-  NARROW,
-  type WatchedPage,
-} from "../support/browser/browser.ts";
-import { startGitServer, type GitServer } from "../support/git-server.ts";
-import { eventually, startServer, type RealServer } from "../support/process/server.ts";
-
-const EMAIL = "mira@example.com";
-const PASSWORD = "correct horse battery staple";
+import { WIDE, describeWithBrowser, NARROW } from "../support/browser/browser.ts";
+import { openWebRig, PASSWORD, EMAIL, taskState as state, type WebRig } from "../support/browser/rig.ts";
 
 describeWithBrowser("the web app", () => {
-  let dir: string;
-  let upstream: GitServer;
-  let server: RealServer;
-  let browser: Browser;
-  let repo: string;
-  const opened: WatchedPage[] = [];
+  let rig: WebRig;
 
   beforeAll(async () => {
-    dir = mkdtempSync(join(tmpdir(), "slipway-web-"));
-    upstream = await startGitServer();
-    repo = upstream.createRepo("storefront", { "src/voucher.ts": "const voucher = find(code);\n" }).url;
-    await start();
-    const person = { email: EMAIL, password: PASSWORD, role: "admin" };
-    expect((await server.call("POST", "/v1/users", person)).status).toBe(201);
-    browser = await launchBrowser();
+    rig = await openWebRig();
   });
-  afterAll(async () => {
-    await browser.close();
-    await server.kill();
-    await upstream.close();
-    rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
-  });
-  afterEach(async () => {
-    for (const { page } of opened.splice(0)) await page.context().close();
-  });
-
-  async function start(port = "0"): Promise<void> {
-    const env = { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_LOG_LEVEL: "error", SLIPWAY_PORT: port };
-    server = await startServer({ dataDir: join(dir, "data"), env });
-  }
-
-  async function open(options: Parameters<typeof openPage>[1] = {}): Promise<WatchedPage> {
-    const watched = await openPage(browser, options);
-    opened.push(watched);
-    return watched;
-  }
-
-  async function logIn(page: Page): Promise<void> {
-    await page.goto(`${server.url}/login`);
-    await page.getByLabel("E-mail").fill(EMAIL);
-    await page.getByLabel("Password").fill(PASSWORD);
-    await page.getByRole("button", { name: "Log in" }).click();
-    await page.getByRole("heading", { name: "Inbox" }).waitFor();
-  }
-
-  /** A task of the person who logs in, made over HTTP. */
-  async function submit(title: string, script: object[], more: object = {}): Promise<string> {
-    const login = await server.call("POST", "/v1/auth/login", { email: EMAIL, password: PASSWORD });
-    const { accessToken } = login.body as { accessToken: string };
-    const answer = await server.call(
-      "POST",
-      "/v1/tasks",
-      { repo, prompt: title, title, script, ...more },
-      { authorization: `Bearer ${accessToken}` },
-    );
-    expect(answer.status).toBe(201);
-    return (answer.body as WireTask).id;
-  }
-
-  const until = (id: string, accepts: (task: WireTask) => boolean, what: string): Promise<WireTask> =>
-    eventually(async () => {
-      const task = await server.task(id);
-      return accepts(task) ? task : null;
-    }, what);
-
-  const state = (page: Page) => page.getByRole("status", { name: "Task state" });
+  afterAll(() => rig.close());
+  afterEach(() => rig.closeDevices());
 
   it("[P4] from log-in to a pushed branch: a task is submitted, watched and done", async () => {
-    const { page, errors } = await open();
-    await logIn(page);
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
     await page.getByRole("link", { name: "New task" }).first().click();
-    await page.getByLabel("Repository").fill(repo);
+    await page.getByLabel("Repository").fill(rig.repo);
     await page.getByLabel("Prompt").fill("write b.txt=new");
     await page.getByRole("button", { name: "Start task" }).click();
     await state(page).waitFor();
@@ -106,8 +32,8 @@ describeWithBrowser("the web app", () => {
   });
 
   it("[P2] a reload continues the session, the token is in no storage, and log-out ends it", async () => {
-    const { page } = await open();
-    await logIn(page);
+    const { page } = await rig.open();
+    await rig.logIn(page);
     await page.reload();
     await page.getByRole("heading", { name: "Inbox" }).waitFor();
     const stored = await page.evaluate<string>(
@@ -117,13 +43,13 @@ describeWithBrowser("the web app", () => {
     await page.getByRole("link", { name: "You" }).click();
     await page.getByRole("button", { name: "Log out" }).click();
     await page.getByRole("heading", { name: "Log in to Slipway" }).waitFor();
-    await page.goto(server.url);
+    await page.goto(rig.server().url);
     await page.getByRole("heading", { name: "Log in to Slipway" }).waitFor();
   });
 
   it("a wrong password is said in words, and a right one goes where the person wanted to go", async () => {
-    const { page } = await open();
-    await page.goto(`${server.url}/you`);
+    const { page } = await rig.open();
+    await page.goto(`${rig.server().url}/you`);
     await page.getByLabel("E-mail").fill(EMAIL);
     await page.getByLabel("Password").fill("wrong password");
     await page.getByRole("button", { name: "Log in" }).click();
@@ -134,60 +60,62 @@ describeWithBrowser("the web app", () => {
   });
 
   it("a question is answered from the list, and the agent goes on", async () => {
-    const id = await submit("Asks once", [
+    const id = await rig.submit("Asks once", [
       { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } },
       { finish: { title: "t", summary: "s" } },
     ]);
-    await until(id, (task) => task.question !== null, "the question");
-    const { page, errors } = await open();
-    await logIn(page);
+    await rig.until(id, (task) => task.question !== null, "the question");
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
     const row = page.getByRole("listitem").filter({ hasText: "Asks once" });
     await row.getByRole("button", { name: "Spaces" }).click();
-    await until(id, (task) => task.state === "done", "the end");
-    const answers = (await server.events(id)).filter(({ type }) => type === "answer");
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const answers = (await rig.server().events(id)).filter(({ type }) => type === "answer");
     expect(answers.map(({ data }) => data["text"])).toEqual(["Spaces"]);
     expect(errors).toEqual([]);
   });
 
   it("stop asks first, then the task is cancelled", async () => {
-    const id = await submit("Runs long", [{ bash: "sleep 600", timeoutMs: 900_000 }]);
-    await until(id, (task) => task.state === "running", "running");
-    const { page } = await open();
-    await logIn(page);
-    await page.goto(`${server.url}/tasks/${id}`);
+    const id = await rig.submit("Runs long", [{ bash: "sleep 600", timeoutMs: 900_000 }]);
+    await rig.until(id, (task) => task.state === "running", "running");
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
     await page.getByRole("button", { name: "Stop" }).click();
-    expect((await server.task(id)).state).toBe("running");
+    expect((await rig.server().task(id)).state).toBe("running");
     await page.getByRole("button", { name: "Stop the task" }).click();
     await expect.poll(() => state(page).textContent()).toBe("cancelled");
   });
 
   it("[P4] a message to a running task is delivered once, a message to a settled one begins a follow-up", async () => {
-    const id = await submit("Hears a message", [{ bash: "until [ -e ../go ]; do sleep 0.2; done", timeoutMs: 60_000 }]);
-    await until(id, (task) => task.state === "running", "running");
-    const { page } = await open();
-    await logIn(page);
-    await page.goto(`${server.url}/tasks/${id}`);
+    const id = await rig.submit("Hears a message", [
+      { bash: "until [ -e ../go ]; do sleep 0.2; done", timeoutMs: 60_000 },
+    ]);
+    await rig.until(id, (task) => task.state === "running", "running");
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
     await page.getByLabel("Message").fill("Also add a test");
     await page.getByRole("button", { name: "Send" }).click();
     await page.getByText("the server has it").waitFor();
-    await server.call("POST", `/v1/tasks/${id}/cancel`);
-    await until(id, (task) => task.state === "cancelled", "the end");
+    await rig.server().call("POST", `/v1/tasks/${id}/cancel`);
+    await rig.until(id, (task) => task.state === "cancelled", "the end");
     await page.getByPlaceholder("Follow up").fill("Once more");
     await page.getByRole("button", { name: "Send" }).click();
     await expect.poll(() => page.url()).not.toContain(id);
-    const messages = (await server.events(id)).filter(({ type }) => type === "message");
+    const messages = (await rig.server().events(id)).filter(({ type }) => type === "message");
     expect(messages).toHaveLength(1);
   });
 
   it("the changes show each file with its lines, and a comment on a line becomes one message", async () => {
-    const id = await submit("Changes a line", [
+    const id = await rig.submit("Changes a line", [
       { edit: { path: "src/voucher.ts", old: "find(code)", new: "lock(tx, code)" } },
       { finish: { title: "t", summary: "The lock comes first." } },
     ]);
-    await until(id, (task) => task.state === "done", "the end");
-    const { page, errors } = await open();
-    await logIn(page);
-    await page.goto(`${server.url}/tasks/${id}`);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
     await page.getByText("The lock comes first.").waitFor();
     await page.getByRole("link", { name: "Changes", exact: false }).last().click();
     await page.getByRole("cell", { name: "const voucher = lock(tx, code);" }).click();
@@ -196,28 +124,27 @@ describeWithBrowser("the web app", () => {
     await page.getByRole("button", { name: "Send 1 comment to the agent" }).click();
     await expect.poll(() => page.url()).not.toContain(id);
     const followUp = /tasks\/([^/?]+)/.exec(page.url())?.[1] ?? "";
-    expect((await server.task(followUp)).prompt).toContain(
+    expect((await rig.server().task(followUp)).prompt).toContain(
       "src/voucher.ts:1\n> const voucher = lock(tx, code);\nWhy here?",
     );
     expect(errors).toEqual([]);
   });
 
   it("[P5] the server is killed and started again: the page catches up, each event once and in order", async () => {
-    const id = await submit("Survives a restart", [
+    const id = await rig.submit("Survives a restart", [
       { say: "before" },
       { bash: "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 1; done" },
       { say: "after" },
       { finish: { title: "t", summary: "s" } },
     ]);
-    await until(id, (task) => task.state === "running", "running");
-    const { page } = await open();
-    await logIn(page);
-    await page.goto(`${server.url}/tasks/${id}`);
+    await rig.until(id, (task) => task.state === "running", "running");
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
     await page.getByText("before", { exact: true }).waitFor();
-    const port = new URL(server.url).port;
-    await server.kill("SIGKILL");
+    await rig.server().kill("SIGKILL");
     await page.getByLabel("Connection: no connection").waitFor();
-    await start(port);
+    await rig.restart();
     await expect.poll(() => state(page).textContent()).toBe("done");
     await page.getByLabel("Connection: complete").waitFor();
     // The list renders what is near the screen.
@@ -227,11 +154,11 @@ describeWithBrowser("the web app", () => {
     expect(await page.getByText("before", { exact: true }).count()).toBe(1);
   });
 
-  it("[P4] a draft survives a reload, and a task that could not be sent is sent once by a second tap", async () => {
-    const { page } = await open();
-    await logIn(page);
-    await page.goto(`${server.url}/new`);
-    await page.getByLabel("Repository").fill(repo);
+  it("[P4] a draft survives a reload, and a task whose answer was lost is sent again by itself and exists once", async () => {
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/new`);
+    await page.getByLabel("Repository").fill(rig.repo);
     await page.getByLabel("Prompt").fill("write only-once.txt=1");
     await page.reload();
     expect(await page.getByLabel("Prompt").inputValue()).toBe("write only-once.txt=1");
@@ -241,34 +168,35 @@ describeWithBrowser("the web app", () => {
       await route.abort();
     });
     await page.getByRole("button", { name: "Start task" }).click();
-    await page.getByRole("alert").waitFor();
+    await page.getByRole("listitem", { name: /waiting, New task/ }).waitFor();
     await page.unroute("**/v1/tasks");
-    await page.getByRole("button", { name: "Start task" }).click();
+    await page.getByRole("listitem", { name: /sent, New task/ }).waitFor();
+    await page.getByRole("link", { name: /New task “write only-once/ }).click();
     await state(page).waitFor();
-    const { body } = await server.call("GET", "/v1/tasks?limit=200");
+    const { body } = await rig.server().call("GET", "/v1/tasks?limit=200");
     const same = (body as { items: WireTask[] }).items.filter((task) => task.prompt === "write only-once.txt=1");
     expect(same).toHaveLength(1);
   });
 
   it("[P1] hostile texts are shown as text: nothing runs, nothing is fetched from elsewhere", async () => {
     const evil = `<img src=x onerror=alert(1)> [click](javascript:alert(1)) ![pixel](http://evil.example/p.png) <script>alert(1)</script>`;
-    const id = await submit(evil.slice(0, 150), [
+    const id = await rig.submit(evil.slice(0, 150), [
       { say: evil },
       { bash: "printf '\\033]8;;http://evil.example\\007link'" },
       { finish: { title: evil, summary: evil } },
     ]);
-    await until(id, (task) => task.state === "done", "the end");
-    const { page, errors } = await open();
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const { page, errors } = await rig.open();
     const elsewhere: string[] = [];
     page.on("request", (request) => {
-      if (!request.url().startsWith(server.url)) elsewhere.push(request.url());
+      if (!request.url().startsWith(rig.server().url)) elsewhere.push(request.url());
     });
     page.on("dialog", (dialog) => {
       errors.push(`dialog ${dialog.message()}`);
       void dialog.dismiss();
     });
-    await logIn(page);
-    await page.goto(`${server.url}/tasks/${id}`);
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
     await page.getByText("onerror=alert(1)").first().waitFor();
     expect(await page.locator("main img, main script, a[href^='javascript:']").count()).toBe(0);
     expect(elsewhere).toEqual([]);
@@ -284,7 +212,7 @@ describeWithBrowser("the web app", () => {
   ] as const)(
     "on %s at %o in %s axe finds no violation, and nothing is wider than the screen",
     async (_name, viewport, colorScheme) => {
-      const id = await submit("Is looked at", [
+      const id = await rig.submit("Is looked at", [
         {
           todo: [
             { text: "One", status: "completed" },
@@ -295,12 +223,12 @@ describeWithBrowser("the web app", () => {
         { write: { path: "a.txt", content: "a\n" } },
         { finish: { title: "t", summary: "# Done\n\n- one\n- `two`" } },
       ]);
-      await until(id, (task) => task.state === "done", "the end");
-      const { page, errors } = await open({ viewport, colorScheme });
-      await logIn(page);
+      await rig.until(id, (task) => task.state === "done", "the end");
+      const { page, errors } = await rig.open({ viewport, colorScheme });
+      await rig.logIn(page);
       const screens = ["/", "/new", `/tasks/${id}`, `/tasks/${id}/changes`, `/tasks/${id}/machine`, "/console", "/you"];
       for (const path of screens) {
-        await page.goto(server.url + path);
+        await page.goto(rig.server().url + path);
         await page.getByRole("heading", { level: 1 }).first().waitFor();
         await page.waitForLoadState("networkidle");
         const { violations } = await new AxeBuilder({ page }).analyze();

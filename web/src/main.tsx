@@ -3,6 +3,7 @@ import { RouterProvider } from "@tanstack/react-router";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { queryClient } from "./lib/client.ts";
+import { registerServiceWorker } from "./lib/device/app-update.ts";
 import { router } from "./router.tsx";
 import { applyTheme, readTheme } from "./lib/theme.ts";
 import "./styles/tokens.css";
@@ -10,6 +11,7 @@ import "./styles/components.css";
 import "./styles/app.css";
 
 applyTheme(readTheme());
+void registerServiceWorker();
 const root = document.getElementById("root");
 if (root === null) throw new Error("index.html has no element #root");
 createRoot(root).render(

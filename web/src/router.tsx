@@ -8,10 +8,11 @@ import {
   redirect,
 } from "@tanstack/react-router";
 import { useEffect } from "react";
+import { UpdateBanner } from "./components/device/update-banner.tsx";
 import { Sprite } from "./components/sprite.tsx";
 import { session, startSession } from "./lib/session.ts";
 import { useStore } from "./lib/store.ts";
-import { startTaskList, stopTaskList } from "./lib/task-list.ts";
+import { startTaskList, stopTaskList, tryNow } from "./lib/task-list.ts";
 import { Inbox } from "./screens/inbox.tsx";
 import { NotFound } from "./screens/not-found.tsx";
 
@@ -25,6 +26,10 @@ function Root() {
     else stopTaskList();
   }, [userId]);
   useEffect(() => {
+    addEventListener("online", tryNow);
+    return () => removeEventListener("online", tryNow);
+  }, []);
+  useEffect(() => {
     const { pathname, href } = router.state.location;
     if (state.kind === "none" && state.endedAt !== null && pathname !== "/login")
       void router.navigate({ to: "/login", search: { next: href } });
@@ -32,6 +37,7 @@ function Root() {
   return (
     <>
       <Sprite />
+      <UpdateBanner />
       <Outlet />
     </>
   );

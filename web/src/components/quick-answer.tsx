@@ -2,7 +2,8 @@
 import { Link } from "@tanstack/react-router";
 import { useState } from "react";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { client, problemText } from "../lib/client.ts";
+import { problemText } from "../lib/client.ts";
+import { dispatch, newKey } from "../lib/device/outbox.ts";
 import { putTask } from "../lib/task-list.ts";
 
 const SHOWN = 2;
@@ -11,13 +12,17 @@ const LONGEST = 28;
 export function QuickAnswer({ task }: { task: WireTask }) {
   const { question } = task;
   const [sent, setSent] = useState<string | null>(null);
+  const [isKept, setKept] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
   if (question === null) return null;
   const options = (question.options ?? []).filter((option) => option.length <= LONGEST).slice(0, SHOWN);
   const send = async (text: string): Promise<void> => {
     setSent(text);
     try {
-      putTask(await client.answer(task.id, { questionId: question.id, text }));
+      const body = { questionId: question.id, text };
+      const sent = await dispatch({ kind: "answer", taskId: task.id, body }, newKey());
+      if (sent.kind === "waiting") setKept(true);
+      else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
     } catch (thrown) {
       setSent(null);
       setProblem(problemText(thrown));
@@ -33,7 +38,7 @@ export function QuickAnswer({ task }: { task: WireTask }) {
           disabled={sent !== null}
           onClick={() => void send(option)}
         >
-          {sent === option ? "Sending…" : option}
+          {sent !== option ? option : isKept ? `${option}, kept` : "Sending…"}
         </button>
       ))}
       <Link className="btn quiet" to="/tasks/$id" params={{ id: task.id }}>

@@ -12,7 +12,8 @@ const TEXT: Readonly<Record<string, string>> = {
 export function Sync({ connection, seq }: { connection: string; seq: number | null }) {
   const base = TEXT[connection] ?? connection;
   const isGood = connection !== "lost" && connection !== "connecting";
-  const label = seq === null || !isGood || connection === "ended" ? base : `${base} at ${formatCount(seq)}`;
+  const isNumbered = seq !== null && seq > 0 && connection !== "connecting" && connection !== "ended";
+  const label = isNumbered ? `${base} at ${formatCount(seq)}` : base;
   return (
     <span className={isGood ? "sync" : "sync off"} role="img" aria-label={`Connection: ${label}`}>
       {label}

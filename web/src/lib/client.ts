@@ -1,11 +1,11 @@
 /** The SDK with the session of this browser, and the cache of REST answers. */
 import { QueryClient } from "@tanstack/react-query";
-import { SlipwayClient } from "../../../src/client/client.ts";
+import { SlipwayClient, type ClientOptions } from "../../../src/client/client.ts";
 import { SlipwayProblem } from "../../../src/client/problem.ts";
 import { observeServerTime } from "./server-time.ts";
 import { tokens } from "./session.ts";
 
-export const client = new SlipwayClient({
+const options: ClientOptions = {
   baseUrl: location.origin,
   tokens,
   fetch: async (input, init) => {
@@ -14,7 +14,11 @@ export const client = new SlipwayClient({
     observeServerTime(response.headers.get("date"), sentAt, Date.now());
     return response;
   },
-});
+};
+
+export const client = new SlipwayClient(options);
+/** For callers that have something better to do than to repeat a call: it fails at once. */
+export const impatientClient = new SlipwayClient({ ...options, retries: 0 });
 
 export const queryClient = new QueryClient({
   defaultOptions: { queries: { staleTime: 10_000, retry: false, networkMode: "always" } },

@@ -1,7 +1,9 @@
-/** Drafts of texts, kept per device until they are sent. */
-import { useCallback, useState } from "react";
+/** Drafts of texts, kept per device until they are sent or the person logs out. */
+import { useCallback, useEffect, useState } from "react";
 
 const PREFIX = "slipway.draft.";
+/** The fields on the screen that show a draft, by its name. */
+const shown = new Map<string, (text: string) => void>();
 
 export function readDraft(name: string): string {
   try {
@@ -21,8 +23,26 @@ export function writeDraft(name: string, text: string): void {
   }
 }
 
+/** Puts a text back into its field, whether the field is on the screen or not. */
+export function restoreDraft(name: string, text: string): void {
+  writeDraft(name, text);
+  shown.get(name)?.(text);
+}
+
+export function forgetDrafts(): void {
+  try {
+    for (const name of Object.keys(localStorage)) if (name.startsWith(PREFIX)) localStorage.removeItem(name);
+  } catch {
+    // As above.
+  }
+}
+
 export function useDraft(name: string, initial = ""): readonly [string, (text: string) => void] {
   const [text, setText] = useState(() => readDraft(name) || initial);
+  useEffect(() => {
+    shown.set(name, setText);
+    return () => void shown.delete(name);
+  }, [name]);
   const update = useCallback(
     (next: string) => {
       setText(next);

@@ -4,11 +4,14 @@
  * E1 Subscribers are notified at most once per frame, so that 2,000 events cost a few renders.
  * E2 A log stays for a while after its last reader left: going back shows it at once, and the watch
  *    continues after the last event.
+ * E3 What was seen is kept on the device: a log begins with that, with and without a network.
  */
 import { useEffect, useSyncExternalStore } from "react";
 import type { ConnectionState } from "../../../src/client/watch.ts";
+import type { WireEvent } from "../../../src/core/protocol/rest.ts";
 import { client, problemText } from "./client.ts";
 import { ConversationFold, type Conversation } from "./conversation.ts";
+import { keepEvents, readLog } from "./device/kept.ts";
 
 export interface LogView {
   readonly seq: number;
@@ -21,6 +24,9 @@ export interface LogView {
 
 const KEEP_MS = 5 * 60_000;
 const RATE_HIDDEN_MS = 1_000;
+/** New events are kept in batches: after this many, or this time. */
+const KEEP_EVENTS = 500;
+const KEEP_AFTER_MS = 400;
 
 class EventLog {
   readonly #id: string;
@@ -34,6 +40,8 @@ class EventLog {
   #stop: AbortController | null = null;
   #isScheduled = false;
   #expiry: ReturnType<typeof setTimeout> | undefined;
+  #unkept: WireEvent[] = [];
+  #keeping: ReturnType<typeof setTimeout> | undefined;
 
   constructor(id: string) {
     this.#id = id;
@@ -71,6 +79,11 @@ class EventLog {
   }
 
   async #watch(signal: AbortSignal): Promise<void> {
+    if (this.#seq === 0) {
+      for (const event of await readLog(this.#id)) this.#add(event);
+      signal.throwIfAborted();
+      if (this.#seq > 0) this.#notify();
+    }
     const events = client.watch(this.#id, {
       after: this.#seq,
       signal,
@@ -85,13 +98,30 @@ class EventLog {
       },
     });
     for await (const event of events) {
-      this.#fold.add(event);
-      this.#seq = event.seq;
+      this.#add(event);
+      this.#keep(event);
       if (event.type === "message" || event.type === "task.state") this.#streaming = null;
       this.#notify();
     }
     this.#connection = "ended";
     this.#notify();
+  }
+
+  #add(event: WireEvent): void {
+    this.#fold.add(event);
+    this.#seq = event.seq;
+  }
+
+  #keep(event: WireEvent): void {
+    this.#unkept.push(event);
+    if (this.#unkept.length >= KEEP_EVENTS) this.keepNow();
+    else this.#keeping ??= setTimeout(() => this.keepNow(), KEEP_AFTER_MS);
+  }
+
+  keepNow(): void {
+    clearTimeout(this.#keeping);
+    this.#keeping = undefined;
+    if (this.#unkept.length > 0) void keepEvents(this.#id, this.#unkept.splice(0));
   }
 
   #notify(): void {
@@ -118,6 +148,9 @@ class EventLog {
 }
 
 const logs = new Map<string, EventLog>();
+addEventListener("pagehide", () => {
+  for (const log of logs.values()) log.keepNow();
+});
 
 function getLog(id: string): EventLog {
   const known = logs.get(id);

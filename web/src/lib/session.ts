@@ -4,10 +4,15 @@
  *
  * W1 Tabs take turns to refresh (a lock of the browser), so that no refresh token is sent twice.
  * W2 A session that the server ended is `ended`: screens keep their drafts and ask to log in.
+ * W3 Without a network the app starts with the person who was logged in last, to show what this
+ *    device keeps. The server decides as soon as it answers.
  */
 import { readProblem, SlipwayProblem } from "../../../src/client/problem.ts";
 import type { TokenProvider } from "../../../src/client/transport.ts";
 import type { Me } from "../../../src/client/types.ts";
+import { forgetDrafts } from "./drafts.ts";
+import { closeKept, forgetKept, openKept } from "./device/kept.ts";
+import { withLock } from "./device/lock.ts";
 import { createStore } from "./store.ts";
 
 export type SessionState =
@@ -22,8 +27,11 @@ interface Grant {
 }
 
 const LOCK = "slipway-session";
-/** Set while the browser may have the cookie, which scripts cannot see. */
+/** The person, while the browser may have the cookie, which scripts cannot see. */
 const HINT = "slipway.session";
+const TIMEOUT_MS = 30_000;
+/** A start does not wait longer for the server when it knows the person, ms. */
+const PATIENCE_MS = 2_500;
 let accessToken: string | null = null;
 let starting: Promise<void> | null = null;
 
@@ -34,6 +42,7 @@ async function post(path: string, body: unknown): Promise<Grant> {
     method: "POST",
     headers: { "content-type": "application/json", accept: "application/json" },
     body: JSON.stringify(body),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
   }).catch((cause: unknown) => {
     throw new SlipwayProblem("unreachable", 0, "The server cannot be reached.", { cause });
   });
@@ -44,22 +53,29 @@ async function post(path: string, body: unknown): Promise<Grant> {
 
 function adopt(grant: Grant): string {
   accessToken = grant.accessToken;
-  setHint(true);
-  session.set({ kind: "active", user: grant.user });
+  setHint(grant.user);
+  activate(grant.user);
   return grant.accessToken;
+}
+
+function activate(user: Me): void {
+  const before = session.get();
+  if (before.kind !== "active" || before.user.id !== user.id) openKept(user.id);
+  session.set({ kind: "active", user });
 }
 
 function end(endedAt: number | null): null {
   accessToken = null;
-  setHint(false);
+  setHint(null);
   session.set({ kind: "none", endedAt });
+  closeKept();
   return null;
 }
 
-function setHint(isActive: boolean): void {
+function setHint(user: Me | null): void {
   try {
-    if (isActive) localStorage.setItem(HINT, "1");
-    else localStorage.removeItem(HINT);
+    if (user === null) localStorage.removeItem(HINT);
+    else localStorage.setItem(HINT, JSON.stringify(user));
   } catch {
     // Without storage each start asks the server.
   }
@@ -73,35 +89,58 @@ function hasHint(): boolean {
   }
 }
 
+function readPerson(): Me | null {
+  try {
+    const hint = JSON.parse(localStorage.getItem(HINT) ?? "null") as Partial<Me> | number | null;
+    return typeof hint === "object" && typeof hint?.id === "string" ? (hint as Me) : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Resolves to a token other than the refused one, or null when the person must log in. */
 async function refresh(refused: string | null): Promise<string | null> {
-  return navigator.locks.request(LOCK, async () => {
+  return withLock(LOCK, async () => {
     if (accessToken !== null && accessToken !== refused) return accessToken;
-    const wasActive = session.get().kind === "active";
     try {
       return adopt(await post("/v1/session/refresh", {}));
     } catch (thrown) {
-      if (thrown instanceof SlipwayProblem && thrown.status === 401) return end(wasActive ? Date.now() : null);
-      throw thrown;
+      const wasActive = session.get().kind === "active";
+      if (!(thrown instanceof SlipwayProblem) || thrown.status !== 401) throw thrown;
+      await forgetSeen();
+      return end(wasActive ? Date.now() : null);
     }
   });
 }
 
+/** The device may be in other hands. What was not sent stays: only a person drops it. */
+async function forgetSeen(): Promise<void> {
+  const person = readPerson();
+  if (person !== null && session.get().kind !== "active") openKept(person.id);
+  await forgetKept("seen");
+}
+
 export const tokens: TokenProvider = {
-  bearer: () => Promise.resolve(accessToken),
+  // An app that started without a network has a person, but no token yet.
+  bearer: () =>
+    accessToken === null && session.get().kind === "active" ? refresh(null) : Promise.resolve(accessToken),
   renew: refresh,
 };
 
-/** Continues the session of the cookie, once; repeats while the server is unreachable. */
+const delay = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/**
+ * Continues the session of the cookie, once; repeats while the server is unreachable and the person
+ * is not known (W3).
+ */
 export function startSession(): Promise<void> {
   starting ??= (async () => {
     if (!hasHint()) end(null);
+    const person = readPerson();
     for (let wait = 500; session.get().kind === "loading"; wait = Math.min(wait * 2, 8_000)) {
-      try {
-        await refresh(null);
-      } catch {
-        await new Promise((resolve) => setTimeout(resolve, wait));
-      }
+      const answer = refresh(null).catch(() => delay(person === null ? wait : 0));
+      await (person === null ? answer : Promise.race([answer, delay(PATIENCE_MS)]));
+      if (person !== null && session.get().kind === "loading") activate(person);
     }
   })();
   return starting;
@@ -118,5 +157,7 @@ export async function setUp(token: string, email: string, password: string): Pro
 export async function logOut(): Promise<void> {
   const headers = { authorization: `Bearer ${accessToken ?? ""}` };
   await fetch("/v1/session", { method: "DELETE", headers }).catch(() => undefined);
+  await forgetKept("everything");
+  forgetDrafts();
   end(null);
 }

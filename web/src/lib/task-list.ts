@@ -1,30 +1,45 @@
 /**
- * The person's tasks, newest form of each, live. Begins with the newest 200 of the list; later
- * changes come over the stream.
+ * The person's tasks, newest form of each, live. Begins with what this device keeps, then the
+ * newest 200 of the list; later changes come over the stream.
  */
 import { useSyncExternalStore } from "react";
 import type { ConnectionState } from "../../../src/client/watch.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { client, problemText } from "./client.ts";
+import { client, impatientClient, problemText } from "./client.ts";
+import { keepTasks, readTasks } from "./device/kept.ts";
+import { flushOutbox, openOutbox, outbox } from "./device/outbox.ts";
 import { serverNow } from "./server-time.ts";
 
 export interface TaskListView {
   readonly tasks: readonly WireTask[];
   readonly isLoaded: boolean;
   readonly connection: ConnectionState["kind"] | "connecting";
+  /** Since when the connection is lost; null = it is not. */
+  readonly lostAt: number | null;
   readonly problem: string | null;
   readonly changedAt: number;
 }
 
-const EMPTY: TaskListView = { tasks: [], isLoaded: false, connection: "connecting", problem: null, changedAt: 0 };
+const KEEP_AFTER_MS = 400;
+const EMPTY: TaskListView = {
+  tasks: [],
+  isLoaded: false,
+  connection: "connecting",
+  lostAt: null,
+  problem: null,
+  changedAt: 0,
+};
 const byId = new Map<string, WireTask>();
 const listeners = new Set<() => void>();
 let view = EMPTY;
 let stop: AbortController | null = null;
 let isScheduled = false;
+const unkept = new Map<string, WireTask>();
+let keeping: ReturnType<typeof setTimeout> | undefined;
 
 function publish(change: Partial<TaskListView> = {}): void {
-  view = { ...view, ...change };
+  const { connection = view.connection } = change;
+  view = { ...view, ...change, lostAt: connection === "lost" ? (view.lostAt ?? serverNow()) : null };
   if (isScheduled) return;
   isScheduled = true;
   setTimeout(() => {
@@ -40,7 +55,17 @@ export function putTask(task: WireTask): void {
   const known = byId.get(task.id);
   if (known !== undefined && known.seq > task.seq) return;
   byId.set(task.id, task);
+  keep(task);
   publish();
+}
+
+function keep(task: WireTask): void {
+  unkept.set(task.id, task);
+  keeping ??= setTimeout(() => {
+    keeping = undefined;
+    void keepTasks([...unkept.values()]);
+    unkept.clear();
+  }, KEEP_AFTER_MS);
 }
 
 export function getTask(id: string): WireTask | undefined {
@@ -48,16 +73,37 @@ export function getTask(id: string): WireTask | undefined {
 }
 
 async function watch(signal: AbortSignal): Promise<void> {
-  const page = await client.tasks({ limit: 200 }, { signal });
+  const page = await impatientClient.tasks({ limit: 200 }, { signal });
   for (const task of page.items) putTask(task);
-  publish({ isLoaded: true });
-  const changes = client.watchTasks({ signal, onConnection: ({ kind }) => publish({ connection: kind }) });
+  publish({ isLoaded: true, problem: null });
+  const onConnection = ({ kind }: ConnectionState): void => {
+    publish({ connection: kind });
+    if (kind !== "lost" && outbox.get().some(({ state }) => state === "waiting")) void flushOutbox();
+  };
+  const changes = client.watchTasks({ signal, onConnection });
   for await (const task of changes) putTask(task);
 }
 
 /** Starts the watch of a new session; a running one ends, and its tasks are dropped. */
 export function startTaskList(): void {
   stopTaskList();
+  void openOutbox();
+  void readTasks().then((tasks) => {
+    for (const task of tasks) if (!byId.has(task.id)) byId.set(task.id, task);
+    publish(tasks.length > 0 ? { isLoaded: true } : {});
+  });
+  follow();
+}
+
+/** Tries at once what waits for its next try: the list, and what is to be sent. */
+export function tryNow(): void {
+  if (view.connection !== "lost") return;
+  follow();
+  void flushOutbox();
+}
+
+function follow(): void {
+  stop?.abort();
   const current = new AbortController();
   stop = current;
   void (async () => {
@@ -66,7 +112,7 @@ export function startTaskList(): void {
         await watch(current.signal);
       } catch (thrown) {
         if (current.signal.aborted) return;
-        publish({ problem: problemText(thrown) });
+        publish({ problem: problemText(thrown), connection: "lost" });
         await new Promise((resolve) => setTimeout(resolve, 3_000));
       }
     }
@@ -77,6 +123,7 @@ export function stopTaskList(): void {
   stop?.abort();
   stop = null;
   byId.clear();
+  unkept.clear();
   view = EMPTY;
 }
 

@@ -3,6 +3,8 @@ import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useEffect, useMemo, useState } from "react";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { Bar } from "../components/bar.tsx";
+import { OfflineBanner } from "../components/device/offline-banner.tsx";
+import { OutboxCard } from "../components/device/outbox-card.tsx";
 import { Icon } from "../components/icon.tsx";
 import { QuickAnswer } from "../components/quick-answer.tsx";
 import { Sync } from "../components/sync.tsx";
@@ -36,7 +38,10 @@ export function Inbox() {
       <main className="page" id="main">
         <InboxHead list={list} q={q} />
         <RepoChips tasks={list.tasks} repo={repo} />
-        {list.problem !== null && list.connection === "lost" && <p className="banner st-awaiting">{list.problem}</p>}
+        <div className="stack">
+          <OfflineBanner list={list} />
+          <OutboxCard taskId={null} />
+        </div>
         {list.isLoaded && list.tasks.length === 0 && <EmptyInbox />}
         {list.isLoaded && list.tasks.length > 0 && shown.length === 0 && <p className="empty">No task matches.</p>}
         {GROUPS.map(([group, title]) => (

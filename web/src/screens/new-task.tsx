@@ -1,5 +1,5 @@
 /**
- * A new task. The draft is kept on this device until the server has the task; the idempotency key
+ * A new task. The draft is kept on this device until it is in the outbox; the idempotency key
  * belongs to the draft, so that a repeated tap or a lost answer never makes a second task.
  */
 import { Link, useNavigate } from "@tanstack/react-router";
@@ -9,6 +9,7 @@ import type { Capabilities, SubmitRequest } from "../../../src/core/protocol/res
 import { Icon } from "../components/icon.tsx";
 import { Choice, SelectField, TextField } from "../components/forms/fields.tsx";
 import { client, problemText } from "../lib/client.ts";
+import { dispatch, newKey } from "../lib/device/outbox.ts";
 import { readDraft, useDraft, writeDraft } from "../lib/drafts.ts";
 import { formatCount, formatRepo } from "../lib/format.ts";
 import { putTask, useTaskList } from "../lib/task-list.ts";
@@ -33,10 +34,12 @@ export function NewTask() {
     setBusy(true);
     setProblem(null);
     try {
-      const task = await client.submit(toRequest(repo, prompt, options), { idempotencyKey: draftKey() });
-      putTask(task);
+      const body = toRequest(repo, prompt, options);
+      const sent = await dispatch({ kind: "submit", body }, draftKey());
       for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
-      await navigate({ to: "/tasks/$id", params: { id: task.id }, replace: true });
+      if (sent.kind === "waiting" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
+      putTask(sent.receipt.task);
+      await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id }, replace: true });
     } catch (thrown) {
       setProblem(problemText(thrown));
       setBusy(false);
@@ -103,7 +106,7 @@ function Problem({ text }: { text: string }) {
 function draftKey(): string {
   const known = readDraft("new.key");
   if (known !== "") return known;
-  const key = crypto.randomUUID();
+  const key = newKey();
   writeDraft("new.key", key);
   return key;
 }

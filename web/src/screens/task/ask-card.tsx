@@ -3,7 +3,8 @@ import { useState } from "react";
 import { SlipwayProblem } from "../../../../src/client/problem.ts";
 import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import { Icon } from "../../components/icon.tsx";
-import { client, problemText } from "../../lib/client.ts";
+import { problemText } from "../../lib/client.ts";
+import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
 import { formatClock } from "../../lib/format.ts";
 import { putTask } from "../../lib/task-list.ts";
@@ -16,7 +17,7 @@ interface AskCardProps {
 export function AskCard({ task, question }: AskCardProps) {
   const [own, setOwn] = useDraft(`answer.${question.id}`);
   const [choice, setChoice] = useState(question.options?.[0] ?? null);
-  const [state, setState] = useState<"open" | "sending" | "elsewhere">("open");
+  const [state, setState] = useState<"open" | "sending" | "kept" | "elsewhere">("open");
   const [problem, setProblem] = useState<string | null>(null);
   const isBudget = question.id.startsWith("budget_");
   const text = own.trim() === "" ? choice : own;
@@ -26,8 +27,11 @@ export function AskCard({ task, question }: AskCardProps) {
     setState("sending");
     setProblem(null);
     try {
-      putTask(await client.answer(task.id, { questionId: question.id, text }));
+      const body = { questionId: question.id, text };
+      const sent = await dispatch({ kind: "answer", taskId: task.id, body }, newKey());
       setOwn("");
+      if (sent.kind === "waiting") setState("kept");
+      else if (sent.receipt.kind === "task") putTask(sent.receipt.task);
     } catch (thrown) {
       const isLate = thrown instanceof SlipwayProblem && thrown.status === 409;
       setState(isLate ? "elsewhere" : "open");
@@ -69,6 +73,9 @@ export function AskCard({ task, question }: AskCardProps) {
               onChange={(event) => setOwn(event.target.value)}
             />
           </div>
+          {state === "kept" && (
+            <p className="hint">Kept on this device. It is sent when the network is back, and applied once.</p>
+          )}
           {state === "elsewhere" && <p className="hint">Somebody answered first; your answer was not applied.</p>}
           {problem !== null && (
             <p className="hint bad" role="alert">

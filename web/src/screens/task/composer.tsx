@@ -3,8 +3,9 @@ import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
-import { client, problemText } from "../../lib/client.ts";
+import { problemText } from "../../lib/client.ts";
 import type { Todo } from "../../lib/conversation.ts";
+import { dispatch, newKey } from "../../lib/device/outbox.ts";
 import { useDraft } from "../../lib/drafts.ts";
 import { formatCount, formatUsd } from "../../lib/format.ts";
 import { putTask } from "../../lib/task-list.ts";
@@ -20,25 +21,26 @@ export function Composer() {
   const [text, setText] = useDraft(`message.${task.id}`);
   const [mode, setMode] = useState<Mode>("steer");
   const [problem, setProblem] = useState<string | null>(null);
-  const [pending, setPending] = useState<{ readonly text: string; readonly key: string } | null>(null);
+  const [isBusy, setBusy] = useState(false);
   const navigate = useNavigate();
   const ended = isSettled(task);
 
-  /** The key is kept after a failure: sending the same text again is the same message. */
+  /** Without a network the message waits in the outbox, which the conversation shows. */
   const send = async (): Promise<void> => {
-    const current = pending !== null && pending.text === text ? pending : { text, key: crypto.randomUUID() };
-    setPending(current);
+    setBusy(true);
     setProblem(null);
     try {
-      const answer = await client.message(task.id, ended ? { text } : { text, mode }, { idempotencyKey: current.key });
+      const body = ended ? { text } : { text, mode };
+      const sent = await dispatch({ kind: "message", taskId: task.id, body }, newKey());
       setText("");
-      setPending(null);
-      if (answer.kind === "follow_up") {
-        putTask(answer.task);
-        await navigate({ to: "/tasks/$id", params: { id: answer.task.id } });
+      if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
+        putTask(sent.receipt.task);
+        await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });
       }
     } catch (thrown) {
       setProblem(problemText(thrown));
+    } finally {
+      setBusy(false);
     }
   };
 
@@ -49,7 +51,7 @@ export function Composer() {
         aria-label="Write to the agent"
         onSubmit={(event) => {
           event.preventDefault();
-          if (text.trim() !== "") void send();
+          if (text.trim() !== "" && !isBusy) void send();
         }}
       >
         <TodoBar todo={log.conversation.todo} />
@@ -82,7 +84,7 @@ export function Composer() {
             </fieldset>
           )}
           {ended && <span className="grow note">Begins a new task on the same branch.</span>}
-          <button className="sendbtn" type="submit" aria-label="Send" disabled={text.trim() === ""}>
+          <button className="sendbtn" type="submit" aria-label="Send" disabled={text.trim() === "" || isBusy}>
             <Icon name="send" />
           </button>
         </div>

@@ -1,6 +1,7 @@
 /** The conversation: what was asked, what the agent wrote and did, and the composer. */
 import { useEffect, useMemo, useRef } from "react";
 import { WindowVirtualizer, type WindowVirtualizerHandle } from "virtua";
+import { OutboxCard } from "../../components/device/outbox-card.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Markdown } from "../../components/text/markdown.tsx";
 import { toSections, type Block, type Section } from "../../lib/conversation.ts";
@@ -42,6 +43,7 @@ export function ConversationView() {
             <span className="caret" />
           </div>
         )}
+        <OutboxCard taskId={task.id} />
         {task.question !== null && <AskCard key={task.question.id} task={task} question={task.question} />}
         {log.problem !== null && <p className="banner st-failed">{log.problem}</p>}
       </section>

@@ -1,7 +1,8 @@
 /** Comments on lines of the diff, kept on this device and sent to the agent as one message. */
 import { useNavigate } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
-import { client, problemText } from "../../../lib/client.ts";
+import { problemText } from "../../../lib/client.ts";
+import { dispatch, newKey } from "../../../lib/device/outbox.ts";
 import { readDraft, writeDraft } from "../../../lib/drafts.ts";
 import { pluralize } from "../../../lib/format.ts";
 import type { PatchLine } from "../../../lib/patch.ts";
@@ -102,21 +103,18 @@ export function LineComment({ comments, path, line, isEditing, onDone }: LineCom
 export function CommentBatch({ comments }: { comments: Comments }) {
   const { task } = useTaskView();
   const [problem, setProblem] = useState<string | null>(null);
-  const [key] = useState(() => crypto.randomUUID());
+  const [key] = useState(newKey);
   const navigate = useNavigate();
   if (comments.all.length === 0) return null;
   const send = async (): Promise<void> => {
     const notes = comments.all.map(([place, comment]) => `${place}\n> ${comment.line}\n${comment.text}`);
     try {
-      const answer = await client.message(
-        task.id,
-        { text: `Comments on the change:\n\n${notes.join("\n\n")}` },
-        { idempotencyKey: key },
-      );
+      const body = { text: `Comments on the change:\n\n${notes.join("\n\n")}` };
+      const sent = await dispatch({ kind: "message", taskId: task.id, body }, key);
       comments.clear();
-      if (answer.kind === "follow_up") {
-        putTask(answer.task);
-        await navigate({ to: "/tasks/$id", params: { id: answer.task.id } });
+      if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
+        putTask(sent.receipt.task);
+        await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });
       } else await navigate({ to: "/tasks/$id", params: { id: task.id } });
     } catch (thrown) {
       setProblem(problemText(thrown));

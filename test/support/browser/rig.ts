@@ -1,0 +1,107 @@
+/** A real server with the scripted agent, a person, and browsers that are this person's devices. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Browser, Page } from "playwright-core";
+import { expect } from "vitest";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { startGitServer } from "../git-server.ts";
+import { eventually, startServer, type RealServer } from "../process/server.ts";
+import { launchBrowser, openPage, type WatchedPage } from "./browser.ts";
+
+export const EMAIL = "mira@example.com";
+export const PASSWORD = "correct horse battery staple";
+
+export interface WebRig {
+  /** The running server; another one after `restart`. */
+  readonly server: () => RealServer;
+  readonly browser: Browser;
+  /** A repository that tasks can use. */
+  readonly repo: string;
+  /** Closed by `closeDevices`. */
+  open(options?: Parameters<typeof openPage>[1]): Promise<WatchedPage>;
+  closeDevices(): Promise<void>;
+  logIn(page: Page): Promise<void>;
+  /** A call as the person. */
+  call(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }>;
+  /** A task of the person, made over HTTP. */
+  submit(title: string, script: object[], more?: object): Promise<string>;
+  until(id: string, accepts: (task: WireTask) => boolean, what: string): Promise<WireTask>;
+  /** Starts a server at the same address, with the same data, after `server().kill()`. */
+  restart(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function openWebRig(env: Readonly<Record<string, string>> = {}): Promise<WebRig> {
+  const dir = mkdtempSync(join(tmpdir(), "slipway-web-"));
+  const upstream = await startGitServer();
+  const repo = upstream.createRepo("storefront", { "src/voucher.ts": "const voucher = find(code);\n" }).url;
+  const start = (port: string): Promise<RealServer> =>
+    startServer({
+      dataDir: join(dir, "data"),
+      env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_LOG_LEVEL: "error", SLIPWAY_PORT: port, ...env },
+    });
+  let server = await start("0");
+  const person = { email: EMAIL, password: PASSWORD, role: "admin" };
+  expect((await server.call("POST", "/v1/users", person)).status).toBe(201);
+  const browser = await launchBrowser();
+  const opened: WatchedPage[] = [];
+  let bearer: string | null = null;
+
+  async function call(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }> {
+    if (bearer === null) {
+      const login = await server.call("POST", "/v1/auth/login", { email: EMAIL, password: PASSWORD });
+      bearer = `Bearer ${(login.body as { accessToken: string }).accessToken}`;
+    }
+    return server.call(method, path, body, { authorization: bearer });
+  }
+
+  return {
+    server: () => server,
+    browser,
+    repo,
+    call,
+    async open(options = {}) {
+      const watched = await openPage(browser, options);
+      opened.push(watched);
+      return watched;
+    },
+    async closeDevices() {
+      for (const { page } of opened.splice(0)) await page.context().close();
+    },
+    async logIn(page) {
+      await page.goto(`${server.url}/login`);
+      await page.getByLabel("E-mail").fill(EMAIL);
+      await page.getByLabel("Password").fill(PASSWORD);
+      await page.getByRole("button", { name: "Log in" }).click();
+      await page.getByRole("heading", { name: "Inbox" }).waitFor();
+    },
+    async submit(title, script, more = {}) {
+      const answer = await call("POST", "/v1/tasks", { repo, prompt: title, title, script, ...more });
+      expect(answer.status).toBe(201);
+      return (answer.body as WireTask).id;
+    },
+    until: (id, accepts, what) =>
+      eventually(async () => {
+        const task = await server.task(id);
+        return accepts(task) ? task : null;
+      }, what),
+    async restart() {
+      server = await start(new URL(server.url).port);
+    },
+    async close() {
+      await browser.close();
+      await server.kill();
+      await upstream.close();
+      rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+}
+
+export const taskState = (page: Page) => page.getByRole("status", { name: "Task state" });
+
+/** Resolves when the page is controlled by a service worker, whose files are complete then. */
+export async function untilControlled(page: Page): Promise<void> {
+  const state = (): Promise<unknown> => page.evaluate("navigator.serviceWorker.controller?.state");
+  await expect.poll(state).toBe("activated");
+}

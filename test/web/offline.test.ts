@@ -1,0 +1,248 @@
+/**
+ * The app without a server, in a real browser: it starts, shows what was seen, and keeps what the
+ * person sends until the server is back.
+ */
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { build } from "esbuild";
+import express from "express";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import type { WireTask } from "../../src/core/protocol/rest.ts";
+import { serveWebApp } from "../../src/http/web-app.ts";
+import { describeWithBrowser, launchBrowser, openPage } from "../support/browser/browser.ts";
+import { openWebRig, taskState, untilControlled, type WebRig } from "../support/browser/rig.ts";
+
+const ROOT = join(import.meta.dirname, "../..");
+const PUBLIC = join(ROOT, "web/public");
+const ASK = [
+  { say: "I looked at the voucher." },
+  { ask: { question: "Tabs or spaces?", options: ["Tabs", "Spaces"] } },
+  { finish: { title: "t", summary: "s" } },
+];
+
+describe("what makes the app installable", () => {
+  it("[P7] every icon of the manifest is there in the size that it says, one of them maskable", () => {
+    const manifest = JSON.parse(readFileSync(join(PUBLIC, "manifest.webmanifest"), "utf8")) as {
+      icons: { src: string; sizes: string; type: string; purpose: string }[];
+    };
+    const images = manifest.icons.filter(({ type }) => type === "image/png");
+    const sizes = images.map(({ src }) => {
+      const header = readFileSync(join(PUBLIC, src));
+      return `${header.readUInt32BE(16)}x${header.readUInt32BE(20)}`;
+    });
+    expect(sizes).toEqual(images.map((icon) => icon.sizes));
+    expect(sizes).toEqual(["192x192", "512x512", "512x512"]);
+    expect(images.map(({ purpose }) => purpose)).toContain("maskable");
+  });
+});
+
+describeWithBrowser("the app without a server", () => {
+  let rig: WebRig;
+
+  beforeAll(async () => {
+    rig = await openWebRig();
+  });
+  afterAll(() => rig.close());
+  afterEach(() => rig.closeDevices());
+
+  it("[P7] a page that was open once starts without a server, and shows tasks and logs that were seen", async () => {
+    const id = await rig.submit("Asks before a tunnel", ASK);
+    await rig.until(id, (task) => task.question !== null, "the question");
+    const { page, errors } = await rig.open();
+    await rig.logIn(page);
+    await page.getByRole("link", { name: /Asks before a tunnel/ }).click();
+    await page.getByText("I looked at the voucher.").waitFor();
+    await page.getByLabel(/Connection: in sync at/).waitFor();
+    await untilControlled(page);
+    await expect.poll(() => page.evaluate(COUNT_ROWS)).toBeGreaterThan(2);
+    expect(errors).toEqual([]);
+    await rig.server().kill();
+    await page.reload();
+    await page.getByText("I looked at the voucher.").waitFor();
+    await page.getByLabel(/Connection: no connection at/).waitFor();
+    expect(await taskState(page).textContent()).toBe("running");
+    await page.goto(`${rig.server().url}/`);
+    await page.getByText("No connection since").waitFor();
+    await page.getByRole("link", { name: /Asks before a tunnel/ }).waitFor();
+    // Screens that were never opened are there as well.
+    await page.getByRole("link", { name: "You", exact: true }).click();
+    await page.getByRole("heading", { name: "You" }).waitFor();
+    await rig.restart();
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    await page.getByLabel(/Connection: in sync at/).waitFor();
+  });
+
+  it("[P8] an answer, a message and a task that were made without a server are applied once each, in order", async () => {
+    const id = await rig.submit("Hears later", ASK);
+    await rig.until(id, (task) => task.question !== null, "the question");
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    await page.getByRole("link", { name: /Hears later/ }).click();
+    await page.getByText("I looked at the voucher.").waitFor();
+    await untilControlled(page);
+    await rig.server().kill();
+    await page.getByLabel("Message").fill("Then add a line to the changelog");
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.getByRole("listitem", { name: /waiting, Message/ }).waitFor();
+    await page.getByRole("radio", { name: "Spaces" }).check();
+    await page.getByRole("button", { name: "Answer" }).click();
+    await page.getByText("Kept on this device.").waitFor();
+    await page.goto(`${rig.server().url}/new`);
+    await page.getByLabel("Repository").fill(rig.repo);
+    await page.getByLabel("Prompt").fill("write later.txt=1");
+    await page.getByRole("button", { name: "Start task" }).click();
+    await page.getByRole("listitem", { name: /waiting, New task/ }).waitFor();
+    // Nothing depends on the page that made them.
+    await page.reload();
+    await expect.poll(() => page.getByRole("listitem", { name: /^waiting, / }).count()).toBe(3);
+    await rig.restart();
+    await page.getByRole("button", { name: "Try now" }).click();
+    await page.getByRole("listitem", { name: /sent, New task/ }).waitFor();
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const events = await rig.server().events(id);
+    expect(events.filter(({ type }) => type === "answer").map(({ data }) => data["text"])).toEqual(["Spaces"]);
+    const said = events.filter(({ type, data }) => type === "message" && data["role"] === "user");
+    expect(said.map(({ data }) => data["text"] ?? data["content"])).toHaveLength(1);
+    const { body } = await rig.call("GET", "/v1/tasks?limit=200");
+    const made = (body as { items: WireTask[] }).items.filter((task) => task.prompt === "write later.txt=1");
+    expect(made).toHaveLength(1);
+  });
+
+  it("[P8] what the server rejects later is shown as failed, and its text can be taken back", async () => {
+    const id = await rig.submit("Is answered elsewhere", ASK);
+    const asking = await rig.until(id, (task) => task.question !== null, "the question");
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    const row = page.getByRole("listitem").filter({ hasText: "Is answered elsewhere" });
+    await row.getByRole("button", { name: "Tabs" }).waitFor();
+    await page.route("**/v1/**", (route) => route.abort());
+    await row.getByRole("button", { name: "Tabs" }).click();
+    await page.getByRole("listitem", { name: /waiting, Answer/ }).waitFor();
+    const answer = { questionId: asking.question!.id, text: "Spaces" };
+    expect((await rig.call("POST", `/v1/tasks/${id}/answer`, answer)).status).toBe(200);
+    await page.unroute("**/v1/**");
+    const failed = page.getByRole("listitem", { name: /failed, Answer/ });
+    await failed.getByText("Somebody answered first").waitFor();
+    await failed.getByRole("button", { name: "Take back" }).click();
+    await failed.waitFor({ state: "detached" });
+  });
+
+  it("[P9] after the log-out nothing of the person is left on the device", async () => {
+    const id = await rig.submit("Is seen once", [{ say: "a secret" }, { finish: { title: "t", summary: "s" } }]);
+    await rig.until(id, (task) => task.state === "done", "the end");
+    const { page } = await rig.open();
+    await rig.logIn(page);
+    await page.goto(`${rig.server().url}/tasks/${id}`);
+    await page.getByLabel("Connection: complete").waitFor();
+    await page.getByPlaceholder("Follow up").fill("a draft");
+    await expect.poll(() => page.evaluate(COUNT_ROWS)).not.toBe(0);
+    await page.goto(`${rig.server().url}/you`);
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.getByRole("heading", { name: "Log in to Slipway" }).waitFor();
+    expect(await page.evaluate(COUNT_ROWS)).toBe(0);
+    expect(await page.evaluate<string>("JSON.stringify({ ...localStorage })")).not.toMatch(/draft|mira/);
+  });
+});
+
+/** Rows in all databases of the page. */
+const COUNT_ROWS = `(async () => {
+  const done = (request) => new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+  let rows = 0;
+  for (const { name } of await indexedDB.databases()) {
+    const db = await done(indexedDB.open(name));
+    for (const store of db.objectStoreNames) rows += await done(db.transaction(store).objectStore(store).count());
+    db.close();
+  }
+  return rows;
+})()`;
+
+describeWithBrowser("what is kept on the device", () => {
+  it("[P9] logs are a prefix without holes, within their bytes; the one that was read longest ago goes first", async () => {
+    const { outputFiles } = await build({
+      entryPoints: [join(ROOT, "web/src/lib/device/kept.ts")],
+      bundle: true,
+      format: "iife",
+      globalName: "kept",
+      write: false,
+    });
+    const browser = await launchBrowser();
+    try {
+      const page = await browser.newPage();
+      await page.route("http://localhost:9/", (route) => route.fulfill({ body: "<p>x", contentType: "text/html" }));
+      await page.goto("http://localhost:9/");
+      await page.addScriptTag({ content: outputFiles[0]!.text });
+      const seqs = await page.evaluate<Record<string, number[]>>(`(async () => {
+        const events = (from, to) =>
+          Array.from({ length: to - from + 1 }, (_, i) => ({ seq: from + i, type: "say", data: { text: "x".repeat(80) } }));
+        kept.openKept("p1", { tasks: 2, log: 1_000, logs: 2_500 });
+        await kept.keepEvents("a", events(1, 3), 1);
+        await kept.keepEvents("a", events(2, 5), 2);
+        await kept.keepEvents("a", events(7, 8), 3);
+        const first = await kept.readLog("a", 4);
+        await kept.keepEvents("a", events(6, 40), 5);
+        const bounded = await kept.readLog("a", 6);
+        await kept.keepEvents("b", events(1, 40), 7);
+        await kept.readLog("a", 8);
+        await kept.keepEvents("c", events(1, 40), 9);
+        const seqs = { first, bounded, a: await kept.readLog("a"), b: await kept.readLog("b"), c: await kept.readLog("c") };
+        return Object.fromEntries(Object.entries(seqs).map(([name, log]) => [name, log.map(({ seq }) => seq)]));
+      })()`);
+      expect(seqs["first"]).toEqual([1, 2, 3, 4, 5]);
+      expect(seqs["bounded"]).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+      expect(seqs["a"]).toEqual(seqs["bounded"]);
+      expect(seqs["b"]).toEqual([]);
+      expect(seqs["c"]).toHaveLength(8);
+    } finally {
+      await browser.close();
+    }
+  });
+});
+
+describeWithBrowser("a new version of the app", () => {
+  it("[P7] is offered, and taken by a reload when the person says so; a page keeps its version until then", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "slipway-version-"));
+    cpSync(join(ROOT, "dist/web"), dir, { recursive: true });
+    const listen = (port: number): Promise<Server> =>
+      new Promise((resolve) => {
+        const app = express();
+        serveWebApp(app, dir);
+        const server = app.listen(port, "127.0.0.1", () => resolve(server));
+      });
+    let server = await listen(0);
+    const { port } = server.address() as AddressInfo;
+    const browser = await launchBrowser();
+    try {
+      const { page } = await openPage(browser);
+      await page.goto(`http://127.0.0.1:${port}/login`);
+      await untilControlled(page);
+      server.closeAllConnections();
+      server.close();
+      for (const name of ["index.html", "sw.js"]) {
+        const old = readFileSync(join(dir, name), "utf8");
+        const next = old.replace("<title>Slipway", "<title>Slipway 2").replace(/version:"/, 'version:"2');
+        writeFileSync(join(dir, name), next);
+        for (const ending of ["br", "gz"]) rmSync(join(dir, `${name}.${ending}`));
+      }
+      server = await listen(port);
+      await page.evaluate("navigator.serviceWorker.getRegistration().then((known) => known.update())");
+      await page.getByText("A new version is here.").waitFor();
+      expect(await page.title()).toBe("Slipway");
+      await page.getByRole("button", { name: "Reload" }).click();
+      await expect.poll(() => page.title()).toBe("Slipway 2");
+      const names = await page.evaluate<string[]>("caches.keys()");
+      await expect.poll(() => page.evaluate<string[]>("caches.keys()")).toHaveLength(1);
+      expect(names.at(-1)).toContain("shell-2");
+    } finally {
+      await browser.close();
+      server.closeAllConnections();
+      server.close();
+      rmSync(dir, { recursive: true });
+    }
+  });
+});

@@ -1,0 +1,88 @@
+/** What this device keeps until the server has it, and how it ended. */
+import { Link } from "@tanstack/react-router";
+import type { OutboxItem } from "../../lib/device/outbox-item.ts";
+import { dropItem, outbox } from "../../lib/device/outbox.ts";
+import { readDraft, restoreDraft } from "../../lib/drafts.ts";
+import { formatClock } from "../../lib/format.ts";
+import { useStore } from "../../lib/store.ts";
+import { Icon } from "../icon.tsx";
+
+const LOOKS = { waiting: ["queued", "clock"], sent: ["done", "check"], failed: ["failed", "st-failed"] } as const;
+const SHOWN_TEXT = 80;
+
+const cut = (text: string): string => (text.length > SHOWN_TEXT ? `${text.slice(0, SHOWN_TEXT)}…` : text);
+
+function describe({ work }: OutboxItem): string {
+  if (work.kind === "submit") return `New task “${cut(work.body.prompt)}”`;
+  return work.kind === "message" ? `Message “${cut(work.body.text)}”` : `Answer “${cut(work.body.text)}”`;
+}
+
+function getHint({ state, problem, work }: OutboxItem): string | null {
+  if (state === "failed") return `Not applied: ${problem ?? ""}`;
+  return state === "waiting" && work.kind === "answer" ? "Applied once, if the question is still open." : null;
+}
+
+/** The text returns to its field, unless another one was begun there. */
+function takeBack(item: OutboxItem): void {
+  const { work, id } = item;
+  const texts: readonly (readonly [string, string])[] =
+    work.kind === "submit"
+      ? [
+          ["new.repo", work.body.repo],
+          ["new.prompt", work.body.prompt],
+        ]
+      : [[work.kind === "message" ? `message.${work.taskId}` : `answer.${work.body.questionId}`, work.body.text]];
+  for (const [name, text] of texts) if (readDraft(name) === "") restoreDraft(name, text);
+  void dropItem(id);
+}
+
+/** @param taskId Only what belongs to this task; null = everything. */
+export function OutboxCard({ taskId }: { taskId: string | null }) {
+  const all = useStore(outbox);
+  const items = taskId === null ? all : all.filter((item) => item.taskId === taskId && item.work.kind !== "submit");
+  if (items.length === 0) return null;
+  const isWaiting = items.some(({ state }) => state === "waiting");
+  return (
+    <section className="card" aria-labelledby="outbox-title">
+      <div className="card-top">
+        <h2 id="outbox-title">{isWaiting ? "Waiting to be sent" : "Sent from here"}</h2>
+        <span className="note">kept on this device</span>
+      </div>
+      <ul className="checks">
+        {items.map((item) => (
+          <OutboxRow key={item.id} item={item} />
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function OutboxRow({ item }: { item: OutboxItem }) {
+  const [appearance, icon] = LOOKS[item.state];
+  const hint = getHint(item);
+  const label = `${item.state}, ${describe(item)}`;
+  return (
+    <li className={`st-${appearance}`} aria-label={label}>
+      <Icon name={icon} />
+      <span>
+        {item.state === "sent" && item.taskId !== null ? (
+          <Link className="link" to="/tasks/$id" params={{ id: item.taskId }}>
+            {describe(item)}
+          </Link>
+        ) : (
+          describe(item)
+        )}
+      </span>
+      <span className="end">
+        {item.state === "sent" ? "sent " : ""}
+        {formatClock(item.endedAt ?? item.at)}
+      </span>
+      {hint !== null && <small>{hint}</small>}
+      {item.state !== "sent" && (
+        <button className="btn quiet" type="button" onClick={() => takeBack(item)}>
+          Take back
+        </button>
+      )}
+    </li>
+  );
+}

@@ -1,0 +1,134 @@
+/**
+ * What a person sends: kept on this device until the server has it.
+ *
+ * O1 An item is kept before it is sent, under one idempotency key, so that it has one effect,
+ *    however often it is sent (rule R5).
+ * O2 Items are sent in the order in which they were made, by one tab at a time.
+ * O3 What the server rejects is shown as failed and stays until the person drops it.
+ */
+import { SlipwayProblem } from "../../../../src/client/problem.ts";
+import type { MessageAnswer } from "../../../../src/client/types.ts";
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
+import { impatientClient, problemText } from "../client.ts";
+import { session } from "../session.ts";
+import { createStore } from "../store.ts";
+import { dropOutboxItem, keepOutboxItem, readOutbox } from "./kept.ts";
+import { withLock } from "./lock.ts";
+import type { OutboxItem, OutboxWork } from "./outbox-item.ts";
+
+export type Receipt = { readonly kind: "task"; readonly task: WireTask } | MessageAnswer;
+export type Dispatched = { readonly kind: "sent"; readonly receipt: Receipt } | { readonly kind: "waiting" };
+type Ended = { readonly receipt: Receipt } | { readonly problem: SlipwayProblem };
+
+/** A person does not wait longer for an answer before the item counts as kept. */
+const PATIENCE_MS = 6_000;
+const SENT_SHOWN_MS = 10 * 60_000;
+const RETRY_MS = [1_000, 2_000, 5_000, 10_000, 15_000] as const;
+
+export const outbox = createStore<readonly OutboxItem[]>([]);
+/** How items of this tab ended, for their callers. */
+const ended = new Map<string, Ended>();
+const tabs = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel("slipway-outbox");
+let failures = 0;
+let timer: ReturnType<typeof setTimeout> | undefined;
+
+export function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Sends now, or keeps it for later when the server cannot be reached.
+ * @throws SlipwayProblem when the server rejects it; nothing is kept then.
+ */
+export async function dispatch(work: OutboxWork, id: string): Promise<Dispatched> {
+  const taskId = work.kind === "submit" ? null : work.taskId;
+  await put({ id, at: Date.now(), work, state: "waiting", endedAt: null, problem: null, taskId });
+  await Promise.race([flushOutbox(), new Promise((resolve) => setTimeout(resolve, PATIENCE_MS))]);
+  const end = ended.get(id);
+  if (end === undefined) return { kind: "waiting" };
+  ended.delete(id);
+  await dropItem(id);
+  if ("problem" in end) throw end.problem;
+  return { kind: "sent", receipt: end.receipt };
+}
+
+/** Begins with what an earlier page of the person left. */
+export async function openOutbox(): Promise<void> {
+  const kept = await readOutbox();
+  if (kept !== null) outbox.set(kept.filter((item) => item.state !== "sent" || !isOld(item)));
+  await flushOutbox();
+}
+
+export async function dropItem(id: string): Promise<void> {
+  outbox.set(outbox.get().filter((item) => item.id !== id));
+  await dropOutboxItem(id);
+  tabs?.postMessage("changed");
+}
+
+/** Sends everything that waits, in order; ends at the first item that finds no server. */
+export async function flushOutbox(): Promise<void> {
+  clearTimeout(timer);
+  const isDone = await withLock("slipway-outbox", async () => {
+    const kept = await readOutbox();
+    if (kept !== null) outbox.set(kept);
+    for (const item of outbox.get()) {
+      if (item.state === "sent" && isOld(item)) await dropItem(item.id);
+      if (item.state === "waiting" && !(await deliver(item))) return false;
+    }
+    return true;
+  });
+  failures = isDone ? 0 : failures + 1;
+  const wait = RETRY_MS[Math.min(failures, RETRY_MS.length) - 1];
+  if (wait !== undefined && session.get().kind === "active") timer = setTimeout(() => void flushOutbox(), wait);
+}
+
+const isOld = (item: OutboxItem): boolean => item.endedAt !== null && Date.now() - item.endedAt > SENT_SHOWN_MS;
+
+/** @returns false when the server could not be asked. */
+async function deliver(item: OutboxItem): Promise<boolean> {
+  if (session.get().kind !== "active") return false;
+  try {
+    const receipt = await send(item);
+    ended.set(item.id, { receipt });
+    const taskId = receipt.kind === "queued" ? item.taskId : receipt.task.id;
+    await put({ ...item, state: "sent", endedAt: Date.now(), taskId });
+  } catch (thrown) {
+    if (!(thrown instanceof SlipwayProblem) || isWorthWaiting(thrown)) return false;
+    ended.set(item.id, { problem: thrown });
+    const isLate = item.work.kind === "answer" && thrown.status === 409;
+    const problem = isLate ? "Somebody answered first; this answer was not applied." : problemText(thrown);
+    await put({ ...item, state: "failed", endedAt: Date.now(), problem });
+  }
+  return true;
+}
+
+async function send({ work, id }: OutboxItem): Promise<Receipt> {
+  const options = { idempotencyKey: id };
+  switch (work.kind) {
+    case "submit":
+      return { kind: "task", task: await impatientClient.submit(work.body, options) };
+    case "message":
+      return impatientClient.message(work.taskId, work.body, options);
+    case "answer":
+      return { kind: "task", task: await impatientClient.answer(work.taskId, work.body, options) };
+    default:
+      return work satisfies never;
+  }
+}
+
+/** No answer, a server that is overloaded or restarts, or a session that must begin again. */
+function isWorthWaiting({ status }: SlipwayProblem): boolean {
+  return status === 0 || status === 401 || status === 429 || status >= 500;
+}
+
+async function put(item: OutboxItem): Promise<void> {
+  const others = outbox.get().filter((other) => other.id !== item.id);
+  outbox.set([...others, item].toSorted((a, b) => a.at - b.at));
+  await keepOutboxItem(item);
+  tabs?.postMessage("changed");
+}
+
+tabs?.addEventListener("message", () => {
+  void readOutbox().then((kept) => (kept === null ? undefined : outbox.set(kept)));
+});
