@@ -5,6 +5,8 @@
 import Anthropic from "@anthropic-ai/sdk";
 import { afterEach, describe, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
+import { PromptCache } from "../../../src/broker/model/fake/prompt-cache.ts";
+import { requestSchema, type FakeRequest } from "../../../src/broker/model/fake/strict.ts";
 import { faultSchema, type Fault, type Scenario } from "../../../src/broker/model/fake/scenario.ts";
 
 type Params = Anthropic.MessageStreamParams;
@@ -124,6 +126,39 @@ describe("[K2] the fake model refuses what the provider refuses", () => {
     );
   });
 
+  it("an answer that ends with thinking, and blank text", async () => {
+    const { client } = await start({ default: { turns: [{ think: "Only a thought.", stop: "max_tokens" }] } });
+    const { content, stop_reason: reason } = await client.messages.stream(BASE).finalMessage();
+    expect([reason, content.map(({ type }) => type)]).toEqual(["max_tokens", ["thinking"]]);
+    const sentBack = (answer: Content): Params => ({
+      ...BASE,
+      messages: [...BASE.messages, { role: "assistant", content: answer }, { role: "user", content: "Go on." }],
+    });
+    await expect(client.messages.stream(sentBack(content)).finalMessage()).rejects.toThrow(
+      /final block in an assistant message cannot be `thinking`/,
+    );
+    const blank = { type: "text", text: "\n\n", citations: null } as const;
+    await expect(client.messages.stream(sentBack([...content, blank])).finalMessage()).rejects.toThrow(/non-empty/);
+  });
+
+  it("settings that a model lacks; its list of models names them, unless a proxy has none", async () => {
+    const { client } = await start();
+    const says = async (model: string, part: object, words: RegExp): Promise<void> =>
+      await expect(client.messages.stream({ ...BASE, model, ...part } as Params).finalMessage()).rejects.toThrow(words);
+    await says("claude-haiku-4-5", { thinking: { type: "adaptive" } }, /adaptive thinking is not supported/);
+    await says("claude-haiku-4-5", { output_config: { effort: "low" } }, /does not support the effort/);
+    await says("claude-opus-4-5", { output_config: { effort: "xhigh" } }, /xhigh is not supported/);
+    await says("claude-opus-5-5", { max_tokens: 200_000 }, /maximum allowed number of output tokens/);
+    expect((await client.models.retrieve("claude-opus-4-5")).capabilities).toMatchObject({
+      effort: { supported: true, high: { supported: true }, max: { supported: false } },
+      thinking: { types: { adaptive: { supported: false }, enabled: { supported: true } } },
+    });
+    const proxy = await startFakeModel({ scenarios: { default: TWO_TURNS }, apiKey: KEY, models: "unlisted" });
+    open.push(proxy);
+    const behind = new Anthropic({ apiKey: KEY, baseURL: proxy.url, maxRetries: 0 });
+    await expect(behind.models.retrieve("claude-opus-5-5")).rejects.toMatchObject({ status: 404 });
+  });
+
   it("calls without results, results without calls, results in the wrong place", async () => {
     const results3 = (content: Content) => results(content);
     await refused(
@@ -187,6 +222,81 @@ describe("[K2] the fake model refuses what the provider refuses", () => {
     await says({ system: [marked, marked, marked, marked, marked] }, /maximum of 4/);
     const stranger = new Anthropic({ apiKey: "sk-other", baseURL: fake.url, maxRetries: 0 });
     await expect(stranger.messages.stream(BASE).finalMessage()).rejects.toMatchObject({ status: 401 });
+    expect(fake.spentUsd()).toBe(0);
+  });
+});
+
+describe("[K4] the fake model bills as the provider does", () => {
+  const MARK = { cache_control: { type: "ephemeral" as const } };
+  const marked = (text: string): Anthropic.TextBlockParam => ({ type: "text", text, ...MARK });
+  const long = "A sentence of the prompt. ".repeat(100);
+  const request = (part: Partial<Params> = {}): Params => ({
+    ...BASE,
+    messages: [{ role: "user", content: [marked(long)] }],
+    ...part,
+  });
+
+  /** The usage of the second of two requests. */
+  async function second(first: Params, then: Params): Promise<Anthropic.Usage> {
+    const { client } = await start({ default: { turns: [{ say: "Yes." }], afterwards: "again" } });
+    await client.messages.stream(first).finalMessage();
+    return (await client.messages.stream(then).finalMessage()).usage;
+  }
+
+  it("the same prefix is read; what follows it is written at the mark, and is input without one", async () => {
+    expect(await second(request(), request())).toMatchObject({ input_tokens: 0, cache_creation_input_tokens: 0 });
+    const more = (last: Anthropic.TextBlockParam): Params =>
+      request({ messages: [{ role: "user", content: [marked(long), last] }] });
+    const written = await second(request(), more(marked(long)));
+    expect(written.cache_read_input_tokens).toBeGreaterThan(600);
+    expect(written.cache_creation_input_tokens).toBeGreaterThan(600);
+    const unmarked = await second(request(), more({ type: "text", text: long }));
+    expect(unmarked).toMatchObject({ cache_creation_input_tokens: 0 });
+    expect(unmarked.input_tokens).toBeGreaterThan(600);
+  });
+
+  it("other tools invalidate everything; another system prompt, choice or thinking what follows", async () => {
+    const reads = async (part: Partial<Params>): Promise<number> =>
+      (await second(request(), request(part))).cache_read_input_tokens ?? 0;
+    expect(await reads({ tools: [{ name: "other", input_schema: { type: "object" } }] })).toBe(0);
+    expect(await reads({ system: [marked("Another.")] })).toBe(0);
+    const system = await reads({ tool_choice: { type: "none" } });
+    expect(system).toBeGreaterThan(0);
+    expect(system).toBeLessThan(50);
+    expect(await reads({ thinking: { type: "adaptive" } })).toBe(system);
+    expect(await reads({ model: "claude-sonnet-5-5" })).toBe(0);
+  });
+
+  it("an entry is found at most 19 blocks before a mark", async () => {
+    const after = (blocks: number): Params => {
+      const others = Array.from({ length: blocks - 1 }, (_, i) => ({ type: "text" as const, text: `${i}` }));
+      return request({ messages: [{ role: "user", content: [{ type: "text", text: long }, ...others, marked("x")] }] });
+    };
+    expect((await second(request(), after(19))).cache_read_input_tokens).toBeGreaterThan(600);
+    expect((await second(request(), after(21))).cache_read_input_tokens).toBeLessThan(50);
+  });
+
+  it("entries for an hour cost more, and live longer", async () => {
+    let now = 0;
+    const cache = new PromptCache(() => now);
+    const body = (ttl: "5m" | "1h"): FakeRequest =>
+      requestSchema.parse({
+        ...BASE,
+        system: [{ type: "text", text: long, cache_control: { type: "ephemeral", ttl } }],
+      });
+    expect(cache.use(body("1h"))).toMatchObject({ written5m: 0, read: 0 });
+    now += 6 * 60_000;
+    expect(cache.use(body("1h")).read).toBeGreaterThan(600);
+    expect(new PromptCache().use(body("5m"))).toMatchObject({ written1h: 0, read: 0 });
+    const short = new PromptCache(() => now);
+    short.use(body("5m"));
+    now += 6 * 60_000;
+    expect(short.use(body("5m")).read).toBe(0);
+  });
+
+  it("a refusal before the first output is free", async () => {
+    const { fake, client } = await start({ default: { turns: [{ say: "No.", faults: [{ kind: "refusal" }] }] } });
+    await client.messages.stream(BASE).finalMessage();
     expect(fake.spentUsd()).toBe(0);
   });
 });

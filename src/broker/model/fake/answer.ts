@@ -1,13 +1,19 @@
 /** Renders a turn in Messages API format, as a message and as a stream of events. */
 import type { AnswerUsage } from "../usage.ts";
 import type { Fault, Turn } from "./scenario.ts";
-import { getBlocks, signThinking, summarySignature, type Block, type FakeRequest } from "./strict.ts";
+import { countTokens, type PromptTokens } from "./prompt-cache.ts";
+import { signThinking, summarySignature, type Block, type FakeRequest } from "./strict.ts";
 
 export interface FakeUsage {
   readonly input_tokens: number;
   readonly output_tokens: number;
   readonly cache_read_input_tokens: number;
   readonly cache_creation_input_tokens: number;
+  /** Only where an entry for an hour was written. */
+  readonly cache_creation?: {
+    readonly ephemeral_5m_input_tokens: number;
+    readonly ephemeral_1h_input_tokens: number;
+  };
 }
 
 export interface FakeAnswer {
@@ -22,15 +28,6 @@ export interface FakeAnswer {
 }
 
 const DELTA_CHARACTERS = 24;
-const CHARACTERS_PER_TOKEN = 4;
-
-/** A fixed ratio, so that counts are reproducible. */
-export const countTokens = (text: string): number => Math.ceil(text.length / CHARACTERS_PER_TOKEN);
-
-/** Tokens of system, tools and messages. */
-export function countPromptTokens(request: FakeRequest): number {
-  return countTokens(JSON.stringify([request.system ?? "", request.tools ?? [], request.messages.map(getBlocks)]));
-}
 
 interface AnswerInput {
   readonly request: FakeRequest;
@@ -38,21 +35,19 @@ interface AnswerInput {
   readonly fault: Fault | null;
   /** Unique per answer; part of the ids of messages and tool calls. */
   readonly id: string;
-  /** Prompt tokens that an earlier request of the conversation wrote to the cache. */
-  readonly cached: number;
-  readonly caches: boolean;
+  readonly prompt: PromptTokens;
 }
 
-/** Simulates the usage of a provider with a prompt cache. */
-function createUsage({ request, turn, cached, caches }: AnswerInput, content: readonly Block[]): FakeUsage {
-  const prompt = countPromptTokens(request);
-  const read = caches ? Math.min(cached, prompt) : 0;
-  const written = caches ? prompt - read : 0;
+function createUsage({ turn, prompt }: Pick<AnswerInput, "turn" | "prompt">, content: readonly Block[]): FakeUsage {
+  const { total, read, written5m, written1h } = prompt;
   return {
-    input_tokens: caches ? 0 : prompt,
-    output_tokens: countTokens(JSON.stringify(content)),
+    input_tokens: total - read - written5m - written1h,
+    output_tokens: content.length === 0 ? 0 : countTokens(JSON.stringify(content)),
     cache_read_input_tokens: read,
-    cache_creation_input_tokens: written,
+    cache_creation_input_tokens: written5m + written1h,
+    ...(written1h === 0
+      ? {}
+      : { cache_creation: { ephemeral_5m_input_tokens: written5m, ephemeral_1h_input_tokens: written1h } }),
     ...Object.fromEntries(Object.entries(turn.usage ?? {}).filter(([, value]) => value !== undefined)),
   };
 }
@@ -69,7 +64,8 @@ function createContent({ request, turn, fault, id }: AnswerInput): Block[] {
     const cut = fault?.kind === "cut_tool_json" && i === (turn.tools?.length ?? 0) - 1;
     blocks.push({ type: "tool_use", id: `toolu_${id}_${i}`, name, input: cut ? {} : input });
   }
-  if (blocks.length === 1) blocks.push({ type: "text", text: "Done." });
+  // A turn that names only its thinking is an answer without text or call.
+  if (blocks.length === 1 && turn.think === undefined) blocks.push({ type: "text", text: "Done." });
   const signature = signThinking(request, request.messages, blocks);
   return blocks.map((block) => (block.type === "thinking" ? { ...block, signature } : block));
 }
@@ -98,14 +94,14 @@ export function createAnswer(input: AnswerInput): FakeAnswer {
 }
 
 /** A provider-side summary: one signed block. */
-export function createSummary(request: FakeRequest, id: string, text: string): FakeAnswer {
+export function createSummary(request: FakeRequest, id: string, text: string, prompt: PromptTokens): FakeAnswer {
   const content: Block[] = [{ type: "compaction", content: text, signature: summarySignature(text) }];
   const base = { id: `msg_${id}`, model: request.model, brokenJson: null, refusal: null };
   return {
     ...base,
     content,
     stopReason: "compaction",
-    usage: createUsage({ request, turn: {}, fault: null, id, cached: 0, caches: false }, content),
+    usage: createUsage({ turn: {}, prompt }, content),
   };
 }
 
@@ -165,7 +161,10 @@ export function* createEvents(answer: FakeAnswer): Generator<StreamEvent> {
     ...toStopFields("", null),
     stop_reason: null,
   };
-  yield { type: "message_start", message: { ...message, usage: { ...usage, output_tokens: 1 } } };
+  yield {
+    type: "message_start",
+    message: { ...message, usage: { ...usage, output_tokens: Math.min(1, usage.output_tokens) } },
+  };
   yield { type: "ping" };
   for (const [index, block] of content.entries())
     yield* createBlockEvents(block, index, index === content.length - 1 ? brokenJson : null);

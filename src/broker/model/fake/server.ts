@@ -4,7 +4,7 @@
  *
  * M1 It stores no transcript. The next turn is derived from the number of assistant messages in the
  *    request, so a repeated request gets the same turn. Stored per conversation: attempts per turn
- *    (faults), the cached prompt size, and the number of turns that a compaction removed.
+ *    (faults) and the number of turns that a compaction removed; beside them, the prompt cache.
  * M2 It validates like the provider (strict.ts) and records every request that it answered, so a
  *    client's reported cost can be compared with the billed cost.
  */
@@ -14,15 +14,9 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { waitForDrain } from "../../../core/lib/concurrency/async.ts";
 import { computePrice } from "../prices.ts";
-import {
-  createAnswer,
-  createEvents,
-  toMessage,
-  countPromptTokens,
-  createSummary,
-  type FakeAnswer,
-  type StreamEvent,
-} from "./answer.ts";
+import { createAnswer, createEvents, toMessage, createSummary, type FakeAnswer, type StreamEvent } from "./answer.ts";
+import { describeModel, findUnsupported, getWindow, LISTED_MODELS } from "./models.ts";
+import { countPromptTokens, PromptCache } from "./prompt-cache.ts";
 import { getFault, SCENARIO_MARK, getTurn, type Fault, type Scenario, type Turn } from "./scenario.ts";
 import { getBlocks, findViolation, isSummary, requestSchema, type FakeRequest } from "./strict.ts";
 
@@ -33,6 +27,8 @@ export interface FakeModelOptions {
   readonly apiKey: string;
   /** 0 or absent = any free port of 127.0.0.1. */
   readonly port?: number;
+  /** `unlisted`: there is no `/v1/models`, as behind many proxies. */
+  readonly models?: "listed" | "unlisted";
 }
 
 /** One recorded request. */
@@ -58,9 +54,6 @@ export interface FakeModel {
   close(): Promise<void>;
 }
 
-const MODELS = ["claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5-5"];
-const WINDOW = 1_000_000;
-const MAX_OUTPUT = 128_000;
 const BODY_LIMIT = 32 * 1024 * 1024;
 
 const ERROR_TYPES: Readonly<Record<number, string>> = {
@@ -84,11 +77,11 @@ interface Conversation {
   firstMessage: string | null;
   /** Turns that a summary replaced. */
   offset: number;
-  cached: number;
 }
 
 class RequestLog {
   readonly entries: ServedRequest[] = [];
+  readonly cache = new PromptCache();
   readonly #conversations = new Map<string, Conversation>();
   #number = 0;
 
@@ -98,7 +91,6 @@ class RequestLog {
       answers: 0,
       firstMessage: null,
       offset: 0,
-      cached: 0,
     };
     this.#conversations.set(key, known);
     return known;
@@ -176,17 +168,19 @@ interface PlannedTurn {
   readonly turn: Turn;
   readonly index: number;
   readonly fault: Fault | null;
-  readonly cached: number;
 }
 
 const SUMMARY_BETA = "compact-2026-09-04";
 
-/**
- * True for a request for a summary: by parameter, or as an answer without tool calls. A summary is
- * not counted as a turn.
- */
-const isSummaryRequest = ({ compaction, tool_choice: choice }: FakeRequest): boolean =>
-  compaction !== undefined || choice?.type === "none";
+/** The last words of a client that asks for a summary in an ordinary turn. */
+const SUMMARY_WORDS = /is replaced by a summary, which you write now/;
+
+/** True for a request for a summary: by parameter or by words. A summary is not counted as a turn. */
+function isSummaryRequest({ compaction, messages: [...sent] }: FakeRequest): boolean {
+  const last = sent.at(-1);
+  const text = last === undefined ? "" : String(getBlocks(last).at(-1)?.["text"] ?? "");
+  return compaction !== undefined || SUMMARY_WORDS.test(text);
+}
 
 /** The requested turn and its fault, if any; counts the attempt. */
 function planTurn(scenario: Scenario, log: RequestLog, request: FakeRequest): PlannedTurn {
@@ -198,16 +192,14 @@ function planTurn(scenario: Scenario, log: RequestLog, request: FakeRequest): Pl
   conversation.answers = answers;
   conversation.firstMessage = firstMessage;
   const index = answers + conversation.offset;
-  if (isSummaryRequest(request))
-    return { turn: { say: `Summary of the turns up to ${index}.` }, index, fault: null, cached: conversation.cached };
+  if (isSummaryRequest(request)) return { turn: { say: `Summary of the turns up to ${index}.` }, index, fault: null };
   const turn = getTurn(scenario, index);
   const tried = conversation.tries.get(index) ?? 0;
   conversation.tries.set(index, tried + 1);
-  const cached = conversation.cached;
-  return { turn, index, fault: getFault(turn, tried), cached };
+  return { turn, index, fault: getFault(turn, tried) };
 }
 
-function throwFault(fault: Fault | null): void {
+function throwFault(fault: Fault | null, model: string): void {
   if (fault?.kind === "status")
     throw new Refusal(
       fault.status,
@@ -216,7 +208,7 @@ function throwFault(fault: Fault | null): void {
       fault.retryAfter,
     );
   if (fault?.kind === "context_limit" && fault.form === "error")
-    throw new Refusal(400, `prompt is too long: ${WINDOW + 1} tokens > ${WINDOW} maximum`);
+    throw new Refusal(400, `prompt is too long: ${getWindow(model) + 1} tokens > ${getWindow(model)} maximum`);
 }
 
 const toFrame = (event: StreamEvent): string => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
@@ -264,14 +256,14 @@ async function messages(
   if (!parsed.success)
     throw new Refusal(400, parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; "));
   const body = parsed.data;
-  const violation = findViolation(body);
+  const violation = findUnsupported(body) ?? findViolation(body);
   if (violation !== null) throw new Refusal(400, violation);
   const scenario = getScenario(options.scenarios, body);
   const summaries =
     String(request.headers["anthropic-beta"]).includes(SUMMARY_BETA) && scenario.compaction !== "refused";
   if (!summaries && (body.compaction !== undefined || body.messages.some(isSummary)))
     throw new Refusal(400, "compaction: Extra inputs are not permitted");
-  const { turn, index, fault, cached } = planTurn(scenario, log, body);
+  const { turn, index, fault } = planTurn(scenario, log, body);
   const entry = {
     conversation: getConversationKey(body),
     turn: index,
@@ -281,37 +273,34 @@ async function messages(
     headers: request.headers,
   };
   try {
-    throwFault(fault);
+    throwFault(fault, body.model);
   } catch (error) {
     log.entries.push({ ...entry, status: error instanceof Refusal ? error.status : 500, usd: 0 });
     throw error;
   }
-  const caches = JSON.stringify(body).includes('"cache_control"');
   const id = log.nextId();
+  const prompt = log.cache.use(body);
   const answer =
     body.compaction === undefined
-      ? createAnswer({ request: body, turn, fault, id, cached, caches })
-      : createSummary(body, id, turn.say ?? "");
-  if (caches) log.conversation(entry.conversation).cached = countPromptTokens(body);
+      ? createAnswer({ request: body, turn, fault, id, prompt })
+      : createSummary(body, id, turn.say ?? "", prompt);
   log.entries.push({ ...entry, status: 200, usd: bill(body.model, answer) });
   if (body.stream === true) await sendStream(response, answer, fault, turn.delayMs ?? 0);
   else reply(response, 200, toMessage(answer));
 }
 
-function bill(model: string, { usage }: FakeAnswer): number {
-  const { input_tokens, output_tokens, cache_read_input_tokens, cache_creation_input_tokens } = usage;
-  const tokens = { inputTokens: input_tokens, outputTokens: output_tokens, cacheReadTokens: cache_read_input_tokens };
-  return computePrice(model, { ...tokens, cacheWrite5mTokens: cache_creation_input_tokens, cacheWrite1hTokens: 0 }).usd;
+/** A refusal before the first output is not billed. */
+function bill(model: string, { usage, stopReason, content }: FakeAnswer): number {
+  if (stopReason === "refusal" && content.length === 0) return 0;
+  const cacheWrite1hTokens = usage.cache_creation?.ephemeral_1h_input_tokens ?? 0;
+  return computePrice(model, {
+    inputTokens: usage.input_tokens,
+    outputTokens: usage.output_tokens,
+    cacheReadTokens: usage.cache_read_input_tokens,
+    cacheWrite5mTokens: usage.cache_creation_input_tokens - cacheWrite1hTokens,
+    cacheWrite1hTokens,
+  }).usd;
 }
-
-const modelInfo = (id: string): object => ({
-  type: "model",
-  id,
-  display_name: id,
-  created_at: "2026-10-21T00:00:00Z",
-  max_input_tokens: WINDOW,
-  max_tokens: MAX_OUTPUT,
-});
 
 async function route(
   options: FakeModelOptions,
@@ -328,15 +317,16 @@ async function route(
     if (!parsed.success) throw new Refusal(400, "The request is not valid.");
     return reply(response, 200, { input_tokens: countPromptTokens({ ...parsed.data, max_tokens: 1 }) });
   }
+  if (options.models === "unlisted") throw new Refusal(404, "This path does not exist.");
   if (call === "GET /v1/models")
     return reply(response, 200, {
-      data: MODELS.map(modelInfo),
+      data: LISTED_MODELS.map(describeModel),
       has_more: false,
-      first_id: MODELS[0],
-      last_id: MODELS.at(-1),
+      first_id: LISTED_MODELS[0],
+      last_id: LISTED_MODELS.at(-1),
     });
   const model = /^GET \/v1\/models\/([\w.-]+)$/.exec(call)?.[1];
-  if (model !== undefined) return reply(response, 200, modelInfo(model));
+  if (model !== undefined) return reply(response, 200, describeModel(model));
   throw new Refusal(404, "This path does not exist.");
 }
 

@@ -6,7 +6,8 @@
  *    preceding messages and the block's message. A changed prefix is refused with the provider's
  *    error ("bound to a different conversation"): the transcript is append-only.
  * F2 Each tool_use is followed by exactly one tool_result at the start of the next message.
- * F3 A provider-side summary (`compaction`) is signed and is the only block of the first message.
+ * F3 An assistant message does not end with thinking, and no text is blank.
+ * F4 A provider-side summary (`compaction`) is signed and is the only block of the first message.
  */
 import { createHash, type Hash } from "node:crypto";
 import { z } from "zod";
@@ -23,6 +24,7 @@ export const requestSchema = z.looseObject({
   tools: z.array(z.looseObject({ name: z.string().min(1) })).optional(),
   tool_choice: z.looseObject({ type: z.string() }).optional(),
   thinking: z.looseObject({ type: z.string() }).optional(),
+  output_config: z.looseObject({ effort: z.string().nullish() }).optional(),
   compaction: z.strictObject({ type: z.literal("summarize"), instructions: z.string().nullish() }).optional(),
   metadata: z.looseObject({ user_id: z.string().nullish() }).nullish(),
   messages: z
@@ -68,8 +70,6 @@ function findBadParameter(request: FakeRequest): string | null {
     if (name in request) return `${name}: Extra inputs are not permitted`;
   if (request.tool_choice !== undefined && ["any", "tool"].includes(request.tool_choice.type))
     return "tool_choice: forced tool use is not supported by this model";
-  if (request.thinking !== undefined && !["adaptive", "between_tools"].includes(request.thinking.type))
-    return `thinking.type: ${request.thinking.type} is not supported by this model`;
   if (countBreakpoints(request) > MAX_BREAKPOINTS)
     return `A maximum of ${MAX_BREAKPOINTS} blocks with cache_control may be provided.`;
   const names = (request.tools ?? []).map(({ name }) => name);
@@ -82,7 +82,7 @@ export const isSummary = (message: FakeMessage): boolean => getBlocks(message).s
 export const summarySignature = (text: string): string =>
   createHash("sha256").update(`summary ${text}`).digest("base64");
 
-/** F3 */
+/** F4 */
 function findBadSummary(messages: readonly FakeMessage[]): string | null {
   for (const [i, message] of messages.entries()) {
     if (!isSummary(message)) continue;
@@ -95,6 +95,7 @@ function findBadSummary(messages: readonly FakeMessage[]): string | null {
   return null;
 }
 
+/** F3 and the order of the roles. */
 function findBadOrder(messages: readonly FakeMessage[]): string | null {
   const [first] = messages;
   if (first?.role !== "user" && (first === undefined || !isSummary(first)))
@@ -108,6 +109,8 @@ function findBadOrder(messages: readonly FakeMessage[]): string | null {
     const empty =
       Array.isArray(content) && content.some((one) => one.type === "text" && String(one["text"] ?? "").trim() === "");
     if (empty) return `messages.${i}: text content blocks must be non-empty`;
+    if (role === "assistant" && /thinking$/.test(getBlocks(messages[i] as FakeMessage).at(-1)?.type ?? ""))
+      return `messages.${i}: The final block in an assistant message cannot be \`thinking\`.`;
   }
   return messages.at(-1)?.role === "assistant" ? "This model does not support assistant message prefill." : null;
 }
