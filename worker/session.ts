@@ -17,6 +17,7 @@ import type { Toolbox } from "./tools/toolbox.ts";
 import { toolSchemas } from "./tools/schemas.ts";
 import type { ToolInput, ToolResult } from "./tools/tool.ts";
 import type { Instructions } from "./workspace/instructions.ts";
+import { readChanges } from "./workspace/changes.ts";
 import { verify, type Verified } from "./workspace/verify.ts";
 import type { Workspace } from "./workspace/workspace.ts";
 
@@ -127,8 +128,9 @@ export class Session implements AgentContext {
       this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, clock.now() - startedAt) });
     };
     try {
-      const output = this.#withoutToken(await this.#alive(name, () => tools.run(name, input, this.signal)));
-      const result = this.#withDirectoryInstructions(name, input, output);
+      const ran = await this.#alive(name, () => tools.run(name, input, this.signal));
+      const output = this.#withoutToken(ran.output);
+      const result = this.#withDirectoryInstructions(name, input, { ...ran, output });
       finish(result);
       return result;
     } catch (thrown) {
@@ -144,11 +146,8 @@ export class Session implements AgentContext {
    * Removes the attempt's token from a tool's output before it is used: the agent's transcript and
    * the coordinator's events must hold the same text.
    */
-  #withoutToken(result: ToolResult): ToolResult {
-    const { token } = this.#parts.model;
-    return result.output.includes(token)
-      ? { ...result, output: result.output.replaceAll(token, "[attempt token]") }
-      : result;
+  #withoutToken(output: string): string {
+    return output.replaceAll(this.#parts.model.token, "[attempt token]");
   }
 
   /** Appends a directory's instructions when a file tool first touches a file below it. */
@@ -223,6 +222,10 @@ export class Session implements AgentContext {
 
   async commit(message: string): Promise<string | null> {
     return await this.#parts.workspace.commit(message, this.signal);
+  }
+
+  async changes(): Promise<string> {
+    return this.#withoutToken(await readChanges(this.#parts.workspace.root, this.spec.baseSha, this.signal));
   }
 
   async verify(): Promise<readonly Verified[]> {

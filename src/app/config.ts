@@ -62,6 +62,12 @@ export interface Config {
   readonly model: string | null;
   /** Names of models, or prefixes followed by `*`. */
   readonly models: readonly string[];
+  /** Continues a task when its own model declined; null = the task fails. */
+  readonly fallbackModel: string | null;
+  /**
+   * The built-in agent summarizes conversations of so many tokens; null = by the model's window.
+   */
+  readonly compactAt: number | null;
   /** US dollars per UTC day; null = no limit. */
   readonly userDayUsd: number | null;
   readonly dayUsd: number | null;
@@ -237,22 +243,28 @@ function readAgent(read: ReturnType<typeof reader>, hasKey: boolean): string {
   return chosen ?? (hasKey ? "anthropic" : "scripted");
 }
 
-function readModels(read: ReturnType<typeof reader>, hasKey: boolean): Pick<Config, "model" | "models"> {
+type ModelSettings = Pick<Config, "model" | "models" | "fallbackModel">;
+
+function readModels(read: ReturnType<typeof reader>, hasKey: boolean): ModelSettings {
   const name = z.string().regex(/^[\x21-\x7e]{1,100}$/);
   const models = read("models", list(name), "a comma-separated list of models") ?? ["claude-*"];
-  const chosen = read("model", name, "the name of a model");
-  if (chosen !== null && !matchesPattern(models, chosen))
+  const readOne = (setting: "model" | "fallbackModel"): string | null => {
+    const one = read(setting, name, "the name of a model");
+    if (one === null || matchesPattern(models, one)) return one;
+    const variable = SETTINGS[setting].env;
     throw new SlipwayError(
       "config_invalid",
-      `SLIPWAY_MODEL names "${chosen}", which SLIPWAY_MODELS does not list: ${models.join(", ")}.`,
+      `${variable} names "${one}", which SLIPWAY_MODELS does not list: ${models.join(", ")}.`,
     );
-  if (chosen !== null || !hasKey) return { model: chosen, models };
+  };
+  const [chosen, fallbackModel] = [readOne("model"), readOne("fallbackModel")];
+  if (chosen !== null || !hasKey) return { model: chosen, models, fallbackModel };
   const model = [DEFAULTS.model, ...models.filter((pattern) => !pattern.endsWith("*"))].find((name) =>
     matchesPattern(models, name),
   );
   if (model === undefined)
     throw new SlipwayError("config_invalid", "SLIPWAY_MODEL must name one of the models that SLIPWAY_MODELS lists.");
-  return { model, models };
+  return { model, models, fallbackModel };
 }
 
 function readLimits(
@@ -327,6 +339,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
       read("anthropicBaseUrl", webUrl, "an http or https address without a query") ?? ANTHROPIC,
     ),
     ...readModels(read, anthropicApiKey !== null),
+    compactAt: read("compactAt", whole(10_000, 10_000_000), "a whole number of tokens from 10000 to 10000000"),
     userDayUsd: read("userDayUsd", dollars, "an amount of US dollars such as 20"),
     dayUsd: read("dayUsd", dollars, "an amount of US dollars such as 100"),
     pricesFile: read("pricesFile", z.string(), "a file"),

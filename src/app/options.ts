@@ -149,6 +149,18 @@ export const SETTINGS = {
     argument: "list",
     help: "models that tasks may use; name or beginning* (claude-*)",
   },
+  fallbackModel: {
+    env: "SLIPWAY_FALLBACK_MODEL",
+    flag: "fallback-model",
+    argument: "name",
+    help: "model that continues a task when its own declined (none: the task fails)",
+  },
+  compactAt: {
+    env: "SLIPWAY_COMPACT_AT",
+    flag: "compact-at",
+    argument: "tokens",
+    help: "size at which the built-in agent summarizes its conversation (60% of the window, at most 150000)",
+  },
   userDayUsd: {
     env: "SLIPWAY_USER_DAY_USD",
     flag: "user-day-usd",

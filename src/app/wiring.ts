@@ -146,6 +146,8 @@ function readCoordinatorSettings(config: Config) {
     egress: config.egress,
     model: config.model,
     models: config.anthropicApiKey === null ? [] : config.models,
+    ...(config.compactAt === null ? {} : { compactAt: config.compactAt }),
+    ...(config.fallbackModel === null ? {} : { fallbackModel: config.fallbackModel }),
     policy: { ...DEFAULT_POLICY, ...config.policy },
     maxConcurrent: config.maxConcurrent,
     userLimit: config.userLimit,

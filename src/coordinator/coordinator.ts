@@ -58,7 +58,8 @@ export interface CoordinatorDeps {
   readonly settings: CoordinatorSettings;
 }
 
-export interface CoordinatorSettings extends PullRequestOptions {
+type AgentOptions = Pick<WorkerServiceDeps, "compactAt" | "fallbackModel">;
+export interface CoordinatorSettings extends PullRequestOptions, AgentOptions {
   readonly policy: Policy;
   readonly maxConcurrent: number;
   readonly userLimit: number | null;

@@ -83,7 +83,7 @@ export type MaxLimits = { readonly [name in keyof Limits]-?: number };
 export const EGRESS_POLICIES = ["none", "allowlist", "open"] as const;
 export type Egress = (typeof EGRESS_POLICIES)[number];
 /** Effort of the model, from quick and cheap to thorough. */
-export const EFFORTS = ["low", "medium", "high", "max"] as const;
+export const EFFORTS = ["low", "medium", "high", "xhigh", "max"] as const;
 export type Effort = (typeof EFFORTS)[number];
 /** Agents that need a model, and therefore a model key of the installation. */
 export const MODEL_AGENTS = ["anthropic"] as const;

@@ -58,6 +58,8 @@ describe("readConfig", () => {
       anthropicBaseUrl: "https://api.anthropic.com",
       model: null,
       models: ["claude-*"],
+      fallbackModel: null,
+      compactAt: null,
       userDayUsd: null,
       dayUsd: null,
       pricesFile: null,
@@ -112,6 +114,8 @@ describe("readConfig", () => {
       SLIPWAY_ALLOWED_ORIGINS: "https://one.example.org,http://localhost:5173",
       SLIPWAY_TRUST_PROXY: "1",
       SLIPWAY_MODELS: "claude-opus-5-5, claude-haiku-*",
+      SLIPWAY_FALLBACK_MODEL: "claude-opus-5-5",
+      SLIPWAY_COMPACT_AT: "600000",
       SLIPWAY_USER_DAY_USD: "5",
       SLIPWAY_DAY_USD: "20.5",
       SLIPWAY_EGRESS: "allowlist",
@@ -147,6 +151,8 @@ describe("readConfig", () => {
       anthropicBaseUrl: "http://127.0.0.1:9/v0",
       model: "claude-haiku-5-5",
       models: ["claude-opus-5-5", "claude-haiku-*"],
+      fallbackModel: "claude-opus-5-5",
+      compactAt: 600_000,
       userDayUsd: 5,
       dayUsd: 20.5,
       pricesFile: "/etc/slipway/prices.json",
@@ -204,6 +210,7 @@ describe("readConfig", () => {
     expect(readConfig({ ...key, SLIPWAY_MODELS: "claude-opus-*, claude-haiku-5-5" }).model).toBe("claude-haiku-5-5");
     expect(complaint({ ...key, SLIPWAY_MODELS: "claude-opus-*" })).toContain("SLIPWAY_MODEL must");
     expect(complaint({ SLIPWAY_MODEL: "gpt-5" })).toContain("SLIPWAY_MODELS does not list");
+    expect(complaint({ SLIPWAY_FALLBACK_MODEL: "gpt-5" })).toContain('SLIPWAY_FALLBACK_MODEL names "gpt-5"');
   });
 
   it.each([

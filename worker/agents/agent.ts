@@ -106,6 +106,11 @@ export interface AgentContext {
    * The instructions of the repository (AGENTS.md and the like), marked as text of the repository.
    */
   readonly instructions: string;
+  /**
+   * The changes since the base commit as a diff, new files by name; bounded. Empty = there are
+   * none.
+   */
+  changes(): Promise<string>;
   /** Runs the task's verify commands and emits an event for each. Empty = the task has none. */
   verify(): Promise<readonly Verified[]>;
   /**

@@ -47,6 +47,10 @@ export interface WorkerServiceDeps {
   standing(task: Task): Promise<BudgetStanding>;
   /** Models that tasks may use; none = the gateway is off. */
   readonly models: readonly string[];
+  /** The built-in agent's conversations are summarized at so many tokens; absent = by the model. */
+  readonly compactAt?: number;
+  /** The model that continues a task when its own declined; absent = none. */
+  readonly fallbackModel?: string;
   /** Agents that are programs: name -> shell command. */
   readonly acpCommands: Readonly<Record<string, string>>;
 }
@@ -94,7 +98,7 @@ class AttemptWorkerService implements WorkerService {
   }
 
   async spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec> {
-    const { store, repos, sandbox, acpCommands, models, abandonMs } = this.#deps;
+    const { store, repos, sandbox, acpCommands, models, abandonMs, compactAt, fallbackModel } = this.#deps;
     const task = await this.#repositoryReady(taskId, attempt, signal);
     const { checkpoint, base, baseSha, workerSeq, policy } = task.snapshot.context;
     const { agent } = task.spec;
@@ -110,6 +114,8 @@ class AttemptWorkerService implements WorkerService {
       model: task.spec.model,
       effort: task.spec.effort,
       gateway: models.length > 0 ? "open" : "none",
+      ...(compactAt === undefined ? {} : { compactAt }),
+      ...(fallbackModel === undefined ? {} : { fallbackModel }),
       ...(acpCommand === undefined ? {} : { acpCommand }),
       script: task.spec.script === null ? null : [...task.spec.script],
       ...resolveCommands(task.spec, settings.config),

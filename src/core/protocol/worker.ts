@@ -129,6 +129,10 @@ export const workerSpecSchema = z.strictObject({
   effort: z.enum(EFFORTS).nullable(),
   /** Whether `/anthropic` serves a model. */
   gateway: z.enum(["open", "none"]),
+  /** The built-in agent summarizes a conversation of so many tokens; absent = by the model. */
+  compactAt: z.int().positive().optional(),
+  /** Takes over, once, when the model declines; absent = the task fails. */
+  fallbackModel: z.string().optional(),
   script: z.array(scriptStepSchema).nullable(),
   /** Command of an agent that speaks the Agent Client Protocol; absent for built-in agents. */
   acpCommand: z.string().min(1).max(4_000).optional(),

@@ -6,18 +6,11 @@ import { ModelCaller } from "./model/call.ts";
 import { openClient, type ModelFacts } from "./model/client.ts";
 import { Loop } from "./loop.ts";
 import { ConversationLog } from "./conversation/conversation-log.ts";
-import { describeDelivered, firstMessage, systemPrompt, getTools } from "./model/request.ts";
+import { createBegin } from "./conversation/beginning.ts";
+import { describeDelivered, getTools } from "./model/request.ts";
 import type { Begin } from "./conversation/records.ts";
 import { repairConversation } from "./conversation/resume.ts";
-import { NOTE } from "./messages.ts";
 import { DEFAULT_SETTINGS, type LoopSettings } from "./settings.ts";
-
-/**
- * The share of the model's window that a conversation fills before it is summarized, and the
- * largest window that is used, in tokens.
- */
-const COMPACT_SHARE = 0.6;
-const MAX_WINDOW = 250_000;
 
 export function createModelAgent(changes: Partial<LoopSettings> = {}): Agent {
   const settings = { ...DEFAULT_SETTINGS, ...changes };
@@ -49,7 +42,9 @@ async function start(
   const { begin } = log.conversation;
   if (begin !== null && (hasOwnRecords(context) || canContinue(begin, context, settings)))
     return await repairConversation(context, log);
-  await log.append(createBegin(context, settings, await facts(), describeDelivered(log.conversation)));
+  const model = context.spec.model ?? settings.model;
+  const delivered = describeDelivered(log.conversation);
+  await log.append(createBegin(context, settings, { model, facts: await facts(), delivered, soFar: null }));
 }
 
 /**
@@ -59,25 +54,4 @@ async function start(
 function canContinue(begin: Begin, context: AgentContext, settings: LoopSettings): boolean {
   const names = (tools: Begin["tools"]): string => JSON.stringify(tools.map(({ name }) => name));
   return begin.model === (context.spec.model ?? settings.model) && names(begin.tools) === names(getTools(context));
-}
-
-/** @param delivered the result of the earlier task; null = there is none. */
-function createBegin(
-  context: AgentContext,
-  settings: LoopSettings,
-  facts: ModelFacts,
-  delivered: string | null,
-): Begin {
-  return {
-    kind: "begin",
-    model: context.spec.model ?? settings.model,
-    effort: facts.effort ? context.spec.effort : null,
-    maxTokens: Math.min(settings.maxTokens, facts.maxOutput),
-    compactAt: settings.compactAt ?? Math.floor(Math.min(facts.window, MAX_WINDOW) * COMPACT_SHARE),
-    thinking: facts.adaptive ? "summarized" : "default",
-    system: systemPrompt(),
-    tools: getTools(context),
-    text: firstMessage(context, settings.now(), delivered),
-    ...(context.notes.length === 0 ? {} : { notes: context.notes.map(NOTE) }),
-  };
 }

@@ -8,7 +8,9 @@
  *    most; then its text is taken as the report.
  */
 import { AgentFailure, type AgentResult } from "../agent.ts";
-import { countTokens, type Answer } from "./model/call.ts";
+import { countTokens, type Answer, type Outcome } from "./model/call.ts";
+import { createBegin, describeWork } from "./conversation/beginning.ts";
+import { learnSettings } from "./model/learned-settings.ts";
 import { runToolCalls } from "./tools/tool-calls.ts";
 import { compact, type LoopParts } from "./conversation/compaction.ts";
 import { withoutBlanks, type Conversation } from "./conversation/conversation.ts";
@@ -36,6 +38,7 @@ type Step = "run_calls" | "ask_model" | "conclude" | "continue_answer" | "nudge"
 export function nextStep(conversation: Conversation): Step {
   const { stopReason } = conversation;
   if (conversation.openCalls.length > 0) return "run_calls";
+  if (conversation.isEmptyAnswer && stopReason === "max_tokens") return "continue_answer";
   if (conversation.isEmptyAnswer) return conversation.nudges < MAX_NUDGES ? "nudge" : "conclude";
   if (conversation.hasUnsentTexts) return "ask_model";
   if (conversation.finish !== null) return "conclude";
@@ -88,9 +91,14 @@ export class Loop {
     return begin;
   }
 
-  /** Before each request: receives messages, enforces limits, detects loops, compacts. */
+  /**
+   * Before each request: compacts, receives messages, enforces limits, detects loops. What people
+   * say after the summary stays as they said it.
+   */
   async #runTurn(): Promise<void> {
     const { log } = this.#parts;
+    if (log.conversation.tokens >= this.#begin.compactAt && (await compact(this.#parts, this.#begin)) === "budget")
+      return await this.#waitForBudget(NO_BUDGET_FOR_SUMMARY);
     await this.#receiveMessages("step");
     await this.#enforceLimits();
     const check = detectLoop(log.conversation.trace);
@@ -104,21 +112,23 @@ export class Loop {
     }
     if (check.kind === "stop")
       return await this.#fail("agent_stuck", `The agent kept repeating itself after a warning: ${check.what}.`);
-    if (log.conversation.tokens >= this.#begin.compactAt && (await compact(this.#parts, this.#begin)) === "budget")
-      return await this.#waitForBudget(NO_BUDGET_FOR_SUMMARY);
     await this.#askModel();
   }
 
   async #askModel(): Promise<void> {
     const { context, log, client, caller } = this.#parts;
     const sent = log.conversation.messages();
-    const params = createRequest(this.#begin, sent, context.spec.taskId);
-    const outcome = await caller.call((signal) => client.stream(params, needsBeta(sent) ? "compact" : "plain", signal));
+    const { cutOff } = log.conversation;
+    const params = createRequest(this.#begin, sent, { taskId: context.spec.taskId, cutOff });
+    const outcome = await caller.attempt((signal) =>
+      client.stream(params, needsBeta(sent) ? "compact" : "plain", signal),
+    );
     if (outcome.kind === "budget") return await this.#waitForBudget(outcome.why);
+    if (outcome.kind === "fatal") return await this.#changeRequest(outcome);
     if (outcome.kind === "too_long" || outcome.answer.stop_reason === "model_context_window_exceeded")
       return await this.#compactForWindow();
     const { answer, messageId } = outcome;
-    if (answer.stop_reason === "refusal") return await this.#failRefused(answer);
+    if (answer.stop_reason === "refusal") return await this.#onRefusal(answer);
     this.#compactedForWindow = false;
     await log.append({
       kind: "turn",
@@ -170,8 +180,9 @@ export class Loop {
 
   async #continueAnswer(): Promise<void> {
     const { log } = this.#parts;
-    const isPaused = log.conversation.stopReason === "pause_turn";
-    await log.appendText("go_on", isPaused ? messages.PAUSED : messages.GO_ON);
+    const { stopReason, isEmptyAnswer } = log.conversation;
+    const cut = isEmptyAnswer ? messages.LENGTH_USED_UP : messages.GO_ON;
+    await log.appendText("go_on", stopReason === "pause_turn" ? messages.PAUSED : cut);
   }
 
   /** The request did not fit into the window: summarizes the conversation, once. */
@@ -185,7 +196,39 @@ export class Loop {
     if ((await compact(this.#parts, this.#begin)) === "budget") await this.#waitForBudget(NO_BUDGET_FOR_SUMMARY);
   }
 
-  async #failRefused({ stop_details: details }: Answer): Promise<void> {
+  /**
+   * The provider refused the request itself. What it says about the model is learned before the
+   * first answer; a conversation that another attempt or task wrote is begun again, once: the
+   * reason may be a part of it that no longer holds. @throws AgentFailure for any other.
+   */
+  async #changeRequest({ code, why, isInvalid }: Extract<Outcome, { kind: "fatal" }>): Promise<void> {
+    const { context, log } = this.#parts;
+    const learned = isInvalid && log.conversation.isUnanswered ? learnSettings(this.#begin, why) : null;
+    if (learned !== null) {
+      this.#notice("warning", "model_settings", `The model refused a setting of the request; it is changed. ${why}`);
+      return await log.append(learned);
+    }
+    if (!isInvalid || !log.conversation.isInherited) throw new AgentFailure(code, why);
+    const text = `The earlier conversation cannot be continued, so the agent begins again with the work so far. ${why}`;
+    this.#notice("warning", "conversation_restarted", text);
+    await this.#beginAgain(context.spec.model ?? this.#parts.settings.model);
+  }
+
+  async #beginAgain(model: string): Promise<void> {
+    const { context, log, client, settings } = this.#parts;
+    const [facts, soFar] = [await client.facts(model, context.signal), await describeWork(context, log)];
+    await log.append(createBegin(context, settings, { model, facts, delivered: null, soFar }));
+  }
+
+  /** The fall-back model of the installation takes over, once. */
+  async #onRefusal({ stop_details: details }: Answer): Promise<void> {
+    const { fallbackModel = null } = this.#parts.context.spec;
+    const { model } = this.#begin;
+    if (fallbackModel !== null && fallbackModel !== model) {
+      const text = `The model ${model} declined (${details?.category ?? "no category given"}). ${fallbackModel} continues the task.`;
+      this.#notice("warning", "fallback_model", text);
+      return await this.#beginAgain(fallbackModel);
+    }
     const category = details?.category ?? "no category given";
     await this.#fail("refused", `The model declined (${category}). ${details?.explanation ?? ""}`.trim());
   }

@@ -16,7 +16,14 @@ export const UNKNOWN =
 export const NOT_RUN =
   "Not run: the worker was interrupted before this call began. Send it again if it is still needed.";
 
+export const FINISH_TOO_EARLY = (failed: readonly string[]): string =>
+  `Not accepted: other calls of this answer did not succeed:\n${failed.map((call) => `- ${call}`).join("\n")}\n` +
+  "Read their results. When the work is done, call `finish` again, alone.";
+
 export const GO_ON = "Your answer was cut off by its length limit. Continue from there, in smaller steps.";
+export const LENGTH_USED_UP =
+  "Your answer reached its length limit before it contained a text or a call, so it was dropped. The limit of the next answer is higher where the model allows it. " +
+  "Think less at once, and act in smaller steps.";
 export const PAUSED = "Continue.";
 export const FINISH_FIRST =
   "You ended your turn without calling a tool. If the work is done, check it and call `finish` with a title and a summary. " +
@@ -70,11 +77,31 @@ export const SUM_UP =
   "changed; decisions with their reasons; commands and tests with their results; what failed and should not be tried again; what is open, in order. " +
   "Give exact paths, names and numbers.";
 
-export const SUMMED_UP = (begin: string, summary: string | null, todo: string | null): string =>
+/** @param after texts that came when the conversation was already being replaced. */
+export const SUMMED_UP = (
+  begin: string,
+  summary: string | null,
+  todo: string | null,
+  after: readonly string[],
+): string =>
   `${begin}\n\nYou have worked on this before; the conversation was replaced by a summary` +
   (summary === null ? " (above)." : `:\n\n<summary>\n${summary}\n</summary>`) +
   (todo === null ? "" : `\n\nYour list of steps:\n${todo}`) +
-  "\n\nCheck the state of the files (`git status`, `git diff`) where it matters, and continue with what is open.";
+  "\n\nCheck the state of the files (`git status`, `git diff`) where it matters, and continue with what is open." +
+  (after.length === 0 ? "" : `\n\nThis came after the summary was begun:\n\n${after.join("\n\n")}`);
+
+/** @param people texts as `PERSON` returns them. */
+export const WORK_SO_FAR = (people: readonly string[], log: string, changes: string): string =>
+  [
+    "You have worked on this task before, in a conversation that cannot be continued. The files are as that work left them.",
+  ]
+    .concat(people.length === 0 ? [] : [`The messages of people during that work:\n\n${people.join("\n\n")}`])
+    .concat(log === "" ? [] : [`The end of its log:\n\n<log>\n${log}\n</log>`])
+    .concat(`The changes so far (\`git diff\`):\n\n<diff>\n${changes || "There are none."}\n</diff>`)
+    .concat("Check what is done, and continue with what is open.")
+    .join("\n\n");
+
+export const NO_TOOLS_NOW = "Not run: the conversation is being replaced. Write the summary now, as text.";
 
 export const LOG_OF_WORK = (begin: string, log: string): string =>
   `${begin}\n\nThe log of the work so far, without its first part:\n\n<log>\n${log}\n</log>\n\n${SUM_UP}`;

@@ -60,12 +60,14 @@ function createContent({ request, turn, fault, id }: AnswerInput): Block[] {
     { type: "thinking", thinking: turn.think ?? "I examine the state and choose the next step." },
   ];
   if (turn.say !== undefined) blocks.push({ type: "text", text: turn.say });
-  for (const [i, { name, input }] of (turn.tools ?? []).entries()) {
+  const calls = fault?.kind === "only_thinking" ? [] : (turn.tools ?? []);
+  for (const [i, { name, input }] of calls.entries()) {
     const cut = fault?.kind === "cut_tool_json" && i === (turn.tools?.length ?? 0) - 1;
     blocks.push({ type: "tool_use", id: `toolu_${id}_${i}`, name, input: cut ? {} : input });
   }
   // A turn that names only its thinking is an answer without text or call.
-  if (blocks.length === 1 && turn.think === undefined) blocks.push({ type: "text", text: "Done." });
+  if (blocks.length === 1 && turn.think === undefined && fault?.kind !== "only_thinking")
+    blocks.push({ type: "text", text: "Done." });
   const signature = signThinking(request, request.messages, blocks);
   return blocks.map((block) => (block.type === "thinking" ? { ...block, signature } : block));
 }
@@ -83,7 +85,8 @@ export function createAnswer(input: AnswerInput): FakeAnswer {
   if (fault?.kind === "context_limit") return { ...base, content, usage, stopReason: "model_context_window_exceeded" };
   if (fault?.kind === "cut_tool_json")
     return { ...base, content, usage, stopReason: "max_tokens", brokenJson: '{"command": "ech' };
-  const stopReason = turn.stop ?? (calls ? "tool_use" : "end_turn");
+  const stop = fault === null && turn.faults?.some(({ kind }) => kind === "only_thinking") ? undefined : turn.stop;
+  const stopReason = stop ?? (calls ? "tool_use" : "end_turn");
   return {
     ...base,
     content,

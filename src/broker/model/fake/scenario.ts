@@ -40,6 +40,11 @@ export const faultSchema = z.discriminatedUnion("kind", [
    * `max_tokens`.
    */
   z.strictObject({ kind: z.literal("cut_tool_json"), times: z.int().positive().optional() }),
+  /**
+   * The answer is the turn's thinking and its text without its calls; a turn without text has no
+   * other.
+   */
+  z.strictObject({ kind: z.literal("only_thinking"), times: z.int().positive().optional() }),
   /** The turn's last tool call has an input that is not JSON. */
   z.strictObject({ kind: z.literal("invalid_tool_json"), times: z.int().positive().optional() }),
   /** The context window is full: an error instead of the stream, or a stop reason at its end. */
@@ -85,6 +90,8 @@ export const scenarioSchema = z.strictObject({
    * feature.
    */
   compaction: z.enum(["offered", "refused"]).optional(),
+  /** `calls_first`: asked for a summary in a turn, the model first calls a tool. */
+  summary: z.enum(["calls_first"]).optional(),
 });
 export type Scenario = z.infer<typeof scenarioSchema>;
 

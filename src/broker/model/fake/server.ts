@@ -175,7 +175,9 @@ const SUMMARY_BETA = "compact-2026-09-04";
 /** The last words of a client that asks for a summary in an ordinary turn. */
 const SUMMARY_WORDS = /is replaced by a summary, which you write now/;
 
-/** True for a request for a summary: by parameter or by words. A summary is not counted as a turn. */
+/**
+ * True for a request for a summary: by parameter or by words. A summary is not counted as a turn.
+ */
 function isSummaryRequest({ compaction, messages: [...sent] }: FakeRequest): boolean {
   const last = sent.at(-1);
   const text = last === undefined ? "" : String(getBlocks(last).at(-1)?.["text"] ?? "");
@@ -185,14 +187,25 @@ function isSummaryRequest({ compaction, messages: [...sent] }: FakeRequest): boo
 /** The requested turn and its fault, if any; counts the attempt. */
 function planTurn(scenario: Scenario, log: RequestLog, request: FakeRequest): PlannedTurn {
   const conversation = log.conversation(getConversationKey(request));
-  const answers = request.messages.filter((message) => message.role === "assistant" && !isSummary(message)).length;
+  const asksForSummary = isSummaryRequest(request);
+  // The call that was refused in place of a summary is no turn of the scenario.
+  const isRefused =
+    asksForSummary && JSON.stringify(request.messages.at(-1)?.content).includes("Write the summary now");
+  const all = request.messages.filter((message) => message.role === "assistant" && !isSummary(message)).length;
+  const answers = all - (isRefused ? 1 : 0);
   const firstMessage = JSON.stringify(request.messages[0]?.content);
   if (conversation.firstMessage !== null && conversation.firstMessage !== firstMessage)
     conversation.offset += Math.max(0, conversation.answers - answers);
   conversation.answers = answers;
   conversation.firstMessage = firstMessage;
   const index = answers + conversation.offset;
-  if (isSummaryRequest(request)) return { turn: { say: `Summary of the turns up to ${index}.` }, index, fault: null };
+  if (asksForSummary) {
+    const calls = scenario.summary === "calls_first" && request.compaction === undefined && !isRefused;
+    const turn: Turn = calls
+      ? { tools: [{ name: "bash", input: { command: "ls" } }] }
+      : { say: `Summary of the turns up to ${index}.` };
+    return { turn, index, fault: null };
+  }
   const turn = getTurn(scenario, index);
   const tried = conversation.tries.get(index) ?? 0;
   conversation.tries.set(index, tried + 1);

@@ -109,7 +109,7 @@ function findBadOrder(messages: readonly FakeMessage[]): string | null {
     const empty =
       Array.isArray(content) && content.some((one) => one.type === "text" && String(one["text"] ?? "").trim() === "");
     if (empty) return `messages.${i}: text content blocks must be non-empty`;
-    if (role === "assistant" && /thinking$/.test(getBlocks(messages[i] as FakeMessage).at(-1)?.type ?? ""))
+    if (role === "assistant" && getBlocks({ role, content }).at(-1)?.type.endsWith("thinking") === true)
       return `messages.${i}: The final block in an assistant message cannot be \`thinking\`.`;
   }
   return messages.at(-1)?.role === "assistant" ? "This model does not support assistant message prefill." : null;

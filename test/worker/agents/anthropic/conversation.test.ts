@@ -20,7 +20,7 @@ const BEGIN: Begin = {
 
 const fold = (lines: readonly ConversationRecord[]): Conversation => {
   const view = new Conversation();
-  for (const line of lines) view.add(line, false);
+  for (const line of lines) view.add(line, "own");
   return view;
 };
 
@@ -71,7 +71,7 @@ describe("[A9] the fold", () => {
         const view = new Conversation();
         for (const line of lines) {
           if (line.kind === "turn") sent.push(view.messages().map((message) => JSON.stringify(message)));
-          view.add(line, false);
+          view.add(line, "own");
         }
         const last = view.messages().map((message) => JSON.stringify(message));
         for (const messages of sent) expect(last.slice(0, messages.length)).toEqual(messages);
@@ -99,7 +99,7 @@ describe("[A9] the fold", () => {
     const view = fold([BEGIN, { kind: "turn", content: [{ type: "text", text: " " }], stop: "end_turn", tokens: 1 }]);
     expect(view.messages()).toHaveLength(1);
     expect(nextStep(view)).toBe("nudge");
-    view.add({ kind: "told", source: "nudge", text: "Say something." }, false);
+    view.add({ kind: "told", source: "nudge", text: "Say something." }, "own");
     expect(nextStep(view)).toBe("ask_model");
   });
 });

@@ -30,6 +30,7 @@ import type {
 } from "../../../../worker/agents/agent.ts";
 import { createTools } from "../../../../worker/tools/toolbox.ts";
 import type { ToolRunner } from "../../../../worker/tools/tool.ts";
+import { readChanges } from "../../../../worker/workspace/changes.ts";
 import type { WorkerSpec } from "../../../../src/core/protocol/worker.ts";
 
 export const KEY = "att_key";
@@ -177,6 +178,8 @@ export interface AgentRunOptions {
   readonly notes?: readonly string[];
   /** Every n-th `due` checkpoint is made (default 8); 0 = none. */
   readonly saveEach?: number;
+  /** Called before each tool runs. */
+  readonly onTool?: (run: AgentRun) => void;
 }
 
 export interface Emitted {
@@ -250,6 +253,7 @@ export class AgentRun implements AgentContext {
 
   async tool(name: string, input: Readonly<Record<string, unknown>>): ReturnType<AgentContext["tool"]> {
     this.emit("tool.started", { name, input });
+    this.#options.onTool?.(this);
     const result = await this.#tools.run(name, input, this.signal);
     this.emit("tool.finished", { name, ...result });
     return result;
@@ -290,6 +294,10 @@ export class AgentRun implements AgentContext {
 
   async commit(): Promise<null> {
     return null;
+  }
+
+  async changes(): Promise<string> {
+    return await readChanges(this.#options.fixture.root, "HEAD", this.signal);
   }
 
   async verify(): ReturnType<AgentContext["verify"]> {

@@ -36,7 +36,8 @@ afterAll(async () => await fake.close());
 
 const foldFixture = (fixture: TaskFixture): Conversation => {
   const view = new Conversation();
-  for (const record of readRecords(fixture.file)) view.add(parseRecord(record), record.attempt === 0);
+  for (const record of readRecords(fixture.file))
+    view.add(parseRecord(record), record.attempt === 0 ? "task" : "attempt");
   return view;
 };
 

@@ -9,12 +9,12 @@ import { truncate, truncateStart } from "../../../lib/text.ts";
 import { AgentFailure, type AgentContext } from "../../agent.ts";
 import type { Answer, ModelCaller } from "../model/call.ts";
 import type { ModelClient } from "../model/client.ts";
-import type { Conversation, Message } from "./conversation.ts";
+import { withoutBlanks, type Conversation, type Message } from "./conversation.ts";
 import type { ConversationLog } from "./conversation-log.ts";
-import { needsBeta, createRequest, type Params } from "../model/request.ts";
+import { needsBeta, createRequest } from "../model/request.ts";
 import type { Begin, Block } from "./records.ts";
 import type { LoopSettings } from "../settings.ts";
-import { LOG_OF_WORK, SUM_UP, SUMMED_UP } from "../messages.ts";
+import { LOG_OF_WORK, NO_TOOLS_NOW, SUM_UP, SUMMED_UP } from "../messages.ts";
 
 /** Characters of the plain-text log, and of each of its entries. */
 const LOG_LIMIT = 200_000;
@@ -36,20 +36,20 @@ export async function compact(parts: LoopParts, begin: Begin): Promise<"done" | 
   const { context, log, settings } = parts;
   const { conversation } = log;
   const todo = conversation.todo === null ? null : JSON.stringify(conversation.todo);
-  const tokens = conversation.tokens;
+  const { tokens, unsentTexts } = conversation;
   const first = firstText(conversation, begin);
   if (settings.compaction === "provider") {
     const block = await requestProviderSummary(parts, begin);
     if (block === "budget") return "budget";
     if (block !== null) {
-      await log.append({ kind: "compacted", block, text: SUMMED_UP(first, null, todo) });
+      await log.append({ kind: "compacted", block, text: SUMMED_UP(first, null, todo, unsentTexts) });
       reportCompaction(context, tokens);
       return "done";
     }
   }
   const summary = await requestSummaryTurn(parts, begin);
   if (summary === "budget") return "budget";
-  await log.append({ kind: "compacted", block: null, text: SUMMED_UP(first, summary.text, todo) });
+  await log.append({ kind: "compacted", block: null, text: SUMMED_UP(first, summary.text, todo, unsentTexts) });
   reportCompaction(context, tokens);
   return "done";
 }
@@ -63,15 +63,21 @@ function reportCompaction(context: AgentContext, tokens: number): void {
   });
 }
 
-/** The first text after a summary: the task, and the notes that hold now. */
-const firstText = ({ notes }: Conversation, { text }: Begin): string => [text, ...notes].join("\n\n");
+/** The task at the start of a first message; the facts about the checkout follow it. */
+const FIRST_TASK = /^<task>\n[\s\S]*?\n<\/task>\n\n(?=Today is )/;
+
+/** The first text after a summary: the task that is current, and the notes that hold now. */
+function firstText({ task, notes }: Conversation, { text }: Begin): string {
+  const first = task === text ? [text] : [text.replace(FIRST_TASK, ""), task];
+  return [...first, ...notes].join("\n\n");
+}
 
 /** The provider's signed summary; null when it returns none. */
 async function requestProviderSummary(
   { context, log, client, caller }: LoopParts,
   begin: Begin,
 ): Promise<Block | "budget" | null> {
-  const params = createRequest(begin, log.conversation.messages(), context.spec.taskId);
+  const params = createRequest(begin, log.conversation.messages(), { taskId: context.spec.taskId, marks: "read" });
   const outcome = await caller.attempt((signal) => client.compact(params, SUM_UP, signal));
   if (outcome.kind === "budget") return "budget";
   if (outcome.kind !== "answer") return null;
@@ -79,31 +85,55 @@ async function requestProviderSummary(
   return block === undefined || typeof block["content"] !== "string" ? null : block;
 }
 
+/**
+ * The request differs from an ordinary one only in its last text: another `tool_choice` would
+ * invalidate the cache of all messages. A model that calls a tool nevertheless is refused once.
+ */
 async function requestSummaryTurn(
   { context, log, client, caller }: LoopParts,
   begin: Begin,
 ): Promise<{ text: string } | "budget"> {
   const messages = log.conversation.messages();
-  const request = async (asked: readonly Message[]): Promise<Answer | "too_long" | "budget"> => {
-    const params: Params = { ...createRequest(begin, asked, context.spec.taskId), tool_choice: { type: "none" } };
-    const outcome = await caller.call((signal) =>
-      client.stream(params, needsBeta(asked) ? "compact" : "plain", signal),
-    );
-    return outcome.kind === "answer" ? outcome.answer : outcome.kind;
+  const request = async (asked: readonly Message[]): Promise<Answer | "unusable" | "budget"> => {
+    const params = createRequest(begin, asked, { taskId: context.spec.taskId, marks: "read" });
+    const betas = needsBeta(asked) ? "compact" : "plain";
+    const outcome = await caller.attempt((signal) => client.stream(params, betas, signal));
+    if (outcome.kind === "fatal" && !outcome.isInvalid) throw new AgentFailure(outcome.code, outcome.why);
+    if (outcome.kind === "budget") return "budget";
+    return outcome.kind === "answer" ? outcome.answer : "unusable";
   };
-  let answer = await request(withText(messages, SUM_UP));
-  if (answer === "too_long" || (answer !== "budget" && readText(answer.content) === "")) {
-    const text = LOG_OF_WORK(firstText(log.conversation, begin), formatLog(messages));
+  const asked = withText(messages, SUM_UP);
+  let answer = await request(asked);
+  if (isAnswer(answer) && readText(answer.content) === "" && answer.stop_reason === "tool_use")
+    answer = await request([...asked, ...refuseCalls(answer)]);
+  if (answer === "unusable" || (isAnswer(answer) && readText(answer.content) === "")) {
+    const text = LOG_OF_WORK(firstText(log.conversation, begin), formatLog(messages, LOG_LIMIT));
     answer = await request([{ role: "user", content: [{ type: "text", text }] }]);
   }
   if (answer === "budget") return "budget";
-  const text = answer === "too_long" ? "" : readText(answer.content);
+  const text = isAnswer(answer) ? readText(answer.content) : "";
   if (text === "")
     throw new AgentFailure(
       "agent_error",
       "The conversation does not fit into the model's window and could not be summarized.",
     );
   return { text };
+}
+
+const isAnswer = (value: Answer | string): value is Answer => typeof value !== "string";
+
+function refuseCalls({ content }: Answer): Message[] {
+  const calls = content.filter(({ type }) => type === "tool_use");
+  const results = calls.map(({ id }) => ({
+    type: "tool_result",
+    tool_use_id: id,
+    content: NO_TOOLS_NOW,
+    is_error: true,
+  }));
+  return [
+    { role: "assistant", content: withoutBlanks(content) },
+    { role: "user", content: [...results, { type: "text", text: SUM_UP }] },
+  ];
 }
 
 /** Appends the text to the last user message, or as a new one. */
@@ -120,15 +150,15 @@ const readText = (content: readonly Block[]): string =>
     .join("\n\n")
     .trim();
 
-/** The end of the conversation as plain text. */
-function formatLog(messages: readonly Message[]): string {
+/** The end of the conversation as plain text. @param limit characters. */
+export function formatLog(messages: readonly Message[], limit: number): string {
   const entries = messages.flatMap(({ role, content }) =>
     content.flatMap((block) => {
       const text = formatBlock(block);
       return text === "" ? [] : [`${role} (${block.type}): ${truncate(text, ENTRY_LIMIT)}`];
     }),
   );
-  return truncateStart(entries.join("\n\n"), LOG_LIMIT);
+  return truncateStart(entries.join("\n\n"), limit);
 }
 
 function formatBlock(block: Block): string {

@@ -14,7 +14,11 @@ export class ConversationLog {
   /** @throws AgentFailure when another agent wrote the transcript. */
   constructor(context: AgentContext) {
     this.#context = context;
-    for (const record of context.transcript.records) this.conversation.add(parseRecord(record), record.attempt === 0);
+    const { attempt: current } = context.spec;
+    for (const record of context.transcript.records) {
+      const { attempt } = record;
+      this.conversation.add(parseRecord(record), attempt === 0 ? "task" : attempt === current ? "own" : "attempt");
+    }
   }
 
   /** The cursor of the last record: the number of records. */
@@ -24,7 +28,7 @@ export class ConversationLog {
 
   async append(record: ConversationRecord): Promise<void> {
     await this.#context.transcript.append(record);
-    this.conversation.add(record, false);
+    this.conversation.add(record, "own");
     this.#context.mark(this.cursor);
   }
 

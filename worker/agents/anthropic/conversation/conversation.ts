@@ -6,7 +6,7 @@
  * C2 The message after an answer holds the results of its calls in the order of the calls, then the
  *    texts that came after them.
  */
-import type { Begin, Block, ConversationRecord, Result, TextRecord } from "./records.ts";
+import type { Begin, Block, ConversationRecord, Result, TextRecord, TextSource } from "./records.ts";
 
 export interface Call {
   readonly id: string;
@@ -34,6 +34,20 @@ const isBlank = (block: Block): boolean => block.type === "text" && String(block
 /** An answer without its blank texts, which the provider refuses when they are sent back. */
 export const withoutBlanks = (content: readonly Block[]): Block[] => content.filter((block) => !isBlank(block));
 
+/**
+ * Who wrote a record: this attempt, an earlier one of the task, or a task that this one continues.
+ */
+export type Origin = "own" | "attempt" | "task";
+
+/**
+ * True for an answer that can be sent back: it has a text or a call, and does not end with
+ * thinking.
+ */
+function isUsable(content: readonly Block[]): boolean {
+  const hasContent = content.some(({ type }) => type === "text" || type === "tool_use");
+  return hasContent && content.at(-1)?.type.endsWith("thinking") !== true;
+}
+
 export class Conversation {
   /** The number of records. */
   length = 0;
@@ -45,12 +59,16 @@ export class Conversation {
   calls: readonly Call[] = [];
   readonly results = new Map<string, Result>();
   readonly started = new Set<string>();
-  /** The texts since the last answer. */
-  #texts: string[] = [];
+  /** The texts since the last answer; those of a `begin` or a summary have no source. */
+  #texts: { readonly source: TextSource | null; readonly text: string }[] = [];
   #sent: Message[] = [];
+  /** A part of what is sent was written by another attempt. */
+  isInherited = false;
+  /** The messages of people about the current task, as the model was sent them. */
+  people: readonly string[] = [];
   /** The answers of this task; inherited ones do not count. */
   turns = 0;
-  /** The last answer was empty, and no text has followed it. */
+  /** The last answer cannot be sent back and was dropped, and no text has followed it. */
   isEmptyAnswer = false;
   /** Consecutive answers that were cut off or paused. */
   cutOff = 0;
@@ -74,6 +92,16 @@ export class Conversation {
     return this.calls.filter(({ id }) => !this.results.has(id));
   }
 
+  /** Nothing of this conversation has been answered yet. */
+  get isUnanswered(): boolean {
+    return this.#sent.every(({ role }) => role === "user");
+  }
+
+  /** The texts since the last answer, without the one that gave the task. */
+  get unsentTexts(): readonly string[] {
+    return this.#texts.flatMap(({ source, text }) => (source === null || source === "task" ? [] : [text]));
+  }
+
   get hasUnsentTexts(): boolean {
     return this.#texts.length > 0;
   }
@@ -90,23 +118,29 @@ export class Conversation {
     return draft.length === 0 ? this.#sent : [...this.#sent, { role: "user", content: draft }];
   }
 
-  /** @param inherited the record belongs to the task that this one continues. */
-  add(record: ConversationRecord, inherited: boolean): void {
+  add(record: ConversationRecord, origin: Origin): void {
     this.length += 1;
     switch (record.kind) {
       case "begin":
         this.begin = record;
         this.task = record.text;
+        if (record.again !== true) this.people = [];
         this.notes = record.notes ?? [];
         this.#restart([], [record.text, ...this.notes]);
         this.#resetCounters();
         this.warned.clear();
         return;
+      case "settings": {
+        const { kind: _kind, ...settings } = record;
+        if (this.begin !== null) this.begin = { ...this.begin, ...settings };
+        return;
+      }
       case "compacted":
         this.#restart(record.block === null ? [] : [{ role: "assistant", content: [record.block] }], [record.text]);
+        this.isInherited = record.block !== null && origin !== "own";
         return;
       case "turn":
-        return this.#addTurn(record.content, record.stop, record.tokens, inherited);
+        return this.#addTurn(record.content, record.stop, record.tokens, origin);
       case "call":
         return void this.started.add(record.id);
       case "result":
@@ -118,7 +152,8 @@ export class Conversation {
 
   #restart(sent: Message[], texts: string[]): void {
     this.#sent = sent;
-    this.#texts = texts;
+    this.#texts = texts.map((text) => ({ source: null, text }));
+    this.isInherited = false;
     this.calls = [];
     this.results.clear();
     this.started.clear();
@@ -143,19 +178,20 @@ export class Conversation {
       const content = result.output === "" ? "(no output)" : result.output;
       return [{ type: "tool_result", tool_use_id: id, content, ...error }];
     });
-    return [...results, ...this.#texts.map((text) => ({ type: "text", text }))];
+    return [...results, ...this.#texts.map(({ text }) => ({ type: "text", text }))];
   }
 
-  #addTurn(content: readonly Block[], stop: string, tokens: number, inherited: boolean): void {
-    if (!inherited) this.turns += 1;
+  #addTurn(content: readonly Block[], stop: string, tokens: number, origin: Origin): void {
+    if (origin !== "task") this.turns += 1;
     const answer = withoutBlanks(content);
     const calls = answer.flatMap(parseCall);
     this.stopReason = stop;
-    this.tokens = tokens;
     this.cutOff = stop === "max_tokens" || stop === "pause_turn" ? this.cutOff + 1 : 0;
-    this.isEmptyAnswer = answer.length === 0;
-    // An empty answer cannot be sent back, so the message that it answered stays unanswered.
+    this.isEmptyAnswer = !isUsable(answer);
+    // The message that a dropped answer answered stays unanswered.
     if (this.isEmptyAnswer) return;
+    this.tokens = tokens;
+    if (origin !== "own") this.isInherited = true;
     const draft = this.#draft();
     if (draft.length > 0) this.#sent = [...this.#sent, { role: "user", content: draft }];
     this.#sent = [...this.#sent, { role: "assistant", content: answer }];
@@ -176,11 +212,13 @@ export class Conversation {
   #addText({ source, text, message, notes }: TextRecord): void {
     if (message !== undefined) this.messageIds.add(message);
     if (notes !== undefined) this.notes = notes;
-    this.#texts.push(text);
+    this.#texts.push({ source, text });
+    if (source === "person") this.people = [...this.people, text];
     this.isEmptyAnswer = false;
     if (source === "person" || source === "task") this.#resetCounters();
     if (source === "task") {
       this.task = text;
+      this.people = [];
       this.warned.clear();
     }
     if (source === "nudge") this.nudges += 1;

@@ -21,19 +21,27 @@ const toolSchema = z.strictObject({
 export const TEXT_SOURCES = ["task", "person", "nudge", "stuck", "limit", "verify", "resumed", "go_on"] as const;
 export type TextSource = (typeof TEXT_SOURCES)[number];
 
+/** `budget`: for models that think only with a fixed number of tokens. */
+export const THINKING = ["summarized", "budget", "default"] as const;
+
 const beginRecord = z.strictObject({
   kind: z.literal("begin"),
   model: z.string(),
   effort: z.enum(EFFORTS).nullable(),
+  /** Of one answer; an answer that was cut off is asked for again with more, up to `maxOutput`. */
   maxTokens: z.int().positive(),
+  /** The model's limit; absent = maxTokens. */
+  maxOutput: z.int().positive().optional(),
   /** The conversation is summarized when it has this many tokens. */
   compactAt: z.int().positive(),
-  thinking: z.enum(["summarized", "default"]),
+  thinking: z.enum(THINKING),
   system: z.string(),
   tools: z.array(toolSchema),
   text: z.string(),
   /** Texts after `text`, kept apart because a later attempt may withdraw them; absent = none. */
   notes: z.array(z.string()).optional(),
+  /** The task that the last `begin` began is begun again, with a report of the work so far. */
+  again: z.literal(true).optional(),
 });
 export type Begin = z.infer<typeof beginRecord>;
 
@@ -72,8 +80,19 @@ export type TextRecord = z.infer<typeof textRecord>;
  */
 const compactedRecord = z.strictObject({ kind: z.literal("compacted"), block: block.nullable(), text: z.string() });
 
+/** Settings of the requests that the model refused, replaced before its first answer. */
+const settingsRecord = z.strictObject({
+  kind: z.literal("settings"),
+  effort: z.enum(EFFORTS).nullable(),
+  thinking: z.enum(THINKING),
+  maxTokens: z.int().positive(),
+  maxOutput: z.int().positive(),
+});
+export type SettingsRecord = z.infer<typeof settingsRecord>;
+
 export const recordSchema = z.discriminatedUnion("kind", [
   beginRecord,
+  settingsRecord,
   turnRecord,
   callRecord,
   resultRecord,

@@ -33,7 +33,7 @@ export type Outcome =
       readonly messageId: string;
     }
   | Extract<Fault, { kind: "too_long" | "budget" }>
-  /** Only from `attempt`: a refusal that a retry does not change. */
+  /** A refusal that a retry does not change. */
   | Extract<Fault, { kind: "fatal" }>;
 
 const MAX_GARBLED = 3;
@@ -56,15 +56,9 @@ export class ModelCaller {
   }
 
   /**
-   * @throws AgentFailure when a retry is useless or too late; the signal's reason when aborted.
+   * A refusal that a retry does not change is an outcome. @throws AgentFailure when it is too late
+   * for a retry; the signal's reason when aborted.
    */
-  async call(open: (signal: AbortSignal) => ModelStream): Promise<Exclude<Outcome, { kind: "fatal" }>> {
-    const outcome = await this.attempt(open);
-    if (outcome.kind === "fatal") throw new AgentFailure(outcome.code, outcome.why);
-    return outcome;
-  }
-
-  /** Like `call`, for a request that the provider may not support: a refusal is an outcome. */
   async attempt(open: (signal: AbortSignal) => ModelStream): Promise<Outcome> {
     const { now, patienceMs } = this.#settings;
     let firstFailure: number | null = null;

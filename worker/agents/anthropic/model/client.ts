@@ -1,6 +1,8 @@
 /** The provider's client library. It is loaded on demand, because most workers start without it. */
 import type Anthropic from "@anthropic-ai/sdk";
 import { z } from "zod";
+import { EFFORTS, type Effort } from "../../../../src/core/task.ts";
+import type { Begin } from "../conversation/records.ts";
 import type { Params } from "./request.ts";
 import { COMPACT_BETA } from "./request.ts";
 
@@ -12,13 +14,16 @@ export interface ModelStream {
 }
 
 const supported = z.looseObject({ supported: z.boolean().nullish() }).nullish();
+const levels = Object.fromEntries(EFFORTS.map((level) => [level, supported]));
 const modelInfo = z.looseObject({
   max_input_tokens: z.number().nullish(),
   max_tokens: z.number().nullish(),
   capabilities: z
     .looseObject({
-      effort: supported,
-      thinking: z.looseObject({ types: z.looseObject({ adaptive: supported }).nullish() }).nullish(),
+      effort: z.looseObject({ supported: z.boolean().nullish(), ...levels }).nullish(),
+      thinking: z
+        .looseObject({ types: z.looseObject({ adaptive: supported, enabled: supported }).nullish() })
+        .nullish(),
     })
     .nullish(),
 });
@@ -26,8 +31,9 @@ export interface ModelFacts {
   /** Tokens. */
   readonly window: number;
   readonly maxOutput: number;
-  readonly adaptive: boolean;
-  readonly effort: boolean;
+  readonly thinking: Begin["thinking"];
+  /** Null = unknown: all are assumed. */
+  readonly efforts: readonly Effort[] | null;
 }
 
 export interface ModelClient {
@@ -42,7 +48,7 @@ export interface ModelClient {
   facts(model: string, signal: AbortSignal): Promise<ModelFacts>;
 }
 
-const ASSUMED: ModelFacts = { window: 200_000, maxOutput: 32_000, adaptive: true, effort: true };
+const ASSUMED: ModelFacts = { window: 200_000, maxOutput: 64_000, thinking: "summarized", efforts: null };
 const FACTS_MS = 15_000;
 
 function readFacts(info: unknown): ModelFacts {
@@ -51,9 +57,24 @@ function readFacts(info: unknown): ModelFacts {
   return {
     window: data.max_input_tokens ?? ASSUMED.window,
     maxOutput: data.max_tokens ?? ASSUMED.maxOutput,
-    adaptive: data.capabilities?.thinking?.types?.adaptive?.supported ?? ASSUMED.adaptive,
-    effort: data.capabilities?.effort?.supported ?? ASSUMED.effort,
+    thinking: readThinking(data),
+    efforts: readEfforts(data),
   };
+}
+
+function readThinking({ capabilities }: z.infer<typeof modelInfo>): ModelFacts["thinking"] {
+  const { adaptive, enabled } = capabilities?.thinking?.types ?? {};
+  if (adaptive?.supported ?? true) return "summarized";
+  return enabled?.supported === true ? "budget" : "default";
+}
+
+/** A level that the list does not mention is one of a model that is older than the level. */
+function readEfforts({ capabilities }: z.infer<typeof modelInfo>): ModelFacts["efforts"] {
+  const effort = capabilities?.effort ?? null;
+  if (effort === null) return ASSUMED.efforts;
+  if (effort.supported === false) return [];
+  const named = EFFORTS.filter((level) => supported.safeParse(effort[level]).data?.supported === true);
+  return named.length === 0 ? ASSUMED.efforts : named;
 }
 
 /** @param silenceMs the longest wait for the head of a response, ms. */

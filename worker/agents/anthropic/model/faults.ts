@@ -15,7 +15,13 @@ export type Fault =
   | { readonly kind: "too_long" }
   /** The task's budget is used up; `why` is the gateway's message. */
   | { readonly kind: "budget"; readonly why: string }
-  | { readonly kind: "fatal"; readonly code: string; readonly why: string };
+  | {
+      readonly kind: "fatal";
+      readonly code: string;
+      readonly why: string;
+      /** The request itself was refused: another one may be accepted. */
+      readonly isInvalid: boolean;
+    };
 
 const TRANSIENT_TYPES = new Set(["overloaded_error", "api_error", "timeout_error", "rate_limit_error"]);
 
@@ -68,15 +74,16 @@ export function classifyFault(thrown: unknown, now: number): Fault {
     type === "billing_error" ||
     /spend_limit/.test(String((thrown as { errorCode?: unknown } | null)?.errorCode))
   )
-    return { kind: "fatal", code: "model_quota", why: message };
+    return { kind: "fatal", code: "model_quota", why: message, isInvalid: false };
   const isTransient =
     status === null ? type === null || TRANSIENT_TYPES.has(type) : [408, 409, 429].includes(status) || status >= 500;
   if (isTransient) return { kind: "again", why: describeTransient(error), afterMs: parseRetryAfter(error.header, now) };
   if (status === 401 || status === 403 || type === "authentication_error")
-    return { kind: "fatal", code: "model_auth", why: message };
+    return { kind: "fatal", code: "model_auth", why: message, isInvalid: false };
   return {
     kind: "fatal",
     code: "agent_error",
     why: `The model provider refused a request (${status ?? type}): ${message}`.slice(0, 1_000),
+    isInvalid: status === 400 || (status === null && type === "invalid_request_error"),
   };
 }

@@ -10,7 +10,7 @@
  */
 import type Anthropic from "@anthropic-ai/sdk";
 import type { AgentContext } from "../../agent.ts";
-import type { Conversation, Message } from "../conversation/conversation.ts";
+import type { Call, Conversation, Message } from "../conversation/conversation.ts";
 import type { Begin, Block } from "../conversation/records.ts";
 import { CONVERSATION_TOOLS } from "../tools/conversation-tools.ts";
 
@@ -84,13 +84,17 @@ const CACHE_LOOKBACK = 18;
 const markBlocks = (blocks: readonly Block[], indexes: readonly number[]): Block[] =>
   blocks.map((block, i) => (indexes.includes(i) ? { ...block, ...CACHE_MARK } : block));
 
-/** P2 */
-function withCacheMarks(messages: readonly Message[]): Message[] {
-  const lastUserMessages = messages.flatMap(({ role }, i) => (role === "user" ? [i] : [])).slice(-2);
+/**
+ * P2. @param marks `read`: only where the preceding request wrote, for a request that no later one
+ * continues.
+ */
+function withCacheMarks(messages: readonly Message[], marks: "write" | "read"): Message[] {
+  const userMessages = messages.flatMap(({ role }, i) => (role === "user" ? [i] : []));
+  const lastUserMessages = marks === "write" ? userMessages.slice(-2) : userMessages.slice(-2, -1);
   return messages.map((message, i) => {
     if (!lastUserMessages.includes(i)) return message;
     const last = message.content.length - 1;
-    const isLong = i === lastUserMessages.at(-1) && last >= CACHE_LOOKBACK;
+    const isLong = marks === "write" && i === lastUserMessages.at(-1) && last >= CACHE_LOOKBACK;
     return { ...message, content: markBlocks(message.content, isLong ? [Math.floor(last / 2), last] : [last]) };
   });
 }
@@ -101,24 +105,50 @@ export const COMPACT_BETA = "compact-2026-09-04";
 export const needsBeta = (messages: readonly Message[]): boolean =>
   messages[0]?.content.some(({ type }) => type === "compaction") ?? false;
 
-/** @param taskId identifies the conversation for the provider's abuse detection. */
-export function createRequest(begin: Begin, messages: readonly Message[], taskId: string): Params {
-  const { model, maxTokens, effort, thinking, system, tools } = begin;
+/** Tokens of thinking for models that need a fixed number. */
+const THINKING_TOKENS = 16_000;
+const MIN_THINKING_TOKENS = 1_024;
+
+type ThinkingParameter = Pick<Params, "thinking">;
+function toThinking({ thinking, maxTokens }: Begin): ThinkingParameter {
+  if (thinking === "default") return {};
+  if (thinking === "summarized") return { thinking: { type: "adaptive", display: "summarized" } };
+  const budget = Math.max(MIN_THINKING_TOKENS, Math.min(THINKING_TOKENS, Math.floor(maxTokens / 2)));
+  return { thinking: { type: "enabled", budget_tokens: budget } };
+}
+
+interface RequestOptions {
+  /** Identifies the conversation for the provider's abuse detection. */
+  readonly taskId: string;
+  readonly marks?: "write" | "read";
+  /**
+   * The answers before this one that were cut off: each doubles the room, up to the model's limit.
+   */
+  readonly cutOff?: number;
+}
+
+export function createRequest(
+  begin: Begin,
+  messages: readonly Message[],
+  { taskId, marks = "write", cutOff = 0 }: RequestOptions,
+): Params {
+  const { model, maxTokens, maxOutput = maxTokens, effort, system, tools } = begin;
   return {
     model,
-    max_tokens: maxTokens,
+    max_tokens: Math.min(maxTokens * 2 ** cutOff, Math.max(maxTokens, maxOutput)),
     system: [{ type: "text", text: system, ...CACHE_MARK }],
     tools: tools as unknown as Anthropic.Tool[],
-    messages: withCacheMarks(messages) as unknown as Anthropic.MessageParam[],
+    messages: withCacheMarks(messages, marks) as unknown as Anthropic.MessageParam[],
     metadata: { user_id: taskId },
-    ...(thinking === "summarized" ? { thinking: { type: "adaptive", display: "summarized" } } : {}),
+    ...toThinking(begin),
     ...(effort === null ? {} : { output_config: { effort } }),
   };
 }
 
 /** The result of a conversation that is not continued; null when it did not finish. */
 export function describeDelivered(conversation: Conversation): string | null {
-  const call = conversation.finish ?? conversation.calls.find(({ name }) => name === "finish");
+  const accepted = ({ id, name }: Call): boolean => name === "finish" && conversation.results.get(id)?.status === "ok";
+  const call = conversation.finish ?? conversation.calls.find(accepted);
   const { title, summary } = call?.input ?? {};
   return typeof title === "string" && typeof summary === "string" ? `${title}\n\n${summary}` : null;
 }

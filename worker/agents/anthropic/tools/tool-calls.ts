@@ -1,6 +1,7 @@
 /**
- * Runs the calls of one answer in order. Each call is recorded before it starts, and its result
- * before the next call starts.
+ * Runs the calls of one answer in order, `finish` last: it counts only when no other call of the
+ * answer failed. Each call is recorded before it starts, and its result before the next call
+ * starts.
  */
 import { truncate } from "../../../lib/text.ts";
 import type { AgentContext } from "../../agent.ts";
@@ -9,7 +10,8 @@ import type { ConversationLog } from "../conversation/conversation-log.ts";
 import type { Result } from "../conversation/records.ts";
 import type { Stopwatch } from "../stopwatch.ts";
 import { isConversationTool, runConversationTool } from "./conversation-tools.ts";
-import { CUT_OFF, NOT_ASKED, TOO_MANY } from "../messages.ts";
+import { describeCall } from "../loop-detection.ts";
+import { CUT_OFF, FINISH_TOO_EARLY, NOT_ASKED, TOO_MANY } from "../messages.ts";
 
 /** At most this many calls of one answer are run. */
 const MAX_CALLS = 32;
@@ -19,6 +21,8 @@ const MAX_CALLS = 32;
 const RESULT_LIMIT = 100_000;
 const RESULTS_LIMIT = 400_000;
 const MIN_RESULT_LIMIT = 1_000;
+
+const isFinish = ({ name }: Call): boolean => name === "finish";
 
 const READ_ONLY = new Set(["read", "grep", "glob"]);
 
@@ -36,7 +40,8 @@ export async function runToolCalls(context: AgentContext, log: ConversationLog, 
       text: `The model sent ${calls.length} calls at once; ${MAX_CALLS} are run.`,
     });
   let remaining = RESULTS_LIMIT;
-  for (const [index, call] of calls.entries()) {
+  const inOrder = [...calls.entries()].toSorted(([, a], [, b]) => Number(isFinish(a)) - Number(isFinish(b)));
+  for (const [index, call] of inOrder) {
     const known = results.get(call.id);
     const notRun = refusal ?? (index >= MAX_CALLS ? TOO_MANY(MAX_CALLS) : null);
     if (known !== undefined) remaining -= known.output.length;
@@ -58,14 +63,24 @@ interface CallParts {
 async function runCall({ context, log, stopwatch }: CallParts, call: Call, limit: number): Promise<number> {
   await log.append({ kind: "call", id: call.id });
   const save = async (): Promise<void> => await context.checkpoint(log.cursor, "always");
-  const { output, status } = isConversationTool(call.name)
-    ? await stopwatch.paused(async () => await runConversationTool(context, call, save))
-    : await runTool(context, call);
+  const failed = isFinish(call) ? findFailed(log) : [];
+  const { output, status } =
+    failed.length > 0
+      ? { output: FINISH_TOO_EARLY(failed), status: "failed" as const }
+      : isConversationTool(call.name)
+        ? await stopwatch.paused(async () => await runConversationTool(context, call, save))
+        : await runTool(context, call);
   const omitted = output.length - limit;
   const recorded = omitted <= 0 ? output : `${truncate(output, limit)}\n[... ${omitted} characters left out ...]`;
   await log.append({ kind: "result", id: call.id, output: recorded, status });
   if (changesFiles(call.name)) await context.checkpoint(log.cursor, "due");
   return recorded.length;
+}
+
+/** The calls of the last answer that did not succeed. */
+function findFailed({ conversation: { calls, results } }: ConversationLog): string[] {
+  const others = calls.filter((call) => !isFinish(call) && results.get(call.id)?.status !== "ok");
+  return others.map(describeCall);
 }
 
 async function runTool(context: AgentContext, call: Call): Promise<Pick<Result, "output" | "status">> {
