@@ -16,8 +16,7 @@ RUN groupadd --gid 10001 agent \
  && install -d /worker /run/slipway
 # The pattern may match nothing: the classic builder runs this stage for the coordinator too, before anything is built.
 COPY Dockerfile dist/worker.mj[s] /worker/
-ENV NODE_ENV=production \
-    HOME=/home/agent \
+ENV HOME=/home/agent \
     SLIPWAY_SOCKET=/run/slipway/b.sock \
     SLIPWAY_WORKSPACE=/workspace \
     SLIPWAY_STATE=/home/agent/state

@@ -194,6 +194,8 @@ export const WORKER_ENV = {
   attempt: "SLIPWAY_ATTEMPT",
   workspace: "SLIPWAY_WORKSPACE",
   state: "SLIPWAY_STATE",
+  /** JSON object: the image's variables that are for programs and must not reach the worker. */
+  imageEnvironment: "SLIPWAY_IMAGE_ENV",
 } as const;
 
 /**

@@ -31,7 +31,10 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
     const source = { dockerfile: join(ROOT, "Dockerfile"), workerFile: join(ROOT, "dist/worker.mjs") };
     const own = openWorkerImage(openEngine({}), source);
     await own.prepare(() => undefined, new AbortController().signal);
-    importImage(LOCAL, rootfs(await own.name(), "mkdir opt; echo theirs > opt/theirs"), ["ENV PATH=/usr/bin:/bin"]);
+    importImage(LOCAL, rootfs(await own.name(), "mkdir opt; echo theirs > opt/theirs"), [
+      "ENV PATH=/usr/bin:/bin",
+      "ENV CARGO_HOME=/usr/local/cargo NODE_ENV=development",
+    ]);
     upstream = await startGitServer();
     dir = mkdtempSync(join(tmpdir(), "slipway-wish-"));
     const env = {
@@ -79,10 +82,10 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
   const listOutputs = (events: readonly WireEvent[]): string[] =>
     events.filter(({ type }) => type === "tool.finished").map(({ data }) => String(data["output"]));
 
-  it("image, setup and checks apply; the first task prepares the image with visible progress, the second reuses it", async () => {
+  it("[O7] image, setup and checks apply, with the variables of the image; the first task prepares the image with visible progress, the second reuses it", async () => {
     const config = `image: ${LOCAL}\nsetup:\n  - echo ready > /workspace/.made\nverify:\n  - cat /opt/theirs\n  - "false"\n`;
     const script = [
-      { bash: "cat /opt/theirs .made; command -v node || echo no node" },
+      { bash: "cat /opt/theirs .made; command -v node || echo no node; echo $CARGO_HOME $NODE_ENV" },
       HOLD,
       { bash: "rm .made; echo x > x.txt" },
       FINISH,
@@ -96,7 +99,7 @@ describeWithDocker("[S5] [S6] settings of a repository", () => {
     expect(await settled(id)).toMatchObject({ state: "done", outcome: "pushed", attempt: 1 });
     const events = await server.events(id);
     expect(JSON.stringify(events)).toContain(`adding the worker to ${IMAGE}`);
-    expect(listOutputs(events).slice(0, 2)).toEqual(["", "theirs\nready\nno node\n"]);
+    expect(listOutputs(events).slice(0, 2)).toEqual(["", "theirs\nready\nno node\n/usr/local/cargo development\n"]);
     const verified = events
       .filter(({ type }) => type === "verify")
       .map(({ data }) => [data["command"], data["exitCode"]]);

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { Logs } from "../../../worker/tools/shell/logs.ts";
 import { Bash } from "../../../worker/tools/shell/bash.ts";
 
@@ -29,6 +29,20 @@ it("exit code and both outputs are returned in order, and the current folder is 
   expect((await run("pwd")).output).toBe(`${dir}/work/d\n`);
   bash.resetCwd();
   expect((await run("pwd")).output).toBe(`${dir}/work\n`);
+});
+
+it("[O7] commands get the image's variables and none of the worker's", async () => {
+  vi.stubEnv("CARGO_HOME", "/usr/local/cargo");
+  vi.stubEnv("SLIPWAY_TOKEN", "secret");
+  vi.stubEnv("NODE_COMPILE_CACHE", "/worker/cache");
+  vi.stubEnv("LD_LIBRARY_PATH", "");
+  vi.stubEnv("NODE_OPTIONS", "");
+  vi.stubEnv("SLIPWAY_IMAGE_ENV", JSON.stringify({ LD_LIBRARY_PATH: "/opt/lib" }));
+  const { output } = await run("env");
+  vi.unstubAllEnvs();
+  expect(output).toMatch(/^CARGO_HOME=\/usr\/local\/cargo$/m);
+  expect(output).toMatch(/^LD_LIBRARY_PATH=\/opt\/lib$/m);
+  expect(output).not.toMatch(/SLIPWAY_TOKEN|SLIPWAY_IMAGE_ENV|NODE_COMPILE_CACHE|NODE_OPTIONS|secret/);
 });
 
 it("a removed current folder is replaced by the root", async () => {

@@ -1,7 +1,6 @@
 /** Runs a search program and ends it when it has written enough lines. */
 import { createInterface } from "node:readline";
 import { ProcessStartError, startProcess } from "../../../src/core/lib/runtime/process-group.ts";
-import { allowedEnvironment } from "../shell/environment.ts";
 import { ToolError } from "../tool.ts";
 
 const TIMEOUT_MS = 60_000;
@@ -35,7 +34,9 @@ export async function search(
   { program, args, cwd, limit, separator }: Search,
   signal: AbortSignal,
 ): Promise<SearchResult | null> {
-  const env = { ...allowedEnvironment(), GIT_OPTIONAL_LOCKS: "0", LC_ALL: "C.UTF-8" };
+  // Settings of git or of the loader in the environment must not change what is found.
+  const { PATH = "", HOME = "" } = process.env;
+  const env = { PATH, HOME, GIT_OPTIONAL_LOCKS: "0", LC_ALL: "C.UTF-8" };
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
   signal.throwIfAborted();
   const child = await startProcess(program, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] }).catch(

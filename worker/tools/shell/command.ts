@@ -11,7 +11,7 @@ import { randomUUID } from "node:crypto";
 import { closeSync, ftruncateSync, fstatSync, openSync } from "node:fs";
 import { createMark, runMarked } from "../../../src/core/lib/runtime/process-mark.ts";
 import { startProcess } from "../../../src/core/lib/runtime/process-group.ts";
-import { allowedEnvironment } from "./environment.ts";
+import { commandEnvironment } from "./environment.ts";
 import { endProcesses, MARKER } from "./processes.ts";
 
 /** A command that writes more bytes than this is stopped. */
@@ -51,7 +51,7 @@ export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: C
     const mark = createMark("soft", marker);
     const child = await startProcess("/bin/bash", runMarked(mark, "/bin/bash", ["--norc", "-c", script]), {
       cwd,
-      env: { ...allowedEnvironment(), ...env, ...FIXED, [MARKER]: marker },
+      env: { ...commandEnvironment(), ...env, ...FIXED, [MARKER]: marker },
       detached: true,
       stdio: ["ignore", fd, fd],
     });

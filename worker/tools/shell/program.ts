@@ -13,7 +13,7 @@ import { PassThrough, Transform, type Readable, type Writable } from "node:strea
 import { startProcess, type Child } from "../../../src/core/lib/runtime/process-group.ts";
 import { errorMessage } from "../../../src/core/error.ts";
 import { truncateStart } from "../../lib/text.ts";
-import { allowedEnvironment } from "./environment.ts";
+import { commandEnvironment } from "./environment.ts";
 import { endProcesses, MARKER } from "./processes.ts";
 
 /** The token bucket: its size in bytes, and the bytes per second that refill it. */
@@ -71,7 +71,7 @@ export class Program {
     const marker = randomUUID();
     const started = await startProcess(command, args, {
       cwd,
-      env: { ...allowedEnvironment(), CI: "1", NO_COLOR: "1", ...env, [MARKER]: marker },
+      env: { ...commandEnvironment(), CI: "1", NO_COLOR: "1", ...env, [MARKER]: marker },
       detached: true,
       stdio: ["pipe", "pipe", "pipe"],
     }).catch((error: unknown) => errorMessage(error));

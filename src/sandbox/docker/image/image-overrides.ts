@@ -4,6 +4,7 @@
  */
 import { posix } from "node:path";
 import type { ContainerCreateOptions, ImageInspectInfo } from "dockerode";
+import { WORKER_ENV } from "../../../core/protocol/worker.ts";
 import { WORKER_DIR } from "../container-spec.ts";
 
 /** The worker's Node. It is not on the PATH, so that tools find the image's own Node. */
@@ -15,7 +16,10 @@ const WORKER_FILE = `${WORKER_DIR}/worker.mjs`;
  * counts as the task's memory, replaces it.
  */
 const VOLUME_BYTES = 64 * 1_024 * 1_024;
-/** Variables that would affect the worker, its loader, its shell or its git. */
+/**
+ * Variables that would affect the worker, its loader, its shell or its git. Programs of the agent
+ * get them; see WORKER_ENV.imageEnvironment.
+ */
 const CLEARED = new RegExp(
   "^(LD_|GLIBC_|MALLOC_|NODE_(?!VERSION$|EXTRA_CA_CERTS$)|GIT_|OPENSSL_|SLIPWAY_" +
     "|BASH_ENV$|BASH_FUNC|ENV$|SHELLOPTS$|BASHOPTS$)",
@@ -40,7 +44,10 @@ export function createVolumeReplacements(volumes: readonly string[], mounted: re
     }));
 }
 
-const getVariableName = (assignment: string): string => assignment.slice(0, assignment.indexOf("="));
+function parseVariable(assignment: string): [name: string, value: string] {
+  const at = assignment.indexOf("=");
+  return [assignment.slice(0, at), assignment.slice(at + 1)];
+}
 
 /**
  * @param body a container on Slipway's own image.
@@ -48,10 +55,11 @@ const getVariableName = (assignment: string): string => assignment.slice(0, assi
  */
 export function overrideImageSettings(body: ContainerCreateOptions, image: ImageInspectInfo): ContainerCreateOptions {
   const env = body.Env ?? [];
-  const names = new Set(env.map(getVariableName));
+  const names = new Set(env.map((assignment) => parseVariable(assignment)[0]));
   const cleared = (image.Config.Env ?? [])
-    .map(getVariableName)
-    .filter((name) => CLEARED.test(name) && !names.has(name));
+    .map(parseVariable)
+    .filter(([name]) => CLEARED.test(name) && !names.has(name));
+  const forPrograms = cleared.filter(([name]) => !name.startsWith("SLIPWAY_"));
   const mounts = body.HostConfig?.Mounts ?? [];
   const mounted = [...mounts.map(({ Target }) => Target), ...Object.keys(body.HostConfig?.Tmpfs ?? {})];
   return {
@@ -59,7 +67,11 @@ export function overrideImageSettings(body: ContainerCreateOptions, image: Image
     Image: image.Id,
     Entrypoint: [NODE_FILE, WORKER_FILE],
     Cmd: [],
-    Env: [...env, ...cleared.map((name) => `${name}=`)],
+    Env: [
+      ...env,
+      ...cleared.map(([name]) => `${name}=`),
+      `${WORKER_ENV.imageEnvironment}=${JSON.stringify(Object.fromEntries(forPrograms))}`,
+    ],
     Healthcheck: { Test: ["NONE"] },
     StopSignal: "SIGTERM",
     HostConfig: {
