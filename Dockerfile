@@ -9,6 +9,13 @@ FROM ${BASE} AS worker
 RUN if ! { command -v git && command -v rg && [ -e /etc/ssl/certs/ca-certificates.crt ]; } >/dev/null; then \
       apt-get update && apt-get install -y --no-install-recommends git ca-certificates ripgrep && rm -rf /var/lib/apt/lists/*; \
     fi
+# slim or full: full adds what most repositories need to build and test.
+ARG TOOLS=slim
+RUN if [ "$TOOLS" = full ]; then \
+      apt-get update && apt-get install -y --no-install-recommends \
+        python3 python3-pip python3-venv make gcc g++ pkg-config jq curl unzip zip xz-utils patch file less procps \
+      && rm -rf /var/lib/apt/lists/*; \
+    fi
 # A worker may write to its workspace (a volume takes over the folder's owner), its home and /tmp. 10001 is WORKER_UID in src/sandbox.
 RUN groupadd --gid 10001 agent \
  && useradd --uid 10001 --gid 10001 --create-home --shell /bin/bash agent \

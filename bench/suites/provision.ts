@@ -127,6 +127,7 @@ async function refilled(server: Server): Promise<void> {
 async function openSide(data: string, repo: string, host: string, warm: number): Promise<Side> {
   const env = {
     SLIPWAY_SANDBOX: "docker",
+    SLIPWAY_WORKER_TOOLS: "slim",
     SLIPWAY_WARM: String(warm),
     SLIPWAY_MAX_CONCURRENT: String(SLOTS),
     SLIPWAY_TRUSTED_REPO_HOSTS: host,

@@ -33,6 +33,8 @@ export interface Config {
   readonly maxConcurrent: number;
   /** Workers that are started ahead of their task (docker only). */
   readonly warm: number;
+  /** What the image of tasks that choose none contains besides the worker. */
+  readonly workerTools: "full" | "slim";
   /** What keeps a worker's workspace from growing (docker only). */
   readonly disk: (typeof DISK_MODES)[number];
   /** Size of the workspace of tasks that name none, MiB. */
@@ -327,6 +329,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     sandboxChosen: sandbox !== null,
     maxConcurrent:
       read("maxConcurrent", whole(1, 1_000), "a whole number from 1 to 1000") ?? Number(DEFAULTS.maxConcurrent),
+    workerTools: read("workerTools", z.enum(["full", "slim"]), "full or slim") ?? DEFAULTS.workerTools,
     warm: read("warm", whole(0, 16), "a whole number from 0 to 16") ?? Number(DEFAULTS.warm),
     ...readLimits(read),
     minFreeMb: read("minFreeMb", whole(0, 100_000_000), "a whole number of megabytes") ?? DISK.minFreeMb,

@@ -20,6 +20,7 @@ export const DEFAULTS = {
   sandbox: "docker",
   maxConcurrent: "4",
   warm: "1",
+  workerTools: "full",
   model: "claude-sonnet-5-5",
 } as const;
 export const DISK = { mode: "auto", mb: 4_096, maxMb: 16_384, minFreeMb: 2_048 } as const;
@@ -56,6 +57,12 @@ export const SETTINGS = {
     flag: "max-concurrent",
     argument: "number",
     help: "tasks that run at once (4)",
+  },
+  workerTools: {
+    env: "SLIPWAY_WORKER_TOOLS",
+    flag: "worker-tools",
+    argument: "full|slim",
+    help: "tools in the image of tasks that choose none (full)",
   },
   warm: {
     env: "SLIPWAY_WARM",

@@ -124,7 +124,7 @@ async function start(context: StartContext): Promise<RunningServer> {
   const storage = openStorage(context, dir);
   const sessions = await openAccounts(context, storage, dir);
   onStep("sessions");
-  const sandbox = await openServerSandbox(config, dir, storage.store, crashpoint);
+  const sandbox = await openServerSandbox(config, dir, { store: storage.store, crashpoint, log });
   disposers.add(() => sandbox.close());
   const line = await describeSandbox(sandbox);
   log.info({}, `sandbox: ${line}`);

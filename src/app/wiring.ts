@@ -223,12 +223,18 @@ export async function findGitAuth(
   }
 }
 
-export async function openSandbox(config: Config, dir: string, crashpoint: Crashpoint = noCrash): Promise<Sandbox> {
+/** @param report called with what operators should know about the sandbox. */
+export async function openSandbox(
+  config: Config,
+  dir: string,
+  crashpoint: Crashpoint = noCrash,
+  report: (text: string) => void = () => undefined,
+): Promise<Sandbox> {
   const instance = deriveInstanceId(dir);
   const workerFile = join(packageRoot(), "dist", "worker.mjs");
   switch (config.sandbox) {
     case "docker":
-      return openDocker(config, dir, crashpoint);
+      return openDocker(config, dir, crashpoint, report);
     case "process":
       return openProcessSandbox({ dir, workerFile, instance, crashpoint });
     case "simulated":
@@ -257,11 +263,11 @@ export async function openSandbox(config: Config, dir: string, crashpoint: Crash
 export async function openServerSandbox(
   config: Config,
   dir: string,
-  store: Store,
-  crashpoint: Crashpoint,
+  { store, crashpoint, log }: { store: Store; crashpoint: Crashpoint; log: Log },
 ): Promise<Sandbox> {
-  if (config.sandboxChosen) return openSandbox(config, dir, crashpoint);
-  const docker = await openSandbox(config, dir, crashpoint);
+  const report = (text: string): void => log.info({}, text);
+  if (config.sandboxChosen) return openSandbox(config, dir, crashpoint, report);
+  const docker = await openSandbox(config, dir, crashpoint, report);
   const process = await openSandbox({ ...config, sandbox: "process" }, dir, crashpoint);
   return new ProcessFallback({
     docker,
@@ -286,7 +292,12 @@ async function hadEngine(store: Store): Promise<boolean> {
 }
 
 /** dockerode is two fifths of what a start loads, so only installations that use it load it. */
-async function openDocker(config: Config, dir: string, crashpoint: Crashpoint): Promise<Sandbox> {
+async function openDocker(
+  config: Config,
+  dir: string,
+  crashpoint: Crashpoint,
+  report: (text: string) => void,
+): Promise<Sandbox> {
   const { openDockerSandbox } = await import("../sandbox/docker/sandbox.ts");
   const instance = deriveInstanceId(dir);
   const { memoryMb, cpus } = getMaxLimits(config);
@@ -294,6 +305,8 @@ async function openDocker(config: Config, dir: string, crashpoint: Crashpoint): 
     instance,
     workerFile: join(packageRoot(), "dist", "worker.mjs"),
     dockerfile: join(packageRoot(), "Dockerfile"),
+    imageTools: config.workerTools,
+    report,
     transport: config.transport,
     pool: { size: config.warm, dir: new SocketDirs(join(dir, "run"), instance, null).base() },
     memoryMb: Math.min(DEFAULT_MEMORY_MB, memoryMb),

@@ -110,7 +110,14 @@ function demoConfig({ io, options }: DemoRun, flags: Flags): Config {
   const sandbox = options.sandbox ?? (io.env["SLIPWAY_SANDBOX"] || undefined);
   return readConfig(
     {},
-    { port: "0", warm: "0", logLevel: "error", ...flags, ...(sandbox === undefined ? {} : { sandbox }) },
+    {
+      port: "0",
+      warm: "0",
+      workerTools: "slim",
+      logLevel: "error",
+      ...flags,
+      ...(sandbox === undefined ? {} : { sandbox }),
+    },
   );
 }
 

@@ -13,7 +13,8 @@ import type { WorkspaceDisks } from "./disk/workspace-disk.ts";
 import { hasStatus, toEngineError, type Engine } from "./engine.ts";
 import { DERIVED, DERIVED_REPOSITORY } from "./image/derived-image.ts";
 import { PREPARE_LABEL } from "./image/image-probe.ts";
-import { inspectImage, WORKER_REPOSITORY, type WorkerImage } from "./image/worker-image.ts";
+import type { DefaultImage } from "./image/default-image.ts";
+import { inspectImage, WORKER_REPOSITORY } from "./image/worker-image.ts";
 
 /** Volumes and networks of an attempt: the sandbox's name, perhaps with a suffix. */
 const ATTEMPT_NAME = /^(slipway-(?!pool-).+-a\d+)(?:-[a-z]+)?$/;
@@ -190,12 +191,12 @@ interface NamedSize {
 /** Slipway's images that no task will use again, and containers of interrupted preparations. */
 export class UnusedImages {
   readonly #engine: Engine;
-  readonly #workerImage: WorkerImage;
+  readonly #defaultImage: DefaultImage;
   readonly #instance: string;
 
-  constructor(engine: Engine, workerImage: WorkerImage, instance: string) {
+  constructor(engine: Engine, defaultImage: DefaultImage, instance: string) {
     this.#engine = engine;
-    this.#workerImage = workerImage;
+    this.#defaultImage = defaultImage;
     this.#instance = instance;
   }
 
@@ -233,11 +234,11 @@ export class UnusedImages {
     const images = await this.#engine.call((docker) => docker.listImages());
     const containers = await this.#engine.call((docker) => docker.listContainers({ all: true }));
     const used = new Set(containers.map(({ ImageID }) => ImageID));
-    const workerName = await this.#workerImage.name();
+    const current = await this.#defaultImage.names();
     const found: NamedSize[] = [];
     for (const image of images) {
       if (used.has(image.Id) || Date.now() - image.Created * 1_000 < minAgeMs) continue;
-      const names = await this.#listUnusedNames(image, workerName);
+      const names = await this.#listUnusedNames(image, current);
       // The size counts once per image; layers shared with other images are included.
       found.push(...names.map((name, index) => ({ name, bytes: index === 0 ? image.Size : 0 })));
     }
@@ -245,18 +246,18 @@ export class UnusedImages {
   }
 
   /** The tags of the image to remove, or the id of a derived image without tags. */
-  async #listUnusedNames(image: Docker.ImageInfo, workerName: string): Promise<string[]> {
+  async #listUnusedNames(image: Docker.ImageInfo, current: readonly string[]): Promise<string[]> {
     const tags = (image.RepoTags ?? []).filter((tag) => tag !== "<none>:<none>");
-    const names = tags.filter((tag) => tag.startsWith(`${WORKER_REPOSITORY}:`) && tag !== workerName);
-    if (image.Labels?.[DERIVED.base] === undefined || (await this.#isCurrent(image, workerName))) return names;
+    const names = tags.filter((tag) => tag.startsWith(`${WORKER_REPOSITORY}:`) && !current.includes(tag));
+    if (image.Labels?.[DERIVED.base] === undefined || (await this.#isCurrent(image, current))) return names;
     if (tags.length === 0) return [...names, image.Id];
     return [...names, ...tags.filter((tag) => tag.startsWith(`${DERIVED_REPOSITORY}:`))];
   }
 
   /** A derived image is current while the name it was requested by refers to the same base. */
-  async #isCurrent(image: Docker.ImageInfo, workerName: string): Promise<boolean> {
+  async #isCurrent(image: Docker.ImageInfo, current: readonly string[]): Promise<boolean> {
     const labels = image.Labels ?? {};
-    if (labels[DERIVED.worker] !== workerName) return false;
+    if (!current.includes(labels[DERIVED.worker] ?? "")) return false;
     const base = await inspectImage(this.#engine, labels[DERIVED.from] ?? "");
     return base !== null && base.Id === labels[DERIVED.base];
   }

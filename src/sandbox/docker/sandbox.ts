@@ -33,7 +33,7 @@ import { checkHost, type EngineFacts } from "./hardening/host-checks.ts";
 import { createProfileLoader } from "./hardening/seccomp.ts";
 import { blameImage, DerivedImages } from "./image/derived-image.ts";
 import { overrideImageSettings } from "./image/image-overrides.ts";
-import { openWorkerImage, type WorkerImage } from "./image/worker-image.ts";
+import { DefaultImage, type ImageTools } from "./image/default-image.ts";
 import { WarmPool, type WarmPoolOptions } from "./pool/warm-pool.ts";
 import { WorkerTransport, type TransportOptions } from "./transport/transport.ts";
 
@@ -47,6 +47,10 @@ export interface DockerSandboxOptions {
   /** The worker's program, and the Dockerfile whose `worker` target contains it. */
   readonly workerFile: string;
   readonly dockerfile: string;
+  /** What the default image contains; absent = slim. */
+  readonly imageTools?: ImageTools;
+  /** Called with what operators should know. */
+  readonly report?: (text: string) => void;
   /** Set when the coordinator itself runs in a container. */
   readonly hostDir?: HostDir | null;
   /** Limits of tasks that set none. */
@@ -91,7 +95,7 @@ class DockerSandbox implements Sandbox {
   readonly #engine: Engine;
   readonly #events: EngineEvents;
   readonly #containers: Containers;
-  readonly #workerImage: WorkerImage;
+  readonly #defaultImage: DefaultImage;
   readonly #derivedImages: DerivedImages;
   readonly #disks: WorkspaceDisks;
   readonly #transport: WorkerTransport;
@@ -113,11 +117,11 @@ class DockerSandbox implements Sandbox {
     this.#events = new EngineEvents(engine, `${LABELS.instance}=${instance}`);
     this.#containers = new Containers(engine, this.#events);
     this.#loadProfile = createProfileLoader(engine);
-    this.#workerImage = openWorkerImage(engine, options);
+    this.#defaultImage = new DefaultImage(engine, options);
     this.#derivedImages = new DerivedImages({
       engine,
       instance,
-      workerImage: this.#workerImage,
+      workerImage: this.#defaultImage.slim,
       loadProfile: this.#loadProfile,
     });
     this.#disks = new WorkspaceDisks({
@@ -161,6 +165,7 @@ class DockerSandbox implements Sandbox {
   }
 
   async maintainPool(options: { readonly grow: boolean }, signal: AbortSignal): Promise<void> {
+    await this.#defaultImage.prepareFull();
     await (await this.#usablePool())?.maintain(options, signal);
   }
 
@@ -222,7 +227,7 @@ class DockerSandbox implements Sandbox {
   }
 
   reclaimImages(mode: GcMode, signal: AbortSignal): Promise<Garbage[]> {
-    return new UnusedImages(this.#engine, this.#workerImage, this.#options.instance).remove(
+    return new UnusedImages(this.#engine, this.#defaultImage, this.#options.instance).remove(
       UNUSED_IMAGE_MS,
       mode,
       signal,
@@ -242,7 +247,7 @@ class DockerSandbox implements Sandbox {
       engine: this.#engine,
       instance: this.#options.instance,
       crashpoint: this.#crashpoint,
-      image: () => this.#workerImage.name(),
+      image: () => this.#defaultImage.name(),
       createBody: (spec) => this.#createBody({ ...spec, image: null }, this.#closing.signal),
       makeDisk: (spec) => this.#disks.make(spec),
       remove: (name) => this.remove(name),
@@ -263,14 +268,14 @@ class DockerSandbox implements Sandbox {
     signal: AbortSignal,
     image: string | null = null,
   ): Promise<void> {
-    if (image === null) await this.#workerImage.prepare(progress, signal);
+    if (image === null) await this.#defaultImage.prepare(progress, signal);
     else await this.#derivedImages.prepare(image, progress, signal);
   }
 
   async #createBody(spec: SandboxSpec, signal: AbortSignal): Promise<Docker.ContainerCreateOptions> {
     const { instance, memoryMb = 4_096, cpus = 2, pids = 512 } = this.#options;
     const body = createContainerSpec(spec, {
-      image: await this.#workerImage.name(),
+      image: await this.#defaultImage.name(),
       instance,
       memoryMb,
       cpus,

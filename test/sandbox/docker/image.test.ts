@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { openDockerSandbox } from "../../../src/sandbox/docker/sandbox.ts";
 import { openEngine } from "../../../src/sandbox/docker/engine.ts";
+import { DefaultImage } from "../../../src/sandbox/docker/image/default-image.ts";
 import { openWorkerImage } from "../../../src/sandbox/docker/image/worker-image.ts";
 import { UnusedImages } from "../../../src/sandbox/docker/garbage.ts";
 import { describeWithDocker, dockerClient } from "../../support/docker/engine.ts";
@@ -272,7 +273,7 @@ describeWithDocker("[S5] derived images", () => {
     for (const image of [used, old])
       importImage(image.replace("docker.io/library/", ""), rootfs(own, `echo newer > ${++serial}`), [PATH]);
     const engine = openEngine({});
-    const images = new UnusedImages(engine, openWorkerImage(engine, source), instance);
+    const images = new UnusedImages(engine, new DefaultImage(engine, source), instance);
     const crashed = await docker.createContainer({ Image: own, Labels: { "slipway.prepare": instance } });
     const seen = async (age: number) => (await images.remove(age, "dry-run", never)).map(({ name }) => name);
     const found = await seen(0);

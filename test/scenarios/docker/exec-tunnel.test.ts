@@ -190,6 +190,7 @@ describeWithDocker("[S1] an engine without access to the coordinator's files", (
       ...process.env,
       DOCKER_HOST: engine.host,
       SLIPWAY_SANDBOX: "docker",
+      SLIPWAY_WORKER_TOOLS: "slim",
       SLIPWAY_DATA_DIR: join(dir, "data"),
     };
     const { stdout } = await promisify(execFile)(

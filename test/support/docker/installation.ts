@@ -78,6 +78,7 @@ export async function openInstallation(options: InstallationOptions): Promise<In
     // The disk of the private engine is smaller than the default minimum.
     SLIPWAY_MIN_FREE_MB: "0",
     SLIPWAY_WARM: "0",
+    SLIPWAY_WORKER_TOOLS: "slim",
     ...(host === null ? {} : { DOCKER_HOST: host }),
   };
 

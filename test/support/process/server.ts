@@ -62,6 +62,7 @@ export function launch({ dataDir, home = ROOT, sandbox, policy, env, descriptors
       SLIPWAY_PORT: "0",
       SLIPWAY_DATA_DIR: dataDir,
       SLIPWAY_SANDBOX: sandbox ?? "process",
+      SLIPWAY_WORKER_TOOLS: "slim",
       ...(policy === undefined ? {} : { SLIPWAY_POLICY: JSON.stringify(policy) }),
       ...env,
     },

@@ -38,12 +38,14 @@ export async function inspectImage(
 export class WorkerImage {
   readonly #engine: Engine;
   readonly #source: WorkerSource;
+  readonly #tools: "full" | "slim";
   readonly #builds = createSingleFlight<void>();
   #cached: { readonly fingerprint: string | null; readonly name: string } | null = null;
 
-  constructor(engine: Engine, source: WorkerSource) {
+  constructor(engine: Engine, source: WorkerSource, tools: "full" | "slim" = "slim") {
     this.#engine = engine;
     this.#source = source;
+    this.#tools = tools;
   }
 
   /** The tag. Rejects with `image_missing` when the source files do not exist. */
@@ -52,7 +54,7 @@ export class WorkerImage {
     if (this.#cached !== null && this.#cached.fingerprint === fingerprint) return this.#cached.name;
     const { dockerfile, worker } = await this.#readSource();
     const digest = createHash("sha256").update(dockerfile).update("\0").update(worker).digest("hex");
-    const name = `${WORKER_REPOSITORY}:${digest.slice(0, 12)}`;
+    const name = `${WORKER_REPOSITORY}:${digest.slice(0, 12)}${this.#tools === "full" ? "-full" : ""}`;
     this.#cached = { fingerprint, name };
     return name;
   }
@@ -94,7 +96,7 @@ export class WorkerImage {
       { type: "file", name: "dist/worker.mjs", content: worker },
     ]);
     report(`building ${image}`);
-    const options = { t: image, target: "worker", rm: true, forcerm: true };
+    const options = { t: image, target: "worker", rm: true, forcerm: true, buildargs: { TOOLS: this.#tools } };
     const stream = await this.#engine.call(
       (docker) => docker.buildImage(Readable.from([context]), options),
       signal,
