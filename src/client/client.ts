@@ -1,6 +1,8 @@
 /**
  * The client of the Slipway API: one method per call, and watching. Runs in browsers and Node.js.
  */
+import type { WireEvent } from "../core/protocol/events.ts";
+import type { Capabilities } from "../core/protocol/config.ts";
 import type {
   AnswerRequest,
   EgressChangeRequest,
@@ -9,8 +11,6 @@ import type {
   Overview,
   RetryRequest,
   SubmitRequest,
-  WireEvent,
-  Capabilities,
   WireTask,
 } from "../core/protocol/rest.ts";
 import type { WebSocketConstructor } from "./stream.ts";

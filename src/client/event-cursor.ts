@@ -3,7 +3,7 @@
  * duplicate.
  */
 import { isSettledState } from "../core/task.ts";
-import type { WireEvent } from "../core/protocol/rest.ts";
+import type { WireEvent } from "../core/protocol/events.ts";
 
 export interface Cursor {
   readonly seq: number;

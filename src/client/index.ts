@@ -35,7 +35,7 @@ export type {
   Overview,
   RetryRequest,
   SubmitRequest,
-  WireEvent,
   WireTask,
 } from "../core/protocol/rest.ts";
+export type { WireEvent, WireEventOf } from "../core/protocol/events.ts";
 export type { TaskState } from "../core/task.ts";

@@ -6,18 +6,20 @@ import type { z } from "zod";
 import type {
   artifactRowSchema,
   attemptSchema,
-  credentialSchema,
   diffSchema,
-  garbageReportSchema,
   machineSchema,
-  meSchema,
   messageRowSchema,
+  toolCallSchema,
+} from "../core/protocol/history.ts";
+import type {
+  credentialSchema,
+  garbageReportSchema,
+  meSchema,
   newCredentialSchema,
   newUserSchema,
   sessionSchema,
   ticketSchema,
   tokenSchema,
-  toolCallSchema,
   userSchema,
   WireTask,
 } from "../core/protocol/rest.ts";

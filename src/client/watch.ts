@@ -6,7 +6,8 @@
  * L3 Only a response of the server ends a watch early: not authenticated, not allowed, no such
  *    task. While the server is unreachable the watch retries.
  */
-import type { WireEvent, WireTask } from "../core/protocol/rest.ts";
+import type { WireEvent } from "../core/protocol/events.ts";
+import type { WireTask } from "../core/protocol/rest.ts";
 import { isSettledState } from "../core/task.ts";
 import { createCursor, type Cursor } from "./event-cursor.ts";
 import { SlipwayProblem } from "./problem.ts";

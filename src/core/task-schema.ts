@@ -5,27 +5,25 @@
 import { z } from "zod";
 
 export const budgetSchema = z.strictObject({
-  usd: z.number().positive().max(10_000).optional(),
+  usd: z.number().positive().max(10_000).optional().describe("US dollars."),
   minutes: z
     .number()
     .positive()
     .max(24 * 60)
-    .optional(),
-  turns: z.int().positive().max(10_000).optional(),
+    .optional()
+    .describe("Minutes of work; the time of people does not count."),
+  turns: z.int().positive().max(10_000).optional().describe("Requests to the model."),
 });
 export type Budget = z.infer<typeof budgetSchema>;
 
 export const limitsSchema = z.strictObject({
-  /** MiB of memory for the sandbox. */
-  memoryMb: z.int().min(64).max(65_536).optional(),
-  /** CPU cores for the sandbox. */
-  cpus: z.number().min(0.1).max(64).optional(),
-  /** MiB of the workspace. */
-  diskMb: z.int().min(64).max(1_048_576).optional(),
+  memoryMb: z.int().min(64).max(65_536).optional().describe("MiB of memory for the sandbox."),
+  cpus: z.number().min(0.1).max(64).optional().describe("CPU cores for the sandbox."),
+  diskMb: z.int().min(64).max(1_048_576).optional().describe("MiB of the workspace."),
 });
 export type Limits = z.infer<typeof limitsSchema>;
 
-/** One step of the scripted agent (api.md, "The scripted agent"). */
+/** One step of the scripted agent. */
 export const scriptStepSchema = z.union([
   z.strictObject({ say: z.string() }),
   z.strictObject({ bash: z.string(), timeoutMs: z.int().positive().max(3_600_000).optional() }),

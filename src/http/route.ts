@@ -109,13 +109,15 @@ export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.
   /** Express style: `/v1/tasks/:id`. */
   readonly path: string;
   readonly access: Access;
+  /** The name of the call in the OpenAPI document and in clients, for example `getTask`. */
+  readonly operation: string;
   readonly summary: string;
   readonly body: B;
   readonly query: Q;
   /** Where the answer to a call with an Idempotency-Key is kept; every unsafe call takes one. */
   readonly replay: Replay;
   readonly answers: Readonly<Record<number, readonly Answer[]>>;
-  /** Error codes beside those that every call of its kind has (openapi.ts, `routeProblems`). */
+  /** Error codes beside those that every call of its kind has (`routeProblems`). */
   readonly problems: readonly ErrorCode[];
   readonly handle: (call: RouteCall<z.infer<B>, z.infer<Q>>) => Promise<RouteReply>;
 }
@@ -128,7 +130,7 @@ type Nothing = typeof nothing;
 
 type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<
   Route<B, Q>,
-  "method" | "path" | "access" | "summary" | "answers" | "handle"
+  "method" | "path" | "access" | "operation" | "summary" | "answers" | "handle"
 > &
   Partial<Pick<Route<B, Q>, "body" | "query" | "replay" | "problems">>;
 
@@ -144,8 +146,8 @@ export const EMPTY: readonly Answer[] = [{ empty: true }];
 
 /** The query of lists with cursors. */
 export const listQuerySchema = z.strictObject({
-  limit: z.coerce.number().int().min(1).max(1_000).default(200),
-  cursor: z.string().max(64).optional(),
+  limit: z.coerce.number().int().min(1).max(1_000).default(200).describe("Most items of the page."),
+  cursor: z.string().max(64).optional().describe("`next` of the page before."),
 });
 
 /** The cursor of the next page; null at the end. */

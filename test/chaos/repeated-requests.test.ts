@@ -6,7 +6,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import type { WireEvent, WireTask } from "../../src/core/protocol/rest.ts";
+import type { WireEvent } from "../../src/core/protocol/events.ts";
+import type { WireTask } from "../../src/core/protocol/rest.ts";
 import { startServer, type RealServer } from "../support/process/server.ts";
 
 let data: string;

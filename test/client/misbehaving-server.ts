@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { text as readAll } from "node:stream/consumers";
 import { WebSocketServer, type WebSocket } from "ws";
-import type { WireEvent } from "../../src/core/protocol/rest.ts";
+import type { WireEvent } from "../../src/core/protocol/events.ts";
 
 export interface Seen {
   readonly method: string;

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { ERROR_TABLE, type ErrorCode } from "../../src/core/error.ts";
-import { routeProblems } from "../../src/http/openapi.ts";
+import { routeProblems } from "../../src/http/openapi/document.ts";
 import { ROUTES } from "../../src/http/routes/index.ts";
 
 const SOURCE = join(import.meta.dirname, "../../src");

@@ -1,13 +1,13 @@
 /** The fold of events into a conversation, and the parts of the page that need no browser. */
 import { describe, expect, it } from "vitest";
-import type { WireEvent } from "../../src/core/protocol/rest.ts";
+import type { WireEvent } from "../../src/core/protocol/events.ts";
 import { ConversationFold, toSections } from "../../web/src/lib/conversation.ts";
 import { parsePatch } from "../../web/src/lib/patch.ts";
 
-type Part = Partial<WireEvent> & Pick<WireEvent, "type">;
+type Part = Partial<Omit<WireEvent, "data">> & Pick<WireEvent, "type"> & { readonly data?: Record<string, unknown> };
 
 function events(parts: readonly Part[]): WireEvent[] {
-  return parts.map((part, i) => ({
+  const made = parts.map((part, i) => ({
     taskId: "task_1",
     seq: i + 1,
     at: new Date(i * 1_000).toISOString(),
@@ -17,6 +17,7 @@ function events(parts: readonly Part[]): WireEvent[] {
     data: {},
     ...part,
   }));
+  return made as WireEvent[];
 }
 
 function foldAll(parts: readonly Part[]) {

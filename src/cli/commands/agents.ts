@@ -1,6 +1,6 @@
 /** `slipway agents`: what a submission can request. */
 import type { Command } from "commander";
-import type { Capabilities } from "../../core/protocol/rest.ts";
+import type { Capabilities } from "../../core/protocol/config.ts";
 import { jsonOption, client, openClient, print, printJson, type Io, type ReadOptions } from "../io.ts";
 import { stripControls, formatTable } from "../terminal/text.ts";
 

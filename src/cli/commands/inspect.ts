@@ -4,7 +4,8 @@ import type { SlipwayClient } from "../../client/client.ts";
 import { SlipwayProblem } from "../../client/problem.ts";
 import type { Attempt, Machine } from "../../client/types.ts";
 import { TASK_STATES, type TaskState } from "../../core/task.ts";
-import type { WireEvent, WireTask } from "../../core/protocol/rest.ts";
+import type { WireEvent } from "../../core/protocol/events.ts";
+import type { WireTask } from "../../core/protocol/rest.ts";
 import { CliExit, EXIT } from "../exit.ts";
 import {
   jsonOption,

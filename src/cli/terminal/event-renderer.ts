@@ -3,7 +3,7 @@
  * people is stripped of control characters.
  */
 import { isSettledState, type TaskState } from "../../core/task.ts";
-import type { WireEvent } from "../../core/protocol/rest.ts";
+import type { WireEvent } from "../../core/protocol/events.ts";
 import {
   formatCount,
   stripControls,

@@ -12,13 +12,8 @@ import type { MessageRow, Store } from "../../core/ports/store.ts";
 import type { UsageLedger, UsageTotal } from "../../core/ports/usage-ledger.ts";
 import { describeCapabilities, createTaskSpec, type ServerOptions } from "./tasks/task-spec.ts";
 import { isSettledState, type Policy, type Task } from "../../core/task.ts";
-import type {
-  MessageRequest,
-  RetryRequest,
-  SubmitRequest,
-  AnswerRequest,
-  Capabilities,
-} from "../../core/protocol/rest.ts";
+import type { Capabilities } from "../../core/protocol/config.ts";
+import type { MessageRequest, RetryRequest, SubmitRequest, AnswerRequest } from "../../core/protocol/rest.ts";
 import type { Clock, Ids } from "../../core/ports/runtime.ts";
 import type { Repositories, Diff } from "../../core/ports/repositories.ts";
 import type { Identity } from "../../core/ports/accounts.ts";

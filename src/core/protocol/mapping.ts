@@ -2,7 +2,8 @@
 import { remainingBudget } from "../budget.ts";
 import type { EventRow, TaskEvent } from "../event.ts";
 import type { Task, Wait } from "../task.ts";
-import type { WireEvent, WireTask } from "./rest.ts";
+import type { WireEvent } from "./events.ts";
+import type { WireTask } from "./rest.ts";
 
 export function toIsoTime(epochMs: number): string {
   return new Date(epochMs).toISOString();
@@ -12,9 +13,10 @@ function isoOrNull(at: number | null): string | null {
   return at === null ? null : toIsoTime(at);
 }
 
+/** The data was checked, or made, before it was recorded: it has the form of its type. */
 export function toWireEvent(event: TaskEvent): WireEvent {
   const { taskId, seq, at, attempt, type, from, to, data } = event;
-  return { taskId, seq, at: toIsoTime(at), attempt, type, from, to, data };
+  return { taskId, seq, at: toIsoTime(at), attempt, type, from, to, data } as WireEvent;
 }
 
 /**

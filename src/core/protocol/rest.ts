@@ -1,11 +1,11 @@
 /** The schemas of the REST API. Times on the wire are ISO 8601 UTC. */
 import { z } from "zod";
-import { EVENT_TYPES, TEXT_LIMIT } from "../event.ts";
+import { TEXT_LIMIT } from "../event.ts";
 import { failureSchema } from "../failure.ts";
 import { garbageSchema } from "../lib/garbage.ts";
-import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES, RETRY_FROM, STEP_NAMES, TASK_STATES } from "../task.ts";
+import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES, RETRY_FROM, TASK_STATES } from "../task.ts";
 import { budgetSchema, limitsSchema, scriptStepSchema } from "../task-schema.ts";
-import { artifactSchema } from "../values/artifact.ts";
+import { questionSchema, stepSchema, usageSchema, waitSchema } from "./task-parts.ts";
 
 export const PROMPT_LIMIT = 64 * 1024;
 /** Largest JSON body of a person's request, in bytes. */
@@ -69,23 +69,31 @@ export const newCredentialSchema = z.strictObject({
 });
 
 export const submitSchema = z.strictObject({
-  repo: z.string().min(1),
-  prompt: nonEmptyText(PROMPT_LIMIT),
-  base: z.string().optional(),
-  branch: z.string().optional(),
-  title: singleLine(200).optional(),
-  agent: z.string().min(1).max(50).optional(),
+  repo: z.string().min(1).describe("The https address of the repository, without credentials."),
+  prompt: nonEmptyText(PROMPT_LIMIT).describe("What the agent is to do."),
+  base: z.string().optional().describe("The branch to start from; absent = the default branch."),
+  branch: z.string().optional().describe("The branch that receives the work; absent = a new one with a made-up name."),
+  title: singleLine(200).optional().describe("Absent = the first words of the prompt."),
+  agent: z.string().min(1).max(50).optional().describe("See GET /v1/config."),
   model: z.string().min(1).max(100).optional(),
   effort: z.enum(EFFORTS).optional(),
-  script: z.array(scriptStepSchema).max(500).optional(),
-  budget: budgetSchema.optional(),
-  limits: limitsSchema.optional(),
-  egress: z.enum(EGRESS_POLICIES).optional(),
-  /** "default" = Slipway's own; absent = the setting of the repository's .slipway.yml. */
-  image: z.string().min(1).max(510).optional(),
+  script: z.array(scriptStepSchema).max(500).optional().describe("The steps of the scripted agent, for tests."),
+  budget: budgetSchema.optional().describe("What the task may use; when it is used up, the task asks."),
+  limits: limitsSchema.optional().describe("What the sandbox may use."),
+  egress: z.enum(EGRESS_POLICIES).optional().describe("Which hosts the sandbox reaches."),
+  image: z
+    .string()
+    .min(1)
+    .max(510)
+    .optional()
+    .describe("`default` = Slipway's own; absent = the setting of the repository's .slipway.yml."),
   pullRequest: z.enum(PULL_REQUEST_MODES).optional(),
-  verify: z.array(nonEmptyText(4_000)).max(20).optional(),
-  priority: z.int().min(-10).max(10).optional(),
+  verify: z
+    .array(nonEmptyText(4_000))
+    .max(20)
+    .optional()
+    .describe("Commands that check the work; absent = the repository's setting."),
+  priority: z.int().min(-10).max(10).optional().describe("Larger values are claimed first."),
   maxAttempts: z.int().min(1).max(10).optional(),
 });
 export type SubmitRequest = z.infer<typeof submitSchema>;
@@ -115,17 +123,20 @@ export const taskQuerySchema = z.strictObject({
     .string()
     .transform((text) => text.split(","))
     .pipe(z.array(z.enum(TASK_STATES)))
-    .optional(),
-  thread: z.string().max(64).optional(),
-  q: z.string().max(200).optional(),
-  limit: integer.min(1).max(200).default(50),
-  cursor: z.string().max(64).optional(),
+    .optional()
+    .describe(`Only tasks in these states, separated by commas: ${TASK_STATES.join(", ")}.`),
+  thread: z.string().max(64).optional().describe("Only tasks of this thread."),
+  q: z.string().max(200).optional().describe("Only tasks whose title, prompt or repository contains this text."),
+  limit: integer.min(1).max(200).default(50).describe("Most items of the page."),
+  cursor: z.string().max(64).optional().describe("`next` of the page before."),
 });
 export const eventQuerySchema = z.strictObject({
-  after: integer.min(0).max(Number.MAX_SAFE_INTEGER).default(0),
-  limit: integer.min(1).max(1_000).default(500),
+  after: integer.min(0).max(Number.MAX_SAFE_INTEGER).default(0).describe("Only events with a greater seq."),
+  limit: integer.min(1).max(1_000).default(500).describe("Most items of the page."),
 });
-export const diffQuerySchema = z.strictObject({ format: z.enum(["json", "patch"]).default("json") });
+export const diffQuerySchema = z.strictObject({
+  format: z.enum(["json", "patch"]).default("json").describe("patch = one text for git apply."),
+});
 
 // ---------------------------------------------------------------- responses
 
@@ -139,157 +150,48 @@ export const problemSchema = z.strictObject({
 });
 export type Problem = z.infer<typeof problemSchema>;
 
-export const usageSchema = z.strictObject({
-  inputTokens: z.number(),
-  outputTokens: z.number(),
-  cacheReadTokens: z.number(),
-  cacheWriteTokens: z.number(),
-  usd: z.number(),
-  turns: z.number(),
-});
-
 export const taskSchema = z.strictObject({
   id: z.string(),
-  threadId: z.string(),
-  parentId: z.string().nullable(),
+  threadId: z.string().describe("The thread: a task with its retries and follow-ups, on one branch."),
+  parentId: z.string().nullable().describe("The task that this one continues."),
   state: z.enum(TASK_STATES),
-  /** The sub-state of running or pushing, or the open step of provisioning. */
-  phase: z.string().nullable(),
-  attempt: z.int(),
+  phase: z
+    .string()
+    .nullable()
+    .describe(
+      "running: working, awaiting_input or parked; pushing: branch or pull_request; provisioning: the open step.",
+    ),
+  attempt: z.int().describe("0 before the first attempt."),
   maxAttempts: z.int(),
   repo: z.string(),
-  base: z.string().nullable(),
+  base: z.string().nullable().describe("The branch from which the work starts; null until it is known."),
   baseSha: z.string().nullable(),
-  branch: z.string(),
-  headSha: z.string().nullable(),
+  branch: z.string().describe("The branch that receives the work."),
+  headSha: z.string().nullable().describe("The finished commit, or the last checkpoint."),
   prompt: z.string(),
   title: z.string(),
   agent: z.string(),
   model: z.string().nullable(),
   effort: z.enum(EFFORTS).nullable(),
-  /** The submitted image; null = the repository's setting. */
-  image: z.string().nullable(),
-  wait: z
-    .strictObject({
-      reason: z.enum([
-        "concurrency",
-        "user_limit",
-        "thread_busy",
-        "sandbox_unavailable",
-        "disk_low",
-        "paused",
-        "model_rate_limited",
-        "budget",
-      ]),
-      position: z.int(),
-    })
-    .nullable(),
-  steps: z.array(
-    z.strictObject({
-      name: z.enum(STEP_NAMES),
-      startedAt: time,
-      endedAt: time.nullable(),
-      detail: z.string().nullable(),
-    }),
-  ),
-  failure: failureSchema.nullable(),
-  question: z
-    .strictObject({ id: z.string(), question: z.string(), options: z.array(z.string()).nullable(), askedAt: time })
-    .nullable(),
-  budget: budgetSchema.nullable(),
-  usage: usageSchema,
-  outcome: z.enum(["pushed", "no_changes"]).nullable(),
-  summary: z.string().nullable(),
+  image: z.string().nullable().describe("The submitted image; null = the repository's setting."),
+  wait: waitSchema.nullable().describe("Why a queued task waits; null in other states."),
+  steps: z.array(stepSchema).describe("The steps of provisioning of this attempt."),
+  failure: failureSchema.nullable().describe("Also while it is retried."),
+  question: questionSchema.nullable().describe("The open question. Answer it with POST /v1/tasks/{id}/answer."),
+  budget: budgetSchema.nullable().describe("The submitted budget with what was granted since; null = none."),
+  usage: usageSchema.describe("The total of all attempts."),
+  outcome: z.enum(["pushed", "no_changes"]).nullable().describe("Of a task that is done."),
+  summary: z.string().nullable().describe("The agent's report, Markdown."),
   pullRequest: z.strictObject({ url: z.string(), number: z.int(), state: z.string() }).nullable(),
-  dueAt: time.nullable(),
+  dueAt: time.nullable().describe("The deadline of the state."),
   createdAt: time,
   updatedAt: time,
   startedAt: time.nullable(),
-  settledAt: time.nullable(),
-  seq: z.int(),
+  settledAt: time.nullable().describe("When it became done, failed or cancelled; it does not change after that."),
+  seq: z.int().describe("The length of its log."),
 });
 export type WireTask = z.infer<typeof taskSchema>;
 
-export const eventSchema = z.strictObject({
-  taskId: z.string(),
-  seq: z.int(),
-  at: time,
-  attempt: z.int(),
-  type: z.enum(EVENT_TYPES),
-  from: z.enum(TASK_STATES).nullable(),
-  to: z.enum(TASK_STATES),
-  data: z.record(z.string(), z.unknown()),
-});
-export type WireEvent = z.infer<typeof eventSchema>;
-
-export const messageRowSchema = z.strictObject({
-  id: z.string(),
-  seq: z.int(),
-  at: time,
-  role: z.enum(["user", "assistant"]),
-  content: z.array(z.record(z.string(), z.unknown())),
-  mode: z.enum(["steer", "follow_up"]).nullable(),
-  status: z.enum(["queued", "delivered", "withdrawn", "moved", "undelivered"]).nullable(),
-});
-export const toolCallSchema = z.strictObject({
-  id: z.string(),
-  attempt: z.int(),
-  seq: z.int(),
-  name: z.string(),
-  input: z.record(z.string(), z.unknown()),
-  startedAt: time,
-  endedAt: time.nullable(),
-  output: z.string().nullable(),
-  exitCode: z.int().nullable(),
-  truncated: z.boolean(),
-});
-export const attemptSchema = z.strictObject({
-  number: z.int(),
-  container: z.string(),
-  startedAt: time,
-  endedAt: time.nullable(),
-  exitCode: z.int().nullable(),
-  failure: z.string().nullable(),
-});
-export const diffSchema = z.strictObject({
-  base: z.string(),
-  head: z.string(),
-  files: z.array(
-    z.strictObject({
-      path: z.string(),
-      oldPath: z.string().nullable(),
-      status: z.enum(["added", "modified", "deleted", "renamed", "copied", "type_changed"]),
-      additions: z.int(),
-      deletions: z.int(),
-      binary: z.boolean(),
-      patch: z.string().nullable(),
-    }),
-  ),
-  truncated: z.boolean(),
-});
-export const machineSchema = z.strictObject({
-  state: z.enum(TASK_STATES),
-  snapshot: z.record(z.string(), z.unknown()),
-  since: time,
-  dueAt: time.nullable(),
-  /** Causes that the statechart accepts in this state. */
-  can: z.array(z.string()),
-  container: z.string().nullable(),
-  stuck: z.strictObject({ reason: z.string(), since: time }).nullable(),
-});
-/** The options of a submission on this server. */
-export const capabilitiesSchema = z.strictObject({
-  /** Agents, the default first. */
-  agents: z.array(z.string()).min(1),
-  /** The default model; null when no agent has a model. */
-  model: z.string().nullable(),
-  /** Names, or prefixes followed by `*`; empty when no agent has a model. */
-  models: z.array(z.string()),
-  efforts: z.array(z.enum(EFFORTS)),
-  /** Egress policies, the default first. */
-  egress: z.array(z.enum(EGRESS_POLICIES)).min(1),
-});
-export type Capabilities = z.infer<typeof capabilitiesSchema>;
 export const userSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema, createdAt: time });
 export const meSchema = z.strictObject({ id: z.string(), email: z.string(), role: roleSchema });
 export const sessionSchema = z.strictObject({
@@ -374,9 +276,6 @@ export const egressChangeSchema = z.strictObject({
   reset: z.boolean().optional(),
 });
 export type EgressChangeRequest = z.infer<typeof egressChangeSchema>;
-/** An artifact as the wire shows it. */
-export const artifactRowSchema = artifactSchema.extend({ at: time });
-
 export const gcSchema = z.strictObject({ dryRun: z.boolean().optional() });
 export const garbageReportSchema = z.strictObject({
   dryRun: z.boolean(),

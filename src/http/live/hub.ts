@@ -10,7 +10,7 @@ import type { Store } from "../../core/ports/store.ts";
 import { Channel, type Feed, type FeedItem, type Subscriber, type FrameSink } from "./channel.ts";
 import type { Task } from "../../core/task.ts";
 import { toWireEventJson } from "../../core/protocol/mapping.ts";
-import { type WireTask } from "../../core/protocol/rest.ts";
+import type { WireTask } from "../../core/protocol/rest.ts";
 import type { Bus, Clock, Log } from "../../core/ports/runtime.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import { CLOSE_CODES } from "../../core/protocol/stream-constants.ts";

@@ -1,5 +1,5 @@
 /** The route of the options for submissions. */
-import { capabilitiesSchema } from "../../core/protocol/rest.ts";
+import { capabilitiesSchema } from "../../core/protocol/config.ts";
 import { json, route } from "../route.ts";
 
 export const capabilityRoutes = [
@@ -7,6 +7,7 @@ export const capabilityRoutes = [
     method: "get",
     path: "/v1/config",
     access: "user",
+    operation: "getConfig",
     summary: "Options for submissions: agents, models, efforts, egress policies",
     answers: { 200: json(capabilitiesSchema) },
     async handle({ deps }) {

@@ -10,8 +10,9 @@ export const egressRoutes = [
     method: "get",
     path,
     access: "operator",
+    operation: "getEgressHosts",
     summary: "Hosts that tasks with egress allowlist may reach; with a repository: its additional hosts",
-    query: z.strictObject({ repo: z.string().max(2_000).optional() }),
+    query: z.strictObject({ repo: z.string().max(2_000).optional().describe("The address of a repository.") }),
     answers: { 200: json(egressListSchema) },
     problems: ["invalid_repository"],
     async handle({ deps, query }) {
@@ -22,6 +23,7 @@ export const egressRoutes = [
     method: "post",
     path,
     access: "operator",
+    operation: "changeEgressHosts",
     summary: "Change the hosts that tasks with egress allowlist may reach",
     body: egressChangeSchema,
     answers: { 200: json(egressListSchema) },

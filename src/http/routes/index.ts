@@ -3,7 +3,7 @@ import { authRoutes, credentialRoutes, tokenRoutes, userRoutes } from "./auth.ts
 import { browserSessionRoutes } from "./browser-session.ts";
 import { egressRoutes } from "./egress.ts";
 import { capabilityRoutes } from "./capabilities.ts";
-import { openapiRoute } from "../openapi.ts";
+import { openapiRoute } from "../openapi/document.ts";
 import { operationsRoutes, probeRoutes } from "./operations.ts";
 import type { Route } from "../route.ts";
 import { historyRoutes, messageRoutes, taskRoutes } from "./tasks.ts";

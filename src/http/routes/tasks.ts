@@ -5,23 +5,25 @@ import { SlipwayError } from "../../core/error.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../core/ports/store.ts";
 import { isSettledState, type Task } from "../../core/task.ts";
 import { toIsoTime, toWireEvent, toWireTask } from "../../core/protocol/mapping.ts";
+import { eventSchema } from "../../core/protocol/events.ts";
 import {
-  answerSchema,
   artifactRowSchema,
   attemptSchema,
-  diffQuerySchema,
   diffSchema,
-  eventQuerySchema,
-  eventSchema,
   machineSchema,
   messageRowSchema,
+  toolCallSchema,
+} from "../../core/protocol/history.ts";
+import {
+  answerSchema,
+  diffQuerySchema,
+  eventQuerySchema,
   messageSchema,
   pageSchema,
   retrySchema,
   submitSchema,
   taskQuerySchema,
   taskSchema,
-  toolCallSchema,
   type WireTask,
 } from "../../core/protocol/rest.ts";
 import { EMPTY, isId, json, listQuerySchema, nextCursor, pageOfList, route, type ApiDeps } from "../route.ts";
@@ -36,9 +38,11 @@ export async function toTaskView(deps: Pick<ApiDeps, "operations">, task: Task):
 
 const isoOrNull = (at: number | null): string | null => (at === null ? null : toIsoTime(at));
 
-function toWireMessage(row: MessageRow): z.infer<typeof messageRowSchema> {
-  const { id, seq, at, role, content, mode, status } = row;
-  return { id, seq, at: toIsoTime(at), role, content: content.map((block) => ({ ...block })), mode, status };
+type WireMessage = z.infer<typeof messageRowSchema>;
+
+/** The content was checked before it was recorded. */
+function toWireMessage({ id, seq, at, role, content, mode, status }: MessageRow): WireMessage {
+  return { id, seq, at: toIsoTime(at), role, content: content as unknown as WireMessage["content"], mode, status };
 }
 
 function toWireToolCall(row: ToolCallRow): z.infer<typeof toolCallSchema> {
@@ -96,6 +100,7 @@ export const taskRoutes = [
     method: "post",
     path: "/v1/tasks",
     access: "user",
+    operation: "submitTask",
     summary: "Submit a task",
     body: submitSchema,
     replay: "handler",
@@ -125,6 +130,7 @@ export const taskRoutes = [
     method: "get",
     path: "/v1/tasks",
     access: "user",
+    operation: "listTasks",
     summary: "Tasks, newest first",
     query: taskQuerySchema,
     answers: { 200: json(pageSchema(taskSchema)) },
@@ -136,6 +142,7 @@ export const taskRoutes = [
     method: "get",
     path: "/v1/tasks/:id",
     access: "user",
+    operation: "getTask",
     summary: "One task",
     answers: { 200: json(taskSchema) },
     problems: ["not_found"],
@@ -147,6 +154,7 @@ export const taskRoutes = [
     method: "post",
     path: "/v1/tasks/:id/cancel",
     access: "user",
+    operation: "cancelTask",
     summary: "Stop a task; its work so far is kept",
     answers: { 202: json(taskSchema) },
     problems: ["not_found", "task_settled"],
@@ -159,6 +167,7 @@ export const taskRoutes = [
     method: "post",
     path: "/v1/tasks/:id/retry",
     access: "user",
+    operation: "retryTask",
     summary: "A new task of the same thread, from the start, the checkpoint or the push",
     body: retrySchema,
     answers: { 201: json(taskSchema) },
@@ -175,6 +184,7 @@ export const messageRoutes = [
     method: "post",
     path: "/v1/tasks/:id/messages",
     access: "user",
+    operation: "sendMessage",
     summary: "Send the agent a message; on a settled task this creates a follow-up task",
     body: messageSchema,
     answers: { 202: json(messageRowSchema), 201: json(taskSchema) },
@@ -193,6 +203,7 @@ export const messageRoutes = [
     method: "get",
     path: "/v1/tasks/:id/messages",
     access: "user",
+    operation: "listMessages",
     summary: "The conversation",
     query: listQuerySchema,
     answers: { 200: json(pageSchema(messageRowSchema)) },
@@ -210,6 +221,7 @@ export const messageRoutes = [
     method: "delete",
     path: "/v1/tasks/:id/messages/:mid",
     access: "user",
+    operation: "withdrawMessage",
     summary: "Withdraw a message that was not delivered",
     answers: { 204: EMPTY },
     problems: ["not_found", "message_delivered", "task_settled"],
@@ -222,6 +234,7 @@ export const messageRoutes = [
     method: "post",
     path: "/v1/tasks/:id/answer",
     access: "user",
+    operation: "answerQuestion",
     summary: "Answer the agent's question; the first answer counts",
     body: answerSchema,
     answers: { 200: json(taskSchema) },
@@ -238,6 +251,7 @@ export const historyRoutes = [
     method: "get",
     path: "/v1/tasks/:id/events",
     access: "user",
+    operation: "listEvents",
     summary: "The log, by seq",
     query: eventQuerySchema,
     answers: { 200: json(pageSchema(eventSchema)) },
@@ -252,6 +266,7 @@ export const historyRoutes = [
     method: "get",
     path: "/v1/tasks/:id/tool-calls",
     access: "user",
+    operation: "listToolCalls",
     summary: "Tool calls of the agent",
     query: listQuerySchema,
     answers: { 200: json(pageSchema(toolCallSchema)) },
@@ -266,6 +281,7 @@ export const historyRoutes = [
     method: "get",
     path: "/v1/tasks/:id/attempts",
     access: "user",
+    operation: "listAttempts",
     summary: "Attempts and how they ended",
     query: listQuerySchema,
     answers: { 200: json(pageSchema(attemptSchema)) },
@@ -280,6 +296,7 @@ export const historyRoutes = [
     method: "get",
     path: "/v1/tasks/:id/diff",
     access: "user",
+    operation: "getDiff",
     summary: "The changes: files and patches, or one patch for git apply",
     query: diffQuerySchema,
     answers: { 200: [{ schema: diffSchema }, { media: "text/x-diff" }] },
@@ -294,6 +311,7 @@ export const historyRoutes = [
     method: "get",
     path: "/v1/tasks/:id/artifacts",
     access: "user",
+    operation: "listArtifacts",
     summary: "Artifacts salvaged from sandboxes whose worker could not save its work",
     query: listQuerySchema,
     answers: { 200: json(pageSchema(artifactRowSchema)) },
@@ -308,6 +326,7 @@ export const historyRoutes = [
     method: "get",
     path: "/v1/tasks/:id/artifacts/:name",
     access: "user",
+    operation: "getArtifact",
     summary: "One artifact, unchanged: an archive whose content was not inspected",
     answers: { 200: [{ binary: "application/gzip" }] },
     problems: ["not_found"],
@@ -325,6 +344,7 @@ export const historyRoutes = [
     method: "get",
     path: "/v1/tasks/:id/machine",
     access: "user",
+    operation: "getMachine",
     summary: "The statechart's own view of a task",
     answers: { 200: json(machineSchema) },
     problems: ["not_found"],

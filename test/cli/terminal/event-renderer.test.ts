@@ -10,15 +10,15 @@ import {
   createPaint,
   formatTable,
 } from "../../../src/cli/terminal/text.ts";
-import type { WireEvent } from "../../../src/core/protocol/rest.ts";
+import type { WireEvent } from "../../../src/core/protocol/events.ts";
 
 const plain = createPaint({}, {});
 const BEGAN = Date.parse("2026-01-01T00:00:00.000Z");
 
 function story(
-  ...parts: readonly [ms: number, type: WireEvent["type"], to: WireEvent["to"], data: WireEvent["data"]][]
+  ...parts: readonly [ms: number, type: WireEvent["type"], to: WireEvent["to"], data: Record<string, unknown>][]
 ): WireEvent[] {
-  return parts.map(([ms, type, to, data], i) => ({
+  const events = parts.map(([ms, type, to, data], i) => ({
     taskId: "task_1",
     seq: i + 1,
     at: new Date(BEGAN + ms).toISOString(),
@@ -28,6 +28,7 @@ function story(
     to,
     data,
   }));
+  return events as WireEvent[];
 }
 
 function shown(events: readonly WireEvent[]): string {

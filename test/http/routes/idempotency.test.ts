@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { WORK_REF } from "../../../src/core/ports/repositories.ts";
-import { openapiDocument } from "../../../src/http/openapi.ts";
+import { openapiDocument } from "../../../src/http/openapi/document.ts";
 import { ROUTES } from "../../../src/http/routes/index.ts";
 import {
   LOCAL_TOKEN,

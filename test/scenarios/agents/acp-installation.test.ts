@@ -7,7 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { startFakeModel, type FakeModel } from "../../../src/broker/model/fake/server.ts";
-import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
+import type { WireEvent } from "../../../src/core/protocol/events.ts";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 

@@ -5,6 +5,7 @@
 import { checkInvariants } from "../../../src/coordinator/invariants.ts";
 import type { TaskEvent } from "../../../src/core/event.ts";
 import { isSettledState, type Task } from "../../../src/core/task.ts";
+import { findUndescribed } from "../../support/coordinator/wire-form.ts";
 import type { Simulation } from "../model/simulation.ts";
 
 export async function checkEnd(world: Simulation): Promise<void> {
@@ -17,6 +18,7 @@ export async function checkEnd(world: Simulation): Promise<void> {
     logs.set(task.id, (await world.base.store.events(task.id, 0, 100_000)).items as TaskEvent[]);
   checkPromises(world, tasks, logs);
   await checkMessages(world, tasks);
+  for (const text of await findUndescribed(world.base.store)) world.rules.break("V1", text);
   const { maxConcurrent } = world.plan;
   const { violations } = await checkInvariants({ store: world.base.store, sandbox: world.engine, maxConcurrent });
   // The checker orders the slots of different tasks by the wall clock. After that was set back the

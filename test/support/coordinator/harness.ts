@@ -27,6 +27,7 @@ import { parseSandboxName, DEFAULT_POLICY, type Policy, type Task } from "../../
 import { createProviderRateLimit, type ProviderRateLimit } from "../../../src/broker/model/rate-limit.ts";
 import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
 import { createManualClock, seededIds, settle, type ManualClock } from "../manual-clock.ts";
+import { findUndescribed } from "./wire-form.ts";
 import { createFakeWorkers, type FakeWorkers } from "./fake-worker.ts";
 import type { Bus, Log } from "../../../src/core/ports/runtime.ts";
 import type { Forge, Repositories } from "../../../src/core/ports/repositories.ts";
@@ -305,6 +306,8 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
     async close() {
       await harness.coordinator.close();
       rmSync(dir, { recursive: true, force: true });
+      const undescribed = await findUndescribed(store);
+      if (undescribed.length > 0) throw new Error(`[V1] not as the wire describes it:\n${undescribed.join("\n")}`);
     },
   };
   return harness;

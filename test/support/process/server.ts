@@ -7,7 +7,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Policy } from "../../../src/core/task.ts";
-import type { WireEvent, WireTask } from "../../../src/core/protocol/rest.ts";
+import type { WireEvent } from "../../../src/core/protocol/events.ts";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
 
 export const ROOT = join(import.meta.dirname, "../../..");
 

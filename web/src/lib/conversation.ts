@@ -2,9 +2,7 @@
  * Folds the events of a task into the blocks of its conversation. Pure and incremental: one event
  * changes at most the blocks that it names.
  */
-import type { WireEvent } from "../../../src/core/protocol/rest.ts";
-
-type Data = WireEvent["data"];
+import type { WireEvent, WireEventOf } from "../../../src/core/protocol/events.ts";
 
 export interface Step {
   readonly name: string;
@@ -92,13 +90,6 @@ export interface Conversation {
   readonly stop: { readonly askedAt: number } | null;
 }
 
-const text = (data: Data, name: string): string => (typeof data[name] === "string" ? data[name] : "");
-const number = (data: Data, name: string): number => (typeof data[name] === "number" ? data[name] : 0);
-const objects = (value: unknown): readonly Readonly<Record<string, unknown>>[] =>
-  Array.isArray(value)
-    ? value.filter((item): item is Record<string, unknown> => typeof item === "object" && item !== null)
-    : [];
-
 export class ConversationFold {
   #blocks: Block[] = [];
   #todo: readonly Todo[] = [];
@@ -123,118 +114,80 @@ export class ConversationFold {
 
   add(event: WireEvent): void {
     const at = Date.parse(event.at);
-    const { data } = event;
     // Several types of events change the state: `task.state`, `push`, ...
     this.#enter(event, at);
     switch (event.type) {
       case "task.state":
-        this.#addState(event, at);
-        return;
+        return this.#addState(event, at);
       case "task.step":
-        this.#addStep(event, at);
-        return;
+        return this.#addStep(event, at);
       case "message":
-        this.#addMessage(event, at);
-        return;
+        return this.#addMessage(event, at);
       case "message.status":
-        this.#statuses.set(text(data, "id"), text(data, "status"));
+        this.#statuses.set(event.data.id, event.data.status);
         return;
-      case "tool.started":
-        this.#open(`tool ${text(data, "id")}`, {
-          kind: "tool",
-          key: String(event.seq),
-          at,
-          name: text(data, "name"),
-          input:
-            typeof data["input"] === "object" && data["input"] !== null
-              ? (data["input"] as Record<string, unknown>)
-              : {},
-          result: null,
-        });
+      case "tool.started": {
+        const { id, name, input } = event.data;
+        this.#open(`tool ${id}`, { kind: "tool", key: String(event.seq), at, name, input, result: null });
         return;
+      }
       case "tool.finished":
-        this.#finishTool(data);
-        return;
+        return this.#finishTool(event.data);
       case "todo":
-        this.#todo = objects(data["items"]).map((item) => ({
-          text: String(item["text"]),
-          status: String(item["status"]),
-        }));
+        this.#todo = event.data.items;
         return;
       default:
         this.#addOther(event, at);
     }
   }
 
-  #addOther({ type, seq, data }: WireEvent, at: number): void {
-    const key = String(seq);
-    switch (type) {
-      case "checkpoint":
-        this.#changes = {
-          files: number(data, "files"),
-          additions: number(data, "additions"),
-          deletions: number(data, "deletions"),
-        };
+  #addOther(event: WireEvent, at: number): void {
+    const key = String(event.seq);
+    switch (event.type) {
+      case "checkpoint": {
+        const { files, additions, deletions } = event.data;
+        this.#changes = { files, additions, deletions };
         return;
-      case "question":
-        this.#open(`question ${text(data, "id")}`, {
-          kind: "question",
-          key,
-          at,
-          id: text(data, "id"),
-          question: text(data, "question"),
-          answer: null,
-        });
+      }
+      case "question": {
+        const { id, question } = event.data;
+        this.#open(`question ${id}`, { kind: "question", key, at, id, question, answer: null });
         return;
-      case "answer":
-        this.#update(`question ${text(data, "questionId")}`, (block) =>
-          block.kind === "question" ? { ...block, answer: { text: text(data, "text"), at } } : block,
+      }
+      case "answer": {
+        const answer = { text: event.data.text, at };
+        this.#update(`question ${event.data.questionId}`, (block) =>
+          block.kind === "question" ? { ...block, answer } : block,
         );
         return;
-      case "verify":
-        this.#blocks.push({
-          kind: "check",
-          key,
-          at,
-          command: text(data, "command"),
-          exitCode: typeof data["exitCode"] === "number" ? data["exitCode"] : null,
-          ms: number(data, "ms"),
-          tail: text(data, "tail"),
-        });
+      }
+      case "verify": {
+        const { command, exitCode, ms, tail } = event.data;
+        this.#blocks.push({ kind: "check", key, at, command, exitCode, ms, tail });
         return;
+      }
       case "notice":
         // A sign of life: the row of the tool shows its time already.
-        if (text(data, "code") === "working") return;
-        this.#blocks.push({ kind: "line", key, at, level: toLevel(text(data, "level")), text: text(data, "text") });
+        if (event.data.code === "working") return;
+        this.#blocks.push({ kind: "line", key, at, level: event.data.level, text: event.data.text });
         return;
-      case "push":
-        this.#blocks.push({
-          kind: "line",
-          key,
-          at,
-          level: "info",
-          text: `Pushed ${text(data, "branch")} at ${text(data, "sha").slice(0, 7)}`,
-        });
+      case "push": {
+        const text = `Pushed ${event.data.branch} at ${event.data.sha.slice(0, 7)}`;
+        this.#blocks.push({ kind: "line", key, at, level: "info", text });
         return;
+      }
       default:
     }
   }
 
-  #addState(event: WireEvent, at: number): void {
+  #addState(event: WireEventOf<"task.state">, at: number): void {
     const { data, seq } = event;
-    const reason = text(data, "reason");
-    if (reason === "failed") {
-      const detail = text(data, "detail");
-      const code = text(data, "code").replaceAll("_", " ");
-      this.#blocks.push({
-        kind: "line",
-        key: String(seq),
-        at,
-        level: "error",
-        text: detail === "" ? code : `${code}: ${detail}`,
-      });
+    if (data.reason === "failed") {
+      const code = data.code.replaceAll("_", " ");
+      const text = data.detail === null ? code : `${code}: ${data.detail}`;
+      this.#blocks.push({ kind: "line", key: String(seq), at, level: "error", text });
     }
-    if (reason === "cancel" && this.#stop === null) this.#stop = { askedAt: at };
+    if (data.reason === "cancel" && this.#stop === null) this.#stop = { askedAt: at };
     if (event.from !== event.to) {
       this.#blocks = this.#blocks.map((block) =>
         block.kind === "tool" && block.result === null ? { ...block, result: "lost" as const } : block,
@@ -249,15 +202,15 @@ export class ConversationFold {
     this.#spans.push({ state: to, from: at, to: null });
   }
 
-  #addStep({ seq, attempt, data }: WireEvent, at: number): void {
+  #addStep({ seq, attempt, data }: WireEventOf<"task.step">, at: number): void {
     const key = `steps ${attempt}`;
     if (!this.#index.has(key)) this.#open(key, { kind: "steps", key: String(seq), at, attempt, steps: [] });
-    const name = text(data, "name");
-    const detail = text(data, "detail") === "" ? null : text(data, "detail");
+    const { name, status } = data;
+    const detail = data.detail === "" ? null : data.detail;
     this.#update(key, (block) => {
       if (block.kind !== "steps") return block;
       const known = block.steps.find((step) => step.name === name);
-      const ended = text(data, "status") === "ended";
+      const ended = status === "ended";
       const next: Step =
         known === undefined
           ? { name, startedAt: at, endedAt: ended ? at : null, detail }
@@ -268,31 +221,20 @@ export class ConversationFold {
     });
   }
 
-  #addMessage({ seq, data }: WireEvent, at: number): void {
-    const isPerson = data["role"] === "user";
-    objects(data["content"]).forEach((block, i) => {
+  #addMessage({ seq, data }: WireEventOf<"message">, at: number): void {
+    const isPerson = data.role === "user";
+    data.content.forEach((block, i) => {
       const key = `${seq}.${i}`;
-      const value = String(block["text"] ?? "");
-      if (isPerson) this.#blocks.push({ kind: "person", key, at, text: value, id: text(data, "id") });
-      else if (block["type"] === "thinking") this.#blocks.push({ kind: "thought", key, at, text: value });
-      else if (value.trim() !== "") this.#blocks.push({ kind: "text", key, at, text: value });
+      if (isPerson) this.#blocks.push({ kind: "person", key, at, text: block.text, id: data.id });
+      else if (block.type === "thinking") this.#blocks.push({ kind: "thought", key, at, text: block.text });
+      else if (block.text.trim() !== "") this.#blocks.push({ kind: "text", key, at, text: block.text });
     });
-    if (isPerson && !this.#statuses.has(text(data, "id"))) this.#statuses.set(text(data, "id"), "queued");
+    if (isPerson && !this.#statuses.has(data.id)) this.#statuses.set(data.id, "queued");
   }
 
-  #finishTool(data: Data): void {
-    this.#update(`tool ${text(data, "id")}`, (block) =>
-      block.kind === "tool"
-        ? {
-            ...block,
-            result: {
-              output: text(data, "output"),
-              exitCode: typeof data["exitCode"] === "number" ? data["exitCode"] : null,
-              ms: number(data, "ms"),
-              truncated: data["truncated"] === true,
-            },
-          }
-        : block,
+  #finishTool({ id, output, exitCode, ms, truncated }: WireEventOf<"tool.finished">["data"]): void {
+    this.#update(`tool ${id}`, (block) =>
+      block.kind === "tool" ? { ...block, result: { output, exitCode, ms, truncated } } : block,
     );
   }
 
@@ -306,10 +248,6 @@ export class ConversationFold {
     const block = i === undefined ? undefined : this.#blocks[i];
     if (i !== undefined && block !== undefined) this.#blocks[i] = change(block);
   }
-}
-
-function toLevel(level: string): "info" | "warning" | "error" {
-  return level === "error" || level === "warning" ? level : "info";
 }
 
 /** Blocks as the screen lists them: consecutive tool calls and thoughts are one group of work. */

@@ -5,7 +5,8 @@
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import type { Capabilities, SubmitRequest } from "../../../src/core/protocol/rest.ts";
+import type { Capabilities } from "../../../src/core/protocol/config.ts";
+import type { SubmitRequest } from "../../../src/core/protocol/rest.ts";
 import { Icon } from "../components/icon.tsx";
 import { Choice, SelectField, TextField } from "../components/forms/fields.tsx";
 import { client, problemText } from "../lib/client.ts";

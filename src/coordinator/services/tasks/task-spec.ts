@@ -6,7 +6,8 @@ import { SlipwayError } from "../../../core/error.ts";
 import { isImageAllowed, OWN_IMAGE, parseImageReference } from "../../../core/values/image-reference.ts";
 import { parseBranch, parseRepositoryUrl } from "../../../core/values/repository-url.ts";
 import { EFFORTS, MODEL_AGENTS, type Egress, type Limits, type MaxLimits, type TaskSpec } from "../../../core/task.ts";
-import type { Capabilities, SubmitRequest } from "../../../core/protocol/rest.ts";
+import type { Capabilities } from "../../../core/protocol/config.ts";
+import type { SubmitRequest } from "../../../core/protocol/rest.ts";
 import type { Forge } from "../../../core/ports/repositories.ts";
 
 export interface ServerOptions {

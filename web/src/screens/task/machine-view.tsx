@@ -1,7 +1,7 @@
 /** The machine of a task: the chart at any moment of its log, and what it accepts now. */
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import type { WireEvent } from "../../../../src/core/protocol/rest.ts";
+import type { WireEvent } from "../../../../src/core/protocol/events.ts";
 import { Chart } from "../../components/lifecycle/chart.tsx";
 import { client, problemText } from "../../lib/client.ts";
 import { formatClock, formatCount } from "../../lib/format.ts";

@@ -1,0 +1,13 @@
+/** What a server offers: the options of a submission. */
+import { z } from "zod";
+import { EFFORTS, EGRESS_POLICIES } from "../task.ts";
+
+/** The options of a submission on this server. */
+export const capabilitiesSchema = z.strictObject({
+  agents: z.array(z.string()).min(1).describe("The default first."),
+  model: z.string().nullable().describe("The default model; null when no agent has a model."),
+  models: z.array(z.string()).describe("Names, or prefixes followed by `*`; empty when no agent has a model."),
+  efforts: z.array(z.enum(EFFORTS)),
+  egress: z.array(z.enum(EGRESS_POLICIES)).min(1).describe("The default first."),
+});
+export type Capabilities = z.infer<typeof capabilitiesSchema>;
