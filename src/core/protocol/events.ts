@@ -65,6 +65,7 @@ const STATE_DATA = [
     evidence: z.string().nullable().describe("The end of the relevant log."),
     jitter,
     retryAfterMs: z.number().nullable().describe("Shortest wait before the next try that the other side asked for."),
+    counted: z.literal(true).optional().describe("The attempt counts although infrastructure failed."),
   }),
   z.strictObject({
     reason: z.literal("cancel").describe("Somebody asked for a stop."),

@@ -307,7 +307,8 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       await harness.coordinator.close();
       rmSync(dir, { recursive: true, force: true });
       const undescribed = await findUndescribed(store);
-      if (undescribed.length > 0) throw new Error(`[V1] not as the wire describes it:\n${undescribed.join("\n")}`);
+      if (undescribed.length > 0)
+        throw new Error(`[V1] not as src/core/protocol/events.ts says:\n${undescribed.join("\n")}`);
     },
   };
   return harness;
