@@ -8,7 +8,7 @@
  */
 import { useEffect, useSyncExternalStore } from "react";
 import type { ConnectionState } from "../../../src/client/watch.ts";
-import type { WireEvent } from "../../../src/core/protocol/rest.ts";
+import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import { client, problemText } from "./client.ts";
 import { ConversationFold, type Conversation } from "./conversation.ts";
 import { keepEvents, readLog } from "./device/kept.ts";

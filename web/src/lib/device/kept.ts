@@ -11,7 +11,8 @@
  * Every function works without a database (forbidden storage, a full disk): nothing is kept then.
  */
 import { openDB, type DBSchema, type IDBPDatabase } from "idb";
-import type { WireEvent, WireTask } from "../../../../src/core/protocol/rest.ts";
+import type { WireEvent } from "../../../../src/core/protocol/events.ts";
+import type { WireTask } from "../../../../src/core/protocol/rest.ts";
 import type { OutboxItem } from "./outbox-item.ts";
 
 export interface KeptLimits {
