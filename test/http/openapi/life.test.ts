@@ -10,7 +10,7 @@ import { WebSocket } from "ws";
 import { EVENT_TYPES } from "../../../src/core/event.ts";
 import type { WireEvent } from "../../../src/core/protocol/events.ts";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { compileComponents, type OpenapiDocument } from "../../http/openapi/validators.ts";
+import { compileComponents, type OpenapiDocument } from "./validators.ts";
 import { startGitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 
