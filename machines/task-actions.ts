@@ -100,6 +100,12 @@ const STEPS_LIMIT = 64;
  */
 const grant = ({ granted }: EventOf<"answer">): Partial<TaskContext> => (granted === null ? {} : { granted });
 
+/** Absent until an attempt needs it, for the same reason. */
+function startOf(context: TaskContext, { found }: EventOf<"step">): Partial<TaskContext> {
+  const start = found?.start ?? null;
+  return found === null || (start === null && context.start === undefined) ? {} : { start };
+}
+
 function nextSteps(steps: readonly Step[], event: EventOf<"step">): readonly Step[] {
   const open = steps.findIndex((step) => step.name === event.name && step.endedAt === null);
   if (event.status === "started") {
@@ -211,6 +217,7 @@ export const taskActions = {
     steps: nextSteps(context.steps, event),
     base: event.found?.base ?? context.base,
     baseSha: event.found?.baseSha ?? context.baseSha,
+    ...startOf(context, event),
     activeAt: event.at,
     dueAt: bootDue(context, now),
   })),

@@ -1,6 +1,15 @@
 /** The types of the task's chart: events, input, and the meta of its states. */
 import type { FailureCode } from "../src/core/failure.ts";
-import type { Budget, Checkpoint, Policy, PullRequest, RetryFrom, StepName, Usage } from "../src/core/task.ts";
+import type {
+  Budget,
+  Checkpoint,
+  Policy,
+  PullRequest,
+  RetryFrom,
+  StartPoint,
+  StepName,
+  Usage,
+} from "../src/core/task.ts";
 
 /** A failure as the retry policy sees it. */
 export interface AttemptFault {
@@ -47,6 +56,8 @@ export interface LostTime {
 export interface ResolvedBase {
   readonly base: string;
   readonly baseSha: string;
+  /** Absent or null = the saved work, or the base where there is none. */
+  readonly start?: StartPoint | null;
 }
 
 /** Pushed work of another task of the thread, from which a task begins. */

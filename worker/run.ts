@@ -201,18 +201,27 @@ class AttemptRun {
     const progress = (text: string): void => {
       if (!link.recovered.ready) link.emit("notice", { level: "info", code: "step.clone", text });
     };
-    await retryUnreachable(this.#options, signal, async () => await workspace.open(spec, signal, progress));
+    const open = async (): Promise<readonly string[]> => await workspace.open(spec, signal, progress);
+    const notes = await retryUnreachable(this.#options, signal, open);
     this.#step("clone", "ended", `${spec.base} at ${(spec.resume?.sha ?? spec.baseSha).slice(0, 12)}`);
     const transcript = await openTranscript(link, spec.transcript, signal);
     const commit = { root: workspace.root, baseSha: spec.baseSha };
     // The scripted agent does not read instructions.
     const instructions = spec.agent === "scripted" ? NO_INSTRUCTIONS : await readInstructions(commit, signal);
     this.#session = new Session(this.#options, { spec, transcript, instructions, deadline, signal });
+    for (const text of notes) this.#tellOfCheckout(text);
     for (const { id, name } of link.recovered.openTools) {
       const output = "[interrupted: the worker was restarted; check what this call did before you repeat it]";
       link.emit("tool.finished", { id, name, output, exitCode: null, ms: 0, truncated: false });
     }
     return { type: "ok" };
+  }
+
+  /** Tells the agent in each life of the worker, and people once. */
+  #tellOfCheckout(text: string): void {
+    this.#session?.addNote(text);
+    if (!this.#options.link.recovered.ready)
+      this.#options.link.emit("notice", { level: "info", code: "checkout", text });
   }
 
   #step(name: "connect" | "clone" | "setup", status: "started" | "ended", detail: string | null): void {

@@ -154,7 +154,7 @@ const NOTHING = { sha: "0".repeat(40), files: 0, additions: 0, deletions: 0 };
 /** Git is not what is measured here. */
 const WORKSPACE: Workspace = {
   root: "/",
-  open: async () => {},
+  open: async () => [],
   checkpoint: async () => NOTHING,
   commit: async () => null,
   finalCommit: async () => NOTHING.sha,

@@ -40,8 +40,8 @@ const REPO_LIMIT = 2 * 2 ** 30;
 const PUSH_OVERHEAD = 16 * 2 ** 20;
 /** Wants and haves of one fetch, bytes after decompression. */
 const UPLOAD_LIMIT = 64 * 2 ** 20;
-/** Commits in one `/pack` request: the base and the work to continue from. */
-const MAX_WANTS = 2;
+/** Commits in one `/pack` request: the base, the work, and the changes to carry over. */
+const MAX_WANTS = 4;
 const COMMIT = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const RECEIVE_PACK_RESULT = "application/x-git-receive-pack-result";
 const SERVICES = ["git-upload-pack", "git-receive-pack"] as const;

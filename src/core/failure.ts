@@ -157,6 +157,16 @@ export const FAILURE_TABLE = {
     "The forge refused the pull request.",
     "The branch is pushed. Remove the cause and retry from `push`, or open the pull request on the forge.",
   ),
+  push_forbidden: row(
+    "terminal",
+    "The credential may not push to this repository, so nothing was started.",
+    "Give the credential write access (contents: write), then retry from `start`. For a change that is only shown as a diff, submit with `checkPush: false`.",
+  ),
+  branch_conflict: row(
+    "terminal",
+    "The branch has the work of others, so nothing was started.",
+    "The message says how to go on: on top of that work, or on another branch.",
+  ),
   queue_expired: row(
     "terminal",
     "The task waited in the queue for too long.",

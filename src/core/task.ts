@@ -126,6 +126,10 @@ export interface TaskSpec {
    * exist, unless this task pushed it. Set for retries and follow-ups of a pushed task.
    */
   readonly expectSha: string | null;
+  /** Merge the newest base into the branch before the work begins; absent = no. */
+  readonly updateBase?: boolean;
+  /** False = begin also when the upstream would refuse the push; absent = ask it first. */
+  readonly checkPush?: boolean;
 }
 
 export interface Step {
@@ -166,6 +170,14 @@ export interface Question {
 export interface Checkpoint {
   readonly sha: string;
   readonly cursor: string | null;
+}
+
+/** Where the work of an attempt begins when that is not the saved work. */
+export interface StartPoint {
+  /** A commit of the upstream branch; null = the base. */
+  readonly sha: string | null;
+  /** The changes from `base` to `sha` are applied to it, uncommitted; null = none are. */
+  readonly carry: { readonly base: string; readonly sha: string } | null;
 }
 
 export interface PullRequest {
@@ -214,6 +226,8 @@ export interface TaskContext {
   /** The upstream branch that the work starts from; null until it is known. */
   readonly base: string | null;
   readonly baseSha: string | null;
+  /** Of the current attempt; absent until an attempt had another start than the saved work. */
+  readonly start?: StartPoint | null;
   readonly headSha: string | null;
   readonly report: { readonly title: string; readonly summary: string } | null;
   readonly outcome: "pushed" | "no_changes" | null;

@@ -5,7 +5,8 @@ import { SlipwayError } from "../core/error.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import { readDiff, readFileAt, readPatch } from "./read.ts";
 import { openMirrors } from "./mirrors.ts";
-import { push } from "./push.ts";
+import { compareBranch } from "./branch/compare.ts";
+import { push } from "./branch/push.ts";
 import { openGit, removeOldLocks } from "./git-process.ts";
 import { openTaskRepositories } from "./task-repositories.ts";
 import type { IncompleteRepository, Repositories } from "../core/ports/repositories.ts";
@@ -57,6 +58,8 @@ export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Re
       return await readFileAt(git, { cwd: tasks.path(taskId), sha, path, maxBytes });
     },
     has: async (taskId, sha) => COMMIT.test(sha) && (await tasks.resolve(taskId, sha)) !== null,
+    compareBranch: ({ taskId, ...call }, signal) =>
+      compareBranch(git, trustedHosts, { ...call, cwd: tasks.path(taskId) }, signal),
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),
     diff: async (taskId, base, head) => await readDiff(git, validateRange(taskId, base, head), base, head),

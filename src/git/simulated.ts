@@ -36,6 +36,9 @@ interface Repository {
   readonly refs: Map<string, string>;
 }
 
+const isPushed = (refs: ReadonlyMap<string, string>, tip: string | null): boolean =>
+  [...refs].some(([ref, pushed]) => /^(?:parent )*pushed /.test(ref) && pushed === tip);
+
 export function openSimulatedRepositories(): SimulatedRepositories {
   const tasks = new Map<string, Repository>();
   const upstream: SimulatedRepositories["upstream"] = new Map();
@@ -89,12 +92,35 @@ export function openSimulatedRepositories(): SimulatedRepositories {
       return Promise.resolve(text === undefined ? { kind: "absent" } : { kind: "text", text });
     },
     has: (taskId, sha) => Promise.resolve([...getRefs(taskId).values()].includes(sha)),
+    compareBranch({ taskId, repo, branch, baseSha, work, expect }, signal) {
+      signal.throwIfAborted();
+      const tip = upstream.get(`${repo}#${branch}`)?.sha ?? null;
+      const mine = work ?? baseSha;
+      if (tip !== null) getOrCreate(taskId, repo, "main").refs.set("upstream", tip);
+      const isOurs = tip === expect || isPushed(getRefs(taskId), tip);
+      return Promise.resolve({
+        tip,
+        relation: tip === null ? "absent" : tip === mine ? "behind" : isOurs || expect === null ? "apart" : "ahead",
+        isOurs: tip !== null && isOurs,
+        pushed: expect,
+        keepsPushed: tip !== null && expect !== null,
+        isMerged: false,
+        wasMerged: false,
+        carryFrom: expect,
+        commits: [],
+        commitCount: 0,
+        files: [],
+        workFork: baseSha,
+        tipFork: baseSha,
+        refusal: null,
+      });
+    },
     async push({ taskId, repo, branch, sha, expect }, signal) {
       throwFault(taskId, "push", signal);
       const name = `${repo}#${branch}`;
       const tip = upstream.get(name);
       const { refs } = getOrCreate(taskId, repo, "main");
-      const isOurs = [...refs].some(([ref, pushed]) => /^(?:parent )*pushed /.test(ref) && pushed === tip?.sha);
+      const isOurs = isPushed(refs, tip?.sha ?? null);
       const isGone = tip === undefined && refs.get(`delivered ${branch}`) === sha;
       refs.set(`pushed ${sha}`, sha);
       if (isGone) return;

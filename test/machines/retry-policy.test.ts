@@ -49,6 +49,8 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
     "push_workflow_scope",
     "pull_request_auth",
     "pull_request_rejected",
+    "push_forbidden",
+    "branch_conflict",
     "queue_expired",
     "attempts_exhausted",
   ],

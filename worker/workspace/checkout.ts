@@ -6,6 +6,8 @@
  *    gets its files as uncommitted changes on the parent commit.
  * K3 Pushes go to `workRef` and `checkpointRef` only, to the broker's address, regardless of the
  *    remotes that the agent configures.
+ * K4 A merge that is not committed yet survives a checkpoint: its other parent is the checkpoint's
+ *    second one.
  */
 import {
   appendFileSync,
@@ -24,6 +26,7 @@ import { sanitize, truncate } from "../lib/text.ts";
 import { GitError } from "../../src/core/lib/git-error.ts";
 import { git, gitPlumbing, type GitOptions } from "./git.ts";
 import { fetchPack } from "../connection/pack.ts";
+import { integrate } from "./integrate.ts";
 import { Unreachable, type SavedWork, type Workspace } from "./workspace.ts";
 
 const BRANCH = "slipway/work";
@@ -35,6 +38,8 @@ const MESSAGE_LIMIT = 16_384;
 const CHECKPOINT_MESSAGE = "slipway: checkpoint, not part of the work";
 
 const NOTE = "checkout";
+/** What `open` has told the agent: a restarted worker tells it the same. */
+const TOLD = "checkout-notes.json";
 
 /**
  * `fresh`: this process created an empty repository. `found`: files of an earlier worker process
@@ -65,6 +70,8 @@ async function initRepository(root: string, signal?: AbortSignal): Promise<void>
   appendFileSync(join(root, ".git", "config"), `[user]\n\tname = ${AUTHOR.name}\n\temail = ${AUTHOR.email}\n`);
 }
 
+const MERGE_HEAD = "MERGE_HEAD";
+
 type Progress = (text: string) => void;
 
 export interface CheckoutOptions {
@@ -91,12 +98,14 @@ export class Checkout implements Workspace {
     this.#options = options;
   }
 
-  async open(spec: WorkerSpec, signal: AbortSignal, progress: Progress = () => undefined): Promise<void> {
+  async open(spec: WorkerSpec, signal: AbortSignal, progress: Progress = () => undefined): Promise<readonly string[]> {
     this.#spec = spec;
     const note = join(this.#options.stateDir, NOTE);
+    const told = join(this.#options.stateDir, TOLD);
     const attemptKey = `${spec.taskId} ${spec.attempt}`;
     const prepared = (await this.#options.repository) ?? "found";
-    if (existsSync(note) && readFileSync(note, "utf8") === attemptKey && existsSync(join(this.root, ".git"))) return;
+    if (existsSync(note) && readFileSync(note, "utf8") === attemptKey && existsSync(join(this.root, ".git")))
+      return JSON.parse(readFileSync(told, "utf8")) as string[];
     if (prepared === "found") {
       mkdirSync(this.root, { recursive: true });
       rmSync(join(this.root, ".git"), { recursive: true, force: true });
@@ -104,18 +113,23 @@ export class Checkout implements Workspace {
     }
     await this.#fetch(spec, signal, progress);
     await Promise.all([this.#nameBase(spec, signal), this.#restore(spec, signal, progress)]);
+    const { notes } = await integrate(this.root, spec, signal);
+    writeFileSync(told, JSON.stringify(notes));
     writeFileSync(note, attemptKey);
+    return notes;
   }
 
   async checkpoint(signal: AbortSignal): Promise<SavedWork> {
     const spec = this.#requireSpec();
     const [head, tree] = [await this.#plumbing(["rev-parse", "HEAD"], { signal }), await this.#writeTree(signal)];
-    const key = `${head} ${tree}`;
+    const merged = this.#mergedCommit();
+    const key = `${head} ${tree} ${merged ?? ""}`;
     if (key !== this.#lastTree) {
-      const clean = tree === (await this.#plumbing(["rev-parse", "HEAD^{tree}"], { signal }));
+      const clean = merged === null && tree === (await this.#plumbing(["rev-parse", "HEAD^{tree}"], { signal }));
+      const parents = ["-p", head, ...(merged === null ? [] : ["-p", merged])];
       this.#lastSha = clean
         ? head
-        : await this.#plumbing(["commit-tree", tree, "-p", head, "-m", CHECKPOINT_MESSAGE], { signal });
+        : await this.#plumbing(["commit-tree", tree, ...parents, "-m", CHECKPOINT_MESSAGE], { signal });
       this.#lastTree = key;
     }
     const sha = this.#lastSha;
@@ -130,7 +144,7 @@ export class Checkout implements Workspace {
       await this.#plumbing(["write-tree"], { signal }),
       await this.#plumbing(["rev-parse", "HEAD^{tree}"], { signal }),
     ];
-    if (tree === current) return null;
+    if (tree === current && this.#mergedCommit() === null) return null;
     const text = truncate(sanitize(message), MESSAGE_LIMIT).trim() || "Changes by the agent";
     await this.#git(["commit", "--quiet", "--no-verify", "--cleanup=whitespace", "-F", "-"], { signal, input: text });
     return await this.#plumbing(["rev-parse", "HEAD"], { signal });
@@ -162,7 +176,11 @@ export class Checkout implements Workspace {
     this.#hideOwnFiles();
     const input = await fetchPack(
       this.#options,
-      [spec.baseSha, ...(spec.resume === null ? [] : [spec.resume.sha])],
+      [
+        ...new Set(
+          [spec.baseSha, spec.resume?.sha, spec.carry?.base, spec.carry?.sha].filter((sha) => sha !== undefined),
+        ),
+      ],
       signal,
     );
     try {
@@ -187,8 +205,18 @@ export class Checkout implements Workspace {
     if (sha === spec.baseSha) return;
     const message = await this.#plumbing(["log", "-1", "--no-show-signature", "--format=%s", sha], { signal });
     if (message !== CHECKPOINT_MESSAGE) return;
+    const [, , merged] = (await this.#plumbing(["rev-list", "--parents", "-1", sha], { signal })).split(" ");
     await this.#git(["reset", "--quiet", "--mixed", `${sha}^`], { signal });
+    if (merged !== undefined) writeFileSync(join(this.root, ".git", MERGE_HEAD), `${merged}\n`);
     this.#lastPushed = "";
+  }
+
+  /** The commit of a merge that is not committed yet; null = none. */
+  #mergedCommit(): string | null {
+    const file = join(this.root, ".git", MERGE_HEAD);
+    const [line = "", more] = existsSync(file) ? readFileSync(file, "utf8").trim().split("\n") : [];
+    // The agent may write anything there; a merge of several commits is left to git.
+    return more === undefined && /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(line) ? line : null;
   }
 
   #hideOwnFiles(): void {

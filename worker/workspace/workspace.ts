@@ -19,9 +19,10 @@ export interface Workspace {
   readonly root: string;
   /**
    * Creates the checkout, or reuses the one that an earlier process of this attempt created.
-   * `progress` gets git's progress, at most one line per second.
+   * `progress` gets git's progress, at most one line per second. @returns what the agent must know
+   * about it.
    */
-  open(spec: WorkerSpec, signal: AbortSignal, progress?: (text: string) => void): Promise<void>;
+  open(spec: WorkerSpec, signal: AbortSignal, progress?: (text: string) => void): Promise<readonly string[]>;
   /**
    * Saves everything that is not ignored to the checkpoint ref. The agent's index, commits and
    * files stay as they are.

@@ -26,6 +26,7 @@ export function cancelCommand(program: Command, io: Io): void {
 interface RetryOptions extends ReadOptions, LimitOptions {
   readonly from?: RetryFrom;
   readonly prompt?: string;
+  readonly updateBase?: true;
   readonly watch?: true;
 }
 
@@ -37,11 +38,13 @@ export function retryCommand(program: Command, io: Io): void {
       new Option("--from <point>", "the start, the last saved work, or only the push").choices([...RETRY_FROM]),
     )
     .option("--prompt <text>", "replaces the prompt")
+    .option("--update-base", "merge the newest base into the branch first; conflicts are the agent's work")
     .option("-w, --watch", "follow the task until it ends")
     .action(async (id: string, options: RetryOptions) => {
       const server = openClient(io, options);
-      const { from, prompt } = options;
-      const task = await server.retry(id, { ...withoutUndefined({ from, prompt }), ...readLimitOptions(options) });
+      const { from, prompt, updateBase } = options;
+      const chosen = withoutUndefined({ from, prompt, updateBase });
+      const task = await server.retry(id, { ...chosen, ...readLimitOptions(options) });
       if (!options.watch) return show(io, options, task);
       print(io, options.json ? JSON.stringify(task) : `${task.id}  ${task.state}`);
       return watchUntilEnd(io, server, task.id, options, 0);
@@ -65,16 +68,23 @@ export function answerCommand(program: Command, io: Io): void {
     });
 }
 
+interface MessageOptions extends ReadOptions {
+  readonly followUp?: true;
+  readonly updateBase?: true;
+}
+
 export function messageCommand(program: Command, io: Io): void {
   jsonOption(client(program.command("message")))
     .description("Send a message to the agent of a task; on an ended task it starts a follow-up")
     .argument("<id>", "the task")
     .argument("<text>", "the message; - reads it from standard input")
     .option("--follow-up", "deliver it when the agent has finished its current work")
-    .action(async (id: string, text: string, options: ReadOptions & { readonly followUp?: true }) => {
+    .option("--update-base", "of a follow-up task: merge the newest base into the branch first")
+    .action(async (id: string, text: string, options: MessageOptions) => {
       const answer = await openClient(io, options).message(id, {
         text: await readText(io, text),
         mode: options.followUp ? "follow_up" : "steer",
+        ...(options.updateBase ? { updateBase: true } : {}),
       });
       if (options.json) return printJson(io, answer.kind === "queued" ? answer.message : answer.task);
       if (answer.kind === "queued") return print(io, `${answer.message.id}  ${answer.message.status}`);

@@ -43,6 +43,7 @@ interface SubmitOptions extends ReadOptions, LimitOptions {
   readonly verify?: readonly string[];
   readonly priority?: number;
   readonly maxAttempts?: number;
+  readonly pushCheck: boolean;
   readonly idempotencyKey?: string;
   readonly watch?: true;
 }
@@ -67,6 +68,7 @@ export function submitCommand(program: Command, io: Io): void {
     .option("--verify <command>", "command that runs after the agent (repeatable)", collect)
     .option("--priority <number>", "-10 to 10; higher priorities go first", parseWholeNumber)
     .option("--max-attempts <number>", "1 to 10", parseWholeNumber)
+    .option("--no-push-check", "begin also when the upstream would refuse the push; the work is kept as a diff")
     .option("--idempotency-key <key>", "repeating a submission with the same key returns the same task")
     .option("-w, --watch", "follow the task until it ends")
     .action(async (repo: string, prompt: string, options: SubmitOptions) => {
@@ -95,6 +97,7 @@ function toRequest(repo: string, prompt: string, options: SubmitOptions): Submit
     repo,
     prompt,
     ...withoutUndefined(given),
+    ...(options.pushCheck ? {} : { checkPush: false }),
     ...(options.script === undefined ? {} : { script: readScript(options.script) }),
     ...(options.verify === undefined ? {} : { verify: [...options.verify] }),
     ...readLimitOptions(options),

@@ -18,7 +18,8 @@ import {
 } from "../services/repository-settings.ts";
 import { removeEarlier, type ClearDeps } from "./clear.ts";
 import { ProvisioningSteps } from "./provisioning-steps.ts";
-import { findSource, resolveUpstream, type GetAuth, type SourceDeps } from "./upstream.ts";
+import { chooseStart, type ChosenStart, type StartRequest } from "./start-point.ts";
+import { findSource, resolveUpstream, type GetAuth, type SourceDeps, type Upstream } from "./upstream.ts";
 import { watch, type WatchDeps } from "./watch.ts";
 
 export interface ProvisionDeps extends WatchDeps, ClearDeps {
@@ -92,9 +93,16 @@ class Provisioning {
         const upstream = await resolveUpstream(authFor, task);
         const parentTaskId = await findSource(this.#deps, task);
         const asked = { ...upstream, base: task.spec.base, parentTaskId };
-        const found = await repos.prepare(asked, stop, progress);
-        baseSha = found.baseSha;
-        return { detail: `${found.base} at ${found.baseSha.slice(0, 8)}`, found };
+        const { base, ...prepared } = await repos.prepare(asked, stop, progress);
+        const { start, news, ...chosen } = await this.#chooseStart(
+          upstream,
+          { name: base, sha: prepared.baseSha },
+          stop,
+        );
+        baseSha = chosen.baseSha;
+        if (news !== null) this.#steps.add({ type: "notice", data: { level: "warning", ...news } });
+        const found = { base, baseSha, ...(start === null ? {} : { start }) };
+        return { detail: `${base} at ${baseSha.slice(0, 8)}`, found };
       });
     }
     this.#settings = await readRepositorySettings(repos, task.id, baseSha);
@@ -106,6 +114,17 @@ class Provisioning {
     // Checked here as well, because the sandbox may have been prepared before the file was read: an
     // image that is not allowed ends the task instead of being ignored.
     resolveImage(task.spec, this.#settings.config, images);
+  }
+
+  /** What has happened to the branch upstream is known before the agent begins (rule W10). */
+  async #chooseStart(upstream: Upstream, base: StartRequest["base"], stop: AbortSignal): Promise<ChosenStart> {
+    const { repos } = this.#deps;
+    const { id: taskId, spec, snapshot } = this.#task;
+    const saved = snapshot.context.checkpoint?.sha ?? null;
+    const work = saved !== null && (await repos.has(taskId, saved)) ? saved : null;
+    const { branch, expectSha: expect } = spec;
+    const found = await repos.compareBranch({ ...upstream, branch, baseSha: base.sha, work, expect }, stop);
+    return chooseStart({ spec, base, work }, found);
   }
 
   async #prepareSandbox(stop: AbortSignal): Promise<void> {

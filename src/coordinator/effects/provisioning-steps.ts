@@ -1,7 +1,7 @@
 /** The steps of provisioning as events of the log: named, timed, and written in batches. */
 import { errorMessage } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
-import type { StepName, Task } from "../../core/task.ts";
+import type { StartPoint, StepName, Task } from "../../core/task.ts";
 import type { Clock, Log } from "../../core/ports/runtime.ts";
 import type { Recorder } from "./recorder.ts";
 
@@ -9,7 +9,7 @@ export interface StepResult {
   /** Shown to people. */
   readonly detail?: string;
   /** The part of the result that the chart needs. */
-  readonly found?: { base: string; baseSha: string };
+  readonly found?: { base: string; baseSha: string; start?: StartPoint };
 }
 
 export interface ProvisioningStepsDeps {

@@ -7,6 +7,7 @@ import { remainingBudget, type BudgetStanding } from "../../core/budget.ts";
 import { answerText, pollCommands, messageText } from "./worker/commands.ts";
 import type { TaskLog } from "../task-log.ts";
 import { failureProposal } from "../effects/failure-proposal.ts";
+import { BRANCH_NEWS } from "../effects/start-point.ts";
 import { SequenceGap, SlipwayError } from "../../core/error.ts";
 import type { Proposal } from "../../core/event.ts";
 import { readLogWithoutWorker } from "../read-lists.ts";
@@ -100,12 +101,12 @@ class AttemptWorkerService implements WorkerService {
   async spec(taskId: string, attempt: number, signal: AbortSignal): Promise<WorkerSpec> {
     const { store, repos, sandbox, acpCommands, models, abandonMs, compactAt, fallbackModel } = this.#deps;
     const task = await this.#repositoryReady(taskId, attempt, signal);
-    const { checkpoint, base, baseSha, workerSeq, policy } = task.snapshot.context;
+    const { base, baseSha, workerSeq, policy } = task.snapshot.context;
     const { agent } = task.spec;
     const acpCommand = Object.hasOwn(acpCommands, agent) ? acpCommands[agent] : undefined;
     const isAllowed = sandbox.runsRepositoryCommands?.(sandboxName(taskId, attempt)) ?? true;
     const settings = isAllowed ? await readRepositorySettings(repos, taskId, baseSha) : NO_SETTINGS;
-    const { answers, delivered, commandsAfter } = await this.#readConversation(task);
+    const { answers, delivered, commandsAfter, notes } = await this.#readConversation(task);
     return {
       taskId,
       attempt,
@@ -125,7 +126,8 @@ class AttemptWorkerService implements WorkerService {
       workRef: WORK_REF,
       checkpointRef: checkpointRef(attempt),
       transcript: await store.lastRecord(taskId),
-      resume: checkpoint !== null && (await repos.has(taskId, checkpoint.sha)) ? checkpoint : null,
+      ...(await this.#readStart(task)),
+      ...(notes.length === 0 ? {} : { notes }),
       answers,
       delivered,
       commandsAfter,
@@ -272,20 +274,36 @@ class AttemptWorkerService implements WorkerService {
     }
   }
 
-  /** What a new worker needs of the messages and answers in the log. */
-  async #readConversation(task: Task): Promise<Pick<WorkerSpec, "answers" | "delivered" | "commandsAfter">> {
+  /** Where the checkout begins (effects/start-point.ts). */
+  async #readStart(task: Task): Promise<Pick<WorkerSpec, "resume" | "carry" | "mergeBase">> {
+    const { checkpoint, start = null, base, baseSha } = task.snapshot.context;
+    const saved = checkpoint !== null && (await this.#deps.repos.has(task.id, checkpoint.sha)) ? checkpoint : null;
+    const sha = start === null ? (saved?.sha ?? null) : start.sha;
+    const resume = sha === null ? null : { sha, cursor: checkpoint?.cursor ?? null };
+    const mergeBase = task.spec.updateBase === true && baseSha !== null ? { name: base ?? "", sha: baseSha } : null;
+    const carry = start?.carry ?? null;
+    return { resume, ...(carry === null ? {} : { carry }), ...(mergeBase === null ? {} : { mergeBase }) };
+  }
+
+  /** What a new worker needs of the messages, answers and notices in the log. */
+  async #readConversation(
+    task: Task,
+  ): Promise<Pick<WorkerSpec, "answers" | "delivered" | "commandsAfter"> & { notes: string[] }> {
     const { store } = this.#deps;
     const answers: Record<string, string> = {};
     const delivered: { id: string; text: string }[] = [];
+    const notes: string[] = [];
     let commandsAfter = task.seq;
-    if (task.seq === 1) return { answers, delivered, commandsAfter };
-    for await (const { type, seq, data } of readLogWithoutWorker(store, task.id, 0)) {
+    if (task.seq === 1) return { answers, delivered, commandsAfter, notes };
+    for await (const { type, seq, data, attempt } of readLogWithoutWorker(store, task.id, 0)) {
       if (type === "answer") answers[String(data["questionId"])] = answerText(data);
+      const isNews = type === "notice" && BRANCH_NEWS.some((code) => code === data["code"]);
+      if (isNews && attempt === task.snapshot.context.attempt) notes.push(String(data["text"]));
       const message = type === "message" ? await store.message(task.id, String(data["id"])) : null;
       if (message?.status === "queued") commandsAfter = Math.min(commandsAfter, seq - 1);
       if (message?.status === "delivered") delivered.push({ id: message.id, text: messageText(message) });
       if (delivered.length > DELIVERED) delivered.shift();
     }
-    return { answers, delivered, commandsAfter };
+    return { answers, delivered, commandsAfter, notes };
   }
 }

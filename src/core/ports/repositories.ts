@@ -1,4 +1,5 @@
 /** The git ports: mirrors, task repositories, pushes, and the forge that opens pull requests. */
+import type { TaskFailure } from "../failure.ts";
 import type { GcMode, Garbage } from "../lib/garbage.ts";
 import type { PullRequest } from "../task.ts";
 
@@ -49,6 +50,42 @@ export interface IncompleteRepository {
   readonly name: string;
   /** Git's own words, at most a few lines. */
   readonly problem: string;
+}
+
+export interface BranchCommit {
+  readonly sha: string;
+  readonly author: string;
+  readonly title: string;
+}
+
+/** The upstream branch beside the work that a task begins from (the base where there is none). */
+export interface BranchComparison {
+  /** Its commit; null = the branch does not exist. */
+  readonly tip: string | null;
+  /** The tip is in the work, or the work is in the tip, or neither. */
+  readonly relation: "absent" | "behind" | "ahead" | "apart";
+  /** This task, or one that it continues, has pushed the tip. */
+  readonly isOurs: boolean;
+  /** What this lineage pushed last: `expect`, or else a commit that the tip contains; or null. */
+  readonly pushed: string | null;
+  /** The tip contains it. */
+  readonly keepsPushed: boolean;
+  /** The base has all changes of the work: it was merged, perhaps squashed. */
+  readonly isMerged: boolean;
+  /** The same of what was pushed last. */
+  readonly wasMerged: boolean;
+  /** The commit since which the work has changes that the tip lacks. */
+  readonly carryFrom: string | null;
+  /** The newest commits that the tip has beyond the work, and how many there are. */
+  readonly commits: readonly BranchCommit[];
+  readonly commitCount: number;
+  /** The first files that they change. */
+  readonly files: readonly string[];
+  /** The newest commit of the base that the work, or the tip, contains. */
+  readonly workFork: string | null;
+  readonly tipFork: string | null;
+  /** Why the upstream would refuse a push; null = it would not, or that is not known. */
+  readonly refusal: TaskFailure | null;
 }
 
 /** Refs of a task repository that the worker may write and the coordinator reads. */
@@ -103,6 +140,19 @@ export interface Repositories {
   file(taskId: string, sha: string, path: string, maxBytes: number): Promise<RepositoryFile>;
   /** True when the task repository holds that commit. */
   has(taskId: string, sha: string): Promise<boolean>;
+  /**
+   * Compares the upstream branch with `work`, a commit of the task repository (null = `baseSha`),
+   * and asks whether a push would be let in. Rejects like `prepare`; changes nothing upstream.
+   */
+  compareBranch(
+    task: TaskRepository & {
+      readonly branch: string;
+      readonly baseSha: string;
+      readonly work: string | null;
+      readonly expect: string | null;
+    },
+    signal: AbortSignal,
+  ): Promise<BranchComparison>;
   /**
    * Pushes one commit to one upstream branch by SHA, with lease. The branch may point at `expect`,
    * at a commit that this task or one that it continues has pushed (with or without an answer), or

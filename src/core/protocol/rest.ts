@@ -95,6 +95,8 @@ export const submitSchema = z.strictObject({
     .describe("Commands that check the work; absent = the repository's setting."),
   priority: z.int().min(-10).max(10).optional().describe("Larger values are claimed first."),
   maxAttempts: z.int().min(1).max(10).optional(),
+  /** False = begin also when the upstream would refuse the push. */
+  checkPush: z.boolean().optional(),
 });
 export type SubmitRequest = z.infer<typeof submitSchema>;
 
@@ -104,11 +106,17 @@ export const retrySchema = z.strictObject({
   prompt: nonEmptyText(PROMPT_LIMIT).optional(),
   budget: budgetSchema.optional(),
   limits: limitsSchema.optional(),
+  /** Merge the newest base into the branch before the work begins. */
+  updateBase: z.boolean().optional(),
+  /** False = begin also when the upstream would refuse the push. */
+  checkPush: z.boolean().optional(),
 });
 export type RetryRequest = z.infer<typeof retrySchema>;
 export const messageSchema = z.strictObject({
   text: nonEmptyText(TEXT_LIMIT),
   mode: z.enum(["steer", "follow_up"]).optional(),
+  /** Of a follow-up task: merge the newest base into the branch before the work begins. */
+  updateBase: z.boolean().optional(),
 });
 export type MessageRequest = z.infer<typeof messageSchema>;
 export const answerSchema = z.strictObject({ questionId: z.string().min(1).max(64), text: nonEmptyText(TEXT_LIMIT) });

@@ -154,6 +154,10 @@ export const workerSpecSchema = z.strictObject({
    * own.
    */
   resume: z.strictObject({ sha: z.string(), cursor: z.string().nullable() }).nullable(),
+  /** The changes from `base` to `sha` are applied to the checkout, uncommitted. */
+  carry: z.strictObject({ base: z.string(), sha: z.string() }).optional(),
+  /** The base branch is merged into the checkout; conflicts stay for the agent. */
+  mergeBase: z.strictObject({ name: z.string(), sha: z.string() }).optional(),
   /** Number of the last transcript record; 0 = none. */
   transcript: z.int().min(0),
   /** Answers to questions of earlier attempts: question id -> text. */

@@ -74,17 +74,26 @@ it(
   },
 );
 
-it("[W5] a push over the work of others is rejected, and pushing again is rejected too", LIMIT, async () => {
-  const { id, branch } = await submit();
-  await settled(id);
-  const foreign = upstream.commit("app", branch, { "people.txt": "by hand" });
-  const follow = await message(id, "The second change.");
-  const failed = await settled(follow.id);
-  expect([failed.state, failed.failure?.code]).toEqual(["failed", "push_rejected"]);
-  const again = await settled((await post(`/v1/tasks/${follow.id}/retry`, { from: "push" })).id);
-  expect([again.state, again.failure?.code]).toEqual(["failed", "push_rejected"]);
-  expect(tip(branch)).toBe(foreign);
-});
+it(
+  "[W5] a push over work that others pushed meanwhile is rejected, and pushing again is rejected too",
+  LIMIT,
+  async () => {
+    const script = [
+      { write: { path: "a.txt", content: "a\n" } },
+      { ask: { question: "Go on?" } },
+      { finish: { title: "A change", summary: "Done." } },
+    ];
+    const { id, branch } = await post("/v1/tasks", { repo, prompt: "A change.", script });
+    const question = await eventually(async () => (await server.task(id)).question, "it asks");
+    const foreign = upstream.commit("app", branch, { "people.txt": "by hand" });
+    await server.call("POST", `/v1/tasks/${id}/answer`, { questionId: question.id, text: "yes" });
+    const failed = await settled(id);
+    expect([failed.state, failed.failure?.code]).toEqual(["failed", "push_rejected"]);
+    const again = await settled((await post(`/v1/tasks/${id}/retry`, { from: "push" })).id);
+    expect([again.state, again.failure?.code]).toEqual(["failed", "push_rejected"]);
+    expect(tip(branch)).toBe(foreign);
+  },
+);
 
 it("[W5] [D2] killed after the push, with a bot's commit on top since, a restart ends in done", LIMIT, async () => {
   await server.kill("SIGTERM");

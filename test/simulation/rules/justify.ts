@@ -60,6 +60,8 @@ export function findMistake(event: TaskEvent, code: FailureCode, given: Situatio
       return unless(met([...PUSH, ...STORE]));
     case "push_rejected":
       return unless(!isDelivered(given));
+    case "branch_conflict":
+      return unless(hasOtherWork(given));
     case "out_of_memory":
       return unless(had("out_of_memory", "killed"));
     case "agent_error":
@@ -87,6 +89,12 @@ function usedUpWall({ now, faults, policy }: Situation, attempt: Attempt | undef
   if (attempt?.readyAt === undefined || attempt.readyAt === null) return false;
   const lost = faults.overlap(["down", "paused"], attempt.readyAt, now) + attempt.askedMs;
   return now - attempt.readyAt - lost >= policy.wallMs * 0.95;
+}
+
+/** True when the branch points at a commit that this task did not make. */
+function hasOtherWork({ upstream, task, branch }: Situation): boolean {
+  const tip = upstream.tips.get(branch);
+  return tip !== undefined && upstream.commits.get(tip)?.by !== task.id;
 }
 
 /** True when the task's commit is on its branch, perhaps below others. */

@@ -7,7 +7,7 @@ import { Checkout } from "../../../worker/workspace/checkout.ts";
 import { openForwarder, type Forwarder } from "../../../worker/connection/forward.ts";
 import { Unreachable } from "../../../worker/workspace/workspace.ts";
 import { Rig } from "../rig.ts";
-import { git } from "../../support/repository.ts";
+import { commitFiles, git } from "../../support/repository.ts";
 
 let rig: Rig;
 let forwarder: Forwarder;
@@ -165,4 +165,27 @@ it("the attempt's token is not stored in the checkout", async () => {
 
 it("a refusal by the task repository rejects with Unreachable", async () => {
   await expect(open({ token: "att_wrong" })).rejects.toBeInstanceOf(Unreachable);
+});
+
+it("[W10] a merge in conflict survives a checkpoint and becomes a merge commit with the work", async () => {
+  const seed = join(rig.dir, "seed");
+  const side = await commitFiles(seed, { "a.txt": "theirs\n" }, "theirs");
+  await git(rig.repo, "fetch", "-q", seed, "+HEAD:refs/slipway/side");
+  await git(seed, "reset", "-q", "--hard", rig.workerApi.baseSha);
+  const ours = await commitFiles(seed, { "a.txt": "ours\n" }, "ours");
+  await git(rig.repo, "fetch", "-q", seed, "+HEAD:refs/slipway/ours");
+  rig.workerApi.baseSha = side;
+  rig.workerApi.overrides = { resume: { sha: ours, cursor: null }, mergeBase: { name: "main", sha: side } };
+  const first = await open();
+  expect(await inside("diff", "--name-only", "--diff-filter=U")).toBe("a.txt");
+  const { sha } = await first.checkpoint(never);
+  await forwarder.close();
+  rig.workerApi.next();
+  rig.workerApi.overrides = { resume: { sha, cursor: null }, mergeBase: { name: "main", sha: side } };
+  const second = await open();
+  expect(await inside("rev-parse", "HEAD", "MERGE_HEAD")).toBe(`${ours}\n${side}`);
+  put("a.txt", "both\n");
+  const head = await second.finalCommit("Merge it", never);
+  expect(await git(rig.repo, "rev-list", "--parents", "-1", head)).toBe(`${head} ${ours} ${side}`);
+  expect(await rig.show(head, "a.txt")).toBe("both\n");
 });

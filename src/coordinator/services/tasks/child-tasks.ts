@@ -87,7 +87,12 @@ export async function planRetry(
   const budget = { ...parent.spec.budget, ...request.budget };
   const limits = { ...parent.spec.limits, ...checkLimits(request.limits ?? {}, maxLimits) };
   const expectSha = await findPushedHead(store, parent);
-  return { spec: { ...parent.spec, prompt, budget, limits, from, expectSha }, data: inheritedData(parent, from) };
+  const branchOptions = {
+    updateBase: request.updateBase ?? false,
+    ...(request.checkPush === undefined ? {} : { checkPush: request.checkPush }),
+  };
+  const spec: TaskSpec = { ...parent.spec, prompt, budget, limits, from, expectSha, ...branchOptions };
+  return { spec, data: inheritedData(parent, from) };
 }
 
 export async function planFollowUp(store: TaskReader, parent: Task, request: MessageRequest): Promise<ChildPlan> {
@@ -98,6 +103,7 @@ export async function planFollowUp(store: TaskReader, parent: Task, request: Mes
     script: null,
     from: "checkpoint",
     expectSha: await findPushedHead(store, parent),
+    updateBase: request.updateBase ?? false,
   };
   return { spec, data: { ...savedWork(parent), headSha: null, report: null } };
 }

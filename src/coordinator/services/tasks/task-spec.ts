@@ -127,6 +127,7 @@ export function createTaskSpec(options: ServerOptions, request: SubmitRequest, t
     maxAttempts: request.maxAttempts ?? MAX_ATTEMPTS,
     from: "start",
     expectSha: null,
+    ...(request.checkPush === undefined ? {} : { checkPush: request.checkPush }),
   };
 }
 

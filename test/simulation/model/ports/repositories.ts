@@ -27,6 +27,7 @@ export interface RepositoriesDeps {
 const PROGRESS_MS = 1_000;
 
 type Prepare = Parameters<Repositories["prepare"]>[0];
+type Compare = Parameters<Repositories["compareBranch"]>[0];
 type Push = Parameters<Repositories["push"]>[0];
 
 class Transfers {
@@ -66,6 +67,35 @@ class Transfers {
     return { base: made.base, baseSha: made.baseSha };
   }
 
+  async compare({ taskId, repo, branch, baseSha, work, expect }: Compare, signal: AbortSignal) {
+    const { time, faults, upstream, domain } = this.#deps;
+    await time.wait(domain, this.#dice.log(5, 200), signal);
+    if (faults.hits("upstream.down")) throw new TaskFailure("repo_unreachable", { detail: "Simulated." });
+    const tip = upstream.tips.get(`${repo}#${branch}`) ?? null;
+    const refs = upstream.repositories.get(taskId)?.refs ?? new Map<string, string>();
+    const mine = work ?? baseSha;
+    const begun = [...refs].flatMap(([ref, sha]) => (/^(?:parent )*pushed /.test(ref) ? [sha] : []));
+    const pushed = expect ?? upstream.history(tip).find((sha) => begun.includes(sha)) ?? null;
+    const isApart = upstream.holds(tip, mine) ? "ahead" : "apart";
+    const relation = tip === null ? "absent" : upstream.holds(mine, tip) ? "behind" : isApart;
+    return {
+      tip,
+      relation,
+      isOurs: tip !== null && (tip === expect || begun.includes(tip)),
+      pushed,
+      keepsPushed: pushed !== null && upstream.holds(tip, pushed),
+      isMerged: false,
+      wasMerged: false,
+      carryFrom: pushed,
+      commits: [],
+      commitCount: 0,
+      files: [],
+      workFork: baseSha,
+      tipFork: baseSha,
+      refusal: null,
+    } as const;
+  }
+
   async push({ taskId, repo, branch, sha, expect }: Push, signal: AbortSignal): Promise<void> {
     const { time, trace, faults, upstream, domain, policy, onBegin } = this.#deps;
     onBegin("push", taskId);
@@ -97,11 +127,14 @@ export function openRepositories(deps: RepositoriesDeps): Repositories {
   const holds = (taskId: string, sha: string): boolean => {
     const found = upstream.repositories.get(taskId);
     return (
-      found !== undefined && (found.baseSha === sha || [...found.refs.values()].some((tip) => upstream.holds(tip, sha)))
+      found !== undefined &&
+      (found.baseSha === sha ||
+        [...found.refs.values(), ...upstream.tips.values()].some((tip) => upstream.holds(tip, sha)))
     );
   };
   return {
     prepare: (task, signal, progress) => transfers.prepare(task, signal, progress),
+    compareBranch: (task, signal) => transfers.compare(task, signal),
     push: (task, signal) => transfers.push(task, signal),
     hasMirror: async (userId, repo) => upstream.mirrors.has(`${userId}\n${repo}`),
     path: (taskId) => `/simulated/${taskId}.git`,

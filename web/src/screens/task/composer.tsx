@@ -20,6 +20,7 @@ export function Composer() {
   const { task, log } = useTaskView();
   const [text, setText] = useDraft(`message.${task.id}`);
   const [mode, setMode] = useState<Mode>("steer");
+  const [updateBase, setUpdateBase] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
   const [isBusy, setBusy] = useState(false);
   const navigate = useNavigate();
@@ -30,7 +31,7 @@ export function Composer() {
     setBusy(true);
     setProblem(null);
     try {
-      const body = ended ? { text } : { text, mode };
+      const body = ended ? { text, updateBase } : { text, mode };
       const sent = await dispatch({ kind: "message", taskId: task.id, body }, newKey());
       setText("");
       if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
@@ -83,7 +84,12 @@ export function Composer() {
               <ModeOption mode={mode} value="follow_up" label="After turn" onPick={setMode} />
             </fieldset>
           )}
-          {ended && <span className="grow note">Begins a new task on the same branch.</span>}
+          {ended && (
+            <label className="grow note">
+              <input type="checkbox" checked={updateBase} onChange={(event) => setUpdateBase(event.target.checked)} />{" "}
+              New task on the same branch; merge the newest {task.base ?? "base"} first
+            </label>
+          )}
           <button className="sendbtn" type="submit" aria-label="Send" disabled={text.trim() === "" || isBusy}>
             <Icon name="send" />
           </button>
