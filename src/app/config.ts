@@ -4,10 +4,23 @@
  */
 import { z } from "zod";
 import { parseEndpoint } from "../core/values/egress-policy.ts";
-import { parseAcpCommands } from "./acp-commands.ts";
-import { ANTHROPIC, DEFAULTS, DISK, GITHUB, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
+import { parseAcpCommands } from "./settings/acp-commands.ts";
+import { readForges, type ForgeSettings } from "./settings/forge-settings.ts";
+import {
+  dollars,
+  hostAndPort,
+  hostName,
+  imageRule,
+  IMAGES,
+  list,
+  origin,
+  trimSlash,
+  webUrl,
+  whole,
+  type Read,
+} from "./settings/values.ts";
+import { ANTHROPIC, DEFAULTS, DISK, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
 import { SlipwayError } from "../core/error.ts";
-import { parseImageRule } from "../core/values/image-reference.ts";
 import { matchesPattern } from "../core/values/name-pattern.ts";
 import { EGRESS_POLICIES, type Egress, type Policy } from "../core/task.ts";
 
@@ -18,7 +31,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** See src/sandbox/docker/disk/workspace-disk.ts. */
 const DISK_MODES = ["auto", "loop", "watch", "tmpfs"] as const;
 
-export interface Config {
+export interface Config extends ForgeSettings {
   readonly host: string;
   /** 0 = any free port. */
   readonly port: number;
@@ -81,9 +94,6 @@ export interface Config {
   readonly trustedEgressHosts: readonly string[];
   /** `host` or `host:port`, lower case. */
   readonly trustedRepoHosts: readonly string[];
-  /** Without a slash at the end. */
-  readonly githubUrl: string;
-  readonly githubApiUrl: string;
   /** Images that tasks and repositories may choose, as parseImageRule gives them. */
   readonly images: readonly string[];
   readonly admin: { readonly email: string; readonly password: string } | null;
@@ -111,58 +121,6 @@ export interface Config {
 export type Flags = Readonly<Record<string, string | undefined>>;
 type Env = Readonly<Record<string, string | undefined>>;
 
-const whole = (min: number, max: number) =>
-  z
-    .string()
-    .regex(/^\d{1,9}$/)
-    .transform(Number)
-    .pipe(z.int().min(min).max(max));
-const dollars = z
-  .string()
-  .regex(/^\d{1,7}(?:\.\d{1,4})?$/)
-  .transform(Number);
-const hostName = /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])$/i;
-const hostAndPort = z
-  .string()
-  .toLowerCase()
-  .refine((text) => {
-    const port = /:(\d{1,5})$/.exec(text);
-    return hostName.test(port ? text.slice(0, port.index) : text) && (port === null || Number(port[1]) <= 65_535);
-  });
-const IMAGES =
-  "a comma-separated list of images, or of beginnings that name a registry and end in *, such as node:24,ghcr.io/acme/*";
-const imageRule = z.string().transform((text, context) => {
-  const rule = parseImageRule(text);
-  if (rule !== null) return rule;
-  context.addIssue({ code: "custom", message: "not an image" });
-  return z.NEVER;
-});
-const webUrl = z.string().refine((text) => {
-  if (!URL.canParse(text)) return false;
-  const url = new URL(text);
-  return (
-    ["http:", "https:"].includes(url.protocol) &&
-    url.username === "" &&
-    url.password === "" &&
-    url.search === "" &&
-    url.hash === ""
-  );
-});
-const trimSlash = (text: string): string => text.replace(/\/+$/, "");
-const origin = webUrl
-  .refine((text) => URL.canParse(text) && new URL(text).pathname === "/")
-  .transform((text) => new URL(text).origin);
-const list = <T extends z.ZodType<string, string>>(item: T) =>
-  z
-    .string()
-    .transform((text) =>
-      text
-        .split(",")
-        .map((part) => part.trim())
-        .filter((part) => part !== ""),
-    )
-    .pipe(z.array(item));
-
 const ms = z.number().min(1).max(Number.MAX_SAFE_INTEGER);
 const policySchema = z.strictObject({
   queueMs: ms,
@@ -180,7 +138,7 @@ const policySchema = z.strictObject({
 } satisfies Record<keyof Policy, z.ZodType>);
 
 /** Reads one setting at a time; a wrong value is one sentence. */
-function reader(env: Env, flags: Flags, warnings: string[]) {
+function reader(env: Env, flags: Flags, warnings: string[]): Read {
   const given = (value: string | undefined): string | undefined =>
     value === undefined || value.trim() === "" ? undefined : value.trim();
   function formerly({ env: variable, flag, formerly: old }: Setting): string | undefined {
@@ -224,7 +182,7 @@ function readPolicy(env: Env): Partial<Policy> {
   return Object.fromEntries(Object.entries(result.data).filter(([, clock]) => clock !== undefined));
 }
 
-function readAdmin(read: ReturnType<typeof reader>): Config["admin"] {
+function readAdmin(read: Read): Config["admin"] {
   const email = read("adminEmail", z.email().max(254), "an e-mail address");
   const password = read("adminPassword", z.string().min(10).max(1_024), "at least 10 characters long");
   if (email === null && password === null) return null;
@@ -234,7 +192,7 @@ function readAdmin(read: ReturnType<typeof reader>): Config["admin"] {
   return { email, password };
 }
 
-function readAgent(read: ReturnType<typeof reader>, hasKey: boolean): string {
+function readAgent(read: Read, hasKey: boolean): string {
   const chosen = read(
     "agent",
     z.string().regex(/^[a-z][a-z0-9_-]{0,49}$/),
@@ -247,7 +205,7 @@ function readAgent(read: ReturnType<typeof reader>, hasKey: boolean): string {
 
 type ModelSettings = Pick<Config, "model" | "models" | "fallbackModel">;
 
-function readModels(read: ReturnType<typeof reader>, hasKey: boolean): ModelSettings {
+function readModels(read: Read, hasKey: boolean): ModelSettings {
   const name = z.string().regex(/^[\x21-\x7e]{1,100}$/);
   const models = read("models", list(name), "a comma-separated list of models") ?? ["claude-*"];
   const readOne = (setting: "model" | "fallbackModel"): string | null => {
@@ -269,9 +227,7 @@ function readModels(read: ReturnType<typeof reader>, hasKey: boolean): ModelSett
   return { model, models, fallbackModel };
 }
 
-function readLimits(
-  read: ReturnType<typeof reader>,
-): Pick<Config, "disk" | "diskMb" | "maxDiskMb" | "maxMemoryMb" | "maxCpus"> {
+function readLimits(read: Read): Pick<Config, "disk" | "diskMb" | "maxDiskMb" | "maxMemoryMb" | "maxCpus"> {
   const size = whole(64, 1_048_576);
   const expects = "a whole number of megabytes from 64 to 1048576";
   const chosen = read("diskMb", size, expects);
@@ -288,21 +244,7 @@ function readLimits(
   };
 }
 
-function readGitHub(
-  read: ReturnType<typeof reader>,
-  trustedHosts: readonly string[],
-): Pick<Config, "githubUrl" | "githubApiUrl"> {
-  const isSafe = ({ protocol, host }: URL): boolean => protocol === "https:" || trustedHosts.includes(host);
-  const safe = webUrl
-    .refine((text) => URL.canParse(text) && isSafe(new URL(text)))
-    .transform((text) => trimSlash(new URL(text).href));
-  const expects = "an https address without a query (http only for hosts in SLIPWAY_TRUSTED_REPO_HOSTS)";
-  const githubUrl = read("githubUrl", safe, expects) ?? GITHUB.url;
-  const usual = githubUrl === GITHUB.url ? GITHUB.apiUrl : `${githubUrl}/api/v3`;
-  return { githubUrl, githubApiUrl: read("githubApiUrl", safe, expects) ?? usual };
-}
-
-function readEgress(read: ReturnType<typeof reader>): Config["egress"] {
+function readEgress(read: Read): Config["egress"] {
   const chosen = read("egress", z.enum(EGRESS_POLICIES), `one of ${EGRESS_POLICIES.join(", ")}`) ?? "none";
   const open = read("egressOpen", z.enum(["0", "1"]), "0 or 1") === "1";
   if (chosen === "open" && !open)
@@ -354,7 +296,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
         "a comma-separated list of host:port",
       ) ?? [],
     trustedRepoHosts,
-    ...readGitHub(read, trustedRepoHosts),
+    ...readForges(read, trustedRepoHosts),
     images: read("images", list(imageRule), IMAGES) ?? [],
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),

@@ -26,6 +26,8 @@ export const DEFAULTS = {
 export const DISK = { mode: "auto", mb: 4_096, maxMb: 16_384, minFreeMb: 2_048 } as const;
 /** Of pull requests, and of people's log-in with GitHub. */
 export const GITHUB = { url: "https://github.com", apiUrl: "https://api.github.com" } as const;
+/** Public forges that need no setting. */
+export const FORGES = "gitlab=https://gitlab.com,forgejo=https://codeberg.org";
 export const ANTHROPIC = "https://api.anthropic.com";
 
 /**
@@ -221,6 +223,18 @@ export const SETTINGS = {
     flag: "github-api-url",
     argument: "url",
     help: `its API (${GITHUB.apiUrl}; /api/v3 on an Enterprise Server)`,
+  },
+  forges: {
+    env: "SLIPWAY_FORGES",
+    flag: "forges",
+    argument: "list",
+    help: "further forges for pull requests: github, gitlab, gitea or forgejo=address,... (gitlab.com and codeberg.org)",
+  },
+  pullRequest: {
+    env: "SLIPWAY_PULL_REQUEST",
+    flag: "pull-request",
+    argument: "mode",
+    help: "pull request of tasks that do not say: none, draft, ready (none)",
   },
   images: {
     env: "SLIPWAY_IMAGES",

@@ -130,7 +130,8 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
 
 function openConfiguredForges({ config, disposers }: CoordinatorParts): readonly Forge[] {
   const { githubUrl: url, githubApiUrl: apiUrl, trustedRepoHosts: trustedHosts } = config;
-  const { forges, close } = openForges({ addresses: [{ url, apiUrl }], trustedHosts, now: () => systemClock.now() });
+  const addresses = [{ kind: "github", url, apiUrl } as const, ...config.forges];
+  const { forges, close } = openForges({ addresses, trustedHosts, now: () => systemClock.now() });
   disposers.add(close);
   return forges;
 }
@@ -140,6 +141,7 @@ function readCoordinatorSettings(config: Config) {
     ...DEFAULT_SETTINGS,
     trustedHosts: config.trustedRepoHosts,
     publicUrl: config.publicUrl,
+    pullRequest: config.pullRequest,
     images: config.sandbox === "docker" ? config.images : null,
     agents: listAgents(config),
     acpCommands: config.acpCommands,

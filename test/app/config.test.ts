@@ -69,6 +69,11 @@ describe("readConfig", () => {
       trustedRepoHosts: [],
       githubUrl: "https://github.com",
       githubApiUrl: "https://api.github.com",
+      forges: [
+        { kind: "gitlab", url: "https://gitlab.com", apiUrl: "https://gitlab.com/api/v4" },
+        { kind: "forgejo", url: "https://codeberg.org", apiUrl: "https://codeberg.org/api/v1" },
+      ],
+      pullRequest: "none",
       images: [],
       admin: null,
       publicUrl: null,
@@ -103,6 +108,8 @@ describe("readConfig", () => {
       SLIPWAY_TRUSTED_REPO_HOSTS: "Git.example.org, 10.0.0.2:3000,[::1]:80,",
       SLIPWAY_GITHUB_URL: "http://git.example.org/",
       SLIPWAY_GITHUB_API_URL: "https://api.git.example.org/",
+      SLIPWAY_FORGES: "github=https://github.com/, gitea=http://10.0.0.2:3000/git",
+      SLIPWAY_PULL_REQUEST: "draft",
       SLIPWAY_IMAGES: "node:24, ghcr.io/acme/*",
       SLIPWAY_ADMIN_EMAIL: "a@example.org",
       SLIPWAY_ADMIN_PASSWORD: "0123456789",
@@ -164,6 +171,11 @@ describe("readConfig", () => {
       trustedRepoHosts: ["git.example.org", "10.0.0.2:3000", "[::1]:80"],
       githubUrl: "http://git.example.org",
       githubApiUrl: "https://api.git.example.org",
+      forges: [
+        { kind: "github", url: "https://github.com", apiUrl: "https://api.github.com" },
+        { kind: "gitea", url: "http://10.0.0.2:3000/git", apiUrl: "http://10.0.0.2:3000/git/api/v1" },
+      ],
+      pullRequest: "draft",
       images: ["docker.io/library/node:24", "ghcr.io/acme/*"],
       admin: { email: "a@example.org", password: "0123456789" },
       publicUrl: "https://slipway.example.org",
@@ -249,6 +261,10 @@ describe("readConfig", () => {
     ["SLIPWAY_GITHUB_URL", "github.example.com"],
     ["SLIPWAY_GITHUB_URL", "http://github.example.com"],
     ["SLIPWAY_GITHUB_API_URL", "https://u:p@github.example.com"],
+    ["SLIPWAY_FORGES", "https://git.example.com"],
+    ["SLIPWAY_FORGES", "gitea=http://git.example.com"],
+    ["SLIPWAY_FORGES", "bitbucket=https://bitbucket.org"],
+    ["SLIPWAY_PULL_REQUEST", "yes"],
   ])("says in one line what is wrong with %s=%s", (name, value) => {
     const words = complaint({ [name]: value });
     expect(words).toMatch(new RegExp(`^${name} must be [^\\n]+\\.$`));

@@ -1,6 +1,6 @@
 /** Commands that change a task: cancel, retry, answer, message. */
 import { Option, type Command } from "commander";
-import { RETRY_FROM, type RetryFrom } from "../../core/task.ts";
+import { PULL_REQUEST_MODES, RETRY_FROM, type PullRequestMode, type RetryFrom } from "../../core/task.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
 import { readLimitOptions, withoutUndefined, addLimitOptions, type LimitOptions } from "../limit-options.ts";
 import { CliExit, EXIT } from "../exit.ts";
@@ -28,6 +28,7 @@ interface RetryOptions extends ReadOptions, LimitOptions {
   readonly prompt?: string;
   readonly updateBase?: true;
   readonly watch?: true;
+  readonly pullRequest?: PullRequestMode;
 }
 
 export function retryCommand(program: Command, io: Io): void {
@@ -39,12 +40,17 @@ export function retryCommand(program: Command, io: Io): void {
     )
     .option("--prompt <text>", "replaces the prompt")
     .option("--update-base", "merge the newest base into the branch first; conflicts are the agent's work")
+    .addOption(
+      new Option("--pull-request <mode>", "with --from push: open one for work that is pushed").choices([
+        ...PULL_REQUEST_MODES,
+      ]),
+    )
     .option("-w, --watch", "follow the task until it ends")
     .action(async (id: string, options: RetryOptions) => {
       const server = openClient(io, options);
-      const { from, prompt, updateBase } = options;
-      const chosen = withoutUndefined({ from, prompt, updateBase });
-      const task = await server.retry(id, { ...chosen, ...readLimitOptions(options) });
+      const { from, prompt, updateBase, pullRequest } = options;
+      const changes = withoutUndefined({ from, prompt, updateBase, pullRequest });
+      const task = await server.retry(id, { ...changes, ...readLimitOptions(options) });
       if (!options.watch) return show(io, options, task);
       print(io, options.json ? JSON.stringify(task) : `${task.id}  ${task.state}`);
       return watchUntilEnd(io, server, task.id, options, 0);

@@ -83,7 +83,7 @@ class OwnedTaskService implements TaskService {
 
   async retry(person: Identity, taskId: string, request: RetryRequest, key: string | null = null): Promise<Task> {
     const parent = await this.task(person, taskId);
-    const plan = await planRetry(this.#deps.store, parent, request, this.#deps.maxLimits);
+    const plan = await planRetry(this.#deps.store, parent, request, this.#deps);
     const idempotency = key === null ? null : { key, fingerprint: digest(["retry", taskId, person.userId, request]) };
     return await this.#createChild(person, parent, plan, idempotency);
   }
@@ -279,7 +279,8 @@ export interface TaskService {
   cancel(person: Identity, taskId: string, force: boolean, idempotencyKey?: string | null): Promise<Task>;
   /**
    * A new task of the same thread. `task_open` while the old one is open; `nothing_to_push` for
-   * `push` without finished work; `limits_unavailable`. The same key and body give the same task.
+   * `push` without finished work; `limits_unavailable`, `forge_unavailable`, `invalid_branch`. The
+   * same key and body give the same task.
    */
   retry(person: Identity, taskId: string, request: RetryRequest, idempotencyKey?: string | null): Promise<Task>;
   /**

@@ -1,7 +1,7 @@
 /** The git ports: mirrors, task repositories, pushes, and the forge that opens pull requests. */
 import type { TaskFailure } from "../failure.ts";
 import type { GcMode, Garbage } from "../lib/garbage.ts";
-import type { PullRequest } from "../task.ts";
+import type { PullRequest, PullRequestMode } from "../task.ts";
 
 /**
  * A user's git credential in clear, held for the duration of one call. It never appears in logs,
@@ -242,4 +242,6 @@ export interface Forge {
 export interface PullRequestOptions {
   /** Origin under which people reach this server; absent = pull requests link no task. */
   readonly publicUrl?: string | null;
+  /** Of tasks that do not say, where a forge serves their repository; absent = none. */
+  readonly pullRequest?: PullRequestMode;
 }

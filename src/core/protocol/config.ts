@@ -1,6 +1,6 @@
 /** What a server offers: the options of a submission. */
 import { z } from "zod";
-import { EFFORTS, EGRESS_POLICIES } from "../task.ts";
+import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES } from "../task.ts";
 
 /** The options of a submission on this server. */
 export const capabilitiesSchema = z.strictObject({
@@ -9,5 +9,11 @@ export const capabilitiesSchema = z.strictObject({
   models: z.array(z.string()).describe("Names, or prefixes followed by `*`; empty when no agent has a model."),
   efforts: z.array(z.enum(EFFORTS)),
   egress: z.array(z.enum(EGRESS_POLICIES)).min(1).describe("The default first."),
+  pullRequests: z.strictObject({
+    default: z.enum(PULL_REQUEST_MODES).describe("Of tasks that do not say, where a forge is known."),
+    forges: z
+      .array(z.strictObject({ name: z.string(), host: z.string() }))
+      .describe("Whose repositories can have pull requests."),
+  }),
 });
 export type Capabilities = z.infer<typeof capabilitiesSchema>;

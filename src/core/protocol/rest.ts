@@ -110,6 +110,8 @@ export const retrySchema = z.strictObject({
   updateBase: z.boolean().optional(),
   /** False = begin also when the upstream would refuse the push. */
   checkPush: z.boolean().optional(),
+  /** By default as before; with `from: "push"` it opens one for work that is pushed. */
+  pullRequest: z.enum(PULL_REQUEST_MODES).optional(),
 });
 export type RetryRequest = z.infer<typeof retrySchema>;
 export const messageSchema = z.strictObject({

@@ -10,21 +10,22 @@ import { TaskFailure } from "../../core/failure.ts";
 import { errorMessage } from "../../core/error.ts";
 import { parseRetryAfter } from "../../core/lib/retry-after.ts";
 import type { GitAuth } from "../../core/ports/repositories.ts";
+import type { ForgeAddress } from "./forge-address.ts";
 import type { GuardedHttp, HttpReply } from "./guarded-http.ts";
 
-export interface ForgeApiOptions {
-  /** For people, such as "GitHub". */
-  readonly name: string;
-  /** Host of the repositories: people add the credential for it. */
-  readonly host: string;
-  /** Without a slash at the end. */
-  readonly apiUrl: string;
-  /** What the credential must be allowed to do, as an instruction to a person. */
-  readonly scopes: string;
+/** Of one forge of the installation. */
+export interface ForgeOptions extends ForgeAddress {
   readonly http: GuardedHttp;
-  readonly headers: (token: string) => Readonly<Record<string, string>>;
   /** Epoch ms. */
   readonly now: () => number;
+}
+
+export interface ForgeApiOptions extends ForgeOptions {
+  /** For people, such as "GitHub". */
+  readonly name: string;
+  /** What the credential must be allowed to do, as an instruction to a person. */
+  readonly scopes: string;
+  readonly headers: (token: string) => Readonly<Record<string, string>>;
 }
 
 export interface ForgeCall<T> {
@@ -53,13 +54,17 @@ export class ForgeRefusal extends Error {
 const RECOVERY_MS = 20_000;
 /** A rate limit without an end lasts this long, ms. */
 const RATE_LIMIT_MS = 60_000;
+const DAY_MS = 24 * 3_600_000;
 const QUOTE_CHARS = 400;
 
 export class ForgeApi {
   readonly #options: ForgeApiOptions;
+  /** Of the repositories: people add the credential for it. */
+  readonly #host: string;
 
   constructor(options: ForgeApiOptions) {
     this.#options = options;
+    this.#host = new URL(options.url).host;
   }
 
   /**
@@ -67,9 +72,9 @@ export class ForgeApi {
    * others; the signal's reason when aborted.
    */
   async call<T>({ method, path, auth, body, schema }: ForgeCall<T>, signal: AbortSignal): Promise<T> {
-    const { apiUrl, http, host, headers } = this.#options;
+    const { apiUrl, http, headers } = this.#options;
     if (auth === null)
-      throw new TaskFailure("pull_request_auth", { detail: `You have no git credential for ${host}: add one.` });
+      throw new TaskFailure("pull_request_auth", { detail: `There is no git credential for ${this.#host}: add one.` });
     const reply = await http
       .send(
         {
@@ -96,16 +101,16 @@ export class ForgeApi {
   }
 
   #unreachable(detail: string, cause?: unknown): TaskFailure {
-    const { name, host } = this.#options;
+    const { name } = this.#options;
     return new TaskFailure("forge_unreachable", {
-      detail: `${name} (${host}): ${detail}`.slice(0, 2 * QUOTE_CHARS),
+      detail: `${name} (${this.#host}): ${detail}`.slice(0, 2 * QUOTE_CHARS),
       retryAfterMs: RECOVERY_MS,
       cause,
     });
   }
 
   #classify(reply: HttpReply, words: string): Error {
-    const { name, host, scopes, now } = this.#options;
+    const { name, scopes, now } = this.#options;
     const { status } = reply;
     const limitedUntil = this.#limitedUntil(reply);
     if (limitedUntil !== null) {
@@ -123,9 +128,12 @@ export class ForgeApi {
     }
     const refused = (detail: string): TaskFailure => new TaskFailure("pull_request_auth", { detail });
     if (status === 401)
-      return refused(`${name} does not know the token of the credential for ${host}: replace the credential. ${words}`);
+      return refused(
+        `${name} does not know the token of the credential for ${this.#host}: replace the credential. ${words}`,
+      );
     if (status === 403) return refused(`${name} forbids it. ${scopes} ${words}`);
-    if (status === 404) return refused(`${name} shows the repository to nobody with this token. ${scopes} ${words}`);
+    if (status === 404)
+      return refused(`${name} finds no such repository or branch with this token. ${scopes} ${words}`);
     return new ForgeRefusal(status, words);
   }
 
@@ -135,9 +143,9 @@ export class ForgeApi {
     const asked = parseRetryAfter((name) => headers[name], now);
     const isUsedUp = asked !== null || headers["x-ratelimit-remaining"] === "0" || /rate limit/i.test(text);
     if (status !== 429 && !(status === 403 && isUsedUp)) return null;
-    if (asked !== null) return now + asked;
+    if (asked !== null) return now + Math.min(asked, DAY_MS);
     const reset = headers["x-ratelimit-reset"] ?? headers["ratelimit-reset"] ?? "";
-    return /^\d{9,12}$/.test(reset) ? Number(reset) * 1_000 : now + RATE_LIMIT_MS;
+    return /^\d{9,11}$/.test(reset) ? Number(reset) * 1_000 : now + RATE_LIMIT_MS;
   }
 }
 
@@ -153,12 +161,13 @@ function quote(text: string): string {
 }
 
 /** The texts under the keys that forges use for explanations. */
-function gather(value: unknown, depth = 0): string[] {
-  if (typeof value === "string") return [value];
+function gather(value: unknown, isExplanation = false, depth = 0): string[] {
+  if (typeof value === "string") return isExplanation ? [value] : [];
   if (depth > 3 || value === null || typeof value !== "object") return [];
-  if (Array.isArray(value)) return value.slice(0, 5).flatMap((item) => gather(item, depth + 1));
-  const known = ["message", "error", "error_description", "errors", "field", "code"];
-  return Object.entries(value).flatMap(([key, item]) => (known.includes(key) ? gather(item, depth + 1) : []));
+  const known = ["message", "error", "error_description", "errors"];
+  return Object.entries(value)
+    .slice(0, 10)
+    .flatMap(([key, item]) => gather(item, isExplanation || known.includes(key), depth + 1));
 }
 
 function parseJson(text: string): unknown {

@@ -1,7 +1,10 @@
 /** The forges of an installation, each with connections of its own. */
 import type { Forge } from "../../core/ports/repositories.ts";
 import type { ForgeAddress } from "./forge-address.ts";
+import type { ForgeOptions } from "./forge-api.ts";
+import { openGitea } from "./gitea.ts";
 import { openGitHub } from "./github.ts";
+import { openGitLab } from "./gitlab.ts";
 import type { GuardedHttp, GuardOptions } from "./guarded-http.ts";
 
 export interface ForgesOptions {
@@ -21,7 +24,7 @@ export function openForges({ addresses, trustedHosts, now, ...limits }: ForgesOp
   const opened = addresses.map((address) => {
     const hosts = [address.url, address.apiUrl].map((url) => new URL(url).host);
     const http = openWhenUsed({ ...limits, isTrusted: hosts.some((host) => trustedHosts.includes(host)) });
-    return { http, forge: openGitHub({ ...address, http, now }) };
+    return { http, forge: openForge({ ...address, http, now }) };
   });
   return {
     forges: opened.map(({ forge }) => forge),
@@ -29,6 +32,19 @@ export function openForges({ addresses, trustedHosts, now, ...limits }: ForgesOp
       await Promise.all(opened.map(({ http }) => http.close()));
     },
   };
+}
+
+function openForge(options: ForgeOptions): Forge {
+  switch (options.kind) {
+    case "github":
+      return openGitHub(options);
+    case "gitea":
+      return openGitea({ ...options, name: "Gitea" });
+    case "forgejo":
+      return openGitea({ ...options, name: "Forgejo" });
+    case "gitlab":
+      return openGitLab(options);
+  }
 }
 
 /** The HTTP client is loaded with the first call: most starts open no pull request. */

@@ -171,7 +171,14 @@ export const taskRoutes = [
     summary: "A new task of the same thread, from the start, the checkpoint or the push",
     body: retrySchema,
     answers: { 201: json(taskSchema) },
-    problems: ["not_found", "task_open", "nothing_to_push", "limits_unavailable"],
+    problems: [
+      "not_found",
+      "task_open",
+      "nothing_to_push",
+      "limits_unavailable",
+      "forge_unavailable",
+      "invalid_branch",
+    ],
     async handle({ deps, identity, params, body, idempotencyKey }) {
       const task = await deps.tasks.retry(identity, params["id"] ?? "", body, idempotencyKey);
       return { status: 201, body: await toTaskView(deps, task), headers: { Location: `/v1/tasks/${task.id}` } };

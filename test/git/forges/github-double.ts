@@ -84,7 +84,7 @@ export async function startGitHubDouble(url?: string): Promise<ForgeDouble> {
   }
 
   const server = await startFaultyServer(handle);
-  const address = { url: url ?? server.url, apiUrl: server.url };
+  const address = { kind: "github" as const, url: url ?? server.url, apiUrl: server.url };
   return {
     ...server,
     ...address,

@@ -217,7 +217,7 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
   const forge: Forge = {
     name: "Test forge",
     host: "git.example.com",
-    serves: () => true,
+    serves: (repo) => repo.startsWith("https://git.example.com/"),
     async openPullRequest(request, signal) {
       await latches.forge.pass(signal);
       return { url: `${request.repo}/pull/1`, number: 1, state: "open" };

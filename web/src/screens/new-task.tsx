@@ -35,7 +35,9 @@ export function NewTask() {
     setBusy(true);
     setProblem(null);
     try {
-      const body = toRequest(repo, prompt, options);
+      // A mode that was chosen for another host does not count.
+      const isForge = config.data !== undefined && hasForge(config.data, repo);
+      const body = toRequest(repo, prompt, isForge ? options : { ...options, pullRequest: "" });
       const sent = await dispatch({ kind: "submit", body }, draftKey());
       for (const name of ["new.repo", "new.prompt", "new.key"]) writeDraft(name, "");
       if (sent.kind === "waiting" || sent.receipt.kind !== "task") return await navigate({ to: "/", replace: true });
@@ -82,7 +84,9 @@ export function NewTask() {
             onChange={(event) => setPrompt(event.target.value)}
           />
         </div>
-        {config.data !== undefined && <OptionsFold config={config.data} options={options} setOptions={setOptions} />}
+        {config.data !== undefined && (
+          <OptionsFold config={config.data} repo={repo} options={options} setOptions={setOptions} />
+        )}
         {problem !== null && <Problem text={problem} />}
         <div className="docked">
           <button className="btn primary wide" type="submit" disabled={isBusy}>
@@ -121,10 +125,11 @@ interface Options {
   readonly usd?: string;
   readonly minutes?: string;
   readonly image?: string;
+  readonly pullRequest?: string;
 }
 
 function toRequest(repo: string, prompt: string, options: Options): SubmitRequest {
-  const { base, model, agent, effort, egress, usd, minutes, image } = options;
+  const { base, model, agent, effort, egress, usd, minutes, image, pullRequest } = options;
   const budget = { ...toNumber("usd", usd), ...toNumber("minutes", minutes) };
   return {
     repo: repo.trim(),
@@ -135,6 +140,7 @@ function toRequest(repo: string, prompt: string, options: Options): SubmitReques
     ...given("image", image),
     ...given("effort", effort),
     ...given("egress", egress),
+    ...given("pullRequest", pullRequest),
     ...(Object.keys(budget).length === 0 ? {} : { budget }),
   } as SubmitRequest;
 }
@@ -185,11 +191,12 @@ function RepositoryField({ repo, setRepo }: { repo: string; setRepo: (repo: stri
 
 interface OptionsFoldProps {
   readonly config: Capabilities;
+  readonly repo: string;
   readonly options: Options;
   readonly setOptions: (options: Options) => void;
 }
 
-function OptionsFold({ config, options, setOptions }: OptionsFoldProps) {
+function OptionsFold({ config, repo, options, setOptions }: OptionsFoldProps) {
   const set = (change: Options): void => setOptions({ ...options, ...change });
   const agent = options.agent ?? config.agents[0] ?? "";
   const summary = [options.base ?? "default branch", agent, options.effort ?? "", options.usd ? `$${options.usd}` : ""];
@@ -219,9 +226,23 @@ function OptionsFold({ config, options, setOptions }: OptionsFoldProps) {
           names={{ none: "nothing", allowlist: "listed hosts", open: "everything" }}
           onChange={(egress) => set({ egress })}
         />
+        {hasForge(config, repo) && (
+          <Choice
+            label="Pull request"
+            name="pullRequest"
+            value={options.pullRequest ?? config.pullRequests.default}
+            options={["none", "draft", "ready"]}
+            onChange={(pullRequest) => set({ pullRequest })}
+          />
+        )}
       </div>
     </details>
   );
+}
+
+/** The server knows a forge of the repository's host; it judges the whole address at submission. */
+function hasForge({ pullRequests }: Capabilities, repo: string): boolean {
+  return URL.canParse(repo) && pullRequests.forges.some(({ host }) => host === new URL(repo).host);
 }
 
 interface PlainOptionsProps {

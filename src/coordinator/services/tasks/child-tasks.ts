@@ -6,16 +6,9 @@ import { SlipwayError } from "../../../core/error.ts";
 import type { EventData } from "../../../core/event.ts";
 import type { NewTask, Store } from "../../../core/ports/store.ts";
 import type { MessageRequest, RetryRequest } from "../../../core/protocol/rest.ts";
-import {
-  isSettledState,
-  type Checkpoint,
-  type MaxLimits,
-  type Policy,
-  type Task,
-  type TaskSpec,
-} from "../../../core/task.ts";
+import { isSettledState, type Checkpoint, type Policy, type Task, type TaskSpec } from "../../../core/task.ts";
 import { readTasks } from "../../read-lists.ts";
-import { checkLimits, deriveTitle } from "./task-spec.ts";
+import { checkLimits, deriveTitle, resolvePullRequest, type ServerOptions } from "./task-spec.ts";
 
 export interface ChildPlan {
   readonly spec: TaskSpec;
@@ -67,12 +60,15 @@ export function toChild(
   } satisfies Partial<NewTask> & { readonly data: EventData };
 }
 
-/** @throws SlipwayError `task_open`, `nothing_to_push`, `limits_unavailable`. */
+/**
+ * @throws SlipwayError `task_open`, `nothing_to_push`, `limits_unavailable`, `forge_unavailable`,
+ * `invalid_branch`.
+ */
 export async function planRetry(
   store: TaskReader,
   parent: Task,
   request: RetryRequest,
-  maxLimits: MaxLimits,
+  options: Pick<ServerOptions, "maxLimits" | "forges">,
 ): Promise<ChildPlan> {
   if (!isSettledState(parent.state)) throw new SlipwayError("task_open", "Cancel the task first, or wait for its end.");
   const from = request.from ?? "start";
@@ -85,13 +81,19 @@ export async function planRetry(
   }
   const prompt = request.prompt ?? parent.spec.prompt;
   const budget = { ...parent.spec.budget, ...request.budget };
-  const limits = { ...parent.spec.limits, ...checkLimits(request.limits ?? {}, maxLimits) };
+  const limits = { ...parent.spec.limits, ...checkLimits(request.limits ?? {}, options.maxLimits) };
+  const { repo, branch, ...rest } = parent.spec;
+  const base = parent.snapshot.context.base ?? rest.base;
+  const pullRequest =
+    request.pullRequest === undefined
+      ? rest.pullRequest
+      : resolvePullRequest(options, request.pullRequest, { repo, base, branch });
   const expectSha = await findPushedHead(store, parent);
   const branchOptions = {
     updateBase: request.updateBase ?? false,
     ...(request.checkPush === undefined ? {} : { checkPush: request.checkPush }),
   };
-  const spec: TaskSpec = { ...parent.spec, prompt, budget, limits, from, expectSha, ...branchOptions };
+  const spec: TaskSpec = { ...parent.spec, prompt, budget, limits, pullRequest, from, expectSha, ...branchOptions };
   return { spec, data: inheritedData(parent, from) };
 }
 

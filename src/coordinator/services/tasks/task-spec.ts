@@ -5,12 +5,20 @@ import { matchesPattern } from "../../../core/values/name-pattern.ts";
 import { SlipwayError } from "../../../core/error.ts";
 import { isImageAllowed, OWN_IMAGE, parseImageReference } from "../../../core/values/image-reference.ts";
 import { parseBranch, parseRepositoryUrl } from "../../../core/values/repository-url.ts";
-import { EFFORTS, MODEL_AGENTS, type Egress, type Limits, type MaxLimits, type TaskSpec } from "../../../core/task.ts";
+import {
+  EFFORTS,
+  MODEL_AGENTS,
+  type Egress,
+  type Limits,
+  type MaxLimits,
+  type PullRequestMode,
+  type TaskSpec,
+} from "../../../core/task.ts";
 import type { Capabilities } from "../../../core/protocol/config.ts";
 import type { SubmitRequest } from "../../../core/protocol/rest.ts";
-import type { Forge } from "../../../core/ports/repositories.ts";
+import type { Forge, PullRequestOptions } from "../../../core/ports/repositories.ts";
 
-export interface ServerOptions {
+export interface ServerOptions extends Pick<PullRequestOptions, "pullRequest"> {
   readonly forges: readonly Forge[];
   /** The first is the default. */
   readonly agents: readonly string[];
@@ -32,8 +40,16 @@ export interface ServerOptions {
 
 const MAX_ATTEMPTS = 3;
 
-export function describeCapabilities({ agents, model, models, egress }: ServerOptions): Capabilities {
-  return { agents: [...agents], model, models: [...models], efforts: [...EFFORTS], egress: [...egress] };
+export function describeCapabilities({ agents, model, models, egress, ...rest }: ServerOptions): Capabilities {
+  const forges = rest.forges.map(({ name, host }) => ({ name, host }));
+  return {
+    agents: [...agents],
+    model,
+    models: [...models],
+    efforts: [...EFFORTS],
+    egress: [...egress],
+    pullRequests: { default: rest.pullRequest ?? "none", forges },
+  };
 }
 
 function resolveAgent(options: ServerOptions, request: SubmitRequest): Pick<TaskSpec, "agent" | "model" | "effort"> {
@@ -80,6 +96,28 @@ function resolveImage({ images }: ServerOptions, { image }: SubmitRequest): stri
   throw new SlipwayError("image_not_allowed", `${name} is not listed in SLIPWAY_IMAGES. This server allows: ${offer}.`);
 }
 
+/**
+ * @param wanted null = what this server does by default, where it can.
+ * @throws SlipwayError forge_unavailable, invalid_branch.
+ */
+export function resolvePullRequest(
+  { forges, pullRequest: usual = "none" }: Pick<ServerOptions, "forges" | "pullRequest">,
+  wanted: PullRequestMode | null,
+  { repo, base, branch }: Pick<TaskSpec, "repo" | "base" | "branch">,
+): PullRequestMode {
+  if ((wanted ?? usual) === "none") return "none";
+  const isKnown = forges.some((forge) => forge.serves(repo));
+  if (wanted === null) return isKnown && branch !== base ? usual : "none";
+  if (branch === base)
+    throw new SlipwayError("invalid_branch", "A pull request needs a branch of its own: name another than the base.");
+  if (isKnown) return wanted;
+  const known = forges.map(({ name, host }) => `${host} (${name})`).join(", ") || "no forge";
+  throw new SlipwayError(
+    "forge_unavailable",
+    `This server opens pull requests on ${known}, not on ${new URL(repo).host}. An operator adds a forge with SLIPWAY_FORGES. Or submit with pullRequest "none".`,
+  );
+}
+
 const LIMIT_SETTINGS = {
   memoryMb: "SLIPWAY_MAX_MEMORY_MB",
   cpus: "SLIPWAY_MAX_CPUS",
@@ -102,25 +140,21 @@ export function checkLimits(limits: Limits, max: MaxLimits): Limits {
 /** @throws SlipwayError with the codes of TaskService.submit. */
 export function createTaskSpec(options: ServerOptions, request: SubmitRequest, taskId: string): TaskSpec {
   const { url } = parseRepositoryUrl(request.repo, { trustedHosts: options.trustedHosts });
-  const pullRequest = request.pullRequest ?? "none";
+  const base = request.base === undefined ? null : parseBranch(request.base);
+  const branch =
+    request.branch === undefined ? `slipway/${taskId.slice(-12).toLowerCase()}` : parseBranch(request.branch);
   const chosen = { ...resolveAgent(options, request), egress: resolveEgress(options, request) };
-  if (pullRequest !== "none" && !options.forges.some((forge) => forge.serves(url))) {
-    throw new SlipwayError(
-      "forge_unavailable",
-      'No forge is set up for this repository. Submit with pullRequest "none".',
-    );
-  }
   return {
     repo: url,
-    base: request.base === undefined ? null : parseBranch(request.base),
-    branch: request.branch === undefined ? `slipway/${taskId.slice(-12).toLowerCase()}` : parseBranch(request.branch),
+    base,
+    branch,
     prompt: request.prompt,
     title: request.title ?? deriveTitle(request.prompt),
     ...chosen,
     script: request.script ?? null,
     budget: request.budget ?? {},
     limits: checkLimits(request.limits ?? {}, options.maxLimits),
-    pullRequest,
+    pullRequest: resolvePullRequest(options, request.pullRequest ?? null, { repo: url, base, branch }),
     image: resolveImage(options, request),
     verify: request.verify ?? [],
     priority: request.priority ?? 0,

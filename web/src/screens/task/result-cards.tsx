@@ -5,6 +5,7 @@ import { Markdown } from "../../components/text/markdown.tsx";
 import { formatBytes, formatUsd } from "../../lib/format.ts";
 import { client } from "../../lib/client.ts";
 import { useQuery } from "@tanstack/react-query";
+import { PullRequestFact } from "./pull-request.tsx";
 import { RetryButton } from "./retry-button.tsx";
 import { useTaskView } from "./task-screen.tsx";
 
@@ -113,6 +114,7 @@ function ResultFacts() {
             </dd>
           </>
         )}
+        <PullRequestFact />
         <dt>Cost</dt>
         <dd>{formatUsd(task.usage.usd)}</dd>
         {artifacts.data !== undefined && artifacts.data.items.length > 0 && (

@@ -1,5 +1,5 @@
 /** Which agent programs an installation offers. */
-import { SlipwayError } from "../core/error.ts";
+import { SlipwayError } from "../../core/error.ts";
 
 const ENTRY = /^([a-z][a-z0-9_-]{0,49})=(.{1,4000})$/;
 const OWN_AGENTS = ["anthropic", "scripted", "acp"];

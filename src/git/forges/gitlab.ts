@@ -1,0 +1,99 @@
+/** Merge requests on gitlab.com and GitLab of one's own (REST API, version 4). */
+import { z } from "zod";
+import type { Forge, PullRequestRequest } from "../../core/ports/repositories.ts";
+import { toForge, type Dialect, type FoundPull } from "./adapter.ts";
+import { parsePath } from "./forge-address.ts";
+import { ForgeApi, type ForgeOptions } from "./forge-api.ts";
+
+const NAME = "GitLab";
+const SCOPES = "The token needs the scope `api`, and the role Developer or more in the project.";
+const LISTED = 20;
+const DRAFT = "Draft: ";
+
+const mergeRequestSchema = z
+  .object({
+    iid: z.int(),
+    state: z.enum(["opened", "closed", "locked", "merged"]),
+    draft: z.boolean().nullish(),
+    description: z.string().nullish(),
+    source_branch: z.string(),
+    target_branch: z.string(),
+    sha: z.string().nullish(),
+    source_project_id: z.int().nullish(),
+    target_project_id: z.int().nullish(),
+  })
+  .transform((one): FoundPull & { isFork: boolean } => {
+    const open = one.draft === true ? "draft" : "open";
+    return {
+      number: one.iid,
+      // `locked` is the time of the merge itself.
+      state: one.state === "opened" || one.state === "locked" ? open : one.state,
+      head: one.source_branch,
+      headSha: one.sha ?? null,
+      base: one.target_branch,
+      body: one.description ?? "",
+      isFork: one.source_project_id !== one.target_project_id,
+    };
+  });
+
+export function openGitLab(options: ForgeOptions): Forge {
+  return toForge(new GitLab(options));
+}
+
+class GitLab implements Dialect {
+  readonly name = NAME;
+  readonly host: string;
+  readonly #url: string;
+  readonly #api: ForgeApi;
+
+  constructor(options: ForgeOptions) {
+    this.#url = options.url;
+    this.host = new URL(options.url).host;
+    this.#api = new ForgeApi({
+      ...options,
+      name: NAME,
+      scopes: SCOPES,
+      headers: (token) => ({ authorization: `Bearer ${token}` }),
+    });
+  }
+
+  /** Projects may be in groups of groups. */
+  serves(repo: string): boolean {
+    return /^[^/]+(?:\/[^/]+)+$/.test(parsePath(this.#url, repo) ?? "");
+  }
+
+  async list(request: PullRequestRequest, signal: AbortSignal): Promise<FoundPull[]> {
+    return await this.#list(request, "all", signal);
+  }
+
+  async create(request: PullRequestRequest, signal: AbortSignal): Promise<FoundPull> {
+    const { repo, auth, head, base, title, body, draft } = request;
+    const content = {
+      source_branch: head,
+      target_branch: base,
+      title: draft ? DRAFT + title : title,
+      description: body,
+    };
+    const path = this.#path(repo);
+    return await this.#api.call({ method: "POST", path, auth, body: content, schema: mergeRequestSchema }, signal);
+  }
+
+  async recover({ status }: { readonly status: number }, request: PullRequestRequest, signal: AbortSignal) {
+    return status === 409 ? ((await this.#list(request, "opened", signal))[0] ?? null) : null;
+  }
+
+  link(repo: string, number: number): string {
+    return `${repo}/-/merge_requests/${number}`;
+  }
+
+  async #list({ repo, auth, head }: PullRequestRequest, state: "opened" | "all", signal: AbortSignal) {
+    const query = new URLSearchParams({ source_branch: head, state, per_page: String(LISTED) });
+    const path = `${this.#path(repo)}?${query.toString()}`;
+    const all = await this.#api.call({ method: "GET", path, auth, schema: z.array(mergeRequestSchema) }, signal);
+    return all.filter(({ isFork, head: branch }) => !isFork && branch === head);
+  }
+
+  #path(repo: string): string {
+    return `/projects/${encodeURIComponent(parsePath(this.#url, repo) ?? "")}/merge_requests`;
+  }
+}
