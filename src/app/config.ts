@@ -83,6 +83,8 @@ export interface Config extends ForgeSettings {
    * The built-in agent summarizes conversations of so many tokens; null = by the model's window.
    */
   readonly compactAt: number | null;
+  /** Betas of the model API that are permitted beside the built-in ones; the same form. */
+  readonly modelBetas: readonly string[];
   /** US dollars per UTC day; null = no limit. */
   readonly userDayUsd: number | null;
   readonly dayUsd: number | null;
@@ -285,6 +287,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     ),
     ...readModels(read, anthropicApiKey !== null),
     compactAt: read("compactAt", whole(10_000, 10_000_000), "a whole number of tokens from 10000 to 10000000"),
+    modelBetas: read("modelBetas", list(z.string().regex(/^[\w*-]{1,100}$/)), "a comma-separated list of betas") ?? [],
     userDayUsd: read("userDayUsd", dollars, "an amount of US dollars such as 20"),
     dayUsd: read("dayUsd", dollars, "an amount of US dollars such as 100"),
     pricesFile: read("pricesFile", z.string(), "a file"),

@@ -170,6 +170,12 @@ export const SETTINGS = {
     argument: "tokens",
     help: "size at which the built-in agent summarizes its conversation (60% of the window, at most 150000)",
   },
+  modelBetas: {
+    env: "SLIPWAY_MODEL_BETAS",
+    flag: "model-betas",
+    argument: "list",
+    help: "further betas of the model API that programs may ask for; name or beginning* (none)",
+  },
   userDayUsd: {
     env: "SLIPWAY_USER_DAY_USD",
     flag: "user-day-usd",

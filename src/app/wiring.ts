@@ -174,7 +174,7 @@ function prepareModelGateway(
   if (apiKey === null) return () => null;
   const agent = new (baseUrl.startsWith("https:") ? HttpsAgent : HttpAgent)({ keepAlive: true });
   disposers.add(() => agent.destroy());
-  const rules = { ...DEFAULT_RULES, models };
+  const rules = { ...DEFAULT_RULES, models, betas: [...DEFAULT_RULES.betas, ...config.modelBetas] };
   return (budget) => createModelGateway({ baseUrl, apiKey, budget, rules, prices, rate, log, agent });
 }
 

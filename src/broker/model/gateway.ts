@@ -16,6 +16,7 @@ import { waitForDrain } from "../../core/lib/concurrency/async.ts";
 import { isAbort } from "../../core/error.ts";
 import type { ModelBudget } from "../../core/ports/broker.ts";
 import type { Log } from "../../core/ports/runtime.ts";
+import { checkQuery, selectHeaders } from "./request/headers.ts";
 import { discardRest, type BodyReader } from "../request-body.ts";
 import { relayAnswer } from "./answer-stream.ts";
 import { CallLimits } from "./call-limits.ts";
@@ -50,6 +51,8 @@ export type ServeModel = (call: ModelCall) => Promise<void>;
 
 /** Longest wait for the provider's rate limit before the worker gets a 429 instead, ms. */
 const RATE_LIMIT_WAIT_MS = 20_000;
+/** A name that begins with a dot would be a step to another path. */
+const MODELS_PATH = /^\/v1\/models(?:\/\w[\w.-]{0,199})?$/;
 /** A proxy's or the provider's time-out: the answer may have been written, and be billed. */
 const TIMEOUT_STATUSES = new Set([408, 504, 524]);
 
@@ -81,10 +84,10 @@ class ModelGateway {
   async #route(call: ModelCall): Promise<void> {
     const { method } = call.request;
     const [pathname = ""] = call.path.split("?", 1);
+    checkQuery(call.path);
     if (method === "POST" && pathname === "/v1/messages") return await this.#serveMessages(call);
     if (method === "POST" && pathname === "/v1/messages/count_tokens") return await this.#serveTokenCount(call);
-    if (method === "GET" && /^\/v1\/models(?:\/[\w.-]{1,200})?$/.test(pathname))
-      return await this.#serveModelList(call);
+    if (method === "GET" && MODELS_PATH.test(pathname)) return await this.#serveModelList(call);
     throw new ModelRefusal(
       404,
       "not_found_error",
@@ -108,14 +111,16 @@ class ModelGateway {
 
   async #serveChecked(call: ModelCall, request: CheckedRequest): Promise<void> {
     const { taskId, attempt, response, signal } = call;
-    const { budget, prices, log } = this.#options;
+    const { budget, prices, rules, log } = this.#options;
     const { model, ceiling } = request;
+    const headers = selectHeaders(call.request.headers, rules.betas);
     await this.#awaitRate(signal);
     const meter = new Meter(model, ceiling, prices);
     const admission = await budget.admit(taskId, attempt, model, meter.ceilingUsd, signal);
     let isBilled = true;
+    meter.start();
     try {
-      const answer = await this.#provider.request(call.path, call.request, request, signal);
+      const answer = await this.#provider.request(call.path, headers, request, signal);
       if (answer.statusCode !== 200) {
         isBilled = TIMEOUT_STATUSES.has(answer.statusCode ?? 0);
         throw await this.#readRefusal(answer);
@@ -166,8 +171,9 @@ class ModelGateway {
     request: CheckedRequest | null,
   ): Promise<void> {
     await this.#awaitRate(signal);
+    const headers = selectHeaders(incoming.headers, this.#options.rules.betas);
     await this.#options.budget.admitFree(taskId, attempt);
-    const answer = await this.#provider.request(path, incoming, request, signal);
+    const answer = await this.#provider.request(path, headers, request, signal);
     if (answer.statusCode !== 200) throw await this.#readRefusal(answer);
     response.writeHead(200, { "content-type": "application/json" });
     for await (const chunk of answer as AsyncIterable<Buffer>)

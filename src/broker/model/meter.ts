@@ -4,12 +4,18 @@
  *
  * B1 A request whose final count did not arrive is booked with the most that it may be billed: the
  *    provider bills thinking that it does not show, and goes on for a while without a connection.
+ *    Of `max_tokens` that is what a model can write in the time, at five times the usual speed.
  * B2 A refusal before any output is not billed.
  */
 import type { ModelUsage } from "../../core/ports/usage-ledger.ts";
-import type { RequestCeiling } from "./ceiling.ts";
+import type { RequestCeiling } from "./request/ceiling.ts";
 import { computeCeilingPrice, computePrice, type PriceTable } from "./prices.ts";
 import { UsageReader, type AnswerUsage } from "./usage.ts";
+
+/** No model writes faster. */
+const TOKENS_PER_SECOND = 1_000;
+/** The provider notices a broken connection within this time. */
+const NOTICE_SECONDS = 10;
 
 /** How a request ended, for the usage ledger. */
 export type Booking = Omit<ModelUsage, "id" | "taskId" | "userId" | "attempt" | "at">;
@@ -26,6 +32,7 @@ export class Meter {
   readonly #ceiling: RequestCeiling;
   readonly #prices: PriceTable;
   readonly #reader: UsageReader;
+  #sentAt = performance.now();
 
   constructor(model: string, ceiling: RequestCeiling, prices: PriceTable) {
     this.#model = model;
@@ -36,6 +43,11 @@ export class Meter {
 
   get ceilingUsd(): number {
     return computeCeilingPrice(this.#model, this.#ceiling, this.#prices);
+  }
+
+  /** Called when the request is sent. */
+  start(): void {
+    this.#sentAt = performance.now();
   }
 
   /** Bytes of a stream (`text/event-stream`). */
@@ -50,7 +62,7 @@ export class Meter {
 
   cost(): Cost {
     const answer = this.#reader.read();
-    return { usd: this.#price(answer), mostUsd: this.#most(answer) };
+    return { usd: this.#price(answer), mostUsd: this.#most(answer, this.#ceiling.outputTokens) };
   }
 
   /** The booking of the request as it ended. */
@@ -60,22 +72,30 @@ export class Meter {
     const cacheWriteTokens = cacheWrite5mTokens + cacheWrite1hTokens;
     const tokens = { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens };
     const isFree = answer.complete && answer.stopReason === "refusal" && !answer.hasContent;
-    const usd = isFree ? 0 : this.#most(answer);
+    const usd = isFree ? 0 : this.#most(answer, this.#writable());
     return { model: this.#model, ...tokens, usd, estimated: !isFree && !isCounted(answer) };
+  }
+
+  /** Tokens of output that the provider can have written by now, or until it stops. */
+  #writable(): number {
+    const seconds = (performance.now() - this.#sentAt) / 1_000 + NOTICE_SECONDS;
+    return Math.min(this.#ceiling.outputTokens, Math.ceil(seconds * TOKENS_PER_SECOND));
   }
 
   #price({ usage }: AnswerUsage): number {
     return computePrice(this.#model, usage, this.#prices).usd;
   }
 
-  #most(answer: AnswerUsage): number {
-    if (isCounted(answer)) return this.#price(answer);
-    const { passes, outputTokens } = this.#ceiling;
+  /** @param output tokens of output in one pass, at most. */
+  #most(answer: AnswerUsage, output: number): number {
+    const usd = this.#price(answer);
+    if (isCounted(answer)) return usd;
     // With several passes, the count at the beginning is that of the first.
-    if (!answer.promptCounted || passes > 1) return Math.max(this.ceilingUsd, this.#price(answer));
+    if (!answer.promptCounted || this.#ceiling.passes > 1)
+      return Math.max(usd, computeCeilingPrice(this.#model, { ...this.#ceiling, outputTokens: output }, this.#prices));
     const { usage, estimated } = answer;
-    const output = estimated ? Math.max(usage.outputTokens, outputTokens) : usage.outputTokens;
-    return this.#price({ ...answer, usage: { ...usage, outputTokens: output } });
+    const outputTokens = estimated ? Math.max(usage.outputTokens, output) : usage.outputTokens;
+    return this.#price({ ...answer, usage: { ...usage, outputTokens } });
   }
 }
 

@@ -3,7 +3,7 @@
  * vendor's list prices on the date of the table; an operator may supply a newer table.
  */
 import { z } from "zod";
-import type { RequestCeiling } from "./ceiling.ts";
+import type { RequestCeiling } from "./request/ceiling.ts";
 import { countPrompt, NO_TOKENS, type TokenUsage } from "./usage.ts";
 
 const bandSchema = z.strictObject({

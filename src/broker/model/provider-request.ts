@@ -10,11 +10,10 @@ import {
   type OutgoingHttpHeaders,
 } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { matchesPattern } from "../../core/values/name-pattern.ts";
 import { BODY_MS, parseJsonBody, BodyReader } from "../request-body.ts";
 import type { Release } from "../semaphore.ts";
 import { TRANSCRIPT_DEPTH } from "../worker-routes.ts";
-import type { RequestCeiling } from "./ceiling.ts";
+import type { RequestCeiling } from "./request/ceiling.ts";
 import { checkRequest, type ModelRequest, type RequestRules } from "./request-policy.ts";
 
 const BODY_BYTES = 32 * 1024 * 1024;
@@ -27,7 +26,6 @@ const MAX_VALUES = 500_000;
  * shorter.
  */
 const SILENCE_MS = 600_000;
-const DEFAULT_VERSION = "2026-10-21";
 
 /** A request that passed the policy. It holds its share of the body budget until it is written. */
 export class CheckedRequest {
@@ -109,41 +107,36 @@ export class ProviderClient {
   /**
    * Resolves with the head of the answer, error statuses included; rejects when no answer arrives.
    * @param body null sends a GET, a checked request a POST.
-   * @param incoming the worker's request: its API version and its permitted betas are passed on.
+   * @param headers of the worker's request, as far as they go on.
    */
   request(
     path: string,
-    incoming: IncomingMessage,
+    headers: Readonly<Record<string, string>>,
     body: CheckedRequest | null,
     signal: AbortSignal,
   ): Promise<IncomingMessage> {
-    const { agent } = this.#options;
+    const { agent, apiKey } = this.#options;
     const send = this.#base.protocol === "https:" ? httpsRequest : httpRequest;
     const url = new URL(this.#base.pathname.replace(/\/$/, "") + path, this.#base);
     const method = body === null ? "GET" : "POST";
-    const headers = this.#createHeaders(incoming.headers, body);
+    const own: OutgoingHttpHeaders = {
+      ...headers,
+      accept: "application/json",
+      // The usage of a compressed answer could not be read as it passes.
+      "accept-encoding": "identity",
+      authorization: `Bearer ${apiKey}`,
+      ...(body === null ? {} : { "content-type": "application/json", "content-length": body.bytes }),
+    };
     return new Promise((resolve, reject) => {
-      const outgoing = send(url, { method, headers, signal, timeout: SILENCE_MS, ...(agent && { agent }) }, resolve);
+      const outgoing = send(
+        url,
+        { method, headers: own, signal, timeout: SILENCE_MS, ...(agent && { agent }) },
+        resolve,
+      );
       outgoing.on("timeout", () => outgoing.destroy(new Error(`no answer within ${SILENCE_MS / 1_000} s`)));
       outgoing.on("error", reject);
       if (body === null) outgoing.end();
       else body.send(outgoing);
     });
-  }
-
-  #createHeaders(incoming: IncomingMessage["headers"], body: CheckedRequest | null): OutgoingHttpHeaders {
-    const betas = String(incoming["anthropic-beta"] ?? "")
-      .split(",")
-      .map((beta) => beta.trim())
-      .filter((beta) => matchesPattern(this.#options.rules.betas, beta));
-    return {
-      accept: "application/json",
-      // The usage of a compressed answer could not be read as it passes.
-      "accept-encoding": "identity",
-      "anthropic-version": String(incoming["anthropic-version"] ?? DEFAULT_VERSION),
-      authorization: `Bearer ${this.#options.apiKey}`,
-      ...(betas.length === 0 ? {} : { "anthropic-beta": betas.join(",") }),
-      ...(body === null ? {} : { "content-type": "application/json", "content-length": body.bytes }),
-    };
   }
 }

@@ -2,43 +2,32 @@
  * Which model requests of a worker are forwarded to the provider. The worker is hostile: the
  * server's key must serve nothing but messages.
  *
- * Q1 The body that is sent is the body that was checked: it is parsed, checked, and serialized
- *    again.
- * Q2 A request must not make the provider fetch, run or store anything: server tools, URLs of
- *    images or documents, files and containers are refused.
+ * Q1 What is sent is what was checked, unchanged: the parsed body is serialized again, without a
+ *    field more or less. A request that is not permitted is refused with the name of its field,
+ *    header or beta; nothing is removed silently.
+ * Q2 A request must not make the provider fetch, run or store anything: fields, blocks, sources and
+ *    tools are positive lists (request/content.ts), headers too (request/headers.ts).
  */
 import { z } from "zod";
 import { matchesPattern } from "../../core/values/name-pattern.ts";
-import { computeCeiling, type RequestCeiling } from "./ceiling.ts";
+import { computeCeiling, type RequestCeiling } from "./request/ceiling.ts";
+import { checkContent, InvalidModelRequest } from "./request/content.ts";
+import { BETAS } from "./request/headers.ts";
 
 export interface RequestRules {
   /** Permitted models; an entry that ends in `*` permits every name with that prefix. */
   readonly models: readonly string[];
-  /** Values of `anthropic-beta` that are forwarded; a trailing `*` permits a prefix. */
+  /** Permitted values of `anthropic-beta`; a trailing `*` permits a prefix. */
   readonly betas: readonly string[];
-  /** Larger values of `max_tokens` are reduced to this. */
+  /** Larger values of `max_tokens` are refused. */
   readonly maxTokens: number;
 }
 
 export const DEFAULT_RULES: RequestRules = {
   models: ["claude-*"],
-  betas: [
-    "compact-*",
-    "context-management-*",
-    "thinking-*",
-    "interleaved-thinking-*",
-    "prompt-caching-*",
-    "extended-cache-ttl-*",
-    "effort-*",
-    "token-efficient-*",
-    "fine-grained-*",
-    "task-budgets-*",
-  ],
+  betas: BETAS,
   maxTokens: 128_000,
 };
-
-/** A request that the policy refuses; the message is sent to the worker. */
-export class InvalidModelRequest extends Error {}
 
 export interface ModelRequest {
   readonly model: string;
@@ -47,69 +36,31 @@ export interface ModelRequest {
   readonly ceiling: RequestCeiling;
 }
 
-/** Permitted top-level fields. A field that the API adds later is refused until it is reviewed. */
-const FIELDS = new Set(
-  (
-    "model max_tokens messages system tools tool_choice stream stop_sequences metadata thinking output_config cache_control " +
-    "compaction context_management temperature top_p top_k service_tier diagnostics speed"
-  ).split(" "),
-);
-
-/** Tool types that run in the sandbox; every other type runs at the provider. */
-const LOCAL_TOOL = /^(?:custom|bash_\d+|text_editor_\d+|memory_\d+)$/;
-const REMOTE_SOURCES = new Set(["url", "file"]);
-const REMOTE_BLOCKS = new Set(["container_upload", "server_tool_use", "mcp_tool_use"]);
-
 const requestSchema = z.looseObject({
   model: z.string().min(1).max(200),
   max_tokens: z.int().positive().optional(),
   stream: z.boolean().optional(),
   messages: z.array(z.unknown()).min(1),
-  tools: z.array(z.looseObject({ type: z.string().nullish() })).optional(),
 });
-
-/**
- * Describes the first block in messages that the provider would fetch or run; null when there is
- * none. Recursion is safe: the depth was limited before parsing.
- */
-function findRemote(value: unknown): string | null {
-  if (Array.isArray(value)) {
-    for (const item of value) {
-      const found = findRemote(item);
-      if (found !== null) return found;
-    }
-    return null;
-  }
-  if (typeof value !== "object" || value === null) return null;
-  const { type, source } = value as { type?: unknown; source?: unknown };
-  if (typeof type === "string" && REMOTE_BLOCKS.has(type)) return `a block of type "${type}"`;
-  const sourceType = typeof source === "object" && source !== null ? (source as { type?: unknown }).type : undefined;
-  if (typeof sourceType === "string" && REMOTE_SOURCES.has(sourceType)) return `a source of type "${sourceType}"`;
-  const content = (value as { content?: unknown }).content;
-  return typeof content === "object" ? findRemote(content) : null;
-}
 
 /** @throws InvalidModelRequest */
 export function checkRequest(value: unknown, rules: RequestRules): ModelRequest {
   const parsed = requestSchema.safeParse(value);
-  if (!parsed.success) throw new InvalidModelRequest("The body is not a Messages API request.");
-  const { model, max_tokens: maxTokens, messages, tools = [], stream = false } = parsed.data;
-  const unknown = Object.keys(parsed.data).find((name) => !FIELDS.has(name));
-  if (unknown !== undefined) throw new InvalidModelRequest(`The gateway does not permit the field "${unknown}".`);
+  if (!parsed.success) throw new InvalidModelRequest(describeIssue(parsed.error));
+  const request = value as Readonly<Record<string, unknown>>;
+  const { model, max_tokens: maxTokens = 0, stream = false } = parsed.data;
+  checkContent(request);
   if (!matchesPattern(rules.models, model))
     throw new InvalidModelRequest(
       `The model "${model}" is not offered by this server. An operator permits it with SLIPWAY_MODELS.`,
     );
-  const tool = tools.find(({ type }) => typeof type === "string" && !LOCAL_TOOL.test(type));
-  if (tool !== undefined)
-    throw new InvalidModelRequest(
-      `The tool type "${tool.type}" would run at the provider, which the gateway does not permit.`,
-    );
-  const remote = findRemote(messages);
-  if (remote !== null)
-    throw new InvalidModelRequest(`The messages contain ${remote}, which the provider would fetch or run.`);
-  const capped = maxTokens === undefined ? {} : { max_tokens: Math.min(maxTokens, rules.maxTokens) };
-  const request = { ...parsed.data, ...capped };
+  if (maxTokens > rules.maxTokens)
+    throw new InvalidModelRequest(`The gateway permits a "max_tokens" of at most ${rules.maxTokens}.`);
   const body = JSON.stringify(request);
   return { model, stream, body, ceiling: computeCeiling(request, body) };
+}
+
+function describeIssue({ issues }: z.ZodError): string {
+  const path = issues[0]?.path.join(".") ?? "";
+  return `The body is not a Messages API request${path === "" ? "" : `: "${path}" is not valid`}.`;
 }
