@@ -11,6 +11,7 @@ import { Checkpointer } from "./checkpointer.ts";
 import type { CoordinatorLink } from "./connection/link.ts";
 import type { Deadline } from "./lib/deadline.ts";
 import { SIGN_MS, withSignsOfLife } from "./lib/signs-of-life.ts";
+import { stripHidden } from "./lib/hidden-characters.ts";
 import { sanitize } from "./lib/text.ts";
 import type { McpTool } from "./mcp/client.ts";
 import type { Toolbox } from "./tools/toolbox.ts";
@@ -44,6 +45,8 @@ export interface SessionOptions {
   readonly deadline: Deadline;
   readonly signal: AbortSignal;
 }
+
+const isInterrupt = (command: WorkerCommand): boolean => command.type === "message" && command.interrupt === true;
 
 export class Session implements AgentContext {
   readonly spec: WorkerSpec;
@@ -122,13 +125,16 @@ export class Session implements AgentContext {
     const startedAt = clock.now();
     this.emit("tool.started", { id, name, input: { ...input } });
     const ended = new AbortController();
+    const interrupt = this.watchInterrupt();
     const saving = this.#checkpointer.saveWhileToolRuns(AbortSignal.any([ended.signal, this.signal]));
     const finish = (result: ToolResult): void => {
       this.#checkpointer.noteToolEnd();
       this.emit("tool.finished", { id, name, ...result, ms: Math.max(0, clock.now() - startedAt) });
     };
     try {
-      const ran = await this.#alive(name, () => tools.run(name, input, this.signal));
+      const onOutput = (lines: string): void => link.delta(id, this.#withoutToken(stripHidden(lines).text));
+      const watch = { interrupt: interrupt.signal, onOutput };
+      const ran = await this.#alive(name, () => tools.run(name, input, this.signal, watch));
       const output = this.#withoutToken(ran.output);
       const result = this.#withDirectoryInstructions(name, input, { ...ran, output });
       finish(result);
@@ -137,6 +143,7 @@ export class Session implements AgentContext {
       if (!link.over.aborted) finish({ output: "[stopped before its end]", exitCode: null, truncated: false });
       throw thrown;
     } finally {
+      interrupt.stop();
       ended.abort();
       await saving;
     }
@@ -202,6 +209,14 @@ export class Session implements AgentContext {
     return delivered.filter(({ id }) => !withdrawn.has(id));
   }
 
+  get isInterrupted(): boolean {
+    return this.#parts.link.inbox.has(isInterrupt);
+  }
+
+  watchInterrupt(): { readonly signal: AbortSignal; readonly stop: () => void } {
+    return this.#parts.link.inbox.watch(isInterrupt);
+  }
+
   #takeWithdrawals(): string[] {
     const commands = this.#parts.link.inbox.take((command) => command.type === "withdraw");
     return commands.flatMap((command) => (command.type === "withdraw" ? [command.messageId] : []));
@@ -229,7 +244,12 @@ export class Session implements AgentContext {
   }
 
   async verify(): Promise<readonly Verified[]> {
-    return await verify(this.#parts, this.spec, this.signal);
+    const interrupt = this.watchInterrupt();
+    try {
+      return await verify(this.#parts, this.spec, this.signal, interrupt.signal);
+    } finally {
+      interrupt.stop();
+    }
   }
 
   #alive<T>(what: string, work: () => Promise<T>): Promise<T> {

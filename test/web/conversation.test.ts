@@ -36,6 +36,22 @@ const say = (text: string): Part => ({
 });
 
 describe("the conversation", () => {
+  it("[F4] output of a running tool is shown until its result is there, and is bounded", () => {
+    const fold = new ConversationFold();
+    const [started, finished] = events(tool("t1"));
+    if (started === undefined || finished === undefined) throw new Error("no events");
+    expect(fold.addLive("t1", "early")).toBe(false);
+    fold.add(started);
+    expect(fold.addLive("t1", "one\n")).toBe(true);
+    expect(fold.get().blocks).toMatchObject([{ kind: "tool", result: null, live: "one\n" }]);
+    fold.addLive("t1", "x".repeat(20_000));
+    expect(fold.get().blocks).toMatchObject([{ live: "x".repeat(8_000) }]);
+    fold.add(finished);
+    expect(fold.addLive("t1", "late")).toBe(true);
+    expect(fold.get().blocks).toMatchObject([{ result: { output: "a" }, live: "x".repeat(8_000) }]);
+    expect(fold.addLive("msg_1", "text of a message")).toBe(false);
+  });
+
   it("a finished tool call has its result, one of an ended attempt is marked as lost", () => {
     const { blocks } = foldAll([
       ...tool("1"),

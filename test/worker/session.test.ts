@@ -160,6 +160,37 @@ describe("[G5] the budget", () => {
     expect(rig.workerApi.of("failed").map(({ data }) => data["code"])).toEqual(["budget_exceeded", "budget_exceeded"]);
   });
 
+  it("[A6] a message that interrupts ends the running command, whose output so far is the result", async () => {
+    let result: unknown = null;
+    let heard: unknown = null;
+    const exit = attempt(async (context) => {
+      result = await context.tool("bash", { command: "echo begun; sleep 300; echo ended" });
+      heard = [context.isInterrupted, await context.receiveMessages("step"), context.isInterrupted];
+    });
+    await rig.workerApi.until(() => rig.workerApi.deltas.some(({ text }) => text.includes("begun")));
+    rig.workerApi.command({ type: "message", messageId: "m_1", text: "Wait.", mode: "steer", interrupt: true });
+    expect(await exit).toBe(0);
+    expect(result).toMatchObject({ output: expect.stringMatching(/^begun\n[^]*a person interrupted/), exitCode: null });
+    expect(heard).toEqual([true, [{ id: "m_1", text: "Wait." }], false]);
+  });
+
+  it("[F4] the output of a running command is streamed in whole lines, without the token", async () => {
+    await attempt(
+      async (context) => {
+        const command = `echo one; printf 'tw'; sleep 1; echo "o $SECRET"; sleep 1; seq 1 3000; sleep 1`;
+        await context.tool("bash", { command: command.replace("$SECRET", context.model?.token ?? "none") });
+      },
+      { gateway: "open" },
+    );
+    const started = rig.workerApi.of("tool.started")[0]?.data["id"];
+    const pieces = rig.workerApi.deltas.filter(({ messageId }) => messageId === started).map(({ text }) => text);
+    const text = pieces.join("");
+    expect(text).toMatch(/^one\ntwo \[attempt token\]\n/);
+    expect(text).toContain("\n3000\n");
+    expect(text.length).toBeLessThan(6_000);
+    expect(pieces.every((piece) => piece.endsWith("\n"))).toBe(true);
+  });
+
   it("[G6] one notice is emitted when four fifths of the time are used", async () => {
     const near = () => rig.workerApi.of("notice").filter(({ data }) => data["code"] === "budget_near");
     rig.workerApi.standing = { state: "continue" };

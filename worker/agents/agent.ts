@@ -85,6 +85,10 @@ export interface AgentContext {
    * where the agent can act on them. `end`: includes the messages for after the work.
    */
   receiveMessages(point: "step" | "end"): Promise<readonly ReceivedMessage[]>;
+  /** True while a message that interrupts waits to be received. */
+  readonly isInterrupted: boolean;
+  /** Aborts the signal when such a message arrives, until `stop`; tools watch for it themselves. */
+  watchInterrupt(): { readonly signal: AbortSignal; readonly stop: () => void };
   /** Records the cursor for a restart of the worker within this attempt. */
   mark(cursor: string): void;
   checkpoint(cursor: string, mode: CheckpointMode): Promise<void>;

@@ -118,6 +118,17 @@ export class Inbox {
     return this.#commands.some(matches);
   }
 
+  /** Aborts the signal when a command matches, now or later, until `stop`. Takes nothing. */
+  watch(matches: (command: WorkerCommand) => boolean): { readonly signal: AbortSignal; readonly stop: () => void } {
+    const found = new AbortController();
+    const check = (): void => {
+      if (this.has(matches)) found.abort();
+    };
+    this.#listeners.add(check);
+    check();
+    return { signal: found.signal, stop: () => this.#listeners.delete(check) };
+  }
+
   /** Removes and returns the first command that matches, now or later. */
   async waitFor(matches: (command: WorkerCommand) => boolean, signal: AbortSignal): Promise<WorkerCommand> {
     return await new Promise((resolve, reject) => {

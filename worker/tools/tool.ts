@@ -17,9 +17,17 @@ export class ToolError extends Error {
   }
 }
 
+/** What follows a call while it runs. */
+export interface CallWatch {
+  /** Aborted when a person interrupts: the call ends as by its time limit, with a result. */
+  readonly interrupt?: AbortSignal;
+  /** Gets whole lines of a command's output while it runs; some may be left out. */
+  readonly onOutput?: (lines: string) => void;
+}
+
 export interface ToolRunner {
   /** Rejects only with the signal's reason; the failure of a tool is a result with exit code 1. */
-  run(name: string, input: ToolInput, signal: AbortSignal): Promise<ToolResult>;
+  run(name: string, input: ToolInput, signal: AbortSignal, watch?: CallWatch): Promise<ToolResult>;
   /** Ends everything that the tools started. Idempotent. */
   close(): Promise<void>;
 }

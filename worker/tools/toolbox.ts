@@ -23,6 +23,7 @@ import {
   optionalChoice,
   requireText,
   ToolError,
+  type CallWatch,
   type ToolInput,
   type ToolResult,
   type ToolRunner,
@@ -35,13 +36,15 @@ const MAX_WAIT_MS = 600_000;
 /** An input that only the harness uses: run the command in the workspace's root. */
 const FROM_ROOT = "fromRoot";
 
-type Tool = (input: ToolInput, signal: AbortSignal) => Promise<ToolResult>;
+type Tool = (input: ToolInput, signal: AbortSignal, watch: CallWatch) => Promise<ToolResult>;
+/** These end by themselves when a person interrupts, with the output so far. */
+const INTERRUPTIBLE = new Set(["bash", "job"]);
 
 export interface Toolbox extends ToolRunner {
   /**
    * Adds a tool of an MCP server. Its output is bounded like a command's. @throws for a known name.
    */
-  add(name: string, tool: Tool): void;
+  add(name: string, tool: (input: ToolInput, signal: AbortSignal) => Promise<ToolResult>): void;
 }
 
 /**
@@ -55,15 +58,15 @@ export function createTools(root: string, logDir: string, env: Readonly<Record<s
   const tools = new Map<string, Tool>([
     [
       "bash",
-      async (input, signal) => {
+      async (input, signal, watch) => {
         if (optionalFlag(input, FROM_ROOT)) bash.resetCwd();
         const command = requireText(input, "command");
         if (optionalFlag(input, "background")) return jobs.start(command, bash.cwd);
         const timeoutMs = Math.min(optionalCount(input, "timeoutMs") ?? DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS);
-        return await bash.run(command, timeoutMs, signal);
+        return await bash.run(command, timeoutMs, signal, watch);
       },
     ],
-    ["job", async (input, signal) => await runJobAction(jobs, input, signal)],
+    ["job", async (input, signal, watch) => await runJobAction(jobs, input, signal, watch)],
     ["read", async (input) => await read(root, logDir, input)],
     ["edit", async (input) => await edit(root, input)],
     ["write", async (input) => await write(root, input)],
@@ -75,16 +78,20 @@ export function createTools(root: string, logDir: string, env: Readonly<Record<s
       if (tools.has(name)) throw new Error(`the tool "${name}" exists already`);
       tools.set(name, async (input, signal) => boundOutput(logs, await tool(input, signal)));
     },
-    async run(name, input, signal) {
+    async run(name, input, signal, watch = {}) {
       signal.throwIfAborted();
+      const { interrupt } = watch;
+      const ends = interrupt === undefined || INTERRUPTIBLE.has(name) ? signal : AbortSignal.any([signal, interrupt]);
       try {
         const tool = tools.get(name);
         if (tool === undefined)
           throw new ToolError(`There is no tool "${name}". The tools are: ${[...tools.keys()].join(", ")}.`);
         checkInputNames(name, input);
-        const result = await tool(input, signal);
+        const result = await tool(input, ends, watch);
         return { ...result, output: withoutHidden(result.output) };
       } catch (thrown) {
+        if (!signal.aborted && interrupt?.aborted)
+          return { output: "[stopped: a person interrupted]", exitCode: null, truncated: false };
         if (signal.aborted || isAbort(thrown)) throw thrown;
         const output = thrown instanceof ToolError ? thrown.message : `The tool failed: ${errorMessage(thrown)}`;
         return { output: withoutHidden(output), exitCode: 1, truncated: false };
@@ -101,7 +108,12 @@ function checkInputNames(name: string, input: ToolInput): void {
     throw new ToolError(`${name} has no input "${unknown.join('", "')}". Its inputs are: ${known?.join(", ") ?? ""}.`);
 }
 
-async function runJobAction(jobs: Jobs, input: ToolInput, signal: AbortSignal): Promise<ToolResult> {
+async function runJobAction(
+  jobs: Jobs,
+  input: ToolInput,
+  signal: AbortSignal,
+  { interrupt }: CallWatch,
+): Promise<ToolResult> {
   const action = optionalChoice(input, "action", ["status", "wait", "kill", "list"]);
   switch (action) {
     case "list":
@@ -113,6 +125,7 @@ async function runJobAction(jobs: Jobs, input: ToolInput, signal: AbortSignal): 
         requireText(input, "id"),
         Math.min(optionalCount(input, "timeoutMs") ?? DEFAULT_WAIT_MS, MAX_WAIT_MS),
         signal,
+        interrupt,
       );
     case "kill":
       return await jobs.kill(requireText(input, "id"));

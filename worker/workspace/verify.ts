@@ -15,18 +15,22 @@ const VERIFY_MS = 15 * 60_000;
 
 /**
  * Runs the commands in order at the root of the checkout; a failed command does not stop the next.
- * Rejects only with the signal's reason.
+ * Rejects only with the signal's reason. An interruption ends the command that runs, and the rest
+ * is not run.
  */
 export async function verify(
   parts: { readonly link: CoordinatorLink; readonly tools: ToolRunner; readonly clock: Clock },
   { verify: commands, signMs: everyMs = SIGN_MS }: Pick<WorkerSpec, "verify" | "signMs">,
   signal: AbortSignal,
+  interrupt?: AbortSignal,
 ): Promise<readonly Verified[]> {
   const { link, tools, clock } = parts;
   const results: Verified[] = [];
+  const watch = interrupt === undefined ? {} : { interrupt };
   for (const command of commands) {
+    if (interrupt?.aborted) break;
     const begun = clock.now();
-    const run = () => tools.run("bash", { command, timeoutMs: VERIFY_MS, fromRoot: true }, signal);
+    const run = () => tools.run("bash", { command, timeoutMs: VERIFY_MS, fromRoot: true }, signal, watch);
     const { exitCode, output: tail } = await withSignsOfLife({ link, clock, everyMs }, "A check", run);
     link.emit("verify", { command, exitCode, ms: Math.max(0, clock.now() - begun), tail });
     results.push({ command, exitCode, tail });

@@ -77,6 +77,7 @@ export function answerCommand(program: Command, io: Io): void {
 interface MessageOptions extends ReadOptions {
   readonly followUp?: true;
   readonly updateBase?: true;
+  readonly interrupt?: true;
 }
 
 export function messageCommand(program: Command, io: Io): void {
@@ -84,13 +85,17 @@ export function messageCommand(program: Command, io: Io): void {
     .description("Send a message to the agent of a task; on an ended task it starts a follow-up")
     .argument("<id>", "the task")
     .argument("<text>", "the message; - reads it from standard input")
-    .option("--follow-up", "deliver it when the agent has finished its current work")
+    .addOption(
+      new Option("--follow-up", "deliver it when the agent has finished its current work").conflicts("interrupt"),
+    )
     .option("--update-base", "of a follow-up task: merge the newest base into the branch first")
+    .option("--interrupt", "end the command that runs now, and let the agent read the message at once")
     .action(async (id: string, text: string, options: MessageOptions) => {
       const answer = await openClient(io, options).message(id, {
         text: await readText(io, text),
         mode: options.followUp ? "follow_up" : "steer",
         ...(options.updateBase ? { updateBase: true } : {}),
+        ...(options.interrupt ? { interrupt: true } : {}),
       });
       if (options.json) return printJson(io, answer.kind === "queued" ? answer.message : answer.task);
       if (answer.kind === "queued") return print(io, `${answer.message.id}  ${answer.message.status}`);

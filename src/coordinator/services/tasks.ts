@@ -103,6 +103,7 @@ class OwnedTaskService implements TaskService {
       role: "user",
       content: [{ type: "text", text: request.text }],
       mode: request.mode ?? "steer",
+      ...(request.interrupt === true ? { interrupt: true } : {}),
       status: "queued",
       by: person.userId,
     };

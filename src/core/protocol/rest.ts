@@ -114,12 +114,21 @@ export const retrySchema = z.strictObject({
   pullRequest: z.enum(PULL_REQUEST_MODES).optional(),
 });
 export type RetryRequest = z.infer<typeof retrySchema>;
-export const messageSchema = z.strictObject({
-  text: nonEmptyText(TEXT_LIMIT),
-  mode: z.enum(["steer", "follow_up"]).optional(),
-  /** Of a follow-up task: merge the newest base into the branch before the work begins. */
-  updateBase: z.boolean().optional(),
-});
+export const messageSchema = z
+  .strictObject({
+    text: nonEmptyText(TEXT_LIMIT),
+    mode: z.enum(["steer", "follow_up"]).optional(),
+    /**
+     * The agent reads it at once: a running command ends as by its time-out, an answer is cut off.
+     */
+    interrupt: z.boolean().optional(),
+    /** Of a follow-up task: merge the newest base into the branch before the work begins. */
+    updateBase: z.boolean().optional(),
+  })
+  .refine(({ mode, interrupt }) => interrupt !== true || mode !== "follow_up", {
+    path: ["interrupt"],
+    message: "a follow_up message waits for the end of the work; send it with the mode steer to interrupt",
+  });
 export type MessageRequest = z.infer<typeof messageSchema>;
 export const answerSchema = z.strictObject({ questionId: z.string().min(1).max(64), text: nonEmptyText(TEXT_LIMIT) });
 export type AnswerRequest = z.infer<typeof answerSchema>;

@@ -100,6 +100,8 @@ export const workerCommandSchema = z.discriminatedUnion("type", [
     messageId: z.string(),
     text: z.string(),
     mode: z.enum(["steer", "follow_up"]),
+    /** What runs ends now; its output so far is its result. */
+    interrupt: z.literal(true).optional(),
   }),
   z.strictObject({ id: z.int(), type: z.literal("withdraw"), messageId: z.string() }),
   z.strictObject({ id: z.int(), type: z.literal("answer"), questionId: z.string(), text: z.string() }),

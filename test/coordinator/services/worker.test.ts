@@ -5,7 +5,8 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { SequenceGap, SlipwayError } from "../../../src/core/error.ts";
 import type { WorkerAck, WorkerEvent } from "../../../src/core/protocol/worker.ts";
 import { settle } from "../../support/manual-clock.ts";
-import { openHarness, type Harness } from "../../support/coordinator/harness.ts";
+import { messageSchema } from "../../../src/core/protocol/rest.ts";
+import { ALICE, openHarness, type Harness } from "../../support/coordinator/harness.ts";
 
 let harness: Harness;
 let id: string;
@@ -80,4 +81,16 @@ it("an attempt that sends more than 128 MiB of events ends; resent batches do no
     code: "agent_stuck",
     message: expect.stringContaining("more than 128 MiB") as string,
   });
+});
+
+it("[A6] a message that interrupts reaches the worker as one, and only with the mode steer", async () => {
+  const { tasks, workerApi } = harness.coordinator;
+  await tasks.message(ALICE, id, { text: "Wait.", interrupt: true }, null);
+  await tasks.message(ALICE, id, { text: "Use tabs." }, null);
+  const commands = await workerApi.commands(id, 1, 0, 0, new AbortController().signal);
+  expect(commands).toMatchObject([{ text: "Wait.", mode: "steer", interrupt: true }, { text: "Use tabs." }]);
+  expect(commands[1]).not.toHaveProperty("interrupt");
+  expect(messageSchema.safeParse({ text: "x", interrupt: true, mode: "steer" }).success).toBe(true);
+  const refused = messageSchema.safeParse({ text: "x", interrupt: true, mode: "follow_up" });
+  expect(refused.error?.issues).toMatchObject([{ path: ["interrupt"] }]);
 });

@@ -36,6 +36,8 @@ export type Block =
       readonly input: Readonly<Record<string, unknown>>;
       /** Null while it runs; `lost` when its attempt ended first. */
       readonly result: ToolResult | "lost" | null;
+      /** The end of the output so far, while it runs. */
+      readonly live: string;
     }
   | {
       readonly kind: "steps";
@@ -90,6 +92,9 @@ export interface Conversation {
   readonly stop: { readonly askedAt: number } | null;
 }
 
+/** Characters of the output of a running tool that are kept. */
+const LIVE_LIMIT = 8_000;
+
 export class ConversationFold {
   #blocks: Block[] = [];
   #todo: readonly Todo[] = [];
@@ -112,6 +117,17 @@ export class ConversationFold {
     };
   }
 
+  /**
+   * Adds output of a tool that runs; never part of the log. @returns false when no such tool runs.
+   */
+  addLive(toolId: string, output: string): boolean {
+    const i = this.#index.get(`tool ${toolId}`);
+    const block = i === undefined ? undefined : this.#blocks[i];
+    if (i === undefined || block?.kind !== "tool") return false;
+    if (block.result === null) this.#blocks[i] = { ...block, live: (block.live + output).slice(-LIVE_LIMIT) };
+    return true;
+  }
+
   add(event: WireEvent): void {
     const at = Date.parse(event.at);
     // Several types of events change the state: `task.state`, `push`, ...
@@ -128,7 +144,7 @@ export class ConversationFold {
         return;
       case "tool.started": {
         const { id, name, input } = event.data;
-        this.#open(`tool ${id}`, { kind: "tool", key: String(event.seq), at, name, input, result: null });
+        this.#open(`tool ${id}`, { kind: "tool", key: String(event.seq), at, name, input, result: null, live: "" });
         return;
       }
       case "tool.finished":

@@ -88,6 +88,7 @@ class EventLog {
       after: this.#seq,
       signal,
       onDelta: ({ messageId, text }) => {
+        if (this.#fold.addLive(messageId, text)) return this.#notify();
         const current = this.#streaming?.id === messageId ? this.#streaming.text : "";
         this.#streaming = { id: messageId, text: current + text };
         this.#notify();

@@ -120,9 +120,9 @@ export class Loop {
     const sent = log.conversation.messages();
     const { cutOff } = log.conversation;
     const params = createRequest(this.#begin, sent, { taskId: context.spec.taskId, cutOff });
-    const outcome = await caller.attempt((signal) =>
-      client.stream(params, needsBeta(sent) ? "compact" : "plain", signal),
-    );
+    const betas = needsBeta(sent) ? "compact" : "plain";
+    const outcome = await caller.attempt((signal) => client.stream(params, betas, signal), "heeded");
+    if (outcome.kind === "interrupted") return;
     if (outcome.kind === "budget") return await this.#waitForBudget(outcome.why);
     if (outcome.kind === "fatal") return await this.#changeRequest(outcome);
     if (outcome.kind === "too_long" || outcome.answer.stop_reason === "model_context_window_exceeded")
@@ -259,6 +259,8 @@ export class Loop {
     const { context, log } = this.#parts;
     const { conversation } = log;
     const verified = await context.verify();
+    // What a person says at once comes before what the checks say.
+    if (context.isInterrupted && (await this.#receiveMessages("end"))) return null;
     const failing = verified.filter(({ exitCode }) => exitCode !== 0);
     if (failing.length > 0 && conversation.repairs < MAX_REPAIRS) {
       const failures = failing.map(

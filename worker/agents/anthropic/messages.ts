@@ -11,6 +11,8 @@ export const NOT_ASKED =
   "Not run: the answer ended without asking for its tools to be run. Send the call again if it is still needed.";
 export const TOO_MANY = (limit: number): string =>
   `Not run: at most ${limit} calls of one answer are run. Read the results of the others, then send the calls that are still needed.`;
+export const INTERRUPTED =
+  "Not run: a person interrupted. Read the message first, then send the call again if it is still needed.";
 export const UNKNOWN =
   "Unknown: the worker was interrupted while this ran. It may have run completely, partly or not at all. Check its effects before you repeat it.";
 export const NOT_RUN =

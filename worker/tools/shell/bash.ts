@@ -7,7 +7,7 @@ import { existsSync, readFileSync, rmSync } from "node:fs";
 import { runCommand, type End } from "./command.ts";
 import type { Logs } from "./logs.ts";
 import { readLogExcerpt } from "./output.ts";
-import type { ToolResult } from "../tool.ts";
+import type { CallWatch, ToolResult } from "../tool.ts";
 
 export const DEFAULT_TIMEOUT_MS = 120_000;
 
@@ -40,7 +40,7 @@ export class Bash {
   }
 
   /** Rejects with the signal's reason once everything that the command started has ended. */
-  async run(command: string, timeoutMs: number, signal: AbortSignal): Promise<BashResult> {
+  async run(command: string, timeoutMs: number, signal: AbortSignal, watch: CallWatch = {}): Promise<BashResult> {
     signal.throwIfAborted();
     const log = this.#logs.create("command");
     const cwdFile = `${log}.cwd`;
@@ -48,7 +48,7 @@ export class Bash {
     try {
       const script = `trap 'pwd >"$SLIPWAY_CWD" 2>/dev/null' EXIT\n${command}\n`;
       const env = { ...this.#env, SLIPWAY_CWD: cwdFile };
-      const { end, exitCode, ms } = await runCommand({ script, cwd: this.cwd, env, log, timeoutMs, signal });
+      const { end, exitCode, ms } = await runCommand({ script, cwd: this.cwd, env, log, timeoutMs, signal, ...watch });
       if (end === "aborted") throw signal.reason;
       this.#rememberCwd(cwdFile);
       const { output, truncated } = readLogExcerpt(log);
@@ -74,6 +74,8 @@ export class Bash {
 }
 
 function describeEnd(end: End, timeoutMs: number): string {
+  if (end === "interrupted")
+    return "\n[stopped: a person interrupted; the message follows. Start the command again if it is still needed]";
   if (end === "too much output") return "\n[stopped: more than 20 MB of output]";
   if (end !== "timed out") return "";
   return `\n[stopped: it did not end within ${timeoutMs} ms. Set a longer "timeoutMs", or start a long command with "background": true]`;

@@ -11,6 +11,7 @@ import { randomUUID } from "node:crypto";
 import { closeSync, ftruncateSync, fstatSync, openSync } from "node:fs";
 import { createMark, runMarked } from "../../../src/core/lib/runtime/process-mark.ts";
 import { startProcess } from "../../../src/core/lib/runtime/process-group.ts";
+import { followLines } from "./tail.ts";
 import { commandEnvironment } from "./environment.ts";
 import { endProcesses, MARKER } from "./processes.ts";
 
@@ -20,7 +21,7 @@ const POLL_MS = 50;
 const GRACE_MS = 1_500;
 const FIXED = { CI: "1", PAGER: "cat", GIT_PAGER: "cat", GIT_TERMINAL_PROMPT: "0", NO_COLOR: "1", TERM: "dumb" };
 
-export type End = "exited" | "timed out" | "too much output" | "aborted";
+export type End = "exited" | "timed out" | "interrupted" | "too much output" | "aborted";
 
 export interface Ended {
   readonly end: End;
@@ -38,12 +39,16 @@ export interface CommandOptions {
   /** Null: no limit. */
   readonly timeoutMs: number | null;
   readonly signal: AbortSignal;
+  readonly interrupt?: AbortSignal;
+  /** Gets whole lines while the command runs. */
+  readonly onOutput?: (lines: string) => void;
 }
 
 /**
  * Resolves when all processes of the command have ended. Rejects when no shell could be started.
  */
-export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: CommandOptions): Promise<Ended> {
+export async function runCommand(options: CommandOptions): Promise<Ended> {
+  const { script, cwd, env, log, timeoutMs, signal, interrupt, onOutput } = options;
   const startedAt = performance.now();
   const marker = randomUUID();
   const fd = openSync(log, "w", 0o600);
@@ -59,6 +64,8 @@ export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: C
       const cleanUp = (): void => {
         clearTimeout(timer);
         clearInterval(poll);
+        tail?.stop();
+        interrupt?.removeEventListener("abort", stop);
         signal.removeEventListener("abort", abort);
       };
       const done = (end: End, exitCode: number | null = null): void => {
@@ -68,7 +75,11 @@ export async function runCommand({ script, cwd, env, log, timeoutMs, signal }: C
       const abort = (): void => done("aborted");
       const timer = timeoutMs === null ? undefined : setTimeout(() => done("timed out"), timeoutMs);
       const poll = setInterval(() => fstatSync(fd).size > OUTPUT_LIMIT && done("too much output"), POLL_MS);
+      const tail = onOutput === undefined ? null : followLines(log, onOutput);
+      const stop = (): void => done("interrupted");
+      interrupt?.addEventListener("abort", stop, { once: true });
       signal.addEventListener("abort", abort, { once: true });
+      if (interrupt?.aborted) stop();
       if (signal.aborted) abort();
       child.on("exit", (code) => done("exited", code));
     });

@@ -74,8 +74,11 @@ export class Jobs {
     return this.#report(this.#find(id));
   }
 
-  /** Like `status`, after the end of the job or `timeoutMs`. Rejects with the signal's reason. */
-  async wait(id: string, timeoutMs: number, signal: AbortSignal): Promise<ToolResult> {
+  /**
+   * Like `status`, after the end of the job, `timeoutMs` or the interruption. Rejects with the
+   * signal's reason.
+   */
+  async wait(id: string, timeoutMs: number, signal: AbortSignal, interrupt?: AbortSignal): Promise<ToolResult> {
     const job = this.#find(id);
     let timer: NodeJS.Timeout | undefined;
     let abort = (): void => {};
@@ -83,10 +86,13 @@ export class Jobs {
       abort = resolve;
       timer = setTimeout(resolve, timeoutMs);
       signal.addEventListener("abort", abort, { once: true });
+      interrupt?.addEventListener("abort", abort, { once: true });
+      if (interrupt?.aborted) resolve();
     });
     await Promise.race([job.end, limit]);
     clearTimeout(timer);
     signal.removeEventListener("abort", abort);
+    interrupt?.removeEventListener("abort", abort);
     signal.throwIfAborted();
     return this.#report(job);
   }

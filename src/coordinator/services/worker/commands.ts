@@ -65,7 +65,16 @@ async function toCommand(store: Store, event: TaskEvent): Promise<WorkerCommand 
   if (type === "message" && data["role"] === "user") {
     const message = await store.message(event.taskId, String(data["id"]));
     if (message?.status !== "queued") return null;
-    return { id, type: "message", messageId: message.id, text: messageText(message), mode: message.mode ?? "steer" };
+    const interrupt = data["interrupt"] === true ? { interrupt: true as const } : {};
+    const { mode } = message;
+    return {
+      id,
+      type: "message",
+      messageId: message.id,
+      text: messageText(message),
+      mode: mode ?? "steer",
+      ...interrupt,
+    };
   }
   if (type === "message.status" && data["status"] === "withdrawn")
     return { id, type: "withdraw", messageId: String(data["id"]) };

@@ -213,7 +213,8 @@ export class AgentRun implements AgentContext {
   readonly notes: readonly string[];
   readonly #options: AgentRunOptions;
   readonly #tools: ToolRunner;
-  readonly #messages: (ReceivedMessage & { mode: "steer" | "follow_up" })[] = [];
+  readonly #messages: (ReceivedMessage & { mode: "steer" | "follow_up"; interrupt: boolean })[] = [];
+  readonly #watches = new Set<AbortController>();
   #ids = 0;
   #due = 0;
 
@@ -254,7 +255,9 @@ export class AgentRun implements AgentContext {
   async tool(name: string, input: Readonly<Record<string, unknown>>): ReturnType<AgentContext["tool"]> {
     this.emit("tool.started", { name, input });
     this.#options.onTool?.(this);
-    const result = await this.#tools.run(name, input, this.signal);
+    const watch = this.watchInterrupt();
+    const result = await this.#tools.run(name, input, this.signal, { interrupt: watch.signal });
+    watch.stop();
     this.emit("tool.finished", { name, ...result });
     return result;
   }
@@ -270,8 +273,20 @@ export class AgentRun implements AgentContext {
     );
   }
 
-  sendMessage(text: string, mode: "steer" | "follow_up" = "steer"): void {
-    this.#messages.push({ id: this.newId("m"), text, mode });
+  sendMessage(text: string, mode: "steer" | "follow_up" = "steer", interrupt = false): void {
+    this.#messages.push({ id: this.newId("m"), text, mode, interrupt });
+    if (interrupt) for (const watch of this.#watches) watch.abort();
+  }
+
+  get isInterrupted(): boolean {
+    return this.#messages.some(({ interrupt }) => interrupt);
+  }
+
+  watchInterrupt(): ReturnType<AgentContext["watchInterrupt"]> {
+    const watch = new AbortController();
+    this.#watches.add(watch);
+    if (this.isInterrupted) watch.abort();
+    return { signal: watch.signal, stop: () => void this.#watches.delete(watch) };
   }
 
   async receiveMessages(point: "step" | "end"): Promise<readonly ReceivedMessage[]> {
@@ -302,11 +317,15 @@ export class AgentRun implements AgentContext {
 
   async verify(): ReturnType<AgentContext["verify"]> {
     const results: { command: string; exitCode: number | null; tail: string }[] = [];
+    const watch = this.watchInterrupt();
     for (const command of this.spec.verify) {
-      const { exitCode, output } = await this.#tools.run("bash", { command, fromRoot: true }, this.signal);
+      this.emit("check", { command });
+      const input = { command, fromRoot: true };
+      const { exitCode, output } = await this.#tools.run("bash", input, this.signal, { interrupt: watch.signal });
       this.emit("verify", { command, exitCode });
       results.push({ command, exitCode, tail: output });
     }
+    watch.stop();
     return results;
   }
 

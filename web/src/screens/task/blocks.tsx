@@ -162,6 +162,9 @@ function describeInput(input: Readonly<Record<string, unknown>>): string {
   return String(main ?? Object.values(input).find((value) => typeof value === "string") ?? "");
 }
 
+/** Lines of the output of a running tool that are shown without a tap. */
+const LIVE_LINES = 3;
+
 /** One line that opens to the input and the output. Its content is made when it is opened. */
 export const ToolRow = memo(function ToolRow({ block }: { block: Kind<"tool"> }) {
   const [isOpen, setOpen] = useState(false);
@@ -169,20 +172,28 @@ export const ToolRow = memo(function ToolRow({ block }: { block: Kind<"tool"> })
   const now = useNow(isRunning);
   const { result } = block;
   const ended = result === null || result === "lost" ? null : result;
+  const live = isRunning && !isOpen ? block.live.trimEnd().split("\n").slice(-LIVE_LINES).join("\n") : "";
   const isBad = ended !== null && ended.exitCode !== null && ended.exitCode !== 0;
   return (
-    <details className="tool" onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary>
-        <Icon name={TOOL_ICONS[block.name] ?? "box"} small />
-        <b>{block.name}</b>
-        <span className="arg">{describeInput(block.input)}</span>
-        <span className="end">
-          {isBad && <span className="bad">exit {ended.exitCode} </span>}
-          {isRunning ? formatElapsed(now - block.at) : ended === null ? "did not finish" : formatDuration(ended.ms)}
-        </span>
-      </summary>
-      {isOpen && <ToolDetail block={block} />}
-    </details>
+    <>
+      <details className="tool" onToggle={(event) => setOpen(event.currentTarget.open)}>
+        <summary>
+          <Icon name={TOOL_ICONS[block.name] ?? "box"} small />
+          <b>{block.name}</b>
+          <span className="arg">{describeInput(block.input)}</span>
+          <span className="end">
+            {isBad && <span className="bad">exit {ended.exitCode} </span>}
+            {isRunning ? formatElapsed(now - block.at) : ended === null ? "did not finish" : formatDuration(ended.ms)}
+          </span>
+        </summary>
+        {isOpen && <ToolDetail block={block} />}
+      </details>
+      {live !== "" && (
+        <pre className="out" aria-live="off" aria-label={`The last output of ${block.name}`}>
+          <Ansi text={live} />
+        </pre>
+      )}
+    </>
   );
 });
 
@@ -192,7 +203,7 @@ const SHOWN = 20_000;
 function ToolDetail({ block }: { block: Kind<"tool"> }) {
   const [isWhole, setWhole] = useState(false);
   const { result } = block;
-  const output = result === null || result === "lost" ? "" : result.output;
+  const output = result === null || result === "lost" ? block.live : result.output;
   const text = isWhole ? output : output.slice(0, SHOWN);
   const input =
     typeof block.input["command"] === "string" ? `$ ${block.input["command"]}` : JSON.stringify(block.input, null, 2);

@@ -11,8 +11,13 @@ import { formatCount, formatUsd } from "../../lib/format.ts";
 import { putTask } from "../../lib/task-list.ts";
 import { isSettled } from "../../lib/task-view.ts";
 import { useTaskView } from "./task-screen.tsx";
+import type { MessageRequest } from "../../../../src/core/protocol/rest.ts";
 
-type Mode = "steer" | "follow_up";
+type Mode = "steer" | "follow_up" | "interrupt";
+
+/** An interruption ends what runs; the others wait for it. */
+const toRequest = (mode: Mode): Pick<MessageRequest, "mode" | "interrupt"> =>
+  mode === "interrupt" ? { mode: "steer", interrupt: true } : { mode };
 
 const isTouch = (): boolean => matchMedia("(pointer: coarse)").matches;
 
@@ -31,9 +36,11 @@ export function Composer() {
     setBusy(true);
     setProblem(null);
     try {
-      const body = ended ? { text, updateBase } : { text, mode };
+      const body = ended ? { text, updateBase } : { text, ...toRequest(mode) };
       const sent = await dispatch({ kind: "message", taskId: task.id, body }, newKey());
       setText("");
+      // An interruption is asked for each time.
+      if (mode === "interrupt") setMode("steer");
       if (sent.kind === "sent" && sent.receipt.kind === "follow_up") {
         putTask(sent.receipt.task);
         await navigate({ to: "/tasks/$id", params: { id: sent.receipt.task.id } });
@@ -82,6 +89,7 @@ export function Composer() {
               <legend className="sr">When the agent reads it</legend>
               <ModeOption mode={mode} value="steer" label="Steer now" onPick={setMode} />
               <ModeOption mode={mode} value="follow_up" label="After turn" onPick={setMode} />
+              <ModeOption mode={mode} value="interrupt" label="Interrupt" onPick={setMode} />
             </fieldset>
           )}
           {ended && (

@@ -33,6 +33,8 @@ export type Outcome =
       readonly messageId: string;
     }
   | Extract<Fault, { kind: "too_long" | "budget" }>
+  /** A person interrupted: what had arrived is dropped. */
+  | { readonly kind: "interrupted" }
   /** A refusal that a retry does not change. */
   | Extract<Fault, { kind: "fatal" }>;
 
@@ -56,15 +58,16 @@ export class ModelCaller {
   }
 
   /**
-   * A refusal that a retry does not change is an outcome. @throws AgentFailure when it is too late
+   * A refusal that a retry does not change is an outcome. With `heeded`, a person's interruption
+   * ends the answer. @throws AgentFailure when it is too late
    * for a retry; the signal's reason when aborted.
    */
-  async attempt(open: (signal: AbortSignal) => ModelStream): Promise<Outcome> {
+  async attempt(open: (signal: AbortSignal) => ModelStream, interrupts: "heeded" | "left" = "left"): Promise<Outcome> {
     const { now, patienceMs } = this.#settings;
     let firstFailure: number | null = null;
     let garbled = 0;
     for (let tries = 1; ; tries += 1) {
-      const outcome = await this.#tryOnce(open);
+      const outcome = await this.#tryOnce(open, interrupts);
       if (outcome.kind !== "again" && outcome.kind !== "garbled") return outcome;
       firstFailure ??= now();
       if (outcome.kind === "garbled" && ++garbled >= MAX_GARBLED)
@@ -97,10 +100,13 @@ export class ModelCaller {
 
   async #tryOnce(
     open: (signal: AbortSignal) => ModelStream,
+    interrupts: "heeded" | "left",
   ): Promise<Outcome | Extract<Fault, { kind: "again" | "garbled" }>> {
     const { signal } = this.#context;
     signal.throwIfAborted();
     const idle = new AbortController();
+    const interrupt = this.#context.watchInterrupt();
+    const stops = [signal, idle.signal, ...(interrupts === "heeded" ? [interrupt.signal] : [])];
     let timer: NodeJS.Timeout | undefined;
     const restartTimer = (): void => {
       clearTimeout(timer);
@@ -109,7 +115,7 @@ export class ModelCaller {
     const messageId = this.#context.newId("msg");
     try {
       restartTimer();
-      const stream = open(AbortSignal.any([signal, idle.signal]));
+      const stream = open(AbortSignal.any(stops));
       stream.on("streamEvent", (event) => {
         restartTimer();
         if (event.type === "content_block_delta") this.#emitDelta(messageId, event.delta);
@@ -119,6 +125,7 @@ export class ModelCaller {
       return { kind: "answer", answer: answer.data, messageId };
     } catch (thrown) {
       if (signal.aborted) throw signal.reason;
+      if (interrupts === "heeded" && interrupt.signal.aborted) return { kind: "interrupted" };
       if (idle.signal.aborted) {
         const why = `The model sent nothing for ${Math.round(this.#settings.idleMs / 1_000)} s.`;
         return { kind: "again", why, afterMs: null };
@@ -126,6 +133,7 @@ export class ModelCaller {
       return classifyFault(thrown, this.#settings.now());
     } finally {
       clearTimeout(timer);
+      interrupt.stop();
     }
   }
 

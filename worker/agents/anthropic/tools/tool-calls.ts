@@ -11,7 +11,7 @@ import type { Result } from "../conversation/records.ts";
 import type { Stopwatch } from "../stopwatch.ts";
 import { isConversationTool, runConversationTool } from "./conversation-tools.ts";
 import { describeCall } from "../loop-detection.ts";
-import { CUT_OFF, FINISH_TOO_EARLY, NOT_ASKED, TOO_MANY } from "../messages.ts";
+import { CUT_OFF, FINISH_TOO_EARLY, INTERRUPTED, NOT_ASKED, TOO_MANY } from "../messages.ts";
 
 /** At most this many calls of one answer are run. */
 const MAX_CALLS = 32;
@@ -43,7 +43,8 @@ export async function runToolCalls(context: AgentContext, log: ConversationLog, 
   const inOrder = [...calls.entries()].toSorted(([, a], [, b]) => Number(isFinish(a)) - Number(isFinish(b)));
   for (const [index, call] of inOrder) {
     const known = results.get(call.id);
-    const notRun = refusal ?? (index >= MAX_CALLS ? TOO_MANY(MAX_CALLS) : null);
+    const interrupted = context.isInterrupted ? INTERRUPTED : null;
+    const notRun = refusal ?? (index >= MAX_CALLS ? TOO_MANY(MAX_CALLS) : interrupted);
     if (known !== undefined) remaining -= known.output.length;
     else if (notRun !== null) await log.append({ kind: "result", id: call.id, output: notRun, status: "not_run" });
     else {
