@@ -20,6 +20,9 @@ import {
   type Read,
 } from "./settings/values.ts";
 import { ANTHROPIC, DEFAULTS, DISK, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
+import { readProviderSettings, type ProviderSettings } from "../auth/providers/settings.ts";
+import { parseAcpCommands } from "./acp-commands.ts";
+import { ANTHROPIC, DEFAULTS, DISK, GITHUB, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
 import { SlipwayError } from "../core/error.ts";
 import { matchesPattern } from "../core/values/name-pattern.ts";
 import { EGRESS_POLICIES, type Egress, type Policy } from "../core/task.ts";
@@ -98,6 +101,8 @@ export interface Config extends ForgeSettings {
   readonly trustedRepoHosts: readonly string[];
   /** Images that tasks and repositories may choose, as parseImageRule gives them. */
   readonly images: readonly string[];
+  /** Whose log-ins are accepted beside those with a password. */
+  readonly providers: readonly ProviderSettings[];
   readonly admin: { readonly email: string; readonly password: string } | null;
   /** Origin under which people reach the server, without a slash at the end. */
   readonly publicUrl: string | null;
@@ -301,6 +306,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     trustedRepoHosts,
     ...readForges(read, trustedRepoHosts),
     images: read("images", list(imageRule), IMAGES) ?? [],
+    providers: readProviderSettings(env),
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),
     secretKey: read("secretKey", z.string(), "a key"),

@@ -12,6 +12,9 @@ import type { AddressInfo } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import pino from "pino";
+import { People } from "../auth/people.ts";
+import { ProviderLogins } from "../auth/providers/provider-logins.ts";
+import { openProvider } from "../auth/providers/open-provider.ts";
 import { openSessions, type Sessions } from "../auth/sessions.ts";
 import { openAliveFile } from "./alive-file.ts";
 import { openVault, type Vault } from "../auth/vault.ts";
@@ -194,6 +197,16 @@ async function openAccounts({ config }: StartContext, { store, accounts, key }: 
   return sessions;
 }
 
+/** The services of people: their own accounts, and log-ins with providers. */
+function openLogins(parts: CoordinatorParts & { readonly sessions: Sessions }, baseUrl: () => string) {
+  const { config, accounts, sessions, vault, ids, log } = parts;
+  const providers = config.providers.map((settings) => openProvider(settings, () => systemClock.now()));
+  return {
+    people: new People({ accounts, sessions }),
+    logins: new ProviderLogins({ providers, accounts, sessions, vault, ids, log, clock: systemClock, baseUrl }),
+  };
+}
+
 /** The API and the live stream. @returns the address that the server listens on. */
 async function openHttp(
   { config, descriptors, disposers, onStep }: StartContext,
@@ -206,7 +219,10 @@ async function openHttp(
   disposers.add(() => loop.close());
   let events = 0;
   coordinator.taskLog.onCommit((_task, committed) => (events += committed.length));
+  let url = "";
+  const baseUrl = (): string => config.publicUrl ?? url;
   const deps = {
+    ...openLogins({ ...parts, sessions }, baseUrl),
     tasks: coordinator.tasks,
     operations: coordinator.operations,
     egress: coordinator.egress,
@@ -229,7 +245,6 @@ async function openHttp(
   const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => toTaskView(deps, task) });
   disposers.add(() => hub.close());
   const server = createServer(createApp(deps), { connections: descriptors.httpConnections });
-  let url = "";
   const live = attachWebSocketServer(server, {
     hub,
     clock: systemClock,
@@ -237,7 +252,7 @@ async function openHttp(
     authenticate: (bearer) => sessions.authenticate(bearer),
     redeemTicket: (ticket) => sessions.redeemTicket(ticket),
     isSessionValid: (sessionId) => sessions.isSessionValid(sessionId),
-    allowedOrigins: () => [new URL(config.publicUrl ?? url).origin, ...config.allowedOrigins],
+    allowedOrigins: () => [new URL(baseUrl()).origin, ...config.allowedOrigins],
   });
   disposers.add(() => closeServer(server, () => live.close()));
   onStep("http");

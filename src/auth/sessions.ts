@@ -7,19 +7,18 @@
  *    the grace period it yields the same successor again.
  * A3 Roles and revocation are read from the store on every call: a JWT only identifies the session.
  */
-import { randomBytes } from "node:crypto";
-import { hash, verify } from "@node-rs/argon2";
 import PQueue from "p-queue";
 import type { AccessToken, Accounts, Role, Session, User, Identity } from "../core/ports/accounts.ts";
+import { Passwords } from "./passwords.ts";
+import { Tickets } from "./tickets.ts";
 import { isPersonalToken, TokenSigner, newPersonalToken, equalSecrets, sha256, type RefreshToken } from "./tokens.ts";
 import { SlipwayError } from "../core/error.ts";
 import type { Clock, Ids } from "../core/ports/runtime.ts";
 
 const SECOND = 1_000;
+/** How old a log-in may be for changes to how a person logs in. */
+const FRESH_MS = 10 * 60 * SECOND;
 const DAY = 24 * 60 * 60 * SECOND;
-/** OWASP's second profile for argon2id: 19 MiB, two passes, one lane. */
-const ARGON2 = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
-const TICKETS = 10_000;
 
 /** The built-in user behind the operator token of the data folder; it has no usable password. */
 export const LOCAL_USER_ID = "user_00000000000000000000000000";
@@ -39,6 +38,13 @@ export interface TokenGrant {
   readonly expiresIn: number;
   readonly user: User;
 }
+
+/** The client of a session, as its owner sees it in the list of sessions. */
+export interface ClientInfo {
+  readonly device: string;
+  readonly address: string;
+}
+const UNKNOWN_CLIENT: ClientInfo = { device: "", address: "" };
 
 export interface NewUser {
   readonly email: string;
@@ -66,17 +72,16 @@ export interface SessionOptions {
 export async function openSessions(options: SessionOptions): Promise<Sessions> {
   const { accounts, clock, localToken } = options;
   if (localToken !== null && (await accounts.user(LOCAL_USER_ID)) === null) {
-    const passwordHash = await hash(randomBytes(32), ARGON2);
     await accounts.createUser({
       id: LOCAL_USER_ID,
       email: "local@localhost",
       role: "admin",
       createdAt: clock.now(),
-      passwordHash,
+      disabledAt: null,
+      passwordHash: null,
     });
   }
-  // Not awaited: the start must not wait for a hash that only failed logins need.
-  return new Sessions(options, hash(randomBytes(32), ARGON2));
+  return new Sessions(options);
 }
 
 export class Sessions {
@@ -85,14 +90,11 @@ export class Sessions {
   readonly #ids: Ids;
   readonly #signer: TokenSigner;
   readonly #options: Required<SessionOptions>;
-  /** Passwords of unknown accounts are verified against this hash (A1). */
-  readonly #dummyHash: Promise<string>;
-  readonly #tickets = new Map<string, { readonly caller: AuthenticatedCaller; readonly until: number }>();
-  /** Argon2 is expensive by design: a flood of logins must not occupy all threads. */
-  readonly #hashing = new PQueue({ concurrency: 2 });
+  readonly #passwords = new Passwords();
+  readonly #tickets: Tickets<AuthenticatedCaller>;
   readonly #setup = new PQueue({ concurrency: 1 });
 
-  constructor(options: SessionOptions, dummyHash: Promise<string>) {
+  constructor(options: SessionOptions) {
     this.#options = {
       accessTtlMs: 10 * 60 * SECOND,
       refreshGraceMs: 30 * SECOND,
@@ -105,7 +107,7 @@ export class Sessions {
     this.#clock = options.clock;
     this.#ids = options.ids;
     this.#signer = new TokenSigner(options.secret);
-    this.#dummyHash = dummyHash;
+    this.#tickets = new Tickets(options.clock, this.#options.ticketTtlMs);
   }
 
   // ---------------------------------------------------------------- users
@@ -115,12 +117,13 @@ export class Sessions {
    * @throws SlipwayError `conflict` when the e-mail is taken.
    */
   async createUser(user: NewUser, request: string | null = null): Promise<User> {
-    const passwordHash = await this.#hashing.add(() => hash(user.password.normalize("NFKC"), ARGON2));
+    const passwordHash = await this.#passwords.hash(user.password);
     const row: User = {
       id: request === null ? this.#ids.next("user") : `user_${shortDigest(request)}`,
       email: user.email.toLowerCase(),
       role: user.role,
       createdAt: this.#clock.now(),
+      disabledAt: null,
     };
     const made = request === null ? null : await this.#accounts.user(row.id);
     if (made?.email === row.email && made.role === row.role) return made;
@@ -141,45 +144,52 @@ export class Sessions {
    * Creates the first admin and logs in. @throws SlipwayError `unauthenticated` for a wrong token,
    * and for the right one once an admin exists.
    */
-  setUp(token: string, email: string, password: string): Promise<TokenGrant> {
+  setUp(token: string, email: string, password: string, client = UNKNOWN_CLIENT): Promise<TokenGrant> {
     return this.#setup.add(async () => {
       const expected = this.#options.setupToken;
       const matches = expected !== null && equalSecrets(token, expected);
       if (!matches || !(await this.needsSetup()))
         throw new SlipwayError("unauthenticated", "The setup link is not valid or has already been used.");
-      return this.#begin(await this.createUser({ email, password, role: "admin" }));
+      return this.begin(await this.createUser({ email, password, role: "admin" }), client);
     });
   }
 
   // ---------------------------------------------------------------- sessions
 
   /** @throws SlipwayError `invalid_credentials` when the e-mail or the password is wrong (A1). */
-  async login(email: string, password: string): Promise<TokenGrant> {
+  async login(email: string, password: string, client = UNKNOWN_CLIENT): Promise<TokenGrant> {
     const user = await this.#accounts.login(email.toLowerCase());
-    const stored = user?.passwordHash ?? (await this.#dummyHash);
-    const matches = await this.#hashing.add(() => verify(stored, password.normalize("NFKC")));
-    if (!matches || user === null || user.id === LOCAL_USER_ID) throw new SlipwayError("invalid_credentials");
-    return this.#begin(user);
+    const matches = await this.#passwords.matches(user?.passwordHash ?? null, password);
+    if (!matches || user === null || user.disabledAt !== null || user.id === LOCAL_USER_ID)
+      throw new SlipwayError("invalid_credentials");
+    return this.begin(user, client);
+  }
+
+  /** True for a refresh token that was signed here, whatever its session has become. No look-up. */
+  isIssued(text: string): boolean {
+    return this.#signer.readRefresh(text) !== null;
   }
 
   /**
    * Rotates the refresh token (A2). @throws SlipwayError `unauthenticated` when the token is
    * unknown, expired or reused, or its session has ended.
    */
-  async refresh(text: string): Promise<TokenGrant> {
+  async refresh(text: string, client = UNKNOWN_CLIENT): Promise<TokenGrant> {
     const token = this.#signer.readRefresh(text);
     if (token === null) throw unauthenticated();
     const session = await this.#accounts.session(token.sessionId);
     if (session === null || !this.#isLive(session)) throw unauthenticated();
-    if (sha256(text) === session.tokenHash) return this.#rotate(token, session);
+    if (sha256(text) === session.tokenHash) return this.#rotate(token, session, client);
     return this.#replay(token, session);
   }
 
-  async #rotate(token: RefreshToken, session: Session): Promise<TokenGrant> {
+  async #rotate(token: RefreshToken, session: Session, client: ClientInfo): Promise<TokenGrant> {
     const next = this.#signer.nextRefresh(token);
-    if (await this.#accounts.rotateSession(session.id, session.tokenHash, sha256(next), this.#clock.now()))
+    const at = this.#clock.now();
+    const address = client.address === "" ? undefined : client.address;
+    if (await this.#accounts.rotateSession(session.id, session.tokenHash, sha256(next), at, address))
       return this.#grant(session, next);
-    return this.refresh(token.text);
+    return this.refresh(token.text, client);
   }
 
   async #replay(token: RefreshToken, session: Session): Promise<TokenGrant> {
@@ -201,7 +211,16 @@ export class Sessions {
     await this.#accounts.revokeSession(caller.sessionId, this.#clock.now());
   }
 
-  async #begin(user: User): Promise<TokenGrant> {
+  /** The live session whose newest refresh token this is; it is not rotated. Null without one. */
+  async sessionOf(text: string): Promise<Session | null> {
+    const token = this.#signer.readRefresh(text);
+    const session = token === null ? null : await this.#accounts.session(token.sessionId);
+    if (session === null || !this.#isLive(session) || sha256(text) !== session.tokenHash) return null;
+    return (await this.#isActive(session.userId)) ? session : null;
+  }
+
+  /** Begins a session of a user who has proved who they are. */
+  async begin(user: User, client = UNKNOWN_CLIENT): Promise<TokenGrant> {
     const now = this.#clock.now();
     const id = this.#ids.next("sess");
     const token = this.#signer.firstRefresh(id);
@@ -211,8 +230,10 @@ export class Sessions {
       tokenHash: sha256(token),
       previousHash: null,
       rotatedAt: now,
+      createdAt: now,
       expiresAt: now + this.#options.refreshAbsoluteMs,
       revokedAt: null,
+      ...client,
     };
     await this.#accounts.createSession(session);
     return this.#grant(session, token);
@@ -220,18 +241,12 @@ export class Sessions {
 
   async #grant(session: Session, refreshToken: string): Promise<TokenGrant> {
     const user = await this.#accounts.user(session.userId);
-    if (user === null) throw unauthenticated();
+    if (user === null || user.disabledAt !== null) throw unauthenticated();
     const now = this.#clock.now();
     const { accessTtlMs } = this.#options;
     const claims = { userId: user.id, sessionId: session.id, expiresAt: now + accessTtlMs };
     const accessToken = this.#signer.signAccess(claims, this.#ids.next("jti"), now);
-    const { id, email, role, createdAt } = user;
-    return {
-      accessToken,
-      refreshToken,
-      expiresIn: Math.floor(accessTtlMs / SECOND),
-      user: { id, email, role, createdAt },
-    };
+    return { accessToken, refreshToken, expiresIn: Math.floor(accessTtlMs / SECOND), user };
   }
 
   #isLive(session: Session): boolean {
@@ -239,6 +254,23 @@ export class Sessions {
     return (
       session.revokedAt === null && session.expiresAt > now && now - session.rotatedAt < this.#options.refreshIdleMs
     );
+  }
+
+  /** True for a log-in of the last ten minutes. */
+  isFresh(session: Session): boolean {
+    return this.#clock.now() - session.createdAt < FRESH_MS;
+  }
+
+  /**
+   * @throws SlipwayError `fresh_login_required` when the caller's log-in is older than ten minutes,
+   * `forbidden` for a personal token.
+   */
+  async assertFresh(caller: AuthenticatedCaller): Promise<void> {
+    if (caller.via === "local") return;
+    if (caller.via === "token" || caller.sessionId === null)
+      throw new SlipwayError("forbidden", "A personal token cannot change how a person logs in. Log in first.");
+    const session = await this.#accounts.session(caller.sessionId);
+    if (session === null || !this.isFresh(session)) throw new SlipwayError("fresh_login_required");
   }
 
   // ---------------------------------------------------------------- authentication
@@ -270,22 +302,28 @@ export class Sessions {
 
   async #caller(userId: string, rest: Omit<AuthenticatedCaller, "userId" | "role">): Promise<AuthenticatedCaller> {
     const user = await this.#accounts.user(userId);
-    if (user === null) throw unauthenticated();
+    if (user === null || user.disabledAt !== null) throw unauthenticated();
     return { userId: user.id, role: user.role, ...rest };
   }
 
+  async #isActive(userId: string): Promise<boolean> {
+    const user = await this.#accounts.user(userId);
+    return user !== null && user.disabledAt === null;
+  }
+
   /**
-   * False once the session is revoked or expired, or the personal token is deleted or expired. Its
-   * sockets must then be closed.
+   * False once the session is revoked or expired, the personal token is deleted or expired, or the
+   * user is disabled. Its sockets must then be closed.
    */
   async isSessionValid(sessionId: string | null): Promise<boolean> {
     if (sessionId === null) return true;
     if (sessionId.startsWith("token:")) {
       const token = await this.#accounts.tokenByHash(sessionId.slice("token:".length));
-      return token !== null && (token.expiresAt === null || token.expiresAt > this.#clock.now());
+      if (token === null || (token.expiresAt !== null && token.expiresAt <= this.#clock.now())) return false;
+      return this.#isActive(token.userId);
     }
     const session = await this.#accounts.session(sessionId);
-    return session !== null && this.#isLive(session);
+    return session !== null && this.#isLive(session) && (await this.#isActive(session.userId));
   }
 
   // ---------------------------------------------------------------- personal tokens
@@ -313,6 +351,7 @@ export class Sessions {
       createdAt: now,
       expiresAt: ttlMs === null ? null : now + ttlMs,
       lastUsedAt: null,
+      scopes: null,
     };
     await this.#accounts.createToken(row);
     return { row, token };
@@ -329,13 +368,9 @@ export class Sessions {
 
   // ---------------------------------------------------------------- tickets
 
-  /** Issues a one-time secret for opening a socket. Kept in memory: a restart invalidates it. */
+  /** Issues a one-time secret for opening a socket. */
   issueTicket(caller: AuthenticatedCaller): { ticket: string; expiresIn: number } {
-    const now = this.#clock.now();
-    for (const [key, { until }] of this.#tickets)
-      if (until <= now || this.#tickets.size >= TICKETS) this.#tickets.delete(key);
-    const ticket = randomBytes(32).toString("base64url");
-    this.#tickets.set(sha256(ticket), { caller, until: now + this.#options.ticketTtlMs });
+    const ticket = this.#tickets.issue(caller);
     return { ticket, expiresIn: Math.floor(this.#options.ticketTtlMs / SECOND) };
   }
 
@@ -344,12 +379,9 @@ export class Sessions {
    * ticket, and when the session has ended since.
    */
   async redeemTicket(ticket: string): Promise<AuthenticatedCaller> {
-    const key = sha256(ticket);
-    const found = this.#tickets.get(key);
-    this.#tickets.delete(key);
-    if (found === undefined || found.until <= this.#clock.now() || !(await this.isSessionValid(found.caller.sessionId)))
-      throw unauthenticated();
-    return found.caller;
+    const caller = this.#tickets.redeem(ticket);
+    if (caller === null || !(await this.isSessionValid(caller.sessionId))) throw unauthenticated();
+    return caller;
   }
 }
 

@@ -14,8 +14,9 @@ import type {
   WireTask,
 } from "../core/protocol/rest.ts";
 import type { WebSocketConstructor } from "./stream.ts";
+import { PeopleClient } from "./people.ts";
 import { SlipwayProblem } from "./problem.ts";
-import { Transport, type Call, type Fetch, type TokenProvider } from "./transport.ts";
+import { keyed, Transport, type Call, type Fetch, type TokenProvider } from "./transport.ts";
 import type {
   Account,
   Artifact,
@@ -85,11 +86,14 @@ const task = (id: string): string => `/v1/tasks/${encodeURIComponent(id)}`;
  * is sent again, under the same Idempotency-Key if it changes something.
  */
 export class SlipwayClient {
+  /** People, their sessions and their log-ins. */
+  readonly people: PeopleClient;
   readonly #transport: Transport;
   readonly #watching: WatchDeps;
 
   constructor(options: ClientOptions) {
     this.#transport = new Transport(options);
+    this.people = new PeopleClient(this.#transport);
     const found: unknown = Reflect.get(globalThis, "WebSocket");
     const Socket = options.WebSocket ?? (typeof found === "function" ? (found as WebSocketConstructor) : null);
     this.#watching = { transport: this.#transport, Socket, timing: { ...WATCH_TIMING, ...options.timing } };
@@ -356,7 +360,7 @@ export class SlipwayClient {
   }
 
   async #json<T>(call: Call): Promise<T> {
-    return JSON.parse((await this.#transport.send(call)).text) as T;
+    return this.#transport.json<T>(call);
   }
 
   #get<T>(path: string, query: Query, options: CallOptions): Promise<T> {
@@ -366,9 +370,4 @@ export class SlipwayClient {
   async #delete(path: string, options: KeyedCallOptions): Promise<void> {
     await this.#transport.send({ method: "DELETE", path, ...keyed(options) });
   }
-}
-
-/** Without a key of the caller, the transport makes one up. */
-function keyed({ idempotencyKey, signal }: KeyedCallOptions): Pick<Call, "idempotencyKey" | "signal"> {
-  return { signal, ...(idempotencyKey === undefined ? {} : { idempotencyKey }) };
 }

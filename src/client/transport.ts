@@ -6,7 +6,7 @@
  * C2 A refused access token is renewed once per call; concurrent calls share one renewal.
  */
 import { readProblem, SlipwayProblem } from "./problem.ts";
-import type { LoginAnswer, Session, SessionStore } from "./types.ts";
+import type { KeyedCallOptions, LoginAnswer, Session, SessionStore } from "./types.ts";
 import { backoffDelay, sleep } from "./retry.ts";
 
 export type Fetch = (input: string, init: RequestInit) => Promise<Response>;
@@ -50,6 +50,11 @@ export interface Call {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Without a key of the caller, the transport makes one up. */
+export function keyed({ idempotencyKey, signal }: KeyedCallOptions): Pick<Call, "idempotencyKey" | "signal"> {
+  return { signal, ...(idempotencyKey === undefined ? {} : { idempotencyKey }) };
+}
+
 /** A successful response with its whole body. */
 export interface Answer {
   readonly status: number;
@@ -85,6 +90,11 @@ export class Transport {
   async send(call: Call): Promise<Answer> {
     const { status, body } = await this.#sendWithRetries(call, (response) => response.text());
     return { status, text: body };
+  }
+
+  /** The body as JSON; its shape is trusted. */
+  async json<T>(call: Call): Promise<T> {
+    return JSON.parse((await this.send(call)).text) as T;
   }
 
   /** For a body too large to hold in memory: time-out and retries cover only its headers. */

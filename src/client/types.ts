@@ -23,6 +23,7 @@ import type {
   userSchema,
   WireTask,
 } from "../core/protocol/rest.ts";
+import type { identitySchema, providersSchema } from "../core/protocol/people.ts";
 import type { TaskState } from "../core/task.ts";
 
 export type Attempt = z.infer<typeof attemptSchema>;
@@ -40,6 +41,9 @@ export type Ticket = z.infer<typeof ticketSchema>;
 export type PersonalToken = z.infer<typeof tokenSchema>;
 export type ToolCall = z.infer<typeof toolCallSchema>;
 export type Account = z.infer<typeof userSchema>;
+
+export type LoginProviders = z.infer<typeof providersSchema>;
+export type LinkedIdentity = z.infer<typeof identitySchema>;
 
 export interface Page<T> {
   readonly items: readonly T[];

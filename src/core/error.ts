@@ -18,6 +18,7 @@ export const ERROR_TABLE = {
   invalid_credentials: [401, "The e-mail or password is wrong"],
   budget_exceeded: [402, "The budget is used up"],
   forbidden: [403, "Not allowed"],
+  fresh_login_required: [403, "Log in again: this needs a log-in of the last ten minutes"],
   not_found: [404, "Not found"],
   method_not_allowed: [405, "Method not allowed"],
   request_timeout: [408, "The request took too long"],

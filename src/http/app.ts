@@ -135,10 +135,7 @@ async function answer(exchange: Exchange): Promise<void> {
   const reply = await handle(exchange, await readCall(exchange));
   if (reply.content === undefined) return send(exchange.response, reply);
   const { status, media = "application/octet-stream", headers } = reply;
-  exchange.response
-    .status(status)
-    .set(headers ?? {})
-    .setHeader("Content-Type", media);
+  setHeaders(exchange.response.status(status), headers).setHeader("Content-Type", media);
   if (exchange.request.method === "HEAD") {
     await reply.content[Symbol.asyncIterator]().return?.();
     return void exchange.response.end();
@@ -233,8 +230,14 @@ function readIdempotencyKey(request: Request): string | null {
   });
 }
 
+function setHeaders(response: Response, headers: RouteReply["headers"] = {}): Response {
+  for (const [name, value] of Object.entries(headers))
+    response.setHeader(name, typeof value === "string" ? value : [...value]);
+  return response;
+}
+
 function send(response: Response, { status, body, media, headers }: RouteReply): void {
-  response.status(status).set(headers ?? {});
+  setHeaders(response.status(status), headers);
   if (body === undefined) {
     response.end();
     return;

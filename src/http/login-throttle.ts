@@ -1,12 +1,17 @@
 /**
- * Limits failed logins, refreshes and setups per address and per account (decision 030).
+ * Limits failed logins, refreshes and setups per address, and per account and address (decisions
+ * 030 and 047).
  *
  * T1 An attempt is counted before it is checked, so a hundred at once count as a hundred; a
  *    successful one is taken back.
- * T2 A rejected attempt creates no count, and a full table drops no count that is blocking:
- *    requests from many addresses or with invented accounts cannot reset another count.
- * T3 Memory is bounded: MAX_KEYS per table, MAX_WAITING per queue.
+ * T2 A rejected attempt creates no count, and no count is dropped before it ends: neither requests
+ *    from many addresses nor invented accounts can reset another count. Keys that find the table
+ *    full share a few counts.
+ * T3 Nobody can lock a person out from elsewhere: an account waits only where it was guessed, and
+ *    where it has logged in before, failures of others behind the same address do not count.
+ * T4 Memory is bounded: MAX_KEYS and SHARED_KEYS per table, MAX_WAITING per queue.
  */
+import { createHash, randomBytes } from "node:crypto";
 import { isIPv6 } from "node:net";
 import PQueue from "p-queue";
 import { SlipwayError } from "../core/error.ts";
@@ -14,18 +19,23 @@ import type { Clock } from "../core/ports/runtime.ts";
 
 const SECOND = 1_000;
 const MINUTE = 60_000;
-/** Failed attempts per address and minute. */
+/** Failed attempts per address (of IPv6: per /64) and minute. */
 const PER_ADDRESS = 10;
+/** And per IPv6 /48, of which one customer may have all. */
+const PER_NETWORK = 50;
 /**
- * Failed attempts per account before each further one has to wait: 1 s, doubling to 5 min. An
- * account is never locked: its owner waits no longer than that.
+ * Failed attempts per account and address before each further one has to wait: 1 s, doubling to
+ * 5 min.
  */
 const PER_ACCOUNT = 5;
 const ACCOUNT_WINDOW = 15 * MINUTE;
 const DELAY = SECOND;
 const DELAY_CAP = 5 * MINUTE;
-/** Counts per table. */
+/** Counts per table, and counts that further keys share when it is full. */
 const MAX_KEYS = 10_000;
+const SHARED_KEYS = 1_024;
+/** Pairs of account and address that logged in, the newest. */
+const MAX_KNOWN = 10_000;
 /** Attempts that wait for their turn, per kind. */
 const MAX_WAITING = 500;
 
@@ -40,12 +50,14 @@ export class RateLimited extends SlipwayError {
 }
 
 /** Each kind has its own counts and its own queue. */
-export type AttemptKind = "login" | "refresh" | "setup";
+export type AttemptKind = "login" | "refresh" | "setup" | "provider";
 
 export class LoginThrottle {
   readonly #clock: Clock;
   readonly #addresses = new CountTable();
   readonly #accounts = new CountTable();
+  /** Pairs of account and address that logged in, the oldest first (T3). */
+  readonly #known = new Set<string>();
   /**
    * Few attempts run at a time: an attempt counts as failed until it has succeeded, so many valid
    * ones at once must not reach the limit.
@@ -54,6 +66,7 @@ export class LoginThrottle {
     login: new PQueue({ concurrency: 2 }),
     refresh: new PQueue({ concurrency: 4 }),
     setup: new PQueue({ concurrency: 1 }),
+    provider: new PQueue({ concurrency: 8 }),
   };
 
   constructor(clock: Clock) {
@@ -62,43 +75,66 @@ export class LoginThrottle {
 
   /**
    * Runs the attempt when its turn comes, or throws RateLimited. An attempt that does not throw is
-   * not counted, and resets the count of its account.
+   * not counted, and resets the count of its account at this address.
    * @param account null = only the address counts.
    */
-  async attempt<T>(kind: AttemptKind, ip: string, account: string | null, attempt: () => Promise<T>): Promise<T> {
-    const queue = this.#queues[kind];
-    if (queue.size >= MAX_WAITING) throw new RateLimited(SECOND);
-    return queue.add(async () => {
-      const accountKey = account === null ? null : `${kind} ${account.toLowerCase()}`;
-      const undo = this.#countFailure(`${kind} ${getAddressGroup(ip)}`, accountKey);
+  attempt<T>(kind: AttemptKind, ip: string, account: string | null, attempt: () => Promise<T>): Promise<T> {
+    return this.inTurn(kind, async () => {
+      const [address, network] = getAddressGroups(ip);
+      const pair = account === null ? null : `${kind} ${address} ${account.toLowerCase()}`;
+      const undo = this.#countFailure(kind, address, network, pair);
       const result = await attempt();
       undo();
+      if (pair !== null) this.#remember(pair);
       return result;
     });
   }
 
+  /** Runs work whose secrets cannot be guessed: it waits for its turn, and nothing is counted. */
+  inTurn<T>(kind: AttemptKind, work: () => Promise<T>): Promise<T> {
+    const queue = this.#queues[kind];
+    if (queue.size >= MAX_WAITING) throw new RateLimited(SECOND);
+    return queue.add(work);
+  }
+
   /** @returns a function that takes the failure back. */
-  #countFailure(addressKey: string, accountKey: string | null): () => void {
+  #countFailure(kind: AttemptKind, address: string, network: string | null, pair: string | null): () => void {
     const now = this.#clock.monotonic();
-    // The address first: an address that is blocked creates no count of an account (T2).
-    const address = this.#addresses.get(addressKey, now, MINUTE);
-    if (address.blockedUntil > now) throw new RateLimited(address.blockedUntil - now);
-    const account = accountKey === null ? null : this.#accounts.get(accountKey, now, ACCOUNT_WINDOW);
-    if (account !== null && account.blockedUntil > now) throw new RateLimited(account.blockedUntil - now);
-    address.failures++;
-    if (address.failures >= PER_ADDRESS) address.blockedUntil = address.resetAt;
-    if (account !== null) {
-      account.failures++;
+    const places: [key: string, limit: number][] = [[`${kind} ${address}`, PER_ADDRESS]];
+    if (network !== null) places.push([`${kind} ${network}`, PER_NETWORK]);
+    // Every check comes before the first count: a rejected attempt creates none (T2).
+    const isKnown = pair !== null && this.#known.has(pair);
+    if (!isKnown) for (const [key] of places) this.#addresses.assertOpen(key, now);
+    if (pair !== null) this.#accounts.assertOpen(pair, now);
+    const counts = places.map(([key, limit]) => {
+      const count = this.#addresses.add(key, now, MINUTE);
+      if (count.failures >= limit) count.blockedUntil = count.resetAt;
+      return { count, limit };
+    });
+    if (pair !== null) {
+      const account = this.#accounts.add(pair, now, ACCOUNT_WINDOW);
       if (account.failures >= PER_ACCOUNT) {
         account.blockedUntil = now + Math.min(DELAY_CAP, DELAY * 2 ** (account.failures - PER_ACCOUNT));
         account.resetAt = Math.max(account.resetAt, now + ACCOUNT_WINDOW);
       }
     }
     return () => {
-      address.failures--;
-      address.blockedUntil = 0;
-      if (accountKey !== null) this.#accounts.delete(accountKey);
+      for (const { count, limit } of counts) {
+        count.failures--;
+        // A success where others failed does not take back their failures.
+        if (count.failures < limit) count.blockedUntil = 0;
+      }
+      if (pair !== null) this.#accounts.clear(pair);
     };
+  }
+
+  #remember(pair: string): void {
+    this.#known.delete(pair);
+    for (const oldest of this.#known) {
+      if (this.#known.size < MAX_KNOWN) break;
+      this.#known.delete(oldest);
+    }
+    this.#known.add(pair);
   }
 }
 
@@ -110,45 +146,59 @@ interface Count {
   blockedUntil: number;
 }
 
-/** Failures per key, at most MAX_KEYS of them. */
+/** Failures per key. A count is kept until it ends, however many others there are (T2). */
 class CountTable {
   readonly #counts = new Map<string, Count>();
+  /** Which keys share a count must not be predictable. */
+  readonly #salt = randomBytes(16);
 
-  /**
-   * The count of the key, a new one if it has none.
-   * @throws RateLimited when every count of a full table is blocking.
-   */
-  get(key: string, now: number, windowMs: number): Count {
-    const known = this.#counts.get(key);
-    if (known !== undefined && known.resetAt > now) return known;
-    this.#counts.delete(key);
-    if (this.#counts.size >= MAX_KEYS) this.#dropOldest(now);
-    const count: Count = { failures: 0, resetAt: now + windowMs, blockedUntil: 0 };
-    this.#counts.set(key, count);
+  /** @throws RateLimited while the count of the key blocks. Creates no count. */
+  assertOpen(key: string, now: number): void {
+    const count = this.#counts.get(this.#place(key));
+    if (count !== undefined && count.blockedUntil > now) throw new RateLimited(count.blockedUntil - now);
+  }
+
+  /** Counts one failure. */
+  add(key: string, now: number, windowMs: number): Count {
+    if (this.#counts.size >= MAX_KEYS && !this.#counts.has(key)) this.#dropEnded(now);
+    const place = this.#place(key);
+    const known = this.#counts.get(place);
+    const count = known !== undefined && known.resetAt > now ? known : { failures: 0, resetAt: 0, blockedUntil: 0 };
+    if (count.resetAt === 0) count.resetAt = now + windowMs;
+    count.failures++;
+    this.#counts.set(place, count);
     return count;
   }
 
-  delete(key: string): void {
+  /** A shared count stays: it is also that of others. */
+  clear(key: string): void {
     this.#counts.delete(key);
   }
 
-  #dropOldest(now: number): void {
-    for (const [key, { blockedUntil }] of this.#counts) {
-      if (blockedUntil > now) continue;
-      this.#counts.delete(key);
-      return;
-    }
-    throw new RateLimited(MINUTE);
+  /** The key itself, or the count that it shares while the table is full. */
+  #place(key: string): string {
+    if (this.#counts.has(key) || this.#counts.size < MAX_KEYS) return key;
+    const digest = createHash("sha256").update(this.#salt).update(key).digest();
+    return `shared ${digest.readUInt32BE(0) % SHARED_KEYS}`;
+  }
+
+  #dropEnded(now: number): void {
+    for (const [key, { resetAt, blockedUntil }] of this.#counts)
+      if (resetAt <= now && blockedUntil <= now) this.#counts.delete(key);
   }
 }
 
-/** The /64 network of an IPv6 address, because one subscriber has all of it; else the address. */
-function getAddressGroup(ip: string): string {
+/**
+ * The address and, for IPv6, its network: one subscriber has a whole /64, and many a /48. Null for
+ * IPv4.
+ */
+function getAddressGroups(ip: string): [address: string, network: string | null] {
   const address = ip.replace(/^::ffff:(?=\d+\.)/, "");
-  if (!isIPv6(address)) return address;
+  if (!isIPv6(address)) return [address, null];
   const [head = "", tail = ""] = address.split("::");
   const left = head.split(":").filter(Boolean);
   const right = tail.split(":").filter(Boolean);
   const zeros = Array.from({ length: Math.max(0, 8 - left.length - right.length) }, () => "0");
-  return [...left, ...zeros, ...right].slice(0, 4).join(":");
+  const parts = [...left, ...zeros, ...right];
+  return [parts.slice(0, 4).join(":"), `${parts.slice(0, 3).join(":")}/48`];
 }

@@ -6,6 +6,8 @@ import type { ErrorCode } from "../core/error.ts";
 import type { EgressService } from "../coordinator/services/egress.ts";
 import type { Page } from "../core/lib/pagination.ts";
 import type { Store } from "../core/ports/store.ts";
+import type { People } from "../auth/people.ts";
+import type { ProviderLogins } from "../auth/providers/provider-logins.ts";
 import type { AuthenticatedCaller, Sessions } from "../auth/sessions.ts";
 import type { LoginThrottle } from "./login-throttle.ts";
 import type { Clock, Ids, Log } from "../core/ports/runtime.ts";
@@ -35,6 +37,8 @@ export interface ApiDeps {
   readonly operations: OperationsService;
   readonly egress: Pick<EgressService, "list" | "change">;
   readonly sessions: Sessions;
+  readonly people: People;
+  readonly logins: ProviderLogins;
   readonly store: Store;
   readonly accounts: Accounts;
   readonly vault: Sealer;
@@ -76,7 +80,7 @@ export interface RouteReply {
   readonly body?: unknown;
   /** Media type; JSON when absent. With a media type, `body` is a string. */
   readonly media?: string;
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string | readonly string[]>>;
   /** Bytes in place of `body`, of type `media`. */
   readonly content?: AsyncIterable<Uint8Array>;
 }
@@ -175,7 +179,7 @@ export function pageOfList<T>(
 /** Path parameters: a value of another form is 404 before the handler runs (rule S2). */
 const ID = /^[a-z]{1,10}_[0-9A-Za-z]{26}$/;
 const FREE_ID = /^[\w-]{1,64}$/;
-const SHAPES: Readonly<Record<string, RegExp>> = { mid: FREE_ID, name: ARTIFACT_NAME };
+const SHAPES: Readonly<Record<string, RegExp>> = { mid: FREE_ID, name: ARTIFACT_NAME, provider: FREE_ID };
 
 export function areParamsValid(params: Readonly<Record<string, string>>): boolean {
   return Object.entries(params).every(([name, value]) => (SHAPES[name] ?? ID).test(value));

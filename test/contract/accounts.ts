@@ -1,12 +1,14 @@
 /** The contract suite of the accounts port (rule M1). */
 import { describe, expect, it } from "vitest";
 import type { AccessToken, Accounts, Credential, Reply, Session } from "../../src/core/ports/accounts.ts";
+import { identitySuite, linkSuite } from "./people.ts";
 
 const newUser = (id: string, email = `${id}@example.org`) => ({
   id,
   email,
   role: "user" as const,
   createdAt: 1,
+  disabledAt: null,
   passwordHash: `hash of ${id}`,
 });
 
@@ -16,8 +18,11 @@ const session = (id: string, tokenHash: string): Session => ({
   tokenHash,
   previousHash: null,
   rotatedAt: 10,
+  createdAt: 10,
   expiresAt: 1_000,
   revokedAt: null,
+  device: "Firefox on Linux",
+  address: "192.0.2.1",
 });
 
 const token = (id: string, userId: string): AccessToken => ({
@@ -28,6 +33,7 @@ const token = (id: string, userId: string): AccessToken => ({
   createdAt: 5,
   expiresAt: null,
   lastUsedAt: null,
+  scopes: null,
 });
 
 const credential = (id: string, userId: string, host: string): Credential => ({
@@ -43,6 +49,8 @@ export function accountsContract(get: () => Accounts): void {
   describe("users", () => userSuite(get));
   describe("sessions", () => sessionSuite(get));
   describe("tokens and credentials", () => secretSuite(get));
+  describe("identities", () => identitySuite(get));
+  describe("links", () => linkSuite(get));
 }
 
 function userSuite(get: () => Accounts): void {
@@ -56,6 +64,21 @@ function userSuite(get: () => Accounts): void {
     expect((await get().users()).map(({ id }) => id)).toEqual(["u2", "u1"]);
     expect(await get().user("none")).toBeNull();
     expect(await get().login("none@example.org")).toBeNull();
+  });
+
+  it("a change of a user changes the named fields only", async () => {
+    await get().createUser(newUser("u1"));
+    expect(await get().changeUser("u1", { role: "operator" })).toBe(true);
+    expect(await get().changeUser("u1", { disabledAt: 7 })).toBe(true);
+    expect(await get().login("u1@example.org")).toEqual({ ...newUser("u1"), role: "operator", disabledAt: 7 });
+    expect(await get().changeUser("u1", { passwordHash: "other", disabledAt: null })).toBe(true);
+    expect(await get().login("u1@example.org")).toEqual({ ...newUser("u1"), role: "operator", passwordHash: "other" });
+    expect(await get().changeUser("none", { role: "admin" })).toBe(false);
+  });
+
+  it("a user may have no password", async () => {
+    await get().createUser({ ...newUser("u1"), passwordHash: null });
+    expect(await get().login("u1@example.org")).toMatchObject({ id: "u1", passwordHash: null });
   });
 
   it("one of several concurrent sign-ups with one e-mail wins", async () => {
@@ -92,6 +115,26 @@ function sessionSuite(get: () => Accounts): void {
     expect(await get().sessionByHash("h1")).toMatchObject({ id: "s1", revokedAt: 50 });
     expect(await get().rotateSession("s1", "h1", "h2", 70)).toBe(false);
   });
+
+  it("open sessions are listed last used first, and all but one are ended at once", async () => {
+    await get().createUser(newUser("u1"));
+    await get().createUser(newUser("u2"));
+    for (const id of ["s1", "s2", "s3"]) await get().createSession(session(id, `h ${id}`));
+    await get().createSession({ ...session("other", "h other"), userId: "u2" });
+    expect(await get().rotateSession("s2", "h s2", "next", 99, "2001:db8::1")).toBe(true);
+    await get().revokeSession("s3", 40);
+    const open = await get().openSessions("u1");
+    expect(open.map(({ id, address }) => [id, address])).toEqual([
+      ["s2", "2001:db8::1"],
+      ["s1", "192.0.2.1"],
+    ]);
+    expect(await get().revokeSessions("u1", 60, "s1")).toBe(1);
+    expect((await get().openSessions("u1")).map(({ id }) => id)).toEqual(["s1"]);
+    expect(await get().session("s3")).toMatchObject({ revokedAt: 40 });
+    expect(await get().revokeSessions("u1", 61, null)).toBe(1);
+    expect(await get().openSessions("u1")).toEqual([]);
+    expect(await get().openSessions("u2")).toHaveLength(1);
+  });
 }
 
 function secretSuite(get: () => Accounts): void {
@@ -99,12 +142,12 @@ function secretSuite(get: () => Accounts): void {
     await get().createUser(newUser("u1"));
     await get().createUser(newUser("u2"));
     await get().createToken(token("t1", "u1"));
-    await get().createToken({ ...token("t2", "u2"), expiresAt: 99 });
+    await get().createToken({ ...token("t2", "u2"), expiresAt: 99, scopes: ["read", "submit"] });
     await get().touchToken("t1", 40);
     await get().touchToken("t1", 30);
     await get().touchToken("none", 30);
     expect(await get().tokenByHash("hash of t1")).toEqual({ ...token("t1", "u1"), lastUsedAt: 40 });
-    expect(await get().tokens("u2")).toEqual([{ ...token("t2", "u2"), expiresAt: 99 }]);
+    expect(await get().tokens("u2")).toEqual([{ ...token("t2", "u2"), expiresAt: 99, scopes: ["read", "submit"] }]);
     expect(await get().deleteToken("u2", "t1")).toBe(false);
     expect(await get().deleteToken("u1", "t1")).toBe(true);
     expect(await get().deleteToken("u1", "t1")).toBe(false);

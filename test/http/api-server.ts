@@ -18,6 +18,9 @@ import type { ApiDeps, Route } from "../../src/http/route.ts";
 import { createServer, type ServerLimits } from "../../src/http/server.ts";
 import { ROUTES } from "../../src/http/routes/index.ts";
 import type { Store } from "../../src/core/ports/store.ts";
+import { People } from "../../src/auth/people.ts";
+import type { Provider } from "../../src/auth/providers/provider.ts";
+import { ProviderLogins } from "../../src/auth/providers/provider-logins.ts";
 import { openSessions, type Sessions } from "../../src/auth/sessions.ts";
 import { openSqliteStore } from "../../src/store/sqlite/store.ts";
 import { openVault, type Vault } from "../../src/auth/vault.ts";
@@ -79,6 +82,9 @@ export interface ApiServerOptions {
   readonly deps?: Partial<ApiDeps>;
   readonly limits?: Partial<ServerLimits>;
   readonly setupToken?: string | null;
+  readonly providers?: readonly Provider[];
+  /** The configured origin; by default where the server listens. */
+  readonly publicUrl?: string;
   readonly wrapAccounts?: (accounts: Accounts) => Accounts;
 }
 
@@ -118,7 +124,12 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
   });
   const loop = watchLoop();
   const vault = openVault(randomBytes(32));
+  const log = createLog(lines);
+  const baseUrl = (): string => options.publicUrl ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const providers = options.providers ?? [];
   const deps: ApiDeps = {
+    people: new People({ accounts, sessions }),
+    logins: new ProviderLogins({ providers, accounts, sessions, vault, clock, ids, log, baseUrl }),
     tasks: harness.coordinator.tasks,
     operations: harness.coordinator.operations,
     egress: harness.coordinator.egress,
@@ -128,7 +139,7 @@ export async function openApiServer(options: ApiServerOptions = {}): Promise<Api
     vault,
     clock,
     ids,
-    log: createLog(lines),
+    log,
     checkSandbox: (signal) => harness.sandbox.check(signal),
     dataDir: dir,
     gauges: { sockets: () => 0, events: () => 0, loopLagSeconds: loop.seconds },

@@ -53,11 +53,17 @@ const privateRoute = createRoute({
   },
 });
 
+/** Why the server led a log-in with a provider here. */
+const readProblem = (search: Readonly<Record<string, unknown>>): { problem?: string } =>
+  typeof search["problem"] === "string" ? { problem: search["problem"] } : {};
+
 const loginRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/login",
-  validateSearch: (search): { next?: string } =>
-    typeof search["next"] === "string" && /^\/(?![/\\])/.test(search["next"]) ? { next: search["next"] } : {},
+  validateSearch: (search): { next?: string; problem?: string } => ({
+    ...(typeof search["next"] === "string" && /^\/(?![/\\])/.test(search["next"]) ? { next: search["next"] } : {}),
+    ...readProblem(search),
+  }),
   component: lazyRouteComponent(() => import("./screens/login.tsx"), "LoginScreen"),
 });
 const setupRoute = createRoute({
@@ -107,7 +113,8 @@ const consoleRoute = createRoute({
 const youRoute = createRoute({
   getParentRoute: () => privateRoute,
   path: "/you",
-  component: lazyRouteComponent(() => import("./screens/you.tsx"), "You"),
+  validateSearch: readProblem,
+  component: lazyRouteComponent(() => import("./screens/you/you.tsx"), "You"),
 });
 
 export const router = createRouter({

@@ -10,6 +10,44 @@ export interface User {
   readonly email: string;
   readonly role: Role;
   readonly createdAt: number;
+  /** A disabled person cannot log in, and nothing of theirs authenticates. */
+  readonly disabledAt: number | null;
+}
+
+/** Null = the person has no password and logs in with a provider. */
+export interface PasswordHash {
+  readonly passwordHash: string | null;
+}
+
+/** A person as a provider knows them. One identity belongs to one user. */
+export interface ProviderIdentity {
+  readonly id: string;
+  readonly userId: string;
+  readonly issuer: string;
+  /** The provider's own id of the person: neither a name nor an e-mail, which can change hands. */
+  readonly subject: string;
+  /** For people to read. */
+  readonly name: string;
+  readonly createdAt: number;
+  readonly lastUsedAt: number | null;
+}
+
+/** A one-time link that an admin made. Only the hash of its token is stored. */
+export interface Link {
+  readonly id: string;
+  readonly hash: string;
+  readonly kind: "invitation" | "password";
+  /** Whose password; null for an invitation. */
+  readonly userId: string | null;
+  /** Of the invited person; null = they choose it. */
+  readonly email: string | null;
+  /** Of the invited person; null for a password. */
+  readonly role: Role | null;
+  /** The user who made it. */
+  readonly madeBy: string;
+  readonly createdAt: number;
+  readonly expiresAt: number;
+  readonly usedAt: number | null;
 }
 
 /** A chain of refresh tokens that starts with one login. Hashes are SHA-256 of the tokens. */
@@ -23,9 +61,16 @@ export interface Session {
    */
   readonly previousHash: string | null;
   readonly rotatedAt: number;
+  readonly createdAt: number;
   readonly expiresAt: number;
   readonly revokedAt: number | null;
+  /** What the client said about itself at the log-in, and the address of its last refresh. */
+  readonly device: string;
+  readonly address: string;
 }
+
+/** What a personal token may do; each is independent of the others. */
+export type Scope = "read" | "submit" | "operate";
 
 export interface AccessToken {
   readonly id: string;
@@ -35,6 +80,8 @@ export interface AccessToken {
   readonly createdAt: number;
   readonly expiresAt: number | null;
   readonly lastUsedAt: number | null;
+  /** Null = a token from before there were scopes: all that it could do then. */
+  readonly scopes: readonly Scope[] | null;
 }
 
 /** A git credential at rest. `sealed` is the token encrypted by src/auth/vault.ts. */
@@ -51,29 +98,62 @@ export interface Credential {
  * Contract in test/contract/accounts.ts.
  * - Writes are durable when they resolve, like those of Store, and visible to every later read.
  * - Reads of an unknown id, hash, e-mail or host return null or an empty list.
- * - `createUser`, `createSession`, `createToken` throw SlipwayError `conflict` when the id, hash or
- *   e-mail is taken; nothing is written then.
+ * - `createUser`, `createSession`, `createToken`, `createIdentity`, `createLink` and
+ *   `acceptInvitation` throw SlipwayError `conflict` when the id, hash, e-mail or identity is
+ *   taken; nothing is written then.
  * - Deletes are idempotent and return whether the row existed. They match only rows of `userId`.
  */
 export interface Accounts {
-  createUser(user: User & { readonly passwordHash: string }): Promise<void>;
+  /** @param identity stored in the same transaction. */
+  createUser(user: User & PasswordHash, identity?: ProviderIdentity): Promise<void>;
   user(id: string): Promise<User | null>;
   /** The user with this e-mail (compared in lower case) and the password hash. */
-  login(email: string): Promise<(User & { readonly passwordHash: string }) | null>;
+  login(email: string): Promise<(User & PasswordHash) | null>;
   /** Oldest first. */
   users(): Promise<User[]>;
+  /** Changes the named fields. @returns whether the user exists. */
+  changeUser(id: string, change: UserChange): Promise<boolean>;
+
+  createIdentity(identity: ProviderIdentity): Promise<void>;
+  identity(issuer: string, subject: string): Promise<ProviderIdentity | null>;
+  /** Oldest first. */
+  identities(userId: string): Promise<ProviderIdentity[]>;
+  /** Records a log-in; an earlier time than the stored one is ignored. */
+  touchIdentity(id: string, at: number): Promise<void>;
+  deleteIdentity(userId: string, id: string): Promise<boolean>;
+
+  createLink(link: Link): Promise<void>;
+  linkByHash(hash: string): Promise<Link | null>;
+  /** Not used, newest first; expired ones among them. */
+  openLinks(): Promise<Link[]>;
+  deleteLink(id: string): Promise<boolean>;
+  /**
+   * Creates the user and marks the link as used. @returns false, without a change, when the link is
+   * not an invitation or was used.
+   */
+  acceptInvitation(id: string, at: number, user: User & PasswordHash): Promise<boolean>;
+  /**
+   * Sets the password of the link's user, ends their sessions and marks the link as used. @returns
+   * false, without a change, when the link is not for a password or was used.
+   */
+  acceptPassword(id: string, at: number, passwordHash: string): Promise<boolean>;
 
   createSession(session: Session): Promise<void>;
   session(id: string): Promise<Session | null>;
+  /** All sessions that are not revoked, the last used first; expired ones among them. */
+  openSessions(userId: string): Promise<Session[]>;
   /** The session whose current token, or else whose previous token, has this hash. */
   sessionByHash(hash: string): Promise<Session | null>;
   /**
    * Replaces the current hash by compare-and-swap. @returns false, without a change, when the
    * current hash is not `fromHash` or the session is revoked.
+   * @param address where the client is now; absent = where it was.
    */
-  rotateSession(id: string, fromHash: string, toHash: string, at: number): Promise<boolean>;
+  rotateSession(id: string, fromHash: string, toHash: string, at: number, address?: string): Promise<boolean>;
   /** Idempotent: the first revocation time stays. An unknown id is ignored. */
   revokeSession(id: string, at: number): Promise<void>;
+  /** All sessions of the user but `except`. @returns how many were not revoked before. */
+  revokeSessions(userId: string, at: number, except: string | null): Promise<number>;
 
   createToken(token: AccessToken): Promise<void>;
   tokenByHash(hash: string): Promise<AccessToken | null>;
@@ -97,6 +177,12 @@ export interface Accounts {
    * the same time).
    */
   putReply(reply: Reply, keep: { readonly after: number; readonly perUser: number }): Promise<void>;
+}
+
+export interface UserChange {
+  readonly role?: Role;
+  readonly passwordHash?: string;
+  readonly disabledAt?: number | null;
 }
 
 /** Names a request that came with an Idempotency-Key. `endpoint` is its method and path. */

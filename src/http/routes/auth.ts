@@ -21,6 +21,8 @@ import {
   userSchema,
 } from "../../core/protocol/rest.ts";
 import { parseHostAndPort } from "../../core/values/hostname.ts";
+import { refresh } from "./browser-session.ts";
+import { readClientInfo } from "../client-info.ts";
 import { EMPTY, json, listQuerySchema, pageOfList, route, type ApiDeps, type RouteReply } from "../route.ts";
 
 const DAY = 24 * 60 * 60 * 1_000;
@@ -61,9 +63,11 @@ export const authRoutes = [
     body: loginSchema,
     answers: { 200: json(sessionSchema) },
     problems: ["invalid_credentials", "rate_limited"],
-    async handle({ deps, throttle, ip, body }) {
+    async handle(call) {
+      const { deps, throttle, ip, body } = call;
       const { email, password } = body;
-      const grant = await throttle.attempt("login", ip, email, () => deps.sessions.login(email, password));
+      const client = readClientInfo(call);
+      const grant = await throttle.attempt("login", ip, email, () => deps.sessions.login(email, password, client));
       return { status: 200, body: session(grant) };
     },
   }),
@@ -77,9 +81,8 @@ export const authRoutes = [
     body: refreshSchema,
     answers: { 200: json(sessionSchema) },
     problems: ["unauthenticated", "rate_limited"],
-    async handle({ deps, throttle, ip, body }) {
-      const grant = await throttle.attempt("refresh", ip, null, () => deps.sessions.refresh(body.refreshToken));
-      return { status: 200, body: session(grant) };
+    async handle(call) {
+      return { status: 200, body: session(await refresh(call, call.body.refreshToken)) };
     },
   }),
   route({
@@ -105,9 +108,13 @@ export const authRoutes = [
     body: setupSchema,
     answers: { 201: json(sessionSchema) },
     problems: ["unauthenticated", "conflict", "rate_limited"],
-    async handle({ deps, throttle, ip, body }) {
+    async handle(call) {
+      const { deps, throttle, ip, body } = call;
       const { token, email, password } = body;
-      const grant = await throttle.attempt("setup", ip, null, () => deps.sessions.setUp(token, email, password));
+      const client = readClientInfo(call);
+      const grant = await throttle.attempt("setup", ip, null, () =>
+        deps.sessions.setUp(token, email, password, client),
+      );
       return { status: 201, body: session(grant) };
     },
   }),

@@ -1,15 +1,13 @@
 /**
  * Sessions of browsers: the refresh token is in a cookie that scripts cannot read, the access token
- * in the response.
- *
- * B1 The cookie has the `__Host-` prefix and `Secure` when the request came over https. Plain http
- *    serves loopback and private networks only; there the cookie has neither.
- * B2 Every route rejects a request that another site caused.
+ * in the response (cookies.ts).
  */
 import type { z } from "zod";
 import type { TokenGrant } from "../../auth/sessions.ts";
 import { SlipwayError } from "../../core/error.ts";
 import { loginSchema, sessionSchema, setupSchema } from "../../core/protocol/rest.ts";
+import { readClientInfo } from "../client-info.ts";
+import { readCookie, rejectOtherSites, setCookie } from "../cookies.ts";
 import { EMPTY, json, route, type RouteCall, type RouteReply } from "../route.ts";
 
 const browserSessionSchema = sessionSchema.omit({ refreshToken: true });
@@ -19,39 +17,26 @@ const COOKIE_SECONDS = 90 * 24 * 60 * 60;
 
 type AnyCall = Pick<RouteCall<unknown, unknown>, "headers" | "isSecure">;
 
-const cookieName = ({ isSecure }: AnyCall): string => (isSecure ? "__Host-slipway" : "slipway");
-
-function setCookie(call: AnyCall, value: string, seconds: number): string {
-  const flags = `Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict${call.isSecure ? "; Secure" : ""}`;
-  return `${cookieName(call)}=${value}; ${flags}`;
-}
-
-function readCookie(call: AnyCall): string | null {
-  const name = cookieName(call);
-  for (const pair of (call.headers.cookie ?? "").split(";")) {
-    const [key, value] = pair.trim().split("=", 2);
-    if (key === name && value !== undefined && value !== "") return value;
-  }
-  return null;
-}
-
-/** Browsers send Sec-Fetch-Site; older ones send Origin with every POST and DELETE. */
-function rejectOtherSites({ headers }: AnyCall): void {
-  const site = headers["sec-fetch-site"];
-  const { origin, host } = headers;
-  const isSame = site === undefined ? origin === undefined || hostOf(origin) === host : site === "same-origin";
-  if (!isSame) throw new SlipwayError("forbidden", "This request came from another site.");
-}
-
-function hostOf(origin: string): string | null {
-  return URL.canParse(origin) ? new URL(origin).host : null;
+/** The Set-Cookie header that gives the browser this session. */
+export function sessionCookie(call: AnyCall, { refreshToken }: TokenGrant): string {
+  return setCookie(call, "slipway", refreshToken, COOKIE_SECONDS);
 }
 
 function reply(call: AnyCall, status: number, grant: TokenGrant): RouteReply {
-  const { accessToken, refreshToken, expiresIn, user } = grant;
+  const { accessToken, expiresIn, user } = grant;
   const { id, email, role } = user;
   const body: z.infer<typeof browserSessionSchema> = { accessToken, expiresIn, user: { id, email, role } };
-  return { status, body, headers: { "Set-Cookie": setCookie(call, refreshToken, COOKIE_SECONDS) } };
+  return { status, body, headers: { "Set-Cookie": sessionCookie(call, grant) } };
+}
+
+/**
+ * Renews a session. Guesses count per address; a token that was signed here cannot be guessed, so
+ * strangers behind the same address do not keep its holder out (rule S10).
+ */
+export function refresh(call: RouteCall<unknown, unknown>, token: string): Promise<TokenGrant> {
+  const { deps, throttle, ip } = call;
+  const run = (): Promise<TokenGrant> => deps.sessions.refresh(token, readClientInfo(call));
+  return deps.sessions.isIssued(token) ? throttle.inTurn("refresh", run) : throttle.attempt("refresh", ip, null, run);
 }
 
 export const browserSessionRoutes = [
@@ -69,7 +54,7 @@ export const browserSessionRoutes = [
       rejectOtherSites(call);
       const { deps, throttle, ip, body } = call;
       const grant = await throttle.attempt("login", ip, body.email, () =>
-        deps.sessions.login(body.email, body.password),
+        deps.sessions.login(body.email, body.password, readClientInfo(call)),
       );
       return reply(call, 200, grant);
     },
@@ -84,10 +69,9 @@ export const browserSessionRoutes = [
     problems: ["unauthenticated", "forbidden", "rate_limited"],
     async handle(call) {
       rejectOtherSites(call);
-      const token = readCookie(call);
+      const token = readCookie(call, "slipway");
       if (token === null) throw new SlipwayError("unauthenticated", "Log in first.");
-      const { deps, throttle, ip } = call;
-      return reply(call, 200, await throttle.attempt("refresh", ip, null, () => deps.sessions.refresh(token)));
+      return reply(call, 200, await refresh(call, token));
     },
   }),
   route({
@@ -104,7 +88,10 @@ export const browserSessionRoutes = [
       rejectOtherSites(call);
       const { deps, throttle, ip, body } = call;
       const { token, email, password } = body;
-      const grant = await throttle.attempt("setup", ip, null, () => deps.sessions.setUp(token, email, password));
+      const client = readClientInfo(call);
+      const grant = await throttle.attempt("setup", ip, null, () =>
+        deps.sessions.setUp(token, email, password, client),
+      );
       return reply(call, 201, grant);
     },
   }),
@@ -119,7 +106,7 @@ export const browserSessionRoutes = [
     async handle(call) {
       rejectOtherSites(call);
       await call.deps.sessions.logout(call.caller);
-      return { status: 204, headers: { "Set-Cookie": setCookie(call, "", 0) } };
+      return { status: 204, headers: { "Set-Cookie": setCookie(call, "slipway", "", 0) } };
     },
   }),
 ];

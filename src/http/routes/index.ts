@@ -5,12 +5,14 @@ import { egressRoutes } from "./egress.ts";
 import { capabilityRoutes } from "./capabilities.ts";
 import { openapiRoute } from "../openapi/document.ts";
 import { operationsRoutes, probeRoutes } from "./operations.ts";
+import { providerRoutes } from "./providers.ts";
 import type { Route } from "../route.ts";
 import { historyRoutes, messageRoutes, taskRoutes } from "./tasks.ts";
 
 const own: readonly Route[] = [
   ...authRoutes,
   ...browserSessionRoutes,
+  ...providerRoutes,
   ...tokenRoutes,
   ...credentialRoutes,
   ...userRoutes,

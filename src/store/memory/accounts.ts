@@ -3,6 +3,9 @@ import type {
   AccessToken,
   Accounts,
   Credential,
+  Link,
+  PasswordHash,
+  ProviderIdentity,
   Reply,
   ReplyAddress,
   Session,
@@ -13,29 +16,103 @@ import { SlipwayError } from "../../core/error.ts";
 const taken = (what: string): SlipwayError => new SlipwayError("conflict", `${what} already exists.`);
 
 export function memoryAccounts(): Accounts {
-  return { ...users(), ...sessions(), ...tokens(), ...credentials(), ...replies() };
+  const own = { ...sessions(), ...identities() };
+  return { ...own, ...users(own), ...tokens(), ...credentials(), ...replies() };
 }
 
-function users(): Pick<Accounts, "createUser" | "user" | "login" | "users"> {
-  const rows = new Map<string, User & { readonly passwordHash: string }>();
+const byAge = (a: { createdAt: number; id: string }, b: { createdAt: number; id: string }): number =>
+  a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1);
+
+type Users = Pick<Accounts, "createUser" | "user" | "login" | "users" | "changeUser"> &
+  Pick<Accounts, "createLink" | "linkByHash" | "openLinks" | "deleteLink" | "acceptInvitation" | "acceptPassword">;
+
+function users(others: Pick<Accounts, "createIdentity" | "identity" | "revokeSessions">): Users {
+  const rows = new Map<string, User & PasswordHash>();
+  const links = new Map<string, Link>();
   const withEmail = (email: string) => [...rows.values()].find((row) => row.email === email.toLowerCase());
-  const withoutHash = ({ id, email, role, createdAt }: User): User => ({ id, email, role, createdAt });
+  const withoutHash = ({ passwordHash: _, ...user }: User & PasswordHash): User => user;
+  const create = (user: User & PasswordHash): void => {
+    if (rows.has(user.id) || withEmail(user.email) !== undefined) throw taken("A user with this e-mail");
+    rows.set(user.id, { ...user, email: user.email.toLowerCase() });
+  };
+  const openLink = (id: string, kind: Link["kind"]): Link | null => {
+    const link = links.get(id);
+    return link?.kind === kind && link.usedAt === null ? link : null;
+  };
   return {
-    async createUser(user) {
-      if (rows.has(user.id) || withEmail(user.email) !== undefined) throw taken("A user with this e-mail");
-      rows.set(user.id, { ...user, email: user.email.toLowerCase() });
+    async createUser(user, identity) {
+      if (identity !== undefined && (await others.identity(identity.issuer, identity.subject)) !== null)
+        throw taken("This identity");
+      create(user);
+      if (identity !== undefined) await others.createIdentity(identity);
     },
     async user(id) {
       const row = rows.get(id);
       return row === undefined ? null : withoutHash(row);
     },
     login: async (email) => withEmail(email) ?? null,
-    users: async () =>
-      [...rows.values()].map(withoutHash).toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
+    users: async () => [...rows.values()].map(withoutHash).toSorted(byAge),
+    async changeUser(id, change) {
+      const row = rows.get(id);
+      if (row !== undefined) rows.set(id, { ...row, ...change });
+      return row !== undefined;
+    },
+    async createLink(link) {
+      if (links.has(link.id) || [...links.values()].some(({ hash }) => hash === link.hash)) throw taken("The link");
+      links.set(link.id, link);
+    },
+    linkByHash: async (hash) => [...links.values()].find((link) => link.hash === hash) ?? null,
+    openLinks: async () =>
+      [...links.values()]
+        .filter(({ usedAt }) => usedAt === null)
+        .toSorted((a, b) => b.createdAt - a.createdAt || (a.id < b.id ? -1 : 1)),
+    deleteLink: async (id) => links.get(id)?.usedAt === null && links.delete(id),
+    async acceptInvitation(id, at, user) {
+      const link = openLink(id, "invitation");
+      if (link === null) return false;
+      create(user);
+      links.set(id, { ...link, usedAt: at });
+      return true;
+    },
+    async acceptPassword(id, at, passwordHash) {
+      const link = openLink(id, "password");
+      const row = link === null ? undefined : rows.get(link.userId ?? "");
+      if (link === null || row === undefined) return false;
+      rows.set(row.id, { ...row, passwordHash });
+      links.set(id, { ...link, usedAt: at });
+      await others.revokeSessions(row.id, at, null);
+      return true;
+    },
   };
 }
 
-function sessions(): Pick<Accounts, "createSession" | "session" | "sessionByHash" | "rotateSession" | "revokeSession"> {
+type Identities = Pick<Accounts, "createIdentity" | "identity" | "identities" | "touchIdentity" | "deleteIdentity">;
+
+function identities(): Identities {
+  const rows = new Map<string, ProviderIdentity>();
+  const find = (issuer: string, subject: string) =>
+    [...rows.values()].find((row) => row.issuer === issuer && row.subject === subject);
+  return {
+    async createIdentity(row) {
+      if (rows.has(row.id) || find(row.issuer, row.subject) !== undefined) throw taken("This identity");
+      rows.set(row.id, row);
+    },
+    identity: async (issuer, subject) => find(issuer, subject) ?? null,
+    identities: async (userId) => [...rows.values()].filter((row) => row.userId === userId).toSorted(byAge),
+    async touchIdentity(id, at) {
+      const row = rows.get(id);
+      if (row !== undefined) rows.set(id, { ...row, lastUsedAt: Math.max(row.lastUsedAt ?? 0, at) });
+    },
+    deleteIdentity: async (userId, id) => rows.get(id)?.userId === userId && rows.delete(id),
+  };
+}
+
+type Sessions = Pick<
+  Accounts,
+  "createSession" | "session" | "openSessions" | "sessionByHash" | "rotateSession" | "revokeSession" | "revokeSessions"
+>;
+
+function sessions(): Sessions {
   const rows = new Map<string, Session>();
   const withHash = (hash: string) => [...rows.values()].find((row) => row.tokenHash === hash);
   const withPrevious = (hash: string) =>
@@ -47,15 +124,27 @@ function sessions(): Pick<Accounts, "createSession" | "session" | "sessionByHash
     },
     session: async (id) => rows.get(id) ?? null,
     sessionByHash: async (hash) => withHash(hash) ?? withPrevious(hash) ?? null,
-    async rotateSession(id, fromHash, toHash, at) {
+    openSessions: async (userId) =>
+      [...rows.values()]
+        .filter((row) => row.userId === userId && row.revokedAt === null)
+        .toSorted((a, b) => b.rotatedAt - a.rotatedAt || (a.id < b.id ? -1 : 1)),
+    async rotateSession(id, fromHash, toHash, at, address) {
       const row = rows.get(id);
       if (row === undefined || row.tokenHash !== fromHash || row.revokedAt !== null) return false;
-      rows.set(id, { ...row, tokenHash: toHash, previousHash: fromHash, rotatedAt: at });
+      const place = address ?? row.address;
+      rows.set(id, { ...row, tokenHash: toHash, previousHash: fromHash, rotatedAt: at, address: place });
       return true;
     },
     async revokeSession(id, at) {
       const row = rows.get(id);
       if (row !== undefined) rows.set(id, { ...row, revokedAt: row.revokedAt ?? at });
+    },
+    async revokeSessions(userId, at, except) {
+      const live = [...rows.values()].filter(
+        (row) => row.userId === userId && row.id !== except && row.revokedAt === null,
+      );
+      for (const row of live) rows.set(row.id, { ...row, revokedAt: at });
+      return live.length;
     },
   };
 }
@@ -69,10 +158,7 @@ function tokens(): Pick<Accounts, "createToken" | "tokenByHash" | "tokens" | "to
       rows.set(token.id, token);
     },
     tokenByHash: async (hash) => withHash(hash) ?? null,
-    tokens: async (userId) =>
-      [...rows.values()]
-        .filter((row) => row.userId === userId)
-        .toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
+    tokens: async (userId) => [...rows.values()].filter((row) => row.userId === userId).toSorted(byAge),
     async touchToken(id, at) {
       const row = rows.get(id);
       if (row !== undefined) rows.set(id, { ...row, lastUsedAt: Math.max(row.lastUsedAt ?? 0, at) });

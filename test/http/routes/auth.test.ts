@@ -165,10 +165,10 @@ describe("guessing", () => {
   it("valid logins are not counted, and the header of a trusted proxy is used", async () => {
     const mine = await openApiServer({ deps: { trustProxy: 1 } });
     try {
-      await mine.person("finn@example.com");
-      const enter = (ip: string, password: string) =>
+      for (const name of ["finn", "gerd"]) await mine.person(`${name}@example.com`);
+      const enter = (ip: string, password: string, email = "finn@example.com") =>
         mine.call("POST", "/v1/auth/login", {
-          body: { email: "finn@example.com", password },
+          body: { email, password },
           headers: { "x-forwarded-for": ip },
         });
       for (let i = 0; i < 15; i++) expect((await enter("203.0.113.1", PASSWORD)).status).toBe(200);
@@ -180,8 +180,9 @@ describe("guessing", () => {
           headers: { "x-forwarded-for": `198.51.100.${i}, 203.0.113.1` },
         });
       }
-      expect((await enter("203.0.113.1", PASSWORD)).status).toBe(429);
-      expect((await enter("203.0.113.2", PASSWORD)).status).toBe(200);
+      expect((await enter("203.0.113.1", PASSWORD, "gerd@example.com")).status).toBe(429);
+      expect((await enter("203.0.113.2", PASSWORD, "gerd@example.com")).status).toBe(200);
+      expect((await enter("203.0.113.1", PASSWORD)).status).toBe(200);
     } finally {
       await mine.close();
     }
@@ -307,5 +308,26 @@ describe("tokens, credentials, users, tickets", () => {
     expect(await api.sessions.redeemTicket(made.body.ticket)).toMatchObject({ userId: rob.userId });
     await expect(api.sessions.redeemTicket(made.body.ticket)).rejects.toMatchObject({ code: "unauthenticated" });
     expect((await api.call("GET", "/v1/me", { token: made.body.ticket })).status).toBe(401);
+  });
+});
+
+describe("behind one address", () => {
+  it("[H4] forged refresh tokens of a stranger are limited, and keep nobody else out", async () => {
+    const mine = await openApiServer();
+    try {
+      const { refreshToken } = await mine.person("gil@example.com");
+      const renew = (token: string) => mine.call("POST", "/v1/auth/refresh", { body: { refreshToken: token } });
+      const [head, body] = refreshToken.split(".") as [string, string];
+      const forged = `${head}.${body}.${"A".repeat(22)}`;
+      for (let n = 0; n < 10; n++) expect((await renew(forged)).status).toBe(401);
+      expect((await renew(forged)).status).toBe(429);
+      const next = await renew(refreshToken);
+      expect(next.status).toBe(200);
+      // One that was signed here and is used up is refused each time, and is no guess either.
+      await mine.clock.advance(31_000);
+      for (let n = 0; n < 12; n++) expect((await renew(refreshToken)).status).toBe(401);
+    } finally {
+      await mine.close();
+    }
   });
 });

@@ -1,5 +1,7 @@
 CREATE INDEX idempotency_keys_task ON idempotency_keys (task_id);
 
+CREATE INDEX identities_user ON identities (user_id, created_at);
+
 CREATE INDEX messages_id ON messages (task_id, id);
 
 CREATE UNIQUE INDEX messages_of_users ON messages (task_id, id) WHERE role = 'user';
@@ -79,6 +81,30 @@ CREATE TABLE idempotency_keys (
   PRIMARY KEY (user_id, key)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE identities (
+  id           TEXT PRIMARY KEY,
+  user_id      TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  issuer       TEXT NOT NULL,
+  subject      TEXT NOT NULL, -- the provider's own id of the person, which is never given to another
+  name         TEXT NOT NULL, -- for people to read
+  created_at   INTEGER NOT NULL,
+  last_used_at INTEGER,
+  UNIQUE (issuer, subject)
+) STRICT;
+
+CREATE TABLE links (
+  id         TEXT PRIMARY KEY,
+  hash       TEXT NOT NULL UNIQUE,
+  kind       TEXT NOT NULL CHECK (kind IN ('invitation', 'password')),
+  user_id    TEXT REFERENCES users (id) ON DELETE CASCADE, -- whose password
+  email      TEXT,
+  role       TEXT CHECK (role IN ('user', 'operator', 'admin')),
+  made_by    TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  used_at    INTEGER
+) STRICT;
+
 CREATE TABLE "messages" (
   task_id TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
   seq     INTEGER NOT NULL,
@@ -125,7 +151,7 @@ CREATE TABLE sessions (
   rotated_at    INTEGER NOT NULL,
   expires_at    INTEGER NOT NULL,
   revoked_at    INTEGER
-) STRICT;
+, created_at INTEGER NOT NULL DEFAULT 0, device TEXT NOT NULL DEFAULT '', address TEXT NOT NULL DEFAULT '') STRICT;
 
 CREATE TABLE settings (
   key   TEXT PRIMARY KEY,
@@ -189,7 +215,7 @@ CREATE TABLE tokens (
   created_at   INTEGER NOT NULL,
   expires_at   INTEGER,
   last_used_at INTEGER
-) STRICT;
+, scopes TEXT) STRICT;
 
 CREATE TABLE tool_calls (
   task_id    TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
@@ -228,7 +254,7 @@ CREATE TABLE users (
   role          TEXT NOT NULL CHECK (role IN ('user', 'operator', 'admin')),
   password_hash TEXT NOT NULL,
   created_at    INTEGER NOT NULL
-) STRICT;
+, disabled_at INTEGER) STRICT;
 
 CREATE TRIGGER tallies_delete AFTER DELETE ON tasks
 BEGIN UPDATE tallies SET tasks = tasks - 1 WHERE state = OLD.state; END;

@@ -31,7 +31,14 @@ afterEach(async () => {
 describe("the file", () => {
   it("[R1] a closed store reopens with all of its data", async () => {
     const { store, accounts } = open();
-    const user = { id: "user_a", email: "a@example.org", role: "admin" as const, createdAt: 1, passwordHash: "h" };
+    const user = {
+      id: "user_a",
+      email: "a@example.org",
+      role: "admin" as const,
+      createdAt: 1,
+      disabledAt: null,
+      passwordHash: "h",
+    };
     await accounts.createUser(user);
     const task = await move(store, await create(store, { key: "k" }), claim, notice("x"), ready);
     const waiting = await create(store, { userId: "user_b" });
@@ -203,6 +210,7 @@ describe("group commit", () => {
         createdAt: 0,
         expiresAt: null,
         lastUsedAt: null,
+        scopes: null,
       }),
       store.create(newTask({ key: "three" })),
     ]);

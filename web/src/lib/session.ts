@@ -81,7 +81,14 @@ function setHint(user: Me | null): void {
   }
 }
 
+/** The server ends a log-in with a provider here: the browser has the cookie now. */
+const FROM_PROVIDER = "#session";
+
 function hasHint(): boolean {
+  if (location.hash === FROM_PROVIDER) {
+    history.replaceState(history.state, "", location.pathname + location.search);
+    return true;
+  }
   try {
     return localStorage.getItem(HINT) !== null;
   } catch {

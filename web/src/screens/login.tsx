@@ -2,11 +2,14 @@ import { useNavigate, useSearch } from "@tanstack/react-router";
 import { CredentialsForm } from "../components/forms/credentials-form.tsx";
 import { Icon } from "../components/icon.tsx";
 import { formatClock } from "../lib/format.ts";
+import { describeLoginProblem, useProviders } from "../lib/login-problems.ts";
 import { logIn, session } from "../lib/session.ts";
 import { useStore } from "../lib/store.ts";
 
 export function LoginScreen() {
-  const { next } = useSearch({ from: "/login" });
+  const { next, problem } = useSearch({ from: "/login" });
+  const providers = useProviders();
+  const refusal = describeLoginProblem(problem);
   const navigate = useNavigate();
   const state = useStore(session);
   const endedAt = state.kind === "none" ? state.endedAt : null;
@@ -25,6 +28,17 @@ export function LoginScreen() {
           </span>
         </div>
       )}
+      {refusal !== null && (
+        <p className="banner st-failed" role="alert">
+          {refusal}
+        </p>
+      )}
+      {providers.map(({ id, name, startUrl }) => (
+        <a className="btn line wide" key={id} href={`${startUrl}?next=${encodeURIComponent(next ?? "/")}`}>
+          <Icon name="key" />
+          Log in with {name}
+        </a>
+      ))}
       <CredentialsForm
         label="Log in"
         isNew={false}

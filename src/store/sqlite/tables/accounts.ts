@@ -1,8 +1,19 @@
 /** Users, sessions, tokens and credentials in SQL. Writes share the group commit of tasks. */
 import type { Connection } from "../driver.ts";
-import type { AccessToken, Accounts, Credential, Role, Session, User } from "../../../core/ports/accounts.ts";
-import { SlipwayError } from "../../../core/error.ts";
-import { WriteError, type GroupCommit } from "../writer/group-commit.ts";
+import type {
+  AccessToken,
+  Accounts,
+  Credential,
+  PasswordHash,
+  ProviderIdentity,
+  Role,
+  Scope,
+  Session,
+  User,
+  UserChange,
+} from "../../../core/ports/accounts.ts";
+import type { GroupCommit } from "../writer/group-commit.ts";
+import { insertIdentity, mapRow, orConflict, peopleReads, peopleWrites } from "./people.ts";
 import type { AccountWrites } from "../writer/messages.ts";
 
 interface UserRow {
@@ -11,6 +22,7 @@ interface UserRow {
   role: Role;
   password_hash: string;
   created_at: number;
+  disabled_at: number | null;
 }
 
 interface SessionRow {
@@ -21,6 +33,9 @@ interface SessionRow {
   rotated_at: number;
   expires_at: number;
   revoked_at: number | null;
+  created_at: number;
+  device: string;
+  address: string;
 }
 
 interface TokenRow {
@@ -31,6 +46,7 @@ interface TokenRow {
   created_at: number;
   expires_at: number | null;
   last_used_at: number | null;
+  scopes: string | null;
 }
 
 interface CredentialRow {
@@ -42,7 +58,13 @@ interface CredentialRow {
   created_at: number;
 }
 
-const toUser = (row: UserRow): User => ({ id: row.id, email: row.email, role: row.role, createdAt: row.created_at });
+const toUser = (row: UserRow): User => ({
+  id: row.id,
+  email: row.email,
+  role: row.role,
+  createdAt: row.created_at,
+  disabledAt: row.disabled_at,
+});
 
 const toSession = (row: SessionRow): Session => ({
   id: row.id,
@@ -50,8 +72,11 @@ const toSession = (row: SessionRow): Session => ({
   tokenHash: row.token_hash,
   previousHash: row.previous_hash,
   rotatedAt: row.rotated_at,
+  createdAt: row.created_at,
   expiresAt: row.expires_at,
   revokedAt: row.revoked_at,
+  device: row.device,
+  address: row.address,
 });
 
 const toToken = (row: TokenRow): AccessToken => ({
@@ -62,6 +87,8 @@ const toToken = (row: TokenRow): AccessToken => ({
   createdAt: row.created_at,
   expiresAt: row.expires_at,
   lastUsedAt: row.last_used_at,
+  // Written by this program only.
+  scopes: row.scopes === null ? null : (row.scopes.split(",").filter(Boolean) as Scope[]),
 });
 
 const toCredential = (row: CredentialRow): Credential => ({
@@ -73,22 +100,92 @@ const toCredential = (row: CredentialRow): Credential => ({
   createdAt: row.created_at,
 });
 
-/** Maps a row, or returns null when there is none. */
-const mapRow = <R, T>(row: R | undefined, map: (row: R) => T): T | null => (row === undefined ? null : map(row));
+type UserWrites = Pick<AccountWrites, "createUser" | "changeUser" | "acceptInvitation" | "acceptPassword">;
 
-export function accountWrites(db: Connection): AccountWrites {
-  const createUser = db.prepare(
-    "INSERT INTO users (id, email, role, password_hash, created_at) VALUES (?, ?, ?, ?, ?)",
+function userWrites(db: Connection): UserWrites {
+  const insert = db.prepare(
+    "INSERT INTO users (id, email, role, password_hash, created_at, disabled_at) VALUES (?, ?, ?, ?, ?, ?)",
   );
+  const set = {
+    role: db.prepare("UPDATE users SET role = ? WHERE id = ?"),
+    passwordHash: db.prepare("UPDATE users SET password_hash = ? WHERE id = ?"),
+    disabledAt: db.prepare("UPDATE users SET disabled_at = ? WHERE id = ?"),
+  };
+  const exists = db.prepare("SELECT 1 FROM users WHERE id = ?");
+  const addIdentity = insertIdentity(db);
+  const useLink = db.prepare<[number, string, string], { user_id: string | null }>(
+    "UPDATE links SET used_at = ? WHERE id = ? AND kind = ? AND used_at IS NULL RETURNING user_id",
+  );
+  const revokeAll = db.prepare("UPDATE sessions SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL");
+  const create = ({ id, email, role, passwordHash, createdAt, disabledAt }: User & PasswordHash): void =>
+    void insert.run(id, email.toLowerCase(), role, passwordHash ?? "", createdAt, disabledAt);
+  return {
+    createUser: (user: User & PasswordHash, identity?: ProviderIdentity): void => {
+      create(user);
+      if (identity !== undefined) addIdentity(identity);
+    },
+    changeUser: (id: string, change: UserChange): boolean => {
+      for (const name of ["role", "passwordHash", "disabledAt"] as const)
+        if (change[name] !== undefined) set[name].run(change[name], id);
+      return exists.get(id) !== undefined;
+    },
+    acceptInvitation: (id: string, at: number, user: User & PasswordHash): boolean => {
+      if (useLink.get(at, id, "invitation") === undefined) return false;
+      create(user);
+      return true;
+    },
+    acceptPassword: (id: string, at: number, passwordHash: string): boolean => {
+      const userId = useLink.get(at, id, "password")?.user_id;
+      if (userId === undefined || userId === null) return false;
+      set.passwordHash.run(passwordHash, userId);
+      revokeAll.run(at, userId);
+      return true;
+    },
+  };
+}
+
+type SessionWrites = Pick<AccountWrites, "createSession" | "rotateSession" | "revokeSession" | "revokeSessions">;
+
+function sessionWrites(db: Connection): SessionWrites {
   const createSession = db.prepare(
-    "INSERT INTO sessions (id, user_id, token_hash, previous_hash, rotated_at, expires_at, revoked_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    `INSERT INTO sessions
+       (id, user_id, token_hash, previous_hash, rotated_at, created_at, expires_at, revoked_at, device, address)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   );
   const rotate = db.prepare(
-    "UPDATE sessions SET token_hash = ?, previous_hash = token_hash, rotated_at = ? WHERE id = ? AND token_hash = ? AND revoked_at IS NULL",
+    `UPDATE sessions
+     SET token_hash = ?, previous_hash = token_hash, rotated_at = ?, address = coalesce(?, address)
+     WHERE id = ? AND token_hash = ? AND revoked_at IS NULL`,
   );
   const revoke = db.prepare("UPDATE sessions SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?");
+  const revokeOthers = db.prepare(
+    "UPDATE sessions SET revoked_at = ? WHERE user_id = ? AND id IS NOT ? AND revoked_at IS NULL",
+  );
+  return {
+    createSession: (row: Session): void =>
+      void createSession.run(
+        row.id,
+        row.userId,
+        row.tokenHash,
+        row.previousHash,
+        row.rotatedAt,
+        row.createdAt,
+        row.expiresAt,
+        row.revokedAt,
+        row.device,
+        row.address,
+      ),
+    rotateSession: (id: string, fromHash: string, toHash: string, at: number, address?: string): boolean =>
+      rotate.run(toHash, at, address ?? null, id, fromHash).changes === 1,
+    revokeSession: (id: string, at: number): void => void revoke.run(at, id),
+    revokeSessions: (userId: string, at: number, except: string | null): number =>
+      revokeOthers.run(at, userId, except).changes,
+  };
+}
+
+export function accountWrites(db: Connection): AccountWrites {
   const createToken = db.prepare(
-    "INSERT INTO tokens (id, user_id, name, hash, created_at, expires_at, last_used_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO tokens (id, user_id, name, hash, created_at, expires_at, last_used_at, scopes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
   );
   const touch = db.prepare("UPDATE tokens SET last_used_at = max(coalesce(last_used_at, 0), ?) WHERE id = ?");
   const dropToken = db.prepare("DELETE FROM tokens WHERE user_id = ? AND id = ?");
@@ -99,15 +196,11 @@ export function accountWrites(db: Connection): AccountWrites {
   );
   const dropCredential = db.prepare("DELETE FROM credentials WHERE user_id = ? AND id = ?");
   return {
-    createUser: ({ id, email, role, passwordHash, createdAt }: User & { readonly passwordHash: string }): void =>
-      void createUser.run(id, email.toLowerCase(), role, passwordHash, createdAt),
-    createSession: ({ id, userId, tokenHash, previousHash, rotatedAt, expiresAt, revokedAt }: Session): void =>
-      void createSession.run(id, userId, tokenHash, previousHash, rotatedAt, expiresAt, revokedAt),
-    rotateSession: (id: string, fromHash: string, toHash: string, at: number): boolean =>
-      rotate.run(toHash, at, id, fromHash).changes === 1,
-    revokeSession: (id: string, at: number): void => void revoke.run(at, id),
-    createToken: ({ id, userId, name, hash, createdAt, expiresAt, lastUsedAt }: AccessToken): void =>
-      void createToken.run(id, userId, name, hash, createdAt, expiresAt, lastUsedAt),
+    ...userWrites(db),
+    ...sessionWrites(db),
+    ...peopleWrites(db),
+    createToken: ({ id, userId, name, hash, createdAt, expiresAt, lastUsedAt, scopes }: AccessToken): void =>
+      void createToken.run(id, userId, name, hash, createdAt, expiresAt, lastUsedAt, scopes?.join(",") ?? null),
     touchToken: (id: string, at: number): void => void touch.run(at, id),
     deleteToken: (userId: string, id: string): boolean => dropToken.run(userId, id).changes === 1,
     putCredential: ({ id, userId, host, username, sealed, createdAt }: Credential): void =>
@@ -116,20 +209,13 @@ export function accountWrites(db: Connection): AccountWrites {
   };
 }
 
-/** Converts a violated unique constraint into `conflict`. */
-async function orConflict(what: string, insert: Promise<void>): Promise<void> {
-  try {
-    await insert;
-  } catch (error) {
-    const taken = error instanceof WriteError && /^SQLITE_CONSTRAINT_(UNIQUE|PRIMARYKEY)$/.test(error.code ?? "");
-    throw taken ? new SlipwayError("conflict", `${what} already exists.`, { cause: error }) : error;
-  }
-}
-
 export function sqliteAccounts(db: Connection, groupCommit: GroupCommit): Omit<Accounts, "reply" | "putReply"> {
   const userById = db.prepare<[string], UserRow>("SELECT * FROM users WHERE id = ?");
   const userByEmail = db.prepare<[string], UserRow>("SELECT * FROM users WHERE email = ?");
   const users = db.prepare<[], UserRow>("SELECT * FROM users ORDER BY created_at, id");
+  const openSessions = db.prepare<[string], SessionRow>(
+    "SELECT * FROM sessions WHERE user_id = ? AND revoked_at IS NULL ORDER BY rotated_at DESC, id",
+  );
   const sessionById = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE id = ?");
   const sessionByHash = db.prepare<[string], SessionRow>("SELECT * FROM sessions WHERE token_hash = ?");
   const byPrevious = db.prepare<[string], SessionRow>(
@@ -142,16 +228,28 @@ export function sqliteAccounts(db: Connection, groupCommit: GroupCommit): Omit<A
     "SELECT * FROM credentials WHERE user_id = ? AND host = ?",
   );
   return {
-    createUser: (user) => orConflict("A user with this e-mail", groupCommit.run("createUser", user)),
+    ...peopleReads(db, groupCommit),
+    createUser: (user, identity) =>
+      orConflict("A user with this e-mail", groupCommit.run("createUser", user, identity)),
+    changeUser: (id, change) => groupCommit.run("changeUser", id, change),
+    acceptInvitation: (id, at, user) =>
+      orConflict("A user with this e-mail", groupCommit.run("acceptInvitation", id, at, user)),
+    acceptPassword: (id, at, passwordHash) => groupCommit.run("acceptPassword", id, at, passwordHash),
     user: async (id) => mapRow(userById.get(id), toUser),
     login: async (email) =>
-      mapRow(userByEmail.get(email.toLowerCase()), (row) => ({ ...toUser(row), passwordHash: row.password_hash })),
+      mapRow(userByEmail.get(email.toLowerCase()), (row) => ({
+        ...toUser(row),
+        passwordHash: row.password_hash === "" ? null : row.password_hash,
+      })),
     users: async () => users.all().map(toUser),
     createSession: (session) => orConflict("The session", groupCommit.run("createSession", session)),
     session: async (id) => mapRow(sessionById.get(id), toSession),
+    openSessions: async (userId) => openSessions.all(userId).map(toSession),
     sessionByHash: async (hash) => mapRow(sessionByHash.get(hash) ?? byPrevious.get(hash), toSession),
-    rotateSession: (id, fromHash, toHash, at) => groupCommit.run("rotateSession", id, fromHash, toHash, at),
+    rotateSession: (id, fromHash, toHash, at, address) =>
+      groupCommit.run("rotateSession", id, fromHash, toHash, at, address),
     revokeSession: (id, at) => groupCommit.run("revokeSession", id, at),
+    revokeSessions: (userId, at, except) => groupCommit.run("revokeSessions", userId, at, except),
     createToken: (token) => orConflict("The token", groupCommit.run("createToken", token)),
     tokenByHash: async (hash) => mapRow(tokenByHash.get(hash), toToken),
     tokens: async (userId) => tokens.all(userId).map(toToken),

@@ -2,7 +2,18 @@
  * The messages between the main thread and the writer thread. Every argument and result is plain
  * data, because structured cloning carries it.
  */
-import type { AccessToken, Accounts, Credential, Reply, Session, User } from "../../../core/ports/accounts.ts";
+import type {
+  AccessToken,
+  Accounts,
+  Credential,
+  Link,
+  PasswordHash,
+  ProviderIdentity,
+  Reply,
+  Session,
+  User,
+  UserChange,
+} from "../../../core/ports/accounts.ts";
 import type { Commit, NewTask } from "../../../core/ports/store.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
@@ -26,11 +37,20 @@ export interface TaskWrites {
 }
 
 export interface AccountWrites {
-  createUser(user: User & { readonly passwordHash: string }): void;
+  createUser(user: User & PasswordHash, identity?: ProviderIdentity): void;
+  changeUser(id: string, change: UserChange): boolean;
+  createIdentity(identity: ProviderIdentity): void;
+  touchIdentity(id: string, at: number): void;
+  deleteIdentity(userId: string, id: string): boolean;
+  createLink(link: Link): void;
+  deleteLink(id: string): boolean;
+  acceptInvitation(id: string, at: number, user: User & PasswordHash): boolean;
+  acceptPassword(id: string, at: number, passwordHash: string): boolean;
   createSession(session: Session): void;
   /** @returns false when the current hash is not `fromHash` or the session is revoked. */
-  rotateSession(id: string, fromHash: string, toHash: string, at: number): boolean;
+  rotateSession(id: string, fromHash: string, toHash: string, at: number, address?: string): boolean;
   revokeSession(id: string, at: number): void;
+  revokeSessions(userId: string, at: number, except: string | null): number;
   createToken(token: AccessToken): void;
   touchToken(id: string, at: number): void;
   deleteToken(userId: string, id: string): boolean;

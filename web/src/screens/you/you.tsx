@@ -1,21 +1,27 @@
 /** The account: appearance, access tokens, git credentials, people. */
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useNavigate } from "@tanstack/react-router";
+import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useState } from "react";
-import { Bar } from "../components/bar.tsx";
-import { Choice, TextField } from "../components/forms/fields.tsx";
-import { Icon } from "../components/icon.tsx";
-import { Sheet } from "../components/sheet.tsx";
-import { client, problemText } from "../lib/client.ts";
-import { formatAge } from "../lib/format.ts";
-import { serverNow } from "../lib/server-time.ts";
-import { logOut, session } from "../lib/session.ts";
-import { useStore } from "../lib/store.ts";
-import { readTheme, writeTheme, type Theme } from "../lib/theme.ts";
+import { Bar } from "../../components/bar.tsx";
+import { Choice } from "../../components/forms/fields.tsx";
+import { SimpleForm } from "../../components/forms/simple-form.tsx";
+import { Icon } from "../../components/icon.tsx";
+import { Sheet } from "../../components/sheet.tsx";
+import { client } from "../../lib/client.ts";
+import { describeLoginProblem } from "../../lib/login-problems.ts";
+import { formatAge } from "../../lib/format.ts";
+import { serverNow } from "../../lib/server-time.ts";
+import { logOut, session } from "../../lib/session.ts";
+import { useStore } from "../../lib/store.ts";
+import { readTheme, writeTheme, type Theme } from "../../lib/theme.ts";
+
+import { Identities } from "./identities.tsx";
+import { People } from "./people.tsx";
 
 export function You() {
   const state = useStore(session);
   const navigate = useNavigate();
+  const refusal = describeLoginProblem(useSearch({ from: "/private/you" }).problem);
   const [theme, setTheme] = useState<Theme>(readTheme);
   if (state.kind !== "active") return null;
   const { user } = state;
@@ -26,6 +32,11 @@ export function You() {
         <header className="top">
           <h1>You</h1>
         </header>
+        {refusal !== null && (
+          <p className="banner st-failed" role="alert">
+            {refusal}
+          </p>
+        )}
         <div className="stack">
           <section className="card" aria-label="Account">
             <div className="card-head">
@@ -56,6 +67,7 @@ export function You() {
               }}
             />
           </section>
+          <Identities />
           <Credentials />
           <Tokens />
           {user.role === "admin" && <People />}
@@ -185,92 +197,5 @@ function Tokens() {
         )}
       </Sheet>
     </section>
-  );
-}
-
-function People() {
-  const queries = useQueryClient();
-  const list = useQuery({ queryKey: ["users"], queryFn: ({ signal }) => client.users({}, { signal }) });
-  const [isOpen, setOpen] = useState(false);
-  const [role, setRole] = useState("user");
-  return (
-    <section aria-labelledby="people-title">
-      <h2 className="over" id="people-title">
-        People <span className="n">{list.data?.items.length ?? ""}</span>
-      </h2>
-      <ul className="rows set">
-        {list.data?.items.map(({ id, email, role: held }) => (
-          <li key={id}>
-            <Icon name="person" />
-            <span>
-              <b>{email}</b>
-              <small>{held}</small>
-            </span>
-          </li>
-        ))}
-      </ul>
-      <p className="talk">
-        <button className="btn line wide" type="button" onClick={() => setOpen(true)}>
-          <Icon name="plus" />
-          Add a person
-        </button>
-      </p>
-      <Sheet title="Add a person" isOpen={isOpen} onClose={() => setOpen(false)}>
-        <Choice label="Role" name="role" value={role} options={["user", "operator", "admin"]} onChange={setRole} />
-        <SimpleForm
-          fields={["E-mail", "Password"]}
-          action="Add"
-          onSubmit={async ({ "E-mail": email = "", Password: password = "" }) => {
-            await client.createUser({ email, password, role: role as "user" | "operator" | "admin" });
-            setOpen(false);
-            await queries.invalidateQueries({ queryKey: ["users"] });
-          }}
-        />
-      </Sheet>
-    </section>
-  );
-}
-
-interface SimpleFormProps {
-  readonly fields: readonly string[];
-  readonly optional?: readonly string[];
-  readonly action: string;
-  readonly onSubmit: (values: Readonly<Record<string, string>>) => Promise<void>;
-}
-
-const SECRETS = new Set(["Password", "Token"]);
-
-function SimpleForm({ fields, optional = [], action, onSubmit }: SimpleFormProps) {
-  const [values, setValues] = useState<Readonly<Record<string, string>>>({});
-  const [problem, setProblem] = useState<string | null>(null);
-  const isComplete = fields.every((name) => optional.includes(name) || (values[name] ?? "").trim() !== "");
-  return (
-    <form
-      onSubmit={(event) => {
-        event.preventDefault();
-        setProblem(null);
-        onSubmit(values).catch((thrown: unknown) => setProblem(problemText(thrown)));
-      }}
-    >
-      {fields.map((name) => (
-        <TextField
-          key={name}
-          label={name}
-          type={SECRETS.has(name) ? "password" : "text"}
-          value={values[name] ?? ""}
-          onChange={(value) => setValues({ ...values, [name]: value })}
-        />
-      ))}
-      {problem !== null && (
-        <p className="hint bad" role="alert">
-          {problem}
-        </p>
-      )}
-      <div className="acts">
-        <button className="btn primary" type="submit" disabled={!isComplete}>
-          {action}
-        </button>
-      </div>
-    </form>
   );
 }

@@ -1,0 +1,117 @@
+/** The contract of identities at providers and of one-time links (rule M1). */
+import { expect, it } from "vitest";
+import type { Accounts, Link, ProviderIdentity, User } from "../../src/core/ports/accounts.ts";
+
+const user = (id: string): User & { readonly passwordHash: string } => ({
+  id,
+  email: `${id}@example.org`,
+  role: "user",
+  createdAt: 1,
+  disabledAt: null,
+  passwordHash: "hash",
+});
+
+const identity = (id: string, userId: string, more: Partial<ProviderIdentity> = {}): ProviderIdentity => ({
+  id,
+  userId,
+  issuer: "https://id.example",
+  subject: `subject of ${id}`,
+  name: "Ada",
+  createdAt: 5,
+  lastUsedAt: null,
+  ...more,
+});
+
+const link = (id: string, more: Partial<Link> = {}): Link => ({
+  id,
+  hash: `hash of ${id}`,
+  kind: "invitation",
+  userId: null,
+  email: null,
+  role: "operator",
+  madeBy: "u1",
+  createdAt: 5,
+  expiresAt: 100,
+  usedAt: null,
+  ...more,
+});
+
+export function identitySuite(get: () => Accounts): void {
+  it("an identity belongs to one user, is found by issuer and subject, and only its owner removes it", async () => {
+    await get().createUser(user("u1"));
+    await get().createUser(user("u2"));
+    await get().createIdentity(identity("i1", "u1"));
+    const same = identity("i2", "u2", { subject: "subject of i1" });
+    await expect(get().createIdentity(same)).rejects.toMatchObject({ code: "conflict" });
+    await get().createIdentity({ ...same, issuer: "https://other.example" });
+    expect(await get().identity("https://id.example", "subject of i1")).toEqual(identity("i1", "u1"));
+    expect(await get().identity("https://other.example", "subject of i1")).toMatchObject({ userId: "u2" });
+    expect(await get().identity("https://id.example", "none")).toBeNull();
+    await get().touchIdentity("i1", 40);
+    await get().touchIdentity("i1", 30);
+    await get().touchIdentity("none", 30);
+    expect(await get().identities("u1")).toEqual([identity("i1", "u1", { lastUsedAt: 40 })]);
+    expect(await get().deleteIdentity("u2", "i1")).toBe(false);
+    expect(await get().deleteIdentity("u1", "i1")).toBe(true);
+    expect(await get().identities("u1")).toEqual([]);
+  });
+
+  it("[M1] a user and its first identity are created together or not at all", async () => {
+    await get().createUser(user("u1"), identity("i1", "u1"));
+    const taken = { ...identity("i2", "u2"), subject: "subject of i1" };
+    await expect(get().createUser(user("u2"), taken)).rejects.toMatchObject({ code: "conflict" });
+    expect(await get().user("u2")).toBeNull();
+    await expect(get().createUser({ ...user("u3"), email: "u1@example.org" }, identity("i3", "u3"))).rejects.toThrow();
+    expect(await get().identity("https://id.example", "subject of i3")).toBeNull();
+  });
+}
+
+export function linkSuite(get: () => Accounts): void {
+  it("an invitation makes one user, and stays when its e-mail is taken", async () => {
+    await get().createUser(user("u1"));
+    await get().createLink(link("l1"));
+    await get().createLink(link("l2", { createdAt: 9 }));
+    await expect(get().createLink(link("l3", { hash: "hash of l1" }))).rejects.toMatchObject({ code: "conflict" });
+    expect(await get().linkByHash("hash of l1")).toEqual(link("l1"));
+    expect((await get().openLinks()).map(({ id }) => id)).toEqual(["l2", "l1"]);
+    const taken = { ...user("u2"), email: "u1@example.org" };
+    await expect(get().acceptInvitation("l1", 20, taken)).rejects.toMatchObject({ code: "conflict" });
+    const both = await Promise.all([
+      get().acceptInvitation("l1", 20, user("u2")),
+      get().acceptInvitation("l1", 21, user("u3")),
+    ]);
+    expect(both).toEqual([true, false]);
+    expect(await get().user("u3")).toBeNull();
+    expect(await get().linkByHash("hash of l1")).toMatchObject({ usedAt: 20 });
+    expect((await get().openLinks()).map(({ id }) => id)).toEqual(["l2"]);
+    expect(await get().deleteLink("l1")).toBe(false);
+    expect(await get().deleteLink("l2")).toBe(true);
+    expect(await get().acceptInvitation("l2", 20, user("u4"))).toBe(false);
+    expect(await get().linkByHash("hash of l2")).toBeNull();
+  });
+
+  it("a link for a password sets it once and ends the sessions", async () => {
+    await get().createUser(user("u1"));
+    await get().createUser(user("u2"));
+    await get().createSession({
+      id: "s1",
+      userId: "u2",
+      tokenHash: "h1",
+      previousHash: null,
+      rotatedAt: 1,
+      createdAt: 1,
+      expiresAt: 99,
+      revokedAt: null,
+      device: "",
+      address: "",
+    });
+    await get().createLink(link("l1", { kind: "password", userId: "u2", role: null }));
+    expect(await get().acceptInvitation("l1", 20, user("u3"))).toBe(false);
+    expect(await get().acceptPassword("l1", 20, "new hash")).toBe(true);
+    expect(await get().acceptPassword("l1", 21, "newer hash")).toBe(false);
+    expect(await get().login("u2@example.org")).toMatchObject({ passwordHash: "new hash" });
+    expect(await get().openSessions("u2")).toEqual([]);
+    await get().createLink(link("l2"));
+    expect(await get().acceptPassword("l2", 20, "x")).toBe(false);
+  });
+}

@@ -1,0 +1,48 @@
+/** A form of text fields that shows why it was refused. */
+import { useState } from "react";
+import { problemText } from "../../lib/client.ts";
+import { TextField } from "./fields.tsx";
+
+interface SimpleFormProps {
+  readonly fields: readonly string[];
+  readonly optional?: readonly string[];
+  readonly action: string;
+  readonly onSubmit: (values: Readonly<Record<string, string>>) => Promise<void>;
+}
+
+const SECRETS = new Set(["Password", "Current password", "New password", "Token"]);
+
+export function SimpleForm({ fields, optional = [], action, onSubmit }: SimpleFormProps) {
+  const [values, setValues] = useState<Readonly<Record<string, string>>>({});
+  const [problem, setProblem] = useState<string | null>(null);
+  const isComplete = fields.every((name) => optional.includes(name) || (values[name] ?? "").trim() !== "");
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault();
+        setProblem(null);
+        onSubmit(values).catch((thrown: unknown) => setProblem(problemText(thrown)));
+      }}
+    >
+      {fields.map((name) => (
+        <TextField
+          key={name}
+          label={name}
+          type={SECRETS.has(name) ? "password" : "text"}
+          value={values[name] ?? ""}
+          onChange={(value) => setValues({ ...values, [name]: value })}
+        />
+      ))}
+      {problem !== null && (
+        <p className="hint bad" role="alert">
+          {problem}
+        </p>
+      )}
+      <div className="acts">
+        <button className="btn primary" type="submit" disabled={!isComplete}>
+          {action}
+        </button>
+      </div>
+    </form>
+  );
+}

@@ -1,0 +1,33 @@
+/** Log-ins with a provider: which there are, and what a refused one means for a person. */
+import { useQuery } from "@tanstack/react-query";
+import type { LoginProblem } from "../../../src/core/protocol/people.ts";
+import { client } from "./client.ts";
+
+const TEXTS: Readonly<Record<LoginProblem, string>> = {
+  expired: "This log-in took too long, or was begun in another window. Start again here.",
+  denied: "The provider says that you declined. Start again if you did not mean to.",
+  provider_failed: "The provider did not answer as it should. Try again, or log in with your password.",
+  not_proved: "The provider's answer did not prove who you are, so nobody was logged in. Start again here.",
+  misconfigured:
+    "The provider refuses this server. Ask its operator to check the client id, the secret and the redirect.",
+  not_allowed: "You are not on the list of people who may log in here. Ask an admin of this server.",
+  unverified_email: "The provider does not confirm your e-mail address. Verify it there, then log in again.",
+  email_taken: "An account has this e-mail already. Log in with its password, then link the provider under You.",
+  linked_elsewhere: "This identity is linked to another account. Unlink it there first.",
+  disabled: "This account is disabled. Ask an admin of this server.",
+  fresh_login_required: "For this you need to have logged in a moment ago. Log out, log in again, and repeat it.",
+};
+
+/** Null for no problem, and for a word that is none. */
+export function describeLoginProblem(problem: string | undefined): string | null {
+  return problem !== undefined && Object.hasOwn(TEXTS, problem) ? TEXTS[problem as LoginProblem] : null;
+}
+
+export function useProviders() {
+  const query = useQuery({
+    queryKey: ["providers"],
+    queryFn: ({ signal }) => client.people.providers({ signal }),
+    staleTime: Infinity,
+  });
+  return query.data?.items ?? [];
+}

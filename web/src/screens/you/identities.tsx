@@ -1,0 +1,66 @@
+/** The providers that a person can log in with. */
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
+import { Icon } from "../../components/icon.tsx";
+import { client, problemText } from "../../lib/client.ts";
+import { formatAge } from "../../lib/format.ts";
+import { useProviders } from "../../lib/login-problems.ts";
+import { serverNow } from "../../lib/server-time.ts";
+
+export function Identities() {
+  const queries = useQueryClient();
+  const providers = useProviders();
+  const list = useQuery({
+    queryKey: ["identities"],
+    queryFn: ({ signal }) => client.people.identities({}, { signal }),
+  });
+  const [problem, setProblem] = useState<string | null>(null);
+  const items = list.data?.items ?? [];
+  if (providers.length === 0 && items.length === 0) return null;
+  const unlink = (id: string): void => {
+    setProblem(null);
+    client.people
+      .unlink(id)
+      .then(() => queries.invalidateQueries({ queryKey: ["identities"] }))
+      .catch((thrown: unknown) => setProblem(problemText(thrown)));
+  };
+  return (
+    <section aria-labelledby="identities-title">
+      <h2 className="over" id="identities-title">
+        Log in with <span className="n">{items.length}</span>
+      </h2>
+      <ul className="rows set">
+        {items.map(({ id, provider, issuer, name, lastUsedAt }) => (
+          <li key={id}>
+            <Icon name="key" />
+            <span>
+              <b>{providers.find((one) => one.id === provider)?.name ?? issuer}</b>
+              <small>
+                {name}
+                {lastUsedAt === null ? "" : `, used ${formatAge(Date.parse(lastUsedAt), serverNow())} ago`}
+              </small>
+            </span>
+            <button className="btn line" type="button" onClick={() => unlink(id)}>
+              Unlink
+            </button>
+          </li>
+        ))}
+      </ul>
+      {problem !== null && (
+        <p className="hint bad" role="alert">
+          {problem}
+        </p>
+      )}
+      {providers
+        .filter((provider) => !items.some((item) => item.provider === provider.id))
+        .map(({ id, name, startUrl }) => (
+          <p className="talk" key={id}>
+            <a className="btn line wide" href={`${startUrl}?link=true`}>
+              <Icon name="plus" />
+              Link {name}
+            </a>
+          </p>
+        ))}
+    </section>
+  );
+}
