@@ -19,8 +19,22 @@ beforeEach(() => {
   lines = [];
 });
 async function save(sealed: string): Promise<void> {
-  await accounts.createUser({ id: "user_a", email: "a@x", passwordHash: "", role: "user", createdAt: 0 });
-  await accounts.putCredential({ id: "cred_a", userId: "user_a", host: HOST, username: null, sealed, createdAt: 0 });
+  await accounts.createUser({
+    id: "user_a",
+    email: "a@x",
+    passwordHash: "",
+    role: "user",
+    createdAt: 0,
+    disabledAt: null,
+  });
+  await accounts.putCredential({
+    id: "cred_a",
+    userId: "user_a",
+    host: HOST,
+    username: null,
+    sealed,
+    createdAt: 0,
+  });
 }
 const find = (opener: Vault) => findGitAuth({ accounts, vault: opener, log }, "user_a", HOST);
 
