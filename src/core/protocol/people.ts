@@ -32,9 +32,11 @@ const pathSchema = z
   .regex(/^\/(?![/\\])[\x21-\x7e]*$/, "must be a path of this server");
 
 export const startLoginSchema = z.strictObject({
-  next: pathSchema.optional(),
-  /** `true` links the provider to the person of this browser's session. */
-  link: z.enum(["true", "false"]).optional(),
+  next: pathSchema.optional().describe("The path of the app where the log-in ends."),
+  link: z
+    .enum(["true", "false"])
+    .optional()
+    .describe("`true` links the provider to the person of this browser's session."),
 });
 
 export const identitySchema = z.strictObject({

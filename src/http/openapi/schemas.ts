@@ -31,6 +31,7 @@ import {
   tokenSchema,
   userSchema,
 } from "../../core/protocol/rest.ts";
+import { identitySchema } from "../../core/protocol/people.ts";
 import { questionSchema, stepSchema, usageSchema, waitSchema } from "../../core/protocol/task-parts.ts";
 import { clientFrameSchema, serverFrameSchema } from "../../core/protocol/stream.ts";
 import { scriptStepSchema } from "../../core/task-schema.ts";
@@ -66,6 +67,7 @@ const ANSWERS = {
   Question: questionSchema,
   Me: meSchema,
   User: userSchema,
+  Identity: identitySchema,
   Session: sessionSchema,
   Ticket: ticketSchema,
   Token: tokenSchema,

@@ -123,6 +123,14 @@ const SAMPLES: Record<string, () => Promise<Sample>> = {
   "delete /v1/credentials/{id}": async () => ({
     path: `/v1/credentials/${(await call("POST", "/v1/credentials", { host: "x.example.com", kind: "token", token: "s" })).body.id}`,
   }),
+  "delete /v1/me/identities/{id}": async () => {
+    const { userId, accessToken } = await api.person("linked@example.com");
+    const id = `idn_${"0".repeat(26)}`;
+    const row = { id, userId, issuer: "https://id.example", subject: "1", name: "a", createdAt: 0, lastUsedAt: null };
+    await api.accounts.createIdentity(row);
+    const effects = async (): Promise<number> => 1 - (await api.accounts.identities(userId)).length;
+    return { path: `/v1/me/identities/${id}`, token: accessToken, effects };
+  },
   "post /v1/users": async () => {
     const body = { email: "new@example.com", password: PASSWORD, role: "user" };
     const effects = async (): Promise<number> =>
