@@ -64,12 +64,12 @@ const loginRoute = createRoute({
     ...(typeof search["next"] === "string" && /^\/(?![/\\])/.test(search["next"]) ? { next: search["next"] } : {}),
     ...readProblem(search),
   }),
-  component: lazyRouteComponent(() => import("./screens/login.tsx"), "LoginScreen"),
+  component: lazyRouteComponent(() => import("./screens/log-in/login.tsx"), "LoginScreen"),
 });
 const setupRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: "/setup",
-  component: lazyRouteComponent(() => import("./screens/setup.tsx"), "SetupScreen"),
+  component: lazyRouteComponent(() => import("./screens/log-in/setup.tsx"), "SetupScreen"),
 });
 const inboxRoute = createRoute({
   getParentRoute: () => privateRoute,

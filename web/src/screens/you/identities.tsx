@@ -4,7 +4,7 @@ import { useState } from "react";
 import { Icon } from "../../components/icon.tsx";
 import { client, problemText } from "../../lib/client.ts";
 import { formatAge } from "../../lib/format.ts";
-import { useProviders } from "../../lib/login-problems.ts";
+import { useProviders } from "../log-in/login-problems.ts";
 import { serverNow } from "../../lib/server-time.ts";
 
 export function Identities() {

@@ -8,7 +8,7 @@ import { SimpleForm } from "../../components/forms/simple-form.tsx";
 import { Icon } from "../../components/icon.tsx";
 import { Sheet } from "../../components/sheet.tsx";
 import { client } from "../../lib/client.ts";
-import { describeLoginProblem } from "../../lib/login-problems.ts";
+import { describeLoginProblem } from "../log-in/login-problems.ts";
 import { formatAge } from "../../lib/format.ts";
 import { serverNow } from "../../lib/server-time.ts";
 import { logOut, session } from "../../lib/session.ts";

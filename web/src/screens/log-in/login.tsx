@@ -1,10 +1,10 @@
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { CredentialsForm } from "../components/forms/credentials-form.tsx";
-import { Icon } from "../components/icon.tsx";
-import { formatClock } from "../lib/format.ts";
-import { describeLoginProblem, useProviders } from "../lib/login-problems.ts";
-import { logIn, session } from "../lib/session.ts";
-import { useStore } from "../lib/store.ts";
+import { CredentialsForm } from "../../components/forms/credentials-form.tsx";
+import { Icon } from "../../components/icon.tsx";
+import { formatClock } from "../../lib/format.ts";
+import { describeLoginProblem, useProviders } from "./login-problems.ts";
+import { logIn, session } from "../../lib/session.ts";
+import { useStore } from "../../lib/store.ts";
 
 export function LoginScreen() {
   const { next, problem } = useSearch({ from: "/login" });

@@ -1,8 +1,8 @@
 /** Creates the first admin. The one-time token is in the fragment, which browsers do not send. */
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import { CredentialsForm } from "../components/forms/credentials-form.tsx";
-import { setUp } from "../lib/session.ts";
+import { CredentialsForm } from "../../components/forms/credentials-form.tsx";
+import { setUp } from "../../lib/session.ts";
 
 export function SetupScreen() {
   const [token] = useState(() => location.hash.slice(1));

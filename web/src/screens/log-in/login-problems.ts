@@ -1,7 +1,7 @@
 /** Log-ins with a provider: which there are, and what a refused one means for a person. */
 import { useQuery } from "@tanstack/react-query";
-import type { LoginProblem } from "../../../src/core/protocol/people.ts";
-import { client } from "./client.ts";
+import type { LoginProblem } from "../../../../src/core/protocol/people.ts";
+import { client } from "../../lib/client.ts";
 
 const TEXTS: Readonly<Record<LoginProblem, string>> = {
   expired: "This log-in took too long, or was begun in another window. Start again here.",
