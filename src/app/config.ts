@@ -21,8 +21,6 @@ import {
 } from "./settings/values.ts";
 import { ANTHROPIC, DEFAULTS, DISK, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
 import { readProviderSettings, type ProviderSettings } from "../auth/providers/settings.ts";
-import { parseAcpCommands } from "./acp-commands.ts";
-import { ANTHROPIC, DEFAULTS, DISK, GITHUB, LOG_LEVELS, SETTINGS, type Setting, type SettingName } from "./options.ts";
 import { SlipwayError } from "../core/error.ts";
 import { matchesPattern } from "../core/values/name-pattern.ts";
 import { EGRESS_POLICIES, type Egress, type Policy } from "../core/task.ts";
@@ -269,6 +267,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
   const sandbox = read("sandbox", z.enum(SANDBOX_KINDS), `one of ${SANDBOX_KINDS.join(", ")}`);
   const trustedRepoHosts =
     read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [];
+  const forges = readForges(read, trustedRepoHosts);
   const anthropicApiKey = read("anthropicApiKey", z.string().regex(/^[\x21-\x7e]+$/), "printable ASCII without spaces");
   return {
     host: read("host", z.string().refine(isHost), "an address or a host name without a port") ?? DEFAULTS.host,
@@ -304,9 +303,9 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
         "a comma-separated list of host:port",
       ) ?? [],
     trustedRepoHosts,
-    ...readForges(read, trustedRepoHosts),
+    ...forges,
     images: read("images", list(imageRule), IMAGES) ?? [],
-    providers: readProviderSettings(env),
+    providers: readProviderSettings(env, forges),
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),
     secretKey: read("secretKey", z.string(), "a key"),

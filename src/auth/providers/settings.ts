@@ -13,30 +13,34 @@ type Env = Readonly<Record<string, string | undefined>>;
 
 const OIDC_FIELDS = ["ISSUER", "CLIENT_ID", "CLIENT_SECRET", "SCOPES", "ALLOW"] as const;
 const OIDC_NAME = /^SLIPWAY_OIDC_([A-Z][A-Z0-9_]{0,29})_(ISSUER|CLIENT_ID|CLIENT_SECRET|SCOPES|ALLOW)$/;
-const GITHUB = "https://github.com";
-const GITHUB_API = "https://api.github.com";
+/** Where GitHub is, without slashes at the end. */
+export interface GithubAddress {
+  readonly githubUrl: string;
+  readonly githubApiUrl: string;
+}
 const EXPECTS_ALLOW =
   "a comma-separated list of ann@example.org, @example.org, user:name and org:name; without one only linked people log in";
 
 /** @throws SlipwayError `config_invalid` with one sentence that names the variable. */
-export function readProviderSettings(env: Env): ProviderSettings[] {
+export function readProviderSettings(env: Env, address: GithubAddress): ProviderSettings[] {
   const names = new Set(Object.keys(env).flatMap((key) => OIDC_NAME.exec(key)?.[1] ?? []));
   const oidc = [...names].toSorted().flatMap((name) => readOidc(env, name) ?? []);
-  const github = readGithub(env);
+  const github = readGithub(env, address);
   if (github === null) return oidc;
   if (oidc.some(({ id }) => id === "github"))
     throw invalid("SLIPWAY_OIDC_GITHUB_ISSUER", "must have another name: github is the provider of SLIPWAY_GITHUB_…");
   return [github, ...oidc];
 }
 
-function readGithub(env: Env): GithubSettings | null {
+function readGithub(env: Env, { githubUrl, githubApiUrl }: GithubAddress): GithubSettings | null {
   const [clientId, clientSecret] = [read(env, "SLIPWAY_GITHUB_CLIENT_ID"), read(env, "SLIPWAY_GITHUB_CLIENT_SECRET")];
   if (clientId === null && clientSecret === null) return null;
   if (clientId === null || clientSecret === null)
     throw invalid("SLIPWAY_GITHUB_CLIENT_ID", "and SLIPWAY_GITHUB_CLIENT_SECRET must be set together");
-  const url = readUrl(env, "SLIPWAY_GITHUB_URL") ?? GITHUB;
-  const apiUrl = readUrl(env, "SLIPWAY_GITHUB_API_URL") ?? (url === GITHUB ? GITHUB_API : `${url}/api/v3`);
-  return { kind: "github", url, apiUrl, clientId, clientSecret, allow: readAllow(env, "SLIPWAY_GITHUB_ALLOW") };
+  assertUrl("SLIPWAY_GITHUB_URL", githubUrl);
+  assertUrl("SLIPWAY_GITHUB_API_URL", githubApiUrl);
+  const allow = readAllow(env, "SLIPWAY_GITHUB_ALLOW");
+  return { kind: "github", url: githubUrl, apiUrl: githubApiUrl, clientId, clientSecret, allow };
 }
 
 function readOidc(env: Env, name: string): OidcSettings | null {
@@ -47,7 +51,7 @@ function readOidc(env: Env, name: string): OidcSettings | null {
     if (value === null) throw invalid(variable(field), "must be set: this provider has other settings");
     return value;
   };
-  readUrl(env, variable("ISSUER"));
+  assertUrl(variable("ISSUER"), needed("ISSUER"));
   const scopes = read(env, variable("SCOPES")) ?? "openid email profile";
   if (!/^[\x21-\x7e]+(?: [\x21-\x7e]+)*$/.test(scopes) || !scopes.split(" ").includes("openid"))
     throw invalid(variable("SCOPES"), "must be a list of scopes between spaces, openid among them");
@@ -75,15 +79,12 @@ function readAllow(env: Env, name: string): AllowList {
   return list;
 }
 
-/** Without slashes at the end. */
-function readUrl(env: Env, name: string): string | null {
-  const text = read(env, name);
-  if (text === null) return null;
+/** Over plain http a stranger in between could log in as anybody. */
+function assertUrl(name: string, text: string): void {
   const url = URL.canParse(text) ? new URL(text) : null;
   const isPlain = url !== null && `${url.username}${url.password}${url.search}${url.hash}` === "";
   if (!isPlain || !(url.protocol === "https:" || (url.protocol === "http:" && isLoopback(url.hostname))))
-    throw invalid(name, "must be an https address without a query; http only for this machine");
-  return text.replace(/\/+$/, "");
+    throw invalid(name, "must be an https address without a query for log-ins; http only for this machine");
 }
 
 function isLoopback(host: string): boolean {
