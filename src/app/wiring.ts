@@ -41,7 +41,7 @@ import { openProcessSandbox } from "../sandbox/process/sandbox.ts";
 import { openSimulatedSandbox } from "../sandbox/simulated.ts";
 import { openArtifactFiles } from "../store/artifacts/artifact-files.ts";
 import type { Config } from "./config.ts";
-import { deriveInstanceId } from "./data-folder.ts";
+import { deriveInstanceId } from "./data-folder/data-folder.ts";
 import { describeShortage, type Disk } from "./disk-space.ts";
 import { deriveSecret } from "./secrets.ts";
 import { systemClock } from "../core/lib/runtime/system-clock.ts";

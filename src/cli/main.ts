@@ -8,6 +8,7 @@ import { Command, CommanderError } from "commander";
 import { answerCommand, cancelCommand, messageCommand, retryCommand } from "./commands/control.ts";
 import { agentsCommand } from "./commands/agents.ts";
 import { demoCommand } from "./demo/demo.ts";
+import { backupCommand, restoreCommand } from "./commands/backup.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { egressCommands } from "./commands/egress.ts";
 import { EXIT, exitCodeFor } from "./exit.ts";
@@ -50,6 +51,8 @@ function programFor(io: Io): Command {
     userCommands,
     egressCommands,
     doctorCommand,
+    backupCommand,
+    restoreCommand,
     gcCommand,
   ];
   for (const add of commands) add(program, io);

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { checkInvariants } from "../../src/coordinator/invariants.ts";
-import { deriveInstanceId } from "../../src/app/data-folder.ts";
+import { deriveInstanceId } from "../../src/app/data-folder/data-folder.ts";
 import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
 import { openSqliteReader } from "../../src/store/sqlite/store.ts";
 import type { WireTask } from "../../src/core/protocol/rest.ts";

@@ -11,7 +11,7 @@ import { checkRepositories, repairMirrors } from "./check-repositories.ts";
 import { RULES, type Finding } from "./finding.ts";
 import { repairFolder } from "./repair.ts";
 import type { Config } from "../config.ts";
-import { readServerPid } from "../data-folder.ts";
+import { readServerPid } from "../data-folder/data-folder.ts";
 import { errorMessage, SlipwayError } from "../../core/error.ts";
 import { getDisks, openSandbox } from "../wiring.ts";
 import { describeReduction, planDescriptors, readDescriptorLimit } from "../../core/lib/runtime/descriptors.ts";

@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { deriveInstanceId } from "../../../src/app/data-folder.ts";
+import { deriveInstanceId } from "../../../src/app/data-folder/data-folder.ts";
 import { runDoctor, type CheckResult } from "../../../src/app/checker/doctor.ts";
 import { sandboxName } from "../../../src/core/task.ts";
 import { openProcessSandbox } from "../../../src/sandbox/process/sandbox.ts";

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, w
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { recordServer } from "../../../../src/app/data-folder.ts";
+import { recordServer } from "../../../../src/app/data-folder/data-folder.ts";
 import { loadOperatorToken } from "../../../../src/app/secrets.ts";
 import { loadKey } from "../../../../src/auth/vault.ts";
 import { replaceFile } from "../../../../src/core/lib/runtime/replace-file.ts";

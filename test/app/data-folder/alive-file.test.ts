@@ -2,10 +2,10 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { openAliveFile } from "../../src/app/alive-file.ts";
-import { systemIds } from "../../src/app/system.ts";
-import { createManualClock } from "../support/manual-clock.ts";
-import { quiet } from "../support/coordinator/harness.ts";
+import { openAliveFile } from "../../../src/app/data-folder/alive-file.ts";
+import { systemIds } from "../../../src/app/system.ts";
+import { createManualClock } from "../../support/manual-clock.ts";
+import { quiet } from "../../support/coordinator/harness.ts";
 
 let dir: string;
 beforeEach(() => {

@@ -5,9 +5,9 @@
  */
 import { closeSync, constants, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import type { Heartbeat } from "../coordinator/working-time.ts";
-import { errorMessage } from "../core/error.ts";
-import type { Log } from "../core/ports/runtime.ts";
+import type { Heartbeat } from "../../coordinator/working-time.ts";
+import { errorMessage } from "../../core/error.ts";
+import type { Log } from "../../core/ports/runtime.ts";
 
 export interface AliveFile extends Heartbeat {
   close(): void;

@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import { accessSync, constants, mkdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { errorMessage, SlipwayError } from "../core/error.ts";
-import { readIfExists, replaceFile } from "../core/lib/runtime/replace-file.ts";
+import { errorMessage, SlipwayError } from "../../core/error.ts";
+import { readIfExists, replaceFile } from "../../core/lib/runtime/replace-file.ts";
 
 /**
  * Creates the folder, and its missing parents, for this user alone.

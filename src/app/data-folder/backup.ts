@@ -1,0 +1,180 @@
+/**
+ * Writes a backup of a data folder while a server may use it.
+ *
+ * B1 The database is copied first and at one moment. Everything that it names was durable before
+ *    and does not change, so what is copied after it is at least as new.
+ * B2 In a repository, refs are copied before objects: each copied ref has its objects. A pack that
+ *    replaces others meanwhile is found by listing again.
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream, lstatSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { basename, join, relative } from "node:path";
+import { pipeline } from "node:stream/promises";
+import type { Writable } from "node:stream";
+import { createGzip } from "node:zlib";
+import { pack as openPack, type Pack } from "tar-stream";
+import Database from "../../store/sqlite/driver.ts";
+import { makePrivateFile } from "../../store/sqlite/lock.ts";
+import {
+  BACKUP_FORMAT,
+  DATABASE_FILE,
+  HEADER_FILE,
+  LIST_FILE,
+  type BackupHeader,
+  type ListedFile,
+} from "./backup-format.ts";
+import { SlipwayError } from "../../core/error.ts";
+import { version } from "../system.ts";
+
+/** Of this machine or this moment, or copied another way. */
+const LEFT_OUT = new Set([
+  `${DATABASE_FILE}-wal`,
+  `${DATABASE_FILE}-shm`,
+  DATABASE_FILE,
+  "slipway.lock",
+  "server.json",
+  "operator.token",
+  "secret.key",
+  "backups",
+  "disks",
+  "run",
+  "sandboxes",
+]);
+/** More pages than a database has: the copy is one step, and writers do not make it start again. */
+const ALL_PAGES = 0x7fff_ffff;
+
+export interface BackupReport {
+  readonly files: number;
+  /** Before compression. */
+  readonly bytes: number;
+}
+
+/** @param hasKey also secret.key, which opens what is sealed in the database. */
+export async function writeBackup(dir: string, out: Writable, { hasKey }: { hasKey: boolean }): Promise<BackupReport> {
+  if (lstatSync(join(dir, DATABASE_FILE), { throwIfNoEntry: false }) === undefined)
+    throw new SlipwayError(
+      "config_invalid",
+      `There is no Slipway database in ${dir}. Name its data folder with --data-dir.`,
+    );
+  const copy = await copyDatabase(dir);
+  try {
+    const pack = openPack();
+    const written = pipeline(pack, createGzip({ level: 6 }), out);
+    const [files] = await Promise.all([fill(pack, { dir, copy, hasKey }), written]);
+    return { files: files.length, bytes: files.reduce((sum, { size }) => sum + size, 0) };
+  } finally {
+    for (const suffix of ["", "-wal", "-shm"]) rmSync(`${copy}${suffix}`, { force: true });
+  }
+}
+
+async function copyDatabase(dir: string): Promise<string> {
+  const folder = join(dir, "backups");
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const path = join(folder, `.copy-${randomBytes(6).toString("hex")}.db`);
+  makePrivateFile(path);
+  const db = new Database(join(dir, DATABASE_FILE), { readonly: true });
+  try {
+    await db.backup(path, { progress: () => ALL_PAGES });
+  } finally {
+    db.close();
+  }
+  return path;
+}
+
+interface Source {
+  readonly dir: string;
+  /** The copy of the database. */
+  readonly copy: string;
+  readonly hasKey: boolean;
+}
+
+async function fill(pack: Pack, { dir, copy, hasKey }: Source): Promise<ListedFile[]> {
+  const files: ListedFile[] = [];
+  const seen = new Set<string>();
+  const add = async (file: string, path = toArchivePath(dir, file)): Promise<void> => {
+    if (seen.has(path)) return;
+    seen.add(path);
+    const listed = await addFile(pack, file, path);
+    if (listed !== null) files.push(listed);
+  };
+  try {
+    const createdAt = new Date().toISOString();
+    const header: BackupHeader = { format: BACKUP_FORMAT, version: version(), createdAt, hasKey };
+    await addText(pack, HEADER_FILE, JSON.stringify(header));
+    await add(copy, DATABASE_FILE);
+    if (hasKey) await add(join(dir, "secret.key"));
+    for (const name of readdirSync(dir))
+      if (!LEFT_OUT.has(name)) for (const file of walk(join(dir, name))) await add(file);
+    await addText(pack, LIST_FILE, JSON.stringify(files));
+    pack.finalize();
+    return files;
+  } catch (error) {
+    pack.destroy(error instanceof Error ? error : new Error(String(error)));
+    throw error;
+  }
+}
+
+const toArchivePath = (dir: string, file: string): string => relative(dir, file).split("\\").join("/");
+
+/** Files that git is writing. */
+const UNFINISHED = /\.lock$|^tmp_/;
+
+/** Nothing when the folder was removed meanwhile, as those of old tasks are. */
+function listFolder(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return [];
+    throw error;
+  }
+}
+
+/** Regular files; those of a folder's `objects` last, and what appeared in it meanwhile. */
+function* walk(path: string): Generator<string> {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat?.isFile() === true && !UNFINISHED.test(basename(path))) yield path;
+  if (stat?.isDirectory() !== true) return;
+  const names = listFolder(path);
+  for (const name of names) if (name !== "objects") yield* walk(join(path, name));
+  if (!names.includes("objects")) return;
+  const objects = join(path, "objects");
+  for (let before = -1, count = 0; count > before;) {
+    before = count;
+    count = 0;
+    for (const file of walk(objects)) {
+      count += 1;
+      yield file;
+    }
+  }
+}
+
+/** @returns null when the file is gone. */
+async function addFile(pack: Pack, file: string, path: string): Promise<ListedFile | null> {
+  const handle = await open(file, "r").catch((error: unknown) => {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    throw error;
+  });
+  if (handle === null) return null;
+  try {
+    const { size } = await handle.stat();
+    const hash = createHash("sha256");
+    const entry = pack.entry({ name: path, size, mode: 0o600 });
+    if (size > 0) {
+      const content = createReadStream(basename(file), { fd: handle, end: size - 1, autoClose: false });
+      content.on("data", (piece) => hash.update(piece));
+      await pipeline(content, entry);
+    } else {
+      entry.end(undefined);
+    }
+    return { path, size, sha256: hash.digest("hex") };
+  } finally {
+    await handle.close();
+  }
+}
+
+function addText(pack: Pack, name: string, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    pack.entry({ name, mode: 0o600 }, text, (error) => (error ? reject(error) : resolve()));
+  });
+}

@@ -1,0 +1,96 @@
+/** `slipway backup` and `slipway restore`: they work on a data folder of this machine. */
+import { createReadStream, createWriteStream, existsSync, renameSync, rmSync } from "node:fs";
+import { resolve } from "node:path";
+import type { Command } from "commander";
+import { readConfig } from "../../app/config.ts";
+import { CliExit, EXIT } from "../exit.ts";
+import { print, type Io } from "../io.ts";
+import { createPaint, formatTable, pluralize, stripControls } from "../terminal/text.ts";
+import { formatBytes } from "./artifacts.ts";
+
+interface BackupOptions {
+  readonly dataDir?: string;
+  readonly withKey?: true;
+}
+
+export function backupCommand(program: Command, io: Io): void {
+  program
+    .command("backup")
+    .description("Write a backup of the data folder on this machine, also while the server runs")
+    .argument("<file>", "a new file, or - for standard output")
+    .option("--data-dir <folder>", "the data folder (SLIPWAY_DATA_DIR)")
+    .option("--with-key", "also the secret key, which opens the stored git credentials: keep such a backup secret")
+    .action(async (file: string, options: BackupOptions) => {
+      const dir = resolve(
+        readConfig(io.env, options.dataDir === undefined ? {} : { dataDir: options.dataDir }).dataDir,
+      );
+      const { writeBackup } = await import("../../app/data-folder/backup.ts");
+      const hasKey = options.withKey === true;
+      if (file === "-") {
+        if (io.out.isTTY) throw new CliExit(EXIT.usage, "A backup is not text: redirect it, or name a file.");
+        await writeBackup(dir, io.out, { hasKey });
+        return;
+      }
+      const { files, bytes } = await writeVerified(file, (path) => writeBackup(dir, createPrivate(path), { hasKey }));
+      print(
+        io,
+        `${file}: ${pluralize(files, "file")}, ${formatBytes(bytes)} before compression, read back and verified.`,
+      );
+      if (!hasKey) print(io, "The secret key is not in it: keep secret.key (or SLIPWAY_SECRET_KEY) elsewhere.");
+    });
+}
+
+const createPrivate = (path: string) => createWriteStream(path, { flags: "wx", mode: 0o600 });
+
+/** The file has its name only when it can be restored. */
+async function writeVerified<T>(file: string, write: (path: string) => Promise<T>): Promise<T> {
+  if (existsSync(file)) throw new CliExit(EXIT.usage, `${file} exists. Name a new file.`);
+  const { verifyBackup } = await import("../../app/data-folder/restore.ts");
+  const partial = `${file}.partial`;
+  rmSync(partial, { force: true });
+  try {
+    const report = await write(partial);
+    await verifyBackup(createReadStream(partial));
+    renameSync(partial, file);
+    return report;
+  } finally {
+    rmSync(partial, { force: true });
+  }
+}
+
+export function restoreCommand(program: Command, io: Io): void {
+  program
+    .command("restore")
+    .description("Unpack a backup into a new data folder, and check it. Nothing is overwritten")
+    .argument("<file>", "the backup, or - for standard input")
+    .requiredOption("--into <folder>", "a folder that does not exist yet, or is empty")
+    .action(async (file: string, options: { readonly into: string }) => {
+      const { restoreBackup } = await import("../../app/data-folder/restore.ts");
+      const dir = resolve(options.into);
+      const source = file === "-" ? io.in : createReadStream(file);
+      const { header, files } = await restoreBackup(source, dir);
+      print(
+        io,
+        `${dir}: ${pluralize(files, "file")} of ${header.createdAt}, made by Slipway ${stripControls(header.version)}.`,
+      );
+      if (!header.hasKey && !io.env["SLIPWAY_SECRET_KEY"])
+        print(
+          io,
+          "The backup has no secret key. Put secret.key into the folder, or set SLIPWAY_SECRET_KEY, before you start.",
+        );
+      await check(io, dir);
+    });
+}
+
+/** Doctor, on what does not depend on this machine: findings about the restored data end with 1. */
+async function check(io: Io, dir: string): Promise<void> {
+  const { runDoctor } = await import("../../app/checker/doctor.ts");
+  const findings = await runDoctor({ config: { ...readConfig(io.env, { dataDir: dir }), dataDir: dir } });
+  const broken = findings.filter(({ ok }) => !ok);
+  const { green, red } = createPaint(io.out, io.env);
+  if (broken.length === 0) return print(io, green("All checks passed. Start the server with this data folder."));
+  const rows = broken.map(({ rule, detail }) => [stripControls(rule), stripControls(detail)]);
+  print(io, formatTable(["RULE", "DETAIL"], rows));
+  print(io, red(`${pluralize(broken.length, "finding")}; see \`slipway doctor --repair\``));
+  io.end(EXIT.failed);
+}

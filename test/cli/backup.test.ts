@@ -1,0 +1,154 @@
+/** `slipway backup` and `slipway restore`, with a real server, real workers and real git. */
+import { createReadStream, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { pack as openPack } from "tar-stream";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { restoreBackup } from "../../src/app/data-folder/restore.ts";
+import { deriveInstanceId } from "../../src/app/data-folder/data-folder.ts";
+import type { WireTask } from "../../src/core/protocol/rest.ts";
+import { openProcessSandbox } from "../../src/sandbox/process/sandbox.ts";
+import { startGitServer, type GitServer } from "../support/git-server.ts";
+import { eventually, ROOT, startServer, type RealServer } from "../support/process/server.ts";
+import { killAll, makeHome, run } from "./command.ts";
+
+const FINISH = { finish: { title: "Work", summary: "Done." } };
+let home = "";
+let remove = (): void => undefined;
+let upstream: GitServer;
+let repo: string;
+let server: RealServer;
+/** Workers wait until this file exists. */
+let go: string;
+const ids: string[] = [];
+
+const dataDir = (): string => join(home, "data");
+const serve = (dir: string): Promise<RealServer> =>
+  startServer({ dataDir: dir, env: { SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host, SLIPWAY_MAX_CONCURRENT: "2" } });
+
+async function submit(name: string, ...steps: object[]): Promise<string> {
+  const script = [{ bash: `echo ${name} > ${name}.txt` }, ...steps, FINISH];
+  const answer = await server.call("POST", "/v1/tasks", { repo, prompt: name, agent: "scripted", script });
+  expect(answer.status, JSON.stringify(answer.body)).toBe(201);
+  const { id } = answer.body as WireTask;
+  ids.push(id);
+  return id;
+}
+
+const until = (id: string, what: string): Promise<WireTask> =>
+  eventually(async () => {
+    const task = await server.task(id);
+    return task.state === what || task.phase === what ? task : null;
+  }, `${id} is ${what}`);
+
+beforeAll(async () => {
+  ({ home, remove } = makeHome());
+  go = join(home, "go");
+  upstream = await startGitServer();
+  repo = upstream.createRepo("app").url;
+  server = await serve(dataDir());
+  await until(await submit("first"), "done");
+  for (const name of ["second", "third"])
+    await until(await submit(name, { bash: `until [ -e ${go} ]; do sleep 0.1; done` }), "working");
+  await submit("fourth");
+}, 120_000);
+afterAll(async () => {
+  await server.kill("SIGKILL");
+  killAll();
+  await upstream.close();
+  remove();
+});
+
+describe("a backup of a server that works", () => {
+  it("[M10] restored elsewhere it passes doctor, and every task goes on to its end", async () => {
+    const file = join(home, "backup.tar.gz");
+    let isWritten = false;
+    const writing = (async () => {
+      for (let n = 0; !isWritten && n < 10; n += 1) await submit(`beside-${n}`);
+    })();
+    const made = await run(home, ["backup", file, "--data-dir", dataDir(), "--with-key"]);
+    isWritten = true;
+    await writing;
+    expect(made).toMatchObject({ code: 0, err: "" });
+    expect(made.out).toMatch(/read back and verified/);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    await server.kill("SIGKILL");
+    const sandbox = openProcessSandbox({
+      dir: dataDir(),
+      workerFile: join(ROOT, "dist/worker.mjs"),
+      instance: deriveInstanceId(dataDir()),
+    });
+    for (const { name } of await sandbox.list()) await sandbox.remove(name);
+    await sandbox.close();
+    rmSync(dataDir(), { recursive: true });
+
+    const copy = join(home, "restored");
+    const restored = await run(home, ["restore", file, "--into", copy], { env: { SLIPWAY_SANDBOX: "process" } });
+    expect(restored.out + restored.err).toMatch(/All checks passed/);
+    expect(restored.code).toBe(0);
+    writeFileSync(go, "");
+    server = await serve(copy);
+    const listed = (await server.call("GET", "/v1/tasks?limit=200")).body as { items: WireTask[] };
+    expect(listed.items.map(({ id }) => id)).toEqual(expect.arrayContaining(ids.slice(0, 4)));
+    for (const { id } of listed.items.toReversed()) {
+      const task = await until(id, "done").catch(async () => await server.task(id));
+      expect(task, JSON.stringify(task)).toMatchObject({ state: "done", outcome: "pushed" });
+    }
+  }, 180_000);
+
+  it("[M10] one that was cut off anywhere, or changed, restores nothing", async () => {
+    const file = join(home, "whole.tar.gz");
+    expect((await run(home, ["backup", file, "--data-dir", join(home, "restored")])).code).toBe(0);
+    const whole = readFileSync(file);
+    const into = join(home, "cut");
+    for (let part = 0; part < 16; part += 1) {
+      const cut = whole.subarray(0, Math.floor((whole.length * part) / 16));
+      await expect(restoreBackup(Readable.from([cut]), into), `${part}/16`).rejects.toThrow(/cut off|no backup/);
+    }
+    const tar = gunzipSync(whole);
+    // Also without the trailer of gzip, and with one byte of the database's content changed.
+    const at = tar.indexOf("SQLite format 3") + 2_000;
+    tar[at] = (tar[at] ?? 0) ^ 1;
+    await expect(restoreBackup(Readable.from([gzipSync(tar)]), into)).rejects.toThrow(/slipway.db is not as it was/);
+    expect(readdirSync(home).filter((name) => name.startsWith("cut"))).toEqual([]);
+    const { code, err } = await run(home, ["restore", "-", "--into", into], { input: "hello" });
+    expect([code, err]).toEqual([2, expect.stringMatching(/damaged or was cut off/)]);
+  }, 60_000);
+
+  it("[M10] the secret key and the operator's token are not in it unless asked for", async () => {
+    const into = join(home, "without-key");
+    await restoreBackup(createReadStream(join(home, "whole.tar.gz")), into);
+    for (const name of ["secret.key", "operator.token", "slipway.lock", "sandboxes", "run"])
+      expect(existsSync(join(into, name)), name).toBe(false);
+    expect(statSync(into).mode & 0o777).toBe(0o700);
+    expect(statSync(join(into, "slipway.db")).mode & 0o777).toBe(0o600);
+    const open = join(home, "open");
+    const told = await run(home, ["restore", join(home, "whole.tar.gz"), "--into", open], {
+      env: { SLIPWAY_SANDBOX: "process" },
+    });
+    expect(told.out).toMatch(/no secret key/);
+  }, 60_000);
+
+  it("[M10] nothing is overwritten, and nothing is written outside of the folder", async () => {
+    const file = join(home, "whole.tar.gz");
+    const again = await run(home, ["backup", file, "--data-dir", join(home, "restored")]);
+    expect([again.code, again.err]).toEqual([2, expect.stringMatching(/exists\. Name a new file/)]);
+    const over = await run(home, ["restore", file, "--into", join(home, "restored")]);
+    expect([over.code, over.err]).toEqual([2, expect.stringMatching(/is not empty/)]);
+    const none = await run(home, ["backup", join(home, "x"), "--data-dir", join(home, "nowhere")]);
+    expect([none.code, none.err]).toEqual([2, expect.stringMatching(/no Slipway database/)]);
+    for (const name of ["../outside", "/outside", "a/../../outside"]) {
+      const pack = openPack();
+      const header = { format: 1, version: "1", createdAt: new Date(0).toISOString(), hasKey: false };
+      pack.entry({ name: "slipway-backup.json" }, JSON.stringify(header));
+      pack.entry({ name }, "x");
+      pack.finalize();
+      const bytes: Buffer[] = [];
+      for await (const piece of pack) bytes.push(piece as Buffer);
+      const hostile = Readable.from([gzipSync(Buffer.concat(bytes))]);
+      await expect(restoreBackup(hostile, join(home, "hostile"))).rejects.toThrow(/outside of the data folder/);
+    }
+    expect(existsSync(join(home, "outside"))).toBe(false);
+  }, 60_000);
+});
