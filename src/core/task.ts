@@ -250,6 +250,17 @@ export interface Snapshot {
   readonly context: TaskContext;
 }
 
+/** How far a task is, for lists: a projection of its log (src/store/progress.ts). */
+export interface TaskProgress {
+  /** The agent's list; null before its first one. */
+  readonly todo: { readonly done: number; readonly total: number; readonly current: string | null } | null;
+  /** The size of the change at the last checkpoint. */
+  readonly changes: { readonly files: number; readonly additions: number; readonly deletions: number } | null;
+  /** What was last seen to happen, in words, and when (epoch ms); null until then. */
+  readonly activity: { readonly at: number; readonly text: string } | null;
+}
+export const NO_PROGRESS: TaskProgress = { todo: null, changes: null, activity: null };
+
 /** A stored task. `seq` is the length of the log and the optimistic lock. */
 export interface Task {
   readonly id: string;
@@ -259,6 +270,7 @@ export interface Task {
   readonly spec: TaskSpec;
   readonly machineVersion: number;
   readonly snapshot: Snapshot;
+  readonly progress: TaskProgress;
   readonly state: TaskState;
   readonly seq: number;
   /** Increases with every commit of any task: the cursor for changed tasks. */

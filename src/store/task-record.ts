@@ -1,4 +1,4 @@
-import type { Snapshot, Task, TaskSpec, TaskState } from "../core/task.ts";
+import type { Snapshot, Task, TaskProgress, TaskSpec, TaskState } from "../core/task.ts";
 
 /** The part of a task that never changes. */
 export interface TaskCore extends Pick<
@@ -18,11 +18,26 @@ export function makeTask(
   id: string,
   core: TaskCore,
   snapshot: Snapshot,
+  progress: TaskProgress,
   state: TaskState,
   seq: number,
   rev: number,
   updatedAt: number,
 ): Task {
   const { userId, threadId, parentId, spec, machineVersion, createdAt } = core;
-  return { id, userId, threadId, parentId, spec, machineVersion, snapshot, state, seq, rev, createdAt, updatedAt };
+  return {
+    id,
+    userId,
+    threadId,
+    parentId,
+    spec,
+    machineVersion,
+    snapshot,
+    progress,
+    state,
+    seq,
+    rev,
+    createdAt,
+    updatedAt,
+  };
 }

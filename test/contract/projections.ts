@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import type { Store } from "../../src/core/ports/store.ts";
 import { sandboxName } from "../../src/core/task.ts";
-import { cancel, claim, create, fail, move, ready, stopped, T0, type Move } from "./tasks.ts";
+import { cancel, claim, create, fail, move, notice, ready, stopped, T0, type Move } from "./tasks.ts";
 
 const message = (id: string, role: "user" | "assistant", text: string, more: object = {}): Move => ({
   type: "message",
@@ -110,6 +110,40 @@ export function projectionContract(get: () => Store): void {
     expect((await get().toolCalls(task.id, 0, 100)).items).toEqual([ended]);
     await move(get(), await move(get(), after, begin), begin);
     expect((await get().toolCalls(task.id, 0, 100)).items).toMatchObject([ended, { id: "t1", seq: 6, endedAt: null }]);
+  });
+
+  it("[V3] a task's row says how far it is: its list, the size of its change, what it did last", async () => {
+    const todo = (...statuses: string[]): Move => ({
+      type: "todo",
+      data: { items: statuses.map((status, i) => ({ text: `step ${i}`, status })) },
+    });
+    const tool = (name: string, input: object): Move => ({
+      type: "tool.started",
+      data: { id: `t${name}`, name, input },
+    });
+    const created = await create(get());
+    expect(created.progress).toEqual({ todo: null, changes: null, activity: null });
+    const task = await move(get(), created, claim, ready, todo("completed", "in_progress", "pending"));
+    expect(task.progress).toEqual({ todo: { done: 1, total: 3, current: "step 1" }, changes: null, activity: null });
+    const run = tool("bash", { command: "npm test\n\u001b[2J --all" });
+    const sizes = { sha: "a".repeat(40), cursor: null, files: 2, additions: 30, deletions: 4 };
+    const worked = await move(get(), task, { ...run, at: T0 + 7_000 }, { type: "checkpoint", data: sizes });
+    expect(worked.progress).toEqual({
+      todo: task.progress.todo,
+      changes: { files: 2, additions: 30, deletions: 4 },
+      activity: { at: T0 + 7_000, text: "npm test [2J --all" },
+    });
+    const quiet = await move(get(), worked, notice("nothing that the agent did"));
+    expect(quiet.progress).toEqual(worked.progress);
+    const later = await move(get(), quiet, todo(), tool("read", { path: "src/a.ts" }));
+    expect(later.progress.todo).toEqual({ done: 0, total: 0, current: null });
+    expect(later.progress.activity?.text).toBe("read src/a.ts");
+    const spoke = await move(get(), later, message("a1", "assistant", `${"so ".repeat(10_000)}`), cancel, stopped);
+    expect(spoke.progress.activity?.text).toMatch(/^so so .*…$/);
+    expect(spoke.progress.activity?.text).toHaveLength(160);
+    for (const read of [await get().task(task.id), (await get().tasks({ userId: null, limit: 1 })).items[0]])
+      expect(read?.progress).toEqual(spoke.progress);
+    expect((await get().changes(null, spoke.rev - 1, 1)).items[0]?.progress).toEqual(spoke.progress);
   });
 
   it("an attempt begins with the claim and ends with a failure or a cancellation", async () => {

@@ -8,11 +8,12 @@ import { TASK_MACHINE_VERSION } from "../../../machines/task.ts";
 import { LogCheck, type SlotChange } from "../../coordinator/checks/log-check.ts";
 import { errorMessage } from "../../core/error.ts";
 import type { TaskEvent } from "../../core/event.ts";
-import { isSettledState, type Snapshot, type TaskSpec } from "../../core/task.ts";
+import { isSettledState, NO_PROGRESS, type Snapshot, type TaskProgress, type TaskSpec } from "../../core/task.ts";
 import { computeRank } from "../../store/fair-queue.ts";
 import type { Inspection, RawTask } from "../../store/sqlite/inspection/inspection.ts";
 import { LogProjections } from "../../store/sqlite/inspection/log-projections.ts";
-import { toTaskEvent } from "../../store/sqlite/tables/rows.ts";
+import { mergeProgress, projectProgress } from "../../store/progress.ts";
+import { toProgressRow, toTaskEvent } from "../../store/sqlite/tables/rows.ts";
 import { searchableText } from "../../store/task-record.ts";
 import type { Finding } from "./finding.ts";
 import { matchLedger, toRequestUsage, type RequestUsage } from "./ledger-match.ts";
@@ -45,6 +46,9 @@ const COLUMN_RULES: Readonly<Record<keyof DerivedColumns, string>> = {
   updated_at: "M4",
   started_at: "M4",
   settled_at: "M4",
+  todo: "M4",
+  changes: "M4",
+  activity: "M4",
 };
 
 /** Characters of a task's lists that are kept as they are. The rest is kept as digests. */
@@ -71,12 +75,28 @@ export function checkTask(inspection: Inspection, task: RawTask): TaskReport {
   return new TaskCheck(inspection, task).run();
 }
 
+const PROGRESS = new Set<keyof DerivedColumns>(["todo", "changes", "activity"]);
+
+/**
+ * Migration 5 wrote `todo` and `changes` of earlier logs as SQLite writes JSON, and no `activity`.
+ */
+function isSameProgress(name: keyof DerivedColumns, stored: unknown, derived: unknown): boolean {
+  if (!PROGRESS.has(name) || typeof derived !== "string") return false;
+  if (typeof stored !== "string") return name === "activity";
+  try {
+    return isSame(JSON.stringify(JSON.parse(stored)), derived);
+  } catch {
+    return false;
+  }
+}
+
 /** The task's log, folded in several ways at once. */
 export class FoldedLog {
   readonly check = new LogCheck();
   readonly projections: LogProjections;
   readonly usage: RequestUsage[] = [];
   readonly saved = new Set<string>();
+  progress: TaskProgress = NO_PROGRESS;
   createdAt: number | null = null;
 
   constructor(inspection: Inspection, taskId: string, text: (text: string) => string) {
@@ -99,6 +119,7 @@ export class FoldedLog {
 
   #note(event: TaskEvent): void {
     const { type, data, workerSeq } = event;
+    this.progress = mergeProgress(this.progress, projectProgress([event]));
     if (type === "usage" && workerSeq === null) this.usage.push(toRequestUsage(event));
     if (type === "checkpoint" || (type === "task.state" && data["reason"] === "finished"))
       this.saved.add(String(data["sha"]));
@@ -126,6 +147,7 @@ export function deriveColumns(task: RawTask, log: FoldedLog): DerivedColumns | n
     updated_at: lastAt,
     started_at: context.startedAt,
     settled_at: context.settledAt,
+    ...toProgressRow(log.progress),
   };
 }
 
@@ -189,7 +211,7 @@ class TaskCheck {
     for (const name of Object.keys(COLUMN_RULES) as (keyof DerivedColumns)[]) {
       const stored = this.#task[name];
       const derived = columns[name];
-      if (stored === derived) continue;
+      if (stored === derived || isSameProgress(name, stored, derived)) continue;
       const detail =
         name === "snapshot"
           ? "the stored snapshot is not the fold of the stored events"

@@ -1,7 +1,7 @@
 /** Maps stored tasks and events to their wire form. */
 import { remainingBudget } from "../budget.ts";
 import type { EventRow, TaskEvent } from "../event.ts";
-import type { Task, Wait } from "../task.ts";
+import type { Task, TaskSpec, Wait } from "../task.ts";
 import type { WireEvent } from "./events.ts";
 import type { WireTask } from "./rest.ts";
 
@@ -27,23 +27,36 @@ export function toWireEventJson({ taskId, seq, at, attempt, type, from, to, data
   return `${fields.slice(0, -1)},"data":${data}}`;
 }
 
+/** The path of a repository's address: `owner/name`. */
+function toRepoName(repo: string): string {
+  return repo.replace(/^https?:\/\/[^/]+\//, "").replace(/\.git$/, "");
+}
+
+/** The options of the submission, as they were after defaults. */
+function toSubmission({ base, budget, limits, egress, verify, priority, pullRequest, maxAttempts }: TaskSpec) {
+  return { base, budget, limits, egress, verify: [...verify], priority, pullRequest, maxAttempts };
+}
+
 /**
  * @param phase from machines/fold.ts.
  * @param wait why a queued task waits; null in other states.
+ * @param email of the owner; null when there is no such account.
  */
-export function toWireTask(task: Task, phase: string | null, wait: Wait | null): WireTask {
-  const { spec, snapshot } = task;
+export function toWireTask(task: Task, phase: string | null, wait: Wait | null, email: string | null = null): WireTask {
+  const { spec, snapshot, progress } = task;
   const c = snapshot.context;
   const budget = remainingBudget(task);
   return {
     id: task.id,
     threadId: task.threadId,
     parentId: task.parentId,
+    owner: { id: task.userId, email },
     state: task.state,
     phase,
     attempt: c.attempt,
     maxAttempts: c.maxAttempts,
     repo: spec.repo,
+    repoName: toRepoName(spec.repo),
     base: c.base ?? spec.base,
     baseSha: c.baseSha,
     branch: spec.branch,
@@ -73,6 +86,10 @@ export function toWireTask(task: Task, phase: string | null, wait: Wait | null):
     outcome: c.outcome,
     summary: c.report?.summary ?? null,
     pullRequest: c.pullRequest,
+    todo: progress.todo,
+    changes: progress.changes,
+    activity: progress.activity && { at: toIsoTime(progress.activity.at), text: progress.activity.text },
+    submission: toSubmission(spec),
     dueAt: isoOrNull(c.dueAt),
     createdAt: toIsoTime(task.createdAt),
     updatedAt: toIsoTime(task.updatedAt),

@@ -5,7 +5,17 @@ import { failureSchema } from "../failure.ts";
 import { garbageSchema } from "../lib/garbage.ts";
 import { EFFORTS, EGRESS_POLICIES, PULL_REQUEST_MODES, RETRY_FROM, TASK_STATES } from "../task.ts";
 import { budgetSchema, limitsSchema, scriptStepSchema } from "../task-schema.ts";
-import { questionSchema, stepSchema, usageSchema, waitSchema } from "./task-parts.ts";
+import {
+  activitySchema,
+  changeSizeSchema,
+  ownerSchema,
+  questionSchema,
+  stepSchema,
+  submissionSchema,
+  todoCountSchema,
+  usageSchema,
+  waitSchema,
+} from "./task-parts.ts";
 
 export const PROMPT_LIMIT = 64 * 1024;
 /** Largest JSON body of a person's request, in bytes. */
@@ -173,6 +183,7 @@ export const taskSchema = z.strictObject({
   id: z.string(),
   threadId: z.string().describe("The thread: a task with its retries and follow-ups, on one branch."),
   parentId: z.string().nullable().describe("The task that this one continues."),
+  owner: ownerSchema,
   state: z.enum(TASK_STATES),
   phase: z
     .string()
@@ -183,6 +194,7 @@ export const taskSchema = z.strictObject({
   attempt: z.int().describe("0 before the first attempt."),
   maxAttempts: z.int(),
   repo: z.string(),
+  repoName: z.string().describe("The path of the repository's address: owner/name."),
   base: z.string().nullable().describe("The branch from which the work starts; null until it is known."),
   baseSha: z.string().nullable(),
   branch: z.string().describe("The branch that receives the work."),
@@ -202,6 +214,10 @@ export const taskSchema = z.strictObject({
   outcome: z.enum(["pushed", "no_changes"]).nullable().describe("Of a task that is done."),
   summary: z.string().nullable().describe("The agent's report, Markdown."),
   pullRequest: z.strictObject({ url: z.string(), number: z.int(), state: z.string() }).nullable(),
+  todo: todoCountSchema.nullable().describe("The agent's list; null before its first one."),
+  changes: changeSizeSchema.nullable().describe("The size of the change at the last checkpoint."),
+  activity: activitySchema.nullable().describe("What the agent did last."),
+  submission: submissionSchema.describe("What was asked for, with defaults: to submit it again with changes."),
   dueAt: time.nullable().describe("The deadline of the state."),
   createdAt: time,
   updatedAt: time,

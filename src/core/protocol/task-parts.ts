@@ -1,6 +1,7 @@
 /** Parts of a task on the wire. */
 import { z } from "zod";
-import { STEP_NAMES } from "../task.ts";
+import { EGRESS_POLICIES, PULL_REQUEST_MODES, STEP_NAMES } from "../task.ts";
+import { budgetSchema, limitsSchema } from "../task-schema.ts";
 
 const time = z.iso.datetime();
 
@@ -39,4 +40,33 @@ export const usageSchema = z.strictObject({
   cacheWriteTokens: z.number(),
   usd: z.number().describe("US dollars."),
   turns: z.number().describe("Requests to the model."),
+});
+
+export const ownerSchema = z.strictObject({
+  id: z.string(),
+  email: z.string().nullable().describe("Null when there is no such account any more."),
+});
+
+export const todoCountSchema = z.strictObject({
+  done: z.int(),
+  total: z.int(),
+  current: z.string().nullable().describe("The entry that the agent works on."),
+});
+
+export const changeSizeSchema = z.strictObject({ files: z.int(), additions: z.int(), deletions: z.int() });
+
+export const activitySchema = z.strictObject({
+  at: time,
+  text: z.string().describe("One line: a command, a file, or the agent's words."),
+});
+
+export const submissionSchema = z.strictObject({
+  base: z.string().nullable(),
+  budget: budgetSchema,
+  limits: limitsSchema,
+  egress: z.enum(EGRESS_POLICIES),
+  verify: z.array(z.string()),
+  priority: z.int(),
+  pullRequest: z.enum(PULL_REQUEST_MODES),
+  maxAttempts: z.int(),
 });

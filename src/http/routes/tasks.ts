@@ -30,10 +30,11 @@ import { EMPTY, isId, json, listQuerySchema, nextCursor, pageOfList, route, type
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 
-/** Converts a task to its wire form, with the reason why a queued task waits. */
-export async function toTaskView(deps: Pick<ApiDeps, "operations">, task: Task): Promise<WireTask> {
+/** Converts a task to its wire form, with its owner and the reason why a queued task waits. */
+export async function toTaskView(deps: Pick<ApiDeps, "operations" | "accounts">, task: Task): Promise<WireTask> {
   const wait = task.state === "queued" ? await deps.operations.wait(task) : null;
-  return toWireTask(task, phaseOf(task.snapshot), wait);
+  const owner = await deps.accounts.user(task.userId);
+  return toWireTask(task, phaseOf(task.snapshot), wait, owner?.email ?? null);
 }
 
 const isoOrNull = (at: number | null): string | null => (at === null ? null : toIsoTime(at));

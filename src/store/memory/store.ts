@@ -6,12 +6,13 @@ import { SlipwayError } from "../../core/error.ts";
 import { pageOf, type Page } from "../../core/lib/pagination.ts";
 import type { Commit, CreateResult, NewTask, Store, TaskQuery } from "../../core/ports/store.ts";
 import type { AppendResult, NewRecord, StoredRecord } from "../../core/ports/transcripts.ts";
-import { isSettledState, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
+import { isSettledState, NO_PROGRESS, TASK_STATES, type Task, type TaskState } from "../../core/task.ts";
 import { memoryAccounts } from "./accounts.ts";
 import { MemoryProjections } from "./projections.ts";
 import { MemoryQueue } from "./queue.ts";
 import { MemoryTranscripts } from "./transcripts.ts";
 import { MemoryLedger } from "./usage-ledger.ts";
+import { mergeProgress, projectProgress } from "../progress.ts";
 import { makeTask, searchableText } from "../task-record.ts";
 
 interface Entry {
@@ -64,7 +65,7 @@ class MemoryStore implements Store {
     this.#assertFree(id);
     const core = { userId, threadId, parentId, spec, machineVersion, createdAt: event.at, size: 0 };
     const lists = new MemoryProjections();
-    const stored = makeTask(id, core, snapshot, state, event.seq, ++this.#rev, event.at);
+    const stored = makeTask(id, core, snapshot, NO_PROGRESS, state, event.seq, ++this.#rev, event.at);
     const entry: Entry = { task: stored, slot, search: searchableText(spec), log: [event], lists };
     lists.apply(event);
     this.#entries.set(id, entry);
@@ -100,7 +101,9 @@ class MemoryStore implements Store {
     entry.lists.assertNew(events);
     const isFollowUpKnown = followUp !== undefined && this.#keys.has(keyOf(followUp) ?? "");
     if (followUp !== undefined && !isFollowUpKnown) this.#assertFree(followUp.id);
-    const task: Task = { ...entry.task, snapshot, state, seq: last.seq, rev: ++this.#rev, updatedAt: last.at };
+    const progress = mergeProgress(entry.task.progress, projectProgress(events));
+    const moved = { snapshot, progress, state, seq: last.seq, rev: ++this.#rev, updatedAt: last.at };
+    const task: Task = { ...entry.task, ...moved };
     entry.task = task;
     entry.slot = slot;
     for (const event of events) {

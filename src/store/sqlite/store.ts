@@ -14,7 +14,7 @@ import { crashpointFrom } from "../../core/lib/runtime/crashpoint.ts";
 import { SlipwayError } from "../../core/error.ts";
 import type { UsageLedger } from "../../core/ports/usage-ledger.ts";
 import type { Commit, CreateResult, NewTask, Store } from "../../core/ports/store.ts";
-import type { Task } from "../../core/task.ts";
+import { NO_PROGRESS, type Task } from "../../core/task.ts";
 import { sqliteAccounts } from "./tables/accounts.ts";
 import { sqliteReplies } from "./tables/replies.ts";
 import { GroupCommit } from "./writer/group-commit.ts";
@@ -22,7 +22,7 @@ import { sqliteLedger } from "./tables/usage-ledger.ts";
 import { lockFolder, makePrivateFile } from "./lock.ts";
 import { migrate, pendingMigrations } from "./migrate.ts";
 import { sqliteReads, type Reads } from "./tables/task-reads.ts";
-import { CoreCache } from "./tables/rows.ts";
+import { CoreCache, toProgress } from "./tables/rows.ts";
 import { connect } from "./writer/writer.ts";
 import { PING } from "./tables/task-writes.ts";
 import { makeTask } from "../task-record.ts";
@@ -115,16 +115,19 @@ function assemble(db: Connection, groupCommit: GroupCommit, release: () => void)
       size: JSON.stringify(spec).length,
     };
     cache.set(id, core);
-    return { kind: "created", task: makeTask(id, core, snapshot, state, event.seq, written.rev, event.at) };
+    return {
+      kind: "created",
+      task: makeTask(id, core, snapshot, NO_PROGRESS, state, event.seq, written.rev, event.at),
+    };
   }
 
   async function commit(request: Commit): Promise<Task | null> {
     const { taskId, events, snapshot, state } = request;
-    const rev = await groupCommit.run("commit", request);
+    const written = await groupCommit.run("commit", request);
     const last = events.at(-1);
-    return rev === null || last === undefined
-      ? null
-      : makeTask(taskId, reads.core(taskId), snapshot, state, last.seq, rev, last.at);
+    if (written === null || last === undefined) return null;
+    const { seq, at } = last;
+    return makeTask(taskId, reads.core(taskId), snapshot, toProgress(written), state, seq, written.rev, at);
   }
 
   // The writer's connection is closed first, because the last one to close truncates the WAL.

@@ -4,6 +4,7 @@ import Database, { type Connection } from "../../../src/store/sqlite/driver.ts";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { migrate } from "../../../src/store/sqlite/migrate.ts";
 import { openSqliteReader, openSqliteStore } from "../../../src/store/sqlite/store.ts";
+import { toProgress, type ProgressRow } from "../../../src/store/sqlite/tables/rows.ts";
 import { runChild, type Child } from "./child-process.ts";
 import { dropFolder, makeFolder, MIGRATIONS } from "../data-folder.ts";
 
@@ -190,6 +191,59 @@ describe("0004", () => {
     expect(db.pragma("foreign_key_check")).toEqual([]);
     db.exec("DELETE FROM tasks");
     expect(seqs("messages")).toEqual([]);
+  });
+});
+
+describe("0005", () => {
+  it("[M4] tasks of earlier versions get the progress of their logs, also settled ones", () => {
+    const old = join(dir, "old");
+    mkdirSync(old);
+    for (const name of readdirSync(MIGRATIONS).filter((one) => one < "0005"))
+      copyFileSync(join(MIGRATIONS, name), join(old, name));
+    const db = connect();
+    migrate(db, old);
+    const item = (text: string, status: string) => ({ text, status });
+    const current = 'say "hä?"\tto the 🐙 </b>';
+    const todos = [
+      [item("early", "in_progress")],
+      [item("a", "completed"), item("b", "completed"), item(current, "in_progress"), item("c", "in_progress")],
+    ];
+    const size = (files: number) => ({ sha: "a", cursor: null, files, additions: 2 * files, deletions: 0 });
+    const log = [
+      ["todo", { items: todos[0] }],
+      ["checkpoint", size(1)],
+      ["todo", { items: todos[1] }],
+      ["checkpoint", size(7)],
+    ] as const;
+    const task = db.prepare(
+      "INSERT INTO tasks VALUES (?, 'u', 't', NULL, 1, 0, 0, 0, 0, ?, 0, 1, 0, 9, ?, NULL, 0, 0, NULL, '{}')",
+    );
+    const event = db.prepare(
+      "INSERT INTO task_events (task_id, seq, at, attempt, type, to_state, data) VALUES (?, ?, 0, 1, ?, 'running', ?)",
+    );
+    for (const [rev, [id, state]] of [
+      ["t1", "done"],
+      ["t2", "running"],
+      ["t3", "queued"],
+    ].entries())
+      task.run(id, state, rev + 1);
+    for (const id of ["t1", "t2"])
+      for (const [i, [type, data]] of log.entries()) event.run(id, i + 1, type, JSON.stringify(data));
+    db.exec(
+      "INSERT INTO task_events (task_id, seq, at, attempt, type, to_state, data) VALUES ('t3', 1, 0, 0, 'todo', 'queued', '{\"items\":[]}')",
+    );
+    expect(migrate(db, MIGRATIONS)[0]).toBe(5);
+    const rows = db
+      .prepare<[], ProgressRow>("SELECT todo, changes, activity FROM tasks ORDER BY id")
+      .all()
+      .map((row) => toProgress(row));
+    const whole = { todo: { done: 2, total: 4, current }, changes: { files: 7, additions: 14, deletions: 0 } };
+    expect(rows).toEqual([
+      { ...whole, activity: null },
+      { ...whole, activity: null },
+      { todo: { done: 0, total: 0, current: null }, changes: null, activity: null },
+    ]);
+    expect(() => db.exec("UPDATE tasks SET seq = 1 WHERE id = 't1'")).toThrow(/never changes/);
   });
 });
 

@@ -205,7 +205,7 @@ CREATE TABLE tasks (
   started_at      INTEGER,
   settled_at      INTEGER,
   snapshot        TEXT NOT NULL
-) STRICT;
+, todo TEXT, changes TEXT, activity TEXT) STRICT;
 
 CREATE TABLE tokens (
   id           TEXT PRIMARY KEY,

@@ -2,7 +2,7 @@
 import { Link } from "@tanstack/react-router";
 import { memo, type ReactNode } from "react";
 import type { WireTask } from "../../../src/core/protocol/rest.ts";
-import { formatAge, formatElapsed, formatRepo } from "../lib/format.ts";
+import { formatAge, formatCount, formatElapsed, formatRepo } from "../lib/format.ts";
 import { describeCost, describeStep, getAppearance, isSettled } from "../lib/task-view.ts";
 import { Icon } from "./icon.tsx";
 import { Mini } from "./lifecycle/mini.tsx";
@@ -25,6 +25,9 @@ export const TaskRow = memo(function TaskRow({ task, now, children }: RowProps) 
   const appearance = getAppearance(task);
   const { word, rest } = describeStep(task);
   const cost = describeCost(task);
+  // A row that this device kept from an earlier version has neither.
+  const todo = (task.todo?.total ?? 0) > 0 ? task.todo : null;
+  const changes = (task.changes?.files ?? 0) > 0 ? task.changes : null;
   const isWrapped = appearance === "awaiting" || appearance === "queued";
   return (
     <li className={`row st-${appearance}`}>
@@ -41,7 +44,14 @@ export const TaskRow = memo(function TaskRow({ task, now, children }: RowProps) 
         </span>
         <span className="row-meta">
           <span className="repo">{formatRepo(task.repo)}</span>
+          {todo !== null && <span title={todo.current ?? undefined}>{`${todo.done} of ${todo.total}`}</span>}
           {cost !== "" && <span>{cost}</span>}
+          {changes !== null && (
+            <span>
+              <span className="add">+{formatCount(changes.additions)}</span>{" "}
+              <span className="del">−{formatCount(changes.deletions)}</span>
+            </span>
+          )}
         </span>
       </Link>
       {children}

@@ -40,6 +40,9 @@ export function describeWait(wait: NonNullable<WireTask["wait"]>): string {
   return wait.position === 0 ? `next, ${reason}` : `${formatOrdinal(wait.position + 1)}, ${reason}`;
 }
 
+const describeAttempt = ({ attempt, maxAttempts }: WireTask): string =>
+  attempt > 1 ? `attempt ${attempt} of ${maxAttempts}` : "";
+
 /** The word of the step in bold, and the rest of the line. */
 export function describeStep(task: WireTask): { readonly word: string; readonly rest: string } {
   const appearance = getAppearance(task);
@@ -55,7 +58,7 @@ export function describeStep(task: WireTask): { readonly word: string; readonly 
       return { word, rest: task.question?.question ?? "" };
     }
     case "running":
-      return { word: "working", rest: task.attempt > 1 ? `attempt ${task.attempt} of ${task.maxAttempts}` : "" };
+      return { word: "working", rest: task.activity?.text ?? describeAttempt(task) };
     case "pushing":
       return { word: "pushing", rest: task.branch };
     case "retrying":

@@ -34,6 +34,9 @@ export interface RawTask {
   readonly started_at: number | null;
   readonly settled_at: number | null;
   readonly snapshot: string;
+  readonly todo: string | null;
+  readonly changes: string | null;
+  readonly activity: string | null;
   readonly spec: string | null;
   readonly search: string | null;
 }
@@ -137,6 +140,7 @@ export class Inspection {
     const row = this.#prepare<[string], RawTask>(
       `SELECT t.id, t.user_id, t.machine_version, t.priority, t.turn, t.rank, t.created_at, t.state, t.slot,
          t.attempt, t.excused, t.seq, t.rev, t.due_at, t.updated_at, t.started_at, t.settled_at, t.snapshot,
+         t.todo, t.changes, t.activity,
          s.spec, s.search
        FROM tasks AS t LEFT JOIN task_specs AS s ON s.task_id = t.id WHERE t.id = ?`,
     ).get(id);

@@ -4,7 +4,7 @@
  */
 import type { EventData, EventRow, EventType, TaskEvent } from "../../../core/event.ts";
 import type { AttemptRow, MessageRow, ToolCallRow } from "../../../core/ports/store.ts";
-import type { Snapshot, Task, TaskSpec, TaskState } from "../../../core/task.ts";
+import type { Snapshot, Task, TaskProgress, TaskSpec, TaskState } from "../../../core/task.ts";
 import { makeTask, type TaskCore } from "../../task-record.ts";
 
 const MAX_CORES = 1_024;
@@ -66,10 +66,28 @@ export function toTaskCore(row: CoreRow): TaskCore {
 }
 
 /** The columns of a StateRow, selected from `tasks AS t`. */
-export const STATE_COLUMNS = "t.id, t.state, t.seq, t.rev, t.updated_at, t.snapshot";
+export const STATE_COLUMNS = "t.id, t.state, t.seq, t.rev, t.updated_at, t.snapshot, t.todo, t.changes, t.activity";
+
+/** JSON; null = nothing yet. `activity` is null too for what an earlier version recorded. */
+export interface ProgressRow {
+  todo: string | null;
+  changes: string | null;
+  activity: string | null;
+}
+
+const parse = <T>(json: string | null): T | null => (json === null ? null : (JSON.parse(json) as T));
+
+export function toProgress({ todo, changes, activity }: ProgressRow): TaskProgress {
+  return { todo: parse(todo), changes: parse(changes), activity: parse(activity) };
+}
+
+export function toProgressRow({ todo, changes, activity }: TaskProgress): ProgressRow {
+  const toJson = (value: object | null): string | null => (value === null ? null : JSON.stringify(value));
+  return { todo: toJson(todo), changes: toJson(changes), activity: toJson(activity) };
+}
 
 /** The part of a task that changes with its log. */
-export interface StateRow {
+export interface StateRow extends ProgressRow {
   id: string;
   state: TaskState;
   seq: number;
@@ -79,7 +97,8 @@ export interface StateRow {
 }
 
 export function toTask(row: StateRow, core: TaskCore): Task {
-  return makeTask(row.id, core, JSON.parse(row.snapshot) as Snapshot, row.state, row.seq, row.rev, row.updated_at);
+  const snapshot = JSON.parse(row.snapshot) as Snapshot;
+  return makeTask(row.id, core, snapshot, toProgress(row), row.state, row.seq, row.rev, row.updated_at);
 }
 
 export interface EventRecord {

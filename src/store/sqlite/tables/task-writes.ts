@@ -9,9 +9,11 @@
 import type { Connection } from "../driver.ts";
 import type { TaskEvent } from "../../../core/event.ts";
 import type { Commit, NewTask } from "../../../core/ports/store.ts";
+import { projectProgress } from "../../progress.ts";
 import { projectEvent, type ProjectionChange } from "../../projection.ts";
 import { isSettledState } from "../../../core/task.ts";
 import { queueWrites } from "./queue.ts";
+import { toProgressRow, type ProgressRow } from "./rows.ts";
 import { transcriptWrites } from "./transcripts.ts";
 import { searchableText } from "../../task-record.ts";
 import type { LedgerWrites, TaskWrites } from "../writer/messages.ts";
@@ -76,7 +78,8 @@ export function taskWrites(
       if (last?.seq !== commit.expectedSeq + events.length)
         throw new Error(`the events of a commit of ${taskId} are not consecutive`);
       const rev = nextRev();
-      if (!updateTask(commit, last, rev)) return null;
+      const progress = updateTask(commit, last, rev);
+      if (progress === undefined) return null;
       newest = rev;
       for (const event of events) {
         log(event);
@@ -84,7 +87,7 @@ export function taskWrites(
       }
       if (commit.usage !== undefined) recordUsage(commit.usage);
       if (commit.followUp !== undefined) writes.create(commit.followUp);
-      return rev;
+      return { rev, ...progress };
     },
     recordExit: (taskId, attempt, exitCode) => void exit.run(exitCode, taskId, attempt),
     appendRecord: transcripts.appendRecord,
@@ -122,40 +125,40 @@ function taskInsert(db: Connection) {
   };
 }
 
-/** Updates a task's row by compare-and-swap (W1, W2). @returns whether it matched. */
+/** Columns that each event sets; those of progress stay where it says nothing about them. */
+const COMMON_COLUMNS = `seq = ?, rev = ?, due_at = ?, updated_at = ?, snapshot = ?,
+  todo = coalesce(?, todo), changes = coalesce(?, changes), activity = coalesce(?, activity)`;
+
+/**
+ * Updates a task's row by compare-and-swap (W1, W2). @returns the progress after it; undefined when
+ * the row did not match.
+ */
 function taskUpdate(db: Connection) {
-  const updateSameState = db.prepare(
-    `UPDATE tasks SET seq = ?, rev = ?, due_at = ?, updated_at = ?, snapshot = ?
+  const updateSameState = db.prepare<unknown[], ProgressRow>(
+    `UPDATE tasks SET ${COMMON_COLUMNS}
      WHERE id = ? AND seq = ? AND state = ? AND slot = ? AND attempt = ?
-       AND state NOT IN ('done', 'failed', 'cancelled')`,
+       AND state NOT IN ('done', 'failed', 'cancelled')
+     RETURNING todo, changes, activity`,
   );
-  const updateAny = db.prepare(
-    `UPDATE tasks SET seq = ?, rev = ?, due_at = ?, updated_at = ?, snapshot = ?,
+  const updateAny = db.prepare<unknown[], ProgressRow>(
+    `UPDATE tasks SET ${COMMON_COLUMNS},
        state = ?, slot = ?, attempt = ?, excused = ?, started_at = ?, settled_at = ?
-     WHERE id = ? AND seq = ? AND state NOT IN ('done', 'failed', 'cancelled')`,
+     WHERE id = ? AND seq = ? AND state NOT IN ('done', 'failed', 'cancelled')
+     RETURNING todo, changes, activity`,
   );
-  return ({ taskId, expectedSeq, events, snapshot, state, slot }: Commit, last: TaskEvent, rev: number): boolean => {
+  return (commit: Commit, last: TaskEvent, rev: number): ProgressRow | undefined => {
+    const { taskId, expectedSeq, events, snapshot, state, slot } = commit;
     const c = snapshot.context;
-    const json = JSON.stringify(snapshot);
     const held = slot ? 1 : 0;
-    if (events[0]?.from === state) {
-      const { changes } = updateSameState.run(
-        last.seq,
-        rev,
-        c.dueAt,
-        last.at,
-        json,
-        taskId,
-        expectedSeq,
-        state,
-        held,
-        c.attempt,
-      );
-      if (changes === 1) return true;
-    }
     const due = isSettledState(state) ? null : c.dueAt;
+    const { todo, changes, activity } = toProgressRow(projectProgress(events));
+    const common = [last.seq, rev, due, last.at, JSON.stringify(snapshot), todo, changes, activity];
+    if (events[0]?.from === state) {
+      const found = updateSameState.get(...common, taskId, expectedSeq, state, held, c.attempt);
+      if (found !== undefined) return found;
+    }
     const rest = [state, held, c.attempt, c.excused, c.startedAt, c.settledAt];
-    return updateAny.run(last.seq, rev, due, last.at, json, ...rest, taskId, expectedSeq).changes === 1;
+    return updateAny.get(...common, ...rest, taskId, expectedSeq);
   };
 }
 

@@ -17,6 +17,7 @@ import type {
 import type { Commit, NewTask } from "../../../core/ports/store.ts";
 import type { AppendResult, NewRecord } from "../../../core/ports/transcripts.ts";
 import type { ModelUsage } from "../../../core/ports/usage-ledger.ts";
+import type { ProgressRow } from "../tables/rows.ts";
 
 /** The result of inserting a task: its rev, or the task that used the idempotency key before. */
 export type Created =
@@ -26,8 +27,11 @@ export type Created =
 
 export interface TaskWrites {
   create(task: NewTask): Created;
-  /** @returns the new rev, or null when `expectedSeq` does not match or the task is settled. */
-  commit(commit: Commit): number | null;
+  /**
+   * @returns the new rev and the progress after the commit, or null when `expectedSeq` does not
+   * match or the task is settled.
+   */
+  commit(commit: Commit): (ProgressRow & { readonly rev: number }) | null;
   recordExit(taskId: string, attempt: number, exitCode: number | null): void;
   setSetting(key: string, value: string | null): void;
   appendRecord(record: NewRecord): AppendResult;

@@ -1,0 +1,71 @@
+/** The row of a task: what a list shows without reading the task's log. */
+import { afterAll, beforeAll, expect, it } from "vitest";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { LOCAL_TOKEN, openApiServer, REPO, type ApiServer } from "../api-server.ts";
+
+let api: ApiServer;
+let alice: { userId: string; accessToken: string };
+beforeAll(async () => {
+  api = await openApiServer();
+  alice = await api.person("alice@example.com");
+});
+afterAll(() => api.close());
+
+it("[V3] it names its owner, to operators too", async () => {
+  const order = { repo: `${REPO}.git`, prompt: "x" };
+  const own = (await api.call("POST", "/v1/tasks", { token: alice.accessToken, body: order })).body as WireTask;
+  expect(own.owner).toEqual({ id: alice.userId, email: "alice@example.com" });
+  expect(own.repoName).toBe("team/app");
+  await api.call("POST", "/v1/tasks", { token: LOCAL_TOKEN, body: order });
+  const { items } = (await api.call("GET", "/v1/tasks", { token: LOCAL_TOKEN })).body as { items: WireTask[] };
+  expect(items.map(({ owner }) => owner.email)).toEqual(["local@localhost", "alice@example.com"]);
+});
+
+it("[V3] it has what was submitted, so that the same can be submitted again with changes", async () => {
+  const order = {
+    repo: REPO,
+    prompt: "x",
+    base: "develop",
+    budget: { usd: 3, minutes: 20 },
+    limits: { memoryMb: 512 },
+    egress: "none",
+    verify: ["npm test"],
+    priority: 4,
+    maxAttempts: 2,
+  };
+  const { submission } = (await api.call("POST", "/v1/tasks", { token: alice.accessToken, body: order }))
+    .body as WireTask;
+  const { repo: _, prompt: __, ...asked } = order;
+  expect(submission).toEqual({ ...asked, pullRequest: "none" });
+  const again = (
+    await api.call("POST", "/v1/tasks", { token: alice.accessToken, body: { repo: REPO, prompt: "y", ...submission } })
+  ).body as WireTask;
+  expect(again.submission).toEqual(submission);
+});
+
+it("[V3] it follows its log: the list, the size of the change, and what was done last", async () => {
+  const { id } = (
+    await api.call("POST", "/v1/tasks", { token: alice.accessToken, body: { repo: REPO, prompt: "z", priority: 9 } })
+  ).body as WireTask;
+  const { harness } = api;
+  const read = async () => (await api.call("GET", `/v1/tasks/${id}`, { token: alice.accessToken })).body as WireTask;
+  expect([(await read()).todo, (await read()).changes, (await read()).activity]).toEqual([null, null, null]);
+  await expect.poll(() => harness.fakeWorkers.has(id)).toBe(true);
+  const items = [
+    { text: "Look", status: "completed" },
+    { text: "Write", status: "in_progress" },
+  ];
+  await harness.fakeWorkers.send(
+    harness.coordinator.workerApi,
+    id,
+    ["ready", {}],
+    ["todo", { items }],
+    ["tool.started", { id: "t1", name: "bash", input: { command: "npm  test" } }],
+  );
+  const row = await read();
+  expect([row.todo, row.activity?.text]).toEqual([{ done: 1, total: 2, current: "Write" }, "npm test"]);
+  const { items: listed } = (await api.call("GET", "/v1/tasks?limit=1", { token: alice.accessToken })).body as {
+    items: WireTask[];
+  };
+  expect(listed).toEqual([row]);
+});
