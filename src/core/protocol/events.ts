@@ -89,6 +89,7 @@ const MESSAGE_DATA = [
     mode: z
       .enum(["steer", "follow_up"])
       .describe("steer = at the next safe point; follow_up = when the agent is done."),
+    interrupt: z.literal(true).optional().describe("What runs ends at once, with its output so far."),
     status: z.enum(["queued"]).describe("Later statuses are events of type message.status."),
     by: personId,
   }),

@@ -45,7 +45,11 @@ const frames = {
     cursor: z.int().describe("Keep it: the `after` of the next subscription."),
   }),
   delta: z.strictObject({
-    type: z.literal("delta").describe("A part of a message in progress. Never stored, and may be missing."),
+    type: z
+      .literal("delta")
+      .describe(
+        "A part of a message in progress, or lines of the output of a running tool. Never stored, and may be missing.",
+      ),
     topic,
     messageId: z.string(),
     text: z.string(),
