@@ -35,6 +35,7 @@ import type {
   NewUser,
   Page,
   PersonalToken,
+  PullRequestView,
   Session,
   SessionStore,
   TaskDiff,
@@ -262,6 +263,11 @@ export class SlipwayClient {
 
   diff(id: string, options: CallOptions = {}): Promise<TaskDiff> {
     return this.#get(`${task(id)}/diff`, { format: "json" }, options);
+  }
+
+  /** As its forge has it now; 404 for a task without one. */
+  pullRequest(id: string, options: CallOptions = {}): Promise<PullRequestView> {
+    return this.#get(`${task(id)}/pull-request`, {}, options);
   }
 
   /** The whole change as text that `git apply` takes. */

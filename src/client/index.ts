@@ -21,6 +21,7 @@ export type {
   NewUser,
   Page,
   PersonalToken,
+  PullRequestView,
   Session,
   SessionStore,
   TaskDiff,

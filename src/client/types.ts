@@ -9,6 +9,7 @@ import type {
   diffSchema,
   machineSchema,
   messageRowSchema,
+  pullRequestSchema,
   toolCallSchema,
 } from "../core/protocol/history.ts";
 import type {
@@ -39,6 +40,7 @@ export type NewUser = z.infer<typeof newUserSchema>;
 export type LoginAnswer = z.infer<typeof sessionSchema>;
 export type Ticket = z.infer<typeof ticketSchema>;
 export type PersonalToken = z.infer<typeof tokenSchema>;
+export type PullRequestView = z.infer<typeof pullRequestSchema>;
 export type ToolCall = z.infer<typeof toolCallSchema>;
 export type Account = z.infer<typeof userSchema>;
 

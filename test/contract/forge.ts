@@ -110,6 +110,42 @@ export function forgeSuite(start: () => Promise<ForgeDouble>): void {
     await expect(open()).resolves.toMatchObject({ number: 1 });
   });
 
+  const read = (number: number) => {
+    const { repo, auth } = pullRequestOf(double);
+    return opened.forge.readPullRequest({ repo, auth, number }, never);
+  };
+
+  it("reads the state as it is now", async () => {
+    const { number } = await open({ draft: true });
+    expect(await read(number)).toMatchObject({ state: "draft" });
+    await double.settle(number, "close");
+    expect(await read(number)).toMatchObject({ state: "closed" });
+    const other = await open({ marker: "task_two", body: "task_two" });
+    expect(await read(other.number)).toMatchObject({ state: "open" });
+    await double.settle(other.number, "merge");
+    expect(await read(other.number)).toMatchObject({ state: "merged" });
+  });
+
+  it("counts the checks of the newest commit and names those that failed", async () => {
+    const { number } = await open();
+    expect((await read(number)).checks).toEqual({ passed: 0, failed: 0, running: 0, failing: [] });
+    await double.report(number, { build: "passed", lint: "failed", test: "running", types: "passed" });
+    expect((await read(number)).checks).toEqual({ passed: 2, failed: 1, running: 1, failing: ["lint"] });
+    expect(double.requests.filter(({ method }) => method === "GET").length).toBeLessThanOrEqual(7);
+  });
+
+  it("checks that the credential may not read are not known, and a forge that fails says so", async () => {
+    const { number } = await open();
+    const failReadings = (status: number): void => {
+      for (const path of [/check-runs/, /\/status(?:es)?\?/]) double.fail({ method: "GET", path, status });
+    };
+    failReadings(403);
+    expect(await read(number)).toEqual({ state: "open", checks: null });
+    failReadings(500);
+    await expect(read(number)).rejects.toMatchObject({ code: "forge_unreachable" });
+    await expect(read(99)).rejects.toMatchObject({ code: "pull_request_auth" });
+  });
+
   it("[S1] the token is in the header of the call alone, not in a message that repeats it", async () => {
     double.fail({ method: "POST", status: 401, body: { message: `bad token ${double.token}` } });
     const error = await failure();

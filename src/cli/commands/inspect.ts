@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import type { SlipwayClient } from "../../client/client.ts";
 import { SlipwayProblem } from "../../client/problem.ts";
-import type { Attempt, Machine } from "../../client/types.ts";
+import type { Attempt, Machine, PullRequestView } from "../../client/types.ts";
 import { TASK_STATES, type TaskState } from "../../core/task.ts";
 import type { WireEvent } from "../../core/protocol/events.ts";
 import type { WireTask } from "../../core/protocol/rest.ts";
@@ -100,13 +100,18 @@ export function inspectCommand(program: Command, io: Io): void {
     .action(async (id: string, options: ReadOptions & { readonly events: number }) => {
       const server = openClient(io, options);
       const task = await server.task(id);
-      const [machine, attempts, events] = await Promise.all([
+      const [machine, pullRequest, attempts, events] = await Promise.all([
         readMachine(server, id),
+        describePullRequest(server, task),
         server.attempts(id),
         server.events(id, { after: Math.max(0, task.seq - options.events), limit: 1_000 }),
       ]);
       if (options.json) return printJson(io, { task, machine, attempts: attempts.items, events: events.items });
-      for (const line of [...overview(task, machine), ...attemptLines(attempts.items), ...eventLines(events.items, io)])
+      for (const line of [
+        ...overview(task, machine, pullRequest),
+        ...attemptLines(attempts.items),
+        ...eventLines(events.items, io),
+      ])
         print(io, line);
       const stat = task.headSha === null ? [] : await formatDiffStat(server, id);
       if (stat.length > 0) print(io, ["", "work so far", ...stat].join("\n"));
@@ -123,7 +128,26 @@ async function readMachine(server: SlipwayClient, id: string): Promise<Machine |
   }
 }
 
-function overview(task: WireTask, machine: Machine | null): string[] {
+/** Null for tasks without one. */
+async function describePullRequest(server: SlipwayClient, task: WireTask): Promise<string | null> {
+  if (task.pullRequest === null) return null;
+  const { url, state, checks, problem } = await server.pullRequest(task.id);
+  const now = problem === null ? "" : ` when it was opened. ${stripControls(problem)}`;
+  return `${stripControls(url)} ${stripControls(state)}${now}${checks === null ? "" : formatChecks(checks)}`;
+}
+
+function formatChecks({ passed, failed, running, failing }: NonNullable<PullRequestView["checks"]>): string {
+  if (passed + failed + running === 0) return ", no checks";
+  const names = failing.length === 0 ? "" : ` (${failing.map(stripControls).join(", ")})`;
+  const parts = [
+    ...(passed === 0 ? [] : [`${passed} passed`]),
+    ...(failed === 0 ? [] : [`${failed} failed${names}`]),
+    ...(running === 0 ? [] : [`${running} running`]),
+  ];
+  return `, checks: ${parts.join(", ")}`;
+}
+
+function overview(task: WireTask, machine: Machine | null, pullRequest: string | null): string[] {
   const rows: [string, string | null][] = [
     ["task", task.id],
     ["title", stripControls(task.title)],
@@ -133,6 +157,7 @@ function overview(task: WireTask, machine: Machine | null): string[] {
     ["repository", stripControls(task.repo)],
     ["base", task.base === null ? null : `${stripControls(task.base)} ${task.baseSha?.slice(0, 10) ?? ""}`.trimEnd()],
     ["branch", `${stripControls(task.branch)} ${task.headSha?.slice(0, 10) ?? ""}`.trimEnd()],
+    ["pull req.", pullRequest],
     [
       "agent",
       `${stripControls(task.agent)}${task.model === null ? "" : `, ${stripControls(task.model)}`}${task.effort === null ? "" : `, effort ${task.effort}`}`,

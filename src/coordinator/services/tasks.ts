@@ -19,9 +19,10 @@ import type { Repositories, Diff } from "../../core/ports/repositories.ts";
 import type { Identity } from "../../core/ports/accounts.ts";
 import type { Artifact } from "../../core/values/artifact.ts";
 import { planFollowUp, planRetry, toChild, toSubmittedData, type ChildPlan } from "./tasks/child-tasks.ts";
+import { PullRequestReader, type PullRequestReaderDeps, type PullRequestView } from "./tasks/pull-request-reader.ts";
 import { digest, type Idempotency } from "./tasks/idempotency.ts";
 
-export interface TaskServiceDeps extends ServerOptions {
+export interface TaskServiceDeps extends ServerOptions, PullRequestReaderDeps {
   readonly taskLog: TaskLog;
   readonly store: Store;
   readonly ledger: Pick<UsageLedger, "spentBy">;
@@ -38,9 +39,11 @@ export function createTaskService(deps: TaskServiceDeps): TaskService {
 
 class OwnedTaskService implements TaskService {
   readonly #deps: TaskServiceDeps;
+  readonly #pullRequests: PullRequestReader;
 
   constructor(deps: TaskServiceDeps) {
     this.#deps = deps;
+    this.#pullRequests = new PullRequestReader(deps);
   }
 
   capabilities(): Capabilities {
@@ -168,6 +171,10 @@ class OwnedTaskService implements TaskService {
   async patch(person: Identity, taskId: string): Promise<string> {
     const { base, head } = await this.#savedRange(person, taskId);
     return await this.#deps.repos.patch(taskId, base, head);
+  }
+
+  async pullRequest(person: Identity, taskId: string): Promise<PullRequestView> {
+    return await this.#pullRequests.read(await this.task(person, taskId));
   }
 
   async artifacts(person: Identity, taskId: string): Promise<Artifact[]> {
@@ -311,6 +318,11 @@ export interface TaskService {
    */
   diff(person: Identity, taskId: string): Promise<Diff>;
   patch(person: Identity, taskId: string): Promise<string>;
+  /**
+   * Its pull request as the forge has it now, or the reason why that is not known; `not_found`
+   * without one.
+   */
+  pullRequest(person: Identity, taskId: string): Promise<PullRequestView>;
   /** The salvaged workspaces of its attempts. */
   artifacts(person: Identity, taskId: string): Promise<Artifact[]>;
   /**

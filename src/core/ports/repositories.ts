@@ -220,6 +220,23 @@ export interface PullRequestRequest {
   readonly marker: string;
 }
 
+/** The checks of the newest commit of a pull request: statuses and check runs. */
+export interface PullRequestChecks {
+  readonly passed: number;
+  readonly failed: number;
+  /** Not ended yet. */
+  readonly running: number;
+  /** Names of those that failed, at most ten. */
+  readonly failing: readonly string[];
+}
+
+export interface PullRequestStatus {
+  /** `open`, `draft`, `closed` or `merged`. */
+  readonly state: string;
+  /** Null when the credential may not read them. */
+  readonly checks: PullRequestChecks | null;
+}
+
 /**
  * Opens pull requests in the repositories of one host. Contract in test/contract/forge.ts.
  * - `openPullRequest` is idempotent: it adopts the open pull request of the head branch, whoever
@@ -236,6 +253,11 @@ export interface Forge {
   /** True when this forge serves the repository. */
   serves(repo: string): boolean;
   openPullRequest(request: PullRequestRequest, signal: AbortSignal): Promise<PullRequest>;
+  /** As it is now. At most three calls; the first 100 checks count. Rejects as the other does. */
+  readPullRequest(
+    request: Pick<PullRequestRequest, "repo" | "auth"> & { readonly number: number },
+    signal: AbortSignal,
+  ): Promise<PullRequestStatus>;
 }
 
 /** How this installation opens pull requests. */

@@ -56,6 +56,22 @@ export const diffSchema = z.strictObject({
   files: z.array(diffFileSchema),
   truncated: z.boolean().describe("True = patches were left out to keep the answer small."),
 });
+export const pullRequestSchema = z.strictObject({
+  url: z.string(),
+  number: z.int(),
+  state: z.string().describe("open, draft, closed or merged."),
+  checks: z
+    .strictObject({
+      passed: z.int(),
+      failed: z.int(),
+      running: z.int(),
+      failing: z.array(z.string()).describe("Names of those that failed, at most ten."),
+    })
+    .nullable()
+    .describe("Of its newest commit; null when the owner's credential may not read them."),
+  readAt: time.nullable().describe("When the forge said so; null = it did not, and this is as it was opened."),
+  problem: z.string().nullable().describe("Why the forge did not tell."),
+});
 export const machineSchema = z.strictObject({
   state: z.enum(TASK_STATES),
   snapshot: z.record(z.string(), z.unknown()).describe("The statechart's state and context; may change at any time."),

@@ -3,9 +3,11 @@
  * A dialect speaks the API of one kind of forge.
  */
 import { TaskFailure } from "../../core/failure.ts";
-import type { Forge, PullRequestRequest } from "../../core/ports/repositories.ts";
+import type { Forge, PullRequestChecks, PullRequestRequest } from "../../core/ports/repositories.ts";
 import type { PullRequest } from "../../core/task.ts";
 import { ForgeRefusal } from "./forge-api.ts";
+
+const FAILING = 10;
 
 export interface FoundPull {
   readonly number: number;
@@ -15,6 +17,14 @@ export interface FoundPull {
   readonly base: string;
   readonly body: string;
 }
+
+/** One check of a commit. */
+export interface FoundCheck {
+  readonly name: string;
+  readonly result: "passed" | "failed" | "running";
+}
+
+export type ReadRequest = Parameters<Forge["readPullRequest"]>[0];
 
 export interface Dialect {
   readonly name: string;
@@ -28,6 +38,9 @@ export interface Dialect {
    * is about, or a request that this repository allows. Null = there is none.
    */
   recover(refusal: ForgeRefusal, request: PullRequestRequest, signal: AbortSignal): Promise<FoundPull | null>;
+  read(request: ReadRequest, signal: AbortSignal): Promise<FoundPull>;
+  /** The checks of a commit; null when the credential may not read them. */
+  readChecks(request: ReadRequest, sha: string, signal: AbortSignal): Promise<readonly FoundCheck[] | null>;
   /** Page of a pull request, from the repository's address: no answer chooses where people go. */
   link(repo: string, number: number): string;
 }
@@ -52,7 +65,45 @@ export function toForge(dialect: Dialect): Forge {
         throw new TaskFailure("pull_request_rejected", { detail: explain(dialect, error, request) });
       }
     },
+    async readPullRequest(request, signal) {
+      try {
+        const { state, headSha } = await dialect.read(request, signal);
+        const checks = headSha === null ? null : await dialect.readChecks(request, headSha, signal);
+        return { state, checks: checks === null ? null : countChecks(checks) };
+      } catch (error) {
+        if (!(error instanceof ForgeRefusal)) throw error;
+        throw new TaskFailure("pull_request_rejected", { detail: `${name} answered ${error.status}. ${error.text}` });
+      }
+    },
   };
+}
+
+function countChecks(checks: readonly FoundCheck[]): PullRequestChecks {
+  const count = (result: FoundCheck["result"]): number => checks.filter((one) => one.result === result).length;
+  const failing = checks.filter(({ result }) => result === "failed").map(({ name }) => toLine(name));
+  return {
+    passed: count("passed"),
+    failed: count("failed"),
+    running: count("running"),
+    failing: failing.slice(0, FAILING),
+  };
+}
+
+const toLine = (text: string): string =>
+  text
+    .replaceAll(/[\p{Cc}\p{Cf}\s]+/gu, " ")
+    .trim()
+    .slice(0, 100);
+
+/** Null for what the credential may not read: fine-grained tokens are often without checks. */
+export async function unlessRefused<T>(reading: Promise<T>): Promise<T | null> {
+  try {
+    return await reading;
+  } catch (error) {
+    const isRefused = error instanceof TaskFailure && error.code === "pull_request_auth";
+    if (isRefused || error instanceof ForgeRefusal) return null;
+    throw error;
+  }
 }
 
 async function create(dialect: Dialect, request: PullRequestRequest, signal: AbortSignal): Promise<FoundPull> {

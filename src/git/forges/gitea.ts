@@ -1,7 +1,7 @@
 /** Pull requests on Gitea and Forgejo (REST API, version 1). */
 import { z } from "zod";
 import type { Forge, PullRequestRequest } from "../../core/ports/repositories.ts";
-import { toForge, type Dialect, type FoundPull } from "./adapter.ts";
+import { toForge, unlessRefused, type Dialect, type FoundCheck, type FoundPull, type ReadRequest } from "./adapter.ts";
 import { parseOwnerAndName } from "./forge-address.ts";
 import { ForgeApi, type ForgeOptions, type ForgeRefusal } from "./forge-api.ts";
 
@@ -36,6 +36,10 @@ const pullSchema = z
       isFork: head.repo_id !== base.repo_id,
     };
   });
+
+const statusesSchema = z.object({
+  statuses: z.array(z.object({ context: z.string(), status: z.string() })).nullish(),
+});
 
 export function openGitea(options: ForgeOptions & { readonly name: "Gitea" | "Forgejo" }): Forge {
   return toForge(new Gitea(options));
@@ -79,8 +83,22 @@ class Gitea implements Dialect {
     // `issue_id` is the number that people see.
     const number = /issue_id: (\d{1,12})\b/.exec(text)?.[1];
     if (status !== 409 || number === undefined) return null;
+    return await this.read({ repo, auth, number: Number(number) }, signal);
+  }
+
+  async read({ repo, auth, number }: ReadRequest, signal: AbortSignal): Promise<FoundPull> {
     const path = `${this.#path(repo)}/pulls/${number}`;
     return await this.#api.call({ method: "GET", path, auth, schema: pullSchema }, signal);
+  }
+
+  async readChecks({ repo, auth }: ReadRequest, sha: string, signal: AbortSignal): Promise<FoundCheck[] | null> {
+    const path = `${this.#path(repo)}/commits/${encodeURIComponent(sha)}/status?limit=100`;
+    const found = await unlessRefused(this.#api.call({ method: "GET", path, auth, schema: statusesSchema }, signal));
+    if (found === null) return null;
+    return (found.statuses ?? []).map(({ context, status }): FoundCheck => {
+      const ended = ["success", "warning", "skipped"].includes(status) ? "passed" : "failed";
+      return { name: context, result: status === "pending" ? "running" : ended };
+    });
   }
 
   link(repo: string, number: number): string {

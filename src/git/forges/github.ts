@@ -1,7 +1,7 @@
 /** Pull requests on github.com and GitHub Enterprise Server (REST API, version 2022-11-28). */
 import { z } from "zod";
 import type { Forge, PullRequestRequest } from "../../core/ports/repositories.ts";
-import { toForge, type Dialect, type FoundPull } from "./adapter.ts";
+import { toForge, unlessRefused, type Dialect, type FoundCheck, type FoundPull, type ReadRequest } from "./adapter.ts";
 import { parseOwnerAndName } from "./forge-address.ts";
 import { ForgeApi, type ForgeOptions } from "./forge-api.ts";
 
@@ -32,6 +32,12 @@ const pullSchema = z
       body: body ?? "",
     };
   });
+
+const runsSchema = z.object({
+  check_runs: z.array(z.object({ name: z.string(), status: z.string(), conclusion: z.string().nullish() })),
+});
+const statusesSchema = z.object({ statuses: z.array(z.object({ context: z.string(), state: z.string() })) });
+const PASSED = new Set(["success", "neutral", "skipped"]);
 
 export function openGitHub(options: ForgeOptions): Forge {
   return toForge(new GitHub(options));
@@ -79,6 +85,31 @@ class GitHub implements Dialect {
     if (request.draft && /draft pull requests are not supported/i.test(text))
       return await this.create({ ...request, draft: false, title: `Draft: ${request.title}` }, signal);
     return null;
+  }
+
+  async read({ repo, auth, number }: ReadRequest, signal: AbortSignal): Promise<FoundPull> {
+    const path = `${this.#path(repo)}/pulls/${number}`;
+    return await this.#api.call({ method: "GET", path, auth, schema: pullSchema }, signal);
+  }
+
+  /** Apps report check runs, older services report statuses. */
+  async readChecks({ repo, auth }: ReadRequest, sha: string, signal: AbortSignal): Promise<FoundCheck[] | null> {
+    const get = <T>(what: string, schema: z.ZodType<T>): Promise<T | null> => {
+      const path = `${this.#path(repo)}/commits/${encodeURIComponent(sha)}/${what}?per_page=100`;
+      return unlessRefused(this.#api.call({ method: "GET", path, auth, schema }, signal));
+    };
+    const [runs, statuses] = await Promise.all([get("check-runs", runsSchema), get("status", statusesSchema)]);
+    if (runs === null && statuses === null) return null;
+    return [
+      ...(runs?.check_runs ?? []).map(({ name, status, conclusion }): FoundCheck => {
+        const ended = PASSED.has(conclusion ?? "") ? "passed" : "failed";
+        return { name, result: status === "completed" ? ended : "running" };
+      }),
+      ...(statuses?.statuses ?? []).map(({ context, state }): FoundCheck => {
+        const ended = state === "success" ? "passed" : "failed";
+        return { name: context, result: state === "pending" ? "running" : ended };
+      }),
+    ];
   }
 
   link(repo: string, number: number): string {

@@ -1,7 +1,7 @@
 /** Merge requests on gitlab.com and GitLab of one's own (REST API, version 4). */
 import { z } from "zod";
 import type { Forge, PullRequestRequest } from "../../core/ports/repositories.ts";
-import { toForge, type Dialect, type FoundPull } from "./adapter.ts";
+import { toForge, unlessRefused, type Dialect, type FoundCheck, type FoundPull, type ReadRequest } from "./adapter.ts";
 import { parsePath } from "./forge-address.ts";
 import { ForgeApi, type ForgeOptions } from "./forge-api.ts";
 
@@ -35,6 +35,12 @@ const mergeRequestSchema = z
       isFork: one.source_project_id !== one.target_project_id,
     };
   });
+
+const statusesSchema = z.array(
+  z.object({ name: z.string(), status: z.string(), allow_failure: z.boolean().nullish() }),
+);
+const PASSED = new Set(["success", "skipped", "manual"]);
+const FAILED = new Set(["failed", "canceled"]);
 
 export function openGitLab(options: ForgeOptions): Forge {
   return toForge(new GitLab(options));
@@ -74,12 +80,28 @@ class GitLab implements Dialect {
       title: draft ? DRAFT + title : title,
       description: body,
     };
-    const path = this.#path(repo);
+    const path = this.#path(repo, "merge_requests");
     return await this.#api.call({ method: "POST", path, auth, body: content, schema: mergeRequestSchema }, signal);
   }
 
   async recover({ status }: { readonly status: number }, request: PullRequestRequest, signal: AbortSignal) {
     return status === 409 ? ((await this.#list(request, "opened", signal))[0] ?? null) : null;
+  }
+
+  async read({ repo, auth, number }: ReadRequest, signal: AbortSignal): Promise<FoundPull> {
+    const path = this.#path(repo, `merge_requests/${number}`);
+    return await this.#api.call({ method: "GET", path, auth, schema: mergeRequestSchema }, signal);
+  }
+
+  /** The jobs of pipelines are statuses too. */
+  async readChecks({ repo, auth }: ReadRequest, sha: string, signal: AbortSignal): Promise<FoundCheck[] | null> {
+    const path = this.#path(repo, `repository/commits/${encodeURIComponent(sha)}/statuses?per_page=100`);
+    const found = await unlessRefused(this.#api.call({ method: "GET", path, auth, schema: statusesSchema }, signal));
+    if (found === null) return null;
+    return found.map(({ name, status, allow_failure: mayFail }): FoundCheck => {
+      if (FAILED.has(status)) return { name, result: mayFail === true ? "passed" : "failed" };
+      return { name, result: PASSED.has(status) ? "passed" : "running" };
+    });
   }
 
   link(repo: string, number: number): string {
@@ -88,12 +110,12 @@ class GitLab implements Dialect {
 
   async #list({ repo, auth, head }: PullRequestRequest, state: "opened" | "all", signal: AbortSignal) {
     const query = new URLSearchParams({ source_branch: head, state, per_page: String(LISTED) });
-    const path = `${this.#path(repo)}?${query.toString()}`;
+    const path = `${this.#path(repo, "merge_requests")}?${query.toString()}`;
     const all = await this.#api.call({ method: "GET", path, auth, schema: z.array(mergeRequestSchema) }, signal);
     return all.filter(({ isFork, head: branch }) => !isFork && branch === head);
   }
 
-  #path(repo: string): string {
-    return `/projects/${encodeURIComponent(parsePath(this.#url, repo) ?? "")}/merge_requests`;
+  #path(repo: string, what: string): string {
+    return `/projects/${encodeURIComponent(parsePath(this.#url, repo) ?? "")}/${what}`;
   }
 }

@@ -16,6 +16,7 @@ import {
   diffSchema,
   machineSchema,
   messageRowSchema,
+  pullRequestSchema,
   toolCallSchema,
 } from "../../core/protocol/history.ts";
 import {
@@ -57,6 +58,7 @@ const ANSWERS = {
   Leftovers: garbageReportSchema,
   DiffFile: diffFileSchema,
   Diff: diffSchema,
+  PullRequest: pullRequestSchema,
   Machine: machineSchema,
   Overview: overviewSchema,
   Capabilities: capabilitiesSchema,

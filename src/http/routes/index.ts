@@ -7,6 +7,7 @@ import { openapiRoute } from "../openapi/document.ts";
 import { operationsRoutes, probeRoutes } from "./operations.ts";
 import { providerRoutes } from "./providers.ts";
 import type { Route } from "../route.ts";
+import { pullRequestRoutes } from "./pull-requests.ts";
 import { historyRoutes, messageRoutes, taskRoutes } from "./tasks.ts";
 
 const own: readonly Route[] = [
@@ -20,6 +21,7 @@ const own: readonly Route[] = [
   ...taskRoutes,
   ...messageRoutes,
   ...historyRoutes,
+  ...pullRequestRoutes,
   ...operationsRoutes,
   ...egressRoutes,
   ...probeRoutes,

@@ -39,6 +39,8 @@ export interface ForgeDouble {
   };
   pulls(): Promise<SeenPull[]>;
   edit(number: number, changes: { readonly title: string; readonly body: string }): Promise<void>;
+  /** Adds checks to the newest commit of a pull request. */
+  report(number: number, checks: Readonly<Record<string, "passed" | "failed" | "running">>): Promise<void>;
   settle(number: number, how: "close" | "merge"): Promise<void>;
   fail(fault: Fault): void;
   close(): Promise<void>;

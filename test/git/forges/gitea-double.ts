@@ -20,6 +20,7 @@ interface Row {
 
 export async function startGiteaDouble(url?: string): Promise<ForgeDouble> {
   const rows: Row[] = [];
+  const statuses: { context: string; status: string }[] = [];
   const isDraft = ({ title }: Row): boolean => title.startsWith("WIP: ");
   const toApi = (row: Row): object => ({ ...row, draft: isDraft(row) });
   const answer = (response: ServerResponse, status: number, body: object): void => {
@@ -59,6 +60,8 @@ export async function startGiteaDouble(url?: string): Promise<ForgeDouble> {
     if (request.method === "POST" && pathname === PATH) create(body, response);
     else if (pathname === PATH) answer(response, 200, rows.toReversed().map(toApi));
     else if (pathname === `${PATH}/${number}` && one !== undefined) answer(response, 200, toApi(one));
+    else if (pathname === `/api/v1/repos/team/app/commits/${"1".repeat(40)}/status`)
+      answer(response, 200, { state: "pending", statuses: statuses.length === 0 ? null : statuses });
     else refuse(response, 404, "The target couldn't be found.");
   };
 
@@ -86,6 +89,10 @@ export async function startGiteaDouble(url?: string): Promise<ForgeDouble> {
         }),
       ),
     edit: async (number, changes) => void Object.assign(rows[number - 1] ?? {}, changes),
+    report: async (_number, checks) => {
+      const words = { passed: "success", failed: "failure", running: "pending" };
+      for (const [context, result] of Object.entries(checks)) statuses.push({ context, status: words[result] });
+    },
     settle: async (number, how) =>
       void Object.assign(rows[number - 1] ?? {}, { state: "closed", merged: how === "merge" }),
   };

@@ -101,6 +101,14 @@ export async function startGitHubDouble(url?: string): Promise<ForgeDouble> {
     async edit(number, changes) {
       await ask("PATCH", `/repos/${OWNER}/${NAME}/pulls/${number}`, changes);
     },
+    async report(number, checks) {
+      const { head } = (await ask("GET", `/repos/${OWNER}/${NAME}/pulls/${number}`)) as { head: { sha: string } };
+      for (const [name, result] of Object.entries(checks)) {
+        const conclusion = result === "passed" ? "success" : "failure";
+        const status = result === "running" ? { status: "in_progress" } : { status: "completed", conclusion };
+        await ask("POST", `/repos/${OWNER}/${NAME}/check-runs`, { name, head_sha: head.sha, ...status });
+      }
+    },
     async settle(number, how) {
       const path = `/repos/${OWNER}/${NAME}/pulls/${number}`;
       await (how === "close" ? ask("PATCH", path, { state: "closed" }) : ask("PUT", `${path}/merge`, {}));

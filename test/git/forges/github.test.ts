@@ -58,3 +58,17 @@ it("the primary limit ends at the time that its header names", async () => {
   expect(failure).toMatchObject({ code: "forge_rate_limited" });
   expect((failure as TaskFailure).retryAfterMs).toBeGreaterThan(80_000);
 });
+
+it("statuses of older services count beside check runs", async () => {
+  const { number } = await open("checked");
+  await double.report(number, { build: "passed" });
+  const statuses = ["success", "pending", "failure", "error"].map((state) => ({ context: `ci/${state}`, state }));
+  double.fail({ method: "GET", path: /\/status\?/, status: 200, body: { state: "failure", statuses } });
+  const { repo, auth } = pullRequestOf(double);
+  expect((await opened.forge.readPullRequest({ repo, auth, number }, never)).checks).toEqual({
+    passed: 2,
+    failed: 2,
+    running: 1,
+    failing: ["ci/failure", "ci/error"],
+  });
+});

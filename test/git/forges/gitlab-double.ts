@@ -23,6 +23,7 @@ interface Row {
 
 export async function startGitLabDouble(url?: string): Promise<ForgeDouble> {
   const rows: Row[] = [];
+  const statuses: { name: string; status: string; allow_failure: boolean }[] = [];
   const isDraft = ({ title }: Row): boolean => title.startsWith("Draft: ");
   const toApi = (row: Row): object => ({ ...row, draft: isDraft(row) });
   const answer = (response: ServerResponse, status: number, body: object): void => {
@@ -69,6 +70,8 @@ export async function startGitLabDouble(url?: string): Promise<ForgeDouble> {
     if (request.method === "POST" && pathname === PATH) create(body, response);
     else if (pathname === PATH) answer(response, 200, list(searchParams).map(toApi));
     else if (pathname === `${PATH}/${iid}` && one !== undefined) answer(response, 200, toApi(one));
+    else if (pathname === PATH.replace("merge_requests", `repository/commits/${"1".repeat(40)}/statuses`))
+      answer(response, 200, statuses);
     else answer(response, 404, { message: "404 Project Not Found" });
   };
 
@@ -96,6 +99,11 @@ export async function startGitLabDouble(url?: string): Promise<ForgeDouble> {
         }),
       ),
     edit: async (iid, { title, body }) => void Object.assign(rows[iid - 1] ?? {}, { title, description: body }),
+    report: async (_iid, checks) => {
+      const words = { passed: "success", failed: "failed", running: "running" };
+      for (const [name, result] of Object.entries(checks))
+        statuses.push({ name, status: words[result], allow_failure: false });
+    },
     settle: async (iid, how) =>
       void Object.assign(rows[iid - 1] ?? {}, { state: how === "merge" ? "merged" : "closed" }),
   };

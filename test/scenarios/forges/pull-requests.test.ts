@@ -10,6 +10,7 @@ import type { WireTask } from "../../../src/core/protocol/rest.ts";
 import { start as startCommand } from "../../cli/command.ts";
 import type { ForgeDouble } from "../../git/forges/forge-double.ts";
 import { GITHUB_TOKEN, startGitHubDouble } from "../../git/forges/github-double.ts";
+import { compileComponents, type OpenapiDocument } from "../../http/openapi/validators.ts";
 import { startGitServer, type GitServer } from "../../support/git-server.ts";
 import { eventually, startServer, type RealServer } from "../../support/process/server.ts";
 
@@ -207,3 +208,17 @@ it(
     expect((await pullOf(first)).map(({ state }) => state)).toEqual(["merged", "open"]);
   },
 );
+
+it("[V1] state and checks are read from the forge when somebody looks, also by `slipway inspect`", LIMIT, async () => {
+  const { id, pullRequest } = await settled((await submit()).id);
+  const number = pullRequest?.number ?? 0;
+  await github.report(number, { build: "passed", lint: "failed" });
+  const { status, body } = await server.call("GET", `/v1/tasks/${id}/pull-request`);
+  const checks = { passed: 1, failed: 1, running: 0, failing: ["lint"] };
+  expect([status, body]).toMatchObject([200, { ...pullRequest, state: "open", checks, problem: null }]);
+  const document = (await server.call("GET", "/openapi.json")).body as OpenapiDocument;
+  expect(compileComponents(document)("PullRequest", body)).toEqual([]);
+  const env = { SLIPWAY_URL: server.url, SLIPWAY_TOKEN: server.token };
+  const { out } = await startCommand(dir, ["inspect", id], { env }).ended;
+  expect(out).toContain(`${pullRequest?.url ?? ""} open, checks: 1 passed, 1 failed (lint)`);
+});

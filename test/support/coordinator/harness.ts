@@ -222,6 +222,10 @@ export async function openHarness(options: HarnessOptions = {}): Promise<Harness
       await latches.forge.pass(signal);
       return { url: `${request.repo}/pull/1`, number: 1, state: "open" };
     },
+    async readPullRequest(_request, signal) {
+      await latches.forge.pass(signal);
+      return { state: "merged", checks: null };
+    },
   };
 
   /** @param onCreated called before the boot begins. */
