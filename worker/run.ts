@@ -288,7 +288,7 @@ class AttemptRun {
     const sha = await retryUnreachable(
       this.#options,
       signal,
-      async () => await workspace.finalCommit(state.context.title, signal),
+      async () => await workspace.finalCommit(state.context, signal),
     );
     return { type: "committed", sha };
   }

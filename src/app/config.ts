@@ -5,10 +5,9 @@
 import { z } from "zod";
 import { parseEndpoint } from "../core/values/egress-policy.ts";
 import { parseAcpCommands } from "./settings/acp-commands.ts";
-import { readForges, type ForgeSettings } from "./settings/forge-settings.ts";
+import { readGitSettings, type GitSettings } from "./settings/git-settings.ts";
 import {
   dollars,
-  hostAndPort,
   hostName,
   imageRule,
   IMAGES,
@@ -32,7 +31,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** See src/sandbox/docker/disk/workspace-disk.ts. */
 const DISK_MODES = ["auto", "loop", "watch", "tmpfs"] as const;
 
-export interface Config extends ForgeSettings {
+export interface Config extends GitSettings {
   readonly host: string;
   /** 0 = any free port. */
   readonly port: number;
@@ -95,8 +94,6 @@ export interface Config extends ForgeSettings {
   readonly egress: readonly [Egress, ...Egress[]];
   /** `host:port` that tasks may reach at private addresses. */
   readonly trustedEgressHosts: readonly string[];
-  /** `host` or `host:port`, lower case. */
-  readonly trustedRepoHosts: readonly string[];
   /** Images that tasks and repositories may choose, as parseImageRule gives them. */
   readonly images: readonly string[];
   /** Whose log-ins are accepted beside those with a password. */
@@ -265,9 +262,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
   const warnings: string[] = [];
   const read = reader(env, flags, warnings);
   const sandbox = read("sandbox", z.enum(SANDBOX_KINDS), `one of ${SANDBOX_KINDS.join(", ")}`);
-  const trustedRepoHosts =
-    read("trustedRepoHosts", list(hostAndPort), "a comma-separated list of host or host:port") ?? [];
-  const forges = readForges(read, trustedRepoHosts);
+  const git = readGitSettings(read);
   const anthropicApiKey = read("anthropicApiKey", z.string().regex(/^[\x21-\x7e]+$/), "printable ASCII without spaces");
   return {
     host: read("host", z.string().refine(isHost), "an address or a host name without a port") ?? DEFAULTS.host,
@@ -302,10 +297,9 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
         list(z.string().refine((text) => parseEndpoint(text) !== null)),
         "a comma-separated list of host:port",
       ) ?? [],
-    trustedRepoHosts,
-    ...forges,
+    ...git,
     images: read("images", list(imageRule), IMAGES) ?? [],
-    providers: readProviderSettings(env, forges),
+    providers: readProviderSettings(env, git),
     admin: readAdmin(read),
     publicUrl: read("publicUrl", origin, "an http or https address without a path"),
     secretKey: read("secretKey", z.string(), "a key"),

@@ -242,6 +242,12 @@ export const SETTINGS = {
     argument: "mode",
     help: "pull request of tasks that do not say: none, draft, ready (none)",
   },
+  gitAuthor: {
+    env: "SLIPWAY_GIT_AUTHOR",
+    flag: "git-author",
+    argument: "identity",
+    help: '"Name <e-mail>" of commits, or "person": who asked for the work (Slipway, the person as co-author)',
+  },
   images: {
     env: "SLIPWAY_IMAGES",
     flag: "images",

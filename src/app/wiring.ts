@@ -103,6 +103,7 @@ export function openCoordinator(parts: CoordinatorParts): Promise<Coordinator> {
     heartbeat,
     ids,
     shortage: async () => describeShortage(await getDisks(dir, sandbox), config.minFreeMb),
+    emailOf: async (userId) => (await parts.accounts.user(userId))?.email ?? null,
     authFor: (userId, repo) => findGitAuth(parts, userId, readHost(repo, trustedHosts)),
     broker: ({ worker, model, egress }) =>
       openBroker({
@@ -148,6 +149,7 @@ function readCoordinatorSettings(config: Config) {
     egress: config.egress,
     model: config.model,
     models: config.anthropicApiKey === null ? [] : config.models,
+    ...(config.gitAuthor === null ? {} : { gitAuthor: config.gitAuthor }),
     ...(config.compactAt === null ? {} : { compactAt: config.compactAt }),
     ...(config.fallbackModel === null ? {} : { fallbackModel: config.fallbackModel }),
     policy: { ...DEFAULT_POLICY, ...config.policy },

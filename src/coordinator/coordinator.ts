@@ -42,6 +42,8 @@ export interface CoordinatorDeps {
   readonly broker: (callbacks: BrokerCallbacks) => Broker;
   readonly forges: readonly Forge[];
   readonly authFor: (userId: string, repo: string) => Promise<GitAuth | null>;
+  /** The e-mail address of a person; absent = none is known. */
+  readonly emailOf?: WorkerServiceDeps["emailOf"];
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
@@ -58,7 +60,7 @@ export interface CoordinatorDeps {
   readonly settings: CoordinatorSettings;
 }
 
-type AgentOptions = Pick<WorkerServiceDeps, "compactAt" | "fallbackModel">;
+type AgentOptions = Pick<WorkerServiceDeps, "compactAt" | "fallbackModel" | "gitAuthor">;
 export interface CoordinatorSettings extends PullRequestOptions, AgentOptions {
   readonly policy: Policy;
   readonly maxConcurrent: number;

@@ -24,14 +24,16 @@ import { isDiskFullMessage } from "../../src/core/lib/disk-full.ts";
 import type { WorkerSpec } from "../../src/core/protocol/worker.ts";
 import { sanitize, truncate } from "../lib/text.ts";
 import { GitError } from "../../src/core/lib/git-error.ts";
+import { formatGitIdentity } from "../../src/core/values/git-identity.ts";
 import { git, gitPlumbing, type GitOptions } from "./git.ts";
 import { fetchPack } from "../connection/pack.ts";
 import { integrate } from "./integrate.ts";
-import { Unreachable, type SavedWork, type Workspace } from "./workspace.ts";
+import { Unreachable, type CommitReport, type SavedWork, type Workspace } from "./workspace.ts";
 
 const BRANCH = "slipway/work";
 const AUTHOR = { name: "Slipway", email: "agent@slipway.invalid" };
 /** Limits of commit messages, characters: hosts and web pages fail on longer ones. */
+const DEFAULT_TITLE = "Changes by the agent";
 const TITLE_LIMIT = 500;
 const MESSAGE_LIMIT = 16_384;
 /** Marks checkpoint commits (K2). */
@@ -113,6 +115,7 @@ export class Checkout implements Workspace {
     }
     await this.#fetch(spec, signal, progress);
     await Promise.all([this.#nameBase(spec, signal), this.#restore(spec, signal, progress)]);
+    await this.#nameAuthor(spec, signal);
     const { notes } = await integrate(this.root, spec, signal);
     writeFileSync(told, JSON.stringify(notes));
     writeFileSync(note, attemptKey);
@@ -145,14 +148,20 @@ export class Checkout implements Workspace {
       await this.#plumbing(["rev-parse", "HEAD^{tree}"], { signal }),
     ];
     if (tree === current && this.#mergedCommit() === null) return null;
-    const text = truncate(sanitize(message), MESSAGE_LIMIT).trim() || "Changes by the agent";
+    const text = truncate(sanitize(message), MESSAGE_LIMIT).trim() || DEFAULT_TITLE;
     await this.#git(["commit", "--quiet", "--no-verify", "--cleanup=whitespace", "-F", "-"], { signal, input: text });
     return await this.#plumbing(["rev-parse", "HEAD"], { signal });
   }
 
-  async finalCommit(title: string, signal: AbortSignal): Promise<string> {
+  async finalCommit({ title, summary }: CommitReport, signal: AbortSignal): Promise<string> {
     const spec = this.#requireSpec();
-    await this.commit(truncate(sanitize(title), TITLE_LIMIT), signal);
+    const coAuthors = spec.commit?.coAuthors ?? [];
+    const trailers = coAuthors.map((person) => `Co-authored-by: ${formatGitIdentity(person)}`).join("\n");
+    const subject = truncate(sanitize(title), TITLE_LIMIT).trim().replaceAll("\n", " ");
+    const body = truncate(sanitize(summary), MESSAGE_LIMIT - TITLE_LIMIT - trailers.length - 4).trim();
+    // Without a title the body would become one.
+    const parts = [subject || DEFAULT_TITLE, body, trailers].filter((part) => part !== "");
+    await this.commit(parts.join("\n\n"), signal);
     const head = await this.#plumbing(["rev-parse", "HEAD"], { signal });
     if (head === spec.baseSha) return head;
     await this.#push(head, spec.workRef, signal);
@@ -193,6 +202,15 @@ export class Checkout implements Workspace {
   /** Creates the remote-tracking ref that a clone creates. */
   async #nameBase(spec: WorkerSpec, signal: AbortSignal): Promise<void> {
     await this.#git(["update-ref", `refs/remotes/origin/${spec.base}`, spec.baseSha], { signal });
+  }
+
+  /** Of the agent's own commits too; it may change that. */
+  async #nameAuthor({ commit }: WorkerSpec, signal: AbortSignal): Promise<void> {
+    if (commit === undefined) return;
+    const { name, email } = commit.author;
+    if (name === AUTHOR.name && email === AUTHOR.email) return;
+    for (const [key, value] of Object.entries({ name, email }))
+      await this.#git(["config", `user.${key}`, value], { signal });
   }
 
   async #restore(spec: WorkerSpec, signal: AbortSignal, progress: Progress): Promise<void> {

@@ -9,6 +9,12 @@ export interface SavedWork {
   readonly deletions: number;
 }
 
+export interface CommitReport {
+  readonly title: string;
+  /** Becomes the body of the commit. */
+  readonly summary: string;
+}
+
 /**
  * Lifecycle: open -> (checkpoint, commit)* -> finalCommit. One call at a time.
  * Methods that access the task repository reject with `Unreachable` when it does not answer or
@@ -32,9 +38,10 @@ export interface Workspace {
   commit(message: string, signal: AbortSignal): Promise<string | null>;
   /**
    * Pushes the work to the work ref: the agent's commits, then one commit of the remaining changes.
+   * @param report says what was done and why.
    * @returns baseSha, without a push, when nothing changed.
    */
-  finalCommit(title: string, signal: AbortSignal): Promise<string>;
+  finalCommit(report: CommitReport, signal: AbortSignal): Promise<string>;
 }
 
 /**

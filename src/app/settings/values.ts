@@ -1,5 +1,6 @@
 /** How the values of settings are written, as schemas. */
 import { z } from "zod";
+import { parseGitIdentity } from "../../core/values/git-identity.ts";
 import { parseImageRule } from "../../core/values/image-reference.ts";
 import type { SettingName } from "../options.ts";
 
@@ -21,6 +22,11 @@ export const dollars = z
   .regex(/^\d{1,7}(?:\.\d{1,4})?$/)
   .transform(Number);
 export const hostName = /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])$/i;
+export const gitAuthor = z.string().transform((text, context) => {
+  const identity = text.trim() === "person" ? ("person" as const) : parseGitIdentity(text);
+  if (identity === null) context.addIssue({ code: "custom", message: "is not an identity" });
+  return identity ?? z.NEVER;
+});
 export const hostAndPort = z
   .string()
   .toLowerCase()

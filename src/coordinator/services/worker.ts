@@ -29,6 +29,7 @@ import {
   type WorkerCommand,
   type WorkerSpec,
 } from "../../core/protocol/worker.ts";
+import { identityOfEmail, type GitIdentity } from "../../core/values/git-identity.ts";
 import type { Bus, Clock, Ids } from "../../core/ports/runtime.ts";
 import { checkpointRef, WORK_REF, type Repositories } from "../../core/ports/repositories.ts";
 import type { WorkerApi } from "../../core/ports/broker.ts";
@@ -52,6 +53,9 @@ export interface WorkerServiceDeps {
   readonly compactAt?: number;
   /** The model that continues a task when its own declined; absent = none. */
   readonly fallbackModel?: string;
+  /** Author of commits: an identity, or the person who asked for the work; absent = Slipway. */
+  readonly gitAuthor?: GitIdentity | "person";
+  readonly emailOf?: ((userId: string) => Promise<string | null>) | undefined;
   /** Agents that are programs: name -> shell command. */
   readonly acpCommands: Readonly<Record<string, string>>;
 }
@@ -68,6 +72,8 @@ export interface WorkerService extends WorkerApi {
 const SIGN_MS = 60_000;
 const SIGNS_PER_SILENCE = 3;
 const WIND_DOWN_MS = 15_000;
+/** The author of commits where the operator names no other. */
+const SLIPWAY: GitIdentity = { name: "Slipway", email: "agent@slipway.invalid" };
 /**
  * Most bytes of event batches of one attempt, counted anew after a restart of the coordinator. The
  * log is never deleted, and all tasks share its disk.
@@ -106,7 +112,7 @@ class AttemptWorkerService implements WorkerService {
     const acpCommand = Object.hasOwn(acpCommands, agent) ? acpCommands[agent] : undefined;
     const isAllowed = sandbox.runsRepositoryCommands?.(sandboxName(taskId, attempt)) ?? true;
     const settings = isAllowed ? await readRepositorySettings(repos, taskId, baseSha) : NO_SETTINGS;
-    const { answers, delivered, commandsAfter, notes } = await this.#readConversation(task);
+    const { answers, delivered, commandsAfter, notes, by } = await this.#readConversation(task);
     return {
       taskId,
       attempt,
@@ -127,6 +133,7 @@ class AttemptWorkerService implements WorkerService {
       checkpointRef: checkpointRef(attempt),
       transcript: await store.lastRecord(taskId),
       ...(await this.#readStart(task)),
+      commit: await this.#readIdentities(by ?? task.userId),
       ...(notes.length === 0 ? {} : { notes }),
       answers,
       delivered,
@@ -274,6 +281,15 @@ class AttemptWorkerService implements WorkerService {
     }
   }
 
+  async #readIdentities(userId: string): Promise<NonNullable<WorkerSpec["commit"]>> {
+    const { gitAuthor = SLIPWAY, emailOf } = this.#deps;
+    const email = (await emailOf?.(userId)) ?? null;
+    const person = email === null ? null : identityOfEmail(email);
+    if (gitAuthor === "person") return { author: person ?? SLIPWAY, coAuthors: [] };
+    const isAuthor = person === null || person.email === gitAuthor.email;
+    return { author: gitAuthor, coAuthors: isAuthor ? [] : [person] };
+  }
+
   /** Where the checkout begins (effects/start-point.ts). */
   async #readStart(task: Task): Promise<Pick<WorkerSpec, "resume" | "carry" | "mergeBase">> {
     const { checkpoint, start = null, base, baseSha } = task.snapshot.context;
@@ -288,14 +304,15 @@ class AttemptWorkerService implements WorkerService {
   /** What a new worker needs of the messages, answers and notices in the log. */
   async #readConversation(
     task: Task,
-  ): Promise<Pick<WorkerSpec, "answers" | "delivered" | "commandsAfter"> & { notes: string[] }> {
+  ): Promise<Pick<WorkerSpec, "answers" | "delivered" | "commandsAfter"> & { notes: string[]; by: string | null }> {
     const { store } = this.#deps;
     const answers: Record<string, string> = {};
     const delivered: { id: string; text: string }[] = [];
     const notes: string[] = [];
     let commandsAfter = task.seq;
-    if (task.seq === 1) return { answers, delivered, commandsAfter, notes };
+    let by: string | null = null;
     for await (const { type, seq, data, attempt } of readLogWithoutWorker(store, task.id, 0)) {
+      if (type === "task.submitted") by = String(data["by"] ?? task.userId);
       if (type === "answer") answers[String(data["questionId"])] = answerText(data);
       const isNews = type === "notice" && BRANCH_NEWS.some((code) => code === data["code"]);
       if (isNews && attempt === task.snapshot.context.attempt) notes.push(String(data["text"]));
@@ -304,6 +321,6 @@ class AttemptWorkerService implements WorkerService {
       if (message?.status === "delivered") delivered.push({ id: message.id, text: messageText(message) });
       if (delivered.length > DELIVERED) delivered.shift();
     }
-    return { answers, delivered, commandsAfter, notes };
+    return { answers, delivered, commandsAfter, notes, by };
   }
 }

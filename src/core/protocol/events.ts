@@ -127,6 +127,14 @@ const noticeData = WORKER_DATA.notice.extend({
   aheadMs: z.number().optional().describe("How far the log is ahead of a wall clock that was set back, ms."),
 });
 
+const startPoint = z.strictObject({
+  sha: sha.nullable().describe("The upstream branch's commit; null = the base."),
+  carry: z
+    .strictObject({ base: sha, sha })
+    .nullable()
+    .describe("Changes between two commits that are applied to it, uncommitted."),
+});
+
 /** The data of each event type as it is stored. */
 export const EVENT_DATA = {
   "task.submitted": submittedData,
@@ -134,9 +142,9 @@ export const EVENT_DATA = {
   "task.step": WORKER_DATA["task.step"].extend({
     startedAt: z.number().optional().describe("Epoch ms; a quick step is recorded only at its end."),
     found: z
-      .strictObject({ base: z.string(), baseSha: sha })
+      .strictObject({ base: z.string(), baseSha: sha, start: startPoint.optional() })
       .optional()
-      .describe("mirror: the branch and the commit from which the work starts."),
+      .describe("mirror: the base, its newest commit in the work, and where the work starts instead of there."),
   }),
   message: z.discriminatedUnion("role", MESSAGE_DATA),
   "message.status": z.strictObject({

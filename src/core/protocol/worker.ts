@@ -15,6 +15,7 @@
  */
 import { z } from "zod";
 import { WORKER_EVENT_TYPES } from "../event.ts";
+import { gitIdentitySchema } from "../values/git-identity.ts";
 import { mcpServersSchema } from "../values/mcp-servers.ts";
 import { EFFORTS } from "../task.ts";
 import { budgetSchema, scriptStepSchema } from "../task-schema.ts";
@@ -160,6 +161,8 @@ export const workerSpecSchema = z.strictObject({
   carry: z.strictObject({ base: z.string(), sha: z.string() }).optional(),
   /** The base branch is merged into the checkout; conflicts stay for the agent. */
   mergeBase: z.strictObject({ name: z.string(), sha: z.string() }).optional(),
+  /** Author of the commits, and whom the last one names besides; absent = Slipway alone. */
+  commit: z.strictObject({ author: gitIdentitySchema, coAuthors: z.array(gitIdentitySchema) }).optional(),
   /** Number of the last transcript record; 0 = none. */
   transcript: z.int().min(0),
   /** Answers to questions of earlier attempts: question id -> text. */

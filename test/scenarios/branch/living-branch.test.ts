@@ -94,6 +94,7 @@ it.concurrent("[W10] a follow-up goes on on top of the commits that people added
   const said = (await notices(next.id)).find((text) => text.startsWith("branch_updated"));
   expect(said).toContain(`${human.slice(0, 8)} Upstream: Say hello by hand`);
   expect(said).toContain("people.txt");
+  expect(upstream.git(app.name, "log", "-1", "--format=%b", branch)).toBe("Added SLIPWAY.md, which holds the prompt.");
   // The diff holds what the branch adds to its base, and nothing of the base itself.
   const diff = (await server.call("GET", `/v1/tasks/${next.id}/diff`)).body as { files: { path: string }[] };
   expect(diff.files.map(({ path }) => path).toSorted()).toEqual(["SLIPWAY.md", "people.txt"]);

@@ -87,7 +87,7 @@ it("hooks, file-system monitors and commit signatures that the tree configures d
   await inside("config", "core.fsmonitor", `touch ${rig.dir}/hooked; false`);
   await inside("config", "commit.gpgSign", "true");
   put("b.txt", "b");
-  const sha = await checkout.finalCommit("Add b", never);
+  const sha = await checkout.finalCommit({ title: "Add b", summary: "" }, never);
   expect(await rig.files(sha)).toContain("b.txt");
   await expect(git(rig.dir, "hash-object", "hooked")).rejects.toThrow();
 });
@@ -96,8 +96,22 @@ it("the identity in the repository's configuration is used", async () => {
   const checkout = await open();
   await inside("config", "user.email", "me@example.org");
   put("b.txt", "b");
-  const sha = await checkout.finalCommit("Add b", never);
+  const sha = await checkout.finalCommit({ title: "Add b", summary: "" }, never);
   expect(await git(rig.repo, "log", "-1", "--format=%an %ae", sha)).toBe("Slipway me@example.org");
+});
+
+it("[W11] the last commit has the summary as its body, the author of the task, and the person as co-author", async () => {
+  const author = { name: "Build Robot", email: "robot@example.org" };
+  const coAuthors = [{ name: "ann", email: "ann@example.org" }];
+  rig.workerApi.overrides = { commit: { author, coAuthors } };
+  const checkout = await open();
+  put("b.txt", "b");
+  const summary = "Because c needs it.\n\nVerification:\n- `npm test`: passed";
+  const sha = await checkout.finalCommit({ title: "Add b\nInjected: yes", summary }, never);
+  expect(await git(rig.repo, "log", "-1", "--format=%an <%ae>%n%B", sha)).toBe(
+    `Build Robot <robot@example.org>\nAdd b Injected: yes\n\n${summary}\n\nCo-authored-by: ann <ann@example.org>`,
+  );
+  expect(await git(rig.repo, "log", "-1", "--format=%(trailers)", sha)).toBe("Co-authored-by: ann <ann@example.org>");
 });
 
 it("links, nested repositories with and without a commit, and a file name with a line feed can be saved", async () => {
@@ -111,7 +125,7 @@ it("links, nested repositories with and without a commit, and a file name with a
   put("line\nbreak", "x");
   const saved = await checkout.checkpoint(never);
   expect(await git(rig.repo, "ls-tree", "-r", saved.sha)).toMatch(/120000 blob \w+\tlink/);
-  const sha = await checkout.finalCommit("odd", never);
+  const sha = await checkout.finalCommit({ title: "odd", summary: "" }, never);
   expect((await git(rig.repo, "ls-tree", "--name-only", "-z", sha)).split("\0")).toContain("line\nbreak");
 });
 
@@ -121,7 +135,7 @@ it("the state folder inside the checkout is neither committed nor removed", asyn
   writeFileSync(join(stateDir, "journal.jsonl"), "x");
   const checkout = await open({ stateDir });
   put("b.txt", "b");
-  const sha = await checkout.finalCommit("Add b", never);
+  const sha = await checkout.finalCommit({ title: "Add b", summary: "" }, never);
   expect(await rig.files(sha)).toEqual([".gitignore", "a.txt", "b.txt"]);
   expect(await inside("status", "--porcelain")).toBe("");
   expect(await git(rig.dir, "hash-object", join(stateDir, "journal.jsonl"))).toMatch(/^[0-9a-f]{40}$/);
@@ -135,7 +149,7 @@ it("commits on another branch or on a detached HEAD are part of the work", async
   await inside("commit", "-q", "-m", "on a branch");
   await inside("checkout", "-q", "--detach");
   put("c.txt", "c");
-  const sha = await checkout.finalCommit("detached", never);
+  const sha = await checkout.finalCommit({ title: "detached", summary: "" }, never);
   expect(await rig.subjects(sha)).toEqual(["detached", "on a branch"]);
   expect(await git(rig.repo, "for-each-ref", "--format=%(refname)")).toBe("refs/heads/main\nrefs/slipway/work");
 });
@@ -143,7 +157,7 @@ it("commits on another branch or on a detached HEAD are part of the work", async
 it("a resumed attempt keeps a finished commit as history and a checkpoint as uncommitted changes", async () => {
   const first = await open();
   put("b.txt", "b");
-  const finished = await first.finalCommit("Add b", never);
+  const finished = await first.finalCommit({ title: "Add b", summary: "" }, never);
   put("c.txt", "c");
   const { sha } = await first.checkpoint(never);
   await forwarder.close();
@@ -152,7 +166,10 @@ it("a resumed attempt keeps a finished commit as history and a checkpoint as unc
   const second = await open();
   expect(await inside("status", "--porcelain")).toBe("?? c.txt");
   expect(await inside("rev-parse", "HEAD")).toBe(finished);
-  expect(await rig.subjects(await second.finalCommit("Add c", never))).toEqual(["Add c", "Add b"]);
+  expect(await rig.subjects(await second.finalCommit({ title: "Add c", summary: "" }, never))).toEqual([
+    "Add c",
+    "Add b",
+  ]);
 });
 
 it("the attempt's token is not stored in the checkout", async () => {
@@ -185,7 +202,7 @@ it("[W10] a merge in conflict survives a checkpoint and becomes a merge commit w
   const second = await open();
   expect(await inside("rev-parse", "HEAD", "MERGE_HEAD")).toBe(`${ours}\n${side}`);
   put("a.txt", "both\n");
-  const head = await second.finalCommit("Merge it", never);
+  const head = await second.finalCommit({ title: "Merge it", summary: "" }, never);
   expect(await git(rig.repo, "rev-list", "--parents", "-1", head)).toBe(`${head} ${ours} ${side}`);
   expect(await rig.show(head, "a.txt")).toBe("both\n");
 });

@@ -26,7 +26,14 @@ import type { Verified } from "../../workspace/verify.ts";
 import { AgentFailure, type Agent, type AgentContext, type AgentResult, type ReceivedMessage } from "../agent.ts";
 import { answerElicitation, grantPermission } from "./requests.ts";
 import { AcpEventMapper } from "./event-mapper.ts";
-import { CONTINUE, failedChecksPrompt, firstPrompt, interruptionPrompt, messagePrompt } from "./messages.ts";
+import {
+  CONTINUE,
+  chooseTitle,
+  failedChecksPrompt,
+  firstPrompt,
+  interruptionPrompt,
+  messagePrompt,
+} from "./messages.ts";
 
 const START_MS = 60_000;
 /** The time that a program has to end a cancelled turn. */
@@ -151,7 +158,8 @@ class AcpRun {
 
   async #finish(verified: readonly Verified[]): Promise<AgentResult> {
     await this.#context.checkpoint(CURSOR, "now");
-    return { title: formatTitle(this.#context.spec.prompt), summary: this.#events.lastMessage, verified };
+    const summary = this.#events.lastMessage;
+    return { title: formatTitle(chooseTitle(summary, this.#context.spec.prompt)), summary, verified };
   }
 
   /** Sends a cancel request when the agent was stopped; does not wait for its effect. */

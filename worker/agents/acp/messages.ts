@@ -44,3 +44,24 @@ export function failedChecksPrompt(
   );
   return `These checks do not pass. Fix what you caused, and state it if you did not cause the failure.\n\n${results.join("\n\n")}`;
 }
+
+/** Openings that say that something ends, not what was done. */
+const EMPTY_WORDS =
+  /^(?:done|finished|all (?:set|done|good)|great|perfect|sure|ok(?:ay)?|summary|i(?:'ve| have)?\b|here\b|the\b|now\b|let\b)/i;
+const TITLE_LENGTH = { least: 10, most: 72 };
+
+/**
+ * The title of the commit: the first line of the program's summary where it reads like one, such as
+ * a heading or a sentence that says what was done; else the first line of the prompt.
+ */
+export function chooseTitle(summary: string, prompt: string): string {
+  const first = summary.trim().split("\n", 1)[0] ?? "";
+  const plain = first
+    .replace(/^[#>*\-\s]+/, "")
+    .replaceAll(/[*_`]/g, "")
+    .trim();
+  const sentence = (/^(.+?)[.:!](?:\s|$)/.exec(plain)?.[1] ?? plain).trim();
+  const fits = sentence.length >= TITLE_LENGTH.least && sentence.length <= TITLE_LENGTH.most;
+  const saysWhat = fits && sentence.includes(" ") && !EMPTY_WORDS.test(sentence);
+  return saysWhat ? sentence : (prompt.trim().split("\n", 1)[0] ?? "");
+}

@@ -1,0 +1,24 @@
+/** Who git names as the author of a commit. */
+import { z } from "zod";
+
+/** No control character, so that a name cannot begin a line of its own in a commit. */
+const NAME = /^[^<>\p{Cc}]{1,100}$/u;
+const EMAIL = /^[^<>\s\p{Cc}@]{1,200}@[^<>\s\p{Cc}@]{1,250}$/u;
+
+export const gitIdentitySchema = z.strictObject({ name: z.string().regex(NAME), email: z.string().regex(EMAIL) });
+export type GitIdentity = z.infer<typeof gitIdentitySchema>;
+
+/** Parses `Name <e-mail>`; null for anything else. */
+export function parseGitIdentity(text: string): GitIdentity | null {
+  const [, name = "", email = ""] = /^\s*(\S.*?)\s*<([^<>]*)>\s*$/s.exec(text) ?? [];
+  const parsed = gitIdentitySchema.safeParse({ name, email });
+  return parsed.success ? parsed.data : null;
+}
+
+/** A person of whom only the e-mail address is known; null where no host could receive mail. */
+export function identityOfEmail(email: string): GitIdentity | null {
+  const [name = "", host = ""] = email.split("@");
+  return host.includes(".") ? (gitIdentitySchema.safeParse({ name, email }).data ?? null) : null;
+}
+
+export const formatGitIdentity = ({ name, email }: GitIdentity): string => `${name} <${email}>`;
