@@ -78,7 +78,7 @@ export function checkTask(inspection: Inspection, task: RawTask): TaskReport {
 const PROGRESS = new Set<keyof DerivedColumns>(["todo", "changes", "activity"]);
 
 /**
- * Migration 5 wrote `todo` and `changes` of earlier logs as SQLite writes JSON, and no `activity`.
+ * Migration 6 wrote `todo` and `changes` of earlier logs as SQLite writes JSON, and no `activity`.
  */
 function isSameProgress(name: keyof DerivedColumns, stored: unknown, derived: unknown): boolean {
   if (!PROGRESS.has(name) || typeof derived !== "string") return false;

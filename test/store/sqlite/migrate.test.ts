@@ -194,11 +194,11 @@ describe("0004", () => {
   });
 });
 
-describe("0005", () => {
+describe("0006", () => {
   it("[M4] tasks of earlier versions get the progress of their logs, also settled ones", () => {
     const old = join(dir, "old");
     mkdirSync(old);
-    for (const name of readdirSync(MIGRATIONS).filter((one) => one < "0005"))
+    for (const name of readdirSync(MIGRATIONS).filter((one) => one < "0006"))
       copyFileSync(join(MIGRATIONS, name), join(old, name));
     const db = connect();
     migrate(db, old);
@@ -232,7 +232,7 @@ describe("0005", () => {
     db.exec(
       "INSERT INTO task_events (task_id, seq, at, attempt, type, to_state, data) VALUES ('t3', 1, 0, 0, 'todo', 'queued', '{\"items\":[]}')",
     );
-    expect(migrate(db, MIGRATIONS)[0]).toBe(5);
+    expect(migrate(db, MIGRATIONS)[0]).toBe(6);
     const rows = db
       .prepare<[], ProgressRow>("SELECT todo, changes, activity FROM tasks ORDER BY id")
       .all()
