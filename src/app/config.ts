@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { parseEndpoint } from "../core/values/egress-policy.ts";
 import { parseAcpCommands } from "./settings/acp-commands.ts";
+import { readBounds, type BoundSettings } from "./settings/bound-settings.ts";
 import { readGitSettings, type GitSettings } from "./settings/git-settings.ts";
 import {
   dollars,
@@ -31,7 +32,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 /** See src/sandbox/docker/disk/workspace-disk.ts. */
 const DISK_MODES = ["auto", "loop", "watch", "tmpfs"] as const;
 
-export interface Config extends GitSettings {
+export interface Config extends GitSettings, BoundSettings {
   readonly host: string;
   /** 0 = any free port. */
   readonly port: number;
@@ -113,10 +114,8 @@ export interface Config extends GitSettings {
   readonly mirrorDays: number;
   /** Largest workspace that is salvaged, MiB before compression. */
   readonly salvageMb: number;
-  /** Reverse proxies in front whose X-Forwarded-For is believed. */
   /** What an operator should change, one sentence each. */
   readonly warnings: readonly string[];
-  readonly trustProxy: number;
 }
 
 /** By setting name; the flag of an earlier version under its own name. */
@@ -298,6 +297,7 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
         "a comma-separated list of host:port",
       ) ?? [],
     ...git,
+    ...readBounds(read),
     images: read("images", list(imageRule), IMAGES) ?? [],
     providers: readProviderSettings(env, git),
     admin: readAdmin(read),
@@ -311,7 +311,6 @@ export function readConfig(env: Env, flags: Flags = {}): Config {
     retentionDays: read("retentionDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     mirrorDays: read("mirrorDays", whole(1, 3_650), "a number of days from 1 to 3650") ?? 30,
     salvageMb: read("salvageMb", whole(1, 100_000), "a number of megabytes from 1 to 100000") ?? 512,
-    trustProxy: read("trustProxy", whole(0, 10), "the number of reverse proxies in front, 0 to 10") ?? 0,
     warnings,
   };
 }

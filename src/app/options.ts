@@ -108,6 +108,24 @@ export const SETTINGS = {
     argument: "megabytes",
     help: `with less free disk space no task is claimed (${DISK.minFreeMb})`,
   },
+  maxRepoMb: {
+    env: "SLIPWAY_MAX_REPO_MB",
+    flag: "max-repo-mb",
+    argument: "megabytes",
+    help: "largest pack that is fetched from a repository (10240)",
+  },
+  gitMemoryMb: {
+    env: "SLIPWAY_GIT_MEMORY_MB",
+    flag: "git-memory-mb",
+    argument: "megabytes",
+    help: "address space of one git that fetches or pushes (2048)",
+  },
+  addressConnections: {
+    env: "SLIPWAY_ADDRESS_CONNECTIONS",
+    flag: "address-connections",
+    argument: "number",
+    help: "connections that one address may hold, 0 = no limit (256; no limit behind a trusted proxy)",
+  },
   transport: {
     env: "SLIPWAY_TRANSPORT",
     flag: "transport",

@@ -36,7 +36,7 @@ import { openHub } from "../http/live/hub.ts";
 import { attachWebSocketServer } from "../http/live/websocket-server.ts";
 import { watchLoop } from "../http/routes/metrics.ts";
 import { toTaskView } from "../http/routes/tasks.ts";
-import { createServer } from "../http/server.ts";
+import { createServer } from "../http/server/server.ts";
 import { openSqliteStore, type SqliteStore } from "../store/sqlite/store.ts";
 import type { Config } from "./config.ts";
 import { openDataFolder, recordServer } from "./data-folder/data-folder.ts";
@@ -244,7 +244,10 @@ async function openHttp(
   };
   const hub = openHub({ store, bus, clock: systemClock, log, view: (task) => toTaskView(deps, task) });
   disposers.add(() => hub.close());
-  const server = createServer(createApp(deps), { connections: descriptors.httpConnections });
+  const server = createServer(createApp(deps), {
+    connections: descriptors.httpConnections,
+    perAddress: config.addressConnections,
+  });
   const live = attachWebSocketServer(server, {
     hub,
     clock: systemClock,

@@ -108,6 +108,11 @@ export const FAILURE_TABLE = {
     "The base branch does not exist.",
     "Name a branch that exists upstream, or leave `base` out for the default branch.",
   ),
+  repo_too_large: row(
+    "terminal",
+    "The repository, or what its host sends, is larger than this server allows.",
+    "Use a smaller repository, or ask an operator to raise SLIPWAY_MAX_REPO_MB or SLIPWAY_GIT_MEMORY_MB.",
+  ),
   image_missing: row(
     "terminal",
     "The sandbox image cannot be used.",

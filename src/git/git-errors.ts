@@ -5,6 +5,16 @@
 import { TaskFailure, type FailureCode } from "../core/failure.ts";
 import { GitError } from "../core/lib/git-error.ts";
 
+/**
+ * True when git exceeded a limit (git-process.ts). The end of a helper is in the words of its
+ * parent: signals 24 and 25 are SIGXCPU and SIGXFSZ.
+ */
+export function exceedsLimit({ output }: GitError): boolean {
+  return /^git exceeded the limit of |died of signal 2[45]$|^fatal: (?:Out of memory, |mmap failed: Cannot allocate)/m.test(
+    output,
+  );
+}
+
 interface Rule {
   readonly pattern: RegExp;
   readonly code: FailureCode;
@@ -43,6 +53,7 @@ const PUSH: readonly Rule[] = [
 
 function classify(rules: readonly Rule[], otherwise: FailureCode, error: unknown): unknown {
   if (!(error instanceof GitError)) return error;
+  if (exceedsLimit(error)) return new TaskFailure("repo_too_large", { evidence: error.output.trim(), cause: error });
   const rule = rules.find(({ pattern }) => pattern.test(error.output));
   return new TaskFailure(rule?.code ?? otherwise, {
     evidence: error.output.trim(),

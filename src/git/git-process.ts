@@ -7,7 +7,9 @@
  * N2 A credential lives in the environment of the git child for one call; `askpass` returns
  *    it. Never in argv, URL or on disk.
  * N3 The credential is redacted from git's error output before the output leaves this file.
- * N4 A call settles when no process of its group holds its output any more. The whole group is
+ * N4 Git runs under limits of address space, processor time and file size by the kind of its call,
+ *    which its helpers inherit: a host or the content of a repository decides how much git wants.
+ * N5 A call settles when no process of its group holds its output any more. The whole group is
  *    signalled, because git's transport helpers hold the credential too and outlive a killed git.
  */
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
@@ -18,7 +20,24 @@ import { runProcessGroup } from "../core/lib/runtime/process-group.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
 import type { GitAuth } from "../core/ports/repositories.ts";
 
+/**
+ * `remote` reads a few refs of a host, `transfer` receives or sends packs, `diff` compares content;
+ * anything else is `local`.
+ */
+export type GitKind = "local" | "remote" | "transfer" | "diff";
+
+export interface GitLimits {
+  /** Address space of each process, MiB. */
+  readonly memoryMb: number;
+  /** Processor time of each process, s. */
+  readonly cpuS: number;
+  /** Largest file that is written, MiB. */
+  readonly fileMb: number;
+}
+
 export interface GitCall {
+  /** `local` by default. */
+  readonly kind?: GitKind;
   readonly cwd: string;
   readonly args: readonly string[];
   readonly signal?: AbortSignal;
@@ -65,7 +84,35 @@ const GRACE_MS = 3_000;
 const OUTPUT_BYTES = 16 * 2 ** 20;
 const ERROR_CHARS = 16_384;
 
+/** Largest pack of a repository unless the installation says otherwise, MiB. */
+const REPOSITORY_MB = 10_240;
+
+export const GIT_LIMITS: Readonly<Record<GitKind, GitLimits>> = {
+  local: { memoryMb: 2_048, cpuS: 600, fileMb: REPOSITORY_MB },
+  remote: { memoryMb: 256, cpuS: 30, fileMb: 1 },
+  transfer: { memoryMb: 2_048, cpuS: 1_800, fileMb: REPOSITORY_MB },
+  diff: { memoryMb: 768, cpuS: 20, fileMb: 1 },
+};
+
+/**
+ * Arguments: MiB of address space, seconds, MiB of a file, then git's. `ulimit -f` counts 512 B. At
+ * the soft limit of seconds git gets SIGXCPU, at the hard one SIGKILL, which says nothing.
+ */
+const LIMITED =
+  'ulimit -v $(($1 * 1024)) 2>/dev/null; ulimit -Ht $(($2 + 5)) 2>/dev/null; ulimit -St "$2" 2>/dev/null; ulimit -f $(($3 * 2048)) 2>/dev/null; ' +
+  'shift 3; exec git "$@"';
+
+/** Signals by which the system ends a process above a limit. */
+const LIMIT_SIGNALS: Readonly<Partial<Record<NodeJS.Signals, string>>> = {
+  SIGXCPU: "git exceeded the limit of processor time",
+  SIGXFSZ: "git exceeded the limit of file size",
+};
+
 const CONFIG = [
+  // They bound the address space of large repositories and of machines with many cores.
+  "core.packedGitWindowSize=32m",
+  "core.packedGitLimit=256m",
+  "pack.threads=4",
   // What is received stays one pack: it appears when it is whole, and git syncs it to disk. Loose
   // objects appear one by one, the commit before its trees and files, so that a fetch that breaks
   // off would leave a commit with holes.
@@ -83,7 +130,7 @@ const CONFIG = [
 ];
 
 /** @param dir a private folder for the askpass helper, which holds no secret itself. */
-export function openGit(dir: string): Git {
+export function openGit(dir: string, limits: Readonly<Record<GitKind, GitLimits>> = GIT_LIMITS): Git {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const askpass = join(dir, "askpass.sh");
   replaceFile(
@@ -96,7 +143,9 @@ export function openGit(dir: string): Git {
     const { signal, auth, pin, args, cwd, maxBytes } = call;
     signal?.throwIfAborted();
     const settings = [...CONFIG, ...(pin ? [`http.curloptResolve=${pin}`] : [])].flatMap((setting) => ["-c", setting]);
-    const result = await runProcessGroup("git", [...settings, ...args], {
+    const { memoryMb, cpuS, fileMb } = limits[call.kind ?? "local"];
+    const numbers = [memoryMb, cpuS, fileMb].map(String);
+    const result = await runProcessGroup("/bin/sh", ["-c", LIMITED, "git", ...numbers, ...settings, ...args], {
       cwd,
       env: environment(askpass, call),
       input: call.input,
@@ -112,7 +161,10 @@ export function openGit(dir: string): Git {
     const truncated = stopped === "output_limit" && maxBytes !== undefined;
     if (truncated || (stopped === null && exitCode === 0)) return { bytes, text: bytes.toString("utf8"), truncated };
     const output = redact(withoutProgress(result.stderr).slice(-ERROR_CHARS), auth ?? null);
-    if (stopped === null) throw new GitError(output, undefined, exitCode);
+    if (stopped === null) {
+      const exceeded = result.exitSignal === null ? undefined : LIMIT_SIGNALS[result.exitSignal];
+      throw new GitError(exceeded === undefined ? output : `${output}\n${exceeded}`, undefined, exitCode);
+    }
     const limit = stopped === "output_limit" ? "git exceeded the output limit" : "git exceeded the idle timeout";
     throw new GitError(`${output}\n${limit}`);
   };
@@ -126,6 +178,8 @@ function environment(askpass: string, { auth, local, cwd }: GitCall): Record<str
     LC_ALL: "C",
     GIT_ASKPASS: askpass,
     GIT_TERMINAL_PROMPT: "0",
+    // Each arena takes 64 MiB of address space.
+    MALLOC_ARENA_MAX: "2",
     GIT_CONFIG_NOSYSTEM: "1",
     GIT_CONFIG_GLOBAL: "/dev/null",
     GIT_NO_REPLACE_OBJECTS: "1",

@@ -12,8 +12,10 @@
  *    creates its repository, which borrows, only afterwards.
  * M4 A mirror with holes is fetched in full beside itself, and the packs are added to it: what it
  *    has stays, because task repositories borrow it meanwhile.
- * M5 Tasks that need the same mirror share one fetch. It goes on for LINGER_MS after the last of
- *    them has left, so that the next attempt finds it further on or done.
+ * M5 Tasks that need the same branch of a mirror share one fetch. It goes on for LINGER_MS after
+ *    the last of them has left, so that the next attempt finds it further on or done.
+ * M6 Only the branches that tasks asked for are fetched. Their refs here have derived names,
+ *    because a host may announce any number of names of any form, which would become files here.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -49,6 +51,7 @@ export interface FetchedMirror {
   readonly baseSha: string;
 }
 
+type NamedSource = MirrorSource & { readonly base: string };
 type Tip = Pick<FetchedMirror, "base" | "baseSha">;
 type Progress = (text: string) => void;
 
@@ -75,13 +78,21 @@ const FETCH_ATTEMPTS = 3;
 const READS_AT_ONCE = 4;
 /** How long a fetch goes on that no task waits for, ms. */
 const LINGER_MS = 120_000;
-const BRANCHES = "+refs/heads/*:refs/heads/*";
+/** More refs than this, as of an earlier version that fetched all branches, are packed. */
+const LOOSE_REFS = 64;
 /** Git's words (2.30 to 2.50) for a repository that it cannot read, in the output of a fetch. */
 const DAMAGED =
   /not a git repository|bad object|bad config|did not send all necessary objects|unable to (read|parse|get type)|missing (blob|tree|commit|object)|(object|packfile) .*(corrupt|empty)|cannot be accessed/i;
 const OBJECT_ID = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 const SHA1_LENGTH = 40;
 const MIRROR_NAME = /^[0-9a-f]{32}$/;
+
+const countEntries = (folder: string): number => (existsSync(folder) ? readdirSync(folder).length : 0);
+
+/** The ref of a branch in its mirror (M6). */
+function mirrorRef(base: string): string {
+  return `refs/heads/slipway-base-${createHash("sha256").update(base).digest("hex").slice(0, 40)}`;
+}
 
 export function openMirrors(git: Git, dir: string, trustedHosts: readonly string[]): Mirrors {
   mkdirSync(dir, { recursive: true, mode: 0o700 });
@@ -153,7 +164,7 @@ class MirrorCache implements Mirrors {
     writeFileSync(join(path, USED), "");
     if (!isProven(path)) return false;
     try {
-      const args = ["rev-parse", "--verify", "--quiet", "--end-of-options", `refs/heads/${tip.base}^{commit}`];
+      const args = ["rev-parse", "--verify", "--quiet", "--end-of-options", `${mirrorRef(tip.base)}^{commit}`];
       const { text } = await this.#git({ cwd: path, args });
       return text.trim() === tip.baseSha;
     } catch (error) {
@@ -171,7 +182,14 @@ class MirrorCache implements Mirrors {
     const pin = await resolvePin(repo, this.#trustedHosts, signal);
     const wanted = base === null ? "HEAD" : `refs/heads/${base}`;
     const listRemote = (): ReturnType<Git> =>
-      this.#git({ cwd: this.#dir, auth, pin, signal, args: ["ls-remote", "--symref", "--", repo, wanted] });
+      this.#git({
+        cwd: this.#dir,
+        kind: "remote",
+        auth,
+        pin,
+        signal,
+        args: ["ls-remote", "--symref", "--", repo, wanted],
+      });
     const { text } = await this.#read(this.#getPath(source), listRemote, signal);
     return readTip(text, base);
   }
@@ -182,22 +200,25 @@ class MirrorCache implements Mirrors {
    */
   async #update(source: MirrorSource, tip: Tip, signal: AbortSignal, progress?: Progress): Promise<boolean> {
     const path = this.#getPath(source);
+    const key = `${path}\n${tip.base}`;
     const has = (): Promise<boolean> => this.#write(path, () => this.#has(path, tip), signal);
     const start = (stop: AbortSignal, report: Progress): Promise<void> =>
-      this.#write(path, () => this.#refresh(source, path, stop, report), stop);
+      this.#write(path, () => this.#refresh({ ...source, base: tip.base }, path, stop, report), stop);
     for (;;) {
-      if (!this.#fetches.isRunning(path) && (await has())) return true;
+      if (!this.#fetches.isRunning(key) && (await has())) return true;
       // The fetch of another task may have begun before this tip existed.
-      const isJoined = this.#fetches.isRunning(path);
-      await this.#fetches.join(path, start, signal, progress);
+      const isJoined = this.#fetches.isRunning(key);
+      await this.#fetches.join(key, start, signal, progress);
       if (!isJoined) return await has();
     }
   }
 
   /** Makes the mirror complete and current. The caller holds its lock. */
-  async #refresh(source: MirrorSource, path: string, signal: AbortSignal, progress: Progress): Promise<void> {
+  async #refresh(source: NamedSource, path: string, signal: AbortSignal, progress: Progress): Promise<void> {
     await this.#make(path);
     removeStaleLocks(path);
+    if (countEntries(join(path, "refs", "heads")) > LOOSE_REFS)
+      await this.#git({ cwd: path, signal, args: ["pack-refs", "--all"] });
     if (!(await this.#isComplete(path, signal, progress))) return await this.#heal(source, path, signal, progress);
     try {
       await this.#download(source, path, signal, progress);
@@ -213,19 +234,19 @@ class MirrorCache implements Mirrors {
     return !isSuspect(path) && (await findMissing(this.#git, path, "nothing", signal, progress)) === null;
   }
 
-  async #download({ repo, auth }: MirrorSource, cwd: string, signal: AbortSignal, progress: Progress): Promise<void> {
+  async #download(source: NamedSource, cwd: string, signal: AbortSignal, progress: Progress): Promise<void> {
+    const { repo, auth, base } = source;
     const pin = await resolvePin(repo, this.#trustedHosts, signal);
-    // `--prune` removes only refs of deleted branches; the objects stay for the task repositories
-    // that borrow them.
-    const args = ["fetch", "--progress", "--prune", "--no-tags", "--force", "--", repo, BRANCHES];
-    await this.#git({ cwd, auth, pin, signal, args, progress });
+    const refspec = `+refs/heads/${base}:${mirrorRef(base)}`;
+    const args = ["fetch", "--progress", "--no-tags", "--force", "--", repo, refspec];
+    await this.#git({ cwd, kind: "transfer", auth, pin, signal, args, progress });
   }
 
   /**
    * Fetches everything again (M4). Killed at any point, the mirror has no proof, and its next use
    * begins anew.
    */
-  async #heal(source: MirrorSource, path: string, signal: AbortSignal, progress: Progress): Promise<void> {
+  async #heal(source: NamedSource, path: string, signal: AbortSignal, progress: Progress): Promise<void> {
     const draft = `${path}.heal`;
     dropProof(path);
     await this.#init(draft);

@@ -4,6 +4,8 @@
  */
 import { isUtf8 } from "node:buffer";
 import { SlipwayError } from "../core/error.ts";
+import { GitError } from "../core/lib/git-error.ts";
+import { exceedsLimit } from "./git-errors.ts";
 import type { Git } from "./git-process.ts";
 import type { Diff, DiffFile, RepositoryFile } from "../core/ports/repositories.ts";
 
@@ -15,7 +17,7 @@ const WHOLE_PATCH_BYTES = 10 * 2 ** 20;
  * A text of nothing but line ends takes fifty times its size in memory to compare: larger files
  * count as binary.
  */
-const SMALL = ["-c", "core.bigFileThreshold=8m"] as const;
+const SMALL = ["-c", "core.bigFileThreshold=4m"] as const;
 const PLAIN = ["--no-color", "--no-ext-diff", "--no-textconv", "-M"] as const;
 
 const STATUS: Readonly<Record<string, DiffFile["status"]>> = {
@@ -27,16 +29,31 @@ const STATUS: Readonly<Record<string, DiffFile["status"]>> = {
   T: "type_changed",
 };
 
+/** @throws SlipwayError `payload_too_large` when the comparison takes too much memory or time. */
+async function compare(
+  git: Git,
+  cwd: string,
+  args: readonly string[],
+  maxBytes: number,
+  settings: readonly string[] = [],
+): ReturnType<Git> {
+  try {
+    return await git({ cwd, kind: "diff", args: [...SMALL, ...settings, "diff", ...args], maxBytes });
+  } catch (error) {
+    if (!(error instanceof GitError) || !exceedsLimit(error)) throw error;
+    throw new SlipwayError(
+      "payload_too_large",
+      "Comparing these commits takes more memory or time than this server allows. Fetch the pushed branch instead.",
+    );
+  }
+}
+
 export async function readDiff(git: Git, cwd: string, base: string, head: string): Promise<Diff> {
   const range = ["--end-of-options", base, head, "--"];
-  const raw = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, "--raw", "-z", ...range], maxBytes: LIST_BYTES });
-  const counts = await git({
-    cwd,
-    args: [...SMALL, "diff", ...PLAIN, "--numstat", "-z", ...range],
-    maxBytes: LIST_BYTES,
-  });
+  const raw = await compare(git, cwd, [...PLAIN, "--raw", "-z", ...range], LIST_BYTES);
+  const counts = await compare(git, cwd, [...PLAIN, "--numstat", "-z", ...range], LIST_BYTES);
   const all = withCounts(readRaw(raw.text), counts.text);
-  const { text, truncated } = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, ...range], maxBytes: PATCH_BYTES });
+  const { text, truncated } = await compare(git, cwd, [...PLAIN, ...range], PATCH_BYTES);
   // Only a line feed begins a line: file content may hold every other character that a pattern's ^
   // stands for.
   const pieces = text.split(/(?<![^\n])(?=diff --git )/);
@@ -57,14 +74,14 @@ export async function readDiff(git: Git, cwd: string, base: string, head: string
  */
 export async function readPatch(git: Git, cwd: string, base: string, head: string, allBinary: string): Promise<string> {
   const range = ["--binary", "--full-index", "--end-of-options", base, head, "--"];
-  const found = await git({ cwd, args: [...SMALL, "diff", ...PLAIN, ...range], maxBytes: WHOLE_PATCH_BYTES });
+  const found = await compare(git, cwd, [...PLAIN, ...range], WHOLE_PATCH_BYTES);
   // Text in another encoding would not survive the way to the reader; as if binary, and with names
   // quoted, it does.
   const ascii = ["-c", `core.attributesFile=${allBinary}`, "-c", "core.quotePath=true"];
   const sure =
     found.truncated || isUtf8(found.bytes)
       ? found
-      : await git({ cwd, args: [...SMALL, ...ascii, "diff", ...PLAIN, ...range], maxBytes: WHOLE_PATCH_BYTES });
+      : await compare(git, cwd, [...PLAIN, ...range], WHOLE_PATCH_BYTES, ascii);
   if (!sure.truncated) return sure.text;
   throw new SlipwayError("payload_too_large", "The patch is larger than 10 MiB. Fetch the pushed branch instead.");
 }

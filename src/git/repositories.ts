@@ -1,5 +1,6 @@
 /** The `Repositories` port on real git. */
 import { basename, join } from "node:path";
+import { BoundedCache } from "../core/lib/concurrency/bounded-cache.ts";
 import { diskUsage } from "../core/lib/disk-usage.ts";
 import { SlipwayError } from "../core/error.ts";
 import { replaceFile } from "../core/lib/runtime/replace-file.ts";
@@ -7,23 +8,36 @@ import { readDiff, readFileAt, readPatch } from "./read.ts";
 import { openMirrors } from "./mirrors.ts";
 import { compareBranch } from "./branch/compare.ts";
 import { push } from "./branch/push.ts";
-import { openGit, removeOldLocks } from "./git-process.ts";
+import { openGit, removeOldLocks, type GitKind, type GitLimits } from "./git-process.ts";
 import { openTaskRepositories } from "./task-repositories.ts";
-import type { IncompleteRepository, Repositories } from "../core/ports/repositories.ts";
+import type { Diff, IncompleteRepository, Repositories } from "../core/ports/repositories.ts";
 
 export interface RepositoriesOptions {
   readonly dir: string;
   /** `host[:port]` that may be plain http and at private addresses. */
   readonly trustedHosts: readonly string[];
+  /** By default those of an installation without settings. */
+  readonly limits?: Readonly<Record<GitKind, GitLimits>>;
 }
+
+/** Comparisons at once: each may take some hundred MiB and one core. */
+const COMPARISONS = { concurrency: 2, maxWaiting: 32, maxSize: 32 * 2 ** 20 } as const;
 
 const COMMIT = /^([0-9a-f]{40}|[0-9a-f]{64})$/;
 
-export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Repositories {
-  const git = openGit(dir);
+/** UTF-16 units, and a constant for the rest of each file. */
+function sizeOfDiff({ files }: Diff): number {
+  return files.reduce((sum, { path, oldPath, patch }) => {
+    return sum + path.length + (oldPath?.length ?? 0) + (patch?.length ?? 0) + 200;
+  }, 0);
+}
+
+export function openRepositories({ dir, trustedHosts, limits }: RepositoriesOptions): Repositories {
+  const git = openGit(dir, limits);
   const openedAt = Date.now();
   const allBinary = join(dir, "binary.attributes");
   replaceFile(allBinary, "* -diff\n");
+  const comparisons = new BoundedCache(COMPARISONS);
   const mirrors = openMirrors(git, join(dir, "mirrors"), trustedHosts);
   const tasks = openTaskRepositories(git, join(dir, "tasks"));
 
@@ -62,8 +76,15 @@ export function openRepositories({ dir, trustedHosts }: RepositoriesOptions): Re
       compareBranch(git, trustedHosts, { ...call, cwd: tasks.path(taskId) }, signal),
     push: ({ taskId, repo, auth, sha, branch, expect }, signal) =>
       push(git, trustedHosts, { cwd: tasks.path(taskId), repo, auth, sha, branch, expect }, signal),
-    diff: async (taskId, base, head) => await readDiff(git, validateRange(taskId, base, head), base, head),
-    patch: async (taskId, base, head) => await readPatch(git, validateRange(taskId, base, head), base, head, allBinary),
+    async diff(taskId, base, head) {
+      const cwd = validateRange(taskId, base, head);
+      return await comparisons.get(`diff ${taskId} ${base} ${head}`, () => readDiff(git, cwd, base, head), sizeOfDiff);
+    },
+    async patch(taskId, base, head) {
+      const cwd = validateRange(taskId, base, head);
+      const read = (): Promise<string> => readPatch(git, cwd, base, head, allBinary);
+      return await comparisons.get(`patch ${taskId} ${base} ${head}`, read, (text) => text.length);
+    },
     list: () => Promise.resolve(tasks.list()),
     size: (taskId) => diskUsage(tasks.path(taskId)),
     remove: tasks.remove,

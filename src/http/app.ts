@@ -13,6 +13,7 @@ import { SlipwayError } from "../core/error.ts";
 import type { AuthenticatedCaller } from "../auth/sessions.ts";
 import { idempotencyKeySchema } from "../core/protocol/rest.ts";
 import { readBody } from "./body.ts";
+import { LargeAnswers } from "./server/client-limits.ts";
 import { LoginThrottle } from "./login-throttle.ts";
 import { invalidRequest, sendProblem } from "./problem.ts";
 import { Replies } from "./replies.ts";
@@ -25,7 +26,7 @@ import {
   type RouteReply,
   type Route,
 } from "./route.ts";
-import { HEADER_COUNT } from "./server.ts";
+import { HEADER_COUNT } from "./server/server.ts";
 import { ROUTES } from "./routes/index.ts";
 import { serveWebApp } from "./web-app.ts";
 
@@ -42,13 +43,16 @@ export function createApp(deps: ApiDeps): Express {
   const app = express();
   const throttle = new LoginThrottle(deps.clock);
   const replies = new Replies(deps);
+  const large = new LargeAnswers();
   app.disable("x-powered-by").disable("etag").set("query parser", false).set("trust proxy", getTrustProxy(deps));
   app.enable("case sensitive routing").enable("strict routing");
   app.use(beginResponse(deps));
   app.use(allowOrigins(deps.origins ?? []));
   const methods = new Map<string, string[]>();
   for (const row of ROUTES) {
-    app[row.method](row.path, (request, response) => answer({ deps, throttle, replies, row, request, response }));
+    app[row.method](row.path, (request, response) =>
+      answer({ deps, throttle, replies, large, row, request, response }),
+    );
     methods.set(row.path, [
       ...(methods.get(row.path) ?? []),
       ...(row.method === "get" ? ["GET", "HEAD"] : [row.method.toUpperCase()]),
@@ -123,6 +127,7 @@ interface Exchange {
   readonly deps: ApiDeps;
   readonly throttle: LoginThrottle;
   readonly replies: Replies;
+  readonly large: LargeAnswers;
   readonly row: Route;
   readonly request: Request;
   readonly response: Response;
@@ -132,8 +137,15 @@ interface Exchange {
 type KeyedCall = RouteCall<unknown, unknown> & { readonly userId: string };
 
 async function answer(exchange: Exchange): Promise<void> {
-  const reply = await handle(exchange, await readCall(exchange));
-  if (reply.content === undefined) return send(exchange.response, reply);
+  const call = await readCall(exchange);
+  const { large, row, response } = exchange;
+  if (!row.isLarge) return await makeAnswer(exchange, call);
+  await large.run(call.userId, response, () => makeAnswer(exchange, call));
+}
+
+async function makeAnswer(exchange: Exchange, call: KeyedCall): Promise<void> {
+  const reply = await handle(exchange, call);
+  if (reply.content === undefined) return await send(exchange, reply);
   const { status, media = "application/octet-stream", headers } = reply;
   setHeaders(exchange.response.status(status), headers).setHeader("Content-Type", media);
   if (exchange.request.method === "HEAD") {
@@ -236,12 +248,25 @@ function setHeaders(response: Response, headers: RouteReply["headers"] = {}): Re
   return response;
 }
 
-function send(response: Response, { status, body, media, headers }: RouteReply): void {
+/** UTF-16 units of a long text that are handed to the connection at once: they show progress. */
+const CHUNK_LENGTH = 64 * 1_024;
+
+async function send({ request, response }: Exchange, { status, body, media, headers }: RouteReply): Promise<void> {
   setHeaders(response.status(status), headers);
-  if (body === undefined) {
-    response.end();
-    return;
-  }
+  if (body === undefined) return void response.end();
   response.setHeader("Content-Type", `${media ?? "application/json"}; charset=utf-8`);
-  response.end(media === undefined ? JSON.stringify(body) : body);
+  const text = media === undefined ? JSON.stringify(body) : String(body);
+  if (text.length <= CHUNK_LENGTH || request.method === "HEAD") return void response.end(text);
+  response.setHeader("Content-Length", Buffer.byteLength(text));
+  await pipeline(Readable.from(chunksOf(text)), response).catch(() => response.destroy());
+}
+
+/** Slices share the memory of the text. */
+function* chunksOf(text: string): Generator<string> {
+  for (let from = 0, to = 0; from < text.length; from = to) {
+    to = from + CHUNK_LENGTH;
+    // Both halves of a character outside of the basic plane stay together.
+    if (/[\ud800-\udbff]/.test(text.charAt(to - 1))) to += 1;
+    yield text.slice(from, to);
+  }
 }

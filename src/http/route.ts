@@ -123,6 +123,8 @@ export interface Route<B extends z.ZodType = z.ZodType, Q extends z.ZodType = z.
   readonly answers: Readonly<Record<number, readonly Answer[]>>;
   /** Error codes beside those that every call of its kind has (`routeProblems`). */
   readonly problems: readonly ErrorCode[];
+  /** Its answers may take MiB: a person gets few of them at once (server/client-limits.ts). */
+  readonly isLarge: boolean;
   readonly handle: (call: RouteCall<z.infer<B>, z.infer<Q>>) => Promise<RouteReply>;
 }
 
@@ -136,13 +138,13 @@ type Row<B extends z.ZodType, Q extends z.ZodType> = Pick<
   Route<B, Q>,
   "method" | "path" | "access" | "operation" | "summary" | "answers" | "handle"
 > &
-  Partial<Pick<Route<B, Q>, "body" | "query" | "replay" | "problems">>;
+  Partial<Pick<Route<B, Q>, "body" | "query" | "replay" | "problems" | "isLarge">>;
 
 /** Checks the types of one row and erases them, because the table holds rows of different types. */
 export function route<B extends z.ZodType = Nothing, Q extends z.ZodType = Nothing>(row: Row<B, Q>): Route {
   // Without a user a kept answer could reach anybody, unless the body is the whole credential.
   const replay: Replay = row.access === "none" ? "handler" : "store";
-  return { body: nothing, query: nothing, replay, problems: [], ...row } as unknown as Route;
+  return { body: nothing, query: nothing, replay, problems: [], isLarge: false, ...row } as unknown as Route;
 }
 
 export const json = (...schemas: z.ZodType[]): Answer[] => schemas.map((schema) => ({ schema }));

@@ -15,7 +15,7 @@ import { createApp } from "../../src/http/app.ts";
 import { watchLoop } from "../../src/http/routes/metrics.ts";
 import { routeProblems } from "../../src/http/openapi/document.ts";
 import type { ApiDeps, Route } from "../../src/http/route.ts";
-import { createServer, type ServerLimits } from "../../src/http/server.ts";
+import { createServer, type ServerLimits } from "../../src/http/server/server.ts";
 import { ROUTES } from "../../src/http/routes/index.ts";
 import type { Store } from "../../src/core/ports/store.ts";
 import { People } from "../../src/auth/people.ts";

@@ -36,6 +36,7 @@ const CLASSES: Record<FailureClass, readonly FailureCode[]> = {
     "repo_not_found",
     "repo_auth",
     "branch_not_found",
+    "repo_too_large",
     "image_missing",
     "image_not_allowed",
     "model_auth",

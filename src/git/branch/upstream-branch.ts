@@ -96,6 +96,7 @@ export class UpstreamBranch {
   async network(args: readonly string[]): Promise<GitOutput> {
     const { cwd, auth, repo } = this.#call;
     const pin = await resolvePin(repo, this.#trustedHosts, this.#signal);
-    return this.#git({ cwd, auth, signal: this.#signal, pin, args });
+    const kind = args[0] === "ls-remote" ? "remote" : "transfer";
+    return this.#git({ cwd, auth, signal: this.#signal, pin, kind, args });
   }
 }

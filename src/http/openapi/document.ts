@@ -26,6 +26,7 @@ export function routeProblems(row: Route): ErrorCode[] {
   if (row.method === "post")
     general.push("invalid_request", "payload_too_large", "unsupported_media_type", "request_timeout");
   else if (row.path.startsWith("/v1/")) general.push("invalid_request");
+  if (row.isLarge) general.push("rate_limited");
   if (isUnsafe(row)) general.push("idempotency_mismatch", "invalid_request");
   // While the server stops, the store answers with this.
   if (row.path.startsWith("/v1/")) general.push("unavailable");

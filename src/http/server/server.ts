@@ -3,8 +3,9 @@
  */
 import { createServer as createHttpServer, type RequestListener, type Server } from "node:http";
 import type { Duplex } from "node:stream";
-import type { ErrorCode } from "../core/error.ts";
-import { rawProblem } from "./problem.ts";
+import type { ErrorCode } from "../../core/error.ts";
+import { limitConnections } from "./client-limits.ts";
+import { rawProblem } from "../problem.ts";
 
 /** Maximum headers of one request. */
 export const HEADER_COUNT = 100;
@@ -16,12 +17,23 @@ export interface ServerLimits {
   /** Interval in ms at which both are checked. */
   readonly checkMs: number;
   readonly connections: number;
+  /** Null = no limit. */
+  readonly perAddress: number | null;
+  /** Longest time that an answer may wait without progress, ms. */
+  readonly stallMs: number;
 }
 
-const LIMITS: ServerLimits = { headersMs: 10_000, requestMs: 30_000, checkMs: 2_000, connections: 2_000 };
+const LIMITS: ServerLimits = {
+  headersMs: 10_000,
+  requestMs: 30_000,
+  checkMs: 2_000,
+  connections: 2_000,
+  perAddress: 256,
+  stallMs: 30_000,
+};
 
 export function createServer(listener: RequestListener, limits: Partial<ServerLimits> = {}): Server {
-  const { headersMs, requestMs, checkMs, connections } = { ...LIMITS, ...limits };
+  const { headersMs, requestMs, checkMs, connections, perAddress, stallMs } = { ...LIMITS, ...limits };
   const server = createHttpServer(
     {
       headersTimeout: headersMs,
@@ -35,6 +47,7 @@ export function createServer(listener: RequestListener, limits: Partial<ServerLi
   // further headers silently.
   server.maxHeadersCount = HEADER_COUNT + 1;
   server.maxConnections = connections;
+  limitConnections(server, { perAddress, stallMs, checkMs });
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => rejectRequest(error, socket));
   return server;
 }
