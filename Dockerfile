@@ -62,8 +62,12 @@ ENV NODE_ENV=production \
     HOME=/data \
     SLIPWAY_DATA_DIR=/data \
     SLIPWAY_HOST=0.0.0.0
+# For `docker exec`.
+RUN printf '#!/bin/sh\nexec node /app/dist/slipway.mjs "$@"\n' > /usr/local/bin/slipway && chmod 755 /usr/local/bin/slipway
 VOLUME /data
 EXPOSE 7080
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.SLIPWAY_PORT || 7080}/readyz`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 # tini reaps git processes that outlive their parents, and forwards SIGTERM.
 ENTRYPOINT ["tini", "--", "node", "/app/dist/slipway.mjs"]
 CMD ["serve"]

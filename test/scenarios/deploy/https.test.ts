@@ -1,0 +1,209 @@
+/**
+ * The files of docs/deploy: Caddy gets a certificate from an ACME server (pebble), and a person
+ * logs in, submits and watches through it.
+ */
+import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { request } from "node:https";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { WebSocket } from "ws";
+import { parse } from "yaml";
+import type { WireTask } from "../../../src/core/protocol/rest.ts";
+import { startGitServer, type GitServer } from "../../support/git-server.ts";
+import { eventually, ROOT, startServer, type RealServer } from "../../support/process/server.ts";
+
+const DEPLOY = join(ROOT, "docs/deploy");
+const EMAIL = "ada@example.org";
+const PASSWORD = "a long enough word 17";
+const hasProgram = (name: string): boolean => spawnSync("which", [name]).status === 0;
+const isMissing = !hasProgram("caddy") || !hasProgram("pebble");
+if (isMissing && process.env["SLIPWAY_REQUIRE_ENGINES"] === "1") throw new Error("caddy and pebble are not installed");
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly text: string;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return typeof address === "object" && address !== null ? address.port : 0;
+}
+
+describe.skipIf(isMissing)("https as docs/deploy sets it up (needs caddy and pebble)", () => {
+  let dir: string;
+  let server: RealServer;
+  let upstream: GitServer;
+  let origin: string;
+  let ca: string;
+  let ports: { https: number; http: number; acme: number; management: number };
+  const children: ChildProcess[] = [];
+  const output: string[] = [];
+
+  function start(command: string, args: readonly string[], env: Readonly<Record<string, string>>): void {
+    const child = spawn(command, args, { env: { PATH: process.env["PATH"] ?? "", HOME: dir, ...env } });
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (text: Buffer) => output.push(String(text)));
+    children.push(child);
+  }
+
+  /** It checks no challenge, because no DNS names this machine. */
+  function startPebble(): void {
+    const own = ["-keyout", join(dir, "pebble.key"), "-out", join(dir, "pebble.pem"), "-subj", "/CN=localhost"];
+    const names = ["-addext", "subjectAltName=DNS:localhost", "-days", "2"];
+    execFileSync("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-nodes", ...own, ...names], { stdio: "ignore" });
+    const config = {
+      listenAddress: `127.0.0.1:${ports.acme}`,
+      managementListenAddress: `127.0.0.1:${ports.management}`,
+      certificate: join(dir, "pebble.pem"),
+      privateKey: join(dir, "pebble.key"),
+      httpPort: ports.http,
+      tlsPort: ports.https,
+    };
+    writeFileSync(join(dir, "pebble.json"), JSON.stringify({ pebble: config }));
+    start("pebble", ["-config", join(dir, "pebble.json")], { PEBBLE_VA_ALWAYS_VALID: "1", PEBBLE_VA_NOSLEEP: "1" });
+  }
+
+  function startCaddy(): void {
+    const options = [
+      "admin off",
+      "skip_install_trust",
+      `http_port ${ports.http}`,
+      `https_port ${ports.https}`,
+      `acme_ca https://localhost:${ports.acme}/dir`,
+      `acme_ca_root ${join(dir, "pebble.pem")}`,
+      `storage file_system ${join(dir, "caddy")}`,
+    ];
+    // As shipped, with options that only a test needs.
+    writeFileSync(join(dir, "Caddyfile"), `{\n${options.join("\n")}\n}\nimport ${join(DEPLOY, "Caddyfile")}\n`);
+    start("caddy", ["run", "--config", join(dir, "Caddyfile"), "--adapter", "caddyfile"], {
+      SLIPWAY_DOMAIN: "slipway.test",
+      SLIPWAY_UPSTREAM: new URL(server.url ?? "").host,
+    });
+  }
+
+  const target = { host: "127.0.0.1", servername: "slipway.test" };
+
+  function call(method: string, path: string, body?: object, headers: Record<string, string> = {}): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const sent = body === undefined ? undefined : JSON.stringify(body);
+      const type =
+        sent === undefined ? {} : { "content-type": "application/json", "content-length": String(sent.length) };
+      const options = { ...target, port: ports.https, ca, method, path, agent: false };
+      const outgoing = request({ ...options, headers: { host: "slipway.test", ...type, ...headers } }, (answer) => {
+        let text = "";
+        answer.setEncoding("utf8").on("data", (piece: string) => (text += piece));
+        answer.on("end", () => resolve({ status: answer.statusCode ?? 0, headers: answer.headers, text }));
+      });
+      outgoing.on("error", reject).end(sent);
+    });
+  }
+
+  beforeAll(async () => {
+    dir = mkdtempSync(join(tmpdir(), "slipway-https-"));
+    ports = { https: await freePort(), http: await freePort(), acme: await freePort(), management: await freePort() };
+    origin = "https://slipway.test";
+    upstream = await startGitServer();
+    server = await startServer({
+      dataDir: join(dir, "data"),
+      env: {
+        SLIPWAY_TRUSTED_REPO_HOSTS: upstream.host,
+        SLIPWAY_PUBLIC_URL: origin,
+        SLIPWAY_TRUST_PROXY: "1",
+        SLIPWAY_ADMIN_EMAIL: EMAIL,
+        SLIPWAY_ADMIN_PASSWORD: PASSWORD,
+      },
+    });
+    startPebble();
+    const management = { host: "127.0.0.1", port: ports.management, path: "/roots/0" };
+    ca = await eventually(
+      () =>
+        new Promise<string | null>((resolve) => {
+          const pem = readFileSync(join(dir, "pebble.pem"), "utf8");
+          request({ ...management, ca: pem, servername: "localhost" }, (answer) => {
+            let text = "";
+            answer.setEncoding("utf8").on("data", (piece: string) => (text += piece));
+            answer.on("end", () => resolve(text));
+          })
+            .on("error", () => resolve(null))
+            .end();
+        }),
+      "pebble answers",
+    );
+    startCaddy();
+    await eventually(
+      async () => ((await call("GET", "/healthz").catch(() => null))?.status === 200 ? true : null),
+      "Caddy has its certificate",
+    ).catch((error: unknown) => {
+      throw new Error(`${String(error)}\n${output.join("").slice(-3_000)}`);
+    });
+  }, 120_000);
+  afterAll(async () => {
+    for (const child of children) child.kill("SIGKILL");
+    await server.kill("SIGTERM");
+    await upstream.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  it("[S8] a person logs in over https, submits, and watches the task to its branch", async () => {
+    const page = await call("GET", "/");
+    expect(page.status).toBe(200);
+    expect(page.headers["strict-transport-security"]).toMatch(/max-age=\d{7}/);
+    const login = await call("POST", "/v1/session", { email: EMAIL, password: PASSWORD }, { origin });
+    expect(login.status, login.text).toBe(200);
+    expect(String(login.headers["set-cookie"])).toMatch(/__Host-slipway=.*HttpOnly.*Secure/);
+    const { accessToken } = JSON.parse(login.text) as { accessToken: string };
+    const auth = { authorization: `Bearer ${accessToken}` };
+    const script = [{ bash: "echo hello > hello.txt" }, { finish: { title: "Say hello", summary: "Done." } }];
+    const { url: repo } = upstream.createRepo("app");
+    const made = await call("POST", "/v1/tasks", { repo, prompt: "Hello", agent: "scripted", script }, auth);
+    expect(made.status, made.text).toBe(201);
+    const { id } = JSON.parse(made.text) as WireTask;
+    const { ticket } = JSON.parse((await call("POST", "/v1/tickets", {}, auth)).text) as { ticket: string };
+    const options = { ca, servername: "slipway.test", headers: { host: "slipway.test", origin } };
+    const socket = new WebSocket(
+      `wss://127.0.0.1:${ports.https}/v1/stream`,
+      ["slipway.v1", `ticket.${ticket}`],
+      options,
+    );
+    const frames: string[] = [];
+    socket.on("message", (data: Buffer) => frames.push(String(data)));
+    await new Promise((resolve, reject) => socket.once("open", resolve).once("error", reject));
+    socket.send(JSON.stringify({ type: "subscribe", topic: `task:${id}`, after: 0 }));
+    await eventually(async () => (frames.some((frame) => frame.includes('"to":"done"')) ? true : null), "it is done");
+    socket.close();
+    const task = JSON.parse((await call("GET", `/v1/tasks/${id}`, undefined, auth)).text) as WireTask;
+    expect(task).toMatchObject({ state: "done", outcome: "pushed" });
+  }, 120_000);
+
+  it("[S8] limits count the address of the person, not that of the proxy", async () => {
+    const guess = (from: string) =>
+      call(
+        "POST",
+        "/v1/session",
+        { email: `${from}@example.org`, password: "wrong wrong" },
+        { origin, "x-forwarded-for": from },
+      );
+    // A forged header is replaced: all of these come from 127.0.0.1.
+    let last = 0;
+    for (let n = 0; n < 40 && last !== 429; n += 1) last = (await guess(`198.51.100.${n}`)).status;
+    expect(last).toBe(429);
+  }, 60_000);
+});
+
+describe("the files of docs/deploy", () => {
+  it("the compose file mounts the data folder at the same path inside and outside, and publishes Caddy alone", () => {
+    const file = parse(readFileSync(join(DEPLOY, "compose.yaml"), "utf8")) as {
+      services: Record<string, { environment: Record<string, string>; volumes: string[]; ports?: string[] }>;
+    };
+    const { slipway, caddy } = file.services;
+    expect(slipway?.volumes).toContain(`${slipway?.environment["SLIPWAY_DATA_DIR"]}:/srv/slipway`);
+    expect(slipway?.ports).toBeUndefined();
+    expect(caddy?.ports).toEqual(["80:80", "443:443"]);
+  });
+});
